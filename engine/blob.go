@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// maxBlob bounds what Get reads into memory.
+const maxBlob = 2 << 30
+
+// Put writes data into the store and describes it. What is there already is
+// not written again.
+func Put(ctx context.Context, store content.Ingester, mediaType string, data []byte) (ocispec.Descriptor, error) {
+	desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
+	err := content.WriteBlob(ctx, store, desc.Digest.String(), bytes.NewReader(data), desc)
+	if err != nil && !errdefs.IsAlreadyExists(err) {
+		return ocispec.Descriptor{}, fmt.Errorf("store %s: %w", mediaType, err)
+	}
+	return desc, nil
+}
+
+// Get reads a blob whole.
+func Get(ctx context.Context, store content.Provider, desc ocispec.Descriptor) ([]byte, error) {
+	if desc.Size > maxBlob {
+		return nil, fmt.Errorf("read %s: %d bytes are more than the %d allowed", desc.Digest, desc.Size, int64(maxBlob))
+	}
+	data, err := content.ReadBlob(ctx, store, desc)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", desc.Digest, err)
+	}
+	return data, nil
+}
+
+// PutJSON writes v as canonical JSON: struct order, map keys sorted, no HTML
+// escaping, no newline at the end.
+func PutJSON(ctx context.Context, store content.Ingester, mediaType string, v any) (ocispec.Descriptor, error) {
+	data, err := MarshalJSON(v)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return Put(ctx, store, mediaType, data)
+}
+
+// GetJSON reads the document that desc names into v. A document of another media
+// type is an error: inputs were wired to the wrong output.
+func GetJSON(ctx context.Context, store content.Provider, desc ocispec.Descriptor, mediaType string, v any) error {
+	if desc.Digest == "" {
+		return errors.New("no input of type " + mediaType)
+	}
+	if desc.MediaType != mediaType {
+		return fmt.Errorf("input is %s, not %s", desc.MediaType, mediaType)
+	}
+	data, err := Get(ctx, store, desc)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("read %s: %w", mediaType, err)
+	}
+	return nil
+}
+
+// MarshalJSON encodes v as everything tape writes is encoded.
+func MarshalJSON(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, fmt.Errorf("encode %T: %w", v, err)
+	}
+	return bytes.TrimRight(buf.Bytes(), "\n"), nil
+}

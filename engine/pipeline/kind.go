@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pipeline
+
+import (
+	"encoding/json"
+
+	"github.com/taped-dev/tape/engine"
+)
+
+// Kind is a kind of stage that a pipeline can name in `uses`. The table of
+// kinds is given to this package; it knows none itself.
+type Kind struct {
+	Name string
+	Help string // one line
+	// Inputs and Outputs are the stage's ports.
+	Inputs  []Port
+	Outputs []string
+	// Schema is the JSON Schema (draft 2020-12) of `with`; nil: it takes none.
+	Schema json.RawMessage
+	// New makes the stage from `with`, which is valid against Schema.
+	New func(with json.RawMessage) (engine.Stage, error)
+}
+
+// Port is a named input of a stage.
+type Port struct {
+	Name     string
+	Optional bool
+	// Many: the port takes a map of references, and the task sees one input
+	// name/<key> for each.
+	Many bool
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Stage is one step of a pipeline. A stage keeps its configuration and its
+// dependencies; what a run hands it is in the task. Run may be called from any
+// goroutine, and by several runs at once.
+type Stage interface {
+	Run(ctx context.Context, t *Task) (Outputs, error)
+}
+
+// Keyer is a stage whose outputs are kept between runs. Key covers the stage's
+// kind, version and configuration and whatever else its outputs depend on
+// besides the inputs; it is called once the inputs are known. A stage that is
+// no Keyer runs every time.
+type Keyer interface {
+	Stage
+	Key() digest.Digest
+}
+
+// Outputs names what a stage made. Every descriptor's blob is in Task.Store.
+type Outputs map[string]ocispec.Descriptor
+
+// Task is what a node is given to run.
+type Task struct {
+	// Node is the name of the node.
+	Node string
+	// Inputs holds a descriptor for every input of the node. An input that
+	// takes several is spelled name/<key>, one entry a key.
+	Inputs map[string]ocispec.Descriptor
+	// Store has every input's blob, and takes every output's. Reads are
+	// verified against the digest.
+	Store content.Store
+	Log   *slog.Logger
+	// Report tells of progress; never nil. Node and time are filled in.
+	Report func(Event)
+}

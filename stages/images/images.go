@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package images holds the nouns that stages exchange about images: the
+// references found in manifests, the images they resolve to, and what is
+// published beside those. The documents are JSON blobs with the media types
+// below; their fields are those of `tape images -o json`.
+package images
+
+import (
+	"github.com/opencontainers/go-digest"
+)
+
+// Media types of the documents.
+const (
+	MediaTypeReport = "application/vnd.tape.references.v1+json" // Report: scan → resolve, pin, content, attest
+	MediaTypeList   = "application/vnd.tape.images.v1+json"     // List: resolve → discover → mirror, pin, attest, index
+	MediaTypeEdits  = "application/vnd.tape.edits.v1+json"      // Edits: pin → attest
+)
+
+// Class says how sure it is that a value is an image reference, and who reads it.
+type Class string
+
+// The classes.
+const (
+	Pod      Class = "pod"      // a PodSpec, whatever kind it stands in
+	CRD      Class = "crd"      // an image field of any other kind
+	Indirect Class = "indirect" // env, args, annotations, ConfigMap data, embedded manifests
+)
+
+// Location is one place where a reference stands.
+type Location struct {
+	File     string `json:"file"`     // slash-separated, below the manifests
+	Document int    `json:"document"` // YAML document in the file, from 0
+	Line     int    `json:"line"`     // from 1, of the text on disk that holds the reference
+	Column   int    `json:"column"`   // from 1, in characters
+	Pointer  string `json:"pointer"`  // JSON pointer (RFC 6901) inside the object; "" is the document
+	Object   string `json:"object"`   // "apps/v1 Deployment podinfo"
+	Class    Class  `json:"class"`
+	Value    string `json:"value"` // as written
+	// FileDigest is of the bytes of the file as scanned.
+	FileDigest digest.Digest `json:"fileDigest"`
+	// Offset and Length are the bytes of File that pin replaces by the new
+	// reference. Length is 0 where Parts say what to replace.
+	Offset int `json:"offset"`
+	Length int `json:"length"`
+	// Parts is set where the reference is split over several fields.
+	Parts []Part `json:"parts,omitempty"`
+	// Never says that the place is not to be pinned (`pin: never`, with the reason).
+	Never string `json:"never,omitempty"`
+}
+
+// Part is one field of a reference that is split over several.
+type Part struct {
+	Pointer string `json:"pointer"`
+	Line    int    `json:"line"`
+	Column  int    `json:"column"`
+	Value   string `json:"value"`
+	Offset  int    `json:"offset"`
+	Length  int    `json:"length"`
+	// Role is what the field holds, and so what pin writes there: "registry",
+	// "repository" (host and path, or path where there is a registry part),
+	// "image" (last path element), "tag", "digest", "version" (tag or digest).
+	Role string `json:"role"`
+}
+
+// Reference is one normalised reference with every place it stands in.
+type Reference struct {
+	Source    string     `json:"source"` // as first written
+	Name      string     `json:"name"`   // normalised: docker.io/library/nginx:1
+	Locations []Location `json:"locations"`
+}
+
+// Placeholder is a value in an image field that is filled in later by something
+// else: "", auto, $(X), {{x}}, ko://….
+type Placeholder struct {
+	Value   string `json:"value"`
+	File    string `json:"file"`
+	Line    int    `json:"line"`
+	Column  int    `json:"column"`
+	Pointer string `json:"pointer"`
+	Object  string `json:"object,omitempty"`
+}
+
+// Skipped is a file that is not in the content, and why.
+type Skipped struct {
+	File   string `json:"file"`
+	Line   int    `json:"line"` // 0 where the whole file is meant
+	Reason string `json:"reason"`
+	// Invalid says that the file does not parse: package fails on it unless
+	// --skip-invalid, images only reports it.
+	Invalid bool `json:"invalid,omitempty"`
+}
+
+// Object is a Kubernetes object in the manifests.
+type Object struct {
+	File       string `json:"file"`
+	Document   int    `json:"document"`
+	Line       int    `json:"line"`
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Namespace  string `json:"namespace,omitempty"`
+	Name       string `json:"name,omitempty"` // "" where generateName is used or nothing is
+}
+
+// Report is what scan found. Every list is sorted: references by Source,
+// locations by file, document, offset; the others by file and line.
+type Report struct {
+	References   []Reference   `json:"references"`
+	Placeholders []Placeholder `json:"placeholders"`
+	Skipped      []Skipped     `json:"skipped"`
+	Objects      []Object      `json:"objects"`
+	// Excluded references were found and left out by the pipeline's wish.
+	Excluded []Reference `json:"excluded,omitempty"`
+}
+
+// Image is a reference resolved.
+type Image struct {
+	Ref            string        `json:"ref"`    // source with digest
+	Source         string        `json:"source"` // as first written
+	Name           string        `json:"name"`   // normalised
+	Digest         digest.Digest `json:"digest"` // "" with --no-resolve unless the manifest gave one
+	DigestProvided bool          `json:"digestProvided"`
+	MediaType      string        `json:"mediaType"`
+	Size           int64         `json:"size"` // bytes of the manifest or index itself
+	Locations      []Location    `json:"locations"`
+	Manifests      []Manifest    `json:"manifests"` // children of an index, in its order; else the manifest itself
+	Related        []Related     `json:"related"`   // sorted by (to, digest)
+	// Platform is set where --platform chose one manifest of an index; Digest
+	// is then that manifest's, IndexDigest the index's.
+	Platform    string        `json:"platform,omitempty"`
+	IndexDigest digest.Digest `json:"indexDigest,omitempty"`
+}
+
+// Manifest is one child of an image index.
+type Manifest struct {
+	Digest       digest.Digest `json:"digest"`
+	MediaType    string        `json:"mediaType"`
+	Platform     string        `json:"platform"` // os/arch[/variant]; unknown/unknown as given; "" where none
+	Size         int64         `json:"size"`
+	ArtifactType string        `json:"artifactType,omitempty"`
+	// Reference is the digest that an inline attestation manifest
+	// (vnd.docker.reference.digest) speaks of.
+	Reference digest.Digest `json:"reference,omitempty"`
+}
+
+// Kinds and ways of related manifests.
+const (
+	Signature   = "signature"
+	Attestation = "attestation"
+	SBOM        = "sbom"
+	Other       = "other"
+
+	Inline   = "inline"
+	Tag      = "tag"
+	Referrer = "referrer"
+)
+
+// Related is a manifest published beside an image: a signature, an attestation,
+// an SBOM. One inline manifest that holds both provenance and an SBOM is listed
+// once a kind.
+type Related struct {
+	Kind         string        `json:"kind"` // signature|attestation|sbom|other
+	Via          string        `json:"via"`  // inline|tag|referrer
+	Digest       digest.Digest `json:"digest"`
+	Tag          string        `json:"tag,omitempty"` // sha256-<hex>.sig, where found by tag
+	To           digest.Digest `json:"to"`            // the image or platform manifest it is about
+	ArtifactType string        `json:"artifactType"`
+	MediaType    string        `json:"mediaType"`
+	Size         int64         `json:"size"`
+}
+
+// List is what resolve and discover say.
+type List struct {
+	Images []Image `json:"images"` // sorted by Source
+	// Unpinned are indirect references that their registry does not have (or
+	// that may not be pinned): they stay as written.
+	Unpinned []Unpinned `json:"unpinned"`
+	// Unknown says that related manifests could not be asked for: a sentence
+	// an image.
+	Unknown []string `json:"unknown,omitempty"`
+}
+
+// Unpinned is a reference that stays as it was written.
+type Unpinned struct {
+	Reference
+	Reason string `json:"reason"`
+}
+
+// Edit is one replacement pin made.
+type Edit struct {
+	File     string        `json:"file"`
+	Document int           `json:"document"`
+	Pointer  string        `json:"pointer"`
+	Line     int           `json:"line"`
+	Column   int           `json:"column"`
+	Original string        `json:"original"` // the bytes replaced
+	Resolved string        `json:"resolved"` // normalised reference with digest
+	Replaced string        `json:"replaced"` // the bytes written
+	Digest   digest.Digest `json:"digest"`   // of the image
+	Offset   int           `json:"offset"`   // of Replaced, in the output file
+}
+
+// FileEdits are the edits of one file, by offset.
+type FileEdits struct {
+	File   string        `json:"file"`
+	Before digest.Digest `json:"before"` // of the file's bytes
+	After  digest.Digest `json:"after"`
+	Edits  []Edit        `json:"edits"`
+}
+
+// Edits is what pin did, sorted by file. Files without an edit are not in it.
+type Edits struct {
+	Files []FileEdits `json:"files"`
+}
