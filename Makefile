@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+GO ?= go
+BIN := bin
+# The linter is built from its module, so that a new machine needs nothing but Go.
+GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
+export GOTOOLCHAIN ?= local
+export CGO_ENABLED ?= 0
+
+.PHONY: help
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build tape and its interpreters into bin/
+	$(GO) build -trimpath -o $(BIN)/ ./cmd/...
+
+.PHONY: test
+test: ## run every test that needs nothing outside this repository
+	CGO_ENABLED=1 $(GO) test -race -timeout 10m ./...
+
+.PHONY: lint
+lint: ## vet and lint
+	$(GO) vet ./...
+	$(GOLANGCI) run ./...
+
+.PHONY: demo
+demo: build ## package, view and pull the example application on a registry of its own
+	./examples/demo.sh
+
+.PHONY: bench
+bench: build ## measure tape beside its peers and print the table
+	$(GO) test -tags bench -count=1 -timeout 30m -run TestBench -v ./stages/bench
+
+.PHONY: corpus
+corpus: build ## hold tape against real inputs: make corpus CORPUS=DIR
+	@test -n "$(CORPUS)" || { echo "usage: make corpus CORPUS=DIR" >&2; exit 2; }
+	TAPE_CORPUS=$(abspath $(CORPUS)) $(GO) test -tags corpus -count=1 -v -run TestCorpus ./stages/corpus

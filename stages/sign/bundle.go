@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package sign signs manifests by digest and checks such signatures: DSSE
+// envelopes over in-toto statements with exactly one subject, in Sigstore
+// bundles v0.3, as cosign 3 writes and reads them. docs/format.md ("Signatures")
+// gives the shapes.
+package sign
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+	bundlev1 "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
+	commonv1 "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	protodsse "github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
+	"github.com/sigstore/sigstore/pkg/signature"
+	sigdsse "github.com/sigstore/sigstore/pkg/signature/dsse"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/taped-dev/tape/engine"
+)
+
+const (
+	// MediaType is of a bundle, and the artifactType of the manifest that carries it.
+	MediaType = "application/vnd.dev.sigstore.bundle.v0.3+json"
+	// PredicateType says that a statement is a signature and nothing more.
+	PredicateType = "https://sigstore.dev/cosign/sign/v1"
+
+	payloadType   = "application/vnd.in-toto+json"
+	statementType = "https://in-toto.io/Statement/v1"
+
+	annotationContent       = "dev.sigstore.bundle.content"
+	annotationPredicateType = "dev.sigstore.bundle.predicateType"
+)
+
+// statement is an in-toto Statement v1 whose predicate says nothing.
+type statement struct {
+	Type          string          `json:"_type"`
+	Subject       []subject       `json:"subject"`
+	PredicateType string          `json:"predicateType"`
+	Predicate     json.RawMessage `json:"predicate"`
+}
+
+type subject struct {
+	Name   string            `json:"name,omitempty"`
+	Digest map[string]string `json:"digest"`
+}
+
+// Bundle signs a manifest by its digest.
+func Bundle(ctx context.Context, signer signature.Signer, manifest digest.Digest) ([]byte, error) {
+	payload, err := engine.MarshalJSON(statement{
+		Type:          statementType,
+		Subject:       []subject{{Digest: map[string]string{manifest.Algorithm().String(): manifest.Encoded()}}},
+		PredicateType: PredicateType,
+		Predicate:     json.RawMessage("{}"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	public, err := signer.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("public key of the signer: %w", err)
+	}
+	hint, err := Hint(public)
+	if err != nil {
+		return nil, err
+	}
+	envelopes, err := dsse.NewEnvelopeSigner(&sigdsse.SignerAdapter{SignatureSigner: signer, Pub: public, PubKeyID: ""})
+	if err != nil {
+		return nil, fmt.Errorf("sign %s: %w", manifest, err)
+	}
+	envelope, err := envelopes.SignPayload(ctx, payloadType, payload)
+	if err != nil {
+		return nil, fmt.Errorf("sign %s: %w", manifest, err)
+	}
+	sig, err := base64.StdEncoding.DecodeString(envelope.Signatures[0].Sig)
+	if err != nil {
+		return nil, fmt.Errorf("sign %s: %w", manifest, err)
+	}
+	data, err := protojson.Marshal(&bundlev1.Bundle{
+		MediaType: MediaType,
+		VerificationMaterial: &bundlev1.VerificationMaterial{
+			Content: &bundlev1.VerificationMaterial_PublicKey{PublicKey: &commonv1.PublicKeyIdentifier{Hint: hint}},
+		},
+		Content: &bundlev1.Bundle_DsseEnvelope{DsseEnvelope: &protodsse.Envelope{
+			Payload: payload, PayloadType: payloadType, Signatures: []*protodsse.Signature{{Sig: sig}},
+		}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode bundle: %w", err)
+	}
+	// protojson varies its white space from build to build on purpose.
+	var out bytes.Buffer
+	if err := json.Compact(&out, data); err != nil {
+		return nil, fmt.Errorf("encode bundle: %w", err)
+	}
+	return out.Bytes(), nil
+}
+
+// Claim is what a bundle says, before or after it was verified.
+type Claim struct {
+	Subject       digest.Digest
+	PredicateType string
+	KeyHint       string
+}
+
+// Read reads a bundle without verifying it.
+func Read(bundle []byte) (Claim, error) {
+	claim, _, err := read(bundle)
+	return claim, err
+}
+
+func read(bundle []byte) (Claim, *dsse.Envelope, error) {
+	var b bundlev1.Bundle
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(bundle, &b); err != nil {
+		return Claim{}, nil, fmt.Errorf("read bundle: %w", err)
+	}
+	env := b.GetDsseEnvelope()
+	if env == nil {
+		return Claim{}, nil, errors.New("read bundle: it holds no DSSE envelope")
+	}
+	var s statement
+	if err := json.Unmarshal(env.GetPayload(), &s); err != nil {
+		return Claim{}, nil, fmt.Errorf("read bundle: statement: %w", err)
+	}
+	if len(s.Subject) != 1 {
+		return Claim{}, nil, fmt.Errorf("read bundle: the statement has %d subjects, not one", len(s.Subject))
+	}
+	claim := Claim{
+		Subject:       digest.NewDigestFromEncoded(digest.SHA256, s.Subject[0].Digest["sha256"]),
+		PredicateType: s.PredicateType,
+		KeyHint:       b.GetVerificationMaterial().GetPublicKey().GetHint(),
+	}
+	if err := claim.Subject.Validate(); err != nil {
+		return Claim{}, nil, fmt.Errorf("read bundle: subject: %w", err)
+	}
+	envelope := &dsse.Envelope{PayloadType: env.GetPayloadType(), Payload: base64.StdEncoding.EncodeToString(env.GetPayload())}
+	for _, sig := range env.GetSignatures() {
+		envelope.Signatures = append(envelope.Signatures, dsse.Signature{
+			KeyID: sig.GetKeyid(), Sig: base64.StdEncoding.EncodeToString(sig.GetSig()),
+		})
+	}
+	return claim, envelope, nil
+}
+
+// Verify says whether the bundle is a signature of the manifest by the key.
+func Verify(ctx context.Context, verifier signature.Verifier, bundle []byte, manifest digest.Digest) (Claim, error) {
+	claim, envelope, err := read(bundle)
+	if err != nil {
+		return Claim{}, err
+	}
+	if envelope.PayloadType != payloadType {
+		return claim, fmt.Errorf("verify %s: the envelope holds %q, not %s", manifest, envelope.PayloadType, payloadType)
+	}
+	public, err := verifier.PublicKey()
+	if err != nil {
+		return claim, fmt.Errorf("public key of the verifier: %w", err)
+	}
+	keys, err := dsse.NewEnvelopeVerifier(&sigdsse.VerifierAdapter{SignatureVerifier: verifier, Pub: public})
+	if err != nil {
+		return claim, fmt.Errorf("verify %s: %w", manifest, err)
+	}
+	if _, err := keys.Verify(ctx, envelope); err != nil {
+		return claim, fmt.Errorf("verify %s: not signed by this key%s", manifest, otherKey(claim, public))
+	}
+	if claim.Subject != manifest {
+		return claim, fmt.Errorf("verify %s: the bundle signs %s", manifest, claim.Subject)
+	}
+	if claim.PredicateType != PredicateType {
+		return claim, fmt.Errorf("verify %s: the statement is a %s, not a signature", manifest, claim.PredicateType)
+	}
+	return claim, nil
+}
+
+// otherKey says that a bundle names another key than the one it was held against.
+func otherKey(claim Claim, public crypto.PublicKey) string {
+	if hint, err := Hint(public); err == nil && claim.KeyHint != "" && claim.KeyHint != hint {
+		return fmt.Sprintf(" (it was signed by key %s, this is %s)", claim.KeyHint, hint)
+	}
+	return ""
+}
+
+// Manifest is the referrer that carries a bundle, in cosign 3's shape: its
+// bytes and descriptor. The empty config ({}) and the bundle are its blobs.
+func Manifest(bundle []byte, subject ocispec.Descriptor) (ocispec.Descriptor, []byte, error) {
+	m := ocispec.Manifest{
+		Versioned:    specs.Versioned{SchemaVersion: 2},
+		MediaType:    ocispec.MediaTypeImageManifest,
+		ArtifactType: MediaType,
+		Config:       ocispec.DescriptorEmptyJSON,
+		Layers: []ocispec.Descriptor{{
+			MediaType: MediaType, Digest: digest.FromBytes(bundle), Size: int64(len(bundle)),
+		}},
+		Subject: &ocispec.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size},
+		Annotations: map[string]string{
+			annotationContent:       "dsse-envelope",
+			annotationPredicateType: PredicateType,
+		},
+	}
+	// The empty config is written inline by some tools; cosign does not.
+	m.Config.Data = nil
+	data, err := engine.MarshalJSON(m)
+	if err != nil {
+		return ocispec.Descriptor{}, nil, err
+	}
+	return ocispec.Descriptor{
+		MediaType: m.MediaType, ArtifactType: m.ArtifactType,
+		Digest: digest.FromBytes(data), Size: int64(len(data)), Annotations: m.Annotations,
+	}, data, nil
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sign
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
+	"github.com/sigstore/sigstore/pkg/signature"
+)
+
+// PEM types of cosign's encrypted keys: what cosign writes now, and what it
+// wrote before version 2.
+const (
+	pemSigstore = "ENCRYPTED SIGSTORE PRIVATE KEY"
+	pemCosign   = "ENCRYPTED COSIGN PRIVATE KEY"
+)
+
+// Password gives the password of an encrypted key; confirm asks for it twice.
+// It is called only where one is needed.
+type Password func(confirm bool) ([]byte, error)
+
+// GenerateKey makes an ECDSA P-256 key pair: the private key encrypted as
+// cosign does (or plain PKCS#8 where the password is empty), the public key as
+// PKIX, both PEM.
+func GenerateKey(password Password) (private, public []byte, err error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, fmt.Errorf("generate key: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode private key: %w", err)
+	}
+	secret, err := password(true)
+	if err != nil {
+		return nil, nil, err
+	}
+	block := &pem.Block{Type: string(cryptoutils.PrivateKeyPEMType), Bytes: der}
+	if len(secret) > 0 {
+		if block.Bytes, err = encrypted.Encrypt(der, secret); err != nil {
+			return nil, nil, fmt.Errorf("encrypt private key: %w", err)
+		}
+		block.Type = pemSigstore
+	}
+	if public, err = cryptoutils.MarshalPublicKeyToPEM(key.Public()); err != nil {
+		return nil, nil, fmt.Errorf("encode public key: %w", err)
+	}
+	return pem.EncodeToMemory(block), public, nil
+}
+
+// LoadSigner reads a private key: PKCS#8, PKCS#1 or SEC 1 PEM, or cosign's
+// encrypted form.
+func LoadSigner(file string, password Password) (signature.Signer, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	key, err := parsePrivate(data, password)
+	if err != nil {
+		return nil, fmt.Errorf("read key %s: %w", file, err)
+	}
+	signer, err := signature.LoadDefaultSigner(key)
+	if err != nil {
+		return nil, fmt.Errorf("read key %s: %w", file, err)
+	}
+	return signer, nil
+}
+
+func parsePrivate(data []byte, password Password) (crypto.PrivateKey, error) {
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return nil, errors.New("not a PEM file; make a pair with 'tape sign --generate-key PREFIX'")
+	}
+	switch block.Type {
+	case pemSigstore, pemCosign:
+		secret, err := password(false)
+		if err != nil {
+			return nil, err
+		}
+		der, err := encrypted.Decrypt(block.Bytes, secret)
+		if err != nil {
+			return nil, errors.New("wrong password: set COSIGN_PASSWORD to the right one")
+		}
+		return x509.ParsePKCS8PrivateKey(der)
+	case string(cryptoutils.PublicKeyPEMType):
+		return nil, errors.New("this is a public key; signing needs the private one")
+	}
+	return cryptoutils.UnmarshalPEMToPrivateKey(data, cryptoutils.SkipPassword)
+}
+
+// LoadVerifier reads a public key, PKIX PEM. A private key is refused: whoever
+// verifies should not hold it.
+func LoadVerifier(file string) (signature.Verifier, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	if block, _ := pem.Decode(data); block == nil {
+		return nil, fmt.Errorf("read key %s: not a PEM file", file)
+	} else if block.Type != string(cryptoutils.PublicKeyPEMType) && block.Type != string(cryptoutils.PKCS1PublicKeyPEMType) {
+		return nil, fmt.Errorf("read key %s: verifying needs a public key, this is a %q", file, block.Type)
+	}
+	key, err := cryptoutils.UnmarshalPEMToPublicKey(data)
+	if err != nil {
+		return nil, fmt.Errorf("read key %s: %w", file, err)
+	}
+	verifier, err := signature.LoadDefaultVerifier(key)
+	if err != nil {
+		return nil, fmt.Errorf("read key %s: %w", file, err)
+	}
+	return verifier, nil
+}
+
+// Hint names a public key in a bundle, as cosign does: base64 of the SHA-256 of
+// its PKIX DER.
+func Hint(key crypto.PublicKey) (string, error) {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return "", fmt.Errorf("encode public key: %w", err)
+	}
+	sum := sha256.Sum256(der)
+	return base64.StdEncoding.EncodeToString(sum[:]), nil
+}

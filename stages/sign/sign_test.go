@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sign
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
+	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/sigstore/sigstore-go/pkg/root"
+	"github.com/sigstore/sigstore-go/pkg/verify"
+	"github.com/sigstore/sigstore/pkg/signature"
+)
+
+func password(s string) Password { return func(bool) ([]byte, error) { return []byte(s), nil } }
+
+func write(t *testing.T, name string, data []byte) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// pair makes a key pair and loads it back from files.
+func pair(t *testing.T, secret string) (signature.Signer, signature.Verifier) {
+	t.Helper()
+	private, public, err := GenerateKey(password(secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := LoadSigner(write(t, "k.key", private), password(secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier, err := LoadVerifier(write(t, "k.pub", public))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer, verifier
+}
+
+func TestSignAndVerify(t *testing.T) {
+	ctx := context.Background()
+	dgst := digest.FromString("a manifest")
+	for _, secret := range []string{"", "correct horse"} {
+		signer, verifier := pair(t, secret)
+		bundle, err := Bundle(ctx, signer, dgst)
+		if err != nil {
+			t.Fatal(err)
+		}
+		claim, err := Verify(ctx, verifier, bundle, dgst)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if claim.Subject != dgst || claim.PredicateType != PredicateType || claim.KeyHint == "" {
+			t.Errorf("claim = %+v", claim)
+		}
+		if _, err := Verify(ctx, verifier, bundle, digest.FromString("another")); err == nil || !strings.Contains(err.Error(), "the bundle signs "+dgst.String()) {
+			t.Errorf("a bundle for another digest: %v", err)
+		}
+		_, other := pair(t, "")
+		if _, err := Verify(ctx, other, bundle, dgst); err == nil || !strings.Contains(err.Error(), "not signed by this key") {
+			t.Errorf("another key: %v", err)
+		}
+	}
+}
+
+// TestIndependentVerifier has sigstore's own verifier accept what was signed.
+func TestIndependentVerifier(t *testing.T) {
+	ctx := context.Background()
+	signer, verifier := pair(t, "")
+	data := []byte("a manifest")
+	raw, err := Bundle(ctx, signer, digest.FromBytes(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b sgbundle.Bundle
+	if err := b.UnmarshalJSON(raw); err != nil {
+		t.Fatal(err)
+	}
+	material := root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) {
+		return root.NewExpiringKey(verifier, time.Time{}, time.Time{}), nil
+	})
+	v, err := verify.NewVerifier(material, verify.WithNoObserverTimestamps())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Verify(&b, verify.NewPolicy(verify.WithArtifact(bytes.NewReader(data)), verify.WithKey())); err != nil {
+		t.Errorf("sigstore-go: %v", err)
+	}
+}
+
+// TestTampered flips every byte of a bundle in turn: what was signed is never
+// taken for something else.
+func TestTampered(t *testing.T) {
+	ctx := context.Background()
+	signer, verifier := pair(t, "")
+	dgst := digest.FromString("a manifest")
+	bundle, err := Bundle(ctx, signer, dgst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := bytes.Index(bundle, []byte(`"dsseEnvelope"`))
+	for i := start; i < len(bundle); i++ {
+		broken := bytes.Clone(bundle)
+		broken[i] ^= 0x01
+		claim, err := Verify(ctx, verifier, broken, dgst)
+		if err == nil && claim.Subject != dgst {
+			t.Fatalf("byte %d (%q) flipped: verified as %s", i, bundle[i], claim.Subject)
+		}
+	}
+	// The payload and the signature themselves.
+	for _, part := range []string{`"payload":"`, `"sig":"`} {
+		i := bytes.Index(bundle, []byte(part)) + len(part) + 4
+		broken := bytes.Clone(bundle)
+		if broken[i] == 'A' {
+			broken[i] = 'B'
+		} else {
+			broken[i] = 'A'
+		}
+		if _, err := Verify(ctx, verifier, broken, dgst); err == nil {
+			t.Errorf("%s changed: still verifies", part)
+		}
+	}
+}
+
+func TestKeys(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, _ := x509.MarshalPKCS8PrivateKey(key)
+	sec1, _ := x509.MarshalECPrivateKey(key)
+	sealed, _ := encrypted.Encrypt(der, []byte("pw"))
+	private, public, _ := GenerateKey(password("pw"))
+	for _, c := range []struct {
+		name, secret, err string
+		data              []byte
+	}{
+		{name: "pkcs8", data: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})},
+		{name: "sec1", data: pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: sec1})},
+		{name: "old cosign", secret: "pw", data: pem.EncodeToMemory(&pem.Block{Type: pemCosign, Bytes: sealed})},
+		{name: "sigstore", secret: "pw", data: private},
+		{name: "wrong password", secret: "no", data: private, err: "wrong password"},
+		{name: "public", data: public, err: "signing needs the private one"},
+		{name: "not pem", data: []byte("hello"), err: "not a PEM file"},
+	} {
+		_, err := LoadSigner(write(t, "k", c.data), password(c.secret))
+		if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
+			t.Errorf("%s: error %v, want %q", c.name, err, c.err)
+		}
+	}
+	if _, err := LoadVerifier(write(t, "k", private)); err == nil || !strings.Contains(err.Error(), "needs a public key") {
+		t.Errorf("private key for verifying: %v", err)
+	}
+}
+
+// TestManifestShape holds the referrer against cosign 3's shape.
+func TestManifestShape(t *testing.T) {
+	subject := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: digest.FromString("root"), Size: 4,
+		Annotations: map[string]string{"not": "carried"}}
+	desc, data, err := Manifest([]byte(`{"a":1}`), subject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if digest.FromBytes(data) != desc.Digest || int64(len(data)) != desc.Size {
+		t.Errorf("descriptor %+v does not describe the bytes", desc)
+	}
+	want := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",` +
+		`"artifactType":"application/vnd.dev.sigstore.bundle.v0.3+json",` +
+		`"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},` +
+		`"layers":[{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","digest":"sha256:015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862","size":7}],` +
+		`"subject":{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"` + subject.Digest.String() + `","size":4},` +
+		`"annotations":{"dev.sigstore.bundle.content":"dsse-envelope","dev.sigstore.bundle.predicateType":"https://sigstore.dev/cosign/sign/v1"}}`
+	if string(data) != want {
+		t.Errorf("manifest\n%s\nwant\n%s", data, want)
+	}
+}
+
+func TestReadGarbage(t *testing.T) {
+	two, _ := json.Marshal(statement{Type: statementType, Subject: []subject{
+		{Digest: map[string]string{"sha256": strings.Repeat("a", 64)}}, {Digest: map[string]string{"sha256": strings.Repeat("b", 64)}}}})
+	for name, c := range map[string]struct{ data, err string }{
+		"empty":        {"", "read bundle"},
+		"no envelope":  {`{"mediaType":"` + MediaType + `"}`, "no DSSE envelope"},
+		"two subjects": {`{"dsseEnvelope":{"payload":` + b64JSON(two) + `}}`, "2 subjects"},
+	} {
+		if _, err := Read([]byte(c.data)); err == nil || !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func b64JSON(data []byte) string {
+	out, _ := json.Marshal(data)
+	return string(out)
+}
