@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package artifact is the taped artifact, format 1: its names, its constants and
+// the shapes of its documents, for the stages that write it, and the reader that
+// opens it again (and opens what the original tape wrote, v1alpha1).
+//
+// docs/format.md describes the format; this package is where each string of it
+// is spelled, once.
+package artifact
+
+// Format is the version of what is written; a reader refuses any other.
+const Format = "1"
+
+// Media types and artifact types.
+const (
+	TypeApp         = "application/vnd.tape.app.v1"                         // artifactType of the root
+	TypeContent     = "application/vnd.tape.content.v1"                     // artifactType of the content manifest
+	TypeAttestation = "application/vnd.docker.attestation.manifest.v1+json" // artifactType of the attestation manifest
+	TypeStatement   = "application/vnd.in-toto+json"                        // layer of the attestation manifest
+	TypeBundle      = "application/vnd.dev.sigstore.bundle.v0.3+json"       // artifactType and layer of a signature
+	TypeListing     = "application/vnd.tape.listing.v1+json"                // Listing: content → attest
+	TypeTags        = "application/vnd.tape.tags.v1+json"                   // Tags: index → push
+)
+
+// Annotations.
+const (
+	AnnotationFormat      = "vnd.tape.format"
+	AnnotationRole        = "vnd.tape.role"
+	AnnotationImageSource = "vnd.tape.image.source" // normalised references, comma-joined, sorted
+	AnnotationImageTag    = "vnd.tape.image.tag"    // tags of the image in the root's repository, comma-joined, sorted
+	AnnotationRelatedTo   = "vnd.tape.related.to"   // digest of the image or platform manifest
+	AnnotationRelatedTag  = "vnd.tape.related.tag"  // where it was found by tag
+	AnnotationInterpreter = "vnd.tape.content.interpreter"
+	AnnotationPlatforms   = "vnd.tape.platforms" // of a layout that lacks the other platforms
+
+	AnnotationReferenceType   = "vnd.docker.reference.type"
+	AnnotationReferenceDigest = "vnd.docker.reference.digest"
+	AnnotationPredicateType   = "in-toto.io/predicate-type"
+	AnnotationUnpack          = "io.deis.oras.content.unpack" // oras pull unpacks the layer
+	AnnotationUnpackDigest    = "io.deis.oras.content.digest" // of the layer, not compressed
+
+	AnnotationBundleContent   = "dev.sigstore.bundle.content"
+	AnnotationBundlePredicate = "dev.sigstore.bundle.predicateType"
+)
+
+// Values of annotations.
+const (
+	RoleContent      = "content"
+	RoleAttestations = "attestations"
+	RoleImage        = "image"
+	RoleRelated      = "related"
+
+	ReferenceAttestation = "attestation-manifest" // of AnnotationReferenceType
+	KubectlApply         = "kubectl-apply"        // of AnnotationInterpreter: kubectl is all it takes
+)
+
+// Predicate types of the statements.
+const (
+	PredicateProvenance = "https://slsa.dev/provenance/v1"
+	PredicateSource     = predicateBase + "/source/v1"
+	PredicateTransform  = predicateBase + "/transform/v1"
+	PredicateSPDX       = "https://spdx.dev/Document/v2.3"
+	PredicateSignature  = "https://sigstore.dev/cosign/sign/v1"
+
+	predicateBase = "https://github.com/taped-dev/tape/attestation"
+)
+
+// BuildType of the provenance: what its parameters mean is in docs/format.md.
+const BuildType = "https://github.com/taped-dev/tape/buildtypes/package/v1"
+
+// MaxRoot is the size in bytes over which a root is refused: registries take
+// manifests of up to 4 MiB.
+const MaxRoot = 7 << 19

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package artifact
+
+import (
+	"crypto/md5" //nolint:gosec // names, not security: what relocated names look like is fixed by what others wrote
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/Masterminds/semver/v3"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/vcs"
+)
+
+const (
+	// maxTag is the distribution specification's limit.
+	maxTag = 128
+	// MaxAppTag is the longest tag of an application: "manifests." goes before it.
+	MaxAppTag = maxTag - len(contentTagPrefix)
+	// maxName is the longest repository name that every registry takes.
+	maxName = 255
+
+	contentTagPrefix = "manifests."
+	configTagPrefix  = "config."
+)
+
+// ImageTag is the tag of an image in the application's repository:
+// <basename>.<original tag>.<first 8 hex of digest>, such as
+// podinfo.6.4.1.92d43edf. The name is normalised (docker.io/library/nginx:1); a
+// name with a digest and no tag gives <basename>.<8 hex>. What is too long is
+// trimmed from the left.
+func ImageTag(name string, d digest.Digest) string {
+	name, _, digested := strings.Cut(name, "@")
+	base, tag, tagged := strings.Cut(path.Base(name), ":")
+	switch {
+	case tagged:
+		base += "." + tag
+	case !digested:
+		base += ".latest"
+	}
+	out := []byte(base + "." + short(d))
+	for i, c := range out {
+		if !isWord(c) && c != '.' && c != '-' {
+			out[i] = '-'
+		}
+	}
+	// A tag does not start with a dot or a dash.
+	out = out[max(0, len(out)-maxTag):]
+	return strings.TrimLeft(string(out), ".-")
+}
+
+func isWord(c byte) bool {
+	return c == '_' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}
+
+// short is what a tag tells of a digest.
+func short(d digest.Digest) string {
+	hex := d.Encoded()
+	return hex[:min(8, len(hex))]
+}
+
+// TagIn is the tag that the image gets in the repository. It is that of
+// [ImageTag], but an image that lies in the repository already under a tag that
+// ends in its own 8 hex keeps it, so that taping twice changes nothing.
+func TagIn(repository string, image images.Image) string {
+	name, _, _ := strings.Cut(image.Name, "@")
+	if tag, ok := strings.CutPrefix(name, repository+":"); ok && strings.HasSuffix(tag, "."+short(image.Digest)) {
+		return tag
+	}
+	return ImageTag(image.Name, image.Digest)
+}
+
+// ImageRef is what manifests say of the image once it lies in the repository:
+// REPO:<tag>@<digest>.
+func ImageRef(repository string, image images.Image) string {
+	return repository + ":" + TagIn(repository, image) + "@" + image.Digest.String()
+}
+
+// ContentTag is the tag of the content manifest of an application. No semver
+// range ever matches it.
+func ContentTag(tag string) string { return contentTagPrefix + tag }
+
+// ConfigTag is the tag of an application that has no version: it says what the
+// content layer is.
+func ConfigTag(layer digest.Digest) string {
+	hex := layer.Encoded()
+	return configTagPrefix + hex[:min(12, len(hex))]
+}
+
+// CheckTag says whether an application may have the tag.
+func CheckTag(tag string) error {
+	if len(tag) > MaxAppTag {
+		return fmt.Errorf("tag %q has %d characters; %d are the most, as %s<tag> is a tag too", tag, len(tag), MaxAppTag, contentTagPrefix)
+	}
+	for i, c := range []byte(tag) {
+		if !isWord(c) && (i == 0 || c != '.' && c != '-') {
+			return fmt.Errorf("tag %q: %q may not stand there; a tag is of letters, digits, underscores, dots and dashes, with no dot or dash first", tag, c)
+		}
+	}
+	if tag == "" {
+		return errors.New("tag is empty")
+	}
+	return nil
+}
+
+// CheckRepository says whether name is a repository that an application can be
+// written to: a registry's host and a path, without tag or digest.
+func CheckRepository(name string) error {
+	named, err := reference.ParseNormalizedNamed(name)
+	switch {
+	case err != nil:
+		return fmt.Errorf("repository %q: %w", name, err)
+	case !reference.IsNameOnly(named):
+		return fmt.Errorf("repository %q: give it without a tag or digest: %s", name, named.Name())
+	case named.Name() != name:
+		return fmt.Errorf("repository %q: give it with its registry: %s", name, named.Name())
+	}
+	return nil
+}
+
+// Tags are the tags of an application that was given none: the semver tags that
+// point at the HEAD of every source, else (and whenever a source is modified,
+// untracked, or not known to be clean) [ConfigTag] of the content layer.
+//
+// A tag may be scoped by a folder, as Go modules' are: shop/v1.2.3 gives v1.2.3
+// to sources in shop or below. Where scoped tags match, those of the longest
+// folder alone count. A "+" (semver's build metadata) becomes "_", which is what
+// Helm does too.
+func Tags(facts []vcs.Facts, layer digest.Digest) []string {
+	var common []string
+	for i, f := range facts {
+		tags := versions(f)
+		if i == 0 {
+			common = tags
+		}
+		common = slices.DeleteFunc(common, func(tag string) bool { return !slices.Contains(tags, tag) })
+	}
+	if len(common) == 0 {
+		return []string{ConfigTag(layer)}
+	}
+	return common
+}
+
+// versions are the semver tags of one source, sorted.
+func versions(f vcs.Facts) []string {
+	if f.Modified != vcs.No || len(f.Repositories) == 0 {
+		return nil
+	}
+	var (
+		out   []string
+		scope = -1
+	)
+	for _, t := range f.Repositories[0].Tags {
+		dir, version := path.Split(t.Name)
+		_, err := semver.StrictNewVersion(strings.TrimPrefix(version, "v"))
+		version = strings.ReplaceAll(version, "+", "_")
+		if err != nil || CheckTag(version) != nil || !strings.HasPrefix(f.Path+"/", dir) || len(dir) < scope {
+			continue
+		}
+		if len(dir) > scope {
+			out, scope = nil, len(dir)
+		}
+		out = append(out, version)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// RelocatedName maps a reference to its own repository below the prefix, as
+// relocate --naming one-to-one does: example.com/user and istio/proxyv2:1.0 give
+// example.com/user/istio-proxyv2-<md5>:1.0. The sum is of the normalised name
+// without tag and digest, which are kept. Where the name would be too long the
+// components in the middle go first, then all but the last.
+//
+// The scheme is that of pivotal/image-relocation, so that what it relocated is
+// found again.
+func RelocatedName(prefix, ref string) (string, error) {
+	if err := CheckRepository(prefix); err != nil {
+		return "", err
+	}
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return "", fmt.Errorf("image reference %q: %w", ref, err)
+	}
+	sum := md5.Sum([]byte(named.Name())) //nolint:gosec // see the import
+	suffix := hex.EncodeToString(sum[:])
+	room := maxName - len(prefix) - len("/-") - len(suffix)
+	if room < -1 {
+		return "", fmt.Errorf("prefix %q is too long: a name below it takes %d characters, and %d are the most", prefix, len(suffix)+1, maxName)
+	}
+	if flat := flatten(strings.Split(reference.Path(named), "/"), room); flat != "" {
+		suffix = flat + "-" + suffix
+	}
+	out := prefix + "/" + suffix
+	if tagged, ok := named.(reference.Tagged); ok {
+		out += ":" + tagged.Tag()
+	}
+	if digested, ok := named.(reference.Digested); ok {
+		out += "@" + digested.Digest().String()
+	}
+	return out, nil
+}
+
+// flatten joins components by dashes to at most room characters. It leaves out
+// as few from the middle as it can, with a dash in their place.
+func flatten(components []string, room int) string {
+	for n := len(components); n > 0; n-- {
+		kept, last := components[:n-1], components[len(components)-1]
+		if 1 < n && n < len(components) {
+			kept = append(slices.Clip(kept), "-")
+		}
+		if flat := strings.Join(append(slices.Clip(kept), last), "-"); len(flat) <= room {
+			return flat
+		}
+	}
+	if len(components[0]) <= room {
+		return components[0]
+	}
+	return ""
+}
