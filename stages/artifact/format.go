@@ -8,18 +8,20 @@
 // is spelled, once.
 package artifact
 
+import "github.com/opencontainers/go-digest"
+
 // Format is the version of what is written; a reader refuses any other.
 const Format = "1"
 
 // Media types and artifact types.
 const (
-	TypeApp         = "application/vnd.tape.app.v1"                         // artifactType of the root
-	TypeContent     = "application/vnd.tape.content.v1"                     // artifactType of the content manifest
-	TypeAttestation = "application/vnd.docker.attestation.manifest.v1+json" // artifactType of the attestation manifest
-	TypeStatement   = "application/vnd.in-toto+json"                        // layer of the attestation manifest
-	TypeBundle      = "application/vnd.dev.sigstore.bundle.v0.3+json"       // artifactType and layer of a signature
-	TypeListing     = "application/vnd.tape.listing.v1+json"                // Listing: content → attest
-	TypeTags        = "application/vnd.tape.tags.v1+json"                   // Tags: index → push
+	ArtifactTypeApp          = "application/vnd.tape.app.v1"                         // artifactType of the root
+	ArtifactTypeContent      = "application/vnd.tape.content.v1"                     // artifactType of the content manifest
+	ArtifactTypeAttestations = "application/vnd.docker.attestation.manifest.v1+json" // artifactType of the attestation manifest
+	MediaTypeStatement       = "application/vnd.in-toto+json"                        // layer of the attestation manifest
+	MediaTypeBundle          = "application/vnd.dev.sigstore.bundle.v0.3+json"       // artifactType and layer of a signature
+	MediaTypeListing         = "application/vnd.tape.listing.v1+json"                // Listing: content → attest
+	MediaTypeTags            = "application/vnd.tape.tags.v1+json"                   // JSON array of the root's tags, sorted: index → push
 )
 
 // Annotations.
@@ -71,3 +73,14 @@ const BuildType = "https://github.com/taped-dev/tape/buildtypes/package/v1"
 // MaxRoot is the size in bytes over which a root is refused: registries take
 // manifests of up to 4 MiB.
 const MaxRoot = 7 << 19
+
+// Listing says which manifest file each file of the content is, sorted by Name:
+// content → attest.
+type Listing []ListedFile
+
+// ListedFile is a file of the content.
+type ListedFile struct {
+	Name   string        `json:"name"`
+	From   string        `json:"from"` // name of the manifest file
+	Digest digest.Digest `json:"digest"`
+}

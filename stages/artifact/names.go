@@ -125,7 +125,7 @@ func CheckRepository(name string) error {
 	return nil
 }
 
-// Tags are the tags of an application that was given none: the semver tags that
+// DefaultTags are the tags of an application that was given none: the semver tags that
 // point at the HEAD of every source, else (and whenever a source is modified,
 // untracked, or not known to be clean) [ConfigTag] of the content layer.
 //
@@ -133,7 +133,7 @@ func CheckRepository(name string) error {
 // to sources in shop or below. Where scoped tags match, those of the longest
 // folder alone count. A "+" (semver's build metadata) becomes "_", which is what
 // Helm does too.
-func Tags(facts []vcs.Facts, layer digest.Digest) []string {
+func DefaultTags(facts []vcs.Facts, layer digest.Digest) []string {
 	var common []string
 	for i, f := range facts {
 		tags := versions(f)

@@ -82,7 +82,7 @@ func TestCheckRepository(t *testing.T) {
 	}
 }
 
-func TestTags(t *testing.T) {
+func TestDefaultTags(t *testing.T) {
 	facts := func(path string, modified vcs.Tristate, tags ...string) vcs.Facts {
 		repo := vcs.Repository{Dir: ".", Commit: "c"}
 		for _, tag := range tags {
@@ -109,7 +109,7 @@ func TestTags(t *testing.T) {
 		"two, one dirty":    {[]vcs.Facts{facts("a", vcs.No, "v1.0.0"), facts("b", vcs.Yes, "v1.0.0")}, config},
 		"two, one without":  {[]vcs.Facts{facts("a", vcs.No, "v1.0.0"), {Path: "b", Modified: vcs.No}}, config},
 	} {
-		if diff := cmp.Diff(c.want, Tags(c.facts, podinfo)); diff != "" {
+		if diff := cmp.Diff(c.want, DefaultTags(c.facts, podinfo)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
