@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registrytest
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Match says which requests are meant.
+type Match func(*http.Request) bool
+
+// Is matches requests of a kind, with one of the methods where any are given.
+func Is(kind Kind, methods ...string) Match {
+	return func(r *http.Request) bool {
+		return parse(r.URL).kind == kind && (len(methods) == 0 || slices.Contains(methods, r.Method))
+	}
+}
+
+// Of narrows a match to requests whose path contains s: a repository, a tag, a
+// digest.
+func Of(s string, m Match) Match {
+	return func(r *http.Request) bool { return strings.Contains(r.URL.Path, s) && m(r) }
+}
+
+// First matches the first n requests that m matches.
+func First(n int64, m Match) Match {
+	var seen atomic.Int64
+	return func(r *http.Request) bool { return m(r) && seen.Add(1) <= n }
+}
+
+// After matches what m matches, from the n-th on.
+func After(n int64, m Match) Match {
+	var seen atomic.Int64
+	return func(r *http.Request) bool { return m(r) && seen.Add(1) > n }
+}
+
+// Fault is a way to misbehave: it stands before the handler that would have
+// answered.
+type Fault func(next http.Handler) http.Handler
+
+// Misbehave lets the fault answer the requests that match.
+func Misbehave(next http.Handler, when Match, how Fault) http.Handler {
+	faulty := how(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if when(r) {
+			faulty.ServeHTTP(w, r)
+		} else {
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// Status answers with a status, and with headers given as pairs of name and
+// value ("Retry-After", "1").
+func Status(code int, headers ...string) Fault {
+	return func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			for pair := range slices.Chunk(headers, 2) {
+				w.Header().Set(pair[0], pair[1])
+			}
+			deny(w, code, "UNKNOWN", strings.ToLower(http.StatusText(code)))
+		})
+	}
+}
+
+// Refuse closes the connection without an answer.
+func Refuse() Fault {
+	return func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	}
+}
+
+// Hang never answers; it ends when the client goes away.
+func Hang() Fault {
+	return func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	}
+}
+
+// Truncate ends the body after n bytes as though that were all of it.
+func Truncate(n int64) Fault {
+	cut := body(n, func(*faultyBody, []byte) error { return io.ErrShortWrite })
+	return func(next http.Handler) http.Handler {
+		return cut(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			next.ServeHTTP(&shortened{ResponseWriter: w, n: n}, r)
+		}))
+	}
+}
+
+// shortened promises n bytes where its handler promises more.
+type shortened struct {
+	http.ResponseWriter
+	n       int64
+	started bool
+}
+
+func (w *shortened) WriteHeader(code int) {
+	w.started = true
+	if length, err := strconv.ParseInt(w.Header().Get("Content-Length"), 10, 64); err == nil {
+		w.Header().Set("Content-Length", strconv.FormatInt(min(length, w.n), 10))
+	}
+	w.ResponseWriter.WriteHeader(code)
+}
+
+func (w *shortened) Write(p []byte) (int, error) {
+	if !w.started {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// Cut sends n bytes of the body and then cuts the connection.
+func Cut(n int64) Fault {
+	return body(n, func(w *faultyBody, rest []byte) error {
+		w.flush()
+		panic(http.ErrAbortHandler)
+	})
+}
+
+// Stall sends n bytes of the body and then nothing more; it ends when the
+// client goes away.
+func Stall(n int64) Fault {
+	return body(n, func(w *faultyBody, rest []byte) error {
+		w.flush()
+		<-w.gone
+		panic(http.ErrAbortHandler)
+	})
+}
+
+// Corrupt flips a bit of the body's byte n.
+func Corrupt(n int64) Fault {
+	return body(n, func(w *faultyBody, rest []byte) error {
+		w.reached = true
+		flipped := slices.Clone(rest)
+		flipped[0] ^= 1
+		_, err := w.ResponseWriter.Write(flipped)
+		return err
+	})
+}
+
+// body passes the first n bytes of a body and then calls reach with the rest of
+// the write that passed it.
+func body(n int64, reach func(w *faultyBody, rest []byte) error) Fault {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			next.ServeHTTP(&faultyBody{ResponseWriter: w, left: n, reach: reach, gone: r.Context().Done()}, r)
+		})
+	}
+}
+
+// faultyBody hides the writer's ReadFrom, so that every byte passes Write.
+type faultyBody struct {
+	http.ResponseWriter
+	left    int64
+	reached bool // let the rest pass
+	reach   func(w *faultyBody, rest []byte) error
+	gone    <-chan struct{}
+}
+
+func (w *faultyBody) Write(p []byte) (int, error) {
+	if w.reached {
+		return w.ResponseWriter.Write(p)
+	}
+	head := p[:min(int64(len(p)), w.left)]
+	if _, err := w.ResponseWriter.Write(head); err != nil {
+		return 0, err
+	}
+	w.left -= int64(len(head))
+	if len(head) == len(p) {
+		return len(p), nil
+	}
+	if err := w.reach(w, p[len(head):]); err != nil {
+		return len(head), err
+	}
+	return len(p), nil
+}
+
+func (w *faultyBody) flush() {
+	http.NewResponseController(w.ResponseWriter).Flush() //nolint:errcheck // a connection that is gone need not be cut
+}
+
+// Reject refuses to take manifests that match, as old registries do, with 400
+// and MANIFEST_INVALID.
+func Reject(next http.Handler, match func(m ManifestFields) bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut && parse(r.URL).kind == Manifests {
+			data, err := io.ReadAll(r.Body)
+			if err != nil {
+				deny(w, http.StatusBadRequest, "MANIFEST_INVALID", "body cannot be read")
+				return
+			}
+			r.Body = io.NopCloser(bytes.NewReader(data))
+			fields := ManifestFields{ContentType: r.Header.Get("Content-Type")}
+			if json.Unmarshal(data, &fields) == nil && match(fields) {
+				deny(w, http.StatusBadRequest, "MANIFEST_INVALID", "manifest invalid")
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// ManifestFields is what [Reject] shows of a pushed manifest.
+type ManifestFields struct {
+	ContentType  string              `json:"-"`
+	MediaType    string              `json:"mediaType"`
+	ArtifactType string              `json:"artifactType"`
+	Config       *ocispec.Descriptor `json:"config"`
+	Subject      *ocispec.Descriptor `json:"subject"`
+}
+
+// Index matches image indexes of either vendor.
+func Index(m ManifestFields) bool {
+	return m.ContentType == ocispec.MediaTypeImageIndex || m.ContentType == DockerIndex
+}
+
+// ArtifactType matches manifests that have one.
+func ArtifactType(m ManifestFields) bool { return m.ArtifactType != "" }
+
+// EmptyConfig matches manifests whose config is OCI 1.1's empty one.
+func EmptyConfig(m ManifestFields) bool {
+	return m.Config != nil && m.Config.MediaType == ocispec.MediaTypeEmptyJSON
+}
+
+// NoReferrers makes a registry one from before OCI 1.1: the referrers API is
+// not there and OCI-Subject is not answered.
+func NoReferrers(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if parse(r.URL).kind == Referrers {
+			deny(w, http.StatusNotFound, "UNSUPPORTED", "no such route")
+			return
+		}
+		next.ServeHTTP(&subjectless{ResponseWriter: w}, r)
+	})
+}
+
+type subjectless struct {
+	http.ResponseWriter
+}
+
+func (w *subjectless) WriteHeader(code int) {
+	w.Header().Del("OCI-Subject")
+	w.ResponseWriter.WriteHeader(code)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *subjectless) Unwrap() http.ResponseWriter { return w.ResponseWriter }
