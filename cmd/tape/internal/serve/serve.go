@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package serve runs the registry of CNCF distribution that is linked into tape,
+// for trying things and for tests: plain http, no authentication, deleting
+// allowed, no referrers API.
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/distribution/distribution/v3/configuration"
+	"github.com/distribution/distribution/v3/registry/handlers"
+	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem" // driver "filesystem"
+	_ "github.com/distribution/distribution/v3/registry/storage/driver/inmemory"   // driver "inmemory"
+	"github.com/sirupsen/logrus"
+)
+
+// Options say where the registry listens and keeps what it is given.
+type Options struct {
+	Addr string // host:port; port 0 takes a free one
+	// Data is a folder, made where it does not exist; empty: in memory.
+	Data string
+	// Ready, if not nil, is called with the address once requests are answered.
+	Ready func(addr string)
+}
+
+// drain is how long requests that are being answered may take when the registry
+// is stopped: an interrupted tape is gone within a second.
+const drain = 500 * time.Millisecond
+
+// Serve runs the registry until ctx ends, which is not an error. Nothing is
+// logged; that is a setting of logrus and so of the whole process.
+func Serve(ctx context.Context, opts Options) error {
+	app, err := newApp(opts.Data)
+	if err != nil {
+		return err
+	}
+	defer app.Shutdown() //nolint:errcheck // it closes pull-through caches only, of which there is none
+
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", opts.Addr)
+	if err != nil {
+		return fmt.Errorf("serve a registry at %s: %w; choose another address with --addr", opts.Addr, err)
+	}
+	server := &http.Server{Handler: app, ReadHeaderTimeout: time.Minute}
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		limit, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), drain, errors.New("registry is stopping"))
+		defer cancel()
+		if err := server.Shutdown(limit); err != nil {
+			server.Close() //nolint:errcheck // what still runs is cut off, as wanted
+		}
+		close(stopped)
+	})
+	defer stop()
+	if opts.Ready != nil {
+		opts.Ready(listener.Addr().String())
+	}
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve a registry at %s: %w", listener.Addr(), err)
+	}
+	<-stopped
+	return nil
+}
+
+// newApp makes the registry. It panics where it is misconfigured, which is an
+// error here.
+func newApp(data string) (app *handlers.App, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("make a registry: %v", p)
+		}
+	}()
+	logrus.SetLevel(logrus.PanicLevel)
+	storage := configuration.Storage{
+		"inmemory":    configuration.Parameters{},
+		"delete":      configuration.Parameters{"enabled": true},
+		"maintenance": configuration.Parameters{"uploadpurging": map[any]any{"enabled": false}},
+	}
+	if data != "" {
+		dir, err := filepath.Abs(data)
+		if err != nil {
+			return nil, fmt.Errorf("find the registry's folder: %w", err)
+		}
+		// distribution would only notice at the first push.
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, fmt.Errorf("make the registry's folder: %w", err)
+		}
+		delete(storage, "inmemory")
+		storage["filesystem"] = configuration.Parameters{"rootdirectory": dir}
+	}
+	config := &configuration.Configuration{Storage: storage}
+	config.Catalog.MaxEntries = 1000
+	return handlers.NewApp(context.Background(), config), nil
+}
