@@ -17,6 +17,9 @@ const (
 	Cancelled State = "cancelled"
 )
 
+// Warning is the level of a message that --strict makes an error.
+const Warning = "warning"
+
 // Event tells of a change of state (State set), of progress (Current and Total,
 // in bytes where Unit is "bytes") or of something worth knowing (Message). It is
 // plain data: the engine prints nothing.
@@ -28,7 +31,7 @@ type Event struct {
 	Current int64     `json:"current,omitempty"`
 	Total   int64     `json:"total,omitempty"`
 	Unit    string    `json:"unit,omitempty"`  // "bytes", "images", "files"
-	Level   string    `json:"level,omitempty"` // "warning" for a message that --strict makes an error
+	Level   string    `json:"level,omitempty"` // Warning, or empty
 	Message string    `json:"message,omitempty"`
 	Err     string    `json:"err,omitempty"`
 }

@@ -20,8 +20,8 @@ type Stage interface {
 
 // Keyer is a stage whose outputs are kept between runs. Key covers the stage's
 // kind, version and configuration and whatever else its outputs depend on
-// besides the inputs; it is called once the inputs are known. A stage that is
-// no Keyer runs every time.
+// besides the inputs; it is called once the inputs are known. Where it is empty
+// the outputs are not kept this time. A stage that is no Keyer runs every time.
 type Keyer interface {
 	Stage
 	Key() digest.Digest
@@ -43,4 +43,11 @@ type Task struct {
 	Log   *slog.Logger
 	// Report tells of progress; never nil. Node and time are filled in.
 	Report func(Event)
+
+	transient bool
 }
+
+// DoNotKeep says, from within Run, that the outputs of this run are good for
+// this run only, although the stage is a Keyer: something entered them that the
+// key does not cover.
+func (t *Task) DoNotKeep() { t.transient = true }

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/taped-dev/tape/engine/nearest"
+)
+
+// Ref names an output of a node: "node.output".
+type Ref string
+
+// Split gives the two halves. A node's name may hold dots, an output's may not;
+// ok is false where either half is empty.
+func (r Ref) Split() (node, output string, ok bool) {
+	i := strings.LastIndexByte(string(r), '.')
+	if i < 0 {
+		return "", "", false
+	}
+	node, output = string(r[:i]), string(r[i+1:])
+	return node, output, node != "" && output != ""
+}
+
+// Node is a stage at its place in a graph.
+type Node struct {
+	Name  string
+	Stage Stage
+	// Inputs by name. An input that takes several has one entry a key,
+	// name/<key>.
+	Inputs map[string]Ref
+	// Outputs are the names the stage declares; nil: whatever it makes.
+	Outputs []string
+	// Uses is the stage's kind, for people to read.
+	Uses string
+}
+
+// Graph is a set of nodes that is known to be sound: names are unique, every
+// reference leads somewhere, and nothing needs itself. It is immutable.
+type Graph struct {
+	nodes []Node // each after what it needs, depth first
+	index map[string]int
+	needs [][]int // indexes of the nodes that feed a node, each once, sorted
+}
+
+// NewGraph validates the nodes and orders them. Depth first means that a run
+// does, as far as the inputs allow, first what stands first.
+func NewGraph(nodes ...Node) (*Graph, error) {
+	given := make(map[string]int, len(nodes))
+	for i, n := range nodes {
+		if err := checkName(n.Name); err != nil {
+			return nil, err
+		}
+		if _, twice := given[n.Name]; twice {
+			return nil, fmt.Errorf("two nodes are named %q", n.Name)
+		}
+		if n.Stage == nil {
+			return nil, fmt.Errorf("node %q has no stage", n.Name)
+		}
+		given[n.Name] = i
+	}
+	needs := make([][]int, len(nodes))
+	for i, n := range nodes {
+		for _, input := range slices.Sorted(maps.Keys(n.Inputs)) {
+			from, err := n.resolve(input, nodes, given)
+			if err != nil {
+				return nil, err
+			}
+			if !slices.Contains(needs[i], from) {
+				needs[i] = append(needs[i], from)
+			}
+		}
+	}
+	order, err := depthFirst(nodes, needs)
+	if err != nil {
+		return nil, err
+	}
+
+	g := &Graph{index: make(map[string]int, len(nodes))}
+	for _, i := range order {
+		g.index[nodes[i].Name] = len(g.nodes)
+		g.nodes = append(g.nodes, nodes[i])
+	}
+	for _, i := range order {
+		var moved []int
+		for _, from := range needs[i] {
+			moved = append(moved, g.index[nodes[from].Name])
+		}
+		slices.Sort(moved)
+		g.needs = append(g.needs, moved)
+	}
+	return g, nil
+}
+
+// resolve finds the node that an input comes from.
+func (n Node) resolve(input string, nodes []Node, given map[string]int) (int, error) {
+	ref := n.Inputs[input]
+	name, output, ok := ref.Split()
+	if !ok {
+		return 0, fmt.Errorf("node %q: input %q is %q, not node.output", n.Name, input, ref)
+	}
+	from, ok := given[name]
+	if !ok {
+		return 0, fmt.Errorf("node %q: input %q comes from node %q, which does not exist%s", n.Name, input, name, nearest.Hint(name, maps.Keys(given)))
+	}
+	if outputs := nodes[from].Outputs; outputs != nil && !slices.Contains(outputs, output) {
+		return 0, fmt.Errorf("node %q: input %q comes from output %q of node %q, which has %s", n.Name, input, output, name, orNone(outputs))
+	}
+	return from, nil
+}
+
+// depthFirst orders nodes so that each stands after what it needs.
+func depthFirst(nodes []Node, needs [][]int) ([]int, error) {
+	const (
+		unseen = iota
+		open
+		done
+	)
+	state := make([]int, len(nodes))
+	var order, path []int
+	var visit func(i int) error
+	visit = func(i int) error {
+		switch state[i] {
+		case done:
+			return nil
+		case open:
+			var cycle CycleError
+			for _, at := range path[slices.Index(path, i):] {
+				cycle.Nodes = append(cycle.Nodes, nodes[at].Name)
+			}
+			return &cycle
+		}
+		state[i] = open
+		path = append(path, i)
+		for _, from := range needs[i] {
+			if err := visit(from); err != nil {
+				return err
+			}
+		}
+		path = path[:len(path)-1]
+		state[i] = done
+		order = append(order, i)
+		return nil
+	}
+	for i := range nodes {
+		if err := visit(i); err != nil {
+			return nil, err
+		}
+	}
+	return order, nil
+}
+
+// Nodes are in the order in which one worker would run them. The slice must not
+// be changed.
+func (g *Graph) Nodes() []Node { return g.nodes }
+
+// Subset is the graph of the named nodes and all that they need; of all nodes
+// where none is named.
+func (g *Graph) Subset(targets ...string) (*Graph, error) {
+	if len(targets) == 0 {
+		return g, nil
+	}
+	wanted := make([]bool, len(g.nodes))
+	for _, name := range targets {
+		i, ok := g.index[name]
+		if !ok {
+			return nil, fmt.Errorf("there is no node %q%s", name, nearest.Hint(name, maps.Keys(g.index)))
+		}
+		wanted[i] = true
+	}
+	var nodes []Node
+	for i := len(g.nodes) - 1; i >= 0; i-- { // what is needed stands before
+		if wanted[i] {
+			for _, from := range g.needs[i] {
+				wanted[from] = true
+			}
+		}
+	}
+	for i, n := range g.nodes {
+		if wanted[i] {
+			nodes = append(nodes, n)
+		}
+	}
+	return NewGraph(nodes...)
+}
+
+// wanted are the outputs of a node that others take, sorted.
+func (g *Graph) wanted(node string) []string {
+	var names []string
+	for _, n := range g.nodes {
+		for _, ref := range n.Inputs {
+			if from, output, _ := ref.Split(); from == node {
+				names = append(names, output)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// checkName keeps names fit for a Ref, an event and one line of print.
+func checkName(name string) error {
+	if name == "" {
+		return errors.New("a node has no name")
+	}
+	if strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '"' }) {
+		return fmt.Errorf("node name %q has a space, a quote or a control character", name)
+	}
+	return nil
+}
+
+func orNone(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(slices.Sorted(slices.Values(names)), ", ")
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/taped-dev/tape/engine"
+)
+
+// stage is a function as a stage.
+type stage func(ctx context.Context, t *engine.Task) (engine.Outputs, error)
+
+func (s stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) { return s(ctx, t) }
+
+var idle = stage(func(context.Context, *engine.Task) (engine.Outputs, error) { return nil, nil })
+
+// node has the inputs a=node.output….
+func node(name string, inputs ...string) engine.Node {
+	n := engine.Node{Name: name, Stage: idle}
+	for _, input := range inputs {
+		if n.Inputs == nil {
+			n.Inputs = map[string]engine.Ref{}
+		}
+		key, ref, _ := strings.Cut(input, "=")
+		n.Inputs[key] = engine.Ref(ref)
+	}
+	return n
+}
+
+func names(g *engine.Graph) []string {
+	var out []string
+	for _, n := range g.Nodes() {
+		out = append(out, n.Name)
+	}
+	return out
+}
+
+func TestRefSplit(t *testing.T) {
+	tests := []struct {
+		ref          engine.Ref
+		node, output string
+		ok           bool
+	}{
+		{"scan.references", "scan", "references", true},
+		{"render/podinfo-6.4.1.manifests", "render/podinfo-6.4.1", "manifests", true},
+		{"scan", "", "", false},
+		{"scan.", "scan", "", false},
+		{".out", "", "out", false},
+		{"", "", "", false},
+	}
+	for _, tt := range tests {
+		node, output, ok := tt.ref.Split()
+		if node != tt.node || output != tt.output || ok != tt.ok {
+			t.Errorf("%q.Split() = %q, %q, %v", tt.ref, node, output, ok)
+		}
+	}
+}
+
+func TestNewGraphRefuses(t *testing.T) {
+	declared := node("scan")
+	declared.Outputs = []string{"references", "manifests"}
+	silent := node("push")
+	silent.Outputs = []string{}
+	tests := []struct {
+		name  string
+		nodes []engine.Node
+		want  string
+	}{
+		{"no name", []engine.Node{node("")}, `a node has no name`},
+		{"odd name", []engine.Node{node("a b")}, `node name "a b" has a space, a quote or a control character`},
+		{"duplicate", []engine.Node{node("a"), node("b"), node("a")}, `two nodes are named "a"`},
+		{"no stage", []engine.Node{{Name: "a"}}, `node "a" has no stage`},
+		{"no ref", []engine.Node{node("a", "x=b")}, `node "a": input "x" is "b", not node.output`},
+		{"dangling", []engine.Node{node("scan"), node("pin", "x=scam.y")}, `node "pin": input "x" comes from node "scam", which does not exist (did you mean "scan"?)`},
+		{"far", []engine.Node{node("scan"), node("pin", "x=render.y")}, `node "pin": input "x" comes from node "render", which does not exist`},
+		{"output", []engine.Node{declared, node("pin", "x=scan.images")}, `node "pin": input "x" comes from output "images" of node "scan", which has manifests, references`},
+		{"no outputs", []engine.Node{silent, node("pin", "x=push.y")}, `node "pin": input "x" comes from output "y" of node "push", which has none`},
+		{"itself", []engine.Node{node("a", "x=a.y")}, `nodes need each other in a circle: a → a`},
+		{"cycle", []engine.Node{node("z", "x=a.y"), node("a", "x=b.y"), node("b", "x=c.y"), node("c", "w=z0.y", "x=a.y"), node("z0")}, `nodes need each other in a circle: a → b → c → a`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := engine.NewGraph(tt.nodes...)
+			if err == nil || err.Error() != tt.want {
+				t.Errorf("got  %v\nwant %s", err, tt.want)
+			}
+		})
+	}
+	var cycle *engine.CycleError
+	if _, err := engine.NewGraph(node("a", "x=b.y"), node("b", "x=a.y")); !errors.As(err, &cycle) || len(cycle.Nodes) != 2 {
+		t.Errorf("error of a cycle is %#v", err)
+	}
+}
+
+func TestOrderIsDepthFirst(t *testing.T) {
+	g, err := engine.NewGraph(
+		node("push", "root=index.root", "moved=mirror.moved"),
+		node("index", "content=content.manifest"),
+		node("mirror", "images=resolve.images"),
+		node("resolve", "references=scan.references"),
+		node("content", "manifests=scan.manifests"),
+		node("scan"),
+		node("alone"),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"scan", "resolve", "mirror", "content", "index", "push", "alone"}
+	if diff := cmp.Diff(want, names(g)); diff != "" {
+		t.Errorf("order differs (-want +got):\n%s", diff)
+	}
+}
+
+func TestSubset(t *testing.T) {
+	g, err := engine.NewGraph(node("source"), node("scan", "files=source.files"), node("pin", "refs=scan.refs"), node("push", "root=pin.root", "files=source.files"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		targets, want []string
+	}{
+		{nil, []string{"source", "scan", "pin", "push"}},
+		{[]string{"scan"}, []string{"source", "scan"}},
+		{[]string{"pin", "scan"}, []string{"source", "scan", "pin"}},
+	}
+	for _, tt := range tests {
+		sub, err := g.Subset(tt.targets...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(tt.want, names(sub)); diff != "" {
+			t.Errorf("subset %q differs (-want +got):\n%s", tt.targets, diff)
+		}
+	}
+	if _, err := g.Subset("scam"); err == nil || err.Error() != `there is no node "scam" (did you mean "scan"?)` {
+		t.Errorf("unknown target: %v", err)
+	}
+}
+
+func TestDraw(t *testing.T) {
+	render := node("render/web", "files=source/web.files", "request=source/web.request", "again=source/web.files")
+	render.Uses = "render"
+	check := node("check", "manifests/web=render/web.manifests")
+	check.Uses = "policy"
+	g, err := engine.NewGraph(node("source/web"), render, check)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mermaid := `flowchart LR
+    n0["source/web"]
+    n1["render/web"]
+    n2["check<br/>(policy)"]
+    n0 -->|files| n1
+    n0 -->|request| n1
+    n1 -->|manifests| n2
+`
+	if diff := cmp.Diff(mermaid, g.Mermaid()); diff != "" {
+		t.Errorf("Mermaid differs (-want +got):\n%s", diff)
+	}
+	dot := `digraph {
+    rankdir=LR
+    node [shape=box]
+    n0 [label="source/web"]
+    n1 [label="render/web"]
+    n2 [label="check\n(policy)"]
+    n0 -> n1 [label="files"]
+    n0 -> n1 [label="request"]
+    n1 -> n2 [label="manifests"]
+}
+`
+	if diff := cmp.Diff(dot, g.DOT()); diff != "" {
+		t.Errorf("DOT differs (-want +got):\n%s", diff)
+	}
+	result := &engine.Result{Nodes: []engine.NodeResult{{Name: "render/web", State: engine.Cached, Seconds: 0.25}}}
+	got, err := g.JSON(result)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"nodes":[{"name":"source/web"},` +
+		`{"name":"render/web","uses":"render","inputs":{"again":"source/web.files","files":"source/web.files","request":"source/web.request"},"needs":["source/web"],"state":"cached","seconds":0.25},` +
+		`{"name":"check","uses":"policy","inputs":{"manifests/web":"render/web.manifests"},"needs":["render/web"]}]}`
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("JSON differs (-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// nodeKey is what a Keyer's outputs are kept under: its own key together with
+// the name and digest of every input. Which node it is, and what made the
+// inputs, does not count; so an output that came out the same as the last time
+// stops the rebuild of all that lies below.
+func nodeKey(stage digest.Digest, inputs map[string]ocispec.Descriptor) (digest.Digest, error) {
+	definition := struct {
+		Version int           `json:"version"` // of this encoding
+		Stage   digest.Digest `json:"stage"`
+		Inputs  [][2]string   `json:"inputs"` // name, digest
+	}{Version: 1, Stage: stage}
+	for _, name := range slices.Sorted(maps.Keys(inputs)) {
+		definition.Inputs = append(definition.Inputs, [2]string{name, inputs[name].Digest.String()})
+	}
+	data, err := MarshalJSON(definition)
+	if err != nil {
+		return "", err
+	}
+	return digest.FromBytes(data), nil
+}

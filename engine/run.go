@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/cache"
+	"github.com/taped-dev/tape/engine/store"
+)
+
+const (
+	// namespace is set for the parts of containerd that want one.
+	namespace = "tape"
+	// fewestWorkers is for small machines: a stage mostly waits, for a registry
+	// or for another process.
+	fewestWorkers = 4
+)
+
+// Options of a run; the zero value runs everything in memory.
+type Options struct {
+	// Store holds what is kept between runs. It must verify what it reads, as
+	// the one of engine/store does. The outputs of stages that are no Keyers
+	// never get there.
+	Store content.Store
+	// Cache remembers which outputs a key led to; nil: nothing is kept.
+	Cache *cache.Cache
+	// Workers is how many nodes run at once; 0: as many as there are CPUs, and
+	// at least 4.
+	Workers int
+	Log     *slog.Logger // nil: silent
+	// Events is told what happens; calls do not overlap. It may be nil.
+	Events func(Event)
+	// Targets are the nodes wanted, with what they need; none: all.
+	Targets []string
+	// NoCache runs every node. What is made is kept all the same.
+	NoCache bool
+}
+
+// Result is what came of a run.
+type Result struct {
+	// Nodes are in the order of the graph.
+	Nodes []NodeResult
+	// Store has every output, until it is forgotten.
+	Store content.Store
+	// Warnings that stages reported, in the order of the graph, then by message.
+	Warnings []Event
+}
+
+// NodeResult is what came of a node.
+type NodeResult struct {
+	Name    string        `json:"name"`
+	State   State         `json:"state"`
+	Seconds float64       `json:"seconds"`
+	Key     digest.Digest `json:"key,omitempty"` // of a Keyer
+	Outputs Outputs       `json:"outputs,omitempty"`
+}
+
+// Output finds the output of a node that has ended.
+func (r *Result) Output(ref Ref) (ocispec.Descriptor, error) {
+	node, output, _ := ref.Split()
+	for _, n := range r.Nodes {
+		if desc, ok := n.Outputs[output]; ok && n.Name == node {
+			return desc, nil
+		}
+	}
+	return ocispec.Descriptor{}, fmt.Errorf("the run has no output %q", ref)
+}
+
+// Run runs the graph and returns when every stage that it started has ended.
+// One goroutine, the caller's, owns the state; a node starts when its inputs
+// are known, what stands first in the graph first. The first failure cancels
+// the stages that run and starts no other; it is returned as a *[StageError].
+// Where ctx ends first, its cause is returned. The result tells how far the run
+// came in either case, and is nil only where Options.Targets are wrong.
+func Run(ctx context.Context, g *Graph, o Options) (*Result, error) {
+	g, err := g.Subset(o.Targets...)
+	if err != nil {
+		return nil, err
+	}
+	if o.Workers <= 0 {
+		o.Workers = max(runtime.GOMAXPROCS(0), fewestWorkers)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Store == nil {
+		o.Cache = nil
+	}
+	r := &run{graph: g, o: o, layer: store.NewOverlay(o.Store), done: make(chan ended)}
+	defer r.close()
+	return r.all(namespaces.WithNamespace(ctx, namespace))
+}
+
+// run is one run of a graph.
+type run struct {
+	graph *Graph
+	o     Options
+	layer *store.Overlay
+	done  chan ended
+
+	mu       sync.Mutex // guards what follows, and calls of Events
+	warnings []Event
+	closed   bool
+}
+
+// ended is what a worker says of a node.
+type ended struct {
+	node    int
+	state   State
+	key     digest.Digest
+	outputs Outputs
+	err     error
+}
+
+// all is the scheduler.
+func (r *run) all(ctx context.Context) (*Result, error) {
+	running, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+
+	var (
+		nodes   = r.graph.nodes
+		results = make([]NodeResult, len(nodes))
+		started = make([]time.Time, len(nodes))
+		pending = make([]int, len(nodes))   // inputs that are not known yet
+		feeds   = make([][]int, len(nodes)) // who waits for a node
+		ready   []int                       // sorted
+		busy    int
+		failure error
+		stopped []string // what the end of ctx cut off
+	)
+	for i, n := range nodes {
+		results[i] = NodeResult{Name: n.Name, State: Waiting}
+		r.emit(Event{Node: n.Name, State: Waiting})
+		pending[i] = len(r.graph.needs[i])
+		for _, from := range r.graph.needs[i] {
+			feeds[from] = append(feeds[from], i)
+		}
+		if pending[i] == 0 {
+			ready = append(ready, i)
+		}
+	}
+	for {
+		for busy < r.o.Workers && len(ready) > 0 && context.Cause(running) == nil {
+			i := ready[0]
+			ready = ready[1:]
+			busy++
+			started[i] = time.Now()
+			results[i].State = Running
+			r.emit(Event{Node: nodes[i].Name, State: Running})
+			inputs := make(map[string]ocispec.Descriptor, len(nodes[i].Inputs))
+			for name, ref := range nodes[i].Inputs {
+				node, output, _ := ref.Split()
+				inputs[name] = results[r.graph.index[node]].Outputs[output]
+			}
+			go r.work(running, i, inputs)
+		}
+		if busy == 0 {
+			break
+		}
+		e := <-r.done
+		busy--
+		result := &results[e.node]
+		result.State, result.Key, result.Outputs = e.state, e.key, e.outputs
+		result.Seconds = time.Since(started[e.node]).Round(time.Microsecond).Seconds()
+		event := Event{Node: result.Name}
+		switch {
+		case e.err == nil:
+			for _, i := range feeds[e.node] {
+				if pending[i]--; pending[i] == 0 {
+					at, _ := slices.BinarySearch(ready, i)
+					ready = slices.Insert(ready, at, i)
+				}
+			}
+		case context.Cause(running) == nil:
+			failure = &StageError{Node: result.Name, Err: e.err}
+			cancel(failure)
+			result.State, event.Err = Failed, e.err.Error()
+		default:
+			// It was stopped, or failed while it was being stopped.
+			r.o.Log.Debug("stage stopped", "node", result.Name, "err", e.err)
+			result.State = Cancelled
+			stopped = append(stopped, result.Name)
+		}
+		event.State = result.State
+		r.emit(event)
+	}
+	complete := true
+	for i := range results {
+		if results[i].State == Waiting {
+			complete = false
+			results[i].State = Cancelled
+			r.emit(Event{Node: results[i].Name, State: Cancelled})
+		}
+	}
+	switch {
+	case failure != nil:
+	case len(stopped) > 0:
+		slices.Sort(stopped)
+		failure = fmt.Errorf("stopped while running %s: %w", strings.Join(stopped, ", "), context.Cause(ctx))
+	case !complete:
+		failure = fmt.Errorf("stopped: %w", context.Cause(ctx))
+	}
+	return &Result{Nodes: results, Store: r.layer, Warnings: r.sortedWarnings()}, failure
+}
+
+// work runs a node in a goroutine of its own and always says how it ended, even
+// where the stage ends the goroutine.
+func (r *run) work(ctx context.Context, node int, inputs map[string]ocispec.Descriptor) {
+	e := ended{err: errors.New("the stage ended its goroutine")}
+	defer func() {
+		if v := recover(); v != nil {
+			stack := debug.Stack()
+			r.o.Log.Error("stage panicked", "node", r.graph.nodes[node].Name, "panic", v, "stack", string(stack))
+			e.err = &PanicError{Value: v, Stack: stack}
+		}
+		e.node = node
+		r.done <- e
+	}()
+	e = r.execute(ctx, r.graph.nodes[node], inputs)
+}
+
+// execute finds the outputs of a node in the cache, or has the stage make them.
+func (r *run) execute(ctx context.Context, n Node, inputs map[string]ocispec.Descriptor) ended {
+	var key digest.Digest
+	if keyer, ok := n.Stage.(Keyer); ok {
+		if own := keyer.Key(); own != "" {
+			var err error
+			if key, err = nodeKey(own, inputs); err != nil {
+				return ended{err: err}
+			}
+		}
+	}
+	keeps := r.o.Cache != nil && key != ""
+	if keeps && !r.o.NoCache {
+		outputs, err := r.o.Cache.Get(key)
+		if err == nil {
+			err = r.check(ctx, n, outputs)
+		}
+		if err == nil {
+			return ended{state: Cached, key: key, outputs: outputs}
+		}
+		r.o.Log.Debug("no result to use", "node", n.Name, "key", key, "reason", err)
+	}
+
+	task := &Task{
+		Node:   n.Name,
+		Inputs: inputs,
+		Store:  r.layer,
+		Log:    r.o.Log.With("node", n.Name),
+		Report: func(e Event) {
+			e.Node, e.State = n.Name, ""
+			r.emit(e)
+		},
+	}
+	outputs, err := n.Stage.Run(ctx, task)
+	if err != nil {
+		return ended{err: err}
+	}
+	if err := r.check(ctx, n, outputs); err != nil {
+		return ended{err: err}
+	}
+	if keeps && !task.transient {
+		if err := r.keep(ctx, key, outputs); err != nil && context.Cause(ctx) == nil {
+			r.emit(Event{Node: n.Name, Level: Warning, Message: "the result is not kept for the next run: " + err.Error()})
+		}
+	}
+	return ended{state: Done, key: key, outputs: outputs}
+}
+
+// check tells whether outputs are what their node was to make: those that
+// others want are there, and every blob reads back with its digest.
+func (r *run) check(ctx context.Context, n Node, outputs Outputs) error {
+	for _, name := range r.graph.wanted(n.Name) {
+		if _, ok := outputs[name]; !ok {
+			return fmt.Errorf("the stage did not make its output %q", name)
+		}
+	}
+	for name, desc := range outputs {
+		ra, err := r.layer.ReaderAt(ctx, desc)
+		if err != nil {
+			return fmt.Errorf("output %q: %w", name, err)
+		}
+		size := ra.Size()
+		if err := ra.Close(); err != nil {
+			return fmt.Errorf("output %q: %w", name, err)
+		}
+		if size != desc.Size {
+			return fmt.Errorf("output %q is said to have %d bytes and has %d", name, desc.Size, size)
+		}
+	}
+	return nil
+}
+
+// keep puts outputs where the next run finds them.
+func (r *run) keep(ctx context.Context, key digest.Digest, outputs Outputs) error {
+	for _, desc := range outputs {
+		if err := r.layer.Keep(ctx, desc); err != nil {
+			return err
+		}
+	}
+	return r.o.Cache.Put(key, outputs)
+}
+
+// emit passes an event on, one at a time, and none after the run.
+func (r *run) emit(e Event) {
+	if e.At.IsZero() {
+		e.At = time.Now()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return
+	}
+	if e.Level == Warning {
+		r.warnings = append(r.warnings, e)
+	}
+	if r.o.Events != nil {
+		r.o.Events(e)
+	}
+}
+
+func (r *run) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+}
+
+// sortedWarnings has an order that does not depend on how the run went.
+func (r *run) sortedWarnings() []Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	slices.SortStableFunc(r.warnings, func(a, b Event) int {
+		return cmp.Or(r.graph.index[a.Node]-r.graph.index[b.Node], strings.Compare(a.Message, b.Message))
+	})
+	return r.warnings
+}
