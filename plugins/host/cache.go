@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+// cache keeps between runs what is slow to learn: the checksum of an executable
+// (reading 45 MB), by the state of its file; and its description (starting it),
+// by its checksum. It is a help only: what cannot be read is learned again, what
+// cannot be written is not kept. Its files are replaced whole, so that several
+// tape processes may share it.
+type cache struct{ dir string }
+
+type checksumEntry struct {
+	File     fileID        `json:"file"`
+	Checksum digest.Digest `json:"checksum"`
+}
+
+func (c cache) checksum(path string, id fileID) (digest.Digest, bool) {
+	var e checksumEntry
+	if !c.read(c.checksumFile(path), &e) || e.File != id || e.Checksum.Validate() != nil {
+		return "", false
+	}
+	return e.Checksum, true
+}
+
+func (c cache) setChecksum(path string, id fileID, sum digest.Digest) {
+	c.write(c.checksumFile(path), checksumEntry{File: id, Checksum: sum})
+}
+
+func (c cache) checksumFile(path string) string {
+	return filepath.Join("checksums", digest.FromString(path).Encoded()+".json")
+}
+
+func (c cache) description(sum digest.Digest) (interpreter.Description, bool) {
+	var d interpreter.Description
+	ok := c.read(c.descriptionFile(sum), &d)
+	return d, ok && d.Name != ""
+}
+
+func (c cache) setDescription(sum digest.Digest, d interpreter.Description) {
+	c.write(c.descriptionFile(sum), d)
+}
+
+// descriptionFile: the number goes up when a description says more than before.
+func (c cache) descriptionFile(sum digest.Digest) string {
+	return filepath.Join("descriptions", "1-"+sum.Encoded()+".json")
+}
+
+func (c cache) read(name string, v any) bool {
+	if c.dir == "" {
+		return false
+	}
+	data, err := os.ReadFile(filepath.Join(c.dir, name))
+	return err == nil && json.Unmarshal(data, v) == nil
+}
+
+func (c cache) write(name string, v any) {
+	if c.dir == "" {
+		return
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		return
+	}
+	path := filepath.Join(c.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return
+	}
+	_, err = f.Write(data)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+}

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package host finds interpreters, starts them as processes of their own, calls
+// them and makes sure that nothing of them is left.
+//
+// An interpreter is an executable named tape-interpreter-<name> in one of a few
+// folders that the user of this machine chose ([SearchPath]); what is checked
+// in to a repository can name an interpreter, but neither a path nor a folder.
+//
+// # Trust
+//
+// The checksum of an executable is known before it starts, and verified again
+// right before every start; the caller compares it to what it has locked. The
+// process gets a temporary folder of its own and none of tape's environment but
+// a short fixed list and the variables its description asks for. Nothing it
+// answers is believed: sizes, counts and paths are checked, and digests are the
+// caller's to compute.
+//
+// # Life of a process
+//
+// [Host.Find] starts nothing, and neither does [Interpreter.Describe] when the
+// answer is remembered from an earlier run. The first call that needs a process
+// starts one, and all calls at the same interpreter share it. The process is in a
+// group of its own and, where the kernel allows, in a PID namespace of its own,
+// so that what it starts dies with it; on Linux it dies with tape too, however
+// tape ends. A call that fails or is cancelled condemns its process: no new
+// call goes there, and it is killed as soon as no other call is on it. When the
+// call returns, process, socket and folders are gone.
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Options say where interpreters are and how much they may take. The zero value
+// finds none, but is good for [Host.Open].
+type Options struct {
+	// Dirs are searched in order, see [SearchPath].
+	Dirs []string
+	// CacheDir keeps checksums and descriptions between runs; empty: they are
+	// not kept.
+	CacheDir string
+	// Log gets what interpreters print, as debug. Nil: nothing is logged.
+	Log *slog.Logger
+	// LookupEnv is where their variables come from; nil means os.LookupEnv.
+	LookupEnv func(string) (string, bool)
+	// Limits on what one call may take.
+	Limits Limits
+	// StartTimeout bounds the time from starting a process to its handshake; zero
+	// means 30 s.
+	StartTimeout time.Duration
+}
+
+// Limits bound one call. A zero field means its default.
+type Limits struct {
+	Files int           // files, diagnostics and materials of an answer; 100,000
+	Bytes int64         // of an answer; 1 GiB
+	Time  time.Duration // that a call may take; 10 min
+}
+
+// The defaults are far above any application: the largest known renders to
+// 5,000 files and 60 MB, in seconds.
+func (l Limits) withDefaults() Limits {
+	if l.Files <= 0 {
+		l.Files = 100_000
+	}
+	if l.Bytes <= 0 {
+		l.Bytes = 1 << 30
+	}
+	if l.Time <= 0 {
+		l.Time = 10 * time.Minute
+	}
+	return l
+}
+
+// Host owns the interpreters of a run. Its methods may be called concurrently.
+type Host struct {
+	opts  Options
+	cache cache
+
+	mu        sync.Mutex
+	closed    bool
+	known     map[string]*Interpreter // by path and checksum
+	processes map[*process]struct{}
+	room      *room // made with the first process
+}
+
+// New makes a host. Close it.
+func New(opts Options) *Host {
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.LookupEnv == nil {
+		opts.LookupEnv = os.LookupEnv
+	}
+	if opts.StartTimeout <= 0 {
+		opts.StartTimeout = 30 * time.Second
+	}
+	opts.Limits = opts.Limits.withDefaults()
+	return &Host{opts: opts, cache: cache{dir: opts.CacheDir}, known: map[string]*Interpreter{}, processes: map[*process]struct{}{}}
+}
+
+// Find answers with the interpreter of that name from the first folder that has
+// one. It starts nothing. Without one the error is a [NotFoundError]; one that
+// must not be started (it is not executable, or not what was installed) is an
+// error too, and not passed over.
+func (h *Host) Find(ctx context.Context, name string) (*Interpreter, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	for _, dir := range h.opts.Dirs {
+		path := filepath.Join(dir, fileName(name))
+		if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		return h.open(ctx, name, path)
+	}
+	return nil, &NotFoundError{Name: name, Dirs: slices.Clone(h.opts.Dirs)}
+}
+
+// Open answers with the interpreter at a path, wherever that is. The path comes
+// from a person, never from a file that somebody checked in.
+func (h *Host) Open(ctx context.Context, path string) (*Interpreter, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("interpreter %s: %w", path, err)
+	}
+	name, _ := interpreterName(filepath.Base(abs))
+	return h.open(ctx, name, abs)
+}
+
+// List answers with every interpreter that Find would find, by name. Those that
+// Find would refuse are in the error, which may come with interpreters.
+func (h *Host) List(ctx context.Context) ([]*Interpreter, error) {
+	var (
+		list []*Interpreter
+		errs []error
+		seen = map[string]bool{}
+	)
+	for _, dir := range h.opts.Dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("look for interpreters: %w", err))
+		}
+		for _, e := range entries {
+			name, ok := interpreterName(e.Name())
+			if !ok || seen[name] {
+				continue
+			}
+			seen[name] = true
+			i, err := h.open(ctx, name, filepath.Join(dir, e.Name()))
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			list = append(list, i)
+		}
+	}
+	slices.SortFunc(list, func(a, b *Interpreter) int { return strings.Compare(a.name, b.name) })
+	return list, errors.Join(errs...)
+}
+
+// open checks the executable and takes its checksum.
+func (h *Host) open(ctx context.Context, name, path string) (*Interpreter, error) {
+	exe, err := h.inspect(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("interpreter %s: %w", path, err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, errClosed
+	}
+	key := path + "\x00" + exe.checksum.String()
+	i, ok := h.known[key]
+	if !ok {
+		i = &Interpreter{host: h, name: name, exe: exe, turn: make(chan struct{}, 1)}
+		h.known[key] = i
+	}
+	return i, nil
+}
+
+// Close kills every process and removes what they had. Calls that are still
+// under way fail. It may be called more than once.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	h.closed = true
+	processes := slices.Collect(maps.Keys(h.processes))
+	room := h.room
+	h.room = nil
+	h.mu.Unlock()
+
+	var wg sync.WaitGroup
+	for _, p := range processes {
+		wg.Go(p.stop)
+	}
+	wg.Wait()
+	return room.remove()
+}
+
+// admit makes a process with a folder of its own, which Close ends from now on.
+func (h *Host) admit(i *Interpreter) (*process, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, errClosed
+	}
+	if h.room == nil {
+		r, err := newRoom()
+		if err != nil {
+			return nil, err
+		}
+		h.room = r
+	}
+	dir, err := h.room.folder()
+	if err != nil {
+		return nil, err
+	}
+	p := newProcess(i, dir)
+	h.processes[p] = struct{}{}
+	return p, nil
+}
+
+// dismiss is the end of admit.
+func (h *Host) dismiss(p *process) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.processes, p)
+}

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/plugins/internal/wire"
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+// Interpreter is an executable that was found, and its process once a call has
+// needed one. It implements [interpreter.Interpreter].
+type Interpreter struct {
+	host *Host
+	name string // empty where the file's name says none
+	exe  *executable
+
+	turn chan struct{} // holds a token while a process is being started
+
+	mu          sync.Mutex
+	description *interpreter.Description
+	current     *process // takes new calls; nil without one
+}
+
+// Name is that of the executable: tape-interpreter-<name>.
+func (i *Interpreter) Name() string { return i.name }
+
+// Path of the executable.
+func (i *Interpreter) Path() string { return i.exe.path }
+
+// Checksum of the executable, sha256. What starts has it, or does not start.
+func (i *Interpreter) Checksum() digest.Digest { return i.exe.checksum }
+
+// Describe implements [interpreter.Interpreter]. The answer to one checksum is
+// remembered, in this host and in its cache folder; only the first time does a
+// process start, with the fixed variables alone.
+func (i *Interpreter) Describe(ctx context.Context) (interpreter.Description, error) {
+	i.mu.Lock()
+	known := i.description
+	i.mu.Unlock()
+	if known != nil {
+		return *known, nil
+	}
+	d, ok := i.host.cache.description(i.exe.checksum)
+	if !ok || i.checkDescription(d) != nil {
+		var err error
+		if d, err = i.askDescription(ctx); err != nil {
+			return interpreter.Description{}, err
+		}
+		i.host.cache.setDescription(i.exe.checksum, d)
+	}
+	i.mu.Lock()
+	i.description = &d
+	i.mu.Unlock()
+	return d, nil
+}
+
+// askDescription asks a process of its own: which variables the one for the
+// calls gets is in the answer.
+func (i *Interpreter) askDescription(ctx context.Context) (interpreter.Description, error) {
+	var d interpreter.Description
+	err := i.guard(ctx, "describe", func(ctx context.Context) error {
+		p, err := i.start(ctx, interpreter.Description{})
+		if err != nil {
+			return err
+		}
+		defer p.stop()
+		if d, err = p.client.Describe(ctx); err != nil {
+			return p.explain(err)
+		}
+		return i.checkDescription(d)
+	})
+	return d, err
+}
+
+var variableRegexp = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+func (i *Interpreter) checkDescription(d interpreter.Description) error {
+	if !nameRegexp.MatchString(d.Name) || (i.name != "" && d.Name != i.name) {
+		return fmt.Errorf("it says that its name is %q", d.Name)
+	}
+	if d.Version == "" {
+		return errors.New("it does not say its version")
+	}
+	if len(d.Options) > 0 {
+		var schema map[string]any
+		if err := json.Unmarshal(d.Options, &schema); err != nil {
+			return fmt.Errorf("the schema of its options is no JSON object: %w", err)
+		}
+	}
+	for _, v := range d.Environment {
+		if !variableRegexp.MatchString(v) {
+			return fmt.Errorf("it wants the environment variable %q, which is no name of one", v)
+		}
+	}
+	return nil
+}
+
+// Inputs implements [interpreter.Interpreter].
+func (i *Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
+	var resp *interpreter.InputsResponse
+	err := i.call(ctx, "inputs of "+req.Path, func(ctx context.Context, c *wire.Client) (err error) {
+		resp, err = c.Inputs(ctx, req)
+		return err
+	})
+	return resp, err
+}
+
+// Render implements [interpreter.Interpreter].
+func (i *Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
+	what := req.Path
+	if req.Reference != "" {
+		what = req.Reference
+	}
+	var resp *interpreter.RenderResponse
+	err := i.call(ctx, "render "+what, func(ctx context.Context, c *wire.Client) (err error) {
+		resp, err = c.Render(ctx, req)
+		return err
+	})
+	return resp, err
+}
+
+// call runs f against a running process.
+func (i *Interpreter) call(ctx context.Context, what string, f func(context.Context, *wire.Client) error) error {
+	d, err := i.Describe(ctx)
+	if err != nil {
+		return err
+	}
+	return i.guard(ctx, what, func(ctx context.Context) error {
+		p, err := i.acquire(ctx, d)
+		if err != nil {
+			return err
+		}
+		err = f(ctx, p.client)
+		if err != nil {
+			err = p.explain(err)
+		}
+		i.release(p, err == nil)
+		return err
+	})
+}
+
+// guard bounds the time of f and says in its error whose call it was.
+func (i *Interpreter) guard(ctx context.Context, what string, f func(context.Context) error) error {
+	limit := i.host.opts.Limits.Time
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, &TimeoutError{Limit: limit})
+	defer cancel()
+	if err := f(ctx); err != nil {
+		return fmt.Errorf("interpreter %s: %s: %w", i.label(), what, err)
+	}
+	return nil
+}
+
+func (i *Interpreter) label() string {
+	if i.name != "" {
+		return i.name
+	}
+	return i.exe.path
+}
+
+// acquire answers with the process that takes new calls, after starting it where
+// there is none. Callers wait for one that another starts; should that one fail,
+// they try themselves. Every acquire is followed by a release.
+func (i *Interpreter) acquire(ctx context.Context, d interpreter.Description) (*process, error) {
+	select {
+	case i.turn <- struct{}{}:
+		defer func() { <-i.turn }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	i.mu.Lock()
+	p := i.current
+	if p != nil && !p.exited() {
+		p.calls++
+		i.mu.Unlock()
+		return p, nil
+	}
+	i.current = nil
+	i.mu.Unlock()
+	if p != nil {
+		p.stop() // it died between two calls
+	}
+	p, err := i.start(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	i.mu.Lock()
+	p.calls++
+	i.current = p
+	i.mu.Unlock()
+	return p, nil
+}
+
+// release gives back what acquire gave. After a call that failed the process
+// takes no new ones, and its last call ends it.
+func (i *Interpreter) release(p *process, ok bool) {
+	i.mu.Lock()
+	p.calls--
+	if !ok && i.current == p {
+		i.current = nil
+	}
+	last := p.calls == 0 && i.current != p
+	i.mu.Unlock()
+	if last {
+		p.stop()
+	}
+}
+
+// start verifies the executable and starts a process of it.
+func (i *Interpreter) start(ctx context.Context, d interpreter.Description) (*process, error) {
+	begin := time.Now()
+	if err := i.exe.verify(ctx); err != nil {
+		return nil, err
+	}
+	p, err := i.host.admit(i)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.start(ctx, environment(d, p.dir, i.host.opts.LookupEnv), !d.Network); err != nil {
+		p.stop()
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("start: %w", err)
+	}
+	i.host.opts.Log.Debug("interpreter started", "interpreter", i.label(), "path", i.exe.path,
+		"checksum", i.exe.checksum, "pid", p.pid(), "took", time.Since(begin))
+	return p, nil
+}
+
+var _ interpreter.Interpreter = (*Interpreter)(nil)

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"sync"
+)
+
+const (
+	maxLine   = 16 << 10 // what is longer is broken
+	tailLines = 20
+)
+
+// output takes what a process prints: it logs every line, as debug, and keeps
+// the last ones. The first line of stdout is the handshake, and goes to first.
+type output struct {
+	log   *slog.Logger
+	first chan string // holds one
+
+	mu   sync.Mutex
+	last []string
+}
+
+// lines is a writer for a stream of its own.
+func (o *output) lines() *lineWriter { return &lineWriter{emit: o.add} }
+
+// stdout is lines, but for the handshake.
+func (o *output) stdout() *lineWriter {
+	seen := false
+	return &lineWriter{emit: func(line string) {
+		if seen {
+			o.add(line)
+			return
+		}
+		seen = true
+		o.first <- line
+	}}
+}
+
+func (o *output) add(line string) {
+	o.log.Debug(line)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.last) == tailLines {
+		o.last = append(o.last[:0], o.last[1:]...)
+	}
+	o.last = append(o.last, line)
+}
+
+// tail is the last lines, with a limit on each so that a person can read them.
+func (o *output) tail() string {
+	const most = 500
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var b strings.Builder
+	for i, line := range o.last {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		if len(line) > most {
+			line = line[:most] + "…"
+		}
+		b.WriteString("  " + strings.ToValidUTF8(line, "\uFFFD"))
+	}
+	return b.String()
+}
+
+// lineWriter calls emit with every line. It is used by one goroutine.
+type lineWriter struct {
+	emit func(string)
+	rest []byte
+}
+
+func (w *lineWriter) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 {
+		line, rest, found := bytes.Cut(p, []byte{'\n'})
+		if room := maxLine - len(w.rest); len(line) > room {
+			line, rest, found = p[:room], p[room:], true
+		}
+		w.rest = append(w.rest, line...)
+		p = rest
+		if found {
+			w.emit(string(bytes.TrimSuffix(w.rest, []byte{'\r'})))
+			w.rest = w.rest[:0]
+		}
+	}
+	return n, nil
+}
+
+// flush emits what came after the last line.
+func (w *lineWriter) flush() {
+	if len(w.rest) > 0 {
+		w.emit(string(w.rest))
+		w.rest = nil
+	}
+}

@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	plugin "github.com/hashicorp/go-plugin"
+	"github.com/hashicorp/go-plugin/runner"
+	"google.golang.org/grpc"
+
+	"github.com/taped-dev/tape/plugins/internal/wire"
+)
+
+const (
+	// maxMessage is what gRPC allows unless told otherwise.
+	maxMessage = 4 << 20
+	// watchdog bounds what follows a SIGKILL: the kernel's part, and go-plugin's
+	// Kill, which waits for its own goroutines without a limit.
+	watchdog = 5 * time.Second
+	// lastWords is how long a broken connection waits for the news of its
+	// process's death, to tell of that instead.
+	lastWords = time.Second
+	// pipeDelay is how long output is still read once the process is dead and a
+	// child that escaped holds the pipe open.
+	pipeDelay = 200 * time.Millisecond
+)
+
+// process is one start of an interpreter.
+type process struct {
+	host *Host
+	path string
+	dir  string // its own: socket and temporary files
+	log  *slog.Logger
+	out  output
+
+	calls  int          // under way; guarded by the Interpreter's mu
+	client *wire.Client // set by start
+
+	mu     sync.Mutex
+	cmd    *exec.Cmd // nil until it runs
+	plugin *plugin.Client
+	killed bool // by us
+	ended  bool // must not be signalled any more
+
+	done chan struct{} // closed when it has ended and is reaped
+	how  string        // it ended; valid then
+
+	stopping sync.Once
+}
+
+func newProcess(i *Interpreter, dir string) *process {
+	p := &process{
+		host: i.host,
+		path: i.exe.path,
+		dir:  dir,
+		log:  i.host.opts.Log.With("interpreter", i.label()),
+		done: make(chan struct{}),
+	}
+	p.out.log = p.log
+	p.out.first = make(chan string, 1)
+	return p
+}
+
+// start runs the executable and connects to it. After an error, stop it. With
+// userNamespace it may get one, where that is what it takes to have a PID
+// namespace.
+func (p *process) start(ctx context.Context, env []string, userNamespace bool) error {
+	limit := p.host.opts.StartTimeout
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, &TimeoutError{Limit: limit})
+	defer cancel()
+	// Nothing in go-plugin takes a context: what ends this one is the process's death.
+	defer context.AfterFunc(ctx, p.kill)()
+
+	err := p.connect(env, userNamespace)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return p.explain(err)
+	}
+	return nil
+}
+
+func (p *process) connect(env []string, userNamespace bool) error {
+	clientTLS, certPEM, err := mutualTLS()
+	if err != nil {
+		return err
+	}
+	c := plugin.NewClient(&plugin.ClientConfig{
+		HandshakeConfig:  wire.Handshake(),
+		VersionedPlugins: wire.Called(wire.Limits{Files: p.host.opts.Limits.Files, Bytes: p.host.opts.Limits.Bytes}),
+		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
+		TLSConfig:        clientTLS,
+		SkipHostEnv:      true,
+		GRPCDialOptions:  []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage))},
+		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: p.dir},
+		SyncStdout:       p.out.lines(),
+		SyncStderr:       p.out.lines(),
+		Logger:           hclog.NewNullLogger(),
+		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
+			return &starter{process: p, userNamespace: userNamespace, env: slices.Concat(env, cmd.Env, []string{
+				"PLUGIN_CLIENT_CERT=" + string(certPEM),
+				plugin.EnvUnixSocketDir + "=" + p.dir, // one folder less: its name may not be long
+			})}, nil
+		},
+	})
+	p.mu.Lock()
+	p.plugin = c
+	killed := p.killed
+	p.mu.Unlock()
+	if killed {
+		return errClosed
+	}
+	conn, err := c.Client()
+	if err != nil {
+		return err
+	}
+	p.client, err = wire.Dispense(conn)
+	return err
+}
+
+// run starts the executable, confined as far as the kernel allows.
+func (p *process) run(env []string, userNamespace bool) error {
+	var err error
+	for _, attr := range confinements(userNamespace) {
+		// A file that was just written may still be open for writing in a child
+		// that is being forked elsewhere in this process (go.dev/issue/22315).
+		for pause := time.Millisecond; ; pause *= 2 {
+			if err = p.runOnce(env, attr); !errors.Is(err, syscall.ETXTBSY) || pause > time.Second {
+				break
+			}
+			time.Sleep(pause)
+		}
+		if err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func (p *process) runOnce(env []string, attr *syscall.SysProcAttr) error {
+	cmd := exec.Command(p.path)
+	cmd.Dir = p.dir
+	cmd.Env = env
+	cmd.SysProcAttr = attr
+	cmd.WaitDelay = pipeDelay
+	stdout, stderr := p.out.stdout(), p.out.lines()
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	// Held open for as long as this process lives: its end tells the other one.
+	if _, err := cmd.StdinPipe(); err != nil {
+		return err
+	}
+	started := make(chan error, 1)
+	go func() {
+		// The death of the thread that forked, not only that of the process, is
+		// the parent's death to the kernel: this one lives until the child is dead.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := p.launch(cmd)
+		started <- err
+		if err == nil {
+			p.reap(cmd, stdout, stderr)
+		}
+	}()
+	return <-started
+}
+
+// launch starts cmd unless the process was killed before it ran.
+func (p *process) launch(cmd *exec.Cmd) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.killed {
+		return errClosed
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p.cmd = cmd
+	return nil
+}
+
+// reap waits for the end of the process and takes its children with it.
+func (p *process) reap(cmd *exec.Cmd, outputs ...*lineWriter) {
+	err := wait(cmd, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.ended = true
+		killGroup(cmd.Process.Pid)
+	})
+	for _, o := range outputs {
+		o.flush()
+	}
+	p.how = cmd.ProcessState.String()
+	if cmd.ProcessState == nil {
+		p.how = err.Error()
+	}
+	close(p.done)
+	p.log.Debug("interpreter ended", "how", p.how)
+}
+
+// kill ends the process and its group, or keeps it from starting.
+func (p *process) kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.killed = true
+	if p.cmd != nil && !p.ended {
+		killGroup(p.cmd.Process.Pid)
+		_ = p.cmd.Process.Kill()
+	}
+}
+
+// stop kills the process and returns when nothing of it is left.
+func (p *process) stop() {
+	p.stopping.Do(func() {
+		p.kill()
+		p.mu.Lock()
+		running, client := p.cmd != nil, p.plugin
+		p.mu.Unlock()
+
+		gone := make(chan struct{})
+		go func() {
+			defer close(gone)
+			if running {
+				<-p.done
+			}
+			if client != nil {
+				client.Kill() // of a dead process: closes the connection
+			}
+		}()
+		timer := time.NewTimer(watchdog)
+		defer timer.Stop()
+		select {
+		case <-gone:
+		case <-timer.C:
+			p.log.Warn("interpreter does not end", "pid", p.pid())
+		}
+		if err := os.RemoveAll(p.dir); err != nil {
+			p.log.Warn("cannot remove the folder of an interpreter", "error", err)
+		}
+		p.host.dismiss(p)
+	})
+}
+
+func (p *process) exited() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func (p *process) pid() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return 0
+	}
+	return p.cmd.Process.Pid
+}
+
+// explain tells of the death of the process, where that is what err comes from.
+func (p *process) explain(err error) error {
+	if !errors.Is(err, wire.ErrConnection) {
+		return err
+	}
+	timer := time.NewTimer(lastWords)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+		return p.died()
+	case <-timer.C:
+		return err
+	}
+}
+
+// died is the error of a process that has ended.
+func (p *process) died() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.killed {
+		return errClosed
+	}
+	return &DiedError{How: p.how, Tail: p.out.tail()}
+}
+
+// starter is a process in go-plugin's words. What it hands on is the handshake
+// alone, after checking it: go-plugin itself stops reading output at a line of
+// 64 KiB, and panics at JSON it does not expect.
+type starter struct {
+	*process
+	env           []string
+	userNamespace bool
+	handshake     string
+}
+
+func (s *starter) Start(ctx context.Context) error {
+	if err := s.run(s.env, s.userNamespace); err != nil {
+		return err
+	}
+	select {
+	case s.handshake = <-s.out.first:
+	case <-s.done:
+		select {
+		case s.handshake = <-s.out.first:
+		default:
+			return s.died()
+		}
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return checkHandshake(s.handshake, s.dir)
+}
+
+func (s *starter) Stdout() io.ReadCloser { return io.NopCloser(strings.NewReader(s.handshake + "\n")) }
+func (s *starter) Stderr() io.ReadCloser { return io.NopCloser(strings.NewReader("")) }
+func (s *starter) Name() string          { return s.path }
+func (s *starter) ID() string            { return strconv.Itoa(s.pid()) }
+
+func (s *starter) Wait(context.Context) error {
+	<-s.done
+	return nil
+}
+
+func (s *starter) Kill(context.Context) error {
+	s.kill()
+	return nil
+}
+
+func (s *starter) Diagnose(context.Context) string { return "" }
+
+func (s *starter) PluginToHost(network, addr string) (string, string, error) {
+	return network, addr, nil
+}
+
+func (s *starter) HostToPlugin(string, string) (string, string, error) {
+	return "", "", errors.New("interpreters do not connect to tape")
+}
+
+var _ runner.Runner = (*starter)(nil)
+
+// errNoHandshake explains what was printed in the place of one.
+func errNoHandshake(line string) error {
+	const most = 200
+	if len(line) > most {
+		line = line[:most] + "…"
+	}
+	return fmt.Errorf("it printed %q to stdout where its handshake should be; "+
+		"it is no interpreter of tape, or prints something before it serves", line)
+}

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build unix
+
+package host
+
+import "syscall"
+
+// killGroup kills the processes of the group that pid leads or led.
+func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) }

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/gofrs/flock"
+)
+
+// room is the folder below which every process of a host has one of its own, for
+// its socket and its temporary files. A host that is killed cannot remove it;
+// the next one does: the lock on the folder tells who is still alive.
+type room struct {
+	dir  string
+	lock *flock.Flock
+}
+
+const (
+	roomPrefix = "tape-host-"
+	lockName   = "lock"
+)
+
+// maxSocketDir leaves room for "/123456789/plugin123456789" in the 104 bytes
+// that the address of a unix socket may have on macOS (108 on Linux).
+const maxSocketDir = 70
+
+func newRoom() (*room, error) {
+	parent := os.TempDir()
+	if runtime.GOOS != "windows" && len(parent)+len(roomPrefix)+10 > maxSocketDir {
+		parent = "/tmp"
+	}
+	sweep(parent)
+	// It gets the name that sweep looks for once it is locked.
+	hidden, err := os.MkdirTemp(parent, "."+roomPrefix)
+	if err != nil {
+		return nil, err
+	}
+	lock := flock.New(filepath.Join(hidden, lockName), flock.SetPermissions(0o600))
+	dir := filepath.Join(parent, strings.TrimPrefix(filepath.Base(hidden), "."))
+	_, err = lock.TryLock()
+	if err == nil {
+		err = os.Rename(hidden, dir)
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Close(), os.RemoveAll(hidden))
+	}
+	return &room{dir: dir, lock: lock}, nil
+}
+
+// sweep removes the folders that killed hosts of this user left: those with a
+// lock that nobody holds. (Those of other users cannot be opened.)
+func sweep(parent string) {
+	dirs, err := filepath.Glob(filepath.Join(parent, roomPrefix+"*"))
+	if err != nil {
+		return
+	}
+	for _, dir := range dirs {
+		lock := flock.New(filepath.Join(dir, lockName), flock.SetFlag(os.O_RDWR))
+		if ok, err := lock.TryLock(); err != nil || !ok {
+			continue
+		}
+		_ = os.RemoveAll(dir)
+		_ = lock.Close()
+	}
+}
+
+// folder makes a new one.
+func (r *room) folder() (string, error) { return os.MkdirTemp(r.dir, "") }
+
+func (r *room) remove() error {
+	if r == nil {
+		return nil
+	}
+	err := os.RemoveAll(r.dir)
+	return errors.Join(err, r.lock.Close())
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+)
+
+const prefix = "tape-interpreter-"
+
+// SearchPath says where interpreters are looked for, in this order: beside the
+// tape binary exe, in the folders of $TAPE_INTERPRETERS (a list like $PATH), and
+// in [UserDir]. Folders that are not absolute are left out: what is found must not depend
+// on where tape is called.
+func SearchPath(exe string, getenv func(string) string) []string {
+	dirs := []string{filepath.Dir(exe)}
+	// The binary may be a link into the folder that has its interpreters.
+	if real, err := filepath.EvalSymlinks(exe); err == nil {
+		dirs = append(dirs, filepath.Dir(real))
+	}
+	dirs = append(dirs, filepath.SplitList(getenv("TAPE_INTERPRETERS"))...)
+	dirs = append(dirs, UserDir(getenv))
+
+	var out []string
+	seen := map[string]bool{}
+	for _, dir := range dirs {
+		if dir = filepath.Clean(dir); filepath.IsAbs(dir) && !seen[dir] {
+			seen[dir] = true
+			out = append(out, dir)
+		}
+	}
+	return out
+}
+
+// UserDir is where [Install] puts interpreters for the user:
+// $XDG_DATA_HOME/tape/interpreters, by default ~/.local/share/tape/interpreters. It is
+// empty where neither is known.
+func UserDir(getenv func(string) string) string {
+	if dir := getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "tape", "interpreters")
+	}
+	if home := getenv("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "share", "tape", "interpreters")
+	}
+	return ""
+}
+
+var nameRegexp = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+func checkName(name string) error {
+	switch {
+	case nameRegexp.MatchString(name):
+		return nil
+	case strings.ContainsAny(name, `/\.`):
+		return fmt.Errorf("interpreter %q is a path: an interpreter is given by name, so that a checked-in file cannot choose what is executed; "+
+			"install it with 'tape interpreter install %s'", name, name)
+	}
+	return fmt.Errorf("interpreter %q is no name: want lower-case letters, digits and dashes, such as helm", name)
+}
+
+func fileName(name string) string {
+	if runtime.GOOS == "windows" {
+		return prefix + name + ".exe"
+	}
+	return prefix + name
+}
+
+// interpreterName is the reverse of fileName.
+func interpreterName(file string) (name string, ok bool) {
+	name, ok = strings.CutPrefix(file, prefix)
+	if runtime.GOOS == "windows" && ok {
+		name, ok = strings.CutSuffix(name, ".exe")
+	}
+	if !ok || !nameRegexp.MatchString(name) {
+		return "", false
+	}
+	return name, true
+}

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package wire
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"regexp"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/taped-dev/tape/plugins/internal/interpreterpb"
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+// Limits bound what one call may answer.
+type Limits struct {
+	Files int   // files, diagnostics and materials of a render; paths of inputs
+	Bytes int64 // everything together
+}
+
+// maxInputs is the largest answer to Inputs, which is one message: 100,000 paths
+// of 160 bytes.
+const maxInputs = 16 << 20
+
+// Client calls the interpreter at the other end of a connection, and trusts
+// nothing that comes back: paths are relative, clean and unlike each other, and
+// there is no more than the limits allow.
+type Client struct {
+	rpc    interpreterpb.InterpreterClient
+	limits Limits
+}
+
+// NewClient calls over conn.
+func NewClient(conn grpc.ClientConnInterface, limits Limits) *Client {
+	return &Client{rpc: interpreterpb.NewInterpreterClient(conn), limits: limits}
+}
+
+// Describe implements [interpreter.Interpreter].
+func (c *Client) Describe(ctx context.Context) (interpreter.Description, error) {
+	resp, err := c.rpc.Describe(ctx, &interpreterpb.DescribeRequest{})
+	if err != nil {
+		return interpreter.Description{}, callError(ctx, err)
+	}
+	return descriptionFromProto(resp), nil
+}
+
+// Inputs implements [interpreter.Interpreter].
+func (c *Client) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
+	msg, err := inputsRequestToProto(req)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.rpc.Inputs(ctx, msg, grpc.MaxCallRecvMsgSize(maxInputs))
+	if err != nil {
+		return nil, callError(ctx, err)
+	}
+	if n := len(resp.GetPaths()) + len(resp.GetDiagnostics()); n > c.limits.Files {
+		return nil, fmt.Errorf("interpreter named %d inputs, more than %d", n, c.limits.Files)
+	}
+	out := &interpreter.InputsResponse{Paths: resp.GetPaths()}
+	for _, d := range resp.GetDiagnostics() {
+		out.Diagnostics = append(out.Diagnostics, diagnosticFromProto(d))
+	}
+	return out, nil
+}
+
+// Render implements [interpreter.Interpreter].
+func (c *Client) Render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
+	msg, err := renderRequestToProto(req)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(context.Canceled) // ends the stream of an answer that is refused
+	stream, err := c.rpc.Render(ctx, msg)
+	if err != nil {
+		return nil, callError(ctx, err)
+	}
+	a := answer{limits: c.limits, seen: map[string]bool{}}
+	for {
+		part, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return a.finish(), nil
+		}
+		if err != nil {
+			return nil, callError(ctx, err)
+		}
+		if err := a.add(part); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// answer gathers the parts of a render.
+type answer struct {
+	limits Limits
+	parts  int // all but chunks
+	bytes  int64
+	seen   map[string]bool
+	data   bytes.Buffer // of the last file, until the next begins
+	resp   interpreter.RenderResponse
+}
+
+func (a *answer) add(part *interpreterpb.RenderResponse) error {
+	if a.bytes += int64(proto.Size(part)); a.bytes > a.limits.Bytes {
+		return fmt.Errorf("interpreter answered more than %d bytes", a.limits.Bytes)
+	}
+	if chunk, ok := part.GetPart().(*interpreterpb.RenderResponse_Chunk); ok {
+		if len(a.resp.Files) == 0 {
+			return errors.New("interpreter sent bytes before the file they belong to")
+		}
+		a.data.Write(chunk.Chunk)
+		return nil
+	}
+	if a.parts++; a.parts > a.limits.Files {
+		return fmt.Errorf("interpreter answered more than %d files and diagnostics", a.limits.Files)
+	}
+	switch p := part.GetPart().(type) {
+	case *interpreterpb.RenderResponse_File:
+		a.endFile()
+		path := p.File.GetPath()
+		if err := a.checkPath(path); err != nil {
+			return err
+		}
+		a.resp.Files = append(a.resp.Files, interpreter.File{Path: path, Mode: p.File.GetMode()})
+	case *interpreterpb.RenderResponse_Diagnostic:
+		a.resp.Diagnostics = append(a.resp.Diagnostics, diagnosticFromProto(p.Diagnostic))
+	case *interpreterpb.RenderResponse_Material:
+		m := materialFromProto(p.Material)
+		if m.URI == "" || !digestRegexp.MatchString(m.Digest) {
+			return fmt.Errorf("interpreter fetched material %q with digest %q: want a name and algorithm:hex", m.URI, m.Digest)
+		}
+		a.resp.Materials = append(a.resp.Materials, m)
+	}
+	return nil // a part that a later minor version added is ignored
+}
+
+var digestRegexp = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*:[0-9a-f]{40,128}$`)
+
+func (a *answer) checkPath(path string) error {
+	switch {
+	case !fs.ValidPath(path) || path == "." || bytes.ContainsAny([]byte(path), "\x00\\"):
+		return fmt.Errorf("interpreter rendered a file named %q: a name must be relative, clean and inside, with slashes", path)
+	case a.seen[path]:
+		return fmt.Errorf("interpreter rendered two files named %q", path)
+	}
+	a.seen[path] = true
+	return nil
+}
+
+func (a *answer) endFile() {
+	if n := len(a.resp.Files); n > 0 {
+		a.resp.Files[n-1].Data = bytes.Clone(a.data.Bytes())
+		a.data.Reset()
+	}
+}
+
+func (a *answer) finish() *interpreter.RenderResponse {
+	a.endFile()
+	for _, d := range a.resp.Diagnostics {
+		if d.Severity == interpreter.Error {
+			a.resp.Files = nil
+			break
+		}
+	}
+	return &a.resp
+}
+
+// ErrConnection is wrapped by the error of a call whose connection broke, most
+// often because the process at the other end died.
+var ErrConnection = errors.New("lost the interpreter")
+
+// callError is the interpreter's own words where it said something, and the
+// reason why ctx ended where it did.
+func callError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	st := status.Convert(err)
+	switch st.Code() {
+	case codes.Unavailable:
+		return fmt.Errorf("%w: %s", ErrConnection, st.Message())
+	case codes.Unimplemented:
+		return fmt.Errorf("program does not serve interpreter.v1: %s", st.Message())
+	}
+	return errors.New(st.Message())
+}
+
+var _ interpreter.Interpreter = (*Client)(nil)

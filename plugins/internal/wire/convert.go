@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package wire
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/taped-dev/tape/plugins/internal/interpreterpb"
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+// A string of protobuf must be UTF-8. What names something is refused when it is
+// not (checkText); what only tells a person something is mended (text).
+func checkText(what, s string) error {
+	if !utf8.ValidString(s) {
+		return fmt.Errorf("%s %q is not valid UTF-8", what, s)
+	}
+	return nil
+}
+
+func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+func texts(list []string) []string {
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = text(s)
+	}
+	return out
+}
+
+func descriptionToProto(d interpreter.Description) *interpreterpb.DescribeResponse {
+	out := &interpreterpb.DescribeResponse{
+		Name:          text(d.Name),
+		Version:       text(d.Version),
+		Help:          text(d.Help),
+		OptionsSchema: text(string(d.Options)),
+		Environment:   texts(d.Environment),
+		Network:       d.Network,
+		References:    texts(d.References),
+	}
+	for _, m := range d.Markers {
+		out.Markers = append(out.Markers, &interpreterpb.Marker{Name: text(m.Name), Above: m.Above, With: text(m.With)})
+	}
+	return out
+}
+
+func descriptionFromProto(d *interpreterpb.DescribeResponse) interpreter.Description {
+	out := interpreter.Description{
+		Name:        d.GetName(),
+		Version:     d.GetVersion(),
+		Help:        d.GetHelp(),
+		Options:     rawJSON(d.GetOptionsSchema()),
+		Environment: d.GetEnvironment(),
+		Network:     d.GetNetwork(),
+		References:  d.GetReferences(),
+	}
+	for _, m := range d.GetMarkers() {
+		out.Markers = append(out.Markers, interpreter.Marker{Name: m.GetName(), Above: m.GetAbove(), With: m.GetWith()})
+	}
+	return out
+}
+
+func rawJSON(s string) json.RawMessage {
+	if s == "" {
+		return nil
+	}
+	return json.RawMessage(s)
+}
+
+func inputsRequestToProto(r *interpreter.InputsRequest) (*interpreterpb.InputsRequest, error) {
+	err := errors.Join(checkText("folder", r.Root), checkText("path", r.Path), checkText("options", string(r.Options)))
+	if err != nil {
+		return nil, err
+	}
+	return &interpreterpb.InputsRequest{Root: r.Root, Path: r.Path, Options: string(r.Options)}, nil
+}
+
+func inputsRequestFromProto(r *interpreterpb.InputsRequest) *interpreter.InputsRequest {
+	return &interpreter.InputsRequest{Root: r.GetRoot(), Path: r.GetPath(), Options: rawJSON(r.GetOptions())}
+}
+
+func inputsResponseToProto(r *interpreter.InputsResponse) (*interpreterpb.InputsResponse, error) {
+	for _, p := range r.Paths {
+		if err := checkText("input", p); err != nil {
+			return nil, err
+		}
+	}
+	out := &interpreterpb.InputsResponse{Paths: r.Paths}
+	for _, d := range r.Diagnostics {
+		out.Diagnostics = append(out.Diagnostics, diagnosticToProto(d))
+	}
+	return out, nil
+}
+
+func renderRequestToProto(r *interpreter.RenderRequest) (*interpreterpb.RenderRequest, error) {
+	err := errors.Join(
+		checkText("source", r.Source),
+		checkText("path", r.Path),
+		checkText("reference", r.Reference),
+		checkText("options", string(r.Options)),
+		checkText("scratch folder", r.Scratch),
+	)
+	if err != nil {
+		return nil, err
+	}
+	out := &interpreterpb.RenderRequest{
+		Source:    r.Source,
+		Path:      r.Path,
+		Reference: r.Reference,
+		Options:   string(r.Options),
+		Scratch:   r.Scratch,
+	}
+	for _, m := range r.Materials {
+		out.Materials = append(out.Materials, materialToProto(m))
+	}
+	if reg := r.Registries; reg != nil {
+		err := errors.Join(checkText("folder of registry hosts", reg.HostsDir), checkText("file of certificates", reg.CAFile))
+		if err != nil {
+			return nil, err
+		}
+		out.Registries = &interpreterpb.Registries{HostsDir: reg.HostsDir, PlainHttp: texts(reg.PlainHTTP), CaFile: reg.CAFile}
+	}
+	return out, nil
+}
+
+func renderRequestFromProto(r *interpreterpb.RenderRequest) *interpreter.RenderRequest {
+	out := &interpreter.RenderRequest{
+		Source:    r.GetSource(),
+		Path:      r.GetPath(),
+		Reference: r.GetReference(),
+		Options:   rawJSON(r.GetOptions()),
+		Scratch:   r.GetScratch(),
+	}
+	for _, m := range r.GetMaterials() {
+		out.Materials = append(out.Materials, materialFromProto(m))
+	}
+	if reg := r.GetRegistries(); reg != nil {
+		out.Registries = &interpreter.Registries{HostsDir: reg.GetHostsDir(), PlainHTTP: reg.GetPlainHttp(), CAFile: reg.GetCaFile()}
+	}
+	return out
+}
+
+func materialToProto(m interpreter.Material) *interpreterpb.Material {
+	return &interpreterpb.Material{Uri: text(m.URI), Digest: text(m.Digest)}
+}
+
+func materialFromProto(m *interpreterpb.Material) interpreter.Material {
+	return interpreter.Material{URI: m.GetUri(), Digest: m.GetDigest()}
+}
+
+func diagnosticToProto(d interpreter.Diagnostic) *interpreterpb.Diagnostic {
+	out := &interpreterpb.Diagnostic{
+		Severity: interpreterpb.Severity_SEVERITY_ERROR,
+		Summary:  text(d.Summary),
+		Detail:   text(d.Detail),
+		File:     text(d.File),
+		Line:     position(d.Line),
+		Column:   position(d.Column),
+	}
+	switch d.Severity {
+	case interpreter.Warning:
+		out.Severity = interpreterpb.Severity_SEVERITY_WARNING
+	case interpreter.Info:
+		out.Severity = interpreterpb.Severity_SEVERITY_INFO
+	}
+	return out
+}
+
+func diagnosticFromProto(d *interpreterpb.Diagnostic) interpreter.Diagnostic {
+	out := interpreter.Diagnostic{
+		Severity: interpreter.Error,
+		Summary:  d.GetSummary(),
+		Detail:   d.GetDetail(),
+		File:     d.GetFile(),
+		Line:     int(min(d.GetLine(), math.MaxInt32)),
+		Column:   int(min(d.GetColumn(), math.MaxInt32)),
+	}
+	switch d.GetSeverity() {
+	case interpreterpb.Severity_SEVERITY_WARNING:
+		out.Severity = interpreter.Warning
+	case interpreterpb.Severity_SEVERITY_INFO:
+		out.Severity = interpreter.Info
+	}
+	return out
+}
+
+// position of a line or column; what cannot be one is unknown.
+func position(n int) uint32 {
+	if n < 0 || n > math.MaxInt32 {
+		return 0
+	}
+	return uint32(n)
+}

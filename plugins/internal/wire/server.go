@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/taped-dev/tape/plugins/internal/interpreterpb"
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+// NewServer answers calls with impl. A panic in impl becomes the error of that
+// call; its stack goes to the log.
+func NewServer(impl interpreter.Interpreter) interpreterpb.InterpreterServer {
+	return &server{impl: impl}
+}
+
+type server struct {
+	interpreterpb.UnimplementedInterpreterServer
+	impl interpreter.Interpreter
+}
+
+func (s *server) Describe(ctx context.Context, _ *interpreterpb.DescribeRequest) (_ *interpreterpb.DescribeResponse, err error) {
+	defer outcome(&err)
+	d, err := s.impl.Describe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return descriptionToProto(d), nil
+}
+
+func (s *server) Inputs(ctx context.Context, req *interpreterpb.InputsRequest) (_ *interpreterpb.InputsResponse, err error) {
+	defer outcome(&err)
+	resp, err := s.impl.Inputs(ctx, inputsRequestFromProto(req))
+	if err != nil {
+		return nil, err
+	}
+	if resp == nil {
+		return nil, errors.New("interpreter answered nothing to inputs")
+	}
+	return inputsResponseToProto(resp)
+}
+
+func (s *server) Render(req *interpreterpb.RenderRequest, stream grpc.ServerStreamingServer[interpreterpb.RenderResponse]) (err error) {
+	defer outcome(&err)
+	resp, err := s.impl.Render(stream.Context(), renderRequestFromProto(req))
+	if err != nil {
+		return err
+	}
+	if resp == nil {
+		return errors.New("interpreter answered nothing to render")
+	}
+	for _, d := range resp.Diagnostics {
+		part := &interpreterpb.RenderResponse_Diagnostic{Diagnostic: diagnosticToProto(d)}
+		if err := stream.Send(&interpreterpb.RenderResponse{Part: part}); err != nil {
+			return err
+		}
+	}
+	for _, m := range resp.Materials {
+		part := &interpreterpb.RenderResponse_Material{Material: materialToProto(m)}
+		if err := stream.Send(&interpreterpb.RenderResponse{Part: part}); err != nil {
+			return err
+		}
+	}
+	for _, f := range resp.Files {
+		if err := sendFile(stream, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sendFile(stream grpc.ServerStreamingServer[interpreterpb.RenderResponse], f interpreter.File) error {
+	if err := checkText("name of rendered file", f.Path); err != nil {
+		return err
+	}
+	begin := &interpreterpb.RenderResponse_File{File: &interpreterpb.File{Path: f.Path, Mode: f.Mode}}
+	if err := stream.Send(&interpreterpb.RenderResponse{Part: begin}); err != nil {
+		return err
+	}
+	for data := f.Data; len(data) > 0; {
+		n := min(len(data), ChunkSize)
+		chunk := &interpreterpb.RenderResponse_Chunk{Chunk: data[:n]}
+		if err := stream.Send(&interpreterpb.RenderResponse{Part: chunk}); err != nil {
+			return err
+		}
+		data = data[n:]
+	}
+	return nil
+}
+
+// outcome makes a gRPC status of a call's error, or of its panic. It is deferred.
+func outcome(err *error) {
+	if p := recover(); p != nil {
+		slog.Error("interpreter panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		*err = status.Error(codes.Internal, text(fmt.Sprintf("interpreter panicked: %v", p)))
+		return
+	}
+	switch {
+	case *err == nil:
+	case errors.Is(*err, context.Canceled), errors.Is(*err, context.DeadlineExceeded):
+		*err = status.FromContextError(*err).Err()
+	default:
+		// Whatever status the interpreter's own gRPC calls ended with is text here.
+		*err = status.Error(codes.Unknown, text((*err).Error()))
+	}
+}

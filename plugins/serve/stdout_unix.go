@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build unix
+
+package serve
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// guardStdout keeps file descriptor 1 for the handshake alone: os.Stdout
+// becomes a copy of it, and whatever writes to the descriptor itself (a C
+// library, a child process) writes to stderr.
+func guardStdout() error {
+	fd, err := unix.FcntlInt(1, unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return fmt.Errorf("copy stdout: %w", err)
+	}
+	if err := dup2(2, 1); err != nil {
+		_ = unix.Close(fd)
+		return fmt.Errorf("send stdout to stderr: %w", err)
+	}
+	os.Stdout = os.NewFile(uintptr(fd), "stdout")
+	return nil
+}
