@@ -28,9 +28,9 @@ const (
 type Facts struct {
 	// Name of the source in the pipeline.
 	Name string `json:"name"`
-	// Path of the source below the repository's top (or below the pipeline
-	// file's folder, or the base name of the source, where there is no
-	// repository), slash-separated, "." for the top.
+	// Path of the source below the repository's top, slash-separated, "." for
+	// the top. Where there is no repository it is below the pipeline file's
+	// folder, else below the smallest folder that holds every input.
 	Path string `json:"path"`
 	// Reference is set for a remote source instead.
 	Reference string `json:"reference,omitempty"`
@@ -38,7 +38,8 @@ type Facts struct {
 	Repositories []Repository `json:"repositories"`
 	// Files that were read, sorted by Path.
 	Files []File `json:"files"`
-	// Modified: any input differs from HEAD or is untracked.
+	// Modified: the worst of the repositories and files; unknown where there is
+	// no repository.
 	Modified Tristate `json:"modified"`
 }
 
@@ -48,7 +49,8 @@ type Repository struct {
 	// submodule's path.
 	Dir string `json:"dir"`
 	// URI is the fetch URL of the remote that HEAD's branch follows, else of
-	// origin, else of the only one; without credentials; "" where none.
+	// origin, else of the only one; without credentials; "" where none. A clone
+	// of a folder of this machine has none: its name means nothing elsewhere.
 	URI     string   `json:"uri,omitempty"`
 	Remotes []Remote `json:"remotes,omitempty"` // sorted by name
 	// Commit and Tree are HEAD's, hex; "" in a repository without commits.
@@ -62,11 +64,13 @@ type Repository struct {
 	Tags []GitTag `json:"tags,omitempty"`
 	// CommitTime is the committer's, UTC.
 	CommitTime time.Time `json:"commitTime,omitzero"`
-	// Modified: any input in this repository differs from HEAD or is untracked.
+	// Modified: any input in this repository differs from HEAD or is untracked,
+	// or something that HEAD has in a folder that was taken is not there.
 	Modified Tristate `json:"modified"`
 }
 
-// Remote of a repository. URLs carry no credentials.
+// Remote of a repository. URLs carry no credentials; remotes that are folders of
+// this machine are left out.
 type Remote struct {
 	Name string   `json:"name"`
 	URLs []string `json:"urls"`

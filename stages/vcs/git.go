@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vcs
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// command reads a repository with the git command.
+type command struct {
+	top    string
+	hash32 bool
+
+	batch *exec.Cmd // git cat-file --batch
+	ask   io.WriteCloser
+	hear  *bufio.Reader
+}
+
+// openCommand opens the repository whose work tree is at top, as far as git
+// agrees to: it refuses one that belongs to somebody else.
+func openCommand(ctx context.Context, top string) (objects, error) {
+	format, err := runGit(ctx, top, nil, "rev-parse", "--show-object-format")
+	if err != nil {
+		return nil, err
+	}
+	return &command{top: top, hash32: strings.TrimSpace(string(format)) == "sha256"}, nil
+}
+
+// gitCommand prepares git so that it answers and does nothing else: no hook,
+// no file system monitor, no pager, no fetch of objects that a partial clone
+// left out, no question to a terminal, no lock, and nothing taken from GIT_
+// variables or from a repository that lies above top. Programs run only where
+// .gitattributes of the work tree ask for a filter that the user has configured,
+// as they do for `git status`.
+func gitCommand(ctx context.Context, top string, args ...string) *exec.Cmd {
+	fixed := []string{
+		"--no-pager", "--no-optional-locks", "--no-replace-objects", "--literal-pathspecs",
+		"-c", "core.fsmonitor=false", "-c", "core.hooksPath=" + os.DevNull, "-c", "core.safecrlf=false",
+		"-c", "protocol.allow=never", "-c", "core.sshCommand=false", "-c", "core.askPass=false",
+	}
+	cmd := exec.CommandContext(ctx, "git", append(fixed, args...)...)
+	cmd.Dir = top
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		return strings.HasPrefix(kv, "GIT_") || strings.HasPrefix(kv, "LC_") || strings.HasPrefix(kv, "LANGUAGE=")
+	})
+	cmd.Env = append(cmd.Env, "LC_ALL=C", "GIT_TERMINAL_PROMPT=0", "GIT_NO_LAZY_FETCH=1",
+		"GIT_CEILING_DIRECTORIES="+filepath.Dir(top))
+	cmd.WaitDelay = time.Second // a filter may have left a child that holds the pipes
+	return cmd
+}
+
+// runGit runs git to its end and returns what it printed.
+func runGit(ctx context.Context, top string, stdin io.Reader, args ...string) ([]byte, error) {
+	cmd := gitCommand(ctx, top, args...)
+	cmd.Stdin = stdin
+	var out, problem bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &problem
+	if err := cmd.Run(); err != nil {
+		return nil, gitError(ctx, args[0], problem.String(), err)
+	}
+	return out.Bytes(), nil
+}
+
+// gitError says why git failed: the context's cause, git's own first line, or err.
+func gitError(ctx context.Context, verb, stderr string, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if line, _, _ := strings.Cut(strings.TrimSpace(stderr), "\n"); line != "" {
+		return fmt.Errorf("git %s: %s (%w)", verb, cleanText(line), err)
+	}
+	return fmt.Errorf("git %s: %w", verb, err)
+}
+
+// exitCode is that of a program that ran, -1 for any other error.
+func exitCode(err error) int {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return exit.ExitCode()
+	}
+	return -1
+}
+
+func (c *command) head(ctx context.Context) (ref, commit string, err error) {
+	out, err := runGit(ctx, c.top, nil, "symbolic-ref", "--quiet", "HEAD")
+	if err != nil && exitCode(err) != 1 {
+		return "", "", err
+	}
+	ref = strings.TrimSpace(string(out))
+	out, err = runGit(ctx, c.top, nil, "rev-parse", "--quiet", "--verify", "HEAD^{commit}")
+	if err != nil && exitCode(err) != 1 {
+		return ref, "", err
+	}
+	return ref, strings.TrimSpace(string(out)), nil
+}
+
+func (c *command) tags(ctx context.Context) (map[string]string, error) {
+	lines, err := runGit(ctx, c.top, nil, "for-each-ref", "--format=%(objectname) %(refname)", "refs/tags/")
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	for line := range strings.Lines(string(lines)) {
+		id, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+		out[strings.TrimPrefix(name, "refs/tags/")] = id
+	}
+	return out, nil
+}
+
+func (c *command) config(ctx context.Context) (map[string][]string, error) {
+	list, err := runGit(ctx, c.top, nil, "config", "--local", "--null", "--list")
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]string{}
+	for item := range strings.SplitSeq(string(list), "\x00") {
+		if key, value, ok := strings.Cut(item, "\n"); ok {
+			out[key] = append(out[key], value)
+		}
+	}
+	return out, nil
+}
+
+func (c *command) object(ctx context.Context, id string) (string, []byte, error) {
+	kind, data, err := c.exchange(ctx, id)
+	if err != nil {
+		return "", nil, fmt.Errorf("read object %s: %w", id, err)
+	}
+	return kind, data, nil
+}
+
+// exchange asks the running git for one object, and starts it if need be.
+func (c *command) exchange(ctx context.Context, id string) (string, []byte, error) {
+	if c.batch == nil {
+		cmd := gitCommand(ctx, c.top, "cat-file", "--batch")
+		ask, err := cmd.StdinPipe()
+		if err != nil {
+			return "", nil, err
+		}
+		hear, err := cmd.StdoutPipe()
+		if err != nil {
+			return "", nil, err
+		}
+		if err := cmd.Start(); err != nil {
+			return "", nil, err
+		}
+		c.batch, c.ask, c.hear = cmd, ask, bufio.NewReader(hear)
+	}
+	if _, err := io.WriteString(c.ask, id+"\n"); err != nil {
+		return "", nil, err
+	}
+	line, err := c.hear.ReadString('\n')
+	if err != nil {
+		return "", nil, err
+	}
+	fields := strings.Fields(line) // <id> <type> <size>, or <id> missing
+	if len(fields) != 3 {
+		return "", nil, errors.New(strings.TrimSpace(strings.TrimPrefix(line, id)))
+	}
+	size, err := strconv.Atoi(fields[2])
+	if err != nil {
+		return "", nil, err
+	}
+	data := make([]byte, size+1) // and a newline
+	if _, err := io.ReadFull(c.hear, data); err != nil {
+		return "", nil, err
+	}
+	return fields[1], data[:size], nil
+}
+
+func (c *command) sha256() bool { return c.hash32 }
+
+func (c *command) close() error {
+	if c.batch == nil {
+		return nil
+	}
+	c.ask.Close()
+	return c.batch.Wait()
+}
+
+// checkin is what git would store for files of the work tree at top, by path:
+// their ids after the line endings, encodings and filters that the attributes
+// ask for were undone.
+func checkin(ctx context.Context, top string, paths []string) (map[string]string, error) {
+	var names strings.Builder
+	for _, p := range paths {
+		// A name that begins with a quote is read as a C string.
+		if strings.ContainsAny(p, "\n\"\\") {
+			p = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(p) + `"`
+		}
+		names.WriteString(p + "\n")
+	}
+	// hash-object also works without a repository, and then knows no attributes:
+	// where git refuses the repository, nothing is known.
+	if _, err := runGit(ctx, top, nil, "rev-parse", "--git-dir"); err != nil {
+		return nil, err
+	}
+	out, err := runGit(ctx, top, strings.NewReader(names.String()), "hash-object", "--stdin-paths")
+	if err != nil {
+		return nil, err
+	}
+	ids := strings.Fields(string(out))
+	if len(ids) != len(paths) {
+		return nil, fmt.Errorf("git hash-object: %d answers to %d files", len(ids), len(paths))
+	}
+	byPath := make(map[string]string, len(ids))
+	for i, p := range paths {
+		byPath[p] = ids[i]
+	}
+	return byPath, nil
+}

@@ -1,0 +1,487 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vcs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Query asks where files came from. Paths are below Root and slash-separated.
+type Query struct {
+	// Name of the source in the pipeline.
+	Name string
+	// Root is absolute and free of symbolic links: a repository's top, or any
+	// folder.
+	Root string
+	// Path of the source.
+	Path string
+	// Folders were taken: what HEAD has there and the disk has not was removed.
+	Folders []string
+	// Inputs are the files that were read.
+	Inputs []Input
+}
+
+// Input is a file that was read.
+type Input struct {
+	// Path is where it was asked for, Real where it lies: another path where
+	// Links led there.
+	Path, Real string
+	// Links are the symbolic links that were followed, in order.
+	Links []Link
+	Data  []byte
+}
+
+// Link is a symbolic link: its own path, free of other links, and its text.
+type Link struct{ Path, Target string }
+
+// FindTop returns the top of the repository that a folder lies in: the nearest
+// folder at or above it that has a .git. ok is false where there is none. dir is
+// absolute and free of symbolic links.
+func FindTop(dir string) (top string, ok bool) {
+	for {
+		if isTop(dir) {
+			return dir, true
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", false
+		}
+		dir = parent
+	}
+}
+
+// isTop says whether a folder has a .git that is one: a folder with a HEAD, or
+// the file that a linked work tree or a submodule has. What it points to may be
+// missing (a work tree copied into a container): it is a repository still, of
+// which nothing is known.
+func isTop(dir string) bool {
+	git := filepath.Join(dir, ".git")
+	info, err := os.Stat(git)
+	if err != nil {
+		return false
+	}
+	if info.IsDir() {
+		_, err := os.Lstat(filepath.Join(git, "HEAD"))
+		return err == nil
+	}
+	data, err := os.ReadFile(git)
+	return err == nil && bytes.HasPrefix(data, []byte("gitdir: "))
+}
+
+// Read says what git knows of the files. Whatever stands in the way of knowing
+// makes facts unknown and is told in warnings; the error is the context's only.
+//
+// Repositories are read with go-git, and with the git command where go-git
+// cannot (SHA-256, reftable, alternates elsewhere). A file is unmodified when
+// its bytes are HEAD's; where they are not, git is asked whether line endings,
+// encodings or filters make the difference.
+func Read(ctx context.Context, q Query) (facts Facts, warnings []string, err error) {
+	r := &reader{query: q, tops: map[string]string{}, repos: map[string]*repository{}}
+	defer r.close()
+	facts = Facts{Name: q.Name, Path: q.Path, Repositories: []Repository{}, Files: []File{}, Modified: Unknown}
+
+	if top, ok := r.topOf("."); ok {
+		r.open(ctx, top)
+	}
+	for _, in := range q.Inputs {
+		facts.Files = append(facts.Files, r.file(ctx, in))
+	}
+	r.settle(ctx, facts.Files)
+	for _, dir := range q.Folders {
+		r.removed(ctx, dir)
+	}
+	r.gitlinks(ctx)
+	if err := context.Cause(ctx); err != nil {
+		return Facts{}, nil, err
+	}
+
+	slices.SortFunc(facts.Files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	for _, dir := range slices.Sorted(maps.Keys(r.repos)) {
+		facts.Repositories = append(facts.Repositories, r.repos[dir].Repository)
+		if r.repos[dir].trouble != nil {
+			where := "the repository"
+			if dir != "." {
+				where = "the repository in " + dir
+			}
+			warnings = append(warnings, fmt.Sprintf("what git knows of %s is unknown: %v", where, r.repos[dir].trouble))
+		}
+	}
+	if len(facts.Repositories) > 0 {
+		facts.Modified = No
+		for _, repo := range facts.Repositories {
+			facts.Modified = worse(facts.Modified, repo.Modified)
+		}
+		for _, f := range facts.Files {
+			facts.Modified = worse(facts.Modified, f.Modified)
+		}
+	}
+	return facts, append(warnings, r.warnings...), nil
+}
+
+// worse is the one of two states that says less good of a source.
+func worse(a, b Tristate) Tristate {
+	rank := map[Tristate]int{No: 0, Unknown: 1, Yes: 2}
+	if rank[b] > rank[a] {
+		return b
+	}
+	return a
+}
+
+// reader gathers the facts of one query.
+type reader struct {
+	query    Query
+	tops     map[string]string // folder below Root → top of its repository, "" where none
+	repos    map[string]*repository
+	warnings []string
+}
+
+// repository is one that holds inputs.
+type repository struct {
+	Repository
+	history
+	abs     string
+	trouble error // the first thing that could not be read
+}
+
+func (r *reader) close() {
+	for _, repo := range r.repos {
+		if repo.objects != nil {
+			repo.close() // nothing was written
+		}
+	}
+}
+
+// topOf is the top of the repository that a folder lies in, below Root.
+func (r *reader) topOf(dir string) (string, bool) {
+	top, known := r.tops[dir]
+	if !known {
+		switch {
+		case isTop(filepath.Join(r.query.Root, filepath.FromSlash(dir))):
+			top = dir
+		case dir != ".":
+			top, _ = r.topOf(path.Dir(dir))
+		}
+		r.tops[dir] = top
+	}
+	return top, top != ""
+}
+
+// open reads a repository's HEAD, by go-git or else by git.
+func (r *reader) open(ctx context.Context, top string) *repository {
+	if repo, ok := r.repos[top]; ok {
+		return repo
+	}
+	abs := filepath.Join(r.query.Root, filepath.FromSlash(top))
+	repo := &repository{abs: abs, Repository: Repository{Dir: top, Modified: No}}
+	r.repos[top] = repo
+
+	read := func(objects objects, err error) error {
+		if err != nil {
+			return err
+		}
+		if repo.objects != nil {
+			repo.close()
+		}
+		repo.history = history{objects: objects}
+		repo.Repository = Repository{Dir: top, Modified: No}
+		if err := repo.history.read(ctx, &repo.Repository); err != nil {
+			return err
+		}
+		return r.pathTree(ctx, repo)
+	}
+	if err := read(openLibrary(abs)); err != nil {
+		if gitErr := read(openCommand(ctx, abs)); gitErr != nil {
+			// What git says is what a person can act upon, unless it is not there.
+			if exitCode(gitErr) < 0 {
+				gitErr = err
+			}
+			repo.fail(gitErr)
+		}
+	}
+	return repo
+}
+
+// fail notes that something about the repository cannot be known.
+func (repo *repository) fail(err error) {
+	if repo.trouble == nil {
+		repo.trouble = err
+	}
+	repo.Modified = worse(repo.Modified, Unknown)
+}
+
+// pathTree sets the id of the source in a repository: of the path, or of
+// everything where the repository lies inside the source.
+func (r *reader) pathTree(ctx context.Context, repo *repository) error {
+	rel, inside := below(repo.Dir, r.query.Path)
+	if !inside {
+		if _, inside := below(r.query.Path, repo.Dir); inside {
+			repo.PathTree = repo.Tree
+		}
+		return nil
+	}
+	e, ok, err := repo.lookup(ctx, rel)
+	if ok && e.mode != modeGitlink {
+		repo.PathTree = e.id
+	}
+	return err
+}
+
+// below is where p lies under dir, both below one root.
+func below(dir, p string) (rel string, ok bool) {
+	switch {
+	case dir == p:
+		return ".", true
+	case dir == ".":
+		return p, true
+	default:
+		return strings.CutPrefix(p, dir+"/")
+	}
+}
+
+// file compares an input with HEAD, byte for byte. What differs is left at
+// Unknown until settle has asked git.
+func (r *reader) file(ctx context.Context, in Input) File {
+	f := File{Path: in.Path, Digest: digest.FromBytes(in.Data), Modified: Unknown}
+	if in.Real != in.Path {
+		f.Link = in.Real
+	}
+	top, ok := r.topOf(path.Dir(in.Real))
+	if !ok {
+		return f
+	}
+	repo := r.open(ctx, top)
+	f.Repository = top
+	if repo.objects == nil {
+		return f
+	}
+	f.Blob = repo.blobID(in.Data)
+	if repo.trouble != nil {
+		return f
+	}
+	rel, _ := below(top, in.Real)
+	e, tracked, err := repo.lookup(ctx, rel)
+	switch {
+	case err != nil:
+		repo.fail(err)
+	case !tracked || e.mode == modeTree || e.mode == modeGitlink:
+		f.Untracked, f.Modified = true, Yes
+	case e.mode != modeLink && e.id == f.Blob:
+		f.Modified = No
+	case e.mode == modeLink:
+		f.Modified = Yes
+	}
+	for _, l := range in.Links {
+		f.Modified = worse(f.Modified, r.link(ctx, l))
+	}
+	return f
+}
+
+// link compares a symbolic link with HEAD.
+func (r *reader) link(ctx context.Context, l Link) Tristate {
+	top, ok := r.topOf(path.Dir(l.Path))
+	if !ok {
+		return Unknown
+	}
+	repo := r.open(ctx, top)
+	if repo.trouble != nil {
+		return Unknown
+	}
+	rel, _ := below(top, l.Path)
+	e, tracked, err := repo.lookup(ctx, rel)
+	if err != nil {
+		repo.fail(err)
+		return Unknown
+	}
+	if tracked && e.mode == modeLink && e.id == repo.blobID([]byte(l.Target)) {
+		return No
+	}
+	repo.Modified = Yes
+	return Yes
+}
+
+// settle decides about the files whose bytes are not HEAD's, and with them about
+// their repositories. files are in the order of the query's inputs.
+func (r *reader) settle(ctx context.Context, files []File) {
+	differ := map[string][]difference{}
+	for i := range files {
+		f := &files[i]
+		if repo := r.repos[f.Repository]; f.Modified == Unknown && f.Blob != "" && repo.trouble == nil {
+			rel, _ := below(f.Repository, r.query.Inputs[i].Real)
+			differ[f.Repository] = append(differ[f.Repository], difference{f, rel, r.query.Inputs[i].Data})
+		}
+	}
+	for _, top := range slices.Sorted(maps.Keys(differ)) {
+		r.convert(ctx, r.repos[top], differ[top])
+	}
+	for _, f := range files {
+		if repo, ok := r.repos[f.Repository]; ok {
+			repo.Modified = worse(repo.Modified, f.Modified)
+		}
+	}
+}
+
+// difference is a file whose bytes are not those that HEAD has at path, which is
+// below the repository's top.
+type difference struct {
+	*File
+	path string
+	data []byte
+}
+
+// convert asks git what it would store for the files that differ.
+func (r *reader) convert(ctx context.Context, repo *repository, files []difference) {
+	var paths []string
+	for _, f := range files {
+		paths = append(paths, f.path)
+	}
+	ids, err := checkin(ctx, repo.abs, paths)
+	if err != nil && len(files) > 1 {
+		// One file whose filter fails must not hide the others.
+		for i := range files {
+			r.convert(ctx, repo, files[i:i+1])
+		}
+		return
+	}
+	for _, f := range files {
+		e, _, lookupErr := repo.lookup(ctx, f.path)
+		switch {
+		case err == nil && lookupErr == nil && ids[f.path] == e.id:
+			f.Modified = No
+		case err == nil || !converted(repo.abs, f):
+			f.Modified = Yes
+		default:
+			r.warnings = append(r.warnings, fmt.Sprintf(
+				"whether %s differs from HEAD in more than line endings and filters is unknown: %v", f.Path, err))
+		}
+	}
+}
+
+// converted says whether anything points to git storing a file otherwise than
+// as it lies on disk: attributes, or the line endings that core.autocrlf makes.
+func converted(top string, f difference) bool {
+	if bytes.Contains(f.data, []byte("\r\n")) {
+		return true
+	}
+	candidates := []string{".git/info/attributes"}
+	for dir := path.Dir(f.path); ; dir = path.Dir(dir) {
+		candidates = append(candidates, path.Join(dir, ".gitattributes"))
+		if dir == "." {
+			break
+		}
+	}
+	return slices.ContainsFunc(candidates, func(name string) bool {
+		_, err := os.Stat(filepath.Join(top, filepath.FromSlash(name)))
+		return err == nil
+	})
+}
+
+// removed looks for what HEAD has in a folder that was taken and the disk has
+// not: no input tells of it, and yet the source is not HEAD's.
+func (r *reader) removed(ctx context.Context, folder string) {
+	inputs := map[string]bool{}
+	for _, in := range r.query.Inputs {
+		inputs[in.Real] = true
+	}
+	for _, top := range slices.Sorted(maps.Keys(r.repos)) {
+		repo := r.repos[top]
+		at := top // the whole of a submodule inside the folder, or the folder itself
+		if _, inside := below(folder, top); !inside {
+			if owner, _ := r.topOf(folder); owner != top {
+				continue
+			}
+			at = folder
+		}
+		if repo.trouble != nil {
+			continue
+		}
+		rel, _ := below(top, at)
+		e, ok, err := repo.lookup(ctx, rel)
+		if err == nil && ok && e.mode == modeTree {
+			err = r.missing(ctx, repo, e.id, at, inputs)
+		}
+		if err != nil {
+			repo.fail(err)
+		}
+	}
+}
+
+// missing compares one tree of HEAD with the folder on disk.
+func (r *reader) missing(ctx context.Context, repo *repository, tree, dir string, inputs map[string]bool) error {
+	names, err := repo.list(ctx, tree)
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if repo.Modified == Yes {
+			return nil // and nothing can be worse
+		}
+		p, e := path.Join(dir, name), names[name]
+		if inputs[p] {
+			continue
+		}
+		abs := filepath.Join(r.query.Root, filepath.FromSlash(p))
+		switch e.mode {
+		case modeTree:
+			err = r.missing(ctx, repo, e.id, p, inputs)
+		case modeGitlink:
+			if !isTop(abs) {
+				repo.Modified = worse(repo.Modified, Unknown)
+				r.warnings = append(r.warnings, fmt.Sprintf("submodule %s is not checked out: 'git submodule update --init' does it", p))
+			}
+		default:
+			if _, statErr := os.Lstat(abs); errors.Is(statErr, fs.ErrNotExist) || errors.Is(statErr, syscall.ENOTDIR) {
+				repo.Modified = Yes
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gitlinks compares the commits of submodules with those that the repository
+// around them names.
+func (r *reader) gitlinks(ctx context.Context) {
+	for queue := slices.Sorted(maps.Keys(r.repos)); len(queue) > 0; queue = queue[1:] {
+		inner := r.repos[queue[0]]
+		if inner.Dir == "." {
+			continue
+		}
+		top, ok := r.topOf(path.Dir(inner.Dir))
+		if !ok {
+			continue
+		}
+		if _, known := r.repos[top]; !known {
+			queue = append(queue, top)
+		}
+		outer := r.open(ctx, top)
+		if outer.trouble != nil {
+			continue
+		}
+		rel, _ := below(top, inner.Dir)
+		e, tracked, err := outer.lookup(ctx, rel)
+		switch {
+		case err != nil:
+			outer.fail(err)
+		case tracked && e.mode == modeGitlink && e.id == inner.Commit:
+		case tracked && e.mode == modeGitlink && inner.Commit == "" && inner.trouble != nil:
+			outer.Modified = worse(outer.Modified, Unknown)
+		default:
+			outer.Modified = Yes
+		}
+	}
+}
