@@ -5,6 +5,9 @@ package engine
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/opencontainers/go-digest"
@@ -51,3 +54,14 @@ type Task struct {
 // this run only, although the stage is a Keyer: something entered them that the
 // key does not cover.
 func (t *Task) DoNotKeep() { t.transient = true }
+
+// Many returns the inputs name/<key> of a port that takes several, by key.
+func (t *Task) Many(name string) []ocispec.Descriptor {
+	var out []ocispec.Descriptor
+	for _, key := range slices.Sorted(maps.Keys(t.Inputs)) {
+		if strings.HasPrefix(key, name+"/") {
+			out = append(out, t.Inputs[key])
+		}
+	}
+	return out
+}
