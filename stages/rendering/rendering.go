@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package rendering holds what the stages source, render and attest exchange
+// about how a source becomes manifests, and what source and render need to know
+// of interpreters.
+package rendering
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+// Media types of the documents.
+const (
+	MediaTypeRequest   = "application/vnd.tape.request.v1+json"   // Request: source → render
+	MediaTypeRendering = "application/vnd.tape.rendering.v1+json" // Rendering: render → attest
+)
+
+// Interpreter is one that was found. A process of it, where it has one, is the
+// affair of whoever found it.
+type Interpreter interface {
+	interpreter.Interpreter
+	Name() string
+	// Checksum identifies the very program; Describe always answers the same for
+	// one checksum.
+	Checksum() digest.Digest
+}
+
+// Interpreters finds interpreters.
+type Interpreters interface {
+	// Find is by name; the error says where it was looked for.
+	Find(ctx context.Context, name string) (Interpreter, error)
+	// List has every interpreter there is, by name. What must not be used is in
+	// the error, which may come with interpreters.
+	List(ctx context.Context) ([]Interpreter, error)
+}
+
+// Request is what render needs to know of a source. It may hold secrets (in
+// Options): it lives in memory, for the length of a run.
+type Request struct {
+	// Source is the name of the source in the pipeline.
+	Source string `json:"source"`
+	// Path of the source in the tar of files, "." for all of it; "" where there
+	// is a Reference.
+	Path string `json:"path,omitempty"`
+	// Reference is a remote source: oci://…, https://….
+	Reference   string      `json:"reference,omitempty"`
+	Interpreter Interpreted `json:"interpreter"`
+	// Checksum of the interpreter.
+	Checksum digest.Digest `json:"checksum"`
+	// Options are valid against the interpreter's schema; paths in them are in
+	// the tar.
+	Options json.RawMessage `json:"options"`
+	// Shown are the options without those that the schema calls writeOnly.
+	Shown json.RawMessage `json:"shown"`
+	// Environment is a digest of the variables that the interpreter asks for:
+	// what it renders may depend on them.
+	Environment digest.Digest `json:"environment,omitempty"`
+	// Diagnostics of looking at the source, none of them errors.
+	Diagnostics []interpreter.Diagnostic `json:"diagnostics,omitempty"`
+}
+
+// Interpreted says what interpreted a source.
+type Interpreted struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}
+
+// Rendering is how a source became manifests. It holds no secret.
+type Rendering struct {
+	Source    string `json:"source"`
+	Path      string `json:"path,omitempty"`      // as in Request
+	Reference string `json:"reference,omitempty"` // without credentials
+	// Folder is where the manifests stand among those of other sources; "" for
+	// the top.
+	Folder      string          `json:"folder,omitempty"`
+	Interpreter Interpreted     `json:"interpreter"`
+	Options     json.RawMessage `json:"options"`
+	// Materials are the remote things that were fetched, sorted by URI and digest.
+	Materials []interpreter.Material `json:"materials"`
+	// Diagnostics are warnings and remarks, in the interpreter's order.
+	Diagnostics []interpreter.Diagnostic `json:"diagnostics"`
+	// Files that were rendered, sorted by path.
+	Files []File `json:"files"`
+	// Checksum of the interpreter on this machine. It differs from platform to
+	// platform: it belongs in a lock, not in what is published.
+	Checksum digest.Digest `json:"checksum"`
+}
+
+// File is one rendered file.
+type File struct {
+	Path   string        `json:"path"` // in the manifests, with Folder
+	Digest digest.Digest `json:"digest"`
+}
