@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package helm
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/chartutil"
+
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+// builder makes a chart whole: itself, and the dependencies that charts/ lacks.
+type builder struct {
+	tree *tree
+	// fetch is nil where only the tree is looked at.
+	fetch *fetcher
+	// folders of file:// dependencies, below the tree's root.
+	folders  []string
+	warnings []interpreter.Diagnostic
+}
+
+// source loads what lies at a path of the tree: a chart's folder or a package.
+func (b *builder) source(ctx context.Context, name string) (*chart.Chart, error) {
+	info, err := b.tree.root.Stat(name)
+	if err != nil {
+		return nil, problem(name, "cannot read the chart: %w", cause(err))
+	}
+	if info.IsDir() {
+		return b.folder(ctx, name, nil)
+	}
+	data, err := b.tree.read(name)
+	if err != nil {
+		return nil, problem(name, "cannot read the chart: %w", err)
+	}
+	c, err := unpack(name, data)
+	if err != nil {
+		return nil, err
+	}
+	return c, b.complete(ctx, c, name, nil)
+}
+
+// unpack loads a packaged chart.
+func unpack(source string, data []byte) (*chart.Chart, error) {
+	return load(source, func() (*chart.Chart, error) {
+		c, err := loader.LoadArchive(bytes.NewReader(data))
+		if err != nil {
+			return nil, fmt.Errorf("is it a packaged chart? %w", err)
+		}
+		return c, nil
+	})
+}
+
+// folder loads the chart in a folder and completes it. above are the folders of
+// the charts that depend on it.
+func (b *builder) folder(ctx context.Context, dir string, above []string) (*chart.Chart, error) {
+	c, err := b.tree.chart(dir)
+	if err != nil {
+		return nil, err
+	}
+	return c, b.complete(ctx, c, dir, append(above, dir))
+}
+
+// complete adds the dependencies of Chart.yaml that charts/ does not hold, as
+// `helm dependency build` does, whether or not their condition holds. What
+// charts/ holds is taken as it is, of whatever version, as `helm template` does.
+func (b *builder) complete(ctx context.Context, c *chart.Chart, source string, above []string) error {
+	held := c.Dependencies()
+	for _, sub := range held {
+		b.warnIncomplete(sub, source)
+	}
+	for _, dep := range c.Metadata.Dependencies {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		if i := slices.IndexFunc(held, named(dep)); i >= 0 {
+			if v := held[i].Metadata.Version; !slices.ContainsFunc(held, satisfies(dep)) {
+				b.warn(path.Join(source, "Chart.yaml"), "charts/ holds %s %s where Chart.yaml asks for %s", dep.Name, v, dep.Version)
+			}
+			continue
+		}
+		if slices.ContainsFunc(c.Dependencies(), satisfies(dep)) {
+			continue // the same chart again, under another alias
+		}
+		sub, err := b.dependency(ctx, c, dep, source, above)
+		if err != nil {
+			return err
+		}
+		if sub != nil {
+			c.AddDependency(sub)
+		}
+	}
+	return nil
+}
+
+// dependency gets a chart that charts/ does not hold; nil where it is remote and
+// only the tree is looked at.
+func (b *builder) dependency(ctx context.Context, c *chart.Chart, dep *chart.Dependency, source string, above []string) (*chart.Chart, error) {
+	file := path.Join(source, "Chart.yaml")
+	if dep.Repository == "" {
+		return nil, problem(file, "dependency %q is not in charts/, and Chart.yaml names no repository for it", dep.Name)
+	}
+	if local, ok := strings.CutPrefix(dep.Repository, "file://"); ok {
+		if len(above) == 0 {
+			return nil, problem(source, "the package lacks its dependency %q: package it again after `helm dependency build`", dep.Name)
+		}
+		if path.IsAbs(local) {
+			return nil, problem(file, "dependency %q: %s is absolute: name it relative to the chart", dep.Name, dep.Repository)
+		}
+		dir := path.Join(source, local)
+		if slices.Contains(above, dir) {
+			return nil, problem(file, "dependency %q leads back to a chart that depends on it: %s", dep.Name, dep.Repository)
+		}
+		b.folders = append(b.folders, dir)
+		if b.fetch == nil && !within(dir) {
+			return nil, nil // tape refuses the folder by name
+		}
+		sub, err := b.folder(ctx, dir, slices.Clip(above))
+		if err != nil {
+			return nil, err
+		}
+		if sub.Name() != dep.Name || !satisfies(dep)(sub) {
+			return nil, problem(file, "dependency %q: %s holds %s %s where Chart.yaml asks for %s", dep.Name, dep.Repository, sub.Name(), sub.Metadata.Version, dep.Version)
+		}
+		return sub, nil
+	}
+	if b.fetch == nil {
+		return nil, nil
+	}
+	version := dep.Version
+	if c.Lock != nil {
+		i := slices.IndexFunc(c.Lock.Dependencies, func(l *chart.Dependency) bool {
+			return l != nil && l.Name == dep.Name && l.Repository == dep.Repository && chartutil.IsCompatibleRange(rangeOf(dep.Version), l.Version)
+		})
+		if i < 0 {
+			return nil, problem(path.Join(source, "Chart.lock"), "holds no version of dependency %q that Chart.yaml allows: run `helm dependency update`", dep.Name)
+		}
+		version = c.Lock.Dependencies[i].Version
+	}
+	sub, err := b.fetch.dependency(ctx, dep, version)
+	if err != nil {
+		return nil, inFile(file, err)
+	}
+	b.warnIncomplete(sub, source)
+	return sub, nil
+}
+
+// warnIncomplete says what a chart in charts/ lacks itself. Helm renders it
+// without a word.
+func (b *builder) warnIncomplete(c *chart.Chart, source string) {
+	for _, dep := range c.Metadata.Dependencies {
+		if !slices.ContainsFunc(c.Dependencies(), named(dep)) {
+			b.warn(path.Join(source, "charts", c.Name(), "Chart.yaml"), "dependency %q is not in the chart's charts/ and is left out, as Helm leaves it out", dep.Name)
+		}
+	}
+	for _, sub := range c.Dependencies() {
+		b.warnIncomplete(sub, path.Join(source, "charts", c.Name()))
+	}
+}
+
+func (b *builder) warn(file, format string, args ...any) {
+	b.warnings = append(b.warnings, interpreter.Diagnostic{Severity: interpreter.Warning, Summary: fmt.Sprintf(format, args...), File: file})
+}
+
+func named(dep *chart.Dependency) func(*chart.Chart) bool {
+	return func(c *chart.Chart) bool { return c.Name() == dep.Name }
+}
+
+func satisfies(dep *chart.Dependency) func(*chart.Chart) bool {
+	return func(c *chart.Chart) bool {
+		return c.Name() == dep.Name && chartutil.IsCompatibleRange(rangeOf(dep.Version), c.Metadata.Version)
+	}
+}
+
+// rangeOf is the range that an empty one stands for.
+func rangeOf(version string) string {
+	if version == "" {
+		return ">=0.0.0-0"
+	}
+	return version
+}
+
+// within says whether a path below the root stays there.
+func within(name string) bool { return name != ".." && !strings.HasPrefix(name, "../") }

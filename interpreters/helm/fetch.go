@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package helm
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/Masterminds/semver/v3"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/registry"
+	"sigs.k8s.io/yaml"
+
+	"helm.sh/helm/v3/pkg/chart"
+
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+// Media types of a chart in a registry (helm.sh/helm/v3/pkg/registry).
+const (
+	chartLayer       = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
+	legacyChartLayer = "application/tar+gzip"
+)
+
+// Limits on what is fetched. Helm unpacks no chart of more than 100 MiB; the
+// largest index known (bitnami's, with all of its history) had 25 MiB.
+const (
+	maxManifest = 4 << 20
+	maxChart    = 100 << 20
+	maxIndex    = 128 << 20
+)
+
+// fetcher gets charts from registries and repositories. Every chart it gets is a
+// material; one that is locked is got by its locked digest or not at all.
+type fetcher struct {
+	remote  remote
+	locked  map[string]string // material's URI → digest
+	fetched map[string]string
+	indexes map[string]map[string][]indexed // repository URL → chart → releases
+}
+
+// indexed is a version of a chart in a repository's index.
+type indexed struct {
+	Version string   `json:"version"`
+	URLs    []string `json:"urls"`
+}
+
+func newFetcher(locked []interpreter.Material, how *interpreter.Registries) *fetcher {
+	f := &fetcher{
+		locked:  map[string]string{},
+		fetched: map[string]string{},
+		indexes: map[string]map[string][]indexed{},
+	}
+	if how != nil {
+		f.remote.how = *how
+	}
+	for _, m := range locked {
+		f.locked[m.URI] = m.Digest
+	}
+	return f
+}
+
+func (f *fetcher) Close() { f.remote.Close() }
+
+// materials are what was fetched, by URI.
+func (f *fetcher) materials() []interpreter.Material {
+	var out []interpreter.Material
+	for _, uri := range slices.Sorted(maps.Keys(f.fetched)) {
+		out = append(out, interpreter.Material{URI: uri, Digest: f.fetched[uri]})
+	}
+	return out
+}
+
+// record notes a material, unless it is not what was locked.
+func (f *fetcher) record(uri string, got digest.Digest) error {
+	if want, ok := f.locked[uri]; ok && want != got.String() {
+		return problem("", "%s is locked to %s and now is %s: `--update=materials` takes the new one", uri, want, got)
+	}
+	f.fetched[uri] = got.String()
+	return nil
+}
+
+// reference gets the chart that a source's reference names.
+func (f *fetcher) reference(ctx context.Context, ref, version string) (*chart.Chart, error) {
+	scheme, _, _ := strings.Cut(ref, "://")
+	switch scheme {
+	case "oci":
+		return f.oci(ctx, ref, version)
+	case "https", "http":
+		u, err := url.Parse(ref)
+		if err != nil {
+			return nil, problem("", "chart reference: %w", err)
+		}
+		if isPackage(u) {
+			return f.download(ctx, u)
+		}
+		repository, name := path.Split(strings.TrimSuffix(u.Path, "/"))
+		if name == "" {
+			return nil, problem("", "%s names no chart: the reference is https://<repository>/<chart>, or that of a package (.tgz)", u.Redacted())
+		}
+		u.Path, u.RawPath = strings.TrimSuffix(repository, "/"), ""
+		return f.repository(ctx, u, name, version)
+	}
+	return nil, problem("", "%s: a chart's reference begins with oci:// or https://", ref)
+}
+
+// dependency gets a remote chart that another depends on.
+func (f *fetcher) dependency(ctx context.Context, dep *chart.Dependency, version string) (*chart.Chart, error) {
+	repository := dep.Repository
+	if alias, ok := strings.CutPrefix(repository, "@"); ok {
+		repository = "alias:" + alias
+	}
+	if alias, ok := strings.CutPrefix(repository, "alias:"); ok {
+		entry, err := f.remote.repository(func(r repositoryEntry) bool { return r.Name == alias })
+		if err != nil {
+			return nil, err
+		}
+		if entry.URL == "" {
+			return nil, problem("", "dependency %q: no repository is called %q here: run `helm repo add %s URL`, or give the URL in Chart.yaml", dep.Name, alias, alias)
+		}
+		repository = entry.URL
+	}
+	if strings.HasPrefix(repository, "oci://") {
+		return f.oci(ctx, strings.TrimSuffix(repository, "/")+"/"+dep.Name, version)
+	}
+	u, err := url.Parse(repository)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" {
+		return nil, problem("", "dependency %q: repository %q is none of oci://, https:// and file://", dep.Name, repository)
+	}
+	u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/"), ""
+	return f.repository(ctx, u, dep.Name, version)
+}
+
+// oci gets a chart from a registry.
+func (f *fetcher) oci(ctx context.Context, ref, version string) (*chart.Chart, error) {
+	r, err := registry.ParseReference(strings.TrimPrefix(ref, "oci://"))
+	if err != nil {
+		return nil, problem("", "chart reference %s: %w", ref, err)
+	}
+	name := "oci://" + r.Registry + "/" + r.Repository
+	switch {
+	case r.Reference != "" && version != "" && r.Reference != tag(version):
+		return nil, problem("", "%s and option version %s: give one of them", ref, version)
+	case r.Reference == "":
+		if r.Reference, err = f.tag(ctx, r, name, version); err != nil {
+			return nil, err
+		}
+	}
+	uri, want := name+":"+r.Reference, f.locked[name+":"+r.Reference]
+	if d, err := r.Digest(); err == nil {
+		uri, want = name+"@"+d.String(), d.String()
+	}
+	data, err := f.remote.manifest(ctx, r.Registry, r.Repository, cmp.Or(want, r.Reference))
+	if err != nil {
+		return nil, problem("", "fetch chart %s: %w", uri, err)
+	}
+	got := digest.FromBytes(data)
+	if want != "" && want != got.String() {
+		return nil, problem("", "fetch chart %s: the registry answers with %s instead of %s", uri, got, want)
+	}
+	if err := f.record(uri, got); err != nil {
+		return nil, err
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(data, &m); err != nil {
+		return nil, problem("", "fetch chart %s: its manifest: %w", uri, err)
+	}
+	i := slices.IndexFunc(m.Layers, func(l ocispec.Descriptor) bool {
+		return l.MediaType == chartLayer || l.MediaType == legacyChartLayer
+	})
+	if i < 0 {
+		return nil, problem("", "%s is no chart: it has no layer of type %s", uri, chartLayer)
+	}
+	if m.Layers[i].Size > maxChart {
+		return nil, problem("", "%s has %d bytes; a chart has at most %d", uri, m.Layers[i].Size, maxChart)
+	}
+	layer, err := f.remote.blob(ctx, r.Registry, r.Repository, m.Layers[i])
+	if err != nil {
+		return nil, problem("", "fetch chart %s: %w", uri, err)
+	}
+	return unpack(uri, layer)
+}
+
+// tag finds the tag of a version: itself where it is one, else the newest in the
+// range, a locked one before others.
+func (f *fetcher) tag(ctx context.Context, r registry.Reference, name, version string) (string, error) {
+	if _, err := semver.StrictNewVersion(version); err == nil {
+		return tag(version), nil
+	}
+	tags, err := f.remote.tags(ctx, r.Registry, r.Repository)
+	if err != nil {
+		return "", problem("", "list the versions of chart %s: %w", name, err)
+	}
+	versions := make([]string, len(tags))
+	for i, t := range tags {
+		versions[i] = strings.ReplaceAll(t, "_", "+")
+	}
+	v, err := newest(versions, version, func(v string) bool { return f.locked[name+":"+tag(v)] != "" })
+	if err != nil {
+		return "", problem("", "chart %s: %w", name, err)
+	}
+	return tag(v), nil
+}
+
+// tag is how a version is written as a tag, which cannot have a plus.
+func tag(version string) string { return strings.ReplaceAll(version, "+", "_") }
+
+// repository gets a chart from a chart repository. Its index is no material: it
+// only says where a package is, which is one.
+func (f *fetcher) repository(ctx context.Context, base *url.URL, name, version string) (*chart.Chart, error) {
+	where := base.Redacted()
+	index, err := f.index(ctx, base)
+	if err != nil {
+		return nil, problem("", "read the index of chart repository %s: %w", where, err)
+	}
+	urls := map[string]*url.URL{}
+	var versions []string
+	for _, r := range index[name] {
+		if len(r.URLs) == 0 || urls[r.Version] != nil {
+			continue
+		}
+		if u, err := resolve(base, r.URLs[0]); err == nil {
+			urls[r.Version] = u
+			versions = append(versions, r.Version)
+		}
+	}
+	if len(versions) == 0 {
+		return nil, problem("", "chart repository %s has no chart %q", where, name)
+	}
+	v, err := newest(versions, version, func(v string) bool { return f.locked[materialURI(urls[v])] != "" })
+	if err != nil {
+		return nil, problem("", "chart %q in repository %s: %w", name, where, err)
+	}
+	return f.download(ctx, urls[v])
+}
+
+// index reads a repository's index, once a render.
+func (f *fetcher) index(ctx context.Context, base *url.URL) (map[string][]indexed, error) {
+	key := base.String()
+	if index, ok := f.indexes[key]; ok {
+		return index, nil
+	}
+	u := *base
+	u.Path += "/index.yaml"
+	data, err := f.remote.get(ctx, &u, maxIndex)
+	if err != nil {
+		return nil, err
+	}
+	var index struct {
+		Entries map[string][]indexed `json:"entries"`
+	}
+	if err := yaml.Unmarshal(data, &index); err != nil {
+		return nil, err
+	}
+	f.indexes[key] = index.Entries
+	return index.Entries, nil
+}
+
+// download gets a packaged chart.
+func (f *fetcher) download(ctx context.Context, u *url.URL) (*chart.Chart, error) {
+	uri := materialURI(u)
+	data, err := f.remote.get(ctx, u, maxChart)
+	if err != nil {
+		return nil, problem("", "fetch chart %s: %w", uri, err)
+	}
+	if err := f.record(uri, digest.FromBytes(data)); err != nil {
+		return nil, err
+	}
+	return unpack(uri, data)
+}
+
+// newest is the newest version in a range, the newest that is locked where one
+// is. An empty range is any release that is no pre-release.
+func newest(versions []string, within string, locked func(string) bool) (string, error) {
+	constraint, err := semver.NewConstraint(cmp.Or(within, "*"))
+	if err != nil {
+		return "", fmt.Errorf("version %q: %w", within, err)
+	}
+	if slices.Contains(versions, within) {
+		return within, nil
+	}
+	type candidate struct {
+		version *semver.Version
+		locked  bool
+	}
+	var best candidate
+	for _, s := range versions {
+		v, err := semver.NewVersion(s)
+		if err != nil || !constraint.Check(v) {
+			continue
+		}
+		c := candidate{v, locked(s)}
+		if best.version == nil || c.locked && !best.locked || c.locked == best.locked && v.GreaterThan(best.version) {
+			best = c
+		}
+	}
+	if best.version == nil {
+		return "", fmt.Errorf("no version of it matches %q", cmp.Or(within, "*"))
+	}
+	return best.version.Original(), nil
+}
+
+// resolve makes a URL of an index absolute: it is relative to the repository's.
+func resolve(base *url.URL, ref string) (*url.URL, error) {
+	u, err := url.Parse(ref)
+	if err != nil || u.IsAbs() {
+		return u, err
+	}
+	folder := *base
+	folder.Path = strings.TrimSuffix(folder.Path, "/") + "/"
+	u = folder.ResolveReference(u)
+	u.RawQuery = cmp.Or(u.RawQuery, base.RawQuery)
+	return u, nil
+}
+
+// materialURI names what lies at a URL, without credentials.
+func materialURI(u *url.URL) string {
+	plain := *u
+	plain.User = nil
+	return plain.String()
+}
+
+func isPackage(u *url.URL) bool {
+	return strings.HasSuffix(u.Path, ".tgz") || strings.HasSuffix(u.Path, ".tar.gz")
+}

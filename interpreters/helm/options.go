@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package helm
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"strings"
+
+	"helm.sh/helm/v3/pkg/strvals"
+	"sigs.k8s.io/yaml"
+)
+
+// options are those of options.schema.json.
+type options struct {
+	Values      []string `json:"values"`
+	Set         []string `json:"set"`
+	SetString   []string `json:"setString"`
+	SetFile     []string `json:"setFile"`
+	Release     string   `json:"release"`
+	Namespace   string   `json:"namespace"`
+	KubeVersion string   `json:"kubeVersion"`
+	APIVersions []string `json:"apiVersions"`
+	IncludeCRDs bool     `json:"includeCRDs"`
+	TestHooks   bool     `json:"testHooks"`
+	Version     string   `json:"version"`
+}
+
+// defaultKubeVersion is what charts are rendered for. Helm's own default is the
+// version its packages were built for, v1.20.0 for anyone who uses them as a
+// library, which one chart in ten refuses.
+const defaultKubeVersion = "1.34.0"
+
+// parseOptions reads options that tape found valid. It is strict all the same:
+// other programs may serve this interpreter.
+func parseOptions(raw json.RawMessage) (options, error) {
+	opts := options{Namespace: "default", KubeVersion: defaultKubeVersion, IncludeCRDs: true}
+	if len(raw) == 0 {
+		return opts, nil
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&opts); err != nil {
+		return options{}, problem("", "options: %s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return opts, nil
+}
+
+// setFiles are the paths that setFile names.
+func (o *options) setFiles() []string {
+	var files []string
+	for _, assignment := range o.SetFile {
+		if _, file, ok := strings.Cut(assignment, "="); ok {
+			files = append(files, file)
+		}
+	}
+	return files
+}
+
+// values merges files and assignments in Helm's order: files, set, setString,
+// setFile.
+func (o *options) values(t *tree) (map[string]any, error) {
+	vals := map[string]any{}
+	for _, file := range o.Values {
+		data, err := t.read(file)
+		if err != nil {
+			return nil, problem(file, "cannot read the values file: %w", err)
+		}
+		var more map[string]any
+		if err := yaml.Unmarshal(data, &more); err != nil {
+			return nil, yamlProblem(file, "values file", err)
+		}
+		vals = merge(vals, more)
+	}
+	for _, s := range o.Set {
+		if err := strvals.ParseInto(s, vals); err != nil {
+			return nil, problem("", "option set: %q: %w", s, err)
+		}
+	}
+	for _, s := range o.SetString {
+		if err := strvals.ParseIntoString(s, vals); err != nil {
+			return nil, problem("", "option setString: %q: %w", s, err)
+		}
+	}
+	for _, s := range o.SetFile {
+		key, file, ok := strings.Cut(s, "=")
+		if !ok {
+			return nil, problem("", "option setFile: %q is not of the form key=path", s)
+		}
+		data, err := t.read(file)
+		if err != nil {
+			return nil, problem(file, "cannot read the file of option setFile: %w", err)
+		}
+		// The path stays out of what strvals parses: it would split it at commas.
+		content := func([]rune) (any, error) { return string(data), nil }
+		if err := strvals.ParseIntoFile(key+"=file", vals, content); err != nil {
+			return nil, problem("", "option setFile: %q: %w", s, err)
+		}
+	}
+	return vals, nil
+}
+
+// merge puts b over a, table by table, as Helm does with values files.
+func merge(a, b map[string]any) map[string]any {
+	out := maps.Clone(a)
+	for k, v := range b {
+		if over, ok := v.(map[string]any); ok {
+			if under, ok := out[k].(map[string]any); ok {
+				out[k] = merge(under, over)
+				continue
+			}
+		}
+		out[k] = v
+	}
+	return out
+}

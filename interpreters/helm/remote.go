@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package helm
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/containerd/v2/core/remotes/docker/config"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/registry/remote/credentials"
+	"oras.land/oras-go/v2/registry/remote/retry"
+	"sigs.k8s.io/yaml"
+
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+// remote speaks to registries and web servers. Registries are reached as tape
+// reaches them: through containerd's hosts.toml, and with the credentials that
+// `helm registry login` or `docker login` left. Nothing is set up before it is
+// needed: most charts need none of it.
+type remote struct {
+	how          interpreter.Registries
+	configure    docker.RegistryHosts
+	hosts        map[string][]docker.RegistryHost // by registry, as configured
+	client       *http.Client
+	transports   []*http.Transport
+	repositories []repositoryEntry // nil: not read yet
+}
+
+// repositoryEntry is a repository that `helm repo add` knows.
+type repositoryEntry struct {
+	Name     string `json:"name"`
+	URL      string `json:"url"`
+	Username string `json:"username"`
+	Password string `json:"password"`
+	// PassCredentialsAll: packages elsewhere get the credentials too.
+	PassCredentialsAll bool `json:"pass_credentials_all"`
+}
+
+func (r *remote) Close() {
+	for _, t := range r.transports {
+		t.CloseIdleConnections()
+	}
+}
+
+// web is the client for what is no registry.
+func (r *remote) web() (*http.Client, error) {
+	if r.client == nil {
+		tlsConfig, err := r.tls()
+		if err != nil {
+			return nil, err
+		}
+		t := http.DefaultTransport.(*http.Transport).Clone()
+		t.TLSClientConfig = tlsConfig
+		r.client = &http.Client{Transport: r.retrying(t)}
+	}
+	return r.client, nil
+}
+
+// retrying is a transport that tries again what a server is too busy for.
+func (r *remote) retrying(t http.RoundTripper) http.RoundTripper {
+	if t, ok := t.(*http.Transport); ok {
+		r.transports = append(r.transports, t)
+	}
+	return retry.NewTransport(t)
+}
+
+// tls trusts the system's authorities and those of the CA file; nil where there
+// is no such file.
+func (r *remote) tls() (*tls.Config, error) {
+	if r.how.CAFile == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(r.how.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the CA file: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("read the system's certificate authorities: %w", err)
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("CA file %s holds no certificate", r.how.CAFile)
+	}
+	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
+}
+
+// get reads what lies at a URL, with the credentials of the URL or of the
+// repository that it is below.
+func (r *remote) get(ctx context.Context, u *url.URL, limit int64) ([]byte, error) {
+	client, err := r.web()
+	if err != nil {
+		return nil, err
+	}
+	plain := *u
+	plain.User = nil
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, plain.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	if u.User != nil {
+		password, _ := u.User.Password()
+		req.SetBasicAuth(u.User.Username(), password)
+	} else {
+		entry, err := r.repository(func(e repositoryEntry) bool { return e.covers(u) })
+		if err != nil {
+			return nil, err
+		}
+		if entry.Username != "" {
+			req.SetBasicAuth(entry.Username, entry.Password)
+		}
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, reason(ctx, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answers %s", u.Host, resp.Status)
+	}
+	return read(ctx, resp.Body, limit)
+}
+
+// covers says whether a URL lies on the server of the repository.
+func (e repositoryEntry) covers(u *url.URL) bool {
+	base, err := url.Parse(e.URL)
+	if err != nil || base.Scheme != u.Scheme || base.Host != u.Host {
+		return false
+	}
+	return e.PassCredentialsAll || strings.HasPrefix(u.Path, base.Path)
+}
+
+// repository is the first entry that matches of those that `helm repo add` wrote,
+// the zero one where none does.
+func (r *remote) repository(match func(repositoryEntry) bool) (repositoryEntry, error) {
+	if r.repositories == nil {
+		file, err := helmConfig("HELM_REPOSITORY_CONFIG", "repositories.yaml")
+		if err != nil {
+			return repositoryEntry{}, nil
+		}
+		data, err := os.ReadFile(file)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return repositoryEntry{}, fmt.Errorf("read helm's list of repositories: %w", err)
+		}
+		var list struct {
+			Repositories []repositoryEntry `json:"repositories"`
+		}
+		if err := yaml.Unmarshal(data, &list); err != nil {
+			return repositoryEntry{}, fmt.Errorf("read helm's list of repositories, %s: %w", file, err)
+		}
+		r.repositories = append([]repositoryEntry{}, list.Repositories...)
+	}
+	if i := slices.IndexFunc(r.repositories, match); i >= 0 {
+		return r.repositories[i], nil
+	}
+	return repositoryEntry{}, nil
+}
+
+// helmConfig is where Helm keeps a file of its configuration.
+func helmConfig(variable, name string) (string, error) {
+	if file := os.Getenv(variable); file != "" {
+		return file, nil
+	}
+	if dir := os.Getenv("HELM_CONFIG_HOME"); dir != "" {
+		return filepath.Join(dir, name), nil
+	}
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "helm", name), nil
+}
+
+// manifest reads a manifest by tag or digest.
+func (r *remote) manifest(ctx context.Context, host, repository, ref string) ([]byte, error) {
+	need := docker.HostCapabilityResolve
+	if _, err := digest.Parse(ref); err == nil {
+		need = docker.HostCapabilityPull
+	}
+	data, _, err := r.registry(ctx, host, need, "/"+repository+"/manifests/"+ref, maxManifest)
+	return data, err
+}
+
+// blob reads a blob and checks it.
+func (r *remote) blob(ctx context.Context, host, repository string, desc ocispec.Descriptor) ([]byte, error) {
+	data, _, err := r.registry(ctx, host, docker.HostCapabilityPull, "/"+repository+"/blobs/"+desc.Digest.String(), desc.Size)
+	if err != nil {
+		return nil, err
+	}
+	if got := digest.FromBytes(data); got != desc.Digest {
+		return nil, fmt.Errorf("the registry answers with %s instead of %s", got, desc.Digest)
+	}
+	return data, nil
+}
+
+// tags lists all tags of a repository, page by page.
+func (r *remote) tags(ctx context.Context, host, repository string) ([]string, error) {
+	var tags []string
+	for rest := "/" + repository + "/tags/list"; rest != ""; {
+		data, next, err := r.registry(ctx, host, docker.HostCapabilityResolve, rest, maxManifest)
+		if err != nil {
+			return nil, err
+		}
+		var page struct {
+			Tags []string `json:"tags"`
+		}
+		if err := json.Unmarshal(data, &page); err != nil {
+			return nil, fmt.Errorf("list of tags: %w", err)
+		}
+		tags = append(tags, page.Tags...)
+		rest = ""
+		if next != "" {
+			rest = "/" + repository + "/tags/list?" + next
+		}
+	}
+	return tags, nil
+}
+
+// registry reads what a registry has below /v2, from the first of its hosts,
+// mirrors before itself, that is able to and has it. It also returns the query
+// of the next page of a list.
+func (r *remote) registry(ctx context.Context, host string, need docker.HostCapabilities, rest string, limit int64) (data []byte, next string, err error) {
+	hosts, err := r.hostsOf(ctx, host)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, h := range hosts {
+		if !h.Capabilities.Has(need) {
+			continue
+		}
+		if data, next, err = r.ask(ctx, h, host, rest, limit); err == nil || ctx.Err() != nil {
+			return data, next, err
+		}
+	}
+	if err == nil {
+		err = fmt.Errorf("hosts.toml of %s names no host that may be asked", host)
+	}
+	return nil, "", err
+}
+
+// ask asks one host, once without credentials and once with what it wants.
+func (r *remote) ask(ctx context.Context, h docker.RegistryHost, namespace, rest string, limit int64) ([]byte, string, error) {
+	u := h.Scheme + "://" + h.Host + h.Path + rest
+	if h.Host != namespace && !(namespace == "docker.io" && h.Host == "registry-1.docker.io") {
+		// How a mirror learns what it mirrors.
+		separator := "?"
+		if strings.Contains(rest, "?") {
+			separator = "&"
+		}
+		u += separator + "ns=" + url.QueryEscape(namespace)
+	}
+	var asked []*http.Response
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+		if err != nil {
+			return nil, "", err
+		}
+		for k, v := range h.Header {
+			req.Header[k] = v
+		}
+		req.Header.Set("Accept", strings.Join([]string{ocispec.MediaTypeImageManifest, "application/vnd.docker.distribution.manifest.v2+json", "*/*"}, ", "))
+		if err := h.Authorizer.Authorize(ctx, req); err != nil {
+			return nil, "", fmt.Errorf("%s: %w", h.Host, err)
+		}
+		resp, err := h.Client.Do(req)
+		if err != nil {
+			return nil, "", reason(ctx, err)
+		}
+		if resp.StatusCode == http.StatusUnauthorized && len(asked) < 2 {
+			resp.Body.Close()
+			asked = append(asked, resp)
+			if err := h.Authorizer.AddResponses(ctx, asked); err == nil {
+				continue
+			}
+		}
+		defer resp.Body.Close()
+		switch resp.StatusCode {
+		case http.StatusOK:
+			data, err := read(ctx, resp.Body, limit)
+			return data, nextPage(resp.Header), err
+		case http.StatusUnauthorized, http.StatusForbidden:
+			return nil, "", fmt.Errorf("%s answers %s: log in with `helm registry login %s`", h.Host, resp.Status, namespace)
+		}
+		return nil, "", fmt.Errorf("%s answers %s", h.Host, resp.Status)
+	}
+}
+
+// nextPage is the query of the Link header, as in </v2/x/tags/list?last=b&n=2>; rel="next".
+func nextPage(h http.Header) string {
+	link, _, ok := strings.Cut(strings.TrimPrefix(h.Get("Link"), "<"), ">")
+	if !ok {
+		return ""
+	}
+	_, query, _ := strings.Cut(link, "?")
+	return query
+}
+
+// hostsOf are the hosts of a registry: its mirrors, then itself.
+func (r *remote) hostsOf(ctx context.Context, host string) ([]docker.RegistryHost, error) {
+	if hosts, ok := r.hosts[host]; ok {
+		return hosts, nil
+	}
+	if r.configure == nil {
+		configure, err := r.registryHosts(ctx)
+		if err != nil {
+			return nil, err
+		}
+		r.configure, r.hosts = configure, map[string][]docker.RegistryHost{}
+	}
+	hosts, err := r.configure(host)
+	if err != nil {
+		return nil, fmt.Errorf("hosts.toml of %s: %w", host, err)
+	}
+	r.hosts[host] = hosts
+	return hosts, nil
+}
+
+func (r *remote) registryHosts(ctx context.Context) (docker.RegistryHosts, error) {
+	tlsConfig, err := r.tls()
+	if err != nil {
+		return nil, err
+	}
+	credentials, err := loginCredentials(ctx)
+	if err != nil {
+		return nil, err
+	}
+	options := config.HostOptions{
+		DefaultTLS:  tlsConfig,
+		Credentials: credentials,
+		UpdateClient: func(c *http.Client) error {
+			c.Transport = r.retrying(c.Transport)
+			return nil
+		},
+	}
+	if r.how.HostsDir != "" {
+		options.HostDir = config.HostDirFromRoot(r.how.HostsDir)
+	}
+	usual := config.ConfigureHosts(ctx, options)
+	options.DefaultScheme, options.DefaultTLS = "http", nil
+	plain := config.ConfigureHosts(ctx, options)
+	return func(host string) ([]docker.RegistryHost, error) {
+		if slices.Contains(r.how.PlainHTTP, host) {
+			return plain(host)
+		}
+		return usual(host)
+	}, nil
+}
+
+// loginCredentials looks where Helm looks: in its own configuration, then in the
+// docker CLI's.
+func loginCredentials(ctx context.Context) (func(host string) (string, string, error), error) {
+	store, err := credentials.NewStoreFromDocker(credentials.StoreOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("read docker's credentials: %w", err)
+	}
+	var all credentials.Store = store
+	if file, err := helmConfig("HELM_REGISTRY_CONFIG", filepath.Join("registry", "config.json")); err == nil {
+		own, err := credentials.NewStore(file, credentials.StoreOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("read helm's credentials: %w", err)
+		}
+		all = credentials.NewStoreWithFallbacks(own, store)
+	}
+	return func(host string) (string, string, error) {
+		c, err := all.Get(ctx, credentials.ServerAddressFromHostname(host))
+		if err != nil {
+			return "", "", fmt.Errorf("credentials of %s: %w", host, err)
+		}
+		if c.RefreshToken != "" {
+			return "", c.RefreshToken, nil
+		}
+		return c.Username, c.Password, nil
+	}, nil
+}
+
+// read reads at most limit bytes, and fails where there are more.
+func read(ctx context.Context, from io.Reader, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(from, limit+1))
+	if err != nil {
+		return nil, reason(ctx, err)
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("the answer has more than %d bytes", limit)
+	}
+	return data, nil
+}
+
+// reason is why a request failed, without its URL, which the caller says, and
+// which may hold a token.
+func reason(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if e := (*url.Error)(nil); errors.As(err, &e) {
+		return e.Err
+	}
+	return err
+}

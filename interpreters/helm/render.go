@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package helm
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/chartutil"
+	"helm.sh/helm/v3/pkg/engine"
+	"helm.sh/helm/v3/pkg/release"
+	"helm.sh/helm/v3/pkg/releaseutil"
+
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+// renderer renders one whole chart. It does what action.Install does where there
+// is no cluster; that package would link client-go's discovery, kubectl and an
+// SQL driver.
+type renderer struct {
+	chart *chart.Chart
+	// folder is the source below the root; empty where it is remote.
+	folder   string
+	opts     options
+	warnings []interpreter.Diagnostic
+}
+
+func (r *renderer) render(ctx context.Context, vals map[string]any) ([]interpreter.File, error) {
+	top, caps, err := r.valuesToRender(vals)
+	if err != nil {
+		return nil, err
+	}
+	if need := r.chart.Metadata.KubeVersion; need != "" && !chartutil.IsCompatibleRange(need, caps.KubeVersion.Version) {
+		return nil, problem(path.Join(r.folder, "Chart.yaml"), "the chart requires Kubernetes %s, and option kubeVersion is %s", need, r.opts.KubeVersion)
+	}
+	rendered, err := r.execute(ctx, top)
+	if err != nil {
+		return nil, err
+	}
+	for name := range rendered {
+		if strings.HasSuffix(name, "NOTES.txt") {
+			delete(rendered, name)
+		}
+	}
+	hooks, manifests, err := releaseutil.SortManifests(rendered, nil, releaseutil.InstallOrder)
+	if err != nil {
+		return nil, templateProblem(err, r.where)
+	}
+	r.warnUnknownHooks(rendered, hooks, manifests)
+
+	var out output
+	if r.opts.IncludeCRDs {
+		for _, crd := range r.chart.CRDObjects() {
+			out.add(crd.Filename, string(crd.File.Data))
+		}
+	}
+	for _, m := range manifests {
+		out.add(m.Name, m.Content)
+	}
+	for _, h := range hooks {
+		if r.opts.TestHooks || !slices.Contains(h.Events, release.HookTest) {
+			out.add(h.Path, h.Manifest)
+		}
+	}
+	if len(out.docs) == 0 {
+		r.warn(path.Join(r.folder, "Chart.yaml"), "the chart renders no objects")
+	}
+	return out.files(), nil
+}
+
+// valuesToRender is what templates see, after conditions, tags, imports and the
+// charts' schemas have been applied.
+func (r *renderer) valuesToRender(vals map[string]any) (chartutil.Values, *chartutil.Capabilities, error) {
+	c, file := r.chart, path.Join(r.folder, "Chart.yaml")
+	if t := c.Metadata.Type; t != "" && t != "application" {
+		return nil, nil, problem(file, "it is a chart of type %s, which renders nothing by itself", t)
+	}
+	if r.folder != "" && r.opts.Version != "" && !chartutil.IsCompatibleRange(r.opts.Version, c.Metadata.Version) {
+		return nil, nil, problem(file, "the chart's version is %s, and option version is %s", c.Metadata.Version, r.opts.Version)
+	}
+	if c.Metadata.Deprecated {
+		r.warn(file, "the chart is deprecated")
+	}
+	releaseName := cmp.Or(r.opts.Release, c.Name())
+	if err := chartutil.ValidateReleaseName(releaseName); err != nil {
+		return nil, nil, problem("", "option release: %w", err)
+	}
+	kube, err := chartutil.ParseKubeVersion(r.opts.KubeVersion)
+	if err != nil {
+		return nil, nil, problem("", "option kubeVersion: %w", err)
+	}
+	caps := chartutil.DefaultCapabilities.Copy()
+	caps.KubeVersion = *kube
+	caps.APIVersions = slices.Concat(caps.APIVersions, r.opts.APIVersions)
+
+	if err := chartutil.ProcessDependenciesWithMerge(c, vals); err != nil {
+		return nil, nil, problem(file, "%w", err)
+	}
+	info := chartutil.ReleaseOptions{Name: releaseName, Namespace: r.opts.Namespace, Revision: 1, IsInstall: true}
+	// The schemas are checked here: Helm's check would fetch what they refer to.
+	top, err := chartutil.ToRenderValuesWithSchemaValidation(c, vals, info, caps, true)
+	if err != nil {
+		return nil, nil, problem(path.Join(r.folder, "values.yaml"), "%w", err)
+	}
+	values, err := top.Table("Values")
+	if err != nil {
+		return nil, nil, problem(path.Join(r.folder, "values.yaml"), "%w", err)
+	}
+	var s schemas
+	s.check(c, values, r.where)
+	r.warnings = append(r.warnings, s.warnings...)
+	if len(s.problems) > 0 {
+		return nil, nil, s.problems
+	}
+	return top, caps, nil
+}
+
+// execute runs the templates. The template package cannot be interrupted, so a
+// run that outlives its context is left behind; tape ends the process.
+func (r *renderer) execute(ctx context.Context, top chartutil.Values) (map[string]string, error) {
+	type result struct {
+		files map[string]string
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		var e engine.Engine // without a client, lookup finds nothing
+		files, err := e.Render(r.chart, top)
+		done <- result{files, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case res := <-done:
+		if res.err != nil {
+			return nil, templateProblem(res.err, r.where)
+		}
+		return res.files, nil
+	}
+}
+
+// warnUnknownHooks names the templates with objects that Helm leaves out because
+// their hook is of no kind it knows (crd-install of Helm 2, a misspelling).
+func (r *renderer) warnUnknownHooks(rendered map[string]string, hooks []*release.Hook, manifests []releaseutil.Manifest) {
+	missing := map[string]int{}
+	for name, content := range rendered {
+		if !strings.HasPrefix(path.Base(name), "_") {
+			missing[name] = len(releaseutil.SplitManifests(content))
+		}
+	}
+	for _, h := range hooks {
+		missing[h.Path]--
+	}
+	for _, m := range manifests {
+		missing[m.Name]--
+	}
+	for _, name := range slices.Sorted(maps.Keys(missing)) {
+		if n := missing[name]; n > 0 {
+			r.warn(r.where(name), "%d object(s) have a helm.sh/hook of no known kind, and Helm leaves them out", n)
+		}
+	}
+}
+
+func (r *renderer) warn(file, format string, args ...any) {
+	r.warnings = append(r.warnings, interpreter.Diagnostic{Severity: interpreter.Warning, Summary: fmt.Sprintf(format, args...), File: file})
+}
+
+// where is the path below the root of what Helm calls <chart>/templates/x.yaml.
+func (r *renderer) where(name string) string { return path.Join(r.folder, inChart(name)) }
+
+// inChart is the path in the chart of what Helm calls <chart>/templates/x.yaml.
+func inChart(name string) string {
+	if _, rest, ok := strings.Cut(name, "/"); ok {
+		return rest
+	}
+	return name
+}
+
+// output groups documents by the template that they come from: one file each.
+type output struct {
+	docs map[string][]string
+}
+
+// add appends a document to the file of a template, in the order of the calls.
+// Documents without content are left out.
+func (o *output) add(template, doc string) {
+	if !hasContent(doc) {
+		return
+	}
+	name := inChart(template)
+	// What templates render is YAML, also where they are called x.json or x.tpl.
+	if ext := path.Ext(name); ext != ".yaml" && ext != ".yml" {
+		name += ".yaml"
+	}
+	if o.docs == nil {
+		o.docs = map[string][]string{}
+	}
+	o.docs[name] = append(o.docs[name], strings.TrimSuffix(doc, "\n")+"\n")
+}
+
+func (o *output) files() []interpreter.File {
+	var files []interpreter.File
+	for _, name := range slices.Sorted(maps.Keys(o.docs)) {
+		files = append(files, interpreter.File{Path: name, Mode: 0o644, Data: []byte(strings.Join(o.docs[name], "---\n"))})
+	}
+	return files
+}
+
+// hasContent says whether a document is more than comments and blank lines.
+func hasContent(doc string) bool {
+	for line := range strings.Lines(doc) {
+		if line = strings.TrimSpace(line); line != "" && line != "---" && !strings.HasPrefix(line, "#") {
+			return true
+		}
+	}
+	return false
+}

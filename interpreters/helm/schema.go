@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package helm
+
+import (
+	"bytes"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
+
+	"helm.sh/helm/v3/pkg/chart"
+
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+// schemas checks values against the values.schema.json of a chart and of its
+// subcharts, as chartutil.ValidateAgainstSchema does, but it reads nothing that a
+// schema refers to: what a render fetches is recorded and locked, and a schema
+// on a web server is neither. Such a part of a schema allows everything.
+type schemas struct {
+	problems problems
+	warnings []interpreter.Diagnostic
+}
+
+func (s *schemas) check(c *chart.Chart, values map[string]any, where func(string) string) {
+	if c.Schema != nil {
+		s.one(where(path.Join(c.ChartFullPath(), "values.schema.json")), c, values)
+	}
+	for _, sub := range c.Dependencies() {
+		switch vals := values[sub.Name()].(type) {
+		case map[string]any:
+			s.check(sub, vals, where)
+		case nil:
+		default:
+			s.problem(where(path.Join(c.ChartFullPath(), "values.yaml")), "the values of subchart %s are not a table but %T", sub.Name(), vals)
+		}
+	}
+}
+
+// schemaURL is where a chart's schema lies as far as the compiler is concerned;
+// what relative references are resolved against.
+const schemaURL = "file:///values.schema.json"
+
+func (s *schemas) one(file string, c *chart.Chart, values map[string]any) {
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(c.Schema))
+	if err != nil {
+		s.problem(file, "the schema is not valid JSON: %s", err)
+		return
+	}
+	refs := &unread{}
+	compiler := jsonschema.NewCompiler()
+	compiler.UseLoader(refs)
+	if err := compiler.AddResource(schemaURL, doc); err != nil {
+		s.problem(file, "the schema is not valid: %s", err)
+		return
+	}
+	schema, err := compiler.Compile(schemaURL)
+	for _, url := range refs.urls {
+		s.warnings = append(s.warnings, interpreter.Diagnostic{
+			Severity: interpreter.Warning, File: file,
+			Summary: fmt.Sprintf("the schema refers to %s, which is not fetched: what stands there is not checked", url),
+		})
+	}
+	if err != nil {
+		s.problem(file, "the schema is not valid: %s", strings.ReplaceAll(err.Error(), schemaURL, "values.schema.json"))
+		return
+	}
+	err = schema.Validate(values)
+	if invalid, ok := err.(*jsonschema.ValidationError); ok {
+		for _, leaf := range leaves(invalid) {
+			s.problem(file, "the values of chart %s do not match its schema: %s", c.Name(), leaf)
+		}
+	} else if err != nil {
+		s.problem(file, "the values of chart %s cannot be checked: %s", c.Name(), err)
+	}
+}
+
+func (s *schemas) problem(file, format string, args ...any) {
+	s.problems = append(s.problems, interpreter.Diagnostic{Severity: interpreter.Error, Summary: fmt.Sprintf(format, args...), File: file})
+}
+
+// leaves are the values that do not match, each as `at image.tag: got number, want string`,
+// in one order: validation goes through maps.
+func leaves(err *jsonschema.ValidationError) []string {
+	var out []string
+	if len(err.Causes) == 0 {
+		at := strings.Join(err.InstanceLocation, ".")
+		if at == "" {
+			at = "the top"
+		}
+		out = append(out, fmt.Sprintf("at %s: %s", at, err.ErrorKind.LocalizedString(message.NewPrinter(language.English))))
+	}
+	for _, cause := range err.Causes {
+		out = append(out, leaves(cause)...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// unread answers every reference with a schema that allows everything, and
+// remembers which there were.
+type unread struct{ urls []string }
+
+func (u *unread) Load(url string) (any, error) {
+	if strings.HasPrefix(url, "file:") {
+		return nil, fmt.Errorf("a chart's schema cannot refer to a file")
+	}
+	if !slices.Contains(u.urls, url) {
+		u.urls = append(u.urls, url)
+		slices.Sort(u.urls)
+	}
+	return true, nil
+}
