@@ -134,18 +134,23 @@ func CheckRepository(name string) error {
 // folder alone count. A "+" (semver's build metadata) becomes "_", which is what
 // Helm does too.
 func DefaultTags(facts []vcs.Facts, layer digest.Digest) []string {
-	var common []string
+	if tags := commonVersions(facts); len(tags) > 0 {
+		return tags
+	}
+	return []string{ConfigTag(layer)}
+}
+
+// commonVersions are the semver tags that every source has.
+func commonVersions(facts []vcs.Facts) []string {
+	var out []string
 	for i, f := range facts {
 		tags := versions(f)
 		if i == 0 {
-			common = tags
+			out = tags
 		}
-		common = slices.DeleteFunc(common, func(tag string) bool { return !slices.Contains(tags, tag) })
+		out = slices.DeleteFunc(out, func(tag string) bool { return !slices.Contains(tags, tag) })
 	}
-	if len(common) == 0 {
-		return []string{ConfigTag(layer)}
-	}
-	return common
+	return out
 }
 
 // versions are the semver tags of one source, sorted.

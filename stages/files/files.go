@@ -144,7 +144,7 @@ func Read(r io.Reader, limits Limits) ([]File, error) {
 }
 
 // CheckName says whether a name may be a file's: relative, clean, slash-separated,
-// not leading outside, free of NUL and backslash-free on every platform's terms.
+// not leading outside, and free of NUL.
 func CheckName(name string) error {
 	switch {
 	case name == "" || name == "." || path.IsAbs(name) || path.Clean(name) != name,

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package artifact
+
+import (
+	"encoding/json"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/plugins/interpreter"
+	"github.com/taped-dev/tape/stages/images"
+)
+
+// StatementType of what is written. Statements v0.1 are read too.
+const StatementType = "https://in-toto.io/Statement/v1"
+
+// Statement is an in-toto Statement.
+type Statement struct {
+	Type          string          `json:"_type"`
+	Subject       []Resource      `json:"subject"`
+	PredicateType string          `json:"predicateType"`
+	Predicate     json.RawMessage `json:"predicate"`
+}
+
+// Resource is an in-toto ResourceDescriptor.
+type Resource struct {
+	Name        string            `json:"name,omitempty"`
+	URI         string            `json:"uri,omitempty"`
+	Digest      map[string]string `json:"digest,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// NewStatement says the predicate of the subjects.
+func NewStatement(predicateType string, predicate any, subject ...Resource) (Statement, error) {
+	data, err := engine.MarshalJSON(predicate)
+	if err != nil {
+		return Statement{}, err
+	}
+	return Statement{Type: StatementType, Subject: subject, PredicateType: predicateType, Predicate: data}, nil
+}
+
+// Blob is the statement as a layer of the attestation manifest.
+func (s Statement) Blob() (Blob, error) {
+	data, err := engine.MarshalJSON(s)
+	if err != nil {
+		return Blob{}, err
+	}
+	b := newBlob(MediaTypeStatement, data)
+	b.Desc.Annotations = map[string]string{AnnotationPredicateType: s.PredicateType}
+	return b, nil
+}
+
+// DigestSet is a digest as in-toto writes it.
+func DigestSet(d digest.Digest) map[string]string {
+	return map[string]string{d.Algorithm().String(): d.Encoded()}
+}
+
+// Provenance is the predicate of PredicateProvenance: SLSA provenance v1 without
+// what differs from run to run (https://slsa.dev/spec/v1.1/provenance).
+type Provenance struct {
+	BuildDefinition BuildDefinition `json:"buildDefinition"`
+	RunDetails      RunDetails      `json:"runDetails"`
+}
+
+// BuildDefinition says what went in.
+type BuildDefinition struct {
+	BuildType            string     `json:"buildType"`
+	ExternalParameters   Parameters `json:"externalParameters"`
+	ResolvedDependencies []Resource `json:"resolvedDependencies"`
+}
+
+// Parameters are what a person decided.
+type Parameters struct {
+	Repository string             `json:"repository"`
+	Platform   string             `json:"platform,omitempty"` // the one platform that was taken of every image
+	Sources    []SourceParameters `json:"sources"`
+}
+
+// SourceParameters are those of one source.
+type SourceParameters struct {
+	Name        string          `json:"name"`
+	Path        string          `json:"path,omitempty"`      // below the repository's top
+	Reference   string          `json:"reference,omitempty"` // of a remote source
+	Folder      string          `json:"folder,omitempty"`    // of its files in the content, where there are several sources
+	Interpreter string          `json:"interpreter,omitempty"`
+	Options     json.RawMessage `json:"options,omitempty"` // without secret ones
+}
+
+// RunDetails say who did it.
+type RunDetails struct {
+	Builder Builder `json:"builder"`
+}
+
+// Builder is tape.
+type Builder struct {
+	ID      string            `json:"id"`
+	Version map[string]string `json:"version,omitempty"`
+}
+
+// BuilderID is tape's.
+const BuilderID = "https://github.com/taped-dev/tape"
+
+// Kinds of transforms, in their order.
+const (
+	TransformRender   = "render"    // source files to manifests, by an interpreter
+	TransformImageRef = "image-ref" // manifests to content, by edits alone
+)
+
+// Transform is the predicate of PredicateTransform: how the subjects were made of
+// the inputs. A render says what did it. An image-ref says every byte: with its
+// edits undone, each subject is the input of its Output.
+type Transform struct {
+	Kind  string `json:"kind"`
+	Order int    `json:"order"` // transforms of a lower order come before
+	// Inputs are the files that were read, sorted by name.
+	Inputs []Input `json:"inputs"`
+
+	// Of a render.
+	Source      string                 `json:"source,omitempty"`
+	Reference   string                 `json:"reference,omitempty"`
+	Interpreter *InterpreterVersion    `json:"interpreter,omitempty"`
+	Options     json.RawMessage        `json:"options,omitempty"`
+	Materials   []interpreter.Material `json:"materials,omitempty"`
+
+	// Of an image-ref. File names in these are those of the subjects.
+	Repository string             `json:"repository,omitempty"` // that references point to now
+	Edits      []images.Edit      `json:"edits,omitempty"`      // sorted by file and offset
+	Unpinned   []images.Unpinned  `json:"unpinned,omitempty"`   // left as written
+	Excluded   []images.Reference `json:"excluded,omitempty"`   // left as written, by the pipeline's wish
+	Fields     json.RawMessage    `json:"fields,omitempty"`     // image fields that the pipeline added
+}
+
+// Input is a file that a transform read.
+type Input struct {
+	Name   string            `json:"name"`
+	Digest map[string]string `json:"digest"`
+	// Output names the subject that the file became, where it became one.
+	Output string `json:"output,omitempty"`
+}
+
+// InterpreterVersion names an interpreter.
+type InterpreterVersion struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package files
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containerd/containerd/v2/plugins/content/local"
+	"github.com/google/go-cmp/cmp"
+)
+
+func write(t *testing.T, list ...File) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	if err := Write(&buf, list); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+func TestWrite(t *testing.T) {
+	list := []File{
+		{Name: "b.yaml", Data: []byte("b")},
+		{Name: "a/c/d.yaml", Data: []byte("d")},
+		{Name: "a.yaml", Data: nil},
+		{Name: "a/" + strings.Repeat("long/", 40) + "é.yaml", Data: []byte("long")}, // PAX
+	}
+	data := write(t, list...)
+
+	tr := tar.NewReader(bytes.NewReader(data))
+	var names []string
+	for {
+		h, err := tr.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, h.Name)
+		mode := int64(0o644)
+		if h.Typeflag == tar.TypeDir {
+			mode = 0o755
+		}
+		if h.Mode != mode || h.Uid != 0 || h.Gid != 0 || h.Uname != "" || h.Gname != "" || h.ModTime.Unix() != 0 {
+			t.Errorf("header of %s: %+v", h.Name, h)
+		}
+		if len(h.Name) < 100 && h.Format != tar.FormatUSTAR {
+			t.Errorf("%s is %s", h.Name, h.Format)
+		}
+	}
+	if !slices.IsSorted(names) {
+		t.Errorf("not in order: %q", names)
+	}
+	if diff := cmp.Diff([]string{"a.yaml", "a/", "a/c/", "a/c/d.yaml", "a/long/"}, names[:5]); diff != "" {
+		t.Error(diff)
+	}
+	if len(data)%512 != 0 || !bytes.Equal(data[len(data)-1024:], make([]byte, 1024)) || bytes.Equal(data[len(data)-1536:len(data)-1024], make([]byte, 512)) {
+		t.Error("does not end in exactly two zero blocks")
+	}
+
+	slices.Reverse(list)
+	if !bytes.Equal(write(t, list...), data) {
+		t.Error("the order of the slice matters")
+	}
+	got, err := Read(bytes.NewReader(data), DefaultLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.SortFunc(list, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
+	if diff := cmp.Diff(list, got, cmp.Comparer(bytes.Equal)); diff != "" {
+		t.Errorf("read back: %s", diff)
+	}
+}
+
+func TestWriteEmpty(t *testing.T) {
+	if data := write(t); !bytes.Equal(data, make([]byte, 1024)) {
+		t.Errorf("%d bytes", len(data))
+	}
+}
+
+func TestWriteRefuses(t *testing.T) {
+	for want, list := range map[string][]File{
+		`two files are named "a"`:         {{Name: "a"}, {Name: "b"}, {Name: "a"}},
+		`"a" is both a file and a folder`: {{Name: "a/b"}, {Name: "a"}},
+		`"../a" is not relative`:          {{Name: "../a"}},
+		`"/a" is not relative`:            {{Name: "/a"}},
+		`"" is not relative`:              {{Name: ""}},
+		`"a/" is not relative`:            {{Name: "a/"}},
+		`"a//b" is not relative`:          {{Name: "a//b"}},
+		`"./a" is not relative`:           {{Name: "./a"}},
+	} {
+		if err := Write(io.Discard, list); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %s", err, want)
+		}
+	}
+}
+
+// archive makes a tar of headers that nobody honest writes.
+func archive(t *testing.T, headers ...tar.Header) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	for _, h := range headers {
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(make([]byte, h.Size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+func TestRead(t *testing.T) {
+	file := func(name string, size int64) tar.Header {
+		return tar.Header{Name: name, Typeflag: tar.TypeReg, Size: size}
+	}
+	dir := func(name string) tar.Header { return tar.Header{Name: name, Typeflag: tar.TypeDir} }
+	limits := Limits{Files: 4, Bytes: 100}
+	for name, c := range map[string]struct {
+		headers []tar.Header
+		want    []string
+		err     string
+	}{
+		"dot entry":          {headers: []tar.Header{dir("."), dir("./"), dir("./d/"), file("./d/a", 1)}, want: []string{"d/a"}},
+		"as large as may be": {headers: []tar.Header{file("a", 60), file("b", 40)}, want: []string{"a", "b"}},
+		"too large":          {headers: []tar.Header{file("a", 60), file("b", 41)}, err: "more than 100 bytes"},
+		"too many":           {headers: []tar.Header{dir("a"), dir("b"), dir("c"), dir("d"), dir("e")}, err: "more than 4 entries"},
+		"twice":              {headers: []tar.Header{file("a", 1), file("./a", 1)}, err: `"a" twice`},
+		"parent":             {headers: []tar.Header{file("../a", 1)}, err: "not relative and clean"},
+		"hidden parent":      {headers: []tar.Header{file("a/../../b", 1)}, err: "not relative and clean"},
+		"dot parent":         {headers: []tar.Header{file("./../a", 1)}, err: "not relative and clean"},
+		"absolute":           {headers: []tar.Header{file("/etc/passwd", 1)}, err: "not relative and clean"},
+		"absolute dir":       {headers: []tar.Header{dir("/etc/")}, err: "not relative and clean"},
+		"parent dir":         {headers: []tar.Header{dir("../x/")}, err: "not relative and clean"},
+		"symlink":            {headers: []tar.Header{{Name: "a", Typeflag: tar.TypeSymlink, Linkname: "/etc"}}, err: "neither a file nor a folder"},
+		"hard link":          {headers: []tar.Header{{Name: "a", Typeflag: tar.TypeLink, Linkname: "b"}}, err: "neither a file nor a folder"},
+		"device":             {headers: []tar.Header{{Name: "a", Typeflag: tar.TypeChar}}, err: "neither a file nor a folder"},
+		"pipe":               {headers: []tar.Header{{Name: "a", Typeflag: tar.TypeFifo}}, err: "neither a file nor a folder"},
+	} {
+		got, err := Read(bytes.NewReader(archive(t, c.headers...)), limits)
+		if c.err != "" {
+			if err == nil || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%s: error %v, want %q", name, err, c.err)
+			}
+			continue
+		}
+		var names []string
+		for _, f := range got {
+			names = append(names, f.Name)
+		}
+		if diff := cmp.Diff(c.want, names); err != nil || diff != "" {
+			t.Errorf("%s: %v, %s", name, err, diff)
+		}
+	}
+}
+
+// A header that promises a terabyte costs nothing.
+func TestReadPromises(t *testing.T) {
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	if err := w.WriteHeader(&tar.Header{Name: "a", Typeflag: tar.TypeReg, Size: 1 << 40}); err != nil {
+		t.Fatal(err)
+	}
+	data := buf.Bytes()
+	if _, err := Read(bytes.NewReader(data), DefaultLimits()); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("over the limit: %v", err)
+	}
+	if _, err := Read(bytes.NewReader(data), Limits{Files: 1, Bytes: 1 << 50}); err == nil {
+		t.Error("cut off: no error")
+	}
+}
+
+func TestPutGet(t *testing.T) {
+	ctx := context.Background()
+	store, err := local.NewStore(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := []File{{Name: "a", Data: []byte("1")}, {Name: "b/c", Data: []byte("2")}}
+	desc, err := Put(ctx, store, list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Get(ctx, store, desc)
+	if diff := cmp.Diff(list, got); err != nil || diff != "" {
+		t.Errorf("%v %s", err, diff)
+	}
+	desc.MediaType = "text/plain"
+	if _, err := Get(ctx, store, desc); err == nil || !strings.Contains(err.Error(), "text/plain") {
+		t.Errorf("of another type: %v", err)
+	}
+}
+
+// FuzzRead: whatever it reads, the names are safe, within the limits, and can be
+// written and read again.
+func FuzzRead(f *testing.F) {
+	var buf bytes.Buffer
+	_ = Write(&buf, []File{{Name: "a.yaml", Data: []byte("kind: A")}, {Name: "d/é", Data: []byte("x")}})
+	f.Add(buf.Bytes())
+	for _, name := range []string{"../a", "/a", "./a", "a/../../b", strings.Repeat("x", 300)} {
+		buf.Reset()
+		w := tar.NewWriter(&buf)
+		_ = w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Size: 1})
+		_, _ = w.Write([]byte("x"))
+		_ = w.Close()
+		f.Add(slices.Clone(buf.Bytes()))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		limits := Limits{Files: 10, Bytes: 1000}
+		list, err := Read(bytes.NewReader(data), limits)
+		if err != nil {
+			return
+		}
+		var size int
+		for _, file := range list {
+			size += len(file.Data)
+			if err := CheckName(file.Name); err != nil {
+				t.Error(err)
+			}
+		}
+		if size > 1000 || len(list) > 10 {
+			t.Errorf("%d files of %d bytes", len(list), size)
+		}
+		var out bytes.Buffer
+		if err := Write(&out, list); err != nil {
+			if strings.Contains(err.Error(), "both a file and a folder") {
+				return // nothing that Extract would get past either
+			}
+			t.Fatal(err)
+		}
+		again, err := Read(&out, DefaultLimits())
+		if err != nil || len(again) != len(list) {
+			t.Errorf("written and read again: %d files, %v", len(again), err)
+		}
+	})
+}
+
+func Example() {
+	var buf bytes.Buffer
+	if err := Write(&buf, []File{{Name: "web/deployment.yaml", Data: []byte("kind: Deployment\n")}}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	list, err := Read(&buf, DefaultLimits())
+	fmt.Println(len(list), list[0].Name, err)
+	// Output: 1 web/deployment.yaml <nil>
+}
