@@ -49,9 +49,9 @@ type Description struct {
 	// Markers say which folders and files are this interpreter's.
 	Markers []Marker `json:"markers,omitempty"`
 	// Options is a JSON Schema (draft 2020-12) of type object. A string
-	// property with "format": "path" is resolved by tape and becomes an input;
-	// one with "writeOnly": true is never written anywhere. Defaults are the
-	// interpreter's to apply.
+	// property with "format": "path" is resolved by tape and becomes an input
+	// ("key=path": what follows the first = is); one with "writeOnly": true is
+	// never written anywhere. Defaults are the interpreter's to apply.
 	Options json.RawMessage `json:"options,omitempty"`
 	// Environment names the variables the interpreter wants from tape's
 	// environment. It gets those, and PATH, HOME, TMPDIR, locale and proxy
@@ -92,9 +92,13 @@ type InputsRequest struct {
 // InputsResponse names inputs.
 type InputsResponse struct {
 	// Paths are files and folders (taken with all that is in them), relative
-	// to Root, slash-separated. Path itself is always taken. A path that leads
-	// outside Root is given as it is ("../base"); tape refuses it by name.
+	// to Root, slash-separated. Path itself is always taken, unless Exact. A
+	// path that leads outside Root is given as it is ("../base"); tape refuses
+	// it by name.
 	Paths []string
+	// Exact says that Paths are all that Render reads: of a folder Path nothing
+	// else is taken.
+	Exact bool
 	// Diagnostics: with one of severity Error the source is not rendered.
 	Diagnostics []Diagnostic
 }

@@ -165,9 +165,9 @@ type DescribeResponse struct {
 	Markers []*Marker `protobuf:"bytes,4,rep,name=markers,proto3" json:"markers,omitempty"`
 	// JSON Schema (draft 2020-12) of the options, of type object and without
 	// additional properties; empty where there are none. A string property with
-	// "format": "path" is resolved by tape and becomes an input; one with
-	// "writeOnly": true is never written anywhere. Defaults are the interpreter's
-	// to apply.
+	// "format": "path" is resolved by tape and becomes an input ("key=path": what
+	// follows the first = is); one with "writeOnly": true is never written
+	// anywhere. Defaults are the interpreter's to apply.
 	OptionsSchema string `protobuf:"bytes,5,opt,name=options_schema,json=optionsSchema,proto3" json:"options_schema,omitempty"`
 	// Names of the variables wanted from tape's environment. The program gets
 	// those, and PATH, HOME, TMPDIR, locale and proxy settings, and nothing else.
@@ -399,10 +399,13 @@ type InputsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Files and folders (taken with all that is in them), relative to root and
 	// slash-separated. A path that leads outside is given as it is ("../base"):
-	// tape refuses it by name. The source itself is always taken.
+	// tape refuses it by name. The source itself is always taken, unless exact.
 	Paths []string `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
 	// With one of SEVERITY_ERROR the source is not rendered.
-	Diagnostics   []*Diagnostic `protobuf:"bytes,2,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
+	Diagnostics []*Diagnostic `protobuf:"bytes,2,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
+	// Paths are all that Render reads: of a folder that is the source nothing
+	// else is taken.
+	Exact         bool `protobuf:"varint,3,opt,name=exact,proto3" json:"exact,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -449,6 +452,13 @@ func (x *InputsResponse) GetDiagnostics() []*Diagnostic {
 		return x.Diagnostics
 	}
 	return nil
+}
+
+func (x *InputsResponse) GetExact() bool {
+	if x != nil {
+		return x.Exact
+	}
+	return false
 }
 
 type RenderRequest struct {
@@ -959,10 +969,11 @@ const file_interpreter_v1_interpreter_proto_rawDesc = "" +
 	"\rInputsRequest\x12\x12\n" +
 	"\x04root\x18\x01 \x01(\tR\x04root\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x18\n" +
-	"\aoptions\x18\x03 \x01(\tR\aoptions\"d\n" +
+	"\aoptions\x18\x03 \x01(\tR\aoptions\"z\n" +
 	"\x0eInputsResponse\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\x12<\n" +
-	"\vdiagnostics\x18\x02 \x03(\v2\x1a.interpreter.v1.DiagnosticR\vdiagnostics\"\x81\x02\n" +
+	"\vdiagnostics\x18\x02 \x03(\v2\x1a.interpreter.v1.DiagnosticR\vdiagnostics\x12\x14\n" +
+	"\x05exact\x18\x03 \x01(\bR\x05exact\"\x81\x02\n" +
 	"\rRenderRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1c\n" +

@@ -65,7 +65,7 @@ func (c *Client) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*i
 	if n := len(resp.GetPaths()) + len(resp.GetDiagnostics()); n > c.limits.Files {
 		return nil, fmt.Errorf("interpreter named %d inputs, more than %d", n, c.limits.Files)
 	}
-	out := &interpreter.InputsResponse{Paths: resp.GetPaths()}
+	out := &interpreter.InputsResponse{Paths: resp.GetPaths(), Exact: resp.GetExact()}
 	for _, d := range resp.GetDiagnostics() {
 		out.Diagnostics = append(out.Diagnostics, diagnosticFromProto(d))
 	}

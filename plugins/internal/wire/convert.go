@@ -90,7 +90,7 @@ func inputsResponseToProto(r *interpreter.InputsResponse) (*interpreterpb.Inputs
 			return nil, err
 		}
 	}
-	out := &interpreterpb.InputsResponse{Paths: r.Paths}
+	out := &interpreterpb.InputsResponse{Paths: r.Paths, Exact: r.Exact}
 	for _, d := range r.Diagnostics {
 		out.Diagnostics = append(out.Diagnostics, diagnosticToProto(d))
 	}
