@@ -386,7 +386,9 @@ func TestOutputsAreChecked(t *testing.T) {
 			`a: the stage did not make its output "out"`,
 		},
 		"not stored": {
-			func(context.Context, *engine.Task) (engine.Outputs, error) { return engine.Outputs{"out": missing}, nil },
+			func(context.Context, *engine.Task) (engine.Outputs, error) {
+				return engine.Outputs{"out": missing}, nil
+			},
 			`a: output "out": blob ` + missing.Digest.String() + `: not found`,
 		},
 		"wrong size": {

@@ -92,7 +92,7 @@ func Prune(ctx context.Context, dir string, o PruneOptions) (pruned Pruned, err 
 	if err != nil {
 		return Pruned{}, fmt.Errorf("open store %s: %w", dir, err)
 	}
-	s := &Store{Store: inner, dir: dir, cache: cache.Open(filepath.Join(dir, keysDir))}
+	s := newStore(inner, dir)
 	sizes := map[digest.Digest]int64{}
 	if err := s.Walk(ctx, func(info content.Info) error {
 		sizes[info.Digest] = info.Size

@@ -20,7 +20,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -60,8 +59,7 @@ type Store struct {
 	cache *cache.Cache
 	log   *slog.Logger
 
-	mu    sync.Mutex
-	sound map[digest.Digest]os.FileInfo // files that had their digest
+	sound sound
 }
 
 // Options of a store; the zero value is useful.
@@ -99,14 +97,19 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s, name another with --store: %w", dir, err), lock.Close())
 	}
+	s := newStore(inner, dir)
+	s.lock, s.log = lock, o.Log
+	return s, nil
+}
+
+// newStore has neither lock nor log.
+func newStore(inner content.Store, dir string) *Store {
 	return &Store{
 		Store: inner,
 		dir:   dir,
-		lock:  lock,
 		cache: cache.Open(filepath.Join(dir, keysDir)),
-		log:   o.Log,
-		sound: map[digest.Digest]os.FileInfo{},
-	}, nil
+		log:   slog.New(slog.DiscardHandler),
+	}
 }
 
 // quiet guards the level of containerd's global logger.
@@ -149,10 +152,7 @@ func (s *Store) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.
 	if err != nil {
 		return nil, fmt.Errorf("read blob %s: %w", desc.Digest, err)
 	}
-	if s.known(desc.Digest, r.info) {
-		return r, nil
-	}
-	if err := verify(ctx, r, desc.Digest); err != nil {
+	if err := s.sound.verify(ctx, r, desc.Digest); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			return nil, errors.Join(cause, r.Close())
 		}
@@ -160,18 +160,7 @@ func (s *Store) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.
 		err = s.remove(file, r.info)
 		return nil, errors.Join(fmt.Errorf("%w (it was damaged)", notFound(desc.Digest)), err, r.Close())
 	}
-	s.mu.Lock()
-	s.sound[desc.Digest] = r.info
-	s.mu.Unlock()
 	return r, nil
-}
-
-// known tells whether the file had the digest already, and is still the same.
-func (s *Store) known(dgst digest.Digest, info os.FileInfo) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	was, ok := s.sound[dgst]
-	return ok && os.SameFile(was, info) && was.Size() == info.Size() && was.ModTime().Equal(info.ModTime())
 }
 
 // remove removes the file that info is of; another process may have put a sound
@@ -287,57 +276,6 @@ func (w *writer) Status() (content.Status, error) {
 	status, err := w.Writer.Status()
 	status.Ref = w.ref
 	return status, err
-}
-
-// fileReader reads part of an open file.
-type fileReader struct {
-	*io.SectionReader
-	file *os.File // nil where somebody else closes it
-	info os.FileInfo
-}
-
-func openFile(name string) (*fileReader, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return &fileReader{SectionReader: io.NewSectionReader(f, 0, info.Size()), file: f, info: info}, nil
-}
-
-func (r *fileReader) Close() error {
-	if r.file == nil {
-		return nil
-	}
-	return r.file.Close()
-}
-
-// verify reads all of a blob, or until ctx ends.
-func verify(ctx context.Context, ra content.ReaderAt, dgst digest.Digest) error {
-	verifier := dgst.Verifier()
-	if _, err := io.Copy(verifier, contextReader{ctx, io.NewSectionReader(ra, 0, ra.Size())}); err != nil {
-		return err
-	}
-	if !verifier.Verified() {
-		return errors.New("its bytes have another digest")
-	}
-	return nil
-}
-
-// contextReader lives no longer than the call that makes it.
-type contextReader struct {
-	ctx context.Context
-	io.Reader
-}
-
-func (r contextReader) Read(p []byte) (int, error) {
-	if err := context.Cause(r.ctx); err != nil {
-		return 0, err
-	}
-	return r.Reader.Read(p)
 }
 
 var _ content.Store = (*Store)(nil)

@@ -1,0 +1,546 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+const (
+	// maxManifest is what registries take, and so what a manifest may have.
+	maxManifest = 4 << 20
+	// maxIndex bounds index.json, which lists what registries keep as tags: a
+	// thousand images take about 500 KB.
+	maxIndex = 64 << 20
+
+	// annotationImageName is how containerd names the images of a layout: in full.
+	annotationImageName = "io.containerd.image.name"
+)
+
+// Repository is what holds applications: a repository in a registry, a layout,
+// an archive. Reads are verified.
+type Repository interface {
+	content.Provider
+	// Resolve finds the manifest of a tag or digest.
+	Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, error)
+	// Referrers lists the manifests whose subject has the digest, whatever
+	// their artifact type.
+	Referrers(ctx context.Context, dgst digest.Digest) ([]ocispec.Descriptor, error)
+}
+
+// Layout is an OCI image layout (image-spec 1.1, image-layout.md), a folder or a
+// tar of one, opened for reading. What it says is not believed: a blob is hashed
+// before it is read. Its methods may be called concurrently.
+type Layout struct {
+	name  string // the path, for errors
+	index ocispec.Index
+	blobs blobs
+	sound sound
+
+	mu        sync.Mutex
+	referrers map[digest.Digest][]ocispec.Descriptor // by subject; nil until asked for
+}
+
+// blobs is where a layout's blobs lie.
+type blobs interface {
+	// open fails with fs.ErrNotExist for what is not there.
+	open(dgst digest.Digest) (*fileReader, error)
+	list() ([]digest.Digest, error)
+	io.Closer
+}
+
+// OpenLayout opens a folder. The caller closes the layout.
+func OpenLayout(dir string) (*Layout, error) {
+	l, err := openLayout(dir, folder(dir), func(name string, limit int64) ([]byte, error) {
+		r, err := openRegular(filepath.Join(dir, name))
+		if err != nil {
+			return nil, err
+		}
+		data, err := readLimited(r, limit)
+		return data, errors.Join(err, r.Close())
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open OCI layout %s: %w", dir, err)
+	}
+	return l, nil
+}
+
+// openLayout reads what a layout says of itself.
+func openLayout(name string, blobs blobs, read func(name string, limit int64) ([]byte, error)) (*Layout, error) {
+	data, err := read(ocispec.ImageLayoutFile, maxManifest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("it has no file %s: %w", ocispec.ImageLayoutFile, errdefs.ErrInvalidArgument)
+	}
+	var version ocispec.ImageLayout
+	if err == nil {
+		err = json.Unmarshal(data, &version)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", ocispec.ImageLayoutFile, err)
+	}
+	if major, _, _ := strings.Cut(version.Version, "."); major != "1" {
+		return nil, fmt.Errorf("its version is %q, not %s: %w", version.Version, ocispec.ImageLayoutVersion, errdefs.ErrInvalidArgument)
+	}
+	if data, err = read(ocispec.ImageIndexFile, maxIndex); err != nil {
+		return nil, fmt.Errorf("read %s, is it whole: %w", ocispec.ImageIndexFile, err)
+	}
+	l := &Layout{name: name, blobs: blobs}
+	if err := json.Unmarshal(data, &l.index); err != nil {
+		return nil, fmt.Errorf("read %s: %w", ocispec.ImageIndexFile, err)
+	}
+	for _, desc := range l.index.Manifests {
+		if err := desc.Digest.Validate(); err != nil {
+			return nil, fmt.Errorf("read %s: %q: %w", ocispec.ImageIndexFile, desc.Digest, err)
+		}
+	}
+	return l, nil
+}
+
+// Close closes the layout. What was read from it stays usable for a folder, and
+// does not for an archive.
+func (l *Layout) Close() error { return l.blobs.Close() }
+
+// Index is the layout's index.json.
+func (l *Layout) Index() ocispec.Index { return l.index }
+
+// Blobs lists every blob there is, sorted, whether anything names it or not.
+func (l *Layout) Blobs() ([]digest.Digest, error) {
+	list, err := l.blobs.list()
+	if err != nil {
+		return nil, fmt.Errorf("list blobs of %s: %w", l.name, err)
+	}
+	slices.Sort(list)
+	return list, nil
+}
+
+// ReaderAt implements [content.Provider]. The whole blob is hashed first, once.
+func (l *Layout) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
+	r, err := l.open(desc)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.sound.verify(ctx, r, desc.Digest); err != nil {
+		return nil, errors.Join(l.damaged(desc.Digest, err), r.Close())
+	}
+	return r, nil
+}
+
+// Blob reads a blob from its beginning and verifies it on the way: the last
+// bytes come with an error where the digest is another. It suits large blobs,
+// which ReaderAt reads twice.
+func (l *Layout) Blob(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	r, err := l.open(desc)
+	if err != nil {
+		return nil, err
+	}
+	return &verifyingReader{layout: l, dgst: desc.Digest, verifier: desc.Digest.Verifier(), r: r}, nil
+}
+
+func (l *Layout) open(desc ocispec.Descriptor) (*fileReader, error) {
+	if err := desc.Digest.Validate(); err != nil {
+		return nil, fmt.Errorf("blob %q: %w: %w", desc.Digest, err, errdefs.ErrInvalidArgument)
+	}
+	r, err := l.blobs.open(desc.Digest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("blob %s is not in %s: %w", desc.Digest, l.name, errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read blob %s from %s: %w", desc.Digest, l.name, err)
+	}
+	if desc.Size > 0 && desc.Size != r.Size() {
+		return nil, errors.Join(l.damaged(desc.Digest, fmt.Errorf("it has %d bytes, not %d", r.Size(), desc.Size)), r.Close())
+	}
+	return r, nil
+}
+
+func (l *Layout) damaged(dgst digest.Digest, reason error) error {
+	return fmt.Errorf("blob %s in %s is damaged: %w: %w", dgst, l.name, reason, errdefs.ErrDataLoss)
+}
+
+// Resolve finds a manifest by digest, or by its tag: the annotation
+// org.opencontainers.image.ref.name, else the tag of a whole name in it or in
+// io.containerd.image.name. With "" it finds the only manifest that has a
+// ref.name, or the only one there is.
+func (l *Layout) Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, error) {
+	if strings.Contains(tagOrDigest, ":") {
+		return l.resolveDigest(ctx, tagOrDigest)
+	}
+	rules := []func(ocispec.Descriptor) bool{
+		func(d ocispec.Descriptor) bool { return d.Annotations[ocispec.AnnotationRefName] == tagOrDigest },
+		func(d ocispec.Descriptor) bool { return tagOf(d.Annotations[ocispec.AnnotationRefName]) == tagOrDigest },
+		func(d ocispec.Descriptor) bool { return tagOf(d.Annotations[annotationImageName]) == tagOrDigest },
+	}
+	if tagOrDigest == "" {
+		rules = []func(ocispec.Descriptor) bool{
+			func(d ocispec.Descriptor) bool { return d.Annotations[ocispec.AnnotationRefName] != "" },
+			func(ocispec.Descriptor) bool { return true },
+		}
+	}
+	for _, rule := range rules {
+		var found []ocispec.Descriptor
+		for _, desc := range l.index.Manifests {
+			if rule(desc) && !slices.ContainsFunc(found, func(d ocispec.Descriptor) bool { return d.Digest == desc.Digest }) {
+				found = append(found, desc)
+			}
+		}
+		switch {
+		case len(found) == 1:
+			return found[0], nil
+		case len(found) > 1 && tagOrDigest == "":
+			return ocispec.Descriptor{}, fmt.Errorf("%s holds %d manifests, name a tag or digest, %s: %w", l.name, len(found), l.has(), errdefs.ErrInvalidArgument)
+		case len(found) > 1:
+			return ocispec.Descriptor{}, fmt.Errorf("%s has %d manifests of tag %q, name a digest: %w", l.name, len(found), tagOrDigest, errdefs.ErrInvalidArgument)
+		}
+	}
+	if tagOrDigest == "" {
+		return ocispec.Descriptor{}, fmt.Errorf("%s holds no manifest: %w", l.name, errdefs.ErrNotFound)
+	}
+	return ocispec.Descriptor{}, fmt.Errorf("%s has no tag %q, %s: %w", l.name, tagOrDigest, l.has(), errdefs.ErrNotFound)
+}
+
+// resolveDigest knows what is listed, and looks at what is not.
+func (l *Layout) resolveDigest(ctx context.Context, text string) (ocispec.Descriptor, error) {
+	dgst, err := digest.Parse(text)
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("%q: %w: %w", text, err, errdefs.ErrInvalidArgument)
+	}
+	for _, desc := range l.index.Manifests {
+		if desc.Digest == dgst {
+			return desc, nil
+		}
+	}
+	desc := ocispec.Descriptor{Digest: dgst}
+	m, size, err := l.manifest(ctx, desc)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if desc.MediaType = m.mediaType(); desc.MediaType == "" {
+		return ocispec.Descriptor{}, fmt.Errorf("blob %s in %s is no manifest: %w", dgst, l.name, errdefs.ErrInvalidArgument)
+	}
+	desc.Size, desc.ArtifactType = size, m.ArtifactType
+	return desc, nil
+}
+
+// has lists the tags, for an error.
+func (l *Layout) has() string {
+	var tags []string
+	for _, desc := range l.index.Manifests {
+		if name := desc.Annotations[ocispec.AnnotationRefName]; name != "" && !slices.Contains(tags, name) {
+			tags = append(tags, name)
+		}
+	}
+	if len(tags) == 0 {
+		return "it has no tags"
+	}
+	slices.Sort(tags)
+	return "it has " + strings.Join(tags, ", ")
+}
+
+// tagOf is the tag of a whole image name; "" where it has none.
+func tagOf(name string) string {
+	name, _, _ = strings.Cut(name, "@")
+	i := strings.LastIndexByte(name, ':')
+	if i < 0 || strings.Contains(name[i:], "/") {
+		return ""
+	}
+	return name[i+1:]
+}
+
+// Referrers implements [Repository]. It looks at every manifest that can be
+// reached from index.json, by way of indexes; what is missing (a layout may
+// leave platforms out) is passed over. The descriptors are as a registry gives
+// them, with artifact type and annotations of the manifest, sorted by digest.
+func (l *Layout) Referrers(ctx context.Context, dgst digest.Digest) ([]ocispec.Descriptor, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.referrers == nil {
+		found := map[digest.Digest][]ocispec.Descriptor{}
+		if err := l.findReferrers(ctx, l.index.Manifests, map[digest.Digest]bool{}, found); err != nil {
+			return nil, err
+		}
+		for _, list := range found {
+			slices.SortFunc(list, func(a, b ocispec.Descriptor) int { return strings.Compare(string(a.Digest), string(b.Digest)) })
+		}
+		l.referrers = found
+	}
+	return slices.Clone(l.referrers[dgst]), nil
+}
+
+func (l *Layout) findReferrers(ctx context.Context, list []ocispec.Descriptor, seen map[digest.Digest]bool, found map[digest.Digest][]ocispec.Descriptor) error {
+	for _, desc := range list {
+		if seen[desc.Digest] || !isManifest(desc.MediaType) {
+			continue
+		}
+		seen[desc.Digest] = true
+		m, size, err := l.manifest(ctx, desc)
+		if errdefs.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if m.Subject != nil {
+			found[m.Subject.Digest] = append(found[m.Subject.Digest], ocispec.Descriptor{
+				MediaType:    desc.MediaType,
+				Digest:       desc.Digest,
+				Size:         size,
+				ArtifactType: m.artifactType(),
+				Annotations:  m.Annotations,
+			})
+		}
+		if err := l.findReferrers(ctx, m.Manifests, seen, found); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// manifest is what there is to know of a manifest or index here.
+type manifest struct {
+	MediaType    string               `json:"mediaType"`
+	ArtifactType string               `json:"artifactType"`
+	Config       *ocispec.Descriptor  `json:"config"`
+	Manifests    []ocispec.Descriptor `json:"manifests"`
+	Subject      *ocispec.Descriptor  `json:"subject"`
+	Annotations  map[string]string    `json:"annotations"`
+}
+
+// mediaType is what the manifest says it is, or, where it need not say, what it
+// looks like; "" where it is none.
+func (m manifest) mediaType() string {
+	switch {
+	case m.MediaType != "":
+		return m.MediaType
+	case m.Manifests != nil:
+		return ocispec.MediaTypeImageIndex
+	case m.Config != nil:
+		return ocispec.MediaTypeImageManifest
+	}
+	return ""
+}
+
+// artifactType falls back to the config's type, as the distribution spec has it.
+func (m manifest) artifactType() string {
+	if m.ArtifactType == "" && m.Config != nil {
+		return m.Config.MediaType
+	}
+	return m.ArtifactType
+}
+
+func (l *Layout) manifest(ctx context.Context, desc ocispec.Descriptor) (manifest, int64, error) {
+	ra, err := l.ReaderAt(ctx, desc)
+	if err != nil {
+		return manifest{}, 0, err
+	}
+	defer ra.Close()
+	data, err := readLimited(io.NewSectionReader(ra, 0, ra.Size()), maxManifest)
+	var m manifest
+	if err == nil {
+		err = json.Unmarshal(data, &m)
+	}
+	if err != nil {
+		return manifest{}, 0, fmt.Errorf("read manifest %s from %s: %w", desc.Digest, l.name, err)
+	}
+	return m, int64(len(data)), nil
+}
+
+// Docker's names for what OCI standardised.
+const (
+	dockerManifest     = "application/vnd.docker.distribution.manifest.v2+json"
+	dockerManifestList = "application/vnd.docker.distribution.manifest.list.v2+json"
+)
+
+func isManifest(mediaType string) bool {
+	switch mediaType {
+	case ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, dockerManifest, dockerManifestList:
+		return true
+	}
+	return false
+}
+
+// verifyingReader hashes as it reads.
+type verifyingReader struct {
+	layout   *Layout
+	dgst     digest.Digest
+	verifier digest.Verifier
+	r        *fileReader
+}
+
+func (v *verifyingReader) Read(p []byte) (int, error) {
+	n, err := v.r.Read(p)
+	v.verifier.Write(p[:n])
+	if errors.Is(err, io.EOF) && !v.verifier.Verified() {
+		err = v.layout.damaged(v.dgst, errWrongDigest)
+	}
+	return n, err
+}
+
+func (v *verifyingReader) Close() error { return v.r.Close() }
+
+// folder is the blobs of a layout in a folder.
+type folder string
+
+func (dir folder) open(dgst digest.Digest) (*fileReader, error) {
+	return openRegular(filepath.Join(string(dir), blobsDir, dgst.Algorithm().String(), dgst.Encoded()))
+}
+
+func (dir folder) list() ([]digest.Digest, error) {
+	var list []digest.Digest
+	algorithms, err := os.ReadDir(filepath.Join(string(dir), blobsDir))
+	for _, algorithm := range algorithms {
+		files, listErr := os.ReadDir(filepath.Join(string(dir), blobsDir, algorithm.Name()))
+		err = errors.Join(err, listErr)
+		for _, file := range files {
+			dgst := digest.NewDigestFromEncoded(digest.Algorithm(algorithm.Name()), file.Name())
+			if dgst.Validate() == nil {
+				list = append(list, dgst)
+			}
+		}
+	}
+	return list, err
+}
+
+func (folder) Close() error { return nil }
+
+// openRegular opens a file, and nothing that would block or never end.
+func openRegular(name string) (*fileReader, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a file: %w", name, errdefs.ErrInvalidArgument)
+	}
+	return openFile(name)
+}
+
+// readLimited reads all of r, or fails where that is more than limit bytes.
+func readLimited(r io.Reader, limit int64) ([]byte, error) {
+	var b bytes.Buffer
+	n, err := io.Copy(&b, io.LimitReader(r, limit+1))
+	if err == nil && n > limit {
+		err = fmt.Errorf("it has more than %d bytes", limit)
+	}
+	return b.Bytes(), err
+}
+
+// LayoutWriter writes an OCI image layout into a folder: blobs by way of
+// [content.Ingester], then, with Close, the index that names them. Until then
+// the folder is as good as it was: new blobs that nothing names.
+type LayoutWriter struct {
+	store *Store
+	index ocispec.Index
+}
+
+// CreateLayout begins a layout in a folder that is new, empty, or a layout
+// already; what that lists stays listed.
+func CreateLayout(dir string) (*LayoutWriter, error) {
+	w := &LayoutWriter{index: ocispec.Index{Versioned: ocispecs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}}
+	files, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("create OCI layout: %w", err)
+	}
+	has := func(names ...string) bool {
+		return slices.ContainsFunc(files, func(f fs.DirEntry) bool { return slices.Contains(names, f.Name()) })
+	}
+	switch {
+	case has(ocispec.ImageIndexFile):
+		l, err := OpenLayout(dir)
+		if err != nil {
+			return nil, err
+		}
+		w.index = l.Index()
+	case len(files) > 0 && !has(blobsDir, ingestDir): // those a writer leaves that was cut off
+		return nil, fmt.Errorf("create OCI layout %s: the folder holds other files: %w", dir, errdefs.ErrFailedPrecondition)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("create OCI layout: %w", err)
+	}
+	inner, err := openLocal(dir)
+	if err != nil {
+		return nil, fmt.Errorf("create OCI layout %s: %w", dir, err)
+	}
+	w.store = newStore(inner, dir)
+	return w, nil
+}
+
+// Store takes the blobs, and tells which are there.
+func (w *LayoutWriter) Store() content.Store { return w.store }
+
+// Add lists a manifest. One that is listed under the same names, or without any
+// and has the same digest, is replaced.
+func (w *LayoutWriter) Add(desc ocispec.Descriptor) {
+	key := func(d ocispec.Descriptor) [3]string {
+		names := [3]string{d.Annotations[ocispec.AnnotationRefName], d.Annotations[annotationImageName]}
+		if names == ([3]string{}) {
+			names[2] = d.Digest.String()
+		}
+		return names
+	}
+	for i, listed := range w.index.Manifests {
+		if key(listed) == key(desc) {
+			w.index.Manifests[i] = desc
+			return
+		}
+	}
+	w.index.Manifests = append(w.index.Manifests, desc)
+}
+
+// Close writes the index. A layout that is not closed has its blobs, for the
+// next attempt.
+func (w *LayoutWriter) Close() error {
+	for _, file := range []struct {
+		name string
+		doc  any
+	}{
+		{ocispec.ImageLayoutFile, ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion}},
+		{ocispec.ImageIndexFile, w.index},
+	} {
+		data, err := json.Marshal(file.doc)
+		if err == nil {
+			err = replaceFile(filepath.Join(w.store.dir, file.name), data)
+		}
+		if err != nil {
+			return fmt.Errorf("write OCI layout: %w", err)
+		}
+	}
+	// Only where no other process is writing is it empty.
+	_ = os.Remove(filepath.Join(w.store.dir, ingestDir))
+	return nil
+}
+
+// replaceFile writes beside and renames.
+func replaceFile(name string, data []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
+	if err != nil {
+		return err
+	}
+	_, err = tmp.Write(data)
+	err = errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), name)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(tmp.Name()))
+	}
+	return nil
+}
+
+var _ Repository = (*Layout)(nil)

@@ -1,0 +1,647 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+	"github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/store"
+)
+
+// app is a small application as blobs: a root index of a content manifest, an
+// attestation manifest about it, and an image; a signature of the root; a
+// leftover.
+type app struct {
+	blobs                               map[digest.Digest][]byte
+	layer, content, attestations, image ocispec.Descriptor
+	root, signature                     ocispec.Descriptor
+	index                               ocispec.Index
+}
+
+func (a *app) put(mediaType string, data []byte) ocispec.Descriptor {
+	desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
+	a.blobs[desc.Digest] = data
+	return desc
+}
+
+func (a *app) json(t testing.TB, mediaType string, v any) ocispec.Descriptor {
+	t.Helper()
+	data, err := json.Marshal(v)
+	check(t, err)
+	return a.put(mediaType, data)
+}
+
+func newApp(t testing.TB) *app {
+	t.Helper()
+	a := &app{blobs: map[digest.Digest][]byte{}}
+	v2 := ocispecs.Versioned{SchemaVersion: 2}
+	manifest := func(artifactType string, subject *ocispec.Descriptor, layer string) (ocispec.Descriptor, ocispec.Descriptor) {
+		config := a.put(ocispec.MediaTypeEmptyJSON, []byte("{}"))
+		desc := a.put("text/plain", []byte(layer))
+		return a.json(t, ocispec.MediaTypeImageManifest, ocispec.Manifest{
+			Versioned: v2, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: artifactType,
+			Config: config, Layers: []ocispec.Descriptor{desc}, Subject: subject,
+			Annotations: map[string]string{"of": artifactType},
+		}), desc
+	}
+	a.content, a.layer = manifest("content", nil, strings.Repeat("manifests ", 1000))
+	a.attestations, _ = manifest("attestations", &a.content, "statements")
+	// Docker's own manifests need no artifactType, and name no mediaType to us.
+	a.image = a.json(t, "application/vnd.docker.distribution.manifest.v2+json", map[string]any{
+		"schemaVersion": 2, "config": a.put("application/vnd.docker.container.image.v1+json", []byte("{ }")), "layers": []any{},
+	})
+	a.root = a.json(t, ocispec.MediaTypeImageIndex, ocispec.Index{
+		Versioned: v2, MediaType: ocispec.MediaTypeImageIndex, ArtifactType: "app",
+		Manifests: []ocispec.Descriptor{a.content, a.attestations, a.image},
+	})
+	a.signature, _ = manifest("", &a.root, "bundle")
+	a.put("text/plain", []byte("leftover"))
+	named := func(desc ocispec.Descriptor, annotations ...string) ocispec.Descriptor {
+		desc.Annotations = map[string]string{}
+		for i := 0; i < len(annotations); i += 2 {
+			desc.Annotations[annotations[i]] = annotations[i+1]
+		}
+		return desc
+	}
+	const imageName = "io.containerd.image.name"
+	a.index = ocispec.Index{Versioned: v2, Manifests: []ocispec.Descriptor{
+		named(a.image, imageName, "example.com:5000/shop@"+a.image.Digest.String()),
+		named(a.image, imageName, "example.com:5000/shop:nginx.1.27.abcdef01"),
+		named(a.root, ocispec.AnnotationRefName, "v1.2.3"),
+		a.signature,
+	}}
+	return a
+}
+
+// folder writes the app as a folder.
+func (a *app) folder(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, data := range a.files(t) {
+		file := filepath.Join(dir, filepath.FromSlash(name))
+		check(t, os.MkdirAll(filepath.Dir(file), 0o700))
+		check(t, os.WriteFile(file, data, 0o600))
+	}
+	return dir
+}
+
+func (a *app) files(t testing.TB) map[string][]byte {
+	t.Helper()
+	index, err := json.Marshal(a.index)
+	check(t, err)
+	files := map[string][]byte{"oci-layout": []byte(`{"imageLayoutVersion":"1.0.0"}`), "index.json": index}
+	for dgst, data := range a.blobs {
+		files["blobs/sha256/"+dgst.Encoded()] = data
+	}
+	return files
+}
+
+// tar writes the app as an archive, sorted, in the manner of other tools: with
+// "./", folders, and a file that is none of a layout's.
+func (a *app) tar(t testing.TB) []byte {
+	t.Helper()
+	files := a.files(t)
+	files["manifest.json"] = []byte("[]")
+	entries := []tar.Header{{Name: "./", Typeflag: tar.TypeDir, Mode: 0o755}, {Name: "./blobs/", Typeflag: tar.TypeDir, Mode: 0o755}}
+	var names []string
+	for name := range files {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	data := map[string][]byte{}
+	for _, name := range names {
+		entries = append(entries, tar.Header{Name: "./" + name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(files[name]))})
+		data["./"+name] = files[name]
+	}
+	return writeTar(t, entries, data)
+}
+
+func writeTar(t testing.TB, entries []tar.Header, data map[string][]byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, h := range entries {
+		check(t, w.WriteHeader(&h))
+		_, err := w.Write(data[h.Name])
+		check(t, err)
+	}
+	check(t, w.Close())
+	return b.Bytes()
+}
+
+func (a *app) archive(t *testing.T) string {
+	t.Helper()
+	return writeFile(t, a.tar(t))
+}
+
+func writeFile(t *testing.T, data []byte) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "app.tar")
+	check(t, os.WriteFile(file, data, 0o600))
+	return file
+}
+
+// layouts opens the app in both forms.
+func (a *app) layouts(t *testing.T) map[string]*store.Layout {
+	t.Helper()
+	folder, err := store.OpenLayout(a.folder(t))
+	check(t, err)
+	archive, err := store.OpenArchive(a.archive(t))
+	check(t, err)
+	t.Cleanup(func() {
+		if err := errors.Join(folder.Close(), archive.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return map[string]*store.Layout{"folder": folder, "archive": archive}
+}
+
+func TestLayoutReads(t *testing.T) {
+	a := newApp(t)
+	for name, l := range a.layouts(t) {
+		t.Run(name, func(t *testing.T) {
+			var want []digest.Digest
+			for dgst, data := range a.blobs {
+				want = append(want, dgst)
+				desc := ocispec.Descriptor{Digest: dgst, Size: int64(len(data))}
+				if got := get(t, l, desc); got != string(data) {
+					t.Errorf("%s: read %q", dgst, got)
+				}
+				r, err := l.Blob(t.Context(), desc)
+				check(t, err)
+				got, err := io.ReadAll(r)
+				if err != nil || !bytes.Equal(got, data) {
+					t.Errorf("%s: streamed %q, %v", dgst, got, err)
+				}
+				check(t, r.Close())
+			}
+			slices.Sort(want)
+			got, err := l.Blobs()
+			check(t, err)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("blobs differ (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(a.index, l.Index()); diff != "" {
+				t.Errorf("index differs (-want +got):\n%s", diff)
+			}
+			if _, err := l.ReaderAt(t.Context(), blob("nowhere")); !errdefs.IsNotFound(err) {
+				t.Errorf("read of nothing: %v", err)
+			}
+			if _, err := l.ReaderAt(t.Context(), ocispec.Descriptor{Digest: "sha256:../../index.json"}); !errdefs.IsInvalidArgument(err) {
+				t.Errorf("read of no digest: %v", err)
+			}
+			wrong := a.layer
+			wrong.Size++
+			if _, err := l.ReaderAt(t.Context(), wrong); !errdefs.IsDataLoss(err) {
+				t.Errorf("read of a wrong size: %v", err)
+			}
+		})
+	}
+}
+
+func TestLayoutResolve(t *testing.T) {
+	a := newApp(t)
+	plain := func(d ocispec.Descriptor, artifactType string) ocispec.Descriptor {
+		d.ArtifactType = artifactType
+		return d
+	}
+	bare := a.image
+	bare.Annotations = a.index.Manifests[1].Annotations
+	tests := []struct {
+		ref  string
+		want ocispec.Descriptor
+	}{
+		{"v1.2.3", a.index.Manifests[2]},
+		{"", a.index.Manifests[2]},
+		{"nginx.1.27.abcdef01", bare},
+		{a.root.Digest.String(), a.index.Manifests[2]},
+		{a.signature.Digest.String(), a.signature},
+		{a.content.Digest.String(), plain(a.content, "content")},
+	}
+	refused := []struct {
+		ref, want string
+		class     func(error) bool
+	}{
+		{"v2", ` has no tag "v2", it has v1.2.3: not found`, errdefs.IsNotFound},
+		{blob("?").Digest.String(), "blob " + blob("?").Digest.String() + " is not in ", errdefs.IsNotFound},
+		{a.layer.Digest.String(), "read manifest " + a.layer.Digest.String(), func(error) bool { return true }},
+		{digest.FromString("{}").String(), " is no manifest: invalid argument", errdefs.IsInvalidArgument},
+		{"sha256:123", "invalid checksum digest length", errdefs.IsInvalidArgument},
+	}
+	for name, l := range a.layouts(t) {
+		for _, tt := range tests {
+			got, err := l.Resolve(t.Context(), tt.ref)
+			if err != nil {
+				t.Errorf("%s: resolve %q: %v", name, tt.ref, err)
+			} else if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("%s: resolve %q (-want +got):\n%s", name, tt.ref, diff)
+			}
+		}
+		for _, tt := range refused {
+			if _, err := l.Resolve(t.Context(), tt.ref); err == nil || !strings.Contains(err.Error(), tt.want) || !tt.class(err) {
+				t.Errorf("%s: resolve %q: %v", name, tt.ref, err)
+			}
+		}
+	}
+}
+
+func TestLayoutResolveWithoutTag(t *testing.T) {
+	a := newApp(t)
+	entry := func(desc ocispec.Descriptor, name string) ocispec.Descriptor {
+		desc.Annotations = map[string]string{ocispec.AnnotationRefName: name}
+		return desc
+	}
+	tests := map[string]struct {
+		index     []ocispec.Descriptor
+		ref, want string
+		err       string
+	}{
+		"only one":        {index: []ocispec.Descriptor{a.root}, want: "root"},
+		"two tags of one": {index: []ocispec.Descriptor{entry(a.root, "a"), entry(a.root, "b")}, want: "root"},
+		"whole name":      {index: []ocispec.Descriptor{entry(a.root, "example.com/shop:v1"), a.image}, ref: "v1", want: "root"},
+		"none":            {err: "holds no manifest: not found"},
+		"two":             {index: []ocispec.Descriptor{entry(a.root, "b"), entry(a.image, "a")}, err: "holds 2 manifests, name a tag or digest, it has a, b: invalid argument"},
+		"two without":     {index: []ocispec.Descriptor{a.root, a.image}, err: "holds 2 manifests, name a tag or digest, it has no tags: invalid argument"},
+		"ambiguous":       {index: []ocispec.Descriptor{entry(a.root, "a"), entry(a.image, "a")}, ref: "a", err: `has 2 manifests of tag "a", name a digest: invalid argument`},
+		"port, no tag":    {index: []ocispec.Descriptor{entry(a.root, "example.com:5000/shop")}, ref: "5000/shop", err: `has no tag "5000/shop"`},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			a.index.Manifests = tt.index
+			l, err := store.OpenLayout(a.folder(t))
+			check(t, err)
+			got, err := l.Resolve(t.Context(), tt.ref)
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("got  %v\nwant %s", err, tt.err)
+				}
+				return
+			}
+			if err != nil || got.Digest != a.root.Digest {
+				t.Errorf("%v, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestLayoutReferrers(t *testing.T) {
+	a := newApp(t)
+	// Two signatures of the root, one of them in an index that stands for the
+	// referrers (the fallback tag of a registry without an API for them).
+	second := a.json(t, ocispec.MediaTypeImageManifest, ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: "second", Subject: &a.root})
+	fallback := a.json(t, ocispec.MediaTypeImageIndex, ocispec.Index{Manifests: []ocispec.Descriptor{second, blob("left out")}})
+	left := blob("left out, too")
+	left.MediaType = ocispec.MediaTypeImageManifest
+	a.index.Manifests = append(a.index.Manifests, fallback, fallback, left)
+	referrer := func(desc ocispec.Descriptor, artifactType string, annotations map[string]string) ocispec.Descriptor {
+		desc.ArtifactType, desc.Annotations = artifactType, annotations
+		return desc
+	}
+	ofRoot := []ocispec.Descriptor{
+		referrer(a.signature, ocispec.MediaTypeEmptyJSON, map[string]string{"of": ""}),
+		referrer(second, "second", nil),
+	}
+	slices.SortFunc(ofRoot, func(x, y ocispec.Descriptor) int { return strings.Compare(string(x.Digest), string(y.Digest)) })
+	for name, l := range a.layouts(t) {
+		for subject, want := range map[digest.Digest][]ocispec.Descriptor{
+			a.root.Digest:    ofRoot,
+			a.content.Digest: {referrer(a.attestations, "attestations", map[string]string{"of": "attestations"})},
+			a.image.Digest:   nil,
+		} {
+			got, err := l.Referrers(t.Context(), subject)
+			check(t, err)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s: referrers of %s differ (-want +got):\n%s", name, subject, diff)
+			}
+		}
+	}
+}
+
+// Whatever part is damaged, no byte of it is handed out as if it were right.
+func TestDamagedLayout(t *testing.T) {
+	a := newApp(t)
+	honest := a.layer.Digest
+	for name, data := range map[string][]byte{
+		"flipped": append([]byte("M"), a.blobs[honest][1:]...),
+		"shorter": a.blobs[honest][1:],
+		"empty":   {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a.blobs[honest] = data
+			for form, l := range a.layouts(t) {
+				desc := ocispec.Descriptor{Digest: honest}
+				if _, err := l.ReaderAt(t.Context(), desc); !errdefs.IsDataLoss(err) || !strings.Contains(err.Error(), honest.String()) {
+					t.Errorf("%s: read: %v", form, err)
+				}
+				r, err := l.Blob(t.Context(), desc)
+				check(t, err)
+				if _, err := io.ReadAll(r); !errdefs.IsDataLoss(err) {
+					t.Errorf("%s: streamed: %v", form, err)
+				}
+				check(t, r.Close())
+			}
+		})
+	}
+}
+
+func TestOpenLayoutRefuses(t *testing.T) {
+	tests := map[string]struct {
+		files map[string]string
+		want  string
+	}{
+		"nothing":      {nil, "it has no file oci-layout: invalid argument"},
+		"no index":     {map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`}, "read index.json, is it whole: "},
+		"other file":   {map[string]string{"oci-layout": `<html>`}, "read oci-layout: invalid character '<'"},
+		"version":      {map[string]string{"oci-layout": `{"imageLayoutVersion":"2.0.0"}`}, `its version is "2.0.0", not 1.0.0: invalid argument`},
+		"index broken": {map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`, "index.json": "{"}, "read index.json: unexpected end of JSON input"},
+		"index odd":    {map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`, "index.json": `{"manifests":[{"digest":"sha256:../x"}]}`}, `read index.json: "sha256:../x": invalid checksum digest`},
+		"index huge":   {map[string]string{"oci-layout": strings.Repeat(" ", 5<<20)}, "read oci-layout: it has more than 4194304 bytes"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			var entries []tar.Header
+			data := map[string][]byte{}
+			for name, text := range tt.files {
+				check(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+				entries = append(entries, tar.Header{Name: name, Typeflag: tar.TypeReg, Size: int64(len(text))})
+				data[name] = []byte(text)
+			}
+			if _, err := store.OpenLayout(dir); err == nil || !strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(err.Error(), "open OCI layout "+dir) {
+				t.Errorf("folder: %v", err)
+			}
+			file := writeFile(t, writeTar(t, entries, data))
+			if _, err := store.OpenArchive(file); err == nil || !strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(err.Error(), "open archive "+file) {
+				t.Errorf("archive: %v", err)
+			}
+		})
+	}
+	dir := newApp(t).folder(t)
+	check(t, os.Remove(filepath.Join(dir, "index.json")))
+	check(t, os.Mkdir(filepath.Join(dir, "index.json"), 0o700))
+	if _, err := store.OpenLayout(dir); err == nil || !strings.Contains(err.Error(), "is not a file") {
+		t.Errorf("folder in the place of a file: %v", err)
+	}
+}
+
+func TestOpenArchiveRefuses(t *testing.T) {
+	reg := func(name string) []byte {
+		return writeTar(t, []tar.Header{{Name: name, Typeflag: tar.TypeReg, Size: 1}}, map[string][]byte{name: []byte("x")})
+	}
+	hex := digest.FromString("x").Encoded()
+	whole := newApp(t).tar(t)
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	_, err := z.Write(whole)
+	check(t, errors.Join(err, z.Close()))
+	tests := map[string]struct {
+		data []byte
+		want string
+	}{
+		"above":       {reg("../x"), `entry "../x" is not a relative and clean name: invalid argument`},
+		"absolute":    {reg("/x"), `entry "/x" is not a relative and clean name: invalid argument`},
+		"unclean":     {reg("blobs/../x"), `entry "blobs/../x" is not a relative and clean name: invalid argument`},
+		"symlink":     {writeTar(t, []tar.Header{{Name: "index.json", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}}, nil), `entry "index.json" is neither a file nor a folder: invalid argument`},
+		"hard link":   {writeTar(t, []tar.Header{{Name: "blobs/sha256/" + hex, Typeflag: tar.TypeLink, Linkname: "x"}}, nil), `is neither a file nor a folder: invalid argument`},
+		"device":      {writeTar(t, []tar.Header{{Name: "x", Typeflag: tar.TypeChar}}, nil), `entry "x" is neither a file nor a folder: invalid argument`},
+		"no digest":   {reg("blobs/sha256/abc"), `entry "blobs/sha256/abc" is not named by a digest`},
+		"no hash":     {reg("blobs/" + hex), `is not named by a digest`},
+		"blob twice":  {writeTar(t, []tar.Header{{Name: "blobs/sha256/" + hex, Typeflag: tar.TypeReg}, {Name: "./blobs/sha256/" + hex, Typeflag: tar.TypeReg}}, nil), ` twice: invalid argument`},
+		"index twice": {writeTar(t, []tar.Header{{Name: "index.json", Typeflag: tar.TypeReg}, {Name: "./index.json", Typeflag: tar.TypeReg}}, nil), `it has "index.json" twice: invalid argument`},
+		"empty":       {nil, "it is empty: invalid argument"},
+		"compressed":  {zipped.Bytes(), "it is compressed, unpack it first with gunzip: invalid argument"},
+		"zstd":        {[]byte("\x28\xb5\x2f\xfd...."), "it is compressed, unpack it first with unzstd: invalid argument"},
+		"no tar":      {bytes.Repeat([]byte("x"), 2048), "archive/tar: invalid tar header"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			file := writeFile(t, tt.data)
+			if _, err := store.OpenArchive(file); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got  %v\nwant %s", err, tt.want)
+			}
+		})
+	}
+	if _, err := store.OpenArchive(t.TempDir()); err == nil || !strings.Contains(err.Error(), "is not a file") {
+		t.Errorf("a folder: %v", err)
+	}
+	if _, err := store.OpenArchive(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("nothing: %v", err)
+	}
+}
+
+// Cut off anywhere, an archive does not open, or lacks what it names: never
+// does it read as another.
+func TestArchiveCutOff(t *testing.T) {
+	a := newApp(t)
+	whole := a.tar(t)
+	opened := 0
+	for n := 0; n < len(whole)-1024; n += 256 {
+		file := writeFile(t, whole[:n])
+		l, err := store.OpenArchive(file)
+		if err != nil {
+			continue
+		}
+		opened++
+		for dgst, data := range a.blobs {
+			got, err := content.ReadBlob(t.Context(), l, ocispec.Descriptor{Digest: dgst})
+			if err != nil || !bytes.Equal(got, data) {
+				t.Errorf("cut at %d: %s: %d bytes, %v", n, dgst, len(got), err)
+			}
+		}
+		check(t, l.Close())
+	}
+	// In this order index.json and oci-layout come last: only cuts in the zero
+	// blocks at the end open.
+	if opened > 6 {
+		t.Errorf("%d cut archives opened", opened)
+	}
+}
+
+func FuzzOpenArchive(f *testing.F) {
+	f.Add(newApp(f).tar(f)[:4096])
+	f.Add(writeTar(f, []tar.Header{{Name: "oci-layout", Typeflag: tar.TypeReg, Size: 1}}, map[string][]byte{"oci-layout": []byte("{")}))
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file := filepath.Join(dir, "fuzz.tar")
+		check(t, os.WriteFile(file, data, 0o600))
+		l, err := store.OpenArchive(file)
+		if err != nil {
+			return
+		}
+		defer l.Close()
+		list, err := l.Blobs()
+		check(t, err)
+		for _, dgst := range list {
+			got, err := content.ReadBlob(t.Context(), l, ocispec.Descriptor{Digest: dgst})
+			if err == nil && digest.FromBytes(got) != dgst && dgst.Algorithm() == digest.SHA256 {
+				t.Errorf("%s has other bytes", dgst)
+			}
+		}
+	})
+}
+
+func TestLayoutWriter(t *testing.T) {
+	ctx := t.Context()
+	a := newApp(t)
+	dir := filepath.Join(t.TempDir(), "new", "layout")
+	for range 2 { // the second time nothing changes
+		w, err := store.CreateLayout(dir)
+		check(t, err)
+		for dgst, data := range a.blobs {
+			desc := ocispec.Descriptor{Digest: dgst, Size: int64(len(data))}
+			check(t, content.WriteBlob(ctx, w.Store(), dgst.String(), bytes.NewReader(data), desc))
+		}
+		for _, desc := range a.index.Manifests {
+			w.Add(desc)
+			w.Add(desc)
+		}
+		check(t, w.Close())
+	}
+	var want []string
+	for name := range a.files(t) {
+		want = append(want, name)
+	}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, files(t, dir)); diff != "" {
+		t.Errorf("files differ (-want +got):\n%s", diff)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 3 {
+		t.Errorf("in the layout: %v, %v", left, err)
+	}
+	l, err := store.OpenLayout(dir)
+	check(t, err)
+	if diff := cmp.Diff(a.index.Manifests, l.Index().Manifests); diff != "" {
+		t.Errorf("index differs (-want +got):\n%s", diff)
+	}
+
+	// A moved tag replaces its entry.
+	w, err := store.CreateLayout(dir)
+	check(t, err)
+	moved := a.content
+	moved.Annotations = map[string]string{ocispec.AnnotationRefName: "v1.2.3"}
+	w.Add(moved)
+	check(t, w.Close())
+	l, err = store.OpenLayout(dir)
+	check(t, err)
+	if got, err := l.Resolve(ctx, "v1.2.3"); err != nil || got.Digest != a.content.Digest || len(l.Index().Manifests) != len(a.index.Manifests) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestLayoutWriterKeepsItsHandsOff(t *testing.T) {
+	dir := t.TempDir()
+	check(t, os.WriteFile(filepath.Join(dir, "README"), nil, 0o600))
+	if _, err := store.CreateLayout(dir); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("folder with other files: %v", err)
+	}
+	// Cut off before it was closed, and begun again.
+	dir = t.TempDir()
+	w, err := store.CreateLayout(dir)
+	check(t, err)
+	put(t, w.Store(), "hello")
+	if _, err := store.OpenLayout(dir); err == nil {
+		t.Error("a layout that is not closed opened")
+	}
+	w, err = store.CreateLayout(dir)
+	check(t, err)
+	if _, err := w.Store().Info(t.Context(), blob("hello").Digest); err != nil {
+		t.Errorf("what was written is lost: %v", err)
+	}
+	check(t, w.Close())
+	if _, err := store.OpenLayout(dir); err != nil {
+		t.Error(err)
+	}
+}
+
+// A layout is read by a library that did not write it, and the other way round.
+func TestLayoutOfOthers(t *testing.T) {
+	index, err := random.Index(100, 2, 2)
+	check(t, err)
+	theirs := t.TempDir()
+	path, err := layout.Write(theirs, index)
+	check(t, err)
+	check(t, path.AppendIndex(index, layout.WithAnnotations(map[string]string{ocispec.AnnotationRefName: "latest"})))
+
+	l, err := store.OpenLayout(theirs)
+	check(t, err)
+	desc, err := l.Resolve(t.Context(), "latest")
+	check(t, err)
+	list, err := l.Blobs()
+	check(t, err)
+	ours := t.TempDir()
+	w, err := store.CreateLayout(ours)
+	check(t, err)
+	for _, dgst := range list {
+		data := get(t, l, ocispec.Descriptor{Digest: dgst})
+		check(t, content.WriteBlob(t.Context(), w.Store(), "x", strings.NewReader(data), ocispec.Descriptor{Digest: dgst, Size: int64(len(data))}))
+	}
+	w.Add(desc)
+	check(t, w.Close())
+
+	again, err := layout.ImageIndexFromPath(ours)
+	check(t, err)
+	manifest, err := again.IndexManifest()
+	check(t, err)
+	child, err := again.ImageIndex(manifest.Manifests[0].Digest)
+	check(t, err)
+	check(t, validate.Index(child))
+}
+
+func TestOpenReference(t *testing.T) {
+	a := newApp(t)
+	dir, file := a.folder(t), a.archive(t)
+	odd := filepath.Join(t.TempDir(), "app:v1")
+	check(t, os.Rename(a.folder(t), odd))
+	dgst := a.root.Digest.String()
+	tests := []struct{ ref, tag string }{
+		{"oci:" + dir, ""},
+		{"oci:" + dir + ":v1.2.3", "v1.2.3"},
+		{"oci:" + dir + "@" + dgst, dgst},
+		{"oci:" + dir + ":v1.2.3@" + dgst, dgst},
+		{"oci:" + odd, ""},
+		{"oci:" + odd + ":v1.2.3", "v1.2.3"},
+		{"archive:" + file, ""},
+		{"archive:" + file + ":v1.2.3", "v1.2.3"},
+	}
+	for _, tt := range tests {
+		l, tag, err := store.OpenReference(tt.ref)
+		if err != nil || tag != tt.tag || !store.IsReference(tt.ref) {
+			t.Errorf("%s: tag %q, %v", tt.ref, tag, err)
+			continue
+		}
+		if desc, err := l.Resolve(t.Context(), tag); err != nil || desc.Digest != a.root.Digest {
+			t.Errorf("%s: %v, %v", tt.ref, desc, err)
+		}
+		check(t, l.Close())
+	}
+	for _, ref := range []string{"", "oci:", "archive:", "example.com/shop:v1", "OCI:" + dir} {
+		if _, _, err := store.OpenReference(ref); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%q: %v", ref, err)
+		}
+	}
+	for _, ref := range []string{"oci:" + dir + "/none:v1", "archive:" + dir} {
+		if _, _, err := store.OpenReference(ref); err == nil {
+			t.Errorf("%q opened", ref)
+		}
+	}
+}
