@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package archive writes an OCI image layout as one tar file, from a registry
+// or wherever its blobs are, without unpacking it anywhere first.
+//
+// The sizes of all blobs are known before the first byte moves, so the place of
+// each in the file is too: blobs are fetched side by side and written where they
+// belong, and after an interruption the ones that are there and whole are not
+// fetched again. Entries are sorted, and nothing in the file depends on when,
+// where or by whom it was written: same index, same bytes.
+package archive
+
+import (
+	"archive/tar"
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// PartialSuffix is of a file that is not whole yet.
+const PartialSuffix = ".partial"
+
+// Blob opens the content of a descriptor.
+type Blob func(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
+
+// Options of a write; the zero value is useful.
+type Options struct {
+	// Concurrency is how many blobs are fetched at once; 0: 8.
+	Concurrency int
+	// Resume goes on with FILE.partial where an earlier write of the same
+	// layout left one. Without it such a file is begun again.
+	Resume bool
+	// Report is told of every byte that was written, and of those that were
+	// there (again concurrently); may be nil.
+	Report func(n int64)
+}
+
+// entry is a file in the tar, and where its bytes begin.
+type entry struct {
+	name   string
+	size   int64
+	data   []byte             // of the two small files
+	desc   ocispec.Descriptor // of a blob
+	header []byte
+	at     int64 // of the header
+}
+
+func (e *entry) body() int64 { return e.at + int64(len(e.header)) }
+
+// Plan is the layout of an archive.
+type Plan struct {
+	entries []*entry
+	size    int64
+}
+
+// NewPlan lays out an archive with this index.json and these blobs. A blob that
+// is listed twice is written once.
+func NewPlan(index []byte, blobs []ocispec.Descriptor) (*Plan, error) {
+	entries := []*entry{
+		{name: ocispec.ImageIndexFile, size: int64(len(index)), data: index},
+		{name: ocispec.ImageLayoutFile, data: []byte(`{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`)},
+	}
+	entries[1].size = int64(len(entries[1].data))
+	seen := map[digest.Digest]int64{}
+	for _, b := range blobs {
+		if err := b.Digest.Validate(); err != nil {
+			return nil, fmt.Errorf("blob %q: %w", b.Digest, err)
+		}
+		if size, twice := seen[b.Digest]; twice {
+			if size != b.Size {
+				return nil, fmt.Errorf("blob %s is said to have %d and %d bytes", b.Digest, size, b.Size)
+			}
+			continue
+		}
+		seen[b.Digest] = b.Size
+		entries = append(entries, &entry{
+			name: ocispec.ImageBlobsDir + "/" + b.Digest.Algorithm().String() + "/" + b.Digest.Encoded(),
+			size: b.Size, desc: b,
+		})
+	}
+	slices.SortFunc(entries, func(a, b *entry) int { return cmp.Compare(a.name, b.name) })
+	p := &Plan{entries: entries}
+	for _, e := range entries {
+		var buf bytes.Buffer
+		if err := tar.NewWriter(&buf).WriteHeader(&tar.Header{
+			Typeflag: tar.TypeReg, Name: e.name, Size: e.size, Mode: 0o644, ModTime: time.Unix(0, 0),
+		}); err != nil {
+			return nil, fmt.Errorf("lay out %s: %w", e.name, err)
+		}
+		e.header, e.at = buf.Bytes(), p.size
+		p.size += int64(len(e.header)) + padded(e.size)
+	}
+	p.size += 2 * block
+	return p, nil
+}
+
+// block is the unit of a tar.
+const block = 512
+
+func padded(n int64) int64 { return (n + block - 1) / block * block }
+
+// Size of the file in bytes.
+func (p *Plan) Size() int64 { return p.size }
+
+// WriteFile writes the archive beside the file and renames it when it is whole
+// and on disk. What an interruption leaves is FILE.partial, for Resume.
+func (p *Plan) WriteFile(ctx context.Context, file string, open Blob, o Options) (err error) {
+	partial := file + PartialSuffix
+	flags := os.O_RDWR | os.O_CREATE
+	if !o.Resume {
+		flags |= os.O_TRUNC
+	}
+	f, err := os.OpenFile(partial, flags, 0o644)
+	if err != nil {
+		return fmt.Errorf("write archive: %w", err)
+	}
+	defer f.Close()
+	before, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("write archive: %w", err)
+	}
+	// A partial file of another layout has another size or other headers; its
+	// blobs will not have their digests, and it is overwritten.
+	resume := o.Resume && before.Size() == p.size
+	if err := f.Truncate(p.size); err != nil {
+		return fmt.Errorf("write archive %s: %w", partial, err)
+	}
+	if o.Concurrency <= 0 {
+		o.Concurrency = 8
+	}
+	if o.Report == nil {
+		o.Report = func(int64) {}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(o.Concurrency)
+	// Largest first: the last to end should not be one that began late.
+	order := slices.Clone(p.entries)
+	slices.SortStableFunc(order, func(a, b *entry) int { return cmp.Compare(b.size, a.size) })
+	for _, e := range order {
+		g.Go(func() error { return p.place(ctx, f, e, open, resume, o.Report) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("write archive %s: %w", partial, err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("write archive %s: %w", partial, err)
+	}
+	if err := os.Rename(partial, file); err != nil {
+		return fmt.Errorf("write archive: %w", err)
+	}
+	return nil
+}
+
+// place writes one entry where it belongs.
+func (p *Plan) place(ctx context.Context, f *os.File, e *entry, open Blob, resume bool, report func(int64)) error {
+	if _, err := f.WriteAt(e.header, e.at); err != nil {
+		return fmt.Errorf("write archive: %w", err)
+	}
+	if e.desc.Digest == "" {
+		if _, err := f.WriteAt(e.data, e.body()); err != nil {
+			return fmt.Errorf("write archive: %w", err)
+		}
+		report(e.size)
+		return nil
+	}
+	if resume {
+		whole, err := holds(ctx, io.NewSectionReader(f, e.body(), e.size), e.desc.Digest)
+		if err != nil {
+			return fmt.Errorf("read archive %s: %w", f.Name(), err)
+		}
+		if whole {
+			report(e.size)
+			return nil
+		}
+	}
+	return e.copy(ctx, io.NewOffsetWriter(f, e.body()), open, report)
+}
+
+// copy writes the blob and makes sure that it is what it is said to be.
+func (e *entry) copy(ctx context.Context, w io.Writer, open Blob, report func(int64)) (err error) {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	r, err := open(ctx, e.desc)
+	if err != nil {
+		return fmt.Errorf("fetch %s: %w", e.desc.Digest, err)
+	}
+	defer r.Close()
+	verifier := e.desc.Digest.Verifier()
+	n, err := io.Copy(io.MultiWriter(w, verifier, counter(report)), io.LimitReader(&contextReader{ctx, r}, e.size+1))
+	switch {
+	case err != nil:
+		return fmt.Errorf("fetch %s: %w", e.desc.Digest, err)
+	case n != e.size:
+		return fmt.Errorf("fetch %s: got %d bytes, not %d", e.desc.Digest, n, e.size)
+	case !verifier.Verified():
+		return fmt.Errorf("fetch %s: the content has another digest", e.desc.Digest)
+	}
+	return nil
+}
+
+// Write writes the archive to a stream, one blob after another.
+func (p *Plan) Write(ctx context.Context, w io.Writer, open Blob, report func(n int64)) error {
+	if report == nil {
+		report = func(int64) {}
+	}
+	zeros := make([]byte, 2*block)
+	for _, e := range p.entries {
+		if _, err := w.Write(e.header); err != nil {
+			return fmt.Errorf("write archive: %w", err)
+		}
+		var err error
+		if e.desc.Digest == "" {
+			_, err = w.Write(e.data)
+			report(e.size)
+		} else {
+			err = e.copy(ctx, w, open, report)
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(zeros[:padded(e.size)-e.size]); err != nil {
+			return fmt.Errorf("write archive: %w", err)
+		}
+	}
+	if _, err := w.Write(zeros); err != nil {
+		return fmt.Errorf("write archive: %w", err)
+	}
+	return nil
+}
+
+// holds says whether a part of a file has the digest.
+func holds(ctx context.Context, r io.Reader, want digest.Digest) (bool, error) {
+	got, err := want.Algorithm().FromReader(&contextReader{ctx, r})
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return false, nil
+	}
+	return got == want, err
+}
+
+// counter reports what is written to it.
+type counter func(int64)
+
+func (c counter) Write(p []byte) (int, error) {
+	c(int64(len(p)))
+	return len(p), nil
+}
+
+// contextReader stops when ctx ends: a local file does not notice by itself.
+type contextReader struct {
+	ctx context.Context // lives as long as one copy
+	r   io.Reader
+}
+
+func (r *contextReader) Read(p []byte) (int, error) {
+	if err := context.Cause(r.ctx); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
