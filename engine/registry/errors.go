@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"syscall"
+
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
+	"github.com/containerd/errdefs"
+)
+
+// Error is an operation on a registry that failed.
+type Error struct {
+	Op        string // "resolve", "fetch", "push", …
+	Reference string // repository with tag or digest
+	Host      string // that failed: the registry's, a mirror's, one it redirected to; may be ""
+	Reason    string
+	Hint      string // what to do about it; may be ""
+
+	class error
+	cause error
+}
+
+func (e *Error) Error() string {
+	out := e.Op + " " + e.Reference + ": "
+	if e.Host != "" {
+		out += e.Host + ": "
+	}
+	out += e.Reason
+	if e.Hint != "" {
+		out += "; " + e.Hint
+	}
+	return out
+}
+
+// Unwrap gives the class, of github.com/containerd/errdefs, and the cause.
+func (e *Error) Unwrap() []error { return []error{e.class, e.cause} }
+
+// explain says what happened to an operation on a reference: "name:tag",
+// "name@digest" or the name alone.
+func (r *Repository) explain(ctx context.Context, op, ref string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, done := errors.AsType[*Error](err); done {
+		return err
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		return fmt.Errorf("%s %s: %w", op, ref, cause)
+	}
+	out := &Error{Op: op, Reference: ref, class: errdefs.ErrUnknown, cause: err}
+	request, isRequest := errors.AsType[*requestError](err)
+	status, isStatus := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
+	switch {
+	case isRequest:
+		out.class, out.Host = errdefs.ErrUnavailable, request.host
+		out.Reason, out.Hint = request.reason()
+	case isStatus:
+		out.Host = hostOf(status.RequestURL)
+		out.Reason = status.Status
+		if text := messages(strings.NewReader(string(status.Body))); text != "" {
+			out.Reason += ": " + text
+		}
+		out.class, out.Hint = r.classify(status.StatusCode, string(status.Body))
+	case errors.Is(err, docker.ErrInvalidAuthorization):
+		out.Host, out.Reason = r.host, "it does not exist or needs credentials"
+		out.class, out.Hint = r.classify(http.StatusUnauthorized, "")
+	case errdefs.IsNotFound(err):
+		out.class, out.Host, out.Reason = errdefs.ErrNotFound, r.host, "not found"
+	default:
+		for _, class := range []error{errdefs.ErrDataLoss, errdefs.ErrInvalidArgument, errdefs.ErrNotImplemented} {
+			if errors.Is(err, class) {
+				out.class = class
+			}
+		}
+		out.Host, out.Reason = r.host, cleanText(err)
+	}
+	return out
+}
+
+func (r *Repository) classify(status int, body string) (class error, hint string) {
+	switch {
+	case status == http.StatusUnauthorized:
+		return errdefs.ErrUnauthenticated, "log in with: docker login " + r.host
+	case status == http.StatusForbidden:
+		return errdefs.ErrPermissionDenied, "check what your account may do there, or log in with another: docker login " + r.host
+	case status == http.StatusNotFound:
+		return errdefs.ErrNotFound, ""
+	case status == http.StatusBadRequest && strings.Contains(body, "HTTP request to an HTTPS server"):
+		return errdefs.ErrFailedPrecondition, "the registry speaks TLS: leave out --plain-http " + r.host
+	case status < 500:
+		return errdefs.ErrInvalidArgument, ""
+	}
+	return errdefs.ErrUnavailable, ""
+}
+
+// reason and hint for want of a usable answer.
+func (e *requestError) reason() (reason, hint string) {
+	tried := ""
+	if e.tried > 1 {
+		tried = fmt.Sprintf(" (tried %d times)", e.tried)
+	}
+	if e.cause == nil {
+		if e.status == http.StatusTooManyRequests {
+			hint = "wait, log in for a higher limit, or lower --concurrency"
+		}
+		return e.message + tried, hint
+	}
+	dns, isDNS := errors.AsType[*net.DNSError](e.cause)
+	record, isRecord := errors.AsType[tls.RecordHeaderError](e.cause)
+	_, isAuthority := errors.AsType[x509.UnknownAuthorityError](e.cause)
+	_, isTrust := errors.AsType[*tls.CertificateVerificationError](e.cause)
+	switch {
+	case isDNS && dns.IsNotFound:
+		return "no such host", "check the name, the network and the proxy"
+	case isRecord && string(record.RecordHeader[:]) == "HTTP/":
+		return "it answers https with plain http", "if that is what you want: --plain-http " + e.host
+	case isAuthority:
+		return "its certificate is signed by an unknown authority", "if it is yours: --ca-file FILE"
+	case isTrust:
+		return cleanText(e.cause), "if the certificate is yours: --ca-file FILE"
+	case errors.Is(e.cause, syscall.ECONNREFUSED):
+		return "connection refused" + tried, "check the name and the port, and that the registry runs"
+	case errors.Is(e.cause, errStalled):
+		return "it hangs: nothing came or went for too long" + tried, ""
+	case errors.Is(e.cause, io.EOF), errors.Is(e.cause, io.ErrUnexpectedEOF), errors.Is(e.cause, syscall.ECONNRESET), errors.Is(e.cause, syscall.EPIPE):
+		return "the connection broke off" + tried, ""
+	}
+	return cleanText(e.cause) + tried, ""
+}
+
+func hostOf(address string) string {
+	if u, err := url.Parse(address); err == nil {
+		return u.Host
+	}
+	return ""
+}
+
+// messages are what a registry says in the body of an error, on one line.
+func messages(body io.Reader) string {
+	data, err := io.ReadAll(body)
+	if err != nil {
+		return ""
+	}
+	var document struct {
+		Errors []struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+		} `json:"errors"`
+	}
+	if json.Unmarshal(data, &document) != nil {
+		return ""
+	}
+	var out []string
+	for _, e := range document.Errors {
+		text := e.Message
+		if text == "" {
+			text = strings.ToLower(strings.ReplaceAll(e.Code, "_", " "))
+		}
+		if text = oneLine(text); text != "" {
+			out = append(out, text)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// maxMessage bounds what a registry gets to say, in bytes.
+const maxMessage = 300
+
+func oneLine(text string) string {
+	text = strings.ToValidUTF8(strings.Join(strings.Fields(text), " "), "")
+	if len(text) > maxMessage {
+		text = strings.ToValidUTF8(text[:maxMessage], "") + "…"
+	}
+	return text
+}
+
+var (
+	query    = regexp.MustCompile(`\?[^\s"']*`)
+	userinfo = regexp.MustCompile(`//[^/\s"'@]*@`)
+)
+
+// cleanText is an error on one line without the parts of URLs that may be secret.
+func cleanText(err error) string {
+	text := query.ReplaceAllString(err.Error(), "?…")
+	return oneLine(userinfo.ReplaceAllString(text, "//…@"))
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/containerd/v2/core/remotes/docker/config"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
+	"github.com/sirupsen/logrus"
+)
+
+// defaultHosts is the folder of hosts.toml for registries that have none of their own.
+const defaultHosts = "_default"
+
+// registryHosts are the hosts to ask for a registry, mirrors first. They are kept,
+// and with them connections and tokens.
+func (c *Client) registryHosts(registry string, source bool) (docker.RegistryHosts, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := fmt.Sprintf("%t %s", source, registry)
+	if hosts, ok := c.registries[key]; ok {
+		return hosts, nil
+	}
+	configured, err := c.configure(registry, source)
+	if err != nil {
+		return nil, err
+	}
+	hosts := func(string) ([]docker.RegistryHost, error) { return slices.Clone(configured), nil }
+	c.registries[key] = hosts
+	return hosts, nil
+}
+
+func (c *Client) configure(registry string, source bool) ([]docker.RegistryHost, error) {
+	options := config.HostOptions{
+		Credentials:    c.options.Credentials,
+		AuthorizerOpts: []docker.AuthorizerOpt{docker.WithAuthHeader(c.header())},
+		UpdateClient:   c.updateClient,
+	}
+	if slices.Contains(c.options.PlainHTTP, registry) {
+		options.DefaultScheme = "http"
+	}
+	if c.options.HostsDir != "" {
+		find := config.HostDirFromRoot(c.options.HostsDir)
+		options.HostDir = func(host string) (string, error) {
+			dir, err := find(host)
+			if err == nil && !source && filepath.Base(dir) == defaultHosts {
+				return "", errdefs.ErrNotFound
+			}
+			return dir, err
+		}
+	}
+	// containerd logs a hosts.toml that it cannot read, and goes on without.
+	broken := &brokenFile{}
+	logger := logrus.New()
+	logger.SetOutput(io.Discard)
+	logger.AddHook(broken)
+	ctx := log.WithLogger(context.Background(), logrus.NewEntry(logger))
+	hosts, err := config.ConfigureHosts(ctx, options)(registry)
+	if err == nil {
+		err = broken.err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: hosts.toml of %s: %w: %w", c.options.HostsDir, registry, err, errdefs.ErrInvalidArgument)
+	}
+	bases := map[*http.Client]http.RoundTripper{}
+	for i, host := range hosts {
+		base, ok := bases[host.Client]
+		if !ok {
+			base = host.Client.Transport
+			bases[host.Client] = base
+			// The authorizer gets its tokens through the client as it is.
+			host.Client.Transport = &transport{client: c, base: base, tries: maxTries}
+		}
+		tries := maxTries
+		if i < len(hosts)-1 {
+			tries = mirrorTries
+		}
+		own := *host.Client
+		own.Transport = &transport{client: c, base: base, tries: tries}
+		hosts[i].Client = &own
+		hosts[i].Authorizer = authorizer{host.Authorizer}
+	}
+	return hosts, nil
+}
+
+func (c *Client) header() http.Header {
+	return http.Header{"User-Agent": {c.options.UserAgent}}
+}
+
+// updateClient is called with every transport that containerd makes, and again
+// with the copy it makes for a host with settings of its own.
+func (c *Client) updateClient(client *http.Client) error {
+	base, ok := client.Transport.(*http.Transport)
+	if !ok {
+		return fmt.Errorf("transport is %T", client.Transport)
+	}
+	base.MaxIdleConns = 0
+	base.MaxIdleConnsPerHost = max(maxLimit, c.options.Concurrency)
+	base.ResponseHeaderTimeout = 0 // the watch of the transport knows what is under way
+	if base.TLSClientConfig.RootCAs == nil {
+		base.TLSClientConfig.RootCAs = c.trust.roots()
+	}
+	if c.options.DialContext != nil {
+		base.DialContext = c.options.DialContext
+	}
+	return nil
+}
+
+// brokenFile keeps the first error that is logged.
+type brokenFile struct{ err error }
+
+func (*brokenFile) Levels() []logrus.Level { return []logrus.Level{logrus.ErrorLevel} }
+
+func (b *brokenFile) Fire(entry *logrus.Entry) error {
+	if err, ok := entry.Data[logrus.ErrorKey].(error); ok && b.err == nil {
+		b.err = err
+	}
+	return nil
+}
+
+// authorizer tells an operation that one of its requests cannot be authorized.
+type authorizer struct{ docker.Authorizer }
+
+func (a authorizer) Authorize(ctx context.Context, req *http.Request) error {
+	err := a.Authorizer.Authorize(ctx, req)
+	if abort := callOf(ctx).abort; err != nil && abort != nil {
+		abort(err)
+	}
+	return err
+}
+
+// trust is the system's certificates and those of a file; nil is the system's alone.
+type trust struct{ pool *x509.CertPool }
+
+func newTrust(file string) (*trust, error) {
+	if file == "" {
+		return &trust{}, nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read CA file: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("read the system's certificates: %w", err)
+	}
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("CA file %s holds no certificate in PEM", file)
+	}
+	return &trust{pool: pool}, nil
+}
+
+// roots is a copy: containerd adds to it what a hosts.toml names.
+func (t *trust) roots() *x509.CertPool {
+	if t.pool == nil {
+		return nil
+	}
+	return t.pool.Clone()
+}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package registry reaches OCI registries. It is containerd's resolver, fetcher
+// and pusher (core/remotes/docker) made dependable.
+//
+// containerd brings hosts.toml with mirrors, the token flow, redirects and the
+// protocol itself. What it lacks lies in the transport below it, and in the
+// operations of [Repository] above:
+//
+//   - A request that is refused for the moment (408, 429, 5xx) or breaks off is
+//     tried again, later each time, and not before the Retry-After it was given.
+//     One that does nothing for [Options.Patience] counts as broken.
+//   - Each host gets a bounded number of requests at once, which grows until the
+//     host says 429. A request counts until its answer begins; a body streams
+//     outside the count, so that nobody who holds a place waits for another.
+//   - A blob is verified on its way. Its end is held back until size and digest
+//     are right, so that a wrong byte never lands; what breaks off starts over
+//     from its first byte. Ranges are not asked for.
+//   - Referrers are read and written in registries without an API for them, by the
+//     tag sha256-<hex> of the distribution specification 1.1.
+//
+// [Client.Source] reads through mirrors; [Client.Repository] is always the
+// registry that its name says, because a mirror would answer for a repository
+// that is written to with a stranger's bytes.
+//
+// Errors say which registry and which reference, and what to do about it. They
+// are of the classes of github.com/containerd/errdefs: ErrNotFound,
+// ErrUnauthenticated, ErrPermissionDenied, ErrDataLoss (wrong bytes) and
+// ErrUnavailable. No credential enters an error or the log, nor does the query of
+// a URL, which may hold one.
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/semaphore"
+)
+
+const (
+	// MaxManifest is the size of the largest manifest that is read or written,
+	// in bytes: the limit of the distribution specification.
+	MaxManifest = 4 << 20
+	// maxBuffered is the size of the largest blob that moves through memory. A
+	// larger one streams.
+	maxBuffered = 1 << 20
+	// bufferBudget bounds the memory of all blobs that move through it at once.
+	bufferBudget = 32 << 20
+)
+
+// Options say how to reach registries. The zero value works.
+type Options struct {
+	// HostsDir is a folder of containerd's hosts.toml files, one folder a
+	// registry, and _default.
+	HostsDir string
+	// PlainHTTP names hosts, with their port, that are spoken to without TLS.
+	// Loopback addresses need not be named.
+	PlainHTTP []string
+	// CAFile holds certificates to trust, in PEM, besides those of the system.
+	CAFile string
+	// Concurrency is how many requests a host gets at once. 0 starts with 16 and
+	// doubles up to 64, as long as the host does not say 429.
+	Concurrency int
+	// Patience is how long a registry may do nothing before a request counts as
+	// broken. 0 is 30 seconds.
+	Patience time.Duration
+	// Credentials of a host; a secret without a user is a refresh token, and
+	// neither is anonymous. Nil reads the docker command's configuration and
+	// asks its credential helpers.
+	Credentials func(host string) (user, secret string, err error)
+	// UserAgent is sent with every request. "" is "tape".
+	UserAgent string
+	// DialContext opens connections. Nil is the network.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+	// Log hears of requests at the debug level, and of those tried again at the
+	// info level. Nil is silent.
+	Log *slog.Logger
+}
+
+// Client reaches registries. It remembers, for as long as it lives, tokens,
+// manifests and what registries cannot do. Its methods may be called concurrently.
+type Client struct {
+	options Options
+	log     *slog.Logger
+	quiet   *logrus.Entry // containerd's log, which may hold tokens, is not kept
+	trust   *trust
+	buffers *semaphore.Weighted
+	cache   *manifestCache
+
+	requests, read, written atomic.Int64
+
+	mu          sync.Mutex
+	hosts       map[string]*host                // by URL host
+	registries  map[string]docker.RegistryHosts // by "source " or "repository " and registry
+	turns       map[string]*sync.Mutex          // by repository and tag
+	noReferrers map[string]bool                 // by URL host: has no referrers API
+}
+
+// New makes a client. It reads CAFile; everything else is read when needed.
+func New(options Options) (*Client, error) {
+	trust, err := newTrust(options.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	if options.Patience <= 0 {
+		options.Patience = defaultPatience
+	}
+	if options.UserAgent == "" {
+		options.UserAgent = "tape"
+	}
+	if options.Credentials == nil {
+		options.Credentials = dockerCredentials()
+	}
+	if options.Log == nil {
+		options.Log = slog.New(slog.DiscardHandler)
+	}
+	quiet := logrus.New()
+	quiet.SetOutput(io.Discard)
+	quiet.SetLevel(logrus.PanicLevel)
+	return &Client{
+		options:     options,
+		log:         options.Log,
+		quiet:       logrus.NewEntry(quiet),
+		trust:       trust,
+		buffers:     semaphore.NewWeighted(bufferBudget),
+		cache:       newManifestCache(),
+		hosts:       map[string]*host{},
+		registries:  map[string]docker.RegistryHosts{},
+		turns:       map[string]*sync.Mutex{},
+		noReferrers: map[string]bool{},
+	}, nil
+}
+
+// Stats counts what a client did since it was made.
+type Stats struct {
+	Requests int64 // sent, those tried again and those for tokens included
+	Read     int64 // bytes of bodies received
+	Written  int64 // bytes of bodies sent
+}
+
+// Stats may be called at any time.
+func (c *Client) Stats() Stats {
+	return Stats{Requests: c.requests.Load(), Read: c.read.Load(), Written: c.written.Load()}
+}
+
+// Source is a repository to read images from, such as docker.io/library/nginx.
+// Mirrors, and the hosts.toml of _default, apply.
+func (c *Client) Source(name string) (*Repository, error) {
+	return c.repository(name, true)
+}
+
+// Repository is a repository to read and write, at the registry that its name
+// says. Only a hosts.toml of that very registry applies.
+func (c *Client) Repository(name string) (*Repository, error) {
+	return c.repository(name, false)
+}
+
+func (c *Client) repository(name string, source bool) (*Repository, error) {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return nil, fmt.Errorf("repository %q: %w: %w", name, err, errdefs.ErrInvalidArgument)
+	}
+	if !reference.IsNameOnly(named) {
+		return nil, fmt.Errorf("repository %q has a tag or digest: %w", name, errdefs.ErrInvalidArgument)
+	}
+	hosts, err := c.registryHosts(reference.Domain(named), source)
+	if err != nil {
+		return nil, fmt.Errorf("repository %s: %w", named.Name(), err)
+	}
+	return &Repository{
+		client: c,
+		name:   named.Name(),
+		host:   reference.Domain(named),
+		path:   reference.Path(named),
+		hosts:  hosts,
+	}, nil
+}
+
+// host is what a client knows of a host.
+type host struct {
+	name      string
+	requests  *limiter // that wait for an answer
+	transfers *limiter // blobs on their way to it
+
+	mu   sync.Mutex
+	down error     // why it was not reached
+	at   time.Time // when
+}
+
+func (c *Client) host(name string) *host {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h, ok := c.hosts[name]
+	if !ok {
+		h = &host{name: name, requests: newLimiter(c.options.Concurrency), transfers: newLimiter(c.options.Concurrency)}
+		c.hosts[name] = h
+	}
+	return h
+}
+
+// unreachable is why a host was not reached a moment ago: the next request need
+// not find out again.
+func (h *host) unreachable() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.down == nil || time.Since(h.at) > downFor {
+		return nil
+	}
+	return h.down
+}
+
+func (h *host) reached(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.down, h.at = err, time.Now()
+}
+
+func (h *host) succeeded() {
+	h.requests.succeeded()
+	h.transfers.succeeded()
+}
+
+func (h *host) throttled() {
+	h.requests.throttled()
+	h.transfers.throttled()
+}
+
+// retry does again what failed for the moment. What the transport has tried
+// again already is final.
+func (c *Client) retry(ctx context.Context, try func() error) error {
+	for n := 1; ; n++ {
+		err := try()
+		if err == nil || n == maxTries || context.Cause(ctx) != nil || !again(err) {
+			return err
+		}
+		c.log.InfoContext(ctx, "trying again", "try", n+1, "after", err.Error())
+		if err := sleep(ctx, backoff(n)); err != nil {
+			return err
+		}
+	}
+}
+
+// again says whether an error is of something that may go well the next time.
+func again(err error) bool {
+	if broken, ok := errors.AsType[*requestError](err); ok {
+		return broken.again
+	}
+	return errdefs.IsDataLoss(err) || errors.Is(err, content.ErrReset)
+}

@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/log"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+const (
+	maxTries = 6
+	// fewTries is for what seldom goes away in seconds: nobody listens, or nothing happens.
+	fewTries = 3
+	// mirrorTries is for a host that has another one after it.
+	mirrorTries = 2
+
+	firstBackoff = 250 * time.Millisecond
+	maxBackoff   = 8 * time.Second
+	// maxRetryAfter is the longest wait that a registry is granted.
+	maxRetryAfter = 2 * time.Minute
+
+	defaultPatience = 30 * time.Second
+	// commitPatience is how many times longer a registry may take to answer once
+	// it has a whole blob: it may be hashing, or moving it.
+	commitPatience = 10
+	// downFor is how long a host counts as down that was not reached.
+	downFor = 30 * time.Second
+	// maxDrained is what is read of an answer nobody wants, to keep its connection.
+	maxDrained = 64 << 10
+)
+
+// accepted manifests. Registries refuse, or even convert, what is not named.
+var accepted = strings.Join([]string{
+	ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest,
+	images.MediaTypeDockerSchema2ManifestList, images.MediaTypeDockerSchema2Manifest,
+	"*/*",
+}, ", ")
+
+// call is what an operation tells the transport about its requests, and hears of them.
+type call struct {
+	// skip says which requests to answer with 404 without sending them: what the
+	// operation knows, and containerd would ask.
+	skip func(*http.Request) bool
+	// done hears the outcome of every request that was not skipped.
+	done func(*http.Request, *http.Response, error)
+	// abort ends the operation when a request cannot even be authorized, of
+	// which containerd's pusher does not tell the writer.
+	abort context.CancelCauseFunc
+}
+
+type callKey struct{}
+
+func (c *Client) context(ctx context.Context, operation call) context.Context {
+	return context.WithValue(log.WithLogger(ctx, c.quiet), callKey{}, operation)
+}
+
+func callOf(ctx context.Context) call {
+	operation, _ := ctx.Value(callKey{}).(call)
+	return operation
+}
+
+// transport sends the requests of one host of a registry, and of those that it
+// redirects to or that hand out its tokens.
+type transport struct {
+	client *Client
+	base   http.RoundTripper
+	tries  int // at most, of one request
+}
+
+// RoundTrip implements [http.RoundTripper]. An answer that calls for another try
+// is never returned: containerd would try at once.
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	operation := callOf(req.Context())
+	if operation.skip != nil && operation.skip(req) {
+		closeBody(req)
+		return &http.Response{
+			Status: "404 Not Found", StatusCode: http.StatusNotFound, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+			Header: http.Header{}, Body: http.NoBody, Request: req,
+		}, nil
+	}
+	resp, err := t.send(req)
+	if operation.done != nil {
+		operation.done(req, resp, err)
+	}
+	return resp, err
+}
+
+func (t *transport) send(req *http.Request) (*http.Response, error) {
+	ctx, host := req.Context(), t.client.host(req.URL.Host)
+	body, replayable, err := readBody(req)
+	if err != nil {
+		return nil, err
+	}
+	if err := host.unreachable(); err != nil {
+		closeBody(req)
+		return nil, err
+	}
+	for try := 1; ; try++ {
+		attempt := req.Clone(ctx)
+		if body != nil {
+			attempt.Body = io.NopCloser(bytes.NewReader(body))
+		}
+		if isManifest(req) && req.Method != http.MethodPut {
+			attempt.Header.Set("Accept", accepted)
+		}
+		resp, err := t.once(attempt, host)
+		if cause := context.Cause(ctx); cause != nil {
+			if err == nil {
+				resp.Body.Close()
+			}
+			return nil, cause
+		}
+		failure := judge(req, resp, err)
+		if failure == nil {
+			host.reached(nil)
+			return resp, nil
+		}
+		if failure.status == http.StatusTooManyRequests {
+			host.throttled()
+		}
+		tries := min(failure.worth, t.tries)
+		if !replayable {
+			failure.again, tries = tries > 1, 1
+		}
+		if failure.tried = try; try >= tries {
+			if failure.down {
+				host.reached(failure)
+			}
+			return nil, failure
+		}
+		wait := max(failure.wait, backoff(try))
+		t.client.log.InfoContext(ctx, "trying again", "try", try+1, "in", wait, "after", failure.Error())
+		if err := sleep(ctx, wait); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// once sends a request. It holds a place at the host until the answer begins,
+// unless the body is a stream: that has its place as a transfer.
+func (t *transport) once(req *http.Request, host *host) (*http.Response, error) {
+	if req.ContentLength <= maxBuffered {
+		if err := host.requests.acquire(req.Context()); err != nil {
+			closeBody(req)
+			return nil, err
+		}
+		defer host.requests.release()
+	}
+	ctx, cancel := context.WithCancelCause(req.Context())
+	patience := t.client.options.Patience
+	watch := newWatch(func() { cancel(errStalled) })
+	watch.expect(patience)
+	defer watch.end()
+	if req.Body != nil && req.Body != http.NoBody {
+		req.Body = &sending{ReadCloser: req.Body, watch: watch, patience: patience, written: &t.client.written}
+	}
+	t.client.requests.Add(1)
+	start := time.Now()
+	resp, err := t.base.RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		t.client.log.DebugContext(ctx, "request", "method", req.Method, "host", req.URL.Host, "path", req.URL.Path, "took", time.Since(start), "error", cleanText(err))
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		cancel(nil)
+		return nil, err
+	}
+	t.client.log.DebugContext(ctx, "request", "method", req.Method, "host", req.URL.Host, "path", req.URL.Path, "took", time.Since(start), "status", resp.StatusCode)
+	if resp.StatusCode < http.StatusBadRequest {
+		host.succeeded()
+	}
+	if resp.Body == http.NoBody {
+		cancel(nil)
+		return resp, nil
+	}
+	resp.Body = &receiving{
+		ReadCloser: resp.Body, ctx: ctx, cancel: cancel, read: &t.client.read, request: req,
+		watch: newWatch(func() { cancel(errStalled) }), patience: patience,
+	}
+	return resp, nil
+}
+
+// readBody makes the body of a request replayable. That of a blob is not: half
+// an upload is worth nothing, and its next try is another upload.
+func readBody(req *http.Request) (body []byte, replayable bool, err error) {
+	if req.Body == nil || req.Body == http.NoBody {
+		return nil, true, nil
+	}
+	if req.Method == http.MethodPut && !isManifest(req) {
+		return nil, false, nil
+	}
+	defer closeBody(req)
+	body, err = io.ReadAll(io.LimitReader(req.Body, MaxManifest+1))
+	if err == nil && int64(len(body)) != req.ContentLength {
+		err = fmt.Errorf("body of %d bytes, announced with %d: %w", len(body), req.ContentLength, io.ErrUnexpectedEOF)
+	}
+	return body, true, err
+}
+
+func isManifest(req *http.Request) bool {
+	return strings.Contains(req.URL.Path, "/manifests/")
+}
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		req.Body.Close()
+	}
+}
+
+// requestError is a request that got no answer, or one that says to come back
+// later. Its chain ends here: containerd takes a timeout or an io.EOF in it for a
+// reason to try again at once, what was done already with more patience.
+type requestError struct {
+	method, host, path string
+
+	status  int    // 0: no answer
+	message string // of the registry, with its status
+	cause   error  // for want of an answer
+
+	worth int           // how many tries it is worth
+	tried int           // how many it got
+	wait  time.Duration // that the registry asked for
+	down  bool          // the host cannot be reached at all
+	again bool          // tried once, as it takes the whole operation to try again
+}
+
+func (e *requestError) Error() string {
+	text := e.message
+	if e.cause != nil {
+		text = cleanText(e.cause)
+	}
+	out := fmt.Sprintf("%s %s%s: %s", e.method, e.host, e.path, text)
+	if e.tried > 1 {
+		out += fmt.Sprintf(" (tried %d times)", e.tried)
+	}
+	return out
+}
+
+var errStalled = errors.New("no progress")
+
+// judge tells an answer, which gives nil, from what a later try may mend.
+func judge(req *http.Request, resp *http.Response, err error) *requestError {
+	failure := &requestError{method: req.Method, host: req.URL.Host, path: req.URL.Path, cause: err, worth: maxTries}
+	if err == nil {
+		switch code := resp.StatusCode; {
+		case code == http.StatusRequestTimeout, code == http.StatusTooManyRequests:
+		case code < 500, code == http.StatusNotImplemented, code == http.StatusHTTPVersionNotSupported:
+			return nil
+		}
+		failure.status = resp.StatusCode
+		failure.message = resp.Status
+		if text := messages(io.LimitReader(resp.Body, maxDrained)); text != "" {
+			failure.message += ": " + text
+		}
+		resp.Body.Close()
+		failure.wait = retryAfter(resp.Header.Get("Retry-After"))
+		if failure.wait > maxRetryAfter {
+			failure.message += fmt.Sprintf("; it asks to come back in %s", failure.wait.Round(time.Second))
+			failure.worth = 1
+		}
+		return failure
+	}
+	_, isDial := errors.AsType[*net.OpError](err)
+	dns, isDNS := errors.AsType[*net.DNSError](err)
+	_, isRecord := errors.AsType[tls.RecordHeaderError](err)
+	_, isTrust := errors.AsType[*tls.CertificateVerificationError](err)
+	_, isAlert := errors.AsType[tls.AlertError](err)
+	_, isHost := errors.AsType[x509.HostnameError](err)
+	switch {
+	case isRecord, isTrust, isAlert, isHost:
+		failure.worth = 1
+	case isDNS:
+		failure.down, failure.worth = true, fewTries
+		if dns.IsNotFound {
+			failure.worth = 1
+		}
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		failure.down, failure.worth = true, fewTries
+	case isDial && isTimeout(err):
+		failure.down, failure.worth = true, mirrorTries
+	case errors.Is(err, errStalled):
+		failure.worth = fewTries
+	}
+	return failure
+}
+
+func isTimeout(err error) bool {
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
+}
+
+// retryAfter reads the header of that name: seconds, or a date.
+func retryAfter(value string) time.Duration {
+	if seconds, err := strconv.Atoi(value); err == nil {
+		return time.Duration(max(seconds, 0)) * time.Second
+	}
+	if date, err := http.ParseTime(value); err == nil {
+		return max(time.Until(date), 0)
+	}
+	return 0
+}
+
+// backoff is how long to wait after the nth try: twice as long as the one
+// before, give or take, so that clients that failed together do not return together.
+func backoff(n int) time.Duration {
+	wait := min(firstBackoff<<(n-1), maxBackoff)
+	return wait/2 + rand.N(wait/2) //nolint:gosec // spreads requests, guards nothing
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// watch fires when nothing happens for a while.
+type watch struct {
+	timer *time.Timer
+
+	mu    sync.Mutex
+	ended bool
+}
+
+// newWatch makes one at rest.
+func newWatch(fire func()) *watch {
+	w := &watch{timer: time.AfterFunc(time.Hour, fire)}
+	w.rest()
+	return w
+}
+
+// expect something within d.
+func (w *watch) expect(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.ended {
+		w.timer.Reset(d)
+	}
+}
+
+// rest while it is somebody else's turn.
+func (w *watch) rest() { w.timer.Stop() }
+
+func (w *watch) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ended = true
+	w.timer.Stop()
+}
+
+// sending is the body of a request. The registry is on the watch between reads;
+// during one it is the turn of who has the body.
+type sending struct {
+	io.ReadCloser
+	watch    *watch
+	patience time.Duration
+	written  *atomic.Int64
+}
+
+func (s *sending) Read(p []byte) (int, error) {
+	s.watch.rest()
+	n, err := s.ReadCloser.Read(p)
+	s.written.Add(int64(n))
+	patience := s.patience
+	if err != nil {
+		patience *= commitPatience
+	}
+	s.watch.expect(patience)
+	return n, err
+}
+
+// receiving is the body of an answer. The registry is on the watch during a read.
+type receiving struct {
+	io.ReadCloser
+	ctx      context.Context // of the request, for its cause
+	cancel   context.CancelCauseFunc
+	request  *http.Request
+	watch    *watch
+	patience time.Duration
+	read     *atomic.Int64
+}
+
+func (r *receiving) Read(p []byte) (int, error) {
+	r.watch.expect(r.patience)
+	n, err := r.ReadCloser.Read(p)
+	r.watch.rest()
+	r.read.Add(int64(n))
+	if err != nil && err != io.EOF {
+		if cause := context.Cause(r.ctx); cause != nil {
+			err = cause
+		}
+		if context.Cause(r.request.Context()) == nil {
+			err = &requestError{
+				method: r.request.Method, host: r.request.URL.Host, path: r.request.URL.Path,
+				cause: err, tried: 1, again: true,
+			}
+		}
+	}
+	return n, err
+}
+
+func (r *receiving) Close() error {
+	r.watch.end()
+	defer r.cancel(nil)
+	return r.ReadCloser.Close()
+}
