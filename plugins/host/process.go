@@ -87,7 +87,7 @@ func (p *process) start(ctx context.Context, env []string, userNamespace bool) e
 	defer context.AfterFunc(ctx, p.kill)()
 
 	err := p.connect(env, userNamespace)
-	if err != nil && ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if err != nil {
@@ -209,8 +209,8 @@ func (p *process) reap(cmd *exec.Cmd, outputs ...*lineWriter) {
 	if cmd.ProcessState == nil {
 		p.how = err.Error()
 	}
-	close(p.done)
 	p.log.Debug("interpreter ended", "how", p.how)
+	close(p.done)
 }
 
 // kill ends the process and its group, or keeps it from starting.

@@ -31,6 +31,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/hashicorp/go-hclog"
@@ -75,10 +76,27 @@ func Interpreter(impl interpreter.Interpreter, opts ...Option) {
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig:  wire.Handshake(),
 		VersionedPlugins: wire.Served(impl),
-		GRPCServer:       func(opts []grpc.ServerOption) *grpc.Server { return grpc.NewServer(opts...) },
+		GRPCServer:       newServer,
 		Logger:           hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: os.Stderr}),
 	})
 	os.Exit(0)
+}
+
+// newServer makes go-plugin's server, and undoes what go-plugin does right before
+// the first call: it sends os.Stdout and os.Stderr over the connection, and so
+// loses the last words of a process that dies. Here both are stderr.
+func newServer(opts []grpc.ServerOption) *grpc.Server {
+	stderr := os.Stderr
+	undo := sync.OnceFunc(func() { os.Stdout, os.Stderr = stderr, stderr })
+	return grpc.NewServer(append(opts,
+		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			undo()
+			return handler(ctx, req)
+		}),
+		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			undo()
+			return handler(srv, stream)
+		}))...)
 }
 
 // byHand is what a person who runs the program gets. It answers with the status

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conformance
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	plugin "github.com/hashicorp/go-plugin"
+
+	"github.com/taped-dev/tape/plugins/host"
+	"github.com/taped-dev/tape/plugins/internal/wire"
+)
+
+// byHandTimeout bounds how long a program may take to see that a person started it.
+const byHandTimeout = 20 * time.Second
+
+// CheckBinary checks the interpreter at a path, in whatever language it is
+// written, by starting it as tape does. Its home is an empty folder meanwhile. The
+// error says that the kit itself could not work, or that there is no such
+// program.
+func CheckBinary(ctx context.Context, path string, opts Options, log *slog.Logger) (Report, error) {
+	var report Report
+	err := func() error {
+		k, err := newKit(opts)
+		if err != nil {
+			return err
+		}
+		defer k.remove()
+		home, err := os.MkdirTemp(k.dir, "home-")
+		if err != nil {
+			return err
+		}
+		env := func(name string) (string, bool) {
+			if name == "HOME" {
+				return home, true
+			}
+			return os.LookupEnv(name)
+		}
+		h := host.New(host.Options{LookupEnv: env, Log: log, Limits: host.Limits{Time: k.opts.Timeout}})
+		defer h.Close()
+		i, err := h.Open(ctx, path)
+		if err != nil {
+			return err
+		}
+		report.add("by hand", startByHand(ctx, i.Path()))
+		report.add("version", startWithVersion(ctx, i.Path(), k.dir))
+		if err := k.check(ctx, "process", i, &report); err != nil {
+			return err
+		}
+		left, err := os.ReadDir(home)
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("wrote %s to the home folder", left[0].Name())
+		}
+		report.add("home", err)
+		return h.Close()
+	}()
+	if err != nil {
+		err = fmt.Errorf("conformance: %w", err)
+	}
+	return report, err
+}
+
+// startByHand sees that the program says what it is to a person, and ends.
+func startByHand(ctx context.Context, path string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, byHandTimeout, errors.New("timeout"))
+	defer cancel()
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, path)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.WaitDelay = time.Second
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("without $%s it should say what it is and end, but runs for %s", wire.Cookie, byHandTimeout)
+	case err == nil || !errors.As(err, &exit):
+		return fmt.Errorf("without $%s it should exit with another status than 0 (%v)", wire.Cookie, err)
+	case stdout.Len() > 0:
+		return fmt.Errorf("without $%s it prints to stdout: %.80q", wire.Cookie, stdout.String())
+	case stderr.Len() == 0:
+		return fmt.Errorf("without $%s it does not say what it is, on stderr", wire.Cookie)
+	}
+	return nil
+}
+
+// startWithVersion sees that the program does not claim to speak a version of the
+// protocol that does not exist, just because the host does.
+func startWithVersion(ctx context.Context, path, dir string) error {
+	const version = "4711"
+	ctx, cancel := context.WithTimeoutCause(ctx, byHandTimeout, errors.New("timeout"))
+	defer cancel()
+	sockets, err := os.MkdirTemp(dir, "s")
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, path)
+	cmd.Env = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + sockets, "TMPDIR=" + sockets,
+		wire.Cookie + "=" + wire.CookieValue,
+		"PLUGIN_PROTOCOL_VERSIONS=" + version,
+		plugin.EnvUnixSocketDir + "=" + sockets,
+	}
+	cmd.WaitDelay = time.Second
+	stdin, err := cmd.StdinPipe() // open: tape is there
+	if err != nil {
+		return err
+	}
+	defer stdin.Close()
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(io.LimitReader(stdout, 64<<10)).ReadString('\n')
+	timeout := ctx.Err() != nil
+	cancel()
+	_ = cmd.Wait() // killed
+	parts := strings.Split(strings.TrimSpace(line), "|")
+	switch {
+	case timeout:
+		return fmt.Errorf("asked for version %s it neither answers nor ends", version)
+	case err != nil:
+		return nil // it ended
+	case len(parts) < 2:
+		return fmt.Errorf("its handshake is %.80q", line)
+	case parts[1] == version:
+		return fmt.Errorf("it claims to speak version %s of the protocol, because it was asked to", version)
+	}
+	return nil
+}

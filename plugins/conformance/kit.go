@@ -1,0 +1,464 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+// kit has the cases and a folder to lay them out in.
+type kit struct {
+	opts  Options
+	cases []testCase
+	dir   string
+}
+
+func newKit(opts Options) (*kit, error) {
+	if opts.Timeout <= 0 {
+		opts.Timeout = time.Minute
+	}
+	cases, err := readCases(opts.Cases)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "tape-conformance-")
+	if err != nil {
+		return nil, err
+	}
+	return &kit{opts: opts, cases: cases, dir: dir}, nil
+}
+
+func (k *kit) remove() { _ = os.RemoveAll(k.dir) }
+
+// check adds to the report everything that can be said of an interpreter through
+// its three methods. The error is the kit's own.
+func (k *kit) check(ctx context.Context, how string, impl interpreter.Interpreter, report *Report) error {
+	in := &guarded{impl: impl, timeout: k.opts.Timeout}
+	add := func(name string, err error) error {
+		var own *kitError
+		if errors.As(err, &own) {
+			return fmt.Errorf("%s: %s: %w", how, name, own.err)
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		report.add(how+": "+name, err)
+		return nil
+	}
+
+	d, err := describe(ctx, in)
+	if err := add("describe", err); err != nil {
+		return err
+	}
+	sources := []map[string][]byte{{}} // of the checks that need no good one
+	largest := 0
+	for _, c := range k.cases {
+		n, err := k.checkCase(ctx, in, c)
+		if err := add("case "+c.name, err); err != nil {
+			return err
+		}
+		largest = max(largest, n)
+		sources = append(sources, c.in)
+	}
+	if err := add("cancel", k.checkCancel(ctx, in, sources)); err != nil {
+		return err
+	}
+	if err := add("bad options", k.checkOptions(ctx, in, sources[len(sources)-1], d.Options)); err != nil {
+		return err
+	}
+	if err := add("bad sources", k.checkSources(ctx, in, d.Markers)); err != nil {
+		return err
+	}
+	big := Result{Check: how + ": big output", OK: true}
+	if largest <= 4<<20 {
+		big.Reason = "not checked: no case renders to more than 4 MiB"
+	}
+	report.Results = append(report.Results, big)
+	return nil
+}
+
+// kitError is not the interpreter's fault.
+type kitError struct{ err error }
+
+func (e *kitError) Error() string { return e.err.Error() }
+
+func own(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &kitError{err}
+}
+
+// tree is a source as tape hands it over: root is the live tree, source holds the
+// inputs alone and may not be written to, scratch is empty.
+type tree struct {
+	dir, root, source, scratch string
+}
+
+// odd is a folder's name that programs stumble over.
+const odd = `a b 'c' "d" $HOME é 日本`
+
+// layOut writes files below a new folder, in a subfolder named so.
+func (k *kit) layOut(named string, files map[string][]byte) (*tree, error) {
+	dir, err := os.MkdirTemp(k.dir, "")
+	if err != nil {
+		return nil, own(err)
+	}
+	dir = filepath.Join(dir, named)
+	t := &tree{
+		dir:     dir,
+		root:    filepath.Join(dir, "root"),
+		source:  filepath.Join(dir, "source"),
+		scratch: filepath.Join(dir, "scratch"),
+	}
+	for _, d := range []string{t.root, t.source, t.scratch} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return nil, own(err)
+		}
+	}
+	return t, own(writeTree(t.root, files))
+}
+
+// take copies what was named as input from root to source.
+func (t *tree) take(paths []string) error {
+	for _, p := range paths {
+		if !fs.ValidPath(p) {
+			return fmt.Errorf("inputs named %q, which is not relative, clean and inside", p)
+		}
+		err := filepath.WalkDir(filepath.Join(t.root, filepath.FromSlash(p)), func(name string, d fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("inputs named %q, which does not exist", p)
+			}
+			if err != nil {
+				return own(err)
+			}
+			rel, err := filepath.Rel(t.root, name)
+			if err != nil {
+				return own(err)
+			}
+			to := filepath.Join(t.source, rel)
+			if d.IsDir() {
+				return own(os.MkdirAll(to, 0o755))
+			}
+			data, err := os.ReadFile(name)
+			if err != nil {
+				return own(err)
+			}
+			return own(writeTree(t.source, map[string][]byte{filepath.ToSlash(rel): data}))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// contents of everything in the tree but scratch.
+func (t *tree) contents() (map[string]string, error) {
+	out := map[string]string{}
+	err := filepath.WalkDir(t.dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if name == t.scratch {
+			return fs.SkipDir
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		out[name] = info.Mode().String()
+		if info.Mode().IsRegular() {
+			data, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			out[name] += string(data)
+		}
+		return nil
+	})
+	return out, own(err)
+}
+
+// render lays a case out and renders it as tape does: Inputs of the live tree,
+// then Render of nothing but those. It sees that nothing else was written.
+func (k *kit) render(ctx context.Context, in interpreter.Interpreter, c testCase, named string, more map[string][]byte) (*interpreter.RenderResponse, error) {
+	files := maps.Clone(c.in)
+	maps.Copy(files, more)
+	t, err := k.layOut(named, files)
+	if err != nil {
+		return nil, err
+	}
+	inputs, err := in.Inputs(ctx, &interpreter.InputsRequest{Root: t.root, Path: c.path, Options: c.options})
+	if err != nil {
+		return nil, fmt.Errorf("inputs: %w", err)
+	}
+	if hasError(inputs.Diagnostics) {
+		return &interpreter.RenderResponse{Diagnostics: inputs.Diagnostics}, nil
+	}
+	if err := t.take(append(slices.Clone(inputs.Paths), c.path)); err != nil {
+		return nil, err
+	}
+	before, err := t.contents()
+	if err != nil {
+		return nil, err
+	}
+	resp, err := in.Render(ctx, &interpreter.RenderRequest{Source: t.source, Path: c.path, Options: c.options, Scratch: t.scratch})
+	if err != nil {
+		return nil, fmt.Errorf("render: %w", err)
+	}
+	after, err := t.contents()
+	if err != nil {
+		return nil, err
+	}
+	if !maps.Equal(before, after) {
+		return nil, errors.New("render wrote outside of its scratch folder")
+	}
+	return resp, nil
+}
+
+// checkCase answers with the size of what was rendered.
+func (k *kit) checkCase(ctx context.Context, in interpreter.Interpreter, c testCase) (size int, err error) {
+	first, err := k.render(ctx, in, c, "plain", nil)
+	if err != nil {
+		return 0, err
+	}
+	if err := c.compare(first); err != nil {
+		return 0, err
+	}
+	files := byPath(first.Files)
+	for _, data := range files {
+		size += len(data)
+	}
+	again := func(named string, more map[string][]byte) error {
+		resp, err := k.render(ctx, in, c, named, more)
+		if err != nil {
+			return err
+		}
+		if diff := difference(files, byPath(resp.Files)); diff != "" {
+			return errors.New(diff)
+		}
+		return nil
+	}
+	if err := again("again", nil); err != nil {
+		return size, fmt.Errorf("a second time: %w", err)
+	}
+	if err := again(odd, map[string][]byte{path.Join(path.Dir(c.path), odd+".txt"): []byte("odd\n")}); err != nil {
+		return size, fmt.Errorf("in a folder named %s: %w", odd, err)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for n := range 4 {
+		group.Go(func() error { return again(fmt.Sprint(n), nil) })
+	}
+	if err := group.Wait(); err != nil {
+		return size, fmt.Errorf("four at once: %w", err)
+	}
+	return size, nil
+}
+
+// compare says how an answer differs from what the case says.
+func (c testCase) compare(resp *interpreter.RenderResponse) error {
+	var texts []string
+	for _, d := range resp.Diagnostics {
+		if d.Severity == interpreter.Error {
+			texts = append(texts, strings.TrimSpace(d.Summary+"\n"+d.Detail))
+		}
+	}
+	said := strings.Join(texts, "\n")
+	switch {
+	case c.fails == "" && said != "":
+		return fmt.Errorf("fails: %s", said)
+	case c.fails != "" && said == "":
+		return fmt.Errorf("renders, but should fail with %q", c.fails)
+	case c.fails != "" && !strings.Contains(said, c.fails):
+		return fmt.Errorf("fails with %q, but should with %q", said, c.fails)
+	case c.fails != "":
+		return nil
+	case len(resp.Files) == 0:
+		return errors.New("renders to nothing, and does not say why")
+	case c.out == nil:
+		return nil
+	}
+	if diff := difference(c.out, byPath(resp.Files)); diff != "" {
+		return errors.New(diff)
+	}
+	return nil
+}
+
+// difference of two sets of files, in words; empty where there is none.
+func difference(want, got map[string][]byte) string {
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		data, ok := got[name]
+		if !ok {
+			return fmt.Sprintf("%s is missing; there is %s", name, slices.Sorted(maps.Keys(got)))
+		}
+		if !bytes.Equal(data, want[name]) {
+			return fmt.Sprintf("%s differs: %s", name, firstDifference(want[name], data))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(got)) {
+		if _, ok := want[name]; !ok {
+			return fmt.Sprintf("%s should not be there", name)
+		}
+	}
+	return ""
+}
+
+func firstDifference(want, got []byte) string {
+	w, g := bytes.Split(want, []byte("\n")), bytes.Split(got, []byte("\n"))
+	for n := range max(len(w), len(g)) {
+		line := func(lines [][]byte) string {
+			if n >= len(lines) {
+				return "no line"
+			}
+			return fmt.Sprintf("%.80q", lines[n])
+		}
+		if line(w) != line(g) {
+			return fmt.Sprintf("line %d is %s, not %s", n+1, line(g), line(w))
+		}
+	}
+	return "beyond what is shown of a line"
+}
+
+func byPath(files []interpreter.File) map[string][]byte {
+	out := map[string][]byte{}
+	for _, f := range files {
+		out[f.Path] = f.Data
+	}
+	return out
+}
+
+func hasError(list []interpreter.Diagnostic) bool {
+	return slices.ContainsFunc(list, func(d interpreter.Diagnostic) bool { return d.Severity == interpreter.Error })
+}
+
+// checkCancel sees that calls return whose context has ended. They may still
+// have an answer.
+func (k *kit) checkCancel(ctx context.Context, in *guarded, sources []map[string][]byte) error {
+	ended, cancel := context.WithCancelCause(ctx)
+	cancel(errors.New("not needed any more"))
+	for _, files := range sources {
+		t, err := k.layOut("cancel", files)
+		if err != nil {
+			return err
+		}
+		if err := own(writeTree(t.source, files)); err != nil {
+			return err
+		}
+		_, err = in.Inputs(ended, &interpreter.InputsRequest{Root: t.root, Path: "."})
+		if err := crash(err); err != nil {
+			return fmt.Errorf("inputs: %w", err)
+		}
+		_, err = in.Render(ended, &interpreter.RenderRequest{Source: t.source, Path: ".", Scratch: t.scratch})
+		if err := crash(err); err != nil {
+			return fmt.Errorf("render: %w", err)
+		}
+	}
+	if _, err := in.Describe(ctx); err != nil {
+		return fmt.Errorf("describe afterwards: %w", err)
+	}
+	return nil
+}
+
+// checkOptions gives options that the schema does not allow. tape checks them
+// first, so they may be ignored; but not end in an error or worse.
+func (k *kit) checkOptions(ctx context.Context, in interpreter.Interpreter, files map[string][]byte, schema json.RawMessage) error {
+	bad := []string{`null`, `[]`, `"text"`, `7`, `{`, `{"no-such-option-as-this": {"a": [1]}}`}
+	var s struct {
+		Properties map[string]struct {
+			Type any `json:"type"`
+		} `json:"properties"`
+	}
+	if len(schema) > 0 && json.Unmarshal(schema, &s) != nil {
+		return nil // describe has said so
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
+		for _, value := range []any{map[string]any{"a": nil}, []any{map[string]any{}}, "\x00../no/such\nthing", -1e300, nil} {
+			data, err := json.Marshal(map[string]any{name: value})
+			if err != nil {
+				return own(err)
+			}
+			bad = append(bad, string(data))
+		}
+	}
+	for _, options := range bad {
+		if err := k.survives(ctx, in, files, ".", json.RawMessage(options)); err != nil {
+			return fmt.Errorf("options %s: %w", options, err)
+		}
+	}
+	return nil
+}
+
+// checkSources gives sources that cannot be good ones.
+func (k *kit) checkSources(ctx context.Context, in interpreter.Interpreter, markers []interpreter.Marker) error {
+	if err := k.survives(ctx, in, nil, ".", nil); err != nil {
+		return fmt.Errorf("empty folder: %w", err)
+	}
+	if err := k.survives(ctx, in, nil, "no/such/folder", nil); err != nil {
+		return fmt.Errorf("folder that does not exist: %w", err)
+	}
+	for _, m := range markers {
+		for _, garbage := range []string{
+			"", "\x00\xff\xfe\x80", "{{{ [", "a: &a [*a, *a]\n", "- : :\n\t-", `"`, strings.Repeat("[", 5000), strings.Repeat("a: ", 2000),
+		} {
+			files := map[string][]byte{}
+			for _, pattern := range []string{m.Name, m.With} {
+				if name := nameFor(pattern); name != "" {
+					files[name] = []byte(garbage)
+				}
+			}
+			if err := k.survives(ctx, in, files, ".", nil); err != nil {
+				return fmt.Errorf("%s with %.20q in it: %w", slices.Sorted(maps.Keys(files)), garbage, err)
+			}
+			for _, file := range slices.Sorted(maps.Keys(files)) {
+				if err := k.survives(ctx, in, files, file, nil); err != nil {
+					return fmt.Errorf("file %s with %.20q in it: %w", file, garbage, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// nameFor makes a name that a marker's pattern matches.
+func nameFor(pattern string) string {
+	name := strings.NewReplacer("*", "x", "?", "x").Replace(pattern)
+	if ok, err := path.Match(pattern, name); err == nil && ok {
+		return name
+	}
+	return ""
+}
+
+// survives asks for inputs and for a render and sees that neither is an error.
+func (k *kit) survives(ctx context.Context, in interpreter.Interpreter, files map[string][]byte, at string, options json.RawMessage) error {
+	t, err := k.layOut("bad", files)
+	if err != nil {
+		return err
+	}
+	if err := own(writeTree(t.source, files)); err != nil {
+		return err
+	}
+	if _, err := in.Inputs(ctx, &interpreter.InputsRequest{Root: t.root, Path: at, Options: options}); err != nil {
+		return fmt.Errorf("inputs: want a diagnostic, got an error: %w", err)
+	}
+	if _, err := in.Render(ctx, &interpreter.RenderRequest{Source: t.source, Path: at, Options: options, Scratch: t.scratch}); err != nil {
+		return fmt.Errorf("render: want a diagnostic, got an error: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"github.com/taped-dev/tape/plugins/host"
+	"github.com/taped-dev/tape/plugins/interpreter"
+	"github.com/taped-dev/tape/plugins/serve"
+)
+
+// TestMain makes this test binary every program that the tests start: an
+// interpreter, where it is started by the name of one, which also says how that
+// one behaves; or a host that will be killed.
+func TestMain(m *testing.M) {
+	if mode, ok := strings.CutPrefix(filepath.Base(os.Args[0]), "tape-interpreter-"); ok {
+		startFake(mode)
+	}
+	if dir := os.Getenv("TAPE_TEST_HOST"); dir != "" {
+		hostToKill(dir)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// startFake does what happens before an interpreter serves, and serves.
+func startFake(mode string) {
+	says := func(fields ...string) {
+		fmt.Println(strings.Join(fields, "|"))
+		select {} // until killed
+	}
+	socket := filepath.Join(os.Getenv("PLUGIN_UNIX_SOCKET_DIR"), "socket")
+	switch mode {
+	case "crashes-at-start":
+		fmt.Fprintln(os.Stderr, "cannot load the flux capacitor")
+		fmt.Fprint(os.Stderr, "giving up")
+		os.Exit(3)
+	case "hangs-at-start":
+		select {}
+	case "prints-first":
+		fmt.Println("Hello from a library!")
+	case "prints-no-line":
+		_, _ = os.Stdout.Write(make([]byte, 1<<20))
+		select {}
+	case "version-2":
+		says("1", "2", "unix", socket, "grpc", "")
+	case "netrpc":
+		says("1", "1", "unix", socket, "netrpc", "")
+	case "no-certificate":
+		says("1", "1", "unix", socket, "grpc", "")
+	case "bad-certificate":
+		says("1", "1", "unix", socket, "grpc", base64.RawStdEncoding.EncodeToString(make([]byte, 100)))
+	case "socket-elsewhere":
+		says("1", "1", "unix", "/run/docker.sock", "grpc", "")
+	case "listens-to-all":
+		says("1", "1", "tcp", "192.0.2.1:80", "grpc", "")
+	case "never-accepts":
+		// A handshake as it should be, and nobody behind it.
+		if _, err := net.Listen("unix", socket); err != nil {
+			panic(err)
+		}
+		says("1", "1", "unix", socket, "grpc", certificate())
+	case "stdin":
+		_, err := io.Copy(io.Discard, os.Stdin)
+		fmt.Fprintln(os.Stderr, "stdin ended", err)
+		os.Exit(4)
+	}
+	serve.Interpreter(fake{mode})
+}
+
+// fakeOptions are what a test wants of a render.
+type fakeOptions struct {
+	Fifo  string            `json:"fifo"`  // held open for as long as the process lives
+	Files map[string]string `json:"files"` // to answer with
+	Size  int               `json:"size"`  // of one more file
+	Count int               `json:"count"` // of more files
+}
+
+// fake is an interpreter that behaves as its mode says, and well where that says
+// nothing.
+type fake struct{ mode string }
+
+func (f fake) Describe(context.Context) (interpreter.Description, error) {
+	d := interpreter.Description{
+		Name:        f.mode,
+		Version:     "1.2.3",
+		Help:        "behaves as its name says",
+		Environment: []string{"TAPE_TEST_WANTED", "PLUGIN_CLIENT_CERT", "TMPDIR"},
+	}
+	switch f.mode {
+	case "misnamed":
+		d.Name = "helm"
+	case "bad-schema":
+		d.Options = json.RawMessage(`[1]`)
+	case "network":
+		d.Network = true
+	}
+	return d, nil
+}
+
+func (f fake) Inputs(_ context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
+	if f.mode == "says-no" {
+		return nil, errors.New("the library is not initialised")
+	}
+	return &interpreter.InputsResponse{Paths: []string{req.Path, "../base"}}, nil
+}
+
+func (f fake) Render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
+	var opts fakeOptions
+	if len(req.Options) > 0 {
+		if err := json.Unmarshal(req.Options, &opts); err != nil {
+			return nil, err
+		}
+	}
+	if opts.Fifo != "" {
+		if err := hold(opts.Fifo, f.mode == "has-children"); err != nil {
+			return nil, err
+		}
+	}
+	files := []interpreter.File{{Path: "environment", Data: []byte(strings.Join(os.Environ(), "\x00"))}}
+	for _, name := range slices.Sorted(maps.Keys(opts.Files)) {
+		files = append(files, interpreter.File{Path: name, Data: []byte(opts.Files[name])})
+	}
+	if opts.Size > 0 {
+		files = append(files, interpreter.File{Path: "big", Data: make([]byte, opts.Size)})
+	}
+	for n := range opts.Count {
+		files = append(files, interpreter.File{Path: fmt.Sprintf("%06d", n)})
+	}
+	resp := &interpreter.RenderResponse{Files: files}
+	switch f.mode {
+	case "hangs", "has-children":
+		select {}
+	case "heeds":
+		<-ctx.Done()
+		return nil, ctx.Err()
+	case "panics":
+		var m map[string]int
+		m["x"] = 1
+	case "crashes":
+		fmt.Fprintln(os.Stderr, "last words")
+		os.Exit(7)
+	case "crashes-badly":
+		go func() { panic("in a goroutine of its own") }()
+		select {}
+	case "prints":
+		for range 10_000 {
+			fmt.Println("chatter on stdout")
+		}
+		_, _ = unix.Write(1, []byte("chatter on the file descriptor\n"))
+		cmd := exec.Command("echo", "chatter of a child")
+		cmd.Stdout = os.NewFile(1, "stdout")
+		if err := cmd.Run(); err != nil {
+			return nil, err
+		}
+	case "floods-stderr":
+		for range 1000 {
+			fmt.Fprintln(os.Stderr, strings.Repeat("flood ", 20_000))
+		}
+		fmt.Fprintln(os.Stderr, `{"@message": 1, "@level": {}}`)
+	case "fails":
+		resp.Diagnostics = []interpreter.Diagnostic{{Severity: interpreter.Error, Summary: "no such template", File: "a.yaml", Line: 3, Column: 9}}
+	case "bad-material":
+		resp.Materials = []interpreter.Material{{URI: "https://example.com/x", Digest: "who knows"}}
+	case "nothing":
+		return nil, nil
+	}
+	return resp, nil
+}
+
+// hold opens a FIFO for as long as the process lives, and says so in it. With a
+// child, so does that.
+func hold(fifo string, child bool) error {
+	f, err := os.OpenFile(fifo, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	if child {
+		cmd := exec.Command("sh", "-c", "echo alive; exec sleep 1000")
+		cmd.Stdout = f
+		cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true} // as far away as it gets
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintln(f, "alive")
+	held = append(held, f) // a file that is collected is closed
+	return err
+}
+
+var held []*os.File
+
+// life is the reading end of such a FIFO.
+type life struct {
+	path string
+	f    *os.File
+	r    *bufio.Reader
+}
+
+func newLife(t *testing.T) *life {
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return &life{path: path}
+}
+
+// begins waits until n processes hold it.
+func (l *life) begins(t *testing.T, n int) {
+	t.Helper()
+	var err error
+	if l.f, err = os.Open(l.path); err != nil { // blocks until the other end is open
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.f.Close() })
+	if err := l.f.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	l.r = bufio.NewReader(l.f)
+	for range n {
+		if _, err := l.r.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// ends waits until no process holds it.
+func (l *life) ends(t *testing.T) {
+	t.Helper()
+	if rest, err := io.ReadAll(l.r); err != nil || len(rest) > 0 {
+		t.Fatalf("processes still live: %q, %v", rest, err)
+	}
+}
+
+// bed is a folder of interpreters, all of them this test binary, and a host.
+type bed struct {
+	*host.Host
+	dir string
+	tmp string
+	log *journal
+}
+
+// journal is a log that can be read while it is written.
+type journal struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+// pid of the process started last.
+func (j *journal) pid(t *testing.T) int {
+	t.Helper()
+	pids := regexp.MustCompile(`pid=(\d+)`).FindAllStringSubmatch(j.String(), -1)
+	pid, err := strconv.Atoi(pids[len(pids)-1][1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+// newBed makes a host. When the test is over nothing may be left of it.
+func newBed(t *testing.T, opts host.Options) *bed {
+	t.Helper()
+	b := &bed{dir: t.TempDir(), log: &journal{}}
+	// Short, for the sockets.
+	tmp, err := os.MkdirTemp("/tmp", "th")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", tmp)
+	b.tmp = tmp
+	opts.Dirs = append(opts.Dirs, b.dir)
+	opts.Log = slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	b.Host = host.New(opts)
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+		left, err := os.ReadDir(tmp)
+		if err != nil || len(left) > 0 {
+			t.Errorf("left behind: %v, %v", left, err)
+		}
+		_ = os.RemoveAll(tmp)
+	})
+	return b
+}
+
+// find adds an interpreter to the bed and finds it.
+func (b *bed) find(t *testing.T, mode string) *host.Interpreter {
+	t.Helper()
+	b.add(t, mode)
+	i, err := b.Find(t.Context(), mode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+func (b *bed) add(t *testing.T, mode string) string {
+	t.Helper()
+	return addTo(t, b.dir, mode)
+}
+
+func addTo(t *testing.T, dir, mode string) string {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "tape-interpreter-"+mode)
+	if err := os.Symlink(exe, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func options(t *testing.T, o fakeOptions) json.RawMessage {
+	t.Helper()
+	data, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// render is [host.Interpreter.Render] with options.
+func render(ctx context.Context, t *testing.T, i *host.Interpreter, o fakeOptions) (*interpreter.RenderResponse, error) {
+	t.Helper()
+	return i.Render(ctx, &interpreter.RenderRequest{Source: "/src", Path: "app", Options: options(t, o)})
+}
