@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Packs the example shop on a registry of its own, looks into it and pulls it
+# back. Needs what `make build` made; leaves nothing behind but /tmp/tape-demo.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$PWD/bin:$PATH"
+
+work=${TAPE_DEMO_DIR:-${TMPDIR:-/tmp}/tape-demo}
+rm -rf "$work" && mkdir -p "$work/hosts/registry.shop.example"
+export XDG_CACHE_HOME="$work/cache" DOCKER_CONFIG="$work/docker"
+bold=; plain=
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$(printf "\033[1m"); plain=$(printf "\033[0m"); fi
+say() { printf "\n%s%s%s\n" "$bold" "$*" "$plain"; }
+run() { say "\$ $*"; "$@"; }
+
+say "# A registry of our own, and the shop's images in it"
+tape registry serve --addr 127.0.0.1:0 --data "$work/registry" >"$work/registry.log" &
+registry=$!
+trap 'kill $registry 2>/dev/null; wait $registry 2>/dev/null || true' EXIT
+until grep -q 'serving' "$work/registry.log"; do
+  kill -0 $registry || { cat "$work/registry.log" >&2; exit 1; }
+  sleep 0.1
+done
+host=$(sed -n 's/.* at //p' "$work/registry.log")
+go run ./examples/shop/images "$host" examples/shop/manifests
+
+# The manifests name registry.shop.example; this says who stands in for it.
+cat >"$work/hosts/registry.shop.example/hosts.toml" <<TOML
+server = "http://$host"
+TOML
+export TAPE_HOSTS_DIR="$work/hosts"
+
+say "# What does the shop run, and which line says so?"
+run tape images ./examples/shop/manifests
+
+say "# Everything into one artifact"
+run tape package ./examples/shop/manifests -O "$host/team/shop" --tag v1.4.0
+run tape view "$host/team/shop:v1.4.0"
+
+say "# Whoever may pull it can deploy it"
+run tape pull "$host/team/shop:v1.4.0" "$work/shop"
+say "\$ diff -r examples/shop/manifests $work/shop"
+diff -r examples/shop/manifests "$work/shop" || true
+
+say "# Again: nothing changed, nothing moves"
+run tape package ./examples/shop/manifests -O "$host/team/shop" --tag v1.4.0
+
+cat <<NEXT
+
+That was it. The registry is gone, what was pulled is in $work/shop:
+  kubectl apply -R -f $work/shop          # with images that a cluster can reach
+
+Now with an application and a registry of your own:
+  export PATH=$PWD/bin:\$PATH
+  tape images  ./your/manifests
+  tape package ./your/manifests -O registry.example.com/team/app
+  tape view    registry.example.com/team/app:TAG
+NEXT
