@@ -1,0 +1,461 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package resolve implements the resolve stage: it asks the registries which
+// image each reference of the manifests means today.
+//
+//	references  images.Report, as scan wrote it
+//	→ images    images.List; nothing is Related yet
+//
+// A digest that the manifests give is used as it is, then one that is locked;
+// else the tag is asked for with one HEAD. The manifest behind the digest is then
+// read for its media type, size and children. References that are spelled
+// differently and mean the same (nginx:1, docker.io/library/nginx:1) are one image.
+//
+// References that Kubernetes reads (of class pod and crd) must resolve. All that
+// do not are reported together, each with the places it stands in. One that is
+// only indirect may be no image at all; it stays as written, is listed in
+// List.Unpinned and warned of when
+//
+//   - its registry says that there is no such image, or denies access, which is
+//     what most registries say of what does not exist,
+//   - the name of its registry does not exist, or
+//   - it exists and is nothing that can be run any more (Docker's schema 1).
+//
+// A registry that is merely down is an error even so: an outage must not decide
+// what is in an artifact. `exclude` in tape.yaml leaves such a reference out.
+//
+// The stage is not cached: it asks what can have changed.
+package resolve
+
+import (
+	"cmp"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	containerdimages "github.com/containerd/containerd/v2/core/images"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/stages/images"
+)
+
+// Config of the stage.
+type Config struct {
+	// Platform takes one manifest of every index: os/arch[/variant].
+	Platform string `json:"platform,omitempty"`
+	// Offline asks no registry: a digest is what the manifests give, else empty.
+	Offline bool `json:"offline,omitempty"`
+	// Digests are locked, by normalised reference (docker.io/library/nginx:1).
+	Digests map[string]digest.Digest `json:"digests,omitempty"`
+}
+
+// Stage is the resolve stage.
+type Stage struct {
+	registry *registry.Client
+	config   Config
+	platform *ocispec.Platform // nil: whole indexes
+}
+
+//go:embed config.schema.json
+var schema json.RawMessage
+
+// Kind is the stage's entry in the table of stages.
+func Kind(client *registry.Client) pipeline.Kind {
+	return pipeline.Kind{
+		Name:    "resolve",
+		Help:    "ask the registries which image each reference means",
+		Inputs:  []pipeline.Port{{Name: "references"}},
+		Outputs: []string{"images"},
+		Schema:  schema,
+		New: func(with json.RawMessage) (engine.Stage, error) {
+			var config Config
+			if len(with) > 0 {
+				if err := json.Unmarshal(with, &config); err != nil {
+					return nil, fmt.Errorf("configure resolve: %w", err)
+				}
+			}
+			return New(client, config)
+		},
+	}
+}
+
+// New makes the stage.
+func New(client *registry.Client, config Config) (*Stage, error) {
+	s := &Stage{registry: client, config: config}
+	if config.Platform == "" {
+		return s, nil
+	}
+	// What is left out would be taken from the machine that tape runs on.
+	if !strings.Contains(config.Platform, "/") {
+		return nil, fmt.Errorf("platform %q: give it as os/arch, such as linux/amd64", config.Platform)
+	}
+	platform, err := platforms.Parse(config.Platform)
+	if err != nil {
+		return nil, fmt.Errorf("platform %q: %w; give it as os/arch, such as linux/amd64", config.Platform, err)
+	}
+	platform = platforms.Normalize(platform)
+	s.platform = &platform
+	return s, nil
+}
+
+// Run implements engine.Stage.
+func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+	var report images.Report
+	if err := engine.GetJSON(ctx, t.Store, t.Inputs["references"], images.MediaTypeReport, &report); err != nil {
+		return nil, err
+	}
+	references := merge(report.References)
+	found, errs := s.resolveAll(ctx, references, t.Report)
+	if cause := context.Cause(ctx); cause != nil {
+		return nil, cause
+	}
+
+	list := images.List{Images: []images.Image{}, Unpinned: []images.Unpinned{}}
+	var failures []error
+	for i, ref := range references {
+		switch err := errs[i]; {
+		case err == nil:
+			list.Images = append(list.Images, found[i])
+			list.Unpinned = append(list.Unpinned, never(ref)...)
+		case !required(ref) && absent(err):
+			list.Unpinned = append(list.Unpinned, images.Unpinned{Reference: ref, Reason: reason(err)})
+			t.Report(engine.Event{
+				Level:   engine.Warning,
+				Message: fmt.Sprintf("%s (%s) stays as it is written: %s", ref.Source, places(ref.Locations), reason(err)),
+			})
+		default:
+			failures = append(failures, &failure{fmt.Sprintf("image %s (%s): %s", ref.Source, places(ref.Locations), reason(err)), err})
+		}
+	}
+	switch len(failures) {
+	case 0:
+	case 1:
+		return nil, failures[0]
+	default:
+		return nil, fmt.Errorf("%d of %d images:\n%w", len(failures), len(references), errors.Join(failures...))
+	}
+	desc, err := engine.PutJSON(ctx, t.Store, images.MediaTypeList, list)
+	if err != nil {
+		return nil, err
+	}
+	return engine.Outputs{"images": desc}, nil
+}
+
+// resolveAll resolves references side by side; how many requests that makes at
+// once is the client's to bound. What it returns has the order of references.
+func (s *Stage) resolveAll(ctx context.Context, references []images.Reference, report func(engine.Event)) ([]images.Image, []error) {
+	found, errs := make([]images.Image, len(references)), make([]error, len(references))
+	var (
+		group sync.WaitGroup
+		mu    sync.Mutex
+		done  int64
+	)
+	for i, ref := range references {
+		group.Go(func() {
+			found[i], errs[i] = s.resolve(ctx, ref)
+			mu.Lock()
+			defer mu.Unlock()
+			done++
+			report(engine.Event{Current: done, Total: int64(len(references)), Unit: "images"})
+		})
+	}
+	group.Wait()
+	return found, errs
+}
+
+// resolve finds the image that a reference means.
+func (s *Stage) resolve(ctx context.Context, ref images.Reference) (images.Image, error) {
+	named, err := reference.ParseNormalizedNamed(ref.Name)
+	if err != nil {
+		return images.Image{}, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	image := images.Image{
+		Ref: ref.Source, Source: ref.Source, Name: ref.Name, Locations: ref.Locations,
+		Manifests: []images.Manifest{}, Related: []images.Related{},
+	}
+	if digested, ok := named.(reference.Digested); ok {
+		image.Digest, image.DigestProvided = digested.Digest(), true
+	}
+	if s.config.Offline {
+		return image, nil
+	}
+	repository, err := s.registry.Source(named.Name())
+	if err != nil {
+		return images.Image{}, err
+	}
+	if image.Digest == "" {
+		image.Digest = s.config.Digests[ref.Name]
+	}
+	if image.Digest == "" {
+		desc, err := repository.Resolve(ctx, named.(reference.Tagged).Tag())
+		if err != nil {
+			return images.Image{}, err
+		}
+		if err := runnable(desc.MediaType); err != nil {
+			return images.Image{}, err
+		}
+		image.Digest = desc.Digest
+	}
+	if err := s.describe(ctx, repository, &image); err != nil {
+		return images.Image{}, err
+	}
+	source, _, _ := strings.Cut(ref.Source, "@")
+	image.Ref = source + "@" + image.Digest.String()
+	return image, nil
+}
+
+// describe reads the manifest behind the image's digest, and where one platform
+// is wanted goes on to that one's.
+func (s *Stage) describe(ctx context.Context, repository *registry.Repository, image *images.Image) error {
+	desc, data, err := repository.Manifest(ctx, image.Digest.String())
+	if err != nil {
+		return err
+	}
+	if err := runnable(desc.MediaType); err != nil {
+		return err
+	}
+	image.MediaType, image.Size = desc.MediaType, desc.Size
+	if !containerdimages.IsIndexType(desc.MediaType) {
+		if err := s.check(ctx, repository, data); err != nil {
+			return err
+		}
+		image.Platform = s.config.Platform
+		image.Manifests = []images.Manifest{{Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size}}
+		return nil
+	}
+	var index ocispec.Index
+	if err := json.Unmarshal(data, &index); err != nil {
+		return fmt.Errorf("read image index %s: %w", desc.Digest, err)
+	}
+	if s.platform == nil {
+		image.Manifests = manifests(index.Manifests)
+		return nil
+	}
+	child, err := s.choose(index.Manifests)
+	if err != nil {
+		return err
+	}
+	image.Platform, image.IndexDigest = s.config.Platform, desc.Digest
+	image.Digest, image.MediaType, image.Size = child.Digest, child.MediaType, child.Size
+	image.Manifests = manifests([]ocispec.Descriptor{child})
+	return nil
+}
+
+// manifests describes the children of an index.
+func manifests(children []ocispec.Descriptor) []images.Manifest {
+	out := make([]images.Manifest, len(children))
+	for i, c := range children {
+		out[i] = images.Manifest{Digest: c.Digest, MediaType: c.MediaType, Size: c.Size, ArtifactType: c.ArtifactType}
+		if c.Platform != nil {
+			out[i].Platform = platforms.Format(*c.Platform)
+		}
+		// BuildKit's convention: docs/attestations/attestation-storage.md there.
+		if c.Annotations["vnd.docker.reference.type"] == "attestation-manifest" {
+			out[i].Reference = digest.Digest(c.Annotations["vnd.docker.reference.digest"])
+		}
+	}
+	return out
+}
+
+// choose finds the child for the wanted platform: of its very variant, else of
+// the newest older one.
+func (s *Stage) choose(children []ocispec.Descriptor) (ocispec.Descriptor, error) {
+	matcher := platforms.Only(*s.platform)
+	var (
+		best  *ocispec.Descriptor
+		there []string
+	)
+	for _, c := range children {
+		if c.Platform == nil || c.Platform.OS == "unknown" {
+			continue
+		}
+		there = append(there, platforms.Format(*c.Platform))
+		// The matcher also takes what the processor could run: 386 for amd64.
+		if p := platforms.Normalize(*c.Platform); p.Architecture != s.platform.Architecture || !matcher.Match(p) {
+			continue
+		}
+		if best == nil || matcher.Less(*c.Platform, *best.Platform) {
+			best = &c
+		}
+	}
+	if best == nil {
+		text := fmt.Sprintf("it has no %s, only %s", s.config.Platform, cmp.Or(strings.Join(there, ", "), "manifests without a platform"))
+		return ocispec.Descriptor{}, &failure{text, errdefs.ErrNotFound}
+	}
+	return *best, nil
+}
+
+// check says whether an image without an index is of the wanted platform. That
+// is in its config.
+func (s *Stage) check(ctx context.Context, repository *registry.Repository, manifest []byte) error {
+	if s.platform == nil {
+		return nil
+	}
+	var parsed ocispec.Manifest
+	if err := json.Unmarshal(manifest, &parsed); err != nil {
+		return fmt.Errorf("read image manifest: %w", err)
+	}
+	blob, err := repository.Blob(ctx, parsed.Config)
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	data, err := io.ReadAll(io.LimitReader(blob, registry.MaxManifest))
+	if err != nil {
+		return fmt.Errorf("read image config %s: %w", parsed.Config.Digest, err)
+	}
+	// What is no image (an artifact for an image volume) has no platform.
+	var config ocispec.Platform
+	if err := json.Unmarshal(data, &config); err != nil || config.OS == "" {
+		return nil //nolint:nilerr // as said above
+	}
+	child := ocispec.Descriptor{Platform: &config}
+	_, err = s.choose([]ocispec.Descriptor{child})
+	return err
+}
+
+// runnable refuses what no container runtime takes, before anything is copied.
+func runnable(mediaType string) error {
+	switch {
+	case containerdimages.IsIndexType(mediaType), containerdimages.IsManifestType(mediaType):
+		return nil
+	case strings.HasPrefix(mediaType, "application/vnd.docker.distribution.manifest.v1+"):
+		return &failure{"it is an image of Docker's schema 1, which container runtimes no longer take; build it again, or pull and push it with a current docker", errdefs.ErrNotImplemented}
+	default:
+		return &failure{fmt.Sprintf("it is %q and no container image", mediaType), errdefs.ErrNotImplemented}
+	}
+}
+
+// merge makes one of references with the same normalised name, sorted by how
+// they are first written. Scan does so; a stage put in between may not.
+func merge(references []images.Reference) []images.Reference {
+	byName := map[string]int{}
+	var out []images.Reference
+	for _, ref := range references {
+		ref.Name = normalise(cmp.Or(ref.Name, ref.Source))
+		i, ok := byName[ref.Name]
+		if !ok {
+			byName[ref.Name] = len(out)
+			ref.Locations = slices.Clone(ref.Locations)
+			out = append(out, ref)
+			continue
+		}
+		out[i].Source = min(out[i].Source, ref.Source)
+		out[i].Locations = append(out[i].Locations, ref.Locations...)
+	}
+	for _, ref := range out {
+		slices.SortStableFunc(ref.Locations, func(a, b images.Location) int {
+			return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Document, b.Document), cmp.Compare(a.Offset, b.Offset))
+		})
+	}
+	slices.SortFunc(out, func(a, b images.Reference) int {
+		return cmp.Or(strings.Compare(a.Source, b.Source), strings.Compare(a.Name, b.Name))
+	})
+	return out
+}
+
+// normalise spells a reference out: registry, path, and tag or digest. What is no
+// reference is left, for resolve to refuse.
+func normalise(ref string) string {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return ref
+	}
+	return reference.TagNameOnly(named).String()
+}
+
+// required says whether Kubernetes itself reads the reference, and tape is to pin it.
+func required(ref images.Reference) bool {
+	return slices.ContainsFunc(ref.Locations, func(l images.Location) bool {
+		return l.Class != images.Indirect && l.Never == ""
+	})
+}
+
+// never lists the places that are not to be pinned, although the image is taken.
+func never(ref images.Reference) []images.Unpinned {
+	var out []images.Unpinned
+	for _, l := range ref.Locations {
+		switch {
+		case l.Never == "":
+		case len(out) > 0 && out[len(out)-1].Reason == l.Never:
+			out[len(out)-1].Locations = append(out[len(out)-1].Locations, l)
+		default:
+			out = append(out, images.Unpinned{
+				Reference: images.Reference{Source: ref.Source, Name: ref.Name, Locations: []images.Location{l}}, Reason: l.Never,
+			})
+		}
+	}
+	return out
+}
+
+// absent says whether an error means that, as far as anybody is told, there is no
+// such image.
+func absent(err error) bool {
+	var dns *net.DNSError
+	return errdefs.IsNotFound(err) || errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) ||
+		errdefs.IsNotImplemented(err) || errdefs.IsInvalidArgument(err) ||
+		errors.As(err, &dns) && dns.IsNotFound
+}
+
+// reason says what a registry's error says, without the reference: whoever reads
+// it has just read that.
+func reason(err error) string {
+	var failed *registry.Error
+	if !errors.As(err, &failed) {
+		return err.Error()
+	}
+	hint := failed.Hint
+	if hint == "" && errdefs.IsNotFound(err) {
+		hint = "check its name and tag"
+	}
+	text := failed.Reason
+	if failed.Host != "" {
+		text = failed.Host + ": " + text
+	}
+	if hint != "" {
+		text += "; " + hint
+	}
+	return text
+}
+
+// failure is an error of a class (or around another error) with a text of its own.
+type failure struct {
+	text string
+	err  error
+}
+
+func (f *failure) Error() string { return f.text }
+func (f *failure) Unwrap() error { return f.err }
+
+// maxPlaces is how many locations an error names.
+const maxPlaces = 3
+
+// places says where a reference stands: a.yaml:3:12, b.yaml:7:16 and 2 more.
+func places(locations []images.Location) string {
+	var out []string
+	for _, l := range locations[:min(len(locations), maxPlaces)] {
+		out = append(out, fmt.Sprintf("%s:%d:%d", l.File, l.Line, l.Column))
+	}
+	text := strings.Join(out, ", ")
+	if more := len(locations) - maxPlaces; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
+var _ engine.Stage = (*Stage)(nil)
