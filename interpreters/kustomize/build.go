@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kustomize
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"regexp"
+	"strings"
+	"sync"
+
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/resmap"
+	"sigs.k8s.io/kustomize/api/resource"
+	"sigs.k8s.io/kustomize/api/types"
+
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+// building is held during a build: kyaml keeps the OpenAPI schema, which a
+// kustomization can replace, in a variable of its own.
+var building sync.Mutex
+
+// build runs kustomize on a folder of the tree. names says what things in the tree
+// were fetched from, for error messages.
+func build(ctx context.Context, t *tree, folder string, file func(string) string, names *strings.Replacer) ([]interpreter.File, error) {
+	type result struct {
+		files []interpreter.File
+		err   error
+	}
+	done := make(chan result, 1)
+	// Kustomize cannot be interrupted, so a build that outlives its context is
+	// left behind; tape ends the process.
+	go func() {
+		var res result
+		res.err = guard(ctx, folder, func() (err error) {
+			res.files, err = run(t, folder)
+			return err
+		})
+		done <- res
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case res := <-done:
+		if res.err == nil {
+			return res.files, nil
+		}
+		if p, ok := res.err.(problems); ok {
+			return nil, p
+		}
+		return nil, buildProblem(fmt.Errorf("%s", names.Replace(res.err.Error())), folder, file)
+	}
+}
+
+func run(t *tree, folder string) ([]interpreter.File, error) {
+	building.Lock()
+	defer building.Unlock()
+	// Kustomize's order is the command's: by kind, unless sortOptions says otherwise.
+	k := krusty.MakeKustomizer(&krusty.Options{
+		Reorder:          krusty.ReorderOptionUnspecified,
+		LoadRestrictions: types.LoadRestrictionsRootOnly,
+		PluginConfig:     types.DisabledPluginConfig(),
+	})
+	objects, err := k.Run(t, path.Join("/", folder))
+	if err != nil {
+		return nil, err
+	}
+	if objects.Size() == 0 {
+		return nil, fmt.Errorf("the kustomization renders no objects")
+	}
+	return files(objects)
+}
+
+// files makes a file of every object, called <kind>-<name>.yaml. What the others
+// stand on is called 00-<kind>-<name>.yaml, since kubectl goes by name.
+func files(objects resmap.ResMap) ([]interpreter.File, error) {
+	names := fileNames(objects.Resources())
+	var out []interpreter.File
+	for i, r := range objects.Resources() {
+		data, err := r.AsYAML()
+		if err != nil {
+			return nil, fmt.Errorf("write %s: %w", r.CurId(), err)
+		}
+		out = append(out, interpreter.File{Path: names[i] + ".yaml", Mode: 0o644, Data: data})
+	}
+	return out, nil
+}
+
+// fileNames adds the namespace where kind and name are not enough, then a number.
+func fileNames(objects []*resource.Resource) []string {
+	names := make([]string, len(objects))
+	count := map[string]int{}
+	for i, r := range objects {
+		names[i] = fileName(r.GetKind(), r.GetName())
+		count[names[i]]++
+	}
+	used := map[string]bool{}
+	for i, r := range objects {
+		if count[names[i]] > 1 && r.GetNamespace() != "" {
+			names[i] = fileName(r.GetKind(), r.GetName(), r.GetNamespace())
+		}
+		base := names[i]
+		for n := 2; used[names[i]]; n++ {
+			names[i] = fmt.Sprintf("%s-%d", base, n)
+		}
+		used[names[i]] = true
+	}
+	return names
+}
+
+var odd = regexp.MustCompile(`[^a-z0-9.-]+`)
+
+func fileName(kind string, parts ...string) string {
+	prefix := ""
+	if kind == "Namespace" || kind == "CustomResourceDefinition" {
+		prefix = "00-"
+	}
+	name := odd.ReplaceAllString(strings.ToLower(kind+"-"+strings.Join(parts, "-")), "-")
+	return prefix + strings.Trim(name, "-.")
+}

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kustomize
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+// maxFile bounds a fetched file; the largest release manifests have 13 MB.
+const maxFile = 64 << 20
+
+// fetcher fetches what a kustomization names elsewhere and puts it into the tree.
+// All of it is recorded as materials; what is locked is fetched as locked, or not
+// at all.
+type fetcher struct {
+	tree       *tree
+	scratch    string
+	registries interpreter.Registries
+	client     *http.Client
+	locked     map[string]string // material's URI → digest
+	fetched    map[string]string
+	clones     map[string]string // material's URI → folder in the tree
+	files      map[string][]byte // material's URI → content
+	places     []string          // in the tree, and what was fetched there: for error messages
+}
+
+func newFetcher(req *interpreter.RenderRequest, t *tree) *fetcher {
+	f := &fetcher{
+		tree: t, scratch: req.Scratch,
+		locked: map[string]string{}, fetched: map[string]string{},
+		clones: map[string]string{}, files: map[string][]byte{},
+	}
+	if req.Registries != nil {
+		f.registries = *req.Registries
+	}
+	for _, m := range req.Materials {
+		f.locked[m.URI] = m.Digest
+	}
+	return f
+}
+
+// materials are what was fetched, by URI.
+func (f *fetcher) materials() []interpreter.Material {
+	var out []interpreter.Material
+	for _, uri := range slices.Sorted(maps.Keys(f.fetched)) {
+		out = append(out, interpreter.Material{URI: uri, Digest: f.fetched[uri]})
+	}
+	return out
+}
+
+// names replaces places in the tree by what was fetched there.
+func (f *fetcher) names() *strings.Replacer { return strings.NewReplacer(f.places...) }
+
+func (f *fetcher) record(uri, got string) error {
+	if want, ok := f.locked[uri]; ok && want != got {
+		return fmt.Errorf("%s is locked to %s and now is %s: `--update=materials` takes the new one", uri, want, got)
+	}
+	f.fetched[uri] = got
+	return nil
+}
+
+// file fetches a file into a folder of the tree and returns its name there.
+func (f *fetcher) file(ctx context.Context, entry, dir string) (string, error) {
+	u, err := url.Parse(entry)
+	if err != nil {
+		return "", err
+	}
+	plain := *u
+	plain.User = nil
+	uri := plain.String()
+	data, ok := f.files[uri]
+	if !ok {
+		if data, err = f.get(ctx, u); err != nil {
+			return "", fmt.Errorf("fetch %s: %w", uri, err)
+		}
+		if err := f.record(uri, fmt.Sprintf("sha256:%x", sha256.Sum256(data))); err != nil {
+			return "", err
+		}
+		f.files[uri] = data
+	}
+	name := fmt.Sprintf(".tape-fetched-%.8x%s", sha256.Sum256([]byte(uri)), path.Ext(u.Path))
+	f.tree.files[path.Join("/", dir, name)] = data
+	f.places = append(f.places, name, uri)
+	return name, nil
+}
+
+func (f *fetcher) get(ctx context.Context, u *url.URL) ([]byte, error) {
+	if f.client == nil {
+		t := http.DefaultTransport.(*http.Transport).Clone()
+		if file := f.registries.CAFile; file != "" {
+			pem, err := os.ReadFile(file)
+			if err != nil {
+				return nil, fmt.Errorf("read the CA file: %w", err)
+			}
+			pool, err := x509.SystemCertPool()
+			if err != nil {
+				return nil, fmt.Errorf("read the system's certificate authorities: %w", err)
+			}
+			if !pool.AppendCertsFromPEM(pem) {
+				return nil, fmt.Errorf("CA file %s holds no certificate", file)
+			}
+			t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+		}
+		f.client = &http.Client{Transport: t}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := f.client.Do(req)
+	if err != nil {
+		if e := (*url.Error)(nil); errors.As(err, &e) {
+			err = e.Err // without the URL, which may hold a password
+		}
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answers %s", u.Host, resp.Status)
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		err = fmt.Errorf("it has more than %d bytes", maxFile)
+	}
+	return data, err
+}
+
+// repository checks a repository out and returns the folder of the tree, below its
+// root, that shows what was asked for.
+func (f *fetcher) repository(ctx context.Context, r repository) (string, error) {
+	uri := r.uri()
+	if strings.HasPrefix(r.clone, "file:") {
+		return "", fmt.Errorf("%s: a repository on this machine is not what others have: use a path in the source's repository", r.clone)
+	}
+	at, ok := f.clones[uri]
+	if !ok {
+		name := fmt.Sprintf("%.8x", sha256.Sum256([]byte(uri)))
+		at = path.Join(fetchedFolder, name)
+		dir := filepath.Join(f.scratch, "git", name)
+		commit, err := f.clone(ctx, dir, r)
+		if err != nil {
+			return "", fmt.Errorf("fetch %s: %w", uri, err)
+		}
+		if err := f.record(uri, "gitCommit:"+commit); err != nil {
+			return "", err
+		}
+		if err := f.tree.mount(at, dir); err != nil {
+			return "", err
+		}
+		f.clones[uri] = at
+		f.places = append(f.places, at, uri)
+	}
+	folder := path.Join(at, r.folder)
+	if !f.tree.IsDir(folder) {
+		return "", fmt.Errorf("%s has no folder %s", uri, r.folder)
+	}
+	return strings.TrimPrefix(folder, "/"), nil
+}
+
+// clone checks out one commit: the locked one, if there is one, by its name, for
+// the branch may have moved on; where the server does not give it, what the ref
+// says, for record to compare.
+func (f *fetcher) clone(ctx context.Context, dir string, r repository) (string, error) {
+	if strings.HasPrefix(r.ref, "-") || strings.HasPrefix(r.clone, "-") {
+		return "", errors.New("neither a repository nor a ref begins with a dash")
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	if _, err := git(ctx, dir, "init", "--quiet"); err != nil {
+		return "", err
+	}
+	// Submodules with a relative URL need it.
+	if _, err := git(ctx, dir, "remote", "add", "origin", r.clone); err != nil {
+		return "", err
+	}
+	fetch := func(ref string) error {
+		_, err := git(ctx, dir, "fetch", "--quiet", "--depth=1", "--no-tags", "origin", ref)
+		return err
+	}
+	commit, locked := strings.CutPrefix(f.locked[r.uri()], "gitCommit:")
+	if !locked || fetch(commit) != nil {
+		if err := fetch(r.ref); err != nil {
+			return "", err
+		}
+	}
+	if _, err := git(ctx, dir, "checkout", "--quiet", "--detach", "FETCH_HEAD"); err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(filepath.Join(dir, ".gitmodules")); err == nil && r.submodules {
+		if _, err := git(ctx, dir, "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"); err != nil {
+			return "", err
+		}
+	}
+	return git(ctx, dir, "rev-parse", "HEAD")
+}
+
+// git runs git in a folder, with the user's configuration, for that says how
+// repositories are reached, but without questions, hooks, or transports that are
+// programs or the local disk.
+func git(ctx context.Context, dir string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "git", append([]string{
+		"-c", "core.hooksPath=" + os.DevNull, "-c", "core.fsmonitor=false", "-c", "advice.detachedHead=false",
+		"-c", "protocol.allow=never", "-c", "protocol.https.allow=always", "-c", "protocol.http.allow=always", "-c", "protocol.ssh.allow=always",
+	}, args...)...)
+	cmd.Dir = dir
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
+		// What git sets for those it runs itself would lead it to another repository.
+		return strings.HasPrefix(v, "GIT_DIR=") || strings.HasPrefix(v, "GIT_WORK_TREE=") || strings.HasPrefix(v, "GIT_INDEX_FILE=")
+	}), "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		if errors.Is(err, exec.ErrNotFound) {
+			return "", errors.New("git is not installed, and a remote base needs it")
+		}
+		if ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
+		return "", fmt.Errorf("git %s: %s", args[0], lastLine(stderr.String(), err))
+	}
+	return strings.TrimSpace(stdout.String()), nil
+}
+
+// lastLine is what git says last, which is what went wrong.
+func lastLine(stderr string, err error) string {
+	lines := strings.Split(strings.TrimSpace(stderr), "\n")
+	if last := lines[len(lines)-1]; last != "" {
+		return last
+	}
+	return err.Error()
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package kustomize is the interpreter of Kustomize overlays: a folder with a
+// kustomization.yaml.
+//
+// It renders what `kustomize build` prints, with kustomize's own library and its
+// defaults: files come from the kustomization's own folder, other folders are
+// bases or components; only built-in generators and transformers run. Nothing is
+// executed on behalf of a kustomization: plugins, functions and Helm inflation
+// are refused.
+//
+// Remote bases (git repositories) and remote files (https) are fetched before
+// kustomize runs, recorded as materials, and shown to it as if they were local:
+// kustomize itself finds nothing to fetch.
+package kustomize
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+// Version is that of the kustomize library.
+const Version = "0.21.2"
+
+// Interpreter renders Kustomize overlays. It holds no state.
+type Interpreter struct{}
+
+// New returns the interpreter.
+func New() *Interpreter { return &Interpreter{} }
+
+// Describe says what the interpreter is.
+func (*Interpreter) Describe(context.Context) (interpreter.Description, error) {
+	return interpreter.Description{
+		Name:    "kustomize",
+		Version: Version,
+		Help:    "Kustomize overlays: folders with a kustomization.yaml",
+		Markers: []interpreter.Marker{{Name: "kustomization.yaml"}, {Name: "kustomization.yml"}, {Name: "Kustomization"}},
+		Options: []byte(`{"$schema":"https://json-schema.org/draft/2020-12/schema","title":"Options of the kustomize interpreter: there are none","type":"object","additionalProperties":false,"properties":{}}`),
+		// What git needs to reach private repositories.
+		Environment: []string{"GIT_CONFIG_GLOBAL", "GIT_SSH_COMMAND", "GIT_SSL_CAINFO", "SSH_AUTH_SOCK", "XDG_CONFIG_HOME"},
+		Network:     true,
+	}, nil
+}
+
+// Inputs names every file that the kustomization and its bases, components and
+// generators read. Where one has generators, transformers or validators of its
+// own, whose configuration may name further files, its whole folder counts.
+func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
+	w := walker{}
+	err := guard(ctx, req.Path, func() error {
+		if err := checkOptions(req.Options); err != nil {
+			return err
+		}
+		tree, err := newTree(req.Root)
+		if err != nil {
+			return err
+		}
+		defer tree.Close()
+		w.tree = tree
+		w.source(ctx, req.Path)
+		return w.problems.err()
+	})
+	if found := (problems)(nil); errors.As(err, &found) {
+		return &interpreter.InputsResponse{Diagnostics: found}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(w.inputs)
+	return &interpreter.InputsResponse{Paths: slices.Compact(w.inputs)}, nil
+}
+
+// Render renders the kustomization.
+func (*Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
+	var resp *interpreter.RenderResponse
+	err := guard(ctx, cmp.Or(req.Reference, req.Path), func() (err error) {
+		resp, err = render(ctx, req)
+		return err
+	})
+	if found := (problems)(nil); errors.As(err, &found) {
+		return &interpreter.RenderResponse{Diagnostics: found}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+func render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
+	if err := checkOptions(req.Options); err != nil {
+		return nil, err
+	}
+	if req.Reference != "" {
+		return nil, problem("", 0, "%s: a remote kustomization is a base of a local one: name it under resources", req.Reference)
+	}
+	tree, err := newTree(req.Source)
+	if err != nil {
+		return nil, err
+	}
+	defer tree.Close()
+	fetch := newFetcher(req, tree)
+	w := walker{tree: tree, fetch: fetch}
+	w.source(ctx, req.Path)
+	if err := w.problems.err(); err != nil {
+		return nil, err
+	}
+	objects, err := build(ctx, tree, req.Path, w.file, fetch.names())
+	if err != nil {
+		return nil, err
+	}
+	return &interpreter.RenderResponse{Files: objects, Materials: fetch.materials()}, nil
+}
+
+var _ interpreter.Interpreter = (*Interpreter)(nil)

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kustomize
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+)
+
+// tree is the file system that kustomize sees, read-only: the source at /, fetched
+// repositories below /.tape-fetched, and single files that replace or add to
+// those. Nothing leads out of it, symbolic links included.
+type tree struct {
+	mounts []mount // later ones lie in earlier ones
+	files  map[string][]byte
+}
+
+// mount is a folder of the disk in the tree.
+type mount struct {
+	at   string // clean absolute path in the tree
+	dir  string // without symbolic links
+	root *os.Root
+}
+
+// fetchedFolder is where fetched repositories are in the tree.
+const fetchedFolder = "/.tape-fetched"
+
+func newTree(dir string) (*tree, error) {
+	t := &tree{files: map[string][]byte{}}
+	return t, t.mount("/", dir)
+}
+
+// mount adds a folder of the disk to the tree.
+func (t *tree) mount(at, dir string) error {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	t.mounts = append(t.mounts, mount{at, dir, root})
+	return nil
+}
+
+func (t *tree) Close() {
+	for _, m := range t.mounts {
+		m.root.Close()
+	}
+}
+
+// at finds the mount of a path, and the path in it.
+func (t *tree) at(name string) (mount, string) {
+	name = path.Join("/", filepath.ToSlash(name))
+	for _, m := range slices.Backward(t.mounts) {
+		if rest, ok := cutFolder(name, m.at); ok {
+			return m, rest
+		}
+	}
+	return t.mounts[0], "." // not reached: the first mount is /
+}
+
+// cutFolder is a path below a folder, "." for the folder itself.
+func cutFolder(name, folder string) (string, bool) {
+	if name == folder {
+		return ".", true
+	}
+	return strings.CutPrefix(name, strings.TrimSuffix(folder, "/")+"/")
+}
+
+// real follows the symbolic links of a path that exists.
+func (t *tree) real(name string) (string, error) {
+	name = path.Join("/", filepath.ToSlash(name))
+	if _, ok := t.files[name]; ok {
+		return name, nil
+	}
+	m, rest := t.at(name)
+	target, err := filepath.EvalSymlinks(filepath.Join(m.dir, filepath.FromSlash(rest)))
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", name, cause(err))
+	}
+	rel, err := filepath.Rel(m.dir, target)
+	if err != nil || !filepath.IsLocal(rel) {
+		return "", fmt.Errorf("%s: the symbolic link leads outside the source's repository", name)
+	}
+	return path.Join(m.at, filepath.ToSlash(rel)), nil
+}
+
+func (t *tree) stat(name string) (fs.FileInfo, error) {
+	real, err := t.real(name)
+	if err != nil {
+		return nil, err
+	}
+	m, rest := t.at(real)
+	info, err := m.root.Stat(filepath.FromSlash(rest))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, cause(err))
+	}
+	return info, nil
+}
+
+// cause is what went wrong without the path, which lies on the disk.
+func cause(err error) error {
+	if e := (*fs.PathError)(nil); errors.As(err, &e) {
+		return e.Err
+	}
+	return err
+}
+
+// What follows is kustomize's interface of a file system.
+
+func (t *tree) ReadFile(name string) ([]byte, error) {
+	real, err := t.real(name)
+	if err != nil {
+		return nil, err
+	}
+	if data, ok := t.files[real]; ok {
+		return slices.Clone(data), nil
+	}
+	m, rest := t.at(real)
+	data, err := m.root.ReadFile(filepath.FromSlash(rest))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, cause(err))
+	}
+	return data, nil
+}
+
+func (t *tree) IsDir(name string) bool {
+	if _, ok := t.files[path.Join("/", name)]; ok {
+		return false
+	}
+	info, err := t.stat(name)
+	return err == nil && info.IsDir()
+}
+
+func (t *tree) Exists(name string) bool {
+	_, err := t.real(name)
+	return err == nil
+}
+
+func (t *tree) CleanedAbs(name string) (filesys.ConfirmedDir, string, error) {
+	real, err := t.real(name)
+	if err != nil {
+		return "", "", err
+	}
+	if t.IsDir(real) {
+		return filesys.ConfirmedDir(real), "", nil
+	}
+	return filesys.ConfirmedDir(path.Dir(real)), path.Base(real), nil
+}
+
+func (t *tree) ReadDir(name string) ([]string, error) {
+	real, err := t.real(name)
+	if err != nil {
+		return nil, err
+	}
+	m, rest := t.at(real)
+	entries, err := fs.ReadDir(m.root.FS(), rest)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, cause(err))
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, nil
+}
+
+// errUnused is the answer to what kustomize has but does not use in a build.
+var errUnused = errors.New("the source is read-only")
+
+func (*tree) Create(string) (filesys.File, error)  { return nil, errUnused }
+func (*tree) Open(string) (filesys.File, error)    { return nil, errUnused }
+func (*tree) Glob(string) ([]string, error)        { return nil, errUnused }
+func (*tree) Walk(string, filepath.WalkFunc) error { return errUnused }
+func (*tree) Mkdir(string) error                   { return errUnused }
+func (*tree) MkdirAll(string) error                { return errUnused }
+func (*tree) RemoveAll(string) error               { return errUnused }
+func (*tree) WriteFile(string, []byte) error       { return errUnused }
+
+var _ filesys.FileSystem = (*tree)(nil)
