@@ -67,6 +67,9 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 	switch {
 	case isRequest:
 		out.class, out.Host = errdefs.ErrUnavailable, request.host
+		if request.cause != nil {
+			out.cause = request.cause // containerd has had its look: see requestError
+		}
 		out.Reason, out.Hint = request.reason()
 	case isStatus:
 		out.Host = hostOf(status.RequestURL)

@@ -467,3 +467,20 @@ func TestKind(t *testing.T) {
 		t.Error("the schema is no JSON")
 	}
 }
+
+// A registry whose very name does not exist is no outage.
+func TestNoSuchHost(t *testing.T) {
+	c, err := registry.New(registry.Options{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		return nil, &net.DNSError{Err: "no such host", Name: "typo.example", IsNotFound: true}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, warnings, err := run(t, c, Config{}, ref("typo.example/app:1", images.Indirect, 1))
+	if err != nil || len(list.Unpinned) != 1 || len(warnings) != 1 || !strings.Contains(warnings[0], "no such host") {
+		t.Errorf("%+v, warnings %q, %v", list, warnings, err)
+	}
+	if _, _, err := run(t, c, Config{}, ref("typo.example/app:1", images.Pod, 1)); err == nil || !strings.Contains(err.Error(), "typo.example: no such host") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -79,10 +79,16 @@ func Refuse() Fault {
 	}
 }
 
-// Hang never answers; it ends when the client goes away.
+// Hang takes the request and never answers; it ends when the client goes away.
 func Hang() Fault {
 	return func(http.Handler) http.Handler {
-		return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			// The server does not notice that a client went away that it does not listen to.
+			if _, err := io.Copy(io.Discard, r.Body); err == nil {
+				<-r.Context().Done()
+			}
+			panic(http.ErrAbortHandler)
+		})
 	}
 }
 
