@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manifests
+
+import (
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// style is how a scalar is written.
+type style uint8
+
+const (
+	plain style = iota
+	single
+	double // of YAML or JSON
+	block  // literal or folded
+)
+
+// Scalar is the value of a scalar as a Text, or of a map or list the text where
+// it begins.
+func (d *Document) Scalar(n *Node) *Text {
+	t := &Text{String: n.Value, outer: d.text, base: n.at, kind: opaque}
+	if n.Kind != Scalar {
+		return t
+	}
+	raw := d.text.String
+	start, ok := skipProperties(raw, n.at)
+	if !ok {
+		return t
+	}
+	switch n.style {
+	case single, double:
+		start++
+	case block:
+		line := nextLine(raw[start:])
+		start += line
+	}
+	t.base = start
+	if n.Value == "" {
+		if n.style == single || n.style == double {
+			t.kind = verbatim // nothing, between two quotes
+		}
+		return t
+	}
+	t.kind = mapped
+	if !t.align(raw, start, n.style) {
+		t.kind, t.runs = opaque, nil
+	}
+	return t
+}
+
+// skipProperties skips the anchor, the tag, and the comments and white space
+// around them, that stand before a scalar's text.
+func skipProperties(s string, i int) (int, bool) {
+	for i < len(s) {
+		if w := white(s[i:]); w > 0 {
+			i += w
+			continue
+		}
+		switch s[i] {
+		case '#':
+			i += nextLine(s[i:])
+		case '&', '!':
+			for i < len(s) && white(s[i:]) == 0 {
+				i++
+			}
+		default:
+			return i, true
+		}
+	}
+	return i, false
+}
+
+// nextLine is the length of the rest of the line, break included.
+func nextLine(s string) int {
+	for i := range len(s) {
+		if w := lineBreak(s[i:]); w > 0 {
+			return i + w
+		}
+	}
+	return len(s)
+}
+
+// lineBreak is the length of the line break that s begins with, as YAML 1.1
+// counts lines: LF, CR LF, CR, NEL, LS and PS.
+func lineBreak(s string) int {
+	switch {
+	case s == "":
+	case s[0] == '\n':
+		return 1
+	case s[0] == '\r':
+		if len(s) > 1 && s[1] == '\n' {
+			return 2
+		}
+		return 1
+	case strings.HasPrefix(s, "\u0085"):
+		return 2
+	case strings.HasPrefix(s, "\u2028"), strings.HasPrefix(s, "\u2029"):
+		return 3
+	}
+	return 0
+}
+
+// white is the length of the blank or line break that s begins with.
+func white(s string) int {
+	if s != "" && (s[0] == ' ' || s[0] == '\t') {
+		return 1
+	}
+	return lineBreak(s)
+}
+
+// align finds the runs of a value in raw, where its text begins at p. What
+// quoting, folding and indentation change is white space and escapes only: all
+// else stands in the raw text as it is, in the same order. So white space is
+// skipped on both sides, unless it happens to be the same, and stays without a
+// run; nothing is asked for that begins or ends with it.
+//
+// It is false where the two do not agree, which would be a mistake of ours.
+func (t *Text) align(raw string, p int, s style) bool {
+	value := t.String
+	for i := 0; i < len(value); {
+		if w := white(value[i:]); w > 0 {
+			if strings.HasPrefix(raw[p:], value[i:i+w]) {
+				for k := range w {
+					t.add(i+k, p+k, 1, 1)
+				}
+				p += w
+			}
+			i += w
+			continue
+		}
+		from, to, skip := 0, 0, 0
+		for {
+			var rest = raw[p:]
+			if skip = white(rest); skip == 0 {
+				from, to = unit(value[i:], rest, s)
+				if from > 0 || to == 0 {
+					break
+				}
+				skip = to // an escape that stands for white space, or for nothing
+			}
+			p += skip
+		}
+		if from == 0 {
+			return false
+		}
+		t.add(i, p, from, to)
+		i, p = i+from, p+to
+	}
+	return true
+}
+
+// unit compares the next character of a value with that of the raw text: from
+// bytes of the value are written as to bytes. From is 0 where the raw text is an
+// escape that stands for white space or nothing, and both are 0 where the two
+// differ or the raw text ends.
+func unit(value, raw string, s style) (from, to int) {
+	switch {
+	case raw == "":
+		return 0, 0
+	case s == single && value[0] == '\'' && strings.HasPrefix(raw, "''"):
+		return 1, 2
+	case s == double && raw[0] == '\\':
+		text, n := unescape(raw)
+		switch {
+		case n == 0:
+			return 0, 0
+		case white(text) > 0 || text == "":
+			return 0, n
+		case strings.HasPrefix(value, text):
+			return len(text), n
+		}
+		return 0, 0
+	case value[0] == raw[0]:
+		return 1, 1
+	case s == double && strings.HasPrefix(value, "\ufffd"):
+		// encoding/json puts this for every byte that is no UTF-8.
+		if r, n := utf8.DecodeRuneInString(raw); r == utf8.RuneError && n == 1 {
+			return len("\ufffd"), 1
+		}
+	}
+	return 0, 0
+}
+
+// unescape is the text that an escape of YAML or JSON stands for, and its length.
+func unescape(raw string) (string, int) {
+	if len(raw) < 2 {
+		return "", 0
+	}
+	digits := 0
+	switch raw[1] {
+	case '0':
+		return "\x00", 2
+	case 'a':
+		return "\a", 2
+	case 'b':
+		return "\b", 2
+	case 't', '\t':
+		return "\t", 2
+	case 'n':
+		return "\n", 2
+	case 'v':
+		return "\v", 2
+	case 'f':
+		return "\f", 2
+	case 'r':
+		return "\r", 2
+	case 'e':
+		return "\x1b", 2
+	case ' ', '"', '\'', '/', '\\':
+		return raw[1:2], 2
+	case 'N':
+		return "\u0085", 2
+	case '_':
+		return "\u00a0", 2
+	case 'L':
+		return "\u2028", 2
+	case 'P':
+		return "\u2029", 2
+	case 'x':
+		digits = 2
+	case 'u':
+		digits = 4
+	case 'U':
+		digits = 8
+	default:
+		if w := lineBreak(raw[1:]); w > 0 {
+			return "", 1 + w // a line that goes on in the next
+		}
+		return "", 0
+	}
+	r, ok := hex(raw, 2, digits)
+	if !ok {
+		return "", 0
+	}
+	n := 2 + digits
+	if utf16.IsSurrogate(r) && strings.HasPrefix(raw[n:], `\u`) {
+		if low, ok := hex(raw, n+2, 4); ok {
+			if pair := utf16.DecodeRune(r, low); pair != utf8.RuneError {
+				return string(pair), n + 6
+			}
+		}
+	}
+	return string(r), n
+}
+
+// hex reads n hexadecimal digits at i.
+func hex(s string, i, n int) (rune, bool) {
+	if len(s) < i+n {
+		return 0, false
+	}
+	v, err := strconv.ParseUint(s[i:i+n], 16, 32)
+	return rune(v), err == nil
+}

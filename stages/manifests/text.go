@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manifests
+
+import (
+	"bytes"
+	"encoding/binary"
+	"sort"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// Text is a piece of decoded text that knows where in the file its bytes lie.
+type Text struct {
+	// String is the text itself, UTF-8.
+	String string
+
+	// outer is the text this one is written in; nil: it is the file's bytes.
+	outer *Text
+	// base is where in outer the text begins.
+	base int
+	kind mapping
+	runs []run // where kind is mapped, by at
+}
+
+// mapping says how the bytes of a Text follow from those around it.
+type mapping uint8
+
+const (
+	verbatim mapping = iota // byte i is byte base+i of outer
+	mapped                  // as the runs say
+	opaque                  // nothing can be said of a single byte
+)
+
+// run is a stretch of text in which every unit of `from` bytes is written as a
+// unit of `to` bytes in the outer text: 1 and 1 where it stands as it is, 1 and 2
+// for ASCII in UTF-16, 1 and 6 for \u002f.
+type run struct {
+	at, outer int // where it begins, here and in the outer text
+	units     int
+	from, to  int
+}
+
+func (r run) end() int { return r.at + r.units*r.from }
+
+// Span is where a piece of text lies in the file.
+type Span struct {
+	Offset, Length int // bytes of the file
+	// Exact says that these bytes and no others hold the text, so that they may
+	// be replaced. Otherwise Offset is where that which holds the text (base64,
+	// say) begins, and Length is 0.
+	Exact bool
+}
+
+// Span says where String[i:j] lies in the file.
+func (t *Text) Span(i, j int) Span {
+	exact := true
+	for ; t != nil; t = t.outer {
+		var ok bool
+		if i, j, ok = t.outward(i, j); !ok {
+			exact, j = false, i
+		}
+	}
+	return Span{Offset: i, Length: j - i, Exact: exact}
+}
+
+// outward maps a stretch into the outer text.
+func (t *Text) outward(i, j int) (int, int, bool) {
+	switch {
+	case t.kind == verbatim:
+		return t.base + i, t.base + j, true
+	case t.kind == opaque:
+		return t.base, t.base, false
+	}
+	first, ok := t.run(i)
+	if !ok {
+		return t.base, t.base, false
+	}
+	start := first.outer + (i-first.at)/first.from*first.to
+	if j == i {
+		return start, start, true
+	}
+	last, ok := t.run(j - 1)
+	if !ok {
+		return start, start, false
+	}
+	return start, last.outer + ((j-1-last.at)/last.from+1)*last.to, true
+}
+
+// run finds the run that holds byte i. White space may be in none.
+func (t *Text) run(i int) (run, bool) {
+	n := sort.Search(len(t.runs), func(n int) bool { return t.runs[n].at > i }) - 1
+	if n < 0 || i >= t.runs[n].end() {
+		return run{}, false
+	}
+	return t.runs[n], true
+}
+
+// add appends a unit to the runs, or makes the last run longer.
+func (t *Text) add(at, outer, from, to int) {
+	if n := len(t.runs) - 1; n >= 0 {
+		if r := &t.runs[n]; r.from == from && r.to == to && r.end() == at && r.outer+r.units*r.to == outer {
+			r.units++
+			return
+		}
+	}
+	t.runs = append(t.runs, run{at: at, outer: outer, units: 1, from: from, to: to})
+}
+
+// Slice is String[i:j] as a Text of its own.
+func (t *Text) Slice(i, j int) *Text {
+	return &Text{String: t.String[i:j], outer: t, base: i}
+}
+
+// Decoded is text that is held by this one in a way that keeps no positions,
+// such as base64.
+func (t *Text) Decoded(s string) *Text {
+	return &Text{String: s, outer: t, kind: opaque}
+}
+
+// File is the content of one file.
+type File struct {
+	// Name is slash-separated, below the manifests.
+	Name string
+	// Data are the bytes as they lie on disk.
+	Data []byte
+	// Text is what they say, without byte order mark.
+	Text *Text
+}
+
+// wide is an order of the two bytes of UTF-16.
+type wide interface {
+	binary.ByteOrder
+	binary.AppendByteOrder
+}
+
+// byteOrder is that of UTF-16, nil for UTF-8. As for YAML parsers, only a byte
+// order mark makes a file UTF-16. skip is the length of the mark.
+func byteOrder(data []byte) (order wide, skip int) {
+	switch {
+	case bytes.HasPrefix(data, []byte("\xff\xfe")):
+		return binary.LittleEndian, 2
+	case bytes.HasPrefix(data, []byte("\xfe\xff")):
+		return binary.BigEndian, 2
+	case bytes.HasPrefix(data, []byte("\ufeff")):
+		return nil, len("\ufeff")
+	}
+	return nil, 0
+}
+
+// Open decodes a file. What is no text at all is found out by parsing it.
+func Open(name string, data []byte) *File {
+	f := &File{Name: name, Data: data}
+	order, skip := byteOrder(data)
+	if order == nil {
+		f.Text = &Text{String: string(data[skip:]), base: skip}
+		return f
+	}
+	t := &Text{kind: mapped, base: skip}
+	var b strings.Builder
+	for i := skip; i+1 < len(data); {
+		r, n := rune(order.Uint16(data[i:])), 2
+		if utf16.IsSurrogate(r) {
+			var low rune
+			if i+3 < len(data) {
+				low = rune(order.Uint16(data[i+2:]))
+			}
+			if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
+				n = 4
+			}
+		}
+		t.add(b.Len(), i, utf8.RuneLen(r), n)
+		b.WriteRune(r)
+		i += n
+	}
+	t.String = b.String()
+	f.Text = t
+	return f
+}
+
+// Encode gives text in the encoding of the file that data is the content of.
+func Encode(data []byte, text string) []byte {
+	order, _ := byteOrder(data)
+	if order == nil {
+		return []byte(text)
+	}
+	var out []byte
+	for _, u := range utf16.Encode([]rune(text)) {
+		out = order.AppendUint16(out, u)
+	}
+	return out
+}
+
+// Positions turns offsets of a file into lines and columns. It is quick where
+// offsets come in ascending order, however long the lines are.
+type Positions struct {
+	data  []byte
+	start int // of the text, after a byte order mark
+	order wide
+
+	offset, line, column int
+}
+
+// Positions starts at the beginning of the file.
+func (f *File) Positions() *Positions {
+	order, skip := byteOrder(f.Data)
+	return &Positions{data: f.Data, start: skip, order: order, offset: skip, line: 1, column: 1}
+}
+
+// At says in which line and column a byte of the file stands. Both count from 1;
+// lines end as text editors end them (LF, CR LF, CR), columns are characters.
+func (p *Positions) At(offset int) (line, column int) {
+	offset = min(offset, len(p.data))
+	if offset < p.offset {
+		p.offset, p.line, p.column = p.start, 1, 1
+	}
+	for p.offset < offset {
+		r, size := p.next()
+		p.offset += size
+		switch {
+		case r == '\n', r == '\r' && !p.atLF():
+			p.line, p.column = p.line+1, 1
+		default:
+			p.column++
+		}
+	}
+	return p.line, p.column
+}
+
+// next is the character at the offset.
+func (p *Positions) next() (rune, int) {
+	rest := p.data[p.offset:]
+	if p.order == nil {
+		return utf8.DecodeRune(rest)
+	}
+	if len(rest) < 2 {
+		return utf8.RuneError, len(rest)
+	}
+	r := rune(p.order.Uint16(rest))
+	if utf16.IsSurrogate(r) && len(rest) >= 4 {
+		if r := utf16.DecodeRune(r, rune(p.order.Uint16(rest[2:]))); r != utf8.RuneError {
+			return r, 4
+		}
+	}
+	return r, 2
+}
+
+func (p *Positions) atLF() bool {
+	if p.offset == len(p.data) {
+		return false
+	}
+	r, _ := p.next()
+	return r == '\n'
+}

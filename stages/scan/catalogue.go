@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scan
+
+import (
+	_ "embed"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/taped-dev/tape/stages/manifests"
+)
+
+//go:embed catalogue.yaml
+var catalogueYAML []byte
+
+// knowledge is the catalogue as it is written: its keys are the fields' names in
+// lower case.
+type knowledge struct {
+	Fields     []Field
+	Registries []string
+	Elsewhere  []string
+	Official   []string
+}
+
+// builtin is read once: it is data, and nothing changes it.
+var builtin = sync.OnceValues(func() (*knowledge, error) {
+	var k knowledge
+	dec := yaml.NewDecoder(strings.NewReader(string(catalogueYAML)))
+	dec.KnownFields(true)
+	if err := dec.Decode(&k); err != nil {
+		return nil, fmt.Errorf("read catalogue: %w", err)
+	}
+	return &k, nil
+})
+
+// catalogue knows which fields of which objects hold references, and what looks
+// like a registry.
+type catalogue struct {
+	fields     []field
+	registries *regexp.Regexp
+	elsewhere  *regexp.Regexp
+	official   map[string]bool
+
+	kinds sync.Map // "group kind" → []place, where its objects begin
+}
+
+// field is a Field compiled: one path of it.
+type field struct {
+	Field
+	index  int // of the entry: the lower goes first
+	path   []string
+	groups *regexp.Regexp // nil: any but Kubernetes' own
+	names  *regexp.Regexp // kinds
+}
+
+// newCatalogue puts a user's fields before the built-in ones.
+func newCatalogue(user []Field) (*catalogue, error) {
+	k, err := builtin()
+	if err != nil {
+		return nil, err
+	}
+	c := &catalogue{official: map[string]bool{}}
+	for i, f := range slices.Concat(user, k.Fields) {
+		compiled := field{Field: f, index: i}
+		if compiled.names, err = wildcards(f.Kinds); err != nil {
+			return nil, err
+		}
+		if len(f.Groups) > 0 {
+			if compiled.groups, err = wildcards(f.Groups); err != nil {
+				return nil, err
+			}
+		}
+		for _, path := range f.Paths {
+			if path != "" && path[0] != '/' {
+				return nil, fmt.Errorf("image field %q of %s is no JSON pointer: begin it with a slash", path, strings.Join(f.Kinds, ", "))
+			}
+			compiled.path = nil
+			for _, key := range strings.Split(path, "/")[1:] {
+				compiled.path = append(compiled.path, manifests.UnescapePointer(key))
+			}
+			c.fields = append(c.fields, compiled)
+		}
+	}
+	if c.registries, err = wildcards(k.Registries); err != nil {
+		return nil, err
+	}
+	if c.elsewhere, err = wildcards(k.Elsewhere); err != nil {
+		return nil, err
+	}
+	for _, name := range k.Official {
+		c.official[name] = true
+	}
+	return c, nil
+}
+
+// wildcards matches any of the patterns, in which * stands for any characters.
+func wildcards(patterns []string) (*regexp.Regexp, error) {
+	alternatives := make([]string, len(patterns))
+	for i, p := range patterns {
+		parts := strings.Split(p, "*")
+		for j := range parts {
+			parts[j] = regexp.QuoteMeta(parts[j])
+		}
+		alternatives[i] = strings.Join(parts, ".*")
+	}
+	return regexp.Compile("^(?:" + strings.Join(alternatives, "|") + ")$")
+}
+
+// place is how far into the path of a field a node lies.
+type place struct {
+	*field
+	next int // element of the path that is to come
+}
+
+// reached says that the node is what the field names.
+func (p place) reached() bool { return p.next == len(p.path) }
+
+// begin are the places at the top of objects of a kind.
+func (c *catalogue) begin(group, kind string) []place {
+	key := group + " " + kind
+	if known, ok := c.kinds.Load(key); ok {
+		return known.([]place)
+	}
+	var places []place
+	for i := range c.fields {
+		f := &c.fields[i]
+		foreign := f.groups == nil && !kubernetes(group)
+		if (foreign || f.groups != nil && f.groups.MatchString(group)) && f.names.MatchString(kind) {
+			places = appendPlace(places, place{f, 0})
+		}
+	}
+	c.kinds.Store(key, places)
+	return places
+}
+
+// enter goes down a key.
+func enter(places []place, key string) []place {
+	var out []place
+	for _, p := range places {
+		switch {
+		case p.reached():
+		case p.path[p.next] == "**":
+			out = appendPlace(out, p)
+		case p.path[p.next] == "*", p.path[p.next] == key:
+			out = appendPlace(out, place{p.field, p.next + 1})
+		}
+	}
+	return out
+}
+
+// appendPlace also adds what is reached when ** stands for nothing.
+func appendPlace(places []place, p place) []place {
+	places = append(places, p)
+	if !p.reached() && p.path[p.next] == "**" {
+		places = appendPlace(places, place{p.field, p.next + 1})
+	}
+	return places
+}
+
+// kubernetes says whether an API group is one that Kubernetes itself serves. Its
+// kinds are known whole: no field of theirs is guessed to be an image.
+func kubernetes(group string) bool {
+	switch group {
+	case "", "apps", "batch", "extensions", "autoscaling", "policy":
+		return true
+	}
+	name, ok := strings.CutSuffix(group, ".k8s.io")
+	switch name {
+	case "admissionregistration", "apiextensions", "apiregistration", "authentication", "authorization",
+		"rbac.authorization", "certificates", "coordination", "discovery", "events", "flowcontrol.apiserver",
+		"internal.apiserver", "metrics", "networking", "node", "resource", "scheduling", "storage", "storagemigration":
+		return ok
+	}
+	return false
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scan
+
+import (
+	_ "embed"
+	"encoding/json"
+	"fmt"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/pipeline"
+)
+
+// Config of the stage: `images` in a pipeline file.
+type Config struct {
+	// Fields are image fields of custom resources, looked at before those of
+	// the catalogue.
+	Fields []Field `json:"fields,omitempty"`
+	// Exclude leaves references out: they are neither copied nor pinned. A
+	// pattern is matched against the reference as written and as normalised;
+	// * stands for any characters.
+	Exclude []string `json:"exclude,omitempty"`
+	// SkipInvalid leaves out files that do not parse, instead of failing.
+	SkipInvalid bool `json:"skipInvalid,omitempty"`
+}
+
+// Field says that places in objects hold image references, or that they do not.
+type Field struct {
+	// Groups and Kinds of the objects. "" is the core group, "*" stands for any
+	// characters. No groups: any but the core group's and Kubernetes' own.
+	Groups []string `json:"groups,omitempty"`
+	Kinds  []string `json:"kinds"`
+	// Paths are JSON pointers (RFC 6901) from the object's top, in which * is
+	// any one key or index and ** any number of them, none included.
+	Paths []string `json:"paths"`
+	// Parts is set where the reference is split over several fields: Paths then
+	// name the object that holds them, and Parts which of its keys holds what.
+	Parts *Parts `json:"parts,omitempty"`
+	// When narrows it to places beside which keys have these values.
+	When map[string]string `json:"when,omitempty"`
+	// Ignore says that this is no image, nor anything in it.
+	Ignore bool `json:"ignore,omitempty"`
+	// Optional says that what the field names need not exist as it stands there,
+	// because its reader changes it.
+	Optional bool `json:"optional,omitempty"`
+	// Pin is "" or "never".
+	Pin string `json:"pin,omitempty"`
+	// Reason why it is never pinned or no image.
+	Reason string `json:"reason,omitempty"`
+}
+
+// Parts are the keys that hold the parts of a reference, relative to the path of
+// the field: a key or a JSON pointer.
+type Parts struct {
+	Registry string `json:"registry,omitempty"` // host
+	// Repository is host and path, or the path where there is a Registry, or all
+	// of it but the last element where there is an Image.
+	Repository string `json:"repository,omitempty"`
+	Image      string `json:"image,omitempty"` // last element of the path
+	Tag        string `json:"tag,omitempty"`
+	Digest     string `json:"digest,omitempty"`  // algorithm:hex
+	Version    string `json:"version,omitempty"` // a tag or a digest
+}
+
+//go:embed config.schema.json
+var schema json.RawMessage
+
+// Kind is the stage's entry in the table of stages.
+func Kind() pipeline.Kind {
+	return pipeline.Kind{
+		Name:    "scan",
+		Help:    "find every image reference in the manifests",
+		Inputs:  []pipeline.Port{{Name: "manifests", Many: true}},
+		Outputs: []string{"references", "manifests"},
+		Schema:  schema,
+		New: func(with json.RawMessage) (engine.Stage, error) {
+			var c Config
+			if len(with) > 0 {
+				if err := json.Unmarshal(with, &c); err != nil {
+					return nil, fmt.Errorf("configure scan: %w", err)
+				}
+			}
+			return New(c)
+		},
+	}
+}

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scan
+
+import (
+	// Digests of references are checked by these.
+	_ "crypto/sha256"
+	_ "crypto/sha512"
+	"regexp"
+	"strings"
+	"unicode"
+
+	"github.com/distribution/reference"
+)
+
+// normalise gives a reference its full name: docker.io/library/nginx:latest.
+func normalise(s string) (string, bool) {
+	named, err := reference.ParseNormalizedNamed(s)
+	if err != nil {
+		return s, false
+	}
+	return reference.TagNameOnly(named).String(), true
+}
+
+// schemes are what some fields put before a reference.
+var schemes = []string{"docker://", "docker-image://", "oci://", "registry://"}
+
+// isPlaceholder says that something else fills the value in later: nothing,
+// auto, $(X), ${X}, {{x}}, <x>, %s, *, ko://…, or a name in capitals.
+func isPlaceholder(s string) bool {
+	if s == "" || s == "auto" || strings.ContainsAny(s, "$<>{}%*") || strings.Contains(s, "://") {
+		return true
+	}
+	first, _, _ := strings.Cut(s, "/")
+	first, _, _ = strings.Cut(first, ":")
+	return len(first) > 1 && strings.ToUpper(first) == first && strings.ContainsFunc(first, unicode.IsLetter)
+}
+
+// label says what a name promises of the value beside it.
+type label int8
+
+const (
+	notImage  label = iota - 1 // IMAGE_PULL_POLICY: about an image, but none
+	noLabel                    // says nothing
+	mentions                   // IMAGE_KUBE_PROXY, imageForBackup
+	namesOne                   // IMAGE, sidecarImage, --config-reloader-image
+	namesMany                  // images
+)
+
+// labelOf reads a name as words, in any case: proxyImage, PROXY_IMAGE,
+// proxy-image, sidecar.istio.io/proxyImage.
+func labelOf(name string) label {
+	if !containsImage(name) {
+		return noLabel
+	}
+	words := splitWords(name)
+	at, many := -1, false
+	for i, w := range words {
+		w = strings.TrimRight(w, "0123456789")
+		switch {
+		case strings.HasSuffix(w, "image"):
+			at, many = i, false
+		case strings.HasSuffix(w, "images"):
+			at, many = i, true
+		}
+	}
+	if at < 0 {
+		return noLabel
+	}
+	if at > 0 && otherImages[words[at-1]] {
+		return notImage
+	}
+	if at > 0 && words[at-1] == "related" { // RELATED_IMAGE_x, of the Operator Lifecycle Manager
+		return namesOne
+	}
+	l := namesOne
+	if many {
+		l = namesMany
+	}
+	for _, w := range words[at+1:] {
+		switch {
+		case notAnImage[w]:
+			return notImage
+		case !stillAnImage[w] && !isDigits(w):
+			l = mentions
+		}
+	}
+	return l
+}
+
+// containsImage is a quick look.
+func containsImage(s string) bool {
+	for i := 0; i+5 <= len(s); i++ {
+		if s[i]|0x20 == 'i' && strings.EqualFold(s[i:i+5], "image") {
+			return true
+		}
+	}
+	return false
+}
+
+// Words behind "image" that leave it a reference, or make it something else, and
+// words before it that tell of other kinds of image.
+var (
+	stillAnImage = set("name names ref refs reference references uri uris url urls override overrides default full fqn fqin latest value spec location list map")
+	notAnImage   = set("pull policy secret secrets credential credentials tag tags registry registries repository repo prefix suffix type types " +
+		"kind size sizes format digest digests sha version versions family path paths dir file files arch os architecture gc feed feature " +
+		"features stream streams streaming caching cache locality gallery publisher offer sku scan scanning scanner update updater automation " +
+		"controller reflector mode enabled timeout deadline progress max min count width height quality org organization namespace project " +
+		"user username password token key keys selector selectors label labels annotation annotations id ids checksum magick volume filter filters")
+	otherImages = set("vm os machine disk boot ami ova iso cloud raw qcow qcow2 background logo icon cover hero banner avatar favicon profile " +
+		"snapshot firmware rbd skip allow allowed use enable disable require show hide verify initrd kernel")
+)
+
+func set(words string) map[string]bool {
+	m := map[string]bool{}
+	for _, w := range strings.Fields(words) {
+		m[w] = true
+	}
+	return m
+}
+
+func splitWords(name string) []string {
+	var (
+		words []string
+		start = 0
+		flush = func(end int) {
+			if end > start {
+				words = append(words, strings.ToLower(name[start:end]))
+			}
+		}
+	)
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case !isAlnum(c):
+			flush(i)
+			start = i + 1
+		case isUpper(c) && i > start && (!isUpper(name[i-1]) || i+1 < len(name) && isLower(name[i+1])):
+			flush(i)
+			start = i
+		}
+	}
+	flush(len(name))
+	return words
+}
+
+func isUpper(c byte) bool { return 'A' <= c && c <= 'Z' }
+func isLower(c byte) bool { return 'a' <= c && c <= 'z' }
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+func isAlnum(c byte) bool { return isUpper(c) || isLower(c) || isDigit(c) }
+
+func isDigits(s string) bool {
+	for i := range len(s) {
+		if !isDigit(s[i]) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+var (
+	dotted     = regexp.MustCompile(`^v?\d+\.\d+`)
+	knownTag   = regexp.MustCompile(`^(latest|stable|main|master|edge|nightly|canary|dev|devel|develop|testing|unstable|release|current|lts|slim|alpine|debug|nonroot|bullseye|bookworm|buster|bionic|focal|jammy|noble)`)
+	diskFile   = regexp.MustCompile(`\.(img|iso|qcow2|raw|vmdk|vhdx?|png|jpe?g|gif|svg|ico|webp|tar|t?gz|zip|ya?ml|json|sh|py|js|html?|sock|log|so|bin)$`)
+	hasLetter  = regexp.MustCompile(`[a-z]`)
+	bareName   = regexp.MustCompile(`^[a-z0-9]+(?:[._-][a-z0-9]+)*$`)
+	portNumber = regexp.MustCompile(`^\d{2,5}$`)
+)
+
+// plausible says whether a piece of text is an image reference, given what the
+// name beside it promises. With no promise the text must say so itself: a
+// registry, a path and a tag or digest.
+func (c *catalogue) plausible(s string, l label) bool {
+	if len(s) < 3 || len(s) > 512 || isPlaceholder(s) {
+		return false
+	}
+	rest, digest, digested := strings.Cut(s, "@")
+	slash := strings.LastIndexByte(rest, '/')
+	name, tag, tagged := strings.Cut(rest[slash+1:], ":")
+	if slash < 0 && !digested && !tagged && l < namesOne {
+		return false // one word
+	}
+	if digested && !strings.Contains(digest, ":") || diskFile.MatchString(rest) {
+		return false
+	}
+	host, path := "", rest[:slash+1]+name
+	if first, remainder, ok := strings.Cut(path, "/"); ok && (strings.ContainsAny(first, ".:") || first == "localhost") {
+		host, path = first, remainder
+	}
+	if !hasLetter.MatchString(path) {
+		return false
+	}
+	known := host != "" && c.registries.MatchString(host)
+	if !known && c.elsewhere.MatchString(host) {
+		return false
+	}
+	if _, ok := normalise(s); !ok {
+		return false
+	}
+	if digested {
+		return true
+	}
+	version := tagged && (strings.ContainsAny(tag, "0123456789") || knownTag.MatchString(tag)) && (known || !portNumber.MatchString(tag))
+	switch {
+	case host != "" && tagged && (known || version):
+		return true
+	case l >= namesOne:
+		switch {
+		case slash >= 0:
+			return true
+		case tagged:
+			return version || c.official[name]
+		}
+		return c.official[name]
+	case l == mentions:
+		return known || slash >= 0 && version
+	}
+	return false
+}
+
+// hubVersion is a reference to Docker Hub that says so by its form alone:
+// someone/something:1.2.
+func hubVersion(s string) bool {
+	name, tag, _ := strings.Cut(s, ":")
+	return strings.Count(name, "/") == 1 && dotted.MatchString(tag) && !strings.ContainsAny(name, ".@")
+}

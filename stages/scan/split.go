@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scan
+
+import (
+	"strings"
+
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/manifests"
+)
+
+// unknownParts is why a split reference that no entry explains is not pinned.
+const unknownParts = "how these fields make a reference is not known: say it in images.fields"
+
+// split finds references that are split over the fields of a map, and says
+// which of its values they are made of.
+func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.Node]bool {
+	if !hasParts(n, s) {
+		return nil
+	}
+	used := map[*manifests.Node]bool{}
+	take := func(parts Parts, f *field) {
+		fields := collect(n, parts)
+		value := compose(fields)
+		if value == "" && f != nil {
+			w.incomplete(fields, used)
+		}
+		if value == "" || !w.likely(n, key, value, f) {
+			return
+		}
+		name, ok := normalise(value)
+		if !ok {
+			return
+		}
+		for _, p := range fields {
+			if used[p.node] {
+				return
+			}
+		}
+		out := found{name: name, Location: images.Location{Class: images.CRD, Value: value}}
+		if f == nil {
+			out.Never = unknownParts
+		} else if f.Optional {
+			out.Class = images.Indirect
+		}
+		for _, p := range fields {
+			used[p.node] = true
+			w.part(&out, p)
+		}
+		w.addFound(out, f)
+	}
+	for _, p := range s.places {
+		if p.reached() && p.index < s.ignored && p.Parts != nil && beside(n, p.When) {
+			take(*p.Parts, p.field)
+		}
+	}
+	if s.builtin || s.ignored != nothingIgnored {
+		return used
+	}
+	for _, parts := range guesses {
+		take(parts, nil)
+	}
+	if labelOf(key) >= namesOne {
+		for _, parts := range guessesInImage {
+			take(parts, nil)
+		}
+	}
+	return used
+}
+
+// hasParts is a quick look, as hardly any map is a split reference.
+func hasParts(n *manifests.Node, s scope) bool {
+	for _, p := range s.places {
+		if p.reached() && p.Parts != nil {
+			return true
+		}
+	}
+	return !s.builtin && hasAny(n, "tag", "digest", "version", "imageTag", "image_tag")
+}
+
+// incomplete notes a last element without the rest, which the object's reader
+// fills in.
+func (w *walker) incomplete(pieces []piece, used map[*manifests.Node]bool) {
+	for _, p := range pieces {
+		if p.role == "image" && p.node.Value != "" && !strings.Contains(p.node.Value, "/") {
+			used[p.node] = true
+			w.in(step{key: p.key}, func() { w.placeholder(p.node, p.node.Value) })
+		}
+	}
+}
+
+// The ways that references are split which are looked for without an entry, the
+// fullest first; some only below a key that says image.
+var (
+	guesses = []Parts{
+		{Registry: "registry", Repository: "repository", Tag: "tag", Digest: "digest"},
+		{Repository: "repository", Image: "image", Version: "version"},
+		{Registry: "registry", Repository: "image", Tag: "tag", Digest: "digest"},
+		{Repository: "image", Tag: "imageTag"},
+		{Repository: "image", Tag: "image_tag"},
+	}
+	guessesInImage = []Parts{
+		{Registry: "registry", Repository: "repository", Version: "version"},
+		{Registry: "registry", Repository: "name", Tag: "tag", Digest: "digest"},
+		{Repository: "name", Version: "version"},
+	}
+)
+
+func hasAny(n *manifests.Node, keys ...string) bool {
+	for _, key := range keys {
+		if n.Get(key) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// piece is a part of a split reference.
+type piece struct {
+	role string
+	key  string // a pointer from the map
+	node *manifests.Node
+}
+
+// collect finds the parts that are there, in an order of its own.
+func collect(n *manifests.Node, parts Parts) []piece {
+	var out []piece
+	for _, p := range []piece{
+		{role: "registry", key: parts.Registry}, {role: "repository", key: parts.Repository}, {role: "image", key: parts.Image},
+		{role: "tag", key: parts.Tag}, {role: "digest", key: parts.Digest}, {role: "version", key: parts.Version},
+	} {
+		if p.key == "" {
+			continue
+		}
+		p.node = n
+		for _, key := range strings.Split(strings.TrimPrefix(p.key, "/"), "/") {
+			p.node = p.node.Get(manifests.UnescapePointer(key))
+		}
+		if p.node != nil && p.node.Kind == manifests.Scalar && p.node.Type != manifests.Null {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// compose makes a reference of its parts: "" where too few are there.
+func compose(pieces []piece) string {
+	part := map[string]string{}
+	for _, p := range pieces {
+		part[p.role] = strings.TrimSpace(p.node.Value)
+	}
+	var names []string
+	for _, role := range []string{"registry", "repository", "image"} {
+		if part[role] != "" {
+			names = append(names, part[role])
+		}
+	}
+	if part["repository"] == "" && part["image"] == "" || part["tag"]+part["digest"]+part["version"] == "" {
+		return ""
+	}
+	ref := strings.Join(names, "/")
+	switch tag, digest := part["tag"], part["digest"]; {
+	case part["version"] != "" && strings.Contains(part["version"], ":"):
+		digest = part["version"]
+		fallthrough
+	case digest != "":
+		if !strings.Contains(digest, ":") {
+			digest = "sha256:" + digest
+		}
+		if tag != "" {
+			ref += ":" + tag
+		}
+		return ref + "@" + digest
+	case tag != "":
+		return ref + ":" + tag
+	}
+	return ref + ":" + part["version"]
+}
+
+// likely says whether what the parts make is a reference. Where it is a guess,
+// or the entry stands for any map at all, the name above or a neighbour must say
+// so.
+func (w *walker) likely(n *manifests.Node, key, value string, f *field) bool {
+	if isPlaceholder(value) {
+		return false
+	}
+	if f != nil && (len(f.path) == 0 || f.path[len(f.path)-1] != "**") {
+		return true
+	}
+	host, _, _ := strings.Cut(value, "/")
+	switch {
+	case !w.catalogue.plausible(value, namesOne):
+		return false
+	case labelOf(key) >= namesOne, w.catalogue.registries.MatchString(host):
+		return true
+	}
+	return hasAny(n, "pullPolicy", "imagePullPolicy", "image", "pullSecrets")
+}
+
+// part notes where a part stands; the reference stands where its first does.
+func (w *walker) part(f *found, p piece) {
+	text := w.doc.Scalar(p.node)
+	value := strings.TrimSpace(text.String)
+	from := strings.Index(text.String, value)
+	span := text.Span(from, from+len(value))
+	if !span.Exact {
+		f.Never = "it is encoded, and cannot be edited where it stands"
+	}
+	pointer := w.pointer()
+	if w.embedded == 0 {
+		pointer += "/" + strings.TrimPrefix(p.key, "/")
+	}
+	if len(f.Parts) == 0 || span.Offset < f.Offset {
+		f.Offset = span.Offset
+	}
+	f.Parts = append(f.Parts, images.Part{Pointer: pointer, Value: value, Offset: span.Offset, Length: span.Length, Role: p.role})
+}

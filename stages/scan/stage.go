@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package scan implements the scan stage: it finds every image reference in the
+// manifests, and says to the byte where it stands.
+//
+// Inputs: manifests (a folder of files from every source). Outputs: references
+// (an images.Report) and manifests (the folders as one). It is not kept: it
+// takes milliseconds.
+//
+// # What is found
+//
+//   - pod: the containers, initContainers, ephemeralContainers and image volumes
+//     of a PodSpec, in whatever kind and at whatever depth it stands.
+//   - crd: image fields of other kinds. catalogue.yaml knows those of many custom
+//     resources, and a pipeline adds its own; a field that is called image,
+//     sidecarImage and the like is taken where its value looks like a reference.
+//   - indirect: strings that name an image to a program: arguments, environment,
+//     annotations, ConfigMap and Secret data, scripts, and documents in any of
+//     these, to any depth. A word must say by itself that it is a reference
+//     (registry, path, tag or digest), or the name before it must (--image,
+//     PROXY_IMAGE, image:).
+//
+// What stands in an image field and is filled in later by something else is a
+// placeholder. Not looked at are status, custom resource definitions, comments,
+// and what names an object.
+//
+// # Which files count
+//
+// A file is part of the application where the report's Objects name it. Every
+// other one is in Skipped with Line 0: valid YAML that is no Kubernetes object
+// (values, kustomizations), patches that a kustomization beside them names,
+// templates of a Helm chart. A document that is no object, in a file that has
+// others, is in Skipped with its line. A file of which any document does not
+// parse is in Skipped as invalid and not in Objects; the references in its other
+// documents are still reported.
+package scan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/stages/files"
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/manifests"
+)
+
+// Stage finds image references. It is safe for use by several runs at once.
+type Stage struct {
+	catalogue   *catalogue
+	exclude     matcher
+	skipInvalid bool
+}
+
+// New makes the stage. An error names what is wrong with the configuration.
+func New(c Config) (*Stage, error) {
+	s := &Stage{skipInvalid: c.SkipInvalid}
+	var err error
+	if s.catalogue, err = newCatalogue(c.Fields); err != nil {
+		return nil, err
+	}
+	if len(c.Exclude) > 0 {
+		if s.exclude, err = wildcards(c.Exclude); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Run implements [engine.Stage].
+func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+	folders := t.Many("manifests")
+	var all []files.File
+	for _, desc := range folders {
+		some, err := files.Get(ctx, t.Store, desc)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	report, err := s.Scan(ctx, all)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.check(report); err != nil {
+		return nil, err
+	}
+	for _, skipped := range report.Skipped {
+		if skipped.Invalid {
+			t.Report(engine.Event{Level: "warning", Message: fmt.Sprintf("%s is left out: %s", position(skipped), skipped.Reason)})
+		}
+	}
+	var merged ocispec.Descriptor
+	if len(folders) == 1 {
+		merged = folders[0]
+	} else if merged, err = files.Put(ctx, t.Store, all); err != nil {
+		return nil, err
+	}
+	references, err := engine.PutJSON(ctx, t.Store, images.MediaTypeReport, report)
+	if err != nil {
+		return nil, err
+	}
+	return engine.Outputs{"references": references, "manifests": merged}, nil
+}
+
+// check refuses manifests that would not make an application.
+func (s *Stage) check(r *images.Report) error {
+	var invalid []string
+	for _, skipped := range r.Skipped {
+		if skipped.Invalid {
+			invalid = append(invalid, position(skipped)+": "+skipped.Reason)
+		}
+	}
+	switch {
+	case len(invalid) > 0 && !s.skipInvalid:
+		return fmt.Errorf("%s (mend it, or leave such files out with --skip-invalid)", strings.Join(invalid, "; "))
+	case len(r.Objects) > 0:
+		return nil
+	case len(r.Skipped) > 0:
+		first := r.Skipped[0]
+		return fmt.Errorf("no Kubernetes object in %s: %s: %s (is this the folder of the manifests?)", count(len(r.Skipped), "file"), position(first), first.Reason)
+	}
+	return errors.New("no manifests: no file ends in .yaml, .yml or .json (is this the folder of the manifests?)")
+}
+
+func position(s images.Skipped) string {
+	if s.Line == 0 {
+		return s.File
+	}
+	return fmt.Sprintf("%s:%d", s.File, s.Line)
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// Scan says what the files hold. An error is the context's: what is wrong with a
+// file is in the report.
+func (s *Stage) Scan(ctx context.Context, in []files.File) (*images.Report, error) {
+	set := newFolder(in)
+	scans := make([]*fileScan, 0, len(in))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, f := range in {
+		scan := &fileScan{name: f.Name, reason: set.notForClusters(f.Name)}
+		scans = append(scans, scan)
+		if scan.reason != "" {
+			continue
+		}
+		scan.file = manifests.Open(f.Name, f.Data)
+		for _, batch := range batches(scan.file.Text.Split()) {
+			b := &batchScan{}
+			scan.batches = append(scan.batches, b)
+			group.Go(func() error {
+				if err := context.Cause(ctx); err != nil {
+					return err
+				}
+				s.scanBatch(scan.file, batch, b)
+				return nil
+			})
+		}
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	r := newReporter(s.exclude)
+	for _, scan := range scans {
+		r.file(scan)
+	}
+	return r.report(), nil
+}
+
+// fileScan is what is known of a file.
+type fileScan struct {
+	name    string
+	reason  string // why it is not looked into
+	file    *manifests.File
+	batches []*batchScan
+}
+
+// batchScan is what was found in some documents of a file, which are counted
+// from 0.
+type batchScan struct {
+	findings
+	documents int
+	objects   []object
+	strangers []stranger // documents that are no objects
+	empty     string     // why there is no object, where there is one that could be
+	err       *images.Skipped
+}
+
+type object struct {
+	images.Object
+	offset int
+}
+
+type stranger struct {
+	offset int
+	reason string
+}
+
+// batchSize is how much text is worth a goroutine.
+const batchSize = 64 << 10
+
+// batches groups the pieces of a file.
+func batches(pieces []*manifests.Text) [][]*manifests.Text {
+	var out [][]*manifests.Text
+	size := batchSize
+	for _, p := range pieces {
+		if size >= batchSize {
+			out, size = append(out, nil), 0
+		}
+		out[len(out)-1] = append(out[len(out)-1], p)
+		size += len(p.String)
+	}
+	return out
+}
+
+// scanBatch parses pieces of a file and walks their objects.
+func (s *Stage) scanBatch(f *manifests.File, pieces []*manifests.Text, b *batchScan) {
+	for _, piece := range pieces {
+		docs, err := manifests.Parse(piece)
+		if err != nil && b.err == nil {
+			b.err = invalid(f, piece, err)
+		}
+		for i := range docs {
+			s.scanDocument(f, &docs[i], b)
+		}
+		if err != nil {
+			b.documents++
+		}
+	}
+}
+
+// invalid says where in the file a piece does not parse.
+func invalid(f *manifests.File, piece *manifests.Text, err error) *images.Skipped {
+	out := &images.Skipped{File: f.Name, Reason: err.Error(), Invalid: true}
+	var parse *manifests.ParseError
+	if errors.As(err, &parse) {
+		out.Reason = parse.Reason
+		before, _ := f.Positions().At(piece.Span(0, 0).Offset)
+		out.Line = before + max(parse.Line, 1) - 1
+	}
+	return out
+}
+
+func (s *Stage) scanDocument(f *manifests.File, doc *manifests.Document, b *batchScan) {
+	document := b.documents
+	b.documents++
+	if doc.Empty() {
+		return
+	}
+	found, reason := doc.Objects()
+	if reason != "" {
+		inner := doc.Inner()
+		if len(inner) > 0 {
+			reason = "objects in a map or list, which no cluster takes"
+		}
+		b.strangers = append(b.strangers, stranger{doc.Offset(&doc.Root), reason})
+		s.walk(f, doc, document, inner, b)
+		return
+	}
+	if len(found) == 0 {
+		b.empty = "a list without items"
+	}
+	for _, o := range found {
+		b.objects = append(b.objects, object{
+			Object: images.Object{
+				File: f.Name, Document: document,
+				APIVersion: o.APIVersion, Kind: o.Kind, Namespace: o.Namespace, Name: o.Name,
+			},
+			offset: doc.Offset(o.Node),
+		})
+	}
+	s.walk(f, doc, document, found, b)
+}
+
+func (s *Stage) walk(f *manifests.File, doc *manifests.Document, document int, objects []manifests.Object, b *batchScan) {
+	for _, o := range objects {
+		w := walker{catalogue: s.catalogue, out: &b.findings, doc: doc, file: f.Name, document: document, object: o.String()}
+		w.enter(o.Pointer)
+		w.objectNode(o)
+	}
+}
+
+// folder knows what files say of each other.
+type folder struct {
+	charts  map[string]bool   // folders of Helm charts
+	patches map[string]string // file → kustomization that patches with it
+}
+
+func newFolder(in []files.File) folder {
+	set := folder{charts: map[string]bool{}, patches: map[string]string{}}
+	for _, f := range in {
+		switch path.Base(f.Name) {
+		case "Chart.yaml":
+			set.charts[path.Dir(f.Name)] = true
+		case "kustomization.yaml", "kustomization.yml", "Kustomization":
+			for _, name := range manifests.Patches(f.Data) {
+				set.patches[path.Join(path.Dir(f.Name), name)] = f.Name
+			}
+		}
+	}
+	return set
+}
+
+// notForClusters says why a file is not applied, whatever is in it.
+func (s folder) notForClusters(name string) string {
+	if kustomization, ok := s.patches[name]; ok {
+		return "a patch of " + kustomization
+	}
+	for dir := path.Dir(name); dir != "." && dir != "/"; dir = path.Dir(dir) {
+		if path.Base(dir) == "templates" && s.charts[path.Dir(dir)] {
+			return "a template of the Helm chart " + path.Dir(dir) + ": tape the chart itself"
+		}
+	}
+	switch strings.ToLower(path.Ext(name)) {
+	case ".yaml", ".yml", ".json":
+		return ""
+	}
+	return "its name ends in neither .yaml, .yml nor .json"
+}
+
+func fileDigest(f *manifests.File) digest.Digest { return digest.FromBytes(f.Data) }
+
+var _ engine.Stage = (*Stage)(nil)

@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scan
+
+import (
+	"encoding/base64"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/manifests"
+)
+
+// maxEmbedding bounds how deep documents lie in strings of documents.
+const maxEmbedding = 8
+
+// found is a reference at a place, before lines and columns are known.
+type found struct {
+	name string // normalised, or as written where that cannot be
+	images.Location
+	at []int // offsets of the parts
+}
+
+// findings are what a walk found, in the order things stand in.
+type findings struct {
+	references   []found
+	placeholders []placeholder
+}
+
+type placeholder struct {
+	images.Placeholder
+	offset int
+}
+
+// walker looks for references in one document.
+type walker struct {
+	catalogue *catalogue
+	out       *findings
+
+	doc      *manifests.Document
+	file     string
+	document int    // in the file
+	object   string // in the document
+	path     []step // to the node at hand
+	outer    int    // how much of path leads to the text that doc is embedded in
+	embedded int    // how deep doc is embedded; 0: it stands in the file itself
+	loose    bool   // doc is no object: nothing tells what its fields mean
+}
+
+// step is a key or, where key is "", an index.
+type step struct {
+	key   string
+	index int
+}
+
+// scope is what holds for a node because of where it stands.
+type scope struct {
+	places  []place
+	ignored int   // entries of the catalogue behind this one do not count, nor does guessing
+	builtin bool  // inside an object whose fields are all known
+	role    role  // what a PodSpec makes of it
+	label   label // what the name above promises
+}
+
+// nothingIgnored is behind every entry.
+const nothingIgnored = int(^uint(0) >> 1)
+
+// role of a node in a PodSpec.
+type role uint8
+
+const (
+	noRole role = iota
+	containerList
+	container
+	volumeList
+	volume
+	imageVolume
+)
+
+func (w *walker) pointer() string {
+	path := w.path
+	if w.embedded > 0 {
+		path = path[:w.outer]
+	}
+	var b strings.Builder
+	for _, s := range path {
+		b.WriteByte('/')
+		if s.key == "" {
+			b.WriteString(strconv.Itoa(s.index))
+		} else {
+			b.WriteString(manifests.EscapePointer(s.key))
+		}
+	}
+	return b.String()
+}
+
+// in walks something below a key.
+func (w *walker) in(s step, walk func()) {
+	w.path = append(w.path, s)
+	walk()
+	w.path = w.path[:len(w.path)-1]
+}
+
+// below is the scope of what stands under a key or index.
+func (s scope) below(key string) scope {
+	child := scope{ignored: s.ignored, builtin: s.builtin}
+	if len(s.places) > 0 {
+		child.places = enter(s.places, key)
+	}
+	for _, p := range child.places {
+		if p.reached() && p.Ignore && p.index < child.ignored {
+			child.ignored = p.index
+		}
+	}
+	return child
+}
+
+// dead says that nothing in the scope can be a reference.
+func (s scope) dead() bool {
+	if s.ignored == nothingIgnored {
+		return false
+	}
+	for _, p := range s.places {
+		if p.index < s.ignored && !p.Ignore {
+			return false
+		}
+	}
+	return true
+}
+
+// Object looks into an object: all of it but what clusters write (status), what
+// names it, and what a custom resource definition says of others.
+func (w *walker) objectNode(o manifests.Object) {
+	if o.Kind == "CustomResourceDefinition" {
+		return
+	}
+	group := o.Group()
+	s := scope{ignored: nothingIgnored, builtin: kubernetes(group), places: w.catalogue.begin(group, o.Kind)}
+	encoded := ""
+	if group == "" && o.Kind == "Secret" {
+		encoded = "data"
+	}
+	if group == "" && o.Kind == "ConfigMap" {
+		encoded = "binaryData"
+	}
+	for i := range o.Fields {
+		key, value := o.Fields[i].Key, &o.Fields[i].Value
+		w.in(step{key: key}, func() {
+			switch key {
+			case "status", "apiVersion", "kind":
+			case "metadata":
+				w.annotations(value.Get("annotations"))
+			case encoded:
+				w.base64(value)
+			default:
+				w.node(value, o.Node, key, s.below(key))
+			}
+		})
+	}
+}
+
+func (w *walker) annotations(n *manifests.Node) {
+	if n == nil {
+		return
+	}
+	w.in(step{key: "annotations"}, func() {
+		w.node(n, nil, "annotations", scope{ignored: nothingIgnored, builtin: true})
+	})
+}
+
+// base64 looks into the values of a Secret's data. What is found there is
+// copied, but cannot be pinned in place.
+func (w *walker) base64(n *manifests.Node) {
+	for i := range n.Fields {
+		key, value := n.Fields[i].Key, &n.Fields[i].Value
+		data, err := base64.StdEncoding.DecodeString(value.Text())
+		if err != nil || !utf8.Valid(data) {
+			continue
+		}
+		w.in(step{key: key}, func() {
+			w.text(string(data), labelOf(key), func() *manifests.Text {
+				return w.doc.Scalar(value).Decoded(string(data))
+			})
+		})
+	}
+}
+
+// node looks into a value. parent is the map it stands in under the key, or
+// that holds the list it stands in.
+func (w *walker) node(n, parent *manifests.Node, key string, s scope) {
+	if s.dead() {
+		return
+	}
+	switch n.Kind {
+	case manifests.Map:
+		w.mapping(n, key, s)
+	case manifests.List:
+		w.list(n, key, s)
+	case manifests.Scalar:
+		w.scalar(n, parent, key, s)
+	}
+}
+
+func (w *walker) mapping(n *manifests.Node, key string, s scope) {
+	if o, ok := manifests.Nested(n, ""); ok {
+		w.objectNode(o)
+		return
+	}
+	split := w.split(n, key, s)
+	role := s.role
+	for i := range n.Fields {
+		key, value := n.Fields[i].Key, &n.Fields[i].Value
+		if key == "openAPIV3Schema" || split[value] {
+			continue
+		}
+		child := s.below(key)
+		if s.label >= namesMany {
+			child.label = namesOne // {images: {worker: x}}
+		}
+		switch {
+		case key == "containers", key == "initContainers", key == "ephemeralContainers":
+			child.role = containerList
+		case key == "volumes":
+			child.role = volumeList
+		case role == container && key == "image":
+			child.role = container
+		case role == volume && key == "image":
+			child.role = imageVolume
+		case role == imageVolume && key == "reference":
+			child.role = imageVolume
+		case role == volume: // rbd: {image: foo}
+			child.builtin = true
+		}
+		w.in(step{key: key}, func() { w.node(value, n, key, child) })
+	}
+}
+
+func (w *walker) list(n *manifests.Node, key string, s scope) {
+	promise := max(s.label, labelOf(key))
+	flag := noLabel
+	for i := range n.Items {
+		item := &n.Items[i]
+		child := s.below(strconv.Itoa(i))
+		child.label = noLabel
+		switch {
+		case s.role == containerList && item.Kind == manifests.Map:
+			child.role = container
+		case s.role == volumeList && item.Kind == manifests.Map:
+			child.role = volume
+		case item.Kind == manifests.Scalar && promise >= namesMany:
+			child.label = namesOne
+		case flag != noLabel:
+			child.label = flag // --image, nginx
+		}
+		w.in(step{index: i}, func() { w.node(item, nil, "", child) })
+		flag = flagLabel(item.Text())
+	}
+}
+
+// flagLabel is what a flag that stands alone promises of the next argument.
+func flagLabel(arg string) label {
+	if strings.HasPrefix(arg, "-") && !strings.ContainsAny(arg, "= \n") {
+		return labelOf(arg)
+	}
+	return noLabel
+}
+
+func (w *walker) scalar(n, parent *manifests.Node, key string, s scope) {
+	switch {
+	case s.role == container, s.role == imageVolume:
+		if s.ignored == nothingIgnored {
+			w.image(n, images.Pod, nil)
+		}
+		return
+	case !n.IsString():
+		return
+	}
+	for _, p := range s.places {
+		if p.reached() && p.index < s.ignored && p.Parts == nil && !p.Ignore && beside(parent, p.When) {
+			w.image(n, images.CRD, p.field)
+			return
+		}
+	}
+	if s.ignored != nothingIgnored {
+		return
+	}
+	promise := labelOf(key)
+	if (key == "value" || key == "default" || key == "defaultValue") && parent != nil {
+		promise = max(promise, labelOf(parent.Get("name").Text()), labelOf(parent.Get("key").Text()))
+	} else if !s.builtin && promise >= namesOne && w.guess(n, parent, key) {
+		return
+	}
+	w.text(n.Value, max(promise, s.label), func() *manifests.Text { return w.doc.Scalar(n) })
+}
+
+// beside says whether the keys have the values.
+func beside(parent *manifests.Node, when map[string]string) bool {
+	for key, value := range when {
+		if parent.Get(key).Text() != value {
+			return false
+		}
+	}
+	return true
+}
+
+// image takes the value of a field that is known to hold a reference. What is no
+// reference, and no placeholder either, is taken as well: resolving it gives the
+// error that names the place.
+func (w *walker) image(n *manifests.Node, class images.Class, f *field) {
+	value := n.Value
+	if n.Kind != manifests.Scalar || n.Type == manifests.Other {
+		return
+	}
+	if n.Type == manifests.Null {
+		value = ""
+	}
+	trimmed := strings.TrimSpace(value)
+	from := strings.Index(value, trimmed)
+	if f != nil {
+		for _, scheme := range schemes {
+			if rest, ok := strings.CutPrefix(trimmed, scheme); ok {
+				from, trimmed = from+len(scheme), rest
+				break
+			}
+		}
+		if f.Optional {
+			class = images.Indirect
+		}
+	}
+	if isPlaceholder(trimmed) {
+		w.placeholder(n, strings.TrimSpace(value))
+		return
+	}
+	name, ok := normalise(trimmed)
+	if !ok && w.embedded > 0 {
+		return
+	}
+	w.add(found{name: name, Location: images.Location{Class: class, Value: trimmed}}, w.doc.Scalar(n), from, from+len(trimmed), f)
+}
+
+// guess takes the value of a field of a custom resource whose name promises a
+// reference. It is false where the value does not look like one: then what can
+// be read in it is still looked at as text.
+func (w *walker) guess(n, parent *manifests.Node, key string) bool {
+	value := strings.TrimSpace(n.Value)
+	if isPlaceholder(value) && (value == "" || value == "auto" || strings.ContainsAny(value, "${}<>") || strings.HasPrefix(value, "ko://")) {
+		w.placeholder(n, value)
+		return true
+	}
+	if !w.catalogue.plausible(value, namesOne) && !(key == "image" && !w.loose && bareName.MatchString(value) && runs(parent)) {
+		return false
+	}
+	name, ok := normalise(value)
+	if !ok {
+		return false
+	}
+	from := strings.Index(n.Value, value)
+	w.add(found{name: name, Location: images.Location{Class: images.CRD, Value: value}}, w.doc.Scalar(n), from, from+len(value), nil)
+	return true
+}
+
+// runs says whether a map describes a container: then even a bare word is an
+// image.
+func runs(n *manifests.Node) bool {
+	return hasAny(n, "command", "args", "imagePullPolicy", "volumeMounts", "workingDir", "script", "livenessProbe", "readinessProbe", "securityContext")
+}
+
+// placeholder notes a value that something else fills in. What templates in
+// strings hold is theirs, and not noted.
+func (w *walker) placeholder(n *manifests.Node, value string) {
+	if w.embedded > 0 {
+		return
+	}
+	text := w.doc.Scalar(n)
+	from := max(0, strings.Index(text.String, value))
+	span := text.Span(from, from+len(value))
+	w.out.placeholders = append(w.out.placeholders, placeholder{
+		Placeholder: images.Placeholder{Value: value, File: w.file, Pointer: w.pointer(), Object: w.object},
+		offset:      span.Offset,
+	})
+}
+
+// add notes a reference that stands in text[i:j].
+func (w *walker) add(f found, text *manifests.Text, i, j int, by *field) {
+	span := text.Span(i, j)
+	f.Offset, f.Length = span.Offset, span.Length
+	if !span.Exact {
+		f.Length, f.Never = 0, "it is encoded, and cannot be edited where it stands"
+	}
+	w.addFound(f, by)
+}
+
+func (w *walker) addFound(f found, by *field) {
+	if by != nil && by.Pin == "never" {
+		f.Never = by.Reason
+		if f.Never == "" {
+			f.Never = "the pipeline says so"
+		}
+	}
+	if w.embedded > 0 {
+		f.Class = images.Indirect
+	}
+	f.File, f.Document, f.Object, f.Pointer = w.file, w.document, w.object, w.pointer()
+	w.out.references = append(w.out.references, f)
+}
