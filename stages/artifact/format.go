@@ -21,7 +21,7 @@ const (
 	MediaTypeStatement       = "application/vnd.in-toto+json"                        // layer of the attestation manifest
 	MediaTypeBundle          = "application/vnd.dev.sigstore.bundle.v0.3+json"       // artifactType and layer of a signature
 	MediaTypeListing         = "application/vnd.tape.listing.v1+json"                // Listing: content → attest
-	MediaTypeTags            = "application/vnd.tape.tags.v1+json"                   // JSON array of the root's tags, sorted: index → push
+	MediaTypeTags            = "application/vnd.tape.tags.v1+json"                   // JSON array of the root's tags, the first one first: index → push
 )
 
 // Annotations.

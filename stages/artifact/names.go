@@ -61,9 +61,12 @@ func isWord(c byte) bool {
 }
 
 // short is what a tag tells of a digest.
-func short(d digest.Digest) string {
-	hex := d.Encoded()
-	return hex[:min(8, len(hex))]
+func short(d digest.Digest) string { return prefix(d, 8) }
+
+// prefix is the first n characters of the digest's hex.
+func prefix(d digest.Digest, n int) string {
+	_, hex, _ := strings.Cut(string(d), ":")
+	return hex[:min(n, len(hex))]
 }
 
 // TagIn is the tag that the image gets in the repository. It is that of
@@ -89,10 +92,7 @@ func ContentTag(tag string) string { return contentTagPrefix + tag }
 
 // ConfigTag is the tag of an application that has no version: it says what the
 // content layer is.
-func ConfigTag(layer digest.Digest) string {
-	hex := layer.Encoded()
-	return configTagPrefix + hex[:min(12, len(hex))]
-}
+func ConfigTag(layer digest.Digest) string { return configTagPrefix + prefix(layer, 12) }
 
 // CheckTag says whether an application may have the tag.
 func CheckTag(tag string) error {

@@ -10,6 +10,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/rendering"
 )
 
 // StatementType of what is written. Statements v0.1 are read too.
@@ -119,7 +120,7 @@ type Transform struct {
 	// Of a render.
 	Source      string                 `json:"source,omitempty"`
 	Reference   string                 `json:"reference,omitempty"`
-	Interpreter *InterpreterVersion    `json:"interpreter,omitempty"`
+	Interpreter *rendering.Interpreted `json:"interpreter,omitempty"`
 	Options     json.RawMessage        `json:"options,omitempty"`
 	Materials   []interpreter.Material `json:"materials,omitempty"`
 
@@ -137,10 +138,4 @@ type Input struct {
 	Digest map[string]string `json:"digest"`
 	// Output names the subject that the file became, where it became one.
 	Output string `json:"output,omitempty"`
-}
-
-// InterpreterVersion names an interpreter.
-type InterpreterVersion struct {
-	Name    string `json:"name"`
-	Version string `json:"version"`
 }

@@ -18,6 +18,7 @@ package content
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -28,6 +29,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/images"
@@ -38,17 +40,49 @@ import (
 type Config struct {
 	// Repository that the application is written to, without tag or digest.
 	Repository string `json:"repository"`
-	// Created replaces the time of the commit (see artifact.SourceDateEpoch).
-	Created time.Time `json:"created,omitzero"`
+}
+
+// Kind is the stage's entry in the table of stages. Created replaces the time
+// of the commit (see artifact.SourceDateEpoch); zero: it does not.
+func Kind(created time.Time) pipeline.Kind {
+	return pipeline.Kind{
+		Name:    "content",
+		Help:    "pack the manifests as every deployer reads them",
+		Inputs:  []pipeline.Port{{Name: "manifests"}, {Name: "references"}, {Name: "facts", Many: true}},
+		Outputs: []string{"layer", "manifest", "listing"},
+		Schema: json.RawMessage(`{
+			"type": "object",
+			"additionalProperties": false,
+			"required": ["repository"],
+			"properties": {
+				"repository": {"type": "string", "minLength": 1, "description": "where the application is written to: host and path, without tag"}
+			}
+		}`),
+		New: func(with json.RawMessage) (engine.Stage, error) {
+			var c Config
+			if err := json.Unmarshal(with, &c); err != nil {
+				return nil, fmt.Errorf("configure content: %w", err)
+			}
+			return New(c, created)
+		},
+	}
 }
 
 // Stage is the content stage.
-type Stage struct{ config Config }
+type Stage struct {
+	config  Config
+	created time.Time
+}
 
-// New makes the stage.
-func New(config Config) *Stage { return &Stage{config} }
+// New makes the stage. For created see [Kind].
+func New(c Config, created time.Time) (*Stage, error) {
+	if err := artifact.CheckRepository(c.Repository); err != nil {
+		return nil, err
+	}
+	return &Stage{config: c, created: created}, nil
+}
 
-// Run implements engine.Stage.
+// Run implements [engine.Stage].
 func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
 	manifests, err := files.Get(ctx, t.Store, t.Inputs["manifests"])
 	if err != nil {
@@ -79,7 +113,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := artifact.ContentManifest(layer.Desc, artifact.Annotations(s.config.Repository, facts, s.config.Created))
+	manifest, err := artifact.ContentManifest(layer.Desc, artifact.Annotations(s.config.Repository, facts, s.created))
 	if err != nil {
 		return nil, err
 	}

@@ -11,12 +11,12 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
-	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/store"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/images"
@@ -27,10 +27,7 @@ import (
 func run(t *testing.T, manifests []files.File, report images.Report, facts ...vcs.Facts) (engine.Outputs, content.Store, []string, error) {
 	t.Helper()
 	ctx := context.Background()
-	store, err := local.NewStore(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	blobs := store.NewOverlay(nil)
 	put := func(desc ocispec.Descriptor, err error) ocispec.Descriptor {
 		if err != nil {
 			t.Fatal(err)
@@ -40,7 +37,7 @@ func run(t *testing.T, manifests []files.File, report images.Report, facts ...vc
 	var warnings []string
 	task := &engine.Task{
 		Node:  "content",
-		Store: store,
+		Store: blobs,
 		Log:   slog.New(slog.DiscardHandler),
 		Report: func(e engine.Event) {
 			if e.Level == "warning" {
@@ -48,15 +45,19 @@ func run(t *testing.T, manifests []files.File, report images.Report, facts ...vc
 			}
 		},
 		Inputs: map[string]ocispec.Descriptor{
-			"manifests":  put(files.Put(ctx, store, manifests)),
-			"references": put(engine.PutJSON(ctx, store, images.MediaTypeReport, report)),
+			"manifests":  put(files.Put(ctx, blobs, manifests)),
+			"references": put(engine.PutJSON(ctx, blobs, images.MediaTypeReport, report)),
 		},
 	}
 	for _, f := range facts {
-		task.Inputs["facts/"+f.Name] = put(engine.PutJSON(ctx, store, vcs.MediaType, f))
+		task.Inputs["facts/"+f.Name] = put(engine.PutJSON(ctx, blobs, vcs.MediaType, f))
 	}
-	out, err := New(Config{Repository: "example.com/team/shop"}).Run(ctx, task)
-	return out, store, warnings, err
+	stage, err := Kind(time.Time{}).New(json.RawMessage(`{"repository":"example.com/team/shop"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := stage.Run(ctx, task)
+	return out, blobs, warnings, err
 }
 
 func object(file string, line int, apiVersion, kind, namespace, name string) images.Object {
@@ -64,7 +65,7 @@ func object(file string, line int, apiVersion, kind, namespace, name string) ima
 }
 
 func TestRun(t *testing.T) {
-	out, store, warnings, err := run(t,
+	out, blobs, warnings, err := run(t,
 		[]files.File{
 			{Name: "web.json", Data: []byte(`{"kind":"Service"}`)},
 			{Name: "web.yaml", Data: []byte("kind: Deployment\r\n")},
@@ -84,7 +85,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("warnings: %q", warnings)
 	}
 	ctx := context.Background()
-	data, err := engine.Get(ctx, store, out["manifest"])
+	data, err := engine.Get(ctx, blobs, out["manifest"])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +110,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("annotations: %s", diff)
 	}
 	var listing artifact.Listing
-	if err := engine.GetJSON(ctx, store, out["listing"], artifact.MediaTypeListing, &listing); err != nil {
+	if err := engine.GetJSON(ctx, blobs, out["listing"], artifact.MediaTypeListing, &listing); err != nil {
 		t.Fatal(err)
 	}
 	want := artifact.Listing{
@@ -124,7 +125,7 @@ func TestRun(t *testing.T) {
 	if err != nil || packed.Desc.Digest != out["layer"].Digest {
 		t.Errorf("layer %s, want %s (%v)", out["layer"].Digest, packed.Desc.Digest, err)
 	}
-	if data, err := content.ReadBlob(ctx, store, m.Config); err != nil || string(data) != "{}" {
+	if data, err := content.ReadBlob(ctx, blobs, m.Config); err != nil || string(data) != "{}" {
 		t.Errorf("config: %q, %v", data, err)
 	}
 }
@@ -185,17 +186,18 @@ func TestNoObjects(t *testing.T) {
 
 // A port that is wired to the wrong output is an error, not a wrong artifact.
 func TestWrongInput(t *testing.T) {
-	store, err := local.NewStore(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	blobs := store.NewOverlay(nil)
 	ctx := context.Background()
-	tar, err := files.Put(ctx, store, nil)
+	tar, err := files.Put(ctx, blobs, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	task := &engine.Task{Store: store, Inputs: map[string]ocispec.Descriptor{"manifests": tar, "references": tar}}
-	if _, err := New(Config{}).Run(ctx, task); err == nil {
+	task := &engine.Task{Store: blobs, Inputs: map[string]ocispec.Descriptor{"manifests": tar, "references": tar}}
+	stage, err := New(Config{Repository: "example.com/team/shop"}, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stage.Run(ctx, task); err == nil {
 		t.Error("no error")
 	}
 }

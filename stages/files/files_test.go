@@ -12,8 +12,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/taped-dev/tape/engine/store"
 )
 
 func write(t *testing.T, list ...File) []byte {
@@ -184,21 +185,18 @@ func TestReadPromises(t *testing.T) {
 
 func TestPutGet(t *testing.T) {
 	ctx := context.Background()
-	store, err := local.NewStore(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	blobs := store.NewOverlay(nil)
 	list := []File{{Name: "a", Data: []byte("1")}, {Name: "b/c", Data: []byte("2")}}
-	desc, err := Put(ctx, store, list)
+	desc, err := Put(ctx, blobs, list)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := Get(ctx, store, desc)
+	got, err := Get(ctx, blobs, desc)
 	if diff := cmp.Diff(list, got); err != nil || diff != "" {
 		t.Errorf("%v %s", err, diff)
 	}
 	desc.MediaType = "text/plain"
-	if _, err := Get(ctx, store, desc); err == nil || !strings.Contains(err.Error(), "text/plain") {
+	if _, err := Get(ctx, blobs, desc); err == nil || !strings.Contains(err.Error(), "text/plain") {
 		t.Errorf("of another type: %v", err)
 	}
 }

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package attest implements the attest stage: it says where the content came
+// from and how each file of it was made, in in-toto statements.
+//
+//	facts/<source>       vcs.Facts
+//	renderings/<source>  rendering.Rendering
+//	references           images.Report
+//	images               images.List
+//	edits                images.Edits
+//	listing              artifact.Listing
+//	content              the content manifest
+//	→ manifest           the attestation manifest; its layers, the statements,
+//	                     are in the store
+//
+// Nothing that differs from run to run or from machine to machine is said, and
+// no secret. The stage is not cached.
+package attest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/rendering"
+	"github.com/taped-dev/tape/stages/vcs"
+)
+
+// Config of the stage.
+type Config struct {
+	// Repository that the application is written to, without tag or digest.
+	Repository string `json:"repository"`
+	// Fields are the image fields that the pipeline added to the catalogue.
+	Fields json.RawMessage `json:"fields,omitempty"`
+}
+
+// Kind is the stage's entry in the table of stages. Version is tape's.
+func Kind(version string) pipeline.Kind {
+	return pipeline.Kind{
+		Name: "attest",
+		Help: "say where the manifests came from and how they were made",
+		Inputs: []pipeline.Port{
+			{Name: "facts", Many: true}, {Name: "renderings", Many: true}, {Name: "references"},
+			{Name: "images"}, {Name: "edits"}, {Name: "listing"}, {Name: "content"},
+		},
+		Outputs: []string{"manifest"},
+		Schema: json.RawMessage(`{
+			"type": "object",
+			"additionalProperties": false,
+			"required": ["repository"],
+			"properties": {
+				"repository": {"type": "string", "minLength": 1, "description": "where the application is written to: host and path, without tag"},
+				"fields": {"type": "array", "description": "image fields that were added to the catalogue, as for scan"}
+			}
+		}`),
+		New: func(with json.RawMessage) (engine.Stage, error) {
+			var c Config
+			if err := json.Unmarshal(with, &c); err != nil {
+				return nil, fmt.Errorf("configure attest: %w", err)
+			}
+			return New(c, version)
+		},
+	}
+}
+
+// Stage is the attest stage.
+type Stage struct {
+	config  Config
+	version string
+}
+
+// New makes the stage. Version is tape's.
+func New(c Config, version string) (*Stage, error) {
+	if err := artifact.CheckRepository(c.Repository); err != nil {
+		return nil, err
+	}
+	return &Stage{config: c, version: version}, nil
+}
+
+// known is everything that the statements are made of.
+type known struct {
+	repository string
+	version    string
+	fields     json.RawMessage
+
+	facts      []vcs.Facts
+	renderings []rendering.Rendering
+	report     images.Report
+	images     images.List
+	edits      images.Edits
+	listing    artifact.Listing
+}
+
+// Run implements [engine.Stage].
+func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+	k := known{repository: s.config.Repository, version: s.version, fields: s.config.Fields}
+	for _, input := range []struct {
+		name, mediaType string
+		into            any
+	}{
+		{"references", images.MediaTypeReport, &k.report},
+		{"images", images.MediaTypeList, &k.images},
+		{"edits", images.MediaTypeEdits, &k.edits},
+		{"listing", artifact.MediaTypeListing, &k.listing},
+	} {
+		if err := engine.GetJSON(ctx, t.Store, t.Inputs[input.name], input.mediaType, input.into); err != nil {
+			return nil, fmt.Errorf("%s: %w", input.name, err)
+		}
+	}
+	for _, desc := range t.Many("facts") {
+		var f vcs.Facts
+		if err := engine.GetJSON(ctx, t.Store, desc, vcs.MediaType, &f); err != nil {
+			return nil, fmt.Errorf("facts: %w", err)
+		}
+		k.facts = append(k.facts, f)
+	}
+	for _, desc := range t.Many("renderings") {
+		var r rendering.Rendering
+		if err := engine.GetJSON(ctx, t.Store, desc, rendering.MediaTypeRendering, &r); err != nil {
+			return nil, fmt.Errorf("renderings: %w", err)
+		}
+		k.renderings = append(k.renderings, r)
+	}
+	content := t.Inputs["content"]
+
+	for _, file := range k.unexplained() {
+		t.Report(engine.Event{Level: "warning", Message: file + ": changed by a stage that makes no statement of it; `tape verify` will say so"})
+	}
+	statements, err := k.statements(content.Digest)
+	if err != nil {
+		return nil, err
+	}
+	layers := make([]artifact.Blob, len(statements))
+	for i, statement := range statements {
+		if layers[i], err = statement.Blob(); err != nil {
+			return nil, err
+		}
+	}
+	manifest, err := artifact.AttestationManifest(content, layers)
+	if err != nil {
+		return nil, err
+	}
+	if err := artifact.Put(ctx, t.Store, append(layers, artifact.Empty(), manifest)...); err != nil {
+		return nil, err
+	}
+	return engine.Outputs{"manifest": manifest.Desc}, nil
+}
+
+var _ engine.Stage = (*Stage)(nil)

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attest
+
+import (
+	"cmp"
+	"encoding/json"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/package-url/packageurl-go"
+
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/rendering"
+	"github.com/taped-dev/tape/stages/vcs"
+)
+
+// Orders of the transforms.
+const (
+	orderRender   = 1
+	orderImageRef = 2
+)
+
+// statements in their order: provenance, sources, renders, edits. The content
+// is the manifest's digest.
+func (k *known) statements(content digest.Digest) ([]artifact.Statement, error) {
+	var out []artifact.Statement
+	add := func(predicateType string, predicate any, subject ...artifact.Resource) error {
+		if len(subject) == 0 {
+			return nil // a remote source has no files; in-toto wants a subject
+		}
+		s, err := artifact.NewStatement(predicateType, predicate, subject...)
+		out = append(out, s)
+		return err
+	}
+	if err := add(artifact.PredicateProvenance, k.provenance(), resource(k.repository, content)); err != nil {
+		return nil, err
+	}
+	for _, f := range k.facts {
+		predicate, subject := source(f)
+		if err := add(artifact.PredicateSource, predicate, subject...); err != nil {
+			return nil, err
+		}
+	}
+	for _, r := range k.renderings {
+		predicate, subject := k.render(r)
+		if err := add(artifact.PredicateTransform, predicate, subject...); err != nil {
+			return nil, err
+		}
+	}
+	predicate, subject := k.imageRef()
+	if err := add(artifact.PredicateTransform, predicate, subject...); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func resource(name string, d digest.Digest) artifact.Resource {
+	return artifact.Resource{Name: name, Digest: artifact.DigestSet(d)}
+}
+
+// provenance is SLSA's.
+func (k *known) provenance() artifact.Provenance {
+	p := artifact.Provenance{
+		BuildDefinition: artifact.BuildDefinition{
+			BuildType:            artifact.BuildType,
+			ExternalParameters:   artifact.Parameters{Repository: k.repository, Sources: []artifact.SourceParameters{}},
+			ResolvedDependencies: k.dependencies(),
+		},
+		RunDetails: artifact.RunDetails{Builder: artifact.Builder{ID: artifact.BuilderID}},
+	}
+	if k.version != "" {
+		p.RunDetails.Builder.Version = map[string]string{"tape": k.version}
+	}
+	parameters := &p.BuildDefinition.ExternalParameters
+	for _, image := range k.images.Images {
+		parameters.Platform = cmp.Or(parameters.Platform, image.Platform)
+	}
+	for _, f := range k.facts {
+		s := artifact.SourceParameters{Name: f.Name, Path: f.Path, Reference: f.Reference}
+		if i := slices.IndexFunc(k.renderings, func(r rendering.Rendering) bool { return r.Source == f.Name }); i >= 0 {
+			s.Folder, s.Interpreter, s.Options = k.renderings[i].Folder, k.renderings[i].Interpreter.Name, shown(k.renderings[i].Options)
+		}
+		parameters.Sources = append(parameters.Sources, s)
+	}
+	return p
+}
+
+// shown leaves out options that say nothing.
+func shown(options json.RawMessage) json.RawMessage {
+	if string(options) == "null" || string(options) == "{}" {
+		return nil
+	}
+	return options
+}
+
+// dependencies are everything that went in: repositories, interpreters, what
+// those fetched, and images; each sorted, each once.
+func (k *known) dependencies() []artifact.Resource {
+	var repositories, interpreters, materials, pulled []artifact.Resource
+	for _, f := range k.facts {
+		for _, r := range f.Repositories {
+			if r.Commit == "" {
+				continue
+			}
+			d := artifact.Resource{Name: r.Dir, URI: gitURI(r), Digest: map[string]string{gitHash("gitCommit", r.Commit): r.Commit}}
+			if r.Tree != "" {
+				d.Digest[gitHash("gitTree", r.Tree)] = r.Tree
+			}
+			repositories = append(repositories, d)
+		}
+	}
+	for _, r := range k.renderings {
+		interpreters = append(interpreters, artifact.Resource{
+			Name: r.Interpreter.Name,
+			URI:  packageurl.NewPackageURL(packageurl.TypeGeneric, "", "tape-interpreter-"+r.Interpreter.Name, r.Interpreter.Version, nil, "").ToString(),
+		})
+		for _, m := range r.Materials {
+			d := artifact.Resource{URI: m.URI}
+			if algorithm, hex, ok := strings.Cut(m.Digest, ":"); ok {
+				d.Digest = map[string]string{algorithm: hex}
+			}
+			materials = append(materials, d)
+		}
+	}
+	for _, image := range k.images.Images {
+		pulled = append(pulled, artifact.Resource{Name: image.Name, URI: purl(image), Digest: artifact.DigestSet(image.Digest)})
+	}
+	out := []artifact.Resource{}
+	for _, list := range [][]artifact.Resource{repositories, interpreters, materials, pulled} {
+		slices.SortFunc(list, compareResources)
+		out = append(out, slices.CompactFunc(list, func(a, b artifact.Resource) bool { return compareResources(a, b) == 0 })...)
+	}
+	return out
+}
+
+func compareResources(a, b artifact.Resource) int {
+	return cmp.Or(
+		strings.Compare(a.Name, b.Name),
+		strings.Compare(a.URI, b.URI),
+		slices.Compare(digests(a), digests(b)),
+	)
+}
+
+func digests(r artifact.Resource) []string {
+	var out []string
+	for algorithm, hex := range r.Digest {
+		out = append(out, algorithm+":"+hex)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// gitHash is the name of a git object's hash in a DigestSet. The plain name says
+// SHA-1 to those who check the length.
+func gitHash(name, hex string) string {
+	if len(hex) == 40 {
+		return name
+	}
+	return name + "Sha256"
+}
+
+// gitURI names a repository as SLSA does: git+https://host/path@refs/heads/main.
+func gitURI(r vcs.Repository) string {
+	uri := r.URI
+	if uri == "" {
+		return ""
+	}
+	if host, dir, scp := strings.Cut(uri, ":"); scp && !strings.HasPrefix(dir, "//") {
+		uri = "ssh://" + host + "/" + strings.TrimPrefix(dir, "/") // git@host:path
+	}
+	if r.Ref != "" {
+		uri += "@" + r.Ref
+	}
+	return "git+" + uri
+}
+
+// purl is a package URL of type oci.
+func purl(image images.Image) string {
+	name, _, _ := strings.Cut(image.Name, "@")
+	tag := ""
+	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
+		name, tag = name[:i], name[i+1:]
+	}
+	qualifiers := map[string]string{"repository_url": name}
+	if tag != "" {
+		qualifiers["tag"] = tag
+	}
+	if _, arch, ok := strings.Cut(image.Platform, "/"); ok {
+		qualifiers["arch"], _, _ = strings.Cut(arch, "/")
+	}
+	return packageurl.NewPackageURL(packageurl.TypeOCI, "", path.Base(name), image.Digest.String(),
+		packageurl.QualifiersFromMap(qualifiers), "").ToString()
+}
+
+// source says where files came from. The time of the commit is the commit's to
+// say.
+func source(f vcs.Facts) (vcs.Facts, []artifact.Resource) {
+	f.Repositories = slices.Clone(f.Repositories)
+	for i := range f.Repositories {
+		f.Repositories[i].CommitTime = time.Time{}
+	}
+	var subject []artifact.Resource
+	for _, file := range f.Files {
+		subject = append(subject, resource(file.Path, file.Digest))
+	}
+	return f, subject
+}
+
+// render says what an interpreter made of a source.
+func (k *known) render(r rendering.Rendering) (artifact.Transform, []artifact.Resource) {
+	out := artifact.Transform{
+		Kind:        artifact.TransformRender,
+		Order:       orderRender,
+		Inputs:      []artifact.Input{},
+		Source:      r.Source,
+		Reference:   r.Reference,
+		Interpreter: &r.Interpreter,
+		Options:     shown(r.Options),
+		Materials:   r.Materials,
+	}
+	for _, f := range k.facts {
+		if f.Name != r.Source {
+			continue
+		}
+		for _, file := range f.Files {
+			out.Inputs = append(out.Inputs, artifact.Input{Name: file.Path, Digest: artifact.DigestSet(file.Digest)})
+		}
+	}
+	var subject []artifact.Resource
+	for _, file := range r.Files {
+		subject = append(subject, resource(file.Path, file.Digest))
+	}
+	return out, subject
+}
+
+// imageRef says what was edited, and which manifest each file of the content is.
+func (k *known) imageRef() (artifact.Transform, []artifact.Resource) {
+	out := artifact.Transform{
+		Kind:       artifact.TransformImageRef,
+		Order:      orderImageRef,
+		Inputs:     []artifact.Input{},
+		Repository: k.repository,
+		Fields:     k.fields,
+	}
+	stored := make(map[string]string, len(k.listing)) // manifest name → name in the content
+	for _, file := range k.listing {
+		stored[file.From] = file.Name
+	}
+	before := k.before()
+	var subject []artifact.Resource
+	for _, file := range k.listing {
+		subject = append(subject, resource(file.Name, file.Digest))
+		out.Inputs = append(out.Inputs, artifact.Input{
+			Name: file.From, Digest: artifact.DigestSet(before[file.From]), Output: file.Name,
+		})
+	}
+	slices.SortFunc(out.Inputs, func(a, b artifact.Input) int { return strings.Compare(a.Name, b.Name) })
+
+	for _, file := range k.edits.Files {
+		name, ok := stored[file.File]
+		if !ok {
+			continue
+		}
+		for _, edit := range file.Edits {
+			edit.File = name
+			out.Edits = append(out.Edits, edit)
+		}
+	}
+	slices.SortStableFunc(out.Edits, func(a, b images.Edit) int {
+		return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Offset, b.Offset))
+	})
+	rename := func(r images.Reference) (images.Reference, bool) {
+		var here []images.Location
+		for _, location := range r.Locations {
+			if name, ok := stored[location.File]; ok {
+				location.File = name
+				here = append(here, location)
+			}
+		}
+		r.Locations = here
+		return r, len(here) > 0
+	}
+	for _, u := range k.images.Unpinned {
+		if r, ok := rename(u.Reference); ok {
+			out.Unpinned = append(out.Unpinned, images.Unpinned{Reference: r, Reason: u.Reason})
+		}
+	}
+	for _, e := range k.report.Excluded {
+		if r, ok := rename(e); ok {
+			out.Excluded = append(out.Excluded, r)
+		}
+	}
+	return out, subject
+}
+
+// before is the digest that each manifest of the content had before it was pinned.
+func (k *known) before() map[string]digest.Digest {
+	out := make(map[string]digest.Digest, len(k.listing))
+	for _, file := range k.listing {
+		out[file.From] = file.Digest
+	}
+	for _, file := range k.edits.Files {
+		if _, ok := out[file.File]; ok {
+			out[file.File] = file.Before
+		}
+	}
+	return out
+}
+
+// unexplained are the manifests that the statements do not account for: edits
+// undone they are not what was rendered, or they were changed after the edits.
+func (k *known) unexplained() []string {
+	rendered := map[string]digest.Digest{}
+	for _, r := range k.renderings {
+		for _, file := range r.Files {
+			rendered[file.Path] = file.Digest
+		}
+	}
+	edited := map[string]digest.Digest{}
+	for _, file := range k.edits.Files {
+		edited[file.File] = file.After
+	}
+	before := k.before()
+	var out []string
+	for _, file := range k.listing {
+		if after, ok := edited[file.From]; rendered[file.From] != before[file.From] || ok && after != file.Digest {
+			out = append(out, file.From)
+		}
+	}
+	slices.Sort(out)
+	return out
+}

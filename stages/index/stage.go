@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package index implements the index stage: the root index that reaches the
+// whole application, and the tags it will have.
+//
+//	content         the content manifest
+//	layer           its layer
+//	attestations    the attestation manifest
+//	images          images.List
+//	facts/<source>  vcs.Facts
+//	→ root          the index
+//	→ tags          artifact.MediaTypeTags
+//
+// The root is the same whatever its tags are. The stage is not cached.
+package index
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/vcs"
+)
+
+// Config of the stage.
+type Config struct {
+	// Repository that the application is written to, without tag or digest.
+	Repository string `json:"repository"`
+	// Tags of the root; none: those of artifact.DefaultTags.
+	Tags []string `json:"tags,omitempty"`
+}
+
+// Kind is the stage's entry in the table of stages. Created replaces the time
+// of the commit (see artifact.SourceDateEpoch); zero: it does not.
+func Kind(created time.Time) pipeline.Kind {
+	return pipeline.Kind{
+		Name: "index",
+		Help: "list the whole application in one index",
+		Inputs: []pipeline.Port{
+			{Name: "content"}, {Name: "layer"}, {Name: "attestations"}, {Name: "images"}, {Name: "facts", Many: true},
+		},
+		Outputs: []string{"root", "tags"},
+		Schema: json.RawMessage(`{
+			"type": "object",
+			"additionalProperties": false,
+			"required": ["repository"],
+			"properties": {
+				"repository": {"type": "string", "minLength": 1, "description": "where the application is written to: host and path, without tag"},
+				"tags": {"type": "array", "items": {"type": "string", "maxLength": 118, "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]*$"}, "description": "tags of the application; by default git's version tags at a clean HEAD, else one of the content's digest"}
+			}
+		}`),
+		New: func(with json.RawMessage) (engine.Stage, error) {
+			var c Config
+			if err := json.Unmarshal(with, &c); err != nil {
+				return nil, fmt.Errorf("configure index: %w", err)
+			}
+			return New(c, created)
+		},
+	}
+}
+
+// Stage is the index stage.
+type Stage struct {
+	config  Config
+	created time.Time
+}
+
+// New makes the stage. For created see [Kind].
+func New(c Config, created time.Time) (*Stage, error) {
+	if err := artifact.CheckRepository(c.Repository); err != nil {
+		return nil, err
+	}
+	for _, tag := range c.Tags {
+		if err := artifact.CheckTag(tag); err != nil {
+			return nil, err
+		}
+	}
+	return &Stage{config: c, created: created}, nil
+}
+
+// Run implements [engine.Stage].
+func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+	var list images.List
+	if err := engine.GetJSON(ctx, t.Store, t.Inputs["images"], images.MediaTypeList, &list); err != nil {
+		return nil, err
+	}
+	var facts []vcs.Facts
+	for _, desc := range t.Many("facts") {
+		var f vcs.Facts
+		if err := engine.GetJSON(ctx, t.Store, desc, vcs.MediaType, &f); err != nil {
+			return nil, err
+		}
+		facts = append(facts, f)
+	}
+
+	tags := s.tags(t, facts)
+	if err := s.distinct(tags, list.Images); err != nil {
+		return nil, err
+	}
+	root, err := artifact.Root(s.config.Repository, t.Inputs["content"], t.Inputs["attestations"], list.Images,
+		artifact.Annotations(s.config.Repository, facts, s.created))
+	if err != nil {
+		return nil, err
+	}
+	if err := artifact.Put(ctx, t.Store, root); err != nil {
+		return nil, err
+	}
+	written, err := engine.PutJSON(ctx, t.Store, artifact.MediaTypeTags, tags)
+	if err != nil {
+		return nil, err
+	}
+	return engine.Outputs{"root": root.Desc, "tags": written}, nil
+}
+
+// tags in the order that they were given, each once.
+func (s *Stage) tags(t *engine.Task, facts []vcs.Facts) []string {
+	if len(s.config.Tags) == 0 {
+		return artifact.DefaultTags(facts, t.Inputs["layer"].Digest)
+	}
+	var out []string
+	for _, tag := range s.config.Tags {
+		if !slices.Contains(out, tag) {
+			out = append(out, tag)
+		}
+	}
+	return out
+}
+
+// distinct says whether the application's tags are no others' in its repository:
+// of two pushes under one tag the later would take it from the earlier.
+func (s *Stage) distinct(tags []string, list []images.Image) error {
+	taken := map[string]string{}
+	for _, image := range list {
+		taken[artifact.TagIn(s.config.Repository, image)] = "image " + image.Name
+		for _, r := range image.Related {
+			if r.Tag != "" {
+				taken[r.Tag] = r.Kind + " of " + image.Name
+			}
+		}
+	}
+	for _, tag := range tags {
+		for _, name := range []string{tag, artifact.ContentTag(tag)} {
+			if other, ok := taken[name]; ok {
+				return fmt.Errorf("tag %s: the %s is to have it too; choose another tag", name, other)
+			}
+			taken[name] = "application " + tag
+		}
+	}
+	return nil
+}
+
+var _ engine.Stage = (*Stage)(nil)
