@@ -176,7 +176,7 @@ func (f fake) Render(ctx context.Context, req *interpreter.RenderRequest) (*inte
 			return nil, err
 		}
 	case "floods-stderr":
-		for range 1000 {
+		for range 100 {
 			fmt.Fprintln(os.Stderr, strings.Repeat("flood ", 20_000))
 		}
 		fmt.Fprintln(os.Stderr, `{"@message": 1, "@level": {}}`)
@@ -334,7 +334,7 @@ func (b *bed) add(t *testing.T, mode string) string {
 	return addTo(t, b.dir, mode)
 }
 
-func addTo(t *testing.T, dir, mode string) string {
+func addTo(t testing.TB, dir, mode string) string {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
@@ -347,7 +347,7 @@ func addTo(t *testing.T, dir, mode string) string {
 	return path
 }
 
-func options(t *testing.T, o fakeOptions) json.RawMessage {
+func options(t testing.TB, o fakeOptions) json.RawMessage {
 	t.Helper()
 	data, err := json.Marshal(o)
 	if err != nil {
@@ -357,7 +357,7 @@ func options(t *testing.T, o fakeOptions) json.RawMessage {
 }
 
 // render is [host.Interpreter.Render] with options.
-func render(ctx context.Context, t *testing.T, i *host.Interpreter, o fakeOptions) (*interpreter.RenderResponse, error) {
+func render(ctx context.Context, t testing.TB, i *host.Interpreter, o fakeOptions) (*interpreter.RenderResponse, error) {
 	t.Helper()
 	return i.Render(ctx, &interpreter.RenderRequest{Source: "/src", Path: "app", Options: options(t, o)})
 }
