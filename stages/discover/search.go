@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package discover
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/stages/images"
+)
+
+// subject is a manifest that others may be about. Several images may have it.
+type subject struct {
+	repository string
+	digest     digest.Digest
+}
+
+// finding is the answer to one question about a subject, asked once.
+type finding struct {
+	related []images.Related // To is the subject
+	unknown error            // why the registry could not be asked
+	err     error
+}
+
+// ask finds what one way of publishing has for a subject.
+type ask func(ctx context.Context, repository *registry.Repository, to digest.Digest) ([]images.Related, error)
+
+// search fills in what is related to each image of the list. Every question is
+// asked once, all side by side; how many requests that makes at once is the
+// client's to bound.
+func (s *Stage) search(ctx context.Context, list *images.List, report func(engine.Event)) error {
+	findings := map[subject][]*finding{} // in the order of the questions, which is not that of the answers
+	var all []*finding
+	var tasks []func(context.Context)
+	question := func(repository *registry.Repository, about digest.Digest, asks ...ask) {
+		key := subject{repository.Name(), about}
+		if _, asked := findings[key]; asked {
+			return
+		}
+		for _, ask := range asks {
+			f := &finding{}
+			findings[key], all = append(findings[key], f), append(all, f)
+			tasks = append(tasks, func(ctx context.Context) {
+				f.related, f.err = ask(ctx, repository, about)
+				if unanswered(f.err) {
+					f.unknown, f.err = f.err, nil
+				}
+			})
+		}
+	}
+	for _, image := range list.Images {
+		repository, err := s.repository(image)
+		if err != nil {
+			return fmt.Errorf("image %s: %w", image.Source, err)
+		}
+		for _, m := range image.Manifests {
+			if m.Reference != "" {
+				question(repository, m.Digest, inline(m))
+			}
+		}
+		if s.related == None {
+			continue
+		}
+		for _, about := range subjects(image) {
+			question(repository, about, byTag(".sig", images.Signature), byTag(".att", images.Attestation), byTag(".sbom", images.SBOM), byReferrer)
+		}
+	}
+	if err := runAll(ctx, tasks, report); err != nil {
+		return err
+	}
+	var errs []error
+	for _, f := range all {
+		errs = append(errs, f.err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for i := range list.Images {
+		image := &list.Images[i]
+		repository, err := s.repository(*image)
+		if err != nil {
+			return err
+		}
+		var unknown error
+		image.Related, unknown = s.collect(*image, func(about digest.Digest) []*finding {
+			return findings[subject{repository.Name(), about}]
+		})
+		if unknown != nil {
+			list.Unknown = append(list.Unknown, fmt.Sprintf("%s: related: unknown: %v", image.Source, unknown))
+		}
+	}
+	return nil
+}
+
+// runAll runs the tasks side by side.
+func runAll(ctx context.Context, tasks []func(context.Context), report func(engine.Event)) error {
+	var (
+		group sync.WaitGroup
+		mu    sync.Mutex
+		done  int64
+	)
+	for _, task := range tasks {
+		group.Go(func() {
+			task(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			done++
+			report(engine.Event{Current: done, Total: int64(len(tasks))})
+		})
+	}
+	group.Wait()
+	return context.Cause(ctx)
+}
+
+func (s *Stage) repository(image images.Image) (*registry.Repository, error) {
+	named, err := reference.ParseNormalizedNamed(image.Name)
+	if err != nil {
+		return nil, err
+	}
+	return s.registry.Source(named.Name())
+}
+
+// subjects are the manifests of an image that something may be about: itself,
+// and those of its platforms.
+func subjects(image images.Image) []digest.Digest {
+	out := []digest.Digest{image.Digest}
+	for _, m := range image.Manifests {
+		if m.Reference == "" && m.Platform != unknownPlatform && !slices.Contains(out, m.Digest) {
+			out = append(out, m.Digest)
+		}
+	}
+	return out
+}
+
+// unknownPlatform marks what lies in an index and is no image.
+const unknownPlatform = "unknown/unknown"
+
+// collect puts together what was found of an image, in its one order. What was
+// found both by tag and as a referrer keeps its tag.
+func (s *Stage) collect(image images.Image, of func(digest.Digest) []*finding) (related []images.Related, unknown error) {
+	related = []images.Related{}
+	add := func(about, to digest.Digest) {
+		for _, f := range of(about) {
+			if unknown == nil {
+				unknown = f.unknown
+			}
+			for _, r := range f.related {
+				r.To = to
+				related = append(related, r)
+			}
+		}
+	}
+	for _, m := range image.Manifests {
+		if m.Reference != "" {
+			add(m.Digest, m.Reference)
+		}
+	}
+	if s.related != None {
+		for _, about := range subjects(image) {
+			add(about, about)
+		}
+	}
+	slices.SortFunc(related, func(a, b images.Related) int {
+		return cmp.Or(
+			strings.Compare(string(a.To), string(b.To)), strings.Compare(string(a.Digest), string(b.Digest)),
+			-strings.Compare(a.Tag, b.Tag), strings.Compare(a.Kind, b.Kind),
+		)
+	})
+	var tagged images.Related
+	related = slices.DeleteFunc(related, func(r images.Related) bool {
+		if r.Tag != "" {
+			tagged = r
+		}
+		again := r.Via == images.Referrer && r.To == tagged.To && r.Digest == tagged.Digest
+		return again || r.Kind == images.Other && s.related != All
+	})
+	return related, unknown
+}
+
+// inline reads an attestation manifest that lies in the image's index, and lists
+// it once a kind.
+func inline(m images.Manifest) ask {
+	return func(ctx context.Context, repository *registry.Repository, _ digest.Digest) ([]images.Related, error) {
+		manifest, err := read(ctx, repository, m.Digest.String())
+		if err != nil && !errdefs.IsNotFound(err) {
+			return nil, err
+		}
+		var out []images.Related
+		for _, kind := range manifest.kinds() {
+			// What says nothing of itself, or was lost by its registry (mirror
+			// will miss it), is in the place of an attestation.
+			if kind == images.Other {
+				kind = images.Attestation
+			}
+			out = append(out, images.Related{
+				Kind: kind, Via: images.Inline, Digest: m.Digest, ArtifactType: m.ArtifactType, MediaType: m.MediaType, Size: m.Size,
+			})
+		}
+		return out, nil
+	}
+}
+
+// byTag asks for the tag that cosign gives to what is about a manifest.
+func byTag(suffix, kind string) ask {
+	return func(ctx context.Context, repository *registry.Repository, to digest.Digest) ([]images.Related, error) {
+		tag := to.Algorithm().String() + "-" + to.Encoded() + suffix
+		manifest, err := read(ctx, repository, tag)
+		if errdefs.IsNotFound(err) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		return []images.Related{{
+			Kind: kind, Via: images.Tag, Tag: tag, Digest: manifest.desc.Digest,
+			ArtifactType: manifest.ArtifactType, MediaType: manifest.desc.MediaType, Size: manifest.desc.Size,
+		}}, nil
+	}
+}
+
+// byReferrer asks for the manifests whose subject is the manifest.
+func byReferrer(ctx context.Context, repository *registry.Repository, to digest.Digest) ([]images.Related, error) {
+	referrers, err := repository.Referrers(ctx, to)
+	if errdefs.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out []images.Related
+	for _, desc := range referrers {
+		artifactType, kinds := desc.ArtifactType, []string{kindOf(desc.ArtifactType, desc.Annotations)}
+		if !telling(desc) {
+			manifest, err := read(ctx, repository, desc.Digest.String())
+			if errdefs.IsNotFound(err) {
+				continue // the list is older than the registry's last clean-up
+			}
+			if err != nil {
+				return nil, err
+			}
+			artifactType, kinds = manifest.ArtifactType, manifest.kinds()
+		}
+		for _, kind := range kinds {
+			out = append(out, images.Related{
+				Kind: kind, Via: images.Referrer, Digest: desc.Digest,
+				ArtifactType: artifactType, MediaType: desc.MediaType, Size: desc.Size,
+			})
+		}
+	}
+	return out, nil
+}
+
+// unanswered says that a registry was not reached, or denies what it may not even
+// have. Whatever else goes wrong is an error: an answer that broke off must not
+// decide what is in an artifact.
+func unanswered(err error) bool {
+	var network net.Error
+	return errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) ||
+		errdefs.IsUnavailable(err) && errors.As(err, &network)
+}
+
+// manifest is what is read of something related. It may be an index too.
+type manifest struct {
+	desc         ocispec.Descriptor
+	ArtifactType string               `json:"artifactType"`
+	Config       ocispec.Descriptor   `json:"config"`
+	Layers       []ocispec.Descriptor `json:"layers"`
+	Annotations  map[string]string    `json:"annotations"`
+}
+
+func read(ctx context.Context, repository *registry.Repository, ref string) (manifest, error) {
+	desc, data, err := repository.Manifest(ctx, ref)
+	if err != nil {
+		return manifest{}, err
+	}
+	m := manifest{desc: desc}
+	if err := json.Unmarshal(data, &m); err != nil {
+		return manifest{}, fmt.Errorf("read manifest %s of %s: %w", desc.Digest, repository.Name(), err)
+	}
+	return m, nil
+}
