@@ -80,6 +80,9 @@ type Options struct {
 	// neither is anonymous. Nil reads the docker command's configuration and
 	// asks its credential helpers.
 	Credentials func(host string) (user, secret string, err error)
+	// ManifestDir is a folder that keeps the manifests read from sources between
+	// runs, so that one whose digest is known is not read again. "" keeps none.
+	ManifestDir string
 	// UserAgent is sent with every request. "" is "tape".
 	UserAgent string
 	// DialContext opens connections. Nil is the network.
@@ -179,13 +182,17 @@ func (c *Client) repository(name string, source bool) (*Repository, error) {
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", named.Name(), err)
 	}
-	return &Repository{
+	r := &Repository{
 		client: c,
 		name:   named.Name(),
 		host:   reference.Domain(named),
 		path:   reference.Path(named),
 		hosts:  hosts,
-	}, nil
+	}
+	if source {
+		r.kept = kept{c.options.ManifestDir}
+	}
+	return r, nil
 }
 
 // host is what a client knows of a host.

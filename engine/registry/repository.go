@@ -27,6 +27,7 @@ type Repository struct {
 	host   string // registry.example.com
 	path   string // team/app
 	hosts  docker.RegistryHosts
+	kept   kept
 }
 
 // Name is the normalised name, with the registry: docker.io/library/nginx.
@@ -99,6 +100,10 @@ func (r *Repository) Manifest(ctx context.Context, reference string) (ocispec.De
 	if desc, data, ok := r.client.cache.get(r.name, digest.Digest(reference)); ok {
 		return desc, data, nil
 	}
+	if desc, data, ok := r.kept.get(r.name, digest.Digest(reference)); ok {
+		r.client.cache.put(r.name, desc, data)
+		return desc, data, nil
+	}
 	desc := ocispec.Descriptor{Digest: digest.Digest(reference)}
 	var data []byte
 	err := desc.Digest.Validate()
@@ -115,6 +120,9 @@ func (r *Repository) Manifest(ctx context.Context, reference string) (ocispec.De
 	}
 	desc.Size = int64(len(data))
 	r.client.cache.put(r.name, desc, data)
+	if err := r.kept.put(r.name, desc, data); err != nil {
+		r.client.log.DebugContext(ctx, "not kept", "manifest", r.Ref(reference), "error", err)
+	}
 	return desc, data, nil
 }
 
@@ -193,7 +201,10 @@ func (r *Repository) Blob(ctx context.Context, desc ocispec.Descriptor) (io.Read
 	body, err := fetcher.Fetch(asking, ocispec.Descriptor{MediaType: blobType, Digest: desc.Digest, Size: desc.Size})
 	if err == nil {
 		// containerd asks at the first read: make it one of nothing.
-		if _, err = body.Read(nil); err != nil {
+		if _, err = body.Read(nil); err == io.EOF { // it is empty
+			err = nil
+		}
+		if err != nil {
 			err = errors.Join(err, body.Close())
 		}
 	}

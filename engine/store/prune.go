@@ -69,7 +69,7 @@ type Pruned struct {
 	Results int   `json:"results"`
 	Blobs   int   `json:"blobs"`
 	Ingests int   `json:"ingests"`
-	Bytes   int64 `json:"bytes"` // of blobs and ingests
+	Bytes   int64 `json:"bytes"` // of blobs, ingests and kept manifests
 }
 
 // Prune removes from the store in a folder what is not worth keeping. A store
@@ -124,6 +124,11 @@ func Prune(ctx context.Context, dir string, o PruneOptions) (pruned Pruned, err 
 		}
 		pruned.Blobs++
 		pruned.Bytes += size
+	}
+	manifests, err := sweepManifests(dir, o, time.Now())
+	pruned.Bytes += manifests
+	if err != nil {
+		return pruned, err
 	}
 	err = walkIngests(dir, func(path string, at time.Time, size int64) error {
 		if time.Since(at) < abandoned {

@@ -300,18 +300,16 @@ func TestFoundTwice(t *testing.T) {
 func TestRequests(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
-		noAPI   bool
 		related string
 		want    map[string]int
 	}{
 		// Three subjects: three tags each, of which one is there and read, and
 		// three lists; two inline manifests.
-		{"api", false, Default, map[string]int{"HEAD manifests": 9, "GET manifests": 3, "GET referrers": 3}},
-		{"none", false, None, map[string]int{"GET manifests": 2}},
+		{"default", Default, map[string]int{"HEAD manifests": 9, "GET manifests": 3, "GET referrers": 3}},
+		{"none", None, map[string]int{"GET manifests": 2}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			up := upstream(registrytest.Image{Inline: 2, Signatures: 1})
-			up.NoReferrersAPI = tt.noAPI
 			img := image(t, up, "1")
 			again := img
 			again.Source, again.Name = name+":latest", name+":latest"
