@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	jsonnet "github.com/google/go-jsonnet"
+
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+// entry is evaluated where the source is a folder.
+const entry = "main.jsonnet"
+
+const schema = `{
+  "$schema": "https://json-schema.org/draft/2020-12/schema",
+  "type": "object",
+  "additionalProperties": false,
+  "properties": {
+    "extVar": {
+      "description": "external variables, strings",
+      "type": "object",
+      "additionalProperties": {"type": "string"}
+    },
+    "tla": {
+      "description": "top-level arguments, strings",
+      "type": "object",
+      "additionalProperties": {"type": "string"}
+    },
+    "libraries": {
+      "description": "folders searched for imports, the last first",
+      "type": "array",
+      "items": {"type": "string", "format": "path"}
+    }
+  }
+}`
+
+// Options are what the schema describes.
+type Options struct {
+	ExtVar    map[string]string `json:"extVar"`
+	TLA       map[string]string `json:"tla"`
+	Libraries []string          `json:"libraries"`
+}
+
+// Jsonnet evaluates a file, or main.jsonnet of a folder. An object with a kind
+// and a list of objects become one file, manifests.json; of any other object each
+// field becomes a file of its name (with .json, where it has no extension), and
+// holds an object or a list.
+type Jsonnet struct{}
+
+// Describe implements [interpreter.Interpreter].
+func (Jsonnet) Describe(context.Context) (interpreter.Description, error) {
+	return interpreter.Description{
+		Name:    "jsonnet",
+		Version: strings.TrimPrefix(jsonnet.Version(), "v"),
+		Help:    "evaluates Jsonnet",
+		Markers: []interpreter.Marker{{Name: entry}},
+		Options: json.RawMessage(schema),
+	}, nil
+}
+
+// Inputs implements [interpreter.Interpreter]: what the file imports, and what
+// that imports.
+func (Jsonnet) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
+	s, err := open(req.Root, req.Path, req.Options)
+	if err != nil {
+		return &interpreter.InputsResponse{Diagnostics: s.diagnose(err)}, nil
+	}
+	found, err := await(ctx, func() ([]string, error) { return s.vm.FindDependencies("", []string{s.file}) })
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err != nil {
+		return &interpreter.InputsResponse{Diagnostics: s.diagnose(err)}, nil
+	}
+	resp := &interpreter.InputsResponse{}
+	for _, file := range append(found, s.file) {
+		rel, err := filepath.Rel(s.root, file)
+		if err != nil {
+			return nil, err
+		}
+		resp.Paths = append(resp.Paths, filepath.ToSlash(rel))
+	}
+	slices.Sort(resp.Paths)
+	return resp, nil
+}
+
+// Render implements [interpreter.Interpreter].
+func (Jsonnet) Render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
+	s, err := open(req.Source, req.Path, req.Options)
+	if err != nil {
+		return &interpreter.RenderResponse{Diagnostics: s.diagnose(err)}, nil
+	}
+	out, err := await(ctx, func() (string, error) { return s.vm.EvaluateFile(s.file) })
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err != nil {
+		return &interpreter.RenderResponse{Diagnostics: s.diagnose(err)}, nil
+	}
+	files, err := manifests([]byte(out))
+	if err != nil {
+		return &interpreter.RenderResponse{Diagnostics: s.diagnose(err)}, nil
+	}
+	return &interpreter.RenderResponse{Files: files}, nil
+}
+
+// source is one that is about to be evaluated.
+type source struct {
+	root, file string
+	vm         *jsonnet.VM
+}
+
+// open also answers with a source where it fails, to diagnose the error with.
+func open(root, at string, options json.RawMessage) (*source, error) {
+	// The evaluator tells where files really are; so must the root be.
+	if real, err := filepath.EvalSymlinks(root); err == nil {
+		root = real
+	}
+	s := &source{root: root, vm: jsonnet.MakeVM()}
+	var opts Options
+	if len(options) > 0 {
+		dec := json.NewDecoder(bytes.NewReader(options))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&opts); err != nil {
+			return s, fmt.Errorf("options: %w", err)
+		}
+	}
+	s.file = filepath.Join(root, filepath.FromSlash(at))
+	info, err := os.Stat(s.file)
+	if err != nil {
+		return s, err
+	}
+	if info.IsDir() {
+		s.file = filepath.Join(s.file, entry)
+	}
+	importer := &jsonnet.FileImporter{}
+	for _, dir := range opts.Libraries {
+		importer.JPaths = append(importer.JPaths, filepath.Join(root, filepath.FromSlash(dir)))
+	}
+	s.vm.Importer(&inside{root: root, files: importer})
+	for _, name := range slices.Sorted(maps.Keys(opts.ExtVar)) {
+		s.vm.ExtVar(name, opts.ExtVar[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(opts.TLA)) {
+		s.vm.TLAVar(name, opts.TLA[name])
+	}
+	return s, nil
+}
+
+// inside imports from the source only: Jsonnet itself lets a file import any
+// other of the machine.
+type inside struct {
+	root  string
+	files *jsonnet.FileImporter
+}
+
+func (i *inside) Import(from, imported string) (jsonnet.Contents, string, error) {
+	contents, at, err := i.files.Import(from, imported)
+	if err != nil {
+		return contents, at, err
+	}
+	if rel, err := filepath.Rel(i.root, at); err != nil || !filepath.IsLocal(rel) {
+		return jsonnet.Contents{}, "", fmt.Errorf("import %q leads outside the source", imported)
+	}
+	return contents, at, nil
+}
+
+// await returns when ctx ends, though the evaluator does not: tape then kills
+// the process.
+func await[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		var r result
+		defer func() {
+			if p := recover(); p != nil {
+				r.err = fmt.Errorf("evaluator panicked: %v", p)
+			}
+			done <- r
+		}()
+		r.value, r.err = f()
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
+	}
+}
+
+// manifests of what was evaluated.
+func manifests(doc []byte) ([]interpreter.File, error) {
+	var list []json.RawMessage
+	if json.Unmarshal(doc, &list) == nil {
+		return file("manifests.json", list)
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(doc, &fields); err != nil {
+		return nil, errors.New("evaluates to neither an object nor a list of objects")
+	}
+	if _, ok := fields["kind"]; ok {
+		return file("manifests.json", []json.RawMessage{doc})
+	}
+	var files []interpreter.File
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if !fs.ValidPath(name) || name == "." {
+			return nil, fmt.Errorf("field %q is no name of a file", name)
+		}
+		if json.Unmarshal(fields[name], &list) != nil {
+			list = []json.RawMessage{fields[name]}
+		}
+		if path.Ext(name) == "" {
+			name += ".json"
+		}
+		f, err := file(name, list)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f...)
+	}
+	return files, nil
+}
+
+// file holds objects: documents of YAML, or a List where it is JSON.
+func file(name string, objects []json.RawMessage) ([]interpreter.File, error) {
+	for _, o := range objects {
+		if !bytes.HasPrefix(bytes.TrimSpace(o), []byte("{")) {
+			return nil, fmt.Errorf("%s holds %.40s, which is no object", name, o)
+		}
+	}
+	if path.Ext(name) == ".json" && len(objects) > 1 {
+		list, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "List", "items": objects})
+		if err != nil {
+			return nil, err
+		}
+		objects = []json.RawMessage{list}
+	}
+	var buf bytes.Buffer
+	for n, o := range objects {
+		if n > 0 {
+			buf.WriteString("---\n")
+		}
+		if err := json.Indent(&buf, bytes.TrimSpace(o), "", "  "); err != nil {
+			return nil, err
+		}
+		buf.WriteByte('\n')
+	}
+	return []interpreter.File{{Path: name, Data: buf.Bytes()}}, nil
+}
+
+// position as go-jsonnet prints it: FILE:LINE:COLUMN-…, or FILE:(LINE:COLUMN)-….
+var position = regexp.MustCompile(`(?m)^\s*(?:RUNTIME ERROR: )?(\S.*?):\(?(\d+):(\d+)`)
+
+// diagnose makes a diagnostic of the user's mistake.
+func (s *source) diagnose(err error) []interpreter.Diagnostic {
+	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), s.root+string(filepath.Separator), "")
+	first, rest, _ := strings.Cut(text, "\n")
+	d := interpreter.Diagnostic{
+		Severity: interpreter.Error,
+		Summary:  strings.TrimPrefix(first, "RUNTIME ERROR: "),
+		Detail:   rest,
+	}
+	if m := position.FindStringSubmatch(text); m != nil {
+		d.File = filepath.ToSlash(m[1])
+		d.Line, _ = strconv.Atoi(m[2])
+		d.Column, _ = strconv.Atoi(m[3])
+	}
+	return []interpreter.Diagnostic{d}
+}
