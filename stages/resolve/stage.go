@@ -341,8 +341,9 @@ func runnable(mediaType string) error {
 	}
 }
 
-// merge makes one of references with the same normalised name, sorted by how
-// they are first written. Scan does so; a stage put in between may not.
+// merge makes one of references with the same normalised name; its source is how
+// the first place spells it, and what they are sorted by. Scan does so; a stage
+// put in between may not.
 func merge(references []images.Reference) []images.Reference {
 	byName := map[string]int{}
 	var out []images.Reference
@@ -355,13 +356,16 @@ func merge(references []images.Reference) []images.Reference {
 			out = append(out, ref)
 			continue
 		}
-		out[i].Source = min(out[i].Source, ref.Source)
 		out[i].Locations = append(out[i].Locations, ref.Locations...)
 	}
-	for _, ref := range out {
+	for i := range out {
+		ref := &out[i]
 		slices.SortStableFunc(ref.Locations, func(a, b images.Location) int {
 			return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Document, b.Document), cmp.Compare(a.Offset, b.Offset))
 		})
+		if len(ref.Locations) > 0 {
+			ref.Source = cmp.Or(ref.Locations[0].Value, ref.Source)
+		}
 	}
 	slices.SortFunc(out, func(a, b images.Reference) int {
 		return cmp.Or(strings.Compare(a.Source, b.Source), strings.Compare(a.Name, b.Name))
