@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package source
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/nearest"
+	"github.com/taped-dev/tape/plugins/interpreter"
+	"github.com/taped-dev/tape/stages/rendering"
+)
+
+// wellKnown are files that speak of an interpreter also where it is not
+// installed: to read their folder as plain manifests is worth a warning.
+var wellKnown = map[string]string{
+	"Chart.yaml":         "helm",
+	"kustomization.yaml": "kustomize",
+	"kustomization.yml":  "kustomize",
+	"Kustomization":      "kustomize",
+	"cue.mod":            "cue",
+}
+
+// find gets the interpreter that the source names, or else the one that claims
+// it. A marker above the source moves a root that may grow.
+func (s *Stage) find(ctx context.Context, t *engine.Task, at *place) (*found, error) {
+	if s.config.Interpreter != "" {
+		i, err := s.o.Interpreters.Find(ctx, s.config.Interpreter)
+		if err != nil {
+			others, _ := s.o.Interpreters.List(ctx) // the first error is the one to tell
+			return nil, fmt.Errorf("%w%s", err, nearest.Hint(s.config.Interpreter, names(others)))
+		}
+		if err := s.allow(i); err != nil {
+			return nil, err
+		}
+		d, err := i.Describe(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("ask interpreter %s what it is: %w", i.Name(), err)
+		}
+		if at.reference != "" && !slices.Contains(d.References, referenceScheme(at.reference)) {
+			return nil, fmt.Errorf("interpreter %s does not take %s:// sources", i.Name(), referenceScheme(at.reference))
+		}
+		c, err := claims(d, *at)
+		if err != nil {
+			return nil, err
+		}
+		return use(i, d, at, c)
+	}
+
+	all, err := s.o.Interpreters.List(ctx)
+	if err != nil {
+		t.Report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("not every interpreter can be used: %v", err)})
+	}
+	type candidate struct {
+		rendering.Interpreter
+		description interpreter.Description
+		claim
+	}
+	var (
+		candidates []candidate
+		fallback   *candidate
+	)
+	for _, i := range all {
+		d, err := i.Describe(ctx)
+		if ctxErr := context.Cause(ctx); ctxErr != nil {
+			return nil, ctxErr
+		}
+		if err != nil {
+			t.Report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("interpreter %s cannot be used: %v", i.Name(), err)})
+			continue
+		}
+		if i.Name() == Fallback {
+			fallback = &candidate{i, d, claim{reason: "no other interpreter claims it"}}
+			continue
+		}
+		c, err := claims(d, *at)
+		if err != nil {
+			return nil, err
+		}
+		if c.reason != "" {
+			candidates = append(candidates, candidate{i, d, c})
+		}
+	}
+	switch {
+	case len(candidates) > 1:
+		var each []string
+		for _, c := range candidates {
+			each = append(each, fmt.Sprintf("%s (%s)", c.Name(), c.reason))
+		}
+		return nil, fmt.Errorf("several interpreters claim it: %s; say which with --interpreter, or with 'interpreter' in tape.yaml", strings.Join(each, " and "))
+	case len(candidates) == 1:
+	case at.reference != "":
+		return nil, fmt.Errorf("no interpreter takes %s:// sources (there are: %s)", referenceScheme(at.reference), strings.Join(slices.Collect(names(all)), ", "))
+	case fallback == nil:
+		return nil, fmt.Errorf("no interpreter claims it; name one with --interpreter (there are: %s)", strings.Join(slices.Collect(names(all)), ", "))
+	default:
+		candidates = append(candidates, *fallback)
+		for _, name := range slices.Sorted(maps.Keys(wellKnown)) {
+			if _, err := os.Lstat(filepath.Join(at.abs(at.path), name)); err != nil || !at.folder {
+				continue
+			}
+			t.Report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf(
+				"%s asks for the interpreter %s, which is not installed: the files are taken as they are", name, wellKnown[name])})
+		}
+	}
+	chosen := candidates[0]
+	t.Report(engine.Event{Message: fmt.Sprintf("interpreter %s: %s", chosen.Name(), chosen.reason)})
+	if err := s.allow(chosen); err != nil {
+		return nil, err
+	}
+	return use(chosen.Interpreter, chosen.description, at, chosen.claim)
+}
+
+// allow asks whether an interpreter may be used.
+func (s *Stage) allow(i rendering.Interpreter) error {
+	if s.o.Allow == nil {
+		return nil
+	}
+	return s.o.Allow(i.Name(), i.Checksum())
+}
+
+// use settles on an interpreter.
+func use(i rendering.Interpreter, d interpreter.Description, at *place, c claim) (*found, error) {
+	schema, err := compile(d.Options)
+	if err != nil {
+		return nil, fmt.Errorf("interpreter %s: the schema of its options is not valid: %w", i.Name(), err)
+	}
+	if c.above != "" {
+		at.grow(c.above) // claims looks no further than the root may grow
+	}
+	return &found{Interpreter: i, description: d, schema: schema}, nil
+}
+
+// claim is why a source is an interpreter's; without a reason it is not.
+type claim struct {
+	reason string
+	above  string // the folder above the source that has the marker
+}
+
+// claims looks for an interpreter's markers.
+func claims(d interpreter.Description, at place) (claim, error) {
+	if at.reference != "" {
+		if s := referenceScheme(at.reference); slices.Contains(d.References, s) {
+			return claim{reason: "takes " + s + ":// sources"}, nil
+		}
+		return claim{}, nil
+	}
+	source := at.abs(at.path)
+	dir, here := filepath.Dir(source), []string{filepath.Base(source)}
+	if at.folder {
+		var err error
+		if here, err = list(source); err != nil {
+			return claim{}, err
+		}
+		dir = source
+	}
+	for _, m := range d.Markers {
+		if m.With != "" && match(m.With, here) == "" {
+			continue
+		}
+		if name := match(m.Name, here); name != "" {
+			return claim{reason: "found " + name}, nil
+		}
+		if !m.Above {
+			continue
+		}
+		up := ""
+		for above := dir; at.mayHold(above); above = filepath.Dir(above) {
+			names, err := list(above)
+			if err != nil {
+				break // whoever may not look there has nothing to find there
+			}
+			if name := match(m.Name, names); name != "" {
+				return claim{reason: "found " + up + name, above: above}, nil
+			}
+			up += "../"
+		}
+	}
+	return claim{}, nil
+}
+
+// mayHold says whether a folder at or above the source is one to look into.
+func (at place) mayHold(dir string) bool {
+	return filepath.Dir(dir) != dir && at.grow(dir)
+}
+
+// match is the first name that a pattern matches, or "".
+func match(pattern string, names []string) string {
+	for _, name := range names {
+		if ok, err := path.Match(pattern, name); ok && err == nil {
+			return name
+		}
+	}
+	return ""
+}
+
+// list has the names in a folder, sorted.
+func list(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read folder %s: %w", dir, cause(err))
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, nil
+}
+
+func referenceScheme(reference string) string {
+	s, _, _ := strings.Cut(reference, "://")
+	return s
+}
+
+func names(all []rendering.Interpreter) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for _, i := range all {
+			if !yield(i.Name()) {
+				return
+			}
+		}
+	}
+}

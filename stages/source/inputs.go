@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package source
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/plugins/interpreter"
+	"github.com/taped-dev/tape/stages/files"
+	"github.com/taped-dev/tape/stages/rendering"
+	"github.com/taped-dev/tape/stages/vcs"
+)
+
+// maxGrowth is how often an interpreter is asked again because what it named
+// lies above the root. A chain of bases needs one a link at most.
+const maxGrowth = 16
+
+// taken is what was read of a source.
+type taken struct {
+	at          place // its root may have grown
+	options     json.RawMessage
+	diagnostics []interpreter.Diagnostic
+	warnings    []string
+	inputs      []vcs.Input
+	folders     []string
+	tar         []byte
+}
+
+// facts says where what was read comes from. Of a remote source that is what
+// options named.
+func (t taken) facts(ctx context.Context, name string) (vcs.Facts, []string, error) {
+	query := vcs.Query{Name: name, Root: t.at.root, Path: t.at.path, Folders: t.folders, Inputs: t.inputs}
+	if t.at.reference == "" {
+		return vcs.Read(ctx, query)
+	}
+	query.Path = ""
+	facts := vcs.Facts{Name: name, Repositories: []vcs.Repository{}, Files: []vcs.File{}, Modified: vcs.Unknown}
+	var warnings []string
+	var err error
+	if len(t.inputs) > 0 {
+		facts, warnings, err = vcs.Read(ctx, query)
+	}
+	facts.Reference = shown(t.at.reference)
+	return facts, warnings, err
+}
+
+// answer is what is remembered of an interpreter's Inputs, for as long as the
+// files it led to are the same.
+type answer struct {
+	Up          int                      `json:"up,omitempty"` // how many folders the root moved up
+	Paths       []string                 `json:"paths"`
+	Exact       bool                     `json:"exact,omitempty"`
+	Diagnostics []interpreter.Diagnostic `json:"diagnostics,omitempty"`
+	Files       digest.Digest            `json:"files"` // of the tar
+}
+
+// take reads what the interpreter needs: the files that it names, and those that
+// options name.
+func (s *Stage) take(ctx context.Context, t *engine.Task, at place, f *found, options map[string]any) (taken, error) {
+	out := taken{at: at}
+	var named []string
+	var err error
+	if out.options, named, err = f.schema.placed(options, &out.at); err != nil {
+		return out, fmt.Errorf("interpreter %s: %w", f.Name(), err)
+	}
+	if at.reference != "" {
+		return out, s.read(ctx, &out, answer{Exact: true}, named)
+	}
+
+	key, err := s.memoryKey(f, out)
+	if err != nil {
+		return out, err
+	}
+	if remembered, ok := s.recall(t, key); ok {
+		again := out
+		for range remembered.Up {
+			again.at.grow(filepath.Dir(again.at.root))
+		}
+		if again.options, named, err = f.schema.placed(options, &again.at); err != nil {
+			return out, fmt.Errorf("interpreter %s: %w", f.Name(), err)
+		}
+		err := s.read(ctx, &again, remembered, named)
+		if err == nil && digest.FromBytes(again.tar) == remembered.Files {
+			return again, nil
+		}
+		if err := context.Cause(ctx); err != nil {
+			return out, err
+		}
+		log(t).Debug("what the interpreter read has changed", "interpreter", f.Name(), "err", err)
+	}
+
+	start := out.at.root
+	a, err := s.ask(ctx, f, &out, options)
+	if err != nil {
+		return out, err
+	}
+	if up, _ := filepath.Rel(start, out.at.root); up != "." {
+		a.Up = len(strings.Split(filepath.ToSlash(up), "/"))
+	}
+	a.Files = digest.FromBytes(out.tar)
+	s.remember(t, key, a)
+	return out, nil
+}
+
+// ask has the interpreter name its inputs and reads them, again with a root
+// further up where one of them lies above it and the root may grow.
+func (s *Stage) ask(ctx context.Context, f *found, out *taken, options map[string]any) (answer, error) {
+	for range maxGrowth {
+		raw, named, err := f.schema.placed(options, &out.at)
+		if err != nil {
+			return answer{}, fmt.Errorf("interpreter %s: %w", f.Name(), err)
+		}
+		out.options = raw
+		root := out.at.root
+		resp, err := f.Inputs(ctx, &interpreter.InputsRequest{Root: root, Path: out.at.path, Options: raw})
+		if err != nil {
+			return answer{}, fmt.Errorf("interpreter %s: %w", f.Name(), err)
+		}
+		for _, p := range resp.Paths {
+			if filepath.IsAbs(filepath.FromSlash(p)) || strings.ContainsRune(p, 0) {
+				return answer{}, fmt.Errorf("interpreter %s names the input %q, which is not relative to the root", f.Name(), p)
+			}
+			if abs := filepath.Join(root, filepath.FromSlash(p)); !out.at.grow(abs) {
+				return answer{}, fmt.Errorf("interpreter %s needs %s: %w", f.Name(), p, out.at.outside(abs))
+			}
+		}
+		if out.at.root != root {
+			continue
+		}
+		if err := rendering.Problems(resp.Diagnostics); err != nil {
+			return answer{}, fmt.Errorf("interpreter %s: %w", f.Name(), err)
+		}
+		a := answer{Paths: resp.Paths, Exact: resp.Exact, Diagnostics: resp.Diagnostics}
+		err = s.read(ctx, out, a, named)
+		if link, ok := errors.AsType[*linkError](err); ok {
+			// Relative links are how folders that belong together refer to each
+			// other; an absolute one may lead anywhere.
+			if outside, ok := errors.AsType[*outsideError](err); ok && !filepath.IsAbs(link.target) && out.at.grow(outside.path) {
+				continue
+			}
+		}
+		return a, err
+	}
+	return answer{}, fmt.Errorf("interpreter %s names other inputs each time the folder that holds them grows: put the source in a git repository", f.Name())
+}
+
+// read reads the files that an answer and the options name.
+func (s *Stage) read(ctx context.Context, out *taken, a answer, named []string) error {
+	r := newReader(out.at.root, s.o.Limits)
+	paths := slices.Concat(a.Paths, named)
+	if !a.Exact || !out.at.folder {
+		paths = append(paths, out.at.path)
+	}
+	if out.at.reference != "" {
+		paths = named
+	}
+	for _, p := range paths {
+		if err := r.take(ctx, path.Clean(p)); err != nil {
+			if isOutside(err) {
+				return fmt.Errorf("%w: copy what it leads to into %s, or remove it", err, out.at.root)
+			}
+			return err
+		}
+	}
+	if a.Exact && out.at.folder && out.at.reference == "" {
+		r.folders[out.at.path] = true // what is missing there may have been an input
+	}
+	if out.at.reference == "" && len(r.inputs) == 0 {
+		return errors.New("there is nothing in it to package")
+	}
+	out.diagnostics = a.Diagnostics
+	out.warnings = slices.Sorted(maps.Keys(r.warnings))
+	out.inputs = r.sorted()
+	out.folders = slices.Sorted(maps.Keys(r.folders))
+
+	tree := make([]files.File, len(out.inputs))
+	for i, in := range out.inputs {
+		tree[i] = files.File{Name: in.Path, Data: in.Data}
+	}
+	var tar bytes.Buffer
+	if err := files.Write(&tar, tree); err != nil {
+		return err
+	}
+	out.tar = tar.Bytes()
+	return nil
+}
+
+// memoryKey covers what an answer may depend on besides the contents of the
+// files it names.
+func (s *Stage) memoryKey(f *found, at taken) (digest.Digest, error) {
+	key, err := engine.MarshalJSON(struct {
+		Kind        string
+		Interpreter digest.Digest
+		Environment digest.Digest
+		Path        string
+		Options     json.RawMessage
+	}{"inputs/1", f.Checksum(), s.environment(f.description.Environment), at.at.path, at.options})
+	return digest.FromBytes(key), err
+}
+
+// remembered is the name under which the answer lies in an entry of the memory;
+// its data is in the descriptor itself, there is no blob.
+const remembered = "answer"
+
+func (s *Stage) recall(t *engine.Task, key digest.Digest) (a answer, ok bool) {
+	if s.o.Memory == nil {
+		return answer{}, false
+	}
+	entry, err := s.o.Memory.Get(key)
+	if err != nil {
+		log(t).Debug("no inputs remembered", "key", key, "err", err)
+		return answer{}, false
+	}
+	desc := entry[remembered]
+	if desc.Digest != digest.FromBytes(desc.Data) || json.Unmarshal(desc.Data, &a) != nil {
+		return answer{}, false
+	}
+	return a, true
+}
+
+func (s *Stage) remember(t *engine.Task, key digest.Digest, a answer) {
+	if s.o.Memory == nil {
+		return
+	}
+	data, err := engine.MarshalJSON(a)
+	if err == nil {
+		desc := ocispec.Descriptor{MediaType: "application/json", Digest: digest.FromBytes(data), Size: int64(len(data)), Data: data}
+		err = s.o.Memory.Put(key, map[string]ocispec.Descriptor{remembered: desc})
+	}
+	if err != nil {
+		t.Report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("which files the interpreter reads is not remembered for the next run: %v", err)})
+	}
+}

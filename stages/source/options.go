@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package source
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/nearest"
+)
+
+// The formats of strings that name files.
+const (
+	formatPath    = "path"
+	formatKeyPath = "key=path" // what follows the first = is a path
+)
+
+// schema is that of an interpreter's options.
+type schema struct{ *jsonschema.Schema }
+
+// compile reads a schema; without one there are no options. It reads nothing but
+// what it is given.
+func compile(raw json.RawMessage) (schema, error) {
+	if len(raw) == 0 {
+		raw = json.RawMessage(`{"type": "object", "additionalProperties": false}`)
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
+	if err != nil {
+		return schema{}, err
+	}
+	c := jsonschema.NewCompiler()
+	c.UseLoader(jsonschema.SchemeURLLoader{})
+	for _, name := range []string{formatPath, formatKeyPath} {
+		c.RegisterFormat(&jsonschema.Format{Name: name, Validate: func(any) error { return nil }})
+	}
+	c.AssertFormat()
+	const location = "options"
+	if err := c.AddResource(location, doc); err != nil {
+		return schema{}, err
+	}
+	compiled, err := c.Compile(location)
+	return schema{compiled}, err
+}
+
+// options are what the source says, valid against the schema. Paths in them are
+// absolute.
+func (s *Stage) options(sch schema) (map[string]any, error) {
+	base, err := filepath.Abs(s.o.Folder)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]any{}
+	if len(s.config.Options) > 0 && string(s.config.Options) != "null" {
+		v, err := jsonschema.UnmarshalJSON(bytes.NewReader(s.config.Options))
+		if err != nil {
+			return nil, fmt.Errorf("options: %w", err)
+		}
+		m, ok := v.(map[string]any)
+		if !ok {
+			return nil, errors.New("options: want an object of names and values")
+		}
+		anchored, err := sch.anchored(m, base)
+		if err != nil {
+			return nil, err
+		}
+		out = anchored.(map[string]any)
+	}
+	fresh := map[string]bool{} // lists that settings have begun
+	for _, setting := range s.config.Settings {
+		property := sch.property(setting.Name)
+		value, err := setting.value(property)
+		if err != nil {
+			return nil, fmt.Errorf("option %s: %w", setting.Name, err)
+		}
+		from := setting.Base
+		if !filepath.IsAbs(from) {
+			from = filepath.Join(base, from)
+		}
+		if value, err = (schema{property}).anchored(value, from); err != nil {
+			return nil, err
+		}
+		if more, ok := value.([]any); ok && fresh[setting.Name] {
+			value = append(out[setting.Name].([]any), more...)
+		}
+		_, fresh[setting.Name] = value.([]any)
+		out[setting.Name] = value
+	}
+	if err := sch.check(out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// property is the schema of one option, nil where it says nothing.
+func (s schema) property(name string) *jsonschema.Schema {
+	var found *jsonschema.Schema
+	s.each(func(sch *jsonschema.Schema) {
+		if p, ok := sch.Properties[name]; ok && found == nil {
+			found = p
+		}
+	})
+	return found
+}
+
+// each calls fn for the schema and those that apply to the same value.
+func (s schema) each(fn func(*jsonschema.Schema)) {
+	seen := map[*jsonschema.Schema]bool{}
+	var visit func(*jsonschema.Schema)
+	visit = func(sch *jsonschema.Schema) {
+		if sch == nil || seen[sch] {
+			return
+		}
+		seen[sch] = true
+		fn(sch)
+		visit(sch.Ref)
+		for _, list := range [][]*jsonschema.Schema{sch.AllOf, sch.AnyOf, sch.OneOf, {sch.Then, sch.Else}} {
+			for _, sub := range list {
+				visit(sub)
+			}
+		}
+	}
+	visit(s.Schema)
+}
+
+// types are those that a schema allows; none where it does not say.
+func (s schema) types() map[string]bool {
+	out := map[string]bool{}
+	s.each(func(sch *jsonschema.Schema) {
+		if sch.Types != nil {
+			for _, t := range sch.Types.ToStrings() {
+				out[t] = true
+			}
+		}
+	})
+	return out
+}
+
+// value reads a setting as the type that its option has.
+func (s Setting) value(property *jsonschema.Schema) (any, error) {
+	if len(s.JSON) > 0 {
+		return jsonschema.UnmarshalJSON(bytes.NewReader(s.JSON))
+	}
+	types := schema{property}.types()
+	if types["array"] {
+		item, err := scalar(s.Value, schema{schema{property}.items()}.types())
+		return []any{item}, err
+	}
+	return scalar(s.Value, types)
+}
+
+// scalar reads a text as one of the types, as a string where that is allowed.
+func scalar(text string, types map[string]bool) (any, error) {
+	switch {
+	case types["string"] || len(types) == 0:
+		return text, nil
+	case types["boolean"] && (text == "true" || text == "false"):
+		return text == "true", nil
+	case types["integer"] || types["number"]:
+		if _, err := strconv.ParseFloat(text, 64); err == nil && json.Valid([]byte(text)) {
+			return json.Number(text), nil
+		}
+	case types["object"]:
+		v, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+		if err == nil {
+			return v, nil
+		}
+	}
+	return nil, fmt.Errorf("want %s", strings.Join(slices.Sorted(maps.Keys(types)), " or "))
+}
+
+// items is the schema of a list's items, nil where it says nothing.
+func (s schema) items() *jsonschema.Schema {
+	var found *jsonschema.Schema
+	s.each(func(sch *jsonschema.Schema) {
+		if found != nil {
+			return
+		}
+		found = sch.Items2020
+		if old, ok := sch.Items.(*jsonschema.Schema); ok && found == nil {
+			found = old
+		}
+	})
+	return found
+}
+
+// mapped copies a value with every part replaced that fn wants replaced: fn gets
+// the schemas that apply to a part and answers with a new one, or with keep
+// false to leave it out.
+func (s schema) mapped(v any, at string, fn func(sch schema, v any, at string) (new any, keep bool, err error)) (any, bool, error) {
+	v, keep, err := fn(s, v, at)
+	if err != nil || !keep {
+		return nil, keep, err
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			sub, keep, err := s.member(name).mapped(v[name], join(at, name), fn)
+			if err != nil {
+				return nil, false, err
+			}
+			if keep {
+				out[name] = sub
+			}
+		}
+		return out, true, nil
+	case []any:
+		out := make([]any, 0, len(v))
+		for i, item := range v {
+			sub, keep, err := schema{s.items()}.mapped(item, fmt.Sprintf("%s[%d]", at, i), fn)
+			if err != nil {
+				return nil, false, err
+			}
+			if keep {
+				out = append(out, sub)
+			}
+		}
+		return out, true, nil
+	}
+	return v, true, nil
+}
+
+// member is the schema of an object's member.
+func (s schema) member(name string) schema {
+	if p := s.property(name); p != nil {
+		return schema{p}
+	}
+	var found *jsonschema.Schema
+	s.each(func(sch *jsonschema.Schema) {
+		for pattern, p := range sch.PatternProperties {
+			if pattern.MatchString(name) {
+				found = p
+			}
+		}
+		if more, ok := sch.AdditionalProperties.(*jsonschema.Schema); ok && found == nil {
+			found = more
+		}
+	})
+	return schema{found}
+}
+
+func join(at, name string) string {
+	if at == "" {
+		return name
+	}
+	return at + "." + name
+}
+
+// paths replaces what names a file by what fn makes of it.
+func (s schema) paths(v any, fn func(path, at string) (string, error)) (any, error) {
+	v, _, err := s.mapped(v, "", func(sch schema, v any, at string) (any, bool, error) {
+		text, ok := v.(string)
+		if !ok || text == "" {
+			return v, true, nil
+		}
+		format := ""
+		sch.each(func(sch *jsonschema.Schema) {
+			if sch.Format != nil {
+				format = sch.Format.Name
+			}
+		})
+		key := ""
+		switch format {
+		case formatPath:
+		case formatKeyPath:
+			var named bool
+			if key, text, named = strings.Cut(text, "="); !named || text == "" {
+				return v, true, nil
+			}
+			key += "="
+		default:
+			return v, true, nil
+		}
+		text, err := fn(text, at)
+		return key + text, true, err
+	})
+	return v, err
+}
+
+// anchored makes paths absolute.
+func (s schema) anchored(v any, base string) (any, error) {
+	return s.paths(v, func(path, _ string) (string, error) {
+		if filepath.IsAbs(path) {
+			return path, nil
+		}
+		return filepath.Join(base, path), nil
+	})
+}
+
+// placed makes absolute paths ones below the root, which grows if it may, and
+// lists them. The folders of a path are free of symbolic links then.
+func (s schema) placed(options map[string]any, at *place) (json.RawMessage, []string, error) {
+	absolute, err := s.paths(options, func(path, option string) (string, error) {
+		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+		if err == nil {
+			path = filepath.Join(dir, filepath.Base(path))
+			_, err = os.Stat(path)
+		}
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return "", fmt.Errorf("option %s: %s does not exist", option, path)
+		case err != nil:
+			return "", fmt.Errorf("option %s: open %s: %w", option, path, cause(err))
+		case !at.grow(path):
+			return "", fmt.Errorf("option %s: %w", option, at.outside(path))
+		}
+		return path, nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	// Only now does the root stand still.
+	var inputs []string
+	relative, err := s.paths(absolute, func(path, _ string) (string, error) {
+		rel, _ := below(at.root, path)
+		inputs = append(inputs, rel)
+		return rel, nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	raw, err := engine.MarshalJSON(relative)
+	return raw, inputs, err
+}
+
+// withoutSecrets leaves out what the schema calls writeOnly.
+func (s schema) withoutSecrets(raw json.RawMessage) (json.RawMessage, error) {
+	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	v, _, err = s.mapped(v, "", func(sch schema, v any, _ string) (any, bool, error) { return v, !sch.secret(), nil })
+	if err != nil {
+		return nil, err
+	}
+	return engine.MarshalJSON(v)
+}
+
+func (s schema) secret() bool {
+	secret := false
+	s.each(func(sch *jsonschema.Schema) { secret = secret || sch.WriteOnly })
+	return secret
+}
+
+// check validates options and says in a user's terms what is wrong.
+func (s schema) check(options map[string]any) error {
+	err := s.Validate(options)
+	if err == nil {
+		return nil
+	}
+	problem, ok := errors.AsType[*jsonschema.ValidationError](err)
+	if !ok {
+		return err
+	}
+	var all []error
+	s.problems(problem, &all)
+	return errors.Join(all...)
+}
+
+// problems are the leaves of what the validator says.
+func (s schema) problems(e *jsonschema.ValidationError, all *[]error) {
+	if len(e.Causes) > 0 {
+		for _, c := range e.Causes {
+			s.problems(c, all)
+		}
+		return
+	}
+	at, sch, secret := "", s, s.secret()
+	for _, name := range e.InstanceLocation {
+		if _, err := strconv.Atoi(name); err == nil && sch.items() != nil {
+			at, sch = fmt.Sprintf("%s[%s]", at, name), schema{sch.items()}
+		} else {
+			at, sch = join(at, name), sch.member(name)
+		}
+		secret = secret || sch.secret()
+	}
+	option := "options"
+	if at != "" {
+		option = "option " + at
+	}
+	switch k := e.ErrorKind.(type) {
+	case *kind.AdditionalProperties:
+		known := map[string]bool{}
+		sch.each(func(sub *jsonschema.Schema) {
+			for name := range sub.Properties {
+				known[name] = true
+			}
+		})
+		for _, name := range k.Properties {
+			hint := nearest.Hint(name, maps.Keys(known))
+			if hint == "" && len(known) > 0 {
+				hint = fmt.Sprintf(" (there are: %s)", strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+			}
+			*all = append(*all, fmt.Errorf("there is no option %q%s", join(at, name), hint))
+		}
+	case *kind.Type:
+		*all = append(*all, fmt.Errorf("%s: got %s, want %s", option, k.Got, strings.Join(k.Want, " or ")))
+	case *kind.Required:
+		*all = append(*all, fmt.Errorf("%s: %s is missing", option, strings.Join(k.Missing, ", ")))
+	default:
+		if secret {
+			*all = append(*all, fmt.Errorf("%s: its value is not allowed", option))
+			return
+		}
+		*all = append(*all, fmt.Errorf("%s: %s", option, e.ErrorKind.LocalizedString(message.NewPrinter(language.English))))
+	}
+}

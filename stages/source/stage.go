@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package source implements the stage source: it decides what a source is, which
+// interpreter reads it and which files that takes, and reads exactly these.
+//
+// It has no inputs. Its outputs are files (a tar of the files, laid out as below
+// the root), facts ([vcs.Facts] about them) and request ([rendering.Request] for
+// the stage render). None is kept between runs; what is remembered is only which
+// files an interpreter asked for, so that nothing starts an interpreter while
+// those stay the same.
+//
+// # Root
+//
+// Nothing outside the root is read. It is the top of the git repository that the
+// source lies in, or that the pipeline file lies in; without a repository the
+// pipeline file's folder; and without either the smallest folder that holds all
+// the interpreter asks for, as long as that is not the home folder or one above
+// it.
+//
+// # Links
+//
+// The tar has no links: a file or folder that a symbolic link leads to stands
+// where the link does. A link that dangles or leads into itself is left out with
+// a warning, one that leads outside the root is an error.
+package source
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/plugins/interpreter"
+	"github.com/taped-dev/tape/stages/files"
+	"github.com/taped-dev/tape/stages/rendering"
+	"github.com/taped-dev/tape/stages/vcs"
+)
+
+// Fallback is the interpreter of sources that no other one claims.
+const Fallback = "plain"
+
+// Config is what a pipeline says of a source.
+type Config struct {
+	// Name of the source; "" is the last element of Path.
+	Name string `json:"name,omitempty"`
+	// Path is a folder, a file, or a remote reference (scheme://…). What exists
+	// wins over what looks like a reference.
+	Path string `json:"path"`
+	// Interpreter by name; "" finds it by the files.
+	Interpreter string `json:"interpreter,omitempty"`
+	// Options of the interpreter, an object.
+	Options json.RawMessage `json:"options,omitempty"`
+	// Settings are more options, one at a time, over Options.
+	Settings []Setting `json:"settings,omitempty"`
+}
+
+// Setting is one option by name: a text that is read as the type that the option
+// has, or a value in JSON. A later one of a name replaces an earlier one, or is
+// added to it where the option is a list.
+type Setting struct {
+	Name  string          `json:"name"`
+	Value string          `json:"value,omitempty"`
+	JSON  json.RawMessage `json:"json,omitempty"`
+	// Base is the folder that a path in the value is relative to; "" is where
+	// Config.Path is relative to.
+	Base string `json:"base,omitempty"`
+}
+
+// Memory keeps between runs what interpreters answered. The one of engine/cache
+// does; a failure to remember costs time only.
+type Memory interface {
+	Get(key digest.Digest) (map[string]ocispec.Descriptor, error)
+	Put(key digest.Digest, outputs map[string]ocispec.Descriptor) error
+}
+
+// Options are what every source of a run stands on.
+type Options struct {
+	Interpreters rendering.Interpreters
+	// Folder of the pipeline file: paths are relative to it, and nothing outside
+	// of it, or of the repository it lies in, is read. "" where there is no such
+	// file: paths are relative to the working directory.
+	Folder string
+	// Memory may be nil: every run asks the interpreter.
+	Memory Memory
+	// Allow says no to an interpreter that is not the locked one, before it
+	// starts; nil allows all.
+	Allow func(name string, checksum digest.Digest) error
+	// LookupEnv is where the variables come from that interpreters ask for; nil
+	// is os.LookupEnv.
+	LookupEnv func(string) (string, bool)
+	// Limits of one source; zero is [files.DefaultLimits].
+	Limits files.Limits
+}
+
+// Stage is one source.
+type Stage struct {
+	config Config
+	o      Options
+}
+
+var interpreterName = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+
+// New makes the stage. It reads nothing yet.
+func New(config Config, o Options) (*Stage, error) {
+	if config.Path == "" {
+		return nil, errors.New("a source needs a path")
+	}
+	if config.Interpreter != "" && !interpreterName.MatchString(config.Interpreter) {
+		return nil, fmt.Errorf("interpreter %q: name one of 'tape interpreter list'; neither an executable nor a path is taken, "+
+			"so that what is checked in cannot choose which program runs", config.Interpreter)
+	}
+	o.LookupEnv = cmpFunc(o.LookupEnv, os.LookupEnv)
+	if o.Limits == (files.Limits{}) {
+		o.Limits = files.DefaultLimits()
+	}
+	return &Stage{config: config, o: o}, nil
+}
+
+func cmpFunc(f, or func(string) (string, bool)) func(string) (string, bool) {
+	if f == nil {
+		return or
+	}
+	return f
+}
+
+// Run implements [engine.Stage].
+func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+	out, err := s.run(ctx, t)
+	if err != nil {
+		return nil, fmt.Errorf("source %s: %w", shown(s.config.Path), err)
+	}
+	return out, nil
+}
+
+func (s *Stage) run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+	at, err := locate(s.config.Path, s.o.Folder)
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.find(ctx, t, &at)
+	if err != nil {
+		return nil, err
+	}
+	given, err := s.options(found.schema)
+	if err != nil {
+		return nil, fmt.Errorf("interpreter %s: %w", found.Name(), err)
+	}
+	taken, err := s.take(ctx, t, at, found, given)
+	if err != nil {
+		return nil, err
+	}
+
+	request := rendering.Request{
+		Source:      s.name(),
+		Path:        taken.at.path,
+		Reference:   at.reference,
+		Interpreter: rendering.Interpreted{Name: found.description.Name, Version: found.description.Version},
+		Checksum:    found.Checksum(),
+		Options:     taken.options,
+		Environment: s.environment(found.description.Environment),
+		Diagnostics: taken.diagnostics,
+	}
+	if request.Shown, err = found.schema.withoutSecrets(taken.options); err != nil {
+		return nil, err
+	}
+	if at.reference != "" {
+		request.Path = ""
+	}
+	facts, warnings, err := taken.facts(ctx, request.Source)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range slices.Concat(taken.warnings, warnings) {
+		t.Report(engine.Event{Level: engine.Warning, Message: w})
+	}
+	t.Report(engine.Event{Current: int64(len(taken.inputs)), Total: int64(len(taken.inputs)), Unit: "files"})
+
+	outputs := engine.Outputs{}
+	if outputs["files"], err = engine.Put(ctx, t.Store, files.MediaType, taken.tar); err != nil {
+		return nil, err
+	}
+	if outputs["facts"], err = engine.PutJSON(ctx, t.Store, vcs.MediaType, facts); err != nil {
+		return nil, err
+	}
+	outputs["request"], err = engine.PutJSON(ctx, t.Store, rendering.MediaTypeRequest, request)
+	return outputs, err
+}
+
+// name is the source's.
+func (s *Stage) name() string {
+	if s.config.Name != "" {
+		return s.config.Name
+	}
+	p := s.config.Path
+	if u, err := url.Parse(p); err == nil && u.Host != "" {
+		p = u.Path
+	} else if abs, err := filepath.Abs(filepath.Join(s.o.Folder, p)); err == nil {
+		p = abs
+	}
+	return filepath.Base(p)
+}
+
+// environment is a digest of the variables that are set, by names.
+func (s *Stage) environment(names []string) digest.Digest {
+	var set strings.Builder
+	for _, name := range slices.Sorted(slices.Values(names)) {
+		if value, ok := s.o.LookupEnv(name); ok {
+			fmt.Fprintf(&set, "%s=%s\x00", name, value)
+		}
+	}
+	if set.Len() == 0 {
+		return ""
+	}
+	return digest.FromString(set.String())
+}
+
+// shown is a path or reference as it may be printed and published.
+func shown(path string) string {
+	if strings.Contains(path, "://") {
+		return cmp.Or(vcs.CleanURL(path), "(a reference that does not parse)")
+	}
+	return path
+}
+
+// log is never nil.
+func log(t *engine.Task) *slog.Logger {
+	if t.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return t.Log
+}
+
+var _ engine.Stage = (*Stage)(nil)
+
+// found is an interpreter that will read the source.
+type found struct {
+	rendering.Interpreter
+	description interpreter.Description
+	schema      schema
+}
