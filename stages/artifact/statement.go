@@ -14,7 +14,9 @@ import (
 )
 
 // StatementType of what is written. Statements v0.1 are read too.
-const StatementType = "https://in-toto.io/Statement/v1"
+const StatementType = statementTypePrefix + "v1"
+
+const statementTypePrefix = "https://in-toto.io/Statement/"
 
 // Statement is an in-toto Statement.
 type Statement struct {
@@ -22,6 +24,8 @@ type Statement struct {
 	Subject       []Resource      `json:"subject"`
 	PredicateType string          `json:"predicateType"`
 	Predicate     json.RawMessage `json:"predicate"`
+
+	raw []byte // as read, else nil
 }
 
 // Resource is an in-toto ResourceDescriptor.

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package artifact
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/errdefs"
+	"github.com/klauspost/compress/gzip"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/stages/files"
+)
+
+// Source is what an application is read from: a repository in a registry, or an
+// OCI layout. Nothing it says is believed without its digest.
+type Source interface {
+	content.Provider
+	// Resolve finds the manifest of a tag or digest.
+	Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, error)
+	// Referrers lists the manifests whose subject is the digest, of every kind.
+	Referrers(ctx context.Context, dgst digest.Digest) ([]ocispec.Descriptor, error)
+}
+
+// What is read at most, in bytes: registries take manifests of 4 MiB; the others
+// are far above anything known.
+const (
+	maxManifest   = 4 << 20
+	maxLayer      = 256 << 20 // of the content, compressed
+	maxStatements = 256 << 20 // of one layer, not compressed
+	maxBundle     = 4 << 20
+)
+
+// FormatOriginal is what the tape that came before wrote: it can be read.
+const FormatOriginal = "v1alpha1"
+
+// Application is a taped application that was opened. Its methods read from the
+// source that it was opened from, and may be called concurrently.
+type Application struct {
+	// Format is [Format] or [FormatOriginal].
+	Format string
+	Root   ocispec.Descriptor
+	Index  ocispec.Index
+	// Content describes the content manifest, Manifest is that, Layer its layer.
+	Content  ocispec.Descriptor
+	Manifest ocispec.Manifest
+	Layer    ocispec.Descriptor
+
+	source Source
+}
+
+// Open opens the application at a tag or digest. What is no taped application is
+// an error that says what it is, as is one of a format from the future. Children
+// with a role that is not known are ignored.
+func Open(ctx context.Context, source Source, tagOrDigest string) (*Application, error) {
+	root, err := source.Resolve(ctx, tagOrDigest)
+	if err != nil {
+		return nil, err
+	}
+	data, err := read(ctx, source, root, maxManifest)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", tagOrDigest, err)
+	}
+	a := &Application{Root: root, source: source}
+	if a.Format, err = formatOf(root, data, &a.Index); err != nil {
+		return nil, fmt.Errorf("%s %w", tagOrDigest, err)
+	}
+	if err := a.openContent(ctx); err != nil {
+		return nil, fmt.Errorf("read %s: %w", tagOrDigest, err)
+	}
+	return a, nil
+}
+
+// formatOf says which format a root has.
+func formatOf(desc ocispec.Descriptor, data []byte, index *ocispec.Index) (string, error) {
+	if err := json.Unmarshal(data, index); err != nil {
+		return "", fmt.Errorf("is no taped application: %w", err)
+	}
+	for _, child := range index.Manifests {
+		if err := child.Digest.Validate(); err != nil {
+			return "", fmt.Errorf("lists %q: %w", child.Digest, err)
+		}
+	}
+	switch format, ok := index.Annotations[AnnotationFormat]; {
+	case ok && format == Format:
+		return Format, nil
+	case ok:
+		return "", fmt.Errorf("is a taped application of format %q, and this tape reads %s: a newer tape is needed", format, Format)
+	case slices.ContainsFunc(index.Manifests, isOriginalContent):
+		return FormatOriginal, nil
+	}
+	return "", fmt.Errorf("is no taped application: it is %s", whatIs(desc, data))
+}
+
+func (a *Application) openContent(ctx context.Context) error {
+	isContent, layerType := hasRole(RoleContent), ocispec.MediaTypeImageLayerGzip
+	if a.Format == FormatOriginal {
+		isContent, layerType = isOriginalContent, originalContent
+	}
+	found := 0
+	for _, child := range a.Index.Manifests {
+		if isContent(child) {
+			a.Content = child
+			found++
+		}
+	}
+	if found != 1 {
+		return fmt.Errorf("it lists %d contents, not one", found)
+	}
+	data, err := read(ctx, a.source, a.Content, maxManifest)
+	if err != nil {
+		return fmt.Errorf("content: %w", err)
+	}
+	if err := json.Unmarshal(data, &a.Manifest); err != nil {
+		return fmt.Errorf("content manifest %s: %w", a.Content.Digest, err)
+	}
+	if n := len(a.Manifest.Layers); n != 1 {
+		return fmt.Errorf("content manifest %s has %d layers, not one", a.Content.Digest, n)
+	}
+	if a.Layer = a.Manifest.Layers[0]; a.Layer.MediaType != layerType {
+		return fmt.Errorf("content is %s, not %s", a.Layer.MediaType, layerType)
+	}
+	return nil
+}
+
+func hasRole(role string) func(ocispec.Descriptor) bool {
+	return func(desc ocispec.Descriptor) bool { return desc.Annotations[AnnotationRole] == role }
+}
+
+// Children are the root's of one role, in its order.
+func (a *Application) Children(role string) []ocispec.Descriptor {
+	has := hasRole(role)
+	if a.Format == FormatOriginal {
+		has = func(desc ocispec.Descriptor) bool {
+			return role == RoleContent && isOriginalContent(desc) || role == RoleAttestations && isOriginalAttestations(desc)
+		}
+	}
+	var out []ocispec.Descriptor
+	for _, child := range a.Index.Manifests {
+		if has(child) {
+			out = append(out, child)
+		}
+	}
+	return out
+}
+
+// Files reads the content.
+func (a *Application) Files(ctx context.Context) ([]files.File, error) {
+	data, err := read(ctx, a.source, a.Layer, maxLayer)
+	if err != nil {
+		return nil, fmt.Errorf("read content: %w", err)
+	}
+	list, err := unpack(data)
+	if err != nil {
+		return nil, fmt.Errorf("content %s: %w", a.Layer.Digest, err)
+	}
+	return list, nil
+}
+
+// unpack reads a layer. It holds at most what files.DefaultLimits allows,
+// whatever it says, and its names lead nowhere else.
+func unpack(layer []byte) ([]files.File, error) {
+	r, err := gzip.NewReader(bytes.NewReader(layer))
+	if err != nil {
+		return nil, err
+	}
+	limits := files.DefaultLimits()
+	// What the tar reader skips, such as headers of its own, is bounded too.
+	all := &io.LimitedReader{R: r, N: limits.Bytes + int64(limits.Files)*2048}
+	list, err := files.Read(all, limits)
+	if err != nil && all.N <= 0 {
+		return nil, fmt.Errorf("archive unpacks to more than %d bytes", limits.Bytes)
+	}
+	return list, err
+}
+
+// Statements reads what is said about the content.
+func (a *Application) Statements(ctx context.Context) ([]Statement, error) {
+	var out []Statement
+	for _, child := range a.Children(RoleAttestations) {
+		data, err := read(ctx, a.source, child, maxManifest)
+		if err != nil {
+			return nil, fmt.Errorf("read statements: %w", err)
+		}
+		var m ocispec.Manifest
+		if err := json.Unmarshal(data, &m); err != nil {
+			return nil, fmt.Errorf("attestation manifest %s: %w", child.Digest, err)
+		}
+		for _, layer := range m.Layers {
+			if layer.MediaType != MediaTypeStatement && layer.MediaType != originalAttestations {
+				continue
+			}
+			data, err := read(ctx, a.source, layer, maxStatements)
+			if err != nil {
+				return nil, fmt.Errorf("read statements: %w", err)
+			}
+			list, err := parseStatements(data, layer.MediaType == originalAttestations)
+			if err != nil {
+				return nil, fmt.Errorf("statements %s: %w", layer.Digest, err)
+			}
+			out = append(out, list...)
+		}
+	}
+	return out, nil
+}
+
+// parseStatements reads JSON documents one after the other.
+func parseStatements(data []byte, compressed bool) ([]Statement, error) {
+	var r io.Reader = bytes.NewReader(data)
+	if compressed {
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return nil, err
+		}
+		r = &io.LimitedReader{R: z, N: maxStatements}
+	}
+	var out []Statement
+	for dec := json.NewDecoder(r); ; {
+		var raw json.RawMessage
+		switch err := dec.Decode(&raw); {
+		case errors.Is(err, io.EOF):
+			return out, nil
+		case err != nil:
+			return nil, err
+		}
+		var s Statement
+		if err := json.Unmarshal(raw, &s); err != nil {
+			return nil, err
+		}
+		if !strings.HasPrefix(s.Type, statementTypePrefix) {
+			return nil, fmt.Errorf("a document of type %q is no in-toto statement", s.Type)
+		}
+		s.raw = raw
+		out = append(out, s)
+	}
+}
+
+// WriteStatements writes the statements as JSON lines, with the bytes they were
+// read with where those are one line.
+func WriteStatements(w io.Writer, list []Statement) error {
+	for _, s := range list {
+		var line bytes.Buffer
+		if err := json.Compact(&line, s.raw); err != nil {
+			return err
+		}
+		line.WriteByte('\n')
+		if _, err := w.Write(line.Bytes()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read reads a blob that somebody else described, and checks it.
+func read(ctx context.Context, source content.Provider, desc ocispec.Descriptor, limit int64) ([]byte, error) {
+	if err := desc.Digest.Validate(); err != nil {
+		return nil, fmt.Errorf("%q: %w", desc.Digest, err)
+	}
+	if desc.Size < 0 || desc.Size > limit {
+		return nil, fmt.Errorf("%s has %d bytes, more than the %d allowed", desc.Digest, desc.Size, limit)
+	}
+	ra, err := source.ReaderAt(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	defer ra.Close()
+	if ra.Size() != desc.Size {
+		return nil, fmt.Errorf("%s has %d bytes, not %d: %w", desc.Digest, ra.Size(), desc.Size, errdefs.ErrDataLoss)
+	}
+	data, err := io.ReadAll(io.NewSectionReader(ra, 0, desc.Size))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", desc.Digest, err)
+	}
+	if got := desc.Digest.Algorithm().FromBytes(data); got != desc.Digest {
+		return nil, fmt.Errorf("%s came as %s: %w", desc.Digest, got, errdefs.ErrDataLoss)
+	}
+	return data, nil
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package artifact
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/stages/vcs"
+)
+
+// What the original tape (docker/labs-brown-tape) wrote, v1alpha1: an index of
+// two manifests, found by artifact type, and statements v0.1 in one layer of JSON
+// lines. Its images lie outside the root.
+const (
+	originalContent      = "application/vnd.docker.tape.content.v1alpha1.tar+gzip"
+	originalAttestations = "application/vnd.docker.tape.attest.v1alpha1.jsonl+gzip"
+
+	originalManifestDir = "docker.com/tape/ManifestDir/" // v0.1 and v0.2
+	originalImageRef    = "docker.com/tape/OriginalImageRef/"
+	resolvedImageRef    = "docker.com/tape/ResolvedImageRef/"
+	replacedImageRef    = "docker.com/tape/ReplacedImageRef/"
+)
+
+func isOriginalContent(desc ocispec.Descriptor) bool { return desc.ArtifactType == originalContent }
+
+func isOriginalAttestations(desc ocispec.Descriptor) bool {
+	return desc.ArtifactType == originalAttestations
+}
+
+// originalEntry is what ManifestDir says of a folder or file.
+type originalEntry struct {
+	Unmodified bool   `json:"unmodified"`
+	Path       string `json:"path"`
+	URI        string `json:"uri"`
+	IsDir      bool   `json:"isDir"`
+	Git        struct {
+		Reference struct {
+			Hash string `json:"hash"`
+		} `json:"reference"`
+		Object struct { // v0.2
+			CommitHash string `json:"commitHash"`
+		} `json:"object"`
+	} `json:"git"`
+}
+
+// originalSources reads where the manifests came from.
+func originalSources(statements []Statement) []ViewSource {
+	var out []ViewSource
+	for _, s := range statements {
+		if !strings.HasPrefix(s.PredicateType, originalManifestDir) {
+			continue
+		}
+		var predicate struct {
+			ContainedInDirectory struct {
+				Path       string `json:"path"`
+				VCSEntries struct {
+					EntryGroups [][]originalEntry `json:"entryGroups"`
+				} `json:"vcsEntries"`
+			} `json:"containedInDirectory"`
+		}
+		if json.Unmarshal(s.Predicate, &predicate) != nil {
+			continue
+		}
+		dir := predicate.ContainedInDirectory
+		source := ViewSource{Path: dir.Path, Modified: vcs.Unknown}
+		for _, group := range dir.VCSEntries.EntryGroups {
+			for _, e := range group {
+				if source.URI == "" {
+					source.URI = e.URI
+				}
+				if source.Commit == "" {
+					source.Commit = e.Git.Reference.Hash
+				}
+				switch {
+				case !e.Unmodified:
+					source.Modified = vcs.Yes
+				case source.Modified == vcs.Unknown:
+					source.Modified = vcs.No
+				}
+			}
+		}
+		out = append(out, source)
+	}
+	return out
+}
+
+// originalImages reads which images the manifests name. The place (file, line,
+// column) is what joins the statements about one reference.
+func originalImages(statements []Statement) []ViewImage {
+	type place struct {
+		file         string
+		line, column int
+	}
+	type ref struct {
+		Reference string `json:"reference"`
+		Line      int    `json:"line"`
+		Column    int    `json:"column"`
+	}
+	var (
+		order                        []place
+		original, resolved, replaced = map[place]string{}, map[place]string{}, map[place]string{}
+	)
+	for _, s := range statements {
+		var into map[place]string
+		switch {
+		case strings.HasPrefix(s.PredicateType, originalImageRef):
+			into = original
+		case strings.HasPrefix(s.PredicateType, resolvedImageRef):
+			into = resolved
+		case strings.HasPrefix(s.PredicateType, replacedImageRef):
+			into = replaced
+		default:
+			continue
+		}
+		var predicate map[string]ref // foundImageReference, resolvedImageReference, replacedImageReference
+		if len(s.Subject) == 0 || json.Unmarshal(s.Predicate, &predicate) != nil {
+			continue
+		}
+		for _, r := range predicate {
+			at := place{s.Subject[0].Name, r.Line, r.Column}
+			if original[at] == "" && resolved[at] == "" && replaced[at] == "" {
+				order = append(order, at)
+			}
+			into[at] = r.Reference
+		}
+	}
+	var out []ViewImage
+	seen := map[string]bool{}
+	for _, at := range order {
+		image := ViewImage{Name: original[at], Ref: replaced[at]}
+		if image.Ref == "" {
+			image.Ref = resolved[at]
+		}
+		if image.Name == "" {
+			image.Name = image.Ref
+		}
+		for _, text := range []string{resolved[at], replaced[at]} {
+			if named, err := reference.ParseNormalizedNamed(text); err == nil {
+				if digested, ok := named.(reference.Digested); ok {
+					image.Digest = digested.Digest()
+				}
+			}
+		}
+		if key := image.Name + " " + image.Ref; !seen[key] {
+			seen[key] = true
+			out = append(out, image)
+		}
+	}
+	return out
+}

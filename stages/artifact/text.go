@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package artifact
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/vcs"
+)
+
+// WriteText writes the view as a tree, for a person.
+func WriteText(w io.Writer, v *View) error {
+	out := bufio.NewWriter(w)
+	tree := branch{v.Root.Ref, []branch{
+		{"sources", sourceBranches(v.Sources)},
+		{fmt.Sprintf("content %s (%s, %s packed)", v.Content.Ref, count(len(v.Content.Files), "file"), Bytes(v.Content.Size)), fileBranches(v.Content.Files)},
+		{fmt.Sprintf("images (%d)", len(v.Images)), imageBranches(v.Images)},
+		{fmt.Sprintf("statements (%d)", len(v.Statements)), statementBranches(v.Statements)},
+		{fmt.Sprintf("signatures (%d, not verified here)", len(v.Signatures)), signatureBranches(v)},
+	}}
+	tree.write(out, "", "", "")
+	for _, warning := range v.Warnings {
+		fmt.Fprintf(out, "warning: %s\n", printable(warning))
+	}
+	return out.Flush()
+}
+
+// branch is a line and the lines below it.
+type branch struct {
+	text     string
+	branches []branch
+}
+
+// write prints the branch: lead goes before its own line, rest before the lines
+// below it. bufio keeps the first error for Flush.
+func (b branch) write(w *bufio.Writer, indent, lead, rest string) {
+	w.WriteString(indent + lead + printable(b.text) + "\n")
+	indent += rest
+	for i, child := range b.branches {
+		if i < len(b.branches)-1 {
+			child.write(w, indent, "├─ ", "│  ")
+		} else {
+			child.write(w, indent, "└─ ", "   ")
+		}
+	}
+}
+
+// printable keeps what others wrote from steering the terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
+}
+
+func sourceBranches(list []ViewSource) []branch {
+	var out []branch
+	for _, s := range list {
+		text := cmp.Or(s.Reference, s.Path, ".")
+		if s.Name != "" && s.Name != text {
+			text = s.Name + ": " + text
+		}
+		if s.URI != "" {
+			text += " in " + s.URI
+		}
+		if s.Commit != "" {
+			text += " at " + s.Commit
+		}
+		switch s.Modified {
+		case vcs.Yes:
+			text += ", modified"
+		case vcs.No:
+			text += ", not modified"
+		default:
+			text += ", not known whether modified"
+		}
+		out = append(out, branch{text: text})
+	}
+	return out
+}
+
+func fileBranches(list []ViewFile) []branch {
+	var out []branch
+	for _, f := range list {
+		out = append(out, branch{text: f.Name + "  " + Bytes(f.Size)})
+	}
+	return out
+}
+
+func imageBranches(list []ViewImage) []branch {
+	var out []branch
+	for _, image := range list {
+		text := image.Name
+		if len(image.Names) > 1 {
+			text = strings.Join(image.Names, ", ")
+		}
+		b := branch{text: text, branches: []branch{{text: image.Ref}}}
+		attached := map[digest.Digest][]branch{}
+		for _, r := range image.Related {
+			attached[r.To] = append(attached[r.To], relatedBranch(r))
+		}
+		for _, p := range image.Platforms {
+			platform := branch{text: fmt.Sprintf("%s  %s  %s", cmp.Or(p.Platform, "platform unknown"), p.Digest, Bytes(p.Bytes))}
+			if p.Digest != image.Digest {
+				platform.branches = attached[p.Digest]
+			}
+			b.branches = append(b.branches, platform)
+		}
+		b.branches = append(b.branches, attached[image.Digest]...)
+		out = append(out, b)
+	}
+	return out
+}
+
+func relatedBranch(r images.Related) branch {
+	how := "by referrer"
+	switch r.Via {
+	case images.Inline:
+		how = "in the image's index"
+	case images.Tag:
+		how = "by tag " + r.Tag
+	}
+	return branch{text: fmt.Sprintf("%s  %s  %s", r.Kind, r.Digest, how)}
+}
+
+func statementBranches(list []ViewStatement) []branch {
+	var out []branch
+	for _, s := range list {
+		b := branch{text: s.PredicateType + " of " + count(len(s.Subjects), "subject")}
+		if len(s.Subjects) == 1 {
+			b.text = s.PredicateType + " of " + s.Subjects[0].Name
+		}
+		out = append(out, b)
+	}
+	return out
+}
+
+func signatureBranches(v *View) []branch {
+	var out []branch
+	for _, s := range v.Signatures {
+		of := "root"
+		if s.Subject != v.Root.Digest {
+			of = "content"
+		}
+		out = append(out, branch{text: fmt.Sprintf("of %s by key %s  %s", of, cmp.Or(s.KeyHint, "unknown"), s.Digest)})
+	}
+	return out
+}
+
+func count(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
+}
+
+// Bytes writes a number of bytes as a person reads it: 999 B, 1.5 kB, 20.1 MB.
+func Bytes(n int64) string {
+	const units = "kMGTPE"
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n)/1000, 0
+	for value >= 999.95 && unit < len(units)-1 {
+		value /= 1000
+		unit++
+	}
+	return fmt.Sprintf("%.1f %cB", value, units[unit])
+}

@@ -1,0 +1,494 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package artifact
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/vcs"
+)
+
+// View is what `tape view -o json` prints. Lists are never null.
+type View struct {
+	Format     string          `json:"format"`
+	Root       ViewRoot        `json:"root"`
+	Content    ViewContent     `json:"content"`
+	Tags       []string        `json:"tags"` // of the root, as far as they can be known
+	Images     []ViewImage     `json:"images"`
+	Statements []ViewStatement `json:"statements"`
+	// Source is where the manifests came from; of several sources, what they
+	// have in common.
+	Source     ViewSource   `json:"source"`
+	Sources    []ViewSource `json:"sources"`
+	Signatures []Signature  `json:"signatures"` // of root and content; not verified
+	// Warnings are what could not be found out.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// ViewRoot is the root index.
+type ViewRoot struct {
+	Ref         string            `json:"ref"`
+	Digest      digest.Digest     `json:"digest"`
+	Size        int64             `json:"size"` // bytes of the index itself
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// ViewContent is the content.
+type ViewContent struct {
+	Ref    string        `json:"ref"`
+	Digest digest.Digest `json:"digest"` // of the manifest
+	Size   int64         `json:"size"`   // bytes of the layer
+	Files  []ViewFile    `json:"files"`
+}
+
+// ViewFile is a file of the content.
+type ViewFile struct {
+	Name   string        `json:"name"`
+	Size   int64         `json:"size"`
+	Digest digest.Digest `json:"digest"`
+}
+
+// ViewImage is an image of the application.
+type ViewImage struct {
+	Name      string           `json:"name"`            // where it came from, normalised
+	Names     []string         `json:"names,omitempty"` // where it has several names: all
+	Digest    digest.Digest    `json:"digest"`
+	Ref       string           `json:"ref"` // where it lies now
+	Platforms []ViewPlatform   `json:"platforms"`
+	Related   []images.Related `json:"related"`
+}
+
+// ViewPlatform is one platform of an image.
+type ViewPlatform struct {
+	Platform string        `json:"platform"` // os/arch[/variant]; "" where an image of one does not say
+	Digest   digest.Digest `json:"digest"`
+	Size     int64         `json:"size"`  // bytes of the manifest itself
+	Bytes    int64         `json:"bytes"` // of config and layers
+}
+
+// ViewStatement is an in-toto statement.
+type ViewStatement struct {
+	PredicateType string          `json:"predicateType"`
+	Subjects      []Resource      `json:"subjects"`
+	Predicate     json.RawMessage `json:"predicate"`
+}
+
+// ViewSource is a source of the application.
+type ViewSource struct {
+	Name      string       `json:"name,omitempty"`
+	Path      string       `json:"path,omitempty"`
+	Reference string       `json:"reference,omitempty"` // of a remote source
+	URI       string       `json:"uri"`
+	Commit    string       `json:"commit"`
+	Modified  vcs.Tristate `json:"modified"`
+}
+
+// Signature is one that is attached to root or content.
+type Signature struct {
+	Digest        digest.Digest `json:"digest"`  // of the manifest that carries it
+	Subject       digest.Digest `json:"subject"` // what it signs
+	KeyHint       string        `json:"keyHint"`
+	PredicateType string        `json:"predicateType"`
+}
+
+// parallel is how many manifests are asked for at once; how many of those go to
+// one registry is the client's to say.
+const parallel = 32
+
+// View looks at everything. Repository is the name that references get, "" where
+// there is none; tag is the one that the application was opened by, or "".
+func (a *Application) View(ctx context.Context, repository, tag string) (*View, error) {
+	v := &View{
+		Format: a.Format,
+		Root: ViewRoot{
+			Digest: a.Root.Digest, Size: a.Root.Size, Annotations: a.Index.Annotations,
+		},
+		Content: ViewContent{Digest: a.Content.Digest, Size: a.Layer.Size, Files: []ViewFile{}},
+		Tags:    []string{}, Images: []ViewImage{}, Statements: []ViewStatement{}, Sources: []ViewSource{}, Signatures: []Signature{},
+	}
+	var (
+		group, groupCtx = errgroup.WithContext(ctx)
+		statements      []Statement
+		contentTag      string
+		signatures      []Signature
+		unsigned        error
+	)
+	group.Go(func() (err error) {
+		statements, err = a.Statements(groupCtx)
+		return err
+	})
+	group.Go(func() error {
+		list, err := a.Files(groupCtx)
+		for _, f := range list {
+			v.Content.Files = append(v.Content.Files, ViewFile{Name: f.Name, Size: int64(len(f.Data)), Digest: digest.FromBytes(f.Data)})
+		}
+		return err
+	})
+	group.Go(func() (err error) {
+		v.Tags, contentTag, err = a.tags(groupCtx, tag)
+		return err
+	})
+	group.Go(func() error {
+		// What is attached may be unknown; what the root lists may not.
+		signatures, unsigned = a.Signatures(groupCtx)
+		return nil
+	})
+	group.Go(func() (err error) {
+		v.Images, v.Warnings, err = a.images(groupCtx, repository)
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	if unsigned != nil {
+		v.Warnings = append(v.Warnings, "signatures: unknown: "+unsigned.Error())
+	}
+	v.Signatures = append(v.Signatures, signatures...)
+	v.Root.Ref = refTo(repository, first(v.Tags), a.Root.Digest)
+	v.Content.Ref = refTo(repository, contentTag, a.Content.Digest)
+	for _, s := range statements {
+		v.Statements = append(v.Statements, ViewStatement{PredicateType: s.PredicateType, Subjects: s.Subject, Predicate: s.Predicate})
+	}
+	v.Sources = append(v.Sources, sources(statements)...)
+	v.Source = commonSource(v.Sources)
+	if a.Format == FormatOriginal {
+		v.Images = append(v.Images, originalImages(statements)...)
+		for i := range v.Images {
+			v.Images[i].Platforms, v.Images[i].Related = []ViewPlatform{}, []images.Related{}
+		}
+	}
+	return v, nil
+}
+
+func first(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[0]
+}
+
+// refTo is REPO:TAG@DIGEST without what there is none of.
+func refTo(repository, tag string, d digest.Digest) string {
+	if tag != "" {
+		repository += ":" + tag
+	}
+	return repository + "@" + d.String()
+}
+
+// tags are those of the root that can be known without listing all tags of the
+// repository, and the one of the content: each is asked for.
+func (a *Application) tags(ctx context.Context, tag string) (tags []string, contentTag string, err error) {
+	tags = []string{}
+	candidates := []string{tag, a.Index.Annotations[ocispec.AnnotationVersion], ConfigTag(a.Layer.Digest)}
+	for i, candidate := range candidates {
+		if candidate == "" || slices.Contains(candidates[:i], candidate) {
+			continue
+		}
+		is, err := a.isTag(ctx, candidate, a.Root.Digest)
+		if err != nil {
+			return nil, "", err
+		}
+		if !is {
+			continue
+		}
+		tags = append(tags, candidate)
+		if contentTag == "" && a.Format == Format {
+			if is, err = a.isTag(ctx, ContentTag(candidate), a.Content.Digest); err != nil {
+				return nil, "", err
+			} else if is {
+				contentTag = ContentTag(candidate)
+			}
+		}
+	}
+	return tags, contentTag, nil
+}
+
+func (a *Application) isTag(ctx context.Context, tag string, d digest.Digest) (bool, error) {
+	desc, err := a.source.Resolve(ctx, tag)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	return desc.Digest == d, err
+}
+
+// Signatures are the Sigstore bundles attached to root and content. They are
+// read, not verified.
+func (a *Application) Signatures(ctx context.Context) ([]Signature, error) {
+	out := []Signature{}
+	for _, subject := range []digest.Digest{a.Root.Digest, a.Content.Digest} {
+		referrers, err := a.source.Referrers(ctx, subject)
+		if err != nil {
+			return nil, err
+		}
+		for _, desc := range referrers {
+			s, ok, err := a.signature(ctx, desc)
+			if err != nil {
+				return nil, err
+			}
+			if s.Subject = subject; ok {
+				out = append(out, s)
+			}
+		}
+	}
+	return out, nil
+}
+
+// signature reads a referrer, where it is a bundle. Not every registry reports
+// the artifactType: the manifest is what tells.
+func (a *Application) signature(ctx context.Context, desc ocispec.Descriptor) (Signature, bool, error) {
+	data, err := read(ctx, a.source, desc, maxManifest)
+	if err != nil {
+		return Signature{}, false, err
+	}
+	var m ocispec.Manifest
+	if json.Unmarshal(data, &m) != nil || len(m.Layers) != 1 || m.Layers[0].MediaType != MediaTypeBundle {
+		return Signature{}, false, nil
+	}
+	if data, err = read(ctx, a.source, m.Layers[0], maxBundle); err != nil {
+		return Signature{}, false, err
+	}
+	var bundle struct {
+		VerificationMaterial struct {
+			PublicKey struct {
+				Hint string `json:"hint"`
+			} `json:"publicKey"`
+		} `json:"verificationMaterial"`
+		Envelope struct {
+			Payload []byte `json:"payload"`
+		} `json:"dsseEnvelope"`
+	}
+	var s Statement
+	if json.Unmarshal(data, &bundle) != nil || json.Unmarshal(bundle.Envelope.Payload, &s) != nil {
+		return Signature{}, false, nil
+	}
+	return Signature{Digest: desc.Digest, KeyHint: bundle.VerificationMaterial.PublicKey.Hint, PredicateType: s.PredicateType}, true, nil
+}
+
+// images looks at every image that the root lists. What is not there (an archive
+// may hold one platform only) is a warning.
+func (a *Application) images(ctx context.Context, repository string) ([]ViewImage, []string, error) {
+	children := a.Children(RoleImage)
+	related := a.related()
+	out := make([]ViewImage, len(children))
+	var missing notes
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
+	for i, child := range children {
+		names := strings.Split(child.Annotations[AnnotationImageSource], ",")
+		tag, _, _ := strings.Cut(child.Annotations[AnnotationImageTag], ",")
+		out[i] = ViewImage{Name: names[0], Digest: child.Digest, Ref: refTo(repository, tag, child.Digest), Platforms: []ViewPlatform{}}
+		if len(names) > 1 {
+			out[i].Names = names
+		}
+		group.Go(func() error { return a.image(ctx, child, related, &out[i], &missing) })
+	}
+	if err := group.Wait(); err != nil {
+		return nil, nil, err
+	}
+	slices.Sort(missing.list)
+	return out, missing.list, nil
+}
+
+// notes is a list that several goroutines add to.
+type notes struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (n *notes) add(format string, args ...any) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.list = append(n.list, fmt.Sprintf(format, args...))
+}
+
+// image reads the platforms of an image, and what is attached to it.
+func (a *Application) image(ctx context.Context, desc ocispec.Descriptor, related map[digest.Digest][]images.Related, out *ViewImage, missing *notes) error {
+	out.Related = append([]images.Related{}, related[desc.Digest]...)
+	data, err := read(ctx, a.source, desc, maxManifest)
+	if errdefs.IsNotFound(err) {
+		missing.add("image %s: %s is not there", out.Name, desc.Digest)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("image %s: %w", out.Name, err)
+	}
+	var index struct {
+		Manifests []ocispec.Descriptor `json:"manifests"`
+	}
+	if err := json.Unmarshal(data, &index); err != nil {
+		return fmt.Errorf("image %s: %w", out.Name, err)
+	}
+	list := index.Manifests
+	if list == nil {
+		list = []ocispec.Descriptor{desc}
+	}
+	for _, child := range list {
+		if err := a.platform(ctx, child, desc.Digest, related, out, missing); err != nil {
+			return fmt.Errorf("image %s: %w", out.Name, err)
+		}
+	}
+	return nil
+}
+
+// platform reads one manifest of an image: a platform, or an attestation that
+// travels inside the image.
+func (a *Application) platform(ctx context.Context, desc ocispec.Descriptor, image digest.Digest, related map[digest.Digest][]images.Related, out *ViewImage, missing *notes) error {
+	var m struct {
+		Config ocispec.Descriptor   `json:"config"`
+		Layers []ocispec.Descriptor `json:"layers"`
+	}
+	data, err := read(ctx, a.source, desc, maxManifest)
+	switch {
+	case errdefs.IsNotFound(err):
+		missing.add("image %s: %s is not there", out.Name, desc.Digest)
+	case err != nil:
+		return err
+	default:
+		if err := json.Unmarshal(data, &m); err != nil {
+			return fmt.Errorf("%s: %w", desc.Digest, err)
+		}
+	}
+	if about := digest.Digest(desc.Annotations[AnnotationReferenceDigest]); about != "" {
+		for _, layer := range m.Layers {
+			out.Related = append(out.Related, images.Related{
+				Kind: kindOf(layer), Via: images.Inline, Digest: desc.Digest, To: about,
+				ArtifactType: desc.ArtifactType, MediaType: desc.MediaType, Size: desc.Size,
+			})
+		}
+		return nil
+	}
+	p := ViewPlatform{Digest: desc.Digest, Size: desc.Size, Bytes: m.Config.Size}
+	if desc.Platform != nil {
+		p.Platform = platforms.Format(*desc.Platform)
+	} else if desc.Digest == image && m.Config.Size > 0 {
+		p.Platform = a.configPlatform(ctx, m.Config)
+	}
+	for _, layer := range m.Layers {
+		p.Bytes += layer.Size
+	}
+	out.Platforms = append(out.Platforms, p)
+	if desc.Digest != image {
+		out.Related = append(out.Related, related[desc.Digest]...)
+	}
+	return nil
+}
+
+// configPlatform is the platform of an image that is in no index, "" where it
+// does not say.
+func (a *Application) configPlatform(ctx context.Context, desc ocispec.Descriptor) string {
+	var p ocispec.Platform
+	data, err := read(ctx, a.source, desc, maxManifest)
+	if err != nil || json.Unmarshal(data, &p) != nil || p.OS == "" {
+		return ""
+	}
+	return platforms.Format(p)
+}
+
+// related is what the root lists beside the images, by what it is about.
+func (a *Application) related() map[digest.Digest][]images.Related {
+	out := map[digest.Digest][]images.Related{}
+	for _, child := range a.Children(RoleRelated) {
+		r := images.Related{
+			Via: images.Referrer, Digest: child.Digest, To: digest.Digest(child.Annotations[AnnotationRelatedTo]),
+			Tag: child.Annotations[AnnotationRelatedTag], ArtifactType: child.ArtifactType, MediaType: child.MediaType, Size: child.Size,
+			Kind: kindOf(child),
+		}
+		if r.Tag != "" {
+			r.Via = images.Tag
+			switch path.Ext(r.Tag) {
+			case ".sig":
+				r.Kind = images.Signature
+			case ".att":
+				r.Kind = images.Attestation
+			case ".sbom":
+				r.Kind = images.SBOM
+			}
+		}
+		out[r.To] = append(out[r.To], r)
+	}
+	return out
+}
+
+// sources reads where the manifests came from: one a source in the provenance,
+// with what the source statement of that name says.
+func sources(statements []Statement) []ViewSource {
+	out := originalSources(statements)
+	for _, s := range statements {
+		var p Provenance
+		if s.PredicateType != PredicateProvenance || json.Unmarshal(s.Predicate, &p) != nil {
+			continue
+		}
+		for _, source := range p.BuildDefinition.ExternalParameters.Sources {
+			out = append(out, ViewSource{Name: source.Name, Path: source.Path, Reference: source.Reference, Modified: vcs.Unknown})
+		}
+	}
+	for _, s := range statements {
+		var f vcs.Facts
+		if s.PredicateType != PredicateSource || json.Unmarshal(s.Predicate, &f) != nil {
+			continue
+		}
+		i := slices.IndexFunc(out, func(v ViewSource) bool { return v.Name == f.Name })
+		if i < 0 {
+			i, out = len(out), append(out, ViewSource{Name: f.Name, Path: f.Path, Reference: f.Reference})
+		}
+		out[i].Modified = f.Modified
+		if len(f.Repositories) > 0 {
+			out[i].URI, out[i].Commit = f.Repositories[0].URI, f.Repositories[0].Commit
+		}
+	}
+	return out
+}
+
+// commonSource is what all sources have in common.
+func commonSource(list []ViewSource) ViewSource {
+	if len(list) == 0 {
+		return ViewSource{Modified: vcs.Unknown}
+	}
+	if len(list) == 1 {
+		return list[0]
+	}
+	out := ViewSource{URI: list[0].URI, Commit: list[0].Commit, Modified: list[0].Modified}
+	for _, s := range list[1:] {
+		if s.URI != out.URI {
+			out.URI = ""
+		}
+		if s.Commit != out.Commit {
+			out.Commit = ""
+		}
+		if out.Modified != vcs.Yes && s.Modified != vcs.No {
+			out.Modified = s.Modified
+		}
+	}
+	return out
+}
+
+// kindOf says what a manifest or layer beside an image is, as far as its
+// descriptor tells.
+func kindOf(desc ocispec.Descriptor) string {
+	text := strings.ToLower(cmp.Or(desc.ArtifactType, desc.MediaType) + " " + desc.Annotations[AnnotationPredicateType])
+	for _, k := range []struct{ word, kind string }{
+		// An in-toto statement about an SBOM is an SBOM: the first that fits counts.
+		{"spdx", images.SBOM}, {"cyclonedx", images.SBOM}, {"sbom", images.SBOM},
+		{"signature", images.Signature}, {"sigstore.bundle", images.Signature}, {"simplesigning", images.Signature},
+		{"attestation", images.Attestation}, {"in-toto", images.Attestation}, {"dsse", images.Attestation},
+	} {
+		if strings.Contains(text, k.word) {
+			return k.kind
+		}
+	}
+	return images.Other
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package artifact
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/containerd/platforms"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// whatIs says what a manifest is, to somebody who thought it was a taped
+// application.
+func whatIs(desc ocispec.Descriptor, data []byte) string {
+	var m struct {
+		MediaType    string               `json:"mediaType"`
+		ArtifactType string               `json:"artifactType"`
+		Config       ocispec.Descriptor   `json:"config"`
+		Layers       []ocispec.Descriptor `json:"layers"`
+		Manifests    []ocispec.Descriptor `json:"manifests"`
+		Annotations  map[string]string    `json:"annotations"`
+	}
+	if err := json.Unmarshal(data, &m); err != nil {
+		return "no manifest at all"
+	}
+	mediaType := cmp.Or(m.MediaType, desc.MediaType)
+	if strings.HasPrefix(mediaType, "application/vnd.docker.distribution.manifest.v1") {
+		return "an image in the schema 1 that Docker gave up"
+	}
+	if m.Manifests != nil {
+		return whatIndexIs(m.ArtifactType, m.Manifests, m.Annotations)
+	}
+
+	kind := cmp.Or(m.ArtifactType, m.Config.MediaType)
+	switch kind {
+	case ArtifactTypeContent:
+		return "the content of one: name its root, whose tag has no \"" + contentTagPrefix + "\" before it"
+	case originalContent:
+		return "the content of one of format v1alpha1: name its root"
+	case ArtifactTypeAttestations, originalAttestations:
+		return "an attestation manifest"
+	case ArtifactTypeApp:
+		return "one that was converted to a manifest"
+	case "application/vnd.cncf.helm.config.v1+json":
+		return "a Helm chart (tape can package it: tape package oci://…)"
+	case "application/vnd.cncf.flux.config.v1+json":
+		return "a Flux artifact"
+	case "application/vnd.timoni.config.v1+json":
+		return "a Timoni module"
+	case "application/vnd.cncf.notary.signature":
+		return "a Notation signature"
+	case ocispec.MediaTypeImageConfig, "application/vnd.docker.container.image.v1+json":
+		for _, layer := range m.Layers {
+			if strings.HasPrefix(layer.MediaType, "application/vnd.dev.cosign.") {
+				return "a cosign signature"
+			}
+		}
+		return "an image"
+	case ocispec.MediaTypeEmptyJSON, "":
+		if len(m.Layers) == 0 {
+			return "a manifest without layers"
+		}
+		return "an artifact of " + m.Layers[0].MediaType
+	}
+	if strings.HasPrefix(kind, "application/vnd.dev.sigstore.bundle") {
+		return "a Sigstore bundle (a signature)"
+	}
+	return "an artifact of type " + kind
+}
+
+func whatIndexIs(artifactType string, children []ocispec.Descriptor, annotations map[string]string) string {
+	if strings.HasPrefix(artifactType, "application/vnd.cnab.") || annotations["io.cnab.runtime_version"] != "" {
+		return "a CNAB bundle"
+	}
+	if artifactType != "" {
+		return "an index of type " + artifactType
+	}
+	var names []string
+	for _, child := range children {
+		if child.Platform != nil && child.Platform.OS != "unknown" {
+			names = append(names, platforms.Format(*child.Platform))
+		}
+	}
+	if len(names) == 0 {
+		return fmt.Sprintf("an index of %d manifests", len(children))
+	}
+	slices.Sort(names)
+	return "an image for " + strings.Join(slices.Compact(names), ", ")
+}
