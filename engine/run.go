@@ -246,18 +246,6 @@ func (r *run) execute(ctx context.Context, n Node, inputs map[string]ocispec.Des
 			}
 		}
 	}
-	keeps := r.o.Cache != nil && key != ""
-	if keeps && !r.o.NoCache {
-		outputs, err := r.o.Cache.Get(key)
-		if err == nil {
-			err = r.check(ctx, n, outputs)
-		}
-		if err == nil {
-			return ended{state: Cached, key: key, outputs: outputs}
-		}
-		r.o.Log.Debug("no result to use", "node", n.Name, "key", key, "reason", err)
-	}
-
 	task := &Task{
 		Node:   n.Name,
 		Inputs: inputs,
@@ -267,6 +255,20 @@ func (r *run) execute(ctx context.Context, n Node, inputs map[string]ocispec.Des
 			e.Node, e.State = n.Name, ""
 			r.emit(e)
 		},
+	}
+	keeps := r.o.Cache != nil && key != ""
+	if keeps && !r.o.NoCache {
+		outputs, err := r.o.Cache.Get(key)
+		if err == nil {
+			err = r.check(ctx, n, outputs)
+		}
+		if replayer, ok := n.Stage.(Replayer); ok && err == nil {
+			err = replayer.Replay(ctx, task, outputs)
+		}
+		if err == nil {
+			return ended{state: Cached, key: key, outputs: outputs}
+		}
+		r.o.Log.Debug("no result to use", "node", n.Name, "key", key, "reason", err)
 	}
 	outputs, err := n.Stage.Run(ctx, task)
 	if err != nil {

@@ -564,6 +564,42 @@ func (f fickle) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	return f.kept.Run(ctx, t)
 }
 
+// A stage whose outputs are kept still says what there is to say of them.
+func TestReplay(t *testing.T) {
+	s := open(t, t.TempDir())
+	var runs atomic.Int32
+	for _, want := range []engine.State{engine.Done, engine.Cached} {
+		r, err := engine.Run(t.Context(), graph(t, with(node("a"), telling{kept{join{"a", &runs}, "a"}})), engine.Options{Store: s, Cache: s.Cache()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := states(r)["a"]; got != want {
+			t.Errorf("state %s, want %s", got, want)
+		}
+		if len(r.Warnings) != 1 || r.Warnings[0].Message != "out" || r.Warnings[0].Node != "a" {
+			t.Errorf("%s: warnings %+v", want, r.Warnings)
+		}
+	}
+}
+
+// telling warns of its outputs' names.
+type telling struct{ kept }
+
+func (s telling) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+	out, err := s.kept.Run(ctx, t)
+	if err == nil {
+		err = s.Replay(ctx, t, out)
+	}
+	return out, err
+}
+
+func (telling) Replay(_ context.Context, t *engine.Task, outputs engine.Outputs) error {
+	for name := range outputs {
+		t.Report(engine.Event{Level: engine.Warning, Message: name})
+	}
+	return nil
+}
+
 // Whatever happens to the store between two runs, the second is right.
 func TestSpoiledStore(t *testing.T) {
 	spoil := map[string]func(t *testing.T, blob, key string){

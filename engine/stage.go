@@ -30,6 +30,14 @@ type Keyer interface {
 	Key() digest.Digest
 }
 
+// Replayer is a Keyer that has something to say also when its kept outputs are
+// used instead of running it, such as the warnings of the run that made them.
+// Replay changes nothing; its error makes the stage run.
+type Replayer interface {
+	Keyer
+	Replay(ctx context.Context, t *Task, outputs Outputs) error
+}
+
 // Outputs names what a stage made. Every descriptor's blob is in Task.Store.
 type Outputs map[string]ocispec.Descriptor
 
