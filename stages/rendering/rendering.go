@@ -96,3 +96,9 @@ type File struct {
 	Path   string        `json:"path"` // in the manifests, with Folder
 	Digest digest.Digest `json:"digest"`
 }
+
+// FromMemory is an [Interpreter] in tape's own process that can render files
+// which are nowhere on disk. Source and Scratch of the request are empty.
+type FromMemory interface {
+	RenderFiles(ctx context.Context, req *interpreter.RenderRequest, source []interpreter.File) (*interpreter.RenderResponse, error)
+}

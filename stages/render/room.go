@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/taped-dev/tape/stages/files"
+)
+
+// room is the folder that an interpreter works in.
+type room struct {
+	dir     string
+	source  string // read-only, laid out as the files are
+	scratch string // empty
+}
+
+// layOut makes a room. It leaves nothing where it fails.
+func layOut(ctx context.Context, tempDir string, source []files.File) (r room, err error) {
+	if r.dir, err = os.MkdirTemp(tempDir, "tape-render-*"); err != nil {
+		return room{}, fmt.Errorf("lay out the source: %w", err)
+	}
+	r.source, r.scratch = filepath.Join(r.dir, "source"), filepath.Join(r.dir, "scratch")
+	if err := errors.Join(r.fill(ctx, source), os.Mkdir(r.scratch, 0o700)); err != nil {
+		return room{}, fmt.Errorf("lay out the source: %w", errors.Join(err, r.remove()))
+	}
+	return r, nil
+}
+
+// fill writes the files, then takes the right to write from all folders.
+func (r room) fill(ctx context.Context, source []files.File) error {
+	made := map[string]bool{}
+	var folder func(dir string) error
+	folder = func(dir string) error {
+		if made[dir] {
+			return nil
+		}
+		if dir != r.source {
+			if err := folder(filepath.Dir(dir)); err != nil {
+				return err
+			}
+		}
+		made[dir] = true
+		return os.Mkdir(dir, 0o700)
+	}
+	if err := folder(r.source); err != nil {
+		return err
+	}
+	for _, f := range source {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		name := filepath.Join(r.source, filepath.FromSlash(f.Name))
+		if err := folder(filepath.Dir(name)); err != nil {
+			return err
+		}
+		if err := os.WriteFile(name, f.Data, 0o444); err != nil {
+			return err
+		}
+	}
+	for dir := range made {
+		if err := os.Chmod(dir, 0o555); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove removes everything, also what may not be written to.
+func (r room) remove() error {
+	err := filepath.WalkDir(r.dir, func(name string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			err = os.Chmod(name, 0o700)
+		}
+		return err
+	})
+	if removed := os.RemoveAll(r.dir); removed != nil {
+		return fmt.Errorf("remove what was laid out for the interpreter: %w", errors.Join(removed, err))
+	}
+	return nil
+}

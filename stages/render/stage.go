@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package render implements the stage render: it has an interpreter turn a
+// source into manifests.
+//
+// Its inputs are files and request of the stage source. Its outputs are
+// manifests (a tar of what was rendered, below the source's folder where there
+// are several sources) and rendering ([rendering.Rendering]: how that was done).
+// Both are kept between runs, unless something remote was fetched that is not
+// locked by digest: then the next run fetches it again.
+package render
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/plugins/interpreter"
+	"github.com/taped-dev/tape/stages/files"
+	"github.com/taped-dev/tape/stages/rendering"
+)
+
+// Config is what a pipeline says of a rendering.
+type Config struct {
+	// Folder that the manifests stand in; "" is the top.
+	Folder string `json:"folder,omitempty"`
+	// Deterministic renders twice and fails where the results differ.
+	Deterministic bool `json:"deterministic,omitempty"`
+}
+
+// Options are what every rendering of a run stands on.
+type Options struct {
+	Interpreters rendering.Interpreters
+	// Registries says how interpreters reach registries; nil means as usual.
+	Registries *interpreter.Registries
+	// Materials that are locked. Nil means that there is no lock: nobody is told
+	// then that something is not in it.
+	Materials []interpreter.Material
+	// Locked makes what is not locked an error.
+	Locked bool
+	// TempDir is where the source is laid out for the interpreter; "" is the
+	// system's.
+	TempDir string
+}
+
+// Stage renders one source.
+type Stage struct {
+	config Config
+	o      Options
+}
+
+// New makes the stage.
+func New(config Config, o Options) (*Stage, error) {
+	if config.Folder != "" {
+		if err := files.CheckName(config.Folder); err != nil {
+			return nil, fmt.Errorf("folder of the manifests: %w", err)
+		}
+	}
+	return &Stage{config: config, o: o}, nil
+}
+
+// Key covers the configuration and the locked materials. All else that counts
+// (the interpreter with its checksum, options, variables and files) is in the
+// inputs.
+func (s *Stage) Key() digest.Digest {
+	materials := slices.Clone(s.o.Materials)
+	slices.SortFunc(materials, byURI)
+	key, err := engine.MarshalJSON(struct {
+		Kind      string
+		Config    Config
+		Materials []interpreter.Material
+		Locked    bool
+	}{"render/1", s.config, materials, s.o.Locked})
+	if err != nil {
+		return "" // not kept
+	}
+	return digest.FromBytes(key)
+}
+
+// Run implements [engine.Stage].
+func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+	var request rendering.Request
+	if err := engine.GetJSON(ctx, t.Store, t.Inputs["request"], rendering.MediaTypeRequest, &request); err != nil {
+		return nil, err
+	}
+	secret, err := secrets(request)
+	if err != nil {
+		return nil, err
+	}
+	out, err := s.run(ctx, t, request, secret)
+	if err != nil {
+		return nil, fmt.Errorf("render %s with %s: %w", cmp.Or(publicURI(request.Reference), request.Path), request.Interpreter.Name, secret.hideError(err))
+	}
+	return out, nil
+}
+
+func (s *Stage) run(ctx context.Context, t *engine.Task, request rendering.Request, secret redactor) (engine.Outputs, error) {
+	i, err := s.o.Interpreters.Find(ctx, request.Interpreter.Name)
+	if err != nil {
+		return nil, err
+	}
+	if i.Checksum() != request.Checksum {
+		return nil, errors.New("the interpreter was replaced while tape ran: run again")
+	}
+	source, err := files.Get(ctx, t.Store, t.Inputs["files"])
+	if err != nil {
+		return nil, err
+	}
+	resp, err := s.render(ctx, i, request, source)
+	if err != nil {
+		return nil, err
+	}
+	if s.config.Deterministic {
+		again, err := s.render(ctx, i, request, source)
+		if err != nil {
+			return nil, fmt.Errorf("second time: %w", err)
+		}
+		if err := same(resp.Files, again.Files); err != nil {
+			return nil, err
+		}
+	}
+
+	doc := rendering.Rendering{
+		Source: request.Source, Path: request.Path, Reference: publicURI(request.Reference), Folder: s.config.Folder,
+		Interpreter: request.Interpreter, Checksum: request.Checksum, Options: request.Shown,
+		Diagnostics: []interpreter.Diagnostic{}, Files: []rendering.File{},
+	}
+	var locked bool
+	if doc.Materials, locked, err = s.materials(t, resp.Materials); err != nil {
+		return nil, err
+	}
+	if !locked {
+		t.DoNotKeep()
+	}
+	for _, d := range slices.Concat(request.Diagnostics, resp.Diagnostics) {
+		d.Summary, d.Detail = secret.hide(d.Summary), secret.hide(d.Detail)
+		doc.Diagnostics = append(doc.Diagnostics, d)
+	}
+	report(t, doc.Diagnostics)
+
+	manifests := make([]files.File, len(resp.Files))
+	for n, f := range resp.Files {
+		name := path.Join(s.config.Folder, f.Path)
+		manifests[n] = files.File{Name: name, Data: f.Data}
+		doc.Files = append(doc.Files, rendering.File{Path: name, Digest: digest.FromBytes(f.Data)})
+	}
+	slices.SortFunc(doc.Files, func(a, b rendering.File) int { return strings.Compare(a.Path, b.Path) })
+
+	outputs := engine.Outputs{}
+	if outputs["manifests"], err = files.Put(ctx, t.Store, manifests); err != nil {
+		return nil, err
+	}
+	outputs["rendering"], err = engine.PutJSON(ctx, t.Store, rendering.MediaTypeRendering, doc)
+	return outputs, err
+}
+
+// Replay says again what there was to say about a rendering that was kept.
+func (s *Stage) Replay(ctx context.Context, t *engine.Task, outputs engine.Outputs) error {
+	var doc rendering.Rendering
+	if err := engine.GetJSON(ctx, t.Store, outputs["rendering"], rendering.MediaTypeRendering, &doc); err != nil {
+		return err
+	}
+	report(t, doc.Diagnostics)
+	return nil
+}
+
+// report tells of diagnostics that are no errors.
+func report(t *engine.Task, all []interpreter.Diagnostic) {
+	for _, d := range all {
+		e := engine.Event{Message: rendering.Text(d)}
+		if d.Severity != interpreter.Info {
+			e.Level = engine.Warning
+		}
+		t.Report(e)
+	}
+}
+
+// render calls the interpreter once and checks its answer.
+func (s *Stage) render(ctx context.Context, i rendering.Interpreter, request rendering.Request, source []files.File) (*interpreter.RenderResponse, error) {
+	req := &interpreter.RenderRequest{
+		Path: request.Path, Reference: request.Reference, Options: request.Options,
+		Materials: s.o.Materials, Registries: s.o.Registries,
+	}
+	resp, err := s.call(ctx, i, req, source)
+	if err != nil {
+		return nil, err
+	}
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	if err := rendering.Problems(resp.Diagnostics); err != nil {
+		return nil, err
+	}
+	if len(resp.Files) == 0 {
+		return nil, errors.New("it renders to nothing: there is no manifest in it")
+	}
+	seen := map[string]bool{}
+	for _, f := range resp.Files {
+		if err := files.CheckName(f.Path); err != nil {
+			return nil, fmt.Errorf("the interpreter's answer is refused: %w", err)
+		}
+		if seen[f.Path] {
+			return nil, fmt.Errorf("the interpreter's answer is refused: it has the file %q twice", f.Path)
+		}
+		seen[f.Path] = true
+	}
+	return resp, nil
+}
+
+// call hands the source to the interpreter: from memory to one in this process
+// that can read it there, else as a folder that is gone afterwards.
+func (s *Stage) call(ctx context.Context, i rendering.Interpreter, req *interpreter.RenderRequest, source []files.File) (resp *interpreter.RenderResponse, err error) {
+	if m, ok := i.(rendering.FromMemory); ok {
+		in := make([]interpreter.File, len(source))
+		for n, f := range source {
+			in[n] = interpreter.File{Path: f.Name, Data: f.Data}
+		}
+		return m.RenderFiles(ctx, req, in)
+	}
+	room, err := layOut(ctx, s.o.TempDir, source)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, room.remove()) }()
+	req.Scratch = room.scratch
+	if req.Reference == "" || len(source) > 0 {
+		req.Source = room.source
+	}
+	return i.Render(ctx, req)
+}
+
+// materials checks what was fetched against the lock and says whether all of it
+// is locked.
+func (s *Stage) materials(t *engine.Task, fetched []interpreter.Material) (out []interpreter.Material, locked bool, err error) {
+	digests := map[string]string{}
+	for _, m := range s.o.Materials {
+		digests[m.URI] = m.Digest
+	}
+	out, locked = []interpreter.Material{}, true
+	for _, m := range fetched {
+		m.URI = publicURI(m.URI)
+		if algorithm, hex, _ := strings.Cut(m.Digest, ":"); m.URI == "" || algorithm == "" || hex == "" {
+			return nil, false, fmt.Errorf("the interpreter's answer is refused: it fetched %q with digest %q", m.URI, m.Digest)
+		}
+		if !slices.Contains(out, m) {
+			out = append(out, m)
+		}
+	}
+	slices.SortFunc(out, byURI)
+	for _, m := range out {
+		want, ok := digests[m.URI]
+		switch {
+		case ok && want != m.Digest:
+			return nil, false, fmt.Errorf("%s has digest %s, and tape.lock says %s: 'tape package --update=materials' accepts the new one", m.URI, m.Digest, want)
+		case ok:
+		case s.o.Locked:
+			return nil, false, fmt.Errorf("%s (%s) is not in tape.lock: 'tape package --update=materials' adds it", m.URI, m.Digest)
+		default:
+			locked = false
+			if s.o.Materials != nil {
+				t.Report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("%s (%s) is not in tape.lock", m.URI, m.Digest)})
+			}
+		}
+	}
+	return out, locked, nil
+}
+
+func byURI(a, b interpreter.Material) int {
+	return cmp.Or(strings.Compare(a.URI, b.URI), strings.Compare(a.Digest, b.Digest))
+}
+
+// publicURI takes credentials out of a URI: user and password, but for the login
+// git, and the query of a download, where tokens and signatures stand.
+func publicURI(uri string) string {
+	u, err := url.Parse(uri)
+	if err != nil || u.Host == "" {
+		return uri
+	}
+	if u.User != nil && u.User.String() != "git" {
+		u.User = nil
+	}
+	if u.Scheme == "http" || u.Scheme == "https" {
+		u.RawQuery, u.ForceQuery = "", false
+	}
+	return u.String()
+}
+
+// same says where two renderings differ, by file and line; not what stands
+// there, which may well be a secret that was made up.
+func same(first, second []interpreter.File) error {
+	const most = 10
+	one, two := byPath(first), byPath(second)
+	var differ []string
+	for _, f := range first {
+		data, ok := two[f.Path]
+		switch {
+		case !ok:
+			differ = append(differ, f.Path+" is there only the first time")
+		case !bytes.Equal(f.Data, data):
+			differ = append(differ, fmt.Sprintf("%s differs from line %d", f.Path, 1+bytes.Count(f.Data[:common(f.Data, data)], []byte("\n"))))
+		}
+	}
+	for _, f := range second {
+		if _, ok := one[f.Path]; !ok {
+			differ = append(differ, f.Path+" is there only the second time")
+		}
+	}
+	if differ == nil {
+		return nil
+	}
+	slices.Sort(differ)
+	if more := len(differ) - most; more > 0 {
+		differ = append(differ[:most], fmt.Sprintf("and %d more", more))
+	}
+	return fmt.Errorf("it does not render the same twice: %s", strings.Join(differ, "; "))
+}
+
+func byPath(all []interpreter.File) map[string][]byte {
+	out := make(map[string][]byte, len(all))
+	for _, f := range all {
+		out[f.Path] = f.Data
+	}
+	return out
+}
+
+// common is how many bytes two texts begin with alike.
+func common(a, b []byte) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
+// redactor hides secrets in texts.
+type redactor struct{ *strings.Replacer }
+
+// secrets are the strings that only the full options have.
+func secrets(r rendering.Request) (redactor, error) {
+	var all, shown any
+	if err := unmarshal(r.Options, &all); err != nil {
+		return redactor{}, err
+	}
+	if err := unmarshal(r.Shown, &shown); err != nil {
+		return redactor{}, err
+	}
+	found := map[string]bool{}
+	var compare func(all, shown any)
+	compare = func(all, shown any) {
+		switch all := all.(type) {
+		case string:
+			if s, ok := shown.(string); all != "" && (!ok || s != all) {
+				found[all] = true
+			}
+		case map[string]any:
+			m, _ := shown.(map[string]any)
+			for name, v := range all {
+				compare(v, m[name])
+			}
+		case []any:
+			// Items that are left out move those after them: what is not there as a
+			// whole is taken for secret.
+			list, _ := shown.([]any)
+			for n, v := range all {
+				if n < len(list) && len(list) == len(all) {
+					compare(v, list[n])
+				} else {
+					compare(v, nil)
+				}
+			}
+		}
+	}
+	compare(all, shown)
+	var pairs []string
+	for _, s := range slices.SortedFunc(maps.Keys(found), func(a, b string) int {
+		return cmp.Or(len(b)-len(a), strings.Compare(a, b)) // one that holds another goes first
+	}) {
+		pairs = append(pairs, s, "(secret)")
+	}
+	return redactor{strings.NewReplacer(pairs...)}, nil
+}
+
+func unmarshal(data json.RawMessage, v any) error {
+	if len(data) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("options: %w", err)
+	}
+	return nil
+}
+
+func (r redactor) hide(s string) string { return r.Replace(s) }
+
+// hideError keeps the error as it is where it has no secret.
+func (r redactor) hideError(err error) error {
+	if text := r.Replace(err.Error()); text != err.Error() {
+		return errors.New(text)
+	}
+	return err
+}
+
+var (
+	_ engine.Keyer    = (*Stage)(nil)
+	_ engine.Replayer = (*Stage)(nil)
+)
