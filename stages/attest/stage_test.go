@@ -4,17 +4,14 @@ package attest
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"flag"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/containerd/containerd/v2/core/content"
 	"github.com/google/go-cmp/cmp"
 	provenance "github.com/in-toto/attestation/go/predicates/provenance/v1"
 	intoto "github.com/in-toto/attestation/go/v1"
@@ -23,7 +20,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/engine/stagetest"
 	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
@@ -103,22 +100,19 @@ func application() known {
 // run runs the stage on what is known, and reads back what it wrote.
 func run(t *testing.T, k known) (ocispec.Manifest, []artifact.Statement, []string) {
 	t.Helper()
-	ctx := context.Background()
-	blobs := store.NewOverlay(nil)
-	var warnings []string
-	task := &engine.Task{
-		Store: blobs, Log: slog.New(slog.DiscardHandler),
-		Report: func(e engine.Event) { warnings = append(warnings, e.Message) },
-		Inputs: map[string]ocispec.Descriptor{
-			"content": {MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("content"), Size: 7, ArtifactType: artifact.ArtifactTypeContent},
-		},
+	stage, err := Kind("v0.1.0").New(json.RawMessage(`{"repository":"` + repository + `","fields":[{"kinds":["Shop"],"paths":["/spec/image"]}]}`))
+	if err != nil {
+		t.Fatal(err)
 	}
+	c := stagetest.Case{Stage: stage, Inputs: map[string]stagetest.Blob{
+		"content": {MediaType: ocispec.MediaTypeImageManifest, Data: []byte("content")},
+	}}
 	put := func(name, mediaType string, v any) {
-		desc, err := engine.PutJSON(ctx, blobs, mediaType, v)
+		b, err := stagetest.JSON(mediaType, v)
 		if err != nil {
 			t.Fatal(err)
 		}
-		task.Inputs[name] = desc
+		c.Inputs[name] = b
 	}
 	put("references", images.MediaTypeReport, k.report)
 	put("images", images.MediaTypeList, k.images)
@@ -130,26 +124,24 @@ func run(t *testing.T, k known) (ocispec.Manifest, []artifact.Statement, []strin
 	for _, r := range k.renderings {
 		put("renderings/"+r.Source, rendering.MediaTypeRendering, r)
 	}
-	kind := Kind("v0.1.0")
-	stage, err := kind.New(json.RawMessage(`{"repository":"` + repository + `","fields":[{"kinds":["Shop"],"paths":["/spec/image"]}]}`))
+	if err := c.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	result, err := c.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := stage.Run(ctx, task)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := engine.Get(ctx, blobs, out["manifest"])
-	if err != nil {
-		t.Fatal(err)
+	var warnings []string
+	for _, e := range result.Events {
+		warnings = append(warnings, e.Message)
 	}
 	var m ocispec.Manifest
-	if err := json.Unmarshal(data, &m); err != nil {
+	if err := result.Outputs["manifest"].Decode(&m); err != nil {
 		t.Fatal(err)
 	}
 	var statements []artifact.Statement
 	for _, layer := range m.Layers {
-		data, err := content.ReadBlob(ctx, blobs, layer)
+		data, err := engine.Get(t.Context(), result.Store, layer)
 		if err != nil {
 			t.Fatal(err)
 		}

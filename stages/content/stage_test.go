@@ -3,61 +3,63 @@
 package content
 
 import (
-	"context"
+	"bytes"
 	"encoding/json"
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/containerd/containerd/v2/core/content"
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/engine/stagetest"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// run runs the stage and returns its outputs, the store and the warnings.
-func run(t *testing.T, manifests []files.File, report images.Report, facts ...vcs.Facts) (engine.Outputs, content.Store, []string, error) {
+// run runs the stage, and checks that it keeps the contract of stages where it
+// succeeds. It returns the warnings too.
+func run(t *testing.T, manifests []files.File, report images.Report, facts ...vcs.Facts) (*stagetest.Result, []string, error) {
 	t.Helper()
-	ctx := context.Background()
-	blobs := store.NewOverlay(nil)
-	put := func(desc ocispec.Descriptor, err error) ocispec.Descriptor {
-		if err != nil {
-			t.Fatal(err)
-		}
-		return desc
-	}
-	var warnings []string
-	task := &engine.Task{
-		Node:  "content",
-		Store: blobs,
-		Log:   slog.New(slog.DiscardHandler),
-		Report: func(e engine.Event) {
-			if e.Level == "warning" {
-				warnings = append(warnings, e.Message)
-			}
-		},
-		Inputs: map[string]ocispec.Descriptor{
-			"manifests":  put(files.Put(ctx, blobs, manifests)),
-			"references": put(engine.PutJSON(ctx, blobs, images.MediaTypeReport, report)),
-		},
-	}
-	for _, f := range facts {
-		task.Inputs["facts/"+f.Name] = put(engine.PutJSON(ctx, blobs, vcs.MediaType, f))
-	}
 	stage, err := Kind(time.Time{}).New(json.RawMessage(`{"repository":"example.com/team/shop"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := stage.Run(ctx, task)
-	return out, blobs, warnings, err
+	var tar bytes.Buffer
+	if err := files.Write(&tar, manifests); err != nil {
+		t.Fatal(err)
+	}
+	c := stagetest.Case{Stage: stage, Inputs: map[string]stagetest.Blob{
+		"manifests":  {MediaType: files.MediaType, Data: tar.Bytes()},
+		"references": document(t, images.MediaTypeReport, report),
+	}}
+	for _, f := range facts {
+		c.Inputs["facts/"+f.Name] = document(t, vcs.MediaType, f)
+	}
+	result, err := c.Run(t.Context())
+	if err == nil {
+		err = c.Check(t.Context())
+	}
+	var warnings []string
+	for _, e := range result.Events {
+		if e.Level == "warning" {
+			warnings = append(warnings, e.Message)
+		}
+	}
+	return result, warnings, err
+}
+
+func document(t *testing.T, mediaType string, v any) stagetest.Blob {
+	t.Helper()
+	b, err := stagetest.JSON(mediaType, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 func object(file string, line int, apiVersion, kind, namespace, name string) images.Object {
@@ -65,7 +67,7 @@ func object(file string, line int, apiVersion, kind, namespace, name string) ima
 }
 
 func TestRun(t *testing.T) {
-	out, blobs, warnings, err := run(t,
+	result, warnings, err := run(t,
 		[]files.File{
 			{Name: "web.json", Data: []byte(`{"kind":"Service"}`)},
 			{Name: "web.yaml", Data: []byte("kind: Deployment\r\n")},
@@ -84,11 +86,7 @@ func TestRun(t *testing.T) {
 	if warnings != nil {
 		t.Errorf("warnings: %q", warnings)
 	}
-	ctx := context.Background()
-	data, err := engine.Get(ctx, blobs, out["manifest"])
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := result.Outputs["manifest"].Data
 	var m ocispec.Manifest
 	if err := json.Unmarshal(data, &m); err != nil {
 		t.Fatal(err)
@@ -96,7 +94,7 @@ func TestRun(t *testing.T) {
 	if m.Subject != nil || len(m.Layers) != 1 || m.ArtifactType != artifact.ArtifactTypeContent {
 		t.Errorf("manifest: %s", data)
 	}
-	if diff := cmp.Diff(out["layer"], m.Layers[0]); diff != "" {
+	if diff := cmp.Diff(result.Descriptors["layer"], m.Layers[0]); diff != "" {
 		t.Errorf("layer: %s", diff)
 	}
 	wantAnnotations := map[string]string{
@@ -110,7 +108,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("annotations: %s", diff)
 	}
 	var listing artifact.Listing
-	if err := engine.GetJSON(ctx, blobs, out["listing"], artifact.MediaTypeListing, &listing); err != nil {
+	if err := result.Outputs["listing"].Decode(&listing); err != nil {
 		t.Fatal(err)
 	}
 	want := artifact.Listing{
@@ -122,10 +120,10 @@ func TestRun(t *testing.T) {
 	}
 	packed, err := artifact.ContentLayer([]files.File{
 		{Name: "web.yaml", Data: []byte("kind: Deployment\r\n")}, {Name: "web.json.yaml", Data: []byte(`{"kind":"Service"}`)}})
-	if err != nil || packed.Desc.Digest != out["layer"].Digest {
-		t.Errorf("layer %s, want %s (%v)", out["layer"].Digest, packed.Desc.Digest, err)
+	if err != nil || packed.Desc.Digest != m.Layers[0].Digest {
+		t.Errorf("layer %s, want %s (%v)", m.Layers[0].Digest, packed.Desc.Digest, err)
 	}
-	if data, err := content.ReadBlob(ctx, blobs, m.Config); err != nil || string(data) != "{}" {
+	if data, err := engine.Get(t.Context(), result.Store, m.Config); err != nil || string(data) != "{}" {
 		t.Errorf("config: %q, %v", data, err)
 	}
 }
@@ -146,7 +144,7 @@ func TestWarnings(t *testing.T) {
 			{File: "broken.yaml", Line: 7, Reason: "does not parse", Invalid: true},
 		},
 	}
-	_, _, warnings, err := run(t, []files.File{
+	_, warnings, err := run(t, []files.File{
 		{Name: "a.yaml", Data: []byte("\xff\xfea\x00")}, {Name: "b.yaml"}, {Name: "c.yaml"}, {Name: "broken.yaml"},
 	}, report)
 	if err != nil {
@@ -177,7 +175,7 @@ func TestNoObjects(t *testing.T) {
 		"c.yaml: not a Kubernetes object; and 2 more": {Skipped: skip("a.yaml", "b.yaml", "c.yaml", "d.yaml", "e.yaml")},
 		"a.yaml:3: does not parse":                    {Objects: []images.Object{object("a.yaml", 1, "v1", "Pod", "", "p")}, Skipped: []images.Skipped{{File: "a.yaml", Line: 3, Reason: "does not parse", Invalid: true}}},
 	} {
-		_, _, _, err := run(t, []files.File{{Name: "a.yaml"}}, report)
+		_, _, err := run(t, []files.File{{Name: "a.yaml"}}, report)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)
 		}
@@ -186,18 +184,17 @@ func TestNoObjects(t *testing.T) {
 
 // A port that is wired to the wrong output is an error, not a wrong artifact.
 func TestWrongInput(t *testing.T) {
-	blobs := store.NewOverlay(nil)
-	ctx := context.Background()
-	tar, err := files.Put(ctx, blobs, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	task := &engine.Task{Store: blobs, Inputs: map[string]ocispec.Descriptor{"manifests": tar, "references": tar}}
 	stage, err := New(Config{Repository: "example.com/team/shop"}, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := stage.Run(ctx, task); err == nil {
-		t.Error("no error")
+	var tar bytes.Buffer
+	if err := files.Write(&tar, nil); err != nil {
+		t.Fatal(err)
+	}
+	blob := stagetest.Blob{MediaType: files.MediaType, Data: tar.Bytes()}
+	c := stagetest.Case{Stage: stage, Inputs: map[string]stagetest.Blob{"manifests": blob, "references": blob}}
+	if _, err := c.Run(t.Context()); err == nil || !strings.Contains(err.Error(), files.MediaType) {
+		t.Errorf("error %v", err)
 	}
 }

@@ -3,10 +3,8 @@
 package index
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -16,9 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/store"
-	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/engine/stagetest"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/vcs"
 )
@@ -47,44 +43,38 @@ func application() images.List {
 
 func run(t *testing.T, config string, list images.List, facts ...vcs.Facts) ([]byte, []string, error) {
 	t.Helper()
-	ctx := context.Background()
-	blobs := store.NewOverlay(nil)
-	task := &engine.Task{
-		Store: blobs, Log: slog.New(slog.DiscardHandler), Report: func(engine.Event) {},
-		Inputs: map[string]ocispec.Descriptor{
-			"content":      {MediaType: ocispec.MediaTypeImageManifest, Digest: hex("e"), Size: 6, ArtifactType: artifact.ArtifactTypeContent},
-			"attestations": {MediaType: ocispec.MediaTypeImageManifest, Digest: hex("f"), Size: 7, ArtifactType: artifact.ArtifactTypeAttestations},
-			"layer":        {MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.Digest("sha256:0123456789abcdef" + strings.Repeat("0", 48))},
-		},
+	stage, err := Kind(time.Time{}).New(json.RawMessage(config))
+	if err != nil {
+		return nil, nil, err
 	}
+	c := stagetest.Case{Stage: stage, Inputs: map[string]stagetest.Blob{
+		"content":      {MediaType: ocispec.MediaTypeImageManifest, Data: []byte("content")},
+		"attestations": {MediaType: ocispec.MediaTypeImageManifest, Data: []byte("statements")},
+		"layer":        {MediaType: ocispec.MediaTypeImageLayerGzip, Data: []byte("layer")},
+	}}
 	put := func(name, mediaType string, v any) {
-		desc, err := engine.PutJSON(ctx, blobs, mediaType, v)
+		b, err := stagetest.JSON(mediaType, v)
 		if err != nil {
 			t.Fatal(err)
 		}
-		task.Inputs[name] = desc
+		c.Inputs[name] = b
 	}
 	put("images", images.MediaTypeList, list)
 	for _, f := range facts {
 		put("facts/"+f.Name, vcs.MediaType, f)
 	}
-	stage, err := Kind(time.Time{}).New(json.RawMessage(config))
+	result, err := c.Run(t.Context())
 	if err != nil {
 		return nil, nil, err
 	}
-	out, err := stage.Run(ctx, task)
-	if err != nil {
-		return nil, nil, err
-	}
-	root, err := engine.Get(ctx, blobs, out["root"])
-	if err != nil {
-		t.Fatal(err)
+	if err := c.Check(t.Context()); err != nil {
+		t.Error(err)
 	}
 	var tags []string
-	if err := engine.GetJSON(ctx, blobs, out["tags"], artifact.MediaTypeTags, &tags); err != nil {
+	if err := result.Outputs["tags"].Decode(&tags); err != nil {
 		t.Fatal(err)
 	}
-	return root, tags, nil
+	return result.Outputs["root"].Data, tags, nil
 }
 
 const plain = `{"repository":"` + repository + `"}`
@@ -94,10 +84,11 @@ func TestRoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	content := digest.FromString("content").String()
 	unknown := `"platform":{"architecture":"unknown","os":"unknown"}`
 	want := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","artifactType":"application/vnd.tape.app.v1","manifests":[` + strings.Join([]string{
-		`{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"` + string(hex("e")) + `","size":6,"annotations":{"vnd.tape.role":"content"},"artifactType":"application/vnd.tape.content.v1"}`,
-		`{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"` + string(hex("f")) + `","size":7,"annotations":{"vnd.docker.reference.digest":"` + string(hex("e")) + `","vnd.docker.reference.type":"attestation-manifest","vnd.tape.role":"attestations"},` + unknown + `,"artifactType":"application/vnd.docker.attestation.manifest.v1+json"}`,
+		`{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"` + content + `","size":7,"annotations":{"vnd.tape.role":"content"},"artifactType":"application/vnd.tape.content.v1"}`,
+		`{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"` + digest.FromString("statements").String() + `","size":10,"annotations":{"vnd.docker.reference.digest":"` + content + `","vnd.docker.reference.type":"attestation-manifest","vnd.tape.role":"attestations"},` + unknown + `,"artifactType":"application/vnd.docker.attestation.manifest.v1+json"}`,
 		`{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"` + string(hex("d")) + `","size":5,"annotations":{"vnd.tape.image.source":"docker.io/a/b:latest","vnd.tape.image.tag":"b.latest.dddddddd","vnd.tape.role":"image"}}`,
 		`{"mediaType":"application/vnd.docker.distribution.manifest.list.v2+json","digest":"` + string(hex("b")) + `","size":2,"annotations":{"vnd.tape.image.source":"docker.io/library/nginx:1,docker.io/library/nginx:1.25","vnd.tape.image.tag":"nginx.1.25.bbbbbbbb,nginx.1.bbbbbbbb","vnd.tape.role":"image"}}`,
 		`{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"` + string(hex("3")) + `","size":3,"annotations":{"vnd.tape.related.tag":"sha256-b.sig","vnd.tape.related.to":"` + string(hex("b")) + `","vnd.tape.role":"related"},` + unknown + `}`,
@@ -106,7 +97,7 @@ func TestRoot(t *testing.T) {
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"config.0123456789ab"}, tags); diff != "" {
+	if diff := cmp.Diff([]string{"config.dac1d7cfa950"}, tags); diff != "" {
 		t.Error(diff)
 	}
 
