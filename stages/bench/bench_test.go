@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build bench
+
+package bench
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/crane"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/engine/registry/registrytest"
+)
+
+// rounds is how often what is compared is run; the median counts.
+const rounds = 3
+
+// TestMain also is the child that measures crane.
+func TestMain(m *testing.M) {
+	if job := os.Getenv(craneJob); job != "" {
+		if err := craneCopy(job); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func TestBench(t *testing.T) {
+	var rows table
+	for _, measure := range []func(*testing.T, *table){manySmall, fewLarge, hugeLayer, manyDocuments, version} {
+		measure(t, &rows)
+	}
+	t.Log("\n" + rows.String())
+}
+
+// manySmall is 100 images of two platforms, far away, and then the same again.
+func manySmall(t *testing.T, rows *table) {
+	const images, delay = 100, 20 * time.Millisecond
+	var taped, craned, again []sample
+	for range rounds {
+		// ~6 MB in all.
+		l := newLab(t, images, registrytest.Image{Layers: []int64{20_000, 8_000}, Inline: 1, Signatures: 1})
+		l.delay(delay)
+		craned = append(craned, l.crane(t, 8))
+		taped = append(taped, l.tape(t, "package", l.manifests, "-O", l.dstAddr+"/tape"))
+		l.delay(0)
+		again = append(again, l.tape(t, "package", l.manifests, "-O", l.dstAddr+"/tape"))
+	}
+	mine, theirs, second := median(taped), median(craned), median(again)
+	rows.ratio("100 images, 20 ms a request: time, against 8 crane copy at once", 0.5, mine.wall.Seconds(), theirs.wall.Seconds(), "s")
+	rows.count(t, "  requests (crane: "+fmt.Sprint(theirs.requests)+")", 6300, mine.requests)
+	rows.most("  peak memory", 150, float64(mine.memory)/1e6, "MB")
+	rows.most("  again, nothing changed, 0 ms: time", 0.5, second.wall.Seconds(), "s")
+	rows.count(t, "  again: requests an image", 15, (second.requests+images-1)/images)
+	rows.count(t, "  again: bodies of images' manifests and blobs", 0, second.bodies)
+}
+
+// fewLarge is 12 images of two platforms, 165 MB, near by.
+func fewLarge(t *testing.T, rows *table) {
+	const images = 12
+	var taped, craned []sample
+	for range rounds {
+		l := newLab(t, images, registrytest.Image{Layers: []int64{4_500_000, 2_000_000, 375_000}, Inline: 1, Signatures: 1})
+		craned = append(craned, l.crane(t, 1))
+		taped = append(taped, l.tape(t, "package", l.manifests, "-O", l.dstAddr+"/tape"))
+	}
+	mine, theirs := median(taped), median(craned)
+	rows.ratio("12 images, 165 MB: time, against crane copy one after another", 0.7, mine.wall.Seconds(), theirs.wall.Seconds(), "s")
+	rows.ratio("  processor time", 1, mine.cpu.Seconds(), theirs.cpu.Seconds(), "s")
+	rows.most("  peak memory", 150, float64(mine.memory)/1e6, "MB")
+}
+
+// hugeLayer is one image with a layer of 2 GB.
+func hugeLayer(t *testing.T, rows *table) {
+	l := newLab(t, 1, registrytest.Image{Single: true, Layers: []int64{2 << 30}})
+	l.dst.Store(registrytest.Distribution(t.TempDir()))
+	s := l.tape(t, "package", l.manifests, "-O", l.dstAddr+"/tape")
+	rows.most(fmt.Sprintf("a layer of 2 GB (in %.1f s): peak memory", s.wall.Seconds()), 150, float64(s.memory)/1e6, "MB")
+}
+
+// manyDocuments is a scan of 10,000 documents in 17 MB, in 100 files.
+func manyDocuments(t *testing.T, rows *table) {
+	dir := t.TempDir()
+	for file := range 100 {
+		var buf bytes.Buffer
+		for doc := range 100 {
+			name := fmt.Sprintf("app-%d-%d", file, doc)
+			fmt.Fprintf(&buf, workload, name, fmt.Sprintf("registry.example/team/%s:%d", name, doc))
+			fmt.Fprintf(&buf, "  notes: |\n")
+			for line := range 11 {
+				fmt.Fprintf(&buf, "    %02d what a person wrote about %s: nothing here is an image, but it has to be read\n", line, name)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%03d.yaml", file)), buf.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var samples []sample
+	l := &lab{store: t.TempDir()}
+	for range rounds {
+		samples = append(samples, l.tape(t, "images", "--no-resolve", "-o", "json", dir))
+	}
+	s := median(samples)
+	rows.most("images --no-resolve, 10,000 documents in 17 MB: time", 2, s.wall.Seconds(), "s")
+	rows.most("  peak memory", 150, float64(s.memory)/1e6, "MB")
+}
+
+func version(t *testing.T, rows *table) {
+	var samples []sample
+	l := &lab{store: t.TempDir()}
+	for range 3 * rounds {
+		samples = append(samples, l.tape(t, "version"))
+	}
+	rows.most("version", 50, float64(median(samples).wall.Microseconds())/1e3, "ms")
+}
+
+// workload is a Deployment and the beginning of a ConfigMap.
+const workload = `---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: %[1]s
+  labels:
+    app.kubernetes.io/name: %[1]s
+    app.kubernetes.io/part-of: bench
+spec:
+  replicas: 2
+  selector:
+    matchLabels:
+      app.kubernetes.io/name: %[1]s
+  template:
+    metadata:
+      labels:
+        app.kubernetes.io/name: %[1]s
+    spec:
+      containers:
+        - name: main
+          image: %[2]s
+          args: ["--listen=:8080", "--log-level=info"]
+          resources:
+            requests: {cpu: 100m, memory: 64Mi}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: %[1]s
+data:
+`
+
+// lab is an upstream with images, a registry to copy them to, and the manifests
+// of an application that names them.
+type lab struct {
+	up, down         *registrytest.Counter
+	upAddr, dstAddr  string
+	dst              atomic.Value // http.Handler
+	wait             atomic.Int64
+	images           []string // references at the upstream
+	manifests, store string   // folders
+}
+
+func newLab(t *testing.T, images int, img registrytest.Image) *lab {
+	t.Helper()
+	l := &lab{manifests: t.TempDir(), store: t.TempDir()}
+	upstream := &registrytest.Upstream{Image: func(string, string) (registrytest.Image, bool) { return img, true }}
+	l.dst.Store(registrytest.Distribution(""))
+	l.up = registrytest.Count(l.delayed(func() http.Handler { return upstream }))
+	l.down = registrytest.Count(l.delayed(func() http.Handler { return l.dst.Load().(http.Handler) }))
+	l.upAddr, l.dstAddr = registrytest.Serve(t, l.up), registrytest.Serve(t, l.down)
+	for i := range images {
+		name := fmt.Sprintf("bench/app%d", i)
+		if _, err := upstream.Resolve(name, "1.0"); err != nil {
+			t.Fatal(err)
+		}
+		ref := l.upAddr + "/" + name + ":1.0"
+		l.images = append(l.images, ref)
+		data := fmt.Appendf(nil, workload, fmt.Sprintf("app%d", i), ref)
+		if err := os.WriteFile(filepath.Join(l.manifests, fmt.Sprintf("app%d.yaml", i)), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return l
+}
+
+// delayed answers after the delay that is set at the time.
+func (l *lab) delayed(next func() http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		registrytest.Delay(next(), time.Duration(l.wait.Load())).ServeHTTP(w, r)
+	})
+}
+
+func (l *lab) delay(d time.Duration) { l.wait.Store(int64(d)) }
+
+// sample is one run of a process.
+type sample struct {
+	wall, cpu time.Duration
+	memory    int64 // bytes, at most
+	requests  int   // at both registries
+	bodies    int   // manifests and blobs that were read or written, the artifact's own left out
+}
+
+// tape runs the command that make built.
+func (l *lab) tape(t *testing.T, args ...string) sample {
+	t.Helper()
+	binary, err := filepath.Abs("../../bin/tape")
+	if err != nil {
+		t.Fatal(err)
+	}
+	args = append(args, "--store", l.store, "--progress", "none")
+	cmd := exec.Command(binary, args...)
+	cmd.Env = append(os.Environ(), "DOCKER_CONFIG="+t.TempDir())
+	return l.run(t, cmd)
+}
+
+// crane copies every image, so many at once.
+func (l *lab) crane(t *testing.T, jobs int) sample {
+	t.Helper()
+	job, err := json.Marshal(copies{Images: l.images, To: l.dstAddr + "/crane", Jobs: jobs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), "DOCKER_CONFIG="+t.TempDir(), craneJob+"="+string(job))
+	return l.run(t, cmd)
+}
+
+func (l *lab) run(t *testing.T, cmd *exec.Cmd) sample {
+	t.Helper()
+	var output bytes.Buffer
+	cmd.Stderr = &output
+	if l.up != nil {
+		l.up.Reset()
+		l.down.Reset()
+	}
+	start := time.Now()
+	err := cmd.Run()
+	s := sample{wall: time.Since(start)}
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(cmd.Args, " "), err, output.String())
+	}
+	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	s.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	s.memory = usage.Maxrss << 10
+	if l.up != nil {
+		up, down := l.up.Reset(), l.down.Reset()
+		s.requests = up.Total() + down.Total()
+		// What tape writes when nothing changed is the artifact's own manifests.
+		s.bodies = up.Requests["GET manifests"] + up.Requests["GET blobs"] + down.Requests["GET blobs"] + down.Requests["PUT uploads"]
+	}
+	return s
+}
+
+// craneJob is the variable that tells the child what to copy.
+const craneJob = "TAPE_BENCH_CRANE"
+
+type copies struct {
+	Images []string
+	To     string
+	Jobs   int
+}
+
+func craneCopy(text string) error {
+	var job copies
+	if err := json.Unmarshal([]byte(text), &job); err != nil {
+		return err
+	}
+	var group errgroup.Group
+	group.SetLimit(job.Jobs)
+	for i, image := range job.Images {
+		group.Go(func() error { return crane.Copy(image, fmt.Sprintf("%s:app%d", job.To, i)) })
+	}
+	return group.Wait()
+}
+
+func median(samples []sample) sample {
+	slices.SortFunc(samples, func(a, b sample) int { return cmp.Compare(a.wall, b.wall) })
+	return samples[len(samples)/2]
+}
+
+// table is what was measured.
+type table struct{ rows []string }
+
+func (r *table) add(what, target, measured string, met bool) {
+	verdict := "yes"
+	if !met {
+		verdict = "NO"
+	}
+	r.rows = append(r.rows, fmt.Sprintf("%s\t%s\t%s\t%s", what, target, measured, verdict))
+}
+
+// most is a value with a bound.
+func (r *table) most(what string, bound, value float64, unit string) {
+	r.add(what, fmt.Sprintf("≤ %g %s", bound, unit), fmt.Sprintf("%.3g %s", value, unit), value <= bound)
+}
+
+// ratio is tape's value beside a peer's.
+func (r *table) ratio(what string, bound, mine, theirs float64, unit string) {
+	r.add(what, fmt.Sprintf("≤ %g of it", bound), fmt.Sprintf("%.2f (%.3g against %.3g %s)", mine/theirs, mine, theirs, unit), mine <= bound*theirs)
+}
+
+// count is a number that does not depend on the machine.
+func (r *table) count(t *testing.T, what string, bound, value int) {
+	t.Helper()
+	r.add(what, fmt.Sprintf("≤ %d", bound), fmt.Sprint(value), value <= bound)
+	if value > bound {
+		t.Errorf("%s: %d, at most %d", strings.TrimSpace(what), value, bound)
+	}
+}
+
+func (r *table) String() string {
+	var out strings.Builder
+	w := tabwriter.NewWriter(&out, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(w, "what\ttarget\tmeasured\tmet")
+	for _, row := range r.rows {
+		fmt.Fprintln(w, row)
+	}
+	w.Flush()
+	return out.String()
+}
