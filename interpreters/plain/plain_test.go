@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plain
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+func TestRender(t *testing.T) {
+	dir := t.TempDir()
+	for name, data := range map[string]string{
+		"app/a.yaml":           "a: 1\n",
+		"app/sub dir/ü.YML":    "b: 2\r\n",
+		"app/c.json":           "{}",
+		"app/.github/x.yaml":   "x: 1\n",
+		"app/.git/config.yaml": "no: 1\n",
+		"app/README.md":        "# no",
+		"empty/README.md":      "# no",
+	} {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(data), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		path  string
+		files map[string]string
+		diag  string
+	}{
+		{path: "app", files: map[string]string{"a.yaml": "a: 1\n", "sub dir/ü.YML": "b: 2\r\n", "c.json": "{}", ".github/x.yaml": "x: 1\n"}},
+		{path: "app/c.json", files: map[string]string{"c.json": "{}"}},
+		{path: "app/README.md", files: map[string]string{"README.md": "# no"}}, // named, so wanted
+		{path: "empty", diag: "no manifests here: no file ends in .yaml, .yml or .json"},
+		{path: "gone", diag: "no such file or folder"},
+	} {
+		resp, err := New().Render(context.Background(), &interpreter.RenderRequest{Source: dir, Path: c.path})
+		if err != nil {
+			t.Errorf("%s: %v", c.path, err)
+			continue
+		}
+		var got map[string]string
+		for _, f := range resp.Files {
+			if got == nil {
+				got = map[string]string{}
+			}
+			got[f.Path] = string(f.Data)
+		}
+		if diff := cmp.Diff(c.files, got); diff != "" {
+			t.Errorf("%s: %s", c.path, diff)
+		}
+		var diag string
+		for _, d := range resp.Diagnostics {
+			diag += d.Summary
+		}
+		if diag != c.diag {
+			t.Errorf("%s: diagnostic %q, want %q", c.path, diag, c.diag)
+		}
+	}
+}
