@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build unix
+
 package host_test
 
 import (
@@ -88,6 +90,18 @@ func startFake(mode string) {
 		os.Exit(4)
 	}
 	serve.Interpreter(fake{mode})
+}
+
+// hostToKill is a process of its own that renders with an interpreter that
+// hangs and has a child.
+func hostToKill(dir string) {
+	h := host.New(host.Options{Dirs: []string{dir}})
+	i, err := h.Find(context.Background(), "has-children")
+	if err != nil {
+		panic(err)
+	}
+	_, err = i.Render(context.Background(), &interpreter.RenderRequest{Options: json.RawMessage(os.Getenv("TAPE_TEST_OPTIONS"))})
+	panic(fmt.Sprint("render returned: ", err))
 }
 
 // fakeOptions are what a test wants of a render.

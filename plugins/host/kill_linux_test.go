@@ -4,8 +4,6 @@ package host_test
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,20 +13,7 @@ import (
 	"time"
 
 	"github.com/taped-dev/tape/plugins/host"
-	"github.com/taped-dev/tape/plugins/interpreter"
 )
-
-// hostToKill is a process of its own that renders with an interpreter that
-// hangs and has a child.
-func hostToKill(dir string) {
-	h := host.New(host.Options{Dirs: []string{dir}})
-	i, err := h.Find(context.Background(), "has-children")
-	if err != nil {
-		panic(err)
-	}
-	_, err = i.Render(context.Background(), &interpreter.RenderRequest{Options: json.RawMessage(os.Getenv("TAPE_TEST_OPTIONS"))})
-	panic(fmt.Sprint("render returned: ", err))
-}
 
 // When tape is killed, so are interpreters and what they started; also when it
 // is not root's.

@@ -72,7 +72,14 @@ func Interpreter(impl interpreter.Interpreter, opts ...Option) {
 		os.Exit(1)
 	}
 	go exitWithHost(os.Stdin)
-	go exitOnSignal()
+	// The first process of a PID namespace does not heed SIGTERM unless it asks for
+	// it. (An interrupt is the host's to deal with.)
+	terminated := make(chan os.Signal, 1)
+	signal.Notify(terminated, syscall.SIGTERM)
+	go func() {
+		<-terminated
+		os.Exit(1)
+	}()
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig:  wire.Handshake(),
 		VersionedPlugins: wire.Served(impl),
@@ -141,14 +148,5 @@ func exitWithHost(stdin *os.File) {
 		return // some other host, which does not promise that
 	}
 	_, _ = io.Copy(io.Discard, stdin)
-	os.Exit(1)
-}
-
-// exitOnSignal ends the process on SIGTERM, which the first process of a PID
-// namespace would not otherwise heed. (An interrupt is the host's to deal with.)
-func exitOnSignal() {
-	ch := make(chan os.Signal, 1)
-	signal.Notify(ch, syscall.SIGTERM)
-	<-ch
 	os.Exit(1)
 }
