@@ -13,13 +13,13 @@ import (
 )
 
 // Name is the one of names that is most like what was typed, the first by
-// alphabet among equals; "" where none is like it: a third of the letters may
-// differ, and one always may.
+// alphabet among equals; "" where none is like it. A third of the letters may
+// differ, and one more, since two that are swapped count as two.
 func Name(typed string, names iter.Seq[string]) string {
 	if typed == "" {
 		return ""
 	}
-	best, least := "", max(1, len(typed)/3)+1
+	best, least := "", len(typed)/3+2
 	for _, name := range slices.Sorted(names) {
 		if d := levenshtein.Distance(strings.ToLower(typed), strings.ToLower(name), nil); d < least {
 			best, least = name, d

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pipeline
+
+import (
+	"encoding/json"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/taped-dev/tape/engine/nearest"
+)
+
+// Arg is an argument that a pipeline file declares.
+type Arg struct {
+	Name string
+	Type string // string, integer, number or boolean
+	Help string
+	// Default is nil where the argument must be given.
+	Default *string
+}
+
+// argName is what an argument may be called. It has no dot, and so differs from
+// the placeholders of the default pipeline.
+var argName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
+
+// arg is an Arg with where it stands.
+type arg struct {
+	at       position
+	kind     kind
+	help     string
+	fallback *value
+}
+
+// readArgs reads the declarations: a default, whose type is the argument's, or a
+// mapping that says more.
+func readArgs(v *value, p *problems) map[string]arg {
+	args := map[string]arg{}
+	if v == nil || !want(v, mapping, `"args"`, p) {
+		return args
+	}
+	for _, f := range v.fields {
+		if !argName.MatchString(f.key) {
+			p.add(f.at, "argument %q must be named by letters, digits, - and _, and begin with a letter", f.key)
+			continue
+		}
+		a := arg{at: f.at, kind: text}
+		switch f.value.kind {
+		case null, list:
+			p.add(f.value.at, "argument %q is a %s, want its default or a mapping of type, default and help", f.key, f.value.kind)
+			continue
+		case mapping:
+			a.read(f.key, f.value, p)
+		default:
+			a.kind, a.fallback = f.value.kind, f.value
+		}
+		args[f.key] = a
+	}
+	return args
+}
+
+func (a *arg) read(name string, v *value, p *problems) {
+	known(v, p, "type", "default", "help")
+	a.fallback = v.get("default")
+	if a.fallback != nil {
+		a.kind = a.fallback.kind
+	}
+	if help := v.get("help"); help != nil && want(help, text, `"help"`, p) {
+		a.help = help.scalar
+	}
+	if t := v.get("type"); t != nil {
+		types := []kind{text, integer, number, boolean}
+		if !slices.Contains(types, kind(t.scalar)) || t.kind != text {
+			p.add(t.at, "type %q of argument %q is none of string, integer, number, boolean", t.scalar, name)
+			return
+		}
+		a.kind = kind(t.scalar)
+	}
+	if a.fallback == nil {
+		return
+	}
+	switch got := a.fallback.kind; {
+	case got == null || got == list || got == mapping:
+		p.add(a.fallback.at, "the default of argument %q is a %s, want a string, number or boolean", name, got)
+	case got == a.kind, got == integer && a.kind == number:
+	default:
+		p.add(a.fallback.at, "the default of argument %q is a %s, its type is %s", name, got, a.kind)
+	}
+}
+
+// resolveArgs gives every argument its value: what was given, else the default.
+func resolveArgs(args map[string]arg, given map[string]string, p *problems) map[string]*value {
+	values := map[string]*value{}
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		a, ok := args[name]
+		if !ok {
+			p.add(position{}, "--arg %s: the pipeline has no argument %q%s", name, name, nearest.Hint(name, maps.Keys(args)))
+			continue
+		}
+		v := &value{kind: a.kind, scalar: given[name], plain: true}
+		if !v.sound() {
+			p.add(position{}, "--arg %s: %q is not of type %s", name, given[name], a.kind)
+			continue
+		}
+		values[name] = v
+	}
+	for _, name := range slices.Sorted(maps.Keys(args)) {
+		if _, ok := given[name]; ok {
+			continue
+		}
+		a := args[name]
+		if a.fallback == nil {
+			p.add(a.at, "argument %q has no default, give it a value with --arg %s=…", name, name)
+			continue
+		}
+		values[name] = a.fallback
+	}
+	return values
+}
+
+// sound tells whether a scalar reads as its kind.
+func (v *value) sound() bool {
+	switch v.kind {
+	case boolean:
+		return v.scalar == "true" || v.scalar == "false"
+	case integer:
+		_, err := strconv.ParseInt(v.scalar, 10, 64)
+		return err == nil && json.Valid([]byte(v.scalar))
+	case number:
+		_, err := strconv.ParseFloat(v.scalar, 64)
+		return err == nil && json.Valid([]byte(v.scalar))
+	}
+	return true
+}
+
+// placeholder is ${name}, or what escapes or resembles one.
+var placeholder = regexp.MustCompile(`\$\$\{|\$\{([^}]*)\}?`)
+
+// placeholderName is an argument's name, or section.key.
+var placeholderName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z][A-Za-z0-9_-]*)?$`)
+
+// lookup finds what a placeholder stands for: nil where nothing was given; ok is
+// false where no such thing exists, and hint may then say what was meant.
+type lookup func(name string) (v *value, hint string, ok bool)
+
+// substitute replaces the placeholders in the strings of v. One that is all of
+// a plain string becomes what it stands for, with its type, and is left out of
+// its mapping or list where nothing was given: the result is nil for v itself.
+// Keys are left alone, and "$${" is "${".
+func substitute(v *value, find lookup, p *problems) *value {
+	switch v.kind {
+	case list:
+		out := *v
+		out.items = nil
+		for _, item := range v.items {
+			if item = substitute(item, find, p); item != nil {
+				out.items = append(out.items, item)
+			}
+		}
+		return &out
+	case mapping:
+		out := *v
+		out.fields = nil
+		for _, f := range v.fields {
+			if f.value = substitute(f.value, find, p); f.value != nil {
+				out.fields = append(out.fields, f)
+			}
+		}
+		return &out
+	case text:
+		return substituteText(v, find, p)
+	}
+	return v
+}
+
+func substituteText(v *value, find lookup, p *problems) *value {
+	places := placeholder.FindAllStringSubmatchIndex(v.scalar, -1)
+	if len(places) == 0 {
+		return v
+	}
+	var b strings.Builder
+	last := 0
+	for _, m := range places {
+		whole := v.scalar[m[0]:m[1]]
+		b.WriteString(v.scalar[last:m[0]])
+		last = m[1]
+		if whole == "$${" {
+			b.WriteString("${")
+			continue
+		}
+		name := v.scalar[m[2]:m[3]]
+		if !strings.HasSuffix(whole, "}") || !placeholderName.MatchString(name) {
+			p.add(v.at, "%s is no argument, write $%s where the text itself is meant", whole, whole)
+			continue
+		}
+		found, hint, ok := find(name)
+		if !ok {
+			p.add(v.at, "argument %q is not defined%s", name, hint)
+			continue
+		}
+		if whole == v.scalar && (v.plain || strings.Contains(name, ".")) {
+			return found.standingAt(v.at)
+		}
+		switch {
+		case found == nil && v.at.file == defaultFile:
+			return nil // what is made of nothing is left out, too
+		case found == nil:
+			p.add(v.at, "%s has no value to put into text", whole)
+		case found.kind == list || found.kind == mapping:
+			p.add(v.at, "%s is a %s and cannot be put into text", whole, found.kind)
+		default:
+			b.WriteString(found.scalar)
+		}
+	}
+	b.WriteString(v.scalar[last:])
+	out := *v
+	out.scalar = b.String()
+	return &out
+}
+
+// standingAt is the value with a place, where it has none of its own: an
+// argument given on the command line stands where it is used.
+func (v *value) standingAt(at position) *value {
+	if v == nil || v.at != (position{}) {
+		return v
+	}
+	out := *v
+	out.at = at
+	return &out
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pipeline
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Error is something wrong at a place in a pipeline file.
+type Error struct {
+	File         string // "" for what came from no file
+	Line, Column int    // from 1; 0 is unknown
+	Message      string
+}
+
+func (e *Error) Error() string {
+	var at strings.Builder
+	if e.File != "" {
+		at.WriteString(e.File)
+		if e.Line > 0 {
+			at.WriteString(":" + strconv.Itoa(e.Line))
+			if e.Column > 0 {
+				at.WriteString(":" + strconv.Itoa(e.Column))
+			}
+		}
+		at.WriteString(": ")
+	}
+	return at.String() + e.Message
+}
+
+// Errors are all that was found wrong, in the order of the file; one a line.
+type Errors []*Error
+
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i, one := range e {
+		lines[i] = one.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap lets errors.As find the first.
+func (e Errors) Unwrap() []error {
+	out := make([]error, len(e))
+	for i, one := range e {
+		out[i] = one
+	}
+	return out
+}
+
+// problems collects.
+type problems Errors
+
+func (p *problems) add(at position, format string, args ...any) {
+	*p = append(*p, &Error{File: at.file, Line: at.line, Column: at.column, Message: fmt.Sprintf(format, args...)})
+}
+
+// sorted is the problems as an error, each once; nil where there are none.
+func (p problems) sorted() error {
+	if len(p) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(p, func(a, b *Error) int {
+		return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line, a.Column-b.Column)
+	})
+	return Errors(slices.CompactFunc(p, func(a, b *Error) bool { return *a == *b }))
+}

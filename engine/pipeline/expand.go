@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/nearest"
+)
+
+// Expanded is a pipeline in full form: nodes with all their inputs and options,
+// nothing left to fill in.
+type Expanded struct {
+	table    *Table
+	at       position // of the file
+	root     *value
+	argument lookup
+	sources  []source
+	nodes    []expandedNode
+}
+
+type expandedNode struct {
+	node
+	kind *kindOf
+	// missing are options that the short form would have filled, and with what.
+	missing map[string]string
+}
+
+// expand merges the layers of nodes over the default pipeline, makes nodes for
+// every source, fills in options, and finds what the inputs refer to.
+func (e *Expanded) expand(layers [][]node, overrides []override) error {
+	var p problems
+	nodes := e.table.defaults
+	var single []node // changes of one node that was made for a source
+	for _, layer := range layers {
+		layer, of := e.splitSingle(nodes, layer)
+		nodes = mergeNodes(nodes, layer)
+		single = append(single, of...)
+	}
+	var flat []node
+	for _, n := range nodes {
+		if !n.each {
+			flat = append(flat, n)
+			continue
+		}
+		for _, s := range e.sources {
+			made := n
+			made.name, made.base, made.source = n.name+"/"+s.name, n.name, s.name
+			flat = append(flat, made)
+		}
+	}
+	flat = mergeNodes(flat, single)
+	for _, n := range flat {
+		kind, ok := e.table.kinds[n.uses]
+		if !ok {
+			p.add(n.usesAt, "node %q uses %q, which is no kind of stage%s", n.name, n.uses, e.table.nearestKind(n.uses))
+			continue
+		}
+		e.nodes = append(e.nodes, e.fill(n, kind, &p))
+	}
+	for _, o := range overrides {
+		e.override(o, &p)
+	}
+	if len(p) == 0 {
+		for i := range e.nodes {
+			e.resolve(&e.nodes[i], &p)
+		}
+	}
+	if len(p) == 0 {
+		e.checkCycles(&p)
+	}
+	return p.sorted()
+}
+
+// splitSingle finds the nodes of a layer that change a single one of those that
+// will be made for the sources: render/web.
+func (e *Expanded) splitSingle(nodes, layer []node) (rest, single []node) {
+	for _, n := range layer {
+		i := strings.LastIndexByte(n.name, '/')
+		made := i > 0 &&
+			slices.ContainsFunc(e.sources, func(s source) bool { return s.name == n.name[i+1:] }) &&
+			slices.ContainsFunc(nodes, func(d node) bool { return d.each && d.name == n.name[:i] })
+		if !made {
+			rest = append(rest, n)
+			continue
+		}
+		if !n.given {
+			// It uses what the others do, not a kind of its whole name.
+			n.uses = nodes[slices.IndexFunc(nodes, func(d node) bool { return d.name == n.name[:i] })].uses
+		}
+		single = append(single, n)
+	}
+	return rest, single
+}
+
+// fill replaces the placeholders in a node's options.
+func (e *Expanded) fill(n node, kind *kindOf, p *problems) expandedNode {
+	out := expandedNode{node: n, kind: kind, missing: map[string]string{}}
+	if n.with == nil {
+		return out
+	}
+	with := *n.with
+	with.fields = nil
+	for _, f := range n.with.fields {
+		filled := substitute(f.value, e.lookup(n), p)
+		if filled == nil {
+			if m := placeholder.FindStringSubmatch(f.value.scalar); m != nil {
+				out.missing[f.key] = m[1]
+			}
+			continue
+		}
+		if filled.kind == null {
+			continue // taken away
+		}
+		f.value = filled
+		if f.at.file == defaultFile {
+			f.at = filled.at // a person looks where the value stands
+		}
+		with.fields = append(with.fields, f)
+	}
+	out.with = &with
+	return out
+}
+
+// lookup finds what placeholders in the options of a node stand for.
+func (e *Expanded) lookup(n node) lookup {
+	return func(name string) (*value, string, bool) {
+		section, key, dotted := strings.Cut(name, ".")
+		var v *value
+		switch {
+		case !dotted:
+			return e.argument(name)
+		case section == sourceSection:
+			i := slices.IndexFunc(e.sources, func(s source) bool { return s.name == n.source })
+			if i < 0 {
+				return nil, ": the node is made for no source", false
+			}
+			if !slices.Contains(sourceKeys, key) {
+				return nil, nearest.Hint(key, slices.Values(sourceKeys)), false
+			}
+			v = e.sources[i].values[key]
+		default:
+			if _, ok := e.table.sections[section][key]; !ok {
+				return nil, "", false
+			}
+			v = e.root.get(section).get(key)
+		}
+		if v != nil && v.kind == null {
+			v = nil
+		}
+		return v, "", true
+	}
+}
+
+// override sets an option from outside the file.
+func (e *Expanded) override(o override, p *problems) {
+	found := false
+	for i := range e.nodes {
+		if n := &e.nodes[i]; n.name == o.node || n.base == o.node {
+			found = true
+			n.with = n.with.with(field{key: o.option, value: o.value})
+		}
+	}
+	if !found && !e.madeForNone(o.node) {
+		p.add(position{}, "there is no node %q to set option %q of", o.node, o.option)
+	}
+}
+
+// madeForNone tells whether a name is that of a node that is made for every
+// source, and there is no source.
+func (e *Expanded) madeForNone(name string) bool {
+	return len(e.sources) == 0 && slices.ContainsFunc(e.table.defaults, func(n node) bool { return n.each && n.name == name })
+}
+
+// resolve finds what the inputs of a node refer to, and checks them against the
+// ports of the kinds on both ends.
+func (e *Expanded) resolve(n *expandedNode, p *problems) {
+	var inputs []input
+	for _, in := range n.inputs {
+		i := slices.IndexFunc(n.kind.Inputs, func(port Port) bool { return port.Name == in.name })
+		if i < 0 {
+			var names []string
+			for _, port := range n.kind.Inputs {
+				names = append(names, port.Name)
+			}
+			p.add(in.at, "node %q has no input %q%s", n.name, in.name, hintOrList(in.name, names))
+			continue
+		}
+		port := n.kind.Inputs[i]
+		if in.keys && !port.Many {
+			p.add(in.at, "input %q of node %q takes one output, not several", in.name, n.name)
+			continue
+		}
+		var refs []ref
+		for _, r := range in.refs {
+			refs = append(refs, e.resolveRef(*n, port, r, p)...)
+		}
+		slices.SortFunc(refs, func(a, b ref) int { return strings.Compare(a.key, b.key) })
+		if len(refs) > 0 {
+			inputs = append(inputs, input{name: in.name, at: in.at, refs: refs, keys: port.Many})
+		}
+	}
+	n.inputs = inputs
+}
+
+// resolveRef finds the node, or the nodes, that a reference means.
+func (e *Expanded) resolveRef(n expandedNode, port Port, r ref, p *problems) []ref {
+	from := func(name string) *expandedNode {
+		i := slices.IndexFunc(e.nodes, func(n expandedNode) bool { return n.name == name })
+		if i < 0 {
+			return nil
+		}
+		return &e.nodes[i]
+	}
+	var found []ref
+	var base bool
+	if from(r.node) != nil {
+		if port.Many && r.key == "" {
+			r.key = r.node[strings.LastIndexByte(r.node, '/')+1:]
+		}
+		found = []ref{r}
+	} else {
+		for _, made := range e.nodes {
+			if made.base != r.node {
+				continue
+			}
+			base = true
+			if n.source != "" && made.source != n.source {
+				continue
+			}
+			one := r
+			one.node = made.name
+			if port.Many && r.key == "" {
+				one.key = made.source
+			}
+			found = append(found, one)
+		}
+	}
+	switch {
+	case len(found) == 0 && (base || e.madeForNone(r.node)):
+		return nil
+	case len(found) == 0:
+		names := slices.Collect(maps.Keys(e.names()))
+		p.add(r.at, "input %q of node %q comes from node %q, which does not exist%s", port.Name, n.name, r.node, nearest.Hint(r.node, slices.Values(names)))
+		return nil
+	case len(found) > 1 && (!port.Many || r.key != ""):
+		p.add(r.at, "input %q of node %q takes one output, and node %q is made for %d sources: name one, %s", port.Name, n.name, r.node, len(found), found[0])
+		return nil
+	}
+	for _, f := range found {
+		if outputs := from(f.node).kind.Outputs; !slices.Contains(outputs, f.output) {
+			p.add(r.at, "input %q of node %q comes from output %q of node %q, which has no such output%s", port.Name, n.name, f.output, f.node, hintOrList(f.output, outputs))
+			return nil
+		}
+	}
+	return found
+}
+
+// names are those of the nodes, and of what they were made of.
+func (e *Expanded) names() map[string]bool {
+	names := map[string]bool{}
+	for _, n := range e.nodes {
+		names[n.name] = true
+		if n.base != "" {
+			names[n.base] = true
+		}
+	}
+	return names
+}
+
+// hintOrList helps with a wrong name: the nearest one, or all.
+func hintOrList(wrong string, names []string) string {
+	if hint := nearest.Hint(wrong, slices.Values(names)); hint != "" || len(names) == 0 {
+		return hint
+	}
+	return ", known are " + strings.Join(slices.Sorted(slices.Values(names)), ", ")
+}
+
+// nothing stands for a stage while only the shape of a graph is looked at.
+type nothing struct{}
+
+func (nothing) Run(context.Context, *engine.Task) (engine.Outputs, error) { return nil, nil }
+
+// checkCycles says of a cycle where the file has a part in it.
+func (e *Expanded) checkCycles(p *problems) {
+	var nodes []engine.Node
+	for _, n := range e.nodes {
+		nodes = append(nodes, n.engine(nothing{}))
+	}
+	_, err := engine.NewGraph(nodes...)
+	if err == nil {
+		return
+	}
+	at := e.at
+	var cycle *engine.CycleError
+	if errors.As(err, &cycle) {
+		for _, n := range e.nodes {
+			if slices.Contains(cycle.Nodes, n.name) && n.at.file == e.at.file {
+				at = n.at
+				break
+			}
+		}
+	}
+	p.add(at, "%v", err)
+}
+
+// engine is the node as the engine has it.
+func (n expandedNode) engine(stage engine.Stage) engine.Node {
+	out := engine.Node{Name: n.name, Stage: stage, Uses: n.uses, Inputs: map[string]engine.Ref{}, Outputs: append([]string{}, n.kind.Outputs...)}
+	for _, in := range n.inputs {
+		for _, r := range in.refs {
+			name := in.name
+			if in.keys {
+				name += "/" + r.key
+			}
+			out.Inputs[name] = engine.Ref(r.String())
+		}
+	}
+	return out
+}
+
+// Sources are the names of the sources, in the order of the file.
+func (e *Expanded) Sources() []string {
+	var names []string
+	for _, s := range e.sources {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+// YAML prints the pipeline in full form, which [Table.Parse] reads again.
+func (e *Expanded) YAML() ([]byte, error) {
+	mappingNode := func(pairs ...*yaml.Node) *yaml.Node { return &yaml.Node{Kind: yaml.MappingNode, Content: pairs} }
+	nodes := mappingNode()
+	for _, n := range e.nodes {
+		out := mappingNode(textNode("uses"), textNode(n.uses))
+		inputs := mappingNode()
+		for _, in := range n.inputs {
+			refs := textNode(in.refs[0].String())
+			if in.keys {
+				refs = mappingNode()
+				for _, r := range in.refs {
+					refs.Content = append(refs.Content, textNode(r.key), textNode(r.String()))
+				}
+			}
+			inputs.Content = append(inputs.Content, textNode(in.name), refs)
+		}
+		if len(inputs.Content) > 0 {
+			out.Content = append(out.Content, textNode("inputs"), inputs)
+		}
+		if n.with != nil && len(n.with.fields) > 0 {
+			out.Content = append(out.Content, textNode("with"), n.with.escaped().yaml())
+		}
+		nodes.Content = append(nodes.Content, textNode(n.name), out)
+	}
+	var b bytes.Buffer
+	enc := yaml.NewEncoder(&b)
+	enc.SetIndent(2)
+	err := enc.Encode(mappingNode(
+		textNode("apiVersion"), textNode(APIVersion),
+		textNode("kind"), textNode(FileKind),
+		textNode("nodes"), nodes,
+	))
+	if err != nil {
+		return nil, fmt.Errorf("print pipeline: %w", err)
+	}
+	return b.Bytes(), enc.Close()
+}
+
+// escaped is the value with what looks like a placeholder in it kept from being
+// read as one.
+func (v *value) escaped() *value {
+	out := *v
+	out.items, out.fields = nil, nil
+	for _, item := range v.items {
+		out.items = append(out.items, item.escaped())
+	}
+	for _, f := range v.fields {
+		f.value = f.value.escaped()
+		out.fields = append(out.fields, f)
+	}
+	if v.kind == text {
+		out.scalar = strings.ReplaceAll(v.scalar, "${", "$${")
+	}
+	return &out
+}

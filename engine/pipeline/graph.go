@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	violation "github.com/santhosh-tekuri/jsonschema/v6/kind"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/nearest"
+)
+
+// Graph makes the stages and the graph of the targets, which are nodes by name,
+// or all that were made of one; without targets, of all nodes. All options that
+// are given must be valid; that all are given which a stage must have is asked
+// of the stages in the graph only.
+func (e *Expanded) Graph(targets ...string) (*engine.Graph, error) {
+	var p problems
+	needed, err := e.needed(targets)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range e.nodes {
+		e.checkOptions(n, needed[n.name], &p)
+		for _, port := range n.kind.Inputs {
+			given := slices.ContainsFunc(n.inputs, func(in input) bool { return in.name == port.Name })
+			if needed[n.name] && !given && !port.Optional {
+				p.add(e.blame(n), "node %q needs input %q", n.name, port.Name)
+			}
+		}
+	}
+	var nodes []engine.Node
+	for _, n := range e.nodes {
+		if len(p) > 0 || !needed[n.name] {
+			continue
+		}
+		with, err := n.with.raw()
+		if err != nil {
+			return nil, fmt.Errorf("options of node %q: %w", n.name, err)
+		}
+		stage, err := n.kind.New(with)
+		if err != nil {
+			at := e.blame(n)
+			if n.with != nil && n.with.at.file == e.at.file {
+				at = n.with.at
+			}
+			p.add(at, "node %q: %v", n.name, err)
+			continue
+		}
+		nodes = append(nodes, n.engine(stage))
+	}
+	if err := p.sorted(); err != nil {
+		return nil, err
+	}
+	return engine.NewGraph(nodes...)
+}
+
+// needed are the targets and all that feeds them.
+func (e *Expanded) needed(targets []string) (map[string]bool, error) {
+	needed := map[string]bool{}
+	var mark func(name string)
+	mark = func(name string) {
+		if needed[name] {
+			return
+		}
+		needed[name] = true
+		for _, n := range e.nodes {
+			if n.name != name {
+				continue
+			}
+			for _, in := range n.inputs {
+				for _, r := range in.refs {
+					mark(r.node)
+				}
+			}
+		}
+	}
+	for _, n := range e.nodes {
+		if len(targets) == 0 || slices.Contains(targets, n.name) || slices.Contains(targets, n.base) {
+			mark(n.name)
+		}
+	}
+	names := e.names()
+	for _, target := range targets {
+		if !names[target] && !e.madeForNone(target) {
+			return nil, fmt.Errorf("the pipeline has no node %q%s", target, nearest.Hint(target, maps.Keys(names)))
+		}
+	}
+	return needed, nil
+}
+
+// blame is where a node stands in the file, or else the file.
+func (e *Expanded) blame(n expandedNode) position {
+	if n.at.file == defaultFile {
+		return e.at
+	}
+	return n.at
+}
+
+// checkOptions holds the options of a node against the schema of its kind.
+func (e *Expanded) checkOptions(n expandedNode, needed bool, p *problems) {
+	if n.kind.compiled == nil {
+		if n.with != nil {
+			for _, f := range n.with.fields {
+				p.add(f.at, "%s takes no options, and so no %q", n.uses, f.key)
+			}
+		}
+		return
+	}
+	with := n.with
+	if with == nil {
+		with = &value{kind: mapping, at: e.blame(n)}
+	}
+	var invalid *jsonschema.ValidationError
+	if !errors.As(n.kind.compiled.Validate(with.json()), &invalid) {
+		return
+	}
+	for _, leaf := range leaves(invalid) {
+		e.report(n, with, leaf, needed, p)
+	}
+}
+
+// leaves are the errors that others are made of.
+func leaves(err *jsonschema.ValidationError) []*jsonschema.ValidationError {
+	if len(err.Causes) == 0 {
+		return []*jsonschema.ValidationError{err}
+	}
+	var out []*jsonschema.ValidationError
+	for _, cause := range err.Causes {
+		out = append(out, leaves(cause)...)
+	}
+	return out
+}
+
+// report says what is wrong with an option, where it stands.
+func (e *Expanded) report(n expandedNode, with *value, err *jsonschema.ValidationError, needed bool, p *problems) {
+	at, path := locate(with, err.InstanceLocation)
+	if at == (position{}) || at.file == defaultFile {
+		at = e.blame(n)
+	}
+	switch k := err.ErrorKind.(type) {
+	case *violation.AdditionalProperties:
+		names := properties(n.kind.schema, err.InstanceLocation)
+		for _, name := range k.Properties {
+			keyAt, _ := locateKey(with, append(slices.Clone(err.InstanceLocation), name))
+			if keyAt == (position{}) {
+				keyAt = at
+			}
+			what := n.uses
+			if path != "" {
+				what = path + " of " + n.uses
+			}
+			p.add(keyAt, "%s has no option %q%s", what, name, hintOrList(name, names))
+		}
+	case *violation.Required:
+		for _, name := range k.Missing {
+			switch short, ok := n.missing[name]; {
+			case path != "":
+				p.add(at, "%s of %s needs %q", path, n.uses, name)
+			case !needed:
+			case ok:
+				section, _, _ := strings.Cut(short, ".")
+				where := e.at
+				if v := e.root.get(section); v != nil && v.at.line > 0 {
+					where = v.at
+				}
+				p.add(where, "%s is missing: node %q needs it", short, n.name)
+			default:
+				p.add(e.blame(n), "node %q needs option %q", n.name, name)
+			}
+		}
+	case *violation.Type:
+		p.add(at, "option %s of %s is a %s, want a %s", path, n.uses, k.Got, strings.Join(k.Want, " or "))
+	default:
+		p.add(at, "option %s of %s: %s", path, n.uses, k.LocalizedString(message.NewPrinter(language.English)))
+	}
+}
+
+// locate finds a value by the path that the validator gives, and writes the
+// path as a person would: fields[0].path.
+func locate(v *value, path []string) (position, string) {
+	var name strings.Builder
+	for _, step := range path {
+		if v != nil && v.kind == list {
+			i, err := strconv.Atoi(step)
+			if err != nil || i >= len(v.items) {
+				return position{}, name.String()
+			}
+			v = v.items[i]
+			fmt.Fprintf(&name, "[%d]", i)
+			continue
+		}
+		v = v.get(step)
+		if name.Len() > 0 {
+			name.WriteByte('.')
+		}
+		name.WriteString(step)
+	}
+	if v == nil {
+		return position{}, name.String()
+	}
+	return v.at, name.String()
+}
+
+// locateKey finds the last key of a path.
+func locateKey(v *value, path []string) (position, bool) {
+	for i, step := range path {
+		if v == nil {
+			break
+		}
+		if v.kind == list {
+			n, err := strconv.Atoi(step)
+			if err != nil || n >= len(v.items) {
+				break
+			}
+			v = v.items[n]
+			continue
+		}
+		for _, f := range v.fields {
+			if f.key == step && i == len(path)-1 {
+				return f.at, true
+			}
+		}
+		v = v.get(step)
+	}
+	return position{}, false
+}
+
+// properties are the names that a schema knows for the mapping at a path.
+func properties(schema map[string]any, path []string) []string {
+	for _, step := range path {
+		if below, ok := schema["properties"].(map[string]any); ok {
+			if next, ok := below[step].(map[string]any); ok {
+				schema = next
+				continue
+			}
+		}
+		if next, ok := schema["items"].(map[string]any); ok {
+			schema = next
+			continue
+		}
+		next, ok := schema["additionalProperties"].(map[string]any)
+		if !ok {
+			return nil
+		}
+		schema = next
+	}
+	below, _ := schema["properties"].(map[string]any)
+	return slices.Sorted(maps.Keys(below))
+}
+
+// nearestKind helps with the name of a kind.
+func (t *Table) nearestKind(name string) string {
+	return hintOrList(name, slices.Collect(maps.Keys(t.kinds)))
+}

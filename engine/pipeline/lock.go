@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pipeline
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// LockFile is the name of the lock beside a pipeline file.
+const LockFile = "tape.lock"
+
+// lockVersion is that of the lock's form.
+const lockVersion = 1
+
+// Lock is what was found the last time somebody asked for it to be written
+// down, so that the next time finds the same. A nil Lock is one without entries.
+type Lock struct {
+	// Images by normalised name: docker.io/library/nginx:1.
+	Images map[string]digest.Digest `json:"images,omitempty"`
+	// Interpreters by name.
+	Interpreters map[string]LockedInterpreter `json:"interpreters,omitempty"`
+	// Materials by URI: the digest, algorithm:hex, such as sha256:… or gitCommit:….
+	Materials map[string]string `json:"materials,omitempty"`
+}
+
+// LockedInterpreter is an interpreter as it was used. A build differs between
+// platforms, and so there is a checksum for each that was seen.
+type LockedInterpreter struct {
+	Version   string                   `json:"version"`
+	Checksums map[string]digest.Digest `json:"checksums"` // by os/arch
+}
+
+// lockDocument is a lock as it lies on disk.
+type lockDocument struct {
+	Version int `json:"version"`
+	Lock
+}
+
+// materialDigest is a digest of any algorithm.
+var materialDigest = regexp.MustCompile(`^[A-Za-z0-9]+:[0-9a-f]{32,}$`)
+
+// ReadLock reads a lock file; it is nil where there is none.
+func ReadLock(file string) (*Lock, error) {
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read lock: %w", err)
+	}
+	return parseLock(file, data)
+}
+
+func parseLock(file string, data []byte) (*Lock, error) {
+	var doc lockDocument
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	err := dec.Decode(&doc)
+	if err == nil && dec.More() {
+		err = errors.New("something follows its end")
+	}
+	if err != nil {
+		line := 1 + bytes.Count(data[:min(dec.InputOffset(), int64(len(data)))], []byte("\n"))
+		var syntax *json.SyntaxError
+		var wrong *json.UnmarshalTypeError
+		switch {
+		case errors.As(err, &syntax):
+			line = 1 + bytes.Count(data[:min(syntax.Offset, int64(len(data)))], []byte("\n"))
+		case errors.As(err, &wrong):
+			line = 1 + bytes.Count(data[:min(wrong.Offset, int64(len(data)))], []byte("\n"))
+		}
+		return nil, &Error{File: file, Line: line, Message: strings.TrimPrefix(err.Error(), "json: ") + ", write it anew with --update"}
+	}
+	if doc.Version != lockVersion {
+		return nil, &Error{File: file, Message: fmt.Sprintf("the lock is of version %d, this tape reads version %d", doc.Version, lockVersion)}
+	}
+	for _, name := range slices.Sorted(maps.Keys(doc.Images)) {
+		if err := doc.Images[name].Validate(); err != nil {
+			return nil, &Error{File: file, Message: fmt.Sprintf("image %s: %q: %v", name, doc.Images[name], err)}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(doc.Interpreters)) {
+		sums := doc.Interpreters[name].Checksums
+		for _, platform := range slices.Sorted(maps.Keys(sums)) {
+			if err := sums[platform].Validate(); err != nil {
+				return nil, &Error{File: file, Message: fmt.Sprintf("interpreter %s for %s: %q: %v", name, platform, sums[platform], err)}
+			}
+		}
+	}
+	for _, uri := range slices.Sorted(maps.Keys(doc.Materials)) {
+		if !materialDigest.MatchString(doc.Materials[uri]) {
+			return nil, &Error{File: file, Message: fmt.Sprintf("material %s: %q is no digest", uri, doc.Materials[uri])}
+		}
+	}
+	return &doc.Lock, nil
+}
+
+// Write writes the lock beside its place and renames it; a file that says the
+// same already is left alone. The same lock is always the same bytes.
+func (l *Lock) Write(file string) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	doc := lockDocument{Version: lockVersion}
+	if l != nil {
+		doc.Lock = *l
+	}
+	if err := enc.Encode(doc); err != nil {
+		return fmt.Errorf("write lock: %w", err)
+	}
+	if old, err := os.ReadFile(file); err == nil && bytes.Equal(old, b.Bytes()) {
+		return nil
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"-*")
+	if err != nil {
+		return fmt.Errorf("write lock: %w", err)
+	}
+	_, err = tmp.Write(b.Bytes())
+	err = errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), file)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write lock: %w", err), os.Remove(tmp.Name()))
+	}
+	return nil
+}
+
+// What is locked.
+const (
+	LockedImage    = "image"
+	LockedProgram  = "interpreter"
+	LockedMaterial = "material"
+)
+
+// Difference is one thing in which what was found is not what is locked.
+type Difference struct {
+	Kind   string `json:"kind"` // image, interpreter or material
+	Name   string `json:"name"`
+	Locked string `json:"locked,omitempty"` // "" where it is not in the lock
+	Found  string `json:"found,omitempty"`  // "" where it is not used any more
+}
+
+func (d Difference) String() string {
+	switch {
+	case d.Locked == "":
+		return fmt.Sprintf("%s %s is not in the lock, found %s", d.Kind, d.Name, d.Found)
+	case d.Found == "":
+		return fmt.Sprintf("%s %s is in the lock and not used", d.Kind, d.Name)
+	}
+	return fmt.Sprintf("%s %s is locked to %s, found %s", d.Kind, d.Name, d.Locked, d.Found)
+}
+
+// Compare says in what found differs from the lock, images first, by name. An
+// interpreter differs when its version does, or its checksum for a platform
+// that was found; checksums for other platforms are not looked at.
+func (l *Lock) Compare(found *Lock) []Difference {
+	var have, now Lock
+	if l != nil {
+		have = *l
+	}
+	if found != nil {
+		now = *found
+	}
+	out := compare(LockedImage, have.Images, now.Images)
+	for _, name := range union(have.Interpreters, now.Interpreters) {
+		a, locked := have.Interpreters[name]
+		b, used := now.Interpreters[name]
+		switch {
+		case !locked:
+			out = append(out, Difference{Kind: LockedProgram, Name: name, Found: b.Version})
+		case !used:
+			out = append(out, Difference{Kind: LockedProgram, Name: name, Locked: a.Version})
+		case a.Version != b.Version:
+			out = append(out, Difference{Kind: LockedProgram, Name: name, Locked: a.Version, Found: b.Version})
+		default:
+			for _, platform := range slices.Sorted(maps.Keys(b.Checksums)) {
+				if a.Checksums[platform] != b.Checksums[platform] {
+					out = append(out, Difference{Kind: LockedProgram, Name: name + " for " + platform, Locked: a.Checksums[platform].String(), Found: b.Checksums[platform].String()})
+				}
+			}
+		}
+	}
+	return append(out, compare(LockedMaterial, have.Materials, now.Materials)...)
+}
+
+func compare[D ~string](kind string, locked, found map[string]D) []Difference {
+	var out []Difference
+	for _, name := range union(locked, found) {
+		if a, b := locked[name], found[name]; a != b {
+			out = append(out, Difference{kind, name, string(a), string(b)})
+		}
+	}
+	return out
+}
+
+// union of the keys, sorted.
+func union[V any](a, b map[string]V) []string {
+	return slices.Compact(slices.Sorted(func(yield func(string) bool) {
+		for name := range a {
+			if !yield(name) {
+				return
+			}
+		}
+		for name := range b {
+			if !yield(name) {
+				return
+			}
+		}
+	}))
+}
+
+// Update is the lock with what was found put into it: "all" of it, only
+// "images", "interpreters" or "materials", or the one entry of a name. A group
+// that is updated loses what is not used any more. An interpreter of the same
+// version keeps its checksums for other platforms.
+func (l *Lock) Update(found *Lock, what string) (*Lock, error) {
+	if l == nil {
+		l = &Lock{}
+	}
+	if found == nil {
+		found = &Lock{}
+	}
+	out := &Lock{Images: maps.Clone(l.Images), Interpreters: maps.Clone(l.Interpreters), Materials: maps.Clone(l.Materials)}
+	all := what == "all"
+	one := !all
+	if all || what == "images" {
+		out.Images, one = maps.Clone(found.Images), false
+	}
+	if all || what == "interpreters" {
+		out.Interpreters, one = nil, false
+		for name, b := range found.Interpreters {
+			put(&out.Interpreters, name, l.Interpreters[name].update(b))
+		}
+	}
+	if all || what == "materials" {
+		out.Materials, one = maps.Clone(found.Materials), false
+	}
+	if !one {
+		return out, nil
+	}
+	dgst, image := found.Images[what]
+	if image {
+		put(&out.Images, what, dgst)
+	}
+	b, interpreter := found.Interpreters[what]
+	if interpreter {
+		put(&out.Interpreters, what, l.Interpreters[what].update(b))
+	}
+	sum, material := found.Materials[what]
+	if material {
+		put(&out.Materials, what, sum)
+	}
+	if !image && !interpreter && !material {
+		return nil, fmt.Errorf("update lock: nothing named %q is used; want images, interpreters, materials, or the name of one of these", what)
+	}
+	return out, nil
+}
+
+func (a LockedInterpreter) update(b LockedInterpreter) LockedInterpreter {
+	if a.Version != b.Version {
+		return b
+	}
+	sums := maps.Clone(a.Checksums)
+	for platform, sum := range b.Checksums {
+		put(&sums, platform, sum)
+	}
+	return LockedInterpreter{Version: b.Version, Checksums: sums}
+}
+
+func put[V any](m *map[string]V, key string, v V) {
+	if *m == nil {
+		*m = map[string]V{}
+	}
+	(*m)[key] = v
+}

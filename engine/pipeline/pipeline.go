@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pipeline
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/nearest"
+)
+
+// Pipeline is a pipeline file as it was written, with what was set besides. It
+// is not safe for concurrent use.
+type Pipeline struct {
+	table *Table
+	file  string
+	root  *value // mapping
+	args  map[string]arg
+	// layers of nodes between the default pipeline and the file's.
+	layers    [][]node
+	overrides []override
+}
+
+// override is an option set by With.
+type override struct {
+	node, option string
+	value        *value
+}
+
+// New is a pipeline without a file.
+func (t *Table) New() *Pipeline {
+	return &Pipeline{table: t, root: &value{kind: mapping}, args: map[string]arg{}}
+}
+
+// Parse reads a pipeline file. The name is for errors, which are [Errors]: all
+// that is wrong with the form of the file. What the values are wrong about shows
+// when it is expanded.
+func (t *Table) Parse(file string, data []byte) (*Pipeline, error) {
+	root, err := parse(file, data)
+	if err != nil {
+		return nil, err
+	}
+	if root == nil {
+		return nil, Errors{{File: file, Message: "the file is empty, tape pipeline init writes one"}}
+	}
+	if root.kind != mapping {
+		return nil, Errors{{File: file, Line: root.at.line, Column: root.at.column, Message: "a pipeline is a mapping, not a " + string(root.kind)}}
+	}
+	var p problems
+	for _, header := range []struct{ key, want string }{{"apiVersion", APIVersion}, {"kind", FileKind}} {
+		got := root.get(header.key)
+		switch {
+		case got == nil:
+			p.add(root.at, "%s is missing, want %s: %s", header.key, header.key, header.want)
+		case got.scalar != header.want:
+			p.add(got.at, "%s is %q, want %s", header.key, got.scalar, header.want)
+		}
+	}
+	known(root, &p, slices.Concat([]string{"apiVersion", "kind", "args", "sources"}, t.sectionNames(), []string{"nodes"})...)
+	for section, keys := range t.sections {
+		if v := root.get(section); v != nil && v.kind != null && want(v, mapping, fmt.Sprintf("%q", section), &p) {
+			known(v, &p, slices.Sorted(maps.Keys(keys))...)
+		}
+	}
+	pl := &Pipeline{table: t, file: file, root: root, args: readArgs(root.get("args"), &p)}
+	// Their form does not depend on arguments; what is in them is read again
+	// when those are known.
+	readNodes(root.get("nodes"), &p)
+	if v := root.get("sources"); v != nil && want(v, list, `"sources"`, &p) {
+		for _, item := range v.items {
+			if want(item, mapping, "a source", &p) {
+				known(item, &p, "name", "path", "interpreter", "options")
+			}
+		}
+	}
+	if err := p.sorted(); err != nil {
+		return nil, err
+	}
+	return pl, nil
+}
+
+// Args are the arguments that the file declares, by name.
+func (p *Pipeline) Args() []Arg {
+	var args []Arg
+	for _, name := range slices.Sorted(maps.Keys(p.args)) {
+		a := p.args[name]
+		out := Arg{Name: name, Type: string(a.kind), Help: a.help}
+		if a.fallback != nil {
+			out.Default = &a.fallback.scalar
+		}
+		args = append(args, out)
+	}
+	return args
+}
+
+// SetSources replaces the sources of the file.
+func (p *Pipeline) SetSources(sources ...Source) error {
+	v, err := fromGo(sources)
+	if err != nil {
+		return fmt.Errorf("set sources: %w", err)
+	}
+	p.root = p.root.with(field{key: "sources", value: v})
+	return nil
+}
+
+// Set gives a value of the short form, "images.platform", in the place of what
+// the file has.
+func (p *Pipeline) Set(path string, v any) error {
+	section, key, _ := strings.Cut(path, ".")
+	if _, ok := p.table.sections[section][key]; !ok {
+		return fmt.Errorf("a pipeline has no %q", path)
+	}
+	set, err := fromGo(v)
+	if err != nil {
+		return fmt.Errorf("set %s: %w", path, err)
+	}
+	in := p.root.get(section)
+	if in != nil && in.kind != mapping {
+		in = nil
+	}
+	p.root = p.root.with(field{key: section, value: in.with(field{key: key, value: set})})
+	return nil
+}
+
+// With sets an option of a node, or of every node made of it for a source, in
+// the place of what the file has.
+func (p *Pipeline) With(node, option string, v any) error {
+	set, err := fromGo(v)
+	if err != nil {
+		return fmt.Errorf("set option %s of %s: %w", option, node, err)
+	}
+	p.overrides = append(p.overrides, override{node, option, set})
+	return nil
+}
+
+// Merge puts nodes in full form, a mapping by name, between the default pipeline
+// and the file. The name is for errors.
+func (p *Pipeline) Merge(file string, data []byte) error {
+	v, err := parse(file, data)
+	if err != nil {
+		return err
+	}
+	var problems problems
+	layer := readNodes(v, &problems)
+	if err := problems.sorted(); err != nil {
+		return err
+	}
+	p.layers = append(p.layers, layer)
+	return nil
+}
+
+// Build expands the pipeline and makes its graph, or that of the targets.
+func (p *Pipeline) Build(args map[string]string, targets ...string) (*engine.Graph, error) {
+	e, err := p.Expand(args)
+	if err != nil {
+		return nil, err
+	}
+	return e.Graph(targets...)
+}
+
+// Expand fills the short form into the default pipeline, merges the nodes of
+// the file over it, and makes nodes for every source. Arguments are given by
+// name. Errors are [Errors].
+func (p *Pipeline) Expand(args map[string]string) (*Expanded, error) {
+	var problems problems
+	values := resolveArgs(p.args, args, &problems)
+	if err := problems.sorted(); err != nil {
+		return nil, err // whatever uses them would only repeat it
+	}
+	argument := func(name string) (*value, string, bool) {
+		v, ok := values[name]
+		return v, nearest.Hint(name, maps.Keys(values)), ok
+	}
+	root := *p.root
+	root.fields = slices.Clone(root.fields)
+	for i, f := range root.fields {
+		switch f.key {
+		case "apiVersion", "kind", "args", "nodes": // those of nodes are filled in for every source
+			continue
+		}
+		if root.fields[i].value = substitute(f.value, argument, &problems); root.fields[i].value == nil {
+			root.fields[i].value = &value{at: f.at, kind: null}
+		}
+	}
+	if err := problems.sorted(); err != nil {
+		return nil, err
+	}
+	e := &Expanded{table: p.table, at: root.at, root: &root, argument: argument}
+	e.sources = readSources(root.get("sources"), &problems)
+	own := readNodes(root.get("nodes"), &problems)
+	if len(problems) == 0 && len(e.sources) == 0 && len(own) == 0 {
+		at := e.at
+		if v := root.get("sources"); v != nil {
+			at = v.at
+		}
+		problems.add(at, "a pipeline needs sources")
+	}
+	if err := problems.sorted(); err != nil {
+		return nil, err
+	}
+	if err := e.expand(append(slices.Clone(p.layers), own), p.overrides); err != nil {
+		return nil, err
+	}
+	return e, nil
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pipeline
+
+import (
+	"encoding/json"
+	"fmt"
+	"path"
+	"regexp"
+	"strings"
+)
+
+// sourceSection names placeholders, and what a node can be made for each of.
+const sourceSection = "source"
+
+// sourceKeys are what the default pipeline can take of a source.
+var sourceKeys = []string{"name", "path", "interpreter", "options", "folder"}
+
+// Source is a thing to render, in the short form.
+type Source struct {
+	// Name is the folder of its manifests where there are several sources, and
+	// the last part of its nodes' names; "" is the last element of Path.
+	Name string `json:"name,omitempty"`
+	// Path is a folder or file below the pipeline file's folder, or a remote
+	// reference: oci://… or https://…
+	Path string `json:"path"`
+	// Interpreter by name; "" finds it by its markers.
+	Interpreter string `json:"interpreter,omitempty"`
+	// Options of the interpreter, a JSON object.
+	Options json.RawMessage `json:"options,omitempty"`
+}
+
+// sourceName is fit for a folder, a part of a node's name and a key of inputs.
+var sourceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// source is a Source as a file has it.
+type source struct {
+	name   string
+	at     position
+	values map[string]*value // by key of sourceKeys; absent where not given
+}
+
+// readSources reads the list of sources.
+func readSources(v *value, p *problems) []source {
+	if v == nil || !want(v, list, `"sources"`, p) {
+		return nil
+	}
+	var sources []source
+	for _, item := range v.items {
+		if s, ok := readSource(item, p); ok {
+			sources = append(sources, s)
+		}
+	}
+	first := map[string]position{}
+	for _, s := range sources {
+		if at, twice := first[s.name]; twice {
+			hint := ""
+			if at.line > 0 {
+				hint = fmt.Sprintf(" in line %d", at.line)
+			}
+			p.add(s.at, "source %q is already given%s, name them differently", s.name, hint)
+			continue
+		}
+		first[s.name] = s.at
+		if len(sources) > 1 {
+			s.values["folder"] = s.values["name"]
+		}
+	}
+	return sources
+}
+
+func readSource(v *value, p *problems) (source, bool) {
+	s := source{at: v.at, values: map[string]*value{}}
+	if !want(v, mapping, "a source", p) {
+		return s, false
+	}
+	known(v, p, "name", "path", "interpreter", "options")
+	ok := true
+	for key, k := range map[string]kind{"name": text, "path": text, "interpreter": text, "options": mapping} {
+		if given := v.get(key); given != nil && given.kind != null {
+			if want(given, k, fmt.Sprintf("%q", key), p) {
+				s.values[key] = given
+			} else {
+				ok = false
+			}
+		}
+	}
+	where := s.values["path"]
+	if !ok {
+		return s, false
+	}
+	if where == nil || where.scalar == "" {
+		p.add(v.at, "a source needs a path")
+		return s, false
+	}
+	name := s.values["name"]
+	if name == nil {
+		name = &value{at: where.at, kind: text, scalar: nameOf(where.scalar)}
+		s.values["name"] = name
+	}
+	if !sourceName.MatchString(name.scalar) {
+		p.add(name.at, "source name %q must be letters, digits, -, _ and dots", name.scalar)
+		return s, false
+	}
+	s.name, s.at = name.scalar, name.at
+	if i := s.values["interpreter"]; i != nil {
+		if reason := refuseInterpreter(i.scalar); reason != "" {
+			p.add(i.at, "interpreter %q %s", i.scalar, reason)
+		}
+	}
+	return s, true
+}
+
+// nameOf is the last element of a path, without the tag or digest of a
+// reference. A folder's own name is no part of what it holds, so "." has none.
+func nameOf(where string) string {
+	if _, reference, remote := strings.Cut(where, "://"); remote {
+		where, _, _ = strings.Cut(reference, "@")
+		if i := strings.LastIndexByte(where, ':'); i > strings.LastIndexByte(where, '/') {
+			where = where[:i]
+		}
+	}
+	name := path.Base(path.Clean(where))
+	if name == "." || name == ".." || name == "/" {
+		return "app"
+	}
+	return name
+}
+
+// interpreterName is what an interpreter may be called.
+var interpreterName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
+
+// refuseInterpreter says why a name may not stand in a pipeline file. A file
+// that comes with a repository must not choose what runs on the machine.
+func refuseInterpreter(name string) string {
+	const cannot = ": a pipeline names an interpreter that is installed, and cannot choose what runs"
+	switch {
+	case interpreterName.MatchString(name):
+		if short, long := strings.CutPrefix(name, "tape-interpreter-"); long {
+			return fmt.Sprintf("is the name of an executable, write %q", short)
+		}
+		return ""
+	case strings.ContainsAny(name, `/\`) || strings.HasPrefix(name, "."):
+		return "is a path" + cannot
+	case strings.Contains(name, "."):
+		return "is the name of a file" + cannot
+	case strings.ContainsAny(name, " \t\n"):
+		return "is a command" + cannot
+	}
+	return "is no name: want lower-case letters, digits and dashes"
+}
