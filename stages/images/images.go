@@ -211,4 +211,7 @@ type FileEdits struct {
 // Edits is what pin did, sorted by file. Files without an edit are not in it.
 type Edits struct {
 	Files []FileEdits `json:"files"`
+	// Unpinned are references that pin had to leave as they are, with the
+	// places that it left.
+	Unpinned []Unpinned `json:"unpinned,omitempty"`
 }

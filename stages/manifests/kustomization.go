@@ -4,28 +4,43 @@ package manifests
 
 import "strings"
 
-// Patches names the files that a kustomization patches with, as it names them.
-// They look like objects and are none: they say what to change in one.
-func Patches(kustomization []byte) []string {
+// Ingredients names the files that a kustomization patches with or puts into the
+// ConfigMaps and Secrets it generates, as it names them. They may look like
+// objects, and are none: a patch says what to change in one, and configuration
+// is read by a program.
+func Ingredients(kustomization []byte) (patches, contents []string) {
 	docs, _ := Parse(Open("", kustomization).Text)
-	var out []string
-	add := func(n *Node) {
-		if name := n.Text(); name != "" && !strings.Contains(name, "\n") {
-			out = append(out, name)
-		}
-	}
 	for i := range docs {
 		root := &docs[i].Root
 		for _, key := range []string{"patches", "patchesStrategicMerge", "patchesJson6902"} {
-			list := root.Get(key)
-			if list == nil {
-				continue
+			for _, patch := range root.Get(key).items() {
+				for _, name := range []string{patch.Text(), patch.Get("path").Text()} {
+					if name != "" && !strings.Contains(name, "\n") {
+						patches = append(patches, name)
+					}
+				}
 			}
-			for j := range list.Items {
-				add(&list.Items[j])
-				add(list.Items[j].Get("path"))
+		}
+		for _, key := range []string{"configMapGenerator", "secretGenerator"} {
+			for _, generator := range root.Get(key).items() {
+				for _, file := range generator.Get("files").items() {
+					name := file.Text()
+					if _, path, renamed := strings.Cut(name, "="); renamed {
+						name = path
+					}
+					if name != "" {
+						contents = append(contents, name)
+					}
+				}
 			}
 		}
 	}
-	return out
+	return patches, contents
+}
+
+func (n *Node) items() []Node {
+	if n == nil {
+		return nil
+	}
+	return n.Items
 }

@@ -34,6 +34,9 @@ type Node struct {
 	// Items of a list.
 	Items []Node
 
+	// Anchored says that other places may use the same text, by an alias.
+	Anchored bool
+
 	style style
 	at    int // where it begins in the document's text, anchor and tag included
 }

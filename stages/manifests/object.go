@@ -62,6 +62,9 @@ func (d *Document) Objects() (objects []Object, reason string) {
 // objects, or of maps or lists of objects: what `cue export` prints, for example.
 // No cluster takes such a document.
 func (d *Document) Inner() []Object {
+	if _, ok := Nested(&d.Root, ""); ok {
+		return nil
+	}
 	objects, all := inner(nil, &d.Root, "", 3)
 	if !all {
 		return nil

@@ -219,6 +219,7 @@ func (c *converter) node(n *yaml.Node, depth int) (out Node, size int, err error
 		return out, 0, &ParseError{Line: n.Line, Reason: "aliases expand to too much"}
 	}
 	if n.Anchor != "" {
+		out.Anchored = true
 		c.anchors[n] = converted{out, size}
 	}
 	return out, size, nil

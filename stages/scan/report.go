@@ -34,10 +34,6 @@ func newReporter(exclude matcher) *reporter {
 
 // file takes what was found in a file, and turns offsets into lines and columns.
 func (r *reporter) file(scan *fileScan) {
-	if scan.reason != "" {
-		r.skip(images.Skipped{File: scan.name, Reason: scan.reason})
-		return
-	}
 	var (
 		documents int
 		all       batchScan
@@ -58,6 +54,14 @@ func (r *reporter) file(scan *fileScan) {
 		if all.err == nil {
 			all.err = b.err
 		}
+	}
+	if scan.reason != "" {
+		r.skip(images.Skipped{File: scan.name, Reason: scan.reason})
+		for i := range all.references {
+			all.references[i].Class = images.Indirect
+		}
+		r.found(scan.file, findings{references: all.references})
+		return
 	}
 	r.found(scan.file, all.findings)
 	at := scan.file.Positions()

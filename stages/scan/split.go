@@ -75,7 +75,7 @@ func hasParts(n *manifests.Node, s scope) bool {
 			return true
 		}
 	}
-	return !s.builtin && hasAny(n, "tag", "digest", "version", "imageTag", "image_tag")
+	return !s.builtin && hasAny(n, "tag", "digest", "version", "imageTag", "image_tag", "image_version")
 }
 
 // incomplete notes a last element without the rest, which the object's reader
@@ -98,6 +98,8 @@ var (
 		{Registry: "registry", Repository: "image", Tag: "tag", Digest: "digest"},
 		{Repository: "image", Tag: "imageTag"},
 		{Repository: "image", Tag: "image_tag"},
+		{Repository: "image", Version: "image_version"},
+		{Repository: "image_name", Version: "image_version"},
 	}
 	guessesInImage = []Parts{
 		{Registry: "registry", Repository: "repository", Version: "version"},
@@ -203,8 +205,11 @@ func (w *walker) part(f *found, p piece) {
 	value := strings.TrimSpace(text.String)
 	from := strings.Index(text.String, value)
 	span := text.Span(from, from+len(value))
-	if !span.Exact {
-		f.Never = "it is encoded, and cannot be edited where it stands"
+	switch {
+	case !span.Exact:
+		f.Never = encoded
+	case p.node.Anchored:
+		f.Never = "a part of it has an anchor, and may be something else elsewhere"
 	}
 	pointer := w.pointer()
 	if w.embedded == 0 {

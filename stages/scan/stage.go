@@ -31,8 +31,11 @@
 // (values, kustomizations), patches that a kustomization beside them names,
 // templates of a Helm chart. A document that is no object, in a file that has
 // others, is in Skipped with its line. A file of which any document does not
-// parse is in Skipped as invalid and not in Objects; the references in its other
-// documents are still reported.
+// parse is in Skipped as invalid and not in Objects.
+//
+// The references in what is skipped are still reported where there are objects
+// to find them in: the other documents of an invalid file, and patches, whose
+// references are indirect. Pin leaves those files alone.
 package scan
 
 import (
@@ -156,7 +159,8 @@ func (s *Stage) Scan(ctx context.Context, in []files.File) (*images.Report, erro
 	for _, f := range in {
 		scan := &fileScan{name: f.Name, reason: set.notForClusters(f.Name)}
 		scans = append(scans, scan)
-		if scan.reason != "" {
+		if !readable(f.Name) {
+			scan.reason = "its name ends in neither .yaml, .yml nor .json"
 			continue
 		}
 		scan.file = manifests.Open(f.Name, f.Data)
@@ -185,7 +189,7 @@ func (s *Stage) Scan(ctx context.Context, in []files.File) (*images.Report, erro
 // fileScan is what is known of a file.
 type fileScan struct {
 	name    string
-	reason  string // why it is not looked into
+	reason  string // why it is not applied, whatever is in it
 	file    *manifests.File
 	batches []*batchScan
 }
@@ -297,19 +301,25 @@ func (s *Stage) walk(f *manifests.File, doc *manifests.Document, document int, o
 
 // folder knows what files say of each other.
 type folder struct {
-	charts  map[string]bool   // folders of Helm charts
-	patches map[string]string // file → kustomization that patches with it
+	charts map[string]bool // folders of Helm charts
+	// ingredients of kustomizations: file → what it is of which one
+	ingredients map[string]string
 }
 
 func newFolder(in []files.File) folder {
-	set := folder{charts: map[string]bool{}, patches: map[string]string{}}
+	set := folder{charts: map[string]bool{}, ingredients: map[string]string{}}
 	for _, f := range in {
-		switch path.Base(f.Name) {
+		dir, base := path.Split(f.Name)
+		switch base {
 		case "Chart.yaml":
-			set.charts[path.Dir(f.Name)] = true
+			set.charts[path.Clean(dir)] = true
 		case "kustomization.yaml", "kustomization.yml", "Kustomization":
-			for _, name := range manifests.Patches(f.Data) {
-				set.patches[path.Join(path.Dir(f.Name), name)] = f.Name
+			patches, contents := manifests.Ingredients(f.Data)
+			for _, name := range contents {
+				set.ingredients[path.Join(dir, name)] = "content of a ConfigMap or Secret of " + f.Name
+			}
+			for _, name := range patches {
+				set.ingredients[path.Join(dir, name)] = "a patch of " + f.Name
 			}
 		}
 	}
@@ -318,19 +328,24 @@ func newFolder(in []files.File) folder {
 
 // notForClusters says why a file is not applied, whatever is in it.
 func (s folder) notForClusters(name string) string {
-	if kustomization, ok := s.patches[name]; ok {
-		return "a patch of " + kustomization
+	if reason := s.ingredients[name]; reason != "" {
+		return reason
 	}
 	for dir := path.Dir(name); dir != "." && dir != "/"; dir = path.Dir(dir) {
 		if path.Base(dir) == "templates" && s.charts[path.Dir(dir)] {
 			return "a template of the Helm chart " + path.Dir(dir) + ": tape the chart itself"
 		}
 	}
+	return ""
+}
+
+// readable says whether a file's name says YAML or JSON.
+func readable(name string) bool {
 	switch strings.ToLower(path.Ext(name)) {
 	case ".yaml", ".yml", ".json":
-		return ""
+		return true
 	}
-	return "its name ends in neither .yaml, .yml nor .json"
+	return false
 }
 
 func fileDigest(f *manifests.File) digest.Digest { return digest.FromBytes(f.Data) }

@@ -137,12 +137,12 @@ func (w *walker) objectNode(o manifests.Object) {
 	}
 	group := o.Group()
 	s := scope{ignored: nothingIgnored, builtin: kubernetes(group), places: w.catalogue.begin(group, o.Kind)}
-	encoded := ""
-	if group == "" && o.Kind == "Secret" {
-		encoded = "data"
-	}
-	if group == "" && o.Kind == "ConfigMap" {
-		encoded = "binaryData"
+	binary := ""
+	switch {
+	case group == "" && o.Kind == "Secret":
+		binary = "data"
+	case group == "" && o.Kind == "ConfigMap":
+		binary = "binaryData"
 	}
 	for i := range o.Fields {
 		key, value := o.Fields[i].Key, &o.Fields[i].Value
@@ -151,7 +151,7 @@ func (w *walker) objectNode(o manifests.Object) {
 			case "status", "apiVersion", "kind":
 			case "metadata":
 				w.annotations(value.Get("annotations"))
-			case encoded:
+			case binary:
 				w.base64(value)
 			default:
 				w.node(value, o.Node, key, s.below(key))
@@ -211,12 +211,15 @@ func (w *walker) mapping(n *manifests.Node, key string, s scope) {
 	role := s.role
 	for i := range n.Fields {
 		key, value := n.Fields[i].Key, &n.Fields[i].Value
-		if key == "openAPIV3Schema" || split[value] {
+		if notLooked[key] || split[value] {
 			continue
 		}
 		child := s.below(key)
-		if s.label >= namesMany {
-			child.label = namesOne // {images: {worker: x}}
+		switch promise := max(s.label, labelOf(w.key())); {
+		case promise >= namesMany: // images: {worker: x}
+			child.label = namesOne
+		case promise == namesOne && holdsReference[key]: // image: {reference: x}
+			child.label = namesOne
 		}
 		switch {
 		case key == "containers", key == "initContainers", key == "ephemeralContainers":
@@ -235,6 +238,21 @@ func (w *walker) mapping(n *manifests.Node, key string, s scope) {
 		w.in(step{key: key}, func() { w.node(value, n, key, child) })
 	}
 }
+
+// holdsReference are the keys of a map called image that hold all of a reference.
+var holdsReference = set("reference ref name url uri image")
+
+// key is the one at hand; "" in a list.
+func (w *walker) key() string {
+	if len(w.path) == 0 {
+		return ""
+	}
+	return w.path[len(w.path)-1].key
+}
+
+// notLooked are keys under which things are spoken of: schemas, prose, and the
+// examples that Knative puts beside a ConfigMap's values.
+var notLooked = set("openAPIV3Schema description longDescription summary documentation _example")
 
 func (w *walker) list(n *manifests.Node, key string, s scope) {
 	promise := max(s.label, labelOf(key))
@@ -288,7 +306,7 @@ func (w *walker) scalar(n, parent *manifests.Node, key string, s scope) {
 	promise := labelOf(key)
 	if (key == "value" || key == "default" || key == "defaultValue") && parent != nil {
 		promise = max(promise, labelOf(parent.Get("name").Text()), labelOf(parent.Get("key").Text()))
-	} else if !s.builtin && promise >= namesOne && w.guess(n, parent, key) {
+	} else if !s.builtin && max(promise, s.label) >= namesOne && w.guess(n, parent, key) {
 		return
 	}
 	w.text(n.Value, max(promise, s.label), func() *manifests.Text { return w.doc.Scalar(n) })
@@ -381,12 +399,15 @@ func (w *walker) placeholder(n *manifests.Node, value string) {
 	})
 }
 
+// encoded is why what stands in base64 is not pinned.
+const encoded = "it is encoded, and cannot be edited where it stands"
+
 // add notes a reference that stands in text[i:j].
 func (w *walker) add(f found, text *manifests.Text, i, j int, by *field) {
 	span := text.Span(i, j)
 	f.Offset, f.Length = span.Offset, span.Length
 	if !span.Exact {
-		f.Length, f.Never = 0, "it is encoded, and cannot be edited where it stands"
+		f.Length, f.Never = 0, encoded
 	}
 	w.addFound(f, by)
 }

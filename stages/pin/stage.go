@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package pin implements the pin stage: it makes the manifests name the images
+// where they will lie, by tag and digest, by editing the bytes of the references
+// and nothing else.
+//
+// Inputs: manifests (a folder of files), references (images.Report, of these very
+// files) and images (images.List). Outputs: manifests (the folder, edited) and
+// edits (images.Edits, which undo restores the input from). It is not kept: it
+// takes milliseconds.
+//
+// A reference becomes REPOSITORY:<tag>@<digest>, with the tag of
+// [artifact.ImageRef]. One that is split over fields gets every field rewritten
+// so that its reader puts the same together; where no field can hold a digest it
+// stays, and is listed as unpinned with the reason. So do the places that a
+// catalogue or a pipeline says are never pinned. A file that is not part of the
+// application (see Report.Skipped) stays as it is. Pinning what is pinned changes
+// nothing.
+package pin
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/files"
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/manifests"
+)
+
+// Config of the stage.
+type Config struct {
+	// Repository is where the images will lie: host and path, without tag.
+	Repository string `json:"repository"`
+}
+
+// Kind is the stage's entry in the table of stages.
+func Kind() pipeline.Kind {
+	return pipeline.Kind{
+		Name:    "pin",
+		Help:    "make the manifests name the copied images, by digest",
+		Inputs:  []pipeline.Port{{Name: "manifests"}, {Name: "references"}, {Name: "images"}},
+		Outputs: []string{"manifests", "edits"},
+		Schema: json.RawMessage(`{
+			"type": "object",
+			"additionalProperties": false,
+			"required": ["repository"],
+			"properties": {
+				"repository": {"type": "string", "minLength": 1, "description": "Where the images will lie: host and path, without tag."}
+			}
+		}`),
+		New: func(with json.RawMessage) (engine.Stage, error) {
+			var c Config
+			if err := json.Unmarshal(with, &c); err != nil {
+				return nil, fmt.Errorf("configure pin: %w", err)
+			}
+			return New(c)
+		},
+	}
+}
+
+// Stage replaces references by what they resolved to. It is safe for use by
+// several runs at once.
+type Stage struct{ repository string }
+
+// New makes the stage. The repository must be one: a host, a path, and no tag.
+func New(c Config) (*Stage, error) {
+	if err := artifact.CheckRepository(c.Repository); err != nil {
+		return nil, err
+	}
+	return &Stage{repository: c.Repository}, nil
+}
+
+// Run implements [engine.Stage].
+func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+	var (
+		report images.Report
+		list   images.List
+	)
+	if err := engine.GetJSON(ctx, t.Store, t.Inputs["references"], images.MediaTypeReport, &report); err != nil {
+		return nil, err
+	}
+	if err := engine.GetJSON(ctx, t.Store, t.Inputs["images"], images.MediaTypeList, &list); err != nil {
+		return nil, err
+	}
+	in, err := files.Get(ctx, t.Store, t.Inputs["manifests"])
+	if err != nil {
+		return nil, err
+	}
+	out, edits, err := s.Pin(in, &report, &list)
+	if err != nil {
+		return nil, err
+	}
+	folder := t.Inputs["manifests"]
+	if len(edits.Files) > 0 {
+		if folder, err = files.Put(ctx, t.Store, out); err != nil {
+			return nil, err
+		}
+	}
+	document, err := engine.PutJSON(ctx, t.Store, images.MediaTypeEdits, edits)
+	if err != nil {
+		return nil, err
+	}
+	return engine.Outputs{"manifests": folder, "edits": document}, nil
+}
+
+// Pin edits the files, which are those that the report is of.
+func (s *Stage) Pin(in []files.File, report *images.Report, list *images.List) ([]files.File, *images.Edits, error) {
+	edits := &images.Edits{Files: []images.FileEdits{}}
+	planned, err := s.plan(report, list, edits)
+	if err != nil {
+		return nil, nil, err
+	}
+	out := slices.Clone(in)
+	for i, f := range out {
+		p := planned[f.Name]
+		if p == nil {
+			continue
+		}
+		delete(planned, f.Name)
+		after, done, err := p.apply(f)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(done.Edits) > 0 {
+			out[i].Data = after
+			edits.Files = append(edits.Files, done)
+		}
+	}
+	if missing := slices.Sorted(maps.Keys(planned)); len(missing) > 0 {
+		return nil, nil, fmt.Errorf("pin %s: references were found in it, but it is not among the manifests", missing[0])
+	}
+	slices.SortFunc(edits.Files, func(a, b images.FileEdits) int { return cmp.Compare(a.File, b.File) })
+	return out, edits, nil
+}
+
+// file is what is to be done to one file.
+type file struct {
+	digest digest.Digest // of the bytes that were scanned
+	edits  []edit
+}
+
+// edit is one replacement. Offset is in the input.
+type edit struct {
+	images.Edit
+	offset, length int
+	text           string // what is to stand there, not encoded yet
+}
+
+// plan decides what is to be written where, file by file.
+func (s *Stage) plan(report *images.Report, list *images.List, edits *images.Edits) (map[string]*file, error) {
+	resolved := make(map[string]images.Image, len(list.Images))
+	for _, image := range list.Images {
+		resolved[image.Name] = image
+	}
+	unresolved := make(map[string]bool, len(list.Unpinned))
+	for _, u := range list.Unpinned {
+		unresolved[u.Name] = true
+	}
+	outside := make(map[string]bool)
+	for _, skipped := range report.Skipped {
+		if skipped.Line == 0 || skipped.Invalid {
+			outside[skipped.File] = true
+		}
+	}
+	planned := map[string]*file{}
+	for _, reference := range report.References {
+		image, ok := resolved[reference.Name]
+		if !ok {
+			if unresolved[reference.Name] {
+				continue
+			}
+			return nil, fmt.Errorf("pin %s: it was found, but not resolved", reference.Name)
+		}
+		left := map[string][]images.Location{} // by reason
+		for _, l := range reference.Locations {
+			if outside[l.File] {
+				continue
+			}
+			replacements, reason := s.replacements(image, l)
+			if l.Never != "" {
+				reason = l.Never
+			}
+			if reason != "" {
+				left[reason] = append(left[reason], l)
+				continue
+			}
+			f := planned[l.File]
+			if f == nil {
+				f = &file{digest: l.FileDigest}
+				planned[l.File] = f
+			}
+			f.edits = append(f.edits, replacements...)
+		}
+		for reason, locations := range left {
+			u := images.Unpinned{Reference: reference, Reason: reason}
+			u.Locations = locations
+			edits.Unpinned = append(edits.Unpinned, u)
+		}
+	}
+	slices.SortFunc(edits.Unpinned, func(a, b images.Unpinned) int {
+		return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Reason, b.Reason))
+	})
+	return planned, nil
+}
+
+// replacements are what is to be written at a location, or why nothing can be.
+func (s *Stage) replacements(image images.Image, l images.Location) ([]edit, string) {
+	name, _, _ := strings.Cut(image.Name, "@")
+	e := edit{Edit: images.Edit{
+		File: l.File, Document: l.Document, Pointer: l.Pointer, Line: l.Line, Column: l.Column,
+		Resolved: name + "@" + image.Digest.String(), Digest: image.Digest,
+	}}
+	if len(l.Parts) == 0 {
+		e.offset, e.length, e.text = l.Offset, l.Length, artifact.ImageRef(s.repository, image)
+		return []edit{e}, ""
+	}
+	values, reason := split(s.repository, artifact.TagIn(s.repository, image), image.Digest, l.Parts)
+	if reason != "" {
+		return nil, reason
+	}
+	edits := make([]edit, len(l.Parts))
+	for i, p := range l.Parts {
+		e.Pointer, e.Line, e.Column = p.Pointer, p.Line, p.Column
+		e.offset, e.length, e.text = p.Offset, p.Length, values[i]
+		edits[i] = e
+	}
+	return edits, ""
+}
+
+// split says what each part of a reference is to hold, so that its reader
+// composes REPOSITORY:TAG@DIGEST, or REPOSITORY@DIGEST where there is room for a
+// digest alone.
+func split(repository, tag string, d digest.Digest, parts []images.Part) (values []string, reason string) {
+	has := map[string]bool{}
+	for _, p := range parts {
+		has[p.Role] = true
+	}
+	host, name, _ := strings.Cut(repository, "/")
+	if !has["registry"] {
+		name = repository
+	}
+	folder, last := name, name
+	if has["image"] && has["repository"] {
+		i := strings.LastIndexByte(name, '/')
+		if i < 0 {
+			return nil, "it is split into registry, path and name, and " + repository + " has no path between"
+		}
+		folder, last = name[:i], name[i+1:]
+	}
+	switch {
+	case has["digest"], has["version"]:
+	case has["tag"]:
+		tag += "@" + d.String()
+	default:
+		return nil, "none of its fields holds a tag or a digest"
+	}
+	for _, p := range parts {
+		value := map[string]string{
+			"registry": host, "repository": folder, "image": last, "tag": tag, "digest": d.String(), "version": d.String(),
+		}[p.Role]
+		if p.Role == "digest" && p.Value != "" && !strings.Contains(p.Value, ":") {
+			value = d.Encoded()
+		}
+		values = append(values, value)
+	}
+	return values, ""
+}
+
+// apply makes the edits of a file.
+func (p *file) apply(f files.File) ([]byte, images.FileEdits, error) {
+	done := images.FileEdits{File: f.Name, Before: digest.FromBytes(f.Data)}
+	if done.Before != p.digest {
+		return nil, done, fmt.Errorf("pin %s: it is %s, but its references were found in %s", f.Name, done.Before, p.digest)
+	}
+	slices.SortStableFunc(p.edits, func(a, b edit) int { return cmp.Compare(a.offset, b.offset) })
+	var (
+		after []byte
+		last  edit
+		at    int
+	)
+	for i, e := range p.edits {
+		end := e.offset + e.length
+		switch {
+		case e.offset < 0, e.length < 0, end > len(f.Data):
+			return nil, done, fmt.Errorf("pin %s:%d:%d: the reference stands outside the file", f.Name, e.Line, e.Column)
+		case i > 0 && e.offset == last.offset && e.length == last.length && e.text == last.text:
+			continue // an alias: the text stands there once
+		case i > 0 && e.offset < last.offset+max(last.length, 1):
+			return nil, done, fmt.Errorf("pin %s:%d:%d: the reference overlaps the one at %d:%d", f.Name, e.Line, e.Column, last.Line, last.Column)
+		}
+		last = e
+		replaced := manifests.Encode(f.Data, e.text)
+		e.Original, e.Replaced = string(f.Data[e.offset:end]), string(replaced)
+		if bytes.Equal(f.Data[e.offset:end], replaced) {
+			continue
+		}
+		if !utf8.ValidString(e.Original) {
+			return nil, done, fmt.Errorf("pin %s:%d:%d: the bytes of the reference are no text", f.Name, e.Line, e.Column)
+		}
+		after = append(after, f.Data[at:e.offset]...)
+		e.Offset = len(after)
+		after = append(after, replaced...)
+		at = end
+		done.Edits = append(done.Edits, e.Edit)
+	}
+	after = append(after, f.Data[at:]...)
+	done.After = digest.FromBytes(after)
+	return after, done, nil
+}
+
+var _ engine.Stage = (*Stage)(nil)
