@@ -761,3 +761,18 @@ func TestCancelled(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestKind(t *testing.T) {
+	kind := source.Kind(source.Options{Interpreters: finder{plain()}})
+	stage, err := kind.New(json.RawMessage(fmt.Sprintf(`{"path": %q, "settings": [{"name": "x", "value": "1"}]}`, newFolder(t, tree))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = stagetest.Case{Stage: stage}.Run(t.Context())
+	if err == nil || !strings.Contains(err.Error(), `no option "x"`) {
+		t.Errorf("error %v", err)
+	}
+	if _, err := kind.New(json.RawMessage(`{"path": ""}`)); err == nil {
+		t.Error("a source without a path is taken")
+	}
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package source
+
+import (
+	_ "embed"
+	"encoding/json"
+	"fmt"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/pipeline"
+)
+
+//go:embed config.schema.json
+var configSchema json.RawMessage
+
+// Kind is the stage's entry in the table of stages.
+func Kind(o Options) pipeline.Kind {
+	return pipeline.Kind{
+		Name:    "source",
+		Help:    "read what the interpreter of a source needs, and say where it comes from",
+		Outputs: []string{"files", "facts", "request"},
+		Schema:  configSchema,
+		New: func(with json.RawMessage) (engine.Stage, error) {
+			var config Config
+			if err := json.Unmarshal(with, &config); err != nil {
+				return nil, fmt.Errorf("configure source: %w", err)
+			}
+			return New(config, o)
+		},
+	}
+}
