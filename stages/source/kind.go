@@ -12,19 +12,19 @@ import (
 )
 
 //go:embed config.schema.json
-var configSchema json.RawMessage
+var schema json.RawMessage
 
 // Kind is the stage's entry in the table of stages.
 func Kind(o Options) pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "source",
-		Help:    "read what the interpreter of a source needs, and say where it comes from",
+		Help:    "read exactly the files that a render will read, and find out where they come from",
 		Outputs: []string{"files", "facts", "request"},
-		Schema:  configSchema,
+		Schema:  schema,
 		New: func(with json.RawMessage) (engine.Stage, error) {
 			var config Config
 			if err := json.Unmarshal(with, &config); err != nil {
-				return nil, fmt.Errorf("configure source: %w", err)
+				return nil, fmt.Errorf("read options: %w", err)
 			}
 			return New(config, o)
 		},
