@@ -18,16 +18,14 @@ var configSchema json.RawMessage
 func Kind(o Options) pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "render",
-		Help:    "turn a source into manifests",
+		Help:    "have the interpreter turn a source into manifests",
 		Inputs:  []pipeline.Port{{Name: "files"}, {Name: "request"}},
 		Outputs: []string{"manifests", "rendering"},
 		Schema:  configSchema,
 		New: func(with json.RawMessage) (engine.Stage, error) {
 			var config Config
-			if len(with) > 0 {
-				if err := json.Unmarshal(with, &config); err != nil {
-					return nil, fmt.Errorf("configure render: %w", err)
-				}
+			if err := json.Unmarshal(with, &config); err != nil {
+				return nil, fmt.Errorf("read options: %w", err)
 			}
 			return New(config, o)
 		},

@@ -12,7 +12,7 @@ import (
 )
 
 //go:embed config.schema.json
-var schema json.RawMessage
+var configSchema json.RawMessage
 
 // Kind is the stage's entry in the table of stages.
 func Kind(o Options) pipeline.Kind {
@@ -20,7 +20,7 @@ func Kind(o Options) pipeline.Kind {
 		Name:    "source",
 		Help:    "read exactly the files that a render will read, and find out where they come from",
 		Outputs: []string{"files", "facts", "request"},
-		Schema:  schema,
+		Schema:  configSchema,
 		New: func(with json.RawMessage) (engine.Stage, error) {
 			var config Config
 			if err := json.Unmarshal(with, &config); err != nil {
