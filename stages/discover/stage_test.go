@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -21,7 +20,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/engine/registry/registrytest"
-	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/engine/stagetest"
 	"github.com/taped-dev/tape/stages/images"
 )
 
@@ -79,35 +78,39 @@ func run(t *testing.T, c *registry.Client, config Config, list ...images.Image) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return runStage(t, t.Context(), stage, list)
-}
-
-func runStage(t *testing.T, ctx context.Context, stage *Stage, list []images.Image) (out images.List, warnings []string, err error) {
-	t.Helper()
-	memory := store.NewOverlay(nil)
-	desc, err := engine.PutJSON(t.Context(), memory, images.MediaTypeList, images.List{Images: list})
-	if err != nil {
-		t.Fatal(err)
+	result, err := newCase(t, stage, list...).Run(t.Context())
+	for _, e := range result.Events {
+		if e.Level == engine.Warning {
+			warnings = append(warnings, e.Message)
+		}
 	}
-	var mu sync.Mutex
-	outputs, err := stage.Run(ctx, &engine.Task{
-		Inputs: map[string]ocispec.Descriptor{"images": desc},
-		Store:  memory,
-		Report: func(e engine.Event) {
-			mu.Lock()
-			defer mu.Unlock()
-			if e.Level == engine.Warning {
-				warnings = append(warnings, e.Message)
-			}
-		},
-	})
 	if err != nil {
 		return images.List{}, warnings, err
 	}
-	if err := engine.GetJSON(t.Context(), memory, outputs["images"], images.MediaTypeList, &out); err != nil {
+	if err := result.Outputs["images"].Decode(&out); err != nil {
 		t.Fatal(err)
 	}
 	return out, warnings, nil
+}
+
+func newCase(t *testing.T, stage *Stage, list ...images.Image) stagetest.Case {
+	t.Helper()
+	input, err := stagetest.JSON(images.MediaTypeList, images.List{Images: list})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stagetest.Case{Stage: stage, Inputs: map[string]stagetest.Blob{"images": input}}
+}
+
+func TestContract(t *testing.T) {
+	up := upstream(registrytest.Published())
+	stage, err := New(client(t, up), Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := newCase(t, stage, image(t, up, "1"), image(t, up, "2")).Check(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 // entry is a related manifest without its digest. About is "index" or a platform.
@@ -430,7 +433,7 @@ func TestCancelled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := runStage(t, ctx, stage, []images.Image{img}); !errors.Is(err, interrupted) {
+	if _, err := newCase(t, stage, img).Run(ctx); !errors.Is(err, interrupted) {
 		t.Errorf("got %v, want the cause", err)
 	}
 }

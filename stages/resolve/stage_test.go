@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -22,7 +21,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/engine/registry/registrytest"
-	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/engine/stagetest"
 	"github.com/taped-dev/tape/stages/images"
 )
 
@@ -47,30 +46,40 @@ func run(t *testing.T, c *registry.Client, config Config, references ...images.R
 	if err != nil {
 		t.Fatal(err)
 	}
-	memory := store.NewOverlay(nil)
-	desc, err := engine.PutJSON(t.Context(), memory, images.MediaTypeReport, images.Report{References: references})
-	if err != nil {
-		t.Fatal(err)
+	result, err := newCase(t, stage, references...).Run(t.Context())
+	for _, e := range result.Events {
+		if e.Level == engine.Warning {
+			warnings = append(warnings, e.Message)
+		}
 	}
-	var mu sync.Mutex
-	outputs, err := stage.Run(t.Context(), &engine.Task{
-		Inputs: map[string]ocispec.Descriptor{"references": desc},
-		Store:  memory,
-		Report: func(e engine.Event) {
-			mu.Lock()
-			defer mu.Unlock()
-			if e.Level == engine.Warning {
-				warnings = append(warnings, e.Message)
-			}
-		},
-	})
 	if err != nil {
 		return images.List{}, warnings, err
 	}
-	if err := engine.GetJSON(t.Context(), memory, outputs["images"], images.MediaTypeList, &list); err != nil {
+	if err := result.Outputs["images"].Decode(&list); err != nil {
 		t.Fatal(err)
 	}
 	return list, warnings, nil
+}
+
+func newCase(t *testing.T, stage *Stage, references ...images.Reference) stagetest.Case {
+	t.Helper()
+	report, err := stagetest.JSON(images.MediaTypeReport, images.Report{References: references})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stagetest.Case{Stage: stage, Inputs: map[string]stagetest.Blob{"references": report}}
+}
+
+// The contract of a stage holds, also where something stays unpinned.
+func TestContract(t *testing.T) {
+	up := &registrytest.Upstream{Image: func(name, tag string) (registrytest.Image, bool) { return registrytest.Published(), tag != "missing" }}
+	stage, err := New(client(t, up), Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := newCase(t, stage, ref("app:1", images.Pod, 1), ref("app:missing", images.Indirect, 2)).Check(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 // ref is a reference that stands at app.yaml:line:12.
@@ -432,11 +441,6 @@ func TestInvalidReference(t *testing.T) {
 }
 
 func TestCancelled(t *testing.T) {
-	memory := store.NewOverlay(nil)
-	desc, err := engine.PutJSON(t.Context(), memory, images.MediaTypeReport, images.Report{References: []images.Reference{ref("app:1", images.Pod, 1)}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	interrupted := errors.New("interrupted")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	asked := registrytest.Misbehave(http.NotFoundHandler(), registrytest.Is(registrytest.Manifests), func(http.Handler) http.Handler {
@@ -449,7 +453,7 @@ func TestCancelled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = stage.Run(ctx, &engine.Task{Inputs: map[string]ocispec.Descriptor{"references": desc}, Store: memory, Report: func(engine.Event) {}})
+	_, err = newCase(t, stage, ref("app:1", images.Pod, 1)).Run(ctx)
 	if !errors.Is(err, interrupted) {
 		t.Errorf("got %v, want the cause", err)
 	}
