@@ -119,8 +119,11 @@ func (b *builder) dependency(ctx context.Context, c *chart.Chart, dep *chart.Dep
 			return nil, problem(file, "dependency %q leads back to a chart that depends on it: %s", dep.Name, dep.Repository)
 		}
 		b.folders = append(b.folders, dir)
-		if b.fetch == nil && !within(dir) {
-			return nil, nil // tape refuses the folder by name
+		if !within(dir) {
+			if b.tree.live {
+				return nil, nil // for tape to judge
+			}
+			return nil, problem(file, "dependency %q: %s leads out of the source", dep.Name, dep.Repository)
 		}
 		sub, err := b.folder(ctx, dir, slices.Clip(above))
 		if err != nil {

@@ -90,7 +90,7 @@ func TestCharts(t *testing.T) {
 					opts := map[string]any{"release": "rel", "namespace": "ns", "testHooks": true}
 					if v != "" {
 						args = append(args, "-f", v)
-						opts["values"] = []string{rel}
+						opts["values"] = []string{filepath.Base(chart) + "/" + rel}
 					}
 					cmd := exec.Command(command, args...)
 					var stderr strings.Builder
@@ -98,7 +98,7 @@ func TestCharts(t *testing.T) {
 					want, helmErr := cmd.Output()
 					again, _ := exec.Command(command, args...).Output() // differs where the chart draws random values
 					raw, _ := json.Marshal(opts)
-					resp, err := helm.New().Render(t.Context(), &interpreter.RenderRequest{Source: chart, Path: ".", Options: raw, Scratch: t.TempDir()})
+					resp, err := helm.New().Render(t.Context(), &interpreter.RenderRequest{Source: dir, Path: filepath.Base(chart), Options: raw, Scratch: t.TempDir()})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -285,4 +285,3 @@ func stringKeys(v any) any {
 	}
 	return v
 }
-

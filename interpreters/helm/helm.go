@@ -85,7 +85,7 @@ func inputs(ctx context.Context, req *interpreter.InputsRequest) ([]string, erro
 	if err != nil {
 		return nil, err
 	}
-	t, err := openTree(req.Root)
+	t, err := openTree(req.Root, true)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +118,7 @@ func render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.R
 	defer b.fetch.Close()
 	// Values files lie in the tree also where the chart does not.
 	if req.Source != "" {
-		if b.tree, err = openTree(req.Source); err != nil {
+		if b.tree, err = openTree(req.Source, false); err != nil {
 			return nil, err
 		}
 		defer b.tree.Close()

@@ -21,18 +21,25 @@ import (
 
 // tree reads a folder that nothing leads out of, symbolic links included.
 type tree struct {
-	dir  string
+	dir  string // without symbolic links
 	root *os.Root
+	// live says that this is where the source comes from: what leads out of it is
+	// noted, for tape to judge, and not an error.
+	live bool
 	// links are where the symbolic links met so far lead to, relative to dir.
 	links []string
 }
 
-func openTree(dir string) (*tree, error) {
+func openTree(dir string, live bool) (*tree, error) {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil, err
+	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
-	return &tree{dir: dir, root: root}, nil
+	return &tree{dir: dir, root: root, live: live}, nil
 }
 
 func (t *tree) Close() error { return t.root.Close() }
@@ -128,8 +135,8 @@ func (w *walk) folder(name string, info fs.FileInfo, above []fs.FileInfo) error 
 		switch {
 		case err != nil:
 			return problem(full, "cannot read it: %w", cause(err))
-		case w.rules.Ignore(name, info):
-			// As a folder, where the link to it was none.
+		case info == nil, w.rules.Ignore(name, info):
+			// Outside, or ignored as the folder that the link itself was not.
 		case info.IsDir():
 			err = w.folder(name, info, above)
 		case !info.Mode().IsRegular():
@@ -150,23 +157,26 @@ func (w *walk) folder(name string, info fs.FileInfo, above []fs.FileInfo) error 
 	return nil
 }
 
-// stat follows a symbolic link and notes where it leads.
+// stat follows a symbolic link and notes where it leads. It returns nothing for
+// one that leads out of a live tree.
 func (t *tree) stat(name string, e fs.DirEntry) (fs.FileInfo, error) {
 	if e.Type()&fs.ModeSymlink == 0 {
 		return e.Info()
 	}
-	top, err := filepath.EvalSymlinks(t.dir)
-	if err != nil {
-		return nil, err
-	}
-	target, err := filepath.EvalSymlinks(filepath.Join(top, filepath.FromSlash(name)))
+	target, err := filepath.EvalSymlinks(filepath.Join(t.dir, filepath.FromSlash(name)))
 	if err != nil {
 		return nil, fmt.Errorf("the symbolic link leads nowhere: %w", cause(err))
 	}
-	rel, err := filepath.Rel(top, target)
-	if err != nil || !filepath.IsLocal(rel) {
-		return nil, errors.New("the symbolic link leads outside the source's repository")
+	rel, err := filepath.Rel(t.dir, target)
+	if err != nil {
+		return nil, err
+	}
+	if !filepath.IsLocal(rel) && !t.live {
+		return nil, errors.New("the symbolic link leads out of the source")
 	}
 	t.links = append(t.links, filepath.ToSlash(rel))
+	if !filepath.IsLocal(rel) {
+		return nil, nil
+	}
 	return t.root.Stat(name)
 }

@@ -37,16 +37,22 @@ type fetcher struct {
 	client     *http.Client
 	locked     map[string]string // material's URI → digest
 	fetched    map[string]string
-	clones     map[string]string // material's URI → folder in the tree
+	clones     map[string]clone  // by material's URI
 	files      map[string][]byte // material's URI → content
 	places     []string          // in the tree, and what was fetched there: for error messages
+}
+
+// clone is a repository in the tree, or why it is not.
+type clone struct {
+	at  string
+	err error
 }
 
 func newFetcher(req *interpreter.RenderRequest, t *tree) *fetcher {
 	f := &fetcher{
 		tree: t, scratch: req.Scratch,
 		locked: map[string]string{}, fetched: map[string]string{},
-		clones: map[string]string{}, files: map[string][]byte{},
+		clones: map[string]clone{}, files: map[string][]byte{},
 	}
 	if req.Registries != nil {
 		f.registries = *req.Registries
@@ -150,35 +156,40 @@ func (f *fetcher) repository(ctx context.Context, r repository) (string, error) 
 	if strings.HasPrefix(r.clone, "file:") {
 		return "", fmt.Errorf("%s: a repository on this machine is not what others have: use a path in the source's repository", r.clone)
 	}
-	at, ok := f.clones[uri]
+	c, ok := f.clones[uri]
 	if !ok {
-		name := fmt.Sprintf("%.8x", sha256.Sum256([]byte(uri)))
-		at = path.Join(fetchedFolder, name)
-		dir := filepath.Join(f.scratch, "git", name)
-		commit, err := f.clone(ctx, dir, r)
-		if err != nil {
-			return "", fmt.Errorf("fetch %s: %w", uri, err)
-		}
-		if err := f.record(uri, "gitCommit:"+commit); err != nil {
-			return "", err
-		}
-		if err := f.tree.mount(at, dir); err != nil {
-			return "", err
-		}
-		f.clones[uri] = at
-		f.places = append(f.places, at, uri)
+		c.at, c.err = f.clone(ctx, uri, r)
+		f.clones[uri] = c
 	}
-	folder := path.Join(at, r.folder)
+	if c.err != nil {
+		return "", c.err
+	}
+	folder := path.Join(c.at, r.folder)
 	if !f.tree.IsDir(folder) {
 		return "", fmt.Errorf("%s has no folder %s", uri, r.folder)
 	}
 	return strings.TrimPrefix(folder, "/"), nil
 }
 
-// clone checks out one commit: the locked one, if there is one, by its name, for
+// clone checks a repository out, records its commit and returns its folder in the tree.
+func (f *fetcher) clone(ctx context.Context, uri string, r repository) (string, error) {
+	name := fmt.Sprintf("%.8x", sha256.Sum256([]byte(uri)))
+	at, dir := path.Join(fetchedFolder, name), filepath.Join(f.scratch, "git", name)
+	commit, err := f.checkout(ctx, dir, r)
+	if err != nil {
+		return "", fmt.Errorf("fetch %s: %w", uri, err)
+	}
+	if err := f.record(uri, "gitCommit:"+commit); err != nil {
+		return "", err
+	}
+	f.places = append(f.places, at, uri)
+	return at, f.tree.mount(at, dir)
+}
+
+// checkout checks out one commit: the locked one, if there is one, by its name, for
 // the branch may have moved on; where the server does not give it, what the ref
 // says, for record to compare.
-func (f *fetcher) clone(ctx context.Context, dir string, r repository) (string, error) {
+func (f *fetcher) checkout(ctx context.Context, dir string, r repository) (string, error) {
 	if strings.HasPrefix(r.ref, "-") || strings.HasPrefix(r.clone, "-") {
 		return "", errors.New("neither a repository nor a ref begins with a dash")
 	}

@@ -71,7 +71,7 @@ func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) 
 		return nil, err
 	}
 	slices.Sort(w.inputs)
-	return &interpreter.InputsResponse{Paths: slices.Compact(w.inputs)}, nil
+	return &interpreter.InputsResponse{Paths: slices.Compact(w.inputs), Exact: true}, nil
 }
 
 // Render renders the kustomization.

@@ -90,9 +90,17 @@ func (t *tree) real(name string) (string, error) {
 	}
 	rel, err := filepath.Rel(m.dir, target)
 	if err != nil || !filepath.IsLocal(rel) {
-		return "", fmt.Errorf("%s: the symbolic link leads outside the source's repository", name)
+		return "", &outsideError{name, filepath.ToSlash(rel)}
 	}
 	return path.Join(m.at, filepath.ToSlash(rel)), nil
+}
+
+// outsideError is a symbolic link that leads out of its mount, to a path relative
+// to that.
+type outsideError struct{ name, target string }
+
+func (e *outsideError) Error() string {
+	return e.name + ": the symbolic link leads out of the source"
 }
 
 func (t *tree) stat(name string) (fs.FileInfo, error) {

@@ -4,6 +4,7 @@ package kustomize
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -191,30 +192,52 @@ func (w *walker) base(ctx context.Context, at place, above []string) bool {
 		at.node.Value = relative(at.dir, dir)
 		return true
 	}
-	name := path.Join(at.dir, entry)
-	switch {
-	case path.IsAbs(entry):
-		w.fail(at, "%s: an absolute path", entry)
-	case !within(name) && w.fetch == nil:
-		w.inputs = append(w.inputs, name) // tape refuses it by name
-	case !within(name), mountOf(name) != mountOf(at.dir):
-		w.fail(at, "%s leads outside the repository", entry)
-	case !w.tree.IsDir(name):
-		w.fail(at, "%s: there is no such file or folder", entry)
-	default:
-		real, err := w.tree.real(name)
-		if err != nil {
-			w.fail(at, "%s", err)
-			return false
-		}
+	if real, ok := w.find(at, entry, true); ok {
 		if slices.ContainsFunc(above, func(a string) bool { _, ok := cutFolder("/"+a, real); return ok || real == "/" }) {
 			w.fail(at, "%s leads back to a kustomization that is made of this one", entry)
 			return false
 		}
-		w.input(name)
+		w.input(path.Join(at.dir, entry))
 		w.folder(ctx, path.Clean(strings.TrimPrefix(real, "/")), above)
 	}
 	return false
+}
+
+// find follows a path from a kustomization to what is there: a folder or a file.
+func (w *walker) find(at place, entry string, folder bool) (real string, ok bool) {
+	name := path.Join(at.dir, entry)
+	if path.IsAbs(entry) {
+		w.fail(at, "%s: an absolute path", entry)
+		return "", false
+	}
+	if !within(name) || mountOf(name) != mountOf(at.dir) {
+		w.outside(at, entry, name)
+		return "", false
+	}
+	real, err := w.tree.real(name)
+	if e := (*outsideError)(nil); errors.As(err, &e) {
+		w.outside(at, entry, e.target)
+		return "", false
+	}
+	switch {
+	case err == nil && w.tree.IsDir(real) == folder:
+		return real, true
+	case folder:
+		w.fail(at, "%s: there is no such file or folder", entry)
+	default:
+		w.fail(at, "%s: there is no such file", entry)
+	}
+	return "", false
+}
+
+// outside is a path that leads out of the source: tape judges it, when asked for
+// inputs.
+func (w *walker) outside(at place, entry, target string) {
+	if w.fetch == nil {
+		w.inputs = append(w.inputs, target)
+		return
+	}
+	w.fail(at, "%s leads out of the source", entry)
 }
 
 // single is a file in the kustomization's folder, or one on a web server.
@@ -301,27 +324,17 @@ func (w *walker) configuration(at place, n *yaml.Node) {
 
 // local checks a file of the kustomization's folder.
 func (w *walker) local(at place, entry string) {
-	name := path.Join(at.dir, entry)
-	if path.IsAbs(entry) {
-		w.fail(at, "%s: an absolute path", entry)
+	real, ok := w.find(at, entry, false)
+	if !ok {
 		return
 	}
-	if !within(name) && w.fetch == nil {
-		w.inputs = append(w.inputs, name) // tape refuses it by name
-		return
-	}
-	real, err := w.tree.real(name)
-	if !within(name) || mountOf(name) != mountOf(at.dir) {
-		w.fail(at, "%s leads outside the repository", entry)
-	} else if err != nil || w.tree.IsDir(name) {
-		w.fail(at, "%s: there is no such file", entry)
-	} else if folder, err := w.tree.real(at.dir); err == nil {
+	if folder, err := w.tree.real(at.dir); err == nil {
 		if _, ok := cutFolder(real, folder); !ok {
 			w.fail(at, "%s is not in the kustomization's folder: kustomize takes files from there only, others by way of a base", entry)
 			return
 		}
-		w.input(name)
 	}
+	w.input(path.Join(at.dir, entry))
 }
 
 // remote fetches a file from a web server, if it is one, and returns what to call it in

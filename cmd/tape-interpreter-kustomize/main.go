@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command tape-interpreter-kustomize is the interpreter of Kustomize overlays. tape starts it.
+package main
+
+import (
+	"github.com/taped-dev/tape/interpreters/kustomize"
+	"github.com/taped-dev/tape/plugins/serve"
+)
+
+func main() { serve.Interpreter(kustomize.New()) }
