@@ -49,7 +49,7 @@ func readArgs(v *value, p *problems) map[string]arg {
 		a := arg{at: f.at, kind: text}
 		switch f.value.kind {
 		case null, list:
-			p.add(f.value.at, "argument %q is a %s, want its default or a mapping of type, default and help", f.key, f.value.kind)
+			p.add(f.value.at, "argument %q is %s, want its default or a mapping of type, default and help", f.key, f.value.kind.an())
 			continue
 		case mapping:
 			a.read(f.key, f.value, p)
@@ -83,10 +83,10 @@ func (a *arg) read(name string, v *value, p *problems) {
 	}
 	switch got := a.fallback.kind; {
 	case got == null || got == list || got == mapping:
-		p.add(a.fallback.at, "the default of argument %q is a %s, want a string, number or boolean", name, got)
+		p.add(a.fallback.at, "the default of argument %q is %s, want a string, number or boolean", name, got.an())
 	case got == a.kind, got == integer && a.kind == number:
 	default:
-		p.add(a.fallback.at, "the default of argument %q is a %s, its type is %s", name, got, a.kind)
+		p.add(a.fallback.at, "the default of argument %q is %s, its type is %s", name, got.an(), a.kind)
 	}
 }
 
@@ -209,7 +209,7 @@ func substituteText(v *value, find lookup, p *problems) *value {
 		case found == nil:
 			p.add(v.at, "%s has no value to put into text", whole)
 		case found.kind == list || found.kind == mapping:
-			p.add(v.at, "%s is a %s and cannot be put into text", whole, found.kind)
+			p.add(v.at, "%s is %s and cannot be put into text", whole, found.kind.an())
 		default:
 			b.WriteString(found.scalar)
 		}

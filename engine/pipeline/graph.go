@@ -179,7 +179,11 @@ func (e *Expanded) report(n expandedNode, with *value, err *jsonschema.Validatio
 			}
 		}
 	case *violation.Type:
-		p.add(at, "option %s of %s is a %s, want a %s", path, n.uses, k.Got, strings.Join(k.Want, " or "))
+		var wanted []string
+		for _, w := range k.Want {
+			wanted = append(wanted, kind(w).an())
+		}
+		p.add(at, "option %s of %s is %s, want %s", path, n.uses, kind(k.Got).an(), strings.Join(wanted, " or "))
 	default:
 		p.add(at, "option %s of %s: %s", path, n.uses, k.LocalizedString(message.NewPrinter(language.English)))
 	}

@@ -166,7 +166,7 @@ func mergeNodes(nodes, over []node) []node {
 // want tells whether a value is of the kind, and says so where it is not.
 func want(v *value, k kind, what string, p *problems) bool {
 	if v.kind != k {
-		p.add(v.at, "%s must be a %s, not a %s", what, k, v.kind)
+		p.add(v.at, "%s must be %s, not %s", what, k.an(), v.kind.an())
 	}
 	return v.kind == k
 }

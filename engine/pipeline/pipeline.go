@@ -47,7 +47,7 @@ func (t *Table) Parse(file string, data []byte) (*Pipeline, error) {
 		return nil, Errors{{File: file, Message: "the file is empty, tape pipeline init writes one"}}
 	}
 	if root.kind != mapping {
-		return nil, Errors{{File: file, Line: root.at.line, Column: root.at.column, Message: "a pipeline is a mapping, not a " + string(root.kind)}}
+		return nil, Errors{{File: file, Line: root.at.line, Column: root.at.column, Message: "a pipeline is a mapping, not " + root.kind.an()}}
 	}
 	var p problems
 	for _, header := range []struct{ key, want string }{{"apiVersion", APIVersion}, {"kind", FileKind}} {

@@ -295,7 +295,7 @@ sources:
     options:
       strict: ${strict}
       ratio: ${ratio}
-      depth: [ "a", x${depth} ]
+      depth: ["a", "x${depth}"]
 output:
   image: ${registry}/shop
 nodes:

@@ -40,6 +40,21 @@ const (
 	mapping kind = "mapping"
 )
 
+// an is the kind with its article, in the words of YAML whoever named it.
+func (k kind) an() string {
+	switch k {
+	case "array":
+		k = list
+	case "object":
+		k = mapping
+	case integer:
+		return "an integer"
+	case null:
+		return "empty"
+	}
+	return "a " + string(k)
+}
+
 // value is a piece of YAML that knows where it stands. It is immutable.
 type value struct {
 	at     position
