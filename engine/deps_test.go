@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine_test
+
+import (
+	"bufio"
+	"bytes"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// dependencies says which package may import which, in the manner of
+// go/build/deps_test.go. It is a statement of policy: when the test fails, change
+// the code, not this.
+//
+// What stands left of a < may be imported by what stands right of it, together
+// with all that it may import itself. Packages are folders of this module; a *
+// stands for any part of a name, /... for all below. Of several patterns that
+// fit a package the most exact counts. NONE is nothing, a name in capitals is
+// short for what stands left of it.
+const dependencies = `
+	# The engine knows no stage and no plugin.
+	NONE
+	< engine/nearest, engine/cache
+	< engine/store
+	< engine
+	< engine/archive, engine/pipeline, engine/registry, engine/stagetest
+	< ENGINE
+	< engine/registry/registrytest;
+
+	# Plugins know neither engine nor stages. Who implements an interpreter
+	# compiles the contract, and nothing else of ours.
+	NONE < plugins/interpreter < interpreters/*;
+	plugins/interpreter
+	< plugins/internal/interpreterpb
+	< plugins/internal/...
+	< plugins/host, plugins/serve
+	< plugins/conformance;
+
+	# The nouns that stages exchange.
+	ENGINE, plugins/interpreter
+	< stages/files, stages/images, stages/rendering, stages/vcs
+	< stages/manifests, stages/artifact
+	< NOUNS;
+
+	# A stage knows the nouns and no other stage; the table of stages knows all.
+	NOUNS < stages/* < stages;
+
+	# Commands.
+	NONE < cmd/tape/internal/*;
+	stages, plugins/host, plugins/conformance, interpreters/plain, cmd/tape/internal/*
+	< cmd/tape/cli
+	< cmd/tape;
+	plugins/serve < SERVE;
+	SERVE, interpreters/plain < cmd/tape-interpreter-plain;
+	SERVE, interpreters/kustomize < cmd/tape-interpreter-kustomize;
+	SERVE, interpreters/helm < cmd/tape-interpreter-helm;
+	SERVE, interpreters/cue < cmd/tape-interpreter-cue;
+	SERVE, interpreters/cnab < cmd/tape-interpreter-cnab;
+
+	# Examples show what anybody can do.
+	cmd/tape/cli, SERVE < examples/...;
+`
+
+// libraries says who may import a heavy library, whatever else it brings. One
+// that is not named here may be imported by anybody.
+const libraries = `
+	cuelang.org/go/...                        < interpreters/cue;
+	helm.sh/helm/v3/...                       < interpreters/helm;
+	k8s.io/...                                < interpreters/helm;
+	sigs.k8s.io/kustomize/...                 < interpreters/kustomize;
+	github.com/hashicorp/...                  < plugins/host, plugins/serve, plugins/conformance, plugins/internal/...;
+	google.golang.org/grpc/...                < plugins/host, plugins/serve, plugins/conformance, plugins/internal/...;
+	github.com/go-git/...                     < stages/vcs, stages/source;
+	github.com/spf13/...                      < cmd/tape/cli;
+	github.com/vbauerster/mpb/...             < cmd/tape/cli;
+	github.com/distribution/distribution/...  < cmd/tape/internal/*, engine/registry/registrytest;
+
+	# For tests alone; registrytest is what they stand on.
+	github.com/google/go-containerregistry/..., testing < engine/registry/registrytest;
+	go.uber.org/goleak                                  < NOBODY;
+`
+
+// notLinked are what the tape program must not contain: interpreters are
+// processes of their own.
+var notLinked = []string{"helm.sh/helm", "cuelang.org/go", "k8s.io/client-go"}
+
+// rules maps a pattern to the patterns that it may import.
+type rules map[string][]string
+
+// parseRules reads statements of the form "a, b < c < d;".
+func parseRules(text string) rules {
+	var lines []string
+	for line := range strings.Lines(text) {
+		line, _, _ = strings.Cut(line, "#")
+		lines = append(lines, line)
+	}
+	direct := rules{}
+	for statement := range strings.SplitSeq(strings.Join(lines, " "), ";") {
+		var left []string
+		for part := range strings.SplitSeq(statement, "<") {
+			var right []string
+			for name := range strings.SplitSeq(part, ",") {
+				if name = strings.TrimSpace(name); name == "" {
+					continue
+				}
+				right = append(right, name)
+				if left != nil {
+					direct[name] = append(direct[name], left...)
+				}
+			}
+			left = right
+		}
+	}
+	all := rules{}
+	for name := range direct {
+		seen := map[string]bool{}
+		var visit func(name string)
+		visit = func(name string) {
+			for _, below := range direct[direct.best(name)] {
+				if !seen[below] {
+					seen[below] = true
+					visit(below)
+				}
+			}
+		}
+		visit(name)
+		all[name] = slices.Sorted(maps.Keys(seen))
+	}
+	return all
+}
+
+// match tells how exactly a pattern fits a package, 0 where not at all.
+func match(pattern, pkg string) int {
+	if pattern == pkg {
+		return 3
+	}
+	if dir, ok := strings.CutSuffix(pattern, "/..."); ok {
+		if pkg == dir || strings.HasPrefix(pkg, dir+"/") {
+			return 1
+		}
+		return 0
+	}
+	if ok, _ := path.Match(pattern, pkg); ok {
+		return 2
+	}
+	return 0
+}
+
+// best is the pattern that fits a package most exactly, "" where none does.
+func (r rules) best(pkg string) string {
+	best, exact := "", 0
+	for _, pattern := range slices.Sorted(maps.Keys(r)) {
+		if m := match(pattern, pkg); m > exact {
+			best, exact = pattern, m
+		}
+	}
+	return best
+}
+
+// allows tells whether a package of the module may import another.
+func (r rules) allows(pkg, imported string) bool {
+	return slices.ContainsFunc(r[r.best(pkg)], func(pattern string) bool { return match(pattern, imported) > 0 })
+}
+
+// users are the patterns that may import a library; ok is false for one that
+// anybody may.
+func (r rules) users(library string) (users []string, ok bool) {
+	for _, user := range slices.Sorted(maps.Keys(r)) {
+		for _, pattern := range r[user] {
+			if match(pattern, library) > 0 {
+				users = append(users, user)
+			}
+		}
+	}
+	return users, users != nil
+}
+
+// module finds the root of this module, and its path.
+func module(t *testing.T) (root, name string) {
+	t.Helper()
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if name, ok := strings.CutPrefix(line, "module "); ok {
+			return root, strings.TrimSpace(name)
+		}
+	}
+	t.Fatal("go.mod names no module")
+	return "", ""
+}
+
+// imports are those of every package in the module, tests left out.
+func imports(t *testing.T, root string) map[string][]string {
+	t.Helper()
+	found := map[string][]string{}
+	err := filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := entry.Name()
+		if entry.IsDir() {
+			_, err := os.Stat(filepath.Join(file, "go.mod"))
+			if file != root && (err == nil || name == "testdata" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_")) {
+				return filepath.SkipDir // another module, or no package
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, filepath.Dir(file))
+		if err != nil {
+			return err
+		}
+		pkg := filepath.ToSlash(rel)
+		found[pkg] = append(found[pkg], []string{}...)
+		for _, spec := range f.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			if !slices.Contains(found[pkg], imported) {
+				found[pkg] = append(found[pkg], imported)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func TestDependencies(t *testing.T) {
+	root, name := module(t)
+	ours, theirs := parseRules(dependencies), parseRules(libraries)
+	for pkg, imported := range imports(t, root) {
+		if ours.best(pkg) == "" {
+			t.Errorf("no rule says what %s may import", pkg)
+			continue
+		}
+		for _, i := range imported {
+			if rel, ok := strings.CutPrefix(i, name+"/"); ok {
+				if !ours.allows(pkg, rel) {
+					t.Errorf("%s must not import %s", pkg, rel)
+				}
+				continue
+			}
+			users, named := theirs.users(i)
+			if named && !slices.ContainsFunc(users, func(user string) bool { return match(user, pkg) > 0 }) {
+				t.Errorf("%s must not import %s", pkg, i)
+			}
+		}
+	}
+}
+
+func TestTapeLinksNoInterpreter(t *testing.T) {
+	root, _ := module(t)
+	if _, err := os.Stat(filepath.Join(root, "cmd", "tape", "main.go")); err != nil {
+		return // nothing is linked yet
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "./cmd/tape")
+	cmd.Dir = root
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.String())
+	}
+	lines := bufio.NewScanner(bytes.NewReader(out))
+	for lines.Scan() {
+		for _, library := range notLinked {
+			if pkg := lines.Text(); pkg == library || strings.HasPrefix(pkg, library+"/") {
+				t.Errorf("cmd/tape links %s", pkg)
+			}
+		}
+	}
+}
+
+// The rules mean what they say.
+func TestRules(t *testing.T) {
+	ours, theirs := parseRules(dependencies), parseRules(libraries)
+	for _, tt := range []struct {
+		pkg, imported string
+		want          bool
+	}{
+		{"engine", "engine/store", true},
+		{"engine", "engine/cache", true},
+		{"engine/store", "engine", false},
+		{"engine", "stages/images", false},
+		{"engine/registry", "plugins/host", false},
+		{"stages/scan", "engine/registry", true},
+		{"stages/scan", "stages/images", true},
+		{"stages/scan", "stages/pin", false},
+		{"stages/images", "stages/scan", false},
+		{"stages/images", "stages/artifact", false},
+		{"stages/render", "plugins/interpreter", true},
+		{"stages/render", "plugins/host", false},
+		{"stages/render", "interpreters/plain", false},
+		{"stages", "stages/scan", true},
+		{"stages", "cmd/tape/cli", false},
+		{"interpreters/helm", "plugins/interpreter", true},
+		{"interpreters/helm", "plugins/serve", false},
+		{"interpreters/helm", "interpreters/plain", false},
+		{"interpreters/helm", "engine", false},
+		{"plugins/interpreter", "plugins/internal/wire", false},
+		{"plugins/host", "plugins/internal/wire", true},
+		{"plugins/host", "engine", false},
+		{"plugins/host", "stages/files", false},
+		{"cmd/tape/cli", "interpreters/plain", true},
+		{"cmd/tape/cli", "interpreters/helm", false},
+		{"cmd/tape-interpreter-helm", "interpreters/helm", true},
+		{"cmd/tape-interpreter-helm", "interpreters/cue", false},
+		{"cmd/tape-interpreter-helm", "stages", false},
+	} {
+		if got := ours.allows(tt.pkg, tt.imported); got != tt.want {
+			t.Errorf("%s may import %s: %v, want %v", tt.pkg, tt.imported, got, tt.want)
+		}
+	}
+	for _, tt := range []struct {
+		library string
+		users   []string
+		named   bool
+	}{
+		{"helm.sh/helm/v3/pkg/chart", []string{"interpreters/helm"}, true},
+		{"cuelang.org/go/cue", []string{"interpreters/cue"}, true},
+		{"testing", []string{"engine/registry/registrytest"}, true},
+		{"go.uber.org/goleak", []string{"NOBODY"}, true},
+		{"google.golang.org/grpc", []string{"plugins/conformance", "plugins/host", "plugins/internal/...", "plugins/serve"}, true},
+		{"testing/fstest", nil, false},
+		{"github.com/opencontainers/go-digest", nil, false},
+	} {
+		users, named := theirs.users(tt.library)
+		if !slices.Equal(users, tt.users) || named != tt.named {
+			t.Errorf("users of %s are %q (%v), want %q (%v)", tt.library, users, named, tt.users, tt.named)
+		}
+	}
+	if pkg := "somewhere/else"; ours.best(pkg) != "" {
+		t.Errorf("%s has a rule: %s", pkg, ours.best(pkg))
+	}
+}
