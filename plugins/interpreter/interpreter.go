@@ -27,9 +27,10 @@ type Interpreter interface {
 	Describe(ctx context.Context) (Description, error)
 
 	// Inputs looks at the live tree and answers with every file and folder
-	// that Render will read. The answer may depend on nothing but the request
-	// and the contents of what it names: tape keeps it for as long as those
-	// stay the same.
+	// that Render will read. The answer may depend on nothing but the request,
+	// the contents of what it names, the names of what lies beside a file that
+	// it names, and, where it is Exact, the names of what lies below Path: tape
+	// keeps it for as long as those stay the same.
 	Inputs(ctx context.Context, req *InputsRequest) (*InputsResponse, error)
 
 	// Render turns the source into manifests. Same request, same bytes. It
@@ -85,7 +86,8 @@ type InputsRequest struct {
 	// Path is the source below Root, slash-separated, "." for Root itself. It
 	// is a folder or a file.
 	Path string
-	// Options are valid against the schema; paths in them are below Root.
+	// Options are valid against the schema; paths in them are relative to Root
+	// and slash-separated.
 	Options json.RawMessage
 }
 
@@ -112,7 +114,8 @@ type RenderRequest struct {
 	Path string
 	// Reference is a remote source (oci://…, https://…), else empty.
 	Reference string
-	// Options are valid against the schema; paths in them are below Source.
+	// Options are valid against the schema; paths in them are relative to
+	// Source and slash-separated.
 	Options json.RawMessage
 	// Materials are the locked digests: what is fetched under one of these
 	// names must have its digest.

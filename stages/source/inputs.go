@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path"
 	"path/filepath"
@@ -58,13 +59,14 @@ func (t taken) facts(ctx context.Context, name string) (vcs.Facts, []string, err
 }
 
 // answer is what is remembered of an interpreter's Inputs, for as long as the
-// files it led to are the same.
+// files it led to are the same, and no file came or went beside them.
 type answer struct {
 	Up          int                      `json:"up,omitempty"` // how many folders the root moved up
 	Paths       []string                 `json:"paths"`
 	Exact       bool                     `json:"exact,omitempty"`
 	Diagnostics []interpreter.Diagnostic `json:"diagnostics,omitempty"`
 	Files       digest.Digest            `json:"files"` // of the tar
+	Names       digest.Digest            `json:"names"` // of what stands beside them
 }
 
 // take reads what the interpreter needs: the files that it names, and those that
@@ -93,7 +95,7 @@ func (s *Stage) take(ctx context.Context, t *engine.Task, at place, f *found, op
 			return out, fmt.Errorf("interpreter %s: %w", f.Name(), err)
 		}
 		err := s.read(ctx, &again, remembered, named)
-		if err == nil && digest.FromBytes(again.tar) == remembered.Files {
+		if err == nil && digest.FromBytes(again.tar) == remembered.Files && again.names(remembered) == remembered.Names {
 			return again, nil
 		}
 		if err := context.Cause(ctx); err != nil {
@@ -110,7 +112,7 @@ func (s *Stage) take(ctx context.Context, t *engine.Task, at place, f *found, op
 	if up, _ := filepath.Rel(start, out.at.root); up != "." {
 		a.Up = len(strings.Split(filepath.ToSlash(up), "/"))
 	}
-	a.Files = digest.FromBytes(out.tar)
+	a.Files, a.Names = digest.FromBytes(out.tar), out.names(a)
 	s.remember(t, key, a)
 	return out, nil
 }
@@ -196,6 +198,45 @@ func (s *Stage) read(ctx context.Context, out *taken, a answer, named []string) 
 	}
 	out.tar = tar.Bytes()
 	return nil
+}
+
+// names is a digest of the names that an answer may depend on although it does
+// not take what stands there: those in a source that is taken in parts, and
+// those beside a file that is named by itself. What cannot be listed has none.
+func (t taken) names(a answer) digest.Digest {
+	var all []string
+	if a.Exact && t.at.folder {
+		_ = filepath.WalkDir(t.at.abs(t.at.path), func(name string, entry fs.DirEntry, err error) error {
+			if err != nil {
+				return fs.SkipDir
+			}
+			if entry.Name() == ".git" {
+				if entry.IsDir() {
+					return fs.SkipDir
+				}
+				return nil
+			}
+			all = append(all, name)
+			return nil
+		})
+	}
+	folders := map[string]bool{}
+	for _, p := range a.Paths {
+		folders[path.Dir(path.Clean(p))] = true
+	}
+	for _, folder := range slices.Sorted(maps.Keys(folders)) {
+		names, err := list(t.at.abs(folder))
+		if err != nil {
+			continue
+		}
+		for _, name := range names {
+			all = append(all, t.at.abs(path.Join(folder, name)))
+		}
+	}
+	for i, name := range all {
+		all[i], _ = below(t.at.root, name)
+	}
+	return digest.FromString(strings.Join(all, "\x00"))
 }
 
 // memoryKey covers what an answer may depend on besides the contents of the

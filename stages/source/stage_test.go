@@ -748,6 +748,40 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+// An interpreter that takes a folder in parts is asked again when something comes
+// or goes there, or beside a file elsewhere that it named.
+func TestMemoryOfParts(t *testing.T) {
+	dir := newFolder(t, tree)
+	f := plain()
+	f.inputs = func(req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
+		resp, err := needs("deploy.yaml", "../../base/x.yaml")(req)
+		resp.Exact = true
+		return resp, err
+	}
+	o := source.Options{Interpreters: finder{f}, Memory: cache.Open(t.TempDir())}
+	config := source.Config{Path: filepath.Join(dir, "apps/shop")}
+	r := mustRun(t, config, o)
+	if got, want := names(r), []string{"apps/shop/deploy.yaml", "base/x.yaml"}; !slices.Equal(got, want) {
+		t.Errorf("files %q, want %q", got, want)
+	}
+	for _, c := range []struct {
+		file  string
+		again bool
+	}{{"apps/shop/b/c/new.yaml", true}, {"base/new.yaml", true}, {"base/deeper/new.yaml", true}, {"base/deeper/another.yaml", false}, {"apps/new.yaml", false}} {
+		write(t, dir, map[string]string{c.file: ""})
+		asked := f.asked
+		mustRun(t, config, o)
+		if again := f.asked > asked; again != c.again {
+			t.Errorf("after %s: asked again %v, want %v", c.file, again, c.again)
+		}
+	}
+	asked := f.asked
+	write(t, dir, map[string]string{"apps/shop/b/svc.yaml": "changed"})
+	if mustRun(t, config, o); f.asked != asked {
+		t.Error("asked again after a change to a file that is not taken")
+	}
+}
+
 func TestCancelled(t *testing.T) {
 	dir := newFolder(t, tree)
 	stage, err := source.New(source.Config{Path: dir}, source.Options{Interpreters: finder{plain()}})

@@ -338,7 +338,8 @@ type InputsRequest struct {
 	Root string `protobuf:"bytes,1,opt,name=root,proto3" json:"root,omitempty"`
 	// The source below root, slash-separated, "." for root itself.
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
-	// JSON object, valid against the schema; paths in it are below root.
+	// JSON object, valid against the schema; paths in it are relative to root and
+	// slash-separated.
 	Options       string `protobuf:"bytes,3,opt,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -470,7 +471,8 @@ type RenderRequest struct {
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	// A remote source (oci://…, https://…), else empty.
 	Reference string `protobuf:"bytes,3,opt,name=reference,proto3" json:"reference,omitempty"`
-	// JSON object, valid against the schema; paths in it are below source.
+	// JSON object, valid against the schema; paths in it are relative to source
+	// and slash-separated.
 	Options string `protobuf:"bytes,4,opt,name=options,proto3" json:"options,omitempty"`
 	// The locked digests: what is fetched under one of these names must have its
 	// digest.

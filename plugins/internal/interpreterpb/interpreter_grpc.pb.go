@@ -75,8 +75,10 @@ type InterpreterClient interface {
 	// answers the same: tape remembers the answer by the program's checksum.
 	Describe(ctx context.Context, in *DescribeRequest, opts ...grpc.CallOption) (*DescribeResponse, error)
 	// Inputs looks at the live tree and names every file and folder that Render
-	// will read. The answer may depend on nothing but the request and the contents
-	// of what it names: tape keeps it for as long as those stay the same.
+	// will read. The answer may depend on nothing but the request, the contents of
+	// what it names, the names of what lies beside a file that it names, and, where
+	// it is exact, the names of what lies below path: tape keeps it for as long as
+	// those stay the same.
 	Inputs(ctx context.Context, in *InputsRequest, opts ...grpc.CallOption) (*InputsResponse, error)
 	// Render turns the source into manifests. Same request, same bytes. It writes
 	// nowhere but below scratch. The parts come in any number and order, but a
@@ -139,8 +141,10 @@ type InterpreterServer interface {
 	// answers the same: tape remembers the answer by the program's checksum.
 	Describe(context.Context, *DescribeRequest) (*DescribeResponse, error)
 	// Inputs looks at the live tree and names every file and folder that Render
-	// will read. The answer may depend on nothing but the request and the contents
-	// of what it names: tape keeps it for as long as those stay the same.
+	// will read. The answer may depend on nothing but the request, the contents of
+	// what it names, the names of what lies beside a file that it names, and, where
+	// it is exact, the names of what lies below path: tape keeps it for as long as
+	// those stay the same.
 	Inputs(context.Context, *InputsRequest) (*InputsResponse, error)
 	// Render turns the source into manifests. Same request, same bytes. It writes
 	// nowhere but below scratch. The parts come in any number and order, but a
