@@ -58,13 +58,12 @@ func rewrite(data []byte, edits []images.Edit, from, to string) ([]byte, error) 
 	var out []byte
 	done := 0
 	for _, edit := range edits {
-		end := edit.Offset + len(edit.Replaced)
-		if edit.Offset < done || end > len(data) || string(data[edit.Offset:end]) != edit.Replaced {
+		if edit.Offset < done || edit.Offset > len(data) || !bytes.HasPrefix(data[edit.Offset:], []byte(edit.Replaced)) {
 			return nil, fmt.Errorf("line %d does not hold %q, as the statements say it does; the content was changed", edit.Line, edit.Replaced)
 		}
 		out = append(out, data[done:edit.Offset]...)
 		out = append(out, repoint(edit.Replaced, from, to)...)
-		done = end
+		done = edit.Offset + len(edit.Replaced)
 	}
 	return append(out, data[done:]...), nil
 }
@@ -72,7 +71,7 @@ func rewrite(data []byte, edits []images.Edit, from, to string) ([]byte, error) 
 // repoint replaces one repository by another in what an edit wrote: a whole
 // reference, or one field of a reference that is split over several.
 func repoint(text, from, to string) string {
-	if before, after, ok := strings.Cut(text, from); ok && !strings.ContainsAny(before, "./") && (after == "" || after[0] == ':' || after[0] == '@') {
+	if before, after, ok := strings.Cut(text, from); ok && startsName(before) && (after == "" || after[0] == ':' || after[0] == '@') {
 		return before + to + after
 	}
 	fromHost, fromPath, _ := strings.Cut(from, "/")
@@ -90,4 +89,14 @@ func repoint(text, from, to string) string {
 		return path.Base(to)
 	}
 	return text
+}
+
+// startsName says whether a repository's name can begin after the text: at a
+// start, a quote, or a scheme such as docker://.
+func startsName(before string) bool {
+	if before == "" || strings.HasSuffix(before, "://") {
+		return true
+	}
+	c := before[len(before)-1]
+	return !isWord(c) && !strings.ContainsRune("./-", rune(c))
 }

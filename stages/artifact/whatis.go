@@ -31,7 +31,7 @@ func whatIs(desc ocispec.Descriptor, data []byte) string {
 	if strings.HasPrefix(mediaType, "application/vnd.docker.distribution.manifest.v1") {
 		return "an image in the schema 1 that Docker gave up"
 	}
-	if m.Manifests != nil {
+	if m.Manifests != nil || mediaType == ocispec.MediaTypeImageIndex {
 		return whatIndexIs(m.ArtifactType, m.Manifests, m.Annotations)
 	}
 
