@@ -22,6 +22,9 @@ func (p problems) Error() string { return p[0].Summary }
 
 // problem is one mistake, in a file below the root ("" for none).
 func problem(file, format string, args ...any) error {
+	if file == "." {
+		file = "" // the source itself
+	}
 	summary, detail, _ := strings.Cut(fmt.Errorf(format, args...).Error(), "\n")
 	return problems{{Severity: interpreter.Error, Summary: summary, Detail: detail, File: file}}
 }

@@ -56,8 +56,12 @@ func (r *renderer) render(ctx context.Context, vals map[string]any) ([]interpret
 
 	var out output
 	if r.opts.IncludeCRDs {
+		seen := map[string]bool{} // a chart under two aliases has them twice
 		for _, crd := range r.chart.CRDObjects() {
-			out.add(crd.Filename, string(crd.File.Data))
+			if data := string(crd.File.Data); !seen[data] {
+				seen[data] = true
+				out.add(crd.Filename, data)
+			}
 		}
 	}
 	for _, m := range manifests {

@@ -4,7 +4,9 @@ package helm
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -53,6 +55,7 @@ func (s *schemas) one(file string, c *chart.Chart, values map[string]any) {
 		return
 	}
 	refs := &unread{}
+	doc = refs.without(doc, ignoresSiblings(doc))
 	compiler := jsonschema.NewCompiler()
 	compiler.UseLoader(refs)
 	if err := compiler.AddResource(schemaURL, doc); err != nil {
@@ -102,17 +105,59 @@ func leaves(err *jsonschema.ValidationError) []string {
 	return slices.Compact(out)
 }
 
-// unread answers every reference with a schema that allows everything, and
-// remembers which there were.
+// unread keeps a schema from being fetched, and remembers which ones there were.
 type unread struct{ urls []string }
 
+// without takes references to schemas elsewhere out of a schema. In old drafts a
+// reference is all that counts in its place; since 2019-09 it stands beside the
+// rest.
+func (u *unread) without(v any, alone bool) any {
+	switch v := v.(type) {
+	case map[string]any:
+		if ref, ok := v["$ref"].(string); ok && elsewhere(ref) {
+			u.note(ref)
+			if alone {
+				return true
+			}
+			delete(v, "$ref")
+		}
+		for k, sub := range v {
+			v[k] = u.without(sub, alone)
+		}
+	case []any:
+		for i, sub := range v {
+			v[i] = u.without(sub, alone)
+		}
+	}
+	return v
+}
+
+// Load answers for what is not seen by without: relative references of a schema
+// that says it lies elsewhere.
 func (u *unread) Load(url string) (any, error) {
 	if strings.HasPrefix(url, "file:") {
-		return nil, fmt.Errorf("a chart's schema cannot refer to a file")
+		return nil, errors.New("a chart's schema cannot refer to a file")
 	}
+	u.note(url)
+	return true, nil
+}
+
+func (u *unread) note(url string) {
 	if !slices.Contains(u.urls, url) {
 		u.urls = append(u.urls, url)
 		slices.Sort(u.urls)
 	}
-	return true, nil
+}
+
+// elsewhere says whether a reference leads out of the chart, to something else
+// than the meta-schemas, which the compiler has.
+func elsewhere(ref string) bool {
+	u, err := url.Parse(ref)
+	return err == nil && u.Scheme != "" && u.Scheme != "file" && u.Host != "json-schema.org"
+}
+
+func ignoresSiblings(doc any) bool {
+	m, _ := doc.(map[string]any)
+	draft, _ := m["$schema"].(string)
+	return strings.Contains(draft, "/draft-0")
 }
