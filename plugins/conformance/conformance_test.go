@@ -186,7 +186,7 @@ func TestFaults(t *testing.T) {
 		{"open-schema", "describe", "additionalProperties"},
 		{"bad-schema", "describe", "schema of options"},
 		{"two-lines", "describe", "want one line"},
-		{"invents", "case cases/simple", `inputs named "no/such/file", which does not exist`},
+		{"invents", "case cases/simple", `input "no/such/file" does not exist`},
 		{"random", "case cases/simple", "a.note.yaml differs: line 2 is"},
 		{"place", "case cases/simple", "a.note.yaml differs"},
 		{"lists", "case cases/simple", "README should not be there"},

@@ -8,9 +8,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -102,4 +104,42 @@ func checkSchema(schema json.RawMessage) error {
 		return errors.New(`schema of options: want "additionalProperties": false, so that tape can name the option that was meant`)
 	}
 	return nil
+}
+
+// optionPaths are the files and folders that options name, which tape takes as
+// inputs: strings whose schema has the format path, or key=path, alone or in a list.
+func optionPaths(schema, options json.RawMessage) []string {
+	type property struct {
+		Format string    `json:"format"`
+		Items  *property `json:"items"`
+	}
+	var s struct {
+		Properties map[string]property `json:"properties"`
+	}
+	var values map[string]any
+	if json.Unmarshal(schema, &s) != nil || json.Unmarshal(options, &values) != nil {
+		return nil
+	}
+	var paths []string
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		p := s.Properties[name]
+		list, ok := values[name].([]any)
+		if ok && p.Items != nil {
+			p = *p.Items
+		} else {
+			list = []any{values[name]}
+		}
+		for _, v := range list {
+			text, ok := v.(string)
+			if p.Format == "key=path" {
+				_, text, ok = strings.Cut(text, "=")
+			} else if p.Format != "path" {
+				ok = false
+			}
+			if ok {
+				paths = append(paths, text)
+			}
+		}
+	}
+	return paths
 }

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package interpreters_test runs the conformance kit against every interpreter of
+// this repository: in process, over gRPC, and in a process of its own.
+package interpreters_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/taped-dev/tape/interpreters/helm"
+	"github.com/taped-dev/tape/interpreters/kustomize"
+	"github.com/taped-dev/tape/interpreters/plain"
+	"github.com/taped-dev/tape/plugins/conformance"
+	"github.com/taped-dev/tape/plugins/interpreter"
+	"github.com/taped-dev/tape/plugins/serve"
+)
+
+// ours by name.
+func ours() map[string]interpreter.Interpreter {
+	return map[string]interpreter.Interpreter{
+		"helm":      helm.New(),
+		"kustomize": kustomize.New(),
+		"plain":     plain.New(),
+	}
+}
+
+// TestMain makes this test binary every one of them: the name it is started by
+// says which.
+func TestMain(m *testing.M) {
+	if name, ok := strings.CutPrefix(filepath.Base(os.Args[0]), "tape-interpreter-"); ok {
+		serve.Interpreter(ours()[name])
+	}
+	os.Exit(m.Run())
+}
+
+func TestConformance(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, impl := range ours() {
+		opts := conformance.Options{Cases: cases(t, name)}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if err := conformance.Check(t.Context(), impl, opts); err != nil {
+				t.Error(err)
+			}
+			path := filepath.Join(t.TempDir(), "tape-interpreter-"+name)
+			if err := os.Symlink(exe, path); err != nil {
+				t.Fatal(err)
+			}
+			report, err := conformance.CheckBinary(t.Context(), path, opts, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range report.Results {
+				if !r.OK || r.Reason != "" {
+					t.Errorf("%s: ok is %v: %s", r.Check, r.OK, r.Reason)
+				}
+			}
+		})
+	}
+}
+
+func cases(t *testing.T, name string) fs.FS {
+	t.Helper()
+	fsys := os.DirFS(filepath.Join("testdata", name))
+	if found, err := fs.Glob(fsys, "*.txtar"); err != nil || len(found) == 0 {
+		t.Fatalf("no cases of %s: %v", name, err)
+	}
+	return fsys
+}
