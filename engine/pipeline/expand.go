@@ -290,13 +290,19 @@ type nothing struct{}
 
 func (nothing) Run(context.Context, *engine.Task) (engine.Outputs, error) { return nil, nil }
 
-// checkCycles says of a cycle where the file has a part in it.
-func (e *Expanded) checkCycles(p *problems) {
+// Outline is the graph of all nodes with stages that do nothing, for drawing: it
+// needs no options to be given.
+func (e *Expanded) Outline() (*engine.Graph, error) {
 	var nodes []engine.Node
 	for _, n := range e.nodes {
 		nodes = append(nodes, n.engine(nothing{}))
 	}
-	_, err := engine.NewGraph(nodes...)
+	return engine.NewGraph(nodes...)
+}
+
+// checkCycles says of a cycle where the file has a part in it.
+func (e *Expanded) checkCycles(p *problems) {
+	_, err := e.Outline()
 	if err == nil {
 		return
 	}

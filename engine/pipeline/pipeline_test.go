@@ -485,6 +485,65 @@ func TestErrorsFromCode(t *testing.T) {
 	}
 }
 
+func TestOutline(t *testing.T) {
+	g, err := expand(t, "sources: [{path: web}]\nnodes: {policy: {inputs: {images: resolve.images}}, push: {inputs: {images: policy.images}}}", nil).Outline()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `flowchart LR
+    n0["source/web"]
+    n1["render/web"]
+    n2["scan"]
+    n3["resolve"]
+    n4["policy"]
+    n5["push"]
+    n0 -->|files| n1
+    n1 -->|manifests| n2
+    n2 -->|references| n3
+    n3 -->|images| n4
+    n0 -->|facts| n5
+    n4 -->|images| n5
+`
+	if diff := cmp.Diff(want, g.Mermaid()); diff != "" {
+		t.Errorf("outline differs (-want +got):\n%s", diff)
+	}
+}
+
+// Nothing that a file may hold makes tape fall over, and what expands can be
+// written out and read again.
+func FuzzParse(f *testing.F) {
+	f.Add(file("sources: [{path: x}]\noutput: {image: x}"))
+	f.Add(file("args: {a: 1}\nsources: [&a {path: x, options: {a: ${a}, b: 'x${a}', c: $${d}}}, {name: y, path: x}]"))
+	f.Add(file("nodes:\n  scan: {uses: scan, each: source, inputs: {manifests: {a: b.c}}, with: {depth: 0x1f}}\n  mine:\n    uses: policy\n"))
+	f.Add(file("a: &a [*a]"))
+	f.Add([]byte("%YAML 1.2\n--- !!map {? a : b}\n...\n"))
+	made, err := pipeline.NewTable([]byte(defaults), kinds()...)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, err := made.Parse("tape.yaml", data)
+		if err != nil {
+			return
+		}
+		e, err := p.Expand(nil)
+		if err != nil {
+			return
+		}
+		_, _ = e.Graph()
+		full, err := e.YAML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, err = made.Parse("full.yaml", full); err == nil {
+			_, err = p.Expand(nil)
+		}
+		if err != nil {
+			t.Errorf("%v in:\n%s", err, full)
+		}
+	})
+}
+
 func TestNewTableRefuses(t *testing.T) {
 	make1 := func(json.RawMessage) (engine.Stage, error) { return nil, nil }
 	tests := []struct {
