@@ -148,7 +148,8 @@ type lookup func(name string) (v *value, hint string, ok bool)
 // substitute replaces the placeholders in the strings of v. One that is all of
 // a plain string becomes what it stands for, with its type, and is left out of
 // its mapping or list where nothing was given: the result is nil for v itself.
-// Keys are left alone, and "$${" is "${".
+// Keys are left alone, and "$${" is "${". What came from code, and so from the
+// command line, is meant as it is.
 func substitute(v *value, find lookup, p *problems) *value {
 	switch v.kind {
 	case list:
@@ -170,7 +171,9 @@ func substitute(v *value, find lookup, p *problems) *value {
 		}
 		return &out
 	case text:
-		return substituteText(v, find, p)
+		if v.at != (position{}) {
+			return substituteText(v, find, p)
+		}
 	}
 	return v
 }
