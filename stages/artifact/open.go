@@ -59,8 +59,9 @@ type Application struct {
 }
 
 // Open opens the application at a tag or digest. What is no taped application is
-// an error that says what it is, as is one of a format from the future. Children
-// with a role that is not known are ignored.
+// an error that says what it is, as is one of a format from the future; the
+// caller knows the whole reference, and adds it. Children with a role that is not
+// known are ignored.
 func Open(ctx context.Context, source Source, tagOrDigest string) (*Application, error) {
 	root, err := source.Resolve(ctx, tagOrDigest)
 	if err != nil {
@@ -68,14 +69,14 @@ func Open(ctx context.Context, source Source, tagOrDigest string) (*Application,
 	}
 	data, err := read(ctx, source, root, maxManifest)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", tagOrDigest, err)
+		return nil, err
 	}
 	a := &Application{Root: root, source: source}
 	if a.Format, err = formatOf(root, data, &a.Index); err != nil {
-		return nil, fmt.Errorf("%s %w", tagOrDigest, err)
+		return nil, err
 	}
 	if err := a.openContent(ctx); err != nil {
-		return nil, fmt.Errorf("read %s: %w", tagOrDigest, err)
+		return nil, err
 	}
 	return a, nil
 }
@@ -83,22 +84,22 @@ func Open(ctx context.Context, source Source, tagOrDigest string) (*Application,
 // formatOf says which format a root has.
 func formatOf(desc ocispec.Descriptor, data []byte, index *ocispec.Index) (string, error) {
 	if err := json.Unmarshal(data, index); err != nil {
-		return "", fmt.Errorf("is no taped application: %w", err)
+		return "", fmt.Errorf("it is no taped application: %w", err)
 	}
 	for _, child := range index.Manifests {
 		if err := child.Digest.Validate(); err != nil {
-			return "", fmt.Errorf("lists %q: %w", child.Digest, err)
+			return "", fmt.Errorf("it lists %q: %w", child.Digest, err)
 		}
 	}
 	switch format, ok := index.Annotations[AnnotationFormat]; {
 	case ok && format == Format:
 		return Format, nil
 	case ok:
-		return "", fmt.Errorf("is a taped application of format %q, and this tape reads %s: a newer tape is needed", format, Format)
+		return "", fmt.Errorf("it is a taped application of format %q, and this tape reads %s: a newer tape is needed", format, Format)
 	case slices.ContainsFunc(index.Manifests, isOriginalContent):
 		return FormatOriginal, nil
 	}
-	return "", fmt.Errorf("is no taped application: it is %s", whatIs(desc, data))
+	return "", fmt.Errorf("it is no taped application, but %s", whatIs(desc, data))
 }
 
 func (a *Application) openContent(ctx context.Context) error {

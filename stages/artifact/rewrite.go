@@ -4,6 +4,7 @@ package artifact
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"path"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/manifests"
 )
 
 // ImageRefs is what the statements say was edited, and whether they say it:
@@ -54,15 +56,20 @@ func Rewrite(list []files.File, t Transform, repository string) ([]files.File, i
 }
 
 func rewrite(data []byte, edits []images.Edit, from, to string) ([]byte, error) {
-	edits = slices.SortedFunc(slices.Values(edits), func(a, b images.Edit) int { return a.Offset - b.Offset })
+	edits = slices.SortedFunc(slices.Values(edits), func(a, b images.Edit) int { return cmp.Compare(a.Offset, b.Offset) })
 	var out []byte
 	done := 0
 	for _, edit := range edits {
 		if edit.Offset < done || edit.Offset > len(data) || !bytes.HasPrefix(data[edit.Offset:], []byte(edit.Replaced)) {
 			return nil, fmt.Errorf("line %d does not hold %q, as the statements say it does; the content was changed", edit.Line, edit.Replaced)
 		}
+		// What was written is ASCII, in whatever encoding the file has.
+		text, err := repoint(strings.ReplaceAll(edit.Replaced, "\x00", ""), from, to)
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", edit.Line, err)
+		}
 		out = append(out, data[done:edit.Offset]...)
-		out = append(out, repoint(edit.Replaced, from, to)...)
+		out = append(out, manifests.Encode(data, text)...)
 		done = edit.Offset + len(edit.Replaced)
 	}
 	return append(out, data[done:]...), nil
@@ -70,33 +77,26 @@ func rewrite(data []byte, edits []images.Edit, from, to string) ([]byte, error) 
 
 // repoint replaces one repository by another in what an edit wrote: a whole
 // reference, or one field of a reference that is split over several.
-func repoint(text, from, to string) string {
-	if before, after, ok := strings.Cut(text, from); ok && startsName(before) && (after == "" || after[0] == ':' || after[0] == '@') {
-		return before + to + after
+func repoint(text, from, to string) (string, error) {
+	if rest, ok := strings.CutPrefix(text, from); ok && (rest == "" || rest[0] == ':' || rest[0] == '@') {
+		return to + rest, nil
 	}
 	fromHost, fromPath, _ := strings.Cut(from, "/")
 	toHost, toPath, _ := strings.Cut(to, "/")
-	switch text {
-	case fromHost:
-		return toHost
-	case fromPath:
-		return toPath
-	case path.Dir(from):
-		return path.Dir(to)
-	case path.Dir(fromPath):
-		return path.Dir(toPath)
-	case path.Base(from):
-		return path.Base(to)
+	found := []string{}
+	for _, part := range []struct{ from, to string }{
+		{fromHost, toHost}, {fromPath, toPath}, // registry and path
+		{path.Dir(from), path.Dir(to)}, {path.Dir(fromPath), path.Dir(toPath)}, {path.Base(from), path.Base(to)}, // folder and name
+	} {
+		if text == part.from && !slices.Contains(found, part.to) {
+			found = append(found, part.to)
+		}
 	}
-	return text
-}
-
-// startsName says whether a repository's name can begin after the text: at a
-// start, a quote, or a scheme such as docker://.
-func startsName(before string) bool {
-	if before == "" || strings.HasSuffix(before, "://") {
-		return true
+	switch {
+	case len(found) == 0:
+		return text, nil // a tag, a digest
+	case len(found) > 1 || found[0] == ".":
+		return "", fmt.Errorf("%q is a part of a reference to %s, and it is not clear which part of %s stands for it", text, from, to)
 	}
-	c := before[len(before)-1]
-	return !isWord(c) && !strings.ContainsRune("./-", rune(c))
+	return found[0], nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/manifests"
 )
 
 // edit describes the n-th occurrence of text in data.
@@ -30,13 +31,13 @@ func edit(t *testing.T, file, data, text string, n int) images.Edit {
 func TestRewrite(t *testing.T) {
 	const (
 		from = "old.example.com/team/shop"
-		a    = "kind: A\r\n# old.example.com/team/shop:x is not touched\r\nimage: \"old.example.com/team/shop:a.1.92d4@sha256:92d4\"\r\nother: docker://old.example.com/team/shop@sha256:92d4 # é\r\n"
+		a    = "kind: A\r\n# old.example.com/team/shop:x is not touched\r\nimage: \"old.example.com/team/shop:a.1.92d4@sha256:92d4\"\r\nother: old.example.com/team/shop@sha256:92d4 # é\r\n"
 		b    = `{"registry":"old.example.com","repository":"team/shop","tag":"b.1.92d4","image":"shop","path":"old.example.com/team"}`
 		c    = "kind: C\n"
 	)
 	list := []files.File{{Name: "a.yaml", Data: []byte(a)}, {Name: "b.json.yaml", Data: []byte(b)}, {Name: "c.yaml", Data: []byte(c)}}
 	transform := Transform{Kind: TransformImageRef, Repository: from, Edits: []images.Edit{
-		edit(t, "a.yaml", a, "docker://old.example.com/team/shop@sha256:92d4", 1), // not in order
+		edit(t, "a.yaml", a, "old.example.com/team/shop@sha256:92d4", 1), // not in order
 		edit(t, "a.yaml", a, "old.example.com/team/shop:a.1.92d4@sha256:92d4", 1),
 		edit(t, "b.json.yaml", b, "old.example.com", 1),
 		edit(t, "b.json.yaml", b, "team/shop", 1),
@@ -49,7 +50,7 @@ func TestRewrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []files.File{
-		{Name: "a.yaml", Data: []byte("kind: A\r\n# old.example.com/team/shop:x is not touched\r\nimage: \"new.example.com:5000/mirror/of/tapes:a.1.92d4@sha256:92d4\"\r\nother: docker://new.example.com:5000/mirror/of/tapes@sha256:92d4 # é\r\n")},
+		{Name: "a.yaml", Data: []byte("kind: A\r\n# old.example.com/team/shop:x is not touched\r\nimage: \"new.example.com:5000/mirror/of/tapes:a.1.92d4@sha256:92d4\"\r\nother: new.example.com:5000/mirror/of/tapes@sha256:92d4 # é\r\n")},
 		{Name: "b.json.yaml", Data: []byte(`{"registry":"new.example.com:5000","repository":"mirror/of/tapes","tag":"b.1.92d4","image":"tapes","path":"new.example.com:5000/mirror/of"}`)},
 		{Name: "c.yaml", Data: []byte(c)},
 	}
@@ -85,6 +86,41 @@ func TestRewriteRefuses(t *testing.T) {
 		if _, _, err := Rewrite(list, Transform{Edits: edits}, "example.com/x"); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+// TestRewriteParts: a part that may stand for two things is not guessed at.
+func TestRewriteParts(t *testing.T) {
+	for _, c := range []struct{ text, from, to, want string }{
+		{"old.example.com", "old.example.com/team/shop", "new.example.com/x", "new.example.com"},
+		{"team", "old.example.com/team/shop", "new.example.com/x", ""}, // x has no folder
+		{"team", "old.example.com/team/shop", "new.example.com/a/b/c", "a/b"},
+		{"shop", "old.example.com/shop", "new.example.com/x", "x"},
+		{"shop", "old.example.com/shop", "new.example.com/x/y", ""}, // x/y or y
+		{"v1.92d43edf", "old.example.com/shop", "new.example.com/x/y", "v1.92d43edf"},
+		{"old.example.com/shopping:v1", "old.example.com/shop", "new.example.com/x", "old.example.com/shopping:v1"},
+	} {
+		got, err := repoint(c.text, c.from, c.to)
+		if got != c.want || (err != nil) != (c.want == "") {
+			t.Errorf("repoint(%q, %q, %q) = %q, %v, want %q", c.text, c.from, c.to, got, err, c.want)
+		}
+	}
+}
+
+func TestRewriteUTF16(t *testing.T) {
+	data := []byte("\xff\xfe")
+	encode := func(text string) []byte { return manifests.Encode(data, text) }
+	replaced := encode("old.example.com/shop:a@sha256:92d4")
+	data = append(data, encode("image: ")...)
+	offset := len(data)
+	data = append(append(data, replaced...), encode(" # é\n")...)
+	got, _, err := Rewrite([]files.File{{Name: "a.yaml", Data: data}},
+		Transform{Repository: "old.example.com/shop", Edits: []images.Edit{{File: "a.yaml", Offset: offset, Replaced: string(replaced)}}}, "new.example.com/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := append([]byte("\xff\xfe"), encode("image: new.example.com/x:a@sha256:92d4 # é\n")...); string(got[0].Data) != string(want) {
+		t.Errorf("%q, want %q", got[0].Data, want)
 	}
 }
 

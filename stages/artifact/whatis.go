@@ -25,7 +25,7 @@ func whatIs(desc ocispec.Descriptor, data []byte) string {
 		Annotations  map[string]string    `json:"annotations"`
 	}
 	if err := json.Unmarshal(data, &m); err != nil {
-		return "no manifest at all"
+		return "what cannot be read as a manifest"
 	}
 	mediaType := cmp.Or(m.MediaType, desc.MediaType)
 	if strings.HasPrefix(mediaType, "application/vnd.docker.distribution.manifest.v1") {

@@ -89,7 +89,9 @@ func application() known {
 		edits: images.Edits{Files: []images.FileEdits{
 			{File: "web/deployment.json", Before: digest.FromString(before), After: digest.FromString(after), Edits: []images.Edit{edit}},
 			{File: "web/values.yaml", Before: "sha256:x", After: "sha256:y", Edits: []images.Edit{edit}},
-		}},
+		}, Unpinned: []images.Unpinned{{Reference: images.Reference{Source: "alpine", Name: "docker.io/library/alpine:latest", Locations: []images.Location{
+			{File: "cache/redis.yaml", Line: 2, Column: 9, Pointer: "/spec/image", Class: images.CRD, Value: "alpine"},
+		}}, Reason: "its operator changes it"}}},
 		listing: artifact.Listing{
 			{Name: "cache/redis.yaml", From: "cache/redis.yaml", Digest: digest.FromString("redis")},
 			{Name: "web/deployment.json.yaml", From: "web/deployment.json", Digest: digest.FromString(after)},

@@ -285,11 +285,15 @@ func (k *known) imageRef() (artifact.Transform, []artifact.Resource) {
 		r.Locations = here
 		return r, len(here) > 0
 	}
-	for _, u := range k.images.Unpinned {
+	// What its registry does not have, and what pin could not or must not change.
+	for _, u := range slices.Concat(k.images.Unpinned, k.edits.Unpinned) {
 		if r, ok := rename(u.Reference); ok {
 			out.Unpinned = append(out.Unpinned, images.Unpinned{Reference: r, Reason: u.Reason})
 		}
 	}
+	slices.SortStableFunc(out.Unpinned, func(a, b images.Unpinned) int {
+		return cmp.Or(strings.Compare(a.Source, b.Source), strings.Compare(a.Name, b.Name), strings.Compare(a.Reason, b.Reason))
+	})
 	for _, e := range k.report.Excluded {
 		if r, ok := rename(e); ok {
 			out.Excluded = append(out.Excluded, r)
