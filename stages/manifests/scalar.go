@@ -63,7 +63,11 @@ func skipProperties(s string, i int) (int, bool) {
 		switch s[i] {
 		case '#':
 			i += nextLine(s[i:])
-		case '&', '!':
+		case '&': // the parser ends a name at the first other character
+			for i++; i < len(s) && isName(s[i]); {
+				i++
+			}
+		case '!':
 			for i < len(s) && white(s[i:]) == 0 {
 				i++
 			}
@@ -72,6 +76,10 @@ func skipProperties(s string, i int) (int, bool) {
 		}
 	}
 	return i, false
+}
+
+func isName(c byte) bool {
+	return c == '-' || c == '_' || '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z'
 }
 
 // nextLine is the length of the rest of the line, break included.

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manifests
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// show prints a tree in a line.
+func show(n *Node) string {
+	var b strings.Builder
+	var walk func(n *Node)
+	walk = func(n *Node) {
+		switch {
+		case n.Kind == Map:
+			b.WriteByte('{')
+			for i := range n.Fields {
+				if i > 0 {
+					b.WriteByte(' ')
+				}
+				fmt.Fprintf(&b, "%s:", n.Fields[i].Key)
+				walk(&n.Fields[i].Value)
+			}
+			b.WriteByte('}')
+		case n.Kind == List:
+			b.WriteByte('[')
+			for i := range n.Items {
+				if i > 0 {
+					b.WriteByte(' ')
+				}
+				walk(&n.Items[i])
+			}
+			b.WriteByte(']')
+		case n.Type == String:
+			fmt.Fprintf(&b, "%q", n.Value)
+		case n.Type == Null:
+			b.WriteString("null")
+		default:
+			b.WriteString(n.Value)
+		}
+	}
+	walk(n)
+	return b.String()
+}
+
+// parseAll parses a file piece by piece.
+func parseAll(data string) ([]Document, error) {
+	var docs []Document
+	for _, piece := range Open("f.yaml", []byte(data)).Text.Split() {
+		some, err := Parse(piece)
+		docs = append(docs, some...)
+		if err != nil {
+			return docs, err
+		}
+	}
+	return docs, nil
+}
+
+func TestParse(t *testing.T) {
+	for _, c := range []struct {
+		name, in string
+		want     []string
+	}{
+		{"nothing", "", nil},
+		{"comments", "# one\n# two\n", nil},
+		{"markers", "---\n---\n# c\n---\na: 1\n---\n", []string{"null", "null", "{a:1}", "null"}},
+		{"comment before the first marker", "# c\n---\na: 1\n", []string{"{a:1}"}},
+		{"dots", "a: 1\n...\n---\nb: 2\n...\n", []string{"{a:1}", "{b:2}"}},
+		{"directive", "%YAML 1.1\n---\na: 1\n", []string{"{a:1}"}},
+		{"directives between", "a: 1\n...\n%YAML 1.1\n---\nb: 2\n", []string{"{a:1}", "{b:2}"}},
+		{"text behind the marker", "--- # c\na: 1\n--- {b: 2}\n--- |\n  x\n", []string{"{a:1}", "{b:2}", `"x\n"`}},
+		{"marker lookalikes", "a: |\n  ---\n  b\nc: ---d\n---e: 1\n", []string{`{a:"---\nb\n" c:"---d" ---e:1}`}},
+		{"byte order mark", "\ufeffa: 1\n", []string{"{a:1}"}},
+		{"mark in the middle", "a: 1\n\ufeff---\nb: 2\n", []string{"{a:1}", "{b:2}"}},
+		{"CR LF", "a: 1\r\n---\r\nb: x\r\n", []string{"{a:1}", `{b:"x"}`}},
+		{"CR", "a: 1\rb: x\r", []string{`{a:1 b:"x"}`}},
+		{"types", "[s, '', ~, null, true, 1, 1.5, 2020-01-01, \"1\", !!str 2]", []string{`["s" "" null null true 1 1.5 "2020-01-01" "1" "2"]`}},
+		{"the last of two", "a: 1\nb: 2\na: 3\n", []string{"{a:3 b:2}"}},
+		{"merge", "x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  b: 3\n", []string{"{x:{a:1 b:2} y:{b:3 a:1}}"}},
+		{"merge of several", "x: &x {a: 1}\ny: &y {a: 2, b: 2}\nz:\n  <<: [*x, *y]\n", []string{"{x:{a:1} y:{a:2 b:2} z:{a:1 b:2}}"}},
+		{"no merge", "'<<': 1\n", []string{"{<<:1}"}},
+		{"alias", "x: &x 1\ny: *x\n*x : z\n", []string{`{x:1 y:1 1:"z"}`}},
+		{"anchor twice", "x: &x 1\ny: *x\nz: &x 2\nw: *x\n", []string{"{x:1 y:1 z:2 w:2}"}},
+		{"tabs between", "a:\t1\nb: {\tc: 2}\n", []string{"{a:1 b:{c:2}}"}},
+		{"JSON", `{"a": [1, "x", null, true]}`, []string{`{a:[1 "x" null true]}`}},
+		{"JSON lines", "{\"a\":1}\n{\"b\":2}{\"c\":3}\n", []string{"{a:1}", "{b:2}", "{c:3}"}},
+		{"JSON with markers", "---\n{\"a\":1}\n---\n{\"b\":2}\n", []string{"{a:1}", "{b:2}"}},
+		{"JSON twice", `{"a":1,"a":2}`, []string{"{a:2}"}},
+		{"JSON that YAML refuses", "{\"\\ud83d\\ude00\": \"\\/\",\n\t\"" + strings.Repeat("k", 2000) + "\": 1}", []string{`{😀:"/" ` + strings.Repeat("k", 2000) + ":1}"}},
+		{"flow that is no JSON", "{a: b, c: [d,]}", []string{`{a:"b" c:["d"]}`}},
+		{"UTF-16, little end first", "\xff\xfea\x00:\x00 \x00\xe9\x00\n\x00", []string{`{a:"é"}`}},
+		{"UTF-16, big end first", "\xfe\xff\x00a\x00:\x00 \xd8\x3d\xde\x00\x00\n", []string{`{a:"😀"}`}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			docs, err := parseAll(c.in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for i := range docs {
+				got = append(got, show(&docs[i].Root))
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestParseError(t *testing.T) {
+	bomb := "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+	for i := 1; i < 9; i++ {
+		bomb += fmt.Sprintf("a%d: &a%d [%s]\n", i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d, ", i-1), 10), ", "))
+	}
+	for _, c := range []struct {
+		name, in, reason string
+		line             int
+	}{
+		{"template", "a: 1\nb:\n  {{- x }}\n    {{ y }}: |\n", "did not find expected node content", 3},
+		{"template in a value", "a: 1\nb: {{ x }}-y\nc: 2\n", "did not find expected key", 2},
+		{"template as a value", "a: 1\nb: {{ x }}\n", "a map or list stands where a key must be", 2},
+		{"quote without end", "a: 1\nb: \"x\nc: 2\n", "found unexpected end of stream", 2},
+		{"tab", "a:\n\t- b\n", "found character that cannot start any token", 2},
+		{"control character", "a: 1\nb: \x01\n", "control characters are not allowed", 2},
+		{"no such anchor", "a: *x\n", "unknown anchor 'x' referenced", 1},
+		{"anchor of another document", "a: &x 1\n---\na: *x\n", "unknown anchor 'x' referenced", 2},
+		{"no marker behind dots", "a: 1\n...\nb: 2\n", "did not find expected <document start>", 3},
+		{"anchor in itself", "a: &x [*x]\n", `anchor "x" contains itself`, 1},
+		{"merge of a string", "a: 1\n<<: x\n", "a merge key", 1},
+		{"aliases of aliases", bomb, "aliases expand to too much", 5},
+		{"JSON without end", "{\"a\": 1,\n\"b\": [1, 2\n", "did not find expected ',' or ']'", 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := parseAll(c.in)
+			var parse *ParseError
+			if !errors.As(err, &parse) {
+				t.Fatalf("got %v", err)
+			}
+			if !strings.HasPrefix(parse.Reason, c.reason) || parse.Line != c.line {
+				t.Errorf("got line %d: %s", parse.Line, parse.Reason)
+			}
+		})
+	}
+}
+
+func TestErrorSparesNeighbours(t *testing.T) {
+	var good, bad int
+	for _, piece := range Open("f.yaml", []byte("a: 1\n---\nb: {{ x }}-y\n---\nc: 3\n")).Text.Split() {
+		docs, err := Parse(piece)
+		good += len(docs)
+		if err != nil {
+			bad++
+		}
+	}
+	if good != 2 || bad != 1 {
+		t.Errorf("%d good, %d bad", good, bad)
+	}
+}
+
+func TestObjects(t *testing.T) {
+	for _, c := range []struct {
+		name, in string
+		want     []string // pointer, group and name
+		reason   string
+	}{
+		{"object", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a, namespace: b}\n", []string{" apps apps/v1 Deployment a"}, ""},
+		{"generated name", "apiVersion: v1\nkind: Pod\nmetadata: {generateName: a-}\n", []string{"  v1 Pod a-"}, ""},
+		{"no name", "apiVersion: v1\nkind: Pod\n", []string{"  v1 Pod"}, ""},
+		{"list", "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod}\n- null\n- {apiVersion: v1, kind: List, items: [{apiVersion: a/v1, kind: B}]}\n",
+			[]string{"/items/0  v1 Pod", "/items/2/items/0 a a/v1 B"}, ""},
+		{"typed list", "apiVersion: v1\nkind: ConfigMapList\nitems:\n- metadata: {name: a}\n- {apiVersion: v1, kind: ConfigMap}\n",
+			[]string{"/items/0  v1 ConfigMap a", "/items/1  v1 ConfigMap"}, ""},
+		{"empty list", "apiVersion: v1\nkind: ConfigMapList\nitems:\n", nil, ""},
+		{"a kind that ends in List", "apiVersion: x.io/v1\nkind: AllowList\nspec: {}\n", []string{" x.io x.io/v1 AllowList"}, ""},
+		{"values", "image:\n  tag: x\n", nil, "not a Kubernetes object"},
+		{"patch", "- op: add\n", nil, "not a Kubernetes object"},
+		{"kind that is no string", "apiVersion: v1\nkind: 1\n", nil, "not a Kubernetes object"},
+		{"kustomization", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n", nil, "read by kustomize, not by a cluster"},
+		{"kubeconfig", "apiVersion: v1\nkind: Config\n", nil, "read by kubectl, not by a cluster"},
+		{"Flux's Kustomization", "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\n", []string{" kustomize.toolkit.fluxcd.io kustomize.toolkit.fluxcd.io/v1 Kustomization"}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			docs, err := parseAll(c.in)
+			if err != nil || len(docs) != 1 {
+				t.Fatal(len(docs), err)
+			}
+			objects, reason := docs[0].Objects()
+			var got []string
+			for _, o := range objects {
+				got = append(got, o.Pointer+" "+o.Group()+" "+o.String())
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" || reason != c.reason {
+				t.Error(reason, diff)
+			}
+		})
+	}
+}
+
+func TestInner(t *testing.T) {
+	for _, c := range []struct {
+		in   string
+		want []string
+	}{
+		{"app:\n- {apiVersion: v1, kind: A}\n- {apiVersion: v1, kind: B}\nt/x: [{apiVersion: v1, kind: C}]\n", []string{"/app/0 v1 A", "/app/1 v1 B", "/t~1x/0 v1 C"}},
+		{"- {apiVersion: v1, kind: A}\n", []string{"/0 v1 A"}},
+		{"extra:\n- {apiVersion: v1, kind: A}\nreplicas: 1\n", nil},
+		{"apiVersion: v1\nkind: A\n", nil},
+		{"[]", nil},
+	} {
+		docs, err := parseAll(c.in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, o := range docs[0].Inner() {
+			got = append(got, o.Pointer+" "+o.String())
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s: %s", c.in, diff)
+		}
+	}
+}
+
+func TestIngredients(t *testing.T) {
+	patches, contents := Ingredients([]byte(`
+patches:
+- path: a.yaml
+  target: {kind: Deployment}
+- patch: |-
+    - op: add
+patchesStrategicMerge: [b.yaml, "kind: Deployment\nmetadata: {name: x}\n"]
+patchesJson6902: [{path: ../c.json}]
+configMapGenerator:
+- name: x
+  files: [d.yaml, key=e.yaml]
+secretGenerator: [{literals: [a=b]}]
+`))
+	if diff := cmp.Diff([]string{"a.yaml", "b.yaml", "../c.json"}, patches); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"d.yaml", "e.yaml"}, contents); diff != "" {
+		t.Error(diff)
+	}
+}
