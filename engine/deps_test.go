@@ -50,7 +50,8 @@ const dependencies = `
 	# The nouns that stages exchange.
 	ENGINE, plugins/interpreter
 	< stages/files, stages/images, stages/rendering, stages/vcs
-	< stages/manifests, stages/artifact
+	< stages/manifests
+	< stages/artifact
 	< NOUNS;
 
 	# A stage knows the nouns and no other stage; the table of stages knows all.

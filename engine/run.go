@@ -19,6 +19,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine/cache"
 	"github.com/taped-dev/tape/engine/store"
@@ -309,12 +310,15 @@ func (r *run) check(ctx context.Context, n Node, outputs Outputs) error {
 	return nil
 }
 
-// keep puts outputs where the next run finds them.
+// keep puts outputs where the next run finds them, all at once: each waits for
+// the disk.
 func (r *run) keep(ctx context.Context, key digest.Digest, outputs Outputs) error {
+	writes, ctx := errgroup.WithContext(ctx)
 	for _, desc := range outputs {
-		if err := r.layer.Keep(ctx, desc); err != nil {
-			return err
-		}
+		writes.Go(func() error { return r.layer.Keep(ctx, desc) })
+	}
+	if err := writes.Wait(); err != nil {
+		return err
 	}
 	return r.o.Cache.Put(key, outputs)
 }
