@@ -128,7 +128,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	content := t.Inputs["content"]
 
 	for _, file := range k.unexplained() {
-		t.Report(engine.Event{Level: "warning", Message: file + ": changed by a stage that makes no statement of it; `tape verify` will say so"})
+		t.Report(engine.Event{Level: "warning", Message: file + ": changed by a stage that says nothing of it: the statements do not account for what it did"})
 	}
 	statements, err := k.statements(content.Digest)
 	if err != nil {
