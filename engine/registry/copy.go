@@ -13,7 +13,7 @@ import (
 
 // CopyBlob moves a blob between repositories, of one registry or of two. Within a
 // registry it is mounted where that works. report, which may be nil, hears of the
-// bytes as they arrive, and of a negative number when they have to arrive again.
+// bytes as they move, and of a negative number when they have to move again.
 //
 // A small blob goes through memory, so that it is read once however often it takes
 // to write it. A large one streams, and is read again when its upload breaks off.
@@ -29,44 +29,41 @@ func (c *Client) CopyBlob(ctx context.Context, dst, src *Repository, desc ocispe
 		return "", err
 	}
 	defer transfers.release()
-	from := ""
 	if dst.host == src.host {
-		from = src.path
+		if mounted, err := dst.mount(ctx, desc, src); mounted || err != nil {
+			return Mounted, err
+		}
 	}
 	if desc.Size > maxBuffered {
-		return dst.pushBlob(ctx, desc, from, func() (io.ReadCloser, error) {
-			body, err := src.Blob(ctx, desc)
-			if err != nil {
-				return nil, err
-			}
-			return &reported{ReadCloser: body, size: desc.Size, report: report}, nil
-		})
+		return dst.stream(ctx, src, desc, report)
 	}
 	if err := c.buffers.Acquire(ctx, desc.Size); err != nil {
 		return "", context.Cause(ctx)
 	}
 	defer c.buffers.Release(desc.Size)
-	var data []byte
-	read := func() (err error) {
-		if data == nil {
-			if data, err = src.readBlob(ctx, desc); err == nil {
-				report(desc.Size)
-			}
-		}
-		return err
+	data, err := src.readBlob(ctx, desc)
+	if err != nil {
+		return "", err
 	}
-	if from == "" {
-		// Nothing is begun at the destination that the source does not have.
-		if err := read(); err != nil {
-			return "", err
-		}
+	how, err := dst.upload(ctx, desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil })
+	if err == nil {
+		report(desc.Size)
 	}
-	return dst.pushBlob(ctx, desc, from, func() (io.ReadCloser, error) {
-		if err := read(); err != nil {
-			return nil, err
-		}
-		return io.NopCloser(bytes.NewReader(data)), nil
+	return how, err
+}
+
+func (r *Repository) stream(ctx context.Context, src *Repository, desc ocispec.Descriptor, report func(int64)) (How, error) {
+	var arrived int64
+	how, err := r.PushBlob(ctx, desc, func() (io.ReadCloser, error) {
+		report(-arrived)
+		arrived = 0
+		body, err := src.Blob(ctx, desc)
+		return &reported{ReadCloser: body, report: func(n int64) { arrived += n; report(n) }}, err
 	})
+	if err != nil {
+		report(-arrived)
+	}
+	return how, err
 }
 
 // endpoint is the host that takes pushes.
@@ -83,24 +80,14 @@ func (r *Repository) endpoint() string {
 	return r.host
 }
 
-// reported tells of what is read, and takes it back if that is not all.
+// reported tells of what is read.
 type reported struct {
 	io.ReadCloser
-	size   int64
-	n      int64
 	report func(int64)
 }
 
 func (r *reported) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
-	r.n += int64(n)
 	r.report(int64(n))
 	return n, err
-}
-
-func (r *reported) Close() error {
-	if r.n < r.size {
-		r.report(-r.n)
-	}
-	return r.ReadCloser.Close()
 }

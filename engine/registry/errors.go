@@ -32,6 +32,7 @@ type Error struct {
 
 	class error
 	cause error
+	below error // what a requestError keeps from containerd
 }
 
 func (e *Error) Error() string {
@@ -46,8 +47,9 @@ func (e *Error) Error() string {
 	return out
 }
 
-// Unwrap gives the class, of github.com/containerd/errdefs, and the cause.
-func (e *Error) Unwrap() []error { return []error{e.class, e.cause} }
+// Unwrap gives the class, of github.com/containerd/errdefs, and the causes, such as
+// a [net.DNSError].
+func (e *Error) Unwrap() []error { return []error{e.class, e.cause, e.below} }
 
 // explain says what happened to an operation on a reference: "name:tag",
 // "name@digest" or the name alone.
@@ -67,9 +69,7 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 	switch {
 	case isRequest:
 		out.class, out.Host = errdefs.ErrUnavailable, request.host
-		if request.cause != nil {
-			out.cause = request.cause // containerd has had its look: see requestError
-		}
+		out.below = request.cause
 		out.Reason, out.Hint = request.reason()
 	case isStatus:
 		out.Host = hostOf(status.RequestURL)
@@ -77,10 +77,10 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 		if text := messages(strings.NewReader(string(status.Body))); text != "" {
 			out.Reason += ": " + text
 		}
-		out.class, out.Hint = r.classify(status.StatusCode, string(status.Body))
+		out.class, out.Hint = r.classify(status)
 	case errors.Is(err, docker.ErrInvalidAuthorization):
 		out.Host, out.Reason = r.host, "it does not exist or needs credentials"
-		out.class, out.Hint = r.classify(http.StatusUnauthorized, "")
+		out.class, out.Hint = r.classify(remoteerrors.ErrUnexpectedStatus{StatusCode: http.StatusUnauthorized})
 	case errdefs.IsNotFound(err):
 		out.class, out.Host, out.Reason = errdefs.ErrNotFound, r.host, "not found"
 	default:
@@ -94,17 +94,18 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 	return out
 }
 
-func (r *Repository) classify(status int, body string) (class error, hint string) {
-	switch {
-	case status == http.StatusUnauthorized:
+func (r *Repository) classify(status remoteerrors.ErrUnexpectedStatus) (class error, hint string) {
+	switch code := status.StatusCode; {
+	case code == http.StatusUnauthorized:
 		return errdefs.ErrUnauthenticated, "log in with: docker login " + r.host
-	case status == http.StatusForbidden:
+	case code == http.StatusForbidden:
 		return errdefs.ErrPermissionDenied, "check what your account may do there, or log in with another: docker login " + r.host
-	case status == http.StatusNotFound:
+	case code == http.StatusNotFound:
 		return errdefs.ErrNotFound, ""
-	case status == http.StatusBadRequest && strings.Contains(body, "HTTP request to an HTTPS server"):
-		return errdefs.ErrFailedPrecondition, "the registry speaks TLS: leave out --plain-http " + r.host
-	case status < 500:
+	case code == http.StatusBadRequest && status.RequestMethod == http.MethodHead && strings.HasPrefix(status.RequestURL, "http://"):
+		// What a TLS server says to plain http; its words are lost with a HEAD.
+		return errdefs.ErrInvalidArgument, "if the registry speaks TLS, leave out --plain-http " + r.host
+	case code < http.StatusInternalServerError:
 		return errdefs.ErrInvalidArgument, ""
 	}
 	return errdefs.ErrUnavailable, ""

@@ -41,11 +41,7 @@ func (c *Client) registryHosts(registry string, source bool) (docker.RegistryHos
 }
 
 func (c *Client) configure(registry string, source bool) ([]docker.RegistryHost, error) {
-	options := config.HostOptions{
-		Credentials:    c.options.Credentials,
-		AuthorizerOpts: []docker.AuthorizerOpt{docker.WithAuthHeader(c.header())},
-		UpdateClient:   c.updateClient,
-	}
+	options := config.HostOptions{UpdateClient: c.updateClient}
 	if slices.Contains(c.options.PlainHTTP, registry) {
 		options.DefaultScheme = "http"
 	}
@@ -72,23 +68,19 @@ func (c *Client) configure(registry string, source bool) ([]docker.RegistryHost,
 	if err != nil {
 		return nil, fmt.Errorf("%s: hosts.toml of %s: %w: %w", c.options.HostsDir, registry, err, errdefs.ErrInvalidArgument)
 	}
-	bases := map[*http.Client]http.RoundTripper{}
 	for i, host := range hosts {
-		base, ok := bases[host.Client]
-		if !ok {
-			base = host.Client.Transport
-			bases[host.Client] = base
-			// The authorizer gets its tokens through the client as it is.
-			host.Client.Transport = &transport{client: c, base: base, tries: maxTries}
-		}
 		tries := maxTries
 		if i < len(hosts)-1 {
 			tries = mirrorTries
 		}
-		own := *host.Client
-		own.Transport = &transport{client: c, base: base, tries: tries}
-		hosts[i].Client = &own
-		hosts[i].Authorizer = authorizer{host.Authorizer}
+		// Several hosts may share a client: each gets its own, and so does their token server.
+		base := host.Client.Transport
+		hosts[i].Client = &http.Client{Transport: &transport{client: c, base: base, tries: tries}}
+		tokens := &http.Client{Transport: &transport{client: c, base: base, tries: maxTries, tokens: true}}
+		hosts[i].Authorizer = newAuthorizer(func() docker.Authorizer {
+			return docker.NewDockerAuthorizer(docker.WithAuthClient(tokens), docker.WithAuthCreds(c.options.Credentials),
+				docker.WithAuthHeader(c.header()), docker.WithAuthHeader(host.Header))
+		})
 	}
 	return hosts, nil
 }
@@ -126,17 +118,6 @@ func (b *brokenFile) Fire(entry *logrus.Entry) error {
 		b.err = err
 	}
 	return nil
-}
-
-// authorizer tells an operation that one of its requests cannot be authorized.
-type authorizer struct{ docker.Authorizer }
-
-func (a authorizer) Authorize(ctx context.Context, req *http.Request) error {
-	err := a.Authorizer.Authorize(ctx, req)
-	if abort := callOf(ctx).abort; err != nil && abort != nil {
-		abort(err)
-	}
-	return err
 }
 
 // trust is the system's certificates and those of a file; nil is the system's alone.

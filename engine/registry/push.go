@@ -5,6 +5,7 @@ package registry
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -18,7 +19,6 @@ import (
 )
 
 const (
-	// blobType is what every blob is taken for. Its own type is the manifest's business.
 	blobType = "application/octet-stream"
 	// copyBuffer is how much of a stream is in hand, in bytes.
 	copyBuffer = 128 << 10
@@ -53,9 +53,12 @@ func (r *Repository) pushManifest(ctx context.Context, desc ocispec.Descriptor, 
 		return false, r.explain(ctx, "push", ref, fmt.Errorf("%d bytes of type %q, announced with %d, are no manifest: %w",
 			len(data), desc.MediaType, desc.Size, errdefs.ErrInvalidArgument))
 	}
-	err = r.push(ctx, ref, desc, func(resp *http.Response) {
-		registered = resp.Header.Get("OCI-Subject") != ""
-	}, func(w content.Writer) error {
+	operation := call{skip: skipHead, done: func(req *http.Request, resp *http.Response, err error) {
+		if err == nil && req.Method == http.MethodPut {
+			registered = resp.Header.Get("OCI-Subject") != ""
+		}
+	}}
+	err = r.push(ctx, ref, desc, operation, func(w content.Writer) error {
 		return content.Copy(ctx, w, bytes.NewReader(data), desc.Size, desc.Digest)
 	})
 	if err != nil && !errdefs.IsAlreadyExists(err) {
@@ -69,21 +72,8 @@ func (r *Repository) pushManifest(ctx context.Context, desc ocispec.Descriptor, 
 // called: a second time when the registry broke off. What is there is not sent;
 // small blobs are not asked for first, as sending them costs less.
 func (r *Repository) PushBlob(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) (How, error) {
-	return r.pushBlob(ctx, desc, "", open)
-}
-
-// pushBlob opens the blob only if it cannot be mounted from a path in the same registry.
-func (r *Repository) pushBlob(ctx context.Context, desc ocispec.Descriptor, from string, open func() (io.ReadCloser, error)) (How, error) {
-	ref := r.Ref(desc.Digest.String())
-	upload := ocispec.Descriptor{MediaType: blobType, Digest: desc.Digest, Size: desc.Size}
-	if err := desc.Digest.Validate(); err != nil {
-		return "", r.explain(ctx, "push", ref, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
-	}
-	switch {
-	case from != "":
-		upload.Annotations = map[string]string{r.mountAnnotation(): from}
-	case desc.Size > maxBuffered:
-		there, err := r.Exists(ctx, upload)
+	if desc.Size > maxBuffered {
+		there, err := r.Exists(ctx, ocispec.Descriptor{MediaType: blobType, Digest: desc.Digest})
 		if err != nil {
 			return "", err
 		}
@@ -91,14 +81,19 @@ func (r *Repository) pushBlob(ctx context.Context, desc ocispec.Descriptor, from
 			return Existing, nil
 		}
 	}
+	return r.upload(ctx, desc, open)
+}
+
+func (r *Repository) upload(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) (How, error) {
 	how := Streamed
 	err := r.client.retry(ctx, func() error {
-		err := r.push(ctx, ref, upload, nil, func(w content.Writer) error {
-			body, err := open()
-			if err != nil {
-				return err
-			}
-			defer body.Close()
+		// Nothing is begun that there are no bytes for.
+		body, err := open()
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		err = r.push(ctx, r.Ref(desc.Digest.String()), blobOf(desc), call{skip: skipHead}, func(w content.Writer) error {
 			if desc.Size == 0 {
 				// containerd's writer takes no notice of a blob that nothing is written to.
 				if _, err := w.Write(nil); err != nil {
@@ -112,14 +107,47 @@ func (r *Repository) pushBlob(ctx context.Context, desc ocispec.Descriptor, from
 		})
 		if errdefs.IsAlreadyExists(err) {
 			how, err = Existing, nil
-			if from != "" {
-				how = Mounted
-			}
 		}
 		return err
 	})
-	return how, r.explain(ctx, "push", ref, err)
+	return how, r.explain(ctx, "push", r.Ref(desc.Digest.String()), err)
 }
+
+// blobOf describes a blob as what every blob is to a registry. Its type is the
+// manifest's business.
+func blobOf(desc ocispec.Descriptor) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: blobType, Digest: desc.Digest, Size: desc.Size}
+}
+
+// mount has the registry take a blob from another of its repositories. False says
+// that it does not, which is remembered: it may not know how, or not be allowed to.
+func (r *Repository) mount(ctx context.Context, desc ocispec.Descriptor, from *Repository) (bool, error) {
+	if desc.Digest.Validate() != nil || r.client.known(r.client.noMounts, from.name) {
+		return false, nil
+	}
+	desc = blobOf(desc)
+	desc.Annotations = map[string]string{r.mountAnnotation(): from.path}
+	// A registry that does not mount has begun an upload, which is left alone:
+	// where the bytes come from is to be known first.
+	notMounted := func(content.Writer) error { return errNotMounted }
+	skip := func(req *http.Request) error {
+		if req.Method == http.MethodPut {
+			return errSkipped
+		}
+		return skipHead(req)
+	}
+	err := r.push(ctx, r.Ref(desc.Digest.String()), desc, call{skip: skip}, notMounted)
+	if errdefs.IsAlreadyExists(err) {
+		return true, nil
+	}
+	if errors.Is(err, errNotMounted) {
+		r.client.remember(r.client.noMounts, from.name)
+		return false, nil
+	}
+	return false, r.explain(ctx, "mount", r.Ref(desc.Digest.String()), err)
+}
+
+var errNotMounted = errors.New("not mounted")
 
 // mountAnnotation is where containerd's pusher looks for a repository to mount from.
 func (r *Repository) mountAnnotation() string {
@@ -132,19 +160,14 @@ func (r *Repository) mountAnnotation() string {
 
 // push opens an upload and has it written. An error of class ErrAlreadyExists says
 // that there was nothing to write.
-func (r *Repository) push(ctx context.Context, ref string, desc ocispec.Descriptor, answered func(*http.Response), write func(content.Writer) error) error {
-	ctx, abort := context.WithCancelCause(ctx)
-	defer abort(nil)
-	pushing := r.client.context(ctx, call{
-		// containerd asks for everything before it pushes it. Who calls knows better.
-		skip: func(req *http.Request) bool { return req.Method == http.MethodHead },
-		done: func(req *http.Request, resp *http.Response, err error) {
-			if err == nil && answered != nil && req.Method == http.MethodPut {
-				answered(resp)
-			}
-		},
-		abort: abort,
-	})
+func (r *Repository) push(ctx context.Context, ref string, desc ocispec.Descriptor, operation call, write func(content.Writer) error) error {
+	if err := desc.Digest.Validate(); err != nil {
+		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	// The request goes on in containerd's hands when its writer is left.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	pushing := r.client.context(ctx, operation)
 	pusher, err := r.resolver(docker.NewInMemoryTracker()).Pusher(pushing, ref)
 	if err != nil {
 		return err
@@ -154,14 +177,14 @@ func (r *Repository) push(ctx context.Context, ref string, desc ocispec.Descript
 		return err
 	}
 	defer w.Close()
-	// A write waits for a request that reads: it must end when there is none.
-	stop := context.AfterFunc(ctx, func() { w.Close() })
-	defer stop()
-	if err := write(w); err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			return cause
-		}
-		return err
+	return write(w)
+}
+
+// skipHead answers what containerd asks before it pushes anything. Who calls knows
+// better whether to ask.
+func skipHead(req *http.Request) error {
+	if req.Method == http.MethodHead {
+		return errAbsent
 	}
 	return nil
 }

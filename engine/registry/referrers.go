@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/containerd/containerd/v2/core/remotes"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -82,8 +83,11 @@ func (r *Repository) referrersPage(ctx context.Context, subject digest.Digest, q
 		missed bool // an API that turned out to be none
 	)
 	asking := r.client.context(ctx, call{
-		skip: func(req *http.Request) bool {
-			return isReferrers(req) && r.client.lacksReferrers(req.URL.Host)
+		skip: func(req *http.Request) error {
+			if isReferrers(req) && r.client.known(r.client.noReferrers, req.URL.Host) {
+				return errAbsent
+			}
+			return nil
 		},
 		done: func(req *http.Request, resp *http.Response, err error) {
 			mu.Lock()
@@ -99,11 +103,11 @@ func (r *Repository) referrersPage(ctx context.Context, subject digest.Digest, q
 				next = nextPage(resp)
 			case noReferrersAPI(resp):
 				missed = true
-				r.client.setLacksReferrers(req.URL.Host)
+				r.client.remember(r.client.noReferrers, req.URL.Host)
 			case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusNotFound, resp.StatusCode < http.StatusBadRequest:
 				// It is asked again with a token, has no such repository, or sends elsewhere.
 			default:
-				failed[req.URL.Host] = fmt.Errorf("referrers API answers %s", resp.Status)
+				failed[req.URL.Host] = remoteerrors.ErrUnexpectedStatus{Status: resp.Status, StatusCode: resp.StatusCode, RequestURL: req.URL.String(), RequestMethod: req.Method}
 			}
 		},
 	})
@@ -180,18 +184,6 @@ func nextPage(resp *http.Response) url.Values {
 		}
 	}
 	return nil
-}
-
-func (c *Client) lacksReferrers(host string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.noReferrers[host]
-}
-
-func (c *Client) setLacksReferrers(host string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.noReferrers[host] = true
 }
 
 // PushReferrer writes a manifest that has a subject, by its digest, and enters it

@@ -108,7 +108,8 @@ type Client struct {
 	hosts       map[string]*host                // by URL host
 	registries  map[string]docker.RegistryHosts // by "source " or "repository " and registry
 	turns       map[string]*sync.Mutex          // by repository and tag
-	noReferrers map[string]bool                 // by URL host: has no referrers API
+	noReferrers map[string]bool                 // URL hosts without the referrers API
+	noMounts    map[string]bool                 // repositories that nothing is mounted from
 }
 
 // New makes a client. It reads CAFile; everything else is read when needed.
@@ -143,6 +144,7 @@ func New(options Options) (*Client, error) {
 		registries:  map[string]docker.RegistryHosts{},
 		turns:       map[string]*sync.Mutex{},
 		noReferrers: map[string]bool{},
+		noMounts:    map[string]bool{},
 	}, nil
 }
 
@@ -215,6 +217,19 @@ func (c *Client) host(name string) *host {
 		c.hosts[name] = h
 	}
 	return h
+}
+
+// known and remember keep what a registry cannot do.
+func (c *Client) known(what map[string]bool, key string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return what[key]
+}
+
+func (c *Client) remember(what map[string]bool, key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	what[key] = true
 }
 
 // unreachable is why a host was not reached a moment ago: the next request need

@@ -55,30 +55,50 @@ func (r *Repository) resolver(tracker docker.StatusTracker) remotes.Resolver {
 // Resolve asks for the manifest of a tag or digest, by HEAD: its digest, size and
 // media type. Where a registry does not say, the manifest is read.
 func (r *Repository) Resolve(ctx context.Context, reference string) (ocispec.Descriptor, error) {
-	return r.resolve(ctx, "resolve", reference, "/blobs/")
+	return r.resolve(ctx, "resolve", reference, call{skip: skipBlobs})
 }
 
 // Exists says whether the repository has a manifest or, by its media type, a blob.
 func (r *Repository) Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
-	other := "/manifests/"
-	if IsManifest(desc.MediaType) {
-		other = "/blobs/"
+	operation := call{skip: skipBlobs}
+	there := false
+	if !IsManifest(desc.MediaType) {
+		operation.blobs = true
+		operation.skip = func(req *http.Request) error {
+			if req.Method == http.MethodGet { // to learn a size that nobody wants
+				return errSkipped
+			}
+			return skipBlobs(req)
+		}
+		operation.done = func(_ *http.Request, resp *http.Response, err error) {
+			there = there || err == nil && resp.StatusCode == http.StatusOK
+		}
 	}
-	_, err := r.resolve(ctx, "look for", desc.Digest.String(), other)
+	_, err := r.resolve(ctx, "look for", desc.Digest.String(), operation)
+	if there || err == nil {
+		return true, nil
+	}
 	if errdefs.IsNotFound(err) {
 		return false, nil
 	}
-	return err == nil, err
+	return false, err
 }
 
-// resolve asks for manifests or for blobs. containerd would ask for both, one after the other.
-func (r *Repository) resolve(ctx context.Context, op, reference, other string) (ocispec.Descriptor, error) {
-	asking := r.client.context(ctx, call{skip: func(req *http.Request) bool { return strings.Contains(req.URL.Path, other) }})
-	_, desc, err := r.resolver(nil).Resolve(asking, r.Ref(reference))
+func (r *Repository) resolve(ctx context.Context, op, reference string, operation call) (ocispec.Descriptor, error) {
+	_, desc, err := r.resolver(nil).Resolve(r.client.context(ctx, operation), r.Ref(reference))
 	if err != nil {
 		return ocispec.Descriptor{}, r.explain(ctx, op, r.Ref(reference), err)
 	}
 	return desc, nil
+}
+
+// skipBlobs keeps containerd from asking for a blob where there is no such
+// manifest. An error, unlike a 404, leaves it with what it heard of the manifest.
+func skipBlobs(req *http.Request) error {
+	if strings.Contains(req.URL.Path, "/blobs/") {
+		return errSkipped
+	}
+	return nil
 }
 
 // IsManifest tells manifests and indexes, OCI's and Docker's, from blobs.

@@ -56,15 +56,19 @@ var accepted = strings.Join([]string{
 
 // call is what an operation tells the transport about its requests, and hears of them.
 type call struct {
-	// skip says which requests to answer with 404 without sending them: what the
-	// operation knows, and containerd would ask.
-	skip func(*http.Request) bool
+	// skip says which requests not to send: what the operation knows, and
+	// containerd would ask. errAbsent answers 404; nil sends.
+	skip func(*http.Request) error
+	// blobs asks for a blob where containerd asks for a manifest.
+	blobs bool
 	// done hears the outcome of every request that was not skipped.
 	done func(*http.Request, *http.Response, error)
-	// abort ends the operation when a request cannot even be authorized, of
-	// which containerd's pusher does not tell the writer.
-	abort context.CancelCauseFunc
 }
+
+var (
+	errAbsent  = errors.New("known not to be there")
+	errSkipped = errors.New("not asked")
+)
 
 type callKey struct{}
 
@@ -72,29 +76,38 @@ func (c *Client) context(ctx context.Context, operation call) context.Context {
 	return context.WithValue(log.WithLogger(ctx, c.quiet), callKey{}, operation)
 }
 
-func callOf(ctx context.Context) call {
-	operation, _ := ctx.Value(callKey{}).(call)
-	return operation
-}
-
 // transport sends the requests of one host of a registry, and of those that it
 // redirects to or that hand out its tokens.
 type transport struct {
 	client *Client
 	base   http.RoundTripper
-	tries  int // at most, of one request
+	tries  int  // at most, of one request
+	tokens bool // sends requests for tokens, which are no operation's own
 }
 
 // RoundTrip implements [http.RoundTripper]. An answer that calls for another try
 // is never returned: containerd would try at once.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	operation := callOf(req.Context())
-	if operation.skip != nil && operation.skip(req) {
-		closeBody(req)
-		return &http.Response{
-			Status: "404 Not Found", StatusCode: http.StatusNotFound, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-			Header: http.Header{}, Body: http.NoBody, Request: req,
-		}, nil
+	operation, _ := req.Context().Value(callKey{}).(call)
+	if t.tokens {
+		operation = call{}
+	}
+	if operation.skip != nil {
+		switch err := operation.skip(req); {
+		case errors.Is(err, errAbsent):
+			closeBody(req)
+			return &http.Response{
+				Status: "404 Not Found", StatusCode: http.StatusNotFound, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+				Header: http.Header{}, Body: http.NoBody, Request: req,
+			}, nil
+		case err != nil:
+			closeBody(req)
+			return nil, err
+		}
+	}
+	if operation.blobs {
+		req = req.Clone(req.Context())
+		req.URL.Path = strings.Replace(req.URL.Path, "/manifests/", "/blobs/", 1)
 	}
 	resp, err := t.send(req)
 	if operation.done != nil {
@@ -170,6 +183,9 @@ func (t *transport) once(req *http.Request, host *host) (*http.Response, error) 
 	watch.expect(patience)
 	defer watch.end()
 	if req.Body != nil && req.Body != http.NoBody {
+		// What writes to containerd's pipe may be gone without a word.
+		body := req.Body
+		defer context.AfterFunc(ctx, func() { body.Close() })()
 		req.Body = &sending{ReadCloser: req.Body, watch: watch, patience: patience, written: &t.client.written}
 	}
 	t.client.requests.Add(1)
@@ -322,7 +338,7 @@ func retryAfter(value string) time.Duration {
 // before, give or take, so that clients that failed together do not return together.
 func backoff(n int) time.Duration {
 	wait := min(firstBackoff<<(n-1), maxBackoff)
-	return wait/2 + rand.N(wait/2) //nolint:gosec // spreads requests, guards nothing
+	return wait/2 + rand.N(wait/2)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

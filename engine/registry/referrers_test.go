@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/engine/registry/registrytest"
+)
+
+// about is a manifest whose subject is another.
+func about(subject ocispec.Descriptor, name string) (ocispec.Descriptor, []byte) {
+	return manifestOf(fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"artifactType":"application/vnd.example.%s","config":%s,"layers":[],"subject":{"mediaType":%q,"digest":%q,"size":%d},"annotations":{"name":%q}}`,
+		ocispec.MediaTypeImageManifest, name, emptyConfig, subject.MediaType, subject.Digest, subject.Size, name))
+}
+
+// empty pushes the config that the manifests of these tests have.
+func empty(t *testing.T, r *registry.Repository) {
+	t.Helper()
+	data := []byte("{}")
+	push(t, r, ocispec.Descriptor{MediaType: ocispec.MediaTypeEmptyJSON, Digest: digest.FromBytes(data), Size: 2}, data)
+}
+
+func digests(list []ocispec.Descriptor) []string {
+	var out []string
+	for _, desc := range list {
+		out = append(out, desc.Digest.String())
+	}
+	slices.Sort(out)
+	return out
+}
+
+func TestPushReferrer(t *testing.T) {
+	subjects := func(next http.Handler) http.Handler { // answers as a registry with the API does
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPut {
+				w.Header().Set("OCI-Subject", "sha256:of-something")
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+	tests := map[string]struct {
+		handler  http.Handler
+		fallback bool
+	}{
+		"distribution, without the API":        {registrytest.Distribution(""), true},
+		"one that does not say what it has":    {registrytest.GGCR(), true},
+		"one with the API":                     {subjects(registrytest.GGCR()), false},
+		"one that says 404 to unknown methods": {registrytest.NoReferrers(registrytest.GGCR()), true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			n := newNetwork(t)
+			defer n.close()
+			s := n.add(host, test.handler)
+			r := repository(t, n.client(registry.Options{}), host+"/app")
+			empty(t, r)
+			subject, data := plain("subject")
+			if err := r.PushManifest(t.Context(), subject, data, "1"); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := r.Referrers(t.Context(), subject.Digest); err != nil || len(got) != 0 {
+				t.Errorf("before: %v, %v", got, err)
+			}
+			var want []string
+			var wg sync.WaitGroup
+			for i := range 5 {
+				desc, data := about(subject, fmt.Sprint(i))
+				want = append(want, desc.Digest.String())
+				wg.Go(func() { // at once: none is lost
+					if err := r.PushReferrer(t.Context(), desc, data); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			slices.Sort(want)
+			got, err := r.Referrers(t.Context(), subject.Digest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, digests(got)); diff != "" {
+				t.Errorf("referrers (-want +got):\n%s", diff)
+			}
+
+			tag := registry.FallbackTag(subject.Digest)
+			_, data, err = r.Manifest(t.Context(), tag)
+			if !test.fallback {
+				if !errdefs.IsNotFound(err) {
+					t.Errorf("there is a tag: %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			var index ocispec.Index
+			if err := json.Unmarshal(data, &index); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, digests(index.Manifests)); diff != "" {
+				t.Errorf("tag (-want +got):\n%s", diff)
+			}
+			entry := index.Manifests[0]
+			if name := entry.Annotations["name"]; entry.ArtifactType != "application/vnd.example."+name {
+				t.Errorf("entry %+v", entry)
+			}
+			// Once more changes nothing, and writes nothing but the manifest.
+			s.forget()
+			desc, data := about(subject, "3")
+			if err := r.PushReferrer(t.Context(), desc, data); err != nil {
+				t.Fatal(err)
+			}
+			if got := s.requests("PUT "); len(got) != 1 {
+				t.Errorf("writes %q", got)
+			}
+		})
+	}
+}
+
+func TestReferrersRemembersNoAPI(t *testing.T) {
+	dgst := digest.FromString("subject")
+	tests := map[string]struct {
+		answer   func(http.ResponseWriter, *http.Request)
+		remember bool
+	}{
+		"404": {func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }, true},
+		"405": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusMethodNotAllowed) }, true},
+		"400": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }, true},
+		"a page": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html")
+			fmt.Fprint(w, "<html>welcome</html>")
+		}, true},
+		"a redirect to a page": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/welcome", http.StatusSeeOther) }, true},
+		"no such repository": {func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, `{"errors":[{"code":"NAME_UNKNOWN"}]}`)
+		}, false},
+	}
+	for name, test := range tests {
+		bubble(t, name, func(t *testing.T, n *network) {
+			s := n.add(host, nil)
+			s.before = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				switch {
+				case strings.Contains(r.URL.Path, "/referrers/"):
+					test.answer(w, r)
+				case r.URL.Path == "/welcome":
+					fmt.Fprint(w, "<html>welcome</html>")
+				default:
+					return false
+				}
+				return true
+			}
+			client := n.client(registry.Options{})
+			for i := range 3 {
+				got, err := source(t, client, fmt.Sprintf("%s/app%d", host, i)).Referrers(t.Context(), dgst)
+				if err != nil || len(got) != 0 {
+					t.Errorf("Referrers = %v, %v", got, err)
+				}
+			}
+			want := 3
+			if test.remember {
+				want = 1
+			}
+			if got := s.requests("/referrers/"); len(got) != want {
+				t.Errorf("API asked %d times, want %d", len(got), want)
+			}
+			if got := s.requests("/manifests/sha256-"); len(got) != 3 {
+				t.Errorf("tag asked for %d times, want 3", len(got))
+			}
+		})
+	}
+}
+
+// A registry that has the API and cannot answer does not have no referrers.
+func TestReferrersFailure(t *testing.T) {
+	for _, status := range []int{403, 429, 500, 503} {
+		bubble(t, fmt.Sprint(status), func(t *testing.T, n *network) {
+			s := n.add(host, nil)
+			s.before = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				if strings.Contains(r.URL.Path, "/referrers/") {
+					w.WriteHeader(status)
+					return true
+				}
+				return false
+			}
+			r := source(t, n.client(registry.Options{}), host+"/app")
+			got, err := r.Referrers(t.Context(), digest.FromString("subject"))
+			want := "list referrers of registry.example.com/app@" + digest.FromString("subject").String() + ": registry.example.com: "
+			if err == nil || !strings.HasPrefix(err.Error(), want) || !strings.Contains(err.Error(), fmt.Sprint(status)) {
+				t.Errorf("Referrers = %v, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestReferrersPages(t *testing.T) {
+	bubble(t, "pages", func(t *testing.T, n *network) {
+		subject := digest.FromString("subject")
+		s := n.add(host, nil)
+		entry := func(i int) ocispec.Descriptor {
+			return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString(fmt.Sprint(i)), Size: 5}
+		}
+		s.before = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+			page := 0
+			fmt.Sscan(r.URL.Query().Get("last"), &page)
+			if page < 2 {
+				w.Header().Set("Link", fmt.Sprintf(`<%s?n=2&last=%d>; rel="next"`, r.URL.Path, page+1))
+			}
+			w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+			// The last of a page is the first of the next one again.
+			json.NewEncoder(w).Encode(ocispec.Index{Manifests: []ocispec.Descriptor{entry(page), entry(page + 1)}})
+			return true
+		}
+		got, err := source(t, n.client(registry.Options{}), host+"/app").Referrers(t.Context(), subject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]ocispec.Descriptor{entry(0), entry(1), entry(2), entry(3)}, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestReferrersTag(t *testing.T) {
+	bubble(t, "taken by something else", func(t *testing.T, n *network) {
+		n.add(host, registrytest.NoReferrers(registrytest.GGCR()))
+		r := repository(t, n.client(registry.Options{}), host+"/app")
+		subject, data := plain("subject")
+		if err := r.PushManifest(t.Context(), subject, data, registry.FallbackTag(subject.Digest)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := r.Referrers(t.Context(), subject.Digest); err != nil || len(got) != 0 {
+			t.Errorf("Referrers = %v, %v", got, err)
+		}
+		desc, data := about(subject, "sbom")
+		if err := r.PushReferrer(t.Context(), desc, data); !errdefs.IsFailedPrecondition(err) {
+			t.Errorf("PushReferrer = %v", err)
+		}
+	})
+	t.Run("no subject", func(t *testing.T) {
+		if _, _, err := registry.Referrer(plain("x")); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("Referrer = %v", err)
+		}
+	})
+}
