@@ -178,7 +178,7 @@ func (o *option) schema() map[string]any {
 	return map[string]any{}
 }
 
-// with is the options as a stage's constructor gets them.
+// raw is the options as a stage's constructor gets them.
 func (v *value) raw() (json.RawMessage, error) {
 	if v == nil {
 		return json.RawMessage("{}"), nil

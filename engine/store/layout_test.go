@@ -225,6 +225,9 @@ func TestLayoutResolve(t *testing.T) {
 		d.ArtifactType = artifactType
 		return d
 	}
+	// Neither says what it is; both look like it.
+	silentIndex := a.json(t, ocispec.MediaTypeImageIndex, ocispec.Index{Manifests: []ocispec.Descriptor{a.image}})
+	silentManifest := a.json(t, ocispec.MediaTypeImageManifest, ocispec.Manifest{Config: a.layer})
 	bare := a.image
 	bare.Annotations = a.index.Manifests[1].Annotations
 	tests := []struct {
@@ -237,6 +240,8 @@ func TestLayoutResolve(t *testing.T) {
 		{a.root.Digest.String(), a.index.Manifests[2]},
 		{a.signature.Digest.String(), a.signature},
 		{a.content.Digest.String(), plain(a.content, "content")},
+		{silentIndex.Digest.String(), silentIndex},
+		{silentManifest.Digest.String(), silentManifest},
 	}
 	refused := []struct {
 		ref, want string

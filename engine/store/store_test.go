@@ -443,6 +443,29 @@ func TestOverlay(t *testing.T) {
 		t.Errorf("delete of what lies below: %v", err)
 	}
 
+	// An ingest is its writer's alone.
+	mine, err := o.Writer(ctx, content.WithRef("mine"))
+	check(t, err)
+	if _, err := o.Status(ctx, "mine"); !errdefs.IsNotFound(err) {
+		t.Errorf("status: %v", err)
+	}
+	if err := o.Abort(ctx, "mine"); !errdefs.IsNotFound(err) {
+		t.Errorf("abort: %v", err)
+	}
+	if list, err := o.ListStatuses(ctx); len(list) != 0 || err != nil {
+		t.Errorf("ingests: %v, %v", list, err)
+	}
+	check(t, mine.Close())
+	if _, err := io.WriteString(mine, "late"); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("write after close: %v", err)
+	}
+	if _, err := o.Update(ctx, content.Info{Digest: above.Digest}); !errdefs.IsNotImplemented(err) {
+		t.Errorf("labels: %v", err)
+	}
+	if err := o.Walk(ctx, nil, "labels.x"); !errdefs.IsNotImplemented(err) {
+		t.Errorf("filters: %v", err)
+	}
+
 	interrupted := errors.New("interrupted")
 	cancelled, cancel := context.WithCancelCause(ctx)
 	w, err := o.Writer(cancelled, content.WithRef("x"))
