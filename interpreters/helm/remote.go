@@ -3,6 +3,7 @@
 package helm
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -20,8 +21,10 @@ import (
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/core/remotes/docker/config"
+	containerdlog "github.com/containerd/log"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
 	"oras.land/oras-go/v2/registry/remote/credentials"
 	"oras.land/oras-go/v2/registry/remote/retry"
 	"sigs.k8s.io/yaml"
@@ -35,7 +38,7 @@ import (
 // needed: most charts need none of it.
 type remote struct {
 	how          interpreter.Registries
-	configure    docker.RegistryHosts
+	login        func(host string) (user, secret string, err error)
 	hosts        map[string][]docker.RegistryHost // by registry, as configured
 	client       *http.Client
 	transports   []*http.Transport
@@ -315,50 +318,58 @@ func (r *remote) hostsOf(ctx context.Context, host string) ([]docker.RegistryHos
 	if hosts, ok := r.hosts[host]; ok {
 		return hosts, nil
 	}
-	if r.configure == nil {
-		configure, err := r.registryHosts(ctx)
+	if r.login == nil {
+		login, err := loginCredentials(ctx)
 		if err != nil {
 			return nil, err
 		}
-		r.configure, r.hosts = configure, map[string][]docker.RegistryHost{}
+		r.login, r.hosts = login, map[string][]docker.RegistryHost{}
 	}
-	hosts, err := r.configure(host)
-	if err != nil {
-		return nil, fmt.Errorf("hosts.toml of %s: %w", host, err)
-	}
-	r.hosts[host] = hosts
-	return hosts, nil
-}
-
-func (r *remote) registryHosts(ctx context.Context) (docker.RegistryHosts, error) {
 	tlsConfig, err := r.tls()
 	if err != nil {
 		return nil, err
 	}
-	credentials, err := loginCredentials(ctx)
-	if err != nil {
-		return nil, err
-	}
 	options := config.HostOptions{
-		DefaultTLS:  tlsConfig,
-		Credentials: credentials,
+		Credentials: r.login,
 		UpdateClient: func(c *http.Client) error {
-			c.Transport = r.retrying(c.Transport)
+			if t, ok := c.Transport.(*http.Transport); ok && tlsConfig != nil {
+				t.TLSClientConfig.RootCAs = tlsConfig.RootCAs.Clone() // a hosts.toml may add to it
+			}
 			return nil
 		},
 	}
 	if r.how.HostsDir != "" {
 		options.HostDir = config.HostDirFromRoot(r.how.HostsDir)
 	}
-	usual := config.ConfigureHosts(ctx, options)
-	options.DefaultScheme, options.DefaultTLS = "http", nil
-	plain := config.ConfigureHosts(ctx, options)
-	return func(host string) ([]docker.RegistryHost, error) {
-		if slices.Contains(r.how.PlainHTTP, host) {
-			return plain(host)
-		}
-		return usual(host)
-	}, nil
+	if slices.Contains(r.how.PlainHTTP, host) {
+		options.DefaultScheme = "http"
+	}
+	// containerd logs a hosts.toml that it cannot read, and goes on without.
+	broken := &loggedError{}
+	logger := logrus.New()
+	logger.SetOutput(io.Discard)
+	logger.AddHook(broken)
+	hosts, err := config.ConfigureHosts(containerdlog.WithLogger(ctx, logrus.NewEntry(logger)), options)(host)
+	if err = cmp.Or(err, broken.err); err != nil {
+		return nil, fmt.Errorf("hosts.toml of %s: %w", host, err)
+	}
+	for i, h := range hosts {
+		hosts[i].Client = &http.Client{Transport: r.retrying(h.Client.Transport)}
+	}
+	r.hosts[host] = hosts
+	return hosts, nil
+}
+
+// loggedError is the first error that is logged.
+type loggedError struct{ err error }
+
+func (*loggedError) Levels() []logrus.Level { return []logrus.Level{logrus.ErrorLevel} }
+
+func (l *loggedError) Fire(entry *logrus.Entry) error {
+	if err, ok := entry.Data[logrus.ErrorKey].(error); ok && l.err == nil {
+		l.err = err
+	}
+	return nil
 }
 
 // loginCredentials looks where Helm looks: in its own configuration, then in the
