@@ -242,18 +242,21 @@ func (r *remote) registry(ctx context.Context, host string, need docker.HostCapa
 	if err != nil {
 		return nil, "", err
 	}
+	var failed []string
 	for _, h := range hosts {
 		if !h.Capabilities.Has(need) {
 			continue
 		}
-		if data, next, err = r.ask(ctx, h, host, rest, limit); err == nil || ctx.Err() != nil {
+		data, next, err := r.ask(ctx, h, host, rest, limit)
+		if err == nil || ctx.Err() != nil {
 			return data, next, err
 		}
+		failed = append(failed, err.Error())
 	}
-	if err == nil {
-		err = fmt.Errorf("hosts.toml of %s names no host that may be asked", host)
+	if len(failed) == 0 {
+		return nil, "", fmt.Errorf("hosts.toml of %s names no host that may be asked", host)
 	}
-	return nil, "", err
+	return nil, "", errors.New(strings.Join(failed, "; "))
 }
 
 // ask asks one host, once without credentials and once with what it wants.
