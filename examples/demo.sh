@@ -7,6 +7,7 @@ export PATH="$PWD/bin:$PATH"
 
 work=${TAPE_DEMO_DIR:-${TMPDIR:-/tmp}/tape-demo}
 rm -rf "$work" && mkdir -p "$work/hosts/registry.shop.example"
+GOCACHE=$(go env GOCACHE); export GOCACHE # it would follow XDG_CACHE_HOME
 export XDG_CACHE_HOME="$work/cache" DOCKER_CONFIG="$work/docker"
 bold=; plain=
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$(printf "\033[1m"); plain=$(printf "\033[0m"); fi

@@ -113,7 +113,7 @@ func checkView(t *testing.T, app *app, v *artifact.View) {
 	if err := artifact.WriteText(&text, v); err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{v.Root.Ref, "shop: deploy in https://example.com/shop at cccc", "├─ service.json.yaml  18 B", "linux/arm64", "by tag sha256-", "https://slsa.dev/provenance/v1 of " + repo, "signatures (0, not verified here)"} {
+	for _, line := range []string{v.Root.Ref, "└─ deploy in https://example.com/shop at cccc", "attestation/transform/v1 (image-ref) of 2 subjects", "├─ service.json.yaml  18 B", "linux/arm64", "by tag sha256-", "https://slsa.dev/provenance/v1 of " + repo, "signatures (0, not verified here)"} {
 		if !strings.Contains(text.String(), line) {
 			t.Errorf("the text lacks %q:\n%s", line, &text)
 		}

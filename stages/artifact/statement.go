@@ -84,7 +84,7 @@ type Parameters struct {
 
 // SourceParameters are those of one source.
 type SourceParameters struct {
-	Name        string          `json:"name"`
+	Name        string          `json:"name,omitempty"`      // where there are several
 	Path        string          `json:"path,omitempty"`      // below the repository's top
 	Reference   string          `json:"reference,omitempty"` // of a remote source
 	Folder      string          `json:"folder,omitempty"`    // of its files in the content, where there are several sources

@@ -5,6 +5,7 @@ package artifact
 import (
 	"bufio"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -136,11 +137,15 @@ func relatedBranch(r images.Related) branch {
 func statementBranches(list []ViewStatement) []branch {
 	var out []branch
 	for _, s := range list {
-		b := branch{text: s.PredicateType + " of " + count(len(s.Subjects), "subject")}
-		if len(s.Subjects) == 1 {
-			b.text = s.PredicateType + " of " + s.Subjects[0].Name
+		text, of := s.PredicateType, count(len(s.Subjects), "subject")
+		var t Transform
+		if s.PredicateType == PredicateTransform && json.Unmarshal(s.Predicate, &t) == nil {
+			text += " (" + t.Kind + ")"
 		}
-		out = append(out, b)
+		if len(s.Subjects) == 1 {
+			of = s.Subjects[0].Name
+		}
+		out = append(out, branch{text: text + " of " + of})
 	}
 	return out
 }

@@ -125,6 +125,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		}
 		k.renderings = append(k.renderings, r)
 	}
+	k.anonymous()
 	content := t.Inputs["content"]
 
 	for _, file := range k.unexplained() {
@@ -148,6 +149,14 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		return nil, err
 	}
 	return engine.Outputs{"manifest": manifest.Desc}, nil
+}
+
+// anonymous takes away the name of a lone source, which says nothing, and may be
+// that of the folder that a repository was cloned into.
+func (k *known) anonymous() {
+	if len(k.facts) == 1 && len(k.renderings) == 1 {
+		k.facts[0].Name, k.renderings[0].Source = "", ""
+	}
 }
 
 var _ engine.Stage = (*Stage)(nil)

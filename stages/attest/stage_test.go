@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	provenance "github.com/in-toto/attestation/go/predicates/provenance/v1"
 	intoto "github.com/in-toto/attestation/go/v1"
 	"github.com/opencontainers/go-digest"
@@ -257,6 +258,27 @@ func TestUndo(t *testing.T) {
 	}
 	if len(edits.Inputs) != len(contents) {
 		t.Errorf("%d inputs", len(edits.Inputs))
+	}
+}
+
+// TestLoneSource: it matters to nobody where a clone lies.
+func TestLoneSource(t *testing.T) {
+	named := func(name string) []artifact.Statement {
+		k := application()
+		k.facts, k.renderings, k.listing = k.facts[1:], k.renderings[1:], k.listing[1:]
+		k.facts[0].Name, k.renderings[0].Source = name, name
+		_, statements, warnings := run(t, k)
+		if warnings != nil {
+			t.Errorf("warnings: %q", warnings)
+		}
+		return statements
+	}
+	a, b := named("here"), named("there")
+	if diff := cmp.Diff(a, b, cmpopts.IgnoreUnexported(artifact.Statement{})); diff != "" {
+		t.Error(diff)
+	}
+	if len(a) != 4 || strings.Contains(string(a[1].Predicate), `"name":"here"`) {
+		t.Errorf("%d statements: %s", len(a), a[1].Predicate)
 	}
 }
 

@@ -27,7 +27,7 @@ const (
 // clone lies, how deep it is, or who asks.
 type Facts struct {
 	// Name of the source in the pipeline.
-	Name string `json:"name"`
+	Name string `json:"name,omitempty"`
 	// Path of the source below the repository's top, slash-separated, "." for
 	// the top. Where there is no repository it is below the pipeline file's
 	// folder, else below the smallest folder that holds every input.
@@ -78,7 +78,7 @@ type Remote struct {
 
 // GitTag is a tag at HEAD.
 type GitTag struct {
-	Name string `json:"name"`
+	Name string `json:"name,omitempty"`
 	// Signed: an annotated tag that carries a signature (nothing is verified).
 	Signed bool `json:"signed"`
 }

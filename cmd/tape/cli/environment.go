@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"maps"
+	"os"
+	"slices"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/stages"
+)
+
+// environment opens what a run of stages stands on; close closes it.
+func (a *app) environment(ctx context.Context) (stages.Environment, error) {
+	log, err := a.log()
+	if err != nil {
+		return stages.Environment{}, err
+	}
+	client, err := a.registry()
+	if err != nil {
+		return stages.Environment{}, err
+	}
+	dir, err := a.storeDir()
+	if err != nil {
+		return stages.Environment{}, err
+	}
+	kept, err := store.Open(ctx, dir, store.Options{Log: log})
+	if err != nil {
+		return stages.Environment{}, err
+	}
+	a.closers = append(a.closers, kept.Close)
+	h, err := a.host()
+	if err != nil {
+		return stages.Environment{}, err
+	}
+	return stages.Environment{
+		Store:        kept,
+		Registry:     client,
+		Interpreters: interpreters{h},
+		Kinds:        a.kinds,
+		Log:          log,
+		Events:       func(e engine.Event) { a.progress.Event(e) },
+	}, nil
+}
+
+// registry makes the client that the flags describe.
+func (a *app) registry() (*registry.Client, error) {
+	log, err := a.log()
+	if err != nil {
+		return nil, err
+	}
+	hosts := a.flags.hostsDir
+	if hosts == "" {
+		hosts = os.Getenv("TAPE_HOSTS_DIR")
+	}
+	dir, err := a.storeDir()
+	if err != nil {
+		return nil, err
+	}
+	return registry.New(registry.Options{
+		ManifestDir: store.ManifestDir(dir),
+		HostsDir:    hosts,
+		PlainHTTP:   a.flags.plainHTTP,
+		CAFile:      a.flags.caFile,
+		Concurrency: a.flags.concurrency,
+		Log:         log,
+	})
+}
+
+// settle ends the live view before a result is printed.
+func (a *app) settle() {
+	a.progress.Close()
+	a.progress = quiet{a.Err}
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/images"
+)
+
+func (a *app) imagesCommand() *cobra.Command {
+	var (
+		source    sourceFlags
+		o         stages.ImagesOptions
+		noResolve bool
+		classes   []string
+	)
+	cmd := &cobra.Command{
+		Use:   "images [SOURCE…]",
+		Short: "Show every image the manifests name, and where",
+		Example: `  tape images ./kustomize
+  tape images ./charts/podinfo --no-resolve -o json`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := source.to(&o.Options, args); err != nil {
+				return err
+			}
+			for _, c := range classes {
+				class := images.Class(c)
+				if !slices.Contains([]images.Class{images.Pod, images.CRD, images.Indirect}, class) {
+					return usagef("unknown --class %q: want pod, crd or indirect", c)
+				}
+				o.Classes = append(o.Classes, class)
+			}
+			o.Resolve = !noResolve
+			env, err := a.environment(cmd.Context())
+			if err != nil {
+				return err
+			}
+			o.Environment = env
+			result, err := stages.Images(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			a.settle()
+			return a.print(result, func(w io.Writer) error { return imagesText(w, result) })
+		},
+	}
+	cmd.Flags().BoolVar(&noResolve, "no-resolve", false, "ask no registry")
+	cmd.Flags().StringSliceVar(&classes, "class", nil, "only these: pod, crd, indirect (default all)")
+	source.register(cmd)
+	source.registerImages(cmd)
+	return cmd
+}
+
+// imagesText shows what the original tape showed, in its order.
+func imagesText(w io.Writer, r *stages.ImagesResult) error {
+	p := &printer{w: w}
+	for _, i := range r.Images {
+		p.f("%s\n  Sources:\n", i.Ref)
+		for _, l := range i.Locations {
+			p.f("    %s %s:%d:%d@%s\n", l.Value, l.File, l.Line, l.Column, l.FileDigest)
+		}
+		p.f("  Digest provided: %t\n", i.DigestProvided)
+		if len(i.Manifests) == 0 {
+			continue
+		}
+		p.f("  OCI manifests:\n")
+		for _, m := range i.Manifests {
+			p.f("    %s %s %s %d\n", m.Digest, m.MediaType, m.Platform, m.Size)
+		}
+		for _, kind := range []struct{ name, kind string }{
+			{"attestations", images.Attestation}, {"SBOMs", images.SBOM}, {"signatures", images.Signature},
+		} {
+			var inline, external int
+			for _, r := range i.Related {
+				switch {
+				case r.Kind != kind.kind:
+				case r.Via == images.Inline:
+					inline++
+				default:
+					external++
+				}
+			}
+			p.f("  Inline %s: %d\n  External %s: %d\n", kind.name, inline, kind.name, external)
+		}
+	}
+	for _, ph := range r.Placeholders {
+		p.f("placeholder %q %s:%d:%d\n", ph.Value, ph.File, ph.Line, ph.Column)
+	}
+	for _, u := range r.Unpinned {
+		p.f("unpinned %s %s\n", u.Source, u.Reason)
+	}
+	for _, s := range r.Skipped {
+		at := s.File
+		if s.Line > 0 {
+			at = fmt.Sprintf("%s:%d", s.File, s.Line)
+		}
+		p.f("skipped %s: %s\n", at, strings.TrimSpace(s.Reason))
+	}
+	return p.err
+}

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+
+	"github.com/taped-dev/tape/interpreters/plain"
+	"github.com/taped-dev/tape/plugins/conformance"
+	"github.com/taped-dev/tape/plugins/host"
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+// host finds and runs interpreters; close ends what it started.
+func (a *app) host() (*host.Host, error) {
+	log, err := a.log()
+	if err != nil {
+		return nil, err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find the folder of this binary: %w", err)
+	}
+	dir, err := a.storeDir()
+	if err != nil {
+		return nil, err
+	}
+	h := host.New(host.Options{
+		Dirs:     host.SearchPath(exe, os.Getenv),
+		CacheDir: filepath.Join(dir, "interpreters"),
+		Log:      log,
+	})
+	a.closers = append(a.closers, h.Close)
+	return h, nil
+}
+
+func (a *app) interpreterCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "interpreter",
+		Short:   "List, describe, check and install interpreters",
+		Example: "  tape interpreter list\n  tape interpreter describe helm\n  tape interpreter check ./tape-interpreter-mine",
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.interpreterListCommand(), a.interpreterDescribeCommand(), a.interpreterCheckCommand(), a.interpreterInstallCommand())
+	return cmd
+}
+
+// listedInterpreter is an element of `tape interpreter list -o json`.
+type listedInterpreter struct {
+	Name     string        `json:"name"`
+	Version  string        `json:"version,omitempty"`
+	Help     string        `json:"help,omitempty"`
+	Path     string        `json:"path,omitempty"` // "" is built in
+	Checksum digest.Digest `json:"checksum,omitempty"`
+	Error    string        `json:"error,omitempty"`
+}
+
+func (a *app) interpreterListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "list",
+		Short:   "List the interpreters that tape finds",
+		Example: "  tape interpreter list -o json",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			built, err := plain.New().Describe(cmd.Context())
+			if err != nil {
+				return err
+			}
+			list := []listedInterpreter{{Name: built.Name, Version: built.Version, Help: built.Help}}
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			found, err := h.List(cmd.Context())
+			if err != nil {
+				return err
+			}
+			for _, i := range found {
+				l := listedInterpreter{Name: i.Name(), Path: i.Path(), Checksum: i.Checksum()}
+				// One that is broken is listed too, with what is wrong.
+				if d, err := i.Describe(cmd.Context()); err != nil {
+					l.Error = err.Error()
+				} else {
+					l.Version, l.Help = d.Version, d.Help
+				}
+				list = append(list, l)
+			}
+			return a.print(list, func(w io.Writer) error {
+				p := &printer{w: w}
+				for _, l := range list {
+					at := l.Path
+					if at == "" {
+						at = "built in"
+					}
+					p.f("%-12s %-10s %s\n             %s\n", l.Name, l.Version, l.Help+l.Error, at)
+				}
+				return p.err
+			})
+		},
+	}
+}
+
+// find is the interpreter of that name, or of that file where it is a path.
+func (a *app) find(ctx context.Context, name string) (interpreter.Interpreter, error) {
+	if name == "plain" {
+		return plain.New(), nil
+	}
+	h, err := a.host()
+	if err != nil {
+		return nil, err
+	}
+	if strings.ContainsRune(name, filepath.Separator) {
+		return h.Open(ctx, name)
+	}
+	return h.Find(ctx, name)
+}
+
+func (a *app) interpreterDescribeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "describe NAME",
+		Short:   "Show what an interpreter takes: markers and options",
+		Example: "  tape interpreter describe helm",
+		Args:    argsRange(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			i, err := a.find(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			d, err := i.Describe(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.print(d, func(w io.Writer) error { return describeText(w, d) })
+		},
+	}
+}
+
+func describeText(w io.Writer, d interpreter.Description) error {
+	p := &printer{w: w}
+	p.f("%s %s\n%s\n", d.Name, d.Version, d.Help)
+	if len(d.Markers) > 0 {
+		p.f("\nclaims folders with\n")
+		for _, m := range d.Markers {
+			note := ""
+			if m.Above {
+				note = " (here or above)"
+			}
+			p.f("  %s%s\n", m.Name, note)
+		}
+	}
+	if len(d.References) > 0 {
+		p.f("\nrenders references that begin with\n  %s://\n", strings.Join(d.References, "://, "))
+	}
+	var schema struct {
+		Properties map[string]struct {
+			Type        any             `json:"type"`
+			Description string          `json:"description"`
+			Default     json.RawMessage `json:"default"`
+		} `json:"properties"`
+	}
+	if len(d.Options) > 0 {
+		if err := json.Unmarshal(d.Options, &schema); err != nil {
+			return fmt.Errorf("read the options of %s: %w", d.Name, err)
+		}
+	}
+	if len(schema.Properties) > 0 {
+		p.f("\noptions (--set-option NAME=VALUE, or options: in tape.yaml)\n")
+		for _, name := range sortedKeys(schema.Properties) {
+			o := schema.Properties[name]
+			p.f("  %-14s %v", name, o.Type)
+			if len(o.Default) > 0 {
+				p.f(", default %s", o.Default)
+			}
+			p.f("\n                 %s\n", o.Description)
+		}
+	}
+	if len(d.Environment) > 0 {
+		p.f("\nsees of the environment\n  %s\n", strings.Join(d.Environment, " "))
+	}
+	if d.Network {
+		p.f("\nmay fetch from the network\n")
+	}
+	return p.err
+}
+
+func (a *app) interpreterCheckCommand() *cobra.Command {
+	var cases string
+	cmd := &cobra.Command{
+		Use:     "check BINARY",
+		Short:   "Hold an interpreter against what tape expects of one",
+		Example: "  tape interpreter check ./tape-interpreter-mine --cases ./testdata",
+		Args:    argsRange(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := filepath.Abs(args[0])
+			if err != nil {
+				return err
+			}
+			log, err := a.log()
+			if err != nil {
+				return err
+			}
+			var o conformance.Options
+			if cases != "" {
+				o.Cases = os.DirFS(cases)
+			}
+			report, err := conformance.CheckBinary(cmd.Context(), path, o, log)
+			if err != nil {
+				return err
+			}
+			a.settle()
+			if err := a.print(report, func(w io.Writer) error {
+				p := &printer{w: w}
+				for _, r := range report.Results {
+					mark, reason := "ok    ", r.Reason
+					if !r.OK {
+						mark = "FAILED"
+					}
+					if reason != "" {
+						reason = ": " + reason
+					}
+					p.f("%s  %s%s\n", mark, r.Check, reason)
+				}
+				return p.err
+			}); err != nil {
+				return err
+			}
+			if report.Err() != nil {
+				return &statusError{code: exitPolicy}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&cases, "cases", "", "`DIR` of sources with what they render to (*.txtar)")
+	return cmd
+}
+
+func (a *app) interpreterInstallCommand() *cobra.Command {
+	var name, want string
+	cmd := &cobra.Command{
+		Use:   "install FILE|REF",
+		Short: "Install an interpreter for yourself",
+		Example: `  tape interpreter install ./tape-interpreter-jsonnet
+  tape interpreter install registry.example.com/tools/jsonnet@sha256:… --name jsonnet`,
+		Long: `Copies an interpreter into your own folder of interpreters and records its
+checksum: tape refuses it when it changes. From a registry it is an artifact of
+one layer, and the digest is required.`,
+		Args: argsRange(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir := host.UserDir(os.Getenv)
+			if dir == "" {
+				return errors.New("no folder to install into: set HOME or XDG_DATA_HOME")
+			}
+			var dgst digest.Digest
+			if want != "" {
+				var err error
+				if dgst, err = digest.Parse(want); err != nil {
+					return usagef("--digest %q: %w", want, err)
+				}
+			}
+			if name == "" {
+				name = strings.TrimPrefix(filepath.Base(strings.SplitN(args[0], "@", 2)[0]), "tape-interpreter-")
+			}
+			binary, err := a.openInterpreter(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			defer binary.Close()
+			sum, err := host.Install(cmd.Context(), binary, name, dir, dgst)
+			if err != nil {
+				return err
+			}
+			installed := listedInterpreter{Name: name, Path: filepath.Join(dir, "tape-interpreter-"+name), Checksum: sum}
+			return a.print(installed, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "installed %s (%s)\ncheck it with: tape interpreter check %s\n", installed.Path, sum, installed.Path)
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&name, "name", "", "`NAME` that sources call it by (default: from the file's name)")
+	cmd.Flags().StringVar(&want, "digest", "", "sha256 `DIGEST` that the binary must have")
+	return cmd
+}
+
+// openInterpreter opens a file, or the one layer of an artifact in a registry.
+func (a *app) openInterpreter(ctx context.Context, from string) (io.ReadCloser, error) {
+	if f, err := os.Open(from); err == nil {
+		return f, nil
+	} else if !strings.Contains(from, "@") {
+		if strings.Contains(from, "/") && !strings.HasPrefix(from, ".") && !filepath.IsAbs(from) {
+			return nil, usagef("install %s: no such file, and a reference must name its digest (@sha256:…)", from)
+		}
+		return nil, fmt.Errorf("install: %w", err)
+	}
+	name, dgst, _ := strings.Cut(from, "@")
+	client, err := a.registry()
+	if err != nil {
+		return nil, err
+	}
+	repo, err := client.Repository(name)
+	if err != nil {
+		return nil, err
+	}
+	_, data, err := repo.Manifest(ctx, dgst)
+	if err != nil {
+		return nil, err
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(data, &m); err != nil {
+		return nil, fmt.Errorf("read %s: %w", from, err)
+	}
+	if len(m.Layers) != 1 {
+		return nil, fmt.Errorf("install %s: an interpreter is an artifact of one layer, this has %d", from, len(m.Layers))
+	}
+	return repo.Blob(ctx, m.Layers[0])
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/interpreters/plain"
+	"github.com/taped-dev/tape/plugins/host"
+	"github.com/taped-dev/tape/plugins/interpreter"
+	"github.com/taped-dev/tape/stages/rendering"
+)
+
+// interpreters are the one that is linked in, and those that a host runs.
+type interpreters struct{ host *host.Host }
+
+func (i interpreters) Find(ctx context.Context, name string) (rendering.Interpreter, error) {
+	if name == plainName {
+		return newBuiltIn(ctx)
+	}
+	found, err := i.host.Find(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// List has what is found even where something else that was found is broken.
+func (i interpreters) List(ctx context.Context) ([]rendering.Interpreter, error) {
+	first, err := newBuiltIn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := []rendering.Interpreter{first}
+	found, err := i.host.List(ctx)
+	for _, f := range found {
+		// The one that is linked in goes before a program of its name.
+		if f.Name() != plainName {
+			list = append(list, f)
+		}
+	}
+	return list, err
+}
+
+const plainName = "plain"
+
+// builtIn is plain, which runs no code of the source and so needs no process.
+type builtIn struct {
+	interpreter.Interpreter
+	checksum digest.Digest
+}
+
+func newBuiltIn(ctx context.Context) (*builtIn, error) {
+	impl := plain.New()
+	d, err := impl.Describe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// There is no binary of its own: name and version identify it.
+	return &builtIn{impl, digest.FromString(d.Name + " " + d.Version)}, nil
+}
+
+func (*builtIn) Name() string              { return plainName }
+func (b *builtIn) Checksum() digest.Digest { return b.checksum }
+
+var (
+	_ rendering.Interpreters = interpreters{}
+	_ rendering.Interpreter  = (*host.Interpreter)(nil)
+	_ rendering.Interpreter  = (*builtIn)(nil)
+)

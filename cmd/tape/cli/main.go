@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cli is the tape command: it reads flags, calls one function of
+// package stages and prints what that returns.
+//
+// Results go to stdout, everything else to stderr. Exit status: 0 done, 1
+// failed, 2 wrong usage, 3 a verification or policy said no.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/engine/store"
+)
+
+// Exit statuses.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+	exitPolicy = 3
+)
+
+// Main runs the command and exits. The kinds are stages of one's own, which
+// pipelines can use beside tape's.
+func Main(kinds ...pipeline.Kind) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := Run(ctx, os.Args[1:], Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, kinds...)
+	stop()
+	os.Exit(code)
+}
+
+// Streams are the standard streams.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// Run runs the command and returns the exit status.
+func Run(ctx context.Context, args []string, streams Streams, kinds ...pipeline.Kind) int {
+	a := &app{Streams: streams, kinds: kinds}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(streams.In)
+	root.SetOut(streams.Out)
+	root.SetErr(streams.Err)
+
+	cmd, err := root.ExecuteContextC(ctx)
+	a.close()
+	if err == nil {
+		return 0
+	}
+	var (
+		usage  *usageError
+		status *statusError
+	)
+	switch {
+	case errors.As(err, &status):
+		if status.err != nil {
+			a.fail(status.err)
+		}
+		return status.code
+	case errors.As(err, &usage):
+		a.fail(err)
+		fmt.Fprintf(streams.Err, "see '%s --help'\n", cmd.CommandPath())
+		return exitUsage
+	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))):
+		fmt.Fprintln(streams.Err, "tape: interrupted; nothing was tagged")
+		return exitFailed
+	case errors.Is(err, engine.ErrPolicy):
+		a.fail(err)
+		return exitPolicy
+	}
+	a.fail(err)
+	return exitFailed
+}
+
+// app is one run of the command: flags, streams and what is opened on demand.
+type app struct {
+	Streams
+	kinds []pipeline.Kind
+	flags flags
+
+	progress progress
+	closers  []func() error
+}
+
+// flags are those of every command.
+type flags struct {
+	output      string
+	logLevel    string
+	progress    string
+	store       string
+	concurrency int
+	hostsDir    string
+	plainHTTP   []string
+	caFile      string
+	timeout     time.Duration
+}
+
+func (a *app) fail(err error) {
+	fmt.Fprintf(a.Err, "tape: %s\n", strings.TrimSpace(err.Error()))
+}
+
+func (a *app) close() {
+	for _, c := range slices.Backward(a.closers) {
+		if err := c(); err != nil {
+			fmt.Fprintf(a.Err, "tape: %v\n", err)
+		}
+	}
+	a.closers = nil
+	if a.progress != nil {
+		a.progress.Close()
+		a.progress = nil
+	}
+}
+
+// root is the command tree.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "tape",
+		Short: "Pack a Kubernetes application into one OCI artifact",
+		Long: `tape packs a whole Kubernetes application into one OCI artifact: the rendered
+manifests with every image pinned by digest, every image they run, the
+signatures and SBOMs beside those images, and statements of where it came from.`,
+		Example: `  tape package ./kustomize -O registry.example.com/team/podinfo
+  tape view registry.example.com/team/podinfo:v1.2.3
+  tape pull registry.example.com/team/podinfo:v1.2.3 ./podinfo && kubectl apply -R -f ./podinfo`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.begin(cmd) },
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.SetHelpTemplate(helpTemplate)
+	f := root.PersistentFlags()
+	f.SortFlags = false
+	f.StringVarP(&a.flags.output, "output-format", "o", "text", "text, json or yaml")
+	f.StringVarP(&a.flags.logLevel, "log-level", "l", "warn", "debug, info, warn or error")
+	f.StringVar(&a.flags.progress, "progress", "auto", "auto, tty, plain, json or none")
+	f.StringVar(&a.flags.store, "store", "", "folder kept between runs (default $XDG_CACHE_HOME/tape)")
+	f.IntVar(&a.flags.concurrency, "concurrency", 0, "requests in flight per registry (default: found out, 64 at most)")
+	f.StringVar(&a.flags.hostsDir, "hosts-dir", "", "containerd hosts.toml `DIR` with mirrors (default $TAPE_HOSTS_DIR)")
+	f.StringSliceVar(&a.flags.plainHTTP, "plain-http", nil, "`HOST` to speak plain http to (repeats; loopback needs no flag)")
+	f.StringVar(&a.flags.caFile, "ca-file", "", "PEM `FILE` of further certificate authorities")
+	f.DurationVar(&a.flags.timeout, "timeout", 0, "give up after this time, such as 10m")
+
+	root.AddCommand(
+		a.imagesCommand(), a.renderCommand(), a.packageCommand(), a.viewCommand(), a.pullCommand(),
+		a.cacheCommand(), a.registryCommand(), a.versionCommand(),
+	)
+	return root
+}
+
+// helpTemplate starts with an example: it is what most people look for.
+const helpTemplate = `{{with .Short}}{{.}}.
+{{end}}{{if .HasExample}}
+Example:
+{{.Example}}
+{{end}}{{with .Long}}
+{{. | trimTrailingWhitespaces}}
+{{end}}{{if or .Runnable .HasSubCommands}}
+{{.UsageString}}{{end}}`
+
+// begin checks what all commands share.
+func (a *app) begin(cmd *cobra.Command) error {
+	switch a.flags.output {
+	case "text", "json", "yaml":
+	case "detailed-text": // the original's spellings
+		a.flags.output = "text"
+	case "direct-json":
+		a.flags.output = "json"
+	case "html":
+		if cmd.Name() != "view" {
+			return usagef("only view has the output format html")
+		}
+	default:
+		return usagef("unknown output format %q: want text, json or yaml", a.flags.output)
+	}
+	if a.flags.timeout < 0 || a.flags.concurrency < 0 {
+		return usagef("--timeout and --concurrency cannot be negative")
+	}
+	if a.flags.timeout > 0 {
+		ctx, cancel := context.WithTimeoutCause(cmd.Context(), a.flags.timeout,
+			fmt.Errorf("not done within --timeout %s", a.flags.timeout))
+		a.closers = append(a.closers, func() error { cancel(); return nil })
+		cmd.SetContext(ctx)
+	}
+	var err error
+	if a.progress, err = newProgress(a.flags.progress, a.Err); err != nil {
+		return err
+	}
+	return nil
+}
+
+// log writes to stderr without garbling the progress.
+func (a *app) log() (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(a.flags.logLevel)); err != nil {
+		return nil, usagef("unknown log level %q: want debug, info, warn or error", a.flags.logLevel)
+	}
+	return slog.New(slog.NewTextHandler(a.progress, &slog.HandlerOptions{Level: level})), nil
+}
+
+// storeDir is where results are kept between runs.
+func (a *app) storeDir() (string, error) {
+	if a.flags.store != "" {
+		return a.flags.store, nil
+	}
+	return store.DefaultDir()
+}
+
+// usageError is a mistake on the command line.
+type usageError struct{ error }
+
+func (e *usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+// statusError ends the command with a status; err may be nil.
+type statusError struct {
+	code int
+	err  error
+}
+
+func (e *statusError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.code)
+	}
+	return e.err.Error()
+}
+
+// noArgs and argsRange are cobra's, with errors that count as wrong usage.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if cmd.HasSubCommands() {
+		err := fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+		if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
+			err = fmt.Errorf("%w; did you mean %q?", err, s[0])
+		}
+		return &usageError{err}
+	}
+	return usagef("%s takes no arguments, got %q", cmd.CommandPath(), args[0])
+}
+
+func argsRange(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := cobra.RangeArgs(least, most)(cmd, args); err != nil {
+			return &usageError{err}
+		}
+		return nil
+	}
+}

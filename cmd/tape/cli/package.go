@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taped-dev/tape/stages"
+)
+
+func (a *app) packageCommand() *cobra.Command {
+	var (
+		source sourceFlags
+		o      stages.PackageOptions
+	)
+	cmd := &cobra.Command{
+		Use:   "package [SOURCE…]",
+		Short: "Pack an application and everything it runs into one artifact, and push it",
+		Example: `  tape package ./kustomize -O registry.example.com/team/podinfo
+  tape package ./charts/podinfo -f prod.yaml -O registry.example.com/team/podinfo --tag v1.2.3
+  tape package            # as tape.yaml says`,
+		Long: `Renders each SOURCE, finds every image, copies images and what is published
+beside them into the repository, pins the manifests to the copies by digest, and
+pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := source.to(&o.Options, args); err != nil {
+				return err
+			}
+			env, err := a.environment(cmd.Context())
+			if err != nil {
+				return err
+			}
+			o.Environment = env
+			result, err := stages.Package(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			a.settle()
+			return a.print(result, func(w io.Writer) error { return packageText(w, result) })
+		},
+	}
+	cmd.Flags().StringVarP(&o.Repository, "output-image", "O", "", "`REPOSITORY` to push to, such as registry.example.com/team/app")
+	cmd.Flags().StringArrayVar(&o.Tags, "tag", nil, "`TAG` of the artifact (repeats; default: git's version tags, else config.<digest>)")
+	source.register(cmd)
+	source.registerImages(cmd)
+	cmd.Flags().BoolVar(&o.Check, "check", false, "look whether what the repository has is whole, instead of trusting it")
+	return cmd
+}
+
+// packageText says what was made, and what to do with it.
+func packageText(w io.Writer, r *stages.PackageResult) error {
+	p := &printer{w: w}
+	for _, i := range r.Images {
+		p.f("image     %s\n          from %s\n", i.Ref, i.Source)
+	}
+	for _, u := range r.Unpinned {
+		p.f("unpinned  %s: %s\n", u.Source, u.Reason)
+	}
+	if r.Related > 0 {
+		p.f("related   %d signatures, attestations and SBOMs\n", r.Related)
+	}
+	p.f("moved     %d blobs, %s", r.Moved.Blobs, size(r.Moved.Bytes))
+	if r.Moved.Mounted+r.Moved.Existing > 0 {
+		p.f(" (%d mounted, %d there already)", r.Moved.Mounted, r.Moved.Existing)
+	}
+	p.f("\ncontent   %s\nroot      %s\n", r.Content.Ref, r.Root.Ref)
+	return p.err
+}
+
+// printer prints until the first error.
+type printer struct {
+	w   io.Writer
+	err error
+}
+
+func (p *printer) f(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.w, format, args...)
+	}
+}

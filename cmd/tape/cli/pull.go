@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taped-dev/tape/stages"
+)
+
+func (a *app) pullCommand() *cobra.Command {
+	var (
+		image, dir string
+		o          stages.PullOptions
+	)
+	cmd := &cobra.Command{
+		Use:   "pull REF DIR",
+		Short: "Write the manifests of an application into a folder",
+		Example: `  tape pull registry.example.com/team/podinfo:v1.2.3 ./podinfo
+  kubectl apply -R -f ./podinfo`,
+		Long: `Writes the manifests byte for byte, all of them or none. DIR is made, or must be
+empty; --force replaces what is in it.`,
+		Args: argsRange(0, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if image == "" && len(args) > 0 {
+				image, args = args[0], args[1:]
+			}
+			if dir == "" && len(args) > 0 {
+				dir, args = args[0], args[1:]
+			}
+			if len(args) > 0 {
+				return usagef("unexpected argument %q", args[0])
+			}
+			var err error
+			if o.Ref, err = oneReference(image, nil); err != nil {
+				return err
+			}
+			if dir == "" {
+				return usagef("no DIR given: name a folder to write the manifests into")
+			}
+			client, err := a.registry()
+			if err != nil {
+				return err
+			}
+			o.Environment, o.Dir = stages.Environment{Registry: client}, dir
+			if o.Attestations == "-" {
+				if a.flags.output != "text" {
+					return usagef("--attestations - and --output-format %s both want stdout", a.flags.output)
+				}
+				o.Writer = a.Out
+			}
+			result, err := stages.Pull(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			if result.PointsTo != "" {
+				fmt.Fprintf(a.Err, "note: the manifests point to %s; --rewrite points them to where they were pulled from\n", result.PointsTo)
+			}
+			if o.Writer != nil {
+				return nil
+			}
+			return a.print(result, func(w io.Writer) error {
+				p := &printer{w: w}
+				p.f("pulled %s\n", result.Root.Ref)
+				for _, f := range result.Files {
+					p.f("  %s\n", f)
+				}
+				if o.Rewrite {
+					p.f("%d files were pointed to the repository they came from\n", result.Rewritten)
+				}
+				p.f("deploy it with: kubectl apply -R -f %s\n", dir)
+				return p.err
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&image, "image", "I", "", "the reference, the same as REF")
+	f.StringVarP(&dir, "manifest-dir", "D", "", "the folder, the same as DIR")
+	f.StringVarP(&o.Attestations, "attestations", "a", "", "`FILE` for the statements, one JSON object a line; - is stdout")
+	f.BoolVar(&o.Force, "force", false, "replace what is in DIR")
+	f.BoolVar(&o.Rewrite, "rewrite", false, "point the manifests to the repository they are pulled from")
+	return cmd
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taped-dev/tape/cmd/tape/internal/serve"
+)
+
+func (a *app) registryCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "registry",
+		Short:   "Run a registry, for trying things and for tests",
+		Example: "  tape registry serve --addr 127.0.0.1:5000",
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.registryServeCommand())
+	return cmd
+}
+
+func (a *app) registryServeCommand() *cobra.Command {
+	var addr, data string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve a registry until interrupted",
+		Example: `  tape registry serve
+  tape registry serve --addr 127.0.0.1:5000 --data ./registry`,
+		Long: `Serves a registry (distribution's, without TLS or passwords) until interrupted.
+Without --data its contents are in memory and gone afterwards.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return serve.Serve(cmd.Context(), serve.Options{Addr: addr, Data: data, Ready: func(at string) {
+				fmt.Fprintf(a.Out, "serving a registry at %s\n", at)
+			}})
+		},
+	}
+	cmd.Flags().StringVar(&addr, "addr", "127.0.0.1:5000", "`ADDRESS` to listen on; port 0 takes a free one")
+	cmd.Flags().StringVar(&data, "data", "", "`DIR` to keep the contents in (default: in memory)")
+	return cmd
+}

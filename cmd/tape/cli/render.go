@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taped-dev/tape/stages"
+)
+
+func (a *app) renderCommand() *cobra.Command {
+	var (
+		source sourceFlags
+		o      stages.RenderOptions
+	)
+	cmd := &cobra.Command{
+		Use:   "render [SOURCE…]",
+		Short: "Print the manifests that would be packed, before pinning",
+		Example: `  tape render ./charts/podinfo --set replicas=2 | kubectl diff -f -
+  tape render ./kustomize --out ./manifests`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := source.to(&o.Options, args); err != nil {
+				return err
+			}
+			env, err := a.environment(cmd.Context())
+			if err != nil {
+				return err
+			}
+			o.Environment = env
+			result, err := stages.Render(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			a.settle()
+			if o.Out != "" {
+				return a.print(result, func(w io.Writer) error {
+					p := &printer{w: w}
+					for _, f := range result.Files {
+						p.f("%s\n", f.Name)
+					}
+					return p.err
+				})
+			}
+			if a.flags.output == "json" {
+				return a.print(result, nil)
+			}
+			return result.WriteStream(a.Out)
+		},
+	}
+	cmd.Flags().StringVar(&o.Out, "out", "", "`DIR` to write the files to (created, or empty)")
+	source.register(cmd)
+	return cmd
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/artifact"
+)
+
+// sourceFlags are the flags of images, render and package that say what to
+// render, and how.
+type sourceFlags struct {
+	manifestDir   string
+	pipeline      string
+	args          []string
+	interpreter   string
+	options       []string
+	optionsFile   string
+	deterministic bool
+	skipInvalid   bool
+	noCache       bool
+	strict        bool
+	locked        bool
+	platform      string
+	related       string
+
+	// Spellings that the interpreters' users know.
+	values, set, setString []string
+	release, namespace     string
+	kubeVersion            string
+	expression             string
+	tags                   []string
+}
+
+func (f *sourceFlags) register(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.SortFlags = false
+	fl.StringVarP(&f.manifestDir, "manifest-dir", "D", "", "the source, the same as SOURCE")
+	fl.StringVarP(&f.pipeline, "pipeline", "p", "", "pipeline `FILE` (default tape.yaml of this folder, where there is no SOURCE)")
+	fl.StringArrayVar(&f.args, "arg", nil, "`K=V` for an argument of the pipeline (repeats)")
+	fl.StringVar(&f.interpreter, "interpreter", "", "`NAME` of the interpreter (default: found by the files)")
+	fl.StringArrayVar(&f.options, "set-option", nil, "`K=V` option of the interpreter (repeats; a list takes one item a time)")
+	fl.StringVar(&f.optionsFile, "options-file", "", "`FILE` of options for the interpreter, YAML or JSON")
+	fl.StringArrayVarP(&f.values, "values", "f", nil, "helm: values `FILE` (repeats)")
+	fl.StringArrayVar(&f.set, "set", nil, "helm: `K=V` value (repeats)")
+	fl.StringArrayVar(&f.setString, "set-string", nil, "helm: `K=V` value that stays a string (repeats)")
+	fl.StringVar(&f.release, "release", "", "helm: release `NAME`")
+	fl.StringVarP(&f.namespace, "namespace", "n", "", "helm: release `NAMESPACE`")
+	fl.StringVar(&f.kubeVersion, "kube-version", "", "helm: Kubernetes `VERSION` to render for")
+	fl.StringVarP(&f.expression, "expression", "e", "", "cue: `EXPRESSION` to render")
+	fl.StringArrayVarP(&f.tags, "inject", "t", nil, "cue: `TAG` or TAG=VALUE to inject (repeats)")
+	fl.BoolVar(&f.deterministic, "deterministic", false, "render twice, and fail where the results differ")
+	fl.BoolVar(&f.skipInvalid, "skip-invalid", false, "leave out files that do not parse")
+	fl.BoolVar(&f.noCache, "no-cache", false, "render anew, whatever is kept")
+	fl.BoolVar(&f.strict, "strict", false, "warnings fail")
+	fl.BoolVar(&f.locked, "locked", false, "fail where anything is not as tape.lock says")
+}
+
+func (f *sourceFlags) registerImages(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.platform, "platform", "", "`OS/ARCH` of the one platform to take of every image")
+	fl.StringVar(&f.related, "related", "default", "what beside the images to take: default (signatures, attestations, SBOMs), all or none")
+}
+
+// to fills the options from the flags and the arguments.
+func (f *sourceFlags) to(o *stages.Options, args []string) error {
+	if f.manifestDir != "" {
+		args = append([]string{f.manifestDir}, args...)
+	}
+	if len(args) > 0 && f.pipeline != "" {
+		return usagef("give a SOURCE or --pipeline, not both")
+	}
+	o.Pipeline = f.pipeline
+	if len(args) == 0 && o.Pipeline == "" {
+		if _, err := os.Stat(stages.PipelineFile); err != nil {
+			return usagef("no SOURCE given, and this folder has no %s: name a folder, such as ./kustomize, or write one with 'tape pipeline init'", stages.PipelineFile)
+		}
+		o.Pipeline = stages.PipelineFile
+	}
+	o.Args = map[string]string{}
+	for _, kv := range f.args {
+		k, v, ok := strings.Cut(kv, "=")
+		if !ok || k == "" {
+			return usagef("--arg %q is not K=V", kv)
+		}
+		o.Args[k] = v
+	}
+	settings, err := f.settings()
+	if err != nil {
+		return err
+	}
+	if len(args) != 1 && (f.interpreter != "" || len(settings) > 0) {
+		return usagef("--interpreter and its options go with one SOURCE; for several, write a %s ('tape pipeline init')", stages.PipelineFile)
+	}
+	for _, path := range args {
+		o.Sources = append(o.Sources, stages.Source{Path: path, Interpreter: f.interpreter, Settings: settings})
+	}
+	if o.Created, err = artifact.SourceDateEpoch(os.Getenv("SOURCE_DATE_EPOCH")); err != nil {
+		return err
+	}
+	o.Version = readVersion().Version
+	o.Deterministic, o.SkipInvalid, o.NoCache = f.deterministic, f.skipInvalid, f.noCache
+	o.Strict, o.Locked, o.Platform, o.Related = f.strict, f.locked, f.platform, f.related
+	return nil
+}
+
+// settings are the interpreter's options in the order given, the file's first.
+func (f *sourceFlags) settings() ([]stages.Setting, error) {
+	var out []stages.Setting
+	if f.optionsFile != "" {
+		data, err := os.ReadFile(f.optionsFile)
+		if err != nil {
+			return nil, fmt.Errorf("read --options-file: %w", err)
+		}
+		var m map[string]any
+		if err := yaml.Unmarshal(data, &m); err != nil {
+			return nil, fmt.Errorf("read --options-file %s: %w", f.optionsFile, err)
+		}
+		for _, k := range sortedKeys(m) {
+			raw, err := json.Marshal(m[k])
+			if err != nil {
+				return nil, fmt.Errorf("read --options-file %s: option %s: %w", f.optionsFile, k, err)
+			}
+			out = append(out, stages.Setting{Name: k, JSON: raw, Base: filepath.Dir(f.optionsFile)})
+		}
+	}
+	for _, kv := range f.options {
+		k, v, ok := strings.Cut(kv, "=")
+		if !ok || k == "" {
+			return nil, usagef("--set-option %q is not K=V", kv)
+		}
+		out = append(out, stages.Setting{Name: k, Value: v})
+	}
+	for _, s := range []struct {
+		name   string
+		values []string
+	}{
+		{"values", f.values}, {"set", f.set}, {"setString", f.setString},
+		{"release", some(f.release)}, {"namespace", some(f.namespace)}, {"kubeVersion", some(f.kubeVersion)},
+		{"expression", some(f.expression)}, {"tags", f.tags},
+	} {
+		for _, v := range s.values {
+			out = append(out, stages.Setting{Name: s.name, Value: v})
+		}
+	}
+	return out, nil
+}
+
+func some(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return []string{s}
+}

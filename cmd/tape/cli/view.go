@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/artifact"
+)
+
+func (a *app) viewCommand() *cobra.Command {
+	var (
+		image                 string
+		manifests, statements bool
+	)
+	cmd := &cobra.Command{
+		Use:   "view REF",
+		Short: "Show what is in an application, and where it came from",
+		Example: `  tape view registry.example.com/team/podinfo:v1.2.3
+  tape view registry.example.com/team/podinfo:v1.2.3 --manifests | kubectl apply -f -
+  tape view archive:podinfo.tar -o json`,
+		Args: argsRange(0, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ref, err := oneReference(image, args)
+			if err != nil {
+				return err
+			}
+			if manifests && statements {
+				return usagef("--manifests and --statements do not go together")
+			}
+			client, err := a.registry()
+			if err != nil {
+				return err
+			}
+			env := stages.Environment{Registry: client}
+			switch {
+			case manifests:
+				return stages.WriteManifests(cmd.Context(), env, ref, a.Out)
+			case statements:
+				return stages.WriteStatements(cmd.Context(), env, ref, a.Out)
+			}
+			view, err := stages.View(cmd.Context(), env, ref)
+			if err != nil {
+				return err
+			}
+			return a.print(view, func(w io.Writer) error { return artifact.WriteText(w, view) })
+		},
+	}
+	cmd.Flags().StringVarP(&image, "image", "I", "", "the reference, the same as REF")
+	cmd.Flags().BoolVar(&manifests, "manifests", false, "print the manifests as one YAML stream")
+	cmd.Flags().BoolVar(&statements, "statements", false, "print the statements, one JSON object a line")
+	return cmd
+}
+
+// oneReference is the reference, given as an argument or by the flag.
+func oneReference(flag string, args []string) (string, error) {
+	switch {
+	case flag != "" && len(args) > 0:
+		return "", usagef("give REF or --image, not both")
+	case flag != "":
+		return flag, nil
+	case len(args) == 0:
+		return "", usagef("no REF given, such as registry.example.com/team/app:v1.2.3, oci:DIR or archive:FILE")
+	}
+	return args[0], nil
+}

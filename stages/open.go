@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stages
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/stages/artifact"
+)
+
+// Prefixes of references that are not in a registry.
+const (
+	layoutPrefix  = "oci:"
+	archivePrefix = "archive:"
+)
+
+// place is where applications are read from: a repository, a layout or an
+// archive.
+type place interface {
+	artifact.Source
+	Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
+}
+
+// opened is a reference, and the place that it is in. The caller closes it.
+type opened struct {
+	place
+	// repository is the name of the repository, "" for layouts and archives.
+	repository string
+	// tag is the reference's, "" where it has only a digest (or, in a layout, none).
+	tag string
+	// version is what to resolve: digest, else tag; "" is the only one there is.
+	version string
+	close   func() error
+}
+
+// open opens a reference: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or
+// archive:FILE[:TAG].
+func open(client *registry.Client, ref string) (*opened, error) {
+	if rest, ok := strings.CutPrefix(ref, layoutPrefix); ok {
+		return openLocal(rest, store.OpenLayout)
+	}
+	if rest, ok := strings.CutPrefix(ref, archivePrefix); ok {
+		return openLocal(rest, store.OpenArchive)
+	}
+	name, tag, dgst, err := parseReference(ref)
+	if err != nil {
+		return nil, err
+	}
+	if tag == "" && dgst == "" {
+		return nil, fmt.Errorf("%s names no tag and no digest; add one, such as %s:v1.0.0", ref, ref)
+	}
+	repo, err := client.Repository(name)
+	if err != nil {
+		return nil, err
+	}
+	o := &opened{place: repo, repository: name, tag: tag, version: tag, close: func() error { return nil }}
+	if dgst != "" {
+		o.version = dgst
+	}
+	return o, nil
+}
+
+func openLocal(rest string, openPlace func(string) (*store.Layout, error)) (*opened, error) {
+	path, tag := rest, ""
+	if _, err := os.Stat(rest); err != nil {
+		// A path may have colons of its own: the tag is what makes the rest exist.
+		if i := strings.LastIndexByte(rest, ':'); i > 0 {
+			path, tag = rest[:i], rest[i+1:]
+		}
+	}
+	layout, err := openPlace(path)
+	if err != nil {
+		return nil, err
+	}
+	return &opened{place: layout, tag: tag, version: tag, close: layout.Close}, nil
+}
+
+// parseReference splits a reference that must name its registry.
+func parseReference(ref string) (name, tag, dgst string, err error) {
+	if strings.Contains(ref, "://") {
+		return "", "", "", fmt.Errorf("%q is no reference: leave out the scheme", ref)
+	}
+	parsed, err := reference.Parse(ref)
+	if err != nil {
+		return "", "", "", fmt.Errorf("%q is no reference: %w", ref, err)
+	}
+	named, ok := parsed.(reference.Named)
+	if !ok {
+		return "", "", "", fmt.Errorf("%q is no reference: it has no name", ref)
+	}
+	host, _, path := strings.Cut(named.Name(), "/")
+	if !path || !strings.ContainsAny(host, ".:") && host != "localhost" {
+		return "", "", "", fmt.Errorf("%q does not name its registry: write registry.example.com/%s", ref, ref)
+	}
+	if t, ok := parsed.(reference.Tagged); ok {
+		tag = t.Tag()
+	}
+	if d, ok := parsed.(reference.Digested); ok {
+		dgst = d.Digest().String()
+	}
+	return named.Name(), tag, dgst, nil
+}
+
+// application opens the application behind a reference.
+func application(ctx context.Context, client *registry.Client, ref string) (*artifact.Application, *opened, error) {
+	o, err := open(client, ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	app, err := artifact.Open(ctx, o, o.version)
+	if err != nil {
+		_ = o.close()
+		return nil, nil, fmt.Errorf("read %s: %w", ref, err)
+	}
+	return app, o, nil
+}

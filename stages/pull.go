@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stages
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/stages/artifact"
+)
+
+// PullOptions are what Pull takes.
+type PullOptions struct {
+	Environment
+	Ref string
+	// Dir is made, or must be empty unless Force.
+	Dir   string
+	Force bool
+	// Rewrite points the manifests to the repository they are pulled from.
+	Rewrite bool
+	// Attestations is a file for the statements, one JSON object a line; "" is
+	// none. Writer takes them instead where it is set.
+	Attestations string
+	Writer       io.Writer
+}
+
+// PullResult is what was written.
+type PullResult struct {
+	Root struct {
+		Ref    string        `json:"ref"`
+		Digest digest.Digest `json:"digest"`
+	} `json:"root"`
+	Files []string `json:"files"`
+	// Rewritten is how many files were pointed to another repository.
+	Rewritten int `json:"rewritten"`
+	// PointsTo is the repository that the manifests point to, where that is not
+	// the one pulled from.
+	PointsTo string `json:"pointsTo,omitempty"`
+}
+
+// Pull writes the manifests of an application into a folder, byte for byte as
+// they are in it: all of them or none.
+func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
+	app, at, err := application(ctx, o.Registry, o.Ref)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, at.close()) }()
+	list, err := app.Files(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("pull %s: %w", o.Ref, err)
+	}
+	statements, err := app.Statements(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("pull %s: %w", o.Ref, err)
+	}
+	result = &PullResult{Files: []string{}}
+	result.Root.Digest = app.Root.Digest
+	result.Root.Ref = strings.TrimPrefix(fmt.Sprintf("%s@%s", strings.SplitN(o.Ref, "@", 2)[0], app.Root.Digest), "@")
+	if refs, ok := artifact.ImageRefs(statements); ok && at.repository != "" {
+		if refs.Repository != at.repository {
+			result.PointsTo = refs.Repository
+		}
+		if o.Rewrite {
+			if list, result.Rewritten, err = artifact.Rewrite(list, refs, at.repository); err != nil {
+				return nil, fmt.Errorf("rewrite %s: %w", o.Ref, err)
+			}
+			result.PointsTo = ""
+		}
+	} else if o.Rewrite {
+		return nil, fmt.Errorf("rewrite %s: only what is pulled from a registry can be pointed there", o.Ref)
+	}
+	for _, f := range list {
+		result.Files = append(result.Files, f.Name)
+	}
+
+	// The statements are written beside their place before the manifests are,
+	// and renamed after: either both are there or neither is.
+	place, err := o.stageStatements(statements)
+	if err != nil {
+		return nil, err
+	}
+	if err := artifact.Extract(ctx, list, o.Dir, o.Force); err != nil {
+		return nil, errors.Join(err, place(false))
+	}
+	return result, place(true)
+}
+
+// stageStatements prepares to write the statements; the function that it
+// returns does it, or undoes what was prepared.
+func (o *PullOptions) stageStatements(statements []artifact.Statement) (func(bool) error, error) {
+	var buf bytes.Buffer
+	if err := artifact.WriteStatements(&buf, statements); err != nil {
+		return nil, err
+	}
+	if o.Writer != nil {
+		return func(do bool) error {
+			if !do {
+				return nil
+			}
+			_, err := buf.WriteTo(o.Writer)
+			return err
+		}, nil
+	}
+	if o.Attestations == "" {
+		return func(bool) error { return nil }, nil
+	}
+	f, err := os.CreateTemp(filepath.Dir(o.Attestations), filepath.Base(o.Attestations)+".*")
+	if err != nil {
+		return nil, fmt.Errorf("write attestations: %w", err)
+	}
+	_, err = buf.WriteTo(f)
+	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
+		return nil, errors.Join(fmt.Errorf("write attestations: %w", err), os.Remove(f.Name()))
+	}
+	return func(do bool) error {
+		if !do {
+			return os.Remove(f.Name())
+		}
+		return os.Rename(f.Name(), o.Attestations)
+	}, nil
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package stages is tape as a library: [Package], [Images], [Render] and their
+// siblings do what the commands of those names do. Each expands a pipeline (the
+// default one, or a tape.yaml merged over it), and has the engine run its graph;
+// there is no other code path.
+//
+// Its folders hold one stage each, and the nouns that stages exchange: files,
+// rendering, manifests, images, vcs and artifact.
+package stages
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/stages/attest"
+	"github.com/taped-dev/tape/stages/content"
+	"github.com/taped-dev/tape/stages/discover"
+	"github.com/taped-dev/tape/stages/index"
+	"github.com/taped-dev/tape/stages/mirror"
+	"github.com/taped-dev/tape/stages/pin"
+	"github.com/taped-dev/tape/stages/push"
+	"github.com/taped-dev/tape/stages/render"
+	"github.com/taped-dev/tape/stages/resolve"
+	"github.com/taped-dev/tape/stages/scan"
+	"github.com/taped-dev/tape/stages/source"
+)
+
+// Default is the pipeline that the short form of tape.yaml is filled into.
+//
+//go:embed default.yaml
+var defaultPipeline []byte
+
+// kinds is the one table of stages.
+func (o *Options) kinds(folder string) []pipeline.Kind {
+	sources := source.Options{Interpreters: o.Interpreters, Folder: folder}
+	if o.Store != nil {
+		sources.Memory = o.Store.Cache()
+	}
+	return slices.Concat([]pipeline.Kind{
+		source.Kind(sources),
+		render.Kind(render.Options{Interpreters: o.Interpreters}),
+		scan.Kind(),
+		resolve.Kind(o.Registry),
+		discover.Kind(o.Registry),
+		mirror.Kind(o.Registry),
+		pin.Kind(),
+		content.Kind(o.Created),
+		attest.Kind(o.Version),
+		index.Kind(o.Created),
+		push.Kind(o.Registry),
+	}, o.Kinds)
+}
+
+// pipeline reads the pipeline file, or makes a pipeline of the sources, and sets
+// what the options say besides.
+func (o *Options) pipeline() (*pipeline.Pipeline, error) {
+	var folder string
+	if o.Pipeline != "" {
+		folder = filepath.Dir(o.Pipeline)
+	}
+	table, err := pipeline.NewTable(defaultPipeline, o.kinds(folder)...)
+	if err != nil {
+		return nil, err
+	}
+	var p *pipeline.Pipeline
+	if o.Pipeline != "" {
+		data, err := os.ReadFile(o.Pipeline)
+		if err != nil {
+			return nil, fmt.Errorf("read pipeline: %w", err)
+		}
+		if p, err = table.Parse(o.Pipeline, data); err != nil {
+			return nil, err
+		}
+	} else {
+		p = table.New()
+		if err := o.setSources(p); err != nil {
+			return nil, err
+		}
+	}
+	for path, v := range map[string]string{"images.platform": o.Platform, "images.related": o.Related} {
+		if v != "" {
+			err = errors.Join(err, p.Set(path, v))
+		}
+	}
+	for node, option := range map[string]string{"render": "deterministic", "scan": "skipInvalid"} {
+		if node == "render" && o.Deterministic || node == "scan" && o.SkipInvalid {
+			err = errors.Join(err, p.With(node, option, true))
+		}
+	}
+	return p, err
+}
+
+func (o *Options) setSources(p *pipeline.Pipeline) error {
+	var list []pipeline.Source
+	for _, s := range o.Sources {
+		path := s.Path
+		// "." has no name of its own; its folder has.
+		if s.Name == "" && !strings.Contains(path, "://") {
+			abs, err := filepath.Abs(path)
+			if err != nil {
+				return fmt.Errorf("source %s: %w", path, err)
+			}
+			s.Name = sourceName(filepath.Base(abs))
+		}
+		list = append(list, pipeline.Source{Name: s.Name, Path: path, Interpreter: s.Interpreter})
+	}
+	if len(o.Sources) == 1 && len(o.Sources[0].Settings) > 0 {
+		if err := p.With("source", "settings", o.Sources[0].Settings); err != nil {
+			return err
+		}
+	}
+	return p.SetSources(list...)
+}
+
+// sourceName makes a name that is fit for a folder in the content and for a node.
+func sourceName(base string) string {
+	name := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r) {
+			return r
+		}
+		return '-'
+	}, base)
+	if name = strings.TrimLeft(name, "._-"); name == "" {
+		return "app"
+	}
+	return name
+}
+
+// run builds the graph of the targets and runs it. The result holds what was
+// reported even where there is an error.
+func (o *Options) run(ctx context.Context, p *pipeline.Pipeline, targets ...string) (*engine.Result, error) {
+	graph, err := p.Build(o.Args, targets...)
+	if err != nil {
+		return nil, err
+	}
+	run := engine.Options{
+		Workers: o.Workers, Log: o.Log, Events: o.Events, NoCache: o.NoCache,
+	}
+	if o.Store != nil {
+		run.Store, run.Cache = o.Store, o.Store.Cache()
+	}
+	if o.Strict {
+		// A warning must stop the run before anything is pushed.
+		return o.runStrict(ctx, graph, run)
+	}
+	return engine.Run(ctx, graph, run)
+}
+
+// runStrict cancels the run at the first warning and returns all that came until
+// it had ended.
+func (o *Options) runStrict(ctx context.Context, graph *engine.Graph, run engine.Options) (*engine.Result, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	events := run.Events
+	run.Events = func(e engine.Event) {
+		if events != nil {
+			events(e)
+		}
+		if e.Level == engine.Warning {
+			cancel(errStrict)
+		}
+	}
+	result, err := engine.Run(ctx, graph, run)
+	if result == nil || len(result.Warnings) == 0 {
+		return result, err
+	}
+	return result, fmt.Errorf("%w:\n  %s", errStrict, strings.Join(warnings(result), "\n  "))
+}
+
+var errStrict = errors.New("a warning is an error with --strict")
+
+// warnings of a run as text.
+func warnings(result *engine.Result) []string {
+	out := []string{}
+	for _, w := range result.Warnings {
+		out = append(out, w.Message)
+	}
+	return out
+}
+
+// document reads the JSON document that a node put out.
+func document[T any](ctx context.Context, result *engine.Result, ref engine.Ref, mediaType string) (T, error) {
+	var v T
+	desc, err := result.Output(ref)
+	if err != nil {
+		return v, err
+	}
+	return v, engine.GetJSON(ctx, result.Store, desc, mediaType, &v)
+}
+
+// nodes says how the nodes of a run ended.
+func nodes(result *engine.Result) []NodeResult {
+	out := make([]NodeResult, 0, len(result.Nodes))
+	for _, n := range result.Nodes {
+		out = append(out, NodeResult{Name: n.Name, State: n.State, Seconds: n.Seconds})
+	}
+	return out
+}

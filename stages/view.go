@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/taped-dev/tape/stages/artifact"
+)
+
+// View looks into the application behind a reference.
+func View(ctx context.Context, env Environment, ref string) (view *artifact.View, err error) {
+	app, at, err := application(ctx, env.Registry, ref)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, at.close()) }()
+	if view, err = app.View(ctx, at.repository, at.tag); err != nil {
+		return nil, fmt.Errorf("view %s: %w", ref, err)
+	}
+	return view, nil
+}
+
+// WriteManifests writes the manifests of an application as one YAML stream.
+func WriteManifests(ctx context.Context, env Environment, ref string, w io.Writer) (err error) {
+	app, at, err := application(ctx, env.Registry, ref)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, at.close()) }()
+	list, err := app.Files(ctx)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", ref, err)
+	}
+	for _, f := range list {
+		if err := writeDocuments(w, f.Name, f.Data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// WriteStatements writes the statements of an application, one JSON object a
+// line.
+func WriteStatements(ctx context.Context, env Environment, ref string, w io.Writer) (err error) {
+	app, at, err := application(ctx, env.Registry, ref)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, at.close()) }()
+	list, err := app.Statements(ctx)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", ref, err)
+	}
+	return artifact.WriteStatements(w, list)
+}
