@@ -78,7 +78,7 @@ type Remote struct {
 
 // GitTag is a tag at HEAD.
 type GitTag struct {
-	Name string `json:"name,omitempty"`
+	Name string `json:"name"`
 	// Signed: an annotated tag that carries a signature (nothing is verified).
 	Signed bool `json:"signed"`
 }
