@@ -70,7 +70,7 @@ func labelOf(name string) label {
 	if at > 0 && otherImages[words[at-1]] {
 		return notImage
 	}
-	if at > 0 && words[at-1] == "related" { // RELATED_IMAGE_x, of the Operator Lifecycle Manager
+	if at > 0 && words[at-1] == "related" && !many { // RELATED_IMAGE_x, of the Operator Lifecycle Manager
 		return namesOne
 	}
 	l := namesOne

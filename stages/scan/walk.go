@@ -232,7 +232,7 @@ func (w *walker) mapping(n *manifests.Node, key string, s scope) {
 			child.role = imageVolume
 		case role == imageVolume && key == "reference":
 			child.role = imageVolume
-		case role == volume: // rbd: {image: foo}
+		case role == volume:
 			child.builtin = true
 		}
 		w.in(step{key: key}, func() { w.node(value, n, key, child) })
@@ -250,9 +250,10 @@ func (w *walker) key() string {
 	return w.path[len(w.path)-1].key
 }
 
-// notLooked are keys under which things are spoken of: schemas, prose, and the
-// examples that Knative puts beside a ConfigMap's values.
-var notLooked = set("openAPIV3Schema description longDescription summary documentation _example")
+// notLooked are keys under which things are spoken of (schemas, prose, and the
+// examples that Knative puts beside a ConfigMap's values), and Ceph's block
+// devices, whose image is none.
+var notLooked = set("openAPIV3Schema description longDescription summary documentation _example rbd")
 
 func (w *walker) list(n *manifests.Node, key string, s scope) {
 	promise := max(s.label, labelOf(key))
