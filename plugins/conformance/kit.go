@@ -219,7 +219,10 @@ func (k *kit) render(ctx context.Context, in *subject, c testCase, named string,
 	if hasError(inputs.Diagnostics) {
 		return &interpreter.RenderResponse{Diagnostics: inputs.Diagnostics}, nil
 	}
-	taken := slices.Concat([]string{c.path}, inputs.Paths, optionPaths(in.schema, c.options))
+	taken := slices.Concat(inputs.Paths, optionPaths(in.schema, c.options))
+	if !inputs.Exact {
+		taken = append(taken, c.path)
+	}
 	if err := t.take(taken); err != nil {
 		return nil, err
 	}

@@ -87,7 +87,7 @@ func (Jsonnet) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*int
 	if err != nil {
 		return &interpreter.InputsResponse{Diagnostics: s.diagnose(err)}, nil
 	}
-	resp := &interpreter.InputsResponse{}
+	resp := &interpreter.InputsResponse{Exact: true}
 	for _, file := range append(found, s.file) {
 		rel, err := filepath.Rel(s.root, file)
 		if err != nil {

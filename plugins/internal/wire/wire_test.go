@@ -85,7 +85,7 @@ func TestEverythingArrives(t *testing.T) {
 			Options:     json.RawMessage(`{"type":"object","x":123456789012345678901234567890}`),
 			Environment: []string{"A", "B"}, Network: true, References: []string{"oci", "https"},
 		},
-		inputs: &interpreter.InputsResponse{Paths: []string{"a", "../b"}, Diagnostics: diagnostics},
+		inputs: &interpreter.InputsResponse{Paths: []string{"a", "../b"}, Exact: true, Diagnostics: diagnostics},
 		rendered: &interpreter.RenderResponse{
 			Files: []interpreter.File{
 				{Path: "b/c.yaml", Mode: 0o755, Data: []byte("x\x00\xff")},
