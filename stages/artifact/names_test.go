@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/distribution/reference"
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
@@ -166,4 +167,47 @@ func TestRelocatedNameIsNeverTooLong(t *testing.T) {
 	if want := "/" + strings.Repeat("a", 60) + "---" + strings.Repeat("c", 60) + "-"; err != nil || !strings.Contains(got, want) {
 		t.Errorf("got %q, %v: the middle goes first", got, err)
 	}
+}
+
+// FuzzNames: whatever a reference is, its names here are ones that registries
+// take, and say the same about the same image.
+func FuzzNames(f *testing.F) {
+	for _, seed := range []string{
+		"nginx", "istio/proxyv2:1.0", "docker.io/library/nginx:1.25.3", "localhost:5000/a/b/c:x@" + podinfo.String(),
+		"gcr.io/cf-elafros/knative-releases/github.com/knative/serving/cmd/autoscaler", "registry.k8s.io/pause:3.10",
+		"quay.io/a/b@sha512:" + strings.Repeat("0", 128), "a__b/c--d.e:T_.-", "ko://x", "[::1]:5000/a", "ex.com/" + strings.Repeat("a/", 100) + "b",
+	} {
+		f.Add(seed)
+	}
+	const prefix = "example.com/user"
+	f.Fuzz(func(t *testing.T, ref string) {
+		if err := CheckTag(ImageTag(ref, podinfo)); err != nil && len(ImageTag(ref, podinfo)) <= MaxAppTag {
+			t.Errorf("ImageTag(%q): %v", ref, err)
+		}
+		if n := len(ImageTag(ref, podinfo)); n > 128 {
+			t.Errorf("ImageTag(%q) has %d characters", ref, n)
+		}
+		got, err := RelocatedName(prefix, ref)
+		if err != nil {
+			return
+		}
+		named, err := reference.ParseNormalizedNamed(got)
+		if err != nil {
+			t.Fatalf("RelocatedName(%q) = %q: %v", ref, got, err)
+		}
+		if !strings.HasPrefix(named.Name(), prefix+"/") || len(named.Name()) > 255 {
+			t.Errorf("RelocatedName(%q) = %q", ref, got)
+		}
+		from, err := reference.ParseNormalizedNamed(ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := RelocatedName(prefix, from.String())
+		if err != nil || again != got {
+			t.Errorf("RelocatedName(%q) = %q, of its normal form %q, %v", ref, got, again, err)
+		}
+		if suffix := strings.TrimPrefix(from.String(), from.Name()); !strings.HasSuffix(got, suffix) {
+			t.Errorf("RelocatedName(%q) = %q lost %q", ref, got, suffix)
+		}
+	})
 }
