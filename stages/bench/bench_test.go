@@ -30,16 +30,22 @@ import (
 // rounds is how often what is compared is run; the median counts.
 const rounds = 3
 
-// TestMain also is the child that measures crane.
+// TestMain also is the two kinds of child that a test starts: one that starts
+// what is measured, and one that is measured as crane.
 func TestMain(m *testing.M) {
-	if job := os.Getenv(craneJob); job != "" {
-		if err := craneCopy(job); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
+	var err error
+	switch {
+	case os.Getenv(launchJob) != "":
+		err = launch(os.Args[1:])
+	case os.Getenv(craneJob) != "":
+		err = craneCopy(os.Getenv(craneJob))
+	default:
+		os.Exit(m.Run())
 	}
-	os.Exit(m.Run())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }
 
 func TestBench(t *testing.T) {
@@ -64,10 +70,10 @@ func manySmall(t *testing.T, rows *table) {
 		again = append(again, l.tape(t, "package", l.manifests, "-O", l.dstAddr+"/tape"))
 	}
 	mine, theirs, second := median(taped), median(craned), median(again)
-	rows.ratio("100 images, 20 ms a request: time, against 8 crane copy at once", 0.5, mine.wall.Seconds(), theirs.wall.Seconds(), "s")
+	rows.ratio("100 images, 20 ms a request: time, against 8 crane copy at once", 0.5, mine.Wall.Seconds(), theirs.Wall.Seconds(), "s")
 	rows.count(t, "  requests (crane: "+fmt.Sprint(theirs.requests)+")", 6300, mine.requests)
-	rows.most("  peak memory", 150, float64(mine.memory)/1e6, "MB")
-	rows.most("  again, nothing changed, 0 ms: time", 0.5, second.wall.Seconds(), "s")
+	rows.most("  peak memory", 150, float64(mine.Memory)/1e6, "MB")
+	rows.most("  again, nothing changed, 0 ms: time", 0.5, second.Wall.Seconds(), "s")
 	rows.count(t, "  again: requests an image", 15, (second.requests+images-1)/images)
 	rows.count(t, "  again: bodies of images' manifests and blobs", 0, second.bodies)
 }
@@ -82,17 +88,17 @@ func fewLarge(t *testing.T, rows *table) {
 		taped = append(taped, l.tape(t, "package", l.manifests, "-O", l.dstAddr+"/tape"))
 	}
 	mine, theirs := median(taped), median(craned)
-	rows.ratio("12 images, 165 MB: time, against crane copy one after another", 0.7, mine.wall.Seconds(), theirs.wall.Seconds(), "s")
-	rows.ratio("  processor time", 1, mine.cpu.Seconds(), theirs.cpu.Seconds(), "s")
-	rows.most("  peak memory", 150, float64(mine.memory)/1e6, "MB")
+	rows.ratio("12 images, 165 MB: time, against crane copy one after another", 0.7, mine.Wall.Seconds(), theirs.Wall.Seconds(), "s")
+	rows.ratio("  processor time", 1, mine.CPU.Seconds(), theirs.CPU.Seconds(), "s")
+	rows.most("  peak memory", 150, float64(mine.Memory)/1e6, "MB")
 }
 
 // hugeLayer is one image with a layer of 2 GB.
 func hugeLayer(t *testing.T, rows *table) {
 	l := newLab(t, 1, registrytest.Image{Single: true, Layers: []int64{2 << 30}})
-	l.dst.Store(registrytest.Distribution(t.TempDir()))
+	l.dst.Store(h{registrytest.Distribution(t.TempDir())})
 	s := l.tape(t, "package", l.manifests, "-O", l.dstAddr+"/tape")
-	rows.most(fmt.Sprintf("a layer of 2 GB (in %.1f s): peak memory", s.wall.Seconds()), 150, float64(s.memory)/1e6, "MB")
+	rows.most(fmt.Sprintf("a layer of 2 GB (in %.1f s): peak memory", s.Wall.Seconds()), 150, float64(s.Memory)/1e6, "MB")
 }
 
 // manyDocuments is a scan of 10,000 documents in 17 MB, in 100 files.
@@ -118,8 +124,8 @@ func manyDocuments(t *testing.T, rows *table) {
 		samples = append(samples, l.tape(t, "images", "--no-resolve", "-o", "json", dir))
 	}
 	s := median(samples)
-	rows.most("images --no-resolve, 10,000 documents in 17 MB: time", 2, s.wall.Seconds(), "s")
-	rows.most("  peak memory", 150, float64(s.memory)/1e6, "MB")
+	rows.most("images --no-resolve, 10,000 documents in 17 MB: time", 2, s.Wall.Seconds(), "s")
+	rows.most("  peak memory", 150, float64(s.Memory)/1e6, "MB")
 }
 
 func version(t *testing.T, rows *table) {
@@ -128,7 +134,7 @@ func version(t *testing.T, rows *table) {
 	for range 3 * rounds {
 		samples = append(samples, l.tape(t, "version"))
 	}
-	rows.most("version", 50, float64(median(samples).wall.Microseconds())/1e3, "ms")
+	rows.most("version", 50, float64(median(samples).Wall.Microseconds())/1e3, "ms")
 }
 
 // workload is a Deployment and the beginning of a ConfigMap.
@@ -179,9 +185,9 @@ func newLab(t *testing.T, images int, img registrytest.Image) *lab {
 	t.Helper()
 	l := &lab{manifests: t.TempDir(), store: t.TempDir()}
 	upstream := &registrytest.Upstream{Image: func(string, string) (registrytest.Image, bool) { return img, true }}
-	l.dst.Store(registrytest.Distribution(""))
+	l.dst.Store(h{registrytest.Distribution("")})
 	l.up = registrytest.Count(l.delayed(func() http.Handler { return upstream }))
-	l.down = registrytest.Count(l.delayed(func() http.Handler { return l.dst.Load().(http.Handler) }))
+	l.down = registrytest.Count(l.delayed(func() http.Handler { return l.dst.Load().(h).Handler }))
 	l.upAddr, l.dstAddr = registrytest.Serve(t, l.up), registrytest.Serve(t, l.down)
 	for i := range images {
 		name := fmt.Sprintf("bench/app%d", i)
@@ -209,10 +215,10 @@ func (l *lab) delay(d time.Duration) { l.wait.Store(int64(d)) }
 
 // sample is one run of a process.
 type sample struct {
-	wall, cpu time.Duration
-	memory    int64 // bytes, at most
+	Wall, CPU time.Duration
+	Memory    int64 // bytes, at most
 	requests  int   // at both registries
-	bodies    int   // manifests and blobs that were read or written, the artifact's own left out
+	bodies    int   // manifests and blobs of images that were read, blobs that were written
 }
 
 // tape runs the command that make built.
@@ -222,10 +228,7 @@ func (l *lab) tape(t *testing.T, args ...string) sample {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args = append(args, "--store", l.store, "--progress", "none")
-	cmd := exec.Command(binary, args...)
-	cmd.Env = append(os.Environ(), "DOCKER_CONFIG="+t.TempDir())
-	return l.run(t, cmd)
+	return l.run(t, "", append([]string{binary, "--store", l.store, "--progress", "none"}, args...)...)
 }
 
 // crane copies every image, so many at once.
@@ -235,39 +238,54 @@ func (l *lab) crane(t *testing.T, jobs int) sample {
 	if err != nil {
 		t.Fatal(err)
 	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), "DOCKER_CONFIG="+t.TempDir(), craneJob+"="+string(job))
-	return l.run(t, cmd)
+	return l.run(t, string(job), os.Args[0])
 }
 
-func (l *lab) run(t *testing.T, cmd *exec.Cmd) sample {
+// run has a command launched. The launcher is between because a process starts
+// with the peak memory of the one that starts it, and this one holds registries.
+func (l *lab) run(t *testing.T, job string, command ...string) sample {
 	t.Helper()
-	var output bytes.Buffer
-	cmd.Stderr = &output
 	if l.up != nil {
 		l.up.Reset()
 		l.down.Reset()
 	}
-	start := time.Now()
+	cmd := exec.Command(os.Args[0], command...)
+	cmd.Env = append(os.Environ(), "DOCKER_CONFIG="+t.TempDir(), launchJob+"=1", craneJob+"="+job)
+	var result, output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &result, &output
+	var s sample
 	err := cmd.Run()
-	s := sample{wall: time.Since(start)}
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", strings.Join(cmd.Args, " "), err, output.String())
+	if err == nil {
+		err = json.Unmarshal(result.Bytes(), &s)
 	}
-	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	s.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	s.memory = usage.Maxrss << 10
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(command, " "), err, output.String())
+	}
 	if l.up != nil {
 		up, down := l.up.Reset(), l.down.Reset()
 		s.requests = up.Total() + down.Total()
-		// What tape writes when nothing changed is the artifact's own manifests.
 		s.bodies = up.Requests["GET manifests"] + up.Requests["GET blobs"] + down.Requests["GET blobs"] + down.Requests["PUT uploads"]
 	}
 	return s
+}
+
+// launchJob is the variable that makes the child a launcher.
+const launchJob = "TAPE_BENCH_LAUNCH"
+
+// launch runs a command and writes a sample of it to the output.
+func launch(command []string) error {
+	cmd := exec.Command(command[0], command[1:]...)
+	cmd.Stderr = os.Stderr
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, launchJob) })
+	start := time.Now()
+	if err := cmd.Run(); err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(sample{
+		Wall:   time.Since(start),
+		CPU:    cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(),
+		Memory: cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10,
+	})
 }
 
 // craneJob is the variable that tells the child what to copy.
@@ -293,7 +311,7 @@ func craneCopy(text string) error {
 }
 
 func median(samples []sample) sample {
-	slices.SortFunc(samples, func(a, b sample) int { return cmp.Compare(a.wall, b.wall) })
+	slices.SortFunc(samples, func(a, b sample) int { return cmp.Compare(a.Wall, b.Wall) })
 	return samples[len(samples)/2]
 }
 
@@ -337,3 +355,4 @@ func (r *table) String() string {
 	w.Flush()
 	return out.String()
 }
+type h struct{ http.Handler }
