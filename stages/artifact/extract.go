@@ -81,7 +81,7 @@ func writeAll(ctx context.Context, list []files.File, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // it holds a folder open, and nothing back
 	for _, f := range list {
 		if err := context.Cause(ctx); err != nil {
 			return err

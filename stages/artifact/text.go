@@ -43,7 +43,7 @@ type branch struct {
 // write prints the branch: lead goes before its own line, rest before the lines
 // below it. bufio keeps the first error for Flush.
 func (b branch) write(w *bufio.Writer, indent, lead, rest string) {
-	w.WriteString(indent + lead + printable(b.text) + "\n")
+	fmt.Fprintf(w, "%s%s%s\n", indent, lead, printable(b.text))
 	indent += rest
 	for i, child := range b.branches {
 		if i < len(b.branches)-1 {
