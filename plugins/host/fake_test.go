@@ -128,8 +128,6 @@ func (f fake) Describe(context.Context) (interpreter.Description, error) {
 		d.Name = "helm"
 	case "bad-schema":
 		d.Options = json.RawMessage(`[1]`)
-	case "network":
-		d.Network = true
 	}
 	return d, nil
 }

@@ -137,7 +137,7 @@ func TestFailures(t *testing.T) {
 		{mode: "crashes", want: "render app: process died (exit status 7); it last said:\n  last words"},
 		{mode: "crashes-badly", want: "panic: in a goroutine of its own"},
 		{mode: "nothing", want: "interpreter answered nothing to render"},
-		{mode: "hangs", limits: host.Limits{Time: 2 * time.Second}, want: "interpreter hangs: render app: no answer within 2s"},
+		{mode: "hangs", limits: host.Limits{Time: 4 * time.Second}, want: "interpreter hangs: render app: no answer within 4s"},
 		{mode: "bad-material", want: `digest "who knows"`},
 		{mode: "good", options: fakeOptions{Size: 3 << 20}, limits: host.Limits{Bytes: 2 << 20}, want: "interpreter answered more than 2097152 bytes"},
 		{mode: "good", options: fakeOptions{Count: 100}, limits: host.Limits{Files: 50}, want: "more than 50 files"},
@@ -163,6 +163,27 @@ func TestFailures(t *testing.T) {
 				t.Fatalf("got error %v\nwant one with %s", err, test.want)
 			}
 		})
+	}
+}
+
+// Files that may be executed, and cannot.
+func TestNoProgram(t *testing.T) {
+	tests := []struct{ text, want string }{
+		{"", "exec format error: it is built for another platform"},
+		{"\x7fELF\x02\x01", "exec format error: it is built for another platform"},
+		{"#!/no/such/python\n", "no such file or directory: what its #! line"},
+		{"#!/bin/sh\necho oops >&2\nexit 9\n", "process died (exit status 9); it last said:\n  oops"},
+		{"#!/bin/sh\ntrue\n", "process died without a word (exit status 0)"},
+	}
+	for _, test := range tests {
+		b := newBed(t, host.Options{})
+		if _, err := host.Install(t.Context(), strings.NewReader(test.text), "program", b.dir, ""); err != nil {
+			t.Fatal(err)
+		}
+		_, err := b.findAgain(t, "program").Describe(t.Context())
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%q: got %v, want %s", test.text, err, test.want)
+		}
 	}
 }
 

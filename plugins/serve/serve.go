@@ -109,10 +109,11 @@ func newServer(opts []grpc.ServerOption) *grpc.Server {
 // byHand is what a person who runs the program gets. It answers with the status
 // to exit with.
 func byHand(ctx context.Context, impl interpreter.Interpreter, args []string, stdout, stderr io.Writer) int {
-	program := "tape-interpreter"
+	path := "tape-interpreter"
 	if len(args) > 0 {
-		program = filepath.Base(args[0])
+		path = args[0]
 	}
+	program := filepath.Base(path)
 	d, err := impl.Describe(ctx)
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: describe: %v\n", program, err)
@@ -135,7 +136,7 @@ This is an interpreter of tape, which starts it when a source needs it:
   tape render --interpreter %s SOURCE
 
   %s describe     prints what it is, as JSON
-`, program, d.Version, d.Help, args[0], d.Name, program)
+`, program, d.Version, d.Help, path, d.Name, program)
 	return 2
 }
 

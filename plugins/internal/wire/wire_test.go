@@ -207,6 +207,7 @@ func TestStrangeStreams(t *testing.T) {
 		want  string
 	}{
 		{"chunk first", []*interpreterpb.RenderResponse{chunk("x")}, "bytes before the file"},
+		{"chunk too large", []*interpreterpb.RenderResponse{begin("a"), chunk(strings.Repeat("x", 5<<20))}, "larger than max"},
 		{"unknown part", []*interpreterpb.RenderResponse{{}, begin("a"), {}, chunk("x")}, ""},
 		{"unknown severity", []*interpreterpb.RenderResponse{begin("a"), {Part: &interpreterpb.RenderResponse_Diagnostic{
 			Diagnostic: &interpreterpb.Diagnostic{Severity: 99, Summary: "s", Line: 1 << 31}}}}, ""},
