@@ -8,7 +8,6 @@ import (
 
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
-	"github.com/taped-dev/tape/stages/mirror"
 	"github.com/taped-dev/tape/stages/push"
 )
 
@@ -51,7 +50,7 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	moved, err := document[mirror.Moved](ctx, run, "mirror.moved", mirror.MediaType)
+	moved, err := document[images.Moved](ctx, run, "mirror.moved", images.MediaTypeMoved)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ package registry
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -74,3 +75,37 @@ func (k kept) put(repository string, desc ocispec.Descriptor, data []byte) error
 	}
 	return nil
 }
+
+// Remember keeps for later runs, in [Options.ManifestDir], that the repository has
+// an index and all that it names. One index of a repository is remembered.
+func (r *Repository) Remember(ctx context.Context, desc ocispec.Descriptor, data []byte) {
+	if err := (kept{r.client.options.ManifestDir}).put(r.name, ocispec.Descriptor{MediaType: desc.MediaType, Digest: remembered}, data); err != nil {
+		r.client.log.DebugContext(ctx, "not remembered", "index", r.Ref(desc.Digest.String()), "error", err)
+	}
+}
+
+// Remembered is the index of the last Remember if the repository, which is asked,
+// still has it; else it is nil. The registry has taken nothing of it away since,
+// or it has broken its own index.
+func (r *Repository) Remembered(ctx context.Context) ([]byte, error) {
+	dir := r.client.options.ManifestDir
+	if dir == "" {
+		return nil, nil
+	}
+	content, err := os.ReadFile(kept{dir}.file(r.name, remembered))
+	if err != nil {
+		return nil, nil
+	}
+	mediaType, data, _ := bytes.Cut(content, []byte("\n"))
+	if !IsManifest(string(mediaType)) {
+		return nil, nil
+	}
+	there, err := r.Exists(ctx, ocispec.Descriptor{MediaType: string(mediaType), Digest: digest.FromBytes(data)})
+	if err != nil || !there {
+		return nil, err
+	}
+	return data, nil
+}
+
+// remembered stands in a key where kept manifests have their digest.
+const remembered digest.Digest = "remembered"

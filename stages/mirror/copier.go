@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mirror
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	containerdimages "github.com/containerd/containerd/v2/core/images"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/stages/images"
+)
+
+// progressStep is how many bytes go by between two reports.
+const progressStep = 1 << 20
+
+// copier copies into one repository. Every image, child and blob has a goroutine of
+// its own; the client bounds what is in flight, and none of them holds anything
+// while it waits for those below it.
+type copier struct {
+	client *registry.Client
+	dst    *registry.Repository
+	check  bool
+	report func(engine.Event)
+
+	trusted map[digest.Digest]bool // that the last root there names
+
+	mu    sync.Mutex
+	moves map[digest.Digest]*move
+	moved images.Moved
+
+	progressMu                 sync.Mutex
+	arrived, expected, unheard int64 // bytes; unheard arrived since the last report
+}
+
+// move is the one copying of a manifest or blob.
+type move struct {
+	done  chan struct{} // closed when it ended
+	there bool          // the destination had it, with all below it
+	err   error
+}
+
+func newCopier(client *registry.Client, dst *registry.Repository, check bool, report func(engine.Event)) *copier {
+	return &copier{client: client, dst: dst, check: check, report: report, moves: map[digest.Digest]*move{}}
+}
+
+// copy copies images, and what is related to them. After an error the destination
+// has some of it, and nothing without what it names.
+func (c *copier) copy(ctx context.Context, list []images.Image) (images.Moved, error) {
+	if err := c.trust(ctx); err != nil {
+		return images.Moved{}, err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, image := range list {
+		named, err := reference.ParseNormalizedNamed(image.Name)
+		if err != nil {
+			return images.Moved{}, fmt.Errorf("image %s: %w", image.Name, err)
+		}
+		src, err := c.client.Source(named.Name())
+		if err != nil {
+			return images.Moved{}, fmt.Errorf("image %s: %w", image.Name, err)
+		}
+		group.Go(func() error {
+			if err := c.image(ctx, src, image); err != nil {
+				return fmt.Errorf("copy image %s%s: %w", image.Source, place(image), err)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return images.Moved{}, err
+	}
+	c.progress(0, 0)
+	slices.Sort(c.moved.Copied)
+	slices.SortFunc(c.moved.Referrers, func(a, b images.MovedReferrer) int {
+		return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Digest, b.Digest))
+	})
+	return c.moved, nil
+}
+
+// place is where an image stands in the manifests.
+func place(image images.Image) string {
+	if len(image.Locations) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%s:%d)", image.Locations[0].File, image.Locations[0].Line)
+}
+
+// trust finds out what needs no asking: one request answers for all that did not
+// change since the last root was pushed.
+func (c *copier) trust(ctx context.Context) error {
+	c.moved.Copied, c.moved.Referrers = []digest.Digest{}, []images.MovedReferrer{}
+	c.trusted = map[digest.Digest]bool{}
+	if c.check {
+		return nil
+	}
+	data, err := c.dst.Remembered(ctx)
+	if err != nil || data == nil {
+		return err
+	}
+	var root ocispec.Index
+	if err := json.Unmarshal(data, &root); err != nil {
+		return fmt.Errorf("read the root pushed last: %w", err)
+	}
+	for _, child := range root.Manifests {
+		c.trusted[child.Digest] = true
+	}
+	return nil
+}
+
+// image copies an image, then what is related to it.
+func (c *copier) image(ctx context.Context, src *registry.Repository, image images.Image) error {
+	desc := ocispec.Descriptor{MediaType: image.MediaType, Digest: image.Digest, Size: image.Size}
+	there, err := c.top(ctx, src, desc, true)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, related := range image.Related {
+		if related.Via == images.Inline {
+			continue // it is in the image's index
+		}
+		group.Go(func() error {
+			desc := ocispec.Descriptor{MediaType: related.MediaType, Digest: related.Digest, Size: related.Size}
+			// What is about an image that was not there is not there either, or does no harm twice.
+			there, err := c.top(ctx, src, desc, there)
+			if err != nil {
+				return fmt.Errorf("the %s of %s: %w", related.Kind, related.To, err)
+			}
+			if there && related.Via == images.Referrer && !c.trusted[desc.Digest] {
+				c.note(images.MovedReferrer{Subject: related.To, Digest: desc.Digest, Existing: true})
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// once runs do for a digest, the first time that it is called for it. Whoever else
+// wants the same waits for that.
+func (c *copier) once(ctx context.Context, dgst digest.Digest, do func() (there bool, err error)) (there bool, err error) {
+	c.mu.Lock()
+	m, found := c.moves[dgst]
+	if !found {
+		m = &move{done: make(chan struct{})}
+		c.moves[dgst] = m
+	}
+	c.mu.Unlock()
+	if !found {
+		m.there, m.err = do()
+		close(m.done)
+		return m.there, m.err
+	}
+	select {
+	case <-m.done:
+		return m.there, m.err
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
+}
+
+// top copies a manifest that the root names, unless it is there. ask says that it may be.
+func (c *copier) top(ctx context.Context, src *registry.Repository, desc ocispec.Descriptor, ask bool) (there bool, err error) {
+	return c.once(ctx, desc.Digest, func() (bool, error) {
+		there, err := c.trusted[desc.Digest], error(nil)
+		if !there && ask && !c.check {
+			there, err = c.dst.Exists(ctx, desc)
+		}
+		if !there && err == nil {
+			there, err = c.below(ctx, src, desc)
+		}
+		if err != nil {
+			return false, err
+		}
+		c.count(func(m *images.Moved) {
+			if there {
+				m.Existing++
+			} else {
+				m.Copied = append(m.Copied, desc.Digest)
+			}
+		})
+		return there, nil
+	})
+}
+
+// below copies a manifest that does not count as there, after all that it names.
+func (c *copier) below(ctx context.Context, src *registry.Repository, desc ocispec.Descriptor) (there bool, err error) {
+	found, data, err := src.Manifest(ctx, desc.Digest.String())
+	if err != nil {
+		return false, err
+	}
+	if err := c.children(ctx, src, found, data); err != nil {
+		return false, err
+	}
+	if c.check {
+		if there, err := c.dst.Exists(ctx, found); there || err != nil {
+			return there, err
+		}
+	}
+	registered, err := c.dst.PushSubject(ctx, found, data)
+	if err != nil || registered {
+		return false, err
+	}
+	if subject, _, err := registry.Referrer(found, data); err == nil {
+		c.note(images.MovedReferrer{Subject: subject, Digest: found.Digest})
+	}
+	return false, nil
+}
+
+// children copies what a manifest names.
+func (c *copier) children(ctx context.Context, src *registry.Repository, desc ocispec.Descriptor, data []byte) error {
+	var manifest struct {
+		Config    *ocispec.Descriptor  `json:"config"`
+		Layers    []ocispec.Descriptor `json:"layers"`
+		Manifests []ocispec.Descriptor `json:"manifests"`
+	}
+	if err := json.Unmarshal(data, &manifest); err != nil {
+		return fmt.Errorf("read manifest %s: %w", desc.Digest, err)
+	}
+	all := append(manifest.Layers, manifest.Manifests...)
+	if manifest.Config != nil {
+		all = append(all, *manifest.Config)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, child := range all {
+		switch {
+		case registry.IsManifest(child.MediaType):
+			group.Go(func() error {
+				_, err := c.once(ctx, child.Digest, func() (bool, error) { return c.below(ctx, src, child) })
+				return err
+			})
+		case !containerdimages.IsNonDistributable(child.MediaType):
+			group.Go(func() error { return c.blob(ctx, src, child) })
+		}
+	}
+	return group.Wait()
+}
+
+func (c *copier) blob(ctx context.Context, src *registry.Repository, desc ocispec.Descriptor) error {
+	_, err := c.once(ctx, desc.Digest, func() (bool, error) {
+		how, err := c.move(ctx, src, desc)
+		if errdefs.IsNotFound(err) && len(desc.URLs) > 0 {
+			// Its registry never had it: it lies where its URLs say.
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		c.count(func(m *images.Moved) {
+			switch how {
+			case registry.Existing:
+				m.Existing++
+			case registry.Mounted:
+				m.Mounted++
+			case registry.Streamed:
+				m.Blobs++
+				m.Bytes += desc.Size
+			}
+		})
+		return how == registry.Existing, nil
+	})
+	return err
+}
+
+// move copies a blob, and tells of it as it goes.
+func (c *copier) move(ctx context.Context, src *registry.Repository, desc ocispec.Descriptor) (registry.How, error) {
+	if c.check {
+		if there, err := c.dst.Exists(ctx, desc); there || err != nil {
+			return registry.Existing, err
+		}
+	}
+	c.progress(0, desc.Size)
+	how, err := c.client.CopyBlob(ctx, c.dst, src, desc, func(n int64) { c.progress(n, 0) })
+	if err != nil || how != registry.Streamed {
+		c.progress(0, -desc.Size)
+	}
+	return how, err
+}
+
+func (c *copier) count(change func(*images.Moved)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change(&c.moved)
+}
+
+func (c *copier) note(referrer images.MovedReferrer) {
+	c.count(func(m *images.Moved) { m.Referrers = append(m.Referrers, referrer) })
+}
+
+// progress tells of bytes that arrived, and of those that are to come. Two zeroes
+// make it tell of what it held back.
+func (c *copier) progress(arrived, expected int64) {
+	c.progressMu.Lock()
+	defer c.progressMu.Unlock()
+	c.arrived += arrived
+	c.expected += expected
+	c.unheard += arrived
+	if arrived > 0 && c.unheard < progressStep {
+		return
+	}
+	c.unheard = 0
+	c.report(engine.Event{Current: c.arrived, Total: c.expected, Unit: "bytes"})
+}

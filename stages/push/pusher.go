@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package push
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/images"
+)
+
+// pusher pushes one artifact.
+type pusher struct {
+	repository *registry.Repository
+	store      content.Provider
+	tags       []string // of the root
+	images     []images.Image
+	moved      images.Moved
+
+	root, content, statements ocispec.Descriptor
+	rootData                  []byte
+	check                     bool
+}
+
+type step struct {
+	what string
+	do   func(context.Context) error
+}
+
+// steps are in the order in which a reader may look.
+func (p *pusher) steps() []step {
+	return []step{
+		{"content", func(ctx context.Context) error { return p.manifest(ctx, p.content) }},
+		{"statements", func(ctx context.Context) error { return p.manifest(ctx, p.statements) }},
+		{"root", func(ctx context.Context) error { return p.unlessThere(ctx, p.root, p.rootData, "") }},
+		{"referrers", p.referrers},
+		{"tags of what is related to images", p.relatedTags},
+		{"tags of images", p.imageTags},
+		{"tags", p.rootTags},
+	}
+}
+
+// tagged says whether every tag of the artifact leads to it already.
+func (p *pusher) tagged(ctx context.Context) (bool, error) {
+	for _, tag := range p.tags {
+		for at, want := range map[string]digest.Digest{tag: p.root.Digest, artifact.ContentTag(tag): p.content.Digest} {
+			found, err := p.repository.Resolve(ctx, at)
+			if errdefs.IsNotFound(err) || err == nil && found.Digest != want {
+				return false, nil
+			}
+			if err != nil {
+				return false, err
+			}
+		}
+	}
+	return true, nil
+}
+
+// manifest pushes a manifest that is in the store, after its blobs.
+func (p *pusher) manifest(ctx context.Context, desc ocispec.Descriptor) error {
+	data, err := engine.Get(ctx, p.store, desc)
+	if err != nil {
+		return err
+	}
+	var manifest ocispec.Manifest
+	if err := json.Unmarshal(data, &manifest); err != nil {
+		return fmt.Errorf("read manifest %s: %w", desc.Digest, err)
+	}
+	there := false
+	if !p.check {
+		if there, err = p.repository.Exists(ctx, desc); err != nil {
+			return err
+		}
+	}
+	registered := false
+	if !there {
+		if err := p.blobs(ctx, append(manifest.Layers, manifest.Config)); err != nil {
+			return err
+		}
+		if registered, err = p.repository.PushSubject(ctx, desc, data); err != nil {
+			return err
+		}
+	}
+	if manifest.Subject != nil && !registered {
+		p.moved.Referrers = append(p.moved.Referrers, images.MovedReferrer{Subject: manifest.Subject.Digest, Digest: desc.Digest, Existing: there})
+	}
+	return nil
+}
+
+func (p *pusher) blobs(ctx context.Context, descs []ocispec.Descriptor) error {
+	once := map[digest.Digest]ocispec.Descriptor{}
+	for _, desc := range descs {
+		once[desc.Digest] = desc
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, desc := range once {
+		group.Go(func() error {
+			_, err := p.repository.PushBlob(ctx, desc, func() (io.ReadCloser, error) { return p.open(ctx, desc) })
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+func (p *pusher) open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	ra, err := p.store.ReaderAt(ctx, desc)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", desc.Digest, err)
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.NewSectionReader(ra, 0, ra.Size()), ra}, nil
+}
+
+// referrers enters manifests at the fallback tags of their subjects where the
+// registry does not list them itself.
+func (p *pusher) referrers(ctx context.Context) error {
+	bySubject := map[digest.Digest][]images.MovedReferrer{}
+	for _, r := range p.moved.Referrers {
+		bySubject[r.Subject] = append(bySubject[r.Subject], r)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for about, referrers := range bySubject {
+		group.Go(func() error {
+			entries, err := p.unlisted(ctx, about, referrers)
+			if err != nil || len(entries) == 0 {
+				return err
+			}
+			return p.repository.AddReferrers(ctx, about, entries...)
+		})
+	}
+	return group.Wait()
+}
+
+// unlisted makes the entries of a subject's referrers that are not listed.
+func (p *pusher) unlisted(ctx context.Context, about digest.Digest, referrers []images.MovedReferrer) ([]ocispec.Descriptor, error) {
+	var listed []ocispec.Descriptor
+	if slices.ContainsFunc(referrers, func(r images.MovedReferrer) bool { return r.Existing }) {
+		var err error
+		if listed, err = p.repository.Referrers(ctx, about); err != nil {
+			return nil, err
+		}
+	}
+	var entries []ocispec.Descriptor
+	for _, r := range referrers {
+		if r.Existing && slices.ContainsFunc(listed, func(d ocispec.Descriptor) bool { return d.Digest == r.Digest }) {
+			continue
+		}
+		desc, data, err := p.repository.Manifest(ctx, r.Digest.String())
+		if err != nil {
+			return nil, err
+		}
+		_, entry, err := registry.Referrer(desc, data)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, entry)
+	}
+	return entries, nil
+}
+
+func (p *pusher) relatedTags(ctx context.Context) error {
+	tags := map[string]ocispec.Descriptor{}
+	for _, image := range p.images {
+		for _, r := range image.Related {
+			if r.Via == images.Tag {
+				tags[r.Tag] = ocispec.Descriptor{MediaType: r.MediaType, Digest: r.Digest, Size: r.Size}
+			}
+		}
+	}
+	return p.setTags(ctx, tags)
+}
+
+func (p *pusher) imageTags(ctx context.Context) error {
+	tags := map[string]ocispec.Descriptor{}
+	for _, image := range p.images {
+		tags[artifact.TagIn(p.repository.Name(), image)] = ocispec.Descriptor{MediaType: image.MediaType, Digest: image.Digest, Size: image.Size}
+	}
+	return p.setTags(ctx, tags)
+}
+
+// setTags gives tags to manifests that mirror brought, or found there.
+func (p *pusher) setTags(ctx context.Context, tags map[string]ocispec.Descriptor) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for tag, desc := range tags {
+		group.Go(func() error {
+			if _, copied := slices.BinarySearch(p.moved.Copied, desc.Digest); !copied {
+				if there, err := p.has(ctx, tag, desc.Digest); there || err != nil {
+					return err
+				}
+			}
+			desc, data, err := p.repository.Manifest(ctx, desc.Digest.String())
+			if err != nil {
+				return err
+			}
+			return p.repository.PushManifest(ctx, desc, data, tag)
+		})
+	}
+	return group.Wait()
+}
+
+// rootTags sets the tags of the content, then those of the root; the first of
+// them, which results are called by, comes last.
+func (p *pusher) rootTags(ctx context.Context) error {
+	contentData, err := engine.Get(ctx, p.store, p.content)
+	if err != nil {
+		return err
+	}
+	for _, tag := range p.tags {
+		if err := p.unlessThere(ctx, p.content, contentData, artifact.ContentTag(tag)); err != nil {
+			return err
+		}
+	}
+	for _, tag := range slices.Backward(p.tags) {
+		if err := p.unlessThere(ctx, p.root, p.rootData, tag); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unlessThere pushes a manifest under a tag, or by its digest, unless it is there.
+func (p *pusher) unlessThere(ctx context.Context, desc ocispec.Descriptor, data []byte, tag string) error {
+	at := tag
+	if at == "" {
+		at = desc.Digest.String()
+	}
+	if there, err := p.has(ctx, at, desc.Digest); there || err != nil {
+		return err
+	}
+	return p.repository.PushManifest(ctx, desc, data, tag)
+}
+
+func (p *pusher) has(ctx context.Context, reference string, want digest.Digest) (bool, error) {
+	found, err := p.repository.Resolve(ctx, reference)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil && found.Digest == want, err
+}
