@@ -78,7 +78,7 @@ var (
 	// The folders that kustomize went through: the last one is where it failed.
 	through = regexp.MustCompile(`(?:recursed (?:accumulation|merging) of path|couldn't make target for path) '([^']+)': `)
 	// What kustomize tried first: each resource as a file, before it was a folder.
-	firstTry = regexp.MustCompile(`^(?:accumulating resources: |accumulating components: )?accumulation err='[^\n]*?': `)
+	firstTry = regexp.MustCompile(`^accumulating (?:resources|components): accumulation err='accumulating resources from '[^']*': (?:'[^']*')?[^']*': `)
 )
 
 // buildProblem finds out of kustomize's error where it comes from: file is the

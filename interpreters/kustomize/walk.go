@@ -197,7 +197,9 @@ func (w *walker) base(ctx context.Context, at place, above []string) bool {
 			w.fail(at, "%s leads back to a kustomization that is made of this one", entry)
 			return false
 		}
-		w.input(path.Join(at.dir, entry))
+		if name := path.Join(at.dir, entry); real != path.Join("/", name) {
+			w.input(name) // reached through a symbolic link
+		}
 		w.folder(ctx, path.Clean(strings.TrimPrefix(real, "/")), above)
 	}
 	return false
