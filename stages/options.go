@@ -12,6 +12,7 @@ import (
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/push"
 	"github.com/taped-dev/tape/stages/rendering"
@@ -30,6 +31,8 @@ type Environment struct {
 	Registry *registry.Client
 	// Interpreters finds what renders.
 	Interpreters Interpreters
+	// Registries says to interpreters how registries are reached; nil: as usual.
+	Registries *interpreter.Registries
 	// Kinds are stages of one's own, beside the standard ones.
 	Kinds []pipeline.Kind
 	// Log may be nil.

@@ -38,6 +38,15 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 		return nil, err
 	}
 
+	if o.Update != "" {
+		lock, err := o.lock()
+		if err == nil {
+			err = lock.update(ctx, run, o.Update)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	list, err := document[images.List](ctx, run, "discover.images", images.MediaTypeList)
 	if err != nil {
 		return nil, err

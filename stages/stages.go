@@ -40,14 +40,16 @@ import (
 var defaultPipeline []byte
 
 // kinds is the one table of stages.
-func (o *Options) kinds(folder string) []pipeline.Kind {
-	sources := source.Options{Interpreters: o.Interpreters, Folder: folder}
+func (o *Options) kinds(folder string, lock locking) []pipeline.Kind {
+	sources := source.Options{Interpreters: o.Interpreters, Folder: folder, Allow: lock.allow}
 	if o.Store != nil {
 		sources.Memory = o.Store.Cache()
 	}
 	return slices.Concat([]pipeline.Kind{
 		source.Kind(sources),
-		render.Kind(render.Options{Interpreters: o.Interpreters}),
+		render.Kind(render.Options{
+			Interpreters: o.Interpreters, Registries: o.Registries, Materials: lock.materials(), Locked: lock.locked,
+		}),
 		scan.Kind(),
 		resolve.Kind(o.Registry),
 		discover.Kind(o.Registry),
@@ -63,11 +65,15 @@ func (o *Options) kinds(folder string) []pipeline.Kind {
 // pipeline reads the pipeline file, or makes a pipeline of the sources, and sets
 // what the options say besides.
 func (o *Options) pipeline() (*pipeline.Pipeline, error) {
+	lock, err := o.lock()
+	if err != nil {
+		return nil, err
+	}
 	var folder string
 	if o.Pipeline != "" {
 		folder = filepath.Dir(o.Pipeline)
 	}
-	table, err := pipeline.NewTable(defaultPipeline, o.kinds(folder)...)
+	table, err := pipeline.NewTable(defaultPipeline, o.kinds(folder, lock)...)
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +91,9 @@ func (o *Options) pipeline() (*pipeline.Pipeline, error) {
 		if err := o.setSources(p); err != nil {
 			return nil, err
 		}
+	}
+	if digests := lock.digests(); digests != nil {
+		err = errors.Join(err, p.With("resolve", "digests", digests), p.With("resolve", "locked", lock.locked))
 	}
 	for path, v := range map[string]string{"images.platform": o.Platform, "images.related": o.Related} {
 		if v != "" {

@@ -110,4 +110,3 @@ func commitCommand(ts *testscript.TestScript, neg bool, args []string) {
 		git("tag", tag)
 	}
 }
-

@@ -61,7 +61,10 @@ type Config struct {
 	// Offline asks no registry: a digest is what the manifests give, else empty.
 	Offline bool `json:"offline,omitempty"`
 	// Digests are locked, by normalised reference (docker.io/library/nginx:1).
+	// Nil: there is no lock, and nobody is told that something is not in it.
 	Digests map[string]digest.Digest `json:"digests,omitempty"`
+	// Locked makes an image that is not locked an error.
+	Locked bool `json:"locked,omitempty"`
 }
 
 // Stage is the resolve stage.
@@ -129,7 +132,15 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	var failures []error
 	for i, ref := range references {
 		switch err := errs[i]; {
+		case err == nil && s.unlocked(found[i]) && s.config.Locked:
+			failures = append(failures, fmt.Errorf("image %s (%s) is not in the lock, and is %s now; --update=images locks it", ref.Source, places(ref.Locations), found[i].Digest))
 		case err == nil:
+			if s.unlocked(found[i]) {
+				t.Report(engine.Event{
+					Level:   engine.Warning,
+					Message: fmt.Sprintf("image %s is not in the lock; --update=images locks it to %s", ref.Source, found[i].Digest),
+				})
+			}
 			list.Images = append(list.Images, found[i])
 			list.Unpinned = append(list.Unpinned, never(ref)...)
 		case !required(ref) && absent(err):
@@ -154,6 +165,11 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		return nil, err
 	}
 	return engine.Outputs{"images": desc}, nil
+}
+
+// unlocked says that there is a lock, and that an image it could pin is not in it.
+func (s *Stage) unlocked(image images.Image) bool {
+	return s.config.Digests != nil && !image.DigestProvided && s.config.Digests[image.Name] == ""
 }
 
 // resolveAll resolves references side by side; how many requests that makes at

@@ -11,6 +11,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages"
 )
 
@@ -41,9 +42,12 @@ func (a *app) environment(ctx context.Context) (stages.Environment, error) {
 		Store:        kept,
 		Registry:     client,
 		Interpreters: interpreters{h},
-		Kinds:        a.kinds,
-		Log:          log,
-		Events:       func(e engine.Event) { a.progress.Event(e) },
+		Registries: &interpreter.Registries{
+			HostsDir: a.hostsDir(), PlainHTTP: a.flags.plainHTTP, CAFile: a.flags.caFile,
+		},
+		Kinds:  a.kinds,
+		Log:    log,
+		Events: func(e engine.Event) { a.progress.Event(e) },
 	}, nil
 }
 
@@ -53,22 +57,25 @@ func (a *app) registry() (*registry.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	hosts := a.flags.hostsDir
-	if hosts == "" {
-		hosts = os.Getenv("TAPE_HOSTS_DIR")
-	}
 	dir, err := a.storeDir()
 	if err != nil {
 		return nil, err
 	}
 	return registry.New(registry.Options{
 		ManifestDir: store.ManifestDir(dir),
-		HostsDir:    hosts,
+		HostsDir:    a.hostsDir(),
 		PlainHTTP:   a.flags.plainHTTP,
 		CAFile:      a.flags.caFile,
 		Concurrency: a.flags.concurrency,
 		Log:         log,
 	})
+}
+
+func (a *app) hostsDir() string {
+	if a.flags.hostsDir != "" {
+		return a.flags.hostsDir
+	}
+	return os.Getenv("TAPE_HOSTS_DIR")
 }
 
 // settle ends the live view before a result is printed.

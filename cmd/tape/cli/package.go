@@ -29,6 +29,9 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 			if err := source.to(&o.Options, args); err != nil {
 				return err
 			}
+			if o.Locked && o.Update != "" {
+				return usagef("--locked and --update do not go together")
+			}
 			env, err := a.environment(cmd.Context())
 			if err != nil {
 				return err
@@ -46,6 +49,8 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 	cmd.Flags().StringArrayVar(&o.Tags, "tag", nil, "`TAG` of the artifact (repeats; default: git's version tags, else config.<digest>)")
 	source.register(cmd)
 	source.registerImages(cmd)
+	cmd.Flags().StringVar(&o.Update, "update", "", "write tape.lock: images, interpreters, materials, the `NAME` of one, or all")
+	cmd.Flags().Lookup("update").NoOptDefVal = "all"
 	cmd.Flags().BoolVar(&o.Check, "check", false, "look whether what the repository has is whole, instead of trusting it")
 	return cmd
 }

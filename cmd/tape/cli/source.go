@@ -45,8 +45,7 @@ func (f *sourceFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	fl.StringVarP(&f.manifestDir, "manifest-dir", "D", "", "the source, the same as SOURCE")
-	fl.StringVarP(&f.pipeline, "pipeline", "p", "", "pipeline `FILE` (default tape.yaml of this folder, where there is no SOURCE)")
-	fl.StringArrayVar(&f.args, "arg", nil, "`K=V` for an argument of the pipeline (repeats)")
+	f.registerPipeline(cmd)
 	fl.StringVar(&f.interpreter, "interpreter", "", "`NAME` of the interpreter (default: found by the files)")
 	fl.StringArrayVar(&f.options, "set-option", nil, "`K=V` option of the interpreter (repeats; a list takes one item a time)")
 	fl.StringVar(&f.optionsFile, "options-file", "", "`FILE` of options for the interpreter, YAML or JSON")
@@ -63,6 +62,12 @@ func (f *sourceFlags) register(cmd *cobra.Command) {
 	fl.BoolVar(&f.noCache, "no-cache", false, "render anew, whatever is kept")
 	fl.BoolVar(&f.strict, "strict", false, "warnings fail")
 	fl.BoolVar(&f.locked, "locked", false, "fail where anything is not as tape.lock says")
+}
+
+// registerPipeline registers the flags that say which pipeline.
+func (f *sourceFlags) registerPipeline(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&f.pipeline, "pipeline", "p", "", "pipeline `FILE` (default tape.yaml of this folder, where there is no SOURCE)")
+	cmd.Flags().StringArrayVar(&f.args, "arg", nil, "`K=V` for an argument of the pipeline (repeats)")
 }
 
 func (f *sourceFlags) registerImages(cmd *cobra.Command) {

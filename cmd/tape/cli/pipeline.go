@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taped-dev/tape/stages"
+)
+
+func (a *app) pipelineCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "pipeline",
+		Short:   "Write, check and draw pipelines (tape.yaml)",
+		Example: "  tape pipeline init\n  tape pipeline validate\n  tape pipeline graph | less",
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.pipelineInitCommand(), a.pipelineValidateCommand(), a.pipelineShowCommand(),
+		a.pipelineGraphCommand(), a.pipelineSchemaCommand())
+	return cmd
+}
+
+func (a *app) pipelineInitCommand() *cobra.Command {
+	var o stages.InitOptions
+	cmd := &cobra.Command{
+		Use:     "init [DIR]",
+		Short:   "Look at a folder and write a tape.yaml for it",
+		Example: "  tape pipeline init -O registry.example.com/team/app",
+		Args:    argsRange(0, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Dir = "."
+			if len(args) > 0 {
+				o.Dir = args[0]
+			}
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			o.Interpreters = interpreters{h}
+			file, data, err := stages.InitPipeline(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			return a.print(map[string]string{"file": file, "pipeline": string(data)}, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "wrote %s:\n\n%s\ncheck it with: tape pipeline validate\n", file, data)
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVarP(&o.Repository, "output-image", "O", "", "`REPOSITORY` to push to")
+	cmd.Flags().BoolVar(&o.Force, "force", false, "replace a tape.yaml that is there")
+	return cmd
+}
+
+// pipelineOptions are those of a pipeline that is looked at and not run.
+func (a *app) pipelineOptions(source *sourceFlags, args []string) (stages.Options, error) {
+	var o stages.Options
+	if err := source.to(&o, args); err != nil {
+		return o, err
+	}
+	client, err := a.registry()
+	if err != nil {
+		return o, err
+	}
+	h, err := a.host()
+	if err != nil {
+		return o, err
+	}
+	o.Registry, o.Interpreters, o.Kinds = client, interpreters{h}, a.kinds
+	return o, nil
+}
+
+func (a *app) pipelineValidateCommand() *cobra.Command {
+	var source sourceFlags
+	cmd := &cobra.Command{
+		Use:     "validate",
+		Short:   "Say what is wrong with a pipeline",
+		Example: "  tape pipeline validate\n  tape pipeline validate -p deploy/tape.yaml --arg registry=ghcr.io/acme",
+		Args:    noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			o, err := a.pipelineOptions(&source, nil)
+			if err != nil {
+				return err
+			}
+			if err := stages.ValidatePipeline(o); err != nil {
+				return err
+			}
+			return a.print(map[string]any{"file": o.Pipeline, "ok": true}, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "%s is fine\n", o.Pipeline)
+				return err
+			})
+		},
+	}
+	source.registerPipeline(cmd)
+	return cmd
+}
+
+func (a *app) pipelineShowCommand() *cobra.Command {
+	var source sourceFlags
+	cmd := &cobra.Command{
+		Use:     "show [SOURCE…]",
+		Short:   "Print a pipeline in full form, as it runs",
+		Example: "  tape pipeline show\n  tape pipeline show ./kustomize",
+		RunE: func(_ *cobra.Command, args []string) error {
+			o, err := a.pipelineOptions(&source, args)
+			if err != nil {
+				return err
+			}
+			expanded, err := stages.ExpandPipeline(o)
+			if err != nil {
+				return err
+			}
+			_, err = a.Out.Write(expanded.YAML)
+			return err
+		},
+	}
+	source.registerPipeline(cmd)
+	return cmd
+}
+
+func (a *app) pipelineGraphCommand() *cobra.Command {
+	var (
+		source sourceFlags
+		format string
+	)
+	cmd := &cobra.Command{
+		Use:   "graph [SOURCE…]",
+		Short: "Draw the graph of a pipeline",
+		Example: `  tape pipeline graph                       # Mermaid, which README files show as a picture
+  tape pipeline graph --format svg > graph.svg`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := a.pipelineOptions(&source, args)
+			if err != nil {
+				return err
+			}
+			expanded, err := stages.ExpandPipeline(o)
+			if err != nil {
+				return err
+			}
+			switch format {
+			case "mermaid":
+				_, err = io.WriteString(a.Out, expanded.Graph.Mermaid())
+			case "dot":
+				_, err = io.WriteString(a.Out, expanded.Graph.DOT())
+			case "svg":
+				_, err = a.Out.Write(expanded.Graph.SVG())
+			default:
+				err = usagef("unknown --format %q: want mermaid, dot or svg", format)
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&format, "format", "mermaid", "mermaid, dot or svg")
+	source.registerPipeline(cmd)
+	return cmd
+}
+
+func (a *app) pipelineSchemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "schema",
+		Short:   "Print the JSON Schema of tape.yaml, for editors",
+		Example: "  tape pipeline schema > tape.schema.json",
+		Args:    noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			client, err := a.registry()
+			if err != nil {
+				return err
+			}
+			schema, err := stages.PipelineSchema(stages.Environment{Registry: client, Kinds: a.kinds})
+			if err != nil {
+				return err
+			}
+			_, err = a.Out.Write(schema)
+			return err
+		},
+	}
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stages
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/plugins/interpreter"
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/rendering"
+)
+
+// builtIn interpreters are part of tape and not locked.
+const builtIn = "plain"
+
+// locking is the lock beside a pipeline file. The zero value is none.
+type locking struct {
+	file string
+	// read is the lock as it lies on disk; used is what of it counts in this
+	// run, nil where there is none: what is to be updated does not.
+	read, used *pipeline.Lock
+	locked     bool
+}
+
+// lock reads the lock. Sources without a pipeline file have none.
+func (o *Options) lock() (locking, error) {
+	if o.Pipeline == "" {
+		if o.Locked || o.Update != "" {
+			return locking{}, fmt.Errorf("a lock lies beside a pipeline file, and there is none: write one with 'tape pipeline init'")
+		}
+		return locking{}, nil
+	}
+	l := locking{file: filepath.Join(filepath.Dir(o.Pipeline), pipeline.LockFile), locked: o.Locked}
+	var err error
+	if l.read, err = pipeline.ReadLock(l.file); err != nil {
+		return l, err
+	}
+	if l.read == nil {
+		if o.Locked {
+			return l, fmt.Errorf("there is no %s; write it with 'tape package --update'", l.file)
+		}
+		return l, nil
+	}
+	used := &pipeline.Lock{Images: maps.Clone(l.read.Images), Interpreters: maps.Clone(l.read.Interpreters), Materials: maps.Clone(l.read.Materials)}
+	switch o.Update {
+	case "":
+	case "all":
+		used = nil
+	case "images":
+		used.Images = nil
+	case "interpreters":
+		used.Interpreters = nil
+	case "materials":
+		used.Materials = nil
+	default:
+		delete(used.Images, o.Update)
+		delete(used.Interpreters, o.Update)
+		delete(used.Materials, o.Update)
+	}
+	l.used = used
+	return l, nil
+}
+
+// digests of images that are locked; nil where there is no lock.
+func (l locking) digests() map[string]digest.Digest {
+	if l.used == nil || l.used.Images == nil && l.read.Images != nil {
+		return nil
+	}
+	if l.used.Images == nil {
+		return map[string]digest.Digest{}
+	}
+	return l.used.Images
+}
+
+// materials that are locked; nil where there is no lock.
+func (l locking) materials() []interpreter.Material {
+	if l.used == nil || l.used.Materials == nil && l.read.Materials != nil {
+		return nil
+	}
+	out := []interpreter.Material{}
+	for _, uri := range slices.Sorted(maps.Keys(l.used.Materials)) {
+		out = append(out, interpreter.Material{URI: uri, Digest: l.used.Materials[uri]})
+	}
+	return out
+}
+
+// allow refuses an interpreter that is not the locked one, before it starts.
+func (l locking) allow(name string, checksum digest.Digest) error {
+	if l.used == nil || name == builtIn {
+		return nil
+	}
+	platform := runtime.GOOS + "/" + runtime.GOARCH
+	locked, known := l.used.Interpreters[name]
+	sum := locked.Checksums[platform]
+	switch {
+	case known && sum == checksum:
+		return nil
+	case known && sum != "":
+		return fmt.Errorf("interpreter %s is not the one in %s: it is %s, locked is %s (version %s); --update=interpreters takes the new one", name, l.file, checksum, sum, locked.Version)
+	case !l.locked:
+		return nil
+	case known:
+		return fmt.Errorf("interpreter %s is in %s for %s only, not for %s; --update=interpreters adds it", name, l.file, strings.Join(slices.Sorted(maps.Keys(locked.Checksums)), ", "), platform)
+	}
+	return fmt.Errorf("interpreter %s is not in %s; --update=interpreters adds it", name, l.file)
+}
+
+// update writes what a run found into the lock, where that is asked for.
+func (l locking) update(ctx context.Context, run *engine.Result, what string) error {
+	if what == "" {
+		return nil
+	}
+	found, err := found(ctx, run)
+	if err != nil {
+		return err
+	}
+	updated, err := l.read.Update(found, what)
+	if err != nil {
+		return err
+	}
+	return updated.Write(l.file)
+}
+
+// found is what a run found, as a lock has it.
+func found(ctx context.Context, run *engine.Result) (*pipeline.Lock, error) {
+	lock := &pipeline.Lock{
+		Images: map[string]digest.Digest{}, Interpreters: map[string]pipeline.LockedInterpreter{}, Materials: map[string]string{},
+	}
+	list, err := document[images.List](ctx, run, "resolve.images", images.MediaTypeList)
+	if err != nil {
+		return nil, err
+	}
+	for _, image := range list.Images {
+		switch {
+		case image.DigestProvided:
+		case image.IndexDigest != "":
+			lock.Images[image.Name] = image.IndexDigest
+		default:
+			lock.Images[image.Name] = image.Digest
+		}
+	}
+	for _, node := range run.Nodes {
+		desc, ok := node.Outputs["rendering"]
+		if !ok || desc.MediaType != rendering.MediaTypeRendering {
+			continue
+		}
+		var r rendering.Rendering
+		if err := engine.GetJSON(ctx, run.Store, desc, rendering.MediaTypeRendering, &r); err != nil {
+			return nil, err
+		}
+		for _, m := range r.Materials {
+			lock.Materials[m.URI] = m.Digest
+		}
+		if r.Interpreter.Name != builtIn {
+			lock.Interpreters[r.Interpreter.Name] = pipeline.LockedInterpreter{
+				Version:   r.Interpreter.Version,
+				Checksums: map[string]digest.Digest{runtime.GOOS + "/" + runtime.GOARCH: r.Checksum},
+			}
+		}
+	}
+	return lock, nil
+}
