@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/kustomize/api/resource"
 	"sigs.k8s.io/kustomize/api/types"
+	"sigs.k8s.io/kustomize/kyaml/openapi"
 
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
@@ -22,9 +23,8 @@ import (
 // kustomization can replace, in a variable of its own.
 var building sync.Mutex
 
-// build runs kustomize on a folder of the tree. names says what things in the tree
-// were fetched from, for error messages.
-func build(ctx context.Context, t *tree, folder string, file func(string) string, names *strings.Replacer) ([]interpreter.File, error) {
+// build runs kustomize on a folder that was walked.
+func build(ctx context.Context, w *walker, folder string) ([]interpreter.File, error) {
 	type result struct {
 		files []interpreter.File
 		err   error
@@ -35,7 +35,7 @@ func build(ctx context.Context, t *tree, folder string, file func(string) string
 	go func() {
 		var res result
 		res.err = guard(ctx, folder, func() (err error) {
-			res.files, err = run(t, folder)
+			res.files, err = run(w, folder)
 			return err
 		})
 		done <- res
@@ -50,20 +50,23 @@ func build(ctx context.Context, t *tree, folder string, file func(string) string
 		if p, ok := res.err.(problems); ok {
 			return nil, p
 		}
-		return nil, buildProblem(fmt.Errorf("%s", names.Replace(res.err.Error())), folder, file)
+		return nil, buildProblem(w.fetch.names().Replace(res.err.Error()), folder, w.file)
 	}
 }
 
-func run(t *tree, folder string) ([]interpreter.File, error) {
+func run(w *walker, folder string) ([]interpreter.File, error) {
 	building.Lock()
 	defer building.Unlock()
+	if w.schema {
+		defer openapi.ResetOpenAPI() // else the next build has it too
+	}
 	// Kustomize's order is the command's: by kind, unless sortOptions says otherwise.
 	k := krusty.MakeKustomizer(&krusty.Options{
 		Reorder:          krusty.ReorderOptionUnspecified,
 		LoadRestrictions: types.LoadRestrictionsRootOnly,
 		PluginConfig:     types.DisabledPluginConfig(),
 	})
-	objects, err := k.Run(t, path.Join("/", folder))
+	objects, err := k.Run(w.tree, path.Join("/", folder))
 	if err != nil {
 		return nil, err
 	}

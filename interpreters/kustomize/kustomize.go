@@ -108,7 +108,7 @@ func render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.R
 	if err := w.problems.err(); err != nil {
 		return nil, err
 	}
-	objects, err := build(ctx, tree, req.Path, w.file, fetch.names())
+	objects, err := build(ctx, &w, req.Path)
 	if err != nil {
 		return nil, err
 	}

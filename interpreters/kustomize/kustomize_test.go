@@ -212,3 +212,29 @@ func TestRenderSideBySide(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// A schema tells kustomize how to merge lists of a custom resource; kyaml keeps it.
+func TestSchemaIsForgotten(t *testing.T) {
+	root := t.TempDir()
+	const kustomization = "resources: [widget.yaml]\npatches: [{path: patch.yaml}]\n"
+	for _, dir := range []string{"with", "without"} {
+		write(t, filepath.Join(root, dir, "widget.yaml"), "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: a}\nparts: [{name: a, size: 1}]\n")
+		write(t, filepath.Join(root, dir, "patch.yaml"), "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: a}\nparts: [{name: b, size: 2}]\n")
+		write(t, filepath.Join(root, dir, "kustomization.yaml"), kustomization)
+	}
+	write(t, filepath.Join(root, "with/kustomization.yaml"), kustomization+"openapi: {path: schema.json}\n")
+	write(t, filepath.Join(root, "with/schema.json"), `{"definitions": {"com.example.v1.Widget": {
+		"properties": {"parts": {"type": "array", "items": {"type": "object"}, "x-kubernetes-patch-merge-key": "name", "x-kubernetes-patch-strategy": "merge"}},
+		"x-kubernetes-group-version-kind": [{"group": "example.com", "version": "v1", "kind": "Widget"}]}}}`)
+	for range 2 {
+		for dir, want := range map[string]int{"with": 2, "without": 1} {
+			resp := rendered(t, &interpreter.RenderRequest{Source: root, Path: dir})
+			if len(resp.Files) != 1 {
+				t.Fatalf("%s: %v", dir, summaries(resp.Diagnostics))
+			}
+			if got := strings.Count(string(resp.Files[0].Data), "size:"); got != want {
+				t.Errorf("%s a schema: %d parts, want %d:\n%s", dir, got, want, resp.Files[0].Data)
+			}
+		}
+	}
+}

@@ -81,10 +81,9 @@ var (
 	firstTry = regexp.MustCompile(`^accumulating (?:resources|components): accumulation err='accumulating resources from '[^']*': (?:'[^']*')?[^']*': `)
 )
 
-// buildProblem finds out of kustomize's error where it comes from: file is the
+// buildProblem finds out of kustomize's words where it comes from: file is the
 // kustomization in a folder, folder the one that was asked for.
-func buildProblem(err error, folder string, file func(string) string) error {
-	text := err.Error()
+func buildProblem(text, folder string, file func(string) string) error {
 	d := interpreter.Diagnostic{Severity: interpreter.Error, Summary: text}
 	if m := through.FindAllStringSubmatchIndex(text, -1); len(m) > 0 {
 		last := m[len(m)-1]

@@ -23,6 +23,7 @@ type walker struct {
 	fetch    *fetcher          // nil where only the tree is looked at
 	inputs   []string          // below the root
 	names    map[string]string // folder → its kustomization's file
+	schema   bool              // whether one brings an OpenAPI schema
 	problems problems
 }
 
@@ -145,7 +146,10 @@ func (w *walker) folder(ctx context.Context, dir string, above []string) {
 	for _, key := range []string{"patches", "patchesJson6902", "replacements"} {
 		each(key, func(at place) { changed = w.field(ctx, at, "path") || changed })
 	}
-	changed = w.field(ctx, place{dir, file, value(top, "openapi")}, "path") || changed
+	if n := value(top, "openapi"); n != nil {
+		w.schema = true
+		changed = w.field(ctx, place{dir, file, n}, "path") || changed
+	}
 	for _, key := range []string{"configMapGenerator", "secretGenerator"} {
 		each(key, func(at place) { changed = w.generator(ctx, at) || changed })
 	}
