@@ -3,7 +3,6 @@
 package artifact
 
 import (
-	"bufio"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -19,7 +18,7 @@ import (
 
 // WriteText writes the view as a tree, for a person.
 func WriteText(w io.Writer, v *View) error {
-	out := bufio.NewWriter(w)
+	var out strings.Builder
 	tree := branch{v.Root.Ref, []branch{
 		{"sources", sourceBranches(v.Sources)},
 		{fmt.Sprintf("content %s (%s, %s packed)", v.Content.Ref, count(len(v.Content.Files), "file"), Bytes(v.Content.Size)), fileBranches(v.Content.Files)},
@@ -27,11 +26,12 @@ func WriteText(w io.Writer, v *View) error {
 		{fmt.Sprintf("statements (%d)", len(v.Statements)), statementBranches(v.Statements)},
 		{fmt.Sprintf("signatures (%d, not verified here)", len(v.Signatures)), signatureBranches(v)},
 	}}
-	tree.write(out, "", "", "")
+	tree.write(&out, "", "", "")
 	for _, warning := range v.Warnings {
-		fmt.Fprintf(out, "warning: %s\n", printable(warning))
+		fmt.Fprintf(&out, "warning: %s\n", printable(warning))
 	}
-	return out.Flush()
+	_, err := io.WriteString(w, out.String())
+	return err
 }
 
 // branch is a line and the lines below it.
@@ -41,8 +41,8 @@ type branch struct {
 }
 
 // write prints the branch: lead goes before its own line, rest before the lines
-// below it. bufio keeps the first error for Flush.
-func (b branch) write(w *bufio.Writer, indent, lead, rest string) {
+// below it.
+func (b branch) write(w *strings.Builder, indent, lead, rest string) {
 	fmt.Fprintf(w, "%s%s%s\n", indent, lead, printable(b.text))
 	indent += rest
 	for i, child := range b.branches {
