@@ -5,7 +5,6 @@ package scan
 import (
 	_ "embed"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -42,8 +41,8 @@ var builtin = sync.OnceValues(func() (*knowledge, error) {
 // like a registry.
 type catalogue struct {
 	fields     []field
-	registries *regexp.Regexp
-	elsewhere  *regexp.Regexp
+	registries patterns
+	elsewhere  patterns
 	official   map[string]bool
 
 	kinds sync.Map // "group kind" → []place, where its objects begin
@@ -52,10 +51,8 @@ type catalogue struct {
 // field is a Field compiled: one path of it.
 type field struct {
 	Field
-	index  int // of the entry: the lower goes first
-	path   []string
-	groups *regexp.Regexp // nil: any but Kubernetes' own
-	names  *regexp.Regexp // kinds
+	index int // of the entry: the lower goes first
+	path  []string
 }
 
 // newCatalogue puts a user's fields before the built-in ones.
@@ -64,33 +61,18 @@ func newCatalogue(user []Field) (*catalogue, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &catalogue{official: map[string]bool{}}
+	c := &catalogue{registries: k.Registries, elsewhere: k.Elsewhere, official: map[string]bool{}}
 	for i, f := range slices.Concat(user, k.Fields) {
-		compiled := field{Field: f, index: i}
-		if compiled.names, err = wildcards(f.Kinds); err != nil {
-			return nil, err
-		}
-		if len(f.Groups) > 0 {
-			if compiled.groups, err = wildcards(f.Groups); err != nil {
-				return nil, err
-			}
-		}
 		for _, path := range f.Paths {
 			if path != "" && path[0] != '/' {
 				return nil, fmt.Errorf("image field %q of %s is no JSON pointer: begin it with a slash", path, strings.Join(f.Kinds, ", "))
 			}
-			compiled.path = nil
+			compiled := field{Field: f, index: i}
 			for _, key := range strings.Split(path, "/")[1:] {
 				compiled.path = append(compiled.path, manifests.UnescapePointer(key))
 			}
 			c.fields = append(c.fields, compiled)
 		}
-	}
-	if c.registries, err = wildcards(k.Registries); err != nil {
-		return nil, err
-	}
-	if c.elsewhere, err = wildcards(k.Elsewhere); err != nil {
-		return nil, err
 	}
 	for _, name := range k.Official {
 		c.official[name] = true
@@ -98,17 +80,30 @@ func newCatalogue(user []Field) (*catalogue, error) {
 	return c, nil
 }
 
-// wildcards matches any of the patterns, in which * stands for any characters.
-func wildcards(patterns []string) (*regexp.Regexp, error) {
-	alternatives := make([]string, len(patterns))
-	for i, p := range patterns {
-		parts := strings.Split(p, "*")
-		for j := range parts {
-			parts[j] = regexp.QuoteMeta(parts[j])
-		}
-		alternatives[i] = strings.Join(parts, ".*")
+// patterns are texts in which * stands for any characters.
+type patterns []string
+
+// match says whether any of the patterns is s.
+func (p patterns) match(s string) bool {
+	return slices.ContainsFunc(p, func(pattern string) bool { return match(pattern, s) })
+}
+
+func match(pattern, s string) bool {
+	parts := strings.Split(pattern, "*")
+	last := len(parts) - 1
+	if last == 0 {
+		return pattern == s
 	}
-	return regexp.Compile("^(?:" + strings.Join(alternatives, "|") + ")$")
+	s, ok := strings.CutPrefix(s, parts[0])
+	if !ok {
+		return false
+	}
+	for _, part := range parts[1:last] {
+		if _, s, ok = strings.Cut(s, part); !ok {
+			return false
+		}
+	}
+	return strings.HasSuffix(s, parts[last])
 }
 
 // place is how far into the path of a field a node lies.
@@ -129,8 +124,8 @@ func (c *catalogue) begin(group, kind string) []place {
 	var places []place
 	for i := range c.fields {
 		f := &c.fields[i]
-		foreign := f.groups == nil && !kubernetes(group)
-		if (foreign || f.groups != nil && f.groups.MatchString(group)) && f.names.MatchString(kind) {
+		served := patterns(f.Groups).match(group) || len(f.Groups) == 0 && !kubernetes(group)
+		if served && patterns(f.Kinds).match(kind) {
 			places = appendPlace(places, place{f, 0})
 		}
 	}

@@ -190,8 +190,8 @@ func (c *catalogue) plausible(s string, l label) bool {
 	if !hasLetter.MatchString(path) {
 		return false
 	}
-	known := host != "" && c.registries.MatchString(host)
-	if !known && c.elsewhere.MatchString(host) {
+	known := host != "" && c.registries.match(host)
+	if !known && c.elsewhere.match(host) {
 		return false
 	}
 	if _, ok := normalise(s); !ok {

@@ -4,7 +4,6 @@ package scan
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -12,16 +11,14 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-type matcher = *regexp.Regexp
-
 // reporter puts together what was found in all files.
 type reporter struct {
-	exclude    matcher
+	exclude    patterns
 	references map[string][]images.Location // by name
 	out        images.Report
 }
 
-func newReporter(exclude matcher) *reporter {
+func newReporter(exclude patterns) *reporter {
 	return &reporter{
 		exclude:    exclude,
 		references: map[string][]images.Location{},
@@ -147,14 +144,8 @@ func (r *reporter) report() *images.Report {
 }
 
 func (r *reporter) excluded(ref images.Reference) bool {
-	if r.exclude == nil {
-		return false
-	}
-	matches := r.exclude.MatchString(ref.Name)
-	for _, l := range ref.Locations {
-		matches = matches || r.exclude.MatchString(l.Value)
-	}
-	return matches
+	return r.exclude.match(ref.Name) ||
+		slices.ContainsFunc(ref.Locations, func(l images.Location) bool { return r.exclude.match(l.Value) })
 }
 
 // enter puts the walker at a pointer.

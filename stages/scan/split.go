@@ -193,7 +193,7 @@ func (w *walker) likely(n *manifests.Node, key, value string, f *field) bool {
 	switch {
 	case !w.catalogue.plausible(value, namesOne):
 		return false
-	case labelOf(key) >= namesOne, w.catalogue.registries.MatchString(host):
+	case labelOf(key) >= namesOne, w.catalogue.registries.match(host):
 		return true
 	}
 	return hasAny(n, "pullPolicy", "imagePullPolicy", "image", "pullSecrets")

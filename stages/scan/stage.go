@@ -60,23 +60,17 @@ import (
 // Stage finds image references. It is safe for use by several runs at once.
 type Stage struct {
 	catalogue   *catalogue
-	exclude     matcher
+	exclude     patterns
 	skipInvalid bool
 }
 
 // New makes the stage. An error names what is wrong with the configuration.
 func New(c Config) (*Stage, error) {
-	s := &Stage{skipInvalid: c.SkipInvalid}
-	var err error
-	if s.catalogue, err = newCatalogue(c.Fields); err != nil {
+	known, err := newCatalogue(c.Fields)
+	if err != nil {
 		return nil, err
 	}
-	if len(c.Exclude) > 0 {
-		if s.exclude, err = wildcards(c.Exclude); err != nil {
-			return nil, err
-		}
-	}
-	return s, nil
+	return &Stage{catalogue: known, exclude: c.Exclude, skipInvalid: c.SkipInvalid}, nil
 }
 
 // Run implements [engine.Stage].

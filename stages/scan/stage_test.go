@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scan
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/taped-dev/tape/engine/stagetest"
+	"github.com/taped-dev/tape/stages/files"
+	"github.com/taped-dev/tape/stages/images"
+)
+
+// folderOf makes an input of files given as name, content, ….
+func folderOf(t *testing.T, in ...string) stagetest.Blob {
+	t.Helper()
+	var all []files.File
+	for i := 0; i < len(in); i += 2 {
+		all = append(all, files.File{Name: in[i], Data: []byte(in[i+1])})
+	}
+	var b bytes.Buffer
+	if err := files.Write(&b, all); err != nil {
+		t.Fatal(err)
+	}
+	return stagetest.Blob{MediaType: files.MediaType, Data: b.Bytes()}
+}
+
+func TestRun(t *testing.T) {
+	stage, err := Kind().New([]byte(`{}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := stagetest.Case{Stage: stage, Inputs: map[string]stagetest.Blob{
+		"manifests/web": folderOf(t, "web/a.yaml", resource("v1", "Pod", "  containers: [{image: a}]\n")),
+		"manifests/db":  folderOf(t, "db/b.yaml", resource("v1", "Pod", "  containers: [{image: b}]\n")),
+	}}
+	if err := c.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	result, err := c.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var report images.Report
+	if err := result.Outputs["references"].Decode(&report); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"pod b /spec/containers/0/image", "pod a /spec/containers/0/image"}, lines(&report)); diff != "" {
+		t.Error(diff)
+	}
+	all, err := files.Get(t.Context(), result.Store, result.Descriptors["manifests"])
+	if err != nil || len(all) != 2 || all[0].Name != "db/b.yaml" {
+		t.Error(all, err)
+	}
+}
+
+func TestRunPassesOneFolderOn(t *testing.T) {
+	stage, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := folderOf(t, "a.yaml", resource("v1", "Pod", "  containers: [{image: a}]\n"))
+	result, err := stagetest.Case{Stage: stage, Inputs: map[string]stagetest.Blob{"manifests/app": folder}}.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(result.Outputs["manifests"].Data, folder.Data) {
+		t.Error("the folder changed")
+	}
+}
+
+func TestRunRefuses(t *testing.T) {
+	pod := resource("v1", "Pod", "  containers: [{image: a}]\n")
+	for _, c := range []struct {
+		name        string
+		skipInvalid bool
+		in          []string
+		want        []string // in the error; none: it succeeds with a warning
+	}{
+		{"invalid", false, []string{"a.yaml", pod, "b.yaml", "x:\n  {{ y }}-z\n"}, []string{"b.yaml:2", "did not find expected key", "--skip-invalid"}},
+		{"invalid, wanted so", true, []string{"a.yaml", pod, "b.yaml", "x:\n  {{ y }}-z\n"}, nil},
+		{"values alone", false, []string{"values.yaml", "a: 1\n"}, []string{"no Kubernetes object in 1 file", "values.yaml: not a Kubernetes object"}},
+		{"nothing", false, nil, []string{"no manifests"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			stage, err := New(Config{SkipInvalid: c.skipInvalid})
+			if err != nil {
+				t.Fatal(err)
+			}
+			result, err := stagetest.Case{Stage: stage, Inputs: map[string]stagetest.Blob{"manifests/app": folderOf(t, c.in...)}}.Run(t.Context())
+			if c.want == nil {
+				if err != nil || len(result.Events) != 1 || result.Events[0].Level != "warning" || !strings.Contains(result.Events[0].Message, "b.yaml:2") {
+					t.Fatal(err, result.Events)
+				}
+				return
+			}
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, part := range c.want {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("%v does not say %q", err, part)
+				}
+			}
+		})
+	}
+}
