@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sign signs manifests by digest and checks such signatures: DSSE
-// envelopes over in-toto statements with exactly one subject, in Sigstore
-// bundles v0.3, as cosign 3 writes and reads them. docs/format.md ("Signatures")
-// gives the shapes.
 package sign
 
 import (
@@ -27,42 +23,25 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/stages/artifact"
 )
 
 const (
 	// MediaType is of a bundle, and the artifactType of the manifest that carries it.
-	MediaType = "application/vnd.dev.sigstore.bundle.v0.3+json"
+	MediaType = artifact.MediaTypeBundle
 	// PredicateType says that a statement is a signature and nothing more.
-	PredicateType = "https://sigstore.dev/cosign/sign/v1"
+	PredicateType = artifact.PredicateSignature
 
-	payloadType   = "application/vnd.in-toto+json"
-	statementType = "https://in-toto.io/Statement/v1"
-
-	annotationContent       = "dev.sigstore.bundle.content"
-	annotationPredicateType = "dev.sigstore.bundle.predicateType"
+	payloadType = artifact.MediaTypeStatement
 )
-
-// statement is an in-toto Statement v1 whose predicate says nothing.
-type statement struct {
-	Type          string          `json:"_type"`
-	Subject       []subject       `json:"subject"`
-	PredicateType string          `json:"predicateType"`
-	Predicate     json.RawMessage `json:"predicate"`
-}
-
-type subject struct {
-	Name   string            `json:"name,omitempty"`
-	Digest map[string]string `json:"digest"`
-}
 
 // Bundle signs a manifest by its digest.
 func Bundle(ctx context.Context, signer signature.Signer, manifest digest.Digest) ([]byte, error) {
-	payload, err := engine.MarshalJSON(statement{
-		Type:          statementType,
-		Subject:       []subject{{Digest: map[string]string{manifest.Algorithm().String(): manifest.Encoded()}}},
-		PredicateType: PredicateType,
-		Predicate:     json.RawMessage("{}"),
-	})
+	statement, err := artifact.NewStatement(PredicateType, struct{}{}, artifact.Resource{Digest: artifact.DigestSet(manifest)})
+	if err != nil {
+		return nil, err
+	}
+	payload, err := engine.MarshalJSON(statement)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +107,7 @@ func read(bundle []byte) (Claim, *dsse.Envelope, error) {
 	if env == nil {
 		return Claim{}, nil, errors.New("read bundle: it holds no DSSE envelope")
 	}
-	var s statement
+	var s artifact.Statement
 	if err := json.Unmarshal(env.GetPayload(), &s); err != nil {
 		return Claim{}, nil, fmt.Errorf("read bundle: statement: %w", err)
 	}
@@ -189,31 +168,31 @@ func otherKey(claim Claim, public crypto.PublicKey) string {
 	return ""
 }
 
-// Manifest is the referrer that carries a bundle, in cosign 3's shape: its
-// bytes and descriptor. The empty config ({}) and the bundle are its blobs.
-func Manifest(bundle []byte, subject ocispec.Descriptor) (ocispec.Descriptor, []byte, error) {
+// Manifest is the referrer that carries a bundle, in cosign 3's shape. The empty
+// config ({}) and the bundle are its blobs.
+func Manifest(bundle []byte, subject ocispec.Descriptor) (artifact.Blob, error) {
 	m := ocispec.Manifest{
 		Versioned:    specs.Versioned{SchemaVersion: 2},
 		MediaType:    ocispec.MediaTypeImageManifest,
 		ArtifactType: MediaType,
-		Config:       ocispec.DescriptorEmptyJSON,
-		Layers: []ocispec.Descriptor{{
-			MediaType: MediaType, Digest: digest.FromBytes(bundle), Size: int64(len(bundle)),
-		}},
-		Subject: &ocispec.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size},
+		Config:       artifact.Empty().Desc,
+		Layers:       []ocispec.Descriptor{layer(bundle)},
+		Subject:      &ocispec.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size},
 		Annotations: map[string]string{
-			annotationContent:       "dsse-envelope",
-			annotationPredicateType: PredicateType,
+			artifact.AnnotationBundleContent:   "dsse-envelope",
+			artifact.AnnotationBundlePredicate: PredicateType,
 		},
 	}
-	// The empty config is written inline by some tools; cosign does not.
-	m.Config.Data = nil
 	data, err := engine.MarshalJSON(m)
 	if err != nil {
-		return ocispec.Descriptor{}, nil, err
+		return artifact.Blob{}, err
 	}
-	return ocispec.Descriptor{
+	return artifact.Blob{Data: data, Desc: ocispec.Descriptor{
 		MediaType: m.MediaType, ArtifactType: m.ArtifactType,
 		Digest: digest.FromBytes(data), Size: int64(len(data)), Annotations: m.Annotations,
-	}, data, nil
+	}}, nil
+}
+
+func layer(bundle []byte) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: MediaType, Digest: digest.FromBytes(bundle), Size: int64(len(bundle))}
 }

@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
@@ -28,8 +29,10 @@ const (
 )
 
 // Password gives the password of an encrypted key; confirm asks for it twice.
-// It is called only where one is needed.
+// It is called only where one is needed; nil knows none.
 type Password func(confirm bool) ([]byte, error)
+
+var errNoPassword = errors.New("it is encrypted: set COSIGN_PASSWORD")
 
 // GenerateKey makes an ECDSA P-256 key pair: the private key encrypted as
 // cosign does (or plain PKCS#8 where the password is empty), the public key as
@@ -43,9 +46,11 @@ func GenerateKey(password Password) (private, public []byte, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode private key: %w", err)
 	}
-	secret, err := password(true)
-	if err != nil {
-		return nil, nil, err
+	var secret []byte
+	if password != nil {
+		if secret, err = password(true); err != nil {
+			return nil, nil, err
+		}
 	}
 	block := &pem.Block{Type: string(cryptoutils.PrivateKeyPEMType), Bytes: der}
 	if len(secret) > 0 {
@@ -71,11 +76,45 @@ func LoadSigner(file string, password Password) (signature.Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read key %s: %w", file, err)
 	}
-	signer, err := signature.LoadDefaultSigner(key)
+	signer, err := newSigner(key)
 	if err != nil {
 		return nil, fmt.Errorf("read key %s: %w", file, err)
 	}
 	return signer, nil
+}
+
+// newSigner signs with what sigstore takes for a kind of key when nobody says.
+func newSigner(key crypto.PrivateKey) (signature.Signer, error) {
+	signer, err := signature.LoadDefaultSigner(key)
+	if err != nil {
+		return nil, err
+	}
+	curve, ok := key.(*ecdsa.PrivateKey)
+	if !ok {
+		return signer, nil // RSA (PKCS #1 v1.5) and Ed25519 sign the same way each time
+	}
+	details, err := signature.GetDefaultAlgorithmDetails(curve.Public())
+	if err != nil {
+		return nil, err
+	}
+	return deterministic{Signer: signer, key: curve, hash: details.GetHashType()}, nil
+}
+
+// deterministic signs as RFC 6979 says, so that one key gives one manifest one
+// signature, however often it signs: what is pushed twice is pushed once.
+type deterministic struct {
+	signature.Signer
+	key  *ecdsa.PrivateKey
+	hash crypto.Hash
+}
+
+// SignMessage implements [signature.Signer].
+func (d deterministic) SignMessage(message io.Reader, opts ...signature.SignOption) ([]byte, error) {
+	sum, hash, err := signature.ComputeDigestForSigning(message, d.hash, []crypto.Hash{d.hash}, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return d.key.Sign(nil, sum, hash)
 }
 
 func parsePrivate(data []byte, password Password) (crypto.PrivateKey, error) {
@@ -85,6 +124,9 @@ func parsePrivate(data []byte, password Password) (crypto.PrivateKey, error) {
 	}
 	switch block.Type {
 	case pemSigstore, pemCosign:
+		if password == nil {
+			return nil, errNoPassword
+		}
 		secret, err := password(false)
 		if err != nil {
 			return nil, err

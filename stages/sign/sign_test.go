@@ -24,6 +24,10 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/verify"
 	"github.com/sigstore/sigstore/pkg/signature"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/stagetest"
+	"github.com/taped-dev/tape/stages/artifact"
 )
 
 func password(s string) Password { return func(bool) ([]byte, error) { return []byte(s), nil } }
@@ -175,10 +179,11 @@ func TestKeys(t *testing.T) {
 func TestManifestShape(t *testing.T) {
 	subject := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: digest.FromString("root"), Size: 4,
 		Annotations: map[string]string{"not": "carried"}}
-	desc, data, err := Manifest([]byte(`{"a":1}`), subject)
+	manifest, err := Manifest([]byte(`{"a":1}`), subject)
 	if err != nil {
 		t.Fatal(err)
 	}
+	desc, data := manifest.Desc, manifest.Data
 	if digest.FromBytes(data) != desc.Digest || int64(len(data)) != desc.Size {
 		t.Errorf("descriptor %+v does not describe the bytes", desc)
 	}
@@ -194,8 +199,15 @@ func TestManifestShape(t *testing.T) {
 }
 
 func TestReadGarbage(t *testing.T) {
-	two, _ := json.Marshal(statement{Type: statementType, Subject: []subject{
-		{Digest: map[string]string{"sha256": strings.Repeat("a", 64)}}, {Digest: map[string]string{"sha256": strings.Repeat("b", 64)}}}})
+	statement, err := artifact.NewStatement(PredicateType, struct{}{},
+		artifact.Resource{Digest: map[string]string{"sha256": strings.Repeat("a", 64)}}, artifact.Resource{Digest: map[string]string{"sha256": strings.Repeat("b", 64)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := json.Marshal(statement)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct{ data, err string }{
 		"empty":        {"", "read bundle"},
 		"no envelope":  {`{"mediaType":"` + MediaType + `"}`, "no DSSE envelope"},
@@ -210,4 +222,51 @@ func TestReadGarbage(t *testing.T) {
 func b64JSON(data []byte) string {
 	out, _ := json.Marshal(data)
 	return string(out)
+}
+
+// TestStage: signing again gives the same bytes, and nobody without a key signs.
+func TestStage(t *testing.T) {
+	signer, verifier := pair(t, "")
+	c := stagetest.Case{Stage: New(signer), Inputs: map[string]stagetest.Blob{
+		"root": {MediaType: ocispec.MediaTypeImageIndex, Data: []byte(`{"root":1}`)}, "content": {MediaType: ocispec.MediaTypeImageManifest, Data: []byte(`{"content":1}`)},
+	}}
+	if err := c.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	r, err := c.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var signatures []ocispec.Descriptor
+	if err := r.Outputs["signatures"].Decode(&signatures); err != nil {
+		t.Fatal(err)
+	}
+	if len(signatures) != 2 {
+		t.Fatalf("%d signatures, want those of root and content", len(signatures))
+	}
+	for i, subject := range []digest.Digest{digest.FromString(`{"root":1}`), digest.FromString(`{"content":1}`)} {
+		data, err := engine.Get(t.Context(), r.Store, signatures[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		var m ocispec.Manifest
+		if err := json.Unmarshal(data, &m); err != nil {
+			t.Fatal(err)
+		}
+		bundle, err := engine.Get(t.Context(), r.Store, m.Layers[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := engine.Get(t.Context(), r.Store, m.Config); err != nil {
+			t.Error(err)
+		}
+		if _, err := Verify(t.Context(), verifier, bundle, subject); err != nil || m.Subject.Digest != subject {
+			t.Errorf("signature %d of %s: %v", i, m.Subject.Digest, err)
+		}
+	}
+
+	c.Stage = New(nil)
+	if r, err = c.Run(t.Context()); err != nil || string(r.Outputs["signatures"].Data) != "[]" {
+		t.Errorf("without a key: %s, %v", r.Outputs["signatures"].Data, err)
+	}
 }

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package sign signs manifests by digest and checks such signatures: DSSE
+// envelopes over in-toto statements with exactly one subject, in Sigstore
+// bundles v0.3, as cosign 3 writes and reads them. docs/format.md ("Signatures")
+// gives the shapes.
+//
+// It also implements the sign stage, which signs what is packaged before it is
+// pushed:
+//
+//	root          the root index
+//	content       the content manifest
+//	→ signatures  descriptors of the manifests that carry the bundles; those and
+//	              their blobs are in the store. None where there is no key
+//
+// The stage is not cached: it takes a millisecond, and one key signs the same
+// manifest with the same bytes each time.
+package sign
+
+import (
+	"context"
+	"encoding/json"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sigstore/sigstore/pkg/signature"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/stages/artifact"
+)
+
+// Signer signs; LoadSigner makes one of a key file.
+type Signer = signature.Signer
+
+// Verifier says whether a signature is that of a key; LoadVerifier makes one of
+// a key file.
+type Verifier = signature.Verifier
+
+// Kind is the stage's entry in the table of stages. Without a signer nothing is
+// signed. The key is not an option of the stage: a pipeline that is checked in
+// does not choose whose signature an application gets.
+func Kind(signer Signer) pipeline.Kind {
+	return pipeline.Kind{
+		Name:    "sign",
+		Help:    "sign root and content, where a key is given",
+		Inputs:  []pipeline.Port{{Name: "root"}, {Name: "content"}},
+		Outputs: []string{"signatures"},
+		New:     func(json.RawMessage) (engine.Stage, error) { return New(signer), nil },
+	}
+}
+
+// Stage is the sign stage.
+type Stage struct{ signer Signer }
+
+// New makes the stage. A nil signer signs nothing.
+func New(signer Signer) *Stage { return &Stage{signer: signer} }
+
+// Run implements [engine.Stage].
+func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+	signatures := []ocispec.Descriptor{}
+	if s.signer != nil {
+		// One bundle a subject: of a statement with two, cosign reports the first.
+		for _, input := range []string{"root", "content"} {
+			blobs, err := Blobs(ctx, s.signer, t.Inputs[input])
+			if err != nil {
+				return nil, err
+			}
+			if err := artifact.Put(ctx, t.Store, blobs...); err != nil {
+				return nil, err
+			}
+			signatures = append(signatures, blobs[len(blobs)-1].Desc)
+		}
+	}
+	out, err := engine.PutJSON(ctx, t.Store, artifact.MediaTypeSignatures, signatures)
+	return engine.Outputs{"signatures": out}, err
+}
+
+// Blobs are a signature of a manifest as it is stored: the empty config, the
+// bundle, and last the manifest that carries it.
+func Blobs(ctx context.Context, signer Signer, subject ocispec.Descriptor) ([]artifact.Blob, error) {
+	bundle, err := Bundle(ctx, signer, subject.Digest)
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := Manifest(bundle, subject)
+	if err != nil {
+		return nil, err
+	}
+	return []artifact.Blob{artifact.Empty(), {Desc: layer(bundle), Data: bundle}, manifest}, nil
+}
+
+var _ engine.Stage = (*Stage)(nil)
