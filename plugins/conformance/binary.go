@@ -47,7 +47,7 @@ func CheckBinary(ctx context.Context, path string, opts Options, log *slog.Logge
 			return os.LookupEnv(name)
 		}
 		h := host.New(host.Options{LookupEnv: env, Log: log, Limits: host.Limits{Time: k.opts.Timeout}})
-		defer h.Close()
+		defer func() { _ = h.Close() }() // the error is taken below
 		i, err := h.Open(ctx, path)
 		if err != nil {
 			return err
@@ -85,7 +85,7 @@ func startByHand(ctx context.Context, path string) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("without $%s it should say what it is and end, but runs for %s", wire.Cookie, byHandTimeout)
 	case err == nil || !errors.As(err, &exit):
-		return fmt.Errorf("without $%s it should exit with another status than 0 (%v)", wire.Cookie, err)
+		return fmt.Errorf("without $%s it should exit with another status than 0", wire.Cookie)
 	case stdout.Len() > 0:
 		return fmt.Errorf("without $%s it prints to stdout: %.80q", wire.Cookie, stdout.String())
 	case stderr.Len() == 0:

@@ -18,7 +18,7 @@ import (
 
 // overWire serves impl over gRPC, within this process, and answers with what a
 // host would call.
-func overWire(impl interpreter.Interpreter) (_ interpreter.Interpreter, closeAll func() error, err error) {
+func overWire(impl interpreter.Interpreter) (_ interpreter.Interpreter, closeAll func(), err error) {
 	listener := bufconn.Listen(64 << 10)
 	server := grpc.NewServer()
 	interpreterpb.RegisterInterpreterServer(server, wire.NewServer(impl))
@@ -32,10 +32,10 @@ func overWire(impl interpreter.Interpreter) (_ interpreter.Interpreter, closeAll
 		server.Stop()
 		return nil, nil, errors.Join(err, <-served)
 	}
-	closeAll = func() error {
-		err := conn.Close()
+	closeAll = func() {
+		_ = conn.Close()
 		server.Stop()
-		return errors.Join(err, <-served)
+		<-served
 	}
 	return wire.NewClient(conn, wire.Limits{Files: 100_000, Bytes: 1 << 30}), closeAll, nil
 }

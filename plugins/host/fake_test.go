@@ -169,8 +169,7 @@ func (f fake) Render(ctx context.Context, req *interpreter.RenderRequest) (*inte
 		<-ctx.Done()
 		return nil, ctx.Err()
 	case "panics":
-		var m map[string]int
-		m["x"] = 1
+		panic("no such thing")
 	case "crashes":
 		fmt.Fprintln(os.Stderr, "last words")
 		os.Exit(7)

@@ -133,7 +133,7 @@ func TestFailures(t *testing.T) {
 		{mode: "misnamed", want: `describe: it says that its name is "helm"`},
 		{mode: "bad-schema", want: "the schema of its options is no JSON object"},
 
-		{mode: "panics", want: "interpreter panics: render app: interpreter panicked: assignment to entry in nil map"},
+		{mode: "panics", want: "interpreter panics: render app: interpreter panicked: no such thing"},
 		{mode: "crashes", want: "render app: process died (exit status 7); it last said:\n  last words"},
 		{mode: "crashes-badly", want: "panic: in a goroutine of its own"},
 		{mode: "nothing", want: "interpreter answered nothing to render"},

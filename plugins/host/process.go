@@ -152,7 +152,7 @@ func (p *process) run(env []string, userNamespace bool) error {
 	}
 	switch {
 	case errors.Is(err, syscall.ENOEXEC):
-		return fmt.Errorf("%w: it is built for another platform, or a script without #!", err)
+		return fmt.Errorf("%w: it is built for another platform, or is a script without a #! line", err)
 	case errors.Is(err, syscall.ENOENT):
 		return fmt.Errorf("%w: what its #! line or its header asks for is not on this machine", err)
 	}
