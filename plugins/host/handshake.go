@@ -59,6 +59,16 @@ func checkHandshake(line, dir string) error {
 	return nil
 }
 
+// errNoHandshake explains what was printed in the place of one.
+func errNoHandshake(line string) error {
+	const most = 200
+	if len(line) > most {
+		line = line[:most] + "…"
+	}
+	return fmt.Errorf("it printed %q to stdout where its handshake should be; "+
+		"it is no interpreter of tape, or prints something before it serves", line)
+}
+
 // checkAddress admits what is certainly the process's own and goes away with it.
 func checkAddress(network, addr, dir string) error {
 	switch network {

@@ -6,14 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
 	"runtime"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -303,69 +300,4 @@ func (p *process) died() error {
 		return errClosed
 	}
 	return &DiedError{How: p.how, Tail: p.out.tail()}
-}
-
-// starter is a process in go-plugin's words. What it hands on is the handshake
-// alone, after checking it: go-plugin itself stops reading output at a line of
-// 64 KiB, and panics at JSON it does not expect.
-type starter struct {
-	*process
-	env           []string
-	userNamespace bool
-	handshake     string
-}
-
-func (s *starter) Start(ctx context.Context) error {
-	if err := s.run(s.env, s.userNamespace); err != nil {
-		return err
-	}
-	select {
-	case s.handshake = <-s.out.first:
-	case <-s.done:
-		select {
-		case s.handshake = <-s.out.first:
-		default:
-			return s.died()
-		}
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	return checkHandshake(s.handshake, s.dir)
-}
-
-func (s *starter) Stdout() io.ReadCloser { return io.NopCloser(strings.NewReader(s.handshake + "\n")) }
-func (s *starter) Stderr() io.ReadCloser { return io.NopCloser(strings.NewReader("")) }
-func (s *starter) Name() string          { return s.path }
-func (s *starter) ID() string            { return strconv.Itoa(s.pid()) }
-
-func (s *starter) Wait(context.Context) error {
-	<-s.done
-	return nil
-}
-
-func (s *starter) Kill(context.Context) error {
-	s.kill()
-	return nil
-}
-
-func (s *starter) Diagnose(context.Context) string { return "" }
-
-func (s *starter) PluginToHost(network, addr string) (string, string, error) {
-	return network, addr, nil
-}
-
-func (s *starter) HostToPlugin(string, string) (string, string, error) {
-	return "", "", errors.New("interpreters do not connect to tape")
-}
-
-var _ runner.Runner = (*starter)(nil)
-
-// errNoHandshake explains what was printed in the place of one.
-func errNoHandshake(line string) error {
-	const most = 200
-	if len(line) > most {
-		line = line[:most] + "…"
-	}
-	return fmt.Errorf("it printed %q to stdout where its handshake should be; "+
-		"it is no interpreter of tape, or prints something before it serves", line)
 }
