@@ -271,12 +271,12 @@ func TestSignatures(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		desc, manifest, err := sign.Manifest(bundle, subject)
+		manifest, err := sign.Manifest(bundle, subject)
 		if err != nil {
 			t.Fatal(err)
 		}
 		m.put(artifact.MediaTypeBundle, bundle)
-		m.put(desc.MediaType, manifest)
+		desc := m.putBlob(manifest)
 		desc.ArtifactType = "" // some registries do not report it
 		other := m.put(ocispec.MediaTypeImageManifest, ocispec.Manifest{ArtifactType: artifact.ArtifactTypeAttestations})
 		m.referrers[subject.Digest] = []ocispec.Descriptor{other, desc}

@@ -138,9 +138,9 @@ func (a *Application) View(ctx context.Context, repository, tag string) (*View, 
 		}
 		return err
 	})
-	group.Go(func() (err error) {
-		v.Tags, contentTag, err = a.tags(groupCtx, tag)
-		return err
+	group.Go(func() error {
+		v.Tags, contentTag = a.tags(groupCtx, tag)
+		return nil
 	})
 	group.Go(func() error {
 		// What is attached may be unknown; what the root lists may not.
@@ -190,39 +190,25 @@ func refTo(repository, tag string, d digest.Digest) string {
 }
 
 // tags are those of the root that can be known without listing all tags of the
-// repository, and the one of the content: each is asked for.
-func (a *Application) tags(ctx context.Context, tag string) (tags []string, contentTag string, err error) {
+// repository, and the one of the content: each is asked for, and one that cannot
+// be asked for is not known.
+func (a *Application) tags(ctx context.Context, tag string) (tags []string, contentTag string) {
+	is := func(tag string, d digest.Digest) bool {
+		desc, err := a.source.Resolve(ctx, tag)
+		return err == nil && desc.Digest == d
+	}
 	tags = []string{}
 	candidates := []string{tag, a.Index.Annotations[ocispec.AnnotationVersion], ConfigTag(a.Layer.Digest)}
 	for i, candidate := range candidates {
-		if candidate == "" || slices.Contains(candidates[:i], candidate) {
-			continue
-		}
-		is, err := a.isTag(ctx, candidate, a.Root.Digest)
-		if err != nil {
-			return nil, "", err
-		}
-		if !is {
+		if candidate == "" || slices.Contains(candidates[:i], candidate) || !is(candidate, a.Root.Digest) {
 			continue
 		}
 		tags = append(tags, candidate)
-		if contentTag == "" && a.Format == Format {
-			if is, err = a.isTag(ctx, ContentTag(candidate), a.Content.Digest); err != nil {
-				return nil, "", err
-			} else if is {
-				contentTag = ContentTag(candidate)
-			}
+		if contentTag == "" && a.Format == Format && is(ContentTag(candidate), a.Content.Digest) {
+			contentTag = ContentTag(candidate)
 		}
 	}
-	return tags, contentTag, nil
-}
-
-func (a *Application) isTag(ctx context.Context, tag string, d digest.Digest) (bool, error) {
-	desc, err := a.source.Resolve(ctx, tag)
-	if errdefs.IsNotFound(err) {
-		return false, nil
-	}
-	return desc.Digest == d, err
+	return tags, contentTag
 }
 
 // Signatures are the Sigstore bundles attached to root and content. They are
