@@ -5,37 +5,31 @@ package scan
 import (
 	"cmp"
 	"slices"
-	"strings"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// reporter puts together what was found in all files.
-type reporter struct {
-	exclude    patterns
-	references map[string][]images.Location // by name
-	out        images.Report
+// fileReport is what a file holds, in the order it stands in.
+type fileReport struct {
+	references   []found
+	placeholders []images.Placeholder
+	skipped      []images.Skipped
+	objects      []images.Object
 }
 
-func newReporter(exclude patterns) *reporter {
-	return &reporter{
-		exclude:    exclude,
-		references: map[string][]images.Location{},
-		out: images.Report{
-			References: []images.Reference{}, Placeholders: []images.Placeholder{},
-			Skipped: []images.Skipped{}, Objects: []images.Object{},
-		},
-	}
-}
-
-// file takes what was found in a file, and turns offsets into lines and columns.
-func (r *reporter) file(scan *fileScan) {
+// report puts the batches of a file together, and turns offsets into lines and
+// columns.
+func (scan *fileScan) report() fileReport {
 	var (
-		documents int
+		out       fileReport
 		all       batchScan
+		documents int
 	)
-	for _, b := range scan.batches {
+	for i := range scan.batches {
+		b := &scan.batches[i]
 		for i := range b.references {
 			b.references[i].Document += documents
 		}
@@ -52,105 +46,105 @@ func (r *reporter) file(scan *fileScan) {
 			all.err = b.err
 		}
 	}
-	if scan.reason != "" {
-		r.skip(images.Skipped{File: scan.name, Reason: scan.reason})
+	switch {
+	case scan.reason != "":
+		out.skipped = []images.Skipped{{File: scan.name, Reason: scan.reason}}
 		for i := range all.references {
 			all.references[i].Class = images.Indirect
 		}
-		r.found(scan.file, findings{references: all.references})
-		return
-	}
-	r.found(scan.file, all.findings)
-	at := scan.file.Positions()
-	switch {
+		all.placeholders = nil
 	case all.err != nil:
-		r.skip(*all.err)
-		return
+		out.skipped = []images.Skipped{*all.err}
 	case len(all.objects) == 0:
 		reason := cmp.Or(all.empty, "nothing is in it")
 		if len(all.strangers) > 0 {
 			reason = all.strangers[0].reason
 		}
-		r.skip(images.Skipped{File: scan.name, Reason: reason})
-		return
+		out.skipped = []images.Skipped{{File: scan.name, Reason: reason}}
+	default:
+		at := scan.file.Positions()
+		for _, s := range all.strangers {
+			line, _ := at.At(s.offset)
+			out.skipped = append(out.skipped, images.Skipped{File: scan.name, Line: line, Reason: s.reason})
+		}
+		at = scan.file.Positions()
+		for _, o := range all.objects {
+			o.Line, _ = at.At(o.offset)
+			out.objects = append(out.objects, o.Object)
+		}
 	}
-	for _, s := range all.strangers {
-		line, _ := at.At(s.offset)
-		r.skip(images.Skipped{File: scan.name, Line: line, Reason: s.reason})
+	out.references = all.references
+	if len(out.references) > 0 {
+		locate(out.references, scan.file)
 	}
-	for _, o := range all.objects {
-		o.Line, _ = at.At(o.offset)
-		r.out.Objects = append(r.out.Objects, o.Object)
+	if len(all.placeholders) > 0 {
+		slices.SortStableFunc(all.placeholders, func(a, b placeholder) int { return cmp.Compare(a.offset, b.offset) })
+		at := scan.file.Positions()
+		for _, p := range all.placeholders {
+			p.Line, p.Column = at.At(p.offset)
+			out.placeholders = append(out.placeholders, p.Placeholder)
+		}
 	}
+	return out
 }
 
-func (r *reporter) skip(s images.Skipped) { r.out.Skipped = append(r.out.Skipped, s) }
-
-// found places references and placeholders.
-func (r *reporter) found(f *manifests.File, all findings) {
-	if len(all.references)+len(all.placeholders) == 0 {
-		return
-	}
-	digest := fileDigest(f)
-	slices.SortStableFunc(all.references, func(a, b found) int { return cmp.Compare(a.Offset, b.Offset) })
+// locate says where the references of a file stand.
+func locate(references []found, f *manifests.File) {
+	slices.SortStableFunc(references, func(a, b found) int {
+		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Pointer, b.Pointer))
+	})
 	// Parts stand anywhere behind the first one, which the location is: they
 	// are counted apart, so that only they cost going back.
-	at, parts := f.Positions(), f.Positions()
-	for _, found := range all.references {
-		l := found.Location
-		l.FileDigest = digest
+	sum, at, parts := digest.FromBytes(f.Data), f.Positions(), f.Positions()
+	for i := range references {
+		l := &references[i].Location
+		l.FileDigest = sum
 		l.Line, l.Column = at.At(l.Offset)
-		for i := range l.Parts {
-			l.Parts[i].Line, l.Parts[i].Column = parts.At(l.Parts[i].Offset)
+		for j := range l.Parts {
+			l.Parts[j].Line, l.Parts[j].Column = parts.At(l.Parts[j].Offset)
 		}
-		r.references[found.name] = append(r.references[found.name], l)
-	}
-	slices.SortStableFunc(all.placeholders, func(a, b placeholder) int { return cmp.Compare(a.offset, b.offset) })
-	at = f.Positions()
-	for _, p := range all.placeholders {
-		p.Line, p.Column = at.At(p.offset)
-		r.out.Placeholders = append(r.out.Placeholders, p.Placeholder)
 	}
 }
 
-// report sorts everything.
-func (r *reporter) report() *images.Report {
-	for name, locations := range r.references {
-		slices.SortStableFunc(locations, func(a, b images.Location) int {
-			return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Document, b.Document), cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Pointer, b.Pointer))
+// merge puts the files together and sorts everything.
+func merge(all []fileReport, exclude patterns) *images.Report {
+	out := &images.Report{
+		References: []images.Reference{}, Placeholders: []images.Placeholder{},
+		Skipped: []images.Skipped{}, Objects: []images.Object{},
+	}
+	locations := map[string][]images.Location{} // by name
+	for _, f := range all {
+		for _, r := range f.references {
+			locations[r.name] = append(locations[r.name], r.Location)
+		}
+		out.Placeholders = append(out.Placeholders, f.placeholders...)
+		out.Skipped = append(out.Skipped, f.skipped...)
+		out.Objects = append(out.Objects, f.objects...)
+	}
+	for name, at := range locations {
+		slices.SortStableFunc(at, func(a, b images.Location) int {
+			return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Document, b.Document), cmp.Compare(a.Offset, b.Offset))
 		})
-		ref := images.Reference{Source: locations[0].Value, Name: name, Locations: locations}
-		if r.excluded(ref) {
-			r.out.Excluded = append(r.out.Excluded, ref)
+		ref := images.Reference{Source: at[0].Value, Name: name, Locations: at}
+		if excluded(ref, exclude) {
+			out.Excluded = append(out.Excluded, ref)
 		} else {
-			r.out.References = append(r.out.References, ref)
+			out.References = append(out.References, ref)
 		}
 	}
 	bySource := func(a, b images.Reference) int {
 		return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.Name, b.Name))
 	}
-	slices.SortFunc(r.out.References, bySource)
-	slices.SortFunc(r.out.Excluded, bySource)
-	slices.SortStableFunc(r.out.Placeholders, func(a, b images.Placeholder) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
-	})
-	slices.SortStableFunc(r.out.Skipped, func(a, b images.Skipped) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
-	})
-	slices.SortStableFunc(r.out.Objects, func(a, b images.Object) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Document, b.Document), cmp.Compare(a.Line, b.Line))
-	})
-	return &r.out
+	slices.SortFunc(out.References, bySource)
+	slices.SortFunc(out.Excluded, bySource)
+	// What is in one file is in order already.
+	slices.SortStableFunc(out.Placeholders, func(a, b images.Placeholder) int { return cmp.Compare(a.File, b.File) })
+	slices.SortStableFunc(out.Skipped, func(a, b images.Skipped) int { return cmp.Compare(a.File, b.File) })
+	slices.SortStableFunc(out.Objects, func(a, b images.Object) int { return cmp.Compare(a.File, b.File) })
+	return out
 }
 
-func (r *reporter) excluded(ref images.Reference) bool {
-	return r.exclude.match(ref.Name) ||
-		slices.ContainsFunc(ref.Locations, func(l images.Location) bool { return r.exclude.match(l.Value) })
-}
-
-// enter puts the walker at a pointer.
-func (w *walker) enter(pointer string) {
-	for _, key := range strings.Split(pointer, "/")[1:] {
-		w.path = append(w.path, step{key: manifests.UnescapePointer(key)})
-	}
+func excluded(ref images.Reference, exclude patterns) bool {
+	return exclude.match(ref.Name) ||
+		slices.ContainsFunc(ref.Locations, func(l images.Location) bool { return exclude.match(l.Value) })
 }

@@ -45,10 +45,10 @@ import (
 	"path"
 	"runtime"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
@@ -147,25 +147,29 @@ func count(n int, noun string) string {
 // file is in the report.
 func (s *Stage) Scan(ctx context.Context, in []files.File) (*images.Report, error) {
 	set := newFolder(in)
-	scans := make([]*fileScan, 0, len(in))
+	found := make([]fileReport, len(in))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
-	for _, f := range in {
+	for i, f := range in {
 		scan := &fileScan{name: f.Name, reason: set.notForClusters(f.Name)}
-		scans = append(scans, scan)
 		if !readable(f.Name) {
 			scan.reason = "its name ends in neither .yaml, .yml nor .json"
+			found[i] = scan.report()
 			continue
 		}
 		scan.file = manifests.Open(f.Name, f.Data)
-		for _, batch := range batches(scan.file.Text.Split()) {
-			b := &batchScan{}
-			scan.batches = append(scan.batches, b)
+		work := batches(scan.file.Text.Split())
+		scan.batches = make([]batchScan, len(work))
+		scan.left.Store(int32(len(work)))
+		for j, batch := range work {
 			group.Go(func() error {
 				if err := context.Cause(ctx); err != nil {
 					return err
 				}
-				s.scanBatch(scan.file, batch, b)
+				s.scanBatch(scan.file, batch, &scan.batches[j])
+				if scan.left.Add(-1) == 0 {
+					found[i] = scan.report()
+				}
 				return nil
 			})
 		}
@@ -173,19 +177,16 @@ func (s *Stage) Scan(ctx context.Context, in []files.File) (*images.Report, erro
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	r := newReporter(s.exclude)
-	for _, scan := range scans {
-		r.file(scan)
-	}
-	return r.report(), nil
+	return merge(found, s.exclude), nil
 }
 
-// fileScan is what is known of a file.
+// fileScan is the work on a file.
 type fileScan struct {
 	name    string
 	reason  string // why it is not applied, whatever is in it
 	file    *manifests.File
-	batches []*batchScan
+	batches []batchScan
+	left    atomic.Int32 // batches that are not done
 }
 
 // batchScan is what was found in some documents of a file, which are counted
@@ -341,7 +342,5 @@ func readable(name string) bool {
 	}
 	return false
 }
-
-func fileDigest(f *manifests.File) digest.Digest { return digest.FromBytes(f.Data) }
 
 var _ engine.Stage = (*Stage)(nil)

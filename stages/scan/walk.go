@@ -19,7 +19,6 @@ const maxEmbedding = 8
 type found struct {
 	name string // normalised, or as written where that cannot be
 	images.Location
-	at []int // offsets of the parts
 }
 
 // findings are what a walk found, in the order things stand in.
@@ -93,6 +92,13 @@ func (w *walker) pointer() string {
 		}
 	}
 	return b.String()
+}
+
+// enter puts the walker at a pointer.
+func (w *walker) enter(pointer string) {
+	for _, key := range strings.Split(pointer, "/")[1:] {
+		w.path = append(w.path, step{key: manifests.UnescapePointer(key)})
+	}
 }
 
 // in walks something below a key.
