@@ -7,7 +7,11 @@ BIN := bin
 # The linter is built from its module, so that a new machine needs nothing but Go.
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 export GOTOOLCHAIN ?= local
+# The race detector wants a C compiler; without one the tests run without it.
+RACE := $(shell command -v gcc >/dev/null && echo CGO_ENABLED=1 $(GO) test -race || echo $(GO) test)
 export CGO_ENABLED ?= 0
+
+include plugins/proto/proto.mk
 
 .PHONY: help
 help: ## say what there is
@@ -19,7 +23,13 @@ build: ## build tape and its interpreters into bin/
 
 .PHONY: test
 test: ## run every test that needs nothing outside this repository
-	CGO_ENABLED=1 $(GO) test -race -timeout 10m ./...
+	$(RACE) -timeout 10m ./...
+
+.PHONY: test-examples
+test-examples: build ## build and test the examples that are modules or programs of their own
+	$(GO) test -C examples/interpreters/jsonnet ./...
+	$(GO) test -C examples/stages/policy ./...
+	$(GO) test -tags examples -count=1 ./examples/...
 
 .PHONY: lint
 lint: ## vet and lint

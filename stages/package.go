@@ -18,6 +18,9 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Repository == "" && o.Pipeline == "" {
+		return nil, errors.New("no repository to push to: name one with --output-image (-O), such as registry.example.com/team/app")
+	}
 	if o.Repository != "" {
 		if err := artifact.CheckRepository(o.Repository); err != nil {
 			return nil, err

@@ -173,7 +173,7 @@ func (e *Expanded) report(n expandedNode, with *value, err *jsonschema.Validatio
 				if v := e.root.get(section); v != nil && v.at.line > 0 {
 					where = v.at
 				}
-				p.add(where, "%s is missing: node %q needs it", short, n.name)
+				p.add(where, "%s is missing", short)
 			default:
 				p.add(e.blame(n), "node %q needs option %q", n.name, name)
 			}

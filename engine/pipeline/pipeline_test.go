@@ -471,7 +471,7 @@ func TestErrorsFromCode(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := p.Build(nil)
-	want := "option platform of resolve: 'linux' does not match pattern '^[a-z]+/[a-z0-9]+$'\noutput.image is missing: node \"push\" needs it"
+	want := "option platform of resolve: 'linux' does not match pattern '^[a-z]+/[a-z0-9]+$'\noutput.image is missing"
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}

@@ -139,9 +139,10 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 		Example: `  tape package ./kustomize -O registry.example.com/team/podinfo
   tape view registry.example.com/team/podinfo:v1.2.3
   tape pull registry.example.com/team/podinfo:v1.2.3 ./podinfo && kubectl apply -R -f ./podinfo`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Args:          noArgs,
+		SuggestionsMinimumDistance: 2,
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		Args:                       noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
