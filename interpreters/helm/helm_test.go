@@ -343,3 +343,41 @@ func TestRenderStopsWithItsContext(t *testing.T) {
 		t.Errorf("error %v, want %v", err, gone)
 	}
 }
+
+// The example is what docs/interpreters/helm.md shows.
+func TestExample(t *testing.T) {
+	root := "../../examples/helm"
+	in, err := New().Inputs(t.Context(), &interpreter.InputsRequest{Root: root, Path: "storefront"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&interpreter.InputsResponse{Paths: []string{"database"}}, in); diff != "" {
+		t.Errorf("inputs (-want +got):\n%s", diff)
+	}
+	for _, tt := range []struct {
+		name, options string
+		files         []string
+		problems      string
+	}{
+		{"as it is", `{}`, []string{
+			"charts/database/templates/database.yaml", "templates/configmap.yaml", "templates/deployment.yaml", "templates/migrate.yaml", "templates/service.yaml",
+		}, ""},
+		{"for production", `{"values": ["storefront/values-prod.yaml"], "testHooks": true, "set": ["database.enabled=false", "database.host=db.example"]}`, []string{
+			"templates/configmap.yaml", "templates/deployment.yaml", "templates/migrate.yaml", "templates/service.yaml", "templates/tests/greets.yaml",
+		}, ""},
+		{"without a database", `{"set": ["database.enabled=false"]}`, nil,
+			"error: storefront/templates/migrate.yaml:18:31: database.host is needed where database.enabled is false"},
+		{"with no replicas", `{"set": ["replicas=0"]}`, nil,
+			"error: storefront/values.schema.json: the values of chart storefront do not match its schema: at replicas: minimum: got 0, want 1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			resp := rendered(t, &interpreter.RenderRequest{Source: root, Path: "storefront", Options: json.RawMessage(tt.options)})
+			if diff := cmp.Diff(tt.files, names(resp.Files)); diff != "" {
+				t.Errorf("files (-want +got):\n%s", diff)
+			}
+			if got := summaries(resp.Diagnostics); got != tt.problems {
+				t.Errorf("diagnostics %q, want %q", got, tt.problems)
+			}
+		})
+	}
+}

@@ -238,3 +238,28 @@ func TestSchemaIsForgotten(t *testing.T) {
 		}
 	}
 }
+
+// The example is what docs/interpreters/kustomize.md shows.
+func TestExample(t *testing.T) {
+	root, path := "../../examples/kustomize", "overlays/prod"
+	in, err := New().Inputs(t.Context(), &interpreter.InputsRequest{Root: root, Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"base/deployment.yaml", "base/kustomization.yaml", "base/service.yaml",
+		"components/metrics/kustomization.yaml", "components/metrics/sidecar.yaml",
+		"overlays/prod/catalog.env", "overlays/prod/kustomization.yaml", "overlays/prod/namespace.yaml",
+	}
+	if diff := cmp.Diff(&interpreter.InputsResponse{Paths: want, Exact: true}, in); diff != "" {
+		t.Errorf("inputs (-want +got):\n%s", diff)
+	}
+	resp := rendered(t, &interpreter.RenderRequest{Source: root, Path: path})
+	var names []string
+	for _, f := range resp.Files {
+		names = append(names, f.Path)
+	}
+	if diff := cmp.Diff([]string{"00-namespace-shop.yaml", "configmap-catalog-8d858chtkd.yaml", "service-catalog.yaml", "deployment-catalog.yaml"}, names); diff != "" {
+		t.Errorf("files (-want +got):\n%s", diff)
+	}
+}
