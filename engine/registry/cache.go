@@ -13,11 +13,12 @@ import (
 // thousand images.
 const cacheBudget = 32 << 20
 
-// manifestCache remembers manifests by repository and digest. It forgets what it
-// has known longest.
+// manifestCache remembers manifests by repository and digest, and which digest a
+// tag had. It forgets the manifests it has known longest.
 type manifestCache struct {
 	mu    sync.Mutex
 	known map[manifestKey]manifest
+	tags  map[string]digest.Digest // by repository:tag
 	order []manifestKey
 	size  int64
 }
@@ -33,7 +34,19 @@ type manifest struct {
 }
 
 func newManifestCache() *manifestCache {
-	return &manifestCache{known: map[manifestKey]manifest{}}
+	return &manifestCache{known: map[manifestKey]manifest{}, tags: map[string]digest.Digest{}}
+}
+
+func (c *manifestCache) tag(repository, tag string) digest.Digest {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tags[repository+":"+tag]
+}
+
+func (c *manifestCache) putTag(repository, tag string, dgst digest.Digest) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tags[repository+":"+tag] = dgst
 }
 
 func (c *manifestCache) get(repository string, dgst digest.Digest) (ocispec.Descriptor, []byte, bool) {

@@ -108,20 +108,20 @@ func IsManifest(mediaType string) bool {
 
 // Manifest reads a manifest or index, of at most [MaxManifest] bytes, by tag or
 // digest. The bytes have the digest of the descriptor, which has the media type
-// too; they must not be changed. What was read by digest is remembered.
+// too; they must not be changed. What was read is remembered: of a tag that was
+// read before, it is asked by HEAD whether it has moved.
 func (r *Repository) Manifest(ctx context.Context, reference string) (ocispec.Descriptor, []byte, error) {
 	if !isDigest(reference) {
+		if !r.knows(reference) {
+			return r.fetchTag(ctx, reference)
+		}
 		desc, err := r.Resolve(ctx, reference)
 		if err != nil {
 			return ocispec.Descriptor{}, nil, err
 		}
 		reference = desc.Digest.String()
 	}
-	if desc, data, ok := r.client.cache.get(r.name, digest.Digest(reference)); ok {
-		return desc, data, nil
-	}
-	if desc, data, ok := r.kept.get(r.name, digest.Digest(reference)); ok {
-		r.client.cache.put(r.name, desc, data)
+	if desc, data, ok := r.recall(digest.Digest(reference)); ok {
 		return desc, data, nil
 	}
 	desc := ocispec.Descriptor{Digest: digest.Digest(reference)}
@@ -139,10 +139,61 @@ func (r *Repository) Manifest(ctx context.Context, reference string) (ocispec.De
 		return ocispec.Descriptor{}, nil, r.explain(ctx, "fetch", r.Ref(reference), err)
 	}
 	desc.Size = int64(len(data))
-	r.client.cache.put(r.name, desc, data)
-	if err := r.kept.put(r.name, desc, data); err != nil {
-		r.client.log.DebugContext(ctx, "not kept", "manifest", r.Ref(reference), "error", err)
+	r.remember(ctx, "", desc, data)
+	return desc, data, nil
+}
+
+// recall gives a manifest that was read before, in this run or an earlier one.
+func (r *Repository) recall(dgst digest.Digest) (ocispec.Descriptor, []byte, bool) {
+	if desc, data, ok := r.client.cache.get(r.name, dgst); ok {
+		return desc, data, true
 	}
+	desc, data, ok := r.kept.get(r.name, dgst)
+	if ok {
+		r.client.cache.put(r.name, desc, data)
+	}
+	return desc, data, ok
+}
+
+// knows says whether a manifest was read by the tag before, and is remembered.
+func (r *Repository) knows(tag string) bool {
+	dgst := r.client.cache.tag(r.name, tag)
+	if dgst == "" {
+		dgst = r.kept.tag(r.name, tag)
+	}
+	_, _, ok := r.recall(dgst)
+	return ok
+}
+
+func (r *Repository) remember(ctx context.Context, tag string, desc ocispec.Descriptor, data []byte) {
+	r.client.cache.put(r.name, desc, data)
+	err := r.kept.put(r.name, desc, data)
+	if tag != "" {
+		r.client.cache.putTag(r.name, tag, desc.Digest)
+		err = errors.Join(err, r.kept.putTag(r.name, tag, desc.Digest))
+	}
+	if err != nil {
+		r.client.log.DebugContext(ctx, "not kept", "manifest", r.Ref(desc.Digest.String()), "error", err)
+	}
+}
+
+// fetchTag reads the manifest of a tag with one request.
+func (r *Repository) fetchTag(ctx context.Context, tag string) (desc ocispec.Descriptor, data []byte, err error) {
+	err = r.client.retry(ctx, func() error {
+		var read reading
+		_, desc, err = r.resolver(nil).Resolve(r.client.context(ctx, call{skip: skipBlobs, reading: &read}), r.Ref(tag))
+		if err != nil {
+			return err
+		}
+		data = read.data
+		desc.Size = int64(len(data))
+		desc.MediaType, err = manifestType(data, desc.MediaType)
+		return err
+	})
+	if err != nil {
+		return ocispec.Descriptor{}, nil, r.explain(ctx, "fetch", r.Ref(tag), err)
+	}
+	r.remember(ctx, tag, desc, data)
 	return desc, data, nil
 }
 

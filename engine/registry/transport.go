@@ -21,7 +21,9 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -61,9 +63,15 @@ type call struct {
 	skip func(*http.Request) error
 	// blobs asks for a blob where containerd asks for a manifest.
 	blobs bool
+	// reading takes the bytes of a manifest where containerd asks for its digest:
+	// HEAD is sent as GET.
+	reading *reading
 	// done hears the outcome of every request that was not skipped.
 	done func(*http.Request, *http.Response, error)
 }
+
+// reading is the manifest that was read last.
+type reading struct{ data []byte }
 
 var (
 	errAbsent  = errors.New("known not to be there")
@@ -109,12 +117,52 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		req = req.Clone(req.Context())
 		req.URL.Path = strings.Replace(req.URL.Path, "/manifests/", "/blobs/", 1)
 	}
-	resp, err := t.send(req)
+	send := t.send
+	if operation.reading != nil && req.Method == http.MethodHead {
+		send = operation.reading.send(t)
+	}
+	resp, err := send(req)
 	if operation.done != nil {
 		operation.done(req, resp, err)
 	}
 	return resp, err
 }
+
+// send answers a HEAD of a manifest with what a GET says, less the body, which it
+// keeps. The digest in the answer is that of the body, or there is no answer.
+func (r *reading) send(t *transport) func(*http.Request) (*http.Response, error) {
+	return func(req *http.Request) (*http.Response, error) {
+		get := req.Clone(req.Context())
+		get.Method = http.MethodGet
+		resp, err := t.send(get)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			return resp, err
+		}
+		defer resp.Body.Close()
+		data, err := io.ReadAll(io.LimitReader(resp.Body, MaxManifest+1))
+		switch {
+		case err != nil:
+			return nil, err
+		case len(data) > MaxManifest:
+			return nil, fmt.Errorf("manifest of more than %d bytes: %w", MaxManifest, errdefs.ErrInvalidArgument)
+		}
+		said := digest.Digest(resp.Header.Get(contentDigest))
+		got := digest.FromBytes(data)
+		if said.Validate() == nil {
+			got = said.Algorithm().FromBytes(data)
+		}
+		if said != "" && said != got {
+			return nil, fmt.Errorf("sent a manifest with digest %s as %s: %w", got, said, errdefs.ErrDataLoss)
+		}
+		resp.Header.Set(contentDigest, got.String())
+		resp.Body, resp.ContentLength = http.NoBody, int64(len(data))
+		r.data = data
+		return resp, nil
+	}
+}
+
+// contentDigest is the header in which a registry says a manifest's digest.
+const contentDigest = "Docker-Content-Digest"
 
 func (t *transport) send(req *http.Request) (*http.Response, error) {
 	ctx, host := req.Context(), t.client.host(req.URL.Host)

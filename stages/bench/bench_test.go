@@ -355,4 +355,5 @@ func (r *table) String() string {
 	w.Flush()
 	return out.String()
 }
+
 type h struct{ http.Handler }

@@ -76,7 +76,10 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 			continue
 		}
 		for _, about := range subjects(image) {
-			question(repository, about, byTag(".sig", images.Signature), byTag(".att", images.Attestation), byTag(".sbom", images.SBOM), byReferrer)
+			// An image that anything was published beside has a signature: that one
+			// is read at once. Of the rest, most is not there.
+			likely := about == image.Digest
+			question(repository, about, byTag(".sig", images.Signature, likely), byTag(".att", images.Attestation, false), byTag(".sbom", images.SBOM, false), byReferrer)
 		}
 	}
 	if err := runAll(ctx, tasks, report); err != nil {
@@ -214,16 +217,23 @@ func inline(m images.Manifest) ask {
 	}
 }
 
-// byTag asks for the tag that cosign gives to what is about a manifest.
-func byTag(suffix, kind string) ask {
+// byTag asks for the tag that cosign gives to what is about a manifest. One that
+// is likely to be there is read, which costs one request; another is asked for,
+// which does not count as a pull where pulls are counted.
+func byTag(suffix, kind string, likely bool) ask {
 	return func(ctx context.Context, repository *registry.Repository, to digest.Digest) ([]images.Related, error) {
 		tag := to.Algorithm().String() + "-" + to.Encoded() + suffix
-		manifest, err := read(ctx, repository, tag)
-		if errdefs.IsNotFound(err) {
-			return nil, nil
+		at := tag
+		if !likely {
+			desc, err := repository.Resolve(ctx, tag)
+			if err != nil {
+				return nil, absent(err)
+			}
+			at = desc.Digest.String()
 		}
+		manifest, err := read(ctx, repository, at)
 		if err != nil {
-			return nil, err
+			return nil, absent(err)
 		}
 		return []images.Related{{
 			Kind: kind, Via: images.Tag, Tag: tag, Digest: manifest.desc.Digest,
@@ -232,14 +242,19 @@ func byTag(suffix, kind string) ask {
 	}
 }
 
+// absent takes the error away that says that nothing is there.
+func absent(err error) error {
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
 // byReferrer asks for the manifests whose subject is the manifest.
 func byReferrer(ctx context.Context, repository *registry.Repository, to digest.Digest) ([]images.Related, error) {
 	referrers, err := repository.Referrers(ctx, to)
-	if errdefs.IsNotFound(err) {
-		return nil, nil
-	}
 	if err != nil {
-		return nil, err
+		return nil, absent(err)
 	}
 	var out []images.Related
 	for _, desc := range referrers {

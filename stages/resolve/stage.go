@@ -7,8 +7,9 @@
 //	→ images    images.List; nothing is Related yet
 //
 // A digest that the manifests give is used as it is, then one that is locked;
-// else the tag is asked for with one HEAD. The manifest behind the digest is then
-// read for its media type, size and children. References that are spelled
+// else what the tag leads to. The manifest is read for its media type, size and
+// children, with one request; of a tag that an earlier run has read, a HEAD asks
+// whether it has moved. References that are spelled
 // differently and mean the same (nginx:1, docker.io/library/nginx:1) are one image.
 //
 // References that Kubernetes reads (of class pod and crd) must resolve. All that
@@ -217,17 +218,11 @@ func (s *Stage) resolve(ctx context.Context, ref images.Reference) (images.Image
 	if image.Digest == "" {
 		image.Digest = s.config.Digests[ref.Name]
 	}
-	if image.Digest == "" {
-		desc, err := repository.Resolve(ctx, named.(reference.Tagged).Tag())
-		if err != nil {
-			return images.Image{}, err
-		}
-		if err := runnable(desc.MediaType); err != nil {
-			return images.Image{}, err
-		}
-		image.Digest = desc.Digest
+	at := image.Digest.String()
+	if at == "" {
+		at = named.(reference.Tagged).Tag()
 	}
-	if err := s.describe(ctx, repository, &image); err != nil {
+	if err := s.describe(ctx, repository, at, &image); err != nil {
 		return images.Image{}, err
 	}
 	source, _, _ := strings.Cut(ref.Source, "@")
@@ -235,17 +230,14 @@ func (s *Stage) resolve(ctx context.Context, ref images.Reference) (images.Image
 	return image, nil
 }
 
-// describe reads the manifest behind the image's digest, and where one platform
-// is wanted goes on to that one's.
-func (s *Stage) describe(ctx context.Context, repository *registry.Repository, image *images.Image) error {
-	desc, data, err := repository.Manifest(ctx, image.Digest.String())
+// describe reads the manifest at a tag or digest, and where one platform is wanted
+// goes on to that one's.
+func (s *Stage) describe(ctx context.Context, repository *registry.Repository, at string, image *images.Image) error {
+	desc, data, err := repository.Manifest(ctx, at)
 	if err != nil {
 		return err
 	}
-	if err := runnable(desc.MediaType); err != nil {
-		return err
-	}
-	image.MediaType, image.Size = desc.MediaType, desc.Size
+	image.Digest, image.MediaType, image.Size = desc.Digest, desc.MediaType, desc.Size
 	if !containerdimages.IsIndexType(desc.MediaType) {
 		if err := s.check(ctx, repository, data); err != nil {
 			return err
@@ -343,18 +335,6 @@ func (s *Stage) check(ctx context.Context, repository *registry.Repository, mani
 	child := ocispec.Descriptor{Platform: &config}
 	_, err = s.choose([]ocispec.Descriptor{child})
 	return err
-}
-
-// runnable refuses what no container runtime takes, before anything is copied.
-func runnable(mediaType string) error {
-	switch {
-	case containerdimages.IsIndexType(mediaType), containerdimages.IsManifestType(mediaType):
-		return nil
-	case strings.HasPrefix(mediaType, "application/vnd.docker.distribution.manifest.v1+"):
-		return &failure{"it is an image of Docker's schema 1, which container runtimes no longer take; build it again, or pull and push it with a current docker", errdefs.ErrNotImplemented}
-	default:
-		return &failure{fmt.Sprintf("it is %q and no container image", mediaType), errdefs.ErrNotImplemented}
-	}
 }
 
 // merge makes one of references with the same normalised name; its source is how
