@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -15,12 +14,6 @@ import (
 	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/engine/store"
 	"github.com/taped-dev/tape/stages/artifact"
-)
-
-// Prefixes of references that are not in a registry.
-const (
-	layoutPrefix  = "oci:"
-	archivePrefix = "archive:"
 )
 
 // place is where applications are read from: a repository, a layout or an
@@ -33,8 +26,10 @@ type place interface {
 // opened is a reference, and the place that it is in. The caller closes it.
 type opened struct {
 	place
-	// repository is the name of the repository, "" for layouts and archives.
+	// repository is the name of the repository, "" for layouts and archives;
+	// layout is one of those, else nil.
 	repository string
+	layout     *store.Layout
 	// tag is the reference's, "" where it has only a digest (or, in a layout, none).
 	tag string
 	// version is what to resolve: digest, else tag; "" is the only one there is.
@@ -45,11 +40,16 @@ type opened struct {
 // open opens a reference: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or
 // archive:FILE[:TAG].
 func open(client *registry.Client, ref string) (*opened, error) {
-	if rest, ok := strings.CutPrefix(ref, layoutPrefix); ok {
-		return openLocal(rest, store.OpenLayout)
-	}
-	if rest, ok := strings.CutPrefix(ref, archivePrefix); ok {
-		return openLocal(rest, store.OpenArchive)
+	if store.IsReference(ref) {
+		layout, version, err := store.OpenReference(ref)
+		if err != nil {
+			return nil, err
+		}
+		o := &opened{place: layout, layout: layout, version: version, close: layout.Close}
+		if !strings.Contains(version, ":") {
+			o.tag = version
+		}
+		return o, nil
 	}
 	name, tag, dgst, err := parseReference(ref)
 	if err != nil {
@@ -67,21 +67,6 @@ func open(client *registry.Client, ref string) (*opened, error) {
 		o.version = dgst
 	}
 	return o, nil
-}
-
-func openLocal(rest string, openPlace func(string) (*store.Layout, error)) (*opened, error) {
-	path, tag := rest, ""
-	if _, err := os.Stat(rest); err != nil {
-		// A path may have colons of its own: the tag is what makes the rest exist.
-		if i := strings.LastIndexByte(rest, ':'); i > 0 {
-			path, tag = rest[:i], rest[i+1:]
-		}
-	}
-	layout, err := openPlace(path)
-	if err != nil {
-		return nil, err
-	}
-	return &opened{place: layout, tag: tag, version: tag, close: layout.Close}, nil
 }
 
 // parseReference splits a reference that must name its registry.

@@ -73,6 +73,8 @@ type Options struct {
 	Created time.Time
 	// Version of tape, for the provenance.
 	Version string
+	// Signer signs root and content; nil: nobody does.
+	Signer Signer
 }
 
 // Source is a folder, a file or a remote reference.

@@ -31,6 +31,7 @@ import (
 	"github.com/taped-dev/tape/stages/render"
 	"github.com/taped-dev/tape/stages/resolve"
 	"github.com/taped-dev/tape/stages/scan"
+	"github.com/taped-dev/tape/stages/sign"
 	"github.com/taped-dev/tape/stages/source"
 )
 
@@ -58,6 +59,7 @@ func (o *Options) kinds(folder string, lock locking) []pipeline.Kind {
 		content.Kind(o.Created),
 		attest.Kind(o.Version),
 		index.Kind(o.Created),
+		sign.Kind(o.Signer),
 		push.Kind(o.Registry),
 	}, o.Kinds)
 }

@@ -117,6 +117,9 @@ func openLayout(name string, blobs blobs, read func(name string, limit int64) ([
 // does not for an archive.
 func (l *Layout) Close() error { return l.blobs.Close() }
 
+// Path is the folder or the file that was opened.
+func (l *Layout) Path() string { return l.name }
+
 // Index is the layout's index.json.
 func (l *Layout) Index() ocispec.Index { return l.index }
 

@@ -31,6 +31,7 @@ type pusher struct {
 
 	root, content, statements ocispec.Descriptor
 	rootData                  []byte
+	signatures                []ocispec.Descriptor
 	check                     bool
 }
 
@@ -45,11 +46,22 @@ func (p *pusher) steps() []step {
 		{"content", func(ctx context.Context) error { return p.manifest(ctx, p.content) }},
 		{"statements", func(ctx context.Context) error { return p.manifest(ctx, p.statements) }},
 		{"root", func(ctx context.Context) error { return p.unlessThere(ctx, p.root, p.rootData, "") }},
+		{"signatures", p.signed},
 		{"referrers", p.referrers},
 		{"tags of what is related to images", p.relatedTags},
 		{"tags of images", p.imageTags},
 		{"tags", p.rootTags},
 	}
+}
+
+// signed pushes the signatures, which are entered as referrers later.
+func (p *pusher) signed(ctx context.Context) error {
+	for _, desc := range p.signatures {
+		if err := p.manifest(ctx, desc); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tagged says whether every tag of the artifact leads to it already.

@@ -9,15 +9,17 @@
 //	tags     artifact.MediaTypeTags, the first one is what results are called by
 //	images   images.List: which tag each image gets
 //	moved    images.Moved of mirror: that images and what is beside them are there
+//	signatures  of root and content, may be left out: descriptors of manifests that
+//	         are in the store with their blobs
 //	→ pushed Pushed
 //
-// First goes everything by its digest: content, statements, root. Then what readers
-// of a digest look for: the lists of referrers, the tags of signatures. Then the
+// First goes everything by its digest: content, statements, root, signatures. Then
+// what readers of a digest look for: the lists of referrers, the tags of signatures. Then the
 // tags of images, of the content, and of the root. A push that is cut off has
 // changed no tag that leads to anything incomplete.
 //
-// Where every tag leads to this root already there is nothing to do, as they were
-// written last; Check looks at all of it.
+// Where every tag leads to this root already there is nothing to do but to sign, as
+// they were written last; Check looks at all of it.
 //
 // The stage is not cached: a registry may have lost what it was given.
 package push
@@ -80,7 +82,7 @@ func Kind(client *registry.Client) pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "push",
 		Help:    "upload content, statements and root, and set the tags",
-		Inputs:  []pipeline.Port{{Name: "root"}, {Name: "tags"}, {Name: "images"}, {Name: "moved"}},
+		Inputs:  []pipeline.Port{{Name: "root"}, {Name: "tags"}, {Name: "images"}, {Name: "moved"}, {Name: "signatures", Optional: true}},
 		Outputs: []string{"pushed"},
 		Schema:  configSchema,
 		New: func(with json.RawMessage) (engine.Stage, error) {
@@ -117,11 +119,15 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 			return nil, err
 		}
 	}
-	if !whole {
-		for _, step := range p.steps() {
-			if err := step.do(ctx); err != nil {
-				return nil, fmt.Errorf("push %s: %w", step.what, err)
-			}
+	steps := p.steps()
+	if whole {
+		// It may not have been signed then, or by another key.
+		p.moved.Referrers = nil
+		steps = []step{{"signatures", p.signed}, {"referrers", p.referrers}}
+	}
+	for _, step := range steps {
+		if err := step.do(ctx); err != nil {
+			return nil, fmt.Errorf("push %s: %w", step.what, err)
 		}
 	}
 	p.repository.Remember(ctx, p.root, p.rootData)
@@ -139,6 +145,11 @@ func (p *pusher) read(ctx context.Context, inputs map[string]ocispec.Descriptor)
 	)
 	if err != nil {
 		return err
+	}
+	if signatures, ok := inputs["signatures"]; ok {
+		if err := engine.GetJSON(ctx, p.store, signatures, artifact.MediaTypeSignatures, &p.signatures); err != nil {
+			return err
+		}
 	}
 	p.images = list.Images
 	if len(p.tags) == 0 {

@@ -158,11 +158,16 @@ func LoadVerifier(file string) (signature.Verifier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read key %s: %w", file, err)
 	}
-	verifier, err := signature.LoadDefaultVerifier(key)
+	verifier, err := NewVerifier(key)
 	if err != nil {
 		return nil, fmt.Errorf("read key %s: %w", file, err)
 	}
 	return verifier, nil
+}
+
+// NewVerifier verifies what sigstore takes for a kind of key when nobody says.
+func NewVerifier(key crypto.PublicKey) (signature.Verifier, error) {
+	return signature.LoadDefaultVerifier(key)
 }
 
 // Hint names a public key in a bundle, as cosign does: base64 of the SHA-256 of

@@ -15,6 +15,8 @@ func (a *app) packageCommand() *cobra.Command {
 	var (
 		source sourceFlags
 		o      stages.PackageOptions
+		signed bool
+		key    string
 	)
 	cmd := &cobra.Command{
 		Use:   "package [SOURCE…]",
@@ -31,6 +33,14 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 			}
 			if o.Locked && o.Update != "" {
 				return usagef("--locked and --update do not go together")
+			}
+			if signed {
+				var err error
+				if o.Signer, err = a.signer(key); err != nil {
+					return err
+				}
+			} else if key != "" {
+				return usagef("--key goes with --sign")
 			}
 			env, err := a.environment(cmd.Context())
 			if err != nil {
@@ -51,6 +61,8 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 	source.registerImages(cmd)
 	cmd.Flags().StringVar(&o.Update, "update", "", "write tape.lock: images, interpreters, materials, the `NAME` of one, or all")
 	cmd.Flags().Lookup("update").NoOptDefVal = "all"
+	cmd.Flags().BoolVar(&signed, "sign", false, "sign root and content with --key")
+	cmd.Flags().StringVar(&key, "key", "", "private key `FILE` to sign with")
 	cmd.Flags().BoolVar(&o.Check, "check", false, "look whether what the repository has is whole, instead of trusting it")
 	return cmd
 }
