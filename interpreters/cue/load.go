@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cue
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/cue/build"
+	"cuelang.org/go/cue/cuecontext"
+	"cuelang.org/go/cue/load"
+	"cuelang.org/go/cue/parser"
+
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+// timoniApply is where a module of Timoni has its objects.
+const timoniApply = "timoni.apply"
+
+// render evaluates the packages and writes their objects as files.
+func (s *source) render() ([]interpreter.File, []interpreter.Diagnostic, error) {
+	var expression ast.Expr
+	if s.Expression != "" {
+		var err error
+		if expression, err = parser.ParseExpr("expression", s.Expression); err != nil {
+			return nil, nil, s.problems(err)
+		}
+	}
+	instances, remarks, err := s.load(false)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx := cuecontext.New()
+	var all []object
+	for _, inst := range instances {
+		found, err := s.objects(ctx, inst, expression)
+		if err != nil {
+			if fromTools, toolErr := s.fromTools(ctx, expression); toolErr == nil && len(fromTools) > 0 {
+				all = fromTools
+				break
+			}
+			return nil, nil, err
+		}
+		all = union(all, found)
+	}
+	if len(all) == 0 {
+		if all, err = s.fromTools(ctx, expression); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(all) == 0 {
+		what := strings.Join(s.packages, " ")
+		if s.Expression != "" {
+			what = s.Expression + " of " + what
+		}
+		return nil, nil, problem("there is no Kubernetes object in %s: 'packages' names other packages (./... is all below the source), 'expression' what in them holds the objects", what)
+	}
+	files, err := s.files(all)
+	return files, remarks, err
+}
+
+// load reads the packages, with their _tool.cue files if tools is set.
+func (s *source) load(tools bool) ([]*build.Instance, []interpreter.Diagnostic, error) {
+	config := &load.Config{
+		Dir:        s.dir,
+		ModuleRoot: s.module,
+		Tags:       s.Tags,
+		Tools:      tools,
+		Registry:   s.registry,
+	}
+	if found, err := fs.Glob(os.DirFS(s.dir), "*"+cueExt); len(s.Packages) == 0 && len(found) == 0 && err == nil {
+		return nil, nil, problem("there is no CUE package in %s itself: 'packages' names others, such as ./... for all below", s.name(s.dir))
+	}
+	instances := load.Instances(s.packages, config)
+	remarks := s.timoniTags(instances, config)
+	if remarks != nil {
+		instances = load.Instances(s.packages, config)
+	}
+	for _, inst := range instances {
+		if inst.Err != nil {
+			return nil, nil, s.problems(inst.Err)
+		}
+	}
+	return instances, remarks, nil
+}
+
+// timoniTags sets those tags of Timoni modules that Timoni itself sets when it
+// builds a module that is not published, as far as the source does not.
+func (s *source) timoniTags(instances []*build.Instance, config *load.Config) []interpreter.Diagnostic {
+	given := map[string]bool{}
+	for _, t := range s.Tags {
+		name, _, _ := strings.Cut(t, "=")
+		given[name] = true
+	}
+	var remarks []interpreter.Diagnostic
+	for _, inst := range instances {
+		if !isTimoni(inst) {
+			continue
+		}
+		name := path.Base(filepath.ToSlash(s.module))
+		if m := ast.ParseImportPath(inst.Module).Path; m != "" {
+			name = path.Base(m)
+		}
+		defaults := map[string]string{
+			"name": name, "namespace": "default", "mv": "0.0.0-devel", "kv": "1.34.0",
+		}
+		for _, tag := range tagNames(inst) {
+			value, known := defaults[tag]
+			if !known || given[tag] {
+				continue
+			}
+			given[tag] = true
+			config.Tags = append(slices.Clip(config.Tags), tag+"="+value)
+			remarks = append(remarks, interpreter.Diagnostic{
+				Severity: interpreter.Info,
+				Summary:  fmt.Sprintf("the Timoni tag %s is not set: it is %s", tag, value),
+			})
+		}
+	}
+	return remarks
+}
+
+// isTimoni says whether a package is a Timoni module's: it has a field timoni
+// with a field apply.
+func isTimoni(inst *build.Instance) bool {
+	for _, f := range inst.Files {
+		for _, d := range f.Decls {
+			if field, ok := d.(*ast.Field); ok && label(field) == "timoni" {
+				if body, ok := field.Value.(*ast.StructLit); ok {
+					for _, d := range body.Elts {
+						if field, ok := d.(*ast.Field); ok && label(field) == "apply" {
+							return true
+						}
+					}
+				}
+			}
+		}
+	}
+	return false
+}
+
+func label(f *ast.Field) string {
+	name, _, _ := ast.LabelName(f.Label)
+	return name
+}
+
+// tagNames are the names of the @tag attributes of a package, in its order.
+func tagNames(inst *build.Instance) []string {
+	var out []string
+	for _, f := range inst.Files {
+		ast.Walk(f, func(n ast.Node) bool {
+			field, ok := n.(*ast.Field)
+			if !ok {
+				return true
+			}
+			for _, a := range field.Attrs {
+				if key, body := a.Split(); key == "tag" {
+					name, _, _ := strings.Cut(body, ",")
+					if name = strings.TrimSpace(name); !slices.Contains(out, name) {
+						out = append(out, name)
+					}
+				}
+			}
+			return true
+		}, nil)
+	}
+	return out
+}
+
+// objects are those of one package.
+func (s *source) objects(ctx *cue.Context, inst *build.Instance, expression ast.Expr) ([]object, error) {
+	v := ctx.BuildInstance(inst)
+	if err := v.Err(); err != nil {
+		return nil, s.problems(err)
+	}
+	c := collector{source: s, ctx: ctx, folder: s.folderOf(inst)}
+	switch apply := v.LookupPath(cue.ParsePath(timoniApply)); {
+	case expression != nil:
+		result := ctx.BuildExpr(expression, cue.Scope(v), cue.ImportPath(inst.ID()), cue.InferBuiltins(true))
+		if err := result.Validate(cue.Concrete(true)); err != nil {
+			return nil, s.problems(err)
+		}
+		v = result
+		c.streams = true
+	case isTimoni(inst) && apply.Exists():
+		v = apply
+	}
+	c.collect(v)
+	return c.result()
+}
+
+// folderOf is where the objects of a package go: the package's folder as far as
+// it lies below the source.
+func (s *source) folderOf(inst *build.Instance) string {
+	rel, err := filepath.Rel(s.dir, inst.Dir)
+	if err != nil || !filepath.IsLocal(rel) {
+		return "."
+	}
+	return filepath.ToSlash(rel)
+}

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cue
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"unicode"
+
+	"cuelang.org/go/cue"
+	"cuelang.org/go/encoding/yaml"
+
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+// object is a Kubernetes object.
+type object struct {
+	folder string // that its file goes to
+	at     string // path of the value in its package
+	identity
+	data []byte // YAML
+}
+
+// identity is what must not occur twice.
+type identity struct{ apiVersion, kind, namespace, name string }
+
+func (i identity) String() string {
+	return strings.TrimSpace(fmt.Sprintf("%s %s %s", i.apiVersion, i.kind, strings.TrimPrefix(i.namespace+"/"+i.name, "/")))
+}
+
+// collector finds the objects in a value.
+type collector struct {
+	*source
+	ctx     *cue.Context
+	folder  string
+	streams bool // strings are taken for YAML streams
+	found   []object
+	failed  problems
+}
+
+// collect goes through a value: an object is taken whole, lists and structs are
+// searched. Definitions, hidden and optional fields are none of the output.
+func (c *collector) collect(v cue.Value) {
+	v, _ = v.Default()
+	switch v.IncompleteKind() {
+	case cue.BottomKind:
+		c.failed.add(c.problems(v.Err()))
+	case cue.StructKind:
+		if id, ok := identify(v); ok {
+			c.add(id, v)
+			return
+		}
+		fields, err := v.Fields()
+		if err != nil {
+			c.failed.add(c.problems(err))
+			return
+		}
+		for fields.Next() {
+			c.collect(fields.Value())
+		}
+	case cue.ListKind:
+		items, err := v.List()
+		if err != nil {
+			c.failed.add(c.problems(err))
+			return
+		}
+		for items.Next() {
+			c.collect(items.Value())
+		}
+	case cue.StringKind, cue.BytesKind:
+		if c.streams {
+			c.stream(v)
+		}
+	}
+}
+
+// identify says whether a value is an object, and which.
+func identify(v cue.Value) (identity, bool) {
+	id := identity{
+		apiVersion: text(v, "apiVersion"), kind: text(v, "kind"),
+		namespace: text(v, "metadata.namespace"), name: text(v, "metadata.name"),
+	}
+	if id.name == "" {
+		id.name = text(v, "metadata.generateName")
+	}
+	return id, id.apiVersion != "" && id.kind != ""
+}
+
+// text is the string at a path, or "".
+func text(v cue.Value, path string) string {
+	v, _ = v.LookupPath(cue.ParsePath(path)).Default()
+	s, _ := v.String() // whatever is no string is none
+	return s
+}
+
+// add takes an object.
+func (c *collector) add(id identity, v cue.Value) {
+	if err := v.Validate(cue.Concrete(true)); err != nil {
+		c.failed.add(c.problems(err))
+		return
+	}
+	data, err := yaml.Encode(v)
+	if err != nil {
+		c.failed.add(c.problems(err))
+		return
+	}
+	c.take(object{folder: c.folder, at: v.Path().String(), identity: id, data: data})
+}
+
+// take takes an object once, although it may stand in several places of a
+// package, such as in a map and in a list made of it.
+func (c *collector) take(o object) {
+	if !holds(c.found, o) {
+		c.found = append(c.found, o)
+	}
+}
+
+// holds says whether an object is among others.
+func holds(all []object, o object) bool {
+	return slices.ContainsFunc(all, func(have object) bool { return have.identity == o.identity && bytes.Equal(have.data, o.data) })
+}
+
+// union adds objects of another package. A package below another one of its name
+// has that one's objects too.
+func union(all, more []object) []object {
+	for _, o := range more {
+		if !holds(all, o) {
+			all = append(all, o)
+		}
+	}
+	return all
+}
+
+// stream takes the objects in a string with YAML documents; a string that holds
+// none is passed over.
+func (c *collector) stream(v cue.Value) {
+	data, err := v.Bytes()
+	if err != nil {
+		return // not concrete: what a task would fill in
+	}
+	at := v.Path().String()
+	inner := collector{source: c.source, ctx: c.ctx, folder: c.folder}
+	for d := yaml.NewDecoder(at, bytes.NewReader(data)); ; {
+		expr, err := d.Extract()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return // text of another kind
+		}
+		inner.collect(c.ctx.BuildExpr(expr))
+	}
+	c.failed.add(inner.failed)
+	for _, o := range inner.found {
+		o.at = at
+		c.take(o)
+	}
+}
+
+// result is what was found, or what went wrong.
+func (c *collector) result() ([]object, error) {
+	if err := c.failed.err(); err != nil {
+		return nil, err
+	}
+	return c.found, c.conflicts()
+}
+
+// conflicts says which objects of a package differ although they are one: a
+// value made from another is best told apart by an expression.
+func (c *collector) conflicts() error {
+	first := map[identity]object{}
+	for _, o := range c.found {
+		if o.name == "" {
+			continue
+		}
+		if have, ok := first[o.identity]; ok {
+			return problem("%s stands at %s and at %s, and differs: 'expression' says which is meant", o.identity, have.at, o.at)
+		}
+		first[o.identity] = o
+	}
+	return nil
+}
+
+// files writes the objects, each to a file of its own, named after its kind and
+// name and, where that does not tell it apart, its namespace and API group.
+func (s *source) files(all []object) ([]interpreter.File, error) {
+	names := []func(object) string{
+		func(o object) string { return fileName(o.kind, o.name) },
+		func(o object) string { return fileName(o.kind, o.namespace, o.name) },
+		func(o object) string { return fileName(o.kind, group(o.apiVersion), o.namespace, o.name) },
+	}
+	counts := make([]map[string]int, len(names))
+	for i, name := range names {
+		counts[i] = map[string]int{}
+		for _, o := range all {
+			counts[i][path.Join(o.folder, name(o))]++
+		}
+	}
+	taken := map[string]bool{}
+	out := make([]interpreter.File, 0, len(all))
+	for _, o := range all {
+		var base string
+		for i, name := range names {
+			if base = path.Join(o.folder, name(o)); counts[i][base] == 1 && !taken[base] {
+				break
+			}
+		}
+		unique := base
+		for n := 2; taken[unique]; n++ {
+			unique = fmt.Sprintf("%s-%d", base, n)
+		}
+		taken[unique] = true
+		out = append(out, interpreter.File{Path: unique + ".yaml", Data: o.data})
+	}
+	return out, nil
+}
+
+// group is the API group of an object, "" for the core's.
+func group(apiVersion string) string {
+	group, _, ok := strings.Cut(apiVersion, "/")
+	if !ok {
+		return ""
+	}
+	return group
+}
+
+// fileName joins parts into a name that is good on any system: lower case, of
+// letters, digits, dots and dashes.
+func fileName(parts ...string) string {
+	clean := func(r rune) rune {
+		switch {
+		case r == '.' || r == '-' || unicode.IsLetter(r) || unicode.IsDigit(r):
+			return unicode.ToLower(r)
+		default:
+			return '-'
+		}
+	}
+	var out []string
+	for _, p := range parts {
+		if p = strings.Trim(strings.Map(clean, p), ".-"); p != "" {
+			out = append(out, p)
+		}
+	}
+	return strings.Join(out, "-")
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cue
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"cuelabs.dev/go/oci/ociregistry"
+	"cuelang.org/go/mod/modcache"
+	"cuelang.org/go/mod/modconfig"
+	"cuelang.org/go/mod/modregistry"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/containerd/v2/core/remotes/docker/config"
+
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+// modules fetches modules from registries and notes what it fetched. Nothing is
+// set up before the first module is asked for: most sources need none.
+type modules struct {
+	*modconfig.LazyRegistry
+	dir    string // of the cache, in the scratch folder
+	locked map[string]string
+	idle   []func()
+
+	mu      sync.Mutex
+	fetched map[string]string // URI → digest
+}
+
+func newModules(ctx context.Context, req *interpreter.RenderRequest) *modules {
+	m := &modules{dir: filepath.Join(req.Scratch, "modules"), locked: map[string]string{}, fetched: map[string]string{}}
+	for _, locked := range req.Materials {
+		m.locked[locked.URI] = locked.Digest
+	}
+	m.LazyRegistry = &modconfig.LazyRegistry{New: func() (modconfig.CachedRegistry, error) {
+		transport, err := m.transport(ctx, req.Registries)
+		if err != nil {
+			return nil, err
+		}
+		resolver, err := modconfig.NewResolver(&modconfig.Config{Transport: transport, ClientType: "tape"})
+		if err != nil {
+			return nil, err
+		}
+		return modcache.New(modregistry.NewClientWithResolver(noting{resolver, m}), m.dir)
+	}}
+	return m
+}
+
+// cache is the folder that modules are unpacked in, each below its path@version.
+func (m *modules) cache() string { return filepath.Join(m.dir, "mod", "extract") }
+
+func (m *modules) close() {
+	for _, f := range m.idle {
+		f()
+	}
+}
+
+// materials are what was fetched, sorted.
+func (m *modules) materials() []interpreter.Material {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []interpreter.Material
+	for uri, digest := range m.fetched {
+		out = append(out, interpreter.Material{URI: uri, Digest: digest})
+	}
+	slices.SortFunc(out, func(a, b interpreter.Material) int { return strings.Compare(a.URI, b.URI) })
+	return out
+}
+
+// noting resolves modules to registries that note what is fetched from them.
+type noting struct {
+	*modconfig.Resolver
+	m *modules
+}
+
+func (n noting) ResolveToRegistry(path, version string) (modregistry.RegistryLocation, error) {
+	location, err := n.Resolver.ResolveToRegistry(path, version)
+	if err != nil {
+		return location, err
+	}
+	host, _ := n.ResolveToLocation(path, version)
+	location.Registry = notedRegistry{location.Registry, host.Host, n.m}
+	return location, nil
+}
+
+// notedRegistry is a registry of modules. A tag that is locked is read by its
+// digest, wherever it points to by now.
+type notedRegistry struct {
+	ociregistry.Interface
+	host string
+	m    *modules
+}
+
+func (r notedRegistry) GetTag(ctx context.Context, repository, tag string) (ociregistry.BlobReader, error) {
+	uri := "oci://" + r.host + "/" + repository + ":" + tag
+	var manifest ociregistry.BlobReader
+	var err error
+	if locked, ok := r.m.locked[uri]; ok {
+		if manifest, err = r.GetManifest(ctx, repository, ociregistry.Digest(locked)); err != nil {
+			// Not wrapped: a module that is not found is looked for elsewhere.
+			return nil, fmt.Errorf("%s as locked (%s): %v", uri, locked, err)
+		}
+	} else if manifest, err = r.Interface.GetTag(ctx, repository, tag); err != nil {
+		return nil, err
+	}
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	r.m.fetched[uri] = string(manifest.Descriptor().Digest)
+	return manifest, nil
+}
+
+// roundTripper is a transport that is a function.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// transport reaches registries as tape does: with its CA file, without TLS where
+// it is told so, and by way of the mirrors of hosts.toml. Requests end with ctx;
+// CUE's loader has none to pass on.
+func (m *modules) transport(ctx context.Context, how *interpreter.Registries) (http.RoundTripper, error) {
+	if how == nil {
+		how = &interpreter.Registries{}
+	}
+	var tlsConfig *tls.Config
+	if how.CAFile != "" {
+		pem, err := os.ReadFile(how.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the CA file: %w", err)
+		}
+		pool, err := x509.SystemCertPool()
+		if err != nil {
+			return nil, fmt.Errorf("read the system's certificate authorities: %w", err)
+		}
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("CA file %s holds no certificate", how.CAFile)
+		}
+		tlsConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	}
+	base := http.DefaultTransport.(*http.Transport).Clone()
+	base.TLSClientConfig = tlsConfig
+	m.idle = append(m.idle, base.CloseIdleConnections)
+	mirrors := func(string) ([]docker.RegistryHost, error) { return nil, nil }
+	if how.HostsDir != "" {
+		options := config.HostOptions{HostDir: config.HostDirFromRoot(how.HostsDir), DefaultTLS: tlsConfig}
+		mirrors = config.ConfigureHosts(ctx, options)
+	}
+	direct := func(req *http.Request) (*http.Response, error) {
+		if slices.Contains(how.PlainHTTP, req.URL.Host) {
+			req = req.Clone(req.Context())
+			req.URL.Scheme = "http"
+		}
+		return base.RoundTrip(req)
+	}
+	return roundTripper(func(req *http.Request) (*http.Response, error) {
+		if req.Context().Done() == nil {
+			req = req.WithContext(ctx)
+		}
+		if rest, ok := strings.CutPrefix(req.URL.Path, "/v2"); ok && (req.Method == http.MethodGet || req.Method == http.MethodHead) {
+			hosts, err := mirrors(req.URL.Host)
+			if err != nil {
+				return nil, fmt.Errorf("hosts.toml of %s: %w", req.URL.Host, err)
+			}
+			for _, h := range hosts {
+				if resp := askMirror(req, h, rest); resp != nil {
+					return resp, nil
+				}
+			}
+		}
+		return direct(req)
+	}), nil
+}
+
+// askMirror asks a mirror for what a registry has, without the credentials that
+// are the registry's. Without an answer of use there is none.
+func askMirror(req *http.Request, h docker.RegistryHost, rest string) *http.Response {
+	if h.Host == req.URL.Host || !h.Capabilities.Has(docker.HostCapabilityPull) {
+		return nil
+	}
+	if strings.Contains(rest, "/manifests/") && !strings.Contains(rest, "/manifests/sha256:") && !h.Capabilities.Has(docker.HostCapabilityResolve) {
+		return nil
+	}
+	there := req.Clone(req.Context())
+	there.Host = ""
+	there.Header.Del("Authorization")
+	for k, v := range h.Header {
+		there.Header[k] = v
+	}
+	query := req.URL.Query()
+	query.Set("ns", req.URL.Host)
+	there.URL = &url.URL{Scheme: h.Scheme, Host: h.Host, Path: h.Path + rest, RawQuery: query.Encode()}
+	there.RequestURI = ""
+	resp, err := h.Client.Do(there)
+	if err != nil {
+		return nil
+	}
+	if resp.StatusCode >= http.StatusBadRequest {
+		resp.Body.Close()
+		return nil
+	}
+	return resp
+}

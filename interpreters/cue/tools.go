@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cue
+
+import (
+	"slices"
+	"strings"
+
+	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/ast"
+)
+
+// fromTools finds objects in what the commands of _tool.cue files would print
+// or pass on. Nothing is run: a task is a struct like any other here, and what
+// only running it would fill in stays open.
+func (s *source) fromTools(ctx *cue.Context, expression ast.Expr) ([]object, error) {
+	instances, _, err := s.load(true)
+	if err != nil {
+		return nil, err
+	}
+	var all []object
+	for _, inst := range instances {
+		if !slices.ContainsFunc(inst.Files, func(f *ast.File) bool { return strings.HasSuffix(f.Filename, "_tool"+cueExt) }) {
+			continue
+		}
+		v := ctx.BuildInstance(inst)
+		if err := v.Err(); err != nil {
+			return nil, s.problems(err)
+		}
+		if expression != nil {
+			found, err := s.objects(ctx, inst, expression)
+			if err != nil {
+				return nil, err
+			}
+			all = union(all, found)
+			continue
+		}
+		found, err := s.ofCommands(ctx, v, s.folderOf(inst))
+		if err != nil {
+			return nil, err
+		}
+		all = union(all, found)
+	}
+	return all, nil
+}
+
+// ofCommands are the objects of a package's commands. Several commands mostly do
+// several things with the same objects; where one has more than another, the
+// larger set counts if it has all of the smaller one.
+func (s *source) ofCommands(ctx *cue.Context, v cue.Value, folder string) ([]object, error) {
+	commands, err := v.LookupPath(cue.ParsePath("command")).Fields()
+	if err != nil {
+		return nil, nil // there are none
+	}
+	var best []object
+	var bestName string
+	for commands.Next() {
+		c := collector{source: s, ctx: ctx, folder: folder, streams: true}
+		c.strings(commands.Value())
+		if err := c.failed.err(); err != nil {
+			return nil, err
+		}
+		name := commands.Selector().String()
+		switch {
+		case holdsAll(best, c.found):
+		case holdsAll(c.found, best):
+			best, bestName = c.found, name
+		default:
+			return nil, problem("the commands %s and %s have different objects: 'expression' says which are meant, such as command.%s.…", bestName, name, bestName)
+		}
+	}
+	return best, nil
+}
+
+// strings takes the streams in a value and passes over all else.
+func (c *collector) strings(v cue.Value) {
+	switch v.IncompleteKind() {
+	case cue.StructKind:
+		fields, err := v.Fields()
+		if err != nil {
+			return // a task that does not evaluate without being run
+		}
+		for fields.Next() {
+			c.strings(fields.Value())
+		}
+	case cue.ListKind:
+		items, err := v.List()
+		if err != nil {
+			return
+		}
+		for items.Next() {
+			c.strings(items.Value())
+		}
+	case cue.StringKind, cue.BytesKind:
+		c.stream(v)
+	}
+}
+
+// holdsAll says whether all objects of the second set are in the first.
+func holdsAll(all, some []object) bool {
+	return !slices.ContainsFunc(some, func(o object) bool { return !holds(all, o) })
+}
