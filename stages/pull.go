@@ -75,6 +75,8 @@ func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
 			}
 			result.PointsTo = ""
 		}
+	} else if o.Rewrite && at.repository != "" {
+		return nil, fmt.Errorf("rewrite %s: it does not say where its references stand; 'tape relocate' makes an application that does", o.Ref)
 	} else if o.Rewrite {
 		return nil, fmt.Errorf("rewrite %s: only what is pulled from a registry can be pointed there", o.Ref)
 	}

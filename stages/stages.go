@@ -114,8 +114,10 @@ func (o *Options) setSources(p *pipeline.Pipeline) error {
 	var list []pipeline.Source
 	for _, s := range o.Sources {
 		path := s.Path
-		// "." has no name of its own; its folder has.
-		if s.Name == "" && !strings.Contains(path, "://") {
+		// "." has no name of its own. Of a lone source the name only shows in
+		// progress; among several it is a folder in the content, which must not
+		// depend on what the clone is called.
+		if s.Name == "" && len(o.Sources) == 1 && !strings.Contains(path, "://") {
 			abs, err := filepath.Abs(path)
 			if err != nil {
 				return fmt.Errorf("source %s: %w", path, err)

@@ -164,7 +164,7 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 	f.DurationVar(&a.flags.timeout, "timeout", 0, "give up after this time, such as 10m")
 
 	root.AddCommand(
-		a.pipelineCommand(), a.interpreterCommand(),
+		a.diffCommand(), a.pipelineCommand(), a.interpreterCommand(),
 		a.imagesCommand(), a.renderCommand(), a.packageCommand(), a.viewCommand(), a.pullCommand(),
 		a.signCommand(),
 		a.cacheCommand(), a.registryCommand(), a.versionCommand(),
