@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/taped-dev/tape/interpreters/cue"
 	"github.com/taped-dev/tape/interpreters/helm"
 	"github.com/taped-dev/tape/interpreters/kustomize"
 	"github.com/taped-dev/tape/interpreters/plain"
@@ -22,6 +23,7 @@ import (
 // ours by name.
 func ours() map[string]interpreter.Interpreter {
 	return map[string]interpreter.Interpreter{
+		"cue":       cue.New(),
 		"helm":      helm.New(),
 		"kustomize": kustomize.New(),
 		"plain":     plain.New(),
