@@ -215,6 +215,7 @@ func (c *converter) node(n *yaml.Node, depth int) (out Node, size int, err error
 	default:
 		return out, 0, &ParseError{Line: n.Line, Reason: "unknown kind of node"}
 	}
+	n.Content = nil // what is converted need not be kept: a single List may have megabytes
 	if size > c.written*maxGrowth+freeGrowth {
 		return out, 0, &ParseError{Line: n.Line, Reason: "aliases expand to too much"}
 	}

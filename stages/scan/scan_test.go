@@ -141,8 +141,9 @@ func TestScan(t *testing.T) {
 				`placeholder "vgpu-manager" /spec/vgpuManager/image`}},
 		{"values of a Helm release", resource("helm.toolkit.fluxcd.io/v2", "HelmRelease", "  values:\n    image: {registry: docker.io, repository: x/y, tag: v1, digest: \"\"}\n    git: {repository: x/y, tag: v1}\n    sidecar: {repository: quay.io/x/z, tag: 1.20}\n"),
 			[]string{"crd docker.io/x/y:v1 /spec/values/image registry=docker.io repository=x/y tag=v1 digest=", "crd quay.io/x/z:1.20 /spec/values/sidecar repository=quay.io/x/z tag=1.20"}},
-		{"parts that nothing explains", resource("x.io/v1", "X", "  image: {repository: x/y, tag: v1}\n  proxy: {image: x/z, tag: v2}\n  agent: {image: {name: x/w, version: 1.2.3}}\n  chart: {name: x/y, version: 1.2.3}\n"),
-			[]string{"crd x/y:v1 /spec/image repository=x/y tag=v1 never", "crd x/z:v2 /spec/proxy repository=x/z tag=v2 never", "crd x/w:1.2.3 /spec/agent/image repository=x/w version=1.2.3 never"}},
+		{"parts that nothing explains", resource("x.io/v1", "X", "  image: {repository: x/y, tag: v1}\n  proxy: {image: x/z, tag: v2}\n  agent: {image: {name: x/w, version: 1.2.3}}\n  chart: {name: x/y, version: 1.2.3}\n  proxyImage: x/p\n  proxyTag: v3\n  image_name: x/q\n  image_version: v4\n"),
+			[]string{"crd x/y:v1 /spec/image repository=x/y tag=v1 never", "crd x/z:v2 /spec/proxy repository=x/z tag=v2 never", "crd x/w:1.2.3 /spec/agent/image repository=x/w version=1.2.3 never",
+				"crd x/p:v3 /spec repository=x/p tag=v3 never", "crd x/q:v4 /spec repository=x/q tag=v4 never"}},
 		{"a part that has an anchor", resource("helm.toolkit.fluxcd.io/v2", "HelmRelease", "  values:\n    image: {repository: ghcr.io/x/y, tag: &v v1}\n    version: *v\n"),
 			[]string{"crd ghcr.io/x/y:v1 /spec/values/image repository=ghcr.io/x/y tag=v1 never"}},
 

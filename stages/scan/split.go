@@ -3,6 +3,7 @@
 package scan
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/taped-dev/tape/stages/images"
@@ -19,13 +20,13 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 		return nil
 	}
 	used := map[*manifests.Node]bool{}
-	take := func(parts Parts, f *field) {
+	take := func(parts Parts, named string, f *field) {
 		fields := collect(n, parts)
 		value := compose(fields)
 		if value == "" && f != nil {
 			w.incomplete(fields, used)
 		}
-		if value == "" || !w.likely(n, key, value, f) {
+		if value == "" || !w.likely(n, named, value, f) {
 			return
 		}
 		name, ok := normalise(value)
@@ -51,21 +52,44 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 	}
 	for _, p := range s.places {
 		if p.reached() && p.index < s.ignored && p.Parts != nil && beside(n, p.When) {
-			take(*p.Parts, p.field)
+			take(*p.Parts, key, p.field)
 		}
 	}
 	if s.builtin || s.ignored != nothingIgnored {
 		return used
 	}
 	for _, parts := range guesses {
-		take(parts, nil)
+		take(parts, key, nil)
 	}
 	if labelOf(key) >= namesOne {
 		for _, parts := range guessesInImage {
-			take(parts, nil)
+			take(parts, key, nil)
+		}
+	}
+	for i := range n.Fields {
+		if parts, ok := tagged(n, n.Fields[i].Key); ok {
+			take(parts, n.Fields[i].Key, nil)
 		}
 	}
 	return used
+}
+
+// tagged finds the tag that stands beside a field that is named image:
+// proxyImage and proxyTag, image and imageTag, image_name and image_version.
+func tagged(n *manifests.Node, key string) (Parts, bool) {
+	name := strings.TrimSuffix(strings.TrimSuffix(key, "_name"), "Name")
+	for _, image := range []string{"image", "Image"} {
+		before, ok := strings.CutSuffix(name, image)
+		if !ok {
+			continue
+		}
+		for _, tag := range []string{name + "Tag", name + "_tag", name + "_version", before + "Tag", before + "tag", before + "_tag"} {
+			if n.Get(tag) != nil {
+				return Parts{Registry: "registry", Repository: key, Tag: tag, Digest: "digest"}, true
+			}
+		}
+	}
+	return Parts{}, false
 }
 
 // hasParts is a quick look, as hardly any map is a split reference.
@@ -75,7 +99,10 @@ func hasParts(n *manifests.Node, s scope) bool {
 			return true
 		}
 	}
-	return !s.builtin && hasAny(n, "tag", "digest", "version", "imageTag", "image_tag", "image_version")
+	return !s.builtin && slices.ContainsFunc(n.Fields, func(f manifests.Field) bool {
+		return f.Key == "digest" || f.Key == "version" || strings.HasSuffix(f.Key, "tag") ||
+			strings.HasSuffix(f.Key, "Tag") || strings.HasSuffix(f.Key, "_version")
+	})
 }
 
 // incomplete notes a last element without the rest, which the object's reader
@@ -95,11 +122,7 @@ var (
 	guesses = []Parts{
 		{Registry: "registry", Repository: "repository", Tag: "tag", Digest: "digest"},
 		{Repository: "repository", Image: "image", Version: "version"},
-		{Registry: "registry", Repository: "image", Tag: "tag", Digest: "digest"},
-		{Repository: "image", Tag: "imageTag"},
-		{Repository: "image", Tag: "image_tag"},
-		{Repository: "image", Version: "image_version"},
-		{Repository: "image_name", Version: "image_version"},
+		{Registry: "hub", Repository: "image", Tag: "tag"},
 	}
 	guessesInImage = []Parts{
 		{Registry: "registry", Repository: "repository", Version: "version"},
@@ -109,12 +132,7 @@ var (
 )
 
 func hasAny(n *manifests.Node, keys ...string) bool {
-	for _, key := range keys {
-		if n.Get(key) != nil {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(keys, func(key string) bool { return n.Get(key) != nil })
 }
 
 // piece is a part of a split reference.
@@ -182,7 +200,7 @@ func compose(pieces []piece) string {
 // likely says whether what the parts make is a reference. Where it is a guess,
 // or the entry stands for any map at all, the name above or a neighbour must say
 // so.
-func (w *walker) likely(n *manifests.Node, key, value string, f *field) bool {
+func (w *walker) likely(n *manifests.Node, named, value string, f *field) bool {
 	if isPlaceholder(value) {
 		return false
 	}
@@ -193,7 +211,7 @@ func (w *walker) likely(n *manifests.Node, key, value string, f *field) bool {
 	switch {
 	case !w.catalogue.plausible(value, namesOne):
 		return false
-	case labelOf(key) >= namesOne, w.catalogue.registries.match(host):
+	case labelOf(named) >= namesOne, w.catalogue.registries.match(host):
 		return true
 	}
 	return hasAny(n, "pullPolicy", "imagePullPolicy", "image", "pullSecrets")

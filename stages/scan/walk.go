@@ -353,6 +353,9 @@ func (w *walker) image(n *manifests.Node, class images.Class, f *field) {
 			class = images.Indirect
 		}
 	}
+	if w.key() == "url" && !w.catalogue.plausible(trimmed, namesOne) {
+		return // of something that is no image: https://…
+	}
 	if isPlaceholder(trimmed) {
 		w.placeholder(n, strings.TrimSpace(value))
 		return
