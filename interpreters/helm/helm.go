@@ -71,7 +71,7 @@ func (*Interpreter) Describe(context.Context) (interpreter.Description, error) {
 // adds itself.
 func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
 	paths, err := guard(ctx, req.Path, func() ([]string, error) { return inputs(ctx, req) })
-	if found := (problems)(nil); errors.As(err, &found) {
+	if found, ok := errors.AsType[problems](err); ok {
 		return &interpreter.InputsResponse{Diagnostics: found}, nil
 	}
 	if err != nil {
@@ -103,7 +103,7 @@ func inputs(ctx context.Context, req *interpreter.InputsRequest) ([]string, erro
 // Render renders the chart.
 func (*Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
 	resp, err := guard(ctx, cmp.Or(req.Reference, req.Path), func() (*interpreter.RenderResponse, error) { return render(ctx, req) })
-	if found := (problems)(nil); errors.As(err, &found) {
+	if found, ok := errors.AsType[problems](err); ok {
 		return &interpreter.RenderResponse{Diagnostics: found}, nil
 	}
 	return resp, err

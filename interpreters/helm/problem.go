@@ -31,7 +31,7 @@ func problem(file, format string, args ...any) error {
 
 // inFile gives a problem the file that it comes from.
 func inFile(file string, err error) error {
-	if found := (problems)(nil); errors.As(err, &found) {
+	if found, ok := errors.AsType[problems](err); ok {
 		for i := range found {
 			found[i].File = cmp.Or(found[i].File, file)
 		}
@@ -73,7 +73,7 @@ func yamlProblem(file, what string, err error) error {
 // cause is what went wrong without the path, which whoever reports it knows
 // better: the path in the error may lie in a temporary folder.
 func cause(err error) error {
-	if e := (*fs.PathError)(nil); errors.As(err, &e) {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		return e.Err
 	}
 	return err

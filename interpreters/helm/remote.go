@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -134,7 +135,7 @@ func (r *remote) get(ctx context.Context, u *url.URL, limit int64) ([]byte, erro
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answers %s", u.Host, resp.Status)
+		return nil, fmt.Errorf("%s answers %s", u.Host, statusText(resp.StatusCode))
 	}
 	return read(ctx, resp.Body, limit)
 }
@@ -262,7 +263,7 @@ func (r *remote) registry(ctx context.Context, host string, need docker.HostCapa
 // ask asks one host, once without credentials and once with what it wants.
 func (r *remote) ask(ctx context.Context, h docker.RegistryHost, namespace, rest string, limit int64) ([]byte, string, error) {
 	u := h.Scheme + "://" + h.Host + h.Path + rest
-	if h.Host != namespace && !(namespace == "docker.io" && h.Host == "registry-1.docker.io") {
+	if dockerHub := namespace == "docker.io" && h.Host == "registry-1.docker.io"; h.Host != namespace && !dockerHub {
 		// How a mirror learns what it mirrors.
 		separator := "?"
 		if strings.Contains(rest, "?") {
@@ -270,41 +271,59 @@ func (r *remote) ask(ctx context.Context, h docker.RegistryHost, namespace, rest
 		}
 		u += separator + "ns=" + url.QueryEscape(namespace)
 	}
-	var asked []*http.Response
+	var refused []*http.Response
 	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+		a, err := once(ctx, h, u, limit)
 		if err != nil {
 			return nil, "", err
 		}
-		for k, v := range h.Header {
-			req.Header[k] = v
-		}
-		req.Header.Set("Accept", strings.Join([]string{ocispec.MediaTypeImageManifest, "application/vnd.docker.distribution.manifest.v2+json", "*/*"}, ", "))
-		if err := h.Authorizer.Authorize(ctx, req); err != nil {
-			return nil, "", fmt.Errorf("%s: %w", h.Host, err)
-		}
-		resp, err := h.Client.Do(req)
-		if err != nil {
-			return nil, "", reason(ctx, err)
-		}
-		if resp.StatusCode == http.StatusUnauthorized && len(asked) < 2 {
-			resp.Body.Close()
-			asked = append(asked, resp)
-			if err := h.Authorizer.AddResponses(ctx, asked); err == nil {
+		switch a.status {
+		case http.StatusOK:
+			return a.data, nextPage(a.header), nil
+		case http.StatusUnauthorized:
+			refused = append(refused, &http.Response{StatusCode: a.status, Header: a.header, Request: a.request})
+			if len(refused) < 3 && h.Authorizer.AddResponses(ctx, refused) == nil {
 				continue
 			}
+			fallthrough
+		case http.StatusForbidden:
+			return nil, "", fmt.Errorf("%s answers %s: log in with `helm registry login %s`", h.Host, statusText(a.status), namespace)
 		}
-		defer resp.Body.Close()
-		switch resp.StatusCode {
-		case http.StatusOK:
-			data, err := read(ctx, resp.Body, limit)
-			return data, nextPage(resp.Header), err
-		case http.StatusUnauthorized, http.StatusForbidden:
-			return nil, "", fmt.Errorf("%s answers %s: log in with `helm registry login %s`", h.Host, resp.Status, namespace)
-		}
-		return nil, "", fmt.Errorf("%s answers %s", h.Host, resp.Status)
+		return nil, "", fmt.Errorf("%s answers %s", h.Host, statusText(a.status))
 	}
 }
+
+// answer is what a host answers; data only where it has what it was asked for.
+type answer struct {
+	status  int
+	header  http.Header
+	request *http.Request
+	data    []byte
+}
+
+func once(ctx context.Context, h docker.RegistryHost, u string, limit int64) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return answer{}, err
+	}
+	maps.Copy(req.Header, h.Header)
+	req.Header.Set("Accept", ocispec.MediaTypeImageManifest+", application/vnd.docker.distribution.manifest.v2+json, */*")
+	if err := h.Authorizer.Authorize(ctx, req); err != nil {
+		return answer{}, fmt.Errorf("%s: %w", h.Host, reason(ctx, err))
+	}
+	resp, err := h.Client.Do(req)
+	if err != nil {
+		return answer{}, reason(ctx, err)
+	}
+	defer resp.Body.Close()
+	a := answer{status: resp.StatusCode, header: resp.Header, request: req}
+	if a.status == http.StatusOK {
+		a.data, err = read(ctx, resp.Body, limit)
+	}
+	return a, err
+}
+
+func statusText(code int) string { return fmt.Sprintf("%d %s", code, http.StatusText(code)) }
 
 // nextPage is the query of the Link header, as in </v2/x/tags/list?last=b&n=2>; rel="next".
 func nextPage(h http.Header) string {
@@ -420,7 +439,7 @@ func reason(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if e := (*url.Error)(nil); errors.As(err, &e) {
+	if e, ok := errors.AsType[*url.Error](err); ok {
 		return e.Err
 	}
 	return err

@@ -74,7 +74,7 @@ func (s *schemas) one(file string, c *chart.Chart, values map[string]any) {
 		return
 	}
 	err = schema.Validate(values)
-	if invalid, ok := err.(*jsonschema.ValidationError); ok {
+	if invalid, ok := errors.AsType[*jsonschema.ValidationError](err); ok {
 		for _, leaf := range leaves(invalid) {
 			s.problem(file, "the values of chart %s do not match its schema: %s", c.Name(), leaf)
 		}

@@ -42,7 +42,7 @@ func openTree(dir string, live bool) (*tree, error) {
 	return &tree{dir: dir, root: root, live: live}, nil
 }
 
-func (t *tree) Close() error { return t.root.Close() }
+func (t *tree) Close() { _ = t.root.Close() }
 
 // read reads a file, without a byte order mark.
 func (t *tree) read(name string) ([]byte, error) {

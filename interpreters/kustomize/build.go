@@ -4,6 +4,7 @@ package kustomize
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"regexp"
@@ -47,7 +48,7 @@ func build(ctx context.Context, w *walker, folder string) ([]interpreter.File, e
 		if res.err == nil {
 			return res.files, nil
 		}
-		if p, ok := res.err.(problems); ok {
+		if p, ok := errors.AsType[problems](res.err); ok {
 			return nil, p
 		}
 		return nil, buildProblem(w.fetch.names().Replace(res.err.Error()), folder, w.file)

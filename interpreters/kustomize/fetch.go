@@ -133,7 +133,7 @@ func (f *fetcher) get(ctx context.Context, u *url.URL) ([]byte, error) {
 	}
 	resp, err := f.client.Do(req)
 	if err != nil {
-		if e := (*url.Error)(nil); errors.As(err, &e) {
+		if e, ok := errors.AsType[*url.Error](err); ok {
 			err = e.Err // without the URL, which may hold a password
 		}
 		return nil, err

@@ -64,7 +64,7 @@ func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) 
 		w.source(ctx, req.Path)
 		return w.problems.err()
 	})
-	if found := (problems)(nil); errors.As(err, &found) {
+	if found, ok := errors.AsType[problems](err); ok {
 		return &interpreter.InputsResponse{Diagnostics: found}, nil
 	}
 	if err != nil {
@@ -81,7 +81,7 @@ func (*Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest) 
 		resp, err = render(ctx, req)
 		return err
 	})
-	if found := (problems)(nil); errors.As(err, &found) {
+	if found, ok := errors.AsType[problems](err); ok {
 		return &interpreter.RenderResponse{Diagnostics: found}, nil
 	}
 	if err != nil {

@@ -54,7 +54,7 @@ func (t *tree) mount(at, dir string) error {
 
 func (t *tree) Close() {
 	for _, m := range t.mounts {
-		m.root.Close()
+		_ = m.root.Close()
 	}
 }
 
@@ -118,7 +118,7 @@ func (t *tree) stat(name string) (fs.FileInfo, error) {
 
 // cause is what went wrong without the path, which lies on the disk.
 func cause(err error) error {
-	if e := (*fs.PathError)(nil); errors.As(err, &e) {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		return e.Err
 	}
 	return err

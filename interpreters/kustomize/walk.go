@@ -221,7 +221,7 @@ func (w *walker) find(at place, entry string, folder bool) (real string, ok bool
 		return "", false
 	}
 	real, err := w.tree.real(name)
-	if e := (*outsideError)(nil); errors.As(err, &e) {
+	if e, ok := errors.AsType[*outsideError](err); ok {
 		w.outside(at, entry, e.target)
 		return "", false
 	}
