@@ -46,7 +46,7 @@ func (*Interpreter) Describe(context.Context) (interpreter.Description, error) {
 		Name:    "cue",
 		Version: Version,
 		Help:    "CUE packages and modules, Timoni's among them",
-		Markers: []interpreter.Marker{{Name: "cue.mod"}, {Name: "cue.mod", Above: true, With: "*.cue"}, {Name: "*.cue"}},
+		Markers: []interpreter.Marker{{Name: "cue.mod/"}, {Name: "cue.mod/", Above: true, With: "*.cue"}, {Name: "*.cue"}},
 		Options: bytes.Clone(optionsSchema),
 		Environment: []string{
 			"CUE_REGISTRY", "CUE_CONFIG_DIR", "DOCKER_CONFIG", "XDG_CONFIG_HOME",

@@ -67,9 +67,12 @@ type Description struct {
 
 // Marker is a file name that claims a source.
 type Marker struct {
-	// Name is matched as path.Match matches, against the names directly in the
-	// folder (or against the source itself where it is a file).
+	// Name is matched as path.Match matches, against the names of the files
+	// directly in the folder (or of the source itself where it is a file). A
+	// name that ends in a slash is matched against the folders there instead.
 	Name string `json:"name"`
+	// File: the marker counts only where the source itself is the file.
+	File bool `json:"file,omitempty"`
 	// Above: the marker also counts when it lies in a folder above the source,
 	// inside the repository (CUE's cue.mod), provided that a file matching With
 	// lies in the source.

@@ -100,7 +100,12 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	}
 	out, err := s.run(ctx, t, request, secret)
 	if err != nil {
-		return nil, fmt.Errorf("render %s with %s: %w", cmp.Or(publicURI(request.Reference), request.Path), request.Interpreter.Name, secret.hideError(err))
+		_, names := errors.AsType[*rendering.ProblemError](err)
+		err = fmt.Errorf("interpreter %s: %w", request.Interpreter.Name, secret.hideError(err))
+		if !names {
+			err = fmt.Errorf("%s: %w", cmp.Or(publicURI(request.Reference), request.Path), err)
+		}
+		return nil, err
 	}
 	return out, nil
 }

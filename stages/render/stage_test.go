@@ -239,7 +239,7 @@ func TestAnswersThatAreRefused(t *testing.T) {
 		answer answer
 		want   []string
 	}{
-		{"outside", file("../x.yaml"), []string{"render apps/shop with fake", `"../x.yaml"`}},
+		{"outside", file("../x.yaml"), []string{"apps/shop: interpreter fake", `"../x.yaml"`}},
 		{"absolute", file("/x.yaml"), []string{`"/x.yaml"`}},
 		{"not clean", file("a/../x.yaml"), []string{`"a/../x.yaml"`}},
 		{"twice", file("x.yaml", "x.yaml"), []string{`"x.yaml" twice`}},

@@ -5,6 +5,7 @@ package source
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -25,7 +26,7 @@ var wellKnown = map[string]string{
 	"kustomization.yaml": "kustomize",
 	"kustomization.yml":  "kustomize",
 	"Kustomization":      "kustomize",
-	"cue.mod":            "cue",
+	"cue.mod/":           "cue",
 }
 
 // find gets the interpreter that the source names, or else the one that claims
@@ -103,11 +104,11 @@ func (s *Stage) find(ctx context.Context, t *engine.Task, at *place) (*found, er
 	default:
 		candidates = append(candidates, *fallback)
 		for _, name := range slices.Sorted(maps.Keys(wellKnown)) {
-			if _, err := os.Lstat(filepath.Join(at.abs(at.path), name)); err != nil || !at.folder {
+			if here, err := list(at.abs(at.path)); err != nil || !at.folder || match(name, here) == "" {
 				continue
 			}
 			t.Report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf(
-				"%s asks for the interpreter %s, which is not installed: the files are taken as they are", name, wellKnown[name])})
+				"%s asks for the interpreter %s, which is not installed: the files are taken as they are", strings.TrimSuffix(name, "/"), wellKnown[name])})
 		}
 	}
 	chosen := candidates[0]
@@ -162,7 +163,7 @@ func claims(d interpreter.Description, at place) (claim, error) {
 		dir = source
 	}
 	for _, m := range d.Markers {
-		if m.With != "" && match(m.With, here) == "" {
+		if m.With != "" && match(m.With, here) == "" || m.File && at.folder {
 			continue
 		}
 		if name := match(m.Name, here); name != "" {
@@ -191,17 +192,18 @@ func (at place) mayHold(dir string) bool {
 	return filepath.Dir(dir) != dir && at.grow(dir)
 }
 
-// match is the first name that a pattern matches, or "".
+// match is the first name that a pattern matches, or "": folders have a slash at
+// the end, in the pattern as well.
 func match(pattern string, names []string) string {
 	for _, name := range names {
 		if ok, err := path.Match(pattern, name); ok && err == nil {
-			return name
+			return strings.TrimSuffix(name, "/")
 		}
 	}
 	return ""
 }
 
-// list has the names in a folder, sorted.
+// list has the names in a folder, sorted; those of folders end in a slash.
 func list(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -210,6 +212,14 @@ func list(dir string) ([]string, error) {
 	names := make([]string, len(entries))
 	for i, e := range entries {
 		names[i] = e.Name()
+		folder := e.IsDir()
+		if e.Type()&fs.ModeSymlink != 0 {
+			info, err := os.Stat(filepath.Join(dir, e.Name()))
+			folder = err == nil && info.IsDir()
+		}
+		if folder {
+			names[i] += "/"
+		}
 	}
 	return names, nil
 }

@@ -185,7 +185,10 @@ func (r *reader) folder(ctx context.Context, name string, at resolved, inside []
 		if entry.Type()&fs.ModeSymlink != 0 {
 			if next, err = r.resolve(next.real); err != nil {
 				if link, ok := errors.AsType[*linkError](err); ok && !isOutside(link.reason) {
-					r.warn("%s is left out: %v", child, err)
+					if link.link != child {
+						err = fmt.Errorf("%s: %w", child, err)
+					}
+					r.warn("%v: it is left out", err)
 					continue
 				}
 				return err

@@ -138,10 +138,10 @@ func cmpFunc(f, or func(string) (string, bool)) func(string) (string, bool) {
 // Run implements [engine.Stage].
 func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
 	out, err := s.run(ctx, t)
-	if err != nil {
-		return nil, fmt.Errorf("source %s: %w", shown(s.config.Path), err)
+	if _, names := errors.AsType[*rendering.ProblemError](err); err != nil && !names {
+		err = fmt.Errorf("%s: %w", shown(s.config.Path), err)
 	}
-	return out, nil
+	return out, err
 }
 
 func (s *Stage) run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {

@@ -338,9 +338,9 @@ func TestRootStopsBelowHome(t *testing.T) {
 }
 
 func TestDetection(t *testing.T) {
-	helm := &fake{description: interpreter.Description{Name: "helm", Version: "1", Markers: []interpreter.Marker{{Name: "Chart.yaml"}}, References: []string{"oci", "https"}}}
+	helm := &fake{description: interpreter.Description{Name: "helm", Version: "1", Markers: []interpreter.Marker{{Name: "Chart.yaml"}, {Name: "*.tgz", File: true}}, References: []string{"oci", "https"}}}
 	kustomize := &fake{description: interpreter.Description{Name: "kustomize", Version: "1", Markers: []interpreter.Marker{{Name: "kustomization.y*ml"}}}}
-	cue := &fake{description: interpreter.Description{Name: "cue", Version: "1", Markers: []interpreter.Marker{{Name: "cue.mod", Above: true, With: "*.cue"}}}}
+	cue := &fake{description: interpreter.Description{Name: "cue", Version: "1", Markers: []interpreter.Marker{{Name: "cue.mod/", Above: true, With: "*.cue"}}}}
 	all := finder{helm, kustomize, cue, plain()}
 
 	for _, c := range []struct {
@@ -356,6 +356,10 @@ func TestDetection(t *testing.T) {
 		{name: "plain", tree: map[string]string{"a.yaml": ""}, want: "plain", message: "interpreter plain: no other interpreter claims it"},
 		{name: "helm", tree: map[string]string{"Chart.yaml": ""}, want: "helm", message: "interpreter helm: found Chart.yaml"},
 		{name: "a pattern", tree: map[string]string{"kustomization.yml": ""}, want: "kustomize", message: "interpreter kustomize: found kustomization.yml"},
+		{name: "a folder of a marker's name", tree: map[string]string{"Chart.yaml/a.yaml": "", "a.yaml": ""}, want: "plain"},
+		{name: "a file of a folder's name", tree: map[string]string{"cue.mod": "", "deploy/a.cue": ""}, path: "deploy", want: "plain"},
+		{name: "a marker for files beside others", tree: map[string]string{"a.tgz": "", "a.yaml": ""}, want: "plain"},
+		{name: "a marker for files", tree: map[string]string{"a.tgz": ""}, path: "a.tgz", want: "helm"},
 		{name: "a marker deeper", tree: map[string]string{"chart/Chart.yaml": ""}, want: "plain"},
 		{name: "a marker above", tree: map[string]string{"cue.mod/module.cue": "", "deploy/a.cue": ""}, path: "deploy", want: "cue", message: "interpreter cue: found ../cue.mod"},
 		{name: "a marker above without its companion", tree: map[string]string{"cue.mod/module.cue": "", "deploy/a.yaml": ""}, path: "deploy", want: "plain"},
@@ -502,7 +506,7 @@ func TestLinks(t *testing.T) {
 			name: "dangling", git: true,
 			tree:     map[string]string{"src/a.yaml": "a", "src/b.yaml": "-> nowhere", "src/c.yaml": "-> /nowhere/at/all"},
 			want:     map[string]string{"src/a.yaml": "a"},
-			messages: []string{"!src/b.yaml is left out: the symbolic link src/b.yaml leads to nowhere, which does not exist", "!src/c.yaml is left out: the symbolic link src/c.yaml leads to /nowhere/at/all, which does not exist"},
+			messages: []string{"!the symbolic link src/b.yaml leads to nowhere, which does not exist: it is left out", "!the symbolic link src/c.yaml leads to /nowhere/at/all, which does not exist: it is left out"},
 		}, {
 			name: "a loop of folders", git: true,
 			tree:     map[string]string{"src/a.yaml": "a", "src/b/up": "-> ../../src", "src/b/b.yaml": "b"},
@@ -512,7 +516,7 @@ func TestLinks(t *testing.T) {
 			name: "a loop of links", git: true,
 			tree:     map[string]string{"src/a.yaml": "a", "src/x": "-> y", "src/y": "-> x"},
 			want:     map[string]string{"src/a.yaml": "a"},
-			messages: []string{"!src/x is left out: the symbolic link src/x leads to y, and so back to itself", "!src/y is left out: the symbolic link src/y leads to x, and so back to itself"},
+			messages: []string{"!the symbolic link src/x leads to y, and so back to itself: it is left out", "!the symbolic link src/y leads to x, and so back to itself: it is left out"},
 		}, {
 			name: "outside", git: true,
 			tree: map[string]string{"src/a.yaml": "-> ../../../../../../../../../../../../../../../../etc/hosts"},

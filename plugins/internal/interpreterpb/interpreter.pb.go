@@ -269,14 +269,17 @@ func (x *DescribeResponse) GetReferences() []string {
 // A Marker is a file name that claims a source.
 type Marker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Matched against the names directly in the folder, or against the source
-	// itself where it is a file; * and ? and [a-z] as in a shell.
+	// Matched against the names of the files directly in the folder, or against
+	// the source itself where it is a file; * and ? and [a-z] as in a shell. A name
+	// that ends in a slash is matched against the folders there instead.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The marker also counts when it lies in a folder above the source, inside
 	// the repository, provided that a file matching `with` lies in the source.
 	Above bool `protobuf:"varint,2,opt,name=above,proto3" json:"above,omitempty"`
 	// Narrows the marker to sources that also hold a matching file.
-	With          string `protobuf:"bytes,3,opt,name=with,proto3" json:"with,omitempty"`
+	With string `protobuf:"bytes,3,opt,name=with,proto3" json:"with,omitempty"`
+	// The marker counts only where the source itself is the file.
+	File          bool `protobuf:"varint,4,opt,name=file,proto3" json:"file,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -330,6 +333,13 @@ func (x *Marker) GetWith() string {
 		return x.With
 	}
 	return ""
+}
+
+func (x *Marker) GetFile() bool {
+	if x != nil {
+		return x.File
+	}
+	return false
 }
 
 type InputsRequest struct {
@@ -963,11 +973,12 @@ const file_interpreter_v1_interpreter_proto_rawDesc = "" +
 	"\anetwork\x18\a \x01(\bR\anetwork\x12\x1e\n" +
 	"\n" +
 	"references\x18\b \x03(\tR\n" +
-	"references\"F\n" +
+	"references\"Z\n" +
 	"\x06Marker\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05above\x18\x02 \x01(\bR\x05above\x12\x12\n" +
-	"\x04with\x18\x03 \x01(\tR\x04with\"Q\n" +
+	"\x04with\x18\x03 \x01(\tR\x04with\x12\x12\n" +
+	"\x04file\x18\x04 \x01(\bR\x04file\"Q\n" +
 	"\rInputsRequest\x12\x12\n" +
 	"\x04root\x18\x01 \x01(\tR\x04root\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x18\n" +

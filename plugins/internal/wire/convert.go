@@ -44,7 +44,7 @@ func descriptionToProto(d interpreter.Description) *interpreterpb.DescribeRespon
 		References:    texts(d.References),
 	}
 	for _, m := range d.Markers {
-		out.Markers = append(out.Markers, &interpreterpb.Marker{Name: text(m.Name), Above: m.Above, With: text(m.With)})
+		out.Markers = append(out.Markers, &interpreterpb.Marker{Name: text(m.Name), File: m.File, Above: m.Above, With: text(m.With)})
 	}
 	return out
 }
@@ -60,7 +60,7 @@ func descriptionFromProto(d *interpreterpb.DescribeResponse) interpreter.Descrip
 		References:  d.GetReferences(),
 	}
 	for _, m := range d.GetMarkers() {
-		out.Markers = append(out.Markers, interpreter.Marker{Name: m.GetName(), Above: m.GetAbove(), With: m.GetWith()})
+		out.Markers = append(out.Markers, interpreter.Marker{Name: m.GetName(), File: m.GetFile(), Above: m.GetAbove(), With: m.GetWith()})
 	}
 	return out
 }
