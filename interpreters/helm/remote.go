@@ -212,10 +212,16 @@ func (r *remote) blob(ctx context.Context, host, repository string, desc ocispec
 	return data, nil
 }
 
+// maxPages bounds a list of tags; registries give 100 and more a page.
+const maxPages = 1000
+
 // tags lists all tags of a repository, page by page.
 func (r *remote) tags(ctx context.Context, host, repository string) ([]string, error) {
 	var tags []string
-	for rest := "/" + repository + "/tags/list"; rest != ""; {
+	for rest, pages := "/"+repository+"/tags/list", 0; rest != ""; pages++ {
+		if pages == maxPages {
+			return nil, fmt.Errorf("the list of tags does not end after %d pages", pages)
+		}
 		data, next, err := r.registry(ctx, host, docker.HostCapabilityResolve, rest, maxManifest)
 		if err != nil {
 			return nil, err
@@ -281,6 +287,7 @@ func (r *remote) ask(ctx context.Context, h docker.RegistryHost, namespace, rest
 		case http.StatusOK:
 			return a.data, nextPage(a.header), nil
 		case http.StatusUnauthorized:
+			//nolint:bodyclose // there is none: once has closed it
 			refused = append(refused, &http.Response{StatusCode: a.status, Header: a.header, Request: a.request})
 			if len(refused) < 3 && h.Authorizer.AddResponses(ctx, refused) == nil {
 				continue
