@@ -109,7 +109,8 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	return engine.Outputs{"references": references, "manifests": merged}, nil
 }
 
-// check refuses manifests that would not make an application.
+// check refuses manifests that nothing is in, or, unless told otherwise, that
+// cannot all be read.
 func (s *Stage) check(r *images.Report) error {
 	var invalid []string
 	for _, skipped := range r.Skipped {
@@ -120,7 +121,7 @@ func (s *Stage) check(r *images.Report) error {
 	switch {
 	case len(invalid) > 0 && !s.skipInvalid:
 		return fmt.Errorf("%s (mend it, or leave such files out with --skip-invalid)", strings.Join(invalid, "; "))
-	case len(r.Objects) > 0:
+	case len(r.Objects)+len(r.References) > 0:
 		return nil
 	case len(r.Skipped) > 0:
 		first := r.Skipped[0]
