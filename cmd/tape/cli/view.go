@@ -21,6 +21,7 @@ func (a *app) viewCommand() *cobra.Command {
 		Short: "Show what is in an application, and where it came from",
 		Example: `  tape view registry.example.com/team/podinfo:v1.2.3
   tape view registry.example.com/team/podinfo:v1.2.3 --manifests | kubectl apply -f -
+  tape view registry.example.com/team/podinfo:v1.2.3 -o html > podinfo.html
   tape view archive:podinfo.tar -o json`,
 		Args: argsRange(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,6 +46,9 @@ func (a *app) viewCommand() *cobra.Command {
 			view, err := stages.View(cmd.Context(), env, ref)
 			if err != nil {
 				return err
+			}
+			if a.flags.output == "html" {
+				return artifact.WritePage(a.Out, view)
 			}
 			return a.print(view, func(w io.Writer) error { return artifact.WriteText(w, view) })
 		},

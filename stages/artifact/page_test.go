@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package artifact
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/rendering"
+	"github.com/taped-dev/tape/stages/vcs"
+)
+
+// pageView is an application of two images: one named in a committed file, one
+// in a rendered file; and with names that try to be markup.
+func pageView(t *testing.T) *View {
+	t.Helper()
+	statement := func(predicateType string, predicate any) ViewStatement {
+		data, err := json.Marshal(predicate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ViewStatement{PredicateType: predicateType, Subjects: []Resource{{Name: "x"}}, Predicate: data}
+	}
+	plain, rendered := digest.FromString("plain"), digest.FromString("rendered")
+	web, evil := digest.FromString("web"), digest.FromString("evil")
+	return &View{
+		Root:    ViewRoot{Ref: "registry.example.com/team/shop:v1@" + digest.FromString("root").String(), Digest: digest.FromString("root")},
+		Content: ViewContent{Files: []ViewFile{{Name: "app/web.yaml", Size: 12, Digest: plain}, {Name: "chart/x.yaml", Digest: rendered}}},
+		Images: []ViewImage{
+			{Name: "docker.io/library/web:1", Digest: web, Ref: "registry.example.com/team/shop:web.1@" + web.String(),
+				Platforms: []ViewPlatform{{Platform: "linux/amd64", Digest: digest.FromString("p"), Bytes: 1000}},
+				Related:   []images.Related{{Kind: images.Signature, Via: images.Tag, Digest: digest.FromString("s")}}},
+			{Name: "<script>alert(1)</script>", Digest: evil, Ref: "x"},
+		},
+		Sources:    []ViewSource{{Name: "app", Path: "deploy", URI: "https://github.com/acme/shop.git", Commit: "abc123", Modified: vcs.No}},
+		Signatures: []Signature{{Subject: digest.FromString("root"), KeyHint: "a-hint"}},
+		Statements: []ViewStatement{
+			statement(PredicateSource, vcs.Facts{Path: "deploy",
+				Repositories: []vcs.Repository{{Dir: ".", URI: "https://github.com/acme/shop.git", Commit: "abc123", Modified: vcs.No}},
+				Files:        []vcs.File{{Path: "deploy/web app.yaml", Digest: plain, Repository: ".", Modified: vcs.No}}}),
+			statement(PredicateTransform, Transform{Kind: TransformRender, Source: "chart", Interpreter: &rendering.Interpreted{Name: "helm", Version: "3.22"}}),
+			statement(PredicateTransform, Transform{Kind: TransformImageRef,
+				Inputs: []Input{{Name: "app/web.yaml", Digest: DigestSet(plain), Output: "app/web.yaml"}, {Name: "chart/x.yaml", Digest: DigestSet(rendered), Output: "chart/x.yaml"}},
+				Edits: []images.Edit{
+					{File: "app/web.yaml", Line: 7, Column: 3, Pointer: "/spec/image", Original: "web:1", Replaced: "here:web.1", Digest: web},
+					{File: "chart/x.yaml", Line: 9, Column: 3, Original: "evil", Replaced: "here:evil", Digest: evil},
+				},
+				Unpinned: []images.Unpinned{{Reference: images.Reference{Source: "maybe:1"}, Reason: "not found"}}}),
+		},
+	}
+}
+
+func TestWritePage(t *testing.T) {
+	var buf bytes.Buffer
+	if err := WritePage(&buf, pageView(t)); err != nil {
+		t.Fatal(err)
+	}
+	got := buf.String()
+	for _, want := range []string{
+		`<a href="https://github.com/acme/shop/blob/abc123/deploy/web%20app.yaml#L7" rel="noreferrer">deploy/web app.yaml:7</a>`,
+		"rendered by helm 3.22",
+		"&lt;script&gt;alert(1)&lt;/script&gt;",
+		"maybe:1", "not found", "a-hint", "as committed", "1.0 kB",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	for _, bad := range []string{"<script>alert", `src="http`, `href="http://`, "@import", "url("} {
+		if strings.Contains(got, bad) {
+			t.Errorf("the page has %q", bad)
+		}
+	}
+}
