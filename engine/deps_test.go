@@ -56,6 +56,9 @@ const dependencies = `
 
 	# A stage knows the nouns and no other stage; the table of stages knows all.
 	NOUNS < stages/* < stages;
+	# Except that verifying is to look for images as scan does, and to know what
+	# sign makes.
+	stages/scan, stages/sign < stages/verify;
 
 	# Commands.
 	NONE < cmd/tape/internal/*;
