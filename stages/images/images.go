@@ -47,6 +47,9 @@ type Location struct {
 	Parts []Part `json:"parts,omitempty"`
 	// Never says that the place is not to be pinned (`pin: never`, with the reason).
 	Never string `json:"never,omitempty"`
+	// KeepTag says that the tag stays as written when the place is pinned,
+	// because its reader takes a version from it.
+	KeepTag bool `json:"keepTag,omitempty"`
 }
 
 // Part is one field of a reference that is split over several.

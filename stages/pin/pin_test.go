@@ -100,6 +100,8 @@ func TestPin(t *testing.T) {
 		{"JSON in YAML in JSON", `{"apiVersion":"v1","kind":"ConfigMap","data":{"x":"y: \"{\\\"image\\\": \\\"nginx:1\\\"}\"\n"}}`,
 			`{"apiVersion":"v1","kind":"ConfigMap","data":{"x":"y: \"{\\\"image\\\": \\\"` + nginx1 + `\\\"}\"\n"}}`},
 		{"argument", pod("  containers: [{args: [--image=nginx:1, --image, nginx:2]}]\n"), pod("  containers: [{args: [--image=" + nginx1 + ", --image, " + nginx2 + "]}]\n")},
+		{"a tag that is read", "apiVersion: postgresql.cnpg.io/v1\nkind: Cluster\nspec: {imageName: 'ghcr.io/x/postgresql:17.2'}\n",
+			"apiVersion: postgresql.cnpg.io/v1\nkind: Cluster\nspec: {imageName: '" + repository + ":17.2@" + digest.FromString("ghcr.io/x/postgresql:17.2").String() + "'}\n"},
 		{"UTF-16", wide(pod("  containers:\n  - image: nginx:1\n")), wide(pod("  containers:\n  - image: " + nginx1 + "\n"))},
 		{"several documents", "# c\n---\n" + pod("  containers: [{image: nginx:1}]\n") + "---\n" + pod("  containers: [{image: nginx:2}]\n"),
 			"# c\n---\n" + pod("  containers: [{image: "+nginx1+"}]\n") + "---\n" + pod("  containers: [{image: "+nginx2+"}]\n")},

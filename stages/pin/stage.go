@@ -13,9 +13,11 @@
 // [artifact.ImageRef]. One that is split over fields gets every field rewritten
 // so that its reader puts the same together; where no field can hold a digest it
 // stays, and is listed as unpinned with the reason. So do the places that a
-// catalogue or a pipeline says are never pinned. A file that is not part of the
-// application (see Report.Skipped) stays as it is. Pinning what is pinned changes
-// nothing.
+// catalogue or a pipeline says are never pinned. Where a reader takes a version
+// from the tag, the tag stays: the digest beside it decides what is pulled.
+//
+// A file that is not part of the application (see Report.Skipped) stays as it is.
+// Pinning what is pinned changes nothing.
 package pin
 
 import (
@@ -224,6 +226,9 @@ func (s *Stage) replacements(image images.Image, l images.Location) ([]edit, str
 	}}
 	if len(l.Parts) == 0 {
 		e.offset, e.length, e.text = l.Offset, l.Length, artifact.ImageRef(s.repository, image)
+		if tag := tagOf(l.Value); l.KeepTag && tag != "" {
+			e.text = s.repository + ":" + tag + "@" + image.Digest.String()
+		}
 		return []edit{e}, ""
 	}
 	values, reason := split(s.repository, artifact.TagIn(s.repository, image), image.Digest, l.Parts)
@@ -237,6 +242,13 @@ func (s *Stage) replacements(image images.Image, l images.Location) ([]edit, str
 		edits[i] = e
 	}
 	return edits, ""
+}
+
+// tagOf is the tag in a reference, "" where there is none.
+func tagOf(reference string) string {
+	name, _, _ := strings.Cut(reference, "@")
+	_, tag, _ := strings.Cut(name[strings.LastIndexByte(name, '/')+1:], ":")
+	return tag
 }
 
 // split says what each part of a reference is to hold, so that its reader

@@ -43,7 +43,9 @@ type Field struct {
 	// Optional says that what the field names need not exist as it stands there,
 	// because its reader changes it.
 	Optional bool `json:"optional,omitempty"`
-	// Pin is "" or "never".
+	// Pin says how: "" by the tag that the image gets and its digest, "digest"
+	// with the tag as it is (where a program reads a version in it), "never" not
+	// at all.
 	Pin string `json:"pin,omitempty"`
 	// Reason why it is never pinned or no image.
 	Reason string `json:"reason,omitempty"`

@@ -3,6 +3,7 @@
 package scan
 
 import (
+	"cmp"
 	"encoding/base64"
 	"strconv"
 	"strings"
@@ -424,11 +425,9 @@ func (w *walker) add(f found, text *manifests.Text, i, j int, by *field) {
 
 func (w *walker) addFound(f found, by *field) {
 	if by != nil && by.Pin == "never" {
-		f.Never = by.Reason
-		if f.Never == "" {
-			f.Never = "the pipeline says so"
-		}
+		f.Never = cmp.Or(by.Reason, "the pipeline says so")
 	}
+	f.KeepTag = by != nil && by.Pin == "digest"
 	if w.embedded > 0 {
 		f.Class = images.Indirect
 	}
