@@ -31,6 +31,10 @@ test-examples: build ## build and test the examples that are modules or programs
 	$(GO) test -C examples/stages/policy ./...
 	$(GO) test -tags examples -count=1 ./examples/...
 
+.PHONY: test-browser
+test-browser: ## open the page of tape view in headless Chromium (Debian: chromium)
+	$(GO) test -tags browser -count=1 -run InBrowser ./stages/artifact
+
 .PHONY: lint
 lint: ## vet and lint
 	$(GO) vet ./...

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
 )
@@ -34,27 +33,32 @@ func TestPageInBrowser(t *testing.T) {
 	defer cancel()
 	ctx, cancel = chromedp.NewContext(ctx)
 	defer cancel()
-	ctx, cancelTime := context.WithTimeoutCause(ctx, 2*time.Minute, context.DeadlineExceeded)
-	defer cancelTime()
-
 	for _, width := range []int64{360, 768, 1280, 1920} {
-		var over bool
-		var open, shown, none int
-		if err := chromedp.Run(ctx,
-			chromedp.EmulateViewport(width, 900),
-			chromedp.Navigate("file://"+file+"#i-"+view.Images[0].Digest.Encoded()),
-			chromedp.Reload(),
-			chromedp.Evaluate(`document.documentElement.scrollWidth > innerWidth`, &over),
-			chromedp.Evaluate(`document.querySelectorAll('details[open]').length`, &open),
-			chromedp.SendKeys("#q", "LIBRARY/web 1"),
-			chromedp.Evaluate(`[...document.querySelectorAll('details.card[id]')].filter(e => !e.hidden).length`, &shown),
-			chromedp.SendKeys("#q", " nothing has this"),
-			chromedp.Evaluate(`document.getElementById('none').hidden ? 0 : 1`, &none),
-		); err != nil {
-			t.Fatal(err)
+		do(t, ctx, chromedp.EmulateViewport(width, 900))
+		do(t, ctx, chromedp.Navigate("file://"+file+"#i-"+view.Images[0].Digest.Encoded()))
+		do(t, ctx, chromedp.Reload())
+		if do(t, ctx, chromedp.Evaluate[bool](`document.documentElement.scrollWidth > innerWidth`)) {
+			t.Errorf("%d px: the page hangs over", width)
 		}
-		if over || open != 1 || shown != 1 || none != 1 {
-			t.Errorf("%d px: hangs over %t, %d open, %d shown, %d times nothing", width, over, open, shown, none)
+		if n := do(t, ctx, chromedp.Evaluate[int](`document.querySelectorAll('details[open]').length`)); n != 1 {
+			t.Errorf("%d px: %d images are open, want the one of the link", width, n)
+		}
+		do(t, ctx, chromedp.SendKeys("#q", "LIBRARY/web 1"))
+		if n := do(t, ctx, chromedp.Evaluate[int](`[...document.querySelectorAll('details.card[id]')].filter(e => !e.hidden).length`)); n != 1 {
+			t.Errorf("%d px: the search shows %d images, want 1", width, n)
+		}
+		do(t, ctx, chromedp.SendKeys("#q", " nothing has this"))
+		if do(t, ctx, chromedp.Evaluate[bool](`document.getElementById('none').hidden`)) {
+			t.Errorf("%d px: a search that finds nothing does not say so", width)
 		}
 	}
+}
+
+func do[T any](t *testing.T, ctx context.Context, action chromedp.Action[T]) T {
+	t.Helper()
+	v, err := chromedp.Run(ctx, action)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
 }
