@@ -5,104 +5,95 @@ package registry
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// keptFreshness is how exactly the last use of a kept manifest is known.
-const keptFreshness = time.Hour
+const (
+	// maxKept is the size in bytes over which the file is begun anew.
+	maxKept = 32 << 20
+	// keptFreshness is how exactly the last use of the file is known.
+	keptFreshness = time.Hour
+)
 
-// kept is a folder of manifests that were read from sources, one file each, by
-// repository and digest, and of the digests that tags had. It is a cache and no
-// more: a file is written without being synced, and believed only if it has the
-// digest that it is looked up by.
-// Where dir is empty nothing is kept.
+// kept remembers between runs the manifests that were read from sources, by
+// repository and digest, and the digests that tags had. It is a file that is only
+// ever appended to: a record is a line of key, media type and base64, and the last
+// one of a key counts. (A file each would cost more than reading them again from a
+// registry near by.)
+//
+// It is a cache and no more. Nothing is synced; several processes may append at
+// once; what is torn is no record, and a manifest is believed only if it has the
+// digest that it is looked up by. A nil kept is empty.
 //
 // Only sources have one. What lies in a destination is asked of it, as it may
 // have been removed there.
-type kept struct{ dir string }
+type kept struct {
+	name string
 
-// file is named by the key; 256 folders keep each of them short.
-func (k kept) file(key string) string {
-	name := digest.FromString(key).Encoded()
-	return filepath.Join(k.dir, name[:2], name)
+	mu      sync.Mutex
+	loaded  bool
+	records map[string]record
+	file    *os.File // once something was written
 }
 
-func (k kept) get(repository string, dgst digest.Digest) (ocispec.Descriptor, []byte, bool) {
+// record is the rest of a line.
+type record struct {
+	mediaType string
+	encoded   []byte
+}
+
+// newKept names the file, which is read when it is first needed; "" is nil.
+func newKept(name string) *kept {
+	if name == "" {
+		return nil
+	}
+	return &kept{name: name, records: map[string]record{}}
+}
+
+func (k *kept) get(repository string, dgst digest.Digest) (ocispec.Descriptor, []byte, bool) {
 	if dgst.Validate() != nil {
 		return ocispec.Descriptor{}, nil, false
 	}
-	content := k.read(repository + "@" + dgst.String())
-	mediaType, data, _ := bytes.Cut(content, []byte("\n"))
-	if !IsManifest(string(mediaType)) || dgst.Algorithm().FromBytes(data) != dgst {
+	mediaType, data := k.read(manifestRecord(repository, dgst))
+	if !IsManifest(mediaType) || dgst.Algorithm().FromBytes(data) != dgst {
 		return ocispec.Descriptor{}, nil, false
 	}
-	return ocispec.Descriptor{MediaType: string(mediaType), Digest: dgst, Size: int64(len(data))}, data, true
+	return ocispec.Descriptor{MediaType: mediaType, Digest: dgst, Size: int64(len(data))}, data, true
 }
 
-func (k kept) put(repository string, desc ocispec.Descriptor, data []byte) error {
-	return k.write(repository+"@"+desc.Digest.String(), fmt.Appendf(nil, "%s\n%s", desc.MediaType, data))
+func (k *kept) put(repository string, desc ocispec.Descriptor, data []byte) error {
+	return k.write(manifestRecord(repository, desc.Digest), desc.MediaType, data)
+}
+
+func (k *kept) putTag(repository, tag string, dgst digest.Digest) error {
+	return k.write(repository+":"+tag, "tag", []byte(dgst))
+}
+
+func manifestRecord(repository string, dgst digest.Digest) string {
+	return repository + "@" + dgst.String()
 }
 
 // tag is the digest that a tag had when it was last read, "" where none is known.
 // A wrong one costs a request.
-func (k kept) tag(repository, tag string) digest.Digest {
-	return digest.Digest(k.read(repository + ":" + tag))
+func (k *kept) tag(repository, tag string) digest.Digest {
+	_, data := k.read(repository + ":" + tag)
+	return digest.Digest(data)
 }
 
-func (k kept) putTag(repository, tag string, dgst digest.Digest) error {
-	return k.write(repository+":"+tag, []byte(dgst))
-}
-
-func (k kept) read(key string) []byte {
-	if k.dir == "" {
-		return nil
-	}
-	file := k.file(key)
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return nil
-	}
-	if info, err := os.Stat(file); err == nil && time.Since(info.ModTime()) > keptFreshness {
-		// A failure costs an early removal at worst.
-		_ = os.Chtimes(file, time.Time{}, time.Now())
-	}
-	return content
-}
-
-func (k kept) write(key string, content []byte) error {
-	if k.dir == "" {
-		return nil
-	}
-	file := k.file(key)
-	dir := filepath.Dir(file)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("keep manifest: %w", err)
-	}
-	tmp, err := os.CreateTemp(dir, ".tmp-*")
-	if err != nil {
-		return fmt.Errorf("keep manifest: %w", err)
-	}
-	_, err = tmp.Write(content)
-	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), file)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("keep manifest: %w", err), os.Remove(tmp.Name()))
-	}
-	return nil
-}
-
-// Remember keeps for later runs, in [Options.ManifestDir], that the repository has
+// Remember keeps for later runs, in [Options.ManifestFile], that the repository has
 // an index and all that it names. One index of a repository is remembered.
 func (r *Repository) Remember(ctx context.Context, desc ocispec.Descriptor, data []byte) {
-	if err := (kept{r.client.options.ManifestDir}).put(r.name, ocispec.Descriptor{MediaType: desc.MediaType, Digest: remembered}, data); err != nil {
+	if err := r.client.kept.write(r.name, desc.MediaType, data); err != nil {
 		r.client.log.DebugContext(ctx, "not remembered", "index", r.Ref(desc.Digest.String()), "error", err)
 	}
 }
@@ -111,17 +102,89 @@ func (r *Repository) Remember(ctx context.Context, desc ocispec.Descriptor, data
 // still has it; else it is nil. The registry has taken nothing of it away since,
 // or it has broken its own index.
 func (r *Repository) Remembered(ctx context.Context) ([]byte, error) {
-	content := kept{r.client.options.ManifestDir}.read(r.name + "@" + remembered.String())
-	mediaType, data, _ := bytes.Cut(content, []byte("\n"))
-	if !IsManifest(string(mediaType)) {
+	mediaType, data := r.client.kept.read(r.name)
+	if !IsManifest(mediaType) {
 		return nil, nil
 	}
-	there, err := r.Exists(ctx, ocispec.Descriptor{MediaType: string(mediaType), Digest: digest.FromBytes(data)})
+	there, err := r.Exists(ctx, ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data)})
 	if err != nil || !there {
 		return nil, err
 	}
 	return data, nil
 }
 
-// remembered stands in a key where kept manifests have their digest.
-const remembered digest.Digest = "remembered"
+func (k *kept) read(key string) (mediaType string, data []byte) {
+	if k == nil {
+		return "", nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.load()
+	r := k.records[key]
+	data, err := base64.StdEncoding.AppendDecode(nil, r.encoded)
+	if err != nil {
+		return "", nil
+	}
+	return r.mediaType, data
+}
+
+func (k *kept) write(key, mediaType string, data []byte) error {
+	if k == nil {
+		return nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.load()
+	r := record{mediaType, base64.StdEncoding.AppendEncode(nil, data)}
+	if old := k.records[key]; old.mediaType == r.mediaType && bytes.Equal(old.encoded, r.encoded) {
+		return nil
+	}
+	k.records[key] = r
+	if k.file == nil {
+		if err := os.MkdirAll(filepath.Dir(k.name), 0o700); err != nil {
+			return fmt.Errorf("keep manifests: %w", err)
+		}
+		file, err := os.OpenFile(k.name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+		if err != nil {
+			return fmt.Errorf("keep manifests: %w", err)
+		}
+		k.file = file
+	}
+	// It begins a line too: the one before may be torn.
+	if _, err := fmt.Fprintf(k.file, "\n%s %s %s\n", key, r.mediaType, r.encoded); err != nil {
+		return fmt.Errorf("keep manifest: %w", err)
+	}
+	return nil
+}
+
+// load reads the file, once. One that cannot be read is empty.
+func (k *kept) load() {
+	if k.loaded {
+		return
+	}
+	k.loaded = true
+	info, err := os.Stat(k.name)
+	if err != nil {
+		return
+	}
+	if info.Size() > maxKept {
+		if err := os.Remove(k.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+		return
+	}
+	content, err := os.ReadFile(k.name)
+	if err != nil {
+		return
+	}
+	for line := range bytes.Lines(content) {
+		fields := bytes.Fields(line)
+		if len(fields) == 3 && line[len(line)-1] == '\n' {
+			k.records[string(fields[0])] = record{string(fields[1]), fields[2]}
+		}
+	}
+	if time.Since(info.ModTime()) > keptFreshness {
+		// A failure costs an early removal at worst.
+		_ = os.Chtimes(k.name, time.Time{}, time.Now())
+	}
+}

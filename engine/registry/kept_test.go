@@ -4,12 +4,12 @@ package registry_test
 
 import (
 	"bytes"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/engine/registry/registrytest"
@@ -24,10 +24,10 @@ func TestManifestsAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	count := registrytest.Count(up)
-	addr, dir := registrytest.Serve(t, count), t.TempDir()
+	addr, file := registrytest.Serve(t, count), filepath.Join(t.TempDir(), "made", "manifests")
 	read := func(source bool) {
 		t.Helper()
-		c, err := registry.New(registry.Options{ManifestDir: dir})
+		c, err := registry.New(registry.Options{ManifestFile: file})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,19 +61,25 @@ func TestManifestsAreKept(t *testing.T) {
 	read(false)
 	requests(first)
 
-	// A file that is not what it was is not believed.
-	err = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		data[len(data)-1] ^= 1
-		return os.WriteFile(path, data, 0o600)
-	})
+	// What somebody changed is not believed.
+	data, err := os.ReadFile(file)
 	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(data, []byte(ocispec.MediaTypeImageIndex)) + len(ocispec.MediaTypeImageIndex) + 100
+	if data[at] ^= 1; data[at] == '=' {
+		t.Fatal("the changed byte ends the record")
+	}
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read(true)
+	requests(first)
+	read(true)
+	requests(again)
+
+	// Nor is what a crash tore, and what comes after it is.
+	if err := os.WriteFile(file, data[:at], 0o600); err != nil {
 		t.Fatal(err)
 	}
 	read(true)
@@ -82,10 +88,10 @@ func TestManifestsAreKept(t *testing.T) {
 	requests(again)
 }
 
-// A folder that cannot be written to costs requests and nothing else.
+// A file that cannot be written costs requests and nothing else.
 func TestNothingKept(t *testing.T) {
 	addr := registrytest.Serve(t, &registrytest.Upstream{})
-	c, err := registry.New(registry.Options{ManifestDir: "/dev/null/manifests"})
+	c, err := registry.New(registry.Options{ManifestFile: "/dev/null/manifests"})
 	if err != nil {
 		t.Fatal(err)
 	}

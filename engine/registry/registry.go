@@ -80,9 +80,9 @@ type Options struct {
 	// neither is anonymous. Nil reads the docker command's configuration and
 	// asks its credential helpers.
 	Credentials func(host string) (user, secret string, err error)
-	// ManifestDir is a folder that keeps the manifests read from sources between
-	// runs, so that one whose digest is known is not read again. "" keeps none.
-	ManifestDir string
+	// ManifestFile keeps the manifests read from sources between runs, so that one
+	// whose digest is known is not read again. "" keeps none.
+	ManifestFile string
 	// UserAgent is sent with every request. "" is "tape".
 	UserAgent string
 	// DialContext opens connections. Nil is the network.
@@ -101,6 +101,7 @@ type Client struct {
 	trust   *trust
 	buffers *semaphore.Weighted
 	cache   *manifestCache
+	kept    *kept
 
 	requests, read, written atomic.Int64
 
@@ -140,6 +141,7 @@ func New(options Options) (*Client, error) {
 		trust:       trust,
 		buffers:     semaphore.NewWeighted(bufferBudget),
 		cache:       newManifestCache(),
+		kept:        newKept(options.ManifestFile),
 		hosts:       map[string]*host{},
 		registries:  map[string]docker.RegistryHosts{},
 		turns:       map[string]*sync.Mutex{},
@@ -192,7 +194,7 @@ func (c *Client) repository(name string, source bool) (*Repository, error) {
 		hosts:  hosts,
 	}
 	if source {
-		r.kept = kept{c.options.ManifestDir}
+		r.kept = c.kept
 	}
 	return r, nil
 }

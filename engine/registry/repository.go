@@ -27,7 +27,7 @@ type Repository struct {
 	host   string // registry.example.com
 	path   string // team/app
 	hosts  docker.RegistryHosts
-	kept   kept
+	kept   *kept // of a source
 }
 
 // Name is the normalised name, with the registry: docker.io/library/nginx.
@@ -63,13 +63,10 @@ func (r *Repository) Exists(ctx context.Context, desc ocispec.Descriptor) (bool,
 	operation := call{skip: skipBlobs}
 	there := false
 	if !IsManifest(desc.MediaType) {
-		operation.blobs = true
-		operation.skip = func(req *http.Request) error {
-			if req.Method == http.MethodGet { // to learn a size that nobody wants
-				return errSkipped
-			}
-			return skipBlobs(req)
+		operation.rewrite = func(req *http.Request) {
+			req.URL.Path = strings.Replace(req.URL.Path, "/manifests/", "/blobs/", 1)
 		}
+		operation.skip = func(req *http.Request) error { return errors.Join(skipBlobs(req), skipGet(req)) }
 		operation.done = func(_ *http.Request, resp *http.Response, err error) {
 			there = there || err == nil && resp.StatusCode == http.StatusOK
 		}
@@ -84,12 +81,47 @@ func (r *Repository) Exists(ctx context.Context, desc ocispec.Descriptor) (bool,
 	return false, err
 }
 
+// Empty says that the registry knows no such repository, so that nothing in it
+// need be asked for. A registry that does not tell has one.
+func (r *Repository) Empty(ctx context.Context) (bool, error) {
+	unknown, known := false, false
+	_, err := r.resolve(ctx, "look for", "latest", call{
+		skip: func(req *http.Request) error { return errors.Join(skipBlobs(req), skipGet(req)) },
+		rewrite: func(req *http.Request) {
+			at := strings.LastIndex(req.URL.Path, "/manifests/")
+			query := req.URL.Query()
+			query.Set("n", "1")
+			req.Method, req.URL.Path, req.URL.RawQuery = http.MethodGet, req.URL.Path[:max(at, 0)]+"/tags/list", query.Encode()
+		},
+		done: func(_ *http.Request, resp *http.Response, err error) {
+			if err == nil && resp.StatusCode == http.StatusNotFound {
+				unknown = true
+			} else {
+				known = true
+			}
+		},
+	})
+	if errdefs.IsUnavailable(err) {
+		return false, err
+	}
+	return unknown && !known, nil
+}
+
 func (r *Repository) resolve(ctx context.Context, op, reference string, operation call) (ocispec.Descriptor, error) {
 	_, desc, err := r.resolver(nil).Resolve(r.client.context(ctx, operation), r.Ref(reference))
 	if err != nil {
 		return ocispec.Descriptor{}, r.explain(ctx, op, r.Ref(reference), err)
 	}
 	return desc, nil
+}
+
+// skipGet keeps containerd from reading what it was to ask for only, to learn a
+// size or a digest that nobody wants.
+func skipGet(req *http.Request) error {
+	if req.Method == http.MethodGet {
+		return errSkipped
+	}
+	return nil
 }
 
 // skipBlobs keeps containerd from asking for a blob where there is no such

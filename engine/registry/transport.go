@@ -61,8 +61,8 @@ type call struct {
 	// skip says which requests not to send: what the operation knows, and
 	// containerd would ask. errAbsent answers 404; nil sends.
 	skip func(*http.Request) error
-	// blobs asks for a blob where containerd asks for a manifest.
-	blobs bool
+	// rewrite asks for something else where containerd asks for a manifest.
+	rewrite func(*http.Request)
 	// reading takes the bytes of a manifest where containerd asks for its digest:
 	// HEAD is sent as GET.
 	reading *reading
@@ -113,9 +113,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	if operation.blobs {
+	if operation.rewrite != nil {
 		req = req.Clone(req.Context())
-		req.URL.Path = strings.Replace(req.URL.Path, "/manifests/", "/blobs/", 1)
+		operation.rewrite(req)
 	}
 	send := t.send
 	if operation.reading != nil && req.Method == http.MethodHead {

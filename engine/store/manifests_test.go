@@ -4,51 +4,39 @@ package store
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 )
 
 func TestPruneRemovesKeptManifests(t *testing.T) {
 	for _, tt := range []struct {
-		name     string
-		o        PruneOptions
-		old, new bool // still there
+		name string
+		o    PruneOptions
+		age  time.Duration
+		gone bool
 	}{
-		{"no limit", PruneOptions{}, true, true},
-		{"age", PruneOptions{MaxAge: time.Hour}, false, true},
-		{"all", PruneOptions{All: true}, false, false},
+		{"no limit", PruneOptions{}, 2 * time.Hour, false},
+		{"used", PruneOptions{MaxAge: time.Hour}, 0, false},
+		{"unused", PruneOptions{MaxAge: time.Hour}, 2 * time.Hour, true},
+		{"all", PruneOptions{All: true}, 0, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
-			write := func(name string, at time.Time) string {
-				file := filepath.Join(ManifestDir(dir), name[:2], name)
-				if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(file, []byte("12345"), 0o600); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.Chtimes(file, at, at); err != nil {
-					t.Fatal(err)
-				}
-				return file
+			if err := os.WriteFile(ManifestFile(dir), []byte("12345"), 0o600); err != nil {
+				t.Fatal(err)
 			}
-			old, fresh := write("aaaa", time.Now().Add(-2*time.Hour)), write("bbbb", time.Now())
+			at := time.Now().Add(-tt.age)
+			if err := os.Chtimes(ManifestFile(dir), at, at); err != nil {
+				t.Fatal(err)
+			}
 			pruned, err := Prune(t.Context(), dir, tt.o)
 			if err != nil {
 				t.Fatal(err)
 			}
-			var want int64
-			for file, there := range map[string]bool{old: tt.old, fresh: tt.new} {
-				if _, err := os.Stat(file); (err == nil) != there {
-					t.Errorf("%s: %v", filepath.Base(file), err)
-				}
-				if !there {
-					want += 5
-				}
+			if _, err := os.Stat(ManifestFile(dir)); os.IsNotExist(err) != tt.gone {
+				t.Errorf("the file: %v", err)
 			}
-			if pruned.Bytes != want {
+			if want := map[bool]int64{true: 5}[tt.gone]; pruned.Bytes != want {
 				t.Errorf("%d bytes are said to be gone, want %d", pruned.Bytes, want)
 			}
 		})

@@ -125,7 +125,7 @@ func Prune(ctx context.Context, dir string, o PruneOptions) (pruned Pruned, err 
 		pruned.Blobs++
 		pruned.Bytes += size
 	}
-	manifests, err := sweepManifests(dir, o, time.Now())
+	manifests, err := removeManifests(dir, o, time.Now())
 	pruned.Bytes += manifests
 	if err != nil {
 		return pruned, err
