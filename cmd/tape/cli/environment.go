@@ -62,12 +62,12 @@ func (a *app) registry() (*registry.Client, error) {
 		return nil, err
 	}
 	return registry.New(registry.Options{
-		ManifestDir: store.ManifestDir(dir),
-		HostsDir:    a.hostsDir(),
-		PlainHTTP:   a.flags.plainHTTP,
-		CAFile:      a.flags.caFile,
-		Concurrency: a.flags.concurrency,
-		Log:         log,
+		ManifestFile: store.ManifestFile(dir),
+		HostsDir:     a.hostsDir(),
+		PlainHTTP:    a.flags.plainHTTP,
+		CAFile:       a.flags.caFile,
+		Concurrency:  a.flags.concurrency,
+		Log:          log,
 	})
 }
 
