@@ -38,65 +38,144 @@ func (*Interpreter) Describe(context.Context) (interpreter.Description, error) {
 	}, nil
 }
 
-// Inputs implements interpreter.Interpreter: the source is all there is.
-func (*Interpreter) Inputs(_ context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
-	return &interpreter.InputsResponse{Paths: []string{req.Path}}, nil
-}
-
-// Render implements interpreter.Interpreter: file names are relative to the
-// source, or the name of the source where that is a file.
-func (*Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
-	root, err := os.OpenRoot(req.Source)
-	if err != nil {
-		return nil, fmt.Errorf("open source: %w", err)
+// Inputs implements interpreter.Interpreter: the manifests of the folder, and no
+// other file. A symbolic link to a file counts as one, under the link's name; one
+// to a folder counts unless that lies in the source anyway. One that dangles is
+// told of.
+func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
+	dir, err := filepath.EvalSymlinks(filepath.Join(req.Root, filepath.FromSlash(req.Path)))
+	var info fs.FileInfo
+	if err == nil {
+		info, err = os.Stat(dir)
 	}
-	defer root.Close()
-	source := root.FS()
-	info, err := fs.Stat(source, req.Path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return problem(req.Path, "no such file or folder"), nil
+		return &interpreter.InputsResponse{Diagnostics: problem(req.Path, "no such file or folder")}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open source: %w", err)
 	}
+	resp := &interpreter.InputsResponse{Exact: true}
 	if !info.IsDir() {
-		data, err := fs.ReadFile(source, req.Path)
-		if err != nil {
-			return nil, fmt.Errorf("read source: %w", err)
-		}
-		return &interpreter.RenderResponse{Files: []interpreter.File{{Path: path.Base(req.Path), Data: data}}}, nil
+		resp.Paths = []string{req.Path}
+		return resp, nil
 	}
-
-	var files []interpreter.File
-	err = fs.WalkDir(source, req.Path, func(name string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(dir, func(at string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
 		case context.Cause(ctx) != nil:
 			return context.Cause(ctx)
-		case d.IsDir() && d.Name() == ".git":
+		case d.IsDir() && d.Name() == gitDir:
 			return fs.SkipDir
-		case !d.Type().IsRegular() || !isManifest(name):
-			return nil
 		}
-		data, err := fs.ReadFile(source, name)
+		below, err := filepath.Rel(dir, at)
 		if err != nil {
 			return err
 		}
-		below, err := filepath.Rel(filepath.FromSlash(req.Path), filepath.FromSlash(name))
-		if err != nil {
-			return err
+		name := path.Join(req.Path, filepath.ToSlash(below))
+		switch {
+		case d.Type()&fs.ModeSymlink != 0:
+			target, err := filepath.EvalSymlinks(at)
+			if err != nil {
+				if isManifest(name) {
+					resp.Diagnostics = append(resp.Diagnostics, interpreter.Diagnostic{
+						Severity: interpreter.Warning, Summary: "the symbolic link leads nowhere: it is left out", File: name,
+					})
+				}
+				return nil
+			}
+			info, err := os.Stat(target)
+			if err != nil {
+				return err
+			}
+			if info.IsDir() && apart(dir, target) || info.Mode().IsRegular() && isManifest(name) {
+				resp.Paths = append(resp.Paths, name)
+			}
+		case d.Type().IsRegular() && isManifest(name):
+			resp.Paths = append(resp.Paths, name)
 		}
-		files = append(files, interpreter.File{Path: filepath.ToSlash(below), Data: data})
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read source: %w", err)
 	}
-	if len(files) == 0 {
-		return problem(req.Path, "no manifests here: no file ends in .yaml, .yml or .json"), nil
+	if len(resp.Paths) == 0 {
+		resp.Diagnostics = append(resp.Diagnostics, problem(req.Path, noManifests)...)
 	}
-	return &interpreter.RenderResponse{Files: files}, nil
+	return resp, nil
+}
+
+const (
+	gitDir      = ".git"
+	noManifests = "no manifests here: no file ends in .yaml, .yml or .json"
+)
+
+// apart says whether neither folder lies in the other.
+func apart(a, b string) bool {
+	for _, pair := range [][2]string{{a, b}, {b, a}} {
+		if rel, err := filepath.Rel(pair[0], pair[1]); err != nil || filepath.IsLocal(rel) {
+			return false
+		}
+	}
+	return true
+}
+
+// Render implements interpreter.Interpreter.
+func (i *Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
+	root, err := os.OpenRoot(req.Source)
+	if err != nil {
+		return nil, fmt.Errorf("open source: %w", err)
+	}
+	defer root.Close()
+	if _, err := root.Stat(filepath.FromSlash(req.Path)); errors.Is(err, fs.ErrNotExist) {
+		return &interpreter.RenderResponse{Diagnostics: problem(req.Path, "no such file or folder")}, nil
+	}
+	var source []interpreter.File
+	err = fs.WalkDir(root.FS(), req.Path, func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case context.Cause(ctx) != nil:
+			return context.Cause(ctx)
+		case d.IsDir() && d.Name() == gitDir:
+			return fs.SkipDir
+		case !d.Type().IsRegular() || name != req.Path && !isManifest(name):
+			return nil
+		}
+		data, err := fs.ReadFile(root.FS(), name)
+		if err != nil {
+			return err
+		}
+		source = append(source, interpreter.File{Path: name, Data: data})
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read source: %w", err)
+	}
+	return i.RenderFiles(ctx, req, source)
+}
+
+// RenderFiles is Render of a source that is in memory: files by their names below
+// what Source would be. Names in the answer are relative to the source, or the
+// name of the source where that is a file.
+func (*Interpreter) RenderFiles(_ context.Context, req *interpreter.RenderRequest, source []interpreter.File) (*interpreter.RenderResponse, error) {
+	resp := &interpreter.RenderResponse{}
+	for _, f := range source {
+		below, inside := f.Path, true
+		switch {
+		case f.Path == req.Path:
+			below = path.Base(f.Path)
+		case req.Path != ".":
+			below, inside = strings.CutPrefix(f.Path, req.Path+"/")
+		}
+		if inside && (f.Path == req.Path || isManifest(f.Path)) {
+			resp.Files = append(resp.Files, interpreter.File{Path: below, Data: f.Data})
+		}
+	}
+	if len(resp.Files) == 0 {
+		return &interpreter.RenderResponse{Diagnostics: problem(req.Path, noManifests)}, nil
+	}
+	return resp, nil
 }
 
 // isManifest says whether a file may hold manifests.
@@ -108,10 +187,8 @@ func isManifest(name string) bool {
 	return false
 }
 
-func problem(file, summary string) *interpreter.RenderResponse {
-	return &interpreter.RenderResponse{Diagnostics: []interpreter.Diagnostic{
-		{Severity: interpreter.Error, Summary: summary, File: file},
-	}}
+func problem(file, summary string) []interpreter.Diagnostic {
+	return []interpreter.Diagnostic{{Severity: interpreter.Error, Summary: summary, File: file}}
 }
 
 var _ interpreter.Interpreter = (*Interpreter)(nil)

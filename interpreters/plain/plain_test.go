@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -64,6 +65,62 @@ func TestRender(t *testing.T) {
 		}
 		if diag != c.diag {
 			t.Errorf("%s: diagnostic %q, want %q", c.path, diag, c.diag)
+		}
+	}
+}
+
+func TestInputs(t *testing.T) {
+	dir := t.TempDir()
+	for name, data := range map[string]string{
+		"app/a.yaml":       "",
+		"app/sub/b.JSON":   "",
+		"app/README.md":    "",
+		"app/.git/c.yaml":  "",
+		"app/link.yaml":    "-> ../base/x.yaml",
+		"app/gone.yaml":    "-> nowhere",
+		"app/gone":         "-> nowhere",
+		"app/loop.yml":     "-> loop.yml",
+		"app/folder":       "-> ../base",
+		"app/sub/up":       "-> ..",
+		"app/sub/twice":    "-> ../deeper",
+		"app/deeper/d.yml": "",
+		"app/notes":        "-> README.md",
+		"base/x.yaml":      "",
+		"empty/README.md":  "",
+	} {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		err := error(nil)
+		if target, link := strings.CutPrefix(data, "-> "); link {
+			err = os.Symlink(target, file)
+		} else {
+			err = os.WriteFile(file, nil, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	warning := func(file string) interpreter.Diagnostic {
+		return interpreter.Diagnostic{Severity: interpreter.Warning, Summary: "the symbolic link leads nowhere: it is left out", File: file}
+	}
+	for path, want := range map[string]*interpreter.InputsResponse{
+		"app": {
+			Exact: true, Paths: []string{"app/a.yaml", "app/deeper/d.yml", "app/folder", "app/link.yaml", "app/sub/b.JSON"},
+			Diagnostics: []interpreter.Diagnostic{warning("app/gone.yaml"), warning("app/loop.yml")},
+		},
+		"app/a.yaml": {Exact: true, Paths: []string{"app/a.yaml"}},
+		"empty":      {Exact: true, Diagnostics: problem("empty", noManifests)},
+		"gone":       {Diagnostics: problem("gone", "no such file or folder")},
+	} {
+		got, err := New().Inputs(t.Context(), &interpreter.InputsRequest{Root: dir, Path: path})
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", path, diff)
 		}
 	}
 }

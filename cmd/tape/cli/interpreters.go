@@ -9,7 +9,6 @@ import (
 
 	"github.com/taped-dev/tape/interpreters/plain"
 	"github.com/taped-dev/tape/plugins/host"
-	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/rendering"
 )
 
@@ -48,7 +47,7 @@ const plainName = "plain"
 
 // builtIn is plain, which runs no code of the source and so needs no process.
 type builtIn struct {
-	interpreter.Interpreter
+	*plain.Interpreter
 	checksum digest.Digest
 }
 
@@ -69,4 +68,5 @@ var (
 	_ rendering.Interpreters = interpreters{}
 	_ rendering.Interpreter  = (*host.Interpreter)(nil)
 	_ rendering.Interpreter  = (*builtIn)(nil)
+	_ rendering.FromMemory   = (*builtIn)(nil)
 )
