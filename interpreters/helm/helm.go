@@ -55,7 +55,7 @@ func (*Interpreter) Describe(context.Context) (interpreter.Description, error) {
 		Name:    "helm",
 		Version: Version,
 		Help:    "Helm charts: folders, packages, and charts in registries and repositories",
-		Markers: []interpreter.Marker{{Name: "Chart.yaml"}, {Name: "*.tgz"}},
+		Markers: []interpreter.Marker{{Name: "Chart.yaml"}, {Name: "*.tgz", File: true}},
 		Options: bytes.Clone(optionsSchema),
 		Environment: []string{
 			"DOCKER_CONFIG", "HELM_CONFIG_HOME", "HELM_REGISTRY_CONFIG", "HELM_REPOSITORY_CONFIG", "XDG_CONFIG_HOME",
