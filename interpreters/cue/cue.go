@@ -22,6 +22,8 @@ import (
 	_ "embed"
 	"encoding/json"
 	"errors"
+	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 
@@ -176,6 +178,9 @@ func locate(root, name string, o options) (*source, error) {
 	}
 	if len(s.packages) == 0 {
 		s.packages = []string{"."}
+		if found, err := fs.Glob(os.DirFS(s.dir), "*"+cueExt); err == nil && len(found) == 0 {
+			return nil, problem("there is no CUE package in %s itself: 'packages' names others, such as ./... for all below", name)
+		}
 	}
 	s.module = s.dir
 	for dir := s.dir; ; dir = filepath.Dir(dir) {

@@ -4,8 +4,6 @@ package cue
 
 import (
 	"fmt"
-	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -74,9 +72,6 @@ func (s *source) load(tools bool) ([]*build.Instance, []interpreter.Diagnostic, 
 		Tags:       s.Tags,
 		Tools:      tools,
 		Registry:   s.registry,
-	}
-	if found, err := fs.Glob(os.DirFS(s.dir), "*"+cueExt); len(s.Packages) == 0 && len(found) == 0 && err == nil {
-		return nil, nil, problem("there is no CUE package in %s itself: 'packages' names others, such as ./... for all below", s.name(s.dir))
 	}
 	instances := load.Instances(s.packages, config)
 	remarks := s.timoniTags(instances, config)

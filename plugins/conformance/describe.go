@@ -53,8 +53,9 @@ func checkDescription(d interpreter.Description) error {
 	}
 	for _, m := range d.Markers {
 		for _, pattern := range []string{m.Name, m.With} {
-			if _, err := path.Match(pattern, "x"); err != nil || strings.Contains(pattern, "/") {
-				return fmt.Errorf("marker %q: want a pattern of one file name", pattern)
+			// A slash at the end makes it a folder's.
+			if _, err := path.Match(pattern, "x"); err != nil || strings.Contains(strings.TrimSuffix(pattern, "/"), "/") {
+				return fmt.Errorf("marker %q: want a pattern of one name", pattern)
 			}
 		}
 		if m.Name == "" {

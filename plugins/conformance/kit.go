@@ -450,8 +450,10 @@ func (k *kit) checkSources(ctx context.Context, in *subject, markers []interpret
 	return nil
 }
 
-// nameFor makes a name that a marker's pattern matches.
+// nameFor makes a name that a marker's pattern matches. That of a folder is given
+// to a file too: whoever looks for the one must survive the other.
 func nameFor(pattern string) string {
+	pattern = strings.TrimSuffix(pattern, "/")
 	name := strings.NewReplacer("*", "x", "?", "x").Replace(pattern)
 	if ok, err := path.Match(pattern, name); err == nil && ok {
 		return name

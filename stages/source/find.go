@@ -98,9 +98,9 @@ func (s *Stage) find(ctx context.Context, t *engine.Task, at *place) (*found, er
 		return nil, fmt.Errorf("several interpreters claim it: %s; say which with --interpreter, or with 'interpreter' in tape.yaml", strings.Join(each, " and "))
 	case len(candidates) == 1:
 	case at.reference != "":
-		return nil, fmt.Errorf("no interpreter takes %s:// sources (there are: %s)", referenceScheme(at.reference), strings.Join(slices.Collect(names(all)), ", "))
+		return nil, fmt.Errorf("no interpreter takes %s:// sources (there are: %s)", referenceScheme(at.reference), strings.Join(slices.Sorted(names(all)), ", "))
 	case fallback == nil:
-		return nil, fmt.Errorf("no interpreter claims it; name one with --interpreter (there are: %s)", strings.Join(slices.Collect(names(all)), ", "))
+		return nil, fmt.Errorf("no interpreter claims it; name one with --interpreter (there are: %s)", strings.Join(slices.Sorted(names(all)), ", "))
 	default:
 		candidates = append(candidates, *fallback)
 		for _, name := range slices.Sorted(maps.Keys(wellKnown)) {

@@ -403,7 +403,10 @@ func (s schema) problems(e *jsonschema.ValidationError, all *[]error) {
 		})
 		for _, name := range k.Properties {
 			hint := nearest.Hint(name, maps.Keys(known))
-			if hint == "" && len(known) > 0 {
+			switch {
+			case len(known) == 0 && at == "":
+				hint = " (the interpreter takes none)"
+			case hint == "":
 				hint = fmt.Sprintf(" (there are: %s)", strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 			}
 			*all = append(*all, fmt.Errorf("there is no option %q%s", join(at, name), hint))
