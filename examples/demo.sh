@@ -46,6 +46,10 @@ diff -r examples/shop/manifests "$work/shop" || true
 say "# Again: nothing changed, nothing moves"
 run tape package ./examples/shop/manifests -O "$host/team/shop" --tag v1.4.0
 
+say "# A Helm chart, a Kustomize overlay and a CUE module, into one artifact: examples/pipeline/tape.yaml"
+run tape package --pipeline examples/pipeline/tape.yaml --arg registry="$host/team"
+run tape interpreter list
+
 cat <<NEXT
 
 That was it. The registry is gone, what was pulled is in $work/shop:
