@@ -133,9 +133,9 @@ func (n *nodeState) amount(now time.Time) string {
 	}
 	if n.unit != "bytes" {
 		if n.total == 0 {
-			return fmt.Sprintf("%d %s", n.current, n.unit)
+			return strings.TrimSpace(fmt.Sprintf("%d %s", n.current, n.unit))
 		}
-		return fmt.Sprintf("%d/%d %s", n.current, n.total, n.unit)
+		return strings.TrimSpace(fmt.Sprintf("%d/%d %s", n.current, n.total, n.unit))
 	}
 	s := size(n.current)
 	if n.total > n.current {
