@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/core/remotes/docker/config"
@@ -75,6 +76,9 @@ func (c *Client) configure(registry string, source bool) ([]docker.RegistryHost,
 		}
 		// Several hosts may share a client: each gets its own, and so does their token server.
 		base := host.Client.Transport
+		if host.Scheme == "https" && docker.IsLocalhost(host.Host) {
+			base = &firstAlone{base: base}
+		}
 		hosts[i].Client = &http.Client{Transport: &transport{client: c, base: base, tries: tries}}
 		tokens := &http.Client{Transport: &transport{client: c, base: base, tries: maxTries, tokens: true}}
 		hosts[i].Authorizer = newAuthorizer(func() docker.Authorizer {
@@ -118,6 +122,26 @@ func (b *brokenFile) Fire(entry *logrus.Entry) error {
 		b.err = err
 	}
 	return nil
+}
+
+// firstAlone lets one request go before all others. It finds out, in containerd's
+// transport, whether a registry on the loopback speaks TLS or plain http.
+type firstAlone struct {
+	base  http.RoundTripper
+	first sync.Once
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (f *firstAlone) RoundTrip(req *http.Request) (resp *http.Response, err error) {
+	gone := false
+	f.first.Do(func() {
+		gone = true
+		resp, err = f.base.RoundTrip(req)
+	})
+	if !gone {
+		return f.base.RoundTrip(req)
+	}
+	return resp, err
 }
 
 // trust is the system's certificates and those of a file; nil is the system's alone.

@@ -94,9 +94,11 @@ func (r *Repository) Empty(ctx context.Context) (bool, error) {
 			req.Method, req.URL.Path, req.URL.RawQuery = http.MethodGet, req.URL.Path[:max(at, 0)]+"/tags/list", query.Encode()
 		},
 		done: func(_ *http.Request, resp *http.Response, err error) {
-			if err == nil && resp.StatusCode == http.StatusNotFound {
+			switch {
+			case err == nil && resp.StatusCode == http.StatusNotFound:
 				unknown = true
-			} else {
+			case err == nil && resp.StatusCode == http.StatusUnauthorized: // it is asked again with a token
+			default:
 				known = true
 			}
 		},

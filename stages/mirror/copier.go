@@ -35,6 +35,7 @@ type copier struct {
 	check  bool
 	report func(engine.Event)
 
+	empty   bool                   // dst has nothing
 	trusted map[digest.Digest]bool // that the last root there names
 
 	mu    sync.Mutex
@@ -99,21 +100,25 @@ func place(image images.Image) string {
 }
 
 // trust finds out what needs no asking: one request answers for all that did not
-// change since the last root was pushed.
+// change since the last root was pushed, and one for a repository that is new.
 func (c *copier) trust(ctx context.Context) error {
 	c.moved.Copied, c.moved.Referrers = []digest.Digest{}, []images.MovedReferrer{}
-	c.trusted = map[digest.Digest]bool{}
 	if c.check {
 		return nil
 	}
 	data, err := c.dst.Remembered(ctx)
-	if err != nil || data == nil {
+	if err != nil {
+		return err
+	}
+	if data == nil {
+		c.empty, err = c.dst.Empty(ctx)
 		return err
 	}
 	var root ocispec.Index
 	if err := json.Unmarshal(data, &root); err != nil {
 		return fmt.Errorf("read the root pushed last: %w", err)
 	}
+	c.trusted = map[digest.Digest]bool{}
 	for _, child := range root.Manifests {
 		c.trusted[child.Digest] = true
 	}
@@ -175,7 +180,7 @@ func (c *copier) once(ctx context.Context, dgst digest.Digest, do func() (there 
 func (c *copier) top(ctx context.Context, src *registry.Repository, desc ocispec.Descriptor, ask bool) (there bool, err error) {
 	return c.once(ctx, desc.Digest, func() (bool, error) {
 		there, err := c.trusted[desc.Digest], error(nil)
-		if !there && ask && !c.check {
+		if !there && ask && !c.check && !c.empty {
 			there, err = c.dst.Exists(ctx, desc)
 		}
 		if !there && err == nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
@@ -33,6 +34,8 @@ type pusher struct {
 	rootData                  []byte
 	signatures                []ocispec.Descriptor
 	check                     bool
+
+	mu sync.Mutex // guards moved.Referrers while manifests are pushed
 }
 
 type step struct {
@@ -43,41 +46,48 @@ type step struct {
 // steps are in the order in which a reader may look.
 func (p *pusher) steps() []step {
 	return []step{
-		{"content", func(ctx context.Context) error { return p.manifest(ctx, p.content) }},
-		{"statements", func(ctx context.Context) error { return p.manifest(ctx, p.statements) }},
-		{"root", func(ctx context.Context) error { return p.unlessThere(ctx, p.root, p.rootData, "") }},
+		{"content and statements", p.contentAndStatements},
+		{"root", func(ctx context.Context) error { return p.repository.PushManifest(ctx, p.root, p.rootData, "") }},
 		{"signatures", p.signed},
 		{"referrers", p.referrers},
-		{"tags of what is related to images", p.relatedTags},
 		{"tags of images", p.imageTags},
+		{"tags of content", p.contentTags},
 		{"tags", p.rootTags},
 	}
-}
-
-// signed pushes the signatures, which are entered as referrers later.
-func (p *pusher) signed(ctx context.Context) error {
-	for _, desc := range p.signatures {
-		if err := p.manifest(ctx, desc); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // tagged says whether every tag of the artifact leads to it already.
 func (p *pusher) tagged(ctx context.Context) (bool, error) {
 	for _, tag := range p.tags {
-		for at, want := range map[string]digest.Digest{tag: p.root.Digest, artifact.ContentTag(tag): p.content.Digest} {
-			found, err := p.repository.Resolve(ctx, at)
-			if errdefs.IsNotFound(err) || err == nil && found.Digest != want {
-				return false, nil
-			}
+		for _, want := range []struct {
+			tag    string
+			digest digest.Digest
+		}{{tag, p.root.Digest}, {artifact.ContentTag(tag), p.content.Digest}} {
+			there, err := p.has(ctx, want.tag, want.digest)
 			if err != nil {
 				return false, err
+			}
+			if !there {
+				return false, nil
 			}
 		}
 	}
 	return true, nil
+}
+
+func (p *pusher) contentAndStatements(ctx context.Context) error {
+	return p.manifests(ctx, p.content, p.statements)
+}
+
+// signed pushes the signatures, which are entered as referrers later.
+func (p *pusher) signed(ctx context.Context) error { return p.manifests(ctx, p.signatures...) }
+
+func (p *pusher) manifests(ctx context.Context, descs ...ocispec.Descriptor) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, desc := range descs {
+		group.Go(func() error { return p.manifest(ctx, desc) })
+	}
+	return group.Wait()
 }
 
 // manifest pushes a manifest that is in the store, after its blobs.
@@ -106,6 +116,8 @@ func (p *pusher) manifest(ctx context.Context, desc ocispec.Descriptor) error {
 		}
 	}
 	if manifest.Subject != nil && !registered {
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		p.moved.Referrers = append(p.moved.Referrers, images.MovedReferrer{Subject: manifest.Subject.Digest, Digest: desc.Digest, Existing: there})
 	}
 	return nil
@@ -184,37 +196,27 @@ func (p *pusher) unlisted(ctx context.Context, about digest.Digest, referrers []
 	return entries, nil
 }
 
-func (p *pusher) relatedTags(ctx context.Context) error {
-	tags := map[string]ocispec.Descriptor{}
+// imageTags sets the tags of images, and of what is related to them.
+func (p *pusher) imageTags(ctx context.Context) error {
+	tags := map[string]digest.Digest{}
 	for _, image := range p.images {
-		for _, r := range image.Related {
-			if r.Via == images.Tag {
-				tags[r.Tag] = ocispec.Descriptor{MediaType: r.MediaType, Digest: r.Digest, Size: r.Size}
+		tags[artifact.TagIn(p.repository.Name(), image)] = image.Digest
+		for _, related := range image.Related {
+			if related.Via == images.Tag {
+				tags[related.Tag] = related.Digest
 			}
 		}
 	}
-	return p.setTags(ctx, tags)
-}
-
-func (p *pusher) imageTags(ctx context.Context) error {
-	tags := map[string]ocispec.Descriptor{}
-	for _, image := range p.images {
-		tags[artifact.TagIn(p.repository.Name(), image)] = ocispec.Descriptor{MediaType: image.MediaType, Digest: image.Digest, Size: image.Size}
-	}
-	return p.setTags(ctx, tags)
-}
-
-// setTags gives tags to manifests that mirror brought, or found there.
-func (p *pusher) setTags(ctx context.Context, tags map[string]ocispec.Descriptor) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for tag, desc := range tags {
+	for tag, dgst := range tags {
 		group.Go(func() error {
-			if _, copied := slices.BinarySearch(p.moved.Copied, desc.Digest); !copied {
-				if there, err := p.has(ctx, tag, desc.Digest); there || err != nil {
+			// What was copied just now has no tag yet.
+			if _, copied := slices.BinarySearch(p.moved.Copied, dgst); !copied {
+				if there, err := p.has(ctx, tag, dgst); there || err != nil {
 					return err
 				}
 			}
-			desc, data, err := p.repository.Manifest(ctx, desc.Digest.String())
+			desc, data, err := p.repository.Manifest(ctx, dgst.String())
 			if err != nil {
 				return err
 			}
@@ -224,40 +226,31 @@ func (p *pusher) setTags(ctx context.Context, tags map[string]ocispec.Descriptor
 	return group.Wait()
 }
 
-// rootTags sets the tags of the content, then those of the root; the first of
-// them, which results are called by, comes last.
-func (p *pusher) rootTags(ctx context.Context) error {
-	contentData, err := engine.Get(ctx, p.store, p.content)
+func (p *pusher) contentTags(ctx context.Context) error {
+	data, err := engine.Get(ctx, p.store, p.content)
 	if err != nil {
 		return err
 	}
+	group, ctx := errgroup.WithContext(ctx)
 	for _, tag := range p.tags {
-		if err := p.unlessThere(ctx, p.content, contentData, artifact.ContentTag(tag)); err != nil {
-			return err
-		}
+		group.Go(func() error { return p.repository.PushManifest(ctx, p.content, data, artifact.ContentTag(tag)) })
 	}
+	return group.Wait()
+}
+
+// rootTags sets the tag that results are called by last.
+func (p *pusher) rootTags(ctx context.Context) error {
 	for _, tag := range slices.Backward(p.tags) {
-		if err := p.unlessThere(ctx, p.root, p.rootData, tag); err != nil {
+		if err := p.repository.PushManifest(ctx, p.root, p.rootData, tag); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// unlessThere pushes a manifest under a tag, or by its digest, unless it is there.
-func (p *pusher) unlessThere(ctx context.Context, desc ocispec.Descriptor, data []byte, tag string) error {
-	at := tag
-	if at == "" {
-		at = desc.Digest.String()
-	}
-	if there, err := p.has(ctx, at, desc.Digest); there || err != nil {
-		return err
-	}
-	return p.repository.PushManifest(ctx, desc, data, tag)
-}
-
-func (p *pusher) has(ctx context.Context, reference string, want digest.Digest) (bool, error) {
-	found, err := p.repository.Resolve(ctx, reference)
+// has says whether a tag leads to a digest.
+func (p *pusher) has(ctx context.Context, tag string, want digest.Digest) (bool, error) {
+	found, err := p.repository.Resolve(ctx, tag)
 	if errdefs.IsNotFound(err) {
 		return false, nil
 	}
