@@ -250,10 +250,9 @@ func (c *converter) fields(n *yaml.Node, depth int) (fields []Field, size int, e
 		}
 		size += s
 		if key.Kind == yaml.ScalarNode && key.Tag == "!!merge" {
-			switch {
-			case v.Kind == List:
+			if v.Kind == List {
 				merged = append(merged, v.Items...)
-			default:
+			} else {
 				merged = append(merged, v)
 			}
 			continue

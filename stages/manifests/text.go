@@ -67,10 +67,10 @@ func (t *Text) Span(i, j int) Span {
 
 // outward maps a stretch into the outer text.
 func (t *Text) outward(i, j int) (int, int, bool) {
-	switch {
-	case t.kind == verbatim:
+	switch t.kind {
+	case verbatim:
 		return t.base + i, t.base + j, true
-	case t.kind == opaque:
+	case opaque:
 		return t.base, t.base, false
 	}
 	first, ok := t.run(i)

@@ -291,7 +291,7 @@ func (s *Stage) walk(f *manifests.File, doc *manifests.Document, document int, o
 	for _, o := range objects {
 		w := walker{catalogue: s.catalogue, out: &b.findings, doc: doc, file: f.Name, document: document, object: o.String()}
 		w.enter(o.Pointer)
-		w.objectNode(o)
+		w.resource(o)
 	}
 }
 

@@ -18,7 +18,7 @@ func (w *walker) text(s string, promise label, origin func() *manifests.Text) {
 		return
 	}
 	hits := w.catalogue.references(s, promise)
-	structured := w.embedded < maxEmbedding && looksStructured(s) && (len(hits) > 0 || containsImage(s))
+	structured := w.embedded < maxEmbedding && (len(hits) > 0 || containsImage(s)) && looksStructured(s)
 	if len(hits) == 0 && !structured {
 		return
 	}
@@ -74,7 +74,7 @@ func (w *walker) embed(text *manifests.Text) bool {
 		inner.doc, inner.loose = &docs[i], false
 		if objects, _ := docs[i].Objects(); len(objects) > 0 {
 			for _, o := range objects {
-				inner.objectNode(o)
+				inner.resource(o)
 			}
 			continue
 		}
@@ -91,62 +91,55 @@ type hit struct{ from, to int }
 // themselves, and those that the word before (image:, IMAGE=, --image) says are.
 // Lines that are comments are passed over.
 func (c *catalogue) references(s string, promise label) []hit {
-	var hits []hit
-	mentioned := containsImage(s)
-	alone := isOneWord(s)
-	for line := 0; line < len(s); {
-		end := len(s)
-		if n := strings.IndexByte(s[line:], '\n'); n >= 0 {
-			end = line + n
-		}
-		if !strings.HasPrefix(strings.TrimLeft(s[line:end], " \t"), "#") {
-			hits = c.inLine(hits, s, line, end, promise, mentioned, alone)
-		}
-		line = end + 1
+	p := prose{
+		catalogue: c, text: s, promise: promise,
+		mentioned: containsImage(s), oneWord: !strings.ContainsAny(strings.TrimSpace(s), " \t\r\n"),
 	}
-	return hits
+	for from := 0; from < len(s); {
+		to := len(s)
+		if n := strings.IndexByte(s[from:], '\n'); n >= 0 {
+			to = from + n
+		}
+		if !strings.HasPrefix(strings.TrimLeft(s[from:to], " \t"), "#") {
+			p.line(from, to)
+		}
+		from = to + 1
+	}
+	return p.hits
 }
 
-func isOneWord(s string) bool { return !strings.ContainsAny(strings.TrimSpace(s), " \t\r\n") }
+// prose is a string that is read word by word.
+type prose struct {
+	*catalogue
+	text      string
+	promise   label
+	mentioned bool // the word image is in it
+	oneWord   bool // it is a single word
+	hits      []hit
+}
 
-func (c *catalogue) inLine(hits []hit, s string, line, end int, promise label, mentioned, alone bool) []hit {
-	started := false // docker run, whose first image is to come
-	for i := line; i < end; {
-		if !isReferenceByte(s[i]) {
+// line reads text[start:end].
+func (p *prose) line(start, end int) {
+	runs := false // behind docker run: its first image is to come
+	for i := start; i < end; {
+		if !isReferenceByte(p.text[i]) {
 			i++
 			continue
 		}
 		from := i
-		for i < end && isReferenceByte(s[i]) {
+		for i < end && isReferenceByte(p.text[i]) {
 			i++
 		}
-		from, to := c.trim(s, from, i)
-		word := s[from:to]
-		if starts := startsContainer(s, from, to); starts {
-			started = true
-			continue
-		}
-		if len(word) < 3 || !bounded(s, from, to, i) {
-			continue
-		}
-		whole := alone && word == strings.TrimSpace(s)
-		l := promise
-		if l >= namesOne && !whole && !strings.ContainsAny(word, "/:@") {
-			l = mentions // one bare word of several is not what was promised
-		}
-		if mentioned {
-			l = max(l, before(s, line, from, word))
-		}
+		word, from, to := p.word(from, i)
 		switch {
-		case c.plausible(word, l), whole && hubVersion(word) && c.plausible(word, namesOne):
-		case started && strings.ContainsAny(word, ":@") && c.plausible(word, namesOne), started && c.official[word]:
-		default:
-			continue
+		case p.startsContainer(word, from):
+			runs = true
+		case len(word) < 3 || !p.bounded(from, to, i):
+		case p.isReference(word, start, from) || runs && p.isArgument(word):
+			p.hits = append(p.hits, hit{from, to})
+			runs = false
 		}
-		started = false
-		hits = append(hits, hit{from, to})
 	}
-	return hits
 }
 
 // isReferenceByte says which bytes references are made of.
@@ -158,72 +151,93 @@ func isReferenceByte(b byte) bool {
 	return isAlnum(b)
 }
 
-// trim takes a scheme that registries are given with, and punctuation, off a word.
-func (c *catalogue) trim(s string, from, to int) (int, int) {
+// word takes what does not belong to a reference off text[from:to]: a scheme
+// that one is given with, the letter of an escape (\n), and punctuation.
+func (p *prose) word(from, to int) (string, int, int) {
 	for _, scheme := range []string{"docker://", "docker-image://"} {
-		if strings.HasPrefix(s[from:to], scheme) {
+		if strings.HasPrefix(p.text[from:to], scheme) {
 			from += len(scheme)
 		}
 	}
-	for to > from && !isAlnum(s[to-1]) && s[to-1] != '_' {
-		to--
-	}
-	for from < to && (s[from] == ':' || s[from] == '.' || s[from] == '-' && to-from > 1 && s[from+1] == '-') {
+	if from > 0 && p.text[from-1] == '\\' && isAlnum(p.text[from]) {
 		from++
 	}
-	return from, to
+	word := strings.TrimRight(p.text[from:to], ".:/@-")
+	to = from + len(word)
+	word = strings.TrimLeft(word, ".:-")
+	return word, to - len(word), to
 }
 
 // bounded says that nothing that belongs to the word stands around it: a part
-// that a template or a shell fills in, or the rest of a key.
-func bounded(s string, from, to, end int) bool {
-	if from > 0 && strings.IndexByte("$%}~?+\\)*", s[from-1]) >= 0 && !escaped(s, from) {
+// that a template or a shell fills in, or the rest of a key. end is where the
+// word ended before punctuation was taken off.
+func (p *prose) bounded(from, to, end int) bool {
+	if from > 0 && strings.IndexByte("$%}~?+)*", p.text[from-1]) >= 0 {
 		return false
 	}
-	if end < len(s) {
-		if strings.IndexByte("${%*+?<~", s[end]) >= 0 {
-			return false
-		}
-		if s[end] == '=' && end == to && !strings.HasPrefix(s[end:], "==") {
-			return false // a key
-		}
+	if end == len(p.text) {
+		return true
 	}
-	return true
+	if strings.IndexByte("${%*+?<~", p.text[end]) >= 0 {
+		return false
+	}
+	return p.text[end] != '=' || end != to
 }
 
-// escaped says that the backslash before is an escape of its own: \" and \n.
-func escaped(s string, from int) bool { return s[from-1] == '\\' && from > 1 && s[from-2] == '\\' }
+// isReference says whether a word at from, in the line that begins at start, is
+// one.
+func (p *prose) isReference(word string, start, from int) bool {
+	whole := p.oneWord && word == strings.TrimSpace(p.text)
+	if whole && hubVersion(word) && p.plausible(word, namesOne) {
+		return true
+	}
+	promise := p.promise
+	if promise >= namesOne && !whole && isBare(word) {
+		promise = mentions // one bare word of several is not what was promised
+	}
+	if p.mentioned {
+		promise = max(promise, p.before(start, from, word))
+	}
+	return p.plausible(word, promise)
+}
+
+// isBare says that a word has neither registry, path, tag nor digest.
+func isBare(word string) bool { return !strings.ContainsAny(word, "/:@") }
+
+// isArgument says whether a word can be the image that docker run is given.
+func (p *prose) isArgument(word string) bool {
+	if isBare(word) {
+		return p.official[word]
+	}
+	return strings.ContainsAny(word, ":@") && p.plausible(word, namesOne)
+}
 
 // before is what the name in front of a word promises: image: x, "image":"x",
 // IMAGE=x, --image x. A bare word that is given to a variable is not taken.
-func before(s string, line, from int, word string) label {
+func (p *prose) before(start, from int, word string) label {
 	i := from
 	back := func(set string) {
-		for i > line && strings.IndexByte(set, s[i-1]) >= 0 {
+		for i > start && strings.IndexByte(set, p.text[i-1]) >= 0 {
 			i--
 		}
 	}
 	back(`"'\`)
-	quoted := i
 	back(" \t")
-	if i > line && (s[i-1] == ':' || s[i-1] == '=') {
+	if i > start && (p.text[i-1] == ':' || p.text[i-1] == '=') {
 		i--
 		back(" \t")
 		back(`"'\`)
-	} else if i == quoted {
-		return noLabel
 	}
 	end := i
-	for i > line && (isAlnum(s[i-1]) || strings.IndexByte("_.-/", s[i-1]) >= 0) {
+	for i > start && (isAlnum(p.text[i-1]) || strings.IndexByte("_.-/", p.text[i-1]) >= 0) {
 		i--
 	}
-	name := s[i:end]
-	flag := strings.HasPrefix(name, "-")
-	switch between := s[end:from]; {
-	case flag:
+	name, between := p.text[i:end], p.text[end:from]
+	switch {
+	case strings.HasPrefix(name, "-"):
 	case !strings.ContainsAny(between, ":="):
 		return noLabel // two words
-	case strings.Contains(between, "=") && !strings.ContainsAny(word, "/:@"):
+	case strings.Contains(between, "=") && isBare(word):
 		return noLabel
 	}
 	return labelOf(name)
@@ -232,10 +246,10 @@ func before(s string, line, from int, word string) label {
 var runner = regexp.MustCompile(`(?:docker|podman|nerdctl|crictl|buildah|ctr|minikube|kind)(?:\s+(?:image|images|container))?\s+$`)
 
 // startsContainer says that the word is the verb of docker run, docker pull, ….
-func startsContainer(s string, from, to int) bool {
-	switch s[from:to] {
+func (p *prose) startsContainer(word string, from int) bool {
+	switch word {
 	case "run", "pull", "create", "from", "load":
-		return runner.MatchString(s[max(0, from-40):from])
+		return runner.MatchString(p.text[max(0, from-40):from])
 	}
 	return false
 }

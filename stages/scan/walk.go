@@ -40,18 +40,12 @@ type walker struct {
 
 	doc      *manifests.Document
 	file     string
-	document int    // in the file
-	object   string // in the document
-	path     []step // to the node at hand
-	outer    int    // how much of path leads to the text that doc is embedded in
-	embedded int    // how deep doc is embedded; 0: it stands in the file itself
-	loose    bool   // doc is no object: nothing tells what its fields mean
-}
-
-// step is a key or, where key is "", an index.
-type step struct {
-	key   string
-	index int
+	document int      // in the file
+	object   string   // in the document
+	path     []string // keys and indexes to the node at hand
+	outer    int      // how much of path leads to the text that doc is embedded in
+	embedded int      // how deep doc is embedded; 0: it stands in the file itself
+	loose    bool     // doc is no object: nothing tells what its fields mean
 }
 
 // scope is what holds for a node because of where it stands.
@@ -73,6 +67,7 @@ const (
 	noRole role = iota
 	containerList
 	container
+	containerImage
 	volumeList
 	volume
 	imageVolume
@@ -84,13 +79,9 @@ func (w *walker) pointer() string {
 		path = path[:w.outer]
 	}
 	var b strings.Builder
-	for _, s := range path {
+	for _, key := range path {
 		b.WriteByte('/')
-		if s.key == "" {
-			b.WriteString(strconv.Itoa(s.index))
-		} else {
-			b.WriteString(manifests.EscapePointer(s.key))
-		}
+		b.WriteString(manifests.EscapePointer(key))
 	}
 	return b.String()
 }
@@ -98,13 +89,13 @@ func (w *walker) pointer() string {
 // enter puts the walker at a pointer.
 func (w *walker) enter(pointer string) {
 	for _, key := range strings.Split(pointer, "/")[1:] {
-		w.path = append(w.path, step{key: manifests.UnescapePointer(key)})
+		w.path = append(w.path, manifests.UnescapePointer(key))
 	}
 }
 
-// in walks something below a key.
-func (w *walker) in(s step, walk func()) {
-	w.path = append(w.path, s)
+// in walks something below a key or index.
+func (w *walker) in(key string, walk func()) {
+	w.path = append(w.path, key)
 	walk()
 	w.path = w.path[:len(w.path)-1]
 }
@@ -136,9 +127,9 @@ func (s scope) dead() bool {
 	return true
 }
 
-// Object looks into an object: all of it but what clusters write (status), what
+// resource looks into an object: all of it but what clusters write (status), what
 // names it, and what a custom resource definition says of others.
-func (w *walker) objectNode(o manifests.Object) {
+func (w *walker) resource(o manifests.Object) {
 	if o.Kind == "CustomResourceDefinition" {
 		return
 	}
@@ -153,7 +144,7 @@ func (w *walker) objectNode(o manifests.Object) {
 	}
 	for i := range o.Fields {
 		key, value := o.Fields[i].Key, &o.Fields[i].Value
-		w.in(step{key: key}, func() {
+		w.in(key, func() {
 			switch key {
 			case "status", "apiVersion", "kind":
 			case "metadata":
@@ -171,7 +162,7 @@ func (w *walker) annotations(n *manifests.Node) {
 	if n == nil {
 		return
 	}
-	w.in(step{key: "annotations"}, func() {
+	w.in("annotations", func() {
 		w.node(n, nil, "annotations", scope{ignored: nothingIgnored, builtin: true})
 	})
 }
@@ -185,7 +176,7 @@ func (w *walker) base64(n *manifests.Node) {
 		if err != nil || !utf8.Valid(data) {
 			continue
 		}
-		w.in(step{key: key}, func() {
+		w.in(key, func() {
 			w.text(string(data), labelOf(key), func() *manifests.Text {
 				return w.doc.Scalar(value).Decoded(string(data))
 			})
@@ -209,53 +200,42 @@ func (w *walker) node(n, parent *manifests.Node, key string, s scope) {
 	}
 }
 
-func (w *walker) mapping(n *manifests.Node, key string, s scope) {
+func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 	if o, ok := manifests.Nested(n, ""); ok {
-		w.objectNode(o)
+		w.resource(o)
 		return
 	}
-	split := w.split(n, key, s)
-	role := s.role
+	split := w.split(n, name, s)
+	promise := max(s.label, labelOf(name))
 	for i := range n.Fields {
 		key, value := n.Fields[i].Key, &n.Fields[i].Value
 		if notLooked[key] || split[value] {
 			continue
 		}
 		child := s.below(key)
-		switch promise := max(s.label, labelOf(w.key())); {
-		case promise >= namesMany: // images: {worker: x}
-			child.label = namesOne
-		case promise == namesOne && holdsReference[key]: // image: {reference: x}
-			child.label = namesOne
+		if promise >= namesMany || promise == namesOne && holdsReference[key] {
+			child.label = namesOne // images: {worker: x}, and image: {reference: x}
 		}
 		switch {
 		case key == "containers", key == "initContainers", key == "ephemeralContainers":
 			child.role = containerList
 		case key == "volumes":
 			child.role = volumeList
-		case role == container && key == "image":
-			child.role = container
-		case role == volume && key == "image":
+		case s.role == container && key == "image":
+			child.role = containerImage
+		case s.role == volume && key == "image":
 			child.role = imageVolume
-		case role == imageVolume && key == "reference":
-			child.role = imageVolume
-		case role == volume:
+		case s.role == imageVolume && key == "reference":
+			child.role = containerImage
+		case s.role == volume:
 			child.builtin = true
 		}
-		w.in(step{key: key}, func() { w.node(value, n, key, child) })
+		w.in(key, func() { w.node(value, n, key, child) })
 	}
 }
 
 // holdsReference are the keys of a map called image that hold all of a reference.
 var holdsReference = set("reference ref name url uri image")
-
-// key is the one at hand; "" in a list.
-func (w *walker) key() string {
-	if len(w.path) == 0 {
-		return ""
-	}
-	return w.path[len(w.path)-1].key
-}
 
 // notLooked are keys under which things are spoken of (schemas, prose, and the
 // examples that Knative puts beside a ConfigMap's values), and Ceph's block
@@ -267,7 +247,8 @@ func (w *walker) list(n *manifests.Node, key string, s scope) {
 	flag := noLabel
 	for i := range n.Items {
 		item := &n.Items[i]
-		child := s.below(strconv.Itoa(i))
+		index := strconv.Itoa(i)
+		child := s.below(index)
 		child.label = noLabel
 		switch {
 		case s.role == containerList && item.Kind == manifests.Map:
@@ -279,7 +260,7 @@ func (w *walker) list(n *manifests.Node, key string, s scope) {
 		case flag != noLabel:
 			child.label = flag // --image, nginx
 		}
-		w.in(step{index: i}, func() { w.node(item, nil, "", child) })
+		w.in(index, func() { w.node(item, nil, "", child) })
 		flag = flagLabel(item.Text())
 	}
 }
@@ -293,18 +274,16 @@ func flagLabel(arg string) label {
 }
 
 func (w *walker) scalar(n, parent *manifests.Node, key string, s scope) {
-	switch {
-	case s.role == container, s.role == imageVolume:
-		if s.ignored == nothingIgnored {
-			w.image(n, images.Pod, nil)
-		}
+	if s.role == containerImage && s.ignored == nothingIgnored {
+		w.image(n, key, images.Pod, nil)
 		return
-	case !n.IsString():
+	}
+	if !n.IsString() {
 		return
 	}
 	for _, p := range s.places {
 		if p.reached() && p.index < s.ignored && p.Parts == nil && !p.Ignore && beside(parent, p.When) {
-			w.image(n, images.CRD, p.field)
+			w.image(n, key, images.CRD, p.field)
 			return
 		}
 	}
@@ -333,7 +312,7 @@ func beside(parent *manifests.Node, when map[string]string) bool {
 // image takes the value of a field that is known to hold a reference. What is no
 // reference, and no placeholder either, is taken as well: resolving it gives the
 // error that names the place.
-func (w *walker) image(n *manifests.Node, class images.Class, f *field) {
+func (w *walker) image(n *manifests.Node, key string, class images.Class, f *field) {
 	value := n.Value
 	if n.Kind != manifests.Scalar || n.Type == manifests.Other {
 		return
@@ -354,7 +333,7 @@ func (w *walker) image(n *manifests.Node, class images.Class, f *field) {
 			class = images.Indirect
 		}
 	}
-	if w.key() == "url" && !w.catalogue.plausible(trimmed, namesOne) {
+	if key == "url" && !w.catalogue.plausible(trimmed, namesOne) {
 		return // of something that is no image: https://…
 	}
 	if isPlaceholder(trimmed) {
@@ -377,7 +356,7 @@ func (w *walker) guess(n, parent *manifests.Node, key string) bool {
 		w.placeholder(n, value)
 		return true
 	}
-	if !w.catalogue.plausible(value, namesOne) && !(key == "image" && !w.loose && bareName.MatchString(value) && runs(parent)) {
+	if !w.catalogue.plausible(value, namesOne) && (key != "image" || w.loose || !bareName.MatchString(value) || !runs(parent)) {
 		return false
 	}
 	name, ok := normalise(value)
