@@ -92,7 +92,7 @@ func (w *walker) module() error {
 			}
 		}
 		if m.Module != "" {
-			w.path = m.ModulePath()
+			w.path = ast.ParseImportPath(m.Module).Path
 		}
 		for name, dep := range m.Deps {
 			if strings.HasPrefix(dep.ReplaceWith, "./") || strings.HasPrefix(dep.ReplaceWith, "../") {

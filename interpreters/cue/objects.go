@@ -4,6 +4,7 @@ package cue
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -146,7 +147,7 @@ func (c *collector) stream(v cue.Value) {
 	inner := collector{source: c.source, ctx: c.ctx, folder: c.folder}
 	for d := yaml.NewDecoder(at, bytes.NewReader(data)); ; {
 		expr, err := d.Extract()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

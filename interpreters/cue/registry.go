@@ -108,7 +108,7 @@ func (r notedRegistry) GetTag(ctx context.Context, repository, tag string) (ocir
 	if locked, ok := r.m.locked[uri]; ok {
 		if manifest, err = r.GetManifest(ctx, repository, ociregistry.Digest(locked)); err != nil {
 			// Not wrapped: a module that is not found is looked for elsewhere.
-			return nil, fmt.Errorf("%s as locked (%s): %v", uri, locked, err)
+			return nil, fmt.Errorf("%s as locked (%s): %s", uri, locked, err.Error())
 		}
 	} else if manifest, err = r.Interface.GetTag(ctx, repository, tag); err != nil {
 		return nil, err

@@ -126,7 +126,7 @@ func (i *Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest
 	if err != nil {
 		return nil, fmt.Errorf("open source: %w", err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	if _, err := root.Stat(filepath.FromSlash(req.Path)); errors.Is(err, fs.ErrNotExist) {
 		return &interpreter.RenderResponse{Diagnostics: problem(req.Path, "no such file or folder")}, nil
 	}

@@ -120,9 +120,8 @@ func (l *library) read(id string) (string, []byte, error) {
 
 func (l *library) sha256() bool { return false }
 
-func (l *library) close() error {
+func (l *library) close() {
 	if l.spare != nil {
-		return l.spare.close()
+		l.spare.close()
 	}
-	return nil
 }

@@ -159,7 +159,7 @@ type repository struct {
 func (r *reader) close() {
 	for _, repo := range r.repos {
 		if repo.objects != nil {
-			repo.close() // nothing was written
+			repo.close()
 		}
 	}
 }
@@ -197,7 +197,7 @@ func (r *reader) open(ctx context.Context, top string) *repository {
 		}
 		repo.history = history{objects: objects}
 		repo.Repository = Repository{Dir: top, Modified: No}
-		if err := repo.history.read(ctx, &repo.Repository); err != nil {
+		if err := repo.read(ctx, &repo.Repository); err != nil {
 			return err
 		}
 		return r.pathTree(ctx, repo)
@@ -241,10 +241,10 @@ func (r *reader) pathTree(ctx context.Context, repo *repository) error {
 
 // below is where p lies under dir, both below one root.
 func below(dir, p string) (rel string, ok bool) {
-	switch {
-	case dir == p:
+	switch dir {
+	case p:
 		return ".", true
-	case dir == ".":
+	case ".":
 		return p, true
 	default:
 		return strings.CutPrefix(p, dir+"/")

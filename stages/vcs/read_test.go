@@ -4,6 +4,7 @@ package vcs
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -505,7 +506,7 @@ func TestReadCancelled(t *testing.T) {
 	q := query(t, dir, "deploy/a.yaml")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(os.ErrDeadlineExceeded)
-	if _, _, err := Read(ctx, q); err != os.ErrDeadlineExceeded {
+	if _, _, err := Read(ctx, q); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,7 +40,7 @@ type objects interface {
 	object(ctx context.Context, id string) (kind string, data []byte, err error)
 	// sha256 says that object ids are SHA-256 instead of SHA-1.
 	sha256() bool
-	close() error
+	close()
 }
 
 // history answers questions about a repository's HEAD.
@@ -171,11 +170,11 @@ func (h *history) list(ctx context.Context, id string) (map[string]entry, error)
 
 // blobID is the id that git gives a file of these bytes.
 func (h *history) blobID(data []byte) string {
-	var sum hash.Hash = sha1.New()
+	sum := sha1.New()
 	if h.sha256() {
 		sum = sha256.New()
 	}
-	fmt.Fprintf(sum, "blob %d\x00", len(data))
+	sum.Write([]byte("blob " + strconv.Itoa(len(data)) + "\x00"))
 	sum.Write(data)
 	return hex.EncodeToString(sum.Sum(nil))
 }
