@@ -35,6 +35,7 @@ const dependencies = `
 	< engine/store
 	< engine
 	< engine/archive, engine/pipeline, engine/registry, engine/stagetest
+	< engine/transfer
 	< ENGINE
 	< engine/registry/registrytest;
 

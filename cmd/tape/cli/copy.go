@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/stages"
+)
+
+func (a *app) copyCommand() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "copy SRC DST",
+		Short: "Copy an application byte for byte, with its signatures",
+		Example: `  tape copy registry.example.com/team/podinfo:v1.2.3 registry.example.org/mirror/podinfo
+  tape copy registry.example.com/team/podinfo:v1.2.3 oci:./podinfo
+  tape copy --from-file LIST       # SRC DST a line`,
+		Long: `Copies root, images, what is about them and every tag, from and to registries and
+OCI layouts; digests stay, and so do signatures. What is there already is not sent:
+a copy that was interrupted goes on. Anything else in a registry is copied too.`,
+		Args: argsRange(0, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			pairs, err := copyPairs(file, args, a.In)
+			if err != nil {
+				return err
+			}
+			client, err := a.registry()
+			if err != nil {
+				return err
+			}
+			env := stages.Environment{Registry: client, Events: func(e engine.Event) { a.progress.Event(e) }}
+			results, err := stages.Copy(cmd.Context(), stages.CopyOptions{Environment: env, Pairs: pairs})
+			a.settle()
+			for _, r := range results {
+				for _, warning := range r.Warnings {
+					fmt.Fprintf(a.Err, "warning: %s: %s\n", r.Ref, warning)
+				}
+				if r.PointsTo != "" {
+					fmt.Fprintf(a.Err, "note: the manifests of %s still point to %s; 'tape relocate' points them elsewhere\n", r.Ref, r.PointsTo)
+				}
+			}
+			var print any = results
+			if file == "" && len(results) == 1 {
+				print = results[0]
+			}
+			if len(results) > 0 {
+				if printErr := a.print(print, func(w io.Writer) error { return copyText(w, results) }); err == nil {
+					err = printErr
+				}
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&file, "from-file", "", "copy what `FILE` lists, SRC DST a line, several at once; - is stdin")
+	return cmd
+}
+
+// copyPairs are the arguments, or the lines of a file.
+func copyPairs(file string, args []string, in io.Reader) ([]stages.CopyPair, error) {
+	if file == "" {
+		if len(args) != 2 {
+			return nil, usagef("copy takes SRC and DST, or --from-file LIST")
+		}
+		return []stages.CopyPair{{Source: args[0], Target: args[1]}}, nil
+	}
+	if len(args) > 0 {
+		return nil, usagef("give SRC and DST or --from-file, not both")
+	}
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, fmt.Errorf("read --from-file: %w", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	data, err := io.ReadAll(in)
+	if err != nil {
+		return nil, fmt.Errorf("read --from-file: %w", err)
+	}
+	var pairs []stages.CopyPair
+	n := 0
+	for line := range strings.Lines(string(data)) {
+		n++
+		line, _, _ = strings.Cut(line, "#")
+		switch words := strings.Fields(line); len(words) {
+		case 0:
+		case 2:
+			pairs = append(pairs, stages.CopyPair{Source: words[0], Target: words[1]})
+		default:
+			return nil, usagef("%s:%d: it takes SRC and DST, with a space between", file, n)
+		}
+	}
+	if len(pairs) == 0 {
+		return nil, usagef("%s lists nothing to copy", file)
+	}
+	return pairs, nil
+}
+
+func copyText(w io.Writer, results []stages.CopyResult) error {
+	p := &printer{w: w}
+	for _, r := range results {
+		p.f("copied %s\n       %d blobs, %s", r.Ref, r.Moved.Blobs, size(r.Moved.Bytes))
+		if r.Moved.Mounted+r.Moved.Existing > 0 {
+			p.f(" (%d mounted, %d there already)", r.Moved.Mounted, r.Moved.Existing)
+		}
+		p.f("\n")
+	}
+	return p.err
+}

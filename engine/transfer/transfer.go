@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package transfer copies manifests, with all that they name, between
+// repositories and OCI layouts.
+//
+// Everything is copied byte for byte, so that every digest stays. A manifest is
+// written when all that it names is there: what is cut off leaves nothing
+// incomplete behind, and what is there already is not sent again. Nothing gets a
+// name on the way; whoever copies sets tags when all of it is there.
+package transfer
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/engine/store"
+)
+
+// Source is what is copied from: a repository, a layout or an archive. What it
+// gives has the digest it was asked for.
+type Source interface {
+	store.Repository
+	Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
+}
+
+// Target is what is copied to.
+type Target interface {
+	// Exists says whether a manifest is there, and so all below it.
+	Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error)
+	// Blob copies a blob, unless it is there. report hears of bytes as they
+	// arrive, and of a negative number where they have to arrive again.
+	Blob(ctx context.Context, from Source, desc ocispec.Descriptor, report func(n int64)) (registry.How, error)
+	// Manifest writes a manifest by its digest. listed says that it is listed
+	// among the referrers of its subject by that alone.
+	Manifest(ctx context.Context, desc ocispec.Descriptor, data []byte) (listed bool, err error)
+	// List enters manifests among the referrers of a subject, where they are not.
+	List(ctx context.Context, subject digest.Digest, entries ...ocispec.Descriptor) error
+	// Tag names a manifest that is there.
+	Tag(ctx context.Context, desc ocispec.Descriptor, data []byte, tag string) error
+	// Close makes what was written last.
+	Close() error
+}
+
+// Moved counts what a copier did.
+type Moved struct {
+	Blobs    int   `json:"blobs"`    // sent
+	Bytes    int64 `json:"bytes"`    // of those
+	Mounted  int   `json:"mounted"`  // blobs that the registry took from another of its repositories
+	Existing int   `json:"existing"` // blobs that were there, and manifests that were, with all below them
+}
+
+// Copier copies into one target. Its methods may be called concurrently: every
+// manifest and blob has a goroutine of its own, and moves once; the registry's
+// client and the target bound what is in flight, and none holds anything while
+// it waits for those below it.
+type Copier struct {
+	source Source
+	target Target
+	report func(current, total int64)
+
+	mu        sync.Mutex
+	moves     map[digest.Digest]*move
+	moved     Moved
+	referrers map[digest.Digest][]ocispec.Descriptor // to be listed, by subject
+
+	progressMu     sync.Mutex
+	arrived, total int64 // bytes
+}
+
+// move is the one copying of a manifest or blob.
+type move struct {
+	done chan struct{} // closed when it ended
+	err  error
+}
+
+// NewCopier copies from one place to another. report, which may be nil, hears of
+// bytes: how many arrived, and of how many it is known that they are to come; one call at a time.
+func NewCopier(source Source, target Target, report func(current, total int64)) *Copier {
+	if report == nil {
+		report = func(int64, int64) {}
+	}
+	return &Copier{
+		source: source, target: target, report: report,
+		moves: map[digest.Digest]*move{}, referrers: map[digest.Digest][]ocispec.Descriptor{},
+	}
+}
+
+// Moved says what was done so far.
+func (c *Copier) Moved() Moved {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.moved
+}
+
+// Manifest copies a manifest with all that it names, unless the target has it.
+func (c *Copier) Manifest(ctx context.Context, desc ocispec.Descriptor) error {
+	return c.once(ctx, desc.Digest, func() error {
+		there, err := c.target.Exists(ctx, desc)
+		if err != nil {
+			return err
+		}
+		if !there {
+			return c.below(ctx, desc)
+		}
+		c.count(func(m *Moved) { m.Existing++ })
+		return nil
+	})
+}
+
+// Referrers copies what is about a manifest, and what is about that, and has it
+// listed. They come after the manifest itself.
+func (c *Copier) Referrers(ctx context.Context, subject digest.Digest) error {
+	list, err := c.source.Referrers(ctx, subject)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, desc := range list {
+		group.Go(func() error {
+			if err := c.referrer(ctx, subject, desc); err != nil {
+				return fmt.Errorf("what is about %s: %w", subject, err)
+			}
+			return c.Referrers(ctx, desc.Digest)
+		})
+	}
+	return group.Wait()
+}
+
+func (c *Copier) referrer(ctx context.Context, subject digest.Digest, desc ocispec.Descriptor) error {
+	if err := c.Manifest(ctx, desc); err != nil {
+		return err
+	}
+	// Lists leave things out, or have them otherwise: the manifest is what counts.
+	data, err := engine.Get(ctx, c.source, desc)
+	if err != nil {
+		return err
+	}
+	_, entry, err := registry.Referrer(desc, data)
+	if err == nil {
+		c.note(subject, entry)
+	}
+	return err
+}
+
+// List has every manifest with a subject that was copied listed among the
+// subject's referrers, but those that except names. It comes when all of it is
+// there.
+func (c *Copier) List(ctx context.Context, except map[digest.Digest]bool) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for subject, list := range c.referrers {
+		entries := slices.DeleteFunc(slices.Clone(list), func(d ocispec.Descriptor) bool { return except[d.Digest] })
+		if len(entries) == 0 {
+			continue
+		}
+		slices.SortFunc(entries, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
+		group.Go(func() error { return c.target.List(ctx, subject, entries...) })
+	}
+	return group.Wait()
+}
+
+// Tag names a manifest that was copied, or that is there.
+func (c *Copier) Tag(ctx context.Context, desc ocispec.Descriptor, tag string) error {
+	data, err := engine.Get(ctx, c.source, desc)
+	if err != nil {
+		return err
+	}
+	return c.target.Tag(ctx, desc, data, tag)
+}
+
+// once runs do for a digest, the first time that it is called for it. Whoever else
+// wants the same waits for that.
+func (c *Copier) once(ctx context.Context, dgst digest.Digest, do func() error) error {
+	c.mu.Lock()
+	m, found := c.moves[dgst]
+	if !found {
+		m = &move{done: make(chan struct{})}
+		c.moves[dgst] = m
+	}
+	c.mu.Unlock()
+	if !found {
+		m.err = do()
+		close(m.done)
+		return m.err
+	}
+	select {
+	case <-m.done:
+		return m.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// below copies a manifest that is not there, after all that it names.
+func (c *Copier) below(ctx context.Context, desc ocispec.Descriptor) error {
+	data, err := engine.Get(ctx, c.source, desc)
+	if err != nil {
+		return err
+	}
+	var m struct {
+		Config    *ocispec.Descriptor  `json:"config"`
+		Layers    []ocispec.Descriptor `json:"layers"`
+		Manifests []ocispec.Descriptor `json:"manifests"`
+	}
+	if err := json.Unmarshal(data, &m); err != nil {
+		return fmt.Errorf("read manifest %s: %w", desc.Digest, err)
+	}
+	all := append(m.Layers, m.Manifests...)
+	if m.Config != nil {
+		all = append(all, *m.Config)
+	}
+	group, groupCtx := errgroup.WithContext(ctx)
+	for _, child := range all {
+		group.Go(func() error {
+			if registry.IsManifest(child.MediaType) {
+				return c.Manifest(groupCtx, child)
+			}
+			return c.blob(groupCtx, child)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	listed, err := c.target.Manifest(ctx, desc, data)
+	if err != nil || listed {
+		return err
+	}
+	if subject, entry, err := registry.Referrer(desc, data); err == nil {
+		c.note(subject, entry)
+	}
+	return nil
+}
+
+// blob copies a blob. A layer that may not be distributed is left where its URLs
+// say.
+func (c *Copier) blob(ctx context.Context, desc ocispec.Descriptor) error {
+	if images.IsNonDistributable(desc.MediaType) {
+		return nil
+	}
+	return c.once(ctx, desc.Digest, func() error {
+		c.progress(0, desc.Size)
+		how, err := c.target.Blob(ctx, c.source, desc, func(n int64) { c.progress(n, 0) })
+		if err != nil || how != registry.Streamed {
+			c.progress(0, -desc.Size)
+		}
+		if errdefs.IsNotFound(err) && len(desc.URLs) > 0 {
+			return nil // it never was in the registry
+		}
+		if err != nil {
+			return err
+		}
+		c.count(func(m *Moved) {
+			switch how {
+			case registry.Existing:
+				m.Existing++
+			case registry.Mounted:
+				m.Mounted++
+			case registry.Streamed:
+				m.Blobs++
+				m.Bytes += desc.Size
+			}
+		})
+		return nil
+	})
+}
+
+func (c *Copier) count(change func(*Moved)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change(&c.moved)
+}
+
+func (c *Copier) note(subject digest.Digest, entry ocispec.Descriptor) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !slices.ContainsFunc(c.referrers[subject], func(d ocispec.Descriptor) bool { return d.Digest == entry.Digest }) {
+		c.referrers[subject] = append(c.referrers[subject], entry)
+	}
+}
+
+func (c *Copier) progress(arrived, expected int64) {
+	c.progressMu.Lock()
+	defer c.progressMu.Unlock()
+	c.arrived += arrived
+	c.total += expected
+	c.report(c.arrived, c.total)
+}

@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stages
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/engine/transfer"
+	"github.com/taped-dev/tape/stages/artifact"
+)
+
+// CopyOptions are what Copy takes.
+type CopyOptions struct {
+	Environment
+	// Pairs are copied side by side.
+	Pairs []CopyPair
+}
+
+// CopyPair is what to copy, and where to.
+type CopyPair struct {
+	// Source is a registry reference, oci:DIR[:TAG] or archive:FILE[:TAG].
+	Source string
+	// Target is REPOSITORY[:TAG] or oci:DIR[:TAG]; without a tag it gets the
+	// source's.
+	Target string
+}
+
+// CopyResult is what was copied.
+type CopyResult struct {
+	Source string         `json:"source"`
+	Ref    string         `json:"ref"` // of the copy
+	Digest digest.Digest  `json:"digest"`
+	Tags   []string       `json:"tags"` // of root and content, or of the image
+	Moved  transfer.Moved `json:"moved"`
+	// PointsTo is the repository that the manifests name, where that is not the
+	// one copied to.
+	PointsTo string   `json:"pointsTo,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// parallelCopies is how many pairs are copied at once.
+const parallelCopies = 8
+
+// Copy copies applications, or whatever else is in a registry, byte for byte, with
+// all that they name and all that is about them: same digests, and so the same
+// signatures. Tags are set when all of it is there; what is there already is not
+// sent again. After an error the results are those of the pairs that were copied.
+func Copy(ctx context.Context, o CopyOptions) ([]CopyResult, error) {
+	var (
+		group   errgroup.Group
+		results = make([]*CopyResult, len(o.Pairs))
+		errs    = make([]error, len(o.Pairs))
+		turns   = map[string]*sync.Mutex{} // layouts are written by one at a time
+		events  = serial(o.Events)
+	)
+	group.SetLimit(parallelCopies)
+	for _, pair := range o.Pairs {
+		turns[layoutOf(pair.Target)] = &sync.Mutex{}
+	}
+	for i, pair := range o.Pairs {
+		group.Go(func() error {
+			if dir := layoutOf(pair.Target); dir != "" {
+				turns[dir].Lock()
+				defer turns[dir].Unlock()
+			}
+			node := "copy"
+			if len(o.Pairs) > 1 {
+				node += " " + pair.Source
+			}
+			results[i], errs[i] = copyPair(ctx, o.Environment, pair, func(e engine.Event) {
+				e.Node, e.At = node, time.Now()
+				events(e)
+			})
+			if errs[i] != nil {
+				errs[i] = fmt.Errorf("copy %s to %s: %w", pair.Source, pair.Target, errs[i])
+			}
+			return nil // the others go on
+		})
+	}
+	_ = group.Wait()
+	done := []CopyResult{}
+	for _, r := range results {
+		if r != nil {
+			done = append(done, *r)
+		}
+	}
+	return done, errors.Join(errs...)
+}
+
+// serial lets one event through at a time.
+func serial(events func(engine.Event)) func(engine.Event) {
+	var mu sync.Mutex
+	return func(e engine.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if events != nil {
+			events(e)
+		}
+	}
+}
+
+// layoutOf is the folder that a target is written to, "" for a repository.
+func layoutOf(target string) string {
+	dir, _, _ := splitTarget(target)
+	return dir
+}
+
+// splitTarget splits oci:DIR[:TAG]; dir is "" for a repository.
+func splitTarget(target string) (dir, tag string, err error) {
+	if strings.HasPrefix(target, "archive:") {
+		return "", "", errors.New("an archive is written as a whole: use 'tape save'")
+	}
+	rest, ok := strings.CutPrefix(target, "oci:")
+	if !ok {
+		return "", "", nil
+	}
+	if dir, tag, ok = strings.Cut(rest, ":"); ok {
+		err = artifact.CheckTag(tag)
+	}
+	if dir == "" {
+		err = errors.New("oci: names no folder")
+	}
+	return dir, tag, err
+}
+
+// target is a place that is copied to.
+type target struct {
+	transfer.Target
+	repository string // "" for a layout
+	name       string // of the repository, or oci:DIR
+	tag        string
+}
+
+// openTarget opens what is copied to; tag is the source's.
+func openTarget(client *registry.Client, text, tag string) (*target, error) {
+	dir, ownTag, err := splitTarget(text)
+	if err != nil {
+		return nil, err
+	}
+	if dir != "" {
+		to, err := transfer.ToLayout(dir)
+		return &target{Target: to, name: "oci:" + dir, tag: cmp.Or(ownTag, tag)}, err
+	}
+	name, ownTag, dgst, err := parseReference(text)
+	if err != nil {
+		return nil, err
+	}
+	if dgst != "" {
+		return nil, errors.New("a copy has the digest that it has: leave it out of the target")
+	}
+	repo, err := client.Repository(name)
+	if err != nil {
+		return nil, err
+	}
+	return &target{Target: transfer.ToRepository(client, repo), repository: name, name: name, tag: cmp.Or(ownTag, tag)}, nil
+}
+
+func copyPair(ctx context.Context, env Environment, pair CopyPair, report func(engine.Event)) (result *CopyResult, err error) {
+	from, err := open(env.Registry, pair.Source)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, from.close()) }()
+	root, err := from.Resolve(ctx, from.version)
+	if err != nil {
+		return nil, err
+	}
+	to, err := openTarget(env.Registry, pair.Target, cmp.Or(from.tag, root.Annotations[ocispec.AnnotationRefName]))
+	if err != nil {
+		return nil, err
+	}
+	report(engine.Event{State: engine.Running})
+	c := &copying{
+		Copier: transfer.NewCopier(from.place, to.Target, func(current, total int64) {
+			report(engine.Event{Current: current, Total: total, Unit: "bytes"})
+		}),
+		from: from, to: to, root: root,
+	}
+	result = &CopyResult{Source: pair.Source, Digest: root.Digest, Tags: []string{}}
+	if err = c.open(ctx); err == nil {
+		if c.app != nil {
+			err = c.application(ctx, result)
+		} else {
+			err = c.anything(ctx, result)
+		}
+	}
+	if err == nil {
+		err = to.Close()
+	}
+	if err != nil {
+		report(engine.Event{State: engine.Failed, Err: err.Error()})
+		return nil, err
+	}
+	report(engine.Event{State: engine.Done})
+	result.Moved = c.Moved()
+	result.Ref = to.name
+	if to.tag != "" {
+		result.Ref += ":" + to.tag
+	}
+	result.Ref += "@" + root.Digest.String()
+	return result, nil
+}
+
+// copying is one copy.
+type copying struct {
+	*transfer.Copier
+	from *opened
+	to   *target
+	root ocispec.Descriptor
+	app  *artifact.Application // nil: it is something else
+	// index is the root where that is one.
+	index ocispec.Index
+}
+
+// open finds out what it is that is copied.
+func (c *copying) open(ctx context.Context) error {
+	data, err := engine.Get(ctx, c.from, c.root)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, &c.index); err != nil {
+		return fmt.Errorf("read manifest %s: %w", c.root.Digest, err)
+	}
+	app, err := artifact.Open(ctx, c.from, c.root.Digest.String())
+	switch {
+	case err == nil:
+		c.app = app
+	case c.index.Annotations[artifact.AnnotationFormat] != "":
+		return err
+	}
+	return nil
+}
+
+// named is a manifest and a tag that it gets.
+type named struct {
+	tag  string
+	desc ocispec.Descriptor
+}
+
+// application copies an application in the order of a push: everything by its
+// digest, what is about it, tags, and last the tag that people use.
+func (c *copying) application(ctx context.Context, result *CopyResult) error {
+	if err := c.Manifest(ctx, c.root); err != nil {
+		return err
+	}
+	subjects := []digest.Digest{c.root.Digest, c.app.Content.Digest}
+	below := map[digest.Digest]bool{}
+	var tags []named
+	for _, child := range c.app.Index.Manifests {
+		below[child.Digest] = true
+		switch child.Annotations[artifact.AnnotationRole] {
+		case artifact.RoleImage:
+			subjects = append(subjects, child.Digest)
+			for tag := range strings.SplitSeq(child.Annotations[artifact.AnnotationImageTag], ",") {
+				tags = append(tags, named{tag, child})
+			}
+		case artifact.RoleRelated:
+			tags = append(tags, named{child.Annotations[artifact.AnnotationRelatedTag], child})
+		}
+	}
+	if err := c.about(ctx, subjects); err != nil {
+		return err
+	}
+	if c.to.repository == "" {
+		// A layout is entered by the root, and what is below that is found there.
+		if err := c.List(ctx, below); err != nil {
+			return err
+		}
+		return c.name(ctx, result)
+	}
+	if err := c.List(ctx, nil); err != nil {
+		return err
+	}
+	if err := c.tags(ctx, tags); err != nil {
+		return err
+	}
+	refs, err := c.pointsTo(ctx)
+	if err != nil {
+		return err
+	}
+	if refs != c.to.repository {
+		result.PointsTo = refs
+	}
+	if c.app.Format == artifact.FormatOriginal {
+		result.Warnings = append(result.Warnings, "it is of format "+c.app.Format+", whose images lie outside and were not copied; 'tape relocate -O' makes one that holds them")
+	} else if c.to.tag != "" {
+		content := artifact.ContentTag(c.to.tag)
+		if err := c.Tag(ctx, c.app.Content, content); err != nil {
+			return err
+		}
+		result.Tags = append(result.Tags, content)
+	}
+	return c.name(ctx, result)
+}
+
+// name gives what was copied its tag, last of all. Without one it is listed in a
+// layout all the same.
+func (c *copying) name(ctx context.Context, result *CopyResult) error {
+	if c.to.tag == "" && c.to.repository != "" {
+		return nil
+	}
+	if c.to.tag != "" {
+		result.Tags = append(result.Tags, c.to.tag)
+	}
+	return c.Tag(ctx, c.root, c.to.tag)
+}
+
+// pointsTo is the repository that the manifests name; "" where that is not said.
+func (c *copying) pointsTo(ctx context.Context) (string, error) {
+	statements, err := c.app.Statements(ctx)
+	if err != nil {
+		return "", err
+	}
+	if refs, ok := artifact.ImageRefs(statements); ok {
+		return refs.Repository, nil
+	}
+	return c.to.repository, nil
+}
+
+// about copies what is about the manifests, and lies outside of them.
+func (c *copying) about(ctx context.Context, subjects []digest.Digest) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, subject := range subjects {
+		group.Go(func() error { return c.Referrers(ctx, subject) })
+	}
+	return group.Wait()
+}
+
+// tags sets tags side by side; an empty one is none.
+func (c *copying) tags(ctx context.Context, list []named) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, n := range list {
+		if n.tag != "" {
+			group.Go(func() error { return c.Tag(ctx, n.desc, n.tag) })
+		}
+	}
+	return group.Wait()
+}
+
+// cosignSuffixes are of the tags under which cosign before version 3 keeps what
+// is about a manifest.
+var cosignSuffixes = []string{".sig", ".att", ".sbom"}
+
+// anything copies what is no application: an image, a chart, whatever it is, and
+// what is about it and about its platforms.
+func (c *copying) anything(ctx context.Context, result *CopyResult) error {
+	if err := c.Manifest(ctx, c.root); err != nil {
+		return err
+	}
+	subjects := []digest.Digest{c.root.Digest}
+	for _, child := range c.index.Manifests {
+		subjects = append(subjects, child.Digest)
+	}
+	if err := c.about(ctx, subjects); err != nil {
+		return err
+	}
+	signatures, err := c.byTag(ctx, subjects)
+	if err != nil {
+		return err
+	}
+	if err := c.List(ctx, nil); err != nil {
+		return err
+	}
+	if err := c.tags(ctx, signatures); err != nil {
+		return err
+	}
+	return c.name(ctx, result)
+}
+
+// byTag copies what cosign's tags lead to.
+func (c *copying) byTag(ctx context.Context, subjects []digest.Digest) ([]named, error) {
+	found := make([]named, len(subjects)*len(cosignSuffixes))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, subject := range subjects {
+		for j, suffix := range cosignSuffixes {
+			group.Go(func() error {
+				tag := registry.FallbackTag(subject) + suffix
+				desc, err := c.from.Resolve(ctx, tag)
+				if errdefs.IsNotFound(err) {
+					return nil
+				}
+				if err == nil {
+					err = c.Manifest(ctx, desc)
+				}
+				found[i*len(cosignSuffixes)+j] = named{tag, desc}
+				return err
+			})
+		}
+	}
+	err := group.Wait()
+	return slices.DeleteFunc(found, func(n named) bool { return n.tag == "" }), err
+}
+
+var (
+	_ transfer.Source = (*registry.Repository)(nil)
+	_ transfer.Source = (*store.Layout)(nil)
+)
