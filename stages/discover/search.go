@@ -17,6 +17,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/registry"
@@ -109,24 +110,29 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 	return nil
 }
 
+// atOnce is how many questions are under way: enough for two registries that take
+// as many as the client has in flight to one, and few enough to cost no memory.
+const atOnce = 128
+
 // runAll runs the tasks side by side.
 func runAll(ctx context.Context, tasks []func(context.Context), report func(engine.Event)) error {
 	var (
-		group sync.WaitGroup
+		group errgroup.Group
 		mu    sync.Mutex
 		done  int64
 	)
+	group.SetLimit(atOnce)
 	for _, task := range tasks {
-		group.Go(func() {
+		group.Go(func() error {
 			task(ctx)
 			mu.Lock()
 			defer mu.Unlock()
 			done++
 			report(engine.Event{Current: done, Total: int64(len(tasks))})
+			return context.Cause(ctx)
 		})
 	}
-	group.Wait()
-	return context.Cause(ctx)
+	return group.Wait()
 }
 
 func (s *Stage) repository(image images.Image) (*registry.Repository, error) {

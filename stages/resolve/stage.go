@@ -46,6 +46,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	containerdimages "github.com/containerd/containerd/v2/core/images"
 
@@ -173,25 +174,30 @@ func (s *Stage) unlocked(image images.Image) bool {
 	return s.config.Digests != nil && !image.DigestProvided && s.config.Digests[image.Name] == ""
 }
 
-// resolveAll resolves references side by side; how many requests that makes at
-// once is the client's to bound. What it returns has the order of references.
+// atOnce is how many references are resolved side by side: enough for two
+// registries that take as many requests as the client has in flight to one.
+const atOnce = 128
+
+// resolveAll resolves references side by side. What it returns has their order.
 func (s *Stage) resolveAll(ctx context.Context, references []images.Reference, report func(engine.Event)) ([]images.Image, []error) {
 	found, errs := make([]images.Image, len(references)), make([]error, len(references))
 	var (
-		group sync.WaitGroup
+		group errgroup.Group
 		mu    sync.Mutex
 		done  int64
 	)
+	group.SetLimit(atOnce)
 	for i, ref := range references {
-		group.Go(func() {
+		group.Go(func() error {
 			found[i], errs[i] = s.resolve(ctx, ref)
 			mu.Lock()
 			defer mu.Unlock()
 			done++
 			report(engine.Event{Current: done, Total: int64(len(references)), Unit: "images"})
+			return nil
 		})
 	}
-	group.Wait()
+	_ = group.Wait() // every error is in errs
 	return found, errs
 }
 
