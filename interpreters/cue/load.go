@@ -60,8 +60,7 @@ func (s *source) render() ([]interpreter.File, []interpreter.Diagnostic, error) 
 		}
 		return nil, nil, problem("there is no Kubernetes object in %s: 'packages' names other packages (./... is all below the source), 'expression' what in them holds the objects", what)
 	}
-	files, err := s.files(all)
-	return files, remarks, err
+	return files(all), remarks, nil
 }
 
 // load reads the packages, with their _tool.cue files if tools is set.

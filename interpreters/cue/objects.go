@@ -188,11 +188,18 @@ func (c *collector) conflicts() error {
 
 // files writes the objects, each to a file of its own, named after its kind and
 // name and, where that does not tell it apart, its namespace and API group.
-func (s *source) files(all []object) ([]interpreter.File, error) {
+// `kubectl apply -f` goes by name: what others need comes first.
+func files(all []object) []interpreter.File {
+	first := func(o object) string {
+		if o.kind == "Namespace" || o.kind == "CustomResourceDefinition" {
+			return "00"
+		}
+		return ""
+	}
 	names := []func(object) string{
-		func(o object) string { return fileName(o.kind, o.name) },
-		func(o object) string { return fileName(o.kind, o.namespace, o.name) },
-		func(o object) string { return fileName(o.kind, group(o.apiVersion), o.namespace, o.name) },
+		func(o object) string { return fileName(first(o), o.kind, o.name) },
+		func(o object) string { return fileName(first(o), o.kind, o.namespace, o.name) },
+		func(o object) string { return fileName(first(o), o.kind, group(o.apiVersion), o.namespace, o.name) },
 	}
 	counts := make([]map[string]int, len(names))
 	for i, name := range names {
@@ -217,7 +224,7 @@ func (s *source) files(all []object) ([]interpreter.File, error) {
 		taken[unique] = true
 		out = append(out, interpreter.File{Path: unique + ".yaml", Data: o.data})
 	}
-	return out, nil
+	return out
 }
 
 // group is the API group of an object, "" for the core's.
