@@ -5,7 +5,6 @@ package artifact
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"path"
 	"slices"
@@ -16,16 +15,14 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// ImageRefs is what the statements say was edited, and whether they say it:
+// ImageRefs is what the statements say was edited last, and whether they say it:
 // an application of the original format does not.
 func ImageRefs(statements []Statement) (Transform, bool) {
-	for _, s := range statements {
-		var t Transform
-		if s.PredicateType == PredicateTransform && json.Unmarshal(s.Predicate, &t) == nil && t.Kind == TransformImageRef {
-			return t, true
-		}
+	list := transforms(statements)
+	if len(list) == 0 {
+		return Transform{}, false
 	}
-	return Transform{}, false
+	return list[len(list)-1], true
 }
 
 // Rewrite points the files to another repository: in each place that t says was

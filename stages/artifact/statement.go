@@ -110,6 +110,7 @@ const BuilderID = "https://github.com/taped-dev/tape"
 const (
 	TransformRender   = "render"    // source files to manifests, by an interpreter
 	TransformImageRef = "image-ref" // manifests to content, by edits alone
+	TransformRelocate = "relocate"  // content to content with images elsewhere, by edits alone
 )
 
 // Transform is the predicate of PredicateTransform: how the subjects were made of
@@ -128,8 +129,9 @@ type Transform struct {
 	Options     json.RawMessage        `json:"options,omitempty"`
 	Materials   []interpreter.Material `json:"materials,omitempty"`
 
-	// Of an image-ref. File names in these are those of the subjects.
+	// Of an image-ref or a relocate. File names in these are those of the subjects.
 	Repository string             `json:"repository,omitempty"` // that references point to now
+	Naming     string             `json:"naming,omitempty"`     // OneToOne: Repository is the prefix of many; else ""
 	Edits      []images.Edit      `json:"edits,omitempty"`      // sorted by file and offset
 	Unpinned   []images.Unpinned  `json:"unpinned,omitempty"`   // left as written
 	Excluded   []images.Reference `json:"excluded,omitempty"`   // left as written, by the pipeline's wish

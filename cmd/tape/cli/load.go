@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/stages"
+)
+
+func (a *app) loadCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "load FILE [REPO]",
+		Short: "Write a saved application into a registry, with its signatures",
+		Example: `  tape load podinfo.tar                                   # where it was taped for
+  tape load podinfo.tar registry.inside.example/team/podinfo
+  tape load oci:./podinfo registry.inside.example/team/podinfo`,
+		Long: `FILE is an archive that tape save wrote, or the folder of an OCI layout. Everything
+in it is checked on the way, and nothing is tagged unless all of it is there. What
+the registry has is not sent: a load that was interrupted goes on. The manifests
+name the repository that they were taped for; tape relocate points them elsewhere.`,
+		Args: argsRange(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.registry()
+			if err != nil {
+				return err
+			}
+			o := stages.LoadOptions{
+				Environment: stages.Environment{Registry: client, Events: func(e engine.Event) { a.progress.Event(e) }},
+				File:        args[0],
+			}
+			if len(args) > 1 {
+				o.Repository = args[1]
+			}
+			result, err := stages.Load(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			a.settle()
+			if result.PointsTo != "" {
+				fmt.Fprintf(a.Err, "note: the manifests of %s still point to %s; 'tape relocate' points them elsewhere\n", result.Ref, result.PointsTo)
+			}
+			return a.print(result, func(w io.Writer) error { return copyText(w, []stages.CopyResult{*result}) })
+		},
+	}
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/stages"
+)
+
+func (a *app) saveCommand() *cobra.Command {
+	var o stages.SaveOptions
+	cmd := &cobra.Command{
+		Use:   "save REF FILE",
+		Short: "Write an application into one file, with its signatures",
+		Example: `  tape save registry.example.com/team/podinfo:v1.2.3 podinfo.tar
+  tape save registry.example.com/team/podinfo:v1.2.3 - --platform linux/arm64 | ssh node ctr -n k8s.io images import -
+  tape load podinfo.tar registry.inside.example/team/podinfo`,
+		Long: `Writes an OCI layout as a tar: tape load, containerd, k3s and kind take it as it is.
+FILE appears when it is whole; what an interruption leaves is FILE.partial, and
+--resume goes on with it. FILE - is stdout. With --platform the images lack the
+other platforms: such a file is for nodes, and no registry takes it.`,
+		Args: argsRange(0, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 2 {
+				return usagef("save takes REF and FILE, such as registry.example.com/team/app:v1.2.3 app.tar")
+			}
+			o.Ref, o.File = args[0], args[1]
+			if o.File == "-" {
+				if o.Resume {
+					return usagef("--resume goes with a file, and not with stdout")
+				}
+				if a.flags.output != "text" {
+					return usagef("FILE - and --output-format %s both want stdout", a.flags.output)
+				}
+				o.File, o.Writer = "", a.Out
+			}
+			client, err := a.registry()
+			if err != nil {
+				return err
+			}
+			o.Environment = stages.Environment{Registry: client, Events: func(e engine.Event) { a.progress.Event(e) }}
+			result, err := stages.Save(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			a.settle()
+			if o.Writer != nil {
+				return nil
+			}
+			return a.print(result, func(w io.Writer) error { return saveText(w, result) })
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Platform, "platform", "", "leave the other platforms out of images: `OS/ARCH`")
+	f.BoolVar(&o.ImagesOnly, "images-only", false, "the images and nothing else")
+	f.BoolVar(&o.Resume, "resume", false, "go on with FILE.partial")
+	return cmd
+}
+
+func saveText(w io.Writer, r *stages.SaveResult) error {
+	p := &printer{w: w}
+	p.f("saved     %s (%s)\nroot      %s\nimages    %d\n", r.File, size(r.Size), r.Root.Ref, r.Images)
+	if len(r.Platforms) > 0 {
+		p.f("platforms %s; the others were left out: for nodes, not for registries\n", strings.Join(r.Platforms, ", "))
+	}
+	p.f("signed    %d signatures are with it\n", r.Signatures)
+	return p.err
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package artifact
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/stages/images"
+)
+
+// OneToOne is the naming that gives every image a repository of its own, see
+// [RelocatedName].
+const OneToOne = "one-to-one"
+
+// Naming says what manifests call their images.
+type Naming struct {
+	// Repository of all images; with OneToOne the prefix of theirs.
+	Repository string
+	OneToOne   bool
+	// Taped is the repository that the images were taped for: one that came from
+	// there kept its tag.
+	Taped string
+}
+
+// Ref is what the image is called: name is the normalised one that it was taped
+// by. The digest is always part of it.
+func (n Naming) Ref(name string, d digest.Digest) (string, error) {
+	name, _, _ = strings.Cut(name, "@")
+	if n.OneToOne {
+		return RelocatedName(n.Repository, name+"@"+d.String())
+	}
+	image := images.Image{Name: name, Digest: d}
+	if parsed, err := reference.ParseNormalizedNamed(name); err == nil && reference.IsNameOnly(parsed) {
+		image.Name += "@" + d.String() // it had no tag, and gets none
+	}
+	tag := TagIn(n.Taped, image)
+	return n.Repository + ":" + tag + "@" + d.String(), nil
+}
+
+// Names is how the transform calls images.
+func (t Transform) Names(taped string) Naming {
+	return Naming{Repository: t.Repository, OneToOne: t.Naming == OneToOne, Taped: taped}
+}
+
+// Home is the repository that an application was written for, "" where its
+// statements do not say.
+func Home(statements []Statement) string {
+	for _, s := range statements {
+		var p Provenance
+		if s.PredicateType == PredicateProvenance && json.Unmarshal(s.Predicate, &p) == nil {
+			return p.BuildDefinition.ExternalParameters.Repository
+		}
+	}
+	return ""
+}
+
+// Taped is the repository that the images of an application were first taped for.
+func Taped(statements []Statement) string {
+	for _, t := range transforms(statements) {
+		if t.Kind == TransformImageRef {
+			return t.Repository
+		}
+	}
+	return ""
+}
+
+// transforms are those that made the content by edits, in their order.
+func transforms(statements []Statement) []Transform {
+	var out []Transform
+	for _, s := range statements {
+		var t Transform
+		if s.PredicateType == PredicateTransform && json.Unmarshal(s.Predicate, &t) == nil &&
+			(t.Kind == TransformImageRef || t.Kind == TransformRelocate) {
+			out = append(out, t)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Transform) int { return cmp.Compare(a.Order, b.Order) })
+	return out
+}
+
+// Sources are the names that a child of the root was taped by.
+func Sources(child ocispec.Descriptor) []string { return list(child, AnnotationImageSource) }
+
+// Tags are those of a child of the root in the root's repository.
+func Tags(child ocispec.Descriptor) []string { return list(child, AnnotationImageTag) }
+
+func list(child ocispec.Descriptor, annotation string) []string {
+	return slices.DeleteFunc(strings.Split(child.Annotations[annotation], ","), func(s string) bool { return s == "" })
+}
