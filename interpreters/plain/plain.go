@@ -41,7 +41,8 @@ func (*Interpreter) Describe(context.Context) (interpreter.Description, error) {
 // Inputs implements interpreter.Interpreter: the manifests of the folder, and no
 // other file. A symbolic link to a file counts as one, under the link's name; one
 // to a folder counts unless that lies in the source anyway. One that dangles is
-// told of.
+// told of, and so is an absolute one to a folder outside the root: such are what
+// build tools leave behind.
 func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
 	dir, err := filepath.EvalSymlinks(filepath.Join(req.Root, filepath.FromSlash(req.Path)))
 	var info fs.FileInfo
@@ -78,9 +79,7 @@ func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) 
 			target, err := filepath.EvalSymlinks(at)
 			if err != nil {
 				if isManifest(name) {
-					resp.Diagnostics = append(resp.Diagnostics, interpreter.Diagnostic{
-						Severity: interpreter.Warning, Summary: "the symbolic link leads nowhere: it is left out", File: name,
-					})
+					resp.Diagnostics = append(resp.Diagnostics, leftOut(name, "leads nowhere"))
 				}
 				return nil
 			}
@@ -88,7 +87,13 @@ func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) 
 			if err != nil {
 				return err
 			}
-			if info.IsDir() && apart(dir, target) || info.Mode().IsRegular() && isManifest(name) {
+			text, err := os.Readlink(at)
+			switch {
+			case err != nil:
+				return err
+			case info.IsDir() && filepath.IsAbs(text) && apart(req.Root, target):
+				resp.Diagnostics = append(resp.Diagnostics, leftOut(name, "leads to a folder elsewhere"))
+			case info.IsDir() && apart(dir, target), info.Mode().IsRegular() && isManifest(name):
 				resp.Paths = append(resp.Paths, name)
 			}
 		case d.Type().IsRegular() && isManifest(name):
@@ -103,6 +108,10 @@ func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) 
 		resp.Diagnostics = append(resp.Diagnostics, problem(req.Path, noManifests)...)
 	}
 	return resp, nil
+}
+
+func leftOut(file, why string) interpreter.Diagnostic {
+	return interpreter.Diagnostic{Severity: interpreter.Warning, Summary: "the symbolic link " + why + ": it is left out", File: file}
 }
 
 const (

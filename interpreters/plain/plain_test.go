@@ -70,9 +70,10 @@ func TestRender(t *testing.T) {
 }
 
 func TestInputs(t *testing.T) {
-	dir := t.TempDir()
+	dir, elsewhere := t.TempDir(), t.TempDir()
 	for name, data := range map[string]string{
 		"app/a.yaml":       "",
+		"app/built":        "-> " + elsewhere,
 		"app/sub/b.JSON":   "",
 		"app/README.md":    "",
 		"app/.git/c.yaml":  "",
@@ -102,13 +103,15 @@ func TestInputs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	warning := func(file string) interpreter.Diagnostic {
-		return interpreter.Diagnostic{Severity: interpreter.Warning, Summary: "the symbolic link leads nowhere: it is left out", File: file}
+	warning := func(file, why string) interpreter.Diagnostic {
+		return interpreter.Diagnostic{Severity: interpreter.Warning, Summary: "the symbolic link " + why + ": it is left out", File: file}
 	}
 	for path, want := range map[string]*interpreter.InputsResponse{
 		"app": {
 			Exact: true, Paths: []string{"app/a.yaml", "app/deeper/d.yml", "app/folder", "app/link.yaml", "app/sub/b.JSON"},
-			Diagnostics: []interpreter.Diagnostic{warning("app/gone.yaml"), warning("app/loop.yml")},
+			Diagnostics: []interpreter.Diagnostic{
+				warning("app/built", "leads to a folder elsewhere"), warning("app/gone.yaml", "leads nowhere"), warning("app/loop.yml", "leads nowhere"),
+			},
 		},
 		"app/a.yaml": {Exact: true, Paths: []string{"app/a.yaml"}},
 		"empty":      {Exact: true, Diagnostics: problem("empty", noManifests)},
