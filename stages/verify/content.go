@@ -97,13 +97,18 @@ func (c *chain) files(ctx context.Context) ([]files.File, error) {
 
 // said is what the statements say.
 type said struct {
-	edits    artifact.Transform                // of manifests to content
-	subjects map[string]digest.Digest          // of edits: the content's files
+	edits    []edited                          // of manifests to content, in their order
 	rendered map[string][]digest.Digest        // by name of a manifest
 	renders  []artifact.Transform              //
 	sources  map[string]map[digest.Digest]bool // by name of a source file
 	facts    []vcs.Facts
 	origins  []artifact.SourceParameters // of the provenance
+}
+
+// edited is a transform by edits alone.
+type edited struct {
+	artifact.Transform
+	subjects map[string]digest.Digest // what it made, by name
 }
 
 // statements reads the statements, which must be about this content.
@@ -136,9 +141,10 @@ func (c *chain) statements(ctx context.Context) (*said, error) {
 	switch {
 	case s.origins == nil:
 		return nil, errors.New("no statement says where the content came from")
-	case s.subjects == nil:
+	case len(s.edits) == 0:
 		return nil, errors.New("no statement says how the content was edited")
 	}
+	slices.SortStableFunc(s.edits, func(a, b edited) int { return cmp.Compare(a.Order, b.Order) })
 	return s, nil
 }
 
@@ -171,20 +177,17 @@ func (s *said) take(statement artifact.Statement, content digest.Digest) error {
 		if err := json.Unmarshal(statement.Predicate, &t); err != nil {
 			return err
 		}
-		switch t.Kind {
-		case artifact.TransformRender:
-			s.renders = append(s.renders, t)
-			for _, file := range statement.Subject {
-				s.rendered[file.Name] = append(s.rendered[file.Name], digestOf(file.Digest))
-			}
-		case artifact.TransformImageRef:
-			if s.subjects != nil {
-				return errors.New("it was said before how the content was edited")
-			}
-			s.edits, s.subjects = t, map[string]digest.Digest{}
-			for _, file := range statement.Subject {
-				s.subjects[file.Name] = digestOf(file.Digest)
-			}
+		subjects := map[string]digest.Digest{}
+		for _, file := range statement.Subject {
+			subjects[file.Name] = digestOf(file.Digest)
+		}
+		if t.Kind != artifact.TransformRender {
+			s.edits = append(s.edits, edited{t, subjects})
+			return nil
+		}
+		s.renders = append(s.renders, t)
+		for name, made := range subjects {
+			s.rendered[name] = append(s.rendered[name], made)
 		}
 	}
 	return nil
@@ -203,7 +206,7 @@ func digestOf(set map[string]string) digest.Digest {
 // accountFor holds the files' names and digests against the subjects.
 func (s *said) accountFor(list []files.File) error {
 	var wrong []string
-	left := maps.Clone(s.subjects)
+	left := maps.Clone(s.edits[len(s.edits)-1].subjects)
 	for _, f := range list {
 		switch want, ok := left[f.Name]; {
 		case !ok:
@@ -219,41 +222,62 @@ func (s *said) accountFor(list []files.File) error {
 	return some(wrong)
 }
 
-// undo takes the edits back, which must give the files that were edited.
+// undo takes the edits back, the last ones first, which must give the files that
+// were edited.
 func (s *said) undo(list []files.File) error {
+	for i, e := range slices.Backward(s.edits) {
+		before, wrong := e.undo(list)
+		if i > 0 {
+			for _, f := range before {
+				if s.edits[i-1].subjects[f.Name] != digest.FromBytes(f.Data) {
+					wrong = append(wrong, f.Name+": what was edited is not what was made before")
+				}
+			}
+		}
+		if err := some(wrong); err != nil {
+			return err
+		}
+		list = before
+	}
+	return nil
+}
+
+// undo gives the files that were edited, and what is wrong with them.
+func (e edited) undo(list []files.File) (before []files.File, wrong []string) {
 	edits := map[string][]images.Edit{}
-	for _, edit := range s.edits.Edits {
+	for _, edit := range e.Edits {
 		edits[edit.File] = append(edits[edit.File], edit)
 	}
 	inputs := map[string]artifact.Input{}
-	for _, input := range s.edits.Inputs {
+	for _, input := range e.Inputs {
 		inputs[input.Output] = input
 	}
-	var wrong []string
 	for _, f := range list {
 		input, ok := inputs[f.Name]
 		if !ok {
-			wrong = append(wrong, f.Name+": no statement says which manifest it was")
+			wrong = append(wrong, f.Name+": no statement says which file it was")
 			continue
 		}
 		done := images.FileEdits{File: f.Name, Before: digestOf(input.Digest), After: digest.FromBytes(f.Data), Edits: edits[f.Name]}
 		delete(edits, f.Name)
 		slices.SortStableFunc(done.Edits, func(a, b images.Edit) int { return cmp.Compare(a.Offset, b.Offset) })
-		if _, err := done.Undo(f.Data); err != nil {
+		data, err := done.Undo(f.Data)
+		if err != nil {
 			wrong = append(wrong, err.Error())
 		}
+		before = append(before, files.File{Name: input.Name, Data: data})
 	}
 	for _, name := range slices.Sorted(maps.Keys(edits)) {
 		wrong = append(wrong, name+": edited, they say, and not there")
 	}
-	return some(wrong)
+	return before, wrong
 }
 
-// origin holds what was edited against what was rendered, and what went into
-// that against the sources.
+// origin holds what was edited first against what was rendered, and what went
+// into that against the sources.
 func (s *said) origin() error {
 	var wrong []string
-	for _, input := range s.edits.Inputs {
+	for _, input := range s.edits[0].Inputs {
 		if !slices.Contains(s.rendered[input.Name], digestOf(input.Digest)) {
 			wrong = append(wrong, input.Name+": it is no untouched source and nothing that was rendered")
 		}
@@ -272,9 +296,11 @@ func (s *said) origin() error {
 // the root's.
 func (s *said) inside(list map[digest.Digest]bool) error {
 	var wrong []string
-	for _, edit := range s.edits.Edits {
-		if !list[edit.Digest] {
-			wrong = append(wrong, fmt.Sprintf("%s:%d: the root does not list %s", edit.File, edit.Line, edit.Digest))
+	for _, e := range s.edits {
+		for _, edit := range e.Edits {
+			if !list[edit.Digest] {
+				wrong = append(wrong, fmt.Sprintf("%s:%d: the root does not list %s", edit.File, edit.Line, edit.Digest))
+			}
 		}
 	}
 	return some(wrong)
@@ -291,15 +317,38 @@ type spot struct {
 
 func spotOf(l images.Location) spot { return spot{l.File, l.Document, l.Pointer, l.Value} }
 
+// scanned is how images were looked for, and where those stand that were left as
+// they were written.
+func (s *said) scanned() (config scan.Config, left map[spot]bool, err error) {
+	left = map[spot]bool{}
+	for _, e := range s.edits {
+		var fields []scan.Field
+		if len(e.Fields) > 0 {
+			if err := json.Unmarshal(e.Fields, &fields); err != nil {
+				return config, nil, err
+			}
+		}
+		config.Fields = append(config.Fields, fields...)
+		references := slices.Clone(e.Excluded)
+		for _, u := range e.Unpinned {
+			references = append(references, u.Reference)
+		}
+		for _, r := range references {
+			for _, l := range r.Locations {
+				left[spotOf(l)] = true
+			}
+		}
+	}
+	return config, left, nil
+}
+
 // references looks for images itself. What a pod would run must be in the root,
 // or be said to be outside. What else is found may be what a newer catalogue
 // knows: a warning.
 func (c *chain) references(ctx context.Context, s *said, list []files.File) error {
-	var config scan.Config
-	if len(s.edits.Fields) > 0 {
-		if err := json.Unmarshal(s.edits.Fields, &config.Fields); err != nil {
-			return fmt.Errorf("read the image fields of the pipeline: %w", err)
-		}
+	config, listed, err := s.scanned()
+	if err != nil {
+		return fmt.Errorf("read the image fields of the pipeline: %w", err)
 	}
 	scanner, err := scan.New(config)
 	if err != nil {
@@ -309,17 +358,7 @@ func (c *chain) references(ctx context.Context, s *said, list []files.File) erro
 	if err != nil {
 		return err
 	}
-	listed := map[spot]bool{}
-	for _, u := range s.edits.Unpinned {
-		for _, l := range u.Locations {
-			listed[spotOf(l)] = true
-		}
-	}
-	for _, r := range s.edits.Excluded {
-		for _, l := range r.Locations {
-			listed[spotOf(l)] = true
-		}
-	}
+	repository := s.edits[len(s.edits)-1].Repository
 	var wrong []string
 	for _, skipped := range report.Skipped {
 		if skipped.Invalid {
@@ -327,7 +366,7 @@ func (c *chain) references(ctx context.Context, s *said, list []files.File) erro
 		}
 	}
 	for _, r := range report.References {
-		if c.inRoot(r.Name, s.edits.Repository) {
+		if c.inRoot(r.Name, repository) {
 			continue
 		}
 		for _, l := range r.Locations {
