@@ -7,7 +7,7 @@
 // A [File] is decoded (UTF-8 and UTF-16, with or without byte order mark) into a
 // [Text], split at document markers, and each part parsed on its own, so that
 // parts can be parsed side by side and a broken one spoils none of its
-// neighbours. A [Document] is a tree of [Node], whatever the syntax was; its
+// neighbours; a List of megabytes is read item by item. A [Document] is a tree of [Node], whatever the syntax was; its
 // [Object]s are what a deployer would apply, Lists unfolded.
 //
 // # Positions

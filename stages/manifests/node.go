@@ -27,18 +27,16 @@ const (
 type Node struct {
 	Kind Kind
 	Type Type // of a scalar
+	// Anchored says that other places may use the same text, by an alias.
+	Anchored bool
+	style    style
+	at       int32 // where it begins in the document's text, anchor and tag included
 	// Value of a scalar, unquoted: of a number its text.
 	Value string
 	// Fields of a map, in the order they stand in, each key once.
 	Fields []Field
 	// Items of a list.
 	Items []Node
-
-	// Anchored says that other places may use the same text, by an alias.
-	Anchored bool
-
-	style style
-	at    int // where it begins in the document's text, anchor and tag included
 }
 
 // Field is a key and its value.

@@ -39,7 +39,7 @@ func (o *Object) String() string {
 }
 
 // Offset is where in the file the node begins.
-func (d *Document) Offset(n *Node) int { return d.text.Span(n.at, n.at).Offset }
+func (d *Document) Offset(n *Node) int { return d.text.Span(int(n.at), int(n.at)).Offset }
 
 // Empty says that the document holds nothing: comments at most.
 func (d *Document) Empty() bool { return d.Root.Kind == Scalar && d.Root.Type == Null }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -81,6 +82,11 @@ func Parse(t *Text) ([]Document, error) {
 	if looksLikeJSON(t.String) {
 		if docs, err := parseJSON(t); err == nil {
 			return docs, nil
+		}
+	}
+	if len(t.String) > longList {
+		if doc, ok := parseList(t); ok {
+			return []Document{doc}, nil
 		}
 	}
 	return parseYAML(t)
@@ -190,7 +196,7 @@ func (c *converter) node(n *yaml.Node, depth int) (out Node, size int, err error
 		return anchored.node, anchored.size, nil
 	}
 	c.written++
-	out.at, size = c.offset(n.Line, n.Column), 1
+	out.at, size = int32(c.offset(n.Line, n.Column)), 1
 	switch n.Kind {
 	case yaml.ScalarNode:
 		out.Value = n.Value
@@ -383,6 +389,10 @@ type jsonParser struct {
 	text string
 	skip int // of text, before what dec reads
 	dec  *json.Decoder
+	// What belongs to the values that are open, the innermost last: so that what
+	// is closed is allocated once, in its size.
+	openFields []Field
+	openItems  []Node
 }
 
 // token is the next one and where it begins.
@@ -396,7 +406,8 @@ func (p *jsonParser) token() (json.Token, int, error) {
 }
 
 func (p *jsonParser) value(token json.Token, at, depth int) (Node, error) {
-	n := Node{at: at}
+	n := Node{at: int32(at)}
+	var err error
 	switch v := token.(type) {
 	case string:
 		n.Value, n.style = v, double
@@ -407,62 +418,67 @@ func (p *jsonParser) value(token json.Token, at, depth int) (Node, error) {
 	case nil:
 		n.Value, n.Type = "null", Null
 	case json.Delim:
-		if depth > maxDepth {
-			return n, errors.New("nested too deep")
-		}
-		if v == '[' {
+		switch {
+		case depth > maxDepth:
+			err = errors.New("nested too deep")
+		case v == '[':
 			n.Kind = List
-			return n, p.items(&n, depth)
+			n.Items, err = p.items(depth)
+		default:
+			n.Kind = Map
+			n.Fields, err = p.fields(depth)
 		}
-		n.Kind = Map
-		return n, p.fields(&n, depth)
 	}
-	return n, nil
+	return n, err
 }
 
-func (p *jsonParser) items(n *Node, depth int) error {
+func (p *jsonParser) items(depth int) ([]Node, error) {
+	first := len(p.openItems)
+	defer func() { p.openItems = p.openItems[:first] }()
 	for p.dec.More() {
 		token, at, err := p.token()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		item, err := p.value(token, at, depth+1)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		n.Items = append(n.Items, item)
+		p.openItems = append(p.openItems, item)
 	}
 	_, _, err := p.token()
-	return err
+	return slices.Clone(p.openItems[first:]), err
 }
 
-func (p *jsonParser) fields(n *Node, depth int) error {
+func (p *jsonParser) fields(depth int) ([]Field, error) {
+	first := len(p.openFields)
+	defer func() { p.openFields = p.openFields[:first] }()
 	var index keys
 	for p.dec.More() {
 		token, _, err := p.token()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		key, ok := token.(string)
 		if !ok {
-			return errors.New("a key is no string")
+			return nil, errors.New("a key is no string")
 		}
 		token, at, err := p.token()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		value, err := p.value(token, at, depth+1)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if at, twice := index.at(n.Fields, key); twice {
-			n.Fields[at].Value = value
+		if at, twice := index.at(p.openFields[first:], key); twice {
+			p.openFields[first+at].Value = value
 		} else {
-			n.Fields = append(n.Fields, Field{Key: key, Value: value})
+			p.openFields = append(p.openFields, Field{Key: key, Value: value})
 		}
 	}
 	_, _, err := p.token()
-	return err
+	return slices.Clone(p.openFields[first:]), err
 }
 
 // error puts a line to an error of the JSON decoder.

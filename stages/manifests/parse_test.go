@@ -148,6 +148,57 @@ func TestParseError(t *testing.T) {
 	}
 }
 
+// TestParseList holds a List that is read item by item against the same List
+// read whole: values and positions.
+func TestParseList(t *testing.T) {
+	for _, c := range []struct {
+		name, in string
+		ok       bool
+	}{
+		{"at the margin", "apiVersion: v1\nitems:\n- a: 1\n  b: |\n    - x\n\n    y\n# c\n- c: [2]\n-\n  d: *?\nkind: List\nmetadata: {x: y}\n", false},
+		{"values", "apiVersion: v1\nitems:\n- a: 1\n  b: |\n    - x\n\n    y\n# c\n- c: [2]\n-\n  d: '*'\n- null\n-\nkind: List\nmetadata: {x: y}\n", true},
+		{"indented", "kind: List\nitems:\n\n    - a: 1\n      b: 2\n    - c: \"x\n        y\"\napiVersion: v1\n", true},
+		{"CR LF", "kind: List\r\nitems:\r\n- a: é\r\n\r\n- b: x\r\nz: 1\r\n", true},
+		{"at the end", "kind: List\nitems:\n- a: 1\n- b: 2", true},
+		{"an alias", "kind: List\nitems:\n- a: &x 1\n- b: *x\n", false},
+		{"items twice", "kind: List\nitems:\n- a\nitems:\n- b\n", false},
+		{"none", "kind: List\nitems:\nmetadata: {}\n", false},
+		{"in flow", "kind: List\nitems: [a]\n", false},
+		{"a quote over the margin", "kind: List\nitems:\n- \"a\n- b\"\n", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			text := Open("f.yaml", []byte(c.in)).Text
+			got, ok := parseList(text)
+			if ok != c.ok {
+				t.Fatalf("got %v", ok)
+			}
+			if !ok {
+				return
+			}
+			want, err := parseYAML(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(show(&want[0].Root), show(&got.Root)); diff != "" {
+				t.Error(diff)
+			}
+			var compare func(a, b *Node)
+			compare = func(a, b *Node) {
+				if a.at != b.at && a.Type != Null && a.Kind != List {
+					t.Errorf("%s is at %d, want %d", show(b), b.at, a.at)
+				}
+				for i := range a.Fields {
+					compare(&a.Fields[i].Value, &b.Fields[i].Value)
+				}
+				for i := range a.Items {
+					compare(&a.Items[i], &b.Items[i])
+				}
+			}
+			compare(&want[0].Root, &got.Root)
+		})
+	}
+}
+
 func TestErrorSparesNeighbours(t *testing.T) {
 	var good, bad int
 	for _, piece := range Open("f.yaml", []byte("a: 1\n---\nb: {{ x }}-y\n---\nc: 3\n")).Text.Split() {

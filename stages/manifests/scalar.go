@@ -22,12 +22,12 @@ const (
 // Scalar is the value of a scalar as a Text, or of a map or list the text where
 // it begins.
 func (d *Document) Scalar(n *Node) *Text {
-	t := &Text{String: n.Value, outer: d.text, base: n.at, kind: opaque}
+	t := &Text{String: n.Value, outer: d.text, base: int(n.at), kind: opaque}
 	if n.Kind != Scalar {
 		return t
 	}
 	raw := d.text.String
-	start, ok := skipProperties(raw, n.at)
+	start, ok := skipProperties(raw, int(n.at))
 	if !ok {
 		return t
 	}

@@ -164,13 +164,19 @@ func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"a: b\n---\n- c\n", "x: &a 'y'\nz: *a\n", "x: |2-\n   y\n\n  z\n", "x: >+\n a\n\n  b\n c\n\n", "x: \"a\\\n  b\\tc\\u00e9\\/\"\n",
 		"{\"a\":[1,\"\\ud83d\\ude00\",null]}\n{}", "? a\n: b\n", "%TAG ! tag:x,2000:\n---\n!y z\n", "\ufeffa: b\r\nc: 'd''e\r\n  f'\r\n",
-		"a: \u0085b\nc: d\u2028e\n", "<<: [{a: b}]\n", "- - - a\n  - b: {c: d, e}\n", "x: # c\n  y\n  z # d\n", "&0?0", "\xff\xfea\x00:\x00 \x00b\x00",
+		"a: \u0085b\nc: d\u2028e\n", "<<: [{a: b}]\n", "- - - a\n  - b: {c: d, e}\n", "a: 1\nitems:\n- b: c\n  d: |\n   e\n\n# f\n-\n  g: 'h\n   i'\nj: k\n", "x: # c\n  y\n  z # d\n", "&0?0", "\xff\xfea\x00:\x00 \x00b\x00",
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file := Open("f.yaml", data)
 		for _, piece := range file.Text.Split() {
+			if list, ok := parseList(piece); ok {
+				whole, err := parseYAML(piece)
+				if err != nil || len(whole) != 1 || show(&whole[0].Root) != show(&list.Root) {
+					t.Fatalf("item by item it is %s, whole %v", show(&list.Root), err)
+				}
+			}
 			docs, _ := Parse(piece)
 			for i := range docs {
 				d := &docs[i]

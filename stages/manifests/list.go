@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manifests
+
+import "strings"
+
+// longList is how long a text must be for parseList: the parser's own tree of a
+// text is twenty times as large, and that of a List of ten megabytes is not to be
+// had at once.
+const longList = 1 << 20
+
+// parseList parses a long List, as `kubectl get -o yaml` prints it, item by item.
+// It is false where the text is not plainly one, or where an item means something
+// else on its own (an alias): then the text is to be read whole.
+func parseList(t *Text) (Document, bool) {
+	list, ok := cutList(t.String)
+	if !ok {
+		return Document{}, false
+	}
+	rest := t.String[:list.start] + t.String[list.end:]
+	docs, err := parseYAML(&Text{String: rest})
+	if err != nil || len(docs) != 1 {
+		return Document{}, false
+	}
+	root := docs[0].Root
+	items := root.Get("items")
+	if items == nil || items.Kind != Scalar || items.Type != Null || items.Anchored {
+		return Document{}, false
+	}
+	shift(&root, list.start, list.end-list.start)
+	*items = Node{Kind: List, Items: make([]Node, 0, len(list.items)), at: int32(list.start)}
+	for i, start := range list.items {
+		end := list.end
+		if i+1 < len(list.items) {
+			end = list.items[i+1]
+		}
+		docs, err := parseYAML(&Text{String: t.String[start:end]})
+		if err != nil || len(docs) != 1 || len(docs[0].Root.Items) != 1 {
+			return Document{}, false
+		}
+		item := docs[0].Root.Items[0]
+		shift(&item, 0, start)
+		items.Items = append(items.Items, item)
+	}
+	return Document{Root: root, text: t}, true
+}
+
+// shift moves the positions of what begins at or behind from.
+func shift(n *Node, from, by int) {
+	if int(n.at) >= from {
+		n.at += int32(by)
+	}
+	for i := range n.Fields {
+		shift(&n.Fields[i].Value, from, by)
+	}
+	for i := range n.Items {
+		shift(&n.Items[i], from, by)
+	}
+}
+
+// longItems says where in a text the items of a List stand: from start to end,
+// each beginning at its dash's line.
+type longItems struct {
+	start, end int
+	items      []int
+}
+
+// cutList finds the items by their lines: behind "items:" at the margin, as long
+// as lines are blank, begin with a dash at the first item's indentation, or are
+// indented deeper.
+func cutList(s string) (longItems, bool) {
+	const head = "\nitems:"
+	at := strings.Index(s, head)
+	if at < 0 || strings.Contains(s[at+1:], head) {
+		return longItems{}, false
+	}
+	var out longItems
+	indent := -1
+	for i := at + 1; i < len(s); {
+		line, _, _ := strings.Cut(s[i:], "\n")
+		next := min(i+len(line)+1, len(s))
+		text := strings.TrimLeft(line, " ")
+		switch depth := len(line) - len(text); {
+		case out.start == 0:
+			if strings.TrimRight(line, " \r") != "items:" {
+				return longItems{}, false
+			}
+			out.start = next
+		case text == "", text[0] == '#', text[0] == '\r':
+		case indent < 0:
+			if indent = depth; !isDash(text) {
+				return longItems{}, false
+			}
+			out.items = append(out.items, i)
+		case depth == indent && isDash(text):
+			out.items = append(out.items, i)
+		case depth <= indent:
+			out.end = i
+			return out, true
+		}
+		i = next
+	}
+	out.end = len(s)
+	return out, len(out.items) > 0
+}
+
+func isDash(text string) bool { return text[0] == '-' && white(text[1:]+"\n") > 0 }
