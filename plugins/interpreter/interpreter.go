@@ -50,9 +50,10 @@ type Description struct {
 	// Markers say which folders and files are this interpreter's.
 	Markers []Marker `json:"markers,omitempty"`
 	// Options is a JSON Schema (draft 2020-12) of type object, with false for
-	// additionalProperties; empty where there are none. A string property with "format": "path" is resolved by tape and becomes an input
-	// ("key=path": what follows the first = is); one with "writeOnly": true is
-	// never written anywhere. Defaults are the interpreter's to apply.
+	// additionalProperties; empty where there are none. A string property with
+	// "format": "path" is resolved by tape and becomes an input ("key=path": what
+	// follows the first = is); one with "writeOnly": true is never written
+	// anywhere. Defaults are the interpreter's to apply.
 	Options json.RawMessage `json:"options,omitempty"`
 	// Environment names the variables the interpreter wants from tape's
 	// environment. It gets those, and PATH, HOME, TMPDIR, locale and proxy
