@@ -77,6 +77,8 @@ var (
 	malformed = regexp.MustCompile(`(?s)MalformedYAMLError: (?:yaml: )?(?:line (\d+): )?(.*?) in File: (\S+?)['\n]*$`)
 	// The folders that kustomize went through: the last one is where it failed.
 	through = regexp.MustCompile(`(?:recursed (?:accumulation|merging) of path|couldn't make target for path) '([^']+)': `)
+	// A file that cannot be read, and that kustomize then took for a folder.
+	noResource = regexp.MustCompile(`(?s)accumulating resources from '([^']+)': ([^\n]*)': must build at directory: .*$`)
 	// What kustomize tried first: each resource as a file, before it was a folder.
 	firstTry = regexp.MustCompile(`^accumulating (?:resources|components): accumulation err='accumulating resources from '[^']*': (?:'[^']*')?[^']*': `)
 )
@@ -91,6 +93,9 @@ func buildProblem(text, folder string, file func(string) string) error {
 	}
 	d.File = file(folder)
 	d.Summary = firstTry.ReplaceAllString(d.Summary, "")
+	if m := noResource.FindStringSubmatch(d.Summary); m != nil {
+		d.File, d.Summary = path.Join(folder, m[1]), m[2]
+	}
 	if m := malformed.FindStringSubmatch(text); m != nil {
 		d.File, d.Summary = path.Join(folder, m[3]), "it is not valid YAML: "+m[2]
 		d.Line, _ = strconv.Atoi(m[1])

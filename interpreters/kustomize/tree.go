@@ -126,20 +126,31 @@ func cause(err error) error {
 
 // What follows is kustomize's interface of a file system.
 
+// ReadFile reads for kustomize itself, which must find nothing to fetch.
 func (t *tree) ReadFile(name string) ([]byte, error) {
+	data, err := t.read(name)
+	if err != nil {
+		return nil, err
+	}
+	if remote := remoteInPlugins(data); len(remote) > 0 {
+		return nil, fmt.Errorf("%s names %s: a plugin's configuration cannot name a remote file: name it in the kustomization", name, remote[0])
+	}
+	return data, nil
+}
+
+func (t *tree) read(name string) ([]byte, error) {
 	real, err := t.real(name)
 	if err != nil {
 		return nil, err
 	}
-	if data, ok := t.files[real]; ok {
-		return slices.Clone(data), nil
+	data, ok := t.files[real]
+	if !ok {
+		m, rest := t.at(real)
+		if data, err = m.root.ReadFile(filepath.FromSlash(rest)); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, cause(err))
+		}
 	}
-	m, rest := t.at(real)
-	data, err := m.root.ReadFile(filepath.FromSlash(rest))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, cause(err))
-	}
-	return data, nil
+	return slices.Clone(data), nil
 }
 
 func (t *tree) IsDir(name string) bool {

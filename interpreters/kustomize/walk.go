@@ -3,6 +3,7 @@
 package kustomize
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,19 +28,32 @@ type walker struct {
 	problems problems
 }
 
+// kustomization is one on the way.
+type kustomization struct {
+	dir, file string   // below the root
+	above     []string // folders that lead to it, itself included
+	changed   bool     // something remote in it was replaced
+}
+
 // place is a value in a kustomization.
 type place struct {
-	dir, file string // the kustomization's, below the root
-	node      *yaml.Node
+	in   *kustomization
+	node *yaml.Node
+}
+
+// replace puts something local in the place of something remote.
+func (p place) replace(name string) {
+	p.node.Value = name
+	p.in.changed = true
 }
 
 func (w *walker) source(ctx context.Context, name string) {
 	if !w.tree.IsDir(name) {
 		if base := path.Base(name); slices.Contains(konfig.RecognizedKustomizationFileNames(), base) && w.tree.Exists(name) {
-			w.fail(place{file: name}, "name the folder, not the %s in it", base)
+			w.add(problem(name, 0, "name the folder, not the %s in it", base))
 			return
 		}
-		w.fail(place{file: name}, "there is no such folder")
+		w.add(problem(name, 0, "there is no such folder"))
 		return
 	}
 	w.folder(ctx, path.Clean(name), nil)
@@ -57,11 +71,7 @@ func (w *walker) file(dir string) string {
 }
 
 func (w *walker) fail(at place, format string, args ...any) {
-	line := 0
-	if at.node != nil {
-		line = at.node.Line
-	}
-	w.add(problem(at.file, line, format, args...))
+	w.add(problem(at.in.file, at.node.Line, format, args...))
 }
 
 // add takes a problem; of one in a fetched repository it says which.
@@ -88,7 +98,7 @@ func (w *walker) folder(ctx context.Context, dir string, above []string) {
 		}
 	}
 	if len(found) != 1 {
-		w.fail(place{file: dir}, "the folder has %d kustomization files; one of %s is needed", len(found), strings.Join(konfig.RecognizedKustomizationFileNames(), ", "))
+		w.add(problem(dir, 0, "the folder has %d kustomization files; one of %s is needed", len(found), strings.Join(konfig.RecognizedKustomizationFileNames(), ", ")))
 		return
 	}
 	file := found[0]
@@ -98,9 +108,9 @@ func (w *walker) folder(ctx context.Context, dir string, above []string) {
 	w.names[dir] = file
 	w.input(file)
 
-	data, err := w.tree.ReadFile(file)
+	data, err := w.tree.read(file)
 	if err != nil {
-		w.fail(place{file: file}, "%s", err)
+		w.add(problem(file, 0, "%s", err))
 		return
 	}
 	var doc yaml.Node
@@ -108,115 +118,110 @@ func (w *walker) folder(ctx context.Context, dir string, above []string) {
 		w.add(yamlProblem(file, err))
 		return
 	}
-	var k types.Kustomization
-	if err := k.Unmarshal(data); err != nil {
+	var valid types.Kustomization
+	if err := valid.Unmarshal(data); err != nil {
 		text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "invalid Kustomization: "), "json: ")
-		w.fail(place{file: file, node: named(&doc, text)}, "the kustomization is not valid: %s", text)
+		w.add(problem(file, lineOf(&doc, text), "the kustomization is not valid: %s", text))
 		return
 	}
 	if len(doc.Content) == 0 || doc.Content[0].Kind != yaml.MappingNode {
-		w.fail(place{file: file}, "the kustomization is empty")
+		w.add(problem(file, 0, "the kustomization is empty"))
 		return
 	}
-
-	top, above := doc.Content[0], append(slices.Clip(above), dir)
-	each := func(key string, visit func(at place)) {
-		for _, n := range items(top, key) {
-			visit(place{dir, file, n})
-		}
-	}
-	for _, key := range []string{"helmCharts", "helmChartInflationGenerator"} {
-		each(key, func(at place) {
-			w.fail(at, "%s: Helm charts inside a kustomization are not inflated: package the chart as a source of its own", key)
-		})
-	}
-	changed := false
-	for _, key := range []string{"resources", "bases"} {
-		each(key, func(at place) { changed = w.resource(ctx, at, above) || changed })
-	}
-	each("components", func(at place) { changed = w.base(ctx, at, above) || changed })
-	for _, key := range []string{"crds", "configurations"} {
-		each(key, func(at place) { changed = w.single(ctx, at) || changed })
-	}
-	each("patchesStrategicMerge", func(at place) {
-		if !strings.Contains(at.node.Value, "\n") && (remoteFile(at.node.Value) || w.tree.Exists(path.Join(dir, at.node.Value))) {
-			changed = w.single(ctx, at) || changed
-		}
-	})
-	for _, key := range []string{"patches", "patchesJson6902", "replacements"} {
-		each(key, func(at place) { changed = w.field(ctx, at, "path") || changed })
-	}
-	if n := value(top, "openapi"); n != nil {
-		w.schema = true
-		changed = w.field(ctx, place{dir, file, n}, "path") || changed
-	}
-	for _, key := range []string{"configMapGenerator", "secretGenerator"} {
-		each(key, func(at place) { changed = w.generator(ctx, at) || changed })
-	}
-	for _, key := range []string{"generators", "transformers", "validators"} {
-		each(key, func(at place) { changed = w.plugin(ctx, at, above) || changed })
-	}
-	if changed {
+	k := &kustomization{dir: dir, file: file, above: append(slices.Clip(above), dir)}
+	w.fields(ctx, k, doc.Content[0])
+	if k.changed {
 		data, err := yaml.Marshal(&doc)
 		if err != nil {
-			w.fail(place{file: file}, "%s", err)
+			w.add(problem(file, 0, "%s", err))
 			return
 		}
 		w.tree.files[path.Join("/", file)] = data
 	}
 }
 
-// resource is a file, a folder, or either of them elsewhere. It says whether the
-// kustomization was changed, as those below do.
-func (w *walker) resource(ctx context.Context, at place, above []string) bool {
+// fields looks at every field of a kustomization that names something.
+func (w *walker) fields(ctx context.Context, k *kustomization, top *yaml.Node) {
+	each := func(visit func(place), keys ...string) {
+		for _, key := range keys {
+			for _, n := range items(top, key) {
+				visit(place{k, n})
+			}
+		}
+	}
+	each(func(at place) {
+		w.fail(at, "Helm charts inside a kustomization are not inflated: package the chart as a source of its own")
+	}, "helmCharts", "helmChartInflationGenerator")
+	each(func(at place) { w.resource(ctx, at) }, "resources", "bases")
+	each(func(at place) { w.base(ctx, at) }, "components")
+	each(func(at place) { w.single(ctx, at) }, "crds", "configurations")
+	each(func(at place) {
+		// A patch itself, unless there is a file of that name.
+		if name := at.node.Value; !strings.Contains(name, "\n") && (remoteFile(name) || w.tree.Exists(path.Join(k.dir, name))) {
+			w.single(ctx, at)
+		}
+	}, "patchesStrategicMerge")
+	each(func(at place) { w.field(ctx, at, "path") }, "patches", "patchesJson6902", "replacements")
+	each(func(at place) { w.generator(ctx, at) }, "configMapGenerator", "secretGenerator")
+	each(func(at place) { w.plugin(ctx, at) }, "generators", "transformers", "validators")
+	if n := value(top, "openapi"); n != nil {
+		w.schema = true
+		w.field(ctx, place{k, n}, "path")
+	}
+}
+
+// resource is a file, a folder, or either of them elsewhere.
+func (w *walker) resource(ctx context.Context, at place) {
 	entry := at.node.Value
-	if name := path.Join(at.dir, entry); within(name) && !remoteFile(entry) && w.tree.Exists(name) && !w.tree.IsDir(name) {
+	name := path.Join(at.in.dir, entry)
+	switch {
+	case remoteFile(entry):
+		w.single(ctx, at)
+	case within(name) && w.tree.Exists(name) && !w.tree.IsDir(name):
 		w.local(at, entry)
-		return false
+	default:
+		w.base(ctx, at)
 	}
-	if remoteFile(entry) {
-		return w.single(ctx, at)
-	}
-	return w.base(ctx, at, above)
 }
 
 // base is a folder with a kustomization, here or in a git repository.
-func (w *walker) base(ctx context.Context, at place, above []string) bool {
+func (w *walker) base(ctx context.Context, at place) {
 	entry := at.node.Value
 	if spec, ok := parseRepository(entry); ok {
 		if w.fetch == nil {
-			return false
+			return
 		}
 		dir, err := w.fetch.repository(ctx, spec)
 		if err != nil {
 			w.fail(at, "%s", err)
-			return false
+			return
 		}
 		w.folder(ctx, dir, nil)
-		at.node.Value = relative(at.dir, dir)
-		return true
+		at.replace(relative(at.in.dir, dir))
+		return
 	}
-	if real, ok := w.find(at, entry, true); ok {
-		if slices.ContainsFunc(above, func(a string) bool { _, ok := cutFolder("/"+a, real); return ok || real == "/" }) {
-			w.fail(at, "%s leads back to a kustomization that is made of this one", entry)
-			return false
-		}
-		if name := path.Join(at.dir, entry); real != path.Join("/", name) {
-			w.input(name) // reached through a symbolic link
-		}
-		w.folder(ctx, path.Clean(strings.TrimPrefix(real, "/")), above)
+	real, ok := w.find(at, entry, true)
+	if !ok {
+		return
 	}
-	return false
+	if slices.ContainsFunc(at.in.above, func(a string) bool { _, below := cutFolder("/"+a, real); return below || real == "/" }) {
+		w.fail(at, "%s leads back to a kustomization that is made of this one", entry)
+		return
+	}
+	if name := path.Join(at.in.dir, entry); real != path.Join("/", name) {
+		w.input(name) // reached through a symbolic link
+	}
+	w.folder(ctx, path.Clean(strings.TrimPrefix(real, "/")), at.in.above)
 }
 
 // find follows a path from a kustomization to what is there: a folder or a file.
 func (w *walker) find(at place, entry string, folder bool) (real string, ok bool) {
-	name := path.Join(at.dir, entry)
+	name := path.Join(at.in.dir, entry)
 	if path.IsAbs(entry) {
 		w.fail(at, "%s: an absolute path", entry)
 		return "", false
 	}
-	if !within(name) || mountOf(name) != mountOf(at.dir) {
+	if !within(name) || mountOf(name) != mountOf(at.in.dir) {
 		w.outside(at, entry, name)
 		return "", false
 	}
@@ -247,85 +252,96 @@ func (w *walker) outside(at place, entry, target string) {
 }
 
 // single is a file in the kustomization's folder, or one on a web server.
-func (w *walker) single(ctx context.Context, at place) bool {
-	changed, ok := w.remote(ctx, at, at.node.Value)
-	if ok {
-		if changed != "" {
-			at.node.Value = changed
-		}
-		return changed != ""
+func (w *walker) single(ctx context.Context, at place) {
+	if entry := at.node.Value; !remoteFile(entry) {
+		w.local(at, entry)
+	} else if name := w.remote(ctx, at, entry); name != "" {
+		at.replace(name)
 	}
-	w.local(at, at.node.Value)
-	return false
 }
 
 // field is a file named by a field of a mapping.
-func (w *walker) field(ctx context.Context, at place, key string) bool {
+func (w *walker) field(ctx context.Context, at place, key string) {
 	if n := value(at.node, key); n != nil && n.Value != "" {
-		return w.single(ctx, place{at.dir, at.file, n})
+		w.single(ctx, place{at.in, n})
 	}
-	return false
 }
 
 // generator is one of a ConfigMap or Secret: files as [key=]path, and env files.
-func (w *walker) generator(ctx context.Context, at place) bool {
-	changed := w.field(ctx, at, "env")
+func (w *walker) generator(ctx context.Context, at place) {
+	w.field(ctx, at, "env")
 	for _, n := range items(at.node, "envs") {
-		changed = w.single(ctx, place{at.dir, at.file, n}) || changed
+		w.single(ctx, place{at.in, n})
 	}
 	for _, n := range items(at.node, "files") {
-		at := place{at.dir, at.file, n}
-		key, name, ok := strings.Cut(n.Value, "=")
-		if !ok || remoteFile(n.Value) { // a URL's query may have one
+		at := place{at.in, n}
+		key, name, named := strings.Cut(n.Value, "=")
+		if !named || remoteFile(n.Value) { // a URL's query may have one
 			key, name = path.Base(strings.SplitN(n.Value, "?", 2)[0]), n.Value
 		}
-		if local, ok := w.remote(ctx, at, name); !ok {
+		if !remoteFile(name) {
 			w.local(at, name)
-		} else if local != "" {
-			n.Value, changed = key+"="+local, true
+		} else if local := w.remote(ctx, at, name); local != "" {
+			at.replace(key + "=" + local)
 		}
 	}
-	return changed
 }
 
 // plugin is the configuration of a generator, transformer or validator: inline, a
 // file, or a folder. What it names itself is only known to kustomize, but lies in
 // the kustomization's folder.
-func (w *walker) plugin(ctx context.Context, at place, above []string) bool {
-	w.input(at.dir)
+func (w *walker) plugin(ctx context.Context, at place) {
+	w.input(at.in.dir)
+	text, name := []byte(at.node.Value), path.Join(at.in.dir, at.node.Value)
 	var doc yaml.Node
-	if err := yaml.Unmarshal([]byte(at.node.Value), &doc); err == nil && len(doc.Content) > 0 && doc.Content[0].Kind == yaml.MappingNode {
-		w.configuration(at, &doc)
-		return false
+	inline := yaml.Unmarshal(text, &doc) == nil && len(doc.Content) > 0 && doc.Content[0].Kind == yaml.MappingNode
+	if !inline && within(name) {
+		text, _ = w.tree.read(name) // what is no file is looked at below
 	}
-	name := path.Join(at.dir, at.node.Value)
-	if data, err := w.tree.ReadFile(name); within(name) && err == nil {
-		dec := yaml.NewDecoder(strings.NewReader(string(data)))
-		for {
-			var doc yaml.Node
-			if dec.Decode(&doc) != nil {
-				break
-			}
-			w.configuration(at, &doc)
-		}
+	for _, entry := range remoteInPlugins(text) {
+		w.fail(at, "%s: a plugin's configuration cannot name a remote file: name it in the kustomization", entry)
 	}
-	return w.resource(ctx, at, above)
+	if !inline {
+		w.resource(ctx, at)
+	}
 }
 
-// configuration refuses what a plugin's configuration names elsewhere: kustomize
-// would fetch it itself, unrecorded.
-func (w *walker) configuration(at place, n *yaml.Node) {
-	for i, c := range n.Content {
-		if c.Kind != yaml.ScalarNode {
-			w.configuration(at, c)
+// remoteInPlugins are the remote files that configurations of built-in plugins
+// name. Kustomize would fetch them itself, unrecorded.
+func remoteInPlugins(data []byte) []string {
+	if !bytes.Contains(data, []byte("://")) || !bytes.Contains(data, []byte(konfig.BuiltinPluginApiVersion)) {
+		return nil
+	}
+	var found []string
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	for {
+		var doc yaml.Node
+		if dec.Decode(&doc) != nil {
+			return found
+		}
+		if len(doc.Content) == 0 {
 			continue
 		}
-		if _, file, ok := strings.Cut(c.Value, "="); remoteFile(c.Value) || ok && remoteFile(file) {
-			if n.Kind == yaml.SequenceNode || i > 0 && slices.Contains([]string{"path", "env"}, n.Content[i-1].Value) {
-				w.fail(at, "%s: a plugin's configuration cannot name a remote file: name it in the kustomization", c.Value)
-			}
+		if v := value(doc.Content[0], "apiVersion"); v != nil && v.Value == konfig.BuiltinPluginApiVersion {
+			found = append(found, remoteIn(doc.Content[0])...)
 		}
 	}
+}
+
+// remoteIn are the remote files in lists and in fields that hold a path.
+func remoteIn(n *yaml.Node) []string {
+	var found []string
+	for i, c := range n.Content {
+		if c.Kind != yaml.ScalarNode {
+			found = append(found, remoteIn(c)...)
+			continue
+		}
+		names := n.Kind == yaml.SequenceNode || i%2 == 1 && slices.Contains([]string{"path", "env"}, n.Content[i-1].Value)
+		if _, file, ok := strings.Cut(c.Value, "="); names && (remoteFile(c.Value) || ok && remoteFile(file)) {
+			found = append(found, c.Value)
+		}
+	}
+	return found
 }
 
 // local checks a file of the kustomization's folder.
@@ -334,30 +350,26 @@ func (w *walker) local(at place, entry string) {
 	if !ok {
 		return
 	}
-	if folder, err := w.tree.real(at.dir); err == nil {
+	if folder, err := w.tree.real(at.in.dir); err == nil {
 		if _, ok := cutFolder(real, folder); !ok {
 			w.fail(at, "%s is not in the kustomization's folder: kustomize takes files from there only, others by way of a base", entry)
 			return
 		}
 	}
-	w.input(path.Join(at.dir, entry))
+	w.input(path.Join(at.in.dir, entry))
 }
 
-// remote fetches a file from a web server, if it is one, and returns what to call it in
-// the kustomization's folder; "" where nothing is fetched.
-func (w *walker) remote(ctx context.Context, at place, entry string) (string, bool) {
-	if !remoteFile(entry) {
-		return "", false
-	}
+// remote fetches a file and returns what to call it in the kustomization's folder;
+// "" where nothing is fetched.
+func (w *walker) remote(ctx context.Context, at place, entry string) string {
 	if w.fetch == nil {
-		return "", true
+		return ""
 	}
-	name, err := w.fetch.file(ctx, entry, at.dir)
+	name, err := w.fetch.file(ctx, entry, at.in.dir)
 	if err != nil {
 		w.fail(at, "%s", err)
-		return "", true
 	}
-	return name, true
+	return name
 }
 
 // input notes what is read, under its own name too where a symbolic link leads to it.
@@ -401,24 +413,22 @@ func deref(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// named finds the key that an error quotes: unknown field "foo".
-func named(doc *yaml.Node, text string) *yaml.Node {
+// lineOf is where the key stands that an error quotes (unknown field "foo"), 0 where
+// it quotes none.
+func lineOf(doc *yaml.Node, text string) int {
 	parts := strings.Split(text, `"`)
 	if len(parts) < 3 {
-		return nil
+		return 0
 	}
-	var found *yaml.Node
-	var visit func(n *yaml.Node)
-	visit = func(n *yaml.Node) {
-		for i, c := range n.Content {
-			if found == nil && n.Kind == yaml.MappingNode && i%2 == 0 && c.Value == parts[1] {
-				found = c
-			}
-			visit(c)
+	for i, n := range doc.Content {
+		if doc.Kind == yaml.MappingNode && i%2 == 0 && n.Value == parts[1] {
+			return n.Line
+		}
+		if line := lineOf(n, text); line > 0 {
+			return line
 		}
 	}
-	visit(doc)
-	return found
+	return 0
 }
 
 // within says whether a path below the root stays there.
