@@ -108,6 +108,11 @@ type PackageOptions struct {
 	// Check walks what the destination has instead of trusting that an index
 	// there has its children.
 	Check bool
+	// Save is an archive to write. Nothing is pushed then, unless Push.
+	Save string
+	Push bool
+	// DryRun does everything but write anywhere.
+	DryRun bool
 }
 
 // PackageResult is what was made.
@@ -127,8 +132,12 @@ type PackageResult struct {
 	Unpinned []images.Unpinned `json:"unpinned"`
 	Skipped  []images.Skipped  `json:"skipped"`
 	Nodes    []NodeResult      `json:"nodes"`
-	Moved    Moved             `json:"moved"`
-	Warnings []string          `json:"warnings"`
+	// Moved is what went into the repository or, where nothing was pushed, into
+	// the archive; of a dry run what would go.
+	Moved    Moved    `json:"moved"`
+	File     string   `json:"file,omitempty"` // the archive
+	DryRun   bool     `json:"dryRun,omitempty"`
+	Warnings []string `json:"warnings"`
 }
 
 // PackagedImage is an image in the artifact, under the name that the manifests

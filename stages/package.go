@@ -6,20 +6,21 @@ import (
 	"context"
 	"errors"
 
+	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/push"
 )
 
 // Package packs the sources and everything they run into one artifact and pushes
-// it. Nothing is tagged unless all of it is there.
+// it, or saves it. Nothing is tagged unless all of it is there.
 func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	p, err := o.pipeline()
 	if err != nil {
 		return nil, err
 	}
 	if o.Repository == "" && o.Pipeline == "" {
-		return nil, errors.New("no repository to push to: name one with --output-image (-O), such as registry.example.com/team/app")
+		return nil, errors.New("no repository: the manifests will name it; give one with --output-image (-O), such as registry.example.com/team/app")
 	}
 	if o.Repository != "" {
 		if err := artifact.CheckRepository(o.Repository); err != nil {
@@ -36,12 +37,18 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	run, err := o.run(ctx, p)
+	var targets []string
+	if pushed := o.Save == "" && !o.DryRun || o.Push && !o.DryRun; !pushed {
+		if targets, err = o.unpushed(p); err != nil {
+			return nil, err
+		}
+	}
+	run, err := o.run(ctx, p, targets...)
 	if err != nil {
 		return nil, err
 	}
 
-	if o.Update != "" {
+	if o.Update != "" && !o.DryRun {
 		lock, err := o.lock()
 		if err == nil {
 			err = lock.update(ctx, run, o.Update)
@@ -58,14 +65,6 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	pushed, err := document[push.Pushed](ctx, run, "push.pushed", push.MediaType)
-	if err != nil {
-		return nil, err
-	}
-	moved, err := document[images.Moved](ctx, run, "mirror.moved", images.MediaTypeMoved)
-	if err != nil {
-		return nil, err
-	}
 	root, err := run.Output("index.root")
 	if err != nil {
 		return nil, err
@@ -74,19 +73,15 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	if err != nil {
 		return nil, err
 	}
-
 	result := &PackageResult{
-		Tags:     pushed.Tags,
-		Images:   pushed.Images,
 		Unpinned: orEmpty(list.Unpinned),
 		Skipped:  orEmpty(report.Skipped),
 		Nodes:    nodes(run),
-		Moved:    Moved{Blobs: moved.Blobs, Bytes: moved.Bytes, Mounted: moved.Mounted, Existing: moved.Existing},
+		DryRun:   o.DryRun,
 		Warnings: warnings(run),
 	}
 	result.Root.Digest, result.Root.Size = root.Digest, root.Size
-	result.Root.Ref = pushed.Root
-	result.Content.Digest, result.Content.Ref = content.Digest, pushed.Content
+	result.Content.Digest = content.Digest
 	for _, image := range list.Images {
 		for _, r := range image.Related {
 			if r.Via != images.Inline {
@@ -94,5 +89,28 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 			}
 		}
 	}
+	var where push.Pushed
+	if targets == nil {
+		if where, err = o.pushed(ctx, run, result); err != nil {
+			return nil, err
+		}
+	}
+	if o.Save != "" || targets != nil {
+		if where, err = o.unsent(ctx, run, root, list.Images, result); err != nil {
+			return nil, err
+		}
+	}
+	result.Tags, result.Images = where.Tags, where.Images
+	result.Root.Ref, result.Content.Ref = where.Root, where.Content
 	return result, nil
+}
+
+// pushed is what was pushed, and what moved.
+func (o *PackageOptions) pushed(ctx context.Context, run *engine.Result, result *PackageResult) (push.Pushed, error) {
+	moved, err := document[images.Moved](ctx, run, "mirror.moved", images.MediaTypeMoved)
+	if err != nil {
+		return push.Pushed{}, err
+	}
+	result.Moved = Moved{Blobs: moved.Blobs, Bytes: moved.Bytes, Mounted: moved.Mounted, Existing: moved.Existing}
+	return document[push.Pushed](ctx, run, "push.pushed", push.MediaType)
 }

@@ -168,6 +168,28 @@ func (o *Options) run(ctx context.Context, p *pipeline.Pipeline, targets ...stri
 	return engine.Run(ctx, graph, run)
 }
 
+// unpushed are the nodes that write to no registry, and do not wait for one that
+// does.
+func (o *Options) unpushed(p *pipeline.Pipeline) ([]string, error) {
+	graph, err := p.Build(o.Args)
+	if err != nil {
+		return nil, err
+	}
+	writes := map[string]bool{}
+	var out []string
+	for _, n := range graph.Nodes() { // what is needed stands before
+		writes[n.Name] = n.Uses == "mirror" || n.Uses == "push"
+		for _, ref := range n.Inputs {
+			from, _, _ := ref.Split()
+			writes[n.Name] = writes[n.Name] || writes[from]
+		}
+		if !writes[n.Name] {
+			out = append(out, n.Name)
+		}
+	}
+	return out, nil
+}
+
 // runStrict cancels the run at the first warning and returns all that came until
 // it had ended.
 func (o *Options) runStrict(ctx context.Context, graph *engine.Graph, run engine.Options) (*engine.Result, error) {

@@ -56,7 +56,7 @@ type Keep func(index ocispec.Descriptor, list []ocispec.Descriptor) ([]ocispec.D
 
 // Tree is what some manifests lead to, known before any of it moves. It holds the
 // manifests, a few kilobytes each, and describes the blobs. It is built by
-// [Tree.Add]; what it is asked then may be asked concurrently.
+// [Tree.Add], whose calls may overlap; what it is asked then, may be as well.
 type Tree struct {
 	mu        sync.Mutex
 	manifests map[digest.Digest]*treeManifest
@@ -67,9 +67,11 @@ type Tree struct {
 // again, whatever the source. Layers that may not be distributed are left where
 // their URLs say they are.
 func (t *Tree) Add(ctx context.Context, from Provider, keep Keep, tops ...ocispec.Descriptor) error {
+	t.mu.Lock()
 	if t.manifests == nil {
 		t.manifests, t.blobs = map[digest.Digest]*treeManifest{}, map[digest.Digest]treeBlob{}
 	}
+	t.mu.Unlock()
 	r := treeReader{tree: t, from: from, keep: keep, slots: make(chan struct{}, treeReaders)}
 	return r.all(ctx, tops)
 }

@@ -183,17 +183,21 @@ func (p *pusher) read(ctx context.Context, inputs map[string]ocispec.Descriptor)
 
 // pushed is the result.
 func (p *pusher) pushed() Pushed {
-	name := p.repository.Name()
+	return Describe(p.repository.Name(), p.root.Digest, p.content.Digest, p.tags, p.images)
+}
+
+// Describe says where everything is once it is pushed.
+func Describe(repository string, root, content digest.Digest, tags []string, list []images.Image) Pushed {
 	pushed := Pushed{
-		Repository: name,
-		Root:       name + ":" + p.tags[0] + "@" + p.root.Digest.String(),
-		Content:    name + ":" + artifact.ContentTag(p.tags[0]) + "@" + p.content.Digest.String(),
-		Tags:       p.tags,
+		Repository: repository,
+		Root:       repository + ":" + tags[0] + "@" + root.String(),
+		Content:    repository + ":" + artifact.ContentTag(tags[0]) + "@" + content.String(),
+		Tags:       tags,
 		Images:     []PushedImage{},
 	}
-	for _, image := range p.images {
+	for _, image := range list {
 		pushed.Images = append(pushed.Images, PushedImage{
-			Source: image.Source, Digest: image.Digest, Ref: artifact.ImageRef(name, image),
+			Source: image.Source, Digest: image.Digest, Ref: artifact.ImageRef(repository, image),
 		})
 	}
 	return pushed

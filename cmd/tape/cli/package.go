@@ -23,6 +23,7 @@ func (a *app) packageCommand() *cobra.Command {
 		Short: "Pack an application and everything it runs into one artifact, and push it",
 		Example: `  tape package ./kustomize -O registry.example.com/team/podinfo
   tape package ./charts/podinfo -f prod.yaml -O registry.example.com/team/podinfo --tag v1.2.3
+  tape package ./kustomize -O registry.example.com/team/podinfo --save podinfo.tar   # pushes nothing
   tape package            # as tape.yaml says`,
 		Long: `Renders each SOURCE, finds every image, copies images and what is published
 beside them into the repository, pins the manifests to the copies by digest, and
@@ -41,6 +42,9 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 				}
 			} else if key != "" {
 				return usagef("--key goes with --sign")
+			}
+			if o.Push && o.Save == "" {
+				return usagef("--push goes with --save: without it everything is pushed")
 			}
 			env, err := a.environment(cmd.Context())
 			if err != nil {
@@ -63,6 +67,9 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 	cmd.Flags().Lookup("update").NoOptDefVal = "all"
 	cmd.Flags().BoolVar(&signed, "sign", false, "sign root and content with --key")
 	cmd.Flags().StringVar(&key, "key", "", "private key `FILE` to sign with")
+	cmd.Flags().StringVar(&o.Save, "save", "", "write an archive `FILE` instead of pushing; -O still says what images are called")
+	cmd.Flags().BoolVar(&o.Push, "push", false, "with --save: push as well")
+	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "write nowhere, and say what would move")
 	cmd.Flags().BoolVar(&o.Check, "check", false, "look whether what the repository has is whole, instead of trusting it")
 	return cmd
 }
@@ -79,7 +86,14 @@ func packageText(w io.Writer, r *stages.PackageResult) error {
 	if r.Related > 0 {
 		p.f("related   %d signatures, attestations and SBOMs\n", r.Related)
 	}
-	p.f("moved     %d blobs, %s", r.Moved.Blobs, size(r.Moved.Bytes))
+	if r.File != "" {
+		p.f("saved     %s\n", r.File)
+	}
+	moved := "moved    "
+	if r.DryRun {
+		moved = "would move"
+	}
+	p.f("%s %d blobs, %s", moved, r.Moved.Blobs, size(r.Moved.Bytes))
 	if r.Moved.Mounted+r.Moved.Existing > 0 {
 		p.f(" (%d mounted, %d there already)", r.Moved.Mounted, r.Moved.Existing)
 	}
