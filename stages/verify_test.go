@@ -1,0 +1,568 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stages_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io/fs"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/engine/registry/registrytest"
+	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/interpreters/plain"
+	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/files"
+	"github.com/taped-dev/tape/stages/rendering"
+	"github.com/taped-dev/tape/stages/sign"
+)
+
+// twoRegistries are the kinds that everything is tested against.
+func twoRegistries() map[string]func() http.Handler {
+	return map[string]func() http.Handler{
+		"without referrers API": func() http.Handler { return registrytest.Distribution("") },
+		"with referrers API":    registrytest.GGCR,
+	}
+}
+
+// onlyPlain is the interpreter that needs no process.
+type onlyPlain struct{ *plain.Interpreter }
+
+func (onlyPlain) Name() string            { return "plain" }
+func (onlyPlain) Checksum() digest.Digest { return digest.FromString("plain") }
+
+func (p onlyPlain) Find(context.Context, string) (rendering.Interpreter, error) { return p, nil }
+func (p onlyPlain) List(context.Context) ([]rendering.Interpreter, error) {
+	return []rendering.Interpreter{p}, nil
+}
+
+// signedApp is an application of one image, packaged and signed.
+type signedApp struct {
+	env    stages.Environment
+	host   string
+	ref    string
+	root   digest.Digest
+	public string // key file
+	signer stages.Signer
+}
+
+const shop = `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  selector: {}
+  template:
+    spec:
+      containers:
+      - {name: web, image: "registry.example/web:1"}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data: {MISSING_IMAGE: registry.example/missing/tool:1}
+`
+
+func newSignedApp(t *testing.T, dst http.Handler) *signedApp {
+	t.Helper()
+	hosts := t.TempDir()
+	upstream := &registrytest.Upstream{Image: func(name, _ string) (registrytest.Image, bool) {
+		return registrytest.Published(), !strings.Contains(name, "missing")
+	}}
+	if err := registrytest.WriteHosts(hosts, "registry.example", registrytest.Serve(t, upstream)); err != nil {
+		t.Fatal(err)
+	}
+	a := &signedApp{host: registrytest.Serve(t, dst)}
+	a.env = environmentOf(t, hosts)
+	a.public, a.signer = newKey(t)
+
+	source := t.TempDir()
+	if err := os.WriteFile(filepath.Join(source, "shop.yaml"), []byte(shop), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(source, "service.json"), []byte(`{"apiVersion":"v1","kind":"Service","metadata":{"name":"web"}}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	result, err := stages.Package(t.Context(), stages.PackageOptions{
+		Options:    stages.Options{Environment: a.env, Sources: []stages.Source{{Path: source}}, Signer: a.signer},
+		Repository: a.host + "/team/shop", Tags: []string{"v1"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.ref, a.root = a.host+"/team/shop:v1", result.Root.Digest
+	return a
+}
+
+func environmentOf(t *testing.T, hosts string) stages.Environment {
+	t.Helper()
+	client, err := registry.New(registry.Options{
+		HostsDir: hosts, Credentials: func(string) (string, string, error) { return "", "", nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stages.Environment{Registry: client, Interpreters: onlyPlain{plain.New()}}
+}
+
+func newKey(t *testing.T) (public string, signer stages.Signer) {
+	t.Helper()
+	private, public, err := stages.GenerateKey(filepath.Join(t.TempDir(), "k"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if signer, err = stages.LoadSigner(private, nil); err != nil {
+		t.Fatal(err)
+	}
+	return public, signer
+}
+
+// layout copies the application into a folder.
+func (a *signedApp) layout(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "layout")
+	if _, err := stages.Copy(t.Context(), stages.CopyOptions{Environment: a.env, Pairs: []stages.CopyPair{{Source: a.ref, Target: "oci:" + dir}}}); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func (a *signedApp) verify(t *testing.T, o stages.VerifyOptions) *stages.VerifyResult {
+	t.Helper()
+	o.Environment = a.env
+	if o.Key == "" {
+		o.Key = a.public
+	}
+	if o.Ref == "" {
+		o.Ref = a.ref
+	}
+	result, err := stages.Verify(t.Context(), o)
+	if err != nil {
+		t.Fatalf("verify %s: %v", o.Ref, err)
+	}
+	return result
+}
+
+// failing are the names of the links that do not hold, with their reasons.
+func failing(r *stages.VerifyResult) map[string]string {
+	out := map[string]string{}
+	for _, link := range r.Links {
+		if !link.OK {
+			out[link.Name] = link.Reason
+		}
+	}
+	return out
+}
+
+func TestVerify(t *testing.T) {
+	for name, dst := range twoRegistries() {
+		t.Run(name, func(t *testing.T) {
+			a := newSignedApp(t, dst())
+			for _, o := range []stages.VerifyOptions{{}, {Deep: true}, {Ref: a.host + "/team/shop@" + a.root.String()}, {Ref: "oci:" + a.layout(t), Offline: true}} {
+				if r := a.verify(t, o); !r.OK || r.Root != a.root || len(r.Warnings) != 0 {
+					t.Errorf("%+v: %v, warnings %q", o, failing(r), r.Warnings)
+				}
+			}
+			other, _ := newKey(t)
+			if r := a.verify(t, stages.VerifyOptions{Key: other}); r.OK || !strings.Contains(failing(r)["signature"], "not signed by this key") {
+				t.Errorf("another key: %v", failing(r))
+			}
+			if r := a.verify(t, stages.VerifyOptions{Source: "https://example.com/elsewhere"}); r.OK || len(failing(r)) != 1 || failing(r)["source"] == "" {
+				t.Errorf("another source: %v", failing(r))
+			}
+			if r := a.verify(t, stages.VerifyOptions{ImageKey: a.public}); r.OK || !strings.Contains(failing(r)["signature of image registry.example/web:1"], "not signed by this key") {
+				t.Errorf("the image's own signature: %v", failing(r))
+			}
+		})
+	}
+}
+
+func TestSignAgain(t *testing.T) {
+	for name, dst := range twoRegistries() {
+		t.Run(name, func(t *testing.T) {
+			a := newSignedApp(t, dst())
+			layout := a.layout(t)
+			bundle := filepath.Join(t.TempDir(), "bundle.json")
+			public, signer := newKey(t)
+			for _, ref := range []string{a.ref, "oci:" + layout} {
+				for _, c := range []struct {
+					signer   stages.Signer
+					existing bool
+				}{{a.signer, true}, {signer, false}, {signer, true}} {
+					r, err := stages.Sign(t.Context(), stages.SignOptions{Environment: a.env, Ref: ref, Signer: c.signer, BundleOut: bundle})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if len(r.Signatures) != 2 || r.Signatures[0].Existing != c.existing || r.Signatures[1].Existing != c.existing {
+						t.Errorf("%s: %+v, want existing %v", ref, r.Signatures, c.existing)
+					}
+				}
+				for _, key := range []string{a.public, public} {
+					if r := a.verify(t, stages.VerifyOptions{Ref: ref, Key: key}); !r.OK {
+						t.Errorf("%s: %v", ref, failing(r))
+					}
+				}
+			}
+			view, err := stages.View(t.Context(), a.env, a.ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(view.Signatures) != 4 {
+				t.Errorf("%d signatures, want two by each key", len(view.Signatures))
+			}
+
+			if r := a.verify(t, stages.VerifyOptions{Key: public, Bundle: bundle}); !r.OK {
+				t.Errorf("by its bundle: %v", failing(r))
+			}
+			wrong, err := sign.Bundle(t.Context(), signer, digest.FromString("something else"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(bundle, wrong, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if r := a.verify(t, stages.VerifyOptions{Key: public, Bundle: bundle}); r.OK || !strings.Contains(failing(r)["signature"], "the bundle signs") {
+				t.Errorf("a bundle for another digest: %v", failing(r))
+			}
+		})
+	}
+}
+
+// TestTampered flips a byte in every part of an application in turn, and takes
+// every part away.
+func TestTampered(t *testing.T) {
+	a := newSignedApp(t, registrytest.Distribution(""))
+	dir := a.layout(t)
+	contentSignature := a.signatureOf(t, "content")
+	blobs := filepath.Join(dir, "blobs", "sha256")
+	entries, err := os.ReadDir(blobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) < 20 {
+		t.Fatalf("only %d blobs", len(entries))
+	}
+	broken := func(what string) {
+		t.Helper()
+		if r := a.verify(t, stages.VerifyOptions{Ref: "oci:" + dir}); r.OK {
+			t.Errorf("%s: it verifies", what)
+		}
+		file := filepath.Join(t.TempDir(), "a.tar")
+		tarUp(t, dir, file)
+		if r := a.verify(t, stages.VerifyOptions{Ref: "archive:" + file}); r.OK {
+			t.Errorf("%s: the archive verifies", what)
+		}
+	}
+	for _, entry := range entries {
+		file := filepath.Join(blobs, entry.Name())
+		whole, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range []int{0, len(whole) / 2, len(whole) - 1} {
+			flipped := bytes.Clone(whole)
+			flipped[i] ^= 1
+			rewrite(t, file, flipped)
+			broken("byte " + entry.Name())
+		}
+		rewrite(t, file, whole[:len(whole)-1])
+		broken("cut off " + entry.Name())
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		if entry.Name() != contentSignature.Encoded() { // the root's covers it
+			broken("gone " + entry.Name())
+		}
+		rewrite(t, file, whole)
+	}
+	if r := a.verify(t, stages.VerifyOptions{Ref: "oci:" + dir}); !r.OK {
+		t.Errorf("put back together: %v", failing(r))
+	}
+}
+
+// signatureOf is the manifest that carries the signature of root or content.
+func (a *signedApp) signatureOf(t *testing.T, name string) digest.Digest {
+	t.Helper()
+	r, err := stages.Sign(t.Context(), stages.SignOptions{Environment: a.env, Ref: a.ref, Signer: a.signer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(r.Signatures, func(s stages.Signed) bool { return s.Name == name })
+	return r.Signatures[i].Digest
+}
+
+// rewrite replaces a file: what it was is remembered by file and time.
+func rewrite(t *testing.T, file string, data []byte) {
+	t.Helper()
+	if err := os.RemoveAll(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func tarUp(t *testing.T, dir, file string) {
+	t.Helper()
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		if err := w.WriteHeader(&tar.Header{Name: filepath.ToSlash(name), Size: int64(len(data)), Mode: 0o644}); err != nil {
+			return err
+		}
+		_, err = w.Write(data)
+		return err
+	})
+	if err == nil {
+		err = w.Close()
+	}
+	if err == nil {
+		err = os.WriteFile(file, buf.Bytes(), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// forged is an application that is made anew, and signed with the right key, from
+// what the forger changed.
+type forged struct {
+	files      []files.File
+	provenance artifact.Provenance
+	sources    []artifact.Statement
+	render     artifact.Transform
+	rendered   []artifact.Resource
+	edits      artifact.Transform
+	edited     []artifact.Resource
+	children   []ocispec.Descriptor // images, and what is related to them
+	layer      func(*artifact.Blob)
+}
+
+// forge makes the layout that the change leads to.
+func (a *signedApp) forge(t *testing.T, change func(*forged)) string {
+	t.Helper()
+	ctx := t.Context()
+	dir := a.layout(t)
+	l, err := store.OpenLayout(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	app, err := artifact.Open(ctx, l, "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &forged{layer: func(*artifact.Blob) {}}
+	if f.files, err = app.Files(ctx); err != nil {
+		t.Fatal(err)
+	}
+	statements, err := app.Statements(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range statements {
+		var transform artifact.Transform
+		switch s.PredicateType {
+		case artifact.PredicateProvenance:
+			mustUnmarshal(t, s.Predicate, &f.provenance)
+		case artifact.PredicateSource:
+			f.sources = append(f.sources, s)
+		default:
+			mustUnmarshal(t, s.Predicate, &transform)
+			if transform.Kind == artifact.TransformRender {
+				f.render, f.rendered = transform, s.Subject
+			} else {
+				f.edits, f.edited = transform, s.Subject
+			}
+		}
+	}
+	f.children = slices.Concat(app.Children(artifact.RoleImage), app.Children(artifact.RoleRelated))
+	change(f)
+	must := func(b artifact.Blob, err error) artifact.Blob {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	layer := must(artifact.ContentLayer(f.files))
+	f.layer(&layer)
+	content := must(artifact.ContentManifest(layer.Desc, nil))
+	blobs := []artifact.Blob{artifact.Empty(), layer, content}
+	var layers []artifact.Blob
+	say := func(predicateType string, predicate any, subject ...artifact.Resource) {
+		s, err := artifact.NewStatement(predicateType, predicate, subject...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers = append(layers, must(s.Blob()))
+	}
+	say(artifact.PredicateProvenance, f.provenance, artifact.Resource{Digest: artifact.DigestSet(content.Desc.Digest)})
+	for _, s := range f.sources {
+		say(s.PredicateType, s.Predicate, s.Subject...)
+	}
+	say(artifact.PredicateTransform, f.render, f.rendered...)
+	say(artifact.PredicateTransform, f.edits, f.edited...)
+	attestations := must(artifact.AttestationManifest(content.Desc, layers))
+	root := must(artifact.Root(a.host+"/team/shop", content.Desc, attestations.Desc, nil, nil))
+	var index ocispec.Index
+	mustUnmarshal(t, root.Data, &index)
+	index.Manifests = append(index.Manifests, f.children...)
+	if root.Data, err = engine.MarshalJSON(index); err != nil {
+		t.Fatal(err)
+	}
+	root.Desc.Digest, root.Desc.Size = digest.FromBytes(root.Data), int64(len(root.Data))
+	signature, err := sign.Blobs(ctx, a.signer, root.Desc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := store.CreateLayout(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := artifact.Put(ctx, w.Store(), slices.Concat(blobs, layers, []artifact.Blob{attestations, root}, signature)...); err != nil {
+		t.Fatal(err)
+	}
+	root.Desc.Annotations = map[string]string{ocispec.AnnotationRefName: "v2"}
+	w.Add(root.Desc)
+	w.Add(signature[len(signature)-1].Desc)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return "oci:" + dir + ":v2"
+}
+
+func mustUnmarshal(t *testing.T, data []byte, v any) {
+	t.Helper()
+	if err := json.Unmarshal(data, v); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestForged has somebody with the right key sign what does not hold together.
+func TestForged(t *testing.T) {
+	a := newSignedApp(t, registrytest.GGCR())
+	other := files.File{Name: "other.yaml", Data: []byte("{apiVersion: v1, kind: Namespace, metadata: {name: other}}\n")}
+	resource := func(f files.File) artifact.Resource {
+		return artifact.Resource{Name: f.Name, Digest: artifact.DigestSet(digest.FromBytes(f.Data))}
+	}
+	at := func(f *forged, name string) int {
+		return slices.IndexFunc(f.files, func(file files.File) bool { return file.Name == name })
+	}
+	// without undoes what was edited, so that manifests and statements agree.
+	without := func(f *forged) {
+		i := at(f, "shop.yaml")
+		f.files[i].Data = []byte(shop)
+		for j := range f.edited {
+			if f.edited[j].Name == "shop.yaml" {
+				f.edited[j] = resource(f.files[i])
+			}
+		}
+		f.edits.Edits = nil
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*forged)
+		want   map[string]string // link → part of the reason
+	}{
+		{"nothing", func(*forged) {}, map[string]string{}},
+		{"an extra file", func(f *forged) { f.files = append(f.files, other) }, map[string]string{
+			"files": "other.yaml: no statement is about it", "edits": "other.yaml: no statement says which file it was",
+		}},
+		{"an extra file that is said to be edited", func(f *forged) {
+			f.files = append(f.files, other)
+			f.edited = append(f.edited, resource(other))
+			f.edits.Inputs = append(f.edits.Inputs, artifact.Input{Name: other.Name, Digest: resource(other).Digest, Output: other.Name})
+		}, map[string]string{"origin": "other.yaml: it is no untouched source and nothing that was rendered"}},
+		{"an extra file that is said to be rendered from one that no source has", func(f *forged) {
+			f.files = append(f.files, other)
+			f.edited = append(f.edited, resource(other))
+			f.rendered = append(f.rendered, resource(other))
+			input := artifact.Input{Name: other.Name, Digest: resource(other).Digest}
+			f.render.Inputs = append(f.render.Inputs, input)
+			input.Output = other.Name
+			f.edits.Inputs = append(f.edits.Inputs, input)
+		}, map[string]string{"origin": "other.yaml: it was rendered, and is in no source"}},
+		{"a missing file", func(f *forged) {
+			f.files = slices.Delete(f.files, at(f, "service.json.yaml"), at(f, "service.json.yaml")+1)
+		}, map[string]string{
+			"files": "service.json.yaml: it is not there",
+		}},
+		{"a byte beside the edits", func(f *forged) {
+			i := at(f, "shop.yaml")
+			f.files[i].Data = bytes.Replace(f.files[i].Data, []byte("name: settings"), []byte("name: settinga"), 1)
+		}, map[string]string{"files": "shop.yaml: the statements are about other bytes", "edits": "that gives"}},
+		{"an edit that was another", func(f *forged) { f.edits.Edits[0].Original = "registry.example/web:2" }, map[string]string{"edits": "undo the edits of shop.yaml"}},
+		{"a reference that was left alone", without, map[string]string{"references": "registry.example/web:1 is outside the root"}},
+		{"an image that the root lacks", func(f *forged) {
+			f.children = slices.DeleteFunc(f.children, func(d ocispec.Descriptor) bool {
+				return d.Annotations[artifact.AnnotationRole] == artifact.RoleImage
+			})
+		}, map[string]string{"images": "the root does not list", "references": "is outside the root"}},
+		{"no transform", func(f *forged) { f.edits.Kind, f.edits.Inputs = artifact.TransformRender, nil }, map[string]string{
+			"provenance": "no statement says how the content was edited", "files": "could not be looked at", "edits": "", "origin": "", "images": "", "references": "",
+		}},
+		{"an archive that holds more than its files", func(f *forged) {
+			f.layer = func(b *artifact.Blob) { appendToTar(t, b) }
+		}, map[string]string{"layer": "more than its", "files": "", "edits": "", "origin": "", "images": "", "references": ""}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := a.verify(t, stages.VerifyOptions{Ref: a.forge(t, c.change)})
+			got := failing(r)
+			if r.OK != (len(c.want) == 0) || !slices.Equal(slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(c.want))) {
+				t.Errorf("what fails is %v, want %v", got, c.want)
+			}
+			for link, reason := range c.want {
+				if !strings.Contains(got[link], reason) {
+					t.Errorf("%s: %q, want %q", link, got[link], reason)
+				}
+			}
+		})
+	}
+}
+
+// appendToTar adds to a layer what no reader of files sees.
+func appendToTar(t *testing.T, layer *artifact.Blob) {
+	t.Helper()
+	r, err := gzip.NewReader(bytes.NewReader(layer.Data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	if _, err := r.WriteTo(w); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(make([]byte, 1024)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	layer.Data = out.Bytes()
+	layer.Desc.Digest, layer.Desc.Size = digest.FromBytes(layer.Data), int64(out.Len())
+}
