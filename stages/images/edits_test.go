@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package images
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+)
+
+func TestUndo(t *testing.T) {
+	const before, after = "a: one # two\nb: three\n", "a: REPO:1 # two\nb: REPO:3\n"
+	good := func() FileEdits {
+		return FileEdits{
+			File: "f.yaml", Before: digest.FromString(before), After: digest.FromString(after),
+			Edits: []Edit{{Offset: 3, Original: "one", Replaced: "REPO:1"}, {Offset: 19, Original: "three", Replaced: "REPO:3"}},
+		}
+	}
+	if got, err := good().Undo([]byte(after)); err != nil || string(got) != before {
+		t.Errorf("got %q, %v", got, err)
+	}
+	for _, c := range []struct {
+		name  string
+		spoil func(*FileEdits)
+		after string
+		want  string
+	}{
+		{"another file", func(*FileEdits) {}, after + "x", "which was written"},
+		{"another place", func(e *FileEdits) { e.Edits[0].Offset = 4 }, after, `"REPO:1" does not stand at byte 4`},
+		{"outside", func(e *FileEdits) { e.Edits[1].Offset = 100 }, after, "does not stand at byte 100"},
+		{"out of order", func(e *FileEdits) { e.Edits[0], e.Edits[1] = e.Edits[1], e.Edits[0] }, after, "does not stand"},
+		{"another original", func(e *FileEdits) { e.Edits[0].Original = "two" }, after, "which was read"},
+		{"an edit that is not told", func(e *FileEdits) { e.Edits = e.Edits[:1] }, after, "which was read"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := good()
+			c.spoil(&e)
+			if _, err := e.Undo([]byte(c.after)); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
