@@ -26,9 +26,13 @@ func normalise(s string) (string, bool) {
 var schemes = []string{"docker://", "docker-image://", "oci://", "registry://"}
 
 // isPlaceholder says that something else fills the value in later: nothing,
-// auto, $(X), ${X}, {{x}}, <x>, %s, *, ko://…, or a name in capitals.
+// auto, $(X), ${X}, {{x}}, <x>, %s, *, ko://…, a name in capitals, or one that
+// lacks its beginning or end (/proxy:, as templates without values leave it).
 func isPlaceholder(s string) bool {
 	if s == "" || s == "auto" || strings.ContainsAny(s, "$<>{}%*") || strings.Contains(s, "://") {
+		return true
+	}
+	if !isAlnum(s[0]) && s[0] != '[' || strings.IndexByte(":/@", s[len(s)-1]) >= 0 {
 		return true
 	}
 	first, _, _ := strings.Cut(s, "/")

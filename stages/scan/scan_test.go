@@ -104,10 +104,10 @@ func TestScan(t *testing.T) {
 		{"objects in an object", resource("work.karmada.io/v1", "Work", "  workload:\n    manifests:\n    - apiVersion: apps/v1\n      kind: Deployment\n      spec: {template: {spec: {containers: [{image: a}]}}}\n      status: {image: b:1}\n    - apiVersion: apiextensions.k8s.io/v1\n      kind: CustomResourceDefinition\n      spec: {image: c:1}\n"),
 			[]string{"pod a /spec/workload/manifests/0/spec/template/spec/containers/0/image"}},
 		{"keys that a pointer escapes", configMap("a/b~c.yaml", "image: d/e:1\n"), []string{"indirect d/e:1 /data/a~1b~0c.yaml"}},
-		{"placeholders", container("    image: auto\n  - image: \"\"\n  - image: ' '\n  - image: $(X)\n  - image: ko://a.b/c\n  - image: <YOUR-IMAGE>\n  - image: '{{x}}:{{y}}'\n  - image: IMAGE:latest\n  - image:\n  - image: r.io/x:${TAG}\n"),
+		{"placeholders", container("    image: auto\n  - image: \"\"\n  - image: ' '\n  - image: $(X)\n  - image: ko://a.b/c\n  - image: <YOUR-IMAGE>\n  - image: '{{x}}:{{y}}'\n  - image: IMAGE:latest\n  - image:\n  - image: r.io/x:${TAG}\n  - image: '/proxy:'\n"),
 			[]string{`placeholder "auto" /spec/containers/0/image`, `placeholder "" /spec/containers/1/image`, `placeholder "" /spec/containers/2/image`, `placeholder "$(X)" /spec/containers/3/image`,
 				`placeholder "ko://a.b/c" /spec/containers/4/image`, `placeholder "<YOUR-IMAGE>" /spec/containers/5/image`, `placeholder "{{x}}:{{y}}" /spec/containers/6/image`,
-				`placeholder "IMAGE:latest" /spec/containers/7/image`, `placeholder "" /spec/containers/8/image`, `placeholder "r.io/x:${TAG}" /spec/containers/9/image`}},
+				`placeholder "IMAGE:latest" /spec/containers/7/image`, `placeholder "" /spec/containers/8/image`, `placeholder "r.io/x:${TAG}" /spec/containers/9/image`, `placeholder "/proxy:" /spec/containers/10/image`}},
 		{"what is no reference is left to resolving", container("    image: Nginx:1\n"), []string{"pod Nginx:1 /spec/containers/0/image"}},
 
 		// Fields of custom resources.
