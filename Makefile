@@ -19,7 +19,7 @@ help: ## say what there is
 
 .PHONY: build
 build: ## build tape and its interpreters into bin/
-	$(GO) build -trimpath -o $(BIN)/ ./cmd/...
+	$(GO) build -trimpath -ldflags "-s -w" -o $(BIN)/ ./cmd/...
 
 .PHONY: test
 test: ## run every test that needs nothing outside this repository
