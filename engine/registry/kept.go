@@ -99,8 +99,8 @@ func (r *Repository) Remember(ctx context.Context, desc ocispec.Descriptor, data
 }
 
 // Remembered is the index of the last Remember if the repository, which is asked,
-// still has it; else it is nil. The registry has taken nothing of it away since,
-// or it has broken its own index.
+// still has it; else it is nil. Unless the registry has broken its own index, all
+// that the index names is there too.
 func (r *Repository) Remembered(ctx context.Context) ([]byte, error) {
 	mediaType, data := r.client.kept.read(r.name)
 	if !IsManifest(mediaType) {
@@ -111,6 +111,20 @@ func (r *Repository) Remembered(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	return data, nil
+}
+
+// begun is kept of a repository in place of an index until there is one.
+const begun = "begun"
+
+func (r *Repository) begun() bool {
+	what, _ := r.client.kept.read(r.name)
+	return what == begun
+}
+
+func (r *Repository) begin(ctx context.Context) {
+	if err := r.client.kept.write(r.name, begun, []byte(begun)); err != nil {
+		r.client.log.DebugContext(ctx, "not remembered", "repository", r.name, "error", err)
+	}
 }
 
 func (k *kept) read(key string) (mediaType string, data []byte) {

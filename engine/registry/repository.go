@@ -83,7 +83,14 @@ func (r *Repository) Exists(ctx context.Context, desc ocispec.Descriptor) (bool,
 
 // Empty says that the registry knows no such repository, so that nothing in it
 // need be asked for. A registry that does not tell has one.
+//
+// Some know none that has no tag. It is empty once, then, where there is an
+// [Options.ManifestFile]: who asks is about to write to it, and may not get as far
+// as a tag.
 func (r *Repository) Empty(ctx context.Context) (bool, error) {
+	if r.begun() {
+		return false, nil
+	}
 	unknown, known := false, false
 	_, err := r.resolve(ctx, "look for", "latest", call{
 		skip: func(req *http.Request) error { return errors.Join(skipBlobs(req), skipGet(req)) },
@@ -106,7 +113,11 @@ func (r *Repository) Empty(ctx context.Context) (bool, error) {
 	if errdefs.IsUnavailable(err) {
 		return false, err
 	}
-	return unknown && !known, nil
+	if unknown && !known {
+		r.begin(ctx)
+		return true, nil
+	}
+	return false, nil
 }
 
 func (r *Repository) resolve(ctx context.Context, op, reference string, operation call) (ocispec.Descriptor, error) {

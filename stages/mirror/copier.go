@@ -179,7 +179,7 @@ func (c *copier) once(ctx context.Context, dgst digest.Digest, do func() (there 
 // top copies a manifest that the root names, unless it is there. ask says that it may be.
 func (c *copier) top(ctx context.Context, src *registry.Repository, desc ocispec.Descriptor, ask bool) (there bool, err error) {
 	return c.once(ctx, desc.Digest, func() (bool, error) {
-		there, err := c.trusted[desc.Digest], error(nil)
+		there, err := c.trusted[desc.Digest] || src.Name() == c.dst.Name() && !c.check, error(nil)
 		if !there && ask && !c.check && !c.empty {
 			there, err = c.dst.Exists(ctx, desc)
 		}
