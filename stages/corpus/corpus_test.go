@@ -36,7 +36,7 @@ func TestCorpus(t *testing.T) {
 	for _, truth := range truths {
 		name := strings.TrimSuffix(filepath.Base(truth), ".json")
 		t.Run(name, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), tape, append([]string{"images", "--no-resolve", "-o", "json", "--progress", "none", "--store", cache}, source(t, corpus, name, truth)...)...)
+			cmd := exec.CommandContext(t.Context(), tape, "images", "--no-resolve", "-o", "json", "--progress", "none", "--store", cache, source(t, corpus, name, truth))
 			var stderr strings.Builder
 			cmd.Stderr = &stderr
 			found, err := cmd.Output()
@@ -64,7 +64,7 @@ func TestCorpus(t *testing.T) {
 
 // source is what tape is pointed at: the case's input, and where the corpus has
 // none what another renderer made of it.
-func source(t *testing.T, corpus, name, truth string) []string {
+func source(t *testing.T, corpus, name, truth string) string {
 	t.Helper()
 	data, err := os.ReadFile(truth)
 	if err != nil {
@@ -75,14 +75,9 @@ func source(t *testing.T, corpus, name, truth string) []string {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(corpus, "inputs", name)); err != nil || len(about.Entry) != 1 {
-		return []string{filepath.Join(corpus, "rendered", name+".yaml")}
+		return filepath.Join(corpus, "rendered", name+".yaml")
 	}
-	args := []string{filepath.Join(corpus, "inputs", name, about.Entry[0])}
-	if !strings.HasPrefix(name, "k-") {
-		// Kustomizations lie among these manifests; they are not what is meant.
-		args = append(args, "--interpreter", "plain")
-	}
-	return args
+	return filepath.Join(corpus, "inputs", name, about.Entry[0])
 }
 
 var total = regexp.MustCompile(`TOTAL.*\bP (\d\.\d+)\s+R (\d\.\d+)`)
