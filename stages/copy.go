@@ -36,8 +36,8 @@ type CopyOptions struct {
 type CopyPair struct {
 	// Source is a registry reference, oci:DIR[:TAG] or archive:FILE[:TAG].
 	Source string
-	// Target is REPOSITORY[:TAG] or oci:DIR[:TAG]; without a tag it gets the
-	// source's.
+	// Target is REPOSITORY[:TAG] or oci:DIR[:TAG], which gets the source's tag
+	// where it names none, or archive:FILE, for an application.
 	Target string
 }
 
@@ -123,9 +123,6 @@ func layoutOf(target string) string {
 
 // splitTarget splits oci:DIR[:TAG]; dir is "" for a repository.
 func splitTarget(target string) (dir, tag string, err error) {
-	if strings.HasPrefix(target, "archive:") {
-		return "", "", errors.New("an archive is written as a whole: use 'tape save'")
-	}
 	rest, ok := strings.CutPrefix(target, "oci:")
 	if !ok {
 		return "", "", nil
@@ -177,6 +174,9 @@ func copyPair(ctx context.Context, env Environment, pair CopyPair, report func(e
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, from.close()) }()
+	if file, ok := strings.CutPrefix(pair.Target, "archive:"); ok {
+		return copyToArchive(ctx, env, pair.Source, file)
+	}
 	root, err := from.Resolve(ctx, from.version)
 	if err != nil {
 		return nil, err
@@ -215,6 +215,21 @@ func copyPair(ctx context.Context, env Environment, pair CopyPair, report func(e
 	}
 	result.Ref += "@" + root.Digest.String()
 	return result, nil
+}
+
+// copyToArchive is Save, which goes on where an earlier one was cut off.
+func copyToArchive(ctx context.Context, env Environment, source, file string) (*CopyResult, error) {
+	if strings.ContainsRune(file, ':') {
+		return nil, fmt.Errorf("archive:%s: what is in an archive keeps its tag: name the file alone", file)
+	}
+	saved, err := Save(ctx, SaveOptions{Environment: env, Ref: source, File: file, Resume: true})
+	if err != nil {
+		return nil, err
+	}
+	return &CopyResult{
+		Source: source, Ref: "archive:" + file, Digest: saved.Root.Digest, Tags: []string{},
+		Moved: transfer.Moved{Blobs: saved.Blobs, Bytes: saved.Size},
+	}, nil
 }
 
 // copying is one copy.

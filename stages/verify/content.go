@@ -358,7 +358,7 @@ func (c *chain) references(ctx context.Context, s *said, list []files.File) erro
 	if err != nil {
 		return err
 	}
-	repository := s.edits[len(s.edits)-1].Repository
+	last := s.edits[len(s.edits)-1]
 	var wrong []string
 	for _, skipped := range report.Skipped {
 		if skipped.Invalid {
@@ -366,7 +366,7 @@ func (c *chain) references(ctx context.Context, s *said, list []files.File) erro
 		}
 	}
 	for _, r := range report.References {
-		if c.inRoot(r.Name, repository) {
+		if c.inRoot(r.Name, last.Transform) {
 			continue
 		}
 		for _, l := range r.Locations {
@@ -382,11 +382,18 @@ func (c *chain) references(ctx context.Context, s *said, list []files.File) erro
 	return some(wrong)
 }
 
-// inRoot says whether a reference is to an image of the root, by digest, in the
-// repository that the content points to.
-func (c *chain) inRoot(name, repository string) bool {
+// inRoot says whether a reference is to an image of the root, by digest, under
+// the names that the last transform gave.
+func (c *chain) inRoot(name string, t artifact.Transform) bool {
 	named, err := reference.ParseNormalizedNamed(name)
-	if err != nil || named.Name() != repository {
+	if err != nil {
+		return false
+	}
+	if t.Naming == artifact.OneToOne {
+		if !strings.HasPrefix(named.Name(), t.Repository+"/") {
+			return false
+		}
+	} else if named.Name() != t.Repository {
 		return false
 	}
 	digested, ok := named.(reference.Digested)
