@@ -51,4 +51,4 @@ bench: build ## measure tape beside its peers and print the table
 .PHONY: corpus
 corpus: build ## hold tape against real inputs: make corpus CORPUS=DIR
 	@test -n "$(CORPUS)" || { echo "usage: make corpus CORPUS=DIR" >&2; exit 2; }
-	TAPE_CORPUS=$(abspath $(CORPUS)) $(GO) test -tags corpus -count=1 -v -run TestCorpus ./stages/corpus
+	TAPE_CORPUS=$(abspath $(CORPUS)) $(GO) test -tags corpus -count=1 -v -run TestCorpus ./stages/corpus ./stages/pin ./interpreters/kustomize

@@ -105,6 +105,8 @@ type PackageOptions struct {
 	// Tags of the root; none: git's version tags at a clean HEAD, else
 	// config.<12 hex of the content layer's digest>.
 	Tags []string
+	// SBOM adds an SPDX 2.3 document of the application to the statements.
+	SBOM bool
 	// Check walks what the destination has instead of trusting that an index
 	// there has its children.
 	Check bool

@@ -5,6 +5,7 @@ package stages
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/stages/artifact"
@@ -30,6 +31,9 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	}
 	if len(o.Tags) > 0 {
 		err = errors.Join(err, p.Set("output.tags", o.Tags))
+	}
+	if o.SBOM {
+		err = errors.Join(err, p.Set("output.sbom", true))
 	}
 	if o.Check {
 		err = errors.Join(err, p.Set("output.check", true))
@@ -65,6 +69,10 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	edits, err := document[images.Edits](ctx, run, "pin.edits", images.MediaTypeEdits)
+	if err != nil {
+		return nil, err
+	}
 	root, err := run.Output("index.root")
 	if err != nil {
 		return nil, err
@@ -74,7 +82,7 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 		return nil, err
 	}
 	result := &PackageResult{
-		Unpinned: orEmpty(list.Unpinned),
+		Unpinned: slices.Concat([]images.Unpinned{}, list.Unpinned, edits.Unpinned),
 		Skipped:  orEmpty(report.Skipped),
 		Nodes:    nodes(run),
 		DryRun:   o.DryRun,

@@ -57,7 +57,7 @@ func (o *Options) kinds(folder string, lock locking) []pipeline.Kind {
 		mirror.Kind(o.Registry),
 		pin.Kind(),
 		content.Kind(o.Created),
-		attest.Kind(o.Version),
+		attest.Kind(o.Version, o.Created),
 		index.Kind(o.Created),
 		sign.Kind(o.Signer),
 		push.Kind(o.Registry),

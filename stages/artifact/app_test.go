@@ -130,7 +130,7 @@ func newApp(t *testing.T, host string) *app {
 	if err != nil {
 		t.Fatal(err)
 	}
-	attestStage, err := attest.New(attest.Config{Repository: a.repo.Name()}, "test")
+	attestStage, err := attest.New(attest.Config{Repository: a.repo.Name()}, "test", time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

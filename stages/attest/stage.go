@@ -21,6 +21,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/pipeline"
@@ -36,10 +37,13 @@ type Config struct {
 	Repository string `json:"repository"`
 	// Fields are the image fields that the pipeline added to the catalogue.
 	Fields json.RawMessage `json:"fields,omitempty"`
+	// SBOM adds an SPDX document of the application.
+	SBOM bool `json:"sbom,omitempty"`
 }
 
-// Kind is the stage's entry in the table of stages. Version is tape's.
-func Kind(version string) pipeline.Kind {
+// Kind is the stage's entry in the table of stages. Version is tape's; created
+// is for the SBOM, as in content.Kind.
+func Kind(version string, created time.Time) pipeline.Kind {
 	return pipeline.Kind{
 		Name: "attest",
 		Help: "say where the manifests came from and how they were made",
@@ -54,7 +58,8 @@ func Kind(version string) pipeline.Kind {
 			"required": ["repository"],
 			"properties": {
 				"repository": {"type": "string", "minLength": 1, "description": "where the application is written to: host and path, without tag"},
-				"fields": {"type": "array", "description": "image fields that were added to the catalogue, as for scan"}
+				"fields": {"type": "array", "description": "image fields that were added to the catalogue, as for scan"},
+				"sbom": {"type": "boolean", "default": false, "description": "add an SPDX 2.3 document of the application"}
 			}
 		}`),
 		New: func(with json.RawMessage) (engine.Stage, error) {
@@ -62,7 +67,7 @@ func Kind(version string) pipeline.Kind {
 			if err := json.Unmarshal(with, &c); err != nil {
 				return nil, fmt.Errorf("configure attest: %w", err)
 			}
-			return New(c, version)
+			return New(c, version, created)
 		},
 	}
 }
@@ -71,14 +76,16 @@ func Kind(version string) pipeline.Kind {
 type Stage struct {
 	config  Config
 	version string
+	created time.Time
 }
 
-// New makes the stage. Version is tape's.
-func New(c Config, version string) (*Stage, error) {
+// New makes the stage. Version is tape's; created is for the SBOM, zero the time
+// of the commit.
+func New(c Config, version string, created time.Time) (*Stage, error) {
 	if err := artifact.CheckRepository(c.Repository); err != nil {
 		return nil, err
 	}
-	return &Stage{config: c, version: version}, nil
+	return &Stage{config: c, version: version, created: created}, nil
 }
 
 // known is everything that the statements are made of.
@@ -134,6 +141,13 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	statements, err := k.statements(content.Digest)
 	if err != nil {
 		return nil, err
+	}
+	if s.config.SBOM {
+		sbom, err := artifact.NewStatement(artifact.PredicateSPDX, k.sbom(content.Digest, s.created), resource(k.repository, content.Digest))
+		if err != nil {
+			return nil, err
+		}
+		statements = append(statements, sbom)
 	}
 	layers := make([]artifact.Blob, len(statements))
 	for i, statement := range statements {

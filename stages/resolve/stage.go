@@ -203,13 +203,16 @@ func (s *Stage) resolveAll(ctx context.Context, references []images.Reference, r
 
 // resolve finds the image that a reference means.
 func (s *Stage) resolve(ctx context.Context, ref images.Reference) (images.Image, error) {
-	named, err := reference.ParseNormalizedNamed(ref.Name)
-	if err != nil {
-		return images.Image{}, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
-	}
 	image := images.Image{
 		Ref: ref.Source, Source: ref.Source, Name: ref.Name, Locations: ref.Locations,
 		Manifests: []images.Manifest{}, Related: []images.Related{},
+	}
+	named, err := reference.ParseNormalizedNamed(ref.Name)
+	switch {
+	case err != nil && s.config.Offline:
+		return image, nil // whoever only looks is shown what is there
+	case err != nil:
+		return images.Image{}, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	if digested, ok := named.(reference.Digested); ok {
 		image.Digest, image.DigestProvided = digested.Digest(), true
