@@ -521,6 +521,7 @@ func TestFailure(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // some wait before they try again
 			l := newLab(t, &registrytest.Upstream{}, registrytest.Distribution(""))
 			image := l.image("lib/app", "1")
 			if test.source != nil {
