@@ -77,10 +77,10 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 		if text := messages(strings.NewReader(string(status.Body))); text != "" {
 			out.Reason += ": " + text
 		}
-		out.class, out.Hint = r.classify(status)
+		out.Hint, out.class = r.classify(status)
 	case errors.Is(err, docker.ErrInvalidAuthorization):
 		out.Host, out.Reason = r.host, "it does not exist or needs credentials"
-		out.class, out.Hint = r.classify(remoteerrors.ErrUnexpectedStatus{StatusCode: http.StatusUnauthorized})
+		out.Hint, out.class = r.classify(remoteerrors.ErrUnexpectedStatus{StatusCode: http.StatusUnauthorized})
 	case errdefs.IsNotFound(err):
 		out.class, out.Host, out.Reason = errdefs.ErrNotFound, r.host, "not found"
 	default:
@@ -94,21 +94,23 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 	return out
 }
 
-func (r *Repository) classify(status remoteerrors.ErrUnexpectedStatus) (class error, hint string) {
+func (r *Repository) classify(status remoteerrors.ErrUnexpectedStatus) (hint string, class error) {
 	switch code := status.StatusCode; {
 	case code == http.StatusUnauthorized:
-		return errdefs.ErrUnauthenticated, "log in with: docker login " + r.host
+		return "log in with: docker login " + r.host, errdefs.ErrUnauthenticated
 	case code == http.StatusForbidden:
-		return errdefs.ErrPermissionDenied, "check what your account may do there, or log in with another: docker login " + r.host
+		return "check what your account may do there, or log in with another: docker login " + r.host, errdefs.ErrPermissionDenied
 	case code == http.StatusNotFound:
-		return errdefs.ErrNotFound, ""
+		return "", errdefs.ErrNotFound
 	case code == http.StatusBadRequest && status.RequestMethod == http.MethodHead && strings.HasPrefix(status.RequestURL, "http://"):
 		// What a TLS server says to plain http; its words are lost with a HEAD.
-		return errdefs.ErrInvalidArgument, "if the registry speaks TLS, leave out --plain-http " + r.host
+		return "if the registry speaks TLS, leave out --plain-http " + r.host, errdefs.ErrInvalidArgument
 	case code < http.StatusInternalServerError:
-		return errdefs.ErrInvalidArgument, ""
+		return "", errdefs.ErrInvalidArgument
+	case code == http.StatusNotImplemented:
+		return "", errdefs.ErrNotImplemented
 	}
-	return errdefs.ErrUnavailable, ""
+	return "", errdefs.ErrUnavailable
 }
 
 // reason and hint for want of a usable answer.

@@ -136,12 +136,12 @@ func (f *firstAlone) RoundTrip(req *http.Request) (resp *http.Response, err erro
 	gone := false
 	f.first.Do(func() {
 		gone = true
-		resp, err = f.base.RoundTrip(req)
+		resp, err = f.base.RoundTrip(req) //nolint:bodyclose // who gets it closes it
 	})
-	if !gone {
-		return f.base.RoundTrip(req)
+	if gone {
+		return resp, err
 	}
-	return resp, err
+	return f.base.RoundTrip(req)
 }
 
 // trust is the system's certificates and those of a file; nil is the system's alone.

@@ -317,7 +317,7 @@ func (r *Repository) Blob(ctx context.Context, desc ocispec.Descriptor) (io.Read
 	body, err := fetcher.Fetch(asking, ocispec.Descriptor{MediaType: blobType, Digest: desc.Digest, Size: desc.Size})
 	if err == nil {
 		// containerd asks at the first read: make it one of nothing.
-		if _, err = body.Read(nil); err == io.EOF { // it is empty
+		if _, err = body.Read(nil); errors.Is(err, io.EOF) { // it is empty
 			err = nil
 		}
 		if err != nil {
@@ -340,7 +340,7 @@ type blobReader struct {
 
 func (b *blobReader) Read(p []byte) (int, error) {
 	n, err := b.verifier.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = b.repository.explain(b.ctx, "fetch", b.ref, err)
 	}
 	return n, err

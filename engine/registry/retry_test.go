@@ -185,14 +185,13 @@ func TestUnreachable(t *testing.T) {
 		n.add(host, nil).down = true
 		client := n.client(registry.Options{})
 		r := repository(t, client, host+"/app")
-		start := time.Now()
 		_, err := r.Resolve(t.Context(), "1")
 		want := "resolve registry.example.com/app:1: registry.example.com: connection refused (tried 3 times); check the name and the port, and that the registry runs"
 		if !errdefs.IsUnavailable(err) || err.Error() != want {
 			t.Errorf("got  %v\nwant %v", err, want)
 		}
 		// That it is down is remembered for a while.
-		start = time.Now()
+		start := time.Now()
 		if _, err := r.Resolve(t.Context(), "2"); !errdefs.IsUnavailable(err) || time.Since(start) != 0 {
 			t.Errorf("after %s: %v", time.Since(start), err)
 		}

@@ -4,6 +4,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -45,12 +46,12 @@ func (v *verifier) Read(p []byte) (int, error) {
 	switch {
 	case v.left == 0:
 		v.err = v.finish()
-		if v.err != io.EOF {
+		if !errors.Is(v.err, io.EOF) {
 			clear(p[:n])
 			return 0, v.err
 		}
 		return n, v.err
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		v.err = fmt.Errorf("sent %d of %d bytes: %w", v.desc.Size-v.left, v.desc.Size, errdefs.ErrDataLoss)
 		return 0, v.err
 	case err != nil:
@@ -144,7 +145,7 @@ func (b *blobReaderAt) ReadAt(p []byte, off int64) (int, error) {
 	}
 	n, err := io.ReadFull(b.body, p)
 	b.offset += int64(n)
-	if err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
 		err = io.EOF
 	}
 	return n, err
