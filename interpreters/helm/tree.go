@@ -141,6 +141,8 @@ func (w *walk) folder(name string, info fs.FileInfo, above []fs.FileInfo) error 
 			err = w.folder(name, info, above)
 		case !info.Mode().IsRegular():
 			err = problem(full, "is neither a file nor a folder: a chart cannot have it (.helmignore can)")
+		case w.tree.live && !saysWhatItNeeds(name):
+			// Inputs does not render.
 		case info.Size() > loader.MaxDecompressedFileSize:
 			err = problem(full, "has %d bytes, and Helm takes no file of more than %d in a chart (.helmignore leaves it out)", info.Size(), loader.MaxDecompressedFileSize)
 		default:
@@ -155,6 +157,16 @@ func (w *walk) folder(name string, info fs.FileInfo, above []fs.FileInfo) error 
 		}
 	}
 	return nil
+}
+
+// saysWhatItNeeds says whether a file of a chart tells which charts it needs, or
+// which it has.
+func saysWhatItNeeds(name string) bool {
+	switch path.Base(name) {
+	case "Chart.yaml", "requirements.yaml":
+		return true
+	}
+	return strings.HasPrefix(name, "charts/") && path.Ext(name) == ".tgz"
 }
 
 // stat follows a symbolic link and notes where it leads. It returns nothing for
