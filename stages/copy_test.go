@@ -161,9 +161,11 @@ func TestCopyImage(t *testing.T) {
 // TestCopyInterrupted: what was cut off left no tag, and goes on where it was.
 func TestCopyInterrupted(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
-	// The first manifests arrive; then nobody may write any more.
+	// All that the root lists arrives (an image of two platforms with what is
+	// attested of each, its signature and its SBOM, content and statements); the
+	// root does not.
 	registry := registrytest.Distribution("")
-	cut := registrytest.Misbehave(registry, registrytest.After(4, registrytest.Is(registrytest.Manifests, http.MethodPut)), registrytest.Status(http.StatusForbidden))
+	cut := registrytest.Misbehave(registry, registrytest.After(9, registrytest.Is(registrytest.Manifests, http.MethodPut)), registrytest.Status(http.StatusForbidden))
 	now := &atomic.Pointer[http.Handler]{}
 	now.Store(&cut)
 	host := registrytest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*now.Load()).ServeHTTP(w, r) }))
@@ -175,8 +177,8 @@ func TestCopyInterrupted(t *testing.T) {
 		t.Error("it has its tag")
 	}
 	now.Store(&registry)
-	if r := a.copyTo(t, a.ref, host+"/team/shop"); r.Moved.Existing != 4 {
-		t.Errorf("moved %+v, want the 4 manifests that were there to stay", r.Moved)
+	if r := a.copyTo(t, a.ref, host+"/team/shop"); r.Moved.Existing != 5 || r.Moved.Blobs != 3 {
+		t.Errorf("moved %+v, want what the root lists to stay, and blobs of two signatures alone to move", r.Moved)
 	}
 	if r := a.verify(t, stages.VerifyOptions{Ref: host + "/team/shop:v1"}); !r.OK {
 		t.Errorf("the copy: %v", failing(r))

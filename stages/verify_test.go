@@ -111,7 +111,8 @@ func newSignedApp(t *testing.T, dst http.Handler) *signedApp {
 func environmentOf(t *testing.T, hosts string) stages.Environment {
 	t.Helper()
 	client, err := registry.New(registry.Options{
-		HostsDir: hosts, Credentials: func(string) (string, string, error) { return "", "", nil },
+		HostsDir: hosts, ManifestFile: filepath.Join(t.TempDir(), "manifests"),
+		Credentials: func(string) (string, string, error) { return "", "", nil },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
@@ -29,6 +30,13 @@ func ToRepository(client *registry.Client, repository *registry.Repository) Targ
 type repositoryTarget struct {
 	*registry.Repository
 	client *registry.Client
+	empty  atomic.Bool // nobody has given tags there but this target
+}
+
+func (t *repositoryTarget) Empty(ctx context.Context) (bool, error) {
+	empty, err := t.Repository.Empty(ctx)
+	t.empty.Store(empty)
+	return empty, err
 }
 
 // Blob hides the repository's own, which reads.
@@ -66,6 +74,9 @@ func (t *repositoryTarget) List(ctx context.Context, subject digest.Digest, entr
 }
 
 func (t *repositoryTarget) Tag(ctx context.Context, desc ocispec.Descriptor, data []byte, tag string) error {
+	if t.empty.Load() {
+		return t.PushManifest(ctx, desc, data, tag)
+	}
 	found, err := t.Resolve(ctx, tag)
 	if err == nil && found.Digest == desc.Digest {
 		return nil
@@ -98,6 +109,9 @@ type layoutTarget struct {
 	mu            sync.Mutex
 	named, listed []ocispec.Descriptor // for the layout's index
 }
+
+// Empty is never said: to look on the disk costs nothing.
+func (*layoutTarget) Empty(context.Context) (bool, error) { return false, nil }
 
 func (t *layoutTarget) Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	_, err := t.writer.Store().Info(ctx, desc.Digest)

@@ -38,6 +38,8 @@ type Source interface {
 
 // Target is what is copied to.
 type Target interface {
+	// Empty says whether nothing is there: then nobody need ask what is.
+	Empty(ctx context.Context) (bool, error)
 	// Exists says whether a manifest is there, and so all below it.
 	Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error)
 	// Blob copies a blob, unless it is there. report hears of bytes as they
@@ -74,6 +76,7 @@ type Copier struct {
 	mu        sync.Mutex
 	moves     map[digest.Digest]*move
 	moved     Moved
+	empty     bool                                   // the target was, to begin with
 	referrers map[digest.Digest][]ocispec.Descriptor // to be listed, by subject
 
 	progressMu     sync.Mutex
@@ -107,16 +110,40 @@ func (c *Copier) Moved() Moved {
 
 // Manifest copies a manifest with all that it names, unless the target has it.
 func (c *Copier) Manifest(ctx context.Context, desc ocispec.Descriptor) error {
+	if err := c.begin(ctx); err != nil {
+		return err
+	}
+	return c.manifest(ctx, desc, 0)
+}
+
+// begin finds out what need not be asked.
+func (c *Copier) begin(ctx context.Context) error {
+	return c.once(ctx, "", func() error {
+		empty, err := c.target.Empty(ctx)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.empty = empty
+		return err
+	})
+}
+
+// asked is how deep below what is copied the target is asked for manifests: for
+// what an application lists. Of an image that is not there, little else is.
+const asked = 1
+
+func (c *Copier) manifest(ctx context.Context, desc ocispec.Descriptor, depth int) error {
 	return c.once(ctx, desc.Digest, func() error {
-		there, err := c.target.Exists(ctx, desc)
-		if err != nil {
-			return err
+		if !c.empty && depth <= asked {
+			there, err := c.target.Exists(ctx, desc)
+			if err != nil {
+				return err
+			}
+			if there {
+				c.count(func(m *Moved) { m.Existing++ })
+				return nil
+			}
 		}
-		if !there {
-			return c.below(ctx, desc)
-		}
-		c.count(func(m *Moved) { m.Existing++ })
-		return nil
+		return c.below(ctx, desc, depth)
 	})
 }
 
@@ -204,7 +231,7 @@ func (c *Copier) once(ctx context.Context, dgst digest.Digest, do func() error) 
 }
 
 // below copies a manifest that is not there, after all that it names.
-func (c *Copier) below(ctx context.Context, desc ocispec.Descriptor) error {
+func (c *Copier) below(ctx context.Context, desc ocispec.Descriptor, depth int) error {
 	data, err := engine.Get(ctx, c.source, desc)
 	if err != nil {
 		return err
@@ -225,7 +252,7 @@ func (c *Copier) below(ctx context.Context, desc ocispec.Descriptor) error {
 	for _, child := range all {
 		group.Go(func() error {
 			if registry.IsManifest(child.MediaType) {
-				return c.Manifest(groupCtx, child)
+				return c.manifest(groupCtx, child, depth+1)
 			}
 			return c.blob(groupCtx, child)
 		})
