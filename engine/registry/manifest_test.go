@@ -81,6 +81,9 @@ func TestManifest(t *testing.T) {
 					t.Errorf("accepts %q", header.Get("Accept"))
 				}
 			}
+			if got := header.Get("Accept-Encoding"); got != "identity" {
+				t.Errorf("accepts the encoding %q", got)
+			}
 			if header.Get("User-Agent") != "tape" {
 				t.Errorf("user agent %q", header.Get("User-Agent"))
 			}

@@ -182,6 +182,8 @@ func (t *transport) send(req *http.Request) (*http.Response, error) {
 		if isManifest(req) && req.Method != http.MethodPut {
 			attempt.Header.Set("Accept", accepted)
 		}
+		// Bytes are to have the digest that they go by.
+		attempt.Header.Set("Accept-Encoding", "identity")
 		resp, err := t.once(attempt, host)
 		if cause := context.Cause(ctx); cause != nil {
 			if err == nil {

@@ -23,12 +23,16 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// progressStep is how many bytes go by between two reports.
-const progressStep = 1 << 20
+const (
+	// imagesAtOnce keeps a registry busy, which answers 64 requests at once.
+	imagesAtOnce = 64
+	// progressStep is how many bytes go by between two reports.
+	progressStep = 1 << 20
+)
 
-// copier copies into one repository. Every image, child and blob has a goroutine of
-// its own; the client bounds what is in flight, and none of them holds anything
-// while it waits for those below it.
+// copier copies into one repository. The children and blobs of an image have a
+// goroutine each; the client bounds what is in flight, and none of them holds
+// anything while it waits for those below it.
 type copier struct {
 	client *registry.Client
 	dst    *registry.Repository
@@ -64,6 +68,7 @@ func (c *copier) copy(ctx context.Context, list []images.Image) (images.Moved, e
 		return images.Moved{}, err
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(imagesAtOnce)
 	for _, image := range list {
 		named, err := reference.ParseNormalizedNamed(image.Name)
 		if err != nil {
