@@ -71,6 +71,10 @@ const (
 // BuildType of the provenance: what its parameters mean is in docs/format.md.
 const BuildType = "https://github.com/taped-dev/tape/buildtypes/package/v1"
 
+// BuildTypeRelocate is of an application that was made of another, with its images
+// elsewhere.
+const BuildTypeRelocate = "https://github.com/taped-dev/tape/buildtypes/relocate/v1"
+
 // MaxRoot is the size in bytes over which a root is refused: registries take
 // manifests of up to 4 MiB.
 const MaxRoot = 7 << 19

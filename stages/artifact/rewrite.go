@@ -30,46 +30,118 @@ func ImageRefs(statements []Statement) (Transform, bool) {
 // files, and how many of them differ. A file that does not hold what t says is
 // an error.
 func Rewrite(list []files.File, t Transform, repository string) ([]files.File, int, error) {
-	if err := CheckRepository(repository); err != nil {
-		return nil, 0, err
+	out, edits, err := Rename(list, t, Naming{Repository: repository})
+	changed := map[string]bool{}
+	for _, edit := range edits {
+		if edit.Original != edit.Replaced {
+			changed[edit.File] = true
+		}
 	}
+	return out, len(changed), err
+}
+
+// Rename calls images otherwise, in each place that t says was edited and nowhere
+// else. It returns new files, and what was edited, sorted by file and offset. A
+// file that does not hold what t says is an error.
+func Rename(list []files.File, t Transform, to Naming) ([]files.File, []images.Edit, error) {
+	if err := CheckRepository(to.Repository); err != nil {
+		return nil, nil, err
+	}
+	from := t.Names(to.Taped)
 	edits := map[string][]images.Edit{}
 	for _, edit := range t.Edits {
 		edits[edit.File] = append(edits[edit.File], edit)
 	}
 	out := slices.Clone(list)
-	changed := 0
+	var done []images.Edit
 	for i, f := range out {
-		data, err := rewrite(f.Data, edits[f.Name], t.Repository, repository)
+		data, made, err := rename(f.Data, edits[f.Name], from, to)
 		if err != nil {
-			return nil, 0, fmt.Errorf("rewrite %s: %w", f.Name, err)
+			return nil, nil, fmt.Errorf("rewrite %s: %w", f.Name, err)
 		}
-		if !bytes.Equal(data, f.Data) {
-			out[i].Data = data
-			changed++
-		}
+		out[i].Data = data
+		done = append(done, made...)
 	}
-	return out, changed, nil
+	slices.SortStableFunc(done, func(a, b images.Edit) int { return cmp.Compare(a.File, b.File) })
+	return out, done, nil
 }
 
-func rewrite(data []byte, edits []images.Edit, from, to string) ([]byte, error) {
+func rename(data []byte, edits []images.Edit, from, to Naming) (out []byte, made []images.Edit, err error) {
 	edits = slices.SortedFunc(slices.Values(edits), func(a, b images.Edit) int { return cmp.Compare(a.Offset, b.Offset) })
-	var out []byte
 	done := 0
 	for _, edit := range edits {
 		if edit.Offset < done || edit.Offset > len(data) || !bytes.HasPrefix(data[edit.Offset:], []byte(edit.Replaced)) {
-			return nil, fmt.Errorf("line %d does not hold %q, as the statements say it does; the content was changed", edit.Line, edit.Replaced)
+			return nil, nil, fmt.Errorf("line %d does not hold %q, as the statements say it does; the content was changed", edit.Line, edit.Replaced)
 		}
 		// What was written is ASCII, in whatever encoding the file has.
-		text, err := repoint(strings.ReplaceAll(edit.Replaced, "\x00", ""), from, to)
+		text, err := called(strings.ReplaceAll(edit.Replaced, "\x00", ""), edit, from, to)
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", edit.Line, err)
+			return nil, nil, fmt.Errorf("line %d: %w", edit.Line, err)
 		}
 		out = append(out, data[done:edit.Offset]...)
-		out = append(out, manifests.Encode(data, text)...)
 		done = edit.Offset + len(edit.Replaced)
+		edit.Original, edit.Replaced, edit.Offset = edit.Replaced, string(manifests.Encode(data, text)), len(out)
+		out = append(out, edit.Replaced...)
+		made = append(made, edit)
 	}
-	return append(out, data[done:]...), nil
+	return append(out, data[done:]...), made, nil
+}
+
+// called is what an edit wrote, a whole reference or a field of one, as the other
+// naming has it.
+func called(text string, edit images.Edit, from, to Naming) (string, error) {
+	if !from.OneToOne && !to.OneToOne {
+		return repoint(text, from.Repository, to.Repository)
+	}
+	was, err := from.Ref(edit.Resolved, edit.Digest)
+	if err != nil {
+		return "", err
+	}
+	is, err := to.Ref(edit.Resolved, edit.Digest)
+	if err != nil {
+		return "", err
+	}
+	if strings.HasPrefix(text, from.Repository) && strings.HasSuffix(text, "@"+edit.Digest.String()) {
+		return is, nil
+	}
+	before, after := partsOf(was), partsOf(is)
+	found := []string{}
+	for i, part := range before {
+		if part != "" && text == part && !slices.Contains(found, after[i]) {
+			found = append(found, after[i])
+		}
+	}
+	if len(found) != 1 || found[0] == "" {
+		return "", fmt.Errorf("%q is a part of a reference to %s, and it is not clear which part of %s stands for it", text, was, is)
+	}
+	return found[0], nil
+}
+
+// partsOf are what a reference may be split into, always in the same order; ""
+// is what it lacks.
+func partsOf(ref string) []string {
+	tagged, dgst, _ := strings.Cut(ref, "@")
+	name, tag := tagged, ""
+	if i := strings.LastIndexByte(tagged, ':'); i > strings.LastIndexByte(tagged, '/') {
+		name, tag = tagged[:i], tagged[i+1:]
+	}
+	host, path, _ := strings.Cut(name, "/")
+	folder, base := name[:strings.LastIndexByte(name, '/')], name[strings.LastIndexByte(name, '/')+1:]
+	below := strings.TrimPrefix(strings.TrimPrefix(folder, host), "/")
+	version := tag + "@" + dgst
+	if tag == "" {
+		version = dgst
+	}
+	out := []string{name, host, path, folder, below, base, tag, dgst, version}
+	for _, prefix := range []string{name, path, base} {
+		out = append(out, prefix+ref[len(name):])
+		if tag != "" {
+			out = append(out, prefix+":"+tag)
+		} else {
+			out = append(out, "")
+		}
+	}
+	return out
 }
 
 // repoint replaces one repository by another in what an edit wrote: a whole

@@ -78,6 +78,8 @@ type BuildDefinition struct {
 // Parameters are what a person decided.
 type Parameters struct {
 	Repository string             `json:"repository"`
+	Prefix     string             `json:"prefix,omitempty"`   // of the images' names, where they are not the repository's
+	Naming     string             `json:"naming,omitempty"`   // OneToOne, or ""
 	Platform   string             `json:"platform,omitempty"` // the one platform that was taken of every image
 	Sources    []SourceParameters `json:"sources"`
 }

@@ -166,7 +166,7 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 	root.AddCommand(
 		a.diffCommand(), a.pipelineCommand(), a.interpreterCommand(),
 		a.imagesCommand(), a.renderCommand(), a.packageCommand(), a.viewCommand(), a.pullCommand(),
-		a.signCommand(), a.verifyCommand(), a.copyCommand(), a.saveCommand(), a.loadCommand(),
+		a.signCommand(), a.verifyCommand(), a.copyCommand(), a.saveCommand(), a.loadCommand(), a.relocateCommand(),
 		a.cacheCommand(), a.registryCommand(), a.versionCommand(),
 	)
 	return root
