@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/klauspost/compress/gzip"
@@ -292,6 +293,59 @@ func TestTampered(t *testing.T) {
 	}
 	if r := a.verify(t, stages.VerifyOptions{Ref: "oci:" + dir}); !r.OK {
 		t.Errorf("put back together: %v", failing(r))
+	}
+}
+
+// TestIncomplete has a registry lose every part of an application in turn.
+func TestIncomplete(t *testing.T) {
+	for name, dst := range twoRegistries() {
+		t.Run(name, func(t *testing.T) {
+			var lost atomic.Value
+			lost.Store("nothing")
+			whole := dst()
+			a := newSignedApp(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if strings.HasSuffix(r.URL.Path, lost.Load().(string)) {
+					http.NotFound(w, r)
+					return
+				}
+				whole.ServeHTTP(w, r)
+			}))
+			l, err := store.OpenLayout(a.layout(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			app, err := artifact.Open(t.Context(), l, "v1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			parts := []digest.Digest{app.Layer.Digest}
+			for _, child := range app.Index.Manifests {
+				parts = append(parts, child.Digest)
+				data, err := engine.Get(t.Context(), l, child)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var m struct{ Layers, Manifests []ocispec.Descriptor }
+				mustUnmarshal(t, data, &m)
+				for _, below := range slices.Concat(m.Layers, m.Manifests) {
+					parts = append(parts, below.Digest)
+				}
+			}
+			if len(parts) < 10 {
+				t.Fatalf("only %d parts", len(parts))
+			}
+			for _, part := range parts {
+				lost.Store(part.String())
+				a.env = environmentOf(t, "") // nothing is remembered
+				if r := a.verify(t, stages.VerifyOptions{}); r.OK {
+					t.Errorf("without %s: it verifies", part)
+				}
+			}
+			lost.Store("nothing")
+			if r := a.verify(t, stages.VerifyOptions{}); !r.OK {
+				t.Errorf("with everything: %v", failing(r))
+			}
+		})
 	}
 }
 
