@@ -35,6 +35,10 @@ test-examples: build ## build and test the examples that are modules or programs
 test-browser: ## open the page of tape view in headless Chromium (Debian: chromium)
 	$(GO) test -tags browser -count=1 -run InBrowser ./stages/artifact
 
+.PHONY: test-cosign
+test-cosign: ## hold signatures against cosign: make test-cosign TAPE_COSIGN=PATH
+	TAPE_COSIGN=$(TAPE_COSIGN) $(GO) test -tags cosign -count=1 -run 'Cosign|ImageKey' ./stages
+
 .PHONY: lint
 lint: ## vet and lint
 	$(GO) vet ./...

@@ -31,6 +31,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"syscall"
 
@@ -63,6 +64,11 @@ func Interpreter(impl interpreter.Interpreter, opts ...Option) {
 		opt(&c)
 	}
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.level})))
+	// An interpreter lives for a few renders: it is worth more memory to spend
+	// less of that time collecting garbage (a fifth of it on large charts).
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
 
 	if os.Getenv(wire.Cookie) != wire.CookieValue {
 		os.Exit(byHand(context.Background(), impl, os.Args, os.Stdout, os.Stderr))
