@@ -470,7 +470,7 @@ func (o *RelocateOptions) root(ctx context.Context, r *relocating, app *artifact
 	if err != nil {
 		return err
 	}
-	own := store.NewOverlay(o.Store)
+	own := store.NewOverlay(nil)
 	if err := artifact.Put(ctx, own, blobs...); err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ func (a *app) saveCommand() *cobra.Command {
 		Use:   "save REF FILE",
 		Short: "Write an application into one file, with its signatures",
 		Example: `  tape save registry.example.com/team/podinfo:v1.2.3 podinfo.tar
-  tape save registry.example.com/team/podinfo:v1.2.3 - --platform linux/arm64 | ssh node ctr -n k8s.io images import -
+  tape save registry.example.com/team/podinfo:v1.2.3 - --platform linux/arm64 --images-only | ssh node ctr -n k8s.io images import -
   tape load podinfo.tar registry.inside.example/team/podinfo`,
 		Long: `Writes an OCI layout as a tar: tape load, containerd, k3s and kind take it as it is.
 FILE appears when it is whole; what an interruption leaves is FILE.partial, and
