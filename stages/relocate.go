@@ -343,13 +343,16 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 	if err != nil {
 		return err
 	}
-	refs, ok := artifact.ImageRefs(statements)
-	if !ok {
-		return fmt.Errorf("it is of format %s and does not say where its references stand; pull its manifests, and package those", app.Format)
-	}
 	old, err := app.Files(ctx)
 	if err != nil {
 		return err
+	}
+	if app.Format == artifact.FormatOriginal {
+		return o.original(ctx, app, at, old, r)
+	}
+	refs, ok := artifact.ImageRefs(statements)
+	if !ok {
+		return errors.New("its statements do not say where its references stand")
 	}
 	to.Taped = artifact.Taped(statements)
 	renamed, edits, err := artifact.Rename(old, refs, to)
@@ -394,16 +397,74 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 	if err != nil {
 		return err
 	}
-	tags := o.Tags
-	if len(tags) == 0 {
-		tags = []string{cmp.Or(at.tag, app.Root.Annotations[ocispec.AnnotationRefName], artifact.ConfigTag(blobs[1].Desc.Digest))}
+	return o.root(ctx, r, app, cmp.Or(at.tag, app.Root.Annotations[ocispec.AnnotationRefName]), list, blobs)
+}
+
+// original makes an application of this format of one of the original's. Its
+// manifests are packaged like any others, since neither it nor its statements hold
+// the images; what came of that says which root the manifests were in.
+func (o *RelocateOptions) original(ctx context.Context, was *artifact.Application, at *opened, old []files.File, r *relocating) (err error) {
+	if o.Repository == "" || o.Prefix != "" {
+		return fmt.Errorf("it is of format %s: make one of format %s of it first, with -O alone", was.Format, artifact.Format)
 	}
-	for _, tag := range tags {
-		if err := artifact.CheckTag(tag); err != nil {
-			return err
-		}
+	dir, err := os.MkdirTemp("", "tape-relocate-*")
+	if err != nil {
+		return err
 	}
-	return o.root(ctx, r, app, list, blobs, tags)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	folder := filepath.Join(dir, "app")
+	if err := artifact.Extract(ctx, old, folder, false); err != nil {
+		return err
+	}
+	o.Sources, o.Pipeline = []Source{{Path: folder, Interpreter: "plain"}}, ""
+	p, err := o.pipeline()
+	if err != nil {
+		return err
+	}
+	if err := p.Set("output.image", o.Repository); err != nil {
+		return err
+	}
+	run, err := o.run(ctx, p, "index")
+	if err != nil {
+		return err
+	}
+	root, err := run.Output("index.root")
+	if err != nil {
+		return err
+	}
+	app, err := artifact.Open(ctx, madeHere{run.Store, root}, "")
+	if err != nil {
+		return err
+	}
+	statements, err := app.Statements(ctx)
+	if err != nil {
+		return err
+	}
+	if r.files, err = app.Files(ctx); err != nil {
+		return err
+	}
+	list, err := document[images.List](ctx, run, "discover.images", images.MediaTypeList)
+	if err != nil {
+		return err
+	}
+	moving, err := r.published(list.Images)
+	if err != nil {
+		return err
+	}
+	for _, image := range list.Images {
+		r.result.Mapping[image.Source] = artifact.ImageRef(o.Repository, image)
+	}
+	from, err := dependencies(ctx, was, at, cmp.Or(at.repository, o.Repository))
+	if err != nil {
+		return err
+	}
+	blobs, err := app.Relocated(r.files, statements, artifact.Relocation{
+		Repository: o.Repository, Names: artifact.Naming{Repository: o.Repository}, Files: r.files, From: from,
+	})
+	if err != nil {
+		return err
+	}
+	return o.root(ctx, r, app, at.tag, moving, blobs)
 }
 
 // relocatedImages are the images of an application.
@@ -452,9 +513,18 @@ func dependencies(ctx context.Context, app *artifact.Application, at *opened, re
 	return out, nil
 }
 
-// root makes the new application: its images are mounted or copied from their
-// new places, then come its own parts, and last its tags.
-func (o *RelocateOptions) root(ctx context.Context, r *relocating, app *artifact.Application, list []relocated, blobs []artifact.Blob, tags []string) error {
+// root makes the new application: its images are mounted or copied from where they
+// are, then come its own parts, and last its tags. tag is the old root's.
+func (o *RelocateOptions) root(ctx context.Context, r *relocating, app *artifact.Application, tag string, list []relocated, blobs []artifact.Blob) error {
+	tags := o.Tags
+	if len(tags) == 0 {
+		tags = []string{cmp.Or(tag, artifact.ConfigTag(blobs[1].Desc.Digest))}
+	}
+	for _, tag := range tags {
+		if err := artifact.CheckTag(tag); err != nil {
+			return err
+		}
+	}
 	imageTags := map[string]ocispec.Descriptor{}
 	for _, child := range app.Children(artifact.RoleImage) {
 		for _, tag := range artifact.Tags(child) {
@@ -547,19 +617,9 @@ func (o *RelocateOptions) manifests(ctx context.Context, to artifact.Naming, r *
 	if r.files, _, err = artifact.Rename(all, edits, to); err != nil {
 		return err
 	}
-	var moving []relocated
-	sources := map[string]transfer.Source{}
-	for _, image := range list.Images {
-		named, err := reference.ParseNormalizedNamed(image.Name)
-		if err != nil {
-			return fmt.Errorf("image %s: %w", image.Name, err)
-		}
-		if sources[named.Name()] == nil {
-			if sources[named.Name()], err = o.Registry.Source(named.Name()); err != nil {
-				return err
-			}
-		}
-		moving = append(moving, published(sources[named.Name()], image))
+	moving, err := r.published(list.Images)
+	if err != nil {
+		return err
 	}
 	if _, err := r.images(ctx, to, moving); err != nil {
 		return err
@@ -570,16 +630,30 @@ func (o *RelocateOptions) manifests(ctx context.Context, to artifact.Naming, r *
 	return nil
 }
 
-// published is an image where it was published.
-func published(from transfer.Source, image images.Image) relocated {
-	out := relocated{
-		from: from, names: []string{image.Name},
-		image: ocispec.Descriptor{MediaType: image.MediaType, Digest: image.Digest, Size: image.Size},
-	}
-	for _, r := range image.Related {
-		if r.Via != images.Inline {
-			out.about = append(out.about, named{r.Tag, ocispec.Descriptor{MediaType: r.MediaType, Digest: r.Digest, Size: r.Size}})
+// published are images where they were published.
+func (r *relocating) published(list []images.Image) ([]relocated, error) {
+	sources := map[string]transfer.Source{} // one a repository, so that its images are copied together
+	var out []relocated
+	for _, image := range list {
+		parsed, err := reference.ParseNormalizedNamed(image.Name)
+		if err != nil {
+			return nil, fmt.Errorf("image %s: %w", image.Name, err)
 		}
+		if sources[parsed.Name()] == nil {
+			if sources[parsed.Name()], err = r.client.Source(parsed.Name()); err != nil {
+				return nil, fmt.Errorf("image %s: %w", image.Name, err)
+			}
+		}
+		moving := relocated{
+			from: sources[parsed.Name()], names: []string{image.Name},
+			image: ocispec.Descriptor{MediaType: image.MediaType, Digest: image.Digest, Size: image.Size},
+		}
+		for _, related := range image.Related {
+			if related.Via != images.Inline {
+				moving.about = append(moving.about, named{related.Tag, ocispec.Descriptor{MediaType: related.MediaType, Digest: related.Digest, Size: related.Size}})
+			}
+		}
+		out = append(out, moving)
 	}
-	return out
+	return out, nil
 }
