@@ -105,6 +105,8 @@ func (r *Repository) classify(status remoteerrors.ErrUnexpectedStatus) (hint str
 	case code == http.StatusBadRequest && status.RequestMethod == http.MethodHead && strings.HasPrefix(status.RequestURL, "http://"):
 		// What a TLS server says to plain http; its words are lost with a HEAD.
 		return "if the registry speaks TLS, leave out --plain-http " + r.host, errdefs.ErrInvalidArgument
+	case code == http.StatusTooManyRequests || code == http.StatusRequestTimeout:
+		return "try again later, or ask for less at once with --concurrency", errdefs.ErrUnavailable
 	case code < http.StatusInternalServerError:
 		return "", errdefs.ErrInvalidArgument
 	case code == http.StatusNotImplemented:

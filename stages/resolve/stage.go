@@ -49,6 +49,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	containerdimages "github.com/containerd/containerd/v2/core/images"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/pipeline"
@@ -415,10 +416,22 @@ func never(ref images.Reference) []images.Unpinned {
 // absent says whether an error means that, as far as anybody is told, there is no
 // such image.
 func absent(err error) bool {
-	var dns *net.DNSError
-	return errdefs.IsNotFound(err) || errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) ||
-		errdefs.IsNotImplemented(err) || errdefs.IsInvalidArgument(err) ||
-		errors.As(err, &dns) && dns.IsNotFound
+	var (
+		dns      *net.DNSError
+		answered *registry.Error
+	)
+	if errdefs.IsNotFound(err) || errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) ||
+		errors.As(err, &dns) && dns.IsNotFound {
+		return true
+	}
+	// An image of schema 1 is there, and nothing that can be run.
+	if errdefs.IsNotImplemented(err) {
+		var status remoteerrors.ErrUnexpectedStatus
+		return !errors.As(err, &status)
+	}
+	// What is no reference was never asked for; of a registry the same class
+	// says that something is wrong with it.
+	return errdefs.IsInvalidArgument(err) && !errors.As(err, &answered)
 }
 
 // reason says what a registry's error says, without the reference: whoever reads

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -43,8 +44,10 @@ func TestMain(m *testing.M) {
 type fake struct {
 	description interpreter.Description
 	inputs      func(req *interpreter.InputsRequest) (*interpreter.InputsResponse, error)
-	asked       int
-	requests    []interpreter.InputsRequest
+
+	mu       sync.Mutex
+	asked    int
+	requests []interpreter.InputsRequest
 }
 
 func (f *fake) Name() string            { return f.description.Name }
@@ -53,8 +56,10 @@ func (f *fake) Checksum() digest.Digest { return digest.FromString(f.description
 func (f *fake) Describe(context.Context) (interpreter.Description, error) { return f.description, nil }
 
 func (f *fake) Inputs(_ context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
+	f.mu.Lock()
 	f.asked++
 	f.requests = append(f.requests, *req)
+	f.mu.Unlock()
 	if f.inputs == nil {
 		return &interpreter.InputsResponse{}, nil
 	}
