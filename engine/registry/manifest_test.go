@@ -236,7 +236,7 @@ func TestReaderAt(t *testing.T) {
 				}
 			}
 			p := make([]byte, 500)
-			if n, err := ra.ReadAt(p, int64(size-100)); n != 100 || err != io.EOF || !bytes.Equal(p[:n], data[size-100:]) {
+			if n, err := ra.ReadAt(p, int64(size-100)); n != 100 || !errors.Is(err, io.EOF) || !bytes.Equal(p[:n], data[size-100:]) {
 				t.Errorf("ReadAt the end = %d, %v", n, err)
 			}
 		})
