@@ -24,17 +24,17 @@ func (c *Client) CopyBlob(ctx context.Context, dst, src *Repository, desc ocispe
 	if report == nil {
 		report = func(int64) {}
 	}
-	transfers := c.host(dst.endpoint()).transfers
-	if err := transfers.acquire(ctx); err != nil {
-		return "", err
-	}
-	defer transfers.release()
 	if dst.host == src.host {
 		if mounted, err := dst.mount(ctx, desc, src); mounted || err != nil {
 			return Mounted, err
 		}
 	}
 	if desc.Size > maxBuffered {
+		release, err := c.transfer(ctx, dst)
+		if err != nil {
+			return "", err
+		}
+		defer release()
 		return dst.stream(ctx, src, desc, report)
 	}
 	if err := c.buffers.Acquire(ctx, desc.Size); err != nil {
@@ -45,11 +45,23 @@ func (c *Client) CopyBlob(ctx context.Context, dst, src *Repository, desc ocispe
 	if err != nil {
 		return "", err
 	}
+	// Only now: while some blobs are read, others are written.
+	release, err := c.transfer(ctx, dst)
+	if err != nil {
+		return "", err
+	}
+	defer release()
 	how, err := dst.upload(ctx, desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil })
 	if err == nil {
 		report(desc.Size)
 	}
 	return how, err
+}
+
+// transfer waits for a place among the blobs on their way to a repository's host.
+func (c *Client) transfer(ctx context.Context, dst *Repository) (release func(), err error) {
+	transfers := c.host(dst.endpoint()).transfers
+	return transfers.release, transfers.acquire(ctx)
 }
 
 func (r *Repository) stream(ctx context.Context, src *Repository, desc ocispec.Descriptor, report func(int64)) (How, error) {
