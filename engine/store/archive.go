@@ -24,6 +24,10 @@ import (
 // has some 20,000 blobs.
 const maxEntries = 1 << 20
 
+// trailer is how many bytes come at least after the last entry of a tar that is
+// whole: two blocks of zeroes.
+const trailer = 1024
+
 // archive is a tar that is read in place: it is gone through once for where
 // everything lies, and nothing is unpacked.
 type archive struct {
@@ -76,9 +80,15 @@ func (a *archive) scan() error {
 		return err
 	}
 	tr := tar.NewReader(a.file)
+	end := int64(0) // of the last entry
 	for n := 0; ; n++ {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
+			// Between two entries an archive may end without a sign. What is
+			// needed most comes last in it, by the order of names.
+			if _, ok := a.other[ocispec.ImageLayoutFile]; !ok && end > a.info.Size()-trailer {
+				return fmt.Errorf("it is cut off, copy it again: %w", errdefs.ErrDataLoss)
+			}
 			return nil
 		}
 		if errors.Is(err, io.ErrUnexpectedEOF) {
@@ -99,6 +109,7 @@ func (a *archive) scan() error {
 		if err := a.add(h, offset); err != nil {
 			return err
 		}
+		end = offset + h.Size
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -49,8 +50,21 @@ func (t *repositoryTarget) Blob(ctx context.Context, from Source, desc ocispec.D
 		report(-arrived)
 		arrived = 0
 		body, err := from.Blob(ctx, desc)
-		return &reported{body, func(n int64) { arrived += n; report(n) }}, err
+		return &reported{final{body}, func(n int64) { arrived += n; report(n) }}, err
 	})
+}
+
+// final is read from a file: what is damaged there is so the next time too, and not
+// worth another try, as it is from a registry. So it hides of which class an error
+// is.
+type final struct{ io.ReadCloser }
+
+func (f final) Read(p []byte) (int, error) {
+	n, err := f.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = errors.New(err.Error())
+	}
+	return n, err
 }
 
 // Manifest hides the repository's own, which reads.
