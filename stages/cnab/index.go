@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cnab
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Media types of a bundle in a registry.
+const (
+	// MediaTypeConfig is that of the bundle.json itself.
+	MediaTypeConfig = "application/vnd.cnab.config.v1+json"
+	// ArtifactType is the value of AnnotationArtifactType.
+	ArtifactType = "application/vnd.cnab.manifest.v1"
+)
+
+// Annotations of the index. Beside these it has the OCI ones for title, version,
+// description and authors.
+const (
+	AnnotationArtifactType   = "org.opencontainers.artifactType"
+	AnnotationRuntimeVersion = "io.cnab.runtime_version" // the bundle's schemaVersion
+	AnnotationKeywords       = "io.cnab.keywords"        // a JSON list
+)
+
+// Annotations of what the index lists.
+const (
+	AnnotationManifestType  = "io.cnab.manifest.type" // one of the types below
+	AnnotationComponentName = "io.cnab.component.name"
+)
+
+// Types of what the index lists: the manifest whose config is the bundle.json, then
+// the invocation image, then the components.
+const (
+	TypeConfig     = "config"
+	TypeInvocation = "invocation"
+	TypeComponent  = "component"
+)
+
+// Blob is a document with its descriptor.
+type Blob struct {
+	ocispec.Descriptor
+	Data []byte
+}
+
+func newBlob(mediaType string, data []byte) Blob {
+	return Blob{ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}, data}
+}
+
+func marshal(mediaType string, v any) (Blob, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return Blob{}, fmt.Errorf("encode %s: %w", mediaType, err)
+	}
+	return newBlob(mediaType, data), nil
+}
+
+// Dialect is how a bundle is written for a registry.
+type Dialect struct {
+	Config   string // media type of the bundle.json
+	Manifest string // of the manifest that holds it
+	Index    string
+}
+
+// Dialects, the best first. cnab-to-oci takes a later one where a registry refuses
+// an earlier one; it, and Open, read all of them.
+func Dialects() []Dialect {
+	return []Dialect{
+		{MediaTypeConfig, ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex},
+		{ocispec.MediaTypeImageConfig, ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex},
+		{images.MediaTypeDockerSchema2Config, images.MediaTypeDockerSchema2Manifest, images.MediaTypeDockerSchema2ManifestList},
+	}
+}
+
+// Documents are what is pushed beside the images of a bundle, each after those that
+// it names: config, manifest, index.
+type Documents struct{ Config, Manifest, Index Blob }
+
+// Documents makes them of a bundle whose images are all described.
+func (b *Bundle) Documents(d Dialect) (Documents, error) {
+	data, err := b.Canonical()
+	if err != nil {
+		return Documents{}, err
+	}
+	out := Documents{Config: newBlob(d.Config, data)}
+	manifest := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: d.Manifest,
+		Config: out.Config.Descriptor, Layers: []ocispec.Descriptor{},
+	}
+	if d.Manifest != ocispec.MediaTypeImageManifest {
+		// Old registries want a layer; the bundle is one as much as it is a config.
+		manifest.Layers = append(manifest.Layers, out.Config.Descriptor)
+	}
+	if out.Manifest, err = marshal(d.Manifest, manifest); err != nil {
+		return Documents{}, err
+	}
+	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: d.Index}
+	if index.Annotations, err = b.annotations(); err != nil {
+		return Documents{}, err
+	}
+	list := func(desc ocispec.Descriptor, annotations map[string]string) {
+		index.Manifests = append(index.Manifests, ocispec.Descriptor{
+			MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size, Annotations: annotations,
+		})
+	}
+	list(out.Manifest.Descriptor, map[string]string{AnnotationManifestType: TypeConfig})
+	for _, i := range b.Images {
+		if i.Described.Digest == "" || i.Described.Size == 0 || i.Described.MediaType == "" {
+			return Documents{}, fmt.Errorf("%s is not described: fix the bundle first", i)
+		}
+		annotations := map[string]string{AnnotationManifestType: TypeInvocation}
+		if i.Name != "" {
+			annotations = map[string]string{AnnotationManifestType: TypeComponent, AnnotationComponentName: i.Name}
+		}
+		list(i.Described, annotations)
+	}
+	out.Index, err = marshal(d.Index, index)
+	return out, err
+}
+
+func (b *Bundle) annotations() (map[string]string, error) {
+	out := map[string]string{
+		AnnotationArtifactType:        ArtifactType,
+		AnnotationRuntimeVersion:      b.text("schemaVersion"),
+		ocispec.AnnotationTitle:       b.text("name"),
+		ocispec.AnnotationVersion:     b.text("version"),
+		ocispec.AnnotationDescription: b.text("description"),
+	}
+	for field, annotation := range map[string]string{"maintainers": ocispec.AnnotationAuthors, "keywords": AnnotationKeywords} {
+		if b.fields[field] == nil {
+			continue
+		}
+		data, err := canonical(b.fields[field])
+		if err != nil {
+			return nil, fmt.Errorf("%s of the bundle: %w", field, err)
+		}
+		out[annotation] = string(data)
+	}
+	return out, nil
+}
+
+// IsIndex says whether a manifest of this type can be a bundle's.
+func IsIndex(mediaType string) bool {
+	return mediaType == ocispec.MediaTypeImageIndex || mediaType == images.MediaTypeDockerSchema2ManifestList
+}
+
+// ConfigManifest is the manifest that holds the bundle.json of an index.
+func ConfigManifest(index ocispec.Index) (ocispec.Descriptor, error) {
+	for _, d := range index.Manifests {
+		if d.Annotations[AnnotationManifestType] == TypeConfig {
+			return d, nil
+		}
+	}
+	return ocispec.Descriptor{}, errors.New("it is no CNAB bundle: it lists no manifest of " + AnnotationManifestType + " " + TypeConfig)
+}
+
+// RelocationMap says for each image of the bundle where it lies now: from the name
+// that the bundle has for it to one in the repository of the index.
+func (b *Bundle) RelocationMap(index ocispec.Index, repository string) (map[string]string, error) {
+	byName := map[string]*Image{}
+	for _, i := range b.Images {
+		byName[i.Name] = i
+	}
+	out := map[string]string{}
+	for _, d := range index.Manifests {
+		if !isImage(d.MediaType) {
+			return nil, fmt.Errorf("the index lists %s of the media type %q, which no image has", d.Digest, d.MediaType)
+		}
+		name, typ := d.Annotations[AnnotationComponentName], d.Annotations[AnnotationManifestType]
+		switch {
+		case typ == TypeConfig:
+			continue
+		case typ == TypeInvocation:
+			name = ""
+		case typ != TypeComponent:
+			return nil, fmt.Errorf("the index lists %s with %s %q: want %s, %s or %s", d.Digest, AnnotationManifestType, typ, TypeConfig, TypeInvocation, TypeComponent)
+		case name == "":
+			return nil, fmt.Errorf("the index lists %s as a component without %s", d.Digest, AnnotationComponentName)
+		}
+		image, ok := byName[name]
+		if !ok {
+			return nil, fmt.Errorf("the index lists a component %s that the bundle does not have", name)
+		}
+		out[image.Ref] = repository + "@" + d.Digest.String()
+	}
+	for _, i := range b.Images {
+		if out[i.Ref] == "" {
+			return nil, fmt.Errorf("the index does not list the %s", i)
+		}
+	}
+	return out, nil
+}
