@@ -351,7 +351,8 @@ func TestIndirect(t *testing.T) {
 		{"a hub that denies what it has not", hub, false},
 		{"forbidden", registrytest.Basic(notFound, "u", "p"), false},
 		{"schema 1", &registrytest.Upstream{Image: func(string, string) (registrytest.Image, bool) { return registrytest.Image{Schema1: true}, true }}, false},
-		{"bad gateway", registrytest.Misbehave(notFound, registrytest.Is(registrytest.Manifests), registrytest.Status(http.StatusNotImplemented)), true},
+		{"not implemented", registrytest.Misbehave(notFound, registrytest.Is(registrytest.Manifests), registrytest.Status(http.StatusNotImplemented)), true},
+		{"bad request", registrytest.Misbehave(notFound, registrytest.Is(registrytest.Manifests), registrytest.Status(http.StatusBadRequest)), true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, class := range []images.Class{images.Indirect, images.Pod, images.CRD} {

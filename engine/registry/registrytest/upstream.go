@@ -222,5 +222,5 @@ func (u *Upstream) findManifest(req request) (manifest, digest.Digest, bool) {
 func deny(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(map[string]any{"errors": []any{map[string]string{"code": code, "message": message}}}) //nolint:errcheck,errchkjson // the client went away
+	json.NewEncoder(w).Encode(map[string]any{"errors": []any{map[string]string{"code": code, "message": message}}}) //nolint:errcheck // the client went away
 }
