@@ -41,8 +41,7 @@ type finding struct {
 type ask func(ctx context.Context, repository *registry.Repository, to digest.Digest) ([]images.Related, error)
 
 // search fills in what is related to each image of the list. Every question is
-// asked once, all side by side; how many requests that makes at once is the
-// client's to bound.
+// asked once, and many side by side.
 func (s *Stage) search(ctx context.Context, list *images.List, report func(engine.Event)) error {
 	findings := map[subject][]*finding{} // in the order of the questions, which is not that of the answers
 	var all []*finding
