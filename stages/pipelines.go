@@ -3,10 +3,12 @@
 package stages
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
@@ -16,6 +18,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/plugins/interpreter"
+	"github.com/taped-dev/tape/stages/source"
 )
 
 // ExpandedPipeline is a pipeline in full form.
@@ -82,7 +85,7 @@ type InitOptions struct {
 // it. It returns the file's name and content.
 func InitPipeline(ctx context.Context, o InitOptions) (string, []byte, error) {
 	file := filepath.Join(o.Dir, PipelineFile)
-	sources, err := findSources(ctx, o.Interpreters, o.Dir)
+	sources, err := findSources(ctx, o.Interpreters, o.Dir, cmp.Or(o.Log, slog.New(slog.DiscardHandler)))
 	if err != nil {
 		return "", nil, err
 	}
@@ -96,7 +99,11 @@ func InitPipeline(ctx context.Context, o InitOptions) (string, []byte, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "apiVersion: %s\nkind: %s\nsources:\n", pipeline.APIVersion, pipeline.FileKind)
 	for _, s := range sources {
-		fmt.Fprintf(&b, "  - path: %s\n    interpreter: %s\n", quote(s.Path), s.Interpreter)
+		fmt.Fprintf(&b, "  - path: %s\n    interpreter: %s", quote(s.Path), s.Interpreter)
+		if len(s.also) > 0 {
+			fmt.Fprintf(&b, "  # or %s", strings.Join(s.also, ", "))
+		}
+		b.WriteByte('\n')
 		if len(sources) > 1 {
 			fmt.Fprintf(&b, "    name: %s\n", s.Name)
 		}
@@ -141,25 +148,35 @@ func quote(s string) string {
 // initDepth is how deep findSources looks for folders that an interpreter claims.
 const initDepth = 4
 
+// claimedSource is a source that interpreters claim.
+type claimedSource struct {
+	Source
+	also []string // interpreters that claim it too
+}
+
 // findSources finds the folders that interpreters claim, and does not look into
 // those. Where none is claimed, the folder itself is a source if it has manifests.
-func findSources(ctx context.Context, interpreters Interpreters, dir string) ([]Source, error) {
+// An interpreter that cannot be asked claims nothing, with a warning in log.
+func findSources(ctx context.Context, interpreters Interpreters, dir string, log *slog.Logger) ([]claimedSource, error) {
 	found, err := interpreters.List(ctx)
 	if err != nil {
-		return nil, err
+		log.Warn("not every interpreter can be used", "err", err)
 	}
-	markers := map[string][]interpreter.Marker{}
-	var names []string
+	var known []interpreter.Description
 	for _, i := range found {
 		d, err := i.Describe(ctx)
-		if err != nil {
-			return nil, err
+		if ctxErr := context.Cause(ctx); ctxErr != nil {
+			return nil, ctxErr
 		}
-		names = append(names, d.Name)
-		markers[d.Name] = d.Markers
+		if err != nil {
+			log.Warn("an interpreter cannot be used", "interpreter", i.Name(), "err", err)
+			continue
+		}
+		d.Name = i.Name() // that is what sources call it by
+		known = append(known, d)
 	}
 	var (
-		out       []Source
+		out       []claimedSource
 		manifests bool
 	)
 	err = filepath.WalkDir(dir, func(at string, d fs.DirEntry, err error) error {
@@ -181,15 +198,19 @@ func findSources(ctx context.Context, interpreters Interpreters, dir string) ([]
 			strings.Count(rel, string(filepath.Separator)) >= initDepth) {
 			return fs.SkipDir
 		}
-		for _, name := range names {
-			claimed, err := claims(at, markers[name])
+		var by []string
+		for _, d := range known {
+			reason, err := source.Claims(d, at, dir)
 			if err != nil {
 				return err
 			}
-			if claimed {
-				out = append(out, Source{Path: filepath.ToSlash(rel), Interpreter: name})
-				return fs.SkipDir
+			if reason != "" {
+				by = append(by, d.Name)
 			}
+		}
+		if len(by) > 0 {
+			out = append(out, claimedSource{Source{Path: filepath.ToSlash(rel), Interpreter: by[0]}, by[1:]})
+			return fs.SkipDir
 		}
 		return nil
 	})
@@ -197,9 +218,9 @@ func findSources(ctx context.Context, interpreters Interpreters, dir string) ([]
 		return nil, fmt.Errorf("look for sources: %w", err)
 	}
 	if len(out) == 0 && manifests {
-		out = []Source{{Path: ".", Interpreter: builtIn}}
+		out = []claimedSource{{Source: Source{Path: ".", Interpreter: builtIn}}}
 	}
-	slices.SortFunc(out, func(a, b Source) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(out, func(a, b claimedSource) int { return strings.Compare(a.Path, b.Path) })
 	taken := map[string]bool{}
 	for i := range out {
 		name := sourceName(path.Base(out[i].Path))
@@ -210,27 +231,4 @@ func findSources(ctx context.Context, interpreters Interpreters, dir string) ([]
 		out[i].Name = name
 	}
 	return out, nil
-}
-
-// claims says whether a folder holds a marker.
-func claims(dir string, markers []interpreter.Marker) (bool, error) {
-	has := func(pattern string) (bool, error) {
-		entries, err := os.ReadDir(dir)
-		for _, e := range entries {
-			if ok, _ := path.Match(pattern, e.Name()); ok {
-				return true, nil
-			}
-		}
-		return false, err
-	}
-	for _, m := range markers {
-		ok, err := has(m.Name)
-		if ok && m.With != "" {
-			ok, err = has(m.With)
-		}
-		if ok || err != nil {
-			return ok, err
-		}
-	}
-	return false, nil
 }

@@ -139,6 +139,26 @@ func use(i rendering.Interpreter, d interpreter.Description, at *place, c claim)
 	return &found{Interpreter: i, description: d, schema: schema}, nil
 }
 
+// Claims says why an interpreter is the one for a folder or a file that names
+// none: "" where it does not claim it. Markers above count up to the repository
+// that folder lies in, without one up to folder itself.
+func Claims(d interpreter.Description, path, folder string) (reason string, err error) {
+	path, err = filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("find %s: %w", path, err)
+	}
+	folder, err = filepath.Abs(folder)
+	if err != nil {
+		return "", fmt.Errorf("find %s: %w", folder, err)
+	}
+	at, err := locate(path, folder)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	c, err := claims(d, at)
+	return c.reason, err
+}
+
 // claim is why a source is an interpreter's; without a reason it is not.
 type claim struct {
 	reason string

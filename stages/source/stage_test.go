@@ -406,6 +406,22 @@ func TestDetection(t *testing.T) {
 	}
 }
 
+func TestClaims(t *testing.T) {
+	dir := newFolder(t, map[string]string{
+		"cue.mod/module.cue": "", "deploy/a.cue": "", "plain/a.yaml": "", "chart/Chart.yaml": "", "charts/a.tgz": "",
+	})
+	d := interpreter.Description{Markers: []interpreter.Marker{
+		{Name: "Chart.yaml"}, {Name: "*.tgz", File: true}, {Name: "cue.mod/", Above: true, With: "*.cue"},
+	}}
+	for path, want := range map[string]string{
+		".": "", "deploy": "found ../cue.mod", "plain": "", "chart": "found Chart.yaml", "charts": "", "charts/a.tgz": "found a.tgz",
+	} {
+		if got, err := source.Claims(d, filepath.Join(dir, path), dir); err != nil || got != want {
+			t.Errorf("%s: %q, %v, want %q", path, got, err, want)
+		}
+	}
+}
+
 func TestRefusedInterpreter(t *testing.T) {
 	dir := newFolder(t, tree)
 	f := plain()

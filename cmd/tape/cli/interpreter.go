@@ -83,11 +83,12 @@ func (a *app) interpreterListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			found, err := h.List(cmd.Context())
-			if err != nil {
-				return err
-			}
+			// One that must not be started does not hide the others.
+			found, broken := h.List(cmd.Context())
 			for _, i := range found {
+				if i.Name() == plainName {
+					continue // the one that is built in is used
+				}
 				l := listedInterpreter{Name: i.Name(), Path: i.Path(), Checksum: i.Checksum()}
 				// One that is broken is listed too, with what is wrong.
 				if d, err := i.Describe(cmd.Context()); err != nil {
@@ -97,7 +98,7 @@ func (a *app) interpreterListCommand() *cobra.Command {
 				}
 				list = append(list, l)
 			}
-			return a.print(list, func(w io.Writer) error {
+			err = a.print(list, func(w io.Writer) error {
 				p := &printer{w: w}
 				for _, l := range list {
 					at := l.Path
@@ -108,13 +109,14 @@ func (a *app) interpreterListCommand() *cobra.Command {
 				}
 				return p.err
 			})
+			return errors.Join(err, broken)
 		},
 	}
 }
 
 // find is the interpreter of that name, or of that file where it is a path.
 func (a *app) find(ctx context.Context, name string) (interpreter.Interpreter, error) {
-	if name == "plain" {
+	if name == plainName {
 		return plain.New(), nil
 	}
 	h, err := a.host()
@@ -151,13 +153,9 @@ func describeText(w io.Writer, d interpreter.Description) error {
 	p := &printer{w: w}
 	p.f("%s %s\n%s\n", d.Name, d.Version, d.Help)
 	if len(d.Markers) > 0 {
-		p.f("\nclaims folders with\n")
+		p.f("\nclaims sources with\n")
 		for _, m := range d.Markers {
-			note := ""
-			if m.Above {
-				note = " (here or above)"
-			}
-			p.f("  %s%s\n", m.Name, note)
+			p.f("  %s\n", describeMarker(m))
 		}
 	}
 	if len(d.References) > 0 {
@@ -193,6 +191,21 @@ func describeText(w io.Writer, d interpreter.Description) error {
 		p.f("\nmay fetch from the network\n")
 	}
 	return p.err
+}
+
+// describeMarker says in words what a marker claims.
+func describeMarker(m interpreter.Marker) string {
+	text := m.Name
+	if m.Above {
+		text += ", here or in a folder above"
+	}
+	if m.With != "" {
+		text += ", and " + m.With + " here"
+	}
+	if m.File {
+		text += ", given as a file"
+	}
+	return text
 }
 
 func (a *app) interpreterCheckCommand() *cobra.Command {

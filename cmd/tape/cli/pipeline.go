@@ -41,6 +41,9 @@ func (a *app) pipelineInitCommand() *cobra.Command {
 				return err
 			}
 			o.Interpreters = interpreters{h}
+			if o.Log, err = a.log(); err != nil {
+				return err
+			}
 			file, data, err := stages.InitPipeline(cmd.Context(), o)
 			if err != nil {
 				return err
