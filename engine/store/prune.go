@@ -142,7 +142,8 @@ func Prune(ctx context.Context, dir string, o PruneOptions) (pruned Pruned, err 
 }
 
 // mark chooses the entries to keep, and with them blobs. Entries come least
-// recently used first; one that lacks a blob is of no use.
+// recently used first; one that lacks a blob is of no use. A descriptor that has
+// its data needs no blob.
 func mark(entries []cache.Entry, sizes map[digest.Digest]int64, o PruneOptions, now time.Time) (kept, marked map[digest.Digest]bool) {
 	kept, marked = map[digest.Digest]bool{}, map[digest.Digest]bool{}
 	if o.All {
@@ -158,6 +159,9 @@ func mark(entries []cache.Entry, sizes map[digest.Digest]int64, o PruneOptions, 
 		whole := true
 		fresh := map[digest.Digest]bool{}
 		for _, desc := range e.Outputs {
+			if desc.Data != nil {
+				continue
+			}
 			size, ok := sizes[desc.Digest]
 			whole = whole && ok
 			if !marked[desc.Digest] && !fresh[desc.Digest] {

@@ -482,6 +482,26 @@ func TestOverlay(t *testing.T) {
 	}
 }
 
+// What lies in an entry itself stays for as long as it is used.
+func TestPruneKeepsWhatNeedsNoBlob(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	s, err := store.Open(ctx, dir, store.Options{})
+	check(t, err)
+	desc := blob("in the entry")
+	desc.Data = []byte("in the entry")
+	key := digest.FromString("remembered")
+	check(t, s.Cache().Put(key, map[string]ocispec.Descriptor{"answer": desc}))
+	check(t, s.Close())
+	pruned, err := store.Prune(ctx, dir, store.PruneOptions{MaxBytes: 1})
+	if err != nil || pruned != (store.Pruned{}) {
+		t.Errorf("pruned %+v, %v", pruned, err)
+	}
+	s = open(t, dir)
+	if got, err := s.Cache().Get(key); err != nil || string(got["answer"].Data) != "in the entry" {
+		t.Errorf("left %v, %v", got, err)
+	}
+}
+
 func TestUsageAndPrune(t *testing.T) {
 	ctx := t.Context()
 	hour := time.Hour
