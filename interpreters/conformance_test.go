@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 
+	"github.com/taped-dev/tape/interpreters/cnab"
 	"github.com/taped-dev/tape/interpreters/cue"
 	"github.com/taped-dev/tape/interpreters/helm"
 	"github.com/taped-dev/tape/interpreters/kustomize"
@@ -23,6 +25,7 @@ import (
 // ours by name.
 func ours() map[string]interpreter.Interpreter {
 	return map[string]interpreter.Interpreter{
+		"cnab":      cnab.New(),
 		"cue":       cue.New(),
 		"helm":      helm.New(),
 		"kustomize": kustomize.New(),
@@ -71,8 +74,23 @@ func TestConformance(t *testing.T) {
 func cases(t *testing.T, name string) fs.FS {
 	t.Helper()
 	fsys := os.DirFS(filepath.Join("testdata", name))
-	if found, err := fs.Glob(fsys, "*.txtar"); err != nil || len(found) == 0 {
+	found, err := fs.Glob(fsys, "*.txtar")
+	if err != nil || len(found) == 0 {
 		t.Fatalf("no cases of %s: %v", name, err)
 	}
-	return fsys
+	if name != "cnab" {
+		return fsys
+	}
+	// A large bundle, which cannot be made of a filled file: it is JSON.
+	all := fstest.MapFS{"big.txtar": {Data: []byte(`-- in/bundle.json --
+{"name": "big", "description": "` + strings.Repeat("x", 4_300_000) + `", "invocationImages": [{"image": "installer:1"}]}
+`)}}
+	for _, name := range found {
+		data, err := fs.ReadFile(fsys, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[name] = &fstest.MapFile{Data: data}
+	}
+	return all
 }
