@@ -167,7 +167,7 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 		a.diffCommand(), a.pipelineCommand(), a.interpreterCommand(),
 		a.imagesCommand(), a.renderCommand(), a.packageCommand(), a.viewCommand(), a.pullCommand(),
 		a.signCommand(), a.verifyCommand(), a.copyCommand(), a.saveCommand(), a.loadCommand(), a.relocateCommand(),
-		a.cacheCommand(), a.registryCommand(), a.versionCommand(),
+		a.cnabCommand(), a.cacheCommand(), a.registryCommand(), a.versionCommand(),
 	)
 	return root
 }

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/artifact"
+)
+
+func (a *app) cnabCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "cnab",
+		Short: "Push, pull and fix up CNAB bundles as cnab-to-oci does",
+		Example: `  tape cnab push bundle.json --target registry.example.com/team/app:v1.2.3
+  tape cnab pull registry.example.com/team/app:v1.2.3`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.cnabPushCommand(), a.cnabPullCommand(), a.cnabFixupCommand())
+	return cmd
+}
+
+func (a *app) cnabPushCommand() *cobra.Command {
+	var (
+		flags    bundleFlags
+		fallback bool
+	)
+	cmd := &cobra.Command{
+		Use:     "push BUNDLE",
+		Short:   "Push a bundle with all of its images",
+		Example: `  tape cnab push bundle.json --target registry.example.com/team/app:v1.2.3`,
+		Long: `Copies all images of the bundle into the repository, and pushes an index of them and
+of the bundle, into which it writes what they are. BUNDLE is a bundle.json; - is stdin.
+Without a tag the index is found by the digest that is printed.`,
+		Args: argsRange(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			result, err := a.bundle(cmd.Context(), args[0], flags, func(ctx context.Context, o stages.BundleOptions) (*stages.BundleResult, error) {
+				o.NoFallbacks = !fallback
+				return stages.PushBundle(ctx, o)
+			})
+			if err != nil {
+				return err
+			}
+			return a.print(result, func(w io.Writer) error { return bundleText(w, result) })
+		},
+	}
+	flags.register(cmd)
+	cmd.Flags().BoolVar(&fallback, "allow-fallbacks", true, "push with older media types where a registry refuses those of a bundle, and say so")
+	return cmd
+}
+
+func (a *app) cnabFixupCommand() *cobra.Command {
+	var (
+		flags bundleFlags
+		files bundleFiles
+	)
+	cmd := &cobra.Command{
+		Use:     "fixup BUNDLE",
+		Short:   "Copy a bundle's images, and write into the bundle what they are",
+		Example: `  tape cnab fixup bundle.json --target registry.example.com/team/app`,
+		Long: `Copies all images of the bundle into the repository, and writes a bundle that has
+digest, size and media type of each, and a map from their names to those that they
+have in the repository. BUNDLE is a bundle.json; - is stdin.`,
+		Args: argsRange(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.checkBundleFiles(files); err != nil {
+				return err
+			}
+			result, err := a.bundle(cmd.Context(), args[0], flags, stages.FixupBundle)
+			if err != nil {
+				return err
+			}
+			return a.bundleOut(result, files)
+		},
+	}
+	flags.register(cmd)
+	files.register(cmd, "fixed-bundle.json")
+	return cmd
+}
+
+func (a *app) cnabPullCommand() *cobra.Command {
+	var files bundleFiles
+	cmd := &cobra.Command{
+		Use:     "pull REF",
+		Short:   "Write a bundle from a registry, and where its images are",
+		Example: `  tape cnab pull registry.example.com/team/app:v1.2.3 --bundle bundle.json`,
+		Long: `Writes the bundle byte for byte, and a map from the names that it has for its images
+to those that they have in the repository. The images stay where they are.`,
+		Args: argsRange(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.checkBundleFiles(files); err != nil {
+				return err
+			}
+			client, err := a.registry()
+			if err != nil {
+				return err
+			}
+			result, err := stages.PullBundle(cmd.Context(), stages.Environment{Registry: client}, args[0])
+			if err != nil {
+				return err
+			}
+			return a.bundleOut(result, files)
+		},
+	}
+	files.register(cmd, "pulled.json")
+	return cmd
+}
+
+// bundleFlags are those of push and fixup.
+type bundleFlags struct {
+	target string
+	update bool
+}
+
+func (f *bundleFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&f.target, "target", "t", "", "`REPOSITORY[:TAG]` for the bundle and its images")
+	cmd.Flags().BoolVar(&f.update, "auto-update-bundle", false, "take what is behind a name now where the bundle says that it is something else")
+}
+
+// bundle reads a bundle and does something with it.
+func (a *app) bundle(ctx context.Context, file string, flags bundleFlags, do func(context.Context, stages.BundleOptions) (*stages.BundleResult, error)) (*stages.BundleResult, error) {
+	if flags.target == "" {
+		return nil, usagef("no place for the bundle: give --target REPOSITORY[:TAG]")
+	}
+	data, err := a.readBundle(file)
+	if err != nil {
+		return nil, fmt.Errorf("read bundle: %w", err)
+	}
+	client, err := a.registry()
+	if err != nil {
+		return nil, err
+	}
+	result, err := do(ctx, stages.BundleOptions{
+		Environment: stages.Environment{Registry: client, Events: func(e engine.Event) { a.progress.Event(e) }},
+		Bundle:      data, Target: flags.target, AutoUpdate: flags.update,
+	})
+	a.settle()
+	if err != nil {
+		return nil, err
+	}
+	for _, warning := range result.Warnings {
+		fmt.Fprintf(a.Err, "warning: %s\n", warning)
+	}
+	return result, nil
+}
+
+func (a *app) readBundle(file string) ([]byte, error) {
+	if file == "-" {
+		return io.ReadAll(a.In)
+	}
+	return os.ReadFile(file)
+}
+
+// bundleFiles are what pull and fixup write.
+type bundleFiles struct{ bundle, relocation string }
+
+func (f *bundleFiles) register(cmd *cobra.Command, bundle string) {
+	cmd.Flags().StringVar(&f.bundle, "bundle", bundle, "`FILE` for the bundle; - is stdout")
+	cmd.Flags().StringVar(&f.relocation, "relocation-map", "relocation-map.json", "`FILE` for the relocation map; - is stdout")
+}
+
+func (a *app) checkBundleFiles(files bundleFiles) error {
+	switch {
+	case files.bundle == "" || files.relocation == "":
+		return usagef("--bundle and --relocation-map want a file, or - for stdout")
+	case files.bundle == files.relocation:
+		return usagef("--bundle and --relocation-map are both %s", files.bundle)
+	case (files.bundle == "-" || files.relocation == "-") && a.flags.output != "text":
+		return usagef("a file - and --output-format %s both want stdout", a.flags.output)
+	}
+	return nil
+}
+
+// bundleOut writes the files, each of them whole or not at all, and says so.
+func (a *app) bundleOut(result *stages.BundleResult, files bundleFiles) error {
+	relocation, err := engine.MarshalJSON(result.Relocation)
+	if err != nil {
+		return err
+	}
+	stdout, err := writeFiles(map[string][]byte{files.bundle: result.Bundle, files.relocation: relocation})
+	if err != nil {
+		return err
+	}
+	if stdout != nil {
+		_, err := fmt.Fprintf(a.Out, "%s\n", stdout)
+		return err
+	}
+	return a.print(result, func(w io.Writer) error {
+		if err := bundleText(w, result); err != nil {
+			return err
+		}
+		p := &printer{w: w}
+		p.f("written   %s\n          %s\n", files.bundle, files.relocation)
+		return p.err
+	})
+}
+
+// writeFiles writes all of the files beside where they belong before it moves one
+// there. What is for stdout it gives back.
+func writeFiles(list map[string][]byte) (stdout []byte, err error) {
+	fresh := map[string]string{}
+	defer func() {
+		for _, tmp := range fresh {
+			_ = os.Remove(tmp)
+		}
+	}()
+	for _, name := range sortedKeys(list) {
+		if name == "-" {
+			stdout = list[name]
+			continue
+		}
+		f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
+		if err != nil {
+			return nil, fmt.Errorf("write %s: %w", name, err)
+		}
+		fresh[name] = f.Name()
+		_, err = f.Write(list[name])
+		if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
+			return nil, fmt.Errorf("write %s: %w", name, err)
+		}
+	}
+	for _, name := range sortedKeys(fresh) {
+		if err := os.Rename(fresh[name], name); err != nil {
+			return nil, fmt.Errorf("write %s: %w", name, err)
+		}
+		delete(fresh, name)
+	}
+	return stdout, nil
+}
+
+func bundleText(w io.Writer, r *stages.BundleResult) error {
+	p := &printer{w: w}
+	for _, i := range r.Images {
+		p.f("image     %s\n          from %s\n", i.Ref, i.Source)
+	}
+	if r.Moved != nil {
+		p.f("moved     %d blobs, %s", r.Moved.Blobs, artifact.Bytes(r.Moved.Bytes))
+		if r.Moved.Mounted+r.Moved.Existing > 0 {
+			p.f(" (%d mounted, %d there already)", r.Moved.Mounted, r.Moved.Existing)
+		}
+		p.f("\n")
+	}
+	if r.Ref != "" {
+		p.f("bundle    %s\n", r.Ref)
+	}
+	return p.err
+}
