@@ -261,10 +261,6 @@ func (c *copier) children(ctx context.Context, src *registry.Repository, desc oc
 func (c *copier) blob(ctx context.Context, src *registry.Repository, desc ocispec.Descriptor) error {
 	_, err := c.once(ctx, desc.Digest, func() (bool, error) {
 		how, err := c.move(ctx, src, desc)
-		if errdefs.IsNotFound(err) && len(desc.URLs) > 0 {
-			// Its registry never had it: it lies where its URLs say.
-			return false, nil
-		}
 		if err != nil {
 			return false, err
 		}
@@ -281,6 +277,11 @@ func (c *copier) blob(ctx context.Context, src *registry.Repository, desc ocispe
 		})
 		return how == registry.Existing, nil
 	})
+	if errdefs.IsNotFound(err) && len(desc.URLs) > 0 {
+		// Its registry never had it: it lies where its URLs say. Whoever names
+		// the same blob without any gets the error.
+		return nil
+	}
 	return err
 }
 
