@@ -29,6 +29,11 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 		}
 		err = errors.Join(err, p.Set("output.image", o.Repository))
 	}
+	for _, tag := range o.Tags {
+		if err := artifact.CheckTag(tag); err != nil {
+			return nil, err
+		}
+	}
 	if len(o.Tags) > 0 {
 		err = errors.Join(err, p.Set("output.tags", o.Tags))
 	}
@@ -82,7 +87,7 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 		return nil, err
 	}
 	result := &PackageResult{
-		Unpinned: slices.Concat([]images.Unpinned{}, list.Unpinned, edits.Unpinned),
+		Unpinned: orEmpty(slices.Concat(list.Unpinned, edits.Unpinned)),
 		Skipped:  orEmpty(report.Skipped),
 		Nodes:    nodes(run),
 		DryRun:   o.DryRun,

@@ -89,7 +89,14 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 				out.class = class
 			}
 		}
+		// containerd's text names the request, with a scheme that need not be the one used.
+		if sent, ok := errors.AsType[*url.Error](err); ok {
+			err = sent.Err
+		}
 		out.Host, out.Reason = r.host, cleanText(err)
+	}
+	if out.class == errdefs.ErrDataLoss {
+		out.Hint = "try again; if it stays, the registry or a proxy before it damages what it sends"
 	}
 	return out
 }

@@ -122,6 +122,15 @@ func TestManifest(t *testing.T) {
 				t.Errorf("Manifest = %+v, %q, %v", desc, data, err)
 			}
 		})
+		bubble(t, name+" always, by tag", func(t *testing.T, n *network) {
+			s := n.add(host, nil)
+			pushed(t, repository(t, n.client(registry.Options{}), host+"/app"), "1")
+			s.handler = registrytest.Misbehave(s.handler, get, fault)
+			_, _, err := source(t, n.client(registry.Options{}), host+"/app").Manifest(t.Context(), "1")
+			if !errdefs.IsDataLoss(err) && !errdefs.IsUnavailable(err) || strings.Contains(err.Error(), "https://") {
+				t.Errorf("got %v", err)
+			}
+		})
 		bubble(t, name+" always", func(t *testing.T, n *network) {
 			s := n.add(host, nil)
 			dgst := pushed(t, repository(t, n.client(registry.Options{}), host+"/app"), "1")

@@ -114,9 +114,14 @@ func CheckTag(tag string) error {
 // written to: a registry's host and a path, without tag or digest.
 func CheckRepository(name string) error {
 	named, err := reference.ParseNormalizedNamed(name)
+	_, rest, hasScheme := strings.Cut(name, "://")
 	switch {
+	case hasScheme:
+		return fmt.Errorf("repository %q: give it without a scheme: %s", name, rest)
 	case err != nil:
 		return fmt.Errorf("repository %q: %w", name, err)
+	case !reference.IsNameOnly(named) && !strings.Contains(name, "/"):
+		return fmt.Errorf("repository %q: give it with its registry and without a tag or digest, such as registry.example.com/team/app", name)
 	case !reference.IsNameOnly(named):
 		return fmt.Errorf("repository %q: give it without a tag or digest: %s", name, named.Name())
 	case named.Name() != name:

@@ -73,6 +73,8 @@ func TestCheckRepository(t *testing.T) {
 		"":                                     "invalid reference format",
 		"nginx":                                "give it with its registry: docker.io/library/nginx",
 		"example.com/Shop":                     "lowercase",
+		"https://example.com/shop":             "without a scheme: example.com/shop",
+		"localhost:5000":                       "give it with its registry and without a tag",
 		"example.com/shop:v1":                  "without a tag or digest: example.com/shop",
 		"example.com/shop@" + podinfo.String(): "without a tag or digest: example.com/shop",
 	} {

@@ -38,10 +38,10 @@ func Problems(all []interpreter.Diagnostic) error {
 }
 
 // Text is a diagnostic for a person: file:line:column, what it is, and the
-// detail, indented where it has several lines.
+// detail, indented where it has several lines. A source as a whole has no place.
 func Text(d interpreter.Diagnostic) string {
 	var b strings.Builder
-	if d.File != "" {
+	if d.File != "" && d.File != "." {
 		b.WriteString(d.File)
 		if d.Line > 0 {
 			fmt.Fprintf(&b, ":%d", d.Line)
