@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/stages/artifact"
 )
 
 func (a *app) cacheCommand() *cobra.Command {
@@ -48,7 +49,7 @@ func (a *app) cacheInfoCommand() *cobra.Command {
 			}
 			return a.print(usage, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "%s\n  results     %d\n  blobs       %d, %s\n  unfinished  %d, %s\n", usage.Dir,
-					usage.Results, usage.Blobs, size(usage.Bytes), usage.Ingests, size(usage.IngestBytes))
+					usage.Results, usage.Blobs, artifact.Bytes(usage.Bytes), usage.Ingests, artifact.Bytes(usage.IngestBytes))
 				return err
 			})
 		},
@@ -80,7 +81,7 @@ func (a *app) cachePruneCommand() *cobra.Command {
 			}
 			return a.print(pruned, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "removed %d results, %d blobs and %d unfinished writes: %s\n",
-					pruned.Results, pruned.Blobs, pruned.Ingests, size(pruned.Bytes))
+					pruned.Results, pruned.Blobs, pruned.Ingests, artifact.Bytes(pruned.Bytes))
 				return err
 			})
 		},

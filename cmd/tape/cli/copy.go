@@ -12,6 +12,7 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/artifact"
 )
 
 func (a *app) copyCommand() *cobra.Command {
@@ -108,7 +109,7 @@ func copyPairs(file string, args []string, in io.Reader) ([]stages.CopyPair, err
 func copyText(w io.Writer, results []stages.CopyResult) error {
 	p := &printer{w: w}
 	for _, r := range results {
-		p.f("copied %s\n       %d blobs, %s", r.Ref, r.Moved.Blobs, size(r.Moved.Bytes))
+		p.f("copied %s\n       %d blobs, %s", r.Ref, r.Moved.Blobs, artifact.Bytes(r.Moved.Bytes))
 		if r.Moved.Mounted+r.Moved.Existing > 0 {
 			p.f(" (%d mounted, %d there already)", r.Moved.Mounted, r.Moved.Existing)
 		}

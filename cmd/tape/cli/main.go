@@ -151,6 +151,7 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.SetHelpTemplate(helpTemplate)
+	root.SetUsageTemplate(usageTemplate)
 	f := root.PersistentFlags()
 	f.SortFlags = false
 	f.StringVarP(&a.flags.output, "output-format", "o", "text", "text, json or yaml")
@@ -181,6 +182,24 @@ Example:
 {{. | trimTrailingWhitespaces}}
 {{end}}{{if or .Runnable .HasSubCommands}}
 {{.UsageString}}{{end}}`
+
+// usageTemplate is cobra's for terminals of 80 columns, without the examples that
+// [helpTemplate] begins with.
+const usageTemplate = `Usage:{{if .Runnable}}
+  {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
+  {{.CommandPath}} [command]
+
+Available Commands:{{range .Commands}}{{if (or .IsAvailableCommand (eq .Name "help"))}}
+  {{rpad .Name .NamePadding }} {{.Short}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}
+
+Global Flags:
+{{.InheritedFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableSubCommands}}
+
+Use "{{.CommandPath}} [command] --help" for more information about a command.{{end}}
+`
 
 // begin checks what all commands share.
 func (a *app) begin(cmd *cobra.Command) error {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/artifact"
 )
 
 func (a *app) packageCommand() *cobra.Command {
@@ -20,7 +21,7 @@ func (a *app) packageCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "package [SOURCE…]",
-		Short: "Pack an application and everything it runs into one artifact, and push it",
+		Short: "Pack an application and all it runs into one artifact, and push it",
 		Example: `  tape package ./kustomize -O registry.example.com/team/podinfo
   tape package ./charts/podinfo -f prod.yaml -O registry.example.com/team/podinfo --tag v1.2.3
   tape package ./kustomize -O registry.example.com/team/podinfo --save podinfo.tar   # pushes nothing
@@ -94,7 +95,7 @@ func packageText(w io.Writer, r *stages.PackageResult) error {
 	if r.DryRun {
 		moved = "would move"
 	}
-	p.f("%s %d blobs, %s", moved, r.Moved.Blobs, size(r.Moved.Bytes))
+	p.f("%s %d blobs, %s", moved, r.Moved.Blobs, artifact.Bytes(r.Moved.Bytes))
 	if r.Moved.Mounted+r.Moved.Existing > 0 {
 		p.f(" (%d mounted, %d there already)", r.Moved.Mounted, r.Moved.Existing)
 	}

@@ -10,12 +10,14 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/stages/artifact"
 )
 
 // progress shows events. Its Write is for log lines and warnings, which must
@@ -126,7 +128,7 @@ func (n *nodeState) elapsed(now time.Time) time.Duration {
 	return n.ended.Sub(n.begun)
 }
 
-// amount says how far the node is: "12.5/48.0 MiB 8.1 MiB/s" or "3/5 images".
+// amount says how far the node is: "12.5 MB of 48.0 MB, 8.1 MB/s" or "3/5 images".
 func (n *nodeState) amount(now time.Time) string {
 	if n.total == 0 && n.current == 0 {
 		return ""
@@ -137,27 +139,14 @@ func (n *nodeState) amount(now time.Time) string {
 		}
 		return strings.TrimSpace(fmt.Sprintf("%d/%d %s", n.current, n.total, n.unit))
 	}
-	s := size(n.current)
+	s := artifact.Bytes(n.current)
 	if n.total > n.current {
-		s += " of " + size(n.total)
+		s += " of " + artifact.Bytes(n.total)
 	}
 	if d := n.elapsed(now).Seconds(); d > 0.1 {
-		s += ", " + size(int64(float64(n.current)/d)) + "/s"
+		s += ", " + artifact.Bytes(int64(float64(n.current)/d)) + "/s"
 	}
 	return s
-}
-
-// size is bytes for people.
-func size(n int64) string {
-	const unit = 1024
-	if n < unit {
-		return fmt.Sprintf("%d B", n)
-	}
-	f, i := float64(n)/unit, 0
-	for ; f >= unit && i < 4; i++ {
-		f /= unit
-	}
-	return fmt.Sprintf("%.1f %ciB", f, "KMGTP"[i])
 }
 
 // plainLines prints a line where a node begins to take time, ends, or has something
@@ -254,7 +243,7 @@ func (t *tty) Event(e engine.Event) {
 	}
 	if begins {
 		bar, err := t.bars.Add(0, mpb.NopStyle().Build(), mpb.PrependDecorators(
-			decor.Any(func(decor.Statistics) string { return t.line(n, time.Now()) })))
+			decor.Any(func(s decor.Statistics) string { return t.line(n, time.Now(), s.AvailableWidth) })))
 		if err != nil {
 			return // the view is closed already: a late event
 		}
@@ -267,8 +256,9 @@ func (t *tty) Event(e engine.Event) {
 	}
 }
 
-// line draws one node.
-func (t *tty) line(n *ttyNode, now time.Time) string {
+// line draws one node in width columns. It begins with a return: the terminal
+// echoes what is typed meanwhile, such as ^C, and the view would go on beside it.
+func (t *tty) line(n *ttyNode, now time.Time, width int) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	mark := map[engine.State]string{
@@ -276,7 +266,7 @@ func (t *tty) line(n *ttyNode, now time.Time) string {
 		engine.Cached:  t.paint("34", "="), engine.Done: t.paint("32", "✓"),
 		engine.Failed: t.paint("31", "✗"), engine.Cancelled: t.paint("33", "-"),
 	}[n.state]
-	parts := []string{fmt.Sprintf("%s %-14s %6s", mark, n.name, seconds(n.elapsed(now)))}
+	parts := []string{fmt.Sprintf("%-14s %6s", n.name, seconds(n.elapsed(now)))}
 	if n.state == engine.Cached {
 		parts = append(parts, "kept")
 	}
@@ -286,7 +276,12 @@ func (t *tty) line(n *ttyNode, now time.Time) string {
 	if n.note != "" {
 		parts = append(parts, n.note)
 	}
-	return strings.Join(parts, "  ")
+	text := []rune(strings.Join(parts, "  "))
+	// mpb counts colors as columns, and takes them away from what is too long.
+	if room := max(width-utf8.RuneCountInString(mark)-1, 1); len(text) > room {
+		text = append(text[:room-1], '…')
+	}
+	return "\r" + mark + " " + string(text)
 }
 
 func (t *tty) paint(code, s string) string {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/artifact"
 )
 
 func (a *app) relocateCommand() *cobra.Command {
@@ -17,7 +18,7 @@ func (a *app) relocateCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "relocate SRC",
-		Short: "Copy an application's images to other names, and point its manifests there",
+		Short: "Copy images to other names, and point the manifests there",
 		Example: `  tape relocate podinfo.tar -O registry.inside.example/team/podinfo
   tape relocate registry.example.com/team/podinfo:v1.2.3 --prefix registry.inside.example/user -O registry.inside.example/user/podinfo
   tape relocate ./kustomize --prefix registry.inside.example/user --manifests-out ./inside --mapping images.json`,
@@ -71,7 +72,7 @@ func relocateText(w io.Writer, r *stages.RelocateResult) error {
 	for _, name := range sortedKeys(r.Mapping) {
 		p.f("image     %s\n          from %s\n", r.Mapping[name], name)
 	}
-	p.f("moved     %d blobs, %s", r.Moved.Blobs, size(r.Moved.Bytes))
+	p.f("moved     %d blobs, %s", r.Moved.Blobs, artifact.Bytes(r.Moved.Bytes))
 	if r.Moved.Mounted+r.Moved.Existing > 0 {
 		p.f(" (%d mounted, %d there already)", r.Moved.Mounted, r.Moved.Existing)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/artifact"
 )
 
 func (a *app) saveCommand() *cobra.Command {
@@ -64,7 +65,7 @@ other platforms: such a file is for nodes, and no registry takes it.`,
 
 func saveText(w io.Writer, r *stages.SaveResult) error {
 	p := &printer{w: w}
-	p.f("saved     %s (%s)\nroot      %s\nimages    %d\n", r.File, size(r.Size), r.Root.Ref, r.Images)
+	p.f("saved     %s (%s)\nroot      %s\nimages    %d\n", r.File, artifact.Bytes(r.Size), r.Root.Ref, r.Images)
 	if len(r.Platforms) > 0 {
 		p.f("platforms %s; the others were left out: for nodes, not for registries\n", strings.Join(r.Platforms, ", "))
 	}
