@@ -39,6 +39,10 @@ test-browser: ## open the page of tape view in headless Chromium (Debian: chromi
 test-cosign: ## hold signatures against cosign: make test-cosign TAPE_COSIGN=PATH
 	TAPE_COSIGN=$(TAPE_COSIGN) $(GO) test -tags cosign -count=1 -run 'Cosign|ImageKey' ./stages
 
+.PHONY: test-cnab
+test-cnab: ## hold bundles against cnab-to-oci, which is built from its module
+	$(GO) test -C stages/cnab/compat -count=1 ./...
+
 .PHONY: test-containerd
 test-containerd: ## import archives into a containerd of its own (needs root, containerd and ctr)
 	$(GO) test -tags containerd -count=1 -run TestContainerd ./stages
