@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/stages"
@@ -152,6 +153,54 @@ func (a *app) bundle(ctx context.Context, file string, flags bundleFlags, do fun
 		fmt.Fprintf(a.Err, "warning: %s\n", warning)
 	}
 	return result, nil
+}
+
+// packageBundle is package --as cnab: push of a bundle, once a tag.
+func (a *app) packageBundle(cmd *cobra.Command, args []string, repository string, tags []string) error {
+	var err error
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if name := f.Name; cmd.InheritedFlags().Lookup(name) == nil && name != "as" && name != "output-image" && name != "tag" {
+			err = usagef("--%s does not go with --as cnab: nothing is rendered for it", name)
+		}
+	})
+	switch {
+	case err != nil:
+		return err
+	case len(args) != 1:
+		return usagef("--as cnab takes one source: a bundle.json, or the folder that holds it")
+	case repository == "":
+		return usagef("no place for the bundle: give -O REPOSITORY")
+	}
+	file := args[0]
+	if info, err := os.Stat(file); err == nil && info.IsDir() {
+		file = filepath.Join(file, "bundle.json")
+	}
+	if len(tags) == 0 {
+		tags = []string{""}
+	}
+	var results []*stages.BundleResult
+	for _, tag := range tags {
+		target := repository
+		if tag != "" {
+			target += ":" + tag
+		}
+		result, err := a.bundle(cmd.Context(), file, bundleFlags{target: target}, stages.PushBundle)
+		if err != nil {
+			return err
+		}
+		results = append(results, result)
+	}
+	// All are the same but for the tag; what moved, moved for the first.
+	return a.print(results[0], func(w io.Writer) error {
+		if err := bundleText(w, results[0]); err != nil {
+			return err
+		}
+		p := &printer{w: w}
+		for _, r := range results[1:] {
+			p.f("bundle    %s\n", r.Ref)
+		}
+		return p.err
+	})
 }
 
 func (a *app) readBundle(file string) ([]byte, error) {

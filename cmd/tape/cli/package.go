@@ -18,6 +18,7 @@ func (a *app) packageCommand() *cobra.Command {
 		o      stages.PackageOptions
 		signed bool
 		key    string
+		as     string
 	)
 	cmd := &cobra.Command{
 		Use:   "package [SOURCE…]",
@@ -30,6 +31,13 @@ func (a *app) packageCommand() *cobra.Command {
 beside them into the repository, pins the manifests to the copies by digest, and
 pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			switch as {
+			case "tape":
+			case "cnab":
+				return a.packageBundle(cmd, args, o.Repository, o.Tags)
+			default:
+				return usagef("unknown --as %q: want tape or cnab", as)
+			}
 			if err := source.to(&o.Options, args); err != nil {
 				return err
 			}
@@ -62,6 +70,7 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 	}
 	cmd.Flags().StringVarP(&o.Repository, "output-image", "O", "", "`REPOSITORY` to push to, such as registry.example.com/team/app")
 	cmd.Flags().StringArrayVar(&o.Tags, "tag", nil, "`TAG` of the artifact (repeats; default: git's version tags, else config.<digest>)")
+	cmd.Flags().StringVar(&as, "as", "tape", "tape, or cnab: the index of a CNAB bundle, of a bundle.json")
 	source.register(cmd)
 	source.registerImages(cmd)
 	cmd.Flags().StringVar(&o.Update, "update", "", "write tape.lock: images, interpreters, materials, the `NAME` of one, or all")
