@@ -68,7 +68,7 @@ type Dialect struct {
 	Index    string
 }
 
-// Dialects, the best first. cnab-to-oci takes a later one where a registry refuses
+// Dialects are all there are, the best first. cnab-to-oci takes a later one where a registry refuses
 // an earlier one; it, and Open, read all of them.
 func Dialects() []Dialect {
 	return []Dialect{
