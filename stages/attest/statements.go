@@ -198,11 +198,13 @@ func purl(image images.Image) string {
 }
 
 // source says where files came from. The time of the commit is the commit's to
-// say.
+// say, and what branch the clone is on is the clone's: a build of a tag has none
+// checked out, and must give the root that its branch gives.
 func source(f vcs.Facts) (vcs.Facts, []artifact.Resource) {
 	f.Repositories = slices.Clone(f.Repositories)
 	for i := range f.Repositories {
 		f.Repositories[i].CommitTime = time.Time{}
+		f.Repositories[i].Ref = ""
 	}
 	var subject []artifact.Resource
 	for _, file := range f.Files {
