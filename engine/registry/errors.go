@@ -95,7 +95,7 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 		}
 		out.Host, out.Reason = r.host, cleanText(err)
 	}
-	if out.class == errdefs.ErrDataLoss {
+	if errors.Is(out.class, errdefs.ErrDataLoss) {
 		out.Hint = "try again; if it stays, the registry or a proxy before it damages what it sends"
 	}
 	return out
