@@ -388,7 +388,7 @@ type verifyingReader struct {
 
 func (v *verifyingReader) Read(p []byte) (int, error) {
 	n, err := v.r.Read(p)
-	v.verifier.Write(p[:n])
+	_, _ = v.verifier.Write(p[:n])
 	if errors.Is(err, io.EOF) && !v.verifier.Verified() {
 		err = v.layout.damaged(v.dgst, errWrongDigest)
 	}

@@ -100,7 +100,7 @@ func (b *Bearer) serveToken(w http.ResponseWriter, r *http.Request) {
 	value := fmt.Sprintf("token-%d", len(b.tokens))
 	b.tokens[value] = token{user: named, scopes: scopes}
 	w.Header().Set("Content-Type", "application/json")
-	fmt.Fprintf(w, `{"token":%q,"access_token":%[1]q,"expires_in":300}`, value) //nolint:errcheck // the client went away
+	fmt.Fprintf(w, `{"token":%q,"access_token":%[1]q,"expires_in":300}`, value)
 }
 
 func (t token) allows(path, action string) bool {
