@@ -6,7 +6,12 @@ cd "$(dirname "$0")/.."
 export PATH="$PWD/bin:$PATH"
 
 work=${TAPE_DEMO_DIR:-${TMPDIR:-/tmp}/tape-demo}
-rm -rf "$work" && mkdir -p "$work/hosts/registry.shop.example"
+# A folder of somebody else's is not ours to clear.
+if [ -e "$work" ] && [ ! -e "$work/.tape-demo" ]; then
+  echo "demo: $work is there already, and no demo made it: remove it, or set TAPE_DEMO_DIR" >&2
+  exit 1
+fi
+rm -rf "$work" && mkdir -p "$work/hosts/registry.shop.example" && touch "$work/.tape-demo"
 GOCACHE=$(go env GOCACHE); export GOCACHE # it would follow XDG_CACHE_HOME
 export XDG_CACHE_HOME="$work/cache" DOCKER_CONFIG="$work/docker"
 bold=; plain=
@@ -43,6 +48,12 @@ run tape pull "$host/team/shop:v1.4.0" "$work/shop"
 say "\$ diff -r examples/shop/manifests $work/shop"
 diff -r examples/shop/manifests "$work/shop" || true
 
+say "# Signed, and verified by whoever has the public key"
+(cd "$work" && COSIGN_PASSWORD= tape sign --generate-key shop)
+run tape sign "$host/team/shop:v1.4.0" --key "$work/shop.key"
+run tape verify "$host/team/shop:v1.4.0" --key "$work/shop.pub"
+tape view "$host/team/shop:v1.4.0" -o html >"$work/shop.html"
+
 say "# Again: nothing changed, nothing moves"
 run tape package ./examples/shop/manifests -O "$host/team/shop" --tag v1.4.0
 
@@ -54,6 +65,8 @@ cat <<NEXT
 
 That was it. The registry is gone, what was pulled is in $work/shop:
   kubectl apply -R -f $work/shop          # with images that a cluster can reach
+
+What was packed, as a page for a browser: $work/shop.html
 
 Now with an application and a registry of your own:
   export PATH=$PWD/bin:\$PATH

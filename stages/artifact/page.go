@@ -3,13 +3,18 @@
 package artifact
 
 import (
+	"bytes"
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"fmt"
 	"html/template"
 	"io"
 	"net/url"
+	"path"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
 
@@ -20,24 +25,46 @@ import (
 //go:embed page.html
 var pageTemplate string
 
-// page is what page.html shows: a view, and each image with the places that
-// name it, back to the line and commit they came from.
+// A page shows the text of manifests up to these sizes, in bytes: a browser
+// should open it at once.
+const (
+	pageFile  = 256 << 10 // of one file
+	pageFiles = 4 << 20   // of all
+)
+
+// page is what page.html shows: a view, each image with the places that name it,
+// back to the line and commit they came from, and each manifest with what was
+// edited in it.
 type page struct {
 	*View
-	Pictured []pageImage
-	Unpinned []images.Unpinned
-	Excluded []images.Reference
-	Renders  []Transform
+	Title, Tag string
+	Signers    []pageSigner
+	Pictured   []pageImage
+	Files      []pageManifest
+	Picture    *picture // nil where it would show nothing
+	Unpinned   []images.Unpinned
+	Excluded   []images.Reference
+	Renders    []Transform
+	Bytes      int64 // of all platforms of all images, each blob as often as it is named
+}
+
+// pageSigner is a key, and what it signed.
+type pageSigner struct {
+	KeyHint       string
+	Root, Content bool
 }
 
 type pageImage struct {
 	ViewImage
+	Short  string
 	Places []place
 }
 
 // place is a line of the manifests that names an image.
 type place struct {
 	images.Edit
+	// Manifest is the file on the page, nil where it is not there.
+	Manifest *pageManifest
 	// Origin is the file in the source; Line is the same there. It is empty for
 	// a file that was rendered.
 	Origin, Commit string
@@ -49,10 +76,34 @@ type place struct {
 	By string
 }
 
+// pageManifest is a file of the content. Lines is nil where it is too large for the
+// page, or no text.
+type pageManifest struct {
+	ViewFile
+	ID    string
+	Edits int
+	Lines []pageLine
+}
+
+// pageLine is a line, in pieces: what was written in place of a reference, and
+// what stands around it.
+type pageLine struct {
+	N      int
+	Pieces []pagePiece
+}
+
+type pagePiece struct {
+	Text string
+	Edit *images.Edit // nil: as it came
+}
+
 // WritePage writes one self-contained HTML page: no script or picture is loaded
 // from anywhere, and without scripts all but the search works.
 func WritePage(w io.Writer, v *View) error {
-	p := &page{View: v}
+	p := &page{View: v, Title: title(v), Signers: signers(v)}
+	if len(v.Tags) > 0 {
+		p.Tag = v.Tags[0]
+	}
 	var (
 		origins = map[digest.Digest]origin{} // of source files, by digest
 		inputs  = map[string]digest.Digest{} // of the manifest behind a content file
@@ -82,8 +133,12 @@ func WritePage(w io.Writer, v *View) error {
 			}
 		}
 	}
+	p.Files = pageManifests(v.Content.Files, edits)
 	for _, image := range v.Images {
-		pictured := pageImage{ViewImage: image}
+		pictured := pageImage{ViewImage: image, Short: shortName(image.Name)}
+		for _, platform := range image.Platforms {
+			p.Bytes += platform.Bytes
+		}
 		for _, e := range edits {
 			if e.Digest == image.Digest {
 				pictured.Places = append(pictured.Places, p.place(e, origins[inputs[e.File]]))
@@ -91,8 +146,11 @@ func WritePage(w io.Writer, v *View) error {
 		}
 		p.Pictured = append(p.Pictured, pictured)
 	}
+	p.Picture = newPicture(p)
 	t, err := template.New("page").Funcs(template.FuncMap{
-		"bytes": Bytes, "short": short, "anchor": func(d digest.Digest) string { return "i-" + d.Encoded() },
+		"bytes": Bytes, "short": short, "count": count, "statement": statementTitle,
+		"anchor": func(d digest.Digest) string { return "i-" + d.Encoded() },
+		"brief":  func(s string) string { return s[:min(len(s), 12)] },
 	}).Parse(pageTemplate)
 	if err != nil {
 		return err
@@ -100,9 +158,125 @@ func WritePage(w io.Writer, v *View) error {
 	return t.Execute(w, p)
 }
 
+// title is what the application is called.
+func title(v *View) string {
+	name, _, _ := strings.Cut(v.Root.Ref, "@")
+	name = path.Base(name)
+	if i := strings.LastIndexByte(name, ':'); i > 0 {
+		name = name[:i]
+	}
+	return cmp.Or(v.Root.Annotations["org.opencontainers.image.title"], name, "application")
+}
+
+// shortName is the last element of an image's name, with its tag.
+func shortName(name string) string {
+	name, _, _ = strings.Cut(name, "@")
+	return path.Base(name)
+}
+
+func signers(v *View) []pageSigner {
+	var out []pageSigner
+	for _, s := range v.Signatures {
+		i := slices.IndexFunc(out, func(p pageSigner) bool { return p.KeyHint == s.KeyHint })
+		if i < 0 {
+			i, out = len(out), append(out, pageSigner{KeyHint: s.KeyHint})
+		}
+		if s.Subject == v.Root.Digest {
+			out[i].Root = true
+		} else {
+			out[i].Content = true
+		}
+	}
+	return out
+}
+
+// statementTitle says in words what a statement is about.
+func statementTitle(s ViewStatement) string {
+	var of struct {
+		Name   string `json:"name"`
+		Kind   string `json:"kind"`
+		Source string `json:"source"`
+	}
+	_ = json.Unmarshal(s.Predicate, &of) // what has other fields gets no such title
+	switch s.PredicateType {
+	case PredicateProvenance:
+		return "What it was built from"
+	case PredicateSource:
+		return strings.TrimSpace("Files of the source " + of.Name)
+	case PredicateTransform:
+		switch of.Kind {
+		case TransformRender:
+			return strings.TrimSpace("Rendering of the source " + of.Source)
+		case TransformImageRef:
+			return "Image references that were pinned"
+		}
+		return "What was done: " + of.Kind
+	case PredicateSPDX:
+		return "SBOM of the application"
+	}
+	return s.PredicateType
+}
+
+// pageManifests are the files, with the edits marked that stand in them.
+func pageManifests(files []ViewFile, edits []images.Edit) []pageManifest {
+	out := make([]pageManifest, len(files))
+	room := pageFiles
+	for i, f := range files {
+		m := pageManifest{ViewFile: f, ID: fmt.Sprintf("f-%d", i)}
+		var in []images.Edit
+		for _, e := range edits {
+			// Of a place that was edited twice, only the last edit is still there.
+			if e.File == f.Name && e.Offset >= 0 && e.Offset < len(f.Data) && bytes.HasPrefix(f.Data[e.Offset:], []byte(e.Replaced)) {
+				in = append(in, e)
+			}
+		}
+		m.Edits = len(in)
+		if len(f.Data) <= min(pageFile, room) && utf8.Valid(f.Data) {
+			room -= len(f.Data)
+			m.Lines = pageLines(f.Data, in)
+		}
+		out[i] = m
+	}
+	return out
+}
+
+func pageLines(data []byte, edits []images.Edit) []pageLine {
+	slices.SortFunc(edits, func(a, b images.Edit) int { return cmp.Compare(a.Offset, b.Offset) })
+	line := pageLine{N: 1}
+	var lines []pageLine
+	add := func(text string, edit *images.Edit) {
+		for i, part := range strings.Split(text, "\n") {
+			if i > 0 {
+				lines = append(lines, line)
+				line = pageLine{N: line.N + 1}
+			}
+			if part = strings.TrimSuffix(part, "\r"); part != "" {
+				line.Pieces = append(line.Pieces, pagePiece{part, edit})
+			}
+		}
+	}
+	at := 0
+	for i, e := range edits {
+		if e.Offset < at {
+			continue
+		}
+		add(string(data[at:e.Offset]), nil)
+		at = e.Offset + len(e.Replaced)
+		add(e.Replaced, &edits[i])
+	}
+	add(string(data[at:]), nil)
+	if len(line.Pieces) > 0 {
+		lines = append(lines, line)
+	}
+	return lines
+}
+
 // place follows an edit to the source it came from.
 func (p *page) place(e images.Edit, from origin) place {
 	out := place{Edit: e, Origin: from.path, Commit: from.commit, Modified: from.modified}
+	if i := slices.IndexFunc(p.Files, func(m pageManifest) bool { return m.Name == e.File }); i >= 0 {
+		out.Manifest = &p.Files[i]
+	}
 	if out.Origin == "" {
 		for _, r := range p.Renders {
 			if len(p.Renders) == 1 || strings.HasPrefix(e.File, r.Source+"/") {

@@ -43,8 +43,20 @@ func TestPageInBrowser(t *testing.T) {
 		if n := do(t, ctx, chromedp.Evaluate[int](`document.querySelectorAll('details[open]').length`)); n != 1 {
 			t.Errorf("%d px: %d images are open, want the one of the link", width, n)
 		}
+		// What an image's place in the picture leads to, and comes from, stands out.
+		if n := do(t, ctx, chromedp.Evaluate[int](`(document.querySelector('[data-box=i0]').dispatchEvent(new Event('mouseenter')), document.querySelectorAll('.picture .on').length)`)); n != 5 {
+			t.Errorf("%d px: %d boxes and lines of the picture are lit, want 5", width, n)
+		}
+		if !do(t, ctx, chromedp.Evaluate[bool](`(() => {
+			location.hash = '#f-0-2';
+			dispatchEvent(new Event('hashchange')); // the browser's own comes later
+			const line = document.getElementById('f-0-2'), at = line.getBoundingClientRect();
+			return line.closest('details').open && at.top >= 0 && at.bottom <= innerHeight;
+		})()`)) {
+			t.Errorf("%d px: the line of a link is not in view", width)
+		}
 		do(t, ctx, chromedp.SendKeys("#q", "LIBRARY/web 1"))
-		if n := do(t, ctx, chromedp.Evaluate[int](`[...document.querySelectorAll('details.card[id]')].filter(e => !e.hidden).length`)); n != 1 {
+		if n := do(t, ctx, chromedp.Evaluate[int](`[...document.querySelectorAll('details.card[id^=i-]')].filter(e => !e.hidden).length`)); n != 1 {
 			t.Errorf("%d px: the search shows %d images, want 1", width, n)
 		}
 		do(t, ctx, chromedp.SendKeys("#q", " nothing has this"))

@@ -27,10 +27,11 @@ func pageView(t *testing.T) *View {
 		return ViewStatement{PredicateType: predicateType, Subjects: []Resource{{Name: "x"}}, Predicate: data}
 	}
 	plain, rendered := digest.FromString("plain"), digest.FromString("rendered")
+	manifest := []byte("a: 1\r\nimage: 'here:web.1' # <b>\nlast")
 	web, evil := digest.FromString("web"), digest.FromString("evil")
 	return &View{
 		Root:    ViewRoot{Ref: "registry.example.com/team/shop:v1@" + digest.FromString("root").String(), Digest: digest.FromString("root")},
-		Content: ViewContent{Files: []ViewFile{{Name: "app/web.yaml", Size: 12, Digest: plain}, {Name: "chart/x.yaml", Digest: rendered}}},
+		Content: ViewContent{Files: []ViewFile{{Name: "app/web.yaml", Size: 12, Digest: plain, Data: manifest}, {Name: "chart/x.yaml", Size: 1, Digest: rendered, Data: []byte{0xff}}}},
 		Images: []ViewImage{
 			{Name: "docker.io/library/web:1", Digest: web, Ref: "registry.example.com/team/shop:web.1@" + web.String(),
 				Platforms: []ViewPlatform{{Platform: "linux/amd64", Digest: digest.FromString("p"), Bytes: 1000}},
@@ -47,7 +48,7 @@ func pageView(t *testing.T) *View {
 			statement(PredicateTransform, Transform{Kind: TransformImageRef,
 				Inputs: []Input{{Name: "app/web.yaml", Digest: DigestSet(plain), Output: "app/web.yaml"}, {Name: "chart/x.yaml", Digest: DigestSet(rendered), Output: "chart/x.yaml"}},
 				Edits: []images.Edit{
-					{File: "app/web.yaml", Line: 7, Column: 3, Pointer: "/spec/image", Original: "web:1", Replaced: "here:web.1", Digest: web},
+					{File: "app/web.yaml", Line: 7, Column: 3, Pointer: "/spec/image", Original: "web:1", Replaced: "here:web.1", Digest: web, Offset: 14},
 					{File: "chart/x.yaml", Line: 9, Column: 3, Original: "evil", Replaced: "here:evil", Digest: evil},
 				},
 				Unpinned: []images.Unpinned{{Reference: images.Reference{Source: "maybe:1"}, Reason: "not found"}}}),
@@ -65,15 +66,35 @@ func TestWritePage(t *testing.T) {
 		`<a href="https://github.com/acme/shop/blob/abc123/deploy/web%20app.yaml#L7" rel="noreferrer">deploy/web app.yaml:7</a>`,
 		"rendered by helm 3.22",
 		"&lt;script&gt;alert(1)&lt;/script&gt;",
-		"maybe:1", "not found", "a-hint", "as committed", "1.0 kB",
+		"maybe:1", "not found", "a-hint", "as committed", "1.0 kB", "root only",
+		`<div id="f-0-2"><a href="#f-0-2" tabindex="-1">2</a>image: &#39;<ins title="was web:1">here:web.1</ins>&#39; # &lt;b&gt;</div>`,
+		`<div id="f-0-3"><a href="#f-0-3" tabindex="-1">3</a>last</div>`,
+		`data-from="f-0" data-to="i0"`, `data-from="s0" data-to="f-1"`,
+		"Too large to show here",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the page lacks %q", want)
 		}
 	}
-	for _, bad := range []string{"<script>alert", `src="http`, `href="http://`, "@import", "url("} {
+	for _, bad := range []string{"<script>alert", "<b>\n", `id="f-0-4"`, `src="http`, `href="http://`, "@import", "url("} {
 		if strings.Contains(got, bad) {
 			t.Errorf("the page has %q", bad)
 		}
+	}
+}
+
+// What would be too much for a page to show is left out of it, never cut.
+func TestPageLeavesOut(t *testing.T) {
+	v := pageView(t)
+	v.Content.Files = append(v.Content.Files, ViewFile{Name: "big.yaml", Size: pageFile + 1, Data: bytes.Repeat([]byte("x"), pageFile+1)})
+	for i := range pictureMost + 1 {
+		v.Sources = append(v.Sources, ViewSource{Name: strings.Repeat("s", i+1)})
+	}
+	var buf bytes.Buffer
+	if err := WritePage(&buf, v); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(buf.String(), "xxx") || strings.Contains(buf.String(), "<svg") {
+		t.Error("the page shows what is too large for it")
 	}
 }

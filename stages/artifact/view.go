@@ -60,6 +60,7 @@ type ViewFile struct {
 	Name   string        `json:"name"`
 	Size   int64         `json:"size"`
 	Digest digest.Digest `json:"digest"`
+	Data   []byte        `json:"-"` // for pages; who wants the files pulls them
 }
 
 // ViewImage is an image of the application.
@@ -134,7 +135,7 @@ func (a *Application) View(ctx context.Context, repository, tag string) (*View, 
 	group.Go(func() error {
 		list, err := a.Files(groupCtx)
 		for _, f := range list {
-			v.Content.Files = append(v.Content.Files, ViewFile{Name: f.Name, Size: int64(len(f.Data)), Digest: digest.FromBytes(f.Data)})
+			v.Content.Files = append(v.Content.Files, ViewFile{Name: f.Name, Size: int64(len(f.Data)), Digest: digest.FromBytes(f.Data), Data: f.Data})
 		}
 		return err
 	})
