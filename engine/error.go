@@ -16,6 +16,37 @@ type StageError struct {
 func (e *StageError) Error() string { return e.Node + ": " + e.Err.Error() }
 func (e *StageError) Unwrap() error { return e.Err }
 
+// OptionError is a mistake in the options of a stage that shows only when it
+// runs. Whoever has the file that they come from can say where it stands.
+type OptionError struct {
+	// Path leads to the option, or to a part of it: keys, and indexes of lists.
+	Path []string
+	Err  error
+}
+
+func (e *OptionError) Error() string { return e.Err.Error() }
+func (e *OptionError) Unwrap() error { return e.Err }
+
+// OptionErrors are all mistakes that a stage found in its options, one a line.
+type OptionErrors []*OptionError
+
+func (e OptionErrors) Error() string {
+	lines := make([]string, len(e))
+	for i, one := range e {
+		lines[i] = one.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap gives the mistakes.
+func (e OptionErrors) Unwrap() []error {
+	out := make([]error, len(e))
+	for i, one := range e {
+		out[i] = one
+	}
+	return out
+}
+
 // PanicError is the error of a stage that panicked.
 type PanicError struct {
 	Value any

@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -89,7 +88,7 @@ func (o *BundleOptions) run(ctx context.Context, verb string, then func(context.
 	}
 	name, tag, dgst, err := parseReference(o.Target)
 	if err == nil && dgst != "" {
-		err = errors.New("a bundle gets the digest that it has: leave it out of the target")
+		err = usagef("a bundle gets the digest that it has: leave it out of the target")
 	}
 	if err != nil {
 		return fail(err)
@@ -287,7 +286,7 @@ func pullBundle(ctx context.Context, client *registry.Client, ref string) (*Bund
 		return nil, err
 	}
 	if tag == "" && dgst == "" {
-		return nil, fmt.Errorf("it names no tag and no digest; add one, such as %s:v1.0.0", ref)
+		return nil, usagef("it names no tag and no digest; add one, such as %s:v1.0.0", ref)
 	}
 	from, err := client.Repository(name)
 	if err != nil {

@@ -128,10 +128,10 @@ func splitTarget(target string) (dir, tag string, err error) {
 		return "", "", nil
 	}
 	if dir, tag, ok = strings.Cut(rest, ":"); ok {
-		err = artifact.CheckTag(tag)
+		err = asUsage(artifact.CheckTag(tag))
 	}
 	if dir == "" {
-		err = errors.New("oci: names no folder")
+		err = usagef("oci: names no folder")
 	}
 	return dir, tag, err
 }
@@ -159,7 +159,7 @@ func openTarget(client *registry.Client, text, tag string) (*target, error) {
 		return nil, err
 	}
 	if dgst != "" {
-		return nil, errors.New("a copy has the digest that it has: leave it out of the target")
+		return nil, usagef("a copy has the digest that it has: leave it out of the target")
 	}
 	repo, err := client.Repository(name)
 	if err != nil {

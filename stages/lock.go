@@ -35,9 +35,6 @@ type locking struct {
 // lock reads the lock. Sources without a pipeline file have none.
 func (o *Options) lock() (locking, error) {
 	if o.Pipeline == "" {
-		if o.Locked || o.Update != "" {
-			return locking{}, fmt.Errorf("a lock lies beside a pipeline file, and there is none: write one with 'tape pipeline init'")
-		}
 		return locking{}, nil
 	}
 	l := locking{file: filepath.Join(filepath.Dir(o.Pipeline), pipeline.LockFile), locked: o.Locked}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -38,7 +39,8 @@ type opened struct {
 }
 
 // open opens a reference: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or
-// archive:FILE[:TAG].
+// archive:FILE[:TAG]. A layout or an archive that is there wins over the first,
+// also without its prefix.
 func open(client *registry.Client, ref string) (*opened, error) {
 	if store.IsReference(ref) {
 		layout, version, err := store.OpenReference(ref)
@@ -51,12 +53,19 @@ func open(client *registry.Client, ref string) (*opened, error) {
 		}
 		return o, nil
 	}
+	if _, err := os.Stat(ref); err == nil {
+		at, ok := applicationReference(ref)
+		if !ok {
+			return nil, usagef("%s holds no application: give the archive or the OCI layout of one, or REGISTRY/REPOSITORY:TAG", ref)
+		}
+		return open(client, at)
+	}
 	name, tag, dgst, err := parseReference(ref)
 	if err != nil {
 		return nil, err
 	}
 	if tag == "" && dgst == "" {
-		return nil, fmt.Errorf("%s names no tag and no digest; add one, such as %s:v1.0.0", ref, ref)
+		return nil, usagef("%s names no tag and no digest; add one, such as %s:v1.0.0", ref, ref)
 	}
 	repo, err := client.Repository(name)
 	if err != nil {
@@ -72,19 +81,19 @@ func open(client *registry.Client, ref string) (*opened, error) {
 // parseReference splits a reference that must name its registry.
 func parseReference(ref string) (name, tag, dgst string, err error) {
 	if strings.Contains(ref, "://") {
-		return "", "", "", fmt.Errorf("%q is no reference: leave out the scheme", ref)
+		return "", "", "", usagef("%q is no reference: leave out the scheme", ref)
 	}
 	parsed, err := reference.Parse(ref)
 	if err != nil {
-		return "", "", "", fmt.Errorf("%q is no reference: %w", ref, err)
+		return "", "", "", usagef("%q is no reference: %w", ref, err)
 	}
 	named, ok := parsed.(reference.Named)
 	if !ok {
-		return "", "", "", fmt.Errorf("%q is no reference: it has no name", ref)
+		return "", "", "", usagef("%q is no reference: it has no name", ref)
 	}
 	host, _, path := strings.Cut(named.Name(), "/")
 	if !path || !strings.ContainsAny(host, ".:") && host != "localhost" {
-		return "", "", "", fmt.Errorf("%q does not name its registry: write registry.example.com/%s", ref, ref)
+		return "", "", "", usagef("%q does not name its registry: write registry.example.com/%s", ref, ref)
 	}
 	if t, ok := parsed.(reference.Tagged); ok {
 		tag = t.Tag()

@@ -182,5 +182,6 @@ type ImagesResult struct {
 type RenderOptions struct {
 	Options
 	// Out is a folder to write to, created or empty; "" writes nothing.
-	Out string
+	Out   string
+	Force bool // replaces what is in Out
 }

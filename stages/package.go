@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/push"
 )
@@ -16,23 +15,15 @@ import (
 // Package packs the sources and everything they run into one artifact and pushes
 // it, or saves it. Nothing is tagged unless all of it is there.
 func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	p, err := o.pipeline()
 	if err != nil {
 		return nil, err
 	}
-	if o.Repository == "" && o.Pipeline == "" {
-		return nil, errors.New("no repository: the manifests will name it; give one with --output-image (-O), such as registry.example.com/team/app")
-	}
 	if o.Repository != "" {
-		if err := artifact.CheckRepository(o.Repository); err != nil {
-			return nil, err
-		}
 		err = errors.Join(err, p.Set("output.image", o.Repository))
-	}
-	for _, tag := range o.Tags {
-		if err := artifact.CheckTag(tag); err != nil {
-			return nil, err
-		}
 	}
 	if len(o.Tags) > 0 {
 		err = errors.Join(err, p.Set("output.tags", o.Tags))

@@ -38,7 +38,7 @@ func ExpandPipeline(o Options) (*ExpandedPipeline, error) {
 	}
 	expanded, err := p.Expand(o.Args)
 	if err != nil {
-		return nil, err
+		return nil, fromOptions(err)
 	}
 	out := &ExpandedPipeline{}
 	if out.YAML, err = expanded.YAML(); err != nil {
@@ -56,7 +56,7 @@ func ValidatePipeline(o Options) error {
 		return err
 	}
 	_, err = p.Build(o.Args)
-	return err
+	return fromOptions(err)
 }
 
 // PipelineSchema is the JSON Schema of pipeline files, with the kinds of stage

@@ -116,17 +116,20 @@ func (o *RelocateOptions) naming() (artifact.Naming, error) {
 	case OneToOneNaming:
 		to.OneToOne = true
 	default:
-		return to, fmt.Errorf("unknown naming %q: want %s or %s", o.Naming, SingleNaming, OneToOneNaming)
+		return to, usagef("unknown naming %q: want %s or %s", o.Naming, SingleNaming, OneToOneNaming)
 	}
 	if to.Repository == "" {
-		return to, errors.New("no place to relocate to: give a prefix of the images' names (--prefix), a repository (-O), or both")
+		return to, usagef("no place to relocate to: give a prefix of the images' names (--prefix), a repository (-O), or both")
 	}
 	if o.Repository != "" {
 		if err := artifact.CheckRepository(o.Repository); err != nil {
-			return to, err
+			return to, asUsage(err)
 		}
 	}
-	return to, artifact.CheckRepository(to.Repository)
+	if err := checkTags(o.Tags); err != nil {
+		return to, err
+	}
+	return to, asUsage(artifact.CheckRepository(to.Repository))
 }
 
 // applicationReference says whether a source is an application, and how it is

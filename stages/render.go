@@ -65,7 +65,7 @@ func Render(ctx context.Context, o RenderOptions) (*RenderResult, error) {
 		return nil, errors.New("the sources render to no Kubernetes object; 'tape images' says which files were skipped, and why")
 	}
 	if o.Out != "" {
-		if err := artifact.Extract(ctx, kept, o.Out, false); err != nil {
+		if err := artifact.Extract(ctx, kept, o.Out, o.Force); err != nil {
 			return nil, err
 		}
 	}

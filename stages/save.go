@@ -58,6 +58,14 @@ type SaveResult struct {
 // Save writes an application into an archive, with its signatures. Same
 // application, same bytes, wherever it lies.
 func Save(ctx context.Context, o SaveOptions) (result *SaveResult, err error) {
+	if err := checkPlatform(o.Platform); err != nil {
+		return nil, err
+	}
+	if o.File != "" {
+		if err := checkFile(o.File); err != nil {
+			return nil, err
+		}
+	}
 	app, at, err := application(ctx, o.Registry, o.Ref)
 	if err != nil {
 		return nil, err
@@ -274,7 +282,11 @@ func (s *saving) write(ctx context.Context, o SaveOptions) (size int64, blobs in
 	}
 	if o.Writer == nil {
 		if _, e := os.Stat(o.File + archive.PartialSuffix); e == nil {
-			err = fmt.Errorf("%w; what is there is in %s, and --resume goes on with it", err, o.File+archive.PartialSuffix)
+			how := "--resume goes on with it"
+			if o.Resume {
+				how = "the same command goes on with it"
+			}
+			err = fmt.Errorf("%w; what is there is in %s, and %s", err, o.File+archive.PartialSuffix, how)
 		}
 	}
 	return 0, 0, err

@@ -67,6 +67,9 @@ func (o *Options) kinds(folder string, lock locking) []pipeline.Kind {
 // pipeline reads the pipeline file, or makes a pipeline of the sources, and sets
 // what the options say besides.
 func (o *Options) pipeline() (*pipeline.Pipeline, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	lock, err := o.lock()
 	if err != nil {
 		return nil, err
@@ -82,6 +85,9 @@ func (o *Options) pipeline() (*pipeline.Pipeline, error) {
 	var p *pipeline.Pipeline
 	if o.Pipeline != "" {
 		data, err := os.ReadFile(o.Pipeline)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("there is no %s: name the pipeline with -p, or write one with 'tape pipeline init'", o.Pipeline)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read pipeline: %w", err)
 		}
@@ -151,9 +157,13 @@ func sourceName(base string) string {
 // run builds the graph of the targets and runs it. The result holds what was
 // reported even where there is an error.
 func (o *Options) run(ctx context.Context, p *pipeline.Pipeline, targets ...string) (*engine.Result, error) {
-	graph, err := p.Build(o.Args, targets...)
+	expanded, err := p.Expand(o.Args)
 	if err != nil {
-		return nil, err
+		return nil, fromOptions(err)
+	}
+	graph, err := expanded.Graph(targets...)
+	if err != nil {
+		return nil, fromOptions(err)
 	}
 	run := engine.Options{
 		Workers: o.Workers, Log: o.Log, Events: o.Events, NoCache: o.NoCache,
@@ -161,11 +171,13 @@ func (o *Options) run(ctx context.Context, p *pipeline.Pipeline, targets ...stri
 	if o.Store != nil {
 		run.Store, run.Cache = o.Store, o.Store.Cache()
 	}
+	runGraph := engine.Run
 	if o.Strict {
 		// A warning must stop the run before anything is pushed.
-		return o.runStrict(ctx, graph, run)
+		runGraph = runStrict
 	}
-	return engine.Run(ctx, graph, run)
+	result, err := runGraph(ctx, graph, run)
+	return result, expanded.Placed(err)
 }
 
 // unpushed are the nodes that write to no registry, and do not wait for one that
@@ -173,7 +185,7 @@ func (o *Options) run(ctx context.Context, p *pipeline.Pipeline, targets ...stri
 func (o *Options) unpushed(p *pipeline.Pipeline) ([]string, error) {
 	graph, err := p.Build(o.Args)
 	if err != nil {
-		return nil, err
+		return nil, fromOptions(err)
 	}
 	writes := map[string]bool{}
 	var out []string
@@ -192,7 +204,7 @@ func (o *Options) unpushed(p *pipeline.Pipeline) ([]string, error) {
 
 // runStrict cancels the run at the first warning and returns all that came until
 // it had ended.
-func (o *Options) runStrict(ctx context.Context, graph *engine.Graph, run engine.Options) (*engine.Result, error) {
+func runStrict(ctx context.Context, graph *engine.Graph, run engine.Options) (*engine.Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	events := run.Events

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/pipeline"
 )
 
@@ -163,5 +164,39 @@ func TestUnknownTarget(t *testing.T) {
 	e := expand(t, "sources: [{path: x}]", nil)
 	if _, err := e.Graph("scam"); err == nil || err.Error() != `the pipeline has no node "scam" (did you mean "scan"?)` {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A mistake that shows only in a run is told where the file has it.
+func TestPlaced(t *testing.T) {
+	e := expand(t, "sources:\n  - path: x\n    options:\n      values: [a, b]\n      replicas: many\n  - path: y", nil)
+	wrong := func(node string, paths ...[]string) error {
+		var all engine.OptionErrors
+		for _, path := range paths {
+			all = append(all, &engine.OptionError{Path: path, Err: errors.New("wrong " + strings.Join(path, "."))})
+		}
+		return &engine.StageError{Node: node, Err: all}
+	}
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{wrong("source/x", []string{"options", "replicas"}), "tape.yaml:7:7: source/x: wrong options.replicas"},
+		{wrong("source/x", []string{"options", "values", "1"}), "tape.yaml:6:19: source/x: wrong options.values.1"},
+		{wrong("source/y", []string{"path"}), "tape.yaml:8:11: source/y: wrong path"},
+		{
+			wrong("source/x", []string{"options", "replicas"}, []string{"path"}),
+			"tape.yaml:4:11: source/x: wrong path\ntape.yaml:7:7: source/x: wrong options.replicas",
+		},
+		{wrong("source/x", []string{"interpreter"}), "source/x: wrong interpreter"}, // the file does not say it
+		{wrong("scan", []string{"depth"}), "scan: wrong depth"},                     // the default pipeline does
+		{errors.New("else"), "else"},
+	} {
+		if got := e.Placed(tt.err); got.Error() != tt.want {
+			t.Errorf("got  %v\nwant %s", got, tt.want)
+		}
+	}
+	if err := e.Placed(nil); err != nil {
+		t.Errorf("of nothing: %v", err)
 	}
 }

@@ -215,6 +215,35 @@ func locate(v *value, path []string) (position, string) {
 	return v.at, name.String()
 }
 
+// Placed says of mistakes in options that a run came upon ([engine.OptionErrors])
+// where they stand in the file. Any other error stays what it is.
+func (e *Expanded) Placed(err error) error {
+	failed, ok := errors.AsType[*engine.StageError](err)
+	if !ok {
+		return err
+	}
+	mistakes, ok := errors.AsType[engine.OptionErrors](failed.Err)
+	if !ok {
+		return err
+	}
+	i := slices.IndexFunc(e.nodes, func(n expandedNode) bool { return n.name == failed.Node })
+	if i < 0 {
+		return err
+	}
+	var p problems
+	for _, m := range mistakes {
+		at, ok := locateKey(e.nodes[i].with, m.Path)
+		if !ok {
+			at, _ = locate(e.nodes[i].with, m.Path)
+		}
+		if at.line == 0 || at.file == defaultFile {
+			return err // it came from no file
+		}
+		p.add(at, "%s: %v", failed.Node, m)
+	}
+	return p.sorted()
+}
+
 // locateKey finds the last key of a path.
 func locateKey(v *value, path []string) (position, bool) {
 	for i, step := range path {

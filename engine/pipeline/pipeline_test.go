@@ -461,7 +461,7 @@ func TestErrorsFromCode(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := p.Build(nil); err == nil || err.Error() != `source "a" is already given, name them differently` {
+	if _, err := p.Build(nil); err == nil || err.Error() != `two sources are called "a" and would share a folder: give them names in a pipeline file` {
 		t.Errorf("duplicate: %v", err)
 	}
 	if err := p.SetSources(pipeline.Source{Path: "a"}); err != nil {

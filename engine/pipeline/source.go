@@ -54,11 +54,11 @@ func readSources(v *value, p *problems) []source {
 	first := map[string]position{}
 	for _, s := range sources {
 		if at, twice := first[s.name]; twice {
-			hint := ""
 			if at.line > 0 {
-				hint = fmt.Sprintf(" in line %d", at.line)
+				p.add(s.at, "source %q is already given in line %d, name them differently", s.name, at.line)
+			} else {
+				p.add(s.at, "two sources are called %q and would share a folder: give them names in a pipeline file", s.name)
 			}
-			p.add(s.at, "source %q is already given%s, name them differently", s.name, hint)
 			continue
 		}
 		first[s.name] = s.at

@@ -93,10 +93,17 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 		if sent, ok := errors.AsType[*url.Error](err); ok {
 			err = sent.Err
 		}
-		out.Host, out.Reason = r.host, cleanText(err)
+		out.Host, out.Reason = r.host, strings.TrimSuffix(cleanText(err), ": "+out.class.Error())
 	}
-	if errors.Is(out.class, errdefs.ErrDataLoss) {
+	switch {
+	case errors.Is(out.class, errdefs.ErrDataLoss):
 		out.Hint = "try again; if it stays, the registry or a proxy before it damages what it sends"
+	case errors.Is(out.class, errdefs.ErrNotFound) && strings.Contains(ref, "@"):
+		out.Hint = "what names it is not whole there, and must be pushed again"
+	case errors.Is(out.class, errdefs.ErrNotFound):
+		out.Hint = "check its name and tag"
+	case errors.Is(out.class, errdefs.ErrUnavailable) && out.Hint == "":
+		out.Hint = "try again later; if it stays, ask whoever runs the registry or a proxy before it"
 	}
 	return out
 }
@@ -114,6 +121,8 @@ func (r *Repository) classify(status remoteerrors.ErrUnexpectedStatus) (hint str
 		return "if the registry speaks TLS, leave out --plain-http " + r.host, errdefs.ErrInvalidArgument
 	case code == http.StatusTooManyRequests || code == http.StatusRequestTimeout:
 		return "try again later, or ask for less at once with --concurrency", errdefs.ErrUnavailable
+	case code < http.StatusInternalServerError && (status.RequestMethod == http.MethodGet || status.RequestMethod == http.MethodHead):
+		return "check the name; if it is right, ask whoever runs the registry", errdefs.ErrInvalidArgument
 	case code < http.StatusInternalServerError:
 		return "", errdefs.ErrInvalidArgument
 	case code == http.StatusNotImplemented:

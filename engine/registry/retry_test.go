@@ -103,7 +103,7 @@ func TestGiveUp(t *testing.T) {
 				return true
 			},
 			6, errdefs.ErrUnavailable,
-			"resolve registry.example.com/app:1: registry.example.com: 503 Service Unavailable (tried 6 times)",
+			"resolve registry.example.com/app:1: registry.example.com: 503 Service Unavailable (tried 6 times); try again later; if it stays, ask whoever runs the registry or a proxy before it",
 		},
 		"bad gateway of a proxy": {
 			func(w http.ResponseWriter, _ *http.Request, _ int) bool {
@@ -112,7 +112,7 @@ func TestGiveUp(t *testing.T) {
 				return true
 			},
 			6, errdefs.ErrUnavailable,
-			"resolve registry.example.com/app:1: registry.example.com: 502 Bad Gateway (tried 6 times)",
+			"resolve registry.example.com/app:1: registry.example.com: 502 Bad Gateway (tried 6 times); try again later; if it stays, ask whoever runs the registry or a proxy before it",
 		},
 		"comes back tomorrow": {
 			func(w http.ResponseWriter, _ *http.Request, _ int) bool {
@@ -129,12 +129,12 @@ func TestGiveUp(t *testing.T) {
 				return true
 			},
 			3, errdefs.ErrUnavailable,
-			"resolve registry.example.com/app:1: registry.example.com: it hangs: nothing came or went for too long (tried 3 times)",
+			"resolve registry.example.com/app:1: registry.example.com: it hangs: nothing came or went for too long (tried 3 times); try again later; if it stays, ask whoever runs the registry or a proxy before it",
 		},
 		"cuts": {
 			func(http.ResponseWriter, *http.Request, int) bool { cut(); return true },
 			6, errdefs.ErrUnavailable,
-			"resolve registry.example.com/app:1: registry.example.com: the connection broke off (tried 6 times)",
+			"resolve registry.example.com/app:1: registry.example.com: the connection broke off (tried 6 times); try again later; if it stays, ask whoever runs the registry or a proxy before it",
 		},
 		"forbids": {
 			func(w http.ResponseWriter, r *http.Request, _ int) bool {
@@ -162,7 +162,7 @@ func TestGiveUp(t *testing.T) {
 				return true
 			},
 			1, errdefs.ErrNotFound,
-			"resolve registry.example.com/app:1: registry.example.com: not found",
+			"resolve registry.example.com/app:1: registry.example.com: not found; check its name and tag",
 		},
 	}
 	for name, test := range tests {

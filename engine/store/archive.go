@@ -87,18 +87,21 @@ func (a *archive) scan() error {
 			// Between two entries an archive may end without a sign. What is
 			// needed most comes last in it, by the order of names.
 			if _, ok := a.other[ocispec.ImageLayoutFile]; !ok && end > a.info.Size()-trailer {
-				return fmt.Errorf("it is cut off, copy it again: %w", errdefs.ErrDataLoss)
+				return classed(errdefs.ErrDataLoss, "it is cut off, copy it again")
 			}
 			return nil
 		}
+		if n == 0 && (errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) && a.info.Size() < trailer) {
+			return classed(errdefs.ErrInvalidArgument, "it is no tar archive, such as tape save writes")
+		}
 		if errors.Is(err, io.ErrUnexpectedEOF) {
-			return fmt.Errorf("it is cut off, copy it again: %w: %w", err, errdefs.ErrDataLoss)
+			return classed(errdefs.ErrDataLoss, "it is cut off, copy it again: %w", err)
 		}
 		if err != nil {
 			return err
 		}
 		if n >= maxEntries {
-			return fmt.Errorf("it has more than %d entries: %w", maxEntries, errdefs.ErrInvalidArgument)
+			return classed(errdefs.ErrInvalidArgument, "it has more than %d entries", maxEntries)
 		}
 		// The reader reads no further than the header, and skips by seeking:
 		// here the entry's bytes begin.
@@ -122,11 +125,11 @@ func (a *archive) checkPlain() error {
 	}
 	switch magic = magic[:n]; {
 	case n == 0:
-		return fmt.Errorf("it is empty: %w", errdefs.ErrInvalidArgument)
+		return classed(errdefs.ErrInvalidArgument, "it is empty")
 	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
-		return fmt.Errorf("it is compressed, unpack it first with gunzip: %w", errdefs.ErrInvalidArgument)
+		return classed(errdefs.ErrInvalidArgument, "it is compressed, unpack it first with gunzip")
 	case bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		return fmt.Errorf("it is compressed, unpack it first with unzstd: %w", errdefs.ErrInvalidArgument)
+		return classed(errdefs.ErrInvalidArgument, "it is compressed, unpack it first with unzstd")
 	}
 	return nil
 }
@@ -137,22 +140,22 @@ func (a *archive) add(h *tar.Header, offset int64) error {
 		name = strings.TrimSuffix(name, "/")
 	}
 	if name != "" && !fs.ValidPath(name) {
-		return fmt.Errorf("entry %q is not a relative and clean name: %w", h.Name, errdefs.ErrInvalidArgument)
+		return classed(errdefs.ErrInvalidArgument, "entry %q is not a relative and clean name", h.Name)
 	}
 	switch h.Typeflag {
 	case tar.TypeDir:
 		return nil
 	case tar.TypeReg:
 	default:
-		return fmt.Errorf("entry %q is neither a file nor a folder: %w", h.Name, errdefs.ErrInvalidArgument)
+		return classed(errdefs.ErrInvalidArgument, "entry %q is neither a file nor a folder", h.Name)
 	}
 	if h.Size > a.info.Size()-offset {
-		return fmt.Errorf("entry %q ends outside, the archive is cut off, copy it again: %w", h.Name, errdefs.ErrDataLoss)
+		return classed(errdefs.ErrDataLoss, "entry %q ends outside, the archive is cut off, copy it again", h.Name)
 	}
 	at := extent{offset, h.Size}
 	if name == ocispec.ImageLayoutFile || name == ocispec.ImageIndexFile {
 		if _, twice := a.other[name]; twice {
-			return fmt.Errorf("it has %q twice: %w", name, errdefs.ErrInvalidArgument)
+			return classed(errdefs.ErrInvalidArgument, "it has %q twice", name)
 		}
 		a.other[name] = at
 		return nil
@@ -164,10 +167,10 @@ func (a *archive) add(h *tar.Header, offset int64) error {
 	}
 	dgst := digest.NewDigestFromEncoded(digest.Algorithm(strings.TrimSuffix(algorithm, "/")), encoded)
 	if err := dgst.Validate(); err != nil {
-		return fmt.Errorf("entry %q is not named by a digest: %w: %w", h.Name, err, errdefs.ErrInvalidArgument)
+		return classed(errdefs.ErrInvalidArgument, "entry %q is not named by a digest: %w", h.Name, err)
 	}
 	if _, twice := a.at[dgst]; twice {
-		return fmt.Errorf("it has %q twice: %w", name, errdefs.ErrInvalidArgument)
+		return classed(errdefs.ErrInvalidArgument, "it has %q twice", name)
 	}
 	a.at[dgst] = at
 	return nil

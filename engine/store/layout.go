@@ -86,7 +86,7 @@ func OpenLayout(dir string) (*Layout, error) {
 func openLayout(name string, blobs blobs, read func(name string, limit int64) ([]byte, error)) (*Layout, error) {
 	data, err := read(ocispec.ImageLayoutFile, maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("it has no file %s: %w", ocispec.ImageLayoutFile, errdefs.ErrInvalidArgument)
+		return nil, classed(errdefs.ErrInvalidArgument, "it has no file %s", ocispec.ImageLayoutFile)
 	}
 	var version ocispec.ImageLayout
 	if err == nil {
@@ -96,7 +96,7 @@ func openLayout(name string, blobs blobs, read func(name string, limit int64) ([
 		return nil, fmt.Errorf("read %s: %w", ocispec.ImageLayoutFile, err)
 	}
 	if major, _, _ := strings.Cut(version.Version, "."); major != "1" {
-		return nil, fmt.Errorf("its version is %q, not %s: %w", version.Version, ocispec.ImageLayoutVersion, errdefs.ErrInvalidArgument)
+		return nil, classed(errdefs.ErrInvalidArgument, "its version is %q, not %s", version.Version, ocispec.ImageLayoutVersion)
 	}
 	if data, err = read(ocispec.ImageIndexFile, maxIndex); err != nil {
 		return nil, fmt.Errorf("read %s, is it whole: %w", ocispec.ImageIndexFile, err)
@@ -158,11 +158,11 @@ func (l *Layout) Blob(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser
 
 func (l *Layout) open(desc ocispec.Descriptor) (*fileReader, error) {
 	if err := desc.Digest.Validate(); err != nil {
-		return nil, fmt.Errorf("blob %q: %w: %w", desc.Digest, err, errdefs.ErrInvalidArgument)
+		return nil, classed(errdefs.ErrInvalidArgument, "blob %q: %w", desc.Digest, err)
 	}
 	r, err := l.blobs.open(desc.Digest)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("blob %s is not in %s: %w", desc.Digest, l.name, errdefs.ErrNotFound)
+		return nil, classed(errdefs.ErrNotFound, "blob %s is not in %s", desc.Digest, l.name)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read blob %s from %s: %w", desc.Digest, l.name, err)
@@ -174,7 +174,7 @@ func (l *Layout) open(desc ocispec.Descriptor) (*fileReader, error) {
 }
 
 func (l *Layout) damaged(dgst digest.Digest, reason error) error {
-	return fmt.Errorf("blob %s in %s is damaged: %w: %w", dgst, l.name, reason, errdefs.ErrDataLoss)
+	return classed(errdefs.ErrDataLoss, "blob %s in %s is damaged: %w", dgst, l.name, reason)
 }
 
 // Resolve finds a manifest by digest, or by its tag: the annotation
@@ -207,22 +207,22 @@ func (l *Layout) Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descr
 		case len(found) == 1:
 			return found[0], nil
 		case len(found) > 1 && tagOrDigest == "":
-			return ocispec.Descriptor{}, fmt.Errorf("%s holds %d manifests, name a tag or digest, %s: %w", l.name, len(found), l.has(), errdefs.ErrInvalidArgument)
+			return ocispec.Descriptor{}, classed(errdefs.ErrInvalidArgument, "%s holds %d manifests, name a tag or digest, %s", l.name, len(found), l.has())
 		case len(found) > 1:
-			return ocispec.Descriptor{}, fmt.Errorf("%s has %d manifests of tag %q, name a digest: %w", l.name, len(found), tagOrDigest, errdefs.ErrInvalidArgument)
+			return ocispec.Descriptor{}, classed(errdefs.ErrInvalidArgument, "%s has %d manifests of tag %q, name a digest", l.name, len(found), tagOrDigest)
 		}
 	}
 	if tagOrDigest == "" {
-		return ocispec.Descriptor{}, fmt.Errorf("%s holds no manifest: %w", l.name, errdefs.ErrNotFound)
+		return ocispec.Descriptor{}, classed(errdefs.ErrNotFound, "%s holds no manifest", l.name)
 	}
-	return ocispec.Descriptor{}, fmt.Errorf("%s has no tag %q, %s: %w", l.name, tagOrDigest, l.has(), errdefs.ErrNotFound)
+	return ocispec.Descriptor{}, classed(errdefs.ErrNotFound, "%s has no tag %q, %s", l.name, tagOrDigest, l.has())
 }
 
 // resolveDigest knows what is listed, and looks at what is not.
 func (l *Layout) resolveDigest(ctx context.Context, text string) (ocispec.Descriptor, error) {
 	dgst, err := digest.Parse(text)
 	if err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("%q: %w: %w", text, err, errdefs.ErrInvalidArgument)
+		return ocispec.Descriptor{}, classed(errdefs.ErrInvalidArgument, "%q: %w", text, err)
 	}
 	for _, desc := range l.index.Manifests {
 		if desc.Digest == dgst {
@@ -235,7 +235,7 @@ func (l *Layout) resolveDigest(ctx context.Context, text string) (ocispec.Descri
 		return ocispec.Descriptor{}, err
 	}
 	if desc.MediaType = m.mediaType(); desc.MediaType == "" {
-		return ocispec.Descriptor{}, fmt.Errorf("blob %s in %s is no manifest: %w", dgst, l.name, errdefs.ErrInvalidArgument)
+		return ocispec.Descriptor{}, classed(errdefs.ErrInvalidArgument, "blob %s in %s is no manifest", dgst, l.name)
 	}
 	desc.Size, desc.ArtifactType = size, m.ArtifactType
 	return desc, nil
@@ -429,7 +429,7 @@ func openRegular(name string) (*fileReader, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a file: %w", name, errdefs.ErrInvalidArgument)
+		return nil, classed(errdefs.ErrInvalidArgument, "%s is not a file", name)
 	}
 	return openFile(name)
 }
@@ -471,7 +471,7 @@ func CreateLayout(dir string) (*LayoutWriter, error) {
 		}
 		w.index = l.Index()
 	case len(files) > 0 && !has(blobsDir, ingestDir): // those a writer leaves that was cut off
-		return nil, fmt.Errorf("create OCI layout %s: the folder holds other files: %w", dir, errdefs.ErrFailedPrecondition)
+		return nil, classed(errdefs.ErrFailedPrecondition, "create OCI layout %s: the folder holds other files", dir)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("create OCI layout: %w", err)

@@ -247,10 +247,10 @@ func TestLayoutResolve(t *testing.T) {
 		ref, want string
 		class     func(error) bool
 	}{
-		{"v2", ` has no tag "v2", it has v1.2.3: not found`, errdefs.IsNotFound},
+		{"v2", ` has no tag "v2", it has v1.2.3`, errdefs.IsNotFound},
 		{blob("?").Digest.String(), "blob " + blob("?").Digest.String() + " is not in ", errdefs.IsNotFound},
 		{a.layer.Digest.String(), "read manifest " + a.layer.Digest.String(), func(error) bool { return true }},
-		{digest.FromString("{}").String(), " is no manifest: invalid argument", errdefs.IsInvalidArgument},
+		{digest.FromString("{}").String(), " is no manifest", errdefs.IsInvalidArgument},
 		{"sha256:123", "invalid checksum digest length", errdefs.IsInvalidArgument},
 	}
 	for name, l := range a.layouts(t) {
@@ -284,10 +284,10 @@ func TestLayoutResolveWithoutTag(t *testing.T) {
 		"only one":        {index: []ocispec.Descriptor{a.root}, want: "root"},
 		"two tags of one": {index: []ocispec.Descriptor{entry(a.root, "a"), entry(a.root, "b")}, want: "root"},
 		"whole name":      {index: []ocispec.Descriptor{entry(a.root, "example.com/shop:v1"), a.image}, ref: "v1", want: "root"},
-		"none":            {err: "holds no manifest: not found"},
-		"two":             {index: []ocispec.Descriptor{entry(a.root, "b"), entry(a.image, "a")}, err: "holds 2 manifests, name a tag or digest, it has a, b: invalid argument"},
-		"two without":     {index: []ocispec.Descriptor{a.root, a.image}, err: "holds 2 manifests, name a tag or digest, it has no tags: invalid argument"},
-		"ambiguous":       {index: []ocispec.Descriptor{entry(a.root, "a"), entry(a.image, "a")}, ref: "a", err: `has 2 manifests of tag "a", name a digest: invalid argument`},
+		"none":            {err: "holds no manifest"},
+		"two":             {index: []ocispec.Descriptor{entry(a.root, "b"), entry(a.image, "a")}, err: "holds 2 manifests, name a tag or digest, it has a, b"},
+		"two without":     {index: []ocispec.Descriptor{a.root, a.image}, err: "holds 2 manifests, name a tag or digest, it has no tags"},
+		"ambiguous":       {index: []ocispec.Descriptor{entry(a.root, "a"), entry(a.image, "a")}, ref: "a", err: `has 2 manifests of tag "a", name a digest`},
 		"port, no tag":    {index: []ocispec.Descriptor{entry(a.root, "example.com:5000/shop")}, ref: "5000/shop", err: `has no tag "5000/shop"`},
 	}
 	for name, tt := range tests {
@@ -374,10 +374,10 @@ func TestOpenLayoutRefuses(t *testing.T) {
 		files map[string]string
 		want  string
 	}{
-		"nothing":      {nil, "it has no file oci-layout: invalid argument"},
+		"nothing":      {nil, "it has no file oci-layout"},
 		"no index":     {map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`}, "read index.json, is it whole: "},
 		"other file":   {map[string]string{"oci-layout": `<html>`}, "read oci-layout: invalid character '<'"},
-		"version":      {map[string]string{"oci-layout": `{"imageLayoutVersion":"2.0.0"}`}, `its version is "2.0.0", not 1.0.0: invalid argument`},
+		"version":      {map[string]string{"oci-layout": `{"imageLayoutVersion":"2.0.0"}`}, `its version is "2.0.0", not 1.0.0`},
 		"index broken": {map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`, "index.json": "{"}, "read index.json: unexpected end of JSON input"},
 		"index odd":    {map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`, "index.json": `{"manifests":[{"digest":"sha256:../x"}]}`}, `read index.json: "sha256:../x": invalid checksum digest`},
 		"index huge":   {map[string]string{"oci-layout": strings.Repeat(" ", 5<<20)}, "read oci-layout: it has more than 4194304 bytes"},
@@ -423,20 +423,20 @@ func TestOpenArchiveRefuses(t *testing.T) {
 		data []byte
 		want string
 	}{
-		"above":       {reg("../x"), `entry "../x" is not a relative and clean name: invalid argument`},
-		"absolute":    {reg("/x"), `entry "/x" is not a relative and clean name: invalid argument`},
-		"unclean":     {reg("blobs/../x"), `entry "blobs/../x" is not a relative and clean name: invalid argument`},
-		"symlink":     {writeTar(t, []tar.Header{{Name: "index.json", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}}, nil), `entry "index.json" is neither a file nor a folder: invalid argument`},
-		"hard link":   {writeTar(t, []tar.Header{{Name: "blobs/sha256/" + hex, Typeflag: tar.TypeLink, Linkname: "x"}}, nil), `is neither a file nor a folder: invalid argument`},
-		"device":      {writeTar(t, []tar.Header{{Name: "x", Typeflag: tar.TypeChar}}, nil), `entry "x" is neither a file nor a folder: invalid argument`},
+		"above":       {reg("../x"), `entry "../x" is not a relative and clean name`},
+		"absolute":    {reg("/x"), `entry "/x" is not a relative and clean name`},
+		"unclean":     {reg("blobs/../x"), `entry "blobs/../x" is not a relative and clean name`},
+		"symlink":     {writeTar(t, []tar.Header{{Name: "index.json", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}}, nil), `entry "index.json" is neither a file nor a folder`},
+		"hard link":   {writeTar(t, []tar.Header{{Name: "blobs/sha256/" + hex, Typeflag: tar.TypeLink, Linkname: "x"}}, nil), `is neither a file nor a folder`},
+		"device":      {writeTar(t, []tar.Header{{Name: "x", Typeflag: tar.TypeChar}}, nil), `entry "x" is neither a file nor a folder`},
 		"no digest":   {reg("blobs/sha256/abc"), `entry "blobs/sha256/abc" is not named by a digest`},
 		"no hash":     {reg("blobs/" + hex), `is not named by a digest`},
-		"blob twice":  {writeTar(t, []tar.Header{{Name: "blobs/sha256/" + hex, Typeflag: tar.TypeReg}, {Name: "./blobs/sha256/" + hex, Typeflag: tar.TypeReg}}, nil), ` twice: invalid argument`},
-		"index twice": {writeTar(t, []tar.Header{{Name: "index.json", Typeflag: tar.TypeReg}, {Name: "./index.json", Typeflag: tar.TypeReg}}, nil), `it has "index.json" twice: invalid argument`},
-		"empty":       {nil, "it is empty: invalid argument"},
-		"compressed":  {zipped.Bytes(), "it is compressed, unpack it first with gunzip: invalid argument"},
-		"zstd":        {[]byte("\x28\xb5\x2f\xfd...."), "it is compressed, unpack it first with unzstd: invalid argument"},
-		"no tar":      {bytes.Repeat([]byte("x"), 2048), "archive/tar: invalid tar header"},
+		"blob twice":  {writeTar(t, []tar.Header{{Name: "blobs/sha256/" + hex, Typeflag: tar.TypeReg}, {Name: "./blobs/sha256/" + hex, Typeflag: tar.TypeReg}}, nil), ` twice`},
+		"index twice": {writeTar(t, []tar.Header{{Name: "index.json", Typeflag: tar.TypeReg}, {Name: "./index.json", Typeflag: tar.TypeReg}}, nil), `it has "index.json" twice`},
+		"empty":       {nil, "it is empty"},
+		"compressed":  {zipped.Bytes(), "it is compressed, unpack it first with gunzip"},
+		"zstd":        {[]byte("\x28\xb5\x2f\xfd...."), "it is compressed, unpack it first with unzstd"},
+		"no tar":      {bytes.Repeat([]byte("x"), 2048), "it is no tar archive, such as tape save writes"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -3,7 +3,6 @@
 package store
 
 import (
-	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -34,7 +33,7 @@ func OpenReference(ref string) (l *Layout, tagOrDigest string, err error) {
 		rest, ok = strings.CutPrefix(ref, archivePrefix)
 	}
 	if !ok || rest == "" {
-		return nil, "", fmt.Errorf("%q is neither oci:DIR[:TAG] nor archive:FILE[:TAG]: %w", ref, errdefs.ErrInvalidArgument)
+		return nil, "", classed(errdefs.ErrInvalidArgument, "%q is neither oci:DIR[:TAG] nor archive:FILE[:TAG]", ref)
 	}
 	file, tagOrDigest := splitTag(rest)
 	l, err = open(file)

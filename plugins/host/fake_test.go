@@ -51,7 +51,7 @@ func TestMain(m *testing.M) {
 func startFake(mode string) {
 	says := func(fields ...string) {
 		fmt.Println(strings.Join(fields, "|"))
-		select {} // until killed
+		hang()
 	}
 	socket := filepath.Join(os.Getenv("PLUGIN_UNIX_SOCKET_DIR"), "socket")
 	switch mode {
@@ -60,12 +60,12 @@ func startFake(mode string) {
 		fmt.Fprint(os.Stderr, "giving up")
 		os.Exit(3)
 	case "hangs-at-start":
-		select {}
+		hang()
 	case "prints-first":
 		fmt.Println("Hello from a library!")
 	case "prints-no-line":
 		_, _ = os.Stdout.Write(make([]byte, 1<<20))
-		select {}
+		hang()
 	case "version-2":
 		says("1", "2", "unix", socket, "grpc", "")
 	case "netrpc":
@@ -90,6 +90,14 @@ func startFake(mode string) {
 		os.Exit(4)
 	}
 	serve.Interpreter(fake{mode})
+}
+
+// hang waits to be killed: in a system call, where the runtime does not take it for
+// a deadlock.
+func hang() {
+	for {
+		_, _ = unix.Poll(nil, -1)
+	}
 }
 
 // hostToKill is a process of its own that renders with an interpreter that

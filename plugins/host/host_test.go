@@ -488,7 +488,7 @@ func TestInstallRefuses(t *testing.T) {
 		name, dir, want string
 		r               io.Reader
 	}{
-		{name: "../x", dir: t.TempDir(), r: strings.NewReader(""), want: "is a path"},
+		{name: "../x", dir: t.TempDir(), r: strings.NewReader(""), want: "no name"},
 		{name: "x", dir: "relative", r: strings.NewReader(""), want: "no folder to install to"},
 		{name: "x", dir: t.TempDir(), r: io.MultiReader(strings.NewReader("abc"), brokenReader{}), want: "connection lost"},
 	}

@@ -26,8 +26,8 @@ func Install(ctx context.Context, r io.Reader, name, dir string, want digest.Dig
 			err = fmt.Errorf("install interpreter %s: %w", name, err)
 		}
 	}()
-	if err := checkName(name); err != nil {
-		return "", err
+	if !nameRegexp.MatchString(name) {
+		return "", errors.New("that is no name: want lower-case letters, digits and dashes, such as helm (--name gives one)")
 	}
 	if !filepath.IsAbs(dir) {
 		return "", errors.New("no folder to install to; set $XDG_DATA_HOME or $HOME")

@@ -55,7 +55,7 @@ func checkName(name string) error {
 	switch {
 	case nameRegexp.MatchString(name):
 		return nil
-	case strings.ContainsAny(name, `/\.`):
+	case strings.ContainsAny(name, `/\`):
 		return fmt.Errorf("interpreter %q is a path: an interpreter is given by name, so that a checked-in file cannot choose what is executed; "+
 			"install it with 'tape interpreter install %s'", name, name)
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"syscall"
 
 	"github.com/taped-dev/tape/stages/files"
 )
@@ -67,6 +68,8 @@ func prepare(dir string, force bool) (beside string, exists bool, err error) {
 				return beside, false, nil
 			}
 		}
+	case errors.Is(err, syscall.ENOTDIR):
+		return "", false, fmt.Errorf("%s is, or lies below, a file: name a folder to write to", dir)
 	case err != nil:
 		return "", false, fmt.Errorf("extract to %s: %w", dir, err)
 	case len(entries) > 0 && !force:

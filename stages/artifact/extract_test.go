@@ -126,8 +126,8 @@ func TestExtractAllOrNothing(t *testing.T) {
 		"twice":              {t.Context(), []files.File{good, good}, "new/deep", "file exists"},
 		"below a file":       {t.Context(), []files.File{good, {Name: "good/x"}}, "full", "file exists"},
 		"interrupted":        {cancelled, []files.File{good}, "full", "interrupted"},
-		"onto a file":        {t.Context(), []files.File{good}, "file", "not a directory"},
-		"below another file": {t.Context(), []files.File{good}, "file/x", "not a directory"},
+		"onto a file":        {t.Context(), []files.File{good}, "file", "a file: name a folder"},
+		"below another file": {t.Context(), []files.File{good}, "file/x", "a file: name a folder"},
 	} {
 		err := Extract(c.ctx, c.list, filepath.Join(top, c.dir), true)
 		if err == nil || !strings.Contains(err.Error(), c.want) {

@@ -119,7 +119,7 @@ func CheckRepository(name string) error {
 	case hasScheme:
 		return fmt.Errorf("repository %q: give it without a scheme: %s", name, rest)
 	case err != nil:
-		return fmt.Errorf("repository %q: %w", name, err)
+		return fmt.Errorf("repository %q: %w; want a registry and a path, such as registry.example.com/team/app", name, err)
 	case !reference.IsNameOnly(named) && !strings.Contains(name, "/"):
 		return fmt.Errorf("repository %q: give it with its registry and without a tag or digest, such as registry.example.com/team/app", name)
 	case !reference.IsNameOnly(named):

@@ -222,11 +222,6 @@ func warnings(chosen []files.File, report images.Report) []string {
 }
 
 // at names a place in a file; line 0 is the whole file.
-func at(file string, line int) string {
-	if line == 0 {
-		return file
-	}
-	return fmt.Sprintf("%s:%d", file, line)
-}
+func at(file string, line int) string { return images.Place(file, line, 0) }
 
 var _ engine.Stage = (*Stage)(nil)

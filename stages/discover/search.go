@@ -124,11 +124,14 @@ func runAll(ctx context.Context, tasks []func(context.Context), report func(engi
 	for _, task := range tasks {
 		group.Go(func() error {
 			task(ctx)
+			if err := context.Cause(ctx); err != nil {
+				return err // what was cut off is not done
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			done++
 			report(engine.Event{Current: done, Total: int64(len(tasks))})
-			return context.Cause(ctx)
+			return nil
 		})
 	}
 	return group.Wait()

@@ -7,6 +7,8 @@
 package images
 
 import (
+	"fmt"
+
 	"github.com/opencontainers/go-digest"
 )
 
@@ -50,6 +52,21 @@ type Location struct {
 	// KeepTag says that the tag stays as written when the place is pinned,
 	// because its reader takes a version from it.
 	KeepTag bool `json:"keepTag,omitempty"`
+}
+
+// Place is where the reference stands.
+func (l Location) Place() string { return Place(l.File, l.Line, l.Column) }
+
+// Place is how every message says where something stands: file:line:column. What
+// is 0 is left out, with what comes after it.
+func Place(file string, line, column int) string {
+	switch {
+	case line == 0:
+		return file
+	case column == 0:
+		return fmt.Sprintf("%s:%d", file, line)
+	}
+	return fmt.Sprintf("%s:%d:%d", file, line, column)
 }
 
 // Part is one field of a reference that is split over several.

@@ -101,7 +101,7 @@ func place(image images.Image) string {
 	if len(image.Locations) == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" (%s:%d)", image.Locations[0].File, image.Locations[0].Line)
+	return " (" + image.Locations[0].Place() + ")"
 }
 
 // trust finds out what needs no asking: one request answers for all that did not

@@ -75,7 +75,7 @@ func (l *lab) image(path, tag string) images.Image {
 	ref := l.src + "/" + path + ":" + tag
 	image := images.Image{
 		Source: ref, Name: ref, Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size,
-		Locations: []images.Location{{File: "web.yaml", Line: 12}},
+		Locations: []images.Location{{File: "web.yaml", Line: 12, Column: 5}},
 	}
 	var index ocispec.Index
 	if err := json.Unmarshal(l.upstream.Manifest(path, desc.Digest), &index); err != nil {
@@ -532,7 +532,7 @@ func TestFailure(t *testing.T) {
 			}
 			image.Name = l.src + "/lib/app:1"
 			_, err := l.kase(false, image).Run(t.Context())
-			if !errors.Is(err, test.class) || !strings.Contains(err.Error(), test.text) || !strings.HasPrefix(err.Error(), "copy image "+image.Source+" (web.yaml:12): ") {
+			if !errors.Is(err, test.class) || !strings.Contains(err.Error(), test.text) || !strings.HasPrefix(err.Error(), "copy image "+image.Source+" (web.yaml:12:5): ") {
 				t.Errorf("got %v", err)
 			}
 			if tags := l.tags(); len(tags) != 0 {

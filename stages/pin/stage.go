@@ -306,11 +306,11 @@ func (p *file) apply(f files.File) ([]byte, images.FileEdits, error) {
 		end := e.offset + e.length
 		switch {
 		case e.offset < 0, e.length < 0, end > len(f.Data):
-			return nil, done, fmt.Errorf("pin %s:%d:%d: the reference stands outside the file", f.Name, e.Line, e.Column)
+			return nil, done, fmt.Errorf("pin %s: the reference stands outside the file", images.Place(f.Name, e.Line, e.Column))
 		case i > 0 && e.offset == last.offset && e.length == last.length && e.text == last.text:
 			continue // an alias: the text stands there once
 		case i > 0 && e.offset < last.offset+max(last.length, 1):
-			return nil, done, fmt.Errorf("pin %s:%d:%d: the reference overlaps the one at %d:%d", f.Name, e.Line, e.Column, last.Line, last.Column)
+			return nil, done, fmt.Errorf("pin %s: the reference overlaps the one at %d:%d", images.Place(f.Name, e.Line, e.Column), last.Line, last.Column)
 		}
 		last = e
 		replaced := manifests.Encode(f.Data, e.text)
@@ -319,7 +319,7 @@ func (p *file) apply(f files.File) ([]byte, images.FileEdits, error) {
 			continue
 		}
 		if !utf8.ValidString(e.Original) {
-			return nil, done, fmt.Errorf("pin %s:%d:%d: the bytes of the reference are no text", f.Name, e.Line, e.Column)
+			return nil, done, fmt.Errorf("pin %s: the bytes of the reference are no text", images.Place(f.Name, e.Line, e.Column))
 		}
 		after = append(after, f.Data[at:e.offset]...)
 		e.Offset = len(after)

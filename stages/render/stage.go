@@ -100,9 +100,9 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	}
 	out, err := s.run(ctx, t, request, secret)
 	if err != nil {
-		_, names := errors.AsType[*rendering.ProblemError](err)
+		placed := rendering.Placed(err)
 		err = fmt.Errorf("interpreter %s: %w", request.Interpreter.Name, secret.hideError(err))
-		if !names {
+		if !placed {
 			err = fmt.Errorf("%s: %w", cmp.Or(publicURI(request.Reference), request.Path), err)
 		}
 		return nil, err

@@ -3,7 +3,9 @@
 package rendering
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/taped-dev/tape/plugins/interpreter"
@@ -35,6 +37,13 @@ func Problems(all []interpreter.Diagnostic) error {
 		return nil
 	}
 	return &e
+}
+
+// Placed says that an error consists of mistakes in a source that say in which
+// file they are.
+func Placed(err error) bool {
+	e, ok := errors.AsType[*ProblemError](err)
+	return ok && !slices.ContainsFunc(e.Diagnostics, func(d interpreter.Diagnostic) bool { return d.File == "" || d.File == "." })
 }
 
 // Text is a diagnostic for a person: file:line:column, what it is, and the

@@ -191,6 +191,9 @@ func (s *Stage) resolveAll(ctx context.Context, references []images.Reference, r
 	for i, ref := range references {
 		group.Go(func() error {
 			found[i], errs[i] = s.resolve(ctx, ref)
+			if errs[i] != nil {
+				return nil
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			done++
@@ -213,7 +216,7 @@ func (s *Stage) resolve(ctx context.Context, ref images.Reference) (images.Image
 	case err != nil && s.config.Offline:
 		return image, nil // whoever only looks is shown what is there
 	case err != nil:
-		return images.Image{}, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+		return images.Image{}, &failure{err.Error() + "; an image is written as registry/path:tag", errdefs.ErrInvalidArgument}
 	}
 	if digested, ok := named.(reference.Digested); ok {
 		image.Digest, image.DigestProvided = digested.Digest(), true
@@ -441,16 +444,12 @@ func reason(err error) string {
 	if !errors.As(err, &failed) {
 		return err.Error()
 	}
-	hint := failed.Hint
-	if hint == "" && errdefs.IsNotFound(err) {
-		hint = "check its name and tag"
-	}
 	text := failed.Reason
 	if failed.Host != "" {
 		text = failed.Host + ": " + text
 	}
-	if hint != "" {
-		text += "; " + hint
+	if failed.Hint != "" {
+		text += "; " + failed.Hint
 	}
 	return text
 }
@@ -471,7 +470,7 @@ const maxPlaces = 3
 func places(locations []images.Location) string {
 	var out []string
 	for _, l := range locations[:min(len(locations), maxPlaces)] {
-		out = append(out, fmt.Sprintf("%s:%d:%d", l.File, l.Line, l.Column))
+		out = append(out, l.Place())
 	}
 	text := strings.Join(out, ", ")
 	if more := len(locations) - maxPlaces; more > 0 {

@@ -130,12 +130,7 @@ func (s *Stage) check(r *images.Report) error {
 	return errors.New("no manifests: no file ends in .yaml, .yml or .json (is this the folder of the manifests?)")
 }
 
-func position(s images.Skipped) string {
-	if s.Line == 0 {
-		return s.File
-	}
-	return fmt.Sprintf("%s:%d", s.File, s.Line)
-}
+func position(s images.Skipped) string { return images.Place(s.File, s.Line, 0) }
 
 func count(n int, noun string) string {
 	if n == 1 {

@@ -36,7 +36,7 @@ func (s *Stage) find(ctx context.Context, t *engine.Task, at *place) (*found, er
 		i, err := s.o.Interpreters.Find(ctx, s.config.Interpreter)
 		if err != nil {
 			others, _ := s.o.Interpreters.List(ctx) // the first error is the one to tell
-			return nil, fmt.Errorf("%w%s", err, nearest.Hint(s.config.Interpreter, names(others)))
+			return nil, mistaken("interpreter", fmt.Errorf("%w%s", err, nearest.Hint(s.config.Interpreter, names(others))))
 		}
 		if err := s.allow(i); err != nil {
 			return nil, err
@@ -46,7 +46,7 @@ func (s *Stage) find(ctx context.Context, t *engine.Task, at *place) (*found, er
 			return nil, fmt.Errorf("ask interpreter %s what it is: %w", i.Name(), err)
 		}
 		if at.reference != "" && !slices.Contains(d.References, referenceScheme(at.reference)) {
-			return nil, fmt.Errorf("interpreter %s does not take %s:// sources", i.Name(), referenceScheme(at.reference))
+			return nil, mistaken("interpreter", fmt.Errorf("interpreter %s does not take %s:// sources", i.Name(), referenceScheme(at.reference)))
 		}
 		c, err := claims(d, *at)
 		if err != nil {
@@ -95,10 +95,10 @@ func (s *Stage) find(ctx context.Context, t *engine.Task, at *place) (*found, er
 		for _, c := range candidates {
 			each = append(each, fmt.Sprintf("%s (%s)", c.Name(), c.reason))
 		}
-		return nil, fmt.Errorf("several interpreters claim it: %s; say which with --interpreter, or with 'interpreter' in tape.yaml", strings.Join(each, " and "))
+		return nil, mistaken("path", fmt.Errorf("several interpreters claim it: %s; say which with --interpreter, or with 'interpreter' in tape.yaml", strings.Join(each, " and ")))
 	case len(candidates) == 1:
 	case at.reference != "":
-		return nil, fmt.Errorf("no interpreter takes %s:// sources (there are: %s)", referenceScheme(at.reference), strings.Join(slices.Sorted(names(all)), ", "))
+		return nil, mistaken("path", fmt.Errorf("no interpreter takes %s:// sources (there are: %s)", referenceScheme(at.reference), strings.Join(slices.Sorted(names(all)), ", ")))
 	case fallback == nil:
 		return nil, fmt.Errorf("no interpreter claims it; name one with --interpreter (there are: %s)", strings.Join(slices.Sorted(names(all)), ", "))
 	default:

@@ -76,7 +76,7 @@ func (s *Stage) take(ctx context.Context, t *engine.Task, at place, f *found, op
 	var named []string
 	var err error
 	if out.options, named, err = f.schema.placed(options, &out.at); err != nil {
-		return out, fmt.Errorf("interpreter %s: %w", f.Name(), err)
+		return out, about("interpreter "+f.Name(), err)
 	}
 	if at.reference != "" {
 		return out, s.read(ctx, &out, answer{Exact: true}, named)
@@ -92,7 +92,7 @@ func (s *Stage) take(ctx context.Context, t *engine.Task, at place, f *found, op
 			again.at.grow(filepath.Dir(again.at.root))
 		}
 		if again.options, named, err = f.schema.placed(options, &again.at); err != nil {
-			return out, fmt.Errorf("interpreter %s: %w", f.Name(), err)
+			return out, about("interpreter "+f.Name(), err)
 		}
 		err := s.read(ctx, &again, remembered, named)
 		if err == nil && digest.FromBytes(again.tar) == remembered.Files && again.names(remembered) == remembered.Names {
@@ -123,7 +123,7 @@ func (s *Stage) ask(ctx context.Context, f *found, out *taken, options map[strin
 	for range maxGrowth {
 		raw, named, err := f.schema.placed(options, &out.at)
 		if err != nil {
-			return answer{}, fmt.Errorf("interpreter %s: %w", f.Name(), err)
+			return answer{}, about("interpreter "+f.Name(), err)
 		}
 		out.options = raw
 		root := out.at.root

@@ -201,7 +201,7 @@ func (s schema) items() *jsonschema.Schema {
 // mapped copies a value with every part replaced that fn wants replaced: fn gets
 // the schemas that apply to a part and answers with a new one, or with keep
 // false to leave it out.
-func (s schema) mapped(v any, at string, fn func(sch schema, v any, at string) (new any, keep bool, err error)) (any, bool, error) {
+func (s schema) mapped(v any, at trail, fn func(sch schema, v any, at trail) (new any, keep bool, err error)) (any, bool, error) {
 	v, keep, err := fn(s, v, at)
 	if err != nil || !keep {
 		return nil, keep, err
@@ -210,7 +210,7 @@ func (s schema) mapped(v any, at string, fn func(sch schema, v any, at string) (
 	case map[string]any:
 		out := make(map[string]any, len(v))
 		for _, name := range slices.Sorted(maps.Keys(v)) {
-			sub, keep, err := s.member(name).mapped(v[name], join(at, name), fn)
+			sub, keep, err := s.member(name).mapped(v[name], at.key(name), fn)
 			if err != nil {
 				return nil, false, err
 			}
@@ -222,7 +222,7 @@ func (s schema) mapped(v any, at string, fn func(sch schema, v any, at string) (
 	case []any:
 		out := make([]any, 0, len(v))
 		for i, item := range v {
-			sub, keep, err := schema{s.items()}.mapped(item, fmt.Sprintf("%s[%d]", at, i), fn)
+			sub, keep, err := schema{s.items()}.mapped(item, at.index(strconv.Itoa(i)), fn)
 			if err != nil {
 				return nil, false, err
 			}
@@ -254,16 +254,32 @@ func (s schema) member(name string) schema {
 	return schema{found}
 }
 
-func join(at, name string) string {
-	if at == "" {
-		return name
+// trail leads to a part of the options.
+type trail struct {
+	path []string
+	text string // as a person writes it: registry.hosts[0]
+}
+
+func (t trail) key(name string) trail {
+	text := name
+	if t.text != "" {
+		text = t.text + "." + name
 	}
-	return at + "." + name
+	return trail{append(slices.Clip(t.path), name), text}
+}
+
+func (t trail) index(i string) trail {
+	return trail{append(slices.Clip(t.path), i), t.text + "[" + i + "]"}
+}
+
+// mistake is one in the options, at this part of them.
+func (t trail) mistake(format string, args ...any) *engine.OptionError {
+	return &engine.OptionError{Path: append([]string{"options"}, t.path...), Err: fmt.Errorf(format, args...)}
 }
 
 // paths replaces what names a file by what fn makes of it.
-func (s schema) paths(v any, fn func(path, at string) (string, error)) (any, error) {
-	v, _, err := s.mapped(v, "", func(sch schema, v any, at string) (any, bool, error) {
+func (s schema) paths(v any, fn func(path string, at trail) (string, error)) (any, error) {
+	v, _, err := s.mapped(v, trail{}, func(sch schema, v any, at trail) (any, bool, error) {
 		text, ok := v.(string)
 		if !ok || text == "" {
 			return v, true, nil
@@ -294,7 +310,7 @@ func (s schema) paths(v any, fn func(path, at string) (string, error)) (any, err
 
 // anchored makes paths absolute.
 func (s schema) anchored(v any, base string) (any, error) {
-	return s.paths(v, func(path, _ string) (string, error) {
+	return s.paths(v, func(path string, _ trail) (string, error) {
 		if filepath.IsAbs(path) {
 			return path, nil
 		}
@@ -305,7 +321,7 @@ func (s schema) anchored(v any, base string) (any, error) {
 // placed makes absolute paths ones below the root, which grows if it may, and
 // lists them. The folders of a path are free of symbolic links then.
 func (s schema) placed(options map[string]any, at *place) (json.RawMessage, []string, error) {
-	absolute, err := s.paths(options, func(path, option string) (string, error) {
+	absolute, err := s.paths(options, func(path string, option trail) (string, error) {
 		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
 		if err == nil {
 			path = filepath.Join(dir, filepath.Base(path))
@@ -313,11 +329,11 @@ func (s schema) placed(options map[string]any, at *place) (json.RawMessage, []st
 		}
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return "", fmt.Errorf("option %s: %s does not exist", option, path)
+			return "", engine.OptionErrors{option.mistake("option %s: %s does not exist", option.text, path)}
 		case err != nil:
-			return "", fmt.Errorf("option %s: open %s: %w", option, path, cause(err))
+			return "", engine.OptionErrors{option.mistake("option %s: open %s: %w", option.text, path, cause(err))}
 		case !at.grow(path):
-			return "", fmt.Errorf("option %s: %w", option, at.outside(path))
+			return "", engine.OptionErrors{option.mistake("option %s: %w", option.text, at.outside(path))}
 		}
 		return path, nil
 	})
@@ -326,7 +342,7 @@ func (s schema) placed(options map[string]any, at *place) (json.RawMessage, []st
 	}
 	// Only now does the root stand still.
 	var inputs []string
-	relative, err := s.paths(absolute, func(path, _ string) (string, error) {
+	relative, err := s.paths(absolute, func(path string, _ trail) (string, error) {
 		rel, _ := below(at.root, path)
 		inputs = append(inputs, rel)
 		return rel, nil
@@ -344,7 +360,7 @@ func (s schema) withoutSecrets(raw json.RawMessage) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, _, err = s.mapped(v, "", func(sch schema, v any, _ string) (any, bool, error) { return v, !sch.secret(), nil })
+	v, _, err = s.mapped(v, trail{}, func(sch schema, v any, _ trail) (any, bool, error) { return v, !sch.secret(), nil })
 	if err != nil {
 		return nil, err
 	}
@@ -367,31 +383,31 @@ func (s schema) check(options map[string]any) error {
 	if !ok {
 		return err
 	}
-	var all []error
+	var all engine.OptionErrors
 	s.problems(problem, &all)
-	return errors.Join(all...)
+	return all
 }
 
 // problems are the leaves of what the validator says.
-func (s schema) problems(e *jsonschema.ValidationError, all *[]error) {
+func (s schema) problems(e *jsonschema.ValidationError, all *engine.OptionErrors) {
 	if len(e.Causes) > 0 {
 		for _, c := range e.Causes {
 			s.problems(c, all)
 		}
 		return
 	}
-	at, sch, secret := "", s, s.secret()
+	at, sch, secret := trail{}, s, s.secret()
 	for _, name := range e.InstanceLocation {
 		if _, err := strconv.Atoi(name); err == nil && sch.items() != nil {
-			at, sch = fmt.Sprintf("%s[%s]", at, name), schema{sch.items()}
+			at, sch = at.index(name), schema{sch.items()}
 		} else {
-			at, sch = join(at, name), sch.member(name)
+			at, sch = at.key(name), sch.member(name)
 		}
 		secret = secret || sch.secret()
 	}
 	option := "options"
-	if at != "" {
-		option = "option " + at
+	if at.text != "" {
+		option = "option " + at.text
 	}
 	switch k := e.ErrorKind.(type) {
 	case *kind.AdditionalProperties:
@@ -404,22 +420,22 @@ func (s schema) problems(e *jsonschema.ValidationError, all *[]error) {
 		for _, name := range k.Properties {
 			hint := nearest.Hint(name, maps.Keys(known))
 			switch {
-			case len(known) == 0 && at == "":
+			case len(known) == 0 && at.text == "":
 				hint = " (the interpreter takes none)"
 			case hint == "":
 				hint = fmt.Sprintf(" (there are: %s)", strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 			}
-			*all = append(*all, fmt.Errorf("there is no option %q%s", join(at, name), hint))
+			*all = append(*all, at.key(name).mistake("there is no option %q%s", at.key(name).text, hint))
 		}
 	case *kind.Type:
-		*all = append(*all, fmt.Errorf("%s: got %s, want %s", option, k.Got, strings.Join(k.Want, " or ")))
+		*all = append(*all, at.mistake("%s: got %s, want %s", option, k.Got, strings.Join(k.Want, " or ")))
 	case *kind.Required:
-		*all = append(*all, fmt.Errorf("%s: %s is missing", option, strings.Join(k.Missing, ", ")))
+		*all = append(*all, at.mistake("%s: %s is missing", option, strings.Join(k.Missing, ", ")))
 	default:
 		if secret {
-			*all = append(*all, fmt.Errorf("%s: its value is not allowed", option))
+			*all = append(*all, at.mistake("%s: its value is not allowed", option))
 			return
 		}
-		*all = append(*all, fmt.Errorf("%s: %s", option, e.ErrorKind.LocalizedString(message.NewPrinter(language.English))))
+		*all = append(*all, at.mistake("%s: %s", option, e.ErrorKind.LocalizedString(message.NewPrinter(language.English))))
 	}
 }

@@ -138,16 +138,35 @@ func cmpFunc(f, or func(string) (string, bool)) func(string) (string, bool) {
 // Run implements [engine.Stage].
 func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
 	out, err := s.run(ctx, t)
-	if _, names := errors.AsType[*rendering.ProblemError](err); err != nil && !names {
-		err = fmt.Errorf("%s: %w", shown(s.config.Path), err)
+	if err != nil && !rendering.Placed(err) {
+		err = about(shown(s.config.Path), err)
 	}
 	return out, err
+}
+
+// about says before an error, and before every mistake in the options, what it is
+// about.
+func about(what string, err error) error {
+	mistakes, ok := errors.AsType[engine.OptionErrors](err)
+	if !ok {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	out := make(engine.OptionErrors, len(mistakes))
+	for i, m := range mistakes {
+		out[i] = &engine.OptionError{Path: m.Path, Err: fmt.Errorf("%s: %w", what, m.Err)}
+	}
+	return out
+}
+
+// mistaken is a mistake in one of the stage's own options.
+func mistaken(option string, err error) error {
+	return engine.OptionErrors{{Path: []string{option}, Err: err}}
 }
 
 func (s *Stage) run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
 	at, err := locate(s.config.Path, s.o.Folder)
 	if err != nil {
-		return nil, err
+		return nil, mistaken("path", err)
 	}
 	found, err := s.find(ctx, t, &at)
 	if err != nil {
@@ -155,7 +174,7 @@ func (s *Stage) run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	}
 	given, err := s.options(found.schema)
 	if err != nil {
-		return nil, fmt.Errorf("interpreter %s: %w", found.Name(), err)
+		return nil, about("interpreter "+found.Name(), err)
 	}
 	taken, err := s.take(ctx, t, at, found, given)
 	if err != nil {

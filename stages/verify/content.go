@@ -299,7 +299,7 @@ func (s *said) inside(list map[digest.Digest]bool) error {
 	for _, e := range s.edits {
 		for _, edit := range e.Edits {
 			if !list[edit.Digest] {
-				wrong = append(wrong, fmt.Sprintf("%s:%d: the root does not list %s", edit.File, edit.Line, edit.Digest))
+				wrong = append(wrong, fmt.Sprintf("%s: the root does not list %s", images.Place(edit.File, edit.Line, edit.Column), edit.Digest))
 			}
 		}
 	}
@@ -362,7 +362,7 @@ func (c *chain) references(ctx context.Context, s *said, list []files.File) erro
 	var wrong []string
 	for _, skipped := range report.Skipped {
 		if skipped.Invalid {
-			wrong = append(wrong, fmt.Sprintf("%s:%d: it cannot be read: %s", skipped.File, skipped.Line, skipped.Reason))
+			wrong = append(wrong, fmt.Sprintf("%s: it cannot be read: %s", images.Place(skipped.File, skipped.Line, 0), skipped.Reason))
 		}
 	}
 	for _, r := range report.References {
@@ -373,9 +373,9 @@ func (c *chain) references(ctx context.Context, s *said, list []files.File) erro
 			switch {
 			case listed[spotOf(l)]:
 			case l.Class == images.Pod:
-				wrong = append(wrong, fmt.Sprintf("%s:%d: %s is outside the root", l.File, l.Line, l.Value))
+				wrong = append(wrong, fmt.Sprintf("%s: %s is outside the root", l.Place(), l.Value))
 			default:
-				c.warn("%s:%d: %s (%s) is outside the root; nothing was said of it when it was taped", l.File, l.Line, l.Value, l.Class)
+				c.warn("%s: %s (%s) is outside the root; nothing was said of it when it was taped", l.Place(), l.Value, l.Class)
 			}
 		}
 	}

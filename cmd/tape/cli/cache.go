@@ -71,6 +71,9 @@ func (a *app) cachePruneCommand() *cobra.Command {
 			if o.MaxBytes, err = parseSize(limit); err != nil {
 				return err
 			}
+			if o.MaxAge < 0 {
+				return usagef("--older %s: want a time such as 168h", o.MaxAge)
+			}
 			dir, err := a.storeDir()
 			if err != nil {
 				return err

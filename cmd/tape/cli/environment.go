@@ -61,6 +61,12 @@ func (a *app) registry() (*registry.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Without its mirrors, other images than meant might be asked for.
+	if hosts := a.hostsDir(); hosts != "" {
+		if info, err := os.Stat(hosts); err != nil || !info.IsDir() {
+			return nil, usagef("%s is no folder: --hosts-dir (or $TAPE_HOSTS_DIR) names one that has a HOST/hosts.toml for each registry", hosts)
+		}
+	}
 	return registry.New(registry.Options{
 		ManifestFile: store.ManifestFile(dir),
 		HostsDir:     a.hostsDir(),

@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -64,7 +63,7 @@ func imagesText(w io.Writer, r *stages.ImagesResult) error {
 	for _, i := range r.Images {
 		p.f("%s\n  Sources:\n", i.Ref)
 		for _, l := range i.Locations {
-			p.f("    %s %s:%d:%d@%s\n", l.Value, l.File, l.Line, l.Column, l.FileDigest)
+			p.f("    %s %s@%s\n", l.Value, l.Place(), l.FileDigest)
 		}
 		p.f("  Digest provided: %t\n", i.DigestProvided)
 		if len(i.Manifests) == 0 {
@@ -91,17 +90,13 @@ func imagesText(w io.Writer, r *stages.ImagesResult) error {
 		}
 	}
 	for _, ph := range r.Placeholders {
-		p.f("placeholder %q %s:%d:%d\n", ph.Value, ph.File, ph.Line, ph.Column)
+		p.f("placeholder %q %s\n", ph.Value, images.Place(ph.File, ph.Line, ph.Column))
 	}
 	for _, u := range r.Unpinned {
 		p.f("unpinned %s %s\n", u.Source, u.Reason)
 	}
 	for _, s := range r.Skipped {
-		at := s.File
-		if s.Line > 0 {
-			at = fmt.Sprintf("%s:%d", s.File, s.Line)
-		}
-		p.f("skipped %s: %s\n", at, strings.TrimSpace(s.Reason))
+		p.f("skipped %s: %s\n", images.Place(s.File, s.Line, 0), strings.TrimSpace(s.Reason))
 	}
 	return p.err
 }

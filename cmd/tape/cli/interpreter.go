@@ -10,12 +10,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/taped-dev/tape/engine/nearest"
 	"github.com/taped-dev/tape/interpreters/plain"
 	"github.com/taped-dev/tape/plugins/conformance"
 	"github.com/taped-dev/tape/plugins/host"
@@ -126,7 +128,16 @@ func (a *app) find(ctx context.Context, name string) (interpreter.Interpreter, e
 	if strings.ContainsRune(name, filepath.Separator) {
 		return h.Open(ctx, name)
 	}
-	return h.Find(ctx, name)
+	i, err := h.Find(ctx, name)
+	if _, missing := errors.AsType[*host.NotFoundError](err); missing {
+		var names []string
+		others, _ := h.List(ctx) // the first error is the one to tell
+		for _, i := range others {
+			names = append(names, i.Name())
+		}
+		return nil, fmt.Errorf("%w%s", err, nearest.Hint(name, slices.Values(names)))
+	}
+	return i, err
 }
 
 func (a *app) interpreterDescribeCommand() *cobra.Command {

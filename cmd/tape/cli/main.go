@@ -21,10 +21,13 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/nearest"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/stages"
 )
 
 // Exit statuses.
@@ -64,8 +67,9 @@ func Run(ctx context.Context, args []string, streams Streams, kinds ...pipeline.
 		return 0
 	}
 	var (
-		usage  *usageError
-		status *statusError
+		usage   *usageError
+		options *stages.UsageError
+		status  *statusError
 	)
 	switch {
 	case errors.As(err, &status):
@@ -73,7 +77,7 @@ func Run(ctx context.Context, args []string, streams Streams, kinds ...pipeline.
 			a.fail(status.err)
 		}
 		return status.code
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.As(err, &options):
 		a.fail(err)
 		fmt.Fprintf(streams.Err, "see '%s --help'\n", cmd.CommandPath())
 		return exitUsage
@@ -149,7 +153,7 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.begin(cmd) },
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.SetFlagErrorFunc(flagError)
 	root.SetHelpTemplate(helpTemplate)
 	root.SetUsageTemplate(usageTemplate)
 	f := root.PersistentFlags()
@@ -256,6 +260,25 @@ func (e *usageError) Unwrap() error { return e.error }
 
 func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
+// flagError says what is wrong with a flag in the words of whoever typed it.
+func flagError(cmd *cobra.Command, err error) error {
+	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		var known []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
+		if hint := nearest.Hint(unknown.GetSpecifiedName(), slices.Values(known)); hint != "" {
+			return usagef("%w%s", err, hint)
+		}
+	}
+	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		flag := invalid.GetFlag()
+		want := map[string]string{"int": "a whole number", "duration": "a time such as 90s, 10m or 2h", "bool": "true or false"}[flag.Value.Type()]
+		if want != "" {
+			return usagef("--%s %q: want %s", flag.Name, invalid.GetValue(), want)
+		}
+	}
+	return &usageError{err}
+}
+
 // statusError ends the command with a status; err may be nil.
 type statusError struct {
 	code int
@@ -269,7 +292,7 @@ func (e *statusError) Error() string {
 	return e.err.Error()
 }
 
-// noArgs and argsRange are cobra's, with errors that count as wrong usage.
+// noArgs and argsRange say what is wrong with the number of arguments.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -286,8 +309,9 @@ func noArgs(cmd *cobra.Command, args []string) error {
 
 func argsRange(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := cobra.RangeArgs(least, most)(cmd, args); err != nil {
-			return &usageError{err}
+		if n := len(args); n < least || n > most {
+			_, takes, _ := strings.Cut(cmd.Use, " ")
+			return usagef("%s takes %s, and was given %d of it", cmd.CommandPath(), takes, n)
 		}
 		return nil
 	}

@@ -85,6 +85,9 @@ func (a *app) pipelineValidateCommand() *cobra.Command {
 		Example: "  tape pipeline validate\n  tape pipeline validate -p deploy/tape.yaml --arg registry=ghcr.io/acme",
 		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if source.pipeline == "" {
+				source.pipeline = stages.PipelineFile
+			}
 			o, err := a.pipelineOptions(&source, nil)
 			if err != nil {
 				return err

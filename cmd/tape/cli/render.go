@@ -50,6 +50,7 @@ func (a *app) renderCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&o.Out, "out", "", "`DIR` to write the files to (created, or empty)")
+	cmd.Flags().BoolVar(&o.Force, "force", false, "replace what is in --out")
 	source.register(cmd)
 	return cmd
 }
