@@ -20,6 +20,9 @@ help: ## say what there is
 .PHONY: build
 build: ## build tape and its interpreters into bin/
 	$(GO) build -trimpath -ldflags "-s -w" -o $(BIN)/ ./cmd/...
+	@# What each is, so that tape need not start it to know. (For another platform only they could say it.)
+	@[ "$$($(GO) env GOOS GOARCH)" != "$$($(GO) env GOHOSTOS GOHOSTARCH)" ] || \
+		for i in $(notdir $(wildcard cmd/tape-interpreter-*)); do $(BIN)/tape interpreter describe ./$(BIN)/$$i --write >/dev/null || exit 1; done
 
 .PHONY: test
 test: ## run every test that needs nothing outside this repository

@@ -33,8 +33,11 @@ type plainAlone struct{}
 
 type inProcess struct{ interpreter.Interpreter }
 
-func (inProcess) Name() string            { return "plain" }
-func (inProcess) Checksum() digest.Digest { return digest.FromString("plain") }
+func (inProcess) Name() string { return "plain" }
+
+func (inProcess) Checksum(context.Context) (digest.Digest, error) {
+	return digest.FromString("plain"), nil
+}
 
 func (plainAlone) Find(_ context.Context, name string) (rendering.Interpreter, error) {
 	if name != "plain" {

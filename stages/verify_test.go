@@ -44,8 +44,11 @@ func twoRegistries() map[string]func() http.Handler {
 // onlyPlain is the interpreter that needs no process.
 type onlyPlain struct{ *plain.Interpreter }
 
-func (onlyPlain) Name() string            { return "plain" }
-func (onlyPlain) Checksum() digest.Digest { return digest.FromString("plain") }
+func (onlyPlain) Name() string { return "plain" }
+
+func (onlyPlain) Checksum(context.Context) (digest.Digest, error) {
+	return digest.FromString("plain"), nil
+}
 
 func (p onlyPlain) Find(context.Context, string) (rendering.Interpreter, error) { return p, nil }
 func (p onlyPlain) List(context.Context) ([]rendering.Interpreter, error) {

@@ -13,9 +13,15 @@ import (
 
 	"github.com/taped-dev/tape/cmd/tape/cli"
 	"github.com/taped-dev/tape/engine/registry/registrytest"
+	"github.com/taped-dev/tape/interpreters/cnab"
+	"github.com/taped-dev/tape/plugins/serve"
 )
 
 func TestMain(m *testing.M) {
+	// A script may install this program as an interpreter.
+	if filepath.Base(os.Args[0]) == "tape-interpreter-cnab" {
+		serve.Interpreter(cnab.New())
+	}
 	testscript.Main(m, map[string]func(){
 		"tape": func() { cli.Main() },
 	})
@@ -28,6 +34,8 @@ func TestMain(m *testing.M) {
 //	$REG       distribution's, without the referrers API
 //	$GGCR      go-containerregistry's, with it
 //	$PRIVATE   refuses whoever has no password
+//
+// $SELF is a program that is an interpreter where it is called tape-interpreter-cnab.
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
@@ -62,7 +70,9 @@ func TestScript(t *testing.T) {
 			env.Setenv("DOCKER_CONFIG", filepath.Join(env.WorkDir, ".docker"))
 			env.Setenv("GIT_CONFIG_GLOBAL", os.DevNull)
 			env.Setenv("GIT_CONFIG_SYSTEM", os.DevNull)
-			return nil
+			self, err := os.Executable()
+			env.Setenv("SELF", self)
+			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exit":   exitCommand,

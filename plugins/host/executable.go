@@ -12,15 +12,19 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 )
 
 // executable is a file that may be started.
 type executable struct {
-	path     string
-	id       fileID
-	checksum digest.Digest
+	path  string
+	id    fileID
+	cache cache
+
+	mu  sync.Mutex
+	sum digest.Digest // empty until it is taken
 }
 
 // fileID tells one state of a file from another without reading it.
@@ -31,35 +35,59 @@ type fileID struct {
 	Changed       int64 // ns; unlike Modified no program can set it
 }
 
-// inspect checks that a file may be started, and takes its checksum: from the
-// cache, where the file has not changed since.
-func (h *Host) inspect(ctx context.Context, path string) (*executable, error) {
+// inspect checks that a file may be started. It does not read it.
+func inspect(path string) (fileID, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return fileID{}, err
 	}
-	if err := checkExecutable(info); err != nil {
-		return nil, err
-	}
-	exe := &executable{path: path, id: identify(info)}
-	sum, ok := h.cache.checksum(path, exe.id)
-	if !ok {
-		if sum, err = checksum(ctx, path); err != nil {
-			return nil, err
-		}
-		h.cache.setChecksum(path, exe.id, sum)
-	}
-	exe.checksum = sum
-	if want, err := installed(path); err != nil {
-		return nil, err
-	} else if want != "" && want != sum {
-		return nil, &ChecksumError{Path: path, Got: sum.String(), Want: want.String(), When: "when it was installed"}
-	}
-	return exe, nil
+	return identify(info), checkExecutable(info)
 }
 
-// verify says whether the file is still what inspect saw.
-func (e *executable) verify(ctx context.Context) error {
+// checksum is that of the file: taken once, and from the cache where the file has
+// not changed since.
+func (e *executable) checksum(ctx context.Context) (digest.Digest, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.sum != "" {
+		return e.sum, nil
+	}
+	sum, ok := e.cache.checksum(e.path, e.id)
+	if !ok {
+		var err error
+		if sum, err = checksum(ctx, e.path); err != nil {
+			return "", err
+		}
+		e.cache.setChecksum(e.path, e.id, sum)
+	}
+	if want, err := installed(e.path); err != nil {
+		return "", err
+	} else if want != "" && want != sum {
+		return "", &ChecksumError{Path: e.path, Got: sum.String(), Want: want.String(), When: "when it was installed"}
+	}
+	e.sum = sum
+	return sum, nil
+}
+
+// known is the checksum, where that takes no reading of the file.
+func (e *executable) known() (digest.Digest, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.sum != "" {
+		return e.sum, true
+	}
+	return e.cache.checksum(e.path, e.id)
+}
+
+// mayHave is false once another checksum was taken.
+func (e *executable) mayHave(sum digest.Digest) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.sum == "" || e.sum == sum
+}
+
+// verify says whether the file still has the checksum.
+func (e *executable) verify(ctx context.Context, want digest.Digest) error {
 	info, err := os.Stat(e.path)
 	if err != nil {
 		return err
@@ -74,8 +102,8 @@ func (e *executable) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if sum != e.checksum {
-		return &ChecksumError{Path: e.path, Got: sum.String(), Want: e.checksum.String(), When: "when tape looked at it first"}
+	if sum != want {
+		return &ChecksumError{Path: e.path, Got: sum.String(), Want: want.String(), When: "when tape looked at it first"}
 	}
 	return nil
 }
@@ -89,11 +117,14 @@ func checkExecutable(info fs.FileInfo) error {
 		return nil // has no such permissions
 	case mode&0o111 == 0:
 		return fmt.Errorf("not executable (mode %v); run chmod +x on it if it should be", mode)
-	case mode&0o002 != 0:
+	case openToAll(mode):
 		return fmt.Errorf("everyone on this machine may change it (mode %v); run chmod o-w on it", mode)
 	}
 	return nil
 }
+
+// openToAll says whether everyone may change a file.
+func openToAll(mode fs.FileMode) bool { return runtime.GOOS != "windows" && mode&0o002 != 0 }
 
 // checksum reads the file.
 func checksum(ctx context.Context, path string) (digest.Digest, error) {

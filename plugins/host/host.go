@@ -10,7 +10,10 @@
 // # Trust
 //
 // The checksum of an executable is known before it starts, and verified again
-// right before every start; the caller compares it to what it has locked. The
+// right before every start; the caller compares it to what it has locked. Only
+// what an interpreter says of itself may be known without either, from a file
+// beside it (see [Interpreter.WriteDescription]): it is believed for as long as it
+// fits the executable, and the checksum has the last word. The
 // process gets a temporary folder of its own and none of tape's environment but
 // a short fixed list and the variables its description asks for. Nothing it
 // answers is believed: sizes, counts and paths are checked, and digests are the
@@ -19,7 +22,7 @@
 // # Life of a process
 //
 // [Host.Find] starts nothing, and neither does [Interpreter.Describe] when the
-// answer is remembered from an earlier run. The first call that needs a process
+// answer is beside the executable or remembered from an earlier run. The first call that needs a process
 // starts one, and all calls at the same interpreter share it. The process is in a
 // group of its own and, where the kernel allows, in a PID namespace of its own,
 // so that what it starts dies with it; on Linux it dies with tape too, however
@@ -90,9 +93,16 @@ type Host struct {
 
 	mu        sync.Mutex
 	closed    bool
-	known     map[string]*Interpreter // by path and checksum
+	known     map[knownKey]*Interpreter
 	processes map[*process]struct{}
 	room      *room // made with the first process
+}
+
+// knownKey is one state of an executable, and how it came here.
+type knownKey struct {
+	path   string
+	id     fileID
+	opened bool
 }
 
 // New makes a host. Close it.
@@ -107,7 +117,7 @@ func New(opts Options) *Host {
 		opts.StartTimeout = 30 * time.Second
 	}
 	opts.Limits = opts.Limits.withDefaults()
-	return &Host{opts: opts, cache: cache{dir: opts.CacheDir}, known: map[string]*Interpreter{}, processes: map[*process]struct{}{}}
+	return &Host{opts: opts, cache: cache{dir: opts.CacheDir}, known: map[knownKey]*Interpreter{}, processes: map[*process]struct{}{}}
 }
 
 // Find answers with the interpreter of that name from the first folder that has
@@ -123,25 +133,36 @@ func (h *Host) Find(ctx context.Context, name string) (*Interpreter, error) {
 		if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
 			continue
 		}
-		return h.open(ctx, name, path)
+		i, err := h.get(name, path, false)
+		if err == nil {
+			_, err = i.Checksum(ctx)
+		}
+		return i, err
 	}
 	return nil, &NotFoundError{Name: name, Dirs: slices.Clone(h.opts.Dirs)}
 }
 
 // Open answers with the interpreter at a path, wherever that is. The path comes
-// from a person, never from a file that somebody checked in.
+// from a person, never from a file that somebody checked in. What lies beside it
+// is not believed.
 func (h *Host) Open(ctx context.Context, path string) (*Interpreter, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("interpreter %s: %w", path, err)
 	}
 	name, _ := interpreterName(filepath.Base(abs))
-	return h.open(ctx, name, abs)
+	i, err := h.get(name, abs, true)
+	if err == nil {
+		_, err = i.Checksum(ctx)
+	}
+	return i, err
 }
 
-// List answers with every interpreter that Find would find, by name. Those that
-// Find would refuse are in the error, which may come with interpreters.
-func (h *Host) List(ctx context.Context) ([]*Interpreter, error) {
+// List answers with every interpreter that Find would find, by name, and reads
+// none of them: one that was changed since it was installed is refused when its
+// checksum is taken. Others that Find would refuse are in the error, which may
+// come with interpreters.
+func (h *Host) List(context.Context) ([]*Interpreter, error) {
 	var (
 		list []*Interpreter
 		errs []error
@@ -158,7 +179,7 @@ func (h *Host) List(ctx context.Context) ([]*Interpreter, error) {
 				continue
 			}
 			seen[name] = true
-			i, err := h.open(ctx, name, filepath.Join(dir, e.Name()))
+			i, err := h.get(name, filepath.Join(dir, e.Name()), false)
 			if err != nil {
 				errs = append(errs, err)
 				continue
@@ -170,9 +191,9 @@ func (h *Host) List(ctx context.Context) ([]*Interpreter, error) {
 	return list, errors.Join(errs...)
 }
 
-// open checks the executable and takes its checksum.
-func (h *Host) open(ctx context.Context, name, path string) (*Interpreter, error) {
-	exe, err := h.inspect(ctx, path)
+// get answers with the interpreter that an executable is now.
+func (h *Host) get(name, path string, opened bool) (*Interpreter, error) {
+	id, err := inspect(path)
 	if err != nil {
 		return nil, fmt.Errorf("interpreter %s: %w", path, err)
 	}
@@ -181,10 +202,11 @@ func (h *Host) open(ctx context.Context, name, path string) (*Interpreter, error
 	if h.closed {
 		return nil, errClosed
 	}
-	key := path + "\x00" + exe.checksum.String()
+	key := knownKey{path, id, opened}
 	i, ok := h.known[key]
 	if !ok {
-		i = &Interpreter{host: h, name: name, exe: exe, turn: make(chan struct{}, 1)}
+		exe := &executable{path: path, id: id, cache: h.cache}
+		i = &Interpreter{host: h, name: name, exe: exe, opened: opened, turn: make(chan struct{}, 1)}
 		h.known[key] = i
 	}
 	return i, nil

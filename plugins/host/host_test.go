@@ -464,8 +464,12 @@ func TestInstall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = host.Install(t.Context(), strings.NewReader("#!/bin/sh\n"), "good", b.dir, i.Checksum())
-	if err == nil || !strings.Contains(err.Error(), "not "+i.Checksum().String()) {
+	sum, err := i.Checksum(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = host.Install(t.Context(), strings.NewReader("#!/bin/sh\n"), "good", b.dir, sum)
+	if err == nil || !strings.Contains(err.Error(), "not "+sum.String()) {
 		t.Errorf("got %v, want that the checksum is another", err)
 	}
 	after, err := os.ReadFile(path + ".sha256")

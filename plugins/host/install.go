@@ -55,6 +55,10 @@ func Install(ctx context.Context, r io.Reader, name, dir string, want digest.Dig
 	if err := os.WriteFile(sumFile(exe), []byte(line), 0o644); err != nil {
 		return "", err
 	}
+	// What it is said to be is another's from now on.
+	if err := os.Remove(besideFile(filepath.Join(dir, fileName(name)))); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
 	// The sum first: interrupted between the two, the old file is refused and
 	// the error says to install again; the other way round a new file would be.
 	target := filepath.Join(dir, fileName(name))

@@ -23,12 +23,14 @@ type Interpreter struct {
 	host *Host
 	name string // empty where the file's name says none
 	exe  *executable
+	// opened by its path: what lies beside it is not believed.
+	opened bool
 
 	turn chan struct{} // holds a token while a process is being started
 
-	mu          sync.Mutex
-	description *interpreter.Description
-	current     *process // takes new calls; nil without one
+	mu        sync.Mutex
+	described *beside
+	current   *process // takes new calls; nil without one
 }
 
 // Name is that of the executable: tape-interpreter-<name>.
@@ -37,31 +39,55 @@ func (i *Interpreter) Name() string { return i.name }
 // Path of the executable.
 func (i *Interpreter) Path() string { return i.exe.path }
 
-// Checksum of the executable, sha256. What starts has it, or does not start.
-func (i *Interpreter) Checksum() digest.Digest { return i.exe.checksum }
+// Checksum of the executable, sha256; the first time it is read. What starts has
+// it, or does not start. One that was changed since it was installed is a
+// [ChecksumError].
+func (i *Interpreter) Checksum(ctx context.Context) (digest.Digest, error) {
+	sum, err := i.exe.checksum(ctx)
+	if err != nil {
+		return "", fmt.Errorf("interpreter %s: %w", i.exe.path, err)
+	}
+	return sum, nil
+}
 
-// Describe implements [interpreter.Interpreter]. The answer to one checksum is
-// remembered, in this host and in its cache folder; only the first time does a
-// process start, with the fixed variables alone.
+// Describe implements [interpreter.Interpreter]. The answer is what lies beside the
+// executable, where that fits it, or what was remembered of its checksum, in this
+// host or in its cache folder; else a process starts, with the fixed variables
+// alone. From [Interpreter.Checksum] on it is that program's, always the same:
+// what was believed before, and is of another one, is thrown away.
 func (i *Interpreter) Describe(ctx context.Context) (interpreter.Description, error) {
 	i.mu.Lock()
-	known := i.description
+	known := i.described
 	i.mu.Unlock()
-	if known != nil {
-		return *known, nil
+	if known != nil && i.exe.mayHave(known.Checksum) {
+		return known.Description, nil
 	}
-	d, ok := i.host.cache.description(i.exe.checksum)
-	if !ok || i.checkDescription(d) != nil {
-		var err error
-		if d, err = i.askDescription(ctx); err != nil {
+	b, err := i.beside()
+	if err != nil {
+		i.host.opts.Log.Debug("no description beside an interpreter", "path", i.exe.path, "reason", err)
+		if b, err = i.learn(ctx); err != nil {
 			return interpreter.Description{}, err
 		}
-		i.host.cache.setDescription(i.exe.checksum, d)
 	}
 	i.mu.Lock()
-	i.description = &d
+	i.described = &b
 	i.mu.Unlock()
-	return d, nil
+	return b.Description, nil
+}
+
+// learn remembers or asks.
+func (i *Interpreter) learn(ctx context.Context) (b beside, err error) {
+	if b.Checksum, err = i.Checksum(ctx); err != nil {
+		return b, err
+	}
+	var ok bool
+	if b.Description, ok = i.host.cache.description(b.Checksum); ok && i.checkDescription(b.Description) == nil {
+		return b, nil
+	}
+	if b.Description, err = i.askDescription(ctx); err == nil {
+		i.host.cache.setDescription(b.Checksum, b.Description)
+	}
+	return b, err
 }
 
 // askDescription asks a process of its own: which variables the one for the
@@ -131,6 +157,10 @@ func (i *Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest
 
 // call runs f against a running process.
 func (i *Interpreter) call(ctx context.Context, what string, f func(context.Context, *wire.Client) error) error {
+	// The checksum first: what is said of the program before is only believed.
+	if _, err := i.Checksum(ctx); err != nil {
+		return err
+	}
 	d, err := i.Describe(ctx)
 	if err != nil {
 		return err
@@ -218,7 +248,11 @@ func (i *Interpreter) release(p *process, ok bool) {
 // start verifies the executable and starts a process of it.
 func (i *Interpreter) start(ctx context.Context, d interpreter.Description) (*process, error) {
 	begin := time.Now()
-	if err := i.exe.verify(ctx); err != nil {
+	sum, err := i.exe.checksum(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := i.exe.verify(ctx, sum); err != nil {
 		return nil, err
 	}
 	p, err := i.host.admit(i)
@@ -233,7 +267,7 @@ func (i *Interpreter) start(ctx context.Context, d interpreter.Description) (*pr
 		return nil, fmt.Errorf("start: %w", err)
 	}
 	i.host.opts.Log.Debug("interpreter started", "interpreter", i.label(), "path", i.exe.path,
-		"checksum", i.exe.checksum, "pid", p.pid(), "took", time.Since(begin))
+		"checksum", sum, "pid", p.pid(), "took", time.Since(begin))
 	return p, nil
 }
 

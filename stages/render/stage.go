@@ -115,7 +115,11 @@ func (s *Stage) run(ctx context.Context, t *engine.Task, request rendering.Reque
 	if err != nil {
 		return nil, err
 	}
-	if i.Checksum() != request.Checksum {
+	sum, err := i.Checksum(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if sum != request.Checksum {
 		return nil, errors.New("the interpreter was replaced while tape ran: run again")
 	}
 	source, err := files.Get(ctx, t.Store, t.Inputs["files"])

@@ -32,8 +32,11 @@ type answer func(ctx context.Context, req *interpreter.RenderRequest) (*interpre
 // fake is an interpreter that is found under any name, and renders as it is told.
 type fake struct{ answer }
 
-func (fake) Name() string            { return "fake" }
-func (fake) Checksum() digest.Digest { return digest.FromString("fake") }
+func (fake) Name() string { return "fake" }
+
+func (fake) Checksum(context.Context) (digest.Digest, error) {
+	return digest.FromString("fake"), nil
+}
 
 func (fake) Describe(context.Context) (interpreter.Description, error) {
 	return interpreter.Description{}, errors.New("render needs no description")

@@ -25,9 +25,10 @@ const (
 type Interpreter interface {
 	interpreter.Interpreter
 	Name() string
-	// Checksum identifies the very program; Describe always answers the same for
-	// one checksum.
-	Checksum() digest.Digest
+	// Checksum identifies the very program; it may have to be read for that. From
+	// then on Describe always answers the same. Before, the answer may be one that
+	// was written down of another program.
+	Checksum(ctx context.Context) (digest.Digest, error)
 }
 
 // Interpreters finds interpreters.

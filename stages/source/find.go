@@ -10,8 +10,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/nearest"
@@ -38,7 +41,8 @@ func (s *Stage) find(ctx context.Context, t *engine.Task, at *place) (*found, er
 			others, _ := s.o.Interpreters.List(ctx) // the first error is the one to tell
 			return nil, mistaken("interpreter", fmt.Errorf("%w%s", err, nearest.Hint(s.config.Interpreter, names(others))))
 		}
-		if err := s.allow(i); err != nil {
+		sum, err := s.allow(ctx, i)
+		if err != nil {
 			return nil, err
 		}
 		d, err := i.Describe(ctx)
@@ -52,17 +56,41 @@ func (s *Stage) find(ctx context.Context, t *engine.Task, at *place) (*found, er
 		if err != nil {
 			return nil, err
 		}
-		return use(i, d, at, c)
+		return use(i, sum, d, at, c)
 	}
 
+	chosen, err := s.detect(ctx, t, *at)
+	if err != nil {
+		return nil, err
+	}
+	sum, err := s.allow(ctx, chosen)
+	if err != nil {
+		return nil, err
+	}
+	d, err := chosen.Describe(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask interpreter %s what it is: %w", chosen.Name(), err)
+	}
+	if !reflect.DeepEqual(d, chosen.description) {
+		return s.find(ctx, t, at) // what it was chosen for was written down of another program
+	}
+	t.Report(engine.Event{Message: fmt.Sprintf("interpreter %s: %s", chosen.Name(), chosen.reason)})
+	return use(chosen.Interpreter, sum, d, at, chosen.claim)
+}
+
+// candidate is an interpreter that may be the one.
+type candidate struct {
+	rendering.Interpreter
+	description interpreter.Description
+	claim
+}
+
+// detect finds the interpreter that claims a source, by what they are said to be:
+// none is read or started for that.
+func (s *Stage) detect(ctx context.Context, t *engine.Task, at place) (*candidate, error) {
 	all, err := s.o.Interpreters.List(ctx)
 	if err != nil {
 		t.Report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("not every interpreter can be used: %v", err)})
-	}
-	type candidate struct {
-		rendering.Interpreter
-		description interpreter.Description
-		claim
 	}
 	var (
 		candidates []candidate
@@ -81,7 +109,7 @@ func (s *Stage) find(ctx context.Context, t *engine.Task, at *place) (*found, er
 			fallback = &candidate{i, d, claim{reason: "no other interpreter claims it"}}
 			continue
 		}
-		c, err := claims(d, *at)
+		c, err := claims(d, at)
 		if err != nil {
 			return nil, err
 		}
@@ -111,24 +139,20 @@ func (s *Stage) find(ctx context.Context, t *engine.Task, at *place) (*found, er
 				"%s asks for the interpreter %s, which is not installed: the files are taken as they are", strings.TrimSuffix(name, "/"), wellKnown[name])})
 		}
 	}
-	chosen := candidates[0]
-	t.Report(engine.Event{Message: fmt.Sprintf("interpreter %s: %s", chosen.Name(), chosen.reason)})
-	if err := s.allow(chosen); err != nil {
-		return nil, err
-	}
-	return use(chosen.Interpreter, chosen.description, at, chosen.claim)
+	return &candidates[0], nil
 }
 
-// allow asks whether an interpreter may be used.
-func (s *Stage) allow(i rendering.Interpreter) error {
-	if s.o.Allow == nil {
-		return nil
+// allow asks whether an interpreter may be used, and answers with its checksum.
+func (s *Stage) allow(ctx context.Context, i rendering.Interpreter) (digest.Digest, error) {
+	sum, err := i.Checksum(ctx)
+	if err != nil || s.o.Allow == nil {
+		return sum, err
 	}
-	return s.o.Allow(i.Name(), i.Checksum())
+	return sum, s.o.Allow(i.Name(), sum)
 }
 
 // use settles on an interpreter.
-func use(i rendering.Interpreter, d interpreter.Description, at *place, c claim) (*found, error) {
+func use(i rendering.Interpreter, sum digest.Digest, d interpreter.Description, at *place, c claim) (*found, error) {
 	schema, err := compile(d.Options)
 	if err != nil {
 		return nil, fmt.Errorf("interpreter %s: the schema of its options is not valid: %w", i.Name(), err)
@@ -136,7 +160,7 @@ func use(i rendering.Interpreter, d interpreter.Description, at *place, c claim)
 	if c.above != "" {
 		at.grow(c.above) // claims looks no further than the root may grow
 	}
-	return &found{Interpreter: i, description: d, schema: schema}, nil
+	return &found{Interpreter: i, checksum: sum, description: d, schema: schema}, nil
 }
 
 // Claims says why an interpreter is the one for a folder or a file that names

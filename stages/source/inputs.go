@@ -248,7 +248,7 @@ func (s *Stage) memoryKey(f *found, at taken) (digest.Digest, error) {
 		Environment digest.Digest
 		Path        string
 		Options     json.RawMessage
-	}{"inputs/1", f.Checksum(), s.environment(f.description.Environment), at.at.path, at.options})
+	}{"inputs/1", f.checksum, s.environment(f.description.Environment), at.at.path, at.options})
 	return digest.FromBytes(key), err
 }
 

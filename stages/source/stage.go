@@ -186,7 +186,7 @@ func (s *Stage) run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		Path:        taken.at.path,
 		Reference:   at.reference,
 		Interpreter: rendering.Interpreted{Name: found.description.Name, Version: found.description.Version},
-		Checksum:    found.Checksum(),
+		Checksum:    found.checksum,
 		Options:     taken.options,
 		Environment: s.environment(found.description.Environment),
 		Diagnostics: taken.diagnostics,
@@ -266,6 +266,7 @@ var _ engine.Stage = (*Stage)(nil)
 // found is an interpreter that will read the source.
 type found struct {
 	rendering.Interpreter
+	checksum    digest.Digest
 	description interpreter.Description
 	schema      schema
 }

@@ -50,8 +50,11 @@ type fake struct {
 	requests []interpreter.InputsRequest
 }
 
-func (f *fake) Name() string            { return f.description.Name }
-func (f *fake) Checksum() digest.Digest { return digest.FromString(f.description.Name) }
+func (f *fake) Name() string { return f.description.Name }
+
+func (f *fake) Checksum(context.Context) (digest.Digest, error) {
+	return digest.FromString(f.description.Name), nil
+}
 
 func (f *fake) Describe(context.Context) (interpreter.Description, error) { return f.description, nil }
 
@@ -427,13 +430,54 @@ func TestRefusedInterpreter(t *testing.T) {
 	f := plain()
 	refused := errors.New("not the locked one")
 	_, err := run(t, source.Config{Path: dir}, source.Options{Interpreters: finder{f}, Allow: func(name string, sum digest.Digest) error {
-		if name != "plain" || sum != f.Checksum() {
+		if name != "plain" || sum != digest.FromString("plain") {
 			t.Errorf("asked about %s %s", name, sum)
 		}
 		return refused
 	}})
 	if !errors.Is(err, refused) || f.asked > 0 {
 		t.Errorf("error %v, asked %d times", err, f.asked)
+	}
+}
+
+// stale says what it is only once its checksum is known; before, that it claims
+// every source.
+type stale struct {
+	*fake
+	settled bool
+}
+
+func (s *stale) Checksum(ctx context.Context) (digest.Digest, error) {
+	s.settled = true
+	return s.fake.Checksum(ctx)
+}
+
+func (s *stale) Describe(ctx context.Context) (interpreter.Description, error) {
+	d, err := s.fake.Describe(ctx)
+	if !s.settled {
+		d.Markers = []interpreter.Marker{{Name: "*"}}
+	}
+	return d, err
+}
+
+type found []rendering.Interpreter
+
+func (f found) Find(context.Context, string) (rendering.Interpreter, error) {
+	return nil, errors.New("nobody named one")
+}
+
+func (f found) List(context.Context) ([]rendering.Interpreter, error) { return f, nil }
+
+// An interpreter that is chosen for what another program was is not used.
+func TestStaleDescription(t *testing.T) {
+	old := &stale{fake: &fake{description: interpreter.Description{Name: "old", Version: "2"}}}
+	p := plain()
+	dir := newFolder(t, map[string]string{"a.yaml": "kind: List\n"})
+	if _, err := run(t, source.Config{Path: dir}, source.Options{Interpreters: found{old, p}}); err != nil {
+		t.Fatal(err)
+	}
+	if !old.settled || old.asked > 0 || p.asked == 0 {
+		t.Errorf("settled: %v; the old one was asked %d times and plain %d", old.settled, old.asked, p.asked)
 	}
 }
 

@@ -10,12 +10,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine/nearest"
 	"github.com/taped-dev/tape/interpreters/plain"
@@ -87,19 +89,10 @@ func (a *app) interpreterListCommand() *cobra.Command {
 			}
 			// One that must not be started does not hide the others.
 			found, broken := h.List(cmd.Context())
-			for _, i := range found {
-				if i.Name() == plainName {
-					continue // the one that is built in is used
-				}
-				l := listedInterpreter{Name: i.Name(), Path: i.Path(), Checksum: i.Checksum()}
-				// One that is broken is listed too, with what is wrong.
-				if d, err := i.Describe(cmd.Context()); err != nil {
-					l.Error = err.Error()
-				} else {
-					l.Version, l.Help = d.Version, d.Help
-				}
-				list = append(list, l)
-			}
+			// The one that is built in is used, not a program of its name.
+			found = slices.DeleteFunc(found, func(i *host.Interpreter) bool { return i.Name() == plainName })
+			more, changed := listInterpreters(cmd.Context(), found)
+			list, broken = append(list, more...), errors.Join(broken, changed)
 			err = a.print(list, func(w io.Writer) error {
 				p := &printer{w: w}
 				for _, l := range list {
@@ -116,11 +109,38 @@ func (a *app) interpreterListCommand() *cobra.Command {
 	}
 }
 
-// find is the interpreter of that name, or of that file where it is a path.
-func (a *app) find(ctx context.Context, name string) (interpreter.Interpreter, error) {
-	if name == plainName {
-		return plain.New(), nil
+// listInterpreters reads them all, which is what takes time. Those that were
+// changed since they were installed are in the error.
+func listInterpreters(ctx context.Context, found []*host.Interpreter) ([]listedInterpreter, error) {
+	var (
+		group errgroup.Group
+		list  = make([]listedInterpreter, len(found))
+		errs  = make([]error, len(found))
+	)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for n, i := range found {
+		group.Go(func() error {
+			var sum digest.Digest
+			if sum, errs[n] = i.Checksum(ctx); errs[n] != nil {
+				return nil
+			}
+			l := listedInterpreter{Name: i.Name(), Path: i.Path(), Checksum: sum}
+			// One that is broken is listed too, with what is wrong.
+			if d, err := i.Describe(ctx); err != nil {
+				l.Error = err.Error()
+			} else {
+				l.Version, l.Help = d.Version, d.Help
+			}
+			list[n] = l
+			return nil
+		})
 	}
+	_ = group.Wait() // they are in errs
+	return slices.DeleteFunc(list, func(l listedInterpreter) bool { return l.Name == "" }), errors.Join(errs...)
+}
+
+// find is the interpreter of that name, or of that file where it is a path.
+func (a *app) find(ctx context.Context, name string) (*host.Interpreter, error) {
 	h, err := a.host()
 	if err != nil {
 		return nil, err
@@ -141,23 +161,39 @@ func (a *app) find(ctx context.Context, name string) (interpreter.Interpreter, e
 }
 
 func (a *app) interpreterDescribeCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "describe NAME",
-		Short:   "Show what an interpreter takes: markers and options",
-		Example: "  tape interpreter describe helm",
-		Args:    argsRange(1, 1),
+	var write bool
+	cmd := &cobra.Command{
+		Use:   "describe NAME|FILE",
+		Short: "Show what an interpreter takes: markers and options",
+		Example: `  tape interpreter describe helm
+  tape interpreter describe ./bin/tape-interpreter-mine --write`,
+		Args: argsRange(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			i, err := a.find(cmd.Context(), args[0])
-			if err != nil {
-				return err
+			var asked interpreter.Interpreter = plain.New()
+			if args[0] == plainName && write {
+				return usagef("--write: %s is built in, there is no executable to write beside", plainName)
 			}
-			d, err := i.Describe(cmd.Context())
+			if args[0] != plainName {
+				found, err := a.find(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				if write {
+					if err := found.WriteDescription(cmd.Context()); err != nil {
+						return err
+					}
+				}
+				asked = found
+			}
+			d, err := asked.Describe(cmd.Context())
 			if err != nil {
 				return err
 			}
 			return a.print(d, func(w io.Writer) error { return describeText(w, d) })
 		},
 	}
+	cmd.Flags().BoolVar(&write, "write", false, "write it beside the executable too, so that tape need not start it to know it")
+	return cmd
 }
 
 func describeText(w io.Writer, d interpreter.Description) error {
@@ -278,8 +314,9 @@ func (a *app) interpreterInstallCommand() *cobra.Command {
 		Example: `  tape interpreter install ./tape-interpreter-jsonnet
   tape interpreter install registry.example.com/tools/jsonnet@sha256:… --name jsonnet`,
 		Long: `Copies an interpreter into your own folder of interpreters and records its
-checksum: tape refuses it when it changes. From a registry it is an artifact of
-one layer, and the digest is required.`,
+checksum, so that tape refuses it when it changes, and what it says it is, so that
+tape need not start it to know. From a registry it is an artifact of one layer,
+and the digest is required.`,
 		Args: argsRange(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir := host.UserDir(os.Getenv)
@@ -306,9 +343,22 @@ one layer, and the digest is required.`,
 				return err
 			}
 			installed := listedInterpreter{Name: name, Path: filepath.Join(dir, "tape-interpreter-"+name), Checksum: sum}
+			// One that does not answer is installed all the same: check says more.
+			i, err := a.find(cmd.Context(), installed.Path)
+			if err == nil {
+				err = i.WriteDescription(cmd.Context())
+			}
+			if err != nil {
+				installed.Error = err.Error()
+			}
 			return a.print(installed, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "installed %s (%s)\ncheck it with: tape interpreter check %s\n", installed.Path, sum, installed.Path)
-				return err
+				p := &printer{w: w}
+				p.f("installed %s (%s)\n", installed.Path, sum)
+				if installed.Error != "" {
+					p.f("it does not say what it is: %s\n", installed.Error)
+				}
+				p.f("check it with: tape interpreter check %s\n", installed.Path)
+				return p.err
 			})
 		},
 	}

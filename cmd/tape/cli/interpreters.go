@@ -61,8 +61,9 @@ func newBuiltIn(ctx context.Context) (*builtIn, error) {
 	return &builtIn{impl, digest.FromString(d.Name + " " + d.Version)}, nil
 }
 
-func (*builtIn) Name() string              { return plainName }
-func (b *builtIn) Checksum() digest.Digest { return b.checksum }
+func (*builtIn) Name() string { return plainName }
+
+func (b *builtIn) Checksum(context.Context) (digest.Digest, error) { return b.checksum, nil }
 
 var (
 	_ rendering.Interpreters = interpreters{}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build unix
+
+package host_test
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/taped-dev/tape/plugins/host"
+)
+
+// starts is how many processes were started so far.
+func (b *bed) starts() int { return strings.Count(b.log.String(), "interpreter started") }
+
+// list is the one interpreter in the bed, unread.
+func (b *bed) list(t *testing.T) *host.Interpreter {
+	t.Helper()
+	list, err := b.List(t.Context())
+	if err != nil || len(list) != 1 {
+		t.Fatalf("list is %v, %v", list, err)
+	}
+	return list[0]
+}
+
+// describe has the interpreter described, and answers with its version and
+// whether it was started for that.
+func (b *bed) describe(t *testing.T, i *host.Interpreter) (version string, started bool) {
+	t.Helper()
+	before := b.starts()
+	d, err := i.Describe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.Version, b.starts() > before
+}
+
+// padding makes room in the executable for a change that neither shows at its
+// ends nor matters to it.
+const padding = 256 << 10
+
+// written is a bed with a copy of the interpreter good that nobody installed, and
+// what it says of itself beside it, with the version "written" so that one can
+// tell.
+func written(t *testing.T, opts host.Options) (b *bed, exe string) {
+	t.Helper()
+	b = newBed(t, opts)
+	exe = copyTo(t, b.dir, "good")
+	if err := os.Remove(exe + ".sha256"); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, exe, func(data []byte) []byte { return append(data, make([]byte, padding)...) })
+	i, err := b.Open(t.Context(), exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := i.WriteDescription(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, exe+".json", replace(`"version": "1.2.3"`, `"version": "written"`))
+	return b, exe
+}
+
+// edit rewrites a file in place.
+func edit(t *testing.T, file string, f func([]byte) []byte) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err == nil {
+		err = os.WriteFile(file, f(data), 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// replace is an edit of a text that is there.
+func replace(before, after string) func([]byte) []byte {
+	return func(data []byte) []byte {
+		if !bytes.Contains(data, []byte(before)) {
+			panic("no " + before)
+		}
+		return bytes.Replace(data, []byte(before), []byte(after), 1)
+	}
+}
+
+// change is an edit of one byte, counted from the end.
+func change(fromEnd int) func([]byte) []byte {
+	return func(data []byte) []byte {
+		data[len(data)-fromEnd]++
+		return data
+	}
+}
+
+// What lies beside an executable is believed, and nothing is started.
+func TestDescriptionBeside(t *testing.T) {
+	b, exe := written(t, host.Options{})
+	if version, started := b.describe(t, b.list(t)); version != "written" || started {
+		t.Errorf("version %s, started is %v", version, started)
+	}
+	// The right checksum changes nothing.
+	i, err := b.Find(t.Context(), "good")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if version, started := b.describe(t, i); version != "written" || started {
+		t.Errorf("after its checksum: version %s, started is %v", version, started)
+	}
+	// It is one process, for the call.
+	before := b.starts()
+	if _, err := render(t.Context(), t, i, fakeOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.starts() - before; n != 1 {
+		t.Errorf("%d processes were started, want 1", n)
+	}
+	// Who installs another one does not leave what was said of this one.
+	defer func() {
+		copyTo(t, b.dir, "good")
+		if _, err := os.Stat(exe + ".json"); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("after an install the description is still there: %v", err)
+		}
+	}()
+	// Opened by its path it is asked itself.
+	if i, err = b.Open(t.Context(), exe); err != nil {
+		t.Fatal(err)
+	}
+	if version, _ := b.describe(t, i); version != "1.2.3" {
+		t.Errorf("opened by its path: version %s", version)
+	}
+}
+
+// A description of another executable, or one that is none, is not believed: the
+// interpreter is asked, as where there is nothing beside it.
+func TestDescriptionBesideIsRefused(t *testing.T) {
+	tests := map[string]func(exe string) error{
+		"there is none":         func(exe string) error { return os.Remove(exe + ".json") },
+		"everyone may write it": func(exe string) error { return os.Chmod(exe+".json", 0o666) },
+		"a folder": func(exe string) error {
+			return errors.Join(os.Remove(exe+".json"), os.Mkdir(exe+".json", 0o700))
+		},
+		"installed since": func(exe string) error {
+			return os.WriteFile(exe+".sha256", []byte(strings.Repeat("0", 64)), 0o600)
+		},
+	}
+	for name, f := range map[string]func([]byte) []byte{
+		"cut off":        func(data []byte) []byte { return data[:len(data)/2] },
+		"no checksum":    replace("sha256:", "sha256-"),
+		"another's name": replace(`"name": "good"`, `"name": "other"`),
+	} {
+		tests[name] = func(exe string) error { edit(t, exe+".json", f); return nil }
+	}
+	for name, f := range map[string]func([]byte) []byte{
+		"the executable is longer":      func(data []byte) []byte { return append(data, 0) },
+		"the executable ends otherwise": change(1),
+	} {
+		tests[name] = func(exe string) error { edit(t, exe, f); return nil }
+	}
+	for name, spoil := range tests {
+		t.Run(name, func(t *testing.T) {
+			b, exe := written(t, host.Options{})
+			if err := spoil(exe); err != nil {
+				t.Fatal(err)
+			}
+			i := b.list(t)
+			if name == "installed since" {
+				if _, err := i.Describe(t.Context()); err == nil || !strings.Contains(err.Error(), "when it was installed") {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			if version, started := b.describe(t, i); version != "1.2.3" || !started {
+				t.Errorf("version %s, started is %v", version, started)
+			}
+		})
+	}
+}
+
+// A change that does not show at a glance is seen before the executable starts,
+// and what was believed is asked for anew.
+func TestDescriptionBesideIsStale(t *testing.T) {
+	cache := t.TempDir()
+	b, exe := written(t, host.Options{CacheDir: cache})
+	edit(t, exe, change(padding/2))
+	i := b.list(t)
+	if version, started := b.describe(t, i); version != "written" || started {
+		t.Fatalf("at a glance: version %s, started is %v", version, started)
+	}
+	if _, err := i.Checksum(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if version, started := b.describe(t, i); version != "1.2.3" || !started {
+		t.Errorf("with its checksum: version %s, started is %v", version, started)
+	}
+	if _, err := render(t.Context(), t, i, fakeOptions{}); err != nil {
+		t.Error(err)
+	}
+	// The next run knows without reading or starting it.
+	before := b.starts()
+	log := slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	next := host.New(host.Options{Dirs: []string{b.dir}, CacheDir: cache, Log: log})
+	defer next.Close()
+	list, err := next.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := list[0].Describe(t.Context()); err != nil || d.Version != "1.2.3" || b.starts() > before {
+		t.Errorf("in the next run: version %s, %v, %d starts", d.Version, err, b.starts()-before)
+	}
+}
+
+// A call settles which program it is, also where nobody asked for its checksum.
+func TestCallOfStaleDescription(t *testing.T) {
+	t.Setenv("TAPE_TEST_WANTED", "yes")
+	b, exe := written(t, host.Options{})
+	edit(t, exe+".json", replace("TAPE_TEST_WANTED", "TAPE_TEST_BEFORE"))
+	edit(t, exe, change(padding/2))
+	resp, err := render(t.Context(), t, b.list(t), fakeOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(resp.Files[0].Data, []byte("TAPE_TEST_WANTED=yes")) {
+		t.Errorf("it got the environment of the one before: %q", resp.Files[0].Data)
+	}
+}
