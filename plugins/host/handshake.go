@@ -3,22 +3,16 @@
 package host
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	plugin "github.com/hashicorp/go-plugin"
 
@@ -85,39 +79,19 @@ func checkAddress(network, addr, dir string) error {
 	return fmt.Errorf("it listens on %s %s, which is neither a unix socket nor a loopback address", network, addr)
 }
 
-// mutualTLS makes the client's half of go-plugin's AutoMTLS: a key and a
-// certificate for this one connection. The certificate goes to the interpreter,
-// as PEM; the interpreter's own, in its handshake, becomes the one root.
-//
-// It is made here because go-plugin would make a key on curve P-521, which costs
-// 8 ms more a start and which gRPC for C++, Python and Ruby, where built with
-// BoringSSL, does not accept.
+// mutualTLS makes the client's half of go-plugin's AutoMTLS. The certificate goes
+// to the interpreter, as PEM; the interpreter's own, in its handshake, becomes the
+// one root.
 func mutualTLS() (*tls.Config, []byte, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	cert, err := wire.NewCertificate()
 	if err != nil {
-		return nil, nil, fmt.Errorf("make key: %w", err)
-	}
-	now := time.Now()
-	template := &x509.Certificate{
-		SerialNumber:          big.NewInt(now.UnixNano()),
-		Subject:               pkix.Name{CommonName: "localhost", Organization: []string{"tape"}},
-		DNSNames:              []string{"localhost"},
-		NotBefore:             now.Add(-time.Hour), // clocks are set back now and then
-		NotAfter:              now.AddDate(1, 0, 0),
-		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-		BasicConstraintsValid: true,
-		IsCA:                  true, // its own: OpenSSL wants that of a root
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make certificate: %w", err)
+		return nil, nil, err
 	}
 	config := &tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
+		Certificates: []tls.Certificate{cert},
 		RootCAs:      x509.NewCertPool(), // replaced by go-plugin
 		ServerName:   "localhost",
 		MinVersion:   tls.VersionTLS12,
 	}
-	return config, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
+	return config, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}), nil
 }

@@ -24,7 +24,11 @@ package serve
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -32,12 +36,10 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
-	"sync"
 	"syscall"
 
 	"github.com/hashicorp/go-hclog"
 	plugin "github.com/hashicorp/go-plugin"
-	"google.golang.org/grpc"
 
 	"github.com/taped-dev/tape/plugins/internal/wire"
 	"github.com/taped-dev/tape/plugins/interpreter"
@@ -77,39 +79,76 @@ func Interpreter(impl interpreter.Interpreter, opts ...Option) {
 		slog.Error("cannot guard stdout", "error", err)
 		os.Exit(1)
 	}
+	// Whatever else is printed goes to stderr: tape shows the last lines of a process
+	// that dies.
+	stdout := os.Stdout
+	os.Stdout = os.Stderr
 	go exitWithHost(os.Stdin)
 	// The first process of a PID namespace does not heed SIGTERM unless it asks for
 	// it. (An interrupt is the host's to deal with.)
+	signal.Ignore(os.Interrupt)
 	terminated := make(chan os.Signal, 1)
 	signal.Notify(terminated, syscall.SIGTERM)
 	go func() {
 		<-terminated
 		os.Exit(1)
 	}()
-	plugin.Serve(&plugin.ServeConfig{
-		HandshakeConfig:  wire.Handshake(),
-		VersionedPlugins: wire.Served(impl),
-		GRPCServer:       newServer,
-		Logger:           hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: os.Stderr}),
-	})
+	if err := serve(impl, stdout); err != nil {
+		slog.Error("cannot serve", "error", err)
+		os.Exit(1)
+	}
 	os.Exit(0)
 }
 
-// newServer makes go-plugin's server, and undoes what go-plugin does right before
-// the first call: it sends os.Stdout and os.Stderr over the connection, and so
-// loses the last words of a process that dies. Here both are stderr.
-func newServer(opts []grpc.ServerOption) *grpc.Server {
-	stderr := os.Stderr
-	undo := sync.OnceFunc(func() { os.Stdout, os.Stderr = stderr, stderr })
-	return grpc.NewServer(append(opts,
-		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-			undo()
-			return handler(ctx, req)
-		}),
-		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-			undo()
-			return handler(srv, stream)
-		}))...)
+// serve serves until the host is done, after the handshake.
+//
+// What go-plugin calls its test mode leaves handshake, signals, stdout and stderr to
+// its caller. All else is the same. With its own handshake comes its own key, which
+// is slow (see [wire.NewCertificate]); and its redirection of stderr through the
+// connection loses the last words of a process that dies.
+func serve(impl interpreter.Interpreter, stdout io.Writer) error {
+	config, certificate, err := mutualTLS(os.Getenv("PLUGIN_CLIENT_CERT"))
+	if err != nil {
+		return err
+	}
+	ready := make(chan *plugin.ReattachConfig, 1)
+	go func() {
+		at := <-ready
+		fmt.Fprintf(stdout, "%d|%d|%s|%s|%s|%s\n", plugin.CoreProtocolVersion, at.ProtocolVersion,
+			at.Addr.Network(), at.Addr.String(), at.Protocol, base64.RawStdEncoding.EncodeToString(certificate))
+	}()
+	plugin.Serve(&plugin.ServeConfig{
+		HandshakeConfig:  wire.Handshake(),
+		VersionedPlugins: wire.Served(impl),
+		TLSProvider:      func() (*tls.Config, error) { return config, nil },
+		GRPCServer:       plugin.DefaultGRPCServer,
+		Logger:           hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: os.Stderr}),
+		Test:             &plugin.ServeTestConfig{ReattachConfigCh: ready},
+	})
+	return nil
+}
+
+// mutualTLS is the server's half of go-plugin's AutoMTLS: the one root is the
+// client's certificate, and the server's own goes back to it. Without one of the
+// client there is no TLS.
+func mutualTLS(client string) (*tls.Config, []byte, error) {
+	if client == "" {
+		return nil, nil, nil
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM([]byte(client)) {
+		return nil, nil, errors.New("$PLUGIN_CLIENT_CERT holds no certificate")
+	}
+	cert, err := wire.NewCertificate()
+	if err != nil {
+		return nil, nil, err
+	}
+	return &tls.Config{
+		Certificates: []tls.Certificate{cert},
+		ClientAuth:   tls.RequireAndVerifyClientCert,
+		ClientCAs:    roots,
+		MinVersion:   tls.VersionTLS12,
+	}, cert.Certificate[0], nil
 }
 
 // byHand is what a person who runs the program gets. It answers with the status
