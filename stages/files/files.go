@@ -30,6 +30,11 @@ import (
 // MediaType of the blob.
 const MediaType = "application/vnd.tape.files.v1.tar"
 
+const (
+	block   = 512     // of a tar
+	trusted = 1 << 20 // bytes that are set aside for a file on the word of its header
+)
+
 // File is a regular file in a folder.
 type File struct {
 	// Name is slash-separated, relative and clean.
@@ -69,6 +74,14 @@ func Write(w io.Writer, files []File) error {
 	slices.Sort(names)
 	names = slices.Compact(names)
 
+	// A buffer that has to find out how much comes copies all of it several times.
+	if b, ok := w.(*bytes.Buffer); ok {
+		size := (len(names) + 2) * 2 * block // a header each, and padding
+		for _, f := range sorted {
+			size += len(f.Data)
+		}
+		b.Grow(size)
+	}
 	tw := tar.NewWriter(w)
 	for _, name := range names {
 		h := &tar.Header{Name: name, ModTime: time.Unix(0, 0)}
@@ -134,8 +147,10 @@ func Read(r io.Reader, limits Limits) ([]File, error) {
 		if left -= h.Size; h.Size < 0 || left < 0 {
 			return nil, fmt.Errorf("archive unpacks to more than %d bytes", limits.Bytes)
 		}
-		// Read grows with what is there, not with what the header promises.
+		// Read grows with what is there, not with what the header promises, but for
+		// as much as is no harm.
 		var buf bytes.Buffer
+		buf.Grow(int(min(h.Size, trusted)) + bytes.MinRead)
 		if _, err := io.Copy(&buf, tr); err != nil {
 			return nil, fmt.Errorf("read %q from tar: %w", h.Name, err)
 		}
