@@ -30,6 +30,9 @@ type CopyOptions struct {
 	Environment
 	// Pairs are copied side by side.
 	Pairs []CopyPair
+	// Check walks what the targets have instead of trusting that what is there
+	// has all below it.
+	Check bool
 }
 
 // CopyPair is what to copy, and where to.
@@ -83,7 +86,7 @@ func Copy(ctx context.Context, o CopyOptions) ([]CopyResult, error) {
 			if len(o.Pairs) > 1 {
 				node += " " + pair.Source
 			}
-			results[i], errs[i] = copyPair(ctx, o.Environment, pair, func(e engine.Event) {
+			results[i], errs[i] = copyPair(ctx, o.Environment, pair, o.Check, func(e engine.Event) {
 				e.Node, e.At = node, time.Now()
 				events(e)
 			})
@@ -168,7 +171,7 @@ func openTarget(client *registry.Client, text, tag string) (*target, error) {
 	return &target{Target: transfer.ToRepository(client, repo), repository: name, name: name, tag: cmp.Or(ownTag, tag)}, nil
 }
 
-func copyPair(ctx context.Context, env Environment, pair CopyPair, report func(engine.Event)) (result *CopyResult, err error) {
+func copyPair(ctx context.Context, env Environment, pair CopyPair, check bool, report func(engine.Event)) (result *CopyResult, err error) {
 	from, err := open(env.Registry, pair.Source)
 	if err != nil {
 		return nil, err
@@ -192,6 +195,7 @@ func copyPair(ctx context.Context, env Environment, pair CopyPair, report func(e
 		}),
 		from: from, to: to, root: root,
 	}
+	c.Check = check
 	result = &CopyResult{Source: pair.Source, Digest: root.Digest, Tags: []string{}}
 	if err = c.open(ctx); err == nil {
 		if c.app != nil {

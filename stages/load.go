@@ -26,6 +26,8 @@ type LoadOptions struct {
 	// Repository to write to, with a tag or without; "" is the one that the
 	// application was taped for.
 	Repository string
+	// Check walks what the repository has instead of trusting it.
+	Check bool
 }
 
 // Load writes the application of an archive into a repository: everything by its
@@ -47,7 +49,7 @@ func Load(ctx context.Context, o LoadOptions) (*CopyResult, error) {
 		}
 	}
 	events := serial(o.Events)
-	result, err := copyPair(ctx, o.Environment, CopyPair{Source: source, Target: o.Repository}, func(e engine.Event) {
+	result, err := copyPair(ctx, o.Environment, CopyPair{Source: source, Target: o.Repository}, o.Check, func(e engine.Event) {
 		e.Node, e.At = "load", time.Now()
 		events(e)
 	})

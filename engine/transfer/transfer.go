@@ -40,7 +40,7 @@ type Source interface {
 type Target interface {
 	// Empty says whether nothing is there: then nobody need ask what is.
 	Empty(ctx context.Context) (bool, error)
-	// Exists says whether a manifest is there, and so all below it.
+	// Exists says whether a manifest is there, and so all below it, or a blob.
 	Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error)
 	// Blob copies a blob, unless it is there. report hears of bytes as they
 	// arrive, and of a negative number where they have to arrive again.
@@ -69,6 +69,10 @@ type Moved struct {
 // client and the target bound what is in flight, and none holds anything while
 // it waits for those below it.
 type Copier struct {
+	// Check walks what the target has, instead of trusting that a manifest there
+	// has all below it. It is set before anything is copied.
+	Check bool
+
 	source Source
 	target Target
 	report func(current, total int64)
@@ -133,18 +137,22 @@ const asked = 1
 
 func (c *Copier) manifest(ctx context.Context, desc ocispec.Descriptor, depth int) error {
 	return c.once(ctx, desc.Digest, func() error {
-		if !c.empty && depth <= asked {
-			there, err := c.target.Exists(ctx, desc)
-			if err != nil {
+		if !c.empty && !c.Check && depth <= asked {
+			if there, err := c.there(ctx, desc); there || err != nil {
 				return err
-			}
-			if there {
-				c.count(func(m *Moved) { m.Existing++ })
-				return nil
 			}
 		}
 		return c.below(ctx, desc, depth)
 	})
+}
+
+// there says whether the target has a manifest or blob, and counts it.
+func (c *Copier) there(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
+	there, err := c.target.Exists(ctx, desc)
+	if there {
+		c.count(func(m *Moved) { m.Existing++ })
+	}
+	return there, err
 }
 
 // Referrers copies what is about a manifest, and what is about that, and has it
@@ -260,7 +268,13 @@ func (c *Copier) below(ctx context.Context, desc ocispec.Descriptor, depth int) 
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	listed, err := c.target.Manifest(ctx, desc, data)
+	var there, listed bool
+	if c.Check {
+		there, err = c.there(ctx, desc)
+	}
+	if !there && err == nil {
+		listed, err = c.target.Manifest(ctx, desc, data)
+	}
 	if err != nil || listed {
 		return err
 	}
@@ -277,6 +291,11 @@ func (c *Copier) blob(ctx context.Context, desc ocispec.Descriptor) error {
 		return nil
 	}
 	return c.once(ctx, desc.Digest, func() error {
+		if c.Check {
+			if there, err := c.there(ctx, desc); there || err != nil {
+				return err
+			}
+		}
 		c.progress(0, desc.Size)
 		how, err := c.target.Blob(ctx, c.source, desc, func(n int64) { c.progress(n, 0) })
 		if err != nil || how != registry.Streamed {

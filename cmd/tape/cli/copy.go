@@ -16,7 +16,10 @@ import (
 )
 
 func (a *app) copyCommand() *cobra.Command {
-	var file string
+	var (
+		file  string
+		check bool
+	)
 	cmd := &cobra.Command{
 		Use:   "copy SRC DST",
 		Short: "Copy an application byte for byte, with its signatures",
@@ -38,7 +41,7 @@ too.`,
 				return err
 			}
 			env := stages.Environment{Registry: client, Events: func(e engine.Event) { a.progress.Event(e) }}
-			results, err := stages.Copy(cmd.Context(), stages.CopyOptions{Environment: env, Pairs: pairs})
+			results, err := stages.Copy(cmd.Context(), stages.CopyOptions{Environment: env, Pairs: pairs, Check: check})
 			a.settle()
 			for _, r := range results {
 				for _, warning := range r.Warnings {
@@ -61,8 +64,11 @@ too.`,
 		},
 	}
 	cmd.Flags().StringVar(&file, "from-file", "", "copy what `FILE` lists, SRC DST a line, several at once; - is stdin")
+	cmd.Flags().BoolVar(&check, "check", false, checkHelp)
 	return cmd
 }
+
+const checkHelp = "look whether what is there already is whole, instead of trusting it"
 
 // copyPairs are the arguments, or the lines of a file.
 func copyPairs(file string, args []string, in io.Reader) ([]stages.CopyPair, error) {

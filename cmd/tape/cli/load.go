@@ -13,7 +13,8 @@ import (
 )
 
 func (a *app) loadCommand() *cobra.Command {
-	return &cobra.Command{
+	var o stages.LoadOptions
+	cmd := &cobra.Command{
 		Use:   "load FILE [REPO]",
 		Short: "Write a saved application into a registry, with its signatures",
 		Example: `  tape load podinfo.tar                                   # where it was taped for
@@ -29,10 +30,8 @@ name the repository that they were taped for; tape relocate points them elsewher
 			if err != nil {
 				return err
 			}
-			o := stages.LoadOptions{
-				Environment: stages.Environment{Registry: client, Events: func(e engine.Event) { a.progress.Event(e) }},
-				File:        args[0],
-			}
+			o.Environment = stages.Environment{Registry: client, Events: func(e engine.Event) { a.progress.Event(e) }}
+			o.File = args[0]
 			if len(args) > 1 {
 				o.Repository = args[1]
 			}
@@ -47,4 +46,6 @@ name the repository that they were taped for; tape relocate points them elsewher
 			return a.print(result, func(w io.Writer) error { return copyText(w, []stages.CopyResult{*result}) })
 		},
 	}
+	cmd.Flags().BoolVar(&o.Check, "check", false, checkHelp)
+	return cmd
 }

@@ -81,7 +81,7 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 	cmd.Flags().BoolVar(&o.Push, "push", false, "with --save: push as well")
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "write nowhere, and say what would move")
 	cmd.Flags().BoolVar(&o.SBOM, "sbom", false, "add an SPDX document of the application to the statements")
-	cmd.Flags().BoolVar(&o.Check, "check", false, "look whether what the repository has is whole, instead of trusting it")
+	cmd.Flags().BoolVar(&o.Check, "check", false, checkHelp)
 	return cmd
 }
 
