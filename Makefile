@@ -50,6 +50,10 @@ test-cnab: ## hold bundles against cnab-to-oci, which is built from its module
 test-containerd: ## import archives into a containerd of its own (needs root, containerd and ctr)
 	$(GO) test -tags containerd -count=1 -run TestContainerd ./stages
 
+.PHONY: test-registries
+test-registries: ## hold applications against Debian's docker-registry 2.8 and skopeo
+	$(GO) test -tags registries -count=1 -run 'OldRegistry|Skopeo' ./stages
+
 .PHONY: lint
 lint: ## vet and lint
 	$(GO) vet ./...

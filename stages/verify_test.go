@@ -83,6 +83,12 @@ data: {MISSING_IMAGE: registry.example/missing/tool:1}
 
 func newSignedApp(t *testing.T, dst http.Handler) *signedApp {
 	t.Helper()
+	return newSignedAppAt(t, registrytest.Serve(t, dst), stages.Options{})
+}
+
+// newSignedAppAt packages into the registry at host.
+func newSignedAppAt(t *testing.T, host string, o stages.Options) *signedApp {
+	t.Helper()
 	hosts := t.TempDir()
 	upstream := &registrytest.Upstream{Image: func(name, _ string) (registrytest.Image, bool) {
 		return registrytest.Published(), !strings.Contains(name, "missing")
@@ -90,7 +96,7 @@ func newSignedApp(t *testing.T, dst http.Handler) *signedApp {
 	if err := registrytest.WriteHosts(hosts, "registry.example", registrytest.Serve(t, upstream)); err != nil {
 		t.Fatal(err)
 	}
-	a := &signedApp{host: registrytest.Serve(t, dst)}
+	a := &signedApp{host: host}
 	a.env = environmentOf(t, hosts)
 	a.public, a.signer = newKey(t)
 
@@ -101,10 +107,8 @@ func newSignedApp(t *testing.T, dst http.Handler) *signedApp {
 	if err := os.WriteFile(filepath.Join(source, "service.json"), []byte(`{"apiVersion":"v1","kind":"Service","metadata":{"name":"web"}}`), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	result, err := stages.Package(t.Context(), stages.PackageOptions{
-		Options:    stages.Options{Environment: a.env, Sources: []stages.Source{{Path: source}}, Signer: a.signer},
-		Repository: a.host + "/team/shop", Tags: []string{"v1"},
-	})
+	o.Environment, o.Sources, o.Signer = a.env, []stages.Source{{Path: source}}, a.signer
+	result, err := stages.Package(t.Context(), stages.PackageOptions{Options: o, Repository: a.host + "/team/shop", Tags: []string{"v1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
