@@ -61,6 +61,9 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 		return err
 	}
 	if cause := context.Cause(ctx); cause != nil {
+		if stalled, ok := errors.AsType[*stalledError](err); ok {
+			return fmt.Errorf("%s %s: %w; %s: %w", op, ref, cause, stalled.host, stalled)
+		}
 		return fmt.Errorf("%s %s: %w", op, ref, cause)
 	}
 	out := &Error{Op: op, Reference: ref, class: errdefs.ErrUnknown, cause: err}
@@ -147,6 +150,7 @@ func (e *requestError) reason() (reason, hint string) {
 	record, isRecord := errors.AsType[tls.RecordHeaderError](e.cause)
 	_, isAuthority := errors.AsType[x509.UnknownAuthorityError](e.cause)
 	_, isTrust := errors.AsType[*tls.CertificateVerificationError](e.cause)
+	stalled, isStalled := errors.AsType[*stalledError](e.cause)
 	switch {
 	case isDNS && dns.IsNotFound:
 		return "no such host", "check the name, the network and the proxy"
@@ -158,8 +162,8 @@ func (e *requestError) reason() (reason, hint string) {
 		return cleanText(e.cause), "if the certificate is yours: --ca-file FILE"
 	case errors.Is(e.cause, syscall.ECONNREFUSED):
 		return "connection refused" + tried, "check the name and the port, and that the registry runs"
-	case errors.Is(e.cause, errStalled):
-		return "it hangs: nothing came or went for too long" + tried, ""
+	case isStalled:
+		return stalled.Error() + tried, "try again later; --timeout bounds the wait"
 	case errors.Is(e.cause, io.EOF), errors.Is(e.cause, io.ErrUnexpectedEOF), errors.Is(e.cause, syscall.ECONNRESET), errors.Is(e.cause, syscall.EPIPE):
 		return "the connection broke off" + tried, ""
 	}

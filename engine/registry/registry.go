@@ -76,6 +76,9 @@ type Options struct {
 	// Patience is how long a registry may do nothing before a request counts as
 	// broken. 0 is 30 seconds.
 	Patience time.Duration
+	// Waiting hears of a host that has not answered, or not gone on, for so long
+	// that a person may wonder; again every few seconds. It may be nil.
+	Waiting func(host string, waited time.Duration)
 	// Credentials of a host; a secret without a user is a refresh token, and
 	// neither is anonymous. Nil reads the docker command's configuration and
 	// asks its credential helpers.
@@ -205,9 +208,10 @@ type host struct {
 	requests  *limiter // that wait for an answer
 	transfers *limiter // blobs on their way to it
 
-	mu   sync.Mutex
-	down error     // why it was not reached
-	at   time.Time // when
+	mu      sync.Mutex
+	down    error     // why it was not reached
+	at      time.Time // when
+	noticed time.Time // that it keeps somebody waiting
 }
 
 func (c *Client) host(name string) *host {
@@ -266,7 +270,7 @@ func (h *host) throttled() {
 func (c *Client) retry(ctx context.Context, try func() error) error {
 	for n := 1; ; n++ {
 		err := try()
-		if err == nil || n == maxTries || context.Cause(ctx) != nil || !again(err) {
+		if err == nil || n >= worth(err) || context.Cause(ctx) != nil {
 			return err
 		}
 		c.log.InfoContext(ctx, "trying again", "try", n+1, "after", err.Error())
@@ -276,10 +280,16 @@ func (c *Client) retry(ctx context.Context, try func() error) error {
 	}
 }
 
-// again says whether an error is of something that may go well the next time.
-func again(err error) bool {
+// worth is how many tries an operation is worth that failed like this.
+func worth(err error) int {
 	if broken, ok := errors.AsType[*requestError](err); ok {
-		return broken.again
+		if broken.again {
+			return broken.worth
+		}
+		return 1
 	}
-	return errdefs.IsDataLoss(err) || errors.Is(err, content.ErrReset)
+	if errdefs.IsDataLoss(err) || errors.Is(err, content.ErrReset) {
+		return maxTries
+	}
+	return 1
 }

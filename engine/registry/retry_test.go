@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/engine/registry/registrytest"
 )
 
 const host = "registry.example.com"
@@ -128,8 +130,8 @@ func TestGiveUp(t *testing.T) {
 				<-r.Context().Done()
 				return true
 			},
-			3, errdefs.ErrUnavailable,
-			"resolve registry.example.com/app:1: registry.example.com: it hangs: nothing came or went for too long (tried 3 times); try again later; if it stays, ask whoever runs the registry or a proxy before it",
+			2, errdefs.ErrUnavailable,
+			"resolve registry.example.com/app:1: registry.example.com: no answer for 30s to HEAD /v2/app/manifests/1 (tried 2 times); try again later; --timeout bounds the wait",
 		},
 		"cuts": {
 			func(http.ResponseWriter, *http.Request, int) bool { cut(); return true },
@@ -247,6 +249,64 @@ func TestCancel(t *testing.T) {
 			}
 			if took := time.Since(start); took != 0 {
 				t.Errorf("took %s", took)
+			}
+		})
+	}
+}
+
+// A registry that does nothing is given up after a while, which is told meanwhile:
+// how long, by what it was asked, and by when the caller's time was up.
+func TestStalled(t *testing.T) {
+	desc, _ := blob(large, 1)
+	errUp := errors.New("time is up")
+	for name, test := range map[string]struct {
+		fault   registrytest.Fault
+		timeout time.Duration
+		took    time.Duration // at most: waits between tries are random
+		notices int
+		text    string
+	}{
+		"no answer": {
+			registrytest.Hang(), 0, time.Minute + time.Second, 10,
+			": upstream.example.com: no answer for 30s to GET /v2/lib/nginx/blobs/" + desc.Digest.String() + " (tried 2 times); try again later; --timeout bounds the wait",
+		},
+		"within a blob": {
+			registrytest.Stall(1000), 0, time.Minute + time.Second, 10,
+			": upstream.example.com: nothing more came for 30s of GET /v2/lib/nginx/blobs/" + desc.Digest.String() + "; try again later; --timeout bounds the wait",
+		},
+		"no answer in time": {
+			registrytest.Hang(), 12 * time.Second, 12 * time.Second, 2,
+			": time is up; upstream.example.com: no answer for 12s to GET /v2/lib/nginx/blobs/" + desc.Digest.String(),
+		},
+		"within a blob in time": {
+			registrytest.Stall(1000), 12 * time.Second, 12 * time.Second, 2,
+			": time is up; upstream.example.com: nothing more came for 12s of GET /v2/lib/nginx/blobs/" + desc.Digest.String(),
+		},
+	} {
+		bubble(t, name, func(t *testing.T, n *network) {
+			ctx := t.Context()
+			if test.timeout > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeoutCause(ctx, test.timeout, errUp)
+				defer cancel()
+			}
+			var notices []time.Duration
+			x := newTransfer(t, n, large, nil, registry.Options{Waiting: func(host string, waited time.Duration) {
+				if host == from {
+					notices = append(notices, waited)
+				}
+			}})
+			x.from.handler = registrytest.Misbehave(x.from.handler, registrytest.Is(registrytest.Blobs, http.MethodGet), test.fault)
+			start := time.Now()
+			_, err := x.client.CopyBlob(ctx, x.dst, x.src, desc, nil)
+			if err == nil || !strings.HasSuffix(err.Error(), test.text) {
+				t.Errorf("got  %v\nwant …%v", err, test.text)
+			}
+			if took := time.Since(start); took > test.took {
+				t.Errorf("it took %s, at most %s", took, test.took)
+			}
+			if len(notices) != test.notices || notices[0] != 5*time.Second || notices[1] != 10*time.Second {
+				t.Errorf("heard of it after %v, want %d times", notices, test.notices)
 			}
 		})
 	}

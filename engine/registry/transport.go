@@ -29,8 +29,10 @@ import (
 
 const (
 	maxTries = 6
-	// fewTries is for what seldom goes away in seconds: nobody listens, or nothing happens.
+	// fewTries is for what seldom goes away in seconds: nobody listens.
 	fewTries = 3
+	// stalledTries is for a host that did nothing for [Options.Patience].
+	stalledTries = 2
 	// mirrorTries is for a host that has another one after it.
 	mirrorTries = 2
 
@@ -41,8 +43,10 @@ const (
 
 	defaultPatience = 30 * time.Second
 	// commitPatience is how many times longer a registry may take to answer once
-	// it has a whole blob: it may be hashing, or moving it.
+	// it has a whole large blob: it may be hashing, or moving it.
 	commitPatience = 10
+	// noticeAfter is how long nothing happens before [Options.Waiting] hears of it.
+	noticeAfter = 5 * time.Second
 	// downFor is how long a host counts as down that was not reached.
 	downFor = 30 * time.Second
 	// maxDrained is what is read of an answer nobody wants, to keep its connection.
@@ -184,12 +188,13 @@ func (t *transport) send(req *http.Request) (*http.Response, error) {
 		}
 		// Bytes are to have the digest that they go by.
 		attempt.Header.Set("Accept-Encoding", "identity")
+		start := time.Now()
 		resp, err := t.once(attempt, host)
 		if cause := context.Cause(ctx); cause != nil {
 			if err == nil {
 				resp.Body.Close()
 			}
-			return nil, cause
+			return nil, fmt.Errorf("%w: %w", cause, stalled(req, time.Since(start), false))
 		}
 		failure := judge(req, resp, err)
 		if failure == nil {
@@ -229,14 +234,18 @@ func (t *transport) once(req *http.Request, host *host) (*http.Response, error) 
 	}
 	ctx, cancel := context.WithCancelCause(req.Context())
 	patience := t.client.options.Patience
-	watch := newWatch(func() { cancel(errStalled) })
+	watch := newWatch(func(waited time.Duration) { cancel(stalled(req, waited, false)) }, t.client.notices(host))
 	watch.expect(patience)
 	defer watch.end()
 	if req.Body != nil && req.Body != http.NoBody {
 		// What writes to containerd's pipe may be gone without a word.
 		body := req.Body
 		defer context.AfterFunc(ctx, func() { body.Close() })()
-		req.Body = &sending{ReadCloser: req.Body, watch: watch, patience: patience, written: &t.client.written}
+		commit := patience
+		if req.ContentLength > maxBuffered {
+			commit *= commitPatience
+		}
+		req.Body = &sending{ReadCloser: req.Body, watch: watch, patience: patience, commit: commit, written: &t.client.written}
 	}
 	t.client.requests.Add(1)
 	start := time.Now()
@@ -259,7 +268,8 @@ func (t *transport) once(req *http.Request, host *host) (*http.Response, error) 
 	}
 	resp.Body = &receiving{
 		ReadCloser: resp.Body, ctx: ctx, cancel: cancel, read: &t.client.read, request: req,
-		watch: newWatch(func() { cancel(errStalled) }), patience: patience,
+		watch:    newWatch(func(waited time.Duration) { cancel(stalled(req, waited, true)) }, t.client.notices(host)),
+		patience: patience,
 	}
 	return resp, nil
 }
@@ -320,7 +330,27 @@ func (e *requestError) Error() string {
 	return out
 }
 
-var errStalled = errors.New("no progress")
+// stalledError is a host that did nothing for a while.
+type stalledError struct {
+	method, host, path string
+	waited             time.Duration
+	begun              bool // its answer had
+}
+
+func stalled(req *http.Request, waited time.Duration, begun bool) *stalledError {
+	return &stalledError{method: req.Method, host: req.URL.Host, path: req.URL.Path, waited: waited, begun: begun}
+}
+
+func (e *stalledError) Error() string {
+	waited := e.waited.Round(time.Second)
+	if waited == 0 {
+		waited = e.waited.Round(time.Millisecond)
+	}
+	if e.begun {
+		return fmt.Sprintf("nothing more came for %s of %s %s", waited, e.method, e.path)
+	}
+	return fmt.Sprintf("no answer for %s to %s %s", waited, e.method, e.path)
+}
 
 // judge tells an answer, which gives nil, from what a later try may mend.
 func judge(req *http.Request, resp *http.Response, err error) *requestError {
@@ -362,10 +392,16 @@ func judge(req *http.Request, resp *http.Response, err error) *requestError {
 		failure.down, failure.worth = true, fewTries
 	case isDial && isTimeout(err):
 		failure.down, failure.worth = true, mirrorTries
-	case errors.Is(err, errStalled):
-		failure.worth = fewTries
+	}
+	if isStalled(err) {
+		failure.worth = stalledTries
 	}
 	return failure
+}
+
+func isStalled(err error) bool {
+	_, ok := errors.AsType[*stalledError](err)
+	return ok
 }
 
 func isTimeout(err error) bool {
@@ -402,18 +438,23 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// watch fires when nothing happens for a while.
+// watch fires when nothing happens for a while, and gives notice before.
 type watch struct {
-	timer *time.Timer
+	timer  *time.Timer
+	fire   func(waited time.Duration)
+	notice func(waited time.Duration) // returns before the watch ends
 
-	mu    sync.Mutex
-	ended bool
+	mu             sync.Mutex
+	ended, resting bool
+	waited         time.Duration // that notice was given of
+	patience       time.Duration
 }
 
 // newWatch makes one at rest.
-func newWatch(fire func()) *watch {
-	w := &watch{timer: time.AfterFunc(time.Hour, fire)}
-	w.rest()
+func newWatch(fire, notice func(waited time.Duration)) *watch {
+	w := &watch{fire: fire, notice: notice, resting: true}
+	w.timer = time.AfterFunc(time.Hour, w.ring)
+	w.timer.Stop()
 	return w
 }
 
@@ -422,12 +463,34 @@ func (w *watch) expect(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.ended {
-		w.timer.Reset(d)
+		w.resting, w.waited, w.patience = false, 0, d
+		w.timer.Reset(min(d, noticeAfter))
 	}
 }
 
+// ring is for the time that expect waits for.
+func (w *watch) ring() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended || w.resting {
+		return
+	}
+	w.waited += min(w.patience-w.waited, noticeAfter)
+	if w.waited >= w.patience {
+		w.fire(w.patience)
+		return
+	}
+	w.notice(w.waited)
+	w.timer.Reset(min(w.patience-w.waited, noticeAfter))
+}
+
 // rest while it is somebody else's turn.
-func (w *watch) rest() { w.timer.Stop() }
+func (w *watch) rest() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.resting = true
+	w.timer.Stop()
+}
 
 func (w *watch) end() {
 	w.mu.Lock()
@@ -436,12 +499,29 @@ func (w *watch) end() {
 	w.timer.Stop()
 }
 
+// notices are what the client's owner hears of a host that keeps it waiting: one at
+// a time, however many requests wait.
+func (c *Client) notices(h *host) func(waited time.Duration) {
+	return func(waited time.Duration) {
+		h.mu.Lock()
+		heard := time.Since(h.noticed) < noticeAfter
+		if !heard {
+			h.noticed = time.Now()
+		}
+		h.mu.Unlock()
+		if !heard && c.options.Waiting != nil {
+			c.options.Waiting(h.name, waited)
+		}
+	}
+}
+
 // sending is the body of a request. The registry is on the watch between reads;
 // during one it is the turn of who has the body.
 type sending struct {
 	io.ReadCloser
 	watch    *watch
 	patience time.Duration
+	commit   time.Duration // patience after the last byte
 	written  *atomic.Int64
 }
 
@@ -449,11 +529,11 @@ func (s *sending) Read(p []byte) (int, error) {
 	s.watch.rest()
 	n, err := s.ReadCloser.Read(p)
 	s.written.Add(int64(n))
-	patience := s.patience
 	if err != nil {
-		patience *= commitPatience
+		s.watch.expect(s.commit)
+	} else {
+		s.watch.expect(s.patience)
 	}
-	s.watch.expect(patience)
 	return n, err
 }
 
@@ -470,21 +550,22 @@ type receiving struct {
 
 func (r *receiving) Read(p []byte) (int, error) {
 	r.watch.expect(r.patience)
+	start := time.Now()
 	n, err := r.ReadCloser.Read(p)
 	r.watch.rest()
 	r.read.Add(int64(n))
-	if err != nil && !errors.Is(err, io.EOF) {
-		if cause := context.Cause(r.ctx); cause != nil {
-			err = cause
-		}
-		if context.Cause(r.request.Context()) == nil {
-			err = &requestError{
-				method: r.request.Method, host: r.request.URL.Host, path: r.request.URL.Path,
-				cause: err, tried: 1, again: true,
-			}
-		}
+	if err == nil || errors.Is(err, io.EOF) {
+		return n, err
 	}
-	return n, err
+	if cause := context.Cause(r.request.Context()); cause != nil {
+		return n, fmt.Errorf("%w: %w", cause, stalled(r.request, time.Since(start), true))
+	}
+	if cause := context.Cause(r.ctx); cause != nil {
+		err = cause
+	}
+	failure := judge(r.request, nil, err)
+	failure.tried, failure.again = 1, true
+	return n, failure
 }
 
 func (r *receiving) Close() error {

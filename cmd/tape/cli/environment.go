@@ -4,9 +4,11 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/registry"
@@ -74,6 +76,9 @@ func (a *app) registry() (*registry.Client, error) {
 		CAFile:       a.flags.caFile,
 		Concurrency:  a.flags.concurrency,
 		Log:          log,
+		Waiting: func(host string, waited time.Duration) {
+			a.progress.Event(engine.Event{At: time.Now(), Message: fmt.Sprintf("waiting for %s, which has done nothing for %s", host, waited)})
+		},
 	})
 }
 

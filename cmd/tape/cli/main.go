@@ -166,7 +166,7 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 	f.StringVar(&a.flags.hostsDir, "hosts-dir", "", "containerd hosts.toml `DIR` with mirrors (default $TAPE_HOSTS_DIR)")
 	f.StringSliceVar(&a.flags.plainHTTP, "plain-http", nil, "`HOST` to speak plain http to (repeats; loopback needs no flag)")
 	f.StringVar(&a.flags.caFile, "ca-file", "", "PEM `FILE` of further certificate authorities")
-	f.DurationVar(&a.flags.timeout, "timeout", 0, "give up after this time, such as 10m")
+	f.DurationVar(&a.flags.timeout, "timeout", 0, "give up after this time, such as 10m (one registry: after a minute of nothing)")
 
 	root.AddCommand(
 		a.diffCommand(), a.pipelineCommand(), a.interpreterCommand(),

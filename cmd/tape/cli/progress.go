@@ -163,6 +163,10 @@ const plainEvery = 5 * time.Second
 func (p *plainLines) Event(e engine.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if e.Node == "" && e.Level == "" { // of no node in particular
+		fmt.Fprintln(p.w, e.Message)
+		return
+	}
 	n := p.nodes[e.Node]
 	if n == nil {
 		n = &nodeState{name: e.Node}
@@ -227,6 +231,10 @@ func newTTY(w io.Writer, color bool) *tty {
 }
 
 func (t *tty) Event(e engine.Event) {
+	if e.Node == "" && e.Level == "" { // of no node in particular
+		_, _ = fmt.Fprintln(t, e.Message)
+		return
+	}
 	t.mu.Lock()
 	n := t.nodes[e.Node]
 	if n == nil {
