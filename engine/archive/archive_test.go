@@ -154,13 +154,13 @@ func TestResume(t *testing.T) {
 func TestBadBlobs(t *testing.T) {
 	ctx := context.Background()
 	s, descs := newSource("right")
-	s.blobs[descs[0].Digest] = []byte("wrong")
+	s.blobs[descs[0].Digest] = []byte("too long")
 	plan, err := NewPlan([]byte(`{}`), descs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := plan.Write(ctx, io.Discard, s.open, nil); err == nil || !strings.Contains(err.Error(), "another digest") {
-		t.Errorf("wrong content: %v", err)
+	if err := plan.Write(ctx, io.Discard, s.open, nil); err == nil || !strings.Contains(err.Error(), "not 5") {
+		t.Errorf("too much content: %v", err)
 	}
 	if _, err := NewPlan(nil, []ocispec.Descriptor{{Digest: "sha256:../../x"}}); err == nil {
 		t.Error("a digest that is a path was taken")
