@@ -207,6 +207,9 @@ func copyPair(ctx context.Context, env Environment, pair CopyPair, check bool, r
 	if err == nil {
 		err = to.Close()
 	}
+	if registry.Refused(err) {
+		err = fmt.Errorf("%w; archive:FILE takes everything, and 'tape relocate --prefix PREFIX --manifests-out DIR' copies the images alone", err)
+	}
 	if err != nil {
 		report(engine.Event{State: engine.Failed, Err: err.Error()})
 		return nil, err

@@ -200,13 +200,19 @@ func refuses(t *testing.T, a *signedApp, data []byte, want string) {
 	if err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)
 	}
-	repository, err := a.env.Registry.Repository(to)
+	untagged(t, a.env, to)
+}
+
+// untagged says that a repository has none of the tags that an application gets.
+func untagged(t *testing.T, env stages.Environment, name string) {
+	t.Helper()
+	repository, err := env.Registry.Repository(name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, tag := range []string{"v1", "manifests.v1"} {
 		if _, err := repository.Resolve(t.Context(), tag); !errdefs.IsNotFound(err) {
-			t.Errorf("tag %s: %v", tag, err)
+			t.Errorf("%s has the tag %s: %v", name, tag, err)
 		}
 	}
 }

@@ -17,9 +17,11 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Error is an operation on a registry that failed.
@@ -30,9 +32,10 @@ type Error struct {
 	Reason    string
 	Hint      string // what to do about it; may be ""
 
-	class error
-	cause error
-	below error // what a requestError keeps from containerd
+	class   error
+	cause   error
+	below   error // what a requestError keeps from containerd
+	refused bool  // see Refused
 }
 
 func (e *Error) Error() string {
@@ -107,6 +110,64 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 		out.Hint = "check its name and tag"
 	case errors.Is(out.class, errdefs.ErrUnavailable) && out.Hint == "":
 		out.Hint = "try again later; if it stays, ask whoever runs the registry or a proxy before it"
+	}
+	return out
+}
+
+// Refused says whether an error is of a registry that does not take a manifest for
+// what it is: its type, its artifactType, its config or that it has a subject.
+func Refused(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.refused
+}
+
+// refusal says of a manifest that was not taken what it is, or that something it
+// names is not there.
+func refusal(err error, desc ocispec.Descriptor, data []byte) error {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		return err
+	}
+	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](e.cause)
+	switch {
+	case !ok:
+	case status.StatusCode == http.StatusNotFound, strings.Contains(string(status.Body), "BLOB_UNKNOWN"):
+		e.Hint = "what it names is gone: if the registry deletes what has no tag, have it wait, and try again with --check"
+	case errdefs.IsInvalidArgument(e.class), errdefs.IsNotImplemented(e.class):
+		e.refused = true
+		e.Reason = "it does not take " + shape(desc, data) + ": " + e.Reason
+	}
+	return err
+}
+
+// shape is what a registry may mind in a manifest.
+func shape(desc ocispec.Descriptor, data []byte) string {
+	var m struct {
+		ArtifactType string              `json:"artifactType"`
+		Config       *ocispec.Descriptor `json:"config"`
+		Subject      *ocispec.Descriptor `json:"subject"`
+	}
+	_ = json.Unmarshal(data, &m) // it may be no JSON: then that is minded
+	out := "a manifest of type " + desc.MediaType
+	if images.IsIndexType(desc.MediaType) {
+		out = "an index, " + desc.MediaType
+	}
+	var with []string
+	if m.ArtifactType != "" {
+		with = append(with, "artifactType "+m.ArtifactType)
+	}
+	switch {
+	case m.Config == nil, images.IsConfigType(m.Config.MediaType):
+	case m.Config.MediaType == ocispec.MediaTypeEmptyJSON:
+		with = append(with, "an empty config")
+	default:
+		with = append(with, "a config of type "+m.Config.MediaType)
+	}
+	if m.Subject != nil {
+		with = append(with, "a subject")
+	}
+	if len(with) > 0 {
+		out += " with " + strings.Join(with, ", ")
 	}
 	return out
 }

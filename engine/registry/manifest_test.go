@@ -208,7 +208,7 @@ func TestPushManifest(t *testing.T) {
 		s.handler = registrytest.Reject(s.handler, func(registrytest.ManifestFields) bool { return true })
 		desc, data := plain("1")
 		err := repository(t, n.client(registry.Options{}), host+"/app").PushManifest(t.Context(), desc, data, "1")
-		want := "push registry.example.com/app:1@" + desc.Digest.String() + ": registry.example.com: 400 Bad Request: manifest invalid"
+		want := "push registry.example.com/app:1@" + desc.Digest.String() + ": registry.example.com: it does not take a manifest of type application/vnd.oci.image.manifest.v1+json with an empty config: 400 Bad Request: manifest invalid"
 		if !errdefs.IsInvalidArgument(err) || err.Error() != want {
 			t.Errorf("got  %v\nwant %v", err, want)
 		}

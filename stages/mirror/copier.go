@@ -134,7 +134,10 @@ func (c *copier) trust(ctx context.Context) error {
 func (c *copier) image(ctx context.Context, src *registry.Repository, image images.Image) error {
 	desc := ocispec.Descriptor{MediaType: image.MediaType, Digest: image.Digest, Size: image.Size}
 	there, err := c.top(ctx, src, desc, true)
-	if err != nil {
+	switch {
+	case registry.Refused(err) && containerdimages.IsIndexType(desc.MediaType):
+		return fmt.Errorf("%w; --platform OS/ARCH takes images without their index; the application is an index all the same, which --save FILE puts into an archive", err)
+	case err != nil:
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -146,6 +149,9 @@ func (c *copier) image(ctx context.Context, src *registry.Repository, image imag
 			desc := ocispec.Descriptor{MediaType: related.MediaType, Digest: related.Digest, Size: related.Size}
 			// What is about an image that was not there is not there either, or does no harm twice.
 			there, err := c.top(ctx, src, desc, there)
+			if registry.Refused(err) {
+				err = fmt.Errorf("%w; --related none leaves it out", err)
+			}
 			if err != nil {
 				return fmt.Errorf("the %s of %s: %w", related.Kind, related.To, err)
 			}

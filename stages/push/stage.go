@@ -126,7 +126,11 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		steps = []step{{"signatures", p.signed}, {"referrers", p.referrers}}
 	}
 	for _, step := range steps {
-		if err := step.do(ctx); err != nil {
+		err := step.do(ctx)
+		if registry.Refused(err) {
+			err = fmt.Errorf("%w; --save FILE puts the application into an archive instead, and --platform OS/ARCH leaves no index inside of its own", err)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("push %s: %w", step.what, err)
 		}
 	}
