@@ -217,28 +217,35 @@ func untagged(t *testing.T, env stages.Environment, name string) {
 	}
 }
 
-// TestLoadGoesOn interrupts a load: the tag appears with the second one alone.
+// TestLoadGoesOn interrupts a load: the second one sends what is missing and no
+// more, and the tag appears with that alone.
 func TestLoadGoesOn(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
 	file := a.save(t)
 	var broken atomic.Bool
 	broken.Store(true)
+	// As in TestCopyInterrupted all that the root lists arrives, and the root does not.
 	puts := registrytest.Is(registrytest.Manifests, http.MethodPut)
-	late := registrytest.After(3, func(r *http.Request) bool { return broken.Load() && puts(r) })
-	to := registrytest.Serve(t, registrytest.Misbehave(registrytest.GGCR(), late, registrytest.Status(http.StatusForbidden))) + "/team/shop"
+	late := registrytest.After(9, func(r *http.Request) bool { return broken.Load() && puts(r) })
+	counter := registrytest.Count(registrytest.GGCR())
+	to := registrytest.Serve(t, registrytest.Misbehave(counter, late, registrytest.Status(http.StatusForbidden))) + "/team/shop"
 	o := stages.LoadOptions{Environment: a.env, File: file, Repository: to}
 	if _, err := stages.Load(t.Context(), o); err == nil {
 		t.Fatal("a registry that refuses manifests is no error")
 	}
+	untagged(t, a.env, to)
 	broken.Store(false)
+	first := counter.Reset()
 	result, err := stages.Load(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// How much the first one left behind depends on what came first; small blobs
-	// are sent again without asking.
-	if result.Digest != a.root {
-		t.Errorf("the second load: %+v", result)
+	second := counter.Reset()
+	if result.Digest != a.root || result.Moved.Existing != 5 || result.Moved.Blobs != 3 {
+		t.Errorf("the second load: %+v, want what the root lists to stay, and blobs of two signatures alone to move", result)
+	}
+	if got, before := second.Requests["PUT uploads"], first.Requests["PUT uploads"]; got != 3 || before <= got {
+		t.Errorf("%d blobs were sent, and then %d", before, got)
 	}
 	if got := a.verify(t, stages.VerifyOptions{Ref: to + ":v1"}); !got.OK {
 		t.Errorf("loaded: %v", failing(got))
