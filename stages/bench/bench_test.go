@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	case os.Getenv(launchJob) != "":
 		err = launch(os.Args[1:])
 	case os.Getenv(craneJob) != "":
-		err = craneCopy(os.Getenv(craneJob))
+		err = runCrane(os.Getenv(craneJob))
 	default:
 		os.Exit(m.Run())
 	}
@@ -57,6 +57,8 @@ func TestBench(t *testing.T) {
 		{"manySmall", manySmall},
 		{"fewLarge", fewLarge},
 		{"hugeLayer", hugeLayer},
+		{"saveAndLoad", saveAndLoad},
+		{"copyAndVerify", copyAndVerify},
 		{"manyDocuments", manyDocuments},
 		{"version", version},
 		{"startUp", startUp},
@@ -194,7 +196,8 @@ type lab struct {
 	dst              atomic.Value // http.Handler
 	wait             atomic.Int64
 	images           []string // references at the upstream
-	manifests, store string   // folders
+	digests          []string
+	manifests, store string // folders
 }
 
 func newLab(t *testing.T, images int, img registrytest.Image) *lab {
@@ -207,9 +210,11 @@ func newLab(t *testing.T, images int, img registrytest.Image) *lab {
 	l.upAddr, l.dstAddr = registrytest.Serve(t, l.up), registrytest.Serve(t, l.down)
 	for i := range images {
 		name := fmt.Sprintf("bench/app%d", i)
-		if _, err := upstream.Resolve(name, "1.0"); err != nil {
+		desc, err := upstream.Resolve(name, "1.0")
+		if err != nil {
 			t.Fatal(err)
 		}
+		l.digests = append(l.digests, desc.Digest.String())
 		ref := l.upAddr + "/" + name + ":1.0"
 		l.images = append(l.images, ref)
 		data := fmt.Appendf(nil, workload, fmt.Sprintf("app%d", i), ref)
@@ -235,6 +240,7 @@ type sample struct {
 	Memory    int64 // bytes, at most
 	requests  int   // at both registries
 	bodies    int   // manifests and blobs of images that were read, blobs that were written
+	uploaded  int64 // bytes of blobs
 }
 
 // tape runs the command that make built.
@@ -246,7 +252,12 @@ func (l *lab) tape(t *testing.T, args ...string) sample {
 // crane copies every image, so many at once.
 func (l *lab) crane(t *testing.T, jobs int) sample {
 	t.Helper()
-	job, err := json.Marshal(copies{Images: l.images, To: l.dstAddr + "/crane", Jobs: jobs})
+	return l.work(t, craneWork{Verb: "copy", Images: l.images, To: l.dstAddr + "/crane", Jobs: jobs})
+}
+
+func (l *lab) work(t *testing.T, work craneWork) sample {
+	t.Helper()
+	job, err := json.Marshal(work)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,6 +290,7 @@ func (l *lab) run(t *testing.T, job string, command ...string) sample {
 		up, down := l.up.Reset(), l.down.Reset()
 		s.requests = up.Total() + down.Total()
 		s.bodies = up.Requests["GET manifests"] + up.Requests["GET blobs"] + down.Requests["GET blobs"] + down.Requests["PUT uploads"]
+		s.uploaded = down.Bytes["POST uploads"] + down.Bytes["PATCH uploads"] + down.Bytes["PUT uploads"]
 	}
 	return s
 }
@@ -302,24 +314,37 @@ func launch(command []string) error {
 	})
 }
 
-// craneJob is the variable that tells the child what to copy.
+// craneJob is the variable that tells the child what to do.
 const craneJob = "TAPE_BENCH_CRANE"
 
-type copies struct {
+// craneWork is what crane is to do.
+type craneWork struct {
+	Verb   string // copy, pull or push
 	Images []string
-	To     string
+	To     string // repository, or reference
+	Folder string // a layout
 	Jobs   int
 }
 
-func craneCopy(text string) error {
-	var job copies
-	if err := json.Unmarshal([]byte(text), &job); err != nil {
+func runCrane(text string) error {
+	var work craneWork
+	if err := json.Unmarshal([]byte(text), &work); err != nil {
 		return err
 	}
+	switch work.Verb {
+	case "copy":
+		return work.copy()
+	case "pull":
+		return work.pull()
+	}
+	return work.push()
+}
+
+func (w craneWork) copy() error {
 	var group errgroup.Group
-	group.SetLimit(job.Jobs)
-	for i, image := range job.Images {
-		group.Go(func() error { return crane.Copy(image, fmt.Sprintf("%s:app%d", job.To, i)) })
+	group.SetLimit(w.Jobs)
+	for i, image := range w.Images {
+		group.Go(func() error { return crane.Copy(image, fmt.Sprintf("%s:app%d", w.To, i)) })
 	}
 	return group.Wait()
 }
