@@ -21,8 +21,9 @@ func (a *app) copyCommand() *cobra.Command {
 		check bool
 	)
 	cmd := &cobra.Command{
-		Use:   "copy SRC DST",
-		Short: "Copy an application byte for byte, with its signatures",
+		Use:         "copy SRC DST",
+		Short:       "Copy an application byte for byte, with its signatures",
+		Annotations: goesOn,
 		Example: `  tape copy registry.example.com/team/podinfo:v1.2.3 registry.example.org/mirror/podinfo
   tape copy registry.example.com/team/podinfo:v1.2.3 oci:./podinfo     # or archive:podinfo.tar
   tape copy --from-file LIST       # SRC DST a line`,

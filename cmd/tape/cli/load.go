@@ -15,8 +15,9 @@ import (
 func (a *app) loadCommand() *cobra.Command {
 	var o stages.LoadOptions
 	cmd := &cobra.Command{
-		Use:   "load FILE [REPO]",
-		Short: "Write a saved application into a registry, with its signatures",
+		Use:         "load FILE [REPO]",
+		Short:       "Write a saved application into a registry, with its signatures",
+		Annotations: goesOn,
 		Example: `  tape load podinfo.tar                                   # where it was taped for
   tape load podinfo.tar registry.inside.example/team/podinfo
   tape load oci:./podinfo registry.inside.example/team/podinfo`,

@@ -82,7 +82,11 @@ func Run(ctx context.Context, args []string, streams Streams, kinds ...pipeline.
 		fmt.Fprintf(streams.Err, "see '%s --help'\n", cmd.CommandPath())
 		return exitUsage
 	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))):
-		fmt.Fprintln(streams.Err, "tape: interrupted; nothing was tagged")
+		text := "tape: interrupted"
+		if hint := cmd.Annotations[afterInterrupt]; hint != "" {
+			text += "; " + hint
+		}
+		fmt.Fprintln(streams.Err, text)
 		return exitFailed
 	case errors.Is(err, engine.ErrPolicy):
 		a.fail(err)
@@ -91,6 +95,13 @@ func Run(ctx context.Context, args []string, streams Streams, kinds ...pipeline.
 	a.fail(err)
 	return exitFailed
 }
+
+// afterInterrupt is the annotation of a command that says how to go on.
+const afterInterrupt = "after interrupt"
+
+// goesOn is for commands that write to a registry: the tag that people use is the
+// last thing that they write.
+var goesOn = map[string]string{afterInterrupt: "what was sent stays, and the same command goes on from there"}
 
 // app is one run of the command: flags, streams and what is opened on demand.
 type app struct {

@@ -21,8 +21,9 @@ func (a *app) packageCommand() *cobra.Command {
 		as     string
 	)
 	cmd := &cobra.Command{
-		Use:   "package [SOURCE…]",
-		Short: "Pack an application and all it runs into one artifact, and push it",
+		Use:         "package [SOURCE…]",
+		Short:       "Pack an application and all it runs into one artifact, and push it",
+		Annotations: goesOn,
 		Example: `  tape package ./kustomize -O registry.example.com/team/podinfo
   tape package ./charts/podinfo -f prod.yaml -O registry.example.com/team/podinfo --tag v1.2.3
   tape package ./kustomize -O registry.example.com/team/podinfo --save podinfo.tar   # pushes nothing

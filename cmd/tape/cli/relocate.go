@@ -17,8 +17,9 @@ func (a *app) relocateCommand() *cobra.Command {
 		o      stages.RelocateOptions
 	)
 	cmd := &cobra.Command{
-		Use:   "relocate SRC",
-		Short: "Copy images to other names, and point the manifests there",
+		Use:         "relocate SRC",
+		Short:       "Copy images to other names, and point the manifests there",
+		Annotations: goesOn,
 		Example: `  tape relocate podinfo.tar -O registry.inside.example/team/podinfo
   tape relocate registry.example.com/team/podinfo:v1.2.3 --prefix registry.inside.example/user -O registry.inside.example/user/podinfo
   tape relocate ./kustomize --prefix registry.inside.example/user --manifests-out ./inside --mapping images.json`,

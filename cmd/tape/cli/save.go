@@ -16,8 +16,9 @@ import (
 func (a *app) saveCommand() *cobra.Command {
 	var o stages.SaveOptions
 	cmd := &cobra.Command{
-		Use:   "save REF FILE",
-		Short: "Write an application into one file, with its signatures",
+		Use:         "save REF FILE",
+		Short:       "Write an application into one file, with its signatures",
+		Annotations: map[string]string{afterInterrupt: "with --resume the same command goes on from there"},
 		Example: `  tape save registry.example.com/team/podinfo:v1.2.3 podinfo.tar
   tape save registry.example.com/team/podinfo:v1.2.3 - --platform linux/arm64 --images-only | ssh node ctr -n k8s.io images import -
   tape load podinfo.tar registry.inside.example/team/podinfo`,

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+)
+
+// TestInterrupted: whoever stops a command is told how to go on.
+func TestInterrupted(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(nil)
+	for command, want := range map[string]string{
+		"copy 127.0.0.1:1/a/b:c 127.0.0.1:1/d/e": "tape: interrupted; what was sent stays, and the same command goes on from there\n",
+		"save 127.0.0.1:1/a/b:c f.tar":           "tape: interrupted; with --resume the same command goes on from there\n",
+		"view 127.0.0.1:1/a/b:c":                 "tape: interrupted\n",
+	} {
+		t.Run(command, func(t *testing.T) {
+			var out, errs bytes.Buffer
+			code := Run(ctx, strings.Fields(command), Streams{In: strings.NewReader(""), Out: &out, Err: &errs})
+			if code != exitFailed || errs.String() != want || out.Len() > 0 {
+				t.Errorf("status %d, %q on stderr, want %q; stdout %q", code, errs.String(), want, out.String())
+			}
+		})
+	}
+}
