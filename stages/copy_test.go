@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -205,5 +207,47 @@ func TestCopySeveral(t *testing.T) {
 		if r := a.verify(t, stages.VerifyOptions{Ref: ref}); !r.OK {
 			t.Errorf("%s: %v", ref, failing(r))
 		}
+	}
+}
+
+// TestCopyCollected: a registry that deletes what has no tag while it is copied to
+// gets no tag that points at something incomplete. The error says what to do, and
+// that helps.
+func TestCopyCollected(t *testing.T) {
+	a := newSignedApp(t, registrytest.GGCR())
+	view, err := stages.View(t.Context(), a.env, a.ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	platform := view.Images[0].Platforms[0].Digest.String()
+	registry := registrytest.Distribution("")
+	var once sync.Once
+	host := registrytest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/manifests/"+a.root.String()) {
+			once.Do(func() {
+				for _, lost := range []string{view.Content.Digest.String(), platform} {
+					path := strings.Replace(r.URL.Path, a.root.String(), lost, 1)
+					answer := httptest.NewRecorder()
+					registry.ServeHTTP(answer, httptest.NewRequest(http.MethodDelete, path, http.NoBody))
+					if answer.Code != http.StatusAccepted {
+						t.Errorf("delete %s: %d", path, answer.Code)
+					}
+				}
+			})
+		}
+		registry.ServeHTTP(w, r)
+	}))
+	to := host + "/team/shop"
+	o := stages.CopyOptions{Environment: a.env, Pairs: []stages.CopyPair{{Source: a.ref, Target: to}}}
+	if _, err := stages.Copy(t.Context(), o); err == nil || !strings.Contains(err.Error(), "what it names is gone") || !strings.Contains(err.Error(), "--check") {
+		t.Errorf("got %v", err)
+	}
+	untagged(t, a.env, to)
+	o.Check = true
+	if _, err := stages.Copy(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	if r := a.verify(t, stages.VerifyOptions{Ref: to + ":v1", Deep: true}); !r.OK {
+		t.Errorf("the copy: %v", failing(r))
 	}
 }

@@ -423,6 +423,7 @@ type forged struct {
 	edited     []artifact.Resource
 	children   []ocispec.Descriptor // images, and what is related to them
 	layer      func(*artifact.Blob)
+	about      func(content ocispec.Descriptor) (provenance, attestations ocispec.Descriptor) // what they are about
 }
 
 // forge makes the layout that the change leads to.
@@ -438,7 +439,12 @@ func (a *signedApp) forge(t *testing.T, change func(*forged)) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &forged{layer: func(*artifact.Blob) {}}
+	f := &forged{
+		layer: func(*artifact.Blob) {},
+		about: func(content ocispec.Descriptor) (provenance, attestations ocispec.Descriptor) {
+			return content, content
+		},
+	}
 	if f.files, err = app.Files(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -475,6 +481,7 @@ func (a *signedApp) forge(t *testing.T, change func(*forged)) string {
 	f.layer(&layer)
 	content := must(artifact.ContentManifest(layer.Desc, nil))
 	blobs := []artifact.Blob{artifact.Empty(), layer, content}
+	provenance, about := f.about(content.Desc)
 	var layers []artifact.Blob
 	say := func(predicateType string, predicate any, subject ...artifact.Resource) {
 		s, err := artifact.NewStatement(predicateType, predicate, subject...)
@@ -483,13 +490,13 @@ func (a *signedApp) forge(t *testing.T, change func(*forged)) string {
 		}
 		layers = append(layers, must(s.Blob()))
 	}
-	say(artifact.PredicateProvenance, f.provenance, artifact.Resource{Digest: artifact.DigestSet(content.Desc.Digest)})
+	say(artifact.PredicateProvenance, f.provenance, artifact.Resource{Digest: artifact.DigestSet(provenance.Digest)})
 	for _, s := range f.sources {
 		say(s.PredicateType, s.Predicate, s.Subject...)
 	}
 	say(artifact.PredicateTransform, f.render, f.rendered...)
 	say(artifact.PredicateTransform, f.edits, f.edited...)
-	attestations := must(artifact.AttestationManifest(content.Desc, layers))
+	attestations := must(artifact.AttestationManifest(about, layers))
 	root := must(artifact.Root(a.host+"/team/shop", content.Desc, attestations.Desc, nil, nil))
 	var index ocispec.Index
 	mustUnmarshal(t, root.Data, &index)
@@ -587,6 +594,20 @@ func TestForged(t *testing.T) {
 		}, map[string]string{"images": "the root does not list", "references": "is outside the root"}},
 		{"no transform", func(f *forged) { f.edits.Kind, f.edits.Inputs = artifact.TransformRender, nil }, map[string]string{
 			"provenance": "no statement says how the content was edited", "files": "could not be looked at", "edits": "", "origin": "", "images": "", "references": "",
+		}},
+		{"a provenance of other content", func(f *forged) {
+			f.about = func(content ocispec.Descriptor) (provenance, attestations ocispec.Descriptor) {
+				return artifact.Empty().Desc, content
+			}
+		}, map[string]string{
+			"provenance": "it is not about the content", "files": "", "edits": "", "origin": "", "images": "", "references": "",
+		}},
+		{"statements of other content", func(f *forged) {
+			f.about = func(content ocispec.Descriptor) (provenance, attestations ocispec.Descriptor) {
+				return content, artifact.Empty().Desc
+			}
+		}, map[string]string{
+			"provenance": "is not about the content", "files": "", "edits": "", "origin": "", "images": "", "references": "",
 		}},
 		{"an archive that holds more than its files", func(f *forged) {
 			f.layer = func(b *artifact.Blob) { appendToTar(t, b) }
