@@ -63,6 +63,12 @@ func (o *Overlay) Keep(ctx context.Context, desc ocispec.Descriptor) error {
 	return nil
 }
 
+// Bytes is a blob that is in memory: not a copy, so it must not be written to.
+func (o *Overlay) Bytes(dgst digest.Digest) ([]byte, bool) {
+	blob, ok := o.memory(dgst)
+	return blob.data, ok
+}
+
 // ReaderAt implements [content.Provider].
 func (o *Overlay) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
 	if err := context.Cause(ctx); err != nil {

@@ -416,6 +416,12 @@ func TestOverlay(t *testing.T) {
 	if got := get(t, o, below) + get(t, o, above); got != "belowabove" {
 		t.Errorf("read %q", got)
 	}
+	if data, ok := o.Bytes(above.Digest); string(data) != "above" || !ok {
+		t.Errorf("in memory is %q", data)
+	}
+	if data, ok := o.Bytes(below.Digest); ok {
+		t.Errorf("what lies below is in memory: %q", data)
+	}
 	both := []digest.Digest{below.Digest, above.Digest}
 	slices.Sort(both)
 	if diff := cmp.Diff(both, digests(t, o)); diff != "" {

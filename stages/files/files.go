@@ -108,6 +108,19 @@ func Write(w io.Writer, files []File) error {
 // leading "./" and the entry "." are fine), two entries of one name, and more
 // than the limits allow are errors.
 func Read(r io.Reader, limits Limits) ([]File, error) {
+	return read(r, limits, func(content io.Reader, size int64) ([]byte, error) {
+		// It grows with what is there, not with what the header promises, but for
+		// as much as is no harm.
+		var buf bytes.Buffer
+		buf.Grow(int(min(size, trusted)) + bytes.MinRead)
+		_, err := io.Copy(&buf, content)
+		return buf.Bytes(), err
+	})
+}
+
+// read is Read where take gives the content of the file at hand, of which the
+// header says the size.
+func read(r io.Reader, limits Limits, take func(content io.Reader, size int64) ([]byte, error)) ([]File, error) {
 	var (
 		out  []File
 		seen = map[string]bool{}
@@ -147,14 +160,11 @@ func Read(r io.Reader, limits Limits) ([]File, error) {
 		if left -= h.Size; h.Size < 0 || left < 0 {
 			return nil, fmt.Errorf("archive unpacks to more than %d bytes", limits.Bytes)
 		}
-		// Read grows with what is there, not with what the header promises, but for
-		// as much as is no harm.
-		var buf bytes.Buffer
-		buf.Grow(int(min(h.Size, trusted)) + bytes.MinRead)
-		if _, err := io.Copy(&buf, tr); err != nil {
+		data, err := take(tr, h.Size)
+		if err != nil {
 			return nil, fmt.Errorf("read %q from tar: %w", h.Name, err)
 		}
-		out = append(out, File{Name: name, Data: buf.Bytes()})
+		out = append(out, File{Name: name, Data: data})
 	}
 }
 
@@ -170,6 +180,20 @@ func CheckName(name string) error {
 	return nil
 }
 
+// Unpack reads what Write wrote, sorted by name. The files are pieces of data and
+// not copies: a folder is in memory once.
+func Unpack(data []byte) ([]File, error) {
+	at := bytes.NewReader(data)
+	return read(at, DefaultLimits(), func(_ io.Reader, size int64) ([]byte, error) {
+		if int64(at.Len()) < size {
+			return nil, io.ErrUnexpectedEOF
+		}
+		start := len(data) - at.Len()
+		end := start + int(size)
+		return data[start:end:end], nil
+	})
+}
+
 // Put writes the files into the store as one blob.
 func Put(ctx context.Context, store content.Ingester, files []File) (ocispec.Descriptor, error) {
 	var buf bytes.Buffer
@@ -179,7 +203,7 @@ func Put(ctx context.Context, store content.Ingester, files []File) (ocispec.Des
 	return engine.Put(ctx, store, MediaType, buf.Bytes())
 }
 
-// Get reads what Put wrote, sorted by name.
+// Get reads what Put wrote, as Unpack does.
 func Get(ctx context.Context, store content.Provider, desc ocispec.Descriptor) ([]File, error) {
 	if desc.MediaType != MediaType {
 		return nil, fmt.Errorf("blob %s is %s, not %s", desc.Digest, desc.MediaType, MediaType)
@@ -188,5 +212,5 @@ func Get(ctx context.Context, store content.Provider, desc ocispec.Descriptor) (
 	if err != nil {
 		return nil, err
 	}
-	return Read(bytes.NewReader(data), DefaultLimits())
+	return Unpack(data)
 }

@@ -255,3 +255,30 @@ func Example() {
 	fmt.Println(len(list), list[0].Name, err)
 	// Output: 1 web/deployment.yaml <nil>
 }
+
+// TestUnpack sees that files are pieces of what they were packed in, none of
+// which can grow into the next.
+func TestUnpack(t *testing.T) {
+	list := []File{{Name: "a.yaml", Data: []byte("a: 1\n")}, {Name: "d/empty", Data: []byte{}}, {Name: "d/" + strings.Repeat("n", 200), Data: []byte("long")}}
+	data := write(t, list...)
+	before := bytes.Clone(data)
+	got, err := Unpack(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(list, got); diff != "" {
+		t.Error(diff)
+	}
+	for _, f := range got {
+		if len(f.Data) > 0 && &f.Data[0] != &data[bytes.Index(data, f.Data)] {
+			t.Errorf("%s was copied", f.Name)
+		}
+		_ = append(f.Data, "more"...)
+	}
+	if !bytes.Equal(before, data) {
+		t.Error("appending to a file wrote to its neighbour")
+	}
+	if _, err := Unpack(data[:block+2]); err == nil {
+		t.Error("a file that is cut off was taken")
+	}
+}

@@ -197,7 +197,11 @@ func (s *Stage) read(ctx context.Context, out *taken, a answer, named []string) 
 		return err
 	}
 	out.tar = tar.Bytes()
-	return nil
+	packed, err := files.Unpack(out.tar)
+	for i, f := range packed { // in the same order: what was read need not be kept twice
+		out.inputs[i].Data = f.Data
+	}
+	return err
 }
 
 // names is a digest of the names that an answer may depend on although it does
