@@ -26,8 +26,9 @@ func normalise(s string) (string, bool) {
 var schemes = []string{"docker://", "docker-image://", "oci://", "registry://"}
 
 // isPlaceholder says that something else fills the value in later: nothing,
-// auto, $(X), ${X}, {{x}}, <x>, %s, *, ko://…, a name in capitals, or one that
-// lacks its beginning or end (/proxy:, as templates without values leave it).
+// auto, $(X), ${X}, {{x}}, <x>, %s, *, ko://…, a part in capitals
+// (docker.io/[YOUR NAME]/x), or one that lacks its beginning or end (/proxy:, as
+// templates without values leave it).
 func isPlaceholder(s string) bool {
 	if s == "" || s == "auto" || strings.ContainsAny(s, "$<>{}%*") || strings.Contains(s, "://") {
 		return true
@@ -35,9 +36,13 @@ func isPlaceholder(s string) bool {
 	if !isAlnum(s[0]) && s[0] != '[' || strings.IndexByte(":/@", s[len(s)-1]) >= 0 {
 		return true
 	}
-	first, _, _ := strings.Cut(s, "/")
-	first, _, _ = strings.Cut(first, ":")
-	return len(first) > 1 && strings.ToUpper(first) == first && strings.ContainsFunc(first, unicode.IsLetter)
+	for part := range strings.SplitSeq(s, "/") {
+		part, _, _ = strings.Cut(part, ":")
+		if len(part) > 1 && strings.ToUpper(part) == part && strings.ContainsFunc(part, unicode.IsLetter) {
+			return true
+		}
+	}
+	return false
 }
 
 // label says what a name promises of the value beside it.
@@ -168,6 +173,7 @@ var (
 	diskFile   = regexp.MustCompile(`\.(img|iso|qcow2|raw|vmdk|vhdx?|png|jpe?g|gif|svg|ico|webp|tar|t?gz|zip|ya?ml|json|sh|py|js|html?|sock|log|so|bin)$`)
 	hasLetter  = regexp.MustCompile(`[a-z]`)
 	bareName   = regexp.MustCompile(`^[a-z0-9]+(?:[._-][a-z0-9]+)*$`)
+	bareTagged = regexp.MustCompile(`^[a-z0-9]+(?:[._-][a-z0-9]+)*:[A-Za-z_][\w.-]*$`)
 	portNumber = regexp.MustCompile(`^\d{2,5}$`)
 )
 
@@ -223,8 +229,8 @@ func (c *catalogue) plausible(s string, l label) bool {
 }
 
 // hubVersion is a reference to Docker Hub that says so by its form alone:
-// someone/something:1.2.
+// someone/something:1.2, or :latest.
 func hubVersion(s string) bool {
 	name, tag, _ := strings.Cut(s, ":")
-	return strings.Count(name, "/") == 1 && dotted.MatchString(tag) && !strings.ContainsAny(name, ".@")
+	return strings.Count(name, "/") == 1 && (tag == "latest" || dotted.MatchString(tag)) && !strings.ContainsAny(name, ".@")
 }

@@ -104,10 +104,11 @@ func TestScan(t *testing.T) {
 		{"objects in an object", resource("work.karmada.io/v1", "Work", "  workload:\n    manifests:\n    - apiVersion: apps/v1\n      kind: Deployment\n      spec: {template: {spec: {containers: [{image: a}]}}}\n      status: {image: b:1}\n    - apiVersion: apiextensions.k8s.io/v1\n      kind: CustomResourceDefinition\n      spec: {image: c:1}\n"),
 			[]string{"pod a /spec/workload/manifests/0/spec/template/spec/containers/0/image"}},
 		{"keys that a pointer escapes", configMap("a/b~c.yaml", "image: d/e:1\n"), []string{"indirect d/e:1 /data/a~1b~0c.yaml"}},
-		{"placeholders", container("    image: auto\n  - image: \"\"\n  - image: ' '\n  - image: $(X)\n  - image: ko://a.b/c\n  - image: <YOUR-IMAGE>\n  - image: '{{x}}:{{y}}'\n  - image: IMAGE:latest\n  - image:\n  - image: r.io/x:${TAG}\n  - image: '/proxy:'\n"),
+		{"placeholders", container("    image: auto\n  - image: \"\"\n  - image: ' '\n  - image: $(X)\n  - image: ko://a.b/c\n  - image: <YOUR-IMAGE>\n  - image: '{{x}}:{{y}}'\n  - image: IMAGE:latest\n  - image:\n  - image: r.io/x:${TAG}\n  - image: '/proxy:'\n  - image: docker.io/[YOUR NAME]/x:dev\n  - image: docker.io/YOUR_NAME/x\n  - image: gcr.io/@PROJECT_1@/x\n"),
 			[]string{`placeholder "auto" /spec/containers/0/image`, `placeholder "" /spec/containers/1/image`, `placeholder "" /spec/containers/2/image`, `placeholder "$(X)" /spec/containers/3/image`,
 				`placeholder "ko://a.b/c" /spec/containers/4/image`, `placeholder "<YOUR-IMAGE>" /spec/containers/5/image`, `placeholder "{{x}}:{{y}}" /spec/containers/6/image`,
-				`placeholder "IMAGE:latest" /spec/containers/7/image`, `placeholder "" /spec/containers/8/image`, `placeholder "r.io/x:${TAG}" /spec/containers/9/image`, `placeholder "/proxy:" /spec/containers/10/image`}},
+				`placeholder "IMAGE:latest" /spec/containers/7/image`, `placeholder "" /spec/containers/8/image`, `placeholder "r.io/x:${TAG}" /spec/containers/9/image`, `placeholder "/proxy:" /spec/containers/10/image`,
+				`placeholder "docker.io/[YOUR NAME]/x:dev" /spec/containers/11/image`, `placeholder "docker.io/YOUR_NAME/x" /spec/containers/12/image`, `placeholder "gcr.io/@PROJECT_1@/x" /spec/containers/13/image`}},
 		{"what is no reference is left to resolving", container("    image: Nginx:1\n"), []string{"pod Nginx:1 /spec/containers/0/image"}},
 
 		// Fields of custom resources.
@@ -117,6 +118,10 @@ func TestScan(t *testing.T) {
 			[]string{"crd a/b:1 /spec/images/0", "crd c/d /spec/images/1", "crd f/g:1 /spec/relatedImages/0/image", "crd h/i:2 /spec/componentImages/proxy", "crd j/k:3 /spec/volume/image/reference"}},
 		{"a word is an image where something runs", resource("x.io/v1", "X", "  a: {image: tool, command: [x]}\n  b: {image: tool}\n  c: {image: alpine}\n"),
 			[]string{"crd tool /spec/a/image", "crd alpine /spec/c/image"}},
+		{"a container's word, and any word with a tag", resource("x.io/v1", "X", "  container: {image: tool}\n  a: {image: tool:replace}\n  b: {image: tool:8080}\n  c: {image: tool, env: []}\n"),
+			[]string{"crd tool /spec/container/image", "crd tool:replace /spec/a/image", "crd tool /spec/c/image"}},
+		{"labels hold no image", resource("x.io/v1", "X", "  selector: {matchLabels: {image: nginx}}\n  template: {metadata: {labels: {image: nginx:1.2}}}\n  nodeSelector: {image: nginx}\n"), nil},
+		{"a picture", resource("x.io/v1", "X", "  imageURL: data:image/svg+xml;base64,PHN2Zz4/x/q59lGtX/k5\n"), nil},
 		{"not images", resource("x.io/v1", "X", "  imagePullPolicy: Always\n  imagePullSecrets: [{name: a/b}]\n  imageTag: v1.2\n  imageRegistry: quay.io/x\n  osImage: ubuntu:22.04\n  disk: {image: disk.qcow2}\n  logoImage: x/y.png\n  image_url: https://x.io/y.iso\n"), nil},
 		{"placeholder", resource("x.io/v1", "X", "  image: ''\n  proxyImage: '{{x}}'\n"), []string{`placeholder "" /spec/image`, `placeholder "{{x}}" /spec/proxyImage`}},
 		{"built-in kinds hold no others", "apiVersion: v1\nkind: PersistentVolume\nspec: {rbd: {image: foo}}\n", nil},
@@ -145,14 +150,19 @@ func TestScan(t *testing.T) {
 		{"parts that nothing explains", resource("x.io/v1", "X", "  image: {repository: x/y, tag: v1}\n  proxy: {image: x/z, tag: v2}\n  agent: {image: {name: x/w, version: 1.2.3}}\n  chart: {name: x/y, version: 1.2.3}\n  proxyImage: x/p\n  proxyTag: v3\n  image_name: x/q\n  image_version: v4\n"),
 			[]string{"crd x/y:v1 /spec/image repository=x/y tag=v1 never", "crd x/z:v2 /spec/proxy repository=x/z tag=v2 never", "crd x/w:1.2.3 /spec/agent/image repository=x/w version=1.2.3 never",
 				"crd x/p:v3 /spec repository=x/p tag=v3 never", "crd x/q:v4 /spec repository=x/q tag=v4 never"}},
+		{"a name beside the repository", resource("x.io/v1", "X", "  containerImage: {registry: q.io, repository: x, name: y, tag: v1}\n  images:\n    a: {repository: x, name: z, tag: 2.0-ubi}\n    b: {repository: ghcr.io/x, name: x, tag: v3}\n    c: {repository: x/w, name: w, tag: v4}\n    d: {repository: q.io/x/u, name: u, tag: v5}\n"),
+			[]string{"crd q.io/x/y:v1 /spec/containerImage registry=q.io repository=x image=y tag=v1 never", "crd x/z:2.0-ubi /spec/images/a repository=x image=z tag=2.0-ubi never",
+				"crd ghcr.io/x/x:v3 /spec/images/b repository=ghcr.io/x image=x tag=v3 never", "crd x/w:v4 /spec/images/c repository=x/w image=w tag=v4 never", "crd q.io/x/u:v5 /spec/images/d repository=q.io/x/u image=u tag=v5 never"}},
+		{"configuration of trivy-operator", "apiVersion: v1\nkind: ConfigMap\ndata: {trivy.repository: mirror.gcr.io/aquasec/trivy, trivy.tag: 0.72.0, trivy.dbRepository: mirror.gcr.io/aquasec/trivy-db}\n",
+			[]string{"indirect mirror.gcr.io/aquasec/trivy:0.72.0 /data repository=mirror.gcr.io/aquasec/trivy tag=0.72.0 never"}},
 		{"a part that has an anchor", resource("helm.toolkit.fluxcd.io/v2", "HelmRelease", "  values:\n    image: {repository: ghcr.io/x/y, tag: &v v1}\n    version: *v\n"),
 			[]string{"crd ghcr.io/x/y:v1 /spec/values/image repository=ghcr.io/x/y tag=v1 never"}},
 
 		// Strings.
 		{"arguments", container("    args: [--reloader=quay.io/a/b:v1, --proxy-image=c/d:2, -nop-image, e/f:3, --image, busybox, --os, alpine, g.io/h/i:4, https://j.io/k:5, --flag=l.io/m]\n"),
 			[]string{"indirect quay.io/a/b:v1 /spec/containers/0/args/0", "indirect c/d:2 /spec/containers/0/args/1", "indirect e/f:3 /spec/containers/0/args/3", "indirect busybox /spec/containers/0/args/5", "indirect g.io/h/i:4 /spec/containers/0/args/8"}},
-		{"environment", container("    env:\n    - {name: PROXY_IMAGE, value: a/b:1}\n    - {name: RELATED_IMAGE_PROXY, value: c/d}\n    - {name: IMAGE, value: nginx}\n    - {name: IMAGE_TAG, value: v1}\n    - {name: IMAGE_PULL_POLICY, value: IfNotPresent}\n    - {name: OTHER, value: e/f:g}\n    - {name: VERSIONED, value: h/i:1.2}\n"),
-			[]string{"indirect a/b:1 /spec/containers/0/env/0/value", "indirect c/d /spec/containers/0/env/1/value", "indirect nginx /spec/containers/0/env/2/value", "indirect h/i:1.2 /spec/containers/0/env/6/value"}},
+		{"environment", container("    env:\n    - {name: PROXY_IMAGE, value: a/b:1}\n    - {name: RELATED_IMAGE_PROXY, value: c/d}\n    - {name: IMAGE, value: nginx}\n    - {name: IMAGE_TAG, value: v1}\n    - {name: IMAGE_PULL_POLICY, value: IfNotPresent}\n    - {name: OTHER, value: e/f:g}\n    - {name: VERSIONED, value: h/i:1.2}\n    - {name: LATEST, value: j/k:latest}\n"),
+			[]string{"indirect a/b:1 /spec/containers/0/env/0/value", "indirect c/d /spec/containers/0/env/1/value", "indirect nginx /spec/containers/0/env/2/value", "indirect h/i:1.2 /spec/containers/0/env/6/value", "indirect j/k:latest /spec/containers/0/env/7/value"}},
 		{"many in one value", container("    env:\n    - name: KAFKA_IMAGES\n      value: |\n        4.0=quay.io/x/kafka:4.0\n        4.1=x/kafka:4.1\n        # 3.9=x/kafka:3.9\n    - {name: LIST_IMAGES, value: 'a/b:1,c/d:2;e/f:3'}\n"),
 			[]string{"indirect quay.io/x/kafka:4.0 /spec/containers/0/env/0/value", "indirect x/kafka:4.1 /spec/containers/0/env/0/value",
 				"indirect a/b:1 /spec/containers/0/env/1/value", "indirect c/d:2 /spec/containers/0/env/1/value", "indirect e/f:3 /spec/containers/0/env/1/value"}},
@@ -352,6 +362,11 @@ func FuzzScan(f *testing.F) {
 		"{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[null,{\"kind\":\"Pod\",\"spec\":{\"containers\":[{\"image\":\"a\\/b\"}]}}]}",
 		"x: &c {image: a/b:1}\napiVersion: v1\nkind: Pod\nspec: {containers: [{<<: *c}]}\n",
 		"a: {{x}}\n---\napiVersion: v1\nkind: Pod\n",
+		resource("x.io/v1", "X", "  images: {a: {registry: q.io, repository: x, name: y, tag: &t v1}, b: {repository: x/y, name: y, tag: *t}}\n"),
+		resource("helm.toolkit.fluxcd.io/v2", "HelmRelease", "  values: {image: {repository: q.io/x, tag: 1.2@"+digest64+"}}\n"),
+		resource("x.io/v1", "X", "  imageURL: data:image/png;base64,iVBORw0KGgo/x/y\n  container: {image: docker.io/[YOUR NAME]/x:dev}\n"),
+		resource("operators.coreos.com/v1alpha1", "ClusterServiceVersion", "  relatedImages: [{name: a, image: 'q.io/x/y@'}]\n  install: {spec: {deployments: [{spec: {template: {spec: {containers: [{image: x, env: [{name: RELATED_IMAGE_A, value: a/b}]}]}}}}]}}\n"),
+		"apiVersion: v1\nkind: ConfigMap\ndata: {trivy.repository: q.io/x, trivy.tag: 0.1}\n",
 	} {
 		f.Add([]byte(seed))
 	}

@@ -20,13 +20,14 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 		return nil
 	}
 	used := map[*manifests.Node]bool{}
+	promise := s.label // of the map itself: one of images, say
 	take := func(parts Parts, named string, f *field) {
 		fields := collect(n, parts)
 		value := compose(fields)
 		if value == "" && f != nil {
 			w.incomplete(fields, used)
 		}
-		if value == "" || !w.likely(n, named, value, f) {
+		if value == "" || !w.likely(n, max(labelOf(named), promise), value, f) {
 			return
 		}
 		name, ok := normalise(value)
@@ -58,13 +59,13 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 	if s.builtin || s.ignored != nothingIgnored {
 		return used
 	}
-	for _, parts := range guesses {
-		take(parts, key, nil)
-	}
-	if labelOf(key) >= namesOne {
+	if max(labelOf(key), promise) >= namesOne {
 		for _, parts := range guessesInImage {
 			take(parts, key, nil)
 		}
+	}
+	for _, parts := range guesses {
+		take(parts, key, nil)
 	}
 	for i := range n.Fields {
 		if parts, ok := tagged(n, n.Fields[i].Key); ok {
@@ -125,8 +126,8 @@ var (
 		{Registry: "hub", Repository: "image", Tag: "tag"},
 	}
 	guessesInImage = []Parts{
+		{Registry: "registry", Repository: "repository", Image: "name", Tag: "tag", Digest: "digest"},
 		{Registry: "registry", Repository: "repository", Version: "version"},
-		{Registry: "registry", Repository: "name", Tag: "tag", Digest: "digest"},
 		{Repository: "name", Version: "version"},
 	}
 )
@@ -169,6 +170,9 @@ func compose(pieces []piece) string {
 	for _, p := range pieces {
 		part[p.role] = strings.TrimSpace(p.node.Value)
 	}
+	if saidAgain(part["repository"], part["image"]) {
+		part["image"] = ""
+	}
 	var names []string
 	for _, role := range []string{"registry", "repository", "image"} {
 		if part[role] != "" {
@@ -197,10 +201,19 @@ func compose(pieces []piece) string {
 	return ref + ":" + part["version"]
 }
 
+// saidAgain says that a name is the last element of the repository, said again:
+// {repository: ghcr.io/x/y, name: y}, but not {repository: ghcr.io/x, name: x}.
+func saidAgain(repository, name string) bool {
+	if host, path, ok := strings.Cut(repository, "/"); ok && strings.ContainsAny(host, ".:") {
+		repository = path
+	}
+	return name != "" && strings.HasSuffix(repository, "/"+name)
+}
+
 // likely says whether what the parts make is a reference. Where it is a guess,
 // or the entry stands for any map at all, the name above or a neighbour must say
 // so.
-func (w *walker) likely(n *manifests.Node, named, value string, f *field) bool {
+func (w *walker) likely(n *manifests.Node, promise label, value string, f *field) bool {
 	if isPlaceholder(value) {
 		return false
 	}
@@ -211,7 +224,7 @@ func (w *walker) likely(n *manifests.Node, named, value string, f *field) bool {
 	switch {
 	case !w.catalogue.plausible(value, namesOne):
 		return false
-	case labelOf(named) >= namesOne, w.catalogue.registries.match(host):
+	case promise >= namesOne, w.catalogue.registries.match(host):
 		return true
 	}
 	return hasAny(n, "pullPolicy", "imagePullPolicy", "image", "pullSecrets")

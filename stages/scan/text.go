@@ -14,7 +14,7 @@ import (
 // a document, a script or a template that holds some. promise is what the name
 // of the string says of it; origin gives the string as a Text, where it is needed.
 func (w *walker) text(s string, promise label, origin func() *manifests.Text) {
-	if promise < mentions && !mayHold(s) {
+	if promise < mentions && !mayHold(s) || strings.HasPrefix(s, "data:") { // a picture
 		return
 	}
 	hits := w.catalogue.references(s, promise)

@@ -238,9 +238,9 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 var holdsReference = set("reference ref name url uri image")
 
 // notLooked are keys under which things are spoken of (schemas, prose, and the
-// examples that Knative puts beside a ConfigMap's values), and Ceph's block
-// devices, whose image is none.
-var notLooked = set("openAPIV3Schema description longDescription summary documentation _example rbd")
+// examples that Knative puts beside a ConfigMap's values), labels, which can hold
+// no reference, and Ceph's block devices, whose image is none.
+var notLooked = set("openAPIV3Schema description longDescription summary documentation _example labels matchLabels nodeSelector rbd")
 
 func (w *walker) list(n *manifests.Node, key string, s scope) {
 	promise := max(s.label, labelOf(key))
@@ -356,7 +356,7 @@ func (w *walker) guess(n, parent *manifests.Node, key string) bool {
 		w.placeholder(n, value)
 		return true
 	}
-	if !w.catalogue.plausible(value, namesOne) && (key != "image" || w.loose || !bareName.MatchString(value) || !runs(parent)) {
+	if !w.catalogue.plausible(value, namesOne) && (key != "image" || w.loose || !w.ofContainer(value, parent)) {
 		return false
 	}
 	name, ok := normalise(value)
@@ -368,10 +368,19 @@ func (w *walker) guess(n, parent *manifests.Node, key string) bool {
 	return true
 }
 
-// runs says whether a map describes a container: then even a bare word is an
-// image.
-func runs(n *manifests.Node) bool {
-	return hasAny(n, "command", "args", "imagePullPolicy", "volumeMounts", "workingDir", "script", "livenessProbe", "readinessProbe", "securityContext")
+// ofContainer says whether a value that does not look like much is an image all
+// the same: any name with a tag, and a bare word where the map describes a
+// container.
+func (w *walker) ofContainer(value string, parent *manifests.Node) bool {
+	if bareTagged.MatchString(value) {
+		return !isPlaceholder(value)
+	}
+	above := ""
+	if n := len(w.path); n > 1 {
+		above = w.path[n-2]
+	}
+	return bareName.MatchString(value) && (above == "container" ||
+		hasAny(parent, "command", "args", "env", "envFrom", "imagePullPolicy", "volumeMounts", "workingDir", "script", "livenessProbe", "readinessProbe", "securityContext"))
 }
 
 // placeholder notes a value that something else fills in. What templates in
