@@ -159,8 +159,8 @@ func TestScan(t *testing.T) {
 			[]string{"crd ghcr.io/x/y:v1 /spec/values/image repository=ghcr.io/x/y tag=v1 never"}},
 
 		// Strings.
-		{"arguments", container("    args: [--reloader=quay.io/a/b:v1, --proxy-image=c/d:2, -nop-image, e/f:3, --image, busybox, --os, alpine, g.io/h/i:4, https://j.io/k:5, --flag=l.io/m]\n"),
-			[]string{"indirect quay.io/a/b:v1 /spec/containers/0/args/0", "indirect c/d:2 /spec/containers/0/args/1", "indirect e/f:3 /spec/containers/0/args/3", "indirect busybox /spec/containers/0/args/5", "indirect g.io/h/i:4 /spec/containers/0/args/8"}},
+		{"arguments", container("    args: [--reloader=quay.io/a/b:v1, --proxy-image=c/d:2, -nop-image, e/f:3, --image, busybox, --os, alpine, g.io/h/i:4, https://j.io/k:5, --flag=l.io/m, --reloader=n/o:v0.38.1, --image, --os=alpine, p=q/r:1.2]\n"),
+			[]string{"indirect quay.io/a/b:v1 /spec/containers/0/args/0", "indirect c/d:2 /spec/containers/0/args/1", "indirect e/f:3 /spec/containers/0/args/3", "indirect busybox /spec/containers/0/args/5", "indirect g.io/h/i:4 /spec/containers/0/args/8", "indirect n/o:v0.38.1 /spec/containers/0/args/11"}},
 		{"environment", container("    env:\n    - {name: PROXY_IMAGE, value: a/b:1}\n    - {name: RELATED_IMAGE_PROXY, value: c/d}\n    - {name: IMAGE, value: nginx}\n    - {name: IMAGE_TAG, value: v1}\n    - {name: IMAGE_PULL_POLICY, value: IfNotPresent}\n    - {name: OTHER, value: e/f:g}\n    - {name: VERSIONED, value: h/i:1.2}\n    - {name: LATEST, value: j/k:latest}\n"),
 			[]string{"indirect a/b:1 /spec/containers/0/env/0/value", "indirect c/d /spec/containers/0/env/1/value", "indirect nginx /spec/containers/0/env/2/value", "indirect h/i:1.2 /spec/containers/0/env/6/value", "indirect j/k:latest /spec/containers/0/env/7/value"}},
 		{"many in one value", container("    env:\n    - name: KAFKA_IMAGES\n      value: |\n        4.0=quay.io/x/kafka:4.0\n        4.1=x/kafka:4.1\n        # 3.9=x/kafka:3.9\n    - {name: LIST_IMAGES, value: 'a/b:1,c/d:2;e/f:3'}\n"),

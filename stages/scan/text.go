@@ -187,8 +187,10 @@ func (p *prose) bounded(from, to, end int) bool {
 // isReference says whether a word at from, in the line that begins at start, is
 // one.
 func (p *prose) isReference(word string, start, from int) bool {
-	whole := p.oneWord && word == strings.TrimSpace(p.text)
-	if whole && hubVersion(word) && p.plausible(word, namesOne) {
+	text := strings.TrimSpace(p.text)
+	whole := p.oneWord && word == text
+	given := p.oneWord && strings.HasPrefix(text, "-") && strings.HasSuffix(text, "="+word) // --flag=word
+	if (whole || given) && hubVersion(word) && p.plausible(word, namesOne) {
 		return true
 	}
 	promise := p.promise
