@@ -15,17 +15,31 @@ import (
 
 // room is the folder that an interpreter works in.
 type room struct {
-	dir     string
-	source  string // read-only, laid out as the files are
-	scratch string // empty
+	dir string
+	// memory is a second folder, in memory, that has the source: hundreds of small
+	// files take a disk longer than Helm takes to render them. "" without one.
+	memory  string
+	held    *os.File // locks it
+	source  string   // read-only, laid out as the files are
+	scratch string   // empty
 }
 
-// layOut makes a room. It leaves nothing where it fails.
+// layOut makes a room, in tempDir or else where it is quickest. It leaves nothing
+// where it fails.
 func layOut(ctx context.Context, tempDir string, source []files.File) (r room, err error) {
 	if r.dir, err = os.MkdirTemp(tempDir, "tape-render-*"); err != nil {
 		return room{}, fmt.Errorf("lay out the source: %w", err)
 	}
 	r.source, r.scratch = filepath.Join(r.dir, "source"), filepath.Join(r.dir, "scratch")
+	if tempDir == "" {
+		var size int64
+		for _, f := range source {
+			size += int64(len(f.Data))
+		}
+		if r.memory, r.held = inMemory(size); r.held != nil {
+			r.source = filepath.Join(r.memory, "source")
+		}
+	}
 	if err := errors.Join(r.fill(ctx, source), os.Mkdir(r.scratch, 0o700)); err != nil {
 		return room{}, fmt.Errorf("lay out the source: %w", errors.Join(err, r.remove()))
 	}
@@ -71,15 +85,24 @@ func (r room) fill(ctx context.Context, source []files.File) error {
 	return nil
 }
 
-// remove removes everything, also what may not be written to.
+// remove removes everything.
 func (r room) remove() error {
-	err := filepath.WalkDir(r.dir, func(name string, entry fs.DirEntry, err error) error {
+	err := removeAll(r.dir)
+	if r.held != nil {
+		err = errors.Join(err, removeAll(r.memory), r.held.Close())
+	}
+	return err
+}
+
+// removeAll removes a folder, also what may not be written to.
+func removeAll(dir string) error {
+	err := filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.IsDir() {
 			err = os.Chmod(name, 0o700)
 		}
 		return err
 	})
-	if removed := os.RemoveAll(r.dir); removed != nil {
+	if removed := os.RemoveAll(dir); removed != nil {
 		return fmt.Errorf("remove what was laid out for the interpreter: %w", errors.Join(removed, err))
 	}
 	return nil

@@ -49,8 +49,8 @@ type Options struct {
 	Materials []interpreter.Material
 	// Locked makes what is not locked an error.
 	Locked bool
-	// TempDir is where the source is laid out for the interpreter; "" is the
-	// system's.
+	// TempDir is where the source is laid out for the interpreter; "" is in memory
+	// where there is room, else the system's.
 	TempDir string
 }
 

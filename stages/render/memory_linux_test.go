@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/taped-dev/tape/stages/files"
+)
+
+// A source is laid out in memory, and what a killed process left there is gone
+// when the next one comes, while what is in use stays.
+func TestInMemory(t *testing.T) {
+	t.Setenv("TMPDIR", "") // set by some who run tests
+	source := []files.File{{Name: "a/b.yaml", Data: []byte("kind: List\n")}}
+	first, err := layOut(t.Context(), "", source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = first.remove() }()
+	if first.held == nil {
+		// A machine without: everything is in one folder.
+		if !strings.HasPrefix(first.source, first.dir) {
+			t.Errorf("source is in %s, all else in %s", first.source, first.dir)
+		}
+		return
+	}
+	killed, err := layOut(t.Context(), "", source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What the kernel does of a process that is killed.
+	if err := errors.Join(killed.held.Close(), removeAll(killed.dir)); err != nil {
+		t.Fatal(err)
+	}
+	next, err := layOut(t.Context(), "", source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(killed.memory); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is still there: %v", killed.memory, err)
+	}
+	for _, r := range []room{first, next} {
+		data, err := os.ReadFile(filepath.Join(r.source, "a", "b.yaml"))
+		if err != nil || string(data) != "kind: List\n" {
+			t.Errorf("%s holds %q, %v", r.source, data, err)
+		}
+	}
+	if err := next.remove(); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{next.dir, next.memory} {
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still there: %v", dir, err)
+		}
+	}
+}
+
+// Who says where temporary files belong has them there, and a large source is not
+// taken into memory.
+func TestNotInMemory(t *testing.T) {
+	t.Setenv("TMPDIR", "")
+	if dir, held := inMemory(memoryMost + 1); held != nil {
+		t.Errorf("too large, and in %s", dir)
+	}
+	t.Setenv("TMPDIR", t.TempDir())
+	if dir, held := inMemory(1); held != nil {
+		t.Errorf("in %s, in spite of $TMPDIR", dir)
+	}
+}
