@@ -34,7 +34,7 @@ const dependencies = `
 	< engine/nearest, engine/cache
 	< engine/store
 	< engine
-	< engine/archive, engine/pipeline, engine/registry, engine/stagetest
+	< engine/archive, engine/local, engine/pipeline, engine/registry, engine/stagetest
 	< engine/transfer
 	< ENGINE
 	< engine/registry/registrytest;
@@ -85,7 +85,7 @@ const libraries = `
 	k8s.io/...                                < interpreters/helm;
 	sigs.k8s.io/kustomize/...                 < interpreters/kustomize;
 	github.com/hashicorp/...                  < plugins/host, plugins/serve, plugins/conformance, plugins/internal/...;
-	google.golang.org/grpc/...                < plugins/host, plugins/serve, plugins/conformance, plugins/internal/...;
+	google.golang.org/grpc/...                < engine/local, plugins/host, plugins/serve, plugins/conformance, plugins/internal/...;
 	github.com/go-git/...                     < stages/vcs, stages/source;
 	github.com/spf13/...                      < cmd/tape/cli;
 	github.com/vbauerster/mpb/...             < cmd/tape/cli;
@@ -352,7 +352,7 @@ func TestRules(t *testing.T) {
 		{"cuelang.org/go/cue", []string{"interpreters/cue"}, true},
 		{"testing", []string{"engine/registry/registrytest"}, true},
 		{"go.uber.org/goleak", []string{"NOBODY"}, true},
-		{"google.golang.org/grpc", []string{"plugins/conformance", "plugins/host", "plugins/internal/...", "plugins/serve"}, true},
+		{"google.golang.org/grpc", []string{"engine/local", "plugins/conformance", "plugins/host", "plugins/internal/...", "plugins/serve"}, true},
 		{"testing/fstest", nil, false},
 		{"github.com/opencontainers/go-digest", nil, false},
 	} {

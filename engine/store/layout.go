@@ -325,6 +325,16 @@ type manifest struct {
 	Annotations  map[string]string    `json:"annotations"`
 }
 
+// ManifestType is the media type of a manifest or index, by what it says of itself
+// or, where it need not say, by what it looks like; "" where it is none.
+func ManifestType(data []byte) string {
+	var m manifest
+	if json.Unmarshal(data, &m) != nil {
+		return ""
+	}
+	return m.mediaType()
+}
+
 // mediaType is what the manifest says it is, or, where it need not say, what it
 // looks like; "" where it is none.
 func (m manifest) mediaType() string {

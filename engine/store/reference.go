@@ -26,18 +26,30 @@ func IsReference(ref string) bool {
 // digest may stand in the place of the tag, after an "@". The tag is "" where
 // there is none. The caller closes the layout.
 func OpenReference(ref string) (l *Layout, tagOrDigest string, err error) {
+	file, tagOrDigest, err := SplitReference(ref)
+	if err != nil {
+		return nil, "", err
+	}
 	open := OpenLayout
+	if strings.HasPrefix(ref, archivePrefix) {
+		open = OpenArchive
+	}
+	l, err = open(file)
+	return l, tagOrDigest, err
+}
+
+// SplitReference splits what OpenReference opens into the folder or file and the tag
+// or digest, which is "" where there is none.
+func SplitReference(ref string) (file, tagOrDigest string, err error) {
 	rest, ok := strings.CutPrefix(ref, layoutPrefix)
 	if !ok {
-		open = OpenArchive
 		rest, ok = strings.CutPrefix(ref, archivePrefix)
 	}
 	if !ok || rest == "" {
-		return nil, "", classed(errdefs.ErrInvalidArgument, "%q is neither oci:DIR[:TAG] nor archive:FILE[:TAG]", ref)
+		return "", "", classed(errdefs.ErrInvalidArgument, "%q is neither oci:DIR[:TAG] nor archive:FILE[:TAG]", ref)
 	}
-	file, tagOrDigest := splitTag(rest)
-	l, err = open(file)
-	return l, tagOrDigest, err
+	file, tagOrDigest = splitTag(rest)
+	return file, tagOrDigest, nil
 }
 
 // tagged is a path with a tag, or with a digest and perhaps a tag before it,

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/docker/cli/cli/config"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/engine/nearest"
+)
+
+// defaultDocker is where the daemon listens unless somebody says otherwise.
+const defaultDocker = "unix:///var/run/docker.sock"
+
+// docker asks the daemon. Its API is HTTP, of which this needs three questions; the
+// client that Docker publishes is larger than all else that tape has for images.
+type docker struct {
+	connect func() (*dockerClient, error)
+}
+
+func newDocker(host string) *docker {
+	return &docker{connect: sync.OnceValues(func() (*dockerClient, error) { return connectDocker(host) })}
+}
+
+// dockerClient is a daemon whose address is known.
+type dockerClient struct {
+	host             string
+	network, address string
+	http             *http.Client
+}
+
+func connectDocker(host string) (*dockerClient, error) {
+	if host == "" {
+		var err error
+		if host, err = contextHost(); err != nil {
+			return nil, fmt.Errorf("find the Docker daemon, or say where it is with $DOCKER_HOST: %w", err)
+		}
+	}
+	scheme, address, _ := strings.Cut(host, "://")
+	if scheme != "unix" && scheme != "tcp" || os.Getenv("DOCKER_TLS_VERIFY") != "" {
+		return nil, fmt.Errorf("the Docker daemon at %s cannot be asked: tape knows unix:///PATH and tcp://HOST:PORT without TLS; take images out of it with docker save, and name them with archive:FILE", host)
+	}
+	d := &dockerClient{host: host, network: scheme, address: address}
+	d.http = &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, d.network, d.address)
+		},
+		DisableKeepAlives: true, // a few questions, and nothing to close
+	}}
+	return d, nil
+}
+
+// contextHost is the address in the docker command's context.
+func contextHost() (string, error) {
+	dir := config.Dir()
+	name := os.Getenv("DOCKER_CONTEXT")
+	if name == "" {
+		file, err := config.Load(dir)
+		if err != nil {
+			return "", err
+		}
+		name = file.CurrentContext
+	}
+	if name == "" || name == "default" {
+		return defaultDocker, nil
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "contexts", "meta", digest.FromString(name).Encoded(), "meta.json"))
+	if err != nil {
+		return "", fmt.Errorf("context %q: %w", name, err)
+	}
+	var meta struct {
+		Endpoints map[string]struct{ Host string }
+	}
+	if err := json.Unmarshal(data, &meta); err != nil {
+		return "", fmt.Errorf("context %q: %w", name, err)
+	}
+	host := meta.Endpoints["docker"].Host
+	if host == "" {
+		return "", fmt.Errorf("context %q names no daemon", name)
+	}
+	return host, nil
+}
+
+// get asks the daemon. The caller closes the body.
+func (d *docker) get(ctx context.Context, path string) (io.ReadCloser, error) {
+	client, err := d.connect()
+	if err != nil {
+		return nil, err
+	}
+	target := url.URL{Scheme: "http", Host: "docker", Path: path}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), http.NoBody)
+	if err != nil {
+		return nil, fmt.Errorf("ask the Docker daemon: %w", err)
+	}
+	resp, err := client.http.Do(req)
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return nil, cause
+		}
+		return nil, unreachable("the Docker daemon", client.host, "DOCKER_HOST", err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
+	}
+	defer resp.Body.Close()
+	var answer struct{ Message string }
+	if err := json.NewDecoder(io.LimitReader(resp.Body, readBuffer)).Decode(&answer); err != nil {
+		answer.Message = resp.Status
+	}
+	err = fmt.Errorf("the Docker daemon at %s: %s", client.host, answer.Message)
+	if resp.StatusCode == http.StatusNotFound {
+		err = fmt.Errorf("%w: %w", err, errdefs.ErrNotFound)
+	}
+	return nil, err
+}
+
+// unreachable says what to do about a socket that does not answer. It keeps the
+// error's class from being read as what a registry says of an image.
+func unreachable(what, at, variable string, err error) error {
+	hint := "is it running? $" + variable + " says where it is"
+	if errors.Is(err, syscall.EACCES) || errors.Is(err, fs.ErrPermission) {
+		hint = "its socket is for others: run as one who may use it, or name another with $" + variable
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	return fmt.Errorf("%s at %s cannot be reached: %v; %s", what, at, err, hint) //nolint:errorlint // as said above
+}
+
+// inspect is the daemon's ID of an image: the digest of its manifest or index where
+// it has containerd's store, else that of its config.
+func (d *docker) inspect(ctx context.Context, name string) (digest.Digest, error) {
+	body, err := d.get(ctx, "/images/"+name+"/json")
+	if err != nil {
+		return "", err
+	}
+	defer body.Close()
+	var image struct {
+		ID digest.Digest `json:"Id"`
+	}
+	if err := json.NewDecoder(body).Decode(&image); err != nil {
+		return "", fmt.Errorf("the Docker daemon's answer about %s: %w", name, err)
+	}
+	return image.ID, nil
+}
+
+// near is the hint at a name that the daemon has.
+func (d *docker) near(ctx context.Context, name string) string {
+	body, err := d.get(ctx, "/images/json")
+	if err != nil {
+		return ""
+	}
+	defer body.Close()
+	var images []struct{ RepoTags []string }
+	if json.NewDecoder(body).Decode(&images) != nil {
+		return ""
+	}
+	var names []string
+	for _, image := range images {
+		names = append(names, image.RepoTags...)
+	}
+	return nearest.Hint(name, slices.Values(names))
+}
+
+func (p *Places) openDocker(ctx context.Context, named reference.Named) (*Source, error) {
+	name := familiar(named)
+	id, err := p.docker.inspect(ctx, name)
+	if errdefs.IsNotFound(err) {
+		return nil, fmt.Errorf("the Docker daemon has no image %s%s: %w", name, p.docker.near(ctx, name), errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
+	spool, err := p.spooled()
+	if err != nil {
+		return nil, err
+	}
+	source, err := spool.image(ctx, id.String(), named, id, func() (io.ReadCloser, error) {
+		return p.docker.get(ctx, "/images/"+name+"/get")
+	})
+	if err != nil {
+		return nil, fmt.Errorf("take %s from the Docker daemon: %w", name, err)
+	}
+	return source, nil
+}
