@@ -47,12 +47,16 @@ test-cnab: ## hold bundles against cnab-to-oci, which is built from its module
 	$(GO) test -C stages/cnab/compat -count=1 ./...
 
 .PHONY: test-containerd
-test-containerd: ## import archives into a containerd of its own (needs root, containerd and ctr)
+test-containerd: ## import into, and take from, a containerd of its own (needs root, containerd and ctr)
 	$(GO) test -tags containerd -count=1 -run TestContainerd ./stages
 
 .PHONY: test-registries
 test-registries: ## hold applications against Debian's docker-registry 2.8 and skopeo
 	$(GO) test -tags registries -count=1 -run 'OldRegistry|Skopeo' ./stages
+
+.PHONY: test-docker
+test-docker: ## take images from a Docker daemon of its own (needs root, dockerd and containerd)
+	$(GO) test -tags docker -count=1 -run TestDocker ./stages
 
 .PHONY: lint
 lint: ## vet and lint

@@ -13,6 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/local"
 	"github.com/taped-dev/tape/engine/registry/registrytest"
 	"github.com/taped-dev/tape/stages"
 )
@@ -21,7 +25,7 @@ import (
 // one platform, and of images alone. It needs root, and containerd and ctr on the
 // PATH.
 func TestContainerd(t *testing.T) {
-	ctr := startContainerd(t)
+	ctr, _ := startContainerd(t)
 	a := newSignedApp(t, registrytest.GGCR())
 	for name, o := range map[string]stages.SaveOptions{
 		"whole":        {},
@@ -49,9 +53,63 @@ func TestContainerd(t *testing.T) {
 	}
 }
 
+// TestContainerdFrom takes an image from a containerd of its own that has all of it,
+// one platform of it, and nothing.
+func TestContainerdFrom(t *testing.T) {
+	ctr, socket := startContainerd(t)
+	a := newLocalApp(t)
+	file := filepath.Join(t.TempDir(), "web.tar")
+	tarUp(t, a.layout, file)
+	var index ocispec.Index
+	a.read(t, a.image, &index)
+	imported := func(namespace string) {
+		ctr(t, "-n", namespace, "images", "import", "--no-unpack", "--all-platforms", "--base-name", "registry.example/web", file)
+	}
+	imported("whole")
+	imported("part")
+	for _, child := range index.Manifests[1:] {
+		ctr(t, "-n", "part", "content", "rm", child.Digest.String())
+	}
+	for namespace, tt := range map[string]struct {
+		want         digest.Digest
+		related      int
+		warning, err string
+	}{
+		"whole": {want: a.image, related: 1}, // a signature by its tag; of subjects it knows nothing
+		"part":  {want: index.Manifests[0].Digest, warning: "left out: linux/arm64, what is attested of it, which containerd does not have; it is linux/amd64 alone"},
+		"none":  {err: "containerd has no image registry.example/web:1 in namespace none, which has none; $CONTAINERD_NAMESPACE names another"},
+	} {
+		t.Run(namespace, func(t *testing.T) {
+			a.env.Local = local.New(local.Options{Containerd: socket, Namespace: namespace})
+			defer a.env.Local.Close()
+			result, err := stages.Package(t.Context(), stages.PackageOptions{
+				Options: a.options(local.Containerd), Repository: registrytest.Serve(t, registrytest.GGCR()) + "/app", Tags: []string{"v1"},
+			})
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("error %v, want %q", err, tt.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := result.Images[0].Digest; got != tt.want {
+				t.Errorf("digest %s, want %s", got, tt.want)
+			}
+			if result.Related != tt.related {
+				t.Errorf("%d related, want %d", result.Related, tt.related)
+			}
+			if got := strings.Join(result.Warnings, "\n"); !strings.HasSuffix(got, tt.warning) || (got == "") != (tt.warning == "") {
+				t.Errorf("warnings %q, want %q", got, tt.warning)
+			}
+		})
+	}
+}
+
 // startContainerd starts containerd on a root and a socket of its own, and gives
 // what runs ctr against it.
-func startContainerd(t *testing.T) func(t *testing.T, args ...string) string {
+func startContainerd(t *testing.T) (ctr func(t *testing.T, args ...string) string, socket string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "ctrd") // a socket's path must be short
 	if err != nil {
@@ -62,7 +120,7 @@ func startContainerd(t *testing.T) func(t *testing.T, args ...string) string {
 			t.Error(err)
 		}
 	})
-	socket := filepath.Join(dir, "c.sock")
+	socket = filepath.Join(dir, "c.sock")
 	config := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = %q\n",
 		filepath.Join(dir, "root"), filepath.Join(dir, "state"), socket)
 	file := filepath.Join(dir, "config.toml")
@@ -99,5 +157,5 @@ func startContainerd(t *testing.T) func(t *testing.T, args ...string) string {
 		}
 	}
 	run(t, "version")
-	return run
+	return run, socket
 }

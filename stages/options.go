@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/local"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/engine/store"
@@ -29,6 +30,8 @@ type Environment struct {
 	Store *store.Store
 	// Registry reaches registries.
 	Registry *registry.Client
+	// Local finds images that are in none; nil: there are no others.
+	Local *local.Places
 	// Interpreters finds what renders.
 	Interpreters Interpreters
 	// Registries says to interpreters how registries are reached; nil: as usual.
@@ -41,6 +44,11 @@ type Environment struct {
 	Events func(engine.Event)
 	// Workers is how many stages run at once; 0 is a number that fits the machine.
 	Workers int
+}
+
+// origins are what images are taken from.
+func (e *Environment) origins() images.Origins {
+	return images.Origins{Registry: e.Registry, Local: e.Local}
 }
 
 // Options are common to what renders: Images, Render and Package.
@@ -69,6 +77,9 @@ type Options struct {
 	Platform string
 	// Related is what beside the images to take: default, all or none.
 	Related string
+	// From says where images are that are in no registry, by reference or pattern,
+	// beside what the pipeline says. Paths are relative to the working directory.
+	From map[string]local.Place
 	// Created is the time that the artifact gives as its own; zero: the commit's.
 	Created time.Time
 	// Version of tape, for the provenance.

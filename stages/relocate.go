@@ -450,7 +450,7 @@ func (o *RelocateOptions) original(ctx context.Context, was *artifact.Applicatio
 	if err != nil {
 		return err
 	}
-	moving, err := r.published(list.Images)
+	moving, err := o.published(ctx, list.Images)
 	if err != nil {
 		return err
 	}
@@ -620,7 +620,7 @@ func (o *RelocateOptions) manifests(ctx context.Context, to artifact.Naming, r *
 	if r.files, _, err = artifact.Rename(all, edits, to); err != nil {
 		return err
 	}
-	moving, err := r.published(list.Images)
+	moving, err := o.published(ctx, list.Images)
 	if err != nil {
 		return err
 	}
@@ -633,22 +633,24 @@ func (o *RelocateOptions) manifests(ctx context.Context, to artifact.Naming, r *
 	return nil
 }
 
-// published are images where they were published.
-func (r *relocating) published(list []images.Image) ([]relocated, error) {
-	sources := map[string]transfer.Source{} // one a repository, so that its images are copied together
+// published are images where they are taken from.
+func (o *RelocateOptions) published(ctx context.Context, list []images.Image) ([]relocated, error) {
+	origins := o.origins()
+	known := map[string]images.Origin{} // one a repository, so that its images are copied together
 	var out []relocated
 	for _, image := range list {
-		parsed, err := reference.ParseNormalizedNamed(image.Name)
-		if err != nil {
-			return nil, fmt.Errorf("image %s: %w", image.Name, err)
+		key, _ := image.Repository()
+		if image.From != "" {
+			key = string(image.From) + " " + image.Name
 		}
-		if sources[parsed.Name()] == nil {
-			if sources[parsed.Name()], err = r.client.Source(parsed.Name()); err != nil {
-				return nil, fmt.Errorf("image %s: %w", image.Name, err)
+		if known[key] == nil {
+			var err error
+			if known[key], err = origins.Open(ctx, image.Name, image.From); err != nil {
+				return nil, fmt.Errorf("image %s: %w", image.Source, err)
 			}
 		}
 		moving := relocated{
-			from: sources[parsed.Name()], names: []string{image.Name},
+			from: known[key], names: []string{image.Name},
 			image: ocispec.Descriptor{MediaType: image.MediaType, Digest: image.Digest, Size: image.Size},
 		}
 		for _, related := range image.Related {

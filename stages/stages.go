@@ -20,6 +20,7 @@ import (
 	"strings"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/local"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/stages/attest"
 	"github.com/taped-dev/tape/stages/content"
@@ -52,9 +53,9 @@ func (o *Options) kinds(folder string, lock locking) []pipeline.Kind {
 			Interpreters: o.Interpreters, Registries: o.Registries, Materials: lock.materials(), Locked: lock.locked,
 		}),
 		scan.Kind(),
-		resolve.Kind(o.Registry),
-		discover.Kind(o.Registry),
-		mirror.Kind(o.Registry),
+		resolve.Kind(o.origins(), folder),
+		discover.Kind(o.origins()),
+		mirror.Kind(o.origins()),
 		pin.Kind(),
 		content.Kind(o.Created),
 		attest.Kind(o.Version, o.Created),
@@ -108,12 +109,28 @@ func (o *Options) pipeline() (*pipeline.Pipeline, error) {
 			err = errors.Join(err, p.Set(path, v))
 		}
 	}
+	if len(o.From) > 0 {
+		err = errors.Join(err, o.setFrom(p, folder))
+	}
 	for node, option := range map[string]string{"render": "deterministic", "scan": "skipInvalid"} {
 		if node == "render" && o.Deterministic || node == "scan" && o.SkipInvalid {
 			err = errors.Join(err, p.With(node, option, true))
 		}
 	}
 	return p, err
+}
+
+// setFrom sets where images are that are in no registry, as seen from the folder of
+// the pipeline file.
+func (o *Options) setFrom(p *pipeline.Pipeline, folder string) error {
+	seen := map[string]local.Place{}
+	for reference, place := range o.From {
+		var err error
+		if seen[reference], err = place.SeenFrom(folder); err != nil {
+			return fmt.Errorf("image %s from %s: %w", reference, place, err)
+		}
+	}
+	return p.Set("images.from", seen)
 }
 
 func (o *Options) setSources(p *pipeline.Pipeline) error {

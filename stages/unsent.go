@@ -10,7 +10,6 @@ import (
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -111,16 +110,9 @@ func (o *PackageOptions) unsent(ctx context.Context, run *engine.Result, root oc
 
 // fetch adds the images, and what is published beside them, to the tree.
 func (o *PackageOptions) fetch(ctx context.Context, s *saving, list []images.Image, wanted func(context.Context, ocispec.Descriptor) (bool, error)) error {
+	origins := o.origins()
 	group, ctx := errgroup.WithContext(ctx)
 	for _, image := range list {
-		named, err := reference.ParseNormalizedNamed(image.Name)
-		if err != nil {
-			return fmt.Errorf("image %s: %w", image.Name, err)
-		}
-		src, err := o.Registry.Source(named.Name())
-		if err != nil {
-			return fmt.Errorf("image %s: %w", image.Name, err)
-		}
 		descs := []ocispec.Descriptor{{MediaType: image.MediaType, Digest: image.Digest, Size: image.Size}}
 		for _, r := range image.Related {
 			if r.Via != images.Inline {
@@ -128,6 +120,10 @@ func (o *PackageOptions) fetch(ctx context.Context, s *saving, list []images.Ima
 			}
 		}
 		group.Go(func() error {
+			src, err := origins.Open(ctx, image.Name, image.From)
+			if err != nil {
+				return fmt.Errorf("image %s: %w", image.Source, err)
+			}
 			for _, desc := range descs {
 				want, err := wanted(ctx, desc)
 				if err == nil && want {

@@ -184,6 +184,12 @@ func (e *Expanded) report(n expandedNode, with *value, err *jsonschema.Validatio
 			wanted = append(wanted, kind(w).an())
 		}
 		p.add(at, "option %s of %s is %s, want %s", path, n.uses, kind(k.Got).an(), strings.Join(wanted, " or "))
+	case *violation.Enum:
+		var wanted []string
+		for _, w := range k.Want {
+			wanted = append(wanted, fmt.Sprint(w))
+		}
+		p.add(at, "option %s of %s is %q, want %s%s", path, n.uses, fmt.Sprint(k.Got), strings.Join(wanted, " or "), nearest.Hint(fmt.Sprint(k.Got), slices.Values(wanted)))
 	default:
 		p.add(at, "option %s of %s: %s", path, n.uses, k.LocalizedString(message.NewPrinter(language.English)))
 	}

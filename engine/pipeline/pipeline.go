@@ -107,7 +107,7 @@ func (p *Pipeline) SetSources(sources ...Source) error {
 }
 
 // Set gives a value of the short form, "images.platform", in the place of what
-// the file has.
+// the file has. The keys of a mapping are set beside those that the file has.
 func (p *Pipeline) Set(path string, v any) error {
 	section, key, _ := strings.Cut(path, ".")
 	if _, ok := p.table.sections[section][key]; !ok {
@@ -120,6 +120,12 @@ func (p *Pipeline) Set(path string, v any) error {
 	in := p.root.get(section)
 	if in != nil && in.kind != mapping {
 		in = nil
+	}
+	if have := in.get(key); have != nil && have.kind == mapping && set.kind == mapping {
+		for _, f := range set.fields {
+			have = have.with(f)
+		}
+		set = have
 	}
 	p.root = p.root.with(field{key: section, value: in.with(field{key: key, value: set})})
 	return nil

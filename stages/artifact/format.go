@@ -30,6 +30,7 @@ const (
 	AnnotationFormat      = "vnd.tape.format"
 	AnnotationRole        = "vnd.tape.role"
 	AnnotationImageSource = "vnd.tape.image.source" // normalised references, comma-joined, sorted
+	AnnotationImageFrom   = "vnd.tape.image.from"   // of a dependency: docker-daemon, containerd, oci or archive
 	AnnotationImageTag    = "vnd.tape.image.tag"    // tags of the image in the root's repository, comma-joined, sorted
 	AnnotationRelatedTo   = "vnd.tape.related.to"   // digest of the image or platform manifest
 	AnnotationRelatedTag  = "vnd.tape.related.tag"  // where it was found by tag

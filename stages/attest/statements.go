@@ -77,9 +77,7 @@ func (k *known) provenance() artifact.Provenance {
 		p.RunDetails.Builder.Version = map[string]string{"tape": k.version}
 	}
 	parameters := &p.BuildDefinition.ExternalParameters
-	for _, image := range k.images.Images {
-		parameters.Platform = cmp.Or(parameters.Platform, image.Platform)
-	}
+	parameters.Platform = k.platform()
 	for _, f := range k.facts {
 		s := artifact.SourceParameters{Name: f.Name, Path: f.Path, Reference: f.Reference}
 		if i := slices.IndexFunc(k.renderings, func(r rendering.Rendering) bool { return r.Source == f.Name }); i >= 0 {
@@ -88,6 +86,19 @@ func (k *known) provenance() artifact.Provenance {
 		parameters.Sources = append(parameters.Sources, s)
 	}
 	return p
+}
+
+// platform is the one that was taken of every image. An image that is in no registry
+// may have no other.
+func (k *known) platform() string {
+	var platform string
+	for i, image := range k.images.Images {
+		if i > 0 && image.Platform != platform {
+			return ""
+		}
+		platform = image.Platform
+	}
+	return platform
 }
 
 // shown leaves out options that say nothing.
@@ -128,7 +139,11 @@ func (k *known) dependencies() []artifact.Resource {
 		}
 	}
 	for _, image := range k.images.Images {
-		pulled = append(pulled, artifact.Resource{Name: image.Name, URI: purl(image), Digest: artifact.DigestSet(image.Digest)})
+		taken := artifact.Resource{Name: image.Name, URI: purl(image), Digest: artifact.DigestSet(image.Digest)}
+		if image.From != "" {
+			taken.Annotations = map[string]string{artifact.AnnotationImageFrom: image.From.Kind()}
+		}
+		pulled = append(pulled, taken)
 	}
 	out := []artifact.Resource{}
 	for _, list := range [][]artifact.Resource{repositories, interpreters, materials, pulled} {
@@ -181,12 +196,11 @@ func gitURI(r vcs.Repository) string {
 
 // purl is a package URL of type oci.
 func purl(image images.Image) string {
-	name, _, _ := strings.Cut(image.Name, "@")
-	tag := ""
-	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
-		name, tag = name[:i], name[i+1:]
+	name, tag := image.Repository()
+	qualifiers := map[string]string{}
+	if image.From == "" { // else no repository has it
+		qualifiers["repository_url"] = name
 	}
-	qualifiers := map[string]string{"repository_url": name}
 	if tag != "" {
 		qualifiers["tag"] = tag
 	}

@@ -14,13 +14,11 @@ import (
 	"sync"
 
 	"github.com/containerd/errdefs"
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/stages/images"
 )
 
@@ -38,7 +36,7 @@ type finding struct {
 }
 
 // ask finds what one way of publishing has for a subject.
-type ask func(ctx context.Context, repository *registry.Repository, to digest.Digest) ([]images.Related, error)
+type ask func(ctx context.Context, origin images.Origin, to digest.Digest) ([]images.Related, error)
 
 // search fills in what is related to each image of the list. Every question is
 // asked once, and many side by side.
@@ -46,8 +44,8 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 	findings := map[subject][]*finding{} // in the order of the questions, which is not that of the answers
 	var all []*finding
 	var tasks []func(context.Context)
-	question := func(repository *registry.Repository, about digest.Digest, asks ...ask) {
-		key := subject{repository.Name(), about}
+	question := func(image images.Image, origin images.Origin, about digest.Digest, asks ...ask) {
+		key := subject{repository(image), about}
 		if _, asked := findings[key]; asked {
 			return
 		}
@@ -55,7 +53,7 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 			f := &finding{}
 			findings[key], all = append(findings[key], f), append(all, f)
 			tasks = append(tasks, func(ctx context.Context) {
-				f.related, f.err = ask(ctx, repository, about)
+				f.related, f.err = ask(ctx, origin, about)
 				if unanswered(f.err) {
 					f.unknown, f.err = f.err, nil
 				}
@@ -63,13 +61,13 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 		}
 	}
 	for _, image := range list.Images {
-		repository, err := s.repository(image)
+		origin, err := s.origins.Open(ctx, image.Name, image.From)
 		if err != nil {
 			return fmt.Errorf("image %s: %w", image.Source, err)
 		}
 		for _, m := range image.Manifests {
 			if m.Reference != "" {
-				question(repository, m.Digest, inline(m))
+				question(image, origin, m.Digest, inline(m))
 			}
 		}
 		if s.related == None {
@@ -79,7 +77,7 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 			// An image that anything was published beside has a signature: that one
 			// is read at once. Of the rest, most is not there.
 			likely := about == image.Digest
-			question(repository, about, byTag(".sig", images.Signature, likely), byTag(".att", images.Attestation, false), byTag(".sbom", images.SBOM, false), byReferrer)
+			question(image, origin, about, byTag(".sig", images.Signature, likely), byTag(".att", images.Attestation, false), byTag(".sbom", images.SBOM, false), byReferrer)
 		}
 	}
 	if err := runAll(ctx, tasks, report); err != nil {
@@ -94,13 +92,9 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 	}
 	for i := range list.Images {
 		image := &list.Images[i]
-		repository, err := s.repository(*image)
-		if err != nil {
-			return err
-		}
 		var unknown error
 		image.Related, unknown = s.collect(*image, func(about digest.Digest) []*finding {
-			return findings[subject{repository.Name(), about}]
+			return findings[subject{repository(*image), about}]
 		})
 		if unknown != nil {
 			list.Unknown = append(list.Unknown, fmt.Sprintf("%s: related: unknown: %v", image.Source, unknown))
@@ -137,12 +131,10 @@ func runAll(ctx context.Context, tasks []func(context.Context), report func(engi
 	return group.Wait()
 }
 
-func (s *Stage) repository(image images.Image) (*registry.Repository, error) {
-	named, err := reference.ParseNormalizedNamed(image.Name)
-	if err != nil {
-		return nil, err
-	}
-	return s.registry.Source(named.Name())
+// repository is what images have in common that are taken from one.
+func repository(image images.Image) string {
+	name, _ := image.Repository()
+	return string(image.From) + " " + name
 }
 
 // subjects are the manifests of an image that something may be about: itself,
@@ -205,8 +197,8 @@ func (s *Stage) collect(image images.Image, of func(digest.Digest) []*finding) (
 // inline reads an attestation manifest that lies in the image's index, and lists
 // it once a kind.
 func inline(m images.Manifest) ask {
-	return func(ctx context.Context, repository *registry.Repository, _ digest.Digest) ([]images.Related, error) {
-		manifest, err := read(ctx, repository, m.Digest.String())
+	return func(ctx context.Context, origin images.Origin, _ digest.Digest) ([]images.Related, error) {
+		manifest, err := read(ctx, origin, m.Digest.String())
 		if err != nil && !errdefs.IsNotFound(err) {
 			return nil, err
 		}
@@ -229,17 +221,17 @@ func inline(m images.Manifest) ask {
 // is likely to be there is read, which costs one request; another is asked for,
 // which does not count as a pull where pulls are counted.
 func byTag(suffix, kind string, likely bool) ask {
-	return func(ctx context.Context, repository *registry.Repository, to digest.Digest) ([]images.Related, error) {
+	return func(ctx context.Context, origin images.Origin, to digest.Digest) ([]images.Related, error) {
 		tag := to.Algorithm().String() + "-" + to.Encoded() + suffix
 		at := tag
 		if !likely {
-			desc, err := repository.Resolve(ctx, tag)
+			desc, err := origin.Resolve(ctx, tag)
 			if err != nil {
 				return nil, absent(err)
 			}
 			at = desc.Digest.String()
 		}
-		manifest, err := read(ctx, repository, at)
+		manifest, err := read(ctx, origin, at)
 		if err != nil {
 			return nil, absent(err)
 		}
@@ -259,8 +251,8 @@ func absent(err error) error {
 }
 
 // byReferrer asks for the manifests whose subject is the manifest.
-func byReferrer(ctx context.Context, repository *registry.Repository, to digest.Digest) ([]images.Related, error) {
-	referrers, err := repository.Referrers(ctx, to)
+func byReferrer(ctx context.Context, origin images.Origin, to digest.Digest) ([]images.Related, error) {
+	referrers, err := origin.Referrers(ctx, to)
 	if err != nil {
 		return nil, absent(err)
 	}
@@ -268,7 +260,7 @@ func byReferrer(ctx context.Context, repository *registry.Repository, to digest.
 	for _, desc := range referrers {
 		artifactType, kinds := desc.ArtifactType, []string{kindOf(desc.ArtifactType, desc.Annotations)}
 		if !telling(desc) {
-			manifest, err := read(ctx, repository, desc.Digest.String())
+			manifest, err := read(ctx, origin, desc.Digest.String())
 			if errdefs.IsNotFound(err) {
 				continue // the list is older than the registry's last clean-up
 			}
@@ -305,14 +297,14 @@ type manifest struct {
 	Annotations  map[string]string    `json:"annotations"`
 }
 
-func read(ctx context.Context, repository *registry.Repository, ref string) (manifest, error) {
-	desc, data, err := repository.Manifest(ctx, ref)
+func read(ctx context.Context, origin images.Origin, ref string) (manifest, error) {
+	desc, data, err := origin.Manifest(ctx, ref)
 	if err != nil {
 		return manifest{}, err
 	}
 	m := manifest{desc: desc}
 	if err := json.Unmarshal(data, &m); err != nil {
-		return manifest{}, fmt.Errorf("read manifest %s of %s: %w", desc.Digest, repository.Name(), err)
+		return manifest{}, fmt.Errorf("read manifest %s: %w", desc.Digest, err)
 	}
 	return m, nil
 }

@@ -36,7 +36,6 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/pipeline"
-	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/stages/images"
 )
 
@@ -55,15 +54,15 @@ type Config struct {
 
 // Stage is the discover stage.
 type Stage struct {
-	registry *registry.Client
-	related  string
+	origins images.Origins
+	related string
 }
 
 //go:embed config.schema.json
 var schema json.RawMessage
 
 // Kind is the stage's entry in the table of stages.
-func Kind(client *registry.Client) pipeline.Kind {
+func Kind(origins images.Origins) pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "discover",
 		Help:    "find what was published beside the images: signatures, attestations, SBOMs",
@@ -77,18 +76,18 @@ func Kind(client *registry.Client) pipeline.Kind {
 					return nil, fmt.Errorf("configure discover: %w", err)
 				}
 			}
-			return New(client, config)
+			return New(origins, config)
 		},
 	}
 }
 
 // New makes the stage.
-func New(client *registry.Client, config Config) (*Stage, error) {
+func New(origins images.Origins, config Config) (*Stage, error) {
 	related := cmp.Or(config.Related, Default)
 	if !slices.Contains([]string{Default, All, None}, related) {
 		return nil, fmt.Errorf("related %q: it is %s, %s or %s", related, Default, All, None)
 	}
-	return &Stage{registry: client, related: related}, nil
+	return &Stage{origins: origins, related: related}, nil
 }
 
 // Run implements engine.Stage.

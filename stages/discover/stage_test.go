@@ -74,7 +74,7 @@ func image(t *testing.T, up *registrytest.Upstream, tag string) images.Image {
 
 func run(t *testing.T, c *registry.Client, config Config, list ...images.Image) (out images.List, warnings []string, err error) {
 	t.Helper()
-	stage, err := New(c, config)
+	stage, err := New(images.Origins{Registry: c}, config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func newCase(t *testing.T, stage *Stage, list ...images.Image) stagetest.Case {
 
 func TestContract(t *testing.T) {
 	up := upstream(registrytest.Published())
-	stage, err := New(client(t, up), Config{})
+	stage, err := New(images.Origins{Registry: client(t, up)}, Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -428,7 +428,7 @@ func TestCancelled(t *testing.T) {
 			<-r.Context().Done()
 		})
 	})
-	stage, err := New(client(t, asked), Config{})
+	stage, err := New(images.Origins{Registry: client(t, asked)}, Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -438,10 +438,10 @@ func TestCancelled(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	if _, err := New(nil, Config{Related: "some"}); err == nil || !strings.Contains(err.Error(), `"some"`) {
+	if _, err := New(images.Origins{Registry: nil}, Config{Related: "some"}); err == nil || !strings.Contains(err.Error(), `"some"`) {
 		t.Errorf("got %v", err)
 	}
-	kind := Kind(nil)
+	kind := Kind(images.Origins{})
 	if _, err := kind.New(json.RawMessage(`{"related":"all"}`)); err != nil {
 		t.Error(err)
 	}

@@ -8,8 +8,11 @@ package images
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/engine/local"
 )
 
 // Media types of the documents.
@@ -145,10 +148,23 @@ type Image struct {
 	Locations      []Location    `json:"locations"`
 	Manifests      []Manifest    `json:"manifests"` // children of an index, in its order; else the manifest itself
 	Related        []Related     `json:"related"`   // sorted by (to, digest)
-	// Platform is set where --platform chose one manifest of an index; Digest
-	// is then that manifest's, IndexDigest the index's.
+	// Platform is set where --platform chose one manifest of an index, or From has
+	// no other; Digest is then that manifest's, IndexDigest the index's.
 	Platform    string        `json:"platform,omitempty"`
 	IndexDigest digest.Digest `json:"indexDigest,omitempty"`
+	// From is where the image is taken from that is in no registry; "" is the
+	// registry of its name. A path in it is relative to the working directory.
+	From local.Place `json:"from,omitempty"`
+}
+
+// Repository is the normalised name without the digest, and its tag, "" where it
+// has none.
+func (i Image) Repository() (name, tag string) {
+	name, _, _ = strings.Cut(i.Name, "@")
+	if at := strings.LastIndexByte(name, ':'); at > strings.LastIndexByte(name, '/') {
+		return name[:at], name[at+1:]
+	}
+	return name, ""
 }
 
 // Manifest is one child of an image index.

@@ -11,7 +11,6 @@ import (
 	"sync"
 
 	"github.com/containerd/errdefs"
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/engine/transfer"
 	"github.com/taped-dev/tape/stages/images"
 )
 
@@ -34,10 +34,11 @@ const (
 // goroutine each; the client bounds what is in flight, and none of them holds
 // anything while it waits for those below it.
 type copier struct {
-	client *registry.Client
-	dst    *registry.Repository
-	check  bool
-	report func(engine.Event)
+	origins images.Origins
+	dst     *registry.Repository
+	target  transfer.Target // dst
+	check   bool
+	report  func(engine.Event)
 
 	empty   bool                   // dst has nothing
 	trusted map[digest.Digest]bool // that the last root there names
@@ -57,8 +58,11 @@ type move struct {
 	err   error
 }
 
-func newCopier(client *registry.Client, dst *registry.Repository, check bool, report func(engine.Event)) *copier {
-	return &copier{client: client, dst: dst, check: check, report: report, moves: map[digest.Digest]*move{}}
+func newCopier(origins images.Origins, dst *registry.Repository, check bool, report func(engine.Event)) *copier {
+	return &copier{
+		origins: origins, dst: dst, target: transfer.ToRepository(origins.Registry, dst),
+		check: check, report: report, moves: map[digest.Digest]*move{},
+	}
 }
 
 // copy copies images, and what is related to them. After an error the destination
@@ -70,16 +74,8 @@ func (c *copier) copy(ctx context.Context, list []images.Image) (images.Moved, e
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(imagesAtOnce)
 	for _, image := range list {
-		named, err := reference.ParseNormalizedNamed(image.Name)
-		if err != nil {
-			return images.Moved{}, fmt.Errorf("image %s: %w", image.Name, err)
-		}
-		src, err := c.client.Source(named.Name())
-		if err != nil {
-			return images.Moved{}, fmt.Errorf("image %s: %w", image.Name, err)
-		}
 		group.Go(func() error {
-			if err := c.image(ctx, src, image); err != nil {
+			if err := c.image(ctx, image); err != nil {
 				return fmt.Errorf("copy image %s%s: %w", image.Source, place(image), err)
 			}
 			return nil
@@ -131,7 +127,11 @@ func (c *copier) trust(ctx context.Context) error {
 }
 
 // image copies an image, then what is related to it.
-func (c *copier) image(ctx context.Context, src *registry.Repository, image images.Image) error {
+func (c *copier) image(ctx context.Context, image images.Image) error {
+	src, err := c.origins.Open(ctx, image.Name, image.From)
+	if err != nil {
+		return err
+	}
 	desc := ocispec.Descriptor{MediaType: image.MediaType, Digest: image.Digest, Size: image.Size}
 	there, err := c.top(ctx, src, desc, true)
 	switch {
@@ -188,9 +188,9 @@ func (c *copier) once(ctx context.Context, dgst digest.Digest, do func() (there 
 }
 
 // top copies a manifest that the root names, unless it is there. ask says that it may be.
-func (c *copier) top(ctx context.Context, src *registry.Repository, desc ocispec.Descriptor, ask bool) (there bool, err error) {
+func (c *copier) top(ctx context.Context, src images.Origin, desc ocispec.Descriptor, ask bool) (there bool, err error) {
 	return c.once(ctx, desc.Digest, func() (bool, error) {
-		there, err := c.trusted[desc.Digest] || src.Name() == c.dst.Name() && !c.check, error(nil)
+		there, err := c.trusted[desc.Digest] || c.isTarget(src) && !c.check, error(nil)
 		if !there && ask && !c.check && !c.empty {
 			there, err = c.dst.Exists(ctx, desc)
 		}
@@ -211,8 +211,14 @@ func (c *copier) top(ctx context.Context, src *registry.Repository, desc ocispec
 	})
 }
 
+// isTarget says whether what is copied from is what is copied to.
+func (c *copier) isTarget(src images.Origin) bool {
+	repository, ok := src.(*registry.Repository)
+	return ok && repository.Name() == c.dst.Name()
+}
+
 // below copies a manifest that does not count as there, after all that it names.
-func (c *copier) below(ctx context.Context, src *registry.Repository, desc ocispec.Descriptor) (there bool, err error) {
+func (c *copier) below(ctx context.Context, src images.Origin, desc ocispec.Descriptor) (there bool, err error) {
 	found, data, err := src.Manifest(ctx, desc.Digest.String())
 	if err != nil {
 		return false, err
@@ -236,7 +242,7 @@ func (c *copier) below(ctx context.Context, src *registry.Repository, desc ocisp
 }
 
 // children copies what a manifest names.
-func (c *copier) children(ctx context.Context, src *registry.Repository, desc ocispec.Descriptor, data []byte) error {
+func (c *copier) children(ctx context.Context, src images.Origin, desc ocispec.Descriptor, data []byte) error {
 	var manifest struct {
 		Config    *ocispec.Descriptor  `json:"config"`
 		Layers    []ocispec.Descriptor `json:"layers"`
@@ -264,7 +270,7 @@ func (c *copier) children(ctx context.Context, src *registry.Repository, desc oc
 	return group.Wait()
 }
 
-func (c *copier) blob(ctx context.Context, src *registry.Repository, desc ocispec.Descriptor) error {
+func (c *copier) blob(ctx context.Context, src images.Origin, desc ocispec.Descriptor) error {
 	_, err := c.once(ctx, desc.Digest, func() (bool, error) {
 		how, err := c.move(ctx, src, desc)
 		if err != nil {
@@ -292,14 +298,14 @@ func (c *copier) blob(ctx context.Context, src *registry.Repository, desc ocispe
 }
 
 // move copies a blob, and tells of it as it goes.
-func (c *copier) move(ctx context.Context, src *registry.Repository, desc ocispec.Descriptor) (registry.How, error) {
+func (c *copier) move(ctx context.Context, src images.Origin, desc ocispec.Descriptor) (registry.How, error) {
 	if c.check {
 		if there, err := c.dst.Exists(ctx, desc); there || err != nil {
 			return registry.Existing, err
 		}
 	}
 	c.progress(0, desc.Size)
-	how, err := c.client.CopyBlob(ctx, c.dst, src, desc, func(n int64) { c.progress(n, 0) })
+	how, err := c.target.Blob(ctx, src, desc, func(n int64) { c.progress(n, 0) })
 	if err != nil || how != registry.Streamed {
 		c.progress(0, -desc.Size)
 	}

@@ -26,7 +26,6 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/pipeline"
-	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 )
@@ -41,15 +40,15 @@ type Config struct {
 
 // Stage is the mirror stage.
 type Stage struct {
-	client *registry.Client
-	config Config
+	origins images.Origins
+	config  Config
 }
 
 //go:embed config.schema.json
 var configSchema json.RawMessage
 
 // Kind is the stage's entry in the table of stages.
-func Kind(client *registry.Client) pipeline.Kind {
+func Kind(origins images.Origins) pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "mirror",
 		Help:    "copy images, and what is published beside them, into the repository",
@@ -61,17 +60,17 @@ func Kind(client *registry.Client) pipeline.Kind {
 			if err := json.Unmarshal(with, &config); err != nil {
 				return nil, fmt.Errorf("configure mirror: %w", err)
 			}
-			return New(client, config)
+			return New(origins, config)
 		},
 	}
 }
 
 // New makes the stage.
-func New(client *registry.Client, config Config) (*Stage, error) {
+func New(origins images.Origins, config Config) (*Stage, error) {
 	if err := artifact.CheckRepository(config.Repository); err != nil {
 		return nil, err
 	}
-	return &Stage{client: client, config: config}, nil
+	return &Stage{origins: origins, config: config}, nil
 }
 
 // Run implements engine.Stage.
@@ -80,11 +79,11 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err := engine.GetJSON(ctx, t.Store, t.Inputs["images"], images.MediaTypeList, &list); err != nil {
 		return nil, err
 	}
-	dst, err := s.client.Repository(s.config.Repository)
+	dst, err := s.origins.Registry.Repository(s.config.Repository)
 	if err != nil {
 		return nil, err
 	}
-	moved, err := newCopier(s.client, dst, s.config.Check, t.Report).copy(ctx, list.Images)
+	moved, err := newCopier(s.origins, dst, s.config.Check, t.Report).copy(ctx, list.Images)
 	if err != nil {
 		return nil, err
 	}

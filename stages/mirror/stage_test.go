@@ -121,7 +121,7 @@ func (l *lab) forget() {
 
 func (l *lab) stage(check bool) *mirror.Stage {
 	l.t.Helper()
-	stage, err := mirror.New(l.client(), mirror.Config{Repository: l.repository(), Check: check})
+	stage, err := mirror.New(images.Origins{Registry: l.client()}, mirror.Config{Repository: l.repository(), Check: check})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -461,7 +461,7 @@ func TestMounts(t *testing.T) {
 	up.mirror(false, image)
 	image.Name = up.repository() + ":1"
 
-	stage, err := mirror.New(l.client(), mirror.Config{Repository: l.dst + "/team/other"})
+	stage, err := mirror.New(images.Origins{Registry: l.client()}, mirror.Config{Repository: l.dst + "/team/other"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -580,7 +580,7 @@ func TestContract(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	kind := mirror.Kind(nil)
+	kind := mirror.Kind(images.Origins{})
 	for with, want := range map[string]string{
 		`{"repository":"example.com/team/app"}`:    "",
 		`{"repository":"example.com/team/app:1"}`:  "without a tag",

@@ -22,6 +22,10 @@
 //   - the name of its registry does not exist, or
 //   - it exists and is nothing that can be run any more (Docker's schema 1).
 //
+// Images that are in no registry are taken from where From says: what they are is
+// asked there, and [images.Image.From] says so to whoever reads them later. A digest
+// that was given or locked must be the one that is there.
+//
 // A registry that is merely down is an error even so: an outage must not decide
 // what is in an artifact. `exclude` in tape.yaml leaves such a reference out.
 //
@@ -52,6 +56,7 @@ import (
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/local"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/stages/images"
@@ -68,20 +73,25 @@ type Config struct {
 	Digests map[string]digest.Digest `json:"digests,omitempty"`
 	// Locked makes an image that is not locked an error.
 	Locked bool `json:"locked,omitempty"`
+	// From is where images are that are in no registry, by reference (app:dev) or
+	// by a pattern of references, in which * stands for any characters.
+	From map[string]local.Place `json:"from,omitempty"`
 }
 
 // Stage is the resolve stage.
 type Stage struct {
-	registry *registry.Client
+	origins  images.Origins
 	config   Config
+	from     from
 	platform *ocispec.Platform // nil: whole indexes
 }
 
 //go:embed config.schema.json
 var schema json.RawMessage
 
-// Kind is the stage's entry in the table of stages.
-func Kind(client *registry.Client) pipeline.Kind {
+// Kind is the stage's entry in the table of stages. Paths in its configuration are
+// relative to the folder.
+func Kind(origins images.Origins, folder string) pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "resolve",
 		Help:    "ask the registries which image each reference means",
@@ -95,14 +105,18 @@ func Kind(client *registry.Client) pipeline.Kind {
 					return nil, fmt.Errorf("configure resolve: %w", err)
 				}
 			}
-			return New(client, config)
+			return New(origins, folder, config)
 		},
 	}
 }
 
-// New makes the stage.
-func New(client *registry.Client, config Config) (*Stage, error) {
-	s := &Stage{registry: client, config: config}
+// New makes the stage. Paths in the configuration are relative to the folder.
+func New(origins images.Origins, folder string, config Config) (*Stage, error) {
+	s := &Stage{origins: origins, config: config}
+	var err error
+	if s.from, err = newFrom(config.From, folder); err != nil {
+		return nil, err
+	}
 	if config.Platform == "" {
 		return s, nil
 	}
@@ -126,34 +140,40 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		return nil, err
 	}
 	references := merge(report.References)
-	found, errs := s.resolveAll(ctx, references, t.Report)
+	found := s.resolveAll(ctx, references, t.Report)
 	if cause := context.Cause(ctx); cause != nil {
 		return nil, cause
 	}
 
 	list := images.List{Images: []images.Image{}, Unpinned: []images.Unpinned{}}
+	warn := func(format string, args ...any) {
+		t.Report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf(format, args...)})
+	}
+	if !s.config.Offline {
+		for _, sentence := range s.from.unused(references) {
+			warn("%s", sentence)
+		}
+	}
 	var failures []error
 	for i, ref := range references {
-		switch err := errs[i]; {
-		case err == nil && s.unlocked(found[i]) && s.config.Locked:
-			failures = append(failures, fmt.Errorf("image %s (%s) is not in the lock, and is %s now; --update=images locks it", ref.Source, places(ref.Locations), found[i].Digest))
+		image := found[i].image
+		switch err := found[i].err; {
+		case err == nil && s.unlocked(image) && s.config.Locked:
+			failures = append(failures, fmt.Errorf("image %s (%s) is not in the lock, and is %s now; --update=images locks it", ref.Source, places(ref.Locations), image.Digest))
 		case err == nil:
-			if s.unlocked(found[i]) {
-				t.Report(engine.Event{
-					Level:   engine.Warning,
-					Message: fmt.Sprintf("image %s is not in the lock; --update=images locks it to %s", ref.Source, found[i].Digest),
-				})
+			if s.unlocked(image) {
+				warn("image %s is not in the lock; --update=images locks it to %s", ref.Source, image.Digest)
 			}
-			list.Images = append(list.Images, found[i])
+			for _, sentence := range found[i].warnings {
+				warn("%s", sentence)
+			}
+			list.Images = append(list.Images, image)
 			list.Unpinned = append(list.Unpinned, never(ref)...)
 		case !required(ref) && absent(err):
 			list.Unpinned = append(list.Unpinned, images.Unpinned{Reference: ref, Reason: reason(err)})
-			t.Report(engine.Event{
-				Level:   engine.Warning,
-				Message: fmt.Sprintf("%s (%s) stays as it is written: %s", ref.Source, places(ref.Locations), reason(err)),
-			})
+			warn("%s (%s) stays as it is written: %s", ref.Source, places(ref.Locations), reason(err))
 		default:
-			failures = append(failures, &failure{fmt.Sprintf("image %s (%s): %s", ref.Source, places(ref.Locations), reason(err)), err})
+			failures = append(failures, &failure{fmt.Sprintf("image %s (%s): %s%s", ref.Source, places(ref.Locations), reason(err), found[i].hint), err})
 		}
 	}
 	switch len(failures) {
@@ -179,9 +199,17 @@ func (s *Stage) unlocked(image images.Image) bool {
 // registries that take as many requests as the client has in flight to one.
 const atOnce = 128
 
+// found is what came of a reference.
+type found struct {
+	image    images.Image
+	warnings []string
+	err      error
+	hint     string // at where the image is
+}
+
 // resolveAll resolves references side by side. What it returns has their order.
-func (s *Stage) resolveAll(ctx context.Context, references []images.Reference, report func(engine.Event)) ([]images.Image, []error) {
-	found, errs := make([]images.Image, len(references)), make([]error, len(references))
+func (s *Stage) resolveAll(ctx context.Context, references []images.Reference, report func(engine.Event)) []found {
+	all := make([]found, len(references))
 	var (
 		group errgroup.Group
 		mu    sync.Mutex
@@ -190,8 +218,11 @@ func (s *Stage) resolveAll(ctx context.Context, references []images.Reference, r
 	group.SetLimit(atOnce)
 	for i, ref := range references {
 		group.Go(func() error {
-			found[i], errs[i] = s.resolve(ctx, ref)
-			if errs[i] != nil {
+			f := &all[i]
+			if f.image, f.warnings, f.err = s.resolve(ctx, ref); f.err != nil {
+				if absent(f.err) && required(ref) && s.from.of(ref) == "" {
+					f.hint = s.hint(ctx, ref)
+				}
 				return nil
 			}
 			mu.Lock()
@@ -201,12 +232,12 @@ func (s *Stage) resolveAll(ctx context.Context, references []images.Reference, r
 			return nil
 		})
 	}
-	_ = group.Wait() // every error is in errs
-	return found, errs
+	_ = group.Wait() // every error is in all
+	return all
 }
 
 // resolve finds the image that a reference means.
-func (s *Stage) resolve(ctx context.Context, ref images.Reference) (images.Image, error) {
+func (s *Stage) resolve(ctx context.Context, ref images.Reference) (images.Image, []string, error) {
 	image := images.Image{
 		Ref: ref.Source, Source: ref.Source, Name: ref.Name, Locations: ref.Locations,
 		Manifests: []images.Manifest{}, Related: []images.Related{},
@@ -214,19 +245,20 @@ func (s *Stage) resolve(ctx context.Context, ref images.Reference) (images.Image
 	named, err := reference.ParseNormalizedNamed(ref.Name)
 	switch {
 	case err != nil && s.config.Offline:
-		return image, nil // whoever only looks is shown what is there
+		return image, nil, nil // whoever only looks is shown what is there
 	case err != nil:
-		return images.Image{}, &failure{err.Error() + "; an image is written as registry/path:tag", errdefs.ErrInvalidArgument}
+		return images.Image{}, nil, &failure{err.Error() + "; an image is written as registry/path:tag", errdefs.ErrInvalidArgument}
 	}
 	if digested, ok := named.(reference.Digested); ok {
 		image.Digest, image.DigestProvided = digested.Digest(), true
 	}
 	if s.config.Offline {
-		return image, nil
+		return image, nil, nil
 	}
-	repository, err := s.registry.Source(named.Name())
+	image.From = s.from.of(ref)
+	origin, err := s.origins.Open(ctx, ref.Name, image.From)
 	if err != nil {
-		return images.Image{}, err
+		return images.Image{}, nil, err
 	}
 	if image.Digest == "" {
 		image.Digest = s.config.Digests[ref.Name]
@@ -235,46 +267,58 @@ func (s *Stage) resolve(ctx context.Context, ref images.Reference) (images.Image
 	if at == "" {
 		at = named.(reference.Tagged).Tag()
 	}
-	if err := s.describe(ctx, repository, at, &image); err != nil {
-		return images.Image{}, err
+	warnings, err := s.describe(ctx, origin, at, &image)
+	if err != nil {
+		return images.Image{}, nil, err
 	}
 	source, _, _ := strings.Cut(ref.Source, "@")
 	image.Ref = source + "@" + image.Digest.String()
-	return image, nil
+	if made, ok := origin.(*local.Source); ok && made.Made() {
+		warnings = append(warnings, fmt.Sprintf("image %s: %s keeps no digests: %s is of a manifest that was made here, and no registry's", ref.Source, image.From.Kind(), image.Digest))
+	}
+	return image, warnings, nil
 }
 
 // describe reads the manifest at a tag or digest, and where one platform is wanted
 // goes on to that one's.
-func (s *Stage) describe(ctx context.Context, repository *registry.Repository, at string, image *images.Image) error {
-	desc, data, err := repository.Manifest(ctx, at)
+func (s *Stage) describe(ctx context.Context, origin images.Origin, at string, image *images.Image) (warnings []string, err error) {
+	desc, data, err := origin.Manifest(ctx, at)
+	if errdefs.IsNotFound(err) && image.From != "" && image.Digest != "" {
+		return nil, s.another(ctx, origin, *image)
+	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	image.Digest, image.MediaType, image.Size = desc.Digest, desc.MediaType, desc.Size
 	if !containerdimages.IsIndexType(desc.MediaType) {
-		if err := s.check(ctx, repository, data); err != nil {
-			return err
+		if image.From != "" {
+			if err := whole(ctx, origin, desc); err != nil {
+				return nil, err
+			}
+		}
+		if err := s.check(ctx, origin, data); err != nil {
+			return nil, err
 		}
 		image.Platform = s.config.Platform
 		image.Manifests = []images.Manifest{{Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size}}
-		return nil
+		return nil, nil
 	}
 	var index ocispec.Index
 	if err := json.Unmarshal(data, &index); err != nil {
-		return fmt.Errorf("read image index %s: %w", desc.Digest, err)
+		return nil, fmt.Errorf("read image index %s: %w", desc.Digest, err)
 	}
-	if s.platform == nil {
-		image.Manifests = manifests(index.Manifests)
-		return nil
-	}
-	child, err := s.choose(index.Manifests)
+	child, warnings, err := s.child(ctx, origin, index.Manifests, image)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	image.Platform, image.IndexDigest = s.config.Platform, desc.Digest
+	if child == nil {
+		image.Manifests = manifests(index.Manifests)
+		return nil, nil
+	}
+	image.IndexDigest = desc.Digest
 	image.Digest, image.MediaType, image.Size = child.Digest, child.MediaType, child.Size
-	image.Manifests = manifests([]ocispec.Descriptor{child})
-	return nil
+	image.Manifests = manifests([]ocispec.Descriptor{*child})
+	return warnings, nil
 }
 
 // manifests describes the children of an index.
@@ -323,7 +367,7 @@ func (s *Stage) choose(children []ocispec.Descriptor) (ocispec.Descriptor, error
 
 // check says whether an image without an index is of the wanted platform. That
 // is in its config.
-func (s *Stage) check(ctx context.Context, repository *registry.Repository, manifest []byte) error {
+func (s *Stage) check(ctx context.Context, origin images.Origin, manifest []byte) error {
 	if s.platform == nil {
 		return nil
 	}
@@ -331,7 +375,7 @@ func (s *Stage) check(ctx context.Context, repository *registry.Repository, mani
 	if err := json.Unmarshal(manifest, &parsed); err != nil {
 		return fmt.Errorf("read image manifest: %w", err)
 	}
-	blob, err := repository.Blob(ctx, parsed.Config)
+	blob, err := origin.Blob(ctx, parsed.Config)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
@@ -85,25 +86,7 @@ type patterns []string
 
 // match says whether any of the patterns is s.
 func (p patterns) match(s string) bool {
-	return slices.ContainsFunc(p, func(pattern string) bool { return match(pattern, s) })
-}
-
-func match(pattern, s string) bool {
-	parts := strings.Split(pattern, "*")
-	last := len(parts) - 1
-	if last == 0 {
-		return pattern == s
-	}
-	s, ok := strings.CutPrefix(s, parts[0])
-	if !ok {
-		return false
-	}
-	for _, part := range parts[1:last] {
-		if _, s, ok = strings.Cut(s, part); !ok {
-			return false
-		}
-	}
-	return strings.HasSuffix(s, parts[last])
+	return slices.ContainsFunc(p, func(pattern string) bool { return images.Match(pattern, s) })
 }
 
 // place is how far into the path of a field a node lies.

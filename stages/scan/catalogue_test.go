@@ -12,6 +12,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/stages/images"
 )
 
 // TestCatalogue checks that every entry is one that a pipeline could have too.
@@ -69,12 +70,12 @@ func TestMatch(t *testing.T) {
 		{"*", []string{"", "x"}, nil},
 	} {
 		for _, s := range c.yes {
-			if !match(c.pattern, s) {
+			if !images.Match(c.pattern, s) {
 				t.Errorf("%s does not match %q", c.pattern, s)
 			}
 		}
 		for _, s := range c.no {
-			if match(c.pattern, s) {
+			if images.Match(c.pattern, s) {
 				t.Errorf("%s matches %q", c.pattern, s)
 			}
 		}

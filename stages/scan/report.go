@@ -126,7 +126,7 @@ func merge(all []fileReport, exclude patterns) *images.Report {
 			return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Document, b.Document), cmp.Compare(a.Offset, b.Offset))
 		})
 		ref := images.Reference{Source: at[0].Value, Name: name, Locations: at}
-		if excluded(ref, exclude) {
+		if slices.ContainsFunc(exclude, ref.Matches) {
 			out.Excluded = append(out.Excluded, ref)
 		} else {
 			out.References = append(out.References, ref)
@@ -142,9 +142,4 @@ func merge(all []fileReport, exclude patterns) *images.Report {
 	slices.SortStableFunc(out.Skipped, func(a, b images.Skipped) int { return cmp.Compare(a.File, b.File) })
 	slices.SortStableFunc(out.Objects, func(a, b images.Object) int { return cmp.Compare(a.File, b.File) })
 	return out
-}
-
-func excluded(ref images.Reference, exclude patterns) bool {
-	return exclude.match(ref.Name) ||
-		slices.ContainsFunc(ref.Locations, func(l images.Location) bool { return exclude.match(l.Value) })
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/local"
 	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/engine/store"
 	"github.com/taped-dev/tape/plugins/interpreter"
@@ -35,7 +36,12 @@ func (a *app) environment(ctx context.Context) (stages.Environment, error) {
 	if err != nil {
 		return stages.Environment{}, err
 	}
-	a.closers = append(a.closers, kept.Close)
+	places := local.New(local.Options{
+		DockerHost: os.Getenv("DOCKER_HOST"),
+		Containerd: os.Getenv("CONTAINERD_ADDRESS"),
+		Namespace:  os.Getenv("CONTAINERD_NAMESPACE"),
+	})
+	a.closers = append(a.closers, kept.Close, places.Close)
 	h, err := a.host()
 	if err != nil {
 		return stages.Environment{}, err
@@ -43,6 +49,7 @@ func (a *app) environment(ctx context.Context) (stages.Environment, error) {
 	return stages.Environment{
 		Store:        kept,
 		Registry:     client,
+		Local:        places,
 		Interpreters: interpreters{h},
 		Registries: &interpreter.Registries{
 			HostsDir: a.hostsDir(), PlainHTTP: a.flags.plainHTTP, CAFile: a.flags.caFile,

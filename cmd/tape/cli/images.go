@@ -65,6 +65,9 @@ func imagesText(w io.Writer, r *stages.ImagesResult) error {
 		for _, l := range i.Locations {
 			p.f("    %s %s@%s\n", l.Value, l.Place(), l.FileDigest)
 		}
+		if i.From != "" {
+			p.f("  From: %s\n", i.From)
+		}
 		p.f("  Digest provided: %t\n", i.DigestProvided)
 		if len(i.Manifests) == 0 {
 			continue

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/taped-dev/tape/engine/local"
 	"github.com/taped-dev/tape/stages"
 	"github.com/taped-dev/tape/stages/artifact"
 )
@@ -32,6 +33,7 @@ type sourceFlags struct {
 	locked        bool
 	platform      string
 	related       string
+	from          []string
 
 	// Spellings that the interpreters' users know.
 	values, set, setString []string
@@ -73,6 +75,7 @@ func (f *sourceFlags) registerPipeline(cmd *cobra.Command) {
 func (f *sourceFlags) registerImages(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.platform, "platform", "", "`OS/ARCH` of the one platform to take of every image")
+	fl.StringArrayVar(&f.from, "from", nil, "`REF=PLACE` takes an image that is in no registry from docker-daemon, containerd, oci:DIR[:TAG] or archive:FILE[:TAG] (repeats; * in REF is any characters)")
 	fl.StringVar(&f.related, "related", "default", "what beside the images to take: default (signatures, attestations, SBOMs), all or none")
 }
 
@@ -91,6 +94,7 @@ func (f *sourceFlags) to(o *stages.Options, args []string) error {
 		}
 		o.Pipeline = stages.PipelineFile
 	}
+	var err error
 	o.Args = map[string]string{}
 	for _, kv := range f.args {
 		k, v, ok := strings.Cut(kv, "=")
@@ -98,6 +102,9 @@ func (f *sourceFlags) to(o *stages.Options, args []string) error {
 			return usagef("--arg %q is not K=V", kv)
 		}
 		o.Args[k] = v
+	}
+	if o.From, err = f.places(); err != nil {
+		return err
 	}
 	settings, err := f.settings()
 	if err != nil {
@@ -116,6 +123,22 @@ func (f *sourceFlags) to(o *stages.Options, args []string) error {
 	o.Deterministic, o.SkipInvalid, o.NoCache = f.deterministic, f.skipInvalid, f.noCache
 	o.Strict, o.Locked, o.Platform, o.Related = f.strict, f.locked, f.platform, f.related
 	return nil
+}
+
+// places are where images are that are in no registry.
+func (f *sourceFlags) places() (map[string]local.Place, error) {
+	out := map[string]local.Place{}
+	for _, from := range f.from {
+		ref, place, ok := strings.Cut(from, "=")
+		if !ok || ref == "" {
+			return nil, usagef("--from %q is not REF=PLACE, such as app:dev=docker-daemon", from)
+		}
+		if err := local.Place(place).Check(); err != nil {
+			return nil, usagef("--from %s: %v", ref, err)
+		}
+		out[ref] = local.Place(place)
+	}
+	return out, nil
 }
 
 // settings are the interpreter's options in the order given, the file's first.

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package resolve
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	containerdimages "github.com/containerd/containerd/v2/core/images"
+
+	"github.com/taped-dev/tape/engine/local"
+	"github.com/taped-dev/tape/engine/nearest"
+	"github.com/taped-dev/tape/stages/images"
+)
+
+// from says where some references are found that are in no registry.
+type from struct {
+	references map[string]local.Place // by normalised name
+	patterns   []string               // the longest first
+	places     map[string]local.Place // by what was written
+}
+
+// newFrom reads Config.From. Paths are relative to the folder.
+func newFrom(config map[string]local.Place, folder string) (from, error) {
+	f := from{references: map[string]local.Place{}, places: map[string]local.Place{}}
+	for _, written := range slices.Sorted(maps.Keys(config)) {
+		place := config[written]
+		if err := place.Check(); err != nil {
+			return f, fmt.Errorf("image %s: %w", written, err)
+		}
+		place = place.Below(folder)
+		f.places[written] = place
+		switch {
+		case !strings.Contains(written, "*"):
+			name := normalise(written)
+			if other, twice := f.references[name]; twice && other != place {
+				return f, fmt.Errorf("image %s is to be taken from %s, and from %s by another spelling of its name: leave one out", written, place, other)
+			}
+			f.references[name] = place
+		case place.IsFile():
+			return f, fmt.Errorf("image %s: %s holds what it holds by whatever name: write out the references that are to be taken from it", written, place)
+		default:
+			f.patterns = append(f.patterns, written)
+		}
+	}
+	slices.SortStableFunc(f.patterns, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	return f, nil
+}
+
+// of is where a reference is found; "" is its registry.
+func (f from) of(ref images.Reference) local.Place {
+	if place, ok := f.references[ref.Name]; ok {
+		return place
+	}
+	for _, pattern := range f.patterns {
+		if ref.Matches(pattern) {
+			return f.places[pattern]
+		}
+	}
+	return ""
+}
+
+// unused says of what was written that nothing in the manifests is it.
+func (f from) unused(references []images.Reference) []string {
+	var sources, out []string
+	for _, ref := range references {
+		sources = append(sources, ref.Source)
+	}
+	for _, written := range slices.Sorted(maps.Keys(f.places)) {
+		if !slices.ContainsFunc(references, func(ref images.Reference) bool {
+			return ref.Name == normalise(written) || ref.Matches(written)
+		}) {
+			out = append(out, fmt.Sprintf("no image of the manifests is %s, which was to be taken from %s%s", written, f.places[written], nearest.Hint(written, slices.Values(sources))))
+		}
+	}
+	return out
+}
+
+// hint says what a registry does not have and is on this machine.
+func (s *Stage) hint(ctx context.Context, ref images.Reference) string {
+	if s.origins.Local == nil {
+		return ""
+	}
+	having := s.origins.Local.Having(ctx, ref.Name)
+	if len(having) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %s has it: take it from there with --from %s=%[1]s", having[0], ref.Source)
+}
+
+// another is the error where a place has the image, and not of the digest that the
+// manifests or the lock say.
+func (s *Stage) another(ctx context.Context, origin images.Origin, image images.Image) error {
+	says, renew := "locked is", "; --update=images locks what is there"
+	if image.DigestProvided {
+		says, renew = "the manifests say", ""
+	}
+	has := "nothing"
+	if there, err := origin.Resolve(ctx, ""); err == nil {
+		has = there.Digest.String()
+	}
+	return fmt.Errorf("%s has %s, and %s %s%s", image.From, has, says, image.Digest, renew)
+}
+
+// child is the one of an index that is to be taken in its stead, nil where all are.
+// That is the one of the wanted platform; or of those that a place has, where it has
+// one and not the others: no registry has an index that is not whole. A warning says
+// then what is left out.
+func (s *Stage) child(ctx context.Context, origin images.Origin, list []ocispec.Descriptor, image *images.Image) (child *ocispec.Descriptor, warnings []string, err error) {
+	if s.platform != nil {
+		child, err := s.choose(list)
+		if err == nil && image.From != "" {
+			err = whole(ctx, origin, child)
+		}
+		image.Platform = s.config.Platform
+		return &child, nil, err
+	}
+	if image.From == "" {
+		return nil, nil, nil
+	}
+	var there, left []string
+	var only ocispec.Descriptor
+	var why error
+	for _, child := range list {
+		name := "what is attested of it"
+		platform := child.Platform != nil && child.Platform.OS != "unknown"
+		if platform {
+			name = platforms.Format(*child.Platform)
+		}
+		err := whole(ctx, origin, child)
+		switch {
+		case errdefs.IsNotFound(err):
+			left, why = append(left, name), err
+		case err != nil:
+			return nil, nil, err
+		case platform:
+			there, only = append(there, name), child
+		}
+	}
+	slices.Sort(left)
+	missing := strings.Join(slices.Compact(left), ", ")
+	switch {
+	case len(left) == 0:
+		return nil, nil, nil
+	case len(there) == 0:
+		return nil, nil, fmt.Errorf("%s has nothing whole of it: %w", image.From, why)
+	case len(there) > 1:
+		return nil, nil, fmt.Errorf("%s has %s of it, and not %s: take one with --platform, or fetch all", image.From, strings.Join(there, ", "), missing)
+	}
+	image.Platform = there[0]
+	return &only, []string{fmt.Sprintf("image %s: left out: %s, which %s does not have; it is %s alone", image.Source, missing, image.From, there[0])}, nil
+}
+
+// whole finds out whether all is there that a manifest names.
+func whole(ctx context.Context, origin images.Origin, desc ocispec.Descriptor) error {
+	_, data, err := origin.Manifest(ctx, desc.Digest.String())
+	if err != nil {
+		return err
+	}
+	var m struct {
+		Config    *ocispec.Descriptor  `json:"config"`
+		Layers    []ocispec.Descriptor `json:"layers"`
+		Manifests []ocispec.Descriptor `json:"manifests"`
+	}
+	if err := json.Unmarshal(data, &m); err != nil {
+		return fmt.Errorf("read manifest %s: %w", desc.Digest, err)
+	}
+	for _, child := range m.Manifests {
+		if err := whole(ctx, origin, child); err != nil {
+			return err
+		}
+	}
+	if m.Config != nil {
+		m.Layers = append(m.Layers, *m.Config)
+	}
+	for _, blob := range m.Layers {
+		if containerdimages.IsNonDistributable(blob.MediaType) {
+			continue
+		}
+		body, err := origin.Blob(ctx, blob)
+		if err != nil {
+			return err
+		}
+		if err := body.Close(); err != nil {
+			return fmt.Errorf("read blob %s: %w", blob.Digest, err)
+		}
+	}
+	return nil
+}
