@@ -18,9 +18,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/local"
 	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/engine/transfer"
 	"github.com/taped-dev/tape/stages/cnab"
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/resolve"
 )
 
 // BundleOptions are what FixupBundle and PushBundle take.
@@ -30,6 +33,8 @@ type BundleOptions struct {
 	Bundle []byte
 	// Target is REPOSITORY[:TAG].
 	Target string
+	// From says where images are that are in no registry, by reference or pattern.
+	From map[string]local.Place
 	// AutoUpdate takes what is behind a name now where the bundle says that it is
 	// something else. What it does not say is filled in at any rate.
 	AutoUpdate bool
@@ -77,6 +82,8 @@ func PushBundle(ctx context.Context, o BundleOptions) (*BundleResult, error) {
 type bundling struct {
 	*cnab.Bundle
 	client     *registry.Client
+	origins    images.Origins
+	from       resolve.From
 	repository *registry.Repository
 	tag        string
 	result     *BundleResult
@@ -93,7 +100,10 @@ func (o *BundleOptions) run(ctx context.Context, verb string, then func(context.
 	if err != nil {
 		return fail(err)
 	}
-	b := &bundling{client: o.Registry, tag: tag, result: &BundleResult{Relocation: map[string]string{}, Moved: &transfer.Moved{}}}
+	b := &bundling{client: o.Registry, origins: o.origins(), tag: tag, result: &BundleResult{Relocation: map[string]string{}, Moved: &transfer.Moved{}}}
+	if b.from, err = resolve.NewFrom(o.From, ""); err != nil {
+		return fail(err)
+	}
 	if b.repository, err = o.Registry.Repository(name); err != nil {
 		return fail(err)
 	}
@@ -116,7 +126,7 @@ const bundleImages = 8
 // fixup finds out what all images are before it copies one: a bundle that cannot be
 // fixed up moves nothing.
 func (b *bundling) fixup(ctx context.Context, replace bool, progress *meter) error {
-	sources := make([]*registry.Repository, len(b.Images))
+	sources := make([]bundleSource, len(b.Images))
 	found := make([]ocispec.Descriptor, len(b.Images))
 	group, groupCtx := errgroup.WithContext(ctx)
 	for i, image := range b.Images {
@@ -131,6 +141,9 @@ func (b *bundling) fixup(ctx context.Context, replace bool, progress *meter) err
 		return err
 	}
 	for i, image := range b.Images {
+		if found, ok := sources[i].Origin.(*local.Source); ok && found.Warning() != "" {
+			b.result.Warnings = append(b.result.Warnings, fmt.Sprintf("%s: %s", image, found.Warning()))
+		}
 		if err := image.Describe(found[i], replace); err != nil {
 			return err
 		}
@@ -146,16 +159,27 @@ func (b *bundling) fixup(ctx context.Context, replace bool, progress *meter) err
 	return err
 }
 
+// bundleSource is what an image is taken from. Those of one name are one.
+type bundleSource struct {
+	images.Origin
+	name string
+}
+
 // resolve finds an image; one without tag and digest is latest.
-func (b *bundling) resolve(ctx context.Context, ref string) (*registry.Repository, ocispec.Descriptor, error) {
+func (b *bundling) resolve(ctx context.Context, ref string) (bundleSource, ocispec.Descriptor, error) {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
-		return nil, ocispec.Descriptor{}, err
+		return bundleSource{}, ocispec.Descriptor{}, err
 	}
 	named = reference.TagNameOnly(named)
-	source, err := b.client.Source(named.Name())
-	if err != nil {
-		return nil, ocispec.Descriptor{}, err
+	source := bundleSource{name: named.Name()}
+	written := images.Reference{Source: ref, Name: named.String()}
+	place := b.from.Of(written)
+	if place != "" {
+		source.name = string(place) + " " + named.String()
+	}
+	if source.Origin, err = b.origins.Open(ctx, named.String(), place); err != nil {
+		return source, ocispec.Descriptor{}, err
 	}
 	var version string
 	if tagged, ok := named.(reference.Tagged); ok {
@@ -165,11 +189,14 @@ func (b *bundling) resolve(ctx context.Context, ref string) (*registry.Repositor
 		version = digested.Digest().String()
 	}
 	desc, err := source.Resolve(ctx, version)
+	if errdefs.IsNotFound(err) && place == "" {
+		err = fmt.Errorf("%w%s", err, resolve.Hint(ctx, b.origins.Local, written))
+	}
 	return source, desc, err
 }
 
 // copy copies the images, with one copier for each repository that they are in.
-func (b *bundling) copy(ctx context.Context, sources []*registry.Repository, found []ocispec.Descriptor, progress *meter) error {
+func (b *bundling) copy(ctx context.Context, sources []bundleSource, found []ocispec.Descriptor, progress *meter) error {
 	var (
 		mu      sync.Mutex
 		copiers = map[string]*transfer.Copier{}
@@ -181,10 +208,10 @@ func (b *bundling) copy(ctx context.Context, sources []*registry.Repository, fou
 	for i, image := range b.Images {
 		source := sources[i]
 		mu.Lock()
-		copier := copiers[source.Name()]
+		copier := copiers[source.name]
 		if copier == nil {
-			copier = transfer.NewCopier(source, target, func(current, total int64) { sum.set(source.Name(), current, total) })
-			copiers[source.Name()] = copier
+			copier = transfer.NewCopier(source.Origin, target, func(current, total int64) { sum.set(source.name, current, total) })
+			copiers[source.name] = copier
 		}
 		mu.Unlock()
 		group.Go(func() error {

@@ -118,7 +118,7 @@ func startDocker(t *testing.T) (string, *http.Client) {
 	})
 	socket := filepath.Join(dir, "d.sock")
 	var log strings.Builder
-	server := exec.Command("dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs", "--config-file=",
+	server := exec.Command("dockerd", "--iptables=false", "--ip6tables=false", "--userland-proxy=false", "--bridge=none", "--storage-driver=vfs", "--config-file=",
 		"--data-root="+filepath.Join(dir, "data"), "--exec-root="+filepath.Join(dir, "exec"), "--pidfile="+filepath.Join(dir, "pid"), "-H", "unix://"+socket)
 	server.Stderr = &log
 	if err := server.Start(); err != nil {

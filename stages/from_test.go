@@ -203,7 +203,7 @@ func TestFromIncomplete(t *testing.T) {
 		"all of it":          {},
 		"one is there":       {missing: []string{arm64}, got: amd64, warning: "image registry.example/web:1: left out: linux/arm64, which oci:"},
 		"that one is wanted": {missing: []string{arm64}, platform: amd64, got: amd64},
-		"the other is":       {missing: []string{arm64}, platform: arm64, err: "is not in"},
+		"the other is":       {missing: []string{arm64}, platform: arm64, err: "does not have all of its linux/arm64"},
 		"attestations alone": {missing: []string{"unknown/unknown"}, err: "has linux/amd64, linux/arm64 of it, and not what is attested of it: take one with --platform"},
 		"nothing":            {missing: []string{amd64, arm64, "unknown/unknown"}, err: "has nothing whole of it"},
 	} {

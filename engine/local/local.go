@@ -8,7 +8,7 @@
 //   - docker-daemon is asked by its API for the image, as docker save does. Where it
 //     has containerd's store, the manifests are those that were pulled or built. Its
 //     older store keeps none: a manifest is made, the same on every machine, and
-//     [Source.Made] says so.
+//     [Source.Warning] says so.
 //   - containerd is read by its content and image services. It often has one platform
 //     of an index and not the others; the index says what there should be.
 //   - oci:DIR[:TAG] and archive:FILE[:TAG] hold the image under its name, under its
@@ -143,9 +143,14 @@ type Source struct {
 	made  bool
 }
 
-// Made says that the place keeps no manifests, so that the image's digest is that
-// of one that was made here, and no registry's.
-func (s *Source) Made() bool { return s.made }
+// Warning says of an image whose place keeps no manifests that its digest is that
+// of one that was made here; "" of any other.
+func (s *Source) Warning() string {
+	if !s.made {
+		return ""
+	}
+	return fmt.Sprintf("its store keeps no digests: %s is of a manifest that was made here, and no registry's", s.image.Digest)
+}
 
 // Resolve finds the manifest of a tag or digest; "" is the image itself.
 func (s *Source) Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, error) {

@@ -22,16 +22,16 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// from says where some references are found that are in no registry.
-type from struct {
+// From says where some references are found that are in no registry.
+type From struct {
 	references map[string]local.Place // by normalised name
 	patterns   []string               // the longest first
 	places     map[string]local.Place // by what was written
 }
 
-// newFrom reads Config.From. Paths are relative to the folder.
-func newFrom(config map[string]local.Place, folder string) (from, error) {
-	f := from{references: map[string]local.Place{}, places: map[string]local.Place{}}
+// NewFrom reads what [Config.From] says. Paths are relative to the folder.
+func NewFrom(config map[string]local.Place, folder string) (From, error) {
+	f := From{references: map[string]local.Place{}, places: map[string]local.Place{}}
 	for _, written := range slices.Sorted(maps.Keys(config)) {
 		place := config[written]
 		if err := place.Check(); err != nil {
@@ -56,8 +56,8 @@ func newFrom(config map[string]local.Place, folder string) (from, error) {
 	return f, nil
 }
 
-// of is where a reference is found; "" is its registry.
-func (f from) of(ref images.Reference) local.Place {
+// Of is where a reference is found; "" is its registry.
+func (f From) Of(ref images.Reference) local.Place {
 	if place, ok := f.references[ref.Name]; ok {
 		return place
 	}
@@ -70,7 +70,7 @@ func (f from) of(ref images.Reference) local.Place {
 }
 
 // unused says of what was written that nothing in the manifests is it.
-func (f from) unused(references []images.Reference) []string {
+func (f From) unused(references []images.Reference) []string {
 	var sources, out []string
 	for _, ref := range references {
 		sources = append(sources, ref.Source)
@@ -85,12 +85,13 @@ func (f from) unused(references []images.Reference) []string {
 	return out
 }
 
-// hint says what a registry does not have and is on this machine.
-func (s *Stage) hint(ctx context.Context, ref images.Reference) string {
-	if s.origins.Local == nil {
+// Hint is the end of the error that a registry does not have an image: which of the
+// places on this machine has it.
+func Hint(ctx context.Context, places *local.Places, ref images.Reference) string {
+	if places == nil {
 		return ""
 	}
-	having := s.origins.Local.Having(ctx, ref.Name)
+	having := places.Having(ctx, ref.Name)
 	if len(having) == 0 {
 		return ""
 	}
@@ -119,7 +120,9 @@ func (s *Stage) child(ctx context.Context, origin images.Origin, list []ocispec.
 	if s.platform != nil {
 		child, err := s.choose(list)
 		if err == nil && image.From != "" {
-			err = whole(ctx, origin, child)
+			if err = whole(ctx, origin, child); errdefs.IsNotFound(err) {
+				err = &failure{fmt.Sprintf("%s does not have all of its %s: fetch that one there first", image.From, s.config.Platform), err}
+			}
 		}
 		image.Platform = s.config.Platform
 		return &child, nil, err

@@ -82,7 +82,7 @@ type Config struct {
 type Stage struct {
 	origins  images.Origins
 	config   Config
-	from     from
+	from     From
 	platform *ocispec.Platform // nil: whole indexes
 }
 
@@ -114,7 +114,7 @@ func Kind(origins images.Origins, folder string) pipeline.Kind {
 func New(origins images.Origins, folder string, config Config) (*Stage, error) {
 	s := &Stage{origins: origins, config: config}
 	var err error
-	if s.from, err = newFrom(config.From, folder); err != nil {
+	if s.from, err = NewFrom(config.From, folder); err != nil {
 		return nil, err
 	}
 	if config.Platform == "" {
@@ -220,8 +220,8 @@ func (s *Stage) resolveAll(ctx context.Context, references []images.Reference, r
 		group.Go(func() error {
 			f := &all[i]
 			if f.image, f.warnings, f.err = s.resolve(ctx, ref); f.err != nil {
-				if absent(f.err) && required(ref) && s.from.of(ref) == "" {
-					f.hint = s.hint(ctx, ref)
+				if absent(f.err) && required(ref) && s.from.Of(ref) == "" {
+					f.hint = Hint(ctx, s.origins.Local, ref)
 				}
 				return nil
 			}
@@ -255,7 +255,7 @@ func (s *Stage) resolve(ctx context.Context, ref images.Reference) (images.Image
 	if s.config.Offline {
 		return image, nil, nil
 	}
-	image.From = s.from.of(ref)
+	image.From = s.from.Of(ref)
 	origin, err := s.origins.Open(ctx, ref.Name, image.From)
 	if err != nil {
 		return images.Image{}, nil, err
@@ -273,8 +273,8 @@ func (s *Stage) resolve(ctx context.Context, ref images.Reference) (images.Image
 	}
 	source, _, _ := strings.Cut(ref.Source, "@")
 	image.Ref = source + "@" + image.Digest.String()
-	if made, ok := origin.(*local.Source); ok && made.Made() {
-		warnings = append(warnings, fmt.Sprintf("image %s: %s keeps no digests: %s is of a manifest that was made here, and no registry's", ref.Source, image.From.Kind(), image.Digest))
+	if found, ok := origin.(*local.Source); ok && found.Warning() != "" {
+		warnings = append(warnings, fmt.Sprintf("image %s from %s: %s", ref.Source, image.From, found.Warning()))
 	}
 	return image, warnings, nil
 }

@@ -121,10 +121,12 @@ to those that they have in the repository. The images stay where they are.`,
 type bundleFlags struct {
 	target string
 	update bool
+	from   placeFlags
 }
 
 func (f *bundleFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.target, "target", "t", "", "`REPOSITORY[:TAG]` for the bundle and its images")
+	f.from.register(cmd)
 	cmd.Flags().BoolVar(&f.update, "auto-update-bundle", false, "take what is behind a name now where the bundle says that it is something else")
 }
 
@@ -137,12 +139,17 @@ func (a *app) bundle(ctx context.Context, file string, flags bundleFlags, do fun
 	if err != nil {
 		return nil, fmt.Errorf("read bundle: %w", err)
 	}
+	from, err := flags.from.places()
+	if err != nil {
+		return nil, err
+	}
 	client, err := a.registry()
 	if err != nil {
 		return nil, err
 	}
 	result, err := do(ctx, stages.BundleOptions{
-		Environment: stages.Environment{Registry: client, Events: func(e engine.Event) { a.progress.Event(e) }},
+		From:        from,
+		Environment: stages.Environment{Registry: client, Local: a.places(), Events: func(e engine.Event) { a.progress.Event(e) }},
 		Bundle:      data, Target: flags.target, AutoUpdate: flags.update,
 	})
 	a.settle()
@@ -156,10 +163,10 @@ func (a *app) bundle(ctx context.Context, file string, flags bundleFlags, do fun
 }
 
 // packageBundle is package --as cnab: push of a bundle, once a tag.
-func (a *app) packageBundle(cmd *cobra.Command, args []string, repository string, tags []string) error {
+func (a *app) packageBundle(cmd *cobra.Command, args []string, repository string, tags []string, from placeFlags) error {
 	var err error
 	cmd.Flags().Visit(func(f *pflag.Flag) {
-		if name := f.Name; cmd.InheritedFlags().Lookup(name) == nil && name != "as" && name != "output-image" && name != "tag" {
+		if name := f.Name; cmd.InheritedFlags().Lookup(name) == nil && name != "as" && name != "output-image" && name != "tag" && name != "from" {
 			err = usagef("--%s does not go with --as cnab: nothing is rendered for it", name)
 		}
 	})
@@ -184,7 +191,7 @@ func (a *app) packageBundle(cmd *cobra.Command, args []string, repository string
 		if tag != "" {
 			target += ":" + tag
 		}
-		result, err := a.bundle(cmd.Context(), file, bundleFlags{target: target}, stages.PushBundle)
+		result, err := a.bundle(cmd.Context(), file, bundleFlags{target: target, from: from}, stages.PushBundle)
 		if err != nil {
 			return err
 		}

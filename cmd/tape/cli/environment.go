@@ -36,12 +36,7 @@ func (a *app) environment(ctx context.Context) (stages.Environment, error) {
 	if err != nil {
 		return stages.Environment{}, err
 	}
-	places := local.New(local.Options{
-		DockerHost: os.Getenv("DOCKER_HOST"),
-		Containerd: os.Getenv("CONTAINERD_ADDRESS"),
-		Namespace:  os.Getenv("CONTAINERD_NAMESPACE"),
-	})
-	a.closers = append(a.closers, kept.Close, places.Close)
+	a.closers = append(a.closers, kept.Close)
 	h, err := a.host()
 	if err != nil {
 		return stages.Environment{}, err
@@ -49,7 +44,7 @@ func (a *app) environment(ctx context.Context) (stages.Environment, error) {
 	return stages.Environment{
 		Store:        kept,
 		Registry:     client,
-		Local:        places,
+		Local:        a.places(),
 		Interpreters: interpreters{h},
 		Registries: &interpreter.Registries{
 			HostsDir: a.hostsDir(), PlainHTTP: a.flags.plainHTTP, CAFile: a.flags.caFile,
@@ -87,6 +82,17 @@ func (a *app) registry() (*registry.Client, error) {
 			a.progress.Event(engine.Event{At: time.Now(), Message: fmt.Sprintf("waiting for %s, which has done nothing for %s", host, waited)})
 		},
 	})
+}
+
+// places are where images are that are in no registry; close closes them.
+func (a *app) places() *local.Places {
+	places := local.New(local.Options{
+		DockerHost: os.Getenv("DOCKER_HOST"),
+		Containerd: os.Getenv("CONTAINERD_ADDRESS"),
+		Namespace:  os.Getenv("CONTAINERD_NAMESPACE"),
+	})
+	a.closers = append(a.closers, places.Close)
+	return places
 }
 
 func (a *app) hostsDir() string {

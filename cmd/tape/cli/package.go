@@ -35,7 +35,7 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 			switch as {
 			case "tape":
 			case "cnab":
-				return a.packageBundle(cmd, args, o.Repository, o.Tags)
+				return a.packageBundle(cmd, args, o.Repository, o.Tags, source.from)
 			default:
 				return usagef("unknown --as %q: want tape or cnab", as)
 			}

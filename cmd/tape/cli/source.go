@@ -33,7 +33,7 @@ type sourceFlags struct {
 	locked        bool
 	platform      string
 	related       string
-	from          []string
+	from          placeFlags
 
 	// Spellings that the interpreters' users know.
 	values, set, setString []string
@@ -75,7 +75,7 @@ func (f *sourceFlags) registerPipeline(cmd *cobra.Command) {
 func (f *sourceFlags) registerImages(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.platform, "platform", "", "`OS/ARCH` of the one platform to take of every image")
-	fl.StringArrayVar(&f.from, "from", nil, "`REF=PLACE` takes an image that is in no registry from docker-daemon, containerd, oci:DIR[:TAG] or archive:FILE[:TAG] (repeats; * in REF is any characters)")
+	f.from.register(cmd)
 	fl.StringVar(&f.related, "related", "default", "what beside the images to take: default (signatures, attestations, SBOMs), all or none")
 }
 
@@ -103,7 +103,7 @@ func (f *sourceFlags) to(o *stages.Options, args []string) error {
 		}
 		o.Args[k] = v
 	}
-	if o.From, err = f.places(); err != nil {
+	if o.From, err = f.from.places(); err != nil {
 		return err
 	}
 	settings, err := f.settings()
@@ -125,10 +125,17 @@ func (f *sourceFlags) to(o *stages.Options, args []string) error {
 	return nil
 }
 
+// placeFlags are --from REF=PLACE.
+type placeFlags []string
+
+func (f *placeFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar((*[]string)(f), "from", nil, "`REF=PLACE` takes an image that is in no registry from docker-daemon, containerd, oci:DIR[:TAG] or archive:FILE[:TAG] (repeats; * in REF is any characters)")
+}
+
 // places are where images are that are in no registry.
-func (f *sourceFlags) places() (map[string]local.Place, error) {
+func (f placeFlags) places() (map[string]local.Place, error) {
 	out := map[string]local.Place{}
-	for _, from := range f.from {
+	for _, from := range f {
 		ref, place, ok := strings.Cut(from, "=")
 		if !ok || ref == "" {
 			return nil, usagef("--from %q is not REF=PLACE, such as app:dev=docker-daemon", from)
