@@ -30,8 +30,7 @@ import (
 // defaultDocker is where the daemon listens unless somebody says otherwise.
 const defaultDocker = "unix:///var/run/docker.sock"
 
-// docker asks the daemon. Its API is HTTP, of which this needs three questions; the
-// client that Docker publishes is larger than all else that tape has for images.
+// docker asks the daemon. Its API is HTTP, of which this needs three questions.
 type docker struct {
 	connect func() (*dockerClient, error)
 }
@@ -55,7 +54,7 @@ func connectDocker(host string) (*dockerClient, error) {
 		}
 	}
 	scheme, address, _ := strings.Cut(host, "://")
-	if scheme != "unix" && scheme != "tcp" || os.Getenv("DOCKER_TLS_VERIFY") != "" {
+	if scheme != "unix" && (scheme != "tcp" || os.Getenv("DOCKER_TLS_VERIFY") != "") {
 		return nil, fmt.Errorf("the Docker daemon at %s cannot be asked: tape knows unix:///PATH and tcp://HOST:PORT without TLS; take images out of it with docker save, and name them with archive:FILE", host)
 	}
 	d := &dockerClient{host: host, network: scheme, address: address}
