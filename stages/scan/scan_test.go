@@ -147,6 +147,8 @@ func TestScan(t *testing.T) {
 				`placeholder "vgpu-manager" /spec/vgpuManager/image`}},
 		{"values of a Helm release", resource("helm.toolkit.fluxcd.io/v2", "HelmRelease", "  values:\n    image: {registry: docker.io, repository: x/y, tag: v1, digest: \"\"}\n    git: {repository: x/y, tag: v1}\n    sidecar: {repository: quay.io/x/z, tag: 1.20}\n"),
 			[]string{"crd docker.io/x/y:v1 /spec/values/image registry=docker.io repository=x/y tag=v1 digest=", "crd quay.io/x/z:1.20 /spec/values/sidecar repository=quay.io/x/z tag=1.20"}},
+		{"images of a Kustomization", resource("kustomize.toolkit.fluxcd.io/v1", "Kustomization", "  images:\n  - {name: x, newName: q.io/x, newTag: v1}\n  - {name: q.io/y, newTag: v2}\n  - {name: q.io/z, newName: q.io/w}\n"),
+			[]string{"crd q.io/x:v1 /spec/images/0 repository=q.io/x tag=v1", "crd q.io/y:v2 /spec/images/1 repository=q.io/y tag=v2 never"}},
 		{"parts that nothing explains", resource("x.io/v1", "X", "  image: {repository: x/y, tag: v1}\n  proxy: {image: x/z, tag: v2}\n  agent: {image: {name: x/w, version: 1.2.3}}\n  chart: {name: x/y, version: 1.2.3}\n  proxyImage: x/p\n  proxyTag: v3\n  image_name: x/q\n  image_version: v4\n"),
 			[]string{"crd x/y:v1 /spec/image repository=x/y tag=v1 never", "crd x/z:v2 /spec/proxy repository=x/z tag=v2 never", "crd x/w:1.2.3 /spec/agent/image repository=x/w version=1.2.3 never",
 				"crd x/p:v3 /spec repository=x/p tag=v3 never", "crd x/q:v4 /spec repository=x/q tag=v4 never"}},
