@@ -36,6 +36,10 @@ type Environment struct {
 	Interpreters Interpreters
 	// Registries says to interpreters how registries are reached; nil: as usual.
 	Registries *interpreter.Registries
+	// TempDir makes the folders that sources are laid out in for interpreters; nil
+	// makes them where the system has its own. What it makes is removed, but not
+	// where the process is killed.
+	TempDir func() (string, error)
 	// Kinds are stages of one's own, beside the standard ones.
 	Kinds []pipeline.Kind
 	// Log may be nil.

@@ -51,6 +51,7 @@ func (o *Options) kinds(folder string, lock locking) []pipeline.Kind {
 		source.Kind(sources),
 		render.Kind(render.Options{
 			Interpreters: o.Interpreters, Registries: o.Registries, Materials: lock.materials(), Locked: lock.locked,
+			NewDir: o.TempDir,
 		}),
 		scan.Kind(),
 		resolve.Kind(o.origins(), folder),

@@ -3,28 +3,49 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/taped-dev/tape/cmd/tape/cli"
 	"github.com/taped-dev/tape/engine/registry/registrytest"
 	"github.com/taped-dev/tape/interpreters/cnab"
+	"github.com/taped-dev/tape/interpreters/cue"
+	"github.com/taped-dev/tape/interpreters/helm"
+	"github.com/taped-dev/tape/interpreters/kustomize"
+	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/plugins/serve"
 )
 
 func TestMain(m *testing.M) {
-	// A script may install this program as an interpreter.
-	if filepath.Base(os.Args[0]) == "tape-interpreter-cnab" {
-		serve.Interpreter(cnab.New())
+	// Scripts may install this program as one of these, or find them in
+	// $TAPE_INTERPRETERS, which they set to $INTERPRETERS.
+	if i, ok := served()[strings.TrimPrefix(filepath.Base(os.Args[0]), "tape-interpreter-")]; ok {
+		serve.Interpreter(i)
 	}
 	testscript.Main(m, map[string]func(){
 		"tape": func() { cli.Main() },
 	})
+}
+
+// served are the interpreters that this program can be, by name.
+func served() map[string]interpreter.Interpreter {
+	return map[string]interpreter.Interpreter{
+		"cnab": cnab.New(), "helm": helm.New(), "kustomize": kustomize.New(), "cue": cue.New(), "keeper": keeper{},
+	}
 }
 
 // TestScript runs testdata/script. Every script has registries of its own:
@@ -63,6 +84,10 @@ func TestScript(t *testing.T) {
 			} {
 				env.Defer(server.Close)
 				env.Setenv(name, address(server))
+				// As a source it is itself too, and not what the upstream makes up.
+				if err := registrytest.WriteHosts(hosts, address(server), address(server)); err != nil {
+					return err
+				}
 			}
 			env.Setenv("TAPE_HOSTS_DIR", hosts)
 			env.Setenv("HOME", filepath.Join(env.WorkDir, ".home"))
@@ -71,12 +96,26 @@ func TestScript(t *testing.T) {
 			env.Setenv("GIT_CONFIG_GLOBAL", os.DevNull)
 			env.Setenv("GIT_CONFIG_SYSTEM", os.DevNull)
 			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
 			env.Setenv("SELF", self)
-			return err
+			dir := filepath.Join(env.WorkDir, ".interpreters")
+			env.Setenv("INTERPRETERS", dir)
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				return err
+			}
+			for _, name := range []string{"helm", "kustomize", "cue", "keeper"} {
+				if err := os.Symlink(self, filepath.Join(dir, "tape-interpreter-"+name)); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exit":   exitCommand,
-			"commit": commitCommand,
+			"exit":     exitCommand,
+			"commit":   commitCommand,
+			"artifact": artifactCommand,
 		},
 	})
 }
@@ -96,6 +135,64 @@ func exitCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if status != args[0] {
 		ts.Fatalf("%s: status %s, want %s", strings.Join(args[1:], " "), status, args[0])
 	}
+}
+
+// artifactCommand pushes a file as an artifact of one layer, and puts its digest
+// into $DIGEST: artifact REF FILE [LAYERTYPE CONFIGTYPE].
+func artifactCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 && len(args) != 4 {
+		ts.Fatalf("usage: artifact REF FILE [LAYERTYPE CONFIGTYPE]")
+	}
+	layer, config := types.MediaType("application/octet-stream"), types.OCIConfigJSON
+	if len(args) == 4 {
+		layer, config = types.MediaType(args[2]), types.MediaType(args[3])
+	}
+	data, err := os.ReadFile(ts.MkAbs(args[1]))
+	ts.Check(err)
+	image, err := mutate.Append(mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), config),
+		mutate.Addendum{Layer: static.NewLayer(data, layer), MediaType: layer})
+	ts.Check(err)
+	ref, err := name.ParseReference(args[0])
+	ts.Check(err)
+	ts.Check(remote.Write(ref, image))
+	dgst, err := image.Digest()
+	ts.Check(err)
+	ts.Setenv("DIGEST", dgst.String())
+}
+
+// keeper is an interpreter that takes a secret, and talks of it where it can.
+type keeper struct{}
+
+func (keeper) Describe(context.Context) (interpreter.Description, error) {
+	return interpreter.Description{
+		Name: "keeper", Version: "1.0.0", Help: "keeps a secret", Markers: []interpreter.Marker{{Name: "keeper.txt"}},
+		Options: json.RawMessage(`{"type": "object", "additionalProperties": false, "properties": {
+			"password": {"type": "string", "writeOnly": true}, "fail": {"type": "boolean"}}}`),
+	}, nil
+}
+
+func (keeper) Inputs(_ context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
+	return &interpreter.InputsResponse{Paths: []string{req.Path}}, nil
+}
+
+func (keeper) Render(_ context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
+	var o struct {
+		Password string
+		Fail     bool
+	}
+	if err := json.Unmarshal(req.Options, &o); err != nil {
+		return nil, err
+	}
+	fmt.Fprintln(os.Stderr, "the keeper starts")
+	if o.Fail {
+		return nil, fmt.Errorf("the password %q is not right", o.Password)
+	}
+	return &interpreter.RenderResponse{
+		Files: []interpreter.File{{Path: "a.yaml", Data: []byte("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: nginx}]}\n")}},
+		Diagnostics: []interpreter.Diagnostic{{
+			Severity: interpreter.Warning, Summary: "a weak password", Detail: o.Password,
+		}},
+	}, nil
 }
 
 // commitCommand makes a repository of a folder, with all that is in it committed

@@ -56,7 +56,11 @@ func (e *DiedError) Error() string {
 	if e.Tail == "" {
 		return fmt.Sprintf("process died without a word (%s)", e.How)
 	}
-	return fmt.Sprintf("process died (%s); it last said:\n%s", e.How, e.Tail)
+	between := "\n"
+	if !strings.Contains(e.Tail, "\n") {
+		between = " "
+	}
+	return fmt.Sprintf("process died (%s); it last said:%s%s", e.How, between, strings.TrimSpace(e.Tail))
 }
 
 // TimeoutError says that a call took too long.

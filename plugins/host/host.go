@@ -234,23 +234,36 @@ func (h *Host) Close() error {
 func (h *Host) admit(i *Interpreter) (*process, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed {
-		return nil, errClosed
-	}
-	if h.room == nil {
-		r, err := newRoom()
-		if err != nil {
-			return nil, err
-		}
-		h.room = r
-	}
-	dir, err := h.room.folder()
+	dir, err := h.folder()
 	if err != nil {
 		return nil, err
 	}
 	p := newProcess(i, dir)
 	h.processes[p] = struct{}{}
 	return p, nil
+}
+
+// TempDir makes a folder for whoever calls interpreters. It goes with Close at the
+// latest and, should this process be killed, when the next host needs one.
+func (h *Host) TempDir() (string, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.folder()
+}
+
+// folder makes one in the room. The lock is held.
+func (h *Host) folder() (string, error) {
+	if h.closed {
+		return "", errClosed
+	}
+	if h.room == nil {
+		r, err := newRoom()
+		if err != nil {
+			return "", err
+		}
+		h.room = r
+	}
+	return h.room.folder()
 }
 
 // dismiss is the end of admit.

@@ -4,6 +4,7 @@ package host
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -64,9 +65,23 @@ func sweep(parent string) {
 		if ok, err := lock.TryLock(); err != nil || !ok {
 			continue
 		}
-		_ = os.RemoveAll(dir)
+		_ = removeAll(dir)
 		_ = lock.Close()
 	}
+}
+
+// removeAll also removes what is in folders that may not be written to.
+func removeAll(dir string) error {
+	if err := os.RemoveAll(dir); err == nil {
+		return nil
+	}
+	_ = filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			_ = os.Chmod(name, 0o700)
+		}
+		return nil
+	})
+	return os.RemoveAll(dir)
 }
 
 // folder makes a new one.
@@ -76,6 +91,6 @@ func (r *room) remove() error {
 	if r == nil {
 		return nil
 	}
-	err := os.RemoveAll(r.dir)
+	err := removeAll(r.dir)
 	return errors.Join(err, r.lock.Close())
 }

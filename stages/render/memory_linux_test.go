@@ -17,7 +17,7 @@ import (
 func TestInMemory(t *testing.T) {
 	t.Setenv("TMPDIR", "") // set by some who run tests
 	source := []files.File{{Name: "a/b.yaml", Data: []byte("kind: List\n")}}
-	first, err := layOut(t.Context(), "", source)
+	first, err := layOut(t.Context(), "", nil, source)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func TestInMemory(t *testing.T) {
 		}
 		return
 	}
-	killed, err := layOut(t.Context(), "", source)
+	killed, err := layOut(t.Context(), "", nil, source)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func TestInMemory(t *testing.T) {
 	if err := errors.Join(killed.held.Close(), removeAll(killed.dir)); err != nil {
 		t.Fatal(err)
 	}
-	next, err := layOut(t.Context(), "", source)
+	next, err := layOut(t.Context(), "", nil, source)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,10 +24,13 @@ type room struct {
 	scratch string   // empty
 }
 
-// layOut makes a room, in tempDir or else where it is quickest. It leaves nothing
-// where it fails.
-func layOut(ctx context.Context, tempDir string, source []files.File) (r room, err error) {
-	if r.dir, err = os.MkdirTemp(tempDir, "tape-render-*"); err != nil {
+// layOut makes a room, in tempDir or else where it is quickest; then newDir makes
+// its folder, or the system where that is nil. It leaves nothing where it fails.
+func layOut(ctx context.Context, tempDir string, newDir func() (string, error), source []files.File) (r room, err error) {
+	if tempDir != "" || newDir == nil {
+		newDir = func() (string, error) { return os.MkdirTemp(tempDir, "tape-render-*") }
+	}
+	if r.dir, err = newDir(); err != nil {
 		return room{}, fmt.Errorf("lay out the source: %w", err)
 	}
 	r.source, r.scratch = filepath.Join(r.dir, "source"), filepath.Join(r.dir, "scratch")

@@ -52,6 +52,9 @@ type Options struct {
 	// TempDir is where the source is laid out for the interpreter; "" is in memory
 	// where there is room, else the system's.
 	TempDir string
+	// NewDir makes the folder to work in where there is no TempDir; nil makes one
+	// of the system's. What it makes is removed, but not where the process is killed.
+	NewDir func() (string, error)
 }
 
 // Stage renders one source.
@@ -101,9 +104,13 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	out, err := s.run(ctx, t, request, secret)
 	if err != nil {
 		placed := rendering.Placed(err)
-		err = fmt.Errorf("interpreter %s: %w", request.Interpreter.Name, secret.hideError(err))
-		if !placed {
-			err = fmt.Errorf("%s: %w", cmp.Or(publicURI(request.Reference), request.Path), err)
+		err = secret.hideError(err)
+		// What a call to the interpreter came to says by itself whose it was.
+		if name := "interpreter " + request.Interpreter.Name; !strings.HasPrefix(err.Error(), name) {
+			err = fmt.Errorf("%s: %w", name, err)
+		}
+		if what := cmp.Or(publicURI(request.Reference), request.Path); !placed && what != "." {
+			err = fmt.Errorf("%s: %w", what, err)
 		}
 		return nil, err
 	}
@@ -237,7 +244,7 @@ func (s *Stage) call(ctx context.Context, i rendering.Interpreter, req *interpre
 		}
 		return m.RenderFiles(ctx, req, in)
 	}
-	room, err := layOut(ctx, s.o.TempDir, source)
+	room, err := layOut(ctx, s.o.TempDir, s.o.NewDir, source)
 	if err != nil {
 		return nil, err
 	}

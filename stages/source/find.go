@@ -4,6 +4,7 @@ package source
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -47,7 +48,7 @@ func (s *Stage) find(ctx context.Context, t *engine.Task, at *place) (*found, er
 		}
 		d, err := i.Describe(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("ask interpreter %s what it is: %w", i.Name(), err)
+			return nil, saidBy(i, err)
 		}
 		if at.reference != "" && !slices.Contains(d.References, referenceScheme(at.reference)) {
 			return nil, mistaken("interpreter", fmt.Errorf("interpreter %s does not take %s:// sources", i.Name(), referenceScheme(at.reference)))
@@ -102,7 +103,7 @@ func (s *Stage) detect(ctx context.Context, t *engine.Task, at place) (*candidat
 			return nil, ctxErr
 		}
 		if err != nil {
-			t.Report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("interpreter %s cannot be used: %v", i.Name(), err)})
+			t.Report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("not used: %v", saidBy(i, err))})
 			continue
 		}
 		if i.Name() == Fallback {
@@ -142,6 +143,15 @@ func (s *Stage) detect(ctx context.Context, t *engine.Task, at place) (*candidat
 	return &candidates[0], nil
 }
 
+// saidBy says whose call failed, where the error does not say so by itself.
+func saidBy(i rendering.Interpreter, err error) error {
+	name := "interpreter " + i.Name()
+	if strings.HasPrefix(err.Error(), name) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}
+
 // allow asks whether an interpreter may be used, and answers with its checksum.
 func (s *Stage) allow(ctx context.Context, i rendering.Interpreter) (digest.Digest, error) {
 	sum, err := i.Checksum(ctx)
@@ -155,7 +165,8 @@ func (s *Stage) allow(ctx context.Context, i rendering.Interpreter) (digest.Dige
 func use(i rendering.Interpreter, sum digest.Digest, d interpreter.Description, at *place, c claim) (*found, error) {
 	schema, err := compile(d.Options)
 	if err != nil {
-		return nil, fmt.Errorf("interpreter %s: the schema of its options is not valid: %w", i.Name(), err)
+		text := strings.Join(strings.Fields(err.Error()), " ")
+		return nil, fmt.Errorf("interpreter %s: the schema of its options is not valid: %s", i.Name(), text)
 	}
 	if c.above != "" {
 		at.grow(c.above) // claims looks no further than the root may grow
@@ -181,6 +192,24 @@ func Claims(d interpreter.Description, path, folder string) (reason string, err 
 	}
 	c, err := claims(d, at)
 	return c.reason, err
+}
+
+// Reads are the files and folders that an interpreter reads of a source without
+// options, absolute. Folder is as for Claims.
+func Reads(ctx context.Context, i interpreter.Interpreter, path, folder string) ([]string, error) {
+	at, err := locate(path, folder)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	answer, err := i.Inputs(ctx, &interpreter.InputsRequest{Root: at.root, Path: at.path, Options: json.RawMessage("{}")})
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, p := range answer.Paths {
+		out = append(out, at.abs(p))
+	}
+	return out, nil
 }
 
 // claim is why a source is an interpreter's; without a reason it is not.

@@ -129,7 +129,7 @@ func (s *Stage) ask(ctx context.Context, f *found, out *taken, options map[strin
 		root := out.at.root
 		resp, err := f.Inputs(ctx, &interpreter.InputsRequest{Root: root, Path: out.at.path, Options: raw})
 		if err != nil {
-			return answer{}, fmt.Errorf("interpreter %s: %w", f.Name(), err)
+			return answer{}, saidBy(f, err)
 		}
 		for _, p := range resp.Paths {
 			if filepath.IsAbs(filepath.FromSlash(p)) || strings.ContainsRune(p, 0) {

@@ -147,6 +147,9 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 // about says before an error, and before every mistake in the options, what it is
 // about.
 func about(what string, err error) error {
+	if what == "." { // says nothing that the node's name does not
+		return err
+	}
 	mistakes, ok := errors.AsType[engine.OptionErrors](err)
 	if !ok {
 		return fmt.Errorf("%s: %w", what, err)

@@ -40,9 +40,9 @@ func (a *app) cnabPushCommand() *cobra.Command {
 		Use:     "push BUNDLE",
 		Short:   "Push a bundle with all of its images",
 		Example: `  tape cnab push bundle.json --target registry.example.com/team/app:v1.2.3`,
-		Long: `Copies all images of the bundle into the repository, and pushes an index of them and
-of the bundle, into which it writes what they are. BUNDLE is a bundle.json; - is stdin.
-Without a tag the index is found by the digest that is printed.`,
+		Long: `Copies all images of the bundle into the repository, and pushes an index of them
+and of the bundle, into which it writes what they are. BUNDLE is a bundle.json;
+- is stdin. Without a tag the index is found by the digest that is printed.`,
 		Args: argsRange(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			result, err := a.bundle(cmd.Context(), args[0], flags, func(ctx context.Context, o stages.BundleOptions) (*stages.BundleResult, error) {
@@ -69,9 +69,9 @@ func (a *app) cnabFixupCommand() *cobra.Command {
 		Use:     "fixup BUNDLE",
 		Short:   "Copy a bundle's images, and write into the bundle what they are",
 		Example: `  tape cnab fixup bundle.json --target registry.example.com/team/app`,
-		Long: `Copies all images of the bundle into the repository, and writes a bundle that has
-digest, size and media type of each, and a map from their names to those that they
-have in the repository. BUNDLE is a bundle.json; - is stdin.`,
+		Long: `Copies all images of the bundle into the repository, and writes a bundle that
+has digest, size and media type of each, and a map from their names to those
+that they have in the repository. BUNDLE is a bundle.json; - is stdin.`,
 		Args: argsRange(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.checkBundleFiles(files); err != nil {
@@ -95,8 +95,9 @@ func (a *app) cnabPullCommand() *cobra.Command {
 		Use:     "pull REF",
 		Short:   "Write a bundle from a registry, and where its images are",
 		Example: `  tape cnab pull registry.example.com/team/app:v1.2.3 --bundle bundle.json`,
-		Long: `Writes the bundle byte for byte, and a map from the names that it has for its images
-to those that they have in the repository. The images stay where they are.`,
+		Long: `Writes the bundle byte for byte, and a map from the names that it has for its
+images to those that they have in the repository. The images stay where they
+are.`,
 		Args: argsRange(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.checkBundleFiles(files); err != nil {

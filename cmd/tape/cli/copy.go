@@ -24,13 +24,15 @@ func (a *app) copyCommand() *cobra.Command {
 		Use:         "copy SRC DST",
 		Short:       "Copy an application byte for byte, with its signatures",
 		Annotations: goesOn,
-		Example: `  tape copy registry.example.com/team/podinfo:v1.2.3 registry.example.org/mirror/podinfo
-  tape copy registry.example.com/team/podinfo:v1.2.3 oci:./podinfo     # or archive:podinfo.tar
+		Example: `  tape copy registry.example.com/team/podinfo:v1.2.3 \
+    registry.example.org/mirror/podinfo
+  tape copy registry.example.com/team/podinfo:v1.2.3 oci:./podinfo
+  tape copy registry.example.com/team/podinfo:v1.2.3 archive:podinfo.tar
   tape copy --from-file LIST       # SRC DST a line`,
-		Long: `Copies root, images, what is about them and every tag, from and to registries, OCI
-layouts and archives; digests stay, and so do signatures. What is there already is
-not sent: a copy that was interrupted goes on. Anything else in a registry is copied
-too.`,
+		Long: `Copies root, images, what is about them and every tag, from and to registries,
+OCI layouts and archives; digests stay, and so do signatures. What is there
+already is not sent: a copy that was interrupted goes on. Anything else in a
+registry is copied too.`,
 		Args: argsRange(0, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			pairs, err := copyPairs(file, args, a.In)

@@ -21,7 +21,8 @@ func (a *app) diffCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "diff A B",
 		Short: "Compare two applications: images, objects and sources",
-		Example: `  tape diff registry.example.com/team/podinfo:v1.2.3 registry.example.com/team/podinfo:v1.3.0
+		Example: `  tape diff registry.example.com/team/podinfo:v1.2.3 \
+    registry.example.com/team/podinfo:v1.3.0
   tape diff archive:old.tar archive:new.tar -o json`,
 		Long: `Compares images by name and digest, manifests object by object and field by
 field, and where they came from. Where the applications lie is no difference.

@@ -49,9 +49,10 @@ func (a *app) environment(ctx context.Context) (stages.Environment, error) {
 		Registries: &interpreter.Registries{
 			HostsDir: a.hostsDir(), PlainHTTP: a.flags.plainHTTP, CAFile: a.flags.caFile,
 		},
-		Kinds:  a.kinds,
-		Log:    log,
-		Events: func(e engine.Event) { a.progress.Event(e) },
+		TempDir: h.TempDir,
+		Kinds:   a.kinds,
+		Log:     log,
+		Events:  func(e engine.Event) { a.progress.Event(e) },
 	}, nil
 }
 

@@ -312,7 +312,7 @@ func (a *app) interpreterInstallCommand() *cobra.Command {
 		Use:   "install FILE|REF",
 		Short: "Install an interpreter for yourself",
 		Example: `  tape interpreter install ./tape-interpreter-jsonnet
-  tape interpreter install registry.example.com/tools/jsonnet@sha256:… --name jsonnet`,
+  tape interpreter install registry.example.com/tools/jsonnet@sha256:…`,
 		Long: `Copies an interpreter into your own folder of interpreters and records its
 checksum, so that tape refuses it when it changes, and what it says it is, so that
 tape need not start it to know. From a registry it is an artifact of one layer,

@@ -18,13 +18,14 @@ func (a *app) loadCommand() *cobra.Command {
 		Use:         "load FILE [REPO]",
 		Short:       "Write a saved application into a registry, with its signatures",
 		Annotations: goesOn,
-		Example: `  tape load podinfo.tar                                   # where it was taped for
+		Example: `  tape load podinfo.tar      # to where it was taped for
   tape load podinfo.tar registry.inside.example/team/podinfo
   tape load oci:./podinfo registry.inside.example/team/podinfo`,
-		Long: `FILE is an archive that tape save wrote, or the folder of an OCI layout. Everything
-in it is checked on the way, and nothing is tagged unless all of it is there. What
-the registry has is not sent: a load that was interrupted goes on. The manifests
-name the repository that they were taped for; tape relocate points them elsewhere.`,
+		Long: `FILE is an archive that tape save wrote, or the folder of an OCI layout.
+Everything in it is checked on the way, and nothing is tagged unless all of it
+is there. What the registry has is not sent: a load that was interrupted goes
+on. The manifests name the repository that they were taped for; tape relocate
+points them elsewhere.`,
 		Args: argsRange(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := a.registry()

@@ -153,7 +153,8 @@ manifests with every image pinned by digest, every image they run, the
 signatures and SBOMs beside those images, and statements of where it came from.`,
 		Example: `  tape package ./kustomize -O registry.example.com/team/podinfo
   tape view registry.example.com/team/podinfo:v1.2.3
-  tape pull registry.example.com/team/podinfo:v1.2.3 ./podinfo && kubectl apply -R -f ./podinfo`,
+  tape pull registry.example.com/team/podinfo:v1.2.3 ./podinfo
+  kubectl apply -R -f ./podinfo`,
 		SuggestionsMinimumDistance: 2,
 		SilenceErrors:              true,
 		SilenceUsage:               true,
@@ -169,22 +170,41 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 	root.SetUsageTemplate(usageTemplate)
 	f := root.PersistentFlags()
 	f.SortFlags = false
-	f.StringVarP(&a.flags.output, "output-format", "o", "text", "text, json or yaml")
-	f.StringVarP(&a.flags.logLevel, "log-level", "l", "warn", "debug, info, warn or error")
-	f.StringVar(&a.flags.progress, "progress", "auto", "auto, tty, plain, json or none")
-	f.StringVar(&a.flags.store, "store", "", "folder kept between runs (default $XDG_CACHE_HOME/tape)")
-	f.IntVar(&a.flags.concurrency, "concurrency", 0, "requests in flight per registry (default: found out, 64 at most)")
+	f.StringVarP(&a.flags.output, "output-format", "o", "text", "`FORMAT`: text, json or yaml")
+	f.StringVarP(&a.flags.logLevel, "log-level", "l", "warn", "`LEVEL`: debug, info, warn or error")
+	f.StringVar(&a.flags.progress, "progress", "auto", "`MODE`: auto, tty, plain, json or none")
+	f.StringVar(&a.flags.store, "store", "", "`DIR` kept between runs (default $XDG_CACHE_HOME/tape)")
+	f.IntVar(&a.flags.concurrency, "concurrency", 0, "`N` requests in flight per registry (default: found out, 64 at most)")
 	f.StringVar(&a.flags.hostsDir, "hosts-dir", "", "containerd hosts.toml `DIR` with mirrors (default $TAPE_HOSTS_DIR)")
 	f.StringSliceVar(&a.flags.plainHTTP, "plain-http", nil, "`HOST` to speak plain http to (repeats; loopback needs no flag)")
 	f.StringVar(&a.flags.caFile, "ca-file", "", "PEM `FILE` of further certificate authorities")
-	f.DurationVar(&a.flags.timeout, "timeout", 0, "give up after this time, such as 10m (one registry: after a minute of nothing)")
+	f.DurationVar(&a.flags.timeout, "timeout", 0, "give up after `TIME`, such as 10m (one registry: after a minute of nothing)")
 
-	root.AddCommand(
-		a.diffCommand(), a.pipelineCommand(), a.interpreterCommand(),
-		a.imagesCommand(), a.renderCommand(), a.packageCommand(), a.viewCommand(), a.pullCommand(),
-		a.signCommand(), a.verifyCommand(), a.copyCommand(), a.saveCommand(), a.loadCommand(), a.relocateCommand(),
-		a.cnabCommand(), a.cacheCommand(), a.registryCommand(), a.versionCommand(),
-	)
+	for _, g := range []struct {
+		id, title string
+		commands  []*cobra.Command
+	}{
+		{"make", "Make an application:", []*cobra.Command{a.imagesCommand(), a.renderCommand(), a.packageCommand()}},
+		{"use", "Look into one, and take it:", []*cobra.Command{a.viewCommand(), a.diffCommand(), a.pullCommand()}},
+		{"trust", "Vouch for one:", []*cobra.Command{a.signCommand(), a.verifyCommand()}},
+		{"move", "Bring one elsewhere:", []*cobra.Command{
+			a.copyCommand(), a.relocateCommand(), a.saveCommand(), a.loadCommand(), a.cnabCommand(),
+		}},
+		{"set", "Set up:", []*cobra.Command{
+			a.pipelineCommand(), a.interpreterCommand(), a.cacheCommand(), a.registryCommand(), a.versionCommand(),
+		}},
+	} {
+		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
+		for _, c := range g.commands {
+			c.GroupID = g.id
+		}
+		root.AddCommand(g.commands...)
+	}
+	root.SetHelpCommandGroupID("set")
+	root.SetCompletionCommandGroupID("set")
+	root.InitDefaultCompletionCmd()
+	describeCompletion(root)
+	completeValues(root)
 	return root
 }
 
@@ -202,19 +222,22 @@ Example:
 // [helpTemplate] begins with.
 const usageTemplate = `Usage:{{if .Runnable}}
   {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
-  {{.CommandPath}} [command]
-
-Available Commands:{{range .Commands}}{{if (or .IsAvailableCommand (eq .Name "help"))}}
-  {{rpad .Name .NamePadding }} {{.Short}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
-
+  {{.CommandPath}} [command]{{end}}
+{{if .HasAvailableSubCommands}}{{if .Groups}}{{$all := .Commands}}{{range $group := .Groups}}
+{{.Title}}{{range $all}}{{if and (eq .GroupID $group.ID) (or .IsAvailableCommand (eq .Name "help"))}}
+  {{rpad .Name .NamePadding }} {{.Short}}{{end}}{{end}}
+{{end}}{{else}}
+Commands:{{range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding }} {{.Short}}{{end}}{{end}}
+{{end}}{{end}}{{if .HasAvailableLocalFlags}}
 Flags:
-{{.LocalFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}
-
+{{.LocalFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}
+{{end}}{{if .HasAvailableInheritedFlags}}
 Global Flags:
-{{.InheritedFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableSubCommands}}
-
-Use "{{.CommandPath}} [command] --help" for more information about a command.{{end}}
-`
+{{.InheritedFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}
+{{end}}{{if .HasAvailableSubCommands}}
+'{{.CommandPath}} [command] --help' says more about a command.
+{{end}}`
 
 // begin checks what all commands share.
 func (a *app) begin(cmd *cobra.Command) error {

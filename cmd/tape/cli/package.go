@@ -25,8 +25,10 @@ func (a *app) packageCommand() *cobra.Command {
 		Short:       "Pack an application and all it runs into one artifact, and push it",
 		Annotations: goesOn,
 		Example: `  tape package ./kustomize -O registry.example.com/team/podinfo
-  tape package ./charts/podinfo -f prod.yaml -O registry.example.com/team/podinfo --tag v1.2.3
-  tape package ./kustomize -O registry.example.com/team/podinfo --save podinfo.tar   # pushes nothing
+  tape package ./charts/podinfo -f prod.yaml --tag v1.2.3 \
+    -O registry.example.com/team/podinfo
+  tape package ./kustomize -O registry.example.com/team/podinfo \
+    --save podinfo.tar    # pushes nothing
   tape package            # as tape.yaml says`,
 		Long: `Renders each SOURCE, finds every image, copies images and what is published
 beside them into the repository, pins the manifests to the copies by digest, and
@@ -71,7 +73,7 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 	}
 	cmd.Flags().StringVarP(&o.Repository, "output-image", "O", "", "`REPOSITORY` to push to, such as registry.example.com/team/app")
 	cmd.Flags().StringArrayVar(&o.Tags, "tag", nil, "`TAG` of the artifact (repeats; default: git's version tags, else config.<digest>)")
-	cmd.Flags().StringVar(&as, "as", "tape", "tape, or cnab: the index of a CNAB bundle, of a bundle.json")
+	cmd.Flags().StringVar(&as, "as", "tape", "`KIND`: tape, or cnab: the index of a CNAB bundle, of a bundle.json")
 	source.register(cmd)
 	source.registerImages(cmd)
 	cmd.Flags().StringVar(&o.Update, "update", "", "write tape.lock: images, interpreters, materials, the `NAME` of one, or all")

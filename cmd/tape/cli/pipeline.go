@@ -36,20 +36,18 @@ func (a *app) pipelineInitCommand() *cobra.Command {
 			if len(args) > 0 {
 				o.Dir = args[0]
 			}
-			h, err := a.host()
+			env, err := a.environment(cmd.Context())
 			if err != nil {
 				return err
 			}
-			o.Interpreters = interpreters{h}
-			if o.Log, err = a.log(); err != nil {
-				return err
-			}
+			env.Events = nil // what does not render is in the file
+			o.Environment = env
 			file, data, err := stages.InitPipeline(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
 			return a.print(map[string]string{"file": file, "pipeline": string(data)}, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "wrote %s:\n\n%s\ncheck it with: tape pipeline validate\n", file, data)
+				_, err := fmt.Fprintf(w, "wrote %s:\n\n%s\nlook at its images with: tape images -p %s\n", file, data, file)
 				return err
 			})
 		},
@@ -136,7 +134,7 @@ func (a *app) pipelineGraphCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "graph [SOURCE…]",
 		Short: "Draw the graph of a pipeline",
-		Example: `  tape pipeline graph                       # Mermaid, which README files show as a picture
+		Example: `  tape pipeline graph        # Mermaid, which README files show as a picture
   tape pipeline graph --format svg > graph.svg`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := a.pipelineOptions(&source, args)

@@ -21,12 +21,16 @@ func (a *app) relocateCommand() *cobra.Command {
 		Short:       "Copy images to other names, and point the manifests there",
 		Annotations: goesOn,
 		Example: `  tape relocate podinfo.tar -O registry.inside.example/team/podinfo
-  tape relocate registry.example.com/team/podinfo:v1.2.3 --prefix registry.inside.example/user -O registry.inside.example/user/podinfo
-  tape relocate ./kustomize --prefix registry.inside.example/user --manifests-out ./inside --mapping images.json`,
-		Long: `SRC is an application, in a registry, an archive or an OCI layout, or else manifests
-as package takes them. Digests stay. Below --prefix every image gets a repository of
-its own, named after it; --naming single puts all of them into one. With -O a new
-application is made, which holds the images too and says what it was made of.`,
+  tape relocate registry.example.com/team/podinfo:v1.2.3 \
+    --prefix registry.inside.example/user \
+    -O registry.inside.example/user/podinfo
+  tape relocate ./kustomize --prefix registry.inside.example/user \
+    --manifests-out ./inside --mapping images.json`,
+		Long: `SRC is an application, in a registry, an archive or an OCI layout, or else
+manifests as package takes them. Digests stay. Below --prefix every image gets a
+repository of its own, named after it; --naming single puts all of them into
+one. With -O a new application is made, which holds the images too and says what
+it was made of.`,
 		Args: argsRange(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {

@@ -20,12 +20,13 @@ func (a *app) saveCommand() *cobra.Command {
 		Short:       "Write an application into one file, with its signatures",
 		Annotations: map[string]string{afterInterrupt: "with --resume the same command goes on from there"},
 		Example: `  tape save registry.example.com/team/podinfo:v1.2.3 podinfo.tar
-  tape save registry.example.com/team/podinfo:v1.2.3 - --platform linux/arm64 --images-only | ssh node ctr -n k8s.io images import -
+  tape save registry.example.com/team/podinfo:v1.2.3 - --platform linux/arm64 \
+    --images-only | ssh node ctr -n k8s.io images import -
   tape load podinfo.tar registry.inside.example/team/podinfo`,
-		Long: `Writes an OCI layout as a tar: tape load, containerd, k3s and kind take it as it is.
-FILE appears when it is whole; what an interruption leaves is FILE.partial, and
---resume goes on with it. FILE - is stdout. With --platform the images lack the
-other platforms: such a file is for nodes, and no registry takes it.`,
+		Long: `Writes an OCI layout as a tar: tape load, containerd, k3s and kind take it as it
+is. FILE appears when it is whole; what an interruption leaves is FILE.partial,
+and --resume goes on with it. FILE - is stdout. With --platform the images lack
+the other platforms: such a file is for nodes, and no registry takes it.`,
 		Args: argsRange(0, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 2 {

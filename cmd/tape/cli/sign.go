@@ -29,9 +29,9 @@ func (a *app) signCommand() *cobra.Command {
 		Example: `  tape sign --generate-key release          # writes release.key and release.pub
   tape sign registry.example.com/team/podinfo:v1.2.3 --key release.key
   tape verify registry.example.com/team/podinfo:v1.2.3 --key release.pub`,
-		Long: `Signs root and content, and attaches the signatures to them in cosign's shape. The
-password of an encrypted key is asked for, or taken from COSIGN_PASSWORD. Signing
-again with the same key changes nothing.`,
+		Long: `Signs root and content, and attaches the signatures to them in cosign's shape.
+The password of an encrypted key is asked for, or taken from COSIGN_PASSWORD.
+Signing again with the same key changes nothing.`,
 		Args: argsRange(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if prefix != "" {

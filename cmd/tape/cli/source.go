@@ -46,7 +46,7 @@ type sourceFlags struct {
 func (f *sourceFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	fl.StringVarP(&f.manifestDir, "manifest-dir", "D", "", "the source, the same as SOURCE")
+	fl.StringVarP(&f.manifestDir, "manifest-dir", "D", "", "`DIR` of the source, the same as SOURCE")
 	f.registerPipeline(cmd)
 	fl.StringVar(&f.interpreter, "interpreter", "", "`NAME` of the interpreter (default: found by the files)")
 	fl.StringArrayVar(&f.options, "set-option", nil, "`K=V` option of the interpreter (repeats; a list takes one item a time)")
@@ -76,7 +76,7 @@ func (f *sourceFlags) registerImages(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.platform, "platform", "", "`OS/ARCH` of the one platform to take of every image")
 	f.from.register(cmd)
-	fl.StringVar(&f.related, "related", "default", "what beside the images to take: default (signatures, attestations, SBOMs), all or none")
+	fl.StringVar(&f.related, "related", "default", "`WHAT` beside the images to take: default (signatures, attestations, SBOMs), all or none")
 }
 
 // to fills the options from the flags and the arguments.

@@ -19,11 +19,12 @@ func (a *app) verifyCommand() *cobra.Command {
 		Short: "Verify who signed an application, and that it is whole",
 		Example: `  tape verify registry.example.com/team/podinfo:v1.2.3 --key release.pub
   tape verify archive:podinfo.tar --key release.pub --offline
-  tape verify registry.example.com/team/podinfo:v1.2.3 --key release.pub --source https://github.com/acme/podinfo --commit 8c4f…`,
+  tape verify registry.example.com/team/podinfo:v1.2.3 --key release.pub \
+    --source https://github.com/acme/podinfo --commit 8c4f…`,
 		Long: `Walks the whole chain, with nothing but the artifact and the key: the signature
-names the root, the root every image and signature in it, the statements how each
-byte of the manifests came about. Prints every link; exits with 3 if one does not
-hold.`,
+names the root, the root every image and signature in it, the statements how
+each byte of the manifests came about. Prints every link; exits with 3 if one
+does not hold.`,
 		Args: argsRange(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error

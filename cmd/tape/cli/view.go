@@ -20,7 +20,8 @@ func (a *app) viewCommand() *cobra.Command {
 		Use:   "view REF",
 		Short: "Show what is in an application, and where it came from",
 		Example: `  tape view registry.example.com/team/podinfo:v1.2.3
-  tape view registry.example.com/team/podinfo:v1.2.3 --manifests | kubectl apply -f -
+  tape view registry.example.com/team/podinfo:v1.2.3 --manifests \
+    | kubectl apply -f -
   tape view registry.example.com/team/podinfo:v1.2.3 -o html > podinfo.html
   tape view archive:podinfo.tar -o json`,
 		Args: argsRange(0, 1),
