@@ -56,11 +56,7 @@ func (e *DiedError) Error() string {
 	if e.Tail == "" {
 		return fmt.Sprintf("process died without a word (%s)", e.How)
 	}
-	between := "\n"
-	if !strings.Contains(e.Tail, "\n") {
-		between = " "
-	}
-	return fmt.Sprintf("process died (%s); it last said:%s%s", e.How, between, strings.TrimSpace(e.Tail))
+	return fmt.Sprintf("process died (%s); it last said:\n%s", e.How, e.Tail)
 }
 
 // TimeoutError says that a call took too long.

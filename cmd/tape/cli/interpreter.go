@@ -314,9 +314,9 @@ func (a *app) interpreterInstallCommand() *cobra.Command {
 		Example: `  tape interpreter install ./tape-interpreter-jsonnet
   tape interpreter install registry.example.com/tools/jsonnet@sha256:…`,
 		Long: `Copies an interpreter into your own folder of interpreters and records its
-checksum, so that tape refuses it when it changes, and what it says it is, so that
-tape need not start it to know. From a registry it is an artifact of one layer,
-and the digest is required.`,
+checksum, so that tape refuses it when it changes, and what it says it is, so
+that tape need not start it to know. From a registry it is an artifact of one
+layer, and the digest is required.`,
 		Args: argsRange(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir := host.UserDir(os.Getenv)
