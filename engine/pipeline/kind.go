@@ -4,6 +4,7 @@ package pipeline
 
 import (
 	"encoding/json"
+	"fmt"
 
 	"github.com/taped-dev/tape/engine"
 )
@@ -29,4 +30,21 @@ type Port struct {
 	// Many: the port takes a map of references, and the task sees one input
 	// name/<key> for each.
 	Many bool
+}
+
+// Configured makes [Kind.New] of a constructor that takes the options as a value.
+func Configured[C any, S engine.Stage](construct func(C) (S, error)) func(json.RawMessage) (engine.Stage, error) {
+	return func(with json.RawMessage) (engine.Stage, error) {
+		var config C
+		if len(with) > 0 {
+			if err := json.Unmarshal(with, &config); err != nil {
+				return nil, fmt.Errorf("read options: %w", err)
+			}
+		}
+		stage, err := construct(config)
+		if err != nil {
+			return nil, err // and no nil *Stage that looks like one
+		}
+		return stage, nil
+	}
 }

@@ -62,13 +62,7 @@ func Kind(version string, created time.Time) pipeline.Kind {
 				"sbom": {"type": "boolean", "default": false, "description": "add an SPDX 2.3 document of the application"}
 			}
 		}`),
-		New: func(with json.RawMessage) (engine.Stage, error) {
-			var c Config
-			if err := json.Unmarshal(with, &c); err != nil {
-				return nil, fmt.Errorf("configure attest: %w", err)
-			}
-			return New(c, version, created)
-		},
+		New: pipeline.Configured(func(c Config) (*Stage, error) { return New(c, version, created) }),
 	}
 }
 

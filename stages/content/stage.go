@@ -58,13 +58,7 @@ func Kind(created time.Time) pipeline.Kind {
 				"repository": {"type": "string", "minLength": 1, "description": "where the application is written to: host and path, without tag"}
 			}
 		}`),
-		New: func(with json.RawMessage) (engine.Stage, error) {
-			var c Config
-			if err := json.Unmarshal(with, &c); err != nil {
-				return nil, fmt.Errorf("configure content: %w", err)
-			}
-			return New(c, created)
-		},
+		New: pipeline.Configured(func(c Config) (*Stage, error) { return New(c, created) }),
 	}
 }
 

@@ -69,15 +69,7 @@ func Kind(origins images.Origins) pipeline.Kind {
 		Inputs:  []pipeline.Port{{Name: "images"}},
 		Outputs: []string{"images"},
 		Schema:  schema,
-		New: func(with json.RawMessage) (engine.Stage, error) {
-			var config Config
-			if len(with) > 0 {
-				if err := json.Unmarshal(with, &config); err != nil {
-					return nil, fmt.Errorf("configure discover: %w", err)
-				}
-			}
-			return New(origins, config)
-		},
+		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(origins, config) }),
 	}
 }
 

@@ -55,13 +55,7 @@ func Kind(created time.Time) pipeline.Kind {
 				"tags": {"type": "array", "items": {"type": "string", "maxLength": 118, "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]*$"}, "description": "tags of the application; by default git's version tags at a clean HEAD, else one of the content's digest"}
 			}
 		}`),
-		New: func(with json.RawMessage) (engine.Stage, error) {
-			var c Config
-			if err := json.Unmarshal(with, &c); err != nil {
-				return nil, fmt.Errorf("configure index: %w", err)
-			}
-			return New(c, created)
-		},
+		New: pipeline.Configured(func(c Config) (*Stage, error) { return New(c, created) }),
 	}
 }
 

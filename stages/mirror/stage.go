@@ -22,7 +22,6 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
-	"fmt"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/pipeline"
@@ -55,13 +54,7 @@ func Kind(origins images.Origins) pipeline.Kind {
 		Inputs:  []pipeline.Port{{Name: "images"}},
 		Outputs: []string{"moved"},
 		Schema:  configSchema,
-		New: func(with json.RawMessage) (engine.Stage, error) {
-			var config Config
-			if err := json.Unmarshal(with, &config); err != nil {
-				return nil, fmt.Errorf("configure mirror: %w", err)
-			}
-			return New(origins, config)
-		},
+		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(origins, config) }),
 	}
 }
 

@@ -587,7 +587,7 @@ func TestConfig(t *testing.T) {
 		`{"repository":"example.com/Team/app"}`:    "lowercase",
 		`{"repository":"team/app"}`:                "with its registry",
 		`{"repository":"example.com/team/app@x"}`:  "repository",
-		`{"repository":["example.com/team/app@"]}`: "configure mirror",
+		`{"repository":["example.com/team/app@"]}`: "read options: json",
 	} {
 		_, err := kind.New(json.RawMessage(with))
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {

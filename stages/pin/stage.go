@@ -62,13 +62,7 @@ func Kind() pipeline.Kind {
 				"repository": {"type": "string", "minLength": 1, "description": "Where the images will lie: host and path, without tag."}
 			}
 		}`),
-		New: func(with json.RawMessage) (engine.Stage, error) {
-			var c Config
-			if err := json.Unmarshal(with, &c); err != nil {
-				return nil, fmt.Errorf("configure pin: %w", err)
-			}
-			return New(c)
-		},
+		New: pipeline.Configured(New),
 	}
 }
 

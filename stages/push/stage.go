@@ -85,13 +85,7 @@ func Kind(client *registry.Client) pipeline.Kind {
 		Inputs:  []pipeline.Port{{Name: "root"}, {Name: "tags"}, {Name: "images"}, {Name: "moved"}, {Name: "signatures", Optional: true}},
 		Outputs: []string{"pushed"},
 		Schema:  configSchema,
-		New: func(with json.RawMessage) (engine.Stage, error) {
-			var config Config
-			if err := json.Unmarshal(with, &config); err != nil {
-				return nil, fmt.Errorf("configure push: %w", err)
-			}
-			return New(client, config)
-		},
+		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(client, config) }),
 	}
 }
 

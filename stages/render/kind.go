@@ -5,9 +5,7 @@ package render
 import (
 	_ "embed"
 	"encoding/json"
-	"fmt"
 
-	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/pipeline"
 )
 
@@ -22,12 +20,6 @@ func Kind(o Options) pipeline.Kind {
 		Inputs:  []pipeline.Port{{Name: "files"}, {Name: "request"}},
 		Outputs: []string{"manifests", "rendering"},
 		Schema:  configSchema,
-		New: func(with json.RawMessage) (engine.Stage, error) {
-			var config Config
-			if err := json.Unmarshal(with, &config); err != nil {
-				return nil, fmt.Errorf("read options: %w", err)
-			}
-			return New(config, o)
-		},
+		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(config, o) }),
 	}
 }

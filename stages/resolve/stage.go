@@ -98,15 +98,7 @@ func Kind(origins images.Origins, folder string) pipeline.Kind {
 		Inputs:  []pipeline.Port{{Name: "references"}},
 		Outputs: []string{"images"},
 		Schema:  schema,
-		New: func(with json.RawMessage) (engine.Stage, error) {
-			var config Config
-			if len(with) > 0 {
-				if err := json.Unmarshal(with, &config); err != nil {
-					return nil, fmt.Errorf("configure resolve: %w", err)
-				}
-			}
-			return New(origins, folder, config)
-		},
+		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(origins, folder, config) }),
 	}
 }
 

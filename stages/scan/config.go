@@ -5,9 +5,7 @@ package scan
 import (
 	_ "embed"
 	"encoding/json"
-	"fmt"
 
-	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/pipeline"
 )
 
@@ -75,14 +73,6 @@ func Kind() pipeline.Kind {
 		Inputs:  []pipeline.Port{{Name: "manifests", Many: true}},
 		Outputs: []string{"references", "manifests"},
 		Schema:  schema,
-		New: func(with json.RawMessage) (engine.Stage, error) {
-			var c Config
-			if len(with) > 0 {
-				if err := json.Unmarshal(with, &c); err != nil {
-					return nil, fmt.Errorf("configure scan: %w", err)
-				}
-			}
-			return New(c)
-		},
+		New:     pipeline.Configured(New),
 	}
 }

@@ -5,9 +5,7 @@ package source
 import (
 	_ "embed"
 	"encoding/json"
-	"fmt"
 
-	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/pipeline"
 )
 
@@ -21,12 +19,6 @@ func Kind(o Options) pipeline.Kind {
 		Help:    "read exactly the files that a render will read, and find out where they come from",
 		Outputs: []string{"files", "facts", "request"},
 		Schema:  configSchema,
-		New: func(with json.RawMessage) (engine.Stage, error) {
-			var config Config
-			if err := json.Unmarshal(with, &config); err != nil {
-				return nil, fmt.Errorf("read options: %w", err)
-			}
-			return New(config, o)
-		},
+		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(config, o) }),
 	}
 }

@@ -41,13 +41,7 @@ func Kind() pipeline.Kind {
 				"registries": {"type": "array", "minItems": 1, "items": {"type": "string"}, "description": "hosts that images may come from"}
 			}
 		}`),
-		New: func(with json.RawMessage) (engine.Stage, error) {
-			var s stage
-			if err := json.Unmarshal(with, &s); err != nil {
-				return nil, fmt.Errorf("policy: %w", err)
-			}
-			return &s, nil
-		},
+		New: pipeline.Configured(func(s stage) (*stage, error) { return &s, nil }),
 	}
 }
 
