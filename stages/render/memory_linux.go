@@ -4,6 +4,7 @@ package render
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -50,8 +51,8 @@ func inMemory(size int64) (dir string, held *os.File) {
 	return dir, held
 }
 
-// sweep removes what processes left that were killed: memory is not to be lost
-// until somebody starts the machine anew. (What other users left cannot be opened.)
+// sweep removes what this user's processes left that were killed: memory is not to
+// be lost until somebody starts the machine anew.
 func sweep(parent string) {
 	dirs, _ := filepath.Glob(filepath.Join(parent, memoryPrefix+"*"))
 	for _, dir := range dirs {
@@ -62,13 +63,22 @@ func sweep(parent string) {
 	}
 }
 
-// lock opens a folder and locks it, unless another process has.
+// lock opens a folder and locks it, unless another process has. One of another user
+// is left alone: that user could put a link in the place of what is removed.
 func lock(dir string) (*os.File, error) {
 	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	var stat unix.Stat_t
+	err = unix.Fstat(int(f.Fd()), &stat)
+	if err == nil && int64(stat.Uid) != int64(os.Geteuid()) {
+		err = fs.ErrPermission
+	}
+	if err == nil {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil

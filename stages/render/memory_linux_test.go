@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -50,10 +51,11 @@ func TestInMemory(t *testing.T) {
 			t.Errorf("%s holds %q, %v", r.source, data, err)
 		}
 	}
+	dirs := []string{next.dir, next.memory}
 	if err := next.remove(); err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range []string{next.dir, next.memory} {
+	for _, dir := range dirs {
 		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s is still there: %v", dir, err)
 		}
@@ -61,14 +63,48 @@ func TestInMemory(t *testing.T) {
 }
 
 // Who says where temporary files belong has them there, and a large source is not
-// taken into memory.
+// taken into memory, nor one of so many files that they are large there.
 func TestNotInMemory(t *testing.T) {
 	t.Setenv("TMPDIR", "")
 	if dir, held := inMemory(memoryMost + 1); held != nil {
 		t.Errorf("too large, and in %s", dir)
 	}
+	many := make([]files.File, memoryMost/4096+1)
+	for i := range many {
+		many[i] = files.File{Name: strconv.Itoa(i), Data: []byte("a")}
+	}
+	r, err := layOut(t.Context(), "", nil, many)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.held != nil {
+		t.Errorf("%d files, and in %s", len(many), r.memory)
+	}
+	if err := r.remove(); err != nil {
+		t.Error(err)
+	}
 	t.Setenv("TMPDIR", t.TempDir())
 	if dir, held := inMemory(1); held != nil {
 		t.Errorf("in %s, in spite of $TMPDIR", dir)
+	}
+}
+
+// What another user puts in the place of a room is not touched, whoever runs tape.
+func TestSweepLeavesOthers(t *testing.T) {
+	parent := t.TempDir()
+	mine, other := filepath.Join(parent, memoryPrefix+"1"), filepath.Join(parent, memoryPrefix+"2")
+	for _, dir := range []string{mine, other} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Only root can give a folder away.
+	gave := os.Chown(other, os.Geteuid()+1, -1)
+	sweep(parent)
+	if _, err := os.Stat(mine); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is still there: %v", mine, err)
+	}
+	if _, err := os.Stat(other); gave == nil && err != nil {
+		t.Error(err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/taped-dev/tape/stages/files"
 )
@@ -35,22 +36,32 @@ func layOut(ctx context.Context, tempDir string, newDir func() (string, error), 
 	}
 	r.source, r.scratch = filepath.Join(r.dir, "source"), filepath.Join(r.dir, "scratch")
 	if tempDir == "" {
+		const page = 4 << 10 // a file takes whole ones
 		var size int64
 		for _, f := range source {
-			size += int64(len(f.Data))
+			size += (int64(len(f.Data)) + page - 1) / page * page
 		}
-		if r.memory, r.held = inMemory(size); r.held != nil {
-			r.source = filepath.Join(r.memory, "source")
+		r.memory, r.held = inMemory(size)
+	}
+	err = os.Mkdir(r.scratch, 0o700)
+	if r.held != nil && err == nil {
+		onDisk := r.source
+		r.source = filepath.Join(r.memory, "source")
+		if err = r.fill(ctx, source); errors.Is(err, syscall.ENOSPC) { // others took the room meanwhile
+			r.source, err = onDisk, r.leaveMemory()
 		}
 	}
-	if err := errors.Join(r.fill(ctx, source), os.Mkdir(r.scratch, 0o700)); err != nil {
+	if r.held == nil && err == nil {
+		err = r.fill(ctx, source)
+	}
+	if err != nil {
 		return room{}, fmt.Errorf("lay out the source: %w", errors.Join(err, r.remove()))
 	}
 	return r, nil
 }
 
 // fill writes the files, then takes the right to write from all folders.
-func (r room) fill(ctx context.Context, source []files.File) error {
+func (r *room) fill(ctx context.Context, source []files.File) error {
 	made := map[string]bool{}
 	var folder func(dir string) error
 	folder = func(dir string) error {
@@ -89,11 +100,15 @@ func (r room) fill(ctx context.Context, source []files.File) error {
 }
 
 // remove removes everything.
-func (r room) remove() error {
-	err := removeAll(r.dir)
-	if r.held != nil {
-		err = errors.Join(err, removeAll(r.memory), r.held.Close())
+func (r *room) remove() error { return errors.Join(removeAll(r.dir), r.leaveMemory()) }
+
+// leaveMemory removes what is in memory.
+func (r *room) leaveMemory() error {
+	if r.held == nil {
+		return nil
 	}
+	err := errors.Join(removeAll(r.memory), r.held.Close())
+	r.memory, r.held = "", nil
 	return err
 }
 
