@@ -54,13 +54,17 @@ func newRoom() (*room, error) {
 }
 
 // sweep removes the folders that killed hosts of this user left: those with a
-// lock that nobody holds. (Those of other users cannot be opened.)
+// lock that nobody holds. One of another user is left alone: that user could put a
+// link in the place of what is removed.
 func sweep(parent string) {
 	dirs, err := filepath.Glob(filepath.Join(parent, roomPrefix+"*"))
 	if err != nil {
 		return
 	}
 	for _, dir := range dirs {
+		if info, err := os.Lstat(dir); err != nil || !info.IsDir() || !own(info) {
+			continue
+		}
 		lock := flock.New(filepath.Join(dir, lockName), flock.SetFlag(os.O_RDWR))
 		if ok, err := lock.TryLock(); err != nil || !ok {
 			continue
