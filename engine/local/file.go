@@ -102,18 +102,26 @@ func (p *Places) openSaved(ctx context.Context, file, version string, named refe
 }
 
 // isDockerSave says whether a tar is what docker save writes, before version 25: one
-// that is no OCI layout as well.
+// that is no OCI layout as well. Nor is one whose entries have holes: a few bytes
+// could be more than the disk has.
 func isDockerSave(file string) bool {
 	f, err := os.Open(file)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	saved := false
+	info, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	saved, left := false, info.Size()
 	for r := tar.NewReader(f); ; {
 		h, err := r.Next()
 		if err != nil {
 			return saved && errors.Is(err, io.EOF)
+		}
+		if left -= h.Size; left < 0 {
+			return false
 		}
 		switch path.Clean(h.Name) {
 		case ocispec.ImageLayoutFile:

@@ -23,6 +23,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
@@ -100,13 +101,18 @@ func (p *Places) Open(ctx context.Context, place Place, name string) (*Source, e
 	return nil, place.Check()
 }
 
+// havingPatience is how long a place may take to say what it has.
+const havingPatience = 2 * time.Second
+
 // Having are the places without a path that have an image of the name, for whoever
-// did not find it elsewhere. One that cannot be asked has none.
+// did not find it elsewhere. One that cannot be asked, or does not answer, has none.
 func (p *Places) Having(ctx context.Context, name string) []Place {
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, havingPatience, errors.New("no answer"))
+	defer cancel()
 	var out []Place
 	if _, err := p.docker.inspect(ctx, familiar(named)); err == nil {
 		out = append(out, Docker)

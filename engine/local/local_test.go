@@ -323,6 +323,49 @@ func TestHaving(t *testing.T) {
 	}
 }
 
+// A daemon that hangs does not keep whoever only wants a hint.
+func TestHavingAsksNotForLong(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "hangs.sock")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	places := places(t, local.Options{DockerHost: "unix://" + socket})
+	if got := places.Having(t.Context(), "docker.io/library/app:dev"); len(got) != 0 {
+		t.Errorf("%q, want none", got)
+	}
+}
+
+// A tar that would fill the disk is not unpacked.
+func TestTarballWithHoles(t *testing.T) {
+	// A package that writes no such entry is given other names, of as many letters.
+	entry := tar.Header{Typeflag: tar.TypeReg, Name: "holes", Size: 512, Mode: 0o644, PAXRecords: map[string]string{
+		"XXX.sparse.major": "1", "XXX.sparse.minor": "0", "XXX.sparse.name": "holes", "XXX.sparse.realsize": "16777216",
+	}}
+	pieces := make([]byte, entry.Size)
+	copy(pieces, "0\n") // none
+	var holes bytes.Buffer
+	w := tar.NewWriter(&holes)
+	err := w.WriteHeader(&entry)
+	if err == nil {
+		_, err = w.Write(pieces)
+	}
+	if err = errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	image := saved{}.tar(t)
+	image = image[:len(image)-1024] // more comes
+	file := filepath.Join(t.TempDir(), "app.tar")
+	if err := os.WriteFile(file, append(image, bytes.ReplaceAll(holes.Bytes(), []byte("XXX."), []byte("GNU."))...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err = places(t, local.Options{}).Open(t.Context(), local.Place("archive:"+file), "docker.io/library/app:dev")
+	if !errdefs.IsInvalidArgument(err) {
+		t.Errorf("error %v, want one that it is no archive", err)
+	}
+}
+
 func places(t *testing.T, o local.Options) *local.Places {
 	t.Helper()
 	if o.Containerd == "" {
