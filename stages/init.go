@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"golang.org/x/sync/errgroup"
 
@@ -81,7 +82,7 @@ func InitPipeline(ctx context.Context, o InitOptions) (string, []byte, error) {
 		}
 	}
 	for _, f := range failed {
-		fmt.Fprintf(&b, "  # left out, as it does not render by itself: %s\n", f)
+		fmt.Fprintf(&b, "  # left out, as it does not render by itself: %s\n", oneLine(f))
 	}
 	repository := o.Repository
 	if repository == "" {
@@ -157,6 +158,13 @@ func quote(s string) string {
 		}
 	}
 	return s
+}
+
+// oneLine is a text without what YAML takes for the end of a comment, or does not
+// take at all: what a source says of itself must not write a pipeline.
+func oneLine(s string) string {
+	words := strings.FieldsFunc(strings.ToValidUTF8(s, "\uFFFD"), func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) })
+	return strings.Join(words, " ")
 }
 
 // initDepth is how deep findSources looks for folders that an interpreter claims.
