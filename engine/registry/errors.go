@@ -122,12 +122,14 @@ func Refused(err error) bool {
 }
 
 // refusal says of a manifest that was not taken what it is, or that something it
-// names is not there.
-func refusal(err error, desc ocispec.Descriptor, data []byte) error {
-	e, ok := errors.AsType[*Error](err)
-	if !ok {
+// names is not there. An error of another reference, which ended this operation,
+// stays what it is: others read it too.
+func refusal(err error, ref string, desc ocispec.Descriptor, data []byte) error {
+	found, ok := errors.AsType[*Error](err)
+	if !ok || found.Reference != ref {
 		return err
 	}
+	e := *found
 	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](e.cause)
 	switch {
 	case !ok:
@@ -137,7 +139,7 @@ func refusal(err error, desc ocispec.Descriptor, data []byte) error {
 		e.refused = true
 		e.Reason = "it does not take " + shape(desc, data) + ": " + e.Reason
 	}
-	return err
+	return &e
 }
 
 // shape is what a registry may mind in a manifest.

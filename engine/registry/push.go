@@ -62,7 +62,7 @@ func (r *Repository) pushManifest(ctx context.Context, desc ocispec.Descriptor, 
 		return content.Copy(ctx, w, bytes.NewReader(data), desc.Size, desc.Digest)
 	})
 	if err != nil && !errdefs.IsAlreadyExists(err) {
-		return false, refusal(r.explain(ctx, "push", ref, err), desc, data)
+		return false, refusal(r.explain(ctx, "push", ref, err), ref, desc, data)
 	}
 	r.client.cache.put(r.name, desc, data)
 	return registered, nil
