@@ -9,6 +9,9 @@ GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.
 export GOTOOLCHAIN ?= local
 # The race detector wants a C compiler; without one the tests run without it.
 RACE := $(shell command -v gcc >/dev/null && echo CGO_ENABLED=1 $(GO) test -race || echo $(GO) test)
+# A program with the race detector in it waits a second before it ends, unless told
+# not to; the tests start hundreds.
+export GORACE := atexit_sleep_ms=0
 export CGO_ENABLED ?= 0
 
 include plugins/proto/proto.mk
