@@ -95,6 +95,12 @@ func Compare(ctx context.Context, env Environment, a, b string) (*Diff, error) {
 	d := &Diff{Images: diffImages(sides[0].view.Images, sides[1].view.Images), Source: diffSources(sides[0].view.Sources, sides[1].view.Sources)}
 	var err error
 	d.Objects, err = diffObjects(sides[0].objects, sides[1].objects)
+	for _, object := range d.Objects.Changed {
+		for i, f := range object.Fields {
+			object.Fields[i].From = bytes.ReplaceAll(f.From, []byte(anywhere), []byte(sides[0].repository))
+			object.Fields[i].To = bytes.ReplaceAll(f.To, []byte(anywhere), []byte(sides[1].repository))
+		}
+	}
 	return d, err
 }
 
@@ -102,6 +108,8 @@ func Compare(ctx context.Context, env Environment, a, b string) (*Diff, error) {
 type side struct {
 	view    *artifact.View
 	objects objectsByKey
+	// repository that the references point to, which anywhere stands for in objects.
+	repository string
 }
 
 func readSide(ctx context.Context, env Environment, ref string) (s side, err error) {
@@ -122,6 +130,7 @@ func readSide(ctx context.Context, env Environment, ref string) (s side, err err
 		return s, fmt.Errorf("read %s: %w", ref, err)
 	}
 	if refs, ok := artifact.ImageRefs(statements); ok {
+		s.repository = refs.Repository
 		if list, _, err = artifact.Rewrite(list, refs, anywhere); err != nil {
 			return s, fmt.Errorf("read %s: %w", ref, err)
 		}
@@ -135,7 +144,8 @@ func readSide(ctx context.Context, env Environment, ref string) (s side, err err
 	return s, nil
 }
 
-// anywhere stands for the repository that an application lies in.
+// anywhere stands for the repository that references point to, while objects are
+// compared.
 const anywhere = "the.repository/here"
 
 // addFile adds the objects of a YAML stream; items of lists are objects too.

@@ -66,7 +66,7 @@ func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
 	result.Root.Digest = app.Root.Digest
 	result.Root.Ref = strings.TrimPrefix(fmt.Sprintf("%s@%s", strings.SplitN(o.Ref, "@", 2)[0], app.Root.Digest), "@")
 	if refs, ok := artifact.ImageRefs(statements); ok && at.repository != "" {
-		if refs.Repository != at.repository {
+		if refs.Repository != at.repository && refs.Naming != artifact.OneToOne {
 			result.PointsTo = refs.Repository
 		}
 		if o.Rewrite {

@@ -18,7 +18,16 @@ func View(ctx context.Context, env Environment, ref string) (view *artifact.View
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, at.close()) }()
-	if view, err = app.View(ctx, at.repository, at.tag); err != nil {
+	name := at.repository
+	if name == "" { // what a layout holds is called as its manifests call it
+		statements, err := app.Statements(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("view %s: %w", ref, err)
+		}
+		refs, _ := artifact.ImageRefs(statements)
+		name = refs.Repository
+	}
+	if view, err = app.View(ctx, name, at.tag); err != nil {
 		return nil, fmt.Errorf("view %s: %w", ref, err)
 	}
 	return view, nil

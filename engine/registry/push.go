@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/pkg/labels"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -59,7 +60,7 @@ func (r *Repository) pushManifest(ctx context.Context, desc ocispec.Descriptor, 
 		}
 	}}
 	err = r.push(ctx, ref, desc, operation, func(w content.Writer) error {
-		return content.Copy(ctx, w, bytes.NewReader(data), desc.Size, desc.Digest)
+		return content.Copy(log.WithLogger(ctx, r.client.quiet), w, bytes.NewReader(data), desc.Size, desc.Digest)
 	})
 	if err != nil && !errdefs.IsAlreadyExists(err) {
 		return false, refusal(r.explain(ctx, "push", ref, err), ref, desc, data)
@@ -103,7 +104,7 @@ func (r *Repository) upload(ctx context.Context, desc ocispec.Descriptor, open f
 			if _, err := io.CopyBuffer(w, body, make([]byte, min(desc.Size+1, copyBuffer))); err != nil {
 				return err
 			}
-			return w.Commit(ctx, desc.Size, desc.Digest)
+			return w.Commit(log.WithLogger(ctx, r.client.quiet), desc.Size, desc.Digest)
 		})
 		if errdefs.IsAlreadyExists(err) {
 			how, err = Existing, nil

@@ -50,7 +50,7 @@ func (c *chain) signatures(ctx context.Context) []Link {
 	// Flux and Argo CD look at this one. Here it says nothing that the root's
 	// does not, so that it may be missing, but not be broken.
 	content := c.link("content signature", c.app.Content.Digest, nil)
-	if err := c.signed(ctx, c.app.Content.Digest); errors.Is(err, errUnsigned) {
+	if err := c.signed(ctx, c.app.Content.Digest); errors.Is(err, errUnsigned) && links[0].OK {
 		content.Reason = "no signature of its own by this key; the root's covers it"
 	} else if err != nil {
 		content = c.link(content.Name, content.Subject, err)

@@ -170,7 +170,7 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 	root.SetUsageTemplate(usageTemplate)
 	f := root.PersistentFlags()
 	f.SortFlags = false
-	f.StringVarP(&a.flags.output, "output-format", "o", "text", "`FORMAT`: text, json or yaml")
+	f.StringVarP(&a.flags.output, "output-format", "o", "text", "`FORMAT`: text, json or yaml; view makes html too")
 	f.StringVarP(&a.flags.logLevel, "log-level", "l", "warn", "`LEVEL`: debug, info, warn or error")
 	f.StringVar(&a.flags.progress, "progress", "auto", "`MODE`: auto, tty, plain, json or none")
 	f.StringVar(&a.flags.store, "store", "", "`DIR` kept between runs (default $XDG_CACHE_HOME/tape)")
@@ -252,7 +252,7 @@ func (a *app) begin(cmd *cobra.Command) error {
 			return usagef("only view has the output format html")
 		}
 	default:
-		return usagef("unknown output format %q: want text, json or yaml", a.flags.output)
+		return usagef("unknown output format %q: want text, json, yaml or, of view, html", a.flags.output)
 	}
 	if a.flags.timeout < 0 || a.flags.concurrency < 0 {
 		return usagef("--timeout and --concurrency cannot be negative")

@@ -213,6 +213,7 @@ type tty struct {
 	mu    sync.Mutex
 	bars  *mpb.Progress
 	nodes map[string]*ttyNode
+	names int // columns that the longest name takes
 	color bool
 }
 
@@ -220,6 +221,9 @@ type ttyNode struct {
 	nodeState
 	bar *mpb.Bar
 }
+
+// Columns of a node's name in the live view.
+const leastName, mostName = 14, 32
 
 func newTTY(w io.Writer, color bool) *tty {
 	return &tty{
@@ -240,6 +244,7 @@ func (t *tty) Event(e engine.Event) {
 	if n == nil {
 		n = &ttyNode{nodeState: nodeState{name: e.Node}}
 		t.nodes[e.Node] = n
+		t.names = max(t.names, min(len(e.Node), mostName))
 	}
 	n.apply(e)
 	begins := n.bar == nil && (n.state == engine.Running || n.state == engine.Cached)
@@ -274,7 +279,7 @@ func (t *tty) line(n *ttyNode, now time.Time, width int) string {
 		engine.Cached:  t.paint("34", "="), engine.Done: t.paint("32", "✓"),
 		engine.Failed: t.paint("31", "✗"), engine.Cancelled: t.paint("33", "-"),
 	}[n.state]
-	parts := []string{fmt.Sprintf("%-14s %6s", n.name, seconds(n.elapsed(now)))}
+	parts := []string{fmt.Sprintf("%-*s %6s", max(t.names, leastName), n.name, seconds(n.elapsed(now)))}
 	if n.state == engine.Cached {
 		parts = append(parts, "kept")
 	}

@@ -69,7 +69,7 @@ empty; --force replaces what is in it.`,
 					p.f("  %s\n", f)
 				}
 				if o.Rewrite {
-					p.f("%d files were pointed to the repository they came from\n", result.Rewritten)
+					p.f("pointed to the repository they came from: %d of them\n", result.Rewritten)
 				}
 				p.f("deploy it with: kubectl apply -R -f %s\n", dir)
 				return p.err
