@@ -147,8 +147,11 @@ type PackageResult struct {
 	Images   []PackagedImage   `json:"images"`
 	Related  int               `json:"related"`
 	Unpinned []images.Unpinned `json:"unpinned"`
-	Skipped  []images.Skipped  `json:"skipped"`
-	Nodes    []NodeResult      `json:"nodes"`
+	// Placeholders are image fields that something else fills in later.
+	Placeholders []images.Placeholder `json:"placeholders"`
+	Skipped      []images.Skipped     `json:"skipped"`
+	Signed       bool                 `json:"signed"`
+	Nodes        []NodeResult         `json:"nodes"`
 	// Moved is what went into the repository or, where nothing was pushed, into
 	// the archive; of a dry run what would go.
 	Moved    Moved    `json:"moved"`

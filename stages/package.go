@@ -78,11 +78,13 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 		return nil, err
 	}
 	result := &PackageResult{
-		Unpinned: orEmpty(slices.Concat(list.Unpinned, edits.Unpinned)),
-		Skipped:  orEmpty(report.Skipped),
-		Nodes:    nodes(run),
-		DryRun:   o.DryRun,
-		Warnings: warnings(run),
+		Unpinned:     orEmpty(slices.Concat(list.Unpinned, edits.Unpinned)),
+		Placeholders: orEmpty(report.Placeholders),
+		Skipped:      orEmpty(report.Skipped),
+		Signed:       o.Signer != nil,
+		Nodes:        nodes(run),
+		DryRun:       o.DryRun,
+		Warnings:     warnings(run),
 	}
 	result.Root.Digest, result.Root.Size = root.Digest, root.Size
 	result.Content.Digest = content.Digest

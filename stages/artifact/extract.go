@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/taped-dev/tape/stages/files"
@@ -72,6 +73,8 @@ func prepare(dir string, force bool) (beside string, exists bool, err error) {
 		return "", false, fmt.Errorf("%s is, or lies below, a file: name a folder to write to", dir)
 	case err != nil:
 		return "", false, fmt.Errorf("extract to %s: %w", dir, err)
+	case slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == ".git" }):
+		return "", false, fmt.Errorf("%s is a git repository, and all that is in it would be replaced: name a folder inside of it, or another one", dir)
 	case len(entries) > 0 && !force:
 		return "", false, fmt.Errorf("%s is not empty (it has %s): name another folder, or replace what is in it with --force", dir, entries[0].Name())
 	}

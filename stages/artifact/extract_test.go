@@ -79,6 +79,10 @@ func TestExtract(t *testing.T) {
 		t.Errorf("a link to a folder did not stay one: %v, %v", info.Mode(), err)
 	}
 
+	put(t, here("clone/.git/config"), "")
+	if err := Extract(t.Context(), list, here("clone"), true); err == nil || !strings.Contains(err.Error(), "is a git repository") {
+		t.Errorf("a clone, forced: %v", err)
+	}
 	put(t, here("full/old/x"), "x")
 	put(t, here("full/c.yaml"), "old c")
 	err := Extract(t.Context(), list, here("full"), false)

@@ -107,6 +107,9 @@ func CheckTag(tag string) error {
 	if tag == "" {
 		return errors.New("tag is empty")
 	}
+	if strings.HasPrefix(tag, contentTagPrefix) {
+		return fmt.Errorf("tag %q: %s is how the tags of contents begin", tag, contentTagPrefix)
+	}
 	return nil
 }
 

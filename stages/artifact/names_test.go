@@ -57,6 +57,7 @@ func TestCheckTag(t *testing.T) {
 	for tag, ok := range map[string]bool{
 		"v1.2.3": true, "_x": true, strings.Repeat("a", 118): true,
 		"": false, ".a": false, "-a": false, "a b": false, "a/b": false, "ä": false, "a+b": false, strings.Repeat("a", 119): false,
+		"manifests": true, "manifests.1": false,
 	} {
 		if err := CheckTag(tag); (err == nil) != ok {
 			t.Errorf("CheckTag(%q) = %v, want ok: %v", tag, err, ok)

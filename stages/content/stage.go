@@ -191,6 +191,11 @@ func warnings(chosen []files.File, report images.Report) []string {
 			out = append(out, fmt.Sprintf("%s: %s; kubectl and Flux refuse that beside objects in one file", at(s.File, s.Line), s.Reason))
 		}
 	}
+	for _, p := range report.Placeholders {
+		if stored[p.File] && p.Pod {
+			out = append(out, fmt.Sprintf("%s: image %q is filled in later by something else: what a pod will run there is not in the artifact", images.Place(p.File, p.Line, p.Column), p.Value))
+		}
+	}
 	type identity struct{ group, kind, namespace, name string }
 	first := make(map[identity]images.Object)
 	for _, o := range report.Objects {

@@ -102,6 +102,7 @@ type Placeholder struct {
 	Column  int    `json:"column"`
 	Pointer string `json:"pointer"`
 	Object  string `json:"object,omitempty"`
+	Pod     bool   `json:"pod,omitempty"` // a pod would run it
 }
 
 // Skipped is a file that is not in the content, and why.

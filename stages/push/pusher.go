@@ -35,6 +35,8 @@ type pusher struct {
 	signatures                []ocispec.Descriptor
 	check                     bool
 
+	replaced []string // what tags led to before, in words
+
 	mu sync.Mutex // guards moved.Referrers while manifests are pushed
 }
 
@@ -63,11 +65,17 @@ func (p *pusher) tagged(ctx context.Context) (bool, error) {
 			tag    string
 			digest digest.Digest
 		}{{tag, p.root.Digest}, {artifact.ContentTag(tag), p.content.Digest}} {
-			there, err := p.has(ctx, want.tag, want.digest)
+			found, err := p.repository.Resolve(ctx, want.tag)
+			if errdefs.IsNotFound(err) {
+				return false, nil
+			}
 			if err != nil {
 				return false, err
 			}
-			if !there {
+			if found.Digest != want.digest {
+				if want.tag == tag {
+					p.replaced = append(p.replaced, fmt.Sprintf("tag %s was %s until now", tag, found.Digest))
+				}
 				return false, nil
 			}
 		}

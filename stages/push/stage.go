@@ -128,6 +128,9 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 			return nil, fmt.Errorf("push %s: %w", step.what, err)
 		}
 	}
+	for _, sentence := range p.replaced {
+		t.Report(engine.Event{Message: sentence})
+	}
 	p.repository.Remember(ctx, p.root, p.rootData)
 	out, err := engine.PutJSON(ctx, t.Store, MediaType, p.pushed())
 	return engine.Outputs{"pushed": out}, err

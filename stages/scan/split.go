@@ -112,7 +112,7 @@ func (w *walker) incomplete(pieces []piece, used map[*manifests.Node]bool) {
 	for _, p := range pieces {
 		if p.role == "image" && p.node.Value != "" && !strings.Contains(p.node.Value, "/") {
 			used[p.node] = true
-			w.in(p.key, func() { w.placeholder(p.node, p.node.Value) })
+			w.in(p.key, func() { w.placeholder(p.node, p.node.Value, images.CRD) })
 		}
 	}
 }

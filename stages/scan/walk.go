@@ -337,7 +337,7 @@ func (w *walker) image(n *manifests.Node, key string, class images.Class, f *fie
 		return // of something that is no image: https://…
 	}
 	if isPlaceholder(trimmed) {
-		w.placeholder(n, strings.TrimSpace(value))
+		w.placeholder(n, strings.TrimSpace(value), class)
 		return
 	}
 	name, ok := normalise(trimmed)
@@ -353,7 +353,7 @@ func (w *walker) image(n *manifests.Node, key string, class images.Class, f *fie
 func (w *walker) guess(n, parent *manifests.Node, key string) bool {
 	value := strings.TrimSpace(n.Value)
 	if isPlaceholder(value) && (value == "" || value == "auto" || strings.ContainsAny(value, "${}<>") || strings.HasPrefix(value, "ko://")) {
-		w.placeholder(n, value)
+		w.placeholder(n, value, images.CRD)
 		return true
 	}
 	if !w.catalogue.plausible(value, namesOne) && (key != "image" || w.loose || !w.ofContainer(value, parent)) {
@@ -385,7 +385,7 @@ func (w *walker) ofContainer(value string, parent *manifests.Node) bool {
 
 // placeholder notes a value that something else fills in. What templates in
 // strings hold is theirs, and not noted.
-func (w *walker) placeholder(n *manifests.Node, value string) {
+func (w *walker) placeholder(n *manifests.Node, value string, class images.Class) {
 	if w.embedded > 0 {
 		return
 	}
@@ -393,7 +393,7 @@ func (w *walker) placeholder(n *manifests.Node, value string) {
 	from := max(0, strings.Index(text.String, value))
 	span := text.Span(from, from+len(value))
 	w.out.placeholders = append(w.out.placeholders, placeholder{
-		Placeholder: images.Placeholder{Value: value, File: w.file, Pointer: w.pointer(), Object: w.object},
+		Placeholder: images.Placeholder{Pod: class == images.Pod, Value: value, File: w.file, Pointer: w.pointer(), Object: w.object},
 		offset:      span.Offset,
 	})
 }

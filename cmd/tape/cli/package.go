@@ -5,11 +5,13 @@ package cli
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/taped-dev/tape/stages"
 	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/images"
 )
 
 func (a *app) packageCommand() *cobra.Command {
@@ -88,6 +90,9 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 	return cmd
 }
 
+// mostSkipped is how many skipped files are named.
+const mostSkipped = 10
+
 // packageText says what was made, and what to do with it.
 func packageText(w io.Writer, r *stages.PackageResult) error {
 	p := &printer{w: w}
@@ -96,6 +101,16 @@ func packageText(w io.Writer, r *stages.PackageResult) error {
 	}
 	for _, u := range r.Unpinned {
 		p.f("unpinned  %s: %s\n", u.Source, u.Reason)
+	}
+	for _, ph := range r.Placeholders {
+		p.f("unpinned  %q at %s: something else fills it in later\n", ph.Value, images.Place(ph.File, ph.Line, ph.Column))
+	}
+	for i, s := range r.Skipped {
+		if i == mostSkipped {
+			p.f("skipped   %d more; -o json names them\n", len(r.Skipped)-i)
+			break
+		}
+		p.f("skipped   %s: %s\n", images.Place(s.File, s.Line, 0), strings.TrimSpace(s.Reason))
 	}
 	if r.Related > 0 {
 		p.f("related   %d signatures, attestations and SBOMs\n", r.Related)
@@ -111,7 +126,14 @@ func packageText(w io.Writer, r *stages.PackageResult) error {
 	if r.Moved.Mounted+r.Moved.Existing > 0 {
 		p.f(" (%d mounted, %d there already)", r.Moved.Mounted, r.Moved.Existing)
 	}
-	p.f("\ncontent   %s\nroot      %s\n", r.Content.Ref, r.Root.Ref)
+	p.f("\n")
+	if r.Signed {
+		p.f("signed    root and content\n")
+	}
+	if len(r.Tags) > 1 {
+		p.f("tags      %s\n", strings.Join(r.Tags, " "))
+	}
+	p.f("content   %s\nroot      %s\n", r.Content.Ref, r.Root.Ref)
 	return p.err
 }
 
