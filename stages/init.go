@@ -50,6 +50,9 @@ func InitPipeline(ctx context.Context, o InitOptions) (string, []byte, error) {
 		}
 	}
 	file := filepath.Join(o.Dir, PipelineFile)
+	if _, err := os.Lstat(file); err == nil && !o.Force {
+		return "", nil, thereAlready(file)
+	}
 	sources, err := findSources(ctx, o.Interpreters, o.Dir, cmp.Or(o.Log, slog.New(slog.DiscardHandler)))
 	if err != nil {
 		return "", nil, err
@@ -99,7 +102,7 @@ func InitPipeline(ctx context.Context, o InitOptions) (string, []byte, error) {
 	}
 	f, err := os.OpenFile(file, flags, 0o644)
 	if errors.Is(err, fs.ErrExist) {
-		return "", nil, fmt.Errorf("%s is there already; --force replaces it", file)
+		return "", nil, thereAlready(file)
 	}
 	if err != nil {
 		return "", nil, fmt.Errorf("write pipeline: %w", err)
@@ -378,4 +381,8 @@ func name(sources []claimedSource) {
 			sources[i].Name = sourceName(strings.ReplaceAll(sources[i].Path, "/", "-"))
 		}
 	}
+}
+
+func thereAlready(file string) error {
+	return fmt.Errorf("%s is there already; --force replaces it", file)
 }

@@ -33,6 +33,9 @@ import (
 // defaultContainerd is where containerd listens unless somebody says otherwise.
 const defaultContainerd = "/run/containerd/containerd.sock"
 
+// maxManifest is how large registries take one, in bytes.
+const maxManifest = 4 << 20
+
 // containerd is a namespace of containerd: its content and image services. Its own
 // client brings all of containerd.
 type containerd struct {
@@ -147,7 +150,18 @@ func (n *namespace) Resolve(ctx context.Context, tagOrDigest string) (ocispec.De
 		}
 		return n.containerd.find(ctx, tagged)
 	}
-	data, err := engine.Get(ctx, n, ocispec.Descriptor{Digest: dgst})
+	ra, err := n.ReaderAt(ctx, ocispec.Descriptor{Digest: dgst})
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	size := ra.Size()
+	if err := ra.Close(); err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("read %s: %w", dgst, err)
+	}
+	if size > maxManifest {
+		return ocispec.Descriptor{}, fmt.Errorf("blob %s in containerd has %d bytes, and is no manifest: %w", dgst, size, errdefs.ErrInvalidArgument)
+	}
+	data, err := engine.Get(ctx, n, ocispec.Descriptor{Digest: dgst, Size: size})
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}

@@ -83,7 +83,9 @@ func (s *spool) image(ctx context.Context, tar string, named reference.Named, ke
 				return nil, err
 			}
 		}
-		desc = s.made[desc.Digest]
+		found := desc.Digest
+		desc = s.made[found]
+		made = desc.Digest != found // an index stays what it is
 	}
 	w.Add(desc)
 	if err := w.Close(); err != nil {

@@ -88,12 +88,15 @@ func (k *known) provenance() artifact.Provenance {
 	return p
 }
 
-// platform is the one that was taken of every image. An image that is in no registry
-// may have no other.
+// platform is the one that was taken of every image in a registry. One that is in none
+// may have no other, which nobody asked for.
 func (k *known) platform() string {
 	var platform string
-	for i, image := range k.images.Images {
-		if i > 0 && image.Platform != platform {
+	for _, image := range k.images.Images {
+		if image.From != "" {
+			continue
+		}
+		if image.Platform == "" {
 			return ""
 		}
 		platform = image.Platform
