@@ -266,8 +266,8 @@ func TestSkopeo(t *testing.T) {
 			t.Errorf("a copy of %s is %s, of %d images", a.root, view.Root.Digest, len(view.Images))
 		}
 		r := a.verify(t, stages.VerifyOptions{Ref: to})
-		if reasons := failing(r); len(reasons) != 1 || reasons["signature"] == "" {
-			t.Errorf("it lost its signature and nothing else: %v", reasons)
+		if reasons := failing(r); len(reasons) != 2 || reasons["signature"] == "" || reasons["content signature"] == "" {
+			t.Errorf("it lost its signatures and nothing else: %v", reasons)
 		}
 	})
 }
