@@ -13,6 +13,9 @@ RACE := $(shell command -v gcc >/dev/null && echo CGO_ENABLED=1 $(GO) test -race
 # not to; the tests start hundreds.
 export GORACE := atexit_sleep_ms=0
 export CGO_ENABLED ?= 0
+# What the linter remembers of a file are findings with their paths: another checkout's
+# would point to files that may be gone, whose exceptions it then cannot read.
+export GOLANGCI_LINT_CACHE := $(CURDIR)/$(BIN)/lint-cache
 
 include plugins/proto/proto.mk
 
