@@ -278,9 +278,6 @@ type named struct {
 // application copies an application in the order of a push: everything by its
 // digest, what is about it, tags, and last the tag that people use.
 func (c *copying) application(ctx context.Context, result *CopyResult) error {
-	if err := c.Manifest(ctx, c.root); err != nil {
-		return err
-	}
 	subjects := []digest.Digest{c.root.Digest, c.app.Content.Digest}
 	below := map[digest.Digest]bool{}
 	var tags []named
@@ -296,7 +293,14 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 			tags = append(tags, named{child.Annotations[artifact.AnnotationRelatedTag], child})
 		}
 	}
-	if err := c.about(ctx, subjects); err != nil {
+	group, groupCtx := errgroup.WithContext(ctx)
+	var refs string
+	group.Go(func() error { return c.Whole(groupCtx, c.root, subjects) })
+	group.Go(func() (err error) {
+		refs, err = c.pointsTo(groupCtx)
+		return err
+	})
+	if err := group.Wait(); err != nil {
 		return err
 	}
 	if c.to.repository == "" {
@@ -310,10 +314,6 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 		return err
 	}
 	if err := c.tags(ctx, tags); err != nil {
-		return err
-	}
-	refs, err := c.pointsTo(ctx)
-	if err != nil {
 		return err
 	}
 	if refs != c.to.repository {
@@ -355,15 +355,6 @@ func (c *copying) pointsTo(ctx context.Context) (string, error) {
 	return c.to.repository, nil
 }
 
-// about copies what is about the manifests, and lies outside of them.
-func (c *copying) about(ctx context.Context, subjects []digest.Digest) error {
-	group, ctx := errgroup.WithContext(ctx)
-	for _, subject := range subjects {
-		group.Go(func() error { return c.Referrers(ctx, subject) })
-	}
-	return group.Wait()
-}
-
 // tags sets tags side by side; an empty one is none.
 func (c *copying) tags(ctx context.Context, list []named) error {
 	group, ctx := errgroup.WithContext(ctx)
@@ -382,14 +373,11 @@ var cosignSuffixes = []string{".sig", ".att", ".sbom"}
 // anything copies what is no application: an image, a chart, whatever it is, and
 // what is about it and about its platforms.
 func (c *copying) anything(ctx context.Context, result *CopyResult) error {
-	if err := c.Manifest(ctx, c.root); err != nil {
-		return err
-	}
 	subjects := []digest.Digest{c.root.Digest}
 	for _, child := range c.index.Manifests {
 		subjects = append(subjects, child.Digest)
 	}
-	if err := c.about(ctx, subjects); err != nil {
+	if err := c.Whole(ctx, c.root, subjects); err != nil {
 		return err
 	}
 	signatures, err := c.byTag(ctx, subjects)

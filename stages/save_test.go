@@ -244,7 +244,7 @@ func TestLoadGoesOn(t *testing.T) {
 	if result.Digest != a.root || result.Moved.Existing != 5 || result.Moved.Blobs != 3 {
 		t.Errorf("the second load: %+v, want what the root lists to stay, and blobs of two signatures alone to move", result)
 	}
-	if got, before := second.Requests["PUT uploads"], first.Requests["PUT uploads"]; got != 3 || before <= got {
+	if got, before := second.Requests["POST uploads"], first.Requests["POST uploads"]; got != 3 || before <= got {
 		t.Errorf("%d blobs were sent, and then %d", before, got)
 	}
 	if got := a.verify(t, stages.VerifyOptions{Ref: to + ":v1"}); !got.OK {

@@ -136,28 +136,68 @@ func TestStreamsHoldNoPlace(t *testing.T) {
 	})
 }
 
-// Each blob is read once and written once, however many move.
+// Each blob is read once and written once, however many move. A small one is one
+// request to a registry that is known to take it so.
 func TestRequestsOfManyBlobs(t *testing.T) {
-	bubble(t, "small", func(t *testing.T, n *network) {
-		x := newTransfer(t, n, small, nil, registry.Options{})
-		upstream := repository(t, x.client, from+"/lib/nginx")
+	for name, test := range map[string]struct {
+		to       http.Handler
+		requests string // reads, POST and PUT of uploads, all at the destination
+	}{
+		"one request":  {registrytest.GGCR(), "50 50 0 50"},
+		"two requests": {registrytest.TwoRequests(registrytest.GGCR()), "50 50 50 100"},
+	} {
+		bubble(t, name, func(t *testing.T, n *network) {
+			x := newTransfer(t, n, small, test.to, registry.Options{})
+			upstream := repository(t, x.client, from+"/lib/nginx")
+			for i := range 50 {
+				desc, data := blob(small+i, 2)
+				push(t, upstream, desc, data)
+			}
+			if _, err := x.copy(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			x.from.forget()
+			x.to.forget()
+			var wg sync.WaitGroup
+			for i := range 50 {
+				desc, _ := blob(small+i, 2)
+				wg.Go(func() {
+					if how, err := x.client.CopyBlob(t.Context(), x.dst, x.src, desc, nil); err != nil || how != registry.Streamed {
+						t.Errorf("CopyBlob = %v, %v", how, err)
+					}
+				})
+			}
+			wg.Wait()
+			if got := fmt.Sprint(len(x.from.requests()), len(x.to.requests("POST ")), len(x.to.requests("PUT ")), len(x.to.requests())); got != test.requests {
+				t.Errorf("requests %s, want %s", got, test.requests)
+			}
+		})
+	}
+}
+
+// One blob finds out whether a registry takes blobs with one request; those that
+// move meanwhile do not wait for it.
+func TestOneFindsOut(t *testing.T) {
+	bubble(t, "many at once", func(t *testing.T, n *network) {
+		s := n.add(host, nil)
+		resume := make(chan struct{})
+		s.before = func(_ http.ResponseWriter, r *http.Request, _ int) bool {
+			if r.URL.Query().Has("digest") && r.Method == http.MethodPost {
+				<-resume
+			}
+			return false
+		}
+		r := repository(t, n.client(registry.Options{}), host+"/app")
 		var wg sync.WaitGroup
-		for i := range 50 {
+		for i := range 10 {
 			desc, data := blob(small+i, 2)
-			push(t, upstream, desc, data)
+			wg.Go(func() { push(t, r, desc, data) })
 		}
-		x.from.forget()
-		for i := range 50 {
-			desc, _ := blob(small+i, 2)
-			wg.Go(func() {
-				if _, err := x.client.CopyBlob(t.Context(), x.dst, x.src, desc, nil); err != nil {
-					t.Error(err)
-				}
-			})
+		time.Sleep(time.Second)
+		if posts, puts := len(s.requests("POST ")), len(s.requests("PUT ")); posts != 10 || puts != 9 {
+			t.Errorf("%d POST and %d PUT, want 10 and 9", posts, puts)
 		}
+		close(resume)
 		wg.Wait()
-		if got, want := fmt.Sprint(len(x.from.requests()), len(x.to.requests("POST ")), len(x.to.requests("PUT ")), len(x.to.requests())), "50 50 50 100"; got != want {
-			t.Errorf("requests %s, want %s", got, want)
-		}
 	})
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"io"
 
-	"github.com/containerd/containerd/v2/core/remotes/docker"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -78,18 +77,13 @@ func (r *Repository) stream(ctx context.Context, src *Repository, desc ocispec.D
 	return how, err
 }
 
-// endpoint is the host that takes pushes.
+// endpoint is the name of the host that takes pushes.
 func (r *Repository) endpoint() string {
-	hosts, err := r.hosts(r.host)
+	host, err := r.pushHost()
 	if err != nil {
 		return r.host
 	}
-	for _, h := range hosts {
-		if h.Capabilities.Has(docker.HostCapabilityPush) {
-			return h.Host
-		}
-	}
-	return r.host
+	return host.Host
 }
 
 // reported tells of what is read.

@@ -8,14 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"net/url"
 
-	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
-	"github.com/containerd/containerd/v2/pkg/labels"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/log"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -44,29 +41,43 @@ func (r *Repository) PushManifest(ctx context.Context, desc ocispec.Descriptor, 
 
 // pushManifest says as well whether the registry took note of the manifest's subject.
 func (r *Repository) pushManifest(ctx context.Context, desc ocispec.Descriptor, data []byte, tag string) (registered bool, err error) {
-	ref := r.name
+	ref, at := r.Ref(desc.Digest.String()), desc.Digest.String()
 	if tag != "" {
-		ref += ":" + tag
+		ref, at = r.name+":"+tag+"@"+at, tag
 	}
-	// Without the digest containerd would write everything under the tag.
-	ref += "@" + desc.Digest.String()
 	if !IsManifest(desc.MediaType) || desc.Size != int64(len(data)) || desc.Size > MaxManifest {
 		return false, r.explain(ctx, "push", ref, fmt.Errorf("%d bytes of type %q, announced with %d, are no manifest: %w",
 			len(data), desc.MediaType, desc.Size, errdefs.ErrInvalidArgument))
 	}
-	operation := call{skip: skipHead, done: func(req *http.Request, resp *http.Response, err error) {
-		if err == nil && req.Method == http.MethodPut {
-			registered = resp.Header.Get("OCI-Subject") != ""
-		}
-	}}
-	err = r.push(ctx, ref, desc, operation, func(w content.Writer) error {
-		return content.Copy(log.WithLogger(ctx, r.client.quiet), w, bytes.NewReader(data), desc.Size, desc.Digest)
-	})
-	if err != nil && !errdefs.IsAlreadyExists(err) {
+	if err = checkDigest(desc); err == nil {
+		registered, err = r.putManifest(ctx, at, desc, data)
+	}
+	if err != nil {
 		return false, refusal(r.explain(ctx, "push", ref, err), ref, desc, data)
 	}
 	r.client.cache.put(r.name, desc, data)
 	return registered, nil
+}
+
+func (r *Repository) putManifest(ctx context.Context, at string, desc ocispec.Descriptor, data []byte) (registered bool, err error) {
+	resp, err := r.write(ctx, write{method: http.MethodPut, path: "/manifests/" + at, mediaType: desc.MediaType, body: data})
+	if err != nil {
+		return false, err
+	}
+	defer resp.Body.Close()
+	// The specification says 201; registries say others as well.
+	if err := refuse(resp, http.StatusCreated, http.StatusOK, http.StatusAccepted, http.StatusNoContent); err != nil {
+		return false, err
+	}
+	return resp.Header.Get("OCI-Subject") != "", nil
+}
+
+// checkDigest is for what becomes part of a path.
+func checkDigest(desc ocispec.Descriptor) error {
+	if err := desc.Digest.Validate(); err != nil {
+		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	return nil
 }
 
 // PushBlob writes a blob whose bytes open gives from the start, each time it is
@@ -86,99 +97,67 @@ func (r *Repository) PushBlob(ctx context.Context, desc ocispec.Descriptor, open
 }
 
 func (r *Repository) upload(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) (How, error) {
-	how := Streamed
+	how, tries := Streamed, 0
 	err := r.client.retry(ctx, func() error {
+		tries++
 		// Nothing is begun that there are no bytes for.
 		body, err := open()
 		if err != nil {
 			return err
 		}
 		defer body.Close()
-		err = r.push(ctx, r.Ref(desc.Digest.String()), blobOf(desc), call{skip: skipHead}, func(w content.Writer) error {
-			if desc.Size == 0 {
-				// containerd's writer takes no notice of a blob that nothing is written to.
-				if _, err := w.Write(nil); err != nil {
-					return err
-				}
-			}
-			if _, err := io.CopyBuffer(w, body, make([]byte, min(desc.Size+1, copyBuffer))); err != nil {
-				return err
-			}
-			return w.Commit(log.WithLogger(ctx, r.client.quiet), desc.Size, desc.Digest)
-		})
-		if errdefs.IsAlreadyExists(err) {
-			how, err = Existing, nil
+		host := r.client.host(r.endpoint())
+		if desc.Size > maxBuffered || tries > 1 || !host.mayPost() {
+			how, err = r.send(ctx, desc, body)
+			return err
+		}
+		data := make([]byte, desc.Size)
+		if _, err := io.ReadFull(body, data); err != nil {
+			host.posted(undecided)
+			return err
+		}
+		said, err := r.post(ctx, desc, data)
+		host.posted(said)
+		if said == refused {
+			how, err = r.send(ctx, desc, bytes.NewReader(data))
 		}
 		return err
 	})
 	return how, r.explain(ctx, "push", r.Ref(desc.Digest.String()), err)
 }
 
-// blobOf describes a blob as what every blob is to a registry. Its type is the
-// manifest's business.
-func blobOf(desc ocispec.Descriptor) ocispec.Descriptor {
-	return ocispec.Descriptor{MediaType: blobType, Digest: desc.Digest, Size: desc.Size}
-}
-
-// mount has the registry take a blob from another of its repositories. False says
-// that it does not, which is remembered: it may not know how, or not be allowed to.
-func (r *Repository) mount(ctx context.Context, desc ocispec.Descriptor, from *Repository) (bool, error) {
-	if desc.Digest.Validate() != nil || r.client.known(r.client.noMounts, from.name) {
-		return false, nil
-	}
-	desc = blobOf(desc)
-	desc.Annotations = map[string]string{r.mountAnnotation(): from.path}
-	// A registry that does not mount has begun an upload, which is left alone:
-	// where the bytes come from is to be known first.
-	notMounted := func(content.Writer) error { return errNotMounted }
-	skip := func(req *http.Request) error {
-		if req.Method == http.MethodPut {
-			return errSkipped
-		}
-		return skipHead(req)
-	}
-	err := r.push(ctx, r.Ref(desc.Digest.String()), desc, call{skip: skip}, notMounted)
-	if errdefs.IsAlreadyExists(err) {
-		return true, nil
-	}
-	if errors.Is(err, errNotMounted) {
-		r.client.remember(r.client.noMounts, from.name)
-		return false, nil
-	}
-	return false, r.explain(ctx, "mount", r.Ref(desc.Digest.String()), err)
-}
-
-var errNotMounted = errors.New("not mounted")
-
-// mountAnnotation is where containerd's pusher looks for a repository to mount from.
-func (r *Repository) mountAnnotation() string {
-	host := r.host
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	return labels.LabelDistributionSource + "." + host
-}
-
-// push opens an upload and has it written. An error of class ErrAlreadyExists says
-// that there was nothing to write.
-func (r *Repository) push(ctx context.Context, ref string, desc ocispec.Descriptor, operation call, write func(content.Writer) error) error {
-	if err := desc.Digest.Validate(); err != nil {
-		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+// send writes the bytes of a blob with the two requests of an upload.
+func (r *Repository) send(ctx context.Context, desc ocispec.Descriptor, body io.Reader) (How, error) {
+	if err := checkDigest(desc); err != nil {
+		return "", err
 	}
 	// The request goes on in containerd's hands when its writer is left.
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	pushing := r.client.context(ctx, operation)
-	pusher, err := r.resolver(docker.NewInMemoryTracker()).Pusher(pushing, ref)
+	sending := r.client.context(ctx, call{skip: skipHead})
+	pusher, err := r.resolver(docker.NewInMemoryTracker()).Pusher(sending, r.Ref(desc.Digest.String()))
 	if err != nil {
-		return err
+		return "", err
 	}
-	w, err := pusher.Push(pushing, desc)
+	// Its type is the manifest's business.
+	w, err := pusher.Push(sending, ocispec.Descriptor{MediaType: blobType, Digest: desc.Digest, Size: desc.Size})
+	if errdefs.IsAlreadyExists(err) {
+		return Existing, nil
+	}
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer w.Close()
-	return write(w)
+	if desc.Size == 0 {
+		// containerd's writer takes no notice of a blob that nothing is written to.
+		if _, err := w.Write(nil); err != nil {
+			return "", err
+		}
+	}
+	if _, err := io.CopyBuffer(w, body, make([]byte, min(desc.Size+1, copyBuffer))); err != nil {
+		return "", err
+	}
+	return Streamed, w.Commit(sending, desc.Size, desc.Digest)
 }
 
 // skipHead answers what containerd asks before it pushes anything. Who calls knows
@@ -188,4 +167,63 @@ func skipHead(req *http.Request) error {
 		return errAbsent
 	}
 	return nil
+}
+
+// post sends a blob with the request that else only announces it. Registries need
+// not take that (distribution specification, "Single POST"), and say so by beginning
+// an upload. That one is left alone: some of the bytes may be in it.
+func (r *Repository) post(ctx context.Context, desc ocispec.Descriptor, data []byte) (verdict, error) {
+	if err := checkDigest(desc); err != nil {
+		return undecided, err
+	}
+	resp, err := r.write(ctx, write{
+		method: http.MethodPost, path: "/blobs/uploads/", query: url.Values{"digest": {desc.Digest.String()}},
+		mediaType: blobType, body: data,
+	})
+	if err != nil {
+		return undecided, err
+	}
+	defer resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusCreated:
+		return taken, nil
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return undecided, refuse(resp)
+	}
+	return refused, nil
+}
+
+// verdict is whether a registry takes blobs with one request.
+type verdict int
+
+const (
+	undecided verdict = iota
+	asking            // somebody finds out
+	refused
+	taken
+)
+
+// mount has the registry take a blob from another of its repositories. False says
+// that it does not, which is remembered: it may not know how, or not be allowed to.
+func (r *Repository) mount(ctx context.Context, desc ocispec.Descriptor, from *Repository) (bool, error) {
+	if desc.Digest.Validate() != nil || r.client.known(r.client.noMounts, from.name) {
+		return false, nil
+	}
+	resp, err := r.write(ctx, write{
+		method: http.MethodPost, path: "/blobs/uploads/", query: url.Values{"mount": {desc.Digest.String()}, "from": {from.path}},
+		pulls: from.path,
+	})
+	if err == nil {
+		defer resp.Body.Close()
+		if resp.StatusCode == http.StatusCreated {
+			return true, nil
+		}
+	}
+	if err == nil || errors.Is(err, docker.ErrInvalidAuthorization) {
+		// What it began instead is left alone: where the bytes come from is to be
+		// known first.
+		r.client.remember(r.client.noMounts, from.name)
+		return false, nil
+	}
+	return false, r.explain(ctx, "mount", r.Ref(desc.Digest.String()), err)
 }

@@ -16,6 +16,9 @@
 //   - A blob is verified on its way. Its end is held back until size and digest
 //     are right, so that a wrong byte never lands; what breaks off starts over
 //     from its first byte. Ranges are not asked for.
+//   - Manifests, and blobs that are small, are written with one request each,
+//     without a question before; the blobs with the two of an upload where a
+//     registry takes them no other way, which one of them finds out.
 //   - Referrers are read and written in registries without an API for them, by the
 //     tag sha256-<hex> of the distribution specification 1.1.
 //
@@ -212,6 +215,7 @@ type host struct {
 	down    error     // why it was not reached
 	at      time.Time // when
 	noticed time.Time // that it keeps somebody waiting
+	posts   verdict   // on blobs with one request
 }
 
 func (c *Client) host(name string) *host {
@@ -265,6 +269,26 @@ func (h *host) throttled() {
 	h.transfers.throttled()
 }
 
+// mayPost says whether to send a blob with one request. One finds out for all;
+// meanwhile the others send theirs with two. What it brought is for posted.
+func (h *host) mayPost() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.posts == undecided {
+		h.posts = asking
+		return true
+	}
+	return h.posts == taken
+}
+
+func (h *host) posted(v verdict) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if v != undecided || h.posts == asking {
+		h.posts = v
+	}
+}
+
 // retry does again what failed for the moment. What the transport has tried
 // again already is final.
 func (c *Client) retry(ctx context.Context, try func() error) error {
@@ -274,7 +298,11 @@ func (c *Client) retry(ctx context.Context, try func() error) error {
 			return err
 		}
 		c.log.InfoContext(ctx, "trying again", "try", n+1, "after", err.Error())
-		if err := sleep(ctx, backoff(n)); err != nil {
+		wait := backoff(n)
+		if broken, ok := errors.AsType[*requestError](err); ok {
+			wait = max(wait, broken.wait)
+		}
+		if err := sleep(ctx, wait); err != nil {
 			return err
 		}
 	}

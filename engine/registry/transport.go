@@ -170,7 +170,7 @@ const contentDigest = "Docker-Content-Digest"
 
 func (t *transport) send(req *http.Request) (*http.Response, error) {
 	ctx, host := req.Context(), t.client.host(req.URL.Host)
-	body, replayable, err := readBody(req)
+	body, replayable, err := t.readBody(req)
 	if err != nil {
 		return nil, err
 	}
@@ -276,11 +276,11 @@ func (t *transport) once(req *http.Request, host *host) (*http.Response, error) 
 
 // readBody makes the body of a request replayable. That of a blob is not: half
 // an upload is worth nothing, and its next try is another upload.
-func readBody(req *http.Request) (body []byte, replayable bool, err error) {
+func (t *transport) readBody(req *http.Request) (body []byte, replayable bool, err error) {
 	if req.Body == nil || req.Body == http.NoBody {
 		return nil, true, nil
 	}
-	if req.Method == http.MethodPut && !isManifest(req) {
+	if !t.tokens && !isManifest(req) {
 		return nil, false, nil
 	}
 	defer closeBody(req)

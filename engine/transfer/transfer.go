@@ -155,20 +155,51 @@ func (c *Copier) there(ctx context.Context, desc ocispec.Descriptor) (bool, erro
 	return there, err
 }
 
-// Referrers copies what is about a manifest, and what is about that, and has it
-// listed. They come after the manifest itself.
-func (c *Copier) Referrers(ctx context.Context, subject digest.Digest) error {
-	list, err := c.source.Referrers(ctx, subject)
-	if err != nil {
+// parallelQuestions leaves most of what a source answers at once to what is copied:
+// some look through all that they have for referrers.
+const parallelQuestions = 8
+
+// Whole copies a manifest with all that it names and then what is about the
+// subjects, and about that, and has it listed. What there is of that is asked while
+// the manifest is on its way.
+func (c *Copier) Whole(ctx context.Context, desc ocispec.Descriptor, subjects []digest.Digest) error {
+	lists := make([][]ocispec.Descriptor, len(subjects))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() error { return c.Manifest(groupCtx, desc) })
+	group.Go(func() error {
+		asking, askCtx := errgroup.WithContext(groupCtx)
+		asking.SetLimit(parallelQuestions)
+		for i, subject := range subjects {
+			asking.Go(func() (err error) {
+				lists[i], err = c.source.Referrers(askCtx, subject)
+				return err
+			})
+		}
+		return asking.Wait()
+	})
+	if err := group.Wait(); err != nil {
 		return err
 	}
+	group, groupCtx = errgroup.WithContext(ctx)
+	for i, subject := range subjects {
+		group.Go(func() error { return c.about(groupCtx, subject, lists[i]) })
+	}
+	return group.Wait()
+}
+
+// about copies what is about a manifest that is there, and what is about that.
+func (c *Copier) about(ctx context.Context, subject digest.Digest, list []ocispec.Descriptor) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, desc := range list {
 		group.Go(func() error {
 			if err := c.referrer(ctx, subject, desc); err != nil {
 				return fmt.Errorf("what is about %s: %w", subject, err)
 			}
-			return c.Referrers(ctx, desc.Digest)
+			further, err := c.source.Referrers(ctx, desc.Digest)
+			if err != nil {
+				return err
+			}
+			return c.about(ctx, desc.Digest, further)
 		})
 	}
 	return group.Wait()

@@ -44,3 +44,16 @@ func Distribution(dir string) http.Handler {
 func GGCR() http.Handler {
 	return ggcr.New(ggcr.WithReferrersSupport(true), ggcr.Logger(log.New(io.Discard, "", 0)))
 }
+
+// TwoRequests is a registry that takes a blob with the two requests of an upload
+// only, as most do: one that comes with the first is not looked at.
+func TwoRequests(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if query := r.URL.Query(); r.Method == http.MethodPost && query.Has("digest") {
+			query.Del("digest")
+			r.URL.RawQuery = query.Encode()
+			r.Body, r.ContentLength = http.NoBody, 0
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
+	"github.com/containerd/containerd/v2/pkg/reference"
+	"github.com/containerd/errdefs"
+)
+
+// maxChallenges is how often one request is sent with the authorization that the
+// registry asked for; one or two do where it has any.
+const maxChallenges = 5
+
+// write is one small request to the host that takes pushes. containerd's pusher
+// asks, and makes a stream, for each of them; it is for what does not fit into one.
+type write struct {
+	method    string
+	path      string // below the repository's: /manifests/v1
+	query     url.Values
+	mediaType string // of the body
+	body      []byte
+	// pulls is another repository that is read by the way.
+	pulls string
+}
+
+// write sends a request that changes the repository, again when it has to be
+// authorized. The answer's body is for the caller to close.
+func (r *Repository) write(ctx context.Context, w write) (*http.Response, error) {
+	host, err := r.pushHost()
+	if err != nil {
+		return nil, err
+	}
+	ctx, err = docker.ContextWithRepositoryScope(r.client.context(ctx, call{}), reference.Spec{Locator: r.name}, true)
+	if err != nil {
+		return nil, err
+	}
+	if w.pulls != "" {
+		ctx = docker.ContextWithAppendPullRepositoryScope(ctx, w.pulls)
+	}
+	var answers []*http.Response
+	for {
+		req, err := w.request(ctx, r, host)
+		if err != nil {
+			return nil, err
+		}
+		if err := host.Authorizer.Authorize(ctx, req); err != nil {
+			return nil, err
+		}
+		resp, err := host.Client.Do(req)
+		if err != nil || resp.StatusCode != http.StatusUnauthorized || len(answers) == maxChallenges {
+			return resp, err
+		}
+		answers = append(answers, resp)
+		err = host.Authorizer.AddResponses(ctx, answers)
+		if errdefs.IsNotImplemented(err) {
+			return resp, nil // it says no more than that
+		}
+		if err = errors.Join(err, resp.Body.Close()); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (w write) request(ctx context.Context, r *Repository, host docker.RegistryHost) (*http.Request, error) {
+	query := url.Values{}
+	for key, values := range w.query {
+		query[key] = values
+	}
+	if host.Host != r.host && (r.host != "docker.io" || host.Host != "registry-1.docker.io") {
+		query.Set("ns", r.host) // it stands for the registry: containerd's hosts.toml
+	}
+	to := url.URL{Scheme: host.Scheme, Host: host.Host, Path: host.Path + "/" + r.path + w.path, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, w.method, to.String(), bytes.NewReader(w.body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header = r.client.header()
+	for key, values := range host.Header {
+		req.Header[key] = append(req.Header[key], values...)
+	}
+	if w.mediaType != "" {
+		req.Header.Set("Content-Type", w.mediaType)
+	}
+	return req, nil
+}
+
+// pushHost is the host that takes pushes.
+func (r *Repository) pushHost() (docker.RegistryHost, error) {
+	hosts, err := r.hosts(r.host)
+	if err != nil {
+		return docker.RegistryHost{}, err
+	}
+	for _, h := range hosts {
+		if h.Capabilities.Has(docker.HostCapabilityPush) {
+			return h, nil
+		}
+	}
+	return docker.RegistryHost{}, errNoPushHost
+}
+
+var errNoPushHost = errors.New("hosts.toml names no host that takes pushes")
+
+// refuse makes an error of an answer that is none of those wanted.
+func refuse(resp *http.Response, wanted ...int) error {
+	for _, status := range wanted {
+		if resp.StatusCode == status {
+			return nil
+		}
+	}
+	return remoteerrors.NewUnexpectedStatusErr(resp)
+}
