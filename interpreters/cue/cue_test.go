@@ -96,6 +96,16 @@ func TestProblems(t *testing.T) {
 				{File: "app.cue", Line: 4, Column: 49, Summary: "b.metadata.name: field is required but not present"},
 			},
 		}, {
+			name: "objects that do not say what they are",
+			archive: module + "-- app.cue --\npackage app\n\n" +
+				"a: {apiVersion: string, kind: \"Secret\", metadata: name: \"a\"}\n" +
+				"b: {apiVersion: \"v1\", kind: \"Secret\" | \"ConfigMap\", metadata: name: \"b\"}\n" +
+				"c: {apiVersion: \"v1\", kind: \"ConfigMap\", metadata: name: \"c\"}\n",
+			want: []interpreter.Diagnostic{
+				{File: "app.cue", Line: 3, Column: 17, Summary: "a.apiVersion: incomplete value string"},
+				{Summary: "b.kind: incomplete value"},
+			},
+		}, {
 			name: "unknown import", archive: module + "-- app.cue --\npackage app\n\nimport \"example.com/shop/none\"\n\na: none.a\n",
 			want: []interpreter.Diagnostic{{File: "app.cue", Line: 3, Column: 8, Summary: "import failed"}},
 		}, {
@@ -212,6 +222,8 @@ x: _ @embed(glob=*.json)
 {}
 -- cue.mod/gen/acme.org/tools/x.cue --
 package t
+-- cue.mod/gen/example.com/shop/lib/a/types_go_gen.cue --
+package a
 -- cue.mod/pkg/acme.org/other/x.cue --
 package other
 `
@@ -220,11 +232,11 @@ package other
 		name, path, options string
 		want                []string
 	}{
-		{"a package", "apps", `{}`, []string{"apps/kube.cue", "lib/a/a.cue", "lib/a/x.json", "lib/lib.cue"}},
-		{"one below", "apps/web", `{}`, []string{"apps/kube.cue", "apps/web/dump_tool.cue", "apps/web/web.cue", "cue.mod/gen/acme.org/tools/x.cue", "lib/a/a.cue", "lib/a/x.json", "lib/lib.cue"}},
-		{"all below", "apps", `{"packages": ["./..."]}`, []string{"apps/kube.cue", "apps/web/dump_tool.cue", "apps/web/web.cue", "cue.mod/gen/acme.org/tools/x.cue", "lib/a/a.cue", "lib/a/x.json", "lib/lib.cue"}},
+		{"a package", "apps", `{}`, []string{"apps/kube.cue", "cue.mod/gen/example.com/shop/lib/a/types_go_gen.cue", "lib/a/a.cue", "lib/a/x.json", "lib/lib.cue"}},
+		{"one below", "apps/web", `{}`, []string{"apps/kube.cue", "apps/web/dump_tool.cue", "apps/web/web.cue", "cue.mod/gen/acme.org/tools/x.cue", "cue.mod/gen/example.com/shop/lib/a/types_go_gen.cue", "lib/a/a.cue", "lib/a/x.json", "lib/lib.cue"}},
+		{"all below", "apps", `{"packages": ["./..."]}`, []string{"apps/kube.cue", "apps/web/dump_tool.cue", "apps/web/web.cue", "cue.mod/gen/acme.org/tools/x.cue", "cue.mod/gen/example.com/shop/lib/a/types_go_gen.cue", "lib/a/a.cue", "lib/a/x.json", "lib/lib.cue"}},
 		{"by import path", "apps", `{"packages": ["example.com/shop/lib/b"]}`, []string{"lib/b/b.cue", "lib/lib.cue", "lib/b"}},
-		{"by name", "apps", `{"packages": ["./web:kube"]}`, []string{"apps/kube.cue", "apps/web/dump_tool.cue", "apps/web/web.cue", "cue.mod/gen/acme.org/tools/x.cue", "lib/a/a.cue", "lib/a/x.json", "lib/lib.cue"}},
+		{"by name", "apps", `{"packages": ["./web:kube"]}`, []string{"apps/kube.cue", "apps/web/dump_tool.cue", "apps/web/web.cue", "cue.mod/gen/acme.org/tools/x.cue", "cue.mod/gen/example.com/shop/lib/a/types_go_gen.cue", "lib/a/a.cue", "lib/a/x.json", "lib/lib.cue"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			resp, err := cue.New().Inputs(t.Context(), &interpreter.InputsRequest{Root: layOut(t, tree), Path: c.path, Options: json.RawMessage(c.options)})

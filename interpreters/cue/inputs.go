@@ -228,11 +228,15 @@ func (w *walker) file(name string) error {
 	return nil
 }
 
-// imported adds a package by its import path, as far as it lies in the tree.
+// imported adds a package by its import path, as far as it lies in the tree. One
+// of this module may have a part in cue.mod too, or lie there as a whole: what
+// `cue get go` makes of the module's own Go packages.
 func (w *walker) imported(path string) error {
 	path = ast.ParseImportPath(path).Path
 	if dir, ok := w.inModule(path); ok {
-		return w.folder(dir, w.source.module)
+		if err := w.folder(dir, w.source.module); err != nil {
+			return err
+		}
 	}
 	for name, local := range w.locals {
 		if rest, ok := cutPath(path, name); ok {

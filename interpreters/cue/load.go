@@ -31,26 +31,17 @@ func (s *source) render() ([]interpreter.File, []interpreter.Diagnostic, error) 
 			return nil, nil, s.problems(err)
 		}
 	}
-	instances, remarks, err := s.load(false)
-	if err != nil {
-		return nil, nil, err
-	}
 	ctx := cuecontext.New()
-	var all []object
-	for _, inst := range instances {
-		found, err := s.objects(ctx, inst, expression)
-		if err != nil {
-			if fromTools, toolErr := s.fromTools(ctx, expression); toolErr == nil && len(fromTools) > 0 {
-				all = fromTools
-				break
-			}
+	all, remarks, err := s.fromPackages(ctx, expression)
+	if err != nil || len(all) == 0 {
+		fromTools, toolErr := s.fromTools(ctx, expression)
+		switch {
+		case toolErr == nil && len(fromTools) > 0:
+			all = fromTools
+		case err != nil:
 			return nil, nil, err
-		}
-		all = union(all, found)
-	}
-	if len(all) == 0 {
-		if all, err = s.fromTools(ctx, expression); err != nil {
-			return nil, nil, err
+		case toolErr != nil:
+			return nil, nil, toolErr
 		}
 	}
 	if len(all) == 0 {
@@ -61,6 +52,23 @@ func (s *source) render() ([]interpreter.File, []interpreter.Diagnostic, error) 
 		return nil, nil, problem("there is no Kubernetes object in %s: 'packages' names other packages (./... is all below the source), 'expression' what in them holds the objects", what)
 	}
 	return files(all), remarks, nil
+}
+
+// fromPackages finds the objects in the values of the packages.
+func (s *source) fromPackages(ctx *cue.Context, expression ast.Expr) ([]object, []interpreter.Diagnostic, error) {
+	instances, remarks, err := s.load(false)
+	if err != nil {
+		return nil, nil, err
+	}
+	var all []object
+	for _, inst := range instances {
+		found, err := s.objects(ctx, inst, expression)
+		if err != nil {
+			return nil, remarks, err
+		}
+		all = union(all, found)
+	}
+	return all, remarks, nil
 }
 
 // load reads the packages, with their _tool.cue files if tools is set.

@@ -13,6 +13,8 @@ import (
 	"unicode"
 
 	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/encoding/json"
 	"cuelang.org/go/encoding/yaml"
 
 	"github.com/taped-dev/tape/plugins/interpreter"
@@ -38,7 +40,8 @@ type collector struct {
 	*source
 	ctx     *cue.Context
 	folder  string
-	streams bool // strings are taken for YAML streams
+	streams bool // strings are taken for streams of documents
+	written bool // the values were read from a stream
 	found   []object
 	failed  problems
 }
@@ -79,7 +82,9 @@ func (c *collector) collect(v cue.Value) {
 	}
 }
 
-// identify says whether a value is an object, and which.
+// identify says whether a value is an object, and which. One that has a kind and
+// leaves its apiVersion open, or the other way round, is an object that is not
+// complete.
 func identify(v cue.Value) (identity, bool) {
 	id := identity{
 		apiVersion: text(v, "apiVersion"), kind: text(v, "kind"),
@@ -88,7 +93,13 @@ func identify(v cue.Value) (identity, bool) {
 	if id.name == "" {
 		id.name = text(v, "metadata.generateName")
 	}
-	return id, id.apiVersion != "" && id.kind != ""
+	switch {
+	case id.apiVersion == "":
+		return id, id.kind != "" && open(v, "apiVersion")
+	case id.kind == "":
+		return id, open(v, "kind")
+	}
+	return id, true
 }
 
 // text is the string at a path, or "".
@@ -98,18 +109,51 @@ func text(v cue.Value, path string) string {
 	return s
 }
 
+// open says whether a field is to be a string, and which one is not said.
+func open(v cue.Value, field string) bool {
+	v, _ = v.LookupPath(cue.ParsePath(field)).Default()
+	return v.Exists() && v.IncompleteKind() == cue.StringKind && !v.IsConcrete()
+}
+
 // add takes an object.
 func (c *collector) add(id identity, v cue.Value) {
 	if err := v.Validate(cue.Concrete(true)); err != nil {
 		c.failed.add(c.problems(err))
 		return
 	}
-	data, err := yaml.Encode(v)
+	data, err := c.encode(v)
 	if err != nil {
 		c.failed.add(c.problems(err))
 		return
 	}
 	c.take(object{folder: c.folder, at: v.Path().String(), identity: id, data: data})
+}
+
+// encode writes a value as YAML. Bytes become base64, as CUE has them in JSON and
+// Kubernetes in its objects: of !!binary kubectl would make what they decode to. In
+// a stream that the source writes itself they stay as it wrote them.
+func (c *collector) encode(v cue.Value) ([]byte, error) {
+	if !c.written && hasBytes(v) {
+		data, err := v.MarshalJSON()
+		if err != nil {
+			return nil, err
+		}
+		expr, err := json.Extract(v.Path().String(), data)
+		if err != nil {
+			return nil, err
+		}
+		v = c.ctx.BuildExpr(expr)
+	}
+	return yaml.Encode(v)
+}
+
+func hasBytes(v cue.Value) bool {
+	found := false
+	v.Walk(func(v cue.Value) bool {
+		found = found || v.IncompleteKind() == cue.BytesKind
+		return !found
+	}, nil)
+	return found
 }
 
 // take takes an object once, although it may stand in several places of a
@@ -136,29 +180,44 @@ func union(all, more []object) []object {
 	return all
 }
 
-// stream takes the objects in a string with YAML documents; a string that holds
-// none is passed over.
+// stream takes the objects in a string with YAML or JSON documents; a string that
+// holds none is passed over.
 func (c *collector) stream(v cue.Value) {
 	data, err := v.Bytes()
 	if err != nil {
 		return // not concrete: what a task would fill in
 	}
 	at := v.Path().String()
-	inner := collector{source: c.source, ctx: c.ctx, folder: c.folder}
-	for d := yaml.NewDecoder(at, bytes.NewReader(data)); ; {
-		expr, err := d.Extract()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return // text of another kind
-		}
+	inner := collector{source: c.source, ctx: c.ctx, folder: c.folder, written: true}
+	exprs, err := documents(yaml.NewDecoder(at, bytes.NewReader(data)))
+	if err != nil {
+		exprs, err = documents(json.NewDecoder(nil, at, bytes.NewReader(data)))
+	}
+	if err != nil {
+		return // text of another kind
+	}
+	for _, expr := range exprs {
 		inner.collect(c.ctx.BuildExpr(expr))
 	}
 	c.failed.add(inner.failed)
 	for _, o := range inner.found {
 		o.at = at
 		c.take(o)
+	}
+}
+
+// documents reads a stream to its end.
+func documents(d interface{ Extract() (ast.Expr, error) }) ([]ast.Expr, error) {
+	var all []ast.Expr
+	for {
+		expr, err := d.Extract()
+		if errors.Is(err, io.EOF) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, expr)
 	}
 }
 
