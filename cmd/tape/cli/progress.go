@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -208,28 +209,35 @@ func (*plainLines) Close() {}
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) }
 
-// tty is the live view: one line a node, in the order in which they began.
+// tty is the live view: a line for each node that runs, below those of nodes that
+// ended, which are printed once. So little is redrawn that it fits on any terminal.
 type tty struct {
-	mu    sync.Mutex
 	bars  *mpb.Progress
-	nodes map[string]*ttyNode
-	names int // columns that the longest name takes
 	color bool
+
+	turn sync.Mutex // of an event, and all that is printed of it
+	bar  *mpb.Bar   // all that is redrawn; nil: nothing ran yet
+
+	// mu is for what is drawn meanwhile. Nobody prints who holds it: what prints
+	// waits for the frame that is being drawn.
+	mu      sync.Mutex
+	nodes   map[string]*nodeState
+	running []*nodeState // in the order in which they began
+	names   int          // columns that the longest name takes
 }
 
-type ttyNode struct {
-	nodeState
-	bar *mpb.Bar
-}
-
-// Columns of a node's name in the live view.
-const leastName, mostName = 14, 32
+const (
+	// Columns of a node's name in the live view.
+	leastName, mostName = 14, 32
+	// mostRunning is how many nodes are drawn at once.
+	mostRunning = 8
+)
 
 func newTTY(w io.Writer, color bool) *tty {
 	return &tty{
 		bars: mpb.New(mpb.WithOutput(w), mpb.WithAutoRefresh(),
 			mpb.WithRefreshRate(100*time.Millisecond), mpb.WithWidth(20)),
-		nodes: map[string]*ttyNode{},
+		nodes: map[string]*nodeState{},
 		color: color,
 	}
 }
@@ -239,46 +247,103 @@ func (t *tty) Event(e engine.Event) {
 		_, _ = fmt.Fprintln(t, e.Message)
 		return
 	}
+	if e.Level == "warning" {
+		_, _ = fmt.Fprintf(t, "%s %s\n", t.paint("33", "warning:"), e.Message)
+	}
+	t.turn.Lock()
+	defer t.turn.Unlock()
+	n := t.apply(e)
+	switch e.State {
+	case engine.Running:
+		t.mu.Lock()
+		t.running = append(t.running, n)
+		t.mu.Unlock()
+		if t.bar == nil {
+			t.bar = t.draw()
+		}
+	case engine.Done, engine.Cached, engine.Failed, engine.Cancelled:
+		t.end(n, e.At)
+	}
+}
+
+func (t *tty) apply(e engine.Event) *nodeState {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	n := t.nodes[e.Node]
 	if n == nil {
-		n = &ttyNode{nodeState: nodeState{name: e.Node}}
+		n = &nodeState{name: e.Node}
 		t.nodes[e.Node] = n
 		t.names = max(t.names, min(len(e.Node), mostName))
 	}
 	n.apply(e)
-	begins := n.bar == nil && (n.state == engine.Running || n.state == engine.Cached)
-	ends := n.state == engine.Done || n.state == engine.Cached || n.state == engine.Failed || n.state == engine.Cancelled
-	t.mu.Unlock()
+	return n
+}
 
-	if e.Level == "warning" {
-		_, _ = fmt.Fprintf(t, "%s %s\n", t.paint("33", "warning:"), e.Message)
+// draw begins to draw the nodes that run: the first as the bar, the others below.
+// A view that is closed already draws nothing: the event was late.
+func (t *tty) draw() *mpb.Bar {
+	others := make([]mpb.BarFiller, mostRunning-1)
+	for i := range others {
+		others[i] = mpb.BarFillerFunc(func(w io.Writer, s decor.Statistics) error {
+			line := t.line(i+1, time.Now(), s.AvailableWidth)
+			if line == "" {
+				return nil
+			}
+			_, err := fmt.Fprintln(w, line)
+			return err
+		})
 	}
-	if begins {
-		bar, err := t.bars.Add(0, mpb.NopStyle().Build(), mpb.PrependDecorators(
-			decor.Any(func(s decor.Statistics) string { return t.line(n, time.Now(), s.AvailableWidth) })))
-		if err != nil {
-			return // the view is closed already: a late event
-		}
-		t.mu.Lock()
-		n.bar = bar
-		t.mu.Unlock()
-	}
-	if ends && n.bar != nil {
-		n.bar.SetTotal(-1, true)
+	first := decor.Any(func(s decor.Statistics) string { return t.line(0, time.Now(), s.AvailableWidth) })
+	bar, _ := t.bars.Add(0, mpb.NopStyle().Build(), mpb.PrependDecorators(first), mpb.BarBtmExtender(others...))
+	return bar
+}
+
+// end prints a node's line above those that run, among which it is no more. One that
+// was cancelled before it began has none.
+func (t *tty) end(n *nodeState, now time.Time) {
+	t.mu.Lock()
+	ran := slices.Contains(t.running, n)
+	t.running = slices.DeleteFunc(t.running, func(r *nodeState) bool { return r == n })
+	line := t.mark(n, now) + " " + t.text(n, now)
+	t.mu.Unlock()
+	if ran || n.state != engine.Cancelled {
+		_, _ = fmt.Fprintln(t, line)
 	}
 }
 
-// line draws one node in width columns. It begins with a return: the terminal
-// echoes what is typed meanwhile, such as ^C, and the view would go on beside it.
-func (t *tty) line(n *ttyNode, now time.Time, width int) string {
+// line draws the i-th node that runs in width columns; "" where fewer run. It begins
+// with a return: the terminal echoes what is typed meanwhile, such as ^C, and the view
+// would go on beside it.
+func (t *tty) line(i int, now time.Time, width int) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	mark := map[engine.State]string{
-		engine.Running: t.paint("36", string([]rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")[now.UnixMilli()/100%10])),
-		engine.Cached:  t.paint("34", "="), engine.Done: t.paint("32", "✓"),
-		engine.Failed: t.paint("31", "✗"), engine.Cancelled: t.paint("33", "-"),
-	}[n.state]
+	if i >= len(t.running) {
+		return ""
+	}
+	mark, text := t.mark(t.running[i], now), []rune(t.text(t.running[i], now))
+	// mpb counts colors as columns, and takes them away from what is too long.
+	if room := max(width-utf8.RuneCountInString(mark)-1, 1); len(text) > room {
+		text = append(text[:room-1], '…')
+	}
+	return "\r" + mark + " " + string(text)
+}
+
+func (t *tty) mark(n *nodeState, now time.Time) string {
+	switch n.state {
+	case engine.Cached:
+		return t.paint("34", "=")
+	case engine.Done:
+		return t.paint("32", "✓")
+	case engine.Failed:
+		return t.paint("31", "✗")
+	case engine.Cancelled:
+		return t.paint("33", "-")
+	}
+	return t.paint("36", string([]rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")[now.UnixMilli()/100%10]))
+}
+
+// text is what a node's line says.
+func (t *tty) text(n *nodeState, now time.Time) string {
 	parts := []string{fmt.Sprintf("%-*s %6s", max(t.names, leastName), n.name, seconds(n.elapsed(now)))}
 	if n.state == engine.Cached {
 		parts = append(parts, "kept")
@@ -289,12 +354,7 @@ func (t *tty) line(n *ttyNode, now time.Time, width int) string {
 	if n.note != "" {
 		parts = append(parts, n.note)
 	}
-	text := []rune(strings.Join(parts, "  "))
-	// mpb counts colors as columns, and takes them away from what is too long.
-	if room := max(width-utf8.RuneCountInString(mark)-1, 1); len(text) > room {
-		text = append(text[:room-1], '…')
-	}
-	return "\r" + mark + " " + string(text)
+	return strings.Join(parts, "  ")
 }
 
 func (t *tty) paint(code, s string) string {
@@ -310,16 +370,19 @@ func (t *tty) Write(b []byte) (int, error) { return t.bars.Write(b) }
 // Close ends every line, also those of nodes that never ended, and waits until
 // the last frame is drawn.
 func (t *tty) Close() {
+	t.turn.Lock()
+	defer t.turn.Unlock()
 	t.mu.Lock()
-	var open []*mpb.Bar
-	for _, n := range t.nodes {
-		if n.bar != nil && !n.bar.Completed() {
-			open = append(open, n.bar)
-		}
+	open := slices.Clone(t.running)
+	for _, n := range open {
+		n.state = engine.Cancelled
 	}
 	t.mu.Unlock()
-	for _, b := range open {
-		b.SetTotal(-1, true)
+	for _, n := range open {
+		t.end(n, time.Now())
+	}
+	if t.bar != nil {
+		t.bar.Abort(true)
 	}
 	t.bars.Wait()
 }

@@ -3,18 +3,67 @@
 package cli
 
 import (
+	"bytes"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/taped-dev/tape/engine"
 )
 
+// TestTTYPrintsOnce: whatever is drawn meanwhile, each node that ran has one last line,
+// in the order in which they ended, and nothing lives on behind them.
+func TestTTYPrintsOnce(t *testing.T) {
+	var out bytes.Buffer
+	view := newTTY(&out, false)
+	begun := time.Unix(1000, 0)
+	view.Event(engine.Event{Node: "never", State: engine.Waiting, At: begun})
+	var events sync.WaitGroup
+	for i := range 20 { // more than are drawn at once
+		events.Go(func() {
+			name := fmt.Sprintf("node-%d", i)
+			view.Event(engine.Event{Node: name, State: engine.Running, At: begun})
+			for n := range int64(100) {
+				view.Event(engine.Event{Node: name, Current: n + 1, Total: 100, Unit: "files"})
+			}
+			if i > 0 { // the first one is still running when the view closes
+				view.Event(engine.Event{Node: name, State: engine.Done, At: begun.Add(time.Second)})
+			}
+		})
+	}
+	events.Wait()
+	view.Event(engine.Event{Node: "kept", State: engine.Cached, At: begun})
+	view.Event(engine.Event{Node: "never", State: engine.Cancelled, At: begun})
+	view.Event(engine.Event{Node: "kept", Level: "warning", Message: "look at this"})
+	view.Close()
+
+	text := out.String()
+	for i := range 20 {
+		want := fmt.Sprintf("✓ %-14s   1.0s  100/100 files\n", fmt.Sprintf("node-%d", i))
+		if i == 0 {
+			want = "100/100 files\n"
+		}
+		if strings.Count(text, want) < 1 || i > 0 && strings.Count(text, want) > 1 {
+			t.Errorf("%d lines %q", strings.Count(text, want), want)
+		}
+	}
+	for _, want := range []string{"- node-0", "= kept             0.0s  kept\n", "warning: look at this\n"} {
+		if strings.Count(text, want) != 1 {
+			t.Errorf("%d lines with %q in %q", strings.Count(text, want), want, text)
+		}
+	}
+	if strings.Contains(text, "never") {
+		t.Errorf("a node that did not begin has a line: %q", text)
+	}
+}
+
 // TestTTYLine: a line fills its row at most, keeps its color where it is cut, and
 // begins at the left wherever the cursor is.
 func TestTTYLine(t *testing.T) {
 	begun := time.Unix(1000, 0)
-	node := &ttyNode{nodeState: nodeState{name: "source/shop"}}
+	node := &nodeState{name: "source/shop"}
 	node.apply(engine.Event{State: engine.Running, At: begun})
 	node.apply(engine.Event{Current: 3, Total: 7, Unit: "files", Message: "interpreter plain: no other claims it"})
 	node.apply(engine.Event{State: engine.Done, At: begun.Add(1500 * time.Millisecond)})
@@ -30,8 +79,8 @@ func TestTTYLine(t *testing.T) {
 		"no room": {false, 1, "✓ …"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			view := &tty{color: test.color}
-			got, atLeft := strings.CutPrefix(view.line(node, begun, test.width), "\r")
+			view := &tty{color: test.color, running: []*nodeState{node}}
+			got, atLeft := strings.CutPrefix(view.line(0, begun, test.width), "\r")
 			if got != test.want || !atLeft {
 				t.Errorf("line of %d columns: %q, at the left: %v, want %q", test.width, got, atLeft, test.want)
 			}
