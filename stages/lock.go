@@ -112,20 +112,36 @@ func (l locking) allow(name string, checksum digest.Digest) error {
 	return fmt.Errorf("interpreter %s is not in %s; --update=interpreters adds it", name, l.file)
 }
 
-// update writes what a run found into the lock, where that is asked for.
-func (l locking) update(ctx context.Context, run *engine.Result, what string) error {
-	if what == "" {
-		return nil
+// checkUpdate refuses to update what nothing is named, before anything is pushed. It
+// takes resolving to know.
+func (o *PackageOptions) checkUpdate(ctx context.Context, p *pipeline.Pipeline) error {
+	l, err := o.lock()
+	if err != nil || o.Update == "" || pipeline.LockGroup(o.Update) {
+		return err
 	}
-	found, err := found(ctx, run)
+	run, err := o.run(ctx, p, "resolve")
 	if err != nil {
 		return err
 	}
-	updated, err := l.read.Update(found, what)
+	_, err = l.updated(ctx, run, o.Update)
+	return err
+}
+
+// update writes what a run found into the lock.
+func (l locking) update(ctx context.Context, run *engine.Result, what string) error {
+	updated, err := l.updated(ctx, run, what)
 	if err != nil {
 		return err
 	}
 	return updated.Write(l.file)
+}
+
+func (l locking) updated(ctx context.Context, run *engine.Result, what string) (*pipeline.Lock, error) {
+	found, err := found(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	return l.read.Update(found, what)
 }
 
 // found is what a run found, as a lock has it.

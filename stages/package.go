@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/stages/images"
@@ -43,11 +44,13 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 			return nil, err
 		}
 	}
+	if err := o.checkUpdate(ctx, p); err != nil {
+		return nil, err
+	}
 	run, err := o.run(ctx, p, targets...)
 	if err != nil {
 		return nil, err
 	}
-
 	if o.Update != "" && !o.DryRun {
 		lock, err := o.lock()
 		if err == nil {
@@ -55,6 +58,9 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 		}
 		if err != nil {
 			return nil, err
+		}
+		if o.Events != nil {
+			o.Events(engine.Event{Message: "wrote " + lock.file, At: time.Now()})
 		}
 	}
 	list, err := document[images.List](ctx, run, "discover.images", images.MediaTypeList)

@@ -223,6 +223,11 @@ func union[V any](a, b map[string]V) []string {
 	}))
 }
 
+// LockGroup says whether what is updated is a group, whose name is no entry's.
+func LockGroup(what string) bool {
+	return slices.Contains([]string{"all", "images", "interpreters", "materials"}, what)
+}
+
 // Update is the lock with what was found put into it: "all" of it, only
 // "images", "interpreters" or "materials", or the one entry of a name. A group
 // that is updated loses what is not used any more. An interpreter of the same
