@@ -60,7 +60,7 @@ func (r *Repository) pushManifest(ctx context.Context, desc ocispec.Descriptor, 
 }
 
 func (r *Repository) putManifest(ctx context.Context, at string, desc ocispec.Descriptor, data []byte) (registered bool, err error) {
-	resp, err := r.write(ctx, write{method: http.MethodPut, path: "/manifests/" + at, mediaType: desc.MediaType, body: data})
+	resp, err := r.do(ctx, request{method: http.MethodPut, path: "/manifests/" + at, mediaType: desc.MediaType, body: data})
 	if err != nil {
 		return false, err
 	}
@@ -176,7 +176,7 @@ func (r *Repository) post(ctx context.Context, desc ocispec.Descriptor, data []b
 	if err := checkDigest(desc); err != nil {
 		return undecided, err
 	}
-	resp, err := r.write(ctx, write{
+	resp, err := r.do(ctx, request{
 		method: http.MethodPost, path: "/blobs/uploads/", query: url.Values{"digest": {desc.Digest.String()}},
 		mediaType: blobType, body: data,
 	})
@@ -209,7 +209,7 @@ func (r *Repository) mount(ctx context.Context, desc ocispec.Descriptor, from *R
 	if desc.Digest.Validate() != nil || r.client.known(r.client.noMounts, from.name) {
 		return false, nil
 	}
-	resp, err := r.write(ctx, write{
+	resp, err := r.do(ctx, request{
 		method: http.MethodPost, path: "/blobs/uploads/", query: url.Values{"mount": {desc.Digest.String()}, "from": {from.path}},
 		pulls: from.path,
 	})

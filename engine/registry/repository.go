@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -91,33 +93,19 @@ func (r *Repository) Empty(ctx context.Context) (bool, error) {
 	if r.begun() {
 		return false, nil
 	}
-	unknown, known := false, false
-	_, err := r.resolve(ctx, "look for", "latest", call{
-		skip: func(req *http.Request) error { return errors.Join(skipBlobs(req), skipGet(req)) },
-		rewrite: func(req *http.Request) {
-			at := strings.LastIndex(req.URL.Path, "/manifests/")
-			query := req.URL.Query()
-			query.Set("n", "1")
-			req.Method, req.URL.Path, req.URL.RawQuery = http.MethodGet, req.URL.Path[:max(at, 0)]+"/tags/list", query.Encode()
-		},
-		done: func(_ *http.Request, resp *http.Response, err error) {
-			switch {
-			case err == nil && resp.StatusCode == http.StatusNotFound:
-				unknown = true
-			case err == nil && resp.StatusCode == http.StatusUnauthorized: // it is asked again with a token
-			default:
-				known = true
-			}
-		},
-	})
-	if errdefs.IsUnavailable(err) {
-		return false, err
+	resp, err := r.do(ctx, request{method: http.MethodGet, path: "/tags/list", query: url.Values{"n": {"1"}}})
+	if err != nil {
+		if err = r.explain(ctx, "look for", r.name, err); errdefs.IsUnavailable(err) {
+			return false, err
+		}
+		return false, nil
 	}
-	if unknown && !known {
-		r.begin(ctx)
-		return true, nil
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusNotFound {
+		return false, nil
 	}
-	return false, nil
+	r.begin(ctx)
+	return true, nil
 }
 
 func (r *Repository) resolve(ctx context.Context, op, reference string, operation call) (ocispec.Descriptor, error) {
@@ -149,6 +137,29 @@ func skipBlobs(req *http.Request) error {
 // IsManifest tells manifests and indexes, OCI's and Docker's, from blobs.
 func IsManifest(mediaType string) bool {
 	return images.IsManifestType(mediaType) || images.IsIndexType(mediaType)
+}
+
+// Children are what a manifest names: its layers and config, and the manifests that it
+// lists. All of them have digests that can be asked for.
+func Children(desc ocispec.Descriptor, data []byte) (parts, listed []ocispec.Descriptor, err error) {
+	var m struct {
+		Config    *ocispec.Descriptor  `json:"config"`
+		Layers    []ocispec.Descriptor `json:"layers"`
+		Manifests []ocispec.Descriptor `json:"manifests"`
+	}
+	if err := json.Unmarshal(data, &m); err != nil {
+		return nil, nil, fmt.Errorf("read manifest %s: %w", desc.Digest, err)
+	}
+	parts = m.Layers
+	if m.Config != nil {
+		parts = append(parts, *m.Config)
+	}
+	for _, child := range slices.Concat(parts, m.Manifests) {
+		if err := child.Digest.Validate(); err != nil {
+			return nil, nil, fmt.Errorf("manifest %s names %q: %w: %w", desc.Digest, child.Digest, err, errdefs.ErrInvalidArgument)
+		}
+	}
+	return parts, m.Manifests, nil
 }
 
 // Manifest reads a manifest or index, of at most [MaxManifest] bytes, by tag or

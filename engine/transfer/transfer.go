@@ -12,7 +12,6 @@ package transfer
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -275,20 +274,12 @@ func (c *Copier) below(ctx context.Context, desc ocispec.Descriptor, depth int) 
 	if err != nil {
 		return err
 	}
-	var m struct {
-		Config    *ocispec.Descriptor  `json:"config"`
-		Layers    []ocispec.Descriptor `json:"layers"`
-		Manifests []ocispec.Descriptor `json:"manifests"`
-	}
-	if err := json.Unmarshal(data, &m); err != nil {
-		return fmt.Errorf("read manifest %s: %w", desc.Digest, err)
-	}
-	all := append(m.Layers, m.Manifests...)
-	if m.Config != nil {
-		all = append(all, *m.Config)
+	parts, manifests, err := registry.Children(desc, data)
+	if err != nil {
+		return err
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
-	for _, child := range all {
+	for _, child := range slices.Concat(parts, manifests) {
 		group.Go(func() error {
 			if registry.IsManifest(child.MediaType) {
 				return c.manifest(groupCtx, child, depth+1)

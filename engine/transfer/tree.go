@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -176,25 +175,15 @@ func (r *treeReader) read(ctx context.Context, desc ocispec.Descriptor) (*treeMa
 	if err != nil {
 		return nil, err
 	}
-	var body struct {
-		Config    *ocispec.Descriptor  `json:"config"`
-		Layers    []ocispec.Descriptor `json:"layers"`
-		Manifests []ocispec.Descriptor `json:"manifests"`
-	}
-	if err := json.Unmarshal(data, &body); err != nil {
-		return nil, fmt.Errorf("manifest %s: %w", desc.Digest, err)
+	parts, listed, err := registry.Children(desc, data)
+	if err != nil {
+		return nil, err
 	}
 	m := &treeManifest{
 		desc: ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: int64(len(data))},
 		data: data,
 	}
-	if body.Config != nil {
-		body.Layers = append(body.Layers, *body.Config)
-	}
-	for _, child := range slices.Concat(body.Layers, body.Manifests) {
-		if err := child.Digest.Validate(); err != nil {
-			return nil, fmt.Errorf("manifest %s lists %q: %w", desc.Digest, child.Digest, err)
-		}
+	for _, child := range slices.Concat(parts, listed) {
 		switch {
 		case registry.IsManifest(child.MediaType):
 			m.manifests = append(m.manifests, child)

@@ -243,20 +243,12 @@ func (c *copier) below(ctx context.Context, src images.Origin, desc ocispec.Desc
 
 // children copies what a manifest names.
 func (c *copier) children(ctx context.Context, src images.Origin, desc ocispec.Descriptor, data []byte) error {
-	var manifest struct {
-		Config    *ocispec.Descriptor  `json:"config"`
-		Layers    []ocispec.Descriptor `json:"layers"`
-		Manifests []ocispec.Descriptor `json:"manifests"`
-	}
-	if err := json.Unmarshal(data, &manifest); err != nil {
-		return fmt.Errorf("read manifest %s: %w", desc.Digest, err)
-	}
-	all := append(manifest.Layers, manifest.Manifests...)
-	if manifest.Config != nil {
-		all = append(all, *manifest.Config)
+	parts, listed, err := registry.Children(desc, data)
+	if err != nil {
+		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	for _, child := range all {
+	for _, child := range slices.Concat(parts, listed) {
 		switch {
 		case registry.IsManifest(child.MediaType):
 			group.Go(func() error {

@@ -5,7 +5,6 @@ package resolve
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/taped-dev/tape/engine/local"
 	"github.com/taped-dev/tape/engine/nearest"
+	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/stages/images"
 )
 
@@ -169,23 +169,16 @@ func whole(ctx context.Context, origin images.Origin, desc ocispec.Descriptor) e
 	if err != nil {
 		return err
 	}
-	var m struct {
-		Config    *ocispec.Descriptor  `json:"config"`
-		Layers    []ocispec.Descriptor `json:"layers"`
-		Manifests []ocispec.Descriptor `json:"manifests"`
+	parts, listed, err := registry.Children(desc, data)
+	if err != nil {
+		return err
 	}
-	if err := json.Unmarshal(data, &m); err != nil {
-		return fmt.Errorf("read manifest %s: %w", desc.Digest, err)
-	}
-	for _, child := range m.Manifests {
+	for _, child := range listed {
 		if err := whole(ctx, origin, child); err != nil {
 			return err
 		}
 	}
-	if m.Config != nil {
-		m.Layers = append(m.Layers, *m.Config)
-	}
-	for _, blob := range m.Layers {
+	for _, blob := range parts {
 		if containerdimages.IsNonDistributable(blob.MediaType) {
 			continue
 		}

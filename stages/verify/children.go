@@ -5,7 +5,6 @@ package verify
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -152,19 +151,11 @@ func (w *walker) checkOnce(ctx context.Context, desc ocispec.Descriptor) error {
 	if err != nil {
 		return err
 	}
-	var m struct {
-		Config    *ocispec.Descriptor  `json:"config"`
-		Layers    []ocispec.Descriptor `json:"layers"`
-		Manifests []ocispec.Descriptor `json:"manifests"`
+	parts, listed, err := registry.Children(desc, data)
+	if err != nil {
+		return err
 	}
-	if err := json.Unmarshal(data, &m); err != nil {
-		return fmt.Errorf("manifest %s: %w", desc.Digest, err)
-	}
-	blobs := m.Layers
-	if m.Config != nil {
-		blobs = append(blobs, *m.Config)
-	}
-	below := slices.Concat(w.all(ctx, blobs, false), w.all(ctx, m.Manifests, true))
+	below := slices.Concat(w.all(ctx, parts, false), w.all(ctx, listed, true))
 	for _, err := range below {
 		if err != nil {
 			return fmt.Errorf("in %s: %w", desc.Digest, err)

@@ -148,6 +148,8 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "tape",
 		Short: "Pack a Kubernetes application into one OCI artifact",
+		// Both spellings are asked for: tape version says more, and -o json.
+		Version: readVersion().Version,
 		Long: `tape packs a whole Kubernetes application into one OCI artifact: the rendered
 manifests with every image pinned by digest, every image they run, the
 signatures and SBOMs beside those images, and statements of where it came from.`,

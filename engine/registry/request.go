@@ -19,9 +19,9 @@ import (
 // registry asked for; one or two do where it has any.
 const maxChallenges = 5
 
-// write is one small request to the host that takes pushes. containerd's pusher
-// asks, and makes a stream, for each of them; it is for what does not fit into one.
-type write struct {
+// request is a small one to the host that takes pushes. containerd's pusher asks, and
+// makes a stream, for each of them; it is for what does not fit into one.
+type request struct {
 	method    string
 	path      string // below the repository's: /manifests/v1
 	query     url.Values
@@ -31,9 +31,9 @@ type write struct {
 	pulls string
 }
 
-// write sends a request that changes the repository, again when it has to be
-// authorized. The answer's body is for the caller to close.
-func (r *Repository) write(ctx context.Context, w write) (*http.Response, error) {
+// do sends a request about the repository, again when it has to be authorized. The
+// answer's body is for the caller to close.
+func (r *Repository) do(ctx context.Context, ask request) (*http.Response, error) {
 	host, err := r.pushHost()
 	if err != nil {
 		return nil, err
@@ -42,12 +42,12 @@ func (r *Repository) write(ctx context.Context, w write) (*http.Response, error)
 	if err != nil {
 		return nil, err
 	}
-	if w.pulls != "" {
-		ctx = docker.ContextWithAppendPullRepositoryScope(ctx, w.pulls)
+	if ask.pulls != "" {
+		ctx = docker.ContextWithAppendPullRepositoryScope(ctx, ask.pulls)
 	}
 	var answers []*http.Response
 	for {
-		req, err := w.request(ctx, r, host)
+		req, err := ask.to(ctx, r, host)
 		if err != nil {
 			return nil, err
 		}
@@ -69,16 +69,16 @@ func (r *Repository) write(ctx context.Context, w write) (*http.Response, error)
 	}
 }
 
-func (w write) request(ctx context.Context, r *Repository, host docker.RegistryHost) (*http.Request, error) {
+func (ask request) to(ctx context.Context, r *Repository, host docker.RegistryHost) (*http.Request, error) {
 	query := url.Values{}
-	for key, values := range w.query {
+	for key, values := range ask.query {
 		query[key] = values
 	}
 	if host.Host != r.host && (r.host != "docker.io" || host.Host != "registry-1.docker.io") {
 		query.Set("ns", r.host) // it stands for the registry: containerd's hosts.toml
 	}
-	to := url.URL{Scheme: host.Scheme, Host: host.Host, Path: host.Path + "/" + r.path + w.path, RawQuery: query.Encode()}
-	req, err := http.NewRequestWithContext(ctx, w.method, to.String(), bytes.NewReader(w.body))
+	to := url.URL{Scheme: host.Scheme, Host: host.Host, Path: host.Path + "/" + r.path + ask.path, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, ask.method, to.String(), bytes.NewReader(ask.body))
 	if err != nil {
 		return nil, err
 	}
@@ -86,8 +86,8 @@ func (w write) request(ctx context.Context, r *Repository, host docker.RegistryH
 	for key, values := range host.Header {
 		req.Header[key] = append(req.Header[key], values...)
 	}
-	if w.mediaType != "" {
-		req.Header.Set("Content-Type", w.mediaType)
+	if ask.mediaType != "" {
+		req.Header.Set("Content-Type", ask.mediaType)
 	}
 	return req, nil
 }
