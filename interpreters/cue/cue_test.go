@@ -119,6 +119,9 @@ func TestProblems(t *testing.T) {
 			name: "unknown tag", archive: module + "-- app.cue --\npackage app\n", options: `{"tags": ["env=prod"]}`,
 			want: []interpreter.Diagnostic{{Summary: `no tag for "env"`}},
 		}, {
+			name: "no package of one name", archive: module + "-- a.cue --\nx: 1\n",
+			want: []interpreter.Diagnostic{{Summary: "build constraints exclude all CUE files in .", Detail: "a.cue: no package name"}},
+		}, {
 			name: "no package", archive: module + "-- deeper/app.cue --\npackage app\n",
 			want: []interpreter.Diagnostic{{Summary: "there is no CUE package in . itself"}},
 		}, {
@@ -167,6 +170,9 @@ func TestProblems(t *testing.T) {
 				want := c.want[i]
 				if want.Severity = interpreter.Error; !strings.Contains(got.Summary, want.Summary) || want.Detail != "" && !strings.Contains(got.Detail, want.Detail) {
 					t.Errorf("got %+v, want %+v", got, want)
+				}
+				if strings.HasSuffix(got.Summary, ":") {
+					t.Errorf("the summary is no sentence: %+v", got)
 				}
 				if strings.Contains(got.Summary+got.Detail, dir) {
 					t.Errorf("the folder is named: %+v", got)

@@ -51,7 +51,7 @@ func (s *source) problems(err error) problems {
 		}
 		// The summary is one line; what CUE says may have more.
 		if first, rest, more := strings.Cut(d.Summary, "\n"); more {
-			d.Summary = first
+			d.Summary = strings.TrimSuffix(first, ":")
 			d.Detail = strings.TrimPrefix(rest+"\n"+d.Detail, "\n")
 		}
 		out.add(problems{d})
