@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -115,18 +113,17 @@ func (o *PullOptions) stageStatements(statements []artifact.Statement) (func(boo
 	if o.Attestations == "" {
 		return func(bool) error { return nil }, nil
 	}
-	f, err := os.CreateTemp(filepath.Dir(o.Attestations), filepath.Base(o.Attestations)+".*")
+	out, err := artifact.NewOutput(o.Attestations, buf.Bytes())
 	if err != nil {
 		return nil, fmt.Errorf("write attestations: %w", err)
 	}
-	_, err = buf.WriteTo(f)
-	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
-		return nil, errors.Join(fmt.Errorf("write attestations: %w", err), os.Remove(f.Name()))
-	}
 	return func(do bool) error {
 		if !do {
-			return os.Remove(f.Name())
+			return out.Discard()
 		}
-		return os.Rename(f.Name(), o.Attestations)
+		if err := out.Place(); err != nil {
+			return fmt.Errorf("write attestations: %w", err)
+		}
+		return nil
 	}, nil
 }

@@ -317,19 +317,30 @@ func (r *relocating) write(ctx context.Context, o RelocateOptions) error {
 	for _, f := range r.files {
 		r.result.Files = append(r.result.Files, f.Name)
 	}
+	var mapping *artifact.Output
 	if o.Mapping != "" {
 		data, err := engine.MarshalJSON(r.result.Mapping)
 		if err == nil {
-			err = os.WriteFile(o.Mapping, append(data, '\n'), 0o644)
+			mapping, err = artifact.NewOutput(o.Mapping, append(data, '\n'))
 		}
 		if err != nil {
 			return fmt.Errorf("write mapping: %w", err)
 		}
 	}
-	if o.Manifests == "" {
-		return nil
+	if o.Manifests != "" {
+		if err := artifact.Extract(ctx, r.files, o.Manifests, o.Force); err != nil {
+			if mapping != nil {
+				err = errors.Join(err, mapping.Discard())
+			}
+			return err
+		}
 	}
-	return artifact.Extract(ctx, r.files, o.Manifests, o.Force)
+	if mapping != nil {
+		if err := mapping.Place(); err != nil {
+			return fmt.Errorf("write mapping: %w", err)
+		}
+	}
+	return nil
 }
 
 // application relocates an application.

@@ -130,7 +130,11 @@ func Sign(ctx context.Context, o SignOptions) (result *SignResult, err error) {
 		}
 	}
 	if o.BundleOut != "" {
-		if err := os.WriteFile(o.BundleOut, bundle, 0o644); err != nil {
+		out, err := artifact.NewOutput(o.BundleOut, bundle)
+		if err == nil {
+			err = out.Place()
+		}
+		if err != nil {
 			return nil, fmt.Errorf("write bundle: %w", err)
 		}
 		result.Bundle = o.BundleOut

@@ -94,10 +94,14 @@ func checkTags(tags []string) error {
 	return nil
 }
 
-// checkFile says before the work begins that its result cannot be written there.
+// checkFile says before the work begins that an archive cannot be written there.
 func checkFile(file string) error {
-	if info, err := os.Stat(file); err == nil && info.IsDir() {
+	switch info, err := os.Stat(file); {
+	case err != nil || info.Mode().IsRegular():
+	case info.IsDir():
 		return usagef("%s is a folder: name a file, such as %s", file, filepath.Join(file, "app.tar"))
+	default:
+		return usagef("%s is a pipe or a device, and would be replaced: name a file; 'tape save REF -' writes to stdout", file)
 	}
 	folder := filepath.Dir(file)
 	switch info, err := os.Stat(folder); {

@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -265,10 +264,10 @@ func (a *app) bundleOut(result *stages.BundleResult, files bundleFiles) error {
 // writeFiles writes all of the files beside where they belong before it moves one
 // there. What is for stdout it gives back.
 func writeFiles(list map[string][]byte) (stdout []byte, err error) {
-	fresh := map[string]string{}
+	fresh := map[string]*artifact.Output{}
 	defer func() {
-		for _, tmp := range fresh {
-			_ = os.Remove(tmp)
+		for _, out := range fresh {
+			_ = out.Discard()
 		}
 	}()
 	for _, name := range sortedKeys(list) {
@@ -276,18 +275,14 @@ func writeFiles(list map[string][]byte) (stdout []byte, err error) {
 			stdout = list[name]
 			continue
 		}
-		f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
+		out, err := artifact.NewOutput(name, list[name])
 		if err != nil {
 			return nil, fmt.Errorf("write %s: %w", name, err)
 		}
-		fresh[name] = f.Name()
-		_, err = f.Write(list[name])
-		if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
-			return nil, fmt.Errorf("write %s: %w", name, err)
-		}
+		fresh[name] = out
 	}
 	for _, name := range sortedKeys(fresh) {
-		if err := os.Rename(fresh[name], name); err != nil {
+		if err := fresh[name].Place(); err != nil {
 			return nil, fmt.Errorf("write %s: %w", name, err)
 		}
 		delete(fresh, name)
