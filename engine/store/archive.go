@@ -98,7 +98,7 @@ func (a *archive) scan() error {
 			return classed(errdefs.ErrDataLoss, "it is cut off, copy it again: %w", err)
 		}
 		if err != nil {
-			return err
+			return classed(errdefs.ErrDataLoss, "it is damaged, copy it again: %w", err)
 		}
 		if n >= maxEntries {
 			return classed(errdefs.ErrInvalidArgument, "it has more than %d entries", maxEntries)

@@ -140,6 +140,9 @@ func (l *Layout) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content
 		return nil, err
 	}
 	if err := l.sound.verify(ctx, r, desc.Digest); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return nil, errors.Join(cause, r.Close())
+		}
 		return nil, errors.Join(l.damaged(desc.Digest, err), r.Close())
 	}
 	return r, nil
@@ -174,7 +177,7 @@ func (l *Layout) open(desc ocispec.Descriptor) (*fileReader, error) {
 }
 
 func (l *Layout) damaged(dgst digest.Digest, reason error) error {
-	return classed(errdefs.ErrDataLoss, "blob %s in %s is damaged: %w", dgst, l.name, reason)
+	return classed(errdefs.ErrDataLoss, "blob %s in %s is damaged, copy it again: %w", dgst, l.name, reason)
 }
 
 // Resolve finds a manifest by digest, or by its tag: the annotation

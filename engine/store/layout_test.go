@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -369,6 +370,19 @@ func TestDamagedLayout(t *testing.T) {
 	}
 }
 
+// A blob that was not read to its end is not said to be damaged.
+func TestLayoutStopsWithItsContext(t *testing.T) {
+	a := newApp(t)
+	interrupted := errors.New("interrupted")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(interrupted)
+	for form, l := range a.layouts(t) {
+		if _, err := l.ReaderAt(ctx, a.layer); !errors.Is(err, interrupted) || errdefs.IsDataLoss(err) {
+			t.Errorf("%s: %v", form, err)
+		}
+	}
+}
+
 func TestOpenLayoutRefuses(t *testing.T) {
 	tests := map[string]struct {
 		files map[string]string
@@ -437,6 +451,7 @@ func TestOpenArchiveRefuses(t *testing.T) {
 		"compressed":  {zipped.Bytes(), "it is compressed, unpack it first with gunzip"},
 		"zstd":        {[]byte("\x28\xb5\x2f\xfd...."), "it is compressed, unpack it first with unzstd"},
 		"no tar":      {bytes.Repeat([]byte("x"), 2048), "it is no tar archive, such as tape save writes"},
+		"bad header":  {slices.Concat(reg("x")[:1024], bytes.Repeat([]byte("x"), 2048)), "it is damaged, copy it again"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -84,7 +84,7 @@ func Prune(ctx context.Context, dir string, o PruneOptions) (pruned Pruned, err 
 		return Pruned{}, fmt.Errorf("lock store %s: %w", dir, err)
 	}
 	if !locked {
-		return Pruned{}, fmt.Errorf("store %s is used by another process, prune it when that is done: %w", dir, errdefs.ErrUnavailable)
+		return Pruned{}, classed(errdefs.ErrUnavailable, "store %s is used by another process, prune it when that is done", dir)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 

@@ -91,7 +91,7 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	}
 	lock := flock.New(filepath.Join(dir, lockFile))
 	if _, err := lock.TryRLockContext(ctx, lockRetry); err != nil {
-		return nil, fmt.Errorf("lock store %s: %w", dir, err)
+		return nil, fmt.Errorf("lock store %s, or name another with --store: %w", dir, err)
 	}
 	inner, err := openLocal(dir)
 	if err != nil {

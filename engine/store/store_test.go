@@ -390,6 +390,11 @@ func TestOpenRefuses(t *testing.T) {
 	if _, err := store.Open(t.Context(), file, store.Options{}); err == nil || !strings.Contains(err.Error(), "--store") {
 		t.Errorf("store in a file: %v", err)
 	}
+	dir := t.TempDir()
+	check(t, os.Mkdir(filepath.Join(dir, "lock"), 0o700))
+	if _, err := store.Open(t.Context(), dir, store.Options{}); err == nil || !strings.Contains(err.Error(), "--store") {
+		t.Errorf("store without a lock: %v", err)
+	}
 }
 
 func TestDefaultDir(t *testing.T) {
