@@ -4,6 +4,7 @@ package cli
 
 import (
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -74,8 +75,12 @@ it was made of.`,
 
 func relocateText(w io.Writer, r *stages.RelocateResult) error {
 	p := &printer{w: w}
+	from := map[string][]string{} // by the new name
 	for _, name := range sortedKeys(r.Mapping) {
-		p.f("image     %s\n          from %s\n", r.Mapping[name], name)
+		from[r.Mapping[name]] = append(from[r.Mapping[name]], name)
+	}
+	for _, name := range sortedKeys(from) {
+		p.f("image     %s\n          from %s\n", name, strings.Join(from[name], "\n          and  "))
 	}
 	p.f("moved     %d blobs, %s", r.Moved.Blobs, artifact.Bytes(r.Moved.Bytes))
 	if r.Moved.Mounted+r.Moved.Existing > 0 {
@@ -84,6 +89,7 @@ func relocateText(w io.Writer, r *stages.RelocateResult) error {
 	p.f("\n")
 	if r.Root != nil {
 		p.f("from      %s\nroot      %s\n", r.Root.From, r.Root.Ref)
+		p.f("          a new root, which nobody signed: tape sign %s --key FILE\n", r.Root.Ref)
 	}
 	return p.err
 }
