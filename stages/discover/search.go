@@ -124,7 +124,7 @@ func runAll(ctx context.Context, tasks []func(context.Context), report func(engi
 			mu.Lock()
 			defer mu.Unlock()
 			done++
-			report(engine.Event{Current: done, Total: int64(len(tasks))})
+			report(engine.Event{Current: done, Total: int64(len(tasks)), Unit: "questions"})
 			return nil
 		})
 	}
