@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -271,6 +272,25 @@ func TestFromNothing(t *testing.T) {
 	}
 	if got := listed.Images[0]; got.From != local.Place("oci:"+a.layout) || got.Ref != webRef+"@"+a.image.String() {
 		t.Errorf("image %s is from %q", got.Ref, got.From)
+	}
+}
+
+// TestFromIndirect insists on an image that only a ConfigMap names, where somebody
+// wrote where it is.
+func TestFromIndirect(t *testing.T) {
+	a := newLocalApp(t)
+	if err := os.WriteFile(filepath.Join(a.manifest, "config.yaml"), []byte(`apiVersion: v1
+kind: ConfigMap
+metadata: {name: web}
+data: {image: "registry.example/helper:1"}
+`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := a.options(local.Place("oci:" + a.layout))
+	o.From["registry.example/helper:1"] = local.Place("oci:" + a.other + ":none")
+	_, err := stages.Package(t.Context(), stages.PackageOptions{Options: o, Repository: "registry.example/team/app", DryRun: true})
+	if want := "image registry.example/helper:1 (config.yaml:4:16): "; !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 

@@ -69,6 +69,12 @@ func (f From) Of(ref images.Reference) local.Place {
 	return ""
 }
 
+// named says that the very reference was written: whoever wrote it wants it taken.
+func (f From) named(ref images.Reference) bool {
+	_, ok := f.references[ref.Name]
+	return ok
+}
+
 // unused says of what was written that nothing in the manifests is it.
 func (f From) unused(references []images.Reference) []string {
 	var sources, out []string

@@ -161,7 +161,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 			}
 			list.Images = append(list.Images, image)
 			list.Unpinned = append(list.Unpinned, never(ref)...)
-		case !required(ref) && absent(err):
+		case !required(ref) && !s.from.named(ref) && absent(err):
 			list.Unpinned = append(list.Unpinned, images.Unpinned{Reference: ref, Reason: reason(err)})
 			warn("%s (%s) stays as it is written: %s", ref.Source, places(ref.Locations), reason(err))
 		default:
