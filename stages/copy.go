@@ -259,7 +259,7 @@ func (c *copying) open(ctx context.Context) error {
 	if err := json.Unmarshal(data, &c.index); err != nil {
 		return fmt.Errorf("read manifest %s: %w", c.root.Digest, err)
 	}
-	app, err := artifact.Open(ctx, c.from, c.root.Digest.String())
+	app, err := artifact.OpenRoot(ctx, c.from, c.root)
 	switch {
 	case err == nil:
 		c.app = app
@@ -313,6 +313,9 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	if err := c.List(ctx, nil); err != nil {
 		return err
 	}
+	if c.app.Format != artifact.FormatOriginal && c.to.tag != "" {
+		tags = append(tags, named{artifact.ContentTag(c.to.tag), c.app.Content})
+	}
 	if err := c.tags(ctx, tags); err != nil {
 		return err
 	}
@@ -322,11 +325,7 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	if c.app.Format == artifact.FormatOriginal {
 		result.Warnings = append(result.Warnings, "it is of format "+c.app.Format+", whose images lie outside and were not copied; 'tape relocate -O' makes one that holds them")
 	} else if c.to.tag != "" {
-		content := artifact.ContentTag(c.to.tag)
-		if err := c.Tag(ctx, c.app.Content, content); err != nil {
-			return err
-		}
-		result.Tags = append(result.Tags, content)
+		result.Tags = append(result.Tags, artifact.ContentTag(c.to.tag))
 	}
 	return c.name(ctx, result)
 }

@@ -159,14 +159,34 @@ func (c *Copier) there(ctx context.Context, desc ocispec.Descriptor) (bool, erro
 const parallelQuestions = 8
 
 // Whole copies a manifest with all that it names and then what is about the
-// subjects, and about that, and has it listed. What there is of that is asked while
-// the manifest is on its way.
+// subjects, and about that, and has it listed. What there is of that is found out
+// while the manifest is on its way.
 func (c *Copier) Whole(ctx context.Context, desc ocispec.Descriptor, subjects []digest.Digest) error {
-	lists := make([][]ocispec.Descriptor, len(subjects))
+	if err := c.begin(ctx); err != nil {
+		return err
+	}
+	var about map[digest.Digest][]ocispec.Descriptor
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error { return c.Manifest(groupCtx, desc) })
-	group.Go(func() error {
-		asking, askCtx := errgroup.WithContext(groupCtx)
+	group.Go(func() (err error) {
+		about, err = c.ask(groupCtx, subjects)
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return c.attach(ctx, subjects, about)
+}
+
+// ask finds out what is about the subjects, and about that. To a target that was
+// empty it copies all that is named there: what is left then are manifests, which
+// come after their subjects.
+func (c *Copier) ask(ctx context.Context, subjects []digest.Digest) (map[digest.Digest][]ocispec.Descriptor, error) {
+	about := map[digest.Digest][]ocispec.Descriptor{}
+	copying, copyCtx := errgroup.WithContext(ctx)
+	for len(subjects) > 0 {
+		lists := make([][]ocispec.Descriptor, len(subjects))
+		asking, askCtx := errgroup.WithContext(copyCtx)
 		asking.SetLimit(parallelQuestions)
 		for i, subject := range subjects {
 			asking.Go(func() (err error) {
@@ -174,32 +194,40 @@ func (c *Copier) Whole(ctx context.Context, desc ocispec.Descriptor, subjects []
 				return err
 			})
 		}
-		return asking.Wait()
-	})
-	if err := group.Wait(); err != nil {
-		return err
+		if err := asking.Wait(); err != nil {
+			copying.Go(func() error { return err }) // which ends the others
+			return nil, copying.Wait()
+		}
+		var further []digest.Digest
+		for i, subject := range subjects {
+			about[subject] = lists[i]
+			for _, desc := range lists[i] {
+				further = append(further, desc.Digest)
+				if c.empty {
+					copying.Go(func() error {
+						_, err := c.children(copyCtx, desc, 0)
+						return err
+					})
+				}
+			}
+		}
+		subjects = further
 	}
-	group, groupCtx = errgroup.WithContext(ctx)
-	for i, subject := range subjects {
-		group.Go(func() error { return c.about(groupCtx, subject, lists[i]) })
-	}
-	return group.Wait()
+	return about, copying.Wait()
 }
 
-// about copies what is about a manifest that is there, and what is about that.
-func (c *Copier) about(ctx context.Context, subject digest.Digest, list []ocispec.Descriptor) error {
+// attach copies what is about manifests that are there.
+func (c *Copier) attach(ctx context.Context, subjects []digest.Digest, about map[digest.Digest][]ocispec.Descriptor) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, desc := range list {
-		group.Go(func() error {
-			if err := c.referrer(ctx, subject, desc); err != nil {
-				return fmt.Errorf("what is about %s: %w", subject, err)
-			}
-			further, err := c.source.Referrers(ctx, desc.Digest)
-			if err != nil {
-				return err
-			}
-			return c.about(ctx, desc.Digest, further)
-		})
+	for _, subject := range subjects {
+		for _, desc := range about[subject] {
+			group.Go(func() error {
+				if err := c.referrer(ctx, subject, desc); err != nil {
+					return fmt.Errorf("what is about %s: %w", subject, err)
+				}
+				return c.attach(ctx, []digest.Digest{desc.Digest}, about)
+			})
+		}
 	}
 	return group.Wait()
 }
@@ -270,24 +298,8 @@ func (c *Copier) once(ctx context.Context, dgst digest.Digest, do func() error) 
 
 // below copies a manifest that is not there, after all that it names.
 func (c *Copier) below(ctx context.Context, desc ocispec.Descriptor, depth int) error {
-	data, err := engine.Get(ctx, c.source, desc)
+	data, err := c.children(ctx, desc, depth)
 	if err != nil {
-		return err
-	}
-	parts, manifests, err := registry.Children(desc, data)
-	if err != nil {
-		return err
-	}
-	group, groupCtx := errgroup.WithContext(ctx)
-	for _, child := range slices.Concat(parts, manifests) {
-		group.Go(func() error {
-			if registry.IsManifest(child.MediaType) {
-				return c.manifest(groupCtx, child, depth+1)
-			}
-			return c.blob(groupCtx, child)
-		})
-	}
-	if err := group.Wait(); err != nil {
 		return err
 	}
 	var there, listed bool
@@ -304,6 +316,28 @@ func (c *Copier) below(ctx context.Context, desc ocispec.Descriptor, depth int) 
 		c.note(subject, entry)
 	}
 	return nil
+}
+
+// children copies what a manifest names, and gives its bytes.
+func (c *Copier) children(ctx context.Context, desc ocispec.Descriptor, depth int) ([]byte, error) {
+	data, err := engine.Get(ctx, c.source, desc)
+	if err != nil {
+		return nil, err
+	}
+	parts, manifests, err := registry.Children(desc, data)
+	if err != nil {
+		return nil, err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, child := range slices.Concat(parts, manifests) {
+		group.Go(func() error {
+			if registry.IsManifest(child.MediaType) {
+				return c.manifest(ctx, child, depth+1)
+			}
+			return c.blob(ctx, child)
+		})
+	}
+	return data, group.Wait()
 }
 
 // blob copies a blob. A layer that may not be distributed is left where its URLs

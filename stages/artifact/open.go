@@ -67,6 +67,11 @@ func Open(ctx context.Context, source Source, tagOrDigest string) (*Application,
 	if err != nil {
 		return nil, err
 	}
+	return OpenRoot(ctx, source, root)
+}
+
+// OpenRoot is Open of what was resolved.
+func OpenRoot(ctx context.Context, source Source, root ocispec.Descriptor) (*Application, error) {
 	data, err := read(ctx, source, root, maxManifest)
 	if err != nil {
 		return nil, err

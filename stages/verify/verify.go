@@ -99,16 +99,13 @@ type part func(ctx context.Context) []Link
 // Application verifies the application at a root that was resolved.
 func Application(ctx context.Context, place Place, root ocispec.Descriptor, o Options) (*Result, error) {
 	c := &chain{place: place, o: o, images: map[digest.Digest]bool{}, slots: make(chan struct{}, parallel)}
-	app, err := artifact.Open(ctx, place, root.Digest.String())
+	app, err := artifact.OpenRoot(ctx, place, root)
 	if err != nil {
 		if c.stop(err); c.fatal != nil {
 			return nil, c.fatal
 		}
 		return &Result{Root: root.Digest, Links: []Link{broken("root", root.Digest, err)}}, nil
 	}
-	// The layout's own words about the root (which platforms it holds) are with
-	// the descriptor that was resolved.
-	app.Root = root
 	c.app = app
 	for _, child := range app.Children(artifact.RoleImage) {
 		c.images[child.Digest] = true
