@@ -16,8 +16,8 @@ type StageError struct {
 func (e *StageError) Error() string { return e.Node + ": " + e.Err.Error() }
 func (e *StageError) Unwrap() error { return e.Err }
 
-// OptionError is a mistake in the options of a stage that shows only when it
-// runs. Whoever has the file that they come from can say where it stands.
+// OptionError is a mistake in the options of a stage that their schema cannot
+// tell: it shows when the stage is made, checked or run. Whoever has the file that they come from can say where it stands.
 type OptionError struct {
 	// Path leads to the option, or to a part of it: keys, and indexes of lists.
 	Path []string
@@ -45,6 +45,14 @@ func (e OptionErrors) Unwrap() []error {
 		out[i] = one
 	}
 	return out
+}
+
+// Mistaken is what is wrong with one option, by name; nil where err is.
+func Mistaken(option string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return OptionErrors{{Path: []string{option}, Err: err}}
 }
 
 // PanicError is the error of a stage that panicked.

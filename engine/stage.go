@@ -30,6 +30,13 @@ type Keyer interface {
 	Key() digest.Digest
 }
 
+// Checker is a Stage that can say what is wrong with its options, and with what
+// they name, before anything runs. A run says the same; it need not call Check.
+type Checker interface {
+	Stage
+	Check(ctx context.Context) error
+}
+
 // Replayer is a Keyer that has something to say also when its kept outputs are
 // used instead of running it, such as the warnings of the run that made them.
 // Replay changes nothing; its error makes the stage run.

@@ -3,6 +3,9 @@
 package stages
 
 import (
+	"context"
+	"errors"
+
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/pipeline"
 )
@@ -35,14 +38,32 @@ func ExpandPipeline(o Options) (*ExpandedPipeline, error) {
 }
 
 // ValidatePipeline says what is wrong with the pipeline of the options, down to
-// the options of every stage.
-func ValidatePipeline(o Options) error {
+// the options of every stage and of every interpreter: what a run would say before
+// it reads anything.
+func ValidatePipeline(ctx context.Context, o Options) error {
 	p, err := o.pipeline()
 	if err != nil {
 		return err
 	}
-	_, err = p.Build(o.Args)
-	return fromOptions(err)
+	expanded, err := p.Expand(o.Args)
+	if err != nil {
+		return fromOptions(err)
+	}
+	graph, err := expanded.Graph()
+	if err != nil {
+		return fromOptions(err)
+	}
+	var wrong []error
+	for _, node := range graph.Nodes() {
+		stage, ok := node.Stage.(engine.Checker)
+		if !ok {
+			continue
+		}
+		if err := stage.Check(ctx); err != nil {
+			wrong = append(wrong, expanded.Placed(&engine.StageError{Node: node.Name, Err: err}))
+		}
+	}
+	return errors.Join(wrong...)
 }
 
 // PipelineSchema is the JSON Schema of pipeline files, with the kinds of stage

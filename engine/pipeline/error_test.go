@@ -125,6 +125,7 @@ func TestErrors(t *testing.T) {
 		{"option taken away", "sources: [{path: x}]\nnodes: {push: {with: {repository: null}}}", nil, `tape.yaml:4:9: node "push" needs option "repository"`},
 		{"input missing", "sources: [{path: x}]\noutput: {image: x}\nnodes:\n  policy: {}", nil, `tape.yaml:6:3: node "policy" needs input "images"`},
 		{"input taken away", "sources: [{path: x}]\noutput: {image: x}\nnodes:\n  push: {inputs: {images: }}", nil, `tape.yaml:6:3: node "push" needs input "images"`},
+		{"stages refuse an option", "sources: [{path: x}]\noutput:\n  image: NO/WHERE", nil, `tape.yaml:5:10: no repository`},
 		{"stage refuses", "sources: [{path: x}]\noutput: {image: x}\nnodes:\n  policy:\n    inputs: {images: resolve.images}\n    with: {allow: [impossible]}", nil, `tape.yaml:8:11: node "policy": impossible`},
 	}
 	for _, tt := range tests {

@@ -48,6 +48,9 @@ func (e *Expanded) Graph(targets ...string) (*engine.Graph, error) {
 			return nil, fmt.Errorf("options of node %q: %w", n.name, err)
 		}
 		stage, err := n.kind.New(with)
+		if mistakes, ok := errors.AsType[engine.OptionErrors](err); ok && e.placed(n, mistakes, "", &p) {
+			continue
+		}
 		if err != nil {
 			at := e.blame(n)
 			if n.with != nil && n.with.at.file == e.at.file {
@@ -221,8 +224,9 @@ func locate(v *value, path []string) (position, string) {
 	return v.at, name.String()
 }
 
-// Placed says of mistakes in options that a run came upon ([engine.OptionErrors])
-// where they stand in the file. Any other error stays what it is.
+// Placed says of mistakes in options that a run or a check came upon
+// ([engine.OptionErrors]) where they stand in the file. Any other error stays what
+// it is.
 func (e *Expanded) Placed(err error) error {
 	failed, ok := errors.AsType[*engine.StageError](err)
 	if !ok {
@@ -237,17 +241,28 @@ func (e *Expanded) Placed(err error) error {
 		return err
 	}
 	var p problems
-	for _, m := range mistakes {
-		at, ok := locateKey(e.nodes[i].with, m.Path)
-		if !ok {
-			at, _ = locate(e.nodes[i].with, m.Path)
-		}
-		if at.line == 0 || at.file == defaultFile {
-			return err // it came from no file
-		}
-		p.add(at, "%s: %v", failed.Node, m)
+	if !e.placed(e.nodes[i], mistakes, failed.Node+": ", &p) {
+		return err
 	}
 	return p.sorted()
+}
+
+// placed adds mistakes in the options of a node where they stand, unless one of
+// them came from no file.
+func (e *Expanded) placed(n expandedNode, mistakes engine.OptionErrors, prefix string, p *problems) bool {
+	var all problems
+	for _, m := range mistakes {
+		at, ok := locateKey(n.with, m.Path)
+		if !ok {
+			at, _ = locate(n.with, m.Path)
+		}
+		if at.line == 0 || at.file == defaultFile {
+			return false
+		}
+		all.add(at, "%s%v", prefix, m)
+	}
+	*p = append(*p, all...)
+	return true
 }
 
 // locateKey finds the last key of a path.

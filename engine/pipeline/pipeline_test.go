@@ -31,6 +31,9 @@ func kind(name, inputs, outputs, schema string) pipeline.Kind {
 			if strings.Contains(string(with), "impossible") {
 				return nil, errors.New("impossible")
 			}
+			if strings.Contains(string(with), "NO/WHERE") {
+				return nil, engine.Mistaken("repository", errors.New("no repository"))
+			}
 			return recorded{string(with)}, nil
 		},
 	}

@@ -76,7 +76,7 @@ type Stage struct {
 // New makes the stage. Version is tape's; created is for the SBOM, zero the time
 // of the commit.
 func New(c Config, version string, created time.Time) (*Stage, error) {
-	if err := artifact.CheckRepository(c.Repository); err != nil {
+	if err := engine.Mistaken("repository", artifact.CheckRepository(c.Repository)); err != nil {
 		return nil, err
 	}
 	return &Stage{config: c, version: version, created: created}, nil

@@ -70,7 +70,7 @@ type Stage struct {
 
 // New makes the stage. For created see [Kind].
 func New(c Config, created time.Time) (*Stage, error) {
-	if err := artifact.CheckRepository(c.Repository); err != nil {
+	if err := engine.Mistaken("repository", artifact.CheckRepository(c.Repository)); err != nil {
 		return nil, err
 	}
 	return &Stage{config: c, created: created}, nil

@@ -67,11 +67,11 @@ type Stage struct {
 
 // New makes the stage. For created see [Kind].
 func New(c Config, created time.Time) (*Stage, error) {
-	if err := artifact.CheckRepository(c.Repository); err != nil {
+	if err := engine.Mistaken("repository", artifact.CheckRepository(c.Repository)); err != nil {
 		return nil, err
 	}
 	for _, tag := range c.Tags {
-		if err := artifact.CheckTag(tag); err != nil {
+		if err := engine.Mistaken("tags", artifact.CheckTag(tag)); err != nil {
 			return nil, err
 		}
 	}

@@ -60,7 +60,7 @@ func Kind(origins images.Origins) pipeline.Kind {
 
 // New makes the stage.
 func New(origins images.Origins, config Config) (*Stage, error) {
-	if err := artifact.CheckRepository(config.Repository); err != nil {
+	if err := engine.Mistaken("repository", artifact.CheckRepository(config.Repository)); err != nil {
 		return nil, err
 	}
 	return &Stage{origins: origins, config: config}, nil

@@ -72,7 +72,7 @@ type Stage struct{ repository string }
 
 // New makes the stage. The repository must be one: a host, a path, and no tag.
 func New(c Config) (*Stage, error) {
-	if err := artifact.CheckRepository(c.Repository); err != nil {
+	if err := engine.Mistaken("repository", artifact.CheckRepository(c.Repository)); err != nil {
 		return nil, err
 	}
 	return &Stage{repository: c.Repository}, nil

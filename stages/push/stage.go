@@ -91,7 +91,7 @@ func Kind(client *registry.Client) pipeline.Kind {
 
 // New makes the stage.
 func New(client *registry.Client, config Config) (*Stage, error) {
-	if err := artifact.CheckRepository(config.Repository); err != nil {
+	if err := engine.Mistaken("repository", artifact.CheckRepository(config.Repository)); err != nil {
 		return nil, err
 	}
 	return &Stage{client: client, config: config}, nil

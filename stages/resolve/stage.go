@@ -107,18 +107,18 @@ func New(origins images.Origins, folder string, config Config) (*Stage, error) {
 	s := &Stage{origins: origins, config: config}
 	var err error
 	if s.from, err = NewFrom(config.From, folder); err != nil {
-		return nil, err
+		return nil, engine.Mistaken("from", err)
 	}
 	if config.Platform == "" {
 		return s, nil
 	}
 	// What is left out would be taken from the machine that tape runs on.
 	if !strings.Contains(config.Platform, "/") {
-		return nil, fmt.Errorf("platform %q: give it as os/arch, such as linux/amd64", config.Platform)
+		return nil, engine.Mistaken("platform", fmt.Errorf("platform %q: give it as os/arch, such as linux/amd64", config.Platform))
 	}
 	platform, err := platforms.Parse(config.Platform)
 	if err != nil {
-		return nil, fmt.Errorf("platform %q: %w; give it as os/arch, such as linux/amd64", config.Platform, err)
+		return nil, engine.Mistaken("platform", fmt.Errorf("platform %q: %w; give it as os/arch, such as linux/amd64", config.Platform, err))
 	}
 	platform = platforms.Normalize(platform)
 	s.platform = &platform

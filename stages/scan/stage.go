@@ -69,7 +69,7 @@ type Stage struct {
 func New(c Config) (*Stage, error) {
 	known, err := newCatalogue(c.Fields)
 	if err != nil {
-		return nil, err
+		return nil, engine.Mistaken("fields", err)
 	}
 	return &Stage{catalogue: known, exclude: c.Exclude, skipInvalid: c.SkipInvalid}, nil
 }

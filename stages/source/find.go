@@ -35,12 +35,12 @@ var wellKnown = map[string]string{
 
 // find gets the interpreter that the source names, or else the one that claims
 // it. A marker above the source moves a root that may grow.
-func (s *Stage) find(ctx context.Context, t *engine.Task, at *place) (*found, error) {
+func (s *Stage) find(ctx context.Context, report func(engine.Event), at *place) (*found, error) {
 	if s.config.Interpreter != "" {
 		i, err := s.o.Interpreters.Find(ctx, s.config.Interpreter)
 		if err != nil {
 			others, _ := s.o.Interpreters.List(ctx) // the first error is the one to tell
-			return nil, mistaken("interpreter", fmt.Errorf("%w%s", err, nearest.Hint(s.config.Interpreter, names(others))))
+			return nil, engine.Mistaken("interpreter", fmt.Errorf("%w%s", err, nearest.Hint(s.config.Interpreter, names(others))))
 		}
 		sum, err := s.allow(ctx, i)
 		if err != nil {
@@ -51,7 +51,7 @@ func (s *Stage) find(ctx context.Context, t *engine.Task, at *place) (*found, er
 			return nil, saidBy(i, err)
 		}
 		if at.reference != "" && !slices.Contains(d.References, referenceScheme(at.reference)) {
-			return nil, mistaken("interpreter", fmt.Errorf("interpreter %s does not take %s:// sources", i.Name(), referenceScheme(at.reference)))
+			return nil, engine.Mistaken("interpreter", fmt.Errorf("interpreter %s does not take %s:// sources", i.Name(), referenceScheme(at.reference)))
 		}
 		c, err := claims(d, *at)
 		if err != nil {
@@ -60,7 +60,7 @@ func (s *Stage) find(ctx context.Context, t *engine.Task, at *place) (*found, er
 		return use(i, sum, d, at, c)
 	}
 
-	chosen, err := s.detect(ctx, t, *at)
+	chosen, err := s.detect(ctx, report, *at)
 	if err != nil {
 		return nil, err
 	}
@@ -73,9 +73,9 @@ func (s *Stage) find(ctx context.Context, t *engine.Task, at *place) (*found, er
 		return nil, fmt.Errorf("ask interpreter %s what it is: %w", chosen.Name(), err)
 	}
 	if !reflect.DeepEqual(d, chosen.description) {
-		return s.find(ctx, t, at) // what it was chosen for was written down of another program
+		return s.find(ctx, report, at) // what it was chosen for was written down of another program
 	}
-	t.Report(engine.Event{Message: fmt.Sprintf("interpreter %s: %s", chosen.Name(), chosen.reason)})
+	report(engine.Event{Message: fmt.Sprintf("interpreter %s: %s", chosen.Name(), chosen.reason)})
 	return use(chosen.Interpreter, sum, d, at, chosen.claim)
 }
 
@@ -88,10 +88,10 @@ type candidate struct {
 
 // detect finds the interpreter that claims a source, by what they are said to be:
 // none is read or started for that.
-func (s *Stage) detect(ctx context.Context, t *engine.Task, at place) (*candidate, error) {
+func (s *Stage) detect(ctx context.Context, report func(engine.Event), at place) (*candidate, error) {
 	all, err := s.o.Interpreters.List(ctx)
 	if err != nil {
-		t.Report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("not every interpreter can be used: %v", err)})
+		report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("not every interpreter can be used: %v", err)})
 	}
 	var (
 		candidates []candidate
@@ -103,7 +103,7 @@ func (s *Stage) detect(ctx context.Context, t *engine.Task, at place) (*candidat
 			return nil, ctxErr
 		}
 		if err != nil {
-			t.Report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("not used: %v", saidBy(i, err))})
+			report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("not used: %v", saidBy(i, err))})
 			continue
 		}
 		if i.Name() == Fallback {
@@ -124,10 +124,10 @@ func (s *Stage) detect(ctx context.Context, t *engine.Task, at place) (*candidat
 		for _, c := range candidates {
 			each = append(each, fmt.Sprintf("%s (%s)", c.Name(), c.reason))
 		}
-		return nil, mistaken("path", fmt.Errorf("several interpreters claim it: %s; say which with --interpreter, or with 'interpreter' in tape.yaml", strings.Join(each, " and ")))
+		return nil, engine.Mistaken("path", fmt.Errorf("several interpreters claim it: %s; say which with --interpreter, or with 'interpreter' in tape.yaml", strings.Join(each, " and ")))
 	case len(candidates) == 1:
 	case at.reference != "":
-		return nil, mistaken("path", fmt.Errorf("no interpreter takes %s:// sources (there are: %s)", referenceScheme(at.reference), strings.Join(slices.Sorted(names(all)), ", ")))
+		return nil, engine.Mistaken("path", fmt.Errorf("no interpreter takes %s:// sources (there are: %s)", referenceScheme(at.reference), strings.Join(slices.Sorted(names(all)), ", ")))
 	case fallback == nil:
 		return nil, fmt.Errorf("no interpreter claims it; name one with --interpreter (there are: %s)", strings.Join(slices.Sorted(names(all)), ", "))
 	default:
@@ -136,7 +136,7 @@ func (s *Stage) detect(ctx context.Context, t *engine.Task, at place) (*candidat
 			if here, err := list(at.abs(at.path)); err != nil || !at.folder || match(name, here) == "" {
 				continue
 			}
-			t.Report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf(
+			report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf(
 				"%s asks for the interpreter %s, which is not installed: the files are taken as they are", strings.TrimSuffix(name, "/"), wellKnown[name])})
 		}
 	}

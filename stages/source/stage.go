@@ -161,23 +161,43 @@ func about(what string, err error) error {
 	return out
 }
 
-// mistaken is a mistake in one of the stage's own options.
-func mistaken(option string, err error) error {
-	return engine.OptionErrors{{Path: []string{option}, Err: err}}
+// Check implements [engine.Checker]: the source is there, an interpreter takes it,
+// and the options are that interpreter's. None is started for it that has said
+// before what it is.
+func (s *Stage) Check(ctx context.Context) error {
+	at, found, given, err := s.settle(ctx, func(engine.Event) {})
+	if err == nil {
+		if _, _, err = found.schema.placed(given, &at); err != nil {
+			err = about("interpreter "+found.Name(), err)
+		}
+	}
+	if err != nil {
+		return about(shown(s.config.Path), err)
+	}
+	return nil
 }
 
-func (s *Stage) run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+// settle finds the source, its interpreter and its options.
+func (s *Stage) settle(ctx context.Context, report func(engine.Event)) (place, *found, map[string]any, error) {
 	at, err := locate(s.config.Path, s.o.Folder)
 	if err != nil {
-		return nil, mistaken("path", err)
+		return place{}, nil, nil, engine.Mistaken("path", err)
 	}
-	found, err := s.find(ctx, t, &at)
+	found, err := s.find(ctx, report, &at)
 	if err != nil {
-		return nil, err
+		return place{}, nil, nil, err
 	}
 	given, err := s.options(found.schema)
 	if err != nil {
-		return nil, about("interpreter "+found.Name(), err)
+		return place{}, nil, nil, about("interpreter "+found.Name(), err)
+	}
+	return at, found, given, nil
+}
+
+func (s *Stage) run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+	at, found, given, err := s.settle(ctx, t.Report)
+	if err != nil {
+		return nil, err
 	}
 	taken, err := s.take(ctx, t, at, found, given)
 	if err != nil {

@@ -82,7 +82,7 @@ func (a *app) pipelineValidateCommand() *cobra.Command {
 		Short:   "Say what is wrong with a pipeline",
 		Example: "  tape pipeline validate\n  tape pipeline validate -p deploy/tape.yaml --arg registry=ghcr.io/acme",
 		Args:    noArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			if source.pipeline == "" {
 				source.pipeline = stages.PipelineFile
 			}
@@ -90,7 +90,7 @@ func (a *app) pipelineValidateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := stages.ValidatePipeline(o); err != nil {
+			if err := stages.ValidatePipeline(cmd.Context(), o); err != nil {
 				return err
 			}
 			return a.print(map[string]any{"file": o.Pipeline, "ok": true}, func(w io.Writer) error {
