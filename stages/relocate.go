@@ -25,6 +25,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/engine/temporary"
 	"github.com/taped-dev/tape/engine/transfer"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/files"
@@ -421,12 +422,12 @@ func (o *RelocateOptions) original(ctx context.Context, was *artifact.Applicatio
 	if o.Repository == "" || o.Prefix != "" {
 		return fmt.Errorf("it is of format %s: make one of format %s of it first, with -O alone", was.Format, artifact.Format)
 	}
-	dir, err := os.MkdirTemp("", "tape-relocate-*")
+	temp, err := temporary.New("", "tape-relocate-")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	folder := filepath.Join(dir, "app")
+	defer func() { err = errors.Join(err, temp.Remove()) }()
+	folder := filepath.Join(temp.Dir(), "app")
 	if err := artifact.Extract(ctx, old, folder, false); err != nil {
 		return err
 	}

@@ -20,7 +20,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -77,7 +76,7 @@ func (p *Places) Close() error {
 		errs = append(errs, opened.Close())
 	}
 	if p.spool != nil {
-		errs = append(errs, os.RemoveAll(p.spool.dir))
+		errs = append(errs, p.spool.folder.Remove())
 	}
 	return errors.Join(errs...)
 }

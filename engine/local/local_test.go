@@ -366,6 +366,23 @@ func TestTarballWithHoles(t *testing.T) {
 	}
 }
 
+// What a killed process put aside goes with what the next one does.
+func TestPutAside(t *testing.T) {
+	dir := t.TempDir()
+	dockers, left := filepath.Join(t.TempDir(), "saved.tar"), filepath.Join(dir, "tape-images-1", "blobs")
+	if err := errors.Join(os.WriteFile(dockers, saved{}.tar(t), 0o644), os.MkdirAll(left, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	p := local.New(local.Options{TempDir: dir})
+	_, err := p.Open(t.Context(), local.Place("archive:"+dockers), "docker.io/library/app:dev")
+	if err := errors.Join(err, p.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if files, err := os.ReadDir(dir); len(files) > 0 || err != nil {
+		t.Errorf("left behind: %v, %v", files, err)
+	}
+}
+
 func places(t *testing.T, o local.Options) *local.Places {
 	t.Helper()
 	if o.Containerd == "" {

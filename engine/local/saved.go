@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -28,12 +27,13 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/engine/temporary"
 )
 
 // spool is an OCI layout in a temporary folder, of what the tars held that docker
 // save and the daemon write. It takes one at a time: they come from one disk.
 type spool struct {
-	dir string
+	folder *temporary.Folder
 
 	mu   sync.Mutex
 	tars map[string]ocispec.Index             // that were read, by what they are of
@@ -47,11 +47,11 @@ func (p *Places) spooled() (*spool, error) {
 	if p.spool != nil {
 		return p.spool, nil
 	}
-	dir, err := os.MkdirTemp(p.tempDir, "tape-images-*")
+	folder, err := temporary.New(p.tempDir, "tape-images-")
 	if err != nil {
 		return nil, fmt.Errorf("make room for images: %w", err)
 	}
-	p.spool = &spool{dir: dir, tars: map[string]ocispec.Index{}, made: map[digest.Digest]ocispec.Descriptor{}}
+	p.spool = &spool{folder: folder, tars: map[string]ocispec.Index{}, made: map[digest.Digest]ocispec.Descriptor{}}
 	return p.spool, nil
 }
 
@@ -61,7 +61,7 @@ func (p *Places) spooled() (*spool, error) {
 func (s *spool) image(ctx context.Context, tar string, named reference.Named, kept digest.Digest, open func() (io.ReadCloser, error)) (*Source, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w, err := store.CreateLayout(s.dir)
+	w, err := store.CreateLayout(s.folder.Dir())
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func (s *spool) image(ctx context.Context, tar string, named reference.Named, ke
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
-	layout, err := store.OpenLayout(s.dir)
+	layout, err := store.OpenLayout(s.folder.Dir())
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,7 @@
 
 package render
 
-import "os"
+import "github.com/taped-dev/tape/engine/temporary"
 
 // inMemory has no such place here.
-func inMemory(int64) (dir string, held *os.File) { return "", nil }
+func inMemory(int64) *temporary.Folder { return nil }

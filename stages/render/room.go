@@ -6,11 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
 
+	"github.com/taped-dev/tape/engine/temporary"
 	"github.com/taped-dev/tape/stages/files"
 )
 
@@ -18,11 +18,10 @@ import (
 type room struct {
 	dir string
 	// memory is a second folder, in memory, that has the source: hundreds of small
-	// files take a disk longer than Helm takes to render them. "" without one.
-	memory  string
-	held    *os.File // locks it
-	source  string   // read-only, laid out as the files are
-	scratch string   // empty
+	// files take a disk longer than Helm takes to render them. nil without one.
+	memory  *temporary.Folder
+	source  string // read-only, laid out as the files are
+	scratch string // empty
 }
 
 // layOut makes a room, in tempDir or else where it is quickest; then newDir makes
@@ -41,17 +40,17 @@ func layOut(ctx context.Context, tempDir string, newDir func() (string, error), 
 		for _, f := range source {
 			size += (int64(len(f.Data)) + page - 1) / page * page
 		}
-		r.memory, r.held = inMemory(size)
+		r.memory = inMemory(size)
 	}
 	err = os.Mkdir(r.scratch, 0o700)
-	if r.held != nil && err == nil {
+	if r.memory != nil && err == nil {
 		onDisk := r.source
-		r.source = filepath.Join(r.memory, "source")
+		r.source = filepath.Join(r.memory.Dir(), "source")
 		if err = r.fill(ctx, source); errors.Is(err, syscall.ENOSPC) { // others took the room meanwhile
 			r.source, err = onDisk, r.leaveMemory()
 		}
 	}
-	if r.held == nil && err == nil {
+	if r.memory == nil && err == nil {
 		err = r.fill(ctx, source)
 	}
 	if err != nil {
@@ -100,28 +99,20 @@ func (r *room) fill(ctx context.Context, source []files.File) error {
 }
 
 // remove removes everything.
-func (r *room) remove() error { return errors.Join(removeAll(r.dir), r.leaveMemory()) }
+func (r *room) remove() error {
+	err := errors.Join(temporary.RemoveAll(r.dir), r.leaveMemory())
+	if err != nil {
+		return fmt.Errorf("remove what was laid out for the interpreter: %w", err)
+	}
+	return nil
+}
 
 // leaveMemory removes what is in memory.
 func (r *room) leaveMemory() error {
-	if r.held == nil {
+	if r.memory == nil {
 		return nil
 	}
-	err := errors.Join(removeAll(r.memory), r.held.Close())
-	r.memory, r.held = "", nil
+	err := r.memory.Remove()
+	r.memory = nil
 	return err
-}
-
-// removeAll removes a folder, also what may not be written to.
-func removeAll(dir string) error {
-	err := filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.IsDir() {
-			err = os.Chmod(name, 0o700)
-		}
-		return err
-	})
-	if removed := os.RemoveAll(dir); removed != nil {
-		return fmt.Errorf("remove what was laid out for the interpreter: %w", errors.Join(removed, err))
-	}
-	return nil
 }

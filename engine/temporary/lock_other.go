@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux && !darwin
+
+package temporary
+
+import (
+	"errors"
+	"os"
+)
+
+// lock locks nothing here.
+func lock(string) (*os.File, error) { return nil, errors.ErrUnsupported }

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux || darwin
+
+package temporary
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// What a killed process left is gone when the next one comes, also where it may not
+// be written to, while what is in use and what is called otherwise stays.
+func TestNew(t *testing.T) {
+	parent := t.TempDir()
+	folder := func() *Folder {
+		t.Helper()
+		f, err := New(parent, "tape-test-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	used, killed := folder(), folder()
+	inside := filepath.Join(killed.Dir(), "inside")
+	if err := errors.Join(os.Mkdir(inside, 0o700), os.WriteFile(filepath.Join(inside, "file"), nil, 0o400), os.Chmod(inside, 0o500)); err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(parent, "tape-other-1")
+	if err := os.Mkdir(other, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// What the kernel does of a process that is killed.
+	if err := killed.held.Close(); err != nil {
+		t.Fatal(err)
+	}
+	next := folder()
+	for _, dir := range []string{used.Dir(), next.Dir(), other} {
+		if _, err := os.Stat(dir); err != nil {
+			t.Error(err)
+		}
+	}
+	gone := func(dir string) {
+		t.Helper()
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still there: %v", dir, err)
+		}
+	}
+	gone(killed.Dir())
+	for _, f := range []*Folder{used, next} {
+		if err := f.Remove(); err != nil {
+			t.Error(err)
+		}
+		gone(f.Dir())
+	}
+}
+
+// What another user puts in the place of a folder is not touched, whoever runs tape.
+func TestSweepLeavesOthers(t *testing.T) {
+	parent := t.TempDir()
+	mine, other, link := filepath.Join(parent, "tape-test-1"), filepath.Join(parent, "tape-test-2"), filepath.Join(parent, "tape-test-3")
+	aim := t.TempDir()
+	if err := errors.Join(os.Mkdir(mine, 0o755), os.Mkdir(other, 0o755), os.Symlink(aim, link)); err != nil {
+		t.Fatal(err)
+	}
+	// Only root can give a folder away.
+	gave := os.Chown(other, os.Geteuid()+1, -1)
+	sweep(parent, "tape-test-")
+	if _, err := os.Stat(mine); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is still there: %v", mine, err)
+	}
+	if _, err := os.Stat(other); gave == nil && err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{link, aim} {
+		if _, err := os.Lstat(name); err != nil {
+			t.Error(err)
+		}
+	}
+}
