@@ -60,10 +60,16 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 	if err == nil {
 		return nil
 	}
-	if _, done := errors.AsType[*Error](err); done {
+	cause := context.Cause(ctx)
+	if found, done := errors.AsType[*Error](err); done {
+		// Where the error of another request ended this one, containerd's words around
+		// it tell of a request that nothing is wrong with.
+		if ended, ok := errors.AsType[*Error](cause); ok && ended == found {
+			return cause
+		}
 		return err
 	}
-	if cause := context.Cause(ctx); cause != nil {
+	if cause != nil {
 		if stalled, ok := errors.AsType[*stalledError](err); ok {
 			return fmt.Errorf("%s %s: %w; %s: %w", op, ref, cause, stalled.host, stalled)
 		}
