@@ -139,7 +139,8 @@ func listInterpreters(ctx context.Context, found []*host.Interpreter) ([]listedI
 	return slices.DeleteFunc(list, func(l listedInterpreter) bool { return l.Name == "" }), errors.Join(errs...)
 }
 
-// find is the interpreter of that name, or of that file where it is a path.
+// find is the interpreter of that name, or of that file where it is a path with a
+// folder in it.
 func (a *app) find(ctx context.Context, name string) (*host.Interpreter, error) {
 	h, err := a.host()
 	if err != nil {
@@ -150,12 +151,14 @@ func (a *app) find(ctx context.Context, name string) (*host.Interpreter, error) 
 	}
 	i, err := h.Find(ctx, name)
 	if _, missing := errors.AsType[*host.NotFoundError](err); missing {
-		var names []string
+		names := []string{plainName}
 		others, _ := h.List(ctx) // the first error is the one to tell
 		for _, i := range others {
 			names = append(names, i.Name())
 		}
-		return nil, fmt.Errorf("%w%s", err, nearest.Hint(name, slices.Values(names)))
+		slices.Sort(names)
+		names = slices.Compact(names)
+		return nil, fmt.Errorf("%w%s; there are: %s", err, nearest.Hint(name, slices.Values(names)), strings.Join(names, ", "))
 	}
 	return i, err
 }
@@ -258,12 +261,13 @@ func describeMarker(m interpreter.Marker) string {
 func (a *app) interpreterCheckCommand() *cobra.Command {
 	var cases string
 	cmd := &cobra.Command{
-		Use:     "check BINARY",
-		Short:   "Hold an interpreter against what tape expects of one",
-		Example: "  tape interpreter check ./tape-interpreter-mine --cases ./testdata",
-		Args:    argsRange(1, 1),
+		Use:   "check FILE|NAME",
+		Short: "Hold an interpreter against what tape expects of one",
+		Example: `  tape interpreter check ./tape-interpreter-mine --cases ./testdata
+  tape interpreter check mine`,
+		Args: argsRange(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path, err := filepath.Abs(args[0])
+			path, err := a.interpreterFile(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -304,6 +308,22 @@ func (a *app) interpreterCheckCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&cases, "cases", "", "`DIR` of sources with what they render to (*.txtar)")
 	return cmd
+}
+
+// interpreterFile is the absolute path of an executable: of the file of that name,
+// or else of the interpreter.
+func (a *app) interpreterFile(ctx context.Context, name string) (string, error) {
+	if _, err := os.Stat(name); err == nil {
+		return filepath.Abs(name)
+	}
+	i, err := a.find(ctx, name)
+	if err != nil && name == plainName {
+		return "", usagef("%s is built in, there is no executable to check", plainName)
+	}
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(i.Path())
 }
 
 func (a *app) interpreterInstallCommand() *cobra.Command {
