@@ -5,6 +5,8 @@ package cli
 import (
 	"fmt"
 	"io"
+	"regexp"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 
@@ -14,7 +16,7 @@ import (
 // print writes a result to stdout: v as JSON or YAML, or what text writes.
 func (a *app) print(v any, text func(io.Writer) error) error {
 	if a.flags.output == "text" {
-		return text(a.Out)
+		return text(visible{a.Out})
 	}
 	data, err := engine.MarshalJSON(v)
 	if err != nil {
@@ -29,6 +31,23 @@ func (a *app) print(v any, text func(io.Writer) error) error {
 	}
 	_, err = fmt.Fprintf(a.Out, "%s\n", data)
 	return err
+}
+
+// visible shows control characters as Go writes them, such as \x1b: names are somebody
+// else's, and would tell the terminal what to do.
+type visible struct{ io.Writer }
+
+var controls = regexp.MustCompile(`[\x00-\x08\x0b-\x1f\x7f-\x{9f}]`)
+
+func (v visible) Write(p []byte) (int, error) {
+	shown := controls.ReplaceAllFunc(p, func(c []byte) []byte {
+		r, _ := utf8.DecodeRune(c)
+		return fmt.Appendf(nil, `\x%02x`, r)
+	})
+	if _, err := v.Writer.Write(shown); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // toYAML turns JSON, which is YAML in flow style, into block style; the order of

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+)
+
+// A name in an application does not reach the terminal as a command to it.
+func TestPrintShowsControlCharacters(t *testing.T) {
+	var out strings.Builder
+	a := &app{Streams: Streams{Out: &out}, flags: flags{output: "text"}}
+	err := a.print(nil, func(w io.Writer) error {
+		_, err := fmt.Fprint(w, "├─\tü\x1b[2J\r\u009b\n")
+		return err
+	})
+	want := "├─\tü\\x1b[2J\\x0d\\x9b\n"
+	if err != nil || out.String() != want {
+		t.Errorf("printed %q, %v, want %q", out.String(), err, want)
+	}
+}
