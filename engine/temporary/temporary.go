@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Folder is a folder of this process.
@@ -24,8 +25,8 @@ func New(parent, prefix string) (*Folder, error) {
 	if parent == "" {
 		parent = os.TempDir()
 	}
-	sweep(parent, prefix)
-	// It gets the name that sweep looks for once it is locked.
+	Sweep(parent, prefix)
+	// It gets the name that Sweep looks for once it is locked.
 	hidden, err := os.MkdirTemp(parent, "."+prefix)
 	if err != nil {
 		return nil, err
@@ -51,10 +52,14 @@ func (f *Folder) Remove() error {
 	return err
 }
 
-// sweep removes the folders that nobody holds.
-func sweep(parent, prefix string) {
-	dirs, _ := filepath.Glob(filepath.Join(parent, prefix+"*"))
-	for _, dir := range dirs {
+// Sweep removes what killed processes of this user left below parent, as [New] does.
+func Sweep(parent, prefix string) {
+	entries, _ := os.ReadDir(parent) // also some of them
+	for _, entry := range entries {
+		dir := filepath.Join(parent, entry.Name())
+		if !entry.IsDir() || !strings.HasPrefix(entry.Name(), prefix) {
+			continue
+		}
 		if held, err := lock(dir); err == nil {
 			_ = RemoveAll(dir)
 			_ = held.Close()

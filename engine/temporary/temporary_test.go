@@ -67,7 +67,7 @@ func TestSweepLeavesOthers(t *testing.T) {
 	}
 	// Only root can give a folder away.
 	gave := os.Chown(other, os.Geteuid()+1, -1)
-	sweep(parent, "tape-test-")
+	Sweep(parent, "tape-test-")
 	if _, err := os.Stat(mine); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%s is still there: %v", mine, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/taped-dev/tape/engine/temporary"
 	"github.com/taped-dev/tape/stages/files"
 )
 
@@ -28,17 +29,17 @@ func Extract(ctx context.Context, list []files.File, dir string, force bool) (er
 	if err != nil {
 		return err
 	}
-	stage, err := os.MkdirTemp(beside, ".tape-pull-*")
+	stage, err := temporary.New(beside, stagePrefix)
 	if err != nil {
 		return fmt.Errorf("extract to %s: %w", dir, err)
 	}
 	defer func() {
-		if e := os.RemoveAll(stage); err == nil && e != nil {
+		if e := stage.Remove(); err == nil && e != nil {
 			err = fmt.Errorf("extracted to %s; remove what was there: %w", dir, e)
 		}
 	}()
 	// The stage itself is for this user alone.
-	fresh, old := filepath.Join(stage, "new"), filepath.Join(stage, "old")
+	fresh, old := filepath.Join(stage.Dir(), "new"), filepath.Join(stage.Dir(), "old")
 	for _, folder := range []string{fresh, old} {
 		if err := os.Mkdir(folder, 0o755); err != nil {
 			return fmt.Errorf("extract to %s: %w", dir, err)
@@ -48,7 +49,7 @@ func Extract(ctx context.Context, list []files.File, dir string, force bool) (er
 		return fmt.Errorf("extract to %s: %w", dir, err)
 	}
 	if exists {
-		err = exchange(dir, fresh, old, filepath.Base(stage))
+		err = exchange(dir, fresh, old, filepath.Base(stage.Dir()))
 	} else if err = os.MkdirAll(filepath.Dir(dir), 0o755); err == nil {
 		err = os.Rename(fresh, dir)
 	}
@@ -58,9 +59,14 @@ func Extract(ctx context.Context, list []files.File, dir string, force bool) (er
 	return nil
 }
 
-// prepare checks dir, and says where to write before the rename: in dir where it
-// exists, else in the nearest folder above that does.
+// stagePrefix is of the folder that files are written to first.
+const stagePrefix = ".tape-pull-"
+
+// prepare checks dir, but for what a killed process left there, and says where to
+// write before the rename: in dir where it exists, else in the nearest folder above
+// that does.
 func prepare(dir string, force bool) (beside string, exists bool, err error) {
+	temporary.Sweep(dir, stagePrefix)
 	entries, err := os.ReadDir(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -112,6 +112,26 @@ func TestExtractIntoWorkingDirectory(t *testing.T) {
 }
 
 // TestExtractAllOrNothing: what fails leaves everything as it was.
+// What a killed process left is in nobody's way, in the folder and beside it.
+func TestExtractAfterKilled(t *testing.T) {
+	above := t.TempDir()
+	dir, missing := filepath.Join(above, "dir"), filepath.Join(above, "missing")
+	if err := errors.Join(os.MkdirAll(filepath.Join(dir, stagePrefix+"1", "new"), 0o755), os.Mkdir(filepath.Join(above, stagePrefix+"2"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []string{dir, missing} {
+		if err := Extract(t.Context(), []files.File{{Name: "a.yaml", Data: []byte("a: b\n")}}, to, false); err != nil {
+			t.Fatal(err)
+		}
+		if entries, err := os.ReadDir(to); err != nil || len(entries) != 1 || entries[0].Name() != "a.yaml" {
+			t.Errorf("%s has %v, %v", to, entries, err)
+		}
+	}
+	if entries, err := os.ReadDir(above); err != nil || len(entries) != 2 {
+		t.Errorf("beside are %v, %v", entries, err)
+	}
+}
+
 func TestExtractAllOrNothing(t *testing.T) {
 	top := t.TempDir()
 	put(t, filepath.Join(top, "full/old"), "old")
