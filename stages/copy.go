@@ -296,10 +296,12 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	var refs string
 	group.Go(func() error { return c.Whole(groupCtx, c.root, subjects) })
-	group.Go(func() (err error) {
-		refs, err = c.pointsTo(groupCtx)
-		return err
-	})
+	if c.to.repository != "" {
+		group.Go(func() (err error) {
+			refs, err = c.pointsTo(groupCtx)
+			return err
+		})
+	}
 	if err := group.Wait(); err != nil {
 		return err
 	}

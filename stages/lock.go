@@ -112,14 +112,23 @@ func (l locking) allow(name string, checksum digest.Digest) error {
 	return fmt.Errorf("interpreter %s is not in %s; --update=interpreters adds it", name, l.file)
 }
 
-// checkUpdate refuses to update what nothing is named, before anything is pushed. It
-// takes resolving to know.
+// checkUpdate refuses to update what nothing is named, before anything is pushed. What
+// the lock does not know either may be new: it takes resolving to know.
 func (o *PackageOptions) checkUpdate(ctx context.Context, p *pipeline.Pipeline) error {
+	if o.Update == "" || pipeline.LockGroup(o.Update) {
+		return nil
+	}
 	l, err := o.lock()
-	if err != nil || o.Update == "" || pipeline.LockGroup(o.Update) {
+	if err != nil || l.read.Has(o.Update) {
 		return err
 	}
-	run, err := o.run(ctx, p, "resolve")
+	resolving := o.Options
+	resolving.Events = func(e engine.Event) { // the run that follows warns
+		if o.Events != nil && e.Level != engine.Warning {
+			o.Events(e)
+		}
+	}
+	run, err := resolving.run(ctx, p, "resolve")
 	if err != nil {
 		return err
 	}

@@ -228,6 +228,17 @@ func LockGroup(what string) bool {
 	return slices.Contains([]string{"all", "images", "interpreters", "materials"}, what)
 }
 
+// Has says whether the lock has an entry of that name.
+func (l *Lock) Has(name string) bool {
+	if l == nil {
+		return false
+	}
+	_, image := l.Images[name]
+	_, interpreter := l.Interpreters[name]
+	_, material := l.Materials[name]
+	return image || interpreter || material
+}
+
 // Update is the lock with what was found put into it: "all" of it, only
 // "images", "interpreters" or "materials", or the one entry of a name. A group
 // that is updated loses what is not used any more. An interpreter of the same
@@ -241,20 +252,19 @@ func (l *Lock) Update(found *Lock, what string) (*Lock, error) {
 	}
 	out := &Lock{Images: maps.Clone(l.Images), Interpreters: maps.Clone(l.Interpreters), Materials: maps.Clone(l.Materials)}
 	all := what == "all"
-	one := !all
 	if all || what == "images" {
-		out.Images, one = maps.Clone(found.Images), false
+		out.Images = maps.Clone(found.Images)
 	}
 	if all || what == "interpreters" {
-		out.Interpreters, one = nil, false
+		out.Interpreters = nil
 		for name, b := range found.Interpreters {
 			put(&out.Interpreters, name, l.Interpreters[name].update(b))
 		}
 	}
 	if all || what == "materials" {
-		out.Materials, one = maps.Clone(found.Materials), false
+		out.Materials = maps.Clone(found.Materials)
 	}
-	if !one {
+	if LockGroup(what) {
 		return out, nil
 	}
 	dgst, image := found.Images[what]

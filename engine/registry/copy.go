@@ -3,7 +3,6 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"io"
 
@@ -50,7 +49,7 @@ func (c *Client) CopyBlob(ctx context.Context, dst, src *Repository, desc ocispe
 		return "", err
 	}
 	defer release()
-	how, err := dst.upload(ctx, desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil })
+	how, err := dst.pushSmall(ctx, desc, data)
 	if err == nil {
 		report(desc.Size)
 	}

@@ -81,12 +81,32 @@ func (c *Client) configure(registry string, source bool) ([]docker.RegistryHost,
 		}
 		hosts[i].Client = &http.Client{Transport: &transport{client: c, base: base, tries: tries}}
 		tokens := &http.Client{Transport: &transport{client: c, base: base, tries: maxTries, tokens: true}}
-		hosts[i].Authorizer = newAuthorizer(func() docker.Authorizer {
+		authorizer := newAuthorizer(func() docker.Authorizer {
 			return docker.NewDockerAuthorizer(docker.WithAuthClient(tokens), docker.WithAuthCreds(c.options.Credentials),
 				docker.WithAuthHeader(c.header()), docker.WithAuthHeader(host.Header))
 		})
+		hosts[i].Authorizer = authorizer
+		hosts[i].Client.CheckRedirect = follow(authorizer)
 	}
 	return hosts, nil
+}
+
+// maxRedirects is how many hosts a request is sent on to.
+const maxRedirects = 10
+
+// follow lets a request go on to where it is redirected, with what that host wants
+// for authorization. One that would become another, a PUT that becomes a GET, has the
+// redirection for an answer.
+func follow(authorizer docker.Authorizer) func(req *http.Request, via []*http.Request) error {
+	return func(req *http.Request, via []*http.Request) error {
+		if req.Method != via[0].Method {
+			return http.ErrUseLastResponse
+		}
+		if len(via) >= maxRedirects {
+			return fmt.Errorf("stopped after %d redirects", maxRedirects)
+		}
+		return authorizer.Authorize(req.Context(), req)
+	}
 }
 
 func (c *Client) header() http.Header {

@@ -43,6 +43,7 @@ type registryServer struct {
 	server *http.Server
 	conns  chan net.Conn
 	down   bool // nobody listens
+	refuse int  // dials, before it listens
 
 	mu       sync.Mutex
 	seen     []string // "GET /v2/…"
@@ -94,7 +95,13 @@ func (n *network) dial(ctx context.Context, _, address string) (net.Conn, error)
 	if !ok {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}}
 	}
-	if s.down {
+	n.mu.Lock()
+	refused := s.refuse > 0
+	if refused {
+		s.refuse--
+	}
+	n.mu.Unlock()
+	if s.down || refused {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	}
 	ours, theirs := net.Pipe()

@@ -13,6 +13,8 @@ import (
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -49,7 +51,7 @@ func (r *Repository) pushManifest(ctx context.Context, desc ocispec.Descriptor, 
 		return false, r.explain(ctx, "push", ref, fmt.Errorf("%d bytes of type %q, announced with %d, are no manifest: %w",
 			len(data), desc.MediaType, desc.Size, errdefs.ErrInvalidArgument))
 	}
-	if err = checkDigest(desc); err == nil {
+	if err = errors.Join(checkDigest(desc), r.checkTag(tag)); err == nil {
 		registered, err = r.putManifest(ctx, at, desc, data)
 	}
 	if err != nil {
@@ -64,10 +66,13 @@ func (r *Repository) putManifest(ctx context.Context, at string, desc ocispec.De
 	if err != nil {
 		return false, err
 	}
-	defer resp.Body.Close()
+	defer drain(resp)
 	// The specification says 201; registries say others as well.
-	if err := refuse(resp, http.StatusCreated, http.StatusOK, http.StatusAccepted, http.StatusNoContent); err != nil {
+	if err := refuse(resp, http.StatusCreated, http.StatusOK, http.StatusNoContent); err != nil {
 		return false, err
+	}
+	if !stored(resp, desc) {
+		return false, fmt.Errorf("keeps it as %s: %w", resp.Header.Get(contentDigest), errdefs.ErrDataLoss)
 	}
 	return resp.Header.Get("OCI-Subject") != "", nil
 }
@@ -80,49 +85,87 @@ func checkDigest(desc ocispec.Descriptor) error {
 	return nil
 }
 
-// PushBlob writes a blob whose bytes open gives from the start, each time it is
-// called: a second time when the registry broke off. What is there is not sent;
-// small blobs are not asked for first, as sending them costs less.
-func (r *Repository) PushBlob(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) (How, error) {
-	if desc.Size > maxBuffered {
-		there, err := r.Exists(ctx, ocispec.Descriptor{MediaType: blobType, Digest: desc.Digest})
-		if err != nil {
-			return "", err
-		}
-		if there {
-			return Existing, nil
-		}
+// checkTag is too: tags come from annotations that a stranger wrote.
+func (r *Repository) checkTag(tag string) error {
+	if tag == "" {
+		return nil
 	}
-	return r.upload(ctx, desc, open)
+	named, err := reference.ParseNormalizedNamed(r.name)
+	if err == nil {
+		_, err = reference.WithTag(named, tag)
+	}
+	if err != nil {
+		return fmt.Errorf("tag %q: %w: %w", tag, err, errdefs.ErrInvalidArgument)
+	}
+	return nil
 }
 
-func (r *Repository) upload(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) (How, error) {
-	how, tries := Streamed, 0
-	err := r.client.retry(ctx, func() error {
-		tries++
+// stored says whether a registry has what it was sent, as far as it says.
+func stored(resp *http.Response, desc ocispec.Descriptor) bool {
+	said := digest.Digest(resp.Header.Get(contentDigest))
+	return said.Validate() != nil || said.Algorithm() != desc.Digest.Algorithm() || said == desc.Digest
+}
+
+// PushBlob writes a blob whose bytes open gives from the start, each time it is
+// called: a second time when the registry broke off. What is there is not sent. Small
+// blobs are read into memory, and are not asked for first, as sending them costs less.
+func (r *Repository) PushBlob(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) (How, error) {
+	if desc.Size > maxBuffered {
+		return r.pushLarge(ctx, desc, open)
+	}
+	if err := r.client.buffers.Acquire(ctx, desc.Size); err != nil {
+		return "", context.Cause(ctx)
+	}
+	defer r.client.buffers.Release(desc.Size)
+	data, err := r.client.readAll(ctx, desc, open)
+	if err != nil {
+		return "", r.explain(ctx, "push", r.Ref(desc.Digest.String()), err)
+	}
+	return r.pushSmall(ctx, desc, data)
+}
+
+// pushLarge streams a blob that is not there.
+func (r *Repository) pushLarge(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) (How, error) {
+	there, err := r.Exists(ctx, ocispec.Descriptor{MediaType: blobType, Digest: desc.Digest})
+	if err != nil {
+		return "", err
+	}
+	if there {
+		return Existing, nil
+	}
+	how := Streamed
+	err = r.client.retry(ctx, func() error {
 		// Nothing is begun that there are no bytes for.
 		body, err := open()
 		if err != nil {
 			return err
 		}
 		defer body.Close()
-		host := r.client.host(r.endpoint())
-		if desc.Size > maxBuffered || tries > 1 || !host.mayPost() {
-			how, err = r.send(ctx, desc, body)
-			return err
-		}
-		data := make([]byte, desc.Size)
-		if _, err := io.ReadFull(body, data); err != nil {
-			host.posted(undecided)
-			return err
-		}
-		said, err := r.post(ctx, desc, data)
-		host.posted(said)
-		if said == refused {
-			how, err = r.send(ctx, desc, bytes.NewReader(data))
-		}
+		how, err = r.send(ctx, desc, body)
 		return err
 	})
+	return how, r.explain(ctx, "push", r.Ref(desc.Digest.String()), err)
+}
+
+// pushSmall sends a blob with one request where the registry takes that, which the
+// first one finds out, and else with two.
+func (r *Repository) pushSmall(ctx context.Context, desc ocispec.Descriptor, data []byte) (How, error) {
+	host := r.client.host(r.endpoint())
+	whole := host.mayPost()
+	how, said, next := Streamed, undecided, whole
+	err := r.client.retry(ctx, func() (err error) {
+		if next {
+			next = false // whatever fails, it is not for this again
+			if said, err = r.post(ctx, desc, data); said == taken || err != nil {
+				return err
+			}
+		}
+		how, err = r.send(ctx, desc, bytes.NewReader(data))
+		return err
+	})
+	if whole {
+		host.posted(said, err == nil)
+	}
 	return how, r.explain(ctx, "push", r.Ref(desc.Digest.String()), err)
 }
 
@@ -183,12 +226,14 @@ func (r *Repository) post(ctx context.Context, desc ocispec.Descriptor, data []b
 	if err != nil {
 		return undecided, err
 	}
-	defer resp.Body.Close()
+	defer drain(resp)
 	switch resp.StatusCode {
 	case http.StatusCreated:
-		return taken, nil
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return undecided, refuse(resp)
+		if stored(resp, desc) {
+			return taken, nil
+		}
+	case http.StatusUnauthorized, http.StatusForbidden: // it may be what is minded, or who sends it
+		return undecided, nil
 	}
 	return refused, nil
 }
@@ -214,7 +259,7 @@ func (r *Repository) mount(ctx context.Context, desc ocispec.Descriptor, from *R
 		pulls: from.path,
 	})
 	if err == nil {
-		defer resp.Body.Close()
+		defer drain(resp)
 		if resp.StatusCode == http.StatusCreated {
 			return true, nil
 		}

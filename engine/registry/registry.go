@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package registry reaches OCI registries. It is containerd's resolver, fetcher
-// and pusher (core/remotes/docker) made dependable.
+// Package registry reaches OCI registries. It is containerd's resolver and fetcher,
+// and its pusher for what streams (core/remotes/docker), made dependable.
 //
 // containerd brings hosts.toml with mirrors, the token flow, redirects and the
 // protocol itself. What it lacks lies in the transport below it, and in the
@@ -48,6 +48,7 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/semaphore"
 )
@@ -281,12 +282,34 @@ func (h *host) mayPost() bool {
 	return h.posts == taken
 }
 
-func (h *host) posted(v verdict) {
+// posted hears what the host said to a blob with one request, and whether the blob
+// was sent at last. What fails so, and not with two, is not for this host.
+func (h *host) posted(said verdict, sent bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if v != undecided || h.posts == asking {
-		h.posts = v
+	switch {
+	case said != undecided:
+		h.posts = said
+	case h.posts == asking && sent:
+		h.posts = refused
+	case h.posts == asking:
+		h.posts = undecided
 	}
+}
+
+// readAll reads a small blob whole.
+func (c *Client) readAll(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) ([]byte, error) {
+	data := make([]byte, desc.Size)
+	err := c.retry(ctx, func() error {
+		body, err := open()
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		_, err = io.ReadFull(body, data)
+		return err
+	})
+	return data, err
 }
 
 // retry does again what failed for the moment. What the transport has tried

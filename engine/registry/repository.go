@@ -100,7 +100,7 @@ func (r *Repository) Empty(ctx context.Context) (bool, error) {
 		}
 		return false, nil
 	}
-	defer resp.Body.Close()
+	defer drain(resp)
 	if resp.StatusCode != http.StatusNotFound {
 		return false, nil
 	}
@@ -359,17 +359,7 @@ func (b *blobReader) Read(p []byte) (int, error) {
 
 // readBlob reads a small blob whole, as often as it takes.
 func (r *Repository) readBlob(ctx context.Context, desc ocispec.Descriptor) ([]byte, error) {
-	data := make([]byte, desc.Size)
-	err := r.client.retry(ctx, func() error {
-		body, err := r.Blob(ctx, desc)
-		if err != nil {
-			return err
-		}
-		defer body.Close()
-		_, err = io.ReadFull(body, data)
-		return err
-	})
-	return data, err
+	return r.client.readAll(ctx, desc, func() (io.ReadCloser, error) { return r.Blob(ctx, desc) })
 }
 
 var _ content.Provider = (*Repository)(nil)

@@ -6,18 +6,18 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
-	"github.com/containerd/containerd/v2/pkg/reference"
 	"github.com/containerd/errdefs"
 )
 
-// maxChallenges is how often one request is sent with the authorization that the
-// registry asked for; one or two do where it has any.
-const maxChallenges = 5
+// maxChallenges is how often one request is sent again with what the registry asked
+// for: the second time, the token that it had has expired.
+const maxChallenges = 2
 
 // request is a small one to the host that takes pushes. containerd's pusher asks, and
 // makes a stream, for each of them; it is for what does not fit into one.
@@ -32,16 +32,13 @@ type request struct {
 }
 
 // do sends a request about the repository, again when it has to be authorized. The
-// answer's body is for the caller to close.
+// answer is for the caller to drain.
 func (r *Repository) do(ctx context.Context, ask request) (*http.Response, error) {
 	host, err := r.pushHost()
 	if err != nil {
 		return nil, err
 	}
-	ctx, err = docker.ContextWithRepositoryScope(r.client.context(ctx, call{}), reference.Spec{Locator: r.name}, true)
-	if err != nil {
-		return nil, err
-	}
+	ctx = docker.WithScope(r.client.context(ctx, call{}), "repository:"+r.path+":pull,push")
 	if ask.pulls != "" {
 		ctx = docker.ContextWithAppendPullRepositoryScope(ctx, ask.pulls)
 	}
@@ -63,7 +60,8 @@ func (r *Repository) do(ctx context.Context, ask request) (*http.Response, error
 		if errdefs.IsNotImplemented(err) {
 			return resp, nil // it says no more than that
 		}
-		if err = errors.Join(err, resp.Body.Close()); err != nil {
+		drain(resp)
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -74,7 +72,7 @@ func (ask request) to(ctx context.Context, r *Repository, host docker.RegistryHo
 	for key, values := range ask.query {
 		query[key] = values
 	}
-	if host.Host != r.host && (r.host != "docker.io" || host.Host != "registry-1.docker.io") {
+	if host.Host != r.host && (r.host != hubName || host.Host != hubHost) {
 		query.Set("ns", r.host) // it stands for the registry: containerd's hosts.toml
 	}
 	to := url.URL{Scheme: host.Scheme, Host: host.Host, Path: host.Path + "/" + r.path + ask.path, RawQuery: query.Encode()}
@@ -107,6 +105,12 @@ func (r *Repository) pushHost() (docker.RegistryHost, error) {
 }
 
 var errNoPushHost = errors.New("hosts.toml names no host that takes pushes")
+
+// drain ends an answer, and keeps its connection if there is little left to read.
+func drain(resp *http.Response) {
+	_, _ = io.CopyN(io.Discard, resp.Body, maxDrained)
+	resp.Body.Close()
+}
 
 // refuse makes an error of an answer that is none of those wanted.
 func refuse(resp *http.Response, wanted ...int) error {

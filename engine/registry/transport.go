@@ -209,7 +209,8 @@ func (t *transport) send(req *http.Request) (*http.Response, error) {
 			failure.again, tries = tries > 1, 1
 		}
 		if failure.tried = try; try >= tries {
-			if failure.down {
+			// What is sent once only is tried again by who sends it.
+			if failure.down && replayable {
 				host.reached(failure)
 			}
 			return nil, failure

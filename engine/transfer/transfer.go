@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 
@@ -165,7 +166,7 @@ func (c *Copier) Whole(ctx context.Context, desc ocispec.Descriptor, subjects []
 	if err := c.begin(ctx); err != nil {
 		return err
 	}
-	var about map[digest.Digest][]ocispec.Descriptor
+	var about [][]listing
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error { return c.Manifest(groupCtx, desc) })
 	group.Go(func() (err error) {
@@ -175,20 +176,43 @@ func (c *Copier) Whole(ctx context.Context, desc ocispec.Descriptor, subjects []
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	return c.attach(ctx, subjects, about)
+	for _, level := range about {
+		group, ctx := errgroup.WithContext(ctx)
+		for _, l := range level {
+			group.Go(func() error {
+				if err := c.referrer(ctx, l); err != nil {
+					return fmt.Errorf("what is about %s: %w", l.subject, err)
+				}
+				return nil
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// ask finds out what is about the subjects, and about that. To a target that was
-// empty it copies all that is named there: what is left then are manifests, which
+// listing is what the list of a subject's referrers has.
+type listing struct {
+	subject digest.Digest
+	desc    ocispec.Descriptor
+}
+
+// ask finds out what is about the subjects, what is about that, and so on. Nothing is
+// asked for twice: lists are a stranger's, and may lead in a circle. To a target that
+// was empty it copies all that is named there: what is left then are manifests, which
 // come after their subjects.
-func (c *Copier) ask(ctx context.Context, subjects []digest.Digest) (map[digest.Digest][]ocispec.Descriptor, error) {
-	about := map[digest.Digest][]ocispec.Descriptor{}
+func (c *Copier) ask(ctx context.Context, subjects []digest.Digest) ([][]listing, error) {
+	var levels [][]listing
+	asked := map[digest.Digest]bool{}
 	copying, copyCtx := errgroup.WithContext(ctx)
 	for len(subjects) > 0 {
 		lists := make([][]ocispec.Descriptor, len(subjects))
 		asking, askCtx := errgroup.WithContext(copyCtx)
 		asking.SetLimit(parallelQuestions)
 		for i, subject := range subjects {
+			asked[subject] = true
 			asking.Go(func() (err error) {
 				lists[i], err = c.source.Referrers(askCtx, subject)
 				return err
@@ -198,52 +222,41 @@ func (c *Copier) ask(ctx context.Context, subjects []digest.Digest) (map[digest.
 			copying.Go(func() error { return err }) // which ends the others
 			return nil, copying.Wait()
 		}
-		var further []digest.Digest
+		var level []listing
+		next := map[digest.Digest]ocispec.Descriptor{}
 		for i, subject := range subjects {
-			about[subject] = lists[i]
 			for _, desc := range lists[i] {
-				further = append(further, desc.Digest)
-				if c.empty {
-					copying.Go(func() error {
-						_, err := c.children(copyCtx, desc, 0)
-						return err
-					})
+				level = append(level, listing{subject, desc})
+				if !asked[desc.Digest] {
+					next[desc.Digest] = desc
 				}
 			}
 		}
-		subjects = further
-	}
-	return about, copying.Wait()
-}
-
-// attach copies what is about manifests that are there.
-func (c *Copier) attach(ctx context.Context, subjects []digest.Digest, about map[digest.Digest][]ocispec.Descriptor) error {
-	group, ctx := errgroup.WithContext(ctx)
-	for _, subject := range subjects {
-		for _, desc := range about[subject] {
-			group.Go(func() error {
-				if err := c.referrer(ctx, subject, desc); err != nil {
-					return fmt.Errorf("what is about %s: %w", subject, err)
-				}
-				return c.attach(ctx, []digest.Digest{desc.Digest}, about)
-			})
+		if c.empty {
+			for _, desc := range next {
+				copying.Go(func() error {
+					_, err := c.children(copyCtx, desc, 0)
+					return err
+				})
+			}
 		}
+		levels, subjects = append(levels, level), slices.Sorted(maps.Keys(next))
 	}
-	return group.Wait()
+	return levels, copying.Wait()
 }
 
-func (c *Copier) referrer(ctx context.Context, subject digest.Digest, desc ocispec.Descriptor) error {
-	if err := c.Manifest(ctx, desc); err != nil {
+func (c *Copier) referrer(ctx context.Context, l listing) error {
+	if err := c.Manifest(ctx, l.desc); err != nil {
 		return err
 	}
 	// Lists leave things out, or have them otherwise: the manifest is what counts.
-	data, err := engine.Get(ctx, c.source, desc)
+	data, err := engine.Get(ctx, c.source, l.desc)
 	if err != nil {
 		return err
 	}
-	_, entry, err := registry.Referrer(desc, data)
+	_, entry, err := registry.Referrer(l.desc, data)
 	if err == nil {
-		c.note(subject, entry)
+		c.note(l.subject, entry)
 	}
 	return err
 }

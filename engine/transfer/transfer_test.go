@@ -142,6 +142,46 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// circle is a source in which every list of referrers leads on to all the others.
+type circle struct {
+	*registry.Repository
+	all   []ocispec.Descriptor
+	asked atomic.Int64
+}
+
+func (c *circle) Referrers(context.Context, digest.Digest) ([]ocispec.Descriptor, error) {
+	c.asked.Add(1)
+	return c.all, nil
+}
+
+// TestCircle: lists are a stranger's, and copying what they lead to comes to an end.
+func TestCircle(t *testing.T) {
+	for kind, down := range map[string]http.Handler{"distribution": registrytest.Distribution(""), "ggcr": registrytest.GGCR()} {
+		t.Run(kind, func(t *testing.T) {
+			l := newLab(t, upstream(registrytest.Published()), down)
+			index := l.resolve(t, "1")
+			about, err := l.from.Referrers(t.Context(), index.Digest)
+			if err != nil || len(about) == 0 {
+				t.Fatalf("Referrers = %v, %v", about, err)
+			}
+			source := &circle{Repository: l.from, all: about}
+			c := transfer.NewCopier(source, transfer.ToRepository(l.client, l.to), nil)
+			if err := c.Whole(t.Context(), index, []digest.Digest{index.Digest}); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.List(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := source.asked.Load(), int64(1+len(about)); got != want {
+				t.Errorf("asked %d times, want %d", got, want)
+			}
+			if got, err := l.to.Referrers(t.Context(), index.Digest); err != nil || len(got) != len(about) {
+				t.Errorf("Referrers = %v, %v, want %d", got, err, len(about))
+			}
+		})
+	}
+}
+
 // TestElsewhere: a blob that its registry does not have is passed over where its
 // manifest says that it lies elsewhere, and missing where it does not.
 func TestElsewhere(t *testing.T) {

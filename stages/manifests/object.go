@@ -53,10 +53,13 @@ func (d *Document) Objects() (objects []Object, reason string) {
 		return nil, "not a Kubernetes object"
 	}
 	if tool := consumer(apiVersion, kind); tool != "" {
-		return nil, "read by " + tool + ", not by a cluster"
+		return nil, ReadBy(tool)
 	}
 	return appendObjects(nil, &d.Root, "", apiVersion, kind), ""
 }
+
+// ReadBy is why a document that a tool reads is no object.
+func ReadBy(tool string) string { return "read by " + tool + ", not by a cluster" }
 
 // Inner are the objects in a document that is none itself but a map or a list of
 // objects, or of maps or lists of objects: what `cue export` prints, for example.

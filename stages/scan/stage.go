@@ -126,16 +126,13 @@ func (s *Stage) check(r *images.Report) error {
 		return nil
 	case len(r.Skipped) > 0:
 		first, hint := r.Skipped[0], "is this the folder of the manifests?"
-		if i := slices.IndexFunc(r.Skipped, func(s images.Skipped) bool { return s.Reason == ofTape }); i >= 0 {
+		if i := slices.IndexFunc(r.Skipped, func(s images.Skipped) bool { return s.Reason == manifests.ReadBy("tape") }); i >= 0 {
 			first, hint = r.Skipped[i], "if it is the pipeline that you mean: -p "+r.Skipped[i].File
 		}
 		return fmt.Errorf("no Kubernetes object in %s: %s: %s (%s)", count(len(r.Skipped), "file"), position(first), first.Reason, hint)
 	}
 	return errors.New("no manifests: no file ends in .yaml, .yml or .json (is this the folder of the manifests?)")
 }
-
-// ofTape is why a pipeline file is skipped.
-const ofTape = "read by tape, not by a cluster"
 
 func position(s images.Skipped) string { return images.Place(s.File, s.Line, 0) }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -104,8 +105,8 @@ func (n *nodeState) apply(e engine.Event) {
 	if e.State != "" {
 		n.state = e.State
 		switch e.State {
-		case engine.Running:
-			n.begun = e.At
+		case engine.Running: // perhaps again, in another run
+			*n = nodeState{name: n.name, state: e.State, printed: n.printed, begun: e.At}
 		case engine.Waiting:
 		default:
 			n.ended = e.At
@@ -214,9 +215,11 @@ func seconds(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) 
 type tty struct {
 	bars  *mpb.Progress
 	color bool
+	rows  int // nodes that are drawn at once
 
-	turn sync.Mutex // of an event, and all that is printed of it
-	bar  *mpb.Bar   // all that is redrawn; nil: nothing ran yet
+	turn    sync.Mutex // of an event, and all that is printed of it
+	bar     *mpb.Bar   // all that is redrawn; nil: nothing ran yet
+	printed atomic.Bool
 
 	// mu is for what is drawn meanwhile. Nobody prints who holds it: what prints
 	// waits for the frame that is being drawn.
@@ -229,16 +232,24 @@ type tty struct {
 const (
 	// Columns of a node's name in the live view.
 	leastName, mostName = 14, 32
-	// mostRunning is how many nodes are drawn at once.
+	// mostRunning is how many nodes are drawn at once, on a terminal that is higher.
 	mostRunning = 8
 )
 
 func newTTY(w io.Writer, color bool) *tty {
+	rows := mostRunning
+	if f, ok := w.(*os.File); ok {
+		// The line below is the cursor's.
+		if _, height, err := term.GetSize(int(f.Fd())); err == nil {
+			rows = max(min(height-1, mostRunning), 1)
+		}
+	}
 	return &tty{
 		bars: mpb.New(mpb.WithOutput(w), mpb.WithAutoRefresh(),
 			mpb.WithRefreshRate(100*time.Millisecond), mpb.WithWidth(20)),
 		nodes: map[string]*nodeState{},
 		color: color,
+		rows:  rows,
 	}
 }
 
@@ -282,7 +293,7 @@ func (t *tty) apply(e engine.Event) *nodeState {
 // draw begins to draw the nodes that run: the first as the bar, the others below.
 // A view that is closed already draws nothing: the event was late.
 func (t *tty) draw() *mpb.Bar {
-	others := make([]mpb.BarFiller, mostRunning-1)
+	others := make([]mpb.BarFiller, t.rows-1)
 	for i := range others {
 		others[i] = mpb.BarFillerFunc(func(w io.Writer, s decor.Statistics) error {
 			line := t.line(i+1, time.Now(), s.AvailableWidth)
@@ -365,7 +376,10 @@ func (t *tty) paint(code, s string) string {
 }
 
 // Write prints above the live lines.
-func (t *tty) Write(b []byte) (int, error) { return t.bars.Write(b) }
+func (t *tty) Write(b []byte) (int, error) {
+	t.printed.Store(true)
+	return t.bars.Write(b)
+}
 
 // Close ends every line, also those of nodes that never ended, and waits until
 // the last frame is drawn.
@@ -380,6 +394,9 @@ func (t *tty) Close() {
 	t.mu.Unlock()
 	for _, n := range open {
 		t.end(n, time.Now())
+	}
+	if t.bar == nil && t.printed.Load() {
+		t.bar = t.draw() // it is what has the last lines printed
 	}
 	if t.bar != nil {
 		t.bar.Abort(true)

@@ -59,6 +59,37 @@ func TestTTYPrintsOnce(t *testing.T) {
 	}
 }
 
+// TestTTYPrintsAll: what is said when nothing ran is said all the same.
+func TestTTYPrintsAll(t *testing.T) {
+	var out bytes.Buffer
+	view := newTTY(&out, false)
+	view.Event(engine.Event{Message: "waiting for registry.example"})
+	view.Close()
+	if !strings.Contains(out.String(), "waiting for registry.example\n") {
+		t.Errorf("printed %q", out.String())
+	}
+	out.Reset()
+	newTTY(&out, false).Close()
+	if out.Len() > 0 {
+		t.Errorf("printed %q, where nothing was said", out.String())
+	}
+}
+
+// TestTTYAgain: a node that runs a second time begins anew.
+func TestTTYAgain(t *testing.T) {
+	n := &nodeState{name: "resolve"}
+	begun := time.Unix(1000, 0)
+	for range 2 {
+		n.apply(engine.Event{State: engine.Running, At: begun})
+		if n.current != 0 || n.elapsed(begun.Add(time.Second)) != time.Second {
+			t.Errorf("at its beginning: %+v", n)
+		}
+		n.apply(engine.Event{Current: 3, Total: 3, Unit: "images"})
+		n.apply(engine.Event{State: engine.Done, At: begun.Add(time.Second)})
+		begun = begun.Add(time.Minute)
+	}
+}
+
 // TestTTYLine: a line fills its row at most, keeps its color where it is cut, and
 // begins at the left wherever the cursor is.
 func TestTTYLine(t *testing.T) {
