@@ -201,6 +201,10 @@ func refuses(t *testing.T, a *signedApp, data []byte, want string) {
 		t.Errorf("got %v, want %q", err, want)
 	}
 	untagged(t, a.env, to)
+	checked, err := stages.Verify(t.Context(), stages.VerifyOptions{Environment: a.env, Ref: "archive:" + file, Key: a.public})
+	if err == nil && (checked.OK || len(failing(checked)) == 0) {
+		t.Errorf("verify finds nothing wrong where load does: %v", err)
+	}
 }
 
 // untagged says that a repository has none of the tags that an application gets.

@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/sign"
 	"github.com/taped-dev/tape/stages/verify"
 )
@@ -69,6 +70,22 @@ func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err err
 	}
 	if err != nil {
 		return nil, fmt.Errorf("verify %s: %w", o.Ref, err)
+	}
+	if at.layout == nil || !result.OK || root.Annotations[artifact.AnnotationPlatforms] != "" {
+		return result, nil
+	}
+	// The chain holds; there may be less than was saved of what is beside it, or more.
+	// Others may keep theirs in the folder of a layout.
+	if info, err := os.Stat(at.layout.Path()); err != nil || info.IsDir() {
+		return result, err
+	}
+	err = whole(ctx, at.layout)
+	if cause := context.Cause(ctx); cause != nil {
+		return nil, cause
+	}
+	if err != nil {
+		result.OK = false
+		result.Links = append(result.Links, VerifiedLink{Name: "archive", Subject: root.Digest, Reason: err.Error()})
 	}
 	return result, nil
 }
