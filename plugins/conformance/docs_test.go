@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
+	"slices"
 	"testing"
 	"testing/fstest"
 
@@ -52,7 +54,12 @@ func TestDocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	binary := filepath.Join(dir, "tape-interpreter-note")
-	cmd := exec.Command("go", "build", "-overlay", overlayFile, "-o", binary, "./tape-interpreter-note")
+	args := []string{"build", "-overlay", overlayFile, "-o", binary}
+	// Built as the test itself is, so that what was compiled for that serves here too.
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		args = append(args, "-race")
+	}
+	cmd := exec.Command("go", append(args, "./tape-interpreter-note")...)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"regexp"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -43,9 +44,16 @@ func NewClient(conn grpc.ClientConnInterface, limits Limits) *Client {
 	return &Client{rpc: interpreterpb.NewInterpreterClient(conn), limits: limits}
 }
 
+// ownTime keeps a deadline on this side. The other one would end the call by its own
+// clock, at times a moment before whoever waits here can say why.
+type ownTime struct{ context.Context }
+
+// Deadline implements [context.Context].
+func (ownTime) Deadline() (time.Time, bool) { return time.Time{}, false }
+
 // Describe implements [interpreter.Interpreter].
 func (c *Client) Describe(ctx context.Context) (interpreter.Description, error) {
-	resp, err := c.rpc.Describe(ctx, &interpreterpb.DescribeRequest{})
+	resp, err := c.rpc.Describe(ownTime{ctx}, &interpreterpb.DescribeRequest{})
 	if err != nil {
 		return interpreter.Description{}, callError(ctx, err)
 	}
@@ -58,7 +66,7 @@ func (c *Client) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*i
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.rpc.Inputs(ctx, msg, grpc.MaxCallRecvMsgSize(maxInputs))
+	resp, err := c.rpc.Inputs(ownTime{ctx}, msg, grpc.MaxCallRecvMsgSize(maxInputs))
 	if err != nil {
 		return nil, callError(ctx, err)
 	}
@@ -80,7 +88,7 @@ func (c *Client) Render(ctx context.Context, req *interpreter.RenderRequest) (*i
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(context.Canceled) // ends the stream of an answer that is refused
-	stream, err := c.rpc.Render(ctx, msg)
+	stream, err := c.rpc.Render(ownTime{ctx}, msg)
 	if err != nil {
 		return nil, callError(ctx, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -307,5 +308,49 @@ func TestForeignStatus(t *testing.T) {
 	c := connect(t, NewServer(&stub{err: fmt.Errorf("fetch: %w", foreign)}))
 	if _, err := c.Describe(t.Context()); err == nil || errors.Is(err, ErrConnection) || !strings.Contains(err.Error(), "registry is down") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// clock notes which calls knew when they were to end.
+type clock struct {
+	stub
+	dated []string
+}
+
+func (c *clock) note(ctx context.Context, call string) {
+	if _, dated := ctx.Deadline(); dated {
+		c.dated = append(c.dated, call)
+	}
+}
+
+func (c *clock) Describe(ctx context.Context) (interpreter.Description, error) {
+	c.note(ctx, "describe")
+	return c.stub.Describe(ctx)
+}
+
+func (c *clock) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
+	c.note(ctx, "inputs")
+	return c.stub.Inputs(ctx, req)
+}
+
+func (c *clock) Render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
+	c.note(ctx, "render")
+	return c.stub.Render(ctx, req)
+}
+
+// A deadline is this side's: the other one would end the call first, and say less.
+func TestDeadlineStays(t *testing.T) {
+	s := &clock{stub: stub{inputs: &interpreter.InputsResponse{}, rendered: &interpreter.RenderResponse{}}}
+	c := connect(t, NewServer(s))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Hour, errors.New("late"))
+	defer cancel()
+	_, err := c.Describe(ctx)
+	_, inputsErr := c.Inputs(ctx, &interpreter.InputsRequest{})
+	_, renderErr := c.Render(ctx, &interpreter.RenderRequest{})
+	if err := errors.Join(err, inputsErr, renderErr); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.dated) > 0 {
+		t.Errorf("these knew of the deadline: %q", s.dated)
 	}
 }
