@@ -316,8 +316,8 @@ func manifestType(data []byte, answered string) (string, error) {
 // and digest of desc; else it fails with an error of class ErrDataLoss.
 func (r *Repository) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	ref := r.Ref(desc.Digest.String())
-	if err := desc.Digest.Validate(); err != nil {
-		return nil, r.explain(ctx, "fetch", ref, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
+	if err := checkDigest(desc); err != nil {
+		return nil, r.explain(ctx, "fetch", ref, err)
 	}
 	asking := r.client.context(ctx, call{})
 	fetcher, err := r.resolver(nil).Fetcher(asking, r.name)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
@@ -114,10 +115,8 @@ func drain(resp *http.Response) {
 
 // refuse makes an error of an answer that is none of those wanted.
 func refuse(resp *http.Response, wanted ...int) error {
-	for _, status := range wanted {
-		if resp.StatusCode == status {
-			return nil
-		}
+	if slices.Contains(wanted, resp.StatusCode) {
+		return nil
 	}
 	return remoteerrors.NewUnexpectedStatusErr(resp)
 }
