@@ -32,8 +32,8 @@ build: ## build tape and its interpreters into bin/
 
 .PHONY: test
 test: ## run every test that needs nothing outside this repository
-	@# Vetting is lint's, and nobody debugs these binaries: a minute less from nothing.
-	$(RACE) -vet=off -ldflags=-w -timeout 10m ./...
+	@# Vetting is lint's, and nobody debugs these binaries: two minutes less from nothing.
+	$(RACE) -vet=off -gcflags=all=-dwarf=false -ldflags=-s -timeout 10m ./...
 
 .PHONY: test-examples
 test-examples: build ## build and test the examples that are modules or programs of their own

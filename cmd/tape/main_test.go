@@ -26,6 +26,7 @@ import (
 	"github.com/taped-dev/tape/interpreters/cue"
 	"github.com/taped-dev/tape/interpreters/helm"
 	"github.com/taped-dev/tape/interpreters/kustomize"
+	"github.com/taped-dev/tape/plugins/host"
 	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/plugins/serve"
 )
@@ -58,6 +59,11 @@ func served() map[string]interpreter.Interpreter {
 //
 // $SELF is a program that is an interpreter where it is called tape-interpreter-cnab.
 func TestScript(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	interpreters := built(t, self)
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: false,
@@ -96,21 +102,8 @@ func TestScript(t *testing.T) {
 			env.Setenv("GORACE", os.Getenv("GORACE")) // see the Makefile
 			env.Setenv("GIT_CONFIG_GLOBAL", os.DevNull)
 			env.Setenv("GIT_CONFIG_SYSTEM", os.DevNull)
-			self, err := os.Executable()
-			if err != nil {
-				return err
-			}
 			env.Setenv("SELF", self)
-			dir := filepath.Join(env.WorkDir, ".interpreters")
-			env.Setenv("INTERPRETERS", dir)
-			if err := os.Mkdir(dir, 0o755); err != nil {
-				return err
-			}
-			for _, name := range []string{"helm", "kustomize", "cue", "keeper"} {
-				if err := os.Symlink(self, filepath.Join(dir, "tape-interpreter-"+name)); err != nil {
-					return err
-				}
-			}
+			env.Setenv("INTERPRETERS", interpreters)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -119,6 +112,28 @@ func TestScript(t *testing.T) {
 			"artifact": artifactCommand,
 		},
 	})
+}
+
+// built is a folder with interpreters as make build leaves them: each with its
+// description beside it, so that no command starts one that it does not need.
+func built(t *testing.T, self string) string {
+	t.Helper()
+	dir := t.TempDir()
+	h := host.New(host.Options{Dirs: []string{dir}})
+	defer h.Close()
+	for _, name := range []string{"helm", "kustomize", "cue", "keeper"} {
+		if err := os.Symlink(self, filepath.Join(dir, "tape-interpreter-"+name)); err != nil {
+			t.Fatal(err)
+		}
+		i, err := h.Find(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := i.WriteDescription(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
 }
 
 func address(s *httptest.Server) string { return s.Listener.Addr().String() }
