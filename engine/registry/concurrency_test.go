@@ -82,13 +82,16 @@ func TestConcurrency(t *testing.T) {
 		}
 	})
 	bubble(t, "of a host, not of all", func(t *testing.T, n *network) {
-		client := n.client(registry.Options{Concurrency: 1, PlainHTTP: []string{"a.example.com", "b.example.com"}})
-		start := time.Now()
-		var wg sync.WaitGroup
-		for _, host := range []string{"a.example.com", "b.example.com"} {
+		hosts := []string{"a.example.com", "b.example.com"}
+		client := n.client(registry.Options{Concurrency: 1, PlainHTTP: hosts})
+		for _, host := range hosts {
 			s := n.add(host, nil)
 			pushed(t, repository(t, client, host+"/app"), "1")
 			s.handler = registrytest.Delay(s.handler, delay)
+		}
+		start := time.Now()
+		var wg sync.WaitGroup
+		for _, host := range hosts {
 			wg.Go(func() { resolveAll(t, source(t, client, host+"/app"), 10) })
 		}
 		wg.Wait()
