@@ -30,10 +30,12 @@ build: ## build tape and its interpreters into bin/
 	@[ "$$($(GO) env GOOS GOARCH)" != "$$($(GO) env GOHOSTOS GOHOSTARCH)" ] || \
 		for i in $(notdir $(wildcard cmd/tape-interpreter-*)); do $(BIN)/tape interpreter describe ./$(BIN)/$$i --write >/dev/null || exit 1; done
 
-# Vetting is lint's, and nobody debugs these binaries: a minute less from nothing. What
+# How the tests are built: vetting is lint's, nobody debugs these binaries, and what others
+# wrote runs as fast here without inlining; a first run is two minutes shorter. What
 # encrypts keys shares nothing, and takes seconds a key with the race detector. (Not
 # arguments, so that a test that builds something finds it built.)
-test: export GOFLAGS += -vet=off -gcflags=all=-dwarf=false -gcflags=golang.org/x/crypto/scrypt=-race=false -ldflags=-s
+test: export GOFLAGS += -vet=off -ldflags=-s '-gcflags=all=-dwarf=false -l' -gcflags=std=-dwarf=false \
+	-gcflags=github.com/taped-dev/tape/...=-dwarf=false -gcflags=golang.org/x/crypto/scrypt=-race=false
 .PHONY: test
 test: ## run every test that needs nothing outside this repository
 	$(RACE) -timeout 10m ./...
