@@ -87,3 +87,9 @@ bench: build ## measure tape beside its peers and print the table
 corpus: build ## hold tape against real inputs: make corpus CORPUS=DIR
 	@test -n "$(CORPUS)" || { echo "usage: make corpus CORPUS=DIR" >&2; exit 2; }
 	TAPE_CORPUS=$(abspath $(CORPUS)) $(GO) test -tags corpus -count=1 -v -run TestCorpus ./stages/corpus ./stages/pin ./interpreters/kustomize
+
+.PHONY: cases
+cases: build ## hold tape against small inputs that once had a wrong answer: make cases CASES=DIR
+	@test -n "$(CASES)" || { echo "usage: make cases CASES=DIR" >&2; exit 2; }
+	@# In its own folder, so that the line of each case is seen as the case ends.
+	TAPE_CASES=$(abspath $(CASES)) $(GO) test -C cmd/tape/cases -tags cases -count=1 -timeout 40m -parallel 4
