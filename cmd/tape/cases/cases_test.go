@@ -260,8 +260,7 @@ func containerImages(file string) ([]string, error) {
 	}
 }
 
-// imagesIn returns the images of the container lists below v. Metadata holds no
-// containers: a server refuses labels that are not strings.
+// imagesIn returns the images of the containers of every spec below v.
 func imagesIn(v any) []string {
 	var images []string
 	switch v := v.(type) {
@@ -271,20 +270,25 @@ func imagesIn(v any) []string {
 		}
 	case map[string]any:
 		for key, e := range v {
-			if key == "metadata" {
-				continue
-			}
-			if key == "containers" || key == "initContainers" || key == "ephemeralContainers" {
-				list, _ := e.([]any)
-				for _, c := range list {
-					container, _ := c.(map[string]any)
-					if image, ok := container["image"].(string); ok {
-						images = append(images, image)
-					}
-				}
-				continue
-			}
 			images = append(images, imagesIn(e)...)
+			if spec, ok := e.(map[string]any); ok && key == "spec" {
+				images = append(images, containers(spec)...)
+			}
+		}
+	}
+	return images
+}
+
+// containers returns the images of the containers that stand in the spec of a pod.
+func containers(spec map[string]any) []string {
+	var images []string
+	for _, key := range []string{"containers", "initContainers", "ephemeralContainers"} {
+		list, _ := spec[key].([]any)
+		for _, c := range list {
+			container, _ := c.(map[string]any)
+			if image, ok := container["image"].(string); ok {
+				images = append(images, image)
+			}
 		}
 	}
 	return images
