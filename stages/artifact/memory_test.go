@@ -298,7 +298,7 @@ func TestSignatures(t *testing.T) {
 		t.Error(diff)
 	}
 	var text bytes.Buffer
-	if err := artifact.WriteText(&text, v); err != nil {
+	if err := artifact.WriteText(&text, v, 0); err != nil {
 		t.Fatal(err)
 	}
 	for _, line := range []string{"of root by key " + want[0].KeyHint, "of content by key " + want[1].KeyHint} {
@@ -411,13 +411,13 @@ func TestViewIncomplete(t *testing.T) {
 func TestWriteTextIsSafe(t *testing.T) {
 	var out bytes.Buffer
 	v := &artifact.View{Images: []artifact.ViewImage{{Name: "a\x1b[2Jb\nc"}}, Content: artifact.ViewContent{Files: []artifact.ViewFile{{Name: "x\ry\u202e"}}}, Warnings: []string{"\x07"}}
-	if err := artifact.WriteText(&out, v); err != nil {
+	if err := artifact.WriteText(&out, v, 0); err != nil {
 		t.Fatal(err)
 	}
 	if strings.ContainsAny(out.String(), "\x1b\r\x07\u202e") || !strings.Contains(out.String(), "a\ufffd[2Jb\ufffdc") {
 		t.Errorf("%q", out.String())
 	}
-	if err := artifact.WriteText(failing{}, v); err == nil {
+	if err := artifact.WriteText(failing{}, v, 0); err == nil {
 		t.Error("a write that fails is no error")
 	}
 }
@@ -482,7 +482,28 @@ func FuzzOpen(f *testing.F) {
 			}
 		}
 		if v, err := a.View(t.Context(), "example.com/shop", tag); err == nil {
-			_ = artifact.WriteText(io.Discard, v)
+			_ = artifact.WriteText(io.Discard, v, 0)
 		}
 	})
+}
+
+// TestFit shortens digests before anything else, and only where a line is too wide.
+func TestFit(t *testing.T) {
+	hex := strings.Repeat("0123456789abcdef", 4)
+	for _, test := range []struct {
+		line  string
+		width int
+		want  string
+	}{
+		{"a sha256:" + hex, 0, "a sha256:" + hex},
+		{"a sha256:" + hex, 80, "a sha256:" + hex},
+		{"a sha256:" + hex, 60, "a sha256:0123456789ab…"},
+		{"at " + hex[:40] + ", not modified", 40, "at 0123456789ab…, not modified"},
+		{"├─ " + strings.Repeat("é", 50), 20, "├─ " + strings.Repeat("é", 9) + "…" + strings.Repeat("é", 7)},
+		{"abc", 1, "a…c"},
+	} {
+		if got := artifact.Fit(test.line, test.width); got != test.want {
+			t.Errorf("Fit(%q, %d) = %q, want %q", test.line, test.width, got, test.want)
+		}
+	}
 }

@@ -110,7 +110,7 @@ func checkView(t *testing.T, app *app, v *artifact.View) {
 		t.Errorf("a list is null: %s", data)
 	}
 	var text bytes.Buffer
-	if err := artifact.WriteText(&text, v); err != nil {
+	if err := artifact.WriteText(&text, v, 0); err != nil {
 		t.Fatal(err)
 	}
 	for _, line := range []string{v.Root.Ref, "└─ deploy in https://example.com/shop at cccc", "attestation/transform/v1 (image-ref) of 2 subjects", "├─ service.json.yaml  18 B", "linux/arm64", "by tag sha256-", "https://slsa.dev/provenance/v1 of " + repo, "signatures (0, not verified here)"} {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"maps"
 	"net/url"
 	"path"
 	"slices"
@@ -148,7 +149,7 @@ func WritePage(w io.Writer, v *View) error {
 	}
 	p.Picture = newPicture(p)
 	t, err := template.New("page").Funcs(template.FuncMap{
-		"bytes": Bytes, "short": short, "count": count, "statement": statementTitle,
+		"bytes": Bytes, "short": short, "count": count, "statement": statementTitle, "options": sourceOptions,
 		"anchor": func(d digest.Digest) string { return "i-" + d.Encoded() },
 		"brief":  func(s string) string { return s[:min(len(s), 12)] },
 	}).Parse(pageTemplate)
@@ -156,6 +157,20 @@ func WritePage(w io.Writer, v *View) error {
 		return err
 	}
 	return t.Execute(w, p)
+}
+
+// sourceOption is an option that a source was rendered with.
+type sourceOption struct{ Name, Value string }
+
+// sourceOptions lists options by name.
+func sourceOptions(raw json.RawMessage) []sourceOption {
+	var options map[string]json.RawMessage
+	_ = json.Unmarshal(raw, &options) // none, or an object
+	var out []sourceOption
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		out = append(out, sourceOption{name, string(options[name])})
+	}
+	return out
 }
 
 // title is what the application is called.

@@ -7,8 +7,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
 
@@ -16,8 +18,9 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// WriteText writes the view as a tree, for a person.
-func WriteText(w io.Writer, v *View) error {
+// WriteText writes the view as a tree, for a person. Lines that are wider than
+// width, in characters, show the beginning of each digest only; 0 is any width.
+func WriteText(w io.Writer, v *View, width int) error {
 	var out strings.Builder
 	tree := branch{v.Root.Ref, []branch{
 		{"sources", sourceBranches(v.Sources)},
@@ -26,7 +29,7 @@ func WriteText(w io.Writer, v *View) error {
 		{fmt.Sprintf("statements (%d)", len(v.Statements)), statementBranches(v.Statements)},
 		{fmt.Sprintf("signatures (%d, not verified here)", len(v.Signatures)), signatureBranches(v)},
 	}}
-	tree.write(&out, "", "", "")
+	tree.write(&out, width, "", "", "")
 	for _, warning := range v.Warnings {
 		fmt.Fprintf(&out, "warning: %s\n", printable(warning))
 	}
@@ -42,16 +45,32 @@ type branch struct {
 
 // write prints the branch: lead goes before its own line, rest before the lines
 // below it.
-func (b branch) write(w *strings.Builder, indent, lead, rest string) {
-	fmt.Fprintf(w, "%s%s%s\n", indent, lead, printable(b.text))
+func (b branch) write(w *strings.Builder, width int, indent, lead, rest string) {
+	fmt.Fprintln(w, Fit(indent+lead+printable(b.text), width))
 	indent += rest
 	for i, child := range b.branches {
 		if i < len(b.branches)-1 {
-			child.write(w, indent, "├─ ", "│  ")
+			child.write(w, width, indent, "├─ ", "│  ")
 		} else {
-			child.write(w, indent, "└─ ", "   ")
+			child.write(w, width, indent, "└─ ", "   ")
 		}
 	}
+}
+
+var hexDigest = regexp.MustCompile(`\b(sha256:[a-f0-9]{12}|[a-f0-9]{12})[a-f0-9]{28,116}\b`)
+
+// Fit shortens a line that is wider than width, in characters: digests and
+// commits first, then what is between its ends. 0 is any width.
+func Fit(line string, width int) string {
+	if width <= 0 || utf8.RuneCountInString(line) <= width {
+		return line
+	}
+	line = hexDigest.ReplaceAllString(line, "$1…")
+	if runes := []rune(line); len(runes) > width {
+		keep := max(width-1, 2)
+		line = string(runes[:keep*2/3]) + "…" + string(runes[len(runes)-(keep-keep*2/3):])
+	}
+	return line
 }
 
 // printable keeps what others wrote from steering the terminal.
@@ -85,7 +104,14 @@ func sourceBranches(list []ViewSource) []branch {
 		default:
 			text += ", not known whether modified"
 		}
-		out = append(out, branch{text: text})
+		b := branch{text: text}
+		if s.Interpreter != "" {
+			b.branches = append(b.branches, branch{text: "rendered by " + s.Interpreter})
+		}
+		for _, o := range sourceOptions(s.Options) {
+			b.branches = append(b.branches, branch{text: o.Name + ": " + o.Value})
+		}
+		out = append(out, b)
 	}
 	return out
 }

@@ -96,6 +96,11 @@ type ViewSource struct {
 	URI       string       `json:"uri"`
 	Commit    string       `json:"commit"`
 	Modified  vcs.Tristate `json:"modified"`
+	// Interpreter is the name and version of what rendered the source, "" where
+	// its files are the manifests; Options are those that it was given.
+	Interpreter string          `json:"interpreter,omitempty"`
+	Options     json.RawMessage `json:"options,omitempty"`
+	Files       []vcs.File      `json:"-"` // that were read
 }
 
 // Signature is one that is attached to root or content.
@@ -420,7 +425,9 @@ func sources(statements []Statement) []ViewSource {
 			continue
 		}
 		for _, source := range p.BuildDefinition.ExternalParameters.Sources {
-			out = append(out, ViewSource{Name: source.Name, Path: source.Path, Reference: source.Reference, Modified: vcs.Unknown})
+			out = append(out, ViewSource{
+				Name: source.Name, Path: source.Path, Reference: source.Reference, Modified: vcs.Unknown, Options: options(source.Options),
+			})
 		}
 	}
 	for _, s := range statements {
@@ -432,12 +439,30 @@ func sources(statements []Statement) []ViewSource {
 		if i < 0 {
 			i, out = len(out), append(out, ViewSource{Name: f.Name, Path: f.Path, Reference: f.Reference})
 		}
-		out[i].Modified = f.Modified
+		out[i].Modified, out[i].Files = f.Modified, f.Files
 		if len(f.Repositories) > 0 {
 			out[i].URI, out[i].Commit = f.Repositories[0].URI, f.Repositories[0].Commit
 		}
 	}
+	for _, s := range statements {
+		var t Transform
+		if s.PredicateType != PredicateTransform || json.Unmarshal(s.Predicate, &t) != nil || t.Interpreter == nil {
+			continue
+		}
+		if i := slices.IndexFunc(out, func(v ViewSource) bool { return v.Name == t.Source }); i >= 0 {
+			out[i].Interpreter = strings.TrimSpace(t.Interpreter.Name + " " + t.Interpreter.Version)
+		}
+	}
 	return out
+}
+
+// options returns what was given to an interpreter, nil where that is nothing.
+func options(raw json.RawMessage) json.RawMessage {
+	var m map[string]json.RawMessage
+	if json.Unmarshal(raw, &m) != nil || len(m) == 0 {
+		return nil
+	}
+	return raw
 }
 
 // commonSource is what all sources have in common.

@@ -5,10 +5,12 @@ package cli
 import (
 	"fmt"
 	"io"
+	"os"
 	"regexp"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+	"golang.org/x/term"
 
 	"github.com/taped-dev/tape/engine"
 )
@@ -31,6 +33,20 @@ func (a *app) print(v any, text func(io.Writer) error) error {
 	}
 	_, err = fmt.Fprintf(a.Out, "%s\n", data)
 	return err
+}
+
+// width returns how many characters a line of the terminal has, 0 where results
+// do not go to one.
+func (a *app) width() int {
+	f, ok := a.Out.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 0
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
 }
 
 // visible shows control characters as Go writes them, such as \x1b: names are somebody

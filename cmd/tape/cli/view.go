@@ -51,7 +51,7 @@ func (a *app) viewCommand() *cobra.Command {
 			if a.flags.output == "html" {
 				return artifact.WritePage(a.Out, view)
 			}
-			return a.print(view, func(w io.Writer) error { return artifact.WriteText(w, view) })
+			return a.print(view, func(w io.Writer) error { return artifact.WriteText(w, view, a.width()) })
 		},
 	}
 	cmd.Flags().StringVarP(&image, "image", "I", "", "the reference, the same as REF")
