@@ -20,6 +20,10 @@ const (
 // Warning is the level of a message that --strict makes an error.
 const Warning = "warning"
 
+// Note is the level of a message that is worth reading in every run and is no
+// fault: it is shown as a warning is, and fails nothing.
+const Note = "note"
+
 // Event tells of a change of state (State set), of progress (Current and Total,
 // in bytes where Unit is "bytes") or of something worth knowing (Message). It is
 // plain data: the engine prints nothing.
@@ -31,7 +35,7 @@ type Event struct {
 	Current int64     `json:"current,omitempty"`
 	Total   int64     `json:"total,omitempty"`
 	Unit    string    `json:"unit,omitempty"`  // "bytes", "images", "files"
-	Level   string    `json:"level,omitempty"` // Warning, or empty
+	Level   string    `json:"level,omitempty"` // Warning, Note, or empty
 	Message string    `json:"message,omitempty"`
 	Err     string    `json:"err,omitempty"`
 }

@@ -3,10 +3,8 @@
 package stages
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/taped-dev/tape/stages/artifact"
@@ -74,21 +72,9 @@ func Render(ctx context.Context, o RenderOptions) (*RenderResult, error) {
 
 // WriteStream writes the files as one YAML stream.
 func (r *RenderResult) WriteStream(w io.Writer) error {
-	for _, f := range r.Files {
-		if err := writeDocuments(w, f.Name, []byte(f.Data)); err != nil {
-			return err
-		}
+	all := make([]files.File, len(r.Files))
+	for i, f := range r.Files {
+		all[i] = files.File{Name: f.Name, Data: []byte(f.Data)}
 	}
-	return nil
-}
-
-// writeDocuments writes a file as part of a YAML stream, under its name.
-func writeDocuments(w io.Writer, name string, data []byte) error {
-	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
-	end := ""
-	if !bytes.HasSuffix(data, []byte("\n")) {
-		end = "\n"
-	}
-	_, err := fmt.Fprintf(w, "---\n# %s\n%s%s", name, data, end)
-	return err
+	return writeStream(w, all)
 }

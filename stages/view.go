@@ -33,7 +33,8 @@ func View(ctx context.Context, env Environment, ref string) (view *artifact.View
 	return view, nil
 }
 
-// WriteManifests writes the manifests of an application as one YAML stream.
+// WriteManifests writes the manifests of an application as one YAML stream, which
+// begins with Namespaces and CustomResourceDefinitions.
 func WriteManifests(ctx context.Context, env Environment, ref string, w io.Writer) (err error) {
 	app, at, err := application(ctx, env.Registry, ref)
 	if err != nil {
@@ -44,12 +45,7 @@ func WriteManifests(ctx context.Context, env Environment, ref string, w io.Write
 	if err != nil {
 		return fmt.Errorf("read %s: %w", ref, err)
 	}
-	for _, f := range list {
-		if err := writeDocuments(w, f.Name, f.Data); err != nil {
-			return err
-		}
-	}
-	return nil
+	return writeStream(w, list)
 }
 
 // WriteStatements writes the statements of an application, one JSON object a

@@ -57,7 +57,7 @@ func TestCorpus(t *testing.T) {
 				t.Fatal(err)
 			}
 			// The corpus was rendered as release rel in namespace ns, test hooks included.
-			opts := options(t, c.Args, map[string]any{"release": "rel", "namespace": "ns", "testHooks": true})
+			opts := options(t, c.Args, map[string]any{"release": "rel", "namespace": "ns", "hooks": "all"})
 			got, again := renderTree(t, root, entry, opts), renderTree(t, root, entry, opts)
 			if diff := cmp.Diff(objects(t, want), stable(objects(t, want), objects(t, got), objects(t, again))); diff != "" {
 				t.Errorf("objects differ (-helm +tape):\n%.3000s", diff)
@@ -87,7 +87,7 @@ func TestCharts(t *testing.T) {
 				t.Run(filepath.Base(chart)+"/"+rel, func(t *testing.T) {
 					t.Parallel()
 					args := []string{"template", "rel", chart, "--include-crds", "--kube-version", "1.34.0", "-n", "ns"}
-					opts := map[string]any{"release": "rel", "namespace": "ns", "testHooks": true}
+					opts := map[string]any{"release": "rel", "namespace": "ns", "hooks": "all"}
 					if v != "" {
 						args = append(args, "-f", v)
 						opts["values"] = []string{filepath.Base(chart) + "/" + rel}

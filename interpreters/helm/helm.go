@@ -4,10 +4,11 @@
 // chart (.tgz), a chart in a registry (oci://…) and one in a chart repository
 // (https://…).
 //
-// It renders what `helm template --include-crds` prints, hooks included and test
-// hooks left out, with Helm's own packages for charts, values and templates,
+// It renders what `helm template --include-crds` prints, less the hooks that no
+// installation runs, with Helm's own packages for charts, values and templates,
 // but without Helm's client: there is no cluster to ask, so `lookup` finds
-// nothing, and neither plugins nor post-renderers exist.
+// nothing, and neither plugins nor post-renderers exist. Objects that name no
+// namespace get the release's, which Helm has the cluster's API add.
 //
 // Dependencies that charts/ lacks are completed as `helm dependency build` does,
 // in memory: file:// ones from the tree (Inputs names them), others from their
@@ -147,7 +148,7 @@ func render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.R
 	}
 	return &interpreter.RenderResponse{
 		Files:       files,
-		Diagnostics: slices.Concat(b.warnings, r.warnings),
+		Diagnostics: slices.Concat(b.warnings, r.said),
 		Materials:   b.fetch.materials(),
 	}, nil
 }

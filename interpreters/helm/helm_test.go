@@ -361,7 +361,7 @@ func TestExample(t *testing.T) {
 	}{
 		{"as it is", `{}`, []string{
 			"charts/database/templates/database.yaml", "templates/configmap.yaml", "templates/deployment.yaml", "templates/migrate.yaml", "templates/service.yaml",
-		}, ""},
+		}, "info: storefront/templates/tests/greets.yaml: Pod storefront-greets is left out, as no installation runs it (helm.sh/hook: test); option hooks: all keeps it"},
 		{"for production", `{"values": ["storefront/values-prod.yaml"], "testHooks": true, "set": ["database.enabled=false", "database.host=db.example"]}`, []string{
 			"templates/configmap.yaml", "templates/deployment.yaml", "templates/migrate.yaml", "templates/service.yaml", "templates/tests/greets.yaml",
 		}, ""},

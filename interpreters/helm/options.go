@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"maps"
+	"regexp"
+	"slices"
 	"strings"
 
 	"helm.sh/helm/v3/pkg/strvals"
@@ -23,19 +25,32 @@ type options struct {
 	KubeVersion string   `json:"kubeVersion"`
 	APIVersions []string `json:"apiVersions"`
 	IncludeCRDs bool     `json:"includeCRDs"`
+	Hooks       string   `json:"hooks"`
 	TestHooks   bool     `json:"testHooks"`
 	Version     string   `json:"version"`
+
+	CreateNamespace bool `json:"createNamespace"`
 }
+
+// What option hooks may be.
+const (
+	hooksInstall = "install"
+	hooksNone    = "none"
+	hooksAll     = "all"
+)
 
 // defaultKubeVersion is what charts are rendered for. Helm's own default is the
 // version its packages were built for, v1.20.0 for anyone who uses them as a
 // library, which one chart in ten refuses.
 const defaultKubeVersion = "1.34.0"
 
+// namespaceName is what a namespace may be called: an RFC 1123 label.
+var namespaceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
 // parseOptions reads options that tape found valid. It is strict all the same:
 // other programs may serve this interpreter.
 func parseOptions(raw json.RawMessage) (options, error) {
-	opts := options{Namespace: "default", KubeVersion: defaultKubeVersion, IncludeCRDs: true}
+	opts := options{Hooks: hooksInstall, KubeVersion: defaultKubeVersion, IncludeCRDs: true}
 	if len(raw) == 0 {
 		return opts, nil
 	}
@@ -43,6 +58,15 @@ func parseOptions(raw json.RawMessage) (options, error) {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&opts); err != nil {
 		return options{}, problem("", "options: %s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if !slices.Contains([]string{hooksInstall, hooksNone, hooksAll}, opts.Hooks) {
+		return options{}, problem("", "option hooks: %q is none of install, none and all", opts.Hooks)
+	}
+	if opts.Namespace != "" && !namespaceName.MatchString(opts.Namespace) {
+		return options{}, problem("", "option namespace: %q is not the name of a namespace: lower-case letters, digits and dashes", opts.Namespace)
+	}
+	if opts.CreateNamespace && opts.Namespace == "" {
+		return options{}, problem("", "option createNamespace: name the namespace to create with option namespace")
 	}
 	return opts, nil
 }

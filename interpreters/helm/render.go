@@ -26,9 +26,10 @@ import (
 type renderer struct {
 	chart *chart.Chart
 	// folder is the source below the root; empty where it is remote.
-	folder   string
-	opts     options
-	warnings []interpreter.Diagnostic
+	folder string
+	opts   options
+	// said are warnings and notes.
+	said []interpreter.Diagnostic
 }
 
 func (r *renderer) render(ctx context.Context, vals map[string]any) ([]interpreter.File, error) {
@@ -54,23 +55,35 @@ func (r *renderer) render(ctx context.Context, vals map[string]any) ([]interpret
 	}
 	r.warnUnknownHooks(rendered, hooks, manifests)
 
-	var out output
-	if r.opts.IncludeCRDs {
-		seen := map[string]bool{} // a chart under two aliases has them twice
-		for _, crd := range r.chart.CRDObjects() {
-			if data := string(crd.File.Data); !seen[data] {
-				seen[data] = true
+	var (
+		out    output
+		crds   []string
+		pieces []piece
+	)
+	seen := map[string]bool{} // a chart under two aliases has them twice
+	for _, crd := range r.chart.CRDObjects() {
+		if data := string(crd.File.Data); !seen[data] {
+			seen[data] = true
+			crds = append(crds, data)
+			if r.opts.IncludeCRDs {
 				out.add(crd.Filename, data)
 			}
 		}
 	}
 	for _, m := range manifests {
-		out.add(m.Name, m.Content)
+		pieces = append(pieces, piece{template: m.Name, document: parse(m.Content)})
 	}
 	for _, h := range hooks {
-		if r.opts.TestHooks || !slices.Contains(h.Events, release.HookTest) {
-			out.add(h.Path, h.Manifest)
+		if r.wants(h) {
+			pieces = append(pieces, piece{template: h.Path, document: parse(h.Manifest), hook: true})
 		}
+	}
+	r.place(pieces, crds)
+	if r.opts.CreateNamespace && !r.createsNamespace(pieces) {
+		out.put(namespaceFile, r.namespaceObject())
+	}
+	for _, p := range pieces {
+		out.add(p.template, p.text)
 	}
 	if len(out.docs) == 0 {
 		r.warn(path.Join(r.folder, "Chart.yaml"), "the chart renders no objects")
@@ -106,7 +119,7 @@ func (r *renderer) valuesToRender(vals map[string]any) (chartutil.Values, *chart
 	if err := chartutil.ProcessDependenciesWithMerge(c, vals); err != nil {
 		return nil, nil, problem(file, "%w", err)
 	}
-	info := chartutil.ReleaseOptions{Name: releaseName, Namespace: r.opts.Namespace, Revision: 1, IsInstall: true}
+	info := chartutil.ReleaseOptions{Name: releaseName, Namespace: r.namespace(), Revision: 1, IsInstall: true}
 	// The schemas are checked here: Helm's check would fetch what they refer to.
 	top, err := chartutil.ToRenderValuesWithSchemaValidation(c, vals, info, caps, true)
 	if err != nil {
@@ -118,7 +131,7 @@ func (r *renderer) valuesToRender(vals map[string]any) (chartutil.Values, *chart
 	}
 	var s schemas
 	s.check(c, values, r.where)
-	r.warnings = append(r.warnings, s.warnings...)
+	r.said = append(r.said, s.warnings...)
 	if len(s.problems) > 0 {
 		return nil, nil, s.problems
 	}
@@ -173,7 +186,16 @@ func (r *renderer) warnUnknownHooks(rendered map[string]string, hooks []*release
 }
 
 func (r *renderer) warn(file, format string, args ...any) {
-	r.warnings = append(r.warnings, interpreter.Diagnostic{Severity: interpreter.Warning, Summary: fmt.Sprintf(format, args...), File: file})
+	r.say(interpreter.Warning, file, format, args...)
+}
+
+// note says what is as the options have it, and still good to know.
+func (r *renderer) note(file, format string, args ...any) {
+	r.say(interpreter.Info, file, format, args...)
+}
+
+func (r *renderer) say(severity interpreter.Severity, file, format string, args ...any) {
+	r.said = append(r.said, interpreter.Diagnostic{Severity: severity, Summary: fmt.Sprintf(format, args...), File: file})
 }
 
 // where is the path below the root of what Helm calls <chart>/templates/x.yaml.
@@ -203,6 +225,11 @@ func (o *output) add(template, doc string) {
 	if ext := path.Ext(name); ext != ".yaml" && ext != ".yml" {
 		name += ".yaml"
 	}
+	o.put(name, doc)
+}
+
+// put appends a document to a file.
+func (o *output) put(name, doc string) {
 	if o.docs == nil {
 		o.docs = map[string][]string{}
 	}

@@ -194,9 +194,9 @@ func (s *Stage) Replay(ctx context.Context, t *engine.Task, outputs engine.Outpu
 // report tells of diagnostics that are no errors.
 func report(t *engine.Task, all []interpreter.Diagnostic) {
 	for _, d := range all {
-		e := engine.Event{Message: rendering.Text(d)}
-		if d.Severity != interpreter.Info {
-			e.Level = engine.Warning
+		e := engine.Event{Level: engine.Warning, Message: rendering.Text(d)}
+		if d.Severity == interpreter.Info {
+			e.Level = engine.Note
 		}
 		t.Report(e)
 	}

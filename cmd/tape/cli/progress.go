@@ -56,12 +56,15 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// quiet shows warnings, which are no progress, and nothing else.
+// said reports whether an event is a message that stays on the screen.
+func said(e engine.Event) bool { return e.Level == engine.Warning || e.Level == engine.Note }
+
+// quiet shows warnings and notes, which are no progress, and nothing else.
 type quiet struct{ io.Writer }
 
 func (q quiet) Event(e engine.Event) {
-	if e.Level == "warning" {
-		fmt.Fprintf(q, "warning: %s\n", e.Message)
+	if said(e) {
+		fmt.Fprintf(q, "%s: %s\n", e.Level, e.Message)
 	}
 }
 func (quiet) Close() {}
@@ -179,8 +182,8 @@ func (p *plainLines) Event(e engine.Event) {
 		n.printed = e.At
 	}
 	switch {
-	case e.Level == "warning":
-		fmt.Fprintf(p.w, "warning: %s\n", e.Message)
+	case said(e):
+		fmt.Fprintf(p.w, "%s: %s\n", e.Level, e.Message)
 	case e.Message != "":
 		fmt.Fprintf(p.w, "%s: %s\n", e.Node, e.Message)
 	case e.State == engine.Failed:
@@ -258,8 +261,8 @@ func (t *tty) Event(e engine.Event) {
 		_, _ = fmt.Fprintln(t, e.Message)
 		return
 	}
-	if e.Level == "warning" {
-		_, _ = fmt.Fprintf(t, "%s %s\n", t.paint("33", "warning:"), e.Message)
+	if said(e) {
+		_, _ = fmt.Fprintf(t, "%s %s\n", t.paint("33", e.Level+":"), e.Message)
 	}
 	t.turn.Lock()
 	defer t.turn.Unlock()

@@ -36,11 +36,12 @@ type sourceFlags struct {
 	from          placeFlags
 
 	// Spellings that the interpreters' users know.
-	values, set, setString []string
-	release, namespace     string
-	kubeVersion            string
-	expression             string
-	tags                   []string
+	values, set, setString, setFile []string
+	release, namespace              string
+	createNamespace                 bool
+	hooks, kubeVersion              string
+	expression                      string
+	tags, packages                  []string
 }
 
 func (f *sourceFlags) register(cmd *cobra.Command) {
@@ -51,13 +52,17 @@ func (f *sourceFlags) register(cmd *cobra.Command) {
 	fl.StringVar(&f.interpreter, "interpreter", "", "`NAME` of the interpreter (default: found by the files)")
 	fl.StringArrayVar(&f.options, "set-option", nil, "`K=V` option of the interpreter (repeats; a list takes one item a time)")
 	fl.StringVar(&f.optionsFile, "options-file", "", "`FILE` of options for the interpreter, YAML or JSON")
-	fl.StringArrayVarP(&f.values, "values", "f", nil, "helm: values `FILE` (repeats)")
+	fl.StringArrayVarP(&f.values, "values", "f", nil, "helm, cue: values `FILE` (repeats)")
 	fl.StringArrayVar(&f.set, "set", nil, "helm: `K=V` value (repeats)")
 	fl.StringArrayVar(&f.setString, "set-string", nil, "helm: `K=V` value that stays a string (repeats)")
+	fl.StringArrayVar(&f.setFile, "set-file", nil, "helm: `K=FILE` value that is the file's content (repeats)")
 	fl.StringVar(&f.release, "release", "", "helm: release `NAME`")
-	fl.StringVarP(&f.namespace, "namespace", "n", "", "helm: release `NAMESPACE`")
+	fl.StringVarP(&f.namespace, "namespace", "n", "", "helm: release `NAMESPACE`, which objects that name none get")
+	fl.BoolVar(&f.createNamespace, "create-namespace", false, "helm: add the Namespace object")
+	fl.StringVar(&f.hooks, "hooks", "", "helm: `WHICH` hooks to render: install, none or all (default install)")
 	fl.StringVar(&f.kubeVersion, "kube-version", "", "helm: Kubernetes `VERSION` to render for")
 	fl.StringVarP(&f.expression, "expression", "e", "", "cue: `EXPRESSION` to render")
+	fl.StringArrayVar(&f.packages, "packages", nil, "cue: `PACKAGE` to render, ./... for all (repeats)")
 	fl.StringArrayVarP(&f.tags, "inject", "t", nil, "cue: `TAG` or TAG=VALUE to inject (repeats)")
 	fl.BoolVar(&f.deterministic, "deterministic", false, "render twice, and fail where the results differ")
 	fl.BoolVar(&f.skipInvalid, "skip-invalid", false, "leave out files that do not parse")
@@ -179,9 +184,10 @@ func (f *sourceFlags) settings() ([]stages.Setting, error) {
 		name   string
 		values []string
 	}{
-		{"values", f.values}, {"set", f.set}, {"setString", f.setString},
+		{"values", f.values}, {"set", f.set}, {"setString", f.setString}, {"setFile", f.setFile},
 		{"release", some(f.release)}, {"namespace", some(f.namespace)}, {"kubeVersion", some(f.kubeVersion)},
-		{"expression", some(f.expression)}, {"tags", f.tags},
+		{"hooks", some(f.hooks)}, {"createNamespace", given(f.createNamespace)},
+		{"expression", some(f.expression)}, {"tags", f.tags}, {"packages", f.packages},
 	} {
 		for _, v := range s.values {
 			out = append(out, stages.Setting{Name: s.name, Value: v})
@@ -195,4 +201,11 @@ func some(s string) []string {
 		return nil
 	}
 	return []string{s}
+}
+
+func given(b bool) []string {
+	if !b {
+		return nil
+	}
+	return []string{"true"}
 }
