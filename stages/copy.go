@@ -172,7 +172,7 @@ func openTarget(client *registry.Client, text, tag string) (*target, error) {
 }
 
 func copyPair(ctx context.Context, env Environment, pair CopyPair, check bool, report func(engine.Event)) (result *CopyResult, err error) {
-	from, err := open(env.Registry, pair.Source)
+	from, err := open(ctx, env.Registry, pair.Source)
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +180,7 @@ func copyPair(ctx context.Context, env Environment, pair CopyPair, check bool, r
 	if file, ok := strings.CutPrefix(pair.Target, "archive:"); ok {
 		return copyToArchive(ctx, env, pair.Source, file)
 	}
-	root, err := from.Resolve(ctx, from.version)
+	root, err := from.resolve(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -206,6 +206,11 @@ func copyPair(ctx context.Context, env Environment, pair CopyPair, check bool, r
 	}
 	if err == nil {
 		err = to.Close()
+	}
+	if damaged, ok := errors.AsType[*transfer.SourceError](err); ok {
+		err = refusal(damaged.Err) // whatever was being done with it
+	} else if from.isArchive() {
+		err = refusal(err)
 	}
 	if registry.Refused(err) {
 		err = fmt.Errorf("%w; archive:FILE takes everything, and 'tape relocate --prefix PREFIX --manifests-out DIR' copies the images alone", err)
@@ -269,10 +274,21 @@ func (c *copying) open(ctx context.Context) error {
 	return nil
 }
 
-// named is a manifest and a tag that it gets.
-type named struct {
-	tag  string
-	desc ocispec.Descriptor
+// checkRootTags reports a tag that a root cannot have in a repository where its
+// images have theirs; "" is no tag.
+func checkRootTags(images []artifact.Tagged, tags ...string) error {
+	for _, tag := range tags {
+		if tag == "" {
+			continue
+		}
+		if err := artifact.CheckTag(tag); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(images, func(t artifact.Tagged) bool { return t.Tag == tag || t.Tag == artifact.ContentTag(tag) }) {
+			return fmt.Errorf("tag %q is one that an image of the application has: choose another", tag)
+		}
+	}
+	return nil
 }
 
 // application copies an application in the order of a push: everything by its
@@ -280,18 +296,18 @@ type named struct {
 func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	subjects := []digest.Digest{c.root.Digest, c.app.Content.Digest}
 	below := map[digest.Digest]bool{}
-	var tags []named
 	for _, child := range c.app.Index.Manifests {
 		below[child.Digest] = true
-		switch child.Annotations[artifact.AnnotationRole] {
-		case artifact.RoleImage:
+		if child.Annotations[artifact.AnnotationRole] == artifact.RoleImage {
 			subjects = append(subjects, child.Digest)
-			for tag := range strings.SplitSeq(child.Annotations[artifact.AnnotationImageTag], ",") {
-				tags = append(tags, named{tag, child})
-			}
-		case artifact.RoleRelated:
-			tags = append(tags, named{child.Annotations[artifact.AnnotationRelatedTag], child})
 		}
+	}
+	tags, err := c.app.Tags(ctx)
+	if err != nil {
+		return err
+	}
+	if err := checkRootTags(tags, c.to.tag); err != nil {
+		return err
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	var refs string
@@ -316,7 +332,7 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 		return err
 	}
 	if c.app.Format != artifact.FormatOriginal && c.to.tag != "" {
-		tags = append(tags, named{artifact.ContentTag(c.to.tag), c.app.Content})
+		tags = append(tags, artifact.Tagged{Tag: artifact.ContentTag(c.to.tag), Desc: c.app.Content})
 	}
 	if err := c.tags(ctx, tags); err != nil {
 		return err
@@ -357,11 +373,11 @@ func (c *copying) pointsTo(ctx context.Context) (string, error) {
 }
 
 // tags sets tags side by side; an empty one is none.
-func (c *copying) tags(ctx context.Context, list []named) error {
+func (c *copying) tags(ctx context.Context, list []artifact.Tagged) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, n := range list {
-		if n.tag != "" {
-			group.Go(func() error { return c.Tag(ctx, n.desc, n.tag) })
+		if n.Tag != "" {
+			group.Go(func() error { return c.Tag(ctx, n.Desc, n.Tag) })
 		}
 	}
 	return group.Wait()
@@ -395,8 +411,8 @@ func (c *copying) anything(ctx context.Context, result *CopyResult) error {
 }
 
 // byTag copies what cosign's tags lead to.
-func (c *copying) byTag(ctx context.Context, subjects []digest.Digest) ([]named, error) {
-	found := make([]named, len(subjects)*len(cosignSuffixes))
+func (c *copying) byTag(ctx context.Context, subjects []digest.Digest) ([]artifact.Tagged, error) {
+	found := make([]artifact.Tagged, len(subjects)*len(cosignSuffixes))
 	group, ctx := errgroup.WithContext(ctx)
 	for i, subject := range subjects {
 		for j, suffix := range cosignSuffixes {
@@ -409,13 +425,13 @@ func (c *copying) byTag(ctx context.Context, subjects []digest.Digest) ([]named,
 				if err == nil {
 					err = c.Manifest(ctx, desc)
 				}
-				found[i*len(cosignSuffixes)+j] = named{tag, desc}
+				found[i*len(cosignSuffixes)+j] = artifact.Tagged{Tag: tag, Desc: desc}
 				return err
 			})
 		}
 	}
 	err := group.Wait()
-	return slices.DeleteFunc(found, func(n named) bool { return n.tag == "" }), err
+	return slices.DeleteFunc(found, func(t artifact.Tagged) bool { return t.Tag == "" }), err
 }
 
 var (

@@ -41,11 +41,11 @@ type opened struct {
 // open opens a reference: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or
 // archive:FILE[:TAG]. A layout or an archive that is there wins over the first,
 // also without its prefix.
-func open(client *registry.Client, ref string) (*opened, error) {
+func open(ctx context.Context, client *registry.Client, ref string) (*opened, error) {
 	if store.IsReference(ref) {
 		layout, version, err := store.OpenReference(ref)
 		if err != nil {
-			return nil, err
+			return nil, refusal(err)
 		}
 		o := &opened{place: layout, layout: layout, version: version, close: layout.Close}
 		if !strings.Contains(version, ":") {
@@ -58,7 +58,7 @@ func open(client *registry.Client, ref string) (*opened, error) {
 		if !ok {
 			return nil, usagef("%s holds no application: give the archive or the OCI layout of one, or REGISTRY/REPOSITORY:TAG", ref)
 		}
-		return open(client, at)
+		return open(ctx, client, at)
 	}
 	name, tag, dgst, err := parseReference(ref)
 	if err != nil {
@@ -104,13 +104,27 @@ func parseReference(ref string) (name, tag, dgst string, err error) {
 	return named.Name(), tag, dgst, nil
 }
 
+// resolve finds the manifest that the reference names. Where it is in an archive of an
+// application, or is one, the archive must be what save writes.
+func (o *opened) resolve(ctx context.Context) (ocispec.Descriptor, error) {
+	root, err := o.find(ctx)
+	if err == nil {
+		err = o.checkArchive(ctx, root, false)
+	}
+	return root, err
+}
+
 // application opens the application behind a reference.
 func application(ctx context.Context, client *registry.Client, ref string) (*artifact.Application, *opened, error) {
-	o, err := open(client, ref)
+	o, err := open(ctx, client, ref)
 	if err != nil {
 		return nil, nil, err
 	}
-	app, err := artifact.Open(ctx, o, o.version)
+	var app *artifact.Application
+	root, err := o.resolve(ctx)
+	if err == nil {
+		app, err = artifact.OpenRoot(ctx, o, root)
+	}
 	if err != nil {
 		_ = o.close()
 		return nil, nil, fmt.Errorf("read %s: %w", ref, err)

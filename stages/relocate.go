@@ -166,7 +166,7 @@ type relocated struct {
 	from  transfer.Source
 	image ocispec.Descriptor
 	// about is what is published beside it, with the tags that it has.
-	about []named
+	about []artifact.Tagged
 	// names are those that it was taped by.
 	names []string
 }
@@ -249,7 +249,7 @@ func (r *relocating) copy(ctx context.Context, from transfer.Source, name string
 	}
 	copier := r.copier(from, repository)
 	mine := map[digest.Digest]bool{}
-	var also []named
+	var also []artifact.Tagged
 	group, copying := errgroup.WithContext(ctx)
 	for _, image := range list {
 		mine[image.image.Digest] = true
@@ -259,7 +259,7 @@ func (r *relocating) copy(ctx context.Context, from transfer.Source, name string
 				return err
 			}
 			for _, about := range image.about {
-				if err := copier.Manifest(copying, about.desc); err != nil {
+				if err := copier.Manifest(copying, about.Desc); err != nil {
 					return err
 				}
 			}
@@ -274,13 +274,13 @@ func (r *relocating) copy(ctx context.Context, from transfer.Source, name string
 	}
 	for tag, desc := range tags {
 		if mine[desc.Digest] {
-			also = append(also, named{tag, desc})
+			also = append(also, artifact.Tagged{Tag: tag, Desc: desc})
 		}
 	}
 	group, copying = errgroup.WithContext(ctx)
 	for _, n := range also {
-		if n.tag != "" {
-			group.Go(func() error { return copier.Tag(copying, n.desc, n.tag) })
+		if n.Tag != "" {
+			group.Go(func() error { return copier.Tag(copying, n.Desc, n.Tag) })
 		}
 	}
 	if err := group.Wait(); err != nil {
@@ -368,6 +368,9 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 	refs, ok := artifact.ImageRefs(statements)
 	if !ok {
 		return errors.New("its statements do not say where its references stand")
+	}
+	if _, err := app.Tags(ctx); err != nil {
+		return err
 	}
 	to.Taped = artifact.Taped(statements)
 	renamed, edits, err := artifact.Rename(old, refs, to)
@@ -484,10 +487,10 @@ func (o *RelocateOptions) original(ctx context.Context, was *artifact.Applicatio
 
 // relocatedImages are the images of an application.
 func relocatedImages(ctx context.Context, app *artifact.Application, at *opened) ([]relocated, error) {
-	about := map[digest.Digest][]named{}
+	about := map[digest.Digest][]artifact.Tagged{}
 	for _, child := range app.Children(artifact.RoleRelated) {
 		subject := digest.Digest(child.Annotations[artifact.AnnotationRelatedTo])
-		about[subject] = append(about[subject], named{child.Annotations[artifact.AnnotationRelatedTag], child})
+		about[subject] = append(about[subject], artifact.Tagged{Tag: artifact.RelatedTag(child), Desc: child})
 	}
 	var out []relocated
 	for _, child := range app.Children(artifact.RoleImage) {
@@ -535,15 +538,17 @@ func (o *RelocateOptions) root(ctx context.Context, r *relocating, app *artifact
 	if len(tags) == 0 {
 		tags = []string{cmp.Or(tag, artifact.ConfigTag(blobs[1].Desc.Digest))}
 	}
-	for _, tag := range tags {
-		if err := artifact.CheckTag(tag); err != nil {
-			return err
-		}
+	given, err := app.Tags(ctx)
+	if err == nil {
+		err = checkRootTags(given, tags...)
+	}
+	if err != nil {
+		return err
 	}
 	imageTags := map[string]ocispec.Descriptor{}
-	for _, child := range app.Children(artifact.RoleImage) {
-		for _, tag := range artifact.Tags(child) {
-			imageTags[tag] = child
+	for _, t := range given {
+		if t.Desc.Annotations[artifact.AnnotationRole] == artifact.RoleImage {
+			imageTags[t.Tag] = t.Desc
 		}
 	}
 	for from, images := range bySource(list) {
@@ -667,7 +672,9 @@ func (o *RelocateOptions) published(ctx context.Context, list []images.Image) ([
 		}
 		for _, related := range image.Related {
 			if related.Via != images.Inline {
-				moving.about = append(moving.about, named{related.Tag, ocispec.Descriptor{MediaType: related.MediaType, Digest: related.Digest, Size: related.Size}})
+				moving.about = append(moving.about, artifact.Tagged{
+					Tag: related.Tag, Desc: ocispec.Descriptor{MediaType: related.MediaType, Digest: related.Digest, Size: related.Size},
+				})
 			}
 		}
 		out = append(out, moving)

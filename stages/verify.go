@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/store"
-	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/sign"
 	"github.com/taped-dev/tape/stages/verify"
 )
@@ -59,31 +59,26 @@ func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err err
 			return nil, fmt.Errorf("read bundle: %w", err)
 		}
 	}
-	at, err := open(o.Registry, o.Ref)
+	at, err := open(ctx, o.Registry, o.Ref)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, at.close()) }()
-	root, err := at.Resolve(ctx, at.version)
+	root, err := at.find(ctx)
+	if errors.Is(err, engine.ErrPolicy) {
+		return &VerifyResult{Root: root.Digest, Links: []VerifiedLink{{Name: "archive", Reason: err.Error()}}}, nil
+	}
 	if err == nil {
 		result, err = verify.Application(ctx, at.place, root, options)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("verify %s: %w", o.Ref, err)
 	}
-	if at.layout == nil || !result.OK || root.Annotations[artifact.AnnotationPlatforms] != "" {
-		return result, nil
-	}
-	// The chain holds; there may be less than was saved of what is beside it, or more.
-	// Others may keep theirs in the folder of a layout.
-	if info, err := os.Stat(at.layout.Path()); err != nil || info.IsDir() {
-		return result, err
-	}
-	err = whole(ctx, at.layout)
-	if cause := context.Cause(ctx); cause != nil {
-		return nil, cause
-	}
-	if err != nil {
+	// A folder may hold what is not of the application.
+	if err := at.checkArchive(ctx, root, true); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return nil, cause
+		}
 		result.OK = false
 		result.Links = append(result.Links, VerifiedLink{Name: "archive", Subject: root.Digest, Reason: err.Error()})
 	}

@@ -255,7 +255,7 @@ func TestSignAgain(t *testing.T) {
 // every part away.
 func TestTampered(t *testing.T) {
 	a := newSignedApp(t, registrytest.Distribution(""))
-	dir := a.layout(t)
+	dir := unpackTar(t, a.save(t))
 	contentSignature := a.signatureOf(t, "content")
 	blobs := filepath.Join(dir, "blobs", "sha256")
 	entries, err := os.ReadDir(blobs)
@@ -275,6 +275,11 @@ func TestTampered(t *testing.T) {
 		if r := a.verify(t, stages.VerifyOptions{Ref: "archive:" + file}); r.OK {
 			t.Errorf("%s: the archive verifies", what)
 		}
+	}
+	packed := filepath.Join(t.TempDir(), "a.tar")
+	tarUp(t, dir, packed)
+	if r := a.verify(t, stages.VerifyOptions{Ref: "archive:" + packed}); !r.OK {
+		t.Fatalf("packed again, byte for byte: %v", failing(r))
 	}
 	for _, entry := range entries {
 		file := filepath.Join(blobs, entry.Name())
@@ -376,6 +381,19 @@ func rewrite(t *testing.T, file string, data []byte) {
 	if err := os.WriteFile(file, data, 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func unpackTar(t *testing.T, file string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	for _, e := range entries(t, file) {
+		at := filepath.Join(dir, e.header.Name)
+		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		rewrite(t, at, e.data)
+	}
+	return dir
 }
 
 func tarUp(t *testing.T, dir, file string) {

@@ -113,6 +113,42 @@ func padded(n int64) int64 { return (n + block - 1) / block * block }
 // Size of the file in bytes.
 func (p *Plan) Size() int64 { return p.size }
 
+// Check reports how an archive differs from the planned one, but for the bytes of its
+// blobs, which have digests.
+func (p *Plan) Check(ctx context.Context, file *io.SectionReader) error {
+	if file.Size() != p.size {
+		return fmt.Errorf("it has %d bytes, not %d", file.Size(), p.size)
+	}
+	var found [copyBuffer]byte
+	same := func(want []byte, at int64, what string) error {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		for len(want) > 0 {
+			part := found[:min(len(want), len(found))]
+			if _, err := file.ReadAt(part, at); err != nil {
+				return fmt.Errorf("read %s: %w", what, err)
+			}
+			if !bytes.Equal(part, want[:len(part)]) {
+				return fmt.Errorf("%s is another one", what)
+			}
+			want, at = want[len(part):], at+int64(len(part))
+		}
+		return nil
+	}
+	zeros := make([]byte, 2*block)
+	for _, e := range p.entries {
+		if err := errors.Join(
+			same(e.header, e.at, "the header of "+e.name),
+			same(e.data, e.body(), e.name),
+			same(zeros[:padded(e.size)-e.size], e.body()+e.size, "what follows "+e.name),
+		); err != nil {
+			return err
+		}
+	}
+	return same(zeros, p.size-2*block, "its end")
+}
+
 // WriteFile writes the archive beside the file and renames it when it is whole
 // and on disk. What an interruption leaves is FILE.partial, for Resume.
 func (p *Plan) WriteFile(ctx context.Context, file string, open Blob, o Options) (err error) {

@@ -32,7 +32,7 @@ func (p *Places) openFile(ctx context.Context, place Place, named reference.Name
 		return nil, err
 	}
 	opened, err := p.layout(string(place), file)
-	if errdefs.IsInvalidArgument(err) && place.Kind() == "archive" && isDockerSave(file) {
+	if (errdefs.IsInvalidArgument(err) || errdefs.IsDataLoss(err)) && place.Kind() == "archive" && isDockerSave(file) {
 		return p.openSaved(ctx, file, version, named)
 	}
 	if err != nil {

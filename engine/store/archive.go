@@ -13,6 +13,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -20,13 +21,24 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// maxEntries bounds the entries of an archive: an application of 1,000 images
-// has some 20,000 blobs.
-const maxEntries = 1 << 20
+const (
+	// maxEntries bounds the entries of an archive: an application of 1,000 images
+	// has some 20,000 blobs.
+	maxEntries = 1 << 18
+	// maxOther bounds the entries that belong to no layout, which are remembered.
+	maxOther = 1 << 10
+	// maxTrailer bounds the zeroes behind the last entry: other programs fill up to
+	// their own block, which is 10 KiB unless asked otherwise.
+	maxTrailer = 1 << 20
+	// maxEntryName bounds the name of an entry, in bytes. The longest of a layout has 141.
+	maxEntryName = 4096
+
+	tarBlock = 512
+)
 
 // trailer is how many bytes come at least after the last entry of a tar that is
 // whole: two blocks of zeroes.
-const trailer = 1024
+const trailer = 2 * tarBlock
 
 // archive is a tar that is read in place: it is gone through once for where
 // everything lies, and nothing is unpacked.
@@ -34,16 +46,20 @@ type archive struct {
 	file  *os.File
 	info  os.FileInfo
 	at    map[digest.Digest]extent
-	other map[string]extent // oci-layout, index.json
+	other map[string]extent // every other file: oci-layout, index.json, and what belongs to no layout
+	// linked are files of other that blobs are hard links to.
+	linked map[string]bool
+	// unexpected is what no archive of a layout needs.
+	unexpected []string
 }
 
 // extent is where an entry's bytes lie.
 type extent struct{ offset, size int64 }
 
 // OpenArchive opens an OCI image layout in a tar that is not compressed. Names
-// that lead elsewhere, links, an entry twice, and an archive that ends too
-// early are errors; files that belong to no layout are passed over. The caller
-// closes the layout.
+// that lead elsewhere, links but to an entry before them, an entry twice, and an
+// archive that ends too early are errors. What belongs to no layout is passed over,
+// and told by [Layout.Unexpected]. The caller closes the layout.
 func OpenArchive(file string) (*Layout, error) {
 	l, err := openArchive(file)
 	if err != nil {
@@ -57,7 +73,7 @@ func openArchive(name string) (*Layout, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &archive{file: r.file, info: r.info, at: map[digest.Digest]extent{}, other: map[string]extent{}}
+	a := &archive{file: r.file, info: r.info, at: map[digest.Digest]extent{}, other: map[string]extent{}, linked: map[string]bool{}}
 	if err := a.scan(); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
@@ -80,19 +96,14 @@ func (a *archive) scan() error {
 		return err
 	}
 	tr := tar.NewReader(a.file)
-	end := int64(0) // of the last entry
+	end := int64(0) // of the last entry, in whole blocks
 	for n := 0; ; n++ {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
-			// Between two entries an archive may end without a sign. What is
-			// needed most comes last in it, by the order of names.
-			if _, ok := a.other[ocispec.ImageLayoutFile]; !ok && end > a.info.Size()-trailer {
-				return classed(errdefs.ErrDataLoss, "it is cut off, copy it again")
-			}
-			return nil
+			return a.finish(end)
 		}
-		if n == 0 && (errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) && a.info.Size() < trailer) {
-			return classed(errdefs.ErrInvalidArgument, "it is no tar archive, such as tape save writes")
+		if n == 0 && !a.hasMagic() && (errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) && a.info.Size() < trailer) {
+			return classed(errdefs.ErrInvalidArgument, "it is not a tar archive, such as tape save writes")
 		}
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			return classed(errdefs.ErrDataLoss, "it is cut off, copy it again: %w", err)
@@ -101,7 +112,7 @@ func (a *archive) scan() error {
 			return classed(errdefs.ErrDataLoss, "it is damaged, copy it again: %w", err)
 		}
 		if n >= maxEntries {
-			return classed(errdefs.ErrInvalidArgument, "it has more than %d entries", maxEntries)
+			return classed(errdefs.ErrDataLoss, "it has more than %d entries", maxEntries)
 		}
 		// The reader reads no further than the header, and skips by seeking:
 		// here the entry's bytes begin.
@@ -109,11 +120,142 @@ func (a *archive) scan() error {
 		if err != nil {
 			return err
 		}
+		if len(h.Name) > maxEntryName {
+			return classed(errdefs.ErrDataLoss, "the name of an entry has %d bytes; %d are allowed", len(h.Name), maxEntryName)
+		}
+		if err := a.checkHeaders(h, end, offset); err != nil {
+			return err
+		}
 		if err := a.add(h, offset); err != nil {
 			return err
 		}
-		end = offset + h.Size
+		size := h.Size
+		if h.Typeflag == tar.TypeDir || h.Typeflag == tar.TypeLink || h.Typeflag == tar.TypeXGlobalHeader {
+			size = 0 // whatever the header says, none follows
+		}
+		end = (offset + size + tarBlock - 1) / tarBlock * tarBlock
+		if err := a.checkZero(offset+size, end, "bytes between entries"); err != nil {
+			return err
+		}
 	}
+}
+
+// hasMagic reports whether the file begins as a tar does.
+func (a *archive) hasMagic() bool {
+	magic := make([]byte, 5)
+	_, err := a.file.ReadAt(magic, 257)
+	return err == nil && string(magic) == "ustar"
+}
+
+// finish looks at what stands behind the last entry.
+func (a *archive) finish(end int64) error {
+	// Between two entries an archive may end without a sign. What is needed most
+	// comes last in it, by the order of names.
+	whole := a.info.Size()-end >= trailer
+	if _, ok := a.other[ocispec.ImageLayoutFile]; !ok && !whole {
+		return classed(errdefs.ErrDataLoss, "it is cut off, copy it again")
+	}
+	if !whole {
+		a.expectNot("an end without two blocks of zeroes")
+	}
+	if err := a.checkZero(end, min(a.info.Size(), end+maxTrailer), "bytes behind its end"); err != nil {
+		return err
+	}
+	if a.info.Size() > end+maxTrailer {
+		a.expectNot("%d bytes behind its end", a.info.Size()-end)
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.other)) {
+		if name != ocispec.ImageLayoutFile && name != ocispec.ImageIndexFile && !a.linked[name] {
+			a.expectNot("a file %q", name)
+		}
+	}
+	return nil
+}
+
+// checkZero notes that bytes of the file are not all zero. Those that the file does
+// not have are nobody's.
+func (a *archive) checkZero(from, to int64, what string) error {
+	var buf [4096]byte
+	for from < to {
+		n, err := a.file.ReadAt(buf[:min(to-from, int64(len(buf)))], from)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		for _, b := range buf[:n] {
+			if b != 0 {
+				a.expectNot("%s", what)
+				return nil
+			}
+		}
+		if from += int64(n); n == 0 {
+			return nil
+		}
+	}
+	return nil
+}
+
+// mostUnexpected is how much is told of what is unexpected.
+const mostUnexpected = 10
+
+func (a *archive) expectNot(format string, args ...any) {
+	what := fmt.Sprintf(format, args...)
+	if len(a.unexpected) < mostUnexpected && !slices.Contains(a.unexpected, what) {
+		a.unexpected = append(a.unexpected, what)
+	}
+}
+
+// harmlessRecords are the keys of PAX records that say nothing of which bytes an
+// entry has, nor of its name. Those that end in a dot are prefixes.
+var harmlessRecords = []string{
+	"mtime", "atime", "ctime", "uid", "gid", "uname", "gname", "comment", "LIBARCHIVE.", "SCHILY.",
+}
+
+// checkHeaders looks at what stands before an entry's bytes from the end of the entry
+// before it: one header, or an extension and a header. Programs differ in how they
+// combine extensions, so that one may find other files than the next: there is to be
+// none that is not needed.
+func (a *archive) checkHeaders(h *tar.Header, from, to int64) error {
+	for key := range h.PAXRecords {
+		switch {
+		case strings.HasPrefix(key, "GNU.sparse."):
+			return classed(errdefs.ErrDataLoss, "entry %q is neither a file nor a folder: it has holes", h.Name)
+		case key == "path" && h.Typeflag != tar.TypeXGlobalHeader && len(h.Name) > 100,
+			key == "size" && h.Typeflag != tar.TypeXGlobalHeader && h.Size >= 1<<33,
+			slices.ContainsFunc(harmlessRecords, func(k string) bool {
+				return key == k || strings.HasSuffix(k, ".") && strings.HasPrefix(key, k)
+			}):
+		default:
+			a.expectNot("a header that gives an entry another %q", key)
+		}
+	}
+	if h.Typeflag == tar.TypeXGlobalHeader {
+		return nil
+	}
+	var extensions []byte
+	for from+tarBlock < to {
+		var block [tarBlock]byte
+		if _, err := a.file.ReadAt(block[:], from); err != nil {
+			return err
+		}
+		size, err := strconv.ParseInt(strings.Trim(string(block[124:136]), " \x00"), 8, 63)
+		if err != nil || size < 0 || size > to-from {
+			a.expectNot("an extension of a header that is not read the same everywhere")
+			return nil
+		}
+		extensions = append(extensions, block[156])
+		from += tarBlock + (size+tarBlock-1)/tarBlock*tarBlock
+	}
+	switch string(extensions) {
+	case "", "x":
+	case "L":
+		if len(h.Name) > 100 {
+			return nil
+		}
+		fallthrough
+	default:
+		a.expectNot("extensions of a header that are not read the same everywhere")
+	}
+	return nil
 }
 
 // checkPlain refuses what people commonly have instead of a plain tar.
@@ -134,46 +276,74 @@ func (a *archive) checkPlain() error {
 	return nil
 }
 
+// appleDouble is how names begin of what macOS puts beside the files of others.
+const appleDouble = "._"
+
 func (a *archive) add(h *tar.Header, offset int64) error {
+	if h.Typeflag == tar.TypeXGlobalHeader {
+		return nil
+	}
 	name := strings.TrimPrefix(h.Name, "./")
 	if h.Typeflag == tar.TypeDir {
 		name = strings.TrimSuffix(name, "/")
 	}
 	if name != "" && !fs.ValidPath(name) {
-		return classed(errdefs.ErrInvalidArgument, "entry %q is not a relative and clean name", h.Name)
+		return classed(errdefs.ErrDataLoss, "entry %q is not a relative and clean name", h.Name)
 	}
+	at := extent{offset, h.Size}
 	switch h.Typeflag {
 	case tar.TypeDir:
 		return nil
 	case tar.TypeReg:
+	case tar.TypeLink:
+		target := strings.TrimPrefix(h.Linkname, "./")
+		var ok bool
+		if at, ok = a.other[target]; !ok || path.Base(target) != path.Base(name) {
+			return classed(errdefs.ErrDataLoss, "entry %q is neither a file nor a folder, nor a link to one of the same name before it", h.Name)
+		}
+		a.linked[target] = true
 	default:
-		return classed(errdefs.ErrInvalidArgument, "entry %q is neither a file nor a folder", h.Name)
+		return classed(errdefs.ErrDataLoss, "entry %q is neither a file nor a folder", h.Name)
 	}
-	if h.Size > a.info.Size()-offset {
+	if at.size > a.info.Size()-at.offset {
 		return classed(errdefs.ErrDataLoss, "entry %q ends outside, the archive is cut off, copy it again", h.Name)
 	}
-	at := extent{offset, h.Size}
-	if name == ocispec.ImageLayoutFile || name == ocispec.ImageIndexFile {
-		if _, twice := a.other[name]; twice {
-			return classed(errdefs.ErrInvalidArgument, "it has %q twice", name)
-		}
-		a.other[name] = at
+	if strings.HasPrefix(path.Base(name), appleDouble) {
 		return nil
 	}
+	dgst, isBlob, err := blobDigest(name)
+	if err != nil {
+		return classed(errdefs.ErrDataLoss, "entry %q is not named by a digest: %w", h.Name, err)
+	}
+	if isBlob {
+		if _, twice := a.at[dgst]; twice {
+			return classed(errdefs.ErrDataLoss, "it has %q twice", name)
+		}
+		a.at[dgst] = at
+		return nil
+	}
+	if _, twice := a.other[name]; twice {
+		return classed(errdefs.ErrDataLoss, "it has %q twice", name)
+	}
+	if len(a.other) == maxOther {
+		a.expectNot("more than %d files that belong to no layout", maxOther)
+		if name != ocispec.ImageLayoutFile && name != ocispec.ImageIndexFile {
+			return nil
+		}
+	}
+	a.other[name] = at
+	return nil
+}
+
+// blobDigest is the digest of the blob that an entry holds by its name.
+func blobDigest(name string) (dgst digest.Digest, isBlob bool, err error) {
 	dir, encoded := path.Split(name)
 	algorithm, ok := strings.CutPrefix(dir, blobsDir+"/")
 	if !ok {
-		return nil
+		return "", false, nil
 	}
-	dgst := digest.NewDigestFromEncoded(digest.Algorithm(strings.TrimSuffix(algorithm, "/")), encoded)
-	if err := dgst.Validate(); err != nil {
-		return classed(errdefs.ErrInvalidArgument, "entry %q is not named by a digest: %w", h.Name, err)
-	}
-	if _, twice := a.at[dgst]; twice {
-		return classed(errdefs.ErrInvalidArgument, "it has %q twice", name)
-	}
-	a.at[dgst] = at
-	return nil
+	dgst = digest.NewDigestFromEncoded(digest.Algorithm(strings.TrimSuffix(algorithm, "/")), encoded)
+	return dgst, true, dgst.Validate()
 }
 
 func (a *archive) section(at extent) *io.SectionReader {

@@ -51,6 +51,7 @@ type Repository interface {
 type Layout struct {
 	name  string // the path, for errors
 	index ocispec.Index
+	data  []byte // of index.json
 	blobs blobs
 	sound sound
 
@@ -101,7 +102,7 @@ func openLayout(name string, blobs blobs, read func(name string, limit int64) ([
 	if data, err = read(ocispec.ImageIndexFile, maxIndex); err != nil {
 		return nil, fmt.Errorf("read %s, is it whole: %w", ocispec.ImageIndexFile, err)
 	}
-	l := &Layout{name: name, blobs: blobs}
+	l := &Layout{name: name, blobs: blobs, data: data}
 	if err := json.Unmarshal(data, &l.index); err != nil {
 		return nil, fmt.Errorf("read %s: %w", ocispec.ImageIndexFile, err)
 	}
@@ -122,6 +123,28 @@ func (l *Layout) Path() string { return l.name }
 
 // Index is the layout's index.json.
 func (l *Layout) Index() ocispec.Index { return l.index }
+
+// IndexData is the layout's index.json as it was read.
+func (l *Layout) IndexData() []byte { return l.data }
+
+// Archive is the tar that the layout was read from; ok is false for a folder.
+func (l *Layout) Archive() (tar *io.SectionReader, ok bool) {
+	a, ok := l.blobs.(*archive)
+	if !ok {
+		return nil, false
+	}
+	return io.NewSectionReader(a.file, 0, a.info.Size()), true
+}
+
+// Unexpected is what an archive has beside the files of a layout, and what in it some
+// programs read otherwise than others, such as bytes behind its end. Nothing of it is
+// read. Folders, times, owners and what macOS adds are not told of; a folder has none.
+func (l *Layout) Unexpected() []string {
+	if a, ok := l.blobs.(*archive); ok {
+		return a.unexpected
+	}
+	return nil
+}
 
 // Blobs lists every blob there is, sorted, whether anything names it or not.
 func (l *Layout) Blobs() ([]digest.Digest, error) {

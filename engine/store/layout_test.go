@@ -450,7 +450,7 @@ func TestOpenArchiveRefuses(t *testing.T) {
 		"empty":       {nil, "it is empty"},
 		"compressed":  {zipped.Bytes(), "it is compressed, unpack it first with gunzip"},
 		"zstd":        {[]byte("\x28\xb5\x2f\xfd...."), "it is compressed, unpack it first with unzstd"},
-		"no tar":      {bytes.Repeat([]byte("x"), 2048), "it is no tar archive, such as tape save writes"},
+		"no tar":      {bytes.Repeat([]byte("x"), 2048), "it is not a tar archive, such as tape save writes"},
 		"bad header":  {slices.Concat(reg("x")[:1024], bytes.Repeat([]byte("x"), 2048)), "it is damaged, copy it again"},
 	}
 	for name, tt := range tests {

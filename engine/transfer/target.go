@@ -50,19 +50,27 @@ func (t *repositoryTarget) Blob(ctx context.Context, from Source, desc ocispec.D
 		report(-arrived)
 		arrived = 0
 		body, err := from.Blob(ctx, desc)
-		return &reported{final{body}, func(n int64) { arrived += n; report(n) }}, err
+		if err != nil {
+			return nil, &SourceError{err}
+		}
+		return &reported{final{body}, func(n int64) { arrived += n; report(n) }}, nil
 	})
 }
 
-// final is read from a file: what is damaged there is so the next time too, and not
-// worth another try, as it is from a registry. So it hides of which class an error
-// is.
+// SourceError is of a file that cannot be read while it is copied from. What is damaged
+// there is so the next time too, and not worth another try, as it is from a registry: it
+// does not unwrap, so that nothing sees of which class Err is.
+type SourceError struct{ Err error }
+
+func (e *SourceError) Error() string { return e.Err.Error() }
+
+// final is read from a file.
 type final struct{ io.ReadCloser }
 
 func (f final) Read(p []byte) (int, error) {
 	n, err := f.ReadCloser.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
-		err = errors.New(err.Error())
+		err = &SourceError{err}
 	}
 	return n, err
 }

@@ -3,7 +3,9 @@
 package artifact
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/image-spec/specs-go"
@@ -23,7 +25,7 @@ type Archive struct {
 	// Root, by each of Tags; none where an archive is of images alone.
 	Root *ocispec.Descriptor
 	Tags []string
-	// Signatures of root and content, sorted by digest.
+	// Signatures of root and content.
 	Signatures []ocispec.Descriptor
 	// Platforms that the archive has of the images; none is all.
 	Platforms []string
@@ -60,7 +62,8 @@ func (a Archive) Index() ([]byte, error) {
 			add(*a.Root, ArtifactTypeApp, annotations)
 		}
 	}
-	for _, desc := range a.Signatures {
+	byDigest := func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) }
+	for _, desc := range slices.SortedFunc(slices.Values(a.Signatures), byDigest) {
 		add(desc, desc.ArtifactType, nil)
 	}
 	return engine.MarshalJSON(index)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -53,7 +54,11 @@ func ImageTag(name string, d digest.Digest) string {
 	}
 	// A tag does not start with a dot or a dash.
 	out = out[max(0, len(out)-maxTag):]
-	return strings.TrimLeft(string(out), ".-")
+	tag = strings.TrimLeft(string(out), ".-")
+	if strings.HasPrefix(tag, contentTagPrefix) { // which are tags of contents alone
+		tag = "_" + tag[max(0, len(tag)-maxTag+1):]
+	}
+	return tag
 }
 
 func isWord(c byte) bool {
@@ -74,7 +79,7 @@ func prefix(d digest.Digest, n int) string {
 // ends in its own 8 hex keeps it, so that taping twice changes nothing.
 func TagIn(repository string, image images.Image) string {
 	name, _, _ := strings.Cut(image.Name, "@")
-	if tag, ok := strings.CutPrefix(name, repository+":"); ok && strings.HasSuffix(tag, "."+short(image.Digest)) {
+	if tag, ok := strings.CutPrefix(name, repository+":"); ok && strings.HasSuffix(tag, "."+short(image.Digest)) && !strings.HasPrefix(tag, contentTagPrefix) {
 		return tag
 	}
 	return ImageTag(image.Name, image.Digest)
@@ -110,8 +115,14 @@ func CheckTag(tag string) error {
 	if strings.HasPrefix(tag, contentTagPrefix) {
 		return fmt.Errorf("tag %q: %s is how the tags of contents begin", tag, contentTagPrefix)
 	}
+	if referrersTag.MatchString(tag) {
+		return fmt.Errorf("tag %q: tags of this form are of what is about other manifests", tag)
+	}
 	return nil
 }
+
+// referrersTag is what tags look like that lead to what is about a manifest.
+var referrersTag = regexp.MustCompile(`^sha(256|384|512)-[0-9a-f]{32,}`)
 
 // CheckRepository says whether name is a repository that an application can be
 // written to: a registry's host and a path, without tag or digest.

@@ -80,6 +80,9 @@ func OpenRoot(ctx context.Context, source Source, root ocispec.Descriptor) (*App
 	if a.Format, err = formatOf(root, data, &a.Index); err != nil {
 		return nil, err
 	}
+	if err := a.checkTags(); err != nil {
+		return nil, err
+	}
 	if err := a.openContent(ctx); err != nil {
 		return nil, err
 	}

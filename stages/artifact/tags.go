@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package artifact
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	containerd "github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/stages/images"
+)
+
+// Tagged is a manifest of an application, and a tag of it in the root's repository.
+type Tagged struct {
+	Tag  string
+	Desc ocispec.Descriptor
+}
+
+// foreignTag is of a tag that the root has no right to give.
+type foreignTag struct{ error }
+
+func (e foreignTag) Unwrap() []error { return []error{e.error, engine.ErrPolicy} }
+
+// checkTags reports a tag that a child of the root may not have. A root may be
+// anybody's, and what reads it moves tags because it says so: it is to name none but
+// those that no other manifest has, which end in its own digest.
+func (a *Application) checkTags() error {
+	if a.Format != Format {
+		return nil
+	}
+	given := map[string]digest.Digest{}
+	for _, child := range a.Index.Manifests {
+		var want []string
+		var tags []string
+		switch child.Annotations[AnnotationRole] {
+		case RoleImage:
+			tags = Tags(child)
+			for _, source := range Sources(child) {
+				want = append(want, ImageTag(source, child.Digest))
+				if _, tag := (images.Image{Name: source}).Repository(); strings.HasSuffix(tag, "."+short(child.Digest)) {
+					want = append(want, tag)
+				}
+			}
+		case RoleRelated:
+			tags = list(child, AnnotationRelatedTag)
+			to := digest.Digest(child.Annotations[AnnotationRelatedTo])
+			if to.Validate() == nil {
+				for _, suffix := range relatedSuffixes {
+					want = append(want, registry.FallbackTag(to)+suffix)
+				}
+			}
+		}
+		for _, tag := range tags {
+			if !slices.Contains(want, tag) || strings.HasPrefix(tag, contentTagPrefix) {
+				return foreignTag{fmt.Errorf("it gives %s the tag %q, which is not one of that manifest: "+
+					"an image has <name>.<tag>.%s, and what is about a manifest sha256-<its digest>.sig, .att or .sbom", child.Digest, tag, short(child.Digest))}
+			}
+			if other := given[tag]; other != "" && other != child.Digest {
+				return foreignTag{fmt.Errorf("it gives %s and %s the same tag %q", other, child.Digest, tag)}
+			}
+			given[tag] = child.Digest
+		}
+	}
+	return nil
+}
+
+// relatedSuffixes are of the tags under which cosign before version 3 keeps what is
+// about a manifest; "" is the list of referrers, which is never copied as a tag.
+var relatedSuffixes = []string{".sig", ".att", ".sbom", ""}
+
+// Tags are those that children of the root have in its repository: what a copy of the
+// application may give there, beside the tags of root and content. What is about a
+// manifest that is not of the application has none: it is an error.
+func (a *Application) Tags(ctx context.Context) ([]Tagged, error) {
+	var (
+		out     []Tagged
+		related []Tagged
+	)
+	for _, child := range a.Index.Manifests {
+		switch child.Annotations[AnnotationRole] {
+		case RoleImage:
+			for _, tag := range Tags(child) {
+				out = append(out, Tagged{tag, child})
+			}
+		case RoleRelated:
+			if tag := RelatedTag(child); tag != "" {
+				related = append(related, Tagged{tag, child})
+			}
+		}
+	}
+	if a.Format != Format || len(related) == 0 {
+		return out, nil
+	}
+	inside, err := a.subjects(ctx, related)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range related {
+		if to := r.Desc.Annotations[AnnotationRelatedTo]; !inside[digest.Digest(to)] {
+			return nil, foreignTag{fmt.Errorf("it gives %s the tag %q of what is about %s, which is not one of its images", r.Desc.Digest, r.Tag, to)}
+		}
+	}
+	return append(out, related...), nil
+}
+
+// RelatedTag is the tag that a related child has, "" for none. A list of referrers is
+// not copied as a tag: it would replace what others have entered there.
+func RelatedTag(child ocispec.Descriptor) string {
+	tag := child.Annotations[AnnotationRelatedTag]
+	if tag == registry.FallbackTag(digest.Digest(child.Annotations[AnnotationRelatedTo])) {
+		return ""
+	}
+	return tag
+}
+
+// subjects are the manifests of the application's images that something may be about,
+// and what is about those. Indexes are read only where one is asked for that the root
+// does not list.
+func (a *Application) subjects(ctx context.Context, related []Tagged) (map[digest.Digest]bool, error) {
+	inside := map[digest.Digest]bool{}
+	next := append(a.Children(RoleImage), a.Children(RoleRelated)...)
+	for _, child := range next {
+		inside[child.Digest] = true
+	}
+	all := func() bool {
+		return !slices.ContainsFunc(related, func(r Tagged) bool { return !inside[digest.Digest(r.Desc.Annotations[AnnotationRelatedTo])] })
+	}
+	for len(next) > 0 && !all() {
+		desc := next[0]
+		next = next[1:]
+		if !containerd.IsIndexType(desc.MediaType) {
+			continue
+		}
+		data, err := read(ctx, a.source, desc, maxManifest)
+		if errdefs.IsNotFound(err) {
+			continue // a platform that was left out
+		}
+		if err != nil {
+			return nil, fmt.Errorf("image %s: %w", desc.Digest, err)
+		}
+		var index ocispec.Index
+		if err := json.Unmarshal(data, &index); err != nil {
+			return nil, fmt.Errorf("image %s: %w", desc.Digest, err)
+		}
+		for _, child := range index.Manifests {
+			if !inside[child.Digest] {
+				inside[child.Digest] = true
+				next = append(next, child)
+			}
+		}
+	}
+	return inside, nil
+}
