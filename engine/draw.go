@@ -60,7 +60,7 @@ func (g *Graph) JSON(r *Result) ([]byte, error) {
 	}{Nodes: []node{}}
 	for i, n := range g.nodes {
 		f := fared[n.Name]
-		out := node{Name: n.Name, Uses: n.Uses, Inputs: n.Inputs, State: f.State, Seconds: f.Seconds, Outputs: f.Outputs}
+		out := node{Name: n.Name, Uses: n.Kind, Inputs: n.Inputs, State: f.State, Seconds: f.Seconds, Outputs: f.Outputs}
 		for _, from := range g.needs[i] {
 			out.Needs = append(out.Needs, g.nodes[from].Name)
 		}
@@ -71,10 +71,10 @@ func (g *Graph) JSON(r *Result) ([]byte, error) {
 
 // label is the node's name, and its kind where that says more.
 func (n Node) label(newline string) string {
-	if base, _, _ := strings.Cut(n.Name, "/"); n.Uses == "" || n.Uses == base {
+	if base, _, _ := strings.Cut(n.Name, "/"); n.Kind == "" || n.Kind == base {
 		return n.Name
 	}
-	return n.Name + newline + "(" + n.Uses + ")"
+	return n.Name + newline + "(" + n.Kind + ")"
 }
 
 type edge struct {

@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -26,18 +27,36 @@ func (r Ref) Split() (node, output string, ok bool) {
 	return node, output, node != "" && output != ""
 }
 
-// Node is a stage at its place in a graph.
+// Node is a stage at its place in a graph. It is data: an [Executor] may write it
+// down and run it elsewhere.
 type Node struct {
-	Name  string
-	Stage Stage
+	Name string `json:"name"`
+	// Kind of the stage, and the configuration that it is made of.
+	Kind   string          `json:"kind"`
+	Config json.RawMessage `json:"config,omitempty"`
 	// Inputs by name. An input that takes several has one entry a key,
 	// name/<key>.
-	Inputs map[string]Ref
-	// Outputs are the names the stage declares; nil: whatever it makes.
-	Outputs []string
-	// Uses is the stage's kind, for people to read.
-	Uses string
+	Inputs map[string]Ref `json:"inputs,omitempty"`
+	// Outputs are the names that the stage declares; nil is whatever it makes.
+	Outputs []string `json:"outputs,omitempty"`
+	// Effects reports whether running the node changes anything but the store:
+	// a dry run leaves it out.
+	Effects bool `json:"effects,omitempty"`
+	// Needs are what a process must have to run the node.
+	Needs []Need `json:"needs,omitempty"`
 }
+
+// Need is something outside the store that a stage stands on.
+type Need string
+
+// What a stage may need.
+const (
+	NeedFiles        Need = "files"        // the source's, as they lie on this machine
+	NeedInterpreters Need = "interpreters" // installed programs that render
+	NeedRegistries   Need = "registries"   // a network and credentials
+	NeedLocalImages  Need = "local images" // of Docker, containerd or a layout on this machine
+	NeedKey          Need = "key"          // that signs
+)
 
 // Graph is a set of nodes that is known to be sound: names are unique, every
 // reference leads somewhere, and nothing needs itself. It is immutable.
@@ -58,8 +77,8 @@ func NewGraph(nodes ...Node) (*Graph, error) {
 		if _, twice := given[n.Name]; twice {
 			return nil, fmt.Errorf("two nodes are named %q", n.Name)
 		}
-		if n.Stage == nil {
-			return nil, fmt.Errorf("node %q has no stage", n.Name)
+		if n.Kind == "" {
+			return nil, fmt.Errorf("node %q has no kind of stage", n.Name)
 		}
 		given[n.Name] = i
 	}
@@ -152,6 +171,20 @@ func depthFirst(nodes []Node, needs [][]int) ([]int, error) {
 		}
 	}
 	return order, nil
+}
+
+// WithoutEffects returns the names of the nodes that change nothing but the
+// store, and do not wait for one that does.
+func (g *Graph) WithoutEffects() []string {
+	effects := make([]bool, len(g.nodes))
+	var names []string
+	for i, n := range g.nodes { // what is needed stands before
+		effects[i] = n.Effects || slices.ContainsFunc(g.needs[i], func(from int) bool { return effects[from] })
+		if !effects[i] {
+			names = append(names, n.Name)
+		}
+	}
+	return names
 }
 
 // Nodes are in the order in which one worker would run them. The slice must not

@@ -22,7 +22,7 @@ var idle = stage(func(context.Context, *engine.Task) (engine.Outputs, error) { r
 
 // node has the inputs a=node.output….
 func node(name string, inputs ...string) engine.Node {
-	n := engine.Node{Name: name, Stage: idle}
+	n := engine.Node{Name: name, Kind: "idle"}
 	for _, input := range inputs {
 		if n.Inputs == nil {
 			n.Inputs = map[string]engine.Ref{}
@@ -75,7 +75,7 @@ func TestNewGraphRefuses(t *testing.T) {
 		{"no name", []engine.Node{node("")}, `a node has no name`},
 		{"odd name", []engine.Node{node("a b")}, `node name "a b" has a space, a quote or a control character`},
 		{"duplicate", []engine.Node{node("a"), node("b"), node("a")}, `two nodes are named "a"`},
-		{"no stage", []engine.Node{{Name: "a"}}, `node "a" has no stage`},
+		{"no stage", []engine.Node{{Name: "a"}}, `node "a" has no kind of stage`},
 		{"no ref", []engine.Node{node("a", "x=b")}, `node "a": input "x" is "b", not node.output`},
 		{"dangling", []engine.Node{node("scan"), node("pin", "x=scam.y")}, `node "pin": input "x" comes from node "scam", which does not exist (did you mean "scan"?)`},
 		{"far", []engine.Node{node("scan"), node("pin", "x=render.y")}, `node "pin": input "x" comes from node "render", which does not exist`},
@@ -145,10 +145,12 @@ func TestSubset(t *testing.T) {
 
 func TestDraw(t *testing.T) {
 	render := node("render/web", "files=source/web.files", "request=source/web.request", "again=source/web.files")
-	render.Uses = "render"
+	render.Kind = "render"
 	check := node("check", "manifests/web=render/web.manifests")
-	check.Uses = "policy"
-	g, err := engine.NewGraph(node("source/web"), render, check)
+	check.Kind = "policy"
+	source := node("source/web")
+	source.Kind = "source"
+	g, err := engine.NewGraph(source, render, check)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +184,7 @@ func TestDraw(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"nodes":[{"name":"source/web"},` +
+	want := `{"nodes":[{"name":"source/web","uses":"source"},` +
 		`{"name":"render/web","uses":"render","inputs":{"again":"source/web.files","files":"source/web.files","request":"source/web.request"},"needs":["source/web"],"state":"cached","seconds":0.25},` +
 		`{"name":"check","uses":"policy","inputs":{"manifests/web":"render/web.manifests"},"needs":["render/web"]}]}`
 	if diff := cmp.Diff(want, string(got)); diff != "" {

@@ -35,9 +35,11 @@ const (
 
 // Options of a run; the zero value runs everything in memory.
 type Options struct {
+	// Executor runs the nodes; it is required.
+	Executor Executor
 	// Store holds what is kept between runs. It must verify what it reads, as
-	// the one of engine/store does. The outputs of stages that are no Keyers
-	// never get there.
+	// the one of engine/store does. The outputs of stages that are not
+	// Keyers never get there.
 	Store content.Store
 	// Cache remembers which outputs a key led to; nil: nothing is kept.
 	Cache *cache.Cache
@@ -238,17 +240,8 @@ func (r *run) work(ctx context.Context, node int, inputs map[string]ocispec.Desc
 
 // execute finds the outputs of a node in the cache, or has the stage make them.
 func (r *run) execute(ctx context.Context, n Node, inputs map[string]ocispec.Descriptor) ended {
-	var key digest.Digest
-	if keyer, ok := n.Stage.(Keyer); ok {
-		if own := keyer.Key(); own != "" {
-			var err error
-			if key, err = nodeKey(own, inputs); err != nil {
-				return ended{err: err}
-			}
-		}
-	}
 	task := &Task{
-		Node:   n.Name,
+		Node:   n,
 		Inputs: inputs,
 		Store:  r.layer,
 		Log:    r.o.Log.With("node", n.Name),
@@ -257,21 +250,28 @@ func (r *run) execute(ctx context.Context, n Node, inputs map[string]ocispec.Des
 			r.emit(e)
 		},
 	}
+	key, err := r.o.Executor.Key(ctx, task)
+	if err == nil && key != "" {
+		key, err = nodeKey(key, inputs)
+	}
+	if err != nil {
+		return ended{err: err}
+	}
 	keeps := r.o.Cache != nil && key != ""
 	if keeps && !r.o.NoCache {
 		outputs, err := r.o.Cache.Get(key)
 		if err == nil {
 			err = r.check(ctx, n, outputs)
 		}
-		if replayer, ok := n.Stage.(Replayer); ok && err == nil {
-			err = replayer.Replay(ctx, task, outputs)
+		if err == nil {
+			err = r.o.Executor.Replay(ctx, task, outputs)
 		}
 		if err == nil {
 			return ended{state: Cached, key: key, outputs: outputs}
 		}
 		r.o.Log.Debug("no result to use", "node", n.Name, "key", key, "reason", err)
 	}
-	outputs, err := n.Stage.Run(ctx, task)
+	outputs, err := r.o.Executor.Run(ctx, task)
 	if err != nil {
 		return ended{err: err}
 	}

@@ -5,6 +5,7 @@ package engine_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -66,16 +67,31 @@ type kept struct {
 	key string
 }
 
-func (k kept) Key() digest.Digest {
+func (k kept) Key(context.Context, *engine.Task) (digest.Digest, error) {
 	if k.key == "" {
-		return ""
+		return "", nil
 	}
-	return digest.FromString(k.key)
+	return digest.FromString(k.key), nil
 }
 
+// stages are those of the nodes that [with] makes, by kind.
+var stages sync.Map
+
 func with(n engine.Node, s engine.Stage) engine.Node {
-	n.Stage = s
+	n.Kind = fmt.Sprintf("%s of %T %p", n.Name, s, new(int))
+	stages.Store(n.Kind, s)
 	return n
+}
+
+// runGraph runs a graph of the stages that were made by [with].
+func runGraph(ctx context.Context, g *engine.Graph, o engine.Options) (*engine.Result, error) {
+	kinds := engine.Stages{"idle": func(json.RawMessage) (engine.Stage, error) { return idle, nil }}
+	stages.Range(func(kind, made any) bool {
+		kinds[kind.(string)] = func(json.RawMessage) (engine.Stage, error) { return made.(engine.Stage), nil }
+		return true
+	})
+	o.Executor = kinds
+	return engine.Run(ctx, g, o)
 }
 
 func graph(t *testing.T, nodes ...engine.Node) *engine.Graph {
@@ -131,7 +147,7 @@ func TestRun(t *testing.T) {
 	)
 	for _, workers := range []int{0, 1, 2} {
 		var events []string
-		r, err := engine.Run(t.Context(), g, engine.Options{Workers: workers, Events: func(e engine.Event) {
+		r, err := runGraph(t.Context(), g, engine.Options{Workers: workers, Events: func(e engine.Event) {
 			if e.At.IsZero() {
 				t.Error("an event has no time")
 			}
@@ -161,7 +177,7 @@ func TestRun(t *testing.T) {
 func TestRunTargets(t *testing.T) {
 	broken := stage(func(context.Context, *engine.Task) (engine.Outputs, error) { return nil, errors.New("not wanted") })
 	g := graph(t, with(node("a"), join{text: "a"}), with(node("b", "x=a.out"), broken))
-	r, err := engine.Run(t.Context(), g, engine.Options{Targets: []string{"a"}})
+	r, err := runGraph(t.Context(), g, engine.Options{Targets: []string{"a"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +187,7 @@ func TestRunTargets(t *testing.T) {
 	if _, err := r.Output("b.out"); err == nil || err.Error() != `the run has no output "b.out"` {
 		t.Errorf("output of a node that did not run: %v", err)
 	}
-	if r, err := engine.Run(t.Context(), g, engine.Options{Targets: []string{"c"}}); r != nil || err == nil {
+	if r, err := runGraph(t.Context(), g, engine.Options{Targets: []string{"c"}}); r != nil || err == nil {
 		t.Errorf("unknown target: %v, %v", r, err)
 	}
 }
@@ -186,7 +202,7 @@ func TestRunGivesStagesWhatTheyNeed(t *testing.T) {
 		task.Log.Info("hello")
 		return nil, nil
 	})))
-	if _, err := engine.Run(t.Context(), g, engine.Options{Log: log}); err != nil {
+	if _, err := runGraph(t.Context(), g, engine.Options{Log: log}); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(logged.String(), "msg=hello node=a") {
@@ -231,7 +247,7 @@ func TestRunUsesAllWorkersAndNoMore(t *testing.T) {
 		return nil, nil
 	})
 	nodes = append(nodes, with(node("n9"), pass))
-	if _, err := engine.Run(t.Context(), graph(t, nodes...), engine.Options{Workers: workers}); err != nil {
+	if _, err := runGraph(t.Context(), graph(t, nodes...), engine.Options{Workers: workers}); err != nil {
 		t.Fatal(err)
 	}
 	if most.Load() != workers {
@@ -255,7 +271,7 @@ func TestFirstFailureWins(t *testing.T) {
 	})
 	g := graph(t, with(node("mirror"), slow), with(node("resolve"), failing), node("push", "images=resolve.images"), node("last", "moved=mirror.moved"))
 	var failed []engine.Event
-	r, err := engine.Run(t.Context(), g, engine.Options{Workers: 2, Events: func(e engine.Event) {
+	r, err := runGraph(t.Context(), g, engine.Options{Workers: 2, Events: func(e engine.Event) {
 		if e.Err != "" {
 			failed = append(failed, e)
 		}
@@ -288,7 +304,7 @@ func TestFailureIsNotMaskedByCancelledStages(t *testing.T) {
 		<-waiting
 		return nil, errors.New("unauthorised")
 	})))
-	r, err := engine.Run(t.Context(), g, engine.Options{Workers: 2})
+	r, err := runGraph(t.Context(), g, engine.Options{Workers: 2})
 	if err == nil || err.Error() != "b: unauthorised" {
 		t.Errorf("error %v", err)
 	}
@@ -311,7 +327,7 @@ func TestRunStopsWithItsContext(t *testing.T) {
 		<-running
 		cancel(interrupted)
 	}()
-	r, err := engine.Run(ctx, g, engine.Options{})
+	r, err := runGraph(ctx, g, engine.Options{})
 	if !errors.Is(err, interrupted) || err.Error() != "stopped while running mirror: interrupted" {
 		t.Errorf("error %v", err)
 	}
@@ -320,7 +336,7 @@ func TestRunStopsWithItsContext(t *testing.T) {
 		t.Errorf("states differ (-want +got):\n%s", diff)
 	}
 
-	r, err = engine.Run(ctx, graph(t, node("a")), engine.Options{})
+	r, err = runGraph(ctx, graph(t, node("a")), engine.Options{})
 	if !errors.Is(err, interrupted) || err.Error() != "stopped: interrupted" || states(r)["a"] != engine.Cancelled {
 		t.Errorf("a run that could not start: %v, %v", states(r), err)
 	}
@@ -333,7 +349,7 @@ func TestRunThatCompletesIsNotStopped(t *testing.T) {
 		cancel(errors.New("too late"))
 		return nil, nil
 	})))
-	if r, err := engine.Run(ctx, g, engine.Options{}); err != nil || states(r)["a"] != engine.Done {
+	if r, err := runGraph(ctx, g, engine.Options{}); err != nil || states(r)["a"] != engine.Done {
 		t.Errorf("%v, %v", states(r), err)
 	}
 }
@@ -355,7 +371,7 @@ func TestStageThatPanics(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			r, err := engine.Run(t.Context(), graph(t, with(node("bad"), tt.stage), node("next", "x=bad.y")), engine.Options{})
+			r, err := runGraph(t.Context(), graph(t, with(node("bad"), tt.stage), node("next", "x=bad.y")), engine.Options{})
 			if err == nil || err.Error() != tt.want {
 				t.Errorf("error %v, want %s", err, tt.want)
 			}
@@ -373,7 +389,7 @@ func TestStageThatPanics(t *testing.T) {
 
 type panicsInKey struct{ join }
 
-func (panicsInKey) Key() digest.Digest { panic("no key") }
+func (panicsInKey) Key(context.Context, *engine.Task) (digest.Digest, error) { panic("no key") }
 
 func TestOutputsAreChecked(t *testing.T) {
 	missing := ocispec.Descriptor{Digest: digest.FromString("nowhere"), Size: 7}
@@ -402,7 +418,7 @@ func TestOutputsAreChecked(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := engine.Run(t.Context(), graph(t, with(node("a"), tt.run), node("b", "x=a.out")), engine.Options{})
+			_, err := runGraph(t.Context(), graph(t, with(node("a"), tt.run), node("b", "x=a.out")), engine.Options{})
 			if err == nil || err.Error() != tt.want {
 				t.Errorf("got  %v\nwant %s", err, tt.want)
 			}
@@ -425,7 +441,7 @@ func TestEventsAreFilledInAndEndWithTheRun(t *testing.T) {
 		return nil, nil
 	})
 	var events []engine.Event
-	r, err := engine.Run(t.Context(), graph(t, with(node("b"), noisy)), engine.Options{Events: func(e engine.Event) { events = append(events, e) }})
+	r, err := runGraph(t.Context(), graph(t, with(node("b"), noisy)), engine.Options{Events: func(e engine.Event) { events = append(events, e) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -480,7 +496,7 @@ func TestResultsAreKept(t *testing.T) {
 		{"no store", "1", "helm", engine.Options{Cache: s.Cache()}, 8, engine.Done},
 	}
 	for _, step := range steps {
-		r, err := engine.Run(t.Context(), chain(t, step.source, step.config, &runs), step.o)
+		r, err := runGraph(t.Context(), chain(t, step.source, step.config, &runs), step.o)
 		if err != nil {
 			t.Fatalf("%s: %v", step.name, err)
 		}
@@ -530,7 +546,7 @@ func TestUnchangedOutputStopsTheRebuild(t *testing.T) {
 			with(node("upper", "x=source.out"), upper{kept{join{runs: &uppers}, "upper"}}),
 			with(node("below", "y=upper.out"), kept{join{"below", &below}, "below"}),
 		)
-		r, err := engine.Run(t.Context(), g, engine.Options{Store: s, Cache: s.Cache()})
+		r, err := runGraph(t.Context(), g, engine.Options{Store: s, Cache: s.Cache()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -548,7 +564,7 @@ func TestDoNotKeep(t *testing.T) {
 	var runs atomic.Int32
 	for range 2 {
 		g := graph(t, with(node("a"), fickle{kept{join{"a", &runs}, "a"}}))
-		if _, err := engine.Run(t.Context(), g, engine.Options{Store: s, Cache: s.Cache()}); err != nil {
+		if _, err := runGraph(t.Context(), g, engine.Options{Store: s, Cache: s.Cache()}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -569,7 +585,7 @@ func TestReplay(t *testing.T) {
 	s := open(t, t.TempDir())
 	var runs atomic.Int32
 	for _, want := range []engine.State{engine.Done, engine.Cached} {
-		r, err := engine.Run(t.Context(), graph(t, with(node("a"), telling{kept{join{"a", &runs}, "a"}})), engine.Options{Store: s, Cache: s.Cache()})
+		r, err := runGraph(t.Context(), graph(t, with(node("a"), telling{kept{join{"a", &runs}, "a"}})), engine.Options{Store: s, Cache: s.Cache()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -621,7 +637,7 @@ func TestSpoiledStore(t *testing.T) {
 				// Every run is a process of its own.
 				s, err := store.Open(t.Context(), dir, store.Options{})
 				check(t, err)
-				r, err := engine.Run(t.Context(), chain(t, "1", "helm", &runs), engine.Options{Store: s, Cache: s.Cache()})
+				r, err := runGraph(t.Context(), chain(t, "1", "helm", &runs), engine.Options{Store: s, Cache: s.Cache()})
 				check(t, err)
 				if got := states(r)["render"]; got != want {
 					t.Errorf("run %d: render is %s, want %s", i, got, want)
@@ -674,7 +690,7 @@ func TestFullDiskIsAWarning(t *testing.T) {
 	s := open(t, t.TempDir())
 	var runs atomic.Int32
 	for i := range 2 {
-		r, err := engine.Run(t.Context(), chain(t, "1", "helm", &runs), engine.Options{Store: fullDisk{s}, Cache: s.Cache()})
+		r, err := runGraph(t.Context(), chain(t, "1", "helm", &runs), engine.Options{Store: fullDisk{s}, Cache: s.Cache()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -697,14 +713,14 @@ func TestEntryWithoutWantedOutput(t *testing.T) {
 	s := open(t, t.TempDir())
 	var runs atomic.Int32
 	o := engine.Options{Store: s, Cache: s.Cache()}
-	r, err := engine.Run(t.Context(), chain(t, "1", "helm", &runs), o)
+	r, err := runGraph(t.Context(), chain(t, "1", "helm", &runs), o)
 	check(t, err)
 	for _, n := range r.Nodes {
 		if n.Name == "render" {
 			check(t, s.Cache().Put(n.Key, map[string]ocispec.Descriptor{"old": n.Outputs["out"]}))
 		}
 	}
-	r, err = engine.Run(t.Context(), chain(t, "1", "helm", &runs), o)
+	r, err = runGraph(t.Context(), chain(t, "1", "helm", &runs), o)
 	if err != nil || states(r)["render"] != engine.Done || runs.Load() != 2 {
 		t.Errorf("%v after %d runs, %v", states(r), runs.Load(), err)
 	}
@@ -724,7 +740,7 @@ func TestSeveralRunsAtOnce(t *testing.T) {
 			}
 			defer s.Close()
 			for range 4 {
-				r, err := engine.Run(t.Context(), g, engine.Options{Store: s, Cache: s.Cache()})
+				r, err := runGraph(t.Context(), g, engine.Options{Store: s, Cache: s.Cache()})
 				if err != nil {
 					t.Error(err)
 					return

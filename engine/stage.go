@@ -24,10 +24,10 @@ type Stage interface {
 // Keyer is a stage whose outputs are kept between runs. Key covers the stage's
 // kind, version and configuration and whatever else its outputs depend on
 // besides the inputs; it is called once the inputs are known. Where it is empty
-// the outputs are not kept this time. A stage that is no Keyer runs every time.
+// the outputs are not kept this time. A stage that is not a Keyer runs every time.
 type Keyer interface {
 	Stage
-	Key() digest.Digest
+	Key(ctx context.Context, t *Task) (digest.Digest, error)
 }
 
 // Checker is a Stage that can say what is wrong with its options, and with what
@@ -50,8 +50,8 @@ type Outputs map[string]ocispec.Descriptor
 
 // Task is what a node is given to run.
 type Task struct {
-	// Node is the name of the node.
-	Node string
+	// Node is what is run.
+	Node Node
 	// Inputs holds a descriptor for every input of the node. An input that
 	// takes several is spelled name/<key>, one entry a key.
 	Inputs map[string]ocispec.Descriptor

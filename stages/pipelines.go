@@ -55,11 +55,11 @@ func ValidatePipeline(ctx context.Context, o Options) error {
 	}
 	var wrong []error
 	for _, node := range graph.Nodes() {
-		stage, ok := node.Stage.(engine.Checker)
-		if !ok {
-			continue
+		stage, err := expanded.Stages().Stage(node)
+		if checker, ok := stage.(engine.Checker); err == nil && ok {
+			err = checker.Check(ctx)
 		}
-		if err := stage.Check(ctx); err != nil {
+		if err != nil {
 			wrong = append(wrong, expanded.Placed(&engine.StageError{Node: node.Name, Err: err}))
 		}
 	}

@@ -184,7 +184,7 @@ func (o *Options) run(ctx context.Context, p *pipeline.Pipeline, targets ...stri
 		return nil, fromOptions(err)
 	}
 	run := engine.Options{
-		Workers: o.Workers, Log: o.Log, Events: o.Events, NoCache: o.NoCache,
+		Executor: expanded.Stages(), Workers: o.Workers, Log: o.Log, Events: o.Events, NoCache: o.NoCache,
 	}
 	if o.Store != nil {
 		run.Store, run.Cache = o.Store, o.Store.Cache()
@@ -205,19 +205,7 @@ func (o *Options) unpushed(p *pipeline.Pipeline) ([]string, error) {
 	if err != nil {
 		return nil, fromOptions(err)
 	}
-	writes := map[string]bool{}
-	var out []string
-	for _, n := range graph.Nodes() { // what is needed stands before
-		writes[n.Name] = n.Uses == "mirror" || n.Uses == "push"
-		for _, ref := range n.Inputs {
-			from, _, _ := ref.Split()
-			writes[n.Name] = writes[n.Name] || writes[from]
-		}
-		if !writes[n.Name] {
-			out = append(out, n.Name)
-		}
-	}
-	return out, nil
+	return graph.WithoutEffects(), nil
 }
 
 // runStrict cancels the run at the first warning and returns all that came until

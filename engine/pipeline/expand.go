@@ -4,7 +4,7 @@ package pipeline
 
 import (
 	"bytes"
-	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -285,17 +285,21 @@ func hintOrList(wrong string, names []string) string {
 	return ", known are " + strings.Join(slices.Sorted(slices.Values(names)), ", ")
 }
 
-// nothing stands for a stage while only the shape of a graph is looked at.
-type nothing struct{}
+// Stages returns the executor of the kinds that the pipeline may use.
+func (e *Expanded) Stages() engine.Stages {
+	stages := engine.Stages{}
+	for name, kind := range e.table.kinds {
+		stages[name] = kind.New
+	}
+	return stages
+}
 
-func (nothing) Run(context.Context, *engine.Task) (engine.Outputs, error) { return nil, nil }
-
-// Outline is the graph of all nodes with stages that do nothing, for drawing: it
-// needs no options to be given.
+// Outline is the graph of all nodes without their options, for drawing: it needs
+// none to be given.
 func (e *Expanded) Outline() (*engine.Graph, error) {
 	var nodes []engine.Node
 	for _, n := range e.nodes {
-		nodes = append(nodes, n.engine(nothing{}))
+		nodes = append(nodes, n.engine(nil))
 	}
 	return engine.NewGraph(nodes...)
 }
@@ -320,8 +324,11 @@ func (e *Expanded) checkCycles(p *problems) {
 }
 
 // engine is the node as the engine has it.
-func (n expandedNode) engine(stage engine.Stage) engine.Node {
-	out := engine.Node{Name: n.name, Stage: stage, Uses: n.uses, Inputs: map[string]engine.Ref{}, Outputs: append([]string{}, n.kind.Outputs...)}
+func (n expandedNode) engine(config json.RawMessage) engine.Node {
+	out := engine.Node{
+		Name: n.name, Kind: n.uses, Config: config, Inputs: map[string]engine.Ref{}, Outputs: append([]string{}, n.kind.Outputs...),
+		Effects: n.kind.Effects, Needs: n.kind.Needs,
+	}
 	for _, in := range n.inputs {
 		for _, r := range in.refs {
 			name := in.name

@@ -19,10 +19,10 @@ import (
 	"github.com/taped-dev/tape/engine/nearest"
 )
 
-// Graph makes the stages and the graph of the targets, which are nodes by name,
+// Graph makes the graph of the targets, which are nodes by name,
 // or all that were made of one; without targets, of all nodes. All options that
 // are given must be valid; that all are given which a stage must have is asked
-// of the stages in the graph only.
+// of the stages in the graph only. [Expanded.Stages] runs it.
 func (e *Expanded) Graph(targets ...string) (*engine.Graph, error) {
 	var p problems
 	needed, err := e.needed(targets)
@@ -47,7 +47,7 @@ func (e *Expanded) Graph(targets ...string) (*engine.Graph, error) {
 		if err != nil {
 			return nil, fmt.Errorf("options of node %q: %w", n.name, err)
 		}
-		stage, err := n.kind.New(with)
+		_, err = n.kind.New(with)
 		if mistakes, ok := errors.AsType[engine.OptionErrors](err); ok && e.placed(n, mistakes, "", &p) {
 			continue
 		}
@@ -59,7 +59,7 @@ func (e *Expanded) Graph(targets ...string) (*engine.Graph, error) {
 			p.add(at, "node %q: %v", n.name, err)
 			continue
 		}
-		nodes = append(nodes, n.engine(stage))
+		nodes = append(nodes, n.engine(with))
 	}
 	if err := p.sorted(); err != nil {
 		return nil, err

@@ -19,6 +19,11 @@ type Kind struct {
 	Outputs []string
 	// Schema is the JSON Schema (draft 2020-12) of `with`; nil: it takes none.
 	Schema json.RawMessage
+	// Effects reports whether the stage changes anything but the store, such as a
+	// registry: a dry run, and a run that only saves, leave it out.
+	Effects bool
+	// Needs are what a process must have to run the stage.
+	Needs []engine.Need
 	// New makes the stage from `with`, which is valid against Schema.
 	New func(with json.RawMessage) (engine.Stage, error)
 }

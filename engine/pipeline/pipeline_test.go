@@ -17,10 +17,10 @@ import (
 	"github.com/taped-dev/tape/engine/pipeline"
 )
 
-// recorded is a stage that remembers its options.
-type recorded struct{ with string }
+// idle is a stage that does nothing.
+type idle struct{}
 
-func (recorded) Run(context.Context, *engine.Task) (engine.Outputs, error) { return nil, nil }
+func (idle) Run(context.Context, *engine.Task) (engine.Outputs, error) { return nil, nil }
 
 func kind(name, inputs, outputs, schema string) pipeline.Kind {
 	k := pipeline.Kind{
@@ -34,7 +34,7 @@ func kind(name, inputs, outputs, schema string) pipeline.Kind {
 			if strings.Contains(string(with), "NO/WHERE") {
 				return nil, engine.Mistaken("repository", errors.New("no repository"))
 			}
-			return recorded{string(with)}, nil
+			return idle{}, nil
 		},
 	}
 	for _, port := range strings.Fields(inputs) {
@@ -127,7 +127,7 @@ func nodes(t *testing.T, g *engine.Graph) string {
 	t.Helper()
 	var b strings.Builder
 	for _, n := range g.Nodes() {
-		fmt.Fprintf(&b, "%s %s %v %s\n", n.Name, n.Uses, n.Inputs, n.Stage.(recorded).with)
+		fmt.Fprintf(&b, "%s %s %v %s\n", n.Name, n.Kind, n.Inputs, n.Config)
 	}
 	return b.String()
 }

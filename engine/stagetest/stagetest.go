@@ -63,6 +63,8 @@ type Result struct {
 	Store content.Store
 	// Events that the stage reported, in order.
 	Events []engine.Event
+
+	task *engine.Task
 }
 
 // Run runs the stage once, in a store of its own.
@@ -93,7 +95,7 @@ func (c Case) run(ctx context.Context, below content.Store, given content.Store)
 	result := &Result{Outputs: map[string]Blob{}, Store: below}
 	var mu sync.Mutex
 	task := &engine.Task{
-		Node:   "test",
+		Node:   engine.Node{Name: "test"},
 		Inputs: maps.Clone(inputs),
 		Store:  given,
 		Log:    log,
@@ -104,6 +106,7 @@ func (c Case) run(ctx context.Context, below content.Store, given content.Store)
 			result.Events = append(result.Events, e)
 		},
 	}
+	result.task = task
 	outputs, err := c.Stage.Run(ctx, task)
 	mu.Lock()
 	defer mu.Unlock()
@@ -162,16 +165,29 @@ func (c Case) Check(ctx context.Context) error {
 		return fmt.Errorf("two runs differ: %w", err)
 	}
 	if keyer, ok := c.Stage.(engine.Keyer); ok {
-		if a, b := keyer.Key(), keyer.Key(); a != b {
-			return fmt.Errorf("two keys differ: %s and %s", a, b)
-		} else if a != "" && a.Validate() != nil {
-			return fmt.Errorf("key %q is no digest", a)
+		if err := checkKey(ctx, keyer, results[0].task); err != nil {
+			return err
 		}
 	}
 	for at := range counted.uses + 1 {
 		if err := c.checkCancelled(ctx, at); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkKey holds that a task has one key.
+func checkKey(ctx context.Context, keyer engine.Keyer, task *engine.Task) error {
+	a, errA := keyer.Key(ctx, task)
+	b, errB := keyer.Key(ctx, task)
+	switch err := errors.Join(errA, errB); {
+	case err != nil:
+		return fmt.Errorf("key: %w", err)
+	case a != b:
+		return fmt.Errorf("two keys differ: %s and %s", a, b)
+	case a != "" && a.Validate() != nil:
+		return fmt.Errorf("key %q is not a digest", a)
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ type keyer struct {
 	key func() digest.Digest
 }
 
-func (k keyer) Key() digest.Digest { return k.key() }
+func (k keyer) Key(context.Context, *engine.Task) (digest.Digest, error) { return k.key(), nil }
 
 // upper is a stage without fault.
 func upper(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
@@ -127,7 +127,7 @@ func TestCheckFinds(t *testing.T) {
 			return nil, nil
 		}), "the stage changed its inputs"},
 		"keys": {keyer{upper, func() digest.Digest { return digest.FromString(fmt.Sprint(keys.Add(1))) }}, "two keys differ: sha256:"},
-		"key":  {keyer{upper, func() digest.Digest { return "render" }}, `key "render" is no digest`},
+		"key":  {keyer{upper, func() digest.Digest { return "render" }}, `key "render" is not a digest`},
 		"deaf": {stage(func(context.Context, *engine.Task) (engine.Outputs, error) { return nil, nil }), "the stage succeeded although its context ended before it started"},
 		"half": {stage(func(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
 			out, err := upper(ctx, t)

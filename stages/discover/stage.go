@@ -69,6 +69,7 @@ func Kind(origins images.Origins) pipeline.Kind {
 		Inputs:  []pipeline.Port{{Name: "images"}},
 		Outputs: []string{"images"},
 		Schema:  schema,
+		Needs:   []engine.Need{engine.NeedRegistries, engine.NeedLocalImages},
 		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(origins, config) }),
 	}
 }

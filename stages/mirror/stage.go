@@ -54,6 +54,8 @@ func Kind(origins images.Origins) pipeline.Kind {
 		Inputs:  []pipeline.Port{{Name: "images"}},
 		Outputs: []string{"moved"},
 		Schema:  configSchema,
+		Effects: true,
+		Needs:   []engine.Need{engine.NeedRegistries, engine.NeedLocalImages},
 		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(origins, config) }),
 	}
 }

@@ -85,6 +85,8 @@ func Kind(client *registry.Client) pipeline.Kind {
 		Inputs:  []pipeline.Port{{Name: "root"}, {Name: "tags"}, {Name: "images"}, {Name: "moved"}, {Name: "signatures", Optional: true}},
 		Outputs: []string{"pushed"},
 		Schema:  configSchema,
+		Effects: true,
+		Needs:   []engine.Need{engine.NeedRegistries},
 		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(client, config) }),
 	}
 }

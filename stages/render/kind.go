@@ -5,6 +5,7 @@ package render
 import (
 	_ "embed"
 	"encoding/json"
+	"github.com/taped-dev/tape/engine"
 
 	"github.com/taped-dev/tape/engine/pipeline"
 )
@@ -20,6 +21,7 @@ func Kind(o Options) pipeline.Kind {
 		Inputs:  []pipeline.Port{{Name: "files"}, {Name: "request"}},
 		Outputs: []string{"manifests", "rendering"},
 		Schema:  configSchema,
+		Needs:   []engine.Need{engine.NeedInterpreters},
 		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(config, o) }),
 	}
 }

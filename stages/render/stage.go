@@ -76,7 +76,7 @@ func New(config Config, o Options) (*Stage, error) {
 // Key covers the configuration and the locked materials. All else that counts
 // (the interpreter with its checksum, options, variables and files) is in the
 // inputs.
-func (s *Stage) Key() digest.Digest {
+func (s *Stage) Key(context.Context, *engine.Task) (digest.Digest, error) {
 	materials := slices.Clone(s.o.Materials)
 	slices.SortFunc(materials, byURI)
 	key, err := engine.MarshalJSON(struct {
@@ -86,9 +86,9 @@ func (s *Stage) Key() digest.Digest {
 		Locked    bool
 	}{"render/1", s.config, materials, s.o.Locked})
 	if err != nil {
-		return "" // not kept
+		return "", err
 	}
-	return digest.FromBytes(key)
+	return digest.FromBytes(key), nil
 }
 
 // Run implements [engine.Stage].

@@ -395,15 +395,19 @@ func runTwice(t *testing.T, c stagetest.Case) bool {
 	}
 	defer s.Close()
 	g, err := engine.NewGraph(
-		engine.Node{Name: "source", Stage: given(c.Inputs)},
-		engine.Node{Name: "render", Stage: c.Stage, Inputs: map[string]engine.Ref{"files": "source.files", "request": "source.request"}},
+		engine.Node{Name: "source", Kind: "source"},
+		engine.Node{Name: "render", Kind: "render", Inputs: map[string]engine.Ref{"files": "source.files", "request": "source.request"}},
 	)
 	if err != nil {
 		t.Fatal(err)
 	}
+	kinds := engine.Stages{
+		"source": func(json.RawMessage) (engine.Stage, error) { return given(c.Inputs), nil },
+		"render": func(json.RawMessage) (engine.Stage, error) { return c.Stage, nil },
+	}
 	var last *engine.Result
 	for range 2 {
-		if last, err = engine.Run(t.Context(), g, engine.Options{Store: s, Cache: s.Cache()}); err != nil {
+		if last, err = engine.Run(t.Context(), g, engine.Options{Executor: kinds, Store: s, Cache: s.Cache()}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -478,7 +482,11 @@ func TestKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return s.Key()
+		key, err := s.Key(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
 	}
 	a, b := interpreter.Material{URI: "a", Digest: "x:1"}, interpreter.Material{URI: "b", Digest: "x:2"}
 	keys := []digest.Digest{

@@ -98,6 +98,7 @@ func Kind(origins images.Origins, folder string) pipeline.Kind {
 		Inputs:  []pipeline.Port{{Name: "references"}},
 		Outputs: []string{"images"},
 		Schema:  schema,
+		Needs:   []engine.Need{engine.NeedRegistries, engine.NeedLocalImages},
 		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(origins, folder, config) }),
 	}
 }

@@ -45,6 +45,7 @@ func Kind(signer Signer) pipeline.Kind {
 		Help:    "sign root and content, where a key is given",
 		Inputs:  []pipeline.Port{{Name: "root"}, {Name: "content"}},
 		Outputs: []string{"signatures"},
+		Needs:   []engine.Need{engine.NeedKey},
 		New:     func(json.RawMessage) (engine.Stage, error) { return New(signer), nil },
 	}
 }

@@ -5,6 +5,7 @@ package source
 import (
 	_ "embed"
 	"encoding/json"
+	"github.com/taped-dev/tape/engine"
 
 	"github.com/taped-dev/tape/engine/pipeline"
 )
@@ -19,6 +20,7 @@ func Kind(o Options) pipeline.Kind {
 		Help:    "read exactly the files that a render will read, and find out where they come from",
 		Outputs: []string{"files", "facts", "request"},
 		Schema:  configSchema,
+		Needs:   []engine.Need{engine.NeedFiles, engine.NeedInterpreters},
 		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(config, o) }),
 	}
 }
