@@ -50,17 +50,16 @@ func (o *Options) kinds(folder string, lock locking) []pipeline.Kind {
 	return slices.Concat([]pipeline.Kind{
 		source.Kind(sources),
 		render.Kind(render.Options{
-			Interpreters: o.Interpreters, Registries: o.Registries, Materials: lock.materials(), Locked: lock.locked,
-			NewDir: o.TempDir,
+			Interpreters: o.Interpreters, Registries: o.Registries, NewDir: o.TempDir,
 		}),
 		scan.Kind(),
 		resolve.Kind(o.origins(), folder),
 		discover.Kind(o.origins()),
 		mirror.Kind(o.origins()),
 		pin.Kind(),
-		content.Kind(o.Created),
-		attest.Kind(o.Version, o.Created),
-		index.Kind(o.Created),
+		content.Kind(),
+		attest.Kind(),
+		index.Kind(),
 		sign.Kind(o.Signer),
 		push.Kind(o.Registry),
 	}, o.Kinds)
@@ -109,6 +108,9 @@ func (o *Options) pipeline() (*pipeline.Pipeline, error) {
 		if v != "" {
 			err = errors.Join(err, p.Set(path, v))
 		}
+	}
+	if materials := lock.materials(); materials != nil || lock.locked {
+		err = errors.Join(err, p.With("render", "lock", render.Lock{Materials: materials, Required: lock.locked}))
 	}
 	if len(o.From) > 0 {
 		err = errors.Join(err, o.setFrom(p, folder))
@@ -175,6 +177,9 @@ func sourceName(base string) string {
 // run builds the graph of the targets and runs it. The result holds what was
 // reported even where there is an error.
 func (o *Options) run(ctx context.Context, p *pipeline.Pipeline, targets ...string) (*engine.Result, error) {
+	if err := o.describe(p); err != nil {
+		return nil, err
+	}
 	expanded, err := p.Expand(o.Args)
 	if err != nil {
 		return nil, fromOptions(err)
@@ -196,6 +201,19 @@ func (o *Options) run(ctx context.Context, p *pipeline.Pipeline, targets ...stri
 	}
 	result, err := runGraph(ctx, graph, run)
 	return result, expanded.Placed(err)
+}
+
+// describe sets what an artifact says of how it was made, which is not the
+// pipeline's to choose.
+func (o *Options) describe(p *pipeline.Pipeline) error {
+	err := p.With("attest", "version", o.Version)
+	if o.Created.IsZero() {
+		return err
+	}
+	for _, node := range []string{"content", "attest", "index"} {
+		err = errors.Join(err, p.With(node, "created", o.Created))
+	}
+	return err
 }
 
 // unpushed are the nodes that write to no registry, and do not wait for one that

@@ -126,15 +126,15 @@ func newApp(t *testing.T, host string) *app {
 		"images":          document(t, images.MediaTypeList, images.List{Images: []images.Image{image}}),
 		"edits":           document(t, images.MediaTypeEdits, edits),
 	}
-	contentStage, err := content.New(content.Config{Repository: a.repo.Name()}, time.Time{})
+	contentStage, err := content.New(content.Config{Repository: a.repo.Name()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	attestStage, err := attest.New(attest.Config{Repository: a.repo.Name()}, "test", time.Time{})
+	attestStage, err := attest.New(attest.Config{Repository: a.repo.Name(), Version: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	indexStage, err := index.New(index.Config{Repository: a.repo.Name()}, time.Time{})
+	indexStage, err := index.New(index.Config{Repository: a.repo.Name()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,11 +39,15 @@ type Config struct {
 	Fields json.RawMessage `json:"fields,omitempty"`
 	// SBOM adds an SPDX document of the application.
 	SBOM bool `json:"sbom,omitempty"`
+	// Version of tape, for the provenance.
+	Version string `json:"version,omitempty"`
+	// Created is the time that the artifact gives as its own; zero is that of the
+	// commit (see artifact.SourceDateEpoch).
+	Created time.Time `json:"created,omitzero"`
 }
 
-// Kind is the stage's entry in the table of stages. Version is tape's; created
-// is for the SBOM, as in content.Kind.
-func Kind(version string, created time.Time) pipeline.Kind {
+// Kind is the stage's entry in the table of stages.
+func Kind() pipeline.Kind {
 	return pipeline.Kind{
 		Name: "attest",
 		Help: "say where the manifests came from and how they were made",
@@ -59,27 +63,27 @@ func Kind(version string, created time.Time) pipeline.Kind {
 			"properties": {
 				"repository": {"type": "string", "minLength": 1, "description": "where the application is written to: host and path, without tag"},
 				"fields": {"type": "array", "description": "image fields that were added to the catalogue, as for scan"},
-				"sbom": {"type": "boolean", "default": false, "description": "add an SPDX 2.3 document of the application"}
+				"sbom": {"type": "boolean", "default": false, "description": "add an SPDX 2.3 document of the application"},
+				"version": {"type": "string", "description": "version of tape, which it sets itself"},
+				"created": {"type": "string", "format": "date-time", "description": "the time that the artifact gives as its own; tape sets it from SOURCE_DATE_EPOCH"}
 			}
 		}`),
-		New: pipeline.Configured(func(c Config) (*Stage, error) { return New(c, version, created) }),
+		New: pipeline.Configured(New),
 	}
 }
 
 // Stage is the attest stage.
 type Stage struct {
-	config  Config
-	version string
-	created time.Time
+	config Config
 }
 
 // New makes the stage. Version is tape's; created is for the SBOM, zero the time
 // of the commit.
-func New(c Config, version string, created time.Time) (*Stage, error) {
+func New(c Config) (*Stage, error) {
 	if err := engine.Mistaken("repository", artifact.CheckRepository(c.Repository)); err != nil {
 		return nil, err
 	}
-	return &Stage{config: c, version: version, created: created}, nil
+	return &Stage{config: c}, nil
 }
 
 // known is everything that the statements are made of.
@@ -98,7 +102,7 @@ type known struct {
 
 // Run implements [engine.Stage].
 func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
-	k := known{repository: s.config.Repository, version: s.version, fields: s.config.Fields}
+	k := known{repository: s.config.Repository, version: s.config.Version, fields: s.config.Fields}
 	for _, input := range []struct {
 		name, mediaType string
 		into            any
@@ -137,7 +141,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		return nil, err
 	}
 	if s.config.SBOM {
-		sbom, err := artifact.NewStatement(artifact.PredicateSPDX, k.sbom(content.Digest, s.created), resource(k.repository, content.Digest))
+		sbom, err := artifact.NewStatement(artifact.PredicateSPDX, k.sbom(content.Digest, s.config.Created), resource(k.repository, content.Digest))
 		if err != nil {
 			return nil, err
 		}

@@ -103,7 +103,7 @@ func application() known {
 // run runs the stage on what is known, and reads back what it wrote.
 func run(t *testing.T, k known) (ocispec.Manifest, []artifact.Statement, []string) {
 	t.Helper()
-	stage, err := Kind("v0.1.0", time.Time{}).New(json.RawMessage(`{"repository":"` + repository + `","fields":[{"kinds":["Shop"],"paths":["/spec/image"]}]}`))
+	stage, err := Kind().New(json.RawMessage(`{"version":"v0.1.0","repository":"` + repository + `","fields":[{"kinds":["Shop"],"paths":["/spec/image"]}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,11 +40,13 @@ import (
 type Config struct {
 	// Repository that the application is written to, without tag or digest.
 	Repository string `json:"repository"`
+	// Created is the time that the artifact gives as its own; zero is that of the
+	// commit (see artifact.SourceDateEpoch).
+	Created time.Time `json:"created,omitzero"`
 }
 
-// Kind is the stage's entry in the table of stages. Created replaces the time
-// of the commit (see artifact.SourceDateEpoch); zero: it does not.
-func Kind(created time.Time) pipeline.Kind {
+// Kind is the stage's entry in the table of stages.
+func Kind() pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "content",
 		Help:    "pack the manifests as every deployer reads them",
@@ -55,25 +57,25 @@ func Kind(created time.Time) pipeline.Kind {
 			"additionalProperties": false,
 			"required": ["repository"],
 			"properties": {
-				"repository": {"type": "string", "minLength": 1, "description": "where the application is written to: host and path, without tag"}
+				"repository": {"type": "string", "minLength": 1, "description": "where the application is written to: host and path, without tag"},
+				"created": {"type": "string", "format": "date-time", "description": "the time that the artifact gives as its own; tape sets it from SOURCE_DATE_EPOCH"}
 			}
 		}`),
-		New: pipeline.Configured(func(c Config) (*Stage, error) { return New(c, created) }),
+		New: pipeline.Configured(New),
 	}
 }
 
 // Stage is the content stage.
 type Stage struct {
-	config  Config
-	created time.Time
+	config Config
 }
 
-// New makes the stage. For created see [Kind].
-func New(c Config, created time.Time) (*Stage, error) {
+// New makes the stage.
+func New(c Config) (*Stage, error) {
 	if err := engine.Mistaken("repository", artifact.CheckRepository(c.Repository)); err != nil {
 		return nil, err
 	}
-	return &Stage{config: c, created: created}, nil
+	return &Stage{config: c}, nil
 }
 
 // Run implements [engine.Stage].
@@ -107,7 +109,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := artifact.ContentManifest(layer.Desc, artifact.Annotations(s.config.Repository, facts, s.created))
+	manifest, err := artifact.ContentManifest(layer.Desc, artifact.Annotations(s.config.Repository, facts, s.config.Created))
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ import (
 // succeeds. It returns the warnings too.
 func run(t *testing.T, manifests []files.File, report images.Report, facts ...vcs.Facts) (*stagetest.Result, []string, error) {
 	t.Helper()
-	stage, err := Kind(time.Time{}).New(json.RawMessage(`{"repository":"example.com/team/shop"}`))
+	stage, err := Kind().New(json.RawMessage(`{"repository":"example.com/team/shop"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func TestNoObjects(t *testing.T) {
 
 // A port that is wired to the wrong output is an error, not a wrong artifact.
 func TestWrongInput(t *testing.T) {
-	stage, err := New(Config{Repository: "example.com/team/shop"}, time.Time{})
+	stage, err := New(Config{Repository: "example.com/team/shop"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,11 +34,13 @@ type Config struct {
 	Repository string `json:"repository"`
 	// Tags of the root; none: those of artifact.DefaultTags.
 	Tags []string `json:"tags,omitempty"`
+	// Created is the time that the artifact gives as its own; zero is that of the
+	// commit (see artifact.SourceDateEpoch).
+	Created time.Time `json:"created,omitzero"`
 }
 
-// Kind is the stage's entry in the table of stages. Created replaces the time
-// of the commit (see artifact.SourceDateEpoch); zero: it does not.
-func Kind(created time.Time) pipeline.Kind {
+// Kind is the stage's entry in the table of stages.
+func Kind() pipeline.Kind {
 	return pipeline.Kind{
 		Name: "index",
 		Help: "list the whole application in one index",
@@ -52,21 +54,21 @@ func Kind(created time.Time) pipeline.Kind {
 			"required": ["repository"],
 			"properties": {
 				"repository": {"type": "string", "minLength": 1, "description": "where the application is written to: host and path, without tag"},
-				"tags": {"type": "array", "items": {"type": "string", "maxLength": 118, "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]*$"}, "description": "tags of the application; by default git's version tags at a clean HEAD, else one of the content's digest"}
+				"tags": {"type": "array", "items": {"type": "string", "maxLength": 118, "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]*$"}, "description": "tags of the application; by default git's version tags at a clean HEAD, else one of the content's digest"},
+				"created": {"type": "string", "format": "date-time", "description": "the time that the artifact gives as its own; tape sets it from SOURCE_DATE_EPOCH"}
 			}
 		}`),
-		New: pipeline.Configured(func(c Config) (*Stage, error) { return New(c, created) }),
+		New: pipeline.Configured(New),
 	}
 }
 
 // Stage is the index stage.
 type Stage struct {
-	config  Config
-	created time.Time
+	config Config
 }
 
-// New makes the stage. For created see [Kind].
-func New(c Config, created time.Time) (*Stage, error) {
+// New makes the stage.
+func New(c Config) (*Stage, error) {
 	if err := engine.Mistaken("repository", artifact.CheckRepository(c.Repository)); err != nil {
 		return nil, err
 	}
@@ -75,7 +77,7 @@ func New(c Config, created time.Time) (*Stage, error) {
 			return nil, err
 		}
 	}
-	return &Stage{config: c, created: created}, nil
+	return &Stage{config: c}, nil
 }
 
 // Run implements [engine.Stage].
@@ -98,7 +100,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		return nil, err
 	}
 	root, err := artifact.Root(s.config.Repository, t.Inputs["content"], t.Inputs["attestations"], list.Images,
-		artifact.Annotations(s.config.Repository, facts, s.created))
+		artifact.Annotations(s.config.Repository, facts, s.config.Created))
 	if err != nil {
 		return nil, err
 	}

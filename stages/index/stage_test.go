@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
@@ -43,7 +42,7 @@ func application() images.List {
 
 func run(t *testing.T, config string, list images.List, facts ...vcs.Facts) ([]byte, []string, error) {
 	t.Helper()
-	stage, err := Kind(time.Time{}).New(json.RawMessage(config))
+	stage, err := Kind().New(json.RawMessage(config))
 	if err != nil {
 		return nil, nil, err
 	}

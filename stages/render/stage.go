@@ -37,6 +37,16 @@ type Config struct {
 	Folder string `json:"folder,omitempty"`
 	// Deterministic renders twice and fails where the results differ.
 	Deterministic bool `json:"deterministic,omitempty"`
+	// Lock says what may be fetched; nil where there is no lock, so that nothing
+	// is reported as missing from it.
+	Lock *Lock `json:"lock,omitempty"`
+}
+
+// Lock is what is known of the materials that a rendering fetches.
+type Lock struct {
+	Materials []interpreter.Material `json:"materials"`
+	// Required makes what is not in the lock an error.
+	Required bool `json:"required,omitempty"`
 }
 
 // Options are what every rendering of a run stands on.
@@ -44,11 +54,6 @@ type Options struct {
 	Interpreters rendering.Interpreters
 	// Registries says how interpreters reach registries; nil means as usual.
 	Registries *interpreter.Registries
-	// Materials that are locked. Nil means that there is no lock: nobody is told
-	// then that something is not in it.
-	Materials []interpreter.Material
-	// Locked makes what is not locked an error.
-	Locked bool
 	// TempDir is where the source is laid out for the interpreter; "" is in memory
 	// where there is room, else the system's.
 	TempDir string
@@ -70,21 +75,23 @@ func New(config Config, o Options) (*Stage, error) {
 			return nil, fmt.Errorf("folder of the manifests: %w", err)
 		}
 	}
+	if config.Lock != nil {
+		lock := *config.Lock
+		lock.Materials = slices.Clone(lock.Materials)
+		slices.SortFunc(lock.Materials, byURI)
+		config.Lock = &lock // sorted, so that it has one key
+	}
 	return &Stage{config: config, o: o}, nil
 }
 
-// Key covers the configuration and the locked materials. All else that counts
+// Key covers the configuration, in which the lock is sorted. All else that counts
 // (the interpreter with its checksum, options, variables and files) is in the
 // inputs.
 func (s *Stage) Key(context.Context, *engine.Task) (digest.Digest, error) {
-	materials := slices.Clone(s.o.Materials)
-	slices.SortFunc(materials, byURI)
 	key, err := engine.MarshalJSON(struct {
-		Kind      string
-		Config    Config
-		Materials []interpreter.Material
-		Locked    bool
-	}{"render/1", s.config, materials, s.o.Locked})
+		Kind   string
+		Config Config
+	}{"render/2", s.config})
 	if err != nil {
 		return "", err
 	}
@@ -206,7 +213,10 @@ func report(t *engine.Task, all []interpreter.Diagnostic) {
 func (s *Stage) render(ctx context.Context, i rendering.Interpreter, request rendering.Request, source []files.File) (*interpreter.RenderResponse, error) {
 	req := &interpreter.RenderRequest{
 		Path: request.Path, Reference: request.Reference, Options: request.Options,
-		Materials: s.o.Materials, Registries: s.o.Registries,
+		Registries: s.o.Registries,
+	}
+	if s.config.Lock != nil {
+		req.Materials = s.config.Lock.Materials
 	}
 	resp, err := s.call(ctx, i, req, source)
 	if err != nil {
@@ -259,9 +269,11 @@ func (s *Stage) call(ctx context.Context, i rendering.Interpreter, req *interpre
 // materials checks what was fetched against the lock and says whether all of it
 // is locked.
 func (s *Stage) materials(t *engine.Task, fetched []interpreter.Material) (out []interpreter.Material, locked bool, err error) {
-	digests := map[string]string{}
-	for _, m := range s.o.Materials {
-		digests[m.URI] = m.Digest
+	lock, digests := s.config.Lock, map[string]string{}
+	if lock != nil {
+		for _, m := range lock.Materials {
+			digests[m.URI] = m.Digest
+		}
 	}
 	out, locked = []interpreter.Material{}, true
 	for _, m := range fetched {
@@ -280,11 +292,11 @@ func (s *Stage) materials(t *engine.Task, fetched []interpreter.Material) (out [
 		case ok && want != m.Digest:
 			return nil, false, fmt.Errorf("%s has digest %s, and tape.lock says %s: 'tape package --update=materials' accepts the new one", m.URI, m.Digest, want)
 		case ok:
-		case s.o.Locked:
+		case lock != nil && lock.Required:
 			return nil, false, fmt.Errorf("%s (%s) is not in tape.lock: 'tape package --update=materials' adds it", m.URI, m.Digest)
 		default:
 			locked = false
-			if s.o.Materials != nil {
+			if lock != nil {
 				t.Report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("%s (%s) is not in tape.lock", m.URI, m.Digest)})
 			}
 		}

@@ -338,7 +338,7 @@ func TestMaterials(t *testing.T) {
 			want: []interpreter.Material{{URI: "https://example.com/x.tgz", Digest: "sha256:aa"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			o := render.Options{Materials: c.lock, Locked: c.locked, Interpreters: fake{func(_ context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
+			o := render.Options{Interpreters: fake{func(_ context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
 				if diff := cmp.Diff(c.lock, req.Materials); diff != "" {
 					return nil, fmt.Errorf("locked materials are not passed on: %s", diff)
 				}
@@ -346,7 +346,11 @@ func TestMaterials(t *testing.T) {
 				resp.Materials = c.fetched
 				return resp, nil
 			}}}
-			cs := newCase(t, render.Config{}, o, request)
+			var config render.Config
+			if c.lock != nil {
+				config.Lock = &render.Lock{Materials: c.lock, Required: c.locked}
+			}
+			cs := newCase(t, config, o, request)
 			out, err := cs.Run(t.Context())
 			if c.err != "" {
 				if err == nil || !strings.Contains(err.Error(), c.err) {
@@ -489,19 +493,22 @@ func TestKey(t *testing.T) {
 		return key
 	}
 	a, b := interpreter.Material{URI: "a", Digest: "x:1"}, interpreter.Material{URI: "b", Digest: "x:2"}
+	locked := func(materials ...interpreter.Material) render.Config {
+		return render.Config{Lock: &render.Lock{Materials: materials}}
+	}
 	keys := []digest.Digest{
 		key(render.Config{}, render.Options{}),
 		key(render.Config{Folder: "x"}, render.Options{}),
 		key(render.Config{Deterministic: true}, render.Options{}),
-		key(render.Config{}, render.Options{Materials: []interpreter.Material{a, b}}),
-		key(render.Config{}, render.Options{Materials: []interpreter.Material{a}}),
+		key(locked(a, b), render.Options{}),
+		key(locked(a), render.Options{}),
 	}
 	for i, k := range keys {
 		if k.Validate() != nil || slices.Contains(keys[:i], k) {
 			t.Errorf("key %d is %q", i, k)
 		}
 	}
-	if k := key(render.Config{}, render.Options{Materials: []interpreter.Material{b, a}, TempDir: "/elsewhere"}); k != keys[3] {
+	if k := key(locked(b, a), render.Options{TempDir: "/elsewhere"}); k != keys[3] {
 		t.Error("the order of the lock, or the temporary folder, is in the key")
 	}
 }
