@@ -5,6 +5,7 @@ package registry_test
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -109,7 +110,7 @@ func TestStreamsHoldNoPlace(t *testing.T) {
 		resume := make(chan struct{})
 		handler := x.from.handler
 		x.from.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.Method == http.MethodGet {
+			if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
 				w.Write(x.data[:1000])
 				http.NewResponseController(w).Flush()
 				<-resume

@@ -3,94 +3,323 @@
 package registry
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
+	"io"
+	"io/fs"
+	"log/slog"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"sync"
+	"time"
 
-	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/docker/cli/cli/config"
-	"github.com/docker/cli/cli/config/configfile"
+	helper "github.com/docker/docker-credential-helpers/client"
+	helpers "github.com/docker/docker-credential-helpers/credentials"
 )
 
-// Docker Hub is spoken of by three names.
+// Docker Hub has three names.
 const (
 	hubHost   = "registry-1.docker.io"
 	hubName   = "docker.io"
 	hubConfig = "https://index.docker.io/v1/"
 )
 
-// dockerCredentials are those of the docker command: its configuration, in
-// $DOCKER_CONFIG or ~/.docker, and the helpers that it names. It is read once, when
-// the first registry asks.
-func dockerCredentials() func(host string) (user, secret string, err error) {
-	file := sync.OnceValues(func() (*configfile.ConfigFile, error) {
-		return config.Load(os.Getenv(config.EnvOverrideConfigDir))
-	})
-	return func(host string) (string, string, error) {
-		known, err := file()
-		if err != nil {
-			return "", "", fmt.Errorf("credentials for %s: %w", host, err)
-		}
-		if host == hubHost || host == hubName {
-			host = hubConfig
-		}
-		auth, err := known.GetAuthConfig(host)
-		if err != nil {
-			return "", "", fmt.Errorf("credentials for %s: %w", host, err)
-		}
-		if auth.IdentityToken != "" {
-			return "", auth.IdentityToken, nil
-		}
-		return auth.Username, auth.Password, nil
+const (
+	// helperTime is how long a credential helper may take. It may ask a person.
+	helperTime = 30 * time.Second
+	// maxHelperOutput bounds what one may print, in bytes.
+	maxHelperOutput = 1 << 20
+	// maxAuthFile bounds a file of credentials, in bytes.
+	maxAuthFile = 16 << 20
+	// tokenUser is the user of a secret that is an identity token.
+	tokenUser = "<token>"
+)
+
+// authFile is what matters in docker's config.json and podman's auth.json. Each entry
+// is read when it is needed, so that a broken one is the business of its registry.
+type authFile struct {
+	name    string
+	Auths   map[string]json.RawMessage `json:"auths"`
+	Store   json.RawMessage            `json:"credsStore"`
+	Helpers map[string]json.RawMessage `json:"credHelpers"`
+}
+
+// store finds credentials where docker and podman keep them.
+type store struct {
+	log   *slog.Logger
+	files func() []*authFile
+
+	mu    sync.Mutex
+	known map[string]*login // by the name that they were looked up by
+}
+
+type login struct {
+	turn         chan struct{}
+	done         bool
+	user, secret string
+}
+
+// newStore reads the files once, when the first registry asks for credentials.
+func newStore(log *slog.Logger) *store {
+	s := &store{log: log, known: map[string]*login{}}
+	s.files = sync.OnceValue(s.read)
+	return s
+}
+
+// places are the files that may hold credentials, in the order in which they count.
+func places() []string {
+	var out []string
+	if name := os.Getenv("REGISTRY_AUTH_FILE"); name != "" {
+		out = append(out, name)
 	}
-}
-
-// authorizer is containerd's, which keeps a token for as long as it is good, and for
-// ever the error of one that could not be had, be it that somebody was interrupted.
-// After an error this one starts anew.
-type authorizer struct {
-	start func() docker.Authorizer
-
-	mu      sync.Mutex
-	current docker.Authorizer
-}
-
-func newAuthorizer(start func() docker.Authorizer) *authorizer {
-	return &authorizer{start: start, current: start()}
-}
-
-// Authorize implements [docker.Authorizer]. When it fails it closes the body of the
-// request. containerd forgets to, and who writes to it would wait for ever.
-func (a *authorizer) Authorize(ctx context.Context, req *http.Request) error {
-	for {
-		current := a.get()
-		err := current.Authorize(ctx, req)
-		if err == nil {
-			return nil
-		}
-		a.mu.Lock()
-		if a.current == current {
-			a.current = a.start()
-		}
-		a.mu.Unlock()
-		if !errors.Is(err, context.Canceled) || context.Cause(ctx) != nil {
-			closeBody(req)
-			return err
-		}
-		// Somebody else was interrupted who asked for the same token.
+	out = append(out, filepath.Join(config.Dir(), config.ConfigFileName))
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		out = append(out, filepath.Join(dir, "containers", "auth.json"))
 	}
+	if dir, err := os.UserHomeDir(); err == nil {
+		out = append(out, filepath.Join(cmp.Or(os.Getenv("XDG_CONFIG_HOME"), filepath.Join(dir, ".config")), "containers", "auth.json"))
+	}
+	return out
 }
 
-// AddResponses implements [docker.Authorizer].
-func (a *authorizer) AddResponses(ctx context.Context, responses []*http.Response) error {
-	return a.get().AddResponses(ctx, responses)
+func (s *store) read() []*authFile {
+	var out []*authFile
+	add := func(name string, from io.Reader) {
+		file := &authFile{name: name}
+		data, err := io.ReadAll(io.LimitReader(from, maxAuthFile))
+		if err == nil && len(bytes.TrimSpace(data)) > 0 {
+			err = json.Unmarshal(data, file)
+		}
+		if err != nil {
+			// Its text may quote what is in the file.
+			s.log.Warn("cannot read credentials: the file is not used", "file", name, "error", kind(err))
+			return
+		}
+		out = append(out, file)
+	}
+	if text := os.Getenv("DOCKER_AUTH_CONFIG"); text != "" {
+		add("$DOCKER_AUTH_CONFIG", strings.NewReader(text))
+	}
+	for _, name := range places() {
+		file, err := os.Open(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			s.log.Warn("cannot read credentials: the file is not used", "file", name, "error", err)
+			continue
+		}
+		if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
+			add(name, file)
+		}
+		file.Close()
+	}
+	return out
 }
 
-func (a *authorizer) get() docker.Authorizer {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.current
+// kind describes an error of decoding without what was decoded.
+func kind(err error) string {
+	if at, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return fmt.Sprintf("not JSON at byte %d", at.Offset)
+	}
+	if at, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return fmt.Sprintf("%s is a %s", at.Field, at.Value)
+	}
+	return "not JSON"
+}
+
+// credentials are those of HOST/PATH: what is kept under the longest part of that
+// name counts. A secret without a user is an identity token. What cannot be read, or a
+// helper that fails, is a warning: a registry that wants credentials says so itself.
+func (s *store) credentials(ctx context.Context, name string) (user, secret string, err error) {
+	s.mu.Lock()
+	found := s.known[name]
+	if found == nil {
+		found = &login{turn: make(chan struct{}, 1)}
+		s.known[name] = found
+	}
+	s.mu.Unlock()
+	select {
+	case found.turn <- struct{}{}:
+		defer func() { <-found.turn }()
+	case <-ctx.Done():
+		return "", "", context.Cause(ctx)
+	}
+	if !found.done {
+		found.user, found.secret = s.find(ctx, name)
+		if err := context.Cause(ctx); err != nil {
+			return "", "", err
+		}
+		found.done = true
+	}
+	return found.user, found.secret, nil
+}
+
+func (s *store) find(ctx context.Context, name string) (user, secret string) {
+	host, _, _ := strings.Cut(name, "/")
+	names := namesOf(name)
+	for _, file := range s.files() {
+		for _, key := range names {
+			if entry, ok := file.Auths[key]; ok {
+				user, secret, err := readEntry(entry)
+				if err != nil {
+					s.log.WarnContext(ctx, "cannot read credentials: going on without", "registry", host, "file", file.name, "entry", key, "error", err)
+					continue
+				}
+				if secret != "" {
+					return user, secret
+				}
+			}
+			if program := file.helper(key, host); program != "" {
+				user, secret, err := s.ask(ctx, program, key)
+				if err != nil {
+					s.log.WarnContext(ctx, "the credential helper failed: going on without", "registry", host, "helper", "docker-credential-"+program, "error", err)
+				}
+				if secret != "" {
+					return user, secret
+				}
+			}
+		}
+	}
+	return "", ""
+}
+
+// namesOf are the keys of credentials for HOST/PATH, the most exact first.
+func namesOf(name string) []string {
+	var out []string
+	host, path, _ := strings.Cut(name, "/")
+	hosts := []string{host}
+	if host == hubHost || host == hubName {
+		hosts = []string{hubName, hubHost}
+	}
+	for ; path != ""; path = path[:max(strings.LastIndexByte(path, '/'), 0)] {
+		for _, h := range hosts {
+			out = append(out, h+"/"+path)
+		}
+	}
+	if len(hosts) > 1 {
+		out = append(out, hubConfig, "index.docker.io")
+	}
+	for _, h := range hosts {
+		// As older versions of docker wrote it.
+		out = append(out, h, "https://"+h, "https://"+h+"/", "https://"+h+"/v1/", "https://"+h+"/v2/", "http://"+h, "http://"+h+"/")
+	}
+	return out
+}
+
+// helper is the program to ask for a key, "" for none. The one for everything is asked
+// by the names that docker and podman store by.
+func (f *authFile) helper(key, host string) string {
+	var program string
+	if raw, ok := f.Helpers[key]; ok && json.Unmarshal(raw, &program) == nil && program != "" {
+		return program
+	}
+	if key == hubConfig || key == host && host != hubHost && host != hubName {
+		if json.Unmarshal(f.Store, &program) == nil {
+			return program
+		}
+	}
+	return ""
+}
+
+// readEntry reads an entry of auths. Its errors do not quote it.
+func readEntry(data json.RawMessage) (user, secret string, err error) {
+	var entry struct {
+		Auth          string `json:"auth"`
+		Username      string `json:"username"`
+		Password      string `json:"password"`
+		IdentityToken string `json:"identitytoken"`
+	}
+	if err := json.Unmarshal(data, &entry); err != nil {
+		return "", "", errors.New(kind(err))
+	}
+	switch {
+	case entry.IdentityToken != "":
+		return "", entry.IdentityToken, nil
+	case entry.Auth == "":
+		return entry.Username, entry.Password, nil
+	}
+	text, err := base64.StdEncoding.DecodeString(entry.Auth)
+	if err != nil {
+		return "", "", errors.New("auth is not base64")
+	}
+	user, secret, ok := strings.Cut(string(text), ":")
+	if !ok || user == "" {
+		return "", "", errors.New("auth is not USER:PASSWORD in base64")
+	}
+	return user, strings.TrimRight(secret, "\x00"), nil
+}
+
+// ask runs a credential helper.
+func (s *store) ask(ctx context.Context, program, key string) (user, secret string, err error) {
+	if program != filepath.Base(program) {
+		return "", "", fmt.Errorf("%q is not the name of a helper", program)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, helperTime, fmt.Errorf("no answer for %s", helperTime))
+	defer cancel()
+	found, err := helper.Get(func(args ...string) helper.Program {
+		return &helperProgram{ctx: ctx, cmd: exec.CommandContext(ctx, "docker-credential-"+program, args...)}
+	}, key)
+	switch {
+	case helpers.IsErrCredentialsNotFound(err):
+		return "", "", nil
+	case context.Cause(ctx) != nil:
+		return "", "", context.Cause(ctx)
+	case err != nil:
+		return "", "", helperError(err)
+	case found.Username == tokenUser:
+		return "", found.Secret, nil
+	}
+	return found.Username, found.Secret, nil
+}
+
+// helperError is an error without what a helper printed, which may be a secret.
+func helperError(err error) error {
+	if missing, ok := errors.AsType[*exec.Error](err); ok {
+		return missing
+	}
+	if text, _, ok := strings.Cut(err.Error(), ", out: `"); ok {
+		_, text, _ = strings.Cut(text, "err: ")
+		return errors.New(oneLine(text))
+	}
+	return errors.New("it did not print credentials in JSON")
+}
+
+// helperProgram is a helper that is killed when its time is over, and whose output is
+// bounded.
+type helperProgram struct {
+	ctx context.Context // of one call
+	cmd *exec.Cmd
+}
+
+var _ helper.Program = (*helperProgram)(nil)
+
+func (p *helperProgram) Input(in io.Reader) { p.cmd.Stdin = in }
+
+func (p *helperProgram) Output() ([]byte, error) {
+	var out bounded
+	p.cmd.Stdout = &out
+	p.cmd.Env = os.Environ()
+	p.cmd.WaitDelay = time.Second // what it started may keep its output open
+	err := p.cmd.Run()
+	return out.Bytes(), err
+}
+
+// bounded keeps the beginning of what is written to it.
+type bounded struct{ bytes.Buffer }
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if room := maxHelperOutput - b.Len(); room < len(p) {
+		b.Buffer.Write(p[:max(room, 0)])
+		return 0, errors.New("it prints more than it should")
+	}
+	return b.Buffer.Write(p)
 }

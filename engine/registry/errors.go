@@ -3,6 +3,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -14,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -78,18 +80,34 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 	out := &Error{Op: op, Reference: ref, class: errdefs.ErrUnknown, cause: err}
 	request, isRequest := errors.AsType[*requestError](err)
 	status, isStatus := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
+	auth, isAuth := errors.AsType[*authError](err)
+	tag, isTag := errors.AsType[*tagError](err)
+	answer, isAnswer := errors.AsType[*answerError](err)
 	switch {
 	case isRequest:
 		out.class, out.Host = errdefs.ErrUnavailable, request.host
 		out.below = request.cause
 		out.Reason, out.Hint = request.reason()
+	case isAuth && !isStatus:
+		out.Host, out.Reason = auth.host, auth.reason
+		out.Hint, out.class = r.classify(remoteerrors.ErrUnexpectedStatus{StatusCode: http.StatusUnauthorized})
+	case isTag:
+		out.class, out.Host = errdefs.ErrAlreadyExists, hostOf(status.RequestURL)
+		out.Reason = tag.Error() + ": " + said(status)
+		out.Hint = "push under another tag"
+	case isAnswer:
+		out.class, out.Host, out.Reason = errdefs.ErrFailedPrecondition, answer.host, answer.Error()
+		out.Hint = "a proxy or a login page may answer in place of the registry"
 	case isStatus:
 		out.Host = hostOf(status.RequestURL)
-		out.Reason = status.Status
-		if text := messages(strings.NewReader(string(status.Body))); text != "" {
-			out.Reason += ": " + text
+		out.Reason = said(status)
+		if status.StatusCode == http.StatusNotFound && !writes(op) {
+			out.Host, out.Reason = r.host, "not found" // none of its hosts has it
 		}
 		out.Hint, out.class = r.classify(status)
+		if isAuth && !errdefs.IsPermissionDenied(out.class) {
+			out.Hint, out.class = r.classify(remoteerrors.ErrUnexpectedStatus{StatusCode: http.StatusUnauthorized})
+		}
 	case errors.Is(err, docker.ErrInvalidAuthorization):
 		out.Host, out.Reason = r.host, "it does not exist or needs credentials"
 		out.Hint, out.class = r.classify(remoteerrors.ErrUnexpectedStatus{StatusCode: http.StatusUnauthorized})
@@ -110,6 +128,8 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 	switch {
 	case errors.Is(out.class, errdefs.ErrDataLoss):
 		out.Hint = "try again; if it stays, the registry or a proxy before it damages what it sends"
+	case errors.Is(out.class, errdefs.ErrNotFound) && writes(op):
+		out.Hint = "the repository may have to be created there first"
 	case errors.Is(out.class, errdefs.ErrNotFound) && strings.Contains(ref, "@"):
 		out.Hint = "what names it is not whole there, and must be pushed again"
 	case errors.Is(out.class, errdefs.ErrNotFound):
@@ -118,6 +138,20 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 		out.Hint = "try again later; if it stays, ask whoever runs the registry or a proxy before it"
 	}
 	return out
+}
+
+// writes tells the operations that put something into a repository.
+func writes(op string) bool { return op == "push" || op == "mount" }
+
+// said is a status with what the registry says about it.
+func said(status remoteerrors.ErrUnexpectedStatus) string {
+	if text := messages(strings.NewReader(string(status.Body))); text != "" {
+		return status.Status + ": " + text
+	}
+	if page := bytes.ToLower(bytes.TrimSpace(status.Body)); bytes.HasPrefix(page, []byte("<!doctype html")) || bytes.HasPrefix(page, []byte("<html")) {
+		return status.Status + ", with a web page"
+	}
+	return status.Status
 }
 
 // Refused says whether an error is of a registry that does not take a manifest for
@@ -139,6 +173,8 @@ func refusal(err error, ref string, desc ocispec.Descriptor, data []byte) error 
 	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](e.cause)
 	switch {
 	case !ok:
+	case errdefs.IsAlreadyExists(e.class):
+	case strings.Contains(string(status.Body), "NAME_UNKNOWN"):
 	case status.StatusCode == http.StatusNotFound, strings.Contains(string(status.Body), "BLOB_UNKNOWN"):
 		e.Hint = "what it names is gone: if the registry deletes what has no tag, have it wait, and try again with --check"
 	case errdefs.IsInvalidArgument(e.class), errdefs.IsNotImplemented(e.class):
@@ -183,12 +219,15 @@ func shape(desc ocispec.Descriptor, data []byte) string {
 func (r *Repository) classify(status remoteerrors.ErrUnexpectedStatus) (hint string, class error) {
 	switch code := status.StatusCode; {
 	case code == http.StatusUnauthorized:
-		return "log in with: docker login " + r.host, errdefs.ErrUnauthenticated
+		return "log in with: tape login " + r.host, errdefs.ErrUnauthenticated
 	case code == http.StatusForbidden:
-		return "check what your account may do there, or log in with another: docker login " + r.host, errdefs.ErrPermissionDenied
+		return "check what your account may do there, or log in with another: tape login " + r.host, errdefs.ErrPermissionDenied
 	case code == http.StatusNotFound:
 		return "", errdefs.ErrNotFound
-	case code == http.StatusBadRequest && status.RequestMethod == http.MethodHead && strings.HasPrefix(status.RequestURL, "http://"):
+	case code == http.StatusProxyAuthRequired:
+		return proxyHint, errdefs.ErrUnavailable
+	case code == http.StatusBadRequest && slices.Contains(r.client.options.PlainHTTP, r.host) && strings.HasPrefix(status.RequestURL, "http://") &&
+		(status.RequestMethod == http.MethodHead || strings.Contains(string(status.Body), "HTTPS")):
 		// What a TLS server says to plain http; its words are lost with a HEAD.
 		return "if the registry speaks TLS, leave out --plain-http " + r.host, errdefs.ErrInvalidArgument
 	case code == http.StatusTooManyRequests || code == http.StatusRequestTimeout:
@@ -220,7 +259,16 @@ func (e *requestError) reason() (reason, hint string) {
 	_, isAuthority := errors.AsType[x509.UnknownAuthorityError](e.cause)
 	_, isTrust := errors.AsType[*tls.CertificateVerificationError](e.cause)
 	stalled, isStalled := errors.AsType[*stalledError](e.cause)
+	operation, isOperation := errors.AsType[*net.OpError](e.cause)
 	switch {
+	case isOperation && operation.Op == "proxyconnect":
+		return "the proxy cannot be reached: " + cleanText(operation.Err) + tried, "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
+	case proxyRefuses(e.cause):
+		return "the proxy wants a user and a password", proxyHint
+	case isOperation && operation.Op == remoteAlert && strings.Contains(operation.Err.Error(), "certificate"):
+		return "it refuses the client's certificate, or that there is none: " + cleanText(operation.Err), "a hosts.toml names the certificate for it: client = [[CERTIFICATE, KEY]]"
+	case isOperation && operation.Op == remoteAlert:
+		return "it refuses the connection: " + cleanText(operation.Err), "check which versions of TLS it speaks, and whether it wants a client certificate"
 	case isDNS && dns.IsNotFound:
 		return "no such host", "check the name, the network and the proxy"
 	case isRecord && string(record.RecordHeader[:]) == "HTTP/":
@@ -238,6 +286,18 @@ func (e *requestError) reason() (reason, hint string) {
 	}
 	return cleanText(e.cause) + tried, ""
 }
+
+const proxyHint = "HTTPS_PROXY and HTTP_PROXY may hold them: http://USER:PASSWORD@HOST:PORT"
+
+func pathOf(address string) string {
+	if u, err := url.Parse(address); err == nil {
+		return u.Path
+	}
+	return ""
+}
+
+// cleanLocation is what a registry sends, for an error.
+func cleanLocation(text string) string { return cleanText(errors.New(text)) }
 
 func hostOf(address string) string {
 	if u, err := url.Parse(address); err == nil {

@@ -80,13 +80,19 @@ func (c *Client) configure(registry string, source bool) ([]docker.RegistryHost,
 			base = &firstAlone{base: base}
 		}
 		hosts[i].Client = &http.Client{Transport: &transport{client: c, base: base, tries: tries}}
-		tokens := &http.Client{Transport: &transport{client: c, base: base, tries: maxTries, tokens: true}}
-		authorizer := newAuthorizer(func() docker.Authorizer {
-			return docker.NewDockerAuthorizer(docker.WithAuthClient(tokens), docker.WithAuthCreds(c.options.Credentials),
-				docker.WithAuthHeader(c.header()), docker.WithAuthHeader(host.Header))
-		})
+		tokens := &http.Client{Transport: &transport{client: c, base: base, tries: maxTries, tokens: true}, CheckRedirect: stay}
+		authorizer := &authorizer{
+			client: tokens, header: c.header(), credentials: c.credentials, clear: c.clear, origins: map[string]*authority{},
+		}
 		hosts[i].Authorizer = authorizer
-		hosts[i].Client.CheckRedirect = follow(authorizer)
+		hosts[i].Client.CheckRedirect = follow(authorizer, host.Header)
+		if host.Host == registry || registry == hubName && host.Host == hubHost {
+			// What a node may pull from and resolve at, it may ask for referrers: hosts.toml
+			// did not know the word before containerd 2.1.
+			if host.Capabilities.Has(docker.HostCapabilityPull | docker.HostCapabilityResolve) {
+				hosts[i].Capabilities |= docker.HostCapabilityReferrers
+			}
+		}
 	}
 	return hosts, nil
 }
@@ -95,9 +101,10 @@ func (c *Client) configure(registry string, source bool) ([]docker.RegistryHost,
 const maxRedirects = 10
 
 // follow lets a request go on to where it is redirected, with what that host wants
-// for authorization. One that would become another, a PUT that becomes a GET, has the
-// redirection for an answer.
-func follow(authorizer docker.Authorizer) func(req *http.Request, via []*http.Request) error {
+// for authorization. What is for the host that redirects, such as headers that a
+// hosts.toml has for it, stays there. A request that would become another, a PUT that
+// becomes a GET, has the redirection for an answer.
+func follow(authorizer docker.Authorizer, own http.Header) func(req *http.Request, via []*http.Request) error {
 	return func(req *http.Request, via []*http.Request) error {
 		if req.Method != via[0].Method {
 			return http.ErrUseLastResponse
@@ -105,8 +112,32 @@ func follow(authorizer docker.Authorizer) func(req *http.Request, via []*http.Re
 		if len(via) >= maxRedirects {
 			return fmt.Errorf("stopped after %d redirects", maxRedirects)
 		}
+		if origin(req.URL) != origin(via[0].URL) {
+			for name := range own {
+				req.Header.Del(name)
+			}
+			req.Header.Del("Authorization")
+			req.Header.Del("Cookie")
+		}
 		return authorizer.Authorize(req.Context(), req)
 	}
+}
+
+// stay follows the redirections of a token server as long as they stay there: others
+// would get the password.
+func stay(req *http.Request, via []*http.Request) error {
+	if len(via) >= maxRedirects {
+		return fmt.Errorf("stopped after %d redirects", maxRedirects)
+	}
+	if origin(req.URL) != origin(via[0].URL) {
+		return &authError{host: via[0].URL.Host, reason: "the token server sends on to " + req.URL.Host + ", which is not asked", refused: true}
+	}
+	return nil
+}
+
+// clear reports whether a host may be sent credentials without TLS.
+func (c *Client) clear(host string) bool {
+	return docker.IsLocalhost(host) || slices.Contains(c.options.PlainHTTP, host)
 }
 
 func (c *Client) header() http.Header {

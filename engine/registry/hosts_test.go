@@ -100,9 +100,9 @@ func TestMirrors(t *testing.T) {
 				w.WriteHeader(status)
 				return true
 			}
-			desc, err := source(t, n.client(registry.Options{HostsDir: dir}), host+"/app").Resolve(t.Context(), "1")
-			if err != nil || desc.Digest.String() != atHost {
-				t.Errorf("Resolve = %v, %v", desc.Digest, err)
+			dgst, err := source(t, n.client(registry.Options{HostsDir: dir}), host+"/app").Digest(t.Context(), "1")
+			if err != nil || dgst.String() != atHost {
+				t.Errorf("Digest = %v, %v", dgst, err)
 			}
 			if got := m.requests(); len(got) != 2 {
 				t.Errorf("the mirror was tried %d times", len(got))
@@ -116,7 +116,7 @@ func TestMirrors(t *testing.T) {
 		pushed(t, repository(t, client, host+"/app"), "1")
 		client = n.client(registry.Options{HostsDir: dir})
 		for range 5 {
-			if _, err := source(t, client, host+"/app").Resolve(t.Context(), "1"); err != nil {
+			if _, err := source(t, client, host+"/app").Digest(t.Context(), "1"); err != nil {
 				t.Error(err)
 			}
 		}
@@ -265,7 +265,7 @@ func TestCredentials(t *testing.T) {
 				} {
 					err := try()
 					if !errdefs.IsUnauthorized(err) || !strings.HasPrefix(err.Error(), op+" "+host+"/app") ||
-						!strings.HasSuffix(err.Error(), "; log in with: docker login "+host) || strings.Contains(err.Error(), secret) {
+						!strings.HasSuffix(err.Error(), "; log in with: tape login "+host) || strings.Contains(err.Error(), secret) {
 						t.Errorf("got %v", err)
 					}
 				}

@@ -3,26 +3,24 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
+	"strings"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-const (
-	blobType = "application/octet-stream"
-	// copyBuffer is how much of a stream is in hand, in bytes.
-	copyBuffer = 128 << 10
-)
+const blobType = "application/octet-stream"
 
 // How a blob came into a repository.
 type How string
@@ -54,6 +52,9 @@ func (r *Repository) pushManifest(ctx context.Context, desc ocispec.Descriptor, 
 	if err = errors.Join(checkDigest(desc), r.checkTag(tag)); err == nil {
 		registered, err = r.putManifest(ctx, at, desc, data)
 	}
+	if err != nil && tag != "" {
+		err = r.immutable(ctx, tag, desc, err)
+	}
 	if err != nil {
 		return false, refusal(r.explain(ctx, "push", ref, err), ref, desc, data)
 	}
@@ -62,19 +63,79 @@ func (r *Repository) pushManifest(ctx context.Context, desc ocispec.Descriptor, 
 }
 
 func (r *Repository) putManifest(ctx context.Context, at string, desc ocispec.Descriptor, data []byte) (registered bool, err error) {
-	resp, err := r.do(ctx, request{method: http.MethodPut, path: "/manifests/" + at, mediaType: desc.MediaType, body: data})
+	resp, err := r.do(ctx, request{
+		method: http.MethodPut, path: "/manifests/" + at, mediaType: desc.MediaType, body: data, wanted: stores,
+	})
 	if err != nil {
 		return false, err
 	}
 	defer drain(resp)
-	// The specification says 201; registries say others as well.
-	if err := refuse(resp, http.StatusCreated, http.StatusOK, http.StatusNoContent); err != nil {
+	there, err := stored(resp, desc)
+	if err != nil {
 		return false, err
 	}
-	if !stored(resp, desc) {
-		return false, fmt.Errorf("keeps it as %s: %w", resp.Header.Get(contentDigest), errdefs.ErrDataLoss)
+	if !there {
+		if found, err := r.headManifest(ctx, docker.HostCapabilityPush, at); err != nil || found != desc.Digest {
+			return false, notStored(resp)
+		}
 	}
 	return resp.Header.Get("OCI-Subject") != "", nil
+}
+
+// immutable tells why a tag was not set: registries refuse in many ways to move one, and
+// to set it to what it leads to already, which is no failure.
+func (r *Repository) immutable(ctx context.Context, tag string, desc ocispec.Descriptor, err error) error {
+	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
+	if !ok || status.StatusCode >= http.StatusInternalServerError ||
+		status.StatusCode == http.StatusUnauthorized || status.StatusCode == http.StatusNotFound {
+		return err
+	}
+	found, failed := r.headManifest(ctx, docker.HostCapabilityPush, tag)
+	switch {
+	case failed != nil:
+		return err
+	case found == desc.Digest:
+		return nil
+	case status.StatusCode == http.StatusConflict, status.StatusCode == http.StatusPreconditionFailed, immutability.Match(status.Body):
+		return &tagError{found: found, cause: err}
+	}
+	return err
+}
+
+var immutability = regexp.MustCompile(`(?i)immutab|overwrit|already[ _]exist|does not allow updat|cannot be (changed|moved|updated|replaced)`)
+
+// tagError is a tag that the registry does not move.
+type tagError struct {
+	found digest.Digest
+	cause error
+}
+
+func (e *tagError) Error() string {
+	return fmt.Sprintf("the tag leads to %s, and the registry does not move it", e.found)
+}
+
+func (e *tagError) Unwrap() error { return e.cause }
+
+// stores are the statuses of an answer to what is to be stored. The specification says
+// 201. Registries say others as well, and so does what is none.
+var stores = []int{http.StatusCreated, http.StatusOK, http.StatusAccepted, http.StatusNoContent}
+
+// stored reports whether a registry has what it was sent, as far as it says: with
+// another status than 201 it is to name the digest.
+func stored(resp *http.Response, desc ocispec.Descriptor) (bool, error) {
+	said := digest.Digest(resp.Header.Get(contentDigest))
+	if said.Validate() != nil || said.Algorithm() != desc.Digest.Algorithm() {
+		return resp.StatusCode == http.StatusCreated, nil
+	}
+	if said != desc.Digest {
+		return false, fmt.Errorf("keeps it as %s: %w", said, errdefs.ErrDataLoss)
+	}
+	return true, nil
+}
+
+// notStored is the error of an answer that does not tell that something is stored.
+func notStored(resp *http.Response) error {
+	return &answerError{host: resp.Request.URL.Host, method: resp.Request.Method, status: resp.Status, wanted: []string{"201 Created"}}
 }
 
 // checkDigest is for what becomes part of a path.
@@ -100,12 +161,6 @@ func (r *Repository) checkTag(tag string) error {
 	return nil
 }
 
-// stored says whether a registry has what it was sent, as far as it says.
-func stored(resp *http.Response, desc ocispec.Descriptor) bool {
-	said := digest.Digest(resp.Header.Get(contentDigest))
-	return said.Validate() != nil || said.Algorithm() != desc.Digest.Algorithm() || said == desc.Digest
-}
-
 // PushBlob writes a blob whose bytes open gives from the start, each time it is
 // called: a second time when the registry broke off. What is there is not sent. Small
 // blobs are read into memory, and are not asked for first, as sending them costs less.
@@ -126,25 +181,27 @@ func (r *Repository) PushBlob(ctx context.Context, desc ocispec.Descriptor, open
 
 // pushLarge streams a blob that is not there.
 func (r *Repository) pushLarge(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) (How, error) {
-	there, err := r.Exists(ctx, ocispec.Descriptor{MediaType: blobType, Digest: desc.Digest})
+	there, err := r.Exists(ctx, ocispec.Descriptor{MediaType: blobType, Digest: desc.Digest, Size: desc.Size})
 	if err != nil {
 		return "", err
 	}
 	if there {
 		return Existing, nil
 	}
-	how := Streamed
 	err = r.client.retry(ctx, func() error {
 		// Nothing is begun that there are no bytes for.
-		body, err := open()
+		bytes, err := newStream(open, desc.Size)
 		if err != nil {
 			return err
 		}
-		defer body.Close()
-		how, err = r.send(ctx, desc, body)
+		defer bytes.close()
+		err = r.send(ctx, desc, request{stream: bytes})
+		if failed := bytes.failed(); failed != nil && err != nil {
+			return failed
+		}
 		return err
 	})
-	return how, r.explain(ctx, "push", r.Ref(desc.Digest.String()), err)
+	return Streamed, r.explain(ctx, "push", r.Ref(desc.Digest.String()), err)
 }
 
 // pushSmall sends a blob with one request where the registry takes that, which the
@@ -152,7 +209,7 @@ func (r *Repository) pushLarge(ctx context.Context, desc ocispec.Descriptor, ope
 func (r *Repository) pushSmall(ctx context.Context, desc ocispec.Descriptor, data []byte) (How, error) {
 	host := r.client.host(r.endpoint())
 	whole := host.mayPost()
-	how, said, next := Streamed, undecided, whole
+	said, next := undecided, whole
 	err := r.client.retry(ctx, func() (err error) {
 		if next {
 			next = false // whatever fails, it is not for this again
@@ -160,56 +217,81 @@ func (r *Repository) pushSmall(ctx context.Context, desc ocispec.Descriptor, dat
 				return err
 			}
 		}
-		how, err = r.send(ctx, desc, bytes.NewReader(data))
-		return err
+		return r.send(ctx, desc, request{body: data})
 	})
 	if whole {
 		host.posted(said, err == nil)
 	}
-	return how, r.explain(ctx, "push", r.Ref(desc.Digest.String()), err)
+	return Streamed, r.explain(ctx, "push", r.Ref(desc.Digest.String()), err)
 }
 
-// send writes the bytes of a blob with the two requests of an upload.
-func (r *Repository) send(ctx context.Context, desc ocispec.Descriptor, body io.Reader) (How, error) {
+// send writes the bytes of a blob with the two requests of an upload. put is the second
+// one, as far as its body.
+func (r *Repository) send(ctx context.Context, desc ocispec.Descriptor, put request) error {
 	if err := checkDigest(desc); err != nil {
-		return "", err
+		return err
 	}
-	// The request goes on in containerd's hands when its writer is left.
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	sending := r.client.context(ctx, call{skip: skipHead})
-	pusher, err := r.resolver(docker.NewInMemoryTracker()).Pusher(sending, r.Ref(desc.Digest.String()))
+	resp, err := r.do(ctx, request{method: http.MethodPost, path: "/blobs/uploads/", wanted: begins})
 	if err != nil {
-		return "", err
+		return err
 	}
-	// Its type is the manifest's business.
-	w, err := pusher.Push(sending, ocispec.Descriptor{MediaType: blobType, Digest: desc.Digest, Size: desc.Size})
-	if errdefs.IsAlreadyExists(err) {
-		return Existing, nil
+	drain(resp)
+	put.method, put.mediaType, put.wanted = http.MethodPut, blobType, stores
+	put.query = url.Values{"digest": {desc.Digest.String()}}
+	if put.at, err = uploadLocation(resp); err != nil {
+		return err
 	}
-	if err != nil {
-		return "", err
+	if resp, err = r.do(ctx, put); err != nil {
+		return lost(err)
 	}
-	defer w.Close()
-	if desc.Size == 0 {
-		// containerd's writer takes no notice of a blob that nothing is written to.
-		if _, err := w.Write(nil); err != nil {
-			return "", err
+	defer drain(resp)
+	there, err := stored(resp, desc)
+	if err == nil && !there {
+		there, err = r.headBlob(ctx, docker.HostCapabilityPush, desc)
+		if err != nil || !there {
+			return notStored(resp)
 		}
 	}
-	if _, err := io.CopyBuffer(w, body, make([]byte, min(desc.Size+1, copyBuffer))); err != nil {
-		return "", err
-	}
-	return Streamed, w.Commit(sending, desc.Size, desc.Digest)
+	return err
 }
 
-// skipHead answers what containerd asks before it pushes anything. Who calls knows
-// better whether to ask.
-func skipHead(req *http.Request) error {
-	if req.Method == http.MethodHead {
-		return errAbsent
+// begins are the statuses of an upload that began. The specification says 202.
+var begins = []int{http.StatusAccepted, http.StatusOK, http.StatusCreated, http.StatusNoContent}
+
+// uploadLocation is where an upload goes on: a reference relative to what answered
+// (RFC 9110, 10.2.2), with a query that is to be kept.
+func uploadLocation(resp *http.Response) (*url.URL, error) {
+	text, from := resp.Header.Get("Location"), resp.Request.URL
+	if text == "" {
+		return nil, fmt.Errorf("answers POST with %s, and without the Location of the upload: %w", resp.Status, errdefs.ErrInvalidArgument)
 	}
-	return nil
+	to, err := from.Parse(text)
+	if err != nil {
+		// Some leave out the scheme, and what is left, HOST:PORT/PATH, is no reference.
+		to, err = url.Parse(from.Scheme + "://" + text)
+	}
+	if err != nil || to.Host == "" || to.Scheme != "http" && to.Scheme != "https" {
+		return nil, fmt.Errorf("sends the upload to %q, which is not a URL to go to: %w", cleanLocation(text), errdefs.ErrInvalidArgument)
+	}
+	to.Fragment, to.RawFragment, to.User = "", "", nil
+	if from.Scheme == "https" && to.Scheme == "http" && to.Hostname() == from.Hostname() && (to.Port() == "" || to.Port() == from.Port()) {
+		// What is behind a proxy that speaks TLS for it often does not know.
+		to.Scheme, to.Host = from.Scheme, from.Host
+	}
+	return to, nil
+}
+
+// lost makes an upload that the registry no longer knows one to begin again: another of
+// its machines may have begun it.
+func lost(err error) error {
+	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
+	if ok && status.StatusCode == http.StatusNotFound && strings.Contains(string(status.Body), "BLOB_UPLOAD_UNKNOWN") {
+		return &requestError{
+			method: status.RequestMethod, host: hostOf(status.RequestURL), path: pathOf(status.RequestURL), status: status.StatusCode,
+			message: status.Status + ": it lost the upload", worth: fewTries, tried: 1, again: true,
+		}
+	}
+	return err
 }
 
 // post sends a blob with the request that else only announces it. Registries need
@@ -221,21 +303,26 @@ func (r *Repository) post(ctx context.Context, desc ocispec.Descriptor, data []b
 	}
 	resp, err := r.do(ctx, request{
 		method: http.MethodPost, path: "/blobs/uploads/", query: url.Values{"digest": {desc.Digest.String()}},
-		mediaType: blobType, body: data,
+		mediaType: blobType, body: data, wanted: []int{http.StatusCreated},
 	})
+	if status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); ok {
+		switch status.StatusCode {
+		case http.StatusUnauthorized, http.StatusForbidden: // it may be what is minded, or who sends it
+			return undecided, nil
+		}
+		return refused, nil
+	}
+	if _, ok := errors.AsType[*answerError](err); ok {
+		return refused, nil
+	}
 	if err != nil {
 		return undecided, err
 	}
 	defer drain(resp)
-	switch resp.StatusCode {
-	case http.StatusCreated:
-		if stored(resp, desc) {
-			return taken, nil
-		}
-	case http.StatusUnauthorized, http.StatusForbidden: // it may be what is minded, or who sends it
-		return undecided, nil
+	if there, err := stored(resp, desc); err != nil || !there {
+		return refused, nil
 	}
-	return refused, nil
+	return taken, nil
 }
 
 // verdict is whether a registry takes blobs with one request.
@@ -256,15 +343,18 @@ func (r *Repository) mount(ctx context.Context, desc ocispec.Descriptor, from *R
 	}
 	resp, err := r.do(ctx, request{
 		method: http.MethodPost, path: "/blobs/uploads/", query: url.Values{"mount": {desc.Digest.String()}, "from": {from.path}},
-		pulls: from.path,
+		pulls: from.path, wanted: []int{http.StatusCreated},
 	})
 	if err == nil {
 		defer drain(resp)
-		if resp.StatusCode == http.StatusCreated {
+		there, err := stored(resp, desc)
+		if err == nil && there {
 			return true, nil
 		}
 	}
-	if err == nil || errors.Is(err, docker.ErrInvalidAuthorization) {
+	_, answered := errors.AsType[*answerError](err)
+	_, status := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
+	if err == nil || answered || status || errors.Is(err, docker.ErrInvalidAuthorization) {
 		// What it began instead is left alone: where the bytes come from is to be
 		// known first.
 		r.client.remember(r.client.noMounts, from.name)

@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package registry reaches OCI registries. It is containerd's resolver and fetcher,
-// and its pusher for what streams (core/remotes/docker), made dependable.
-//
-// containerd brings hosts.toml with mirrors, the token flow, redirects and the
-// protocol itself. What it lacks lies in the transport below it, and in the
-// operations of [Repository] above:
+// Package registry reaches OCI registries. containerd brings hosts.toml with mirrors,
+// requests for tokens, and the listing of referrers (core/remotes/docker); the rest of
+// the protocol is here:
 //
 //   - A request that is refused for the moment (408, 429, 5xx) or breaks off is
 //     tried again, later each time, and not before the Retry-After it was given.
@@ -14,8 +11,12 @@
 //     host says 429. A request counts until its answer begins; a body streams
 //     outside the count, so that nobody who holds a place waits for another.
 //   - A blob is verified on its way. Its end is held back until size and digest
-//     are right, so that a wrong byte never lands; what breaks off starts over
-//     from its first byte. Ranges are not asked for.
+//     are right, so that a wrong byte never lands. A download that breaks off goes on
+//     from there, an upload starts over.
+//   - Credentials and tokens go to the scheme, host and port that they are for, and
+//     nowhere else: not where a registry redirects to, nor where it has uploads go.
+//   - Success is what the specification calls success, or what the registry confirms.
+//     A web page is none.
 //   - Manifests, and blobs that are small, are written with one request each,
 //     without a question before; the blobs with the two of an upload where a
 //     registry takes them no other way, which one of them finds out.
@@ -40,6 +41,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,8 +86,8 @@ type Options struct {
 	// that a person may wonder; again every few seconds. It may be nil.
 	Waiting func(host string, waited time.Duration)
 	// Credentials of a host; a secret without a user is a refresh token, and
-	// neither is anonymous. Nil reads the docker command's configuration and
-	// asks its credential helpers.
+	// neither is anonymous. Nil reads what docker and podman have, and asks the
+	// credential helpers that are named there.
 	Credentials func(host string) (user, secret string, err error)
 	// ManifestFile keeps the manifests read from sources between runs, so that one
 	// whose digest is known is not read again. "" keeps none.
@@ -103,6 +105,9 @@ type Options struct {
 // manifests and what registries cannot do. Its methods may be called concurrently.
 type Client struct {
 	options Options
+	// credentials are those of HOST/REPOSITORY.
+	credentials func(ctx context.Context, name string) (user, secret string, err error)
+
 	log     *slog.Logger
 	quiet   *logrus.Entry // containerd's log, which may hold tokens, is not kept
 	trust   *trust
@@ -132,17 +137,22 @@ func New(options Options) (*Client, error) {
 	if options.UserAgent == "" {
 		options.UserAgent = "tape"
 	}
-	if options.Credentials == nil {
-		options.Credentials = dockerCredentials()
-	}
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
+	}
+	credentials := newStore(options.Log).credentials
+	if options.Credentials != nil {
+		credentials = func(_ context.Context, name string) (user, secret string, err error) {
+			host, _, _ := strings.Cut(name, "/")
+			return options.Credentials(host)
+		}
 	}
 	quiet := logrus.New()
 	quiet.SetOutput(io.Discard)
 	quiet.SetLevel(logrus.PanicLevel)
 	return &Client{
 		options:     options,
+		credentials: credentials,
 		log:         options.Log,
 		quiet:       logrus.NewEntry(quiet),
 		trust:       trust,

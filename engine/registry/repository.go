@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -48,39 +49,81 @@ func (r *Repository) Ref(reference string) string {
 
 func isDigest(reference string) bool { return strings.Contains(reference, ":") }
 
-// resolver starts from nothing: containerd's keeps by digest what was pushed,
-// whatever the repository.
+// resolver is containerd's, for its listing of referrers.
 func (r *Repository) resolver(tracker docker.StatusTracker) remotes.Resolver {
 	return docker.NewResolver(docker.ResolverOptions{Hosts: r.hosts, Headers: r.client.header(), Tracker: tracker})
 }
 
-// Resolve asks for the manifest of a tag or digest, by HEAD: its digest, size and
-// media type. Where a registry does not say, the manifest is read.
+// Resolve gives the descriptor of the manifest of a tag or digest. The registry is asked
+// by HEAD. What that says of size and type is a hint: a manifest that is not known yet
+// is read, and remembered for what reads it next.
 func (r *Repository) Resolve(ctx context.Context, reference string) (ocispec.Descriptor, error) {
-	return r.resolve(ctx, "resolve", reference, call{skip: skipBlobs})
+	capability := docker.HostCapabilityPull
+	if !isDigest(reference) {
+		capability |= docker.HostCapabilityResolve
+	}
+	dgst, err := r.headManifest(ctx, capability, reference)
+	if err != nil {
+		return ocispec.Descriptor{}, r.explain(ctx, "resolve", r.Ref(reference), err)
+	}
+	desc, _, err := r.manifest(ctx, "resolve", dgst.String())
+	return desc, err
 }
 
-// Exists says whether the repository has a manifest or, by its media type, a blob.
+// Digest asks for the digest of a tag, by HEAD.
+func (r *Repository) Digest(ctx context.Context, tag string) (digest.Digest, error) {
+	dgst, err := r.headManifest(ctx, docker.HostCapabilityPull|docker.HostCapabilityResolve, tag)
+	return dgst, r.explain(ctx, "resolve", r.Ref(tag), err)
+}
+
+// Exists reports whether the repository has a manifest or, by its media type, a blob.
 func (r *Repository) Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
-	operation := call{skip: skipBlobs}
+	err := checkDigest(desc)
 	there := false
-	if !IsManifest(desc.MediaType) {
-		operation.rewrite = func(req *http.Request) {
-			req.URL.Path = strings.Replace(req.URL.Path, "/manifests/", "/blobs/", 1)
-		}
-		operation.skip = func(req *http.Request) error { return errors.Join(skipBlobs(req), skipGet(req)) }
-		operation.done = func(_ *http.Request, resp *http.Response, err error) {
-			there = there || err == nil && resp.StatusCode == http.StatusOK
-		}
+	switch {
+	case err != nil:
+	case IsManifest(desc.MediaType):
+		_, err = r.headManifest(ctx, docker.HostCapabilityPull, desc.Digest.String())
+		there = err == nil
+	default:
+		there, err = r.headBlob(ctx, docker.HostCapabilityPull, desc)
 	}
-	_, err := r.resolve(ctx, "look for", desc.Digest.String(), operation)
-	if there || err == nil {
-		return true, nil
-	}
-	if errdefs.IsNotFound(err) {
+	if err = r.explain(ctx, "look for", r.Ref(desc.Digest.String()), err); errdefs.IsNotFound(err) {
 		return false, nil
 	}
-	return false, err
+	return there, err
+}
+
+// headManifest asks by HEAD for the digest of a manifest. Where the answer does not
+// name it, or HEAD is refused, the manifest is read.
+func (r *Repository) headManifest(ctx context.Context, capability docker.HostCapabilities, reference string) (digest.Digest, error) {
+	resp, err := r.read(ctx, capability, request{method: http.MethodHead, path: "/manifests/" + reference, wanted: []int{http.StatusOK}})
+	if err == nil {
+		drain(resp)
+		said := digest.Digest(resp.Header.Get(contentDigest))
+		if said.Validate() == nil && (!isDigest(reference) || said.String() == reference) {
+			return said, nil
+		}
+	} else if status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); !ok || status.StatusCode == http.StatusNotFound || status.StatusCode >= http.StatusInternalServerError {
+		return "", err
+	}
+	// A HEAD has no body to tell why it was refused either.
+	desc, _, err := r.getManifest(ctx, capability, reference)
+	return desc.Digest, err
+}
+
+// headBlob asks by HEAD whether there is a blob: one that the answer calls by the digest
+// or, where it names none, that has the size.
+func (r *Repository) headBlob(ctx context.Context, capability docker.HostCapabilities, desc ocispec.Descriptor) (bool, error) {
+	resp, err := r.read(ctx, capability, request{method: http.MethodHead, path: "/blobs/" + desc.Digest.String(), wanted: []int{http.StatusOK}})
+	if err != nil {
+		return false, err
+	}
+	drain(resp)
+	if said := digest.Digest(resp.Header.Get(contentDigest)); said.Validate() == nil && said.Algorithm() == desc.Digest.Algorithm() {
+		return said == desc.Digest, nil
+	}
+	return desc.Size == 0 || resp.ContentLength == desc.Size, nil
 }
 
 // Empty says that the registry knows no such repository, so that nothing in it
@@ -93,7 +136,9 @@ func (r *Repository) Empty(ctx context.Context) (bool, error) {
 	if r.begun() {
 		return false, nil
 	}
-	resp, err := r.do(ctx, request{method: http.MethodGet, path: "/tags/list", query: url.Values{"n": {"1"}}})
+	resp, err := r.do(ctx, request{
+		method: http.MethodGet, path: "/tags/list", query: url.Values{"n": {"1"}}, wanted: []int{http.StatusOK, http.StatusNotFound},
+	})
 	if err != nil {
 		if err = r.explain(ctx, "look for", r.name, err); errdefs.IsUnavailable(err) {
 			return false, err
@@ -106,32 +151,6 @@ func (r *Repository) Empty(ctx context.Context) (bool, error) {
 	}
 	r.begin(ctx)
 	return true, nil
-}
-
-func (r *Repository) resolve(ctx context.Context, op, reference string, operation call) (ocispec.Descriptor, error) {
-	_, desc, err := r.resolver(nil).Resolve(r.client.context(ctx, operation), r.Ref(reference))
-	if err != nil {
-		return ocispec.Descriptor{}, r.explain(ctx, op, r.Ref(reference), err)
-	}
-	return desc, nil
-}
-
-// skipGet keeps containerd from reading what it was to ask for only, to learn a
-// size or a digest that nobody wants.
-func skipGet(req *http.Request) error {
-	if req.Method == http.MethodGet {
-		return errSkipped
-	}
-	return nil
-}
-
-// skipBlobs keeps containerd from asking for a blob where there is no such
-// manifest. An error, unlike a 404, leaves it with what it heard of the manifest.
-func skipBlobs(req *http.Request) error {
-	if strings.Contains(req.URL.Path, "/blobs/") {
-		return errSkipped
-	}
-	return nil
 }
 
 // IsManifest tells manifests and indexes, OCI's and Docker's, from blobs.
@@ -167,35 +186,37 @@ func Children(desc ocispec.Descriptor, data []byte) (parts, listed []ocispec.Des
 // too; they must not be changed. What was read is remembered: of a tag that was
 // read before, it is asked by HEAD whether it has moved.
 func (r *Repository) Manifest(ctx context.Context, reference string) (ocispec.Descriptor, []byte, error) {
+	return r.manifest(ctx, "fetch", reference)
+}
+
+func (r *Repository) manifest(ctx context.Context, op, reference string) (desc ocispec.Descriptor, data []byte, err error) {
+	tag, at, capability := "", reference, docker.HostCapabilityPull
 	if !isDigest(reference) {
-		if !r.knows(reference) {
-			return r.fetchTag(ctx, reference)
+		tag, capability = reference, docker.HostCapabilityPull|docker.HostCapabilityResolve
+		if r.knows(tag) {
+			dgst, err := r.headManifest(ctx, capability, tag)
+			if err != nil {
+				return ocispec.Descriptor{}, nil, r.explain(ctx, op, r.Ref(tag), err)
+			}
+			tag, at = "", dgst.String()
 		}
-		desc, err := r.Resolve(ctx, reference)
-		if err != nil {
-			return ocispec.Descriptor{}, nil, err
+	}
+	if tag == "" {
+		if desc, data, ok := r.recall(digest.Digest(at)); ok {
+			return desc, data, nil
 		}
-		reference = desc.Digest.String()
+		if err := checkDigest(ocispec.Descriptor{Digest: digest.Digest(at)}); err != nil {
+			return ocispec.Descriptor{}, nil, r.explain(ctx, op, r.Ref(at), err)
+		}
 	}
-	if desc, data, ok := r.recall(digest.Digest(reference)); ok {
-		return desc, data, nil
-	}
-	desc := ocispec.Descriptor{Digest: digest.Digest(reference)}
-	var data []byte
-	err := desc.Digest.Validate()
+	err = r.client.retry(ctx, func() (err error) {
+		desc, data, err = r.getManifest(ctx, capability, at)
+		return err
+	})
 	if err != nil {
-		err = fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
-	} else {
-		err = r.client.retry(ctx, func() (err error) {
-			desc.MediaType, data, err = r.fetchManifest(ctx, desc.Digest)
-			return err
-		})
+		return ocispec.Descriptor{}, nil, r.explain(ctx, op, r.Ref(at), err)
 	}
-	if err != nil {
-		return ocispec.Descriptor{}, nil, r.explain(ctx, "fetch", r.Ref(reference), err)
-	}
-	desc.Size = int64(len(data))
-	r.remember(ctx, "", desc, data)
+	r.remember(ctx, tag, desc, data)
 	return desc, data, nil
 }
 
@@ -233,56 +254,41 @@ func (r *Repository) remember(ctx context.Context, tag string, desc ocispec.Desc
 	}
 }
 
-// fetchTag reads the manifest of a tag with one request.
-func (r *Repository) fetchTag(ctx context.Context, tag string) (desc ocispec.Descriptor, data []byte, err error) {
-	err = r.client.retry(ctx, func() error {
-		var read reading
-		_, desc, err = r.resolver(nil).Resolve(r.client.context(ctx, call{skip: skipBlobs, reading: &read}), r.Ref(tag))
-		if err != nil {
-			return err
+// getManifest reads a manifest, whose bytes have the digest that is asked for or, of a
+// tag, that the registry names.
+func (r *Repository) getManifest(ctx context.Context, capability docker.HostCapabilities, reference string) (desc ocispec.Descriptor, data []byte, err error) {
+	resp, err := r.read(ctx, capability, request{method: http.MethodGet, path: "/manifests/" + reference, wanted: []int{http.StatusOK}})
+	if err != nil {
+		return desc, nil, err
+	}
+	defer resp.Body.Close()
+	data, err = io.ReadAll(io.LimitReader(resp.Body, MaxManifest+1))
+	if err != nil {
+		return desc, nil, err
+	}
+	want := digest.Digest(reference)
+	if !isDigest(reference) {
+		if want = digest.Digest(resp.Header.Get(contentDigest)); want.Validate() != nil {
+			want = ""
 		}
-		data = read.data
-		desc.Size = int64(len(data))
-		desc.MediaType, err = manifestType(data, desc.MediaType)
-		return err
-	})
-	if err != nil {
-		return ocispec.Descriptor{}, nil, r.explain(ctx, "fetch", r.Ref(tag), err)
 	}
-	r.remember(ctx, tag, desc, data)
-	return desc, data, nil
-}
-
-func (r *Repository) fetchManifest(ctx context.Context, dgst digest.Digest) (mediaType string, data []byte, err error) {
-	var answered string
-	ctx = r.client.context(ctx, call{done: func(_ *http.Request, resp *http.Response, err error) {
-		if err == nil && resp.StatusCode == http.StatusOK {
-			answered, _, _ = strings.Cut(resp.Header.Get("Content-Type"), ";")
-		}
-	}})
-	fetcher, err := r.resolver(nil).Fetcher(ctx, r.name)
-	if err != nil {
-		return "", nil, err
+	if data, err = plainManifest(data, codings(resp.Header), want); err != nil {
+		return desc, nil, err
 	}
-	// The size is not known, and containerd wants one: the most there may be. The
-	// media type says to ask for a manifest; any may come.
-	body, err := fetcher.Fetch(ctx, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: dgst, Size: MaxManifest})
-	if err != nil {
-		return "", nil, err
+	if len(data) > MaxManifest {
+		return desc, nil, fmt.Errorf("manifest of more than %d bytes: %w", MaxManifest, errdefs.ErrInvalidArgument)
 	}
-	defer body.Close()
-	data, err = io.ReadAll(body)
-	if err != nil {
-		if errdefs.IsFailedPrecondition(err) {
-			err = fmt.Errorf("manifest of more than %d bytes: %w", MaxManifest, errdefs.ErrInvalidArgument)
-		}
-		return "", nil, err
+	algorithm := digest.Canonical
+	if want != "" {
+		algorithm = want.Algorithm()
 	}
-	if got := dgst.Algorithm().FromBytes(data); got != dgst {
-		return "", nil, fmt.Errorf("sent a manifest with digest %s: %w", got, errdefs.ErrDataLoss)
+	desc.Digest, desc.Size = algorithm.FromBytes(data), int64(len(data))
+	if want != "" && want != desc.Digest {
+		return desc, nil, fmt.Errorf("sent a manifest with digest %s as %s: %w", desc.Digest, want, errdefs.ErrDataLoss)
 	}
-	mediaType, err = manifestType(data, answered)
-	return mediaType, data, err
+	answered, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+	desc.MediaType, err = manifestType(data, answered)
+	return desc, data, err
 }
 
 // manifestType is what a manifest says it is. One that says nothing is what the
@@ -313,32 +319,25 @@ func manifestType(data []byte, answered string) (string, error) {
 }
 
 // Blob reads a blob. Read gives the last bytes only if all of them have the size
-// and digest of desc; else it fails with an error of class ErrDataLoss.
+// and digest of desc; else it fails with an error of class ErrDataLoss. Where the
+// connection breaks off, it goes on from there.
 func (r *Repository) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	ref := r.Ref(desc.Digest.String())
 	if err := checkDigest(desc); err != nil {
 		return nil, r.explain(ctx, "fetch", ref, err)
 	}
-	asking := r.client.context(ctx, call{})
-	fetcher, err := r.resolver(nil).Fetcher(asking, r.name)
+	if desc.Size < 0 {
+		return nil, r.explain(ctx, "fetch", ref, fmt.Errorf("it is said to have %d bytes: %w", desc.Size, errdefs.ErrInvalidArgument))
+	}
+	body, err := r.openBlob(ctx, desc, 0)
 	if err != nil {
 		return nil, r.explain(ctx, "fetch", ref, err)
 	}
-	// No URLs: what lies elsewhere is not the registry's.
-	body, err := fetcher.Fetch(asking, ocispec.Descriptor{MediaType: blobType, Digest: desc.Digest, Size: desc.Size})
-	if err == nil {
-		// containerd asks at the first read: make it one of nothing.
-		if _, err = body.Read(nil); errors.Is(err, io.EOF) { // it is empty
-			err = nil
-		}
-		if err != nil {
-			err = errors.Join(err, body.Close())
-		}
+	resumed := &resuming{
+		ReadCloser: body, ctx: ctx, client: r.client, size: desc.Size,
+		open: func(offset int64) (io.ReadCloser, error) { return r.openBlob(ctx, desc, offset) },
 	}
-	if err != nil {
-		return nil, r.explain(ctx, "fetch", ref, err)
-	}
-	return &blobReader{repository: r, ctx: ctx, ref: ref, verifier: newVerifier(body, desc)}, nil
+	return &blobReader{repository: r, ctx: ctx, ref: ref, verifier: newVerifier(resumed, desc)}, nil
 }
 
 // blobReader says in its errors what was read.

@@ -6,10 +6,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
+	"sync"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
@@ -17,32 +21,96 @@ import (
 )
 
 // maxChallenges is how often one request is sent again with what the registry asked
-// for: the second time, the token that it had has expired.
-const maxChallenges = 2
+// for: tokens that it had may be refused. See maxRefusals.
+const maxChallenges = maxRefusals
 
-// request is a small one to the host that takes pushes. containerd's pusher asks, and
-// makes a stream, for each of them; it is for what does not fit into one.
+// request is one about a repository.
 type request struct {
-	method    string
-	path      string // below the repository's: /manifests/v1
-	query     url.Values
+	method string
+	path   string   // below the repository's: /manifests/v1
+	at     *url.URL // in place of path: where a registry sends an upload
+	query  url.Values
+	header http.Header
+
 	mediaType string // of the body
 	body      []byte
+	stream    *stream // in place of body
+
 	// pulls is another repository that is read by the way.
 	pulls string
+	// wanted are the statuses that answer the request; others are errors, and so are web
+	// pages, unless one has this length.
+	wanted []int
+	page   int64
 }
 
-// do sends a request about the repository, again when it has to be authorized. The
-// answer is for the caller to drain.
+// do sends a request to the host that takes pushes. The answer is for the caller to
+// drain.
 func (r *Repository) do(ctx context.Context, ask request) (*http.Response, error) {
 	host, err := r.pushHost()
 	if err != nil {
 		return nil, err
 	}
-	ctx = docker.WithScope(r.client.context(ctx, call{}), "repository:"+r.path+":pull,push")
-	if ask.pulls != "" {
-		ctx = docker.ContextWithAppendPullRepositoryScope(ctx, ask.pulls)
+	return r.ask(r.scope(ctx, "pull,push", ask.pulls), host, ask)
+}
+
+// read sends a request to the hosts to read from, mirrors first, until one answers.
+// Of several errors the one of the host that answered most counts: a status before
+// "not found", and that before no answer.
+func (r *Repository) read(ctx context.Context, capability docker.HostCapabilities, ask request) (*http.Response, error) {
+	hosts, err := r.hosts(r.host)
+	if err != nil {
+		return nil, err
 	}
+	ctx = r.scope(ctx, "pull", "")
+	var first error
+	weight := 0
+	for _, host := range hosts {
+		if !host.Capabilities.Has(capability) {
+			continue
+		}
+		resp, err := r.ask(ctx, host, ask)
+		if err == nil {
+			return resp, nil
+		}
+		if context.Cause(ctx) != nil {
+			return nil, err
+		}
+		if w := telling(err); w > weight {
+			first, weight = err, w
+		}
+	}
+	if first == nil {
+		return nil, fmt.Errorf("hosts.toml names no host to read from: %w", errdefs.ErrNotFound)
+	}
+	return nil, first
+}
+
+// telling is how much an error says about what was asked for.
+func telling(err error) int {
+	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
+	switch {
+	case !ok:
+		return 1
+	case status.StatusCode == http.StatusNotFound:
+		return 2
+	}
+	return 3
+}
+
+// scope is the context of requests about the repository: what tokens are for, and
+// whose credentials are needed.
+func (r *Repository) scope(ctx context.Context, actions, pulls string) context.Context {
+	ctx = context.WithValue(ctx, repositoryKey{}, r.path)
+	ctx = docker.WithScope(ctx, "repository:"+r.path+":"+actions)
+	if pulls != "" && pulls != r.path {
+		ctx = docker.ContextWithAppendPullRepositoryScope(ctx, pulls)
+	}
+	return ctx
+}
+
+// ask sends a request to a host, again when it has to be authorized.
+func (r *Repository) ask(ctx context.Context, host docker.RegistryHost, ask request) (*http.Response, error) {
 	var answers []*http.Response
 	for {
 		req, err := ask.to(ctx, r, host)
@@ -53,13 +121,16 @@ func (r *Repository) do(ctx context.Context, ask request) (*http.Response, error
 			return nil, err
 		}
 		resp, err := host.Client.Do(req)
-		if err != nil || resp.StatusCode != http.StatusUnauthorized || len(answers) == maxChallenges {
-			return resp, err
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode != http.StatusUnauthorized {
+			return resp, ask.judge(resp)
 		}
 		answers = append(answers, resp)
 		err = host.Authorizer.AddResponses(ctx, answers)
-		if errdefs.IsNotImplemented(err) {
-			return resp, nil // it says no more than that
+		if errdefs.IsNotImplemented(err) || err == nil && len(answers) > maxChallenges {
+			return nil, unexpected(resp) // it says no more than that
 		}
 		drain(resp)
 		if err != nil {
@@ -68,27 +139,180 @@ func (r *Repository) do(ctx context.Context, ask request) (*http.Response, error
 	}
 }
 
+// to makes the request for a host.
 func (ask request) to(ctx context.Context, r *Repository, host docker.RegistryHost) (*http.Request, error) {
+	to := url.URL{Scheme: host.Scheme, Host: host.Host, Path: host.Path + "/" + r.path + ask.path}
+	if ask.at != nil {
+		to = *ask.at
+	}
+	own := origin(&to) == origin(&url.URL{Scheme: host.Scheme, Host: host.Host})
 	query := url.Values{}
 	for key, values := range ask.query {
 		query[key] = values
 	}
-	if host.Host != r.host && (r.host != hubName || host.Host != hubHost) {
+	if own && host.Host != r.host && (r.host != hubName || host.Host != hubHost) {
 		query.Set("ns", r.host) // it stands for the registry: containerd's hosts.toml
 	}
-	to := url.URL{Scheme: host.Scheme, Host: host.Host, Path: host.Path + "/" + r.path + ask.path, RawQuery: query.Encode()}
+	// What is there stays as it is: it may be signed.
+	to.RawQuery = strings.Trim(to.RawQuery+"&"+query.Encode(), "&")
 	req, err := http.NewRequestWithContext(ctx, ask.method, to.String(), bytes.NewReader(ask.body))
 	if err != nil {
 		return nil, err
 	}
+	if ask.stream != nil {
+		req.ContentLength, req.GetBody = ask.stream.size, ask.stream.next
+		if req.Body, err = req.GetBody(); err != nil {
+			return nil, err
+		}
+	}
 	req.Header = r.client.header()
-	for key, values := range host.Header {
-		req.Header[key] = append(req.Header[key], values...)
+	for key, values := range ask.header {
+		req.Header[key] = values
+	}
+	if own {
+		for key, values := range host.Header {
+			req.Header[key] = append(req.Header[key], values...)
+		}
 	}
 	if ask.mediaType != "" {
 		req.Header.Set("Content-Type", ask.mediaType)
 	}
 	return req, nil
+}
+
+// judge makes an error of an answer that is none of those wanted, and ends it.
+func (ask request) judge(resp *http.Response) error {
+	page := isPage(resp) && (ask.page == 0 || resp.ContentLength != ask.page)
+	if slices.Contains(ask.wanted, resp.StatusCode) && !(page && resp.StatusCode < http.StatusMultipleChoices) {
+		return nil
+	}
+	if resp.StatusCode >= http.StatusMultipleChoices {
+		return unexpected(resp)
+	}
+	defer drain(resp)
+	answered := &answerError{host: resp.Request.URL.Host, method: ask.method, status: resp.Status, page: page}
+	for _, code := range ask.wanted {
+		answered.wanted = append(answered.wanted, fmt.Sprintf("%d %s", code, http.StatusText(code)))
+	}
+	return answered
+}
+
+// unexpected is the error of a status that is one.
+func unexpected(resp *http.Response) error {
+	defer drain(resp)
+	return remoteerrors.NewUnexpectedStatusErr(resp)
+}
+
+// isPage reports whether an answer is a web page. No registry's is.
+func isPage(resp *http.Response) bool {
+	mediaType, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	return err == nil && (mediaType == "text/html" || mediaType == "application/xhtml+xml")
+}
+
+// answerError is an answer that tells of success, and is not a registry's.
+type answerError struct {
+	host, method, status string
+	wanted               []string
+	page                 bool
+}
+
+func (e *answerError) Error() string {
+	what := e.status
+	if e.page {
+		what += " and a web page"
+	}
+	if len(e.wanted) > 0 && e.status != e.wanted[0] {
+		what += " where a registry answers " + e.wanted[0]
+	}
+	return fmt.Sprintf("it answers %s with %s", e.method, what)
+}
+
+// stream is a body that is opened again where a request is sent again: after a
+// redirection, or with another token.
+type stream struct {
+	open func() (io.ReadCloser, error)
+	size int64
+
+	mu   sync.Mutex
+	body io.ReadCloser // nil: the next one is to be opened
+	err  error         // of reading, which is none of the request's
+}
+
+// newStream opens the first body.
+func newStream(open func() (io.ReadCloser, error), size int64) (*stream, error) {
+	body, err := open()
+	if err != nil {
+		return nil, err
+	}
+	return &stream{open: open, size: size, body: body}, nil
+}
+
+// next hands out a body from its start.
+func (s *stream) next() (io.ReadCloser, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.body == nil {
+		body, err := s.open()
+		if err != nil {
+			s.err = err
+			return nil, err
+		}
+		s.body = body
+	}
+	out := &streamed{stream: s, body: s.body}
+	s.body = nil
+	return out, nil
+}
+
+// close closes a body that was not handed out.
+func (s *stream) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.body != nil {
+		s.body.Close()
+		s.body = nil
+	}
+}
+
+// failed is why a body could not be read.
+func (s *stream) failed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// streamed is one body of a stream. net/http may read it, and close it, while it is read.
+type streamed struct {
+	stream *stream
+
+	mu     sync.Mutex
+	body   io.ReadCloser
+	closed bool
+}
+
+func (s *streamed) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0, io.ErrClosedPipe
+	}
+	n, err := s.body.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.stream.mu.Lock()
+		s.stream.err = err
+		s.stream.mu.Unlock()
+	}
+	return n, err
+}
+
+func (s *streamed) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	return s.body.Close()
 }
 
 // pushHost is the host that takes pushes.
@@ -111,12 +335,4 @@ var errNoPushHost = errors.New("hosts.toml names no host that takes pushes")
 func drain(resp *http.Response) {
 	_, _ = io.CopyN(io.Discard, resp.Body, maxDrained)
 	resp.Body.Close()
-}
-
-// refuse makes an error of an answer that is none of those wanted.
-func refuse(resp *http.Response, wanted ...int) error {
-	if slices.Contains(wanted, resp.StatusCode) {
-		return nil
-	}
-	return remoteerrors.NewUnexpectedStatusErr(resp)
 }

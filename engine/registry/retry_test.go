@@ -147,7 +147,7 @@ func TestGiveUp(t *testing.T) {
 				return true
 			},
 			2, errdefs.ErrPermissionDenied,
-			"resolve registry.example.com/app:1: registry.example.com: 403 Forbidden: not you; check what your account may do there, or log in with another: docker login registry.example.com",
+			"resolve registry.example.com/app:1: registry.example.com: 403 Forbidden: not you; check what your account may do there, or log in with another: tape login registry.example.com",
 		},
 		"wants credentials": {
 			func(w http.ResponseWriter, _ *http.Request, _ int) bool {
@@ -156,7 +156,7 @@ func TestGiveUp(t *testing.T) {
 				return true
 			},
 			1, errdefs.ErrUnauthenticated,
-			"resolve registry.example.com/app:1: registry.example.com: it does not exist or needs credentials; log in with: docker login registry.example.com",
+			"resolve registry.example.com/app:1: registry.example.com: it does not exist or needs credentials; log in with: tape login registry.example.com",
 		},
 		"has nothing": {
 			func(w http.ResponseWriter, _ *http.Request, _ int) bool {
@@ -272,7 +272,7 @@ func TestStalled(t *testing.T) {
 		},
 		"within a blob": {
 			registrytest.Stall(1000), 0, time.Minute + time.Second, 10,
-			": upstream.example.com: nothing more came for 30s of GET /v2/lib/nginx/blobs/" + desc.Digest.String() + "; try again later; --timeout bounds the wait",
+			": upstream.example.com: nothing more came for 30s of GET /v2/lib/nginx/blobs/" + desc.Digest.String() + " (tried 2 times); try again later; --timeout bounds the wait",
 		},
 		"no answer in time": {
 			registrytest.Hang(), 12 * time.Second, 12 * time.Second, 2,

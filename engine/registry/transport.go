@@ -21,9 +21,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -51,6 +49,8 @@ const (
 	downFor = 30 * time.Second
 	// maxDrained is what is read of an answer nobody wants, to keep its connection.
 	maxDrained = 64 << 10
+	// maxTokenAnswer is what is read of a token server's answer.
+	maxTokenAnswer = 1 << 20
 )
 
 // accepted manifests. Registries refuse, or even convert, what is not named.
@@ -65,21 +65,12 @@ type call struct {
 	// skip says which requests not to send: what the operation knows, and
 	// containerd would ask. errAbsent answers 404; nil sends.
 	skip func(*http.Request) error
-	// rewrite asks for something else where containerd asks for a manifest.
-	rewrite func(*http.Request)
-	// reading takes the bytes of a manifest where containerd asks for its digest:
-	// HEAD is sent as GET.
-	reading *reading
 	// done hears the outcome of every request that was not skipped.
 	done func(*http.Request, *http.Response, error)
 }
 
-// reading is the manifest that was read last.
-type reading struct{ data []byte }
-
 var (
-	errAbsent  = errors.New("known not to be there")
-	errSkipped = errors.New("not asked")
+	errAbsent = errors.New("known not to be there")
 )
 
 type callKey struct{}
@@ -117,52 +108,11 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	if operation.rewrite != nil {
-		req = req.Clone(req.Context())
-		operation.rewrite(req)
-	}
-	send := t.send
-	if operation.reading != nil && req.Method == http.MethodHead {
-		send = operation.reading.send(t)
-	}
-	resp, err := send(req)
+	resp, err := t.send(req)
 	if operation.done != nil {
 		operation.done(req, resp, err)
 	}
 	return resp, err
-}
-
-// send answers a HEAD of a manifest with what a GET says, less the body, which it
-// keeps. The digest in the answer is that of the body, or there is no answer.
-func (r *reading) send(t *transport) func(*http.Request) (*http.Response, error) {
-	return func(req *http.Request) (*http.Response, error) {
-		get := req.Clone(req.Context())
-		get.Method = http.MethodGet
-		resp, err := t.send(get)
-		if err != nil || resp.StatusCode != http.StatusOK {
-			return resp, err
-		}
-		defer resp.Body.Close()
-		data, err := io.ReadAll(io.LimitReader(resp.Body, MaxManifest+1))
-		switch {
-		case err != nil:
-			return nil, err
-		case len(data) > MaxManifest:
-			return nil, fmt.Errorf("manifest of more than %d bytes: %w", MaxManifest, errdefs.ErrInvalidArgument)
-		}
-		said := digest.Digest(resp.Header.Get(contentDigest))
-		got := digest.FromBytes(data)
-		if said.Validate() == nil {
-			got = said.Algorithm().FromBytes(data)
-		}
-		if said != "" && said != got {
-			return nil, fmt.Errorf("sent a manifest with digest %s as %s: %w", got, said, errdefs.ErrDataLoss)
-		}
-		resp.Header.Set(contentDigest, got.String())
-		resp.Body, resp.ContentLength = http.NoBody, int64(len(data))
-		r.data = data
-		return resp, nil
-	}
 }
 
 // contentDigest is the header in which a registry says a manifest's digest.
@@ -272,6 +222,12 @@ func (t *transport) once(req *http.Request, host *host) (*http.Response, error) 
 		watch:    newWatch(func(waited time.Duration) { cancel(stalled(req, waited, true)) }, t.client.notices(host)),
 		patience: patience,
 	}
+	if t.tokens {
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(resp.Body, maxTokenAnswer), resp.Body}
+	}
 	return resp, nil
 }
 
@@ -375,14 +331,13 @@ func judge(req *http.Request, resp *http.Response, err error) *requestError {
 		}
 		return failure
 	}
-	_, isDial := errors.AsType[*net.OpError](err)
+	operation, isDial := errors.AsType[*net.OpError](err)
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	_, isRecord := errors.AsType[tls.RecordHeaderError](err)
 	_, isTrust := errors.AsType[*tls.CertificateVerificationError](err)
-	_, isAlert := errors.AsType[tls.AlertError](err)
 	_, isHost := errors.AsType[x509.HostnameError](err)
 	switch {
-	case isRecord, isTrust, isAlert, isHost:
+	case isRecord, isTrust, isHost, isDial && operation.Op == remoteAlert, proxyRefuses(err):
 		failure.worth = 1
 	case isDNS:
 		failure.down, failure.worth = true, fewTries
@@ -398,6 +353,16 @@ func judge(req *http.Request, resp *http.Response, err error) *requestError {
 		failure.worth = stalledTries
 	}
 	return failure
+}
+
+// remoteAlert is the operation of a [net.OpError] with which crypto/tls tells of an alert
+// that the other side sent.
+const remoteAlert = "remote error"
+
+// proxyRefuses reports whether a proxy wants a password. net/http has no more for it than
+// the text of the status.
+func proxyRefuses(err error) bool {
+	return strings.Contains(err.Error(), http.StatusText(http.StatusProxyAuthRequired))
 }
 
 func isStalled(err error) bool {

@@ -58,29 +58,32 @@ func (p *pusher) steps() []step {
 	}
 }
 
-// tagged says whether every tag of the artifact leads to it already.
+// tagged reports whether every tag of the artifact leads to it already, and notes those
+// of the root that lead elsewhere.
 func (p *pusher) tagged(ctx context.Context) (bool, error) {
+	whole := true
 	for _, tag := range p.tags {
-		for _, want := range []struct {
-			tag    string
-			digest digest.Digest
-		}{{tag, p.root.Digest}, {artifact.ContentTag(tag), p.content.Digest}} {
-			found, err := p.repository.Resolve(ctx, want.tag)
-			if errdefs.IsNotFound(err) {
-				return false, nil
-			}
-			if err != nil {
-				return false, err
-			}
-			if found.Digest != want.digest {
-				if want.tag == tag {
-					p.replaced = append(p.replaced, fmt.Sprintf("tag %s was %s until now", tag, found.Digest))
-				}
-				return false, nil
-			}
+		found, err := p.repository.Digest(ctx, tag)
+		switch {
+		case errdefs.IsNotFound(err):
+			whole = false
+		case err != nil:
+			return false, err
+		case found != p.root.Digest:
+			whole = false
+			p.replaced = append(p.replaced, fmt.Sprintf("tag %s was %s until now", tag, found))
 		}
 	}
-	return true, nil
+	for _, tag := range p.tags {
+		if !whole {
+			break
+		}
+		var err error
+		if whole, err = p.has(ctx, artifact.ContentTag(tag), p.content.Digest); err != nil {
+			return false, err
+		}
+	}
+	return whole, nil
 }
 
 func (p *pusher) contentAndStatements(ctx context.Context) error {
@@ -258,9 +261,9 @@ func (p *pusher) rootTags(ctx context.Context) error {
 
 // has says whether a tag leads to a digest.
 func (p *pusher) has(ctx context.Context, tag string, want digest.Digest) (bool, error) {
-	found, err := p.repository.Resolve(ctx, tag)
+	found, err := p.repository.Digest(ctx, tag)
 	if errdefs.IsNotFound(err) {
 		return false, nil
 	}
-	return err == nil && found.Digest == want, err
+	return err == nil && found == want, err
 }

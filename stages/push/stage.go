@@ -105,18 +105,17 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err := p.read(ctx, t.Inputs); err != nil {
 		return nil, err
 	}
-	var err error
-	if p.repository, err = s.client.Repository(s.config.Repository); err != nil {
+	repository, err := s.client.Repository(s.config.Repository)
+	if err != nil {
 		return nil, err
 	}
-	whole := false
-	if !s.config.Check {
-		if whole, err = p.tagged(ctx); err != nil {
-			return nil, err
-		}
+	p.repository = repository
+	whole, err := p.tagged(ctx)
+	if err != nil {
+		return nil, err
 	}
 	steps := p.steps()
-	if whole {
+	if whole && !s.config.Check {
 		// It may not have been signed then, or by another key.
 		p.moved.Referrers = nil
 		steps = []step{{"signatures", p.signed}, {"referrers", p.referrers}}

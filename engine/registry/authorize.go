@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/containerd/v2/core/remotes/docker/auth"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
+	"github.com/containerd/errdefs"
+)
+
+const (
+	// maxRefusals is how many authorizations of one request may be refused: a token may
+	// be refused before it expires, and the next one while the request waits its turn.
+	maxRefusals = 3
+	// maxTokenLife is how long a token is believed to live at most.
+	maxTokenLife = 24 * time.Hour
+)
+
+// origin is scheme, host and port: what credentials and tokens belong to. (RFC 6454)
+func origin(u *url.URL) string {
+	scheme, port := strings.ToLower(u.Scheme), u.Port()
+	switch {
+	case port != "":
+	case scheme == "https":
+		port = "443"
+	case scheme == "http":
+		port = "80"
+	}
+	if docker.IsLocalhost(u.Host) {
+		// containerd's transport finds out by itself what is spoken there.
+		scheme = "local"
+	}
+	return scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+}
+
+// authorizer answers the challenges of the hosts that requests are sent to, each with
+// the credentials of that host. It is used in place of containerd's, which goes by the
+// name of the host alone, asks for the scope of its first challenge with every token,
+// keeps a token that is refused, and reads one challenge a header.
+type authorizer struct {
+	client      *http.Client // for tokens
+	header      http.Header  // of requests for tokens
+	credentials func(ctx context.Context, name string) (user, secret string, err error)
+	// clear reports whether a host may be sent credentials in the clear.
+	clear func(host string) bool
+
+	mu      sync.Mutex
+	origins map[string]*authority
+}
+
+// authority is what is known of an origin that asks for authorization.
+type authority struct {
+	host       string
+	encrypted  bool // it is reached by https
+	bearer     *challenge
+	realm      *url.URL // of bearer
+	basic      bool
+	getsTokens bool                // its token server takes no POST
+	scopes     map[string][]string // that it asked for where others were to be sent
+	tokens     map[string]*token   // by scopes and repository
+}
+
+// token is asked for by one request at a time.
+type token struct {
+	turn  chan struct{}
+	value string    // "": none, or it was refused
+	until time.Time // zero: until it is refused
+}
+
+var _ docker.Authorizer = (*authorizer)(nil)
+
+// Authorize implements [docker.Authorizer]. When it fails it closes the body of the
+// request: what writes to it would wait for ever.
+func (a *authorizer) Authorize(ctx context.Context, req *http.Request) error {
+	value, err := a.authorization(ctx, req)
+	if err != nil {
+		closeBody(req)
+		return err
+	}
+	if value != "" {
+		req.Header.Set("Authorization", value)
+	}
+	return nil
+}
+
+func (a *authorizer) authorization(ctx context.Context, req *http.Request) (string, error) {
+	a.mu.Lock()
+	at := a.origins[origin(req.URL)]
+	if at == nil {
+		a.mu.Unlock()
+		return "", nil
+	}
+	seen := *at // its maps are only used under the lock
+	wanted := docker.GetTokenScopes(ctx, nil)
+	asked := at.scopes[strings.Join(wanted, " ")]
+	a.mu.Unlock()
+
+	user, secret, err := a.credentials(ctx, credentialsName(ctx, seen.host))
+	if err != nil {
+		return "", err
+	}
+	if seen.bearer == nil {
+		return basic(seen.host, user, secret)
+	}
+	value, err := a.token(ctx, at, seen, wanted, asked, user, secret)
+	if err != nil && isRefusal(err) && seen.basic && user != "" && secret != "" {
+		return basic(seen.host, user, secret)
+	}
+	return value, err
+}
+
+func basic(host, user, secret string) (string, error) {
+	if user == "" || secret == "" {
+		return "", &authError{host: host, reason: "it does not exist or needs credentials"}
+	}
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+secret)), nil
+}
+
+// token gives the token for what is wanted, which one caller asks for. asked are the
+// scopes that the registry named in answer to such a request.
+func (a *authorizer) token(ctx context.Context, at *authority, seen authority, wanted, asked []string, user, secret string) (string, error) {
+	both := mergeScopes(wanted, asked)
+	key := strings.Join(both, " ") + " " + credentialsName(ctx, seen.host)
+	t := a.tokenOf(at, key)
+	if value := a.valid(t); value != "" {
+		return value, nil
+	}
+	select {
+	case t.turn <- struct{}{}:
+		defer func() { <-t.turn }()
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+	if value := a.valid(t); value != "" { // of the one before
+		return value, nil
+	}
+	var err error
+	// A token server may give no token for two repositories at once, nor for another
+	// name of a repository than it knows.
+	tries := [][]string{both}
+	for _, scopes := range [][]string{mergeScopes(asked, nil), mergeScopes(wanted, nil)} {
+		if len(scopes) > 0 && !slices.ContainsFunc(tries, func(s []string) bool { return slices.Equal(s, scopes) }) {
+			tries = append(tries, scopes)
+		}
+	}
+	for _, scopes := range tries {
+		var (
+			value string
+			life  int
+		)
+		if value, life, err = a.fetch(ctx, at, seen, scopes, user, secret); err == nil {
+			a.mu.Lock()
+			t.value, t.until = value, expiry(life)
+			a.mu.Unlock()
+			return "Bearer " + value, nil
+		}
+		if !isRefusal(err) {
+			break
+		}
+	}
+	return "", err
+}
+
+func (a *authorizer) tokenOf(at *authority, key string) *token {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t := at.tokens[key]
+	if t == nil {
+		t = &token{turn: make(chan struct{}, 1)}
+		at.tokens[key] = t
+	}
+	return t
+}
+
+// valid is the token for a request, "" where another is needed.
+func (a *authorizer) valid(t *token) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if t.value == "" || !t.until.IsZero() && !time.Now().Before(t.until) {
+		return ""
+	}
+	return "Bearer " + t.value
+}
+
+// expiry is when another token is asked for, a little before the end of its life in
+// seconds. Zero is not known.
+func expiry(seconds int) time.Time {
+	if seconds <= 0 {
+		return time.Time{}
+	}
+	life := time.Duration(min(seconds, int(maxTokenLife/time.Second))) * time.Second
+	return time.Now().Add(life - min(life/10, 10*time.Second))
+}
+
+// fetch asks the token server.
+func (a *authorizer) fetch(ctx context.Context, at *authority, seen authority, scopes []string, user, secret string) (value string, life int, err error) {
+	realm := seen.realm
+	if secret != "" && seen.encrypted && realm.Scheme != "https" && !a.clear(realm.Host) {
+		return "", 0, &authError{host: seen.host, reason: fmt.Sprintf(
+			"its token server %s is not encrypted: the password would be sent in the clear", realm.Host)}
+	}
+	options := auth.TokenOptions{
+		Realm: realm.String(), Service: seen.bearer.parameters["service"],
+		Scopes: scopes, Username: user, Secret: secret,
+	}
+	a.mu.Lock()
+	get := at.getsTokens
+	a.mu.Unlock()
+	if secret != "" && !get {
+		resp, err := auth.FetchTokenWithOAuth(ctx, a.client, a.header, "containerd-client", options)
+		if err == nil {
+			return resp.AccessToken, resp.ExpiresInSeconds, nil
+		}
+		if failed := tokenFailure(seen, err); !isRefusal(failed) {
+			return "", 0, failed
+		}
+		// Many take only GET, and say so in many ways.
+	}
+	resp, err := auth.FetchToken(ctx, a.client, a.header, options)
+	if err != nil {
+		return "", 0, tokenFailure(seen, err)
+	}
+	if secret != "" && !get {
+		a.mu.Lock()
+		at.getsTokens = true
+		a.mu.Unlock()
+	}
+	return resp.Token, resp.ExpiresInSeconds, nil
+}
+
+// tokenFailure tells a token server that gives no token, which is a refusal, from one
+// that cannot be asked.
+func tokenFailure(at authority, err error) error {
+	if _, ok := errors.AsType[*requestError](err); ok {
+		return err
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if _, ok := errors.AsType[*authError](err); ok {
+		return err
+	}
+	if _, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); ok {
+		return &authError{host: at.realm.Host, cause: err, refused: true}
+	}
+	return &authError{host: at.realm.Host, reason: "the token server did not answer with a token", cause: err, refused: true}
+}
+
+// isRefusal reports whether a token server answered, without a token.
+func isRefusal(err error) bool {
+	failed, ok := errors.AsType[*authError](err)
+	return ok && failed.refused
+}
+
+// authError is a request that cannot be authorized.
+type authError struct {
+	host    string
+	reason  string
+	cause   error
+	refused bool // by a token server
+}
+
+func (e *authError) Error() string {
+	if e.reason == "" && e.cause != nil {
+		return e.cause.Error()
+	}
+	return e.reason
+}
+
+func (e *authError) Unwrap() []error {
+	return slices.DeleteFunc([]error{docker.ErrInvalidAuthorization, e.cause}, func(err error) bool { return err == nil })
+}
+
+// AddResponses implements [docker.Authorizer]: the last answer is a 401.
+func (a *authorizer) AddResponses(ctx context.Context, responses []*http.Response) error {
+	last := responses[len(responses)-1]
+	req, refused := last.Request, 0
+	for _, resp := range responses {
+		if resp.Request != nil && resp.Request.Header.Get("Authorization") != "" {
+			refused++
+		}
+	}
+	offered := challenges(last.Header)
+	at := newAuthority(req.URL, offered)
+	if at.bearer == nil && !at.basic {
+		if len(offered) > 0 {
+			return &authError{host: req.URL.Host, reason: "it wants another authorization than Bearer or Basic: " + oneLine(offered[0].scheme)}
+		}
+		return fmt.Errorf("no challenge: %w", errdefs.ErrNotImplemented)
+	}
+	sent := req.Header.Get("Authorization")
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := origin(req.URL)
+	known := a.origins[key]
+	if known == nil || !known.same(at) {
+		a.origins[key], known = at, at
+	}
+	if at.bearer != nil {
+		if scope := strings.Fields(at.bearer.parameters["scope"]); len(scope) > 0 {
+			known.scopes[strings.Join(docker.GetTokenScopes(ctx, nil), " ")] = scope
+		}
+	}
+	if refused == 0 {
+		return nil
+	}
+	if strings.HasPrefix(sent, "Basic ") || refused >= maxRefusals {
+		reason := "the credentials are refused"
+		if at.bearer != nil {
+			if said := at.bearer.parameters["error"]; said != "" {
+				reason = "the token is refused: " + oneLine(said)
+			}
+		}
+		return &authError{host: req.URL.Host, reason: reason}
+	}
+	for _, t := range known.tokens {
+		if "Bearer "+t.value == sent {
+			t.value = ""
+		}
+	}
+	return nil
+}
+
+// newAuthority reads what an origin offers.
+func newAuthority(at *url.URL, offered []challenge) *authority {
+	out := &authority{host: at.Host, encrypted: at.Scheme == "https", scopes: map[string][]string{}, tokens: map[string]*token{}}
+	for _, c := range offered {
+		switch c.scheme {
+		case "basic":
+			out.basic = true
+		case "bearer":
+			if out.bearer != nil || c.parameters["realm"] == "" {
+				continue
+			}
+			realm, err := at.Parse(c.parameters["realm"])
+			if err != nil || realm.Host == "" || realm.Scheme != "https" && realm.Scheme != "http" {
+				continue
+			}
+			realm.User = nil
+			out.bearer, out.realm = &c, realm
+		}
+	}
+	return out
+}
+
+// same reports whether tokens of one serve for the other.
+func (a *authority) same(b *authority) bool {
+	if a.basic != b.basic || (a.bearer == nil) != (b.bearer == nil) || a.encrypted != b.encrypted {
+		return false
+	}
+	return a.bearer == nil || *a.realm == *b.realm && a.bearer.parameters["service"] == b.bearer.parameters["service"]
+}
+
+// mergeScopes joins the actions on each resource, and sorts.
+func mergeScopes(lists ...[]string) []string {
+	actions := map[string][]string{}
+	for _, scope := range slices.Concat(lists...) {
+		i := strings.LastIndexByte(scope, ':')
+		if i < 0 {
+			actions[scope] = nil
+			continue
+		}
+		resource := scope[:i+1]
+		for action := range strings.SplitSeq(scope[i+1:], ",") {
+			if !slices.Contains(actions[resource], action) {
+				actions[resource] = append(actions[resource], action)
+			}
+		}
+	}
+	var out []string
+	for resource, list := range actions {
+		slices.Sort(list)
+		out = append(out, resource+strings.Join(list, ","))
+	}
+	slices.Sort(out)
+	return out
+}
+
+type repositoryKey struct{}
+
+// credentialsName is what credentials are looked up by: the host, and the repository
+// there that the request is about.
+func credentialsName(ctx context.Context, host string) string {
+	if path, ok := ctx.Value(repositoryKey{}).(string); ok {
+		return host + "/" + path
+	}
+	return host
+}

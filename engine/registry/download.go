@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"bufio"
+	"bytes"
+	"compress/flate"
+	"compress/gzip"
+	"compress/zlib"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/errdefs"
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// resuming is the body of a blob that is asked for again, from where it broke off.
+type resuming struct {
+	io.ReadCloser
+	ctx    context.Context // of the request that it is the body of
+	client *Client
+	open   func(offset int64) (io.ReadCloser, error)
+	size   int64
+
+	offset  int64
+	tries   int // since the last byte came
+	resumes int
+}
+
+// maxResumes bounds how often one blob is gone on with.
+const maxResumes = 100
+
+func (r *resuming) Read(p []byte) (int, error) {
+	for {
+		n, err := r.ReadCloser.Read(p)
+		r.offset += int64(n)
+		if n > 0 {
+			r.tries = 0
+		}
+		broken := r.broke(err)
+		switch {
+		case broken == nil:
+			return n, err
+		case n > 0:
+			return n, nil // the next Read hears of the error again
+		}
+		if err := r.resume(broken, err); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// broke is the error of a body that can be gone on with, or nil.
+func (r *resuming) broke(err error) *requestError {
+	if r.offset >= r.size {
+		return nil
+	}
+	if _, open := r.ReadCloser.(unsized); open && errors.Is(err, io.EOF) {
+		return &requestError{worth: fewTries, again: true}
+	}
+	if broken, ok := errors.AsType[*requestError](err); ok && broken.again {
+		return broken
+	}
+	return nil
+}
+
+// resume asks for what is left, until that is tried often enough.
+func (r *resuming) resume(broken *requestError, err error) error {
+	for {
+		r.tries++
+		r.resumes++
+		if r.tries >= broken.worth || r.resumes > maxResumes || context.Cause(r.ctx) != nil {
+			if errors.Is(err, io.EOF) {
+				return err
+			}
+			final := *broken
+			final.again, final.tried = false, r.tries
+			return &final
+		}
+		r.client.log.InfoContext(r.ctx, "going on with a blob", "at", r.offset, "of", r.size, "after", err)
+		if err := sleep(r.ctx, max(broken.wait, backoff(r.tries))); err != nil {
+			return err
+		}
+		body, failed := r.open(r.offset)
+		if failed == nil {
+			r.ReadCloser.Close()
+			r.ReadCloser = body
+			return nil
+		}
+		var ok bool
+		if broken, ok = errors.AsType[*requestError](failed); !ok || !broken.again {
+			return failed
+		}
+		err = failed
+	}
+}
+
+// unsized is a body that ends with its connection, if it is not known otherwise.
+type unsized struct{ io.ReadCloser }
+
+// openBlob asks for a blob from an offset on. Where the registry does not offer that, it
+// is asked for the whole blob, and what comes before is skipped.
+func (r *Repository) openBlob(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+	ask := request{method: http.MethodGet, path: "/blobs/" + desc.Digest.String(), wanted: []int{http.StatusOK}, page: desc.Size}
+	if offset > 0 {
+		part := ask
+		part.header = http.Header{"Range": {fmt.Sprintf("bytes=%d-", offset)}}
+		part.wanted = []int{http.StatusOK, http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable}
+		resp, err := r.read(ctx, docker.HostCapabilityPull, part)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case resp.StatusCode == http.StatusOK:
+			return skip(resp, desc, offset)
+		case resp.StatusCode == http.StatusPartialContent && len(codings(resp.Header)) == 0 &&
+			strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", offset)):
+			return resp.Body, nil
+		}
+		drain(resp) // it is another part than was asked for
+	}
+	resp, err := r.read(ctx, docker.HostCapabilityPull, ask)
+	if err != nil {
+		return nil, err
+	}
+	return skip(resp, desc, offset)
+}
+
+// skip is the blob in an answer from an offset on.
+func skip(resp *http.Response, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+	body, err := plainBlob(resp, desc)
+	if err == nil {
+		if _, err = io.CopyN(io.Discard, body, offset); errors.Is(err, io.EOF) {
+			err = fmt.Errorf("sent less than %d bytes, which it had sent before: %w", offset, errdefs.ErrDataLoss)
+		}
+	}
+	if err != nil {
+		resp.Body.Close()
+		return nil, err
+	}
+	if resp.ContentLength < 0 {
+		body = unsized{body}
+	}
+	return body, nil
+}
+
+// maxCodings bounds how often something is compressed.
+const maxCodings = 3
+
+// codings are the content codings of an answer, outermost last. None was asked for: they
+// tell of what a proxy did, or of what is stored compressed and sent as it is stored.
+func codings(header http.Header) []string {
+	var out []string
+	for _, value := range header.Values("Content-Encoding") {
+		for name := range strings.SplitSeq(value, ",") {
+			name = strings.TrimPrefix(strings.ToLower(strings.TrimSpace(name)), "x-")
+			if name != "" && name != "identity" {
+				out = append(out, name)
+			}
+		}
+	}
+	if len(out) > maxCodings {
+		return nil
+	}
+	return out
+}
+
+// decoder undoes content codings.
+func decoder(body io.Reader, codings []string) (io.Reader, error) {
+	for _, name := range slices.Backward(codings) {
+		switch name {
+		case "gzip":
+			r, err := gzip.NewReader(body)
+			if err != nil {
+				return nil, fmt.Errorf("%w: %w", err, errdefs.ErrDataLoss)
+			}
+			body = r
+		case "deflate":
+			// RFC 9110 means zlib; some send what is in it alone.
+			buffered := bufio.NewReader(body)
+			if head, err := buffered.Peek(2); err == nil && head[0]&0x0f == 8 && (int(head[0])<<8|int(head[1]))%31 == 0 {
+				r, err := zlib.NewReader(buffered)
+				if err != nil {
+					return nil, fmt.Errorf("%w: %w", err, errdefs.ErrDataLoss)
+				}
+				body = r
+			} else {
+				body = flate.NewReader(buffered)
+			}
+		case "zstd":
+			r, err := zstd.NewReader(body, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+			if err != nil {
+				return nil, fmt.Errorf("%w: %w", err, errdefs.ErrDataLoss)
+			}
+			body = r.IOReadCloser()
+		default:
+			return nil, fmt.Errorf("content coding %q: %w", oneLine(name), errdefs.ErrNotImplemented)
+		}
+	}
+	return body, nil
+}
+
+// maxWindow bounds the memory of a decoder, in bytes.
+const maxWindow = 8 << 20
+
+// plainManifest undoes what a proxy did to a manifest. want is its digest, "" if that is
+// not known.
+func plainManifest(data []byte, codings []string, want digest.Digest) ([]byte, error) {
+	if len(codings) == 0 || want != "" && want.Algorithm().FromBytes(data) == want ||
+		want == "" && bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+		return data, nil
+	}
+	body, err := decoder(bytes.NewReader(data), codings)
+	if err != nil {
+		return nil, err
+	}
+	out, err := io.ReadAll(io.LimitReader(body, MaxManifest+1))
+	if err != nil {
+		return nil, fmt.Errorf("sent a manifest as %s: %w: %w", strings.Join(codings, ", "), err, errdefs.ErrDataLoss)
+	}
+	return out, nil
+}
+
+// plainBlob is the body of an answer as it has the digest of desc. A Content-Encoding may
+// be what a proxy did, or tell of the blob itself: the sizes tell which, or else the
+// first bytes and the media type.
+func plainBlob(resp *http.Response, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	codings := codings(resp.Header)
+	if len(codings) == 0 || resp.ContentLength == desc.Size {
+		return resp.Body, nil
+	}
+	buffered := bufio.NewReaderSize(resp.Body, peeked)
+	head, _ := buffered.Peek(peeked) // what cannot be read now is an error later
+	as := func(body io.Reader) io.ReadCloser {
+		return struct {
+			io.Reader
+			io.Closer
+		}{body, resp.Body}
+	}
+	if !encoded(head, codings, desc, resp.ContentLength >= 0) {
+		return as(buffered), nil
+	}
+	body, err := decoder(buffered, codings)
+	if err != nil {
+		return nil, err
+	}
+	return as(&decoding{body}), nil
+}
+
+// peeked is how much of a blob is looked at, in bytes.
+const peeked = 4 << 10
+
+// encoded reports whether what begins with head has the codings, and is not only said
+// to. sized is that its length is known, and not that of the blob.
+func encoded(head []byte, codings []string, desc ocispec.Descriptor, sized bool) bool {
+	inner, err := decoder(bytes.NewReader(head), codings)
+	if err != nil {
+		return false
+	}
+	var first [4]byte
+	n, _ := io.ReadFull(inner, first[:])
+	if n == 0 && desc.Size > 0 {
+		return false
+	}
+	compressed := strings.Contains(desc.MediaType, "gzip") || strings.Contains(desc.MediaType, "zstd")
+	return sized || !compressed || bytes.HasPrefix(first[:n], []byte{0x1f, 0x8b}) || bytes.Equal(first[:n], []byte{0x28, 0xb5, 0x2f, 0xfd})
+}
+
+// decoding makes an error of a decoder, unless it is one of the connection, one of what
+// was sent.
+type decoding struct{ io.Reader }
+
+func (d *decoding) Read(p []byte) (int, error) {
+	n, err := d.Reader.Read(p)
+	if err == nil || errors.Is(err, io.EOF) {
+		return n, err
+	}
+	if _, ok := errors.AsType[*requestError](err); ok || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return n, err
+	}
+	return n, fmt.Errorf("%w: %w", err, errdefs.ErrDataLoss)
+}
