@@ -50,7 +50,8 @@ const dependencies = `
 
 	# The nouns that stages exchange.
 	ENGINE, plugins/interpreter
-	< stages/files, stages/images, stages/rendering, stages/vcs
+	< stages/files, stages/images, stages/vcs
+	< stages/rendering
 	< stages/manifests
 	< stages/artifact
 	< NOUNS;

@@ -4,8 +4,14 @@
 package main
 
 import (
+	"io"
+	"log"
+
 	"github.com/taped-dev/tape/interpreters/helm"
 	"github.com/taped-dev/tape/plugins/serve"
 )
 
-func main() { serve.Interpreter(helm.New()) }
+func main() {
+	log.SetOutput(io.Discard) // Helm's packages log values, which may be secret
+	serve.Interpreter(helm.New())
+}

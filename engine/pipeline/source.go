@@ -111,11 +111,14 @@ func readSource(v *value, p *problems) (source, bool) {
 	return s, true
 }
 
-// nameOf is the last element of a path, without the tag or digest of a
-// reference. A folder's own name is no part of what it holds, so "." has none.
+// nameOf is the last element of a path; of a reference without tag, digest and
+// query, and never what stands before its path: a user, a password, a host. A folder's own name is no part of what it holds, so "." has none.
 func nameOf(where string) string {
 	if _, reference, remote := strings.Cut(where, "://"); remote {
-		where, _, _ = strings.Cut(reference, "@")
+		_, where, _ = strings.Cut(reference, "/")
+		if i := strings.IndexAny(where, "?#@"); i >= 0 {
+			where = where[:i]
+		}
 		if i := strings.LastIndexByte(where, ':'); i > strings.LastIndexByte(where, '/') {
 			where = where[:i]
 		}

@@ -97,14 +97,14 @@ func (f *fetcher) reference(ctx context.Context, ref, version string) (*chart.Ch
 	case "https", "http":
 		u, err := url.Parse(ref)
 		if err != nil {
-			return nil, problem("", "chart reference: %w", err)
+			return nil, problem("", "the chart's reference is not a URL")
 		}
 		if isPackage(u) {
 			return f.download(ctx, u)
 		}
 		repository, name := path.Split(strings.TrimSuffix(u.Path, "/"))
 		if name == "" {
-			return nil, problem("", "%s names no chart: the reference is https://<repository>/<chart>, or that of a package (.tgz)", u.Redacted())
+			return nil, problem("", "%s names no chart: the reference is https://<repository>/<chart>, or that of a package (.tgz)", materialURI(u))
 		}
 		u.Path, u.RawPath = strings.TrimSuffix(repository, "/"), ""
 		return f.repository(ctx, u, name, version)
@@ -141,6 +141,9 @@ func (f *fetcher) dependency(ctx context.Context, dep *chart.Dependency, version
 
 // oci gets a chart from a registry.
 func (f *fetcher) oci(ctx context.Context, ref, version string) (*chart.Chart, error) {
+	if strings.Contains(strings.SplitN(strings.TrimPrefix(ref, "oci://"), "/", 2)[0], "@") {
+		return nil, problem("", "a chart's reference has no user or password: log in to the registry with `helm registry login` or `docker login`")
+	}
 	r, err := registry.ParseReference(strings.TrimPrefix(ref, "oci://"))
 	if err != nil {
 		return nil, problem("", "chart reference %s: %w", ref, err)
@@ -216,7 +219,7 @@ func tag(version string) string { return strings.ReplaceAll(version, "+", "_") }
 // repository gets a chart from a chart repository. Its index is no material: it
 // only says where a package is, which is one.
 func (f *fetcher) repository(ctx context.Context, base *url.URL, name, version string) (*chart.Chart, error) {
-	where := base.Redacted()
+	where := materialURI(base)
 	index, err := f.index(ctx, base)
 	if err != nil {
 		return nil, problem("", "read the index of chart repository %s: %w", where, err)
@@ -321,11 +324,10 @@ func resolve(base *url.URL, ref string) (*url.URL, error) {
 	return u, nil
 }
 
-// materialURI names what lies at a URL, without credentials.
+// materialURI names what lies at a URL, without credentials and the query, where
+// tokens stand.
 func materialURI(u *url.URL) string {
-	plain := *u
-	plain.User = nil
-	return plain.String()
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 }
 
 func isPackage(u *url.URL) bool {

@@ -99,18 +99,18 @@ func (o *options) values(t *tree) (map[string]any, error) {
 	}
 	for _, s := range o.Set {
 		if err := strvals.ParseInto(s, vals); err != nil {
-			return nil, problem("", "option set: %q: %w", s, err)
+			return nil, unreadable("set", s)
 		}
 	}
 	for _, s := range o.SetString {
 		if err := strvals.ParseIntoString(s, vals); err != nil {
-			return nil, problem("", "option setString: %q: %w", s, err)
+			return nil, unreadable("setString", s)
 		}
 	}
 	for _, s := range o.SetFile {
 		key, file, ok := strings.Cut(s, "=")
 		if !ok {
-			return nil, problem("", "option setFile: %q is not of the form key=path", s)
+			return nil, unreadable("setFile", s)
 		}
 		data, err := t.read(file)
 		if err != nil {
@@ -119,10 +119,20 @@ func (o *options) values(t *tree) (map[string]any, error) {
 		// The path stays out of what strvals parses: it would split it at commas.
 		content := func([]rune) (any, error) { return string(data), nil }
 		if err := strvals.ParseIntoFile(key+"=file", vals, content); err != nil {
-			return nil, problem("", "option setFile: %q: %w", s, err)
+			return nil, unreadable("setFile", s)
 		}
 	}
 	return vals, nil
+}
+
+// unreadable is an assignment that Helm does not take. Its value, which Helm's own
+// error may have, is not told.
+func unreadable(option, assignment string) error {
+	key, _, ok := strings.Cut(assignment, "=")
+	if !ok {
+		return problem("", "option %s: want key=value", option)
+	}
+	return problem("", "option %s: the assignment to %q is not one that Helm takes (a comma begins another one; \\, is a comma in a value)", option, key)
 }
 
 // merge puts b over a, table by table, as Helm does with values files.

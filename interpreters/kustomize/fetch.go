@@ -38,7 +38,7 @@ type fetcher struct {
 	locked     map[string]string // material's URI → digest
 	fetched    map[string]string
 	clones     map[string]clone  // by material's URI
-	files      map[string][]byte // material's URI → content
+	files      map[string][]byte // entry → content
 	places     []string          // in the tree, and what was fetched there: for error messages
 }
 
@@ -87,12 +87,11 @@ func (f *fetcher) record(uri, got string) error {
 func (f *fetcher) file(ctx context.Context, entry, dir string) (string, error) {
 	u, err := url.Parse(entry)
 	if err != nil {
-		return "", err
+		return "", errors.New("it is not a URL")
 	}
-	plain := *u
-	plain.User = nil
-	uri := plain.String()
-	data, ok := f.files[uri]
+	// Without credentials and the query, where tokens stand.
+	uri := (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
+	data, ok := f.files[entry]
 	if !ok {
 		if data, err = f.get(ctx, u); err != nil {
 			return "", fmt.Errorf("fetch %s: %w", uri, err)
@@ -100,9 +99,9 @@ func (f *fetcher) file(ctx context.Context, entry, dir string) (string, error) {
 		if err := f.record(uri, fmt.Sprintf("sha256:%x", sha256.Sum256(data))); err != nil {
 			return "", err
 		}
-		f.files[uri] = data
+		f.files[entry] = data
 	}
-	name := fmt.Sprintf(".tape-fetched-%.8x%s", sha256.Sum256([]byte(uri)), path.Ext(u.Path))
+	name := fmt.Sprintf(".tape-fetched-%.8x%s", sha256.Sum256([]byte(entry)), path.Ext(u.Path))
 	f.tree.files[path.Join("/", dir, name)] = data
 	f.places = append(f.places, name, uri)
 	return name, nil

@@ -53,7 +53,8 @@ type Description struct {
 	// additionalProperties; empty where there are none. A string property with
 	// "format": "path" is resolved by tape and becomes an input ("key=path": what
 	// follows the first = is); one with "writeOnly": true is never written
-	// anywhere. Defaults are the interpreter's to apply.
+	// anywhere, and of one with "format": "key=value" only the key and the digest
+	// of the value are. Defaults are the interpreter's to apply.
 	Options json.RawMessage `json:"options,omitempty"`
 	// Environment names the variables the interpreter wants from tape's
 	// environment. It gets those, and PATH, HOME, TMPDIR, locale and proxy

@@ -14,11 +14,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -104,19 +101,19 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err := engine.GetJSON(ctx, t.Store, t.Inputs["request"], rendering.MediaTypeRequest, &request); err != nil {
 		return nil, err
 	}
-	secret, err := secrets(request)
+	secret, err := rendering.Secrets(request.Options, request.Shown)
 	if err != nil {
 		return nil, err
 	}
 	out, err := s.run(ctx, t, request, secret)
 	if err != nil {
 		placed := rendering.Placed(err)
-		err = secret.hideError(err)
+		err = secret.Error(err)
 		// What a call to the interpreter came to says by itself whose it was.
 		if name := "interpreter " + request.Interpreter.Name; !strings.HasPrefix(err.Error(), name) {
 			err = fmt.Errorf("%s: %w", name, err)
 		}
-		if what := cmp.Or(publicURI(request.Reference), request.Path); !placed && what != "." {
+		if what := cmp.Or(rendering.PublicURI(request.Reference), request.Path); !placed && what != "." {
 			err = fmt.Errorf("%s: %w", what, err)
 		}
 		return nil, err
@@ -124,7 +121,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	return out, nil
 }
 
-func (s *Stage) run(ctx context.Context, t *engine.Task, request rendering.Request, secret redactor) (engine.Outputs, error) {
+func (s *Stage) run(ctx context.Context, t *engine.Task, request rendering.Request, secret rendering.Redactor) (engine.Outputs, error) {
 	i, err := s.o.Interpreters.Find(ctx, request.Interpreter.Name)
 	if err != nil {
 		return nil, err
@@ -155,7 +152,7 @@ func (s *Stage) run(ctx context.Context, t *engine.Task, request rendering.Reque
 	}
 
 	doc := rendering.Rendering{
-		Source: request.Source, Path: request.Path, Reference: publicURI(request.Reference), Folder: s.config.Folder,
+		Source: request.Source, Path: request.Path, Reference: rendering.PublicURI(request.Reference), Folder: s.config.Folder,
 		Interpreter: request.Interpreter, Checksum: request.Checksum, Options: request.Shown,
 		Diagnostics: []interpreter.Diagnostic{}, Files: []rendering.File{},
 	}
@@ -167,8 +164,7 @@ func (s *Stage) run(ctx context.Context, t *engine.Task, request rendering.Reque
 		t.DoNotKeep()
 	}
 	for _, d := range slices.Concat(request.Diagnostics, resp.Diagnostics) {
-		d.Summary, d.Detail = secret.hide(d.Summary), secret.hide(d.Detail)
-		doc.Diagnostics = append(doc.Diagnostics, d)
+		doc.Diagnostics = append(doc.Diagnostics, secret.Diagnostic(d))
 	}
 	report(t, doc.Diagnostics)
 
@@ -277,7 +273,7 @@ func (s *Stage) materials(t *engine.Task, fetched []interpreter.Material) (out [
 	}
 	out, locked = []interpreter.Material{}, true
 	for _, m := range fetched {
-		m.URI = publicURI(m.URI)
+		m.URI = rendering.PublicURI(m.URI)
 		if algorithm, hex, _ := strings.Cut(m.Digest, ":"); m.URI == "" || algorithm == "" || hex == "" {
 			return nil, false, fmt.Errorf("the interpreter's answer is refused: it fetched %q with digest %q", m.URI, m.Digest)
 		}
@@ -306,22 +302,6 @@ func (s *Stage) materials(t *engine.Task, fetched []interpreter.Material) (out [
 
 func byURI(a, b interpreter.Material) int {
 	return cmp.Or(strings.Compare(a.URI, b.URI), strings.Compare(a.Digest, b.Digest))
-}
-
-// publicURI takes credentials out of a URI: user and password, but for the login
-// git, and the query of a download, where tokens and signatures stand.
-func publicURI(uri string) string {
-	u, err := url.Parse(uri)
-	if err != nil || u.Host == "" {
-		return uri
-	}
-	if u.User != nil && u.User.String() != "git" {
-		u.User = nil
-	}
-	if u.Scheme == "http" || u.Scheme == "https" {
-		u.RawQuery, u.ForceQuery = "", false
-	}
-	return u.String()
 }
 
 // same says where two renderings differ, by file and line; not what stands
@@ -369,74 +349,6 @@ func common(a, b []byte) int {
 		n++
 	}
 	return n
-}
-
-// redactor hides secrets in texts.
-type redactor struct{ *strings.Replacer }
-
-// secrets are the strings that only the full options have.
-func secrets(r rendering.Request) (redactor, error) {
-	var all, shown any
-	if err := unmarshal(r.Options, &all); err != nil {
-		return redactor{}, err
-	}
-	if err := unmarshal(r.Shown, &shown); err != nil {
-		return redactor{}, err
-	}
-	found := map[string]bool{}
-	var compare func(all, shown any)
-	compare = func(all, shown any) {
-		switch all := all.(type) {
-		case string:
-			if s, ok := shown.(string); all != "" && (!ok || s != all) {
-				found[all] = true
-			}
-		case map[string]any:
-			m, _ := shown.(map[string]any)
-			for name, v := range all {
-				compare(v, m[name])
-			}
-		case []any:
-			// Items that are left out move those after them: what is not there as a
-			// whole is taken for secret.
-			list, _ := shown.([]any)
-			for n, v := range all {
-				if n < len(list) && len(list) == len(all) {
-					compare(v, list[n])
-				} else {
-					compare(v, nil)
-				}
-			}
-		}
-	}
-	compare(all, shown)
-	var pairs []string
-	for _, s := range slices.SortedFunc(maps.Keys(found), func(a, b string) int {
-		return cmp.Or(len(b)-len(a), strings.Compare(a, b)) // one that holds another goes first
-	}) {
-		pairs = append(pairs, s, "(secret)")
-	}
-	return redactor{strings.NewReplacer(pairs...)}, nil
-}
-
-func unmarshal(data json.RawMessage, v any) error {
-	if len(data) == 0 {
-		return nil
-	}
-	if err := json.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("options: %w", err)
-	}
-	return nil
-}
-
-func (r redactor) hide(s string) string { return r.Replace(s) }
-
-// hideError keeps the error as it is where it has no secret.
-func (r redactor) hideError(err error) error {
-	if text := r.Replace(err.Error()); text != err.Error() {
-		return errors.New(text)
-	}
-	return err
 }
 
 var (

@@ -127,9 +127,20 @@ func (s *Stage) ask(ctx context.Context, f *found, out *taken, options map[strin
 		}
 		out.options = raw
 		root := out.at.root
+		shown, err := f.schema.shown(raw)
+		if err != nil {
+			return answer{}, err
+		}
+		secret, err := rendering.Secrets(raw, shown)
+		if err != nil {
+			return answer{}, err
+		}
 		resp, err := f.Inputs(ctx, &interpreter.InputsRequest{Root: root, Path: out.at.path, Options: raw})
 		if err != nil {
-			return answer{}, saidBy(f, err)
+			return answer{}, saidBy(f, secret.Error(err))
+		}
+		for i, d := range resp.Diagnostics {
+			resp.Diagnostics[i] = secret.Diagnostic(d)
 		}
 		for _, p := range resp.Paths {
 			if filepath.IsAbs(filepath.FromSlash(p)) || strings.ContainsRune(p, 0) {

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 	"golang.org/x/text/language"
@@ -24,10 +25,12 @@ import (
 	"github.com/taped-dev/tape/engine/nearest"
 )
 
-// The formats of strings that name files.
+// The formats of strings that name files, and of those that hold what may be
+// secret.
 const (
-	formatPath    = "path"
-	formatKeyPath = "key=path" // what follows the first = is a path
+	formatPath     = "path"
+	formatKeyPath  = "key=path"  // what follows the first = is a path
+	formatKeyValue = "key=value" // what follows the first = may be secret
 )
 
 // schema is that of an interpreter's options.
@@ -45,7 +48,7 @@ func compile(raw json.RawMessage) (schema, error) {
 	}
 	c := jsonschema.NewCompiler()
 	c.UseLoader(jsonschema.SchemeURLLoader{})
-	for _, name := range []string{formatPath, formatKeyPath} {
+	for _, name := range []string{formatPath, formatKeyPath, formatKeyValue} {
 		c.RegisterFormat(&jsonschema.Format{Name: name, Validate: func(any) error { return nil }})
 	}
 	c.AssertFormat()
@@ -284,14 +287,8 @@ func (s schema) paths(v any, fn func(path string, at trail) (string, error)) (an
 		if !ok || text == "" {
 			return v, true, nil
 		}
-		format := ""
-		sch.each(func(sch *jsonschema.Schema) {
-			if sch.Format != nil {
-				format = sch.Format.Name
-			}
-		})
 		key := ""
-		switch format {
+		switch sch.format() {
 		case formatPath:
 		case formatKeyPath:
 			var named bool
@@ -354,24 +351,46 @@ func (s schema) placed(options map[string]any, at *place) (json.RawMessage, []st
 	return raw, inputs, err
 }
 
-// withoutSecrets leaves out what the schema calls writeOnly.
-func (s schema) withoutSecrets(raw json.RawMessage) (json.RawMessage, error) {
+// shown are options as they may be published: without what the schema calls
+// writeOnly, and with the digest of a value in the place of the value of key=value.
+func (s schema) shown(raw json.RawMessage) (json.RawMessage, error) {
 	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
 	if err != nil {
 		return nil, err
 	}
-	v, _, err = s.mapped(v, trail{}, func(sch schema, v any, _ trail) (any, bool, error) { return v, !sch.secret(), nil })
+	v, _, err = s.mapped(v, trail{}, func(sch schema, v any, _ trail) (any, bool, error) {
+		if text, ok := v.(string); ok && sch.format() == formatKeyValue {
+			if key, value, assigned := strings.Cut(text, "="); assigned {
+				v = key + "=" + digest.FromString(value).String()
+			}
+		}
+		return v, !sch.writeOnly(), nil
+	})
 	if err != nil {
 		return nil, err
 	}
 	return engine.MarshalJSON(v)
 }
 
-func (s schema) secret() bool {
-	secret := false
-	s.each(func(sch *jsonschema.Schema) { secret = secret || sch.WriteOnly })
-	return secret
+func (s schema) writeOnly() bool {
+	found := false
+	s.each(func(sch *jsonschema.Schema) { found = found || sch.WriteOnly })
+	return found
 }
+
+// format of a string, "" where it has none.
+func (s schema) format() string {
+	format := ""
+	s.each(func(sch *jsonschema.Schema) {
+		if sch.Format != nil {
+			format = sch.Format.Name
+		}
+	})
+	return format
+}
+
+// secret reports whether a value may hold what must not be told.
+func (s schema) secret() bool { return s.writeOnly() || s.format() == formatKeyValue }
 
 // check validates options and says in a user's terms what is wrong.
 func (s schema) check(options map[string]any) error {
@@ -432,7 +451,11 @@ func (s schema) problems(e *jsonschema.ValidationError, all *engine.OptionErrors
 	case *kind.Required:
 		*all = append(*all, at.mistake("%s: %s is missing", option, strings.Join(k.Missing, ", ")))
 	default:
-		if secret {
+		switch {
+		case sch.format() == formatKeyValue:
+			*all = append(*all, at.mistake("%s: want key=value", option))
+			return
+		case secret:
 			*all = append(*all, at.mistake("%s: its value is not allowed", option))
 			return
 		}

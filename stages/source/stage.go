@@ -31,7 +31,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -214,7 +213,7 @@ func (s *Stage) run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		Environment: s.environment(found.description.Environment),
 		Diagnostics: taken.diagnostics,
 	}
-	if request.Shown, err = found.schema.withoutSecrets(taken.options); err != nil {
+	if request.Shown, err = found.schema.shown(taken.options); err != nil {
 		return nil, err
 	}
 	if at.reference != "" {
@@ -246,8 +245,8 @@ func (s *Stage) name() string {
 		return s.config.Name
 	}
 	p := s.config.Path
-	if u, err := url.Parse(p); err == nil && u.Host != "" {
-		p = u.Path
+	if strings.Contains(p, "://") {
+		p = shown(p)
 	} else if abs, err := filepath.Abs(filepath.Join(s.o.Folder, p)); err == nil {
 		p = abs
 	}

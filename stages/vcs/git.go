@@ -79,7 +79,7 @@ func gitError(ctx context.Context, verb, stderr string, err error) error {
 		return context.Cause(ctx)
 	}
 	if line, _, _ := strings.Cut(strings.TrimSpace(stderr), "\n"); line != "" {
-		return fmt.Errorf("git %s: %s (%w)", verb, cleanText(line), err)
+		return fmt.Errorf("git %s: %s (%w)", verb, CleanText(line), err)
 	}
 	return fmt.Errorf("git %s: %w", verb, err)
 }

@@ -11,8 +11,9 @@ import (
 var (
 	// scpURL is git's short form of an ssh URL: [user@]host:path.
 	scpURL = regexp.MustCompile(`^(?:([^/]*)@)?(\[[^\]/]+\]|[^:/@\[\]]{2,}):([^?#]*)`)
-	// userInfo is what stands before the host of any URL in a text.
-	userInfo = regexp.MustCompile(`://[^/\s'"]*@`)
+	// userInfo is what stands before the host of any URL in a text, with a password
+	// that is not written as it must be (a slash in it) too.
+	userInfo = regexp.MustCompile(`://(?:[^/\s'"]*|[^/\s'":@]*:\d*[^\d/\s'"@][^\s'"@]*)@`)
 	// urlQuery is what follows the path of any URL in a text.
 	urlQuery = regexp.MustCompile(`(://[^\s'"?#]*)[?#][^\s'"]*`)
 )
@@ -43,7 +44,17 @@ func CleanURL(raw string) string {
 	return clean.String()
 }
 
-// cleanText takes credentials out of the URLs in a message of git's.
-func cleanText(s string) string {
-	return urlQuery.ReplaceAllString(userInfo.ReplaceAllString(s, "://"), "$1")
+// CleanText takes user, password, query and fragment out of the URLs in a text. The
+// login name git stays.
+func CleanText(s string) string {
+	if !strings.Contains(s, "://") {
+		return s
+	}
+	s = userInfo.ReplaceAllStringFunc(s, func(found string) string {
+		if found == "://git@" {
+			return found
+		}
+		return "://"
+	})
+	return urlQuery.ReplaceAllString(s, "$1")
 }

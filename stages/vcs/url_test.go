@@ -41,7 +41,7 @@ func TestCleanURL(t *testing.T) {
 }
 
 func TestCleanText(t *testing.T) {
-	got := cleanText("fatal: unable to access 'https://user:s@cret@example.com/x?token=secret': no, ssh://example.com/y")
+	got := CleanText("fatal: unable to access 'https://user:s@cret@example.com/x?token=secret': no, ssh://example.com/y")
 	want := "fatal: unable to access 'https://example.com/x': no, ssh://example.com/y"
 	if got != want {
 		t.Errorf("got  %q\nwant %q", got, want)

@@ -167,7 +167,8 @@ type DescribeResponse struct {
 	// additional properties; empty where there are none. A string property with
 	// "format": "path" is resolved by tape and becomes an input ("key=path": what
 	// follows the first = is); one with "writeOnly": true is never written
-	// anywhere. Defaults are the interpreter's to apply.
+	// anywhere, and of one with "format": "key=value" only the key and the digest
+	// of the value are. Defaults are the interpreter's to apply.
 	OptionsSchema string `protobuf:"bytes,5,opt,name=options_schema,json=optionsSchema,proto3" json:"options_schema,omitempty"`
 	// Names of the variables wanted from tape's environment. The program gets
 	// those, and PATH, HOME, TMPDIR, locale and proxy settings, and nothing else.

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rendering
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/taped-dev/tape/plugins/interpreter"
+	"github.com/taped-dev/tape/stages/vcs"
+)
+
+// Redactor hides what is not to be told in what interpreters say: secret options,
+// and the credentials and queries of URLs.
+type Redactor struct{ secrets *strings.Replacer }
+
+// shortest is how long a part of an option must be to be hidden by itself: hiding
+// every 3 or true would leave no message readable.
+const shortest = 6
+
+// Secrets hides the strings that options have and shown, what may be told of them,
+// has not: an assignment (key=value) as a whole, its value, and the values in it
+// where it holds several.
+func Secrets(options, shown json.RawMessage) (Redactor, error) {
+	var all, told any
+	if err := errors.Join(unmarshal(options, &all), unmarshal(shown, &told)); err != nil {
+		return Redactor{}, err
+	}
+	found := map[string]bool{}
+	add := func(s string) {
+		found[s] = true
+		quoted := strconv.Quote(s)
+		found[quoted[1:len(quoted)-1]] = true
+	}
+	var compare func(all, told any)
+	compare = func(all, told any) {
+		switch all := all.(type) {
+		case string:
+			s, ok := told.(string)
+			if all == "" || ok && s == all {
+				return
+			}
+			add(all)
+			if _, value, assigned := strings.Cut(all, "="); ok && assigned {
+				for _, part := range append(strings.FieldsFunc(value, between), value) {
+					if _, after, more := strings.Cut(part, "="); more && len(after) >= shortest {
+						add(after)
+					}
+					if len(part) >= shortest {
+						add(part)
+					}
+				}
+			}
+		case map[string]any:
+			m, _ := told.(map[string]any)
+			for name, v := range all {
+				compare(v, m[name])
+			}
+		case []any:
+			// Items that are left out move those after them: what is not there as a
+			// whole is taken for secret.
+			list, _ := told.([]any)
+			for n, v := range all {
+				if n < len(list) && len(list) == len(all) {
+					compare(v, list[n])
+				} else {
+					compare(v, nil)
+				}
+			}
+		}
+	}
+	compare(all, told)
+	var pairs []string
+	for _, s := range slices.SortedFunc(maps.Keys(found), func(a, b string) int {
+		return cmp.Or(len(b)-len(a), strings.Compare(a, b)) // one that holds another goes first
+	}) {
+		pairs = append(pairs, s, "(secret)")
+	}
+	return Redactor{strings.NewReplacer(pairs...)}, nil
+}
+
+// between separates values in an assignment.
+func between(r rune) bool { return strings.ContainsRune(",{}", r) }
+
+func unmarshal(data json.RawMessage, v any) error {
+	if len(data) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("options: %w", err)
+	}
+	return nil
+}
+
+// Text is a text that may be told.
+func (r Redactor) Text(s string) string {
+	if r.secrets != nil {
+		s = r.secrets.Replace(s)
+	}
+	return vcs.CleanText(s)
+}
+
+// Error keeps the error as it is where it may be told. The mistakes of a
+// *[ProblemError] are looked at one by one.
+func (r Redactor) Error(err error) error {
+	if problem, ok := errors.AsType[*ProblemError](err); ok && err == error(problem) {
+		told := make([]interpreter.Diagnostic, len(problem.Diagnostics))
+		for i, d := range problem.Diagnostics {
+			told[i] = r.Diagnostic(d)
+		}
+		return &ProblemError{told}
+	}
+	if text := r.Text(err.Error()); text != err.Error() {
+		return errors.New(text)
+	}
+	return err
+}
+
+// Diagnostic is one that may be told.
+func (r Redactor) Diagnostic(d interpreter.Diagnostic) interpreter.Diagnostic {
+	d.Summary, d.Detail, d.File = r.Text(d.Summary), r.Text(d.Detail), r.Text(d.File)
+	return d
+}
+
+// PublicURI takes out of a URI what may be a secret: user and password, but for
+// the login git, and the query and fragment, where tokens and signatures stand.
+func PublicURI(uri string) string {
+	u, err := url.Parse(uri)
+	if err != nil || u.Host == "" {
+		return vcs.CleanText(uri)
+	}
+	if u.User != nil && u.User.String() != "git" {
+		u.User = nil
+	}
+	u.RawQuery, u.ForceQuery, u.Fragment, u.RawFragment = "", false, "", ""
+	return u.String()
+}
