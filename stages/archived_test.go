@@ -137,12 +137,14 @@ func TestForgedArchive(t *testing.T) {
 		"another order": func(f *forgery) {
 			f.index.Manifests[0], f.index.Manifests[1] = f.index.Manifests[1], f.index.Manifests[0]
 		},
-		"data in a descriptor":     func(f *forgery) { f.index.Manifests[0].Data = []byte("{}") },
-		"another size":             func(f *forgery) { f.index.Manifests[0].Size++ },
-		"a size of none":           func(f *forgery) { f.index.Manifests[0].Size = 0 },
-		"a size below none":        func(f *forgery) { f.index.Manifests[0].Size = -1 },
-		"another media type":       func(f *forgery) { f.index.Manifests[0].MediaType = registrytest.DockerIndex },
-		"a platform":               func(f *forgery) { f.index.Manifests[0].Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"} },
+		"data in a descriptor": func(f *forgery) { f.index.Manifests[0].Data = []byte("{}") },
+		"another size":         func(f *forgery) { f.index.Manifests[0].Size++ },
+		"a size of none":       func(f *forgery) { f.index.Manifests[0].Size = 0 },
+		"a size below none":    func(f *forgery) { f.index.Manifests[0].Size = -1 },
+		"another media type":   func(f *forgery) { f.index.Manifests[0].MediaType = registrytest.DockerIndex },
+		"a platform": func(f *forgery) {
+			f.index.Manifests[0].Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"}
+		},
 		"URLs":                     func(f *forgery) { f.index.Manifests[0].URLs = []string{"https://example.com"} },
 		"a blob that nothing has":  func(f *forgery) { f.put([]byte("nothing leads here")) },
 		"what docker load reads":   func(f *forgery) { f.file("manifest.json", []byte("[]")) },

@@ -11,8 +11,10 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/verify"
 )
 
 // PullOptions are what Pull takes.
@@ -24,6 +26,9 @@ type PullOptions struct {
 	Force bool
 	// Rewrite points the manifests to the repository they are pulled from.
 	Rewrite bool
+	// Key is a file of the public key that must have signed the application, Bundle a
+	// file that signs the root instead of what is attached to it; "" verifies nothing.
+	Key, Bundle string
 	// Attestations is a file for the statements, one JSON object a line; "" is
 	// none. Writer takes them instead where it is set.
 	Attestations string
@@ -36,12 +41,15 @@ type PullResult struct {
 		Ref    string        `json:"ref"`
 		Digest digest.Digest `json:"digest"`
 	} `json:"root"`
-	Files []string `json:"files"`
+	// Verified says that the whole chain was verified before anything was written.
+	Verified bool     `json:"verified,omitempty"`
+	Files    []string `json:"files"`
 	// Rewritten is how many files were pointed to another repository.
 	Rewritten int `json:"rewritten"`
 	// PointsTo is the repository that the manifests point to, where that is not
 	// the one pulled from.
-	PointsTo string `json:"pointsTo,omitempty"`
+	PointsTo string   `json:"pointsTo,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Pull writes the manifests of an application into a folder, byte for byte as
@@ -52,6 +60,12 @@ func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, at.close()) }()
+	var warnings []string
+	if o.Key != "" {
+		if warnings, err = o.verify(ctx, app.Root, at); err != nil {
+			return nil, fmt.Errorf("pull %s: %w", o.Ref, err)
+		}
+	}
 	list, err := app.Files(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("pull %s: %w", o.Ref, err)
@@ -60,7 +74,7 @@ func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("pull %s: %w", o.Ref, err)
 	}
-	result = &PullResult{Files: []string{}}
+	result = &PullResult{Files: []string{}, Verified: o.Key != "", Warnings: warnings}
 	result.Root.Digest = app.Root.Digest
 	result.Root.Ref = strings.TrimPrefix(fmt.Sprintf("%s@%s", strings.SplitN(o.Ref, "@", 2)[0], app.Root.Digest), "@")
 	if refs, ok := artifact.ImageRefs(statements); ok && at.repository != "" {
@@ -92,6 +106,26 @@ func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
 		return nil, errors.Join(err, place(false))
 	}
 	return result, place(true)
+}
+
+// verify walks the chain down from the root that is pulled. All that is read then is
+// named by digests of that chain: what is written is what was verified, whatever the
+// tag leads to by then.
+func (o *PullOptions) verify(ctx context.Context, root ocispec.Descriptor, at *opened) (warnings []string, err error) {
+	options, err := verifyOptions(o.Key, o.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	checked, err := verify.Application(ctx, at.place, root, options)
+	if err != nil {
+		return nil, err
+	}
+	for _, link := range checked.Links {
+		if !link.OK {
+			return nil, refused{fmt.Errorf("it is not verified: %s: %s", link.Name, link.Reason)}
+		}
+	}
+	return checked.Warnings, nil
 }
 
 // stageStatements prepares to write the statements; the function that it

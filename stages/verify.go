@@ -45,18 +45,14 @@ func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err err
 	if o.Offline && !store.IsReference(o.Ref) {
 		return nil, fmt.Errorf("verify %s: it is in a registry, which is not asked offline: save it with 'tape save', and verify archive:FILE", o.Ref)
 	}
-	options := verify.Options{Deep: o.Deep, Source: o.Source, Commit: o.Commit}
-	if options.Key, err = sign.LoadVerifier(o.Key); err != nil {
+	options, err := verifyOptions(o.Key, o.Bundle)
+	if err != nil {
 		return nil, err
 	}
+	options.Deep, options.Source, options.Commit = o.Deep, o.Source, o.Commit
 	if o.ImageKey != "" {
 		if options.ImageKey, err = sign.LoadVerifier(o.ImageKey); err != nil {
 			return nil, err
-		}
-	}
-	if o.Bundle != "" {
-		if options.Bundle, err = os.ReadFile(o.Bundle); err != nil {
-			return nil, fmt.Errorf("read bundle: %w", err)
 		}
 	}
 	at, err := open(ctx, o.Registry, o.Ref)
@@ -69,6 +65,9 @@ func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err err
 		return &VerifyResult{Root: root.Digest, Links: []VerifiedLink{{Name: "archive", Reason: err.Error()}}}, nil
 	}
 	if err == nil {
+		if at.repository != "" {
+			options.Tag = at.tag
+		}
 		result, err = verify.Application(ctx, at.place, root, options)
 	}
 	if err != nil {
@@ -83,4 +82,17 @@ func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err err
 		result.Links = append(result.Links, VerifiedLink{Name: "archive", Subject: root.Digest, Reason: err.Error()})
 	}
 	return result, nil
+}
+
+// verifyOptions are those of a key and of a bundle, which are files; "" is no bundle.
+func verifyOptions(key, bundle string) (options verify.Options, err error) {
+	if options.Key, err = sign.LoadVerifier(key); err != nil {
+		return options, err
+	}
+	if bundle != "" {
+		if options.Bundle, err = os.ReadFile(bundle); err != nil {
+			return options, fmt.Errorf("read bundle: %w", err)
+		}
+	}
+	return options, nil
 }

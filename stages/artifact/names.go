@@ -91,6 +91,16 @@ func ImageRef(repository string, image images.Image) string {
 	return repository + ":" + TagIn(repository, image) + "@" + image.Digest.String()
 }
 
+// WrittenRef is what manifests say of the image where something else than the
+// kubelet reads the reference: REPO:<tag as written>@<digest>, without a tag where
+// none was written.
+func WrittenRef(repository, tag string, d digest.Digest) string {
+	if tag != "" {
+		repository += ":" + tag
+	}
+	return repository + "@" + d.String()
+}
+
 // ContentTag is the tag of the content manifest of an application. No semver
 // range ever matches it.
 func ContentTag(tag string) string { return contentTagPrefix + tag }

@@ -44,6 +44,15 @@ func (n Naming) Ref(name string, d digest.Digest) (string, error) {
 	return n.Repository + ":" + tag + "@" + d.String(), nil
 }
 
+// At is what the image is called in the place of an edit.
+func (n Naming) At(edit images.Edit) (string, error) {
+	if n.OneToOne || !edit.KeepTag {
+		return n.Ref(edit.Resolved, edit.Digest)
+	}
+	_, tag := images.Image{Name: edit.Resolved}.Repository()
+	return WrittenRef(n.Repository, tag, edit.Digest), nil
+}
+
 // Names is how the transform calls images.
 func (t Transform) Names(taped string) Naming {
 	return Naming{Repository: t.Repository, OneToOne: t.Naming == OneToOne, Taped: taped}

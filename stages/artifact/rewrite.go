@@ -93,11 +93,11 @@ func called(text string, edit images.Edit, from, to Naming) (string, error) {
 	if !from.OneToOne && !to.OneToOne {
 		return repoint(text, from.Repository, to.Repository)
 	}
-	was, err := from.Ref(edit.Resolved, edit.Digest)
+	was, err := from.At(edit)
 	if err != nil {
 		return "", err
 	}
-	is, err := to.Ref(edit.Resolved, edit.Digest)
+	is, err := to.At(edit)
 	if err != nil {
 		return "", err
 	}
@@ -132,7 +132,8 @@ func partsOf(ref string) []string {
 	if tag == "" {
 		version = dgst
 	}
-	out := []string{name, host, path, folder, below, base, tag, dgst, version}
+	_, hex, _ := strings.Cut(dgst, ":")
+	out := []string{name, host, path, folder, below, base, tag, dgst, version, hex}
 	for _, prefix := range []string{name, path, base} {
 		out = append(out, prefix+ref[len(name):])
 		if tag != "" {

@@ -52,9 +52,22 @@ type Location struct {
 	Parts []Part `json:"parts,omitempty"`
 	// Never says that the place is not to be pinned (`pin: never`, with the reason).
 	Never string `json:"never,omitempty"`
-	// KeepTag says that the tag stays as written when the place is pinned,
-	// because its reader takes a version from it.
+	// KeepTag says that the tag stays as written when the place is pinned. It is
+	// set everywhere but in the PodSpecs of Kubernetes' own workloads: operators,
+	// charts and admission webhooks read versions from tags.
 	KeepTag bool `json:"keepTag,omitempty"`
+	// Alias is where a YAML alias stands through which the bytes at Offset are
+	// read here. Pin writes the reference there where the bytes cannot be changed.
+	Alias *Range `json:"alias,omitempty"`
+	// Shared reports that the bytes at Offset are also read, through an anchor, in
+	// places that are not references: a name, a label.
+	Shared bool `json:"shared,omitempty"`
+}
+
+// Range is a stretch of bytes of a file.
+type Range struct {
+	Offset int `json:"offset"`
+	Length int `json:"length"`
 }
 
 // Place is where the reference stands.
@@ -84,6 +97,9 @@ type Part struct {
 	// "repository" (host and path, or path where there is a registry part),
 	// "image" (last path element), "tag", "digest", "version" (tag or digest).
 	Role string `json:"role"`
+	// Alias and Shared are what they are of a Location.
+	Alias  *Range `json:"alias,omitempty"`
+	Shared bool   `json:"shared,omitempty"`
 }
 
 // Reference is one normalised reference with every place it stands in.
@@ -235,6 +251,8 @@ type Edit struct {
 	Replaced string        `json:"replaced"` // the bytes written
 	Digest   digest.Digest `json:"digest"`   // of the image
 	Offset   int           `json:"offset"`   // of Replaced, in the output file
+	// KeepTag reports that the tag was written as it was, see [Location].
+	KeepTag bool `json:"keepTag,omitempty"`
 }
 
 // FileEdits are the edits of one file, by offset.

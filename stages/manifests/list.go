@@ -28,6 +28,12 @@ func parseList(t *Text) (Document, bool) {
 		return Document{}, false
 	}
 	shift(&root, list.start, list.end-list.start)
+	aliased, keys := docs[0].aliased, docs[0].keys
+	for i, at := range keys {
+		if int(at) >= list.start {
+			keys[i] += int32(list.end - list.start)
+		}
+	}
 	*items = Node{Kind: List, Items: make([]Node, 0, len(list.items)), at: int32(list.start)}
 	for i, start := range list.items {
 		end := list.end
@@ -40,15 +46,22 @@ func parseList(t *Text) (Document, bool) {
 		}
 		item := docs[0].Root.Items[0]
 		shift(&item, 0, start)
+		aliased = aliased || docs[0].aliased
+		for _, at := range docs[0].keys {
+			keys = append(keys, at+int32(start))
+		}
 		items.Items = append(items.Items, item)
 	}
-	return Document{Root: root, text: t}, true
+	return Document{Root: root, text: t, aliased: aliased, keys: keys}, true
 }
 
 // shift moves the positions of what begins at or behind from.
 func shift(n *Node, from, by int) {
 	if int(n.at) >= from {
 		n.at += int32(by)
+	}
+	if int(n.alias) > from {
+		n.alias += int32(by)
 	}
 	for i := range n.Fields {
 		shift(&n.Fields[i].Value, from, by)

@@ -31,6 +31,9 @@ type Node struct {
 	Anchored bool
 	style    style
 	at       int32 // where it begins in the document's text, anchor and tag included
+	// alias is where the alias stands that the node was read through, counted
+	// from 1; 0: it stands there itself, or in something that has an alias.
+	alias int32
 	// Value of a scalar, unquoted: of a number its text.
 	Value string
 	// Fields of a map, in the order they stand in, each key once.

@@ -3,6 +3,7 @@
 package manifests
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -40,6 +41,55 @@ func (o *Object) String() string {
 
 // Offset is where in the file the node begins.
 func (d *Document) Offset(n *Node) int { return d.text.Span(int(n.at), int(n.at)).Offset }
+
+// Alias is where in the file the alias stands through which the node is used
+// here: *name, from the asterisk to the end of the name. It is false where no
+// alias of the node's own leads to it, and where the alias is itself repeated. Like
+// Uses, it is not safe for use by several goroutines.
+func (d *Document) Alias(n *Node) (Span, bool) {
+	if n.alias == 0 || d.Uses(n) == 0 || d.uses[-n.alias] > 1 {
+		return Span{}, false
+	}
+	from := int(n.alias) - 1
+	to := from + 1
+	for to < len(d.text.String) && isName(d.text.String[to]) {
+		to++
+	}
+	span := d.text.Span(from, to)
+	return span, span.Exact
+}
+
+// Uses counts the places in the document, keys included, that hold the text of a
+// scalar: more than one where aliases or merge keys repeat it. It is not safe for
+// use by several goroutines.
+func (d *Document) Uses(n *Node) int {
+	if !d.aliased {
+		return 1
+	}
+	if d.uses == nil {
+		d.uses = map[int32]int{}
+		for _, at := range d.keys {
+			d.uses[at]++
+		}
+		d.count(&d.Root)
+	}
+	return d.uses[n.at]
+}
+
+func (d *Document) count(n *Node) {
+	if n.Kind == Scalar {
+		d.uses[n.at]++
+		if n.alias != 0 {
+			d.uses[-n.alias]++ // alias counts from 1, and so is not among the others
+		}
+	}
+	for i := range n.Fields {
+		d.count(&n.Fields[i].Value)
+	}
+	for i := range n.Items {
+		d.count(&n.Items[i])
+	}
+}
 
 // Empty says that the document holds nothing: comments at most.
 func (d *Document) Empty() bool { return d.Root.Kind == Scalar && d.Root.Type == Null }
@@ -154,34 +204,93 @@ func object(n *Node, pointer, apiVersion, kind string) Object {
 // consumer names the tool whose own configuration this is: files that have
 // apiVersion and kind, lie among manifests, and that no API server takes.
 func consumer(apiVersion, kind string) string {
-	if apiVersion == "v1" && kind == "Config" {
+	group, _, grouped := strings.Cut(apiVersion, "/")
+	switch {
+	case !grouped && apiVersion == "v1" && kind == "Config":
 		return "kubectl"
+	case !grouped && apiVersion != "v1":
+		// The core group has no other version. Talos, openshift-install and others
+		// write versions of their own without a group.
+		return "the tool that it configures"
+	case !grouped:
+		return ""
 	}
-	group, _, _ := strings.Cut(apiVersion, "/")
-	switch group {
-	case "kustomize.config.k8s.io", "builtin":
-		return "kustomize"
-	case "kubeadm.k8s.io":
-		return "kubeadm"
-	case "kubelet.config.k8s.io", "kubescheduler.config.k8s.io", "kubeproxy.config.k8s.io",
-		"kubecontrollermanager.config.k8s.io", "apiserver.config.k8s.io", "audit.k8s.io":
-		return "a component of Kubernetes"
-	case "client.authentication.k8s.io":
-		return "kubectl"
-	case "kind.x-k8s.io":
-		return "kind"
-	case "k3d.io":
-		return "k3d"
-	case "ctlptl.dev":
-		return "ctlptl"
-	case "skaffold":
-		return "Skaffold"
-	case "kpt.dev":
-		return "kpt"
-	case "kbld.k14s.io", "vendir.k14s.io", "imgpkg.carvel.dev", "kapp.k14s.io":
-		return "Carvel's tools"
-	case "tape":
-		return "tape"
+	for _, t := range tools {
+		if (t.group == group || strings.HasPrefix(t.group, "*.") && strings.HasSuffix(group, t.group[1:])) && (len(t.kinds) == 0 || slices.Contains(t.kinds, kind)) {
+			return t.name
+		}
 	}
 	return ""
+}
+
+// tools are those that read files which look like objects, by API group. Where a
+// cluster serves other kinds of the group, the kinds are named.
+var tools = []struct {
+	name, group string
+	kinds       []string
+}{
+	{"kustomize", "kustomize.config.k8s.io", nil},
+	{"kustomize", "builtin", nil},
+	{"ksops", "viaduct.ai", nil},
+	{"kubectl", "client.authentication.k8s.io", nil},
+	{"kubectl", "kubectl.config.k8s.io", nil},
+	{"kubeadm", "kubeadm.k8s.io", nil},
+	{"a component of Kubernetes", "kubelet.config.k8s.io", nil},
+	{"a component of Kubernetes", "kubescheduler.config.k8s.io", nil},
+	{"a component of Kubernetes", "kubeproxy.config.k8s.io", nil},
+	{"a component of Kubernetes", "kubecontrollermanager.config.k8s.io", nil},
+	{"a component of Kubernetes", "cloudcontrollermanager.config.k8s.io", nil},
+	{"a component of Kubernetes", "credentialprovider.kubelet.k8s.io", nil},
+	{"a component of Kubernetes", "apiserver.config.k8s.io", nil},
+	{"a component of Kubernetes", "apiserver.k8s.io", nil},
+	{"a component of Kubernetes", "*.admission.k8s.io", nil},
+	{"a component of Kubernetes", "pod-security.admission.config.k8s.io", nil},
+	{"a component of Kubernetes", "audit.k8s.io", []string{"Policy"}},
+	{"the program that it configures", "controller-runtime.sigs.k8s.io", nil},
+	{"the program that it configures", "config.kueue.x-k8s.io", nil},
+	{"the program that it configures", "config.jobset.x-k8s.io", nil},
+	{"the program that it configures", "config.lws.x-k8s.io", nil},
+	{"eraser", "eraser.sh", []string{"EraserConfig"}},
+	{"kind", "kind.x-k8s.io", nil},
+	{"kwok", "config.kwok.x-k8s.io", nil},
+	{"minikube", "minikube.sigs.k8s.io", nil},
+	{"k3d", "k3d.io", nil},
+	{"k0sctl", "k0sctl.k0sproject.io", nil},
+	{"ctlptl", "ctlptl.dev", nil},
+	{"eksctl", "eksctl.io", nil},
+	{"kops", "kops.k8s.io", nil},
+	{"KubeOne", "kubeone.k8c.io", nil},
+	{"KubeOne", "kubeone.io", nil},
+	{"clusterctl", "clusterctl.cluster.x-k8s.io", []string{"Metadata"}},
+	{"openshift-install", "install.openshift.io", nil},
+	{"oc-mirror", "mirror.openshift.io", nil},
+	{"operator-sdk", "scorecard.operatorframework.io", nil},
+	{"Backstage", "backstage.io", nil},
+	{"Backstage", "scaffolder.backstage.io", nil},
+	{"Skaffold", "skaffold", nil},
+	{"Garden", "garden.io", nil},
+	{"Tilt", "tilt.dev", nil},
+	{"Tanka", "tanka.dev", nil},
+	{"Score", "score.dev", nil},
+	{"kpt", "kpt.dev", nil},
+	{"kpt", "fn.kpt.dev", nil},
+	{"Carvel's tools", "kbld.k14s.io", nil},
+	{"Carvel's tools", "kbld.carvel.dev", nil},
+	{"Carvel's tools", "vendir.k14s.io", nil},
+	{"Carvel's tools", "imgpkg.carvel.dev", nil},
+	{"Carvel's tools", "kapp.k14s.io", nil},
+	{"Carvel's tools", "kctrl.carvel.dev", nil},
+	{"Zarf", "zarf.dev", []string{"ZarfPackageConfig", "ZarfInitConfig"}},
+	{"UDS", "uds.dev", []string{"UDSBundle"}},
+	{"Hauler", "content.hauler.cattle.io", nil},
+	{"Hauler", "collection.hauler.cattle.io", nil},
+	{"Chainsaw", "chainsaw.kyverno.io", nil},
+	{"the Kyverno CLI", "cli.kyverno.io", nil},
+	{"KUTTL", "kuttl.dev", nil},
+	{"KUTTL", "kudo.dev", []string{"TestSuite", "TestStep", "TestAssert"}},
+	{"gator", "test.gatekeeper.sh", nil},
+	{"krew", "krew.googlecontainertools.github.com", nil},
+	{"the Crossplane CLI", "meta.pkg.crossplane.io", nil},
+	{"the Upbound CLI", "meta.dev.upbound.io", nil},
+	{"tape", "tape", nil},
 }

@@ -29,6 +29,10 @@ const (
 type Document struct {
 	Root Node
 	text *Text // what it was parsed from
+
+	aliased bool          // there is an alias in it
+	keys    []int32       // where the keys begin that have an anchor or are an alias
+	uses    map[int32]int // of scalars, by where they begin; nil: not counted yet
 }
 
 // ParseError says why text is neither YAML nor JSON, or is none that Kubernetes
@@ -116,11 +120,12 @@ func parseYAML(t *Text) (docs []Document, err error) {
 			return docs, yamlError(t.String, err)
 		}
 		c.anchors = map[*yaml.Node]converted{}
+		c.aliased, c.keys = false, nil
 		root, _, err := c.node(doc.Content[0], 0)
 		if err != nil {
 			return docs, err
 		}
-		docs = append(docs, Document{Root: root, text: t})
+		docs = append(docs, Document{Root: root, text: t, aliased: c.aliased, keys: c.keys})
 	}
 }
 
@@ -176,6 +181,8 @@ type converter struct {
 	cursor
 	anchors map[*yaml.Node]converted // every anchored node that was seen whole
 	written int                      // nodes that stand in the document
+	aliased bool                     // an alias stands in the document
+	keys    []int32                  // where the keys begin that have an anchor or are an alias
 }
 
 // converted is a node, and how many nodes it is with its aliases expanded.
@@ -193,6 +200,8 @@ func (c *converter) node(n *yaml.Node, depth int) (out Node, size int, err error
 		if !ok {
 			return out, 0, &ParseError{Line: n.Line, Reason: fmt.Sprintf("anchor %q contains itself", n.Value)}
 		}
+		c.aliased = true
+		anchored.node.alias = int32(c.offset(n.Line, n.Column)) + 1
 		return anchored.node, anchored.size, nil
 	}
 	c.written++
@@ -250,6 +259,9 @@ func (c *converter) fields(n *yaml.Node, depth int) (fields []Field, size int, e
 			return nil, 0, &ParseError{Line: key.Line, Reason: "a map or list stands where a key must be (is this a template that was not rendered?)"}
 		}
 		size += s
+		if k.Anchored {
+			c.keys = append(c.keys, k.at)
+		}
 		v, s, err := c.node(value, depth+1)
 		if err != nil {
 			return nil, 0, err

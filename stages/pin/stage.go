@@ -9,12 +9,18 @@
 // edits (images.Edits, which undo restores the input from). It is not kept: it
 // takes milliseconds.
 //
-// A reference becomes REPOSITORY:<tag>@<digest>, with the tag of
-// [artifact.ImageRef]. One that is split over fields gets every field rewritten
-// so that its reader puts the same together; where no field can hold a digest it
-// stays, and is listed as unpinned with the reason. So do the places that a
-// catalogue or a pipeline says are never pinned. Where a reader takes a version
-// from the tag, the tag stays: the digest beside it decides what is pulled.
+// In the PodSpecs of Kubernetes' own workloads a reference becomes
+// REPOSITORY:<tag>@<digest>, with the tag of [artifact.ImageRef]; everywhere else
+// the tag stays as written, as operators, charts and admission webhooks parse it:
+// the digest beside it decides what is pulled. A reference that is split over
+// fields gets those rewritten so that its reader composes the same: the digest goes
+// into a field of its own where there is one, else behind the tag. Where no field
+// can hold a digest it stays, and is listed as unpinned with the reason. So do the
+// places that a catalogue or a pipeline says are never pinned.
+//
+// Bytes that a YAML anchor makes something else as well (a name, a label) are not
+// changed: the reference is written in the place of the alias, or stays and is
+// listed.
 //
 // A file that is not part of the application (see Report.Skipped) stays as it is.
 // Pinning what is pinned changes nothing.
@@ -151,11 +157,66 @@ type file struct {
 type edit struct {
 	images.Edit
 	offset, length int
-	text           string // what is to stand there, not encoded yet
+	value, text    string // what stands there, and what is to, not encoded yet
+	// alias and shared are those of the location or of its part.
+	alias  *images.Range
+	shared bool
+}
+
+// target is a place that a reference stands in, with what is to be written there
+// or why nothing is.
+type target struct {
+	reference *images.Reference
+	location  images.Location
+	edits     []edit
+	left      string
 }
 
 // plan decides what is to be written where, file by file.
 func (s *Stage) plan(report *images.Report, list *images.List, edits *images.Edits) (map[string]*file, error) {
+	targets, err := s.targets(report, list)
+	if err != nil {
+		return nil, err
+	}
+	planned := map[string]*file{}
+	type unpinned struct {
+		reference *images.Reference
+		reason    string
+	}
+	left := map[unpinned][]images.Location{}
+	for name, here := range targets {
+		untangle(here)
+		for _, t := range here {
+			switch {
+			case t.reference == nil: // what is not wanted, or has no image
+			case t.left != "":
+				key := unpinned{t.reference, t.left}
+				left[key] = append(left[key], t.location)
+			default:
+				f := planned[name]
+				if f == nil {
+					f = &file{digest: t.location.FileDigest}
+					planned[name] = f
+				}
+				f.edits = append(f.edits, slices.DeleteFunc(t.edits, func(e edit) bool { return e.value == e.text })...)
+			}
+		}
+	}
+	for key, locations := range left {
+		u := images.Unpinned{Reference: *key.reference, Reason: key.reason}
+		slices.SortStableFunc(locations, func(a, b images.Location) int { return cmp.Compare(a.File, b.File) })
+		u.Locations = locations
+		edits.Unpinned = append(edits.Unpinned, u)
+	}
+	slices.SortFunc(edits.Unpinned, func(a, b images.Unpinned) int {
+		return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Reason, b.Reason))
+	})
+	return planned, nil
+}
+
+// targets are all places of the files of the application, in the order of their
+// references, by file.
+func (s *Stage) targets(report *images.Report, list *images.List) (map[string][]*target, error) {
 	resolved := make(map[string]images.Image, len(list.Images))
 	for _, image := range list.Images {
 		resolved[image.Name] = image
@@ -170,45 +231,34 @@ func (s *Stage) plan(report *images.Report, list *images.List, edits *images.Edi
 			outside[skipped.File] = true
 		}
 	}
-	planned := map[string]*file{}
-	for _, reference := range report.References {
+	out := map[string][]*target{}
+	for i := range report.References {
+		reference := &report.References[i]
 		image, ok := resolved[reference.Name]
-		if !ok {
-			if unresolved[reference.Name] {
-				continue
-			}
+		if !ok && !unresolved[reference.Name] {
 			return nil, fmt.Errorf("pin %s: it was found, but not resolved", reference.Name)
 		}
-		left := map[string][]images.Location{} // by reason
 		for _, l := range reference.Locations {
 			if outside[l.File] {
 				continue
 			}
-			replacements, reason := s.replacements(image, l)
-			if l.Never != "" {
-				reason = l.Never
+			t := &target{location: l}
+			if ok {
+				t.reference = reference
+				t.edits, t.left = s.replacements(image, l)
+				t.left = cmp.Or(l.Never, t.left)
 			}
-			if reason != "" {
-				left[reason] = append(left[reason], l)
-				continue
-			}
-			f := planned[l.File]
-			if f == nil {
-				f = &file{digest: l.FileDigest}
-				planned[l.File] = f
-			}
-			f.edits = append(f.edits, replacements...)
-		}
-		for reason, locations := range left {
-			u := images.Unpinned{Reference: reference, Reason: reason}
-			u.Locations = locations
-			edits.Unpinned = append(edits.Unpinned, u)
+			out[l.File] = append(out[l.File], t)
 		}
 	}
-	slices.SortFunc(edits.Unpinned, func(a, b images.Unpinned) int {
-		return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Reason, b.Reason))
-	})
-	return planned, nil
+	for _, reference := range report.Excluded {
+		for _, l := range reference.Locations {
+			if !outside[l.File] {
+				out[l.File] = append(out[l.File], &target{location: l})
+			}
+		}
+	}
+	return out, nil
 }
 
 // replacements are what is to be written at a location, or why nothing can be.
@@ -216,39 +266,35 @@ func (s *Stage) replacements(image images.Image, l images.Location) ([]edit, str
 	name, _, _ := strings.Cut(image.Name, "@")
 	e := edit{Edit: images.Edit{
 		File: l.File, Document: l.Document, Pointer: l.Pointer, Line: l.Line, Column: l.Column,
-		Resolved: name + "@" + image.Digest.String(), Digest: image.Digest,
+		Resolved: name + "@" + image.Digest.String(), Digest: image.Digest, KeepTag: l.KeepTag,
 	}}
 	if len(l.Parts) == 0 {
-		e.offset, e.length, e.text = l.Offset, l.Length, artifact.ImageRef(s.repository, image)
-		if tag := tagOf(l.Value); l.KeepTag && tag != "" {
-			e.text = s.repository + ":" + tag + "@" + image.Digest.String()
+		e.offset, e.length, e.alias, e.shared = l.Offset, l.Length, l.Alias, l.Shared
+		e.value, e.text = l.Value, artifact.ImageRef(s.repository, image)
+		if l.KeepTag {
+			_, tag := images.Image{Name: l.Value}.Repository()
+			e.text = artifact.WrittenRef(s.repository, tag, image.Digest)
 		}
 		return []edit{e}, ""
 	}
-	values, reason := split(s.repository, artifact.TagIn(s.repository, image), image.Digest, l.Parts)
+	values, reason := split(s.repository, image.Digest, l.Parts)
 	if reason != "" {
 		return nil, reason
 	}
 	edits := make([]edit, len(l.Parts))
 	for i, p := range l.Parts {
 		e.Pointer, e.Line, e.Column = p.Pointer, p.Line, p.Column
-		e.offset, e.length, e.text = p.Offset, p.Length, values[i]
+		e.offset, e.length, e.alias, e.shared = p.Offset, p.Length, p.Alias, p.Shared
+		e.value, e.text = p.Value, values[i]
 		edits[i] = e
 	}
 	return edits, ""
 }
 
-// tagOf is the tag in a reference, "" where there is none.
-func tagOf(reference string) string {
-	name, _, _ := strings.Cut(reference, "@")
-	_, tag, _ := strings.Cut(name[strings.LastIndexByte(name, '/')+1:], ":")
-	return tag
-}
-
 // split says what each part of a reference is to hold, so that its reader
-// composes REPOSITORY:TAG@DIGEST, or REPOSITORY@DIGEST where there is room for a
-// digest alone.
-func split(repository, tag string, d digest.Digest, parts []images.Part) (values []string, reason string) {
+// composes REPOSITORY:TAG@DIGEST with the tag as written, or REPOSITORY@DIGEST
+// where there is room for a digest alone.
+func split(repository string, d digest.Digest, parts []images.Part) (values []string, reason string) {
 	has := map[string]bool{}
 	for _, p := range parts {
 		has[p.Role] = true
@@ -265,18 +311,18 @@ func split(repository, tag string, d digest.Digest, parts []images.Part) (values
 		}
 		folder, last = name[:i], name[i+1:]
 	}
-	switch {
-	case has["digest"], has["version"]:
-	case has["tag"]:
-		tag += "@" + d.String()
-	default:
+	if !has["tag"] && !has["digest"] && !has["version"] {
 		return nil, "none of its fields holds a tag or a digest"
 	}
 	for _, p := range parts {
 		value := map[string]string{
-			"registry": host, "repository": folder, "image": last, "tag": tag, "digest": d.String(), "version": d.String(),
+			"registry": host, "repository": folder, "image": last, "tag": p.Value, "digest": d.String(), "version": d.String(),
 		}[p.Role]
-		if p.Role == "digest" && p.Value != "" && !strings.Contains(p.Value, ":") {
+		switch {
+		case p.Role == "tag" && !has["digest"] && !has["version"]:
+			tag, _, _ := strings.Cut(p.Value, "@")
+			value = tag + "@" + d.String()
+		case p.Role == "digest" && p.Value != "" && !strings.Contains(p.Value, ":"):
 			value = d.Encoded()
 		}
 		values = append(values, value)

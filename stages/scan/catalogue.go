@@ -140,6 +140,10 @@ func appendPlace(places []place, p place) []place {
 	return places
 }
 
+// workload reports whether the kinds of an API group that run pods are those of
+// Kubernetes itself. Nothing but the kubelet reads the images of those.
+func workload(group string) bool { return group == "" || group == "apps" || group == "batch" }
+
 // kubernetes says whether an API group is one that Kubernetes itself serves. Its
 // kinds are known whole: no field of theirs is guessed to be an image.
 func kubernetes(group string) bool {

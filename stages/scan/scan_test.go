@@ -5,6 +5,7 @@ package scan
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,6 +52,9 @@ func lines(r *images.Report) []string {
 			}
 			if l.Never != "" {
 				text += " never"
+			}
+			if l.Shared || slices.ContainsFunc(l.Parts, func(p images.Part) bool { return p.Shared }) {
+				text += " shared"
 			}
 			all = append(all, line{l.File, l.Document, l.Offset, text})
 		}
@@ -158,7 +162,7 @@ func TestScan(t *testing.T) {
 		{"configuration of trivy-operator", "apiVersion: v1\nkind: ConfigMap\ndata: {trivy.repository: mirror.gcr.io/aquasec/trivy, trivy.tag: 0.72.0, trivy.dbRepository: mirror.gcr.io/aquasec/trivy-db}\n",
 			[]string{"indirect mirror.gcr.io/aquasec/trivy:0.72.0 /data repository=mirror.gcr.io/aquasec/trivy tag=0.72.0 never"}},
 		{"a part that has an anchor", resource("helm.toolkit.fluxcd.io/v2", "HelmRelease", "  values:\n    image: {repository: ghcr.io/x/y, tag: &v v1}\n    version: *v\n"),
-			[]string{"crd ghcr.io/x/y:v1 /spec/values/image repository=ghcr.io/x/y tag=v1 never"}},
+			[]string{"crd ghcr.io/x/y:v1 /spec/values/image repository=ghcr.io/x/y tag=v1 shared"}},
 
 		// Strings.
 		{"arguments", container("    args: [--reloader=quay.io/a/b:v1, --proxy-image=c/d:2, -nop-image, e/f:3, --image, busybox, --os, alpine, g.io/h/i:4, https://j.io/k:5, --flag=l.io/m, --reloader=n/o:v0.38.1, --image, --os=alpine, p=q/r:1.2]\n"),
@@ -206,7 +210,7 @@ func TestLocation(t *testing.T) {
 			{File: "dir/f.yaml", Document: 1, Line: 12, Column: 13, Pointer: "/spec/containers/0/image", Object: "apps/v1 Deployment d", Class: images.Pod,
 				Value: "docker.io/library/nginx:1", Offset: strings.Index(in, "docker.io"), Length: 25},
 			{File: "dir/f.yaml", Document: 1, Line: 13, Column: 21, Pointer: "/spec/containers/1/args/0", Object: "apps/v1 Deployment d", Class: images.Indirect,
-				Value: "nginx:1", Offset: strings.Index(in, `\x6e`), Length: 10},
+				Value: "nginx:1", Offset: strings.Index(in, `\x6e`), Length: 10, KeepTag: true},
 		},
 	}}
 	for i := range want[0].Locations {

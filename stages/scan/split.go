@@ -236,11 +236,8 @@ func (w *walker) part(f *found, p piece) {
 	value := strings.TrimSpace(text.String)
 	from := strings.Index(text.String, value)
 	span := text.Span(from, from+len(value))
-	switch {
-	case !span.Exact:
+	if !span.Exact {
 		f.Never = encoded
-	case p.node.Anchored:
-		f.Never = "a part of it has an anchor, and may be something else elsewhere"
 	}
 	pointer := w.pointer()
 	if w.embedded == 0 {
@@ -249,5 +246,10 @@ func (w *walker) part(f *found, p piece) {
 	if len(f.Parts) == 0 || span.Offset < f.Offset {
 		f.Offset = span.Offset
 	}
-	f.Parts = append(f.Parts, images.Part{Pointer: pointer, Value: value, Offset: span.Offset, Length: span.Length, Role: p.role})
+	part := images.Part{Pointer: pointer, Value: value, Offset: span.Offset, Length: span.Length, Role: p.role}
+	if from == 0 && len(value) == len(text.String) {
+		part.Alias = w.alias(p.node)
+	}
+	f.Parts = append(f.Parts, part)
+	f.partUses = append(f.partUses, w.uses(p.node))
 }

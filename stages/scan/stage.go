@@ -287,11 +287,34 @@ func (s *Stage) scanDocument(f *manifests.File, doc *manifests.Document, b *batc
 }
 
 func (s *Stage) walk(f *manifests.File, doc *manifests.Document, document int, objects []manifests.Object, b *batchScan) {
+	before := len(b.references)
+	defer func() { markShared(b.references[before:]) }()
 	for _, o := range objects {
 		w := walker{catalogue: s.catalogue, out: &b.findings, doc: doc, file: f.Name, document: document, object: o.String()}
 		w.enter(o.Pointer)
 		w.resource(o)
 	}
+}
+
+// markShared notes which of a document's references stand in bytes that are also
+// read as something else: more places use them than references were found there.
+func markShared(references []found) {
+	here := map[images.Range]int{}
+	each := func(visit func(at images.Range, uses int, shared *bool)) {
+		for i := range references {
+			f := &references[i]
+			if len(f.Parts) == 0 && f.uses > 1 {
+				visit(images.Range{Offset: f.Offset, Length: f.Length}, f.uses, &f.Shared)
+			}
+			for j := range f.Parts {
+				if p := &f.Parts[j]; f.partUses[j] > 1 {
+					visit(images.Range{Offset: p.Offset, Length: p.Length}, f.partUses[j], &p.Shared)
+				}
+			}
+		}
+	}
+	each(func(at images.Range, _ int, _ *bool) { here[at]++ })
+	each(func(at images.Range, uses int, shared *bool) { *shared = here[at] < uses })
 }
 
 // folder knows what files say of each other.

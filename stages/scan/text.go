@@ -12,8 +12,9 @@ import (
 
 // text looks for references in a string, which may be one, or a list of them, or
 // a document, a script or a template that holds some. promise is what the name
-// of the string says of it; origin gives the string as a Text, where it is needed.
-func (w *walker) text(s string, promise label, origin func() *manifests.Text) {
+// of the string says of it, n the node that holds it; origin gives the string as a
+// Text, where it is needed.
+func (w *walker) text(s string, promise label, n *manifests.Node, origin func() *manifests.Text) {
 	if promise < mentions && !mayHold(s) || strings.HasPrefix(s, "data:") { // a picture
 		return
 	}
@@ -23,13 +24,13 @@ func (w *walker) text(s string, promise label, origin func() *manifests.Text) {
 		return
 	}
 	text := origin()
-	if structured && w.embed(text) {
+	if structured && w.embed(n, text) {
 		return
 	}
 	for _, h := range hits {
 		value := s[h.from:h.to]
 		if name, ok := normalise(value); ok {
-			w.add(found{name: name, Location: images.Location{Class: images.Indirect, Value: value}}, text, h.from, h.to, nil)
+			w.add(found{name: name, Location: images.Location{Class: images.Indirect, Value: value}}, n, text, h.from, h.to, nil)
 		}
 	}
 }
@@ -49,8 +50,9 @@ func looksStructured(s string) bool {
 	return s != "" && (s[0] == '{' || s[0] == '[' || yamlKey.MatchString(s))
 }
 
-// embed walks a string that is a document itself. It is false where it is none.
-func (w *walker) embed(text *manifests.Text) bool {
+// embed walks a string, of n, that is a document itself. It is false where it is
+// not one.
+func (w *walker) embed(n *manifests.Node, text *manifests.Text) bool {
 	var docs []manifests.Document
 	for _, piece := range text.Split() {
 		parsed, err := manifests.Parse(piece)
@@ -67,6 +69,7 @@ func (w *walker) embed(text *manifests.Text) bool {
 		return false
 	}
 	inner := *w
+	inner.repeated = w.uses(n)
 	if inner.embedded++; inner.embedded == 1 {
 		inner.outer = len(w.path)
 	}

@@ -20,6 +20,8 @@ const maxEmbedding = 8
 type found struct {
 	name string // normalised, or as written where that cannot be
 	images.Location
+	uses     int   // of the text that it stands in, see [manifests.Document.Uses]
+	partUses []int // the same of each part
 }
 
 // findings are what a walk found, in the order things stand in.
@@ -45,7 +47,9 @@ type walker struct {
 	path     []string // keys and indexes to the node at hand
 	outer    int      // how much of path leads to the text that doc is embedded in
 	embedded int      // how deep doc is embedded; 0: it stands in the file itself
-	loose    bool     // doc is no object: nothing tells what its fields mean
+	repeated int      // uses of the text that doc is embedded in
+	loose    bool     // doc is not an object: nothing tells what its fields mean
+	workload bool     // inside an object of a kind of Kubernetes that runs pods
 }
 
 // scope is what holds for a node because of where it stands.
@@ -134,6 +138,8 @@ func (w *walker) resource(o manifests.Object) {
 		return
 	}
 	group := o.Group()
+	defer func(before bool) { w.workload = before }(w.workload)
+	w.workload = workload(group)
 	s := scope{ignored: nothingIgnored, builtin: kubernetes(group), places: w.catalogue.begin(group, o.Kind)}
 	binary := ""
 	switch {
@@ -177,7 +183,7 @@ func (w *walker) base64(n *manifests.Node) {
 			continue
 		}
 		w.in(key, func() {
-			w.text(string(data), labelOf(key), func() *manifests.Text {
+			w.text(string(data), labelOf(key), value, func() *manifests.Text {
 				return w.doc.Scalar(value).Decoded(string(data))
 			})
 		})
@@ -296,7 +302,7 @@ func (w *walker) scalar(n, parent *manifests.Node, key string, s scope) {
 	} else if !s.builtin && max(promise, s.label) >= namesOne && w.guess(n, parent, key) {
 		return
 	}
-	w.text(n.Value, max(promise, s.label), func() *manifests.Text { return w.doc.Scalar(n) })
+	w.text(n.Value, max(promise, s.label), n, func() *manifests.Text { return w.doc.Scalar(n) })
 }
 
 // beside says whether the keys have the values.
@@ -344,7 +350,7 @@ func (w *walker) image(n *manifests.Node, key string, class images.Class, f *fie
 	if !ok && w.embedded > 0 {
 		return
 	}
-	w.add(found{name: name, Location: images.Location{Class: class, Value: trimmed}}, w.doc.Scalar(n), from, from+len(trimmed), f)
+	w.add(found{name: name, Location: images.Location{Class: class, Value: trimmed}}, n, w.doc.Scalar(n), from, from+len(trimmed), f)
 }
 
 // guess takes the value of a field of a custom resource whose name promises a
@@ -364,7 +370,7 @@ func (w *walker) guess(n, parent *manifests.Node, key string) bool {
 		return false
 	}
 	from := strings.Index(n.Value, value)
-	w.add(found{name: name, Location: images.Location{Class: images.CRD, Value: value}}, w.doc.Scalar(n), from, from+len(value), nil)
+	w.add(found{name: name, Location: images.Location{Class: images.CRD, Value: value}}, n, w.doc.Scalar(n), from, from+len(value), nil)
 	return true
 }
 
@@ -401,24 +407,41 @@ func (w *walker) placeholder(n *manifests.Node, value string, class images.Class
 // encoded is why what stands in base64 is not pinned.
 const encoded = "it is encoded, and cannot be edited where it stands"
 
-// add notes a reference that stands in text[i:j].
-func (w *walker) add(f found, text *manifests.Text, i, j int, by *field) {
+// add notes a reference that stands in text[i:j], which is the text of n.
+func (w *walker) add(f found, n *manifests.Node, text *manifests.Text, i, j int, by *field) {
 	span := text.Span(i, j)
 	f.Offset, f.Length = span.Offset, span.Length
 	if !span.Exact {
 		f.Length, f.Never = 0, encoded
 	}
+	f.uses = w.uses(n)
+	if i == 0 && j == len(text.String) {
+		f.Alias = w.alias(n)
+	}
 	w.addFound(f, by)
+}
+
+// uses counts the places of the file that read the text of a scalar.
+func (w *walker) uses(n *manifests.Node) int { return max(w.repeated, 1) * w.doc.Uses(n) }
+
+// alias is where the alias stands that leads to a node; nil where there is none
+// that could be replaced by a text.
+func (w *walker) alias(n *manifests.Node) *images.Range {
+	span, ok := w.doc.Alias(n)
+	if !ok || w.repeated > 1 {
+		return nil
+	}
+	return &images.Range{Offset: span.Offset, Length: span.Length}
 }
 
 func (w *walker) addFound(f found, by *field) {
 	if by != nil && by.Pin == "never" {
 		f.Never = cmp.Or(by.Reason, "the pipeline says so")
 	}
-	f.KeepTag = by != nil && by.Pin == "digest"
 	if w.embedded > 0 {
 		f.Class = images.Indirect
 	}
+	f.KeepTag = f.Class != images.Pod || !w.workload
 	f.File, f.Document, f.Object, f.Pointer = w.file, w.document, w.object, w.pointer()
 	w.out.references = append(w.out.references, f)
 }

@@ -54,6 +54,9 @@ type Options struct {
 	Source string
 	// Commit that every source must be at, without modifications; "" any.
 	Commit string
+	// Tag that the root was found by in a repository: the content's must lead to the
+	// content of this root, as there are deployers that take it alone. "" is none.
+	Tag string
 	// ImageKey signed every image where it was published; nil: nobody looks.
 	ImageKey sign.Verifier
 }
@@ -110,7 +113,7 @@ func Application(ctx context.Context, place Place, root ocispec.Descriptor, o Op
 	for _, child := range app.Children(artifact.RoleImage) {
 		c.images[child.Digest] = true
 	}
-	parts := []part{c.signatures, c.content, c.children, c.imageSignatures}
+	parts := []part{c.signatures, c.contentTag, c.content, c.children, c.imageSignatures}
 	links := make([][]Link, len(parts))
 	var wait sync.WaitGroup
 	for i, part := range parts {
@@ -129,6 +132,22 @@ func Application(ctx context.Context, place Place, root ocispec.Descriptor, o Op
 		r.OK = r.OK && link.OK
 	}
 	return r, nil
+}
+
+// contentTag holds the content's tag against the content. A copy may have none.
+func (c *chain) contentTag(ctx context.Context) []Link {
+	if c.o.Tag == "" || c.app.Format == artifact.FormatOriginal {
+		return nil
+	}
+	tag := artifact.ContentTag(c.o.Tag)
+	found, err := c.place.Resolve(ctx, tag)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err == nil && found.Digest != c.app.Content.Digest {
+		err = fmt.Errorf("it leads to %s: what deploys the tag %s alone, such as Argo CD, does not deploy this application", found.Digest, tag)
+	}
+	return []Link{c.link("tag "+tag, c.app.Content.Digest, err)}
 }
 
 // broken is a link that does not hold.

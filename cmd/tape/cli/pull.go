@@ -20,9 +20,12 @@ func (a *app) pullCommand() *cobra.Command {
 		Use:   "pull REF DIR",
 		Short: "Write the manifests of an application into a folder",
 		Example: `  tape pull registry.example.com/team/podinfo:v1.2.3 ./podinfo
+  tape pull registry.example.com/team/podinfo:v1.2.3 ./podinfo --key release.pub
   kubectl apply -R -f ./podinfo`,
 		Long: `Writes the manifests byte for byte, all of them or none. DIR is made, or must be
-empty; --force replaces what is in it.`,
+empty; --force replaces what is in it. With --key the application is verified first,
+as tape verify does, and what is written is what was verified: nothing is written and
+the exit status is 3 where the chain does not hold.`,
 		Args: argsRange(0, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if image == "" && len(args) > 0 {
@@ -41,6 +44,9 @@ empty; --force replaces what is in it.`,
 			if dir == "" {
 				return usagef("no DIR given: name a folder to write the manifests into")
 			}
+			if o.Bundle != "" && o.Key == "" {
+				return usagef("--bundle needs the public key of who signed: give --key FILE")
+			}
 			client, err := a.registry()
 			if err != nil {
 				return err
@@ -56,6 +62,9 @@ empty; --force replaces what is in it.`,
 			if err != nil {
 				return err
 			}
+			for _, warning := range result.Warnings {
+				fmt.Fprintf(a.Err, "note: %s\n", warning)
+			}
 			if result.PointsTo != "" {
 				fmt.Fprintf(a.Err, "note: the manifests point to %s; --rewrite points them to where they were pulled from\n", result.PointsTo)
 			}
@@ -65,6 +74,9 @@ empty; --force replaces what is in it.`,
 			return a.print(result, func(w io.Writer) error {
 				p := &printer{w: w}
 				p.f("pulled %s\n", result.Root.Ref)
+				if result.Verified {
+					p.f("verified by %s\n", o.Key)
+				}
 				for _, f := range result.Files {
 					p.f("  %s\n", f)
 				}
@@ -80,6 +92,8 @@ empty; --force replaces what is in it.`,
 	f.StringVarP(&image, "image", "I", "", "the reference, the same as REF")
 	f.StringVarP(&dir, "manifest-dir", "D", "", "the folder, the same as DIR")
 	f.StringVarP(&o.Attestations, "attestations", "a", "", "`FILE` for the statements, one JSON object a line; - is stdout")
+	f.StringVar(&o.Key, "key", "", "public key `FILE` of who signed the application: verify before anything is written")
+	f.StringVar(&o.Bundle, "bundle", "", "`FILE` that signs the root, instead of what is attached to it")
 	f.BoolVar(&o.Force, "force", false, "replace what is in DIR")
 	f.BoolVar(&o.Rewrite, "rewrite", false, "point the manifests to the repository they are pulled from")
 	return cmd
