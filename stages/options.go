@@ -42,6 +42,9 @@ type Environment struct {
 	TempDir func() (string, error)
 	// Kinds are stages of one's own, beside the standard ones.
 	Kinds []pipeline.Kind
+	// Executor makes what runs the nodes of a graph, given what would run them in
+	// this process; nil is the latter.
+	Executor func(here engine.Stages) engine.Executor
 	// Log may be nil.
 	Log *slog.Logger
 	// Events is told what happens, one event at a time; may be nil.

@@ -65,6 +65,17 @@ func (o *Options) kinds(folder string, lock locking) []pipeline.Kind {
 	}, o.Kinds)
 }
 
+// Stages returns what runs the nodes of a graph that another process made. Paths
+// in their configuration are relative to folder.
+func Stages(env Environment, folder string) engine.Stages {
+	o := Options{Environment: env}
+	out := engine.Stages{}
+	for _, kind := range o.kinds(folder, locking{}) {
+		out[kind.Name] = kind.New
+	}
+	return out
+}
+
 // pipeline reads the pipeline file, or makes a pipeline of the sources, and sets
 // what the options say besides.
 func (o *Options) pipeline() (*pipeline.Pipeline, error) {
@@ -188,8 +199,12 @@ func (o *Options) run(ctx context.Context, p *pipeline.Pipeline, targets ...stri
 	if err != nil {
 		return nil, fromOptions(err)
 	}
+	var executor engine.Executor = expanded.Stages()
+	if o.Executor != nil {
+		executor = o.Executor(expanded.Stages())
+	}
 	run := engine.Options{
-		Executor: expanded.Stages(), Workers: o.Workers, Log: o.Log, Events: o.Events, NoCache: o.NoCache,
+		Executor: executor, Workers: o.Workers, Log: o.Log, Events: o.Events, NoCache: o.NoCache,
 	}
 	if o.Store != nil {
 		run.Store, run.Cache = o.Store, o.Store.Cache()
