@@ -22,7 +22,7 @@ func parseList(t *Text) (Document, bool) {
 	if err != nil || len(docs) != 1 {
 		return Document{}, false
 	}
-	root := docs[0].Root
+	root, dispute := docs[0].Root, docs[0].dispute
 	items := root.Get("items")
 	if items == nil || items.Kind != Scalar || items.Type != Null || items.Anchored {
 		return Document{}, false
@@ -34,7 +34,12 @@ func parseList(t *Text) (Document, bool) {
 			keys[i] += int32(list.end - list.start)
 		}
 	}
+	line := 1 + strings.Count(t.String[:list.start], "\n") // of the first item, or of what comes before it
+	if dispute != nil && dispute.Line >= line {
+		dispute.Line += strings.Count(t.String[list.start:list.end], "\n")
+	}
 	*items = Node{Kind: List, Items: make([]Node, 0, len(list.items)), at: int32(list.start)}
+	line += strings.Count(t.String[list.start:list.items[0]], "\n")
 	for i, start := range list.items {
 		end := list.end
 		if i+1 < len(list.items) {
@@ -51,8 +56,12 @@ func parseList(t *Text) (Document, bool) {
 			keys = append(keys, at+int32(start))
 		}
 		items.Items = append(items.Items, item)
+		if d := docs[0].dispute; d != nil && dispute == nil {
+			dispute = &ParseError{Line: line + d.Line - 1, Reason: d.Reason}
+		}
+		line += strings.Count(t.String[start:end], "\n")
 	}
-	return Document{Root: root, text: t, aliased: aliased, keys: keys}, true
+	return Document{Root: root, text: t, aliased: aliased, keys: keys, dispute: dispute}, true
 }
 
 // shift moves the positions of what begins at or behind from.

@@ -15,11 +15,13 @@ const (
 // Type of a scalar.
 type Type uint8
 
-// The types. Numbers, booleans and what else YAML knows are Other.
+// The types. Numbers, booleans and what else YAML knows are Other. The value of
+// Binary is base64, as written.
 const (
 	String Type = iota
 	Null
 	Other
+	Binary
 )
 
 // Node is a value in a document. Aliases and merge keys are resolved: a node

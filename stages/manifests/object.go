@@ -19,6 +19,8 @@ type Object struct {
 	Namespace, Name  string
 	// Generated is metadata.generateName.
 	Generated string
+	// Nested says that it stands in another object, somewhere but in its items.
+	Nested bool
 }
 
 // Group is the API group: "apps" of apps/v1, "" of v1.
@@ -38,6 +40,13 @@ func (o *Object) String() string {
 	}
 	return strings.TrimSpace(o.APIVersion + " " + o.Kind + " " + name)
 }
+
+// Written is how many characters the text has that the document was parsed from.
+func (d *Document) Written() int { return len(d.text.String) }
+
+// Grown is how many characters the document has, with aliases and merge keys
+// expanded: roughly, as a value counts as sixteen.
+func (d *Document) Grown() int { return 16 * d.cost }
 
 // Offset is where in the file the node begins.
 func (d *Document) Offset(n *Node) int { return d.text.Span(int(n.at), int(n.at)).Offset }
@@ -94,18 +103,51 @@ func (d *Document) count(n *Node) {
 // Empty says that the document holds nothing: comments at most.
 func (d *Document) Empty() bool { return d.Root.Kind == Scalar && d.Root.Type == Null }
 
-// Objects are the Kubernetes objects in the document. Lists are unfolded,
-// whatever their kind and however deep; null items are left out. Where the
-// document is no Kubernetes object, reason says what it is instead.
+// Dispute is an error that names what different readers of YAML read differently
+// in a document that a cluster may get; nil where they agree. A *[ParseError].
+func (d *Document) Dispute() error {
+	if d.dispute == nil || d.Root.Get("kind") == nil && d.Root.Get("items") == nil {
+		return nil
+	}
+	return d.dispute
+}
+
+// Disputed reports whether readers of YAML disagree on the document, whatever it is.
+func (d *Document) Disputed() bool { return d.dispute != nil }
+
+// Objects are the Kubernetes objects in the document. The items of any object are
+// objects, however deep: kubectl asks only whether there are items. Null items are
+// left out. Where the document is not a Kubernetes object and has none in it,
+// reason says what it is instead.
 func (d *Document) Objects() (objects []Object, reason string) {
 	apiVersion, kind := d.Root.Get("apiVersion").Text(), d.Root.Get("kind").Text()
-	if apiVersion == "" || kind == "" {
-		return nil, "not a Kubernetes object"
-	}
-	if tool := consumer(apiVersion, kind); tool != "" {
-		return nil, ReadBy(tool)
+	switch tool := consumer(apiVersion, kind); {
+	case kind == "":
+		return nil, notAnObject
+	case apiVersion == "" || tool != "":
+		o := object(&d.Root, "", "", "")
+		for i, item := range o.Get("items").items() {
+			if item.isObject() {
+				objects = appendObjects(objects, &o.Get("items").Items[i], "/items/"+strconv.Itoa(i), apiVersion, "")
+			}
+		}
+		if objects == nil && apiVersion == "" {
+			return nil, notAnObject
+		} else if objects == nil {
+			return nil, ReadBy(tool)
+		}
+		return objects, ""
 	}
 	return appendObjects(nil, &d.Root, "", apiVersion, kind), ""
+}
+
+const notAnObject = "not a Kubernetes object"
+
+// Unversioned is the document as an object, where nothing but apiVersion is missing:
+// kubectl can be told to take that.
+func (d *Document) Unversioned() (Object, bool) {
+	o := object(&d.Root, "", "", "")
+	return o, o.Kind != "" && o.APIVersion == ""
 }
 
 // ReadBy is why a document that a tool reads is no object.
@@ -159,6 +201,7 @@ func UnescapePointer(element string) string {
 // Nested is the node as an object, where it is one: has apiVersion and kind.
 func Nested(n *Node, pointer string) (Object, bool) {
 	o := object(n, pointer, "", "")
+	o.Nested = true
 	return o, o.APIVersion != "" && o.Kind != ""
 }
 
@@ -167,7 +210,7 @@ func appendObjects(out []Object, n *Node, pointer, apiVersion, kind string) []Ob
 	items := n.Get("items")
 	element, isList := strings.CutSuffix(o.Kind, "List")
 	if !isList || items == nil && element != "" {
-		return append(out, o)
+		out = append(out, o)
 	}
 	if items == nil || items.Kind != List {
 		return out // a list of nothing
@@ -177,12 +220,19 @@ func appendObjects(out []Object, n *Node, pointer, apiVersion, kind string) []Ob
 		itemVersion = ""
 	}
 	for i := range items.Items {
-		if item := &items.Items[i]; item.Kind == Map {
+		if item := &items.Items[i]; item.isObject() || isList && item.Kind == Map {
 			out = appendObjects(out, item, pointer+"/items/"+strconv.Itoa(i), itemVersion, element)
 		}
 	}
 	return out
 }
+
+// isObject reports whether a node is an object by itself, whatever it is an item of.
+func (n *Node) isObject() bool { return n.Get("kind").Text() != "" }
+
+// Unfolded reports whether an item of the object is an object of its own, which
+// [Document.Objects] gives beside this one.
+func (o *Object) Unfolded(item *Node) bool { return item.isObject() }
 
 // object reads who an object is; apiVersion and kind are what it is where it
 // does not say.

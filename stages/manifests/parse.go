@@ -17,14 +17,6 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-const (
-	// maxDepth bounds how deep values nest; the YAML parser has the same bound.
-	maxDepth = 10_000
-	// Aliases may make a document this much larger than it is written, and no
-	// more: nine levels of nine aliases make a gigabyte of a kilobyte.
-	maxGrowth, freeGrowth = 10, 100_000
-)
-
 // Document is one parsed value of a YAML stream, or of a sequence of JSON values.
 type Document struct {
 	Root Node
@@ -33,6 +25,9 @@ type Document struct {
 	aliased bool          // there is an alias in it
 	keys    []int32       // where the keys begin that have an anchor or are an alias
 	uses    map[int32]int // of scalars, by where they begin; nil: not counted yet
+	// dispute is what readers of YAML read in different ways; nil: nothing.
+	dispute *ParseError
+	cost    int // see charge
 }
 
 // ParseError says why text is neither YAML nor JSON, or is none that Kubernetes
@@ -40,6 +35,7 @@ type Document struct {
 type ParseError struct {
 	Line   int
 	Reason string
+	limit  bool
 }
 
 func (e *ParseError) Error() string {
@@ -61,15 +57,14 @@ func (t *Text) Split() []*Text {
 		if s[i] == '%' {
 			return []*Text{t} // directives belong to the marker below them
 		}
-		marker := i
-		if strings.HasPrefix(s[i:], "\ufeff") { // files put one after the other
-			marker += len("\ufeff")
-		}
-		if rest := s[marker:]; strings.HasPrefix(rest, "---") && (len(rest) == 3 || white(rest[3:]) > 0) {
+		if rest, ok := strings.CutPrefix(s[i:], "---"); ok && (rest == "" || white(rest) > 0) {
 			if i > start {
+				if len(pieces) == MaxDocuments {
+					break // Parse of the rest says so
+				}
 				pieces = append(pieces, t.Slice(start, i))
 			}
-			start = marker
+			start = i
 		}
 		n := strings.IndexByte(s[i:], '\n')
 		if n < 0 {
@@ -83,9 +78,13 @@ func (t *Text) Split() []*Text {
 // Parse reads the documents of a text: JSON values one after the other, or a
 // YAML stream. Before an error come the documents that could be read.
 func Parse(t *Text) ([]Document, error) {
+	if err := checkLines(t.String); err != nil {
+		return nil, err
+	}
 	if looksLikeJSON(t.String) {
-		if docs, err := parseJSON(t); err == nil {
-			return docs, nil
+		docs, err := parseJSON(t)
+		if e, ok := errors.AsType[*ParseError](err); !ok || e.limit {
+			return docs, err // YAML has the same limits
 		}
 	}
 	if len(t.String) > longList {
@@ -94,6 +93,26 @@ func Parse(t *Text) ([]Document, error) {
 		}
 	}
 	return parseYAML(t)
+}
+
+// checkLines refuses lines that divide a stream for some readers and not for
+// others. kubectl and kustomize look at lines before they parse: dashes with any
+// Unicode space behind them are a marker to them. A byte order mark hides a
+// marker from them.
+func checkLines(s string) *ParseError {
+	for line := 1; s != ""; line++ {
+		text, rest, _ := strings.Cut(s, "\n")
+		if strings.HasPrefix(text, "\ufeff") {
+			return &ParseError{Line: line, Reason: "a byte order mark stands inside the file: readers of YAML disagree on what it means there"}
+		}
+		if behind, ok := strings.CutPrefix(text, "---"); ok && behind != "" && white(behind) == 0 {
+			if behind = strings.TrimSpace(behind); behind == "" || behind[0] == '#' {
+				return &ParseError{Line: line, Reason: "a space that YAML does not know stands behind ---: kubectl takes that for a document marker, and YAML does not"}
+			}
+		}
+		s = rest
+	}
+	return nil
 }
 
 // looksLikeJSON looks at the first character that is no white space, behind a
@@ -110,6 +129,9 @@ func parseYAML(t *Text) (docs []Document, err error) {
 			err = &ParseError{Reason: fmt.Sprintf("yaml: %v", r)}
 		}
 	}()
+	if err := checkValues(t.String); err != nil {
+		return nil, err
+	}
 	dec := yaml.NewDecoder(strings.NewReader(t.String))
 	c := converter{cursor: newCursor(t.String)}
 	for {
@@ -119,21 +141,57 @@ func parseYAML(t *Text) (docs []Document, err error) {
 		} else if err != nil {
 			return docs, yamlError(t.String, err)
 		}
-		c.anchors = map[*yaml.Node]converted{}
+		if len(docs) == MaxDocuments {
+			return docs, &ParseError{Line: doc.Line, Reason: tooManyDocuments}
+		}
+		c.anchors, c.dispute, c.binary = map[*yaml.Node]converted{}, nil, false
 		c.aliased, c.keys = false, nil
-		root, _, err := c.node(doc.Content[0], 0)
+		root, cost, err := c.node(doc.Content[0], 0)
 		if err != nil {
 			return docs, err
 		}
-		docs = append(docs, Document{Root: root, text: t, aliased: c.aliased, keys: c.keys})
+		if c.binary && c.dispute == nil {
+			c.dispute = binaryOutsideData(t.String, &root, "")
+		}
+		docs = append(docs, Document{Root: root, text: t, aliased: c.aliased, keys: c.keys, dispute: c.dispute, cost: cost})
 	}
 }
+
+var (
+	tooManyDocuments = fmt.Sprintf("more than %d documents", MaxDocuments)
+	tooManyValues    = fmt.Sprintf("more than %d values in one document", MaxValues)
+	tooLong          = fmt.Sprintf("a value of more than %d MiB", MaxScalar>>20)
+	tooDeep          = fmt.Sprintf("nested deeper than %d levels", MaxDepth)
+	tooMuchGrowth    = fmt.Sprintf("aliases and merge keys expand the document to more than %d times what is written", MaxGrowth)
+)
+
+// checkValues bounds the values of a YAML text before it is parsed, as the
+// parser's own tree of them is large: each has one of these characters before it.
+func checkValues(s string) *ParseError {
+	left := MaxValues
+	for i := range len(s) {
+		switch s[i] {
+		case '\n', '\r', ',', ':', '[', '{', '-', '?':
+			if left--; left < 0 {
+				return &ParseError{Line: 1 + strings.Count(s[:i], "\n"), Reason: tooManyValues}
+			}
+		}
+	}
+	return nil
+}
+
+// searchedError is how long a text may be to be parsed again and again for the
+// line of an error.
+const searchedError = 1 << 20
 
 var errorLine = regexp.MustCompile(`^line (\d+): `)
 
 // yamlError says where the text does not parse.
 func yamlError(text string, err error) *ParseError {
 	e := newYAMLError(err)
+	if len(text) > searchedError {
+		return e
+	}
 	// The parser names the line where the construct began, or the one before.
 	// It reads from left to right: the line at fault is the last of the shortest
 	// beginning that gives the same error.
@@ -180,20 +238,28 @@ func newYAMLError(err error) *ParseError {
 type converter struct {
 	cursor
 	anchors map[*yaml.Node]converted // every anchored node that was seen whole
-	written int                      // nodes that stand in the document
+	written int                      // what stands in the document costs
 	aliased bool                     // an alias stands in the document
 	keys    []int32                  // where the keys begin that have an anchor or are an alias
+	dispute *ParseError              // the first that was met
+	binary  bool                     // a value is tagged !!binary
 }
 
-// converted is a node, and how many nodes it is with its aliases expanded.
+// converted is a node, and what it costs with its aliases expanded.
 type converted struct {
 	node Node
-	size int
+	cost int
 }
 
-func (c *converter) node(n *yaml.Node, depth int) (out Node, size int, err error) {
-	if depth > maxDepth {
-		return out, 0, &ParseError{Line: n.Line, Reason: "nested too deep"}
+func (c *converter) disputed(n *yaml.Node, reason string) {
+	if c.dispute == nil {
+		c.dispute = &ParseError{Line: n.Line, Reason: reason}
+	}
+}
+
+func (c *converter) node(n *yaml.Node, depth int) (out Node, cost int, err error) {
+	if depth > MaxDepth {
+		return out, 0, &ParseError{Line: n.Line, Reason: tooDeep}
 	}
 	if n.Kind == yaml.AliasNode {
 		anchored, ok := c.anchors[n.Alias]
@@ -202,14 +268,19 @@ func (c *converter) node(n *yaml.Node, depth int) (out Node, size int, err error
 		}
 		c.aliased = true
 		anchored.node.alias = int32(c.offset(n.Line, n.Column)) + 1
-		return anchored.node, anchored.size, nil
+		return anchored.node, anchored.cost, nil
 	}
-	c.written++
-	out.at, size = int32(c.offset(n.Line, n.Column)), 1
+	own := charge(n.Value)
+	c.written += own
+	out.at, cost = int32(c.offset(n.Line, n.Column)), own
 	switch n.Kind {
 	case yaml.ScalarNode:
+		if len(n.Value) > MaxScalar {
+			return out, 0, &ParseError{Line: n.Line, Reason: tooLong}
+		}
 		out.Value = n.Value
 		out.Type, out.style = scalarType(n), scalarStyle(n.Style)
+		c.binary = c.binary || out.Type == Binary
 	case yaml.SequenceNode:
 		out.Kind = List
 		out.Items = make([]Node, len(n.Content))
@@ -218,7 +289,7 @@ func (c *converter) node(n *yaml.Node, depth int) (out Node, size int, err error
 			if out.Items[i], s, err = c.node(item, depth+1); err != nil {
 				return out, 0, err
 			}
-			size += s
+			cost += s
 		}
 	case yaml.MappingNode:
 		out.Kind = Map
@@ -226,28 +297,27 @@ func (c *converter) node(n *yaml.Node, depth int) (out Node, size int, err error
 		if out.Fields, s, err = c.fields(n, depth); err != nil {
 			return out, 0, err
 		}
-		size += s
+		cost += s
 	default:
 		return out, 0, &ParseError{Line: n.Line, Reason: "unknown kind of node"}
 	}
 	n.Content = nil // what is converted need not be kept: a single List may have megabytes
-	if size > c.written*maxGrowth+freeGrowth {
-		return out, 0, &ParseError{Line: n.Line, Reason: "aliases expand to too much"}
+	if cost > c.written*MaxGrowth+FreeGrowth {
+		return out, 0, &ParseError{Line: n.Line, Reason: tooMuchGrowth}
 	}
 	if n.Anchor != "" {
 		out.Anchored = true
-		c.anchors[n] = converted{out, size}
+		c.anchors[n] = converted{out, cost}
 	}
-	return out, size, nil
+	return out, cost, nil
 }
 
-// fields are those of a mapping. Of a key that stands twice the last counts;
-// what is merged comes after, and gives way to what is written out.
-func (c *converter) fields(n *yaml.Node, depth int) (fields []Field, size int, err error) {
+// fields are those of a mapping. Of a key that stands twice the last counts.
+func (c *converter) fields(n *yaml.Node, depth int) (fields []Field, cost int, err error) {
 	fields = make([]Field, 0, len(n.Content)/2)
 	var (
 		index  keys
-		merged []Node
+		merged keys // where they stand among the fields
 	)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
@@ -255,10 +325,11 @@ func (c *converter) fields(n *yaml.Node, depth int) (fields []Field, size int, e
 		if err != nil {
 			return nil, 0, err
 		}
-		if k.Kind != Scalar {
-			return nil, 0, &ParseError{Line: key.Line, Reason: "a map or list stands where a key must be (is this a template that was not rendered?)"}
+		cost += s
+		isMerge, err := c.key(key, k)
+		if err != nil {
+			return nil, 0, err
 		}
-		size += s
 		if k.Anchored {
 			c.keys = append(c.keys, k.at)
 		}
@@ -266,12 +337,15 @@ func (c *converter) fields(n *yaml.Node, depth int) (fields []Field, size int, e
 		if err != nil {
 			return nil, 0, err
 		}
-		size += s
-		if key.Kind == yaml.ScalarNode && key.Tag == "!!merge" {
-			if v.Kind == List {
-				merged = append(merged, v.Items...)
+		cost += s
+		if isMerge {
+			if merged != nil {
+				c.disputed(key, "a second merge key (<<) stands in one map: readers of YAML disagree on what it means")
 			} else {
-				merged = append(merged, v)
+				merged = keys{}
+			}
+			if fields, err = c.merge(key, v, fields, &index, merged); err != nil {
+				return nil, 0, err
 			}
 			continue
 		}
@@ -281,17 +355,83 @@ func (c *converter) fields(n *yaml.Node, depth int) (fields []Field, size int, e
 			fields = append(fields, Field{Key: k.Value, Value: v})
 		}
 	}
-	for _, m := range merged {
+	return fields, cost, nil
+}
+
+// key reports whether a key is a merge key, and refuses what cannot be a key.
+func (c *converter) key(n *yaml.Node, k Node) (isMerge bool, err error) {
+	tag := ""
+	if n.Kind == yaml.ScalarNode && (n.Tag == "!!merge" || n.Style&yaml.TaggedStyle != 0) {
+		tag = n.Tag
+	}
+	plainMerge := tag == "!!merge" && strings.HasPrefix(c.text[k.at:], "<<")
+	switch {
+	case k.Kind != Scalar:
+		return false, &ParseError{Line: n.Line, Reason: "a map or list stands where a key must be (is this a template that was not rendered?)"}
+	case k.Type == Binary:
+		return false, &ParseError{Line: n.Line, Reason: "a key is !!binary: some readers of YAML decode that, and others do not"}
+	case plainMerge:
+	case k.Value == "<<":
+		c.disputed(n, quotedMerge)
+	case tag != "" && tag != "!!str":
+		c.disputed(n, fmt.Sprintf("the key %q has the tag %s: readers of YAML disagree on what it is", k.Value, tag))
+	}
+	return tag == "!!merge" && k.Value == "<<", nil
+}
+
+const quotedMerge = "a key is << in quotes, or with a tag or an anchor: readers of YAML disagree on whether that is a merge key"
+
+// merge adds the fields of what a merge key is given, the first of several maps
+// first. What is written out behind the merge key takes their place; of what is
+// written before it some readers say that it stays, and others that it goes.
+func (c *converter) merge(key *yaml.Node, value Node, fields []Field, index *keys, merged keys) ([]Field, error) {
+	maps := []Node{value}
+	if value.Kind == List {
+		maps = value.Items
+	}
+	for _, m := range maps {
 		if m.Kind != Map {
-			return nil, 0, &ParseError{Line: n.Line, Reason: "a merge key (<<) takes a map or a list of maps"}
+			return nil, &ParseError{Line: key.Line, Reason: "a merge key (<<) takes a map or a list of maps"}
 		}
 		for _, f := range m.Fields {
-			if _, there := index.at(fields, f.Key); !there {
+			at, there := index.at(fields, f.Key)
+			if !there {
+				merged[f.Key] = len(fields)
 				fields = append(fields, f)
+			} else if mergedAt, ok := merged[f.Key]; !ok || mergedAt != at {
+				c.disputed(key, fmt.Sprintf("a merge key (<<) gives %q, which is written before it: readers of YAML disagree on which of the two counts", f.Key))
 			}
 		}
 	}
-	return fields, size, nil
+	return fields, nil
+}
+
+// dataKeys are where an object holds bytes: there !!binary is what it says.
+var dataKeys = map[string]bool{"data": true, "binaryData": true, "stringData": true}
+
+// binaryOutsideData finds a value that is tagged !!binary where a word must stand.
+func binaryOutsideData(text string, n *Node, key string) *ParseError {
+	for i := range n.Items {
+		if e := binaryOutsideData(text, &n.Items[i], ""); e != nil {
+			return e
+		}
+	}
+	for i := range n.Fields {
+		f := &n.Fields[i]
+		if f.Value.Kind == Scalar && dataKeys[key] {
+			continue
+		}
+		if e := binaryOutsideData(text, &f.Value, f.Key); e != nil {
+			return e
+		}
+	}
+	if n.Kind != Scalar || n.Type != Binary {
+		return nil
+	}
+	return &ParseError{
+		Line:   1 + strings.Count(text[:n.at], "\n"),
+		Reason: fmt.Sprintf("the value of %q is !!binary: some readers of YAML decode that, and others do not", key),
+	}
 }
 
 // keys finds keys among fields; large maps get an index.
@@ -320,8 +460,10 @@ func scalarType(n *yaml.Node) Type {
 	switch n.Tag {
 	case "!!null":
 		return Null
-	case "!!int", "!!float", "!!bool", "!!binary":
+	case "!!int", "!!float", "!!bool":
 		return Other
+	case "!!binary":
+		return Binary
 	}
 	return String
 }
@@ -389,18 +531,29 @@ func parseJSON(t *Text) ([]Document, error) {
 		if err != nil {
 			return docs, p.error(err)
 		}
+		p.values, p.dispute = 0, nil
 		root, err := p.value(token, at, 0)
+		if err == nil && len(docs) == MaxDocuments {
+			err = &limitError{tooManyDocuments}
+		}
 		if err != nil {
 			return docs, p.error(err)
 		}
-		docs = append(docs, Document{Root: root, text: t})
+		docs = append(docs, Document{Root: root, text: t, dispute: p.dispute, cost: len(t.String) / 16})
 	}
 }
 
+// limitError is of JSON that exceeds a limit.
+type limitError struct{ reason string }
+
+func (e *limitError) Error() string { return e.reason }
+
 type jsonParser struct {
-	text string
-	skip int // of text, before what dec reads
-	dec  *json.Decoder
+	text    string
+	skip    int // of text, before what dec reads
+	dec     *json.Decoder
+	values  int         // of the document
+	dispute *ParseError // the first that was met
 	// What belongs to the values that are open, the innermost last: so that what
 	// is closed is allocated once, in its size.
 	openFields []Field
@@ -420,8 +573,14 @@ func (p *jsonParser) token() (json.Token, int, error) {
 func (p *jsonParser) value(token json.Token, at, depth int) (Node, error) {
 	n := Node{at: int32(at)}
 	var err error
+	if p.values++; p.values > MaxValues {
+		return n, &limitError{tooManyValues}
+	}
 	switch v := token.(type) {
 	case string:
+		if len(v) > MaxScalar {
+			return n, &limitError{tooLong}
+		}
 		n.Value, n.style = v, double
 	case json.Number:
 		n.Value, n.Type = v.String(), Other
@@ -431,8 +590,8 @@ func (p *jsonParser) value(token json.Token, at, depth int) (Node, error) {
 		n.Value, n.Type = "null", Null
 	case json.Delim:
 		switch {
-		case depth > maxDepth:
-			err = errors.New("nested too deep")
+		case depth > MaxDepth:
+			err = &limitError{tooDeep}
 		case v == '[':
 			n.Kind = List
 			n.Items, err = p.items(depth)
@@ -473,7 +632,13 @@ func (p *jsonParser) fields(depth int) ([]Field, error) {
 		}
 		key, ok := token.(string)
 		if !ok {
-			return nil, errors.New("a key is no string")
+			return nil, errors.New("a key is not a string")
+		}
+		if len(key) > MaxScalar {
+			return nil, &limitError{tooLong}
+		}
+		if key == "<<" && p.dispute == nil {
+			p.dispute = &ParseError{Line: p.line(p.skip + int(p.dec.InputOffset())), Reason: quotedMerge}
 		}
 		token, at, err := p.token()
 		if err != nil {
@@ -499,6 +664,8 @@ func (p *jsonParser) error(err error) *ParseError {
 	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
 		at = p.skip + int(syntax.Offset)
 	}
-	line := 1 + strings.Count(p.text[:min(at, len(p.text))], "\n")
-	return &ParseError{Line: line, Reason: err.Error()}
+	_, limit := errors.AsType[*limitError](err)
+	return &ParseError{Line: p.line(at), Reason: err.Error(), limit: limit}
 }
+
+func (p *jsonParser) line(at int) int { return 1 + strings.Count(p.text[:min(at, len(p.text))], "\n") }

@@ -76,12 +76,11 @@ func TestParse(t *testing.T) {
 		{"text behind the marker", "--- # c\na: 1\n--- {b: 2}\n--- |\n  x\n", []string{"{a:1}", "{b:2}", `"x\n"`}},
 		{"marker lookalikes", "a: |\n  ---\n  b\nc: ---d\n---e: 1\n", []string{`{a:"---\nb\n" c:"---d" ---e:1}`}},
 		{"byte order mark", "\ufeffa: 1\n", []string{"{a:1}"}},
-		{"mark in the middle", "a: 1\n\ufeff---\nb: 2\n", []string{"{a:1}", "{b:2}"}},
 		{"CR LF", "a: 1\r\n---\r\nb: x\r\n", []string{"{a:1}", `{b:"x"}`}},
 		{"CR", "a: 1\rb: x\r", []string{`{a:1 b:"x"}`}},
 		{"types", "[s, '', ~, null, true, 1, 1.5, 2020-01-01, \"1\", !!str 2]", []string{`["s" "" null null true 1 1.5 "2020-01-01" "1" "2"]`}},
 		{"the last of two", "a: 1\nb: 2\na: 3\n", []string{"{a:3 b:2}"}},
-		{"merge", "x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  b: 3\n", []string{"{x:{a:1 b:2} y:{b:3 a:1}}"}},
+		{"merge", "x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  b: 3\n", []string{"{x:{a:1 b:2} y:{a:1 b:3}}"}},
 		{"merge of several", "x: &x {a: 1}\ny: &y {a: 2, b: 2}\nz:\n  <<: [*x, *y]\n", []string{"{x:{a:1} y:{a:2 b:2} z:{a:1 b:2}}"}},
 		{"no merge", "'<<': 1\n", []string{"{<<:1}"}},
 		{"alias", "x: &x 1\ny: *x\n*x : z\n", []string{`{x:1 y:1 1:"z"}`}},
@@ -131,8 +130,13 @@ func TestParseError(t *testing.T) {
 		{"anchor of another document", "a: &x 1\n---\na: *x\n", "unknown anchor 'x' referenced", 2},
 		{"no marker behind dots", "a: 1\n...\nb: 2\n", "did not find expected <document start>", 3},
 		{"anchor in itself", "a: &x [*x]\n", `anchor "x" contains itself`, 1},
-		{"merge of a string", "a: 1\n<<: x\n", "a merge key", 1},
-		{"aliases of aliases", bomb, "aliases expand to too much", 5},
+		{"merge of a string", "a: 1\n<<: x\n", "a merge key", 2},
+		{"aliases of aliases", bomb, "aliases and merge keys expand the document to more than 10 times what is written", 5},
+		{"mark in the middle", "a: 1\n\ufeff---\nb: 2\n", "a byte order mark stands inside the file", 2},
+		{"mark in the middle, without marker", "a: 1\n\ufeffb: 2\n", "a byte order mark stands inside the file", 2},
+		{"a marker to kubectl alone", "~\n---\u00a0\n{\"a\":1}\n", "a space that YAML does not know stands behind ---", 2},
+		{"a marker to kubectl alone, with a comment", "~\n---\v# c\n{\"a\":1}\n", "a space that YAML does not know stands behind ---", 2},
+		{"binary key", "a:\n- !!binary aW1hZ2U=: x\n", "a key is !!binary", 2},
 		{"JSON without end", "{\"a\": 1,\n\"b\": [1, 2\n", "did not find expected ',' or ']'", 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -143,6 +147,83 @@ func TestParseError(t *testing.T) {
 			}
 			if !strings.HasPrefix(parse.Reason, c.reason) || parse.Line != c.line {
 				t.Errorf("got line %d: %s", parse.Line, parse.Reason)
+			}
+		})
+	}
+}
+
+// What readers of YAML disagree on is an error of a document that a cluster may get,
+// and of no other.
+func TestDispute(t *testing.T) {
+	for _, c := range []struct {
+		name, in, reason string
+		line             int
+	}{
+		{"merge behind the key", "kind: A\na:\n  b: 1\n  <<: {b: 2}\n", `a merge key (<<) gives "b", which is written before it`, 4},
+		{"merge behind the key, by an alias", "x: &x {b: 2}\nkind: A\na: {b: 1, <<: *x}\n", `a merge key (<<) gives "b"`, 3},
+		{"merge behind the key, of several", "kind: A\nb: 1\n<<: [{a: 1}, {b: 2}]\n", `a merge key (<<) gives "b"`, 3},
+		{"merge behind the key, in a flow", "{kind: A, <<: {kind: B}}\n", `a merge key (<<) gives "kind"`, 1},
+		{"merge behind the key, of a merge", "kind: A\nb: 1\n<<: {<<: {b: 2}}\n", `a merge key (<<) gives "b"`, 3},
+		{"merge before the key", "kind: A\n<<: {b: 2}\nb: 1\n", "", 0},
+		{"merge of what is in no key", "kind: A\nb: 1\n<<: [{a: 1}, {a: 2}]\n", "", 0},
+		{"two merges", "kind: A\n<<: {a: 1}\n<<: {b: 2}\n", "a second merge key (<<) stands in one map", 3},
+		{"quoted merge", "kind: A\n\"<<\": {a: 1}\n", "a key is << in quotes", 2},
+		{"tagged merge", "kind: A\n!!merge <<: {a: 1}\n", "a key is << in quotes, or with a tag", 2},
+		{"merge with an anchor", "kind: A\n&a <<: {a: 1}\n", "a key is << in quotes, or with a tag or an anchor", 2},
+		{"merge that is a string", "kind: A\n!!str <<: {a: 1}\n", "a key is << in quotes, or with a tag", 2},
+		{"merge by an alias", "kind: A\nx: &x <<\n*x : {a: 1}\n", "a key is << in quotes", 3},
+		{"merge in JSON", "{\"kind\": \"A\",\n\"a\": {\"<<\": {}}}", "a key is << in quotes", 2},
+		{"tagged key", "kind: A\n!!merge a: 1\n", `the key "a" has the tag !!merge`, 2},
+		{"key that is null", "kind: A\n!!null a: 1\n", `the key "a" has the tag !!null`, 2},
+		{"tag of one's own", "kind: A\n!x a: 1\n", `the key "a" has the tag !x`, 2},
+		{"key that is a string", "kind: A\n!!str a: 1\n", "", 0},
+		{"binary kind", "kind: !!binary QQ==\n", `the value of "kind" is !!binary`, 1},
+		{"binary image", "kind: A\nspec:\n- image: !!binary QQ==\n", `the value of "image" is !!binary`, 3},
+		{"binary data", "kind: A\ndata: {a: !!binary QQ==}\n", "", 0},
+		{"binary data as an image", "kind: A\ndata: &d {image: !!binary QQ==}\nspec: [*d]\n", `the value of "image" is !!binary`, 2},
+		{"in an item", "items:\n- b: 1\n  <<: {b: 2}\n", `a merge key (<<) gives "b"`, 3},
+		{"no object", "a:\n  b: 1\n  <<: {b: 2}\n", "", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			docs, err := parseAll(c.in)
+			if err != nil || len(docs) != 1 {
+				t.Fatal(len(docs), err)
+			}
+			if c.reason == "" {
+				if err := docs[0].Dispute(); err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			var parse *ParseError
+			if !errors.As(docs[0].Dispute(), &parse) || !strings.HasPrefix(parse.Reason, c.reason) || parse.Line != c.line {
+				t.Errorf("got %v", docs[0].Dispute())
+			}
+		})
+	}
+}
+
+func TestLimits(t *testing.T) {
+	embedded := strings.Repeat("x", 1<<20)
+	for _, c := range []struct {
+		name, in, reason string
+		line             int
+	}{
+		{"depth of YAML", "\n" + strings.Repeat("[", MaxDepth+2) + "a: b" + strings.Repeat("]", MaxDepth+2), "nested deeper than 1000 levels", 2},
+		{"depth of JSON", "\n" + strings.Repeat("[", MaxDepth+2) + strings.Repeat("]", MaxDepth+2), "nested deeper than 1000 levels", 2},
+		{"values of YAML", "- a\n- &b b" + strings.Repeat("\n- a", MaxValues/2), "more than 2000000 values in one document", 1_000_001},
+		{"values of JSON", "[\n0" + strings.Repeat(",0", MaxValues) + "]", "more than 2000000 values in one document", 2},
+		{"a long value", "a: 1\nb: " + strings.Repeat("x", MaxScalar+1), "a value of more than 16 MiB", 2},
+		{"a long value in JSON", "{\"a\": 1,\n\"b\": \"" + strings.Repeat("x", MaxScalar+1) + "\"}", "a value of more than 16 MiB", 2},
+		{"a long key in JSON", "{\"a\": 1,\n\"" + strings.Repeat("x", MaxScalar+1) + "\": 1}", "a value of more than 16 MiB", 2},
+		{"merge keys", "x: &x {" + strings.Repeat("a, ", 0) + "a: [" + strings.Repeat("1, ", 2000) + "]}\ny:\n" + strings.Repeat("- <<: *x\n", 200), "aliases and merge keys expand the document to more than 10 times", 3},
+		{"a long value in many places", "- &x " + embedded + strings.Repeat("\n- *x", 20), "aliases and merge keys expand the document to more than 10 times", 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := parseAll(c.in)
+			var parse *ParseError
+			if !errors.As(err, &parse) || !strings.HasPrefix(parse.Reason, c.reason) || parse.Line != c.line {
+				t.Errorf("got %v", err)
 			}
 		})
 	}
@@ -228,6 +309,12 @@ func TestObjects(t *testing.T) {
 			[]string{"/items/0  v1 ConfigMap a", "/items/1  v1 ConfigMap"}, ""},
 		{"empty list", "apiVersion: v1\nkind: ConfigMapList\nitems:\n", nil, ""},
 		{"a kind that ends in List", "apiVersion: x.io/v1\nkind: AllowList\nspec: {}\n", []string{" x.io x.io/v1 AllowList"}, ""},
+		{"items of any object", "apiVersion: v1\nkind: ConfigMap\nitems:\n- {apiVersion: v1, kind: Pod, items: [{apiVersion: a/v1, kind: B}]}\n- {name: x}\n",
+			[]string{"  v1 ConfigMap", "/items/0  v1 Pod", "/items/0/items/0 a a/v1 B"}, ""},
+		{"items of a tool's configuration", "apiVersion: kpt.dev/v1\nkind: Kptfile\nitems:\n- {apiVersion: v1, kind: Pod}\n", []string{"/items/0  v1 Pod"}, ""},
+		{"items of a kubeconfig", "apiVersion: v1\nkind: Config\nitems:\n- {apiVersion: v1, kind: Pod}\n- {name: x}\n", []string{"/items/0  v1 Pod"}, ""},
+		{"items without a version", "kind: A\nitems:\n- {apiVersion: v1, kind: Pod}\n", []string{"/items/0  v1 Pod"}, ""},
+		{"no version", "kind: A\nitems: [{name: x}]\n", nil, "not a Kubernetes object"},
 		{"values", "image:\n  tag: x\n", nil, "not a Kubernetes object"},
 		{"patch", "- op: add\n", nil, "not a Kubernetes object"},
 		{"kind that is no string", "apiVersion: v1\nkind: 1\n", nil, "not a Kubernetes object"},

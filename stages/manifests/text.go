@@ -179,6 +179,22 @@ func Open(name string, data []byte) *File {
 	return f
 }
 
+// Dispute is an error where readers would not agree on the characters of a file:
+// kubectl and kustomize look for lines before they decode UTF-16, so that they find
+// some in the middle of characters. A *[ParseError].
+func (f *File) Dispute() error {
+	if order, _ := byteOrder(f.Data); order == nil {
+		return nil
+	}
+	for _, found := range []string{"\r\n", "\n---"} {
+		if at := bytes.Index(f.Data, []byte(found)); at >= 0 {
+			line, _ := f.Positions().At(at)
+			return &ParseError{Line: line, Reason: "the bytes of its UTF-16 hold a line break or a document marker of UTF-8, which kubectl and kustomize take for one"}
+		}
+	}
+	return nil
+}
+
 // Encode gives text in the encoding of the file that data is the content of.
 func Encode(data []byte, text string) []byte {
 	order, _ := byteOrder(data)

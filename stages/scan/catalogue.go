@@ -42,6 +42,7 @@ var builtin = sync.OnceValues(func() (*knowledge, error) {
 // like a registry.
 type catalogue struct {
 	fields     []field
+	users      int // entries that are a user's, which go first
 	registries patterns
 	elsewhere  patterns
 	official   map[string]bool
@@ -62,7 +63,7 @@ func newCatalogue(user []Field) (*catalogue, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &catalogue{registries: k.Registries, elsewhere: k.Elsewhere, official: map[string]bool{}}
+	c := &catalogue{users: len(user), registries: k.Registries, elsewhere: k.Elsewhere, official: map[string]bool{}}
 	for i, f := range slices.Concat(user, k.Fields) {
 		for _, path := range f.Paths {
 			if path != "" && path[0] != '/' {
@@ -80,6 +81,9 @@ func newCatalogue(user []Field) (*catalogue, error) {
 	}
 	return c, nil
 }
+
+// isUsers reports whether an entry is a user's.
+func (c *catalogue) isUsers(index int) bool { return 0 <= index && index < c.users }
 
 // patterns are texts in which * stands for any characters.
 type patterns []string

@@ -45,6 +45,10 @@ func (scan *fileScan) report() fileReport {
 		if all.err == nil {
 			all.err = b.err
 		}
+		if b.problem != nil && all.err == nil {
+			line, _ := scan.file.Positions().At(b.problem.offset)
+			all.err = &images.Skipped{File: scan.name, Line: line, Reason: b.problem.reason, Invalid: true}
+		}
 	}
 	switch {
 	case scan.reason != "":
@@ -112,28 +116,33 @@ func merge(all []fileReport, exclude patterns) *images.Report {
 		References: []images.Reference{}, Placeholders: []images.Placeholder{},
 		Skipped: []images.Skipped{}, Objects: []images.Object{},
 	}
-	locations := map[string][]images.Location{} // by name
+	type key struct {
+		name     string
+		excluded bool
+	}
+	locations := map[key][]images.Location{}
 	for _, f := range all {
 		for _, r := range f.references {
-			locations[r.name] = append(locations[r.name], r.Location)
+			k := key{r.name, r.excluded}
+			locations[k] = append(locations[k], r.Location)
 		}
 		out.Placeholders = append(out.Placeholders, f.placeholders...)
 		out.Skipped = append(out.Skipped, f.skipped...)
 		out.Objects = append(out.Objects, f.objects...)
 	}
-	for name, at := range locations {
+	for k, at := range locations {
 		slices.SortStableFunc(at, func(a, b images.Location) int {
 			return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Document, b.Document), cmp.Compare(a.Offset, b.Offset))
 		})
-		ref := images.Reference{Source: at[0].Value, Name: name, Locations: at}
-		if slices.ContainsFunc(exclude, ref.Matches) {
+		ref := images.Reference{Source: at[0].Value, Name: k.name, Locations: at}
+		if k.excluded || slices.ContainsFunc(exclude, ref.Matches) {
 			out.Excluded = append(out.Excluded, ref)
 		} else {
 			out.References = append(out.References, ref)
 		}
 	}
 	bySource := func(a, b images.Reference) int {
-		return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Locations[0].Offset, b.Locations[0].Offset))
 	}
 	slices.SortFunc(out.References, bySource)
 	slices.SortFunc(out.Excluded, bySource)

@@ -122,6 +122,8 @@ func (s *Stage) check(r *images.Report) error {
 	switch {
 	case len(invalid) > 0 && !s.skipInvalid:
 		return fmt.Errorf("%s (mend it, or leave such files out with --skip-invalid)", strings.Join(invalid, "; "))
+	case len(r.Objects) > manifests.MaxDocuments:
+		return fmt.Errorf("%s: more than %d Kubernetes objects", position(images.Skipped{File: r.Objects[manifests.MaxDocuments].File, Line: r.Objects[manifests.MaxDocuments].Line}), manifests.MaxDocuments)
 	case len(r.Objects)+len(r.References) > 0:
 		return nil
 	case len(r.Skipped) > 0:
@@ -158,7 +160,17 @@ func (s *Stage) Scan(ctx context.Context, in []files.File) (*images.Report, erro
 			continue
 		}
 		scan.file = manifests.Open(f.Name, f.Data)
-		work := batches(scan.file.Text.Split())
+		pieces := scan.file.Text.Split()
+		err := scan.file.Dispute()
+		if len(pieces) > manifests.MaxDocuments {
+			err = fmt.Errorf("more than %d documents", manifests.MaxDocuments)
+		}
+		if err != nil {
+			scan.batches = []batchScan{{err: invalid(scan.file, scan.file.Text, err)}}
+			found[i] = scan.report()
+			continue
+		}
+		work := batches(pieces)
 		scan.batches = make([]batchScan, len(work))
 		scan.left.Store(int32(len(work)))
 		for j, batch := range work {
@@ -235,6 +247,9 @@ func (s *Stage) scanBatch(f *manifests.File, pieces []*manifests.Text, b *batchS
 			b.err = invalid(f, piece, err)
 		}
 		for i := range docs {
+			if dispute := docs[i].Dispute(); dispute != nil && b.err == nil {
+				b.err = invalid(f, piece, dispute)
+			}
 			s.scanDocument(f, &docs[i], b)
 		}
 		if err != nil {
@@ -266,6 +281,8 @@ func (s *Stage) scanDocument(f *manifests.File, doc *manifests.Document, b *batc
 		inner := doc.Inner()
 		if len(inner) > 0 {
 			reason = "objects in a map or list, which no cluster takes"
+		} else if o, ok := doc.Unversioned(); ok {
+			inner = []manifests.Object{o}
 		}
 		b.strangers = append(b.strangers, stranger{doc.Offset(&doc.Root), reason})
 		s.walk(f, doc, document, inner, b)
@@ -289,8 +306,9 @@ func (s *Stage) scanDocument(f *manifests.File, doc *manifests.Document, b *batc
 func (s *Stage) walk(f *manifests.File, doc *manifests.Document, document int, objects []manifests.Object, b *batchScan) {
 	before := len(b.references)
 	defer func() { markShared(b.references[before:]) }()
+	room := manifests.MaxGrowth*doc.Written() + 16*manifests.FreeGrowth
 	for _, o := range objects {
-		w := walker{catalogue: s.catalogue, out: &b.findings, doc: doc, file: f.Name, document: document, object: o.String()}
+		w := walker{catalogue: s.catalogue, out: &b.findings, doc: doc, room: &room, file: f.Name, document: document, object: o.String()}
 		w.enter(o.Pointer)
 		w.resource(o)
 	}

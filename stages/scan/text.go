@@ -3,6 +3,7 @@
 package scan
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 
@@ -50,9 +51,18 @@ func looksStructured(s string) bool {
 	return s != "" && (s[0] == '{' || s[0] == '[' || yamlKey.MatchString(s))
 }
 
+// embeddedTooMuch is why documents in strings are not read any more.
+var embeddedTooMuch = fmt.Sprintf("documents in strings make more than %d times what is written", manifests.MaxGrowth)
+
 // embed walks a string, of n, that is a document itself. It is false where it is
 // not one.
 func (w *walker) embed(n *manifests.Node, text *manifests.Text) bool {
+	if *w.room -= len(text.String); *w.room < 0 {
+		if w.out.problem == nil {
+			w.out.problem = &problem{text.Span(0, 0).Offset, embeddedTooMuch}
+		}
+		return false
+	}
 	var docs []manifests.Document
 	for _, piece := range text.Split() {
 		parsed, err := manifests.Parse(piece)
@@ -62,6 +72,12 @@ func (w *walker) embed(n *manifests.Node, text *manifests.Text) bool {
 		docs = append(docs, parsed...)
 	}
 	structured := false
+	for i := range docs {
+		if docs[i].Disputed() {
+			return false // as text all of it is looked at, whichever its reader takes
+		}
+		*w.room -= docs[i].Grown()
+	}
 	for i := range docs {
 		structured = structured || docs[i].Root.Kind != manifests.Scalar
 	}

@@ -22,12 +22,20 @@ type found struct {
 	images.Location
 	uses     int   // of the text that it stands in, see [manifests.Document.Uses]
 	partUses []int // the same of each part
+	excluded bool  // it is in a PodSpec, but an entry says that it is not an image
 }
 
 // findings are what a walk found, in the order things stand in.
 type findings struct {
 	references   []found
 	placeholders []placeholder
+	problem      *problem // the first
+}
+
+// problem is why a file cannot be read, found while looking into it.
+type problem struct {
+	offset int
+	reason string
 }
 
 type placeholder struct {
@@ -41,6 +49,7 @@ type walker struct {
 	out       *findings
 
 	doc      *manifests.Document
+	room     *int // characters of embedded documents that may still be read
 	file     string
 	document int      // in the file
 	object   string   // in the document
@@ -55,14 +64,18 @@ type walker struct {
 // scope is what holds for a node because of where it stands.
 type scope struct {
 	places  []place
-	ignored int   // entries of the catalogue behind this one do not count, nor does guessing
+	ignored int   // entries of the catalogue behind this one do not count, nor does guessing; PodSpecs do
 	builtin bool  // inside an object whose fields are all known
 	role    role  // what a PodSpec makes of it
 	label   label // what the name above promises
 }
 
-// nothingIgnored is behind every entry.
-const nothingIgnored = int(^uint(0) >> 1)
+const (
+	nothingIgnored = int(^uint(0) >> 1) // behind every entry
+	// spokenOf is before every entry: what stands there is spoken of. Only where
+	// there is a PodSpec it may be run all the same.
+	spokenOf = -1
+)
 
 // role of a node in a PodSpec.
 type role uint8
@@ -76,6 +89,28 @@ const (
 	volume
 	imageVolume
 )
+
+// roleOf is the role of what stands under a key of something with a role.
+func roleOf(key string, parent role) role {
+	switch key {
+	case "containers", "initContainers", "ephemeralContainers":
+		return containerList
+	case "volumes":
+		return volumeList
+	case "image":
+		switch parent {
+		case container:
+			return containerImage
+		case volume:
+			return imageVolume
+		}
+	case "reference":
+		if parent == imageVolume {
+			return containerImage
+		}
+	}
+	return noRole
+}
 
 func (w *walker) pointer() string {
 	path := w.path
@@ -118,28 +153,13 @@ func (s scope) below(key string) scope {
 	return child
 }
 
-// dead says that nothing in the scope can be a reference.
-func (s scope) dead() bool {
-	if s.ignored == nothingIgnored {
-		return false
-	}
-	for _, p := range s.places {
-		if p.index < s.ignored && !p.Ignore {
-			return false
-		}
-	}
-	return true
-}
-
 // resource looks into an object: all of it but what clusters write (status), what
 // names it, and what a custom resource definition says of others.
 func (w *walker) resource(o manifests.Object) {
-	if o.Kind == "CustomResourceDefinition" {
-		return
-	}
 	group := o.Group()
 	defer func(before bool) { w.workload = before }(w.workload)
 	w.workload = workload(group)
+	definition := o.Kind == "CustomResourceDefinition" && group == "apiextensions.k8s.io"
 	s := scope{ignored: nothingIgnored, builtin: kubernetes(group), places: w.catalogue.begin(group, o.Kind)}
 	binary := ""
 	switch {
@@ -150,17 +170,37 @@ func (w *walker) resource(o manifests.Object) {
 	}
 	for i := range o.Fields {
 		key, value := o.Fields[i].Key, &o.Fields[i].Value
+		child := s.below(key)
+		child.role = roleOf(key, noRole)
 		w.in(key, func() {
 			switch key {
 			case "status", "apiVersion", "kind":
+			case "items":
+				w.items(&o, value, child)
 			case "metadata":
 				w.annotations(value.Get("annotations"))
 			case binary:
 				w.base64(value)
 			default:
-				w.node(value, o.Node, key, s.below(key))
+				if !definition {
+					w.node(value, o.Node, key, child)
+				}
 			}
 		})
+	}
+}
+
+// items looks into those items of an object that are not objects of their own.
+func (w *walker) items(o *manifests.Object, n *manifests.Node, s scope) {
+	if n.Kind != manifests.List || o.Nested {
+		w.node(n, o.Node, "items", s)
+		return
+	}
+	for i := range n.Items {
+		if item := &n.Items[i]; !o.Unfolded(item) {
+			index := strconv.Itoa(i)
+			w.in(index, func() { w.node(item, nil, "", s.below(index)) })
+		}
 	}
 }
 
@@ -193,9 +233,6 @@ func (w *walker) base64(n *manifests.Node) {
 // node looks into a value. parent is the map it stands in under the key, or
 // that holds the list it stands in.
 func (w *walker) node(n, parent *manifests.Node, key string, s scope) {
-	if s.dead() {
-		return
-	}
 	switch n.Kind {
 	case manifests.Map:
 		w.mapping(n, key, s)
@@ -207,7 +244,8 @@ func (w *walker) node(n, parent *manifests.Node, key string, s scope) {
 }
 
 func (w *walker) mapping(n *manifests.Node, name string, s scope) {
-	if o, ok := manifests.Nested(n, ""); ok {
+	// In a PodSpec what looks like an object is what it is there all the same.
+	if o, ok := manifests.Nested(n, ""); ok && s.role == noRole && s.ignored == nothingIgnored {
 		w.resource(o)
 		return
 	}
@@ -215,27 +253,25 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 	promise := max(s.label, labelOf(name))
 	for i := range n.Fields {
 		key, value := n.Fields[i].Key, &n.Fields[i].Value
-		if notLooked[key] || split[value] {
+		if split[value] {
 			continue
 		}
 		child := s.below(key)
+		if notLooked[key] {
+			child.ignored = min(child.ignored, spokenOf)
+		}
 		if promise >= namesMany || promise == namesOne && holdsReference[key] {
 			child.label = namesOne // images: {worker: x}, and image: {reference: x}
 		}
+		child.role = roleOf(key, s.role)
 		switch {
-		case key == "containers", key == "initContainers", key == "ephemeralContainers":
-			child.role = containerList
-		case key == "volumes":
-			child.role = volumeList
-		case s.role == container && key == "image":
-			child.role = containerImage
-		case s.role == volume && key == "image":
-			child.role = imageVolume
-		case s.role == imageVolume && key == "reference":
-			child.role = containerImage
-		case s.role == volume:
-			child.builtin = true
+		case child.role != containerImage || s.ignored == spokenOf || w.catalogue.isUsers(child.ignored):
+		case s.ignored == nothingIgnored:
+			child.ignored = nothingIgnored // an image of a machine is not that of a container
+		default:
+			continue // of a policy's pattern, say
 		}
+		child.builtin = child.builtin || s.role == volume && child.role == noRole
 		w.in(key, func() { w.node(value, n, key, child) })
 	}
 }
@@ -280,11 +316,15 @@ func flagLabel(arg string) label {
 }
 
 func (w *walker) scalar(n, parent *manifests.Node, key string, s scope) {
-	if s.role == containerImage && s.ignored == nothingIgnored {
+	if s.role == containerImage {
+		first := len(w.out.references)
 		w.image(n, key, images.Pod, nil)
+		for i := first; i < len(w.out.references); i++ {
+			w.out.references[i].excluded = w.catalogue.isUsers(s.ignored)
+		}
 		return
 	}
-	if !n.IsString() {
+	if !n.IsString() || s.ignored == spokenOf {
 		return
 	}
 	for _, p := range s.places {
@@ -320,8 +360,8 @@ func beside(parent *manifests.Node, when map[string]string) bool {
 // error that names the place.
 func (w *walker) image(n *manifests.Node, key string, class images.Class, f *field) {
 	value := n.Value
-	if n.Kind != manifests.Scalar || n.Type == manifests.Other {
-		return
+	if n.Kind != manifests.Scalar || n.Type != manifests.String && n.Type != manifests.Null && class != images.Pod {
+		return // what is a number to one reader of YAML is a string to another
 	}
 	if n.Type == manifests.Null {
 		value = ""
