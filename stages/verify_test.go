@@ -7,6 +7,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"net/http"
@@ -547,6 +550,62 @@ func mustUnmarshal(t *testing.T, data []byte, v any) {
 	t.Helper()
 	if err := json.Unmarshal(data, v); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestForeignContent reads content that nobody packed: files that are not manifests to
+// everything that works in a folder of them. No reader takes it.
+func TestForeignContent(t *testing.T) {
+	a := newSignedApp(t, registrytest.GGCR())
+	for _, name := range []string{
+		".git/config", ".git/hooks/post-checkout", "d/.git/config.yaml", ".GIT/config.yaml", ".github/workflows/a.yaml", ".gitmodules",
+		".envrc", "Makefile", "GNUmakefile", "kustomization.yaml", "d/kustomization.yml", "Kustomization", "Chart.yaml", "Chart.lock",
+		".argocd-source.yaml", "d/.argocd-source-shop.yaml", ".sourceignore", ".sops.yaml", "a.json", "a.YAML", "a.yaml.sh", "yaml", ".yaml/x",
+		"a.yaml\n", "values.yaml ", strings.Repeat("a/", 255) + "a.yaml", strings.Repeat("a", 4092) + ".yaml",
+	} {
+		t.Run(fmt.Sprintf("%.40q", name), func(t *testing.T) {
+			t.Parallel() // each waits for a disk
+			data := []byte("{apiVersion: v1, kind: Namespace, metadata: {name: other}}\n")
+			ref := a.forge(t, func(f *forged) {
+				f.layer = func(layer *artifact.Blob) {
+					var packed, buf bytes.Buffer
+					w := tar.NewWriter(&packed)
+					err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(data)), Mode: 0o644})
+					if err == nil {
+						_, err = w.Write(data)
+					}
+					z := gzip.NewWriter(&buf)
+					if err == nil {
+						err = w.Close()
+					}
+					if err == nil {
+						_, err = packed.WriteTo(z)
+					}
+					if err == nil {
+						err = z.Close()
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					layer.Data = buf.Bytes()
+					layer.Desc.Digest, layer.Desc.Size = digest.FromBytes(layer.Data), int64(len(layer.Data))
+				}
+			})
+			if r := a.verify(t, stages.VerifyOptions{Ref: ref}); failing(r)["layer"] == "" {
+				t.Errorf("%.40q verifies: %v", name, failing(r))
+			}
+			out := filepath.Join(t.TempDir(), "out")
+			_, err := stages.Pull(t.Context(), stages.PullOptions{Environment: a.env, Ref: ref, Dir: out})
+			if long := len(name) > 255; err == nil || !long && !errors.Is(err, engine.ErrPolicy) {
+				t.Errorf("pull of %.40q: %v, want a refusal", name, err)
+			}
+			if _, err := os.Stat(out); err == nil {
+				t.Errorf("pull of %.40q wrote something", name)
+			}
+			if err := stages.WriteManifests(t.Context(), a.env, ref, io.Discard); err == nil {
+				t.Errorf("view of %.40q shows manifests", name)
+			}
+		})
 	}
 }
 

@@ -52,6 +52,9 @@ const gzipLevel = 6
 // ContentLayer packs files as the layer of a content manifest. Same files, same
 // bytes: the compressor is pinned, and a test holds its output.
 func ContentLayer(list []files.File) (Blob, error) {
+	if err := files.ContentLimits().Check(list); err != nil {
+		return Blob{}, fmt.Errorf("content: %w", err)
+	}
 	var tar, out bytes.Buffer
 	if err := files.Write(&tar, list); err != nil {
 		return Blob{}, err

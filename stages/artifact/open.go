@@ -169,24 +169,31 @@ func (a *Application) Files(ctx context.Context) ([]files.File, error) {
 		return nil, fmt.Errorf("read content: %w", err)
 	}
 	list, err := unpack(data)
+	switch {
+	case err != nil:
+	case a.Format == FormatOriginal:
+		err = checkOriginalContent(list)
+	default:
+		err = CheckContent(list)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("content %s: %w", a.Layer.Digest, err)
 	}
 	return list, nil
 }
 
-// unpack reads a layer. It holds at most what files.DefaultLimits allows,
+// unpack reads a layer. It holds at most what files.ContentLimits allows,
 // whatever it says, and its names lead nowhere else.
 func unpack(layer []byte) ([]files.File, error) {
 	r, err := gzip.NewReader(bytes.NewReader(layer))
 	if err != nil {
 		return nil, err
 	}
-	limits := files.DefaultLimits()
+	limits := files.ContentLimits()
 	// What the tar reader skips, such as headers of its own, is bounded too.
 	all := &io.LimitedReader{R: r, N: limits.Bytes + int64(limits.Files)*2048}
 	list, err := files.Read(all, limits)
-	if err != nil && all.N <= 0 {
+	if err != nil && all.N <= 0 { // it ended in headers
 		return nil, fmt.Errorf("archive unpacks to more than %d bytes", limits.Bytes)
 	}
 	return list, err

@@ -25,10 +25,10 @@ type Tagged struct {
 	Desc ocispec.Descriptor
 }
 
-// foreignTag is of a tag that the root has no right to give.
-type foreignTag struct{ error }
+// refused is of an application that asks for what none may.
+type refused struct{ error }
 
-func (e foreignTag) Unwrap() []error { return []error{e.error, engine.ErrPolicy} }
+func (e refused) Unwrap() []error { return []error{e.error, engine.ErrPolicy} }
 
 // checkTags reports a tag that a child of the root may not have. A root may be
 // anybody's, and what reads it moves tags because it says so: it is to name none but
@@ -61,11 +61,11 @@ func (a *Application) checkTags() error {
 		}
 		for _, tag := range tags {
 			if !slices.Contains(want, tag) || strings.HasPrefix(tag, contentTagPrefix) {
-				return foreignTag{fmt.Errorf("it gives %s the tag %q, which is not one of that manifest: "+
+				return refused{fmt.Errorf("it gives %s the tag %q, which is not one of that manifest: "+
 					"an image has <name>.<tag>.%s, and what is about a manifest sha256-<its digest>.sig, .att or .sbom", child.Digest, tag, short(child.Digest))}
 			}
 			if other := given[tag]; other != "" && other != child.Digest {
-				return foreignTag{fmt.Errorf("it gives %s and %s the same tag %q", other, child.Digest, tag)}
+				return refused{fmt.Errorf("it gives %s and %s the same tag %q", other, child.Digest, tag)}
 			}
 			given[tag] = child.Digest
 		}
@@ -106,7 +106,7 @@ func (a *Application) Tags(ctx context.Context) ([]Tagged, error) {
 	}
 	for _, r := range related {
 		if to := r.Desc.Annotations[AnnotationRelatedTo]; !inside[digest.Digest(to)] {
-			return nil, foreignTag{fmt.Errorf("it gives %s the tag %q of what is about %s, which is not one of its images", r.Desc.Digest, r.Tag, to)}
+			return nil, refused{fmt.Errorf("it gives %s the tag %q of what is about %s, which is not one of its images", r.Desc.Digest, r.Tag, to)}
 		}
 	}
 	return append(out, related...), nil

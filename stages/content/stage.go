@@ -16,6 +16,7 @@
 package content
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -178,6 +179,9 @@ func rename(chosen []files.File) ([]files.File, artifact.Listing) {
 	return list, listing
 }
 
+// skipMarker is for Argo CD to pass over the file that it stands in.
+const skipMarker = "+argocd:skip-file-rendering"
+
 // warnings are about what is stored as it is, but not every deployer takes.
 func warnings(chosen []files.File, report images.Report) []string {
 	stored := make(map[string]bool, len(chosen))
@@ -186,6 +190,11 @@ func warnings(chosen []files.File, report images.Report) []string {
 		stored[f.Name] = true
 		if !utf8.Valid(f.Data) {
 			out = append(out, f.Name+": not UTF-8; it is stored as it is, and not every deployer reads that")
+		}
+	}
+	for _, f := range chosen {
+		if bytes.Contains(f.Data, []byte(skipMarker)) {
+			out = append(out, fmt.Sprintf("%s: it says %s: Argo CD does not deploy it, and others do", f.Name, skipMarker))
 		}
 	}
 	for _, s := range report.Skipped {

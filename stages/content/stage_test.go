@@ -145,13 +145,14 @@ func TestWarnings(t *testing.T) {
 		},
 	}
 	_, warnings, err := run(t, []files.File{
-		{Name: "a.yaml", Data: []byte("\xff\xfea\x00")}, {Name: "b.yaml"}, {Name: "c.yaml"}, {Name: "broken.yaml"},
+		{Name: "a.yaml", Data: []byte("\xff\xfea\x00")}, {Name: "b.yaml"}, {Name: "c.yaml", Data: []byte("# +argocd:skip-file-rendering\n")}, {Name: "broken.yaml"},
 	}, report)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
 		"a.yaml: not UTF-8; it is stored as it is, and not every deployer reads that",
+		"c.yaml: it says +argocd:skip-file-rendering: Argo CD does not deploy it, and others do",
 		"b.yaml:20: not a Kubernetes object; kubectl and Flux refuse that beside objects in one file",
 		"b.yaml:1: ConfigMap settings is in a.yaml:1 already: Flux refuses that",
 		"b.yaml:15: Job has no metadata.name (generateName?): Flux refuses that",

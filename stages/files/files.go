@@ -12,6 +12,7 @@ package files
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,12 +45,52 @@ type File struct {
 
 // Limits bound what Read takes from a tar that somebody else made.
 type Limits struct {
-	Files int   // entries, folders included
+	Files int   // entries, and folders whether they are entries or not
 	Bytes int64 // of all files together
+	File  int64 // of one file; 0 is Bytes
 }
 
 // DefaultLimits are far above any application: the largest known has 5,000 files and 60 MB.
 func DefaultLimits() Limits { return Limits{Files: 100_000, Bytes: 1 << 30} }
+
+// ContentLimits are those of what is packed, which every reader is to hold in memory.
+func ContentLimits() Limits { return Limits{Files: 100_000, Bytes: 256 << 20, File: 64 << 20} }
+
+// Check reports how files exceed the limits.
+func (l Limits) Check(list []File) error {
+	left := l.Bytes
+	folders := folders{}
+	for _, f := range list {
+		if err := l.checkFile(f.Name, int64(len(f.Data))); err != nil {
+			return err
+		}
+		if left -= int64(len(f.Data)); left < 0 {
+			return fmt.Errorf("%d files have more than %d bytes together", len(list), l.Bytes)
+		}
+		folders.add(f.Name)
+		if n := len(list) + len(folders); n > l.Files {
+			return fmt.Errorf("there are %d files and folders, more than %d", n, l.Files)
+		}
+	}
+	return nil
+}
+
+func (l Limits) checkFile(name string, size int64) error {
+	if most := cmp.Or(l.File, l.Bytes); size > most {
+		return fmt.Errorf("%q has %d bytes, more than %d", name, size, most)
+	}
+	return nil
+}
+
+// folders are those that files are in.
+type folders map[string]bool
+
+// add adds those of a file, by its name.
+func (f folders) add(name string) {
+	for dir := path.Dir(name); dir != "." && !f[dir]; dir = path.Dir(dir) {
+		f[dir] = true
+	}
+}
 
 // Write writes the files as a tar. The order of the slice does not matter; two
 // files of one name, or a name that is not clean, are an error.
@@ -58,6 +99,7 @@ func Write(w io.Writer, files []File) error {
 	slices.SortFunc(sorted, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
 	data := make(map[string][]byte, len(sorted))
 	var names []string
+	folders := folders{}
 	for i, f := range sorted {
 		if err := CheckName(f.Name); err != nil {
 			return err
@@ -67,12 +109,12 @@ func Write(w io.Writer, files []File) error {
 		}
 		data[f.Name] = f.Data
 		names = append(names, f.Name)
-		for dir := path.Dir(f.Name); dir != "."; dir = path.Dir(dir) {
-			names = append(names, dir+"/")
-		}
+		folders.add(f.Name)
+	}
+	for dir := range folders {
+		names = append(names, dir+"/")
 	}
 	slices.Sort(names)
-	names = slices.Compact(names)
 
 	// A buffer that has to find out how much comes copies all of it several times.
 	if b, ok := w.(*bytes.Buffer); ok {
@@ -124,6 +166,7 @@ func read(r io.Reader, limits Limits, take func(content io.Reader, size int64) (
 	var (
 		out  []File
 		seen = map[string]bool{}
+		dirs = folders{}
 		left = limits.Bytes
 		tr   = tar.NewReader(r)
 	)
@@ -135,7 +178,7 @@ func read(r io.Reader, limits Limits, take func(content io.Reader, size int64) (
 		if err != nil {
 			return nil, fmt.Errorf("read tar: %w", err)
 		}
-		if n >= limits.Files {
+		if n >= limits.Files || len(out)+len(dirs) >= limits.Files {
 			return nil, fmt.Errorf("archive has more than %d entries", limits.Files)
 		}
 		name := strings.TrimPrefix(h.Name, "./")
@@ -157,6 +200,10 @@ func read(r io.Reader, limits Limits, take func(content io.Reader, size int64) (
 			return nil, fmt.Errorf("archive has %q twice", name)
 		}
 		seen[name] = true
+		dirs.add(name)
+		if err := limits.checkFile(name, h.Size); err != nil {
+			return nil, fmt.Errorf("archive entry %w", err)
+		}
 		if left -= h.Size; h.Size < 0 || left < 0 {
 			return nil, fmt.Errorf("archive unpacks to more than %d bytes", limits.Bytes)
 		}
@@ -168,10 +215,19 @@ func read(r io.Reader, limits Limits, take func(content io.Reader, size int64) (
 	}
 }
 
-// CheckName says whether a name may be a file's: relative, clean, slash-separated,
-// not leading outside, and free of NUL.
+const (
+	maxName   = 4096 // bytes, which is what file systems take
+	maxLevels = 255
+)
+
+// CheckName reports whether a name may be a file's: relative, clean, slash-separated,
+// not leading outside, free of NUL, of at most 4096 bytes and 255 levels.
 func CheckName(name string) error {
 	switch {
+	case len(name) > maxName:
+		return fmt.Errorf("file name %.40q… has %d bytes, more than %d", name, len(name), maxName)
+	case strings.Count(name, "/") >= maxLevels:
+		return fmt.Errorf("file name %.40q… has %d levels, more than %d", name, strings.Count(name, "/")+1, maxLevels)
 	case name == "" || name == "." || path.IsAbs(name) || path.Clean(name) != name,
 		name == ".." || strings.HasPrefix(name, "../"),
 		strings.ContainsRune(name, 0):

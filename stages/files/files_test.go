@@ -256,6 +256,44 @@ func Example() {
 	// Output: 1 web/deployment.yaml <nil>
 }
 
+// TestLimits holds files against limits, when they are read and when they are packed.
+func TestLimits(t *testing.T) {
+	deep := func(n int) string { return strings.Repeat("d/", n-1) + "f" }
+	for name, c := range map[string]struct {
+		list   []File
+		limits Limits
+		want   string
+	}{
+		"nothing":          {nil, Limits{}, ""},
+		"as many as may":   {[]File{{Name: "a/f"}, {Name: "a/g"}}, Limits{Files: 3}, ""},
+		"folders count":    {[]File{{Name: "a/f"}, {Name: "b/g"}}, Limits{Files: 3}, "more than 3"},
+		"nested ones too":  {[]File{{Name: "a/b/f"}}, Limits{Files: 2}, "more than 2"},
+		"a file":           {[]File{{Name: "f", Data: make([]byte, 11)}}, Limits{Files: 9, Bytes: 20, File: 10}, `"f" has 11 bytes, more than 10`},
+		"a file, of all":   {[]File{{Name: "f", Data: make([]byte, 21)}}, Limits{Files: 9, Bytes: 20}, `"f" has 21 bytes, more than 20`},
+		"several together": {[]File{{Name: "f", Data: make([]byte, 10)}, {Name: "g", Data: make([]byte, 11)}}, Limits{Files: 9, Bytes: 20}, "more than 20 bytes"},
+		"levels":           {[]File{{Name: deep(255)}}, Limits{Files: 999}, ""},
+	} {
+		err := c.limits.Check(c.list)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: packed: %v, want %q", name, err, c.want)
+		}
+		_, err = Read(bytes.NewReader(write(t, c.list...)), c.limits)
+		if name != "nothing" && (err == nil) != (c.want == "") {
+			t.Errorf("%s: read: %v, want %q", name, err, c.want)
+		}
+	}
+	for _, name := range []string{deep(256), deep(3000), strings.Repeat("n", 4097)} {
+		if err := CheckName(name); err == nil || len(err.Error()) > 200 {
+			t.Errorf("%d bytes: %v", len(name), err)
+		}
+	}
+	for _, name := range []string{deep(255), strings.Repeat("n", 4096)} {
+		if err := CheckName(name); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestUnpack sees that files are pieces of what they were packed in, none of
 // which can grow into the next.
 func TestUnpack(t *testing.T) {

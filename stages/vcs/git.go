@@ -43,7 +43,8 @@ func openCommand(ctx context.Context, top string) (objects, error) {
 // left out, no question to a terminal, no lock, and nothing taken from GIT_
 // variables or from a repository that lies above top. Programs run only where
 // .gitattributes of the work tree ask for a filter that the user has configured,
-// as they do for `git status`.
+// as they do for `git status`; for one that the repository's own configuration has,
+// see [checkin].
 func gitCommand(ctx context.Context, top string, args ...string) *exec.Cmd {
 	fixed := []string{
 		"--no-pager", "--no-optional-locks", "--no-replace-objects", "--literal-pathspecs",
@@ -191,7 +192,8 @@ func (c *command) close() {
 
 // checkin is what git would store for files of the work tree at top, by path:
 // their ids after the line endings, encodings and filters that the attributes
-// ask for were undone.
+// ask for were undone. A filter of the repository's own configuration is not run: that
+// file may have come with the folder, and names a program. It is an error.
 func checkin(ctx context.Context, top string, paths []string) (map[string]string, error) {
 	var names strings.Builder
 	for _, p := range paths {
@@ -204,6 +206,9 @@ func checkin(ctx context.Context, top string, paths []string) (map[string]string
 	// hash-object also works without a repository, and then knows no attributes:
 	// where git refuses the repository, nothing is known.
 	if _, err := runGit(ctx, top, nil, "rev-parse", "--git-dir"); err != nil {
+		return nil, err
+	}
+	if err := ownFilter(ctx, top, paths); err != nil {
 		return nil, err
 	}
 	out, err := runGit(ctx, top, strings.NewReader(names.String()), "hash-object", "--stdin-paths")
@@ -219,4 +224,35 @@ func checkin(ctx context.Context, top string, paths []string) (map[string]string
 		byPath[p] = ids[i]
 	}
 	return byPath, nil
+}
+
+// ownFilter reports a file whose filter the configuration in the repository defines.
+func ownFilter(ctx context.Context, top string, paths []string) error {
+	list, err := runGit(ctx, top, nil, "config", "--list", "--show-scope", "-z")
+	if err != nil {
+		return err
+	}
+	own := map[string]bool{}
+	fields := strings.Split(string(list), "\x00") // scope, key and value, scope, …
+	for i := 0; i+1 < len(fields); i += 2 {
+		key, _, _ := strings.Cut(fields[i+1], "\n")
+		section, rest, _ := strings.Cut(key, ".")
+		if name := rest[:max(0, strings.LastIndexByte(rest, '.'))]; section == "filter" && (fields[i] == "local" || fields[i] == "worktree") {
+			own[name] = true
+		}
+	}
+	if len(own) == 0 {
+		return nil
+	}
+	attributes, err := runGit(ctx, top, strings.NewReader(strings.Join(paths, "\x00")+"\x00"), "check-attr", "--stdin", "-z", "filter")
+	if err != nil {
+		return err
+	}
+	fields = strings.Split(string(attributes), "\x00") // path, filter, name, …
+	for i := 0; i+2 < len(fields); i += 3 {
+		if own[fields[i+2]] {
+			return fmt.Errorf("its filter %q is of the configuration in the repository itself, which is not run; one in the configuration of the user is", fields[i+2])
+		}
+	}
+	return nil
 }

@@ -275,11 +275,11 @@ func TestReadModified(t *testing.T) {
 			write(t, dir, map[string]string{"deploy/.gitattributes": "*.yaml text eol=crlf\n", "deploy/a.yaml": "a: 1\r\n"})
 		}, state{No, No, No, false}},
 		{"a filter", func(t *testing.T, dir string) {
-			gitIn(t, dir, "config", "filter.up.clean", "tr A-Z a-z")
+			userConfig(t, "filter.up.clean", "tr A-Z a-z")
 			write(t, dir, map[string]string{".gitattributes": "*.yaml filter=up\n", "deploy/a.yaml": "A: 1\n"})
 		}, state{No, No, No, false}},
 		{"a filter and an edit", func(t *testing.T, dir string) {
-			gitIn(t, dir, "config", "filter.up.clean", "tr A-Z a-z")
+			userConfig(t, "filter.up.clean", "tr A-Z a-z")
 			write(t, dir, map[string]string{".gitattributes": "*.yaml filter=up\n", "deploy/a.yaml": "A: 2\n"})
 		}, state{Yes, Yes, Yes, false}},
 	} {
@@ -291,6 +291,81 @@ func TestReadModified(t *testing.T) {
 			got := state{f.Modified, facts.Repositories[0].Modified, facts.Modified, f.Untracked}
 			if got != c.want {
 				t.Errorf("got %+v, want %+v", got, c.want)
+			}
+		})
+	}
+}
+
+// userConfig sets something in the configuration of the user.
+func userConfig(t *testing.T, key, value string) {
+	t.Helper()
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_CONFIG_HOME", home)
+	gitIn(t, home, "config", "--file", filepath.Join(home, ".gitconfig"), key, value)
+}
+
+// TestReadRunsNothingOfTheRepository reads repositories whose own configuration names programs, in
+// every way that git has: none is run, and what a filter would say is unknown.
+func TestReadRunsNothingOfTheRepository(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(t *testing.T, dir, program string)
+		want   Tristate
+	}{
+		{"clean", func(t *testing.T, dir, program string) { gitIn(t, dir, "config", "filter.x.clean", program) }, Unknown},
+		{"process", func(t *testing.T, dir, program string) { gitIn(t, dir, "config", "filter.x.process", program) }, Unknown},
+		{"clean, of a name with dots", func(t *testing.T, dir, program string) {
+			gitIn(t, dir, "config", "filter.a.b.clean", program)
+			write(t, dir, map[string]string{".gitattributes": "*.yaml filter=a.b\n"})
+		}, Unknown},
+		{"clean, by the attributes of the clone", func(t *testing.T, dir, program string) {
+			gitIn(t, dir, "config", "filter.y.clean", program)
+			write(t, dir, map[string]string{".git/info/attributes": "*.yaml filter=y\n"})
+		}, Unknown},
+		{"clean, in a file that is included", func(t *testing.T, dir, program string) {
+			write(t, dir, map[string]string{"more": "[filter \"x\"]\n\tclean = " + program + "\n"})
+			gitIn(t, dir, "config", "include.path", "../more")
+		}, Unknown},
+		{"clean, of the work tree", func(t *testing.T, dir, program string) {
+			gitIn(t, dir, "config", "extensions.worktreeConfig", "true")
+			gitIn(t, dir, "config", "--worktree", "filter.x.clean", program)
+		}, Unknown},
+		{"clean, in the place of the user's", func(t *testing.T, dir, program string) {
+			userConfig(t, "filter.x.clean", "cat")
+			gitIn(t, dir, "config", "filter.x.clean", program)
+		}, Unknown},
+		{"file system monitor", func(t *testing.T, dir, program string) { gitIn(t, dir, "config", "core.fsmonitor", program) }, Yes},
+		{"text conversion", func(t *testing.T, dir, program string) {
+			gitIn(t, dir, "config", "diff.x.textconv", program)
+			gitIn(t, dir, "config", "diff.x.command", program)
+			gitIn(t, dir, "config", "diff.external", program)
+			write(t, dir, map[string]string{".gitattributes": "*.yaml diff=x\n"})
+		}, Yes},
+		{"hooks", func(t *testing.T, dir, program string) {
+			gitIn(t, dir, "config", "core.hooksPath", filepath.Dir(program))
+			gitIn(t, dir, "config", "core.pager", program)
+			gitIn(t, dir, "config", "alias.hash-object", "!"+program)
+		}, Yes},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := newRepository(t, shop)
+			ran := filepath.Join(t.TempDir(), "ran")
+			program := filepath.Join(t.TempDir(), "post-index-change")
+			if err := os.WriteFile(program, []byte("#!/bin/sh\necho x >> "+ran+"\ncat\n"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			write(t, dir, map[string]string{".gitattributes": "*.yaml filter=x\n", "deploy/a.yaml": "a: 2\n"})
+			c.change(t, dir, program)
+			facts, _, err := Read(t.Context(), query(t, dir, "deploy/a.yaml"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if facts.Files[0].Modified != c.want || facts.Modified != c.want {
+				t.Errorf("modified: %s, %s, want %s", facts.Files[0].Modified, facts.Modified, c.want)
+			}
+			if data, err := os.ReadFile(ran); err == nil {
+				t.Errorf("the program ran: %q", data)
 			}
 		})
 	}

@@ -76,10 +76,13 @@ func (c *chain) files(ctx context.Context) ([]files.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("layer %s: %w", c.app.Layer.Digest, err)
 	}
-	limits := files.DefaultLimits()
+	limits := files.ContentLimits()
 	found, canonical := sha256.New(), sha256.New()
 	all := io.TeeReader(io.LimitReader(unpacked, limits.Bytes+int64(limits.Files)*2048), found)
 	list, err := files.Read(all, limits)
+	if err == nil {
+		err = artifact.CheckContent(list)
+	}
 	if err == nil {
 		_, err = io.Copy(io.Discard, all) // what stands behind the end
 	}

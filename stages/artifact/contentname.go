@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package artifact
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/taped-dev/tape/stages/files"
+)
+
+// reservedFiles are file names, in any folder, that some deployer does not take
+// for manifests: Flux ignores most (sourceignore of fluxcd/pkg), Kustomize and
+// Argo CD read the first ones in their own way, and the last ones tell Argo CD to
+// render the folder otherwise. They are patterns of path.Match.
+func reservedFiles() []string {
+	return []string{
+		"kustomization.yaml", "kustomization.yml", "Kustomization", "Chart.yaml",
+		".sourceignore", ".gitignore", ".gitmodules", ".gitattributes",
+		".travis.yml", ".gitlab-ci.yml", "appveyor.yml", ".drone.yml", "cloudbuild.yaml", "codeship-*.yml",
+		".goreleaser.yml", ".sops.yaml", ".flux.yaml",
+		".argocd-source.yaml", ".argocd-source-*.yaml", ".argocd-source.yml", ".argocd-source-*.yml",
+	}
+}
+
+// isReservedFolder reports whether a folder is ignored by Flux with all that is in it,
+// or is git's own, on whatever file system.
+func isReservedFolder(name string) bool {
+	return strings.EqualFold(name[:min(len(name), len(".git"))], ".git") || name == ".circleci"
+}
+
+// ContentName is what a manifest file is called in the content: its own name where
+// every deployer reads that, else the nearest that they do.
+func ContentName(file string) string {
+	dir, base := path.Split(file)
+	stem, ext := split(base)
+	switch ext {
+	case ".yaml", ".yml":
+		base = stem + ext
+	case ".json":
+		base = stem + ".json.yaml"
+	default:
+		base += ".yaml"
+	}
+	reserved := isReserved(base) || ext == "" && isReserved(stem)
+	var folders []string
+	for _, folder := range strings.Split(strings.TrimSuffix(dir, "/"), "/") {
+		if isReservedFolder(folder) {
+			reserved = true
+		} else if folder != "" {
+			folders = append(folders, folder)
+		}
+	}
+	if reserved {
+		stem, _ = split(base)
+		base = stem + ".objects.yaml"
+	}
+	return path.Join(append(folders, base)...)
+}
+
+func isReserved(base string) bool {
+	return slices.ContainsFunc(reservedFiles(), func(pattern string) bool {
+		matched, _ := path.Match(pattern, base)
+		return matched
+	})
+}
+
+// split cuts the extension off, in lower case, where it is one of manifests.
+func split(base string) (stem, ext string) {
+	ext = strings.ToLower(path.Ext(base))
+	switch ext {
+	case ".yaml", ".yml", ".json":
+		return base[:len(base)-len(ext)], ext
+	}
+	return base, ""
+}
+
+// CheckContent reports a file that no content holds which was packed: one that some
+// deployer, or a program that works in the folder, takes for something else than a
+// manifest.
+func CheckContent(list []files.File) error {
+	for _, f := range list {
+		if ContentName(f.Name) != f.Name {
+			return refused{fmt.Errorf("content holds %q, which is not the name of a manifest: it is not what was packed", f.Name)}
+		}
+	}
+	return nil
+}
+
+// checkOriginalContent is CheckContent of the original's, which packed what was in the
+// folder: JSON, and files of Kustomize.
+func checkOriginalContent(list []files.File) error {
+	for _, f := range list {
+		_, ext := split(path.Base(f.Name))
+		if ext == "" || slices.ContainsFunc(strings.Split(path.Dir(f.Name), "/"), isReservedFolder) {
+			return refused{fmt.Errorf("content holds %q, which is not the name of a manifest", f.Name)}
+		}
+	}
+	return nil
+}
