@@ -7,18 +7,24 @@ import "time"
 // State of a node.
 type State string
 
-// The states, in the order a node passes them; the last four end it.
+// The states, in the order a node passes them; the last five end it.
 const (
 	Waiting   State = "waiting"
 	Running   State = "running"
 	Cached    State = "cached"
 	Done      State = "done"
+	Skipped   State = "skipped" // there was nothing to do
 	Failed    State = "failed"
 	Cancelled State = "cancelled"
 )
 
-// Warning is the level of a message that --strict makes an error.
-const Warning = "warning"
+// The levels of a message. One without a level is progress, which is shown or not.
+const (
+	// Warning is of what --strict makes an error.
+	Warning = "warning"
+	// Notice is of what is always shown, and is not a mistake.
+	Notice = "notice"
+)
 
 // Note is the level of a message that is worth reading in every run and is no
 // fault: it is shown as a warning is, and fails nothing.

@@ -174,12 +174,12 @@ func depthFirst(nodes []Node, needs [][]int) ([]int, error) {
 }
 
 // WithoutEffects returns the names of the nodes that change nothing but the
-// store, and do not wait for one that does.
-func (g *Graph) WithoutEffects() []string {
+// store, and do not wait for one that does. Stages that are harmless count as such.
+func (g *Graph) WithoutEffects(harmless ...string) []string {
 	effects := make([]bool, len(g.nodes))
 	var names []string
 	for i, n := range g.nodes { // what is needed stands before
-		effects[i] = n.Effects || slices.ContainsFunc(g.needs[i], func(from int) bool { return effects[from] })
+		effects[i] = n.Effects && !slices.Contains(harmless, n.Kind) || slices.ContainsFunc(g.needs[i], func(from int) bool { return effects[from] })
 		if !effects[i] {
 			names = append(names, n.Name)
 		}

@@ -128,6 +128,7 @@ type ended struct {
 	state   State
 	key     digest.Digest
 	outputs Outputs
+	note    string // why there was nothing to do
 	err     error
 }
 
@@ -200,7 +201,7 @@ func (r *run) all(ctx context.Context) (*Result, error) {
 			result.State = Cancelled
 			stopped = append(stopped, result.Name)
 		}
-		event.State = result.State
+		event.State, event.Message = result.State, e.note
 		r.emit(event)
 	}
 	complete := true
@@ -282,6 +283,9 @@ func (r *run) execute(ctx context.Context, n Node, inputs map[string]ocispec.Des
 		if err := r.keep(ctx, key, outputs); err != nil && context.Cause(ctx) == nil {
 			r.emit(Event{Node: n.Name, Level: Warning, Message: "the result is not kept for the next run: " + err.Error()})
 		}
+	}
+	if task.skipped != "" {
+		return ended{state: Skipped, key: key, outputs: outputs, note: task.skipped}
 	}
 	return ended{state: Done, key: key, outputs: outputs}
 }

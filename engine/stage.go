@@ -63,12 +63,17 @@ type Task struct {
 	Report func(Event)
 
 	transient bool
+	skipped   string
 }
 
 // DoNotKeep says, from within Run, that the outputs of this run are good for
 // this run only, although the stage is a Keyer: something entered them that the
 // key does not cover.
 func (t *Task) DoNotKeep() { t.transient = true }
+
+// Skip reports, from within Run, that there was nothing to do, and why. The outputs
+// count as those of any other run.
+func (t *Task) Skip(why string) { t.skipped = why }
 
 // Many returns the inputs name/<key> of a port that takes several, by key.
 func (t *Task) Many(name string) []ocispec.Descriptor {

@@ -55,7 +55,9 @@ type BundleResult struct {
 	// it has in the repository.
 	Relocation map[string]string `json:"relocationMap"`
 	Moved      *transfer.Moved   `json:"moved,omitempty"`
-	Warnings   []string          `json:"warnings,omitempty"`
+	// MovedTags are those that led to something else before; nil where none is set.
+	MovedTags []transfer.MovedTag `json:"moved_tags,omitzero"`
+	Warnings  []string            `json:"warnings,omitempty"`
 }
 
 // BundleImage is an image of a bundle.
@@ -87,6 +89,7 @@ type bundling struct {
 	repository *registry.Repository
 	tag        string
 	result     *BundleResult
+	progress   *meter
 }
 
 func (o *BundleOptions) run(ctx context.Context, verb string, then func(context.Context, *bundling) error) (*BundleResult, error) {
@@ -111,6 +114,7 @@ func (o *BundleOptions) run(ctx context.Context, verb string, then func(context.
 		return fail(err)
 	}
 	progress := newMeter(o.Events, verb)
+	b.progress = progress
 	if err = b.fixup(ctx, o.AutoUpdate, progress); err == nil {
 		err = then(ctx, b)
 	}
@@ -294,7 +298,22 @@ func (b *bundling) documents(ctx context.Context, docs cnab.Documents) error {
 	if err := b.repository.PushManifest(ctx, docs.Manifest.Descriptor, docs.Manifest.Data, ""); err != nil {
 		return err
 	}
-	return b.repository.PushManifest(ctx, docs.Index.Descriptor, docs.Index.Data, b.tag)
+	b.result.MovedTags = []transfer.MovedTag{}
+	if b.tag != "" {
+		tags := []transfer.Tagged{{Tag: b.tag, Desc: docs.Index.Descriptor}}
+		was, err := transfer.Was(ctx, b.repository, tags)
+		if err != nil {
+			return err
+		}
+		b.result.MovedTags = transfer.Moves(tags, was)
+	}
+	if err := b.repository.PushManifest(ctx, docs.Index.Descriptor, docs.Index.Data, b.tag); err != nil {
+		return err
+	}
+	for _, m := range b.result.MovedTags {
+		b.progress.tell(engine.Event{Level: engine.Note, Message: m.String()})
+	}
+	return nil
 }
 
 // PullBundle reads a bundle that tape or cnab-to-oci pushed: its bundle.json byte for

@@ -55,7 +55,7 @@ func TestBundle(t *testing.T) {
 					t.Fatal(err)
 				}
 				want := *pushed
-				want.Ref, want.Moved = pulled.Ref, nil
+				want.Ref, want.Moved, want.MovedTags = pulled.Ref, nil, nil
 				if diff := cmp.Diff(&want, pulled); diff != "" {
 					t.Errorf("%s (-pushed +pulled):\n%s", ref, diff)
 				}

@@ -33,6 +33,8 @@ type CopyOptions struct {
 	// Check walks what the targets have instead of trusting that what is there
 	// has all below it.
 	Check bool
+	// Immutable refuses to move a tag, before anything is copied.
+	Immutable bool
 }
 
 // CopyPair is what to copy, and where to.
@@ -51,6 +53,8 @@ type CopyResult struct {
 	Digest digest.Digest  `json:"digest"`
 	Tags   []string       `json:"tags"` // of root and content, or of the image
 	Moved  transfer.Moved `json:"moved"`
+	// MovedTags are those that led to something else before, sorted.
+	MovedTags []transfer.MovedTag `json:"moved_tags"`
 	// PointsTo is the repository that the manifests name, where that is not the
 	// one copied to.
 	PointsTo string   `json:"pointsTo,omitempty"`
@@ -86,7 +90,7 @@ func Copy(ctx context.Context, o CopyOptions) ([]CopyResult, error) {
 			if len(o.Pairs) > 1 {
 				node += " " + pair.Source
 			}
-			results[i], errs[i] = copyPair(ctx, o.Environment, pair, o.Check, func(e engine.Event) {
+			results[i], errs[i] = copyPair(ctx, o, pair, func(e engine.Event) {
 				e.Node, e.At = node, time.Now()
 				events(e)
 			})
@@ -171,7 +175,8 @@ func openTarget(client *registry.Client, text, tag string) (*target, error) {
 	return &target{Target: transfer.ToRepository(client, repo), repository: name, name: name, tag: cmp.Or(ownTag, tag)}, nil
 }
 
-func copyPair(ctx context.Context, env Environment, pair CopyPair, check bool, report func(engine.Event)) (result *CopyResult, err error) {
+func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, report func(engine.Event)) (result *CopyResult, err error) {
+	env := o.Environment
 	from, err := open(ctx, env.Registry, pair.Source)
 	if err != nil {
 		return nil, err
@@ -195,8 +200,12 @@ func copyPair(ctx context.Context, env Environment, pair CopyPair, check bool, r
 		}),
 		from: from, to: to, root: root,
 	}
-	c.Check = check
-	result = &CopyResult{Source: pair.Source, Digest: root.Digest, Tags: []string{}}
+	result = &CopyResult{Source: pair.Source, Digest: root.Digest, Tags: []string{}, MovedTags: []transfer.MovedTag{}}
+	c.Check, c.Immutable = o.Check, o.Immutable
+	c.TagMoved = func(m transfer.MovedTag) {
+		result.MovedTags = append(result.MovedTags, m)
+		report(engine.Event{Level: engine.Note, Message: m.String()})
+	}
 	if err = c.open(ctx); err == nil {
 		if c.app != nil {
 			err = c.application(ctx, result)
@@ -221,6 +230,7 @@ func copyPair(ctx context.Context, env Environment, pair CopyPair, check bool, r
 	}
 	report(engine.Event{State: engine.Done})
 	result.Moved = c.Moved()
+	transfer.SortMoved(result.MovedTags)
 	result.Ref = to.name
 	if to.tag != "" {
 		result.Ref += ":" + to.tag
@@ -239,7 +249,7 @@ func copyToArchive(ctx context.Context, env Environment, source, file string) (*
 		return nil, err
 	}
 	return &CopyResult{
-		Source: source, Ref: "archive:" + file, Digest: saved.Root.Digest, Tags: []string{},
+		Source: source, Ref: "archive:" + file, Digest: saved.Root.Digest, Tags: []string{}, MovedTags: []transfer.MovedTag{},
 		Moved: transfer.Moved{Blobs: saved.Blobs, Bytes: saved.Size},
 	}, nil
 }
@@ -309,6 +319,15 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	if err := checkRootTags(tags, c.to.tag); err != nil {
 		return err
 	}
+	if c.app.Format != artifact.FormatOriginal && c.to.tag != "" {
+		tags = append(tags, transfer.Tagged{Tag: artifact.ContentTag(c.to.tag), Desc: c.app.Content})
+	}
+	if c.to.repository == "" {
+		tags = nil // a layout is entered by the root, and what is below that is found there
+	}
+	if err := c.plan(ctx, tags); err != nil {
+		return err
+	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	var refs string
 	group.Go(func() error { return c.Whole(groupCtx, c.root, subjects) })
@@ -322,7 +341,6 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 		return err
 	}
 	if c.to.repository == "" {
-		// A layout is entered by the root, and what is below that is found there.
 		if err := c.List(ctx, below); err != nil {
 			return err
 		}
@@ -330,9 +348,6 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	}
 	if err := c.List(ctx, nil); err != nil {
 		return err
-	}
-	if c.app.Format != artifact.FormatOriginal && c.to.tag != "" {
-		tags = append(tags, artifact.Tagged{Tag: artifact.ContentTag(c.to.tag), Desc: c.app.Content})
 	}
 	if err := c.tags(ctx, tags); err != nil {
 		return err
@@ -346,6 +361,14 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 		result.Tags = append(result.Tags, artifact.ContentTag(c.to.tag))
 	}
 	return c.name(ctx, result)
+}
+
+// plan looks where the tags lead that are to be set, the one of what is copied among them.
+func (c *copying) plan(ctx context.Context, tags []transfer.Tagged) error {
+	if c.to.tag != "" {
+		tags = append(slices.Clone(tags), transfer.Tagged{Tag: c.to.tag, Desc: c.root})
+	}
+	return c.Plan(ctx, tags)
 }
 
 // name gives what was copied its tag, last of all. Without one it is listed in a
@@ -372,13 +395,11 @@ func (c *copying) pointsTo(ctx context.Context) (string, error) {
 	return c.to.repository, nil
 }
 
-// tags sets tags side by side; an empty one is none.
-func (c *copying) tags(ctx context.Context, list []artifact.Tagged) error {
+// tags sets tags side by side.
+func (c *copying) tags(ctx context.Context, list []transfer.Tagged) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, n := range list {
-		if n.Tag != "" {
-			group.Go(func() error { return c.Tag(ctx, n.Desc, n.Tag) })
-		}
+	for _, tag := range list {
+		group.Go(func() error { return c.Tag(ctx, tag.Desc, tag.Tag) })
 	}
 	return group.Wait()
 }
@@ -394,11 +415,17 @@ func (c *copying) anything(ctx context.Context, result *CopyResult) error {
 	for _, child := range c.index.Manifests {
 		subjects = append(subjects, child.Digest)
 	}
+	if err := c.plan(ctx, nil); err != nil {
+		return err
+	}
 	if err := c.Whole(ctx, c.root, subjects); err != nil {
 		return err
 	}
 	signatures, err := c.byTag(ctx, subjects)
 	if err != nil {
+		return err
+	}
+	if err := c.plan(ctx, signatures); err != nil {
 		return err
 	}
 	if err := c.List(ctx, nil); err != nil {
@@ -411,8 +438,8 @@ func (c *copying) anything(ctx context.Context, result *CopyResult) error {
 }
 
 // byTag copies what cosign's tags lead to.
-func (c *copying) byTag(ctx context.Context, subjects []digest.Digest) ([]artifact.Tagged, error) {
-	found := make([]artifact.Tagged, len(subjects)*len(cosignSuffixes))
+func (c *copying) byTag(ctx context.Context, subjects []digest.Digest) ([]transfer.Tagged, error) {
+	found := make([]transfer.Tagged, len(subjects)*len(cosignSuffixes))
 	group, ctx := errgroup.WithContext(ctx)
 	for i, subject := range subjects {
 		for j, suffix := range cosignSuffixes {
@@ -425,13 +452,13 @@ func (c *copying) byTag(ctx context.Context, subjects []digest.Digest) ([]artifa
 				if err == nil {
 					err = c.Manifest(ctx, desc)
 				}
-				found[i*len(cosignSuffixes)+j] = artifact.Tagged{Tag: tag, Desc: desc}
+				found[i*len(cosignSuffixes)+j] = transfer.Tagged{Tag: tag, Desc: desc}
 				return err
 			})
 		}
 	}
 	err := group.Wait()
-	return slices.DeleteFunc(found, func(t artifact.Tagged) bool { return t.Tag == "" }), err
+	return slices.DeleteFunc(found, func(t transfer.Tagged) bool { return t.Tag == "" }), err
 }
 
 var (

@@ -28,6 +28,8 @@ type LoadOptions struct {
 	Repository string
 	// Check walks what the repository has instead of trusting it.
 	Check bool
+	// Immutable refuses to move a tag, before anything is written.
+	Immutable bool
 }
 
 // Load writes the application of an archive into a repository: everything by its
@@ -49,7 +51,7 @@ func Load(ctx context.Context, o LoadOptions) (*CopyResult, error) {
 		}
 	}
 	events := serial(o.Events)
-	result, err := copyPair(ctx, o.Environment, CopyPair{Source: source, Target: o.Repository}, o.Check, func(e engine.Event) {
+	result, err := copyPair(ctx, CopyOptions{Environment: o.Environment, Check: o.Check, Immutable: o.Immutable}, CopyPair{Source: source, Target: o.Repository}, func(e engine.Event) {
 		e.Node, e.At = "load", time.Now()
 		events(e)
 	})

@@ -122,13 +122,7 @@ func (o *PackageOptions) checkUpdate(ctx context.Context, p *pipeline.Pipeline) 
 	if err != nil || l.read.Has(o.Update) {
 		return err
 	}
-	resolving := o.Options
-	resolving.Events = func(e engine.Event) { // the run that follows warns
-		if o.Events != nil && e.Level != engine.Warning {
-			o.Events(e)
-		}
-	}
-	run, err := resolving.run(ctx, p, "resolve")
+	run, err := o.silent().run(ctx, p, "resolve")
 	if err != nil {
 		return err
 	}

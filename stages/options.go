@@ -13,6 +13,7 @@ import (
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/engine/transfer"
 	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/push"
@@ -133,6 +134,9 @@ type PackageOptions struct {
 	Push bool
 	// DryRun does everything but write anywhere.
 	DryRun bool
+	// Immutable refuses to move a tag that leads to something else, before anything
+	// is pushed.
+	Immutable bool
 }
 
 // PackageResult is what was made.
@@ -146,10 +150,12 @@ type PackageResult struct {
 		Ref    string        `json:"ref"`
 		Digest digest.Digest `json:"digest"`
 	} `json:"content"`
-	Tags     []string          `json:"tags"`
-	Images   []PackagedImage   `json:"images"`
-	Related  int               `json:"related"`
-	Unpinned []images.Unpinned `json:"unpinned"`
+	Tags []string `json:"tags"`
+	// MovedTags led to something else before, sorted; after a dry run they would move.
+	MovedTags []transfer.MovedTag `json:"moved_tags"`
+	Images    []PackagedImage     `json:"images"`
+	Related   int                 `json:"related"`
+	Unpinned  []images.Unpinned   `json:"unpinned"`
 	// Placeholders are image fields that something else fills in later.
 	Placeholders []images.Placeholder `json:"placeholders"`
 	Skipped      []images.Skipped     `json:"skipped"`

@@ -5,10 +5,16 @@ package stages
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/engine/transfer"
+	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/push"
 )
@@ -38,14 +44,30 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Whether it goes to the repository, if only in a dry run.
+	sends := o.Save == "" || o.Push
 	var targets []string
-	if pushed := o.Save == "" && !o.DryRun || o.Push && !o.DryRun; !pushed {
-		if targets, err = o.unpushed(p); err != nil {
+	switch {
+	case sends && o.DryRun:
+		if err := p.With("mirror", "dryRun", true); err != nil {
 			return nil, err
 		}
+		targets, err = o.unpushed(p, "mirror")
+	case !sends:
+		targets, err = o.unpushed(p)
+	case o.Immutable:
+		err = p.With("push", "immutable", true)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if err := o.checkUpdate(ctx, p); err != nil {
 		return nil, err
+	}
+	if sends && o.Immutable {
+		if err := o.checkTags(ctx, p); err != nil {
+			return nil, err
+		}
 	}
 	run, err := o.run(ctx, p, targets...)
 	if err != nil {
@@ -112,17 +134,115 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 			return nil, err
 		}
 	}
-	result.Tags, result.Images = where.Tags, where.Images
+	if sends && o.DryRun {
+		if err := o.forecast(ctx, run, &where, result); err != nil {
+			return nil, err
+		}
+	}
+	result.Tags, result.Images, result.MovedTags = where.Tags, where.Images, where.MovedTags
 	result.Root.Ref, result.Content.Ref = where.Root, where.Content
 	return result, nil
 }
 
 // pushed is what was pushed, and what moved.
 func (o *PackageOptions) pushed(ctx context.Context, run *engine.Result, result *PackageResult) (push.Pushed, error) {
-	moved, err := document[images.Moved](ctx, run, "mirror.moved", images.MediaTypeMoved)
-	if err != nil {
+	if err := mirrored(ctx, run, result); err != nil {
 		return push.Pushed{}, err
 	}
-	result.Moved = Moved{Blobs: moved.Blobs, Bytes: moved.Bytes, Mounted: moved.Mounted, Existing: moved.Existing}
 	return document[push.Pushed](ctx, run, "push.pushed", push.MediaType)
+}
+
+// mirrored is what mirror moved or, in a dry run, would.
+func mirrored(ctx context.Context, run *engine.Result, result *PackageResult) error {
+	moved, err := document[images.Moved](ctx, run, "mirror.moved", images.MediaTypeMoved)
+	if err == nil {
+		result.Moved = Moved{Blobs: moved.Blobs, Bytes: moved.Bytes, Mounted: moved.Mounted, Existing: moved.Existing}
+	}
+	return err
+}
+
+// forecast is what a run would move: bytes and tags. A repository that may not be
+// read has no tags.
+func (o *PackageOptions) forecast(ctx context.Context, run *engine.Result, where *push.Pushed, result *PackageResult) error {
+	if err := mirrored(ctx, run, result); err != nil {
+		return err
+	}
+	moves, err := o.moves(ctx, run)
+	if errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) || errdefs.IsUnavailable(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	where.MovedTags = moves
+	for _, m := range moves {
+		if o.Events != nil {
+			o.Events(engine.Event{Level: engine.Note, At: time.Now(), Message: fmt.Sprintf("tag %s is %s, and would be %s", m.Tag, m.Was, m.Is)})
+		}
+	}
+	return nil
+}
+
+// moves are the tags that an application, which a run made, would take from others.
+func (o *PackageOptions) moves(ctx context.Context, run *engine.Result) ([]transfer.MovedTag, error) {
+	root, err := run.Output("index.root")
+	if err != nil {
+		return nil, err
+	}
+	app, err := artifact.Open(ctx, madeHere{run.Store, root}, "")
+	if err != nil {
+		return nil, err
+	}
+	names, err := naming(ctx, app)
+	if err != nil {
+		return nil, err
+	}
+	tags, err := document[[]string](ctx, run, "index.tags", artifact.MediaTypeTags)
+	if err != nil {
+		return nil, err
+	}
+	list, err := document[images.List](ctx, run, "discover.images", images.MediaTypeList)
+	if err != nil {
+		return nil, err
+	}
+	repository, err := o.Registry.Repository(names.Repository)
+	if err != nil {
+		return nil, err
+	}
+	all := push.Tags(names.Repository, root, app.Content, tags, list.Images)
+	was, err := transfer.Was(ctx, repository, all)
+	return transfer.Moves(all, was), err
+}
+
+// checkTags makes the application without moving anything, and fails where a tag
+// of it leads to something else: push does the same, when the images have moved.
+func (o *PackageOptions) checkTags(ctx context.Context, p *pipeline.Pipeline) error {
+	targets, err := o.unpushed(p)
+	if err != nil {
+		return err
+	}
+	run, err := o.silent().run(ctx, p, targets...)
+	if err != nil {
+		return err
+	}
+	moves, err := o.moves(ctx, run)
+	if err == nil {
+		err = transfer.Taken(moves)
+	}
+	if err != nil {
+		return fmt.Errorf("package: %w", err)
+	}
+	return nil
+}
+
+// silent are options for a run before the one that counts, which repeats what this
+// one has to say.
+func (o *PackageOptions) silent() *Options {
+	quiet := o.Options
+	quiet.Events = func(e engine.Event) {
+		if o.Events != nil && e.Level == "" {
+			o.Events(e)
+		}
+	}
+	return &quiet
 }

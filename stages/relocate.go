@@ -59,6 +59,8 @@ type RelocateOptions struct {
 	Mapping   string
 	Manifests string
 	Force     bool // replaces what is in Manifests
+	// Immutable refuses to move a tag, before anything is copied.
+	Immutable bool
 }
 
 // RelocateResult says where everything is now.
@@ -69,6 +71,8 @@ type RelocateResult struct {
 	Root    *RelocatedRoot    `json:"root,omitempty"`
 	Files   []string          `json:"files"`
 	Moved   transfer.Moved    `json:"moved"`
+	// MovedTags are those that led to something else before, sorted.
+	MovedTags []transfer.MovedTag `json:"moved_tags"`
 }
 
 // RelocatedRoot is the new application.
@@ -97,7 +101,8 @@ func Relocate(ctx context.Context, o RelocateOptions) (*RelocateResult, error) {
 	}
 	r := &relocating{
 		client: o.Registry, progress: newMeter(o.Events, "relocate"),
-		result: &RelocateResult{Mapping: map[string]string{}, Files: []string{}},
+		result:     &RelocateResult{Mapping: map[string]string{}, Files: []string{}, MovedTags: []transfer.MovedTag{}},
+		repository: o.Repository, immutable: o.Immutable,
 	}
 	err = relocate(ctx, to, r)
 	if err == nil {
@@ -106,6 +111,7 @@ func Relocate(ctx context.Context, o RelocateOptions) (*RelocateResult, error) {
 	if r.progress.end(err); err != nil {
 		return nil, fmt.Errorf("relocate %s: %w", o.Source, err)
 	}
+	transfer.SortMoved(r.result.MovedTags)
 	return r.result, nil
 }
 
@@ -157,6 +163,9 @@ type relocating struct {
 	progress *meter
 	result   *RelocateResult
 	files    []files.File // renamed
+	// repository is that of the new root, "" where none is made.
+	repository string
+	immutable  bool
 
 	mu sync.Mutex
 }
@@ -212,6 +221,12 @@ func (r *relocating) images(ctx context.Context, to artifact.Naming, list []relo
 			}
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(destinations)) {
+		d := destinations[name]
+		if err := r.free(ctx, name, tagsOf(d.images, d.tags)); err != nil {
+			return nil, fmt.Errorf("to %s: %w", name, err)
+		}
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(relocations)
 	for _, name := range slices.Sorted(maps.Keys(destinations)) {
@@ -248,12 +263,8 @@ func (r *relocating) copy(ctx context.Context, from transfer.Source, name string
 		return err
 	}
 	copier := r.copier(from, repository)
-	mine := map[digest.Digest]bool{}
-	var also []artifact.Tagged
 	group, copying := errgroup.WithContext(ctx)
 	for _, image := range list {
-		mine[image.image.Digest] = true
-		also = append(also, image.about...)
 		group.Go(func() error {
 			if err := copier.Manifest(copying, image.image); err != nil {
 				return err
@@ -272,16 +283,9 @@ func (r *relocating) copy(ctx context.Context, from transfer.Source, name string
 	if err := copier.List(ctx, nil); err != nil {
 		return err
 	}
-	for tag, desc := range tags {
-		if mine[desc.Digest] {
-			also = append(also, artifact.Tagged{Tag: tag, Desc: desc})
-		}
-	}
 	group, copying = errgroup.WithContext(ctx)
-	for _, n := range also {
-		if n.Tag != "" {
-			group.Go(func() error { return copier.Tag(copying, n.Desc, n.Tag) })
-		}
+	for _, tag := range tagsOf(list, tags) {
+		group.Go(func() error { return copier.Tag(copying, tag.Desc, tag.Tag) })
 	}
 	if err := group.Wait(); err != nil {
 		return err
@@ -290,18 +294,66 @@ func (r *relocating) copy(ctx context.Context, from transfer.Source, name string
 	return nil
 }
 
+// tagsOf are the tags of images, and of what is about them: of all the tags of a
+// repository those that lead to one of the images.
+func tagsOf(list []relocated, all map[string]ocispec.Descriptor) []transfer.Tagged {
+	var tags []transfer.Tagged
+	mine := map[digest.Digest]bool{}
+	for _, image := range list {
+		mine[image.image.Digest] = true
+		for _, about := range image.about {
+			if about.Tag != "" {
+				tags = append(tags, about)
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if mine[all[name].Digest] {
+			tags = append(tags, transfer.Tagged{Tag: name, Desc: all[name]})
+		}
+	}
+	return tags
+}
+
+// free fails where tags are not to move and one of these would.
+func (r *relocating) free(ctx context.Context, name string, tags []transfer.Tagged) error {
+	if !r.immutable {
+		return nil
+	}
+	repository, err := r.client.Repository(name)
+	if err != nil {
+		return err
+	}
+	was, err := transfer.Was(ctx, repository, tags)
+	if err != nil {
+		return err
+	}
+	return transfer.Taken(transfer.Moves(tags, was))
+}
+
 // copier copies, and tells of the bytes.
 func (r *relocating) copier(from transfer.Source, to *registry.Repository) *transfer.Copier {
 	var (
 		mu       sync.Mutex
 		reported int64
 	)
-	return transfer.NewCopier(from, transfer.ToRepository(r.client, to), func(current, _ int64) {
+	copier := transfer.NewCopier(from, transfer.ToRepository(r.client, to), func(current, _ int64) {
 		mu.Lock()
 		defer mu.Unlock()
 		r.progress.add(current - reported)
 		reported = current
 	})
+	copier.Immutable = r.immutable
+	copier.TagMoved = func(m transfer.MovedTag) {
+		if to.Name() != r.repository {
+			m.Repository = to.Name()
+		}
+		r.mu.Lock()
+		r.result.MovedTags = append(r.result.MovedTags, m)
+		r.mu.Unlock()
+		r.progress.tell(engine.Event{Level: engine.Note, Message: m.String()})
+	}
+	return copier
 }
 
 func (r *relocating) count(m transfer.Moved) {
@@ -382,6 +434,23 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 	if err != nil {
 		return err
 	}
+	tag := cmp.Or(at.tag, app.Root.Annotations[ocispec.AnnotationRefName])
+	var made *newRoot
+	if o.Repository != "" {
+		from, err := dependencies(ctx, app, at, cmp.Or(at.repository, artifact.Home(statements)))
+		if err != nil {
+			return err
+		}
+		blobs, err := app.Relocated(old, statements, artifact.Relocation{
+			Repository: o.Repository, Names: to, Files: renamed, Edits: edits, From: from,
+		})
+		if err != nil {
+			return err
+		}
+		if made, err = o.newRoot(ctx, r, app, tag, list, blobs); err != nil {
+			return err
+		}
+	}
 	placed, err := r.images(ctx, to, list)
 	if err != nil {
 		return err
@@ -405,17 +474,7 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 			list[i].from = from // on the same registry it is mounted
 		}
 	}
-	from, err := dependencies(ctx, app, at, cmp.Or(at.repository, artifact.Home(statements)))
-	if err != nil {
-		return err
-	}
-	blobs, err := app.Relocated(old, statements, artifact.Relocation{
-		Repository: o.Repository, Names: to, Files: renamed, Edits: edits, From: from,
-	})
-	if err != nil {
-		return err
-	}
-	return o.root(ctx, r, app, cmp.Or(at.tag, app.Root.Annotations[ocispec.AnnotationRefName]), list, blobs)
+	return o.root(ctx, r, made, list)
 }
 
 // original makes an application of this format of one of the original's. Its
@@ -482,7 +541,12 @@ func (o *RelocateOptions) original(ctx context.Context, was *artifact.Applicatio
 	if err != nil {
 		return err
 	}
-	return o.root(ctx, r, app, at.tag, moving, blobs)
+	made, err := o.newRoot(ctx, r, app, at.tag, moving, blobs)
+	if err != nil {
+		return err
+	}
+	made.was = was.Root.Digest
+	return o.root(ctx, r, made, moving)
 }
 
 // relocatedImages are the images of an application.
@@ -531,28 +595,51 @@ func dependencies(ctx context.Context, app *artifact.Application, at *opened, re
 	return out, nil
 }
 
-// root makes the new application: its images are mounted or copied from where they
-// are, then come its own parts, and last its tags. tag is the old root's.
-func (o *RelocateOptions) root(ctx context.Context, r *relocating, app *artifact.Application, tag string, list []relocated, blobs []artifact.Blob) error {
-	tags := o.Tags
-	if len(tags) == 0 {
-		tags = []string{cmp.Or(tag, artifact.ConfigTag(blobs[1].Desc.Digest))}
+// newRoot is an application that is to be made.
+type newRoot struct {
+	was       digest.Digest // the root that it was made of
+	blobs     []artifact.Blob
+	tags      []string
+	imageTags map[string]ocispec.Descriptor
+}
+
+func (n *newRoot) root() artifact.Blob    { return n.blobs[len(n.blobs)-1] }
+func (n *newRoot) content() artifact.Blob { return n.blobs[2] }
+
+// newRoot says what the new application is and what tags it gets, where these are
+// free. tag is the old root's.
+func (o *RelocateOptions) newRoot(ctx context.Context, r *relocating, app *artifact.Application, tag string, list []relocated, blobs []artifact.Blob) (*newRoot, error) {
+	made := &newRoot{was: app.Root.Digest, blobs: blobs, tags: o.Tags, imageTags: map[string]ocispec.Descriptor{}}
+	if len(made.tags) == 0 {
+		made.tags = []string{cmp.Or(tag, artifact.ConfigTag(blobs[1].Desc.Digest))}
 	}
 	given, err := app.Tags(ctx)
 	if err == nil {
-		err = checkRootTags(given, tags...)
+		err = checkRootTags(given, made.tags...)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	imageTags := map[string]ocispec.Descriptor{}
 	for _, t := range given {
 		if t.Desc.Annotations[artifact.AnnotationRole] == artifact.RoleImage {
-			imageTags[t.Tag] = t.Desc
+			made.imageTags[t.Tag] = t.Desc
 		}
 	}
+	all := tagsOf(list, made.imageTags)
+	for _, tag := range made.tags {
+		all = append(all, transfer.Tagged{Tag: artifact.ContentTag(tag), Desc: made.content().Desc}, transfer.Tagged{Tag: tag, Desc: made.root().Desc})
+	}
+	if err := r.free(ctx, o.Repository, all); err != nil {
+		return nil, fmt.Errorf("to %s: %w", o.Repository, err)
+	}
+	return made, nil
+}
+
+// root makes the new application: its images are mounted or copied from where they
+// are, then come its own parts, and last its tags.
+func (o *RelocateOptions) root(ctx context.Context, r *relocating, made *newRoot, list []relocated) error {
 	for from, images := range bySource(list) {
-		if err := r.copy(ctx, from, o.Repository, images, imageTags); err != nil {
+		if err := r.copy(ctx, from, o.Repository, images, made.imageTags); err != nil {
 			return fmt.Errorf("to %s: %w", o.Repository, err)
 		}
 	}
@@ -561,10 +648,10 @@ func (o *RelocateOptions) root(ctx context.Context, r *relocating, app *artifact
 		return err
 	}
 	own := store.NewOverlay(nil)
-	if err := artifact.Put(ctx, own, blobs...); err != nil {
+	if err := artifact.Put(ctx, own, made.blobs...); err != nil {
 		return err
 	}
-	root, content := blobs[len(blobs)-1], blobs[2]
+	root, content := made.root(), made.content()
 	copier := r.copier(madeHere{own, root.Desc}, repository)
 	if err := copier.Manifest(ctx, root.Desc); err != nil {
 		return err
@@ -573,18 +660,18 @@ func (o *RelocateOptions) root(ctx context.Context, r *relocating, app *artifact
 		return err
 	}
 	r.count(copier.Moved())
-	for _, tag := range tags {
+	for _, tag := range made.tags {
 		if err := copier.Tag(ctx, content.Desc, artifact.ContentTag(tag)); err != nil {
 			return err
 		}
 	}
-	for _, tag := range slices.Backward(tags) {
+	for _, tag := range slices.Backward(made.tags) {
 		if err := copier.Tag(ctx, root.Desc, tag); err != nil {
 			return err
 		}
 	}
 	r.result.Root = &RelocatedRoot{
-		Ref: o.Repository + ":" + tags[0] + "@" + root.Desc.Digest.String(), Digest: root.Desc.Digest, Tags: tags, From: app.Root.Digest,
+		Ref: o.Repository + ":" + made.tags[0] + "@" + root.Desc.Digest.String(), Digest: root.Desc.Digest, Tags: made.tags, From: made.was,
 	}
 	return nil
 }

@@ -232,13 +232,13 @@ func (o *Options) describe(p *pipeline.Pipeline) error {
 }
 
 // unpushed are the nodes that write to no registry, and do not wait for one that
-// does.
-func (o *Options) unpushed(p *pipeline.Pipeline) ([]string, error) {
+// does. Stages that are harmless count as such.
+func (o *Options) unpushed(p *pipeline.Pipeline, harmless ...string) ([]string, error) {
 	graph, err := p.Build(o.Args)
 	if err != nil {
 		return nil, fromOptions(err)
 	}
-	return graph.WithoutEffects(), nil
+	return graph.WithoutEffects(harmless...), nil
 }
 
 // runStrict cancels the run at the first warning and returns all that came until

@@ -6,10 +6,8 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"sync"
 
 	"github.com/containerd/containerd/v2/core/content"
-	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -71,20 +69,10 @@ func (o *PackageOptions) unsent(ctx context.Context, run *engine.Result, root oc
 	s := &saving{archive: artifact.Archive{
 		Images: app.Children(artifact.RoleImage), Names: names, Root: &root, Tags: tags, Signatures: signatures,
 	}}
-	var mu sync.Mutex
-	wanted := func(context.Context, ocispec.Descriptor) (bool, error) { return true, nil }
-	if o.DryRun && (o.Save == "" || o.Push) {
-		wanted = func(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
-			there, err := o.there(ctx, repository, desc)
-			if there {
-				mu.Lock()
-				result.Moved.Existing++
-				mu.Unlock()
-			}
-			return !there, err
-		}
+	if o.DryRun && o.Save == "" {
+		return push.Describe(repository, root.Digest, app.Content.Digest, tags, list), nil
 	}
-	if err := o.fetch(ctx, s, list, wanted); err != nil {
+	if err := o.fetch(ctx, s, list); err != nil {
 		return push.Pushed{}, err
 	}
 	own := ocispec.Index{Manifests: append(app.Children(artifact.RoleContent), app.Children(artifact.RoleAttestations)...)}
@@ -98,7 +86,7 @@ func (o *PackageOptions) unsent(ctx context.Context, run *engine.Result, root oc
 		}
 		result.File = o.Save
 	}
-	if o.DryRun || !o.Push {
+	if !o.Push {
 		all := s.tree.Descriptors()
 		result.Moved.Blobs = len(all)
 		for _, desc := range all {
@@ -109,7 +97,7 @@ func (o *PackageOptions) unsent(ctx context.Context, run *engine.Result, root oc
 }
 
 // fetch adds the images, and what is published beside them, to the tree.
-func (o *PackageOptions) fetch(ctx context.Context, s *saving, list []images.Image, wanted func(context.Context, ocispec.Descriptor) (bool, error)) error {
+func (o *PackageOptions) fetch(ctx context.Context, s *saving, list []images.Image) error {
 	origins := o.origins()
 	group, ctx := errgroup.WithContext(ctx)
 	for _, image := range list {
@@ -125,11 +113,7 @@ func (o *PackageOptions) fetch(ctx context.Context, s *saving, list []images.Ima
 				return fmt.Errorf("image %s: %w", image.Source, err)
 			}
 			for _, desc := range descs {
-				want, err := wanted(ctx, desc)
-				if err == nil && want {
-					err = s.tree.Add(ctx, src, nil, desc)
-				}
-				if err != nil {
+				if err := s.tree.Add(ctx, src, nil, desc); err != nil {
 					return fmt.Errorf("image %s: %w", image.Source, err)
 				}
 			}
@@ -137,18 +121,4 @@ func (o *PackageOptions) fetch(ctx context.Context, s *saving, list []images.Ima
 		})
 	}
 	return group.Wait()
-}
-
-// there says whether a repository has a manifest. One that is not there, or may
-// not be read, has nothing.
-func (o *PackageOptions) there(ctx context.Context, repository string, desc ocispec.Descriptor) (bool, error) {
-	to, err := o.Registry.Repository(repository)
-	if err != nil {
-		return false, err
-	}
-	there, err := to.Exists(ctx, desc)
-	if errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) || errdefs.IsUnavailable(err) {
-		return false, nil
-	}
-	return there, err
 }

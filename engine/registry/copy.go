@@ -56,6 +56,24 @@ func (c *Client) CopyBlob(ctx context.Context, dst, src *Repository, desc ocispe
 	return how, err
 }
 
+// Foresee is how CopyBlob, or PushBlob where src is nil, would move a blob, found out
+// without moving it: that a registry mounts what it has is taken for granted.
+func (c *Client) Foresee(ctx context.Context, dst, src *Repository, desc ocispec.Descriptor) (How, error) {
+	switch {
+	case src != nil && dst.name == src.name:
+		return Existing, nil
+	case src != nil && dst.host == src.host:
+		return Mounted, nil
+	case desc.Size > maxBuffered:
+		there, err := dst.Exists(ctx, ocispec.Descriptor{MediaType: blobType, Digest: desc.Digest})
+		if there {
+			return Existing, nil
+		}
+		return Streamed, err
+	}
+	return Streamed, nil // a small one is not asked for
+}
+
 // transfer waits for a place among the blobs on their way to a repository's host.
 func (c *Client) transfer(ctx context.Context, dst *Repository) (release func(), err error) {
 	transfers := c.host(dst.endpoint()).transfers

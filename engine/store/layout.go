@@ -523,6 +523,16 @@ func CreateLayout(dir string) (*LayoutWriter, error) {
 // Store takes the blobs, and tells which are there.
 func (w *LayoutWriter) Store() content.Store { return w.store }
 
+// Resolve finds the manifest that is listed under a tag.
+func (w *LayoutWriter) Resolve(tag string) (ocispec.Descriptor, error) {
+	for _, listed := range w.index.Manifests {
+		if listed.Annotations[ocispec.AnnotationRefName] == tag {
+			return listed, nil
+		}
+	}
+	return ocispec.Descriptor{}, classed(errdefs.ErrNotFound, "tag %q is not in the layout %s", tag, w.store.dir)
+}
+
 // Add lists a manifest. One that is listed under the same names, or without any
 // and has the same digest, is replaced.
 func (w *LayoutWriter) Add(desc ocispec.Descriptor) {

@@ -12,7 +12,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
@@ -31,13 +30,6 @@ func ToRepository(client *registry.Client, repository *registry.Repository) Targ
 type repositoryTarget struct {
 	*registry.Repository
 	client *registry.Client
-	empty  atomic.Bool // nobody has given tags there but this target
-}
-
-func (t *repositoryTarget) Empty(ctx context.Context) (bool, error) {
-	empty, err := t.Repository.Empty(ctx)
-	t.empty.Store(empty)
-	return empty, err
 }
 
 // Blob hides the repository's own, which reads.
@@ -96,16 +88,6 @@ func (t *repositoryTarget) List(ctx context.Context, subject digest.Digest, entr
 }
 
 func (t *repositoryTarget) Tag(ctx context.Context, desc ocispec.Descriptor, data []byte, tag string) error {
-	if t.empty.Load() {
-		return t.PushManifest(ctx, desc, data, tag)
-	}
-	found, err := t.Resolve(ctx, tag)
-	if err == nil && found.Digest == desc.Digest {
-		return nil
-	}
-	if err != nil && !errdefs.IsNotFound(err) {
-		return err
-	}
 	return t.PushManifest(ctx, desc, data, tag)
 }
 
@@ -198,6 +180,11 @@ func (t *layoutTarget) List(_ context.Context, _ digest.Digest, entries ...ocisp
 		t.listed = append(t.listed, entry)
 	}
 	return nil
+}
+
+func (t *layoutTarget) Digest(_ context.Context, tag string) (digest.Digest, error) {
+	desc, err := t.writer.Resolve(tag)
+	return desc.Digest, err
 }
 
 func (t *layoutTarget) Tag(_ context.Context, desc ocispec.Descriptor, _ []byte, tag string) error {

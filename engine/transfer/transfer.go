@@ -50,7 +50,9 @@ type Target interface {
 	Manifest(ctx context.Context, desc ocispec.Descriptor, data []byte) (listed bool, err error)
 	// List enters manifests among the referrers of a subject, where they are not.
 	List(ctx context.Context, subject digest.Digest, entries ...ocispec.Descriptor) error
-	// Tag names a manifest that is there.
+	Tags
+	// Tag names a manifest that is there. A layout takes an empty tag: it lists the
+	// manifest without a name.
 	Tag(ctx context.Context, desc ocispec.Descriptor, data []byte, tag string) error
 	// Close makes what was written last.
 	Close() error
@@ -72,6 +74,11 @@ type Copier struct {
 	// Check walks what the target has, instead of trusting that a manifest there
 	// has all below it. It is set before anything is copied.
 	Check bool
+	// Immutable refuses to move a tag that leads elsewhere.
+	Immutable bool
+	// TagMoved hears of each tag that led elsewhere before; one call at a time. It
+	// may be nil.
+	TagMoved func(MovedTag)
 
 	source Source
 	target Target
@@ -81,6 +88,7 @@ type Copier struct {
 	moves     map[digest.Digest]*move
 	moved     Moved
 	empty     bool                                   // the target was, to begin with
+	tags      map[string]digest.Digest               // what they led to, as far as that is known
 	referrers map[digest.Digest][]ocispec.Descriptor // to be listed, by subject
 
 	progressMu     sync.Mutex
@@ -101,7 +109,7 @@ func NewCopier(source Source, target Target, report func(current, total int64)) 
 	}
 	return &Copier{
 		source: source, target: target, report: report,
-		moves: map[digest.Digest]*move{}, referrers: map[digest.Digest][]ocispec.Descriptor{},
+		moves: map[digest.Digest]*move{}, referrers: map[digest.Digest][]ocispec.Descriptor{}, tags: map[string]digest.Digest{},
 	}
 }
 
@@ -275,15 +283,6 @@ func (c *Copier) List(ctx context.Context, except map[digest.Digest]bool) error 
 		group.Go(func() error { return c.target.List(ctx, subject, entries...) })
 	}
 	return group.Wait()
-}
-
-// Tag names a manifest that was copied, or that is there.
-func (c *Copier) Tag(ctx context.Context, desc ocispec.Descriptor, tag string) error {
-	data, err := engine.Get(ctx, c.source, desc)
-	if err != nil {
-		return err
-	}
-	return c.target.Tag(ctx, desc, data, tag)
 }
 
 // once runs do for a digest, the first time that it is called for it. Whoever else

@@ -16,14 +16,12 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/engine/transfer"
 	"github.com/taped-dev/tape/stages/images"
 )
 
 // Tagged is a manifest of an application, and a tag of it in the root's repository.
-type Tagged struct {
-	Tag  string
-	Desc ocispec.Descriptor
-}
+type Tagged = transfer.Tagged
 
 // refused is of an application that asks for what none may.
 type refused struct{ error }
@@ -89,11 +87,11 @@ func (a *Application) Tags(ctx context.Context) ([]Tagged, error) {
 		switch child.Annotations[AnnotationRole] {
 		case RoleImage:
 			for _, tag := range Tags(child) {
-				out = append(out, Tagged{tag, child})
+				out = append(out, Tagged{Tag: tag, Desc: child})
 			}
 		case RoleRelated:
 			if tag := RelatedTag(child); tag != "" {
-				related = append(related, Tagged{tag, child})
+				related = append(related, Tagged{Tag: tag, Desc: child})
 			}
 		}
 	}

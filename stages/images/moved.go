@@ -15,8 +15,10 @@ type Moved struct {
 	Mounted  int   `json:"mounted"`  // blobs that the registry took from another of its repositories
 	Existing int   `json:"existing"` // blobs that were there, and manifests that were, with all below them
 
+	// Empty: the destination had nothing, and so no tag.
+	Empty bool `json:"empty,omitempty"`
 	// Copied are the manifests of images, and those related to them, that the
-	// destination did not have. None of them has a tag there yet. Sorted.
+	// destination did not have. Sorted.
 	Copied []digest.Digest `json:"copied"`
 	// Referrers are manifests with a subject of which it is not certain that the
 	// destination lists them. Sorted by subject and digest.

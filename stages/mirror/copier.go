@@ -38,6 +38,7 @@ type copier struct {
 	dst     *registry.Repository
 	target  transfer.Target // dst
 	check   bool
+	dry     bool // nothing is written
 	report  func(engine.Event)
 
 	empty   bool                   // dst has nothing
@@ -58,10 +59,10 @@ type move struct {
 	err   error
 }
 
-func newCopier(origins images.Origins, dst *registry.Repository, check bool, report func(engine.Event)) *copier {
+func newCopier(origins images.Origins, dst *registry.Repository, config Config, report func(engine.Event)) *copier {
 	return &copier{
 		origins: origins, dst: dst, target: transfer.ToRepository(origins.Registry, dst),
-		check: check, report: report, moves: map[digest.Digest]*move{},
+		check: config.Check, dry: config.DryRun, report: report, moves: map[digest.Digest]*move{},
 	}
 }
 
@@ -108,11 +109,18 @@ func (c *copier) trust(ctx context.Context) error {
 		return nil
 	}
 	data, err := c.dst.Remembered(ctx)
+	if c.dry && unreadable(err) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	if data == nil {
+		if c.dry {
+			return nil // whether it is empty is asked once, by who writes
+		}
 		c.empty, err = c.dst.Empty(ctx)
+		c.moved.Empty = c.empty
 		return err
 	}
 	var root ocispec.Index
@@ -192,7 +200,7 @@ func (c *copier) top(ctx context.Context, src images.Origin, desc ocispec.Descri
 	return c.once(ctx, desc.Digest, func() (bool, error) {
 		there, err := c.trusted[desc.Digest] || c.isTarget(src) && !c.check, error(nil)
 		if !there && ask && !c.check && !c.empty {
-			there, err = c.dst.Exists(ctx, desc)
+			there, err = c.exists(ctx, desc)
 		}
 		if !there && err == nil {
 			there, err = c.below(ctx, src, desc)
@@ -227,9 +235,12 @@ func (c *copier) below(ctx context.Context, src images.Origin, desc ocispec.Desc
 		return false, err
 	}
 	if c.check {
-		if there, err := c.dst.Exists(ctx, found); there || err != nil {
+		if there, err := c.exists(ctx, found); there || err != nil {
 			return there, err
 		}
+	}
+	if c.dry {
+		return false, nil
 	}
 	registered, err := c.dst.PushSubject(ctx, found, data)
 	if err != nil || registered {
@@ -292,9 +303,17 @@ func (c *copier) blob(ctx context.Context, src images.Origin, desc ocispec.Descr
 // move copies a blob, and tells of it as it goes.
 func (c *copier) move(ctx context.Context, src images.Origin, desc ocispec.Descriptor) (registry.How, error) {
 	if c.check {
-		if there, err := c.dst.Exists(ctx, desc); there || err != nil {
+		if there, err := c.exists(ctx, desc); there || err != nil {
 			return registry.Existing, err
 		}
+	}
+	if c.dry {
+		repository, _ := src.(*registry.Repository)
+		how, err := c.origins.Registry.Foresee(ctx, c.dst, repository, desc)
+		if unreadable(err) {
+			return registry.Streamed, nil
+		}
+		return how, err
 	}
 	c.progress(0, desc.Size)
 	how, err := c.target.Blob(ctx, src, desc, func(n int64) { c.progress(n, 0) })
@@ -302,6 +321,20 @@ func (c *copier) move(ctx context.Context, src images.Origin, desc ocispec.Descr
 		c.progress(0, -desc.Size)
 	}
 	return how, err
+}
+
+// exists reports whether the destination has a manifest or blob. To a dry run one
+// that may not be read has nothing.
+func (c *copier) exists(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
+	there, err := c.dst.Exists(ctx, desc)
+	if c.dry && unreadable(err) {
+		return false, nil
+	}
+	return there, err
+}
+
+func unreadable(err error) bool {
+	return errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) || errdefs.IsUnavailable(err)
 }
 
 func (c *copier) count(change func(*images.Moved)) {

@@ -35,6 +35,8 @@ type Config struct {
 	Repository string `json:"repository"`
 	// Check walks what the destination has.
 	Check bool `json:"check,omitempty"`
+	// DryRun copies nothing, and counts what would be copied.
+	DryRun bool `json:"dryRun,omitempty"`
 }
 
 // Stage is the mirror stage.
@@ -78,7 +80,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err != nil {
 		return nil, err
 	}
-	moved, err := newCopier(s.origins, dst, s.config.Check, t.Report).copy(ctx, list.Images)
+	moved, err := newCopier(s.origins, dst, s.config, t.Report).copy(ctx, list.Images)
 	if err != nil {
 		return nil, err
 	}

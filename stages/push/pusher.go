@@ -7,17 +7,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 
 	"github.com/containerd/containerd/v2/core/content"
-	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/engine/transfer"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 )
@@ -28,16 +29,18 @@ type pusher struct {
 	store      content.Provider
 	tags       []string // of the root
 	images     []images.Image
-	moved      images.Moved
+	mirrored   images.Moved
 
 	root, content, statements ocispec.Descriptor
 	rootData                  []byte
 	signatures                []ocispec.Descriptor
 	check                     bool
 
-	replaced []string // what tags led to before, in words
+	was   map[string]digest.Digest // what tags lead to; "" is nothing
+	whole bool                     // every tag of the application leads to it already
+	moved func(transfer.MovedTag)
 
-	mu sync.Mutex // guards moved.Referrers while manifests are pushed
+	mu sync.Mutex // guards mirrored.Referrers while manifests are pushed, and calls of moved
 }
 
 type step struct {
@@ -58,32 +61,67 @@ func (p *pusher) steps() []step {
 	}
 }
 
-// tagged reports whether every tag of the artifact leads to it already, and notes those
-// of the root that lead elsewhere.
-func (p *pusher) tagged(ctx context.Context) (bool, error) {
-	whole := true
-	for _, tag := range p.tags {
-		found, err := p.repository.Digest(ctx, tag)
-		switch {
-		case errdefs.IsNotFound(err):
-			whole = false
-		case err != nil:
-			return false, err
-		case found != p.root.Digest:
-			whole = false
-			p.replaced = append(p.replaced, fmt.Sprintf("tag %s was %s until now", tag, found))
+// Tags are all that an application gets: those of its images and of what is related
+// to them, then of its content, and of the root. An image's tag stands once.
+func Tags(repository string, root, content ocispec.Descriptor, tags []string, list []images.Image) []transfer.Tagged {
+	return slices.Concat(imageTags(repository, list), contentTags(content, tags), rootTags(root, tags))
+}
+
+func imageTags(repository string, list []images.Image) []transfer.Tagged {
+	byName := map[string]ocispec.Descriptor{}
+	for _, image := range list {
+		byName[artifact.TagIn(repository, image)] = ocispec.Descriptor{MediaType: image.MediaType, Digest: image.Digest, Size: image.Size}
+		for _, related := range image.Related {
+			if related.Via == images.Tag {
+				byName[related.Tag] = ocispec.Descriptor{MediaType: related.MediaType, Digest: related.Digest, Size: related.Size}
+			}
 		}
 	}
-	for _, tag := range p.tags {
-		if !whole {
-			break
-		}
-		var err error
-		if whole, err = p.has(ctx, artifact.ContentTag(tag), p.content.Digest); err != nil {
-			return false, err
-		}
+	var out []transfer.Tagged
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		out = append(out, transfer.Tagged{Tag: name, Desc: byName[name]})
 	}
-	return whole, nil
+	return out
+}
+
+func contentTags(content ocispec.Descriptor, tags []string) []transfer.Tagged {
+	var out []transfer.Tagged
+	for _, tag := range tags {
+		out = append(out, transfer.Tagged{Tag: artifact.ContentTag(tag), Desc: content})
+	}
+	return out
+}
+
+// rootTags has the tag that results are called by last.
+func rootTags(root ocispec.Descriptor, tags []string) []transfer.Tagged {
+	var out []transfer.Tagged
+	for _, tag := range slices.Backward(tags) {
+		out = append(out, transfer.Tagged{Tag: tag, Desc: root})
+	}
+	return out
+}
+
+func (p *pusher) all() []transfer.Tagged {
+	return Tags(p.repository.Name(), p.root, p.content, p.tags, p.images)
+}
+
+// ask finds out what the tags lead to. Where those of the application lead to it
+// already, the others were written before them, and are looked at with check only.
+func (p *pusher) ask(ctx context.Context) (err error) {
+	if p.mirrored.Empty {
+		return nil
+	}
+	own := slices.Concat(contentTags(p.content, p.tags), rootTags(p.root, p.tags))
+	if p.was, err = transfer.Was(ctx, p.repository, own); err != nil {
+		return err
+	}
+	p.whole = !slices.ContainsFunc(own, func(t transfer.Tagged) bool { return p.was[t.Tag] != t.Desc.Digest })
+	if p.whole && !p.check {
+		return nil
+	}
+	others, err := transfer.Was(ctx, p.repository, imageTags(p.repository.Name(), p.images))
+	maps.Copy(p.was, others)
+	return err
 }
 
 func (p *pusher) contentAndStatements(ctx context.Context) error {
@@ -129,7 +167,7 @@ func (p *pusher) manifest(ctx context.Context, desc ocispec.Descriptor) error {
 	if manifest.Subject != nil && !registered {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.moved.Referrers = append(p.moved.Referrers, images.MovedReferrer{Subject: manifest.Subject.Digest, Digest: desc.Digest, Existing: there})
+		p.mirrored.Referrers = append(p.mirrored.Referrers, images.MovedReferrer{Subject: manifest.Subject.Digest, Digest: desc.Digest, Existing: there})
 	}
 	return nil
 }
@@ -164,7 +202,7 @@ func (p *pusher) open(ctx context.Context, desc ocispec.Descriptor) (io.ReadClos
 // registry does not list them itself.
 func (p *pusher) referrers(ctx context.Context) error {
 	bySubject := map[digest.Digest][]images.MovedReferrer{}
-	for _, r := range p.moved.Referrers {
+	for _, r := range p.mirrored.Referrers {
 		bySubject[r.Subject] = append(bySubject[r.Subject], r)
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -207,63 +245,59 @@ func (p *pusher) unlisted(ctx context.Context, about digest.Digest, referrers []
 	return entries, nil
 }
 
-// imageTags sets the tags of images, and of what is related to them.
-func (p *pusher) imageTags(ctx context.Context) error {
-	tags := map[string]digest.Digest{}
-	for _, image := range p.images {
-		tags[artifact.TagIn(p.repository.Name(), image)] = image.Digest
-		for _, related := range image.Related {
-			if related.Via == images.Tag {
-				tags[related.Tag] = related.Digest
-			}
-		}
-	}
+// setTags sets tags side by side, but those that are set.
+func (p *pusher) setTags(ctx context.Context, tags []transfer.Tagged) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for tag, dgst := range tags {
-		group.Go(func() error {
-			// What was copied just now has no tag yet.
-			if _, copied := slices.BinarySearch(p.moved.Copied, dgst); !copied {
-				if there, err := p.has(ctx, tag, dgst); there || err != nil {
-					return err
-				}
-			}
-			desc, data, err := p.repository.Manifest(ctx, dgst.String())
-			if err != nil {
-				return err
-			}
-			return p.repository.PushManifest(ctx, desc, data, tag)
-		})
+	for _, tag := range tags {
+		group.Go(func() error { return p.setTag(ctx, tag) })
 	}
 	return group.Wait()
 }
 
-func (p *pusher) contentTags(ctx context.Context) error {
-	data, err := engine.Get(ctx, p.store, p.content)
-	if err != nil {
+func (p *pusher) setTag(ctx context.Context, tag transfer.Tagged) error {
+	was := p.was[tag.Tag]
+	if was == tag.Desc.Digest {
+		return nil
+	}
+	desc, data, err := p.manifestOf(ctx, tag.Desc.Digest)
+	if err == nil {
+		err = p.repository.PushManifest(ctx, desc, data, tag.Tag)
+	}
+	if err != nil || was == "" {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	for _, tag := range p.tags {
-		group.Go(func() error { return p.repository.PushManifest(ctx, p.content, data, artifact.ContentTag(tag)) })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.moved(transfer.MovedTag{Tag: tag.Tag, Was: was, Is: tag.Desc.Digest})
+	return nil
+}
+
+// manifestOf is a manifest that is in the repository, or that this run made.
+func (p *pusher) manifestOf(ctx context.Context, dgst digest.Digest) (ocispec.Descriptor, []byte, error) {
+	switch dgst {
+	case p.root.Digest:
+		return p.root, p.rootData, nil
+	case p.content.Digest:
+		data, err := engine.Get(ctx, p.store, p.content)
+		return p.content, data, err
 	}
-	return group.Wait()
+	return p.repository.Manifest(ctx, dgst.String())
+}
+
+func (p *pusher) imageTags(ctx context.Context) error {
+	return p.setTags(ctx, imageTags(p.repository.Name(), p.images))
+}
+
+func (p *pusher) contentTags(ctx context.Context) error {
+	return p.setTags(ctx, contentTags(p.content, p.tags))
 }
 
 // rootTags sets the tag that results are called by last.
 func (p *pusher) rootTags(ctx context.Context) error {
-	for _, tag := range slices.Backward(p.tags) {
-		if err := p.repository.PushManifest(ctx, p.root, p.rootData, tag); err != nil {
+	for _, tag := range rootTags(p.root, p.tags) {
+		if err := p.setTag(ctx, tag); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// has says whether a tag leads to a digest.
-func (p *pusher) has(ctx context.Context, tag string, want digest.Digest) (bool, error) {
-	found, err := p.repository.Digest(ctx, tag)
-	if errdefs.IsNotFound(err) {
-		return false, nil
-	}
-	return err == nil && found == want, err
 }

@@ -21,6 +21,8 @@
 // Where every tag leads to this root already there is nothing to do but to sign, as
 // they were written last; Check looks at all of it.
 //
+// Every tag that led to something else before is told.
+//
 // The stage is not cached: a registry may have lost what it was given.
 package push
 
@@ -37,6 +39,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/engine/transfer"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 )
@@ -51,6 +54,8 @@ type Pushed struct {
 	Content    string        `json:"content"` // REPO:manifests.TAG@DIGEST
 	Tags       []string      `json:"tags"`
 	Images     []PushedImage `json:"images"` // sorted by source
+	// MovedTags are those that led to something else before, sorted.
+	MovedTags []transfer.MovedTag `json:"moved_tags"`
 }
 
 // PushedImage is an image under the name that the manifests have for it.
@@ -66,6 +71,8 @@ type Config struct {
 	Repository string `json:"repository"`
 	// Check looks at what the destination has even where its tags are right.
 	Check bool `json:"check,omitempty"`
+	// Immutable refuses to move a tag that leads elsewhere.
+	Immutable bool `json:"immutable,omitempty"`
 }
 
 // Stage is the push stage.
@@ -110,14 +117,18 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		return nil, err
 	}
 	p.repository = repository
-	whole, err := p.tagged(ctx)
-	if err != nil {
-		return nil, err
+	if err := p.ask(ctx); err != nil {
+		return nil, fmt.Errorf("push tags: %w", err)
 	}
+	moves := transfer.Moves(p.all(), p.was)
+	if err := transfer.Taken(moves); s.config.Immutable && err != nil {
+		return nil, fmt.Errorf("push to %s: %w", p.repository.Name(), err)
+	}
+	p.moved = func(m transfer.MovedTag) { t.Report(engine.Event{Level: engine.Note, Message: m.String()}) }
 	steps := p.steps()
-	if whole && !s.config.Check {
+	if p.whole && !s.config.Check {
 		// It may not have been signed then, or by another key.
-		p.moved.Referrers = nil
+		p.mirrored.Referrers = nil
 		steps = []step{{"signatures", p.signed}, {"referrers", p.referrers}}
 	}
 	for _, step := range steps {
@@ -129,11 +140,10 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 			return nil, fmt.Errorf("push %s: %w", step.what, err)
 		}
 	}
-	for _, sentence := range p.replaced {
-		t.Report(engine.Event{Message: sentence})
-	}
 	p.repository.Remember(ctx, p.root, p.rootData)
-	out, err := engine.PutJSON(ctx, t.Store, MediaType, p.pushed())
+	pushed := Describe(p.repository.Name(), p.root.Digest, p.content.Digest, p.tags, p.images)
+	pushed.MovedTags = moves
+	out, err := engine.PutJSON(ctx, t.Store, MediaType, pushed)
 	return engine.Outputs{"pushed": out}, err
 }
 
@@ -143,7 +153,7 @@ func (p *pusher) read(ctx context.Context, inputs map[string]ocispec.Descriptor)
 	err := errors.Join(
 		engine.GetJSON(ctx, p.store, inputs["tags"], artifact.MediaTypeTags, &p.tags),
 		engine.GetJSON(ctx, p.store, inputs["images"], images.MediaTypeList, &list),
-		engine.GetJSON(ctx, p.store, inputs["moved"], images.MediaTypeMoved, &p.moved),
+		engine.GetJSON(ctx, p.store, inputs["moved"], images.MediaTypeMoved, &p.mirrored),
 	)
 	if err != nil {
 		return err
@@ -183,11 +193,6 @@ func (p *pusher) read(ctx context.Context, inputs map[string]ocispec.Descriptor)
 	return nil
 }
 
-// pushed is the result.
-func (p *pusher) pushed() Pushed {
-	return Describe(p.repository.Name(), p.root.Digest, p.content.Digest, p.tags, p.images)
-}
-
 // Describe says where everything is once it is pushed.
 func Describe(repository string, root, content digest.Digest, tags []string, list []images.Image) Pushed {
 	pushed := Pushed{
@@ -196,6 +201,7 @@ func Describe(repository string, root, content digest.Digest, tags []string, lis
 		Content:    repository + ":" + artifact.ContentTag(tags[0]) + "@" + content.String(),
 		Tags:       tags,
 		Images:     []PushedImage{},
+		MovedTags:  []transfer.MovedTag{},
 	}
 	for _, image := range list {
 		pushed.Images = append(pushed.Images, PushedImage{

@@ -25,6 +25,7 @@ import (
 	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/engine/registry/registrytest"
 	"github.com/taped-dev/tape/engine/stagetest"
+	"github.com/taped-dev/tape/engine/transfer"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/push"
@@ -269,9 +270,10 @@ func TestPush(t *testing.T) {
 
 			want := push.Pushed{
 				Repository: l.name(), Tags: []string{"v1.2.3", "latest"},
-				Root:    l.name() + ":v1.2.3@" + l.root.Desc.Digest.String(),
-				Content: l.name() + ":manifests.v1.2.3@" + l.content.Digest.String(),
-				Images:  []push.PushedImage{},
+				Root:      l.name() + ":v1.2.3@" + l.root.Desc.Digest.String(),
+				Content:   l.name() + ":manifests.v1.2.3@" + l.content.Digest.String(),
+				Images:    []push.PushedImage{},
+				MovedTags: []transfer.MovedTag{},
 			}
 			for _, image := range l.images {
 				want.Images = append(want.Images, push.PushedImage{

@@ -59,7 +59,9 @@ func New(signer Signer) *Stage { return &Stage{signer: signer} }
 // Run implements [engine.Stage].
 func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
 	signatures := []ocispec.Descriptor{}
-	if s.signer != nil {
+	if s.signer == nil {
+		t.Skip("no key")
+	} else {
 		// One bundle a subject: of a statement with two, cosign reports the first.
 		for _, input := range []string{"root", "content"} {
 			blobs, err := Blobs(ctx, s.signer, t.Inputs[input])

@@ -17,8 +17,8 @@ import (
 
 func (a *app) copyCommand() *cobra.Command {
 	var (
-		file  string
-		check bool
+		file             string
+		check, immutable bool
 	)
 	cmd := &cobra.Command{
 		Use:         "copy SRC DST",
@@ -44,7 +44,7 @@ registry is copied too.`,
 				return err
 			}
 			env := stages.Environment{Registry: client, Events: func(e engine.Event) { a.progress.Event(e) }}
-			results, err := stages.Copy(cmd.Context(), stages.CopyOptions{Environment: env, Pairs: pairs, Check: check})
+			results, err := stages.Copy(cmd.Context(), stages.CopyOptions{Environment: env, Pairs: pairs, Check: check, Immutable: immutable})
 			a.settle()
 			for _, r := range results {
 				for _, warning := range r.Warnings {
@@ -68,8 +68,11 @@ registry is copied too.`,
 	}
 	cmd.Flags().StringVar(&file, "from-file", "", "copy what `FILE` lists, SRC DST a line, several at once; - is stdin")
 	cmd.Flags().BoolVar(&check, "check", false, checkHelp)
+	cmd.Flags().BoolVar(&immutable, "immutable", false, immutableHelp)
 	return cmd
 }
+
+const immutableHelp = "fail, before anything is written, if a tag leads to something else"
 
 const checkHelp = "look whether what is there already is whole, instead of trusting it"
 

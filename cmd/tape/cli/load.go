@@ -49,5 +49,6 @@ points them elsewhere.`,
 		},
 	}
 	cmd.Flags().BoolVar(&o.Check, "check", false, checkHelp)
+	cmd.Flags().BoolVar(&o.Immutable, "immutable", false, immutableHelp)
 	return cmd
 }

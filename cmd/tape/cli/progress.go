@@ -67,6 +67,7 @@ func (q quiet) Event(e engine.Event) {
 		fmt.Fprintf(q, "%s: %s\n", e.Level, e.Message)
 	}
 }
+
 func (quiet) Close() {}
 
 // jsonLines is the event stream, one JSON object a line.
@@ -184,6 +185,8 @@ func (p *plainLines) Event(e engine.Event) {
 	switch {
 	case said(e):
 		fmt.Fprintf(p.w, "%s: %s\n", e.Level, e.Message)
+	case e.State == engine.Skipped:
+		fmt.Fprintf(p.w, "%s: %s (%s)\n", e.Node, e.State, e.Message)
 	case e.Message != "":
 		fmt.Fprintf(p.w, "%s: %s\n", e.Node, e.Message)
 	case e.State == engine.Failed:
@@ -275,7 +278,7 @@ func (t *tty) Event(e engine.Event) {
 		if t.bar == nil {
 			t.bar = t.draw()
 		}
-	case engine.Done, engine.Cached, engine.Failed, engine.Cancelled:
+	case engine.Done, engine.Cached, engine.Skipped, engine.Failed, engine.Cancelled:
 		t.end(n, e.At)
 	}
 }
@@ -348,6 +351,8 @@ func (t *tty) mark(n *nodeState, now time.Time) string {
 		return t.paint("34", "=")
 	case engine.Done:
 		return t.paint("32", "✓")
+	case engine.Skipped:
+		return t.paint("34", "○")
 	case engine.Failed:
 		return t.paint("31", "✗")
 	case engine.Cancelled:
@@ -359,13 +364,16 @@ func (t *tty) mark(n *nodeState, now time.Time) string {
 // text is what a node's line says.
 func (t *tty) text(n *nodeState, now time.Time) string {
 	parts := []string{fmt.Sprintf("%-*s %6s", max(t.names, leastName), n.name, seconds(n.elapsed(now)))}
-	if n.state == engine.Cached {
-		parts = append(parts, "kept")
+	if n.state == engine.Cached || n.state == engine.Skipped {
+		parts = append(parts, string(n.state))
 	}
 	if a := n.amount(now); a != "" {
 		parts = append(parts, a)
 	}
-	if n.note != "" {
+	switch {
+	case n.state == engine.Skipped:
+		parts = append(parts, "("+n.note+")")
+	case n.note != "":
 		parts = append(parts, n.note)
 	}
 	return strings.Join(parts, "  ")

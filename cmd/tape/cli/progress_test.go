@@ -49,7 +49,7 @@ func TestTTYPrintsOnce(t *testing.T) {
 			t.Errorf("%d lines %q", strings.Count(text, want), want)
 		}
 	}
-	for _, want := range []string{"- node-0", "= kept             0.0s  kept\n", "warning: look at this\n"} {
+	for _, want := range []string{"- node-0", "= kept             0.0s  cached\n", "warning: look at this\n"} {
 		if strings.Count(text, want) != 1 {
 			t.Errorf("%d lines with %q in %q", strings.Count(text, want), want, text)
 		}

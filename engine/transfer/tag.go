@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transfer
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/engine"
+)
+
+// Tagged is a tag and the manifest that it is to lead to.
+type Tagged struct {
+	Tag  string
+	Desc ocispec.Descriptor
+}
+
+// MovedTag is a tag that led to another manifest before.
+type MovedTag struct {
+	// Repository is set where tags of several were set.
+	Repository string        `json:"repository,omitempty"`
+	Tag        string        `json:"tag"`
+	Was        digest.Digest `json:"was"`
+	Is         digest.Digest `json:"is"`
+}
+
+func (m MovedTag) String() string {
+	text := fmt.Sprintf("tag %s was %s until now, and is %s", m.Tag, m.Was, m.Is)
+	if m.Repository != "" {
+		text = m.Repository + ": " + text
+	}
+	return text
+}
+
+// SortMoved sorts tags that moved by repository and name.
+func SortMoved(list []MovedTag) {
+	slices.SortFunc(list, func(a, b MovedTag) int {
+		return cmp.Or(strings.Compare(a.Repository, b.Repository), strings.Compare(a.Tag, b.Tag))
+	})
+}
+
+// Tags finds what tags lead to.
+type Tags interface {
+	Digest(ctx context.Context, tag string) (digest.Digest, error)
+}
+
+// Was asks what tags lead to, side by side; "" is of a tag that is not there. One
+// that is named twice is asked for once.
+func Was(ctx context.Context, at Tags, tags []Tagged) (map[string]digest.Digest, error) {
+	var names []string
+	for _, tag := range tags {
+		names = append(names, tag.Tag)
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	found := make([]digest.Digest, len(names))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, name := range names {
+		group.Go(func() error {
+			dgst, err := at.Digest(ctx, name)
+			if errdefs.IsNotFound(err) {
+				return nil
+			}
+			found[i] = dgst
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	was := make(map[string]digest.Digest, len(names))
+	for i, name := range names {
+		was[name] = found[i]
+	}
+	return was, nil
+}
+
+// Moves are the tags that were there and led elsewhere, sorted by name.
+func Moves(tags []Tagged, was map[string]digest.Digest) []MovedTag {
+	moved := []MovedTag{}
+	for _, tag := range tags {
+		if before := was[tag.Tag]; before != "" && before != tag.Desc.Digest {
+			moved = append(moved, MovedTag{Tag: tag.Tag, Was: before, Is: tag.Desc.Digest})
+		}
+	}
+	SortMoved(moved)
+	return slices.Compact(moved)
+}
+
+// Taken is an error that names tags which lead elsewhere; nil where there are none.
+func Taken(moves []MovedTag) error {
+	if len(moves) == 0 {
+		return nil
+	}
+	var names []string
+	for _, m := range moves {
+		text := fmt.Sprintf("%s (%s)", m.Tag, m.Was)
+		if m.Repository != "" {
+			text = m.Repository + ":" + text
+		}
+		names = append(names, text)
+	}
+	return fmt.Errorf("tags are not to move, and these lead to something else: %s", strings.Join(names, ", "))
+}
+
+// Plan asks what tags of the target lead to, before anything is copied. Where the
+// copier is Immutable it fails if one of them would move.
+func (c *Copier) Plan(ctx context.Context, tags []Tagged) error {
+	if err := c.begin(ctx); err != nil {
+		return err
+	}
+	was := map[string]digest.Digest{}
+	if !c.empty {
+		var err error
+		if was, err = Was(ctx, c.target, tags); err != nil {
+			return err
+		}
+	}
+	if err := Taken(Moves(tags, was)); c.Immutable && err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, tag := range tags {
+		c.tags[tag.Tag] = was[tag.Tag]
+	}
+	return nil
+}
+
+// Tag names a manifest that was copied, or that is there.
+func (c *Copier) Tag(ctx context.Context, desc ocispec.Descriptor, tag string) error {
+	c.mu.Lock()
+	was, known := c.tags[tag]
+	c.mu.Unlock()
+	if !known && !c.empty && tag != "" {
+		found, err := Was(ctx, c.target, []Tagged{{tag, desc}})
+		if err != nil {
+			return err
+		}
+		was = found[tag]
+	}
+	if was == desc.Digest {
+		return nil
+	}
+	moved := MovedTag{Tag: tag, Was: was, Is: desc.Digest}
+	if was != "" && c.Immutable {
+		return Taken([]MovedTag{moved})
+	}
+	data, err := engine.Get(ctx, c.source, desc)
+	if err == nil {
+		err = c.target.Tag(ctx, desc, data, tag)
+	}
+	if err != nil || was == "" || c.TagMoved == nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.TagMoved(moved)
+	return nil
+}
