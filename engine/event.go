@@ -20,15 +20,12 @@ const (
 
 // The levels of a message. One without a level is progress, which is shown or not.
 const (
-	// Warning is of what --strict makes an error.
+	// Warning is the level of a message that --strict makes an error.
 	Warning = "warning"
-	// Notice is of what is always shown, and is not a mistake.
-	Notice = "notice"
+	// Note is the level of a message that is worth reading in every run and is no
+	// fault: it is shown as a warning is, and fails nothing.
+	Note = "note"
 )
-
-// Note is the level of a message that is worth reading in every run and is no
-// fault: it is shown as a warning is, and fails nothing.
-const Note = "note"
 
 // Event tells of a change of state (State set), of progress (Current and Total,
 // in bytes where Unit is "bytes") or of something worth knowing (Message). It is
