@@ -25,8 +25,10 @@ import (
 const byHandTimeout = 20 * time.Second
 
 // CheckBinary checks the interpreter at a path, in whatever language it is
-// written, by starting it as tape does. Its home is an empty folder meanwhile. The
-// error says that the kit itself could not work, or that there is no such
+// written, by starting it as tape does: with the same limits, and without the network
+// and the right to write elsewhere as far as the kernel can take those from it, so that
+// an interpreter that needs what it did not declare fails here as it would for its
+// users. Its home is an empty folder meanwhile. The error says that the kit itself could not work, or that there is no such
 // program.
 func CheckBinary(ctx context.Context, path string, opts Options, log *slog.Logger) (Report, error) {
 	var report Report
@@ -46,7 +48,7 @@ func CheckBinary(ctx context.Context, path string, opts Options, log *slog.Logge
 			}
 			return os.LookupEnv(name)
 		}
-		h := host.New(host.Options{LookupEnv: env, Log: log, Limits: host.Limits{Time: k.opts.Timeout}})
+		h := host.New(host.Options{LookupEnv: env, Log: log, Limits: host.Limits{Time: k.opts.Timeout, Ask: k.opts.Timeout}})
 		defer func() { _ = h.Close() }() // the error is taken below
 		i, err := h.Open(ctx, path)
 		if err != nil {

@@ -6,10 +6,10 @@ package host
 
 import "syscall"
 
-// confinements: none here. That tape is gone an interpreter learns from the end
+// ways: none is confined here. That tape is gone an interpreter learns from the end
 // of its stdin.
-func confinements(bool) []*syscall.SysProcAttr {
-	return []*syscall.SysProcAttr{{}}
+func (bounds) ways() []syscall.SysProcAttr {
+	return []syscall.SysProcAttr{{}}
 }
 
 func killGroup(int) {}

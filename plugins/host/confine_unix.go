@@ -6,8 +6,8 @@ package host
 
 import "syscall"
 
-// confinements: a group of its own. That tape is gone an interpreter learns from
-// the end of its stdin.
-func confinements(bool) []*syscall.SysProcAttr {
-	return []*syscall.SysProcAttr{{Setpgid: true}}
+// ways: a group of its own. That tape is gone an interpreter learns from the end of
+// its stdin.
+func (bounds) ways() []syscall.SysProcAttr {
+	return []syscall.SysProcAttr{{Setpgid: true}}
 }

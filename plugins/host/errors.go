@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/docker/go-units"
 )
 
 var errClosed = errors.New("interpreters are closed")
@@ -57,6 +59,16 @@ func (e *DiedError) Error() string {
 		return fmt.Sprintf("process died without a word (%s)", e.How)
 	}
 	return fmt.Sprintf("process died (%s); it last said:\n%s", e.How, e.Tail)
+}
+
+// MemoryError says that a process ended because it wanted more memory than it may
+// have.
+type MemoryError struct {
+	Limit int64
+}
+
+func (e *MemoryError) Error() string {
+	return fmt.Sprintf("out of memory: it used more than %s; set $%s to give it more", units.BytesSize(float64(e.Limit)), MemoryVariable)
 }
 
 // TimeoutError says that a call took too long.

@@ -6,6 +6,7 @@ package host_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -114,10 +115,11 @@ func hostToKill(dir string) {
 
 // fakeOptions are what a test wants of a render.
 type fakeOptions struct {
-	Fifo  string            `json:"fifo"`  // held open for as long as the process lives
+	Life  string            `json:"life"`  // a socket, connected to for as long as the process lives
 	Files map[string]string `json:"files"` // to answer with
 	Size  int               `json:"size"`  // of one more file
 	Count int               `json:"count"` // of more files
+	Host  int               `json:"host"`  // the process to pry into
 }
 
 // fake is an interpreter that behaves as its mode says, and well where that says
@@ -154,8 +156,8 @@ func (f fake) Render(ctx context.Context, req *interpreter.RenderRequest) (*inte
 			return nil, err
 		}
 	}
-	if opts.Fifo != "" {
-		if err := hold(opts.Fifo, f.mode == "has-children"); err != nil {
+	if opts.Life != "" {
+		if err := hold(opts.Life, f.mode == "has-children"); err != nil {
 			return nil, err
 		}
 	}
@@ -171,6 +173,16 @@ func (f fake) Render(ctx context.Context, req *interpreter.RenderRequest) (*inte
 	}
 	resp := &interpreter.RenderResponse{Files: files}
 	switch f.mode {
+	case "pries":
+		pried, err := pry(req.Scratch, opts.Host)
+		if err != nil {
+			return nil, err
+		}
+		resp.Files = []interpreter.File{{Path: "pried", Data: []byte(pried)}}
+	case "eats":
+		for {
+			eaten = append(eaten, bytes.Repeat([]byte{1}, 1<<20))
+		}
 	case "hangs", "has-children":
 		select {}
 	case "heeds":
@@ -209,10 +221,14 @@ func (f fake) Render(ctx context.Context, req *interpreter.RenderRequest) (*inte
 	return resp, nil
 }
 
-// hold opens a FIFO for as long as the process lives, and says so in it. With a
-// child, so does that.
-func hold(fifo string, child bool) error {
-	f, err := os.OpenFile(fifo, os.O_WRONLY, 0)
+// hold connects to a socket for as long as the process lives, and says so to it. With
+// a child, so does that.
+func hold(socket string, child bool) error {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return err
+	}
+	f, err := conn.(*net.UnixConn).File()
 	if err != nil {
 		return err
 	}
@@ -229,35 +245,102 @@ func hold(fifo string, child bool) error {
 	return err
 }
 
-var held []*os.File
+var (
+	held  []*os.File
+	eaten [][]byte
+)
 
-// life is the reading end of such a FIFO.
+// pry does what an interpreter must not be able to do, and answers with what worked.
+func pry(scratch string, host int) (string, error) {
+	var worked []string
+	elsewhere := filepath.Join(os.Getenv("HOME"), "pried")
+	for what, err := range map[string]error{
+		"write": os.WriteFile(elsewhere, nil, 0o600),
+		"append": func() error {
+			_, err := os.OpenFile(filepath.Join(os.Getenv("HOME"), "kept"), os.O_WRONLY|os.O_APPEND, 0)
+			return err
+		}(),
+		"truncate": os.Truncate(filepath.Join(os.Getenv("HOME"), "kept"), 0),
+		"remove":   os.Remove(filepath.Join(os.Getenv("HOME"), "kept")),
+		"folder":   os.Mkdir(elsewhere+".d", 0o700),
+		"link":     os.Link(filepath.Join(os.Getenv("HOME"), "kept"), filepath.Join(scratch, "link")),
+		"rename":   os.Rename(filepath.Join(os.Getenv("HOME"), "kept"), filepath.Join(scratch, "moved")),
+		"network":  func() error { _, err := net.Dial("tcp", os.Getenv("TAPE_TEST_WANTED")); return err }(),
+		"udp":      func() error { _, err := net.Dial("udp", os.Getenv("TAPE_TEST_WANTED")); return err }(),
+		"descriptor": func() error {
+			_, err := unix.FcntlInt(99, unix.F_GETFD, 0)
+			return err
+		}(),
+		"raise": unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}),
+	} {
+		if err == nil {
+			worked = append(worked, what)
+		}
+	}
+	for _, file := range []string{"environ", "mem"} {
+		names, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*/%s", host, file))
+		if err != nil || len(names) == 0 {
+			return "", fmt.Errorf("look for threads of %d: %w", host, err)
+		}
+		for _, name := range append(names, fmt.Sprintf("/proc/%d/%s", host, file)) {
+			f, err := os.Open(name)
+			if err != nil {
+				continue
+			}
+			if _, err := f.ReadAt(make([]byte, 1), 0); file == "mem" || err == nil {
+				worked = append(worked, name)
+			}
+		}
+	}
+	slices.Sort(worked)
+	sub := filepath.Join(scratch, "sub")
+	err := errors.Join(os.Mkdir(sub, 0o700), os.WriteFile(filepath.Join(scratch, "file"), nil, 0o600),
+		os.Rename(filepath.Join(scratch, "file"), filepath.Join(sub, "file")), // between folders, as git does
+		os.WriteFile(os.DevNull, nil, 0))
+	return strings.Join(worked, " "), err
+}
+
+// life is the other end of such a connection.
 type life struct {
-	path string
-	f    *os.File
-	r    *bufio.Reader
+	path     string
+	listener *net.UnixListener
+	r        *bufio.Reader
 }
 
 func newLife(t *testing.T) *life {
-	path := filepath.Join(t.TempDir(), "fifo")
-	if err := unix.Mkfifo(path, 0o666); err != nil {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "tl") // short, for the socket
+	if err != nil {
 		t.Fatal(err)
 	}
-	return &life{path: path}
+	l := &life{path: filepath.Join(dir, "socket")}
+	if l.listener, err = net.ListenUnix("unix", &net.UnixAddr{Name: l.path, Net: "unix"}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = errors.Join(l.listener.Close(), os.RemoveAll(dir)) })
+	// Interpreters of other users connect too.
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(l.path, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 // begins waits until n processes hold it.
 func (l *life) begins(t *testing.T, n int) {
 	t.Helper()
-	var err error
-	if l.f, err = os.Open(l.path); err != nil { // blocks until the other end is open
+	deadline := time.Now().Add(time.Minute)
+	if err := l.listener.SetDeadline(deadline); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = l.f.Close() })
-	if err := l.f.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+	conn, err := l.listener.Accept()
+	if err != nil {
 		t.Fatal(err)
 	}
-	l.r = bufio.NewReader(l.f)
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetReadDeadline(deadline); err != nil {
+		t.Fatal(err)
+	}
+	l.r = bufio.NewReader(conn)
 	for range n {
 		if _, err := l.r.ReadString('\n'); err != nil {
 			t.Fatal(err)

@@ -15,7 +15,10 @@
 // beside it (see [Interpreter.WriteDescription]): it is believed for as long as it
 // fits the executable, and the checksum has the last word. The
 // process gets a temporary folder of its own and none of tape's environment but
-// a short fixed list and the variables its description asks for. Nothing it
+// a short fixed list and the variables its description asks for. On Linux it can
+// write only below that folder, read no memory and no environment of tape's, use the
+// network only where its description says so, and have so much memory; what of this the
+// kernel does not offer is logged, as debug, and done without. Nothing it
 // answers is believed: sizes, counts and paths are checked, and digests are the
 // caller's to compute.
 //
@@ -32,6 +35,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +47,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/docker/go-units"
 )
 
 // Options say where interpreters are and how much they may take. The zero value
@@ -66,24 +72,45 @@ type Options struct {
 
 // Limits bound one call. A zero field means its default.
 type Limits struct {
-	Files int           // files, diagnostics and materials of an answer; 100,000
-	Bytes int64         // of an answer; 1 GiB
-	Time  time.Duration // that a call may take; 10 min
+	Files  int           // files, diagnostics and materials of an answer; 100,000
+	Bytes  int64         // of an answer; 1 GiB
+	Time   time.Duration // that a render may take; 10 min
+	Ask    time.Duration // that Describe and Inputs may take; 1 min
+	Memory int64         // bytes that each process of an interpreter may have; 4 GiB
 }
 
 // The defaults are far above any application: the largest known renders to
 // 5,000 files and 60 MB, in seconds.
+const (
+	maxFiles  = 100_000
+	maxBytes  = 1 << 30
+	maxTime   = 10 * time.Minute
+	maxAsk    = time.Minute
+	maxMemory = 4 << 30
+	// leastMemory is what the runtime of an interpreter needs to start.
+	leastMemory = 64 << 20
+)
+
+// MemoryVariable is the environment variable that sets [Limits.Memory].
+const MemoryVariable = "TAPE_INTERPRETER_MEMORY"
+
+// ReadMemory reads a limit on memory as a person writes one: 8GiB, 512MiB or bytes.
+func ReadMemory(text string) (int64, error) {
+	n, err := units.RAMInBytes(text)
+	if err != nil || n < leastMemory {
+		return 0, fmt.Errorf("$%s is %q: want a size of at least %s, such as 8GiB", MemoryVariable, text, units.BytesSize(leastMemory))
+	}
+	return n, nil
+}
+
 func (l Limits) withDefaults() Limits {
-	if l.Files <= 0 {
-		l.Files = 100_000
+	return Limits{
+		Files:  cmp.Or(max(l.Files, 0), maxFiles),
+		Bytes:  cmp.Or(max(l.Bytes, 0), maxBytes),
+		Time:   cmp.Or(max(l.Time, 0), maxTime),
+		Ask:    cmp.Or(max(l.Ask, 0), maxAsk),
+		Memory: cmp.Or(max(l.Memory, 0), maxMemory),
 	}
-	if l.Bytes <= 0 {
-		l.Bytes = 1 << 30
-	}
-	if l.Time <= 0 {
-		l.Time = 10 * time.Minute
-	}
-	return l
 }
 
 // Host owns the interpreters of a run. Its methods may be called concurrently.

@@ -138,6 +138,7 @@ func TestFailures(t *testing.T) {
 		{mode: "crashes-badly", want: "panic: in a goroutine of its own"},
 		{mode: "nothing", want: "interpreter answered nothing to render"},
 		{mode: "hangs", limits: host.Limits{Time: 4 * time.Second}, want: "interpreter hangs: render app: no answer within 4s"},
+		{mode: "eats", limits: host.Limits{Memory: 256 << 20}, want: "interpreter eats: render app: out of memory: it used more than 256MiB; set $TAPE_INTERPRETER_MEMORY to give it more"},
 		{mode: "bad-material", want: `digest "who knows"`},
 		{mode: "good", options: fakeOptions{Size: 3 << 20}, limits: host.Limits{Bytes: 2 << 20}, want: "interpreter answered more than 2097152 bytes"},
 		{mode: "good", options: fakeOptions{Count: 100}, limits: host.Limits{Files: 50}, want: "more than 50 files"},
@@ -250,10 +251,10 @@ func TestOutput(t *testing.T) {
 
 func TestEnvironment(t *testing.T) {
 	set := map[string]string{
-		"PATH": os.Getenv("PATH"), "HOME": "/home/me", "LC_ALL": "C", "https_proxy": "http://proxy",
+		"PATH": os.Getenv("PATH"), "HOME": "/home/me", "LC_ALL": "C", "https_proxy": "http://proxy", "GOGC": "50",
 		"TAPE_TEST_WANTED": "yes", "TAPE_TEST_SECRET": "no", "TMPDIR": "/elsewhere", "PLUGIN_CLIENT_CERT": "mine",
 	}
-	b := newBed(t, host.Options{LookupEnv: func(name string) (string, bool) {
+	b := newBed(t, host.Options{Limits: host.Limits{Memory: 1 << 30}, LookupEnv: func(name string) (string, bool) {
 		value, ok := set[name]
 		return value, ok
 	}})
@@ -276,7 +277,10 @@ func TestEnvironment(t *testing.T) {
 	}
 	delete(got, "TMPDIR")
 	delete(got, "TAPE_INTERPRETER")
-	want := map[string]string{"PATH": os.Getenv("PATH"), "HOME": "/home/me", "LC_ALL": "C", "https_proxy": "http://proxy", "TAPE_TEST_WANTED": "yes"}
+	want := map[string]string{
+		"PATH": os.Getenv("PATH"), "HOME": "/home/me", "LC_ALL": "C", "https_proxy": "http://proxy", "TAPE_TEST_WANTED": "yes",
+		"GOGC": "50", "GOMEMLIMIT": "966367638", // nine tenths
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("environment (-want +got):\n%s", diff)
 	}
@@ -539,7 +543,7 @@ func TestCancel(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			failed := make(chan error, 1)
 			go func() {
-				_, err := render(ctx, t, i, fakeOptions{Fifo: l.path})
+				_, err := render(ctx, t, i, fakeOptions{Life: l.path})
 				failed <- err
 			}()
 			processes := 1
@@ -567,7 +571,7 @@ func TestCancelOneOfTwo(t *testing.T) {
 	one, two := newLife(t), newLife(t)
 	for ctx, l := range map[context.Context]*life{first: one, second: two} {
 		go func() {
-			_, err := render(ctx, t, i, fakeOptions{Fifo: l.path})
+			_, err := render(ctx, t, i, fakeOptions{Life: l.path})
 			failed <- err
 		}()
 		l.begins(t, 1)
@@ -595,7 +599,7 @@ func TestCloseDuringCall(t *testing.T) {
 	l := newLife(t)
 	failed := make(chan error, 1)
 	go func() {
-		_, err := render(t.Context(), t, i, fakeOptions{Fifo: l.path})
+		_, err := render(t.Context(), t, i, fakeOptions{Life: l.path})
 		failed <- err
 	}()
 	l.begins(t, 2)

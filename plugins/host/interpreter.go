@@ -7,13 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"regexp"
 	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/taped-dev/tape/plugins/internal/wire"
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
@@ -94,7 +94,7 @@ func (i *Interpreter) learn(ctx context.Context) (b beside, err error) {
 // calls gets is in the answer.
 func (i *Interpreter) askDescription(ctx context.Context) (interpreter.Description, error) {
 	var d interpreter.Description
-	err := i.guard(ctx, "describe", func(ctx context.Context) error {
+	err := i.guard(ctx, i.host.opts.Limits.Ask, "describe", func(ctx context.Context) error {
 		p, err := i.start(ctx, interpreter.Description{})
 		if err != nil {
 			return err
@@ -134,29 +134,34 @@ func (i *Interpreter) checkDescription(d interpreter.Description) error {
 // Inputs implements [interpreter.Interpreter].
 func (i *Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
 	var resp *interpreter.InputsResponse
-	err := i.call(ctx, "inputs of "+req.Path, func(ctx context.Context, c *wire.Client) (err error) {
-		resp, err = c.Inputs(ctx, req)
+	err := i.call(ctx, i.host.opts.Limits.Ask, "inputs of "+req.Path, func(ctx context.Context, p *process) (err error) {
+		resp, err = p.client.Inputs(ctx, req)
 		return err
 	})
 	return resp, err
 }
 
-// Render implements [interpreter.Interpreter].
+// Render implements [interpreter.Interpreter]. The scratch folder is one below the
+// process's own, which is the only one that it may write to, and not the request's.
 func (i *Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
 	what := req.Path
 	if req.Reference != "" {
 		what = req.Reference
 	}
 	var resp *interpreter.RenderResponse
-	err := i.call(ctx, "render "+what, func(ctx context.Context, c *wire.Client) (err error) {
-		resp, err = c.Render(ctx, req)
-		return err
+	err := i.call(ctx, i.host.opts.Limits.Time, "render "+what, func(ctx context.Context, p *process) (err error) {
+		own := *req
+		if own.Scratch, err = os.MkdirTemp(p.dir, "scratch"); err != nil {
+			return err
+		}
+		resp, err = p.client.Render(ctx, &own)
+		return errors.Join(err, removeAll(own.Scratch))
 	})
 	return resp, err
 }
 
 // call runs f against a running process.
-func (i *Interpreter) call(ctx context.Context, what string, f func(context.Context, *wire.Client) error) error {
+func (i *Interpreter) call(ctx context.Context, limit time.Duration, what string, f func(context.Context, *process) error) error {
 	// The checksum first: what is said of the program before is only believed.
 	if _, err := i.Checksum(ctx); err != nil {
 		return err
@@ -165,12 +170,12 @@ func (i *Interpreter) call(ctx context.Context, what string, f func(context.Cont
 	if err != nil {
 		return err
 	}
-	return i.guard(ctx, what, func(ctx context.Context) error {
+	return i.guard(ctx, limit, what, func(ctx context.Context) error {
 		p, err := i.acquire(ctx, d)
 		if err != nil {
 			return err
 		}
-		err = f(ctx, p.client)
+		err = f(ctx, p)
 		if err != nil {
 			err = p.explain(err)
 		}
@@ -180,8 +185,7 @@ func (i *Interpreter) call(ctx context.Context, what string, f func(context.Cont
 }
 
 // guard bounds the time of f and says in its error whose call it was.
-func (i *Interpreter) guard(ctx context.Context, what string, f func(context.Context) error) error {
-	limit := i.host.opts.Limits.Time
+func (i *Interpreter) guard(ctx context.Context, limit time.Duration, what string, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, &TimeoutError{Limit: limit})
 	defer cancel()
 	if err := f(ctx); err != nil {
@@ -259,7 +263,8 @@ func (i *Interpreter) start(ctx context.Context, d interpreter.Description) (*pr
 	if err != nil {
 		return nil, err
 	}
-	if err := p.start(ctx, environment(d, p.dir, i.host.opts.LookupEnv), !d.Network); err != nil {
+	b := bounds{dir: p.dir, network: d.Network, memory: i.host.opts.Limits.Memory}
+	if err := p.start(ctx, environment(d, b, i.host.opts.LookupEnv), b); err != nil {
 		p.stop()
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)

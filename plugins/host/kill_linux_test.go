@@ -4,6 +4,8 @@ package host_test
 
 import (
 	"context"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,18 +51,11 @@ func TestKilledHost(t *testing.T) {
 			if err := os.Link(path, hostExe); err != nil {
 				t.Fatal(err)
 			}
-			l := &life{path: filepath.Join(dir, "fifo")}
-			if err := syscall.Mkfifo(l.path, 0o666); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Chmod(l.path, 0o666); err != nil {
-				t.Fatal(err)
-			}
-
+			l := newLife(t)
 			cmd := exec.Command(hostExe)
 			cmd.Env = []string{
 				"PATH=" + os.Getenv("PATH"), "TMPDIR=" + dir, "TAPE_TEST_HOST=" + dir,
-				"TAPE_TEST_OPTIONS=" + string(options(t, fakeOptions{Fifo: l.path})),
+				"TAPE_TEST_OPTIONS=" + string(options(t, fakeOptions{Life: l.path})),
 			}
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
 			var stderr strings.Builder
@@ -81,7 +76,9 @@ func TestKilledHost(t *testing.T) {
 			select {
 			case <-begun:
 			case <-died:
-				_ = os.WriteFile(l.path, []byte("alive\nalive\n"), 0) // lets begins return
+				if conn, err := net.Dial("unix", l.path); err == nil { // lets begins return
+					_, _ = io.WriteString(conn, "alive\nalive\n")
+				}
 				<-begun
 				t.Fatalf("host died: %s", stderr.String())
 			}
@@ -102,7 +99,7 @@ func TestFrozen(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	failed := make(chan error, 1)
 	go func() {
-		_, err := render(ctx, t, i, fakeOptions{Fifo: l.path})
+		_, err := render(ctx, t, i, fakeOptions{Life: l.path})
 		failed <- err
 	}()
 	l.begins(t, 1)
@@ -125,7 +122,7 @@ func TestKilledInterpreter(t *testing.T) {
 	l := newLife(t)
 	failed := make(chan error, 1)
 	go func() {
-		_, err := render(t.Context(), t, i, fakeOptions{Fifo: l.path})
+		_, err := render(t.Context(), t, i, fakeOptions{Life: l.path})
 		failed <- err
 	}()
 	l.begins(t, 1)

@@ -20,8 +20,9 @@ type output struct {
 	log   *slog.Logger
 	first chan string // holds one
 
-	mu   sync.Mutex
-	last []string
+	mu     sync.Mutex
+	last   []string
+	memory bool // a line said that there is no more
 }
 
 // lines is a writer for a stream of its own.
@@ -44,10 +45,31 @@ func (o *output) add(line string) {
 	o.log.Debug(line)
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.memory = o.memory || noMemory(line)
 	if len(o.last) == tailLines {
 		o.last = append(o.last[:0], o.last[1:]...)
 	}
 	o.last = append(o.last, line)
+}
+
+// noMemory reports whether a line is what runtimes print that get no more memory: those
+// of Go, of C, C++ and Rust, of Python, and of Java and JavaScript.
+func noMemory(line string) bool {
+	for _, words := range []string{
+		"out of memory", "cannot allocate memory", "Cannot allocate memory", "memory allocation of", "bad_alloc", "MemoryError", "OutOfMemoryError",
+	} {
+		if strings.Contains(line, words) {
+			return true
+		}
+	}
+	return false
+}
+
+// outOfMemory reports whether the process said that it gets no more memory.
+func (o *output) outOfMemory() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.memory
 }
 
 // tail is the last lines, with a limit on each so that a person can read them.

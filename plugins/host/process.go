@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -41,9 +40,11 @@ const (
 type process struct {
 	host *Host
 	path string
-	dir  string // its own: socket and temporary files
+	dir  string // its own: socket, scratch and temporary files
 	log  *slog.Logger
 	out  output
+
+	bounds bounds // set by start
 
 	calls  int          // under way; guarded by the Interpreter's mu
 	client *wire.Client // set by start
@@ -56,6 +57,7 @@ type process struct {
 
 	done chan struct{} // closed when it has ended and is reaped
 	how  string        // it ended; valid then
+	peak int64         // bytes of memory that it had at most; valid then
 
 	stopping sync.Once
 }
@@ -73,17 +75,17 @@ func newProcess(i *Interpreter, dir string) *process {
 	return p
 }
 
-// start runs the executable and connects to it. After an error, stop it. With
-// userNamespace it may get one, where that is what it takes to have a PID
-// namespace.
-func (p *process) start(ctx context.Context, env []string, userNamespace bool) error {
+// start runs the executable, held to the bounds, and connects to it. After an error,
+// stop it.
+func (p *process) start(ctx context.Context, env []string, b bounds) error {
+	p.bounds = b
 	limit := p.host.opts.StartTimeout
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, &TimeoutError{Limit: limit})
 	defer cancel()
 	// Nothing in go-plugin takes a context: what ends this one is the process's death.
 	defer context.AfterFunc(ctx, p.kill)()
 
-	err := p.connect(env, userNamespace)
+	err := p.connect(env)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -93,7 +95,7 @@ func (p *process) start(ctx context.Context, env []string, userNamespace bool) e
 	return nil
 }
 
-func (p *process) connect(env []string, userNamespace bool) error {
+func (p *process) connect(env []string) error {
 	clientTLS, certPEM, err := mutualTLS()
 	if err != nil {
 		return err
@@ -110,7 +112,7 @@ func (p *process) connect(env []string, userNamespace bool) error {
 		SyncStderr:       p.out.lines(),
 		Logger:           hclog.NewNullLogger(),
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
-			return &starter{process: p, userNamespace: userNamespace, env: slices.Concat(env, cmd.Env, []string{
+			return &starter{process: p, env: slices.Concat(env, cmd.Env, []string{
 				"PLUGIN_CLIENT_CERT=" + string(certPEM),
 				plugin.EnvUnixSocketDir + "=" + p.dir, // one folder less: its name may not be long
 			})}, nil
@@ -132,13 +134,13 @@ func (p *process) connect(env []string, userNamespace bool) error {
 }
 
 // run starts the executable, confined as far as the kernel allows.
-func (p *process) run(env []string, userNamespace bool) error {
+func (p *process) run(env []string) error {
 	var err error
-	for _, attr := range confinements(userNamespace) {
+	for _, attr := range p.bounds.ways() {
 		// A file that was just written may still be open for writing in a child
 		// that is being forked elsewhere in this process (go.dev/issue/22315).
 		for pause := time.Millisecond; ; pause *= 2 {
-			if err = p.runOnce(env, attr); !errors.Is(err, syscall.ETXTBSY) || pause > time.Second {
+			if err = p.runOnce(env, &attr); !errors.Is(err, syscall.ETXTBSY) || pause > time.Second {
 				break
 			}
 			time.Sleep(pause)
@@ -146,6 +148,7 @@ func (p *process) run(env []string, userNamespace bool) error {
 		if err == nil {
 			return nil
 		}
+		p.log.Debug("cannot start the interpreter as strictly as possible", "error", err)
 	}
 	switch {
 	case errors.Is(err, syscall.ENOEXEC):
@@ -169,17 +172,21 @@ func (p *process) runOnce(env []string, attr *syscall.SysProcAttr) error {
 		return err
 	}
 	started := make(chan error, 1)
-	go func() {
-		// The death of the thread that forked, not only that of the process, is
-		// the parent's death to the kernel: this one lives until the child is dead.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
+	// The death of the thread that forked, not only that of the process, is the
+	// parent's death to the kernel: this one lives until the child is dead.
+	onThread(func() {
+		confined := p.bounds.confine(attr)
 		err := p.launch(cmd)
+		if err == nil {
+			if err := errors.Join(confined, p.bounds.limit(cmd.Process.Pid)); err != nil {
+				p.log.Debug("interpreter is not wholly confined", "missing", err)
+			}
+		}
 		started <- err
 		if err == nil {
 			p.reap(cmd, stdout, stderr)
 		}
-	}()
+	})
 	return <-started
 }
 
@@ -211,6 +218,8 @@ func (p *process) reap(cmd *exec.Cmd, outputs ...*lineWriter) {
 	p.how = cmd.ProcessState.String()
 	if cmd.ProcessState == nil {
 		p.how = err.Error()
+	} else {
+		p.peak = peak(cmd.ProcessState)
 	}
 	p.log.Debug("interpreter ended", "how", p.how)
 	close(p.done)
@@ -298,6 +307,10 @@ func (p *process) died() error {
 	defer p.mu.Unlock()
 	if p.killed {
 		return errClosed
+	}
+	// Who had nearly all of it when it died wanted more, whatever it said.
+	if p.out.outOfMemory() || p.peak > p.bounds.memory/8*7 {
+		return &MemoryError{Limit: p.bounds.memory}
 	}
 	return &DiedError{How: p.how, Tail: p.out.tail()}
 }

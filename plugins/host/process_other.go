@@ -4,7 +4,23 @@
 
 package host
 
-import "os/exec"
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"syscall"
+)
+
+var errNotConfined = errors.New("this system does not confine processes as Linux does")
+
+func (bounds) confine(*syscall.SysProcAttr) error { return errNotConfined }
+
+func (bounds) limit(int) error { return nil }
+
+func peak(*os.ProcessState) int64 { return 0 }
+
+// onThread runs f beside its caller.
+func onThread(f func()) { go f() }
 
 // wait calls end as soon as the process is dead.
 func wait(cmd *exec.Cmd, end func()) error {

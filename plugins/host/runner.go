@@ -17,13 +17,12 @@ import (
 // 64 KiB, and panics at JSON it does not expect.
 type starter struct {
 	*process
-	env           []string
-	userNamespace bool
-	handshake     string
+	env       []string
+	handshake string
 }
 
 func (s *starter) Start(ctx context.Context) error {
-	if err := s.run(s.env, s.userNamespace); err != nil {
+	if err := s.run(s.env); err != nil {
 		return err
 	}
 	select {

@@ -19,7 +19,7 @@
 // The calls' contexts end when tape gives a call up. The process itself is ended
 // with SIGKILL, or when tape is gone: keep nothing that must be tidied up, and
 // write to the scratch folder of the request or to os.TempDir only, which both
-// are tape's to remove.
+// are tape's to remove. On Linux tape lets it write nowhere else.
 package serve
 
 import (
@@ -35,7 +35,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/hashicorp/go-hclog"
@@ -66,14 +65,11 @@ func Interpreter(impl interpreter.Interpreter, opts ...Option) {
 		opt(&c)
 	}
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.level})))
-	// An interpreter lives for a few renders: it is worth more memory to spend
-	// less of that time collecting garbage (a fifth of it on large charts).
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400)
-	}
-
 	if os.Getenv(wire.Cookie) != wire.CookieValue {
 		os.Exit(byHand(context.Background(), impl, os.Args, os.Stdout, os.Stderr))
+	}
+	if err := confine(); err != nil {
+		slog.Debug("not wholly confined", "missing", err)
 	}
 	if err := guardStdout(); err != nil {
 		slog.Error("cannot guard stdout", "error", err)

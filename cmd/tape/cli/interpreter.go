@@ -40,7 +40,14 @@ func (a *app) host() (*host.Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	var limits host.Limits
+	if text := os.Getenv(host.MemoryVariable); text != "" {
+		if limits.Memory, err = host.ReadMemory(text); err != nil {
+			return nil, &usageError{err}
+		}
+	}
 	h := host.New(host.Options{
+		Limits:   limits,
 		Dirs:     host.SearchPath(exe, os.Getenv),
 		CacheDir: filepath.Join(dir, "interpreters"),
 		Log:      log,
