@@ -18,10 +18,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -150,18 +152,21 @@ func (p *Plan) Check(ctx context.Context, file *io.SectionReader) error {
 }
 
 // WriteFile writes the archive beside the file and renames it when it is whole
-// and on disk. What an interruption leaves is FILE.partial, for Resume.
+// and on disk. What an interruption leaves is FILE.partial, for Resume. It waits for
+// other processes that write to the same file, until ctx ends.
 func (p *Plan) WriteFile(ctx context.Context, file string, open Blob, o Options) (err error) {
 	partial := file + PartialSuffix
-	flags := os.O_RDWR | os.O_CREATE
-	if !o.Resume {
-		flags |= os.O_TRUNC
-	}
-	f, err := os.OpenFile(partial, flags, 0o644)
+	f, unlock, err := openLocked(ctx, partial)
 	if err != nil {
 		return fmt.Errorf("write archive: %w", err)
 	}
+	defer unlock()
 	defer f.Close()
+	if !o.Resume {
+		if err := f.Truncate(0); err != nil {
+			return fmt.Errorf("write archive %s: %w", partial, err)
+		}
+	}
 	before, err := f.Stat()
 	if err != nil {
 		return fmt.Errorf("write archive: %w", err)
@@ -199,6 +204,42 @@ func (p *Plan) WriteFile(ctx context.Context, file string, open Blob, o Options)
 		return fmt.Errorf("write archive: %w", err)
 	}
 	return nil
+}
+
+// lockDelay is how often it is tried to lock a file.
+const lockDelay = 100 * time.Millisecond
+
+// openLocked opens a file, which is made, that no other process has locked. Where the
+// file system locks nothing, it is not.
+func openLocked(ctx context.Context, name string) (f *os.File, unlock func(), err error) {
+	for {
+		lock := flock.New(name, flock.SetFlag(os.O_RDWR|os.O_CREATE), flock.SetPermissions(0o644))
+		_, err := lock.TryLockContext(ctx, lockDelay)
+		switch {
+		case errors.Is(err, errors.ErrUnsupported):
+			f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
+			return f, func() {}, err
+		case ctx.Err() != nil:
+			return nil, nil, fmt.Errorf("wait for another process that writes to %s: %w", name, context.Cause(ctx))
+		case err != nil:
+			return nil, nil, err
+		}
+		unlock = func() { _ = lock.Close() } // it was only a lock
+		f, err = os.OpenFile(name, os.O_RDWR, 0o644)
+		if err == nil {
+			locked, lockErr := lock.Stat()
+			opened, openErr := f.Stat()
+			if lockErr == nil && openErr == nil && os.SameFile(locked, opened) {
+				return f, unlock, nil
+			}
+			err = errors.Join(lockErr, openErr, f.Close())
+		}
+		unlock()
+		// Whoever had it renamed it: this is another one.
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, err
+		}
+	}
 }
 
 // place writes one entry where it belongs.

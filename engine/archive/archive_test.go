@@ -174,3 +174,55 @@ func TestBadBlobs(t *testing.T) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
+
+// TestWritersOfOneFile has several write to one file at once: it is one of theirs,
+// whole, whoever was the last.
+func TestWritersOfOneFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "a.tar")
+	whole := map[string]bool{}
+	var plans []*Plan
+	var sources []*source
+	for i := range 4 {
+		s, descs := newSource(strings.Repeat("x", 1000*i), strings.Repeat(string(rune('a'+i)), 300_000))
+		plan, err := NewPlan([]byte(`{"schemaVersion":2}`), descs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var stream bytes.Buffer
+		if err := plan.Write(t.Context(), &stream, s.open, nil); err != nil {
+			t.Fatal(err)
+		}
+		whole[stream.String()] = true
+		plans, sources = append(plans, plan), append(sources, s)
+	}
+	var wait sync.WaitGroup
+	for i := range 12 {
+		wait.Go(func() {
+			if err := plans[i%4].WriteFile(t.Context(), file, sources[i%4].open, Options{Resume: i%3 == 0}); err != nil {
+				t.Error(err)
+			}
+			if data, err := os.ReadFile(file); err != nil || !whole[string(data)] {
+				t.Errorf("after one was done the file is not one that was written: %v", err)
+			}
+		})
+	}
+	wait.Wait()
+	if left, err := os.ReadDir(filepath.Dir(file)); err != nil || len(left) != 1 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+
+	// One that ends is no reason to wait for ever.
+	ctx, cancel := context.WithCancel(t.Context())
+	waiting := func(context.Context, ocispec.Descriptor) (io.ReadCloser, error) {
+		wait.Go(func() { cancel() })
+		err := plans[1].WriteFile(ctx, file, sources[1].open, Options{})
+		if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "wait for another process") {
+			t.Errorf("cancelled while waiting: %v", err)
+		}
+		return nil, errors.New("done")
+	}
+	if err := plans[0].WriteFile(t.Context(), file, waiting, Options{Concurrency: 1}); err == nil {
+		t.Error("it was written from nothing")
+	}
+	wait.Wait()
+}
