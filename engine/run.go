@@ -21,7 +21,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/taped-dev/tape/engine/cache"
 	"github.com/taped-dev/tape/engine/store"
 )
 
@@ -42,18 +41,33 @@ type Options struct {
 	// Keyers never get there.
 	Store content.Store
 	// Cache remembers which outputs a key led to; nil: nothing is kept.
-	Cache *cache.Cache
+	Cache Cache
 	// Workers is how many nodes run at once; 0: as many as there are CPUs, and
 	// at least 4.
 	Workers int
 	Log     *slog.Logger // nil: silent
-	// Events is told what happens; calls do not overlap. It may be nil.
+	// Events is told what happens, in order and in one goroutine, which no stage
+	// waits for; Run returns when it has been told everything. It may be nil.
 	Events func(Event)
+	// Strict ends the run at the first warning, with [ErrWarning].
+	Strict bool
 	// Targets are the nodes wanted, with what they need; none: all.
 	Targets []string
 	// NoCache runs every node. What is made is kept all the same.
 	NoCache bool
 }
+
+// Cache remembers between runs which outputs the key of a node led to, as the
+// one of engine/cache does. Its methods may be called concurrently.
+type Cache interface {
+	// Get returns what was put under the key, or an error.
+	Get(ctx context.Context, key digest.Digest) (map[string]ocispec.Descriptor, error)
+	// Put remembers outputs, whose blobs are in the store that is kept.
+	Put(ctx context.Context, key digest.Digest, outputs map[string]ocispec.Descriptor) error
+}
+
+// ErrWarning is the error of a strict run in which a stage warned.
+var ErrWarning = errors.New("a stage warned")
 
 // Result is what came of a run.
 type Result struct {
@@ -105,8 +119,8 @@ func Run(ctx context.Context, g *Graph, o Options) (*Result, error) {
 	if o.Store == nil {
 		o.Cache = nil
 	}
-	r := &run{graph: g, o: o, layer: store.NewOverlay(o.Store), done: make(chan ended)}
-	defer r.close()
+	r := &run{graph: g, o: o, layer: store.NewOverlay(o.Store), done: make(chan ended), events: newQueue(o.Events)}
+	defer r.events.close()
 	return r.all(namespaces.WithNamespace(ctx, namespace))
 }
 
@@ -116,10 +130,12 @@ type run struct {
 	o     Options
 	layer *store.Overlay
 	done  chan ended
+	// warned ends a strict run.
+	warned context.CancelCauseFunc
+	events *queue
 
-	mu       sync.Mutex // guards what follows, and calls of Events
+	mu       sync.Mutex // guards what follows
 	warnings []Event
-	closed   bool
 }
 
 // ended is what a worker says of a node.
@@ -134,6 +150,8 @@ type ended struct {
 
 // all is the scheduler.
 func (r *run) all(ctx context.Context) (*Result, error) {
+	ctx, r.warned = context.WithCancelCause(ctx)
+	defer r.warned(nil)
 	running, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
@@ -260,7 +278,7 @@ func (r *run) execute(ctx context.Context, n Node, inputs map[string]ocispec.Des
 	}
 	keeps := r.o.Cache != nil && key != ""
 	if keeps && !r.o.NoCache {
-		outputs, err := r.o.Cache.Get(key)
+		outputs, err := r.o.Cache.Get(ctx, key)
 		if err == nil {
 			err = r.check(ctx, n, outputs)
 		}
@@ -324,31 +342,24 @@ func (r *run) keep(ctx context.Context, key digest.Digest, outputs Outputs) erro
 	if err := writes.Wait(); err != nil {
 		return err
 	}
-	return r.o.Cache.Put(key, outputs)
+	return r.o.Cache.Put(ctx, key, outputs)
 }
 
-// emit passes an event on, one at a time, and none after the run.
+// emit passes an event on. Those of a goroutine that a stage left behind, which
+// come after the run, are lost.
 func (r *run) emit(e Event) {
 	if e.At.IsZero() {
 		e.At = time.Now()
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		return
-	}
 	if e.Level == Warning {
+		r.mu.Lock()
 		r.warnings = append(r.warnings, e)
+		r.mu.Unlock()
+		if r.o.Strict {
+			r.warned(ErrWarning)
+		}
 	}
-	if r.o.Events != nil {
-		r.o.Events(e)
-	}
-}
-
-func (r *run) close() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.closed = true
+	r.events.put(e)
 }
 
 // sortedWarnings has an order that does not depend on how the run went.

@@ -717,7 +717,7 @@ func TestEntryWithoutWantedOutput(t *testing.T) {
 	check(t, err)
 	for _, n := range r.Nodes {
 		if n.Name == "render" {
-			check(t, s.Cache().Put(n.Key, map[string]ocispec.Descriptor{"old": n.Outputs["out"]}))
+			check(t, s.Cache().Put(t.Context(), n.Key, map[string]ocispec.Descriptor{"old": n.Outputs["out"]}))
 		}
 	}
 	r, err = runGraph(t.Context(), chain(t, "1", "helm", &runs), o)
@@ -803,5 +803,62 @@ func TestPutGetJSON(t *testing.T) {
 	}
 	if _, err := engine.PutJSON(ctx, s, "text/x", func() {}); err == nil {
 		t.Error("a function was encoded")
+	}
+}
+
+// TestSlowEvents holds that no stage waits for who is told, who is told all the
+// same: every change of state and message, and of progress the last.
+func TestSlowEvents(t *testing.T) {
+	const steps = 1000
+	ended := make(chan struct{})
+	busy := stage(func(_ context.Context, t *engine.Task) (engine.Outputs, error) {
+		defer close(ended)
+		for n := range int64(steps) {
+			t.Report(engine.Event{Item: "blob", Current: n + 1, Total: steps})
+		}
+		t.Report(engine.Event{Level: engine.Warning, Message: "odd"})
+		return nil, nil
+	})
+	var told []engine.Event
+	_, err := runGraph(t.Context(), graph(t, with(node("a"), busy)), engine.Options{Events: func(e engine.Event) {
+		if e.State == engine.Running {
+			<-ended // the stage ends while this is told
+		}
+		told = append(told, e)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(told) > steps/2 {
+		t.Errorf("%d events were told of %d steps that passed while one event was told", len(told), steps)
+	}
+	var got []string
+	for _, e := range told {
+		if e.Current == 0 || e.Current == steps { // the last; some may have come before
+			got = append(got, fmt.Sprint(e.State, e.Message, e.Current))
+		}
+	}
+	want := []string{"waiting0", "running0", "1000", "odd0", "done0"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
+	}
+}
+
+// TestStrict holds that the first warning of a strict run ends it, before what
+// comes after.
+func TestStrict(t *testing.T) {
+	var pushed atomic.Int32
+	warns := stage(func(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+		t.Report(engine.Event{Level: engine.Warning, Message: "odd"})
+		desc, err := engine.Put(ctx, t.Store, "text/plain", []byte("x"))
+		return engine.Outputs{"out": desc}, err
+	})
+	g := graph(t, with(node("a"), warns), with(node("push", "x=a.out"), join{runs: &pushed}))
+	result, err := runGraph(t.Context(), g, engine.Options{Strict: true})
+	if !errors.Is(err, engine.ErrWarning) || pushed.Load() != 0 || len(result.Warnings) != 1 {
+		t.Errorf("error %v, pushed %d times, warnings %v", err, pushed.Load(), result.Warnings)
+	}
+	if _, err := runGraph(t.Context(), g, engine.Options{}); err != nil || pushed.Load() != 1 {
+		t.Errorf("not strict: error %v, pushed %d times", err, pushed.Load())
 	}
 }

@@ -204,17 +204,15 @@ func (o *Options) run(ctx context.Context, p *pipeline.Pipeline, targets ...stri
 		executor = o.Executor(expanded.Stages())
 	}
 	run := engine.Options{
-		Executor: executor, Workers: o.Workers, Log: o.Log, Events: o.Events, NoCache: o.NoCache,
+		Executor: executor, Workers: o.Workers, Log: o.Log, Events: o.Events, NoCache: o.NoCache, Strict: o.Strict,
 	}
 	if o.Store != nil {
 		run.Store, run.Cache = o.Store, o.Store.Cache()
 	}
-	runGraph := engine.Run
-	if o.Strict {
-		// A warning must stop the run before anything is pushed.
-		runGraph = runStrict
+	result, err := engine.Run(ctx, graph, run)
+	if o.Strict && result != nil && len(result.Warnings) > 0 {
+		err = fmt.Errorf("%w:\n  %s", errStrict, strings.Join(warnings(result), "\n  "))
 	}
-	result, err := runGraph(ctx, graph, run)
 	return result, expanded.Placed(err)
 }
 
@@ -239,27 +237,6 @@ func (o *Options) unpushed(p *pipeline.Pipeline, harmless ...string) ([]string, 
 		return nil, fromOptions(err)
 	}
 	return graph.WithoutEffects(harmless...), nil
-}
-
-// runStrict cancels the run at the first warning and returns all that came until
-// it had ended.
-func runStrict(ctx context.Context, graph *engine.Graph, run engine.Options) (*engine.Result, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	events := run.Events
-	run.Events = func(e engine.Event) {
-		if events != nil {
-			events(e)
-		}
-		if e.Level == engine.Warning {
-			cancel(errStrict)
-		}
-	}
-	result, err := engine.Run(ctx, graph, run)
-	if result == nil || len(result.Warnings) == 0 {
-		return result, err
-	}
-	return result, fmt.Errorf("%w:\n  %s", errStrict, strings.Join(warnings(result), "\n  "))
 }
 
 var errStrict = errors.New("a warning is an error with --strict")

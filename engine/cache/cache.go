@@ -13,6 +13,7 @@ package cache
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,7 +63,7 @@ type document struct {
 }
 
 // Get returns what was put under the key, or an error of class ErrNotFound.
-func (c *Cache) Get(key digest.Digest) (map[string]ocispec.Descriptor, error) {
+func (c *Cache) Get(_ context.Context, key digest.Digest) (map[string]ocispec.Descriptor, error) {
 	file, err := c.file(key)
 	if err != nil {
 		return nil, err
@@ -79,7 +80,7 @@ func (c *Cache) Get(key digest.Digest) (map[string]ocispec.Descriptor, error) {
 }
 
 // Put remembers outputs under the key.
-func (c *Cache) Put(key digest.Digest, outputs map[string]ocispec.Descriptor) error {
+func (c *Cache) Put(_ context.Context, key digest.Digest, outputs map[string]ocispec.Descriptor) error {
 	file, err := c.file(key)
 	if err != nil {
 		return err

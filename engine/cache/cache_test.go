@@ -42,14 +42,14 @@ func entryFile(t *testing.T, dir string) string {
 
 func TestPutGet(t *testing.T) {
 	c := cache.Open(filepath.Join(t.TempDir(), "made", "when", "needed"))
-	if _, err := c.Get(key); !errdefs.IsNotFound(err) {
+	if _, err := c.Get(t.Context(), key); !errdefs.IsNotFound(err) {
 		t.Fatalf("get from nothing: %v", err)
 	}
 	for _, text := range []string{"first", "second"} {
-		if err := c.Put(key, outputs(text)); err != nil {
+		if err := c.Put(t.Context(), key, outputs(text)); err != nil {
 			t.Fatal(err)
 		}
-		got, err := c.Get(key)
+		got, err := c.Get(t.Context(), key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,10 +57,10 @@ func TestPutGet(t *testing.T) {
 			t.Errorf("outputs differ (-want +got):\n%s", diff)
 		}
 	}
-	if _, err := c.Get(other); !errdefs.IsNotFound(err) {
+	if _, err := c.Get(t.Context(), other); !errdefs.IsNotFound(err) {
 		t.Errorf("get of another key: %v", err)
 	}
-	if _, err := c.Get("sha256:../../etc/passwd"); !errdefs.IsInvalidArgument(err) {
+	if _, err := c.Get(t.Context(), "sha256:../../etc/passwd"); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("get of no key: %v", err)
 	}
 }
@@ -84,7 +84,7 @@ func TestDamagedEntryIsAbsent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			c := cache.Open(dir)
-			if err := c.Put(key, outputs("x")); err != nil {
+			if err := c.Put(t.Context(), key, outputs("x")); err != nil {
 				t.Fatal(err)
 			}
 			file := entryFile(t, dir)
@@ -95,16 +95,16 @@ func TestDamagedEntryIsAbsent(t *testing.T) {
 			if err := os.WriteFile(file, change(data), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := c.Get(key); !errdefs.IsNotFound(err) {
+			if got, err := c.Get(t.Context(), key); !errdefs.IsNotFound(err) {
 				t.Errorf("get: %v, %v", got, err)
 			}
 			if entries, err := c.Entries(); len(entries) != 0 || err != nil {
 				t.Errorf("entries: %v, %v", entries, err)
 			}
-			if err := c.Put(key, outputs("y")); err != nil {
+			if err := c.Put(t.Context(), key, outputs("y")); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := c.Get(key); err != nil {
+			if _, err := c.Get(t.Context(), key); err != nil {
 				t.Errorf("get after it was made again: %v", err)
 			}
 		})
@@ -114,7 +114,7 @@ func TestDamagedEntryIsAbsent(t *testing.T) {
 func TestSweep(t *testing.T) {
 	dir := t.TempDir()
 	c := cache.Open(dir)
-	if err := c.Put(key, outputs("x")); err != nil {
+	if err := c.Put(t.Context(), key, outputs("x")); err != nil {
 		t.Fatal(err)
 	}
 	file := entryFile(t, dir)
@@ -128,7 +128,7 @@ func TestSweep(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := c.Put(other, outputs("y")); err != nil {
+	if err := c.Put(t.Context(), other, outputs("y")); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chtimes(file, long, long); err != nil {
@@ -166,14 +166,14 @@ func TestSweep(t *testing.T) {
 func TestGetRemembersUse(t *testing.T) {
 	dir := t.TempDir()
 	c := cache.Open(dir)
-	if err := c.Put(key, outputs("x")); err != nil {
+	if err := c.Put(t.Context(), key, outputs("x")); err != nil {
 		t.Fatal(err)
 	}
 	long := time.Now().Add(-48 * time.Hour)
 	if err := os.Chtimes(entryFile(t, dir), long, long); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Get(key); err != nil {
+	if _, err := c.Get(t.Context(), key); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := c.Entries()
@@ -185,7 +185,7 @@ func TestGetRemembersUse(t *testing.T) {
 // Readers and writers of one key never see half an entry.
 func TestConcurrent(t *testing.T) {
 	dir := t.TempDir()
-	if err := cache.Open(dir).Put(key, outputs("0")); err != nil {
+	if err := cache.Open(dir).Put(t.Context(), key, outputs("0")); err != nil {
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
@@ -193,10 +193,10 @@ func TestConcurrent(t *testing.T) {
 		wg.Go(func() {
 			c := cache.Open(dir)
 			for n := range 50 {
-				if err := c.Put(key, outputs(fmt.Sprint(i, n))); err != nil {
+				if err := c.Put(t.Context(), key, outputs(fmt.Sprint(i, n))); err != nil {
 					t.Error(err)
 				}
-				if _, err := c.Get(key); err != nil {
+				if _, err := c.Get(t.Context(), key); err != nil {
 					t.Error(err)
 				}
 			}
@@ -212,7 +212,7 @@ func TestPutLeavesNothingBehind(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dir, key.Encoded()[:2], key.Encoded()), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := cache.Open(dir).Put(key, outputs("x")); err == nil {
+	if err := cache.Open(dir).Put(t.Context(), key, outputs("x")); err == nil {
 		t.Fatal("put over a folder succeeded")
 	}
 	if file := entryFile(t, dir); filepath.Base(file) != key.Encoded() {

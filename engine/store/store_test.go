@@ -501,14 +501,14 @@ func TestPruneKeepsWhatNeedsNoBlob(t *testing.T) {
 	desc := blob("in the entry")
 	desc.Data = []byte("in the entry")
 	key := digest.FromString("remembered")
-	check(t, s.Cache().Put(key, map[string]ocispec.Descriptor{"answer": desc}))
+	check(t, s.Cache().Put(t.Context(), key, map[string]ocispec.Descriptor{"answer": desc}))
 	check(t, s.Close())
 	pruned, err := store.Prune(ctx, dir, store.PruneOptions{MaxBytes: 1})
 	if err != nil || pruned != (store.Pruned{}) {
 		t.Errorf("pruned %+v, %v", pruned, err)
 	}
 	s = open(t, dir)
-	if got, err := s.Cache().Get(key); err != nil || string(got["answer"].Data) != "in the entry" {
+	if got, err := s.Cache().Get(t.Context(), key); err != nil || string(got["answer"].Data) != "in the entry" {
 		t.Errorf("left %v, %v", got, err)
 	}
 }
@@ -556,7 +556,7 @@ func TestUsageAndPrune(t *testing.T) {
 					}
 				}
 				key := digest.FromString(r.key)
-				check(t, s.Cache().Put(key, outputs))
+				check(t, s.Cache().Put(t.Context(), key, outputs))
 				used := time.Now().Add(-r.age)
 				check(t, os.Chtimes(filepath.Join(dir, "keys", key.Encoded()[:2], key.Encoded()), used, used))
 			}

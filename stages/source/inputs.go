@@ -86,7 +86,7 @@ func (s *Stage) take(ctx context.Context, t *engine.Task, at place, f *found, op
 	if err != nil {
 		return out, err
 	}
-	if remembered, ok := s.recall(t, key); ok {
+	if remembered, ok := s.recall(ctx, t, key); ok {
 		again := out
 		for range remembered.Up {
 			again.at.grow(filepath.Dir(again.at.root))
@@ -113,7 +113,7 @@ func (s *Stage) take(ctx context.Context, t *engine.Task, at place, f *found, op
 		a.Up = len(strings.Split(filepath.ToSlash(up), "/"))
 	}
 	a.Files, a.Names = digest.FromBytes(out.tar), out.names(a)
-	s.remember(t, key, a)
+	s.remember(ctx, t, key, a)
 	return out, nil
 }
 
@@ -271,11 +271,11 @@ func (s *Stage) memoryKey(f *found, at taken) (digest.Digest, error) {
 // its data is in the descriptor itself, there is no blob.
 const remembered = "answer"
 
-func (s *Stage) recall(t *engine.Task, key digest.Digest) (a answer, ok bool) {
+func (s *Stage) recall(ctx context.Context, t *engine.Task, key digest.Digest) (a answer, ok bool) {
 	if s.o.Memory == nil {
 		return answer{}, false
 	}
-	entry, err := s.o.Memory.Get(key)
+	entry, err := s.o.Memory.Get(ctx, key)
 	if err != nil {
 		log(t).Debug("no inputs remembered", "key", key, "err", err)
 		return answer{}, false
@@ -287,14 +287,14 @@ func (s *Stage) recall(t *engine.Task, key digest.Digest) (a answer, ok bool) {
 	return a, true
 }
 
-func (s *Stage) remember(t *engine.Task, key digest.Digest, a answer) {
+func (s *Stage) remember(ctx context.Context, t *engine.Task, key digest.Digest, a answer) {
 	if s.o.Memory == nil {
 		return
 	}
 	data, err := engine.MarshalJSON(a)
 	if err == nil {
 		desc := ocispec.Descriptor{MediaType: "application/json", Digest: digest.FromBytes(data), Size: int64(len(data)), Data: data}
-		err = s.o.Memory.Put(key, map[string]ocispec.Descriptor{remembered: desc})
+		err = s.o.Memory.Put(ctx, key, map[string]ocispec.Descriptor{remembered: desc})
 	}
 	if err != nil {
 		t.Report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("which files the interpreter reads is not remembered for the next run: %v", err)})

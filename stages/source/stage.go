@@ -38,7 +38,6 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/plugins/interpreter"
@@ -77,13 +76,6 @@ type Setting struct {
 	Base string `json:"base,omitempty"`
 }
 
-// Memory keeps between runs what interpreters answered. The one of engine/cache
-// does; a failure to remember costs time only.
-type Memory interface {
-	Get(key digest.Digest) (map[string]ocispec.Descriptor, error)
-	Put(key digest.Digest, outputs map[string]ocispec.Descriptor) error
-}
-
 // Options are what every source of a run stands on.
 type Options struct {
 	Interpreters rendering.Interpreters
@@ -91,8 +83,9 @@ type Options struct {
 	// of it, or of the repository it lies in, is read. "" where there is no such
 	// file: paths are relative to the working directory.
 	Folder string
-	// Memory may be nil: every run asks the interpreter.
-	Memory Memory
+	// Memory keeps between runs what interpreters answered; nil asks them in every
+	// run. A failure to remember costs time only.
+	Memory engine.Cache
 	// Allow says no to an interpreter that is not the locked one, before it
 	// starts; nil allows all.
 	Allow func(name string, checksum digest.Digest) error

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import "sync"
+
+// queue hands events to a function in a goroutine of its own, in order. A
+// function that is slow holds up nothing: of the progress of one item it is told
+// the last only.
+type queue struct {
+	tell func(Event)
+	done chan struct{}
+
+	mu     sync.Mutex
+	ready  *sync.Cond // an event waits, or the queue is closed
+	events []Event
+	// progress is where, in events, the last one of an item's progress waits.
+	progress map[[2]string]int
+	closed   bool
+}
+
+// newQueue starts a queue, which must be closed by the caller. A nil function is
+// told nothing.
+func newQueue(tell func(Event)) *queue {
+	q := &queue{tell: tell, done: make(chan struct{}), progress: map[[2]string]int{}}
+	q.ready = sync.NewCond(&q.mu)
+	if tell == nil {
+		q.closed = true
+		close(q.done)
+		return q
+	}
+	go q.run()
+	return q
+}
+
+// put adds an event. It returns at once, and after close it does nothing.
+func (q *queue) put(e Event) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return
+	}
+	item := [2]string{e.Node, e.Item}
+	if e.State != "" || e.Message != "" {
+		delete(q.progress, item) // what comes later must not stand before this
+	} else if at, waits := q.progress[item]; waits {
+		q.events[at] = e
+		return
+	} else {
+		q.progress[item] = len(q.events)
+	}
+	q.events = append(q.events, e)
+	q.ready.Signal()
+}
+
+// close waits until all events were told.
+func (q *queue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.ready.Signal()
+	q.mu.Unlock()
+	<-q.done
+}
+
+func (q *queue) run() {
+	defer close(q.done)
+	for {
+		q.mu.Lock()
+		for len(q.events) == 0 && !q.closed {
+			q.ready.Wait()
+		}
+		events := q.events
+		q.events = nil
+		clear(q.progress)
+		q.mu.Unlock()
+		if len(events) == 0 {
+			return
+		}
+		for _, e := range events {
+			q.tell(e)
+		}
+	}
+}
