@@ -73,19 +73,11 @@ func Copy(ctx context.Context, o CopyOptions) ([]CopyResult, error) {
 		group   errgroup.Group
 		results = make([]*CopyResult, len(o.Pairs))
 		errs    = make([]error, len(o.Pairs))
-		turns   = map[string]*sync.Mutex{} // layouts are written by one at a time
 		events  = serial(o.Events)
 	)
 	group.SetLimit(parallelCopies)
-	for _, pair := range o.Pairs {
-		turns[layoutOf(pair.Target)] = &sync.Mutex{}
-	}
 	for i, pair := range o.Pairs {
 		group.Go(func() error {
-			if dir := layoutOf(pair.Target); dir != "" {
-				turns[dir].Lock()
-				defer turns[dir].Unlock()
-			}
 			node := "copy"
 			if len(o.Pairs) > 1 {
 				node += " " + pair.Source
@@ -120,12 +112,6 @@ func serial(events func(engine.Event)) func(engine.Event) {
 			events(e)
 		}
 	}
-}
-
-// layoutOf is the folder that a target is written to, "" for a repository.
-func layoutOf(target string) string {
-	dir, _, _ := splitTarget(target)
-	return dir
 }
 
 // splitTarget splits oci:DIR[:TAG]; dir is "" for a repository.
@@ -304,13 +290,13 @@ func checkRootTags(images []artifact.Tagged, tags ...string) error {
 // application copies an application in the order of a push: everything by its
 // digest, what is about it, tags, and last the tag that people use.
 func (c *copying) application(ctx context.Context, result *CopyResult) error {
-	subjects := []digest.Digest{c.root.Digest, c.app.Content.Digest}
+	subjects, err := manifestsOf(ctx, c.from, c.root)
+	if err != nil {
+		return err
+	}
 	below := map[digest.Digest]bool{}
 	for _, child := range c.app.Index.Manifests {
 		below[child.Digest] = true
-		if child.Annotations[artifact.AnnotationRole] == artifact.RoleImage {
-			subjects = append(subjects, child.Digest)
-		}
 	}
 	tags, err := c.app.Tags(ctx)
 	if err != nil {
@@ -404,6 +390,24 @@ func (c *copying) tags(ctx context.Context, list []transfer.Tagged) error {
 	return group.Wait()
 }
 
+// manifestsOf are a manifest and all that it leads to, at every level: what others
+// may be about.
+func manifestsOf(ctx context.Context, from transfer.Provider, root ocispec.Descriptor) ([]digest.Digest, error) {
+	list, err := transfer.Below(ctx, from, root)
+	if err != nil {
+		return nil, err
+	}
+	out := []digest.Digest{root.Digest}
+	known := map[digest.Digest]bool{root.Digest: true}
+	for _, desc := range list {
+		if !known[desc.Digest] {
+			known[desc.Digest] = true
+			out = append(out, desc.Digest)
+		}
+	}
+	return out, nil
+}
+
 // cosignSuffixes are of the tags under which cosign before version 3 keeps what
 // is about a manifest.
 var cosignSuffixes = []string{".sig", ".att", ".sbom"}
@@ -411,9 +415,9 @@ var cosignSuffixes = []string{".sig", ".att", ".sbom"}
 // anything copies what is no application: an image, a chart, whatever it is, and
 // what is about it and about its platforms.
 func (c *copying) anything(ctx context.Context, result *CopyResult) error {
-	subjects := []digest.Digest{c.root.Digest}
-	for _, child := range c.index.Manifests {
-		subjects = append(subjects, child.Digest)
+	subjects, err := manifestsOf(ctx, c.from, c.root)
+	if err != nil {
+		return err
 	}
 	if err := c.plan(ctx, nil); err != nil {
 		return err
@@ -444,7 +448,10 @@ func (c *copying) byTag(ctx context.Context, subjects []digest.Digest) ([]transf
 	for i, subject := range subjects {
 		for j, suffix := range cosignSuffixes {
 			group.Go(func() error {
-				tag := registry.FallbackTag(subject) + suffix
+				tag := registry.AttachedTag(subject, suffix)
+				if tag == "" {
+					return nil
+				}
 				desc, err := c.from.Resolve(ctx, tag)
 				if errdefs.IsNotFound(err) {
 					return nil

@@ -5,7 +5,6 @@ package stages
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -558,17 +557,18 @@ func relocatedImages(ctx context.Context, app *artifact.Application, at *opened)
 	}
 	var out []relocated
 	for _, child := range app.Children(artifact.RoleImage) {
-		image := relocated{from: at.place, image: child, about: about[child.Digest], names: artifact.Sources(child)}
-		data, err := engine.Get(ctx, at, child)
+		image := relocated{from: at.place, image: child, names: artifact.Sources(child)}
+		subjects, err := manifestsOf(ctx, at, child)
 		if err != nil {
 			return nil, fmt.Errorf("image %s: %w", child.Digest, err)
 		}
-		var index ocispec.Index
-		if err := json.Unmarshal(data, &index); err != nil {
-			return nil, fmt.Errorf("image %s: %w", child.Digest, err)
-		}
-		for _, platform := range index.Manifests {
-			image.about = append(image.about, about[platform.Digest]...)
+		for i := 0; i < len(subjects); i++ { // it grows by what is about them
+			image.about = append(image.about, about[subjects[i]]...)
+			for _, n := range about[subjects[i]] {
+				if !slices.Contains(subjects, n.Desc.Digest) {
+					subjects = append(subjects, n.Desc.Digest)
+				}
+			}
 		}
 		out = append(out, image)
 	}

@@ -14,9 +14,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/archive"
@@ -114,7 +116,7 @@ func newSaving(ctx context.Context, app *artifact.Application, at *opened, o Sav
 	if o.ImagesOnly {
 		return s, nil
 	}
-	signatures, err := signaturesOf(ctx, app, at)
+	signatures, err := s.signatures(ctx, app, at)
 	if err != nil {
 		return nil, err
 	}
@@ -123,17 +125,40 @@ func newSaving(ctx context.Context, app *artifact.Application, at *opened, o Sav
 	return s, s.application(ctx, at, app.Root, app.Index, signatures)
 }
 
-// application adds the rest of the application to the tree. What is about a
+// signatures are what is attached to the application, at every level of it that is
+// saved.
+func (s *saving) signatures(ctx context.Context, app *artifact.Application, at *opened) ([]ocispec.Descriptor, error) {
+	subjects := append(s.tree.Manifests(), app.Root.Digest)
+	for _, child := range s.rest(app.Index) {
+		subjects = append(subjects, child.Digest)
+	}
+	return attachedTo(ctx, app, at, subjects)
+}
+
+// rest are the children of the root that are not in the tree. What is about a
 // platform that was left out is too.
-func (s *saving) application(ctx context.Context, from transfer.Provider, root ocispec.Descriptor, index ocispec.Index, signatures []ocispec.Descriptor) error {
+func (s *saving) rest(index ocispec.Index) []ocispec.Descriptor {
 	var rest []ocispec.Descriptor
-	for _, child := range index.Manifests {
-		about := digest.Digest(child.Annotations[artifact.AnnotationRelatedTo])
-		if !s.tree.Has(child.Digest) && (about == "" || len(s.archive.Platforms) == 0 || s.tree.Has(about)) {
-			rest = append(rest, child)
+	taken := map[digest.Digest]bool{}
+	for before := -1; before < len(rest); { // what is about something may be listed before it
+		before = len(rest)
+		for _, child := range index.Manifests {
+			about := digest.Digest(child.Annotations[artifact.AnnotationRelatedTo])
+			if taken[child.Digest] || s.tree.Has(child.Digest) {
+				continue
+			}
+			if about == "" || len(s.archive.Platforms) == 0 || s.tree.Has(about) || taken[about] {
+				taken[child.Digest] = true
+				rest = append(rest, child)
+			}
 		}
 	}
-	if err := s.tree.Add(ctx, from, nil, slices.Concat(rest, signatures)...); err != nil {
+	return rest
+}
+
+// application adds the rest of the application to the tree.
+func (s *saving) application(ctx context.Context, from transfer.Provider, root ocispec.Descriptor, index ocispec.Index, signatures []ocispec.Descriptor) error {
+	if err := s.tree.Add(ctx, from, nil, slices.Concat(s.rest(index), signatures)...); err != nil {
 		return err
 	}
 	return s.tree.Add(ctx, from, func(_ ocispec.Descriptor, list []ocispec.Descriptor) ([]ocispec.Descriptor, error) {
@@ -154,37 +179,69 @@ func naming(ctx context.Context, app *artifact.Application) (artifact.Naming, er
 	return refs.Names(artifact.Taped(statements)), nil
 }
 
-// signaturesOf are what is attached to root and content, but for what the root
-// lists itself. They are described the same whatever a registry tells of them.
+// signaturesOf are what is attached to root and content, and to that.
 func signaturesOf(ctx context.Context, app *artifact.Application, at artifact.Source) ([]ocispec.Descriptor, error) {
+	return attachedTo(ctx, app, at, []digest.Digest{app.Root.Digest, app.Content.Digest})
+}
+
+// attachedTo are what is attached to some manifests of an application, and to that,
+// but for what the root lists itself. They are described the same whatever a registry
+// tells of them.
+func attachedTo(ctx context.Context, app *artifact.Application, at artifact.Source, subjects []digest.Digest) ([]ocispec.Descriptor, error) {
 	known := map[digest.Digest]bool{}
 	for _, child := range app.Index.Manifests {
 		known[child.Digest] = true
 	}
 	out := []ocispec.Descriptor{}
-	for _, subject := range []digest.Digest{app.Root.Digest, app.Content.Digest} {
-		list, err := at.Referrers(ctx, subject)
-		if err != nil {
+	for level := 0; len(subjects) > 0; level++ {
+		if level > registry.MaxDepth {
+			return nil, fmt.Errorf("signatures of signatures lead on after %d of them", registry.MaxDepth)
+		}
+		lists := make([][]ocispec.Descriptor, len(subjects))
+		group, groupCtx := errgroup.WithContext(ctx)
+		group.SetLimit(saveConcurrency)
+		for i, subject := range subjects {
+			group.Go(func() (err error) {
+				lists[i], err = attached(groupCtx, at, subject)
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
 			return nil, fmt.Errorf("look for signatures: %w", err)
 		}
-		for _, desc := range list {
-			if known[desc.Digest] {
-				continue
+		subjects = nil
+		for _, desc := range slices.Concat(lists...) {
+			if !known[desc.Digest] {
+				known[desc.Digest] = true
+				out, subjects = append(out, desc), append(subjects, desc.Digest)
 			}
-			known[desc.Digest] = true
-			data, err := engine.Get(ctx, at, desc)
-			if err != nil {
-				return nil, fmt.Errorf("signature %s: %w", desc.Digest, err)
-			}
-			_, entry, err := registry.Referrer(desc, data)
-			if err != nil {
-				return nil, fmt.Errorf("signature: %w", err)
-			}
+		}
+	}
+	slices.SortFunc(out, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
+	return out, nil
+}
+
+// attached are the manifests that are about a subject. What a list has that is about
+// something else, or gone, is not.
+func attached(ctx context.Context, at artifact.Source, subject digest.Digest) ([]ocispec.Descriptor, error) {
+	list, err := at.Referrers(ctx, subject)
+	if err != nil {
+		return nil, err
+	}
+	var out []ocispec.Descriptor
+	for _, desc := range list {
+		desc, data, err := registry.Read(ctx, at, desc)
+		if errdefs.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("signature %s: %w", desc.Digest, err)
+		}
+		if about, entry, err := registry.Referrer(desc, data); err == nil && about == subject {
 			entry.Annotations = nil
 			out = append(out, entry)
 		}
 	}
-	slices.SortFunc(out, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
 	return out, nil
 }
 

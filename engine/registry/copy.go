@@ -7,6 +7,8 @@ import (
 	"io"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/store"
 )
 
 // CopyBlob moves a blob between repositories, of one registry or of two. Within a
@@ -16,6 +18,9 @@ import (
 // A small blob goes through memory, so that it is read once however often it takes
 // to write it. A large one streams, and is read again when its upload breaks off.
 func (c *Client) CopyBlob(ctx context.Context, dst, src *Repository, desc ocispec.Descriptor, report func(n int64)) (How, error) {
+	if err := store.CheckDescriptor(desc); err != nil {
+		return "", dst.explain(ctx, "copy", src.Ref(desc.Digest.String()), err)
+	}
 	if dst.name == src.name {
 		return Existing, nil
 	}

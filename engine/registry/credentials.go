@@ -52,8 +52,8 @@ type authFile struct {
 	Helpers map[string]json.RawMessage `json:"credHelpers"`
 }
 
-// store finds credentials where docker and podman keep them.
-type store struct {
+// credentials finds credentials where docker and podman keep them.
+type credentials struct {
 	log   *slog.Logger
 	files func() []*authFile
 
@@ -67,9 +67,9 @@ type login struct {
 	user, secret string
 }
 
-// newStore reads the files once, when the first registry asks for credentials.
-func newStore(log *slog.Logger) *store {
-	s := &store{log: log, known: map[string]*login{}}
+// newCredentials reads the files once, when the first registry asks for credentials.
+func newCredentials(log *slog.Logger) *credentials {
+	s := &credentials{log: log, known: map[string]*login{}}
 	s.files = sync.OnceValue(s.read)
 	return s
 }
@@ -90,7 +90,7 @@ func places() []string {
 	return out
 }
 
-func (s *store) read() []*authFile {
+func (s *credentials) read() []*authFile {
 	var out []*authFile
 	add := func(name string, from io.Reader) {
 		file := &authFile{name: name}
@@ -139,7 +139,7 @@ func kind(err error) string {
 // credentials are those of HOST/PATH: what is kept under the longest part of that
 // name counts. A secret without a user is an identity token. What cannot be read, or a
 // helper that fails, is a warning: a registry that wants credentials says so itself.
-func (s *store) credentials(ctx context.Context, name string) (user, secret string, err error) {
+func (s *credentials) credentials(ctx context.Context, name string) (user, secret string, err error) {
 	s.mu.Lock()
 	found := s.known[name]
 	if found == nil {
@@ -163,7 +163,7 @@ func (s *store) credentials(ctx context.Context, name string) (user, secret stri
 	return found.user, found.secret, nil
 }
 
-func (s *store) find(ctx context.Context, name string) (user, secret string) {
+func (s *credentials) find(ctx context.Context, name string) (user, secret string) {
 	host, _, _ := strings.Cut(name, "/")
 	names := namesOf(name)
 	for _, file := range s.files() {
@@ -259,7 +259,7 @@ func readEntry(data json.RawMessage) (user, secret string, err error) {
 }
 
 // ask runs a credential helper.
-func (s *store) ask(ctx context.Context, program, key string) (user, secret string, err error) {
+func (s *credentials) ask(ctx context.Context, program, key string) (user, secret string, err error) {
 	if program != filepath.Base(program) {
 		return "", "", fmt.Errorf("%q is not the name of a helper", program)
 	}

@@ -34,7 +34,9 @@ func TestManifestType(t *testing.T) {
 		"looks like an index": {`{"schemaVersion":2,"manifests":[]}`, "application/json", ocispec.MediaTypeImageIndex, nil},
 		"looks like an image": {`{"schemaVersion":2,"config":{},"layers":[]}`, "", ocispec.MediaTypeImageManifest, nil},
 		"schema 1":            {`{"schemaVersion":1,"fsLayers":[]}`, "application/vnd.docker.distribution.manifest.v1+prettyjws", "", errdefs.ErrNotImplemented},
-		"something else":      {`{"schemaVersion":2,"mediaType":"application/vnd.example+json"}`, "", "", errdefs.ErrNotImplemented},
+		"something else":      {`{"schemaVersion":2,"mediaType":"application/vnd.example+json"}`, "", "application/vnd.example+json", nil},
+		"registry alone":      {`{"schemaVersion":2}`, "application/vnd.example+json", "application/vnd.example+json", nil},
+		"says nothing":        {`{"schemaVersion":2}`, "application/json", "", errdefs.ErrNotImplemented},
 		"not JSON":            {`<html>`, ocispec.MediaTypeImageManifest, "", errdefs.ErrInvalidArgument},
 	}
 	for name, test := range tests {

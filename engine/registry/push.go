@@ -18,6 +18,8 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/store"
 )
 
 const blobType = "application/octet-stream"
@@ -45,11 +47,11 @@ func (r *Repository) pushManifest(ctx context.Context, desc ocispec.Descriptor, 
 	if tag != "" {
 		ref, at = r.name+":"+tag+"@"+at, tag
 	}
-	if !IsManifest(desc.MediaType) || desc.Size != int64(len(data)) || desc.Size > MaxManifest {
+	if desc.MediaType == "" || !IsManifest(desc.MediaType) && !MayBeManifest(desc.MediaType) || desc.Size != int64(len(data)) || desc.Size > MaxManifest {
 		return false, r.explain(ctx, "push", ref, fmt.Errorf("%d bytes of type %q, announced with %d, are no manifest: %w",
 			len(data), desc.MediaType, desc.Size, errdefs.ErrInvalidArgument))
 	}
-	if err = errors.Join(checkDigest(desc), r.checkTag(tag)); err == nil {
+	if err = errors.Join(store.CheckDescriptor(desc), r.checkTag(tag)); err == nil {
 		registered, err = r.putManifest(ctx, at, desc, data)
 	}
 	if err != nil && tag != "" {
@@ -165,6 +167,9 @@ func (r *Repository) checkTag(tag string) error {
 // called: a second time when the registry broke off. What is there is not sent. Small
 // blobs are read into memory, and are not asked for first, as sending them costs less.
 func (r *Repository) PushBlob(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) (How, error) {
+	if err := store.CheckDescriptor(desc); err != nil {
+		return "", r.explain(ctx, "push", r.Ref(desc.Digest.String()), err)
+	}
 	if desc.Size > maxBuffered {
 		return r.pushLarge(ctx, desc, open)
 	}
@@ -228,7 +233,7 @@ func (r *Repository) pushSmall(ctx context.Context, desc ocispec.Descriptor, dat
 // send writes the bytes of a blob with the two requests of an upload. put is the second
 // one, as far as its body.
 func (r *Repository) send(ctx context.Context, desc ocispec.Descriptor, put request) error {
-	if err := checkDigest(desc); err != nil {
+	if err := store.CheckDescriptor(desc); err != nil {
 		return err
 	}
 	resp, err := r.do(ctx, request{method: http.MethodPost, path: "/blobs/uploads/", wanted: begins})
@@ -298,7 +303,7 @@ func lost(err error) error {
 // not take that (distribution specification, "Single POST"), and say so by beginning
 // an upload. That one is left alone: some of the bytes may be in it.
 func (r *Repository) post(ctx context.Context, desc ocispec.Descriptor, data []byte) (verdict, error) {
-	if err := checkDigest(desc); err != nil {
+	if err := store.CheckDescriptor(desc); err != nil {
 		return undecided, err
 	}
 	resp, err := r.do(ctx, request{

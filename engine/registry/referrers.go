@@ -3,17 +3,22 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"mime"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
-	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -21,16 +26,40 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/store"
 )
 
-// maxPages bounds how many pages of referrers are read.
-const maxPages = 100
+const (
+	// maxPages bounds how many pages of referrers are read, and maxReferrers how
+	// many referrers they list.
+	maxPages     = 100
+	maxReferrers = 1 << 14
+	// maxTag is how many characters a tag may have.
+	maxTag = 128
+	// maxTagDigest is how many characters of a digest are in a fallback tag.
+	maxTagDigest = 64
+)
 
 // FallbackTag is the tag of the index of a manifest's referrers in a registry that
-// has no API for them.
+// has no API for them. The distribution specification cuts the digest to 64
+// characters, which are all of a sha256.
 func FallbackTag(subject digest.Digest) string {
-	return strings.Replace(subject.String(), ":", "-", 1)
+	encoded := subject.Encoded()
+	return subject.Algorithm().String() + "-" + encoded[:min(len(encoded), maxTagDigest)]
 }
+
+// AttachedTag is the tag that cosign gives to what is about a manifest; "" where that
+// is not a tag, for a digest that is too long.
+func AttachedTag(subject digest.Digest, suffix string) string {
+	tag := wholeTag(subject) + suffix
+	if len(tag) > maxTag {
+		return ""
+	}
+	return tag
+}
+
+// wholeTag is the fallback tag with all of the digest, which some tools write.
+func wholeTag(subject digest.Digest) string { return strings.Replace(subject.String(), ":", "-", 1) }
 
 // Referrers lists the manifests that name subject as theirs: those that the
 // registry's API gives, or else the fallback tag. Nobody filters them. The order
@@ -43,147 +72,216 @@ func (r *Repository) Referrers(ctx context.Context, subject digest.Digest) ([]oc
 	return list, nil
 }
 
+// errAbsent is of a host without the referrers API.
+var errAbsent = errors.New("it has no referrers API")
+
 func (r *Repository) referrers(ctx context.Context, subject digest.Digest) ([]ocispec.Descriptor, error) {
 	if err := subject.Validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
-	var (
-		list  []ocispec.Descriptor
-		known = map[digest.Digest]bool{}
-		query url.Values
-	)
-	for range maxPages {
-		page, next, err := r.referrersPage(ctx, subject, query)
-		if err != nil {
+	all, err := r.hosts(r.host)
+	if err != nil {
+		return nil, err
+	}
+	having := func(capability docker.HostCapabilities) []docker.RegistryHost {
+		return slices.DeleteFunc(slices.Clone(all), func(h docker.RegistryHost) bool { return !h.Capabilities.Has(capability) })
+	}
+	ctx = r.scope(ctx, "pull", "")
+	hosts := having(docker.HostCapabilityReferrers)
+	failed := map[string]error{} // by host: why its API did not answer
+	for _, host := range hosts {
+		if r.client.known(r.client.noReferrers, host.Host) {
+			continue
+		}
+		list, err := r.listed(ctx, host, subject)
+		switch {
+		case err == nil:
+			return list, nil
+		case context.Cause(ctx) != nil:
 			return nil, err
+		case !errors.Is(err, errAbsent):
+			failed[host.Host] = err
 		}
-		for _, desc := range page {
-			if !known[desc.Digest] {
-				known[desc.Digest] = true
-				list = append(list, desc)
-			}
-		}
-		if next == nil {
+	}
+	if len(hosts) == 0 {
+		hosts = having(docker.HostCapabilityResolve)
+	}
+	var first error
+	for _, host := range hosts {
+		list, err := r.tagged(ctx, host, subject)
+		// What a host with an API cannot tell right now is an error, lest a signature be
+		// taken for absent.
+		if err = cmp.Or(failed[host.Host], err); err == nil {
 			return list, nil
 		}
-		query = next
+		first = cmp.Or(first, err)
+	}
+	if first == nil {
+		first = fmt.Errorf("hosts.toml names no host to ask: %w", errdefs.ErrNotFound)
+	}
+	return nil, first
+}
+
+// listed are the referrers that the API of a host lists, page by page; errAbsent: it
+// has none, or does not know the repository.
+func (r *Repository) listed(ctx context.Context, host docker.RegistryHost, subject digest.Digest) ([]ocispec.Descriptor, error) {
+	ask := request{
+		method: http.MethodGet, path: "/referrers/" + subject.String(), wanted: []int{http.StatusOK},
+		header: http.Header{"Accept": {ocispec.MediaTypeImageIndex}},
+	}
+	list := referrerList{known: map[digest.Digest]bool{}}
+	seen := map[string]bool{}
+	for range maxPages {
+		index, next, err := r.referrersPage(ctx, host, ask)
+		switch {
+		case ask.at != nil && err != nil:
+			return nil, fmt.Errorf("the next page of its list: %w", err)
+		case ask.at != nil && index.Manifests == nil:
+			return nil, fmt.Errorf("the next page of its list is not an index: %w", errdefs.ErrInvalidArgument)
+		case noReferrersAPI(err) || err == nil && index.Manifests == nil:
+			r.client.remember(r.client.noReferrers, host.Host)
+			return nil, errAbsent
+		case notFound(err):
+			return nil, errAbsent
+		case err != nil:
+			return nil, err
+		}
+		if err := list.add(index.Manifests); err != nil {
+			return nil, err
+		}
+		if next == nil {
+			return list.all, nil
+		}
+		if seen[next.String()] {
+			return nil, fmt.Errorf("the pages of its list lead in a circle: %w", errdefs.ErrInvalidArgument)
+		}
+		seen[next.String()] = true
+		ask.at = next
 	}
 	return nil, fmt.Errorf("more than %d pages: %w", maxPages, errdefs.ErrInvalidArgument)
 }
 
-// referrersPage has containerd ask the API of each host, then each for the
-// fallback tag. containerd takes every failure of the API for its absence: what a
-// host with an API cannot tell right now is an error here, lest a signature be
-// taken for absent.
-func (r *Repository) referrersPage(ctx context.Context, subject digest.Digest, query url.Values) (page []ocispec.Descriptor, next url.Values, err error) {
-	var (
-		mu     sync.Mutex
-		failed = map[string]error{} // by host: why its API did not answer
-		fatal  error
-		missed bool // an API that turned out to be none
-	)
-	asking := r.client.context(ctx, call{
-		skip: func(req *http.Request) error {
-			if isReferrers(req) && r.client.known(r.client.noReferrers, req.URL.Host) {
-				return errAbsent
-			}
-			return nil
-		},
-		done: func(req *http.Request, resp *http.Response, err error) {
-			mu.Lock()
-			defer mu.Unlock()
-			switch {
-			case !isReferrers(req):
-				if err == nil && resp.StatusCode < http.StatusInternalServerError {
-					fatal = failed[req.URL.Host]
-				}
-			case err != nil:
-				failed[req.URL.Host] = err
-			case resp.StatusCode == http.StatusOK && strings.HasPrefix(resp.Header.Get("Content-Type"), ocispec.MediaTypeImageIndex):
-				next = nextPage(resp)
-			case noReferrersAPI(resp):
-				missed = true
-				r.client.remember(r.client.noReferrers, req.URL.Host)
-			case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusNotFound, resp.StatusCode < http.StatusBadRequest:
-				// It is asked again with a token, has no such repository, or sends elsewhere.
-			default:
-				failed[req.URL.Host] = remoteerrors.ErrUnexpectedStatus{Status: resp.Status, StatusCode: resp.StatusCode, RequestURL: req.URL.String(), RequestMethod: req.Method}
-			}
-		},
-	})
-	fetcher, err := r.resolver(nil).Fetcher(asking, r.name)
-	if err != nil {
-		return nil, nil, err
+// tagged are the referrers that the fallback tag lists: none where there is no tag.
+func (r *Repository) tagged(ctx context.Context, host docker.RegistryHost, subject digest.Digest) ([]ocispec.Descriptor, error) {
+	tags := []string{FallbackTag(subject)}
+	if whole := wholeTag(subject); whole != tags[0] {
+		tags = append(tags, whole)
 	}
-	lister, ok := fetcher.(remotes.ReferrersFetcher)
-	if !ok {
-		return nil, nil, fmt.Errorf("list referrers: %w", errdefs.ErrNotImplemented)
-	}
-	var options []remotes.FetchReferrersOpt
-	for key, values := range query {
-		for _, value := range values {
-			options = append(options, remotes.WithReferrerQueryFilter(key, value))
+	list := referrerList{known: map[digest.Digest]bool{}}
+	for _, tag := range tags {
+		index, _, err := r.referrersPage(ctx, host, request{method: http.MethodGet, path: "/manifests/" + tag, wanted: []int{http.StatusOK}})
+		if notFound(err) || len(list.all) > 0 && err != nil {
+			continue // the second is no tag for most registries
+		}
+		if err == nil {
+			err = list.add(index.Manifests)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
-	page, err = lister.FetchReferrers(asking, subject, options...)
-	if err != nil && missed {
-		// What answered was no index, and is not asked again.
-		page, err = lister.FetchReferrers(asking, subject, options...)
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	if fatal != nil {
-		return nil, nil, fatal
-	}
-	return page, next, err
+	return list.all, nil
 }
 
-func isReferrers(req *http.Request) bool {
-	return strings.Contains(req.URL.Path, "/referrers/")
+// referrerList is a list of which every entry is checked, and comes once.
+type referrerList struct {
+	all   []ocispec.Descriptor
+	known map[digest.Digest]bool
+}
+
+func (l *referrerList) add(page []ocispec.Descriptor) error {
+	for _, desc := range page {
+		if err := store.CheckDescriptor(desc); err != nil {
+			return fmt.Errorf("its list: %w", err)
+		}
+		if !l.known[desc.Digest] {
+			l.known[desc.Digest] = true
+			l.all = append(l.all, desc)
+		}
+	}
+	if len(l.all) > maxReferrers {
+		return fmt.Errorf("its list has more than %d entries: %w", maxReferrers, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+// referrersPage reads an index, and where its next page is. What comes under another
+// type, and does not look like one, is an empty index without a list.
+func (r *Repository) referrersPage(ctx context.Context, host docker.RegistryHost, ask request) (index ocispec.Index, next *url.URL, err error) {
+	err = r.client.retry(ctx, func() error {
+		resp, err := r.ask(ctx, host, ask)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		data, err := io.ReadAll(io.LimitReader(resp.Body, MaxManifest+1))
+		if err == nil {
+			data, err = plainManifest(data, codings(resp.Header), "")
+		}
+		if err == nil && len(data) > MaxManifest {
+			err = fmt.Errorf("a list of more than %d bytes: %w", MaxManifest, errdefs.ErrInvalidArgument)
+		}
+		if err != nil {
+			return err
+		}
+		mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // "" is none
+		index = ocispec.Index{}
+		if err := json.Unmarshal(data, &index); err != nil {
+			index.Manifests = nil
+			if mediaType == ocispec.MediaTypeImageIndex || len(data) > 0 && data[0] == '{' {
+				return fmt.Errorf("read its list: %w: %w", err, errdefs.ErrInvalidArgument)
+			}
+			return nil
+		}
+		if index.Manifests == nil && mediaType == ocispec.MediaTypeImageIndex {
+			index.Manifests = []ocispec.Descriptor{}
+		}
+		next, err = nextPage(resp)
+		return err
+	})
+	return index, next, err
+}
+
+func notFound(err error) bool {
+	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
+	return ok && status.StatusCode == http.StatusNotFound
 }
 
 // noReferrersAPI tells a registry without the API from one that fails. Registries
-// that know no such path answer in many ways; a repository that does not exist is
-// none of them.
-func noReferrersAPI(resp *http.Response) bool {
-	switch resp.StatusCode {
-	case http.StatusOK: // with something that is no index
-		return true
+// that know no such path answer in many ways, with a web page too; a repository that
+// does not exist is none of them.
+func noReferrersAPI(err error) bool {
+	if answered, ok := errors.AsType[*answerError](err); ok {
+		return answered.page
+	}
+	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
+	if !ok {
+		return false
+	}
+	switch status.StatusCode {
 	case http.StatusNotFound:
-		return !strings.Contains(peek(resp), "NAME_UNKNOWN")
+		return !strings.Contains(string(status.Body), "NAME_UNKNOWN")
 	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented:
 		return true
 	}
-	to := resp.Header.Get("Location")
-	return to != "" && !strings.Contains(to, "/referrers/")
+	return false
 }
 
-// peek reads the beginning of an answer and puts it back.
-func peek(resp *http.Response) string {
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxDrained))
-	rest := io.MultiReader(strings.NewReader(string(data)), resp.Body)
-	if err != nil {
-		rest = strings.NewReader(string(data))
-	}
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{rest, resp.Body}
-	return string(data)
-}
-
-// nextPage is the query of the link to the next page; nil: there is none.
-func nextPage(resp *http.Response) url.Values {
-	for _, link := range resp.Header.Values("Link") {
-		target, parameters, _ := strings.Cut(link, ">")
-		if !strings.Contains(parameters, `rel="next"`) && !strings.Contains(parameters, "rel=next") {
-			continue
+// nextPage is where an answer says that the next page is; nil: there is none.
+func nextPage(resp *http.Response) (*url.URL, error) {
+	asked := resp.Request.URL
+	for _, target := range linksTo("next", resp.Header.Values("Link")) {
+		next, err := asked.Parse(target)
+		if err != nil {
+			return nil, fmt.Errorf("the link to the next page of its list: %w: %w", err, errdefs.ErrInvalidArgument)
 		}
-		if next, err := url.Parse(strings.TrimPrefix(strings.TrimSpace(target), "<")); err == nil && next.RawQuery != "" {
-			return next.Query()
+		if next.Scheme != asked.Scheme && next.Scheme != "https" || next.Host == "" {
+			return nil, fmt.Errorf("the link to the next page of its list leads to %q: %w", cleanLocation(next.String()), errdefs.ErrInvalidArgument)
 		}
+		next.Fragment, next.RawFragment, next.User = "", "", nil
+		return next, nil
 	}
-	return nil
+	return nil, nil
 }
 
 // PushReferrer writes a manifest that has a subject, by its digest, and enters it
@@ -222,6 +320,9 @@ func Referrer(desc ocispec.Descriptor, data []byte) (subject digest.Digest, entr
 	if manifest.Subject == nil {
 		return "", ocispec.Descriptor{}, fmt.Errorf("manifest %s has no subject: %w", desc.Digest, errdefs.ErrInvalidArgument)
 	}
+	if err := manifest.Subject.Digest.Validate(); err != nil {
+		return "", ocispec.Descriptor{}, fmt.Errorf("manifest %s: the digest of its subject: %w: %w", desc.Digest, err, errdefs.ErrInvalidArgument)
+	}
 	entry = ocispec.Descriptor{
 		MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size,
 		ArtifactType: manifest.ArtifactType, Annotations: manifest.Annotations,
@@ -234,25 +335,48 @@ func Referrer(desc ocispec.Descriptor, data []byte) (subject digest.Digest, entr
 
 // AddReferrers enters referrers, as [Referrer] makes them, at the subject's
 // fallback tag. What is there stays; what is there already is not written again.
-// Calls of one client take turns. Somebody else's at the same moment may be lost:
-// the specification has no way to lock a tag.
+// Calls of one client take turns. The specification has no way to lock a tag, so
+// the list is read again after it was written, when another who read it before has
+// written it too, and what was lost is entered again.
 func (r *Repository) AddReferrers(ctx context.Context, subject digest.Digest, entries ...ocispec.Descriptor) error {
 	tag := FallbackTag(subject)
 	turn := r.client.turn(r.Ref(tag))
 	turn.Lock()
 	defer turn.Unlock()
 
+	for range addTries {
+		start := time.Now()
+		written, err := r.addReferrers(ctx, tag, entries)
+		if err != nil || !written {
+			return err
+		}
+		// Another takes as long as this one did from reading to writing; the rest is
+		// chance, lest two of them meet again.
+		took := time.Since(start)
+		if err := sleep(ctx, 2*took+rand.N(took+time.Millisecond)); err != nil {
+			return err
+		}
+	}
+	return r.explain(ctx, "add referrers to", r.Ref(tag), fmt.Errorf("others write the list at the same time, %d times now; try again: %w", addTries, errdefs.ErrUnavailable))
+}
+
+// addTries bounds how often a list is entered into: as often as others may come
+// between.
+const addTries = 20
+
+// addReferrers reports whether the list had to be written.
+func (r *Repository) addReferrers(ctx context.Context, tag string, entries []ocispec.Descriptor) (written bool, err error) {
 	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
 	desc, data, err := r.Manifest(ctx, tag)
 	switch {
 	case errdefs.IsNotFound(err):
 	case err != nil:
-		return err
+		return false, err
 	case desc.MediaType != ocispec.MediaTypeImageIndex:
-		return r.explain(ctx, "add referrers to", r.Ref(tag), fmt.Errorf("the tag is taken by a %s: %w", desc.MediaType, errdefs.ErrFailedPrecondition))
+		return false, r.explain(ctx, "add referrers to", r.Ref(tag), fmt.Errorf("the tag is taken by a %s: %w", desc.MediaType, errdefs.ErrFailedPrecondition))
 	default:
 		if err := json.Unmarshal(data, &index); err != nil {
-			return r.explain(ctx, "add referrers to", r.Ref(tag), fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
+			return false, r.explain(ctx, "add referrers to", r.Ref(tag), fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
 		}
 	}
 	before := len(index.Manifests)
@@ -262,14 +386,14 @@ func (r *Repository) AddReferrers(ctx context.Context, subject digest.Digest, en
 		}
 	}
 	if len(index.Manifests) == before {
-		return nil
+		return false, nil
 	}
 	data, err = engine.MarshalJSON(index)
 	if err != nil {
-		return r.explain(ctx, "add referrers to", r.Ref(tag), err)
+		return false, r.explain(ctx, "add referrers to", r.Ref(tag), err)
 	}
 	desc = ocispec.Descriptor{MediaType: index.MediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
-	return r.PushManifest(ctx, desc, data, tag)
+	return true, r.PushManifest(ctx, desc, data, tag)
 }
 
 // turn is the lock of a tag that is read, changed and written.

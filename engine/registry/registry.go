@@ -51,14 +51,15 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/taped-dev/tape/engine/store"
 )
 
 const (
 	// MaxManifest is the size of the largest manifest that is read or written,
 	// in bytes: the limit of the distribution specification.
-	MaxManifest = 4 << 20
+	MaxManifest = store.MaxManifest
 	// maxBuffered is the size of the largest blob that moves through memory. A
 	// larger one streams.
 	maxBuffered = 1 << 20
@@ -109,7 +110,6 @@ type Client struct {
 	credentials func(ctx context.Context, name string) (user, secret string, err error)
 
 	log     *slog.Logger
-	quiet   *logrus.Entry // containerd's log, which may hold tokens, is not kept
 	trust   *trust
 	buffers *semaphore.Weighted
 	cache   *manifestCache
@@ -140,21 +140,17 @@ func New(options Options) (*Client, error) {
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
 	}
-	credentials := newStore(options.Log).credentials
+	credentials := newCredentials(options.Log).credentials
 	if options.Credentials != nil {
 		credentials = func(_ context.Context, name string) (user, secret string, err error) {
 			host, _, _ := strings.Cut(name, "/")
 			return options.Credentials(host)
 		}
 	}
-	quiet := logrus.New()
-	quiet.SetOutput(io.Discard)
-	quiet.SetLevel(logrus.PanicLevel)
 	return &Client{
 		options:     options,
 		credentials: credentials,
 		log:         options.Log,
-		quiet:       logrus.NewEntry(quiet),
 		trust:       trust,
 		buffers:     semaphore.NewWeighted(bufferBudget),
 		cache:       newManifestCache(),

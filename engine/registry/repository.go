@@ -10,17 +10,16 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
-	"github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/store"
 )
 
 // Repository is a repository in a registry. Its methods may be called concurrently.
@@ -48,11 +47,6 @@ func (r *Repository) Ref(reference string) string {
 }
 
 func isDigest(reference string) bool { return strings.Contains(reference, ":") }
-
-// resolver is containerd's, for its listing of referrers.
-func (r *Repository) resolver(tracker docker.StatusTracker) remotes.Resolver {
-	return docker.NewResolver(docker.ResolverOptions{Hosts: r.hosts, Headers: r.client.header(), Tracker: tracker})
-}
 
 // Resolve gives the descriptor of the manifest of a tag or digest. The registry is asked
 // by HEAD. What that says of size and type is a hint: a manifest that is not known yet
@@ -87,6 +81,10 @@ func (r *Repository) Exists(ctx context.Context, desc ocispec.Descriptor) (bool,
 		there = err == nil
 	default:
 		there, err = r.headBlob(ctx, docker.HostCapabilityPull, desc)
+		if errdefs.IsNotFound(r.explain(ctx, "look for", r.Ref(desc.Digest.String()), err)) && MayBeManifest(desc.MediaType) {
+			_, err = r.headManifest(ctx, docker.HostCapabilityPull, desc.Digest.String())
+			there = err == nil
+		}
 	}
 	if err = r.explain(ctx, "look for", r.Ref(desc.Digest.String()), err); errdefs.IsNotFound(err) {
 		return false, nil
@@ -151,34 +149,6 @@ func (r *Repository) Empty(ctx context.Context) (bool, error) {
 	}
 	r.begin(ctx)
 	return true, nil
-}
-
-// IsManifest tells manifests and indexes, OCI's and Docker's, from blobs.
-func IsManifest(mediaType string) bool {
-	return images.IsManifestType(mediaType) || images.IsIndexType(mediaType)
-}
-
-// Children are what a manifest names: its layers and config, and the manifests that it
-// lists. All of them have digests that can be asked for.
-func Children(desc ocispec.Descriptor, data []byte) (parts, listed []ocispec.Descriptor, err error) {
-	var m struct {
-		Config    *ocispec.Descriptor  `json:"config"`
-		Layers    []ocispec.Descriptor `json:"layers"`
-		Manifests []ocispec.Descriptor `json:"manifests"`
-	}
-	if err := json.Unmarshal(data, &m); err != nil {
-		return nil, nil, fmt.Errorf("read manifest %s: %w", desc.Digest, err)
-	}
-	parts = m.Layers
-	if m.Config != nil {
-		parts = append(parts, *m.Config)
-	}
-	for _, child := range slices.Concat(parts, m.Manifests) {
-		if err := child.Digest.Validate(); err != nil {
-			return nil, nil, fmt.Errorf("manifest %s names %q: %w: %w", desc.Digest, child.Digest, err, errdefs.ErrInvalidArgument)
-		}
-	}
-	return parts, m.Manifests, nil
 }
 
 // Manifest reads a manifest or index, of at most [MaxManifest] bytes, by tag or
@@ -314,6 +284,10 @@ func manifestType(data []byte, answered string) (string, error) {
 		return ocispec.MediaTypeImageManifest, nil
 	case document.SchemaVersion == 1:
 		return "", fmt.Errorf("image of Docker's schema 1, which registries no longer take; push it anew with a current tool: %w", errdefs.ErrNotImplemented)
+	case strings.Contains(document.MediaType, "/"):
+		return document.MediaType, nil // it is carried as it is
+	case document.MediaType == "" && strings.HasPrefix(answered, "application/vnd.") && strings.HasSuffix(answered, "+json"):
+		return answered, nil
 	}
 	return "", fmt.Errorf("manifest of unknown type %q: %w", document.MediaType, errdefs.ErrNotImplemented)
 }
@@ -323,11 +297,8 @@ func manifestType(data []byte, answered string) (string, error) {
 // connection breaks off, it goes on from there.
 func (r *Repository) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	ref := r.Ref(desc.Digest.String())
-	if err := checkDigest(desc); err != nil {
+	if err := store.CheckDescriptor(desc); err != nil {
 		return nil, r.explain(ctx, "fetch", ref, err)
-	}
-	if desc.Size < 0 {
-		return nil, r.explain(ctx, "fetch", ref, fmt.Errorf("it is said to have %d bytes: %w", desc.Size, errdefs.ErrInvalidArgument))
 	}
 	body, err := r.openBlob(ctx, desc, 0)
 	if err != nil {

@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/log"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -60,24 +59,8 @@ var accepted = strings.Join([]string{
 	"*/*",
 }, ", ")
 
-// call is what an operation tells the transport about its requests, and hears of them.
-type call struct {
-	// skip says which requests not to send: what the operation knows, and
-	// containerd would ask. errAbsent answers 404; nil sends.
-	skip func(*http.Request) error
-	// done hears the outcome of every request that was not skipped.
-	done func(*http.Request, *http.Response, error)
-}
-
-var (
-	errAbsent = errors.New("known not to be there")
-)
-
-type callKey struct{}
-
-func (c *Client) context(ctx context.Context, operation call) context.Context {
-	return context.WithValue(log.WithLogger(ctx, c.quiet), callKey{}, operation)
-}
+// contentDigest is the header in which a registry says a manifest's digest.
+const contentDigest = "Docker-Content-Digest"
 
 // transport sends the requests of one host of a registry, and of those that it
 // redirects to or that hand out its tokens.
@@ -89,36 +72,8 @@ type transport struct {
 }
 
 // RoundTrip implements [http.RoundTripper]. An answer that calls for another try
-// is never returned: containerd would try at once.
+// is never returned.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	operation, _ := req.Context().Value(callKey{}).(call)
-	if t.tokens {
-		operation = call{}
-	}
-	if operation.skip != nil {
-		switch err := operation.skip(req); {
-		case errors.Is(err, errAbsent):
-			closeBody(req)
-			return &http.Response{
-				Status: "404 Not Found", StatusCode: http.StatusNotFound, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-				Header: http.Header{}, Body: http.NoBody, Request: req,
-			}, nil
-		case err != nil:
-			closeBody(req)
-			return nil, err
-		}
-	}
-	resp, err := t.send(req)
-	if operation.done != nil {
-		operation.done(req, resp, err)
-	}
-	return resp, err
-}
-
-// contentDigest is the header in which a registry says a manifest's digest.
-const contentDigest = "Docker-Content-Digest"
-
-func (t *transport) send(req *http.Request) (*http.Response, error) {
 	ctx, host := req.Context(), t.client.host(req.URL.Host)
 	body, replayable, err := t.readBody(req)
 	if err != nil {

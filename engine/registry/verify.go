@@ -13,6 +13,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/store"
 )
 
 // verifier reads a blob and keeps its last bytes back until all of it is right.
@@ -86,8 +88,16 @@ func (r *Repository) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (con
 		}
 		return memory{data}, nil
 	}
+	if err := store.CheckDescriptor(desc); err != nil {
+		return nil, r.explain(ctx, "fetch", r.Ref(desc.Digest.String()), err)
+	}
 	if desc.Size <= maxBuffered {
 		data, err := r.readBlob(ctx, desc)
+		if errdefs.IsNotFound(err) && MayBeManifest(desc.MediaType) {
+			if _, manifest, found := r.Manifest(ctx, desc.Digest.String()); found == nil {
+				return memory{manifest}, nil
+			}
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -15,17 +15,17 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
+	"github.com/gofrs/flock"
 	"github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 const (
-	// maxManifest is what registries take, and so what a manifest may have.
-	maxManifest = 4 << 20
 	// maxIndex bounds index.json, which lists what registries keep as tags: a
 	// thousand images take about 500 KB.
 	maxIndex = 64 << 20
@@ -85,7 +85,7 @@ func OpenLayout(dir string) (*Layout, error) {
 
 // openLayout reads what a layout says of itself.
 func openLayout(name string, blobs blobs, read func(name string, limit int64) ([]byte, error)) (*Layout, error) {
-	data, err := read(ocispec.ImageLayoutFile, maxManifest)
+	data, err := read(ocispec.ImageLayoutFile, MaxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, classed(errdefs.ErrInvalidArgument, "it has no file %s", ocispec.ImageLayoutFile)
 	}
@@ -107,8 +107,8 @@ func openLayout(name string, blobs blobs, read func(name string, limit int64) ([
 		return nil, fmt.Errorf("read %s: %w", ocispec.ImageIndexFile, err)
 	}
 	for _, desc := range l.index.Manifests {
-		if err := desc.Digest.Validate(); err != nil {
-			return nil, fmt.Errorf("read %s: %q: %w", ocispec.ImageIndexFile, desc.Digest, err)
+		if err := CheckDescriptor(desc); err != nil {
+			return nil, classed(errdefs.ErrDataLoss, "read %s: %w", ocispec.ImageIndexFile, err)
 		}
 	}
 	return l, nil
@@ -314,12 +314,13 @@ func (l *Layout) Referrers(ctx context.Context, dgst digest.Digest) ([]ocispec.D
 
 func (l *Layout) findReferrers(ctx context.Context, list []ocispec.Descriptor, seen map[digest.Digest]bool, found map[digest.Digest][]ocispec.Descriptor) error {
 	for _, desc := range list {
-		if seen[desc.Digest] || !isManifest(desc.MediaType) {
+		// What is of a type that is not known may be about something all the same.
+		if seen[desc.Digest] || desc.Size > MaxManifest {
 			continue
 		}
 		seen[desc.Digest] = true
 		m, size, err := l.manifest(ctx, desc)
-		if errdefs.IsNotFound(err) {
+		if errdefs.IsNotFound(err) || err != nil && !IsManifest(desc.MediaType) {
 			continue
 		}
 		if err != nil {
@@ -389,7 +390,7 @@ func (l *Layout) manifest(ctx context.Context, desc ocispec.Descriptor) (manifes
 		return manifest{}, 0, err
 	}
 	defer ra.Close()
-	data, err := readLimited(io.NewSectionReader(ra, 0, ra.Size()), maxManifest)
+	data, err := readLimited(io.NewSectionReader(ra, 0, ra.Size()), MaxManifest)
 	var m manifest
 	if err == nil {
 		err = json.Unmarshal(data, &m)
@@ -398,20 +399,6 @@ func (l *Layout) manifest(ctx context.Context, desc ocispec.Descriptor) (manifes
 		return manifest{}, 0, fmt.Errorf("read manifest %s from %s: %w", desc.Digest, l.name, err)
 	}
 	return m, int64(len(data)), nil
-}
-
-// Docker's names for what OCI standardised.
-const (
-	dockerManifest     = "application/vnd.docker.distribution.manifest.v2+json"
-	dockerManifestList = "application/vnd.docker.distribution.manifest.list.v2+json"
-)
-
-func isManifest(mediaType string) bool {
-	switch mediaType {
-	case ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, dockerManifest, dockerManifestList:
-		return true
-	}
-	return false
 }
 
 // verifyingReader hashes as it reads.
@@ -482,16 +469,18 @@ func readLimited(r io.Reader, limit int64) ([]byte, error) {
 
 // LayoutWriter writes an OCI image layout into a folder: blobs by way of
 // [content.Ingester], then, with Close, the index that names them. Until then
-// the folder is as good as it was: new blobs that nothing names.
+// the folder is as good as it was: new blobs that nothing names. Several writers,
+// of several processes, may have one folder: what each adds is kept.
 type LayoutWriter struct {
 	store *Store
-	index ocispec.Index
+	begun ocispec.Index // what the layout listed then
+	added []ocispec.Descriptor
 }
 
 // CreateLayout begins a layout in a folder that is new, empty, or a layout
 // already; what that lists stays listed.
 func CreateLayout(dir string) (*LayoutWriter, error) {
-	w := &LayoutWriter{index: ocispec.Index{Versioned: ocispecs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}}
+	w := &LayoutWriter{}
 	files, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("create OCI layout: %w", err)
@@ -501,12 +490,13 @@ func CreateLayout(dir string) (*LayoutWriter, error) {
 	}
 	switch {
 	case has(ocispec.ImageIndexFile):
+		// What is wrong with it is known before anything is written.
 		l, err := OpenLayout(dir)
 		if err != nil {
 			return nil, err
 		}
-		w.index = l.Index()
-	case len(files) > 0 && !has(blobsDir, ingestDir): // those a writer leaves that was cut off
+		w.begun = l.Index()
+	case len(files) > 0 && !has(blobsDir, ingestDir, ocispec.ImageLayoutFile): // those that a writer leaves behind or that another one made
 		return nil, classed(errdefs.ErrFailedPrecondition, "create OCI layout %s: the folder holds other files", dir)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -523,9 +513,9 @@ func CreateLayout(dir string) (*LayoutWriter, error) {
 // Store takes the blobs, and tells which are there.
 func (w *LayoutWriter) Store() content.Store { return w.store }
 
-// Resolve finds the manifest that is listed under a tag.
+// Resolve finds the manifest that was listed under a tag when the writer began.
 func (w *LayoutWriter) Resolve(tag string) (ocispec.Descriptor, error) {
-	for _, listed := range w.index.Manifests {
+	for _, listed := range w.begun.Manifests {
 		if listed.Annotations[ocispec.AnnotationRefName] == tag {
 			return listed, nil
 		}
@@ -535,7 +525,10 @@ func (w *LayoutWriter) Resolve(tag string) (ocispec.Descriptor, error) {
 
 // Add lists a manifest. One that is listed under the same names, or without any
 // and has the same digest, is replaced.
-func (w *LayoutWriter) Add(desc ocispec.Descriptor) {
+func (w *LayoutWriter) Add(desc ocispec.Descriptor) { w.added = append(w.added, desc) }
+
+// enter is Add into an index.
+func enter(index *ocispec.Index, desc ocispec.Descriptor) {
 	key := func(d ocispec.Descriptor) [3]string {
 		names := [3]string{d.Annotations[ocispec.AnnotationRefName], d.Annotations[annotationImageName]}
 		if names == ([3]string{}) {
@@ -543,36 +536,70 @@ func (w *LayoutWriter) Add(desc ocispec.Descriptor) {
 		}
 		return names
 	}
-	for i, listed := range w.index.Manifests {
+	for i, listed := range index.Manifests {
 		if key(listed) == key(desc) {
-			w.index.Manifests[i] = desc
+			index.Manifests[i] = desc
 			return
 		}
 	}
-	w.index.Manifests = append(w.index.Manifests, desc)
+	index.Manifests = append(index.Manifests, desc)
 }
 
-// Close writes the index. A layout that is not closed has its blobs, for the
-// next attempt.
-func (w *LayoutWriter) Close() error {
-	for _, file := range []struct {
-		name string
-		doc  any
-	}{
-		{ocispec.ImageLayoutFile, ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion}},
-		{ocispec.ImageIndexFile, w.index},
-	} {
-		data, err := json.Marshal(file.doc)
+// layoutPatience is how long another process may take to write an index, which it
+// does in milliseconds.
+const layoutPatience = time.Minute
+
+// Close writes the index: what it lists by then, and what was added. A layout that
+// is not closed has its blobs, for the next attempt.
+func (w *LayoutWriter) Close() (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write OCI layout %s: %w", w.store.dir, err)
+		}
+	}()
+	// The lock is on the one file that is never replaced.
+	name := filepath.Join(w.store.dir, ocispec.ImageLayoutFile)
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return classed(errdefs.ErrFailedPrecondition, "%s is not a file", name)
+	}
+	lock := flock.New(name, flock.SetPermissions(0o644))
+	ctx, cancel := context.WithTimeout(context.Background(), layoutPatience)
+	defer cancel()
+	if _, err := lock.TryLockContext(ctx, lockRetry); err != nil {
+		return fmt.Errorf("lock %s: %w", name, err)
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+
+	if info, err := os.Stat(name); err != nil {
+		return err
+	} else if info.Size() == 0 {
+		data, err := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
 		if err == nil {
-			err = replaceFile(filepath.Join(w.store.dir, file.name), data)
+			err = os.WriteFile(name, data, 0o644)
 		}
 		if err != nil {
-			return fmt.Errorf("write OCI layout: %w", err)
+			return err
 		}
+	}
+	index := ocispec.Index{Versioned: ocispecs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
+	file := filepath.Join(w.store.dir, ocispec.ImageIndexFile)
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		there, err := OpenLayout(w.store.dir)
+		if err != nil {
+			return err
+		}
+		index = there.Index()
+	}
+	for _, desc := range w.added {
+		enter(&index, desc)
+	}
+	data, err := json.Marshal(index)
+	if err == nil {
+		err = replaceFile(file, data)
 	}
 	// Only where no other process is writing is it empty.
 	_ = os.Remove(filepath.Join(w.store.dir, ingestDir))
-	return nil
+	return err
 }
 
 // replaceFile writes beside and renames.

@@ -393,7 +393,7 @@ func TestOpenLayoutRefuses(t *testing.T) {
 		"other file":   {map[string]string{"oci-layout": `<html>`}, "read oci-layout: invalid character '<'"},
 		"version":      {map[string]string{"oci-layout": `{"imageLayoutVersion":"2.0.0"}`}, `its version is "2.0.0", not 1.0.0`},
 		"index broken": {map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`, "index.json": "{"}, "read index.json: unexpected end of JSON input"},
-		"index odd":    {map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`, "index.json": `{"manifests":[{"digest":"sha256:../x"}]}`}, `read index.json: "sha256:../x": invalid checksum digest`},
+		"index odd":    {map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`, "index.json": `{"manifests":[{"digest":"sha256:../x"}]}`}, `read index.json: digest "sha256:../x": invalid checksum digest`},
 		"index huge":   {map[string]string{"oci-layout": strings.Repeat(" ", 5<<20)}, "read oci-layout: it has more than 4194304 bytes"},
 	}
 	for name, tt := range tests {

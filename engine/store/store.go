@@ -41,6 +41,9 @@ import (
 // lockRetry is how often a store that is being pruned is asked for again.
 const lockRetry = 50 * time.Millisecond
 
+// ingestTries is how often the folder of unfinished blobs is made again.
+const ingestTries = 10
+
 // Names below a store's folder; blobs and ingest are containerd's.
 const (
 	blobsDir  = "blobs"
@@ -209,6 +212,12 @@ func (s *Store) Writer(ctx context.Context, opts ...content.WriterOpt) (content.
 	}
 	w := &writer{store: s, ref: wanted.Ref, ingest: name + "-" + rand.Text()}
 	inner, err := s.Store.Writer(ctx, content.WithRef(w.ingest), content.WithDescriptor(wanted.Desc))
+	for try := 1; errors.Is(err, fs.ErrNotExist) && try < ingestTries; try++ {
+		// Another process found the folder empty, and removed it.
+		if err = os.MkdirAll(filepath.Join(s.dir, ingestDir), 0o777); err == nil {
+			inner, err = s.Store.Writer(ctx, content.WithRef(w.ingest), content.WithDescriptor(wanted.Desc))
+		}
+	}
 	if err != nil {
 		return nil, errors.Join(err, w.abort(ctx))
 	}

@@ -18,7 +18,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -82,6 +81,7 @@ type Copier struct {
 
 	source Source
 	target Target
+	walker *Walker
 	report func(current, total int64)
 
 	mu        sync.Mutex
@@ -97,6 +97,7 @@ type Copier struct {
 
 // move is the one copying of a manifest or blob.
 type move struct {
+	size int64
 	done chan struct{} // closed when it ended
 	err  error
 }
@@ -108,7 +109,7 @@ func NewCopier(source Source, target Target, report func(current, total int64)) 
 		report = func(int64, int64) {}
 	}
 	return &Copier{
-		source: source, target: target, report: report,
+		source: source, target: target, walker: NewWalker(), report: report,
 		moves: map[digest.Digest]*move{}, referrers: map[digest.Digest][]ocispec.Descriptor{}, tags: map[string]digest.Digest{},
 	}
 }
@@ -130,7 +131,7 @@ func (c *Copier) Manifest(ctx context.Context, desc ocispec.Descriptor) error {
 
 // begin finds out what need not be asked.
 func (c *Copier) begin(ctx context.Context) error {
-	return c.once(ctx, "", func() error {
+	return c.once(ctx, ocispec.Descriptor{}, func() error {
 		empty, err := c.target.Empty(ctx)
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -144,9 +145,15 @@ func (c *Copier) begin(ctx context.Context) error {
 const asked = 1
 
 func (c *Copier) manifest(ctx context.Context, desc ocispec.Descriptor, depth int) error {
-	return c.once(ctx, desc.Digest, func() error {
+	return c.once(ctx, desc, func() error {
 		if !c.empty && !c.Check && depth <= asked {
 			if there, err := c.there(ctx, desc); there || err != nil {
+				return err
+			}
+		}
+		// What is not there is looked at as a whole before any of it is written.
+		if depth == 0 && c.empty || depth == asked && !c.empty {
+			if err := c.walker.Walk(ctx, c.source, desc); err != nil {
 				return err
 			}
 		}
@@ -216,6 +223,12 @@ func (c *Copier) ask(ctx context.Context, subjects []digest.Digest) ([][]listing
 	asked := map[digest.Digest]bool{}
 	copying, copyCtx := errgroup.WithContext(ctx)
 	for len(subjects) > 0 {
+		if len(levels) > registry.MaxDepth || len(asked) > maxNodes {
+			copying.Go(func() error {
+				return fmt.Errorf("what is about %s leads on after %d levels: %w", subjects[0], len(levels), errdefs.ErrInvalidArgument)
+			})
+			return nil, copying.Wait()
+		}
 		lists := make([][]ocispec.Descriptor, len(subjects))
 		asking, askCtx := errgroup.WithContext(copyCtx)
 		asking.SetLimit(parallelQuestions)
@@ -231,19 +244,22 @@ func (c *Copier) ask(ctx context.Context, subjects []digest.Digest) ([][]listing
 			return nil, copying.Wait()
 		}
 		var level []listing
-		next := map[digest.Digest]ocispec.Descriptor{}
+		next := map[digest.Digest]listing{}
 		for i, subject := range subjects {
 			for _, desc := range lists[i] {
 				level = append(level, listing{subject, desc})
-				if !asked[desc.Digest] {
-					next[desc.Digest] = desc
+				if _, twice := next[desc.Digest]; !twice && !asked[desc.Digest] {
+					next[desc.Digest] = listing{subject, desc}
 				}
 			}
 		}
 		if c.empty {
-			for _, desc := range next {
+			for _, l := range next {
 				copying.Go(func() error {
-					_, err := c.children(copyCtx, desc, 0)
+					entry, err := c.entry(copyCtx, l)
+					if err == nil && entry != nil {
+						_, err = c.children(copyCtx, l.desc, 0)
+					}
 					return err
 				})
 			}
@@ -253,20 +269,36 @@ func (c *Copier) ask(ctx context.Context, subjects []digest.Digest) ([][]listing
 	return levels, copying.Wait()
 }
 
+// referrer copies what a list has, where it is about the subject.
 func (c *Copier) referrer(ctx context.Context, l listing) error {
+	entry, err := c.entry(ctx, l)
+	if err != nil || entry == nil {
+		return err
+	}
 	if err := c.Manifest(ctx, l.desc); err != nil {
 		return err
 	}
-	// Lists leave things out, or have them otherwise: the manifest is what counts.
-	data, err := engine.Get(ctx, c.source, l.desc)
+	c.note(l.subject, *entry)
+	return nil
+}
+
+// entry is what the list of a subject's referrers is to say of a manifest: lists
+// leave things out, or have them otherwise, and the manifest is what counts. It is nil
+// for one that is gone, as lists are older than that, and for one that is about
+// something else.
+func (c *Copier) entry(ctx context.Context, l listing) (*ocispec.Descriptor, error) {
+	desc, data, err := registry.Read(ctx, c.source, l.desc)
+	if errdefs.IsNotFound(err) {
+		return nil, nil
+	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, entry, err := registry.Referrer(l.desc, data)
-	if err == nil {
-		c.note(l.subject, entry)
+	subject, entry, err := registry.Referrer(desc, data)
+	if err != nil || subject != l.subject {
+		return nil, nil //nolint:nilerr // without a subject it is about nothing
 	}
-	return err
+	return &entry, nil
 }
 
 // List has every manifest with a subject that was copied listed among the
@@ -285,16 +317,19 @@ func (c *Copier) List(ctx context.Context, except map[digest.Digest]bool) error 
 	return group.Wait()
 }
 
-// once runs do for a digest, the first time that it is called for it. Whoever else
-// wants the same waits for that.
-func (c *Copier) once(ctx context.Context, dgst digest.Digest, do func() error) error {
+// once runs do for a digest, the first time that it is called for it. Another caller
+// waits for that.
+func (c *Copier) once(ctx context.Context, desc ocispec.Descriptor, do func() error) error {
 	c.mu.Lock()
-	m, found := c.moves[dgst]
+	m, found := c.moves[desc.Digest]
 	if !found {
-		m = &move{done: make(chan struct{})}
-		c.moves[dgst] = m
+		m = &move{size: desc.Size, done: make(chan struct{})}
+		c.moves[desc.Digest] = m
 	}
 	c.mu.Unlock()
+	if err := sameSize(desc, m.size); err != nil {
+		return err
+	}
 	if !found {
 		m.err = do()
 		close(m.done)
@@ -310,17 +345,21 @@ func (c *Copier) once(ctx context.Context, dgst digest.Digest, do func() error) 
 
 // below copies a manifest that is not there, after all that it names.
 func (c *Copier) below(ctx context.Context, desc ocispec.Descriptor, depth int) error {
-	data, err := c.children(ctx, desc, depth)
+	desc, err := c.children(ctx, desc, depth)
 	if err != nil {
 		return err
 	}
-	var there, listed bool
 	if c.Check {
-		there, err = c.there(ctx, desc)
+		if there, err := c.there(ctx, desc); there || err != nil {
+			return err
+		}
 	}
-	if !there && err == nil {
-		listed, err = c.target.Manifest(ctx, desc, data)
+	// It was not kept while the rest moved, which takes memory for a large index.
+	data, err := engine.Get(ctx, c.source, desc)
+	if err != nil {
+		return err
 	}
+	listed, err := c.target.Manifest(ctx, desc, data)
 	if err != nil || listed {
 		return err
 	}
@@ -330,35 +369,35 @@ func (c *Copier) below(ctx context.Context, desc ocispec.Descriptor, depth int) 
 	return nil
 }
 
-// children copies what a manifest names, and gives its bytes.
-func (c *Copier) children(ctx context.Context, desc ocispec.Descriptor, depth int) ([]byte, error) {
-	data, err := engine.Get(ctx, c.source, desc)
-	if err != nil {
-		return nil, err
+// childrenAtOnce bounds how many of what one manifest names are copied at once.
+const childrenAtOnce = 128
+
+// children copies what a manifest names, and describes it as it describes itself.
+func (c *Copier) children(ctx context.Context, desc ocispec.Descriptor, depth int) (ocispec.Descriptor, error) {
+	if depth > registry.MaxDepth {
+		return desc, tooDeep(desc)
 	}
-	parts, manifests, err := registry.Children(desc, data)
+	m, err := Read(ctx, c.source, desc)
 	if err != nil {
-		return nil, err
+		return desc, err
 	}
+	desc = m.Desc
+	m.Data = nil
 	group, ctx := errgroup.WithContext(ctx)
-	for _, child := range slices.Concat(parts, manifests) {
-		group.Go(func() error {
-			if registry.IsManifest(child.MediaType) {
-				return c.manifest(ctx, child, depth+1)
-			}
-			return c.blob(ctx, child)
-		})
+	group.SetLimit(childrenAtOnce)
+	for _, child := range m.Blobs {
+		group.Go(func() error { return c.blob(ctx, child) })
 	}
-	return data, group.Wait()
+	for _, child := range m.Manifests {
+		group.Go(func() error { return c.manifest(ctx, child, depth+1) })
+	}
+	return desc, group.Wait()
 }
 
-// blob copies a blob. A layer that may not be distributed is left where its URLs
-// say.
+// blob copies a blob. One that its registry never had lies where its URLs say; that
+// excuses the manifest that says so, and no other that names the same.
 func (c *Copier) blob(ctx context.Context, desc ocispec.Descriptor) error {
-	if images.IsNonDistributable(desc.MediaType) {
-		return nil
-	}
-	return c.once(ctx, desc.Digest, func() error {
+	err := c.once(ctx, desc, func() error {
 		if c.Check {
 			if there, err := c.there(ctx, desc); there || err != nil {
 				return err
@@ -368,9 +407,6 @@ func (c *Copier) blob(ctx context.Context, desc ocispec.Descriptor) error {
 		how, err := c.target.Blob(ctx, c.source, desc, func(n int64) { c.progress(n, 0) })
 		if err != nil || how != registry.Streamed {
 			c.progress(0, -desc.Size)
-		}
-		if errdefs.IsNotFound(err) && len(desc.URLs) > 0 {
-			return nil // it never was in the registry
 		}
 		if err != nil {
 			return err
@@ -388,6 +424,10 @@ func (c *Copier) blob(ctx context.Context, desc ocispec.Descriptor) error {
 		})
 		return nil
 	})
+	if errdefs.IsNotFound(err) && len(desc.URLs) > 0 {
+		return nil
+	}
+	return err
 }
 
 func (c *Copier) count(change func(*Moved)) {

@@ -6,25 +6,27 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 
 	"github.com/containerd/containerd/v2/core/content"
-	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/registry"
 )
 
 const (
 	// treeReaders bounds how many manifests of a tree are read at once; a
 	// registry's client has bounds of its own below it.
-	treeReaders = 64
+	treeReaders = 32
 	// treeSmall is the size of blobs that are read whole, in bytes.
 	treeSmall = 1 << 20
 )
@@ -37,42 +39,40 @@ type Provider interface {
 	Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
 }
 
-// treeManifest is a manifest or index, and what it names.
-type treeManifest struct {
-	desc             ocispec.Descriptor // media type, digest, size
-	data             []byte
-	manifests, blobs []ocispec.Descriptor
-}
-
-// treeBlob is a blob, and where it lies.
-type treeBlob struct {
+// treeNode is a manifest or a blob, and where it lies.
+type treeNode struct {
 	desc ocispec.Descriptor
 	from Provider
+	data []byte // of some manifests
 }
 
 // Keep chooses among the manifests that an index lists; nil keeps all.
 type Keep func(index ocispec.Descriptor, list []ocispec.Descriptor) ([]ocispec.Descriptor, error)
 
-// Tree is what some manifests lead to, known before any of it moves. It holds the
-// manifests, a few kilobytes each, and describes the blobs. It is built by
-// [Tree.Add], whose calls may overlap; what it is asked then, may be as well.
+// Tree is what some manifests lead to, known before any of it moves. It describes
+// manifests and blobs, and holds the first of the manifests, which are all of an
+// application of some thousand images. It is built by [Tree.Add], whose calls may
+// overlap; what it is asked then, may be as well.
 type Tree struct {
-	mu        sync.Mutex
-	manifests map[digest.Digest]*treeManifest
-	blobs     map[digest.Digest]treeBlob
+	mu               sync.Mutex
+	manifests, blobs map[digest.Digest]treeNode
+	held             int // bytes
 }
+
+// treeMemory is how many bytes of manifests a tree holds.
+const treeMemory = 64 << 20
 
 // Add reads what the manifests lead to. What the tree has already is not read
 // again, whatever the source. Layers that may not be distributed are left where
-// their URLs say they are.
+// their URLs say they are, as are those that are nowhere else.
 func (t *Tree) Add(ctx context.Context, from Provider, keep Keep, tops ...ocispec.Descriptor) error {
 	t.mu.Lock()
 	if t.manifests == nil {
-		t.manifests, t.blobs = map[digest.Digest]*treeManifest{}, map[digest.Digest]treeBlob{}
+		t.manifests, t.blobs = map[digest.Digest]treeNode{}, map[digest.Digest]treeNode{}
 	}
 	t.mu.Unlock()
 	r := treeReader{tree: t, from: from, keep: keep, slots: make(chan struct{}, treeReaders)}
-	return r.all(ctx, tops)
+	return r.all(ctx, tops, 0)
 }
 
 // Has says whether something is in the tree.
@@ -81,6 +81,9 @@ func (t *Tree) Has(dgst digest.Digest) bool {
 	_, blob := t.blobs[dgst]
 	return manifest || blob
 }
+
+// Manifests are the digests of the manifests in the tree, sorted.
+func (t *Tree) Manifests() []digest.Digest { return slices.Sorted(maps.Keys(t.manifests)) }
 
 // Descriptors of everything in the tree, manifests and blobs, sorted by digest.
 func (t *Tree) Descriptors() []ocispec.Descriptor {
@@ -99,7 +102,11 @@ func (t *Tree) Descriptors() []ocispec.Descriptor {
 // reading breaks off.
 func (t *Tree) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if m, ok := t.manifests[desc.Digest]; ok {
-		return io.NopCloser(bytes.NewReader(m.data)), nil
+		data, err := m.data, error(nil)
+		if data == nil {
+			data, err = engine.Get(ctx, m.from, m.desc)
+		}
+		return io.NopCloser(bytes.NewReader(data)), err
 	}
 	b, ok := t.blobs[desc.Digest]
 	if !ok {
@@ -120,76 +127,84 @@ type treeReader struct {
 	slots chan struct{}
 }
 
-func (r *treeReader) all(ctx context.Context, list []ocispec.Descriptor) error {
+func (r *treeReader) all(ctx context.Context, list []ocispec.Descriptor, depth int) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, desc := range list {
-		r.tree.mu.Lock()
-		_, known := r.tree.manifests[desc.Digest]
-		if !known {
-			r.tree.manifests[desc.Digest] = &treeManifest{}
+		if depth > registry.MaxDepth {
+			return errors.Join(tooDeep(desc), group.Wait())
 		}
-		r.tree.mu.Unlock()
-		if !known {
-			group.Go(func() error { return r.one(ctx, desc) })
+		known, err := r.tree.claim(r.tree.manifests, treeNode{desc: desc, from: r.from})
+		switch {
+		case err != nil:
+			return errors.Join(err, group.Wait())
+		case !known:
+			group.Go(func() error { return r.one(ctx, desc, depth) })
 		}
 	}
 	return group.Wait()
 }
 
+// claim enters a node that is not known.
+func (t *Tree) claim(nodes map[digest.Digest]treeNode, node treeNode) (known bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	was, known := nodes[node.desc.Digest]
+	switch {
+	case known:
+		return true, sameSize(node.desc, was.desc.Size)
+	case len(t.manifests)+len(t.blobs) >= maxNodes:
+		return false, tooMany(node.desc)
+	}
+	nodes[node.desc.Digest] = node
+	return false, nil
+}
+
 // one reads a manifest that nobody else reads, then those that it lists.
-func (r *treeReader) one(ctx context.Context, desc ocispec.Descriptor) error {
-	m, err := r.read(ctx, desc)
+func (r *treeReader) one(ctx context.Context, desc ocispec.Descriptor, depth int) error {
+	list, err := r.read(ctx, desc)
 	if err != nil {
 		return err
 	}
-	if len(m.manifests) > 0 && r.keep != nil {
-		if m.manifests, err = r.keep(m.desc, m.manifests); err != nil {
-			return err
-		}
-	}
-	r.tree.mu.Lock()
-	*r.tree.manifests[desc.Digest] = *m
-	for _, b := range m.blobs {
-		if _, ok := r.tree.blobs[b.Digest]; !ok {
-			r.tree.blobs[b.Digest] = treeBlob{desc: b, from: r.from}
-		}
-	}
-	r.tree.mu.Unlock()
-	return r.all(ctx, m.manifests)
+	return r.all(ctx, list, depth+1)
 }
 
-func (r *treeReader) read(ctx context.Context, desc ocispec.Descriptor) (*treeManifest, error) {
+// read enters a manifest and its blobs, and gives the manifests that it lists.
+func (r *treeReader) read(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	select {
 	case r.slots <- struct{}{}:
 		defer func() { <-r.slots }()
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if err := desc.Digest.Validate(); err != nil {
-		return nil, fmt.Errorf("manifest %q: %w", desc.Digest, err)
-	}
-	if desc.Size > registry.MaxManifest {
-		return nil, fmt.Errorf("manifest %s has %d bytes, and registries take %d", desc.Digest, desc.Size, registry.MaxManifest)
-	}
-	data, err := content.ReadBlob(ctx, r.from, desc)
+	m, err := Read(ctx, r.from, desc)
 	if err != nil {
 		return nil, err
 	}
-	parts, listed, err := registry.Children(desc, data)
-	if err != nil {
-		return nil, err
-	}
-	m := &treeManifest{
-		desc: ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: int64(len(data))},
-		data: data,
-	}
-	for _, child := range slices.Concat(parts, listed) {
-		switch {
-		case registry.IsManifest(child.MediaType):
-			m.manifests = append(m.manifests, child)
-		case !images.IsNonDistributable(child.MediaType):
-			m.blobs = append(m.blobs, child)
+	for _, blob := range m.Blobs {
+		if len(blob.URLs) > 0 {
+			switch body, err := r.from.Blob(ctx, blob); {
+			case errdefs.IsNotFound(err):
+				continue
+			case err != nil:
+				return nil, err
+			default:
+				_ = body.Close() // it was read from for this alone
+			}
+		}
+		if _, err := r.tree.claim(r.tree.blobs, treeNode{desc: blob, from: r.from}); err != nil {
+			return nil, err
 		}
 	}
-	return m, nil
+	r.tree.mu.Lock()
+	node := treeNode{desc: m.Desc, from: r.from}
+	if r.tree.held+len(m.Data) <= treeMemory {
+		node.data = m.Data
+		r.tree.held += len(m.Data)
+	}
+	r.tree.manifests[desc.Digest] = node
+	r.tree.mu.Unlock()
+	if len(m.Manifests) > 0 && r.keep != nil {
+		return r.keep(m.Desc, m.Manifests)
+	}
+	return m.Manifests, nil
 }

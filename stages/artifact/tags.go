@@ -52,8 +52,9 @@ func (a *Application) checkTags() error {
 			tags = list(child, AnnotationRelatedTag)
 			to := digest.Digest(child.Annotations[AnnotationRelatedTo])
 			if to.Validate() == nil {
+				want = append(want, registry.FallbackTag(to)) // the list of referrers, which is never copied as a tag
 				for _, suffix := range relatedSuffixes {
-					want = append(want, registry.FallbackTag(to)+suffix)
+					want = append(want, registry.AttachedTag(to, suffix))
 				}
 			}
 		}
@@ -72,8 +73,8 @@ func (a *Application) checkTags() error {
 }
 
 // relatedSuffixes are of the tags under which cosign before version 3 keeps what is
-// about a manifest; "" is the list of referrers, which is never copied as a tag.
-var relatedSuffixes = []string{".sig", ".att", ".sbom", ""}
+// about a manifest.
+var relatedSuffixes = []string{".sig", ".att", ".sbom"}
 
 // Tags are those that children of the root have in its repository: what a copy of the
 // application may give there, beside the tags of root and content. What is about a

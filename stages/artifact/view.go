@@ -12,12 +12,14 @@ import (
 	"strings"
 	"sync"
 
+	containerdimages "github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/vcs"
 )
@@ -318,19 +320,55 @@ func (a *Application) image(ctx context.Context, desc ocispec.Descriptor, relate
 	if err != nil {
 		return fmt.Errorf("image %s: %w", out.Name, err)
 	}
-	var index struct {
-		Manifests []ocispec.Descriptor `json:"manifests"`
-	}
-	if err := json.Unmarshal(data, &index); err != nil {
-		return fmt.Errorf("image %s: %w", out.Name, err)
-	}
-	list := index.Manifests
+	_, list, err := registry.Children(desc, data)
 	if list == nil {
 		list = []ocispec.Descriptor{desc}
 	}
+	if err == nil {
+		err = a.platforms(ctx, list, desc.Digest, related, out, missing, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("image %s: %w", out.Name, err)
+	}
+	for i := 0; i < len(out.Related); i++ { // it grows by what signs them, and so on
+		for _, r := range related[out.Related[i].Digest] {
+			if !slices.Contains(out.Related, r) {
+				out.Related = append(out.Related, r)
+			}
+		}
+	}
+	return nil
+}
+
+// platforms are what an index of an image lists, and the indexes in it. What it has
+// besides manifests is not shown.
+func (a *Application) platforms(ctx context.Context, list []ocispec.Descriptor, image digest.Digest, related map[digest.Digest][]images.Related, out *ViewImage, missing *notes, depth int) error {
+	if depth > registry.MaxDepth {
+		return fmt.Errorf("it has more than %d indexes in each other", registry.MaxDepth)
+	}
 	for _, child := range list {
-		if err := a.platform(ctx, child, desc.Digest, related, out, missing); err != nil {
-			return fmt.Errorf("image %s: %w", out.Name, err)
+		var err error
+		switch {
+		case containerdimages.IsIndexType(child.MediaType):
+			var data []byte
+			var below []ocispec.Descriptor
+			data, err = read(ctx, a.source, child, maxManifest)
+			if errdefs.IsNotFound(err) {
+				missing.add("image %s: %s is not there", out.Name, child.Digest)
+				continue
+			}
+			if err == nil {
+				_, below, err = registry.Children(child, data)
+			}
+			if err == nil {
+				out.Related = append(out.Related, related[child.Digest]...)
+				err = a.platforms(ctx, below, image, related, out, missing, depth+1)
+			}
+		case registry.IsManifest(child.MediaType):
+			err = a.platform(ctx, child, image, related, out, missing)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil

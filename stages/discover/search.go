@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/stages/images"
 )
 
@@ -60,11 +61,13 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 			})
 		}
 	}
-	for _, image := range list.Images {
+	opened := make([]images.Origin, len(list.Images))
+	for i, image := range list.Images {
 		origin, err := s.origins.Open(ctx, image.Name, image.From)
 		if err != nil {
 			return fmt.Errorf("image %s: %w", image.Source, err)
 		}
+		opened[i] = origin
 		for _, m := range image.Manifests {
 			if m.Reference != "" {
 				question(image, origin, m.Digest, inline(m))
@@ -80,8 +83,31 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 			question(image, origin, about, byTag(".sig", images.Signature, likely), byTag(".att", images.Attestation, false), byTag(".sbom", images.SBOM, false), byReferrer)
 		}
 	}
-	if err := runAll(ctx, tasks, report); err != nil {
-		return err
+	found := func(image images.Image) func(digest.Digest) []*finding {
+		return func(about digest.Digest) []*finding { return findings[subject{repository(image), about}] }
+	}
+	// What was found may be signed too, and so on, in the way in which it was published.
+	for asked, round := 0, 0; asked < len(tasks); round++ {
+		if round > registry.MaxDepth {
+			return fmt.Errorf("signatures of signatures lead on after %d of them", registry.MaxDepth)
+		}
+		if err := runAll(ctx, tasks[asked:], report); err != nil {
+			return err
+		}
+		if asked = len(tasks); s.related == None {
+			break
+		}
+		for i, image := range list.Images {
+			related, _ := s.collect(image, found(image))
+			for _, r := range related {
+				switch {
+				case r.Via == images.Tag && r.Kind == images.SBOM: // which cosign signs by a tag
+					question(image, opened[i], r.Digest, byTag(".sig", images.Signature, false), byReferrer)
+				case r.Via == images.Referrer:
+					question(image, opened[i], r.Digest, byReferrer)
+				}
+			}
+		}
 	}
 	var errs []error
 	for _, f := range all {
@@ -93,9 +119,7 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 	for i := range list.Images {
 		image := &list.Images[i]
 		var unknown error
-		image.Related, unknown = s.collect(*image, func(about digest.Digest) []*finding {
-			return findings[subject{repository(*image), about}]
-		})
+		image.Related, unknown = s.collect(*image, found(*image))
 		if unknown != nil {
 			list.Unknown = append(list.Unknown, fmt.Sprintf("%s: related: unknown: %v", image.Source, unknown))
 		}
@@ -156,14 +180,21 @@ const unknownPlatform = "unknown/unknown"
 // found both by tag and as a referrer keeps its tag.
 func (s *Stage) collect(image images.Image, of func(digest.Digest) []*finding) (related []images.Related, unknown error) {
 	related = []images.Related{}
-	add := func(about, to digest.Digest) {
-		for _, f := range of(about) {
+	var about []digest.Digest
+	add := func(subject, to digest.Digest) {
+		for _, f := range of(subject) {
 			if unknown == nil {
 				unknown = f.unknown
 			}
 			for _, r := range f.related {
+				if r.Kind == images.Other && s.related != All {
+					continue
+				}
 				r.To = to
 				related = append(related, r)
+				if r.Via != images.Inline && !slices.Contains(about, r.Digest) {
+					about = append(about, r.Digest)
+				}
 			}
 		}
 	}
@@ -173,8 +204,9 @@ func (s *Stage) collect(image images.Image, of func(digest.Digest) []*finding) (
 		}
 	}
 	if s.related != None {
-		for _, about := range subjects(image) {
-			add(about, about)
+		about = subjects(image)
+		for i := 0; i < len(about); i++ { // it grows
+			add(about[i], about[i])
 		}
 	}
 	slices.SortFunc(related, func(a, b images.Related) int {
@@ -188,8 +220,7 @@ func (s *Stage) collect(image images.Image, of func(digest.Digest) []*finding) (
 		if r.Tag != "" {
 			tagged = r
 		}
-		again := r.Via == images.Referrer && r.To == tagged.To && r.Digest == tagged.Digest
-		return again || r.Kind == images.Other && s.related != All
+		return r.Via == images.Referrer && r.To == tagged.To && r.Digest == tagged.Digest
 	})
 	return related, unknown
 }
@@ -222,7 +253,10 @@ func inline(m images.Manifest) ask {
 // which does not count as a pull where pulls are counted.
 func byTag(suffix, kind string, likely bool) ask {
 	return func(ctx context.Context, origin images.Origin, to digest.Digest) ([]images.Related, error) {
-		tag := to.Algorithm().String() + "-" + to.Encoded() + suffix
+		tag := registry.AttachedTag(to, suffix)
+		if tag == "" {
+			return nil, nil
+		}
 		at := tag
 		if !likely {
 			desc, err := origin.Resolve(ctx, tag)
@@ -258,21 +292,29 @@ func byReferrer(ctx context.Context, origin images.Origin, to digest.Digest) ([]
 	}
 	var out []images.Related
 	for _, desc := range referrers {
+		found, data, err := registry.Read(ctx, origin, desc)
+		if errdefs.IsNotFound(err) {
+			continue // the list is older than the registry's last clean-up
+		}
+		if err != nil {
+			return nil, err
+		}
+		// The manifest is what counts: lists may have what is about something else.
+		if about, _, err := registry.Referrer(found, data); err != nil || about != to {
+			continue
+		}
 		artifactType, kinds := desc.ArtifactType, []string{kindOf(desc.ArtifactType, desc.Annotations)}
 		if !telling(desc) {
-			manifest, err := read(ctx, origin, desc.Digest.String())
-			if errdefs.IsNotFound(err) {
-				continue // the list is older than the registry's last clean-up
-			}
-			if err != nil {
-				return nil, err
+			manifest := manifest{desc: found}
+			if err := json.Unmarshal(data, &manifest); err != nil {
+				return nil, fmt.Errorf("read manifest %s: %w", desc.Digest, err)
 			}
 			artifactType, kinds = manifest.ArtifactType, manifest.kinds()
 		}
 		for _, kind := range kinds {
 			out = append(out, images.Related{
 				Kind: kind, Via: images.Referrer, Digest: desc.Digest,
-				ArtifactType: artifactType, MediaType: desc.MediaType, Size: desc.Size,
+				ArtifactType: artifactType, MediaType: found.MediaType, Size: found.Size,
 			})
 		}
 	}

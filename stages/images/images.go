@@ -163,7 +163,7 @@ type Image struct {
 	MediaType      string        `json:"mediaType"`
 	Size           int64         `json:"size"` // bytes of the manifest or index itself
 	Locations      []Location    `json:"locations"`
-	Manifests      []Manifest    `json:"manifests"` // children of an index, in its order; else the manifest itself
+	Manifests      []Manifest    `json:"manifests"` // what an index leads to, in its order, and below each index in it; else the manifest itself
 	Related        []Related     `json:"related"`   // sorted by (to, digest)
 	// Platform is set where --platform chose one manifest of an index, or From has
 	// no other; Digest is then that manifest's, IndexDigest the index's.
@@ -184,7 +184,7 @@ func (i Image) Repository() (name, tag string) {
 	return name, ""
 }
 
-// Manifest is one child of an image index.
+// Manifest is one that an image index leads to.
 type Manifest struct {
 	Digest       digest.Digest `json:"digest"`
 	MediaType    string        `json:"mediaType"`

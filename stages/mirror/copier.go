@@ -37,6 +37,7 @@ type copier struct {
 	origins images.Origins
 	dst     *registry.Repository
 	target  transfer.Target // dst
+	walker  *transfer.Walker
 	check   bool
 	dry     bool // nothing is written
 	report  func(engine.Event)
@@ -62,7 +63,7 @@ type move struct {
 func newCopier(origins images.Origins, dst *registry.Repository, config Config, report func(engine.Event)) *copier {
 	return &copier{
 		origins: origins, dst: dst, target: transfer.ToRepository(origins.Registry, dst),
-		check: config.Check, dry: config.DryRun, report: report, moves: map[digest.Digest]*move{},
+		walker: transfer.NewWalker(), check: config.Check, dry: config.DryRun, report: report, moves: map[digest.Digest]*move{},
 	}
 }
 
@@ -203,7 +204,10 @@ func (c *copier) top(ctx context.Context, src images.Origin, desc ocispec.Descri
 			there, err = c.exists(ctx, desc)
 		}
 		if !there && err == nil {
-			there, err = c.below(ctx, src, desc)
+			// All of it is looked at before any of it is written, and its depth bounded.
+			if err = c.walker.Walk(ctx, src, desc); err == nil {
+				there, err = c.below(ctx, src, desc)
+			}
 		}
 		if err != nil {
 			return false, err
@@ -227,50 +231,55 @@ func (c *copier) isTarget(src images.Origin) bool {
 
 // below copies a manifest that does not count as there, after all that it names.
 func (c *copier) below(ctx context.Context, src images.Origin, desc ocispec.Descriptor) (there bool, err error) {
-	found, data, err := src.Manifest(ctx, desc.Digest.String())
+	desc, err = c.children(ctx, src, desc)
 	if err != nil {
 		return false, err
 	}
-	if err := c.children(ctx, src, found, data); err != nil {
-		return false, err
-	}
 	if c.check {
-		if there, err := c.exists(ctx, found); there || err != nil {
+		if there, err := c.exists(ctx, desc); there || err != nil {
 			return there, err
 		}
 	}
 	if c.dry {
 		return false, nil
 	}
-	registered, err := c.dst.PushSubject(ctx, found, data)
+	// It was not kept while the rest moved, which takes memory for a large index.
+	data, err := engine.Get(ctx, src, desc)
+	if err != nil {
+		return false, err
+	}
+	registered, err := c.dst.PushSubject(ctx, desc, data)
 	if err != nil || registered {
 		return false, err
 	}
-	if subject, _, err := registry.Referrer(found, data); err == nil {
-		c.note(images.MovedReferrer{Subject: subject, Digest: found.Digest})
+	if subject, _, err := registry.Referrer(desc, data); err == nil {
+		c.note(images.MovedReferrer{Subject: subject, Digest: desc.Digest})
 	}
 	return false, nil
 }
 
-// children copies what a manifest names.
-func (c *copier) children(ctx context.Context, src images.Origin, desc ocispec.Descriptor, data []byte) error {
-	parts, listed, err := registry.Children(desc, data)
+// childrenAtOnce bounds how many of what one manifest names are copied at once.
+const childrenAtOnce = 128
+
+// children copies what a manifest names, and describes it as it describes itself.
+func (c *copier) children(ctx context.Context, src images.Origin, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
+	m, err := transfer.Read(ctx, src, desc)
 	if err != nil {
-		return err
+		return desc, err
 	}
+	desc, m.Data = m.Desc, nil
 	group, ctx := errgroup.WithContext(ctx)
-	for _, child := range slices.Concat(parts, listed) {
-		switch {
-		case registry.IsManifest(child.MediaType):
-			group.Go(func() error {
-				_, err := c.once(ctx, child.Digest, func() (bool, error) { return c.below(ctx, src, child) })
-				return err
-			})
-		case !containerdimages.IsNonDistributable(child.MediaType):
-			group.Go(func() error { return c.blob(ctx, src, child) })
-		}
+	group.SetLimit(childrenAtOnce)
+	for _, child := range m.Blobs {
+		group.Go(func() error { return c.blob(ctx, src, child) })
 	}
-	return group.Wait()
+	for _, child := range m.Manifests {
+		group.Go(func() error {
+			_, err := c.once(ctx, child.Digest, func() (bool, error) { return c.below(ctx, src, child) })
+			return err
+		})
+	}
+	return desc, group.Wait()
 }
 
 func (c *copier) blob(ctx context.Context, src images.Origin, desc ocispec.Descriptor) error {

@@ -14,11 +14,9 @@ import (
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	containerdimages "github.com/containerd/containerd/v2/core/images"
-
 	"github.com/taped-dev/tape/engine/local"
 	"github.com/taped-dev/tape/engine/nearest"
-	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/engine/transfer"
 	"github.com/taped-dev/tape/stages/images"
 )
 
@@ -171,24 +169,20 @@ func (s *Stage) child(ctx context.Context, origin images.Origin, list []ocispec.
 
 // whole finds out whether all is there that a manifest names.
 func whole(ctx context.Context, origin images.Origin, desc ocispec.Descriptor) error {
-	_, data, err := origin.Manifest(ctx, desc.Digest.String())
+	m, err := transfer.Read(ctx, origin, desc)
 	if err != nil {
 		return err
 	}
-	parts, listed, err := registry.Children(desc, data)
-	if err != nil {
-		return err
-	}
-	for _, child := range listed {
+	for _, child := range m.Manifests {
 		if err := whole(ctx, origin, child); err != nil {
 			return err
 		}
 	}
-	for _, blob := range parts {
-		if containerdimages.IsNonDistributable(blob.MediaType) {
-			continue
-		}
+	for _, blob := range m.Blobs {
 		body, err := origin.Blob(ctx, blob)
+		if errdefs.IsNotFound(err) && len(blob.URLs) > 0 {
+			continue // it lies where they say
+		}
 		if err != nil {
 			return err
 		}

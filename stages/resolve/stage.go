@@ -59,6 +59,7 @@ import (
 	"github.com/taped-dev/tape/engine/local"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/engine/transfer"
 	"github.com/taped-dev/tape/stages/images"
 )
 
@@ -289,6 +290,9 @@ func (s *Stage) describe(ctx context.Context, origin images.Origin, at string, i
 				return nil, err
 			}
 		}
+		if _, _, err := registry.Children(desc, data); err != nil {
+			return nil, err
+		}
 		if err := s.check(ctx, origin, data); err != nil {
 			return nil, err
 		}
@@ -304,17 +308,18 @@ func (s *Stage) describe(ctx context.Context, origin images.Origin, at string, i
 	if err != nil {
 		return nil, err
 	}
-	if child == nil {
-		image.Manifests = manifests(index.Manifests)
-		return nil, nil
+	var list []ocispec.Descriptor
+	if child != nil {
+		image.IndexDigest = desc.Digest
+		image.Digest, image.MediaType, image.Size = child.Digest, child.MediaType, child.Size
+		list, desc = []ocispec.Descriptor{*child}, *child
 	}
-	image.IndexDigest = desc.Digest
-	image.Digest, image.MediaType, image.Size = child.Digest, child.MediaType, child.Size
-	image.Manifests = manifests([]ocispec.Descriptor{*child})
-	return warnings, nil
+	below, err := transfer.Below(ctx, origin, desc)
+	image.Manifests = manifests(append(list, below...))
+	return warnings, err
 }
 
-// manifests describes the children of an index.
+// manifests describes what an index leads to.
 func manifests(children []ocispec.Descriptor) []images.Manifest {
 	out := make([]images.Manifest, len(children))
 	for i, c := range children {

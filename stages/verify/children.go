@@ -29,7 +29,7 @@ func (c *chain) children(ctx context.Context) []Link {
 		w.platforms = strings.Split(list, ",")
 	}
 	children := c.app.Index.Manifests
-	errs := w.all(ctx, children, false)
+	errs := w.all(ctx, children, listed{})
 	links := make([]Link, len(children))
 	for i, child := range children {
 		about := digest.Digest(child.Annotations[artifact.AnnotationRelatedTo])
@@ -82,16 +82,24 @@ type node struct {
 	digest    digest.Digest
 	size      int64
 	mediaType string
+	elsewhere bool // it says where it lies
+	part      bool
 }
 
-// all checks the descriptors side by side. optional says that they are platforms
-// of an image, which a layout may lack.
-func (w *walker) all(ctx context.Context, list []ocispec.Descriptor, optional bool) []error {
+// listed is how a manifest names others.
+type listed struct {
+	part     bool // as a blob that it is made of
+	optional bool // as platforms of an image, which a layout may lack
+	depth    int  // of the manifest
+}
+
+// all checks the descriptors side by side.
+func (w *walker) all(ctx context.Context, list []ocispec.Descriptor, as listed) []error {
 	errs := make([]error, len(list))
 	var wait sync.WaitGroup
 	for i, desc := range list {
 		wait.Go(func() {
-			if errs[i] = w.check(ctx, desc); optional && w.leftOut(desc, errs[i]) {
+			if errs[i] = w.check(ctx, desc, as); as.optional && w.leftOut(desc, errs[i]) {
 				errs[i] = nil
 			}
 		})
@@ -125,13 +133,13 @@ func (w *walker) leftOut(desc ocispec.Descriptor, err error) bool {
 }
 
 // check checks what a descriptor names, once however many name it.
-func (w *walker) check(ctx context.Context, desc ocispec.Descriptor) error {
-	key := node{desc.Digest, desc.Size, desc.MediaType}
+func (w *walker) check(ctx context.Context, desc ocispec.Descriptor, as listed) error {
+	key := node{desc.Digest, desc.Size, desc.MediaType, len(desc.URLs) > 0, as.part}
 	w.mu.Lock()
 	check, ok := w.checks[key]
 	if !ok {
 		check = sync.OnceValue(func() error {
-			err := w.checkOnce(ctx, desc)
+			err := w.checkOnce(ctx, desc, as)
 			if _, below := errors.AsType[*missing](err); errdefs.IsNotFound(err) && !below {
 				return &missing{desc.Digest, err}
 			}
@@ -143,19 +151,28 @@ func (w *walker) check(ctx context.Context, desc ocispec.Descriptor) error {
 	return check()
 }
 
-func (w *walker) checkOnce(ctx context.Context, desc ocispec.Descriptor) error {
-	if !registry.IsManifest(desc.MediaType) {
+func (w *walker) checkOnce(ctx context.Context, desc ocispec.Descriptor, as listed) error {
+	if as.part {
 		return w.blob(ctx, desc)
+	}
+	manifest, err := registry.Listed(ctx, w.place, desc)
+	switch {
+	case err != nil:
+		return err
+	case !manifest:
+		return w.blob(ctx, desc)
+	case as.depth > registry.MaxDepth:
+		return fmt.Errorf("manifest %s lies in more than %d indexes", desc.Digest, registry.MaxDepth)
 	}
 	data, err := w.read(ctx, desc, registry.MaxManifest)
 	if err != nil {
 		return err
 	}
-	parts, listed, err := registry.Children(desc, data)
+	parts, children, err := registry.Children(desc, data)
 	if err != nil {
 		return err
 	}
-	below := slices.Concat(w.all(ctx, parts, false), w.all(ctx, listed, true))
+	below := slices.Concat(w.all(ctx, parts, listed{part: true}), w.all(ctx, children, listed{optional: true, depth: as.depth + 1}))
 	for _, err := range below {
 		if err != nil {
 			return fmt.Errorf("in %s: %w", desc.Digest, err)

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transfer
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/taped-dev/tape/engine/registry"
+)
+
+const (
+	// maxNodes bounds how many manifests and blobs one manifest leads to: an
+	// application of 1,000 images has some 20,000.
+	maxNodes = 1 << 20
+	// walkMemory is how many bytes of manifests a walk has in hand.
+	walkMemory = 64 << 20
+	// walkers is how many manifests of one index are read at once.
+	walkers = 64
+)
+
+// Manifest is a manifest or index that was read.
+type Manifest struct {
+	Desc ocispec.Descriptor // with the type that it says it has
+	Data []byte
+	// What it names, all of it checked. Layers that may not be distributed are not
+	// among the blobs: they are left where their URLs say.
+	Manifests, Blobs []ocispec.Descriptor
+}
+
+// Read reads a manifest, which has the size that it is described with, and checks
+// what it names. Everything that is copied, saved or looked for passes here.
+func Read(ctx context.Context, from content.Provider, desc ocispec.Descriptor) (*Manifest, error) {
+	desc, data, err := registry.Read(ctx, from, desc)
+	if err != nil {
+		return nil, err
+	}
+	parts, listed, err := registry.Children(desc, data)
+	if err != nil {
+		return nil, err
+	}
+	m := &Manifest{Desc: ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}, Data: data}
+	m.Blobs = slices.DeleteFunc(parts, func(d ocispec.Descriptor) bool { return images.IsNonDistributable(d.MediaType) })
+	for _, child := range listed {
+		manifest, err := registry.Listed(ctx, from, child)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("in %s: %w", desc.Digest, err)
+		case manifest:
+			m.Manifests = append(m.Manifests, child)
+		case !images.IsNonDistributable(child.MediaType):
+			m.Blobs = append(m.Blobs, child)
+		}
+	}
+	return m, nil
+}
+
+// Below lists the manifests that an index leads to, each before those that it lists
+// itself. Of those only indexes are read.
+func Below(ctx context.Context, from content.Provider, index ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	return below(ctx, from, index, map[digest.Digest]bool{}, 0)
+}
+
+func below(ctx context.Context, from content.Provider, index ocispec.Descriptor, seen map[digest.Digest]bool, depth int) ([]ocispec.Descriptor, error) {
+	if !images.IsIndexType(index.MediaType) || seen[index.Digest] {
+		return nil, nil
+	}
+	if depth > registry.MaxDepth {
+		return nil, tooDeep(index)
+	}
+	seen[index.Digest] = true
+	m, err := Read(ctx, from, index)
+	if err != nil {
+		return nil, err
+	}
+	var out []ocispec.Descriptor
+	for _, child := range m.Manifests {
+		out = append(out, child)
+		list, err := below(ctx, from, child, seen, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		if out = append(out, list...); len(out) > maxNodes {
+			return nil, tooMany(index)
+		}
+	}
+	return out, nil
+}
+
+// sameSize reports that something is described with two sizes.
+func sameSize(desc ocispec.Descriptor, size int64) error {
+	if desc.Size == size {
+		return nil
+	}
+	return fmt.Errorf("%s is described with %d and with %d bytes: %w", desc.Digest, size, desc.Size, errdefs.ErrInvalidArgument)
+}
+
+func tooDeep(desc ocispec.Descriptor) error {
+	return fmt.Errorf("manifest %s lies in more than %d indexes: %w", desc.Digest, registry.MaxDepth, errdefs.ErrInvalidArgument)
+}
+
+func tooMany(desc ocispec.Descriptor) error {
+	return fmt.Errorf("manifest %s leads to more than %d others: %w", desc.Digest, maxNodes, errdefs.ErrInvalidArgument)
+}
+
+// Walker reads manifests with all manifests below them, so that what is wrong with
+// one is known before anything is written. It keeps none of them: a registry's
+// client remembers what it read. Its methods may be called concurrently.
+type Walker struct{ memory *semaphore.Weighted }
+
+// NewWalker makes a Walker.
+func NewWalker() *Walker { return &Walker{semaphore.NewWeighted(walkMemory)} }
+
+// Walk reports the first manifest that cannot be read, or names what cannot be.
+func (w *Walker) Walk(ctx context.Context, from content.Provider, top ocispec.Descriptor) error {
+	one := &walk{Walker: w, from: from, top: top, seen: map[digest.Digest]int64{}}
+	return one.manifest(ctx, top, 0)
+}
+
+type walk struct {
+	*Walker
+	from content.Provider
+	top  ocispec.Descriptor
+
+	mu    sync.Mutex
+	seen  map[digest.Digest]int64 // sizes
+	nodes int
+}
+
+func (w *walk) manifest(ctx context.Context, desc ocispec.Descriptor, depth int) error {
+	if depth > registry.MaxDepth {
+		return tooDeep(desc)
+	}
+	list, err := w.read(ctx, desc)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(walkers)
+	for _, child := range list {
+		group.Go(func() error { return w.manifest(ctx, child, depth+1) })
+	}
+	return group.Wait()
+}
+
+// read gives the manifests below one that no other has read.
+func (w *walk) read(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	weight := min(max(desc.Size, 1), walkMemory)
+	if err := w.memory.Acquire(ctx, weight); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	defer w.memory.Release(weight)
+	m, err := Read(ctx, w.from, desc)
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.nodes += len(m.Blobs) + len(m.Manifests); w.nodes > maxNodes {
+		return nil, tooMany(w.top)
+	}
+	known := func(child ocispec.Descriptor) (bool, error) {
+		size, known := w.seen[child.Digest]
+		if known {
+			return true, sameSize(child, size)
+		}
+		w.seen[child.Digest] = child.Size
+		return false, nil
+	}
+	for _, blob := range m.Blobs {
+		if _, err := known(blob); err != nil {
+			return nil, err
+		}
+	}
+	var fresh []ocispec.Descriptor
+	for _, child := range m.Manifests {
+		again, err := known(child)
+		if err != nil {
+			return nil, err
+		}
+		if !again {
+			fresh = append(fresh, child)
+		}
+	}
+	return fresh, nil
+}
