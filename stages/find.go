@@ -20,9 +20,6 @@ import (
 	"github.com/taped-dev/tape/stages/source"
 )
 
-// initDepth is how deep a finder looks for folders that an interpreter claims.
-const initDepth = 4
-
 // finder looks for sources in a folder.
 type finder struct {
 	dir   string // absolute, without links
@@ -52,6 +49,7 @@ type claimedSource struct {
 	also []string // interpreters that claim it too
 
 	abs    string
+	reads  []string // absolute, once that was asked
 	by     rendering.Interpreter
 	inside bool // claimed for what lies in a folder above it
 }
@@ -86,25 +84,25 @@ func newFinder(ctx context.Context, interpreters Interpreters, dir string, log *
 }
 
 // enters says whether a folder may hold sources, or be one.
-func (f *finder) enters(dir string) bool {
-	name := filepath.Base(dir)
-	rel, err := filepath.Rel(f.dir, dir)
-	return err == nil && !strings.HasPrefix(name, ".") && !strings.HasPrefix(name, "_") && !notSources.MatchString(name) &&
-		strings.Count(rel, string(filepath.Separator)) < initDepth
-}
-
-// notSources are names of folders that hold what others made, or what tests read.
-var notSources = regexp.MustCompile(`^(node_modules|third_party|vendor|tests?|testdata\d*)$`)
+func (f *finder) enters(dir string) bool { return !source.NotSource(filepath.Base(dir)) }
 
 // asides are names of folders that show, try or build something.
 var asides = regexp.MustCompile(`^(demos?|docs|e2e|examples?|hack|make|samples|scripts|tools|test-.*|.*-tests?)$`)
 
-// candidates are what a folder may be packed from.
+// candidates are what a folder may be packed from, and what is left out of that.
 type candidates struct {
 	dir     string // absolute
 	sources []claimedSource
 	// parts are what sources are made of, beside them.
 	parts []claimedSource
+	// inside are sources in the folder of another one, which does not read them.
+	inside []claimedSource
+	// asides show, try or build something.
+	asides []claimedSource
+	// shut are folders that hold sources and are not looked into, by their name.
+	shut []claimedSource
+	// packed are files that an interpreter claims by their name.
+	packed []claimedSource
 	// plain are folders with manifests that no source reads.
 	plain []claimedSource
 }
@@ -113,43 +111,145 @@ type candidates struct {
 // none is claimed, a file is a source that an interpreter claims by its name (a
 // packed chart), and else the folders that have manifests.
 func (f *finder) find(ctx context.Context) (candidates, error) {
-	folders, packed, err := f.claimed(f.dir, "")
+	top, err := f.claimed(f.dir, "")
 	if err != nil {
 		return candidates{}, err
 	}
-	plain, err := f.plain(folders)
+	all, err := f.within(ctx, top.folders)
 	if err != nil {
 		return candidates{}, err
 	}
-	sources, parts, read, err := f.withoutParts(ctx, withoutAsides(folders))
+	c := candidates{dir: f.dir}
+	if c.shut, err = f.holding(ctx, top.shut); err != nil {
+		return candidates{}, err
+	}
+	plain, err := f.plain(all)
 	if err != nil {
 		return candidates{}, err
 	}
-	c := candidates{dir: f.dir, sources: sources, parts: parts}
-	switch {
-	case len(sources) > 0:
-		c.plain = slices.DeleteFunc(plain, func(s claimedSource) bool {
-			return s.aside() || slices.ContainsFunc(read, func(file string) bool {
-				return file == s.abs || strings.HasPrefix(file, s.abs+string(filepath.Separator))
-			})
+	var read []string
+	isPart := map[string]bool{}
+	for _, s := range all {
+		read = append(read, s.reads...)
+		f.addParts(isPart, s)
+	}
+	// What is read of folders that are not looked into may be made of these.
+	for _, s := range c.shut {
+		f.addParts(isPart, s)
+	}
+	candidates := withoutAsides(top.folders)
+	based := slices.ContainsFunc(candidates, func(s claimedSource) bool { return !isPart[s.abs] && !s.base() })
+	for _, s := range all {
+		listed := slices.ContainsFunc(candidates, func(c claimedSource) bool { return c.abs == s.abs })
+		switch {
+		case isPart[s.abs] || s.base() && based:
+			c.parts = append(c.parts, s)
+		case listed:
+			c.sources = append(c.sources, s)
+		case s.aside():
+			c.asides = append(c.asides, s)
+		default:
+			c.inside = append(c.inside, s)
+		}
+	}
+	plain = slices.DeleteFunc(plain, func(s claimedSource) bool {
+		in := func(file string) bool { return strings.HasPrefix(file, s.abs+string(filepath.Separator)) }
+		whole := !slices.ContainsFunc(all, func(c claimedSource) bool { return in(c.abs) })
+		return slices.ContainsFunc(read, func(file string) bool {
+			return file == s.abs || filepath.Dir(file) == s.abs || whole && in(file)
 		})
-	case len(packed) > 0:
-		c.sources = packed
+	})
+	switch {
+	case len(c.sources) > 0:
+		c.plain, c.packed = plain, top.packed
+	case len(top.packed) > 0:
+		c.sources, c.plain = top.packed, plain
 	default:
 		c.sources = withoutAsides(plain)
+		for _, s := range plain {
+			if !slices.ContainsFunc(c.sources, func(c claimedSource) bool { return c.abs == s.abs }) {
+				c.asides = append(c.asides, s)
+			}
+		}
 	}
 	return c, nil
+}
+
+// within adds to sources those that lie in their folders, at any depth, and says
+// of each what it reads.
+func (f *finder) within(ctx context.Context, sources []claimedSource) (all []claimedSource, err error) {
+	for _, s := range sources {
+		if s.reads, err = f.reads(ctx, s); err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+		if slices.Contains(s.reads, s.abs) || len(s.reads) == 0 && isChart(s.abs) {
+			continue // all that lies in a chart is the chart's
+		}
+		found, err := f.claimed(s.abs, s.abs)
+		if err != nil {
+			return nil, err
+		}
+		more, err := f.within(ctx, found.folders)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, more...)
+	}
+	return all, nil
+}
+
+// holding are the folders that hold sources, of some that are not looked into,
+// with what those sources read.
+func (f *finder) holding(ctx context.Context, folders []string) ([]claimedSource, error) {
+	var out []claimedSource
+	for _, dir := range folders {
+		found, err := f.claimed(dir, "")
+		if err != nil {
+			return nil, err
+		}
+		plain, _, err := f.cover(dir, found.folders)
+		if err != nil {
+			return nil, err
+		}
+		if len(found.folders)+len(found.packed)+len(plain) == 0 {
+			continue
+		}
+		rel, err := filepath.Rel(f.dir, dir)
+		if err != nil {
+			return nil, err
+		}
+		s := claimedSource{Source: Source{Path: filepath.ToSlash(rel)}, abs: dir}
+		for _, in := range found.folders {
+			read, err := f.reads(ctx, in)
+			if err != nil {
+				return nil, err
+			}
+			s.reads = append(s.reads, read...)
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// claims are what claimed finds.
+type claims struct {
+	folders, packed []claimedSource
+	shut            []string // folders that are not entered
 }
 
 // claimed finds the folders at and in top that interpreters claim, and does not
 // look into those, and the files that one claims by their name (packed charts).
 // The folder except is not asked about.
-func (f *finder) claimed(top, except string) (folders, packed []claimedSource, err error) {
+func (f *finder) claimed(top, except string) (out claims, err error) {
 	err = filepath.WalkDir(top, func(at string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
 		case d.IsDir() && at != top && !f.enters(at):
+			if !strings.HasPrefix(d.Name(), ".") && d.Name() != "cue.mod" {
+				out.shut = append(out.shut, at)
+			}
 			return fs.SkipDir
 		case !d.IsDir() && !d.Type().IsRegular() || at == except:
 			return nil
@@ -178,17 +278,17 @@ func (f *finder) claimed(top, except string) (folders, packed []claimedSource, e
 		switch {
 		case found.Interpreter == "":
 		case !d.IsDir():
-			packed = append(packed, found)
+			out.packed = append(out.packed, found)
 		default:
-			folders = append(folders, found)
+			out.folders = append(out.folders, found)
 			return fs.SkipDir
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("look for sources: %w", err)
+		return out, fmt.Errorf("look for sources: %w", err)
 	}
-	return folders, packed, nil
+	return out, nil
 }
 
 // withoutAsides leaves out what is aside, unless there is nothing else.
@@ -206,36 +306,26 @@ func (s claimedSource) aside() bool {
 	return slices.ContainsFunc(strings.Split(s.Path, "/"), asides.MatchString)
 }
 
-// withoutParts tells from the rest what another source is made of: whatever that
-// reads as a folder, or by the file that marks the folder. Kustomize's components
-// are made to be part of something. All that is read is told too.
-func (f *finder) withoutParts(ctx context.Context, all []claimedSource) (rest, parts []claimedSource, reads []string, err error) {
-	part := map[string]bool{}
-	for _, s := range all {
-		if isComponent(s.abs) {
-			part[s.abs] = true
-		}
-		read, err := f.reads(ctx, s)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		reads = append(reads, read...)
-		for _, file := range read {
-			for _, at := range []string{file, filepath.Dir(file)} {
-				if at != s.abs && (at == file || slices.Contains(marks, filepath.Base(file))) {
-					part[at] = true
-				}
+// base reports whether a source is called a base, which is made to be part of
+// something: of what, a file that cannot be read may say.
+func (s claimedSource) base() bool {
+	return slices.ContainsFunc(strings.Split(s.Path, "/"), func(e string) bool { return e == "base" || e == "bases" })
+}
+
+// addParts adds what a source is made of: whatever it reads as a folder, or by the
+// file that marks the folder. Kustomize's components are made to be part of
+// something.
+func (f *finder) addParts(part map[string]bool, s claimedSource) {
+	if isComponent(s.abs) {
+		part[s.abs] = true
+	}
+	for _, file := range s.reads {
+		for _, at := range []string{file, filepath.Dir(file)} {
+			if at != s.abs && (at == file || slices.Contains(marks, filepath.Base(file))) {
+				part[at] = true
 			}
 		}
 	}
-	for _, s := range all {
-		if part[s.abs] {
-			parts = append(parts, s)
-		} else {
-			rest = append(rest, s)
-		}
-	}
-	return rest, parts, reads, nil
 }
 
 // reads are the files and folders that a source reads; none where that is not
@@ -262,11 +352,11 @@ func (f *finder) below(ctx context.Context, s claimedSource) ([]claimedSource, e
 	if err != nil || slices.Contains(read, s.abs) {
 		return nil, err
 	}
-	all, _, err := f.claimed(s.abs, s.abs)
+	all, err := f.claimed(s.abs, s.abs)
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(all, func(sub claimedSource) bool {
+	return slices.DeleteFunc(all.folders, func(sub claimedSource) bool {
 		return sub.Interpreter != s.Interpreter || slices.Contains(read, sub.abs) || len(read) == 0 && !sub.inside
 	}), nil
 }
@@ -291,26 +381,27 @@ func (f *finder) plain(claimed []claimedSource) ([]claimedSource, error) {
 
 // cover is plain for one folder. Whole says that nothing in it is claimed.
 func (f *finder) cover(dir string, claimed []claimedSource) (folders []string, whole bool, err error) {
-	if slices.ContainsFunc(claimed, func(s claimedSource) bool { return s.abs == dir }) {
-		return nil, false, nil
+	at := slices.IndexFunc(claimed, func(s claimedSource) bool { return s.abs == dir })
+	if at >= 0 && (slices.Contains(claimed[at].reads, dir) || len(claimed[at].reads) == 0) {
+		return nil, false, nil // all that lies in it is its own, or that is not known
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, false, err
 	}
 	direct := false
-	whole = true
+	whole = at < 0
 	for _, d := range entries {
-		at := filepath.Join(dir, d.Name())
+		name := filepath.Join(dir, d.Name())
 		switch {
-		case d.IsDir() && f.enters(at):
-			below, all, err := f.cover(at, claimed)
+		case d.IsDir() && f.enters(name):
+			below, all, err := f.cover(name, claimed)
 			if err != nil {
 				return nil, false, err
 			}
 			folders, whole = append(folders, below...), whole && all
-		case d.Type().IsRegular() && !direct:
-			if direct, err = hasManifests(at); err != nil {
+		case d.Type().IsRegular() && !direct && at < 0:
+			if direct, err = hasManifests(name); err != nil {
 				return nil, false, err
 			}
 		}
@@ -318,7 +409,7 @@ func (f *finder) cover(dir string, claimed []claimedSource) (folders []string, w
 	switch {
 	case whole && (direct || len(folders) > 1 && dir != f.dir):
 		return []string{dir}, true, nil
-	case direct && dir != f.dir:
+	case direct:
 		folders = append(folders, dir)
 	}
 	return folders, whole, nil
@@ -354,6 +445,11 @@ var apiVersion = regexp.MustCompile(`(?m)^apiVersion: `)
 
 // marks are the files that make a folder something to build.
 var marks = []string{"Chart.yaml", "kustomization.yaml", "kustomization.yml", "Kustomization"}
+
+func isChart(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, marks[0]))
+	return err == nil
+}
 
 func isComponent(dir string) bool {
 	for _, name := range marks[1:] {

@@ -18,6 +18,10 @@ func Images(ctx context.Context, o ImagesOptions) (*ImagesResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	// To look is no reason to refuse a folder that is several sources.
+	if err := p.With("source", "parts", true); err != nil {
+		return nil, err
+	}
 	target := engine.Ref("discover.images")
 	if !o.Resolve {
 		target = "resolve.images"

@@ -88,7 +88,7 @@ func InitPipeline(ctx context.Context, o InitOptions) (string, []byte, error) {
 }
 
 // text is the pipeline.
-func (o *InitOptions) text(sources []claimedSource, failed []string, found candidates) string {
+func (o *InitOptions) text(sources []claimedSource, failed failures, found candidates) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "apiVersion: %s\nkind: %s\n", pipeline.APIVersion, pipeline.FileKind)
 	if len(sources) > 1 {
@@ -105,14 +105,30 @@ func (o *InitOptions) text(sources []claimedSource, failed []string, found candi
 			fmt.Fprintf(&b, "    name: %s\n", s.Name)
 		}
 	}
-	for _, f := range failed {
+	for _, f := range failed.reasons {
 		fmt.Fprintf(&b, "  # left out, as it does not render by itself: %s\n", oneLine(f))
 	}
-	if len(found.parts) > 0 {
-		fmt.Fprintf(&b, "  # left out, as others are made of it: %s\n", listed(found.parts))
+	said := map[string]bool{}
+	for _, s := range sources {
+		said[s.Path] = true
 	}
-	if len(found.plain) > 0 {
-		fmt.Fprintf(&b, "  # left out, plain manifests that none of these reads: %s\n", listed(found.plain))
+	for _, left := range []struct {
+		why string
+		all []claimedSource
+	}{
+		{"as they do not render by themselves", failed.below},
+		{"as others are made of it", found.parts},
+		{"as none of these reads it, although it lies in one", found.inside},
+		{"as it shows, tries or builds something", found.asides},
+		{"as tests read it, or others made it", found.shut},
+		{"packed", found.packed},
+		{"plain manifests that none of these reads", found.plain},
+	} {
+		comment(&b, "left out, "+left.why+":", slices.DeleteFunc(left.all, func(s claimedSource) bool {
+			again := said[s.Path]
+			said[s.Path] = true
+			return again
+		}))
 	}
 	repository := o.Repository
 	if repository == "" {
@@ -122,15 +138,21 @@ func (o *InitOptions) text(sources []claimedSource, failed []string, found candi
 	return b.String()
 }
 
+// failures are the sources that do not render: why, and those in them.
+type failures struct {
+	reasons []string
+	below   []claimedSource
+}
+
 // rendering tells the sources that render as they are from those that do not, with
 // the first line of why. In those it finds the folders below that do. None that
 // renders is an error.
-func (o *InitOptions) rendering(ctx context.Context, f *finder, all []claimedSource) (good []claimedSource, failed []string, err error) {
+func (o *InitOptions) rendering(ctx context.Context, f *finder, all []claimedSource) (good []claimedSource, failed failures, err error) {
 	var first error
 	for depth, tries := 0, all; len(tries) > 0; depth++ {
 		problems, err := o.try(ctx, tries)
 		if err != nil {
-			return nil, nil, err
+			return nil, failures{}, err
 		}
 		var next []claimedSource
 		for i, s := range tries {
@@ -140,18 +162,20 @@ func (o *InitOptions) rendering(ctx context.Context, f *finder, all []claimedSou
 			}
 			first = cmp.Or(first, problems[i])
 			if depth == 0 { // there may be many packages below, and most hold no objects
-				failed = append(failed, fmt.Sprintf("%s (%s): %s", s.Path, s.Interpreter, o.reason(s, problems[i])))
+				failed.reasons = append(failed.reasons, fmt.Sprintf("%s (%s): %s", s.Path, s.Interpreter, o.reason(s, problems[i])))
+			} else {
+				failed.below = append(failed.below, s)
 			}
 			below, err := f.below(ctx, s)
 			if err != nil {
-				return nil, nil, err
+				return nil, failures{}, err
 			}
 			next = append(next, below...)
 		}
 		tries = next
 	}
 	if len(good) == 0 {
-		return nil, nil, fmt.Errorf("nothing in %s renders as it is: %w", o.Dir, first)
+		return nil, failures{}, fmt.Errorf("nothing in %s renders as it is: %w", o.Dir, first)
 	}
 	slices.SortFunc(good, func(a, b claimedSource) int { return strings.Compare(a.Path, b.Path) })
 	return good, failed, nil
@@ -201,19 +225,28 @@ func quote(s string) string {
 	return s
 }
 
-// maxListed is how many paths a comment names.
-const maxListed = 12
+// commentWidth is where the lines of a comment end.
+const commentWidth = 120
 
-// listed are paths for a comment.
-func listed(all []claimedSource) string {
-	var paths []string
-	for _, s := range all[:min(len(all), maxListed)] {
-		paths = append(paths, oneLine(s.Path))
+// comment names paths in a comment, all of them: what is left out and not named
+// would be missed in the cluster.
+func comment(b *strings.Builder, what string, all []claimedSource) {
+	if len(all) == 0 {
+		return
 	}
-	if more := len(all) - len(paths); more > 0 {
-		paths = append(paths, fmt.Sprintf("and %d more", more))
+	line := "  # " + what
+	for i, s := range all {
+		name := " " + oneLine(s.Path)
+		if i < len(all)-1 {
+			name += ","
+		}
+		if len(line)+len(name) > commentWidth && strings.Contains(line, ",") {
+			b.WriteString(line + "\n")
+			line = "  #  "
+		}
+		line += name
 	}
-	return strings.Join(paths, ", ")
+	b.WriteString(line + "\n")
 }
 
 // oneLine is a text without what YAML takes for the end of a comment, or does not

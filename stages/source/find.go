@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -23,14 +22,14 @@ import (
 	"github.com/taped-dev/tape/stages/rendering"
 )
 
-// wellKnown are files that speak of an interpreter also where it is not
-// installed: to read their folder as plain manifests is worth a warning.
-var wellKnown = map[string]string{
-	"Chart.yaml":         "helm",
-	"kustomization.yaml": "kustomize",
-	"kustomization.yml":  "kustomize",
-	"Kustomization":      "kustomize",
-	"cue.mod/":           "cue",
+// wellKnown are files and folders that mark a source, also where the interpreter
+// for it is not installed.
+var wellKnown = []struct{ name, interpreter, what string }{
+	{"Chart.yaml", "helm", "chart"},
+	{"Kustomization", "kustomize", "kustomization"},
+	{"cue.mod/", "cue", "CUE module"},
+	{"kustomization.yaml", "kustomize", "kustomization"},
+	{"kustomization.yml", "kustomize", "kustomization"},
 }
 
 // find gets the interpreter that the source names, or else the one that claims
@@ -132,12 +131,15 @@ func (s *Stage) detect(ctx context.Context, report func(engine.Event), at place)
 		return nil, fmt.Errorf("no interpreter claims it; name one with --interpreter (there are: %s)", strings.Join(slices.Sorted(names(all)), ", "))
 	default:
 		candidates = append(candidates, *fallback)
-		for _, name := range slices.Sorted(maps.Keys(wellKnown)) {
-			if here, err := list(at.abs(at.path)); err != nil || !at.folder || match(name, here) == "" {
-				continue
+		here, err := list(at.abs(at.path))
+		for _, m := range wellKnown {
+			if err == nil && at.folder && match(m.name, here) != "" {
+				return nil, engine.Mistaken("path", fmt.Errorf("%s asks for the interpreter %s, which is not installed (there are: %s); the interpreter plain takes the files as they are",
+					strings.TrimSuffix(m.name, "/"), m.interpreter, strings.Join(slices.Sorted(names(all)), ", ")))
 			}
-			report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf(
-				"%s asks for the interpreter %s, which is not installed: the files are taken as they are", strings.TrimSuffix(name, "/"), wellKnown[name])})
+		}
+		if err := s.whole(ctx, report, at); err != nil {
+			return nil, err
 		}
 	}
 	return &candidates[0], nil

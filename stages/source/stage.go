@@ -62,6 +62,9 @@ type Config struct {
 	Options json.RawMessage `json:"options,omitempty"`
 	// Settings are more options, one at a time, over Options.
 	Settings []Setting `json:"settings,omitempty"`
+	// Parts: a folder that no interpreter claims, and below which sources lie, is
+	// taken as plain manifests all the same, with a warning.
+	Parts bool `json:"parts,omitempty"`
 }
 
 // Setting is one option by name: a text that is read as the type that the option

@@ -356,6 +356,7 @@ func TestDetection(t *testing.T) {
 		tree     map[string]string
 		path     string
 		explicit string
+		parts    bool
 		known    finder
 		want     string
 		message  string
@@ -368,7 +369,23 @@ func TestDetection(t *testing.T) {
 		{name: "a file of a folder's name", tree: map[string]string{"cue.mod": "", "deploy/a.cue": ""}, path: "deploy", want: "plain"},
 		{name: "a marker for files beside others", tree: map[string]string{"a.tgz": "", "a.yaml": ""}, want: "plain"},
 		{name: "a marker for files", tree: map[string]string{"a.tgz": ""}, path: "a.tgz", want: "helm"},
-		{name: "a marker deeper", tree: map[string]string{"chart/Chart.yaml": ""}, want: "plain"},
+		{name: "a chart below", tree: map[string]string{"chart/Chart.yaml": "", "chart/charts/db/Chart.yaml": "", "a.yaml": ""},
+			err: []string{"it is no source itself, and 1 chart lies below it: chart; name one of them", "'tape pipeline init'", "plain"}},
+		{name: "sources below", tree: map[string]string{
+			"base/kustomization.yaml": "", "base/crds/kustomization.yml": "", "overlays/prod/Kustomization": "", "charts/a/Chart.yaml": "", "lib/cue.mod/module.cue": "",
+			"components/x/kustomization.yaml": "apiVersion: x\nkind: Component\n", "flux/kustomization.yaml": "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\n",
+		}, err: []string{"1 CUE module and 1 chart and 2 kustomizations lie below it: base, charts/a, lib, overlays/prod;"}},
+		{name: "many below", tree: map[string]string{
+			"a/Chart.yaml": "", "b/Chart.yaml": "", "c/Chart.yaml": "", "d/Chart.yaml": "", "e/Chart.yaml": "", "f/Chart.yaml": "", "g/Chart.yaml": "", "h/Chart.yaml": "",
+		}, err: []string{"8 charts lie below it: a, b, c, d, e, f, and 2 more;"}},
+		{name: "sources below, taken in parts", tree: map[string]string{"chart/Chart.yaml": "", "a.yaml": ""}, parts: true, want: "plain",
+			message: "!1 chart lies below it: chart; this is about the files as they are, and not about what those make of them"},
+		{name: "sources below, taken as they are", tree: map[string]string{"chart/Chart.yaml": "", "a.yaml": ""}, explicit: "plain", want: "plain"},
+		{name: "a component, a kustomization of Flux's, and what others made, below", tree: map[string]string{
+			"a.yaml": "", "components/x/kustomization.yaml": "apiVersion: x\nkind: Component\n", "flux/kustomization.yaml": "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\n",
+			"vendor/x/Chart.yaml": "", ".hidden/Chart.yaml": "", "testdata/Chart.yaml": "",
+		}, want: "plain"},
+		{name: "a chart below, helm not installed", tree: map[string]string{"chart/Chart.yaml": ""}, known: finder{plain()}, err: []string{"1 chart lies below it: chart"}},
 		{name: "a marker above", tree: map[string]string{"cue.mod/module.cue": "", "deploy/a.cue": ""}, path: "deploy", want: "cue", message: "interpreter cue: found ../cue.mod"},
 		{name: "a marker above without its companion", tree: map[string]string{"cue.mod/module.cue": "", "deploy/a.yaml": ""}, path: "deploy", want: "plain"},
 		{name: "a file", tree: map[string]string{"Chart.yaml": ""}, path: "Chart.yaml", want: "helm"},
@@ -377,8 +394,9 @@ func TestDetection(t *testing.T) {
 		{name: "two and a choice", tree: map[string]string{"Chart.yaml": "", "kustomization.yaml": ""}, explicit: "kustomize", want: "kustomize"},
 		{name: "one that is not there", tree: map[string]string{"a.yaml": ""}, explicit: "kustomise", err: []string{`no interpreter "kustomise" (did you mean "kustomize"?)`}},
 		{name: "a path", tree: map[string]string{"a.yaml": ""}, explicit: "./evil", err: []string{"neither an executable nor a path"}},
-		{name: "not installed", tree: map[string]string{"kustomization.yaml": ""}, known: finder{plain()}, want: "plain",
-			message: "!kustomization.yaml asks for the interpreter kustomize, which is not installed: the files are taken as they are"},
+		{name: "not installed", tree: map[string]string{"kustomization.yaml": ""}, known: finder{plain()},
+			err: []string{"kustomization.yaml asks for the interpreter kustomize, which is not installed (there are: plain)"}},
+		{name: "not installed, taken as it is", tree: map[string]string{"kustomization.yaml": ""}, explicit: "plain", known: finder{plain()}, want: "plain"},
 		{name: "none at all", tree: map[string]string{"a.yaml": ""}, known: finder{helm}, err: []string{"no interpreter claims it", "helm"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -387,7 +405,7 @@ func TestDetection(t *testing.T) {
 			if c.known != nil {
 				o.Interpreters = c.known
 			}
-			r, err := run(t, source.Config{Path: filepath.Join(dir, c.path), Interpreter: c.explicit}, o)
+			r, err := run(t, source.Config{Path: filepath.Join(dir, c.path), Interpreter: c.explicit, Parts: c.parts}, o)
 			if c.err != nil {
 				for _, want := range c.err {
 					if err == nil || !strings.Contains(err.Error(), want) {

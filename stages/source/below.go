@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package source
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/taped-dev/tape/engine"
+)
+
+// maxBelow is how many sources below a folder are counted, maxNamed how many are
+// named.
+const (
+	maxBelow = 1000
+	maxNamed = 6
+)
+
+// inner is a source that lies below a folder.
+type inner struct{ path, what string }
+
+// sourcesIn finds the kustomizations, charts and modules that lie below a folder,
+// and does not look into those. Hidden folders, and those that hold what others
+// made or tests read, hold none. It looks at so many files and folders at most.
+func sourcesIn(ctx context.Context, dir string, most int) ([]inner, error) {
+	var found []inner
+	err := filepath.WalkDir(dir, func(at string, d fs.DirEntry, err error) error {
+		if most--; most < 0 {
+			return fs.SkipAll // there are more than a source may have, which reading it says
+		}
+		switch {
+		case context.Cause(ctx) != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			return fs.SkipDir // nobody may look there, the interpreter neither
+		case !d.IsDir() || at == dir:
+			return nil
+		case NotSource(d.Name()):
+			return fs.SkipDir
+		}
+		names, err := list(at)
+		if err != nil {
+			return fs.SkipDir
+		}
+		for _, m := range wellKnown {
+			if match(m.name, names) == "" {
+				continue
+			}
+			if m.interpreter == "kustomize" && !builds(filepath.Join(at, m.name)) {
+				continue
+			}
+			rel, err := filepath.Rel(dir, at)
+			if err != nil {
+				return err
+			}
+			if found = append(found, inner{filepath.ToSlash(rel), m.what}); len(found) == maxBelow {
+				return fs.SkipAll
+			}
+			return fs.SkipDir
+		}
+		return nil
+	})
+	return found, err
+}
+
+// NotSource reports whether a folder of that name holds no sources: what others
+// made, what tests read, what is hidden.
+func NotSource(name string) bool {
+	return strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") || notSources.MatchString(name)
+}
+
+var notSources = regexp.MustCompile(`^(cue\.mod|node_modules|third_party|vendor|tests?|testdata\d*)$`)
+
+// notBuilt are files of a kustomization's name that kustomize does not build by
+// themselves: components, and Flux's objects.
+var notBuilt = regexp.MustCompile(`(?m)^(kind: *["']?Component\b|apiVersion: *["']?kustomize\.toolkit\.fluxcd\.io/)`)
+
+func builds(kustomization string) bool {
+	data, err := os.ReadFile(kustomization)
+	return err != nil || !notBuilt.Match(data)
+}
+
+// several says that a folder is several sources and none itself.
+func several(found []inner) string {
+	count := map[string]int{}
+	var kinds, named []string
+	for _, in := range found {
+		if count[in.what]++; count[in.what] == 1 {
+			kinds = append(kinds, in.what)
+		}
+		if len(named) < maxNamed {
+			named = append(named, in.path)
+		}
+	}
+	slices.Sort(kinds)
+	for i, what := range kinds {
+		s := "s"
+		if count[what] == 1 {
+			s = ""
+		}
+		kinds[i] = fmt.Sprintf("%d %s%s", count[what], what, s)
+	}
+	if more := len(found) - len(named); more > 0 {
+		named = append(named, fmt.Sprintf("and %d more", more))
+	}
+	verb := "lie"
+	if len(found) == 1 {
+		verb = "lies"
+	}
+	return fmt.Sprintf("%s %s below it: %s", strings.Join(kinds, " and "), verb, strings.Join(named, ", "))
+}
+
+// whole refuses a folder that no interpreter claims where sources lie below: as
+// plain manifests it would be their parts, of which no cluster runs any as it is.
+func (s *Stage) whole(ctx context.Context, report func(engine.Event), at place) error {
+	if !at.folder {
+		return nil
+	}
+	found, err := sourcesIn(ctx, at.abs(at.path), s.o.Limits.Files)
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	if s.config.Parts {
+		report(engine.Event{Level: engine.Warning, Message: several(found) + "; this is about the files as they are, and not about what those make of them"})
+		return nil
+	}
+	return engine.Mistaken("path", fmt.Errorf(
+		"it is no source itself, and %s; name one of them, or write a pipeline with 'tape pipeline init' (the interpreter plain takes the files as they are)", several(found)))
+}
