@@ -59,13 +59,22 @@ func served() map[string]interpreter.Interpreter {
 //
 // $SELF is a program that is an interpreter where it is called tape-interpreter-cnab.
 func TestScript(t *testing.T) {
+	testscript.Run(t, scripts(t, filepath.Join("testdata", "script")))
+}
+
+// scripts are how the scripts in a folder run.
+func scripts(t *testing.T, dir string) testscript.Params {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	interpreters := built(t, self)
-	testscript.Run(t, testscript.Params{
-		Dir:                 filepath.Join("testdata", "script"),
+	repository, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return testscript.Params{
+		Dir:                 dir,
 		RequireExplicitExec: false,
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		Setup: func(env *testscript.Env) error {
@@ -104,14 +113,16 @@ func TestScript(t *testing.T) {
 			env.Setenv("GIT_CONFIG_SYSTEM", os.DevNull)
 			env.Setenv("SELF", self)
 			env.Setenv("INTERPRETERS", interpreters)
+			env.Setenv("REPOSITORY", repository)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exit":     exitCommand,
 			"commit":   commitCommand,
 			"artifact": artifactCommand,
+			"runs":     runsCommand,
 		},
-	})
+	}
 }
 
 // built is a folder with interpreters as make build leaves them: each with its

@@ -3,8 +3,11 @@
 // Command app is every image of the example shop: small enough to be built in a
 // moment, real enough to run in a cluster.
 //
-//	app web|catalog|orders|metrics [--catalog=URL]   serves http on :8080
-//	app once                                         says what it is, and ends
+//	app web|catalog|orders|database   serves http on :8080
+//	app metrics                       serves http on :9090, beside another in its pod
+//	app once                          says what it is, and ends
+//
+// Flags after that, which what it stands for would take, are ignored.
 package main
 
 import (
@@ -24,16 +27,22 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: app web|catalog|orders|metrics|once")
+		return errors.New("usage: app web|catalog|orders|database|metrics|once")
 	}
-	role := args[0]
-	if role == "once" {
+	role, addr := args[0], ":8080"
+	switch role {
+	case "once":
 		_, err := fmt.Fprintln(os.Stdout, "done")
 		return err
+	case "web", "catalog", "orders", "database":
+	case "metrics":
+		addr = ":9090"
+	default:
+		return fmt.Errorf("%q is not one of web, catalog, orders, database, metrics and once", role)
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "%s: %s\n", role, r.URL.Path) })
-	server := &http.Server{Addr: ":8080", Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Addr: addr, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	return server.ListenAndServe()
 }
