@@ -83,7 +83,8 @@ func runsCommand(ts *testscript.TestScript, neg bool, args []string) {
 				Spec struct {
 					Template struct {
 						Spec struct {
-							Containers, InitContainers []container `yaml:"initContainers"`
+							Containers     []container
+							InitContainers []container `yaml:"initContainers"`
 						}
 					}
 				}

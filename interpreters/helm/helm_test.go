@@ -366,7 +366,7 @@ func TestExample(t *testing.T) {
 			"templates/configmap.yaml", "templates/deployment.yaml", "templates/migrate.yaml", "templates/service.yaml", "templates/tests/greets.yaml",
 		}, ""},
 		{"without a database", `{"set": ["database.enabled=false"]}`, nil,
-			"error: storefront/templates/migrate.yaml:18:31: database.host is needed where database.enabled is false"},
+			"error: storefront/templates/migrate.yaml:18:37: database.host is needed where database.enabled is false"},
 		{"with no replicas", `{"set": ["replicas=0"]}`, nil,
 			"error: storefront/values.schema.json: the values of chart storefront do not match its schema: at replicas: minimum: got 0, want 1"},
 	} {
