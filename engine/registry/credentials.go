@@ -4,7 +4,6 @@ package registry
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -15,12 +14,10 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/docker/cli/cli/config"
 	helper "github.com/docker/docker-credential-helpers/client"
 	helpers "github.com/docker/docker-credential-helpers/credentials"
 )
@@ -42,6 +39,8 @@ const (
 	// tokenUser is the user of a secret that is an identity token.
 	tokenUser = "<token>"
 )
+
+var errHelperTime = fmt.Errorf("no answer for %s", helperTime)
 
 // authFile is what matters in docker's config.json and podman's auth.json. Each entry
 // is read when it is needed, so that a broken one is the business of its registry.
@@ -80,14 +79,7 @@ func places() []string {
 	if name := os.Getenv("REGISTRY_AUTH_FILE"); name != "" {
 		out = append(out, name)
 	}
-	out = append(out, filepath.Join(config.Dir(), config.ConfigFileName))
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
-		out = append(out, filepath.Join(dir, "containers", "auth.json"))
-	}
-	if dir, err := os.UserHomeDir(); err == nil {
-		out = append(out, filepath.Join(cmp.Or(os.Getenv("XDG_CONFIG_HOME"), filepath.Join(dir, ".config")), "containers", "auth.json"))
-	}
-	return out
+	return append(append(out, dockerFile()), podmanFiles()...)
 }
 
 func (s *credentials) read() []*authFile {
@@ -260,19 +252,14 @@ func readEntry(data json.RawMessage) (user, secret string, err error) {
 
 // ask runs a credential helper.
 func (s *credentials) ask(ctx context.Context, program, key string) (user, secret string, err error) {
-	if program != filepath.Base(program) {
-		return "", "", fmt.Errorf("%q is not the name of a helper", program)
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, helperTime, fmt.Errorf("no answer for %s", helperTime))
-	defer cancel()
-	found, err := helper.Get(func(args ...string) helper.Program {
-		return &helperProgram{ctx: ctx, cmd: exec.CommandContext(ctx, "docker-credential-"+program, args...)}
-	}, key)
+	var found *helpers.Credentials
+	err = runHelper(ctx, program, func(run helper.ProgramFunc) (err error) {
+		found, err = helper.Get(run, key)
+		return err
+	})
 	switch {
 	case helpers.IsErrCredentialsNotFound(err):
 		return "", "", nil
-	case context.Cause(ctx) != nil:
-		return "", "", context.Cause(ctx)
 	case err != nil:
 		return "", "", helperError(err)
 	case found.Username == tokenUser:
@@ -283,22 +270,19 @@ func (s *credentials) ask(ctx context.Context, program, key string) (user, secre
 
 // helperError is an error without what a helper printed, which may be a secret.
 func helperError(err error) error {
-	if missing, ok := errors.AsType[*exec.Error](err); ok {
-		return missing
+	text, _, printed := strings.Cut(err.Error(), ", out: `")
+	if !printed && !errors.Is(err, errHelperTime) && !errors.Is(err, context.Canceled) {
+		return errors.New("it did not print credentials in JSON")
 	}
-	if text, _, ok := strings.Cut(err.Error(), ", out: `"); ok {
-		_, text, _ = strings.Cut(text, "err: ")
-		return errors.New(oneLine(text))
+	if _, after, ok := strings.Cut(text, "err: "); ok {
+		text = after
 	}
-	return errors.New("it did not print credentials in JSON")
+	return errors.New(oneLine(text))
 }
 
 // helperProgram is a helper that is killed when its time is over, and whose output is
 // bounded.
-type helperProgram struct {
-	ctx context.Context // of one call
-	cmd *exec.Cmd
-}
+type helperProgram struct{ cmd *exec.Cmd }
 
 var _ helper.Program = (*helperProgram)(nil)
 
@@ -310,16 +294,16 @@ func (p *helperProgram) Output() ([]byte, error) {
 	p.cmd.Env = os.Environ()
 	p.cmd.WaitDelay = time.Second // what it started may keep its output open
 	err := p.cmd.Run()
-	return out.Bytes(), err
+	return out.kept.Bytes(), err
 }
 
-// bounded keeps the beginning of what is written to it.
-type bounded struct{ bytes.Buffer }
+// bounded keeps the beginning of what is written to it. (The buffer is not embedded:
+// its ReadFrom would take everything.)
+type bounded struct{ kept bytes.Buffer }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if room := maxHelperOutput - b.Len(); room < len(p) {
-		b.Buffer.Write(p[:max(room, 0)])
+	if room := maxHelperOutput - b.kept.Len(); room < len(p) {
 		return 0, errors.New("it prints more than it should")
 	}
-	return b.Buffer.Write(p)
+	return b.kept.Write(p)
 }

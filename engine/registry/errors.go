@@ -126,6 +126,10 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 		out.Host, out.Reason = r.host, strings.TrimSuffix(cleanText(err), ": "+out.class.Error())
 	}
 	switch {
+	case op == "log in to" && (errors.Is(out.class, errdefs.ErrUnauthenticated) || errors.Is(out.class, errdefs.ErrPermissionDenied)):
+		out.Reason, out.Hint = "the user or the password is wrong ("+out.Reason+")", "what is kept stays as it is"
+	case op == "log in to" && errors.Is(out.class, errdefs.ErrNotFound):
+		out.Reason, out.Hint = "it is not a registry: it has no /v2/", "check the name and the port"
 	case errors.Is(out.class, errdefs.ErrDataLoss):
 		out.Hint = "try again; if it stays, the registry or a proxy before it damages what it sends"
 	case errors.Is(out.class, errdefs.ErrNotFound) && writes(op):

@@ -271,7 +271,7 @@ func uploadLocation(resp *http.Response) (*url.URL, error) {
 		return nil, fmt.Errorf("answers POST with %s, and without the Location of the upload: %w", resp.Status, errdefs.ErrInvalidArgument)
 	}
 	to, err := from.Parse(text)
-	if err != nil {
+	if err != nil || to.Opaque != "" {
 		// Some leave out the scheme, and what is left, HOST:PORT/PATH, is no reference.
 		to, err = url.Parse(from.Scheme + "://" + text)
 	}

@@ -193,7 +193,7 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 			a.copyCommand(), a.relocateCommand(), a.saveCommand(), a.loadCommand(), a.cnabCommand(),
 		}},
 		{"set", "Set up:", []*cobra.Command{
-			a.pipelineCommand(), a.interpreterCommand(), a.cacheCommand(), a.registryCommand(), a.versionCommand(),
+			a.pipelineCommand(), a.interpreterCommand(), a.cacheCommand(), a.loginCommand(), a.logoutCommand(), a.registryCommand(), a.versionCommand(),
 		}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})

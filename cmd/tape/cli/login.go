@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/taped-dev/tape/engine/registry"
+)
+
+func (a *app) loginCommand() *cobra.Command {
+	var (
+		user  string
+		stdin bool
+	)
+	cmd := &cobra.Command{
+		Use:   "login REGISTRY",
+		Short: "Log in to a registry",
+		Example: `  tape login registry.example.com
+  echo "$TOKEN" | tape login ghcr.io --username me --password-stdin`,
+		Long: `Asks the registry whether the user and the password are right, and keeps them
+where docker does: with the credential helper that its configuration names, or
+else in that. Every tool that reads docker's configuration is logged in, too.`,
+		Args: argsRange(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			secret, err := a.loginSecret(&user, stdin)
+			if err != nil {
+				return err
+			}
+			client, err := a.registry()
+			if err != nil {
+				return err
+			}
+			account, err := client.Login(cmd.Context(), args[0], user, secret)
+			if err != nil {
+				return err
+			}
+			a.settle()
+			return a.print(loginResult{account.Registry, user, account.Place, account.Checked}, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "logged in to %s as %s, kept in %s\n", account.Registry, user, account.Place)
+				if err == nil && !account.Checked {
+					_, err = fmt.Fprintf(w, "%s did not ask for credentials: they are not checked\n", account.Registry)
+				}
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVarP(&user, "username", "u", "", "`NAME` of the user (asked for if left out)")
+	cmd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from stdin")
+	return cmd
+}
+
+type loginResult struct {
+	Registry string `json:"registry"`
+	User     string `json:"user"`
+	Place    string `json:"place"`
+	Checked  bool   `json:"checked"`
+}
+
+func (a *app) logoutCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "logout REGISTRY",
+		Short:   "Log out of a registry",
+		Example: "  tape logout registry.example.com",
+		Long: `Removes what is kept of the registry in docker's configuration, or with the
+credential helper that it names. Files of podman are left alone.`,
+		Args: argsRange(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			account, err := registry.Logout(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.print(logoutResult{account.Registry, account.Place, account.Checked}, func(w io.Writer) error {
+				text := "logged out of %s, which was kept in %s\n"
+				if !account.Checked {
+					text = "not logged in to %s: nothing is kept in %s\n"
+				}
+				_, err := fmt.Fprintf(w, text, account.Registry, account.Place)
+				return err
+			})
+		},
+	}
+}
+
+type logoutResult struct {
+	Registry string `json:"registry"`
+	Place    string `json:"place"`
+	Removed  bool   `json:"removed"`
+}
+
+// maxPassword bounds what is read of stdin, in bytes.
+const maxPassword = 1 << 20
+
+// loginSecret reads the password, and the user where no flag names one.
+func (a *app) loginSecret(user *string, stdin bool) (string, error) {
+	if stdin {
+		if *user == "" {
+			return "", usagef("--password-stdin needs --username")
+		}
+		data, err := io.ReadAll(io.LimitReader(a.In, maxPassword))
+		if err != nil {
+			return "", fmt.Errorf("read the password from stdin: %w", err)
+		}
+		return strings.TrimRight(string(data), "\r\n"), nil
+	}
+	in, ok := a.In.(*os.File)
+	if !ok || !term.IsTerminal(int(in.Fd())) {
+		return "", usagef("there is no terminal to ask for the password at: give --username NAME --password-stdin")
+	}
+	if *user == "" {
+		fmt.Fprint(a.Err, "user: ")
+		line, err := bufio.NewReader(in).ReadString('\n')
+		if err != nil {
+			return "", fmt.Errorf("read the user: %w", err)
+		}
+		*user = strings.TrimSpace(line)
+	}
+	secret, err := a.ask(in, "password: ")
+	return string(secret), err
+}

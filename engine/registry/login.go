@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	helper "github.com/docker/docker-credential-helpers/client"
+	helpers "github.com/docker/docker-credential-helpers/credentials"
+)
+
+// Account is where the credentials of a registry are kept.
+type Account struct {
+	Registry string
+	// Place is docker's configuration, or the credential helper that it names.
+	Place string
+	// Checked is that the registry was asked for something that needs credentials. Of a
+	// logout it is that there were some.
+	Checked bool
+}
+
+// Login checks credentials with the registry, and keeps them where docker does: with
+// the credential helper that its configuration names, or else in that. A user and
+// password that the registry refuses are not kept.
+func (c *Client) Login(ctx context.Context, host, user, secret string) (Account, error) {
+	host, err := registryName(host)
+	if err != nil {
+		return Account{}, err
+	}
+	if user == "" || secret == "" || strings.ContainsAny(user, ":\x00\n") || strings.ContainsAny(secret, "\x00\n\r") {
+		return Account{}, fmt.Errorf("log in to %s: a user has no colon, and neither user nor password is empty or has more than one line: %w", host, errdefs.ErrInvalidArgument)
+	}
+	checked, err := c.checkLogin(ctx, host, user, secret)
+	if err != nil {
+		return Account{}, err
+	}
+	place, err := keepLogin(ctx, host, user, secret)
+	if err != nil {
+		return Account{}, fmt.Errorf("log in to %s: %w", host, err)
+	}
+	return Account{Registry: host, Place: place, Checked: checked}, nil
+}
+
+// checkLogin sends a request that needs no more than credentials.
+func (c *Client) checkLogin(ctx context.Context, host, user, secret string) (checked bool, err error) {
+	options := c.options
+	endpoint := host
+	if host == hubName {
+		endpoint = hubHost
+	}
+	options.Credentials = func(at string) (string, string, error) {
+		if at != endpoint {
+			return "", "", nil
+		}
+		checked = true
+		return user, secret, nil
+	}
+	asking, err := New(options)
+	if err != nil {
+		return false, err
+	}
+	hosts, err := asking.registryHosts(host, false)
+	if err != nil {
+		return false, err
+	}
+	r := &Repository{client: asking, name: host, host: host, hosts: hosts}
+	at, err := r.pushHost()
+	if err == nil {
+		var resp *http.Response
+		resp, err = r.ask(asking.context(ctx, call{}), at, request{
+			method: http.MethodGet, at: &url.URL{Scheme: at.Scheme, Host: at.Host, Path: at.Path + "/"}, wanted: []int{http.StatusOK},
+		})
+		if err == nil {
+			drain(resp)
+		}
+	}
+	return checked, r.explain(ctx, "log in to", host, err)
+}
+
+// registryName is the name of a registry as it stands before a repository's.
+func registryName(text string) (string, error) {
+	host := strings.TrimPrefix(strings.TrimPrefix(text, "https://"), "http://")
+	for _, end := range []string{"/", "/v1", "/v2"} {
+		host = strings.TrimSuffix(host, end)
+	}
+	switch host {
+	case hubName, hubHost, "index.docker.io":
+		return hubName, nil
+	}
+	named, err := reference.ParseNormalizedNamed(host + "/name")
+	if err != nil || reference.Domain(named) != host {
+		return "", fmt.Errorf("%q is not the name of a registry, such as registry.example.com:5000: %w", text, errdefs.ErrInvalidArgument)
+	}
+	return host, nil
+}
+
+// configKey is what docker keeps the credentials of a registry by.
+func configKey(host string) string {
+	if host == hubName {
+		return hubConfig
+	}
+	return host
+}
+
+// dockerFile is docker's configuration.
+func dockerFile() string {
+	dir := os.Getenv("DOCKER_CONFIG")
+	if dir == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return ""
+		}
+		dir = filepath.Join(home, ".docker")
+	}
+	return filepath.Join(dir, "config.json")
+}
+
+// editable is docker's configuration with all that it holds.
+type editable struct {
+	authFile
+	all map[string]json.RawMessage
+}
+
+func openEditable() (*editable, error) {
+	name := dockerFile()
+	if name == "" {
+		return nil, errors.New("there is no home folder to keep credentials in: set $DOCKER_CONFIG")
+	}
+	if to, err := filepath.EvalSymlinks(name); err == nil {
+		name = to // the file that is linked to is written, not a file in place of the link
+	}
+	file := &editable{authFile: authFile{name: name}, all: map[string]json.RawMessage{}}
+	data, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return file, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > 0 {
+		err = json.Unmarshal(data, &file.all)
+		if err == nil {
+			err = json.Unmarshal(data, &file.authFile)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s cannot be read, and is left as it is: %s", name, kind(err))
+		}
+	}
+	return file, nil
+}
+
+// write replaces the file.
+func (e *editable) write() error {
+	auths, err := json.Marshal(e.Auths)
+	if err != nil {
+		return err
+	}
+	e.all["auths"] = auths
+	data, err := json.MarshalIndent(e.all, "", "\t")
+	if err != nil {
+		return err
+	}
+	dir := filepath.Dir(e.name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	beside, err := os.CreateTemp(dir, ".config.json-*") // 0600
+	if err != nil {
+		return err
+	}
+	_, err = beside.Write(append(data, '\n'))
+	if err = errors.Join(err, beside.Sync(), beside.Close()); err == nil {
+		err = os.Rename(beside.Name(), e.name)
+	}
+	if err != nil {
+		os.Remove(beside.Name())
+	}
+	return err
+}
+
+func keepLogin(ctx context.Context, host, user, secret string) (place string, err error) {
+	file, err := openEditable()
+	if err != nil {
+		return "", err
+	}
+	key := configKey(host)
+	entry, place := map[string]string{}, file.name
+	if program := file.helper(key, host); program != "" {
+		place = "docker-credential-" + program
+		if err := runHelper(ctx, program, func(run helper.ProgramFunc) error {
+			return helper.Store(run, &helpers.Credentials{ServerURL: key, Username: user, Secret: secret})
+		}); err != nil {
+			return "", fmt.Errorf("%s: %w", place, helperError(err))
+		}
+	} else {
+		entry["auth"] = base64.StdEncoding.EncodeToString([]byte(user + ":" + secret))
+	}
+	data, err := json.Marshal(entry)
+	if err != nil {
+		return "", err
+	}
+	if file.Auths == nil {
+		file.Auths = map[string]json.RawMessage{}
+	}
+	file.Auths[key] = data
+	return place, file.write()
+}
+
+// Logout removes the credentials of a registry from docker's configuration, and has
+// the credential helper that it names remove them.
+func Logout(ctx context.Context, host string) (Account, error) {
+	host, err := registryName(host)
+	if err != nil {
+		return Account{}, err
+	}
+	account, err := removeLogin(ctx, host)
+	if err != nil {
+		return Account{}, fmt.Errorf("log out of %s: %w", host, err)
+	}
+	return account, nil
+}
+
+func removeLogin(ctx context.Context, host string) (Account, error) {
+	file, err := openEditable()
+	if err != nil {
+		return Account{}, err
+	}
+	account := Account{Registry: host, Place: file.name}
+	key := configKey(host)
+	if program := file.helper(key, host); program != "" {
+		account.Place = "docker-credential-" + program
+		err := runHelper(ctx, program, func(run helper.ProgramFunc) error { return helper.Erase(run, key) })
+		if err != nil && !strings.Contains(err.Error(), helpers.NewErrCredentialsNotFound().Error()) {
+			return Account{}, fmt.Errorf("%s: %w", account.Place, helperError(err))
+		}
+		account.Checked = err == nil
+	}
+	before := len(file.Auths)
+	for _, name := range slices.Concat([]string{key}, namesOf(host)) {
+		delete(file.Auths, name)
+	}
+	if len(file.Auths) == before {
+		return account, nil
+	}
+	account.Checked = true
+	return account, file.write()
+}
+
+// runHelper gives a credential helper its time.
+func runHelper(ctx context.Context, program string, do func(helper.ProgramFunc) error) error {
+	if program != filepath.Base(program) {
+		return fmt.Errorf("%q is not the name of a helper", program)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, helperTime, errHelperTime)
+	defer cancel()
+	err := do(func(args ...string) helper.Program {
+		return &helperProgram{cmd: exec.CommandContext(ctx, "docker-credential-"+program, args...)}
+	})
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+	}
+	return err
+}
+
+// podmanFiles are where podman keeps credentials, but for $REGISTRY_AUTH_FILE.
+func podmanFiles() []string {
+	var out []string
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		out = append(out, filepath.Join(dir, "containers", "auth.json"))
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		out = append(out, filepath.Join(cmp.Or(os.Getenv("XDG_CONFIG_HOME"), filepath.Join(home, ".config")), "containers", "auth.json"))
+	}
+	return out
+}
