@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -42,8 +43,17 @@ func (c *Client) Login(ctx context.Context, host, user, secret string) (Account,
 	if err != nil {
 		return Account{}, err
 	}
-	if user == "" || secret == "" || strings.ContainsAny(user, ":\x00\n") || strings.ContainsAny(secret, "\x00\n\r") {
-		return Account{}, fmt.Errorf("log in to %s: a user has no colon, and neither user nor password is empty or has more than one line: %w", host, errdefs.ErrInvalidArgument)
+	wrong := ""
+	switch {
+	case user == "" || secret == "":
+		wrong = "the user or the password is empty"
+	case strings.ContainsAny(user, ":\x00\r\n"):
+		wrong = "a user has no colon, and is one line"
+	case strings.ContainsAny(secret, "\x00\r\n"):
+		wrong = "a password is one line"
+	}
+	if wrong != "" {
+		return Account{}, &Error{Op: "log in to", Reference: host, Reason: wrong, class: errdefs.ErrInvalidArgument}
 	}
 	checked, err := c.checkLogin(ctx, host, user, secret)
 	if err != nil {
@@ -104,7 +114,7 @@ func registryName(text string) (string, error) {
 	}
 	named, err := reference.ParseNormalizedNamed(host + "/name")
 	if err != nil || reference.Domain(named) != host {
-		return "", fmt.Errorf("%q is not the name of a registry, such as registry.example.com:5000: %w", text, errdefs.ErrInvalidArgument)
+		return "", &Error{Op: "read", Reference: strconv.Quote(text), Reason: "it is not the name of a registry, such as registry.example.com:5000", class: errdefs.ErrInvalidArgument}
 	}
 	return host, nil
 }
