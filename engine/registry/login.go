@@ -92,7 +92,7 @@ func (c *Client) checkLogin(ctx context.Context, host, user, secret string) (che
 	at, err := r.pushHost()
 	if err == nil {
 		var resp *http.Response
-		resp, err = r.ask(asking.context(ctx, call{}), at, request{
+		resp, err = r.ask(ctx, at, request{
 			method: http.MethodGet, at: &url.URL{Scheme: at.Scheme, Host: at.Host, Path: at.Path + "/"}, wanted: []int{http.StatusOK},
 		})
 		if err == nil {
