@@ -95,7 +95,8 @@ type Part struct {
 	Length  int    `json:"length"`
 	// Role is what the field holds, and so what pin writes there: "registry",
 	// "repository" (host and path, or path where there is a registry part),
-	// "image" (last path element), "tag", "digest", "version" (tag or digest).
+	// "image" (last path element), "tag", "digest", "sha" (the hex of a sha256
+	// digest), "version" (tag or digest).
 	Role string `json:"role"`
 	// Alias and Shared are what they are of a Location.
 	Alias  *Range `json:"alias,omitempty"`
@@ -119,6 +120,8 @@ type Placeholder struct {
 	Pointer string `json:"pointer"`
 	Object  string `json:"object,omitempty"`
 	Pod     bool   `json:"pod,omitempty"` // a pod would run it
+	// Reason why it is not known what the value means; "" is that it is a placeholder.
+	Reason string `json:"reason,omitempty"`
 }
 
 // Skipped is a file that is not in the content, and why.
@@ -142,6 +145,18 @@ type Object struct {
 	Name       string `json:"name,omitempty"` // "" where generateName is used or nothing is
 }
 
+// Mention is an image that an object speaks of and does not run: a place that
+// something is pushed to, an entry of a list to compare with.
+type Mention struct {
+	Value   string `json:"value"`
+	File    string `json:"file"`
+	Line    int    `json:"line"`
+	Column  int    `json:"column"`
+	Pointer string `json:"pointer"`
+	Object  string `json:"object,omitempty"`
+	Reason  string `json:"reason"`
+}
+
 // Report is what scan found. Every list is sorted: references by Source,
 // locations by file, document, offset; the others by file and line.
 type Report struct {
@@ -151,6 +166,8 @@ type Report struct {
 	Objects      []Object      `json:"objects"`
 	// Excluded references were found and left out by the pipeline's wish.
 	Excluded []Reference `json:"excluded,omitempty"`
+	// Mentions are images that are not run.
+	Mentions []Mention `json:"mentions,omitempty"`
 }
 
 // Image is a reference resolved.

@@ -22,6 +22,7 @@ var catalogueYAML []byte
 // lower case.
 type knowledge struct {
 	Fields     []Field
+	Notes      []string
 	Registries []string
 	Elsewhere  []string
 	Official   []string
@@ -42,7 +43,8 @@ var builtin = sync.OnceValues(func() (*knowledge, error) {
 // like a registry.
 type catalogue struct {
 	fields     []field
-	users      int // entries that are a user's, which go first
+	users      int      // entries that are a user's, which go first
+	notes      patterns // annotations that only speak of images
 	registries patterns
 	elsewhere  patterns
 	official   map[string]bool
@@ -63,15 +65,19 @@ func newCatalogue(user []Field) (*catalogue, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &catalogue{users: len(user), registries: k.Registries, elsewhere: k.Elsewhere, official: map[string]bool{}}
+	c := &catalogue{users: len(user), notes: k.Notes, registries: k.Registries, elsewhere: k.Elsewhere, official: map[string]bool{}}
 	for i, f := range slices.Concat(user, k.Fields) {
 		for _, path := range f.Paths {
 			if path != "" && path[0] != '/' {
-				return nil, fmt.Errorf("image field %q of %s is no JSON pointer: begin it with a slash", path, strings.Join(f.Kinds, ", "))
+				return nil, fmt.Errorf("image field %q of %s is not a JSON pointer: begin it with a slash", path, strings.Join(f.Kinds, ", "))
 			}
 			compiled := field{Field: f, index: i}
 			for _, key := range strings.Split(path, "/")[1:] {
+				key, inside := strings.CutSuffix(key, embeddedMark)
 				compiled.path = append(compiled.path, manifests.UnescapePointer(key))
+				if inside {
+					compiled.path = append(compiled.path, embeddedMark)
+				}
 			}
 			c.fields = append(c.fields, compiled)
 		}
@@ -84,6 +90,10 @@ func newCatalogue(user []Field) (*catalogue, error) {
 
 // isUsers reports whether an entry is a user's.
 func (c *catalogue) isUsers(index int) bool { return 0 <= index && index < c.users }
+
+// embeddedMark is the element of a path that leads into the document that a string
+// holds. Keys end in it nowhere else.
+const embeddedMark = "#"
 
 // patterns are texts in which * stands for any characters.
 type patterns []string
@@ -126,6 +136,7 @@ func enter(places []place, key string) []place {
 	for _, p := range places {
 		switch {
 		case p.reached():
+		case p.path[p.next] == embeddedMark && key != embeddedMark:
 		case p.path[p.next] == "**":
 			out = appendPlace(out, p)
 		case p.path[p.next] == "*", p.path[p.next] == key:

@@ -29,28 +29,38 @@ type Field struct {
 	Groups []string `json:"groups,omitempty"`
 	Kinds  []string `json:"kinds"`
 	// Paths are JSON pointers (RFC 6901) from the object's top, in which * is
-	// any one key or index and ** any number of them, none included.
+	// any one key or index and ** any number of them, none included. A # behind a
+	// key leads into the YAML or JSON document that its string holds:
+	// /data/config.yaml#/proxy/image.
 	Paths []string `json:"paths"`
 	// Parts is set where the reference is split over several fields: Paths then
 	// name the object that holds them, and Parts which of its keys holds what.
 	Parts *Parts `json:"parts,omitempty"`
-	// When narrows it to places beside which keys have these values.
+	// When narrows it to places beside which keys have these values. A key that
+	// begins with a slash is a JSON pointer from the object's top. A value may be
+	// several, separated by |, in which * stands for any characters.
 	When map[string]string `json:"when,omitempty"`
+	// Unless leaves out places beside which one of these keys stands, separated by |.
+	Unless string `json:"unless,omitempty"`
+	// Scheme narrows it to values that begin with it and ://.
+	Scheme string `json:"scheme,omitempty"`
+	// Behind narrows it to values that hold this text; the reference stands behind it.
+	Behind string `json:"behind,omitempty"`
 	// Ignore says that this is no image, nor anything in it.
 	Ignore bool `json:"ignore,omitempty"`
 	// Optional says that what the field names need not exist as it stands there,
 	// because its reader changes it.
 	Optional bool `json:"optional,omitempty"`
-	// Pin says how: "" by the tag that the image gets and its digest, "digest"
-	// with the tag as it is (where a program reads a version in it), "never" not
-	// at all.
+	// Pin says how: "" and "digest" by the tag as written and the digest, "never"
+	// not at all.
 	Pin string `json:"pin,omitempty"`
 	// Reason why it is never pinned or no image.
 	Reason string `json:"reason,omitempty"`
 }
 
 // Parts are the keys that hold the parts of a reference, relative to the path of
-// the field: a key or a JSON pointer.
+// the field: a key or a JSON pointer, or several separated by |, of which the first
+// that is there counts.
 type Parts struct {
 	Registry string `json:"registry,omitempty"` // host
 	// Repository is host and path, or the path where there is a Registry, or all
@@ -60,6 +70,9 @@ type Parts struct {
 	Tag        string `json:"tag,omitempty"`
 	Digest     string `json:"digest,omitempty"`  // algorithm:hex
 	Version    string `json:"version,omitempty"` // a tag or a digest
+	// Literal is a last element of the path that the object's reader adds. No field
+	// holds it, and so the reference cannot be pinned.
+	Literal string `json:"literal,omitempty"`
 }
 
 //go:embed config.schema.json

@@ -76,7 +76,13 @@ func labelOf(name string) label {
 	if at < 0 {
 		return noLabel
 	}
-	if at > 0 && otherImages[words[at-1]] {
+	// What a word of its own is before image is in one word with it (osimage), too.
+	own := strings.TrimRight(words[at], "0123456789")
+	own = strings.TrimSuffix(strings.TrimSuffix(own, "s"), "image")
+	if own == "" && at > 0 {
+		own = words[at-1]
+	}
+	if otherImages[own] {
 		return notImage
 	}
 	if at > 0 && words[at-1] == "related" && !many { // RELATED_IMAGE_x, of the Operator Lifecycle Manager
@@ -110,7 +116,7 @@ func containsImage(s string) bool {
 // Words behind "image" that leave it a reference, or make it something else, and
 // words before it that tell of other kinds of image.
 var (
-	stillAnImage = set("name names ref refs reference references uri uris url urls override overrides default full fqn fqin latest value spec location list map")
+	stillAnImage = set("name names ref refs reference references uri uris url urls override overrides default full fqn fqin latest value spec pullspec location list map")
 	notAnImage   = set("pull policy secret secrets credential credentials tag tags registry registries repository repo prefix suffix type types " +
 		"kind size sizes format digest digests sha version versions family path paths dir file files arch os architecture gc feed feature " +
 		"features stream streams streaming caching cache locality gallery publisher offer sku scan scanning scanner update updater automation " +

@@ -18,6 +18,7 @@ type fileReport struct {
 	placeholders []images.Placeholder
 	skipped      []images.Skipped
 	objects      []images.Object
+	mentions     []images.Mention
 }
 
 // report puts the batches of a file together, and turns offsets into lines and
@@ -39,6 +40,7 @@ func (scan *fileScan) report() fileReport {
 		documents += b.documents
 		all.references = append(all.references, b.references...)
 		all.placeholders = append(all.placeholders, b.placeholders...)
+		all.mentions = append(all.mentions, b.mentions...)
 		all.objects = append(all.objects, b.objects...)
 		all.strangers = append(all.strangers, b.strangers...)
 		all.empty = cmp.Or(all.empty, b.empty)
@@ -89,6 +91,14 @@ func (scan *fileScan) report() fileReport {
 			out.placeholders = append(out.placeholders, p.Placeholder)
 		}
 	}
+	if len(all.mentions) > 0 {
+		slices.SortStableFunc(all.mentions, func(a, b mentioned) int { return cmp.Compare(a.offset, b.offset) })
+		at := scan.file.Positions()
+		for _, m := range all.mentions {
+			m.Line, m.Column = at.At(m.offset)
+			out.mentions = append(out.mentions, m.Mention)
+		}
+	}
 	return out
 }
 
@@ -129,6 +139,7 @@ func merge(all []fileReport, exclude patterns) *images.Report {
 		out.Placeholders = append(out.Placeholders, f.placeholders...)
 		out.Skipped = append(out.Skipped, f.skipped...)
 		out.Objects = append(out.Objects, f.objects...)
+		out.Mentions = append(out.Mentions, f.mentions...)
 	}
 	for k, at := range locations {
 		slices.SortStableFunc(at, func(a, b images.Location) int {
@@ -149,6 +160,7 @@ func merge(all []fileReport, exclude patterns) *images.Report {
 	// What is in one file is in order already.
 	slices.SortStableFunc(out.Placeholders, func(a, b images.Placeholder) int { return cmp.Compare(a.File, b.File) })
 	slices.SortStableFunc(out.Skipped, func(a, b images.Skipped) int { return cmp.Compare(a.File, b.File) })
+	slices.SortStableFunc(out.Mentions, func(a, b images.Mention) int { return cmp.Compare(a.File, b.File) })
 	slices.SortStableFunc(out.Objects, func(a, b images.Object) int { return cmp.Compare(a.File, b.File) })
 	return out
 }

@@ -4,6 +4,7 @@ package scan
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/taped-dev/tape/stages/images"
@@ -13,37 +14,45 @@ import (
 // unknownParts is why a split reference that no entry explains is not pinned.
 const unknownParts = "how these fields make a reference is not known: say it in images.fields"
 
-// split finds references that are split over the fields of a map, and says
-// which of its values they are made of.
+// split finds references that are split over the fields of a map, or over the
+// entries of a list of names and values, and says which values they are made of.
 func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.Node]bool {
 	if !hasParts(n, s) {
 		return nil
 	}
 	used := map[*manifests.Node]bool{}
 	promise := s.label // of the map itself: one of images, say
-	take := func(parts Parts, named string, f *field) {
+	take := func(parts Parts, promise label, f *field) {
 		fields := collect(n, parts)
-		value := compose(fields)
+		for _, p := range fields {
+			if used[p.node] {
+				return
+			}
+		}
+		value := compose(fields, parts)
 		if value == "" && f != nil {
 			w.incomplete(fields, used)
 		}
-		if value == "" || !w.likely(n, max(labelOf(named), promise), value, f) {
+		if value == "" || isPlaceholder(value) {
+			w.unknown(fields, promise, used)
+			return
+		}
+		if !w.likely(n, promise, value, f) {
 			return
 		}
 		name, ok := normalise(value)
 		if !ok {
 			return
 		}
-		for _, p := range fields {
-			if used[p.node] {
-				return
-			}
-		}
 		out := found{name: name, Location: images.Location{Class: images.CRD, Value: value}}
-		if f == nil {
-			out.Never = unknownParts
-		} else if f.Optional {
+		switch {
+		case s.pairs:
 			out.Class = images.Indirect
+		case f != nil && f.Optional:
+			out.Class = images.Indirect
+		}
+		if f == nil && !certain(fields) {
+			out.Never = unknownParts
 		}
 		for _, p := range fields {
 			used[p.node] = true
@@ -52,45 +61,35 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 		w.addFound(out, f)
 	}
 	for _, p := range s.places {
-		if p.reached() && p.index < s.ignored && p.Parts != nil && beside(n, p.When) {
-			take(*p.Parts, key, p.field)
+		if p.reached() && p.index < s.ignored && p.Parts != nil && w.fits(p.field, n) {
+			take(*p.Parts, max(labelOf(key), promise), p.field)
 		}
 	}
-	if s.builtin || s.ignored != nothingIgnored {
+	if s.builtin && !s.pairs || s.ignored != nothingIgnored || s.machine || s.role == container {
 		return used
 	}
-	if max(labelOf(key), promise) >= namesOne {
-		for _, parts := range guessesInImage {
-			take(parts, key, nil)
+	if !s.builtin {
+		if max(labelOf(key), promise) >= namesOne {
+			for _, parts := range guessesInImage {
+				take(parts, max(labelOf(key), promise), nil)
+			}
+		}
+		for _, parts := range guesses {
+			if parts.Image != "image" || n.Get(parts.Repository) != nil {
+				take(parts, max(labelOf(key), promise), nil)
+			}
 		}
 	}
-	for _, parts := range guesses {
-		take(parts, key, nil)
-	}
-	for i := range n.Fields {
-		if parts, ok := tagged(n, n.Fields[i].Key); ok {
-			take(parts, n.Fields[i].Key, nil)
-		}
+	for _, parts := range halvesIn(n) {
+		take(parts, namesOne, nil)
 	}
 	return used
 }
 
-// tagged finds the tag that stands beside a field that is named image:
-// proxyImage and proxyTag, image and imageTag, image_name and image_version.
-func tagged(n *manifests.Node, key string) (Parts, bool) {
-	name := strings.TrimSuffix(strings.TrimSuffix(key, "_name"), "Name")
-	for _, image := range []string{"image", "Image"} {
-		before, ok := strings.CutSuffix(name, image)
-		if !ok {
-			continue
-		}
-		for _, tag := range []string{name + "Tag", name + "_tag", name + "_version", before + "Tag", before + "tag", before + "_tag"} {
-			if n.Get(tag) != nil {
-				return Parts{Registry: "registry", Repository: key, Tag: tag, Digest: "digest"}, true
-			}
-		}
-	}
-	return Parts{}, false
+// certain reports whether it is certain how the parts make a reference: where the
+// digest has a field of its own.
+func certain(pieces []piece) bool {
+	return slices.ContainsFunc(pieces, func(p piece) bool { return p.role == "digest" || p.role == "sha" })
 }
 
 // hasParts is a quick look, as hardly any map is a split reference.
@@ -100,10 +99,28 @@ func hasParts(n *manifests.Node, s scope) bool {
 			return true
 		}
 	}
-	return !s.builtin && slices.ContainsFunc(n.Fields, func(f manifests.Field) bool {
-		return f.Key == "digest" || f.Key == "version" || strings.HasSuffix(f.Key, "tag") ||
-			strings.HasSuffix(f.Key, "Tag") || strings.HasSuffix(f.Key, "_version")
+	if s.builtin && !s.pairs || s.role == container {
+		return false
+	}
+	return slices.ContainsFunc(n.Fields, func(f manifests.Field) bool {
+		return containsImage(f.Key) || f.Key == "digest" || f.Key == "version" || f.Key == "tag"
+	}) || slices.ContainsFunc(n.Items, func(item manifests.Node) bool {
+		return item.Kind == manifests.Map && containsImage(item.Get("name").Text())
 	})
+}
+
+// unknown notes the name of an image that a part is missing of, because something
+// else fills it in later.
+func (w *walker) unknown(pieces []piece, promise label, used map[*manifests.Node]bool) {
+	for _, p := range pieces {
+		value := p.value()
+		if p.role != "repository" || value == "" || len(pieces) < 2 || isPlaceholder(value) || promise < namesOne ||
+			!w.catalogue.plausible(value, namesOne) {
+			continue
+		}
+		used[p.node] = true
+		w.inAll(p.key, func() { w.placeholder(p.node, value, images.Indirect, filledIn) })
+	}
 }
 
 // incomplete notes a last element without the rest, which the object's reader
@@ -112,7 +129,7 @@ func (w *walker) incomplete(pieces []piece, used map[*manifests.Node]bool) {
 	for _, p := range pieces {
 		if p.role == "image" && p.node.Value != "" && !strings.Contains(p.node.Value, "/") {
 			used[p.node] = true
-			w.in(p.key, func() { w.placeholder(p.node, p.node.Value, images.CRD) })
+			w.in(p.key, func() { w.placeholder(p.node, p.node.Value, images.CRD, "") })
 		}
 	}
 }
@@ -121,14 +138,14 @@ func (w *walker) incomplete(pieces []piece, used map[*manifests.Node]bool) {
 // fullest first; some only below a key that says image.
 var (
 	guesses = []Parts{
-		{Registry: "registry", Repository: "repository", Tag: "tag", Digest: "digest"},
+		{Registry: "registry|host", Repository: "repository|repo", Tag: "tag", Digest: "digest|sha256|sha"},
 		{Repository: "repository", Image: "image", Version: "version"},
 		{Registry: "hub", Repository: "image", Tag: "tag"},
 	}
 	guessesInImage = []Parts{
-		{Registry: "registry", Repository: "repository", Image: "name", Tag: "tag", Digest: "digest"},
-		{Registry: "registry", Repository: "repository", Version: "version"},
-		{Repository: "name", Version: "version"},
+		{Registry: "registry|host", Repository: "repository|repo", Image: "name", Tag: "tag", Digest: "digest|sha256|sha"},
+		{Registry: "registry|host", Repository: "repository|repo", Version: "version"},
+		{Registry: "registry", Repository: "name", Version: "version"},
 	}
 )
 
@@ -143,7 +160,16 @@ type piece struct {
 	node *manifests.Node
 }
 
-// collect finds the parts that are there, in an order of its own.
+// value is what the part holds: nothing where it is null.
+func (p piece) value() string {
+	if p.node.Type == manifests.Null {
+		return ""
+	}
+	return strings.TrimSpace(p.node.Value)
+}
+
+// collect finds the parts that are there, in an order of its own. Of several keys
+// the first that is there counts.
 func collect(n *manifests.Node, parts Parts) []piece {
 	var out []piece
 	for _, p := range []piece{
@@ -153,52 +179,52 @@ func collect(n *manifests.Node, parts Parts) []piece {
 		if p.key == "" {
 			continue
 		}
-		p.node = n
-		for _, key := range strings.Split(strings.TrimPrefix(p.key, "/"), "/") {
-			p.node = p.node.Get(manifests.UnescapePointer(key))
-		}
-		if p.node != nil && p.node.Kind == manifests.Scalar && p.node.Type != manifests.Null {
+		for _, p.key = range strings.Split(p.key, "|") {
+			p.node = at(n, p.key)
+			if p.node == nil || p.node.Kind != manifests.Scalar {
+				continue
+			}
+			// A digest that is null can be filled in, if the null is written out.
+			if p.node.Type == manifests.Null && (p.role != "digest" || p.node.Value == "") {
+				continue
+			}
+			if p.role == "digest" && !isDigest(p.value()) {
+				continue
+			}
+			if p.role == "digest" && (strings.HasSuffix(flat(p.key), "sha") || strings.HasSuffix(flat(p.key), "sha256")) && !strings.Contains(p.value(), ":") {
+				p.role = "sha"
+			}
 			out = append(out, p)
+			break
 		}
 	}
 	return out
 }
 
+// at is the node that a pointer leads to from a map or list; nil where there is
+// none.
+func at(n *manifests.Node, pointer string) *manifests.Node {
+	for _, key := range strings.Split(strings.TrimPrefix(pointer, "/"), "/") {
+		if n != nil && n.Kind == manifests.List {
+			i, err := strconv.Atoi(key)
+			if err != nil || i < 0 || i >= len(n.Items) {
+				return nil
+			}
+			n = &n.Items[i]
+			continue
+		}
+		n = n.Get(manifests.UnescapePointer(key))
+	}
+	return n
+}
+
 // compose makes a reference of its parts: "" where too few are there.
-func compose(pieces []piece) string {
-	part := map[string]string{}
+func compose(pieces []piece, parts Parts) string {
+	part := map[string]string{"literal": parts.Literal}
 	for _, p := range pieces {
-		part[p.role] = strings.TrimSpace(p.node.Value)
+		part[p.role] = p.value()
 	}
-	if saidAgain(part["repository"], part["image"]) {
-		part["image"] = ""
-	}
-	var names []string
-	for _, role := range []string{"registry", "repository", "image"} {
-		if part[role] != "" {
-			names = append(names, part[role])
-		}
-	}
-	if part["repository"] == "" && part["image"] == "" || part["tag"]+part["digest"]+part["version"] == "" {
-		return ""
-	}
-	ref := strings.Join(names, "/")
-	switch tag, digest := part["tag"], part["digest"]; {
-	case part["version"] != "" && strings.Contains(part["version"], ":"):
-		digest = part["version"]
-		fallthrough
-	case digest != "":
-		if !strings.Contains(digest, ":") {
-			digest = "sha256:" + digest
-		}
-		if tag != "" {
-			ref += ":" + tag
-		}
-		return ref + "@" + digest
-	case tag != "":
-		return ref + ":" + tag
-	}
-	return ref + ":" + part["version"]
+	return composed(part)
 }
 
 // saidAgain says that a name is the last element of the repository, said again:
@@ -233,9 +259,10 @@ func (w *walker) likely(n *manifests.Node, promise label, value string, f *field
 // part notes where a part stands; the reference stands where its first does.
 func (w *walker) part(f *found, p piece) {
 	text := w.doc.Scalar(p.node)
-	value := strings.TrimSpace(text.String)
-	from := strings.Index(text.String, value)
-	span := text.Span(from, from+len(value))
+	written := strings.TrimSpace(text.String)
+	from := strings.Index(text.String, written)
+	span := text.Span(from, from+len(written))
+	value := p.value()
 	if !span.Exact {
 		f.Never = encoded
 	}
@@ -247,7 +274,7 @@ func (w *walker) part(f *found, p piece) {
 		f.Offset = span.Offset
 	}
 	part := images.Part{Pointer: pointer, Value: value, Offset: span.Offset, Length: span.Length, Role: p.role}
-	if from == 0 && len(value) == len(text.String) {
+	if len(written) == len(text.String) {
 		part.Alias = w.alias(p.node)
 	}
 	f.Parts = append(f.Parts, part)

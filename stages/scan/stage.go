@@ -308,7 +308,7 @@ func (s *Stage) walk(f *manifests.File, doc *manifests.Document, document int, o
 	defer func() { markShared(b.references[before:]) }()
 	room := manifests.MaxGrowth*doc.Written() + 16*manifests.FreeGrowth
 	for _, o := range objects {
-		w := walker{catalogue: s.catalogue, out: &b.findings, doc: doc, room: &room, file: f.Name, document: document, object: o.String()}
+		w := walker{catalogue: s.catalogue, out: &b.findings, doc: doc, room: &room, file: f.Name, document: document, object: o.String(), sealed: sealed(&doc.Root)}
 		w.enter(o.Pointer)
 		w.resource(o)
 	}

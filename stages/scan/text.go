@@ -3,6 +3,7 @@
 package scan
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"strings"
@@ -13,25 +14,41 @@ import (
 
 // text looks for references in a string, which may be one, or a list of them, or
 // a document, a script or a template that holds some. promise is what the name
-// of the string says of it, n the node that holds it; origin gives the string as a
-// Text, where it is needed.
-func (w *walker) text(s string, promise label, n *manifests.Node, origin func() *manifests.Text) {
-	if promise < mentions && !mayHold(s) || strings.HasPrefix(s, "data:") { // a picture
+// of the string says of it, places what the catalogue says, n the node that holds
+// it; origin gives the string as a Text, where it is needed.
+func (w *walker) text(s string, promise label, places []place, n *manifests.Node, origin func() *manifests.Text) {
+	places = enter(places, embeddedMark)
+	if promise < mentions && len(places) == 0 && !mayHold(s) || strings.HasPrefix(s, "data:") { // a picture
 		return
 	}
 	hits := w.catalogue.references(s, promise)
-	structured := w.embedded < maxEmbedding && (len(hits) > 0 || containsImage(s)) && looksStructured(s)
+	structured := w.embedded < maxEmbedding && (len(hits) > 0 || len(places) > 0 || containsImage(s)) && looksStructured(s)
 	if len(hits) == 0 && !structured {
 		return
 	}
 	text := origin()
-	if structured && w.embed(n, text) {
+	if structured && w.embed(n, text, places) {
 		return
 	}
+	beside := assigned(s)
+	if w.given != nil {
+		beside = either(w.given, beside)
+	}
 	for _, h := range hits {
-		value := s[h.from:h.to]
+		if h.spoken != "" {
+			w.mentionAt(n, h, h.spoken)
+			continue
+		}
+		value, never := s[h.from:h.to], ""
+		if whole, ok := half(value, h.key, beside); ok {
+			if whole == "" {
+				w.placeholder(n, value, images.Indirect, filledIn)
+				continue
+			}
+			value, never = whole, besideIt
+		}
 		if name, ok := normalise(value); ok {
-			w.add(found{name: name, Location: images.Location{Class: images.Indirect, Value: value}}, n, text, h.from, h.to, nil)
+			w.add(found{name: name, Location: images.Location{Class: images.Indirect, Value: value, Never: never}}, n, text, h.from, h.to, nil)
 		}
 	}
 }
@@ -56,7 +73,7 @@ var embeddedTooMuch = fmt.Sprintf("documents in strings make more than %d times 
 
 // embed walks a string, of n, that is a document itself. It is false where it is
 // not one.
-func (w *walker) embed(n *manifests.Node, text *manifests.Text) bool {
+func (w *walker) embed(n *manifests.Node, text *manifests.Text, places []place) bool {
 	if *w.room -= len(text.String); *w.room < 0 {
 		if w.out.problem == nil {
 			w.out.problem = &problem{text.Span(0, 0).Offset, embeddedTooMuch}
@@ -85,7 +102,7 @@ func (w *walker) embed(n *manifests.Node, text *manifests.Text) bool {
 		return false
 	}
 	inner := *w
-	inner.repeated = w.uses(n)
+	inner.repeated, inner.given = w.uses(n), nil
 	if inner.embedded++; inner.embedded == 1 {
 		inner.outer = len(w.path)
 	}
@@ -93,18 +110,22 @@ func (w *walker) embed(n *manifests.Node, text *manifests.Text) bool {
 		inner.doc, inner.loose = &docs[i], false
 		if objects, _ := docs[i].Objects(); len(objects) > 0 {
 			for _, o := range objects {
-				inner.resource(o)
+				inner.resource(o, places...)
 			}
 			continue
 		}
-		inner.loose = true
-		inner.node(&docs[i].Root, nil, "", scope{ignored: nothingIgnored})
+		inner.loose, inner.root = true, &docs[i].Root
+		inner.node(&docs[i].Root, nil, "", scope{places: places, ignored: nothingIgnored}.settled())
 	}
 	return true
 }
 
 // hit is a reference in a string: s[from:to].
-type hit struct{ from, to int }
+type hit struct {
+	from, to int
+	key      string // that it is given to; "" is none
+	spoken   string // why it is not an image to run
+}
 
 // references finds references in running text: the words that are ones by
 // themselves, and those that the word before (image:, IMAGE=, --image) says are.
@@ -140,6 +161,7 @@ type prose struct {
 // line reads text[start:end].
 func (p *prose) line(start, end int) {
 	runs := false // behind docker run: its first image is to come
+	spoken := ""  // behind docker push: why no image is run
 	for i := start; i < end; {
 		if !isReferenceByte(p.text[i]) {
 			i++
@@ -153,9 +175,18 @@ func (p *prose) line(start, end int) {
 		switch {
 		case p.startsContainer(word, from):
 			runs = true
+		case p.speaksOf(word, from):
+			spoken = pushed
 		case len(word) < 3 || !p.bounded(from, to, i):
 		case p.isReference(word, start, from) || runs && p.isArgument(word):
-			p.hits = append(p.hits, hit{from, to})
+			key := p.keyBefore(start, from)
+			h := hit{from: from, to: to, key: key, spoken: spoken}
+			if strings.HasPrefix(key, "-") {
+				h.spoken = cmp.Or(h.spoken, spokenFlag(key))
+			} else {
+				h.spoken = cmp.Or(h.spoken, spokenName(key))
+			}
+			p.hits = append(p.hits, h)
 			runs = false
 		}
 	}
@@ -236,6 +267,28 @@ func (p *prose) isArgument(word string) bool {
 // before is what the name in front of a word promises: image: x, "image":"x",
 // IMAGE=x, --image x. A bare word that is given to a variable is not taken.
 func (p *prose) before(start, from int, word string) label {
+	name, between := p.keyOf(start, from)
+	switch {
+	case strings.HasPrefix(name, "-"):
+	case !strings.ContainsAny(between, ":="):
+		return noLabel // two words
+	case strings.Contains(between, "=") && isBare(word):
+		return noLabel
+	}
+	return labelOf(name)
+}
+
+// keyBefore is the name that a word is given to; "" where it is given to none.
+func (p *prose) keyBefore(start, from int) string {
+	name, between := p.keyOf(start, from)
+	if strings.HasPrefix(name, "-") || strings.ContainsAny(between, ":=") {
+		return name
+	}
+	return ""
+}
+
+// keyOf is the name in front of a word, and what stands between the two.
+func (p *prose) keyOf(start, from int) (name, between string) {
 	i := from
 	back := func(set string) {
 		for i > start && strings.IndexByte(set, p.text[i-1]) >= 0 {
@@ -253,15 +306,7 @@ func (p *prose) before(start, from int, word string) label {
 	for i > start && (isAlnum(p.text[i-1]) || strings.IndexByte("_.-/", p.text[i-1]) >= 0) {
 		i--
 	}
-	name, between := p.text[i:end], p.text[end:from]
-	switch {
-	case strings.HasPrefix(name, "-"):
-	case !strings.ContainsAny(between, ":="):
-		return noLabel // two words
-	case strings.Contains(between, "=") && isBare(word):
-		return noLabel
-	}
-	return labelOf(name)
+	return p.text[i:end], p.text[end:from]
 }
 
 var runner = regexp.MustCompile(`(?:docker|podman|nerdctl|crictl|buildah|ctr|minikube|kind)(?:\s+(?:image|images|container))?\s+$`)
@@ -270,6 +315,16 @@ var runner = regexp.MustCompile(`(?:docker|podman|nerdctl|crictl|buildah|ctr|min
 func (p *prose) startsContainer(word string, from int) bool {
 	switch word {
 	case "run", "pull", "create", "from", "load":
+		return runner.MatchString(p.text[max(0, from-40):from])
+	}
+	return false
+}
+
+// speaksOf reports whether the word is the verb of docker push, docker build,
+// docker rmi, …: what it names is made, moved or removed, not run.
+func (p *prose) speaksOf(word string, from int) bool {
+	switch word {
+	case "push", "rmi", "rm", "tag", "build":
 		return runner.MatchString(p.text[max(0, from-40):from])
 	}
 	return false

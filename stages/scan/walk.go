@@ -5,6 +5,8 @@ package scan
 import (
 	"cmp"
 	"encoding/base64"
+	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -29,6 +31,7 @@ type found struct {
 type findings struct {
 	references   []found
 	placeholders []placeholder
+	mentions     []mentioned
 	problem      *problem // the first
 }
 
@@ -59,15 +62,24 @@ type walker struct {
 	repeated int      // uses of the text that doc is embedded in
 	loose    bool     // doc is not an object: nothing tells what its fields mean
 	workload bool     // inside an object of a kind of Kubernetes that runs pods
+	sealed   string   // why the object may not be edited
+	root     *manifests.Node
+	// given finds what neighbours are given: the other arguments of a command.
+	given func(flat string) (string, bool)
+	// parameters of a Tekton object that its steps run; nil elsewhere.
+	parameters map[string]bool
 }
 
 // scope is what holds for a node because of where it stands.
 type scope struct {
 	places  []place
-	ignored int   // entries of the catalogue behind this one do not count, nor does guessing; PodSpecs do
-	builtin bool  // inside an object whose fields are all known
-	role    role  // what a PodSpec makes of it
-	label   label // what the name above promises
+	ignored int    // entries of the catalogue behind this one do not count, nor does guessing; PodSpecs do
+	reason  string // why, where something is ignored
+	builtin bool   // inside an object whose fields are all known
+	role    role   // what a PodSpec makes of it
+	label   label  // what the name above promises
+	pairs   bool   // names and values that a program reads, whatever the object
+	machine bool   // inside what describes a machine or a disk
 }
 
 const (
@@ -139,28 +151,65 @@ func (w *walker) in(key string, walk func()) {
 	w.path = w.path[:len(w.path)-1]
 }
 
+// inAll goes down a pointer from the node at hand.
+func (w *walker) inAll(pointer string, walk func()) {
+	key, rest, more := strings.Cut(strings.TrimPrefix(pointer, "/"), "/")
+	w.in(manifests.UnescapePointer(key), func() {
+		if more {
+			w.inAll(rest, walk)
+		} else {
+			walk()
+		}
+	})
+}
+
 // below is the scope of what stands under a key or index.
 func (s scope) below(key string) scope {
-	child := scope{ignored: s.ignored, builtin: s.builtin}
+	child := scope{ignored: s.ignored, reason: s.reason, builtin: s.builtin, machine: s.machine}
 	if len(s.places) > 0 {
 		child.places = enter(s.places, key)
 	}
-	for _, p := range child.places {
-		if p.reached() && p.Ignore && p.index < child.ignored {
-			child.ignored = p.index
-		}
-	}
-	return child
+	return child.settled()
 }
 
+// settled is the scope with what its places ignore.
+func (s scope) settled() scope {
+	for _, p := range s.places {
+		if p.reached() && p.Ignore && p.index < s.ignored {
+			s.ignored, s.reason = p.index, cmp.Or(p.Reason, notRun)
+		}
+	}
+	return s
+}
+
+// speaks is the scope of what only speaks of images.
+func (s scope) speaks(reason string) scope {
+	if s.ignored > spokenOf {
+		s.ignored, s.reason = spokenOf, reason
+	}
+	return s
+}
+
+// notRun is why something is not an image where nothing better is known.
+const notRun = "not an image to run"
+
 // resource looks into an object: all of it but what clusters write (status), what
-// names it, and what a custom resource definition says of others.
-func (w *walker) resource(o manifests.Object) {
+// names it, and what a custom resource definition says of others. places are what
+// the catalogue says of it in the document around it.
+func (w *walker) resource(o manifests.Object, places ...place) {
 	group := o.Group()
-	defer func(before bool) { w.workload = before }(w.workload)
-	w.workload = workload(group)
+	before := *w
+	defer func() {
+		w.workload, w.root, w.parameters, w.sealed = before.workload, before.root, before.parameters, before.sealed
+	}()
+	w.workload, w.root, w.parameters = workload(group), o.Node, nil
+	w.sealed = cmp.Or(w.sealed, sealed(o.Node))
+	if group == "tekton.dev" {
+		w.parameters = map[string]bool{}
+		stepImages(o.Node, "", w.parameters)
+	}
 	definition := o.Kind == "CustomResourceDefinition" && group == "apiextensions.k8s.io"
-	s := scope{ignored: nothingIgnored, builtin: kubernetes(group), places: w.catalogue.begin(group, o.Kind)}
+	s := scope{ignored: nothingIgnored, builtin: kubernetes(group), places: append(slices.Clone(places), w.catalogue.begin(group, o.Kind)...)}.settled()
 	binary := ""
 	switch {
 	case group == "" && o.Kind == "Secret":
@@ -178,11 +227,12 @@ func (w *walker) resource(o manifests.Object) {
 			case "items":
 				w.items(&o, value, child)
 			case "metadata":
-				w.annotations(value.Get("annotations"))
+				w.annotations(value.Get("annotations"), s.below(key).below("annotations"))
 			case binary:
 				w.base64(value)
 			default:
 				if !definition {
+					child.pairs = group == "" && (o.Kind == "ConfigMap" && key == "data" || o.Kind == "Secret" && key == "stringData")
 					w.node(value, o.Node, key, child)
 				}
 			}
@@ -204,13 +254,13 @@ func (w *walker) items(o *manifests.Object, n *manifests.Node, s scope) {
 	}
 }
 
-func (w *walker) annotations(n *manifests.Node) {
+// annotations looks into the annotations of an object.
+func (w *walker) annotations(n *manifests.Node, s scope) {
 	if n == nil {
 		return
 	}
-	w.in("annotations", func() {
-		w.node(n, nil, "annotations", scope{ignored: nothingIgnored, builtin: true})
-	})
+	s.builtin = true
+	w.in("annotations", func() { w.node(n, nil, "annotations", s) })
 }
 
 // base64 looks into the values of a Secret's data. What is found there is
@@ -223,7 +273,7 @@ func (w *walker) base64(n *manifests.Node) {
 			continue
 		}
 		w.in(key, func() {
-			w.text(string(data), labelOf(key), value, func() *manifests.Text {
+			w.text(string(data), labelOf(key), nil, value, func() *manifests.Text {
 				return w.doc.Scalar(value).Decoded(string(data))
 			})
 		})
@@ -249,17 +299,32 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 		w.resource(o)
 		return
 	}
+	s.pairs = s.pairs || name == "annotations"
 	split := w.split(n, name, s)
 	promise := max(s.label, labelOf(name))
+	tested := n.Get("path") != nil && (n.Get("op").Text() == "test" || n.Get("op").Text() == "remove")
 	for i := range n.Fields {
 		key, value := n.Fields[i].Key, &n.Fields[i].Value
 		if split[value] {
 			continue
 		}
 		child := s.below(key)
-		if notLooked[key] {
-			child.ignored = min(child.ignored, spokenOf)
+		switch {
+		case notLooked[key]:
+			child = child.speaks("")
+		case name == "annotations" && w.catalogue.notes.match(key):
+			child = child.speaks(compared)
+		case tested && key == "value":
+			child = child.speaks(condition)
+		case child.placed():
+		case pushTo[name] && labelOf(key) >= namesOne && !s.builtin:
+			child = child.speaks(pushed)
+		default:
+			if reason := spokenName(key); reason != "" {
+				child = child.speaks(reason)
+			}
 		}
+		child.machine = !s.builtin && key != "container" && (child.machine || isMachine(key))
 		if promise >= namesMany || promise == namesOne && holdsReference[key] {
 			child.label = namesOne // images: {worker: x}, and image: {reference: x}
 		}
@@ -269,11 +334,17 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 		case s.ignored == nothingIgnored:
 			child.ignored = nothingIgnored // an image of a machine is not that of a container
 		default:
-			continue // of a policy's pattern, say
+			w.in(key, func() { w.mention(value, child.reason) }) // of a policy's pattern, say
+			continue
 		}
 		child.builtin = child.builtin || s.role == volume && child.role == noRole
 		w.in(key, func() { w.node(value, n, key, child) })
 	}
+}
+
+// placed reports whether the catalogue says what stands here.
+func (s scope) placed() bool {
+	return slices.ContainsFunc(s.places, func(p place) bool { return p.reached() && p.index < s.ignored && !p.Ignore })
 }
 
 // holdsReference are the keys of a map called image that hold all of a reference.
@@ -286,12 +357,29 @@ var notLooked = set("openAPIV3Schema description longDescription summary documen
 
 func (w *walker) list(n *manifests.Node, key string, s scope) {
 	promise := max(s.label, labelOf(key))
-	flag := noLabel
+	flag, spoken := noLabel, ""
+	if !s.placed() {
+		s.pairs = true // of names and values, as env is
+	}
+	split := w.split(n, key, s)
+	defer func(before func(string) (string, bool)) { w.given = before }(w.given)
+	given := flags(n)
 	for i := range n.Items {
 		item := &n.Items[i]
 		index := strconv.Itoa(i)
+		if v := cmp.Or(item.Get("value"), item.Get("default")); v != nil && split[v] {
+			continue
+		}
+		w.given = nil
+		if item.Kind == manifests.Scalar {
+			w.given = given
+		}
 		child := s.below(index)
 		child.label = noLabel
+		if spoken != "" {
+			child = child.speaks(spoken)
+			spoken = ""
+		}
 		switch {
 		case s.role == containerList && item.Kind == manifests.Map:
 			child.role = container
@@ -304,6 +392,9 @@ func (w *walker) list(n *manifests.Node, key string, s scope) {
 		}
 		w.in(index, func() { w.node(item, nil, "", child) })
 		flag = flagLabel(item.Text())
+		if strings.HasPrefix(item.Text(), "-") && !strings.ContainsAny(item.Text(), "= \n") {
+			spoken = spokenFlag(item.Text())
+		}
 	}
 }
 
@@ -324,35 +415,75 @@ func (w *walker) scalar(n, parent *manifests.Node, key string, s scope) {
 		}
 		return
 	}
-	if !n.IsString() || s.ignored == spokenOf {
+	if !n.IsString() {
 		return
 	}
 	for _, p := range s.places {
-		if p.reached() && p.index < s.ignored && p.Parts == nil && !p.Ignore && beside(parent, p.When) {
+		if p.reached() && p.index < s.ignored && p.Parts == nil && !p.Ignore && w.fits(p.field, parent) && p.takes(n.Value) {
 			w.image(n, key, images.CRD, p.field)
 			return
 		}
 	}
 	if s.ignored != nothingIgnored {
+		w.mention(n, s.reason)
 		return
 	}
 	promise := labelOf(key)
-	if (key == "value" || key == "default" || key == "defaultValue") && parent != nil {
-		promise = max(promise, labelOf(parent.Get("name").Text()), labelOf(parent.Get("key").Text()))
-	} else if !s.builtin && max(promise, s.label) >= namesOne && w.guess(n, parent, key) {
+	switch {
+	case (key == "value" || key == "default" || key == "defaultValue") && parent != nil:
+		name := cmp.Or(parent.Get("name").Text(), parent.Get("key").Text(), path.Base(parent.Get("path").Text()))
+		if reason := w.spokenValue(name); reason != "" {
+			w.mention(n, reason)
+			return
+		}
+		promise = max(promise, labelOf(name))
+	case s.machine:
+		promise, s.label = notImage, notImage
+	case !s.builtin && max(promise, s.label) >= namesOne && w.guess(n, parent, key):
 		return
 	}
-	w.text(n.Value, max(promise, s.label), n, func() *manifests.Text { return w.doc.Scalar(n) })
+	w.text(n.Value, max(promise, s.label), s.places, n, func() *manifests.Text { return w.doc.Scalar(n) })
 }
 
-// beside says whether the keys have the values.
-func beside(parent *manifests.Node, when map[string]string) bool {
-	for key, value := range when {
-		if parent.Get(key).Text() != value {
+// spokenValue is why the value of a variable or parameter of this name is not an
+// image to run; "" is that it may be one.
+func (w *walker) spokenValue(name string) string {
+	reason := spokenName(name)
+	if reason == "" && w.parameters != nil && isBareImage(name) && !w.parameters[name] {
+		return parameter
+	}
+	return reason
+}
+
+// fits reports whether a field is about a place in a map: whether keys have the
+// values that it asks for, those beside it, or of the object where a key begins
+// with a slash.
+func (w *walker) fits(f *field, parent *manifests.Node) bool {
+	if f.Unless != "" && hasAny(parent, strings.Split(f.Unless, "|")...) {
+		return false
+	}
+	for key, value := range f.When {
+		node := parent.Get(key)
+		if strings.HasPrefix(key, "/") {
+			node = at(w.root, key)
+		}
+		if !patterns(strings.Split(value, "|")).match(node.Text()) {
 			return false
 		}
 	}
 	return true
+}
+
+// takes reports whether a value is one of those that the field is about.
+func (f *field) takes(value string) bool {
+	return strings.HasPrefix(strings.TrimSpace(value), f.scheme()) && strings.Contains(value, f.Behind)
+}
+
+func (f *field) scheme() string {
+	if f.Scheme == "" {
+		return ""
+	}
+	return f.Scheme + "://"
 }
 
 // image takes the value of a field that is known to hold a reference. What is no
@@ -369,6 +500,11 @@ func (w *walker) image(n *manifests.Node, key string, class images.Class, f *fie
 	trimmed := strings.TrimSpace(value)
 	from := strings.Index(value, trimmed)
 	if f != nil {
+		if f.Behind != "" {
+			from += strings.Index(trimmed, f.Behind) + len(f.Behind)
+			trimmed = strings.TrimSpace(value[from:])
+			from = len(value) - len(strings.TrimLeft(value[from:], " \t"))
+		}
 		for _, scheme := range schemes {
 			if rest, ok := strings.CutPrefix(trimmed, scheme); ok {
 				from, trimmed = from+len(scheme), rest
@@ -379,11 +515,11 @@ func (w *walker) image(n *manifests.Node, key string, class images.Class, f *fie
 			class = images.Indirect
 		}
 	}
-	if key == "url" && !w.catalogue.plausible(trimmed, namesOne) {
-		return // of something that is no image: https://…
+	if key == "url" && !w.catalogue.plausible(trimmed, namesOne) || f != nil && strings.Contains(trimmed, "://") && !strings.HasPrefix(trimmed, "ko://") {
+		return // of something that is not an image: https://…, s3://…
 	}
 	if isPlaceholder(trimmed) {
-		w.placeholder(n, strings.TrimSpace(value), class)
+		w.placeholder(n, strings.TrimSpace(value), class, "")
 		return
 	}
 	name, ok := normalise(trimmed)
@@ -399,7 +535,7 @@ func (w *walker) image(n *manifests.Node, key string, class images.Class, f *fie
 func (w *walker) guess(n, parent *manifests.Node, key string) bool {
 	value := strings.TrimSpace(n.Value)
 	if isPlaceholder(value) && (value == "" || value == "auto" || strings.ContainsAny(value, "${}<>") || strings.HasPrefix(value, "ko://")) {
-		w.placeholder(n, value, images.CRD)
+		w.placeholder(n, value, images.CRD, "")
 		return true
 	}
 	if !w.catalogue.plausible(value, namesOne) && (key != "image" || w.loose || !w.ofContainer(value, parent)) {
@@ -431,7 +567,7 @@ func (w *walker) ofContainer(value string, parent *manifests.Node) bool {
 
 // placeholder notes a value that something else fills in. What templates in
 // strings hold is theirs, and not noted.
-func (w *walker) placeholder(n *manifests.Node, value string, class images.Class) {
+func (w *walker) placeholder(n *manifests.Node, value string, class images.Class, reason string) {
 	if w.embedded > 0 {
 		return
 	}
@@ -439,7 +575,7 @@ func (w *walker) placeholder(n *manifests.Node, value string, class images.Class
 	from := max(0, strings.Index(text.String, value))
 	span := text.Span(from, from+len(value))
 	w.out.placeholders = append(w.out.placeholders, placeholder{
-		Placeholder: images.Placeholder{Pod: class == images.Pod, Value: value, File: w.file, Pointer: w.pointer(), Object: w.object},
+		Placeholder: images.Placeholder{Pod: class == images.Pod, Value: value, Reason: reason, File: w.file, Pointer: w.pointer(), Object: w.object},
 		offset:      span.Offset,
 	})
 }
@@ -478,6 +614,7 @@ func (w *walker) addFound(f found, by *field) {
 	if by != nil && by.Pin == "never" {
 		f.Never = cmp.Or(by.Reason, "the pipeline says so")
 	}
+	f.Never = cmp.Or(f.Never, w.sealed)
 	if w.embedded > 0 {
 		f.Class = images.Indirect
 	}

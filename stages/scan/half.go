@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scan
+
+import (
+	"cmp"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/manifests"
+)
+
+// A name whose tag, digest or registry stands beside it is half a reference. On
+// its own it would mean :latest, which nothing runs.
+
+const (
+	// besideIt is why half a reference in running text or in arguments stays.
+	besideIt = "the rest of the reference stands beside it, and not in it"
+	// filledIn is why it cannot be told what half a reference means.
+	filledIn = "its tag stands beside it, and is filled in later"
+)
+
+// halves are the keys of what completes the name of an image.
+type halves struct{ registry, tag, digest string }
+
+// stem is what the keys beside a key are derived from, in lower case without
+// separators: proxy-image, proxyImageName and PROXY_IMAGE_REPOSITORY give
+// proxyimage. It is false where the key does not name an image.
+func stem(key string) (string, bool) {
+	if !containsImage(key) {
+		return "", false
+	}
+	words := splitWords(key)
+	for len(words) > 1 && nameWords[words[len(words)-1]] {
+		words = words[:len(words)-1]
+	}
+	joined := strings.Join(words, "")
+	return joined, strings.HasSuffix(joined, "image") && labelOf(strings.Join(words, "-")) >= namesOne
+}
+
+var nameWords = set("name repository repo url uri ref reference")
+
+// flat is a key in lower case without separators.
+func flat(key string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case 'A' <= r && r <= 'Z':
+			return r + 'a' - 'A'
+		case 'a' <= r && r <= 'z', '0' <= r && r <= '9':
+			return r
+		}
+		return -1
+	}, key)
+}
+
+// complete finds what completes the image of a stem, among keys that are asked for
+// flat. value is the name: what it has itself is not taken from elsewhere.
+func complete(stem, value string, find func(flat string) (value string, ok bool)) (h halves, ok bool) {
+	name, _, digested := strings.Cut(value, "@")
+	_, tag := images.Image{Name: name}.Repository()
+	base := strings.TrimSuffix(stem, "image")
+	first := func(good func(string) bool, keys ...string) string {
+		for _, key := range keys {
+			if value, ok := find(key); ok && good(value) {
+				return key
+			}
+		}
+		return ""
+	}
+	any := func(string) bool { return true }
+	if tag == "" && !digested {
+		h.tag = first(any, stem+"tag", stem+"version", "default"+stem+"version", "default"+stem+"tag", stem+"defaultversion", base+"tag", base+"version")
+	}
+	if !digested {
+		h.digest = first(isDigest, stem+"digest", stem+"sha256", stem+"sha", base+"digest", base+"sha256", base+"sha")
+	}
+	if host, _, ok := strings.Cut(name, "/"); !ok || !strings.ContainsAny(host, ".:") {
+		h.registry = first(isRegistry, stem+"registry", base+"registry", "imageregistry", stem+"hub", "registry", "hub")
+		if h.registry == "" {
+			h.registry = first(func(s string) bool { return isRegistry(s) && strings.Contains(s, ".") }, stem+"host", "host")
+		}
+	}
+	// A host or registry alone completes nothing that has no tag either.
+	return h, h.tag != "" || h.digest != "" || h.registry != ""
+}
+
+// isDigest reports whether a text is the digest of an image, or its hex, or is to
+// become one.
+func isDigest(s string) bool {
+	return s == "" || isPlaceholder(s) || hexDigest.MatchString(s)
+}
+
+var (
+	hexDigest  = regexp.MustCompile(`^(sha256:)?[0-9a-f]{64}$|^sha512:[0-9a-f]{128}$`)
+	registryOf = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]*(:\d+)?(/[a-z0-9._/-]+)?$`)
+)
+
+func isRegistry(s string) bool { return registryOf.MatchString(s) }
+
+// entry is a named value of a map, or of a list of names and values.
+type entry struct {
+	key     string
+	pointer string // to the value, from the map or list
+	value   *manifests.Node
+}
+
+// entries are those of a map or list.
+func entries(n *manifests.Node) []entry {
+	var out []entry
+	for i := range n.Fields {
+		if f := &n.Fields[i]; f.Value.Kind == manifests.Scalar {
+			out = append(out, entry{f.Key, manifests.EscapePointer(f.Key), &f.Value})
+		}
+	}
+	for i := range n.Items {
+		item := &n.Items[i]
+		for _, key := range []string{"value", "default"} {
+			if v := item.Get(key); v != nil && v.Kind == manifests.Scalar && item.Get("name").Text() != "" {
+				out = append(out, entry{item.Get("name").Text(), strconv.Itoa(i) + "/" + key, v})
+				break
+			}
+		}
+	}
+	return out
+}
+
+// halvesIn finds the references of a map or list of which only the name stands in
+// one value.
+func halvesIn(n *manifests.Node) []Parts {
+	all := entries(n)
+	if len(all) < 2 {
+		return nil
+	}
+	var out []Parts
+	for i := range all {
+		name, ok := stem(all[i].key)
+		if !ok || !all[i].value.IsString() || all[i].value.Value == "" {
+			continue
+		}
+		at := map[string]string{} // pointers of what was found
+		h, ok := complete(name, strings.TrimSpace(all[i].value.Value), func(key string) (string, bool) {
+			for j, e := range all {
+				if j != i && flat(e.key) == key {
+					at[key] = e.pointer
+					if e.value.Type == manifests.Null {
+						return "", true
+					}
+					return strings.TrimSpace(e.value.Value), true
+				}
+			}
+			return "", false
+		})
+		if ok {
+			out = append(out, Parts{Registry: at[h.registry], Repository: all[i].pointer, Tag: at[h.tag], Digest: at[h.digest]})
+		}
+	}
+	return out
+}
+
+// half is what a word that text or an argument gives to a key means together with
+// what is given to other keys: ok is false where it says all itself. "" is that it
+// cannot be told.
+func half(word, key string, find func(flat string) (string, bool)) (value string, ok bool) {
+	name, ok := stem(strings.TrimLeft(key, "-"))
+	if !ok {
+		return "", false
+	}
+	h, ok := complete(name, word, find)
+	if !ok {
+		return "", false
+	}
+	get := func(key string) string { value, _ := find(key); return value }
+	pieces := map[string]string{"repository": word, "registry": get(h.registry), "tag": get(h.tag), "digest": get(h.digest)}
+	value = composed(pieces)
+	if isPlaceholder(value) {
+		return "", true
+	}
+	return value, true
+}
+
+// assignment is a line that gives a value to a key.
+var assignment = regexp.MustCompile(`(?m)^[ \t]*(?:export[ \t]+|-[ \t]+)?["']?([\w./-]+)["']?[ \t]*[:=][ \t]*["']?([^\s"',;]*)`)
+
+// assigned finds what the lines of a text give to a key.
+func assigned(text string) func(flat string) (string, bool) {
+	var values map[string]string
+	return func(name string) (string, bool) {
+		if values == nil {
+			values = map[string]string{}
+			for _, m := range assignment.FindAllStringSubmatch(text, -1) {
+				values[flat(m[1])] = m[2]
+			}
+		}
+		value, ok := values[name]
+		return value, ok
+	}
+}
+
+// flags finds what the arguments of a list give to a flag.
+func flags(n *manifests.Node) func(flat string) (string, bool) {
+	var values map[string]string
+	return func(name string) (string, bool) {
+		if values == nil {
+			values = map[string]string{}
+			for i := range n.Items {
+				arg := n.Items[i].Text()
+				if !strings.HasPrefix(arg, "-") {
+					continue
+				}
+				flag, value, given := strings.Cut(arg, "=")
+				if !given && i+1 < len(n.Items) {
+					value = n.Items[i+1].Text()
+				}
+				values[flat(flag)] = value
+			}
+		}
+		value, ok := values[name]
+		return value, ok
+	}
+}
+
+// noneBeside is a place with nothing beside it.
+func noneBeside(string) (string, bool) { return "", false }
+
+// either asks the one and then the other.
+func either(a, b func(string) (string, bool)) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		if value, ok := a(name); ok {
+			return value, true
+		}
+		return b(name)
+	}
+}
+
+// composed makes a reference of what its parts hold: "" where too few are there.
+func composed(part map[string]string) string {
+	if saidAgain(part["repository"], part["image"]) {
+		part["image"] = ""
+	}
+	var names []string
+	for _, role := range []string{"registry", "repository", "image", "literal"} {
+		if part[role] != "" {
+			names = append(names, strings.Trim(part[role], "/"))
+		}
+	}
+	if part["repository"] == "" && part["image"] == "" {
+		return ""
+	}
+	ref := strings.Join(names, "/")
+	_, hasTag := images.Image{Name: ref}.Repository()
+	tag, digest := part["tag"], cmp.Or(part["digest"], part["sha"])
+	if version := part["version"]; strings.Contains(version, ":") {
+		digest = cmp.Or(digest, version)
+	} else {
+		tag = cmp.Or(tag, version)
+	}
+	if tag == "" && digest == "" && (hasTag == "" || part["registry"] == "") {
+		return ""
+	}
+	if tag != "" {
+		ref += ":" + tag
+	}
+	if digest != "" {
+		if !strings.Contains(digest, ":") {
+			digest = "sha256:" + digest
+		}
+		ref += "@" + digest
+	}
+	return ref
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scan
+
+import "github.com/taped-dev/tape/stages/manifests"
+
+// Why an object may not be edited.
+const (
+	bySops     = "sops sealed it: any edit breaks its MAC, and it could not be decrypted; write the image by digest before sealing it, or seal it with mac_only_encrypted"
+	bySigstore = "it is signed as it is (cosign.sigstore.dev/signature); write the image by digest before signing it"
+)
+
+// sealed is why an object may not be edited; "" is that it may be.
+//
+// The MAC of sops is over all values, those too that are not encrypted, unless
+// mac_only_encrypted is set. What kubectl sigstore signed carries the whole object,
+// and admission compares it.
+func sealed(o *manifests.Node) string {
+	if sops := o.Get("sops"); sops.Get("mac") != nil && !isTrue(sops.Get("mac_only_encrypted")) {
+		return bySops
+	}
+	if annotations := o.Get("metadata").Get("annotations"); annotations.Get("cosign.sigstore.dev/message") != nil && annotations.Get("cosign.sigstore.dev/signature") != nil {
+		return bySigstore
+	}
+	return ""
+}
+
+func isTrue(n *manifests.Node) bool {
+	return n != nil && n.Kind == manifests.Scalar && n.Value == "true"
+}

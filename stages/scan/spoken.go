@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scan
+
+import (
+	"strings"
+
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/manifests"
+)
+
+// Why something that names an image is not an image to run.
+const (
+	pushed    = "where an image is pushed to"
+	compared  = "an image that others are compared with"
+	condition = "a condition"
+	ofMachine = "an image of a machine"
+	parameter = "a parameter that names what a pipeline makes or looks at"
+)
+
+// Words right before or behind "image" that say what becomes of it.
+var (
+	pushWords = set("output outputs target destination dest push pushed pushspec publish published result built rendered")
+	pushTo    = set("output outputs destination destinations dest push publish export exports")
+	pushFlags = set("destination dest push output tag t")
+
+	compareBefore = set("allow allowed allowlist allowlisted whitelist whitelisted trusted permitted approved deny denied denylist denylisted " +
+		"block blocked blocklist blocklisted blacklist blacklisted forbidden banned disallowed exclude excluded exempt exempted ignore ignored " +
+		"skip skipped unwanted watch watched track tracked match matched matching remove removed delete deleted purge vulnerable")
+	compareBehind = set("allowlist whitelist denylist blocklist blacklist exclusion exclusions exemption exemptions pattern patterns glob globs " +
+		"regex regexes regexp matcher matchers match matches")
+	machineWords = set("vm vms machine machines disk disks ami amis os osimage vmimage")
+)
+
+// spokenName is why a value of this name is not an image to run; "" is that it may
+// be one.
+func spokenName(name string) string {
+	if strings.HasSuffix(name, ")") {
+		if i := strings.IndexByte(name, '('); i >= 0 && name[:i] != "+" {
+			return condition // of Kyverno: (image), =(image), X(image); +(image) is a value
+		}
+	}
+	if !containsImage(name) {
+		return ""
+	}
+	words := splitWords(name)
+	for i, w := range words {
+		if w != "image" && w != "images" {
+			continue
+		}
+		before, behind := "", ""
+		if i > 0 {
+			before = words[i-1]
+		}
+		if i+1 < len(words) {
+			behind = words[i+1]
+			if (behind == "to" || behind == "for") && i+2 < len(words) {
+				behind = words[i+2]
+			}
+		}
+		switch {
+		case pushWords[before], pushWords[behind]:
+			return pushed
+		case compareBefore[before], compareBehind[behind], behind == "remove", behind == "delete":
+			return compared
+		}
+	}
+	return ""
+}
+
+// spokenFlag is the same of a flag's name, dashes included.
+func spokenFlag(name string) string {
+	if pushFlags[strings.TrimLeft(name, "-")] {
+		return pushed
+	}
+	return spokenName(name)
+}
+
+// isMachine reports whether a name is of a machine or disk: what is called image
+// below it starts that.
+func isMachine(name string) bool {
+	words := splitWords(name)
+	if len(words) == 0 {
+		return false
+	}
+	last := words[len(words)-1]
+	if machineWords[last] {
+		return len(words) == 1 || words[len(words)-2] != "container"
+	}
+	return len(words) > 1 && (last == "image" || last == "images") && (machineWords[words[len(words)-2]] || otherImages[words[len(words)-2]])
+}
+
+// mentioned is an image that is spoken of.
+type mentioned struct {
+	images.Mention
+	offset int
+}
+
+// mention notes the images that a string speaks of, and why they are not images to
+// run.
+func (w *walker) mention(n *manifests.Node, reason string) {
+	if reason == "" || !n.IsString() || strings.Contains(n.Value, "*") || !mayHold(n.Value) {
+		return
+	}
+	for _, h := range w.catalogue.references(n.Value, noLabel) {
+		w.mentionAt(n, h, reason)
+	}
+}
+
+func (w *walker) mentionAt(n *manifests.Node, h hit, reason string) {
+	if w.embedded > 0 {
+		return
+	}
+	w.out.mentions = append(w.out.mentions, mentioned{
+		Mention: images.Mention{Value: n.Value[h.from:h.to], File: w.file, Pointer: w.pointer(), Object: w.object, Reason: reason},
+		offset:  w.doc.Scalar(n).Span(h.from, h.to).Offset,
+	})
+}
+
+// stepImages are the parameters that a pipeline runs images of: those that an image
+// field of it is filled with.
+func stepImages(n *manifests.Node, key string, out map[string]bool) {
+	if key == "image" {
+		value := n.Text()
+		for _, prefix := range []string{"$(params.", "$(inputs.params.", "$(tasks.params."} {
+			if name, ok := strings.CutPrefix(value, prefix); ok {
+				out[strings.TrimSuffix(name, ")")] = true
+			}
+		}
+	}
+	for i := range n.Fields {
+		stepImages(&n.Fields[i].Value, n.Fields[i].Key, out)
+	}
+	for i := range n.Items {
+		stepImages(&n.Items[i], key, out)
+	}
+}
+
+// isBareImage reports whether a name says image and nothing more.
+func isBareImage(name string) bool {
+	words := splitWords(name)
+	for i, w := range words {
+		if i == 0 && w != "image" || i > 0 && !stillAnImage[w] {
+			return false
+		}
+	}
+	return len(words) > 0
+}
