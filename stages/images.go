@@ -47,6 +47,7 @@ func Images(ctx context.Context, o ImagesOptions) (*ImagesResult, error) {
 		Placeholders: orEmpty(report.Placeholders),
 		Skipped:      orEmpty(report.Skipped),
 		Unpinned:     orEmpty(list.Unpinned),
+		Mentions:     report.Mentions,
 	}
 	return result, nil
 }

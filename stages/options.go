@@ -72,6 +72,8 @@ type Options struct {
 	Deterministic bool
 	// SkipInvalid leaves out files that do not parse instead of failing.
 	SkipInvalid bool
+	// SkipSealed accepts that images of sealed objects are not pinned.
+	SkipSealed bool
 	// NoCache renders anew.
 	NoCache bool
 	// Strict makes warnings errors.
@@ -203,6 +205,8 @@ type ImagesResult struct {
 	Placeholders []images.Placeholder `json:"placeholders"`
 	Skipped      []images.Skipped     `json:"skipped"`
 	Unpinned     []images.Unpinned    `json:"unpinned,omitempty"`
+	// Mentions are images that objects speak of and do not run.
+	Mentions []images.Mention `json:"mentions,omitempty"`
 }
 
 // RenderOptions are what Render takes.

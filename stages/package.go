@@ -106,7 +106,7 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 		return nil, err
 	}
 	result := &PackageResult{
-		Unpinned:     orEmpty(slices.Concat(list.Unpinned, edits.Unpinned)),
+		Unpinned:     unpinned(list.Unpinned, edits.Unpinned),
 		Placeholders: orEmpty(report.Placeholders),
 		Skipped:      orEmpty(report.Skipped),
 		Signed:       o.Signer != nil,
@@ -245,4 +245,16 @@ func (o *PackageOptions) silent() *Options {
 		}
 	}
 	return &quiet
+}
+
+// unpinned are the references that stay as they are written, each reason once: what
+// is never pinned is known when it is resolved, and again when it is passed over.
+func unpinned(resolved, pinned []images.Unpinned) []images.Unpinned {
+	out := []images.Unpinned{}
+	for _, u := range slices.Concat(resolved, pinned) {
+		if !slices.ContainsFunc(out, func(o images.Unpinned) bool { return o.Name == u.Name && o.Reason == u.Reason }) {
+			out = append(out, u)
+		}
+	}
+	return out
 }

@@ -126,9 +126,14 @@ func (o *Options) pipeline() (*pipeline.Pipeline, error) {
 	if len(o.From) > 0 {
 		err = errors.Join(err, o.setFrom(p, folder))
 	}
-	for node, option := range map[string]string{"render": "deterministic", "scan": "skipInvalid"} {
-		if node == "render" && o.Deterministic || node == "scan" && o.SkipInvalid {
-			err = errors.Join(err, p.With(node, option, true))
+	for _, option := range []struct {
+		on         bool
+		node, name string
+	}{
+		{o.Deterministic, "render", "deterministic"}, {o.SkipInvalid, "scan", "skipInvalid"}, {o.SkipSealed, "scan", "skipSealed"},
+	} {
+		if option.on {
+			err = errors.Join(err, p.With(option.node, option.name, true))
 		}
 	}
 	return p, err

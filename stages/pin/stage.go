@@ -318,11 +318,14 @@ func split(repository string, d digest.Digest, parts []images.Part) (values []st
 		value := map[string]string{
 			"registry": host, "repository": folder, "image": last, "tag": p.Value, "digest": d.String(), "version": d.String(),
 		}[p.Role]
+		_, tag := images.Image{Name: p.Value}.Repository()
 		switch {
+		case p.Role == "repository" && !has["image"] && tag != "", p.Role == "image" && tag != "":
+			value += ":" + tag
 		case p.Role == "tag" && !has["digest"] && !has["version"]:
 			tag, _, _ := strings.Cut(p.Value, "@")
 			value = tag + "@" + d.String()
-		case p.Role == "digest" && p.Value != "" && !strings.Contains(p.Value, ":"):
+		case p.Role == "sha":
 			value = d.Encoded()
 		}
 		values = append(values, value)

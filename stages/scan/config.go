@@ -20,6 +20,9 @@ type Config struct {
 	Exclude []string `json:"exclude,omitempty"`
 	// SkipInvalid leaves out files that do not parse, instead of failing.
 	SkipInvalid bool `json:"skipInvalid,omitempty"`
+	// SkipSealed accepts that images stay as they are written in objects that sops
+	// or a signature seals, without a warning.
+	SkipSealed bool `json:"skipSealed,omitempty"`
 }
 
 // Field says that places in objects hold image references, or that they do not.

@@ -57,7 +57,7 @@ func flat(key string) string {
 
 // complete finds what completes the image of a stem, among keys that are asked for
 // flat. value is the name: what it has itself is not taken from elsewhere.
-func complete(stem, value string, find func(flat string) (value string, ok bool)) (h halves, ok bool) {
+func (c *catalogue) complete(stem, value string, find func(flat string) (value string, ok bool)) (h halves, ok bool) {
 	name, _, digested := strings.Cut(value, "@")
 	_, tag := images.Image{Name: name}.Repository()
 	base := strings.TrimSuffix(stem, "image")
@@ -79,7 +79,7 @@ func complete(stem, value string, find func(flat string) (value string, ok bool)
 	if host, _, ok := strings.Cut(name, "/"); !ok || !strings.ContainsAny(host, ".:") {
 		h.registry = first(isRegistry, stem+"registry", base+"registry", "imageregistry", stem+"hub", "registry", "hub")
 		if h.registry == "" {
-			h.registry = first(func(s string) bool { return isRegistry(s) && strings.Contains(s, ".") }, stem+"host", "host")
+			h.registry = first(c.isKnown, stem+"host", "host")
 		}
 	}
 	// A host or registry alone completes nothing that has no tag either.
@@ -98,6 +98,12 @@ var (
 )
 
 func isRegistry(s string) bool { return registryOf.MatchString(s) }
+
+// isKnown reports whether a text is the host of a known registry, or a path there.
+func (c *catalogue) isKnown(s string) bool {
+	host, _, _ := strings.Cut(s, "/")
+	return isRegistry(s) && c.registries.match(host)
+}
 
 // entry is a named value of a map, or of a list of names and values.
 type entry struct {
@@ -128,7 +134,7 @@ func entries(n *manifests.Node) []entry {
 
 // halvesIn finds the references of a map or list of which only the name stands in
 // one value.
-func halvesIn(n *manifests.Node) []Parts {
+func (c *catalogue) halvesIn(n *manifests.Node) []Parts {
 	all := entries(n)
 	if len(all) < 2 {
 		return nil
@@ -140,7 +146,7 @@ func halvesIn(n *manifests.Node) []Parts {
 			continue
 		}
 		at := map[string]string{} // pointers of what was found
-		h, ok := complete(name, strings.TrimSpace(all[i].value.Value), func(key string) (string, bool) {
+		h, ok := c.complete(name, strings.TrimSpace(all[i].value.Value), func(key string) (string, bool) {
 			for j, e := range all {
 				if j != i && flat(e.key) == key {
 					at[key] = e.pointer
@@ -162,12 +168,12 @@ func halvesIn(n *manifests.Node) []Parts {
 // half is what a word that text or an argument gives to a key means together with
 // what is given to other keys: ok is false where it says all itself. "" is that it
 // cannot be told.
-func half(word, key string, find func(flat string) (string, bool)) (value string, ok bool) {
+func (c *catalogue) half(word, key string, find func(flat string) (string, bool)) (value string, ok bool) {
 	name, ok := stem(strings.TrimLeft(key, "-"))
 	if !ok {
 		return "", false
 	}
-	h, ok := complete(name, word, find)
+	h, ok := c.complete(name, word, find)
 	if !ok {
 		return "", false
 	}
@@ -220,9 +226,6 @@ func flags(n *manifests.Node) func(flat string) (string, bool) {
 		return value, ok
 	}
 }
-
-// noneBeside is a place with nothing beside it.
-func noneBeside(string) (string, bool) { return "", false }
 
 // either asks the one and then the other.
 func either(a, b func(string) (string, bool)) func(string) (string, bool) {

@@ -46,9 +46,7 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 		}
 		out := found{name: name, Location: images.Location{Class: images.CRD, Value: value}}
 		switch {
-		case s.pairs:
-			out.Class = images.Indirect
-		case f != nil && f.Optional:
+		case f == nil && s.pairs, f != nil && f.Optional:
 			out.Class = images.Indirect
 		}
 		if f == nil && !certain(fields) {
@@ -80,7 +78,7 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 			}
 		}
 	}
-	for _, parts := range halvesIn(n) {
+	for _, parts := range w.catalogue.halvesIn(n) {
 		take(parts, namesOne, nil)
 	}
 	return used
@@ -140,7 +138,6 @@ var (
 	guesses = []Parts{
 		{Registry: "registry|host", Repository: "repository|repo", Tag: "tag", Digest: "digest|sha256|sha"},
 		{Repository: "repository", Image: "image", Version: "version"},
-		{Registry: "hub", Repository: "image", Tag: "tag"},
 	}
 	guessesInImage = []Parts{
 		{Registry: "registry|host", Repository: "repository|repo", Image: "name", Tag: "tag", Digest: "digest|sha256|sha"},

@@ -27,7 +27,7 @@ var (
 	compareBefore = set("allow allowed allowlist allowlisted whitelist whitelisted trusted permitted approved deny denied denylist denylisted " +
 		"block blocked blocklist blocklisted blacklist blacklisted forbidden banned disallowed exclude excluded exempt exempted ignore ignored " +
 		"skip skipped unwanted watch watched track tracked match matched matching remove removed delete deleted purge vulnerable")
-	compareBehind = set("allowlist whitelist denylist blocklist blacklist exclusion exclusions exemption exemptions pattern patterns glob globs " +
+	compareBehind = set("allow allowed deny denied block blocked white black allowlist whitelist denylist blocklist blacklist exclusion exclusions exemption exemptions pattern patterns glob globs " +
 		"regex regexes regexp matcher matchers match matches")
 	machineWords = set("vm vms machine machines disk disks ami amis os osimage vmimage")
 )

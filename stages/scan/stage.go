@@ -63,6 +63,7 @@ type Stage struct {
 	catalogue   *catalogue
 	exclude     patterns
 	skipInvalid bool
+	skipSealed  bool
 }
 
 // New makes the stage. An error names what is wrong with the configuration.
@@ -71,7 +72,7 @@ func New(c Config) (*Stage, error) {
 	if err != nil {
 		return nil, engine.Mistaken("fields", err)
 	}
-	return &Stage{catalogue: known, exclude: c.Exclude, skipInvalid: c.SkipInvalid}, nil
+	return &Stage{catalogue: known, exclude: c.Exclude, skipInvalid: c.SkipInvalid, skipSealed: c.SkipSealed}, nil
 }
 
 // Run implements [engine.Stage].
@@ -96,6 +97,9 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		if skipped.Invalid {
 			t.Report(engine.Event{Level: "warning", Message: fmt.Sprintf("%s is left out: %s", position(skipped), skipped.Reason)})
 		}
+	}
+	for _, sentence := range s.sealed(report) {
+		t.Report(engine.Event{Level: engine.Warning, Message: sentence})
 	}
 	var merged ocispec.Descriptor
 	if len(folders) == 1 {
@@ -134,6 +138,20 @@ func (s *Stage) check(r *images.Report) error {
 		return fmt.Errorf("no Kubernetes object in %s: %s: %s (%s)", count(len(r.Skipped), "file"), position(first), first.Reason, hint)
 	}
 	return errors.New("no manifests: no file ends in .yaml, .yml or .json (is this the folder of the manifests?)")
+}
+
+// sealed says which images that Kubernetes reads cannot be pinned because the object
+// around them is sealed, and what to do.
+func (s *Stage) sealed(r *images.Report) []string {
+	var out []string
+	for _, reference := range r.References {
+		for _, l := range reference.Locations {
+			if !s.skipSealed && l.Class != images.Indirect && (l.Never == bySops || l.Never == bySigstore) {
+				out = append(out, fmt.Sprintf("%s: image %s stays as it is written: %s; or accept that it is not pinned (skipSealed)", l.Place(), l.Value, l.Never))
+			}
+		}
+	}
+	return out
 }
 
 func position(s images.Skipped) string { return images.Place(s.File, s.Line, 0) }

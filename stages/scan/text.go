@@ -40,7 +40,7 @@ func (w *walker) text(s string, promise label, places []place, n *manifests.Node
 			continue
 		}
 		value, never := s[h.from:h.to], ""
-		if whole, ok := half(value, h.key, beside); ok {
+		if whole, ok := w.catalogue.half(value, cmp.Or(h.key, w.flag), beside); ok {
 			if whole == "" {
 				w.placeholder(n, value, images.Indirect, filledIn)
 				continue
@@ -102,7 +102,7 @@ func (w *walker) embed(n *manifests.Node, text *manifests.Text, places []place) 
 		return false
 	}
 	inner := *w
-	inner.repeated, inner.given = w.uses(n), nil
+	inner.repeated, inner.given, inner.flag = w.uses(n), nil, ""
 	if inner.embedded++; inner.embedded == 1 {
 		inner.outer = len(w.path)
 	}
@@ -164,6 +164,9 @@ func (p *prose) line(start, end int) {
 	spoken := ""  // behind docker push: why no image is run
 	for i := start; i < end; {
 		if !isReferenceByte(p.text[i]) {
+			if strings.IndexByte(";&|", p.text[i]) >= 0 {
+				spoken = "" // another command
+			}
 			i++
 			continue
 		}
@@ -174,7 +177,7 @@ func (p *prose) line(start, end int) {
 		word, from, to := p.word(from, i)
 		switch {
 		case p.startsContainer(word, from):
-			runs = true
+			runs, spoken = true, ""
 		case p.speaksOf(word, from):
 			spoken = pushed
 		case len(word) < 3 || !p.bounded(from, to, i):

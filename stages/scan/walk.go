@@ -66,6 +66,7 @@ type walker struct {
 	root     *manifests.Node
 	// given finds what neighbours are given: the other arguments of a command.
 	given func(flat string) (string, bool)
+	flag  string // that the string at hand is given to
 	// parameters of a Tekton object that its steps run; nil elsewhere.
 	parameters map[string]bool
 }
@@ -357,12 +358,12 @@ var notLooked = set("openAPIV3Schema description longDescription summary documen
 
 func (w *walker) list(n *manifests.Node, key string, s scope) {
 	promise := max(s.label, labelOf(key))
-	flag, spoken := noLabel, ""
+	name := "" // of the flag before
 	if !s.placed() {
 		s.pairs = true // of names and values, as env is
 	}
 	split := w.split(n, key, s)
-	defer func(before func(string) (string, bool)) { w.given = before }(w.given)
+	defer func(given func(string) (string, bool), flag string) { w.given, w.flag = given, flag }(w.given, w.flag)
 	given := flags(n)
 	for i := range n.Items {
 		item := &n.Items[i]
@@ -370,15 +371,14 @@ func (w *walker) list(n *manifests.Node, key string, s scope) {
 		if v := cmp.Or(item.Get("value"), item.Get("default")); v != nil && split[v] {
 			continue
 		}
-		w.given = nil
+		w.given, w.flag = nil, ""
 		if item.Kind == manifests.Scalar {
-			w.given = given
+			w.given, w.flag = given, name
 		}
 		child := s.below(index)
 		child.label = noLabel
-		if spoken != "" {
-			child = child.speaks(spoken)
-			spoken = ""
+		if reason := spokenFlag(name); reason != "" {
+			child = child.speaks(reason)
 		}
 		switch {
 		case s.role == containerList && item.Kind == manifests.Map:
@@ -387,23 +387,21 @@ func (w *walker) list(n *manifests.Node, key string, s scope) {
 			child.role = volume
 		case item.Kind == manifests.Scalar && promise >= namesMany:
 			child.label = namesOne
-		case flag != noLabel:
-			child.label = flag // --image, nginx
+		case name != "":
+			child.label = labelOf(name) // --image, nginx
 		}
 		w.in(index, func() { w.node(item, nil, "", child) })
-		flag = flagLabel(item.Text())
-		if strings.HasPrefix(item.Text(), "-") && !strings.ContainsAny(item.Text(), "= \n") {
-			spoken = spokenFlag(item.Text())
-		}
+		name = flagOf(item.Text())
 	}
 }
 
-// flagLabel is what a flag that stands alone promises of the next argument.
-func flagLabel(arg string) label {
+// flagOf is a flag that stands alone, and is given the next argument; "" of
+// anything else.
+func flagOf(arg string) string {
 	if strings.HasPrefix(arg, "-") && !strings.ContainsAny(arg, "= \n") {
-		return labelOf(arg)
+		return arg
 	}
-	return noLabel
+	return ""
 }
 
 func (w *walker) scalar(n, parent *manifests.Node, key string, s scope) {

@@ -93,7 +93,10 @@ func imagesText(w io.Writer, r *stages.ImagesResult) error {
 		}
 	}
 	for _, ph := range r.Placeholders {
-		p.f("placeholder %q %s\n", ph.Value, images.Place(ph.File, ph.Line, ph.Column))
+		p.f("placeholder %q %s%s\n", ph.Value, images.Place(ph.File, ph.Line, ph.Column), because(ph.Reason))
+	}
+	for _, m := range r.Mentions {
+		p.f("not run %s %s%s\n", m.Value, images.Place(m.File, m.Line, m.Column), because(m.Reason))
 	}
 	for _, u := range r.Unpinned {
 		p.f("unpinned %s %s\n", u.Source, u.Reason)
@@ -102,4 +105,12 @@ func imagesText(w io.Writer, r *stages.ImagesResult) error {
 		p.f("skipped %s: %s\n", images.Place(s.File, s.Line, 0), strings.TrimSpace(s.Reason))
 	}
 	return p.err
+}
+
+// because is a reason behind something; "" of none.
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
 }

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -104,7 +105,7 @@ func packageText(w io.Writer, r *stages.PackageResult) error {
 		p.f("unpinned  %s: %s\n", u.Source, u.Reason)
 	}
 	for _, ph := range r.Placeholders {
-		p.f("unpinned  %q at %s: something else fills it in later\n", ph.Value, images.Place(ph.File, ph.Line, ph.Column))
+		p.f("unpinned  %q at %s: %s\n", ph.Value, images.Place(ph.File, ph.Line, ph.Column), cmp.Or(ph.Reason, "something else fills it in later"))
 	}
 	for i, s := range r.Skipped {
 		if i == mostSkipped {

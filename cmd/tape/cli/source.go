@@ -28,6 +28,7 @@ type sourceFlags struct {
 	optionsFile   string
 	deterministic bool
 	skipInvalid   bool
+	skipSealed    bool
 	noCache       bool
 	strict        bool
 	locked        bool
@@ -66,6 +67,7 @@ func (f *sourceFlags) register(cmd *cobra.Command) {
 	fl.StringArrayVarP(&f.tags, "inject", "t", nil, "cue: `TAG` or TAG=VALUE to inject (repeats)")
 	fl.BoolVar(&f.deterministic, "deterministic", false, "render twice, and fail where the results differ")
 	fl.BoolVar(&f.skipInvalid, "skip-invalid", false, "leave out files that do not parse")
+	fl.BoolVar(&f.skipSealed, "skip-sealed", false, "accept that images are not pinned where sops or a signature seals the object")
 	fl.BoolVar(&f.noCache, "no-cache", false, "render anew, whatever is kept")
 	fl.BoolVar(&f.strict, "strict", false, "warnings fail")
 	fl.BoolVar(&f.locked, "locked", false, "fail where anything is not as tape.lock says")
@@ -125,7 +127,7 @@ func (f *sourceFlags) to(o *stages.Options, args []string) error {
 		return err
 	}
 	o.Version = readVersion().Version
-	o.Deterministic, o.SkipInvalid, o.NoCache = f.deterministic, f.skipInvalid, f.noCache
+	o.Deterministic, o.SkipInvalid, o.SkipSealed, o.NoCache = f.deterministic, f.skipInvalid, f.skipSealed, f.noCache
 	o.Strict, o.Locked, o.Platform, o.Related = f.strict, f.locked, f.platform, f.related
 	return nil
 }

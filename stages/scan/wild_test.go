@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scan
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestWild reads documents of the shapes that operators, charts and tools have:
+// what they run, what is half said, and what they only speak of.
+func TestWild(t *testing.T) {
+	const unknown = " never"
+	deployment := func(container string) string {
+		return "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec: {template: {spec: {containers: [{name: x, image: 'a/b:1', " + container + "}]}}}\n"
+	}
+	pod := "pod a/b:1 /spec/template/spec/containers/0/image"
+	release := func(chart, values string) string {
+		return "apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nmetadata: {name: x}\nspec:\n  chart: {spec: {chart: " + chart + "}}\n  values: " + values + "\n"
+	}
+	for _, c := range []struct {
+		name, in string
+		want     []string
+	}{
+		// Half a reference.
+		{"image and digest", resource("x.io/v1", "X", "  a: {image: q.io/a, digest: '"+digest64+"'}\n  b: {image: q.io/b, imageDigest: '"+digest64+"'}\n  c: {repo: q.io/c, sha256: '"+digest64[7:]+"'}\n  d: {image: 'q.io/d:1', digest: '"+digest64+"'}\n"),
+			[]string{"crd q.io/a@" + digest64 + " /spec/a repository=q.io/a digest=" + digest64, "crd q.io/b@" + digest64 + " /spec/b repository=q.io/b digest=" + digest64,
+				"crd q.io/d:1@" + digest64 + " /spec/d repository=q.io/d:1 digest=" + digest64}},
+		{"image and tag, by other names", resource("x.io/v1", "X", "  a: {image: q.io/a, imageVersion: '1'}\n  b: {image_name: q.io/b, image_tag: v2}\n  c: {proxyImage: q.io/c, proxyVersion: v3}\n  d: {image: q.io/d, defaultImageVersion: v4}\n  e: {imageRepository: q.io/e, imageTag: v5}\n"),
+			[]string{"crd q.io/a:1 /spec/a repository=q.io/a tag=1" + unknown, "crd q.io/b:v2 /spec/b repository=q.io/b tag=v2" + unknown, "crd q.io/c:v3 /spec/c repository=q.io/c tag=v3" + unknown,
+				"crd q.io/d:v4 /spec/d repository=q.io/d tag=v4" + unknown, "crd q.io/e:v5 /spec/e repository=q.io/e tag=v5" + unknown}},
+		{"registries and hosts", resource("x.io/v1", "X", "  a: {registry: quay.io, image: 'x/a:1'}\n  b: {host: ghcr.io, image: x/b, tag: v1}\n  c: {host: db.example.com, image: 'postgres:16'}\n  d: {registry: quay.io, image: 'docker.io/x/d:1'}\n  e: {image: {host: quay.io, repo: x/e, tag: v1}}\n"),
+			[]string{"crd quay.io/x/a:1 /spec/a registry=quay.io repository=x/a:1" + unknown, "crd ghcr.io/x/b:v1 /spec/b registry=ghcr.io repository=x/b tag=v1" + unknown,
+				"crd postgres:16 /spec/c/image", "crd docker.io/x/d:1 /spec/d/image", "crd quay.io/x/e:v1 /spec/e/image registry=quay.io repository=x/e tag=v1" + unknown}},
+		{"a tag that is filled in later", resource("x.io/v1", "X", "  a: {image: quay.io/x/a, tag: ''}\n  b: {image: quay.io/x/b, imageTag: '${TAG}'}\n  c: {image: {repository: quay.io/x/c, tag: ''}}\n"),
+			[]string{`placeholder "quay.io/x/a" /spec/a/image`, `placeholder "quay.io/x/b" /spec/b/image`, `placeholder "quay.io/x/c" /spec/c/image/repository`}},
+		{"variables", deployment("env: [{name: A_IMAGE, value: q.io/x/a}, {name: A_IMAGE_TAG, value: v1}, {name: B_IMAGE, value: q.io/x/b}, {name: B_DIGEST, value: '" + digest64 + "'}, {name: VM_IMAGE, value: ubuntu}, {name: VM_RELOADERIMAGE, value: 'x/r:reload-v1'}]"),
+			[]string{pod, "indirect q.io/x/a:v1 /spec/template/spec/containers/0/env repository=q.io/x/a tag=v1" + unknown,
+				"indirect q.io/x/b@" + digest64 + " /spec/template/spec/containers/0/env repository=q.io/x/b digest=" + digest64, "indirect x/r:reload-v1 /spec/template/spec/containers/0/env/5/value"}},
+		{"arguments", deployment("args: [--a-image=q.io/x/a, --a-tag=v1, --b-image, q.io/x/b, --b-image-version, v2]"),
+			[]string{pod, "indirect q.io/x/a:v1 /spec/template/spec/containers/0/args/0" + unknown, "indirect q.io/x/b:v2 /spec/template/spec/containers/0/args/3" + unknown}},
+		{"annotations", "apiVersion: v1\nkind: Service\nmetadata:\n  annotations: {mesh.io/proxy-image: q.io/x/p, mesh.io/proxy-version: v1}\n",
+			[]string{"indirect q.io/x/p:v1 /metadata/annotations repository=q.io/x/p tag=v1" + unknown}},
+		{"a ConfigMap", "apiVersion: v1\nkind: ConfigMap\ndata:\n  image: q.io/x/a\n  tag: v1\n  p: |\n    side.image=q.io/x/s\n    side.image.tag=v2\n  j: '{\"image\": \"q.io/x/j\", \"defaultImageVersion\": \"v3\"}'\n",
+			[]string{"indirect q.io/x/a:v1 /data repository=q.io/x/a tag=v1" + unknown, "indirect q.io/x/s:v2 /data/p" + unknown, "indirect q.io/x/j:v3 /data/j repository=q.io/x/j tag=v3" + unknown}},
+		{"parameters of a chart", resource("argoproj.io/v1alpha1", "Application", "  source: {helm: {parameters: [{name: image.repository, value: q.io/x/p}, {name: image.tag, value: v1}]}}\n"),
+			[]string{"indirect q.io/x/p:v1 /spec/source/helm/parameters repository=q.io/x/p tag=v1" + unknown}},
+		{"kubeadm adds a name", resource("controlplane.cluster.x-k8s.io/v1beta1", "KubeadmControlPlane", "  kubeadmConfigSpec: {clusterConfiguration: {dns: {imageRepository: r.io/k8s/coredns, imageTag: v1.11}}}\n"),
+			[]string{"indirect r.io/k8s/coredns/coredns:v1.11 /spec/kubeadmConfigSpec/clusterConfiguration/dns repository=r.io/k8s/coredns tag=v1.11" + unknown}},
+
+		// Values of charts.
+		{"a digest that is null, and one of hexadecimal digits", release("x", "{image: {repository: q.io/x/a, tag: v1, digest: null}, b: {image: {repository: q.io/x/b, tag: v1, sha: ''}}}"),
+			[]string{"crd q.io/x/a:v1 /spec/values/image repository=q.io/x/a tag=v1 digest=", "crd q.io/x/b:v1 /spec/values/b/image repository=q.io/x/b tag=v1 sha="}},
+		{"a tag that ends in a label", release("keycloakx", "{image: {repository: q.io/x/a, tag: v1}}"), []string{"crd q.io/x/a:v1 /spec/values/image repository=q.io/x/a tag=v1" + unknown}},
+		{"with a digest of its own it does not", release("keycloakx", "{image: {repository: q.io/x/a, tag: v1, digest: ''}}"), []string{"crd q.io/x/a:v1 /spec/values/image repository=q.io/x/a tag=v1 digest="}},
+		{"values in a string", resource("argoproj.io/v1alpha1", "Application", "  source:\n    helm:\n      values: |\n        image: {repository: q.io/x/a, tag: v1}\n"),
+			[]string{"indirect q.io/x/a:v1 /spec/source/helm/values repository=q.io/x/a tag=v1"}},
+
+		// Where images are pushed to.
+		{"Tekton", resource("tekton.dev/v1", "PipelineRun", "  params: [{name: output-image, value: 'q.io/x/o:1'}, {name: IMAGE, value: 'q.io/x/i:1'}, {name: BUILDER_IMAGE, value: 'q.io/x/b:1'}]\n"),
+			[]string{"indirect q.io/x/b:1 /spec/params/2/value"}},
+		{"a parameter that a step runs", resource("tekton.dev/v1", "TaskRun", "  params: [{name: image, value: 'q.io/x/i:1'}]\n  taskSpec: {steps: [{image: $(params.image)}]}\n"),
+			[]string{"indirect q.io/x/i:1 /spec/params/0/value", `placeholder "$(params.image)" /spec/taskSpec/steps/0/image`}},
+		{"builders", deployment("args: [--destination=q.io/x/a:1, --tag, 'q.io/x/b:1'], command: [sh, -c, 'docker build -t q.io/x/c:1 . && docker push q.io/x/c:1; docker run q.io/x/d:1']"),
+			[]string{pod, "indirect q.io/x/d:1 /spec/template/spec/containers/0/command/2"}},
+		{"outputs", resource("x.io/v1", "X", "  outputImage: q.io/x/a:1\n  targetImage: q.io/x/b:1\n  renderedImagePushSpec: q.io/x/c:1\n  output: {image: 'q.io/x/d:1'}\n  pushGatewayImage: q.io/x/e:1\n"),
+			[]string{"crd q.io/x/e:1 /spec/pushGatewayImage"}},
+		{"DevWorkspace", resource("workspace.devfile.io/v1alpha2", "DevWorkspace", "  template: {components: [{container: {image: 'q.io/x/a:1'}}, {image: {imageName: 'q.io/x/b:1'}}]}\n"),
+			[]string{"crd q.io/x/a:1 /spec/template/components/0/container/image"}},
+		{"MachineOSConfig", resource("machineconfiguration.openshift.io/v1", "MachineOSConfig", "  renderedImagePushSpec: q.io/x/a:1\n  baseOSImagePullspec: q.io/x/b:1\n"), []string{"crd q.io/x/b:1 /spec/baseOSImagePullspec"}},
+
+		// Images that are only spoken of.
+		{"lists to compare with", resource("x.io/v1", "X", "  allowedImages: ['q.io/x/a:1']\n  imageDenyList: ['q.io/x/b:1']\n  exemptImages: ['q.io/x/c:1']\n  removeImages: ['q.io/x/d:1']\n  images: ['q.io/x/e:1']\n"), []string{"crd q.io/x/e:1 /spec/images/0"}},
+		{"what updaters watch", "apiVersion: argoproj.io/v1alpha1\nkind: Application\nmetadata: {annotations: {argocd-image-updater.argoproj.io/image-list: 'a=q.io/x/a:1.x', keel.sh/images: 'q.io/x/b:1'}}\nspec: {}\n", nil},
+		{"a condition", resource("kyverno.io/v1", "ClusterPolicy", "  rules: [{mutate: {patchStrategicMerge: {spec: {containers: [{(image): 'q.io/x/a:1', +(image): 'q.io/x/b:1'}]}}}}]\n"),
+			[]string{"crd q.io/x/b:1 /spec/rules/0/mutate/patchStrategicMerge/spec/containers/0/+(image)"}},
+		{"a test of a patch", resource("kyverno.io/v1", "ClusterPolicy", "  rules:\n  - mutate:\n      patchesJson6902: |\n        - op: test\n          path: /spec/image\n          value: q.io/x/a:1\n        - op: replace\n          path: /spec/image\n          value: q.io/x/b\n"),
+			[]string{"indirect q.io/x/b /spec/rules/0/mutate/patchesJson6902"}},
+		{"an admission policy", resource("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", "  validations: [{expression: \"object.spec.image != 'q.io/x/a:1'\"}]\n"), nil},
+		{"images to remove", resource("eraser.sh/v1", "ImageList", "  images: ['q.io/x/a:1']\n"), nil},
+		{"the names of a kustomization", resource("argoproj.io/v1alpha1", "Application", "  source: {kustomize: {images: ['a=q.io/x/a:1', 'q.io/x/b:1']}}\n"),
+			[]string{"crd q.io/x/a:1 /spec/source/kustomize/images/0", "crd q.io/x/b:1 /spec/source/kustomize/images/1" + unknown}},
+		{"images to pull", resource("apps.kruise.io/v1alpha1", "ImagePullJob", "  image: nginx:1.9\n"), []string{"crd nginx:1.9 /spec/image"}},
+
+		// Images of machines.
+		{"Gardener", resource("core.gardener.cloud/v1beta1", "Shoot", "  provider: {workers: [{machine: {image: {name: gardenlinux, version: 1592.1.0}}}]}\n"), nil},
+		{"machines of another name", resource("x.io/v1", "X", "  machine: {image: {name: linux, version: 15.1}}\n  machineImages: [{name: coreos, versions: [{version: 1.2.3, image: projects/x/coreos}]}]\n  vm: {image: x/ubuntu22.04}\n"), nil},
+		{"Crossplane", resource("instance.linode.upbound.io/v1alpha1", "Instance", "  forProvider: {image: linode/ubuntu22.04}\n"), nil},
+		{"a service of Crossplane", resource("cloudrun.gcp.upbound.io/v1beta1", "Service", "  forProvider: {template: [{spec: [{containers: [{image: 'gcr.io/x/a:1'}]}]}]}\n"),
+			[]string{"pod gcr.io/x/a:1 /spec/forProvider/template/0/spec/0/containers/0/image"}},
+		{"a disk that is a container image", resource("kubevirt.io/v1", "VirtualMachine", "  template: {spec: {volumes: [{containerDisk: {image: 'q.io/x/a:1'}}]}}\n"), []string{"crd q.io/x/a:1 /spec/template/spec/volumes/0/containerDisk/image"}},
+
+		// Models, and what is not one.
+		{"models", resource("serving.kserve.io/v1beta1", "InferenceService", "  predictor: {model: {storageUri: 's3://b/x'}, storageUris: [{uri: 'oci://q.io/x/a:1'}, {uri: 'pvc://x/y'}]}\n"), []string{"crd q.io/x/a:1 /spec/predictor/storageUris/0/uri"}},
+		{"a model by uri", resource("serving.kserve.io/v1alpha1", "LLMInferenceService", "  model: {uri: 'oci://q.io/x/a:1'}\n"), []string{"crd q.io/x/a:1 /spec/model/uri"}},
+
+		// Sealed objects.
+		{"sops", "apiVersion: v1\nkind: Pod\nspec: {containers: [{image: 'a/b:1'}]}\nsops: {mac: 'ENC[x]'}\n", []string{"pod a/b:1 /spec/containers/0/image never"}},
+		{"sops, whose MAC is over what is encrypted", "apiVersion: v1\nkind: Pod\nspec: {containers: [{image: 'a/b:1'}]}\nsops: {mac: 'ENC[x]', mac_only_encrypted: true}\n", []string{"pod a/b:1 /spec/containers/0/image"}},
+		{"sops, of a list", "apiVersion: v1\nkind: List\nitems: [{apiVersion: v1, kind: Pod, spec: {containers: [{image: 'a/b:1'}]}}]\nsops: {mac: 'ENC[x]'}\n", []string{"pod a/b:1 /items/0/spec/containers/0/image never"}},
+		{"a signature", "apiVersion: v1\nkind: Pod\nmetadata: {annotations: {cosign.sigstore.dev/message: x, cosign.sigstore.dev/signature: y}}\nspec: {containers: [{image: 'a/b:1'}]}\n", []string{"pod a/b:1 /spec/containers/0/image never"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if diff := cmp.Diff(c.want, lines(scan(t, Config{}, "f.yaml", c.in))); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestAdvice checks that what the reasons advise works: images.fields reaches what
+// they are about.
+func TestAdvice(t *testing.T) {
+	for _, c := range []struct {
+		name, in string
+		field    Field
+		want     []string
+	}{
+		{"an embedded document", configMap("config.yaml", "deployment: {image: q.io/x/a, tag: v1}\nother: x\n"),
+			Field{Groups: []string{""}, Kinds: []string{"ConfigMap"}, Paths: []string{"/data/config.yaml#/deployment"}, Parts: &Parts{Repository: "image", Tag: "tag"}},
+			[]string{"indirect q.io/x/a:v1 /data/config.yaml repository=q.io/x/a tag=v1"}},
+		{"a bare word in one", configMap("config.yaml", "deployment: {runs: tool}\n"),
+			Field{Groups: []string{""}, Kinds: []string{"ConfigMap"}, Paths: []string{"/data/config.yaml#/deployment/runs"}}, []string{"indirect tool /data/config.yaml"}},
+		{"an object in one", configMap("config.yaml", "apiVersion: x.io/v1\nkind: X\nruns: tool\n"),
+			Field{Groups: []string{""}, Kinds: []string{"ConfigMap"}, Paths: []string{"/data/*#/runs"}}, []string{"indirect tool /data/config.yaml"}},
+		{"a document in a document", configMap("a", "b: |\n  runs: tool\n"),
+			Field{Groups: []string{""}, Kinds: []string{"ConfigMap"}, Paths: []string{"/data/a#/b#/runs"}}, []string{"indirect tool /data/a"}},
+		{"the data of a ConfigMap", "apiVersion: v1\nkind: ConfigMap\ndata: {X_IMAGE: q.io/x/a, X_TAG: v1}\n",
+			Field{Groups: []string{""}, Kinds: []string{"ConfigMap"}, Paths: []string{"/data"}, Parts: &Parts{Repository: "X_IMAGE", Tag: "X_TAG"}},
+			[]string{"crd q.io/x/a:v1 /data repository=q.io/x/a tag=v1"}},
+		{"annotations", "apiVersion: v1\nkind: Service\nmetadata: {annotations: {x.io/image: q.io/x/a, x.io/tag: v1}}\n",
+			Field{Groups: []string{""}, Kinds: []string{"Service"}, Paths: []string{"/metadata/annotations"}, Parts: &Parts{Repository: "x.io~1image", Tag: "x.io~1tag"}},
+			[]string{"crd q.io/x/a:v1 /metadata/annotations repository=q.io/x/a tag=v1"}},
+		{"variables", resource("v1", "Pod", "  containers: [{env: [{name: X_IMAGE, value: q.io/x/a}, {name: X_IMAGE_TAG, value: v1}]}]\n"),
+			Field{Groups: []string{""}, Kinds: []string{"Pod"}, Paths: []string{"/spec/containers/0/env"}, Parts: &Parts{Repository: "0/value", Tag: "1/value"}},
+			[]string{"crd q.io/x/a:v1 /spec/containers/0/env repository=q.io/x/a tag=v1"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if diff := cmp.Diff(c.want, lines(scan(t, Config{Fields: []Field{c.field}}, "f.yaml", c.in))); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestMentions checks that what is not run is said, with the reason.
+func TestMentions(t *testing.T) {
+	got := scan(t, Config{}, "f.yaml", resource("x.io/v1", "X", "  outputImage: q.io/x/a:1\n  allowedImages: ['q.io/x/b:1', 'q.io/*']\n"))
+	var said []string
+	for _, m := range got.Mentions {
+		said = append(said, m.Value+" "+m.Pointer+" "+m.Reason)
+	}
+	want := []string{"q.io/x/a:1 /spec/outputImage " + pushed, "q.io/x/b:1 /spec/allowedImages/0 " + compared}
+	if diff := cmp.Diff(want, said); diff != "" {
+		t.Error(diff)
+	}
+	if m := got.Mentions[0]; m.Line != 5 || m.Column != 16 || m.File != "f.yaml" {
+		t.Errorf("got %+v", m)
+	}
+}
