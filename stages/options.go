@@ -153,6 +153,8 @@ type PackageResult struct {
 		Digest digest.Digest `json:"digest"`
 	} `json:"content"`
 	Tags []string `json:"tags"`
+	// TagReason says why git's version tags are not among Tags.
+	TagReason string `json:"tag_reason,omitempty"`
 	// MovedTags led to something else before, sorted; after a dry run they would move.
 	MovedTags []transfer.MovedTag `json:"moved_tags"`
 	Images    []PackagedImage     `json:"images"`

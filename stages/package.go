@@ -16,6 +16,7 @@ import (
 	"github.com/taped-dev/tape/engine/transfer"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/index"
 	"github.com/taped-dev/tape/stages/push"
 )
 
@@ -113,6 +114,9 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 		Nodes:        nodes(run),
 		DryRun:       o.DryRun,
 		Warnings:     warnings(run),
+	}
+	if result.TagReason, err = document[string](ctx, run, "index.reason", index.MediaTypeReason); err != nil {
+		return nil, err
 	}
 	result.Root.Digest, result.Root.Size = root.Digest, root.Size
 	result.Content.Digest = content.Digest

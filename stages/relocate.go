@@ -611,7 +611,7 @@ func (n *newRoot) content() artifact.Blob { return n.blobs[2] }
 func (o *RelocateOptions) newRoot(ctx context.Context, r *relocating, app *artifact.Application, tag string, list []relocated, blobs []artifact.Blob) (*newRoot, error) {
 	made := &newRoot{was: app.Root.Digest, blobs: blobs, tags: o.Tags, imageTags: map[string]ocispec.Descriptor{}}
 	if len(made.tags) == 0 {
-		made.tags = []string{cmp.Or(tag, artifact.ConfigTag(blobs[1].Desc.Digest))}
+		made.tags = []string{cmp.Or(tag, artifact.ConfigTag(blobs[1].Desc.Digest, ""))}
 	}
 	given, err := app.Tags(ctx)
 	if err == nil {

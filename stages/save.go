@@ -121,7 +121,7 @@ func newSaving(ctx context.Context, app *artifact.Application, at *opened, o Sav
 		return nil, err
 	}
 	s.archive.Root, s.archive.Signatures = &app.Root, signatures
-	s.archive.Tags = []string{cmp.Or(at.tag, app.Root.Annotations[ocispec.AnnotationRefName], artifact.ConfigTag(app.Layer.Digest))}
+	s.archive.Tags = []string{cmp.Or(at.tag, app.Root.Annotations[ocispec.AnnotationRefName], app.ConfigTag())}
 	return s, s.application(ctx, at, app.Root, app.Index, signatures)
 }
 

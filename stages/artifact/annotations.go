@@ -64,6 +64,8 @@ func SourceDateEpoch(value string) (time.Time, error) {
 // maxEpoch is the end of the year 9999, the last that RFC 3339 can write.
 const maxEpoch = 253402300799
 
+const dirtySuffix = "-dirty"
+
 // revision is the commit that every source was taken from.
 func revision(facts []vcs.Facts) string {
 	commit := common(facts, func(r vcs.Repository) string { return r.Commit })
@@ -72,7 +74,7 @@ func revision(facts []vcs.Facts) string {
 		return commit
 	case vcs.Yes:
 		if commit != "" {
-			return commit + "-dirty"
+			return commit + dirtySuffix
 		}
 	}
 	return ""

@@ -3,6 +3,7 @@
 package artifact
 
 import (
+	"cmp"
 	"crypto/md5" // for names alone: what relocated ones look like was fixed by others
 	"encoding/hex"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"github.com/Masterminds/semver/v3"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/vcs"
@@ -106,8 +108,56 @@ func WrittenRef(repository, tag string, d digest.Digest) string {
 func ContentTag(tag string) string { return contentTagPrefix + tag }
 
 // ConfigTag is the tag of an application that has no version: it says what the
-// content layer is.
-func ConfigTag(layer digest.Digest) string { return configTagPrefix + prefix(layer, 12) }
+// content layer is and, where that is known, which commit the sources are of, see
+// [Origin]. Another commit may leave the content as it is, and yet makes another
+// root, which must not take the tag from one that was signed.
+func ConfigTag(layer digest.Digest, origin string) string {
+	tag := configTagPrefix + prefix(layer, 12)
+	if origin != "" {
+		tag += "." + origin
+	}
+	return tag
+}
+
+// Origin is the first 12 digits of the commit that the sources are of, or of a digest
+// of several commits, with "-dirty" where a source is modified; "" where no commit
+// is known.
+func Origin(facts []vcs.Facts) string {
+	var commits []string
+	for _, f := range facts {
+		for _, r := range f.Repositories {
+			if r.Commit != "" && !slices.Contains(commits, r.Commit) {
+				commits = append(commits, r.Commit)
+			}
+		}
+	}
+	switch len(commits) {
+	case 0:
+		return ""
+	case 1:
+		return shortCommit(commits[0], Modified(facts) == vcs.Yes)
+	}
+	return shortCommit(digest.FromString(strings.Join(commits, "\n")).Encoded(), Modified(facts) == vcs.Yes)
+}
+
+// shortCommit is Origin of one commit.
+func shortCommit(commit string, dirty bool) string {
+	out := commit[:min(12, len(commit))]
+	if dirty {
+		out += dirtySuffix
+	}
+	return out
+}
+
+// ConfigTag is the one that the application would have without a version, as far as
+// its annotations tell.
+func (a *Application) ConfigTag() string {
+	commit, dirty := strings.CutSuffix(a.Index.Annotations[ocispec.AnnotationRevision], dirtySuffix)
+	if commit == "" {
+		return ConfigTag(a.Layer.Digest, "")
+	}
+	return ConfigTag(a.Layer.Digest, shortCommit(commit, dirty))
+}
 
 // CheckTag says whether an application may have the tag.
 func CheckTag(tag string) error {
@@ -156,7 +206,7 @@ func CheckRepository(name string) error {
 
 // DefaultTags are the tags of an application that was given none: the semver tags that
 // point at the HEAD of every source, else (and whenever a source is modified,
-// untracked, or not known to be clean) [ConfigTag] of the content layer.
+// untracked, or not known to be clean) [ConfigTag].
 //
 // A tag may be scoped by a folder, as Go modules' are: shop/v1.2.3 gives v1.2.3
 // to sources in shop or below. Where scoped tags match, those of the longest
@@ -166,7 +216,87 @@ func DefaultTags(facts []vcs.Facts, layer digest.Digest) []string {
 	if tags := commonVersions(facts); len(tags) > 0 {
 		return tags
 	}
-	return []string{ConfigTag(layer)}
+	return []string{ConfigTag(layer, Origin(facts))}
+}
+
+// TagReason says why the version tags at the HEADs of the sources are not the
+// application's; "" where they are, or there are none.
+func TagReason(facts []vcs.Facts) string {
+	if len(commonVersions(facts)) > 0 {
+		return ""
+	}
+	var (
+		tags    []string
+		reasons []string
+	)
+	for _, f := range facts {
+		of := candidates(f)
+		tags = append(tags, of...)
+		name := cmp.Or(f.Name, f.Reference, f.Path)
+		switch {
+		case len(of) == 0 && f.Reference != "":
+			reasons = append(reasons, fmt.Sprintf("%s is not in git", name))
+		case len(of) == 0:
+			reasons = append(reasons, fmt.Sprintf("%s has no version tag", name))
+		case f.Modified != vcs.No:
+			reasons = append(reasons, Changes(f))
+		}
+	}
+	slices.Sort(tags)
+	tags = slices.Compact(tags)
+	if len(reasons) == 0 {
+		reasons = []string{"the sources have none in common"}
+	}
+	switch len(tags) {
+	case 0:
+		return ""
+	case 1:
+		return fmt.Sprintf("tag %s not used: %s", tags[0], strings.Join(reasons, "; "))
+	}
+	return fmt.Sprintf("tags %s not used: %s", strings.Join(tags, ", "), strings.Join(reasons, "; "))
+}
+
+// Changes says in what a source is not as it is committed: a file for each kind of
+// difference, and how many there are.
+func Changes(f vcs.Facts) string {
+	var modified, untracked, unknown, removed []string
+	for _, file := range f.Files {
+		switch {
+		case file.Untracked:
+			untracked = append(untracked, file.Path)
+		case file.Modified == vcs.Yes:
+			modified = append(modified, file.Path)
+		case file.Modified == vcs.Unknown:
+			unknown = append(unknown, file.Path)
+		}
+	}
+	for _, r := range f.Repositories {
+		removed = append(removed, r.Removed...)
+	}
+	var out []string
+	for _, kind := range []struct {
+		paths []string
+		is    string
+	}{
+		{modified, "is modified"}, {untracked, "is untracked"}, {removed, "is removed"},
+		{unknown, "is not known to be as committed"},
+	} {
+		if len(kind.paths) == 0 {
+			continue
+		}
+		text := kind.paths[0] + " " + kind.is
+		if n := len(kind.paths); n > 1 {
+			text += fmt.Sprintf(" (%d files)", n)
+		}
+		out = append(out, text)
+	}
+	if len(out) == 0 && f.Modified == vcs.Yes {
+		out = append(out, "a submodule or link is not as committed")
+	}
+	if len(out) == 0 {
+		out = append(out, "whether it is as committed is not known")
+	}
+	return strings.Join(out, ", ")
 }
 
 // commonVersions are the semver tags that every source has.
@@ -182,9 +312,17 @@ func commonVersions(facts []vcs.Facts) []string {
 	return out
 }
 
-// versions are the semver tags of one source, sorted.
+// versions are the semver tags of one source that is as committed, sorted.
 func versions(f vcs.Facts) []string {
-	if f.Modified != vcs.No || len(f.Repositories) == 0 {
+	if f.Modified != vcs.No {
+		return nil
+	}
+	return candidates(f)
+}
+
+// candidates are the semver tags at a source's HEAD, sorted.
+func candidates(f vcs.Facts) []string {
+	if len(f.Repositories) == 0 {
 		return nil
 	}
 	var (

@@ -88,13 +88,15 @@ func TestCheckRepository(t *testing.T) {
 
 func TestDefaultTags(t *testing.T) {
 	facts := func(path string, modified vcs.Tristate, tags ...string) vcs.Facts {
-		repo := vcs.Repository{Dir: ".", Commit: "c"}
+		repo := vcs.Repository{Dir: ".", Commit: "c0ffee0123456789"}
 		for _, tag := range tags {
 			repo.Tags = append(repo.Tags, vcs.GitTag{Name: tag})
 		}
 		return vcs.Facts{Path: path, Modified: modified, Repositories: []vcs.Repository{repo}}
 	}
-	config := []string{"config.92d43edf253c"}
+	config := []string{"config.92d43edf253c"} // of no commit
+	at := []string{"config.92d43edf253c.c0ffee012345"}
+	dirty := []string{"config.92d43edf253c.c0ffee012345-dirty"}
 	for name, c := range map[string]struct {
 		facts []vcs.Facts
 		want  []string
@@ -102,19 +104,55 @@ func TestDefaultTags(t *testing.T) {
 		"none":              {nil, config},
 		"no repository":     {[]vcs.Facts{{Path: ".", Modified: vcs.Unknown}}, config},
 		"clean":             {[]vcs.Facts{facts(".", vcs.No, "v1.2.3", "6.4.1", "latest", "v1", "v1.2", "vv1.2.3")}, []string{"6.4.1", "v1.2.3"}},
-		"dirty":             {[]vcs.Facts{facts(".", vcs.Yes, "v1.2.3")}, config},
-		"unknown":           {[]vcs.Facts{facts(".", vcs.Unknown, "v1.2.3")}, config},
+		"dirty":             {[]vcs.Facts{facts(".", vcs.Yes, "v1.2.3")}, dirty},
+		"unknown":           {[]vcs.Facts{facts(".", vcs.Unknown, "v1.2.3")}, at},
 		"pre-release":       {[]vcs.Facts{facts(".", vcs.No, "v1.2.3-rc.1+b7")}, []string{"v1.2.3-rc.1_b7"}},
 		"scoped":            {[]vcs.Facts{facts("a/b", vcs.No, "v9.0.0", "a/v2.0.0", "a/b/v1.0.0", "a/c/v3.0.0")}, []string{"v1.0.0"}},
 		"scoped from above": {[]vcs.Facts{facts("a/b", vcs.No, "a/v2.0.0", "b/v1.0.0", "a/bb/v1.0.0")}, []string{"v2.0.0"}},
-		"scoped elsewhere":  {[]vcs.Facts{facts("a", vcs.No, "b/v1.2.3")}, config},
-		"too long":          {[]vcs.Facts{facts(".", vcs.No, "v1.2.3-"+strings.Repeat("x", 118))}, config},
+		"scoped elsewhere":  {[]vcs.Facts{facts("a", vcs.No, "b/v1.2.3")}, at},
+		"too long":          {[]vcs.Facts{facts(".", vcs.No, "v1.2.3-"+strings.Repeat("x", 118))}, at},
 		"two sources":       {[]vcs.Facts{facts("a", vcs.No, "v1.0.0", "v2.0.0"), facts("b", vcs.No, "v1.0.0")}, []string{"v1.0.0"}},
-		"two, one dirty":    {[]vcs.Facts{facts("a", vcs.No, "v1.0.0"), facts("b", vcs.Yes, "v1.0.0")}, config},
-		"two, one without":  {[]vcs.Facts{facts("a", vcs.No, "v1.0.0"), {Path: "b", Modified: vcs.No}}, config},
+		"two, one dirty":    {[]vcs.Facts{facts("a", vcs.No, "v1.0.0"), facts("b", vcs.Yes, "v1.0.0")}, dirty},
+		"two, one without":  {[]vcs.Facts{facts("a", vcs.No, "v1.0.0"), {Path: "b", Modified: vcs.No}}, at},
 	} {
 		if diff := cmp.Diff(c.want, DefaultTags(c.facts, podinfo)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+// Why a version is not used is said in terms of files.
+func TestTagReason(t *testing.T) {
+	facts := func(name string, tags string, modified vcs.Tristate, files ...vcs.File) vcs.Facts {
+		repo := vcs.Repository{Dir: ".", Commit: "c0ffee0123456789"}
+		for _, tag := range strings.Fields(tags) {
+			repo.Tags = append(repo.Tags, vcs.GitTag{Name: tag})
+		}
+		return vcs.Facts{Name: name, Path: ".", Modified: modified, Files: files, Repositories: []vcs.Repository{repo}}
+	}
+	file := func(path string, modified vcs.Tristate, untracked bool) vcs.File {
+		return vcs.File{Path: path, Modified: modified, Untracked: untracked}
+	}
+	removed := facts("a", "v1.0.0", vcs.Yes)
+	removed.Repositories[0].Removed = []string{"gone.yaml"}
+	for name, test := range map[string]struct {
+		facts []vcs.Facts
+		want  string
+	}{
+		"none":      {nil, ""},
+		"no tag":    {[]vcs.Facts{facts("a", "nightly", vcs.Yes, file("x", vcs.Yes, false))}, ""},
+		"used":      {[]vcs.Facts{facts("a", "v1.0.0", vcs.No)}, ""},
+		"untracked": {[]vcs.Facts{facts("a", "6.14.1", vcs.Yes, file("charts/x.tgz", vcs.Yes, true), file("charts/y.tgz", vcs.Yes, true))}, "tag 6.14.1 not used: charts/x.tgz is untracked (2 files)"},
+		"both":      {[]vcs.Facts{facts("a", "v1.0.0 v1.0.1", vcs.Yes, file("a", vcs.Yes, false), file("b", vcs.Yes, true), file("c", vcs.No, false))}, "tags v1.0.0, v1.0.1 not used: a is modified, b is untracked"},
+		"removed":   {[]vcs.Facts{removed}, "tag v1.0.0 not used: gone.yaml is removed"},
+		"unknown":   {[]vcs.Facts{facts("a", "v1.0.0", vcs.Unknown, file("a", vcs.Unknown, false))}, "tag v1.0.0 not used: a is not known to be as committed"},
+		"submodule": {[]vcs.Facts{facts("a", "v1.0.0", vcs.Yes)}, "tag v1.0.0 not used: a submodule or link is not as committed"},
+		"another":   {[]vcs.Facts{facts("a", "v1.0.0", vcs.No), facts("b", "", vcs.No)}, "tag v1.0.0 not used: b has no version tag"},
+		"remote":    {[]vcs.Facts{facts("a", "v1.0.0", vcs.No), {Name: "c", Reference: "oci://x"}}, "tag v1.0.0 not used: c is not in git"},
+		"different": {[]vcs.Facts{facts("a", "v1.0.0", vcs.No), facts("b", "v2.0.0", vcs.No)}, "tags v1.0.0, v2.0.0 not used: the sources have none in common"},
+	} {
+		if got := TagReason(test.facts); got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
 	}
 }

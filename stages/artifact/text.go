@@ -30,6 +30,9 @@ func WriteText(w io.Writer, v *View, width int) error {
 		{fmt.Sprintf("signatures (%d, not verified here)", len(v.Signatures)), signatureBranches(v)},
 	}}
 	tree.write(&out, width, "", "", "")
+	if v.TagReason != "" {
+		fmt.Fprintf(&out, "note: %s\n", printable(v.TagReason))
+	}
 	for _, warning := range v.Warnings {
 		fmt.Fprintf(&out, "warning: %s\n", printable(warning))
 	}
@@ -99,6 +102,9 @@ func sourceBranches(list []ViewSource) []branch {
 		switch s.Modified {
 		case vcs.Yes:
 			text += ", modified"
+			if s.Changes != "" {
+				text += ": " + s.Changes
+			}
 		case vcs.No:
 			text += ", not modified"
 		default:

@@ -26,10 +26,13 @@ import (
 
 // View is what `tape view -o json` prints. Lists are never null.
 type View struct {
-	Format     string          `json:"format"`
-	Root       ViewRoot        `json:"root"`
-	Content    ViewContent     `json:"content"`
-	Tags       []string        `json:"tags"` // of the root, as far as they can be known
+	Format  string      `json:"format"`
+	Root    ViewRoot    `json:"root"`
+	Content ViewContent `json:"content"`
+	Tags    []string    `json:"tags"` // of the root, as far as they can be known
+	// TagReason says why git's version tags are not the application's; "" where they
+	// are, or there are none.
+	TagReason  string          `json:"tag_reason,omitempty"`
 	Images     []ViewImage     `json:"images"`
 	Statements []ViewStatement `json:"statements"`
 	// Source is where the manifests came from; of several sources, what they
@@ -98,6 +101,8 @@ type ViewSource struct {
 	URI       string       `json:"uri"`
 	Commit    string       `json:"commit"`
 	Modified  vcs.Tristate `json:"modified"`
+	// Changes names files that are not as committed; "" where none are known.
+	Changes string `json:"changes,omitempty"`
 	// Interpreter is the name and version of what rendered the source, "" where
 	// its files are the manifests; Options are those that it was given.
 	Interpreter string          `json:"interpreter,omitempty"`
@@ -172,6 +177,7 @@ func (a *Application) View(ctx context.Context, repository, tag string) (*View, 
 		v.Statements = append(v.Statements, ViewStatement{PredicateType: s.PredicateType, Subjects: s.Subject, Predicate: s.Predicate})
 	}
 	v.Sources = append(v.Sources, sources(statements)...)
+	v.TagReason = tagReason(statements)
 	v.Source = commonSource(v.Sources)
 	if a.Format == FormatOriginal {
 		v.Images = append(v.Images, originalImages(statements)...)
@@ -206,7 +212,7 @@ func (a *Application) tags(ctx context.Context, tag string) (tags []string, cont
 		return err == nil && desc.Digest == d
 	}
 	tags = []string{}
-	candidates := []string{tag, a.Index.Annotations[ocispec.AnnotationVersion], ConfigTag(a.Layer.Digest)}
+	candidates := []string{tag, a.Index.Annotations[ocispec.AnnotationVersion], a.ConfigTag()}
 	for i, candidate := range candidates {
 		if candidate == "" || slices.Contains(candidates[:i], candidate) || !is(candidate, a.Root.Digest) {
 			continue
@@ -478,6 +484,9 @@ func sources(statements []Statement) []ViewSource {
 			i, out = len(out), append(out, ViewSource{Name: f.Name, Path: f.Path, Reference: f.Reference})
 		}
 		out[i].Modified, out[i].Files = f.Modified, f.Files
+		if f.Modified == vcs.Yes {
+			out[i].Changes = Changes(f)
+		}
 		if len(f.Repositories) > 0 {
 			out[i].URI, out[i].Commit = f.Repositories[0].URI, f.Repositories[0].Commit
 		}
@@ -492,6 +501,18 @@ func sources(statements []Statement) []ViewSource {
 		}
 	}
 	return out
+}
+
+// tagReason is [TagReason] of what the source statements say.
+func tagReason(statements []Statement) string {
+	var all []vcs.Facts
+	for _, s := range statements {
+		var f vcs.Facts
+		if s.PredicateType == PredicateSource && json.Unmarshal(s.Predicate, &f) == nil {
+			all = append(all, f)
+		}
+	}
+	return TagReason(all)
 }
 
 // options returns what was given to an interpreter, nil where that is nothing.

@@ -10,6 +10,7 @@
 //	facts/<source>  vcs.Facts
 //	→ root          the index
 //	→ tags          artifact.MediaTypeTags
+//	→ reason        MediaTypeReason: why git's version tags are not among them
 //
 // The root is the same whatever its tags are. The stage is not cached.
 package index
@@ -27,6 +28,9 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/vcs"
 )
+
+// MediaTypeReason is of a text: why git's version tags are not the application's.
+const MediaTypeReason = "application/vnd.tape.tag-reason.v1+json"
 
 // Config of the stage.
 type Config struct {
@@ -47,7 +51,7 @@ func Kind() pipeline.Kind {
 		Inputs: []pipeline.Port{
 			{Name: "content"}, {Name: "layer"}, {Name: "attestations"}, {Name: "images"}, {Name: "facts", Many: true},
 		},
-		Outputs: []string{"root", "tags"},
+		Outputs: []string{"root", "tags", "reason"},
 		Schema: json.RawMessage(`{
 			"type": "object",
 			"additionalProperties": false,
@@ -111,7 +115,15 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err != nil {
 		return nil, err
 	}
-	return engine.Outputs{"root": root.Desc, "tags": written}, nil
+	var reason string
+	if len(s.config.Tags) == 0 {
+		reason = artifact.TagReason(facts)
+	}
+	if reason != "" {
+		t.Report(engine.Event{Level: engine.Note, Message: reason})
+	}
+	why, err := engine.PutJSON(ctx, t.Store, MediaTypeReason, reason)
+	return engine.Outputs{"root": root.Desc, "tags": written, "reason": why}, err
 }
 
 // tags in the order that they were given, each once.

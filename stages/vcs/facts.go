@@ -64,6 +64,9 @@ type Repository struct {
 	Tags []GitTag `json:"tags,omitempty"`
 	// CommitTime is the committer's, UTC.
 	CommitTime time.Time `json:"commitTime,omitzero"`
+	// Removed are files that HEAD has in a folder that was taken, and the disk has
+	// not; sorted, the first ones of many.
+	Removed []string `json:"removed,omitempty"`
 	// Modified: any input in this repository differs from HEAD or is untracked,
 	// or something that HEAD has in a folder that was taken is not there.
 	Modified Tristate `json:"modified"`

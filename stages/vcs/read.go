@@ -418,6 +418,9 @@ func (r *reader) removed(ctx context.Context, folder string) {
 	}
 }
 
+// mostRemoved is how many files are named that are not there any more.
+const mostRemoved = 100
+
 // missing compares one tree of HEAD with the folder on disk.
 func (r *reader) missing(ctx context.Context, repo *repository, tree, dir string, inputs map[string]bool) error {
 	names, err := repo.list(ctx, tree)
@@ -425,9 +428,6 @@ func (r *reader) missing(ctx context.Context, repo *repository, tree, dir string
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		if repo.Modified == Yes {
-			return nil // and nothing can be worse
-		}
 		p, e := path.Join(dir, name), names[name]
 		if inputs[p] {
 			continue
@@ -444,6 +444,9 @@ func (r *reader) missing(ctx context.Context, repo *repository, tree, dir string
 		default:
 			if _, statErr := os.Lstat(abs); errors.Is(statErr, fs.ErrNotExist) || errors.Is(statErr, syscall.ENOTDIR) {
 				repo.Modified = Yes
+				if len(repo.Removed) < mostRemoved {
+					repo.Removed = append(repo.Removed, p)
+				}
 			}
 		}
 		if err != nil {
