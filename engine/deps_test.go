@@ -31,7 +31,7 @@ import (
 const dependencies = `
 	# The engine knows no stage and no plugin.
 	NONE
-	< engine/nearest, engine/cache, engine/temporary
+	< engine/nearest, engine/cache, engine/regular, engine/temporary
 	< engine/store
 	< engine
 	< engine/archive, engine/local, engine/pipeline, engine/registry, engine/stagetest

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/taped-dev/tape/engine/regular"
 	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/manifests"
 	"github.com/taped-dev/tape/stages/rendering"
@@ -423,7 +424,7 @@ func hasManifests(file string) (bool, error) {
 	default:
 		return false, nil
 	}
-	data, err := os.ReadFile(file)
+	data, err := regular.ReadFile(file)
 	if err != nil {
 		return false, err
 	}
@@ -453,7 +454,7 @@ func isChart(dir string) bool {
 
 func isComponent(dir string) bool {
 	for _, name := range marks[1:] {
-		if data, err := os.ReadFile(filepath.Join(dir, name)); err == nil {
+		if data, err := regular.ReadFile(filepath.Join(dir, name)); err == nil {
 			return component.Match(data)
 		}
 	}

@@ -38,7 +38,10 @@ func (o *Options) lock() (locking, error) {
 		return locking{}, nil
 	}
 	l := locking{file: filepath.Join(filepath.Dir(o.Pipeline), pipeline.LockFile), locked: o.Locked}
-	var err error
+	err := checkProjectFile(l.file)
+	if err != nil {
+		return l, fmt.Errorf("read lock: %w", err)
+	}
 	if l.read, err = pipeline.ReadLock(l.file); err != nil {
 		return l, err
 	}

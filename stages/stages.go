@@ -22,6 +22,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/local"
 	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/engine/regular"
 	"github.com/taped-dev/tape/stages/attest"
 	"github.com/taped-dev/tape/stages/content"
 	"github.com/taped-dev/tape/stages/discover"
@@ -34,6 +35,7 @@ import (
 	"github.com/taped-dev/tape/stages/scan"
 	"github.com/taped-dev/tape/stages/sign"
 	"github.com/taped-dev/tape/stages/source"
+	"github.com/taped-dev/tape/stages/vcs"
 )
 
 // Default is the pipeline that the short form of tape.yaml is filled into.
@@ -43,6 +45,11 @@ var defaultPipeline []byte
 
 // kinds is the one table of stages.
 func (o *Options) kinds(folder string, lock locking) []pipeline.Kind {
+	var top string
+	if o.Pipeline != "" {
+		top = projectTop(folder)
+	}
+	given, _ := o.seenFrom(folder) // setFrom has the error
 	sources := source.Options{Interpreters: o.Interpreters, Folder: folder, Allow: lock.allow}
 	if o.Store != nil {
 		sources.Memory = o.Store.Cache()
@@ -53,7 +60,7 @@ func (o *Options) kinds(folder string, lock locking) []pipeline.Kind {
 			Interpreters: o.Interpreters, Registries: o.Registries, NewDir: o.TempDir,
 		}),
 		scan.Kind(),
-		resolve.Kind(o.origins(), folder),
+		resolve.Kind(o.origins(), folder, top, given),
 		discover.Kind(o.origins()),
 		mirror.Kind(o.origins()),
 		pin.Kind(),
@@ -96,7 +103,10 @@ func (o *Options) pipeline() (*pipeline.Pipeline, error) {
 	}
 	var p *pipeline.Pipeline
 	if o.Pipeline != "" {
-		data, err := os.ReadFile(o.Pipeline)
+		if err := checkProjectFile(o.Pipeline); err != nil {
+			return nil, fmt.Errorf("read pipeline: %w", err)
+		}
+		data, err := regular.ReadFile(o.Pipeline)
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("there is no %s: name the pipeline with -p, or write one with 'tape pipeline init'", o.Pipeline)
 		}
@@ -139,15 +149,49 @@ func (o *Options) pipeline() (*pipeline.Pipeline, error) {
 	return p, err
 }
 
-// setFrom sets where images are that are in no registry, as seen from the folder of
-// the pipeline file.
-func (o *Options) setFrom(p *pipeline.Pipeline, folder string) error {
+func (o *Options) seenFrom(folder string) (map[string]local.Place, error) {
 	seen := map[string]local.Place{}
 	for reference, place := range o.From {
 		var err error
 		if seen[reference], err = place.SeenFrom(folder); err != nil {
-			return fmt.Errorf("image %s from %s: %w", reference, place, err)
+			return nil, fmt.Errorf("image %s from %s: %w", reference, place, err)
 		}
+	}
+	return seen, nil
+}
+
+// projectTop is what a pipeline file in a folder must not lead out of: its repository,
+// or the folder itself where that is in none.
+func projectTop(folder string) string {
+	real, err := filepath.Abs(folder)
+	if err == nil {
+		real, err = filepath.EvalSymlinks(real)
+	}
+	if err != nil {
+		return folder
+	}
+	if top, ok := vcs.FindTop(real); ok {
+		return top
+	}
+	return real
+}
+
+// checkProjectFile checks a pipeline file or its lock, which may be a link that another
+// repository brought along.
+func checkProjectFile(file string) error {
+	err := regular.Inside(file, projectTop(filepath.Dir(file)))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // its reader says so
+	}
+	return err
+}
+
+// setFrom sets where images are that are in no registry, as seen from the folder of
+// the pipeline file.
+func (o *Options) setFrom(p *pipeline.Pipeline, folder string) error {
+	seen, err := o.seenFrom(folder)
+	if err != nil {
+		return err
 	}
 	return p.Set("images.from", seen)
 }

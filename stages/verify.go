@@ -6,9 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/regular"
 	"github.com/taped-dev/tape/engine/store"
 	"github.com/taped-dev/tape/stages/sign"
 	"github.com/taped-dev/tape/stages/verify"
@@ -90,7 +90,7 @@ func verifyOptions(key, bundle string) (options verify.Options, err error) {
 		return options, err
 	}
 	if bundle != "" {
-		if options.Bundle, err = os.ReadFile(bundle); err != nil {
+		if options.Bundle, err = regular.ReadFile(bundle); err != nil {
 			return options, fmt.Errorf("read bundle: %w", err)
 		}
 	}

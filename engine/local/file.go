@@ -16,6 +16,7 @@ import (
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine/regular"
 	"github.com/taped-dev/tape/engine/store"
 )
 
@@ -93,7 +94,7 @@ func (p *Places) openSaved(ctx context.Context, file, version string, named refe
 		return nil, err
 	}
 	key := fmt.Sprintf("%s %d %d", file, info.Size(), info.ModTime().UnixNano())
-	source, err := spool.image(ctx, key, wanted, "", func() (io.ReadCloser, error) { return os.Open(file) })
+	source, err := spool.image(ctx, key, wanted, "", func() (io.ReadCloser, error) { return regular.Open(file) })
 	if err != nil {
 		return nil, fmt.Errorf("take %s from %s: %w", familiar(named), file, err)
 	}
@@ -105,7 +106,7 @@ func (p *Places) openSaved(ctx context.Context, file, version string, named refe
 // that is no OCI layout as well. Nor is one whose entries have holes: a few bytes
 // could be more than the disk has.
 func isDockerSave(file string) bool {
-	f, err := os.Open(file)
+	f, err := regular.Open(file)
 	if err != nil {
 		return false
 	}

@@ -16,6 +16,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/engine/regular"
 )
 
 // LockFile is the name of the lock beside a pipeline file.
@@ -53,7 +55,7 @@ var materialDigest = regexp.MustCompile(`^[A-Za-z0-9]+:[0-9a-f]{32,}$`)
 
 // ReadLock reads a lock file; it is nil where there is none.
 func ReadLock(file string) (*Lock, error) {
-	data, err := os.ReadFile(file)
+	data, err := regular.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -121,7 +123,7 @@ func (l *Lock) Write(file string) error {
 	if err := enc.Encode(doc); err != nil {
 		return fmt.Errorf("write lock: %w", err)
 	}
-	if old, err := os.ReadFile(file); err == nil && bytes.Equal(old, b.Bytes()) {
+	if old, err := regular.ReadFile(file); err == nil && bytes.Equal(old, b.Bytes()) {
 		return nil
 	}
 	tmp, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"-*")

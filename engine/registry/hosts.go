@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -18,6 +17,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
 	"github.com/sirupsen/logrus"
+
+	"github.com/taped-dev/tape/engine/regular"
 )
 
 // defaultHosts is the folder of hosts.toml for registries that have none of their own.
@@ -202,7 +203,7 @@ func newTrust(file string) (*trust, error) {
 	if file == "" {
 		return &trust{}, nil
 	}
-	data, err := os.ReadFile(file)
+	data, err := regular.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read CA file: %w", err)
 	}

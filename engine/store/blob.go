@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/engine/regular"
 )
 
 // fileReader reads part of an open file.
@@ -21,7 +23,7 @@ type fileReader struct {
 }
 
 func openFile(name string) (*fileReader, error) {
-	f, err := os.Open(name)
+	f, err := regular.Open(name)
 	if err != nil {
 		return nil, err
 	}

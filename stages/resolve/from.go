@@ -5,8 +5,11 @@ package resolve
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -16,6 +19,7 @@ import (
 
 	"github.com/taped-dev/tape/engine/local"
 	"github.com/taped-dev/tape/engine/nearest"
+	"github.com/taped-dev/tape/engine/regular"
 	"github.com/taped-dev/tape/engine/transfer"
 	"github.com/taped-dev/tape/stages/images"
 )
@@ -52,6 +56,45 @@ func NewFrom(config map[string]local.Place, folder string) (From, error) {
 	}
 	slices.SortStableFunc(f.patterns, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
 	return f, nil
+}
+
+// checkInside checks that the files and folders of a configuration are below top, also
+// once symbolic links are followed. Without top there is nothing to check.
+func checkInside(config map[string]local.Place, folder, top string, given map[string]local.Place) error {
+	for _, written := range slices.Sorted(maps.Keys(config)) {
+		place := config[written]
+		if top == "" || !place.IsFile() || given[written] == place {
+			continue
+		}
+		if err := inside(place, folder, top); err != nil {
+			return fmt.Errorf("image %s: %w; a pipeline file takes images from its own repository only", written, err)
+		}
+	}
+	return nil
+}
+
+func inside(place local.Place, folder, top string) error {
+	_, name, _ := strings.Cut(string(place), ":")
+	if filepath.IsAbs(name) {
+		return fmt.Errorf("%s is absolute", place)
+	}
+	name, err := filepath.Abs(filepath.Join(folder, name))
+	if err != nil {
+		return err
+	}
+	if real, err := filepath.EvalSymlinks(filepath.Dir(name)); err == nil {
+		name = filepath.Join(real, filepath.Base(name))
+	}
+	if rel, err := filepath.Rel(top, name); err != nil || !filepath.IsLocal(rel) {
+		return fmt.Errorf("%s leads outside of %s", place, top)
+	}
+	// The path may be followed by a tag.
+	for _, at := range []string{name, strings.TrimSuffix(name, ":"+name[strings.LastIndexByte(name, ':')+1:])} {
+		if err := regular.Inside(at, top); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Of is where a reference is found; "" is its registry.

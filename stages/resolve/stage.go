@@ -91,8 +91,9 @@ type Stage struct {
 var schema json.RawMessage
 
 // Kind is the stage's entry in the table of stages. Paths in its configuration are
-// relative to the folder.
-func Kind(origins images.Origins, folder string) pipeline.Kind {
+// relative to the folder and stay below top, but for the places that are given: those
+// are not from a file that is checked in.
+func Kind(origins images.Origins, folder, top string, given map[string]local.Place) pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "resolve",
 		Help:    "ask the registries which image each reference means",
@@ -100,7 +101,12 @@ func Kind(origins images.Origins, folder string) pipeline.Kind {
 		Outputs: []string{"images"},
 		Schema:  schema,
 		Needs:   []engine.Need{engine.NeedRegistries, engine.NeedLocalImages},
-		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(origins, folder, config) }),
+		New: pipeline.Configured(func(config Config) (*Stage, error) {
+			if err := checkInside(config.From, folder, top, given); err != nil {
+				return nil, engine.Mistaken("from", err)
+			}
+			return New(origins, folder, config)
+		}),
 	}
 }
 

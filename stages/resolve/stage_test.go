@@ -461,7 +461,7 @@ func TestCancelled(t *testing.T) {
 }
 
 func TestKind(t *testing.T) {
-	kind := Kind(images.Origins{}, "")
+	kind := Kind(images.Origins{}, "", "", nil)
 	if _, err := kind.New(json.RawMessage(`{"platform":"linux/arm64","digests":{"a":"sha256:0"}}`)); err != nil {
 		t.Error(err)
 	}

@@ -14,11 +14,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/sigstore/sigstore/pkg/signature"
+
+	"github.com/taped-dev/tape/engine/regular"
 )
 
 // PEM types of cosign's encrypted keys: what cosign writes now, and what it
@@ -68,7 +69,7 @@ func GenerateKey(password Password) (private, public []byte, err error) {
 // LoadSigner reads a private key: PKCS#8, PKCS#1 or SEC 1 PEM, or cosign's
 // encrypted form.
 func LoadSigner(file string, password Password) (signature.Signer, error) {
-	data, err := os.ReadFile(file)
+	data, err := regular.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
 	}
@@ -145,7 +146,7 @@ func parsePrivate(data []byte, password Password) (crypto.PrivateKey, error) {
 // LoadVerifier reads a public key, PKIX PEM. A private key is refused: whoever
 // verifies should not hold it.
 func LoadVerifier(file string) (signature.Verifier, error) {
-	data, err := os.ReadFile(file)
+	data, err := regular.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
 	}

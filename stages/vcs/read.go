@@ -17,6 +17,8 @@ import (
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/engine/regular"
 )
 
 // Query asks where files came from. Paths are below Root and slash-separated.
@@ -77,7 +79,7 @@ func isTop(dir string) bool {
 		_, err := os.Lstat(filepath.Join(git, "HEAD"))
 		return err == nil
 	}
-	data, err := os.ReadFile(git)
+	data, err := regular.ReadFile(git)
 	return err == nil && bytes.HasPrefix(data, []byte("gitdir: "))
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/regular"
 	"github.com/taped-dev/tape/stages"
 	"github.com/taped-dev/tape/stages/artifact"
 )
@@ -214,7 +215,7 @@ func (a *app) readBundle(file string) ([]byte, error) {
 	if file == "-" {
 		return io.ReadAll(a.In)
 	}
-	return os.ReadFile(file)
+	return regular.ReadFile(file)
 }
 
 // bundleFiles are what pull and fixup write.

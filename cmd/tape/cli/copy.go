@@ -5,12 +5,12 @@ package cli
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/regular"
 	"github.com/taped-dev/tape/stages"
 	"github.com/taped-dev/tape/stages/artifact"
 )
@@ -88,14 +88,14 @@ func copyPairs(file string, args []string, in io.Reader) ([]stages.CopyPair, err
 		return nil, usagef("give SRC and DST or --from-file, not both")
 	}
 	if file != "-" {
-		f, err := os.Open(file)
+		f, err := regular.Open(file)
 		if err != nil {
 			return nil, fmt.Errorf("read --from-file: %w", err)
 		}
 		defer f.Close()
 		in = f
 	}
-	data, err := io.ReadAll(in)
+	data, err := regular.ReadAll(file, in)
 	if err != nil {
 		return nil, fmt.Errorf("read --from-file: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/taped-dev/tape/engine/regular"
 	"github.com/taped-dev/tape/engine/local"
 	"github.com/taped-dev/tape/stages"
 	"github.com/taped-dev/tape/stages/artifact"
@@ -159,7 +160,7 @@ func (f placeFlags) places() (map[string]local.Place, error) {
 func (f *sourceFlags) settings() ([]stages.Setting, error) {
 	var out []stages.Setting
 	if f.optionsFile != "" {
-		data, err := os.ReadFile(f.optionsFile)
+		data, err := regular.ReadFile(f.optionsFile)
 		if err != nil {
 			return nil, fmt.Errorf("read --options-file: %w", err)
 		}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build unix
+
+package regular
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// What is not a file, or too large, is refused at once.
+func TestReadFile(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(syscall.Mkfifo(at("pipe"), 0o600))
+	must(os.Symlink("/dev/zero", at("zero")))
+	must(os.Symlink("pipe", at("to-pipe")))
+	must(os.WriteFile(at("good"), []byte("good"), 0o600))
+	must(os.WriteFile(at("large"), nil, 0o600))
+	must(os.Truncate(at("large"), MaxFile+1))
+	for name, want := range map[string]string{
+		"good": "", "pipe": "is a named pipe", "to-pipe": "is a named pipe", "zero": "is a device", ".": "is a folder",
+		"large": "has more than 4194304 bytes", "none": "no such file",
+	} {
+		data, err := ReadFile(at(name))
+		if want == "" && (err != nil || string(data) != "good") {
+			t.Errorf("%s: got %q, %v", name, data, err)
+		}
+		if want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: got %v, want %s", name, err, want)
+		}
+	}
+}
+
+func TestInside(t *testing.T) {
+	top, other := t.TempDir(), t.TempDir()
+	for name, target := range map[string]string{"in": "file", "out": filepath.Join(other, "file"), "up": "../" + filepath.Base(other) + "/file"} {
+		if err := os.Symlink(target, filepath.Join(top, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, dir := range []string{top, other} {
+		if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(other, filepath.Join(top, "folder")); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"file": true, "in": true, ".": true, "out": false, "folder/file": false, "..": false, "none": false} {
+		if err := Inside(filepath.Join(top, name), top); (err == nil) != want {
+			t.Errorf("%s: got %v, want inside %v", name, err, want)
+		}
+	}
+}
