@@ -138,7 +138,7 @@ func stay(req *http.Request, via []*http.Request) error {
 
 // clear reports whether a host may be sent credentials without TLS.
 func (c *Client) clear(host string) bool {
-	return docker.IsLocalhost(host) || slices.Contains(c.options.PlainHTTP, host)
+	return slices.Contains(c.options.PlainHTTP, host)
 }
 
 func (c *Client) header() http.Header {

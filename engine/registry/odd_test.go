@@ -646,3 +646,69 @@ func read(body io.ReadCloser, err error) ([]byte, error) {
 	data, err := io.ReadAll(body)
 	return data, errors.Join(err, body.Close())
 }
+
+// A registry with TLS cannot have the password sent to a token server without.
+func TestTokenServerInTheClear(t *testing.T) {
+	for name, test := range map[string]struct {
+		credentials func(string) (string, string, error)
+		named       bool
+		asked       bool
+	}{
+		"with a password":    {known, false, false},
+		"without":            {func(string) (string, string, error) { return "", "", nil }, false, true},
+		"where that is said": {known, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked atomic.Int64
+			plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				asked.Add(1)
+				fmt.Fprint(w, `{"token":"t","access_token":"t"}`)
+			}))
+			defer plain.Close()
+			content := registrytest.GGCR()
+			secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Authorization") == "Bearer t" {
+					content.ServeHTTP(w, r)
+					return
+				}
+				w.Header().Set("WWW-Authenticate", `Bearer realm="`+plain.URL+`/token"`)
+				w.WriteHeader(http.StatusUnauthorized)
+			}))
+			defer secure.Close()
+			options := registry.Options{Credentials: test.credentials}
+			if test.named {
+				options.PlainHTTP = []string{strings.TrimPrefix(plain.URL, "http://")}
+			}
+			client, err := registry.New(options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = repository(t, client, strings.TrimPrefix(secure.URL, "https://")+"/app").Digest(t.Context(), "1")
+			if got := asked.Load() > 0; got != test.asked {
+				t.Errorf("the token server was asked: %v", got)
+			}
+			if test.asked && !errdefs.IsNotFound(err) || !test.asked && !errdefs.IsUnauthorized(err) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// What a registry asks to wait for has an end.
+func TestRetryAfterInAll(t *testing.T) {
+	for name, value := range map[string]string{"a minute": "60", "long": "9223372036854", "a date": "Fri, 01 Jan 2100 00:00:00 GMT"} {
+		bubble(t, name, func(t *testing.T, n *network) {
+			s := n.add(host, nil)
+			s.before = func(w http.ResponseWriter, _ *http.Request, _ int) bool {
+				w.Header().Set("Retry-After", value)
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return true
+			}
+			start := time.Now()
+			_, err := repository(t, n.client(registry.Options{}), host+"/app").Digest(t.Context(), "1")
+			if took := time.Since(start); !errdefs.IsUnavailable(err) || took > 3*time.Minute || !strings.Contains(err.Error(), "asks to come back") {
+				t.Errorf("after %s: %v", took, err)
+			}
+		})
+	}
+}

@@ -35,7 +35,7 @@ const (
 
 	firstBackoff = 250 * time.Millisecond
 	maxBackoff   = 8 * time.Second
-	// maxRetryAfter is the longest wait that a registry is granted.
+	// maxRetryAfter is the longest wait that a registry is granted for one request.
 	maxRetryAfter = 2 * time.Minute
 
 	defaultPatience = 30 * time.Second
@@ -83,6 +83,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, err
 	}
+	var waited time.Duration // because the registry asked for it
 	for try := 1; ; try++ {
 		attempt := req.Clone(ctx)
 		if body != nil {
@@ -108,6 +109,10 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		if failure.status == http.StatusTooManyRequests {
 			host.throttled()
+		}
+		if waited += failure.wait; waited > maxRetryAfter && failure.wait <= maxRetryAfter {
+			failure.message += fmt.Sprintf("; it asks to come back once more, in %s", failure.wait.Round(time.Second))
+			failure.worth = 1
 		}
 		tries := min(failure.worth, t.tries)
 		if !replayable {
@@ -330,10 +335,13 @@ func isTimeout(err error) bool {
 	return ok && timeout.Timeout()
 }
 
+// maxSeconds is a wait longer than any, which is a [time.Duration] still.
+const maxSeconds = 1 << 31
+
 // retryAfter reads the header of that name: seconds, or a date.
 func retryAfter(value string) time.Duration {
 	if seconds, err := strconv.Atoi(value); err == nil {
-		return time.Duration(max(seconds, 0)) * time.Second
+		return time.Duration(min(max(seconds, 0), maxSeconds)) * time.Second
 	}
 	if date, err := http.ParseTime(value); err == nil {
 		return max(time.Until(date), 0)
