@@ -272,11 +272,8 @@ func nextPage(resp *http.Response) (*url.URL, error) {
 	asked := resp.Request.URL
 	for _, target := range linksTo("next", resp.Header.Values("Link")) {
 		next, err := asked.Parse(target)
-		if err != nil {
-			return nil, fmt.Errorf("the link to the next page of its list: %w: %w", err, errdefs.ErrInvalidArgument)
-		}
-		if next.Scheme != asked.Scheme && next.Scheme != "https" || next.Host == "" {
-			return nil, fmt.Errorf("the link to the next page of its list leads to %q: %w", cleanLocation(next.String()), errdefs.ErrInvalidArgument)
+		if err != nil || next.Host == "" || next.Scheme != asked.Scheme && next.Scheme != "https" {
+			return nil, fmt.Errorf("the link to the next page of its list leads to %q: %w", cleanLocation(target), errdefs.ErrInvalidArgument)
 		}
 		next.Fragment, next.RawFragment, next.User = "", "", nil
 		return next, nil

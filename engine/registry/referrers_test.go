@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
@@ -255,4 +256,212 @@ func TestReferrersTag(t *testing.T) {
 			t.Errorf("Referrer = %v", err)
 		}
 	})
+}
+
+// entries are a list of referrers as a registry gives it.
+func entriesOf(list ...string) string {
+	return `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[` + strings.Join(list, ",") + `]}`
+}
+
+func entryOf(name string) string {
+	return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":5}`, ocispec.MediaTypeImageManifest, digest.FromString(name))
+}
+
+func TestReferrersAnswers(t *testing.T) {
+	subject := digest.FromString("subject")
+	const index = ocispec.MediaTypeImageIndex
+	for name, tt := range map[string]struct {
+		mediaType, body string
+		tag             string // what the fallback tag leads to; "" is nothing
+		want            int
+		err             string
+	}{
+		"index":                  {index, entriesOf(entryOf("a"), entryOf("b"), entryOf("a")), "", 2, ""},
+		"with a charset":         {index + "; charset=utf-8", entriesOf(entryOf("a")), "", 1, ""},
+		"any JSON":               {"application/json", entriesOf(entryOf("a")), "", 1, ""},
+		"no list":                {index, `{"schemaVersion":2}`, entriesOf(entryOf("b")), 0, ""},
+		"web page":               {"text/html; charset=utf-8", "<html>", entriesOf(entryOf("b")), 1, ""},
+		"text":                   {"text/plain", "not here", entriesOf(entryOf("b")), 1, ""},
+		"JSON of something else": {"application/json", `{"a":1}`, entriesOf(entryOf("b")), 1, ""},
+		"cut off":                {index, entriesOf(entryOf("a"))[:40], entriesOf(entryOf("b")), 0, "read its list"},
+		"web page as an index":   {index, "<html>", entriesOf(entryOf("b")), 0, "read its list"},
+		"too large":              {index, entriesOf(entryOf("a"))[:20] + strings.Repeat(" ", registry.MaxManifest), "", 0, "more than"},
+		"negative size":          {index, entriesOf(strings.Replace(entryOf("a"), ":5}", ":-5}", 1)), "", 0, "-5 bytes"},
+		"no digest":              {index, entriesOf(`{"size":1}`), "", 0, "digest"},
+		"too many":               {index, entriesOf(manyEntries(1<<14 + 1)...), "", 0, "more than"},
+	} {
+		bubble(t, name, func(t *testing.T, n *network) {
+			n.add(host, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				switch {
+				case strings.Contains(r.URL.Path, "/referrers/"):
+					w.Header().Set("Content-Type", tt.mediaType)
+					fmt.Fprint(w, tt.body)
+				case strings.HasSuffix(r.URL.Path, "/manifests/"+registry.FallbackTag(subject)) && tt.tag != "":
+					w.Header().Set("Content-Type", index)
+					fmt.Fprint(w, tt.tag)
+				default:
+					http.NotFound(w, r)
+				}
+			}))
+			r := repository(t, n.client(registry.Options{}), host+"/app")
+			for range 2 { // what is remembered of the host changes nothing
+				got, err := r.Referrers(t.Context(), subject)
+				if tt.err != "" {
+					if err == nil || !strings.Contains(err.Error(), tt.err) {
+						t.Errorf("got %v, %v, want %q", digests(got), err, tt.err)
+					}
+				} else if err != nil || len(got) != tt.want {
+					t.Errorf("got %v, %v, want %d", digests(got), err, tt.want)
+				}
+			}
+		})
+	}
+}
+
+func manyEntries(n int) []string {
+	out := make([]string, n)
+	for i := range out {
+		out[i] = fmt.Sprintf(`{"digest":%q,"size":5}`, digest.FromString(fmt.Sprint(i)))
+	}
+	return out
+}
+
+// Pages are followed wherever they are, as long as they lead on; credentials are for
+// the registry alone.
+func TestReferrersLinks(t *testing.T) {
+	subject := digest.FromString("subject")
+	const other = "cdn.example.com"
+	first := "/v2/app/referrers/" + subject.String()
+	for name, tt := range map[string]struct {
+		link func(page int) string // of the answer to a page, from 0
+		want int
+		err  string
+	}{
+		"query":        {func(p int) string { return fmt.Sprintf(`<%s?page=%d>; rel="next"`, first, p+1) }, 4, ""},
+		"relative":     {func(p int) string { return fmt.Sprintf(`<?page=%d>; rel="next"`, p+1) }, 4, ""},
+		"another path": {func(p int) string { return fmt.Sprintf(`</pages/%d?page=%[1]d>; rel="next"`, p+1) }, 4, ""},
+		"another host": {func(p int) string { return fmt.Sprintf(`<http://%s/x?page=%d>; rel="next"`, other, p+1) }, 4, ""},
+		"no HTTP":      {func(p int) string { return fmt.Sprintf(`<ftp://%s/x?page=%d>; rel="next"`, other, p+1) }, 0, "leads to"},
+		"no URL":       {func(int) string { return `<:>; rel="next"` }, 0, "next page"},
+		"itself":       {func(int) string { return `<?page=1>; rel="next"` }, 0, "circle"},
+		"without end":  {func(p int) string { return fmt.Sprintf(`<?page=%d&on=1>; rel="next"`, p+1) }, 0, "more than 100 pages"},
+	} {
+		bubble(t, name, func(t *testing.T, n *network) {
+			handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Host == other && r.Header.Get("Authorization") != "" {
+					t.Error("credentials went to another host")
+				}
+				if r.Host == host && r.Header.Get("Authorization") == "" {
+					w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+					w.WriteHeader(http.StatusUnauthorized)
+					return
+				}
+				page := 0
+				_, _ = fmt.Sscan(r.URL.Query().Get("page"), &page)
+				w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+				if page < 3 || r.URL.Query().Has("on") {
+					w.Header().Set("Link", tt.link(page))
+				}
+				fmt.Fprint(w, entriesOf(entryOf(fmt.Sprint(page))))
+			})
+			n.add(host, handler)
+			n.add(other, handler)
+			r := repository(t, n.client(registry.Options{Credentials: func(name string) (string, string, error) { return "user", "secret-of-" + name, nil }}), host+"/app")
+			got, err := r.Referrers(t.Context(), subject)
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("got %d, %v, want %q", len(got), err, tt.err)
+				}
+			} else if err != nil || len(got) != tt.want {
+				t.Errorf("got %d, %v", len(got), err)
+			}
+		})
+	}
+	// A list that has begun is whole or an error.
+	for name, fail := range map[string]func(w http.ResponseWriter){
+		"page gone":       func(w http.ResponseWriter) { w.WriteHeader(http.StatusNotFound) },
+		"page forbidden":  func(w http.ResponseWriter) { w.WriteHeader(http.StatusForbidden) },
+		"web page":        func(w http.ResponseWriter) { w.Header().Set("Content-Type", "text/html"); fmt.Fprint(w, "<html>") },
+		"something else":  func(w http.ResponseWriter) { w.Header().Set("Content-Type", "application/json"); fmt.Fprint(w, "{}") },
+		"nothing":         func(w http.ResponseWriter) { w.WriteHeader(http.StatusNoContent) },
+		"no index at all": func(w http.ResponseWriter) { fmt.Fprint(w, "ok") },
+	} {
+		bubble(t, name, func(t *testing.T, n *network) {
+			n.add(host, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.RawQuery != "" {
+					fail(w)
+					return
+				}
+				w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+				w.Header().Set("Link", `<?page=1>; rel="next"`)
+				fmt.Fprint(w, entriesOf(entryOf("a")))
+			}))
+			r := repository(t, n.client(registry.Options{}), host+"/app")
+			if got, err := r.Referrers(t.Context(), subject); err == nil {
+				t.Errorf("got %v", digests(got))
+			}
+		})
+	}
+}
+
+// Several processes enter referrers at one fallback tag at the same time.
+func TestAddReferrersAtOnce(t *testing.T) {
+	bubble(t, "", func(t *testing.T, n *network) {
+		const writers = 5
+		s := n.add(host, registrytest.NoReferrers(registrytest.GGCR()))
+		s.before = func(_ http.ResponseWriter, r *http.Request, i int) bool {
+			if strings.Contains(r.URL.Path, "/manifests/sha256-") {
+				time.Sleep(time.Duration(100+i%7*10) * time.Millisecond)
+			}
+			return false
+		}
+		subject, _ := plain("subject")
+		var want []string
+		var wg sync.WaitGroup
+		for i := range writers {
+			r := repository(t, n.client(registry.Options{}), host+"/app")
+			empty(t, r)
+			desc, data := about(subject, fmt.Sprint(i))
+			want = append(want, desc.Digest.String())
+			wg.Go(func() {
+				if err := r.PushReferrer(t.Context(), desc, data); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		slices.Sort(want)
+		got, err := repository(t, n.client(registry.Options{}), host+"/app").Referrers(t.Context(), subject.Digest)
+		if diff := cmp.Diff(want, digests(got)); diff != "" || err != nil {
+			t.Errorf("%v (-want +got):\n%s", err, diff)
+		}
+	})
+}
+
+// The tag has 64 characters of a digest; the whole of it is read as well.
+func TestFallbackTagOfLongDigest(t *testing.T) {
+	subject := digest.SHA512.FromString("subject")
+	short := "sha512-" + subject.Encoded()[:64]
+	if tag := registry.FallbackTag(subject); tag != short {
+		t.Errorf("got %s", tag)
+	}
+	if tag := registry.AttachedTag(subject, ".sig"); tag != "" {
+		t.Errorf("%s is too long for a tag", tag)
+	}
+	for name, tag := range map[string]string{"short": short, "whole": "sha512-" + subject.Encoded()} {
+		bubble(t, name, func(t *testing.T, n *network) {
+			n.add(host, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if !strings.HasSuffix(r.URL.Path, "/manifests/"+tag) {
+					http.NotFound(w, r)
+					return
+				}
+				w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+				fmt.Fprint(w, entriesOf(entryOf("a")))
+			}))
+			got, err := repository(t, n.client(registry.Options{}), host+"/app").Referrers(t.Context(), subject)
+			if err != nil || len(got) != 1 {
+				t.Errorf("got %v, %v", digests(got), err)
+			}
+		})
+	}
 }
