@@ -24,6 +24,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -92,6 +93,9 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open store, name another with --store: %w", err)
 	}
+	if err := makePrivate(dir); err != nil {
+		return nil, fmt.Errorf("make the store %s private to this user: %w", dir, err)
+	}
 	lock := flock.New(filepath.Join(dir, lockFile))
 	if _, err := lock.TryRLockContext(ctx, lockRetry); err != nil {
 		return nil, fmt.Errorf("lock store %s, or name another with --store: %w", dir, err)
@@ -103,6 +107,81 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	s := newStore(inner, dir)
 	s.lock, s.log = lock, o.Log
 	return s, nil
+}
+
+// makePrivate makes the folders of a store, for this user alone whatever the umask is.
+// Where others could look into one, what is in it is made private too. A folder that has
+// something else in it stays as it is, but for what is the store's.
+func makePrivate(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if info.Mode().Perm() != 0o700 {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return err
+		}
+		foreign := false
+		for _, entry := range entries {
+			if !slices.Contains(ownNames(), entry.Name()) {
+				foreign = true
+			} else if err := closeToOthers(filepath.Join(dir, entry.Name())); err != nil {
+				return err
+			}
+		}
+		if !foreign {
+			if err := os.Chmod(dir, 0o700); err != nil {
+				return err
+			}
+		}
+	}
+	for _, name := range []string{blobsDir, filepath.Join(blobsDir, digest.SHA256.String()), ingestDir} {
+		folder := filepath.Join(dir, name)
+		err := os.Mkdir(folder, 0o700)
+		if errors.Is(err, fs.ErrExist) {
+			info, statErr := os.Stat(folder)
+			if errors.Is(statErr, fs.ErrNotExist) { // another process removed it, being empty
+				continue
+			}
+			if err = statErr; err == nil && info.Mode().Perm() == 0o700 {
+				continue
+			}
+		}
+		if err == nil {
+			err = os.Chmod(folder, 0o700)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// ownNames are what stands in the folder of a store.
+func ownNames() []string {
+	return []string{blobsDir, ingestDir, keysDir, lockFile, "interpreters", "manifests"}
+}
+
+// closeToOthers makes folders and files private.
+func closeToOthers(top string) error {
+	return filepath.WalkDir(top, func(name string, entry fs.DirEntry, err error) error {
+		mode := fs.FileMode(0o600)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil // another process removed it
+		case err != nil:
+			return err
+		case entry.IsDir():
+			mode = 0o700
+		case !entry.Type().IsRegular():
+			return nil
+		}
+		if err := os.Chmod(name, mode); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	})
 }
 
 // newStore has neither lock nor log.
@@ -214,7 +293,7 @@ func (s *Store) Writer(ctx context.Context, opts ...content.WriterOpt) (content.
 	inner, err := s.Store.Writer(ctx, content.WithRef(w.ingest), content.WithDescriptor(wanted.Desc))
 	for try := 1; errors.Is(err, fs.ErrNotExist) && try < ingestTries; try++ {
 		// Another process found the folder empty, and removed it.
-		if err = os.MkdirAll(filepath.Join(s.dir, ingestDir), 0o777); err == nil {
+		if err = os.MkdirAll(filepath.Join(s.dir, ingestDir), 0o700); err == nil {
 			inner, err = s.Store.Writer(ctx, content.WithRef(w.ingest), content.WithDescriptor(wanted.Desc))
 		}
 	}
@@ -261,6 +340,12 @@ func (w *writer) Commit(ctx context.Context, size int64, expected digest.Digest,
 		return errors.Join(err, w.Close())
 	}
 	w.done = true
+	// containerd's store lets everyone read it.
+	if file, err := w.store.blobFile(dgst); err == nil {
+		if err := os.Chmod(file, 0o600); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("make blob %s private: %w", dgst, err)
+		}
+	}
 	return nil
 }
 

@@ -5,7 +5,9 @@ package artifact
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	_ "embed"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"html/template"
@@ -156,7 +158,30 @@ func WritePage(w io.Writer, v *View) error {
 	if err != nil {
 		return err
 	}
-	return t.Execute(w, p)
+	var page bytes.Buffer
+	if err := t.Execute(&page, p); err != nil {
+		return err
+	}
+	_, err = w.Write(withPolicy(page.Bytes()))
+	return err
+}
+
+// withPolicy has the browser run and load nothing but the page's own style and script,
+// whatever got into the text around them.
+func withPolicy(page []byte) []byte {
+	const charset = "<meta charset=\"utf-8\">\n"
+	policy := fmt.Sprintf(`<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src '%s'; script-src '%s'; base-uri 'none'; form-action 'none'">`,
+		hashOf(page, "style"), hashOf(page, "script"))
+	return bytes.Replace(page, []byte(charset), []byte(charset+policy+"\n"), 1)
+}
+
+// hashOf is that of the content of the one element of a name, as a policy names it: text
+// of others has no tags in it.
+func hashOf(page []byte, element string) string {
+	_, rest, _ := bytes.Cut(page, []byte("<"+element+">"))
+	content, _, _ := bytes.Cut(rest, []byte("</"+element+">"))
+	sum := sha256.Sum256(content)
+	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
 }
 
 // sourceOption is an option that a source was rendered with.

@@ -98,3 +98,15 @@ func TestPageLeavesOut(t *testing.T) {
 		t.Error("the page shows what is too large for it")
 	}
 }
+
+// The browser runs nothing but the page's own script.
+func TestPagePolicy(t *testing.T) {
+	var buf bytes.Buffer
+	if err := WritePage(&buf, pageView(t)); err != nil {
+		t.Fatal(err)
+	}
+	if page := buf.String(); strings.Count(page, `http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'sha256-`) != 1 ||
+		strings.Count(page, "<script") != 1 || strings.Count(page, "<style") != 1 || strings.Contains(page, "style=") || strings.Contains(page, "unsafe-inline") {
+		t.Errorf("the page has no policy, or something that its policy does not allow:\n%.900s", page)
+	}
+}
