@@ -31,6 +31,7 @@ type Node struct {
 	Type Type // of a scalar
 	// Anchored says that other places may use the same text, by an alias.
 	Anchored bool
+	repeated bool // of a map: a key stands in it twice
 	style    style
 	at       int32 // where it begins in the document's text, anchor and tag included
 	// alias is where the alias stands that the node was read through, counted

@@ -209,11 +209,15 @@ func appendObjects(out []Object, n *Node, pointer, apiVersion, kind string) []Ob
 	o := object(n, pointer, apiVersion, kind)
 	items := n.Get("items")
 	element, isList := strings.CutSuffix(o.Kind, "List")
-	if !isList || items == nil && element != "" {
-		out = append(out, o)
-	}
 	if items == nil || items.Kind != List {
-		return out // a list of nothing
+		nothing := isList && (element == "" && o.Group() == "" || items != nil && items.Type == Null && pointer == "")
+		if nothing {
+			return out // a list of nothing
+		}
+		return append(out, o)
+	}
+	if !isList {
+		out = append(out, o)
 	}
 	itemVersion := o.APIVersion
 	if element == "" {

@@ -294,7 +294,7 @@ func (c *converter) node(n *yaml.Node, depth int) (out Node, cost int, err error
 	case yaml.MappingNode:
 		out.Kind = Map
 		var s int
-		if out.Fields, s, err = c.fields(n, depth); err != nil {
+		if out.Fields, out.repeated, s, err = c.fields(n, depth); err != nil {
 			return out, 0, err
 		}
 		cost += s
@@ -313,7 +313,7 @@ func (c *converter) node(n *yaml.Node, depth int) (out Node, cost int, err error
 }
 
 // fields are those of a mapping. Of a key that stands twice the last counts.
-func (c *converter) fields(n *yaml.Node, depth int) (fields []Field, cost int, err error) {
+func (c *converter) fields(n *yaml.Node, depth int) (fields []Field, repeated bool, cost int, err error) {
 	fields = make([]Field, 0, len(n.Content)/2)
 	var (
 		index  keys
@@ -323,19 +323,19 @@ func (c *converter) fields(n *yaml.Node, depth int) (fields []Field, cost int, e
 		key, value := n.Content[i], n.Content[i+1]
 		k, s, err := c.node(key, depth+1)
 		if err != nil {
-			return nil, 0, err
+			return nil, false, 0, err
 		}
 		cost += s
 		isMerge, err := c.key(key, k)
 		if err != nil {
-			return nil, 0, err
+			return nil, false, 0, err
 		}
 		if k.Anchored {
 			c.keys = append(c.keys, k.at)
 		}
 		v, s, err := c.node(value, depth+1)
 		if err != nil {
-			return nil, 0, err
+			return nil, false, 0, err
 		}
 		cost += s
 		if isMerge {
@@ -345,17 +345,20 @@ func (c *converter) fields(n *yaml.Node, depth int) (fields []Field, cost int, e
 				merged = keys{}
 			}
 			if fields, err = c.merge(key, v, fields, &index, merged); err != nil {
-				return nil, 0, err
+				return nil, false, 0, err
 			}
 			continue
 		}
 		if at, twice := index.at(fields, k.Value); twice {
+			_, isMerged := merged[k.Value]
+			repeated = repeated || !isMerged
+			delete(merged, k.Value)
 			fields[at].Value = v
 		} else {
 			fields = append(fields, Field{Key: k.Value, Value: v})
 		}
 	}
-	return fields, cost, nil
+	return fields, repeated, cost, nil
 }
 
 // key reports whether a key is a merge key, and refuses what cannot be a key.
@@ -392,6 +395,9 @@ func (c *converter) merge(key *yaml.Node, value Node, fields []Field, index *key
 	for _, m := range maps {
 		if m.Kind != Map {
 			return nil, &ParseError{Line: key.Line, Reason: "a merge key (<<) takes a map or a list of maps"}
+		}
+		if m.repeated {
+			c.disputed(key, "a merge key (<<) takes a map in which a key stands twice: readers of YAML disagree on which of the two counts")
 		}
 		for _, f := range m.Fields {
 			at, there := index.at(fields, f.Key)

@@ -175,6 +175,8 @@ func TestDispute(t *testing.T) {
 		{"merge in JSON", "{\"kind\": \"A\",\n\"a\": {\"<<\": {}}}", "a key is << in quotes", 2},
 		{"tagged key", "kind: A\n!!merge a: 1\n", `the key "a" has the tag !!merge`, 2},
 		{"key that is null", "kind: A\n!!null a: 1\n", `the key "a" has the tag !!null`, 2},
+		{"merge of a map that repeats itself", "kind: A\na:\n  <<: {b: 1, b: 2}\n", "a merge key (<<) takes a map in which a key stands twice", 3},
+		{"merge of a map that repeats a merged key", "x: &x {<<: {b: 1}, b: 2}\nkind: A\na: {<<: *x}\n", "", 0},
 		{"tag of one's own", "kind: A\n!x a: 1\n", `the key "a" has the tag !x`, 2},
 		{"key that is a string", "kind: A\n!!str a: 1\n", "", 0},
 		{"binary kind", "kind: !!binary QQ==\n", `the value of "kind" is !!binary`, 1},

@@ -318,6 +318,9 @@ func (s *Stage) scanDocument(f *manifests.File, doc *manifests.Document, b *batc
 			offset: doc.Offset(o.Node),
 		})
 	}
+	if o, ok := doc.Unversioned(); ok {
+		found = append(found, o)
+	}
 	s.walk(f, doc, document, found, b)
 }
 

@@ -194,9 +194,9 @@ func (s scope) speaks(reason string) scope {
 // notRun is why something is not an image where nothing better is known.
 const notRun = "not an image to run"
 
-// resource looks into an object: all of it but what clusters write (status), what
-// names it, and what a custom resource definition says of others. places are what
-// the catalogue says of it in the document around it.
+// resource looks into an object: all of it but what names it. In what clusters write
+// (status), and in what a custom resource definition says of others, only PodSpecs
+// count. places are what the catalogue says of it in the document around it.
 func (w *walker) resource(o manifests.Object, places ...place) {
 	group := o.Group()
 	before := *w
@@ -224,7 +224,7 @@ func (w *walker) resource(o manifests.Object, places ...place) {
 		child.role = roleOf(key, noRole)
 		w.in(key, func() {
 			switch key {
-			case "status", "apiVersion", "kind":
+			case "apiVersion", "kind":
 			case "items":
 				w.items(&o, value, child)
 			case "metadata":
@@ -232,10 +232,11 @@ func (w *walker) resource(o manifests.Object, places ...place) {
 			case binary:
 				w.base64(value)
 			default:
-				if !definition {
-					child.pairs = group == "" && (o.Kind == "ConfigMap" && key == "data" || o.Kind == "Secret" && key == "stringData")
-					w.node(value, o.Node, key, child)
+				child.pairs = group == "" && (o.Kind == "ConfigMap" && key == "data" || o.Kind == "Secret" && key == "stringData")
+				if definition || key == "status" {
+					child = child.speaks("")
 				}
+				w.node(value, o.Node, key, child)
 			}
 		})
 	}
