@@ -28,6 +28,9 @@ type VerifyOptions struct {
 	Deep bool
 	// Source and Commit are what the statements must say; "" is anything.
 	Source, Commit string
+	// AllowOutside lets pods run images that are not in the artifact; they are
+	// links of the result all the same.
+	AllowOutside bool
 	// ImageKey is a file of the public key that signed every image where it was
 	// published; "" does not look.
 	ImageKey string
@@ -49,7 +52,7 @@ func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err err
 	if err != nil {
 		return nil, err
 	}
-	options.Deep, options.Source, options.Commit = o.Deep, o.Source, o.Commit
+	options.Deep, options.Source, options.Commit, options.AllowOutside = o.Deep, o.Source, o.Commit, o.AllowOutside
 	if o.ImageKey != "" {
 		if options.ImageKey, err = sign.LoadVerifier(o.ImageKey); err != nil {
 			return nil, err

@@ -693,6 +693,9 @@ func TestForged(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := a.verify(t, stages.VerifyOptions{Ref: a.forge(t, c.change)})
 			got := failing(r)
+			if strings.Contains(c.want["references"], "outside") {
+				maps.DeleteFunc(got, func(link, _ string) bool { return strings.HasPrefix(link, "image outside ") })
+			}
 			if r.OK != (len(c.want) == 0) || !slices.Equal(slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(c.want))) {
 				t.Errorf("what fails is %v, want %v", got, c.want)
 			}
@@ -700,6 +703,75 @@ func TestForged(t *testing.T) {
 				if !strings.Contains(got[link], reason) {
 					t.Errorf("%s: %q, want %q", link, got[link], reason)
 				}
+			}
+		})
+	}
+}
+
+// Nothing hides an image of a pod: not the pipeline's wish, and not that it looks
+// like something that is filled in later.
+func TestOutside(t *testing.T) {
+	pod := func(image string) string {
+		return "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - {name: a, image: registry.example/in:1}\n  - {name: b, image: \"" + image + "\"}\n"
+	}
+	const pipeline = "apiVersion: tape/v1\nkind: Pipeline\nsources: [{name: s, path: s}]\n"
+	for _, c := range []struct {
+		name, image, pipeline string
+		warning               string
+		runs                  bool // it is a reference
+	}{
+		{"nothing", "registry.example/web:1", "", "", false},
+		{"excluded", "registry.example/web:1", "images: {exclude: [\"*/web:*\"]}\n", "is left out, as the pipeline asks", true},
+		{"ignored", "registry.example/web:1", "images: {fields: [{groups: [\"\"], kinds: [Pod], paths: [/spec/containers/1/image], ignore: true}]}\n", "is left out, as the pipeline asks", true},
+		{"ignored with all around it", "registry.example/web:1", "images: {fields: [{groups: [\"*\"], kinds: [\"*\"], paths: [\"/spec/containers/1\"], ignore: true}]}\n", "is left out, as the pipeline asks", true},
+		{"filled in", "auto", "", `image "auto" is filled in later`, true},
+		{"in capitals", "WEB.EXAMPLE/web:1", "", `image "WEB.EXAMPLE/web:1" is filled in later`, true},
+		{"capitals without a dot", "WEB/web:1", "", `image "WEB/web:1" is filled in later`, true},
+		{"a variable", "$(IMAGE)", "", `image "$(IMAGE)" is filled in later`, false},
+		{"none", "", "", `image "" is filled in later`, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for name, data := range map[string]string{"tape.yaml": pipeline + c.pipeline, "s/pod.yaml": pod(c.image)} {
+				if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			a := &signedApp{}
+			a.host = registrytest.Serve(t, registrytest.GGCR())
+			hosts := t.TempDir()
+			upstream := &registrytest.Upstream{Image: func(string, string) (registrytest.Image, bool) { return registrytest.Published(), true }}
+			if err := registrytest.WriteHosts(hosts, "registry.example", registrytest.Serve(t, upstream)); err != nil {
+				t.Fatal(err)
+			}
+			a.env = environmentOf(t, hosts)
+			a.public, a.signer = newKey(t)
+			o := stages.PackageOptions{
+				Options:    stages.Options{Environment: a.env, Pipeline: filepath.Join(dir, "tape.yaml"), Signer: a.signer},
+				Repository: a.host + "/team/shop", Tags: []string{"v1"},
+			}
+			result, err := stages.Package(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(result.Warnings, "\n"); (c.warning == "") != (got == "") || !strings.Contains(got, c.warning) {
+				t.Errorf("warnings are %q, want %q", got, c.warning)
+			}
+			a.ref = a.host + "/team/shop:v1"
+			link := "image outside " + c.image
+			if r := a.verify(t, stages.VerifyOptions{}); r.OK == c.runs || c.runs && !strings.Contains(failing(r)[link], "pod.yaml:7:23") {
+				t.Errorf("verify says %v: %v", r.OK, failing(r))
+			}
+			r := a.verify(t, stages.VerifyOptions{AllowOutside: true})
+			if listed := slices.ContainsFunc(r.Links, func(l stages.VerifiedLink) bool { return l.Name == link }); !r.OK || listed != c.runs {
+				t.Errorf("where it is allowed, verify says %v: %v", r.OK, r.Links)
+			}
+			o.Strict = true
+			if _, err := stages.Package(t.Context(), o); (err == nil) != (c.warning == "") || err != nil && !strings.Contains(err.Error(), c.warning) {
+				t.Errorf("with Strict: %v", err)
 			}
 		})
 	}

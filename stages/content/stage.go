@@ -207,6 +207,13 @@ func warnings(chosen []files.File, report images.Report) []string {
 			out = append(out, fmt.Sprintf("%s: image %q is filled in later by something else: what a pod will run there is not in the artifact", images.Place(p.File, p.Line, p.Column), p.Value))
 		}
 	}
+	for _, r := range report.Excluded {
+		for _, l := range r.Locations {
+			if stored[l.File] && l.Class == images.Pod {
+				out = append(out, fmt.Sprintf("%s: image %s is left out, as the pipeline asks: what a pod will run there is not in the artifact", l.Place(), l.Value))
+			}
+		}
+	}
 	type identity struct{ group, kind, namespace, name string }
 	first := make(map[identity]images.Object)
 	for _, o := range report.Objects {

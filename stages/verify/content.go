@@ -42,6 +42,7 @@ func (c *chain) content(ctx context.Context) []Link {
 	links := []Link{c.link("layer", c.app.Layer.Digest, err)}
 	s, statementErr := c.statements(ctx)
 	links = append(links, c.link("provenance", subject, statementErr))
+	var outside []Link
 	for _, l := range []struct {
 		name string
 		hold func() error
@@ -50,7 +51,7 @@ func (c *chain) content(ctx context.Context) []Link {
 		{"edits", func() error { return s.undo(list) }},
 		{"origin", s.origin},
 		{"images", func() error { return s.inside(c.images) }},
-		{"references", func() error { return c.references(ctx, s, list) }},
+		{"references", func() (err error) { outside, err = c.references(ctx, s, list); return err }},
 		{"source", func() error { return s.from(c.o.Source, c.o.Commit) }},
 	} {
 		if l.name == "source" && c.o.Source == "" && c.o.Commit == "" {
@@ -62,7 +63,7 @@ func (c *chain) content(ctx context.Context) []Link {
 		}
 		links = append(links, c.link(l.name, subject, hold()))
 	}
-	return links
+	return append(links, outside...)
 }
 
 // files reads the content, which must be packed as everybody packs it: nothing
@@ -345,44 +346,68 @@ func (s *said) scanned() (config scan.Config, left map[spot]bool, err error) {
 	return config, left, nil
 }
 
-// references looks for images itself. What a pod would run must be in the root,
-// or be said to be outside. What else is found may be what a newer catalogue
-// knows: a warning.
-func (c *chain) references(ctx context.Context, s *said, list []files.File) error {
+// references looks for images itself. Each image outside the root that a pod would
+// run is a link, which holds only where that is allowed, whatever the statements
+// say of it. What else is found may be what a newer catalogue knows: a warning.
+func (c *chain) references(ctx context.Context, s *said, list []files.File) ([]Link, error) {
 	config, listed, err := s.scanned()
 	if err != nil {
-		return fmt.Errorf("read the image fields of the pipeline: %w", err)
+		return nil, fmt.Errorf("read the image fields of the pipeline: %w", err)
 	}
 	scanner, err := scan.New(config)
 	if err != nil {
-		return fmt.Errorf("read the image fields of the pipeline: %w", err)
-	}
-	report, err := scanner.Scan(ctx, list)
-	if err != nil {
-		return err
+		return nil, fmt.Errorf("read the image fields of the pipeline: %w", err)
 	}
 	last := s.edits[len(s.edits)-1]
-	var wrong []string
-	for _, skipped := range report.Skipped {
-		if skipped.Invalid {
-			wrong = append(wrong, fmt.Sprintf("%s: it cannot be read: %s", images.Place(skipped.File, skipped.Line, 0), skipped.Reason))
+	var (
+		wrong   []string
+		outside []Link
+	)
+	for _, f := range list {
+		// By itself: whatever lies beside a file, all that is in the content is applied.
+		report, err := scanner.Scan(ctx, []files.File{f})
+		if err != nil {
+			return nil, err
 		}
-	}
-	for _, r := range report.References {
-		if c.inRoot(r.Name, last.Transform) {
-			continue
+		for _, skipped := range report.Skipped {
+			if skipped.Invalid {
+				wrong = append(wrong, fmt.Sprintf("%s: it cannot be read: %s", images.Place(skipped.File, skipped.Line, 0), skipped.Reason))
+			}
 		}
-		for _, l := range r.Locations {
-			switch {
-			case listed[spotOf(l)]:
-			case l.Class == images.Pod:
-				wrong = append(wrong, fmt.Sprintf("%s: %s is outside the root", l.Place(), l.Value))
-			default:
-				c.warn("%s: %s (%s) is outside the root; nothing was said of it when it was taped", l.Place(), l.Value, l.Class)
+		for _, r := range slices.Concat(report.References, report.Excluded) {
+			if c.inRoot(r.Name, last.Transform) {
+				continue
+			}
+			for _, l := range r.Locations {
+				switch {
+				case l.Class == images.Pod:
+					outside = append(outside, c.outside(l.Place(), l.Value))
+					if !listed[spotOf(l)] && !c.o.AllowOutside {
+						wrong = append(wrong, fmt.Sprintf("%s: %s is outside the root, and nothing was said of it when it was packed", l.Place(), l.Value))
+					}
+				case !listed[spotOf(l)]:
+					c.warn("%s: %s (%s) is outside the root; nothing was said of it when it was taped", l.Place(), l.Value, l.Class)
+				}
+			}
+		}
+		for _, p := range report.Placeholders {
+			place := images.Place(p.File, p.Line, p.Column)
+			if _, err := reference.ParseNormalizedNamed(p.Value); p.Pod && err == nil {
+				outside = append(outside, c.outside(place, p.Value))
+			} else if p.Pod {
+				c.warn("%s: image %q is not a reference: what a pod runs there is filled in later, and is outside the root", place, p.Value)
 			}
 		}
 	}
-	return some(wrong)
+	return outside, some(wrong)
+}
+
+// outside is the link of an image of a pod that is not in the root.
+func (c *chain) outside(place, value string) Link {
+	return Link{
+		Name: "image outside " + value, Subject: c.app.Content.Digest, OK: c.o.AllowOutside, Outside: true,
+		Reason: place + ": a pod runs it, and it is not in the root",
+	}
 }
 
 // inRoot says whether a reference is to an image of the root, by digest, under

@@ -57,6 +57,8 @@ type Options struct {
 	// Tag that the root was found by in a repository: the content's must lead to the
 	// content of this root, as there are deployers that take it alone. "" is none.
 	Tag string
+	// AllowOutside lets pods run images that are not in the root.
+	AllowOutside bool
 	// ImageKey signed every image where it was published; nil: nobody looks.
 	ImageKey sign.Verifier
 }
@@ -75,6 +77,8 @@ type Link struct {
 	Name    string        `json:"name"`
 	Subject digest.Digest `json:"subject"`
 	OK      bool          `json:"ok"`
+	// Outside says that it is an image that a pod runs and that is not in the root.
+	Outside bool `json:"outside,omitempty"`
 	// Reason why not; of a link that holds, what is to be said of it.
 	Reason string `json:"reason,omitempty"`
 }

@@ -24,7 +24,8 @@ func (a *app) verifyCommand() *cobra.Command {
 		Long: `Walks the whole chain, with nothing but the artifact and the key: the signature
 names the root, the root every image and signature in it, the statements how
 each byte of the manifests came about. Prints every link; exits with 3 if one
-does not hold.`,
+does not hold. An image that a pod runs and that is not in the artifact is a
+link that does not hold, unless --allow-outside is given.`,
 		Args: argsRange(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
@@ -47,7 +48,12 @@ does not hold.`,
 				return err
 			}
 			if i := slices.IndexFunc(result.Links, func(l stages.VerifiedLink) bool { return !l.OK }); i >= 0 {
-				return &statusError{exitPolicy, fmt.Errorf("%s is not verified: %s: %s", o.Ref, result.Links[i].Name, result.Links[i].Reason)}
+				link := result.Links[i]
+				hint := ""
+				if link.Outside {
+					hint = " (--allow-outside lets pods run such images)"
+				}
+				return &statusError{exitPolicy, fmt.Errorf("%s is not verified: %s: %s%s", o.Ref, link.Name, link.Reason, hint)}
 			}
 			return nil
 		},
@@ -59,6 +65,7 @@ does not hold.`,
 	f.BoolVar(&o.Deep, "deep", false, "read every blob of a repository instead of asking whether it is there")
 	f.StringVar(&o.Source, "source", "", "`URI` of the repository that the sources must be of")
 	f.StringVar(&o.Commit, "commit", "", "`COMMIT` that the sources must be at, without modifications")
+	f.BoolVar(&o.AllowOutside, "allow-outside", false, "let pods run images that are not in the artifact (each is listed)")
 	f.StringVar(&o.ImageKey, "image-key", "", "public key `FILE` that must have signed every image where it was published")
 	return cmd
 }
