@@ -29,6 +29,8 @@ type PullOptions struct {
 	// Key is a file of the public key that must have signed the application, Bundle a
 	// file that signs the root instead of what is attached to it; "" verifies nothing.
 	Key, Bundle string
+	// AllowOutside lets pods run images that are not in the artifact.
+	AllowOutside bool
 	// Attestations is a file for the statements, one JSON object a line; "" is
 	// none. Writer takes them instead where it is set.
 	Attestations string
@@ -116,6 +118,7 @@ func (o *PullOptions) verify(ctx context.Context, root ocispec.Descriptor, at *o
 	if err != nil {
 		return nil, err
 	}
+	options.AllowOutside = o.AllowOutside
 	checked, err := verify.Application(ctx, at.place, root, options)
 	if err != nil {
 		return nil, err

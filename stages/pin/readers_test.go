@@ -112,7 +112,7 @@ func served(o map[string]any) bool {
 	case !word.MatchString(kind), version != "" && version != "v1" && !grouped.MatchString(version):
 		return false
 	case group == "v1" || group == "":
-		return !strings.HasSuffix(kind, "List") && kind != "Config" && kind != "Secret"
+		return !strings.HasSuffix(kind, "List") && kind != "Config"
 	}
 	return group != "kpt.dev" && group != "kustomize.config.k8s.io" && group != "apiextensions.k8s.io"
 }

@@ -270,6 +270,10 @@ func (w *walker) annotations(n *manifests.Node, s scope) {
 func (w *walker) base64(n *manifests.Node) {
 	for i := range n.Fields {
 		key, value := n.Fields[i].Key, &n.Fields[i].Value
+		if value.Kind != manifests.Scalar { // not what a cluster takes for a Secret
+			w.in(key, func() { w.node(value, n, key, scope{ignored: spokenOf, role: roleOf(key, noRole)}) })
+			continue
+		}
 		data, err := base64.StdEncoding.DecodeString(value.Text())
 		if err != nil || !utf8.Valid(data) {
 			continue

@@ -23,9 +23,9 @@ func (a *app) pullCommand() *cobra.Command {
   tape pull registry.example.com/team/podinfo:v1.2.3 ./podinfo --key release.pub
   kubectl apply -R -f ./podinfo`,
 		Long: `Writes the manifests byte for byte, all of them or none. DIR is made, or must be
-empty; --force replaces what is in it. With --key the application is verified first,
-as tape verify does, and what is written is what was verified: nothing is written and
-the exit status is 3 where the chain does not hold.`,
+empty; --force replaces what is in it. With --key the application is verified
+first, as tape verify does, and what is written is what was verified: nothing is
+written and the exit status is 3 where the chain does not hold.`,
 		Args: argsRange(0, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if image == "" && len(args) > 0 {
@@ -94,6 +94,7 @@ the exit status is 3 where the chain does not hold.`,
 	f.StringVarP(&o.Attestations, "attestations", "a", "", "`FILE` for the statements, one JSON object a line; - is stdout")
 	f.StringVar(&o.Key, "key", "", "public key `FILE` of who signed the application: verify before anything is written")
 	f.StringVar(&o.Bundle, "bundle", "", "`FILE` that signs the root, instead of what is attached to it")
+	f.BoolVar(&o.AllowOutside, "allow-outside", false, "with --key: let pods run images that are not in the artifact")
 	f.BoolVar(&o.Force, "force", false, "replace what is in DIR")
 	f.BoolVar(&o.Rewrite, "rewrite", false, "point the manifests to the repository they are pulled from")
 	return cmd
