@@ -24,11 +24,18 @@ func TestRename(t *testing.T) {
 	here := "example.com/team/shop:proxyv2.1.0." + short(d) + "@" + d.String()
 	there := "example.org/user/istio-proxyv2-f93a2cacc6cafa0474a2d6990a4dd1a0:1.0@" + d.String()
 
+	written := "example.com/team/shop:1.0@" + d.String()
+
 	for _, test := range []struct {
 		what   string
 		fields []string
 		want   []string
 	}{
+		{"whole, with the tag as written", []string{written}, []string{there}},
+		{"name and tag as written", []string{"example.com/team/shop", "1.0@" + d.String()},
+			[]string{"example.org/user/istio-proxyv2-f93a2cacc6cafa0474a2d6990a4dd1a0", "1.0@" + d.String()}},
+		{"host, path with the tag as written, hexadecimal digest", []string{"example.com", "team/shop:1.0", d.Encoded()},
+			[]string{"example.org", "user/istio-proxyv2-f93a2cacc6cafa0474a2d6990a4dd1a0:1.0", d.Encoded()}},
 		{"whole", []string{here}, []string{there}},
 		{"name and version", []string{"example.com/team/shop", "proxyv2.1.0." + short(d) + "@" + d.String()},
 			[]string{"example.org/user/istio-proxyv2-f93a2cacc6cafa0474a2d6990a4dd1a0", "1.0@" + d.String()}},
@@ -43,7 +50,7 @@ func TestRename(t *testing.T) {
 			for i, field := range test.fields {
 				data += "field: "
 				transform.Edits = append(transform.Edits, images.Edit{
-					File: "a.yaml", Line: i + 1, Resolved: name + "@" + d.String(), Replaced: field, Digest: d, Offset: len(data),
+					File: "a.yaml", Line: i + 1, Resolved: name + "@" + d.String(), Replaced: field, Digest: d, Offset: len(data), KeepTag: strings.Contains(test.what, "as written"),
 				})
 				data += field + "\n"
 			}

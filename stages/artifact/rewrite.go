@@ -151,9 +151,24 @@ func repoint(text, from, to string) (string, error) {
 	if rest, ok := strings.CutPrefix(text, from); ok && (rest == "" || rest[0] == ':' || rest[0] == '@') {
 		return to + rest, nil
 	}
+	found, rest := repointed(text, from, to), ""
+	if i := strings.IndexAny(text, ":@"); len(found) == 0 && i > strings.LastIndexByte(text, '/') && text[i] == ':' {
+		// A name may have its tag behind it, where only the digest has a field of its own.
+		found, rest = repointed(text[:i], from, to), text[i:]
+	}
+	switch {
+	case len(found) == 0:
+		return text, nil // a tag, a digest
+	case len(found) > 1 || found[0] == ".":
+		return "", fmt.Errorf("%q is a part of a reference to %s, and it is not clear which part of %s stands for it", text, from, to)
+	}
+	return found[0] + rest, nil
+}
+
+// repointed are the parts of one repository that stand for a part of another.
+func repointed(text, from, to string) (found []string) {
 	fromHost, fromPath, _ := strings.Cut(from, "/")
 	toHost, toPath, _ := strings.Cut(to, "/")
-	found := []string{}
 	for _, part := range []struct{ from, to string }{
 		{fromHost, toHost}, {fromPath, toPath}, // registry and path
 		{path.Dir(from), path.Dir(to)}, {path.Dir(fromPath), path.Dir(toPath)}, {path.Base(from), path.Base(to)}, // folder and name
@@ -162,11 +177,5 @@ func repoint(text, from, to string) (string, error) {
 			found = append(found, part.to)
 		}
 	}
-	switch {
-	case len(found) == 0:
-		return text, nil // a tag, a digest
-	case len(found) > 1 || found[0] == ".":
-		return "", fmt.Errorf("%q is a part of a reference to %s, and it is not clear which part of %s stands for it", text, from, to)
-	}
-	return found[0], nil
+	return found
 }

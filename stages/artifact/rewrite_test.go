@@ -97,6 +97,9 @@ func TestRewriteParts(t *testing.T) {
 		{"team", "old.example.com/team/shop", "new.example.com/a/b/c", "a/b"},
 		{"shop", "old.example.com/shop", "new.example.com/x", "x"},
 		{"shop", "old.example.com/shop", "new.example.com/x/y", ""}, // x/y or y
+		{"team/shop:v1", "old.example.com/team/shop", "new.example.com/x", "x:v1"},
+		{"old.example.com:5000", "old.example.com:5000/team/shop", "new.example.com/x", "new.example.com"},
+		{"1.0@sha256:92d4", "old.example.com/1.0", "new.example.com/x", "1.0@sha256:92d4"},
 		{"v1.92d43edf", "old.example.com/shop", "new.example.com/x/y", "v1.92d43edf"},
 		{"old.example.com/shopping:v1", "old.example.com/shop", "new.example.com/x", "old.example.com/shopping:v1"},
 	} {

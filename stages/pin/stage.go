@@ -299,6 +299,7 @@ func split(repository string, d digest.Digest, parts []images.Part) (values []st
 	for _, p := range parts {
 		has[p.Role] = true
 	}
+	has["digest"] = has["digest"] || has["sha"]
 	host, name, _ := strings.Cut(repository, "/")
 	if !has["registry"] {
 		name = repository

@@ -178,7 +178,12 @@ func (c *catalogue) half(word, key string, find func(flat string) (string, bool)
 		return "", false
 	}
 	get := func(key string) string { value, _ := find(key); return value }
-	pieces := map[string]string{"repository": word, "registry": get(h.registry), "tag": get(h.tag), "digest": get(h.digest)}
+	pieces := map[string]string{"repository": word}
+	for role, key := range map[string]string{"registry": h.registry, "tag": h.tag, "digest": h.digest} {
+		if key != "" {
+			pieces[role] = get(key)
+		}
+	}
 	value = composed(pieces)
 	if isPlaceholder(value) {
 		return "", true
@@ -237,7 +242,8 @@ func either(a, b func(string) (string, bool)) func(string) (string, bool) {
 	}
 }
 
-// composed makes a reference of what its parts hold: "" where too few are there.
+// composed makes a reference of what its parts, by role, hold: "" where too few are
+// there. A part that is there may be empty.
 func composed(part map[string]string) string {
 	if saidAgain(part["repository"], part["image"]) {
 		part["image"] = ""
@@ -259,7 +265,7 @@ func composed(part map[string]string) string {
 	} else {
 		tag = cmp.Or(tag, version)
 	}
-	if tag == "" && digest == "" && (hasTag == "" || part["registry"] == "") {
+	if tag == "" && digest == "" && (hasTag == "" || len(part) == 1) {
 		return ""
 	}
 	if tag != "" {

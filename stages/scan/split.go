@@ -217,7 +217,10 @@ func at(n *manifests.Node, pointer string) *manifests.Node {
 
 // compose makes a reference of its parts: "" where too few are there.
 func compose(pieces []piece, parts Parts) string {
-	part := map[string]string{"literal": parts.Literal}
+	part := map[string]string{}
+	if parts.Literal != "" {
+		part["literal"] = parts.Literal
+	}
 	for _, p := range pieces {
 		part[p.role] = p.value()
 	}
