@@ -6,7 +6,8 @@
 // What is rendered is every object that a package's value holds: the value
 // itself, or what lies in its lists and structs at any depth, definitions and
 // hidden fields aside. With an expression it is what that holds, a string with a
-// YAML stream included. A module of Timoni is rendered from its timoni.apply.
+// YAML stream included. A module of Timoni is rendered from its timoni.apply, with
+// the values of files over its own, and a bundle of Timoni from its modules.
 //
 // Where a package itself holds no objects its _tool.cue files are looked at, as
 // data: what a command would print or pass on is taken if it is a stream of
@@ -62,6 +63,7 @@ type options struct {
 	Packages   []string `json:"packages"`
 	Expression string   `json:"expression"`
 	Tags       []string `json:"tags"`
+	Values     []string `json:"values"`
 }
 
 func parseOptions(raw json.RawMessage) (options, error) {
@@ -160,6 +162,10 @@ type source struct {
 	// packages to load, as the cue command takes them.
 	packages []string
 	registry *modules
+	// given are values of a Timoni module that a bundle has; nil for none.
+	given any
+	// unset are the tags that the packages have and nobody sets.
+	unset []string
 }
 
 // locate finds the module that a source belongs to.

@@ -152,6 +152,30 @@ func TestProblems(t *testing.T) {
 				"command: b: t: {$id: \"tool/cli.Print\", text: yaml.Marshal(#cm & {metadata: name: \"b\"})}\n",
 			want: []interpreter.Diagnostic{{Summary: "the commands a and b have different objects"}},
 		}, {
+			name:    "a tag that is not set",
+			archive: module + "-- app.cue --\npackage app\n\n_env: string @tag(env)\na: {apiVersion: \"v1\", kind: \"Secret\", metadata: name: _env}\n",
+			want:    []interpreter.Diagnostic{{File: "app.cue", Line: 3, Column: 7, Summary: "a.metadata.name: incomplete value string", Detail: "not set: the tag env"}},
+		}, {
+			name: "a schema in cue.mod", archive: module + "-- app.cue --\npackage app\n\nimport \"k8s.example/schema\"\n\na: schema.#Secret & {metadata: name: 1}\n" +
+				"-- cue.mod/gen/k8s.example/schema/types.cue --\npackage schema\n\n#Secret: {apiVersion: \"v1\", kind: \"Secret\", metadata: name: string}\n",
+			want: []interpreter.Diagnostic{{File: "app.cue", Line: 5, Column: 4, Summary: "a.metadata.name: conflicting values", Detail: "see app.cue:5:38, cue.mod/gen/k8s.example/schema/types.cue:3:61"}},
+		}, {
+			name: "what only a schema in cue.mod has", archive: module + "-- app.cue --\npackage app\n\nimport \"k8s.example/schema\"\n\na: schema.#Secret & {type: \"Opaque\"}\n" +
+				"-- cue.mod/gen/k8s.example/schema/types.cue --\npackage schema\n\n#Secret: {apiVersion: \"v1\", kind: \"Secret\", metadata: name: string, type: string}\n",
+			want: []interpreter.Diagnostic{{File: "app.cue", Line: 5, Column: 1, Summary: "a.metadata.name: incomplete value string", Detail: "see cue.mod/gen/k8s.example/schema/types.cue:3:61"}},
+		}, {
+			name: "values of what is no Timoni module", options: `{"values": ["v.cue"]}`,
+			archive: module + "-- app.cue --\npackage app\n-- v.cue --\nvalues: {}\n",
+			want:    []interpreter.Diagnostic{{Summary: "option values is for modules of Timoni, and there is none in ."}},
+		}, {
+			name: "a bundle with a module elsewhere", path: "b.cue",
+			archive: "-- b.cue --\nbundle: {instances: web: {module: url: \"oci://example.com/web\", namespace: \"x\"}}\n",
+			want:    []interpreter.Diagnostic{{Summary: "bundle: instance web: oci://example.com/web is not fetched"}},
+		}, {
+			name: "a bundle with a module outside", path: "b.cue",
+			archive: "-- b.cue --\nbundle: {instances: web: {module: url: \"file://../web\", namespace: \"x\"}}\n",
+			want:    []interpreter.Diagnostic{{Summary: "bundle: instance web: there is no module at file://../web"}},
+		}, {
 			name: "no source", archive: module, path: "gone",
 			want: []interpreter.Diagnostic{{Summary: "open gone: no such file"}},
 		},

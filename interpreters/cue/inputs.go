@@ -218,6 +218,9 @@ func (w *walker) file(name string) error {
 			w.files[filepath.Join(dir, filepath.FromSlash(file))] = true
 		}
 	}
+	for _, module := range bundled(f) {
+		w.folders[filepath.Join(dir, filepath.FromSlash(module))] = true
+	}
 	for spec := range f.ImportSpecs() {
 		if path, err := literal.Unquote(spec.Path.Value); err == nil {
 			if err := w.imported(path); err != nil {

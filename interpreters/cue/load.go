@@ -19,9 +19,6 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// timoniApply is where a module of Timoni has its objects.
-const timoniApply = "timoni.apply"
-
 // render evaluates the packages and writes their objects as files.
 func (s *source) render() ([]interpreter.File, []interpreter.Diagnostic, error) {
 	var expression ast.Expr
@@ -56,7 +53,7 @@ func (s *source) render() ([]interpreter.File, []interpreter.Diagnostic, error) 
 
 // fromPackages finds the objects in the values of the packages.
 func (s *source) fromPackages(ctx *cue.Context, expression ast.Expr) ([]object, []interpreter.Diagnostic, error) {
-	instances, remarks, err := s.load(false)
+	instances, remarks, err := s.load(ctx, false)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -72,7 +69,7 @@ func (s *source) fromPackages(ctx *cue.Context, expression ast.Expr) ([]object, 
 }
 
 // load reads the packages, with their _tool.cue files if tools is set.
-func (s *source) load(tools bool) ([]*build.Instance, []interpreter.Diagnostic, error) {
+func (s *source) load(ctx *cue.Context, tools bool) ([]*build.Instance, []interpreter.Diagnostic, error) {
 	config := &load.Config{
 		Dir:        s.dir,
 		ModuleRoot: s.module,
@@ -82,15 +79,35 @@ func (s *source) load(tools bool) ([]*build.Instance, []interpreter.Diagnostic, 
 	}
 	instances := load.Instances(s.packages, config)
 	remarks := s.timoniTags(instances, config)
-	if remarks != nil {
+	overlay, err := s.overlaid(ctx, instances)
+	if err != nil {
+		return nil, nil, err
+	}
+	if config.Overlay = overlay; remarks != nil || overlay != nil {
 		instances = load.Instances(s.packages, config)
 	}
+	s.unset = unset(instances, config.Tags)
 	for _, inst := range instances {
 		if inst.Err != nil {
 			return nil, nil, s.problems(inst.Err)
 		}
 	}
 	return instances, remarks, nil
+}
+
+// unset are the tags of packages that get no value. One that only chooses files
+// (@if) needs none.
+func unset(instances []*build.Instance, tags []string) []string {
+	var out []string
+	for _, inst := range instances {
+		for _, name := range tagNames(inst) {
+			set := slices.ContainsFunc(tags, func(t string) bool { key, _, _ := strings.Cut(t, "="); return key == name })
+			if !set && !slices.Contains(out, name) {
+				out = append(out, name)
+			}
+		}
+	}
+	return out
 }
 
 // timoniTags sets those tags of Timoni modules that Timoni itself sets when it
@@ -184,6 +201,8 @@ func (s *source) objects(ctx *cue.Context, inst *build.Instance, expression ast.
 	}
 	c := collector{source: s, ctx: ctx, folder: s.folderOf(inst)}
 	switch apply := v.LookupPath(cue.ParsePath(timoniApply)); {
+	case expression == nil && isBundle(inst):
+		return s.bundle(ctx, inst, v)
 	case expression != nil:
 		result := ctx.BuildExpr(expression, cue.Scope(v), cue.ImportPath(inst.ID()), cue.InferBuiltins(true))
 		if err := result.Validate(cue.Concrete(true)); err != nil {

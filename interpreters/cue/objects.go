@@ -118,7 +118,7 @@ func open(v cue.Value, field string) bool {
 // add takes an object.
 func (c *collector) add(id identity, v cue.Value) {
 	if err := v.Validate(cue.Concrete(true)); err != nil {
-		c.failed.add(c.problems(err))
+		c.failed.add(c.of(v, c.problems(err)))
 		return
 	}
 	data, err := c.encode(v)
@@ -127,6 +127,27 @@ func (c *collector) add(id identity, v cue.Value) {
 		return
 	}
 	c.take(object{folder: c.folder, at: v.Path().String(), identity: id, data: data})
+}
+
+// of puts mistakes that CUE places in a schema only at the object that has them.
+func (c *collector) of(v cue.Value, found problems) problems {
+	at := v.Pos()
+	if !at.IsValid() || c.foreign(at.Filename()) {
+		return found
+	}
+	for i, d := range found {
+		if d.File == "" || !c.foreign(d.File) {
+			continue
+		}
+		place := fmt.Sprintf("%s:%d:%d", d.File, d.Line, d.Column)
+		if _, more, ok := strings.Cut(d.Detail, "see "); ok {
+			d.Detail, place = strings.TrimSuffix(strings.TrimSuffix(d.Detail, "see "+more), "; "), place+", "+more
+		}
+		d.Detail = strings.TrimPrefix(d.Detail+"; see "+place, "; ")
+		d.File, d.Line, d.Column = c.name(at.Filename()), at.Line(), at.Column()
+		found[i] = d
+	}
+	return found
 }
 
 // encode writes a value as YAML. Bytes become base64, as CUE has them in JSON and

@@ -5,6 +5,7 @@ package cue
 import (
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -37,7 +38,21 @@ func (s *source) problems(err error) problems {
 	var out problems
 	for _, e := range errors.Errors(err) {
 		d := interpreter.Diagnostic{Severity: interpreter.Error, Summary: s.readable(errors.String(e))}
+		if strings.Contains(d.Summary, "incomplete value") && len(s.unset) > 0 {
+			d.Detail = "not set: " + tagList(s.unset)
+		}
 		positions := slices.DeleteFunc(errors.Positions(e), func(p token.Pos) bool { return !p.IsValid() || p.Filename() == "" })
+		// What the user wrote comes first: a schema that was fetched or generated says
+		// what is wanted, and seldom what is wrong.
+		slices.SortStableFunc(positions, func(a, b token.Pos) int {
+			switch there, here := s.foreign(a.Filename()), s.foreign(b.Filename()); {
+			case there == here:
+				return 0
+			case there:
+				return 1
+			}
+			return -1
+		})
 		var others []string
 		for i, p := range positions {
 			if i == 0 {
@@ -47,7 +62,7 @@ func (s *source) problems(err error) problems {
 			}
 		}
 		if len(others) > 0 {
-			d.Detail = "see " + strings.Join(others, ", ")
+			d.Detail = strings.TrimPrefix(d.Detail+"; see "+strings.Join(others, ", "), "; ")
 		}
 		// The summary is one line; what CUE says may have more.
 		if first, rest, more := strings.Cut(d.Summary, "\n"); more {
@@ -57,6 +72,30 @@ func (s *source) problems(err error) problems {
 		out.add(problems{d})
 	}
 	return out
+}
+
+// foreign reports whether a file, absolute or as name has it, lies in cue.mod or in
+// a module that was fetched.
+func (s *source) foreign(file string) bool {
+	name := "/" + s.name(file)
+	return strings.Contains(name, "/"+moduleDir+"/") || fetched.MatchString(name)
+}
+
+// fetched is the name of a module that was fetched.
+var fetched = regexp.MustCompile(`@v[0-9]+\.[^/]*/`)
+
+// tagList names tags for a person.
+func tagList(tags []string) string {
+	what := "the tag "
+	if len(tags) > 1 {
+		what = "the tags "
+	}
+	return what + strings.Join(tags, ", ")
+}
+
+// problemIn is one mistake, in a file.
+func (s *source) problemIn(file, format string, args ...any) error {
+	return problems{{Severity: interpreter.Error, Summary: fmt.Sprintf(format, args...), File: s.name(file)}}
 }
 
 // add takes in more problems, up to the most that are told of.

@@ -14,7 +14,7 @@ import (
 // or pass on. Nothing is run: a task is a struct like any other here, and what
 // only running it would fill in stays open.
 func (s *source) fromTools(ctx *cue.Context, expression ast.Expr) ([]object, error) {
-	instances, _, err := s.load(true)
+	instances, _, err := s.load(ctx, true)
 	if err != nil {
 		return nil, err
 	}

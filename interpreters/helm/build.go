@@ -4,12 +4,16 @@ package helm
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/chartutil"
@@ -91,7 +95,7 @@ func (b *builder) complete(ctx context.Context, c *chart.Chart, source string, a
 		}
 		sub, err := b.dependency(ctx, c, dep, source, above)
 		if err != nil {
-			return err
+			return atDependency(c, dep, path.Join(source, "Chart.yaml"), err)
 		}
 		if sub != nil {
 			c.AddDependency(sub)
@@ -125,6 +129,9 @@ func (b *builder) dependency(ctx context.Context, c *chart.Chart, dep *chart.Dep
 			}
 			return nil, problem(file, "dependency %q: %s leads out of the source", dep.Name, dep.Repository)
 		}
+		if _, err := b.tree.root.Stat(path.Join(dir, "Chart.yaml")); errors.Is(err, fs.ErrNotExist) {
+			return nil, problem(file, "dependency %q: there is no chart at %s", dep.Name, dep.Repository)
+		}
 		sub, err := b.folder(ctx, dir, slices.Clip(above))
 		if err != nil {
 			return nil, err
@@ -148,11 +155,49 @@ func (b *builder) dependency(ctx context.Context, c *chart.Chart, dep *chart.Dep
 		version = c.Lock.Dependencies[i].Version
 	}
 	sub, err := b.fetch.dependency(ctx, dep, version)
+	if found, ok := errors.AsType[problems](err); ok {
+		for i := range found {
+			if !strings.HasPrefix(found[i].Summary, "dependency ") {
+				found[i].Summary = fmt.Sprintf("dependency %q (%s): %s", dep.Name, cmp.Or(version, "any version"), found[i].Summary)
+			}
+			found[i].Detail = strings.TrimPrefix(found[i].Detail+"\nwhat lies in charts/ is not fetched: `helm dependency build` puts it there", "\n")
+		}
+	}
 	if err != nil {
 		return nil, inFile(file, err)
 	}
 	b.warnIncomplete(sub, source)
 	return sub, nil
+}
+
+// atDependency gives a problem in Chart.yaml the line where the dependency stands.
+func atDependency(c *chart.Chart, dep *chart.Dependency, file string, err error) error {
+	found, ok := errors.AsType[problems](err)
+	if !ok {
+		return err
+	}
+	for i, d := range found {
+		if d.File == file && d.Line == 0 {
+			found[i].Line = dependencyLine(c, dep)
+		}
+	}
+	return err
+}
+
+// dependencyLine is the line of Chart.yaml where a dependency begins, 0 where that
+// is not known.
+func dependencyLine(c *chart.Chart, dep *chart.Dependency) int {
+	i := slices.IndexFunc(c.Raw, func(f *chart.File) bool { return f.Name == "Chart.yaml" })
+	var doc yaml.Node
+	if i < 0 || yaml.Unmarshal(c.Raw[i].Data, &doc) != nil || len(doc.Content) == 0 {
+		return 0
+	}
+	list := target(member(doc.Content[0], "dependencies"))
+	at := slices.Index(c.Metadata.Dependencies, dep)
+	if list == nil || list.Kind != yaml.SequenceNode || at < 0 || at >= len(list.Content) {
+		return 0
+	}
+	return list.Content[at].Line
 }
 
 // warnIncomplete says what a chart in charts/ lacks itself. Helm renders it

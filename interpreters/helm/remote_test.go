@@ -315,7 +315,7 @@ func TestDependenciesAreFetched(t *testing.T) {
 	write(t, filepath.Join(root, "app/Chart.yaml"), "apiVersion: v2\nname: app\nversion: 0.1.0\ndependencies: [{name: x, version: 1.0.0, repository: \"alias:theirs\"}]\n")
 	write(t, filepath.Join(root, "app/Chart.lock"), "dependencies: [{name: x, version: 1.0.0, repository: \"alias:theirs\"}]\n")
 	got = outcomeOf(t, &interpreter.RenderRequest{Source: root, Path: "app"})
-	want = outcome{Problem: "error: app/Chart.yaml: dependency \"x\": no repository is called \"theirs\" here: run `helm repo add theirs URL`, or give the URL in Chart.yaml"}
+	want = outcome{Problem: "error: app/Chart.yaml:4: dependency \"x\": no repository is called \"theirs\" here: run `helm repo add theirs URL`, or give the URL in Chart.yaml"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
