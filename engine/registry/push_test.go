@@ -3,6 +3,7 @@
 package registry_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -158,4 +160,29 @@ func TestPushHoldsLittle(t *testing.T) {
 		cancel(stop)
 		wg.Wait()
 	})
+}
+
+// A source may tell with its last bytes that they are wrong: nothing is written then.
+func TestPushWrongBytes(t *testing.T) {
+	for name, size := range map[string]int{"small": small, "large": large} {
+		bubble(t, name, func(t *testing.T, n *network) {
+			s := n.add(host, nil)
+			s.before = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				if r.Method != http.MethodPut && !r.URL.Query().Has("digest") {
+					return false
+				}
+				_, _ = io.Copy(io.Discard, r.Body)
+				w.WriteHeader(http.StatusBadRequest)
+				return true
+			}
+			wrong := errors.New("these are wrong")
+			desc, data := blob(size, 1)
+			_, err := repository(t, n.client(registry.Options{}), host+"/app").PushBlob(t.Context(), desc, func() (io.ReadCloser, error) {
+				return io.NopCloser(iotest.DataErrReader(io.MultiReader(bytes.NewReader(data), iotest.ErrReader(wrong)))), nil
+			})
+			if err == nil || !strings.Contains(err.Error(), wrong.Error()) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
 }

@@ -35,6 +35,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -303,17 +304,24 @@ func (h *host) posted(said verdict, sent bool) {
 	}
 }
 
-// readAll reads a small blob whole.
+// readAll reads a small blob whole. An error that comes with its last bytes, as that of
+// a wrong digest does, is one.
 func (c *Client) readAll(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) ([]byte, error) {
-	data := make([]byte, desc.Size)
+	var data []byte
 	err := c.retry(ctx, func() error {
 		body, err := open()
 		if err != nil {
 			return err
 		}
 		defer body.Close()
-		_, err = io.ReadFull(body, data)
-		return err
+		buffer := bytes.NewBuffer(make([]byte, 0, desc.Size+bytes.MinRead))
+		if _, err = buffer.ReadFrom(io.LimitReader(body, desc.Size+1)); err != nil {
+			return err
+		}
+		if data = buffer.Bytes(); int64(len(data)) != desc.Size {
+			return fmt.Errorf("%d bytes, announced with %d: %w", len(data), desc.Size, io.ErrUnexpectedEOF)
+		}
+		return nil
 	})
 	return data, err
 }
