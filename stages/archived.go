@@ -106,7 +106,7 @@ func (o *opened) isRoot(ctx context.Context, desc ocispec.Descriptor) (bool, err
 	if !images.IsIndexType(desc.MediaType) || desc.Size < 0 || desc.Size > registry.MaxManifest {
 		return false, nil
 	}
-	data, err := content.ReadBlob(ctx, o.layout, desc)
+	data, err := content.ReadBlob(ctx, o, desc)
 	if errdefs.IsNotFound(err) || errdefs.IsDataLoss(err) {
 		return false, nil
 	}

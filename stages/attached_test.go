@@ -181,7 +181,7 @@ func TestAttachedAtEveryLevel(t *testing.T) {
 			if _, err := stages.Save(t.Context(), stages.SaveOptions{Environment: env, Ref: down + "/team/app:v1", File: file}); err != nil {
 				t.Fatal(err)
 			}
-			l, err := store.OpenArchive(file)
+			l, err := store.OpenArchive(t.Context(), file)
 			if err != nil {
 				t.Fatal(err)
 			}

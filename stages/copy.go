@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -175,7 +176,7 @@ func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, report func(eng
 	if err != nil {
 		return nil, err
 	}
-	to, err := openTarget(env.Registry, pair.Target, cmp.Or(from.tag, root.Annotations[ocispec.AnnotationRefName]))
+	to, err := openTarget(env.Registry, pair.Target, cmp.Or(from.tag, tagOf(root.Annotations[ocispec.AnnotationRefName])))
 	if err != nil {
 		return nil, err
 	}
@@ -215,6 +216,9 @@ func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, report func(eng
 		return nil, err
 	}
 	report(engine.Event{State: engine.Done})
+	if from.warning != "" {
+		result.Warnings = append(result.Warnings, from.warning)
+	}
 	result.Moved = c.Moved()
 	transfer.SortMoved(result.MovedTags)
 	result.Ref = to.name
@@ -223,6 +227,21 @@ func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, report func(eng
 	}
 	result.Ref += "@" + root.Digest.String()
 	return result, nil
+}
+
+// tagOf is the tag of what a layout has for a name: a tag, or a whole name.
+func tagOf(name string) string {
+	if !strings.ContainsAny(name, ":/") {
+		return name
+	}
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return ""
+	}
+	if tagged, ok := named.(reference.Tagged); ok {
+		return tagged.Tag()
+	}
+	return ""
 }
 
 // copyToArchive is Save, which goes on where an earlier one was cut off.

@@ -3,6 +3,7 @@
 package stages
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +33,7 @@ type LoadOptions struct {
 	Immutable bool
 }
 
-// Load writes the application of an archive into a repository: everything by its
+// Load writes the application of an archive, or an image, into a repository: everything by its
 // digest, the lists of referrers, the tags of images and of the content, and the
 // root's last. Nothing is tagged unless the archive is whole. What is there is not
 // sent again, so that to load again is to go on.
@@ -47,7 +48,7 @@ func Load(ctx context.Context, o LoadOptions) (*CopyResult, error) {
 	}
 	if o.Repository == "" {
 		if o.Repository = home; home == "" {
-			return nil, fmt.Errorf("load %s: it does not say where it was taped for: name a repository", o.File)
+			return nil, fmt.Errorf("load %s: it does not say which repository it is for: name one", o.File)
 		}
 	}
 	events := serial(o.Events)
@@ -76,14 +77,25 @@ func layoutReference(path string) (string, error) {
 	return "archive:" + path, nil
 }
 
-// checkLoad says whether an application can be loaded, and the repository that it
-// was written for.
+// checkLoad reports why what is in an archive or a layout cannot be loaded, or the
+// repository that it was written for: "" where it is not an application.
 func checkLoad(ctx context.Context, env Environment, source string) (home string, err error) {
-	app, at, err := application(ctx, env.Registry, source)
+	at, err := open(ctx, env.Registry, source)
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, at.close()) }()
+	root, err := at.resolve(ctx)
+	if err != nil {
+		return "", err
+	}
+	app, err := artifact.OpenRoot(ctx, at, root)
+	if err != nil {
+		if isRoot, rootErr := at.isRoot(ctx, root); isRoot || rootErr != nil {
+			return "", cmp.Or(rootErr, refusal(err))
+		}
+		return "", nil // an image, or whatever else it is
+	}
 	if list := app.Root.Annotations[artifact.AnnotationPlatforms]; list != "" {
 		return "", fmt.Errorf("it has only %s of the images, for nodes (ctr images import): a registry takes what was saved without --platform", list)
 	}

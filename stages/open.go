@@ -4,14 +4,17 @@ package stages
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine/local"
 	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/engine/store"
 	"github.com/taped-dev/tape/stages/artifact"
@@ -35,6 +38,8 @@ type opened struct {
 	tag string
 	// version is what to resolve: digest, else tag; "" is the only one there is.
 	version string
+	// warning is of what was opened; "" is none.
+	warning string
 	close   func() error
 }
 
@@ -43,7 +48,13 @@ type opened struct {
 // also without its prefix.
 func open(ctx context.Context, client *registry.Client, ref string) (*opened, error) {
 	if store.IsReference(ref) {
-		layout, version, err := store.OpenReference(ref)
+		layout, version, err := store.OpenReference(ctx, ref)
+		if errdefs.IsInvalidArgument(err) || errdefs.IsDataLoss(err) {
+			saved, savedErr := openSaved(ctx, ref)
+			if saved != nil || savedErr != nil {
+				return saved, refusal(savedErr)
+			}
+		}
 		if err != nil {
 			return nil, refusal(err)
 		}
@@ -76,6 +87,21 @@ func open(ctx context.Context, client *registry.Client, ref string) (*opened, er
 		o.version = dgst
 	}
 	return o, nil
+}
+
+// openSaved opens the image of an archive in Docker's own format, which is unpacked;
+// nil where the reference is to none.
+func openSaved(ctx context.Context, ref string) (*opened, error) {
+	file, version, err := store.SplitReference(ref)
+	if err != nil || !strings.HasPrefix(ref, "archive:") {
+		return nil, err
+	}
+	places := local.New(local.Options{})
+	source, tag, ok, err := places.Saved(ctx, file, version)
+	if err != nil || !ok {
+		return nil, errors.Join(err, places.Close())
+	}
+	return &opened{place: source, tag: tag, warning: source.Warning(), close: places.Close}, nil
 }
 
 // parseReference splits a reference that must name its registry.

@@ -23,6 +23,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/docker/cli/cli/config"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine/nearest"
 )
@@ -193,11 +194,13 @@ func (p *Places) openDocker(ctx context.Context, named reference.Named) (*Source
 	if err != nil {
 		return nil, err
 	}
-	source, err := spool.image(ctx, id.String(), named, id, func() (io.ReadCloser, error) {
+	choose := func(index ocispec.Index) (ocispec.Descriptor, error) { return pick(index, named) }
+	source, err := spool.image(ctx, id.String(), choose, id, func() (io.ReadCloser, error) {
 		return p.docker.get(ctx, "/images/"+name+"/get")
 	})
 	if err != nil {
 		return nil, fmt.Errorf("take %s from the Docker daemon: %w", name, err)
 	}
+	source.tag = tag(named)
 	return source, nil
 }

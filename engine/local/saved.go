@@ -3,12 +3,15 @@
 package local
 
 import (
+	"archive/tar"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"path"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -55,27 +58,31 @@ func (p *Places) spooled() (*spool, error) {
 	return p.spool, nil
 }
 
-// image reads the tar that open opens, unless it was read before, and finds the
-// image in it. One whose manifest has the digest kept is as it was; of any other the
+// chooser chooses an image from an index of images.
+type chooser func(index ocispec.Index) (ocispec.Descriptor, error)
+
+// image reads the tar that open opens, unless one of this key was read before, and
+// chooses the image in it. One whose manifest has the digest kept is as it was; of any other the
 // manifest is made.
-func (s *spool) image(ctx context.Context, tar string, named reference.Named, kept digest.Digest, open func() (io.ReadCloser, error)) (*Source, error) {
+func (s *spool) image(ctx context.Context, key string, choose chooser, kept digest.Digest, open func() (io.ReadCloser, error)) (*Source, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w, err := store.CreateLayout(s.folder.Dir())
 	if err != nil {
 		return nil, err
 	}
-	index, read := s.tars[tar]
+	index, read := s.tars[key]
 	if !read {
 		if index, err = importTar(ctx, w.Store(), open); err != nil {
 			return nil, err
 		}
-		s.tars[tar] = index
+		s.tars[key] = index
 	}
-	desc, err := pick(index, named)
+	desc, err := choose(index)
 	if err != nil {
 		return nil, err
 	}
+	tagged := tagOf(desc)
 	made := desc.Digest != kept
 	if made {
 		if s.made[desc.Digest].Digest == "" {
@@ -95,7 +102,7 @@ func (s *spool) image(ctx context.Context, tar string, named reference.Named, ke
 	if err != nil {
 		return nil, err
 	}
-	return &Source{blobs: layout, tag: tag(named), image: desc, made: made}, nil
+	return &Source{blobs: layout, tag: tagged, image: desc, made: made}, nil
 }
 
 func importTar(ctx context.Context, into content.Store, open func() (io.ReadCloser, error)) (index ocispec.Index, err error) {
@@ -190,6 +197,73 @@ func compressed(ctx context.Context, in content.Store, layer ocispec.Descriptor,
 		return out, fmt.Errorf("compress layer %s: %w", layer.Digest, err)
 	}
 	return out, nil
+}
+
+// tagOf is the tag of the name that an index has for an image, "" where it has none.
+func tagOf(desc ocispec.Descriptor) string {
+	named, err := reference.ParseNormalizedNamed(desc.Annotations[images.AnnotationImageName])
+	if err != nil {
+		return ""
+	}
+	return tag(named)
+}
+
+// pickTag chooses the image that has the tag; "" is the only one there is.
+func pickTag(wanted string) chooser {
+	return func(index ocispec.Index) (ocispec.Descriptor, error) {
+		found := map[digest.Digest]ocispec.Descriptor{}
+		var all []string
+		for _, desc := range index.Manifests {
+			if name := desc.Annotations[images.AnnotationImageName]; name != "" {
+				all = append(all, name)
+			}
+			if _, twice := found[desc.Digest]; !twice && (wanted == "" || tagOf(desc) == wanted) {
+				found[desc.Digest] = desc
+			}
+		}
+		slices.Sort(all)
+		for _, desc := range found {
+			if len(found) == 1 {
+				return desc, nil
+			}
+		}
+		if len(found) == 0 {
+			return ocispec.Descriptor{}, fmt.Errorf("it has no image of tag %q, only %s: %w", wanted, list(all), errdefs.ErrNotFound)
+		}
+		return ocispec.Descriptor{}, fmt.Errorf("it has %d images, name the tag of one: %s: %w", len(found), list(all), errdefs.ErrInvalidArgument)
+	}
+}
+
+// softLinks reads a tar with symbolic links in the place of hard ones, which are what
+// the reader of such archives follows.
+func softLinks(r io.Reader) io.ReadCloser {
+	out, in := io.Pipe()
+	go func() {
+		tr, tw := tar.NewReader(r), tar.NewWriter(in)
+		for {
+			h, err := tr.Next()
+			if errors.Is(err, io.EOF) {
+				_ = in.CloseWithError(tw.Close())
+				return
+			}
+			if err == nil && h.Typeflag == tar.TypeLink {
+				h.Typeflag = tar.TypeSymlink
+				h.Linkname, err = filepath.Rel(path.Dir(path.Clean(h.Name)), path.Clean(h.Linkname))
+			}
+			if err == nil {
+				h.Name, h.Format, h.PAXRecords = path.Clean(h.Name), tar.FormatUnknown, nil
+				err = tw.WriteHeader(h)
+			}
+			if err == nil {
+				_, err = io.Copy(tw, tr)
+			}
+			if err != nil {
+				_ = in.CloseWithError(err) // also that nobody reads on
+				return
+			}
+		}
+	}()
+	return out
 }
 
 // pick finds an image in an index of images: under its name, under its tag, or alone.

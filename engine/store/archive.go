@@ -4,7 +4,7 @@ package store
 
 import (
 	"archive/tar"
-	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -45,6 +45,7 @@ const trailer = 2 * tarBlock
 type archive struct {
 	file  *os.File
 	info  os.FileInfo
+	end   func() error
 	at    map[digest.Digest]extent
 	other map[string]extent // every other file: oci-layout, index.json, and what belongs to no layout
 	// linked are files of other that blobs are hard links to.
@@ -56,24 +57,25 @@ type archive struct {
 // extent is where an entry's bytes lie.
 type extent struct{ offset, size int64 }
 
-// OpenArchive opens an OCI image layout in a tar that is not compressed. Names
+// OpenArchive opens an OCI image layout in a tar, which may be compressed with gzip or
+// zstd: it is unpacked into a temporary file first, until ctx ends. Names
 // that lead elsewhere, links but to an entry before them, an entry twice, and an
 // archive that ends too early are errors. What belongs to no layout is passed over,
 // and told by [Layout.Unexpected]. The caller closes the layout.
-func OpenArchive(file string) (*Layout, error) {
-	l, err := openArchive(file)
+func OpenArchive(ctx context.Context, file string) (*Layout, error) {
+	l, err := openArchive(ctx, file)
 	if err != nil {
 		return nil, fmt.Errorf("open archive %s: %w", file, err)
 	}
 	return l, nil
 }
 
-func openArchive(name string) (*Layout, error) {
-	r, err := openRegular(name)
+func openArchive(ctx context.Context, name string) (*Layout, error) {
+	file, info, end, err := OpenPlain(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	a := &archive{file: r.file, info: r.info, at: map[digest.Digest]extent{}, other: map[string]extent{}, linked: map[string]bool{}}
+	a := &archive{file: file, info: info, end: end, at: map[digest.Digest]extent{}, other: map[string]extent{}, linked: map[string]bool{}}
 	if err := a.scan(); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
@@ -92,8 +94,8 @@ func openArchive(name string) (*Layout, error) {
 
 // scan goes through the tar.
 func (a *archive) scan() error {
-	if err := a.checkPlain(); err != nil {
-		return err
+	if a.info.Size() == 0 {
+		return classed(errdefs.ErrInvalidArgument, "it is empty")
 	}
 	tr := tar.NewReader(a.file)
 	end := int64(0) // of the last entry, in whole blocks
@@ -258,24 +260,6 @@ func (a *archive) checkHeaders(h *tar.Header, from, to int64) error {
 	return nil
 }
 
-// checkPlain refuses what people commonly have instead of a plain tar.
-func (a *archive) checkPlain() error {
-	magic := make([]byte, 4)
-	n, err := a.file.ReadAt(magic, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	switch magic = magic[:n]; {
-	case n == 0:
-		return classed(errdefs.ErrInvalidArgument, "it is empty")
-	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
-		return classed(errdefs.ErrInvalidArgument, "it is compressed, unpack it first with gunzip")
-	case bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		return classed(errdefs.ErrInvalidArgument, "it is compressed, unpack it first with unzstd")
-	}
-	return nil
-}
-
 // appleDouble is how names begin of what macOS puts beside the files of others.
 const appleDouble = "._"
 
@@ -362,4 +346,4 @@ func (a *archive) list() ([]digest.Digest, error) {
 	return slices.Collect(maps.Keys(a.at)), nil
 }
 
-func (a *archive) Close() error { return a.file.Close() }
+func (a *archive) Close() error { return a.end() }

@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
+	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -167,7 +168,7 @@ func (a *app) layouts(t *testing.T) map[string]*store.Layout {
 	t.Helper()
 	folder, err := store.OpenLayout(a.folder(t))
 	check(t, err)
-	archive, err := store.OpenArchive(a.archive(t))
+	archive, err := store.OpenArchive(t.Context(), a.archive(t))
 	check(t, err)
 	t.Cleanup(func() {
 		if err := errors.Join(folder.Close(), archive.Close()); err != nil {
@@ -410,7 +411,7 @@ func TestOpenLayoutRefuses(t *testing.T) {
 				t.Errorf("folder: %v", err)
 			}
 			file := writeFile(t, writeTar(t, entries, data))
-			if _, err := store.OpenArchive(file); err == nil || !strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(err.Error(), "open archive "+file) {
+			if _, err := store.OpenArchive(t.Context(), file); err == nil || !strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(err.Error(), "open archive "+file) {
 				t.Errorf("archive: %v", err)
 			}
 		})
@@ -448,25 +449,57 @@ func TestOpenArchiveRefuses(t *testing.T) {
 		"blob twice":  {writeTar(t, []tar.Header{{Name: "blobs/sha256/" + hex, Typeflag: tar.TypeReg}, {Name: "./blobs/sha256/" + hex, Typeflag: tar.TypeReg}}, nil), ` twice`},
 		"index twice": {writeTar(t, []tar.Header{{Name: "index.json", Typeflag: tar.TypeReg}, {Name: "./index.json", Typeflag: tar.TypeReg}}, nil), `it has "index.json" twice`},
 		"empty":       {nil, "it is empty"},
-		"compressed":  {zipped.Bytes(), "it is compressed, unpack it first with gunzip"},
-		"zstd":        {[]byte("\x28\xb5\x2f\xfd...."), "it is compressed, unpack it first with unzstd"},
+		"gzip, cut":   {zipped.Bytes()[:zipped.Len()/2], "it is damaged, copy it again"},
+		"gzip, more":  {append(bytes.Clone(zipped.Bytes()), "more"...), "it is damaged, copy it again"},
+		"gzip, alone": {[]byte("\x1f\x8b"), "it is damaged, copy it again"},
+		"zstd":        {[]byte("\x28\xb5\x2f\xfd...."), "it is damaged, copy it again"},
 		"no tar":      {bytes.Repeat([]byte("x"), 2048), "it is not a tar archive, such as tape save writes"},
 		"bad header":  {slices.Concat(reg("x")[:1024], bytes.Repeat([]byte("x"), 2048)), "it is damaged, copy it again"},
+	}
+	for name, data := range compressed(t, whole) {
+		l, err := store.OpenArchive(t.Context(), writeFile(t, data))
+		check(t, err)
+		list, err := l.Blobs()
+		check(t, err)
+		get(t, l, ocispec.Descriptor{Digest: list[0]})
+		if len(list) < 3 {
+			t.Errorf("%s: %d blobs", name, len(list))
+		}
+		check(t, l.Close())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := store.OpenArchive(ctx, writeFile(t, zipped.Bytes())); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			file := writeFile(t, tt.data)
-			if _, err := store.OpenArchive(file); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if _, err := store.OpenArchive(t.Context(), file); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got  %v\nwant %s", err, tt.want)
 			}
 		})
 	}
-	if _, err := store.OpenArchive(t.TempDir()); err == nil || !strings.Contains(err.Error(), "is not a file") {
+	if _, err := store.OpenArchive(t.Context(), t.TempDir()); err == nil || !strings.Contains(err.Error(), "is not a file") {
 		t.Errorf("a folder: %v", err)
 	}
-	if _, err := store.OpenArchive(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := store.OpenArchive(t.Context(), filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("nothing: %v", err)
 	}
+}
+
+// compressed are the data in every form that is unpacked.
+func compressed(t *testing.T, data []byte) map[string][]byte {
+	t.Helper()
+	var zipped, zstandard bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	_, err := z.Write(data)
+	check(t, errors.Join(err, z.Close()))
+	s, err := zstd.NewWriter(&zstandard)
+	check(t, err)
+	_, err = s.Write(data)
+	check(t, errors.Join(err, s.Close()))
+	return map[string][]byte{"gzip": zipped.Bytes(), "zstd": zstandard.Bytes()}
 }
 
 // Cut off anywhere, an archive does not open, or lacks what it names: never
@@ -477,7 +510,7 @@ func TestArchiveCutOff(t *testing.T) {
 	opened := 0
 	for n := 0; n < len(whole)-1024; n += 256 {
 		file := writeFile(t, whole[:n])
-		l, err := store.OpenArchive(file)
+		l, err := store.OpenArchive(t.Context(), file)
 		if err != nil {
 			continue
 		}
@@ -504,7 +537,7 @@ func FuzzOpenArchive(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file := filepath.Join(dir, "fuzz.tar")
 		check(t, os.WriteFile(file, data, 0o600))
-		l, err := store.OpenArchive(file)
+		l, err := store.OpenArchive(t.Context(), file)
 		if err != nil {
 			return
 		}
@@ -644,7 +677,7 @@ func TestOpenReference(t *testing.T) {
 		{"archive:" + file + ":v1.2.3", "v1.2.3"},
 	}
 	for _, tt := range tests {
-		l, tag, err := store.OpenReference(tt.ref)
+		l, tag, err := store.OpenReference(t.Context(), tt.ref)
 		if err != nil || tag != tt.tag || !store.IsReference(tt.ref) {
 			t.Errorf("%s: tag %q, %v", tt.ref, tag, err)
 			continue
@@ -655,12 +688,12 @@ func TestOpenReference(t *testing.T) {
 		check(t, l.Close())
 	}
 	for _, ref := range []string{"", "oci:", "archive:", "example.com/shop:v1", "OCI:" + dir} {
-		if _, _, err := store.OpenReference(ref); !errdefs.IsInvalidArgument(err) {
+		if _, _, err := store.OpenReference(t.Context(), ref); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%q: %v", ref, err)
 		}
 	}
 	for _, ref := range []string{"oci:" + dir + "/none:v1", "archive:" + dir} {
-		if _, _, err := store.OpenReference(ref); err == nil {
+		if _, _, err := store.OpenReference(t.Context(), ref); err == nil {
 			t.Errorf("%q opened", ref)
 		}
 	}

@@ -3,6 +3,7 @@
 package store
 
 import (
+	"context"
 	"os"
 	"regexp"
 	"strings"
@@ -25,16 +26,16 @@ func IsReference(ref string) bool {
 // OpenReference opens what "oci:DIR[:TAG]" or "archive:FILE[:TAG]" names; a
 // digest may stand in the place of the tag, after an "@". The tag is "" where
 // there is none. The caller closes the layout.
-func OpenReference(ref string) (l *Layout, tagOrDigest string, err error) {
+func OpenReference(ctx context.Context, ref string) (l *Layout, tagOrDigest string, err error) {
 	file, tagOrDigest, err := SplitReference(ref)
 	if err != nil {
 		return nil, "", err
 	}
-	open := OpenLayout
 	if strings.HasPrefix(ref, archivePrefix) {
-		open = OpenArchive
+		l, err = OpenArchive(ctx, file)
+	} else {
+		l, err = OpenLayout(file)
 	}
-	l, err = open(file)
 	return l, tagOrDigest, err
 }
 
