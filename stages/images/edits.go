@@ -3,6 +3,7 @@
 package images
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
@@ -17,13 +18,13 @@ func (e FileEdits) Undo(after []byte) ([]byte, error) {
 	var before []byte
 	at := 0
 	for _, edit := range e.Edits {
-		end := edit.Offset + len(edit.Replaced)
-		if edit.Offset < at || end > len(after) || string(after[edit.Offset:end]) != edit.Replaced {
+		// The offset is anybody's: a sum with it may be too large for an int.
+		if edit.Offset < at || edit.Offset > len(after) || !bytes.HasPrefix(after[edit.Offset:], []byte(edit.Replaced)) {
 			return nil, fmt.Errorf("undo the edits of %s: %q does not stand at byte %d", e.File, edit.Replaced, edit.Offset)
 		}
 		before = append(before, after[at:edit.Offset]...)
 		before = append(before, edit.Original...)
-		at = end
+		at = edit.Offset + len(edit.Replaced)
 	}
 	before = append(before, after[at:]...)
 	if d := digest.FromBytes(before); d != e.Before {

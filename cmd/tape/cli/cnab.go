@@ -249,7 +249,7 @@ func (a *app) bundleOut(result *stages.BundleResult, files bundleFiles) error {
 		return err
 	}
 	if stdout != nil {
-		_, err := fmt.Fprintf(a.Out, "%s\n", stdout)
+		_, err := fmt.Fprintf(a.data(), "%s\n", stdout)
 		return err
 	}
 	return a.print(result, func(w io.Writer) error {

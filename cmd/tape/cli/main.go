@@ -54,7 +54,11 @@ type Streams struct {
 
 // Run runs the command and returns the exit status.
 func Run(ctx context.Context, args []string, streams Streams, kinds ...pipeline.Kind) int {
-	a := &app{Streams: streams, kinds: kinds}
+	// What is printed is partly somebody else's text; progress draws with escapes of its
+	// own, and cleans what it is told.
+	terminal := streams.Err
+	streams.Err = visible{streams.Err}
+	a := &app{Streams: streams, terminal: terminal, kinds: kinds}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(streams.In)
@@ -106,8 +110,9 @@ var goesOn = map[string]string{afterInterrupt: "what was sent stays, and the sam
 // app is one run of the command: flags, streams and what is opened on demand.
 type app struct {
 	Streams
-	kinds []pipeline.Kind
-	flags flags
+	terminal io.Writer // stderr as it is; Err is clean
+	kinds    []pipeline.Kind
+	flags    flags
 
 	progress progress
 	closers  []func() error
@@ -265,10 +270,11 @@ func (a *app) begin(cmd *cobra.Command) error {
 		a.closers = append(a.closers, func() error { cancel(); return nil })
 		cmd.SetContext(ctx)
 	}
-	var err error
-	if a.progress, err = newProgress(a.flags.progress, a.Err); err != nil {
+	shown, err := newProgress(a.flags.progress, a.terminal)
+	if err != nil {
 		return err
 	}
+	a.progress = cleaned{shown}
 	return nil
 }
 

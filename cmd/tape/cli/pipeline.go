@@ -118,7 +118,7 @@ func (a *app) pipelineShowCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = a.Out.Write(expanded.YAML)
+			_, err = a.data().Write(expanded.YAML)
 			return err
 		},
 	}
@@ -147,11 +147,11 @@ func (a *app) pipelineGraphCommand() *cobra.Command {
 			}
 			switch format {
 			case "mermaid":
-				_, err = io.WriteString(a.Out, expanded.Graph.Mermaid())
+				_, err = io.WriteString(a.data(), expanded.Graph.Mermaid())
 			case "dot":
-				_, err = io.WriteString(a.Out, expanded.Graph.DOT())
+				_, err = io.WriteString(a.data(), expanded.Graph.DOT())
 			case "svg":
-				_, err = a.Out.Write(expanded.Graph.SVG())
+				_, err = a.data().Write(expanded.Graph.SVG())
 			default:
 				err = usagef("unknown --format %q: want mermaid, dot or svg", format)
 			}
@@ -178,7 +178,7 @@ func (a *app) pipelineSchemaCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = a.Out.Write(schema)
+			_, err = a.data().Write(schema)
 			return err
 		},
 	}

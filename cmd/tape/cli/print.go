@@ -28,10 +28,10 @@ func (a *app) print(v any, text func(io.Writer) error) error {
 		if data, err = toYAML(data); err != nil {
 			return err
 		}
-		_, err = a.Out.Write(data)
+		_, err = a.data().Write(data)
 		return err
 	}
-	_, err = fmt.Fprintf(a.Out, "%s\n", data)
+	_, err = fmt.Fprintf(a.Out, "%s\n", escaped(data))
 	return err
 }
 
@@ -53,17 +53,42 @@ func (a *app) width() int {
 // else's, and would tell the terminal what to do.
 type visible struct{ io.Writer }
 
-var controls = regexp.MustCompile(`[\x00-\x08\x0b-\x1f\x7f-\x{9f}]`)
+// controls are those of ASCII but tab and line feed, those of Latin 1, and those that
+// change the direction of text, so that it reads otherwise than it is.
+var controls = regexp.MustCompile(`[\x00-\x08\x0b-\x1f\x7f-\x{9f}\x{202a}-\x{202e}\x{2066}-\x{2069}]`)
+
+func clean(text string) string {
+	return controls.ReplaceAllStringFunc(text, func(c string) string {
+		r, _ := utf8.DecodeRuneInString(c)
+		if r > 0xff {
+			return fmt.Sprintf(`\u%04x`, r)
+		}
+		return fmt.Sprintf(`\x%02x`, r)
+	})
+}
 
 func (v visible) Write(p []byte) (int, error) {
-	shown := controls.ReplaceAllFunc(p, func(c []byte) []byte {
-		r, _ := utf8.DecodeRune(c)
-		return fmt.Appendf(nil, `\x%02x`, r)
-	})
-	if _, err := v.Writer.Write(shown); err != nil {
+	if _, err := io.WriteString(v.Writer, clean(string(p))); err != nil {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// escaped writes those controls of JSON as its escapes, which mean the same. (JSON has
+// escaped most of them already, and line ends are its own.)
+func escaped(data []byte) []byte {
+	return controls.ReplaceAllFunc(data, func(c []byte) []byte {
+		r, _ := utf8.DecodeRune(c)
+		return fmt.Appendf(nil, `\u%04x`, r)
+	})
+}
+
+// data is where documents go that programs read: as they are, but for a terminal.
+func (a *app) data() io.Writer {
+	if isTerminal(a.Out) {
+		return visible{a.Out}
+	}
+	return a.Out
 }
 
 // toYAML turns JSON, which is YAML in flow style, into block style; the order of

@@ -51,6 +51,16 @@ func newProgress(mode string, w io.Writer) (progress, error) {
 	return nil, usagef("unknown --progress %q: want auto, tty, plain, json or none", mode)
 }
 
+// cleaned shows what a terminal would take for orders, in events and in lines.
+type cleaned struct{ progress }
+
+func (c cleaned) Event(e engine.Event) {
+	e.Node, e.Message = clean(e.Node), clean(e.Message)
+	c.progress.Event(e)
+}
+
+func (c cleaned) Write(p []byte) (int, error) { return visible{c.progress}.Write(p) }
+
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))

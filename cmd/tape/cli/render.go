@@ -46,7 +46,7 @@ func (a *app) renderCommand() *cobra.Command {
 			if a.flags.output == "json" {
 				return a.print(result, nil)
 			}
-			return result.WriteStream(a.Out)
+			return result.WriteStream(a.data())
 		},
 	}
 	cmd.Flags().StringVar(&o.Out, "out", "", "`DIR` to write the files to (created, or empty)")

@@ -12,8 +12,8 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/taped-dev/tape/engine/regular"
 	"github.com/taped-dev/tape/engine/local"
+	"github.com/taped-dev/tape/engine/regular"
 	"github.com/taped-dev/tape/stages"
 	"github.com/taped-dev/tape/stages/artifact"
 )

@@ -40,9 +40,9 @@ func (a *app) viewCommand() *cobra.Command {
 			env := stages.Environment{Registry: client}
 			switch {
 			case manifests:
-				return stages.WriteManifests(cmd.Context(), env, ref, a.Out)
+				return stages.WriteManifests(cmd.Context(), env, ref, a.data())
 			case statements:
-				return stages.WriteStatements(cmd.Context(), env, ref, a.Out)
+				return stages.WriteStatements(cmd.Context(), env, ref, a.data())
 			}
 			view, err := stages.View(cmd.Context(), env, ref)
 			if err != nil {
