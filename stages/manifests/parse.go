@@ -145,7 +145,7 @@ func parseYAML(t *Text) (docs []Document, err error) {
 			return docs, &ParseError{Line: doc.Line, Reason: tooManyDocuments}
 		}
 		c.anchors, c.dispute, c.binary = map[*yaml.Node]converted{}, nil, false
-		c.aliased, c.keys = false, nil
+		c.aliased, c.keys, c.grown, c.written = false, nil, 0, 0
 		root, cost, err := c.node(doc.Content[0], 0)
 		if err != nil {
 			return docs, err
@@ -241,6 +241,7 @@ type converter struct {
 	written int                      // what stands in the document costs
 	aliased bool                     // an alias stands in the document
 	keys    []int32                  // where the keys begin that have an anchor or are an alias
+	grown   int                      // what its aliases stand for costs
 	dispute *ParseError              // the first that was met
 	binary  bool                     // a value is tagged !!binary
 }
@@ -265,6 +266,9 @@ func (c *converter) node(n *yaml.Node, depth int) (out Node, cost int, err error
 		anchored, ok := c.anchors[n.Alias]
 		if !ok {
 			return out, 0, &ParseError{Line: n.Line, Reason: fmt.Sprintf("anchor %q contains itself", n.Value)}
+		}
+		if c.grown += anchored.cost; c.grown > c.written*MaxGrowth+FreeGrowth {
+			return out, 0, &ParseError{Line: n.Line, Reason: tooMuchGrowth}
 		}
 		c.aliased = true
 		anchored.node.alias = int32(c.offset(n.Line, n.Column)) + 1
@@ -302,9 +306,6 @@ func (c *converter) node(n *yaml.Node, depth int) (out Node, cost int, err error
 		return out, 0, &ParseError{Line: n.Line, Reason: "unknown kind of node"}
 	}
 	n.Content = nil // what is converted need not be kept: a single List may have megabytes
-	if cost > c.written*MaxGrowth+FreeGrowth {
-		return out, 0, &ParseError{Line: n.Line, Reason: tooMuchGrowth}
-	}
 	if n.Anchor != "" {
 		out.Anchored = true
 		c.anchors[n] = converted{out, cost}
