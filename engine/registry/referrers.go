@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"mime"
 	"net/http"
@@ -214,12 +213,12 @@ func (r *Repository) referrersPage(ctx context.Context, host docker.RegistryHost
 			return err
 		}
 		defer resp.Body.Close()
-		data, err := io.ReadAll(io.LimitReader(resp.Body, MaxManifest+1))
+		data, err := readManifest(resp)
 		if err == nil {
 			data, err = plainManifest(data, codings(resp.Header), "")
 		}
 		if err == nil && len(data) > MaxManifest {
-			err = fmt.Errorf("a list of more than %d bytes: %w", MaxManifest, errdefs.ErrInvalidArgument)
+			err = errTooLarge
 		}
 		if err != nil {
 			return err

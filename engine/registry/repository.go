@@ -232,7 +232,7 @@ func (r *Repository) getManifest(ctx context.Context, capability docker.HostCapa
 		return desc, nil, err
 	}
 	defer resp.Body.Close()
-	data, err = io.ReadAll(io.LimitReader(resp.Body, MaxManifest+1))
+	data, err = readManifest(resp)
 	if err != nil {
 		return desc, nil, err
 	}
@@ -246,7 +246,7 @@ func (r *Repository) getManifest(ctx context.Context, capability docker.HostCapa
 		return desc, nil, err
 	}
 	if len(data) > MaxManifest {
-		return desc, nil, fmt.Errorf("manifest of more than %d bytes: %w", MaxManifest, errdefs.ErrInvalidArgument)
+		return desc, nil, errTooLarge
 	}
 	algorithm := digest.Canonical
 	if want != "" {
@@ -259,6 +259,17 @@ func (r *Repository) getManifest(ctx context.Context, capability docker.HostCapa
 	answered, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
 	desc.MediaType, err = manifestType(data, answered)
 	return desc, data, err
+}
+
+var errTooLarge = fmt.Errorf("manifest of more than %d bytes: %w", MaxManifest, errdefs.ErrInvalidArgument)
+
+// readManifest reads a manifest, or a byte more than one may have. What is announced
+// with more is not waited for.
+func readManifest(resp *http.Response) ([]byte, error) {
+	if resp.ContentLength > MaxManifest {
+		return nil, errTooLarge
+	}
+	return io.ReadAll(io.LimitReader(resp.Body, MaxManifest+1))
 }
 
 // manifestType is what a manifest says it is. One that says nothing is what the
