@@ -3,8 +3,14 @@
 package cli
 
 import (
+	"context"
+	"encoding/json"
+	"strings"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
 // describeCompletion puts cobra's command for completion into the form of the others.
@@ -25,6 +31,71 @@ func describeCompletion(root *cobra.Command) {
 			shell.Args = noArgs
 		}
 	}
+}
+
+// completeInterpreters completes names of interpreters, and their options.
+func (a *app) completeInterpreters(cmd *cobra.Command) {
+	flags := cmd.LocalFlags()
+	// It fails for a flag that is not there.
+	if flags.Lookup("interpreter") != nil {
+		_ = cmd.RegisterFlagCompletionFunc("interpreter", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+			var names []string
+			for _, d := range a.described(cmd.Context(), "") {
+				names = append(names, cobra.CompletionWithDesc(d.Name, d.Help))
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		})
+	}
+	if flags.Lookup("set-option") != nil {
+		_ = cmd.RegisterFlagCompletionFunc("set-option", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+			if strings.Contains(typed, "=") {
+				return nil, cobra.ShellCompDirectiveDefault // a value, often a file
+			}
+			wanted, err := cmd.Flags().GetString("interpreter")
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveError
+			}
+			return optionNames(a.described(cmd.Context(), wanted)), cobra.ShellCompDirectiveNoSpace
+		})
+	}
+	for _, c := range cmd.Commands() {
+		a.completeInterpreters(c)
+	}
+}
+
+// described returns the interpreters that there are, of one name where that is
+// given. What cannot be described is left out: a shell has no place for errors.
+func (a *app) described(ctx context.Context, name string) []interpreter.Description {
+	h, err := a.host()
+	if err != nil {
+		return nil
+	}
+	list, _ := interpreters{h}.List(ctx)
+	var out []interpreter.Description
+	for _, i := range list {
+		if d, err := i.Describe(ctx); err == nil && (name == "" || d.Name == name) {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// optionNames returns what --set-option takes before its value: name=, with what
+// it is.
+func optionNames(list []interpreter.Description) []string {
+	var names []string
+	for _, d := range list {
+		var schema struct {
+			Properties map[string]struct {
+				Description string `json:"description"`
+			} `json:"properties"`
+		}
+		_ = json.Unmarshal(d.Options, &schema) // none, or a schema
+		for _, name := range sortedKeys(schema.Properties) {
+			names = append(names, cobra.CompletionWithDesc(name+"=", d.Name+": "+schema.Properties[name].Description))
+		}
+	}
+	return names
 }
 
 // completeValues completes flags that take one of a few words.

@@ -212,6 +212,7 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 	root.InitDefaultCompletionCmd()
 	describeCompletion(root)
 	completeValues(root)
+	a.completeInterpreters(root)
 	return root
 }
 
