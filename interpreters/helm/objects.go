@@ -34,23 +34,30 @@ func parse(text string) document {
 	d := document{text: strings.TrimSuffix(text, "\n") + "\n"}
 	var doc yaml.Node
 	if err := yaml.Unmarshal([]byte(text), &doc); err == nil && len(doc.Content) == 1 {
-		d.find(doc.Content[0], nil)
+		d.find(doc.Content[0], nil, "", "")
 	}
 	return d
 }
 
-func (d *document) find(n *yaml.Node, path []string) {
+// find finds the objects in a node. What does not say what it is, is what the list
+// says that it lies in (ConfigMapList).
+func (d *document) find(n *yaml.Node, path []string, apiVersion, kind string) {
 	if n = target(n); n == nil || n.Kind != yaml.MappingNode {
 		return
 	}
+	apiVersion, kind = cmp.Or(text(member(n, "apiVersion")), apiVersion), cmp.Or(text(member(n, "kind")), kind)
 	if items := member(n, "items"); items != nil && items.Kind == yaml.SequenceNode && member(n, "metadata", "name") == nil {
+		element := strings.TrimSuffix(kind, "List")
+		if element == "" { // of anything
+			apiVersion = ""
+		}
 		for i, item := range items.Content {
-			d.find(item, append(slices.Clip(path), "items", strconv.Itoa(i)))
+			d.find(item, append(slices.Clip(path), "items", strconv.Itoa(i)), apiVersion, element)
 		}
 		return
 	}
 	o := object{
-		kind: kindOf(text(member(n, "apiVersion")), text(member(n, "kind"))),
+		kind: kindOf(apiVersion, kind),
 		name: text(member(n, "metadata", "name")), namespace: text(member(n, "metadata", "namespace")),
 		path: path, top: n,
 	}

@@ -61,6 +61,11 @@ func TestNamespace(t *testing.T) {
 			"apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Service\n  metadata:\n    name: a\n    namespace: web\n- apiVersion: v1\n  kind: Node\n  metadata:\n    name: b\n", "",
 		},
 		{
+			"list of one kind", web,
+			"apiVersion: v1\nkind: ConfigMapList\nitems:\n- metadata: {name: a}\n- metadata:\n    name: b\n",
+			"apiVersion: v1\nkind: ConfigMapList\nitems:\n- metadata: {\"namespace\": \"web\", name: a}\n- metadata:\n    name: b\n    namespace: web\n", "",
+		},
+		{
 			"another namespace stays", web,
 			"apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata:\n  name: a\n  namespace: kube-system\n",
 			"apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata:\n  name: a\n  namespace: kube-system\n", "",
