@@ -143,6 +143,8 @@ type Object struct {
 	Kind       string `json:"kind"`
 	Namespace  string `json:"namespace,omitempty"`
 	Name       string `json:"name,omitempty"` // "" where generateName is used or nothing is
+	// Hook are the events of Helm's that the object is a hook of (helm.sh/hook).
+	Hook string `json:"hook,omitempty"`
 }
 
 // Mention is an image that an object speaks of and does not run: a place that

@@ -98,6 +98,9 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 			t.Report(engine.Event{Level: "warning", Message: fmt.Sprintf("%s is left out: %s", position(skipped), skipped.Reason)})
 		}
 	}
+	for _, sentence := range hooks(report) {
+		t.Report(engine.Event{Level: engine.Note, Message: sentence})
+	}
 	for _, sentence := range s.sealed(report) {
 		t.Report(engine.Event{Level: engine.Warning, Message: sentence})
 	}
@@ -149,6 +152,19 @@ func (s *Stage) sealed(r *images.Report) []string {
 			if !s.skipSealed && l.Class != images.Indirect && (l.Never == bySops || l.Never == bySigstore) {
 				out = append(out, fmt.Sprintf("%s: image %s stays as it is written: %s; or accept that it is not pinned (skipSealed)", l.Place(), l.Value, l.Never))
 			}
+		}
+	}
+	return out
+}
+
+// hooks says which objects are hooks of Helm's that no installation runs: Helm keeps
+// them for later, and whoever applies manifests does not.
+func hooks(r *images.Report) []string {
+	var out []string
+	for _, o := range r.Objects {
+		if o.Hook != "" && !strings.Contains(o.Hook, "-install") && !strings.Contains(o.Hook, "-upgrade") {
+			out = append(out, fmt.Sprintf("%s: %s %s is a hook of Helm's (%s), which kubectl and Flux apply at once, with everything else",
+				images.Place(o.File, o.Line, 0), o.Kind, o.Name, o.Hook))
 		}
 	}
 	return out
@@ -314,6 +330,7 @@ func (s *Stage) scanDocument(f *manifests.File, doc *manifests.Document, b *batc
 			Object: images.Object{
 				File: f.Name, Document: document,
 				APIVersion: o.APIVersion, Kind: o.Kind, Namespace: o.Namespace, Name: o.Name,
+				Hook: o.Get("metadata").Get("annotations").Get("helm.sh/hook").Text(),
 			},
 			offset: doc.Offset(o.Node),
 		})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/stagetest"
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/images"
@@ -107,5 +108,35 @@ func TestRunRefuses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What Helm would keep for later is applied by whoever applies manifests.
+func TestRunTellsOfHooks(t *testing.T) {
+	job := func(name, hook string) string {
+		return "apiVersion: batch/v1\nkind: Job\nmetadata: {name: " + name + ", annotations: {\"helm.sh/hook\": \"" + hook + "\"}}\n---\n"
+	}
+	stage, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := folderOf(t, "a.yaml", job("a", "pre-delete")+job("b", "post-delete,pre-install")+job("c", "test")+job("d", "post-upgrade")+job("e", "pre-rollback"))
+	result, err := stagetest.Case{Stage: stage, Inputs: map[string]stagetest.Blob{"manifests/app": folder}}.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var notes []string
+	for _, e := range result.Events {
+		if e.Level == engine.Note {
+			notes = append(notes, e.Message)
+		}
+	}
+	const what = ", which kubectl and Flux apply at once, with everything else"
+	if diff := cmp.Diff([]string{
+		"a.yaml:1: Job a is a hook of Helm's (pre-delete)" + what,
+		"a.yaml:9: Job c is a hook of Helm's (test)" + what,
+		"a.yaml:17: Job e is a hook of Helm's (pre-rollback)" + what,
+	}, notes); diff != "" {
+		t.Error(diff)
 	}
 }
