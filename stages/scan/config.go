@@ -63,7 +63,7 @@ type Field struct {
 
 // Parts are the keys that hold the parts of a reference, relative to the path of
 // the field: a key or a JSON pointer, or several separated by |, of which the first
-// that is there counts.
+// that is there counts. One that begins with // is relative to the object's top.
 type Parts struct {
 	Registry string `json:"registry,omitempty"` // host
 	// Repository is host and path, or the path where there is a Registry, or all

@@ -23,7 +23,7 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 	used := map[*manifests.Node]bool{}
 	promise := s.label // of the map itself: one of images, say
 	take := func(parts Parts, promise label, f *field) {
-		fields := collect(n, parts)
+		fields := w.collect(n, parts)
 		for _, p := range fields {
 			if used[p.node] {
 				return
@@ -79,10 +79,30 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 		}
 	}
 	for _, parts := range w.catalogue.halvesIn(n) {
-		take(parts, namesOne, nil)
+		if !s.below(parts.Repository).placed() { // where the catalogue knows better
+			take(parts, namesOne, nil)
+		}
+	}
+	if len(used) == 0 {
+		w.nameless(n)
 	}
 	return used
 }
+
+// nameless notes a registry and a tag that belong to images whose names stand
+// elsewhere, as charts put them together from global values.
+func (w *walker) nameless(n *manifests.Node) {
+	for _, key := range []string{"hub", "imageRegistry", "registry"} {
+		value := n.Get(key).Text()
+		if tag := n.Get("tag"); strings.Contains(value, ".") && isRegistry(value) && tag != nil && tag.Kind == manifests.Scalar && tag.Type != manifests.Null && !hasAny(n, "image", "repository", "name") {
+			w.in(key, func() { w.placeholder(n.Get(key), value, images.Indirect, withoutName) })
+			return
+		}
+	}
+}
+
+// withoutName is why nothing can be said of a registry and a tag.
+const withoutName = "a registry and a tag, to which something else adds the name of an image"
 
 // certain reports whether it is certain how the parts make a reference: where the
 // digest has a field of its own.
@@ -166,8 +186,9 @@ func (p piece) value() string {
 }
 
 // collect finds the parts that are there, in an order of its own. Of several keys
-// the first that is there counts.
-func collect(n *manifests.Node, parts Parts) []piece {
+// the first that is there counts; one that begins with // is a pointer from the
+// object's top.
+func (w *walker) collect(n *manifests.Node, parts Parts) []piece {
 	var out []piece
 	for _, p := range []piece{
 		{role: "registry", key: parts.Registry}, {role: "repository", key: parts.Repository}, {role: "image", key: parts.Image},
@@ -177,7 +198,11 @@ func collect(n *manifests.Node, parts Parts) []piece {
 			continue
 		}
 		for _, p.key = range strings.Split(p.key, "|") {
-			p.node = at(n, p.key)
+			if rest, fromTop := strings.CutPrefix(p.key, "//"); fromTop {
+				p.node = at(w.root, rest)
+			} else {
+				p.node = at(n, p.key)
+			}
 			if p.node == nil || p.node.Kind != manifests.Scalar {
 				continue
 			}

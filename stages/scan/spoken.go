@@ -3,6 +3,7 @@
 package scan
 
 import (
+	"regexp"
 	"strings"
 
 	"github.com/taped-dev/tape/stages/images"
@@ -117,23 +118,46 @@ func (w *walker) mentionAt(n *manifests.Node, h hit, reason string) {
 	})
 }
 
-// stepImages are the parameters that a pipeline runs images of: those that an image
-// field of it is filled with.
-func stepImages(n *manifests.Node, key string, out map[string]bool) {
-	if key == "image" {
-		value := n.Text()
-		for _, prefix := range []string{"$(params.", "$(inputs.params.", "$(tasks.params."} {
-			if name, ok := strings.CutPrefix(value, prefix); ok {
-				out[strings.TrimSuffix(name, ")")] = true
+// parameters are those of a pipeline: what is run of them, and what is used
+// otherwise.
+type parameters struct {
+	run, used map[string]bool
+	// unknown says that a parameter that nothing uses is not run: it is given to a
+	// pipeline that stands elsewhere.
+	unknown bool
+}
+
+var parameterUse = regexp.MustCompile(`(?:params|parameters)\.([\w-]+)`)
+
+// newParameters looks at how an object uses parameters.
+func newParameters(n *manifests.Node, unknown bool) *parameters {
+	p := &parameters{run: map[string]bool{}, used: map[string]bool{}, unknown: unknown}
+	p.find(n, "")
+	return p
+}
+
+func (p *parameters) find(n *manifests.Node, key string) {
+	if n.IsString() && strings.Contains(n.Value, "param") {
+		for _, m := range parameterUse.FindAllStringSubmatch(n.Value, -1) {
+			if key == "image" {
+				p.run[m[1]] = true
+			} else {
+				p.used[m[1]] = true
 			}
 		}
 	}
 	for i := range n.Fields {
-		stepImages(&n.Fields[i].Value, n.Fields[i].Key, out)
+		p.find(&n.Fields[i].Value, n.Fields[i].Key)
 	}
 	for i := range n.Items {
-		stepImages(&n.Items[i], key, out)
+		p.find(&n.Items[i], key)
 	}
+}
+
+// spoken reports whether a parameter that is called image names what a pipeline
+// makes or looks at, and not what it runs.
+func (p *parameters) spoken(name string) bool {
+	return p != nil && !p.run[name] && (p.used[name] || p.unknown)
 }
 
 // isBareImage reports whether a name says image and nothing more.

@@ -65,10 +65,9 @@ type walker struct {
 	sealed   string   // why the object may not be edited
 	root     *manifests.Node
 	// given finds what neighbours are given: the other arguments of a command.
-	given func(flat string) (string, bool)
-	flag  string // that the string at hand is given to
-	// parameters of a Tekton object that its steps run; nil elsewhere.
-	parameters map[string]bool
+	given      func(flat string) (string, bool)
+	flag       string      // that the string at hand is given to
+	parameters *parameters // of a pipeline; nil elsewhere
 }
 
 // scope is what holds for a node because of where it stands.
@@ -205,9 +204,8 @@ func (w *walker) resource(o manifests.Object, places ...place) {
 	}()
 	w.workload, w.root, w.parameters = workload(group), o.Node, nil
 	w.sealed = cmp.Or(w.sealed, sealed(o.Node))
-	if group == "tekton.dev" {
-		w.parameters = map[string]bool{}
-		stepImages(o.Node, "", w.parameters)
+	if group == "tekton.dev" || group == "argoproj.io" {
+		w.parameters = newParameters(o.Node, group == "tekton.dev")
 	}
 	definition := o.Kind == "CustomResourceDefinition" && group == "apiextensions.k8s.io"
 	s := scope{ignored: nothingIgnored, builtin: kubernetes(group), places: append(slices.Clone(places), w.catalogue.begin(group, o.Kind)...)}.settled()
@@ -320,8 +318,10 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 			child = child.speaks("")
 		case name == "annotations" && w.catalogue.notes.match(key):
 			child = child.speaks(compared)
-		case tested && key == "value":
+		case tested && key == "value", conditions[key]:
 			child = child.speaks(condition)
+		case key == "items" && n.Get("list").Text() != "": // of the rules of Falco
+			child = child.speaks(compared)
 		case child.placed():
 		case pushTo[name] && labelOf(key) >= namesOne && !s.builtin:
 			child = child.speaks(pushed)
@@ -348,13 +348,16 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 	}
 }
 
-// placed reports whether the catalogue says what stands here.
+// placed reports whether the catalogue says that a reference stands here.
 func (s scope) placed() bool {
-	return slices.ContainsFunc(s.places, func(p place) bool { return p.reached() && p.index < s.ignored && !p.Ignore })
+	return slices.ContainsFunc(s.places, func(p place) bool { return p.reached() && p.index < s.ignored && !p.Ignore && p.Parts == nil })
 }
 
 // holdsReference are the keys of a map called image that hold all of a reference.
 var holdsReference = set("reference ref name url uri image")
+
+// conditions are keys of expressions that images are compared in.
+var conditions = set("condition expr rego matchConditions preconditions")
 
 // notLooked are keys under which things are spoken of (schemas, prose, and the
 // examples that Knative puts beside a ConfigMap's values), labels, which can hold
@@ -452,7 +455,7 @@ func (w *walker) scalar(n, parent *manifests.Node, key string, s scope) {
 // image to run; "" is that it may be one.
 func (w *walker) spokenValue(name string) string {
 	reason := spokenName(name)
-	if reason == "" && w.parameters != nil && isBareImage(name) && !w.parameters[name] {
+	if reason == "" && isBareImage(name) && w.parameters.spoken(name) {
 		return parameter
 	}
 	return reason

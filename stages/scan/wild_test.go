@@ -49,11 +49,16 @@ func TestWild(t *testing.T) {
 		{"kubeadm adds a name", resource("controlplane.cluster.x-k8s.io/v1beta1", "KubeadmControlPlane", "  kubeadmConfigSpec: {clusterConfiguration: {dns: {imageRepository: r.io/k8s/coredns, imageTag: v1.11}}}\n"),
 			[]string{"indirect r.io/k8s/coredns/coredns:v1.11 /spec/kubeadmConfigSpec/clusterConfiguration/dns repository=r.io/k8s/coredns tag=v1.11" + unknown}},
 
+		{"where the catalogue knows better", resource("monitoring.coreos.com/v1", "Alertmanager", "  image: q.io/x/a\n  version: v0.26.0\n"), []string{"crd q.io/x/a /spec/image"}},
+
 		// Values of charts.
 		{"a digest that is null, and one of hexadecimal digits", release("x", "{image: {repository: q.io/x/a, tag: v1, digest: null}, b: {image: {repository: q.io/x/b, tag: v1, sha: ''}}}"),
 			[]string{"crd q.io/x/a:v1 /spec/values/image repository=q.io/x/a tag=v1 digest=", "crd q.io/x/b:v1 /spec/values/b/image repository=q.io/x/b tag=v1 sha="}},
 		{"a tag that ends in a label", release("keycloakx", "{image: {repository: q.io/x/a, tag: v1}}"), []string{"crd q.io/x/a:v1 /spec/values/image repository=q.io/x/a tag=v1" + unknown}},
 		{"with a digest of its own it does not", release("keycloakx", "{image: {repository: q.io/x/a, tag: v1, digest: ''}}"), []string{"crd q.io/x/a:v1 /spec/values/image repository=q.io/x/a tag=v1 digest="}},
+		{"a registry before all names", release("x", "{global: {imageRegistry: quay.io}, image: {registry: docker.io, repository: x/a, tag: v1}}"),
+			[]string{"indirect quay.io/x/a:v1 /spec/values/image registry=quay.io repository=x/a tag=v1" + unknown}},
+		{"a registry and a tag without a name", release("istiod", "{global: {hub: docker.io/istio, tag: 1.20.0}}"), []string{`placeholder "docker.io/istio" /spec/values/global/hub`}},
 		{"values in a string", resource("argoproj.io/v1alpha1", "Application", "  source:\n    helm:\n      values: |\n        image: {repository: q.io/x/a, tag: v1}\n"),
 			[]string{"indirect q.io/x/a:v1 /spec/source/helm/values repository=q.io/x/a tag=v1"}},
 
@@ -62,6 +67,9 @@ func TestWild(t *testing.T) {
 			[]string{"indirect q.io/x/b:1 /spec/params/2/value"}},
 		{"a parameter that a step runs", resource("tekton.dev/v1", "TaskRun", "  params: [{name: image, value: 'q.io/x/i:1'}]\n  taskSpec: {steps: [{image: $(params.image)}]}\n"),
 			[]string{"indirect q.io/x/i:1 /spec/params/0/value", `placeholder "$(params.image)" /spec/taskSpec/steps/0/image`}},
+		{"a parameter that is pushed to", resource("argoproj.io/v1alpha1", "Workflow", "  arguments: {parameters: [{name: image, value: 'q.io/x/a:1'}]}\n  templates: [{container: {image: 'q.io/x/k:1', args: ['--destination={{workflow.parameters.image}}']}}]\n"),
+			[]string{"crd q.io/x/k:1 /spec/templates/0/container/image"}},
+		{"what a component is built to", resource("appstudio.redhat.com/v1alpha1", "Component", "  containerImage: q.io/x/a:1\n"), nil},
 		{"builders", deployment("args: [--destination=q.io/x/a:1, --tag, 'q.io/x/b:1'], command: [sh, -c, 'docker build -t q.io/x/c:1 . && docker push q.io/x/c:1; docker run q.io/x/d:1']"),
 			[]string{pod, "indirect q.io/x/d:1 /spec/template/spec/containers/0/command/2"}},
 		{"outputs", resource("x.io/v1", "X", "  outputImage: q.io/x/a:1\n  targetImage: q.io/x/b:1\n  renderedImagePushSpec: q.io/x/c:1\n  output: {image: 'q.io/x/d:1'}\n  pushGatewayImage: q.io/x/e:1\n"),
@@ -78,6 +86,7 @@ func TestWild(t *testing.T) {
 		{"a test of a patch", resource("kyverno.io/v1", "ClusterPolicy", "  rules:\n  - mutate:\n      patchesJson6902: |\n        - op: test\n          path: /spec/image\n          value: q.io/x/a:1\n        - op: replace\n          path: /spec/image\n          value: q.io/x/b\n"),
 			[]string{"indirect q.io/x/b /spec/rules/0/mutate/patchesJson6902"}},
 		{"an admission policy", resource("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", "  validations: [{expression: \"object.spec.image != 'q.io/x/a:1'\"}]\n"), nil},
+		{"rules of Falco", configMap("r.yaml", "- list: images_of_ours\n  items: ['q.io/x/a:1']\n- macro: m\n  condition: container.image = q.io/x/b:1\n"), nil},
 		{"images to remove", resource("eraser.sh/v1", "ImageList", "  images: ['q.io/x/a:1']\n"), nil},
 		{"the names of a kustomization", resource("argoproj.io/v1alpha1", "Application", "  source: {kustomize: {images: ['a=q.io/x/a:1', 'q.io/x/b:1']}}\n"),
 			[]string{"crd q.io/x/a:1 /spec/source/kustomize/images/0", "crd q.io/x/b:1 /spec/source/kustomize/images/1" + unknown}},
@@ -86,6 +95,7 @@ func TestWild(t *testing.T) {
 		// Images of machines.
 		{"Gardener", resource("core.gardener.cloud/v1beta1", "Shoot", "  provider: {workers: [{machine: {image: {name: gardenlinux, version: 1592.1.0}}}]}\n"), nil},
 		{"machines of another name", resource("x.io/v1", "X", "  machine: {image: {name: linux, version: 15.1}}\n  machineImages: [{name: coreos, versions: [{version: 1.2.3, image: projects/x/coreos}]}]\n  vm: {image: x/ubuntu22.04}\n"), nil},
+		{"machines of a group that is not known", resource("x.io/v1", "FooInstanceClass", "  imageName: acme/ubuntu-22-04\n"), nil},
 		{"Crossplane", resource("instance.linode.upbound.io/v1alpha1", "Instance", "  forProvider: {image: linode/ubuntu22.04}\n"), nil},
 		{"a service of Crossplane", resource("cloudrun.gcp.upbound.io/v1beta1", "Service", "  forProvider: {template: [{spec: [{containers: [{image: 'gcr.io/x/a:1'}]}]}]}\n"),
 			[]string{"pod gcr.io/x/a:1 /spec/forProvider/template/0/spec/0/containers/0/image"}},
