@@ -5,8 +5,10 @@ package registry
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -54,7 +56,14 @@ func (c *Client) configure(registry string, source bool) ([]docker.RegistryHost,
 			if err == nil && !source && filepath.Base(dir) == defaultHosts {
 				return "", errdefs.ErrNotFound
 			}
-			return dir, err
+			if err != nil {
+				return "", err
+			}
+			// containerd would wait for a pipe, and read a device for ever.
+			if _, err := regular.ReadFile(filepath.Join(dir, "hosts.toml")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return "", err
+			}
+			return dir, nil
 		}
 	}
 	// containerd logs a hosts.toml that it cannot read, and goes on without.

@@ -37,10 +37,21 @@ const (
 	exitPolicy = 3
 )
 
+// grace is how long an interrupted command may take to end by itself: a system call that
+// cannot be interrupted, such as on a file system that hangs, does not hold it up. What it
+// leaves is what a killed one leaves.
+const grace = 900 * time.Millisecond
+
 // Main runs the command and exits. The kinds are stages of one's own, which
 // pipelines can use beside tape's.
 func Main(kinds ...pipeline.Kind) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, func() {
+		time.AfterFunc(grace, func() {
+			fmt.Fprintln(os.Stderr, "tape: interrupted")
+			os.Exit(exitFailed)
+		})
+	})
 	code := Run(ctx, os.Args[1:], Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, kinds...)
 	stop()
 	os.Exit(code)
