@@ -148,6 +148,9 @@ func openTarget(client *registry.Client, text, tag string) (*target, error) {
 		to, err := transfer.ToLayout(dir)
 		return &target{Target: to, name: "oci:" + dir, tag: cmp.Or(ownTag, tag)}, err
 	}
+	if host, _, _ := strings.Cut(text, "/"); isPath(text) || isArchiveName(text) && !strings.ContainsAny(strings.TrimSuffix(host, text), ".:") {
+		return nil, usagef("%s is a path: write archive:%[1]s for an archive, or oci:%[1]s for an OCI layout", text)
+	}
 	name, ownTag, dgst, err := parseReference(text)
 	if err != nil {
 		return nil, err

@@ -140,10 +140,10 @@ func TestImageKey(t *testing.T) {
 			}); err != nil {
 				t.Fatal(err)
 			}
-			if r := a.verify(t, stages.VerifyOptions{ImageKey: public}); !r.OK {
+			if r := a.verify(t, stages.VerifyOptions{ImageKeys: []string{public}}); !r.OK {
 				t.Errorf("%v", failing(r))
 			}
-			if r := a.verify(t, stages.VerifyOptions{ImageKey: a.public}); r.OK {
+			if r := a.verify(t, stages.VerifyOptions{ImageKeys: []string{a.public}}); r.OK {
 				t.Error("it verifies with another key")
 			}
 		})

@@ -104,10 +104,50 @@ func openSaved(ctx context.Context, ref string) (*opened, error) {
 	return &opened{place: source, tag: tag, warning: source.Warning(), close: places.Close}, nil
 }
 
+// SplitTag splits REPOSITORY[:TAG]. What is neither is given back as it is, for whoever
+// checks repositories.
+func SplitTag(text string) (repository, tag string, err error) {
+	parsed, err := reference.Parse(text)
+	if err != nil {
+		return text, "", nil
+	}
+	if _, ok := parsed.(reference.Digested); ok {
+		return text, "", nil
+	}
+	tagged, ok := parsed.(reference.NamedTagged)
+	if !ok || !strings.Contains(tagged.Name(), "/") { // registry.example.com:5000 is a host
+		return text, "", nil
+	}
+	return tagged.Name(), tagged.Tag(), asUsage(artifact.CheckTag(tagged.Tag()))
+}
+
+// isPath reports whether a text is a path for a person.
+func isPath(text string) bool {
+	for _, prefix := range []string{"./", "../", "/", "~/"} {
+		if strings.HasPrefix(text, prefix) {
+			return true
+		}
+	}
+	return text == "." || text == ".."
+}
+
+// isArchiveName reports whether a text is called as archives are.
+func isArchiveName(text string) bool {
+	for _, suffix := range []string{".tar", ".tgz", ".tar.gz", ".tar.zst"} {
+		if strings.HasSuffix(text, suffix) {
+			return true
+		}
+	}
+	return false
+}
+
 // parseReference splits a reference that must name its registry.
 func parseReference(ref string) (name, tag, dgst string, err error) {
 	if strings.Contains(ref, "://") {
 		return "", "", "", usagef("%q is no reference: leave out the scheme", ref)
+	}
+	if isPath(ref) {
+		return "", "", "", usagef("there is no %s; an application is REGISTRY/REPOSITORY:TAG, archive:FILE or oci:DIR", ref)
 	}
 	parsed, err := reference.Parse(ref)
 	if err != nil {
@@ -118,7 +158,11 @@ func parseReference(ref string) (name, tag, dgst string, err error) {
 		return "", "", "", usagef("%q is no reference: it has no name", ref)
 	}
 	host, _, path := strings.Cut(named.Name(), "/")
-	if !path || !strings.ContainsAny(host, ".:") && host != "localhost" {
+	noRegistry := !path || !strings.ContainsAny(host, ".:") && host != "localhost"
+	if noRegistry && isArchiveName(ref) {
+		return "", "", "", usagef("there is no file %s; an application is REGISTRY/REPOSITORY:TAG, archive:FILE or oci:DIR", ref)
+	}
+	if noRegistry {
 		return "", "", "", usagef("%q does not name its registry: write registry.example.com/%s", ref, ref)
 	}
 	if t, ok := parsed.(reference.Tagged); ok {

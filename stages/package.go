@@ -62,6 +62,9 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Save != "" && !o.DryRun {
+		o.noteReplaced(o.Save)
+	}
 	if err := o.checkUpdate(ctx, p); err != nil {
 		return nil, err
 	}

@@ -67,6 +67,7 @@ func Save(ctx context.Context, o SaveOptions) (result *SaveResult, err error) {
 		if err := checkFile(o.File); err != nil {
 			return nil, err
 		}
+		o.noteReplaced(o.File)
 	}
 	app, at, err := application(ctx, o.Registry, o.Ref)
 	if err != nil {

@@ -26,6 +26,9 @@ type (
 	Password = sign.Password
 )
 
+// Stdin is the name of a key that is read from standard input.
+const Stdin = sign.Stdin
+
 // LoadSigner reads a private key from a file: PEM, or cosign's encrypted form.
 func LoadSigner(file string, password Password) (Signer, error) {
 	return sign.LoadSigner(file, password)

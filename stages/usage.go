@@ -3,13 +3,17 @@
 package stages
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"time"
 
+	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/discover"
@@ -85,6 +89,27 @@ func (o *PackageOptions) check() error {
 	return nil
 }
 
+// looksSaved reports whether a file is empty or begins as an archive does.
+func looksSaved(file string) bool {
+	f, err := os.Open(file)
+	if err != nil {
+		return true // which writing finds out
+	}
+	defer f.Close()
+	begin := make([]byte, 512)
+	n, _ := io.ReadFull(f, begin)
+	begin = begin[:n]
+	return n == 0 || n > 262 && string(begin[257:262]) == "ustar" ||
+		bytes.HasPrefix(begin, []byte{0x1f, 0x8b}) || bytes.HasPrefix(begin, []byte{0x28, 0xb5, 0x2f, 0xfd})
+}
+
+// noteReplaced tells that an archive is there, which a whole new one replaces.
+func (e *Environment) noteReplaced(file string) {
+	if info, err := os.Stat(file); file != "" && err == nil && info.Size() > 0 && e.Events != nil {
+		e.Events(engine.Event{Level: engine.Note, At: time.Now(), Message: file + " is there already, and is replaced when the new archive is whole"})
+	}
+}
+
 func checkTags(tags []string) error {
 	for _, tag := range tags {
 		if err := artifact.CheckTag(tag); err != nil {
@@ -97,6 +122,8 @@ func checkTags(tags []string) error {
 // checkFile says before the work begins that an archive cannot be written there.
 func checkFile(file string) error {
 	switch info, err := os.Stat(file); {
+	case err == nil && info.Mode().IsRegular() && !looksSaved(file):
+		return usagef("%s is there, and is not an archive: it would be replaced; remove it, or choose another name", file)
 	case err != nil || info.Mode().IsRegular():
 	case info.IsDir():
 		return usagef("%s is a folder: name a file, such as %s", file, filepath.Join(file, "app.tar"))

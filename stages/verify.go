@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/regular"
@@ -31,9 +32,9 @@ type VerifyOptions struct {
 	// AllowOutside lets pods run images that are not in the artifact; they are
 	// links of the result all the same.
 	AllowOutside bool
-	// ImageKey is a file of the public key that signed every image where it was
-	// published; "" does not look.
-	ImageKey string
+	// ImageKeys are public keys of which one must have signed each image where it was
+	// published; with none, nothing is looked for.
+	ImageKeys []string
 }
 
 // VerifyResult says of each link of the chain whether it holds.
@@ -45,7 +46,7 @@ type (
 // Verify walks the whole chain of an application. That it does not hold is in
 // the result; an error is that it could not be found out.
 func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err error) {
-	if o.Offline && !store.IsReference(o.Ref) {
+	if _, err := os.Stat(o.Ref); o.Offline && !store.IsReference(o.Ref) && err != nil {
 		return nil, fmt.Errorf("verify %s: it is in a registry, which is not asked offline: save it with 'tape save', and verify archive:FILE", o.Ref)
 	}
 	options, err := verifyOptions(o.Key, o.Bundle)
@@ -53,10 +54,12 @@ func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err err
 		return nil, err
 	}
 	options.Deep, options.Source, options.Commit, options.AllowOutside = o.Deep, o.Source, o.Commit, o.AllowOutside
-	if o.ImageKey != "" {
-		if options.ImageKey, err = sign.LoadVerifier(o.ImageKey); err != nil {
+	for _, name := range o.ImageKeys {
+		key, err := sign.LoadVerifier(name)
+		if err != nil {
 			return nil, err
 		}
+		options.ImageKeys = append(options.ImageKeys, key)
 	}
 	at, err := open(ctx, o.Registry, o.Ref)
 	if err != nil {

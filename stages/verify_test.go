@@ -196,7 +196,7 @@ func TestVerify(t *testing.T) {
 			if r := a.verify(t, stages.VerifyOptions{Source: "https://example.com/elsewhere"}); r.OK || len(failing(r)) != 1 || failing(r)["source"] == "" {
 				t.Errorf("another source: %v", failing(r))
 			}
-			if r := a.verify(t, stages.VerifyOptions{ImageKey: a.public}); r.OK || !strings.Contains(failing(r)["signature of image registry.example/web:1"], "not signed by this key") {
+			if r := a.verify(t, stages.VerifyOptions{ImageKeys: []string{a.public}}); r.OK || !strings.Contains(failing(r)["signature of image registry.example/web:1"], "not signed by this key") {
 				t.Errorf("the image's own signature: %v", failing(r))
 			}
 		})

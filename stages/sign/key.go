@@ -14,6 +14,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strings"
 
 	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
@@ -69,7 +71,7 @@ func GenerateKey(password Password) (private, public []byte, err error) {
 // LoadSigner reads a private key: PKCS#8, PKCS#1 or SEC 1 PEM, or cosign's
 // encrypted form.
 func LoadSigner(file string, password Password) (signature.Signer, error) {
-	data, err := regular.ReadFile(file)
+	data, err := readKey(file)
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
 	}
@@ -82,6 +84,42 @@ func LoadSigner(file string, password Password) (signature.Signer, error) {
 		return nil, fmt.Errorf("read key %s: %w", file, err)
 	}
 	return signer, nil
+}
+
+const (
+	// Stdin is the name of a key that is read from standard input.
+	Stdin = "-"
+	// environmentPrefix begins the name of a key that a variable holds.
+	environmentPrefix = "env://"
+	// openedPrefix begins the name of what the shell has opened: <(command).
+	openedPrefix = "/dev/fd/"
+)
+
+// readKey reads a key: of a file, of standard input, or of a variable.
+func readKey(from string) ([]byte, error) {
+	if name, ok := strings.CutPrefix(from, environmentPrefix); ok {
+		value := os.Getenv(name)
+		if value == "" {
+			return nil, fmt.Errorf("%s: the variable %q is not set", from, name)
+		}
+		return []byte(value), nil
+	}
+	if from == Stdin {
+		return regular.ReadAll("standard input", os.Stdin)
+	}
+	if strings.HasPrefix(from, openedPrefix) {
+		f, err := os.Open(from)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		return regular.ReadAll(from, f)
+	}
+	data, err := regular.ReadFile(from)
+	if scheme, _, ok := strings.Cut(from, "://"); err != nil && ok {
+		return nil, fmt.Errorf("%s: keys of %s are not known: give a file, env://NAME, or - for standard input", from, scheme)
+	}
+	return data, err
 }
 
 // newSigner signs with what sigstore takes for a kind of key when nobody says.
@@ -146,7 +184,7 @@ func parsePrivate(data []byte, password Password) (crypto.PrivateKey, error) {
 // LoadVerifier reads a public key, PKIX PEM. A private key is refused: whoever
 // verifies should not hold it.
 func LoadVerifier(file string) (signature.Verifier, error) {
-	data, err := regular.ReadFile(file)
+	data, err := readKey(file)
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -88,7 +89,7 @@ func (c *chain) signed(ctx context.Context, subject digest.Digest) error {
 // imageSignatures looks for the images' own signatures, among what was published
 // beside them.
 func (c *chain) imageSignatures(ctx context.Context) []Link {
-	if c.o.ImageKey == nil {
+	if len(c.o.ImageKeys) == 0 {
 		return nil
 	}
 	related := map[digest.Digest][]ocispec.Descriptor{}
@@ -127,15 +128,19 @@ func (c *chain) imageSigned(ctx context.Context, image digest.Digest, related []
 			if err != nil {
 				return err
 			}
-			if layer.MediaType == sign.MediaType {
-				_, err = sign.Verify(ctx, c.o.ImageKey, data, image)
-			} else {
-				err = verifySimple(c.o.ImageKey, data, layer.Annotations[annotationSignature], image)
+			for _, key := range c.o.ImageKeys {
+				if layer.MediaType == sign.MediaType {
+					_, err = sign.Verify(ctx, key, data, image)
+				} else {
+					err = verifySimple(key, data, layer.Annotations[annotationSignature], image)
+				}
+				if err == nil {
+					return nil
+				}
+				if reason := err.Error(); !slices.Contains(reasons, reason) {
+					reasons = append(reasons, reason)
+				}
 			}
-			if err == nil {
-				return nil
-			}
-			reasons = append(reasons, err.Error())
 		}
 	}
 	if len(reasons) == 0 {

@@ -59,8 +59,9 @@ type Options struct {
 	Tag string
 	// AllowOutside lets pods run images that are not in the root.
 	AllowOutside bool
-	// ImageKey signed every image where it was published; nil: nobody looks.
-	ImageKey sign.Verifier
+	// ImageKeys are keys of which one must have signed each image where it was
+	// published; with none, nothing is looked for.
+	ImageKeys []sign.Verifier
 }
 
 // Result is what `tape verify -o json` prints.

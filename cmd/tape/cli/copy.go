@@ -5,12 +5,10 @@ package cli
 import (
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/regular"
 	"github.com/taped-dev/tape/stages"
 	"github.com/taped-dev/tape/stages/artifact"
 )
@@ -35,7 +33,7 @@ already is not sent: a copy that was interrupted goes on. Anything else in a
 registry is copied too.`,
 		Args: argsRange(0, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			pairs, err := copyPairs(file, args, a.In)
+			pairs, err := a.copyPairs(file, args)
 			if err != nil {
 				return err
 			}
@@ -77,7 +75,7 @@ const immutableHelp = "fail, before anything is written, if a tag leads to somet
 const checkHelp = "look whether what is there already is whole, instead of trusting it"
 
 // copyPairs are the arguments, or the lines of a file.
-func copyPairs(file string, args []string, in io.Reader) ([]stages.CopyPair, error) {
+func (a *app) copyPairs(file string, args []string) ([]stages.CopyPair, error) {
 	if file == "" {
 		if len(args) != 2 {
 			return nil, usagef("copy takes SRC and DST, or --from-file LIST")
@@ -87,33 +85,13 @@ func copyPairs(file string, args []string, in io.Reader) ([]stages.CopyPair, err
 	if len(args) > 0 {
 		return nil, usagef("give SRC and DST or --from-file, not both")
 	}
-	if file != "-" {
-		f, err := regular.Open(file)
-		if err != nil {
-			return nil, fmt.Errorf("read --from-file: %w", err)
-		}
-		defer f.Close()
-		in = f
-	}
-	data, err := regular.ReadAll(file, in)
+	list, err := a.readList(file, 2, 2, "SRC and DST")
 	if err != nil {
-		return nil, fmt.Errorf("read --from-file: %w", err)
+		return nil, err
 	}
 	var pairs []stages.CopyPair
-	n := 0
-	for line := range strings.Lines(string(data)) {
-		n++
-		line, _, _ = strings.Cut(line, "#")
-		switch words := strings.Fields(line); len(words) {
-		case 0:
-		case 2:
-			pairs = append(pairs, stages.CopyPair{Source: words[0], Target: words[1]})
-		default:
-			return nil, usagef("%s:%d: it takes SRC and DST, with a space between", file, n)
-		}
-	}
-	if len(pairs) == 0 {
-		return nil, usagef("%s lists nothing to copy", file)
+	for _, l := range list {
+		pairs = append(pairs, stages.CopyPair{Source: l.words[0], Target: l.words[1]})
 	}
 	return pairs, nil
 }

@@ -26,7 +26,7 @@ func (a *app) imagesCommand() *cobra.Command {
 		Example: `  tape images ./kustomize
   tape images ./charts/podinfo --no-resolve -o json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := source.to(&o.Options, args); err != nil {
+			if err := a.sources(&source, &o.Options, args); err != nil {
 				return err
 			}
 			for _, c := range classes {

@@ -35,6 +35,8 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 	exitPolicy = 3
+	// exitInterrupted is what a shell says of a program that SIGINT ended.
+	exitInterrupted = 130
 )
 
 // grace is how long an interrupted command may take to end by itself: a system call that
@@ -76,11 +78,21 @@ func Run(ctx context.Context, args []string, streams Streams, kinds ...pipeline.
 	root.SetOut(streams.Out)
 	root.SetErr(streams.Err)
 
-	cmd, err := root.ExecuteContextC(ctx)
+	cmd, err := checkCommand(root, args)
+	if err == nil {
+		cmd, err = root.ExecuteContextC(ctx)
+	}
 	a.close()
 	if err == nil {
 		return 0
 	}
+	status := a.status(ctx, cmd, err)
+	a.failed(err, status)
+	return status
+}
+
+// status says what went wrong, and returns the exit status.
+func (a *app) status(ctx context.Context, cmd *cobra.Command, err error) int {
 	var (
 		usage   *usageError
 		options *stages.UsageError
@@ -94,15 +106,15 @@ func Run(ctx context.Context, args []string, streams Streams, kinds ...pipeline.
 		return status.code
 	case errors.As(err, &usage), errors.As(err, &options):
 		a.fail(err)
-		fmt.Fprintf(streams.Err, "see '%s --help'\n", cmd.CommandPath())
+		fmt.Fprintf(a.Err, "see '%s --help'\n", cmd.CommandPath())
 		return exitUsage
 	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))):
 		text := "tape: interrupted"
 		if hint := cmd.Annotations[afterInterrupt]; hint != "" {
 			text += "; " + hint
 		}
-		fmt.Fprintln(streams.Err, text)
-		return exitFailed
+		fmt.Fprintln(a.Err, text)
+		return exitInterrupted
 	case errors.Is(err, engine.ErrPolicy):
 		a.fail(err)
 		return exitPolicy
@@ -127,6 +139,7 @@ type app struct {
 
 	progress progress
 	closers  []func() error
+	printed  bool // a result is on stdout
 }
 
 // flags are those of every command.
@@ -159,6 +172,23 @@ func (a *app) close() {
 	}
 }
 
+// failed prints an error as a document where the output is to be one and has no result.
+func (a *app) failed(err error, status int) {
+	if a.printed || a.flags.output != "json" && a.flags.output != "yaml" {
+		return
+	}
+	var doc struct {
+		Error struct {
+			Message string `json:"message"`
+			Status  int    `json:"status"`
+		} `json:"error"`
+	}
+	doc.Error.Message, doc.Error.Status = strings.TrimSpace(err.Error()), status
+	if err := a.print(doc, nil); err != nil {
+		a.fail(err)
+	}
+}
+
 // root is the command tree.
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
@@ -185,7 +215,8 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpTemplate(helpTemplate)
-	root.SetUsageTemplate(usageTemplate)
+	root.SetUsageFunc(usage)
+	root.SetHelpCommand(helpCommand(root))
 	f := root.PersistentFlags()
 	f.SortFlags = false
 	f.StringVarP(&a.flags.output, "output-format", "o", "text", "`FORMAT`: text, json or yaml; view makes html too")
@@ -203,7 +234,7 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 		commands  []*cobra.Command
 	}{
 		{"make", "Make an application:", []*cobra.Command{a.imagesCommand(), a.renderCommand(), a.packageCommand()}},
-		{"use", "Look into one, and take it:", []*cobra.Command{a.viewCommand(), a.diffCommand(), a.pullCommand()}},
+		{"use", "Look into one, and take it:", []*cobra.Command{a.listCommand(), a.viewCommand(), a.diffCommand(), a.pullCommand()}},
 		{"trust", "Vouch for one:", []*cobra.Command{a.signCommand(), a.verifyCommand()}},
 		{"move", "Bring one elsewhere:", []*cobra.Command{
 			a.copyCommand(), a.relocateCommand(), a.saveCommand(), a.loadCommand(), a.cnabCommand(),
@@ -227,37 +258,6 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 	return root
 }
 
-// helpTemplate starts with an example: it is what most people look for.
-const helpTemplate = `{{with .Short}}{{.}}.
-{{end}}{{if .HasExample}}
-Example:
-{{.Example}}
-{{end}}{{with .Long}}
-{{. | trimTrailingWhitespaces}}
-{{end}}{{if or .Runnable .HasSubCommands}}
-{{.UsageString}}{{end}}`
-
-// usageTemplate is cobra's for terminals of 80 columns, without the examples that
-// [helpTemplate] begins with.
-const usageTemplate = `Usage:{{if .Runnable}}
-  {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
-  {{.CommandPath}} [command]{{end}}
-{{if .HasAvailableSubCommands}}{{if .Groups}}{{$all := .Commands}}{{range $group := .Groups}}
-{{.Title}}{{range $all}}{{if and (eq .GroupID $group.ID) (or .IsAvailableCommand (eq .Name "help"))}}
-  {{rpad .Name .NamePadding }} {{.Short}}{{end}}{{end}}
-{{end}}{{else}}
-Commands:{{range .Commands}}{{if .IsAvailableCommand}}
-  {{rpad .Name .NamePadding }} {{.Short}}{{end}}{{end}}
-{{end}}{{end}}{{if .HasAvailableLocalFlags}}
-Flags:
-{{.LocalFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}
-{{end}}{{if .HasAvailableInheritedFlags}}
-Global Flags:
-{{.InheritedFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}
-{{end}}{{if .HasAvailableSubCommands}}
-'{{.CommandPath}} [command] --help' says more about a command.
-{{end}}`
-
 // begin checks what all commands share.
 func (a *app) begin(cmd *cobra.Command) error {
 	switch a.flags.output {
@@ -271,7 +271,12 @@ func (a *app) begin(cmd *cobra.Command) error {
 			return usagef("only view has the output format html")
 		}
 	default:
-		return usagef("unknown output format %q: want text, json, yaml or, of view, html", a.flags.output)
+		format, hint := a.flags.output, ""
+		a.flags.output = "text"
+		if strings.ContainsAny(format, "/:") && cmd.Flags().Lookup("output-image") != nil {
+			hint = "; a repository goes with -O, --output-image"
+		}
+		return usagef("unknown output format %q: want text, json, yaml or, of view, html%s", format, hint)
 	}
 	if a.flags.timeout < 0 || a.flags.concurrency < 0 {
 		return usagef("--timeout and --concurrency cannot be negative")
@@ -319,7 +324,17 @@ func flagError(cmd *cobra.Command, err error) error {
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		var known []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
-		if hint := nearest.Hint(unknown.GetSpecifiedName(), slices.Values(known)); hint != "" {
+		name := unknown.GetSpecifiedName()
+		var longer []string // such as --output for --output-format
+		for _, k := range known {
+			if name != "" && strings.HasPrefix(k, name+"-") {
+				longer = append(longer, "--"+k)
+			}
+		}
+		if len(longer) > 0 {
+			return usagef("%w (did you mean %s?)", err, strings.Join(longer, " or "))
+		}
+		if hint := nearest.Hint(name, slices.Values(known)); hint != "" {
 			return usagef("%w%s", err, hint)
 		}
 	}
@@ -352,11 +367,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	if cmd.HasSubCommands() {
-		err := fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
-		if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
-			err = fmt.Errorf("%w; did you mean %q?", err, s[0])
-		}
-		return &usageError{err}
+		return unknownCommand(cmd, args[0])
 	}
 	return usagef("%s takes no arguments, got %q", cmd.CommandPath(), args[0])
 }

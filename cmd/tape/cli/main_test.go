@@ -22,7 +22,7 @@ func TestInterrupted(t *testing.T) {
 		t.Run(command, func(t *testing.T) {
 			var out, errs bytes.Buffer
 			code := Run(ctx, strings.Fields(command), Streams{In: strings.NewReader(""), Out: &out, Err: &errs})
-			if code != exitFailed || errs.String() != want || out.Len() > 0 {
+			if code != exitInterrupted || errs.String() != want || out.Len() > 0 {
 				t.Errorf("status %d, %q on stderr, want %q; stdout %q", code, errs.String(), want, out.String())
 			}
 		})

@@ -4,8 +4,10 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,10 +20,11 @@ import (
 func (a *app) packageCommand() *cobra.Command {
 	var (
 		source sourceFlags
-		o      stages.PackageOptions
+		o      packageFlags
 		signed bool
 		key    string
 		as     string
+		list   string
 	)
 	cmd := &cobra.Command{
 		Use:         "package [SOURCE…]",
@@ -44,8 +47,15 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 			default:
 				return usagef("unknown --as %q: want tape or cnab", as)
 			}
-			if err := source.to(&o.Options, args); err != nil {
+			if err := o.splitTag(); err != nil {
 				return err
+			}
+			if list != "" {
+				if len(args) > 0 || source.manifestDir != "" || source.pipeline != "" || o.Repository != "" || o.Save != "" {
+					return usagef("--from-file says what to package, and where to: leave out SOURCE, -O, -p and --save")
+				}
+			} else if err := a.sources(&source, &o.Options, args); err != nil {
+				return withUpdateHint(err, o.Update, args)
 			}
 			if o.Locked && o.Update != "" {
 				return usagef("--locked and --update do not go together")
@@ -66,23 +76,27 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 				return err
 			}
 			o.Environment = env
-			result, err := stages.Package(cmd.Context(), o)
+			if list != "" {
+				return a.packageList(cmd.Context(), list, o, &source)
+			}
+			result, err := stages.Package(cmd.Context(), o.PackageOptions)
 			if err != nil {
-				return err
+				return withUpdateHint(err, o.Update, args)
 			}
 			a.settle()
 			return a.print(result, func(w io.Writer) error { return packageText(w, result) })
 		},
 	}
-	cmd.Flags().StringVarP(&o.Repository, "output-image", "O", "", "`REPOSITORY` to push to, such as registry.example.com/team/app")
+	cmd.Flags().StringVarP(&o.Repository, "output-image", "O", "", "`REPOSITORY[:TAG]` to push to, such as registry.example.com/team/app")
 	cmd.Flags().StringArrayVar(&o.Tags, "tag", nil, "`TAG` of the artifact (repeats; default: git's version tags, else config.<digest>)")
 	cmd.Flags().StringVar(&as, "as", "tape", "`KIND`: tape, or cnab: the index of a CNAB bundle, of a bundle.json")
+	cmd.Flags().StringVar(&list, "from-file", "", "package what `LIST` says, SOURCE REPOSITORY[:TAG] a line; - is stdin")
 	source.register(cmd)
 	source.registerImages(cmd)
 	cmd.Flags().StringVar(&o.Update, "update", "", "write tape.lock: images, interpreters, materials, the `NAME` of one, or all")
 	cmd.Flags().Lookup("update").NoOptDefVal = "all"
 	cmd.Flags().BoolVar(&signed, "sign", false, "sign root and content with --key")
-	cmd.Flags().StringVar(&key, "key", "", "private key `FILE` to sign with")
+	cmd.Flags().StringVar(&key, "key", "", "private key to sign with: `FILE`, env://NAME, or - for stdin")
 	cmd.Flags().StringVar(&o.Save, "save", "", "write an archive `FILE` instead of pushing; -O still says what images are called")
 	cmd.Flags().BoolVar(&o.Push, "push", false, "with --save: push as well")
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "write nowhere, and say what would move")
@@ -90,6 +104,46 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 	cmd.Flags().BoolVar(&o.SBOM, "sbom", false, "add an SPDX document of the application to the statements")
 	cmd.Flags().BoolVar(&o.Check, "check", false, checkHelp)
 	return cmd
+}
+
+// packageFlags are options whose repository may have a tag yet.
+type packageFlags struct{ stages.PackageOptions }
+
+// splitTag makes a tag of -O REPOSITORY:TAG one of the tags.
+func (o *packageFlags) splitTag() error {
+	var err error
+	o.Repository, o.Tags, err = outputTag(o.Repository, o.Tags)
+	return err
+}
+
+// packageList packages what a list says, one after the other.
+func (a *app) packageList(ctx context.Context, file string, o packageFlags, source *sourceFlags) error {
+	list, err := a.readList(file, 2, 2, "SOURCE and REPOSITORY[:TAG]")
+	if err != nil {
+		return err
+	}
+	return a.each(ctx, list, func(ctx context.Context, words []string) (any, error) {
+		one := o
+		one.Sources, one.Repository = nil, words[1]
+		if err := one.splitTag(); err != nil {
+			return nil, err
+		}
+		if err := source.to(&one.Options, words[:1]); err != nil {
+			return nil, err
+		}
+		return result(stages.Package(ctx, one.PackageOptions))
+	}, func(w io.Writer, result any) error { return packageText(w, result.(*stages.PackageResult)) })
+}
+
+// withUpdateHint says that --update takes its value after an equals sign, where what
+// was meant as such is taken for a SOURCE.
+func withUpdateHint(err error, update string, args []string) error {
+	for _, arg := range args {
+		if _, statErr := os.Stat(arg); update == "all" && statErr != nil && !strings.ContainsAny(arg, "/:") {
+			return usagef("%w (for --update %s write --update=%s)", err, arg, arg)
+		}
+	}
+	return err
 }
 
 // mostSkipped is how many skipped files are named.

@@ -17,6 +17,7 @@ import (
 
 // print writes a result to stdout: v as JSON or YAML, or what text writes.
 func (a *app) print(v any, text func(io.Writer) error) error {
+	a.printed = true
 	if a.flags.output == "text" {
 		return text(visible{a.Out})
 	}

@@ -3,6 +3,8 @@
 package cli
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"strings"
 
@@ -16,6 +18,7 @@ func (a *app) relocateCommand() *cobra.Command {
 	var (
 		source sourceFlags
 		o      stages.RelocateOptions
+		list   string
 	)
 	cmd := &cobra.Command{
 		Use:         "relocate SRC",
@@ -33,37 +36,50 @@ repository of its own, named after it; --naming single puts all of them into
 one. With -O a new application is made, which holds the images too and says what
 it was made of.`,
 		Args: argsRange(0, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if list != "" && (len(args) > 0 || o.Mapping != "" || o.Manifests != "") {
+				return usagef("--from-file says what to relocate, and goes without SRC, --mapping and --manifests-out")
+			}
+			if len(args) == 0 && list == "" {
 				return usagef("relocate takes SRC: an application, or manifests")
 			}
-			if o.Prefix == "" && o.Repository == "" {
+			if o.Repository, o.Tags, err = outputTag(o.Repository, o.Tags); err != nil {
+				return err
+			}
+			if o.Prefix == "" && o.Repository == "" && list == "" {
 				return usagef("no place to relocate to: give --prefix, -O, or both")
 			}
 			if o.Repository == "" && len(o.Tags) > 0 {
 				return usagef("--tag goes with -O")
-			}
-			o.Source = args[0]
-			if err := source.to(&o.Options, args); err != nil {
-				return err
 			}
 			env, err := a.environment(cmd.Context())
 			if err != nil {
 				return err
 			}
 			o.Environment = env
+			if list != "" {
+				return a.relocateList(cmd.Context(), list, o, &source)
+			}
+			o.Source = args[0]
+			if err := source.to(&o.Options, args); err != nil {
+				return err
+			}
 			result, err := stages.Relocate(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
 			a.settle()
+			if o.Repository == "" && o.Mapping == "" && o.Manifests == "" {
+				fmt.Fprintln(a.Err, "note: the images are copied, and no manifest names the copies: --manifests-out DIR writes manifests, --mapping FILE the names, and -O REPO makes an application")
+			}
 			return a.print(result, func(w io.Writer) error { return relocateText(w, result) })
 		},
 	}
 	f := cmd.Flags()
+	f.StringVar(&list, "from-file", "", "relocate what `LIST` says, SRC [REPOSITORY[:TAG]] a line; - is stdin")
 	f.StringVar(&o.Prefix, "prefix", "", "`PREFIX` of the images' new names, such as registry.example.com/user")
 	f.StringVar(&o.Naming, "naming", "", "one-to-one (below --prefix), or single (all in one repository)")
-	f.StringVarP(&o.Repository, "output-image", "O", "", "`REPOSITORY` for a new application")
+	f.StringVarP(&o.Repository, "output-image", "O", "", "`REPOSITORY[:TAG]` for a new application")
 	f.StringArrayVar(&o.Tags, "tag", nil, "`TAG` of the new application (repeats; default: the source's)")
 	f.StringVar(&o.Mapping, "mapping", "", "`FILE` for a JSON object of old names to new ones")
 	f.StringVar(&o.Manifests, "manifests-out", "", "`DIR` for the manifests with the new names")
@@ -72,6 +88,40 @@ it was made of.`,
 	source.register(cmd)
 	source.registerImages(cmd)
 	return cmd
+}
+
+// outputTag splits -O REPOSITORY:TAG.
+func outputTag(output string, tags []string) (string, []string, error) {
+	repository, tag, err := stages.SplitTag(output)
+	if err != nil || tag == "" {
+		return output, tags, err
+	}
+	if len(tags) > 0 {
+		return "", nil, usagef("-O %s has a tag, and so has --tag: give one", output)
+	}
+	return repository, []string{tag}, nil
+}
+
+// relocateList relocates what a list says, one after the other.
+func (a *app) relocateList(ctx context.Context, file string, o stages.RelocateOptions, source *sourceFlags) error {
+	list, err := a.readList(file, 1, 2, "SRC and, if it is to be another than -O, REPOSITORY[:TAG]")
+	if err != nil {
+		return err
+	}
+	return a.each(ctx, list, func(ctx context.Context, words []string) (any, error) {
+		one := o
+		one.Sources, one.Source = nil, words[0]
+		if len(words) > 1 {
+			var err error
+			if one.Repository, one.Tags, err = outputTag(words[1], o.Tags); err != nil {
+				return nil, err
+			}
+		}
+		if err := source.to(&one.Options, words[:1]); err != nil {
+			return nil, err
+		}
+		return result(stages.Relocate(ctx, one))
+	}, func(w io.Writer, result any) error { return relocateText(w, result.(*stages.RelocateResult)) })
 }
 
 func relocateText(w io.Writer, r *stages.RelocateResult) error {

@@ -21,7 +21,7 @@ func (a *app) renderCommand() *cobra.Command {
 		Example: `  tape render ./charts/podinfo --set replicas=2 | kubectl diff -f -
   tape render ./kustomize --out ./manifests`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := source.to(&o.Options, args); err != nil {
+			if err := a.sources(&source, &o.Options, args); err != nil {
 				return err
 			}
 			env, err := a.environment(cmd.Context())

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,7 @@ func (a *app) signCommand() *cobra.Command {
 	var (
 		o           stages.SignOptions
 		key, prefix string
+		list        string
 	)
 	cmd := &cobra.Command{
 		Use:   "sign REF --key FILE",
@@ -41,8 +43,15 @@ Signing again with the same key changes nothing.`,
 				return a.generateKey(prefix)
 			}
 			var err error
-			if o.Ref, err = oneReference("", args); err != nil {
-				return err
+			switch {
+			case list != "" && (len(args) > 0 || o.BundleOut != ""):
+				return usagef("--from-file says what to sign, and goes without REF and --bundle-out")
+			case list == "-" && key == stages.Stdin:
+				return usagef("--from-file - and --key - both want stdin")
+			case list == "":
+				if o.Ref, err = oneReference("", args); err != nil {
+					return err
+				}
 			}
 			if o.Signer, err = a.signer(key); err != nil {
 				return err
@@ -52,6 +61,17 @@ Signing again with the same key changes nothing.`,
 				return err
 			}
 			o.Environment = stages.Environment{Registry: client}
+			if list != "" {
+				lines, err := a.readList(list, 1, 1, "REF")
+				if err != nil {
+					return err
+				}
+				return a.each(cmd.Context(), lines, func(ctx context.Context, words []string) (any, error) {
+					one := o
+					one.Ref = words[0]
+					return result(stages.Sign(ctx, one))
+				}, func(w io.Writer, result any) error { return signText(w, result.(*stages.SignResult)) })
+			}
 			result, err := stages.Sign(cmd.Context(), o)
 			if err != nil {
 				return err
@@ -60,7 +80,8 @@ Signing again with the same key changes nothing.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&key, "key", "", "private key `FILE`: PEM, or cosign.key")
+	f.StringVar(&key, "key", "", "private key, PEM or cosign.key: `FILE`, env://NAME, or - for stdin")
+	f.StringVar(&list, "from-file", "", "sign what `LIST` names, REF a line; - is stdin")
 	f.StringVar(&o.BundleOut, "bundle-out", "", "`FILE` for the bundle that signs the root, for verifying without a registry")
 	f.StringVar(&prefix, "generate-key", "", "make a key pair: `PREFIX`.key and PREFIX.pub")
 	return cmd

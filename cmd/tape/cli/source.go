@@ -3,10 +3,14 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,6 +18,7 @@ import (
 
 	"github.com/taped-dev/tape/engine/local"
 	"github.com/taped-dev/tape/engine/regular"
+	"github.com/taped-dev/tape/engine/temporary"
 	"github.com/taped-dev/tape/stages"
 	"github.com/taped-dev/tape/stages/artifact"
 )
@@ -131,6 +136,60 @@ func (f *sourceFlags) to(o *stages.Options, args []string) error {
 	o.Deterministic, o.SkipInvalid, o.SkipSealed, o.NoCache = f.deterministic, f.skipInvalid, f.skipSealed, f.noCache
 	o.Strict, o.Locked, o.Platform, o.Related = f.strict, f.locked, f.platform, f.related
 	return nil
+}
+
+// sources is to, with - for a stream of manifests on stdin.
+func (a *app) sources(f *sourceFlags, o *stages.Options, args []string) error {
+	if f.manifestDir == "-" {
+		f.manifestDir = ""
+		args = append([]string{"-"}, args...)
+	}
+	args = slices.Clone(args)
+	read := false
+	for i, arg := range args {
+		if arg != "-" {
+			continue
+		}
+		if read {
+			return usagef("- is stdin, which can be read once")
+		}
+		read = true
+		folder, err := a.stream()
+		if err != nil {
+			return err
+		}
+		args[i] = folder
+		if f.interpreter == "" && len(args) == 1 {
+			f.interpreter = "plain"
+		}
+	}
+	return f.to(o, args)
+}
+
+// maxStream is how many bytes of manifests are taken from stdin: no file is longer.
+const maxStream = 64 << 20
+
+// stream puts the manifests on stdin into a folder; close removes it.
+func (a *app) stream() (string, error) {
+	data, err := io.ReadAll(io.LimitReader(a.In, maxStream+1))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("read manifests from stdin: %w", err)
+	case len(data) > maxStream:
+		return "", fmt.Errorf("read manifests from stdin: more than %d bytes", maxStream)
+	case len(bytes.TrimSpace(data)) == 0:
+		return "", errors.New("read manifests from stdin: there are none")
+	}
+	temp, err := temporary.New("", "tape-stdin-")
+	if err != nil {
+		return "", err
+	}
+	a.closers = append(a.closers, temp.Remove)
+	folder := filepath.Join(temp.Dir(), "stdin")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		return "", err
+	}
+	return folder, os.WriteFile(filepath.Join(folder, "manifests.yaml"), data, 0o600)
 }
 
 // placeFlags are --from REF=PLACE.

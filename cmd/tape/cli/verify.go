@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -13,7 +14,10 @@ import (
 )
 
 func (a *app) verifyCommand() *cobra.Command {
-	var o stages.VerifyOptions
+	var (
+		o    stages.VerifyOptions
+		list string
+	)
 	cmd := &cobra.Command{
 		Use:   "verify REF --key FILE",
 		Short: "Verify who signed an application, and that it is whole",
@@ -29,8 +33,15 @@ link that does not hold, unless --allow-outside is given.`,
 		Args: argsRange(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
-			if o.Ref, err = oneReference("", args); err != nil {
-				return err
+			switch {
+			case list != "" && (len(args) > 0 || o.Bundle != ""):
+				return usagef("--from-file says what to verify, and goes without REF and --bundle")
+			case list != "" && o.Key == stages.Stdin:
+				return usagef("--key - is read once, and --from-file verifies with it each time: give FILE or env://NAME")
+			case list == "":
+				if o.Ref, err = oneReference("", args); err != nil {
+					return err
+				}
 			}
 			if o.Key == "" {
 				return usagef("verifying needs the public key of who signed: give --key FILE")
@@ -40,6 +51,9 @@ link that does not hold, unless --allow-outside is given.`,
 				return err
 			}
 			o.Environment = stages.Environment{Registry: client}
+			if list != "" {
+				return a.verifyList(cmd.Context(), list, o)
+			}
 			result, err := stages.Verify(cmd.Context(), o)
 			if err != nil {
 				return err
@@ -47,27 +61,49 @@ link that does not hold, unless --allow-outside is given.`,
 			if err := a.print(result, func(w io.Writer) error { return verifyText(w, result) }); err != nil {
 				return err
 			}
-			if i := slices.IndexFunc(result.Links, func(l stages.VerifiedLink) bool { return !l.OK }); i >= 0 {
-				link := result.Links[i]
-				hint := ""
-				if link.Outside {
-					hint = " (--allow-outside lets pods run such images)"
-				}
-				return &statusError{exitPolicy, fmt.Errorf("%s is not verified: %s: %s%s", o.Ref, link.Name, link.Reason, hint)}
-			}
-			return nil
+			return verified(o.Ref, result)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Key, "key", "", "public key `FILE` of who signed the application")
+	f.StringVar(&o.Key, "key", "", "public key of who signed the application: `FILE`, env://NAME, or - for stdin")
+	f.StringVar(&list, "from-file", "", "verify what `LIST` names, REF a line; - is stdin")
 	f.StringVar(&o.Bundle, "bundle", "", "`FILE` that signs the root, instead of what is attached to it")
 	f.BoolVar(&o.Offline, "offline", false, "ask no registry: REF is oci:DIR or archive:FILE")
 	f.BoolVar(&o.Deep, "deep", false, "read every blob of a repository instead of asking whether it is there")
 	f.StringVar(&o.Source, "source", "", "`URI` of the repository that the sources must be of")
 	f.StringVar(&o.Commit, "commit", "", "`COMMIT` that the sources must be at, without modifications")
 	f.BoolVar(&o.AllowOutside, "allow-outside", false, "let pods run images that are not in the artifact (each is listed)")
-	f.StringVar(&o.ImageKey, "image-key", "", "public key `FILE` that must have signed every image where it was published")
+	f.StringArrayVar(&o.ImageKeys, "image-key", nil, "public key of which one must have signed each image where it was published: `FILE` or env://NAME (repeats)")
 	return cmd
+}
+
+// verified is an error where a link does not hold.
+func verified(ref string, r *stages.VerifyResult) error {
+	if i := slices.IndexFunc(r.Links, func(l stages.VerifiedLink) bool { return !l.OK }); i >= 0 {
+		link, hint := r.Links[i], ""
+		if link.Outside {
+			hint = " (--allow-outside lets pods run such images)"
+		}
+		return &statusError{exitPolicy, fmt.Errorf("%s is not verified: %s: %s%s", ref, link.Name, link.Reason, hint)}
+	}
+	return nil
+}
+
+// verifyList verifies what a list names, one after the other.
+func (a *app) verifyList(ctx context.Context, file string, o stages.VerifyOptions) error {
+	list, err := a.readList(file, 1, 1, "REF")
+	if err != nil {
+		return err
+	}
+	return a.each(ctx, list, func(ctx context.Context, words []string) (any, error) {
+		one := o
+		one.Ref = words[0]
+		result, err := stages.Verify(ctx, one)
+		if err != nil {
+			return nil, err
+		}
+		return result, verified(one.Ref, result)
+	}, func(w io.Writer, result any) error { return verifyText(w, result.(*stages.VerifyResult)) })
 }
 
 // verifyText prints a line a link.

@@ -30,6 +30,9 @@ func (a *app) viewCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if stages.IsRepository(ref) && !manifests && !statements && a.flags.output != "html" {
+				return a.list(cmd.Context(), ref)
+			}
 			if manifests && statements {
 				return usagef("--manifests and --statements do not go together")
 			}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/regular"
+)
+
+// line is one of a list of things to do.
+type line struct {
+	number int
+	words  []string
+}
+
+// readList reads a file of lines with a number of words each; # begins a comment,
+// and - is stdin. takes names the words.
+func (a *app) readList(file string, least, most int, takes string) ([]line, error) {
+	in := a.In
+	if file != "-" {
+		f, err := regular.Open(file)
+		if err != nil {
+			return nil, fmt.Errorf("read --from-file: %w", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	data, err := regular.ReadAll(file, in)
+	if err != nil {
+		return nil, fmt.Errorf("read --from-file: %w", err)
+	}
+	var list []line
+	n := 0
+	for text := range strings.Lines(string(data)) {
+		n++
+		text, _, _ = strings.Cut(text, "#")
+		words := strings.Fields(text)
+		if len(words) == 0 {
+			continue
+		}
+		if len(words) < least || len(words) > most {
+			return nil, usagef("%s:%d: it takes %s, with a space between", file, n, takes)
+		}
+		list = append(list, line{n, words})
+	}
+	if len(list) == 0 {
+		return nil, usagef("%s lists nothing", file)
+	}
+	return list, nil
+}
+
+// batch is what came of a list. A line that fails stops no other.
+type batch struct {
+	Results  []any          `json:"results"`
+	Failures []batchFailure `json:"failures"`
+	Totals   struct {
+		Lines  int `json:"lines"`
+		Done   int `json:"done"`
+		Failed int `json:"failed"`
+	} `json:"totals"`
+}
+
+// batchFailure is a line that failed.
+type batchFailure struct {
+	Line  int    `json:"line"`
+	Item  string `json:"item"`
+	Error struct {
+		Message string `json:"message"`
+	} `json:"error"`
+	// Result is what there is all the same, such as the links of a chain that does
+	// not hold.
+	Result any `json:"result,omitempty"`
+}
+
+// result is that of a line, nil where there is none.
+func result[T any](v *T, err error) (any, error) {
+	if v == nil {
+		return nil, err
+	}
+	return v, err
+}
+
+// each does something with every line, and prints the results as text as they come or
+// as one document at the end. The status is that of a policy where nothing else failed.
+func (a *app) each(ctx context.Context, list []line, do func(ctx context.Context, words []string) (any, error), text func(io.Writer, any) error) error {
+	b := batch{Results: []any{}, Failures: []batchFailure{}}
+	status := exitPolicy
+	for _, l := range list {
+		result, err := do(ctx, l.words)
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+		if result != nil && a.flags.output == "text" {
+			if err := text(visible{a.Out}, result); err != nil {
+				return err
+			}
+		}
+		if err == nil {
+			b.Results = append(b.Results, result)
+			continue
+		}
+		if refused, ok := errors.AsType[*statusError](err); !errors.Is(err, engine.ErrPolicy) && (!ok || refused.code != exitPolicy) {
+			status = exitFailed
+		}
+		f := batchFailure{Line: l.number, Item: strings.Join(l.words, " "), Result: result}
+		f.Error.Message = strings.TrimSpace(err.Error())
+		b.Failures = append(b.Failures, f)
+		fmt.Fprintf(a.progress, "tape: line %d: %s\n", l.number, f.Error.Message)
+	}
+	b.Totals.Lines, b.Totals.Done, b.Totals.Failed = len(list), len(b.Results), len(b.Failures)
+	a.settle()
+	err := a.print(b, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "total     %d of %d done, %d failed\n", b.Totals.Done, b.Totals.Lines, b.Totals.Failed)
+		return err
+	})
+	if err == nil && b.Totals.Failed > 0 {
+		err = &statusError{code: status, err: fmt.Errorf("%d of %d lines failed", b.Totals.Failed, b.Totals.Lines)}
+	}
+	return err
+}

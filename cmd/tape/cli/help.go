@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// helpTemplate starts with an example: it is what most people look for.
+const helpTemplate = `{{with .Short}}{{.}}.
+{{end}}{{if .HasExample}}
+Example:
+{{.Example}}
+{{end}}{{with .Long}}
+{{. | trimTrailingWhitespaces}}
+{{end}}{{if or .Runnable .HasSubCommands}}
+{{.UsageString}}{{end}}`
+
+// columns is the width of a terminal that help fits into.
+const columns = 80
+
+// usage prints how a command is used: its commands by group, and its flags. Flags
+// that every command takes are listed by 'tape help flags'.
+func usage(cmd *cobra.Command) error {
+	p := &printer{w: cmd.OutOrStderr()}
+	p.f("Usage:\n")
+	if cmd.Runnable() {
+		p.f("  %s\n", cmd.UseLine())
+	}
+	if cmd.HasAvailableSubCommands() {
+		p.f("  %s [command]\n", cmd.CommandPath())
+	}
+	commands := func(title string, of func(*cobra.Command) bool) {
+		p.f("\n%s\n", title)
+		for _, c := range cmd.Commands() {
+			if of(c) && (c.IsAvailableCommand() || c.Name() == "help") {
+				p.f("  %-*s %s\n", cmd.NamePadding(), c.Name(), c.Short)
+			}
+		}
+	}
+	switch {
+	case len(cmd.Groups()) > 0:
+		for _, group := range cmd.Groups() {
+			commands(group.Title, func(c *cobra.Command) bool { return c.GroupID == group.ID })
+		}
+	case cmd.HasAvailableSubCommands():
+		commands("Commands:", func(*cobra.Command) bool { return true })
+	}
+	for _, group := range flagGroups(cmd.LocalNonPersistentFlags()) {
+		p.f("\n%s:\n%s", group.title, group.flags.FlagUsagesWrapped(columns))
+	}
+	if cmd.HasAvailableSubCommands() {
+		p.f("\n'%s [command] --help' says more about a command.\n", cmd.CommandPath())
+	}
+	p.f("\nFor the flags of every command, such as -o json: 'tape help flags'\n")
+	return p.err
+}
+
+// flagGroup is flags under a title.
+type flagGroup struct {
+	title string
+	flags *pflag.FlagSet
+}
+
+// flagGroups puts flags whose help begins with the name of an interpreter, such as
+// "helm: ", apart from the others.
+func flagGroups(all *pflag.FlagSet) []flagGroup {
+	var groups []flagGroup
+	add := func(title string, f *pflag.Flag) {
+		i := slices.IndexFunc(groups, func(g flagGroup) bool { return g.title == title })
+		if i < 0 {
+			i = len(groups)
+			set := pflag.NewFlagSet(title, pflag.ContinueOnError)
+			set.SortFlags = false
+			groups = append(groups, flagGroup{title, set})
+		}
+		groups[i].flags.AddFlag(f)
+	}
+	all.SortFlags = false
+	all.VisitAll(func(f *pflag.Flag) {
+		if f.Hidden {
+			return
+		}
+		name, rest, ok := strings.Cut(f.Usage, ": ")
+		if ok && slices.Contains(interpreterFlags, name) {
+			shown := *f
+			shown.Usage = rest
+			add("Flags for a source of "+name, &shown)
+			return
+		}
+		add("Flags", f)
+	})
+	slices.SortStableFunc(groups, func(a, b flagGroup) int {
+		return slices.Index(interpreterFlags, strings.TrimPrefix(a.title, "Flags for a source of ")) -
+			slices.Index(interpreterFlags, strings.TrimPrefix(b.title, "Flags for a source of "))
+	})
+	return groups
+}
+
+// interpreterFlags are the interpreters whose options have flags of their own.
+var interpreterFlags = []string{"helm", "cue"}
+
+// helpCommand is cobra's, but says what it does not know, and knows the topic flags.
+func helpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND | flags]",
+		Short: "Help about a command, or the flags that every command takes",
+		Example: `  tape help package
+  tape help flags`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 && args[0] == "flags" {
+				return flagsText(cmd.OutOrStdout(), root.PersistentFlags())
+			}
+			of, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 && of.HasSubCommands() {
+				if of == nil {
+					of = root
+				}
+				return unknownCommand(of, rest[0])
+			}
+			of.InitDefaultHelpFlag()
+			return of.Help()
+		},
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			of, _, err := root.Find(args)
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			var names []string
+			for _, c := range of.Commands() {
+				if c.IsAvailableCommand() {
+					names = append(names, c.Name()+"\t"+c.Short)
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+}
+
+func flagsText(w io.Writer, flags *pflag.FlagSet) error {
+	_, err := fmt.Fprintf(w, "Every command takes these flags.\n\n%s", flags.FlagUsagesWrapped(columns))
+	return err
+}
+
+// checkCommand reports a command that does not exist before its flags are looked at,
+// which are those of the command that was meant.
+func checkCommand(root *cobra.Command, args []string) (*cobra.Command, error) {
+	at := root
+	for i := 0; i < len(args) && at.HasSubCommands(); i++ {
+		arg := args[i]
+		switch {
+		case arg == "--":
+			return at, nil
+		case strings.HasPrefix(arg, "-") && arg != "-":
+			if takesNext(root.PersistentFlags(), arg) {
+				i++
+			}
+			continue
+		case strings.HasPrefix(arg, cobra.ShellCompRequestCmd):
+			return at, nil
+		}
+		next := slices.IndexFunc(at.Commands(), func(c *cobra.Command) bool { return c.Name() == arg || c.HasAlias(arg) })
+		if next < 0 {
+			if arg == "help" || arg == "completion" {
+				return at, nil
+			}
+			return at, unknownCommand(at, arg)
+		}
+		at = at.Commands()[next]
+	}
+	return at, nil
+}
+
+// takesNext reports whether a flag has its value in the next argument.
+func takesNext(flags *pflag.FlagSet, arg string) bool {
+	var f *pflag.Flag
+	if name, ok := strings.CutPrefix(arg, "--"); ok {
+		f = flags.Lookup(name)
+	} else if len(arg) == 2 {
+		f = flags.ShorthandLookup(arg[1:])
+	}
+	return f != nil && f.NoOptDefVal == ""
+}
+
+// otherWords are what other tools call what a command does.
+var otherWords = map[string]string{
+	"push": "package", "pack": "package", "build": "package", "bundle": "package", "publish": "package", "create": "package",
+	"inspect": "view", "show": "view", "describe": "view", "info": "view",
+	"ls": "list", "tags": "list", "export": "save", "import": "load", "download": "pull", "unpack": "pull", "extract": "pull",
+	"template": "render", "compare": "diff", "mirror": "copy", "cp": "copy", "clean": "cache",
+	"serve": "registry", "init": "pipeline", "plugin": "interpreter", "plugins": "interpreter",
+}
+
+// unknownCommand is the error of a command that does not exist, with one that may be
+// meant.
+func unknownCommand(cmd *cobra.Command, name string) error {
+	meant := otherWords[name]
+	if name == "" {
+		return usagef("an empty argument is not a command of %q", cmd.CommandPath())
+	}
+	if !slices.ContainsFunc(cmd.Commands(), func(c *cobra.Command) bool { return c.Name() == meant }) {
+		meant = ""
+		near := cmd.SuggestionsFor(name)
+		// Letters are swapped more often than the first one is wrong.
+		slices.SortStableFunc(near, func(a, b string) int {
+			return strings.Index(b[:1], name[:1]) - strings.Index(a[:1], name[:1])
+		})
+		if len(near) > 0 {
+			meant = near[0]
+		}
+	}
+	if meant == "" {
+		return usagef("unknown command %q for %q", name, cmd.CommandPath())
+	}
+	return usagef("unknown command %q for %q; did you mean %q?", name, cmd.CommandPath(), meant)
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taped-dev/tape/stages"
+)
+
+func (a *app) listCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "list REPO",
+		Aliases: []string{"ls"},
+		Short:   "List the applications of a repository",
+		Example: `  tape list registry.example.com/team/podinfo
+  tape list registry.example.com/team/podinfo -o json`,
+		Long: `Lists every tag that leads to an application, the latest first: when it was
+made, how many images it has, and whether something signs it. 'tape verify' says
+who.`,
+		Args: argsRange(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.list(cmd.Context(), args[0]) },
+	}
+}
+
+func (a *app) list(ctx context.Context, repository string) error {
+	client, err := a.registry()
+	if err != nil {
+		return err
+	}
+	result, err := stages.List(ctx, stages.Environment{Registry: client}, repository)
+	if err != nil {
+		return err
+	}
+	return a.print(result, func(w io.Writer) error { return listText(w, result) })
+}
+
+func listText(w io.Writer, r *stages.ListResult) error {
+	p := &printer{w: w}
+	if len(r.Applications) == 0 {
+		p.f("%s has no application\n", r.Repository)
+		return p.err
+	}
+	width := len("TAG")
+	for _, app := range r.Applications {
+		width = max(width, len(app.Tag))
+	}
+	p.f("%-*s  %-20s  %-10s  %6s  %s\n", width, "TAG", "DIGEST", "CREATED", "IMAGES", "SIGNED")
+	for _, app := range r.Applications {
+		created, signed := "", "no"
+		if !app.Created.IsZero() {
+			created = app.Created.UTC().Format(time.DateOnly)
+		}
+		if app.Signed {
+			signed = "yes"
+		}
+		p.f("%-*s  %-20.20s  %-10s  %6d  %s\n", width, app.Tag, app.Digest, created, app.Images, signed)
+	}
+	return p.err
+}

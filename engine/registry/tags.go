@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/containerd/errdefs"
+)
+
+const (
+	// tagsPage is how many tags are asked for at once.
+	tagsPage = "1000"
+	// maxTags and maxTagsPage bound what a registry may answer.
+	maxTags     = 1_000_000
+	maxTagsPage = 16 << 20
+)
+
+// Tags lists the tags of the repository, sorted.
+func (r *Repository) Tags(ctx context.Context) ([]string, error) {
+	tags, err := r.tags(ctx)
+	if err != nil {
+		return nil, r.explain(ctx, "list tags of", r.name, err)
+	}
+	slices.Sort(tags)
+	return slices.Compact(tags), nil
+}
+
+func (r *Repository) tags(ctx context.Context) ([]string, error) {
+	host, err := r.pushHost() // mirrors need not have all of them
+	if err != nil {
+		return nil, err
+	}
+	ctx = r.scope(ctx, "pull", "")
+	ask := request{method: http.MethodGet, path: "/tags/list", query: url.Values{"n": {tagsPage}}, wanted: []int{http.StatusOK}}
+	var tags []string
+	seen := map[string]bool{}
+	for len(tags) <= maxTags {
+		var (
+			page struct{ Tags []string }
+			next *url.URL
+		)
+		err := r.client.retry(ctx, func() error {
+			resp, err := r.ask(ctx, host, ask)
+			if err != nil {
+				return err
+			}
+			defer drain(resp)
+			data, err := io.ReadAll(io.LimitReader(resp.Body, maxTagsPage+1))
+			if err != nil {
+				return err
+			}
+			if len(data) > maxTagsPage {
+				return fmt.Errorf("a page of more than %d bytes: %w", maxTagsPage, errdefs.ErrInvalidArgument)
+			}
+			page.Tags = nil
+			if err := json.Unmarshal(data, &page); err != nil {
+				return fmt.Errorf("read the list: %w: %w", err, errdefs.ErrInvalidArgument)
+			}
+			next, err = nextPage(resp)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		tags = append(tags, page.Tags...)
+		if next == nil {
+			return tags, nil
+		}
+		if seen[next.String()] {
+			return nil, fmt.Errorf("the pages of the list lead in a circle: %w", errdefs.ErrInvalidArgument)
+		}
+		seen[next.String()] = true
+		ask.at = next
+	}
+	return nil, fmt.Errorf("more than %d tags: %w", maxTags, errdefs.ErrInvalidArgument)
+}
