@@ -96,7 +96,7 @@ func verifyOptions(key, bundle string) (options verify.Options, err error) {
 		return options, err
 	}
 	if bundle != "" {
-		if options.Bundle, err = regular.ReadFile(bundle); err != nil {
+		if options.Bundle, err = regular.ReadArgument(bundle); err != nil {
 			return options, fmt.Errorf("read bundle: %w", err)
 		}
 	}

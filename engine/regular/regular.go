@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 )
 
 // MaxFile is the largest file that [ReadFile] reads.
@@ -23,6 +24,28 @@ func ReadFile(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	return ReadAll(name, f)
+}
+
+// descriptor matches the names of what the shell that started this process has
+// opened for it, as <(command) does.
+var descriptor = regexp.MustCompile(`^/(dev/fd|proc/self/fd)/[0-9]+$|^/dev/stdin$`)
+
+// ReadArgument reads what a person names on the command line: a file as
+// [ReadFile] does, or a descriptor that their shell has opened, such as
+// /dev/fd/63.
+func ReadArgument(name string) ([]byte, error) {
+	if !descriptor.MatchString(name) {
+		return ReadFile(name)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || info.Mode()&fs.ModeNamedPipe == 0 {
+		return ReadFile(name)
+	}
 	return ReadAll(name, f)
 }
 

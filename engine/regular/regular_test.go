@@ -5,6 +5,7 @@
 package regular
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,6 +61,40 @@ func TestInside(t *testing.T) {
 	for name, want := range map[string]bool{"file": true, "in": true, ".": true, "out": false, "folder/file": false, "..": false, "none": false} {
 		if err := Inside(filepath.Join(top, name), top); (err == nil) != want {
 			t.Errorf("%s: got %v, want inside %v", name, err, want)
+		}
+	}
+}
+
+// TestReadArgument reads what a shell opens for a process, and of named pipes
+// and devices no more than ReadFile does.
+func TestReadArgument(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := w.WriteString("key"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := ReadArgument(fmt.Sprintf("/dev/fd/%d", r.Fd()))
+	if err != nil || string(data) != "key" {
+		t.Errorf("a pipe of the shell: got %q, %v", data, err)
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	zero, err := os.Open("/dev/zero")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer zero.Close()
+	for name, want := range map[string]string{pipe: "is a named pipe", fmt.Sprintf("/dev/fd/%d", zero.Fd()): "is a device"} {
+		if _, err := ReadArgument(name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", name, err, want)
 		}
 	}
 }

@@ -91,8 +91,6 @@ const (
 	Stdin = "-"
 	// environmentPrefix begins the name of a key that a variable holds.
 	environmentPrefix = "env://"
-	// openedPrefix begins the name of what the shell has opened: <(command).
-	openedPrefix = "/dev/fd/"
 )
 
 // readKey reads a key: of a file, of standard input, or of a variable.
@@ -107,15 +105,7 @@ func readKey(from string) ([]byte, error) {
 	if from == Stdin {
 		return regular.ReadAll("standard input", os.Stdin)
 	}
-	if strings.HasPrefix(from, openedPrefix) {
-		f, err := os.Open(from)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		return regular.ReadAll(from, f)
-	}
-	data, err := regular.ReadFile(from)
+	data, err := regular.ReadArgument(from)
 	if scheme, _, ok := strings.Cut(from, "://"); err != nil && ok {
 		return nil, fmt.Errorf("%s: keys of %s are not known: give a file, env://NAME, or - for standard input", from, scheme)
 	}

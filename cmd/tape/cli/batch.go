@@ -22,16 +22,11 @@ type line struct {
 // readList reads a file of lines with a number of words each; # begins a comment,
 // and - is stdin. takes names the words.
 func (a *app) readList(file string, least, most int, takes string) ([]line, error) {
-	in := a.In
-	if file != "-" {
-		f, err := regular.Open(file)
-		if err != nil {
-			return nil, fmt.Errorf("read --from-file: %w", err)
-		}
-		defer f.Close()
-		in = f
+	read := regular.ReadArgument
+	if file == "-" {
+		read = func(name string) ([]byte, error) { return regular.ReadAll(name, a.In) }
 	}
-	data, err := regular.ReadAll(file, in)
+	data, err := read(file)
 	if err != nil {
 		return nil, fmt.Errorf("read --from-file: %w", err)
 	}

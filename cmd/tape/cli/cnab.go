@@ -215,7 +215,7 @@ func (a *app) readBundle(file string) ([]byte, error) {
 	if file == "-" {
 		return io.ReadAll(a.In)
 	}
-	return regular.ReadFile(file)
+	return regular.ReadArgument(file)
 }
 
 // bundleFiles are what pull and fixup write.

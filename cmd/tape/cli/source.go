@@ -219,7 +219,7 @@ func (f placeFlags) places() (map[string]local.Place, error) {
 func (f *sourceFlags) settings() ([]stages.Setting, error) {
 	var out []stages.Setting
 	if f.optionsFile != "" {
-		data, err := regular.ReadFile(f.optionsFile)
+		data, err := regular.ReadArgument(f.optionsFile)
 		if err != nil {
 			return nil, fmt.Errorf("read --options-file: %w", err)
 		}
