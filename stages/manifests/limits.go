@@ -11,7 +11,7 @@ const (
 	// MaxScalar bounds one key or value, in bytes.
 	MaxScalar = 16 << 20
 	// MaxDocuments bounds the documents of a file, and the objects of an application.
-	MaxDocuments = 250_000
+	MaxDocuments = 100_000
 	// MaxValues bounds the maps, lists and scalars of one document.
 	MaxValues = 2_000_000
 	// MaxGrowth bounds how many times larger than it is written aliases and merge

@@ -21,9 +21,9 @@ func (a *app) loadCommand() *cobra.Command {
 		Example: `  tape load podinfo.tar      # to where it was taped for
   tape load podinfo.tar registry.inside.example/team/podinfo
   tape load oci:./podinfo registry.inside.example/team/podinfo`,
-		Long: `FILE is an archive that tape save wrote, or the folder of an OCI layout; one of an
-image is taken too, as docker save, podman save and skopeo write it. It may be
-compressed with gzip or zstd.
+		Long: `FILE is an archive that tape save wrote, or the folder of an OCI layout; one of
+an image is taken too, as docker save, podman save and skopeo write it. It may
+be compressed with gzip or zstd.
 Everything in it is checked on the way, and nothing is tagged unless all of it
 is there. What the registry has is not sent: a load that was interrupted goes
 on. The manifests name the repository that they were taped for; tape relocate
