@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/registry"
 )
 
@@ -23,8 +24,11 @@ const (
 	// maxNodes bounds how many manifests and blobs one manifest leads to: an
 	// application of 1,000 images has some 20,000.
 	maxNodes = 1 << 20
-	// walkMemory is how many bytes of manifests a walk has in hand.
-	walkMemory = 64 << 20
+	// manifestMemory is how many bytes of manifests are read and written at once.
+	manifestMemory = 64 << 20
+	// smallManifest is how many bytes a manifest may have that is kept while what it
+	// names moves. All but those that are made to take memory are smaller.
+	smallManifest = 64 << 10
 	// walkers is how many manifests of one index are read at once.
 	walkers = 64
 )
@@ -113,15 +117,53 @@ func tooMany(desc ocispec.Descriptor) error {
 	return fmt.Errorf("manifest %s leads to more than %d others: %w", desc.Digest, maxNodes, errdefs.ErrInvalidArgument)
 }
 
-// Walker reads manifests with all manifests below them, so that what is wrong with
-// one is known before anything is written. It keeps none of them: a registry's
-// client remembers what it read. Its methods may be called concurrently.
+// Walker reads manifests, and no more of them at once than fit into its memory. Its
+// methods may be called concurrently.
 type Walker struct{ memory *semaphore.Weighted }
 
 // NewWalker makes a Walker.
-func NewWalker() *Walker { return &Walker{semaphore.NewWeighted(walkMemory)} }
+func NewWalker() *Walker { return &Walker{semaphore.NewWeighted(manifestMemory)} }
 
-// Walk reports the first manifest that cannot be read, or names what cannot be.
+// Hold waits for the memory of a manifest, for as long as do has its bytes. do waits
+// for no other manifest.
+func (w *Walker) Hold(ctx context.Context, desc ocispec.Descriptor, do func() error) error {
+	weight := min(max(desc.Size, 1), manifestMemory)
+	if err := w.memory.Acquire(ctx, weight); err != nil {
+		return context.Cause(ctx)
+	}
+	defer w.memory.Release(weight)
+	return do()
+}
+
+// Read is [Read], with the data of a small manifest alone: that of another is to be
+// read again when all that it names has moved.
+func (w *Walker) Read(ctx context.Context, from content.Provider, desc ocispec.Descriptor) (m *Manifest, err error) {
+	err = w.Hold(ctx, desc, func() error {
+		m, err = Read(ctx, from, desc)
+		if err == nil && len(m.Data) > smallManifest {
+			m.Data = nil
+		}
+		return err
+	})
+	return m, err
+}
+
+// Write gives the data of a manifest to do.
+func (w *Walker) Write(ctx context.Context, from content.Provider, m *Manifest, do func(data []byte) error) error {
+	if m.Data != nil {
+		return do(m.Data)
+	}
+	return w.Hold(ctx, m.Desc, func() error {
+		data, err := engine.Get(ctx, from, m.Desc)
+		if err != nil {
+			return err
+		}
+		return do(data)
+	})
+}
+
+// Walk reads a manifest with all manifests below it, so that what is wrong with one is
+// known before anything is written. It keeps none: a registry's client remembers some.
 func (w *Walker) Walk(ctx context.Context, from content.Provider, top ocispec.Descriptor) error {
 	one := &walk{Walker: w, from: from, top: top, seen: map[digest.Digest]int64{}}
 	return one.manifest(ctx, top, 0)
@@ -155,12 +197,7 @@ func (w *walk) manifest(ctx context.Context, desc ocispec.Descriptor, depth int)
 
 // read gives the manifests below one that no other has read.
 func (w *walk) read(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-	weight := min(max(desc.Size, 1), walkMemory)
-	if err := w.memory.Acquire(ctx, weight); err != nil {
-		return nil, context.Cause(ctx)
-	}
-	defer w.memory.Release(weight)
-	m, err := Read(ctx, w.from, desc)
+	m, err := w.Read(ctx, w.from, desc)
 	if err != nil {
 		return nil, err
 	}

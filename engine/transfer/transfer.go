@@ -23,7 +23,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/engine/store"
 )
@@ -345,44 +344,39 @@ func (c *Copier) once(ctx context.Context, desc ocispec.Descriptor, do func() er
 
 // below copies a manifest that is not there, after all that it names.
 func (c *Copier) below(ctx context.Context, desc ocispec.Descriptor, depth int) error {
-	desc, err := c.children(ctx, desc, depth)
+	m, err := c.children(ctx, desc, depth)
 	if err != nil {
 		return err
 	}
 	if c.Check {
-		if there, err := c.there(ctx, desc); there || err != nil {
+		if there, err := c.there(ctx, m.Desc); there || err != nil {
 			return err
 		}
 	}
-	// It was not kept while the rest moved, which takes memory for a large index.
-	data, err := engine.Get(ctx, c.source, desc)
-	if err != nil {
-		return err
-	}
-	listed, err := c.target.Manifest(ctx, desc, data)
-	if err != nil || listed {
-		return err
-	}
-	if subject, entry, err := registry.Referrer(desc, data); err == nil {
-		c.note(subject, entry)
-	}
-	return nil
+	return c.walker.Write(ctx, c.source, m, func(data []byte) error {
+		listed, err := c.target.Manifest(ctx, m.Desc, data)
+		if err != nil || listed {
+			return err
+		}
+		if subject, entry, err := registry.Referrer(m.Desc, data); err == nil {
+			c.note(subject, entry)
+		}
+		return nil
+	})
 }
 
 // childrenAtOnce bounds how many of what one manifest names are copied at once.
 const childrenAtOnce = 128
 
-// children copies what a manifest names, and describes it as it describes itself.
-func (c *Copier) children(ctx context.Context, desc ocispec.Descriptor, depth int) (ocispec.Descriptor, error) {
+// children copies what a manifest names.
+func (c *Copier) children(ctx context.Context, desc ocispec.Descriptor, depth int) (*Manifest, error) {
 	if depth > registry.MaxDepth {
-		return desc, tooDeep(desc)
+		return nil, tooDeep(desc)
 	}
-	m, err := Read(ctx, c.source, desc)
+	m, err := c.walker.Read(ctx, c.source, desc)
 	if err != nil {
-		return desc, err
+		return nil, err
 	}
-	desc = m.Desc
-	m.Data = nil
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(childrenAtOnce)
 	for _, child := range m.Blobs {
@@ -391,7 +385,7 @@ func (c *Copier) children(ctx context.Context, desc ocispec.Descriptor, depth in
 	for _, child := range m.Manifests {
 		group.Go(func() error { return c.manifest(ctx, child, depth+1) })
 	}
-	return desc, group.Wait()
+	return m, group.Wait()
 }
 
 // blob copies a blob. One that its registry never had lies where its URLs say; that

@@ -71,7 +71,7 @@ func (t *Tree) Add(ctx context.Context, from Provider, keep Keep, tops ...ocispe
 		t.manifests, t.blobs = map[digest.Digest]treeNode{}, map[digest.Digest]treeNode{}
 	}
 	t.mu.Unlock()
-	r := treeReader{tree: t, from: from, keep: keep, slots: make(chan struct{}, treeReaders)}
+	r := treeReader{tree: t, from: from, keep: keep, walker: NewWalker(), slots: make(chan struct{}, treeReaders)}
 	return r.all(ctx, tops, 0)
 }
 
@@ -121,10 +121,11 @@ func (t *Tree) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser
 
 // treeReader reads manifests from one source into a tree.
 type treeReader struct {
-	tree  *Tree
-	from  Provider
-	keep  Keep
-	slots chan struct{}
+	tree   *Tree
+	from   Provider
+	keep   Keep
+	walker *Walker
+	slots  chan struct{}
 }
 
 func (r *treeReader) all(ctx context.Context, list []ocispec.Descriptor, depth int) error {
@@ -176,7 +177,7 @@ func (r *treeReader) read(ctx context.Context, desc ocispec.Descriptor) ([]ocisp
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	m, err := Read(ctx, r.from, desc)
+	m, err := r.walker.Read(ctx, r.from, desc)
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +198,7 @@ func (r *treeReader) read(ctx context.Context, desc ocispec.Descriptor) ([]ocisp
 	}
 	r.tree.mu.Lock()
 	node := treeNode{desc: m.Desc, from: r.from}
-	if r.tree.held+len(m.Data) <= treeMemory {
+	if m.Data != nil && r.tree.held+len(m.Data) <= treeMemory {
 		node.data = m.Data
 		r.tree.held += len(m.Data)
 	}

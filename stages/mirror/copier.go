@@ -231,43 +231,39 @@ func (c *copier) isTarget(src images.Origin) bool {
 
 // below copies a manifest that does not count as there, after all that it names.
 func (c *copier) below(ctx context.Context, src images.Origin, desc ocispec.Descriptor) (there bool, err error) {
-	desc, err = c.children(ctx, src, desc)
+	m, err := c.children(ctx, src, desc)
 	if err != nil {
 		return false, err
 	}
 	if c.check {
-		if there, err := c.exists(ctx, desc); there || err != nil {
+		if there, err := c.exists(ctx, m.Desc); there || err != nil {
 			return there, err
 		}
 	}
 	if c.dry {
 		return false, nil
 	}
-	// It was not kept while the rest moved, which takes memory for a large index.
-	data, err := engine.Get(ctx, src, desc)
-	if err != nil {
-		return false, err
-	}
-	registered, err := c.dst.PushSubject(ctx, desc, data)
-	if err != nil || registered {
-		return false, err
-	}
-	if subject, _, err := registry.Referrer(desc, data); err == nil {
-		c.note(images.MovedReferrer{Subject: subject, Digest: desc.Digest})
-	}
-	return false, nil
+	return false, c.walker.Write(ctx, src, m, func(data []byte) error {
+		registered, err := c.dst.PushSubject(ctx, m.Desc, data)
+		if err != nil || registered {
+			return err
+		}
+		if subject, _, err := registry.Referrer(m.Desc, data); err == nil {
+			c.note(images.MovedReferrer{Subject: subject, Digest: m.Desc.Digest})
+		}
+		return nil
+	})
 }
 
 // childrenAtOnce bounds how many of what one manifest names are copied at once.
 const childrenAtOnce = 128
 
-// children copies what a manifest names, and describes it as it describes itself.
-func (c *copier) children(ctx context.Context, src images.Origin, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
-	m, err := transfer.Read(ctx, src, desc)
+// children copies what a manifest names.
+func (c *copier) children(ctx context.Context, src images.Origin, desc ocispec.Descriptor) (*transfer.Manifest, error) {
+	m, err := c.walker.Read(ctx, src, desc)
 	if err != nil {
-		return desc, err
+		return nil, err
 	}
-	desc, m.Data = m.Desc, nil
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(childrenAtOnce)
 	for _, child := range m.Blobs {
@@ -279,7 +275,7 @@ func (c *copier) children(ctx context.Context, src images.Origin, desc ocispec.D
 			return err
 		})
 	}
-	return desc, group.Wait()
+	return m, group.Wait()
 }
 
 func (c *copier) blob(ctx context.Context, src images.Origin, desc ocispec.Descriptor) error {
