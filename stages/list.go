@@ -52,15 +52,10 @@ func List(ctx context.Context, env Environment, repository string) (*ListResult,
 	if err != nil {
 		return nil, err
 	}
-	tags, err := from.Tags(ctx)
+	tags, err := applicationTags(ctx, from)
 	if err != nil {
 		return nil, err
 	}
-	// An application's content has a tag of its own, and nothing else has one like it.
-	tags = slices.DeleteFunc(slices.Clone(tags), func(tag string) bool {
-		_, ok := slices.BinarySearch(tags, artifact.ContentTag(tag))
-		return !ok
-	})
 	found := make([]*ListedApplication, len(tags))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelListed)
@@ -89,6 +84,29 @@ func List(ctx context.Context, env Environment, repository string) (*ListResult,
 	}
 	slices.SortStableFunc(result.Applications, func(a, b ListedApplication) int { return b.Created.Compare(a.Created) })
 	return result, nil
+}
+
+// Tags returns the tags of a repository that lead to applications, which takes
+// the requests of a list of tags only.
+func Tags(ctx context.Context, env Environment, repository string) ([]string, error) {
+	from, err := env.Registry.Repository(repository)
+	if err != nil {
+		return nil, err
+	}
+	return applicationTags(ctx, from)
+}
+
+// applicationTags lists tags that have one of a content beside them: every
+// application has one, and nothing else does.
+func applicationTags(ctx context.Context, from *registry.Repository) ([]string, error) {
+	tags, err := from.Tags(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Clone(tags), func(tag string) bool {
+		_, ok := slices.BinarySearch(tags, artifact.ContentTag(tag))
+		return !ok
+	}), nil
 }
 
 // listed looks at one tag; nil is no application, or a tag that was removed meanwhile.

@@ -5,12 +5,16 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/taped-dev/tape/plugins/interpreter"
+	"github.com/taped-dev/tape/stages"
 )
 
 // describeCompletion puts cobra's command for completion into the form of the others.
@@ -62,6 +66,39 @@ func (a *app) completeInterpreters(cmd *cobra.Command) {
 		a.completeInterpreters(c)
 	}
 }
+
+// completeTags completes references: what is typed up to the colon names a
+// repository, whose applications are asked for.
+func (a *app) completeTags(root *cobra.Command) {
+	for _, c := range root.Commands() {
+		if !slices.Contains([]string{"view", "pull", "verify", "sign", "copy", "save", "diff", "relocate"}, c.Name()) {
+			continue
+		}
+		c.ValidArgsFunction = func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+			colon := strings.LastIndexByte(typed, ':')
+			if colon < strings.LastIndexByte(typed, '/') || !strings.Contains(typed, "/") || colon < 0 {
+				return nil, cobra.ShellCompDirectiveDefault
+			}
+			client, err := a.registry()
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveError
+			}
+			ctx, cancel := context.WithTimeoutCause(cmd.Context(), completionTime, errors.New("completing takes too long"))
+			defer cancel()
+			tags, err := stages.Tags(ctx, stages.Environment{Registry: client}, typed[:colon])
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveError
+			}
+			for i, tag := range tags {
+				tags[i] = typed[:colon+1] + tag
+			}
+			return tags, cobra.ShellCompDirectiveNoFileComp
+		}
+	}
+}
+
+// completionTime bounds what a person waits for at a key.
+const completionTime = 3 * time.Second
 
 // described returns the interpreters that there are, of one name where that is
 // given. What cannot be described is left out: a shell has no place for errors.

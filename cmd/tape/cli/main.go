@@ -255,6 +255,7 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 	describeCompletion(root)
 	completeValues(root)
 	a.completeInterpreters(root)
+	a.completeTags(root)
 	return root
 }
 
