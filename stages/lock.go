@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -37,7 +36,7 @@ func (o *Options) lock() (locking, error) {
 	if o.Pipeline == "" {
 		return locking{}, nil
 	}
-	l := locking{file: filepath.Join(filepath.Dir(o.Pipeline), pipeline.LockFile), locked: o.Locked}
+	l := locking{file: pipeline.LockFile(o.Pipeline), locked: o.Locked}
 	err := checkProjectFile(l.file)
 	if err != nil {
 		return l, fmt.Errorf("read lock: %w", err)
@@ -94,9 +93,10 @@ func (l locking) materials() []interpreter.Material {
 	return out
 }
 
-// allow refuses an interpreter that is not the locked one, before it starts.
+// allow refuses an interpreter that is not the locked one before it starts, where all
+// has to be as locked.
 func (l locking) allow(name string, checksum digest.Digest) error {
-	if l.used == nil || name == builtIn {
+	if l.used == nil || !l.locked || name == builtIn {
 		return nil
 	}
 	platform := runtime.GOOS + "/" + runtime.GOARCH
@@ -107,12 +107,31 @@ func (l locking) allow(name string, checksum digest.Digest) error {
 		return nil
 	case known && sum != "":
 		return fmt.Errorf("interpreter %s is not the one in %s: it is %s, locked is %s (version %s); --update=interpreters takes the new one", name, l.file, checksum, sum, locked.Version)
-	case !l.locked:
-		return nil
 	case known:
 		return fmt.Errorf("interpreter %s is in %s for %s only, not for %s; --update=interpreters adds it", name, l.file, strings.Join(slices.Sorted(maps.Keys(locked.Checksums)), ", "), platform)
 	}
 	return fmt.Errorf("interpreter %s is not in %s; --update=interpreters adds it", name, l.file)
+}
+
+// described refuses an interpreter of another version than the locked one. Of the
+// same version, another build than the one in the lock is used, with a warning:
+// whoever builds tape has one of their own.
+func (l locking) described(name, version string, checksum digest.Digest) (warning string, err error) {
+	if l.used == nil || l.locked || name == builtIn {
+		return "", nil
+	}
+	locked, known := l.used.Interpreters[name]
+	if !known {
+		return "", nil
+	}
+	if locked.Version != version {
+		return "", fmt.Errorf("interpreter %s is of version %s, and %s has version %s; --update=interpreters takes this one", name, version, l.file, locked.Version)
+	}
+	platform := runtime.GOOS + "/" + runtime.GOARCH
+	if sum := locked.Checksums[platform]; sum != "" && sum != checksum {
+		return fmt.Sprintf("interpreter %s is of the locked version %s, and another build than the one in %s for %s; --locked refuses it, --update=interpreters takes it", name, version, l.file, platform), nil
+	}
+	return "", nil
 }
 
 // checkUpdate refuses to update what nothing is named, before anything is pushed. What

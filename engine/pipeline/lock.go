@@ -20,8 +20,11 @@ import (
 	"github.com/taped-dev/tape/engine/regular"
 )
 
-// LockFile is the name of the lock beside a pipeline file.
-const LockFile = "tape.lock"
+// LockFile is the lock of a pipeline file, which lies beside it: tape.lock of
+// tape.yaml, tape.dev.lock of tape.dev.yaml.
+func LockFile(pipeline string) string {
+	return strings.TrimSuffix(pipeline, filepath.Ext(pipeline)) + ".lock"
+}
 
 // lockVersion is that of the lock's form.
 const lockVersion = 1
@@ -242,9 +245,9 @@ func (l *Lock) Has(name string) bool {
 }
 
 // Update is the lock with what was found put into it: "all" of it, only
-// "images", "interpreters" or "materials", or the one entry of a name. A group
-// that is updated loses what is not used any more. An interpreter of the same
-// version keeps its checksums for other platforms.
+// "images", "interpreters" or "materials", or the one entry of a name. What was not
+// found stays: it may be of the same pipeline with other arguments. An interpreter of
+// the same version keeps its checksums for other platforms.
 func (l *Lock) Update(found *Lock, what string) (*Lock, error) {
 	if l == nil {
 		l = &Lock{}
@@ -255,16 +258,19 @@ func (l *Lock) Update(found *Lock, what string) (*Lock, error) {
 	out := &Lock{Images: maps.Clone(l.Images), Interpreters: maps.Clone(l.Interpreters), Materials: maps.Clone(l.Materials)}
 	all := what == "all"
 	if all || what == "images" {
-		out.Images = maps.Clone(found.Images)
+		for name, dgst := range found.Images {
+			put(&out.Images, name, dgst)
+		}
 	}
 	if all || what == "interpreters" {
-		out.Interpreters = nil
 		for name, b := range found.Interpreters {
 			put(&out.Interpreters, name, l.Interpreters[name].update(b))
 		}
 	}
 	if all || what == "materials" {
-		out.Materials = maps.Clone(found.Materials)
+		for uri, sum := range found.Materials {
+			put(&out.Materials, uri, sum)
+		}
 	}
 	if LockGroup(what) {
 		return out, nil
@@ -282,6 +288,11 @@ func (l *Lock) Update(found *Lock, what string) (*Lock, error) {
 		put(&out.Materials, what, sum)
 	}
 	if !image && !interpreter && !material {
+		for _, name := range slices.Sorted(maps.Keys(found.Images)) {
+			if strings.Contains(name, what) {
+				return nil, fmt.Errorf("update lock: nothing named %q is used; did you mean %s?", what, name)
+			}
+		}
 		return nil, fmt.Errorf("update lock: nothing named %q is used; want images, interpreters, materials, or the name of one of these", what)
 	}
 	return out, nil

@@ -31,7 +31,7 @@ func lock() *pipeline.Lock {
 
 func TestLockFile(t *testing.T) {
 	dir := t.TempDir()
-	file := filepath.Join(dir, pipeline.LockFile)
+	file := pipeline.LockFile(filepath.Join(dir, "tape.yaml"))
 	if l, err := pipeline.ReadLock(file); l != nil || err != nil {
 		t.Errorf("no lock: %v, %v", l, err)
 	}
@@ -193,12 +193,13 @@ func TestUpdate(t *testing.T) {
 		want func(l *pipeline.Lock)
 	}{
 		{"all", func(l *pipeline.Lock) {
-			l.Images, l.Materials = found.Images, found.Materials
+			l.Images["docker.io/library/nginx:1"] = sum("new")
+			l.Materials["oci://new"] = sum("m").String()
 			l.Interpreters["helm"] = helm
 		}},
-		{"images", func(l *pipeline.Lock) { l.Images = found.Images }},
+		{"images", func(l *pipeline.Lock) { l.Images["docker.io/library/nginx:1"] = sum("new") }},
 		{"interpreters", func(l *pipeline.Lock) { l.Interpreters["helm"] = helm }},
-		{"materials", func(l *pipeline.Lock) { l.Materials = found.Materials }},
+		{"materials", func(l *pipeline.Lock) { l.Materials["oci://new"] = sum("m").String() }},
 		{"docker.io/library/nginx:1", func(l *pipeline.Lock) { l.Images["docker.io/library/nginx:1"] = sum("new") }},
 		{"helm", func(l *pipeline.Lock) { l.Interpreters["helm"] = helm }},
 		{"oci://new", func(l *pipeline.Lock) { l.Materials["oci://new"] = sum("m").String() }},
@@ -221,6 +222,15 @@ func TestUpdate(t *testing.T) {
 	}
 	if _, err := lock().Update(found, "redis"); err == nil || err.Error() != `update lock: nothing named "redis" is used; want images, interpreters, materials, or the name of one of these` {
 		t.Errorf("update of nothing: %v", err)
+	}
+	if _, err := lock().Update(found, "nginx"); err == nil || err.Error() != `update lock: nothing named "nginx" is used; did you mean docker.io/library/nginx:1?` {
+		t.Errorf("update of part of a name: %v", err)
+	}
+	if _, err := lock().Update(found, "nginx"); err == nil || err.Error() != `update lock: nothing named "nginx" is used; did you mean docker.io/library/nginx:1?` {
+		t.Errorf("update of part of a name: %v", err)
+	}
+	if _, err := lock().Update(found, "nginx"); err == nil || err.Error() != `update lock: nothing named "nginx" is used; did you mean docker.io/library/nginx:1?` {
+		t.Errorf("update of part of a name: %v", err)
 	}
 	var none *pipeline.Lock
 	got, err := none.Update(found, "all")

@@ -56,6 +56,9 @@ func (s *Stage) find(ctx context.Context, report func(engine.Event), at *place) 
 		if err != nil {
 			return nil, err
 		}
+		if err := s.described(report, i, d, sum); err != nil {
+			return nil, err
+		}
 		return use(i, sum, d, at, c)
 	}
 
@@ -73,6 +76,9 @@ func (s *Stage) find(ctx context.Context, report func(engine.Event), at *place) 
 	}
 	if !reflect.DeepEqual(d, chosen.description) {
 		return s.find(ctx, report, at) // what it was chosen for was written down of another program
+	}
+	if err := s.described(report, chosen, d, sum); err != nil {
+		return nil, err
 	}
 	report(engine.Event{Message: fmt.Sprintf("interpreter %s: %s", chosen.Name(), chosen.reason)})
 	return use(chosen.Interpreter, sum, d, at, chosen.claim)
@@ -161,6 +167,18 @@ func (s *Stage) allow(ctx context.Context, i rendering.Interpreter) (digest.Dige
 		return sum, err
 	}
 	return sum, s.o.Allow(i.Name(), sum)
+}
+
+// described tells what there is to say of an interpreter that is about to be used.
+func (s *Stage) described(report func(engine.Event), i rendering.Interpreter, d interpreter.Description, sum digest.Digest) error {
+	if s.o.Described == nil {
+		return nil
+	}
+	warning, err := s.o.Described(i.Name(), d.Version, sum)
+	if warning != "" {
+		report(engine.Event{Level: engine.Warning, Message: warning})
+	}
+	return err
 }
 
 // use settles on an interpreter.

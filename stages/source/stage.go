@@ -92,6 +92,9 @@ type Options struct {
 	// Allow says no to an interpreter that is not the locked one, before it
 	// starts; nil allows all.
 	Allow func(name string, checksum digest.Digest) error
+	// Described hears what an interpreter says that it is, before it is asked
+	// anything else, and answers with a warning, or no; nil allows all.
+	Described func(name, version string, checksum digest.Digest) (warning string, err error)
 	// LookupEnv is where the variables come from that interpreters ask for; nil
 	// is os.LookupEnv.
 	LookupEnv func(string) (string, bool)

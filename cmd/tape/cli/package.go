@@ -93,7 +93,7 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 	cmd.Flags().StringVar(&list, "from-file", "", "package what `LIST` says, SOURCE REPOSITORY[:TAG] a line; - is stdin")
 	source.register(cmd)
 	source.registerImages(cmd)
-	cmd.Flags().StringVar(&o.Update, "update", "", "write tape.lock: images, interpreters, materials, the `NAME` of one, or all")
+	cmd.Flags().StringVar(&o.Update, "update", "", "write the lock beside the pipeline: images, interpreters, materials, the `NAME` of one, or all")
 	cmd.Flags().Lookup("update").NoOptDefVal = "all"
 	cmd.Flags().BoolVar(&signed, "sign", false, "sign root and content with --key")
 	cmd.Flags().StringVar(&key, "key", "", "private key to sign with: `FILE`, env://NAME, or - for stdin")

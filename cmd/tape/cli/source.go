@@ -76,7 +76,7 @@ func (f *sourceFlags) register(cmd *cobra.Command) {
 	fl.BoolVar(&f.skipSealed, "skip-sealed", false, "accept that images are not pinned where sops or a signature seals the object")
 	fl.BoolVar(&f.noCache, "no-cache", false, "render anew, whatever is kept")
 	fl.BoolVar(&f.strict, "strict", false, "warnings fail")
-	fl.BoolVar(&f.locked, "locked", false, "fail where anything is not as tape.lock says")
+	fl.BoolVar(&f.locked, "locked", false, "fail where anything is not as the lock says (tape.lock of tape.yaml)")
 }
 
 // registerPipeline registers the flags that say which pipeline.
@@ -124,6 +124,9 @@ func (f *sourceFlags) to(o *stages.Options, args []string) error {
 		return err
 	}
 	if len(args) != 1 && (f.interpreter != "" || len(settings) > 0) {
+		if len(args) == 0 {
+			return usagef("--interpreter and its options go with a SOURCE: %s has its own, below each source", o.Pipeline)
+		}
 		return usagef("--interpreter and its options go with one SOURCE; for several, write a %s ('tape pipeline init')", stages.PipelineFile)
 	}
 	for _, path := range args {
