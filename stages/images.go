@@ -42,6 +42,10 @@ func Images(ctx context.Context, o ImagesOptions) (*ImagesResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	from, err := o.originsOf(ctx, p, run, node)
+	if err != nil {
+		return nil, err
+	}
 	result := &ImagesResult{
 		Images:       ofClasses(list.Images, o.Classes),
 		Placeholders: orEmpty(report.Placeholders),
@@ -49,6 +53,7 @@ func Images(ctx context.Context, o ImagesOptions) (*ImagesResult, error) {
 		Unpinned:     orEmpty(list.Unpinned),
 		Mentions:     report.Mentions,
 	}
+	from.trace(result)
 	return result, nil
 }
 

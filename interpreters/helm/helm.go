@@ -140,7 +140,7 @@ func render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.R
 	}
 	r := renderer{chart: c, opts: opts}
 	if req.Reference == "" {
-		r.folder = req.Path
+		r.folder, r.tree = req.Path, b.tree
 	}
 	files, err := r.render(ctx, vals)
 	if err != nil {

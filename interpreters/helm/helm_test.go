@@ -372,6 +372,15 @@ func TestExample(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			resp := rendered(t, &interpreter.RenderRequest{Source: root, Path: "storefront", Options: json.RawMessage(tt.options)})
+			for _, f := range resp.Files {
+				want := "storefront/" + f.Path
+				if strings.HasPrefix(f.Path, "charts/") {
+					want = "" // a chart from elsewhere
+				}
+				if f.Origin != want {
+					t.Errorf("%s is of %q, want %q", f.Path, f.Origin, want)
+				}
+			}
 			if diff := cmp.Diff(tt.files, names(resp.Files)); diff != "" {
 				t.Errorf("files (-want +got):\n%s", diff)
 			}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -27,6 +28,7 @@ type renderer struct {
 	chart *chart.Chart
 	// folder is the source below the root; empty where it is remote.
 	folder string
+	tree   *tree // holds the folder; nil where the chart is remote
 	opts   options
 	// said are warnings and notes.
 	said []interpreter.Diagnostic
@@ -88,7 +90,7 @@ func (r *renderer) render(ctx context.Context, vals map[string]any) ([]interpret
 	if len(out.docs) == 0 {
 		r.warn(path.Join(r.folder, "Chart.yaml"), "the chart renders no objects")
 	}
-	return out.files(), nil
+	return out.files(r.origin), nil
 }
 
 // valuesToRender is what templates see, after conditions, tags, imports and the
@@ -201,6 +203,19 @@ func (r *renderer) say(severity interpreter.Severity, file, format string, args 
 // where is the path below the root of what Helm calls <chart>/templates/x.yaml.
 func (r *renderer) where(name string) string { return path.Join(r.folder, inChart(name)) }
 
+// origin is where a template lies below the root; "" where it is not a file
+// there: it is made by tape, in a package, or of a chart from elsewhere.
+func (r *renderer) origin(template string) string {
+	if template == "" || r.tree == nil {
+		return ""
+	}
+	name := r.where(template)
+	if info, err := r.tree.root.Stat(filepath.FromSlash(name)); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	return name
+}
+
 // inChart is the path in the chart of what Helm calls <chart>/templates/x.yaml.
 func inChart(name string) string {
 	if _, rest, ok := strings.Cut(name, "/"); ok {
@@ -211,7 +226,8 @@ func inChart(name string) string {
 
 // output groups documents by the template that they come from: one file each.
 type output struct {
-	docs map[string][]string
+	docs      map[string][]string
+	templates map[string]string // by file, as Helm calls them
 }
 
 // add appends a document to the file of a template, in the order of the calls.
@@ -226,6 +242,10 @@ func (o *output) add(template, doc string) {
 		name += ".yaml"
 	}
 	o.put(name, doc)
+	if o.templates == nil {
+		o.templates = map[string]string{}
+	}
+	o.templates[name] = template
 }
 
 // put appends a document to a file.
@@ -236,10 +256,10 @@ func (o *output) put(name, doc string) {
 	o.docs[name] = append(o.docs[name], strings.TrimSuffix(doc, "\n")+"\n")
 }
 
-func (o *output) files() []interpreter.File {
+func (o *output) files(origin func(template string) string) []interpreter.File {
 	var files []interpreter.File
 	for _, name := range slices.Sorted(maps.Keys(o.docs)) {
-		files = append(files, interpreter.File{Path: name, Mode: 0o644, Data: []byte(strings.Join(o.docs[name], "---\n"))})
+		files = append(files, interpreter.File{Path: name, Mode: 0o644, Origin: origin(o.templates[name]), Data: []byte(strings.Join(o.docs[name], "---\n"))})
 	}
 	return files
 }

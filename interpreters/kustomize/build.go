@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -15,6 +16,7 @@ import (
 	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/kustomize/api/resource"
 	"sigs.k8s.io/kustomize/api/types"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/kustomize/kyaml/openapi"
 
 	"github.com/taped-dev/tape/plugins/interpreter"
@@ -61,25 +63,74 @@ func run(w *walker, folder string) ([]interpreter.File, error) {
 	if w.schema {
 		defer openapi.ResetOpenAPI() // else the next build has it too
 	}
+	file := w.file(path.Clean(folder))
+	data, err := w.tree.read(file)
+	if err != nil {
+		return nil, err
+	}
+	k, err := track(file, data)
+	if err != nil {
+		return nil, err
+	}
+	// The build that notes origins is the one that counts, unless it may differ from
+	// the one that the user asks for.
+	tree := watch(w.tree, k)
+	objects, err := kustomize(tree, folder)
+	var from []string
+	if err == nil {
+		from = origins(w.tree, objects, folder)
+		if k.wanted {
+			return files(objects, from)
+		}
+		if err := objects.RemoveOriginAnnotations(); err != nil {
+			return nil, err
+		}
+	}
+	if err == nil && !tree.disturbed() {
+		out, err := files(objects, from)
+		if err != nil || !slices.ContainsFunc(out, func(f interpreter.File) bool { return annotation.Match(f.Data) }) {
+			return out, err
+		}
+	}
+	if w.schema {
+		openapi.ResetOpenAPI()
+	}
+	plain, err := kustomize(w.tree, folder)
+	if err != nil {
+		return nil, err
+	}
+	if !sameObjects(plain, objects) {
+		from = nil
+	}
+	return files(plain, from)
+}
+
+// sameObjects reports whether two builds have the same objects in the same order.
+func sameObjects(a, b resmap.ResMap) bool {
+	return a != nil && b != nil && slices.EqualFunc(a.Resources(), b.Resources(), func(x, y *resource.Resource) bool { return x.OrgId() == y.OrgId() })
+}
+
+func kustomize(tree filesys.FileSystem, folder string) (resmap.ResMap, error) {
 	// Kustomize's order is the command's: by kind, unless sortOptions says otherwise.
 	k := krusty.MakeKustomizer(&krusty.Options{
 		Reorder:          krusty.ReorderOptionUnspecified,
 		LoadRestrictions: types.LoadRestrictionsRootOnly,
 		PluginConfig:     types.DisabledPluginConfig(),
 	})
-	objects, err := k.Run(w.tree, path.Join("/", folder))
+	objects, err := k.Run(tree, path.Join("/", folder))
 	if err != nil {
 		return nil, err
 	}
 	if objects.Size() == 0 {
 		return nil, fmt.Errorf("the kustomization renders no objects")
 	}
-	return files(objects)
+	return objects, nil
 }
 
 // files makes a file of every object, called <kind>-<name>.yaml. What the others
-// stand on is called 00-<kind>-<name>.yaml, since kubectl goes by name.
-func files(objects resmap.ResMap) ([]interpreter.File, error) {
+// stand on is called 00-<kind>-<name>.yaml, since kubectl goes by name. The origins
+// are those of the objects, in their order; nil where they are unknown.
+func files(objects resmap.ResMap, origins []string) ([]interpreter.File, error) {
 	names := fileNames(objects.Resources())
 	var out []interpreter.File
 	for i, r := range objects.Resources() {
@@ -87,7 +138,11 @@ func files(objects resmap.ResMap) ([]interpreter.File, error) {
 		if err != nil {
 			return nil, fmt.Errorf("write %s: %w", r.CurId(), err)
 		}
-		out = append(out, interpreter.File{Path: names[i] + ".yaml", Mode: 0o644, Data: data})
+		f := interpreter.File{Path: names[i] + ".yaml", Mode: 0o644, Data: data}
+		if origins != nil {
+			f.Origin = origins[i]
+		}
+		out = append(out, f)
 	}
 	return out, nil
 }

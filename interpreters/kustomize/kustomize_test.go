@@ -255,9 +255,12 @@ func TestExample(t *testing.T) {
 		t.Errorf("inputs (-want +got):\n%s", diff)
 	}
 	resp := rendered(t, &interpreter.RenderRequest{Source: root, Path: path})
-	var names []string
+	var names, origins []string
 	for _, f := range resp.Files {
-		names = append(names, f.Path)
+		names, origins = append(names, f.Path), append(origins, f.Origin)
+	}
+	if diff := cmp.Diff([]string{"overlays/prod/namespace.yaml", "overlays/prod/kustomization.yaml", "base/service.yaml", "base/deployment.yaml"}, origins); diff != "" {
+		t.Errorf("origins (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]string{"00-namespace-shop.yaml", "configmap-catalog-8d858chtkd.yaml", "service-catalog.yaml", "deployment-catalog.yaml"}, names); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)

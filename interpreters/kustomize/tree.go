@@ -116,6 +116,15 @@ func (t *tree) stat(name string) (fs.FileInfo, error) {
 	return info, nil
 }
 
+// inSource reports whether a path is a file of the source: nothing fetched.
+func (t *tree) inSource(name string) bool {
+	if !fs.ValidPath(name) || mountOf(name) != "" {
+		return false
+	}
+	info, err := t.mounts[0].root.Stat(filepath.FromSlash(name))
+	return err == nil && info.Mode().IsRegular()
+}
+
 // cause is what went wrong without the path, which lies on the disk.
 func cause(err error) error {
 	if e, ok := errors.AsType[*fs.PathError](err); ok {

@@ -178,7 +178,7 @@ func (*Interpreter) RenderFiles(_ context.Context, req *interpreter.RenderReques
 			below, inside = strings.CutPrefix(f.Path, req.Path+"/")
 		}
 		if inside && (f.Path == req.Path || isManifest(f.Path)) {
-			resp.Files = append(resp.Files, interpreter.File{Path: below, Data: f.Data})
+			resp.Files = append(resp.Files, interpreter.File{Path: below, Origin: f.Path, Data: f.Data})
 		}
 	}
 	if len(resp.Files) == 0 {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -127,7 +128,14 @@ func (n *note) Render(ctx context.Context, req *interpreter.RenderRequest) (*int
 		if bytes.Contains(data, []byte("secret")) {
 			return fail(fmt.Errorf("%s: says a secret", f.Name())), nil
 		}
-		resp.Files = append(resp.Files, interpreter.File{Path: f.Name() + ".yaml", Data: data})
+		origin := path.Join(req.Path, f.Name())
+		switch n.fault {
+		case "origin-outside":
+			origin = "../" + origin
+		case "origin-invented":
+			origin += ".yaml"
+		}
+		resp.Files = append(resp.Files, interpreter.File{Path: f.Name() + ".yaml", Origin: origin, Data: data})
 	}
 	switch n.fault {
 	case "writes":
@@ -190,6 +198,8 @@ func TestFaults(t *testing.T) {
 		{"random", "case cases/simple", "a.note.yaml differs: line 2 is"},
 		{"place", "case cases/simple", "a.note.yaml differs"},
 		{"lists", "case cases/simple", "README should not be there"},
+		{"origin-outside", "case cases/simple", "a.note.yaml: origin \"../a.note\" is not relative"},
+		{"origin-invented", "case cases/simple", "a.note.yaml: origin \"a.note.yaml\" is not a file"},
 		{"writes", "case cases/simple", "render wrote outside of its scratch folder"},
 		{"options", "bad options", "want a diagnostic, got an error"},
 		{"sources", "bad sources", "folder that does not exist: render: want a diagnostic, got an error: panicked"},

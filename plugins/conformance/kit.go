@@ -246,7 +246,25 @@ func (k *kit) render(ctx context.Context, in *subject, c testCase, named string,
 	if !maps.Equal(before, after) {
 		return nil, errors.New("render wrote outside of its scratch folder")
 	}
-	return resp, nil
+	return resp, t.checkOrigins(resp.Files)
+}
+
+// checkOrigins checks that rendered files say they were made of files that are
+// in the source.
+func (t *tree) checkOrigins(rendered []interpreter.File) error {
+	for _, f := range rendered {
+		if f.Origin == "" {
+			continue
+		}
+		if !fs.ValidPath(f.Origin) {
+			return fmt.Errorf("%s: origin %q is not relative, clean and inside", f.Path, f.Origin)
+		}
+		info, err := os.Stat(filepath.Join(t.source, filepath.FromSlash(f.Origin)))
+		if err != nil || !info.Mode().IsRegular() {
+			return fmt.Errorf("%s: origin %q is not a file that inputs named or that is in the source", f.Path, f.Origin)
+		}
+	}
+	return nil
 }
 
 // checkCase answers with the size of what was rendered.

@@ -155,7 +155,10 @@ type File struct {
 	Path string
 	// Mode is 0644 where zero.
 	Mode uint32
-	Data []byte
+	// Origin is the file of the source that this one was made of, relative to
+	// Root and slash-separated; "" where it is unknown or not in the source.
+	Origin string
+	Data   []byte
 }
 
 // Material is a remote thing that was fetched for a render.

@@ -32,6 +32,34 @@ const (
 	Indirect Class = "indirect" // env, args, annotations, ConfigMap data, embedded manifests
 )
 
+// Source is the file that a rendered one was made of. It is known to `tape images`
+// alone, and not published: it depends on the working directory.
+type Source struct {
+	// Origin is relative to the working directory, slash-separated; "" where it is
+	// unknown.
+	Origin string `json:"origin,omitempty"`
+	// OriginLine is the line in it that the line in the rendered file is; 0 where
+	// the two files differ.
+	OriginLine int `json:"originLine,omitempty"`
+}
+
+// Place is where something that stands in a rendered file is on disk, as far as that
+// is known: origin:line:column, else the origin and the place in the rendered file,
+// with the digest of that, if given.
+func (s Source) Place(rendered string, line, column int, scanned digest.Digest) string {
+	at := ""
+	if scanned != "" {
+		at = "@" + scanned.String()
+	}
+	switch {
+	case s.Origin == "":
+		return Place(rendered, line, column) + at
+	case line == s.OriginLine: // the files are the same, or the whole file is meant
+		return Place(s.Origin, line, column) + at
+	}
+	return fmt.Sprintf("%s (rendered: %s%s)", s.Origin, Place(rendered, line, column), at)
+}
+
 // Location is one place where a reference stands.
 type Location struct {
 	File     string `json:"file"`     // slash-separated, below the manifests
@@ -62,6 +90,7 @@ type Location struct {
 	// Shared reports that the bytes at Offset are also read, through an anchor, in
 	// places that are not references: a name, a label.
 	Shared bool `json:"shared,omitempty"`
+	Source
 }
 
 // Range is a stretch of bytes of a file.
@@ -122,6 +151,7 @@ type Placeholder struct {
 	Pod     bool   `json:"pod,omitempty"` // a pod would run it
 	// Reason why it is not known what the value means; "" is that it is a placeholder.
 	Reason string `json:"reason,omitempty"`
+	Source
 }
 
 // Skipped is a file that is not in the content, and why.
@@ -132,6 +162,7 @@ type Skipped struct {
 	// Invalid says that the file does not parse: package fails on it unless
 	// --skip-invalid, images only reports it.
 	Invalid bool `json:"invalid,omitempty"`
+	Source
 }
 
 // Object is a Kubernetes object in the manifests.
@@ -157,6 +188,7 @@ type Mention struct {
 	Pointer string `json:"pointer"`
 	Object  string `json:"object,omitempty"`
 	Reason  string `json:"reason"`
+	Source
 }
 
 // Report is what scan found. Every list is sorted: references by Source,

@@ -88,7 +88,7 @@ func (s *Stage) Key(context.Context, *engine.Task) (digest.Digest, error) {
 	key, err := engine.MarshalJSON(struct {
 		Kind   string
 		Config Config
-	}{"render/2", s.config})
+	}{"render/3", s.config})
 	if err != nil {
 		return "", err
 	}
@@ -168,11 +168,19 @@ func (s *Stage) run(ctx context.Context, t *engine.Task, request rendering.Reque
 	}
 	report(t, doc.Diagnostics)
 
+	sources := make(map[string][]byte, len(source))
+	for _, f := range source {
+		sources[f.Name] = f.Data
+	}
 	manifests := make([]files.File, len(resp.Files))
 	for n, f := range resp.Files {
 		name := path.Join(s.config.Folder, f.Path)
 		manifests[n] = files.File{Name: name, Data: f.Data}
-		doc.Files = append(doc.Files, rendering.File{Path: name, Digest: digest.FromBytes(f.Data)})
+		rendered := rendering.File{Path: name, Digest: digest.FromBytes(f.Data)}
+		if data, ok := sources[f.Origin]; ok {
+			rendered.Origin, rendered.Same = f.Origin, bytes.Equal(data, f.Data)
+		}
+		doc.Files = append(doc.Files, rendered)
 	}
 	slices.SortFunc(doc.Files, func(a, b rendering.File) int { return strings.Compare(a.Path, b.Path) })
 

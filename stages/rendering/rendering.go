@@ -96,6 +96,11 @@ type Rendering struct {
 type File struct {
 	Path   string        `json:"path"` // in the manifests, with Folder
 	Digest digest.Digest `json:"digest"`
+	// Origin is the file of the source that this one was made of, named as in the
+	// tar of files; "" where that is unknown. It is not published.
+	Origin string `json:"origin,omitempty"`
+	// Same reports that Origin has the very same bytes, and so the same lines.
+	Same bool `json:"same,omitempty"`
 }
 
 // FromMemory is an [Interpreter] in tape's own process that can render files

@@ -63,7 +63,7 @@ func imagesText(w io.Writer, r *stages.ImagesResult) error {
 	for _, i := range r.Images {
 		p.f("%s\n  Sources:\n", i.Ref)
 		for _, l := range i.Locations {
-			p.f("    %s %s@%s\n", l.Value, l.Place(), l.FileDigest)
+			p.f("    %s %s\n", l.Value, l.Source.Place(l.File, l.Line, l.Column, l.FileDigest))
 		}
 		if i.From != "" {
 			p.f("  From: %s\n", i.From)
@@ -93,16 +93,16 @@ func imagesText(w io.Writer, r *stages.ImagesResult) error {
 		}
 	}
 	for _, ph := range r.Placeholders {
-		p.f("placeholder %q %s%s\n", ph.Value, images.Place(ph.File, ph.Line, ph.Column), because(ph.Reason))
+		p.f("placeholder %q %s%s\n", ph.Value, ph.Place(ph.File, ph.Line, ph.Column, ""), because(ph.Reason))
 	}
 	for _, m := range r.Mentions {
-		p.f("not run %s %s%s\n", m.Value, images.Place(m.File, m.Line, m.Column), because(m.Reason))
+		p.f("not run %s %s%s\n", m.Value, m.Place(m.File, m.Line, m.Column, ""), because(m.Reason))
 	}
 	for _, u := range r.Unpinned {
 		p.f("unpinned %s %s\n", u.Source, u.Reason)
 	}
 	for _, s := range r.Skipped {
-		p.f("skipped %s: %s\n", images.Place(s.File, s.Line, 0), strings.TrimSpace(s.Reason))
+		p.f("skipped %s: %s\n", s.Place(s.File, s.Line, 0, ""), strings.TrimSpace(s.Reason))
 	}
 	return p.err
 }

@@ -700,7 +700,10 @@ type File struct {
 	// Relative, clean and slash-separated; no two alike.
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// Permission bits; 0 means 0644.
-	Mode          uint32 `protobuf:"varint,2,opt,name=mode,proto3" json:"mode,omitempty"`
+	Mode uint32 `protobuf:"varint,2,opt,name=mode,proto3" json:"mode,omitempty"`
+	// The file of the source that this one was made of, relative to root and
+	// slash-separated; empty where it is unknown or not in the source.
+	Origin        string `protobuf:"bytes,3,opt,name=origin,proto3" json:"origin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -747,6 +750,13 @@ func (x *File) GetMode() uint32 {
 		return x.Mode
 	}
 	return 0
+}
+
+func (x *File) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
 }
 
 // A Material is a remote thing that was fetched for a render.
@@ -1005,10 +1015,11 @@ const file_interpreter_v1_interpreter_proto_rawDesc = "" +
 	"diagnostic\x18\x03 \x01(\v2\x1a.interpreter.v1.DiagnosticH\x00R\n" +
 	"diagnostic\x126\n" +
 	"\bmaterial\x18\x04 \x01(\v2\x18.interpreter.v1.MaterialH\x00R\bmaterialB\x06\n" +
-	"\x04part\".\n" +
+	"\x04part\"F\n" +
 	"\x04File\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
-	"\x04mode\x18\x02 \x01(\rR\x04mode\"4\n" +
+	"\x04mode\x18\x02 \x01(\rR\x04mode\x12\x16\n" +
+	"\x06origin\x18\x03 \x01(\tR\x06origin\"4\n" +
 	"\bMaterial\x12\x10\n" +
 	"\x03uri\x18\x01 \x01(\tR\x03uri\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\"a\n" +

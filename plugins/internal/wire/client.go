@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"regexp"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -138,7 +139,11 @@ func (a *answer) add(part *interpreterpb.RenderResponse) error {
 		if err := a.checkPath(path); err != nil {
 			return err
 		}
-		a.resp.Files = append(a.resp.Files, interpreter.File{Path: path, Mode: p.File.GetMode()})
+		origin := p.File.GetOrigin()
+		if origin != "" && !cleanPath(origin) {
+			return fmt.Errorf("interpreter made %s of a file named %q: an origin must be relative, clean and inside, with slashes", path, origin)
+		}
+		a.resp.Files = append(a.resp.Files, interpreter.File{Path: path, Mode: p.File.GetMode(), Origin: origin})
 	case *interpreterpb.RenderResponse_Diagnostic:
 		a.resp.Diagnostics = append(a.resp.Diagnostics, diagnosticFromProto(p.Diagnostic))
 	case *interpreterpb.RenderResponse_Material:
@@ -155,13 +160,17 @@ var digestRegexp = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*:[0-9a-f]{40,128}$`)
 
 func (a *answer) checkPath(path string) error {
 	switch {
-	case !fs.ValidPath(path) || path == "." || bytes.ContainsAny([]byte(path), "\x00\\"):
+	case !cleanPath(path):
 		return fmt.Errorf("interpreter rendered a file named %q: a name must be relative, clean and inside, with slashes", path)
 	case a.seen[path]:
 		return fmt.Errorf("interpreter rendered two files named %q", path)
 	}
 	a.seen[path] = true
 	return nil
+}
+
+func cleanPath(path string) bool {
+	return fs.ValidPath(path) && path != "." && !strings.ContainsAny(path, "\x00\\")
 }
 
 func (a *answer) endFile() {

@@ -79,10 +79,10 @@ func (s *server) Render(req *interpreterpb.RenderRequest, stream grpc.ServerStre
 }
 
 func sendFile(stream grpc.ServerStreamingServer[interpreterpb.RenderResponse], f interpreter.File) error {
-	if err := checkText("name of rendered file", f.Path); err != nil {
+	if err := errors.Join(checkText("name of rendered file", f.Path), checkText("origin of rendered file", f.Origin)); err != nil {
 		return err
 	}
-	begin := &interpreterpb.RenderResponse_File{File: &interpreterpb.File{Path: f.Path, Mode: f.Mode}}
+	begin := &interpreterpb.RenderResponse_File{File: &interpreterpb.File{Path: f.Path, Mode: f.Mode, Origin: f.Origin}}
 	if err := stream.Send(&interpreterpb.RenderResponse{Part: begin}); err != nil {
 		return err
 	}

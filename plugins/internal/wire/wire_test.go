@@ -89,7 +89,7 @@ func TestEverythingArrives(t *testing.T) {
 		inputs: &interpreter.InputsResponse{Paths: []string{"a", "../b"}, Exact: true, Diagnostics: diagnostics},
 		rendered: &interpreter.RenderResponse{
 			Files: []interpreter.File{
-				{Path: "b/c.yaml", Mode: 0o755, Data: []byte("x\x00\xff")},
+				{Path: "b/c.yaml", Mode: 0o755, Origin: "src/c.tpl", Data: []byte("x\x00\xff")},
 				{Path: "a"},
 				{Path: "big", Data: make([]byte, 3*ChunkSize+1)},
 			},
@@ -209,6 +209,8 @@ func TestStrangeStreams(t *testing.T) {
 	}{
 		{"chunk first", []*interpreterpb.RenderResponse{chunk("x")}, "bytes before the file"},
 		{"chunk too large", []*interpreterpb.RenderResponse{begin("a"), chunk(strings.Repeat("x", 5<<20))}, "larger than max"},
+		{"origin outside", []*interpreterpb.RenderResponse{{Part: &interpreterpb.RenderResponse_File{
+			File: &interpreterpb.File{Path: "a", Origin: "../a"}}}}, "an origin must be relative"},
 		{"unknown part", []*interpreterpb.RenderResponse{{}, begin("a"), {}, chunk("x")}, ""},
 		{"unknown severity", []*interpreterpb.RenderResponse{begin("a"), {Part: &interpreterpb.RenderResponse_Diagnostic{
 			Diagnostic: &interpreterpb.Diagnostic{Severity: 99, Summary: "s", Line: 1 << 31}}}}, ""},

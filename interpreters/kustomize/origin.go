@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kustomize
+
+import (
+	"cmp"
+	"maps"
+	"path"
+	"regexp"
+	"slices"
+
+	"sigs.k8s.io/kustomize/api/resmap"
+	"sigs.k8s.io/kustomize/api/types"
+	"sigs.k8s.io/kustomize/kyaml/yaml"
+)
+
+// tracked is the kustomization of the source, told to annotate every object with
+// the file that it comes from.
+type tracked struct {
+	file string // in the tree
+	data []byte
+	// wanted reports that the user asks for the annotations, too.
+	wanted bool
+}
+
+// track makes a kustomization annotate objects with their origins.
+func track(file string, data []byte) (tracked, error) {
+	t := tracked{file: path.Join("/", file)}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		return t, err
+	}
+	top := doc.Content[0]
+	list := value(top, "buildMetadata")
+	switch {
+	case list == nil:
+		list = &yaml.Node{Kind: yaml.SequenceNode, Tag: yaml.NodeTagSeq}
+		top.Content = append(top.Content, yaml.NewStringRNode("buildMetadata").YNode(), list)
+	case list.Kind != yaml.SequenceNode: // null
+		*list = yaml.Node{Kind: yaml.SequenceNode, Tag: yaml.NodeTagSeq}
+	}
+	t.wanted = slices.ContainsFunc(list.Content, func(n *yaml.Node) bool { return deref(n).Value == types.OriginAnnotations })
+	if !t.wanted {
+		list.Content = append(list.Content, yaml.NewStringRNode(types.OriginAnnotations).YNode())
+	}
+	var err error
+	t.data, err = yaml.Marshal(&doc)
+	return t, err
+}
+
+// readsAnnotations matches what can make a build depend on annotations that an
+// object has: patches and replacements that name them, selectors, and the hash
+// of an object as a whole.
+var readsAnnotations = regexp.MustCompile(`metadata[./]annotations|annotationSelector|needs-hash`)
+
+// annotation matches the keys of what kustomize notes where origins are wanted.
+var annotation = regexp.MustCompile(`config\.kubernetes\.io/(origin|transformations)`)
+
+// watched is a tree in which the kustomization is replaced by the tracked one.
+type watched struct {
+	*tree
+	tracked tracked
+	reads   int  // of the kustomization
+	unsafe  bool // something was read that may depend on annotations
+}
+
+func watch(t *tree, k tracked) *watched {
+	files := maps.Clone(t.files)
+	files[k.file] = k.data
+	return &watched{tree: &tree{mounts: t.mounts, files: files}, tracked: k}
+}
+
+func (w *watched) ReadFile(name string) ([]byte, error) {
+	if path.Join("/", name) == w.tracked.file {
+		w.reads++
+	}
+	data, err := w.tree.ReadFile(name)
+	w.unsafe = w.unsafe || readsAnnotations.Match(data)
+	return data, err
+}
+
+// disturbed reports whether tracking may have changed what was built.
+func (w *watched) disturbed() bool { return w.unsafe || w.reads != 1 }
+
+// origins are the files that objects come from, below the root: of a generated
+// object the kustomization that generates it. What is not in the source is "".
+func origins(t *tree, objects resmap.ResMap, folder string) []string {
+	names := make([]string, objects.Size())
+	for i, r := range objects.Resources() {
+		origin, err := r.GetOrigin()
+		if err != nil || origin == nil || origin.Repo != "" {
+			continue
+		}
+		name := path.Join(folder, cmp.Or(origin.Path, origin.ConfiguredIn))
+		if t.inSource(name) {
+			names[i] = name
+		}
+	}
+	return names
+}
