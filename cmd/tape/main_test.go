@@ -90,8 +90,11 @@ func scripts(t *testing.T, dir string) testscript.Params {
 			}
 			private := httptest.NewServer(registrytest.Basic(upstream, "somebody", "secret"))
 			env.Defer(private.Close)
-			if err := registrytest.WriteHosts(hosts, "private.example", address(private)); err != nil {
-				return err
+			env.Setenv("PRIVATE", address(private))
+			for _, name := range []string{"private.example", address(private)} {
+				if err := registrytest.WriteHosts(hosts, name, address(private)); err != nil {
+					return err
+				}
 			}
 			for name, server := range map[string]*httptest.Server{
 				"REG":  httptest.NewServer(registrytest.Distribution("")),

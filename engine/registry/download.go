@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
@@ -32,7 +33,8 @@ type resuming struct {
 	size   int64
 
 	offset  int64
-	tries   int // since the last byte came
+	came    int // bytes since the last try
+	tries   int // since as much came as is worth another
 	resumes int
 }
 
@@ -43,8 +45,8 @@ func (r *resuming) Read(p []byte) (int, error) {
 	for {
 		n, err := r.ReadCloser.Read(p)
 		r.offset += int64(n)
-		if n > 0 {
-			r.tries = 0
+		if r.came += n; r.came >= slowest {
+			r.came, r.tries = 0, 0
 		}
 		broken := r.broke(err)
 		switch {
@@ -78,6 +80,7 @@ func (r *resuming) resume(broken *requestError, err error) error {
 	for {
 		r.tries++
 		r.resumes++
+		r.came = 0
 		if r.tries >= broken.worth || r.resumes > maxResumes || context.Cause(r.ctx) != nil {
 			if errors.Is(err, io.EOF) {
 				return err
@@ -116,17 +119,21 @@ func (r *Repository) openBlob(ctx context.Context, desc ocispec.Descriptor, offs
 		part.header = http.Header{"Range": {fmt.Sprintf("bytes=%d-", offset)}}
 		part.wanted = []int{http.StatusOK, http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable}
 		resp, err := r.read(ctx, docker.HostCapabilityPull, part)
-		if err != nil {
+		_, refused := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
+		if err != nil && !refused {
 			return nil, err
 		}
 		switch {
+		case refused: // some mind that a part is asked for
 		case resp.StatusCode == http.StatusOK:
 			return skip(resp, desc, offset)
 		case resp.StatusCode == http.StatusPartialContent && len(codings(resp.Header)) == 0 &&
 			strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", offset)):
 			return resp.Body, nil
 		}
-		drain(resp) // it is another part than was asked for
+		if !refused {
+			drain(resp) // it is another part than was asked for
+		}
 	}
 	resp, err := r.read(ctx, docker.HostCapabilityPull, ask)
 	if err != nil {

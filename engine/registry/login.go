@@ -18,11 +18,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	helper "github.com/docker/docker-credential-helpers/client"
 	helpers "github.com/docker/docker-credential-helpers/credentials"
+	"github.com/gofrs/flock"
 )
 
 // Account is where the credentials of a registry are kept.
@@ -174,6 +176,37 @@ func openEditable() (*editable, error) {
 	return file, nil
 }
 
+const (
+	// lockTime is how long another login or logout may take; lockDelay is how often it is
+	// looked whether it is over.
+	lockTime  = helperTime + 10*time.Second
+	lockDelay = 20 * time.Millisecond
+)
+
+// lockEditable has one process at a time change docker's configuration. The lock is on
+// the folder, as the file is replaced. Where a folder cannot be locked, as on some network
+// file systems, the file is changed without, as docker does.
+func lockEditable(ctx context.Context) (unlock func(), err error) {
+	name := dockerFile()
+	if to, err := filepath.EvalSymlinks(name); err == nil {
+		name = to
+	}
+	dir := filepath.Dir(name)
+	if name == "" {
+		return func() {}, nil // which is an error later
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	wait, cancel := context.WithTimeout(ctx, lockTime)
+	defer cancel()
+	lock := flock.New(dir, flock.SetFlag(os.O_RDONLY))
+	if _, err := lock.TryLockContext(wait, lockDelay); wait.Err() != nil {
+		return nil, fmt.Errorf("wait for another process that changes %s: %w", name, cmp.Or(context.Cause(ctx), err))
+	}
+	return func() { _ = lock.Close() }, nil // it was only a lock
+}
+
 // write replaces the file.
 func (e *editable) write() error {
 	auths, err := json.Marshal(e.Auths)
@@ -204,6 +237,11 @@ func (e *editable) write() error {
 }
 
 func keepLogin(ctx context.Context, host, user, secret string) (place string, err error) {
+	unlock, err := lockEditable(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
 	file, err := openEditable()
 	if err != nil {
 		return "", err
@@ -246,6 +284,11 @@ func Logout(ctx context.Context, host string) (Account, error) {
 }
 
 func removeLogin(ctx context.Context, host string) (Account, error) {
+	unlock, err := lockEditable(ctx)
+	if err != nil {
+		return Account{}, err
+	}
+	defer unlock()
 	file, err := openEditable()
 	if err != nil {
 		return Account{}, err

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/engine/registry/registrytest"
@@ -200,6 +201,33 @@ func TestLogin(t *testing.T) {
 			}
 		})
 	}
+	t.Run("at once", func(t *testing.T) {
+		file := filepath.Join(home(t), ".docker", "config.json")
+		n := newNetwork(t)
+		defer n.close()
+		// Each is a process of its own: its lock is not that of another.
+		var group errgroup.Group
+		for i := range 20 {
+			name := fmt.Sprintf("registry%d.example.com", i)
+			n.add(name, registrytest.Basic(registrytest.GGCR(), user, secret))
+			group.Go(func() error {
+				if i%4 == 0 {
+					if _, err := registry.Logout(t.Context(), "other.example"); err != nil {
+						return err
+					}
+				}
+				_, err := n.client(registry.Options{}).Login(t.Context(), name, user, secret)
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(file)
+		if n := strings.Count(string(data), encoded); err != nil || n != 20 {
+			t.Errorf("%d of 20 are kept: %v", n, err)
+		}
+	})
 	t.Run("helper", func(t *testing.T) {
 		dir := home(t)
 		file := filepath.Join(dir, ".docker", "config.json")

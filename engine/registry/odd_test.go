@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine/registry"
@@ -503,6 +504,8 @@ func TestResume(t *testing.T) {
 			w.Write(data[7:])
 		},
 		"no such part": func(w http.ResponseWriter, _ int) { w.WriteHeader(http.StatusRequestedRangeNotSatisfiable) },
+		"no range":     func(w http.ResponseWriter, _ int) { w.WriteHeader(http.StatusBadRequest) },
+		"none signed":  func(w http.ResponseWriter, _ int) { w.WriteHeader(http.StatusForbidden) },
 	} {
 		for _, sized := range []bool{true, false} {
 			bubble(t, fmt.Sprintf("%s %v", name, sized), func(t *testing.T, n *network) {
@@ -594,6 +597,99 @@ func TestHead(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A tag is read where HEAD is refused, or leads to nothing, also when it was read before.
+func TestHeadIsAHint(t *testing.T) {
+	for name, head := range map[string]func(http.ResponseWriter){
+		"405": func(w http.ResponseWriter) { w.WriteHeader(http.StatusMethodNotAllowed) },
+		"501": func(w http.ResponseWriter) { w.WriteHeader(http.StatusNotImplemented) },
+		"another digest": func(w http.ResponseWriter) {
+			w.Header().Set("Docker-Content-Digest", digest.FromString("gone").String())
+		},
+	} {
+		bubble(t, name, func(t *testing.T, n *network) {
+			s := n.add(host, registrytest.GGCR())
+			r := repository(t, n.client(registry.Options{}), host+"/app")
+			want := pushed(t, r, "1")
+			s.before = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				if r.Method == http.MethodHead {
+					head(w)
+				}
+				return r.Method == http.MethodHead
+			}
+			r = source(t, n.client(registry.Options{}), host+"/app")
+			for range 2 {
+				if desc, err := r.Resolve(t.Context(), "1"); err != nil || desc.Digest.String() != want {
+					t.Errorf("Resolve = %v, %v", desc, err)
+				}
+				if desc, _, err := r.Manifest(t.Context(), "1"); err != nil || desc.Digest.String() != want {
+					t.Errorf("Manifest = %v, %v", desc, err)
+				}
+			}
+		})
+	}
+}
+
+// A registry that sends a little now and then is not waited for to the end, whatever it
+// sends; one that is only slow is.
+func TestTrickle(t *testing.T) {
+	desc, data := blob(large, 1)
+	for name, tt := range map[string]struct {
+		bytes  int // every second
+		took   time.Duration
+		failed bool
+	}{
+		"a byte a second": {1, time.Minute + 2*time.Second, true},
+		"slow":            {1 << 10, time.Hour, false},
+	} {
+		for what, path := range map[string]string{"blob": "/blobs/", "manifest": "/manifests/", "referrers": "/referrers/", "error": "/manifests/"} {
+			bubble(t, name+" "+what, func(t *testing.T, n *network) {
+				s := n.add(host, registrytest.GGCR())
+				s.before = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+					if !strings.Contains(r.URL.Path, path) {
+						return false
+					}
+					sent := data
+					switch what {
+					case "manifest":
+						_, sent = plain("1")
+						sent = append(bytes.Repeat([]byte(" "), 100<<10), sent...)
+					case "referrers":
+						sent = append(bytes.Repeat([]byte(" "), 100<<10), entriesOf()...)
+					case "error":
+						w.WriteHeader(http.StatusForbidden)
+					}
+					for len(sent) > 0 && r.Context().Err() == nil {
+						n := min(tt.bytes, len(sent))
+						if _, err := w.Write(sent[:n]); err != nil || http.NewResponseController(w).Flush() != nil {
+							return true
+						}
+						sent = sent[n:]
+						time.Sleep(time.Second)
+					}
+					return true
+				}
+				r := repository(t, n.client(registry.Options{}), host+"/app")
+				start := time.Now()
+				var err error
+				switch what {
+				case "blob":
+					_, err = read(r.Blob(t.Context(), desc))
+				case "referrers":
+					_, err = r.Referrers(t.Context(), desc.Digest)
+				default:
+					_, _, err = r.Manifest(t.Context(), "1")
+				}
+				if took := time.Since(start); (err != nil) != (tt.failed || what == "error") || took > tt.took {
+					t.Errorf("%v after %s", err, took)
+				}
+				if tt.failed && what != "error" && !strings.Contains(err.Error(), "bytes came within 30s of GET") {
+					t.Error(err)
+				}
+			})
+		}
 	}
 }
 

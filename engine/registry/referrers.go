@@ -12,6 +12,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -138,9 +139,9 @@ func (r *Repository) listed(ctx context.Context, host docker.RegistryHost, subje
 		case ask.at != nil && index.Manifests == nil:
 			return nil, fmt.Errorf("the next page of its list is not an index: %w", errdefs.ErrInvalidArgument)
 		case noReferrersAPI(err) || err == nil && index.Manifests == nil:
-			r.client.remember(r.client.noReferrers, host.Host)
-			return nil, errAbsent
-		case notFound(err):
+			if !aboutSubject(err) {
+				r.client.remember(r.client.noReferrers, host.Host)
+			}
 			return nil, errAbsent
 		case err != nil:
 			return nil, err
@@ -227,7 +228,7 @@ func (r *Repository) referrersPage(ctx context.Context, host docker.RegistryHost
 		index = ocispec.Index{}
 		if err := json.Unmarshal(data, &index); err != nil {
 			index.Manifests = nil
-			if mediaType == ocispec.MediaTypeImageIndex || len(data) > 0 && data[0] == '{' {
+			if len(data) > 0 && (mediaType == ocispec.MediaTypeImageIndex || data[0] == '{') {
 				return fmt.Errorf("read its list: %w: %w", err, errdefs.ErrInvalidArgument)
 			}
 			return nil
@@ -246,25 +247,31 @@ func notFound(err error) bool {
 	return ok && status.StatusCode == http.StatusNotFound
 }
 
-// noReferrersAPI tells a registry without the API from one that fails. Registries
-// that know no such path answer in many ways, with a web page too; a repository that
-// does not exist is none of them.
+// noReferrersAPI tells a registry without the API, or of which it is not known, from
+// one that fails. Registries that know no such path answer in many ways, with a web page
+// or nothing too.
 func noReferrersAPI(err error) bool {
-	if answered, ok := errors.AsType[*answerError](err); ok {
-		return answered.page
-	}
-	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
-	if !ok {
-		return false
-	}
-	switch status.StatusCode {
-	case http.StatusNotFound:
-		return !strings.Contains(string(status.Body), "NAME_UNKNOWN")
-	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented:
+	if _, ok := errors.AsType[*answerError](err); ok {
 		return true
 	}
-	return false
+	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
+	switch {
+	case !ok, status.StatusCode == http.StatusUnauthorized, status.StatusCode == http.StatusForbidden:
+		return false
+	case status.StatusCode == http.StatusNotImplemented:
+		return true
+	}
+	return status.StatusCode >= http.StatusBadRequest && status.StatusCode < http.StatusInternalServerError
 }
+
+// aboutSubject reports whether an answer may be about the subject, which is not there or
+// has a digest of a kind that is not known, and so tells nothing of others.
+func aboutSubject(err error) bool {
+	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
+	return ok && subjectCodes.Match(status.Body)
+}
+
+var subjectCodes = regexp.MustCompile(`NAME_UNKNOWN|NAME_INVALID|MANIFEST_UNKNOWN|MANIFEST_INVALID|DIGEST_INVALID|NOT_FOUND`)
 
 // nextPage is where an answer says that the next page is; nil: there is none.
 func nextPage(resp *http.Response) (*url.URL, error) {

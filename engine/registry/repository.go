@@ -50,24 +50,31 @@ func (r *Repository) Ref(reference string) string {
 func isDigest(reference string) bool { return strings.Contains(reference, ":") }
 
 // Resolve gives the descriptor of the manifest of a tag or digest. The registry is asked
-// by HEAD. What that says of size and type is a hint: a manifest that is not known yet
-// is read, and remembered for what reads it next.
+// by HEAD. What that says is a hint: where it leads to no manifest that is remembered,
+// the tag or digest is read, and remembered for what reads it next.
 func (r *Repository) Resolve(ctx context.Context, reference string) (ocispec.Descriptor, error) {
-	capability := docker.HostCapabilityPull
-	if !isDigest(reference) {
-		capability |= docker.HostCapabilityResolve
-	}
-	dgst, err := r.headManifest(ctx, capability, reference)
+	dgst, err := r.headManifest(ctx, reads(reference), reference)
 	if err != nil {
 		return ocispec.Descriptor{}, r.explain(ctx, "resolve", r.Ref(reference), err)
 	}
-	desc, _, err := r.manifest(ctx, "resolve", dgst.String())
+	if desc, _, ok := r.recall(dgst); ok {
+		return desc, nil
+	}
+	desc, _, err := r.readManifest(ctx, "resolve", reference)
 	return desc, err
+}
+
+// reads is what a host is to be capable of that a tag or digest is read from.
+func reads(reference string) docker.HostCapabilities {
+	if isDigest(reference) {
+		return docker.HostCapabilityPull
+	}
+	return docker.HostCapabilityPull | docker.HostCapabilityResolve
 }
 
 // Digest asks for the digest of a tag, by HEAD.
 func (r *Repository) Digest(ctx context.Context, tag string) (digest.Digest, error) {
-	dgst, err := r.headManifest(ctx, docker.HostCapabilityPull|docker.HostCapabilityResolve, tag)
+	dgst, err := r.headManifest(ctx, reads(tag), tag)
 	return dgst, r.explain(ctx, "resolve", r.Ref(tag), err)
 }
 
@@ -103,7 +110,7 @@ func (r *Repository) headManifest(ctx context.Context, capability docker.HostCap
 		if said.Validate() == nil && (!isDigest(reference) || said.String() == reference) {
 			return said, nil
 		}
-	} else if status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); !ok || status.StatusCode == http.StatusNotFound || status.StatusCode >= http.StatusInternalServerError {
+	} else if status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); !ok || status.StatusCode == http.StatusNotFound || status.StatusCode >= http.StatusInternalServerError && status.StatusCode != http.StatusNotImplemented {
 		return "", err
 	}
 	// A HEAD has no body to tell why it was refused either.
@@ -155,37 +162,40 @@ func (r *Repository) Empty(ctx context.Context) (bool, error) {
 // Manifest reads a manifest or index, of at most [MaxManifest] bytes, by tag or
 // digest. The bytes have the digest of the descriptor, which has the media type
 // too; they must not be changed. What was read is remembered: of a tag that was
-// read before, it is asked by HEAD whether it has moved.
+// read before, it is asked by HEAD whether it has moved; where that leads to nothing
+// that is remembered, the tag is read.
 func (r *Repository) Manifest(ctx context.Context, reference string) (ocispec.Descriptor, []byte, error) {
-	return r.manifest(ctx, "fetch", reference)
+	dgst := digest.Digest(reference)
+	if !isDigest(reference) {
+		dgst = ""
+		if r.knows(reference) {
+			var err error
+			dgst, err = r.headManifest(ctx, reads(reference), reference)
+			if _, answered := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); err != nil && !answered {
+				return ocispec.Descriptor{}, nil, r.explain(ctx, "fetch", r.Ref(reference), err)
+			}
+		}
+	} else if err := checkDigest(ocispec.Descriptor{Digest: dgst}); err != nil {
+		return ocispec.Descriptor{}, nil, r.explain(ctx, "fetch", r.Ref(reference), err)
+	}
+	if desc, data, ok := r.recall(dgst); ok {
+		return desc, data, nil
+	}
+	return r.readManifest(ctx, "fetch", reference)
 }
 
-func (r *Repository) manifest(ctx context.Context, op, reference string) (desc ocispec.Descriptor, data []byte, err error) {
-	tag, at, capability := "", reference, docker.HostCapabilityPull
-	if !isDigest(reference) {
-		tag, capability = reference, docker.HostCapabilityPull|docker.HostCapabilityResolve
-		if r.knows(tag) {
-			dgst, err := r.headManifest(ctx, capability, tag)
-			if err != nil {
-				return ocispec.Descriptor{}, nil, r.explain(ctx, op, r.Ref(tag), err)
-			}
-			tag, at = "", dgst.String()
-		}
-	}
-	if tag == "" {
-		if desc, data, ok := r.recall(digest.Digest(at)); ok {
-			return desc, data, nil
-		}
-		if err := checkDigest(ocispec.Descriptor{Digest: digest.Digest(at)}); err != nil {
-			return ocispec.Descriptor{}, nil, r.explain(ctx, op, r.Ref(at), err)
-		}
-	}
+// readManifest reads a manifest from the registry, and remembers it.
+func (r *Repository) readManifest(ctx context.Context, op, reference string) (desc ocispec.Descriptor, data []byte, err error) {
 	err = r.client.retry(ctx, func() (err error) {
-		desc, data, err = r.getManifest(ctx, capability, at)
+		desc, data, err = r.getManifest(ctx, reads(reference), reference)
 		return err
 	})
 	if err != nil {
-		return ocispec.Descriptor{}, nil, r.explain(ctx, op, r.Ref(at), err)
+		return ocispec.Descriptor{}, nil, r.explain(ctx, op, r.Ref(reference), err)
+	}
+	tag := reference
+	if isDigest(reference) {
+		tag = ""
 	}
 	r.remember(ctx, tag, desc, data)
 	return desc, data, nil

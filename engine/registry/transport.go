@@ -39,6 +39,9 @@ const (
 	maxRetryAfter = 2 * time.Minute
 
 	defaultPatience = 30 * time.Second
+	// slowest is how many bytes of an answer, or its end, are to come within the patience:
+	// a registry that sends fewer would never be done.
+	slowest = 16 << 10
 	// commitPatience is how many times longer a registry may take to answer once
 	// it has a whole large blob: it may be hashing, or moving it.
 	commitPatience = 10
@@ -177,16 +180,17 @@ func (t *transport) once(req *http.Request, host *host) (*http.Response, error) 
 		cancel(nil)
 		return resp, nil
 	}
-	resp.Body = &receiving{
+	body := &receiving{
 		ReadCloser: resp.Body, ctx: ctx, cancel: cancel, read: &t.client.read, request: req,
-		watch:    newWatch(func(waited time.Duration) { cancel(stalled(req, waited, true)) }, t.client.notices(host)),
 		patience: patience,
 	}
+	body.watch = newWatch(body.stalled, t.client.notices(host))
+	resp.Body = body
 	if t.tokens {
 		resp.Body = struct {
 			io.Reader
 			io.Closer
-		}{io.LimitReader(resp.Body, maxTokenAnswer), resp.Body}
+		}{io.LimitReader(body, maxTokenAnswer), body}
 	}
 	return resp, nil
 }
@@ -252,6 +256,7 @@ type stalledError struct {
 	method, host, path string
 	waited             time.Duration
 	begun              bool // its answer had
+	came               int  // bytes of it meanwhile
 }
 
 func stalled(req *http.Request, waited time.Duration, begun bool) *stalledError {
@@ -262,6 +267,9 @@ func (e *stalledError) Error() string {
 	waited := e.waited.Round(time.Second)
 	if waited == 0 {
 		waited = e.waited.Round(time.Millisecond)
+	}
+	if e.came > 0 {
+		return fmt.Sprintf("only %d bytes came within %s of %s %s", e.came, waited, e.method, e.path)
 	}
 	if e.begun {
 		return fmt.Sprintf("nothing more came for %s of %s %s", waited, e.method, e.path)
@@ -466,7 +474,8 @@ func (s *sending) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// receiving is the body of an answer. The registry is on the watch during a read.
+// receiving is the body of an answer. The registry is on the watch during a read, until
+// it has sent as much as it is to send within the patience.
 type receiving struct {
 	io.ReadCloser
 	ctx      context.Context // of the request, for its cause
@@ -475,14 +484,32 @@ type receiving struct {
 	watch    *watch
 	patience time.Duration
 	read     *atomic.Int64
+
+	// came are the bytes, and waited the time they took, that the patience is for. They
+	// are changed while the watch rests.
+	came   int
+	waited time.Duration
+}
+
+// stalled is for the time that the watch waits for.
+func (r *receiving) stalled(waited time.Duration) {
+	cause := stalled(r.request, r.waited+waited, true)
+	if r.waited > waited {
+		cause.came = r.came
+	}
+	r.cancel(cause)
 }
 
 func (r *receiving) Read(p []byte) (int, error) {
-	r.watch.expect(r.patience)
+	r.watch.expect(max(r.patience-r.waited, time.Millisecond))
 	start := time.Now()
 	n, err := r.ReadCloser.Read(p)
 	r.watch.rest()
 	r.read.Add(int64(n))
+	r.came += n
+	if r.waited += time.Since(start); r.came >= slowest {
+		r.came, r.waited = 0, 0
+	}
 	if err == nil || errors.Is(err, io.EOF) {
 		return n, err
 	}
