@@ -22,6 +22,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/archive"
 	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/engine/store"
 	"github.com/taped-dev/tape/engine/transfer"
 	"github.com/taped-dev/tape/stages/artifact"
 )
@@ -116,7 +117,7 @@ func (o *opened) isRoot(ctx context.Context, desc ocispec.Descriptor) (bool, err
 	var index struct {
 		Annotations map[string]string `json:"annotations"`
 	}
-	return json.Unmarshal(data, &index) == nil && index.Annotations[artifact.AnnotationFormat] != "", nil
+	return store.UnmarshalManifest(data, &index) == nil && index.Annotations[artifact.AnnotationFormat] != "", nil
 }
 
 // checkArchive reports how an archive differs from what Save writes for the

@@ -5,7 +5,6 @@ package stages
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -279,7 +278,7 @@ func (c *copying) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(data, &c.index); err != nil {
+	if err := store.UnmarshalManifest(data, &c.index); err != nil {
 		return fmt.Errorf("read manifest %s: %w", c.root.Digest, err)
 	}
 	app, err := artifact.OpenRoot(ctx, c.from, c.root)

@@ -52,7 +52,7 @@ func Children(desc ocispec.Descriptor, data []byte) (parts, listed []ocispec.Des
 		Subject   *ocispec.Descriptor  `json:"subject"`
 	}
 	unknown := MayBeManifest(desc.MediaType)
-	if err := json.Unmarshal(data, &m); err != nil && !unknown {
+	if err := store.UnmarshalManifest(data, &m); err != nil && !unknown {
 		return nil, nil, fmt.Errorf("read manifest %s: %w: %w", desc.Digest, err, errdefs.ErrInvalidArgument)
 	}
 	parts, listed = slices.Concat(m.Layers, m.Blobs), m.Manifests

@@ -5,7 +5,6 @@ package registry
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -226,7 +225,7 @@ func (r *Repository) referrersPage(ctx context.Context, host docker.RegistryHost
 		}
 		mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // "" is none
 		index = ocispec.Index{}
-		if err := json.Unmarshal(data, &index); err != nil {
+		if err := store.UnmarshalManifest(data, &index); err != nil {
 			index.Manifests = nil
 			if len(data) > 0 && (mediaType == ocispec.MediaTypeImageIndex || data[0] == '{') {
 				return fmt.Errorf("read its list: %w: %w", err, errdefs.ErrInvalidArgument)
@@ -317,7 +316,7 @@ func Referrer(desc ocispec.Descriptor, data []byte) (subject digest.Digest, entr
 		Subject      *ocispec.Descriptor `json:"subject"`
 		Annotations  map[string]string   `json:"annotations"`
 	}
-	if err := json.Unmarshal(data, &manifest); err != nil {
+	if err := store.UnmarshalManifest(data, &manifest); err != nil {
 		return "", ocispec.Descriptor{}, fmt.Errorf("manifest %s: %w: %w", desc.Digest, err, errdefs.ErrInvalidArgument)
 	}
 	if manifest.Subject == nil {
@@ -378,7 +377,7 @@ func (r *Repository) addReferrers(ctx context.Context, tag string, entries []oci
 	case desc.MediaType != ocispec.MediaTypeImageIndex:
 		return false, r.explain(ctx, "add referrers to", r.Ref(tag), fmt.Errorf("the tag is taken by a %s: %w", desc.MediaType, errdefs.ErrFailedPrecondition))
 	default:
-		if err := json.Unmarshal(data, &index); err != nil {
+		if err := store.UnmarshalManifest(data, &index); err != nil {
 			return false, r.explain(ctx, "add referrers to", r.Ref(tag), fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
 		}
 	}

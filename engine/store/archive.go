@@ -86,6 +86,9 @@ func openArchive(ctx context.Context, name string) (*Layout, error) {
 		}
 		return readLimited(a.section(at), limit)
 	})
+	if _, ok := a.other[ocispec.ImageLayoutFile]; ok && err != nil {
+		err = classed(errdefs.ErrDataLoss, "%w", err) // it is a layout, which says nothing that can be read
+	}
 	if err != nil {
 		return nil, errors.Join(err, a.Close())
 	}

@@ -3,6 +3,9 @@
 package store
 
 import (
+	"bytes"
+	"encoding/json"
+
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -54,3 +57,22 @@ func CheckDescriptor(desc ocispec.Descriptor) error {
 
 // maxQuoted bounds what an error quotes of a text that may be long.
 const maxQuoted = 200
+
+const (
+	// maxObjects bounds the objects in a manifest: one that is empty takes three bytes as
+	// JSON and a hundred as a descriptor, and many manifests are read at once.
+	maxObjects = 1 << 16
+	// maxIndexObjects bounds those in the index.json of a layout.
+	maxIndexObjects = 1 << 18
+)
+
+// UnmarshalManifest is json.Unmarshal of a manifest or index that somebody else wrote,
+// with a bound on what it takes of memory.
+func UnmarshalManifest(data []byte, v any) error { return unmarshal(data, maxObjects, v) }
+
+func unmarshal(data []byte, objects int, v any) error {
+	if n := bytes.Count(data, []byte("{")); n > objects {
+		return classed(errdefs.ErrInvalidArgument, "it has %d objects, more than the %d allowed", n, objects)
+	}
+	return json.Unmarshal(data, v)
+}

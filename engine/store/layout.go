@@ -28,7 +28,7 @@ import (
 const (
 	// maxIndex bounds index.json, which lists what registries keep as tags: a
 	// thousand images take about 500 KB.
-	maxIndex = 64 << 20
+	maxIndex = 16 << 20
 
 	// annotationImageName is how containerd names the images of a layout: in full.
 	annotationImageName = "io.containerd.image.name"
@@ -103,7 +103,7 @@ func openLayout(name string, blobs blobs, read func(name string, limit int64) ([
 		return nil, fmt.Errorf("read %s, is it whole: %w", ocispec.ImageIndexFile, err)
 	}
 	l := &Layout{name: name, blobs: blobs, data: data}
-	if err := json.Unmarshal(data, &l.index); err != nil {
+	if err := unmarshal(data, maxIndexObjects, &l.index); err != nil {
 		return nil, fmt.Errorf("read %s: %w", ocispec.ImageIndexFile, err)
 	}
 	for _, desc := range l.index.Manifests {
@@ -356,7 +356,7 @@ type manifest struct {
 // or, where it need not say, by what it looks like; "" where it is none.
 func ManifestType(data []byte) string {
 	var m manifest
-	if json.Unmarshal(data, &m) != nil {
+	if UnmarshalManifest(data, &m) != nil {
 		return ""
 	}
 	return m.mediaType()
@@ -393,7 +393,7 @@ func (l *Layout) manifest(ctx context.Context, desc ocispec.Descriptor) (manifes
 	data, err := readLimited(io.NewSectionReader(ra, 0, ra.Size()), MaxManifest)
 	var m manifest
 	if err == nil {
-		err = json.Unmarshal(data, &m)
+		err = UnmarshalManifest(data, &m)
 	}
 	if err != nil {
 		return manifest{}, 0, fmt.Errorf("read manifest %s from %s: %w", desc.Digest, l.name, err)

@@ -389,13 +389,14 @@ func TestOpenLayoutRefuses(t *testing.T) {
 		files map[string]string
 		want  string
 	}{
-		"nothing":      {nil, "it has no file oci-layout"},
-		"no index":     {map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`}, "read index.json, is it whole: "},
-		"other file":   {map[string]string{"oci-layout": `<html>`}, "read oci-layout: invalid character '<'"},
-		"version":      {map[string]string{"oci-layout": `{"imageLayoutVersion":"2.0.0"}`}, `its version is "2.0.0", not 1.0.0`},
-		"index broken": {map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`, "index.json": "{"}, "read index.json: unexpected end of JSON input"},
-		"index odd":    {map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`, "index.json": `{"manifests":[{"digest":"sha256:../x"}]}`}, `read index.json: digest "sha256:../x": invalid checksum digest`},
-		"index huge":   {map[string]string{"oci-layout": strings.Repeat(" ", 5<<20)}, "read oci-layout: it has more than 4194304 bytes"},
+		"nothing":           {nil, "it has no file oci-layout"},
+		"no index":          {map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`}, "read index.json, is it whole: "},
+		"other file":        {map[string]string{"oci-layout": `<html>`}, "read oci-layout: invalid character '<'"},
+		"version":           {map[string]string{"oci-layout": `{"imageLayoutVersion":"2.0.0"}`}, `its version is "2.0.0", not 1.0.0`},
+		"index broken":      {map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`, "index.json": "{"}, "read index.json: unexpected end of JSON input"},
+		"index odd":         {map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`, "index.json": `{"manifests":[{"digest":"sha256:../x"}]}`}, `read index.json: digest "sha256:../x": invalid checksum digest`},
+		"index of nothings": {map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`, "index.json": `{"manifests":[` + strings.Repeat("{},", 300_000) + `{}]}`}, "read index.json: it has 300002 objects, more than the 262144 allowed"},
+		"index huge":        {map[string]string{"oci-layout": strings.Repeat(" ", 5<<20)}, "read oci-layout: it has more than 4194304 bytes"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -4,7 +4,6 @@ package artifact
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/engine/store"
 	"github.com/taped-dev/tape/engine/transfer"
 	"github.com/taped-dev/tape/stages/images"
 )
@@ -147,7 +147,7 @@ func (a *Application) subjects(ctx context.Context, related []Tagged) (map[diges
 			return nil, fmt.Errorf("image %s: %w", desc.Digest, err)
 		}
 		var index ocispec.Index
-		if err := json.Unmarshal(data, &index); err != nil {
+		if err := store.UnmarshalManifest(data, &index); err != nil {
 			return nil, fmt.Errorf("image %s: %w", desc.Digest, err)
 		}
 		for _, child := range index.Manifests {
