@@ -14,9 +14,11 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/engine/regular"
 	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/rendering"
+	"github.com/taped-dev/tape/stages/vcs"
 )
 
 // builtIn interpreters are part of tape and not locked.
@@ -29,6 +31,7 @@ type locking struct {
 	// run, nil where there is none: what is to be updated does not.
 	read, used *pipeline.Lock
 	locked     bool
+	data       []byte // of the file
 }
 
 // lock reads the lock. Sources without a pipeline file have none.
@@ -50,7 +53,10 @@ func (o *Options) lock() (locking, error) {
 		}
 		return l, nil
 	}
-	used := &pipeline.Lock{Images: maps.Clone(l.read.Images), Interpreters: maps.Clone(l.read.Interpreters), Materials: maps.Clone(l.read.Materials)}
+	if l.data, err = regular.ReadFile(l.file); err != nil {
+		return l, fmt.Errorf("read lock: %w", err)
+	}
+	used := &pipeline.Lock{Files: l.read.Files, Images: maps.Clone(l.read.Images), Interpreters: maps.Clone(l.read.Interpreters), Materials: maps.Clone(l.read.Materials)}
 	switch o.Update {
 	case "":
 	case "all":
@@ -61,6 +67,8 @@ func (o *Options) lock() (locking, error) {
 		used.Interpreters = nil
 	case "materials":
 		used.Materials = nil
+	case "files":
+		used.Files = nil
 	default:
 		delete(used.Images, o.Update)
 		delete(used.Interpreters, o.Update)
@@ -91,6 +99,14 @@ func (l locking) materials() []interpreter.Material {
 		out = append(out, interpreter.Material{URI: uri, Digest: l.used.Materials[uri]})
 	}
 	return out
+}
+
+// files are those that the lock vouches for, though git does not have them.
+func (l locking) files() *vcs.Lock {
+	if l.used == nil || len(l.used.Files) == 0 {
+		return nil
+	}
+	return &vcs.Lock{File: l.file, Data: l.data, Files: l.used.Files}
 }
 
 // allow refuses an interpreter that is not the locked one before it starts, where all
@@ -173,6 +189,7 @@ func (l locking) updated(ctx context.Context, run *engine.Result, what string) (
 func found(ctx context.Context, run *engine.Result) (*pipeline.Lock, error) {
 	lock := &pipeline.Lock{
 		Images: map[string]digest.Digest{}, Interpreters: map[string]pipeline.LockedInterpreter{}, Materials: map[string]string{},
+		Files: map[string]digest.Digest{},
 	}
 	list, err := document[images.List](ctx, run, "resolve.images", images.MediaTypeList)
 	if err != nil {
@@ -188,6 +205,17 @@ func found(ctx context.Context, run *engine.Result) (*pipeline.Lock, error) {
 		}
 	}
 	for _, node := range run.Nodes {
+		if desc, ok := node.Outputs["facts"]; ok && desc.MediaType == vcs.MediaType {
+			var facts vcs.Facts
+			if err := engine.GetJSON(ctx, run.Store, desc, vcs.MediaType, &facts); err != nil {
+				return nil, err
+			}
+			for _, f := range facts.Files {
+				if f.Untracked {
+					lock.Files[f.Path] = f.Digest
+				}
+			}
+		}
 		desc, ok := node.Outputs["rendering"]
 		if !ok || desc.MediaType != rendering.MediaTypeRendering {
 			continue

@@ -50,7 +50,7 @@ func (o *Options) kinds(folder string, lock locking) []pipeline.Kind {
 		top = projectTop(folder)
 	}
 	given, _ := o.seenFrom(folder) // setFrom has the error
-	sources := source.Options{Interpreters: o.Interpreters, Folder: folder, Allow: lock.allow, Described: lock.described}
+	sources := source.Options{Interpreters: o.Interpreters, Folder: folder, Allow: lock.allow, Described: lock.described, Locked: lock.files()}
 	if o.Store != nil {
 		sources.Memory = o.Store.Cache()
 	}

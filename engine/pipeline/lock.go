@@ -38,6 +38,9 @@ type Lock struct {
 	Interpreters map[string]LockedInterpreter `json:"interpreters,omitempty"`
 	// Materials by URI: the digest, algorithm:hex, such as sha256:… or gitCommit:….
 	Materials map[string]string `json:"materials,omitempty"`
+	// Files of sources that git does not have, such as vendored charts, by their path
+	// below the repository's top.
+	Files map[string]digest.Digest `json:"files,omitempty"`
 }
 
 // LockedInterpreter is an interpreter as it was used. A build differs between
@@ -102,6 +105,11 @@ func parseLock(file string, data []byte) (*Lock, error) {
 			if err := sums[platform].Validate(); err != nil {
 				return nil, &Error{File: file, Message: fmt.Sprintf("interpreter %s for %s: %q: %v", name, platform, sums[platform], err)}
 			}
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(doc.Files)) {
+		if err := doc.Files[path].Validate(); err != nil {
+			return nil, &Error{File: file, Message: fmt.Sprintf("file %s: %q: %v", path, doc.Files[path], err)}
 		}
 	}
 	for _, uri := range slices.Sorted(maps.Keys(doc.Materials)) {
@@ -230,7 +238,7 @@ func union[V any](a, b map[string]V) []string {
 
 // LockGroup says whether what is updated is a group, whose name is no entry's.
 func LockGroup(what string) bool {
-	return slices.Contains([]string{"all", "images", "interpreters", "materials"}, what)
+	return slices.Contains([]string{"all", "images", "interpreters", "materials", "files"}, what)
 }
 
 // Has says whether the lock has an entry of that name.
@@ -245,7 +253,7 @@ func (l *Lock) Has(name string) bool {
 }
 
 // Update is the lock with what was found put into it: "all" of it, only
-// "images", "interpreters" or "materials", or the one entry of a name. What was not
+// "images", "interpreters", "materials" or "files", or the one entry of a name. What was not
 // found stays: it may be of the same pipeline with other arguments. An interpreter of
 // the same version keeps its checksums for other platforms.
 func (l *Lock) Update(found *Lock, what string) (*Lock, error) {
@@ -255,7 +263,7 @@ func (l *Lock) Update(found *Lock, what string) (*Lock, error) {
 	if found == nil {
 		found = &Lock{}
 	}
-	out := &Lock{Images: maps.Clone(l.Images), Interpreters: maps.Clone(l.Interpreters), Materials: maps.Clone(l.Materials)}
+	out := &Lock{Images: maps.Clone(l.Images), Interpreters: maps.Clone(l.Interpreters), Materials: maps.Clone(l.Materials), Files: maps.Clone(l.Files)}
 	all := what == "all"
 	if all || what == "images" {
 		for name, dgst := range found.Images {
@@ -270,6 +278,11 @@ func (l *Lock) Update(found *Lock, what string) (*Lock, error) {
 	if all || what == "materials" {
 		for uri, sum := range found.Materials {
 			put(&out.Materials, uri, sum)
+		}
+	}
+	if all || what == "files" {
+		for path, dgst := range found.Files {
+			put(&out.Files, path, dgst)
 		}
 	}
 	if LockGroup(what) {

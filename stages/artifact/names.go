@@ -262,6 +262,7 @@ func Changes(f vcs.Facts) string {
 	var modified, untracked, unknown, removed []string
 	for _, file := range f.Files {
 		switch {
+		case file.Locked:
 		case file.Untracked:
 			untracked = append(untracked, file.Path)
 		case file.Modified == vcs.Yes:

@@ -42,8 +42,8 @@ type taken struct {
 
 // facts says where what was read comes from. Of a remote source that is what
 // options named.
-func (t taken) facts(ctx context.Context, name string) (vcs.Facts, []string, error) {
-	query := vcs.Query{Name: name, Root: t.at.root, Path: t.at.path, Folders: t.folders, Inputs: t.inputs}
+func (t taken) facts(ctx context.Context, name string, locked *vcs.Lock) (vcs.Facts, []string, error) {
+	query := vcs.Query{Name: name, Locked: locked, Root: t.at.root, Path: t.at.path, Folders: t.folders, Inputs: t.inputs}
 	if t.at.reference == "" {
 		return vcs.Read(ctx, query)
 	}

@@ -95,6 +95,8 @@ type Options struct {
 	// Described hears what an interpreter says that it is, before it is asked
 	// anything else, and answers with a warning, or no; nil allows all.
 	Described func(name, version string, checksum digest.Digest) (warning string, err error)
+	// Locked vouches for files that git does not have; nil is nothing.
+	Locked *vcs.Lock
 	// LookupEnv is where the variables come from that interpreters ask for; nil
 	// is os.LookupEnv.
 	LookupEnv func(string) (string, bool)
@@ -218,7 +220,7 @@ func (s *Stage) run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if at.reference != "" {
 		request.Path = ""
 	}
-	facts, warnings, err := taken.facts(ctx, request.Source)
+	facts, warnings, err := taken.facts(ctx, request.Source, s.o.Locked)
 	if err != nil {
 		return nil, err
 	}

@@ -97,6 +97,8 @@ type File struct {
 	Blob      string   `json:"blob,omitempty"`
 	Modified  Tristate `json:"modified"`
 	Untracked bool     `json:"untracked,omitempty"`
+	// Locked: it is untracked, and a committed lock has its digest: not modified.
+	Locked bool `json:"locked,omitempty"`
 	// Link is the path of the file that a symbolic link at Path led to.
 	Link string `json:"link,omitempty"`
 }

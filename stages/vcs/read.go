@@ -34,6 +34,16 @@ type Query struct {
 	Folders []string
 	// Inputs are the files that were read.
 	Inputs []Input
+	// Locked vouches for files that are not committed; nil is nothing.
+	Locked *Lock
+}
+
+// Lock is a file that gives the digests of files which are not committed. It counts
+// where it is as committed itself.
+type Lock struct {
+	File  string // as the caller would open it
+	Data  []byte
+	Files map[string]digest.Digest // by path, as in File.Path
 }
 
 // Input is a file that was read.
@@ -148,6 +158,8 @@ type reader struct {
 	tops     map[string]string // folder below Root → top of its repository, "" where none
 	repos    map[string]*repository
 	warnings []string
+	// lockHolds is whether the query's lock counts; nil: not asked yet.
+	lockHolds *bool
 }
 
 // repository is one that holds inputs.
@@ -280,6 +292,9 @@ func (r *reader) file(ctx context.Context, in Input) File {
 		repo.fail(err)
 	case !tracked || e.mode == modeTree || e.mode == modeGitlink:
 		f.Untracked, f.Modified = true, Yes
+		if r.locked(ctx, f) {
+			f.Locked, f.Modified = true, No
+		}
 	case e.mode != modeLink && e.id == f.Blob:
 		f.Modified = No
 	case e.mode == modeLink:
@@ -289,6 +304,46 @@ func (r *reader) file(ctx context.Context, in Input) File {
 		f.Modified = worse(f.Modified, r.link(ctx, l))
 	}
 	return f
+}
+
+// locked reports whether a lock that is as committed has the digest of a file.
+func (r *reader) locked(ctx context.Context, f File) bool {
+	lock := r.query.Locked
+	if lock == nil || lock.Files[f.Path] != f.Digest {
+		return false
+	}
+	if r.lockHolds == nil {
+		holds := r.committed(ctx, lock)
+		r.lockHolds = &holds
+	}
+	return *r.lockHolds
+}
+
+// committed reports whether a lock is HEAD's, byte for byte.
+func (r *reader) committed(ctx context.Context, lock *Lock) bool {
+	abs, err := filepath.Abs(lock.File)
+	if err == nil {
+		abs, err = filepath.EvalSymlinks(abs)
+	}
+	if err != nil {
+		return false
+	}
+	rel, err := filepath.Rel(r.query.Root, abs)
+	if err != nil || !filepath.IsLocal(rel) {
+		return false
+	}
+	at := filepath.ToSlash(rel)
+	top, ok := r.topOf(path.Dir(at))
+	if !ok {
+		return false
+	}
+	repo := r.open(ctx, top)
+	if repo.objects == nil || repo.trouble != nil {
+		return false
+	}
+	below, _ := below(top, at)
+	e, tracked, err := repo.lookup(ctx, below)
+	return err == nil && tracked && e.id == repo.blobID(lock.Data)
 }
 
 // link compares a symbolic link with HEAD.
