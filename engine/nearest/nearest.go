@@ -31,7 +31,7 @@ func Name(typed string, names iter.Seq[string]) string {
 // Hint is Name as the end of an error's text: ` (did you mean "name"?)`, or "".
 func Hint(typed string, names iter.Seq[string]) string {
 	name := Name(typed, names)
-	if name == "" {
+	if name == "" || name == typed {
 		return ""
 	}
 	return fmt.Sprintf(" (did you mean %q?)", name)

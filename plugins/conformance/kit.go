@@ -80,6 +80,9 @@ func (k *kit) check(ctx context.Context, how string, impl interpreter.Interprete
 		if err := add("case "+c.name, err); err != nil {
 			return err
 		}
+		if last := &report.Results[len(report.Results)-1]; last.OK && c.out == nil && c.fails == "" {
+			last.Reason = "has no file below out/: what it renders to is not compared"
+		}
 		largest = max(largest, n)
 		if n <= smallSource {
 			sources = append(sources, c.in)
@@ -434,12 +437,30 @@ func (k *kit) checkOptions(ctx context.Context, in *subject, files map[string][]
 			bad = append(bad, string(data))
 		}
 	}
-	for _, options := range bad {
-		if err := k.survives(ctx, in, files, ".", json.RawMessage(options)); err != nil {
-			return fmt.Errorf("options %s: %w", options, err)
+	// All of them, so that one run shows all that there is to mend.
+	var reasons []string
+	options := map[string][]string{} // by reason
+	for _, o := range bad {
+		err := k.survives(ctx, in, files, ".", json.RawMessage(o))
+		if _, ok := errors.AsType[*kitError](err); ok || context.Cause(ctx) != nil {
+			return err
 		}
+		if err == nil {
+			continue
+		}
+		reason := err.Error()
+		if options[reason] == nil {
+			reasons = append(reasons, reason)
+		}
+		options[reason] = append(options[reason], o)
 	}
-	return nil
+	for i, reason := range reasons {
+		reasons[i] = fmt.Sprintf("options %s: %s", strings.Join(options[reason], " and "), reason)
+	}
+	if len(reasons) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(reasons, "; "))
 }
 
 // checkSources gives sources that cannot be good ones.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -284,7 +285,9 @@ func (a *app) interpreterCheckCommand() *cobra.Command {
 			}
 			var o conformance.Options
 			if cases != "" {
-				o.Cases = os.DirFS(cases)
+				if o.Cases, err = caseFolder(cases); err != nil {
+					return err
+				}
 			}
 			report, err := conformance.CheckBinary(cmd.Context(), path, o, log)
 			if err != nil {
@@ -315,6 +318,23 @@ func (a *app) interpreterCheckCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&cases, "cases", "", "`DIR` of sources with what they render to (*.txtar)")
 	return cmd
+}
+
+// caseFolder is a folder that holds cases.
+func caseFolder(dir string) (fs.FS, error) {
+	info, err := os.Stat(dir)
+	if err != nil || !info.IsDir() {
+		return nil, usagef("there is no folder %s: --cases names one with *.txtar files in it", dir)
+	}
+	fsys, found := os.DirFS(dir), false
+	err = fs.WalkDir(fsys, ".", func(name string, entry fs.DirEntry, err error) error {
+		found = found || err == nil && !entry.IsDir() && filepath.Ext(name) == ".txtar"
+		return err
+	})
+	if err == nil && !found {
+		err = usagef("%s holds no case: a case is a *.txtar file", dir)
+	}
+	return fsys, err
 }
 
 // interpreterFile is the absolute path of an executable: of the file of that name,
