@@ -138,7 +138,7 @@ func TestFailures(t *testing.T) {
 		{mode: "crashes-badly", want: "panic: in a goroutine of its own"},
 		{mode: "nothing", want: "interpreter answered nothing to render"},
 		{mode: "hangs", limits: host.Limits{Time: 4 * time.Second}, want: "interpreter hangs: render app: no answer within 4s"},
-		{mode: "eats", limits: host.Limits{Memory: 256 << 20}, want: "interpreter eats: render app: out of memory: it used more than 256MiB; set $TAPE_INTERPRETER_MEMORY to give it more"},
+		{mode: "eats", limits: host.Limits{Memory: 1 << 30}, want: "interpreter eats: render app: out of memory: it used more than 1GiB; set $TAPE_INTERPRETER_MEMORY to give it more"},
 		{mode: "bad-material", want: `digest "who knows"`},
 		{mode: "good", options: fakeOptions{Size: 3 << 20}, limits: host.Limits{Bytes: 2 << 20}, want: "interpreter answered more than 2097152 bytes"},
 		{mode: "good", options: fakeOptions{Count: 100}, limits: host.Limits{Files: 50}, want: "more than 50 files"},

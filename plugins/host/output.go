@@ -56,7 +56,7 @@ func (o *output) add(line string) {
 // of Go, of C, C++ and Rust, of Python, and of Java and JavaScript.
 func noMemory(line string) bool {
 	for _, words := range []string{
-		"out of memory", "cannot allocate memory", "Cannot allocate memory", "memory allocation of", "bad_alloc", "MemoryError", "OutOfMemoryError",
+		"out of memory", "cannot allocate memory", "Cannot allocate memory", "memory allocation of", "failed to allocate", "bad_alloc", "MemoryError", "OutOfMemoryError",
 	} {
 		if strings.Contains(line, words) {
 			return true
