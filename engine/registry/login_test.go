@@ -205,18 +205,20 @@ func TestLogin(t *testing.T) {
 		file := filepath.Join(home(t), ".docker", "config.json")
 		n := newNetwork(t)
 		defer n.close()
-		// Each is a process of its own: its lock is not that of another.
+		nameOf := func(i int) string { return fmt.Sprintf("registry%d.example.com", i) }
+		for i := range 20 {
+			n.add(nameOf(i), registrytest.Basic(registrytest.GGCR(), user, secret))
+		}
+		client := n.client(registry.Options{})
 		var group errgroup.Group
 		for i := range 20 {
-			name := fmt.Sprintf("registry%d.example.com", i)
-			n.add(name, registrytest.Basic(registrytest.GGCR(), user, secret))
 			group.Go(func() error {
 				if i%4 == 0 {
 					if _, err := registry.Logout(t.Context(), "other.example"); err != nil {
 						return err
 					}
 				}
-				_, err := n.client(registry.Options{}).Login(t.Context(), name, user, secret)
+				_, err := client.Login(t.Context(), nameOf(i), user, secret)
 				return err
 			})
 		}
