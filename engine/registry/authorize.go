@@ -3,14 +3,18 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -239,6 +243,47 @@ func (a *authorizer) fetch(ctx context.Context, at *authority, seen authority, s
 		a.mu.Unlock()
 	}
 	return resp.Token, resp.ExpiresInSeconds, nil
+}
+
+// tokenAnswer is the answer of a token server as containerd reads it: the life of a token
+// as a number of seconds, and without what is of no use here and may have any form.
+type tokenAnswer struct {
+	body io.Reader
+	text io.Reader // nil until body is read
+}
+
+func (a *tokenAnswer) Read(p []byte) (int, error) {
+	if a.text == nil {
+		data, err := io.ReadAll(io.LimitReader(a.body, maxTokenAnswer))
+		if err != nil {
+			return 0, err
+		}
+		a.text = bytes.NewReader(plainToken(data))
+	}
+	return a.text.Read(p)
+}
+
+// plainToken is what is not an answer with a token as it is.
+func plainToken(data []byte) []byte {
+	var answer struct {
+		Token        string          `json:"token,omitempty"`
+		AccessToken  string          `json:"access_token,omitempty"`
+		RefreshToken string          `json:"refresh_token,omitempty"`
+		Life         json.RawMessage `json:"expires_in,omitempty"`
+	}
+	if json.Unmarshal(data, &answer) != nil || answer.Token == "" && answer.AccessToken == "" {
+		return data
+	}
+	life := 0 // not known
+	if seconds, err := strconv.ParseFloat(strings.Trim(string(answer.Life), `"`), 64); err == nil {
+		life = int(max(0, min(seconds, maxTokenLife.Seconds())))
+	}
+	answer.Life = strconv.AppendInt(nil, int64(life), 10)
+	plain, err := json.Marshal(answer)
+	if err != nil {
+		return data
+	}
+	return plain
 }
 
 // tokenFailure tells a token server that gives no token, which is a refusal, from one

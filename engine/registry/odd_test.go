@@ -213,6 +213,34 @@ func TestTokens(t *testing.T) {
 		n.add(host, s)
 		pushed(t, repository(t, n.client(registry.Options{Credentials: known}), host+"/app"), "1")
 	})
+	for name, answer := range map[string]string{
+		"seconds as text":     `{"token":"t","expires_in":"300"}`,
+		"seconds as a float":  `{"access_token":"t","expires_in":3e2}`,
+		"a negative life":     `{"token":"t","expires_in":-1}`,
+		"a life of ages":      `{"token":"t","expires_in":92233720368547758079}`,
+		"no life":             `{"token":"t","expires_in":null}`,
+		"a time of no form":   `{"token":"t","issued_at":"yesterday","expires_in":300}`,
+		"no time":             `{"token":"t","issued_at":""}`,
+		"scopes as a list":    `{"token":"t","scope":["a"],"expires_in":60}`,
+		"an empty first name": `{"token":"","access_token":"t"}`,
+	} {
+		bubble(t, name, func(t *testing.T, n *network) {
+			s := n.add(host, nil)
+			s.before = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				switch {
+				case r.URL.Path == "/token":
+					fmt.Fprint(w, answer)
+				case r.Header.Get("Authorization") == "Bearer t":
+					return false
+				default:
+					w.Header().Set("WWW-Authenticate", `Bearer realm="/token"`)
+					w.WriteHeader(http.StatusUnauthorized)
+				}
+				return true
+			}
+			pushed(t, repository(t, n.client(registry.Options{Credentials: known}), host+"/app"), "1")
+		})
+	}
 	for name, challenge := range map[string]string{
 		"Negotiate before Basic":          `Negotiate, Basic realm="r"`,
 		"Bearer without a realm":          `Bearer service="s", Basic realm="r"`,

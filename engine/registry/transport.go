@@ -190,7 +190,7 @@ func (t *transport) once(req *http.Request, host *host) (*http.Response, error) 
 		resp.Body = struct {
 			io.Reader
 			io.Closer
-		}{io.LimitReader(body, maxTokenAnswer), body}
+		}{&tokenAnswer{body: body}, body}
 	}
 	return resp, nil
 }
