@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/engine/store"
 	"github.com/taped-dev/tape/engine/transfer"
 	"github.com/taped-dev/tape/stages/artifact"
@@ -127,7 +128,7 @@ func whole(ctx context.Context, layout *store.Layout) error {
 		known[dgst.String()] = true
 	}
 	for _, desc := range tree.Descriptors() {
-		if !known[desc.Digest.String()] && len(desc.URLs) == 0 {
+		if !known[desc.Digest.String()] && !registry.MayBeElsewhere(desc) {
 			return fmt.Errorf("it is not whole, save it again: blob %s is not in %s: %w", desc.Digest, layout.Path(), errdefs.ErrNotFound)
 		}
 	}

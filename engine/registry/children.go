@@ -39,6 +39,12 @@ func MayBeManifest(mediaType string) bool {
 	return !IsManifest(mediaType) && !images.IsLayerType(mediaType) && !images.IsConfigType(mediaType)
 }
 
+// MayBeElsewhere reports whether a blob need not be in its registry: it has URLs to read
+// it from, or may not be distributed.
+func MayBeElsewhere(desc ocispec.Descriptor) bool {
+	return len(desc.URLs) > 0 || images.IsNonDistributable(desc.MediaType)
+}
+
 // Children are what a manifest names: the blobs of which it is made, and what it
 // lists as an index, which [Listed] tells apart. All of them pass
 // [store.CheckDescriptor]. Of a manifest of a type that is not known, what does not

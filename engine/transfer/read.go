@@ -37,8 +37,8 @@ const (
 type Manifest struct {
 	Desc ocispec.Descriptor // with the type that it says it has
 	Data []byte
-	// What it names, all of it checked. Layers that may not be distributed are not
-	// among the blobs: they are left where their URLs say.
+	// What it names, all of it checked. Layers that may not be distributed, and have
+	// URLs, are not among the blobs: they are left where those say.
 	Manifests, Blobs []ocispec.Descriptor
 }
 
@@ -54,7 +54,7 @@ func Read(ctx context.Context, from content.Provider, desc ocispec.Descriptor) (
 		return nil, err
 	}
 	m := &Manifest{Desc: ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}, Data: data}
-	m.Blobs = slices.DeleteFunc(parts, func(d ocispec.Descriptor) bool { return images.IsNonDistributable(d.MediaType) })
+	m.Blobs = slices.DeleteFunc(parts, elsewhere)
 	for _, child := range listed {
 		manifest, err := registry.Listed(ctx, from, child)
 		switch {
@@ -62,11 +62,17 @@ func Read(ctx context.Context, from content.Provider, desc ocispec.Descriptor) (
 			return nil, fmt.Errorf("in %s: %w", desc.Digest, err)
 		case manifest:
 			m.Manifests = append(m.Manifests, child)
-		case !images.IsNonDistributable(child.MediaType):
+		case !elsewhere(child):
 			m.Blobs = append(m.Blobs, child)
 		}
 	}
 	return m, nil
+}
+
+// elsewhere reports whether a blob may not be distributed, and has URLs to read it from.
+// One that has none is in its registry or nowhere.
+func elsewhere(desc ocispec.Descriptor) bool {
+	return images.IsNonDistributable(desc.MediaType) && len(desc.URLs) > 0
 }
 
 // Below lists the manifests that an index leads to, each before those that it lists

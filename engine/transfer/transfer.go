@@ -418,7 +418,7 @@ func (c *Copier) blob(ctx context.Context, desc ocispec.Descriptor) error {
 		})
 		return nil
 	})
-	if errdefs.IsNotFound(err) && len(desc.URLs) > 0 {
+	if errdefs.IsNotFound(err) && registry.MayBeElsewhere(desc) {
 		return nil
 	}
 	return err

@@ -3,8 +3,10 @@
 package transfer_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -213,6 +215,56 @@ func TestElsewhere(t *testing.T) {
 		if there, e := l.to.Exists(t.Context(), c.desc); e != nil || there != (err == nil) {
 			t.Errorf("%s is there: %v, %v; after %v", c.desc.Digest, there, e, err)
 		}
+	}
+}
+
+// A layer that may not be distributed is moved where it is in its registry, and has no
+// URLs to read it from.
+func TestNonDistributable(t *testing.T) {
+	data := []byte("a layer")
+	layer := ocispec.Descriptor{MediaType: "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", Digest: digest.FromBytes(data), Size: int64(len(data))}
+	for name, tt := range map[string]struct {
+		there, urls, moved bool
+	}{
+		"there":               {there: true, moved: true},
+		"there and elsewhere": {there: true, urls: true},
+		"elsewhere":           {urls: true},
+		"nowhere":             {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, registrytest.GGCR(), registrytest.GGCR())
+			if tt.there {
+				if _, err := l.from.PushBlob(t.Context(), layer, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			layer := layer
+			if tt.urls {
+				layer.URLs = []string{"https://example.com/layer"}
+			}
+			config := ocispec.DescriptorEmptyJSON
+			if _, err := l.from.PushBlob(t.Context(), config, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(config.Data)), nil }); err != nil {
+				t.Fatal(err)
+			}
+			manifest, err := json.Marshal(ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: config, Layers: []ocispec.Descriptor{layer}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(manifest), Size: int64(len(manifest))}
+			if err := l.from.PushManifest(t.Context(), desc, manifest, ""); err != nil {
+				t.Fatal(err)
+			}
+			if err := transfer.NewCopier(l.from, transfer.ToRepository(l.client, l.to), nil).Manifest(t.Context(), desc); err != nil {
+				t.Fatal(err)
+			}
+			if there, err := l.to.Exists(t.Context(), layer); err != nil || there != tt.moved {
+				t.Errorf("moved: %v, %v", there, err)
+			}
+			var tree transfer.Tree
+			if err := tree.Add(t.Context(), l.from, nil, desc); err != nil || tree.Has(layer.Digest) != tt.moved {
+				t.Errorf("saved: %v, %v", tree.Has(layer.Digest), err)
+			}
+		})
 	}
 }
 

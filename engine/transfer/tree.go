@@ -182,7 +182,7 @@ func (r *treeReader) read(ctx context.Context, desc ocispec.Descriptor) ([]ocisp
 		return nil, err
 	}
 	for _, blob := range m.Blobs {
-		if len(blob.URLs) > 0 {
+		if registry.MayBeElsewhere(blob) {
 			switch body, err := r.from.Blob(ctx, blob); {
 			case errdefs.IsNotFound(err):
 				continue

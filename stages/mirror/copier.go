@@ -297,7 +297,7 @@ func (c *copier) blob(ctx context.Context, src images.Origin, desc ocispec.Descr
 		})
 		return how == registry.Existing, nil
 	})
-	if errdefs.IsNotFound(err) && len(desc.URLs) > 0 {
+	if errdefs.IsNotFound(err) && registry.MayBeElsewhere(desc) {
 		// Its registry never had it: it lies where its URLs say. Whoever names
 		// the same blob without any gets the error.
 		return nil

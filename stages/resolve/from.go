@@ -19,6 +19,7 @@ import (
 
 	"github.com/taped-dev/tape/engine/local"
 	"github.com/taped-dev/tape/engine/nearest"
+	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/engine/regular"
 	"github.com/taped-dev/tape/engine/transfer"
 	"github.com/taped-dev/tape/stages/images"
@@ -223,7 +224,7 @@ func whole(ctx context.Context, origin images.Origin, desc ocispec.Descriptor) e
 	}
 	for _, blob := range m.Blobs {
 		body, err := origin.Blob(ctx, blob)
-		if errdefs.IsNotFound(err) && len(blob.URLs) > 0 {
+		if errdefs.IsNotFound(err) && registry.MayBeElsewhere(blob) {
 			continue // it lies where they say
 		}
 		if err != nil {

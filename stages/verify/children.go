@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
@@ -134,7 +133,7 @@ func (w *walker) leftOut(desc ocispec.Descriptor, err error) bool {
 
 // check checks what a descriptor names, once however many name it.
 func (w *walker) check(ctx context.Context, desc ocispec.Descriptor, as listed) error {
-	key := node{desc.Digest, desc.Size, desc.MediaType, len(desc.URLs) > 0, as.part}
+	key := node{desc.Digest, desc.Size, desc.MediaType, registry.MayBeElsewhere(desc), as.part}
 	w.mu.Lock()
 	check, ok := w.checks[key]
 	if !ok {
@@ -194,7 +193,7 @@ func (w *walker) blob(ctx context.Context, desc ocispec.Descriptor) error {
 		}
 		return err
 	})
-	if errdefs.IsNotFound(err) && (len(desc.URLs) > 0 || images.IsNonDistributable(desc.MediaType)) {
+	if errdefs.IsNotFound(err) && registry.MayBeElsewhere(desc) {
 		return nil // it lies where its URLs say, and may not be elsewhere
 	}
 	return err
