@@ -5,6 +5,7 @@ package registry
 import (
 	"context"
 	"io"
+	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -86,17 +87,45 @@ func (c *Client) transfer(ctx context.Context, dst *Repository) (release func(),
 }
 
 func (r *Repository) stream(ctx context.Context, src *Repository, desc ocispec.Descriptor, report func(int64)) (How, error) {
-	var arrived int64
+	p := progress{report: report}
 	how, err := r.PushBlob(ctx, desc, func() (io.ReadCloser, error) {
-		report(-arrived)
-		arrived = 0
+		attempt := p.restart()
 		body, err := src.Blob(ctx, desc)
-		return &reported{ReadCloser: body, report: func(n int64) { arrived += n; report(n) }}, err
+		return &reported{ReadCloser: body, report: func(n int64) { p.add(attempt, n) }}, err
 	})
 	if err != nil {
-		report(-arrived)
+		p.restart()
 	}
 	return how, err
+}
+
+// progress reports what was read of the last attempt to send a blob. One before it
+// may still be read by net/http, after the answer that ended it.
+type progress struct {
+	report func(int64)
+
+	mu      sync.Mutex
+	attempt int
+	read    int64
+}
+
+// restart takes back what was reported, and begins another attempt.
+func (p *progress) restart() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.report(-p.read)
+	p.read = 0
+	p.attempt++
+	return p.attempt
+}
+
+func (p *progress) add(attempt int, n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if attempt == p.attempt {
+		p.read += n
+		p.report(n)
+	}
 }
 
 // endpoint is the name of the host that takes pushes.
