@@ -87,45 +87,47 @@ func (c *Client) transfer(ctx context.Context, dst *Repository) (release func(),
 }
 
 func (r *Repository) stream(ctx context.Context, src *Repository, desc ocispec.Descriptor, report func(int64)) (How, error) {
-	p := progress{report: report}
-	how, err := r.PushBlob(ctx, desc, func() (io.ReadCloser, error) {
-		attempt := p.restart()
-		body, err := src.Blob(ctx, desc)
-		return &reported{ReadCloser: body, report: func(n int64) { p.add(attempt, n) }}, err
-	})
+	open, undo := Counted(func() (io.ReadCloser, error) { return src.Blob(ctx, desc) }, report)
+	how, err := r.PushBlob(ctx, desc, open)
 	if err != nil {
-		p.restart()
+		undo()
 	}
 	return how, err
 }
 
-// progress reports what was read of the last attempt to send a blob. One before it
-// may still be read by net/http, after the answer that ended it.
-type progress struct {
-	report func(int64)
-
-	mu      sync.Mutex
-	attempt int
-	read    int64
-}
-
-// restart takes back what was reported, and begins another attempt.
-func (p *progress) restart() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.report(-p.read)
-	p.read = 0
-	p.attempt++
-	return p.attempt
-}
-
-func (p *progress) add(attempt int, n int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if attempt == p.attempt {
-		p.read += n
-		p.report(n)
+// Counted reports what is read of the last body that open opened, in bytes, and
+// takes back what was read of those before it; undo takes back all. A body may
+// still be read by net/http after the answer that ended its request.
+func Counted(open func() (io.ReadCloser, error), report func(int64)) (counted func() (io.ReadCloser, error), undo func()) {
+	var (
+		mu      sync.Mutex
+		attempt int
+		read    int64
+	)
+	restart := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		report(-read)
+		read = 0
+		attempt++
+		return attempt
 	}
+	counted = func() (io.ReadCloser, error) {
+		current := restart()
+		body, err := open()
+		if err != nil {
+			return nil, err
+		}
+		return &reported{ReadCloser: body, report: func(n int64) {
+			mu.Lock()
+			defer mu.Unlock()
+			if current == attempt {
+				read += n
+				report(n)
+			}
+		}}, nil
+	}
+	return counted, func() { restart() }
 }
 
 // endpoint is the name of the host that takes pushes.

@@ -37,16 +37,14 @@ func (t *repositoryTarget) Blob(ctx context.Context, from Source, desc ocispec.D
 	if source, ok := from.(*registry.Repository); ok {
 		return t.client.CopyBlob(ctx, t.Repository, source, desc, report)
 	}
-	var arrived int64
-	return t.PushBlob(ctx, desc, func() (io.ReadCloser, error) {
-		report(-arrived)
-		arrived = 0
+	open, _ := registry.Counted(func() (io.ReadCloser, error) {
 		body, err := from.Blob(ctx, desc)
 		if err != nil {
 			return nil, &SourceError{err}
 		}
-		return &reported{final{body}, func(n int64) { arrived += n; report(n) }}, nil
-	})
+		return final{body}, nil
+	}, report)
+	return t.PushBlob(ctx, desc, open)
 }
 
 // SourceError is of a file that cannot be read while it is copied from. What is damaged
