@@ -40,7 +40,11 @@ type pusher struct {
 	whole bool                     // every tag of the application leads to it already
 	moved func(transfer.MovedTag)
 
-	mu sync.Mutex // guards mirrored.Referrers while manifests are pushed, and calls of moved
+	mu sync.Mutex // guards mirrored.Referrers while manifests are pushed, blobs, and calls of moved
+	// sent are the blobs that are pushed or on their way. Each is sent once:
+	// docker-registry 2.8 refuses a manifest while a blob that it names, and that
+	// the registry has, is written again.
+	sent map[digest.Digest]func() error
 }
 
 type step struct {
@@ -179,12 +183,27 @@ func (p *pusher) blobs(ctx context.Context, descs []ocispec.Descriptor) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, desc := range once {
-		group.Go(func() error {
+		group.Go(func() error { return p.blob(ctx, desc) })
+	}
+	return group.Wait()
+}
+
+// blob pushes a blob, or waits until it is pushed. One that fails ends the run.
+func (p *pusher) blob(ctx context.Context, desc ocispec.Descriptor) error {
+	p.mu.Lock()
+	if p.sent == nil {
+		p.sent = map[digest.Digest]func() error{}
+	}
+	send, ok := p.sent[desc.Digest]
+	if !ok {
+		send = sync.OnceValue(func() error {
 			_, err := p.repository.PushBlob(ctx, desc, func() (io.ReadCloser, error) { return p.open(ctx, desc) })
 			return err
 		})
+		p.sent[desc.Digest] = send
 	}
-	return group.Wait()
+	p.mu.Unlock()
+	return send()
 }
 
 func (p *pusher) open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
