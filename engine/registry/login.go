@@ -198,7 +198,7 @@ func lockEditable(ctx context.Context) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	wait, cancel := context.WithTimeout(ctx, lockTime)
+	wait, cancel := context.WithTimeoutCause(ctx, lockTime, fmt.Errorf("it was not done within %s", lockTime))
 	defer cancel()
 	lock := flock.New(dir, flock.SetFlag(os.O_RDONLY))
 	if _, err := lock.TryLockContext(wait, lockDelay); wait.Err() != nil {

@@ -178,10 +178,10 @@ func TestLogin(t *testing.T) {
 			}
 			var kept struct {
 				Auths       map[string]struct{ Auth string }
-				HttpHeaders map[string]string
+				HTTPHeaders map[string]string `json:"HttpHeaders"`
 			}
 			if err := json.Unmarshal(data, &kept); err != nil || kept.Auths[host].Auth != encoded ||
-				kept.Auths["other.example"].Auth != "eDp5" || kept.HttpHeaders["a"] != "b" || !strings.Contains(string(data), "1e3") {
+				kept.Auths["other.example"].Auth != "eDp5" || kept.HTTPHeaders["a"] != "b" || !strings.Contains(string(data), "1e3") {
 				t.Errorf("%v: %s", err, data)
 			}
 			if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {

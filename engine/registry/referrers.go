@@ -275,15 +275,16 @@ var subjectCodes = regexp.MustCompile(`NAME_UNKNOWN|NAME_INVALID|MANIFEST_UNKNOW
 // nextPage is where an answer says that the next page is; nil: there is none.
 func nextPage(resp *http.Response) (*url.URL, error) {
 	asked := resp.Request.URL
-	for _, target := range linksTo("next", resp.Header.Values("Link")) {
-		next, err := asked.Parse(target)
-		if err != nil || next.Host == "" || next.Scheme != asked.Scheme && next.Scheme != "https" {
-			return nil, fmt.Errorf("the link to the next page of its list leads to %q: %w", cleanLocation(target), errdefs.ErrInvalidArgument)
-		}
-		next.Fragment, next.RawFragment, next.User = "", "", nil
-		return next, nil
+	targets := linksTo("next", resp.Header.Values("Link"))
+	if len(targets) == 0 {
+		return nil, nil
 	}
-	return nil, nil
+	next, err := asked.Parse(targets[0])
+	if err != nil || next.Host == "" || next.Scheme != asked.Scheme && next.Scheme != "https" {
+		return nil, fmt.Errorf("the link to the next page of its list leads to %q: %w", cleanLocation(targets[0]), errdefs.ErrInvalidArgument)
+	}
+	next.Fragment, next.RawFragment, next.User = "", "", nil
+	return next, nil
 }
 
 // PushReferrer writes a manifest that has a subject, by its digest, and enters it

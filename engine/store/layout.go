@@ -4,6 +4,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -549,6 +550,8 @@ func enter(index *ocispec.Index, desc ocispec.Descriptor) {
 // does in milliseconds.
 const layoutPatience = time.Minute
 
+var errLayoutBusy = errors.New("another process writes the layout and does not end")
+
 // Close writes the index: what it lists by then, and what was added. A layout that
 // is not closed has its blobs, for the next attempt.
 func (w *LayoutWriter) Close() (err error) {
@@ -563,10 +566,10 @@ func (w *LayoutWriter) Close() (err error) {
 		return classed(errdefs.ErrFailedPrecondition, "%s is not a file", name)
 	}
 	lock := flock.New(name, flock.SetPermissions(0o644))
-	ctx, cancel := context.WithTimeout(context.Background(), layoutPatience)
+	ctx, cancel := context.WithTimeoutCause(context.Background(), layoutPatience, errLayoutBusy)
 	defer cancel()
 	if _, err := lock.TryLockContext(ctx, lockRetry); err != nil {
-		return fmt.Errorf("lock %s: %w", name, err)
+		return fmt.Errorf("lock %s: %w", name, cmp.Or(context.Cause(ctx), err))
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 

@@ -110,7 +110,8 @@ func (r Redactor) Text(s string) string {
 // Error keeps the error as it is where it may be told. The mistakes of a
 // *[ProblemError] are looked at one by one.
 func (r Redactor) Error(err error) error {
-	if problem, ok := errors.AsType[*ProblemError](err); ok && err == error(problem) {
+	//nolint:errorlint // what wraps it says more than the mistakes, and is looked at as a text
+	if problem, ok := err.(*ProblemError); ok {
 		told := make([]interpreter.Diagnostic, len(problem.Diagnostics))
 		for i, d := range problem.Diagnostics {
 			told[i] = r.Diagnostic(d)

@@ -39,7 +39,7 @@ func TestRedactor(t *testing.T) {
 	if !Placed(problem) || problem.Error() != "a.yaml: it is (secret)" {
 		t.Errorf("%v, placed %t", problem, Placed(problem))
 	}
-	if plain := errors.New("nothing to hide"); r.Error(plain) != plain {
+	if plain := errors.New("nothing to hide"); !errors.Is(r.Error(plain), plain) {
 		t.Error("an error without a secret is another one")
 	}
 }
