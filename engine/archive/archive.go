@@ -235,7 +235,7 @@ func openLocked(ctx context.Context, name string) (f *os.File, unlock func(), er
 			err = errors.Join(lockErr, openErr, f.Close())
 		}
 		unlock()
-		// Whoever had it renamed it: this is another one.
+		// The process that had it renamed it: this is another one.
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, nil, err
 		}

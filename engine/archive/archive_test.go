@@ -176,7 +176,7 @@ func TestBadBlobs(t *testing.T) {
 }
 
 // TestWritersOfOneFile has several write to one file at once: it is one of theirs,
-// whole, whoever was the last.
+// whole, whichever process was the last.
 func TestWritersOfOneFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "a.tar")
 	whole := map[string]bool{}

@@ -258,7 +258,7 @@ func softLinks(r io.Reader) io.ReadCloser {
 				_, err = io.Copy(tw, tr)
 			}
 			if err != nil {
-				_ = in.CloseWithError(err) // also that nobody reads on
+				_ = in.CloseWithError(err) // also that reading has ended
 				return
 			}
 		}

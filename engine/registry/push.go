@@ -85,7 +85,7 @@ func (r *Repository) putManifest(ctx context.Context, at string, desc ocispec.De
 }
 
 // immutable tells why a tag was not set: registries refuse in many ways to move one, and
-// to set it to what it leads to already, which is no failure.
+// to set it to what it leads to already, which is not a failure.
 func (r *Repository) immutable(ctx context.Context, tag string, desc ocispec.Descriptor, err error) error {
 	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
 	if !ok || status.StatusCode >= http.StatusInternalServerError ||
@@ -272,7 +272,7 @@ func uploadLocation(resp *http.Response) (*url.URL, error) {
 	}
 	to, err := from.Parse(text)
 	if err != nil || to.Opaque != "" {
-		// Some leave out the scheme, and what is left, HOST:PORT/PATH, is no reference.
+		// Some leave out the scheme, and what is left, HOST:PORT/PATH, is not a reference.
 		to, err = url.Parse(from.Scheme + "://" + text)
 	}
 	if err != nil || to.Host == "" || to.Scheme != "http" && to.Scheme != "https" {

@@ -160,7 +160,7 @@ func (r *Repository) listed(ctx context.Context, host docker.RegistryHost, subje
 	return nil, fmt.Errorf("more than %d pages: %w", maxPages, errdefs.ErrInvalidArgument)
 }
 
-// tagged are the referrers that the fallback tag lists: none where there is no tag.
+// tagged returns the referrers that the fallback tag lists: none where there is no tag.
 func (r *Repository) tagged(ctx context.Context, host docker.RegistryHost, subject digest.Digest) ([]ocispec.Descriptor, error) {
 	tags := []string{FallbackTag(subject)}
 	if whole := wholeTag(subject); whole != tags[0] {

@@ -157,8 +157,8 @@ func (s *Stage) sealed(r *images.Report) []string {
 	return out
 }
 
-// hooks says which objects are hooks of Helm's that no installation runs: Helm keeps
-// them for later, and whoever applies manifests does not.
+// hooks returns a line for each object that is a Helm hook which no installation
+// runs: Helm keeps it for later, and a tool that applies manifests does not.
 func hooks(r *images.Report) []string {
 	var out []string
 	for _, o := range r.Objects {

@@ -111,7 +111,7 @@ func TestRunRefuses(t *testing.T) {
 	}
 }
 
-// What Helm would keep for later is applied by whoever applies manifests.
+// What Helm would keep for later is applied with all other manifests.
 func TestRunTellsOfHooks(t *testing.T) {
 	job := func(name, hook string) string {
 		return "apiVersion: batch/v1\nkind: Job\nmetadata: {name: " + name + ", annotations: {\"helm.sh/hook\": \"" + hook + "\"}}\n---\n"

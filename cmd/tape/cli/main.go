@@ -67,7 +67,7 @@ type Streams struct {
 
 // Run runs the command and returns the exit status.
 func Run(ctx context.Context, args []string, streams Streams, kinds ...pipeline.Kind) int {
-	// What is printed is partly somebody else's text; progress draws with escapes of its
+	// What is printed holds text of others; progress draws with escapes of its
 	// own, and cleans what it is told.
 	terminal := streams.Err
 	streams.Err = visible{streams.Err}
