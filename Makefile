@@ -52,23 +52,23 @@ test-browser: ## open the page of tape view in headless Chromium (Debian: chromi
 
 .PHONY: test-cosign
 test-cosign: ## hold signatures against cosign: make test-cosign TAPE_COSIGN=PATH
-	TAPE_COSIGN=$(TAPE_COSIGN) $(GO) test -tags cosign -count=1 -run 'Cosign|ImageKey' ./stages
+	TAPE_COSIGN=$(TAPE_COSIGN) $(GO) test -tags cosign -count=1 -run 'Cosign|ImageKey' ./stages/app
 
 .PHONY: test-cnab
 test-cnab: ## hold bundles against cnab-to-oci, which is built from its module
-	$(GO) test -C stages/cnab/compat -count=1 ./...
+	$(GO) test -C stages/app/internal/cnab/compat -count=1 ./...
 
 .PHONY: test-containerd
 test-containerd: ## import into, and take from, a containerd of its own (needs root, containerd and ctr)
-	$(GO) test -tags containerd -count=1 -run TestContainerd ./stages
+	$(GO) test -tags containerd -count=1 -run TestContainerd ./stages/app
 
 .PHONY: test-registries
 test-registries: ## hold applications against Debian's docker-registry 2.8 and skopeo
-	$(GO) test -tags registries -count=1 -run 'OldRegistry|Skopeo' ./stages
+	$(GO) test -tags registries -count=1 -run 'OldRegistry|Skopeo' ./stages/app
 
 .PHONY: test-docker
 test-docker: ## take images from a Docker daemon of its own (needs root, dockerd and containerd)
-	$(GO) test -tags docker -count=1 -run TestDocker ./stages
+	$(GO) test -tags docker -count=1 -run TestDocker ./stages/app
 
 .PHONY: lint
 lint: ## vet and lint
@@ -81,12 +81,12 @@ demo: build ## package, view and pull the example application on a registry of i
 
 .PHONY: bench
 bench: build ## measure tape beside its peers and print the table
-	$(GO) test -tags bench -count=1 -timeout 30m -run TestBench -v ./stages/bench
+	$(GO) test -tags bench -count=1 -timeout 30m -run TestBench -v ./cmd/tape/bench
 
 .PHONY: corpus
 corpus: build ## hold tape against real inputs: make corpus CORPUS=DIR
 	@test -n "$(CORPUS)" || { echo "usage: make corpus CORPUS=DIR" >&2; exit 2; }
-	TAPE_CORPUS=$(abspath $(CORPUS)) $(GO) test -tags corpus -count=1 -v -run TestCorpus ./stages/corpus ./stages/pin ./interpreters/kustomize
+	TAPE_CORPUS=$(abspath $(CORPUS)) $(GO) test -tags corpus -count=1 -v -run TestCorpus ./cmd/tape/corpus ./stages/pin ./interpreters/kustomize
 
 .PHONY: cases
 cases: build ## hold tape against small inputs that once had a wrong answer: make cases CASES=DIR

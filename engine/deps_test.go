@@ -32,12 +32,15 @@ const dependencies = `
 	# The engine knows no stage and no plugin.
 	NONE
 	< engine/nearest, engine/cache, engine/regular, engine/temporary
-	< engine/store
+	< engine/content/internal/...
+	< engine/content/descriptor
+	< engine/content/store
 	< engine
-	< engine/archive, engine/local, engine/pipeline, engine/registry, engine/stagetest
-	< engine/transfer
+	< engine/content/layout, engine/pipeline, engine/content/registry, engine/stagetest
+	< engine/content/local
+	< engine/content/transfer
 	< ENGINE
-	< engine/registry/registrytest;
+	< engine/content/registry/registrytest;
 
 	# Plugins know neither engine nor stages. Who implements an interpreter
 	# compiles the contract, and nothing else of ours.
@@ -58,13 +61,13 @@ const dependencies = `
 
 	# A stage knows the nouns and no other stage; the table of stages knows all.
 	NOUNS < stages/* < stages;
-	# Except that verifying is to look for images as scan does, and to know what
-	# sign makes.
-	stages/scan, stages/sign < stages/verify;
+	# Whoever verifies looks for images as scan does, and knows what sign makes.
+	NOUNS, stages/scan, stages/sign < stages/app/internal/...;
+	stages, stages/app/internal/... < stages/app;
 
 	# Commands.
 	NONE < cmd/tape/internal/*;
-	stages, plugins/host, plugins/conformance, interpreters/plain, cmd/tape/internal/*
+	stages/app, plugins/host, plugins/conformance, interpreters/plain, cmd/tape/internal/*
 	< cmd/tape/cli
 	< cmd/tape;
 	plugins/serve < SERVE;
@@ -86,14 +89,14 @@ const libraries = `
 	k8s.io/...                                < interpreters/helm;
 	sigs.k8s.io/kustomize/...                 < interpreters/kustomize;
 	github.com/hashicorp/...                  < plugins/host, plugins/serve, plugins/conformance, plugins/internal/...;
-	google.golang.org/grpc/...                < engine/local, plugins/host, plugins/serve, plugins/conformance, plugins/internal/...;
+	google.golang.org/grpc/...                < engine/content/local, plugins/host, plugins/serve, plugins/conformance, plugins/internal/...;
 	github.com/go-git/...                     < stages/vcs, stages/source;
 	github.com/spf13/...                      < cmd/tape/cli;
 	github.com/vbauerster/mpb/...             < cmd/tape/cli;
-	github.com/distribution/distribution/...  < cmd/tape/internal/*, engine/registry/registrytest;
+	github.com/distribution/distribution/...  < cmd/tape/internal/*, engine/content/registry/registrytest;
 
 	# For tests alone; registrytest is what they stand on.
-	github.com/google/go-containerregistry/..., testing < engine/registry/registrytest;
+	github.com/google/go-containerregistry/..., testing < engine/content/registry/registrytest;
 	go.uber.org/goleak                                  < NOBODY;
 `
 
@@ -311,12 +314,12 @@ func TestRules(t *testing.T) {
 		pkg, imported string
 		want          bool
 	}{
-		{"engine", "engine/store", true},
+		{"engine", "engine/content/store", true},
 		{"engine", "engine/cache", true},
-		{"engine/store", "engine", false},
+		{"engine/content/store", "engine", false},
 		{"engine", "stages/images", false},
-		{"engine/registry", "plugins/host", false},
-		{"stages/scan", "engine/registry", true},
+		{"engine/content/registry", "plugins/host", false},
+		{"stages/scan", "engine/content/registry", true},
 		{"stages/scan", "stages/images", true},
 		{"stages/scan", "stages/pin", false},
 		{"stages/images", "stages/scan", false},
@@ -351,9 +354,9 @@ func TestRules(t *testing.T) {
 	}{
 		{"helm.sh/helm/v3/pkg/chart", []string{"interpreters/helm"}, true},
 		{"cuelang.org/go/cue", []string{"interpreters/cue"}, true},
-		{"testing", []string{"engine/registry/registrytest"}, true},
+		{"testing", []string{"engine/content/registry/registrytest"}, true},
 		{"go.uber.org/goleak", []string{"NOBODY"}, true},
-		{"google.golang.org/grpc", []string{"engine/local", "plugins/conformance", "plugins/host", "plugins/internal/...", "plugins/serve"}, true},
+		{"google.golang.org/grpc", []string{"engine/content/local", "plugins/conformance", "plugins/host", "plugins/internal/...", "plugins/serve"}, true},
 		{"testing/fstest", nil, false},
 		{"github.com/opencontainers/go-digest", nil, false},
 	} {

@@ -21,7 +21,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/engine/content/store"
 )
 
 const (
@@ -37,7 +37,7 @@ type Options struct {
 	// Executor runs the nodes; it is required.
 	Executor Executor
 	// Store holds what is kept between runs. It must verify what it reads, as
-	// the one of engine/store does. The outputs of stages that are not
+	// the one of engine/content/store does. The outputs of stages that are not
 	// Keyers never get there.
 	Store content.Store
 	// Cache remembers which outputs a key led to; nil: nothing is kept.

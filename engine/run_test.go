@@ -28,7 +28,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/engine/content/store"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

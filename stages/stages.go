@@ -1,31 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package stages is tape as a library: [Package], [Images], [Render] and their
-// siblings do what the commands of those names do. Each expands a pipeline (the
-// default one, or a tape.yaml merged over it), and has the engine run its graph;
-// there is no other code path.
-//
-// Its folders hold one stage each, and the nouns that stages exchange: files,
-// rendering, manifests, images, vcs and artifact.
+// Package stages is the table of the standard stages, and the pipeline that they
+// make by default. Its folders hold one stage each, the nouns that stages exchange
+// (files, rendering, manifests, images, vcs and artifact), and app: tape as a library.
 package stages
 
 import (
-	"context"
+	"bytes"
 	_ "embed"
-	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
 
-	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/local"
+	"github.com/taped-dev/tape/engine/content/local"
+	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/pipeline"
-	"github.com/taped-dev/tape/engine/regular"
 	"github.com/taped-dev/tape/stages/attest"
 	"github.com/taped-dev/tape/stages/content"
 	"github.com/taped-dev/tape/stages/discover"
+	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/index"
 	"github.com/taped-dev/tape/stages/mirror"
 	"github.com/taped-dev/tape/stages/pin"
@@ -35,285 +25,45 @@ import (
 	"github.com/taped-dev/tape/stages/scan"
 	"github.com/taped-dev/tape/stages/sign"
 	"github.com/taped-dev/tape/stages/source"
-	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// Default is the pipeline that the short form of tape.yaml is filled into.
-//
 //go:embed default.yaml
 var defaultPipeline []byte
 
-// kinds is the one table of stages.
-func (o *Options) kinds(folder string, lock locking) []pipeline.Kind {
-	var top string
-	if o.Pipeline != "" {
-		top = projectTop(folder)
-	}
-	given, _ := o.seenFrom(folder) // setFrom has the error
-	sources := source.Options{Interpreters: o.Interpreters, Folder: folder, Allow: lock.allow, Described: lock.described, Locked: lock.files()}
-	if o.Store != nil {
-		sources.Memory = o.Store.Cache()
-	}
-	return slices.Concat([]pipeline.Kind{
-		source.Kind(sources),
-		render.Kind(render.Options{
-			Interpreters: o.Interpreters, Registries: o.Registries, NewDir: o.TempDir,
-		}),
+// Default returns the pipeline that the short form of tape.yaml is filled into.
+func Default() []byte { return bytes.Clone(defaultPipeline) }
+
+// Dependencies are what the standard stages stand on.
+type Dependencies struct {
+	Source source.Options
+	Render render.Options
+	// Origins are where images are taken from.
+	Origins images.Origins
+	// Folder is that of the pipeline file, "" where there is none; Top is what
+	// images.from of a checked-in file must not lead out of.
+	Folder, Top string
+	// Given are places of images that the user named, as seen from Folder.
+	Given map[string]local.Place
+	// Signer signs root and content; nil leaves them unsigned.
+	Signer sign.Signer
+	// Registry is where the application goes.
+	Registry *registry.Client
+}
+
+// Kinds returns the one table of standard stages.
+func Kinds(d Dependencies) []pipeline.Kind {
+	return []pipeline.Kind{
+		source.Kind(d.Source),
+		render.Kind(d.Render),
 		scan.Kind(),
-		resolve.Kind(o.origins(), folder, top, given),
-		discover.Kind(o.origins()),
-		mirror.Kind(o.origins()),
+		resolve.Kind(d.Origins, d.Folder, d.Top, d.Given),
+		discover.Kind(d.Origins),
+		mirror.Kind(d.Origins),
 		pin.Kind(),
 		content.Kind(),
 		attest.Kind(),
 		index.Kind(),
-		sign.Kind(o.Signer),
-		push.Kind(o.Registry),
-	}, o.Kinds)
-}
-
-// Stages returns what runs the nodes of a graph that another process made. Paths
-// in their configuration are relative to folder.
-func Stages(env Environment, folder string) engine.Stages {
-	o := Options{Environment: env}
-	out := engine.Stages{}
-	for _, kind := range o.kinds(folder, locking{}) {
-		out[kind.Name] = kind.New
+		sign.Kind(d.Signer),
+		push.Kind(d.Registry),
 	}
-	return out
-}
-
-// pipeline reads the pipeline file, or makes a pipeline of the sources, and sets
-// what the options say besides.
-func (o *Options) pipeline() (*pipeline.Pipeline, error) {
-	if err := o.check(); err != nil {
-		return nil, err
-	}
-	lock, err := o.lock()
-	if err != nil {
-		return nil, err
-	}
-	var folder string
-	if o.Pipeline != "" {
-		folder = filepath.Dir(o.Pipeline)
-	}
-	table, err := pipeline.NewTable(defaultPipeline, o.kinds(folder, lock)...)
-	if err != nil {
-		return nil, err
-	}
-	var p *pipeline.Pipeline
-	if o.Pipeline != "" {
-		if err := checkProjectFile(o.Pipeline); err != nil {
-			return nil, fmt.Errorf("read pipeline: %w", err)
-		}
-		data, err := regular.ReadFile(o.Pipeline)
-		if errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("there is no %s: name the pipeline with -p, or write one with 'tape pipeline init'", o.Pipeline)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read pipeline: %w", err)
-		}
-		if p, err = table.Parse(o.Pipeline, data); err != nil {
-			return nil, err
-		}
-	} else {
-		p = table.New()
-		if err := o.setSources(p); err != nil {
-			return nil, err
-		}
-	}
-	if digests := lock.digests(); digests != nil {
-		err = errors.Join(err, p.With("resolve", "digests", digests), p.With("resolve", "locked", lock.locked))
-	}
-	for path, v := range map[string]string{"images.platform": o.Platform, "images.related": o.Related} {
-		if v != "" {
-			err = errors.Join(err, p.Set(path, v))
-		}
-	}
-	if materials := lock.materials(); materials != nil || lock.locked {
-		err = errors.Join(err, p.With("render", "lock", render.Lock{Materials: materials, Required: lock.locked}))
-	}
-	if len(o.From) > 0 {
-		err = errors.Join(err, o.setFrom(p, folder))
-	}
-	for _, option := range []struct {
-		on         bool
-		node, name string
-	}{
-		{o.Deterministic, "render", "deterministic"}, {o.SkipInvalid, "scan", "skipInvalid"}, {o.SkipSealed, "scan", "skipSealed"},
-	} {
-		if option.on {
-			err = errors.Join(err, p.With(option.node, option.name, true))
-		}
-	}
-	return p, err
-}
-
-func (o *Options) seenFrom(folder string) (map[string]local.Place, error) {
-	seen := map[string]local.Place{}
-	for reference, place := range o.From {
-		var err error
-		if seen[reference], err = place.SeenFrom(folder); err != nil {
-			return nil, fmt.Errorf("image %s from %s: %w", reference, place, err)
-		}
-	}
-	return seen, nil
-}
-
-// projectTop is what a pipeline file in a folder must not lead out of: its repository,
-// or the folder itself where that is in none.
-func projectTop(folder string) string {
-	real, err := filepath.Abs(folder)
-	if err == nil {
-		real, err = filepath.EvalSymlinks(real)
-	}
-	if err != nil {
-		return folder
-	}
-	if top, ok := vcs.FindTop(real); ok {
-		return top
-	}
-	return real
-}
-
-// checkProjectFile checks a pipeline file or its lock, which may be a link that another
-// repository brought along.
-func checkProjectFile(file string) error {
-	err := regular.Inside(file, projectTop(filepath.Dir(file)))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // its reader says so
-	}
-	return err
-}
-
-// setFrom sets where images are that are in no registry, as seen from the folder of
-// the pipeline file.
-func (o *Options) setFrom(p *pipeline.Pipeline, folder string) error {
-	seen, err := o.seenFrom(folder)
-	if err != nil {
-		return err
-	}
-	return p.Set("images.from", seen)
-}
-
-func (o *Options) setSources(p *pipeline.Pipeline) error {
-	var list []pipeline.Source
-	for _, s := range o.Sources {
-		path := s.Path
-		// "." has no name of its own. Of a lone source the name only shows in
-		// progress; among several it is a folder in the content, which must not
-		// depend on what the clone is called.
-		if s.Name == "" && len(o.Sources) == 1 && !strings.Contains(path, "://") {
-			abs, err := filepath.Abs(path)
-			if err != nil {
-				return fmt.Errorf("source %s: %w", path, err)
-			}
-			s.Name = sourceName(filepath.Base(abs))
-		}
-		list = append(list, pipeline.Source{Name: s.Name, Path: path, Interpreter: s.Interpreter})
-	}
-	if len(o.Sources) == 1 && len(o.Sources[0].Settings) > 0 {
-		if err := p.With("source", "settings", o.Sources[0].Settings); err != nil {
-			return err
-		}
-	}
-	return p.SetSources(list...)
-}
-
-// sourceName makes a name that is fit for a folder in the content and for a node.
-func sourceName(base string) string {
-	name := strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r) {
-			return r
-		}
-		return '-'
-	}, base)
-	if name = strings.TrimLeft(name, "._-"); name == "" {
-		return "app"
-	}
-	return name
-}
-
-// run builds the graph of the targets and runs it. The result holds what was
-// reported even where there is an error.
-func (o *Options) run(ctx context.Context, p *pipeline.Pipeline, targets ...string) (*engine.Result, error) {
-	if err := o.describe(p); err != nil {
-		return nil, err
-	}
-	expanded, err := p.Expand(o.Args)
-	if err != nil {
-		return nil, fromOptions(err)
-	}
-	graph, err := expanded.Graph(targets...)
-	if err != nil {
-		return nil, fromOptions(err)
-	}
-	var executor engine.Executor = expanded.Stages()
-	if o.Executor != nil {
-		executor = o.Executor(expanded.Stages())
-	}
-	run := engine.Options{
-		Executor: executor, Workers: o.Workers, Log: o.Log, Events: o.Events, NoCache: o.NoCache, Strict: o.Strict,
-	}
-	if o.Store != nil {
-		run.Store, run.Cache = o.Store, o.Store.Cache()
-	}
-	result, err := engine.Run(ctx, graph, run)
-	if o.Strict && result != nil && len(result.Warnings) > 0 {
-		err = fmt.Errorf("%w:\n  %s", errStrict, strings.Join(warnings(result), "\n  "))
-	}
-	return result, expanded.Placed(err)
-}
-
-// describe sets what an artifact says of how it was made, which is not the
-// pipeline's to choose.
-func (o *Options) describe(p *pipeline.Pipeline) error {
-	err := p.With("attest", "version", o.Version)
-	if o.Created.IsZero() {
-		return err
-	}
-	for _, node := range []string{"content", "attest", "index"} {
-		err = errors.Join(err, p.With(node, "created", o.Created))
-	}
-	return err
-}
-
-// unpushed are the nodes that write to no registry, and do not wait for one that
-// does. Stages that are harmless count as such.
-func (o *Options) unpushed(p *pipeline.Pipeline, harmless ...string) ([]string, error) {
-	graph, err := p.Build(o.Args)
-	if err != nil {
-		return nil, fromOptions(err)
-	}
-	return graph.WithoutEffects(harmless...), nil
-}
-
-var errStrict = errors.New("a warning is an error with --strict")
-
-// warnings of a run as text.
-func warnings(result *engine.Result) []string {
-	out := []string{}
-	for _, w := range result.Warnings {
-		out = append(out, w.Message)
-	}
-	return out
-}
-
-// document reads the JSON document that a node put out.
-func document[T any](ctx context.Context, result *engine.Result, ref engine.Ref, mediaType string) (T, error) {
-	var v T
-	desc, err := result.Output(ref)
-	if err != nil {
-		return v, err
-	}
-	return v, engine.GetJSON(ctx, result.Store, desc, mediaType, &v)
-}
-
-// nodes says how the nodes of a run ended.
-func nodes(result *engine.Result) []NodeResult {
-	out := make([]NodeResult, 0, len(result.Nodes))
-	for _, n := range result.Nodes {
-		out = append(out, NodeResult{Name: n.Name, State: n.State, Seconds: n.Seconds})
-	}
-	return out
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/taped-dev/tape/cmd/tape/cli"
-	"github.com/taped-dev/tape/engine/registry/registrytest"
+	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 	"github.com/taped-dev/tape/interpreters/cnab"
 	"github.com/taped-dev/tape/interpreters/cue"
 	"github.com/taped-dev/tape/interpreters/helm"

@@ -27,7 +27,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/engine/content/store"
 )
 
 // Blob is an input or an output.

@@ -18,7 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/stages/files"
 )
 
@@ -92,7 +92,7 @@ func OpenRoot(ctx context.Context, source Source, root ocispec.Descriptor) (*App
 
 // formatOf says which format a root has.
 func formatOf(desc ocispec.Descriptor, data []byte, index *ocispec.Index) (string, error) {
-	if err := store.UnmarshalManifest(data, index); err != nil {
+	if err := descriptor.Unmarshal(data, index); err != nil {
 		return "", fmt.Errorf("it is no taped application: %w", err)
 	}
 	for _, child := range index.Manifests {
@@ -130,7 +130,7 @@ func (a *Application) openContent(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("content: %w", err)
 	}
-	if err := store.UnmarshalManifest(data, &a.Manifest); err != nil {
+	if err := descriptor.Unmarshal(data, &a.Manifest); err != nil {
 		return fmt.Errorf("content manifest %s: %w", a.Content.Digest, err)
 	}
 	if n := len(a.Manifest.Layers); n != 1 {
@@ -209,7 +209,7 @@ func (a *Application) Statements(ctx context.Context) ([]Statement, error) {
 			return nil, fmt.Errorf("read statements: %w", err)
 		}
 		var m ocispec.Manifest
-		if err := store.UnmarshalManifest(data, &m); err != nil {
+		if err := descriptor.Unmarshal(data, &m); err != nil {
 			return nil, fmt.Errorf("attestation manifest %s: %w", child.Digest, err)
 		}
 		for _, layer := range m.Layers {

@@ -19,7 +19,7 @@ import (
 	orasfile "oras.land/oras-go/v2/content/file"
 	orasremote "oras.land/oras-go/v2/registry/remote"
 
-	"github.com/taped-dev/tape/engine/registry/registrytest"
+	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 	"github.com/taped-dev/tape/stages/artifact"
 )
 

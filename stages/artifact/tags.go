@@ -14,9 +14,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/registry"
-	"github.com/taped-dev/tape/engine/store"
-	"github.com/taped-dev/tape/engine/transfer"
+	"github.com/taped-dev/tape/engine/content/descriptor"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/stages/images"
 )
 
@@ -147,7 +147,7 @@ func (a *Application) subjects(ctx context.Context, related []Tagged) (map[diges
 			return nil, fmt.Errorf("image %s: %w", desc.Digest, err)
 		}
 		var index ocispec.Index
-		if err := store.UnmarshalManifest(data, &index); err != nil {
+		if err := descriptor.Unmarshal(data, &index); err != nil {
 			return nil, fmt.Errorf("image %s: %w", desc.Digest, err)
 		}
 		for _, child := range index.Manifests {

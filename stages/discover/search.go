@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/stages/images"
 )
 

@@ -14,7 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/engine/content/store"
 )
 
 func write(t *testing.T, list ...File) []byte {

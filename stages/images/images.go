@@ -12,7 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/taped-dev/tape/engine/local"
+	"github.com/taped-dev/tape/engine/content/local"
 )
 
 // Media types of the documents.

@@ -12,9 +12,9 @@ import (
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/taped-dev/tape/engine/local"
-	"github.com/taped-dev/tape/engine/registry"
-	"github.com/taped-dev/tape/engine/transfer"
+	"github.com/taped-dev/tape/engine/content/local"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/transfer"
 )
 
 // Origin is what an image is taken from: the repository of its name, or a place

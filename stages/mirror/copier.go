@@ -18,8 +18,8 @@ import (
 	containerdimages "github.com/containerd/containerd/v2/core/images"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/registry"
-	"github.com/taped-dev/tape/engine/transfer"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/stages/images"
 )
 

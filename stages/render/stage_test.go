@@ -19,8 +19,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/store"
 	"github.com/taped-dev/tape/engine/stagetest"
-	"github.com/taped-dev/tape/engine/store"
 	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/render"

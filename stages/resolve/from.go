@@ -17,11 +17,11 @@ import (
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/taped-dev/tape/engine/local"
+	"github.com/taped-dev/tape/engine/content/local"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/engine/nearest"
-	"github.com/taped-dev/tape/engine/registry"
 	"github.com/taped-dev/tape/engine/regular"
-	"github.com/taped-dev/tape/engine/transfer"
 	"github.com/taped-dev/tape/stages/images"
 )
 

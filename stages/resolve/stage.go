@@ -56,10 +56,10 @@ import (
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/local"
+	"github.com/taped-dev/tape/engine/content/local"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/engine/pipeline"
-	"github.com/taped-dev/tape/engine/registry"
-	"github.com/taped-dev/tape/engine/transfer"
 	"github.com/taped-dev/tape/stages/images"
 )
 

@@ -31,7 +31,7 @@ import (
 	kyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
 
-	"github.com/taped-dev/tape/engine/registry/registrytest"
+	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 )
 
 // The addresses that manifests/run.py expects: a registry that has every image

@@ -21,7 +21,7 @@ type line struct {
 
 // readList reads a file of lines with a number of words each; # begins a comment,
 // and - is stdin. takes names the words.
-func (a *app) readList(file string, least, most int, takes string) ([]line, error) {
+func (a *program) readList(file string, least, most int, takes string) ([]line, error) {
 	read := regular.ReadArgument
 	if file == "-" {
 		read = func(name string) ([]byte, error) { return regular.ReadAll(name, a.In) }
@@ -83,7 +83,7 @@ func result[T any](v *T, err error) (any, error) {
 
 // each does something with every line, and prints the results as text as they come or
 // as one document at the end. The status is that of a policy where nothing else failed.
-func (a *app) each(ctx context.Context, list []line, do func(ctx context.Context, words []string) (any, error), text func(io.Writer, any) error) error {
+func (a *program) each(ctx context.Context, list []line, do func(ctx context.Context, words []string) (any, error), text func(io.Writer, any) error) error {
 	b := batch{Results: []any{}, Failures: []batchFailure{}}
 	status := exitPolicy
 	for _, l := range list {

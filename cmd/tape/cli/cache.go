@@ -11,11 +11,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/engine/content/store"
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-func (a *app) cacheCommand() *cobra.Command {
+func (a *program) cacheCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "cache",
 		Short:   "Show or prune what is kept between runs",
@@ -27,7 +27,7 @@ func (a *app) cacheCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) cacheInfoCommand() *cobra.Command {
+func (a *program) cacheInfoCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "info",
 		Short:   "Show what is kept, and where",
@@ -56,7 +56,7 @@ func (a *app) cacheInfoCommand() *cobra.Command {
 	}
 }
 
-func (a *app) cachePruneCommand() *cobra.Command {
+func (a *program) cachePruneCommand() *cobra.Command {
 	var (
 		o     store.PruneOptions
 		limit string

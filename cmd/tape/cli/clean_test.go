@@ -43,7 +43,7 @@ func TestClean(t *testing.T) {
 		}
 	}
 	var out, errs bytes.Buffer
-	a := &app{Streams: Streams{Out: &out, Err: visible{&errs}}, flags: flags{output: "json"}}
+	a := &program{Streams: Streams{Out: &out, Err: visible{&errs}}, flags: flags{output: "json"}}
 	a.fail(errors.New(hostile))
 	if err := a.print(map[string]string{"name": hostile}, nil); err != nil {
 		t.Fatal(err)

@@ -14,11 +14,11 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/regular"
-	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-func (a *app) cnabCommand() *cobra.Command {
+func (a *program) cnabCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cnab",
 		Short: "Push, pull and fix up CNAB bundles as cnab-to-oci does",
@@ -31,7 +31,7 @@ func (a *app) cnabCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) cnabPushCommand() *cobra.Command {
+func (a *program) cnabPushCommand() *cobra.Command {
 	var (
 		flags    bundleFlags
 		fallback bool
@@ -45,9 +45,9 @@ and of the bundle, into which it writes what they are. BUNDLE is a bundle.json;
 - is stdin. Without a tag the index is found by the digest that is printed.`,
 		Args: argsRange(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			result, err := a.bundle(cmd.Context(), args[0], flags, func(ctx context.Context, o stages.BundleOptions) (*stages.BundleResult, error) {
+			result, err := a.bundle(cmd.Context(), args[0], flags, func(ctx context.Context, o app.BundleOptions) (*app.BundleResult, error) {
 				o.NoFallbacks = !fallback
-				return stages.PushBundle(ctx, o)
+				return app.PushBundle(ctx, o)
 			})
 			if err != nil {
 				return err
@@ -60,7 +60,7 @@ and of the bundle, into which it writes what they are. BUNDLE is a bundle.json;
 	return cmd
 }
 
-func (a *app) cnabFixupCommand() *cobra.Command {
+func (a *program) cnabFixupCommand() *cobra.Command {
 	var (
 		flags bundleFlags
 		files bundleFiles
@@ -77,7 +77,7 @@ that they have in the repository. BUNDLE is a bundle.json; - is stdin.`,
 			if err := a.checkBundleFiles(files); err != nil {
 				return err
 			}
-			result, err := a.bundle(cmd.Context(), args[0], flags, stages.FixupBundle)
+			result, err := a.bundle(cmd.Context(), args[0], flags, app.FixupBundle)
 			if err != nil {
 				return err
 			}
@@ -89,7 +89,7 @@ that they have in the repository. BUNDLE is a bundle.json; - is stdin.`,
 	return cmd
 }
 
-func (a *app) cnabPullCommand() *cobra.Command {
+func (a *program) cnabPullCommand() *cobra.Command {
 	var files bundleFiles
 	cmd := &cobra.Command{
 		Use:     "pull REF",
@@ -107,7 +107,7 @@ are.`,
 			if err != nil {
 				return err
 			}
-			result, err := stages.PullBundle(cmd.Context(), stages.Environment{Registry: client}, args[0])
+			result, err := app.PullBundle(cmd.Context(), app.Environment{Registry: client}, args[0])
 			if err != nil {
 				return err
 			}
@@ -132,7 +132,7 @@ func (f *bundleFlags) register(cmd *cobra.Command) {
 }
 
 // bundle reads a bundle and does something with it.
-func (a *app) bundle(ctx context.Context, file string, flags bundleFlags, do func(context.Context, stages.BundleOptions) (*stages.BundleResult, error)) (*stages.BundleResult, error) {
+func (a *program) bundle(ctx context.Context, file string, flags bundleFlags, do func(context.Context, app.BundleOptions) (*app.BundleResult, error)) (*app.BundleResult, error) {
 	if flags.target == "" {
 		return nil, usagef("no place for the bundle: give --target REPOSITORY[:TAG]")
 	}
@@ -148,9 +148,9 @@ func (a *app) bundle(ctx context.Context, file string, flags bundleFlags, do fun
 	if err != nil {
 		return nil, err
 	}
-	result, err := do(ctx, stages.BundleOptions{
+	result, err := do(ctx, app.BundleOptions{
 		From:        from,
-		Environment: stages.Environment{Registry: client, Local: a.places(), Events: func(e engine.Event) { a.progress.Event(e) }},
+		Environment: app.Environment{Registry: client, Local: a.places(), Events: func(e engine.Event) { a.progress.Event(e) }},
 		Bundle:      data, Target: flags.target, AutoUpdate: flags.update,
 	})
 	a.settle()
@@ -164,7 +164,7 @@ func (a *app) bundle(ctx context.Context, file string, flags bundleFlags, do fun
 }
 
 // packageBundle is package --as cnab: push of a bundle, once a tag.
-func (a *app) packageBundle(cmd *cobra.Command, args []string, repository string, tags []string, from placeFlags) error {
+func (a *program) packageBundle(cmd *cobra.Command, args []string, repository string, tags []string, from placeFlags) error {
 	var err error
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if name := f.Name; cmd.InheritedFlags().Lookup(name) == nil && name != "as" && name != "output-image" && name != "tag" && name != "from" {
@@ -186,13 +186,13 @@ func (a *app) packageBundle(cmd *cobra.Command, args []string, repository string
 	if len(tags) == 0 {
 		tags = []string{""}
 	}
-	var results []*stages.BundleResult
+	var results []*app.BundleResult
 	for _, tag := range tags {
 		target := repository
 		if tag != "" {
 			target += ":" + tag
 		}
-		result, err := a.bundle(cmd.Context(), file, bundleFlags{target: target, from: from}, stages.PushBundle)
+		result, err := a.bundle(cmd.Context(), file, bundleFlags{target: target, from: from}, app.PushBundle)
 		if err != nil {
 			return err
 		}
@@ -211,7 +211,7 @@ func (a *app) packageBundle(cmd *cobra.Command, args []string, repository string
 	})
 }
 
-func (a *app) readBundle(file string) ([]byte, error) {
+func (a *program) readBundle(file string) ([]byte, error) {
 	if file == "-" {
 		return io.ReadAll(a.In)
 	}
@@ -226,7 +226,7 @@ func (f *bundleFiles) register(cmd *cobra.Command, bundle string) {
 	cmd.Flags().StringVar(&f.relocation, "relocation-map", "relocation-map.json", "`FILE` for the relocation map; - is stdout")
 }
 
-func (a *app) checkBundleFiles(files bundleFiles) error {
+func (a *program) checkBundleFiles(files bundleFiles) error {
 	switch {
 	case files.bundle == "" || files.relocation == "":
 		return usagef("--bundle and --relocation-map want a file, or - for stdout")
@@ -239,7 +239,7 @@ func (a *app) checkBundleFiles(files bundleFiles) error {
 }
 
 // bundleOut writes the files, each of them whole or not at all, and says so.
-func (a *app) bundleOut(result *stages.BundleResult, files bundleFiles) error {
+func (a *program) bundleOut(result *app.BundleResult, files bundleFiles) error {
 	relocation, err := engine.MarshalJSON(result.Relocation)
 	if err != nil {
 		return err
@@ -291,7 +291,7 @@ func writeFiles(list map[string][]byte) (stdout []byte, err error) {
 	return stdout, nil
 }
 
-func bundleText(w io.Writer, r *stages.BundleResult) error {
+func bundleText(w io.Writer, r *app.BundleResult) error {
 	p := &printer{w: w}
 	for _, i := range r.Images {
 		p.f("image     %s\n          from %s\n", i.Ref, i.Source)

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/taped-dev/tape/plugins/interpreter"
-	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/app"
 )
 
 // describeCompletion puts cobra's command for completion into the form of the others.
@@ -38,7 +38,7 @@ func describeCompletion(root *cobra.Command) {
 }
 
 // completeInterpreters completes names of interpreters, and their options.
-func (a *app) completeInterpreters(cmd *cobra.Command) {
+func (a *program) completeInterpreters(cmd *cobra.Command) {
 	flags := cmd.LocalFlags()
 	// It fails for a flag that is not there.
 	if flags.Lookup("interpreter") != nil {
@@ -69,7 +69,7 @@ func (a *app) completeInterpreters(cmd *cobra.Command) {
 
 // completeTags completes references: what is typed up to the colon names a
 // repository, whose applications are asked for.
-func (a *app) completeTags(root *cobra.Command) {
+func (a *program) completeTags(root *cobra.Command) {
 	for _, c := range root.Commands() {
 		if !slices.Contains([]string{"view", "pull", "verify", "sign", "copy", "save", "diff", "relocate"}, c.Name()) {
 			continue
@@ -85,7 +85,7 @@ func (a *app) completeTags(root *cobra.Command) {
 			}
 			ctx, cancel := context.WithTimeoutCause(cmd.Context(), completionTime, errors.New("completing takes too long"))
 			defer cancel()
-			tags, err := stages.Tags(ctx, stages.Environment{Registry: client}, typed[:colon])
+			tags, err := app.Tags(ctx, app.Environment{Registry: client}, typed[:colon])
 			if err != nil {
 				return nil, cobra.ShellCompDirectiveError
 			}
@@ -102,7 +102,7 @@ const completionTime = 3 * time.Second
 
 // described returns the interpreters that there are, of one name where that is
 // given. What cannot be described is left out: a shell has no place for errors.
-func (a *app) described(ctx context.Context, name string) []interpreter.Description {
+func (a *program) described(ctx context.Context, name string) []interpreter.Description {
 	h, err := a.host()
 	if err != nil {
 		return nil

@@ -9,11 +9,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-func (a *app) copyCommand() *cobra.Command {
+func (a *program) copyCommand() *cobra.Command {
 	var (
 		file             string
 		check, immutable bool
@@ -41,8 +41,8 @@ registry is copied too.`,
 			if err != nil {
 				return err
 			}
-			env := stages.Environment{Registry: client, Events: func(e engine.Event) { a.progress.Event(e) }}
-			results, err := stages.Copy(cmd.Context(), stages.CopyOptions{Environment: env, Pairs: pairs, Check: check, Immutable: immutable})
+			env := app.Environment{Registry: client, Events: func(e engine.Event) { a.progress.Event(e) }}
+			results, err := app.Copy(cmd.Context(), app.CopyOptions{Environment: env, Pairs: pairs, Check: check, Immutable: immutable})
 			a.settle()
 			for _, r := range results {
 				for _, warning := range r.Warnings {
@@ -75,12 +75,12 @@ const immutableHelp = "fail, before anything is written, if a tag leads to somet
 const checkHelp = "look whether what is there already is whole, instead of trusting it"
 
 // copyPairs are the arguments, or the lines of a file.
-func (a *app) copyPairs(file string, args []string) ([]stages.CopyPair, error) {
+func (a *program) copyPairs(file string, args []string) ([]app.CopyPair, error) {
 	if file == "" {
 		if len(args) != 2 {
 			return nil, usagef("copy takes SRC and DST, or --from-file LIST")
 		}
-		return []stages.CopyPair{{Source: args[0], Target: args[1]}}, nil
+		return []app.CopyPair{{Source: args[0], Target: args[1]}}, nil
 	}
 	if len(args) > 0 {
 		return nil, usagef("give SRC and DST or --from-file, not both")
@@ -89,14 +89,14 @@ func (a *app) copyPairs(file string, args []string) ([]stages.CopyPair, error) {
 	if err != nil {
 		return nil, err
 	}
-	var pairs []stages.CopyPair
+	var pairs []app.CopyPair
 	for _, l := range list {
-		pairs = append(pairs, stages.CopyPair{Source: l.words[0], Target: l.words[1]})
+		pairs = append(pairs, app.CopyPair{Source: l.words[0], Target: l.words[1]})
 	}
 	return pairs, nil
 }
 
-func copyText(w io.Writer, results []stages.CopyResult) error {
+func copyText(w io.Writer, results []app.CopyResult) error {
 	p := &printer{w: w}
 	for _, r := range results {
 		p.f("copied %s\n       %d blobs, %s", r.Ref, r.Moved.Blobs, artifact.Bytes(r.Moved.Bytes))

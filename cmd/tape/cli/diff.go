@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
@@ -20,7 +20,7 @@ const (
 	exitTrouble = 2
 )
 
-func (a *app) diffCommand() *cobra.Command {
+func (a *program) diffCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "diff A B",
 		Short: "Compare two applications: images, objects and sources",
@@ -37,7 +37,7 @@ Exit status: 0 same, 1 they differ, 2 they could not be compared.`,
 			if err != nil {
 				return &statusError{exitTrouble, err}
 			}
-			diff, err := stages.Compare(cmd.Context(), stages.Environment{Registry: client}, args[0], args[1])
+			diff, err := app.Compare(cmd.Context(), app.Environment{Registry: client}, args[0], args[1])
 			if err != nil {
 				return &statusError{exitTrouble, err}
 			}
@@ -53,7 +53,7 @@ Exit status: 0 same, 1 they differ, 2 they could not be compared.`,
 }
 
 // diffText writes a diff with lines of at most width characters; 0 is any width.
-func diffText(w io.Writer, d *stages.Diff, width int) error {
+func diffText(w io.Writer, d *app.Diff, width int) error {
 	p := &printer{w: w}
 	line := func(format string, args ...any) { p.f("%s\n", artifact.Fit(fmt.Sprintf(format, args...), width)) }
 	for _, s := range d.Source.Changed {

@@ -11,37 +11,37 @@ import (
 	"time"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/local"
-	"github.com/taped-dev/tape/engine/registry"
-	"github.com/taped-dev/tape/engine/store"
+	"github.com/taped-dev/tape/engine/content/local"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/store"
 	"github.com/taped-dev/tape/plugins/interpreter"
-	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/app"
 )
 
 // environment opens what a run of stages stands on; close closes it.
-func (a *app) environment(ctx context.Context) (stages.Environment, error) {
+func (a *program) environment(ctx context.Context) (app.Environment, error) {
 	log, err := a.log()
 	if err != nil {
-		return stages.Environment{}, err
+		return app.Environment{}, err
 	}
 	client, err := a.registry()
 	if err != nil {
-		return stages.Environment{}, err
+		return app.Environment{}, err
 	}
 	dir, err := a.storeDir()
 	if err != nil {
-		return stages.Environment{}, err
+		return app.Environment{}, err
 	}
 	kept, err := store.Open(ctx, dir, store.Options{Log: log})
 	if err != nil {
-		return stages.Environment{}, err
+		return app.Environment{}, err
 	}
 	a.closers = append(a.closers, kept.Close)
 	h, err := a.host()
 	if err != nil {
-		return stages.Environment{}, err
+		return app.Environment{}, err
 	}
-	return stages.Environment{
+	return app.Environment{
 		Store:        kept,
 		Registry:     client,
 		Local:        a.places(),
@@ -57,7 +57,7 @@ func (a *app) environment(ctx context.Context) (stages.Environment, error) {
 }
 
 // registry makes the client that the flags describe.
-func (a *app) registry() (*registry.Client, error) {
+func (a *program) registry() (*registry.Client, error) {
 	log, err := a.log()
 	if err != nil {
 		return nil, err
@@ -86,7 +86,7 @@ func (a *app) registry() (*registry.Client, error) {
 }
 
 // places are where images are that are in no registry; close closes them.
-func (a *app) places() *local.Places {
+func (a *program) places() *local.Places {
 	places := local.New(local.Options{
 		DockerHost: os.Getenv("DOCKER_HOST"),
 		Containerd: os.Getenv("CONTAINERD_ADDRESS"),
@@ -96,7 +96,7 @@ func (a *app) places() *local.Places {
 	return places
 }
 
-func (a *app) hostsDir() string {
+func (a *program) hostsDir() string {
 	if a.flags.hostsDir != "" {
 		return a.flags.hostsDir
 	}
@@ -104,7 +104,7 @@ func (a *app) hostsDir() string {
 }
 
 // settle ends the live view before a result is printed.
-func (a *app) settle() {
+func (a *program) settle() {
 	a.progress.Close()
 	a.progress = quiet{a.Err}
 }

@@ -38,5 +38,5 @@ func TestHelp(t *testing.T) {
 			}
 		}
 	}
-	visit((&app{}).root())
+	visit((&program{}).root())
 }

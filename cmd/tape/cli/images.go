@@ -9,14 +9,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/images"
 )
 
-func (a *app) imagesCommand() *cobra.Command {
+func (a *program) imagesCommand() *cobra.Command {
 	var (
 		source    sourceFlags
-		o         stages.ImagesOptions
+		o         app.ImagesOptions
 		noResolve bool
 		classes   []string
 	)
@@ -42,7 +42,7 @@ func (a *app) imagesCommand() *cobra.Command {
 				return err
 			}
 			o.Environment = env
-			result, err := stages.Images(cmd.Context(), o)
+			result, err := app.Images(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
@@ -58,7 +58,7 @@ func (a *app) imagesCommand() *cobra.Command {
 }
 
 // imagesText shows what the original tape showed, in its order.
-func imagesText(w io.Writer, r *stages.ImagesResult) error {
+func imagesText(w io.Writer, r *app.ImagesResult) error {
 	p := &printer{w: w}
 	for _, i := range r.Images {
 		p.f("%s\n  Sources:\n", i.Ref)

@@ -28,7 +28,7 @@ import (
 )
 
 // host finds and runs interpreters; close ends what it started.
-func (a *app) host() (*host.Host, error) {
+func (a *program) host() (*host.Host, error) {
 	log, err := a.log()
 	if err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func (a *app) host() (*host.Host, error) {
 	return h, nil
 }
 
-func (a *app) interpreterCommand() *cobra.Command {
+func (a *program) interpreterCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "interpreter",
 		Short:   "List, describe, check and install interpreters",
@@ -79,7 +79,7 @@ type listedInterpreter struct {
 	Error    string        `json:"error,omitempty"`
 }
 
-func (a *app) interpreterListCommand() *cobra.Command {
+func (a *program) interpreterListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "list",
 		Short:   "List the interpreters that tape finds",
@@ -149,7 +149,7 @@ func listInterpreters(ctx context.Context, found []*host.Interpreter) ([]listedI
 
 // find is the interpreter of that name, or of that file where it is a path with a
 // folder in it.
-func (a *app) find(ctx context.Context, name string) (*host.Interpreter, error) {
+func (a *program) find(ctx context.Context, name string) (*host.Interpreter, error) {
 	h, err := a.host()
 	if err != nil {
 		return nil, err
@@ -171,7 +171,7 @@ func (a *app) find(ctx context.Context, name string) (*host.Interpreter, error) 
 	return i, err
 }
 
-func (a *app) interpreterDescribeCommand() *cobra.Command {
+func (a *program) interpreterDescribeCommand() *cobra.Command {
 	var write bool
 	cmd := &cobra.Command{
 		Use:   "describe NAME|FILE",
@@ -266,7 +266,7 @@ func describeMarker(m interpreter.Marker) string {
 	return text
 }
 
-func (a *app) interpreterCheckCommand() *cobra.Command {
+func (a *program) interpreterCheckCommand() *cobra.Command {
 	var cases string
 	cmd := &cobra.Command{
 		Use:   "check FILE|NAME",
@@ -339,7 +339,7 @@ func caseFolder(dir string) (fs.FS, error) {
 
 // interpreterFile is the absolute path of an executable: of the file of that name,
 // or else of the interpreter.
-func (a *app) interpreterFile(ctx context.Context, name string) (string, error) {
+func (a *program) interpreterFile(ctx context.Context, name string) (string, error) {
 	if _, err := os.Stat(name); err == nil {
 		return filepath.Abs(name)
 	}
@@ -353,7 +353,7 @@ func (a *app) interpreterFile(ctx context.Context, name string) (string, error) 
 	return filepath.Abs(i.Path())
 }
 
-func (a *app) interpreterInstallCommand() *cobra.Command {
+func (a *program) interpreterInstallCommand() *cobra.Command {
 	var name, want string
 	cmd := &cobra.Command{
 		Use:   "install FILE|REF",
@@ -415,7 +415,7 @@ layer, and the digest is required.`,
 }
 
 // openInterpreter opens a file, or the one layer of an artifact in a registry.
-func (a *app) openInterpreter(ctx context.Context, from string) (io.ReadCloser, error) {
+func (a *program) openInterpreter(ctx context.Context, from string) (io.ReadCloser, error) {
 	if f, err := os.Open(from); err == nil {
 		return f, nil
 	} else if !strings.Contains(from, "@") {

@@ -9,10 +9,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/app"
 )
 
-func (a *app) listCommand() *cobra.Command {
+func (a *program) listCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "list REPO",
 		Aliases: []string{"ls"},
@@ -27,19 +27,19 @@ who.`,
 	}
 }
 
-func (a *app) list(ctx context.Context, repository string) error {
+func (a *program) list(ctx context.Context, repository string) error {
 	client, err := a.registry()
 	if err != nil {
 		return err
 	}
-	result, err := stages.List(ctx, stages.Environment{Registry: client}, repository)
+	result, err := app.List(ctx, app.Environment{Registry: client}, repository)
 	if err != nil {
 		return err
 	}
 	return a.print(result, func(w io.Writer) error { return listText(w, result) })
 }
 
-func listText(w io.Writer, r *stages.ListResult) error {
+func listText(w io.Writer, r *app.ListResult) error {
 	p := &printer{w: w}
 	if len(r.Applications) == 0 {
 		p.f("%s has no application\n", r.Repository)

@@ -9,11 +9,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/app"
 )
 
-func (a *app) loadCommand() *cobra.Command {
-	var o stages.LoadOptions
+func (a *program) loadCommand() *cobra.Command {
+	var o app.LoadOptions
 	cmd := &cobra.Command{
 		Use:         "load FILE [REPO]",
 		Short:       "Write a saved application into a registry, with its signatures",
@@ -34,12 +34,12 @@ points them elsewhere.`,
 			if err != nil {
 				return err
 			}
-			o.Environment = stages.Environment{Registry: client, Events: func(e engine.Event) { a.progress.Event(e) }}
+			o.Environment = app.Environment{Registry: client, Events: func(e engine.Event) { a.progress.Event(e) }}
 			o.File = args[0]
 			if len(args) > 1 {
 				o.Repository = args[1]
 			}
-			result, err := stages.Load(cmd.Context(), o)
+			result, err := app.Load(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
@@ -50,7 +50,7 @@ points them elsewhere.`,
 			if result.PointsTo != "" {
 				fmt.Fprintf(a.Err, "note: the manifests of %s still point to %s; 'tape relocate' points them elsewhere\n", result.Ref, result.PointsTo)
 			}
-			return a.print(result, func(w io.Writer) error { return copyText(w, []stages.CopyResult{*result}) })
+			return a.print(result, func(w io.Writer) error { return copyText(w, []app.CopyResult{*result}) })
 		},
 	}
 	cmd.Flags().BoolVar(&o.Check, "check", false, checkHelp)

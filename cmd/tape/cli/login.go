@@ -12,10 +12,10 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/engine/content/registry"
 )
 
-func (a *app) loginCommand() *cobra.Command {
+func (a *program) loginCommand() *cobra.Command {
 	var (
 		user  string
 		stdin bool
@@ -64,7 +64,7 @@ type loginResult struct {
 	Checked  bool   `json:"checked"`
 }
 
-func (a *app) logoutCommand() *cobra.Command {
+func (a *program) logoutCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "logout REGISTRY",
 		Short:   "Log out of a registry",
@@ -99,7 +99,7 @@ type logoutResult struct {
 const maxPassword = 1 << 20
 
 // loginSecret reads the password, and the user where no flag names one.
-func (a *app) loginSecret(user *string, stdin bool) (string, error) {
+func (a *program) loginSecret(user *string, stdin bool) (string, error) {
 	if stdin {
 		if *user == "" {
 			return "", usagef("--password-stdin needs --username")

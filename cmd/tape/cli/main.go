@@ -24,10 +24,10 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/store"
 	"github.com/taped-dev/tape/engine/nearest"
 	"github.com/taped-dev/tape/engine/pipeline"
-	"github.com/taped-dev/tape/engine/store"
-	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/app"
 )
 
 // Exit statuses.
@@ -71,7 +71,7 @@ func Run(ctx context.Context, args []string, streams Streams, kinds ...pipeline.
 	// own, and cleans what it is told.
 	terminal := streams.Err
 	streams.Err = visible{streams.Err}
-	a := &app{Streams: streams, terminal: terminal, kinds: kinds}
+	a := &program{Streams: streams, terminal: terminal, kinds: kinds}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(streams.In)
@@ -92,10 +92,10 @@ func Run(ctx context.Context, args []string, streams Streams, kinds ...pipeline.
 }
 
 // status says what went wrong, and returns the exit status.
-func (a *app) status(ctx context.Context, cmd *cobra.Command, err error) int {
+func (a *program) status(ctx context.Context, cmd *cobra.Command, err error) int {
 	var (
 		usage   *usageError
-		options *stages.UsageError
+		options *app.UsageError
 		status  *statusError
 	)
 	switch {
@@ -130,8 +130,8 @@ const afterInterrupt = "after interrupt"
 // last thing that they write.
 var goesOn = map[string]string{afterInterrupt: "what was sent stays, and the same command goes on from there"}
 
-// app is one run of the command: flags, streams and what is opened on demand.
-type app struct {
+// program is one run of the command: flags, streams and what is opened on demand.
+type program struct {
 	Streams
 	terminal io.Writer // stderr as it is; Err is clean
 	kinds    []pipeline.Kind
@@ -155,11 +155,11 @@ type flags struct {
 	timeout     time.Duration
 }
 
-func (a *app) fail(err error) {
+func (a *program) fail(err error) {
 	fmt.Fprintf(a.Err, "tape: %s\n", strings.TrimSpace(err.Error()))
 }
 
-func (a *app) close() {
+func (a *program) close() {
 	for _, c := range slices.Backward(a.closers) {
 		if err := c(); err != nil {
 			fmt.Fprintf(a.Err, "tape: %v\n", err)
@@ -173,7 +173,7 @@ func (a *app) close() {
 }
 
 // failed prints an error as a document where the output is to be one and has no result.
-func (a *app) failed(err error, status int) {
+func (a *program) failed(err error, status int) {
 	if a.printed || a.flags.output != "json" && a.flags.output != "yaml" {
 		return
 	}
@@ -190,7 +190,7 @@ func (a *app) failed(err error, status int) {
 }
 
 // root is the command tree.
-func (a *app) root() *cobra.Command {
+func (a *program) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "tape",
 		Short: "Pack a Kubernetes application into one OCI artifact",
@@ -260,7 +260,7 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 }
 
 // begin checks what all commands share.
-func (a *app) begin(cmd *cobra.Command) error {
+func (a *program) begin(cmd *cobra.Command) error {
 	switch a.flags.output {
 	case "text", "json", "yaml":
 	case "detailed-text": // the original's spellings
@@ -297,7 +297,7 @@ func (a *app) begin(cmd *cobra.Command) error {
 }
 
 // log writes to stderr without garbling the progress.
-func (a *app) log() (*slog.Logger, error) {
+func (a *program) log() (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(a.flags.logLevel)); err != nil {
 		return nil, usagef("unknown log level %q: want debug, info, warn or error", a.flags.logLevel)
@@ -306,7 +306,7 @@ func (a *app) log() (*slog.Logger, error) {
 }
 
 // storeDir is where results are kept between runs.
-func (a *app) storeDir() (string, error) {
+func (a *program) storeDir() (string, error) {
 	if a.flags.store != "" {
 		return a.flags.store, nil
 	}

@@ -12,12 +12,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 )
 
-func (a *app) packageCommand() *cobra.Command {
+func (a *program) packageCommand() *cobra.Command {
 	var (
 		source sourceFlags
 		o      packageFlags
@@ -79,7 +79,7 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 			if list != "" {
 				return a.packageList(cmd.Context(), list, o, &source)
 			}
-			result, err := stages.Package(cmd.Context(), o.PackageOptions)
+			result, err := app.Package(cmd.Context(), o.PackageOptions)
 			if err != nil {
 				return withUpdateHint(err, o.Update, args)
 			}
@@ -107,7 +107,7 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 }
 
 // packageFlags are options whose repository may have a tag yet.
-type packageFlags struct{ stages.PackageOptions }
+type packageFlags struct{ app.PackageOptions }
 
 // splitTag makes a tag of -O REPOSITORY:TAG one of the tags.
 func (o *packageFlags) splitTag() error {
@@ -117,7 +117,7 @@ func (o *packageFlags) splitTag() error {
 }
 
 // packageList packages what a list says, one after the other.
-func (a *app) packageList(ctx context.Context, file string, o packageFlags, source *sourceFlags) error {
+func (a *program) packageList(ctx context.Context, file string, o packageFlags, source *sourceFlags) error {
 	list, err := a.readList(file, 2, 2, "SOURCE and REPOSITORY[:TAG]")
 	if err != nil {
 		return err
@@ -131,8 +131,8 @@ func (a *app) packageList(ctx context.Context, file string, o packageFlags, sour
 		if err := source.to(&one.Options, words[:1]); err != nil {
 			return nil, err
 		}
-		return result(stages.Package(ctx, one.PackageOptions))
-	}, func(w io.Writer, result any) error { return packageText(w, result.(*stages.PackageResult)) })
+		return result(app.Package(ctx, one.PackageOptions))
+	}, func(w io.Writer, result any) error { return packageText(w, result.(*app.PackageResult)) })
 }
 
 // withUpdateHint says that --update takes its value after an equals sign, where what
@@ -150,7 +150,7 @@ func withUpdateHint(err error, update string, args []string) error {
 const mostSkipped = 10
 
 // packageText says what was made, and what to do with it.
-func packageText(w io.Writer, r *stages.PackageResult) error {
+func packageText(w io.Writer, r *app.PackageResult) error {
 	p := &printer{w: w}
 	for _, i := range r.Images {
 		p.f("image     %s\n          from %s\n", i.Ref, i.Source)

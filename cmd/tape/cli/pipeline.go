@@ -8,10 +8,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/app"
 )
 
-func (a *app) pipelineCommand() *cobra.Command {
+func (a *program) pipelineCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "pipeline",
 		Short:   "Write, check and draw pipelines (tape.yaml)",
@@ -24,8 +24,8 @@ func (a *app) pipelineCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) pipelineInitCommand() *cobra.Command {
-	var o stages.InitOptions
+func (a *program) pipelineInitCommand() *cobra.Command {
+	var o app.InitOptions
 	cmd := &cobra.Command{
 		Use:     "init [DIR]",
 		Short:   "Look at a folder and write a tape.yaml for it",
@@ -42,7 +42,7 @@ func (a *app) pipelineInitCommand() *cobra.Command {
 			}
 			env.Events = nil // what does not render is in the file
 			o.Environment = env
-			file, data, err := stages.InitPipeline(cmd.Context(), o)
+			file, data, err := app.InitPipeline(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
@@ -58,8 +58,8 @@ func (a *app) pipelineInitCommand() *cobra.Command {
 }
 
 // pipelineOptions are those of a pipeline that is looked at and not run.
-func (a *app) pipelineOptions(source *sourceFlags, args []string) (stages.Options, error) {
-	var o stages.Options
+func (a *program) pipelineOptions(source *sourceFlags, args []string) (app.Options, error) {
+	var o app.Options
 	if err := source.to(&o, args); err != nil {
 		return o, err
 	}
@@ -75,7 +75,7 @@ func (a *app) pipelineOptions(source *sourceFlags, args []string) (stages.Option
 	return o, nil
 }
 
-func (a *app) pipelineValidateCommand() *cobra.Command {
+func (a *program) pipelineValidateCommand() *cobra.Command {
 	var source sourceFlags
 	cmd := &cobra.Command{
 		Use:     "validate",
@@ -84,13 +84,13 @@ func (a *app) pipelineValidateCommand() *cobra.Command {
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if source.pipeline == "" {
-				source.pipeline = stages.PipelineFile
+				source.pipeline = app.PipelineFile
 			}
 			o, err := a.pipelineOptions(&source, nil)
 			if err != nil {
 				return err
 			}
-			if err := stages.ValidatePipeline(cmd.Context(), o); err != nil {
+			if err := app.ValidatePipeline(cmd.Context(), o); err != nil {
 				return err
 			}
 			return a.print(map[string]any{"file": o.Pipeline, "ok": true}, func(w io.Writer) error {
@@ -103,7 +103,7 @@ func (a *app) pipelineValidateCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) pipelineShowCommand() *cobra.Command {
+func (a *program) pipelineShowCommand() *cobra.Command {
 	var source sourceFlags
 	cmd := &cobra.Command{
 		Use:     "show [SOURCE…]",
@@ -114,7 +114,7 @@ func (a *app) pipelineShowCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			expanded, err := stages.ExpandPipeline(o)
+			expanded, err := app.ExpandPipeline(o)
 			if err != nil {
 				return err
 			}
@@ -126,7 +126,7 @@ func (a *app) pipelineShowCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) pipelineGraphCommand() *cobra.Command {
+func (a *program) pipelineGraphCommand() *cobra.Command {
 	var (
 		source sourceFlags
 		format string
@@ -141,7 +141,7 @@ func (a *app) pipelineGraphCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			expanded, err := stages.ExpandPipeline(o)
+			expanded, err := app.ExpandPipeline(o)
 			if err != nil {
 				return err
 			}
@@ -163,7 +163,7 @@ func (a *app) pipelineGraphCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) pipelineSchemaCommand() *cobra.Command {
+func (a *program) pipelineSchemaCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "schema",
 		Short:   "Print the JSON Schema of tape.yaml, for editors",
@@ -174,7 +174,7 @@ func (a *app) pipelineSchemaCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			schema, err := stages.PipelineSchema(stages.Environment{Registry: client, Kinds: a.kinds})
+			schema, err := app.PipelineSchema(app.Environment{Registry: client, Kinds: a.kinds})
 			if err != nil {
 				return err
 			}

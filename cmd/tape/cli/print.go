@@ -16,7 +16,7 @@ import (
 )
 
 // print writes a result to stdout: v as JSON or YAML, or what text writes.
-func (a *app) print(v any, text func(io.Writer) error) error {
+func (a *program) print(v any, text func(io.Writer) error) error {
 	a.printed = true
 	if a.flags.output == "text" {
 		return text(visible{a.Out})
@@ -38,7 +38,7 @@ func (a *app) print(v any, text func(io.Writer) error) error {
 
 // width returns how many characters a line of the terminal has, 0 where results
 // do not go to one.
-func (a *app) width() int {
+func (a *program) width() int {
 	f, ok := a.Out.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return 0
@@ -85,7 +85,7 @@ func escaped(data []byte) []byte {
 }
 
 // data is where documents go that programs read: as they are, but for a terminal.
-func (a *app) data() io.Writer {
+func (a *program) data() io.Writer {
 	if isTerminal(a.Out) {
 		return visible{a.Out}
 	}

@@ -12,7 +12,7 @@ import (
 // A name in an application does not reach the terminal as a command to it.
 func TestPrintShowsControlCharacters(t *testing.T) {
 	var out strings.Builder
-	a := &app{Streams: Streams{Out: &out}, flags: flags{output: "text"}}
+	a := &program{Streams: Streams{Out: &out}, flags: flags{output: "text"}}
 	err := a.print(nil, func(w io.Writer) error {
 		_, err := fmt.Fprint(w, "├─\tü\x1b[2J\r\u009b\n")
 		return err

@@ -8,13 +8,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/app"
 )
 
-func (a *app) pullCommand() *cobra.Command {
+func (a *program) pullCommand() *cobra.Command {
 	var (
 		image, dir string
-		o          stages.PullOptions
+		o          app.PullOptions
 	)
 	cmd := &cobra.Command{
 		Use:   "pull REF DIR",
@@ -51,14 +51,14 @@ written and the exit status is 3 where the chain does not hold.`,
 			if err != nil {
 				return err
 			}
-			o.Environment, o.Dir = stages.Environment{Registry: client}, dir
+			o.Environment, o.Dir = app.Environment{Registry: client}, dir
 			if o.Attestations == "-" {
 				if a.flags.output != "text" {
 					return usagef("--attestations - and --output-format %s both want stdout", a.flags.output)
 				}
 				o.Writer = a.Out
 			}
-			result, err := stages.Pull(cmd.Context(), o)
+			result, err := app.Pull(cmd.Context(), o)
 			if err != nil {
 				return err
 			}

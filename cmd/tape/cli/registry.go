@@ -10,7 +10,7 @@ import (
 	"github.com/taped-dev/tape/cmd/tape/internal/serve"
 )
 
-func (a *app) registryCommand() *cobra.Command {
+func (a *program) registryCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "registry",
 		Short:   "Run a registry, for trying things and for tests",
@@ -22,7 +22,7 @@ func (a *app) registryCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) registryServeCommand() *cobra.Command {
+func (a *program) registryServeCommand() *cobra.Command {
 	var addr, data string
 	cmd := &cobra.Command{
 		Use:   "serve",

@@ -10,14 +10,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-func (a *app) relocateCommand() *cobra.Command {
+func (a *program) relocateCommand() *cobra.Command {
 	var (
 		source sourceFlags
-		o      stages.RelocateOptions
+		o      app.RelocateOptions
 		list   string
 	)
 	cmd := &cobra.Command{
@@ -64,7 +64,7 @@ it was made of.`,
 			if err := source.to(&o.Options, args); err != nil {
 				return err
 			}
-			result, err := stages.Relocate(cmd.Context(), o)
+			result, err := app.Relocate(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
@@ -92,7 +92,7 @@ it was made of.`,
 
 // outputTag splits -O REPOSITORY:TAG.
 func outputTag(output string, tags []string) (string, []string, error) {
-	repository, tag, err := stages.SplitTag(output)
+	repository, tag, err := app.SplitTag(output)
 	if err != nil || tag == "" {
 		return output, tags, err
 	}
@@ -103,7 +103,7 @@ func outputTag(output string, tags []string) (string, []string, error) {
 }
 
 // relocateList relocates what a list says, one after the other.
-func (a *app) relocateList(ctx context.Context, file string, o stages.RelocateOptions, source *sourceFlags) error {
+func (a *program) relocateList(ctx context.Context, file string, o app.RelocateOptions, source *sourceFlags) error {
 	list, err := a.readList(file, 1, 2, "SRC and, if it is to be another than -O, REPOSITORY[:TAG]")
 	if err != nil {
 		return err
@@ -120,11 +120,11 @@ func (a *app) relocateList(ctx context.Context, file string, o stages.RelocateOp
 		if err := source.to(&one.Options, words[:1]); err != nil {
 			return nil, err
 		}
-		return result(stages.Relocate(ctx, one))
-	}, func(w io.Writer, result any) error { return relocateText(w, result.(*stages.RelocateResult)) })
+		return result(app.Relocate(ctx, one))
+	}, func(w io.Writer, result any) error { return relocateText(w, result.(*app.RelocateResult)) })
 }
 
-func relocateText(w io.Writer, r *stages.RelocateResult) error {
+func relocateText(w io.Writer, r *app.RelocateResult) error {
 	p := &printer{w: w}
 	from := map[string][]string{} // by the new name
 	for _, name := range sortedKeys(r.Mapping) {

@@ -7,13 +7,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/app"
 )
 
-func (a *app) renderCommand() *cobra.Command {
+func (a *program) renderCommand() *cobra.Command {
 	var (
 		source sourceFlags
-		o      stages.RenderOptions
+		o      app.RenderOptions
 	)
 	cmd := &cobra.Command{
 		Use:   "render [SOURCE…]",
@@ -29,7 +29,7 @@ func (a *app) renderCommand() *cobra.Command {
 				return err
 			}
 			o.Environment = env
-			result, err := stages.Render(cmd.Context(), o)
+			result, err := app.Render(cmd.Context(), o)
 			if err != nil {
 				return err
 			}

@@ -9,12 +9,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-func (a *app) saveCommand() *cobra.Command {
-	var o stages.SaveOptions
+func (a *program) saveCommand() *cobra.Command {
+	var o app.SaveOptions
 	cmd := &cobra.Command{
 		Use:         "save REF FILE",
 		Short:       "Write an application into one file, with its signatures",
@@ -46,8 +46,8 @@ the other platforms: such a file is for nodes, and no registry takes it.`,
 			if err != nil {
 				return err
 			}
-			o.Environment = stages.Environment{Registry: client, Events: func(e engine.Event) { a.progress.Event(e) }}
-			result, err := stages.Save(cmd.Context(), o)
+			o.Environment = app.Environment{Registry: client, Events: func(e engine.Event) { a.progress.Event(e) }}
+			result, err := app.Save(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
@@ -65,7 +65,7 @@ the other platforms: such a file is for nodes, and no registry takes it.`,
 	return cmd
 }
 
-func saveText(w io.Writer, r *stages.SaveResult) error {
+func saveText(w io.Writer, r *app.SaveResult) error {
 	p := &printer{w: w}
 	p.f("saved     %s (%s)\nroot      %s\nimages    %d\n", r.File, artifact.Bytes(r.Size), r.Root.Ref, r.Images)
 	if len(r.Platforms) > 0 {

@@ -13,15 +13,15 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/app"
 )
 
 // passwordVariable is cosign's: the password of an encrypted key.
 const passwordVariable = "COSIGN_PASSWORD"
 
-func (a *app) signCommand() *cobra.Command {
+func (a *program) signCommand() *cobra.Command {
 	var (
-		o           stages.SignOptions
+		o           app.SignOptions
 		key, prefix string
 		list        string
 	)
@@ -46,7 +46,7 @@ Signing again with the same key changes nothing.`,
 			switch {
 			case list != "" && (len(args) > 0 || o.BundleOut != ""):
 				return usagef("--from-file says what to sign, and goes without REF and --bundle-out")
-			case list == "-" && key == stages.Stdin:
+			case list == "-" && key == app.Stdin:
 				return usagef("--from-file - and --key - both want stdin")
 			case list == "":
 				if o.Ref, err = oneReference("", args); err != nil {
@@ -60,7 +60,7 @@ Signing again with the same key changes nothing.`,
 			if err != nil {
 				return err
 			}
-			o.Environment = stages.Environment{Registry: client}
+			o.Environment = app.Environment{Registry: client}
 			if list != "" {
 				lines, err := a.readList(list, 1, 1, "REF")
 				if err != nil {
@@ -69,10 +69,10 @@ Signing again with the same key changes nothing.`,
 				return a.each(cmd.Context(), lines, func(ctx context.Context, words []string) (any, error) {
 					one := o
 					one.Ref = words[0]
-					return result(stages.Sign(ctx, one))
-				}, func(w io.Writer, result any) error { return signText(w, result.(*stages.SignResult)) })
+					return result(app.Sign(ctx, one))
+				}, func(w io.Writer, result any) error { return signText(w, result.(*app.SignResult)) })
 			}
-			result, err := stages.Sign(cmd.Context(), o)
+			result, err := app.Sign(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
@@ -87,7 +87,7 @@ Signing again with the same key changes nothing.`,
 	return cmd
 }
 
-func signText(w io.Writer, r *stages.SignResult) error {
+func signText(w io.Writer, r *app.SignResult) error {
 	p := &printer{w: w}
 	for _, s := range r.Signatures {
 		did := "signed"
@@ -102,8 +102,8 @@ func signText(w io.Writer, r *stages.SignResult) error {
 	return p.err
 }
 
-func (a *app) generateKey(prefix string) error {
-	private, public, err := stages.GenerateKey(prefix, a.password)
+func (a *program) generateKey(prefix string) error {
+	private, public, err := app.GenerateKey(prefix, a.password)
 	if err != nil {
 		return err
 	}
@@ -115,16 +115,16 @@ func (a *app) generateKey(prefix string) error {
 }
 
 // signer reads the key that signs.
-func (a *app) signer(key string) (stages.Signer, error) {
+func (a *program) signer(key string) (app.Signer, error) {
 	if key == "" {
 		return nil, usagef("signing needs a key: give --key FILE, or make a pair with 'tape sign --generate-key PREFIX'")
 	}
-	return stages.LoadSigner(key, a.password)
+	return app.LoadSigner(key, a.password)
 }
 
 // password gives the password of a key: the environment's, or what a person
 // types.
-func (a *app) password(confirm bool) ([]byte, error) {
+func (a *program) password(confirm bool) ([]byte, error) {
 	if value, ok := os.LookupEnv(passwordVariable); ok {
 		return []byte(value), nil
 	}
@@ -146,7 +146,7 @@ func (a *app) password(confirm bool) ([]byte, error) {
 	return first, err
 }
 
-func (a *app) ask(in *os.File, prompt string) ([]byte, error) {
+func (a *program) ask(in *os.File, prompt string) ([]byte, error) {
 	fmt.Fprint(a.Err, prompt)
 	answer, err := term.ReadPassword(int(in.Fd()))
 	fmt.Fprintln(a.Err)

@@ -16,10 +16,10 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/taped-dev/tape/engine/local"
+	"github.com/taped-dev/tape/engine/content/local"
 	"github.com/taped-dev/tape/engine/regular"
 	"github.com/taped-dev/tape/engine/temporary"
-	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
@@ -93,7 +93,7 @@ func (f *sourceFlags) registerImages(cmd *cobra.Command) {
 }
 
 // to fills the options from the flags and the arguments.
-func (f *sourceFlags) to(o *stages.Options, args []string) error {
+func (f *sourceFlags) to(o *app.Options, args []string) error {
 	if f.manifestDir != "" {
 		args = append([]string{f.manifestDir}, args...)
 	}
@@ -102,10 +102,10 @@ func (f *sourceFlags) to(o *stages.Options, args []string) error {
 	}
 	o.Pipeline = f.pipeline
 	if len(args) == 0 && o.Pipeline == "" {
-		if _, err := os.Stat(stages.PipelineFile); err != nil {
-			return usagef("no SOURCE given, and this folder has no %s: name a folder, such as ./kustomize, or write one with 'tape pipeline init'", stages.PipelineFile)
+		if _, err := os.Stat(app.PipelineFile); err != nil {
+			return usagef("no SOURCE given, and this folder has no %s: name a folder, such as ./kustomize, or write one with 'tape pipeline init'", app.PipelineFile)
 		}
-		o.Pipeline = stages.PipelineFile
+		o.Pipeline = app.PipelineFile
 	}
 	var err error
 	o.Args = map[string]string{}
@@ -127,10 +127,10 @@ func (f *sourceFlags) to(o *stages.Options, args []string) error {
 		if len(args) == 0 {
 			return usagef("--interpreter and its options go with a SOURCE: %s has its own, below each source", o.Pipeline)
 		}
-		return usagef("--interpreter and its options go with one SOURCE; for several, write a %s ('tape pipeline init')", stages.PipelineFile)
+		return usagef("--interpreter and its options go with one SOURCE; for several, write a %s ('tape pipeline init')", app.PipelineFile)
 	}
 	for _, path := range args {
-		o.Sources = append(o.Sources, stages.Source{Path: path, Interpreter: f.interpreter, Settings: settings})
+		o.Sources = append(o.Sources, app.Source{Path: path, Interpreter: f.interpreter, Settings: settings})
 	}
 	if o.Created, err = artifact.SourceDateEpoch(os.Getenv("SOURCE_DATE_EPOCH")); err != nil {
 		return err
@@ -142,7 +142,7 @@ func (f *sourceFlags) to(o *stages.Options, args []string) error {
 }
 
 // sources is to, with - for a stream of manifests on stdin.
-func (a *app) sources(f *sourceFlags, o *stages.Options, args []string) error {
+func (a *program) sources(f *sourceFlags, o *app.Options, args []string) error {
 	if f.manifestDir == "-" {
 		f.manifestDir = ""
 		args = append([]string{"-"}, args...)
@@ -173,7 +173,7 @@ func (a *app) sources(f *sourceFlags, o *stages.Options, args []string) error {
 const maxStream = 64 << 20
 
 // stream puts the manifests on stdin into a folder; close removes it.
-func (a *app) stream() (string, error) {
+func (a *program) stream() (string, error) {
 	data, err := io.ReadAll(io.LimitReader(a.In, maxStream+1))
 	switch {
 	case err != nil:
@@ -219,8 +219,8 @@ func (f placeFlags) places() (map[string]local.Place, error) {
 }
 
 // settings are the interpreter's options in the order given, the file's first.
-func (f *sourceFlags) settings() ([]stages.Setting, error) {
-	var out []stages.Setting
+func (f *sourceFlags) settings() ([]app.Setting, error) {
+	var out []app.Setting
 	if f.optionsFile != "" {
 		data, err := regular.ReadArgument(f.optionsFile)
 		if err != nil {
@@ -235,7 +235,7 @@ func (f *sourceFlags) settings() ([]stages.Setting, error) {
 			if err != nil {
 				return nil, fmt.Errorf("read --options-file %s: option %s: %w", f.optionsFile, k, err)
 			}
-			out = append(out, stages.Setting{Name: k, JSON: raw, Base: filepath.Dir(f.optionsFile)})
+			out = append(out, app.Setting{Name: k, JSON: raw, Base: filepath.Dir(f.optionsFile)})
 		}
 	}
 	for _, kv := range f.options {
@@ -243,7 +243,7 @@ func (f *sourceFlags) settings() ([]stages.Setting, error) {
 		if !ok || k == "" {
 			return nil, usagef("--set-option %q is not K=V", kv)
 		}
-		out = append(out, stages.Setting{Name: k, Value: v})
+		out = append(out, app.Setting{Name: k, Value: v})
 	}
 	for _, s := range []struct {
 		name   string
@@ -255,7 +255,7 @@ func (f *sourceFlags) settings() ([]stages.Setting, error) {
 		{"expression", some(f.expression)}, {"tags", f.tags}, {"packages", f.packages},
 	} {
 		for _, v := range s.values {
-			out = append(out, stages.Setting{Name: s.name, Value: v})
+			out = append(out, app.Setting{Name: s.name, Value: v})
 		}
 	}
 	return out, nil

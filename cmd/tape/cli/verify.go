@@ -10,12 +10,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/app"
 )
 
-func (a *app) verifyCommand() *cobra.Command {
+func (a *program) verifyCommand() *cobra.Command {
 	var (
-		o    stages.VerifyOptions
+		o    app.VerifyOptions
 		list string
 	)
 	cmd := &cobra.Command{
@@ -36,7 +36,7 @@ link that does not hold, unless --allow-outside is given.`,
 			switch {
 			case list != "" && (len(args) > 0 || o.Bundle != ""):
 				return usagef("--from-file says what to verify, and goes without REF and --bundle")
-			case list != "" && o.Key == stages.Stdin:
+			case list != "" && o.Key == app.Stdin:
 				return usagef("--key - is read once, and --from-file verifies with it each time: give FILE or env://NAME")
 			case list == "":
 				if o.Ref, err = oneReference("", args); err != nil {
@@ -50,11 +50,11 @@ link that does not hold, unless --allow-outside is given.`,
 			if err != nil {
 				return err
 			}
-			o.Environment = stages.Environment{Registry: client}
+			o.Environment = app.Environment{Registry: client}
 			if list != "" {
 				return a.verifyList(cmd.Context(), list, o)
 			}
-			result, err := stages.Verify(cmd.Context(), o)
+			result, err := app.Verify(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
@@ -78,8 +78,8 @@ link that does not hold, unless --allow-outside is given.`,
 }
 
 // verified is an error where a link does not hold.
-func verified(ref string, r *stages.VerifyResult) error {
-	if i := slices.IndexFunc(r.Links, func(l stages.VerifiedLink) bool { return !l.OK }); i >= 0 {
+func verified(ref string, r *app.VerifyResult) error {
+	if i := slices.IndexFunc(r.Links, func(l app.VerifiedLink) bool { return !l.OK }); i >= 0 {
 		link, hint := r.Links[i], ""
 		if link.Outside {
 			hint = " (--allow-outside lets pods run such images)"
@@ -90,7 +90,7 @@ func verified(ref string, r *stages.VerifyResult) error {
 }
 
 // verifyList verifies what a list names, one after the other.
-func (a *app) verifyList(ctx context.Context, file string, o stages.VerifyOptions) error {
+func (a *program) verifyList(ctx context.Context, file string, o app.VerifyOptions) error {
 	list, err := a.readList(file, 1, 1, "REF")
 	if err != nil {
 		return err
@@ -98,16 +98,16 @@ func (a *app) verifyList(ctx context.Context, file string, o stages.VerifyOption
 	return a.each(ctx, list, func(ctx context.Context, words []string) (any, error) {
 		one := o
 		one.Ref = words[0]
-		result, err := stages.Verify(ctx, one)
+		result, err := app.Verify(ctx, one)
 		if err != nil {
 			return nil, err
 		}
 		return result, verified(one.Ref, result)
-	}, func(w io.Writer, result any) error { return verifyText(w, result.(*stages.VerifyResult)) })
+	}, func(w io.Writer, result any) error { return verifyText(w, result.(*app.VerifyResult)) })
 }
 
 // verifyText prints a line a link.
-func verifyText(w io.Writer, r *stages.VerifyResult) error {
+func verifyText(w io.Writer, r *app.VerifyResult) error {
 	p := &printer{w: w}
 	for _, link := range r.Links {
 		state := "ok    "

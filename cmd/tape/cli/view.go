@@ -7,11 +7,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/taped-dev/tape/stages"
+	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-func (a *app) viewCommand() *cobra.Command {
+func (a *program) viewCommand() *cobra.Command {
 	var (
 		image                 string
 		manifests, statements bool
@@ -30,7 +30,7 @@ func (a *app) viewCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if stages.IsRepository(ref) && !manifests && !statements && a.flags.output != "html" {
+			if app.IsRepository(ref) && !manifests && !statements && a.flags.output != "html" {
 				return a.list(cmd.Context(), ref)
 			}
 			if manifests && statements {
@@ -40,14 +40,14 @@ func (a *app) viewCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			env := stages.Environment{Registry: client}
+			env := app.Environment{Registry: client}
 			switch {
 			case manifests:
-				return stages.WriteManifests(cmd.Context(), env, ref, a.data())
+				return app.WriteManifests(cmd.Context(), env, ref, a.data())
 			case statements:
-				return stages.WriteStatements(cmd.Context(), env, ref, a.data())
+				return app.WriteStatements(cmd.Context(), env, ref, a.data())
 			}
-			view, err := stages.View(cmd.Context(), env, ref)
+			view, err := app.View(cmd.Context(), env, ref)
 			if err != nil {
 				return err
 			}

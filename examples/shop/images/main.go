@@ -30,7 +30,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/registry"
+	"github.com/taped-dev/tape/engine/content/registry"
 )
 
 // host is what the manifests call the registry; a mirror stands in for it.

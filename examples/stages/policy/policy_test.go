@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/taped-dev/tape/engine/registry/registrytest"
+	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 )
 
 // The tape with the stage refuses what is not on the list, before anything is

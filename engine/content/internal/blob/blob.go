@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package blob reads the files of blobs, and hashes each once.
+package blob
+
+import (
+	"context"
+	_ "crypto/sha512" // an image may be named by such a digest; sha256 is there anyway
+	"errors"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/engine/regular"
+)
+
+// Reader reads part of an open file.
+type Reader struct {
+	*io.SectionReader
+	File *os.File // nil where it is closed by another
+	Info os.FileInfo
+}
+
+// Open opens a regular file for reading.
+func Open(name string) (*Reader, error) {
+	f, err := regular.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &Reader{SectionReader: io.NewSectionReader(f, 0, info.Size()), File: f, Info: info}, nil
+}
+
+// Close closes the file.
+func (r *Reader) Close() error {
+	if r.File == nil {
+		return nil
+	}
+	return r.File.Close()
+}
+
+// ErrWrongDigest is what a blob is that is not what its name says.
+var ErrWrongDigest = errors.New("its bytes have another digest")
+
+// Sound remembers which files have been hashed and had their digest. The zero value
+// is ready for use.
+type Sound struct {
+	mu    sync.Mutex
+	files map[digest.Digest]os.FileInfo
+}
+
+// Verify reads all of a blob, or until ctx ends; none of one that it knows and
+// whose file has stayed the same.
+func (s *Sound) Verify(ctx context.Context, r *Reader, dgst digest.Digest) error {
+	s.mu.Lock()
+	was, ok := s.files[dgst]
+	s.mu.Unlock()
+	if ok && os.SameFile(was, r.Info) && was.Size() == r.Info.Size() && was.ModTime().Equal(r.Info.ModTime()) {
+		return nil
+	}
+	verifier := dgst.Verifier()
+	if _, err := io.Copy(verifier, WithContext(ctx, io.NewSectionReader(r, 0, r.Size()))); err != nil {
+		return err
+	}
+	if !verifier.Verified() {
+		return ErrWrongDigest
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.files == nil {
+		s.files = map[digest.Digest]os.FileInfo{}
+	}
+	s.files[dgst] = r.Info
+	return nil
+}
+
+// WithContext returns a reader that fails when ctx ends: reading a local file does not
+// notice by itself. It lives as long as one copy.
+func WithContext(ctx context.Context, r io.Reader) io.Reader { return contextReader{ctx, r} }
+
+type contextReader struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r contextReader) Read(p []byte) (int, error) {
+	if err := context.Cause(r.ctx); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p)
+}

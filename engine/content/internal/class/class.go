@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package class makes errors that belong to a class of containerd's errdefs.
+package class
+
+import "fmt"
+
+// Errorf is an error of a class of errdefs, whose name the text does not end in.
+func Errorf(class error, format string, args ...any) error {
+	return &classError{fmt.Errorf(format, args...), class}
+}
+
+type classError struct {
+	error
+	class error
+}
+
+func (e *classError) Unwrap() []error { return []error{e.error, e.class} }

@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package layout
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/content/internal/blob"
+	"github.com/taped-dev/tape/engine/content/internal/class"
+)
+
+const (
+	// maxEntries bounds the entries of an archive: an application of 1,000 images
+	// has some 20,000 blobs.
+	maxEntries = 1 << 18
+	// maxOther bounds the entries that belong to no layout, which are remembered.
+	maxOther = 1 << 10
+	// maxTrailer bounds the zeroes behind the last entry: other programs fill up to
+	// their own block, which is 10 KiB unless asked otherwise.
+	maxTrailer = 1 << 20
+	// maxEntryName bounds the name of an entry, in bytes. The longest of a layout has 141.
+	maxEntryName = 4096
+
+	tarBlock = 512
+)
+
+// trailer is how many bytes come at least after the last entry of a tar that is
+// whole: two blocks of zeroes.
+const trailer = 2 * tarBlock
+
+// archive is a tar that is read in place: it is gone through once for where
+// everything lies, and nothing is unpacked.
+type archive struct {
+	file  *os.File
+	info  os.FileInfo
+	end   func() error
+	at    map[digest.Digest]extent
+	other map[string]extent // every other file: oci-layout, index.json, and what belongs to no layout
+	// linked are files of other that blobs are hard links to.
+	linked map[string]bool
+	// unexpected is what no archive of a layout needs.
+	unexpected []string
+}
+
+// extent is where an entry's bytes lie.
+type extent struct{ offset, size int64 }
+
+// OpenArchive opens an OCI image layout in a tar, which may be compressed with gzip or
+// zstd: it is unpacked into a temporary file first, until ctx ends. Names
+// that lead elsewhere, links but to an entry before them, an entry twice, and an
+// archive that ends too early are errors. What belongs to no layout is passed over,
+// and told by [Layout.Unexpected]. The caller closes the layout.
+func OpenArchive(ctx context.Context, file string) (*Layout, error) {
+	l, err := openArchive(ctx, file)
+	if err != nil {
+		return nil, fmt.Errorf("open archive %s: %w", file, err)
+	}
+	return l, nil
+}
+
+func openArchive(ctx context.Context, name string) (*Layout, error) {
+	file, info, end, err := OpenPlain(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	a := &archive{file: file, info: info, end: end, at: map[digest.Digest]extent{}, other: map[string]extent{}, linked: map[string]bool{}}
+	if err := a.scan(); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	l, err := openLayout(name, a, func(name string, limit int64) ([]byte, error) {
+		at, ok := a.other[name]
+		if !ok {
+			return nil, fs.ErrNotExist
+		}
+		return readLimited(a.section(at), limit)
+	})
+	if _, ok := a.other[ocispec.ImageLayoutFile]; ok && err != nil {
+		err = class.Errorf(errdefs.ErrDataLoss, "%w", err) // it is a layout, which says nothing that can be read
+	}
+	if err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return l, nil
+}
+
+// scan goes through the tar.
+func (a *archive) scan() error {
+	if a.info.Size() == 0 {
+		return class.Errorf(errdefs.ErrInvalidArgument, "it is empty")
+	}
+	tr := tar.NewReader(a.file)
+	end := int64(0) // of the last entry, in whole blocks
+	for n := 0; ; n++ {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return a.finish(end)
+		}
+		if n == 0 && !a.hasMagic() && (errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) && a.info.Size() < trailer) {
+			return class.Errorf(errdefs.ErrInvalidArgument, "it is not a tar archive, such as tape save writes")
+		}
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return class.Errorf(errdefs.ErrDataLoss, "it is cut off, copy it again: %w", err)
+		}
+		if err != nil {
+			return class.Errorf(errdefs.ErrDataLoss, "it is damaged, copy it again: %w", err)
+		}
+		if n >= maxEntries {
+			return class.Errorf(errdefs.ErrDataLoss, "it has more than %d entries", maxEntries)
+		}
+		// The reader reads no further than the header, and skips by seeking:
+		// here the entry's bytes begin.
+		offset, err := a.file.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return err
+		}
+		if len(h.Name) > maxEntryName {
+			return class.Errorf(errdefs.ErrDataLoss, "the name of an entry has %d bytes; %d are allowed", len(h.Name), maxEntryName)
+		}
+		if err := a.checkHeaders(h, end, offset); err != nil {
+			return err
+		}
+		if err := a.add(h, offset); err != nil {
+			return err
+		}
+		size := h.Size
+		if h.Typeflag == tar.TypeDir || h.Typeflag == tar.TypeLink || h.Typeflag == tar.TypeXGlobalHeader {
+			size = 0 // whatever the header says, none follows
+		}
+		end = (offset + size + tarBlock - 1) / tarBlock * tarBlock
+		if err := a.checkZero(offset+size, end, "bytes between entries"); err != nil {
+			return err
+		}
+	}
+}
+
+// hasMagic reports whether the file begins as a tar does.
+func (a *archive) hasMagic() bool {
+	magic := make([]byte, 5)
+	_, err := a.file.ReadAt(magic, 257)
+	return err == nil && string(magic) == "ustar"
+}
+
+// finish looks at what stands behind the last entry.
+func (a *archive) finish(end int64) error {
+	// Between two entries an archive may end without a sign. What is needed most
+	// comes last in it, by the order of names.
+	whole := a.info.Size()-end >= trailer
+	if _, ok := a.other[ocispec.ImageLayoutFile]; !ok && !whole {
+		return class.Errorf(errdefs.ErrDataLoss, "it is cut off, copy it again")
+	}
+	if !whole {
+		a.expectNot("an end without two blocks of zeroes")
+	}
+	if err := a.checkZero(end, min(a.info.Size(), end+maxTrailer), "bytes behind its end"); err != nil {
+		return err
+	}
+	if a.info.Size() > end+maxTrailer {
+		a.expectNot("%d bytes behind its end", a.info.Size()-end)
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.other)) {
+		if name != ocispec.ImageLayoutFile && name != ocispec.ImageIndexFile && !a.linked[name] {
+			a.expectNot("a file %q", name)
+		}
+	}
+	return nil
+}
+
+// checkZero notes that bytes of the file are not all zero. Those that the file does
+// not have are nobody's.
+func (a *archive) checkZero(from, to int64, what string) error {
+	var buf [4096]byte
+	for from < to {
+		n, err := a.file.ReadAt(buf[:min(to-from, int64(len(buf)))], from)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		for _, b := range buf[:n] {
+			if b != 0 {
+				a.expectNot("%s", what)
+				return nil
+			}
+		}
+		if from += int64(n); n == 0 {
+			return nil
+		}
+	}
+	return nil
+}
+
+// mostUnexpected is how much is told of what is unexpected.
+const mostUnexpected = 10
+
+func (a *archive) expectNot(format string, args ...any) {
+	what := fmt.Sprintf(format, args...)
+	if len(a.unexpected) < mostUnexpected && !slices.Contains(a.unexpected, what) {
+		a.unexpected = append(a.unexpected, what)
+	}
+}
+
+// harmlessRecords are the keys of PAX records that say nothing of which bytes an
+// entry has, nor of its name. Those that end in a dot are prefixes.
+var harmlessRecords = []string{
+	"mtime", "atime", "ctime", "uid", "gid", "uname", "gname", "comment", "LIBARCHIVE.", "SCHILY.",
+}
+
+// checkHeaders looks at what stands before an entry's bytes from the end of the entry
+// before it: one header, or an extension and a header. Programs differ in how they
+// combine extensions, so that one may find other files than the next: there is to be
+// none that is not needed.
+func (a *archive) checkHeaders(h *tar.Header, from, to int64) error {
+	for key := range h.PAXRecords {
+		switch {
+		case strings.HasPrefix(key, "GNU.sparse."):
+			return class.Errorf(errdefs.ErrDataLoss, "entry %q is neither a file nor a folder: it has holes", h.Name)
+		case key == "path" && h.Typeflag != tar.TypeXGlobalHeader && len(h.Name) > 100,
+			key == "size" && h.Typeflag != tar.TypeXGlobalHeader && h.Size >= 1<<33,
+			slices.ContainsFunc(harmlessRecords, func(k string) bool {
+				return key == k || strings.HasSuffix(k, ".") && strings.HasPrefix(key, k)
+			}):
+		default:
+			a.expectNot("a header that gives an entry another %q", key)
+		}
+	}
+	if h.Typeflag == tar.TypeXGlobalHeader {
+		return nil
+	}
+	var extensions []byte
+	for from+tarBlock < to {
+		var block [tarBlock]byte
+		if _, err := a.file.ReadAt(block[:], from); err != nil {
+			return err
+		}
+		size, err := strconv.ParseInt(strings.Trim(string(block[124:136]), " \x00"), 8, 63)
+		if err != nil || size < 0 || size > to-from {
+			a.expectNot("an extension of a header that is not read the same everywhere")
+			return nil
+		}
+		extensions = append(extensions, block[156])
+		from += tarBlock + (size+tarBlock-1)/tarBlock*tarBlock
+	}
+	switch string(extensions) {
+	case "", "x":
+	case "L":
+		if len(h.Name) > 100 {
+			return nil
+		}
+		fallthrough
+	default:
+		a.expectNot("extensions of a header that are not read the same everywhere")
+	}
+	return nil
+}
+
+// appleDouble is how names begin of what macOS puts beside the files of others.
+const appleDouble = "._"
+
+func (a *archive) add(h *tar.Header, offset int64) error {
+	if h.Typeflag == tar.TypeXGlobalHeader {
+		return nil
+	}
+	name := strings.TrimPrefix(h.Name, "./")
+	if h.Typeflag == tar.TypeDir {
+		name = strings.TrimSuffix(name, "/")
+	}
+	if name != "" && !fs.ValidPath(name) {
+		return class.Errorf(errdefs.ErrDataLoss, "entry %q is not a relative and clean name", h.Name)
+	}
+	at := extent{offset, h.Size}
+	switch h.Typeflag {
+	case tar.TypeDir:
+		return nil
+	case tar.TypeReg:
+	case tar.TypeLink:
+		target := strings.TrimPrefix(h.Linkname, "./")
+		var ok bool
+		if at, ok = a.other[target]; !ok || path.Base(target) != path.Base(name) {
+			return class.Errorf(errdefs.ErrDataLoss, "entry %q is neither a file nor a folder, nor a link to one of the same name before it", h.Name)
+		}
+		a.linked[target] = true
+	default:
+		return class.Errorf(errdefs.ErrDataLoss, "entry %q is neither a file nor a folder", h.Name)
+	}
+	if at.size > a.info.Size()-at.offset {
+		return class.Errorf(errdefs.ErrDataLoss, "entry %q ends outside, the archive is cut off, copy it again", h.Name)
+	}
+	if strings.HasPrefix(path.Base(name), appleDouble) {
+		return nil
+	}
+	dgst, isBlob, err := blobDigest(name)
+	if err != nil {
+		return class.Errorf(errdefs.ErrDataLoss, "entry %q is not named by a digest: %w", h.Name, err)
+	}
+	if isBlob {
+		if _, twice := a.at[dgst]; twice {
+			return class.Errorf(errdefs.ErrDataLoss, "it has %q twice", name)
+		}
+		a.at[dgst] = at
+		return nil
+	}
+	if _, twice := a.other[name]; twice {
+		return class.Errorf(errdefs.ErrDataLoss, "it has %q twice", name)
+	}
+	if len(a.other) == maxOther {
+		a.expectNot("more than %d files that belong to no layout", maxOther)
+		if name != ocispec.ImageLayoutFile && name != ocispec.ImageIndexFile {
+			return nil
+		}
+	}
+	a.other[name] = at
+	return nil
+}
+
+// blobDigest is the digest of the blob that an entry holds by its name.
+func blobDigest(name string) (dgst digest.Digest, isBlob bool, err error) {
+	dir, encoded := path.Split(name)
+	algorithm, ok := strings.CutPrefix(dir, ocispec.ImageBlobsDir+"/")
+	if !ok {
+		return "", false, nil
+	}
+	dgst = digest.NewDigestFromEncoded(digest.Algorithm(strings.TrimSuffix(algorithm, "/")), encoded)
+	return dgst, true, dgst.Validate()
+}
+
+func (a *archive) section(at extent) *io.SectionReader {
+	return io.NewSectionReader(a.file, at.offset, at.size)
+}
+
+func (a *archive) open(dgst digest.Digest) (*blob.Reader, error) {
+	at, ok := a.at[dgst]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return &blob.Reader{SectionReader: a.section(at), Info: a.info}, nil
+}
+
+func (a *archive) list() ([]digest.Digest, error) {
+	return slices.Collect(maps.Keys(a.at)), nil
+}
+
+func (a *archive) Close() error { return a.end() }

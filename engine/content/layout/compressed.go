@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package layout
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/containerd/errdefs"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/taped-dev/tape/engine/content/internal/blob"
+	"github.com/taped-dev/tape/engine/content/internal/class"
+)
+
+const (
+	// unpacks and unpacksAtLeast bound what a compressed archive unpacks to: so many
+	// times its size, and so many bytes in any case. Most of an archive are layers,
+	// which are compressed themselves.
+	unpacks        = 100
+	unpacksAtLeast = 1 << 30
+	// maxWindow is how much of what was unpacked zstd may look back at, in bytes: the
+	// most that its own program takes without being asked.
+	maxWindow = 128 << 20
+)
+
+// OpenPlain opens a regular file for reading, without its compression where it has one
+// of gzip or zstd: what is read then is a temporary file, which has no name, or goes with
+// close. Only ctx ends the unpacking. The caller calls end.
+func OpenPlain(ctx context.Context, name string) (f *os.File, info os.FileInfo, end func() error, err error) {
+	r, err := openRegular(name)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	unpack, err := decompressor(r.File)
+	if err != nil || unpack == nil {
+		if err != nil {
+			return nil, nil, nil, errors.Join(err, r.Close())
+		}
+		return r.File, r.Info, r.Close, nil
+	}
+	f, info, end, err = spill(ctx, unpack, max(unpacks*r.Info.Size(), unpacksAtLeast))
+	return f, info, end, errors.Join(err, r.Close())
+}
+
+// decompressor reads what a file holds where it is compressed, and is nil where not.
+func decompressor(f *os.File) (io.Reader, error) {
+	magic := make([]byte, 4)
+	n, err := f.ReadAt(magic, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	switch magic = magic[:n]; {
+	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+		r, err := gzip.NewReader(f)
+		if err != nil {
+			return nil, class.Errorf(errdefs.ErrDataLoss, "it is damaged, copy it again: gzip: %w", err)
+		}
+		return r, nil
+	case bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		r, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, fmt.Errorf("unpack zstd: %w", err)
+		}
+		return r.IOReadCloser(), nil
+	}
+	return nil, nil
+}
+
+// spill writes at most limit bytes into a temporary file.
+func spill(ctx context.Context, r io.Reader, limit int64) (f *os.File, info os.FileInfo, end func() error, err error) {
+	if c, ok := r.(io.Closer); ok {
+		defer c.Close()
+	}
+	f, err = os.CreateTemp("", "tape-archive-*")
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("unpack it: %w", err)
+	}
+	end = f.Close
+	if err := os.Remove(f.Name()); err != nil { // it cannot be while it is open
+		end = func() error { return errors.Join(f.Close(), os.Remove(f.Name())) }
+	}
+	n, err := io.Copy(f, io.LimitReader(blob.WithContext(ctx, r), limit+1))
+	switch {
+	case context.Cause(ctx) != nil:
+		err = context.Cause(ctx)
+	case err != nil && errors.As(err, new(*os.PathError)):
+		err = fmt.Errorf("unpack it: %w", err)
+	case err != nil:
+		err = class.Errorf(errdefs.ErrDataLoss, "it is damaged, copy it again: %w", err)
+	case n > limit:
+		err = class.Errorf(errdefs.ErrDataLoss, "it unpacks to more than %d bytes: unpack it first, if it is to be so", limit)
+	default:
+		if _, err = f.Seek(0, io.SeekStart); err == nil {
+			info, err = f.Stat()
+		}
+	}
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, end())
+	}
+	return f, info, end, nil
+}

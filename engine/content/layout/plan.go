@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package layout
+
+import (
+	"archive/tar"
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/engine/content/internal/blob"
+)
+
+// PartialSuffix is of a file that is not whole yet.
+const PartialSuffix = ".partial"
+
+// Blob opens the content of a descriptor. Reading fails where it has not the
+// descriptor's digest, before its end.
+type Blob func(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
+
+// PlanOptions of a write; the zero value is useful.
+type PlanOptions struct {
+	// Concurrency is how many blobs are fetched at once; 0: 8.
+	Concurrency int
+	// Resume goes on with FILE.partial where an earlier write of the same
+	// layout left one. Without it such a file is begun again.
+	Resume bool
+	// Report is told of every byte that was written, and of those that were
+	// there (again concurrently); may be nil.
+	Report func(n int64)
+}
+
+// entry is a file in the tar, and where its bytes begin.
+type entry struct {
+	name   string
+	size   int64
+	data   []byte             // of the two small files
+	desc   ocispec.Descriptor // of a blob
+	header []byte
+	at     int64 // of the header
+}
+
+func (e *entry) body() int64 { return e.at + int64(len(e.header)) }
+
+// Plan is the layout of an archive.
+type Plan struct {
+	entries []*entry
+	size    int64
+}
+
+// NewPlan lays out an archive with this index.json and these blobs. A blob that
+// is listed twice is written once.
+func NewPlan(index []byte, blobs []ocispec.Descriptor) (*Plan, error) {
+	entries := []*entry{
+		{name: ocispec.ImageIndexFile, size: int64(len(index)), data: index},
+		{name: ocispec.ImageLayoutFile, data: []byte(`{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`)},
+	}
+	entries[1].size = int64(len(entries[1].data))
+	seen := map[digest.Digest]int64{}
+	for _, b := range blobs {
+		if err := b.Digest.Validate(); err != nil {
+			return nil, fmt.Errorf("blob %q: %w", b.Digest, err)
+		}
+		if size, twice := seen[b.Digest]; twice {
+			if size != b.Size {
+				return nil, fmt.Errorf("blob %s is said to have %d and %d bytes", b.Digest, size, b.Size)
+			}
+			continue
+		}
+		seen[b.Digest] = b.Size
+		entries = append(entries, &entry{
+			name: ocispec.ImageBlobsDir + "/" + b.Digest.Algorithm().String() + "/" + b.Digest.Encoded(),
+			size: b.Size, desc: b,
+		})
+	}
+	slices.SortFunc(entries, func(a, b *entry) int { return cmp.Compare(a.name, b.name) })
+	p := &Plan{entries: entries}
+	for _, e := range entries {
+		var buf bytes.Buffer
+		if err := tar.NewWriter(&buf).WriteHeader(&tar.Header{
+			Typeflag: tar.TypeReg, Name: e.name, Size: e.size, Mode: 0o644, ModTime: time.Unix(0, 0),
+		}); err != nil {
+			return nil, fmt.Errorf("lay out %s: %w", e.name, err)
+		}
+		e.header, e.at = buf.Bytes(), p.size
+		p.size += int64(len(e.header)) + padded(e.size)
+	}
+	p.size += 2 * block
+	return p, nil
+}
+
+// block is the unit of a tar.
+const block = 512
+
+func padded(n int64) int64 { return (n + block - 1) / block * block }
+
+// Size of the file in bytes.
+func (p *Plan) Size() int64 { return p.size }
+
+// Check reports how an archive differs from the planned one, but for the bytes of its
+// blobs, which have digests.
+func (p *Plan) Check(ctx context.Context, file *io.SectionReader) error {
+	if file.Size() != p.size {
+		return fmt.Errorf("it has %d bytes, not %d", file.Size(), p.size)
+	}
+	var found [copyBuffer]byte
+	same := func(want []byte, at int64, what string) error {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		for len(want) > 0 {
+			part := found[:min(len(want), len(found))]
+			if _, err := file.ReadAt(part, at); err != nil {
+				return fmt.Errorf("read %s: %w", what, err)
+			}
+			if !bytes.Equal(part, want[:len(part)]) {
+				return fmt.Errorf("%s is another one", what)
+			}
+			want, at = want[len(part):], at+int64(len(part))
+		}
+		return nil
+	}
+	zeros := make([]byte, 2*block)
+	for _, e := range p.entries {
+		if err := errors.Join(
+			same(e.header, e.at, "the header of "+e.name),
+			same(e.data, e.body(), e.name),
+			same(zeros[:padded(e.size)-e.size], e.body()+e.size, "what follows "+e.name),
+		); err != nil {
+			return err
+		}
+	}
+	return same(zeros, p.size-2*block, "its end")
+}
+
+// WriteFile writes the archive beside the file and renames it when it is whole
+// and on disk. What an interruption leaves is FILE.partial, for Resume. It waits for
+// other processes that write to the same file, until ctx ends.
+func (p *Plan) WriteFile(ctx context.Context, file string, open Blob, o PlanOptions) (err error) {
+	partial := file + PartialSuffix
+	f, unlock, err := openLocked(ctx, partial)
+	if err != nil {
+		return fmt.Errorf("write archive: %w", err)
+	}
+	defer unlock()
+	defer f.Close()
+	if !o.Resume {
+		if err := f.Truncate(0); err != nil {
+			return fmt.Errorf("write archive %s: %w", partial, err)
+		}
+	}
+	before, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("write archive: %w", err)
+	}
+	// A partial file of another layout has another size or other headers; its
+	// blobs will not have their digests, and it is overwritten.
+	resume := o.Resume && before.Size() == p.size
+	if err := f.Truncate(p.size); err != nil {
+		return fmt.Errorf("write archive %s: %w", partial, err)
+	}
+	if o.Concurrency <= 0 {
+		o.Concurrency = 8
+	}
+	if o.Report == nil {
+		o.Report = func(int64) {}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(o.Concurrency)
+	// Largest first: the last to end should not be one that began late.
+	order := slices.Clone(p.entries)
+	slices.SortStableFunc(order, func(a, b *entry) int { return cmp.Compare(b.size, a.size) })
+	for _, e := range order {
+		g.Go(func() error { return p.place(ctx, f, e, open, resume, o.Report) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	// Not synced, which takes half as long again as all of the writing: what the kernel
+	// has not written when the power fails is noticed by whoever reads the archive, and
+	// the archive is a copy.
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("write archive %s: %w", partial, err)
+	}
+	if err := os.Rename(partial, file); err != nil {
+		return fmt.Errorf("write archive: %w", err)
+	}
+	return nil
+}
+
+// lockDelay is how often it is tried to lock a file.
+const lockDelay = 100 * time.Millisecond
+
+// openLocked opens a file, which is made, that no other process has locked. Where the
+// file system locks nothing, it is not.
+func openLocked(ctx context.Context, name string) (f *os.File, unlock func(), err error) {
+	for {
+		lock := flock.New(name, flock.SetFlag(os.O_RDWR|os.O_CREATE), flock.SetPermissions(0o644))
+		_, err := lock.TryLockContext(ctx, lockDelay)
+		switch {
+		case errors.Is(err, errors.ErrUnsupported):
+			f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
+			return f, func() {}, err
+		case ctx.Err() != nil:
+			return nil, nil, fmt.Errorf("wait for another process that writes to %s: %w", name, context.Cause(ctx))
+		case err != nil:
+			return nil, nil, err
+		}
+		unlock = func() { _ = lock.Close() } // it was only a lock
+		f, err = os.OpenFile(name, os.O_RDWR, 0o644)
+		if err == nil {
+			locked, lockErr := lock.Stat()
+			opened, openErr := f.Stat()
+			if lockErr == nil && openErr == nil && os.SameFile(locked, opened) {
+				return f, unlock, nil
+			}
+			err = errors.Join(lockErr, openErr, f.Close())
+		}
+		unlock()
+		// The process that had it renamed it: this is another one.
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, err
+		}
+	}
+}
+
+// place writes one entry where it belongs.
+func (p *Plan) place(ctx context.Context, f *os.File, e *entry, open Blob, resume bool, report func(int64)) error {
+	if _, err := f.WriteAt(e.header, e.at); err != nil {
+		return fmt.Errorf("write archive: %w", err)
+	}
+	if e.desc.Digest == "" {
+		if _, err := f.WriteAt(e.data, e.body()); err != nil {
+			return fmt.Errorf("write archive: %w", err)
+		}
+		report(e.size)
+		return nil
+	}
+	if resume {
+		whole, err := holds(ctx, io.NewSectionReader(f, e.body(), e.size), e.desc.Digest)
+		if err != nil {
+			return fmt.Errorf("read archive %s: %w", f.Name(), err)
+		}
+		if whole {
+			report(e.size)
+			return nil
+		}
+	}
+	return e.copy(ctx, io.NewOffsetWriter(f, e.body()), open, report)
+}
+
+// copyBuffer is how much of a blob is in hand, in bytes.
+const copyBuffer = 128 << 10
+
+// copy writes the blob, which is verified by whoever opens it.
+func (e *entry) copy(ctx context.Context, w io.Writer, open Blob, report func(int64)) (err error) {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	r, err := open(ctx, e.desc)
+	if err != nil {
+		return fmt.Errorf("fetch %s: %w", e.desc.Digest, err)
+	}
+	defer r.Close()
+	n, err := io.CopyBuffer(counting{w, report}, io.LimitReader(blob.WithContext(ctx, r), e.size+1), make([]byte, min(e.size+1, copyBuffer)))
+	switch {
+	case err != nil:
+		return fmt.Errorf("fetch %s: %w", e.desc.Digest, err)
+	case n != e.size:
+		return fmt.Errorf("fetch %s: got %d bytes, not %d", e.desc.Digest, n, e.size)
+	}
+	return nil
+}
+
+// Write writes the archive to a stream, one blob after another.
+func (p *Plan) Write(ctx context.Context, w io.Writer, open Blob, report func(n int64)) error {
+	if report == nil {
+		report = func(int64) {}
+	}
+	zeros := make([]byte, 2*block)
+	for _, e := range p.entries {
+		if _, err := w.Write(e.header); err != nil {
+			return fmt.Errorf("write archive: %w", err)
+		}
+		var err error
+		if e.desc.Digest == "" {
+			_, err = w.Write(e.data)
+			report(e.size)
+		} else {
+			err = e.copy(ctx, w, open, report)
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(zeros[:padded(e.size)-e.size]); err != nil {
+			return fmt.Errorf("write archive: %w", err)
+		}
+	}
+	if _, err := w.Write(zeros); err != nil {
+		return fmt.Errorf("write archive: %w", err)
+	}
+	return nil
+}
+
+// holds says whether a part of a file has the digest.
+func holds(ctx context.Context, r io.Reader, want digest.Digest) (bool, error) {
+	got, err := want.Algorithm().FromReader(blob.WithContext(ctx, r))
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return false, nil
+	}
+	return got == want, err
+}
+
+// counting reports what is written.
+type counting struct {
+	io.Writer
+	report func(int64)
+}
+
+func (c counting) Write(p []byte) (int, error) {
+	n, err := c.Writer.Write(p)
+	c.report(int64(n))
+	return n, err
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package local
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"sync"
+
+	imagesapi "github.com/containerd/containerd/api/services/images/v1"
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/content/proxy"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/descriptor"
+	"github.com/taped-dev/tape/engine/nearest"
+)
+
+// defaultContainerd is where containerd listens unless somebody says otherwise.
+const defaultContainerd = "/run/containerd/containerd.sock"
+
+// maxManifest is how large registries take one, in bytes.
+const maxManifest = 4 << 20
+
+// containerd is a namespace of containerd: its content and image services. Its own
+// client brings all of containerd.
+type containerd struct {
+	address, namespace string
+
+	mu   sync.Mutex
+	conn *grpc.ClientConn
+}
+
+func newContainerd(address, namespace string) *containerd {
+	return &containerd{address: cmp.Or(address, defaultContainerd), namespace: cmp.Or(namespace, namespaces.Default)}
+}
+
+func (c *containerd) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn == nil {
+		return nil
+	}
+	return c.conn.Close()
+}
+
+// connect connects where it was not done. A socket that does not answer is found
+// out before gRPC tries it again and again.
+func (c *containerd) connect(ctx context.Context) (*grpc.ClientConn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != nil {
+		return c.conn, nil
+	}
+	probe, err := (&net.Dialer{}).DialContext(ctx, "unix", c.address)
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return nil, cause
+		}
+		return nil, unreachable("containerd", c.address, "CONTAINERD_ADDRESS", err)
+	}
+	if err := probe.Close(); err != nil {
+		return nil, fmt.Errorf("connect to containerd: %w", err)
+	}
+	c.conn, err = grpc.NewClient("unix://"+c.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return nil, fmt.Errorf("connect to containerd at %s: %w", c.address, err)
+	}
+	return c.conn, nil
+}
+
+// find finds an image by its name, or as ctr may have been told it.
+func (c *containerd) find(ctx context.Context, named reference.Named) (ocispec.Descriptor, error) {
+	conn, err := c.connect(ctx)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	ctx = namespaces.WithNamespace(ctx, c.namespace)
+	for _, name := range []string{named.String(), familiar(named)} {
+		answer, err := imagesapi.NewImagesClient(conn).Get(ctx, &imagesapi.GetImageRequest{Name: name})
+		if err = errgrpc.ToNative(err); errdefs.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return ocispec.Descriptor{}, fmt.Errorf("ask containerd for %s: %w", name, err)
+		}
+		target := answer.GetImage().GetTarget()
+		return ocispec.Descriptor{MediaType: target.GetMediaType(), Digest: digest.Digest(target.GetDigest()), Size: target.GetSize()}, nil
+	}
+	return ocispec.Descriptor{}, fmt.Errorf("containerd has no image %s in namespace %s%s: %w", familiar(named), c.namespace, c.near(ctx, conn, named), errdefs.ErrNotFound)
+}
+
+// near is the hint at a name that the namespace has.
+func (c *containerd) near(ctx context.Context, conn *grpc.ClientConn, named reference.Named) string {
+	answer, err := imagesapi.NewImagesClient(conn).List(ctx, &imagesapi.ListImagesRequest{})
+	if err != nil {
+		return ""
+	}
+	var names []string
+	for _, image := range answer.GetImages() {
+		names = append(names, image.GetName())
+	}
+	hint := nearest.Hint(named.String(), slices.Values(names))
+	if hint == "" && len(names) == 0 {
+		hint = ", which has none; $CONTAINERD_NAMESPACE names another, such as k8s.io"
+	}
+	return hint
+}
+
+func (c *containerd) open(ctx context.Context, named reference.Named) (*Source, error) {
+	desc, err := c.find(ctx, named)
+	if err != nil {
+		return nil, err
+	}
+	return &Source{
+		blobs: &namespace{c, proxy.NewContentStore(c.conn), reference.TrimNamed(named)},
+		tag:   tag(named), image: desc,
+	}, nil
+}
+
+// namespace is what a namespace of containerd has of a repository.
+type namespace struct {
+	containerd *containerd
+	content    content.Provider
+	name       reference.Named
+}
+
+// Resolve finds tags among the images, and digests in the content, whether an image
+// leads to them or not.
+func (n *namespace) Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, error) {
+	dgst, err := digest.Parse(tagOrDigest)
+	if err != nil {
+		tagged, err := reference.WithTag(n.name, tagOrDigest)
+		if err != nil {
+			return ocispec.Descriptor{}, fmt.Errorf("%q: %w: %w", tagOrDigest, err, errdefs.ErrInvalidArgument)
+		}
+		return n.containerd.find(ctx, tagged)
+	}
+	ra, err := n.ReaderAt(ctx, ocispec.Descriptor{Digest: dgst})
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	size := ra.Size()
+	if err := ra.Close(); err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("read %s: %w", dgst, err)
+	}
+	if size > maxManifest {
+		return ocispec.Descriptor{}, fmt.Errorf("blob %s in containerd has %d bytes, and is no manifest: %w", dgst, size, errdefs.ErrInvalidArgument)
+	}
+	data, err := engine.Get(ctx, n, ocispec.Descriptor{Digest: dgst, Size: size})
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	desc := ocispec.Descriptor{MediaType: descriptor.ManifestType(data), Digest: dgst, Size: int64(len(data))}
+	if desc.MediaType == "" {
+		return desc, fmt.Errorf("blob %s in containerd is no manifest: %w", dgst, errdefs.ErrInvalidArgument)
+	}
+	return desc, nil
+}
+
+// Referrers knows of none: containerd does not keep what is about what.
+func (*namespace) Referrers(context.Context, digest.Digest) ([]ocispec.Descriptor, error) {
+	return nil, nil
+}
+
+// ReaderAt implements [content.Provider]. All of the blob is read first.
+func (n *namespace) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
+	body, err := n.Blob(ctx, desc)
+	if err == nil {
+		_, err = io.Copy(io.Discard, body)
+		err = errors.Join(err, body.Close())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return n.open(ctx, desc)
+}
+
+// Blob reads a blob, and fails at its end where it is not what its digest says.
+func (n *namespace) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	ra, err := n.open(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	check := desc.Digest.Verifier()
+	// Every read is a request.
+	body := bufio.NewReaderSize(io.NewSectionReader(ra, 0, ra.Size()), readBuffer)
+	return &verified{Reader: io.TeeReader(body, check), Closer: ra, verifier: check, digest: desc.Digest}, nil
+}
+
+func (n *namespace) open(ctx context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
+	if err := desc.Digest.Validate(); err != nil {
+		return nil, fmt.Errorf("blob %q: %w: %w", desc.Digest, err, errdefs.ErrInvalidArgument)
+	}
+	ra, err := n.content.ReaderAt(namespaces.WithNamespace(ctx, n.containerd.namespace), desc)
+	if err != nil {
+		return nil, fmt.Errorf("blob %s of containerd: %w", desc.Digest, err)
+	}
+	if desc.Size > 0 && desc.Size != ra.Size() {
+		return nil, errors.Join(fmt.Errorf("blob %s of containerd has %d bytes, not %d: %w", desc.Digest, ra.Size(), desc.Size, errdefs.ErrDataLoss), ra.Close())
+	}
+	return ra, nil
+}
+
+// verified hashes what is read.
+type verified struct {
+	io.Reader
+	io.Closer
+	verifier digest.Verifier
+	digest   digest.Digest
+}
+
+func (v *verified) Read(p []byte) (int, error) {
+	n, err := v.Reader.Read(p)
+	if errors.Is(err, io.EOF) && !v.verifier.Verified() {
+		err = fmt.Errorf("blob %s of containerd is damaged: its bytes have another digest: %w", v.digest, errdefs.ErrDataLoss)
+	}
+	return n, err
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package local
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/taped-dev/tape/engine/content/layout"
+	"github.com/taped-dev/tape/engine/nearest"
+)
+
+// Place says where an image is that is in no registry, as a person writes it:
+// docker-daemon, containerd, oci:DIR[:TAG] or archive:FILE[:TAG].
+type Place string
+
+// The places without a path.
+const (
+	Docker     Place = "docker-daemon"
+	Containerd Place = "containerd"
+)
+
+// Kind is the place without its path: docker-daemon, containerd, oci or archive.
+// Unlike the whole, it says nothing of the machine.
+func (p Place) Kind() string {
+	kind, _, _ := strings.Cut(string(p), ":")
+	return kind
+}
+
+// IsFile says whether the place is a folder or a file, which holds what it holds
+// whatever an image is called.
+func (p Place) IsFile() bool { return layout.IsReference(string(p)) }
+
+// Check says what is wrong with a place as it is written.
+func (p Place) Check() error {
+	kind, path, _ := strings.Cut(string(p), ":")
+	if p == Docker || p == Containerd || p.IsFile() && path != "" {
+		return nil
+	}
+	names := []string{string(Docker), string(Containerd), "oci", "archive"}
+	near := nearest.Name(kind, slices.Values(names))
+	if i := slices.IndexFunc(names, func(name string) bool { return strings.HasPrefix(name, kind) }); near == "" && kind != "" && i >= 0 {
+		near = names[i] // docker
+	}
+	hint := ""
+	if near != "" && near != kind {
+		hint = fmt.Sprintf(" (did you mean %q?)", near)
+	}
+	return fmt.Errorf("%q is no place for images: want docker-daemon, containerd, oci:DIR[:TAG] or archive:FILE[:TAG]%s", p, hint)
+}
+
+// Below is the place as seen from the folder that holds dir, where its path was
+// relative to dir.
+func (p Place) Below(dir string) Place {
+	kind, path, _ := strings.Cut(string(p), ":")
+	if !p.IsFile() || dir == "" || filepath.IsAbs(path) {
+		return p
+	}
+	return Place(kind + ":" + filepath.Join(dir, path))
+}
+
+// SeenFrom undoes Below: dir.Below gives a place that is the same.
+func (p Place) SeenFrom(dir string) (Place, error) {
+	kind, path, _ := strings.Cut(string(p), ":")
+	if !p.IsFile() || dir == "" || filepath.IsAbs(path) {
+		return p, nil
+	}
+	rel, err := filepath.Rel(dir, path)
+	if err != nil { // one of them is absolute
+		rel, err = filepath.Abs(path)
+	}
+	return Place(kind + ":" + rel), err
+}

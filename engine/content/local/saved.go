@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package local
+
+import (
+	"archive/tar"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/images/archive"
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/klauspost/compress/gzip"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/layout"
+	"github.com/taped-dev/tape/engine/temporary"
+)
+
+// spool is an OCI layout in a temporary folder, of what the tars held that docker
+// save and the daemon write. It takes one at a time: they come from one disk.
+type spool struct {
+	folder *temporary.Folder
+
+	mu   sync.Mutex
+	tars map[string]ocispec.Index             // that were read, by what they are of
+	made map[digest.Digest]ocispec.Descriptor // manifests, by that of the tar
+}
+
+// spooled is the spool, made when the first tar comes.
+func (p *Places) spooled() (*spool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.spool != nil {
+		return p.spool, nil
+	}
+	folder, err := temporary.New(p.tempDir, "tape-images-")
+	if err != nil {
+		return nil, fmt.Errorf("make room for images: %w", err)
+	}
+	p.spool = &spool{folder: folder, tars: map[string]ocispec.Index{}, made: map[digest.Digest]ocispec.Descriptor{}}
+	return p.spool, nil
+}
+
+// chooser chooses an image from an index of images.
+type chooser func(index ocispec.Index) (ocispec.Descriptor, error)
+
+// image reads the tar that open opens, unless one of this key was read before, and
+// chooses the image in it. One whose manifest has the digest kept is as it was; of any other the
+// manifest is made.
+func (s *spool) image(ctx context.Context, key string, choose chooser, kept digest.Digest, open func() (io.ReadCloser, error)) (*Source, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w, err := layout.Create(s.folder.Dir())
+	if err != nil {
+		return nil, err
+	}
+	index, read := s.tars[key]
+	if !read {
+		if index, err = importTar(ctx, w.Store(), open); err != nil {
+			return nil, err
+		}
+		s.tars[key] = index
+	}
+	desc, err := choose(index)
+	if err != nil {
+		return nil, err
+	}
+	tagged := tagOf(desc)
+	made := desc.Digest != kept
+	if made {
+		if s.made[desc.Digest].Digest == "" {
+			if s.made[desc.Digest], err = remake(ctx, w.Store(), desc); err != nil {
+				return nil, err
+			}
+		}
+		found := desc.Digest
+		desc = s.made[found]
+		made = desc.Digest != found // an index stays what it is
+	}
+	w.Add(desc)
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	l, err := layout.Open(s.folder.Dir())
+	if err != nil {
+		return nil, err
+	}
+	return &Source{blobs: l, tag: tagged, image: desc, made: made}, nil
+}
+
+func importTar(ctx context.Context, into content.Store, open func() (io.ReadCloser, error)) (index ocispec.Index, err error) {
+	body, err := open()
+	if err != nil {
+		return index, err
+	}
+	defer body.Close()
+	desc, err := archive.ImportIndex(ctx, into, body)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("it ends too early: %w: %w", err, errdefs.ErrDataLoss)
+	}
+	if err != nil {
+		return index, err
+	}
+	return index, engine.GetJSON(ctx, into, desc, ocispec.MediaTypeImageIndex, &index)
+}
+
+// remake makes the manifest of an image whose store kept none. It says what is in
+// the image and nothing of who asked for it, so that it has one digest whichever
+// version of Docker wrote the tar: config as it is, layers compressed.
+func remake(ctx context.Context, in content.Store, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
+	if !images.IsManifestType(desc.MediaType) {
+		return desc, nil // an index, which nobody makes but who made the image
+	}
+	data, err := engine.Get(ctx, in, desc)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(data, &m); err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("read manifest %s: %w", desc.Digest, err)
+	}
+	diffIDs, err := images.RootFS(ctx, in, m.Config)
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("read config %s: %w", m.Config.Digest, err)
+	}
+	if len(diffIDs) != len(m.Layers) {
+		return ocispec.Descriptor{}, fmt.Errorf("image has %d layers, and %d by its config: %w", len(m.Layers), len(diffIDs), errdefs.ErrDataLoss)
+	}
+	layers := make([]ocispec.Descriptor, len(m.Layers))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, layer := range m.Layers {
+		group.Go(func() (err error) {
+			layers[i], err = compressed(groupCtx, in, layer, diffIDs[i])
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return engine.PutJSON(ctx, in, ocispec.MediaTypeImageManifest, ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: ocispec.MediaTypeImageManifest,
+		Config:    ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: m.Config.Digest, Size: m.Config.Size},
+		Layers:    layers,
+	})
+}
+
+// compressed compresses a layer that is not.
+func compressed(ctx context.Context, in content.Store, layer ocispec.Descriptor, diffID digest.Digest) (ocispec.Descriptor, error) {
+	out := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: layer.Digest, Size: layer.Size}
+	if layer.MediaType != images.MediaTypeDockerSchema2Layer && layer.MediaType != ocispec.MediaTypeImageLayer {
+		return out, nil
+	}
+	if layer.Digest != diffID {
+		return out, fmt.Errorf("layer %s is not the %s of the image's config: %w", layer.Digest, diffID, errdefs.ErrDataLoss)
+	}
+	ra, err := in.ReaderAt(ctx, layer)
+	if err != nil {
+		return out, err
+	}
+	defer ra.Close()
+	w, err := content.OpenWriter(ctx, in, content.WithRef("gzip-"+layer.Digest.String()))
+	if err != nil {
+		return out, fmt.Errorf("compress layer %s: %w", layer.Digest, err)
+	}
+	defer w.Close()
+	// Not the standard library's, whose output differs between versions of Go.
+	zip := gzip.NewWriter(w)
+	_, err = io.Copy(zip, content.NewReader(ra))
+	if err = errors.Join(err, zip.Close()); err != nil {
+		return out, fmt.Errorf("compress layer %s: %w", layer.Digest, err)
+	}
+	status, err := w.Status()
+	if err != nil {
+		return out, fmt.Errorf("compress layer %s: %w", layer.Digest, err)
+	}
+	out.Digest, out.Size = w.Digest(), status.Offset
+	if err := w.Commit(ctx, out.Size, out.Digest); err != nil && !errdefs.IsAlreadyExists(err) {
+		return out, fmt.Errorf("compress layer %s: %w", layer.Digest, err)
+	}
+	return out, nil
+}
+
+// tagOf is the tag of the name that an index has for an image, "" where it has none.
+func tagOf(desc ocispec.Descriptor) string {
+	named, err := reference.ParseNormalizedNamed(desc.Annotations[images.AnnotationImageName])
+	if err != nil {
+		return ""
+	}
+	return tag(named)
+}
+
+// pickTag chooses the image that has the tag; "" is the only one there is.
+func pickTag(wanted string) chooser {
+	return func(index ocispec.Index) (ocispec.Descriptor, error) {
+		found := map[digest.Digest]ocispec.Descriptor{}
+		var all []string
+		for _, desc := range index.Manifests {
+			if name := desc.Annotations[images.AnnotationImageName]; name != "" {
+				all = append(all, name)
+			}
+			if _, twice := found[desc.Digest]; !twice && (wanted == "" || tagOf(desc) == wanted) {
+				found[desc.Digest] = desc
+			}
+		}
+		slices.Sort(all)
+		for _, desc := range found {
+			if len(found) == 1 {
+				return desc, nil
+			}
+		}
+		if len(found) == 0 {
+			return ocispec.Descriptor{}, fmt.Errorf("it has no image of tag %q, only %s: %w", wanted, list(all), errdefs.ErrNotFound)
+		}
+		return ocispec.Descriptor{}, fmt.Errorf("it has %d images, name the tag of one: %s: %w", len(found), list(all), errdefs.ErrInvalidArgument)
+	}
+}
+
+// softLinks reads a tar with symbolic links in the place of hard ones, which are what
+// the reader of such archives follows.
+func softLinks(r io.Reader) io.ReadCloser {
+	out, in := io.Pipe()
+	go func() {
+		tr, tw := tar.NewReader(r), tar.NewWriter(in)
+		for {
+			h, err := tr.Next()
+			if errors.Is(err, io.EOF) {
+				_ = in.CloseWithError(tw.Close())
+				return
+			}
+			if err == nil && h.Typeflag == tar.TypeLink {
+				h.Typeflag = tar.TypeSymlink
+				h.Linkname, err = filepath.Rel(path.Dir(path.Clean(h.Name)), path.Clean(h.Linkname))
+			}
+			if err == nil {
+				h.Name, h.Format, h.PAXRecords = path.Clean(h.Name), tar.FormatUnknown, nil
+				err = tw.WriteHeader(h)
+			}
+			if err == nil {
+				_, err = io.Copy(tw, tr)
+			}
+			if err != nil {
+				_ = in.CloseWithError(err) // also that reading has ended
+				return
+			}
+		}
+	}()
+	return out
+}
+
+// pick finds an image in an index of images: under its name, under its tag, or alone.
+func pick(index ocispec.Index, named reference.Named) (ocispec.Descriptor, error) {
+	names := func(desc ocispec.Descriptor) []string {
+		return []string{desc.Annotations[images.AnnotationImageName], desc.Annotations[ocispec.AnnotationRefName]}
+	}
+	rules := []func(ocispec.Descriptor) bool{
+		func(desc ocispec.Descriptor) bool {
+			return slices.ContainsFunc(names(desc), func(name string) bool {
+				other, err := reference.ParseNormalizedNamed(name)
+				return err == nil && !reference.IsNameOnly(other) && other.String() == named.String()
+			})
+		},
+		func(desc ocispec.Descriptor) bool {
+			return tag(named) != "" && desc.Annotations[ocispec.AnnotationRefName] == tag(named)
+		},
+		// Named, and not what cosign names after that which it is about.
+		func(desc ocispec.Descriptor) bool {
+			name := cmp.Or(names(desc)...)
+			return name != "" && !strings.HasPrefix(name, "sha256-")
+		},
+		func(ocispec.Descriptor) bool { return true },
+	}
+	for _, rule := range rules {
+		found := map[digest.Digest]ocispec.Descriptor{}
+		for _, desc := range index.Manifests {
+			if rule(desc) {
+				found[desc.Digest] = desc
+			}
+		}
+		for _, desc := range found {
+			if len(found) == 1 {
+				return desc, nil
+			}
+		}
+	}
+	var all []string
+	for _, desc := range index.Manifests {
+		for _, name := range names(desc) {
+			if name != "" && !slices.Contains(all, name) {
+				all = append(all, name)
+			}
+		}
+	}
+	if len(all) == 0 {
+		return ocispec.Descriptor{}, fmt.Errorf("it holds %d manifests without names: %w", len(index.Manifests), errdefs.ErrNotFound)
+	}
+	slices.Sort(all)
+	return ocispec.Descriptor{}, fmt.Errorf("it has no %s, only %s: %w", familiar(named), list(all), errdefs.ErrNotFound)
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/descriptor"
+)
+
+const (
+	// maxChildren bounds what one manifest names. The root of an application of
+	// thousands of images stays below it.
+	maxChildren = 1 << 14
+	// MaxDepth bounds how deep indexes lie in indexes; two levels are common.
+	MaxDepth = 16
+)
+
+// IsManifest tells manifests and indexes, OCI's and Docker's, from blobs.
+func IsManifest(mediaType string) bool { return descriptor.IsManifest(mediaType) }
+
+// MayBeManifest reports whether a media type is not known as that of a manifest
+// nor as that of a blob. What an index lists under such a type is either.
+func MayBeManifest(mediaType string) bool {
+	switch mediaType {
+	case blobType, ocispec.MediaTypeEmptyJSON:
+		return false
+	}
+	return !IsManifest(mediaType) && !images.IsLayerType(mediaType) && !images.IsConfigType(mediaType)
+}
+
+// MayBeElsewhere reports whether a blob need not be in its registry: it has URLs to read
+// it from, or may not be distributed.
+func MayBeElsewhere(desc ocispec.Descriptor) bool {
+	return len(desc.URLs) > 0 || images.IsNonDistributable(desc.MediaType)
+}
+
+// Children are what a manifest names: the blobs of which it is made, and what it
+// lists as an index, which [Listed] tells apart. All of them pass
+// [descriptor.Check]. Of a manifest of a type that is not known, what does not
+// look like a descriptor is not one.
+func Children(desc ocispec.Descriptor, data []byte) (parts, listed []ocispec.Descriptor, err error) {
+	var m struct {
+		Config    *ocispec.Descriptor  `json:"config"`
+		Layers    []ocispec.Descriptor `json:"layers"`
+		Blobs     []ocispec.Descriptor `json:"blobs"` // of an artifact manifest
+		Manifests []ocispec.Descriptor `json:"manifests"`
+		Subject   *ocispec.Descriptor  `json:"subject"`
+	}
+	unknown := MayBeManifest(desc.MediaType)
+	if err := descriptor.Unmarshal(data, &m); err != nil && !unknown {
+		return nil, nil, fmt.Errorf("read manifest %s: %w: %w", desc.Digest, err, errdefs.ErrInvalidArgument)
+	}
+	parts, listed = slices.Concat(m.Layers, m.Blobs), m.Manifests
+	if m.Config != nil {
+		parts = append(parts, *m.Config)
+	}
+	for i := range parts {
+		if IsManifest(parts[i].MediaType) {
+			parts[i].MediaType = blobType // whatever is in it, it lies among the blobs
+		}
+	}
+	if n := len(parts) + len(listed); n > maxChildren {
+		return nil, nil, fmt.Errorf("manifest %s names %d others, more than the %d allowed: %w", desc.Digest, n, maxChildren, errdefs.ErrInvalidArgument)
+	}
+	if unknown {
+		broken := func(d ocispec.Descriptor) bool { return descriptor.Check(d) != nil }
+		return slices.DeleteFunc(parts, broken), slices.DeleteFunc(listed, broken), nil
+	}
+	if m.Subject != nil && m.Subject.Digest.Validate() != nil {
+		return nil, nil, fmt.Errorf("manifest %s: the digest of its subject: %w", desc.Digest, descriptor.Check(*m.Subject))
+	}
+	sizes := make(map[digest.Digest]int64, len(parts)+len(listed))
+	for _, child := range slices.Concat(parts, listed) {
+		if err := descriptor.Check(child); err != nil {
+			return nil, nil, fmt.Errorf("manifest %s: %w", desc.Digest, err)
+		}
+		if size, twice := sizes[child.Digest]; twice && size != child.Size {
+			return nil, nil, fmt.Errorf("manifest %s: %s is described with %d and with %d bytes: %w", desc.Digest, child.Digest, size, child.Size, errdefs.ErrInvalidArgument)
+		}
+		sizes[child.Digest] = child.Size
+	}
+	return parts, listed, nil
+}
+
+// Read reads a manifest that something else describes, and gives the type that it
+// has by what it says of itself. It has the size that it is described with.
+func Read(ctx context.Context, from content.Provider, desc ocispec.Descriptor) (ocispec.Descriptor, []byte, error) {
+	if err := descriptor.Check(desc); err != nil {
+		return desc, nil, err
+	}
+	if desc.Size > MaxManifest {
+		return desc, nil, fmt.Errorf("manifest %s is described with %d bytes, more than the %d allowed: %w", desc.Digest, desc.Size, MaxManifest, errdefs.ErrInvalidArgument)
+	}
+	data, err := engine.Get(ctx, from, desc)
+	if err != nil {
+		return desc, nil, err
+	}
+	if int64(len(data)) != desc.Size {
+		return desc, nil, fmt.Errorf("manifest %s has %d bytes, and is described with %d: %w", desc.Digest, len(data), desc.Size, errdefs.ErrInvalidArgument)
+	}
+	if mediaType := descriptor.ManifestType(data); mediaType != "" {
+		desc.MediaType = mediaType
+	}
+	return desc, data, nil
+}
+
+// Listed reports whether what an index lists is a manifest, by its type. Under a
+// type that is not known it is one where it says so itself; a registry has it among
+// its manifests then.
+func Listed(ctx context.Context, from content.Provider, desc ocispec.Descriptor) (bool, error) {
+	if !MayBeManifest(desc.MediaType) || desc.Size > MaxManifest {
+		return IsManifest(desc.MediaType), nil
+	}
+	data, err := engine.Get(ctx, from, desc)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	var document struct {
+		MediaType     string `json:"mediaType"`
+		SchemaVersion int    `json:"schemaVersion"`
+	}
+	if json.Unmarshal(data, &document) != nil {
+		return false, nil
+	}
+	return IsManifest(document.MediaType) || document.MediaType == desc.MediaType && desc.MediaType != "" || document.SchemaVersion > 0, nil
+}

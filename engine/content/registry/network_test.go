@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/registry/registrytest"
+)
+
+// network is registries in memory, by host. In a bubble of testing/synctest
+// everything that waits takes no time, and takes exactly as long as it should.
+type network struct {
+	t     *testing.T
+	mu    sync.Mutex
+	hosts map[string]*registryServer
+	conns []net.Conn
+	// forward is the address of a real server that stands for every host.
+	forward string
+}
+
+// registryServer is a registry that counts what it is asked.
+type registryServer struct {
+	handler http.Handler
+	// before may answer a request in the registry's place. n counts the requests
+	// with this method and path, from 1.
+	before func(w http.ResponseWriter, r *http.Request, n int) (answered bool)
+	server *http.Server
+	conns  chan net.Conn
+	down   bool // nobody listens
+	refuse int  // dials, before it listens
+
+	mu       sync.Mutex
+	seen     []string // "GET /v2/…"
+	headers  []http.Header
+	counts   map[string]int
+	flying   int
+	together int // most requests at once
+}
+
+func newNetwork(t *testing.T) *network {
+	return &network{t: t, hosts: map[string]*registryServer{}}
+}
+
+// add puts a registry on the network: nil is go-containerregistry's, with referrers.
+func (n *network) add(host string, handler http.Handler) *registryServer {
+	if handler == nil {
+		handler = registrytest.GGCR()
+	}
+	s := &registryServer{handler: handler, conns: make(chan net.Conn), counts: map[string]int{}}
+	s.server = &http.Server{Handler: s, ErrorLog: log.New(io.Discard, "", 0)}
+	n.hosts[host] = s
+	go s.server.Serve(s)
+	return s
+}
+
+func (n *network) close() {
+	for _, s := range n.hosts {
+		s.server.Close()
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, conn := range n.conns {
+		conn.Close()
+	}
+}
+
+func (n *network) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	if n.forward != "" {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", n.forward)
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	s, ok := n.hosts[host]
+	if !ok {
+		s, ok = n.hosts[net.JoinHostPort(host, port)]
+	}
+	if !ok {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}}
+	}
+	n.mu.Lock()
+	refused := s.refuse > 0
+	if refused {
+		s.refuse--
+	}
+	n.mu.Unlock()
+	if s.down || refused {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	}
+	ours, theirs := net.Pipe()
+	n.mu.Lock()
+	n.conns = append(n.conns, ours, theirs)
+	n.mu.Unlock()
+	select {
+	case s.conns <- theirs:
+		return ours, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// client reaches every registry on the network by plain http.
+func (n *network) client(options registry.Options) *registry.Client {
+	n.t.Helper()
+	options.DialContext = n.dial
+	if options.Credentials == nil {
+		options.Credentials = func(string) (string, string, error) { return "", "", nil }
+	}
+	if options.PlainHTTP == nil {
+		for host := range n.hosts {
+			options.PlainHTTP = append(options.PlainHTTP, host)
+		}
+	}
+	client, err := registry.New(options)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return client
+}
+
+// Accept implements [net.Listener].
+func (s *registryServer) Accept() (net.Conn, error) {
+	conn, ok := <-s.conns
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+
+// Close implements [net.Listener].
+func (s *registryServer) Close() error {
+	defer func() { _ = recover() }() // closed twice by http.Server
+	close(s.conns)
+	return nil
+}
+
+// Addr implements [net.Listener].
+func (s *registryServer) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (s *registryServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	key := r.Method + " " + r.URL.Path
+	s.mu.Lock()
+	s.seen = append(s.seen, key)
+	s.headers = append(s.headers, r.Header.Clone())
+	s.counts[key]++
+	n := s.counts[key]
+	s.flying++
+	s.together = max(s.together, s.flying)
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.flying--
+		s.mu.Unlock()
+	}()
+	if s.before != nil && s.before(w, r, n) {
+		return
+	}
+	s.handler.ServeHTTP(w, r)
+}
+
+// requests are those whose "METHOD path" contains all of parts.
+func (s *registryServer) requests(parts ...string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+next:
+	for _, r := range s.seen {
+		for _, part := range parts {
+			if !strings.Contains(r, part) {
+				continue next
+			}
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+func (s *registryServer) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen, s.headers, s.counts, s.together = nil, nil, map[string]int{}, 0
+}
+
+// cut breaks the connection.
+func cut() { panic(http.ErrAbortHandler) }
+
+// bubble runs a test in which time is made up.
+func bubble(t *testing.T, name string, test func(t *testing.T, n *network)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			n := newNetwork(t)
+			defer time.Sleep(time.Second) // http.Server leaves a connection half a second
+			defer n.close()
+			test(t, n)
+		})
+	})
+}
+
+func repository(t *testing.T, client *registry.Client, name string) *registry.Repository {
+	t.Helper()
+	r, err := client.Repository(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func source(t *testing.T, client *registry.Client, name string) *registry.Repository {
+	t.Helper()
+	r, err := client.Source(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// blob of a size, and what describes it. Blobs of one size and seed are one blob.
+func blob(size int, seed byte) (ocispec.Descriptor, []byte) {
+	data := make([]byte, size)
+	for i := range data {
+		data[i] = byte(i>>8) ^ byte(i) ^ seed
+	}
+	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.FromBytes(data), Size: int64(size)}, data
+}
+
+func manifestOf(text string) (ocispec.Descriptor, []byte) {
+	data := []byte(text)
+	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(data), Size: int64(len(data))}, data
+}
+
+// plain is a manifest of an image, told from others by its name.
+func plain(name string) (ocispec.Descriptor, []byte) {
+	return manifestOf(fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":%s,"layers":[],"annotations":{"name":%q}}`,
+		ocispec.MediaTypeImageManifest, emptyConfig, name))
+}
+
+const emptyConfig = `{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2}`

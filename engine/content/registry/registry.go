@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package registry reaches OCI registries. containerd brings hosts.toml with mirrors,
+// requests for tokens, and the listing of referrers (core/remotes/docker); the rest of
+// the protocol is here:
+//
+//   - A request that is refused for the moment (408, 429, 5xx) or breaks off is
+//     tried again, later each time, and not before the Retry-After it was given.
+//     One that does nothing for [Options.Patience] counts as broken.
+//   - Each host gets a bounded number of requests at once, which grows until the
+//     host says 429. A request counts until its answer begins; a body streams
+//     outside the count, so that nobody who holds a place waits for another.
+//   - A blob is verified on its way. Its end is held back until size and digest
+//     are right, so that a wrong byte never lands. A download that breaks off goes on
+//     from there, an upload starts over.
+//   - Credentials and tokens go to the scheme, host and port that they are for, and
+//     nowhere else: not where a registry redirects to, nor where it has uploads go.
+//   - Success is what the specification calls success, or what the registry confirms.
+//     A web page is none.
+//   - Manifests, and blobs that are small, are written with one request each,
+//     without a question before; the blobs with the two of an upload where a
+//     registry takes them no other way, which one of them finds out.
+//   - Referrers are read and written in registries without an API for them, by the
+//     tag sha256-<hex> of the distribution specification 1.1.
+//
+// [Client.Source] reads through mirrors; [Client.Repository] is always the
+// registry that its name says, because a mirror would answer for a repository
+// that is written to with a stranger's bytes.
+//
+// Errors say which registry and which reference, and what to do about it. They
+// are of the classes of github.com/containerd/errdefs: ErrNotFound,
+// ErrUnauthenticated, ErrPermissionDenied, ErrDataLoss (wrong bytes) and
+// ErrUnavailable. No credential enters an error or the log, nor does the query of
+// a URL, which may hold one.
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/taped-dev/tape/engine/content/descriptor"
+)
+
+const (
+	// MaxManifest is the size of the largest manifest that is read or written,
+	// in bytes: the limit of the distribution specification.
+	MaxManifest = descriptor.MaxManifest
+	// maxBuffered is the size of the largest blob that moves through memory. A
+	// larger one streams.
+	maxBuffered = 1 << 20
+	// bufferBudget bounds the memory of all blobs that move through it at once.
+	bufferBudget = 32 << 20
+)
+
+// Options say how to reach registries. The zero value works.
+type Options struct {
+	// HostsDir is a folder of containerd's hosts.toml files, one folder a
+	// registry, and _default.
+	HostsDir string
+	// PlainHTTP names hosts, with their port, that are spoken to without TLS.
+	// Loopback addresses need not be named.
+	PlainHTTP []string
+	// CAFile holds certificates to trust, in PEM, besides those of the system.
+	CAFile string
+	// Concurrency is how many requests a host gets at once. 0 starts with 16 and
+	// doubles up to 64, as long as the host does not say 429.
+	Concurrency int
+	// Patience is how long a registry may do nothing before a request counts as
+	// broken. 0 is 30 seconds.
+	Patience time.Duration
+	// Waiting hears of a host that has not answered, or not gone on, for so long
+	// that a person may wonder; again every few seconds. It may be nil.
+	Waiting func(host string, waited time.Duration)
+	// Credentials of a host; a secret without a user is a refresh token, and
+	// neither is anonymous. Nil reads what docker and podman have, and asks the
+	// credential helpers that are named there.
+	Credentials func(host string) (user, secret string, err error)
+	// ManifestFile keeps the manifests read from sources between runs, so that one
+	// whose digest is known is not read again. "" keeps none.
+	ManifestFile string
+	// UserAgent is sent with every request. "" is "tape".
+	UserAgent string
+	// DialContext opens connections. Nil is the network.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+	// Log hears of requests at the debug level, and of those tried again at the
+	// info level. Nil is silent.
+	Log *slog.Logger
+}
+
+// Client reaches registries. It remembers, for as long as it lives, tokens,
+// manifests and what registries cannot do. Its methods may be called concurrently.
+type Client struct {
+	options Options
+	// credentials are those of HOST/REPOSITORY.
+	credentials func(ctx context.Context, name string) (user, secret string, err error)
+
+	log     *slog.Logger
+	trust   *trust
+	buffers *semaphore.Weighted
+	cache   *manifestCache
+	kept    *kept
+
+	requests, read, written atomic.Int64
+
+	mu          sync.Mutex
+	hosts       map[string]*host                // by URL host
+	registries  map[string]docker.RegistryHosts // by "source " or "repository " and registry
+	turns       map[string]*sync.Mutex          // by repository and tag
+	noReferrers map[string]bool                 // URL hosts without the referrers API
+	noMounts    map[string]bool                 // repositories that nothing is mounted from
+}
+
+// New makes a client. It reads CAFile; everything else is read when needed.
+func New(options Options) (*Client, error) {
+	trust, err := newTrust(options.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	if options.Patience <= 0 {
+		options.Patience = defaultPatience
+	}
+	if options.UserAgent == "" {
+		options.UserAgent = "tape"
+	}
+	if options.Log == nil {
+		options.Log = slog.New(slog.DiscardHandler)
+	}
+	credentials := newCredentials(options.Log).credentials
+	if options.Credentials != nil {
+		credentials = func(_ context.Context, name string) (user, secret string, err error) {
+			host, _, _ := strings.Cut(name, "/")
+			return options.Credentials(host)
+		}
+	}
+	return &Client{
+		options:     options,
+		credentials: credentials,
+		log:         options.Log,
+		trust:       trust,
+		buffers:     semaphore.NewWeighted(bufferBudget),
+		cache:       newManifestCache(),
+		kept:        newKept(options.ManifestFile),
+		hosts:       map[string]*host{},
+		registries:  map[string]docker.RegistryHosts{},
+		turns:       map[string]*sync.Mutex{},
+		noReferrers: map[string]bool{},
+		noMounts:    map[string]bool{},
+	}, nil
+}
+
+// Stats counts what a client did since it was made.
+type Stats struct {
+	Requests int64 // sent, those tried again and those for tokens included
+	Read     int64 // bytes of bodies received
+	Written  int64 // bytes of bodies sent
+}
+
+// Stats may be called at any time.
+func (c *Client) Stats() Stats {
+	return Stats{Requests: c.requests.Load(), Read: c.read.Load(), Written: c.written.Load()}
+}
+
+// Source is a repository to read images from, such as docker.io/library/nginx.
+// Mirrors, and the hosts.toml of _default, apply.
+func (c *Client) Source(name string) (*Repository, error) {
+	return c.repository(name, true)
+}
+
+// Repository is a repository to read and write, at the registry that its name
+// says. Only a hosts.toml of that very registry applies.
+func (c *Client) Repository(name string) (*Repository, error) {
+	return c.repository(name, false)
+}
+
+func (c *Client) repository(name string, source bool) (*Repository, error) {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return nil, fmt.Errorf("repository %q: %w: %w", name, err, errdefs.ErrInvalidArgument)
+	}
+	if !reference.IsNameOnly(named) {
+		return nil, fmt.Errorf("repository %q has a tag or digest: %w", name, errdefs.ErrInvalidArgument)
+	}
+	hosts, err := c.registryHosts(reference.Domain(named), source)
+	if err != nil {
+		return nil, fmt.Errorf("repository %s: %w", named.Name(), err)
+	}
+	r := &Repository{
+		client: c,
+		name:   named.Name(),
+		host:   reference.Domain(named),
+		path:   reference.Path(named),
+		hosts:  hosts,
+	}
+	if source {
+		r.kept = c.kept
+	}
+	return r, nil
+}
+
+// host is what a client knows of a host.
+type host struct {
+	name      string
+	requests  *limiter // that wait for an answer
+	transfers *limiter // blobs on their way to it
+
+	mu      sync.Mutex
+	down    error     // why it was not reached
+	at      time.Time // when
+	noticed time.Time // that it keeps somebody waiting
+	posts   verdict   // on blobs with one request
+}
+
+func (c *Client) host(name string) *host {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h, ok := c.hosts[name]
+	if !ok {
+		h = &host{name: name, requests: newLimiter(c.options.Concurrency), transfers: newLimiter(c.options.Concurrency)}
+		c.hosts[name] = h
+	}
+	return h
+}
+
+// known and remember keep what a registry cannot do.
+func (c *Client) known(what map[string]bool, key string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return what[key]
+}
+
+func (c *Client) remember(what map[string]bool, key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	what[key] = true
+}
+
+// unreachable is why a host was not reached a moment ago: the next request need
+// not find out again.
+func (h *host) unreachable() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.down == nil || time.Since(h.at) > downFor {
+		return nil
+	}
+	return h.down
+}
+
+func (h *host) reached(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.down, h.at = err, time.Now()
+}
+
+func (h *host) succeeded() {
+	h.requests.succeeded()
+	h.transfers.succeeded()
+}
+
+func (h *host) throttled() {
+	h.requests.throttled()
+	h.transfers.throttled()
+}
+
+// mayPost says whether to send a blob with one request. One finds out for all;
+// meanwhile the others send theirs with two. What it brought is for posted.
+func (h *host) mayPost() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.posts == undecided {
+		h.posts = asking
+		return true
+	}
+	return h.posts == taken
+}
+
+// posted hears what the host said to a blob with one request, and whether the blob
+// was sent at last. What fails so, and not with two, is not for this host.
+func (h *host) posted(said verdict, sent bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case said != undecided:
+		h.posts = said
+	case h.posts == asking && sent:
+		h.posts = refused
+	case h.posts == asking:
+		h.posts = undecided
+	}
+}
+
+// readAll reads a small blob whole. An error that comes with its last bytes, as that of
+// a wrong digest does, is one.
+func (c *Client) readAll(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) ([]byte, error) {
+	var data []byte
+	err := c.retry(ctx, func() error {
+		body, err := open()
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		buffer := bytes.NewBuffer(make([]byte, 0, desc.Size+bytes.MinRead))
+		if _, err = buffer.ReadFrom(io.LimitReader(body, desc.Size+1)); err != nil {
+			return err
+		}
+		if data = buffer.Bytes(); int64(len(data)) != desc.Size {
+			return fmt.Errorf("%d bytes, announced with %d: %w", len(data), desc.Size, io.ErrUnexpectedEOF)
+		}
+		return nil
+	})
+	return data, err
+}
+
+// retry does again what failed for the moment. What the transport has tried
+// again already is final.
+func (c *Client) retry(ctx context.Context, try func() error) error {
+	for n := 1; ; n++ {
+		err := try()
+		if err == nil || n >= worth(err) || context.Cause(ctx) != nil {
+			return err
+		}
+		c.log.InfoContext(ctx, "trying again", "try", n+1, "after", err.Error())
+		wait := backoff(n)
+		if broken, ok := errors.AsType[*requestError](err); ok {
+			wait = max(wait, broken.wait)
+		}
+		if err := sleep(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// worth is how many tries an operation is worth that failed like this.
+func worth(err error) int {
+	if broken, ok := errors.AsType[*requestError](err); ok {
+		if broken.again {
+			return broken.worth
+		}
+		return 1
+	}
+	if errdefs.IsDataLoss(err) || errors.Is(err, content.ErrReset) {
+		return maxTries
+	}
+	return 1
+}

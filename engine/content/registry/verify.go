@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/content/descriptor"
+)
+
+// verifier reads a blob and keeps its last bytes back until all of it is right.
+type verifier struct {
+	body     io.ReadCloser
+	desc     ocispec.Descriptor
+	digester digest.Digester
+	left     int64
+	err      error
+}
+
+// newVerifier takes a descriptor with a valid digest.
+func newVerifier(body io.ReadCloser, desc ocispec.Descriptor) *verifier {
+	return &verifier{body: body, desc: desc, digester: desc.Digest.Algorithm().Digester(), left: desc.Size}
+}
+
+func (v *verifier) Read(p []byte) (int, error) {
+	if v.err != nil {
+		return 0, v.err
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if v.left == 0 { // an empty blob
+		v.err = v.finish()
+		return 0, v.err
+	}
+	n, err := v.body.Read(p[:min(int64(len(p)), v.left)])
+	v.digester.Hash().Write(p[:n])
+	v.left -= int64(n)
+	switch {
+	case v.left == 0:
+		v.err = v.finish()
+		if !errors.Is(v.err, io.EOF) {
+			clear(p[:n])
+			return 0, v.err
+		}
+		return n, v.err
+	case errors.Is(err, io.EOF):
+		v.err = fmt.Errorf("sent %d of %d bytes: %w", v.desc.Size-v.left, v.desc.Size, errdefs.ErrDataLoss)
+		return 0, v.err
+	case err != nil:
+		v.err = err
+		return 0, v.err
+	}
+	return n, nil
+}
+
+// finish is io.EOF when everything is right.
+func (v *verifier) finish() error {
+	var more [1]byte
+	if n, _ := io.ReadFull(v.body, more[:]); n > 0 {
+		return fmt.Errorf("sent more than %d bytes: %w", v.desc.Size, errdefs.ErrDataLoss)
+	}
+	if got := v.digester.Digest(); got != v.desc.Digest {
+		return fmt.Errorf("sent bytes with digest %s: %w", got, errdefs.ErrDataLoss)
+	}
+	return io.EOF
+}
+
+func (v *verifier) Close() error { return v.body.Close() }
+
+// ReaderAt implements [content.Provider]. Bytes are fetched as they are read, in
+// order; to go back is to fetch from the start again. A blob that is wrong is so
+// at its last byte; a manifest is verified before its first.
+func (r *Repository) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
+	if IsManifest(desc.MediaType) {
+		_, data, err := r.Manifest(ctx, desc.Digest.String())
+		if err != nil {
+			return nil, err
+		}
+		return memory{data}, nil
+	}
+	if err := descriptor.Check(desc); err != nil {
+		return nil, r.explain(ctx, "fetch", r.Ref(desc.Digest.String()), err)
+	}
+	if desc.Size <= maxBuffered {
+		data, err := r.readBlob(ctx, desc)
+		if errdefs.IsNotFound(err) && MayBeManifest(desc.MediaType) {
+			if _, manifest, found := r.Manifest(ctx, desc.Digest.String()); found == nil {
+				return memory{manifest}, nil
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		return memory{data}, nil
+	}
+	body, err := r.Blob(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	return &blobReaderAt{size: desc.Size, open: func() (io.ReadCloser, error) { return r.Blob(ctx, desc) }, body: body}, nil
+}
+
+type memory struct{ data []byte }
+
+func (m memory) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 || off > int64(len(m.data)) {
+		return 0, io.EOF
+	}
+	n := copy(p, m.data[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (m memory) Size() int64  { return int64(len(m.data)) }
+func (m memory) Close() error { return nil }
+
+type blobReaderAt struct {
+	size int64
+	open func() (io.ReadCloser, error)
+
+	mu     sync.Mutex
+	body   io.ReadCloser
+	offset int64
+}
+
+func (b *blobReaderAt) Size() int64 { return b.size }
+
+func (b *blobReaderAt) ReadAt(p []byte, off int64) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if off < b.offset {
+		b.body.Close()
+		body, err := b.open()
+		if err != nil {
+			return 0, err
+		}
+		b.body, b.offset = body, 0
+	}
+	skipped, err := io.CopyN(io.Discard, b.body, off-b.offset)
+	b.offset += skipped
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.ReadFull(b.body, p)
+	b.offset += int64(n)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (b *blobReaderAt) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.body.Close()
+}

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/errdefs"
+	"github.com/gofrs/flock"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/engine/cache"
+	"github.com/taped-dev/tape/engine/content/internal/class"
+)
+
+// abandoned is the age at which an ingest has lost its writer. With the lock
+// held no writer should be left, but a lock is only as good as its file system.
+const abandoned = 24 * time.Hour
+
+// Usage says what a store holds.
+type Usage struct {
+	Dir         string `json:"dir"`
+	Results     int    `json:"results"` // of nodes, remembered by key
+	Blobs       int    `json:"blobs"`
+	Bytes       int64  `json:"bytes"`   // of blobs
+	Ingests     int    `json:"ingests"` // unfinished
+	IngestBytes int64  `json:"ingestBytes"`
+}
+
+// Usage counts.
+func (s *Store) Usage(ctx context.Context) (Usage, error) {
+	usage := Usage{Dir: s.dir}
+	entries, err := s.cache.Entries()
+	if err != nil {
+		return usage, err
+	}
+	usage.Results = len(entries)
+	if err := s.Walk(ctx, func(info content.Info) error {
+		usage.Blobs++
+		usage.Bytes += info.Size
+		return context.Cause(ctx)
+	}); err != nil {
+		return usage, fmt.Errorf("list blobs: %w", err)
+	}
+	err = walkIngests(s.dir, func(_ string, _ time.Time, size int64) error {
+		usage.Ingests++
+		usage.IngestBytes += size
+		return nil
+	})
+	return usage, err
+}
+
+// PruneOptions say what to keep. What no node result names is always removed,
+// and so are ingests older than a day.
+type PruneOptions struct {
+	MaxAge   time.Duration // results unused for longer go; 0: none does
+	MaxBytes int64         // least recently used results go until the blobs of the others fit; 0: no limit
+	All      bool          // every result goes
+}
+
+// Pruned counts what was removed.
+type Pruned struct {
+	Results int   `json:"results"`
+	Blobs   int   `json:"blobs"`
+	Ingests int   `json:"ingests"`
+	Bytes   int64 `json:"bytes"` // of blobs, ingests and kept manifests
+}
+
+// Prune removes from the store in a folder what is not worth keeping. A store
+// that another process has open is an error of class ErrUnavailable.
+func Prune(ctx context.Context, dir string, o PruneOptions) (pruned Pruned, err error) {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return Pruned{}, nil
+	}
+	lock := flock.New(filepath.Join(dir, lockFile))
+	locked, err := lock.TryLock()
+	if err != nil {
+		return Pruned{}, fmt.Errorf("lock store %s: %w", dir, err)
+	}
+	if !locked {
+		return Pruned{}, class.Errorf(errdefs.ErrUnavailable, "store %s is used by another process, prune it when that is done", dir)
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+
+	inner, err := openLocal(dir)
+	if err != nil {
+		return Pruned{}, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	s := newStore(inner, dir)
+	sizes := map[digest.Digest]int64{}
+	if err := s.Walk(ctx, func(info content.Info) error {
+		sizes[info.Digest] = info.Size
+		return nil
+	}); err != nil {
+		return Pruned{}, fmt.Errorf("list blobs: %w", err)
+	}
+
+	entries, err := s.cache.Entries()
+	if err != nil {
+		return Pruned{}, err
+	}
+	kept, marked := mark(entries, sizes, o, time.Now())
+	pruned.Results = len(entries) - len(kept)
+	// Results go before their blobs: cut off in between, what is left is blobs
+	// that nothing names, not results that lack theirs.
+	if err := s.cache.Sweep(func(e cache.Entry) bool { return kept[e.Key] }); err != nil {
+		return pruned, err
+	}
+	for dgst, size := range sizes {
+		if err := context.Cause(ctx); err != nil {
+			return pruned, err
+		}
+		if marked[dgst] {
+			continue
+		}
+		if err := s.Delete(ctx, dgst); err != nil {
+			return pruned, fmt.Errorf("remove blob %s: %w", dgst, err)
+		}
+		pruned.Blobs++
+		pruned.Bytes += size
+	}
+	manifests, err := removeManifests(dir, o, time.Now())
+	pruned.Bytes += manifests
+	if err != nil {
+		return pruned, err
+	}
+	err = walkIngests(dir, func(path string, at time.Time, size int64) error {
+		if time.Since(at) < abandoned {
+			return nil
+		}
+		pruned.Ingests++
+		pruned.Bytes += size
+		return os.RemoveAll(path)
+	})
+	return pruned, err
+}
+
+// mark chooses the entries to keep, and with them blobs. Entries come least
+// recently used first; one that lacks a blob is of no use. A descriptor that has
+// its data needs no blob.
+func mark(entries []cache.Entry, sizes map[digest.Digest]int64, o PruneOptions, now time.Time) (kept, marked map[digest.Digest]bool) {
+	kept, marked = map[digest.Digest]bool{}, map[digest.Digest]bool{}
+	if o.All {
+		return kept, marked
+	}
+	var total int64
+	for i := len(entries) - 1; i >= 0; i-- {
+		e := entries[i]
+		if o.MaxAge > 0 && now.Sub(e.Used) > o.MaxAge {
+			break
+		}
+		var more int64
+		whole := true
+		fresh := map[digest.Digest]bool{}
+		for _, desc := range e.Outputs {
+			if desc.Data != nil {
+				continue
+			}
+			size, ok := sizes[desc.Digest]
+			whole = whole && ok
+			if !marked[desc.Digest] && !fresh[desc.Digest] {
+				fresh[desc.Digest] = true
+				more += size
+			}
+		}
+		if !whole {
+			continue
+		}
+		if o.MaxBytes > 0 && total+more > o.MaxBytes {
+			break
+		}
+		total += more
+		kept[e.Key] = true
+		for dgst := range fresh {
+			marked[dgst] = true
+		}
+	}
+	return kept, marked
+}
+
+// walkIngests calls fn for the folder of every unfinished ingest, with the time
+// of its last write and its size.
+func walkIngests(dir string, fn func(path string, at time.Time, size int64) error) error {
+	ingests, err := os.ReadDir(filepath.Join(dir, IngestDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("list ingests: %w", err)
+	}
+	for _, ingest := range ingests {
+		path := filepath.Join(dir, IngestDir, ingest.Name())
+		var size int64
+		var at time.Time
+		err := filepath.WalkDir(path, func(_ string, entry fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			info, err := entry.Info()
+			if err != nil {
+				return err
+			}
+			if info.ModTime().After(at) {
+				at = info.ModTime()
+			}
+			if info.Mode().IsRegular() {
+				size += info.Size()
+			}
+			return nil
+		})
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was finished meanwhile
+		}
+		if err == nil {
+			err = fn(path, at, size)
+		}
+		if err != nil {
+			return fmt.Errorf("ingest %s: %w", ingest.Name(), err)
+		}
+	}
+	return nil
+}

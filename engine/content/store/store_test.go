@@ -1,0 +1,605 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
+
+	"github.com/taped-dev/tape/engine/content/store"
+)
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func open(t *testing.T, dir string) *store.Store {
+	t.Helper()
+	s, err := store.Open(t.Context(), dir, store.Options{})
+	check(t, err)
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func blob(data string) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: "text/plain", Digest: digest.FromString(data), Size: int64(len(data))}
+}
+
+func put(t *testing.T, s content.Ingester, data string) ocispec.Descriptor {
+	t.Helper()
+	desc := blob(data)
+	check(t, content.WriteBlob(t.Context(), s, "ref", strings.NewReader(data), desc))
+	return desc
+}
+
+func get(t *testing.T, s content.Provider, desc ocispec.Descriptor) string {
+	t.Helper()
+	data, err := content.ReadBlob(t.Context(), s, desc)
+	check(t, err)
+	return string(data)
+}
+
+func digests(t *testing.T, s content.Manager) []digest.Digest {
+	t.Helper()
+	var out []digest.Digest
+	check(t, s.Walk(t.Context(), func(info content.Info) error {
+		out = append(out, info.Digest)
+		return nil
+	}))
+	slices.Sort(out)
+	return out
+}
+
+// files are the paths of all files below dir.
+func files(t *testing.T, dir string) []string {
+	t.Helper()
+	var out []string
+	check(t, filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+		if err == nil && !info.IsDir() {
+			rel, _ := filepath.Rel(dir, path)
+			out = append(out, filepath.ToSlash(rel))
+		}
+		return err
+	}))
+	return out
+}
+
+func blobFile(dir string, dgst digest.Digest) string {
+	return filepath.Join(dir, "blobs", dgst.Algorithm().String(), dgst.Encoded())
+}
+
+func tamper(t *testing.T, file, data string) {
+	t.Helper()
+	check(t, os.Chmod(file, 0o600))
+	check(t, os.WriteFile(file, []byte(data), 0o600))
+}
+
+// stores are what must behave alike.
+func stores(t *testing.T) map[string]content.Store {
+	return map[string]content.Store{
+		"disk":   open(t, t.TempDir()),
+		"memory": store.NewOverlay(nil),
+		"layer":  store.NewOverlay(open(t, t.TempDir())),
+	}
+}
+
+func TestWriteRead(t *testing.T) {
+	for name, s := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			desc := blob("hello")
+			if _, err := s.ReaderAt(ctx, desc); !errdefs.IsNotFound(err) {
+				t.Errorf("read of nothing: %v", err)
+			}
+			if _, err := s.Info(ctx, desc.Digest); !errdefs.IsNotFound(err) {
+				t.Errorf("info of nothing: %v", err)
+			}
+			if got := digests(t, s); len(got) != 0 {
+				t.Errorf("walk of nothing: %v", got)
+			}
+			put(t, s, "hello")
+			put(t, s, "hello")
+			put(t, s, "")
+			if got := get(t, s, desc); got != "hello" {
+				t.Errorf("read %q", got)
+			}
+			if got := get(t, s, blob("")); got != "" {
+				t.Errorf("read %q", got)
+			}
+			info, err := s.Info(ctx, desc.Digest)
+			if err != nil || info.Size != 5 || info.Digest != desc.Digest {
+				t.Errorf("info %+v, %v", info, err)
+			}
+			want := []digest.Digest{desc.Digest, blob("").Digest}
+			slices.Sort(want)
+			if diff := cmp.Diff(want, digests(t, s)); diff != "" {
+				t.Errorf("blobs differ (-want +got):\n%s", diff)
+			}
+			if _, err := s.Writer(ctx, content.WithRef("x"), content.WithDescriptor(desc)); !errdefs.IsAlreadyExists(err) {
+				t.Errorf("writer of what exists: %v", err)
+			}
+			check(t, s.Delete(ctx, desc.Digest))
+			if _, err := s.ReaderAt(ctx, desc); !errdefs.IsNotFound(err) {
+				t.Errorf("read after delete: %v", err)
+			}
+			for _, dgst := range []digest.Digest{"", "sha256:../../x", "sha257:00"} {
+				if _, err := s.ReaderAt(ctx, ocispec.Descriptor{Digest: dgst}); err == nil {
+					t.Errorf("read of %q succeeded", dgst)
+				}
+			}
+			if _, err := s.Writer(ctx, content.WithRef("x"), content.WithDescriptor(ocispec.Descriptor{Digest: "sha256:../../x"})); !errdefs.IsInvalidArgument(err) {
+				t.Errorf("writer of no digest: %v", err)
+			}
+		})
+	}
+}
+
+func TestSHA512(t *testing.T) {
+	desc := ocispec.Descriptor{Digest: digest.SHA512.FromString("hello"), Size: 5}
+	for name, s := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			check(t, content.WriteBlob(t.Context(), s, "ref", strings.NewReader("hello"), desc))
+			if got := get(t, s, desc); got != "hello" {
+				t.Errorf("read %q", got)
+			}
+			// The digest known only at the end.
+			late := ocispec.Descriptor{Digest: digest.SHA512.FromString("late"), Size: 4}
+			w, err := s.Writer(t.Context(), content.WithRef("late"))
+			check(t, err)
+			_, err = io.WriteString(w, "late")
+			check(t, err)
+			check(t, w.Commit(t.Context(), 0, late.Digest))
+			if got := get(t, s, late); got != "late" {
+				t.Errorf("read %q", got)
+			}
+		})
+	}
+}
+
+func TestWriterWithoutDigest(t *testing.T) {
+	for name, s := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			for i, want := range []bool{true, false} {
+				w, err := s.Writer(t.Context(), content.WithRef("mine"))
+				check(t, err)
+				_, err = io.WriteString(w, "spoilt")
+				check(t, err)
+				check(t, w.Truncate(0))
+				_, err = io.WriteString(w, "hello")
+				check(t, err)
+				if status, err := w.Status(); err != nil || status.Ref != "mine" || status.Offset != 5 {
+					t.Errorf("status %+v, %v", status, err)
+				}
+				if got := w.Digest(); got != blob("hello").Digest {
+					t.Errorf("digest %s", got)
+				}
+				err = w.Commit(t.Context(), 0, "")
+				if want && err != nil || !want && !errdefs.IsAlreadyExists(err) {
+					t.Errorf("commit %d: %v", i, err)
+				}
+				check(t, w.Close())
+			}
+			if got := get(t, s, blob("hello")); got != "hello" {
+				t.Errorf("read %q", got)
+			}
+		})
+	}
+}
+
+func TestBadCommitLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	disk := open(t, dir)
+	for name, s := range map[string]content.Store{"disk": disk, "layer": store.NewOverlay(disk)} {
+		t.Run(name, func(t *testing.T) {
+			attempts := map[string]func(w content.Writer) error{
+				"wrong digest": func(w content.Writer) error { return w.Commit(t.Context(), 0, blob("other").Digest) },
+				"wrong size":   func(w content.Writer) error { return w.Commit(t.Context(), 4, blob("hello").Digest) },
+				"abandoned":    func(w content.Writer) error { return errors.Join(errors.New("no commit"), w.Close()) },
+			}
+			for name, attempt := range attempts {
+				w, err := s.Writer(t.Context(), content.WithRef("x"), content.WithDescriptor(ocispec.Descriptor{Digest: blob("hello").Digest}))
+				check(t, err)
+				_, err = io.WriteString(w, "hello")
+				check(t, err)
+				if err := attempt(w); err == nil {
+					t.Errorf("%s: committed", name)
+				}
+				check(t, w.Close())
+				if err := w.Commit(t.Context(), 0, ""); err == nil {
+					t.Errorf("%s: committed after it was closed", name)
+				}
+				if got := digests(t, s); len(got) != 0 {
+					t.Errorf("%s: blobs %v", name, got)
+				}
+				if diff := cmp.Diff([]string{"lock"}, files(t, dir)); diff != "" {
+					t.Errorf("%s: files differ (-want +got):\n%s", name, diff)
+				}
+			}
+		})
+	}
+}
+
+func TestIngestIsRemovedWhenTheRunIsCancelled(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	w, err := s.Writer(ctx, content.WithRef("x"))
+	check(t, err)
+	_, err = io.WriteString(w, "half")
+	check(t, err)
+	cancel(errors.New("interrupted"))
+	check(t, w.Close())
+	if diff := cmp.Diff([]string{"lock"}, files(t, dir)); diff != "" {
+		t.Errorf("files differ (-want +got):\n%s", diff)
+	}
+}
+
+func TestTamperedBlobIsRemovedAndMadeAgain(t *testing.T) {
+	for name, data := range map[string]string{"flipped": "jello", "longer": "hello!", "empty": ""} {
+		for _, reader := range []string{"reader", "writer", "commit"} {
+			t.Run(name+" "+reader, func(t *testing.T) {
+				dir := t.TempDir()
+				desc := put(t, open(t, dir), "hello")
+				file := blobFile(dir, desc.Digest)
+				tamper(t, file, data)
+				var log bytes.Buffer
+				s, err := store.Open(t.Context(), dir, store.Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+				check(t, err)
+				defer s.Close()
+				switch reader {
+				case "reader":
+					if _, err := s.ReaderAt(t.Context(), desc); !errdefs.IsNotFound(err) || !strings.HasSuffix(err.Error(), "not found (it was damaged)") {
+						t.Errorf("read: %v", err)
+					}
+					if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
+						t.Errorf("the blob is still there: %v", err)
+					}
+					put(t, s, "hello")
+				case "writer":
+					put(t, s, "hello")
+				case "commit":
+					w, err := s.Writer(t.Context(), content.WithRef("x"))
+					check(t, err)
+					_, err = io.WriteString(w, "hello")
+					check(t, err)
+					check(t, w.Commit(t.Context(), 0, ""))
+				}
+				if got := get(t, s, desc); got != "hello" {
+					t.Errorf("read %q", got)
+				}
+				if !strings.Contains(log.String(), desc.Digest.String()) {
+					t.Errorf("log: %s", log.String())
+				}
+			})
+		}
+	}
+}
+
+// A file that changes after it was found sound is hashed again.
+func TestTamperedWhileOpen(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	desc := put(t, s, "hello")
+	get(t, s, desc)
+	file := blobFile(dir, desc.Digest)
+	tamper(t, file, "jello")
+	later := time.Now().Add(time.Minute) // clocks of file systems are coarse
+	check(t, os.Chtimes(file, later, later))
+	if _, err := s.ReaderAt(t.Context(), desc); !errdefs.IsNotFound(err) {
+		t.Errorf("read: %v", err)
+	}
+}
+
+func TestVerifyingStopsWithItsContext(t *testing.T) {
+	s := open(t, t.TempDir())
+	desc := put(t, s, "hello")
+	interrupted := errors.New("interrupted")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(interrupted)
+	if _, err := s.ReaderAt(ctx, desc); !errors.Is(err, interrupted) {
+		t.Errorf("read: %v", err)
+	}
+	if got := get(t, s, desc); got != "hello" {
+		t.Errorf("read %q", got)
+	}
+}
+
+// Many write the same blobs into one folder at once, each as a process of its
+// own would.
+func TestConcurrentWriters(t *testing.T) {
+	dir := t.TempDir()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			s, err := store.Open(t.Context(), dir, store.Options{})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer s.Close()
+			for n := range 20 {
+				data := strings.Repeat(fmt.Sprint(n), 1000)
+				desc := blob(data)
+				// All under one ref, as they would be in engine.Put.
+				if err := content.WriteBlob(t.Context(), s, desc.Digest.String(), strings.NewReader(data), desc); err != nil {
+					t.Error(err)
+				}
+				got, err := content.ReadBlob(t.Context(), s, desc)
+				if err != nil || string(got) != data {
+					t.Errorf("read %d bytes, %v", len(got), err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	s := open(t, dir)
+	usage, err := s.Usage(t.Context())
+	if err != nil || usage.Blobs != 20 || usage.Ingests != 0 {
+		t.Errorf("usage %+v, %v", usage, err)
+	}
+}
+
+func TestOpenIsQuietAndPrivate(t *testing.T) {
+	var printed bytes.Buffer
+	was := logrus.StandardLogger().Out
+	logrus.SetOutput(&printed)
+	defer logrus.SetOutput(was)
+	level := logrus.GetLevel()
+
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	put(t, open(t, dir), "hello")
+	if printed.Len() > 0 {
+		t.Errorf("printed: %s", printed.String())
+	}
+	if logrus.GetLevel() != level {
+		t.Errorf("level is %s, was %s", logrus.GetLevel(), level)
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	check(t, os.WriteFile(file, nil, 0o600))
+	if _, err := store.Open(t.Context(), file, store.Options{}); err == nil || !strings.Contains(err.Error(), "--store") {
+		t.Errorf("store in a file: %v", err)
+	}
+	dir := t.TempDir()
+	check(t, os.Mkdir(filepath.Join(dir, "lock"), 0o700))
+	if _, err := store.Open(t.Context(), dir, store.Options{}); err == nil || !strings.Contains(err.Error(), "--store") {
+		t.Errorf("store without a lock: %v", err)
+	}
+}
+
+func TestDefaultDir(t *testing.T) {
+	t.Setenv("HOME", "/home/me")
+	for env, want := range map[string]string{"/x/cache": "/x/cache/tape", "": "/home/me/.cache/tape"} {
+		t.Setenv("XDG_CACHE_HOME", env)
+		if got, err := store.DefaultDir(); err != nil || got != want {
+			t.Errorf("with %q: %q, %v", env, got, err)
+		}
+	}
+	t.Setenv("XDG_CACHE_HOME", "relative")
+	if got, err := store.DefaultDir(); err == nil || !strings.Contains(err.Error(), "--store") {
+		t.Errorf("with a relative folder: %q, %v", got, err)
+	}
+}
+
+func TestOverlay(t *testing.T) {
+	ctx := t.Context()
+	base := open(t, t.TempDir())
+	below := put(t, base, "below")
+	o := store.NewOverlay(base)
+	put(t, o, "below")
+	above := put(t, o, "above")
+	if got := get(t, o, below) + get(t, o, above); got != "belowabove" {
+		t.Errorf("read %q", got)
+	}
+	if data, ok := o.Bytes(above.Digest); string(data) != "above" || !ok {
+		t.Errorf("in memory is %q", data)
+	}
+	if data, ok := o.Bytes(below.Digest); ok {
+		t.Errorf("what lies below is in memory: %q", data)
+	}
+	both := []digest.Digest{below.Digest, above.Digest}
+	slices.Sort(both)
+	if diff := cmp.Diff(both, digests(t, o)); diff != "" {
+		t.Errorf("walk differs (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]digest.Digest{below.Digest}, digests(t, base)); diff != "" {
+		t.Errorf("what was written below differs (-want +got):\n%s", diff)
+	}
+	check(t, o.Keep(ctx, above))
+	check(t, o.Keep(ctx, above))
+	check(t, o.Keep(ctx, below))
+	if got := get(t, base, above); got != "above" {
+		t.Errorf("kept %q", got)
+	}
+	if diff := cmp.Diff(both, digests(t, o)); diff != "" {
+		t.Errorf("walk after keeping differs (-want +got):\n%s", diff)
+	}
+	if err := o.Keep(ctx, blob("nowhere")); !errdefs.IsNotFound(err) {
+		t.Errorf("keep of nothing: %v", err)
+	}
+	if err := store.NewOverlay(nil).Keep(ctx, above); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("keep without base: %v", err)
+	}
+	if err := o.Delete(ctx, below.Digest); !errdefs.IsNotFound(err) {
+		t.Errorf("delete of what lies below: %v", err)
+	}
+
+	// An ingest is its writer's alone.
+	mine, err := o.Writer(ctx, content.WithRef("mine"))
+	check(t, err)
+	if _, err := o.Status(ctx, "mine"); !errdefs.IsNotFound(err) {
+		t.Errorf("status: %v", err)
+	}
+	if err := o.Abort(ctx, "mine"); !errdefs.IsNotFound(err) {
+		t.Errorf("abort: %v", err)
+	}
+	if list, err := o.ListStatuses(ctx); len(list) != 0 || err != nil {
+		t.Errorf("ingests: %v, %v", list, err)
+	}
+	check(t, mine.Close())
+	if _, err := io.WriteString(mine, "late"); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("write after close: %v", err)
+	}
+	if _, err := o.Update(ctx, content.Info{Digest: above.Digest}); !errdefs.IsNotImplemented(err) {
+		t.Errorf("labels: %v", err)
+	}
+	if err := o.Walk(ctx, nil, "labels.x"); !errdefs.IsNotImplemented(err) {
+		t.Errorf("filters: %v", err)
+	}
+
+	interrupted := errors.New("interrupted")
+	cancelled, cancel := context.WithCancelCause(ctx)
+	w, err := o.Writer(cancelled, content.WithRef("x"))
+	check(t, err)
+	cancel(interrupted)
+	if err := w.Commit(cancelled, 0, ""); !errors.Is(err, interrupted) {
+		t.Errorf("commit: %v", err)
+	}
+	if _, err := o.ReaderAt(cancelled, above); !errors.Is(err, interrupted) {
+		t.Errorf("read: %v", err)
+	}
+	if _, err := o.Writer(cancelled, content.WithRef("x")); !errors.Is(err, interrupted) {
+		t.Errorf("write: %v", err)
+	}
+}
+
+// What lies in an entry itself stays for as long as it is used.
+func TestPruneKeepsWhatNeedsNoBlob(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	s, err := store.Open(ctx, dir, store.Options{})
+	check(t, err)
+	desc := blob("in the entry")
+	desc.Data = []byte("in the entry")
+	key := digest.FromString("remembered")
+	check(t, s.Cache().Put(t.Context(), key, map[string]ocispec.Descriptor{"answer": desc}))
+	check(t, s.Close())
+	pruned, err := store.Prune(ctx, dir, store.PruneOptions{MaxBytes: 1})
+	if err != nil || pruned != (store.Pruned{}) {
+		t.Errorf("pruned %+v, %v", pruned, err)
+	}
+	s = open(t, dir)
+	if got, err := s.Cache().Get(t.Context(), key); err != nil || string(got["answer"].Data) != "in the entry" {
+		t.Errorf("left %v, %v", got, err)
+	}
+}
+
+func TestUsageAndPrune(t *testing.T) {
+	ctx := t.Context()
+	hour := time.Hour
+	// Results, the newest first: what each names, how long ago it was used.
+	type result struct {
+		key   string
+		blobs []string
+		age   time.Duration
+	}
+	results := []result{
+		{"new", []string{"aaaa", "bbbb"}, 0},
+		{"old", []string{"bbbb", "cccc"}, 50 * hour},
+		{"oldest", []string{"dddd"}, 100 * hour},
+		{"torn", []string{"eeee", "never written"}, 10 * hour},
+	}
+	tests := []struct {
+		name   string
+		o      store.PruneOptions
+		blobs  []string
+		pruned store.Pruned
+	}{
+		{"nothing named", store.PruneOptions{}, []string{"aaaa", "bbbb", "cccc", "dddd"}, store.Pruned{Results: 1, Blobs: 2, Ingests: 1, Bytes: 8 + 4}},
+		{"age", store.PruneOptions{MaxAge: 60 * hour}, []string{"aaaa", "bbbb", "cccc"}, store.Pruned{Results: 2, Blobs: 3, Ingests: 1, Bytes: 12 + 4}},
+		{"size", store.PruneOptions{MaxBytes: 12}, []string{"aaaa", "bbbb", "cccc"}, store.Pruned{Results: 2, Blobs: 3, Ingests: 1, Bytes: 12 + 4}},
+		{"small", store.PruneOptions{MaxBytes: 11}, []string{"aaaa", "bbbb"}, store.Pruned{Results: 3, Blobs: 4, Ingests: 1, Bytes: 16 + 4}},
+		{"tiny", store.PruneOptions{MaxBytes: 1}, nil, store.Pruned{Results: 4, Blobs: 6, Ingests: 1, Bytes: 24 + 4}},
+		{"all", store.PruneOptions{All: true}, nil, store.Pruned{Results: 4, Blobs: 6, Ingests: 1, Bytes: 24 + 4}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			s, err := store.Open(ctx, dir, store.Options{})
+			check(t, err)
+			put(t, s, "ffff") // nothing names it
+			for _, r := range results {
+				outputs := map[string]ocispec.Descriptor{}
+				for i, data := range r.blobs {
+					outputs[fmt.Sprint(i)] = blob(data)
+					if data != "never written" {
+						put(t, s, data)
+					}
+				}
+				key := digest.FromString(r.key)
+				check(t, s.Cache().Put(t.Context(), key, outputs))
+				used := time.Now().Add(-r.age)
+				check(t, os.Chtimes(filepath.Join(dir, "keys", key.Encoded()[:2], key.Encoded()), used, used))
+			}
+			for name, age := range map[string]time.Duration{"lost": 25 * hour, "busy": 0} {
+				ingest := filepath.Join(dir, "ingest", name)
+				check(t, os.MkdirAll(ingest, 0o700))
+				check(t, os.WriteFile(filepath.Join(ingest, "data"), []byte("1234"), 0o600))
+				at := time.Now().Add(-age)
+				check(t, os.Chtimes(filepath.Join(ingest, "data"), at, at))
+				check(t, os.Chtimes(ingest, at, at))
+			}
+			usage, err := s.Usage(ctx)
+			check(t, err)
+			want := store.Usage{Dir: dir, Results: 4, Blobs: 6, Bytes: 24, Ingests: 2, IngestBytes: 8}
+			if diff := cmp.Diff(want, usage); diff != "" {
+				t.Errorf("usage differs (-want +got):\n%s", diff)
+			}
+			if _, err := store.Prune(ctx, dir, tt.o); !errdefs.IsUnavailable(err) {
+				t.Errorf("prune of a store in use: %v", err)
+			}
+			check(t, s.Close())
+
+			pruned, err := store.Prune(ctx, dir, tt.o)
+			check(t, err)
+			if diff := cmp.Diff(tt.pruned, pruned); diff != "" {
+				t.Errorf("pruned differs (-want +got):\n%s", diff)
+			}
+			s = open(t, dir)
+			var left []digest.Digest
+			for _, data := range tt.blobs {
+				left = append(left, blob(data).Digest)
+			}
+			slices.Sort(left)
+			if diff := cmp.Diff(left, digests(t, s)); diff != "" {
+				t.Errorf("blobs differ (-want +got):\n%s", diff)
+			}
+			entries, err := s.Cache().Entries()
+			if err != nil || len(entries) != 4-pruned.Results {
+				t.Errorf("%d entries, %v", len(entries), err)
+			}
+		})
+	}
+	if pruned, err := store.Prune(ctx, filepath.Join(t.TempDir(), "none"), store.PruneOptions{}); err != nil || pruned != (store.Pruned{}) {
+		t.Errorf("prune of nothing: %+v, %v", pruned, err)
+	}
+}

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transfer
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/registry"
+)
+
+const (
+	// maxNodes bounds how many manifests and blobs one manifest leads to: an
+	// application of 1,000 images has some 20,000.
+	maxNodes = 1 << 20
+	// manifestMemory is how many bytes of manifests are read and written at once.
+	manifestMemory = 64 << 20
+	// smallManifest is how many bytes a manifest may have that is kept while what it
+	// names moves. All but those that are made to take memory are smaller.
+	smallManifest = 64 << 10
+	// walkers is how many manifests of one index are read at once.
+	walkers = 64
+)
+
+// Manifest is a manifest or index that was read.
+type Manifest struct {
+	Desc ocispec.Descriptor // with the type that it says it has
+	Data []byte
+	// What it names, all of it checked. Layers that may not be distributed, and have
+	// URLs, are not among the blobs: they are left where those say.
+	Manifests, Blobs []ocispec.Descriptor
+}
+
+// Read reads a manifest, which has the size that it is described with, and checks
+// what it names. Everything that is copied, saved or looked for passes here.
+func Read(ctx context.Context, from content.Provider, desc ocispec.Descriptor) (*Manifest, error) {
+	desc, data, err := registry.Read(ctx, from, desc)
+	if err != nil {
+		return nil, err
+	}
+	parts, listed, err := registry.Children(desc, data)
+	if err != nil {
+		return nil, err
+	}
+	m := &Manifest{Desc: ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}, Data: data}
+	m.Blobs = slices.DeleteFunc(parts, elsewhere)
+	for _, child := range listed {
+		manifest, err := registry.Listed(ctx, from, child)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("in %s: %w", desc.Digest, err)
+		case manifest:
+			m.Manifests = append(m.Manifests, child)
+		case !elsewhere(child):
+			m.Blobs = append(m.Blobs, child)
+		}
+	}
+	return m, nil
+}
+
+// elsewhere reports whether a blob may not be distributed, and has URLs to read it from.
+// One that has none is in its registry or nowhere.
+func elsewhere(desc ocispec.Descriptor) bool {
+	return images.IsNonDistributable(desc.MediaType) && len(desc.URLs) > 0
+}
+
+// Below lists the manifests that an index leads to, each before those that it lists
+// itself. Of those only indexes are read.
+func Below(ctx context.Context, from content.Provider, index ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	return below(ctx, from, index, map[digest.Digest]bool{}, 0)
+}
+
+func below(ctx context.Context, from content.Provider, index ocispec.Descriptor, seen map[digest.Digest]bool, depth int) ([]ocispec.Descriptor, error) {
+	if !images.IsIndexType(index.MediaType) || seen[index.Digest] {
+		return nil, nil
+	}
+	if depth > registry.MaxDepth {
+		return nil, tooDeep(index)
+	}
+	seen[index.Digest] = true
+	m, err := Read(ctx, from, index)
+	if err != nil {
+		return nil, err
+	}
+	var out []ocispec.Descriptor
+	for _, child := range m.Manifests {
+		out = append(out, child)
+		list, err := below(ctx, from, child, seen, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		if out = append(out, list...); len(out) > maxNodes {
+			return nil, tooMany(index)
+		}
+	}
+	return out, nil
+}
+
+// sameSize reports that something is described with two sizes.
+func sameSize(desc ocispec.Descriptor, size int64) error {
+	if desc.Size == size {
+		return nil
+	}
+	return fmt.Errorf("%s is described with %d and with %d bytes: %w", desc.Digest, size, desc.Size, errdefs.ErrInvalidArgument)
+}
+
+func tooDeep(desc ocispec.Descriptor) error {
+	return fmt.Errorf("manifest %s lies in more than %d indexes: %w", desc.Digest, registry.MaxDepth, errdefs.ErrInvalidArgument)
+}
+
+func tooMany(desc ocispec.Descriptor) error {
+	return fmt.Errorf("manifest %s leads to more than %d others: %w", desc.Digest, maxNodes, errdefs.ErrInvalidArgument)
+}
+
+// Walker reads manifests, and no more of them at once than fit into its memory. Its
+// methods may be called concurrently.
+type Walker struct{ memory *semaphore.Weighted }
+
+// NewWalker makes a Walker.
+func NewWalker() *Walker { return &Walker{semaphore.NewWeighted(manifestMemory)} }
+
+// Hold waits for the memory of a manifest, for as long as do has its bytes. do waits
+// for no other manifest.
+func (w *Walker) Hold(ctx context.Context, desc ocispec.Descriptor, do func() error) error {
+	weight := min(max(desc.Size, 1), manifestMemory)
+	if err := w.memory.Acquire(ctx, weight); err != nil {
+		return context.Cause(ctx)
+	}
+	defer w.memory.Release(weight)
+	return do()
+}
+
+// Read is [Read], with the data of a small manifest alone: that of another is to be
+// read again when all that it names has moved.
+func (w *Walker) Read(ctx context.Context, from content.Provider, desc ocispec.Descriptor) (m *Manifest, err error) {
+	err = w.Hold(ctx, desc, func() error {
+		m, err = Read(ctx, from, desc)
+		if err == nil && len(m.Data) > smallManifest {
+			m.Data = nil
+		}
+		return err
+	})
+	return m, err
+}
+
+// Write gives the data of a manifest to do.
+func (w *Walker) Write(ctx context.Context, from content.Provider, m *Manifest, do func(data []byte) error) error {
+	if m.Data != nil {
+		return do(m.Data)
+	}
+	return w.Hold(ctx, m.Desc, func() error {
+		data, err := engine.Get(ctx, from, m.Desc)
+		if err != nil {
+			return err
+		}
+		return do(data)
+	})
+}
+
+// Walk reads a manifest with all manifests below it, so that what is wrong with one is
+// known before anything is written. It keeps none: a registry's client remembers some.
+func (w *Walker) Walk(ctx context.Context, from content.Provider, top ocispec.Descriptor) error {
+	one := &walk{Walker: w, from: from, top: top, seen: map[digest.Digest]int64{}}
+	return one.manifest(ctx, top, 0)
+}
+
+type walk struct {
+	*Walker
+	from content.Provider
+	top  ocispec.Descriptor
+
+	mu    sync.Mutex
+	seen  map[digest.Digest]int64 // sizes
+	nodes int
+}
+
+func (w *walk) manifest(ctx context.Context, desc ocispec.Descriptor, depth int) error {
+	if depth > registry.MaxDepth {
+		return tooDeep(desc)
+	}
+	list, err := w.read(ctx, desc)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(walkers)
+	for _, child := range list {
+		group.Go(func() error { return w.manifest(ctx, child, depth+1) })
+	}
+	return group.Wait()
+}
+
+// read gives the manifests below one that no other has read.
+func (w *walk) read(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	m, err := w.Read(ctx, w.from, desc)
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.nodes += len(m.Blobs) + len(m.Manifests); w.nodes > maxNodes {
+		return nil, tooMany(w.top)
+	}
+	known := func(child ocispec.Descriptor) (bool, error) {
+		size, known := w.seen[child.Digest]
+		if known {
+			return true, sameSize(child, size)
+		}
+		w.seen[child.Digest] = child.Size
+		return false, nil
+	}
+	for _, blob := range m.Blobs {
+		if _, err := known(blob); err != nil {
+			return nil, err
+		}
+	}
+	var fresh []ocispec.Descriptor
+	for _, child := range m.Manifests {
+		again, err := known(child)
+		if err != nil {
+			return nil, err
+		}
+		if !again {
+			fresh = append(fresh, child)
+		}
+	}
+	return fresh, nil
+}

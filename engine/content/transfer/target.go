@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transfer
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/content/layout"
+	"github.com/taped-dev/tape/engine/content/registry"
+)
+
+// ToRepository copies into a repository.
+func ToRepository(client *registry.Client, repository *registry.Repository) Target {
+	return &repositoryTarget{client: client, Repository: repository}
+}
+
+type repositoryTarget struct {
+	*registry.Repository
+	client *registry.Client
+}
+
+// Blob hides the repository's own, which reads.
+func (t *repositoryTarget) Blob(ctx context.Context, from Source, desc ocispec.Descriptor, report func(int64)) (registry.How, error) {
+	if source, ok := from.(*registry.Repository); ok {
+		return t.client.CopyBlob(ctx, t.Repository, source, desc, report)
+	}
+	open, _ := registry.Counted(func() (io.ReadCloser, error) {
+		body, err := from.Blob(ctx, desc)
+		if err != nil {
+			return nil, &SourceError{err}
+		}
+		return final{body}, nil
+	}, report)
+	return t.PushBlob(ctx, desc, open)
+}
+
+// SourceError is of a file that cannot be read while it is copied from. What is damaged
+// there is so the next time too, and not worth another try, as it is from a registry: it
+// does not unwrap, so that nothing sees of which class Err is.
+type SourceError struct{ Err error }
+
+func (e *SourceError) Error() string { return e.Err.Error() }
+
+// final is read from a file.
+type final struct{ io.ReadCloser }
+
+func (f final) Read(p []byte) (int, error) {
+	n, err := f.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = &SourceError{err}
+	}
+	return n, err
+}
+
+// Manifest hides the repository's own, which reads.
+func (t *repositoryTarget) Manifest(ctx context.Context, desc ocispec.Descriptor, data []byte) (listed bool, err error) {
+	return t.PushSubject(ctx, desc, data)
+}
+
+func (t *repositoryTarget) List(ctx context.Context, subject digest.Digest, entries ...ocispec.Descriptor) error {
+	// A registry may list what it did not say that it would.
+	listed, err := t.Referrers(ctx, subject)
+	if err != nil {
+		return err
+	}
+	entries = slices.DeleteFunc(entries, func(e ocispec.Descriptor) bool {
+		return slices.ContainsFunc(listed, func(d ocispec.Descriptor) bool { return d.Digest == e.Digest })
+	})
+	if len(entries) == 0 {
+		return nil
+	}
+	return t.AddReferrers(ctx, subject, entries...)
+}
+
+func (t *repositoryTarget) Tag(ctx context.Context, desc ocispec.Descriptor, data []byte, tag string) error {
+	return t.PushManifest(ctx, desc, data, tag)
+}
+
+func (*repositoryTarget) Close() error { return nil }
+
+// layoutWriters is how many blobs are written to a disk at once.
+const layoutWriters = 16
+
+// ToLayout copies into an OCI layout in a folder, which is made.
+func ToLayout(dir string) (Target, error) {
+	w, err := layout.Create(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &layoutTarget{writer: w, slots: make(chan struct{}, layoutWriters)}, nil
+}
+
+type layoutTarget struct {
+	slots chan struct{}
+
+	writer *layout.Writer
+
+	mu            sync.Mutex
+	named, listed []ocispec.Descriptor // for the layout's index
+}
+
+// Empty is never said: to look on the disk costs nothing.
+func (*layoutTarget) Empty(context.Context) (bool, error) { return false, nil }
+
+func (t *layoutTarget) Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
+	_, err := t.writer.Store().Info(ctx, desc.Digest)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// tries is how often a blob that breaks off is begun.
+const tries = 3
+
+func (t *layoutTarget) Blob(ctx context.Context, from Source, desc ocispec.Descriptor, report func(int64)) (registry.How, error) {
+	select {
+	case t.slots <- struct{}{}:
+		defer func() { <-t.slots }()
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+	if there, err := t.Exists(ctx, desc); there || err != nil {
+		return registry.Existing, err
+	}
+	for n := 1; ; n++ {
+		err := t.write(ctx, from, desc, report)
+		if err == nil || n == tries || context.Cause(ctx) != nil || !errdefs.IsUnavailable(err) && !errdefs.IsDataLoss(err) {
+			return registry.Streamed, err
+		}
+	}
+}
+
+func (t *layoutTarget) write(ctx context.Context, from Source, desc ocispec.Descriptor, report func(int64)) error {
+	body, err := from.Blob(ctx, desc)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	var arrived int64
+	r := &reported{body, func(n int64) { arrived += n; report(n) }}
+	err = content.WriteBlob(ctx, t.writer.Store(), desc.Digest.String(), r, desc)
+	if err != nil {
+		report(-arrived)
+		return fmt.Errorf("write %s: %w", desc.Digest, err)
+	}
+	return nil
+}
+
+func (t *layoutTarget) Manifest(ctx context.Context, desc ocispec.Descriptor, data []byte) (listed bool, err error) {
+	err = content.WriteBlob(ctx, t.writer.Store(), desc.Digest.String(), bytes.NewReader(data), desc)
+	if err != nil && !errdefs.IsAlreadyExists(err) {
+		return false, fmt.Errorf("write %s: %w", desc.Digest, err)
+	}
+	return false, nil
+}
+
+// List lists the manifests themselves: whoever reads a layout looks at all that
+// it lists for what is about something else.
+func (t *layoutTarget) List(_ context.Context, _ digest.Digest, entries ...ocispec.Descriptor) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, entry := range entries {
+		entry.Annotations = nil
+		t.listed = append(t.listed, entry)
+	}
+	return nil
+}
+
+func (t *layoutTarget) Digest(_ context.Context, tag string) (digest.Digest, error) {
+	desc, err := t.writer.Resolve(tag)
+	return desc.Digest, err
+}
+
+func (t *layoutTarget) Tag(_ context.Context, desc ocispec.Descriptor, _ []byte, tag string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	desc.Annotations = maps.Clone(desc.Annotations)
+	if desc.Annotations == nil {
+		desc.Annotations = map[string]string{}
+	}
+	delete(desc.Annotations, ocispec.AnnotationRefName)
+	if tag != "" {
+		desc.Annotations[ocispec.AnnotationRefName] = tag
+	}
+	t.named = append(t.named, desc)
+	return nil
+}
+
+// Close writes the index: what has a tag, then what is about it.
+func (t *layoutTarget) Close() error {
+	byName := func(a, b ocispec.Descriptor) int {
+		return cmp.Or(cmp.Compare(a.Annotations[ocispec.AnnotationRefName], b.Annotations[ocispec.AnnotationRefName]), cmp.Compare(a.Digest, b.Digest))
+	}
+	slices.SortFunc(t.named, byName)
+	slices.SortFunc(t.listed, byName)
+	for _, desc := range slices.Concat(t.named, t.listed) {
+		t.writer.Add(desc)
+	}
+	return t.writer.Close()
+}
+
+// reported tells of what is read.
+type reported struct {
+	io.ReadCloser
+	report func(int64)
+}
+
+func (r *reported) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	r.report(int64(n))
+	return n, err
+}

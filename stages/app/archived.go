@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/descriptor"
+	"github.com/taped-dev/tape/engine/content/layout"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/transfer"
+	"github.com/taped-dev/tape/stages/artifact"
+)
+
+// An archive of an application is what Save writes for it and nothing else. What is
+// in it has digests, down from a root that is signed; its index.json has none, and
+// container runtimes believe the names in it. So index.json is made again, of what
+// the root says, and compared. Who reads the archive here reads entries of a tar,
+// whatever program packed them; Verify vouches for the file to other programs, and
+// compares all of it.
+//
+// This is of applications alone: archives and layouts of images are anybody's, as is
+// a layout in a folder, which several programs may write to.
+
+// refused is what is in an archive that is not what was saved.
+type refused struct{ error }
+
+func (r refused) Unwrap() []error { return []error{r.error, engine.ErrPolicy} }
+
+// refusal makes a refusal of an error that says that an archive is damaged or changed.
+func refusal(err error) error {
+	if errdefs.IsDataLoss(err) {
+		return refused{err}
+	}
+	return err
+}
+
+// isArchive reports whether what was opened is one file.
+func (o *opened) isArchive() bool {
+	if o.layout == nil {
+		return false
+	}
+	_, ok := o.layout.Archive()
+	return ok
+}
+
+// find finds the manifest that the reference names. In an archive without a tag that
+// is its application, whatever else it lists.
+func (o *opened) find(ctx context.Context) (ocispec.Descriptor, error) {
+	if !o.isArchive() {
+		return o.Resolve(ctx, o.version)
+	}
+	roots, err := o.roots(ctx)
+	if err != nil {
+		return ocispec.Descriptor{}, refusal(err)
+	}
+	version := o.version
+	if version == "" && len(roots) == 1 {
+		version = roots[0].Digest.String()
+	}
+	desc, err := o.Resolve(ctx, version)
+	if err != nil && len(roots) > 0 {
+		// It may be that what was asked for was there, and was changed.
+		err = cmp.Or(o.checkArchive(ctx, roots[0], false), err)
+	}
+	return desc, refusal(err)
+}
+
+// roots are the applications that the layout lists, each once.
+func (o *opened) roots(ctx context.Context) ([]ocispec.Descriptor, error) {
+	var out []ocispec.Descriptor
+	seen := map[digest.Digest]bool{}
+	for _, desc := range o.layout.Index().Manifests {
+		if seen[desc.Digest] {
+			continue
+		}
+		seen[desc.Digest] = true
+		root, err := o.isRoot(ctx, desc)
+		if err != nil {
+			return nil, err
+		}
+		if root {
+			out = append(out, desc)
+		}
+	}
+	return out, nil
+}
+
+// isRoot reports whether a manifest is the root of an application, of any format but
+// the original's. What is not there, or is damaged, is not.
+func (o *opened) isRoot(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
+	if !images.IsIndexType(desc.MediaType) || desc.Size < 0 || desc.Size > registry.MaxManifest {
+		return false, nil
+	}
+	data, err := content.ReadBlob(ctx, o, desc)
+	if errdefs.IsNotFound(err) || errdefs.IsDataLoss(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	var index struct {
+		Annotations map[string]string `json:"annotations"`
+	}
+	return descriptor.Unmarshal(data, &index) == nil && index.Annotations[artifact.AnnotationFormat] != "", nil
+}
+
+// checkArchive reports how an archive differs from what Save writes for the
+// application that it lists, or that was found in it; nothing where there is none.
+// exact looks at every byte that no digest covers.
+func (o *opened) checkArchive(ctx context.Context, found ocispec.Descriptor, exact bool) error {
+	if !o.isArchive() {
+		return nil
+	}
+	roots, err := o.roots(ctx)
+	if err != nil {
+		return refusal(err)
+	}
+	if !slices.ContainsFunc(roots, func(d ocispec.Descriptor) bool { return d.Digest == found.Digest }) {
+		root, err := o.isRoot(ctx, found)
+		if err != nil {
+			return refusal(err)
+		}
+		if root {
+			roots = append(roots, found)
+		}
+	}
+	switch len(roots) {
+	case 0:
+		return nil
+	case 1:
+	default:
+		return refused{fmt.Errorf("it holds %d applications, and an archive is of one: it is not what was saved", len(roots))}
+	}
+	app, err := artifact.OpenRoot(ctx, o, roots[0])
+	if err != nil {
+		return refusal(err)
+	}
+	if err := o.asSaved(ctx, app, exact); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+		return refused{err}
+	}
+	return nil
+}
+
+// asSaved is checkArchive for one application.
+func (o *opened) asSaved(ctx context.Context, app *artifact.Application, exact bool) error {
+	there, err := o.layout.Blobs()
+	if err != nil {
+		return err
+	}
+	for _, desc := range o.layout.Index().Manifests {
+		if _, ok := slices.BinarySearch(there, desc.Digest); !ok {
+			return fmt.Errorf("it is not whole, save it again: manifest %s is not in %s", desc.Digest, o.layout.Path())
+		}
+	}
+	want, index, err := o.saveAgain(ctx, app)
+	if errdefs.IsNotFound(err) {
+		err = fmt.Errorf("it is not whole, save it again: %w", err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := sameIndex(o.layout.IndexData(), index); err != nil {
+		return err
+	}
+	all := want.tree.Descriptors()
+	for _, desc := range all {
+		blob, err := o.layout.Blob(ctx, desc) // which looks at its size
+		if errdefs.IsNotFound(err) {
+			err = fmt.Errorf("it is not whole, save it again: %w", err)
+		}
+		if err != nil {
+			return err
+		}
+		if err := blob.Close(); err != nil {
+			return err
+		}
+	}
+	for _, dgst := range there {
+		if !want.tree.Has(dgst) {
+			return fmt.Errorf("nothing in it leads to its blob %s: it is not what was saved", dgst)
+		}
+	}
+	if list := o.layout.Unexpected(); len(list) > 0 {
+		return fmt.Errorf("it has %s: it is not what was saved", strings.Join(list, ", "))
+	}
+	if !exact {
+		return nil
+	}
+	if err := o.readSignatures(ctx, want.archive.Signatures); err != nil {
+		return err
+	}
+	plan, err := layout.NewPlan(index, all)
+	if err != nil {
+		return err
+	}
+	file, _ := o.layout.Archive()
+	if err := plan.Check(ctx, file); err != nil {
+		return fmt.Errorf("another program packed it (%w): save it again, from the archive itself, for what other programs read to be verified", err)
+	}
+	return nil
+}
+
+// maxTags bounds the tags and the platforms that an archive says it was saved with.
+const maxTags = 1000
+
+// saveAgain is what Save would write for the application, with the index.json of it.
+// The tags and platforms that it was saved with are the only thing that is taken from
+// the archive's own.
+func (o *opened) saveAgain(ctx context.Context, app *artifact.Application) (*saving, []byte, error) {
+	var tags []string
+	platforms := []string{""}
+	for _, desc := range o.layout.Index().Manifests {
+		if desc.Digest != app.Root.Digest {
+			continue
+		}
+		tag := desc.Annotations[ocispec.AnnotationRefName]
+		if tag == "" || slices.Contains(tags, tag) || len(tags) == maxTags {
+			return nil, nil, fmt.Errorf("its index.json lists the root as %q: it is not what was saved", tag)
+		}
+		tags = append(tags, tag)
+		if list := desc.Annotations[artifact.AnnotationPlatforms]; list != "" {
+			platforms = strings.Split(list, ",")
+			app.Root.Annotations = desc.Annotations
+		}
+	}
+	given, err := app.Tags(ctx)
+	if err == nil {
+		err = checkRootTags(given, tags...)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	var (
+		saved *saving
+		index []byte
+	)
+	for i, platform := range platforms {
+		if i == maxTags {
+			break
+		}
+		if err := checkPlatform(platform); err != nil {
+			return nil, nil, err
+		}
+		if saved, err = newSaving(ctx, app, o, SaveOptions{Platform: platform}); err != nil {
+			return nil, nil, err
+		}
+		saved.archive.Tags = tags
+		if index, err = saved.archive.Index(); err != nil {
+			return nil, nil, err
+		}
+		if bytes.Equal(index, o.layout.IndexData()) {
+			break
+		}
+	}
+	return saved, index, nil
+}
+
+// sameIndex reports how an index.json differs from the one that it should be.
+func sameIndex(found, want []byte) error {
+	if bytes.Equal(found, want) {
+		return nil
+	}
+	var is, should ocispec.Index
+	if err := errors.Join(json.Unmarshal(found, &is), json.Unmarshal(want, &should)); err != nil {
+		return fmt.Errorf("read index.json: %w", err)
+	}
+	keys := func(index ocispec.Index) (map[string]bool, error) {
+		out := map[string]bool{}
+		for _, desc := range index.Manifests {
+			key, err := json.Marshal(desc)
+			if err != nil {
+				return nil, err
+			}
+			out[string(key)] = true
+		}
+		return out, nil
+	}
+	lists := func(keys map[string]bool, desc ocispec.Descriptor) bool {
+		key, err := json.Marshal(desc)
+		return err == nil && keys[string(key)]
+	}
+	isKeys, err := keys(is)
+	if err != nil {
+		return err
+	}
+	shouldKeys, err := keys(should)
+	if err != nil {
+		return err
+	}
+	for _, desc := range is.Manifests {
+		if !lists(shouldKeys, desc) {
+			return fmt.Errorf("its index.json lists %s, which the application in it does not: it is not what was saved", called(desc))
+		}
+	}
+	for _, desc := range should.Manifests {
+		if !lists(isKeys, desc) {
+			return fmt.Errorf("its index.json does not list %s: it is not what was saved", called(desc))
+		}
+	}
+	return errors.New("its index.json is written otherwise: it is not what was saved")
+}
+
+// called is a manifest with the name that an index.json has for it.
+func called(desc ocispec.Descriptor) string {
+	for _, key := range []string{images.AnnotationImageName, ocispec.AnnotationRefName} {
+		if name := desc.Annotations[key]; name != "" {
+			return fmt.Sprintf("%s as %q", desc.Digest, name)
+		}
+	}
+	return desc.Digest.String()
+}
+
+// readSignatures reads all of what is attached to root and content, which is verified
+// on the way.
+func (o *opened) readSignatures(ctx context.Context, list []ocispec.Descriptor) error {
+	var tree transfer.Tree
+	if err := tree.Add(ctx, o.layout, nil, list...); err != nil {
+		return err
+	}
+	for _, desc := range tree.Descriptors() {
+		body, err := o.layout.Blob(ctx, desc)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, body)
+		if err := errors.Join(err, body.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/content/layout"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/registry/registrytest"
+	"github.com/taped-dev/tape/engine/content/store"
+	"github.com/taped-dev/tape/stages/app"
+)
+
+// shelf is a repository that tests put manifests into.
+type shelf struct {
+	t *testing.T
+	*registry.Repository
+}
+
+func (s shelf) blob(mediaType, text string) ocispec.Descriptor {
+	s.t.Helper()
+	desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromString(text), Size: int64(len(text))}
+	_, err := s.PushBlob(s.t.Context(), desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader([]byte(text))), nil })
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return desc
+}
+
+func (s shelf) put(mediaType, tag string, fields map[string]any) ocispec.Descriptor {
+	s.t.Helper()
+	fields["schemaVersion"], fields["mediaType"] = 2, mediaType
+	data, err := json.Marshal(fields)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
+	if err := s.PushManifest(s.t.Context(), desc, data, tag); err != nil {
+		s.t.Fatal(err)
+	}
+	if subject, entry, err := registry.Referrer(desc, data); err == nil {
+		if err := s.AddReferrers(s.t.Context(), subject, entry); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	return desc
+}
+
+func (s shelf) image(tag string) ocispec.Descriptor {
+	s.t.Helper()
+	return s.put(ocispec.MediaTypeImageManifest, tag, map[string]any{
+		"config": s.blob(ocispec.MediaTypeImageConfig, `{"os":"linux","architecture":"amd64"}`),
+		"layers": []ocispec.Descriptor{s.blob(ocispec.MediaTypeImageLayer, "layer")},
+	})
+}
+
+// about puts something that is about a manifest.
+func (s shelf) about(subject ocispec.Descriptor, artifactType string) ocispec.Descriptor {
+	s.t.Helper()
+	return s.put(ocispec.MediaTypeImageManifest, "", map[string]any{
+		"artifactType": artifactType, "config": s.blob(ocispec.MediaTypeEmptyJSON, "{}"),
+		"layers":  []ocispec.Descriptor{s.blob(artifactType, "about "+subject.Digest.String())},
+		"subject": ocispec.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size},
+	})
+}
+
+// What is about an image is taken from every level of it, the same by package, copy and
+// save: of an index in an index, of platforms, of what is about those. What only a list
+// says to be about it is not.
+func TestAttachedAtEveryLevel(t *testing.T) {
+	const (
+		sbom      = "application/spdx+json"
+		signature = "application/vnd.cncf.notary.signature"
+		artifact  = "application/vnd.oci.artifact.manifest.v1+json"
+		oras      = "application/vnd.cncf.oras.artifact.manifest.v1+json"
+	)
+	for name, dst := range map[string]func() http.Handler{"without referrers": func() http.Handler { return registrytest.NoReferrers(registrytest.GGCR()) }, "with referrers": func() http.Handler { return registrytest.GGCR() }} {
+		t.Run(name, func(t *testing.T) {
+			up, down := registrytest.Serve(t, registrytest.NoReferrers(registrytest.GGCR())), registrytest.Serve(t, dst())
+			env := environmentOf(t, t.TempDir())
+			kept, err := store.Open(t.Context(), t.TempDir(), store.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer kept.Close()
+			env.Store = kept
+			open := func(name string) shelf {
+				r, err := env.Registry.Repository(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return shelf{t, r}
+			}
+			s := open(up + "/lib/web")
+			image := s.image("")
+			inner := s.put(ocispec.MediaTypeImageIndex, "", map[string]any{"manifests": []ocispec.Descriptor{image}})
+			inner.Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"}
+			top := s.put(ocispec.MediaTypeImageIndex, "1.0", map[string]any{"manifests": []ocispec.Descriptor{inner}})
+			want := map[string]ocispec.Descriptor{"image": s.about(image, sbom), "inner index": s.about(inner, sbom), "top": s.about(top, sbom)}
+			want["signature of an SBOM"] = s.about(want["image"], signature)
+			want["signature of a signature"] = s.about(want["signature of an SBOM"], signature)
+			for i, mediaType := range []string{artifact, oras} {
+				want[mediaType] = s.put(mediaType, "", map[string]any{
+					"artifactType": sbom, "blobs": []ocispec.Descriptor{s.blob(sbom, fmt.Sprint("blob", i))},
+					"subject": ocispec.Descriptor{MediaType: top.MediaType, Digest: top.Digest, Size: top.Size},
+				})
+			}
+			stranger := s.about(ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("other"), Size: 5}, sbom)
+			stranger.ArtifactType = sbom
+			if err := s.AddReferrers(t.Context(), top.Digest, stranger); err != nil {
+				t.Fatal(err)
+			}
+			all := func(what string, has func(digest.Digest) bool) {
+				t.Helper()
+				for level, desc := range want {
+					if !has(desc.Digest) {
+						t.Errorf("%s: what is about the %s is left behind", what, level)
+					}
+				}
+				if has(stranger.Digest) {
+					t.Errorf("%s takes what is about something else", what)
+				}
+			}
+			in := func(name string) func(digest.Digest) bool {
+				r := open(name)
+				return func(dgst digest.Digest) bool {
+					there, err := r.Exists(t.Context(), ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: dgst})
+					if err != nil {
+						t.Fatal(err)
+					}
+					return there
+				}
+			}
+			copyTo := func(from, to string) {
+				t.Helper()
+				if _, err := app.Copy(t.Context(), app.CopyOptions{Environment: env, Pairs: []app.CopyPair{{Source: from, Target: to}}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			copyTo(up+"/lib/web:1.0", down+"/copied/image")
+			all("copy of the image", in(down+"/copied/image"))
+
+			source := t.TempDir()
+			pod := fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: c, image: '%s/lib/web:1.0'}]}\n", up)
+			if err := os.WriteFile(filepath.Join(source, "pod.yaml"), []byte(pod), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			result, err := app.Package(t.Context(), app.PackageOptions{
+				Options: app.Options{Environment: env, Sources: []app.Source{{Path: source}}}, Repository: down + "/team/app", Tags: []string{"v1"},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			all("package", in(down+"/team/app"))
+
+			// Some things are attached later, where the application lies.
+			destination := open(down + "/team/app")
+			root, err := destination.Resolve(t.Context(), "v1")
+			if err != nil || root.Digest != result.Root.Digest {
+				t.Fatal(root, err)
+			}
+			want["root"] = destination.about(root, signature)
+			want["signature of the root"] = destination.about(want["root"], signature)
+			want["platform, later"] = destination.about(image, signature)
+			want["SBOM, later"] = destination.about(want["inner index"], signature)
+			copyTo(down+"/team/app:v1", down+"/copied/app")
+			all("copy of the application", in(down+"/copied/app"))
+
+			file := filepath.Join(t.TempDir(), "app.tar")
+			if _, err := app.Save(t.Context(), app.SaveOptions{Environment: env, Ref: down + "/team/app:v1", File: file}); err != nil {
+				t.Fatal(err)
+			}
+			l, err := layout.OpenArchive(t.Context(), file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			blobs, err := l.Blobs()
+			if err != nil {
+				t.Fatal(err)
+			}
+			all("save", func(dgst digest.Digest) bool { _, found := slices.BinarySearch(blobs, dgst); return found })
+			for _, ref := range []string{down + "/copied/app:v1", "archive:" + file} {
+				if _, err := app.View(t.Context(), env, ref); err != nil {
+					t.Errorf("view %s: %v", ref, err)
+				}
+			}
+			copyTo("archive:"+file, down+"/loaded/app")
+			all("load", in(down+"/loaded/app"))
+		})
+	}
+}

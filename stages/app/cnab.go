@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/local"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/transfer"
+	"github.com/taped-dev/tape/stages/app/internal/cnab"
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/resolve"
+)
+
+// BundleOptions are what FixupBundle and PushBundle take.
+type BundleOptions struct {
+	Environment
+	// Bundle is a CNAB bundle.json.
+	Bundle []byte
+	// Target is REPOSITORY[:TAG].
+	Target string
+	// From says where images are that are in no registry, by reference or pattern.
+	From map[string]local.Place
+	// AutoUpdate takes what is behind a name now where the bundle says that it is
+	// something else. What it does not say is filled in at any rate.
+	AutoUpdate bool
+	// NoFallbacks fails where a registry refuses the media types of a bundle,
+	// instead of pushing it with older ones.
+	NoFallbacks bool
+}
+
+// BundleResult is a bundle in a registry, or one whose images are.
+type BundleResult struct {
+	// Ref and Digest are those of the index; "" where none was pushed.
+	Ref    string        `json:"ref,omitempty"`
+	Digest digest.Digest `json:"digest,omitempty"`
+	Images []BundleImage `json:"images"`
+	// Bundle is the bundle.json: fixed up, or as it was pulled.
+	Bundle json.RawMessage `json:"bundle"`
+	// Relocation is from the name that the bundle has for an image to the one that
+	// it has in the repository.
+	Relocation map[string]string `json:"relocationMap"`
+	Moved      *transfer.Moved   `json:"moved,omitempty"`
+	// MovedTags are those that led to something else before; nil where none is set.
+	MovedTags []transfer.MovedTag `json:"moved_tags,omitzero"`
+	Warnings  []string            `json:"warnings,omitempty"`
+}
+
+// BundleImage is an image of a bundle.
+type BundleImage struct {
+	Name   string        `json:"name,omitempty"` // of the component; "" is the invocation image
+	Source string        `json:"source"`         // as the bundle names it
+	Ref    string        `json:"ref"`            // where it is now
+	Digest digest.Digest `json:"digest"`
+}
+
+// FixupBundle copies all images of a bundle into one repository and writes into the
+// bundle what they are: digest, size, media type.
+func FixupBundle(ctx context.Context, o BundleOptions) (*BundleResult, error) {
+	return o.run(ctx, "fixup", func(context.Context, *bundling) error { return nil })
+}
+
+// PushBundle is FixupBundle, and then pushes the index that cnab-to-oci writes: the
+// bundle, and all of its images by digest. It is tagged when all of it is there.
+func PushBundle(ctx context.Context, o BundleOptions) (*BundleResult, error) {
+	return o.run(ctx, "push", func(ctx context.Context, b *bundling) error { return b.push(ctx, o.NoFallbacks) })
+}
+
+// bundling is a bundle on its way into a repository.
+type bundling struct {
+	*cnab.Bundle
+	client     *registry.Client
+	origins    images.Origins
+	from       resolve.From
+	repository *registry.Repository
+	tag        string
+	result     *BundleResult
+	progress   *meter
+}
+
+func (o *BundleOptions) run(ctx context.Context, verb string, then func(context.Context, *bundling) error) (*BundleResult, error) {
+	fail := func(err error) (*BundleResult, error) {
+		return nil, fmt.Errorf("%s bundle to %s: %w", verb, o.Target, err)
+	}
+	name, tag, dgst, err := parseReference(o.Target)
+	if err == nil && dgst != "" {
+		err = usagef("a bundle gets the digest that it has: leave it out of the target")
+	}
+	if err != nil {
+		return fail(err)
+	}
+	b := &bundling{client: o.Registry, origins: o.origins(), tag: tag, result: &BundleResult{Relocation: map[string]string{}, Moved: &transfer.Moved{}}}
+	if b.from, err = resolve.NewFrom(o.From, ""); err != nil {
+		return fail(err)
+	}
+	if b.repository, err = o.Registry.Repository(name); err != nil {
+		return fail(err)
+	}
+	if b.Bundle, err = cnab.Parse(o.Bundle); err != nil {
+		return fail(err)
+	}
+	progress := newMeter(o.Events, verb)
+	b.progress = progress
+	if err = b.fixup(ctx, o.AutoUpdate, progress); err == nil {
+		err = then(ctx, b)
+	}
+	if progress.end(err); err != nil {
+		return fail(err)
+	}
+	return b.result, nil
+}
+
+// bundleImages is how many images of a bundle are copied at once.
+const bundleImages = 8
+
+// fixup finds out what all images are before it copies one: a bundle that cannot be
+// fixed up moves nothing.
+func (b *bundling) fixup(ctx context.Context, replace bool, progress *meter) error {
+	sources := make([]bundleSource, len(b.Images))
+	found := make([]ocispec.Descriptor, len(b.Images))
+	group, groupCtx := errgroup.WithContext(ctx)
+	for i, image := range b.Images {
+		group.Go(func() (err error) {
+			if sources[i], found[i], err = b.resolve(groupCtx, image.Ref); err != nil {
+				err = fmt.Errorf("%s: %w", image, err)
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for i, image := range b.Images {
+		if found, ok := sources[i].Origin.(*local.Source); ok && found.Warning() != "" {
+			b.result.Warnings = append(b.result.Warnings, fmt.Sprintf("%s: %s", image, found.Warning()))
+		}
+		if err := image.Describe(found[i], replace); err != nil {
+			return err
+		}
+		ref := b.repository.Name() + "@" + found[i].Digest.String()
+		b.result.Relocation[image.Ref] = ref
+		b.result.Images = append(b.result.Images, BundleImage{Name: image.Name, Source: image.Ref, Ref: ref, Digest: found[i].Digest})
+	}
+	if err := b.copy(ctx, sources, found, progress); err != nil {
+		return err
+	}
+	var err error
+	b.result.Bundle, err = b.Canonical()
+	return err
+}
+
+// bundleSource is what an image is taken from. Those of one name are one.
+type bundleSource struct {
+	images.Origin
+	name string
+}
+
+// resolve finds an image; one without tag and digest is latest.
+func (b *bundling) resolve(ctx context.Context, ref string) (bundleSource, ocispec.Descriptor, error) {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return bundleSource{}, ocispec.Descriptor{}, err
+	}
+	named = reference.TagNameOnly(named)
+	source := bundleSource{name: named.Name()}
+	written := images.Reference{Source: ref, Name: named.String()}
+	place := b.from.Of(written)
+	if place != "" {
+		source.name = string(place) + " " + named.String()
+	}
+	if source.Origin, err = b.origins.Open(ctx, named.String(), place); err != nil {
+		return source, ocispec.Descriptor{}, err
+	}
+	var version string
+	if tagged, ok := named.(reference.Tagged); ok {
+		version = tagged.Tag()
+	}
+	if digested, ok := named.(reference.Digested); ok {
+		version = digested.Digest().String()
+	}
+	desc, err := source.Resolve(ctx, version)
+	if errdefs.IsNotFound(err) && place == "" {
+		err = fmt.Errorf("%w%s", err, resolve.Hint(ctx, b.origins.Local, written))
+	}
+	return source, desc, err
+}
+
+// copy copies the images, with one copier for each repository that they are in.
+func (b *bundling) copy(ctx context.Context, sources []bundleSource, found []ocispec.Descriptor, progress *meter) error {
+	var (
+		mu      sync.Mutex
+		copiers = map[string]*transfer.Copier{}
+		sum     = &progressSum{progress: progress, parts: map[string][2]int64{}}
+		target  = transfer.ToRepository(b.client, b.repository)
+	)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(bundleImages)
+	for i, image := range b.Images {
+		source := sources[i]
+		mu.Lock()
+		copier := copiers[source.name]
+		if copier == nil {
+			copier = transfer.NewCopier(source.Origin, target, func(current, total int64) { sum.set(source.name, current, total) })
+			copiers[source.name] = copier
+		}
+		mu.Unlock()
+		group.Go(func() error {
+			if err := copier.Manifest(ctx, found[i]); err != nil {
+				return fmt.Errorf("%s: %w", image, err)
+			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	for _, copier := range copiers {
+		moved := copier.Moved()
+		b.result.Moved.Blobs += moved.Blobs
+		b.result.Moved.Bytes += moved.Bytes
+		b.result.Moved.Mounted += moved.Mounted
+		b.result.Moved.Existing += moved.Existing
+	}
+	return err
+}
+
+// progressSum adds up what several copiers report.
+type progressSum struct {
+	progress *meter
+
+	mu    sync.Mutex
+	parts map[string][2]int64
+}
+
+func (s *progressSum) set(part string, current, total int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.parts[part] = [2]int64{current, total}
+	current, total = 0, 0
+	for _, p := range s.parts {
+		current, total = current+p[0], total+p[1]
+	}
+	s.progress.set(current, total)
+}
+
+// push pushes the index, in the first dialect that the registry takes.
+func (b *bundling) push(ctx context.Context, noFallbacks bool) error {
+	for i, dialect := range cnab.Dialects() {
+		docs, err := b.Documents(dialect)
+		if err != nil {
+			return err
+		}
+		err = b.documents(ctx, docs)
+		switch {
+		case err == nil:
+			b.result.Digest = docs.Index.Digest
+			b.result.Ref = b.repository.Name() + tagSuffix(b.tag) + "@" + docs.Index.Digest.String()
+			return nil
+		case !errdefs.IsInvalidArgument(err) && !errdefs.IsNotImplemented(err):
+			return err
+		case noFallbacks:
+			return fmt.Errorf("%w; leave out --allow-fallbacks=false to push it with older media types", err)
+		case i == len(cnab.Dialects())-1:
+			return err
+		}
+		next := cnab.Dialects()[i+1]
+		b.result.Warnings = append(b.result.Warnings, fmt.Sprintf("the registry refuses it with a config of %s in %s; it was pushed with %s in %s: %v",
+			dialect.Config, dialect.Index, next.Config, next.Index, err))
+	}
+	return nil
+}
+
+func tagSuffix(tag string) string {
+	if tag == "" {
+		return ""
+	}
+	return ":" + tag
+}
+
+func (b *bundling) documents(ctx context.Context, docs cnab.Documents) error {
+	if _, err := b.repository.PushBlob(ctx, docs.Config.Descriptor, func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(docs.Config.Data)), nil
+	}); err != nil {
+		return err
+	}
+	if err := b.repository.PushManifest(ctx, docs.Manifest.Descriptor, docs.Manifest.Data, ""); err != nil {
+		return err
+	}
+	b.result.MovedTags = []transfer.MovedTag{}
+	if b.tag != "" {
+		tags := []transfer.Tagged{{Tag: b.tag, Desc: docs.Index.Descriptor}}
+		was, err := transfer.Was(ctx, b.repository, tags)
+		if err != nil {
+			return err
+		}
+		b.result.MovedTags = transfer.Moves(tags, was)
+	}
+	if err := b.repository.PushManifest(ctx, docs.Index.Descriptor, docs.Index.Data, b.tag); err != nil {
+		return err
+	}
+	for _, m := range b.result.MovedTags {
+		b.progress.tell(engine.Event{Level: engine.Note, Message: m.String()})
+	}
+	return nil
+}
+
+// PullBundle reads a bundle that tape or cnab-to-oci pushed: its bundle.json byte for
+// byte, and where its images are.
+func PullBundle(ctx context.Context, env Environment, ref string) (*BundleResult, error) {
+	result, err := pullBundle(ctx, env.Registry, ref)
+	if err != nil {
+		return nil, fmt.Errorf("pull bundle %s: %w", ref, err)
+	}
+	return result, nil
+}
+
+func pullBundle(ctx context.Context, client *registry.Client, ref string) (*BundleResult, error) {
+	name, tag, dgst, err := parseReference(ref)
+	if err != nil {
+		return nil, err
+	}
+	if tag == "" && dgst == "" {
+		return nil, usagef("it names no tag and no digest; add one, such as %s:v1.0.0", ref)
+	}
+	from, err := client.Repository(name)
+	if err != nil {
+		return nil, err
+	}
+	desc, data, err := from.Manifest(ctx, cmp.Or(dgst, tag))
+	if err != nil {
+		return nil, err
+	}
+	if !cnab.IsIndex(desc.MediaType) {
+		return nil, fmt.Errorf("it is no CNAB bundle but %s", desc.MediaType)
+	}
+	var index ocispec.Index
+	if err := json.Unmarshal(data, &index); err != nil {
+		return nil, fmt.Errorf("read index: %w", err)
+	}
+	at, err := cnab.ConfigManifest(index)
+	if err != nil {
+		return nil, err
+	}
+	data, err = engine.Get(ctx, from, at)
+	if err != nil {
+		return nil, err
+	}
+	var manifest ocispec.Manifest
+	if err := json.Unmarshal(data, &manifest); err != nil {
+		return nil, fmt.Errorf("read manifest %s: %w", at.Digest, err)
+	}
+	result := &BundleResult{Ref: name + tagSuffix(tag) + "@" + desc.Digest.String(), Digest: desc.Digest}
+	if result.Bundle, err = engine.Get(ctx, from, manifest.Config); err != nil {
+		return nil, err
+	}
+	bundle, err := cnab.Parse(result.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	if result.Relocation, err = bundle.RelocationMap(index, name); err != nil {
+		return nil, err
+	}
+	for _, i := range bundle.Images {
+		now, err := digest.Parse(result.Relocation[i.Ref][len(name)+1:])
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", i, err)
+		}
+		result.Images = append(result.Images, BundleImage{Name: i.Name, Source: i.Ref, Ref: result.Relocation[i.Ref], Digest: now})
+	}
+	return result, nil
+}

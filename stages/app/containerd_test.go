@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build containerd
+
+package app_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/content/local"
+	"github.com/taped-dev/tape/engine/content/registry/registrytest"
+	"github.com/taped-dev/tape/stages/app"
+)
+
+// TestContainerd imports archives into a containerd of its own: as they are, for
+// one platform, and of images alone. It needs root, and containerd and ctr on the
+// PATH.
+func TestContainerd(t *testing.T) {
+	ctr, _ := startContainerd(t)
+	a := newSignedApp(t, registrytest.GGCR())
+	for name, o := range map[string]app.SaveOptions{
+		"whole":        {},
+		"one platform": {Platform: "linux/amd64"},
+		"images only":  {ImagesOnly: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o.Environment, o.Ref, o.File = a.env, a.ref, filepath.Join(t.TempDir(), "app.tar")
+			if _, err := app.Save(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+			namespace := strings.ReplaceAll(name, " ", "-")
+			// The test's layers are noise, which nothing can unpack.
+			ctr(t, "-n", namespace, "images", "import", "--no-unpack", o.File)
+			names := ctr(t, "-n", namespace, "images", "ls", "-q")
+			for _, want := range []string{a.host + "/team/shop@sha256:", a.host + "/team/shop:web.1."} {
+				if !strings.Contains(names, want) {
+					t.Errorf("no image %s…, only\n%s", want, names)
+				}
+			}
+			if root := strings.Contains(names, "import-"); root == o.ImagesOnly {
+				t.Errorf("root there: %v\n%s", root, names)
+			}
+		})
+	}
+}
+
+// TestContainerdFrom takes an image from a containerd of its own that has all of it,
+// one platform of it, and nothing.
+func TestContainerdFrom(t *testing.T) {
+	ctr, socket := startContainerd(t)
+	a := newLocalApp(t)
+	file := filepath.Join(t.TempDir(), "web.tar")
+	tarUp(t, a.layout, file)
+	var index ocispec.Index
+	a.read(t, a.image, &index)
+	imported := func(namespace string) {
+		ctr(t, "-n", namespace, "images", "import", "--no-unpack", "--all-platforms", "--base-name", "registry.example/web", file)
+	}
+	imported("whole")
+	imported("part")
+	for _, child := range index.Manifests[1:] {
+		ctr(t, "-n", "part", "content", "rm", child.Digest.String())
+	}
+	for namespace, tt := range map[string]struct {
+		want         digest.Digest
+		related      int
+		warning, err string
+	}{
+		"whole": {want: a.image, related: 1}, // a signature by its tag; of subjects it knows nothing
+		"part":  {want: index.Manifests[0].Digest, warning: "left out: linux/arm64, what is attested of it, which containerd does not have; it is linux/amd64 alone"},
+		"none":  {err: "containerd has no image registry.example/web:1 in namespace none, which has none; $CONTAINERD_NAMESPACE names another"},
+	} {
+		t.Run(namespace, func(t *testing.T) {
+			a.env.Local = local.New(local.Options{Containerd: socket, Namespace: namespace})
+			defer a.env.Local.Close()
+			result, err := app.Package(t.Context(), app.PackageOptions{
+				Options: a.options(local.Containerd), Repository: registrytest.Serve(t, registrytest.GGCR()) + "/app", Tags: []string{"v1"},
+			})
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("error %v, want %q", err, tt.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := result.Images[0].Digest; got != tt.want {
+				t.Errorf("digest %s, want %s", got, tt.want)
+			}
+			if result.Related != tt.related {
+				t.Errorf("%d related, want %d", result.Related, tt.related)
+			}
+			if got := strings.Join(result.Warnings, "\n"); !strings.HasSuffix(got, tt.warning) || (got == "") != (tt.warning == "") {
+				t.Errorf("warnings %q, want %q", got, tt.warning)
+			}
+		})
+	}
+}
+
+// startContainerd starts containerd on a root and a socket of its own, and gives
+// what runs ctr against it.
+func startContainerd(t *testing.T) (ctr func(t *testing.T, args ...string) string, socket string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ctrd") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	socket = filepath.Join(dir, "c.sock")
+	config := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = %q\n",
+		filepath.Join(dir, "root"), filepath.Join(dir, "state"), socket)
+	file := filepath.Join(dir, "config.toml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	server := exec.Command("containerd", "-c", file)
+	server.Stderr = &log
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = server.Process.Signal(os.Interrupt)
+		_ = server.Wait()
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
+	run := func(t *testing.T, args ...string) string {
+		t.Helper()
+		out, err := exec.Command("ctr", append([]string{"-a", socket, "--connect-timeout", "30s"}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("ctr %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+		return string(out)
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		if _, err := os.Stat(socket); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("containerd did not come up")
+		}
+	}
+	run(t, "version")
+	return run, socket
+}

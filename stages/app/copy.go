@@ -1,0 +1,496 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/descriptor"
+	"github.com/taped-dev/tape/engine/content/layout"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/transfer"
+	"github.com/taped-dev/tape/stages/artifact"
+)
+
+// CopyOptions are what Copy takes.
+type CopyOptions struct {
+	Environment
+	// Pairs are copied side by side.
+	Pairs []CopyPair
+	// Check walks what the targets have instead of trusting that what is there
+	// has all below it.
+	Check bool
+	// Immutable refuses to move a tag, before anything is copied.
+	Immutable bool
+}
+
+// CopyPair is what to copy, and where to.
+type CopyPair struct {
+	// Source is a registry reference, oci:DIR[:TAG] or archive:FILE[:TAG].
+	Source string
+	// Target is REPOSITORY[:TAG] or oci:DIR[:TAG], which gets the source's tag
+	// where it names none, or archive:FILE, for an application.
+	Target string
+}
+
+// CopyResult is what was copied.
+type CopyResult struct {
+	Source string         `json:"source"`
+	Ref    string         `json:"ref"` // of the copy
+	Digest digest.Digest  `json:"digest"`
+	Tags   []string       `json:"tags"` // of root and content, or of the image
+	Moved  transfer.Moved `json:"moved"`
+	// MovedTags are those that led to something else before, sorted.
+	MovedTags []transfer.MovedTag `json:"moved_tags"`
+	// PointsTo is the repository that the manifests name, where that is not the
+	// one copied to.
+	PointsTo string   `json:"pointsTo,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// parallelCopies is how many pairs are copied at once.
+const parallelCopies = 8
+
+// Copy copies applications, or whatever else is in a registry, byte for byte, with
+// all that they name and all that is about them: same digests, and so the same
+// signatures. Tags are set when all of it is there; what is there already is not
+// sent again. After an error the results are those of the pairs that were copied.
+func Copy(ctx context.Context, o CopyOptions) ([]CopyResult, error) {
+	var (
+		group   errgroup.Group
+		results = make([]*CopyResult, len(o.Pairs))
+		errs    = make([]error, len(o.Pairs))
+		events  = serial(o.Events)
+	)
+	group.SetLimit(parallelCopies)
+	for i, pair := range o.Pairs {
+		group.Go(func() error {
+			node := "copy"
+			if len(o.Pairs) > 1 {
+				node += " " + pair.Source
+			}
+			results[i], errs[i] = copyPair(ctx, o, pair, func(e engine.Event) {
+				e.Node, e.At = node, time.Now()
+				events(e)
+			})
+			if errs[i] != nil {
+				errs[i] = fmt.Errorf("copy %s to %s: %w", pair.Source, pair.Target, errs[i])
+			}
+			return nil // the others go on
+		})
+	}
+	_ = group.Wait()
+	done := []CopyResult{}
+	for _, r := range results {
+		if r != nil {
+			done = append(done, *r)
+		}
+	}
+	return done, errors.Join(errs...)
+}
+
+// serial lets one event through at a time.
+func serial(events func(engine.Event)) func(engine.Event) {
+	var mu sync.Mutex
+	return func(e engine.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if events != nil {
+			events(e)
+		}
+	}
+}
+
+// splitTarget splits oci:DIR[:TAG]; dir is "" for a repository.
+func splitTarget(target string) (dir, tag string, err error) {
+	rest, ok := strings.CutPrefix(target, "oci:")
+	if !ok {
+		return "", "", nil
+	}
+	if dir, tag, ok = strings.Cut(rest, ":"); ok {
+		err = asUsage(artifact.CheckTag(tag))
+	}
+	if dir == "" {
+		err = usagef("oci: names no folder")
+	}
+	return dir, tag, err
+}
+
+// target is a place that is copied to.
+type target struct {
+	transfer.Target
+	repository string // "" for a layout
+	name       string // of the repository, or oci:DIR
+	tag        string
+}
+
+// openTarget opens what is copied to; tag is the source's.
+func openTarget(client *registry.Client, text, tag string) (*target, error) {
+	dir, ownTag, err := splitTarget(text)
+	if err != nil {
+		return nil, err
+	}
+	if dir != "" {
+		to, err := transfer.ToLayout(dir)
+		return &target{Target: to, name: "oci:" + dir, tag: cmp.Or(ownTag, tag)}, err
+	}
+	if host, _, _ := strings.Cut(text, "/"); isPath(text) || isArchiveName(text) && !strings.ContainsAny(strings.TrimSuffix(host, text), ".:") {
+		return nil, usagef("%s is a path: write archive:%[1]s for an archive, or oci:%[1]s for an OCI layout", text)
+	}
+	name, ownTag, dgst, err := parseReference(text)
+	if err != nil {
+		return nil, err
+	}
+	if dgst != "" {
+		return nil, usagef("a copy has the digest that it has: leave it out of the target")
+	}
+	repo, err := client.Repository(name)
+	if err != nil {
+		return nil, err
+	}
+	return &target{Target: transfer.ToRepository(client, repo), repository: name, name: name, tag: cmp.Or(ownTag, tag)}, nil
+}
+
+func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, report func(engine.Event)) (result *CopyResult, err error) {
+	env := o.Environment
+	from, err := open(ctx, env.Registry, pair.Source)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, from.close()) }()
+	if file, ok := strings.CutPrefix(pair.Target, "archive:"); ok {
+		return copyToArchive(ctx, env, pair.Source, file)
+	}
+	root, err := from.resolve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	to, err := openTarget(env.Registry, pair.Target, cmp.Or(from.tag, tagOf(root.Annotations[ocispec.AnnotationRefName])))
+	if err != nil {
+		return nil, err
+	}
+	report(engine.Event{State: engine.Running})
+	c := &copying{
+		Copier: transfer.NewCopier(from.place, to.Target, func(current, total int64) {
+			report(engine.Event{Current: current, Total: total, Unit: "bytes"})
+		}),
+		from: from, to: to, root: root,
+	}
+	result = &CopyResult{Source: pair.Source, Digest: root.Digest, Tags: []string{}, MovedTags: []transfer.MovedTag{}}
+	c.Check, c.Immutable = o.Check, o.Immutable
+	c.TagMoved = func(m transfer.MovedTag) {
+		result.MovedTags = append(result.MovedTags, m)
+		report(engine.Event{Level: engine.Note, Message: m.String()})
+	}
+	if err = c.open(ctx); err == nil {
+		if c.app != nil {
+			err = c.application(ctx, result)
+		} else {
+			err = c.anything(ctx, result)
+		}
+	}
+	if err == nil {
+		err = to.Close()
+	}
+	if damaged, ok := errors.AsType[*transfer.SourceError](err); ok {
+		err = refusal(damaged.Err) // whatever was being done with it
+	} else if from.isArchive() {
+		err = refusal(err)
+	}
+	if registry.Refused(err) {
+		err = fmt.Errorf("%w; archive:FILE takes everything, and 'tape relocate --prefix PREFIX --manifests-out DIR' copies the images alone", err)
+	}
+	if err != nil {
+		report(engine.Event{State: engine.Failed, Err: err.Error()})
+		return nil, err
+	}
+	report(engine.Event{State: engine.Done})
+	if from.warning != "" {
+		result.Warnings = append(result.Warnings, from.warning)
+	}
+	result.Moved = c.Moved()
+	transfer.SortMoved(result.MovedTags)
+	result.Ref = to.name
+	if to.tag != "" {
+		result.Ref += ":" + to.tag
+	}
+	result.Ref += "@" + root.Digest.String()
+	return result, nil
+}
+
+// tagOf is the tag of what a layout has for a name: a tag, or a whole name.
+func tagOf(name string) string {
+	if !strings.ContainsAny(name, ":/") {
+		return name
+	}
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return ""
+	}
+	if tagged, ok := named.(reference.Tagged); ok {
+		return tagged.Tag()
+	}
+	return ""
+}
+
+// copyToArchive is Save, which goes on where an earlier one was cut off.
+func copyToArchive(ctx context.Context, env Environment, source, file string) (*CopyResult, error) {
+	if strings.ContainsRune(file, ':') {
+		return nil, fmt.Errorf("archive:%s: what is in an archive keeps its tag: name the file alone", file)
+	}
+	saved, err := Save(ctx, SaveOptions{Environment: env, Ref: source, File: file, Resume: true})
+	if err != nil {
+		return nil, err
+	}
+	return &CopyResult{
+		Source: source, Ref: "archive:" + file, Digest: saved.Root.Digest, Tags: []string{}, MovedTags: []transfer.MovedTag{},
+		Moved: transfer.Moved{Blobs: saved.Blobs, Bytes: saved.Size},
+	}, nil
+}
+
+// copying is one copy.
+type copying struct {
+	*transfer.Copier
+	from *opened
+	to   *target
+	root ocispec.Descriptor
+	app  *artifact.Application // nil: it is something else
+	// index is the root where that is one.
+	index ocispec.Index
+}
+
+// open finds out what it is that is copied.
+func (c *copying) open(ctx context.Context) error {
+	data, err := engine.Get(ctx, c.from, c.root)
+	if err != nil {
+		return err
+	}
+	if err := descriptor.Unmarshal(data, &c.index); err != nil {
+		return fmt.Errorf("read manifest %s: %w", c.root.Digest, err)
+	}
+	app, err := artifact.OpenRoot(ctx, c.from, c.root)
+	switch {
+	case err == nil:
+		c.app = app
+	case c.index.Annotations[artifact.AnnotationFormat] != "":
+		return err
+	}
+	return nil
+}
+
+// checkRootTags reports a tag that a root cannot have in a repository where its
+// images have theirs; "" is no tag.
+func checkRootTags(images []artifact.Tagged, tags ...string) error {
+	for _, tag := range tags {
+		if tag == "" {
+			continue
+		}
+		if err := artifact.CheckTag(tag); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(images, func(t artifact.Tagged) bool { return t.Tag == tag || t.Tag == artifact.ContentTag(tag) }) {
+			return fmt.Errorf("tag %q is one that an image of the application has: choose another", tag)
+		}
+	}
+	return nil
+}
+
+// application copies an application in the order of a push: everything by its
+// digest, what is about it, tags, and last the tag that people use.
+func (c *copying) application(ctx context.Context, result *CopyResult) error {
+	subjects, err := manifestsOf(ctx, c.from, c.root)
+	if err != nil {
+		return err
+	}
+	below := map[digest.Digest]bool{}
+	for _, child := range c.app.Index.Manifests {
+		below[child.Digest] = true
+	}
+	tags, err := c.app.Tags(ctx)
+	if err != nil {
+		return err
+	}
+	if err := checkRootTags(tags, c.to.tag); err != nil {
+		return err
+	}
+	if c.app.Format != artifact.FormatOriginal && c.to.tag != "" {
+		tags = append(tags, transfer.Tagged{Tag: artifact.ContentTag(c.to.tag), Desc: c.app.Content})
+	}
+	if c.to.repository == "" {
+		tags = nil // a layout is entered by the root, and what is below that is found there
+	}
+	if err := c.plan(ctx, tags); err != nil {
+		return err
+	}
+	group, groupCtx := errgroup.WithContext(ctx)
+	var refs string
+	group.Go(func() error { return c.Whole(groupCtx, c.root, subjects) })
+	if c.to.repository != "" {
+		group.Go(func() (err error) {
+			refs, err = c.pointsTo(groupCtx)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if c.to.repository == "" {
+		if err := c.List(ctx, below); err != nil {
+			return err
+		}
+		return c.name(ctx, result)
+	}
+	if err := c.List(ctx, nil); err != nil {
+		return err
+	}
+	if err := c.tags(ctx, tags); err != nil {
+		return err
+	}
+	if refs != c.to.repository {
+		result.PointsTo = refs
+	}
+	if c.app.Format == artifact.FormatOriginal {
+		result.Warnings = append(result.Warnings, "it is of format "+c.app.Format+", whose images lie outside and were not copied; 'tape relocate -O' makes one that holds them")
+	} else if c.to.tag != "" {
+		result.Tags = append(result.Tags, artifact.ContentTag(c.to.tag))
+	}
+	return c.name(ctx, result)
+}
+
+// plan looks where the tags lead that are to be set, the one of what is copied among them.
+func (c *copying) plan(ctx context.Context, tags []transfer.Tagged) error {
+	if c.to.tag != "" {
+		tags = append(slices.Clone(tags), transfer.Tagged{Tag: c.to.tag, Desc: c.root})
+	}
+	return c.Plan(ctx, tags)
+}
+
+// name gives what was copied its tag, last of all. Without one it is listed in a
+// layout all the same.
+func (c *copying) name(ctx context.Context, result *CopyResult) error {
+	if c.to.tag == "" && c.to.repository != "" {
+		return nil
+	}
+	if c.to.tag != "" {
+		result.Tags = append(result.Tags, c.to.tag)
+	}
+	return c.Tag(ctx, c.root, c.to.tag)
+}
+
+// pointsTo is the repository that the manifests name; "" where that is not said.
+func (c *copying) pointsTo(ctx context.Context) (string, error) {
+	statements, err := c.app.Statements(ctx)
+	if err != nil {
+		return "", err
+	}
+	if refs, ok := artifact.ImageRefs(statements); ok {
+		return refs.Repository, nil
+	}
+	return c.to.repository, nil
+}
+
+// tags sets tags side by side.
+func (c *copying) tags(ctx context.Context, list []transfer.Tagged) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, tag := range list {
+		group.Go(func() error { return c.Tag(ctx, tag.Desc, tag.Tag) })
+	}
+	return group.Wait()
+}
+
+// manifestsOf are a manifest and all that it leads to, at every level: what others
+// may be about.
+func manifestsOf(ctx context.Context, from transfer.Provider, root ocispec.Descriptor) ([]digest.Digest, error) {
+	list, err := transfer.Below(ctx, from, root)
+	if err != nil {
+		return nil, err
+	}
+	out := []digest.Digest{root.Digest}
+	known := map[digest.Digest]bool{root.Digest: true}
+	for _, desc := range list {
+		if !known[desc.Digest] {
+			known[desc.Digest] = true
+			out = append(out, desc.Digest)
+		}
+	}
+	return out, nil
+}
+
+// cosignSuffixes are of the tags under which cosign before version 3 keeps what
+// is about a manifest.
+var cosignSuffixes = []string{".sig", ".att", ".sbom"}
+
+// anything copies what is no application: an image, a chart, whatever it is, and
+// what is about it and about its platforms.
+func (c *copying) anything(ctx context.Context, result *CopyResult) error {
+	subjects, err := manifestsOf(ctx, c.from, c.root)
+	if err != nil {
+		return err
+	}
+	if err := c.plan(ctx, nil); err != nil {
+		return err
+	}
+	if err := c.Whole(ctx, c.root, subjects); err != nil {
+		return err
+	}
+	signatures, err := c.byTag(ctx, subjects)
+	if err != nil {
+		return err
+	}
+	if err := c.plan(ctx, signatures); err != nil {
+		return err
+	}
+	if err := c.List(ctx, nil); err != nil {
+		return err
+	}
+	if err := c.tags(ctx, signatures); err != nil {
+		return err
+	}
+	return c.name(ctx, result)
+}
+
+// byTag copies what cosign's tags lead to.
+func (c *copying) byTag(ctx context.Context, subjects []digest.Digest) ([]transfer.Tagged, error) {
+	found := make([]transfer.Tagged, len(subjects)*len(cosignSuffixes))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, subject := range subjects {
+		for j, suffix := range cosignSuffixes {
+			group.Go(func() error {
+				tag := registry.AttachedTag(subject, suffix)
+				if tag == "" {
+					return nil
+				}
+				desc, err := c.from.Resolve(ctx, tag)
+				if errdefs.IsNotFound(err) {
+					return nil
+				}
+				if err == nil {
+					err = c.Manifest(ctx, desc)
+				}
+				found[i*len(cosignSuffixes)+j] = transfer.Tagged{Tag: tag, Desc: desc}
+				return err
+			})
+		}
+	}
+	err := group.Wait()
+	return slices.DeleteFunc(found, func(t transfer.Tagged) bool { return t.Tag == "" }), err
+}
+
+var (
+	_ transfer.Source = (*registry.Repository)(nil)
+	_ transfer.Source = (*layout.Layout)(nil)
+)

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/stages/app"
+)
+
+// TestGraphInDocs holds the picture in docs/architecture.md against the graph
+// that the default pipeline makes today.
+func TestGraphInDocs(t *testing.T) {
+	client, err := registry.New(registry.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := app.Options{Sources: []app.Source{{Path: "examples/shop/manifests"}}}
+	o.Registry = client
+	expanded, err := app.ExpandPipeline(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile("../../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "```mermaid\n" + expanded.Graph.Mermaid() + "```\n"; !strings.Contains(string(doc), want) {
+		t.Errorf("docs/architecture.md shows another graph; `tape pipeline graph ./examples/shop/manifests` prints\n%s", expanded.Graph.Mermaid())
+	}
+}

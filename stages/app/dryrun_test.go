@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app_test
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/registry/registrytest"
+	"github.com/taped-dev/tape/engine/content/store"
+	"github.com/taped-dev/tape/stages/app"
+)
+
+// A dry run counts what the run that follows it counts: in a new repository, again,
+// where one image is another, where what is there is looked at, and where images come
+// from a repository of the same registry.
+func TestDryRunCounts(t *testing.T) {
+	for kind, destination := range map[string]http.Handler{
+		"distribution": registrytest.Distribution(""), "ggcr": registrytest.GGCR(),
+	} {
+		t.Run(kind, func(t *testing.T) {
+			down := registrytest.Serve(t, destination)
+			up := registrytest.Serve(t, &registrytest.Upstream{Image: func(name, _ string) (registrytest.Image, bool) {
+				image := registrytest.Published()
+				if name == "large" {
+					image.Layers = []int64{6 << 20}
+				}
+				return image, true
+			}})
+			dir := t.TempDir()
+			kept, err := store.Open(t.Context(), filepath.Join(dir, "store"), store.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer kept.Close()
+			pack := func(repository string, dry, check bool, images ...string) app.Moved {
+				t.Helper()
+				pod := "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n"
+				for _, image := range images {
+					pod += "  - {name: c, image: '" + image + "'}\n"
+				}
+				manifest := filepath.Join(dir, "app", "pod.yaml")
+				if err := os.MkdirAll(filepath.Dir(manifest), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(manifest, []byte(pod), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				client, err := registry.New(registry.Options{ManifestFile: store.ManifestFile(kept.Dir())})
+				if err != nil {
+					t.Fatal(err)
+				}
+				result, err := app.Package(t.Context(), app.PackageOptions{
+					Options: app.Options{
+						Environment: app.Environment{Store: kept, Registry: client, Interpreters: plainAlone{}},
+						Sources:     []app.Source{{Path: filepath.Dir(manifest)}},
+					},
+					Repository: down + "/" + repository, Tags: []string{"v1"}, DryRun: dry, Check: check,
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return result.Moved
+			}
+			client, err := registry.New(registry.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := app.Copy(t.Context(), app.CopyOptions{
+				Environment: app.Environment{Registry: client}, Pairs: []app.CopyPair{{Source: up + "/a:1", Target: down + "/lib/a"}},
+			}); err != nil {
+				t.Fatal(err)
+			}
+			for _, test := range []struct {
+				name, repository string
+				check            bool
+				images           []string
+			}{
+				{"new", "app", false, []string{up + "/a:1", up + "/large:1"}},
+				{"again", "app", false, []string{up + "/a:1", up + "/large:1"}},
+				{"checked", "app", true, []string{up + "/a:1", up + "/large:1"}},
+				{"one more", "app", false, []string{up + "/a:1", up + "/b:1", up + "/large:1"}},
+				{"mounted", "other", false, []string{down + "/lib/a:1"}},
+			} {
+				if kind == "ggcr" && test.name == "mounted" {
+					continue // it mounts nothing, which only trying tells
+				}
+				dry := pack(test.repository, true, test.check, test.images...)
+				if again := pack(test.repository, true, test.check, test.images...); again != dry {
+					t.Errorf("%s: a second dry run counts %+v, the first one %+v", test.name, again, dry)
+				}
+				if run := pack(test.repository, false, test.check, test.images...); dry != run {
+					t.Errorf("%s: a dry run counts %+v, the run %+v", test.name, dry, run)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,464 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/taped-dev/tape/engine/regular"
+	"github.com/taped-dev/tape/plugins/interpreter"
+	"github.com/taped-dev/tape/stages/manifests"
+	"github.com/taped-dev/tape/stages/rendering"
+	"github.com/taped-dev/tape/stages/source"
+)
+
+// finder looks for sources in a folder.
+type finder struct {
+	dir   string // absolute, without links
+	known []describedInterpreter
+	log   *slog.Logger
+}
+
+// describedInterpreter is an interpreter with what it says of itself.
+type describedInterpreter struct {
+	rendering.Interpreter
+	interpreter.Description
+	Name string // that sources call it by
+}
+
+// takesFile says whether a file of that name could be a source by itself.
+func (d describedInterpreter) takesFile(name string) bool {
+	return slices.ContainsFunc(d.Markers, func(m interpreter.Marker) bool {
+		ok, err := path.Match(m.Name, name)
+		return m.File && ok && err == nil
+	})
+}
+
+// claimedSource is a source that interpreters claim. Its path is relative to what
+// the finder looks at.
+type claimedSource struct {
+	Source
+	also []string // interpreters that claim it too
+
+	abs    string
+	reads  []string // absolute, once that was asked
+	by     rendering.Interpreter
+	inside bool // claimed for what lies in a folder above it
+}
+
+// newFinder asks the interpreters what they take. One that cannot be asked claims
+// nothing, with a warning in log.
+func newFinder(ctx context.Context, interpreters Interpreters, dir string, log *slog.Logger) (*finder, error) {
+	dir, err := filepath.Abs(dir)
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for sources: %w", err)
+	}
+	f := &finder{dir: dir, log: log}
+	found, err := interpreters.List(ctx)
+	if err != nil {
+		log.Warn("not every interpreter can be used", "err", err)
+	}
+	for _, i := range found {
+		d, err := i.Describe(ctx)
+		if ctxErr := context.Cause(ctx); ctxErr != nil {
+			return nil, ctxErr
+		}
+		if err != nil {
+			log.Warn("an interpreter cannot be used", "interpreter", i.Name(), "err", err)
+			continue
+		}
+		f.known = append(f.known, describedInterpreter{i, d, i.Name()})
+	}
+	return f, nil
+}
+
+// enters says whether a folder may hold sources, or be one.
+func (f *finder) enters(dir string) bool { return !source.NotSource(filepath.Base(dir)) }
+
+// asides are names of folders that show, try or build something.
+var asides = regexp.MustCompile(`^(demos?|docs|e2e|examples?|hack|make|samples|scripts|tools|test-.*|.*-tests?)$`)
+
+// candidates are what a folder may be packed from, and what is left out of that.
+type candidates struct {
+	dir     string // absolute
+	sources []claimedSource
+	// parts are what sources are made of, beside them.
+	parts []claimedSource
+	// inside are sources in the folder of another one, which does not read them.
+	inside []claimedSource
+	// asides show, try or build something.
+	asides []claimedSource
+	// shut are folders that hold sources and are not looked into, by their name.
+	shut []claimedSource
+	// packed are files that an interpreter claims by their name.
+	packed []claimedSource
+	// plain are folders with manifests that no source reads.
+	plain []claimedSource
+}
+
+// find finds the folders that interpreters claim, and what they are made of. Where
+// none is claimed, a file is a source that an interpreter claims by its name (a
+// packed chart), and else the folders that have manifests.
+func (f *finder) find(ctx context.Context) (candidates, error) {
+	top, err := f.claimed(f.dir, "")
+	if err != nil {
+		return candidates{}, err
+	}
+	all, err := f.within(ctx, top.folders)
+	if err != nil {
+		return candidates{}, err
+	}
+	c := candidates{dir: f.dir}
+	if c.shut, err = f.holding(ctx, top.shut); err != nil {
+		return candidates{}, err
+	}
+	plain, err := f.plain(all)
+	if err != nil {
+		return candidates{}, err
+	}
+	var read []string
+	isPart := map[string]bool{}
+	for _, s := range all {
+		read = append(read, s.reads...)
+		f.addParts(isPart, s)
+	}
+	// What is read of folders that are not looked into may be made of these.
+	for _, s := range c.shut {
+		f.addParts(isPart, s)
+	}
+	candidates := withoutAsides(top.folders)
+	based := slices.ContainsFunc(candidates, func(s claimedSource) bool { return !isPart[s.abs] && !s.base() })
+	for _, s := range all {
+		listed := slices.ContainsFunc(candidates, func(c claimedSource) bool { return c.abs == s.abs })
+		switch {
+		case isPart[s.abs] || s.base() && based:
+			c.parts = append(c.parts, s)
+		case listed:
+			c.sources = append(c.sources, s)
+		case s.aside():
+			c.asides = append(c.asides, s)
+		default:
+			c.inside = append(c.inside, s)
+		}
+	}
+	plain = slices.DeleteFunc(plain, func(s claimedSource) bool {
+		in := func(file string) bool { return strings.HasPrefix(file, s.abs+string(filepath.Separator)) }
+		whole := !slices.ContainsFunc(all, func(c claimedSource) bool { return in(c.abs) })
+		return slices.ContainsFunc(read, func(file string) bool {
+			return file == s.abs || filepath.Dir(file) == s.abs || whole && in(file)
+		})
+	})
+	switch {
+	case len(c.sources) > 0:
+		c.plain, c.packed = plain, top.packed
+	case len(top.packed) > 0:
+		c.sources, c.plain = top.packed, plain
+	default:
+		c.sources = withoutAsides(plain)
+		for _, s := range plain {
+			if !slices.ContainsFunc(c.sources, func(c claimedSource) bool { return c.abs == s.abs }) {
+				c.asides = append(c.asides, s)
+			}
+		}
+	}
+	return c, nil
+}
+
+// within adds to sources those that lie in their folders, at any depth, and says
+// of each what it reads.
+func (f *finder) within(ctx context.Context, sources []claimedSource) (all []claimedSource, err error) {
+	for _, s := range sources {
+		if s.reads, err = f.reads(ctx, s); err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+		if slices.Contains(s.reads, s.abs) || len(s.reads) == 0 && isChart(s.abs) {
+			continue // all that lies in a chart is the chart's
+		}
+		found, err := f.claimed(s.abs, s.abs)
+		if err != nil {
+			return nil, err
+		}
+		more, err := f.within(ctx, found.folders)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, more...)
+	}
+	return all, nil
+}
+
+// holding are the folders that hold sources, of some that are not looked into,
+// with what those sources read.
+func (f *finder) holding(ctx context.Context, folders []string) ([]claimedSource, error) {
+	var out []claimedSource
+	for _, dir := range folders {
+		found, err := f.claimed(dir, "")
+		if err != nil {
+			return nil, err
+		}
+		plain, _, err := f.cover(dir, found.folders)
+		if err != nil {
+			return nil, err
+		}
+		if len(found.folders)+len(found.packed)+len(plain) == 0 {
+			continue
+		}
+		rel, err := filepath.Rel(f.dir, dir)
+		if err != nil {
+			return nil, err
+		}
+		s := claimedSource{Source: Source{Path: filepath.ToSlash(rel)}, abs: dir}
+		for _, in := range found.folders {
+			read, err := f.reads(ctx, in)
+			if err != nil {
+				return nil, err
+			}
+			s.reads = append(s.reads, read...)
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// claims are what claimed finds.
+type claims struct {
+	folders, packed []claimedSource
+	shut            []string // folders that are not entered
+}
+
+// claimed finds the folders at and in top that interpreters claim, and does not
+// look into those, and the files that one claims by their name (packed charts).
+// The folder except is not asked about.
+func (f *finder) claimed(top, except string) (out claims, err error) {
+	err = filepath.WalkDir(top, func(at string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && at != top && !f.enters(at):
+			if !strings.HasPrefix(d.Name(), ".") && d.Name() != "cue.mod" {
+				out.shut = append(out.shut, at)
+			}
+			return fs.SkipDir
+		case !d.IsDir() && !d.Type().IsRegular() || at == except:
+			return nil
+		}
+		rel, err := filepath.Rel(f.dir, at)
+		if err != nil {
+			return err
+		}
+		found := claimedSource{Source: Source{Path: filepath.ToSlash(rel)}, abs: at}
+		for _, k := range f.known {
+			if !d.IsDir() && !k.takesFile(d.Name()) {
+				continue
+			}
+			reason, err := source.Claims(k.Description, at, f.dir)
+			switch {
+			case err != nil:
+				return err
+			case reason == "":
+			case found.Interpreter == "":
+				found.Interpreter, found.by = k.Name, k.Interpreter
+				found.inside = strings.HasPrefix(reason, "found ../")
+			default:
+				found.also = append(found.also, k.Name)
+			}
+		}
+		switch {
+		case found.Interpreter == "":
+		case !d.IsDir():
+			out.packed = append(out.packed, found)
+		default:
+			out.folders = append(out.folders, found)
+			return fs.SkipDir
+		}
+		return nil
+	})
+	if err != nil {
+		return out, fmt.Errorf("look for sources: %w", err)
+	}
+	return out, nil
+}
+
+// withoutAsides leaves out what is aside, unless there is nothing else.
+func withoutAsides(all []claimedSource) []claimedSource {
+	rest := slices.DeleteFunc(slices.Clone(all), claimedSource.aside)
+	if len(rest) == 0 {
+		return all
+	}
+	return rest
+}
+
+// aside says that a source lies in a folder that only shows, tries or builds
+// something.
+func (s claimedSource) aside() bool {
+	return slices.ContainsFunc(strings.Split(s.Path, "/"), asides.MatchString)
+}
+
+// base reports whether a source is called a base, which is made to be part of
+// something: of what, a file that cannot be read may say.
+func (s claimedSource) base() bool {
+	return slices.ContainsFunc(strings.Split(s.Path, "/"), func(e string) bool { return e == "base" || e == "bases" })
+}
+
+// addParts adds what a source is made of: whatever it reads as a folder, or by the
+// file that marks the folder. Kustomize's components are made to be part of
+// something.
+func (f *finder) addParts(part map[string]bool, s claimedSource) {
+	if isComponent(s.abs) {
+		part[s.abs] = true
+	}
+	for _, file := range s.reads {
+		for _, at := range []string{file, filepath.Dir(file)} {
+			if at != s.abs && (at == file || slices.Contains(marks, filepath.Base(file))) {
+				part[at] = true
+			}
+		}
+	}
+}
+
+// reads are the files and folders that a source reads; none where that is not
+// known.
+func (f *finder) reads(ctx context.Context, s claimedSource) ([]string, error) {
+	read, err := source.Reads(ctx, s.by, s.abs, f.dir)
+	if ctxErr := context.Cause(ctx); ctxErr != nil {
+		return nil, ctxErr
+	}
+	if err != nil {
+		f.log.Info("what a source reads is not known", "source", s.Path, "err", err)
+	}
+	return read, nil
+}
+
+// below finds, in a folder that is no source by itself, the folders that its own
+// interpreter claims: the packages of a CUE module. What the folder reads, which
+// for a chart is all that lies in it, is none.
+func (f *finder) below(ctx context.Context, s claimedSource) ([]claimedSource, error) {
+	if s.by == nil {
+		return nil, nil
+	}
+	read, err := f.reads(ctx, s)
+	if err != nil || slices.Contains(read, s.abs) {
+		return nil, err
+	}
+	all, err := f.claimed(s.abs, s.abs)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all.folders, func(sub claimedSource) bool {
+		return sub.Interpreter != s.Interpreter || slices.Contains(read, sub.abs) || len(read) == 0 && !sub.inside
+	}), nil
+}
+
+// plain finds the folders with manifests beside those that interpreters claim: as
+// few as hold them all.
+func (f *finder) plain(claimed []claimedSource) ([]claimedSource, error) {
+	paths, _, err := f.cover(f.dir, claimed)
+	if err != nil {
+		return nil, fmt.Errorf("look for manifests: %w", err)
+	}
+	var out []claimedSource
+	for _, at := range paths {
+		rel, err := filepath.Rel(f.dir, at)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, claimedSource{Source: Source{Path: filepath.ToSlash(rel), Interpreter: builtIn}, abs: at})
+	}
+	return out, nil
+}
+
+// cover is plain for one folder. Whole says that nothing in it is claimed.
+func (f *finder) cover(dir string, claimed []claimedSource) (folders []string, whole bool, err error) {
+	at := slices.IndexFunc(claimed, func(s claimedSource) bool { return s.abs == dir })
+	if at >= 0 && (slices.Contains(claimed[at].reads, dir) || len(claimed[at].reads) == 0) {
+		return nil, false, nil // all that lies in it is its own, or that is not known
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, false, err
+	}
+	direct := false
+	whole = at < 0
+	for _, d := range entries {
+		name := filepath.Join(dir, d.Name())
+		switch {
+		case d.IsDir() && f.enters(name):
+			below, all, err := f.cover(name, claimed)
+			if err != nil {
+				return nil, false, err
+			}
+			folders, whole = append(folders, below...), whole && all
+		case d.Type().IsRegular() && !direct && at < 0:
+			if direct, err = hasManifests(name); err != nil {
+				return nil, false, err
+			}
+		}
+	}
+	switch {
+	case whole && (direct || len(folders) > 1 && dir != f.dir):
+		return []string{dir}, true, nil
+	case direct:
+		folders = append(folders, dir)
+	}
+	return folders, whole, nil
+}
+
+// hasManifests says whether a file has a Kubernetes object in it, or would have
+// one if it parsed.
+func hasManifests(file string) (bool, error) {
+	switch strings.ToLower(filepath.Ext(file)) {
+	case ".yaml", ".yml", ".json":
+	default:
+		return false, nil
+	}
+	data, err := regular.ReadFile(file)
+	if err != nil {
+		return false, err
+	}
+	for _, piece := range manifests.Open(file, data).Text.Split() {
+		documents, err := manifests.Parse(piece)
+		if err != nil && apiVersion.MatchString(piece.String) {
+			return true, nil
+		}
+		for i := range documents {
+			if objects, _ := documents[i].Objects(); len(objects) > 0 {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+var apiVersion = regexp.MustCompile(`(?m)^apiVersion: `)
+
+// marks are the files that make a folder something to build.
+var marks = []string{"Chart.yaml", "kustomization.yaml", "kustomization.yml", "Kustomization"}
+
+func isChart(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, marks[0]))
+	return err == nil
+}
+
+func isComponent(dir string) bool {
+	for _, name := range marks[1:] {
+		if data, err := regular.ReadFile(filepath.Join(dir, name)); err == nil {
+			return component.Match(data)
+		}
+	}
+	return false
+}
+
+var component = regexp.MustCompile(`(?m)^kind: *"?Component"?\s*$`)

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"slices"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/stages/images"
+)
+
+// Images finds every image that the sources name, and asks the registries about
+// them where that is wanted. A file that does not parse is among the skipped.
+func Images(ctx context.Context, o ImagesOptions) (*ImagesResult, error) {
+	o.SkipInvalid = true
+	p, err := o.pipeline()
+	if err != nil {
+		return nil, err
+	}
+	// To look is no reason to refuse a folder that is several sources.
+	if err := p.With("source", "parts", true); err != nil {
+		return nil, err
+	}
+	target := engine.Ref("discover.images")
+	if !o.Resolve {
+		target = "resolve.images"
+		if err := p.With("resolve", "offline", true); err != nil {
+			return nil, err
+		}
+	}
+	node, _, _ := target.Split()
+	run, err := o.run(ctx, p, node)
+	if err != nil {
+		return nil, err
+	}
+	list, err := document[images.List](ctx, run, target, images.MediaTypeList)
+	if err != nil {
+		return nil, err
+	}
+	report, err := document[images.Report](ctx, run, "scan.references", images.MediaTypeReport)
+	if err != nil {
+		return nil, err
+	}
+	from, err := o.originsOf(ctx, p, run, node)
+	if err != nil {
+		return nil, err
+	}
+	result := &ImagesResult{
+		Images:       ofClasses(list.Images, o.Classes),
+		Placeholders: orEmpty(report.Placeholders),
+		Skipped:      orEmpty(report.Skipped),
+		Unpinned:     orEmpty(list.Unpinned),
+		Mentions:     report.Mentions,
+	}
+	from.trace(result)
+	return result, nil
+}
+
+// ofClasses keeps the locations of the classes, and the images that have any.
+func ofClasses(list []images.Image, classes []images.Class) []images.Image {
+	out := []images.Image{}
+	for _, image := range list {
+		if len(classes) > 0 {
+			image.Locations = slices.DeleteFunc(slices.Clone(image.Locations), func(l images.Location) bool {
+				return !slices.Contains(classes, l.Class)
+			})
+			if len(image.Locations) == 0 {
+				continue
+			}
+		}
+		image.Manifests, image.Related = orEmpty(image.Manifests), orEmpty(image.Related)
+		out = append(out, image)
+	}
+	return out
+}
+
+// orEmpty makes a list [] in JSON, never null.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}

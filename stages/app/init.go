@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/stages/artifact"
+)
+
+// InitOptions are what InitPipeline takes.
+type InitOptions struct {
+	Environment
+	// Dir is looked at, and gets the file.
+	Dir string
+	// Repository to push to; "" writes an example.
+	Repository string
+	// Force replaces a file that is there.
+	Force bool
+}
+
+// InitPipeline looks at a folder and writes a tape.yaml that packs what is in
+// it. It returns the file's name and content.
+func InitPipeline(ctx context.Context, o InitOptions) (string, []byte, error) {
+	if info, err := os.Stat(o.Dir); err != nil || !info.IsDir() {
+		return "", nil, usagef("%s is no folder: name the one that the application lies in", o.Dir)
+	}
+	if o.Repository != "" {
+		if err := artifact.CheckRepository(o.Repository); err != nil {
+			return "", nil, asUsage(err)
+		}
+	}
+	file := filepath.Join(o.Dir, PipelineFile)
+	if _, err := os.Lstat(file); err == nil && !o.Force {
+		return "", nil, thereAlready(file)
+	}
+	f, err := newFinder(ctx, o.Interpreters, o.Dir, cmp.Or(o.Log, slog.New(slog.DiscardHandler)))
+	if err != nil {
+		return "", nil, err
+	}
+	found, err := f.find(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	if len(found.sources) == 0 {
+		return "", nil, fmt.Errorf("nothing to pack in %s: no interpreter claims a folder, and there are no manifests (.yaml, .yml, .json)", o.Dir)
+	}
+	sources, failed, err := o.rendering(ctx, f, found.sources)
+	if err != nil {
+		return "", nil, err
+	}
+	name(sources)
+	data := []byte(o.text(sources, failed, found))
+
+	flags := os.O_WRONLY | os.O_CREATE
+	if o.Force {
+		flags |= os.O_TRUNC
+	} else {
+		flags |= os.O_EXCL
+	}
+	out, err := os.OpenFile(file, flags, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return "", nil, thereAlready(file)
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("write pipeline: %w", err)
+	}
+	_, err = out.Write(data)
+	if err = errors.Join(err, out.Close()); err != nil {
+		return "", nil, fmt.Errorf("write pipeline: %w", err)
+	}
+	return file, data, nil
+}
+
+// text is the pipeline.
+func (o *InitOptions) text(sources []claimedSource, failed failures, found candidates) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "apiVersion: %s\nkind: %s\n", pipeline.APIVersion, pipeline.FileKind)
+	if len(sources) > 1 {
+		b.WriteString("# All of these go into one artifact: remove what is not wanted.\n")
+	}
+	b.WriteString("sources:\n")
+	for _, s := range sources {
+		fmt.Fprintf(&b, "  - path: %s\n    interpreter: %s", quote(s.Path), s.Interpreter)
+		if len(s.also) > 0 {
+			fmt.Fprintf(&b, "  # or %s", strings.Join(s.also, ", "))
+		}
+		b.WriteByte('\n')
+		if len(sources) > 1 {
+			fmt.Fprintf(&b, "    name: %s\n", s.Name)
+		}
+	}
+	for _, f := range failed.reasons {
+		fmt.Fprintf(&b, "  # left out, as it does not render by itself: %s\n", oneLine(f))
+	}
+	said := map[string]bool{}
+	for _, s := range sources {
+		said[s.Path] = true
+	}
+	for _, left := range []struct {
+		why string
+		all []claimedSource
+	}{
+		{"as they do not render by themselves", failed.below},
+		{"as others are made of it", found.parts},
+		{"as none of these reads it, although it lies in one", found.inside},
+		{"as it shows, tries or builds something", found.asides},
+		{"as tests read it, or others made it", found.shut},
+		{"packed", found.packed},
+		{"plain manifests that none of these reads", found.plain},
+	} {
+		comment(&b, "left out, "+left.why+":", slices.DeleteFunc(left.all, func(s claimedSource) bool {
+			again := said[s.Path]
+			said[s.Path] = true
+			return again
+		}))
+	}
+	repository := o.Repository
+	if repository == "" {
+		repository = "registry.example.com/team/" + strings.ToLower(sourceName(filepath.Base(found.dir)))
+	}
+	fmt.Fprintf(&b, "output:\n  image: %s\n", repository)
+	return b.String()
+}
+
+// failures are the sources that do not render: why, and those in them.
+type failures struct {
+	reasons []string
+	below   []claimedSource
+}
+
+// rendering tells the sources that render as they are from those that do not, with
+// the first line of why. In those it finds the folders below that do. None that
+// renders is an error.
+func (o *InitOptions) rendering(ctx context.Context, f *finder, all []claimedSource) (good []claimedSource, failed failures, err error) {
+	var first error
+	for depth, tries := 0, all; len(tries) > 0; depth++ {
+		problems, err := o.try(ctx, tries)
+		if err != nil {
+			return nil, failures{}, err
+		}
+		var next []claimedSource
+		for i, s := range tries {
+			if problems[i] == nil {
+				good = append(good, s)
+				continue
+			}
+			first = cmp.Or(first, problems[i])
+			if depth == 0 { // there may be many packages below, and most hold no objects
+				failed.reasons = append(failed.reasons, fmt.Sprintf("%s (%s): %s", s.Path, s.Interpreter, o.reason(s, problems[i])))
+			} else {
+				failed.below = append(failed.below, s)
+			}
+			below, err := f.below(ctx, s)
+			if err != nil {
+				return nil, failures{}, err
+			}
+			next = append(next, below...)
+		}
+		tries = next
+	}
+	if len(good) == 0 {
+		return nil, failures{}, fmt.Errorf("nothing in %s renders as it is: %w", o.Dir, first)
+	}
+	slices.SortFunc(good, func(a, b claimedSource) int { return strings.Compare(a.Path, b.Path) })
+	return good, failed, nil
+}
+
+// try renders sources, and says of each what went wrong.
+func (o *InitOptions) try(ctx context.Context, all []claimedSource) ([]error, error) {
+	problems := make([]error, len(all))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(initRenders)
+	for i, s := range all {
+		group.Go(func() error {
+			_, problems[i] = Render(ctx, RenderOptions{Options: Options{Environment: o.Environment, Sources: []Source{{
+				Path: o.path(s), Interpreter: s.Interpreter,
+			}}}})
+			return context.Cause(ctx)
+		})
+	}
+	return problems, group.Wait()
+}
+
+// reason is the first line of why a source does not render.
+func (o *InitOptions) reason(s claimedSource, err error) string {
+	if failed, ok := errors.AsType[*engine.StageError](err); ok {
+		err = failed.Err
+	}
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	first = strings.TrimPrefix(first, o.path(s)+": ")
+	return strings.TrimPrefix(first, "interpreter "+s.Interpreter+": ")
+}
+
+// path of a source from the working directory.
+func (o *InitOptions) path(s claimedSource) string {
+	return filepath.Join(o.Dir, filepath.FromSlash(s.Path))
+}
+
+// initRenders is how many sources are tried at once.
+const initRenders = 4
+
+// quote makes a path a YAML string where it would not be one by itself.
+func quote(s string) string {
+	for _, r := range s {
+		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._/-", r)) {
+			return "'" + strings.ReplaceAll(s, "'", "''") + "'"
+		}
+	}
+	return s
+}
+
+// commentWidth is where the lines of a comment end.
+const commentWidth = 120
+
+// comment names paths in a comment, all of them: what is left out and not named
+// would be missed in the cluster.
+func comment(b *strings.Builder, what string, all []claimedSource) {
+	if len(all) == 0 {
+		return
+	}
+	line := "  # " + what
+	for i, s := range all {
+		name := " " + oneLine(s.Path)
+		if i < len(all)-1 {
+			name += ","
+		}
+		if len(line)+len(name) > commentWidth && strings.Contains(line, ",") {
+			b.WriteString(line + "\n")
+			line = "  #  "
+		}
+		line += name
+	}
+	b.WriteString(line + "\n")
+}
+
+// oneLine is a text without what YAML takes for the end of a comment, or does not
+// take at all: what a source says of itself must not write a pipeline.
+func oneLine(s string) string {
+	words := strings.FieldsFunc(strings.ToValidUTF8(s, "\uFFFD"), func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) })
+	return strings.Join(words, " ")
+}
+
+// name gives every source a name of its own: the last element of its path, and the
+// whole path where that is not enough.
+func name(sources []claimedSource) {
+	last := func(s claimedSource) string {
+		base := path.Base(s.Path)
+		if s.by != nil && path.Ext(base) == ".tgz" {
+			base = strings.TrimSuffix(base, ".tgz")
+		}
+		return sourceName(base)
+	}
+	count := map[string]int{}
+	for _, s := range sources {
+		count[last(s)]++
+	}
+	for i := range sources {
+		sources[i].Name = last(sources[i])
+		if count[sources[i].Name] > 1 {
+			sources[i].Name = sourceName(strings.ReplaceAll(sources[i].Path, "/", "-"))
+		}
+	}
+}
+
+func thereAlready(file string) error {
+	return fmt.Errorf("%s is there already; --force replaces it", file)
+}

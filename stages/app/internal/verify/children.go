@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package verify
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/stages/artifact"
+)
+
+// children says of each child of the root whether all of it is there.
+func (c *chain) children(ctx context.Context) []Link {
+	w := &walker{chain: c, checks: map[node]func() error{}, left: map[digest.Digest]bool{}}
+	if list := c.app.Root.Annotations[artifact.AnnotationPlatforms]; list != "" {
+		w.platforms = strings.Split(list, ",")
+	}
+	children := c.app.Index.Manifests
+	errs := w.all(ctx, children, listed{})
+	links := make([]Link, len(children))
+	for i, child := range children {
+		about := digest.Digest(child.Annotations[artifact.AnnotationRelatedTo])
+		switch {
+		case errdefs.IsNotFound(errs[i]) && w.left[about]:
+			links[i] = Link{Name: childName(child), Subject: child.Digest, OK: true, Reason: leftOut(w.platforms)}
+		default:
+			links[i] = c.link(childName(child), child.Digest, errs[i])
+		}
+	}
+	if len(w.left) > 0 {
+		c.warn("%s: %d manifests of images", leftOut(w.platforms), len(w.left))
+	}
+	return links
+}
+
+func leftOut(platforms []string) string {
+	return "left out: only " + strings.Join(platforms, ", ") + " is in the archive"
+}
+
+// childName says what a child of the root is to the application.
+func childName(desc ocispec.Descriptor) string {
+	switch role := desc.Annotations[artifact.AnnotationRole]; role {
+	case artifact.RoleImage:
+		name, _, _ := strings.Cut(desc.Annotations[artifact.AnnotationImageSource], ",")
+		return "image " + name
+	case artifact.RoleRelated:
+		return "related " + cmp.Or(desc.Annotations[artifact.AnnotationRelatedTag], desc.ArtifactType, "manifest")
+	case artifact.RoleAttestations:
+		return "statements"
+	case "":
+		return "child"
+	default:
+		return role
+	}
+}
+
+// walker looks whether manifests are there with all below them, each once.
+type walker struct {
+	*chain
+	platforms []string // of a layout that lacks the others
+
+	mu     sync.Mutex
+	checks map[node]func() error
+	left   map[digest.Digest]bool // manifests of the other platforms
+}
+
+// node is a descriptor as far as it can be right or wrong.
+type node struct {
+	digest    digest.Digest
+	size      int64
+	mediaType string
+	elsewhere bool // it says where it lies
+	part      bool
+}
+
+// listed is how a manifest names others.
+type listed struct {
+	part     bool // as a blob that it is made of
+	optional bool // as platforms of an image, which a layout may lack
+	depth    int  // of the manifest
+}
+
+// all checks the descriptors side by side.
+func (w *walker) all(ctx context.Context, list []ocispec.Descriptor, as listed) []error {
+	errs := make([]error, len(list))
+	var wait sync.WaitGroup
+	for i, desc := range list {
+		wait.Go(func() {
+			if errs[i] = w.check(ctx, desc, as); as.optional && w.leftOut(desc, errs[i]) {
+				errs[i] = nil
+			}
+		})
+	}
+	wait.Wait()
+	return errs
+}
+
+// missing is of a manifest or blob itself, not of one below it.
+type missing struct {
+	digest digest.Digest
+	err    error
+}
+
+func (m *missing) Error() string { return m.err.Error() }
+func (m *missing) Unwrap() error { return m.err }
+
+// leftOut says whether a manifest is absent because its platform is.
+func (w *walker) leftOut(desc ocispec.Descriptor, err error) bool {
+	m, ok := errors.AsType[*missing](err)
+	if !ok || m.digest != desc.Digest || len(w.platforms) == 0 || desc.Platform == nil {
+		return false
+	}
+	if slices.Contains(w.platforms, platforms.Format(*desc.Platform)) {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.left[desc.Digest] = true
+	return true
+}
+
+// check checks what a descriptor names, once however many name it.
+func (w *walker) check(ctx context.Context, desc ocispec.Descriptor, as listed) error {
+	key := node{desc.Digest, desc.Size, desc.MediaType, registry.MayBeElsewhere(desc), as.part}
+	w.mu.Lock()
+	check, ok := w.checks[key]
+	if !ok {
+		check = sync.OnceValue(func() error {
+			err := w.checkOnce(ctx, desc, as)
+			if _, below := errors.AsType[*missing](err); errdefs.IsNotFound(err) && !below {
+				return &missing{desc.Digest, err}
+			}
+			return err
+		})
+		w.checks[key] = check
+	}
+	w.mu.Unlock()
+	return check()
+}
+
+func (w *walker) checkOnce(ctx context.Context, desc ocispec.Descriptor, as listed) error {
+	if as.part {
+		return w.blob(ctx, desc)
+	}
+	manifest, err := registry.Listed(ctx, w.place, desc)
+	switch {
+	case err != nil:
+		return err
+	case !manifest:
+		return w.blob(ctx, desc)
+	case as.depth > registry.MaxDepth:
+		return fmt.Errorf("manifest %s lies in more than %d indexes", desc.Digest, registry.MaxDepth)
+	}
+	data, err := w.read(ctx, desc, registry.MaxManifest)
+	if err != nil {
+		return err
+	}
+	parts, children, err := registry.Children(desc, data)
+	if err != nil {
+		return err
+	}
+	below := slices.Concat(w.all(ctx, parts, listed{part: true}), w.all(ctx, children, listed{optional: true, depth: as.depth + 1}))
+	for _, err := range below {
+		if err != nil {
+			return fmt.Errorf("in %s: %w", desc.Digest, err)
+		}
+	}
+	return nil
+}
+
+// blob checks a blob: a repository is asked for it, unless it is to be read.
+func (w *walker) blob(ctx context.Context, desc ocispec.Descriptor) error {
+	err := w.slot(ctx, func() error {
+		asker, ok := w.place.(asker)
+		if !ok || w.o.Deep {
+			return w.readThrough(ctx, desc)
+		}
+		there, err := asker.Exists(ctx, desc)
+		if err == nil && !there {
+			err = fmt.Errorf("blob %s is not there: %w", desc.Digest, errdefs.ErrNotFound)
+		}
+		return err
+	})
+	if errdefs.IsNotFound(err) && registry.MayBeElsewhere(desc) {
+		return nil // it lies where its URLs say, and may not be elsewhere
+	}
+	return err
+}
+
+// readThrough reads a blob; the place says whether it is the one.
+func (w *walker) readThrough(ctx context.Context, desc ocispec.Descriptor) (err error) {
+	body, err := w.place.Blob(ctx, desc)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, body.Close()) }()
+	n, err := io.Copy(io.Discard, body)
+	if err == nil && n != desc.Size {
+		err = fmt.Errorf("blob %s has %d bytes, not %d: %w", desc.Digest, n, desc.Size, errdefs.ErrDataLoss)
+	}
+	return err
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package verify
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/sign"
+)
+
+// Of cosign's signatures before version 3: one layer a signature, which is a
+// payload, with what signs it as an annotation.
+const (
+	simpleSigning       = "application/vnd.dev.cosign.simplesigning.v1+json"
+	simpleSigningType   = "cosign container image signature"
+	annotationSignature = "dev.cosignproject.cosign/signature"
+)
+
+// maxBundle bounds a bundle or payload, in bytes.
+const maxBundle = 4 << 20
+
+// errUnsigned is of what no signature by the key is about; what is attached and
+// broken is another error.
+var errUnsigned = errors.New("no signature by this key")
+
+// signatures looks for the key's signature of the root, and of the content.
+func (c *chain) signatures(ctx context.Context) []Link {
+	root := c.app.Root.Digest
+	if c.o.Bundle != nil {
+		_, err := sign.Verify(ctx, c.o.Key, c.o.Bundle, root)
+		return []Link{c.link("signature", root, err)}
+	}
+	err := c.signed(ctx, root)
+	if errors.Is(err, errUnsigned) && c.app.Format == artifact.FormatOriginal {
+		err = fmt.Errorf("%w: format %s has no signatures", err, c.app.Format)
+	}
+	links := []Link{c.link("signature", root, err)}
+	// Flux and Argo CD look at this one. Here it says nothing that the root's
+	// does not, so that it may be missing, but not be broken.
+	content := c.link("content signature", c.app.Content.Digest, nil)
+	if err := c.signed(ctx, c.app.Content.Digest); errors.Is(err, errUnsigned) && links[0].OK {
+		content.Reason = "no signature of its own by this key; the root's covers it"
+	} else if err != nil {
+		content = c.link(content.Name, content.Subject, err)
+	}
+	return append(links, content)
+}
+
+// signed says whether what is attached to a manifest signs it.
+func (c *chain) signed(ctx context.Context, subject digest.Digest) error {
+	referrers, err := c.place.Referrers(ctx, subject)
+	if err != nil {
+		return err
+	}
+	var others []string
+	for _, desc := range referrers {
+		bundle, err := sign.Attached(ctx, c.place, desc)
+		if err != nil {
+			return fmt.Errorf("signature %s: %w", desc.Digest, err)
+		}
+		if bundle == nil {
+			continue
+		}
+		_, err = sign.Verify(ctx, c.o.Key, bundle, subject)
+		if err == nil {
+			return nil
+		}
+		others = append(others, err.Error())
+	}
+	if others == nil {
+		return fmt.Errorf("%w: nothing that is attached is a signature", errUnsigned)
+	}
+	return fmt.Errorf("%w: %s", errUnsigned, strings.Join(others, "; "))
+}
+
+// imageSignatures looks for the images' own signatures, among what was published
+// beside them.
+func (c *chain) imageSignatures(ctx context.Context) []Link {
+	if len(c.o.ImageKeys) == 0 {
+		return nil
+	}
+	related := map[digest.Digest][]ocispec.Descriptor{}
+	for _, child := range c.app.Children(artifact.RoleRelated) {
+		to := digest.Digest(child.Annotations[artifact.AnnotationRelatedTo])
+		related[to] = append(related[to], child)
+	}
+	list := c.app.Children(artifact.RoleImage)
+	links := make([]Link, len(list))
+	var wait sync.WaitGroup
+	for i, image := range list {
+		wait.Go(func() {
+			links[i] = c.link("signature of "+childName(image), image.Digest, c.imageSigned(ctx, image.Digest, related[image.Digest]))
+		})
+	}
+	wait.Wait()
+	return links
+}
+
+func (c *chain) imageSigned(ctx context.Context, image digest.Digest, related []ocispec.Descriptor) error {
+	reasons := []string{}
+	for _, desc := range related {
+		data, err := c.read(ctx, desc, registry.MaxManifest)
+		if err != nil {
+			return err
+		}
+		var m ocispec.Manifest
+		if err := json.Unmarshal(data, &m); err != nil {
+			return fmt.Errorf("manifest %s: %w", desc.Digest, err)
+		}
+		for _, layer := range m.Layers {
+			if layer.MediaType != simpleSigning && layer.MediaType != sign.MediaType {
+				continue
+			}
+			data, err := c.read(ctx, layer, maxBundle)
+			if err != nil {
+				return err
+			}
+			for _, key := range c.o.ImageKeys {
+				if layer.MediaType == sign.MediaType {
+					_, err = sign.Verify(ctx, key, data, image)
+				} else {
+					err = verifySimple(key, data, layer.Annotations[annotationSignature], image)
+				}
+				if err == nil {
+					return nil
+				}
+				if reason := err.Error(); !slices.Contains(reasons, reason) {
+					reasons = append(reasons, reason)
+				}
+			}
+		}
+	}
+	if len(reasons) == 0 {
+		return errors.New("it was published without a signature, or that was not taken along")
+	}
+	return errors.New(strings.Join(reasons, "; "))
+}
+
+// verifySimple verifies a signature as cosign made them before version 3.
+func verifySimple(key sign.Verifier, payload []byte, signature string, image digest.Digest) error {
+	raw, err := base64.StdEncoding.DecodeString(signature)
+	if err != nil {
+		return fmt.Errorf("verify %s: signature: %w", image, err)
+	}
+	if err := key.VerifySignature(bytes.NewReader(raw), bytes.NewReader(payload)); err != nil {
+		return fmt.Errorf("verify %s: not signed by this key", image)
+	}
+	var p struct {
+		Critical struct {
+			Type  string `json:"type"`
+			Image struct {
+				Digest digest.Digest `json:"docker-manifest-digest"`
+			} `json:"image"`
+		} `json:"critical"`
+	}
+	if err := json.Unmarshal(payload, &p); err != nil {
+		return fmt.Errorf("verify %s: payload: %w", image, err)
+	}
+	if p.Critical.Type != simpleSigningType {
+		return fmt.Errorf("verify %s: the payload is a %q", image, p.Critical.Type)
+	}
+	if p.Critical.Image.Digest != image {
+		return fmt.Errorf("verify %s: the signature is of %s", image, p.Critical.Image.Digest)
+	}
+	return nil
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/stages/artifact"
+)
+
+// ListResult are the applications of a repository, the latest first.
+type ListResult struct {
+	Repository   string              `json:"repository"`
+	Applications []ListedApplication `json:"applications"`
+}
+
+// ListedApplication is a tag that leads to an application.
+type ListedApplication struct {
+	Tag     string        `json:"tag"`
+	Digest  digest.Digest `json:"digest"`
+	Created time.Time     `json:"created,omitzero"`
+	Images  int           `json:"images"`
+	// Signed: something signs the root; nothing is verified.
+	Signed bool `json:"signed"`
+}
+
+// parallelListed is how many tags are looked at at once.
+const parallelListed = 16
+
+// List lists the applications of a repository. Beside the list of tags it takes a
+// request a tag, and one for what is attached to each root.
+func List(ctx context.Context, env Environment, repository string) (*ListResult, error) {
+	name, tag, dgst, err := parseReference(repository)
+	if err != nil {
+		return nil, err
+	}
+	if tag != "" || dgst != "" {
+		return nil, usagef("%s is one application: list takes the repository, %s; 'tape view' shows one", repository, name)
+	}
+	from, err := env.Registry.Repository(name)
+	if err != nil {
+		return nil, err
+	}
+	tags, err := applicationTags(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]*ListedApplication, len(tags))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(parallelListed)
+	for i, tag := range tags {
+		group.Go(func() (err error) {
+			found[i], err = listed(groupCtx, from, tag)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, fmt.Errorf("list %s: %w", name, err)
+	}
+	result := &ListResult{Repository: name, Applications: []ListedApplication{}}
+	roots := map[digest.Digest]bool{}
+	for _, app := range found {
+		if app != nil {
+			roots[app.Digest] = false
+			result.Applications = append(result.Applications, *app)
+		}
+	}
+	if err := signedRoots(ctx, from, roots); err != nil {
+		return nil, fmt.Errorf("list %s: %w", name, err)
+	}
+	for i := range result.Applications {
+		result.Applications[i].Signed = roots[result.Applications[i].Digest]
+	}
+	slices.SortStableFunc(result.Applications, func(a, b ListedApplication) int { return b.Created.Compare(a.Created) })
+	return result, nil
+}
+
+// Tags returns the tags of a repository that lead to applications, which takes
+// the requests of a list of tags only.
+func Tags(ctx context.Context, env Environment, repository string) ([]string, error) {
+	from, err := env.Registry.Repository(repository)
+	if err != nil {
+		return nil, err
+	}
+	return applicationTags(ctx, from)
+}
+
+// applicationTags lists tags that have one of a content beside them: every
+// application has one, and nothing else does.
+func applicationTags(ctx context.Context, from *registry.Repository) ([]string, error) {
+	tags, err := from.Tags(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Clone(tags), func(tag string) bool {
+		_, ok := slices.BinarySearch(tags, artifact.ContentTag(tag))
+		return !ok
+	}), nil
+}
+
+// listed looks at one tag; nil is no application, or a tag that was removed meanwhile.
+func listed(ctx context.Context, from *registry.Repository, tag string) (*ListedApplication, error) {
+	desc, data, err := from.Manifest(ctx, tag)
+	if errdefs.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var index ocispec.Index
+	if json.Unmarshal(data, &index) != nil || index.Annotations[artifact.AnnotationFormat] == "" {
+		return nil, nil
+	}
+	app := &ListedApplication{Tag: tag, Digest: desc.Digest}
+	if created, err := time.Parse(time.RFC3339, index.Annotations[ocispec.AnnotationCreated]); err == nil {
+		app.Created = created
+	}
+	for _, child := range index.Manifests {
+		if child.Annotations[artifact.AnnotationRole] == artifact.RoleImage {
+			app.Images++
+		}
+	}
+	return app, nil
+}
+
+// signedRoots notes which roots something signs.
+func signedRoots(ctx context.Context, from *registry.Repository, roots map[digest.Digest]bool) error {
+	var digests []digest.Digest
+	for root := range roots {
+		digests = append(digests, root)
+	}
+	signed := make([]bool, len(digests))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallelListed)
+	for i, root := range digests {
+		group.Go(func() error {
+			referrers, err := from.Referrers(ctx, root)
+			signed[i] = slices.ContainsFunc(referrers, func(d ocispec.Descriptor) bool {
+				// Some registries report the type of the config instead.
+				return d.ArtifactType == artifact.MediaTypeBundle || d.ArtifactType == ocispec.MediaTypeEmptyJSON
+			})
+			return err
+		})
+	}
+	err := group.Wait()
+	for i, root := range digests {
+		roots[root] = signed[i]
+	}
+	return err
+}
+
+// IsRepository reports whether a reference names a repository without a tag or digest,
+// and nothing on this machine.
+func IsRepository(ref string) bool {
+	if _, ok := applicationReference(ref); !ok || strings.HasPrefix(ref, "oci:") || strings.HasPrefix(ref, "archive:") {
+		return false
+	}
+	_, tag, dgst, err := parseReference(ref)
+	return err == nil && tag == "" && dgst == ""
+}

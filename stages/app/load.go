@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/layout"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/transfer"
+	"github.com/taped-dev/tape/stages/artifact"
+)
+
+// LoadOptions are what Load takes.
+type LoadOptions struct {
+	Environment
+	// File is an archive or the folder of a layout, or a reference to one
+	// (archive:FILE[:TAG], oci:DIR[:TAG]).
+	File string
+	// Repository to write to, with a tag or without; "" is the one that the
+	// application was taped for.
+	Repository string
+	// Check walks what the repository has instead of trusting it.
+	Check bool
+	// Immutable refuses to move a tag, before anything is written.
+	Immutable bool
+}
+
+// Load writes the application of an archive, or an image, into a repository: everything by its
+// digest, the lists of referrers, the tags of images and of the content, and the
+// root's last. Nothing is tagged unless the archive is whole. What is there is not
+// sent again, so that to load again is to go on.
+func Load(ctx context.Context, o LoadOptions) (*CopyResult, error) {
+	source, err := layoutReference(o.File)
+	if err != nil {
+		return nil, fmt.Errorf("load %s: %w", o.File, err)
+	}
+	home, err := checkLoad(ctx, o.Environment, source)
+	if err != nil {
+		return nil, fmt.Errorf("load %s: %w", o.File, err)
+	}
+	if o.Repository == "" {
+		if o.Repository = home; home == "" {
+			return nil, fmt.Errorf("load %s: it does not say which repository it is for: name one", o.File)
+		}
+	}
+	events := serial(o.Events)
+	result, err := copyPair(ctx, CopyOptions{Environment: o.Environment, Check: o.Check, Immutable: o.Immutable}, CopyPair{Source: source, Target: o.Repository}, func(e engine.Event) {
+		e.Node, e.At = "load", time.Now()
+		events(e)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load %s into %s: %w", o.File, o.Repository, err)
+	}
+	return result, nil
+}
+
+// layoutReference is the reference to what a path names.
+func layoutReference(path string) (string, error) {
+	if layout.IsReference(path) {
+		return path, nil
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if info.IsDir() {
+		return "oci:" + path, nil
+	}
+	return "archive:" + path, nil
+}
+
+// checkLoad reports why what is in an archive or a layout cannot be loaded, or the
+// repository that it was written for: "" where it is not an application.
+func checkLoad(ctx context.Context, env Environment, source string) (home string, err error) {
+	at, err := open(ctx, env.Registry, source)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, at.close()) }()
+	root, err := at.resolve(ctx)
+	if err != nil {
+		return "", err
+	}
+	app, err := artifact.OpenRoot(ctx, at, root)
+	if err != nil {
+		if isRoot, rootErr := at.isRoot(ctx, root); isRoot || rootErr != nil {
+			return "", cmp.Or(rootErr, refusal(err))
+		}
+		return "", nil // an image, or whatever else it is
+	}
+	if list := app.Root.Annotations[artifact.AnnotationPlatforms]; list != "" {
+		return "", fmt.Errorf("it has only %s of the images, for nodes (ctr images import): a registry takes what was saved without --platform", list)
+	}
+	if !at.isArchive() {
+		if err := whole(ctx, at.layout); err != nil {
+			return "", err
+		}
+	}
+	statements, err := app.Statements(ctx)
+	return artifact.Home(statements), err
+}
+
+// whole reports what a layout lacks of what it leads to. Blobs are not read: who
+// copies them does.
+func whole(ctx context.Context, layout *layout.Layout) error {
+	var tree transfer.Tree
+	if err := tree.Add(ctx, layout, nil, layout.Index().Manifests...); err != nil {
+		if errdefs.IsNotFound(err) {
+			err = fmt.Errorf("it is not whole, save it again: %w", err)
+		}
+		return err
+	}
+	there, err := layout.Blobs()
+	if err != nil {
+		return err
+	}
+	known := make(map[string]bool, len(there))
+	for _, dgst := range there {
+		known[dgst.String()] = true
+	}
+	for _, desc := range tree.Descriptors() {
+		if !known[desc.Digest.String()] && !registry.MayBeElsewhere(desc) {
+			return fmt.Errorf("it is not whole, save it again: blob %s is not in %s: %w", desc.Digest, layout.Path(), errdefs.ErrNotFound)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/engine/regular"
+	"github.com/taped-dev/tape/plugins/interpreter"
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/rendering"
+	"github.com/taped-dev/tape/stages/vcs"
+)
+
+// builtIn interpreters are part of tape and not locked.
+const builtIn = "plain"
+
+// locking is the lock beside a pipeline file. The zero value is none.
+type locking struct {
+	file string
+	// read is the lock as it lies on disk; used is what of it counts in this
+	// run, nil where there is none: what is to be updated does not.
+	read, used *pipeline.Lock
+	locked     bool
+	data       []byte // of the file
+}
+
+// lock reads the lock. Sources without a pipeline file have none.
+func (o *Options) lock() (locking, error) {
+	if o.Pipeline == "" {
+		return locking{}, nil
+	}
+	l := locking{file: pipeline.LockFile(o.Pipeline), locked: o.Locked}
+	err := checkProjectFile(l.file)
+	if err != nil {
+		return l, fmt.Errorf("read lock: %w", err)
+	}
+	if l.read, err = pipeline.ReadLock(l.file); err != nil {
+		return l, err
+	}
+	if l.read == nil {
+		if o.Locked {
+			return l, fmt.Errorf("there is no %s; write it with 'tape package --update'", l.file)
+		}
+		return l, nil
+	}
+	if l.data, err = regular.ReadFile(l.file); err != nil {
+		return l, fmt.Errorf("read lock: %w", err)
+	}
+	used := &pipeline.Lock{Files: l.read.Files, Images: maps.Clone(l.read.Images), Interpreters: maps.Clone(l.read.Interpreters), Materials: maps.Clone(l.read.Materials)}
+	switch o.Update {
+	case "":
+	case "all":
+		used = nil
+	case "images":
+		used.Images = nil
+	case "interpreters":
+		used.Interpreters = nil
+	case "materials":
+		used.Materials = nil
+	case "files":
+		used.Files = nil
+	default:
+		delete(used.Images, o.Update)
+		delete(used.Interpreters, o.Update)
+		delete(used.Materials, o.Update)
+	}
+	l.used = used
+	return l, nil
+}
+
+// digests of images that are locked; nil where there is no lock.
+func (l locking) digests() map[string]digest.Digest {
+	if l.used == nil || l.used.Images == nil && l.read.Images != nil {
+		return nil
+	}
+	if l.used.Images == nil {
+		return map[string]digest.Digest{}
+	}
+	return l.used.Images
+}
+
+// materials that are locked; nil where there is no lock.
+func (l locking) materials() []interpreter.Material {
+	if l.used == nil || l.used.Materials == nil && l.read.Materials != nil {
+		return nil
+	}
+	out := []interpreter.Material{}
+	for _, uri := range slices.Sorted(maps.Keys(l.used.Materials)) {
+		out = append(out, interpreter.Material{URI: uri, Digest: l.used.Materials[uri]})
+	}
+	return out
+}
+
+// files are those that the lock vouches for, though git does not have them.
+func (l locking) files() *vcs.Lock {
+	if l.used == nil || len(l.used.Files) == 0 {
+		return nil
+	}
+	return &vcs.Lock{File: l.file, Data: l.data, Files: l.used.Files}
+}
+
+// allow refuses an interpreter that is not the locked one before it starts, where all
+// has to be as locked.
+func (l locking) allow(name string, checksum digest.Digest) error {
+	if l.used == nil || !l.locked || name == builtIn {
+		return nil
+	}
+	platform := runtime.GOOS + "/" + runtime.GOARCH
+	locked, known := l.used.Interpreters[name]
+	sum := locked.Checksums[platform]
+	switch {
+	case known && sum == checksum:
+		return nil
+	case known && sum != "":
+		return fmt.Errorf("interpreter %s is not the one in %s: it is %s, locked is %s (version %s); --update=interpreters takes the new one", name, l.file, checksum, sum, locked.Version)
+	case known:
+		return fmt.Errorf("interpreter %s is in %s for %s only, not for %s; --update=interpreters adds it", name, l.file, strings.Join(slices.Sorted(maps.Keys(locked.Checksums)), ", "), platform)
+	}
+	return fmt.Errorf("interpreter %s is not in %s; --update=interpreters adds it", name, l.file)
+}
+
+// described refuses an interpreter of another version than the locked one. Of the
+// same version, another build than the one in the lock is used, with a warning:
+// whoever builds tape has one of their own.
+func (l locking) described(name, version string, checksum digest.Digest) (warning string, err error) {
+	if l.used == nil || l.locked || name == builtIn {
+		return "", nil
+	}
+	locked, known := l.used.Interpreters[name]
+	if !known {
+		return "", nil
+	}
+	if locked.Version != version {
+		return "", fmt.Errorf("interpreter %s is of version %s, and %s has version %s; --update=interpreters takes this one", name, version, l.file, locked.Version)
+	}
+	platform := runtime.GOOS + "/" + runtime.GOARCH
+	if sum := locked.Checksums[platform]; sum != "" && sum != checksum {
+		return fmt.Sprintf("interpreter %s is of the locked version %s, and another build than the one in %s for %s; --locked refuses it, --update=interpreters takes it", name, version, l.file, platform), nil
+	}
+	return "", nil
+}
+
+// checkUpdate refuses to update what nothing is named, before anything is pushed. What
+// the lock does not know either may be new: it takes resolving to know.
+func (o *PackageOptions) checkUpdate(ctx context.Context, p *pipeline.Pipeline) error {
+	if o.Update == "" || pipeline.LockGroup(o.Update) {
+		return nil
+	}
+	l, err := o.lock()
+	if err != nil || l.read.Has(o.Update) {
+		return err
+	}
+	run, err := o.silent().run(ctx, p, "resolve")
+	if err != nil {
+		return err
+	}
+	_, err = l.updated(ctx, run, o.Update)
+	return err
+}
+
+// update writes what a run found into the lock.
+func (l locking) update(ctx context.Context, run *engine.Result, what string) error {
+	updated, err := l.updated(ctx, run, what)
+	if err != nil {
+		return err
+	}
+	return updated.Write(l.file)
+}
+
+func (l locking) updated(ctx context.Context, run *engine.Result, what string) (*pipeline.Lock, error) {
+	found, err := found(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	return l.read.Update(found, what)
+}
+
+// found is what a run found, as a lock has it.
+func found(ctx context.Context, run *engine.Result) (*pipeline.Lock, error) {
+	lock := &pipeline.Lock{
+		Images: map[string]digest.Digest{}, Interpreters: map[string]pipeline.LockedInterpreter{}, Materials: map[string]string{},
+		Files: map[string]digest.Digest{},
+	}
+	list, err := document[images.List](ctx, run, "resolve.images", images.MediaTypeList)
+	if err != nil {
+		return nil, err
+	}
+	for _, image := range list.Images {
+		switch {
+		case image.DigestProvided:
+		case image.IndexDigest != "":
+			lock.Images[image.Name] = image.IndexDigest
+		default:
+			lock.Images[image.Name] = image.Digest
+		}
+	}
+	for _, node := range run.Nodes {
+		if desc, ok := node.Outputs["facts"]; ok && desc.MediaType == vcs.MediaType {
+			var facts vcs.Facts
+			if err := engine.GetJSON(ctx, run.Store, desc, vcs.MediaType, &facts); err != nil {
+				return nil, err
+			}
+			for _, f := range facts.Files {
+				if f.Untracked {
+					lock.Files[f.Path] = f.Digest
+				}
+			}
+		}
+		desc, ok := node.Outputs["rendering"]
+		if !ok || desc.MediaType != rendering.MediaTypeRendering {
+			continue
+		}
+		var r rendering.Rendering
+		if err := engine.GetJSON(ctx, run.Store, desc, rendering.MediaTypeRendering, &r); err != nil {
+			return nil, err
+		}
+		for _, m := range r.Materials {
+			lock.Materials[m.URI] = m.Digest
+		}
+		if r.Interpreter.Name != builtIn {
+			lock.Interpreters[r.Interpreter.Name] = pipeline.LockedInterpreter{
+				Version:   r.Interpreter.Version,
+				Checksums: map[string]digest.Digest{runtime.GOOS + "/" + runtime.GOARCH: r.Checksum},
+			}
+		}
+	}
+	return lock, nil
+}

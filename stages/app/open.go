@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/content/layout"
+	"github.com/taped-dev/tape/engine/content/local"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/stages/artifact"
+)
+
+// place is where applications are read from: a repository, a layout or an
+// archive.
+type place interface {
+	artifact.Source
+	Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
+}
+
+// opened is a reference, and the place that it is in. The caller closes it.
+type opened struct {
+	place
+	// repository is the name of the repository, "" for layouts and archives;
+	// layout is one of those, else nil.
+	repository string
+	layout     *layout.Layout
+	// tag is the reference's, "" where it has only a digest (or, in a layout, none).
+	tag string
+	// version is what to resolve: digest, else tag; "" is the only one there is.
+	version string
+	// warning is of what was opened; "" is none.
+	warning string
+	close   func() error
+}
+
+// open opens a reference: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or
+// archive:FILE[:TAG]. A layout or an archive that is there wins over the first,
+// also without its prefix.
+func open(ctx context.Context, client *registry.Client, ref string) (*opened, error) {
+	if layout.IsReference(ref) {
+		layout, version, err := layout.OpenReference(ctx, ref)
+		if errdefs.IsInvalidArgument(err) || errdefs.IsDataLoss(err) {
+			saved, savedErr := openSaved(ctx, ref)
+			if saved != nil || savedErr != nil {
+				return saved, refusal(savedErr)
+			}
+		}
+		if err != nil {
+			return nil, refusal(err)
+		}
+		o := &opened{place: layout, layout: layout, version: version, close: layout.Close}
+		if !strings.Contains(version, ":") {
+			o.tag = version
+		}
+		return o, nil
+	}
+	if _, err := os.Stat(ref); err == nil {
+		at, ok := applicationReference(ref)
+		if !ok {
+			return nil, usagef("%s holds no application: give the archive or the OCI layout of one, or REGISTRY/REPOSITORY:TAG", ref)
+		}
+		return open(ctx, client, at)
+	}
+	name, tag, dgst, err := parseReference(ref)
+	if err != nil {
+		return nil, err
+	}
+	if tag == "" && dgst == "" {
+		return nil, usagef("%s names no tag and no digest; add one, such as %s:v1.0.0", ref, ref)
+	}
+	repo, err := client.Repository(name)
+	if err != nil {
+		return nil, err
+	}
+	o := &opened{place: repo, repository: name, tag: tag, version: tag, close: func() error { return nil }}
+	if dgst != "" {
+		o.version = dgst
+	}
+	return o, nil
+}
+
+// openSaved opens the image of an archive in Docker's own format, which is unpacked;
+// nil where the reference is to none.
+func openSaved(ctx context.Context, ref string) (*opened, error) {
+	file, version, err := layout.SplitReference(ref)
+	if err != nil || !strings.HasPrefix(ref, "archive:") {
+		return nil, err
+	}
+	places := local.New(local.Options{})
+	source, tag, ok, err := places.Saved(ctx, file, version)
+	if err != nil || !ok {
+		return nil, errors.Join(err, places.Close())
+	}
+	return &opened{place: source, tag: tag, warning: source.Warning(), close: places.Close}, nil
+}
+
+// SplitTag splits REPOSITORY[:TAG]. What is neither is given back as it is, for whoever
+// checks repositories.
+func SplitTag(text string) (repository, tag string, err error) {
+	parsed, err := reference.Parse(text)
+	if err != nil {
+		return text, "", nil
+	}
+	if _, ok := parsed.(reference.Digested); ok {
+		return text, "", nil
+	}
+	tagged, ok := parsed.(reference.NamedTagged)
+	if !ok || !strings.Contains(tagged.Name(), "/") { // registry.example.com:5000 is a host
+		return text, "", nil
+	}
+	return tagged.Name(), tagged.Tag(), asUsage(artifact.CheckTag(tagged.Tag()))
+}
+
+// isPath reports whether a text is a path for a person.
+func isPath(text string) bool {
+	for _, prefix := range []string{"./", "../", "/", "~/"} {
+		if strings.HasPrefix(text, prefix) {
+			return true
+		}
+	}
+	return text == "." || text == ".."
+}
+
+// isArchiveName reports whether a text is called as archives are.
+func isArchiveName(text string) bool {
+	for _, suffix := range []string{".tar", ".tgz", ".tar.gz", ".tar.zst"} {
+		if strings.HasSuffix(text, suffix) {
+			return true
+		}
+	}
+	return false
+}
+
+// parseReference splits a reference that must name its registry.
+func parseReference(ref string) (name, tag, dgst string, err error) {
+	if strings.Contains(ref, "://") {
+		return "", "", "", usagef("%q is no reference: leave out the scheme", ref)
+	}
+	if isPath(ref) {
+		return "", "", "", usagef("there is no %s; an application is REGISTRY/REPOSITORY:TAG, archive:FILE or oci:DIR", ref)
+	}
+	parsed, err := reference.Parse(ref)
+	if err != nil {
+		return "", "", "", usagef("%q is no reference: %w", ref, err)
+	}
+	named, ok := parsed.(reference.Named)
+	if !ok {
+		return "", "", "", usagef("%q is no reference: it has no name", ref)
+	}
+	host, _, path := strings.Cut(named.Name(), "/")
+	noRegistry := !path || !strings.ContainsAny(host, ".:") && host != "localhost"
+	if noRegistry && isArchiveName(ref) {
+		return "", "", "", usagef("there is no file %s; an application is REGISTRY/REPOSITORY:TAG, archive:FILE or oci:DIR", ref)
+	}
+	if noRegistry {
+		return "", "", "", usagef("%q does not name its registry: write registry.example.com/%s", ref, ref)
+	}
+	if t, ok := parsed.(reference.Tagged); ok {
+		tag = t.Tag()
+	}
+	if d, ok := parsed.(reference.Digested); ok {
+		dgst = d.Digest().String()
+	}
+	return named.Name(), tag, dgst, nil
+}
+
+// resolve finds the manifest that the reference names. Where it is in an archive of an
+// application, or is one, the archive must be what save writes.
+func (o *opened) resolve(ctx context.Context) (ocispec.Descriptor, error) {
+	root, err := o.find(ctx)
+	if err == nil {
+		err = o.checkArchive(ctx, root, false)
+	}
+	return root, err
+}
+
+// application opens the application behind a reference.
+func application(ctx context.Context, client *registry.Client, ref string) (*artifact.Application, *opened, error) {
+	o, err := open(ctx, client, ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	var app *artifact.Application
+	root, err := o.resolve(ctx)
+	if err == nil {
+		app, err = artifact.OpenRoot(ctx, o, root)
+	}
+	if err != nil {
+		_ = o.close()
+		return nil, nil, fmt.Errorf("read %s: %w", ref, err)
+	}
+	return app, o, nil
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/local"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/store"
+	"github.com/taped-dev/tape/engine/content/transfer"
+	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/plugins/interpreter"
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/push"
+	"github.com/taped-dev/tape/stages/rendering"
+	"github.com/taped-dev/tape/stages/source"
+)
+
+// PipelineFile is the name of a checked-in pipeline.
+const PipelineFile = "tape.yaml"
+
+// Environment is what every run stands on. The caller opens and closes it; it
+// may serve several runs at once.
+type Environment struct {
+	// Store keeps results between runs.
+	Store *store.Store
+	// Registry reaches registries.
+	Registry *registry.Client
+	// Local finds images that are in none; nil: there are no others.
+	Local *local.Places
+	// Interpreters finds what renders.
+	Interpreters Interpreters
+	// Registries says to interpreters how registries are reached; nil: as usual.
+	Registries *interpreter.Registries
+	// TempDir makes the folders that sources are laid out in for interpreters; nil
+	// makes them where the system has its own. What it makes is removed, but not
+	// where the process is killed.
+	TempDir func() (string, error)
+	// Kinds are stages of one's own, beside the standard ones.
+	Kinds []pipeline.Kind
+	// Executor makes what runs the nodes of a graph, given what would run them in
+	// this process; nil is the latter.
+	Executor func(here engine.Stages) engine.Executor
+	// Log may be nil.
+	Log *slog.Logger
+	// Events is told what happens, one event at a time; may be nil.
+	Events func(engine.Event)
+	// Workers is how many stages run at once; 0 is a number that fits the machine.
+	Workers int
+}
+
+// origins are what images are taken from.
+func (e *Environment) origins() images.Origins {
+	return images.Origins{Registry: e.Registry, Local: e.Local}
+}
+
+// Options are common to what renders: Images, Render and Package.
+type Options struct {
+	Environment
+	// Sources to render; with none, Pipeline says what to do.
+	Sources []Source
+	// Pipeline is a pipeline file.
+	Pipeline string
+	// Args are values for the pipeline's arguments.
+	Args map[string]string
+	// Deterministic renders twice and fails on a difference.
+	Deterministic bool
+	// SkipInvalid leaves out files that do not parse instead of failing.
+	SkipInvalid bool
+	// SkipSealed accepts that images of sealed objects are not pinned.
+	SkipSealed bool
+	// NoCache renders anew.
+	NoCache bool
+	// Strict makes warnings errors.
+	Strict bool
+	// Locked fails where anything is not as tape.lock says.
+	Locked bool
+	// Update writes tape.lock: "images", "interpreters", "materials", the name
+	// of one of those in the lock, or "all". Empty writes nothing.
+	Update string
+	// Platform takes one platform of every image: os/arch[/variant].
+	Platform string
+	// Related is what beside the images to take: default, all or none.
+	Related string
+	// From says where images are that are in no registry, by reference or pattern,
+	// beside what the pipeline says. Paths are relative to the working directory.
+	From map[string]local.Place
+	// Created is the time that the artifact gives as its own; zero: the commit's.
+	Created time.Time
+	// Version of tape, for the provenance.
+	Version string
+	// Signer signs root and content; nil: nobody does.
+	Signer Signer
+}
+
+// Source is a folder, a file or a remote reference.
+type Source struct {
+	// Name is the folder that its manifests get when there are several; "" is
+	// the last element of Path.
+	Name string
+	// Path is relative to the working directory.
+	Path string
+	// Interpreter by name; "" finds it.
+	Interpreter string
+	// Settings of the interpreter, in order: a later one of the same name
+	// replaces an earlier one, or is added where the option is a list.
+	Settings []Setting
+}
+
+// Setting is one option of an interpreter, by name.
+type Setting = source.Setting
+
+// Interpreters finds interpreters; plugins/host runs those that are programs.
+type Interpreters = rendering.Interpreters
+
+// PackageOptions are what Package takes.
+type PackageOptions struct {
+	Options
+	// Repository to push to, without tag or digest.
+	Repository string
+	// Tags of the root; none: git's version tags at a clean HEAD, else
+	// config.<12 hex of the content layer's digest>.
+	Tags []string
+	// SBOM adds an SPDX 2.3 document of the application to the statements.
+	SBOM bool
+	// Check walks what the destination has instead of trusting that an index
+	// there has its children.
+	Check bool
+	// Save is an archive to write. Nothing is pushed then, unless Push.
+	Save string
+	Push bool
+	// DryRun does everything but write anywhere.
+	DryRun bool
+	// Immutable refuses to move a tag that leads to something else, before anything
+	// is pushed.
+	Immutable bool
+}
+
+// PackageResult is what was made.
+type PackageResult struct {
+	Root struct {
+		Ref    string        `json:"ref"`
+		Digest digest.Digest `json:"digest"`
+		Size   int64         `json:"size"`
+	} `json:"root"`
+	Content struct {
+		Ref    string        `json:"ref"`
+		Digest digest.Digest `json:"digest"`
+	} `json:"content"`
+	Tags []string `json:"tags"`
+	// TagReason says why git's version tags are not among Tags.
+	TagReason string `json:"tag_reason,omitempty"`
+	// MovedTags led to something else before, sorted; after a dry run they would move.
+	MovedTags []transfer.MovedTag `json:"moved_tags"`
+	Images    []PackagedImage     `json:"images"`
+	Related   int                 `json:"related"`
+	Unpinned  []images.Unpinned   `json:"unpinned"`
+	// Placeholders are image fields that something else fills in later.
+	Placeholders []images.Placeholder `json:"placeholders"`
+	Skipped      []images.Skipped     `json:"skipped"`
+	Signed       bool                 `json:"signed"`
+	Nodes        []NodeResult         `json:"nodes"`
+	// Moved is what went into the repository or, where nothing was pushed, into
+	// the archive; of a dry run what would go.
+	Moved    Moved    `json:"moved"`
+	File     string   `json:"file,omitempty"` // the archive
+	DryRun   bool     `json:"dryRun,omitempty"`
+	Warnings []string `json:"warnings"`
+}
+
+// PackagedImage is an image in the artifact, under the name that the manifests
+// have for it.
+type PackagedImage = push.PushedImage
+
+// NodeResult is how a node of the graph ended.
+type NodeResult struct {
+	Name    string       `json:"name"`
+	State   engine.State `json:"state"`
+	Seconds float64      `json:"seconds"`
+}
+
+// Moved counts what went over the wire.
+type Moved struct {
+	Blobs    int   `json:"blobs"`
+	Bytes    int64 `json:"bytes"`
+	Mounted  int   `json:"mounted"`
+	Existing int   `json:"existing"`
+}
+
+// ImagesOptions are what Images takes.
+type ImagesOptions struct {
+	Options
+	// Resolve asks registries for digests, manifests and what is beside them.
+	Resolve bool
+	// Classes to show; none is all.
+	Classes []images.Class
+}
+
+// ImagesResult is what the manifests name.
+type ImagesResult struct {
+	Images       []images.Image       `json:"images"`
+	Placeholders []images.Placeholder `json:"placeholders"`
+	Skipped      []images.Skipped     `json:"skipped"`
+	Unpinned     []images.Unpinned    `json:"unpinned,omitempty"`
+	// Mentions are images that objects speak of and do not run.
+	Mentions []images.Mention `json:"mentions,omitempty"`
+}
+
+// RenderOptions are what Render takes.
+type RenderOptions struct {
+	Options
+	// Out is a folder to write to, created or empty; "" writes nothing.
+	Out   string
+	Force bool // replaces what is in Out
+}

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/transfer"
+	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/index"
+	"github.com/taped-dev/tape/stages/push"
+)
+
+// Package packs the sources and everything they run into one artifact and pushes
+// it, or saves it. Nothing is tagged unless all of it is there.
+func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	p, err := o.pipeline()
+	if err != nil {
+		return nil, err
+	}
+	if o.Repository != "" {
+		err = errors.Join(err, p.Set("output.image", o.Repository))
+	}
+	if len(o.Tags) > 0 {
+		err = errors.Join(err, p.Set("output.tags", o.Tags))
+	}
+	if o.SBOM {
+		err = errors.Join(err, p.Set("output.sbom", true))
+	}
+	if o.Check {
+		err = errors.Join(err, p.Set("output.check", true))
+	}
+	if err != nil {
+		return nil, err
+	}
+	// Whether it goes to the repository, if only in a dry run.
+	sends := o.Save == "" || o.Push
+	var targets []string
+	switch {
+	case sends && o.DryRun:
+		if err := p.With("mirror", "dryRun", true); err != nil {
+			return nil, err
+		}
+		targets, err = o.unpushed(p, "mirror")
+	case !sends:
+		targets, err = o.unpushed(p)
+	case o.Immutable:
+		err = p.With("push", "immutable", true)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if o.Save != "" && !o.DryRun {
+		o.noteReplaced(o.Save)
+	}
+	if err := o.checkUpdate(ctx, p); err != nil {
+		return nil, err
+	}
+	if sends && o.Immutable {
+		if err := o.checkTags(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	run, err := o.run(ctx, p, targets...)
+	if err != nil {
+		return nil, err
+	}
+	if o.Update != "" && !o.DryRun {
+		lock, err := o.lock()
+		if err == nil {
+			err = lock.update(ctx, run, o.Update)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if o.Events != nil {
+			o.Events(engine.Event{Message: "wrote " + lock.file, At: time.Now()})
+		}
+	}
+	list, err := document[images.List](ctx, run, "discover.images", images.MediaTypeList)
+	if err != nil {
+		return nil, err
+	}
+	report, err := document[images.Report](ctx, run, "scan.references", images.MediaTypeReport)
+	if err != nil {
+		return nil, err
+	}
+	edits, err := document[images.Edits](ctx, run, "pin.edits", images.MediaTypeEdits)
+	if err != nil {
+		return nil, err
+	}
+	root, err := run.Output("index.root")
+	if err != nil {
+		return nil, err
+	}
+	content, err := run.Output("content.manifest")
+	if err != nil {
+		return nil, err
+	}
+	result := &PackageResult{
+		Unpinned:     unpinned(list.Unpinned, edits.Unpinned),
+		Placeholders: orEmpty(report.Placeholders),
+		Skipped:      orEmpty(report.Skipped),
+		Signed:       o.Signer != nil,
+		Nodes:        nodes(run),
+		DryRun:       o.DryRun,
+		Warnings:     warnings(run),
+	}
+	if result.TagReason, err = document[string](ctx, run, "index.reason", index.MediaTypeReason); err != nil {
+		return nil, err
+	}
+	result.Root.Digest, result.Root.Size = root.Digest, root.Size
+	result.Content.Digest = content.Digest
+	for _, image := range list.Images {
+		for _, r := range image.Related {
+			if r.Via != images.Inline {
+				result.Related++
+			}
+		}
+	}
+	var where push.Pushed
+	if targets == nil {
+		if where, err = o.pushed(ctx, run, result); err != nil {
+			return nil, err
+		}
+	}
+	if o.Save != "" || targets != nil {
+		if where, err = o.unsent(ctx, run, root, list.Images, result); err != nil {
+			return nil, err
+		}
+	}
+	if sends && o.DryRun {
+		if err := o.forecast(ctx, run, &where, result); err != nil {
+			return nil, err
+		}
+	}
+	result.Tags, result.Images, result.MovedTags = where.Tags, where.Images, where.MovedTags
+	result.Root.Ref, result.Content.Ref = where.Root, where.Content
+	return result, nil
+}
+
+// pushed is what was pushed, and what moved.
+func (o *PackageOptions) pushed(ctx context.Context, run *engine.Result, result *PackageResult) (push.Pushed, error) {
+	if err := mirrored(ctx, run, result); err != nil {
+		return push.Pushed{}, err
+	}
+	return document[push.Pushed](ctx, run, "push.pushed", push.MediaType)
+}
+
+// mirrored is what mirror moved or, in a dry run, would.
+func mirrored(ctx context.Context, run *engine.Result, result *PackageResult) error {
+	moved, err := document[images.Moved](ctx, run, "mirror.moved", images.MediaTypeMoved)
+	if err == nil {
+		result.Moved = Moved{Blobs: moved.Blobs, Bytes: moved.Bytes, Mounted: moved.Mounted, Existing: moved.Existing}
+	}
+	return err
+}
+
+// forecast is what a run would move: bytes and tags. A repository that may not be
+// read has no tags.
+func (o *PackageOptions) forecast(ctx context.Context, run *engine.Result, where *push.Pushed, result *PackageResult) error {
+	if err := mirrored(ctx, run, result); err != nil {
+		return err
+	}
+	moves, err := o.moves(ctx, run)
+	if errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) || errdefs.IsUnavailable(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	where.MovedTags = moves
+	for _, m := range moves {
+		if o.Events != nil {
+			o.Events(engine.Event{Level: engine.Note, At: time.Now(), Message: fmt.Sprintf("tag %s is %s, and would be %s", m.Tag, m.Was, m.Is)})
+		}
+	}
+	return nil
+}
+
+// moves are the tags that an application, which a run made, would take from others.
+func (o *PackageOptions) moves(ctx context.Context, run *engine.Result) ([]transfer.MovedTag, error) {
+	root, err := run.Output("index.root")
+	if err != nil {
+		return nil, err
+	}
+	app, err := artifact.Open(ctx, madeHere{run.Store, root}, "")
+	if err != nil {
+		return nil, err
+	}
+	names, err := naming(ctx, app)
+	if err != nil {
+		return nil, err
+	}
+	tags, err := document[[]string](ctx, run, "index.tags", artifact.MediaTypeTags)
+	if err != nil {
+		return nil, err
+	}
+	list, err := document[images.List](ctx, run, "discover.images", images.MediaTypeList)
+	if err != nil {
+		return nil, err
+	}
+	repository, err := o.Registry.Repository(names.Repository)
+	if err != nil {
+		return nil, err
+	}
+	all := push.Tags(names.Repository, root, app.Content, tags, list.Images)
+	was, err := transfer.Was(ctx, repository, all)
+	return transfer.Moves(all, was), err
+}
+
+// checkTags makes the application without moving anything, and fails where a tag
+// of it leads to something else: push does the same, when the images have moved.
+func (o *PackageOptions) checkTags(ctx context.Context, p *pipeline.Pipeline) error {
+	targets, err := o.unpushed(p)
+	if err != nil {
+		return err
+	}
+	run, err := o.silent().run(ctx, p, targets...)
+	if err != nil {
+		return err
+	}
+	moves, err := o.moves(ctx, run)
+	if err == nil {
+		err = transfer.Taken(moves)
+	}
+	if err != nil {
+		return fmt.Errorf("package: %w", err)
+	}
+	return nil
+}
+
+// silent are options for a run before the one that counts, which repeats what this
+// one has to say.
+func (o *PackageOptions) silent() *Options {
+	quiet := o.Options
+	quiet.Events = func(e engine.Event) {
+		if o.Events != nil && e.Level == "" {
+			o.Events(e)
+		}
+	}
+	return &quiet
+}
+
+// unpinned are the references that stay as they are written, each reason once: what
+// is never pinned is known when it is resolved, and again when it is passed over.
+func unpinned(resolved, pinned []images.Unpinned) []images.Unpinned {
+	out := []images.Unpinned{}
+	for _, u := range slices.Concat(resolved, pinned) {
+		if !slices.ContainsFunc(out, func(o images.Unpinned) bool { return o.Name == u.Name && o.Reason == u.Reason }) {
+			out = append(out, u)
+		}
+	}
+	return out
+}

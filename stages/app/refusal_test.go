@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/taped-dev/tape/engine/content/registry/registrytest"
+	"github.com/taped-dev/tape/stages/app"
+)
+
+// TestOldRegistriesRefuse: what a registry does not take is named, with what to do
+// instead, and nothing is made of it that it would take.
+func TestOldRegistriesRefuse(t *testing.T) {
+	a := newSignedApp(t, registrytest.GGCR())
+	source := t.TempDir()
+	if err := os.WriteFile(filepath.Join(source, "shop.yaml"), []byte(shop), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		refuses func(registrytest.ManifestFields) bool
+		options app.Options
+		pushed  []string // in the error of a package
+		copied  string   // in that of a copy
+	}{
+		"an index": {
+			registrytest.Index, app.Options{},
+			[]string{"copy image registry.example/web:1 (shop.yaml:9:29)", "it does not take an index, application/vnd.oci.image.index.v1+json: 400 Bad Request", "--platform OS/ARCH", "--save FILE"},
+			"it does not take an index, ",
+		},
+		"the root alone": {
+			registrytest.Index, app.Options{Platform: "linux/amd64", Related: "none"},
+			[]string{"push root: ", "it does not take an index, application/vnd.oci.image.index.v1+json with artifactType application/vnd.tape.app.v1: 400", "--save FILE"},
+			"it does not take an index, ",
+		},
+		"an artifactType": {
+			registrytest.ArtifactType, app.Options{},
+			[]string{"the sbom of ", "it does not take a manifest of type application/vnd.oci.image.manifest.v1+json with artifactType application/spdx+json, an empty config, a subject: 400", "--related none"},
+			"with artifactType application/",
+		},
+		"an empty config": {
+			registrytest.EmptyConfig, app.Options{Related: "none"},
+			[]string{"push content and statements: ", ", an empty config", "--save FILE"},
+			"an empty config",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			host := registrytest.Serve(t, registrytest.Reject(registrytest.Distribution(""), test.refuses))
+			o := test.options
+			o.Environment, o.Sources = a.env, []app.Source{{Path: source}}
+			_, err := app.Package(t.Context(), app.PackageOptions{Options: o, Repository: host + "/team/shop", Tags: []string{"v1"}})
+			for _, want := range test.pushed {
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("package: %v, want %q", err, want)
+				}
+			}
+			_, err = app.Copy(t.Context(), app.CopyOptions{Environment: a.env, Pairs: []app.CopyPair{{Source: a.ref, Target: host + "/copy/shop"}}})
+			if err == nil || !strings.Contains(err.Error(), test.copied) || !strings.Contains(err.Error(), "tape relocate --prefix") {
+				t.Errorf("copy: %v, want %q", err, test.copied)
+			}
+			for _, repository := range []string{"team/shop", "copy/shop"} {
+				untagged(t, a.env, host+"/"+repository)
+			}
+		})
+	}
+}

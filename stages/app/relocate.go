@@ -1,0 +1,771 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/package-url/packageurl-go"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/layout"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/store"
+	"github.com/taped-dev/tape/engine/content/transfer"
+	"github.com/taped-dev/tape/engine/temporary"
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/files"
+	"github.com/taped-dev/tape/stages/images"
+)
+
+// Namings of relocated images.
+const (
+	// SingleNaming puts all images into one repository.
+	SingleNaming = "single"
+	// OneToOneNaming gives every image a repository of its own.
+	OneToOneNaming = artifact.OneToOne
+)
+
+// RelocateOptions are what Relocate takes.
+type RelocateOptions struct {
+	Options
+	// Source is an application, in a registry, an archive or a layout, or else
+	// manifests, which are rendered.
+	Source string
+	// Prefix of the images' names; "" is Repository.
+	Prefix string
+	// Naming is SingleNaming or OneToOneNaming; "" is one to one below a prefix,
+	// and single in the repository without one.
+	Naming string
+	// Repository for a new root, whose manifests have the new names; "" makes none.
+	Repository string
+	// Tags of the new root; none: the source's.
+	Tags []string
+	// Mapping is a file to write, Manifests a folder; "" is none.
+	Mapping   string
+	Manifests string
+	Force     bool // replaces what is in Manifests
+	// Immutable refuses to move a tag, before anything is copied.
+	Immutable bool
+}
+
+// RelocateResult says where everything is now.
+type RelocateResult struct {
+	// Mapping is from each name that an image had in the source, the one that it
+	// was taped by and the one that its manifests had, to the new one.
+	Mapping map[string]string `json:"mapping"`
+	Root    *RelocatedRoot    `json:"root,omitempty"`
+	Files   []string          `json:"files"`
+	Moved   transfer.Moved    `json:"moved"`
+	// MovedTags are those that led to something else before, sorted.
+	MovedTags []transfer.MovedTag `json:"moved_tags"`
+}
+
+// RelocatedRoot is the new application.
+type RelocatedRoot struct {
+	Ref    string        `json:"ref"`
+	Digest digest.Digest `json:"digest"`
+	Tags   []string      `json:"tags"`
+	// From is the digest of the root that it was made of.
+	From digest.Digest `json:"from"`
+}
+
+// Relocate copies the images of an application to other names, with what is
+// published beside them and with the same digests, and makes manifests that say
+// so; with Repository, an application too.
+func Relocate(ctx context.Context, o RelocateOptions) (*RelocateResult, error) {
+	to, err := o.naming()
+	if err != nil {
+		return nil, err
+	}
+	ref, thick := applicationReference(o.Source)
+	relocate := o.manifests
+	if thick {
+		relocate = func(ctx context.Context, to artifact.Naming, r *relocating) error {
+			return o.application(ctx, ref, to, r)
+		}
+	}
+	r := &relocating{
+		client: o.Registry, progress: newMeter(o.Events, "relocate"),
+		result:     &RelocateResult{Mapping: map[string]string{}, Files: []string{}, MovedTags: []transfer.MovedTag{}},
+		repository: o.Repository, immutable: o.Immutable,
+	}
+	err = relocate(ctx, to, r)
+	if err == nil {
+		err = r.write(ctx, o)
+	}
+	if r.progress.end(err); err != nil {
+		return nil, fmt.Errorf("relocate %s: %w", o.Source, err)
+	}
+	transfer.SortMoved(r.result.MovedTags)
+	return r.result, nil
+}
+
+// naming is how images are to be called.
+func (o *RelocateOptions) naming() (artifact.Naming, error) {
+	to := artifact.Naming{Repository: cmp.Or(o.Prefix, o.Repository)}
+	switch cmp.Or(o.Naming, map[bool]string{true: SingleNaming, false: OneToOneNaming}[o.Prefix == ""]) {
+	case SingleNaming:
+	case OneToOneNaming:
+		to.OneToOne = true
+	default:
+		return to, usagef("unknown naming %q: want %s or %s", o.Naming, SingleNaming, OneToOneNaming)
+	}
+	if to.Repository == "" {
+		return to, usagef("no place to relocate to: give a prefix of the images' names (--prefix), a repository (-O), or both")
+	}
+	if o.Repository != "" {
+		if err := artifact.CheckRepository(o.Repository); err != nil {
+			return to, asUsage(err)
+		}
+	}
+	if err := checkTags(o.Tags); err != nil {
+		return to, err
+	}
+	return to, asUsage(artifact.CheckRepository(to.Repository))
+}
+
+// applicationReference says whether a source is an application, and how it is
+// referred to. An existing path wins over a reference.
+func applicationReference(source string) (ref string, ok bool) {
+	if layout.IsReference(source) {
+		return source, true
+	}
+	info, err := os.Stat(source)
+	switch {
+	case err != nil:
+		_, _, _, err := parseReference(source)
+		return source, err == nil
+	case info.IsDir():
+		_, err := os.Stat(filepath.Join(source, ocispec.ImageLayoutFile))
+		return "oci:" + source, err == nil
+	}
+	return "archive:" + source, filepath.Ext(source) == ".tar"
+}
+
+// relocating is one relocation.
+type relocating struct {
+	client   *registry.Client
+	progress *meter
+	result   *RelocateResult
+	files    []files.File // renamed
+	// repository is that of the new root, "" where none is made.
+	repository string
+	immutable  bool
+
+	mu sync.Mutex
+}
+
+// relocated is an image, with where it comes from and what it is called.
+type relocated struct {
+	from  transfer.Source
+	image ocispec.Descriptor
+	// about is what is published beside it, with the tags that it has.
+	about []artifact.Tagged
+	// names are those that it was taped by.
+	names []string
+}
+
+// images copies the images to their names, and says in which repository each is.
+func (r *relocating) images(ctx context.Context, to artifact.Naming, list []relocated) (map[digest.Digest]string, error) {
+	type destination struct {
+		images []relocated
+		tags   map[string]ocispec.Descriptor
+	}
+	var (
+		destinations = map[string]*destination{}
+		placed       = map[digest.Digest]string{}
+	)
+	for _, image := range list {
+		for _, name := range image.names {
+			ref, err := to.Ref(name, image.image.Digest)
+			if err != nil {
+				return nil, err
+			}
+			parsed, err := reference.ParseNamed(ref)
+			if err != nil {
+				return nil, fmt.Errorf("image %s: %q: %w", name, ref, err)
+			}
+			r.result.Mapping[name] = ref
+			d := destinations[parsed.Name()]
+			if d == nil {
+				d = &destination{tags: map[string]ocispec.Descriptor{}}
+				destinations[parsed.Name()] = d
+			}
+			d.images = append(d.images, image)
+			// One that was named by its digest alone gets a tag all the same: there
+			// are registries that remove what has none.
+			tag := artifact.ImageTag(name, image.image.Digest)
+			if tagged, ok := parsed.(reference.Tagged); ok {
+				tag = tagged.Tag()
+			}
+			if _, taken := d.tags[tag]; !taken {
+				d.tags[tag] = image.image
+			}
+			if placed[image.image.Digest] == "" {
+				placed[image.image.Digest] = parsed.Name()
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(destinations)) {
+		d := destinations[name]
+		if err := r.free(ctx, name, tagsOf(d.images, d.tags)); err != nil {
+			return nil, fmt.Errorf("to %s: %w", name, err)
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(relocations)
+	for _, name := range slices.Sorted(maps.Keys(destinations)) {
+		d := destinations[name]
+		group.Go(func() error {
+			for from, images := range bySource(d.images) {
+				if err := r.copy(ctx, from, name, images, d.tags); err != nil {
+					return fmt.Errorf("to %s: %w", name, err)
+				}
+			}
+			return nil
+		})
+	}
+	return placed, group.Wait()
+}
+
+// relocations is how many repositories are written to at once.
+const relocations = 8
+
+// bySource groups images by where they come from.
+func bySource(list []relocated) map[transfer.Source][]relocated {
+	out := map[transfer.Source][]relocated{}
+	for _, image := range list {
+		out[image.from] = append(out[image.from], image)
+	}
+	return out
+}
+
+// copy copies images of one source into a repository, with what is about them,
+// and sets the tags that are theirs.
+func (r *relocating) copy(ctx context.Context, from transfer.Source, name string, list []relocated, tags map[string]ocispec.Descriptor) error {
+	repository, err := r.client.Repository(name)
+	if err != nil {
+		return err
+	}
+	copier := r.copier(from, repository)
+	group, copying := errgroup.WithContext(ctx)
+	for _, image := range list {
+		group.Go(func() error {
+			if err := copier.Manifest(copying, image.image); err != nil {
+				return err
+			}
+			for _, about := range image.about {
+				if err := copier.Manifest(copying, about.Desc); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if err := copier.List(ctx, nil); err != nil {
+		return err
+	}
+	group, copying = errgroup.WithContext(ctx)
+	for _, tag := range tagsOf(list, tags) {
+		group.Go(func() error { return copier.Tag(copying, tag.Desc, tag.Tag) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	r.count(copier.Moved())
+	return nil
+}
+
+// tagsOf are the tags of images, and of what is about them: of all the tags of a
+// repository those that lead to one of the images.
+func tagsOf(list []relocated, all map[string]ocispec.Descriptor) []transfer.Tagged {
+	var tags []transfer.Tagged
+	mine := map[digest.Digest]bool{}
+	for _, image := range list {
+		mine[image.image.Digest] = true
+		for _, about := range image.about {
+			if about.Tag != "" {
+				tags = append(tags, about)
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if mine[all[name].Digest] {
+			tags = append(tags, transfer.Tagged{Tag: name, Desc: all[name]})
+		}
+	}
+	return tags
+}
+
+// free fails where tags are not to move and one of these would.
+func (r *relocating) free(ctx context.Context, name string, tags []transfer.Tagged) error {
+	if !r.immutable {
+		return nil
+	}
+	repository, err := r.client.Repository(name)
+	if err != nil {
+		return err
+	}
+	was, err := transfer.Was(ctx, repository, tags)
+	if err != nil {
+		return err
+	}
+	return transfer.Taken(transfer.Moves(tags, was))
+}
+
+// copier copies, and tells of the bytes.
+func (r *relocating) copier(from transfer.Source, to *registry.Repository) *transfer.Copier {
+	var (
+		mu       sync.Mutex
+		reported int64
+	)
+	copier := transfer.NewCopier(from, transfer.ToRepository(r.client, to), func(current, _ int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		r.progress.add(current - reported)
+		reported = current
+	})
+	copier.Immutable = r.immutable
+	copier.TagMoved = func(m transfer.MovedTag) {
+		if to.Name() != r.repository {
+			m.Repository = to.Name()
+		}
+		r.mu.Lock()
+		r.result.MovedTags = append(r.result.MovedTags, m)
+		r.mu.Unlock()
+		r.progress.tell(engine.Event{Level: engine.Note, Message: m.String()})
+	}
+	return copier
+}
+
+func (r *relocating) count(m transfer.Moved) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.result.Moved.Blobs += m.Blobs
+	r.result.Moved.Bytes += m.Bytes
+	r.result.Moved.Mounted += m.Mounted
+	r.result.Moved.Existing += m.Existing
+}
+
+// write writes the files that were asked for, when all images are in their place.
+func (r *relocating) write(ctx context.Context, o RelocateOptions) error {
+	for _, f := range r.files {
+		r.result.Files = append(r.result.Files, f.Name)
+	}
+	var mapping *artifact.Output
+	if o.Mapping != "" {
+		data, err := engine.MarshalJSON(r.result.Mapping)
+		if err == nil {
+			mapping, err = artifact.NewOutput(o.Mapping, append(data, '\n'))
+		}
+		if err != nil {
+			return fmt.Errorf("write mapping: %w", err)
+		}
+	}
+	if o.Manifests != "" {
+		if err := artifact.Extract(ctx, r.files, o.Manifests, o.Force); err != nil {
+			if mapping != nil {
+				err = errors.Join(err, mapping.Discard())
+			}
+			return err
+		}
+	}
+	if mapping != nil {
+		if err := mapping.Place(); err != nil {
+			return fmt.Errorf("write mapping: %w", err)
+		}
+	}
+	return nil
+}
+
+// application relocates an application.
+func (o *RelocateOptions) application(ctx context.Context, ref string, to artifact.Naming, r *relocating) (err error) {
+	app, at, err := application(ctx, o.Registry, ref)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, at.close()) }()
+	if list := app.Root.Annotations[artifact.AnnotationPlatforms]; list != "" {
+		return fmt.Errorf("it has only %s of the images: relocate what was saved without --platform", list)
+	}
+	statements, err := app.Statements(ctx)
+	if err != nil {
+		return err
+	}
+	old, err := app.Files(ctx)
+	if err != nil {
+		return err
+	}
+	if app.Format == artifact.FormatOriginal {
+		return o.original(ctx, app, at, old, r)
+	}
+	refs, ok := artifact.ImageRefs(statements)
+	if !ok {
+		return errors.New("its statements do not say where its references stand")
+	}
+	if _, err := app.Tags(ctx); err != nil {
+		return err
+	}
+	to.Taped = artifact.Taped(statements)
+	renamed, edits, err := artifact.Rename(old, refs, to)
+	if err != nil {
+		return err
+	}
+	r.files = renamed
+	list, err := relocatedImages(ctx, app, at)
+	if err != nil {
+		return err
+	}
+	tag := cmp.Or(at.tag, app.Root.Annotations[ocispec.AnnotationRefName])
+	var made *newRoot
+	if o.Repository != "" {
+		from, err := dependencies(ctx, app, at, cmp.Or(at.repository, artifact.Home(statements)))
+		if err != nil {
+			return err
+		}
+		blobs, err := app.Relocated(old, statements, artifact.Relocation{
+			Repository: o.Repository, Names: to, Files: renamed, Edits: edits, From: from,
+		})
+		if err != nil {
+			return err
+		}
+		if made, err = o.newRoot(ctx, r, app, tag, list, blobs); err != nil {
+			return err
+		}
+	}
+	placed, err := r.images(ctx, to, list)
+	if err != nil {
+		return err
+	}
+	// Whoever has the old manifests finds their names as well.
+	for _, edit := range edits {
+		was, is := strings.ReplaceAll(edit.Original, "\x00", ""), strings.ReplaceAll(edit.Replaced, "\x00", "")
+		if strings.HasSuffix(was, "@"+edit.Digest.String()) && strings.HasSuffix(is, "@"+edit.Digest.String()) && strings.HasPrefix(is, to.Repository) {
+			r.result.Mapping[was] = is
+		}
+	}
+	if o.Repository == "" {
+		return nil
+	}
+	for i, image := range list {
+		if placed[image.image.Digest] != o.Repository {
+			from, err := o.Registry.Repository(placed[image.image.Digest])
+			if err != nil {
+				return err
+			}
+			list[i].from = from // on the same registry it is mounted
+		}
+	}
+	return o.root(ctx, r, made, list)
+}
+
+// original makes an application of this format of one of the original's. Its
+// manifests are packaged like any others, since neither it nor its statements hold
+// the images; what came of that says which root the manifests were in.
+func (o *RelocateOptions) original(ctx context.Context, was *artifact.Application, at *opened, old []files.File, r *relocating) (err error) {
+	if o.Repository == "" || o.Prefix != "" {
+		return fmt.Errorf("it is of format %s: make one of format %s of it first, with -O alone", was.Format, artifact.Format)
+	}
+	temp, err := temporary.New("", "tape-relocate-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, temp.Remove()) }()
+	folder := filepath.Join(temp.Dir(), "app")
+	if err := artifact.Extract(ctx, old, folder, false); err != nil {
+		return err
+	}
+	o.Sources, o.Pipeline = []Source{{Path: folder, Interpreter: "plain"}}, ""
+	p, err := o.pipeline()
+	if err != nil {
+		return err
+	}
+	if err := p.Set("output.image", o.Repository); err != nil {
+		return err
+	}
+	run, err := o.run(ctx, p, "index")
+	if err != nil {
+		return err
+	}
+	root, err := run.Output("index.root")
+	if err != nil {
+		return err
+	}
+	app, err := artifact.Open(ctx, madeHere{run.Store, root}, "")
+	if err != nil {
+		return err
+	}
+	statements, err := app.Statements(ctx)
+	if err != nil {
+		return err
+	}
+	if r.files, err = app.Files(ctx); err != nil {
+		return err
+	}
+	list, err := document[images.List](ctx, run, "discover.images", images.MediaTypeList)
+	if err != nil {
+		return err
+	}
+	moving, err := o.published(ctx, list.Images)
+	if err != nil {
+		return err
+	}
+	for _, image := range list.Images {
+		r.result.Mapping[image.Source] = artifact.ImageRef(o.Repository, image)
+	}
+	from, err := dependencies(ctx, was, at, cmp.Or(at.repository, o.Repository))
+	if err != nil {
+		return err
+	}
+	blobs, err := app.Relocated(r.files, statements, artifact.Relocation{
+		Repository: o.Repository, Names: artifact.Naming{Repository: o.Repository}, Files: r.files, From: from,
+	})
+	if err != nil {
+		return err
+	}
+	made, err := o.newRoot(ctx, r, app, at.tag, moving, blobs)
+	if err != nil {
+		return err
+	}
+	made.was = was.Root.Digest
+	return o.root(ctx, r, made, moving)
+}
+
+// relocatedImages are the images of an application.
+func relocatedImages(ctx context.Context, app *artifact.Application, at *opened) ([]relocated, error) {
+	about := map[digest.Digest][]artifact.Tagged{}
+	for _, child := range app.Children(artifact.RoleRelated) {
+		subject := digest.Digest(child.Annotations[artifact.AnnotationRelatedTo])
+		about[subject] = append(about[subject], artifact.Tagged{Tag: artifact.RelatedTag(child), Desc: child})
+	}
+	var out []relocated
+	for _, child := range app.Children(artifact.RoleImage) {
+		image := relocated{from: at.place, image: child, names: artifact.Sources(child)}
+		subjects, err := manifestsOf(ctx, at, child)
+		if err != nil {
+			return nil, fmt.Errorf("image %s: %w", child.Digest, err)
+		}
+		for i := 0; i < len(subjects); i++ { // it grows by what is about them
+			image.about = append(image.about, about[subjects[i]]...)
+			for _, n := range about[subjects[i]] {
+				if !slices.Contains(subjects, n.Desc.Digest) {
+					subjects = append(subjects, n.Desc.Digest)
+				}
+			}
+		}
+		out = append(out, image)
+	}
+	return out, nil
+}
+
+// dependencies are the root that is relocated, and what signs it.
+func dependencies(ctx context.Context, app *artifact.Application, at *opened, repository string) ([]artifact.Resource, error) {
+	signatures, err := signaturesOf(ctx, app, at)
+	if err != nil {
+		return nil, err
+	}
+	resource := func(name string, dgst digest.Digest) artifact.Resource {
+		return artifact.Resource{
+			Name: name, Digest: artifact.DigestSet(dgst),
+			URI: packageurl.NewPackageURL(packageurl.TypeOCI, "", path.Base(repository), dgst.String(),
+				packageurl.QualifiersFromMap(map[string]string{"repository_url": repository}), "").ToString(),
+		}
+	}
+	out := []artifact.Resource{resource("root", app.Root.Digest)}
+	for _, desc := range signatures {
+		out = append(out, resource("signature", desc.Digest))
+	}
+	return out, nil
+}
+
+// newRoot is an application that is to be made.
+type newRoot struct {
+	was       digest.Digest // the root that it was made of
+	blobs     []artifact.Blob
+	tags      []string
+	imageTags map[string]ocispec.Descriptor
+}
+
+func (n *newRoot) root() artifact.Blob    { return n.blobs[len(n.blobs)-1] }
+func (n *newRoot) content() artifact.Blob { return n.blobs[2] }
+
+// newRoot says what the new application is and what tags it gets, where these are
+// free. tag is the old root's.
+func (o *RelocateOptions) newRoot(ctx context.Context, r *relocating, app *artifact.Application, tag string, list []relocated, blobs []artifact.Blob) (*newRoot, error) {
+	made := &newRoot{was: app.Root.Digest, blobs: blobs, tags: o.Tags, imageTags: map[string]ocispec.Descriptor{}}
+	if len(made.tags) == 0 {
+		made.tags = []string{cmp.Or(tag, artifact.ConfigTag(blobs[1].Desc.Digest, ""))}
+	}
+	given, err := app.Tags(ctx)
+	if err == nil {
+		err = checkRootTags(given, made.tags...)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range given {
+		if t.Desc.Annotations[artifact.AnnotationRole] == artifact.RoleImage {
+			made.imageTags[t.Tag] = t.Desc
+		}
+	}
+	all := tagsOf(list, made.imageTags)
+	for _, tag := range made.tags {
+		all = append(all, transfer.Tagged{Tag: artifact.ContentTag(tag), Desc: made.content().Desc}, transfer.Tagged{Tag: tag, Desc: made.root().Desc})
+	}
+	if err := r.free(ctx, o.Repository, all); err != nil {
+		return nil, fmt.Errorf("to %s: %w", o.Repository, err)
+	}
+	return made, nil
+}
+
+// root makes the new application: its images are mounted or copied from where they
+// are, then come its own parts, and last its tags.
+func (o *RelocateOptions) root(ctx context.Context, r *relocating, made *newRoot, list []relocated) error {
+	for from, images := range bySource(list) {
+		if err := r.copy(ctx, from, o.Repository, images, made.imageTags); err != nil {
+			return fmt.Errorf("to %s: %w", o.Repository, err)
+		}
+	}
+	repository, err := o.Registry.Repository(o.Repository)
+	if err != nil {
+		return err
+	}
+	own := store.NewOverlay(nil)
+	if err := artifact.Put(ctx, own, made.blobs...); err != nil {
+		return err
+	}
+	root, content := made.root(), made.content()
+	copier := r.copier(madeHere{own, root.Desc}, repository)
+	if err := copier.Manifest(ctx, root.Desc); err != nil {
+		return err
+	}
+	if err := copier.List(ctx, nil); err != nil {
+		return err
+	}
+	r.count(copier.Moved())
+	for _, tag := range made.tags {
+		if err := copier.Tag(ctx, content.Desc, artifact.ContentTag(tag)); err != nil {
+			return err
+		}
+	}
+	for _, tag := range slices.Backward(made.tags) {
+		if err := copier.Tag(ctx, root.Desc, tag); err != nil {
+			return err
+		}
+	}
+	r.result.Root = &RelocatedRoot{
+		Ref: o.Repository + ":" + made.tags[0] + "@" + root.Desc.Digest.String(), Digest: root.Desc.Digest, Tags: made.tags, From: made.was,
+	}
+	return nil
+}
+
+// manifests relocates the images of manifests that are in no application.
+func (o *RelocateOptions) manifests(ctx context.Context, to artifact.Naming, r *relocating) error {
+	if o.Repository != "" {
+		return fmt.Errorf("it is no application yet: make one with 'tape package %s -O %s'", o.Source, o.Repository)
+	}
+	p, err := o.pipeline()
+	if err != nil {
+		return err
+	}
+	if err := p.Set("output.image", to.Repository); err != nil {
+		return err
+	}
+	run, err := o.run(ctx, p, "pin")
+	if err != nil {
+		return err
+	}
+	list, err := document[images.List](ctx, run, "discover.images", images.MediaTypeList)
+	if err != nil {
+		return err
+	}
+	report, err := document[images.Report](ctx, run, "scan.references", images.MediaTypeReport)
+	if err != nil {
+		return err
+	}
+	pinned, err := document[images.Edits](ctx, run, "pin.edits", images.MediaTypeEdits)
+	if err != nil {
+		return err
+	}
+	desc, err := run.Output("pin.manifests")
+	if err != nil {
+		return err
+	}
+	all, err := files.Get(ctx, run.Store, desc)
+	if err != nil {
+		return err
+	}
+	// Nothing but objects: as in an application.
+	all = slices.DeleteFunc(all, func(f files.File) bool {
+		return !slices.ContainsFunc(report.Objects, func(object images.Object) bool { return object.File == f.Name })
+	})
+	edits := artifact.Transform{Kind: artifact.TransformImageRef, Repository: to.Repository}
+	for _, f := range pinned.Files {
+		edits.Edits = append(edits.Edits, f.Edits...)
+	}
+	to.Taped = to.Repository
+	if r.files, _, err = artifact.Rename(all, edits, to); err != nil {
+		return err
+	}
+	moving, err := o.published(ctx, list.Images)
+	if err != nil {
+		return err
+	}
+	if _, err := r.images(ctx, to, moving); err != nil {
+		return err
+	}
+	for _, image := range list.Images {
+		r.result.Mapping[image.Source] = r.result.Mapping[image.Name]
+	}
+	return nil
+}
+
+// published are images where they are taken from.
+func (o *RelocateOptions) published(ctx context.Context, list []images.Image) ([]relocated, error) {
+	origins := o.origins()
+	known := map[string]images.Origin{} // one a repository, so that its images are copied together
+	var out []relocated
+	for _, image := range list {
+		key, _ := image.Repository()
+		if image.From != "" {
+			key = string(image.From) + " " + image.Name
+		}
+		if known[key] == nil {
+			var err error
+			if known[key], err = origins.Open(ctx, image.Name, image.From); err != nil {
+				return nil, fmt.Errorf("image %s: %w", image.Source, err)
+			}
+		}
+		moving := relocated{
+			from: known[key], names: []string{image.Name},
+			image: ocispec.Descriptor{MediaType: image.MediaType, Digest: image.Digest, Size: image.Size},
+		}
+		for _, related := range image.Related {
+			if related.Via != images.Inline {
+				moving.about = append(moving.about, artifact.Tagged{
+					Tag: related.Tag, Desc: ocispec.Descriptor{MediaType: related.MediaType, Digest: related.Digest, Size: related.Size},
+				})
+			}
+		}
+		out = append(out, moving)
+	}
+	return out, nil
+}

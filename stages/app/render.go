@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/files"
+	"github.com/taped-dev/tape/stages/images"
+)
+
+// RenderResult is what the sources render to.
+type RenderResult struct {
+	Files []RenderedFile `json:"files"` // sorted by name
+	Nodes []NodeResult   `json:"nodes"`
+}
+
+// RenderedFile is a file of manifests.
+type RenderedFile struct {
+	Name string `json:"name"`
+	Data string `json:"data"`
+}
+
+// Render renders the sources and asks no registry. What holds no Kubernetes
+// object is left out, as it is in the artifact.
+func Render(ctx context.Context, o RenderOptions) (*RenderResult, error) {
+	p, err := o.pipeline()
+	if err != nil {
+		return nil, err
+	}
+	run, err := o.run(ctx, p, "scan")
+	if err != nil {
+		return nil, err
+	}
+	report, err := document[images.Report](ctx, run, "scan.references", images.MediaTypeReport)
+	if err != nil {
+		return nil, err
+	}
+	desc, err := run.Output("scan.manifests")
+	if err != nil {
+		return nil, err
+	}
+	all, err := files.Get(ctx, run.Store, desc)
+	if err != nil {
+		return nil, err
+	}
+	holdsObjects := map[string]bool{}
+	for _, object := range report.Objects {
+		holdsObjects[object.File] = true
+	}
+	result := &RenderResult{Files: []RenderedFile{}, Nodes: nodes(run)}
+	var kept []files.File
+	for _, f := range all {
+		if holdsObjects[f.Name] {
+			result.Files = append(result.Files, RenderedFile{Name: f.Name, Data: string(f.Data)})
+			kept = append(kept, f)
+		}
+	}
+	if len(kept) == 0 {
+		return nil, errors.New("the sources render to no Kubernetes object; 'tape images' says which files were skipped, and why")
+	}
+	if o.Out != "" {
+		if err := artifact.Extract(ctx, kept, o.Out, o.Force); err != nil {
+			return nil, err
+		}
+	}
+	return result, nil
+}
+
+// WriteStream writes the files as one YAML stream.
+func (r *RenderResult) WriteStream(w io.Writer) error {
+	all := make([]files.File, len(r.Files))
+	for i, f := range r.Files {
+		all[i] = files.File{Name: f.Name, Data: []byte(f.Data)}
+	}
+	return writeStream(w, all)
+}

@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/layout"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/transfer"
+	"github.com/taped-dev/tape/stages/artifact"
+)
+
+// SaveOptions are what Save takes.
+type SaveOptions struct {
+	Environment
+	Ref string
+	// File to write; Writer takes the archive instead where it is set.
+	File   string
+	Writer io.Writer
+	// Platform leaves the others out of images that have several: os/arch[/variant].
+	Platform string
+	// ImagesOnly leaves out everything but the images.
+	ImagesOnly bool
+	// Resume goes on with what an interrupted Save left beside File.
+	Resume bool
+}
+
+// SaveResult is what was saved.
+type SaveResult struct {
+	Root struct {
+		Ref    string        `json:"ref"`
+		Digest digest.Digest `json:"digest"`
+	} `json:"root"`
+	File       string `json:"file,omitempty"`
+	Size       int64  `json:"size"` // of the archive
+	Blobs      int    `json:"blobs"`
+	Images     int    `json:"images"`
+	Signatures int    `json:"signatures"`
+	// Platforms are what it has of images where others were left out.
+	Platforms []string `json:"platforms,omitempty"`
+}
+
+// Save writes an application into an archive, with its signatures. Same
+// application, same bytes, wherever it lies.
+func Save(ctx context.Context, o SaveOptions) (result *SaveResult, err error) {
+	if err := checkPlatform(o.Platform); err != nil {
+		return nil, err
+	}
+	if o.File != "" {
+		if err := checkFile(o.File); err != nil {
+			return nil, err
+		}
+		o.noteReplaced(o.File)
+	}
+	app, at, err := application(ctx, o.Registry, o.Ref)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, at.close()) }()
+	s, err := newSaving(ctx, app, at, o)
+	if err != nil {
+		return nil, fmt.Errorf("save %s: %w", o.Ref, err)
+	}
+	result = &SaveResult{File: o.File, Images: len(s.archive.Images), Signatures: len(s.archive.Signatures), Platforms: s.archive.Platforms}
+	result.Root.Digest = app.Root.Digest
+	result.Root.Ref = strings.SplitN(o.Ref, "@", 2)[0] + "@" + app.Root.Digest.String()
+	if result.Size, result.Blobs, err = s.write(ctx, o); err != nil {
+		return nil, fmt.Errorf("save %s: %w", o.Ref, err)
+	}
+	return result, nil
+}
+
+// saving is an archive to be written.
+type saving struct {
+	archive artifact.Archive
+	tree    transfer.Tree
+}
+
+// newSaving finds out what is to be in the archive of an application.
+func newSaving(ctx context.Context, app *artifact.Application, at *opened, o SaveOptions) (*saving, error) {
+	if app.Format == artifact.FormatOriginal {
+		return nil, fmt.Errorf("it is of format %s, and its images lie outside: make a format %s of it with 'tape relocate -O'", app.Format, artifact.Format)
+	}
+	if list := app.Root.Annotations[artifact.AnnotationPlatforms]; list != "" && o.Platform == "" {
+		return nil, fmt.Errorf("it has only %s of the images: save it with --platform", list)
+	}
+	names, err := naming(ctx, app)
+	if err != nil {
+		return nil, err
+	}
+	s := &saving{archive: artifact.Archive{Images: app.Children(artifact.RoleImage), Names: names}}
+	keep, kept, err := onePlatform(o.Platform, s.archive.Images)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.tree.Add(ctx, at, keep, s.archive.Images...); err != nil {
+		return nil, err
+	}
+	s.archive.Platforms = kept()
+	if o.ImagesOnly {
+		return s, nil
+	}
+	signatures, err := s.signatures(ctx, app, at)
+	if err != nil {
+		return nil, err
+	}
+	s.archive.Root, s.archive.Signatures = &app.Root, signatures
+	s.archive.Tags = []string{cmp.Or(at.tag, app.Root.Annotations[ocispec.AnnotationRefName], app.ConfigTag())}
+	return s, s.application(ctx, at, app.Root, app.Index, signatures)
+}
+
+// signatures are what is attached to the application, at every level of it that is
+// saved.
+func (s *saving) signatures(ctx context.Context, app *artifact.Application, at *opened) ([]ocispec.Descriptor, error) {
+	subjects := append(s.tree.Manifests(), app.Root.Digest)
+	for _, child := range s.rest(app.Index) {
+		subjects = append(subjects, child.Digest)
+	}
+	return attachedTo(ctx, app, at, subjects)
+}
+
+// rest are the children of the root that are not in the tree. What is about a
+// platform that was left out is too.
+func (s *saving) rest(index ocispec.Index) []ocispec.Descriptor {
+	var rest []ocispec.Descriptor
+	taken := map[digest.Digest]bool{}
+	for before := -1; before < len(rest); { // what is about something may be listed before it
+		before = len(rest)
+		for _, child := range index.Manifests {
+			about := digest.Digest(child.Annotations[artifact.AnnotationRelatedTo])
+			if taken[child.Digest] || s.tree.Has(child.Digest) {
+				continue
+			}
+			if about == "" || len(s.archive.Platforms) == 0 || s.tree.Has(about) || taken[about] {
+				taken[child.Digest] = true
+				rest = append(rest, child)
+			}
+		}
+	}
+	return rest
+}
+
+// application adds the rest of the application to the tree.
+func (s *saving) application(ctx context.Context, from transfer.Provider, root ocispec.Descriptor, index ocispec.Index, signatures []ocispec.Descriptor) error {
+	if err := s.tree.Add(ctx, from, nil, slices.Concat(s.rest(index), signatures)...); err != nil {
+		return err
+	}
+	return s.tree.Add(ctx, from, func(_ ocispec.Descriptor, list []ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+		return slices.DeleteFunc(list, func(d ocispec.Descriptor) bool { return !s.tree.Has(d.Digest) }), nil
+	}, root)
+}
+
+// naming is what the manifests of an application call its images.
+func naming(ctx context.Context, app *artifact.Application) (artifact.Naming, error) {
+	statements, err := app.Statements(ctx)
+	if err != nil {
+		return artifact.Naming{}, err
+	}
+	refs, ok := artifact.ImageRefs(statements)
+	if !ok {
+		return artifact.Naming{}, errors.New("its statements do not say what its manifests call the images")
+	}
+	return refs.Names(artifact.Taped(statements)), nil
+}
+
+// signaturesOf are what is attached to root and content, and to that.
+func signaturesOf(ctx context.Context, app *artifact.Application, at artifact.Source) ([]ocispec.Descriptor, error) {
+	return attachedTo(ctx, app, at, []digest.Digest{app.Root.Digest, app.Content.Digest})
+}
+
+// attachedTo are what is attached to some manifests of an application, and to that,
+// but for what the root lists itself. They are described the same whatever a registry
+// tells of them.
+func attachedTo(ctx context.Context, app *artifact.Application, at artifact.Source, subjects []digest.Digest) ([]ocispec.Descriptor, error) {
+	known := map[digest.Digest]bool{}
+	for _, child := range app.Index.Manifests {
+		known[child.Digest] = true
+	}
+	out := []ocispec.Descriptor{}
+	for level := 0; len(subjects) > 0; level++ {
+		if level > registry.MaxDepth {
+			return nil, fmt.Errorf("signatures of signatures lead on after %d of them", registry.MaxDepth)
+		}
+		lists := make([][]ocispec.Descriptor, len(subjects))
+		group, groupCtx := errgroup.WithContext(ctx)
+		group.SetLimit(saveConcurrency)
+		for i, subject := range subjects {
+			group.Go(func() (err error) {
+				lists[i], err = attached(groupCtx, at, subject)
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return nil, fmt.Errorf("look for signatures: %w", err)
+		}
+		subjects = nil
+		for _, desc := range slices.Concat(lists...) {
+			if !known[desc.Digest] {
+				known[desc.Digest] = true
+				out, subjects = append(out, desc), append(subjects, desc.Digest)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
+	return out, nil
+}
+
+// attached are the manifests that are about a subject. What a list has that is about
+// something else, or gone, is not.
+func attached(ctx context.Context, at artifact.Source, subject digest.Digest) ([]ocispec.Descriptor, error) {
+	list, err := at.Referrers(ctx, subject)
+	if err != nil {
+		return nil, err
+	}
+	var out []ocispec.Descriptor
+	for _, desc := range list {
+		desc, data, err := registry.Read(ctx, at, desc)
+		if errdefs.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("signature %s: %w", desc.Digest, err)
+		}
+		if about, entry, err := registry.Referrer(desc, data); err == nil && about == subject {
+			entry.Annotations = nil
+			out = append(out, entry)
+		}
+	}
+	return out, nil
+}
+
+// onePlatform keeps one platform of every index of an image, with what is
+// attested of it inside the index. kept says afterwards which that were, and
+// nothing where there was nothing to leave out.
+func onePlatform(text string, images []ocispec.Descriptor) (keep transfer.Keep, kept func() []string, err error) {
+	if text == "" {
+		return nil, func() []string { return nil }, nil
+	}
+	want, err := platforms.Parse(text)
+	if err != nil {
+		return nil, nil, fmt.Errorf("platform %q: %w", text, err)
+	}
+	want = platforms.Normalize(want)
+	matcher := platforms.Only(want)
+	names := map[digest.Digest]string{}
+	for _, image := range images {
+		names[image.Digest] = image.Annotations[artifact.AnnotationImageSource]
+	}
+	var (
+		mu   sync.Mutex
+		all  []string
+		left bool
+	)
+	keep = func(index ocispec.Descriptor, list []ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+		var (
+			best  *ocispec.Descriptor
+			there []string
+		)
+		for _, child := range list {
+			if child.Platform == nil || child.Platform.OS == "unknown" {
+				continue
+			}
+			there = append(there, platforms.Format(*child.Platform))
+			// The matcher also takes what the processor could run: 386 for amd64.
+			if p := platforms.Normalize(*child.Platform); p.Architecture != want.Architecture || !matcher.Match(p) {
+				continue
+			}
+			if best == nil || matcher.Less(*child.Platform, *best.Platform) {
+				best = &child
+			}
+		}
+		if len(there) == 0 {
+			return list, nil // nothing to choose from
+		}
+		if best == nil {
+			return nil, fmt.Errorf("image %s has no %s, only %s", cmp.Or(names[index.Digest], index.Digest.String()), text, strings.Join(there, ", "))
+		}
+		out := []ocispec.Descriptor{*best}
+		for _, child := range list {
+			if child.Annotations[artifact.AnnotationReferenceDigest] == best.Digest.String() {
+				out = append(out, child)
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, platforms.Format(*best.Platform))
+		left = left || len(out) < len(list)
+		return out, nil
+	}
+	return keep, func() []string {
+		if !left {
+			return nil
+		}
+		slices.Sort(all)
+		return slices.Compact(all)
+	}, nil
+}
+
+// write writes the archive. It returns its size and how many blobs are in it.
+func (s *saving) write(ctx context.Context, o SaveOptions) (size int64, blobs int, err error) {
+	index, err := s.archive.Index()
+	if err != nil {
+		return 0, 0, err
+	}
+	all := s.tree.Descriptors()
+	plan, err := layout.NewPlan(index, all)
+	if err != nil {
+		return 0, 0, err
+	}
+	total := int64(0)
+	for _, desc := range all {
+		total += desc.Size
+	}
+	progress := newMeter(o.Events, "save")
+	progress.to(total)
+	if o.Writer != nil {
+		err = plan.Write(ctx, o.Writer, s.tree.Open, progress.add)
+	} else {
+		err = plan.WriteFile(ctx, o.File, s.tree.Open, layout.PlanOptions{Resume: o.Resume, Concurrency: saveConcurrency, Report: progress.add})
+	}
+	if progress.end(err); err == nil {
+		return plan.Size(), len(all), nil
+	}
+	if o.Writer == nil {
+		if _, e := os.Stat(o.File + layout.PartialSuffix); e == nil {
+			how := "--resume goes on with it"
+			if o.Resume {
+				how = "the same command goes on with it"
+			}
+			err = fmt.Errorf("%w; what is there is in %s, and %s", err, o.File+layout.PartialSuffix, how)
+		}
+	}
+	return 0, 0, err
+}
+
+// saveConcurrency is how many blobs are fetched at once into an archive.
+const saveConcurrency = 32
+
+// meter tells of the bytes of one command as the progress of a node. Its methods
+// may be called concurrently.
+type meter struct {
+	events func(engine.Event)
+	node   string
+
+	mu                      sync.Mutex
+	current, total, unheard int64
+}
+
+// meterStep is how many bytes go by between two events.
+const meterStep = 1 << 20
+
+func newMeter(events func(engine.Event), node string) *meter {
+	if events == nil {
+		events = func(engine.Event) {}
+	}
+	m := &meter{events: events, node: node}
+	m.tell(engine.Event{State: engine.Running})
+	return m
+}
+
+func (m *meter) tell(e engine.Event) {
+	e.Node, e.At = m.node, time.Now()
+	m.events(e)
+}
+
+func (m *meter) to(total int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.total = total
+	m.tell(engine.Event{Total: total, Unit: "bytes"})
+}
+
+func (m *meter) add(n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.current += n
+	if m.unheard += n; m.unheard < meterStep {
+		return
+	}
+	m.unheard = 0
+	m.tell(engine.Event{Current: m.current, Total: m.total, Unit: "bytes"})
+}
+
+// set is add for those who count themselves.
+func (m *meter) set(current, total int64) {
+	m.mu.Lock()
+	m.total = total
+	n := current - m.current
+	m.mu.Unlock()
+	m.add(n)
+}
+
+func (m *meter) end(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tell(engine.Event{Current: m.current, Total: max(m.current, m.total), Unit: "bytes"})
+	if err != nil {
+		m.tell(engine.Event{State: engine.Failed, Err: err.Error()})
+		return
+	}
+	m.tell(engine.Event{State: engine.Done})
+}

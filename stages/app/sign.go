@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/content/layout"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/sign"
+)
+
+// Signer is a private key. Password gives that of an encrypted one; confirm asks
+// for it twice.
+type (
+	Signer   = sign.Signer
+	Password = sign.Password
+)
+
+// Stdin is the name of a key that is read from standard input.
+const Stdin = sign.Stdin
+
+// LoadSigner reads a private key from a file: PEM, or cosign's encrypted form.
+func LoadSigner(file string, password Password) (Signer, error) {
+	return sign.LoadSigner(file, password)
+}
+
+// GenerateKey writes a key pair as PREFIX.key and PREFIX.pub, for tape and for
+// cosign. A file that is there is never overwritten.
+func GenerateKey(prefix string, password Password) (private, public string, err error) {
+	private, public = prefix+".key", prefix+".pub"
+	for _, file := range []string{private, public} {
+		if _, err := os.Lstat(file); err == nil {
+			return "", "", fmt.Errorf("%s is there already: keys are never overwritten, choose another prefix", file)
+		}
+	}
+	key, pub, err := sign.GenerateKey(password)
+	if err != nil {
+		return "", "", err
+	}
+	if err := writeNew(private, key, 0o600); err != nil {
+		return "", "", fmt.Errorf("write private key: %w", err)
+	}
+	if err := writeNew(public, pub, 0o644); err != nil {
+		return "", "", errors.Join(fmt.Errorf("write public key: %w", err), os.Remove(private))
+	}
+	return private, public, nil
+}
+
+// writeNew writes a file that was not there.
+func writeNew(name string, data []byte, mode os.FileMode) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(name))
+	}
+	return nil
+}
+
+// SignOptions are what Sign takes.
+type SignOptions struct {
+	Environment
+	Ref    string
+	Signer Signer
+	// BundleOut is a file for the bundle of the root, which is all that
+	// verifying needs; "" writes none. An archive is signed into it alone.
+	BundleOut string
+}
+
+// SignResult says what was signed.
+type SignResult struct {
+	Root       digest.Digest `json:"root"`
+	Signatures []Signed      `json:"signatures"` // of root and content
+	Bundle     string        `json:"bundle,omitempty"`
+}
+
+// Signed is a signature of one manifest.
+type Signed struct {
+	Name    string        `json:"name"` // root, content
+	Subject digest.Digest `json:"subject"`
+	Digest  digest.Digest `json:"digest,omitempty"` // of the manifest that carries it; "" where only a file does
+	// Existing: this key had signed it before, and nothing was added.
+	Existing bool `json:"existing"`
+}
+
+// Sign signs root and content of an application, and attaches the signatures to
+// them where they lie. What the key has signed already is not signed again.
+func Sign(ctx context.Context, o SignOptions) (result *SignResult, err error) {
+	app, at, err := application(ctx, o.Registry, o.Ref)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, at.close()) }()
+	if app.Format == artifact.FormatOriginal {
+		return nil, fmt.Errorf("sign %s: it is of format %s, which has no signatures; 'tape relocate -O' makes one that has", o.Ref, app.Format)
+	}
+	attach, err := attacher(at)
+	if attach == nil && o.BundleOut == "" && err == nil {
+		err = errors.New("an archive is not written to: name a file with --bundle-out, or sign before saving")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("sign %s: %w", o.Ref, err)
+	}
+	result = &SignResult{Root: app.Root.Digest}
+	var bundle []byte
+	for _, subject := range []struct {
+		name string
+		desc ocispec.Descriptor
+	}{{"root", app.Root}, {"content", app.Content}} {
+		if attach == nil && subject.name != "root" {
+			continue
+		}
+		signed, data, err := signOne(ctx, o.Signer, at, subject.desc, attach)
+		if err != nil {
+			return nil, fmt.Errorf("sign %s of %s: %w", subject.name, o.Ref, err)
+		}
+		signed.Name = subject.name
+		result.Signatures = append(result.Signatures, signed)
+		if subject.name == "root" {
+			bundle = data
+		}
+	}
+	if o.BundleOut != "" {
+		out, err := artifact.NewOutput(o.BundleOut, bundle)
+		if err == nil {
+			err = out.Place()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("write bundle: %w", err)
+		}
+		result.Bundle = o.BundleOut
+	}
+	return result, nil
+}
+
+// signOne signs a manifest, unless the key has, and gives the bundle. A nil
+// attach leaves it at that.
+func signOne(ctx context.Context, signer Signer, at place, subject ocispec.Descriptor, attach attach) (Signed, []byte, error) {
+	signed := Signed{Subject: subject.Digest}
+	found, data, err := findSignature(ctx, signer, at, subject.Digest)
+	if err != nil {
+		return signed, nil, err
+	}
+	if data != nil {
+		signed.Digest, signed.Existing = found, true
+		return signed, data, nil
+	}
+	blobs, err := sign.Blobs(ctx, signer, subject)
+	if err != nil {
+		return signed, nil, err
+	}
+	bundle, manifest := blobs[len(blobs)-2], blobs[len(blobs)-1]
+	if attach != nil {
+		if err := attach(ctx, blobs[:len(blobs)-1], manifest); err != nil {
+			return signed, nil, err
+		}
+		signed.Digest = manifest.Desc.Digest
+	}
+	return signed, bundle.Data, nil
+}
+
+// findSignature looks for a signature of a manifest by the key; nil is none.
+// What is attached and is no signature, or cannot be read, is not one.
+func findSignature(ctx context.Context, signer Signer, at place, subject digest.Digest) (digest.Digest, []byte, error) {
+	public, err := signer.PublicKey()
+	if err != nil {
+		return "", nil, fmt.Errorf("public key of the signer: %w", err)
+	}
+	verifier, err := sign.NewVerifier(public)
+	if err != nil {
+		return "", nil, err
+	}
+	referrers, err := at.Referrers(ctx, subject)
+	if err != nil {
+		return "", nil, err
+	}
+	for _, desc := range referrers {
+		bundle, err := sign.Attached(ctx, at, desc)
+		if err != nil || bundle == nil {
+			continue
+		}
+		if _, err := sign.Verify(ctx, verifier, bundle, subject); err == nil {
+			return desc.Digest, bundle, nil
+		}
+	}
+	return "", nil, nil
+}
+
+// attach stores a signature's blobs and then its manifest, where whoever lists
+// referrers finds it.
+type attach func(ctx context.Context, blobs []artifact.Blob, manifest artifact.Blob) error
+
+// attacher attaches to what lies in a place; nil for an archive.
+func attacher(at *opened) (attach, error) {
+	if repo, ok := at.place.(*registry.Repository); ok {
+		return func(ctx context.Context, blobs []artifact.Blob, manifest artifact.Blob) error {
+			for _, b := range blobs {
+				if _, err := repo.PushBlob(ctx, b.Desc, func() (io.ReadCloser, error) {
+					return io.NopCloser(bytes.NewReader(b.Data)), nil
+				}); err != nil {
+					return err
+				}
+			}
+			return repo.PushReferrer(ctx, manifest.Desc, manifest.Data)
+		}, nil
+	}
+	if info, err := os.Stat(at.layout.Path()); err != nil || !info.IsDir() {
+		return nil, err
+	}
+	return func(ctx context.Context, blobs []artifact.Blob, manifest artifact.Blob) error {
+		w, err := layout.Create(at.layout.Path())
+		if err != nil {
+			return err
+		}
+		if err := artifact.Put(ctx, w.Store(), append(blobs, manifest)...); err != nil {
+			return err
+		}
+		w.Add(manifest.Desc)
+		return w.Close()
+	}, nil
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/push"
+)
+
+// madeHere is an application that a run made: its own parts are in the run's
+// store, and its images where they were published.
+type madeHere struct {
+	content.Provider
+	root ocispec.Descriptor
+}
+
+// Resolve knows the root alone.
+func (m madeHere) Resolve(context.Context, string) (ocispec.Descriptor, error) { return m.root, nil }
+
+// Referrers knows of none: what signs the root is an output of the run.
+func (m madeHere) Referrers(context.Context, digest.Digest) ([]ocispec.Descriptor, error) {
+	return nil, nil
+}
+
+// Blob implements transfer.Provider.
+func (m madeHere) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	ra, err := m.ReaderAt(ctx, desc)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", desc.Digest, err)
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{content.NewReader(ra), ra}, nil
+}
+
+// unsent saves what a run made, or says what would be sent, and where everything
+// is or would be.
+func (o *PackageOptions) unsent(ctx context.Context, run *engine.Result, root ocispec.Descriptor, list []images.Image, result *PackageResult) (push.Pushed, error) {
+	here := madeHere{run.Store, root}
+	app, err := artifact.Open(ctx, here, "")
+	if err != nil {
+		return push.Pushed{}, err
+	}
+	tags, err := document[[]string](ctx, run, "index.tags", artifact.MediaTypeTags)
+	if err != nil {
+		return push.Pushed{}, err
+	}
+	signatures, err := document[[]ocispec.Descriptor](ctx, run, "sign.signatures", artifact.MediaTypeSignatures)
+	if err != nil {
+		return push.Pushed{}, err
+	}
+	names, err := naming(ctx, app)
+	if err != nil {
+		return push.Pushed{}, err
+	}
+	repository := names.Repository
+	s := &saving{archive: artifact.Archive{
+		Images: app.Children(artifact.RoleImage), Names: names, Root: &root, Tags: tags, Signatures: signatures,
+	}}
+	if o.DryRun && o.Save == "" {
+		return push.Describe(repository, root.Digest, app.Content.Digest, tags, list), nil
+	}
+	if err := o.fetch(ctx, s, list); err != nil {
+		return push.Pushed{}, err
+	}
+	own := ocispec.Index{Manifests: append(app.Children(artifact.RoleContent), app.Children(artifact.RoleAttestations)...)}
+	if err := s.application(ctx, here, root, own, signatures); err != nil {
+		return push.Pushed{}, err
+	}
+	if !o.DryRun {
+		// What an interruption left of the same archive is not wanted again.
+		if _, _, err := s.write(ctx, SaveOptions{Environment: o.Environment, File: o.Save, Resume: true}); err != nil {
+			return push.Pushed{}, fmt.Errorf("save %s: %w", o.Save, err)
+		}
+		result.File = o.Save
+	}
+	if !o.Push {
+		all := s.tree.Descriptors()
+		result.Moved.Blobs = len(all)
+		for _, desc := range all {
+			result.Moved.Bytes += desc.Size
+		}
+	}
+	return push.Describe(repository, root.Digest, app.Content.Digest, tags, list), nil
+}
+
+// fetch adds the images, and what is published beside them, to the tree.
+func (o *PackageOptions) fetch(ctx context.Context, s *saving, list []images.Image) error {
+	origins := o.origins()
+	group, ctx := errgroup.WithContext(ctx)
+	for _, image := range list {
+		descs := []ocispec.Descriptor{{MediaType: image.MediaType, Digest: image.Digest, Size: image.Size}}
+		for _, r := range image.Related {
+			if r.Via != images.Inline {
+				descs = append(descs, ocispec.Descriptor{MediaType: r.MediaType, Digest: r.Digest, Size: r.Size})
+			}
+		}
+		group.Go(func() error {
+			src, err := origins.Open(ctx, image.Name, image.From)
+			if err != nil {
+				return fmt.Errorf("image %s: %w", image.Source, err)
+			}
+			for _, desc := range descs {
+				if err := s.tree.Add(ctx, src, nil, desc); err != nil {
+					return fmt.Errorf("image %s: %w", image.Source, err)
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/discover"
+)
+
+// UsageError says that the options themselves are wrong: nothing was done, and
+// the same would be said on any machine.
+type UsageError struct {
+	Err error
+}
+
+func (e *UsageError) Error() string { return e.Err.Error() }
+func (e *UsageError) Unwrap() error { return e.Err }
+
+// asUsage makes an error a UsageError; nil stays nil.
+func asUsage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &UsageError{err}
+}
+
+func usagef(format string, args ...any) error { return &UsageError{fmt.Errorf(format, args...)} }
+
+// fromOptions makes a UsageError of what is wrong with a pipeline at no place in
+// its file: it was given besides.
+func fromOptions(err error) error {
+	if e, ok := errors.AsType[*pipeline.Error](err); ok && e.File == "" {
+		return &UsageError{err}
+	}
+	return err
+}
+
+// platformForm is os/arch[/variant]: what is left out would be taken from the
+// machine that tape runs on.
+var platformForm = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$`)
+
+func checkPlatform(platform string) error {
+	if platform != "" && !platformForm.MatchString(platform) {
+		return usagef("platform %q: give it as os/arch, such as linux/amd64 or linux/arm/v7", platform)
+	}
+	return nil
+}
+
+// check says what is wrong with options, whatever the sources are.
+func (o *Options) check() error {
+	if o.Pipeline == "" && (o.Locked || o.Update != "") {
+		return usagef("a lock lies beside a pipeline file, and there is none: write one with 'tape pipeline init'")
+	}
+	related := []string{discover.Default, discover.All, discover.None}
+	if o.Related != "" && !slices.Contains(related, o.Related) {
+		return usagef("related %q: want %s, %s or %s", o.Related, related[0], related[1], related[2])
+	}
+	return checkPlatform(o.Platform)
+}
+
+// check says what is wrong with where the artifact is to go.
+func (o *PackageOptions) check() error {
+	if o.Repository == "" && o.Pipeline == "" {
+		return usagef("no repository: the manifests will name it; give one with --output-image (-O), such as registry.example.com/team/app")
+	}
+	if o.Repository != "" {
+		if err := artifact.CheckRepository(o.Repository); err != nil {
+			return asUsage(err)
+		}
+	}
+	if err := checkTags(o.Tags); err != nil {
+		return err
+	}
+	if o.Save != "" {
+		return checkFile(o.Save)
+	}
+	return nil
+}
+
+// looksSaved reports whether a file is empty or begins as an archive does.
+func looksSaved(file string) bool {
+	f, err := os.Open(file)
+	if err != nil {
+		return true // which writing finds out
+	}
+	defer f.Close()
+	begin := make([]byte, 512)
+	n, _ := io.ReadFull(f, begin)
+	begin = begin[:n]
+	return n == 0 || n > 262 && string(begin[257:262]) == "ustar" ||
+		bytes.HasPrefix(begin, []byte{0x1f, 0x8b}) || bytes.HasPrefix(begin, []byte{0x28, 0xb5, 0x2f, 0xfd})
+}
+
+// noteReplaced tells that an archive is there, which a whole new one replaces.
+func (e *Environment) noteReplaced(file string) {
+	if info, err := os.Stat(file); file != "" && err == nil && info.Size() > 0 && e.Events != nil {
+		e.Events(engine.Event{Level: engine.Note, At: time.Now(), Message: file + " is there already, and is replaced when the new archive is whole"})
+	}
+}
+
+func checkTags(tags []string) error {
+	for _, tag := range tags {
+		if err := artifact.CheckTag(tag); err != nil {
+			return asUsage(err)
+		}
+	}
+	return nil
+}
+
+// checkFile says before the work begins that an archive cannot be written there.
+func checkFile(file string) error {
+	switch info, err := os.Stat(file); {
+	case err == nil && info.Mode().IsRegular() && !looksSaved(file):
+		return usagef("%s is there, and is not an archive: it would be replaced; remove it, or choose another name", file)
+	case err != nil || info.Mode().IsRegular():
+	case info.IsDir():
+		return usagef("%s is a folder: name a file, such as %s", file, filepath.Join(file, "app.tar"))
+	default:
+		return usagef("%s is a pipe or a device, and would be replaced: name a file; 'tape save REF -' writes to stdout", file)
+	}
+	folder := filepath.Dir(file)
+	switch info, err := os.Stat(folder); {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("write %s: there is no folder %s; make it first", file, folder)
+	case err == nil && !info.IsDir():
+		return fmt.Errorf("write %s: %s is no folder", file, folder)
+	}
+	return nil
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/layout"
+	"github.com/taped-dev/tape/engine/regular"
+	"github.com/taped-dev/tape/stages/app/internal/verify"
+	"github.com/taped-dev/tape/stages/sign"
+)
+
+// VerifyOptions are what Verify takes.
+type VerifyOptions struct {
+	Environment
+	Ref string
+	// Key is a file of the public key that signed the application.
+	Key string
+	// Bundle is a file that signs the root; "" takes what is attached to it.
+	Bundle string
+	// Offline refuses to ask a registry.
+	Offline bool
+	// Deep reads every blob of a repository instead of asking for it.
+	Deep bool
+	// Source and Commit are what the statements must say; "" is anything.
+	Source, Commit string
+	// AllowOutside lets pods run images that are not in the artifact; they are
+	// links of the result all the same.
+	AllowOutside bool
+	// ImageKeys are public keys of which one must have signed each image where it was
+	// published; with none, nothing is looked for.
+	ImageKeys []string
+}
+
+// VerifyResult says of each link of the chain whether it holds.
+type (
+	VerifyResult = verify.Result
+	VerifiedLink = verify.Link
+)
+
+// Verify walks the whole chain of an application. That it does not hold is in
+// the result; an error is that it could not be found out.
+func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err error) {
+	if _, err := os.Stat(o.Ref); o.Offline && !layout.IsReference(o.Ref) && err != nil {
+		return nil, fmt.Errorf("verify %s: it is in a registry, which is not asked offline: save it with 'tape save', and verify archive:FILE", o.Ref)
+	}
+	options, err := verifyOptions(o.Key, o.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	options.Deep, options.Source, options.Commit, options.AllowOutside = o.Deep, o.Source, o.Commit, o.AllowOutside
+	for _, name := range o.ImageKeys {
+		key, err := sign.LoadVerifier(name)
+		if err != nil {
+			return nil, err
+		}
+		options.ImageKeys = append(options.ImageKeys, key)
+	}
+	at, err := open(ctx, o.Registry, o.Ref)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, at.close()) }()
+	root, err := at.find(ctx)
+	if errors.Is(err, engine.ErrPolicy) {
+		return &VerifyResult{Root: root.Digest, Links: []VerifiedLink{{Name: "archive", Reason: err.Error()}}}, nil
+	}
+	if err == nil {
+		if at.repository != "" {
+			options.Tag = at.tag
+		}
+		result, err = verify.Application(ctx, at.place, root, options)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("verify %s: %w", o.Ref, err)
+	}
+	// A folder may hold what is not of the application.
+	if err := at.checkArchive(ctx, root, true); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return nil, cause
+		}
+		result.OK = false
+		result.Links = append(result.Links, VerifiedLink{Name: "archive", Subject: root.Digest, Reason: err.Error()})
+	}
+	return result, nil
+}
+
+// verifyOptions are those of a key and of a bundle, which are files; "" is no bundle.
+func verifyOptions(key, bundle string) (options verify.Options, err error) {
+	if options.Key, err = sign.LoadVerifier(key); err != nil {
+		return options, err
+	}
+	if bundle != "" {
+		if options.Bundle, err = regular.ReadArgument(bundle); err != nil {
+			return options, fmt.Errorf("read bundle: %w", err)
+		}
+	}
+	return options, nil
+}

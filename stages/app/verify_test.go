@@ -1,0 +1,800 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/layout"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/registry/registrytest"
+	"github.com/taped-dev/tape/interpreters/plain"
+	"github.com/taped-dev/tape/stages/app"
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/files"
+	"github.com/taped-dev/tape/stages/rendering"
+	"github.com/taped-dev/tape/stages/sign"
+)
+
+// twoRegistries are the kinds that everything is tested against.
+func twoRegistries() map[string]func() http.Handler {
+	return map[string]func() http.Handler{
+		"without referrers API": func() http.Handler { return registrytest.Distribution("") },
+		"with referrers API":    registrytest.GGCR,
+	}
+}
+
+// onlyPlain is the interpreter that needs no process.
+type onlyPlain struct{ *plain.Interpreter }
+
+func (onlyPlain) Name() string { return "plain" }
+
+func (onlyPlain) Checksum(context.Context) (digest.Digest, error) {
+	return digest.FromString("plain"), nil
+}
+
+func (p onlyPlain) Find(context.Context, string) (rendering.Interpreter, error) { return p, nil }
+func (p onlyPlain) List(context.Context) ([]rendering.Interpreter, error) {
+	return []rendering.Interpreter{p}, nil
+}
+
+// signedApp is an application of one image, packaged and signed.
+type signedApp struct {
+	env    app.Environment
+	host   string
+	ref    string
+	root   digest.Digest
+	public string // key file
+	signer app.Signer
+}
+
+const shop = `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  selector: {}
+  template:
+    spec:
+      containers:
+      - {name: web, image: "registry.example/web:1"}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data: {MISSING_IMAGE: registry.example/missing/tool:1}
+`
+
+func newSignedApp(t *testing.T, dst http.Handler) *signedApp {
+	t.Helper()
+	return newSignedAppAt(t, registrytest.Serve(t, dst), app.Options{})
+}
+
+// newSignedAppAt packages into the registry at host.
+func newSignedAppAt(t *testing.T, host string, o app.Options) *signedApp {
+	t.Helper()
+	hosts := t.TempDir()
+	upstream := &registrytest.Upstream{Image: func(name, _ string) (registrytest.Image, bool) {
+		return registrytest.Published(), !strings.Contains(name, "missing")
+	}}
+	if err := registrytest.WriteHosts(hosts, "registry.example", registrytest.Serve(t, upstream)); err != nil {
+		t.Fatal(err)
+	}
+	a := &signedApp{host: host}
+	a.env = environmentOf(t, hosts)
+	a.public, a.signer = newKey(t)
+
+	source := t.TempDir()
+	if err := os.WriteFile(filepath.Join(source, "shop.yaml"), []byte(shop), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(source, "service.json"), []byte(`{"apiVersion":"v1","kind":"Service","metadata":{"name":"web"}}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o.Environment, o.Sources, o.Signer = a.env, []app.Source{{Path: source}}, a.signer
+	result, err := app.Package(t.Context(), app.PackageOptions{Options: o, Repository: a.host + "/team/shop", Tags: []string{"v1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.ref, a.root = a.host+"/team/shop:v1", result.Root.Digest
+	return a
+}
+
+func environmentOf(t *testing.T, hosts string) app.Environment {
+	t.Helper()
+	client, err := registry.New(registry.Options{
+		HostsDir: hosts, ManifestFile: filepath.Join(t.TempDir(), "manifests"),
+		Credentials: func(string) (string, string, error) { return "", "", nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return app.Environment{Registry: client, Interpreters: onlyPlain{plain.New()}}
+}
+
+func newKey(t *testing.T) (public string, signer app.Signer) {
+	t.Helper()
+	private, public, err := app.GenerateKey(filepath.Join(t.TempDir(), "k"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if signer, err = app.LoadSigner(private, nil); err != nil {
+		t.Fatal(err)
+	}
+	return public, signer
+}
+
+// layout copies the application into a folder.
+func (a *signedApp) layout(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "layout")
+	if _, err := app.Copy(t.Context(), app.CopyOptions{Environment: a.env, Pairs: []app.CopyPair{{Source: a.ref, Target: "oci:" + dir}}}); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func (a *signedApp) verify(t *testing.T, o app.VerifyOptions) *app.VerifyResult {
+	t.Helper()
+	o.Environment = a.env
+	if o.Key == "" {
+		o.Key = a.public
+	}
+	if o.Ref == "" {
+		o.Ref = a.ref
+	}
+	result, err := app.Verify(t.Context(), o)
+	if err != nil {
+		t.Fatalf("verify %s: %v", o.Ref, err)
+	}
+	return result
+}
+
+// failing are the names of the links that do not hold, with their reasons.
+func failing(r *app.VerifyResult) map[string]string {
+	out := map[string]string{}
+	for _, link := range r.Links {
+		if !link.OK {
+			out[link.Name] = link.Reason
+		}
+	}
+	return out
+}
+
+func TestVerify(t *testing.T) {
+	for name, dst := range twoRegistries() {
+		t.Run(name, func(t *testing.T) {
+			a := newSignedApp(t, dst())
+			for _, o := range []app.VerifyOptions{{}, {Deep: true}, {Ref: a.host + "/team/shop@" + a.root.String()}, {Ref: "oci:" + a.layout(t), Offline: true}} {
+				if r := a.verify(t, o); !r.OK || r.Root != a.root || len(r.Warnings) != 0 {
+					t.Errorf("%+v: %v, warnings %q", o, failing(r), r.Warnings)
+				}
+			}
+			other, _ := newKey(t)
+			if r := a.verify(t, app.VerifyOptions{Key: other}); r.OK || !strings.Contains(failing(r)["signature"], "not signed by this key") {
+				t.Errorf("another key: %v", failing(r))
+			}
+			if r := a.verify(t, app.VerifyOptions{Source: "https://example.com/elsewhere"}); r.OK || len(failing(r)) != 1 || failing(r)["source"] == "" {
+				t.Errorf("another source: %v", failing(r))
+			}
+			if r := a.verify(t, app.VerifyOptions{ImageKeys: []string{a.public}}); r.OK || !strings.Contains(failing(r)["signature of image registry.example/web:1"], "not signed by this key") {
+				t.Errorf("the image's own signature: %v", failing(r))
+			}
+		})
+	}
+}
+
+func TestSignAgain(t *testing.T) {
+	for name, dst := range twoRegistries() {
+		t.Run(name, func(t *testing.T) {
+			a := newSignedApp(t, dst())
+			layout := a.layout(t)
+			bundle := filepath.Join(t.TempDir(), "bundle.json")
+			public, signer := newKey(t)
+			for _, ref := range []string{a.ref, "oci:" + layout} {
+				for _, c := range []struct {
+					signer   app.Signer
+					existing bool
+				}{{a.signer, true}, {signer, false}, {signer, true}} {
+					r, err := app.Sign(t.Context(), app.SignOptions{Environment: a.env, Ref: ref, Signer: c.signer, BundleOut: bundle})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if len(r.Signatures) != 2 || r.Signatures[0].Existing != c.existing || r.Signatures[1].Existing != c.existing {
+						t.Errorf("%s: %+v, want existing %v", ref, r.Signatures, c.existing)
+					}
+				}
+				for _, key := range []string{a.public, public} {
+					if r := a.verify(t, app.VerifyOptions{Ref: ref, Key: key}); !r.OK {
+						t.Errorf("%s: %v", ref, failing(r))
+					}
+				}
+			}
+			view, err := app.View(t.Context(), a.env, a.ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(view.Signatures) != 4 {
+				t.Errorf("%d signatures, want two by each key", len(view.Signatures))
+			}
+
+			if r := a.verify(t, app.VerifyOptions{Key: public, Bundle: bundle}); !r.OK {
+				t.Errorf("by its bundle: %v", failing(r))
+			}
+			wrong, err := sign.Bundle(t.Context(), signer, digest.FromString("something else"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(bundle, wrong, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if r := a.verify(t, app.VerifyOptions{Key: public, Bundle: bundle}); r.OK || !strings.Contains(failing(r)["signature"], "the bundle signs") {
+				t.Errorf("a bundle for another digest: %v", failing(r))
+			}
+		})
+	}
+}
+
+// TestTampered flips a byte in every part of an application in turn, and takes
+// every part away.
+func TestTampered(t *testing.T) {
+	a := newSignedApp(t, registrytest.Distribution(""))
+	dir := unpackTar(t, a.save(t))
+	contentSignature := a.signatureOf(t, "content")
+	blobs := filepath.Join(dir, "blobs", "sha256")
+	entries, err := os.ReadDir(blobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) < 20 {
+		t.Fatalf("only %d blobs", len(entries))
+	}
+	broken := func(what string) {
+		t.Helper()
+		if r := a.verify(t, app.VerifyOptions{Ref: "oci:" + dir}); r.OK {
+			t.Errorf("%s: it verifies", what)
+		}
+		file := filepath.Join(t.TempDir(), "a.tar")
+		tarUp(t, dir, file)
+		if r := a.verify(t, app.VerifyOptions{Ref: "archive:" + file}); r.OK {
+			t.Errorf("%s: the archive verifies", what)
+		}
+	}
+	packed := filepath.Join(t.TempDir(), "a.tar")
+	tarUp(t, dir, packed)
+	if r := a.verify(t, app.VerifyOptions{Ref: "archive:" + packed}); !r.OK {
+		t.Fatalf("packed again, byte for byte: %v", failing(r))
+	}
+	for _, entry := range entries {
+		file := filepath.Join(blobs, entry.Name())
+		whole, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range []int{0, len(whole) / 2, len(whole) - 1} {
+			flipped := bytes.Clone(whole)
+			flipped[i] ^= 1
+			rewrite(t, file, flipped)
+			broken("byte " + entry.Name())
+		}
+		rewrite(t, file, whole[:len(whole)-1])
+		broken("cut off " + entry.Name())
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		if entry.Name() != contentSignature.Encoded() { // the root's covers it
+			broken("gone " + entry.Name())
+		}
+		rewrite(t, file, whole)
+	}
+	if r := a.verify(t, app.VerifyOptions{Ref: "oci:" + dir}); !r.OK {
+		t.Errorf("put back together: %v", failing(r))
+	}
+}
+
+// TestIncomplete has a registry lose every part of an application in turn.
+func TestIncomplete(t *testing.T) {
+	for name, dst := range twoRegistries() {
+		t.Run(name, func(t *testing.T) {
+			var lost atomic.Value
+			lost.Store("nothing")
+			whole := dst()
+			a := newSignedApp(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if strings.HasSuffix(r.URL.Path, lost.Load().(string)) {
+					http.NotFound(w, r)
+					return
+				}
+				whole.ServeHTTP(w, r)
+			}))
+			l, err := layout.Open(a.layout(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			opened, err := artifact.Open(t.Context(), l, "v1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			parts := []digest.Digest{opened.Layer.Digest}
+			for _, child := range opened.Index.Manifests {
+				parts = append(parts, child.Digest)
+				data, err := engine.Get(t.Context(), l, child)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var m struct{ Layers, Manifests []ocispec.Descriptor }
+				mustUnmarshal(t, data, &m)
+				for _, below := range slices.Concat(m.Layers, m.Manifests) {
+					parts = append(parts, below.Digest)
+				}
+			}
+			if len(parts) < 10 {
+				t.Fatalf("only %d parts", len(parts))
+			}
+			for _, part := range parts {
+				lost.Store(part.String())
+				a.env = environmentOf(t, "") // nothing is remembered
+				if r := a.verify(t, app.VerifyOptions{}); r.OK {
+					t.Errorf("without %s: it verifies", part)
+				}
+			}
+			lost.Store("nothing")
+			if r := a.verify(t, app.VerifyOptions{}); !r.OK {
+				t.Errorf("with everything: %v", failing(r))
+			}
+		})
+	}
+}
+
+// signatureOf is the manifest that carries the signature of root or content.
+func (a *signedApp) signatureOf(t *testing.T, name string) digest.Digest {
+	t.Helper()
+	r, err := app.Sign(t.Context(), app.SignOptions{Environment: a.env, Ref: a.ref, Signer: a.signer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(r.Signatures, func(s app.Signed) bool { return s.Name == name })
+	return r.Signatures[i].Digest
+}
+
+// rewrite replaces a file: what it was is remembered by file and time.
+func rewrite(t *testing.T, file string, data []byte) {
+	t.Helper()
+	if err := os.RemoveAll(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func unpackTar(t *testing.T, file string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	for _, e := range entries(t, file) {
+		at := filepath.Join(dir, e.header.Name)
+		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		rewrite(t, at, e.data)
+	}
+	return dir
+}
+
+func tarUp(t *testing.T, dir, file string) {
+	t.Helper()
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		if err := w.WriteHeader(&tar.Header{Name: filepath.ToSlash(name), Size: int64(len(data)), Mode: 0o644}); err != nil {
+			return err
+		}
+		_, err = w.Write(data)
+		return err
+	})
+	if err == nil {
+		err = w.Close()
+	}
+	if err == nil {
+		err = os.WriteFile(file, buf.Bytes(), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// forged is an application that is made anew, and signed with the right key, from
+// what the forger changed.
+type forged struct {
+	files      []files.File
+	provenance artifact.Provenance
+	sources    []artifact.Statement
+	render     artifact.Transform
+	rendered   []artifact.Resource
+	edits      artifact.Transform
+	edited     []artifact.Resource
+	children   []ocispec.Descriptor // images, and what is related to them
+	layer      func(*artifact.Blob)
+	about      func(content ocispec.Descriptor) (provenance, attestations ocispec.Descriptor) // what they are about
+}
+
+// forge makes the layout that the change leads to.
+func (a *signedApp) forge(t *testing.T, change func(*forged)) string {
+	t.Helper()
+	ctx := t.Context()
+	dir := a.layout(t)
+	l, err := layout.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened, err := artifact.Open(ctx, l, "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &forged{
+		layer: func(*artifact.Blob) {},
+		about: func(content ocispec.Descriptor) (provenance, attestations ocispec.Descriptor) {
+			return content, content
+		},
+	}
+	if f.files, err = opened.Files(ctx); err != nil {
+		t.Fatal(err)
+	}
+	statements, err := opened.Statements(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range statements {
+		var transform artifact.Transform
+		switch s.PredicateType {
+		case artifact.PredicateProvenance:
+			mustUnmarshal(t, s.Predicate, &f.provenance)
+		case artifact.PredicateSource:
+			f.sources = append(f.sources, s)
+		default:
+			mustUnmarshal(t, s.Predicate, &transform)
+			if transform.Kind == artifact.TransformRender {
+				f.render, f.rendered = transform, s.Subject
+			} else {
+				f.edits, f.edited = transform, s.Subject
+			}
+		}
+	}
+	f.children = slices.Concat(opened.Children(artifact.RoleImage), opened.Children(artifact.RoleRelated))
+	change(f)
+	must := func(b artifact.Blob, err error) artifact.Blob {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	layer := must(artifact.ContentLayer(f.files))
+	f.layer(&layer)
+	content := must(artifact.ContentManifest(layer.Desc, nil))
+	blobs := []artifact.Blob{artifact.Empty(), layer, content}
+	provenance, about := f.about(content.Desc)
+	var layers []artifact.Blob
+	say := func(predicateType string, predicate any, subject ...artifact.Resource) {
+		s, err := artifact.NewStatement(predicateType, predicate, subject...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers = append(layers, must(s.Blob()))
+	}
+	say(artifact.PredicateProvenance, f.provenance, artifact.Resource{Digest: artifact.DigestSet(provenance.Digest)})
+	for _, s := range f.sources {
+		say(s.PredicateType, s.Predicate, s.Subject...)
+	}
+	say(artifact.PredicateTransform, f.render, f.rendered...)
+	say(artifact.PredicateTransform, f.edits, f.edited...)
+	attestations := must(artifact.AttestationManifest(about, layers))
+	root := must(artifact.Root(a.host+"/team/shop", content.Desc, attestations.Desc, nil, nil))
+	var index ocispec.Index
+	mustUnmarshal(t, root.Data, &index)
+	index.Manifests = append(index.Manifests, f.children...)
+	if root.Data, err = engine.MarshalJSON(index); err != nil {
+		t.Fatal(err)
+	}
+	root.Desc.Digest, root.Desc.Size = digest.FromBytes(root.Data), int64(len(root.Data))
+	signature, err := sign.Blobs(ctx, a.signer, root.Desc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := layout.Create(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := artifact.Put(ctx, w.Store(), slices.Concat(blobs, layers, []artifact.Blob{attestations, root}, signature)...); err != nil {
+		t.Fatal(err)
+	}
+	root.Desc.Annotations = map[string]string{ocispec.AnnotationRefName: "v2"}
+	w.Add(root.Desc)
+	w.Add(signature[len(signature)-1].Desc)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return "oci:" + dir + ":v2"
+}
+
+func mustUnmarshal(t *testing.T, data []byte, v any) {
+	t.Helper()
+	if err := json.Unmarshal(data, v); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestForeignContent reads content that nobody packed: files that are not manifests to
+// everything that works in a folder of them. No reader takes it.
+func TestForeignContent(t *testing.T) {
+	a := newSignedApp(t, registrytest.GGCR())
+	for _, name := range []string{
+		".git/config", ".git/hooks/post-checkout", "d/.git/config.yaml", ".GIT/config.yaml", ".github/workflows/a.yaml", ".gitmodules",
+		".envrc", "Makefile", "GNUmakefile", "kustomization.yaml", "d/kustomization.yml", "Kustomization", "Chart.yaml", "Chart.lock",
+		".argocd-source.yaml", "d/.argocd-source-shop.yaml", ".sourceignore", ".sops.yaml", "a.json", "a.YAML", "a.yaml.sh", "yaml", ".yaml/x",
+		"a.yaml\n", "values.yaml ", strings.Repeat("a/", 255) + "a.yaml", strings.Repeat("a", 4092) + ".yaml",
+	} {
+		t.Run(fmt.Sprintf("%.40q", name), func(t *testing.T) {
+			t.Parallel() // each waits for a disk
+			data := []byte("{apiVersion: v1, kind: Namespace, metadata: {name: other}}\n")
+			ref := a.forge(t, func(f *forged) {
+				f.layer = func(layer *artifact.Blob) {
+					var packed, buf bytes.Buffer
+					w := tar.NewWriter(&packed)
+					err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(data)), Mode: 0o644})
+					if err == nil {
+						_, err = w.Write(data)
+					}
+					z := gzip.NewWriter(&buf)
+					if err == nil {
+						err = w.Close()
+					}
+					if err == nil {
+						_, err = packed.WriteTo(z)
+					}
+					if err == nil {
+						err = z.Close()
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					layer.Data = buf.Bytes()
+					layer.Desc.Digest, layer.Desc.Size = digest.FromBytes(layer.Data), int64(len(layer.Data))
+				}
+			})
+			if r := a.verify(t, app.VerifyOptions{Ref: ref}); failing(r)["layer"] == "" {
+				t.Errorf("%.40q verifies: %v", name, failing(r))
+			}
+			out := filepath.Join(t.TempDir(), "out")
+			_, err := app.Pull(t.Context(), app.PullOptions{Environment: a.env, Ref: ref, Dir: out})
+			if long := len(name) > 255; err == nil || !long && !errors.Is(err, engine.ErrPolicy) {
+				t.Errorf("pull of %.40q: %v, want a refusal", name, err)
+			}
+			if _, err := os.Stat(out); err == nil {
+				t.Errorf("pull of %.40q wrote something", name)
+			}
+			if err := app.WriteManifests(t.Context(), a.env, ref, io.Discard); err == nil {
+				t.Errorf("view of %.40q shows manifests", name)
+			}
+		})
+	}
+}
+
+// TestForged has somebody with the right key sign what does not hold together.
+func TestForged(t *testing.T) {
+	a := newSignedApp(t, registrytest.GGCR())
+	other := files.File{Name: "other.yaml", Data: []byte("{apiVersion: v1, kind: Namespace, metadata: {name: other}}\n")}
+	resource := func(f files.File) artifact.Resource {
+		return artifact.Resource{Name: f.Name, Digest: artifact.DigestSet(digest.FromBytes(f.Data))}
+	}
+	at := func(f *forged, name string) int {
+		return slices.IndexFunc(f.files, func(file files.File) bool { return file.Name == name })
+	}
+	// without undoes what was edited, so that manifests and statements agree.
+	without := func(f *forged) {
+		i := at(f, "shop.yaml")
+		f.files[i].Data = []byte(shop)
+		for j := range f.edited {
+			if f.edited[j].Name == "shop.yaml" {
+				f.edited[j] = resource(f.files[i])
+			}
+		}
+		f.edits.Edits = nil
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*forged)
+		want   map[string]string // link → part of the reason
+	}{
+		{"nothing", func(*forged) {}, map[string]string{}},
+		{"an extra file", func(f *forged) { f.files = append(f.files, other) }, map[string]string{
+			"files": "other.yaml: no statement is about it", "edits": "other.yaml: no statement says which file it was",
+		}},
+		{"an extra file that is said to be edited", func(f *forged) {
+			f.files = append(f.files, other)
+			f.edited = append(f.edited, resource(other))
+			f.edits.Inputs = append(f.edits.Inputs, artifact.Input{Name: other.Name, Digest: resource(other).Digest, Output: other.Name})
+		}, map[string]string{"origin": "other.yaml: it is no untouched source and nothing that was rendered"}},
+		{"an extra file that is said to be rendered from one that no source has", func(f *forged) {
+			f.files = append(f.files, other)
+			f.edited = append(f.edited, resource(other))
+			f.rendered = append(f.rendered, resource(other))
+			input := artifact.Input{Name: other.Name, Digest: resource(other).Digest}
+			f.render.Inputs = append(f.render.Inputs, input)
+			input.Output = other.Name
+			f.edits.Inputs = append(f.edits.Inputs, input)
+		}, map[string]string{"origin": "other.yaml: it was rendered, and is in no source"}},
+		{"a missing file", func(f *forged) {
+			f.files = slices.Delete(f.files, at(f, "service.json.yaml"), at(f, "service.json.yaml")+1)
+		}, map[string]string{
+			"files": "service.json.yaml: it is not there",
+		}},
+		{"a byte beside the edits", func(f *forged) {
+			i := at(f, "shop.yaml")
+			f.files[i].Data = bytes.Replace(f.files[i].Data, []byte("name: settings"), []byte("name: settinga"), 1)
+		}, map[string]string{"files": "shop.yaml: the statements are about other bytes", "edits": "that gives"}},
+		{"an edit that was another", func(f *forged) { f.edits.Edits[0].Original = "registry.example/web:2" }, map[string]string{"edits": "undo the edits of shop.yaml"}},
+		{"a reference that was left alone", without, map[string]string{"references": "registry.example/web:1 is outside the root"}},
+		{"an image that the root lacks", func(f *forged) {
+			f.children = slices.DeleteFunc(f.children, func(d ocispec.Descriptor) bool {
+				return d.Annotations[artifact.AnnotationRole] == artifact.RoleImage
+			})
+		}, map[string]string{"images": "the root does not list", "references": "is outside the root"}},
+		{"no transform", func(f *forged) { f.edits.Kind, f.edits.Inputs = artifact.TransformRender, nil }, map[string]string{
+			"provenance": "no statement says how the content was edited", "files": "could not be looked at", "edits": "", "origin": "", "images": "", "references": "",
+		}},
+		{"a provenance of other content", func(f *forged) {
+			f.about = func(content ocispec.Descriptor) (provenance, attestations ocispec.Descriptor) {
+				return artifact.Empty().Desc, content
+			}
+		}, map[string]string{
+			"provenance": "it is not about the content", "files": "", "edits": "", "origin": "", "images": "", "references": "",
+		}},
+		{"statements of other content", func(f *forged) {
+			f.about = func(content ocispec.Descriptor) (provenance, attestations ocispec.Descriptor) {
+				return content, artifact.Empty().Desc
+			}
+		}, map[string]string{
+			"provenance": "is not about the content", "files": "", "edits": "", "origin": "", "images": "", "references": "",
+		}},
+		{"an archive that holds more than its files", func(f *forged) {
+			f.layer = func(b *artifact.Blob) { appendToTar(t, b) }
+		}, map[string]string{"layer": "more than its", "files": "", "edits": "", "origin": "", "images": "", "references": ""}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := a.verify(t, app.VerifyOptions{Ref: a.forge(t, c.change)})
+			got := failing(r)
+			if strings.Contains(c.want["references"], "outside") {
+				maps.DeleteFunc(got, func(link, _ string) bool { return strings.HasPrefix(link, "image outside ") })
+			}
+			if r.OK != (len(c.want) == 0) || !slices.Equal(slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(c.want))) {
+				t.Errorf("what fails is %v, want %v", got, c.want)
+			}
+			for link, reason := range c.want {
+				if !strings.Contains(got[link], reason) {
+					t.Errorf("%s: %q, want %q", link, got[link], reason)
+				}
+			}
+		})
+	}
+}
+
+// Nothing hides an image of a pod: not the pipeline's wish, and not that it looks
+// like something that is filled in later.
+func TestOutside(t *testing.T) {
+	pod := func(image string) string {
+		return "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - {name: a, image: registry.example/in:1}\n  - {name: b, image: \"" + image + "\"}\n"
+	}
+	const pipeline = "apiVersion: tape/v1\nkind: Pipeline\nsources: [{name: s, path: s}]\n"
+	for _, c := range []struct {
+		name, image, pipeline string
+		warning               string
+		runs                  bool // it is a reference
+	}{
+		{"nothing", "registry.example/web:1", "", "", false},
+		{"excluded", "registry.example/web:1", "images: {exclude: [\"*/web:*\"]}\n", "is left out, as the pipeline asks", true},
+		{"ignored", "registry.example/web:1", "images: {fields: [{groups: [\"\"], kinds: [Pod], paths: [/spec/containers/1/image], ignore: true}]}\n", "is left out, as the pipeline asks", true},
+		{"ignored with all around it", "registry.example/web:1", "images: {fields: [{groups: [\"*\"], kinds: [\"*\"], paths: [\"/spec/containers/1\"], ignore: true}]}\n", "is left out, as the pipeline asks", true},
+		{"filled in", "auto", "", `image "auto" is filled in later`, true},
+		{"in capitals", "WEB.EXAMPLE/web:1", "", `image "WEB.EXAMPLE/web:1" is filled in later`, true},
+		{"capitals without a dot", "WEB/web:1", "", `image "WEB/web:1" is filled in later`, true},
+		{"a variable", "$(IMAGE)", "", `image "$(IMAGE)" is filled in later`, false},
+		{"none", "", "", `image "" is filled in later`, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for name, data := range map[string]string{"tape.yaml": pipeline + c.pipeline, "s/pod.yaml": pod(c.image)} {
+				if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			a := &signedApp{}
+			a.host = registrytest.Serve(t, registrytest.GGCR())
+			hosts := t.TempDir()
+			upstream := &registrytest.Upstream{Image: func(string, string) (registrytest.Image, bool) { return registrytest.Published(), true }}
+			if err := registrytest.WriteHosts(hosts, "registry.example", registrytest.Serve(t, upstream)); err != nil {
+				t.Fatal(err)
+			}
+			a.env = environmentOf(t, hosts)
+			a.public, a.signer = newKey(t)
+			o := app.PackageOptions{
+				Options:    app.Options{Environment: a.env, Pipeline: filepath.Join(dir, "tape.yaml"), Signer: a.signer},
+				Repository: a.host + "/team/shop", Tags: []string{"v1"},
+			}
+			result, err := app.Package(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(result.Warnings, "\n"); (c.warning == "") != (got == "") || !strings.Contains(got, c.warning) {
+				t.Errorf("warnings are %q, want %q", got, c.warning)
+			}
+			a.ref = a.host + "/team/shop:v1"
+			link := "image outside " + c.image
+			if r := a.verify(t, app.VerifyOptions{}); r.OK == c.runs || c.runs && !strings.Contains(failing(r)[link], "pod.yaml:7:23") {
+				t.Errorf("verify says %v: %v", r.OK, failing(r))
+			}
+			r := a.verify(t, app.VerifyOptions{AllowOutside: true})
+			if listed := slices.ContainsFunc(r.Links, func(l app.VerifiedLink) bool { return l.Name == link }); !r.OK || listed != c.runs {
+				t.Errorf("where it is allowed, verify says %v: %v", r.OK, r.Links)
+			}
+			o.Strict = true
+			if _, err := app.Package(t.Context(), o); (err == nil) != (c.warning == "") || err != nil && !strings.Contains(err.Error(), c.warning) {
+				t.Errorf("with Strict: %v", err)
+			}
+		})
+	}
+}
+
+// appendToTar adds to a layer what no reader of files sees.
+func appendToTar(t *testing.T, layer *artifact.Blob) {
+	t.Helper()
+	r, err := gzip.NewReader(bytes.NewReader(layer.Data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	if _, err := r.WriteTo(w); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(make([]byte, 1024)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	layer.Data = out.Bytes()
+	layer.Desc.Digest, layer.Desc.Size = digest.FromBytes(layer.Data), int64(out.Len())
+}
