@@ -48,7 +48,7 @@ test-examples: build ## build and test the examples that are modules or programs
 
 .PHONY: test-browser
 test-browser: ## open the page of tape view in headless Chromium (Debian: chromium)
-	$(GO) test -tags browser -count=1 -run InBrowser ./stages/artifact
+	$(GO) test -tags browser -count=1 -run InBrowser ./cmd/tape/internal/show
 
 .PHONY: test-cosign
 test-cosign: ## hold signatures against cosign: make test-cosign TAPE_COSIGN=PATH

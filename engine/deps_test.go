@@ -66,7 +66,9 @@ const dependencies = `
 	stages, stages/app/internal/... < stages/app;
 
 	# Commands.
-	NONE < cmd/tape/internal/*;
+	NONE < cmd/tape/internal/serve;
+	# Text, pages and drawings are made of data, for people.
+	NOUNS < cmd/tape/internal/show;
 	stages/app, plugins/host, plugins/conformance, interpreters/plain, cmd/tape/internal/*
 	< cmd/tape/cli
 	< cmd/tape;
@@ -93,7 +95,7 @@ const libraries = `
 	github.com/go-git/...                     < stages/vcs, stages/source;
 	github.com/spf13/...                      < cmd/tape/cli;
 	github.com/vbauerster/mpb/...             < cmd/tape/cli;
-	github.com/distribution/distribution/...  < cmd/tape/internal/*, engine/content/registry/registrytest;
+	github.com/distribution/distribution/...  < cmd/tape/internal/serve, engine/content/registry/registrytest;
 
 	# For tests alone; registrytest is what they stand on.
 	github.com/google/go-containerregistry/..., testing < engine/content/registry/registrytest;
@@ -322,6 +324,9 @@ func TestRules(t *testing.T) {
 		{"stages/scan", "engine/content/registry", true},
 		{"stages/scan", "stages/images", true},
 		{"stages/scan", "stages/pin", false},
+		{"stages/artifact", "cmd/tape/internal/show", false},
+		{"cmd/tape/internal/show", "stages/artifact", true},
+		{"cmd/tape/internal/show", "stages/app", false},
 		{"stages/images", "stages/scan", false},
 		{"stages/images", "stages/artifact", false},
 		{"stages/render", "plugins/interpreter", true},

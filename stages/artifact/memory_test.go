@@ -297,15 +297,6 @@ func TestSignatures(t *testing.T) {
 	if diff := cmp.Diff(want, v.Signatures); diff != "" {
 		t.Error(diff)
 	}
-	var text bytes.Buffer
-	if err := artifact.WriteText(&text, v, 0); err != nil {
-		t.Fatal(err)
-	}
-	for _, line := range []string{"of root by key " + want[0].KeyHint, "of content by key " + want[1].KeyHint} {
-		if !strings.Contains(text.String(), line) {
-			t.Errorf("the text lacks %q:\n%s", line, &text)
-		}
-	}
 }
 
 func TestViewOfOriginal(t *testing.T) {
@@ -406,26 +397,6 @@ func TestViewIncomplete(t *testing.T) {
 	}
 }
 
-// TestWriteTextIsSafe: nothing that somebody wrote into an artifact steers the
-// terminal.
-func TestWriteTextIsSafe(t *testing.T) {
-	var out bytes.Buffer
-	v := &artifact.View{Images: []artifact.ViewImage{{Name: "a\x1b[2Jb\nc"}}, Content: artifact.ViewContent{Files: []artifact.ViewFile{{Name: "x\ry\u202e"}}}, Warnings: []string{"\x07"}}
-	if err := artifact.WriteText(&out, v, 0); err != nil {
-		t.Fatal(err)
-	}
-	if strings.ContainsAny(out.String(), "\x1b\r\x07\u202e") || !strings.Contains(out.String(), "a\ufffd[2Jb\ufffdc") {
-		t.Errorf("%q", out.String())
-	}
-	if err := artifact.WriteText(failing{}, v, 0); err == nil {
-		t.Error("a write that fails is no error")
-	}
-}
-
-type failing struct{}
-
-func (failing) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
-
 // FuzzOpen opens garbage in the place of each part of an application in turn.
 func FuzzOpen(f *testing.F) {
 	m := newMemory()
@@ -481,29 +452,6 @@ func FuzzOpen(f *testing.F) {
 				_, _, _ = artifact.Rewrite(list, t, "example.com/elsewhere")
 			}
 		}
-		if v, err := a.View(t.Context(), "example.com/shop", tag); err == nil {
-			_ = artifact.WriteText(io.Discard, v, 0)
-		}
+		_, _ = a.View(t.Context(), "example.com/shop", tag)
 	})
-}
-
-// TestFit shortens digests before anything else, and only where a line is too wide.
-func TestFit(t *testing.T) {
-	hex := strings.Repeat("0123456789abcdef", 4)
-	for _, test := range []struct {
-		line  string
-		width int
-		want  string
-	}{
-		{"a sha256:" + hex, 0, "a sha256:" + hex},
-		{"a sha256:" + hex, 80, "a sha256:" + hex},
-		{"a sha256:" + hex, 60, "a sha256:0123456789ab…"},
-		{"at " + hex[:40] + ", not modified", 40, "at 0123456789ab…, not modified"},
-		{"├─ " + strings.Repeat("é", 50), 20, "├─ " + strings.Repeat("é", 9) + "…" + strings.Repeat("é", 7)},
-		{"abc", 1, "a…c"},
-	} {
-		if got := artifact.Fit(test.line, test.width); got != test.want {
-			t.Errorf("Fit(%q, %d) = %q, want %q", test.line, test.width, got, test.want)
-		}
-	}
 }

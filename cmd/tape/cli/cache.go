@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/engine/content/store"
-	"github.com/taped-dev/tape/stages/artifact"
 )
 
 func (a *program) cacheCommand() *cobra.Command {
@@ -49,7 +49,7 @@ func (a *program) cacheInfoCommand() *cobra.Command {
 			}
 			return a.print(usage, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "%s\n  results     %d\n  blobs       %d, %s\n  unfinished  %d, %s\n", usage.Dir,
-					usage.Results, usage.Blobs, artifact.Bytes(usage.Bytes), usage.Ingests, artifact.Bytes(usage.IngestBytes))
+					usage.Results, usage.Blobs, show.Bytes(usage.Bytes), usage.Ingests, show.Bytes(usage.IngestBytes))
 				return err
 			})
 		},
@@ -84,7 +84,7 @@ func (a *program) cachePruneCommand() *cobra.Command {
 			}
 			return a.print(pruned, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "removed %d results, %d blobs and %d unfinished writes: %s\n",
-					pruned.Results, pruned.Blobs, pruned.Ingests, artifact.Bytes(pruned.Bytes))
+					pruned.Results, pruned.Blobs, pruned.Ingests, show.Bytes(pruned.Bytes))
 				return err
 			})
 		},

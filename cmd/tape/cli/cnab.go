@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/regular"
 	"github.com/taped-dev/tape/stages/app"
@@ -297,7 +298,7 @@ func bundleText(w io.Writer, r *app.BundleResult) error {
 		p.f("image     %s\n          from %s\n", i.Ref, i.Source)
 	}
 	if r.Moved != nil {
-		p.f("moved     %d blobs, %s", r.Moved.Blobs, artifact.Bytes(r.Moved.Bytes))
+		p.f("moved     %d blobs, %s", r.Moved.Blobs, show.Bytes(r.Moved.Bytes))
 		if r.Moved.Mounted+r.Moved.Existing > 0 {
 			p.f(" (%d mounted, %d there already)", r.Moved.Mounted, r.Moved.Existing)
 		}

@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/stages/app"
-	"github.com/taped-dev/tape/stages/artifact"
 )
 
 func (a *program) copyCommand() *cobra.Command {
@@ -99,7 +99,7 @@ func (a *program) copyPairs(file string, args []string) ([]app.CopyPair, error) 
 func copyText(w io.Writer, results []app.CopyResult) error {
 	p := &printer{w: w}
 	for _, r := range results {
-		p.f("copied %s\n       %d blobs, %s", r.Ref, r.Moved.Blobs, artifact.Bytes(r.Moved.Bytes))
+		p.f("copied %s\n       %d blobs, %s", r.Ref, r.Moved.Blobs, show.Bytes(r.Moved.Bytes))
 		if r.Moved.Mounted+r.Moved.Existing > 0 {
 			p.f(" (%d mounted, %d there already)", r.Moved.Mounted, r.Moved.Existing)
 		}

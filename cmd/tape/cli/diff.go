@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/stages/app"
-	"github.com/taped-dev/tape/stages/artifact"
 )
 
 // Exit statuses of diff, which are those of diff(1).
@@ -55,7 +55,7 @@ Exit status: 0 same, 1 they differ, 2 they could not be compared.`,
 // diffText writes a diff with lines of at most width characters; 0 is any width.
 func diffText(w io.Writer, d *app.Diff, width int) error {
 	p := &printer{w: w}
-	line := func(format string, args ...any) { p.f("%s\n", artifact.Fit(fmt.Sprintf(format, args...), width)) }
+	line := func(format string, args ...any) { p.f("%s\n", show.Fit(fmt.Sprintf(format, args...), width)) }
 	for _, s := range d.Source.Changed {
 		name := strings.TrimSpace("source " + s.Source)
 		switch {

@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/stages/app"
-	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 )
 
@@ -178,7 +178,7 @@ func packageText(w io.Writer, r *app.PackageResult) error {
 	if r.DryRun {
 		moved = "would move"
 	}
-	p.f("%s %d blobs, %s", moved, r.Moved.Blobs, artifact.Bytes(r.Moved.Bytes))
+	p.f("%s %d blobs, %s", moved, r.Moved.Blobs, show.Bytes(r.Moved.Bytes))
 	if r.Moved.Mounted+r.Moved.Existing > 0 {
 		p.f(" (%d mounted, %d there already)", r.Moved.Mounted, r.Moved.Existing)
 	}

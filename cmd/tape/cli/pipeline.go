@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/stages/app"
 )
 
@@ -147,11 +148,11 @@ func (a *program) pipelineGraphCommand() *cobra.Command {
 			}
 			switch format {
 			case "mermaid":
-				_, err = io.WriteString(a.data(), expanded.Graph.Mermaid())
+				_, err = io.WriteString(a.data(), show.Mermaid(expanded.Graph))
 			case "dot":
-				_, err = io.WriteString(a.data(), expanded.Graph.DOT())
+				_, err = io.WriteString(a.data(), show.DOT(expanded.Graph))
 			case "svg":
-				_, err = a.data().Write(expanded.Graph.SVG())
+				_, err = a.data().Write(show.SVG(expanded.Graph))
 			default:
 				err = usagef("unknown --format %q: want mermaid, dot or svg", format)
 			}

@@ -18,8 +18,8 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
 
+	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/stages/artifact"
 )
 
 // progress shows events. Its Write is for log lines and warnings, which must
@@ -155,12 +155,12 @@ func (n *nodeState) amount(now time.Time) string {
 		}
 		return strings.TrimSpace(fmt.Sprintf("%d/%d %s", n.current, n.total, n.unit))
 	}
-	s := artifact.Bytes(n.current)
+	s := show.Bytes(n.current)
 	if n.total > n.current {
-		s += " of " + artifact.Bytes(n.total)
+		s += " of " + show.Bytes(n.total)
 	}
 	if d := n.elapsed(now).Seconds(); d > 0.1 {
-		s += ", " + artifact.Bytes(int64(float64(n.current)/d)) + "/s"
+		s += ", " + show.Bytes(int64(float64(n.current)/d)) + "/s"
 	}
 	return s
 }

@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/stages/app"
-	"github.com/taped-dev/tape/stages/artifact"
 )
 
 func (a *program) relocateCommand() *cobra.Command {
@@ -133,7 +133,7 @@ func relocateText(w io.Writer, r *app.RelocateResult) error {
 	for _, name := range sortedKeys(from) {
 		p.f("image     %s\n          from %s\n", name, strings.Join(from[name], "\n          and  "))
 	}
-	p.f("moved     %d blobs, %s", r.Moved.Blobs, artifact.Bytes(r.Moved.Bytes))
+	p.f("moved     %d blobs, %s", r.Moved.Blobs, show.Bytes(r.Moved.Bytes))
 	if r.Moved.Mounted+r.Moved.Existing > 0 {
 		p.f(" (%d mounted, %d there already)", r.Moved.Mounted, r.Moved.Existing)
 	}

@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/stages/app"
-	"github.com/taped-dev/tape/stages/artifact"
 )
 
 func (a *program) saveCommand() *cobra.Command {
@@ -67,7 +67,7 @@ the other platforms: such a file is for nodes, and no registry takes it.`,
 
 func saveText(w io.Writer, r *app.SaveResult) error {
 	p := &printer{w: w}
-	p.f("saved     %s (%s)\nroot      %s\nimages    %d\n", r.File, artifact.Bytes(r.Size), r.Root.Ref, r.Images)
+	p.f("saved     %s (%s)\nroot      %s\nimages    %d\n", r.File, show.Bytes(r.Size), r.Root.Ref, r.Images)
 	if len(r.Platforms) > 0 {
 		p.f("platforms %s; the others were left out: for nodes, not for registries\n", strings.Join(r.Platforms, ", "))
 	}

@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/stages/app"
-	"github.com/taped-dev/tape/stages/artifact"
 )
 
 func (a *program) viewCommand() *cobra.Command {
@@ -52,9 +52,9 @@ func (a *program) viewCommand() *cobra.Command {
 				return err
 			}
 			if a.flags.output == "html" {
-				return artifact.WritePage(a.Out, view)
+				return show.WritePage(a.Out, view)
 			}
-			return a.print(view, func(w io.Writer) error { return artifact.WriteText(w, view, a.width()) })
+			return a.print(view, func(w io.Writer) error { return show.WriteText(w, view, a.width()) })
 		},
 	}
 	cmd.Flags().StringVarP(&image, "image", "I", "", "the reference, the same as REF")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package artifact
+package show
 
 import (
 	"cmp"
@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
@@ -117,12 +118,12 @@ func newPicture(p *page) *picture {
 
 // sourceOf is the source of a file of the content: of several, each has a folder
 // of its name. It is -1 where that is not known.
-func sourceOf(sources []ViewSource, file string) int {
+func sourceOf(sources []artifact.ViewSource, file string) int {
 	if len(sources) == 1 {
 		return 0
 	}
 	folder, _, _ := strings.Cut(file, "/")
-	return slices.IndexFunc(sources, func(s ViewSource) bool { return s.Name == folder })
+	return slices.IndexFunc(sources, func(s artifact.ViewSource) bool { return s.Name == folder })
 }
 
 // fit leaves out the beginning of a text that is too long: its end tells more.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package engine
+package show
 
 import (
 	"encoding/xml"
@@ -8,19 +8,21 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"github.com/taped-dev/tape/engine"
 )
 
 func TestSVG(t *testing.T) {
-	g, err := NewGraph(
-		Node{Name: "a<b>", Kind: "a<b>"},
-		Node{Name: "c", Kind: "c", Inputs: map[string]Ref{"x": "a<b>.o"}},
-		Node{Name: "d", Kind: "d", Inputs: map[string]Ref{"x": "a<b>.o", "y": "c.o"}},
+	g, err := engine.NewGraph(
+		engine.Node{Name: "a<b>", Kind: "a<b>"},
+		engine.Node{Name: "c", Kind: "c", Inputs: map[string]engine.Ref{"x": "a<b>.o"}},
+		engine.Node{Name: "d", Kind: "d", Inputs: map[string]engine.Ref{"x": "a<b>.o", "y": "c.o"}},
 	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	counts := map[string]int{}
-	dec := xml.NewDecoder(strings.NewReader(string(g.SVG())))
+	dec := xml.NewDecoder(strings.NewReader(string(SVG(g))))
 	for {
 		token, err := dec.Token()
 		if errors.Is(err, io.EOF) {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package app_test
+package cli
 
 import (
 	"os"
 	"strings"
 	"testing"
 
+	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/stages/app"
 )
@@ -24,11 +25,11 @@ func TestGraphInDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	doc, err := os.ReadFile("../../docs/architecture.md")
+	doc, err := os.ReadFile("../../../docs/architecture.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "```mermaid\n" + expanded.Graph.Mermaid() + "```\n"; !strings.Contains(string(doc), want) {
-		t.Errorf("docs/architecture.md shows another graph; `tape pipeline graph ./examples/shop/manifests` prints\n%s", expanded.Graph.Mermaid())
+	if want := "```mermaid\n" + show.Mermaid(expanded.Graph) + "```\n"; !strings.Contains(string(doc), want) {
+		t.Errorf("docs/architecture.md shows another graph; `tape pipeline graph ./examples/shop/manifests` prints\n%s", show.Mermaid(expanded.Graph))
 	}
 }

@@ -2,7 +2,7 @@
 
 //go:build browser
 
-package artifact
+package show
 
 import (
 	"bytes"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package artifact
+package show
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/rendering"
 	"github.com/taped-dev/tape/stages/vcs"
@@ -17,36 +18,36 @@ import (
 
 // pageView is an application of two images: one named in a committed file, one
 // in a rendered file; and with names that try to be markup.
-func pageView(t *testing.T) *View {
+func pageView(t *testing.T) *artifact.View {
 	t.Helper()
-	statement := func(predicateType string, predicate any) ViewStatement {
+	statement := func(predicateType string, predicate any) artifact.ViewStatement {
 		data, err := json.Marshal(predicate)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return ViewStatement{PredicateType: predicateType, Subjects: []Resource{{Name: "x"}}, Predicate: data}
+		return artifact.ViewStatement{PredicateType: predicateType, Subjects: []artifact.Resource{{Name: "x"}}, Predicate: data}
 	}
 	plain, rendered := digest.FromString("plain"), digest.FromString("rendered")
 	manifest := []byte("a: 1\r\nimage: 'here:web.1' # <b>\nlast")
 	web, evil := digest.FromString("web"), digest.FromString("evil")
-	return &View{
-		Root:    ViewRoot{Ref: "registry.example.com/team/shop:v1@" + digest.FromString("root").String(), Digest: digest.FromString("root")},
-		Content: ViewContent{Files: []ViewFile{{Name: "app/web.yaml", Size: 12, Digest: plain, Data: manifest}, {Name: "chart/x.yaml", Size: 1, Digest: rendered, Data: []byte{0xff}}}},
-		Images: []ViewImage{
+	return &artifact.View{
+		Root:    artifact.ViewRoot{Ref: "registry.example.com/team/shop:v1@" + digest.FromString("root").String(), Digest: digest.FromString("root")},
+		Content: artifact.ViewContent{Files: []artifact.ViewFile{{Name: "app/web.yaml", Size: 12, Digest: plain, Data: manifest}, {Name: "chart/x.yaml", Size: 1, Digest: rendered, Data: []byte{0xff}}}},
+		Images: []artifact.ViewImage{
 			{Name: "docker.io/library/web:1", Digest: web, Ref: "registry.example.com/team/shop:web.1@" + web.String(),
-				Platforms: []ViewPlatform{{Platform: "linux/amd64", Digest: digest.FromString("p"), Bytes: 1000}},
+				Platforms: []artifact.ViewPlatform{{Platform: "linux/amd64", Digest: digest.FromString("p"), Bytes: 1000}},
 				Related:   []images.Related{{Kind: images.Signature, Via: images.Tag, Digest: digest.FromString("s")}}},
 			{Name: "<script>alert(1)</script>", Digest: evil, Ref: "x"},
 		},
-		Sources:    []ViewSource{{Name: "app", Path: "deploy", URI: "https://github.com/acme/shop.git", Commit: "abc123", Modified: vcs.No}},
-		Signatures: []Signature{{Subject: digest.FromString("root"), KeyHint: "a-hint"}},
-		Statements: []ViewStatement{
-			statement(PredicateSource, vcs.Facts{Path: "deploy",
+		Sources:    []artifact.ViewSource{{Name: "app", Path: "deploy", URI: "https://github.com/acme/shop.git", Commit: "abc123", Modified: vcs.No}},
+		Signatures: []artifact.Signature{{Subject: digest.FromString("root"), KeyHint: "a-hint"}},
+		Statements: []artifact.ViewStatement{
+			statement(artifact.PredicateSource, vcs.Facts{Path: "deploy",
 				Repositories: []vcs.Repository{{Dir: ".", URI: "https://github.com/acme/shop.git", Commit: "abc123", Modified: vcs.No}},
 				Files:        []vcs.File{{Path: "deploy/web app.yaml", Digest: plain, Repository: ".", Modified: vcs.No}}}),
-			statement(PredicateTransform, Transform{Kind: TransformRender, Source: "chart", Interpreter: &rendering.Interpreted{Name: "helm", Version: "3.22"}}),
-			statement(PredicateTransform, Transform{Kind: TransformImageRef,
-				Inputs: []Input{{Name: "app/web.yaml", Digest: DigestSet(plain), Output: "app/web.yaml"}, {Name: "chart/x.yaml", Digest: DigestSet(rendered), Output: "chart/x.yaml"}},
+			statement(artifact.PredicateTransform, artifact.Transform{Kind: artifact.TransformRender, Source: "chart", Interpreter: &rendering.Interpreted{Name: "helm", Version: "3.22"}}),
+			statement(artifact.PredicateTransform, artifact.Transform{Kind: artifact.TransformImageRef,
+				Inputs: []artifact.Input{{Name: "app/web.yaml", Digest: artifact.DigestSet(plain), Output: "app/web.yaml"}, {Name: "chart/x.yaml", Digest: artifact.DigestSet(rendered), Output: "chart/x.yaml"}},
 				Edits: []images.Edit{
 					{File: "app/web.yaml", Line: 7, Column: 3, Pointer: "/spec/image", Original: "web:1", Replaced: "here:web.1", Digest: web, Offset: 14},
 					{File: "chart/x.yaml", Line: 9, Column: 3, Original: "evil", Replaced: "here:evil", Digest: evil},
@@ -86,9 +87,9 @@ func TestWritePage(t *testing.T) {
 // What would be too much for a page to show is left out of it, never cut.
 func TestPageLeavesOut(t *testing.T) {
 	v := pageView(t)
-	v.Content.Files = append(v.Content.Files, ViewFile{Name: "big.yaml", Size: pageFile + 1, Data: bytes.Repeat([]byte("x"), pageFile+1)})
+	v.Content.Files = append(v.Content.Files, artifact.ViewFile{Name: "big.yaml", Size: pageFile + 1, Data: bytes.Repeat([]byte("x"), pageFile+1)})
 	for i := range pictureMost + 1 {
-		v.Sources = append(v.Sources, ViewSource{Name: strings.Repeat("s", i+1)})
+		v.Sources = append(v.Sources, artifact.ViewSource{Name: strings.Repeat("s", i+1)})
 	}
 	var buf bytes.Buffer
 	if err := WritePage(&buf, v); err != nil {

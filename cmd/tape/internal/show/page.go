@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package artifact
+package show
 
 import (
 	"bytes"
@@ -21,6 +21,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/vcs"
 )
@@ -39,7 +40,7 @@ const (
 // back to the line and commit they came from, and each manifest with what was
 // edited in it.
 type page struct {
-	*View
+	*artifact.View
 	Title, Tag string
 	Signers    []pageSigner
 	Pictured   []pageImage
@@ -47,7 +48,7 @@ type page struct {
 	Picture    *picture // nil where it would show nothing
 	Unpinned   []images.Unpinned
 	Excluded   []images.Reference
-	Renders    []Transform
+	Renders    []artifact.Transform
 	Bytes      int64 // of all platforms of all images, each blob as often as it is named
 }
 
@@ -58,7 +59,7 @@ type pageSigner struct {
 }
 
 type pageImage struct {
-	ViewImage
+	artifact.ViewImage
 	Short  string
 	Places []place
 }
@@ -82,7 +83,7 @@ type place struct {
 // pageManifest is a file of the content. Lines is nil where it is too large for the
 // page, or no text.
 type pageManifest struct {
-	ViewFile
+	artifact.ViewFile
 	ID    string
 	Edits int
 	Lines []pageLine
@@ -102,7 +103,7 @@ type pagePiece struct {
 
 // WritePage writes one self-contained HTML page: no script or picture is loaded
 // from anywhere, and without scripts all but the search works.
-func WritePage(w io.Writer, v *View) error {
+func WritePage(w io.Writer, v *artifact.View) error {
 	p := &page{View: v, Title: title(v), Signers: signers(v)}
 	if len(v.Tags) > 0 {
 		p.Tag = v.Tags[0]
@@ -114,18 +115,18 @@ func WritePage(w io.Writer, v *View) error {
 	)
 	for _, s := range v.Statements {
 		switch s.PredicateType {
-		case PredicateSource:
+		case artifact.PredicateSource:
 			var facts vcs.Facts
 			if err := json.Unmarshal(s.Predicate, &facts); err != nil {
 				return fmt.Errorf("read source statement: %w", err)
 			}
 			addOrigins(origins, facts)
-		case PredicateTransform:
-			var t Transform
+		case artifact.PredicateTransform:
+			var t artifact.Transform
 			if err := json.Unmarshal(s.Predicate, &t); err != nil {
 				return fmt.Errorf("read transform statement: %w", err)
 			}
-			if t.Kind == TransformRender {
+			if t.Kind == artifact.TransformRender {
 				p.Renders = append(p.Renders, t)
 				continue
 			}
@@ -199,7 +200,7 @@ func sourceOptions(raw json.RawMessage) []sourceOption {
 }
 
 // title is what the application is called.
-func title(v *View) string {
+func title(v *artifact.View) string {
 	name, _, _ := strings.Cut(v.Root.Ref, "@")
 	name = path.Base(name)
 	if i := strings.LastIndexByte(name, ':'); i > 0 {
@@ -208,13 +209,16 @@ func title(v *View) string {
 	return cmp.Or(v.Root.Annotations["org.opencontainers.image.title"], name, "application")
 }
 
+// short is the beginning of a digest's hex.
+func short(d digest.Digest) string { return d.Encoded()[:min(8, len(d.Encoded()))] }
+
 // shortName is the last element of an image's name, with its tag.
 func shortName(name string) string {
 	name, _, _ = strings.Cut(name, "@")
 	return path.Base(name)
 }
 
-func signers(v *View) []pageSigner {
+func signers(v *artifact.View) []pageSigner {
 	var out []pageSigner
 	for _, s := range v.Signatures {
 		i := slices.IndexFunc(out, func(p pageSigner) bool { return p.KeyHint == s.KeyHint })
@@ -231,7 +235,7 @@ func signers(v *View) []pageSigner {
 }
 
 // statementTitle says in words what a statement is about.
-func statementTitle(s ViewStatement) string {
+func statementTitle(s artifact.ViewStatement) string {
 	var of struct {
 		Name   string `json:"name"`
 		Kind   string `json:"kind"`
@@ -239,26 +243,26 @@ func statementTitle(s ViewStatement) string {
 	}
 	_ = json.Unmarshal(s.Predicate, &of) // what has other fields gets no such title
 	switch s.PredicateType {
-	case PredicateProvenance:
+	case artifact.PredicateProvenance:
 		return "What it was built from"
-	case PredicateSource:
+	case artifact.PredicateSource:
 		return strings.TrimSpace("Files of the source " + of.Name)
-	case PredicateTransform:
+	case artifact.PredicateTransform:
 		switch of.Kind {
-		case TransformRender:
+		case artifact.TransformRender:
 			return strings.TrimSpace("Rendering of the source " + of.Source)
-		case TransformImageRef:
+		case artifact.TransformImageRef:
 			return "Image references that were pinned"
 		}
 		return "What was done: " + of.Kind
-	case PredicateSPDX:
+	case artifact.PredicateSPDX:
 		return "SBOM of the application"
 	}
 	return s.PredicateType
 }
 
 // pageManifests are the files, with the edits marked that stand in them.
-func pageManifests(files []ViewFile, edits []images.Edit) []pageManifest {
+func pageManifests(files []artifact.ViewFile, edits []images.Edit) []pageManifest {
 	out := make([]pageManifest, len(files))
 	room := pageFiles
 	for i, f := range files {

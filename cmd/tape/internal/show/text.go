@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package artifact
+package show
 
 import (
 	"cmp"
@@ -14,13 +14,14 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
 // WriteText writes the view as a tree, for a person. Lines that are wider than
 // width, in characters, show the beginning of each digest only; 0 is any width.
-func WriteText(w io.Writer, v *View, width int) error {
+func WriteText(w io.Writer, v *artifact.View, width int) error {
 	var out strings.Builder
 	tree := branch{v.Root.Ref, []branch{
 		{"sources", sourceBranches(v.Sources)},
@@ -86,7 +87,7 @@ func printable(text string) string {
 	}, text)
 }
 
-func sourceBranches(list []ViewSource) []branch {
+func sourceBranches(list []artifact.ViewSource) []branch {
 	var out []branch
 	for _, s := range list {
 		text := cmp.Or(s.Reference, s.Path, ".")
@@ -122,7 +123,7 @@ func sourceBranches(list []ViewSource) []branch {
 	return out
 }
 
-func fileBranches(list []ViewFile) []branch {
+func fileBranches(list []artifact.ViewFile) []branch {
 	var out []branch
 	for _, f := range list {
 		out = append(out, branch{text: f.Name + "  " + Bytes(f.Size)})
@@ -130,7 +131,7 @@ func fileBranches(list []ViewFile) []branch {
 	return out
 }
 
-func imageBranches(list []ViewImage) []branch {
+func imageBranches(list []artifact.ViewImage) []branch {
 	var out []branch
 	for _, image := range list {
 		text := image.Name
@@ -166,12 +167,12 @@ func relatedBranch(r images.Related) branch {
 	return branch{text: fmt.Sprintf("%s  %s  %s", r.Kind, r.Digest, how)}
 }
 
-func statementBranches(list []ViewStatement) []branch {
+func statementBranches(list []artifact.ViewStatement) []branch {
 	var out []branch
 	for _, s := range list {
 		text, of := s.PredicateType, count(len(s.Subjects), "subject")
-		var t Transform
-		if s.PredicateType == PredicateTransform && json.Unmarshal(s.Predicate, &t) == nil {
+		var t artifact.Transform
+		if s.PredicateType == artifact.PredicateTransform && json.Unmarshal(s.Predicate, &t) == nil {
 			text += " (" + t.Kind + ")"
 		}
 		if len(s.Subjects) == 1 {
@@ -182,7 +183,7 @@ func statementBranches(list []ViewStatement) []branch {
 	return out
 }
 
-func signatureBranches(v *View) []branch {
+func signatureBranches(v *artifact.View) []branch {
 	var out []branch
 	for _, s := range v.Signatures {
 		of := "root"

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package engine
+package show
 
 import (
 	"fmt"
 	"html"
 	"slices"
 	"strings"
+
+	"github.com/taped-dev/tape/engine"
 )
 
 // Measures of the drawing, in pixels.
@@ -18,14 +20,21 @@ const (
 	svgLetter    = 8 // width of one
 )
 
-// SVG draws the graph as a picture that stands alone: what feeds a node is to
+// SVG draws a graph as a picture that stands alone: what feeds a node is to
 // its left. It follows the reader's light or dark colors.
-func (g *Graph) SVG() []byte {
+func SVG(g *engine.Graph) []byte {
+	nodes := g.Nodes()
+	needs := make([][]int, len(nodes)) // nodes that feed a node, each once
+	for _, e := range edges(g) {
+		if !slices.Contains(needs[e.to], e.from) {
+			needs[e.to] = append(needs[e.to], e.from)
+		}
+	}
 	// A node's column is one after the last of what feeds it.
-	column := make([]int, len(g.nodes))
+	column := make([]int, len(nodes))
 	var columns [][]int
-	for i := range g.nodes {
-		for _, from := range g.needs[i] {
+	for i := range nodes {
+		for _, from := range needs[i] {
 			column[i] = max(column[i], column[from]+1)
 		}
 		for len(columns) <= column[i] {
@@ -34,7 +43,7 @@ func (g *Graph) SVG() []byte {
 		columns[column[i]] = append(columns[column[i]], i)
 	}
 	type box struct{ x, y, width int }
-	boxes := make([]box, len(g.nodes))
+	boxes := make([]box, len(nodes))
 	tallest := 0
 	for _, c := range columns {
 		tallest = max(tallest, len(c))
@@ -44,7 +53,7 @@ func (g *Graph) SVG() []byte {
 	for _, c := range columns {
 		width := 0
 		for _, i := range c {
-			width = max(width, svgLetter*len(g.nodes[i].Name)+24)
+			width = max(width, svgLetter*len(nodes[i].Name)+24)
 		}
 		own := len(c)*svgBoxHeight + (len(c)-1)*svgRowGap
 		y := (height - own) / 2
@@ -61,17 +70,17 @@ func (g *Graph) SVG() []byte {
 <style>rect{fill:#eef3fb;stroke:#3b6fb6}text{fill:#1b2a41}path{fill:none;stroke:#7a8aa0}
 @media(prefers-color-scheme:dark){rect{fill:#1d2a3d;stroke:#6ea0e0}text{fill:#e6edf7}path{stroke:#8c9bb0}}</style>
 `, width, height, width, height)
-	for i, n := range g.nodes {
+	for i, n := range nodes {
 		to := boxes[i]
-		for _, from := range slices.Sorted(slices.Values(g.needs[i])) {
+		for _, from := range slices.Sorted(slices.Values(needs[i])) {
 			f := boxes[from]
 			x1, y1, x2, y2 := f.x+f.width, f.y+svgBoxHeight/2, to.x, to.y+svgBoxHeight/2
 			bend := svgColumnGap / 2
 			fmt.Fprintf(&b, `<path d="M%d %dC%d %d %d %d %d %d"><title>%s to %s</title></path>`+"\n",
-				x1, y1, x1+bend, y1, x2-bend, y2, x2, y2, html.EscapeString(g.nodes[from].Name), html.EscapeString(n.Name))
+				x1, y1, x1+bend, y1, x2-bend, y2, x2, y2, html.EscapeString(nodes[from].Name), html.EscapeString(n.Name))
 		}
 	}
-	for i, n := range g.nodes {
+	for i, n := range nodes {
 		at := boxes[i]
 		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="%d" height="%d" rx="6"/><text x="%d" y="%d" text-anchor="middle">%s</text>`+"\n",
 			at.x, at.y, at.width, svgBoxHeight, at.x+at.width/2, at.y+svgBoxHeight/2+5, html.EscapeString(n.Name))
