@@ -19,6 +19,7 @@ package attest
 
 import (
 	"context"
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -30,6 +31,9 @@ import (
 	"github.com/taped-dev/tape/stages/rendering"
 	"github.com/taped-dev/tape/stages/vcs"
 )
+
+//go:embed config.schema.json
+var configSchema json.RawMessage
 
 // Config of the stage.
 type Config struct {
@@ -56,19 +60,8 @@ func Kind() pipeline.Kind {
 			{Name: "images"}, {Name: "edits"}, {Name: "listing"}, {Name: "content"},
 		},
 		Outputs: []string{"manifest"},
-		Schema: json.RawMessage(`{
-			"type": "object",
-			"additionalProperties": false,
-			"required": ["repository"],
-			"properties": {
-				"repository": {"type": "string", "minLength": 1, "description": "where the application is written to: host and path, without tag"},
-				"fields": {"type": "array", "description": "image fields that were added to the catalogue, as for scan"},
-				"sbom": {"type": "boolean", "default": false, "description": "add an SPDX 2.3 document of the application"},
-				"version": {"type": "string", "description": "version of tape, which it sets itself"},
-				"created": {"type": "string", "format": "date-time", "description": "the time that the artifact gives as its own; tape sets it from SOURCE_DATE_EPOCH"}
-			}
-		}`),
-		New: pipeline.Configured(New),
+		Schema:  configSchema,
+		New:     pipeline.Configured(New),
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,6 +38,9 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
+//go:embed config.schema.json
+var configSchema json.RawMessage
+
 // Config of the stage.
 type Config struct {
 	// Repository that the application is written to, without tag or digest.
@@ -53,16 +57,8 @@ func Kind() pipeline.Kind {
 		Help:    "pack the manifests as every deployer reads them",
 		Inputs:  []pipeline.Port{{Name: "manifests"}, {Name: "references"}, {Name: "facts", Many: true}},
 		Outputs: []string{"layer", "manifest", "listing"},
-		Schema: json.RawMessage(`{
-			"type": "object",
-			"additionalProperties": false,
-			"required": ["repository"],
-			"properties": {
-				"repository": {"type": "string", "minLength": 1, "description": "where the application is written to: host and path, without tag"},
-				"created": {"type": "string", "format": "date-time", "description": "the time that the artifact gives as its own; tape sets it from SOURCE_DATE_EPOCH"}
-			}
-		}`),
-		New: pipeline.Configured(New),
+		Schema:  configSchema,
+		New:     pipeline.Configured(New),
 	}
 }
 

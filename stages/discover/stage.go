@@ -46,20 +46,14 @@ const (
 	None    = "none"    // nothing: the result depends on the images alone
 )
 
+//go:embed config.schema.json
+var configSchema json.RawMessage
+
 // Config of the stage.
 type Config struct {
 	// Related is Default (which is also what "" means), All or None.
 	Related string `json:"related,omitempty"`
 }
-
-// Stage is the discover stage.
-type Stage struct {
-	origins images.Origins
-	related string
-}
-
-//go:embed config.schema.json
-var schema json.RawMessage
 
 // Kind is the stage's entry in the table of stages.
 func Kind(origins images.Origins) pipeline.Kind {
@@ -68,14 +62,20 @@ func Kind(origins images.Origins) pipeline.Kind {
 		Help:    "find what was published beside the images: signatures, attestations, SBOMs",
 		Inputs:  []pipeline.Port{{Name: "images"}},
 		Outputs: []string{"images"},
-		Schema:  schema,
+		Schema:  configSchema,
 		Needs:   []engine.Need{engine.NeedRegistries, engine.NeedLocalImages},
-		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(origins, config) }),
+		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(config, origins) }),
 	}
 }
 
+// Stage is the discover stage.
+type Stage struct {
+	origins images.Origins
+	related string
+}
+
 // New makes the stage.
-func New(origins images.Origins, config Config) (*Stage, error) {
+func New(config Config, origins images.Origins) (*Stage, error) {
 	related := cmp.Or(config.Related, Default)
 	if !slices.Contains([]string{Default, All, None}, related) {
 		return nil, fmt.Errorf("related %q: it is %s, %s or %s", related, Default, All, None)

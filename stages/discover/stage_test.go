@@ -74,7 +74,7 @@ func image(t *testing.T, up *registrytest.Upstream, tag string) images.Image {
 
 func run(t *testing.T, c *registry.Client, config Config, list ...images.Image) (out images.List, warnings []string, err error) {
 	t.Helper()
-	stage, err := New(images.Origins{Registry: c}, config)
+	stage, err := New(config, images.Origins{Registry: c})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func newCase(t *testing.T, stage *Stage, list ...images.Image) stagetest.Case {
 
 func TestContract(t *testing.T) {
 	up := upstream(registrytest.Published())
-	stage, err := New(images.Origins{Registry: client(t, up)}, Config{})
+	stage, err := New(Config{}, images.Origins{Registry: client(t, up)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -428,7 +428,7 @@ func TestCancelled(t *testing.T) {
 			<-r.Context().Done()
 		})
 	})
-	stage, err := New(images.Origins{Registry: client(t, asked)}, Config{})
+	stage, err := New(Config{}, images.Origins{Registry: client(t, asked)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -438,7 +438,7 @@ func TestCancelled(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	if _, err := New(images.Origins{Registry: nil}, Config{Related: "some"}); err == nil || !strings.Contains(err.Error(), `"some"`) {
+	if _, err := New(Config{Related: "some"}, images.Origins{Registry: nil}); err == nil || !strings.Contains(err.Error(), `"some"`) {
 		t.Errorf("got %v", err)
 	}
 	kind := Kind(images.Origins{})

@@ -17,6 +17,7 @@ package index
 
 import (
 	"context"
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -31,6 +32,9 @@ import (
 
 // MediaTypeReason is of a text: why git's version tags are not the application's.
 const MediaTypeReason = "application/vnd.tape.tag-reason.v1+json"
+
+//go:embed config.schema.json
+var configSchema json.RawMessage
 
 // Config of the stage.
 type Config struct {
@@ -52,17 +56,8 @@ func Kind() pipeline.Kind {
 			{Name: "content"}, {Name: "layer"}, {Name: "attestations"}, {Name: "images"}, {Name: "facts", Many: true},
 		},
 		Outputs: []string{"root", "tags", "reason"},
-		Schema: json.RawMessage(`{
-			"type": "object",
-			"additionalProperties": false,
-			"required": ["repository"],
-			"properties": {
-				"repository": {"type": "string", "minLength": 1, "description": "where the application is written to: host and path, without tag"},
-				"tags": {"type": "array", "items": {"type": "string", "maxLength": 118, "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]*$"}, "description": "tags of the application; by default git's version tags at a clean HEAD, else one of the content's digest"},
-				"created": {"type": "string", "format": "date-time", "description": "the time that the artifact gives as its own; tape sets it from SOURCE_DATE_EPOCH"}
-			}
-		}`),
-		New: pipeline.Configured(New),
+		Schema:  configSchema,
+		New:     pipeline.Configured(New),
 	}
 }
 

@@ -29,6 +29,9 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
+//go:embed config.schema.json
+var configSchema json.RawMessage
+
 // Config of the stage.
 type Config struct {
 	// Repository to copy to, without tag or digest.
@@ -38,15 +41,6 @@ type Config struct {
 	// DryRun copies nothing, and counts what would be copied.
 	DryRun bool `json:"dryRun,omitempty"`
 }
-
-// Stage is the mirror stage.
-type Stage struct {
-	origins images.Origins
-	config  Config
-}
-
-//go:embed config.schema.json
-var configSchema json.RawMessage
 
 // Kind is the stage's entry in the table of stages.
 func Kind(origins images.Origins) pipeline.Kind {
@@ -58,12 +52,18 @@ func Kind(origins images.Origins) pipeline.Kind {
 		Schema:  configSchema,
 		Effects: true,
 		Needs:   []engine.Need{engine.NeedRegistries, engine.NeedLocalImages},
-		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(origins, config) }),
+		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(config, origins) }),
 	}
 }
 
+// Stage is the mirror stage.
+type Stage struct {
+	origins images.Origins
+	config  Config
+}
+
 // New makes the stage.
-func New(origins images.Origins, config Config) (*Stage, error) {
+func New(config Config, origins images.Origins) (*Stage, error) {
 	if err := engine.Mistaken("repository", artifact.CheckRepository(config.Repository)); err != nil {
 		return nil, err
 	}

@@ -121,7 +121,7 @@ func (l *lab) forget() {
 
 func (l *lab) stage(check bool) *mirror.Stage {
 	l.t.Helper()
-	stage, err := mirror.New(images.Origins{Registry: l.client()}, mirror.Config{Repository: l.repository(), Check: check})
+	stage, err := mirror.New(mirror.Config{Repository: l.repository(), Check: check}, images.Origins{Registry: l.client()})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -468,7 +468,7 @@ func TestMounts(t *testing.T) {
 	up.mirror(false, image)
 	image.Name = up.repository() + ":1"
 
-	stage, err := mirror.New(images.Origins{Registry: l.client()}, mirror.Config{Repository: l.dst + "/team/other"})
+	stage, err := mirror.New(mirror.Config{Repository: l.dst + "/team/other"}, images.Origins{Registry: l.client()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -47,6 +48,9 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
+//go:embed config.schema.json
+var configSchema json.RawMessage
+
 // Config of the stage.
 type Config struct {
 	// Repository is where the images will lie: host and path, without tag.
@@ -60,15 +64,8 @@ func Kind() pipeline.Kind {
 		Help:    "make the manifests name the copied images, by digest",
 		Inputs:  []pipeline.Port{{Name: "manifests"}, {Name: "references"}, {Name: "images"}},
 		Outputs: []string{"manifests", "edits"},
-		Schema: json.RawMessage(`{
-			"type": "object",
-			"additionalProperties": false,
-			"required": ["repository"],
-			"properties": {
-				"repository": {"type": "string", "minLength": 1, "description": "Where the images will lie: host and path, without tag."}
-			}
-		}`),
-		New: pipeline.Configured(New),
+		Schema:  configSchema,
+		New:     pipeline.Configured(New),
 	}
 }
 

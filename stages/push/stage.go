@@ -65,6 +65,9 @@ type PushedImage struct {
 	Ref    string        `json:"ref"`
 }
 
+//go:embed config.schema.json
+var configSchema json.RawMessage
+
 // Config of the stage.
 type Config struct {
 	// Repository to push to, without tag or digest.
@@ -74,15 +77,6 @@ type Config struct {
 	// Immutable refuses to move a tag that leads elsewhere.
 	Immutable bool `json:"immutable,omitempty"`
 }
-
-// Stage is the push stage.
-type Stage struct {
-	client *registry.Client
-	config Config
-}
-
-//go:embed config.schema.json
-var configSchema json.RawMessage
 
 // Kind is the stage's entry in the table of stages.
 func Kind(client *registry.Client) pipeline.Kind {
@@ -94,12 +88,18 @@ func Kind(client *registry.Client) pipeline.Kind {
 		Schema:  configSchema,
 		Effects: true,
 		Needs:   []engine.Need{engine.NeedRegistries},
-		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(client, config) }),
+		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(config, client) }),
 	}
 }
 
+// Stage is the push stage.
+type Stage struct {
+	client *registry.Client
+	config Config
+}
+
 // New makes the stage.
-func New(client *registry.Client, config Config) (*Stage, error) {
+func New(config Config, client *registry.Client) (*Stage, error) {
 	if err := engine.Mistaken("repository", artifact.CheckRepository(config.Repository)); err != nil {
 		return nil, err
 	}

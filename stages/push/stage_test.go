@@ -191,7 +191,7 @@ func (l *lab) build(text string) {
 
 func (l *lab) kase(check bool, tags ...string) stagetest.Case {
 	l.t.Helper()
-	stage, err := push.New(l.client(), push.Config{Repository: l.name(), Check: check})
+	stage, err := push.New(push.Config{Repository: l.name(), Check: check}, l.client())
 	if err != nil {
 		l.t.Fatal(err)
 	}

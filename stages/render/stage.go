@@ -14,6 +14,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	_ "embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
@@ -23,10 +25,14 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/rendering"
 )
+
+//go:embed config.schema.json
+var configSchema json.RawMessage
 
 // Config is what a pipeline says of a rendering.
 type Config struct {
@@ -57,6 +63,19 @@ type Options struct {
 	// NewDir makes the folder to work in where there is no TempDir; nil makes one
 	// of the system's. What it makes is removed, but not where the process is killed.
 	NewDir func() (string, error)
+}
+
+// Kind is the stage's entry in the table of stages.
+func Kind(o Options) pipeline.Kind {
+	return pipeline.Kind{
+		Name:    "render",
+		Help:    "have the interpreter turn a source into manifests",
+		Inputs:  []pipeline.Port{{Name: "files"}, {Name: "request"}},
+		Outputs: []string{"manifests", "rendering"},
+		Schema:  configSchema,
+		Needs:   []engine.Need{engine.NeedInterpreters},
+		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(config, o) }),
+	}
 }
 
 // Stage renders one source.

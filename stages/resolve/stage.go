@@ -63,6 +63,9 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
+//go:embed config.schema.json
+var configSchema json.RawMessage
+
 // Config of the stage.
 type Config struct {
 	// Platform takes one manifest of every index: os/arch[/variant].
@@ -79,17 +82,6 @@ type Config struct {
 	From map[string]local.Place `json:"from,omitempty"`
 }
 
-// Stage is the resolve stage.
-type Stage struct {
-	origins  images.Origins
-	config   Config
-	from     From
-	platform *ocispec.Platform // nil: whole indexes
-}
-
-//go:embed config.schema.json
-var schema json.RawMessage
-
 // Kind is the stage's entry in the table of stages. Paths in its configuration are
 // relative to the folder and stay below top, but for the places that are given: those
 // are not from a file that is checked in.
@@ -99,19 +91,27 @@ func Kind(origins images.Origins, folder, top string, given map[string]local.Pla
 		Help:    "ask the registries which image each reference means",
 		Inputs:  []pipeline.Port{{Name: "references"}},
 		Outputs: []string{"images"},
-		Schema:  schema,
+		Schema:  configSchema,
 		Needs:   []engine.Need{engine.NeedRegistries, engine.NeedLocalImages},
 		New: pipeline.Configured(func(config Config) (*Stage, error) {
 			if err := checkInside(config.From, folder, top, given); err != nil {
 				return nil, engine.Mistaken("from", err)
 			}
-			return New(origins, folder, config)
+			return New(config, origins, folder)
 		}),
 	}
 }
 
+// Stage is the resolve stage.
+type Stage struct {
+	origins  images.Origins
+	config   Config
+	from     From
+	platform *ocispec.Platform // nil: whole indexes
+}
+
 // New makes the stage. Paths in the configuration are relative to the folder.
-func New(origins images.Origins, folder string, config Config) (*Stage, error) {
+func New(config Config, origins images.Origins, folder string) (*Stage, error) {
 	s := &Stage{origins: origins, config: config}
 	var err error
 	if s.from, err = NewFrom(config.From, folder); err != nil {

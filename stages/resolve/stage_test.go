@@ -42,7 +42,7 @@ func client(t *testing.T, h http.Handler) *registry.Client {
 // run runs the stage on references; warnings are what it warned of.
 func run(t *testing.T, c *registry.Client, config Config, references ...images.Reference) (list images.List, warnings []string, err error) {
 	t.Helper()
-	stage, err := New(images.Origins{Registry: c}, "", config)
+	stage, err := New(config, images.Origins{Registry: c}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func newCase(t *testing.T, stage *Stage, references ...images.Reference) stagete
 // The contract of a stage holds, also where something stays unpinned.
 func TestContract(t *testing.T) {
 	up := &registrytest.Upstream{Image: func(name, tag string) (registrytest.Image, bool) { return registrytest.Published(), tag != "missing" }}
-	stage, err := New(images.Origins{Registry: client(t, up)}, "", Config{})
+	stage, err := New(Config{}, images.Origins{Registry: client(t, up)}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +238,7 @@ func TestPlatform(t *testing.T) {
 
 func TestBadPlatform(t *testing.T) {
 	for _, platform := range []string{"amd64", "linux", "linux/amd64/v1/x", "li nux/amd64"} {
-		if _, err := New(images.Origins{Registry: nil}, "", Config{Platform: platform}); err == nil || !strings.Contains(err.Error(), "give it as os/arch") {
+		if _, err := New(Config{Platform: platform}, images.Origins{Registry: nil}, ""); err == nil || !strings.Contains(err.Error(), "give it as os/arch") {
 			t.Errorf("platform %q: %v", platform, err)
 		}
 	}
@@ -450,7 +450,7 @@ func TestCancelled(t *testing.T) {
 			<-r.Context().Done()
 		})
 	})
-	stage, err := New(images.Origins{Registry: client(t, asked)}, "", Config{})
+	stage, err := New(Config{}, images.Origins{Registry: client(t, asked)}, "")
 	if err != nil {
 		t.Fatal(err)
 	}

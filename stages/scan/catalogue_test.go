@@ -25,7 +25,7 @@ func TestCatalogue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(schema))
+	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(configSchema))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ package sign
 
 import (
 	"context"
+	_ "embed"
 	"encoding/json"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -36,17 +37,24 @@ type Signer = signature.Signer
 // a key file.
 type Verifier = signature.Verifier
 
+//go:embed config.schema.json
+var configSchema json.RawMessage
+
+// Config of the stage. It is empty: the key is not an option, so that a pipeline
+// that is checked in does not choose whose signature an application gets.
+type Config struct{}
+
 // Kind is the stage's entry in the table of stages. Without a signer nothing is
-// signed. The key is not an option of the stage: a pipeline that is checked in
-// does not choose whose signature an application gets.
+// signed.
 func Kind(signer Signer) pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "sign",
 		Help:    "sign root and content, where a key is given",
 		Inputs:  []pipeline.Port{{Name: "root"}, {Name: "content"}},
 		Outputs: []string{"signatures"},
+		Schema:  configSchema,
 		Needs:   []engine.Need{engine.NeedKey},
-		New:     func(json.RawMessage) (engine.Stage, error) { return New(signer), nil },
+		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(config, signer) }),
 	}
 }
 
@@ -54,7 +62,7 @@ func Kind(signer Signer) pipeline.Kind {
 type Stage struct{ signer Signer }
 
 // New makes the stage. A nil signer signs nothing.
-func New(signer Signer) *Stage { return &Stage{signer: signer} }
+func New(_ Config, signer Signer) (*Stage, error) { return &Stage{signer: signer}, nil }
 
 // Run implements [engine.Stage].
 func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {

@@ -27,6 +27,7 @@ package source
 import (
 	"cmp"
 	"context"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,6 +41,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/rendering"
@@ -48,6 +50,9 @@ import (
 
 // Fallback is the interpreter of sources that no other one claims.
 const Fallback = "plain"
+
+//go:embed config.schema.json
+var configSchema json.RawMessage
 
 // Config is what a pipeline says of a source.
 type Config struct {
@@ -102,6 +107,18 @@ type Options struct {
 	LookupEnv func(string) (string, bool)
 	// Limits of one source; zero is [files.DefaultLimits].
 	Limits files.Limits
+}
+
+// Kind is the stage's entry in the table of stages.
+func Kind(o Options) pipeline.Kind {
+	return pipeline.Kind{
+		Name:    "source",
+		Help:    "read exactly the files that a render will read, and find out where they come from",
+		Outputs: []string{"files", "facts", "request"},
+		Schema:  configSchema,
+		Needs:   []engine.Need{engine.NeedFiles, engine.NeedInterpreters},
+		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(config, o) }),
+	}
 }
 
 // Stage is one source.

@@ -227,7 +227,14 @@ func b64JSON(data []byte) string {
 // TestStage: signing again gives the same bytes, and nobody without a key signs.
 func TestStage(t *testing.T) {
 	signer, verifier := pair(t, "")
-	c := stagetest.Case{Stage: New(signer), Inputs: map[string]stagetest.Blob{
+	stage := func(signer Signer) *Stage {
+		s, err := New(Config{}, signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	c := stagetest.Case{Stage: stage(signer), Inputs: map[string]stagetest.Blob{
 		"root": {MediaType: ocispec.MediaTypeImageIndex, Data: []byte(`{"root":1}`)}, "content": {MediaType: ocispec.MediaTypeImageManifest, Data: []byte(`{"content":1}`)},
 	}}
 	if err := c.Check(t.Context()); err != nil {
@@ -265,7 +272,7 @@ func TestStage(t *testing.T) {
 		}
 	}
 
-	c.Stage = New(nil)
+	c.Stage = stage(nil)
 	if r, err = c.Run(t.Context()); err != nil || string(r.Outputs["signatures"].Data) != "[]" {
 		t.Errorf("without a key: %s, %v", r.Outputs["signatures"].Data, err)
 	}
