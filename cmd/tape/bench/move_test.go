@@ -65,8 +65,11 @@ func copyAndVerify(t *testing.T, rows *table) {
 	l.delay(delay)
 	for range rounds {
 		other := registrytest.GGCR()
-		to := registrytest.Serve(t, l.delayed(func() http.Handler { return other }))
-		copied = append(copied, l.tape(t, "copy", ref, to+"/app"))
+		target := registrytest.Count(l.delayed(func() http.Handler { return other }))
+		to := registrytest.Serve(t, target)
+		s := l.tape(t, "copy", ref, to+"/app")
+		s.requests += target.Stats().Total()
+		copied = append(copied, s)
 		verified = append(verified, l.tape(t, "verify", ref, "--key", key+".pub"))
 	}
 	l.delay(0)
@@ -74,6 +77,7 @@ func copyAndVerify(t *testing.T, rows *table) {
 	within := l.tape(t, "copy", l.taped(t), l.dstAddr+"/elsewhere")
 	mine := median(copied)
 	rows.most("copy, 100 images, 20 ms a request: time", 2, mine.Wall.Seconds(), "s")
+	rows.count(t, "  requests", 4500, mine.requests)
 	rows.most("  peak memory", 150, float64(mine.Memory)/1e6, "MB")
 	rows.count(t, "  within a registry that mounts: bytes of blobs that were sent", 0, int(within.uploaded))
 	mine = median(verified)

@@ -31,6 +31,9 @@ const (
 	smallManifest = 64 << 10
 	// walkers is how many manifests of one index are read at once.
 	walkers = 64
+	// maxIndexes is how many bytes the indexes have that one index leads to: what they
+	// list is held at once. Those of an application of 1,000 images have some 10 MB.
+	maxIndexes = 64 << 20
 )
 
 // Manifest is a manifest or index that was read.
@@ -76,35 +79,68 @@ func elsewhere(desc ocispec.Descriptor) bool {
 }
 
 // Below lists the manifests that an index leads to, each before those that it lists
-// itself. Of those only indexes are read.
+// itself. Of those only indexes are read, each once.
 func Below(ctx context.Context, from content.Provider, index ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-	return below(ctx, from, index, map[digest.Digest]bool{}, 0)
-}
-
-func below(ctx context.Context, from content.Provider, index ocispec.Descriptor, seen map[digest.Digest]bool, depth int) ([]ocispec.Descriptor, error) {
-	if !images.IsIndexType(index.MediaType) || seen[index.Digest] {
-		return nil, nil
-	}
-	if depth > registry.MaxDepth {
-		return nil, tooDeep(index)
-	}
-	seen[index.Digest] = true
-	m, err := Read(ctx, from, index)
-	if err != nil {
-		return nil, err
-	}
-	var out []ocispec.Descriptor
-	for _, child := range m.Manifests {
-		out = append(out, child)
-		list, err := below(ctx, from, child, seen, depth+1)
-		if err != nil {
+	lists := map[digest.Digest][]ocispec.Descriptor{} // of the indexes
+	walker, nodes, size := NewWalker(), 0, int64(0)
+	for depth, level := 0, indexes(lists, index); len(level) > 0; depth++ {
+		if depth > registry.MaxDepth {
+			return nil, tooDeep(level[0])
+		}
+		for _, desc := range level {
+			if size += desc.Size; size > maxIndexes {
+				return nil, fmt.Errorf("the indexes that %s leads to have more than %d bytes: %w", index.Digest, maxIndexes, errdefs.ErrInvalidArgument)
+			}
+		}
+		read := make([][]ocispec.Descriptor, len(level))
+		group, ctx := errgroup.WithContext(ctx)
+		group.SetLimit(walkers)
+		for i, desc := range level {
+			group.Go(func() error {
+				m, err := walker.Read(ctx, from, desc)
+				if err == nil {
+					read[i] = m.Manifests
+				}
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
 			return nil, err
 		}
-		if out = append(out, list...); len(out) > maxNodes {
-			return nil, tooMany(index)
+		var next []ocispec.Descriptor
+		for i, list := range read {
+			if nodes += len(list); nodes > maxNodes {
+				return nil, tooMany(index)
+			}
+			lists[level[i].Digest] = list
+			next = append(next, indexes(lists, list...)...)
+		}
+		level = next
+	}
+	return inOrder(lists, index, nil), nil
+}
+
+// indexes are the indexes of a list that are not among the known, and are from now on.
+func indexes(known map[digest.Digest][]ocispec.Descriptor, list ...ocispec.Descriptor) []ocispec.Descriptor {
+	var out []ocispec.Descriptor
+	for _, desc := range list {
+		if _, is := known[desc.Digest]; !is && images.IsIndexType(desc.MediaType) {
+			known[desc.Digest] = nil
+			out = append(out, desc)
 		}
 	}
-	return out, nil
+	return out
+}
+
+// inOrder appends what an index lists, and after each what that lists, where it comes
+// first.
+func inOrder(lists map[digest.Digest][]ocispec.Descriptor, index ocispec.Descriptor, out []ocispec.Descriptor) []ocispec.Descriptor {
+	list := lists[index.Digest]
+	delete(lists, index.Digest)
+	for _, child := range list {
+		out = inOrder(lists, child, append(out, child))
+	}
+	return out
 }
 
 // sameSize reports that something is described with two sizes.

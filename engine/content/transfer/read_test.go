@@ -3,13 +3,19 @@
 package transfer_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -140,6 +146,98 @@ func TestWrongBelow(t *testing.T) {
 			check("save", tree.Add(t.Context(), from, nil, top))
 			check("walk", transfer.NewWalker().Walk(t.Context(), from, top))
 		})
+	}
+}
+
+// A list of what lies below an index is in the order of the index, and has a nested
+// index once. The indexes are read side by side: each waits here for all.
+func TestBelow(t *testing.T) {
+	d := newDrawer(t)
+	var want []digest.Digest
+	var children []ocispec.Descriptor
+	list := func(desc ocispec.Descriptor) ocispec.Descriptor {
+		want = append(want, desc.Digest)
+		return desc
+	}
+	shared := d.index(d.image("shared"))
+	for i := range 8 {
+		image := d.image(fmt.Sprint(i))
+		index := d.index(image, shared)
+		list(index)
+		list(image)
+		if list(shared); i == 0 {
+			list(d.image("shared"))
+		}
+		children = append(children, index, list(d.image("plain")))
+	}
+	top := d.index(children...)
+	from := &meeting{Provider: d.open(), together: map[digest.Digest]bool{}, met: make(chan struct{}), read: map[digest.Digest]int{}}
+	for i := range 8 {
+		from.together[children[2*i].Digest] = true
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	below, err := transfer.Below(ctx, from, top)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []digest.Digest{}
+	for _, desc := range below {
+		got = append(got, desc.Digest)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	for dgst, n := range from.read {
+		if n > 1 {
+			t.Errorf("%s was read %d times", dgst, n)
+		}
+	}
+}
+
+// meeting gives some blobs when all of them are asked for.
+type meeting struct {
+	content.Provider
+	mu       sync.Mutex
+	together map[digest.Digest]bool
+	met      chan struct{}
+	read     map[digest.Digest]int
+}
+
+func (m *meeting) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
+	m.mu.Lock()
+	m.read[desc.Digest]++
+	waits := m.together[desc.Digest]
+	if delete(m.together, desc.Digest); waits && len(m.together) == 0 {
+		close(m.met)
+	}
+	m.mu.Unlock()
+	if waits {
+		select {
+		case <-m.met:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	return m.Provider.ReaderAt(ctx, desc)
+}
+
+// What the indexes below one list has to fit into memory.
+func TestBelowTooLarge(t *testing.T) {
+	d := newDrawer(t)
+	index := func(note string, children ...ocispec.Descriptor) ocispec.Descriptor {
+		return d.json(ocispec.MediaTypeImageIndex, map[string]any{"manifests": children, "annotations": map[string]string{"note": note}})
+	}
+	note := strings.Repeat("x", 4_000_000)
+	var children []ocispec.Descriptor
+	for i := range 17 {
+		children = append(children, index(fmt.Sprint(i, note)))
+	}
+	if below, err := transfer.Below(t.Context(), d.open(), index("", children[:16]...)); err != nil || len(below) != 16 {
+		t.Errorf("%d manifests, %v", len(below), err)
+	}
+	if _, err := transfer.Below(t.Context(), d.open(), index("", children...)); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("got %v, want an error that it is too large", err)
 	}
 }
 

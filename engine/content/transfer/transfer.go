@@ -171,7 +171,7 @@ func (c *Copier) there(ctx context.Context, desc ocispec.Descriptor) (bool, erro
 
 // parallelQuestions leaves most of what a source answers at once to what is copied:
 // some look through all that they have for referrers.
-const parallelQuestions = 8
+const parallelQuestions = 32
 
 // Whole copies a manifest with all that it names and then what is about the
 // subjects, and about that, and has it listed. What there is of that is found out
