@@ -76,9 +76,10 @@ func charts(t *testing.T, rows *table) {
 }
 
 // unchanged counts how often interpreters start: the one that tape finds is a
-// script that says so in a file before it becomes the real one.
+// script that says so before it becomes the real one. It may write nowhere but to
+// tape, which logs it.
 func unchanged(t *testing.T, rows *table) {
-	dir, started := t.TempDir(), filepath.Join(t.TempDir(), "started")
+	dir := t.TempDir()
 	tape := filepath.Join(dir, "tape")
 	program, err := os.ReadFile(filepath.Join(bin(t), "tape"))
 	if err == nil {
@@ -87,22 +88,27 @@ func unchanged(t *testing.T, rows *table) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const started = "an interpreter starts here"
 	write(t, filepath.Join(dir, "tape-interpreter-helm"),
-		fmt.Sprintf("#!/bin/sh\necho started >>'%s'\nexec '%s'\n", started, filepath.Join(bin(t), "tape-interpreter-helm")))
+		fmt.Sprintf("#!/bin/sh\necho '%s' >&2\nexec '%s'\n", started, filepath.Join(bin(t), "tape-interpreter-helm")))
 	if err := os.Chmod(filepath.Join(dir, "tape-interpreter-helm"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	chart, l := newChart(t, "shop", 50, 0), &lab{store: t.TempDir()}
+	chart, store := newChart(t, "shop", 50, 0), t.TempDir()
 	count := func() int {
-		l.run(t, "", tape, "--store", l.store, "--progress", "none", "render", chart)
-		data, err := os.ReadFile(started)
-		if err != nil {
-			t.Fatal(err)
+		var log bytes.Buffer
+		cmd := exec.Command(tape, "--store", store, "--progress", "none", "--log-level", "debug", "render", chart)
+		cmd.Env, cmd.Stderr = append(os.Environ(), "DOCKER_CONFIG="+store), &log
+		if err := cmd.Run(); err != nil {
+			t.Fatalf("%v\n%s", err, &log)
 		}
-		return bytes.Count(data, []byte("\n"))
+		return bytes.Count(log.Bytes(), []byte(started))
 	}
 	first := count()
-	rows.count(t, fmt.Sprintf("render again, nothing changed: processes of interpreters (first: %d)", first), 0, count()-first)
+	if first == 0 {
+		t.Fatal("no interpreter said that it starts")
+	}
+	rows.count(t, fmt.Sprintf("render again, nothing changed: processes of interpreters (first: %d)", first), 0, count())
 }
 
 // largeOutput is what it costs that 12 MB come from another process.
