@@ -70,6 +70,31 @@ test-registries: ## hold applications against Debian's docker-registry 2.8 and s
 test-docker: ## take images from a Docker daemon of its own (needs root, dockerd and containerd)
 	$(GO) test -tags docker -count=1 -run TestDocker ./stages/app
 
+.PHONY: fuzz
+FUZZTIME ?= 10s
+fuzz: ## run every fuzz target for a while: make fuzz FUZZTIME=1m
+	@set -e; grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u | while read -r dir; do \
+		grep -rhoP --include='*_test.go' '^func \KFuzz\w+' "$$dir" --exclude-dir='?*' | sort | while read -r target; do \
+			echo "== $$dir $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x "$$dir" </dev/null; \
+		done; \
+	done
+
+.PHONY: cover
+cover: ## print what share of the statements of each package the tests run, and write bin/cover.html
+	@mkdir -p $(BIN)
+	$(GO) test -coverpkg=./... -coverprofile=$(BIN)/cover.out ./... >/dev/null
+	@$(GO) tool cover -html=$(BIN)/cover.out -o $(BIN)/cover.html
+	@# A line is file:from,to statements runs, once for each test binary.
+	@awk -F '[: ]' 'NR > 1 { of[$$1 $$2] = $$3; dir[$$1 $$2] = $$1; if ($$4) ran[$$1 $$2] = 1 } \
+		END { for (b in of) { d = dir[b]; sub("/[^/]*$$", "", d); n[d] += of[b]; r[d] += ran[b] * of[b]; N += of[b]; R += ran[b] * of[b] } \
+		for (d in n) printf "%5.1f %%  %s\n", 100 * r[d] / n[d], d; printf "%5.1f %%  all\n", 100 * R / N }' $(BIN)/cover.out | sort -k3
+
+.PHONY: vet-os
+vet-os: ## vet for the other systems that tape is for
+	GOOS=darwin $(GO) vet ./...
+	GOOS=windows $(GO) vet ./...
+
 .PHONY: lint
 lint: ## vet and lint
 	$(GO) vet ./...

@@ -31,9 +31,10 @@ import (
 const dependencies = `
 	# The engine knows no stage and no plugin.
 	NONE
-	< engine/nearest, engine/cache, engine/regular, engine/temporary
+	< engine/nearest, engine/regular, engine/temporary
 	< engine/content/internal/...
 	< engine/content/descriptor
+	< engine/cache
 	< engine/content/store
 	< engine
 	< engine/content/layout, engine/pipeline, engine/content/registry, engine/stagetest

@@ -27,6 +27,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/content/descriptor"
 )
 
 const (
@@ -191,7 +193,7 @@ func read(file string) (Entry, error) {
 		return Entry{}, damaged(file, "it is the entry of another key")
 	}
 	for name, desc := range doc.Outputs {
-		if err := desc.Digest.Validate(); err != nil {
+		if err := descriptor.Check(desc); err != nil {
 			return Entry{}, damaged(file, fmt.Sprintf("output %s: %v", name, err))
 		}
 	}

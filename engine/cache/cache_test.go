@@ -219,3 +219,43 @@ func TestPutLeavesNothingBehind(t *testing.T) {
 		t.Errorf("left behind: %s", file)
 	}
 }
+
+// Whatever lies in the file of an entry, it is absent, or all of its outputs can be
+// asked for.
+func FuzzEntry(f *testing.F) {
+	key := digest.FromString("key")
+	for _, body := range []string{
+		`{"key":"` + key.String() + `","outputs":{"a":{"digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0}}}`,
+		`{"key":"` + key.String() + `","outputs":{"a":{"digest":"` + key.String() + `","size":-1}}}`,
+		`{"key":"` + key.String() + `","outputs":{"a":{"digest":"../../x","size":-1}}}`,
+	} {
+		f.Add([]byte(digest.FromString(body).String() + "\n" + body))
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		dir := t.TempDir()
+		c := cache.Open(dir)
+		if err := c.Put(t.Context(), key, nil); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, key.Encoded()[:2], key.Encoded())
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// Most bytes have no right checksum: what is behind one is tried as well.
+		for _, data := range [][]byte{data, append([]byte(digest.FromBytes(data).String()+"\n"), data...)} {
+			if err := os.WriteFile(file, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			outputs, err := c.Get(t.Context(), key)
+			if err != nil && !errdefs.IsNotFound(err) {
+				t.Errorf("get: %v", err)
+			}
+			for name, desc := range outputs {
+				if desc.Digest.Validate() != nil || desc.Size < 0 {
+					t.Errorf("output %s: %+v", name, desc)
+				}
+			}
+		}
+	})
+}

@@ -42,3 +42,19 @@ func TestUndo(t *testing.T) {
 		})
 	}
 }
+
+// Undo gives the bytes that the digest says, or an error, whatever the edits are.
+func FuzzUndo(f *testing.F) {
+	f.Add("a: one\n", "a: REPO:1\n", 3, "one", "REPO:1", 0, "", "")
+	f.Add("x", "x", 1, "", "", -1, "y", "z")
+	f.Add("", "", 1<<62, "", "x", 1<<62, "", "")
+	f.Fuzz(func(t *testing.T, before, after string, at int, original, replaced string, then int, originalThen, replacedThen string) {
+		e := FileEdits{
+			File: "f.yaml", Before: digest.FromString(before), After: digest.FromString(after),
+			Edits: []Edit{{Offset: at, Original: original, Replaced: replaced}, {Offset: then, Original: originalThen, Replaced: replacedThen}},
+		}
+		if got, err := e.Undo([]byte(after)); err == nil && string(got) != before {
+			t.Errorf("got %q, want %q", got, before)
+		}
+	})
+}

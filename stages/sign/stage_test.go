@@ -277,3 +277,44 @@ func TestStage(t *testing.T) {
 		t.Errorf("without a key: %s, %v", r.Outputs["signatures"].Data, err)
 	}
 }
+
+// A bundle that is read has the digest of one manifest; one that was changed in any
+// byte of its statement or signature is not one of the key.
+func FuzzBundle(f *testing.F) {
+	private, public, err := GenerateKey(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	dir := f.TempDir()
+	for name, data := range map[string][]byte{"k.key": private, "k.pub": public} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			f.Fatal(err)
+		}
+	}
+	signer, err := LoadSigner(filepath.Join(dir, "k.key"), nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	verifier, err := LoadVerifier(filepath.Join(dir, "k.pub"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	manifest := digest.FromString("manifest")
+	good, err := Bundle(f.Context(), signer, manifest)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte(`{"dsseEnvelope":{"payload":"e30=","payloadType":"application/vnd.in-toto+json","signatures":[{}]}}`))
+	f.Add([]byte(`{}`))
+	other := digest.FromString("other")
+	f.Fuzz(func(t *testing.T, bundle []byte) {
+		claim, err := Read(bundle)
+		if err == nil && claim.Subject.Validate() != nil {
+			t.Errorf("subject %q", claim.Subject)
+		}
+		if _, err := Verify(t.Context(), verifier, bundle, other); err == nil {
+			t.Error("a bundle that the key never made is verified")
+		}
+	})
+}
