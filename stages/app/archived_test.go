@@ -145,13 +145,17 @@ func TestForgedArchive(t *testing.T) {
 		"a platform": func(f *forgery) {
 			f.index.Manifests[0].Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"}
 		},
-		"URLs":                     func(f *forgery) { f.index.Manifests[0].URLs = []string{"https://example.com"} },
-		"a blob that nothing has":  func(f *forgery) { f.put([]byte("nothing leads here")) },
-		"what docker load reads":   func(f *forgery) { f.file("manifest.json", []byte("[]")) },
-		"what old Docker reads":    func(f *forgery) { f.file("repositories", []byte("{}")) },
-		"a file":                   func(f *forgery) { f.file("README", []byte("hello")) },
-		"a file beside the blobs":  func(f *forgery) { f.file("blobs/README", []byte("hello")) },
-		"a blob that is too short": func(f *forgery) { f.list[0].data = f.list[0].data[1:]; f.list[0].header.Size-- },
+		"URLs":                    func(f *forgery) { f.index.Manifests[0].URLs = []string{"https://example.com"} },
+		"a blob that nothing has": func(f *forgery) { f.put([]byte("nothing leads here")) },
+		"what docker load reads":  func(f *forgery) { f.file("manifest.json", []byte("[]")) },
+		"what old Docker reads":   func(f *forgery) { f.file("repositories", []byte("{}")) },
+		"a file":                  func(f *forgery) { f.file("README", []byte("hello")) },
+		"a file beside the blobs": func(f *forgery) { f.file("blobs/README", []byte("hello")) },
+		"a blob that is too short": func(f *forgery) {
+			i := slices.IndexFunc(f.list, func(e entry) bool { return !strings.HasSuffix(e.header.Name, a.root.Encoded()) })
+			f.list[i].data = f.list[i].data[1:]
+			f.list[i].header.Size--
+		},
 		"a link to another blob": func(f *forgery) {
 			f.list[1].header.Typeflag, f.list[1].header.Linkname, f.list[1].header.Size, f.list[1].data = tar.TypeLink, f.list[0].header.Name, 0, nil
 		},

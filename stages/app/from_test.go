@@ -289,7 +289,7 @@ data: {image: "registry.example/helper:1"}
 	o := a.options(local.Place("oci:" + a.layout))
 	o.From["registry.example/helper:1"] = local.Place("oci:" + a.other + ":none")
 	_, err := app.Package(t.Context(), app.PackageOptions{Options: o, Repository: "registry.example/team/app", DryRun: true})
-	if want := "image registry.example/helper:1 (config.yaml:4:16): "; !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), want) {
+	if want := "image registry.example/helper:1 (" + a.manifest + "/config.yaml:4:16): "; !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

@@ -30,7 +30,7 @@ func Images(ctx context.Context, o ImagesOptions) (*ImagesResult, error) {
 		}
 	}
 	node, _, _ := target.Split()
-	run, err := o.run(ctx, p, node)
+	run, from, err := o.traced(ctx, p, node)
 	if err != nil {
 		return nil, err
 	}
@@ -42,10 +42,6 @@ func Images(ctx context.Context, o ImagesOptions) (*ImagesResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	from, err := o.originsOf(ctx, p, run, node)
-	if err != nil {
-		return nil, err
-	}
 	result := &ImagesResult{
 		Images:       ofClasses(list.Images, o.Classes),
 		Placeholders: orEmpty(report.Placeholders),
@@ -53,7 +49,13 @@ func Images(ctx context.Context, o ImagesOptions) (*ImagesResult, error) {
 		Unpinned:     orEmpty(list.Unpinned),
 		Mentions:     report.Mentions,
 	}
-	from.trace(result)
+	for i := range result.Images {
+		result.Images[i].Locations = from.locations(result.Images[i].Locations)
+	}
+	for i, m := range result.Mentions {
+		result.Mentions[i].Source, _ = from.at(m.File, m.Line)
+	}
+	from.trace(result.Unpinned, result.Placeholders, result.Skipped)
 	return result, nil
 }
 

@@ -197,14 +197,21 @@ func (o *InitOptions) try(ctx context.Context, all []claimedSource) ([]error, er
 	return problems, group.Wait()
 }
 
-// reason is the first line of why a source does not render.
+// reason is the first line of why a source does not render. It is written beside the
+// source, whatever the working directory is now: files are named from there.
 func (o *InitOptions) reason(s claimedSource, err error) string {
 	if failed, ok := errors.AsType[*engine.StageError](err); ok {
 		err = failed.Err
 	}
 	first, _, _ := strings.Cut(err.Error(), "\n")
 	first = strings.TrimPrefix(first, o.path(s)+": ")
-	return strings.TrimPrefix(first, "interpreter "+s.Interpreter+": ")
+	first = strings.TrimPrefix(first, "interpreter "+s.Interpreter+": ")
+	for _, folder := range []string{o.path(s), filepath.Clean(o.Dir)} {
+		if folder != "." {
+			first = strings.ReplaceAll(first, folder+"/", "")
+		}
+	}
+	return first
 }
 
 // path of a source from the working directory.

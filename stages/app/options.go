@@ -110,6 +110,8 @@ type Source struct {
 	// Settings of the interpreter, in order: a later one of the same name
 	// replaces an earlier one, or is added where the option is a list.
 	Settings []Setting
+	// Temporary: Path goes away with the run, and messages do not name it.
+	Temporary bool
 }
 
 // Setting is one option of an interpreter, by name.

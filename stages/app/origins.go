@@ -5,119 +5,289 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/rendering"
 	"github.com/taped-dev/tape/stages/source"
 )
 
-// origins are the files that rendered ones were made of, by the names of those.
-type origins map[string]origin
+// origins runs stages, and has what they say name the files of the user, which can
+// be opened. Stages know the files of a tar: those that an interpreter reads are
+// named from the top of the repository, rendered ones exist nowhere else. What stages
+// make does not depend on where the sources lie, and what is kept of it serves any
+// working directory; so names change here, where they leave.
+type origins struct {
+	engine.Executor
+	// place is where the source lies that a path in a pipeline names, as seen from
+	// the working directory; "" where nobody is to be told.
+	place func(path string) string
 
+	mu       sync.Mutex
+	sources  map[string]string      // where each source lies, by its node
+	rendered map[string]origin      // by name among all manifests
+	made     map[digest.Digest]bool // the manifests that interpreters made
+	changed  bool                   // by a stage behind the interpreter: lines are others
+}
+
+// origin is what a rendered file was made of.
 type origin struct {
-	name string // relative to the working directory
+	name string // relative to the working directory; of a folder it ends in a slash
 	same bool   // the files are the same, and so are their lines
 }
 
-// originsOf asks the renderings of a run. A source has its place from the
-// configuration of the node that read it: renderings, which are kept, are the same
-// wherever the source lies.
-func (o *Options) originsOf(ctx context.Context, p *pipeline.Pipeline, run *engine.Result, target string) (origins, error) {
-	graph, err := p.Build(o.Args, target)
-	if err != nil {
-		return nil, err
+// origins are those of a run by an executor.
+func (o *Options) originsOf(run engine.Executor) *origins {
+	return &origins{
+		Executor: run, place: o.placeOf,
+		sources: map[string]string{}, rendered: map[string]origin{}, made: map[digest.Digest]bool{},
 	}
-	out := origins{}
-	for _, node := range run.Nodes {
-		desc, ok := node.Outputs["rendering"]
-		if !ok || desc.MediaType != rendering.MediaTypeRendering {
-			continue
-		}
-		var r rendering.Rendering
-		if err := engine.GetJSON(ctx, run.Store, desc, rendering.MediaTypeRendering, &r); err != nil {
-			return nil, err
-		}
-		place, ok := o.sourceOf(graph, node.Name)
-		if !ok || r.Reference != "" {
-			continue
-		}
-		for _, f := range r.Files {
-			if f.Origin == "" {
-				continue
-			}
-			below, err := filepath.Rel(filepath.FromSlash(r.Path), filepath.FromSlash(f.Origin))
-			if err != nil {
-				return nil, err
-			}
-			out[f.Path] = origin{filepath.ToSlash(filepath.Join(place, below)), f.Same}
-		}
-	}
-	return out, nil
 }
 
-// sourceOf is where the source lies that a node renders, as seen from the working
-// directory.
-func (o *Options) sourceOf(graph *engine.Graph, render string) (string, bool) {
-	find := func(name string) (engine.Node, bool) {
-		i := slices.IndexFunc(graph.Nodes(), func(n engine.Node) bool { return n.Name == name })
-		if i < 0 {
-			return engine.Node{}, false
+// placeOf is where a source lies, as seen from the working directory; "" where that
+// is no place of the user's.
+func (o *Options) placeOf(path string) string {
+	if slices.ContainsFunc(o.Sources, func(s Source) bool { return s.Temporary && s.Path == path }) {
+		return ""
+	}
+	if o.Pipeline != "" && !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(o.Pipeline), path)
+	}
+	return path
+}
+
+// Run implements [engine.Executor].
+func (o *origins) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+	o.look(t)
+	rename := o.renamer(ctx, t)
+	defer o.report(t, rename)()
+	outputs, err := o.Executor.Run(ctx, t)
+	if err != nil {
+		if text := rename(err.Error()); text != err.Error() {
+			err = &renamedError{text, err}
 		}
-		return graph.Nodes()[i], true
+		return nil, err
 	}
-	node, ok := find(render)
-	if !ok {
-		return "", false
+	return outputs, o.learn(ctx, t, outputs)
+}
+
+// Replay implements [engine.Executor].
+func (o *origins) Replay(ctx context.Context, t *engine.Task, outputs engine.Outputs) error {
+	defer o.report(t, o.renamer(ctx, t))()
+	if err := o.Executor.Replay(ctx, t, outputs); err != nil {
+		return err
 	}
-	name, _, _ := node.Inputs["request"].Split()
-	if node, ok = find(name); !ok || node.Kind != "source" {
-		return "", false
+	return o.learn(ctx, t, outputs)
+}
+
+// report has names changed in the messages of a task, until what it returns is called.
+func (o *origins) report(t *engine.Task, rename func(string) string) (end func()) {
+	report := t.Report
+	t.Report = func(e engine.Event) {
+		e.Message = rename(e.Message)
+		report(e)
 	}
-	var config source.Config
-	if json.Unmarshal(node.Config, &config) != nil {
-		return "", false
+	return func() { t.Report = report }
+}
+
+// look sees, before a node runs, where a source lies, and whether what is scanned is
+// what interpreters made.
+func (o *origins) look(t *engine.Task) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch t.Node.Kind {
+	case "source":
+		var config source.Config
+		if json.Unmarshal(t.Node.Config, &config) == nil {
+			o.sources[t.Node.Name] = o.place(config.Path)
+		}
+	case "scan":
+		for _, desc := range t.Many("manifests") {
+			o.changed = o.changed || !o.made[desc.Digest]
+		}
 	}
-	if o.Pipeline == "" || filepath.IsAbs(config.Path) {
-		return config.Path, true
+}
+
+// learn remembers what a node rendered.
+func (o *origins) learn(ctx context.Context, t *engine.Task, outputs engine.Outputs) error {
+	if t.Node.Kind != "render" {
+		return nil
 	}
-	return filepath.Join(filepath.Dir(o.Pipeline), config.Path), true
+	var r rendering.Rendering
+	if err := engine.GetJSON(ctx, t.Store, outputs["rendering"], rendering.MediaTypeRendering, &r); err != nil {
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.made[outputs["manifests"].Digest] = true
+	place := o.source(t)
+	if place == "" || r.Reference != "" {
+		return nil
+	}
+	whole := filepath.ToSlash(place)
+	if info, err := os.Stat(place); err == nil && info.IsDir() {
+		whole = strings.TrimSuffix(whole, "/") + "/"
+	}
+	for _, f := range r.Files {
+		from := origin{name: whole}
+		if f.Origin != "" {
+			from = origin{rendering.OnDisk(place, r.Path, f.Origin), f.Same}
+		}
+		o.rendered[f.Path] = from
+	}
+	return nil
+}
+
+// source is where the source lies that a node renders.
+func (o *origins) source(render *engine.Task) string {
+	name, _, _ := render.Node.Inputs["request"].Split()
+	return o.sources[name]
+}
+
+// renamer changes the names in what a node says.
+func (o *origins) renamer(ctx context.Context, t *engine.Task) func(string) string {
+	switch t.Node.Kind {
+	case "source", "attest", "index", "sign", "push": // what they name lies in the repository, or is published
+		return func(text string) string { return text }
+	case "render":
+		read := sync.OnceValue(func() func(string) string { return o.read(ctx, t) })
+		return func(text string) string { return read()(text) }
+	}
+	return func(text string) string {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return rename(text, o.at)
+	}
+}
+
+// read changes the names of files that an interpreter read.
+func (o *origins) read(ctx context.Context, t *engine.Task) func(string) string {
+	o.mu.Lock()
+	place := o.source(t)
+	o.mu.Unlock()
+	var request rendering.Request
+	err := engine.GetJSON(ctx, t.Store, t.Inputs["request"], rendering.MediaTypeRequest, &request)
+	all, filesErr := files.Get(ctx, t.Store, t.Inputs["files"])
+	if err != nil || filesErr != nil || place == "" || request.Reference != "" {
+		return func(text string) string { return text } // who reads them for more says so
+	}
+	names := make(map[string]bool, len(all))
+	for _, f := range all {
+		names[f.Name] = true
+	}
+	return func(text string) string {
+		if rest, ok := strings.CutPrefix(text, request.Path+": "); ok && request.Path != "." {
+			text = place + ": " + rest
+		}
+		return rename(text, func(name string, line int) (images.Source, bool) {
+			return images.Source{Origin: rendering.OnDisk(place, request.Path, name), OriginLine: line}, names[name]
+		})
+	}
 }
 
 // at is where a line of a rendered file comes from.
-func (o origins) at(file string, line int) images.Source {
-	from := o[file]
-	if !from.same {
+func (o *origins) at(file string, line int) (images.Source, bool) {
+	from, ok := o.rendered[file]
+	if !from.same || o.changed {
 		line = 0
 	}
-	return images.Source{Origin: from.name, OriginLine: line}
+	return images.Source{Origin: from.name, OriginLine: line}, ok
 }
 
-// trace says of everything in a result where it comes from.
-func (o origins) trace(r *ImagesResult) {
-	locations := func(list []images.Location) []images.Location {
-		list = slices.Clone(list)
-		for i, l := range list {
-			list[i].Source = o.at(l.File, l.Line)
+// renamedError is an error in whose text other names stand.
+type renamedError struct {
+	text string
+	err  error
+}
+
+func (e *renamedError) Error() string { return e.text }
+func (e *renamedError) Unwrap() error { return e.err }
+
+// maxName is how long the name of a file is that is looked for in a text.
+const maxName = 4096
+
+// rename replaces the names of files in a text, with the line and column behind them,
+// by where those come from. A name is one where no other letter touches it; the longest
+// counts.
+func rename(text string, from func(name string, line int) (images.Source, bool)) string {
+	const before, after = " \n\"'`(=[,;", " \n\"'`):],;"
+	var b strings.Builder
+	for i := 0; i < len(text); {
+		if i == 0 || strings.IndexByte(before, text[i-1]) >= 0 {
+			end := min(len(text), i+maxName)
+			for ; end > i; end-- {
+				if end < len(text) && strings.IndexByte(after, text[end]) < 0 {
+					continue
+				}
+				name := text[i:end]
+				if _, ok := from(name, 0); !ok {
+					continue
+				}
+				line, column, length := position(text[end:])
+				at, _ := from(name, line)
+				b.WriteString(at.Place(name, line, column, ""))
+				i = end + length
+				break
+			}
+			if end > i {
+				continue
+			}
 		}
-		return list
+		if i < len(text) {
+			b.WriteByte(text[i])
+			i++
+		}
 	}
-	for i := range r.Images {
-		r.Images[i].Locations = locations(r.Images[i].Locations)
+	return b.String()
+}
+
+// position reads :line or :line:column at the start of a text.
+func position(text string) (line, column, length int) {
+	number := func(text string) (n, length int) {
+		digits := len(text) - len(strings.TrimLeft(strings.TrimPrefix(text, ":"), "0123456789"))
+		if !strings.HasPrefix(text, ":") || digits < 2 {
+			return 0, 0
+		}
+		n, err := strconv.Atoi(text[1:digits])
+		if err != nil || n == 0 {
+			return 0, 0
+		}
+		return n, digits
 	}
-	for i := range r.Unpinned {
-		r.Unpinned[i].Locations = locations(r.Unpinned[i].Locations)
+	if line, length = number(text); length == 0 {
+		return 0, 0, 0
 	}
-	for i, p := range r.Placeholders {
-		r.Placeholders[i].Source = o.at(p.File, p.Line)
+	column, more := number(text[length:])
+	return line, column, length + more
+}
+
+// locations says of each where it comes from.
+func (o *origins) locations(list []images.Location) []images.Location {
+	list = slices.Clone(list)
+	for i, l := range list {
+		list[i].Source, _ = o.at(l.File, l.Line)
 	}
-	for i, m := range r.Mentions {
-		r.Mentions[i].Source = o.at(m.File, m.Line)
+	return list
+}
+
+// trace says of everything in lists where it comes from.
+func (o *origins) trace(unpinned []images.Unpinned, placeholders []images.Placeholder, skipped []images.Skipped) {
+	for i := range unpinned {
+		unpinned[i].Locations = o.locations(unpinned[i].Locations)
 	}
-	for i, s := range r.Skipped {
-		r.Skipped[i].Source = o.at(s.File, s.Line)
+	for i, p := range placeholders {
+		placeholders[i].Source, _ = o.at(p.File, p.Line)
+	}
+	for i, s := range skipped {
+		skipped[i].Source, _ = o.at(s.File, s.Line)
 	}
 }

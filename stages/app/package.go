@@ -73,7 +73,7 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 			return nil, err
 		}
 	}
-	run, err := o.run(ctx, p, targets...)
+	run, from, err := o.traced(ctx, p, targets...)
 	if err != nil {
 		return nil, err
 	}
@@ -118,6 +118,7 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 		DryRun:       o.DryRun,
 		Warnings:     warnings(run),
 	}
+	from.trace(result.Unpinned, result.Placeholders, result.Skipped)
 	if result.TagReason, err = document[string](ctx, run, "index.reason", index.MediaTypeReason); err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ func TestOldRegistriesRefuse(t *testing.T) {
 	}{
 		"an index": {
 			registrytest.Index, app.Options{},
-			[]string{"copy image registry.example/web:1 (shop.yaml:9:29)", "it does not take an index, application/vnd.oci.image.index.v1+json: 400 Bad Request", "--platform OS/ARCH", "--save FILE"},
+			[]string{"copy image registry.example/web:1 (" + source + "/shop.yaml:9:29)", "it does not take an index, application/vnd.oci.image.index.v1+json: 400 Bad Request", "--platform OS/ARCH", "--save FILE"},
 			"it does not take an index, ",
 		},
 		"the root alone": {

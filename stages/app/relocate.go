@@ -493,7 +493,7 @@ func (o *RelocateOptions) original(ctx context.Context, was *artifact.Applicatio
 	if err := artifact.Extract(ctx, old, folder, false); err != nil {
 		return err
 	}
-	o.Sources, o.Pipeline = []Source{{Path: folder, Interpreter: "plain"}}, ""
+	o.Sources, o.Pipeline = []Source{{Path: folder, Interpreter: "plain", Temporary: true}}, ""
 	p, err := o.pipeline()
 	if err != nil {
 		return err

@@ -212,23 +212,30 @@ func sourceName(base string) string {
 // run builds the graph of the targets and runs it. The result holds what was
 // reported even where there is an error.
 func (o *Options) run(ctx context.Context, p *pipeline.Pipeline, targets ...string) (*engine.Result, error) {
+	result, _, err := o.traced(ctx, p, targets...)
+	return result, err
+}
+
+// traced is run, and says where what was rendered comes from.
+func (o *Options) traced(ctx context.Context, p *pipeline.Pipeline, targets ...string) (*engine.Result, *origins, error) {
 	if err := o.describe(p); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	expanded, err := p.Expand(o.Args)
 	if err != nil {
-		return nil, fromOptions(err)
+		return nil, nil, fromOptions(err)
 	}
 	graph, err := expanded.Graph(targets...)
 	if err != nil {
-		return nil, fromOptions(err)
+		return nil, nil, fromOptions(err)
 	}
 	var executor engine.Executor = expanded.Stages()
 	if o.Executor != nil {
 		executor = o.Executor(expanded.Stages())
 	}
+	from := o.originsOf(executor)
 	run := engine.Options{
-		Executor: executor, Workers: o.Workers, Log: o.Log, Events: o.Events, NoCache: o.NoCache, Strict: o.Strict,
+		Executor: from, Workers: o.Workers, Log: o.Log, Events: o.Events, NoCache: o.NoCache, Strict: o.Strict,
 	}
 	if o.Store != nil {
 		run.Store, run.Cache = o.Store, o.Store.Cache()
@@ -237,7 +244,7 @@ func (o *Options) run(ctx context.Context, p *pipeline.Pipeline, targets ...stri
 	if o.Strict && result != nil && len(result.Warnings) > 0 {
 		err = fmt.Errorf("%w:\n  %s", errStrict, strings.Join(warnings(result), "\n  "))
 	}
-	return result, expanded.Placed(err)
+	return result, from, expanded.Placed(err)
 }
 
 // describe sets what an artifact says of how it was made, which is not the

@@ -32,11 +32,12 @@ const (
 	Indirect Class = "indirect" // env, args, annotations, ConfigMap data, embedded manifests
 )
 
-// Source is the file that a rendered one was made of. It is known to `tape images`
-// alone, and not published: it depends on the working directory.
+// Source is the file that a rendered one was made of. It is known where a run ends,
+// and not published: it depends on the working directory.
 type Source struct {
-	// Origin is relative to the working directory, slash-separated; "" where it is
-	// unknown.
+	// Origin is relative to the working directory, slash-separated. It is the source,
+	// with a slash at the end of a folder, where the rendered file was made of no one
+	// file; "" where nothing is on disk.
 	Origin string `json:"origin,omitempty"`
 	// OriginLine is the line in it that the line in the rendered file is; 0 where
 	// the two files differ.
@@ -54,7 +55,7 @@ func (s Source) Place(rendered string, line, column int, scanned digest.Digest) 
 	switch {
 	case s.Origin == "":
 		return Place(rendered, line, column) + at
-	case line == s.OriginLine: // the files are the same, or the whole file is meant
+	case line == s.OriginLine && !strings.HasSuffix(s.Origin, "/"): // the files are the same, or the whole file is meant
 		return Place(s.Origin, line, column) + at
 	}
 	return fmt.Sprintf("%s (rendered: %s%s)", s.Origin, Place(rendered, line, column), at)

@@ -343,7 +343,7 @@ func same(first, second []interpreter.File) error {
 		case !ok:
 			differ = append(differ, f.Path+" is there only the first time")
 		case !bytes.Equal(f.Data, data):
-			differ = append(differ, fmt.Sprintf("%s differs from line %d", f.Path, 1+bytes.Count(f.Data[:common(f.Data, data)], []byte("\n"))))
+			differ = append(differ, fmt.Sprintf("%s differs from rendered line %d", f.Path, 1+bytes.Count(f.Data[:common(f.Data, data)], []byte("\n"))))
 		}
 	}
 	for _, f := range second {

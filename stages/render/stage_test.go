@@ -301,7 +301,7 @@ func TestDeterministic(t *testing.T) {
 
 	o, n := times(first, second)
 	_, err := newCase(t, render.Config{Deterministic: true}, o, request).Run(t.Context())
-	want := "a.yaml differs from line 2; b.yaml is there only the first time; c.yaml is there only the second time"
+	want := "a.yaml differs from rendered line 2; b.yaml is there only the first time; c.yaml is there only the second time"
 	if err == nil || !strings.HasSuffix(err.Error(), want) || *n != 2 {
 		t.Errorf("error %v after %d times, want %s", err, *n, want)
 	}

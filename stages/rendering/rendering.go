@@ -8,6 +8,7 @@ package rendering
 import (
 	"context"
 	"encoding/json"
+	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 
@@ -101,6 +102,16 @@ type File struct {
 	Origin string `json:"origin,omitempty"`
 	// Same reports that Origin has the very same bytes, and so the same lines.
 	Same bool `json:"same,omitempty"`
+}
+
+// OnDisk is where a file of a source lies, as seen from where place is: place is the
+// source, path its name in the tar of files, and name that of the file.
+func OnDisk(place, path, name string) string {
+	rel, err := filepath.Rel(filepath.FromSlash(path), filepath.FromSlash(name))
+	if err != nil { // nothing in a tar is absolute
+		return name
+	}
+	return filepath.ToSlash(filepath.Join(place, rel))
 }
 
 // FromMemory is an [Interpreter] in tape's own process that can render files

@@ -153,7 +153,7 @@ func (s *Stage) ask(ctx context.Context, f *found, out *taken, options map[strin
 		if out.at.root != root {
 			continue
 		}
-		if err := rendering.Problems(resp.Diagnostics); err != nil {
+		if err := rendering.Problems(s.onDisk(out.at, resp.Diagnostics)); err != nil {
 			return answer{}, fmt.Errorf("interpreter %s: %w", f.Name(), err)
 		}
 		a := answer{Paths: resp.Paths, Exact: resp.Exact, Diagnostics: resp.Diagnostics}
@@ -168,6 +168,17 @@ func (s *Stage) ask(ctx context.Context, f *found, out *taken, options map[strin
 		return a, err
 	}
 	return answer{}, fmt.Errorf("interpreter %s names other inputs each time the folder that holds them grows: put the source in a git repository", f.Name())
+}
+
+// onDisk are diagnostics that name files as the user finds them.
+func (s *Stage) onDisk(at place, all []interpreter.Diagnostic) []interpreter.Diagnostic {
+	all = slices.Clone(all)
+	for i, d := range all {
+		if d.File != "" && d.File != "." {
+			all[i].File = rendering.OnDisk(s.where(), at.path, d.File)
+		}
+	}
+	return all
 }
 
 // read reads the files that an answer and the options name.

@@ -271,6 +271,14 @@ func (s *Stage) name() string {
 	return filepath.Base(p)
 }
 
+// where is the source, as seen from the working directory.
+func (s *Stage) where() string {
+	if filepath.IsAbs(s.config.Path) {
+		return s.config.Path
+	}
+	return filepath.Join(s.o.Folder, s.config.Path)
+}
+
 // environment is a digest of the variables that are set, by names.
 func (s *Stage) environment(names []string) digest.Digest {
 	var set strings.Builder

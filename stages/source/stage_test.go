@@ -780,7 +780,7 @@ func TestDiagnostics(t *testing.T) {
 		return &interpreter.InputsResponse{Diagnostics: diagnostics}, nil
 	}
 	_, err := run(t, source.Config{Path: dir}, source.Options{Interpreters: finder{f}})
-	if want := "interpreter plain: kustomization.yaml:3:5: no such base\nbad:\n  first\n  second"; err == nil || !strings.HasSuffix(err.Error(), want) {
+	if want := "interpreter plain: " + dir + "/kustomization.yaml:3:5: no such base\nbad:\n  first\n  second"; err == nil || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("error %v, want %s", err, want)
 	}
 	diagnostics = diagnostics[:1]

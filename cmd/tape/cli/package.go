@@ -14,7 +14,6 @@ import (
 
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/stages/app"
-	"github.com/taped-dev/tape/stages/images"
 )
 
 func (a *program) packageCommand() *cobra.Command {
@@ -159,14 +158,14 @@ func packageText(w io.Writer, r *app.PackageResult) error {
 		p.f("unpinned  %s: %s\n", u.Source, u.Reason)
 	}
 	for _, ph := range r.Placeholders {
-		p.f("unpinned  %q at %s: %s\n", ph.Value, images.Place(ph.File, ph.Line, ph.Column), cmp.Or(ph.Reason, "something else fills it in later"))
+		p.f("unpinned  %q at %s: %s\n", ph.Value, ph.Place(ph.File, ph.Line, ph.Column, ""), cmp.Or(ph.Reason, "something else fills it in later"))
 	}
 	for i, s := range r.Skipped {
 		if i == mostSkipped {
 			p.f("skipped   %d more; -o json names them\n", len(r.Skipped)-i)
 			break
 		}
-		p.f("skipped   %s: %s\n", images.Place(s.File, s.Line, 0), strings.TrimSpace(s.Reason))
+		p.f("skipped   %s: %s\n", s.Place(s.File, s.Line, 0, ""), strings.TrimSpace(s.Reason))
 	}
 	if r.Related > 0 {
 		p.f("related   %d signatures, attestations and SBOMs\n", r.Related)

@@ -148,25 +148,28 @@ func (a *program) sources(f *sourceFlags, o *app.Options, args []string) error {
 		args = append([]string{"-"}, args...)
 	}
 	args = slices.Clone(args)
-	read := false
+	read := "" // the folder of what was read
 	for i, arg := range args {
 		if arg != "-" {
 			continue
 		}
-		if read {
+		if read != "" {
 			return usagef("- is stdin, which can be read once")
 		}
-		read = true
 		folder, err := a.stream()
 		if err != nil {
 			return err
 		}
-		args[i] = folder
+		args[i], read = folder, folder
 		if f.interpreter == "" && len(args) == 1 {
 			f.interpreter = "plain"
 		}
 	}
-	return f.to(o, args)
+	err := f.to(o, args)
+	for i, s := range o.Sources {
+		o.Sources[i].Temporary = read == s.Path
+	}
+	return err
 }
 
 // maxStream is how many bytes of manifests are taken from stdin: no file is longer.
