@@ -3,13 +3,10 @@
 package app
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
@@ -20,6 +17,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/local"
 	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/store"
 	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/stages/app/internal/cnab"
 	"github.com/taped-dev/tape/stages/images"
@@ -83,13 +81,12 @@ func PushBundle(ctx context.Context, o BundleOptions) (*BundleResult, error) {
 // bundling is a bundle on its way into a repository.
 type bundling struct {
 	*cnab.Bundle
-	client     *registry.Client
 	origins    images.Origins
 	from       resolve.From
 	repository *registry.Repository
+	copier     *transfer.Copier // to it
 	tag        string
 	result     *BundleResult
-	progress   *meter
 }
 
 func (o *BundleOptions) run(ctx context.Context, verb string, then func(context.Context, *bundling) error) (*BundleResult, error) {
@@ -103,7 +100,7 @@ func (o *BundleOptions) run(ctx context.Context, verb string, then func(context.
 	if err != nil {
 		return fail(err)
 	}
-	b := &bundling{client: o.Registry, origins: o.origins(), tag: tag, result: &BundleResult{Relocation: map[string]string{}, Moved: &transfer.Moved{}}}
+	b := &bundling{origins: o.origins(), tag: tag, result: &BundleResult{Relocation: map[string]string{}, Moved: &transfer.Moved{}}}
 	if b.from, err = resolve.NewFrom(o.From, ""); err != nil {
 		return fail(err)
 	}
@@ -114,8 +111,11 @@ func (o *BundleOptions) run(ctx context.Context, verb string, then func(context.
 		return fail(err)
 	}
 	progress := newMeter(o.Events, verb)
-	b.progress = progress
-	if err = b.fixup(ctx, o.AutoUpdate, progress); err == nil {
+	options := transfer.Options{Progress: progress.Progress, TagMoved: func(m transfer.MovedTag) {
+		b.result.MovedTags = append(b.result.MovedTags, m)
+		progress.note(m.String())
+	}}
+	if err = b.fixup(ctx, o.AutoUpdate, transfer.ToRepository(o.Registry, b.repository), options); err == nil {
 		err = then(ctx, b)
 	}
 	if progress.end(err); err != nil {
@@ -129,7 +129,7 @@ const bundleImages = 8
 
 // fixup finds out what all images are before it copies one: a bundle that cannot be
 // fixed up moves nothing.
-func (b *bundling) fixup(ctx context.Context, replace bool, progress *meter) error {
+func (b *bundling) fixup(ctx context.Context, replace bool, to transfer.Target, options transfer.Options) (err error) {
 	sources := make([]bundleSource, len(b.Images))
 	found := make([]ocispec.Descriptor, len(b.Images))
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -155,10 +155,13 @@ func (b *bundling) fixup(ctx context.Context, replace bool, progress *meter) err
 		b.result.Relocation[image.Ref] = ref
 		b.result.Images = append(b.result.Images, BundleImage{Name: image.Name, Source: image.Ref, Ref: ref, Digest: found[i].Digest})
 	}
-	if err := b.copy(ctx, sources, found, progress); err != nil {
+	if options.Empty, err = to.Empty(ctx); err != nil {
 		return err
 	}
-	var err error
+	b.copier = transfer.NewCopier(to, options)
+	if err := b.copy(ctx, sources, found); err != nil {
+		return err
+	}
 	b.result.Bundle, err = b.Canonical()
 	return err
 }
@@ -199,60 +202,21 @@ func (b *bundling) resolve(ctx context.Context, ref string) (bundleSource, ocisp
 	return source, desc, err
 }
 
-// copy copies the images, with one copier for each repository that they are in.
-func (b *bundling) copy(ctx context.Context, sources []bundleSource, found []ocispec.Descriptor, progress *meter) error {
-	var (
-		mu      sync.Mutex
-		copiers = map[string]*transfer.Copier{}
-		sum     = &progressSum{progress: progress, parts: map[string][2]int64{}}
-		target  = transfer.ToRepository(b.client, b.repository)
-	)
+// copy copies the images.
+func (b *bundling) copy(ctx context.Context, sources []bundleSource, found []ocispec.Descriptor) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(bundleImages)
 	for i, image := range b.Images {
-		source := sources[i]
-		mu.Lock()
-		copier := copiers[source.name]
-		if copier == nil {
-			copier = transfer.NewCopier(source.Origin, target, func(current, total int64) { sum.set(source.name, current, total) })
-			copiers[source.name] = copier
-		}
-		mu.Unlock()
 		group.Go(func() error {
-			if err := copier.Manifest(ctx, found[i]); err != nil {
+			if _, err := b.copier.Manifest(ctx, sources[i].Origin, found[i]); err != nil {
 				return fmt.Errorf("%s: %w", image, err)
 			}
 			return nil
 		})
 	}
 	err := group.Wait()
-	for _, copier := range copiers {
-		moved := copier.Moved()
-		b.result.Moved.Blobs += moved.Blobs
-		b.result.Moved.Bytes += moved.Bytes
-		b.result.Moved.Mounted += moved.Mounted
-		b.result.Moved.Existing += moved.Existing
-	}
+	*b.result.Moved = b.copier.Moved()
 	return err
-}
-
-// progressSum adds up what several copiers report.
-type progressSum struct {
-	progress *meter
-
-	mu    sync.Mutex
-	parts map[string][2]int64
-}
-
-func (s *progressSum) set(part string, current, total int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.parts[part] = [2]int64{current, total}
-	current, total = 0, 0
-	for _, p := range s.parts {
-		current, total = current+p[0], total+p[1]
-	}
-	s.progress.set(current, total)
 }
 
 // push pushes the index, in the first dialect that the registry takes.
@@ -290,30 +254,21 @@ func tagSuffix(tag string) string {
 }
 
 func (b *bundling) documents(ctx context.Context, docs cnab.Documents) error {
-	if _, err := b.repository.PushBlob(ctx, docs.Config.Descriptor, func() (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(docs.Config.Data)), nil
-	}); err != nil {
-		return err
+	own := store.NewOverlay(nil)
+	for _, d := range []cnab.Blob{docs.Config, docs.Manifest, docs.Index} {
+		if _, err := engine.Put(ctx, own, d.MediaType, d.Data); err != nil {
+			return err
+		}
 	}
-	if err := b.repository.PushManifest(ctx, docs.Manifest.Descriptor, docs.Manifest.Data, ""); err != nil {
+	from := &transfer.Made{Provider: own, Root: docs.Index.Descriptor}
+	if err := b.copier.Manifests(ctx, from, from.Root); err != nil {
 		return err
 	}
 	b.result.MovedTags = []transfer.MovedTag{}
-	if b.tag != "" {
-		tags := []transfer.Tagged{{Tag: b.tag, Desc: docs.Index.Descriptor}}
-		was, err := transfer.Was(ctx, b.repository, tags)
-		if err != nil {
-			return err
-		}
-		b.result.MovedTags = transfer.Moves(tags, was)
+	if b.tag == "" {
+		return nil
 	}
-	if err := b.repository.PushManifest(ctx, docs.Index.Descriptor, docs.Index.Data, b.tag); err != nil {
-		return err
-	}
-	for _, m := range b.result.MovedTags {
-		b.progress.tell(engine.Event{Level: engine.Note, Message: m.String()})
-	}
-	return nil
+	return b.copier.Tag(ctx, from, from.Root, b.tag)
 }
 
 // PullBundle reads a bundle that tape or cnab-to-oci pushed: its bundle.json byte for

@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
@@ -83,10 +83,7 @@ func Copy(ctx context.Context, o CopyOptions) ([]CopyResult, error) {
 			if len(o.Pairs) > 1 {
 				node += " " + pair.Source
 			}
-			results[i], errs[i] = copyPair(ctx, o, pair, func(e engine.Event) {
-				e.Node, e.At = node, time.Now()
-				events(e)
-			})
+			results[i], errs[i] = copyPair(ctx, o, pair, node, events)
 			if errs[i] != nil {
 				errs[i] = fmt.Errorf("copy %s to %s: %w", pair.Source, pair.Target, errs[i])
 			}
@@ -165,7 +162,8 @@ func openTarget(client *registry.Client, text, tag string) (*target, error) {
 	return &target{Target: transfer.ToRepository(client, repo), repository: name, name: name, tag: cmp.Or(ownTag, tag)}, nil
 }
 
-func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, report func(engine.Event)) (result *CopyResult, err error) {
+// copyPair copies one pair, and tells of it as of a node.
+func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, node string, events func(engine.Event)) (result *CopyResult, err error) {
 	env := o.Environment
 	from, err := open(ctx, env.Registry, pair.Source)
 	if err != nil {
@@ -183,20 +181,16 @@ func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, report func(eng
 	if err != nil {
 		return nil, err
 	}
-	report(engine.Event{State: engine.Running})
-	c := &copying{
-		Copier: transfer.NewCopier(from.place, to.Target, func(current, total int64) {
-			report(engine.Event{Current: current, Total: total, Unit: "bytes"})
-		}),
-		from: from, to: to, root: root,
-	}
+	progress := newMeter(events, node)
 	result = &CopyResult{Source: pair.Source, Digest: root.Digest, Tags: []string{}, MovedTags: []transfer.MovedTag{}}
-	c.Check, c.Immutable = o.Check, o.Immutable
-	c.TagMoved = func(m transfer.MovedTag) {
-		result.MovedTags = append(result.MovedTags, m)
-		report(engine.Event{Level: engine.Note, Message: m.String()})
-	}
-	if err = c.open(ctx); err == nil {
+	c := &copying{from: from, to: to, root: root}
+	if err = c.open(ctx, transfer.Options{
+		Check: o.Check, Asked: 1, Immutable: o.Immutable, Progress: progress.Progress,
+		TagMoved: func(m transfer.MovedTag) {
+			result.MovedTags = append(result.MovedTags, m)
+			progress.note(m.String())
+		},
+	}); err == nil {
 		if c.app != nil {
 			err = c.application(ctx, result)
 		} else {
@@ -214,11 +208,9 @@ func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, report func(eng
 	if registry.Refused(err) {
 		err = fmt.Errorf("%w; archive:FILE takes everything, and 'tape relocate --prefix PREFIX --manifests-out DIR' copies the images alone", err)
 	}
-	if err != nil {
-		report(engine.Event{State: engine.Failed, Err: err.Error()})
+	if progress.end(err); err != nil {
 		return nil, err
 	}
-	report(engine.Event{State: engine.Done})
 	if from.warning != "" {
 		result.Warnings = append(result.Warnings, from.warning)
 	}
@@ -273,8 +265,20 @@ type copying struct {
 	index ocispec.Index
 }
 
-// open finds out what it is that is copied.
-func (c *copying) open(ctx context.Context) error {
+// open finds out what it is that is copied, and whether anything is where it goes.
+func (c *copying) open(ctx context.Context, o transfer.Options) error {
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		o.Empty, err = c.to.Empty(groupCtx)
+		return err
+	})
+	group.Go(func() error { return c.read(groupCtx) })
+	err := group.Wait()
+	c.Copier = transfer.NewCopier(c.to, o)
+	return err
+}
+
+func (c *copying) read(ctx context.Context) error {
 	data, err := engine.Get(ctx, c.from, c.root)
 	if err != nil {
 		return err
@@ -338,7 +342,7 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	var refs string
-	group.Go(func() error { return c.Whole(groupCtx, c.root, subjects) })
+	group.Go(func() error { return c.Whole(groupCtx, c.from.place, c.root, subjects) })
 	if c.to.repository != "" {
 		group.Go(func() (err error) {
 			refs, err = c.pointsTo(groupCtx)
@@ -376,7 +380,8 @@ func (c *copying) plan(ctx context.Context, tags []transfer.Tagged) error {
 	if c.to.tag != "" {
 		tags = append(slices.Clone(tags), transfer.Tagged{Tag: c.to.tag, Desc: c.root})
 	}
-	return c.Plan(ctx, tags)
+	_, err := c.Plan(ctx, tags)
+	return err
 }
 
 // name gives what was copied its tag, last of all. Without one it is listed in a
@@ -388,7 +393,7 @@ func (c *copying) name(ctx context.Context, result *CopyResult) error {
 	if c.to.tag != "" {
 		result.Tags = append(result.Tags, c.to.tag)
 	}
-	return c.Tag(ctx, c.root, c.to.tag)
+	return c.Tag(ctx, c.from.place, c.root, c.to.tag)
 }
 
 // pointsTo is the repository that the manifests name; "" where that is not said.
@@ -407,14 +412,14 @@ func (c *copying) pointsTo(ctx context.Context) (string, error) {
 func (c *copying) tags(ctx context.Context, list []transfer.Tagged) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, tag := range list {
-		group.Go(func() error { return c.Tag(ctx, tag.Desc, tag.Tag) })
+		group.Go(func() error { return c.Tag(ctx, c.from.place, tag.Desc, tag.Tag) })
 	}
 	return group.Wait()
 }
 
 // manifestsOf are a manifest and all that it leads to, at every level: what others
 // may be about.
-func manifestsOf(ctx context.Context, from transfer.Provider, root ocispec.Descriptor) ([]digest.Digest, error) {
+func manifestsOf(ctx context.Context, from content.Provider, root ocispec.Descriptor) ([]digest.Digest, error) {
 	list, err := transfer.Below(ctx, from, root)
 	if err != nil {
 		return nil, err
@@ -444,7 +449,7 @@ func (c *copying) anything(ctx context.Context, result *CopyResult) error {
 	if err := c.plan(ctx, nil); err != nil {
 		return err
 	}
-	if err := c.Whole(ctx, c.root, subjects); err != nil {
+	if err := c.Whole(ctx, c.from.place, c.root, subjects); err != nil {
 		return err
 	}
 	signatures, err := c.byTag(ctx, subjects)
@@ -479,7 +484,7 @@ func (c *copying) byTag(ctx context.Context, subjects []digest.Digest) ([]transf
 					return nil
 				}
 				if err == nil {
-					err = c.Manifest(ctx, desc)
+					_, err = c.Manifest(ctx, c.from.place, desc)
 				}
 				found[i*len(cosignSuffixes)+j] = transfer.Tagged{Tag: tag, Desc: desc}
 				return err

@@ -11,6 +11,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 	"github.com/taped-dev/tape/engine/content/store"
+	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/stages/app"
 )
 
@@ -36,7 +37,7 @@ func TestDryRunCounts(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer kept.Close()
-			pack := func(repository string, dry, check bool, images ...string) app.Moved {
+			pack := func(repository string, dry, check bool, images ...string) transfer.Moved {
 				t.Helper()
 				pod := "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n"
 				for _, image := range images {

@@ -8,11 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/containerd/errdefs"
 
-	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/transfer"
@@ -52,11 +50,7 @@ func Load(ctx context.Context, o LoadOptions) (*CopyResult, error) {
 			return nil, fmt.Errorf("load %s: it does not say which repository it is for: name one", o.File)
 		}
 	}
-	events := serial(o.Events)
-	result, err := copyPair(ctx, CopyOptions{Environment: o.Environment, Check: o.Check, Immutable: o.Immutable}, CopyPair{Source: source, Target: o.Repository}, func(e engine.Event) {
-		e.Node, e.At = "load", time.Now()
-		events(e)
-	})
+	result, err := copyPair(ctx, CopyOptions{Environment: o.Environment, Check: o.Check, Immutable: o.Immutable}, CopyPair{Source: source, Target: o.Repository}, "load", o.Events)
 	if err != nil {
 		return nil, fmt.Errorf("load %s into %s: %w", o.File, o.Repository, err)
 	}

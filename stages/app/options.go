@@ -169,10 +169,10 @@ type PackageResult struct {
 	Nodes        []NodeResult         `json:"nodes"`
 	// Moved is what went into the repository or, where nothing was pushed, into
 	// the archive; of a dry run what would go.
-	Moved    Moved    `json:"moved"`
-	File     string   `json:"file,omitempty"` // the archive
-	DryRun   bool     `json:"dryRun,omitempty"`
-	Warnings []string `json:"warnings"`
+	Moved    transfer.Moved `json:"moved"`
+	File     string         `json:"file,omitempty"` // the archive
+	DryRun   bool           `json:"dryRun,omitempty"`
+	Warnings []string       `json:"warnings"`
 }
 
 // PackagedImage is an image in the artifact, under the name that the manifests
@@ -184,14 +184,6 @@ type NodeResult struct {
 	Name    string       `json:"name"`
 	State   engine.State `json:"state"`
 	Seconds float64      `json:"seconds"`
-}
-
-// Moved counts what went over the wire.
-type Moved struct {
-	Blobs    int   `json:"blobs"`
-	Bytes    int64 `json:"bytes"`
-	Mounted  int   `json:"mounted"`
-	Existing int   `json:"existing"`
 }
 
 // ImagesOptions are what Images takes.

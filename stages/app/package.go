@@ -164,7 +164,7 @@ func (o *PackageOptions) pushed(ctx context.Context, run *engine.Result, result 
 func mirrored(ctx context.Context, run *engine.Result, result *PackageResult) error {
 	moved, err := document[images.Moved](ctx, run, "mirror.moved", images.MediaTypeMoved)
 	if err == nil {
-		result.Moved = Moved{Blobs: moved.Blobs, Bytes: moved.Bytes, Mounted: moved.Mounted, Existing: moved.Existing}
+		result.Moved = moved.Moved
 	}
 	return err
 }
@@ -197,7 +197,7 @@ func (o *PackageOptions) moves(ctx context.Context, run *engine.Result) ([]trans
 	if err != nil {
 		return nil, err
 	}
-	app, err := artifact.Open(ctx, madeHere{run.Store, root}, "")
+	app, err := artifact.Open(ctx, &transfer.Made{Provider: run.Store, Root: root}, "")
 	if err != nil {
 		return nil, err
 	}

@@ -102,7 +102,7 @@ func Relocate(ctx context.Context, o RelocateOptions) (*RelocateResult, error) {
 	r := &relocating{
 		client: o.Registry, progress: newMeter(o.Events, "relocate"),
 		result:     &RelocateResult{Mapping: map[string]string{}, Files: []string{}, MovedTags: []transfer.MovedTag{}},
-		repository: o.Repository, immutable: o.Immutable,
+		repository: o.Repository, immutable: o.Immutable, copiers: map[string]*transfer.Copier{},
 	}
 	err = relocate(ctx, to, r)
 	if err == nil {
@@ -110,6 +110,9 @@ func Relocate(ctx context.Context, o RelocateOptions) (*RelocateResult, error) {
 	}
 	if r.progress.end(err); err != nil {
 		return nil, fmt.Errorf("relocate %s: %w", o.Source, err)
+	}
+	for _, copier := range r.copiers {
+		r.result.Moved.Add(copier.Moved())
 	}
 	transfer.SortMoved(r.result.MovedTags)
 	return r.result, nil
@@ -167,7 +170,8 @@ type relocating struct {
 	repository string
 	immutable  bool
 
-	mu sync.Mutex
+	mu      sync.Mutex
+	copiers map[string]*transfer.Copier // by repository
 }
 
 // relocated is an image, with where it comes from and what it is called.
@@ -232,10 +236,8 @@ func (r *relocating) images(ctx context.Context, to artifact.Naming, list []relo
 	for _, name := range slices.Sorted(maps.Keys(destinations)) {
 		d := destinations[name]
 		group.Go(func() error {
-			for from, images := range bySource(d.images) {
-				if err := r.copy(ctx, from, name, images, d.tags); err != nil {
-					return fmt.Errorf("to %s: %w", name, err)
-				}
+			if err := r.copy(ctx, name, d.images, d.tags); err != nil {
+				return fmt.Errorf("to %s: %w", name, err)
 			}
 			return nil
 		})
@@ -246,33 +248,29 @@ func (r *relocating) images(ctx context.Context, to artifact.Naming, list []relo
 // relocations is how many repositories are written to at once.
 const relocations = 8
 
-// bySource groups images by where they come from.
-func bySource(list []relocated) map[transfer.Source][]relocated {
-	out := map[transfer.Source][]relocated{}
-	for _, image := range list {
-		out[image.from] = append(out[image.from], image)
-	}
-	return out
-}
-
-// copy copies images of one source into a repository, with what is about them,
-// and sets the tags that are theirs.
-func (r *relocating) copy(ctx context.Context, from transfer.Source, name string, list []relocated, tags map[string]ocispec.Descriptor) error {
-	repository, err := r.client.Repository(name)
+// copy copies images into a repository, with what is about them, and sets the tags
+// that are theirs.
+func (r *relocating) copy(ctx context.Context, name string, list []relocated, tags map[string]ocispec.Descriptor) error {
+	copier, err := r.copier(ctx, name)
 	if err != nil {
 		return err
 	}
-	copier := r.copier(from, repository)
+	from := map[digest.Digest]transfer.Source{}
 	group, copying := errgroup.WithContext(ctx)
 	for _, image := range list {
+		from[image.image.Digest] = image.from
+		for _, about := range image.about {
+			from[about.Desc.Digest] = image.from
+		}
 		group.Go(func() error {
-			if err := copier.Manifest(copying, image.image); err != nil {
-				return err
-			}
+			_, err := copier.Manifest(copying, image.from, image.image)
 			for _, about := range image.about {
-				if err := copier.Manifest(copying, about.Desc); err != nil {
-					return err
+				if err == nil {
+					_, err = copier.Manifest(copying, image.from, about.Desc)
 				}
+			}
+			if err != nil {
+				return fmt.Errorf("image %s: %w", cmp.Or(strings.Join(image.names, ", "), image.image.Digest.String()), err)
 			}
 			return nil
 		})
@@ -285,13 +283,9 @@ func (r *relocating) copy(ctx context.Context, from transfer.Source, name string
 	}
 	group, copying = errgroup.WithContext(ctx)
 	for _, tag := range tagsOf(list, tags) {
-		group.Go(func() error { return copier.Tag(copying, tag.Desc, tag.Tag) })
+		group.Go(func() error { return copier.Tag(copying, from[tag.Desc.Digest], tag.Desc, tag.Tag) })
 	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	r.count(copier.Moved())
-	return nil
+	return group.Wait()
 }
 
 // tagsOf are the tags of images, and of what is about them: of all the tags of a
@@ -320,49 +314,45 @@ func (r *relocating) free(ctx context.Context, name string, tags []transfer.Tagg
 	if !r.immutable {
 		return nil
 	}
+	copier, err := r.copier(ctx, name)
+	if err == nil {
+		_, err = copier.Plan(ctx, tags)
+	}
+	return err
+}
+
+// copier is the one that copies into a repository.
+func (r *relocating) copier(ctx context.Context, name string) (*transfer.Copier, error) {
 	repository, err := r.client.Repository(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	was, err := transfer.Was(ctx, repository, tags)
+	r.mu.Lock()
+	copier := r.copiers[name]
+	r.mu.Unlock()
+	if copier != nil {
+		return copier, nil
+	}
+	empty, err := repository.Empty(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return transfer.Taken(transfer.Moves(tags, was))
-}
-
-// copier copies, and tells of the bytes.
-func (r *relocating) copier(from transfer.Source, to *registry.Repository) *transfer.Copier {
-	var (
-		mu       sync.Mutex
-		reported int64
-	)
-	copier := transfer.NewCopier(from, transfer.ToRepository(r.client, to), func(current, _ int64) {
-		mu.Lock()
-		defer mu.Unlock()
-		r.progress.add(current - reported)
-		reported = current
+	copier = transfer.NewCopier(transfer.ToRepository(r.client, repository), transfer.Options{
+		Empty: empty, Immutable: r.immutable, Progress: r.progress.Progress,
+		TagMoved: func(m transfer.MovedTag) {
+			if name != r.repository {
+				m.Repository = name
+			}
+			r.mu.Lock()
+			r.result.MovedTags = append(r.result.MovedTags, m)
+			r.mu.Unlock()
+			r.progress.note(m.String())
+		},
 	})
-	copier.Immutable = r.immutable
-	copier.TagMoved = func(m transfer.MovedTag) {
-		if to.Name() != r.repository {
-			m.Repository = to.Name()
-		}
-		r.mu.Lock()
-		r.result.MovedTags = append(r.result.MovedTags, m)
-		r.mu.Unlock()
-		r.progress.tell(engine.Event{Level: engine.Note, Message: m.String()})
-	}
-	return copier
-}
-
-func (r *relocating) count(m transfer.Moved) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.result.Moved.Blobs += m.Blobs
-	r.result.Moved.Bytes += m.Bytes
-	r.result.Moved.Mounted += m.Mounted
-	r.result.Moved.Existing += m.Existing
+	r.copiers[name] = copier
+	return copier, nil
 }
 
 // write writes the files that were asked for, when all images are in their place.
@@ -509,7 +499,7 @@ func (o *RelocateOptions) original(ctx context.Context, was *artifact.Applicatio
 	if err != nil {
 		return err
 	}
-	app, err := artifact.Open(ctx, madeHere{run.Store, root}, "")
+	app, err := artifact.Open(ctx, &transfer.Made{Provider: run.Store, Root: root}, "")
 	if err != nil {
 		return err
 	}
@@ -639,12 +629,10 @@ func (o *RelocateOptions) newRoot(ctx context.Context, r *relocating, app *artif
 // root makes the new application: its images are mounted or copied from where they
 // are, then come its own parts, and last its tags.
 func (o *RelocateOptions) root(ctx context.Context, r *relocating, made *newRoot, list []relocated) error {
-	for from, images := range bySource(list) {
-		if err := r.copy(ctx, from, o.Repository, images, made.imageTags); err != nil {
-			return fmt.Errorf("to %s: %w", o.Repository, err)
-		}
+	if err := r.copy(ctx, o.Repository, list, made.imageTags); err != nil {
+		return fmt.Errorf("to %s: %w", o.Repository, err)
 	}
-	repository, err := o.Registry.Repository(o.Repository)
+	copier, err := r.copier(ctx, o.Repository)
 	if err != nil {
 		return err
 	}
@@ -653,21 +641,20 @@ func (o *RelocateOptions) root(ctx context.Context, r *relocating, made *newRoot
 		return err
 	}
 	root, content := made.root(), made.content()
-	copier := r.copier(madeHere{own, root.Desc}, repository)
-	if err := copier.Manifest(ctx, root.Desc); err != nil {
+	from := &transfer.Made{Provider: own, Root: root.Desc}
+	if err := copier.Manifests(ctx, from, root.Desc); err != nil {
 		return err
 	}
 	if err := copier.List(ctx, nil); err != nil {
 		return err
 	}
-	r.count(copier.Moved())
 	for _, tag := range made.tags {
-		if err := copier.Tag(ctx, content.Desc, artifact.ContentTag(tag)); err != nil {
+		if err := copier.Tag(ctx, from, content.Desc, artifact.ContentTag(tag)); err != nil {
 			return err
 		}
 	}
 	for _, tag := range slices.Backward(made.tags) {
-		if err := copier.Tag(ctx, root.Desc, tag); err != nil {
+		if err := copier.Tag(ctx, from, root.Desc, tag); err != nil {
 			return err
 		}
 	}

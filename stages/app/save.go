@@ -158,7 +158,7 @@ func (s *saving) rest(index ocispec.Index) []ocispec.Descriptor {
 }
 
 // application adds the rest of the application to the tree.
-func (s *saving) application(ctx context.Context, from transfer.Provider, root ocispec.Descriptor, index ocispec.Index, signatures []ocispec.Descriptor) error {
+func (s *saving) application(ctx context.Context, from transfer.Source, root ocispec.Descriptor, index ocispec.Index, signatures []ocispec.Descriptor) error {
 	if err := s.tree.Add(ctx, from, nil, slices.Concat(s.rest(index), signatures)...); err != nil {
 		return err
 	}
@@ -329,11 +329,12 @@ func (s *saving) write(ctx context.Context, o SaveOptions) (size int64, blobs in
 		total += desc.Size
 	}
 	progress := newMeter(o.Events, "save")
-	progress.to(total)
+	progress.Add(0, total)
+	moved := func(n int64) { progress.Add(n, 0) }
 	if o.Writer != nil {
-		err = plan.Write(ctx, o.Writer, s.tree.Open, progress.add)
+		err = plan.Write(ctx, o.Writer, s.tree.Open, moved)
 	} else {
-		err = plan.WriteFile(ctx, o.File, s.tree.Open, layout.PlanOptions{Resume: o.Resume, Concurrency: saveConcurrency, Report: progress.add})
+		err = plan.WriteFile(ctx, o.File, s.tree.Open, layout.PlanOptions{Resume: o.Resume, Concurrency: saveConcurrency, Report: moved})
 	}
 	if progress.end(err); err == nil {
 		return plan.Size(), len(all), nil
@@ -353,64 +354,38 @@ func (s *saving) write(ctx context.Context, o SaveOptions) (size int64, blobs in
 // saveConcurrency is how many blobs are fetched at once into an archive.
 const saveConcurrency = 32
 
-// meter tells of the bytes of one command as the progress of a node. Its methods
-// may be called concurrently.
+// meter tells of one command as of a node. Its methods may be called concurrently.
 type meter struct {
+	*transfer.Progress
+	node string
+
+	mu     sync.Mutex
 	events func(engine.Event)
-	node   string
-
-	mu                      sync.Mutex
-	current, total, unheard int64
 }
-
-// meterStep is how many bytes go by between two events.
-const meterStep = 1 << 20
 
 func newMeter(events func(engine.Event), node string) *meter {
 	if events == nil {
 		events = func(engine.Event) {}
 	}
-	m := &meter{events: events, node: node}
+	m := &meter{node: node, events: events}
+	m.Progress = transfer.NewProgress(func(current, total int64) {
+		m.tell(engine.Event{Current: current, Total: max(current, total), Unit: "bytes"})
+	})
 	m.tell(engine.Event{State: engine.Running})
 	return m
 }
 
 func (m *meter) tell(e engine.Event) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	e.Node, e.At = m.node, time.Now()
 	m.events(e)
 }
 
-func (m *meter) to(total int64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.total = total
-	m.tell(engine.Event{Total: total, Unit: "bytes"})
-}
-
-func (m *meter) add(n int64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.current += n
-	if m.unheard += n; m.unheard < meterStep {
-		return
-	}
-	m.unheard = 0
-	m.tell(engine.Event{Current: m.current, Total: m.total, Unit: "bytes"})
-}
-
-// set is add for those who count themselves.
-func (m *meter) set(current, total int64) {
-	m.mu.Lock()
-	m.total = total
-	n := current - m.current
-	m.mu.Unlock()
-	m.add(n)
-}
+func (m *meter) note(message string) { m.tell(engine.Event{Level: engine.Note, Message: message}) }
 
 func (m *meter) end(err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.tell(engine.Event{Current: m.current, Total: max(m.current, m.total), Unit: "bytes"})
+	m.End()
 	if err != nil {
 		m.tell(engine.Event{State: engine.Failed, Err: err.Error()})
 		return

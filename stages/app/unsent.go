@@ -5,50 +5,21 @@ package app
 import (
 	"context"
 	"fmt"
-	"io"
 
-	"github.com/containerd/containerd/v2/core/content"
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/push"
 )
 
-// madeHere is an application that a run made: its own parts are in the run's
-// store, and its images where they were published.
-type madeHere struct {
-	content.Provider
-	root ocispec.Descriptor
-}
-
-// Resolve knows the root alone.
-func (m madeHere) Resolve(context.Context, string) (ocispec.Descriptor, error) { return m.root, nil }
-
-// Referrers knows of none: what signs the root is an output of the run.
-func (m madeHere) Referrers(context.Context, digest.Digest) ([]ocispec.Descriptor, error) {
-	return nil, nil
-}
-
-// Blob implements transfer.Provider.
-func (m madeHere) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	ra, err := m.ReaderAt(ctx, desc)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", desc.Digest, err)
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{content.NewReader(ra), ra}, nil
-}
-
 // unsent saves what a run made, or says what would be sent, and where everything
 // is or would be.
 func (o *PackageOptions) unsent(ctx context.Context, run *engine.Result, root ocispec.Descriptor, list []images.Image, result *PackageResult) (push.Pushed, error) {
-	here := madeHere{run.Store, root}
+	here := &transfer.Made{Provider: run.Store, Root: root}
 	app, err := artifact.Open(ctx, here, "")
 	if err != nil {
 		return push.Pushed{}, err
@@ -98,7 +69,7 @@ func (o *PackageOptions) unsent(ctx context.Context, run *engine.Result, root oc
 
 // fetch adds the images, and what is published beside them, to the tree.
 func (o *PackageOptions) fetch(ctx context.Context, s *saving, list []images.Image) error {
-	origins := o.origins()
+	origins, copier := o.origins(), s.tree.Copier(nil)
 	group, ctx := errgroup.WithContext(ctx)
 	for _, image := range list {
 		descs := []ocispec.Descriptor{{MediaType: image.MediaType, Digest: image.Digest, Size: image.Size}}
@@ -109,13 +80,11 @@ func (o *PackageOptions) fetch(ctx context.Context, s *saving, list []images.Ima
 		}
 		group.Go(func() error {
 			src, err := origins.Open(ctx, image.Name, image.From)
+			if err == nil {
+				err = copier.Manifests(ctx, src, descs...)
+			}
 			if err != nil {
 				return fmt.Errorf("image %s: %w", image.Source, err)
-			}
-			for _, desc := range descs {
-				if err := s.tree.Add(ctx, src, nil, desc); err != nil {
-					return fmt.Errorf("image %s: %w", image.Source, err)
-				}
 			}
 			return nil
 		})

@@ -2,18 +2,18 @@
 
 package images
 
-import "github.com/opencontainers/go-digest"
+import (
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/engine/content/transfer"
+)
 
 // MediaTypeMoved is of a Moved document: mirror → push.
 const MediaTypeMoved = "application/vnd.tape.moved.v1+json"
 
-// Moved is what mirror did. Blobs, Bytes, Mounted and Existing are the fields of
-// `tape package -o json`.
+// Moved is what mirror did.
 type Moved struct {
-	Blobs    int   `json:"blobs"`    // sent to the destination
-	Bytes    int64 `json:"bytes"`    // of those
-	Mounted  int   `json:"mounted"`  // blobs that the registry took from another of its repositories
-	Existing int   `json:"existing"` // blobs that were there, and manifests that were, with all below them
+	transfer.Moved
 
 	// Empty: the destination had nothing, and so no tag.
 	Empty bool `json:"empty,omitempty"`
@@ -22,14 +22,5 @@ type Moved struct {
 	Copied []digest.Digest `json:"copied"`
 	// Referrers are manifests with a subject of which it is not certain that the
 	// destination lists them. Sorted by subject and digest.
-	Referrers []MovedReferrer `json:"referrers"`
-}
-
-// MovedReferrer is a manifest with a subject.
-type MovedReferrer struct {
-	Subject digest.Digest `json:"subject"`
-	Digest  digest.Digest `json:"digest"`
-	// Existing: it was there, and is likely to be listed. Else it was copied, and
-	// the registry did not say that it took note of the subject.
-	Existing bool `json:"existing"`
+	Referrers []transfer.Referrer `json:"referrers"`
 }

@@ -80,7 +80,8 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err != nil {
 		return nil, err
 	}
-	moved, err := newCopier(s.origins, dst, s.config, t.Report).copy(ctx, list.Images)
+	m := &mirroring{origins: s.origins, dst: dst, config: s.config}
+	moved, err := m.copy(ctx, list.Images, t.Report)
 	if err != nil {
 		return nil, err
 	}

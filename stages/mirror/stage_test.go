@@ -26,6 +26,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
+	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/engine/stagetest"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/mirror"
@@ -286,7 +287,7 @@ func TestMirror(t *testing.T) {
 			// Again, everything is there: one question an image and related manifest.
 			l.forget()
 			moved, _ = l.mirror(false, list...)
-			want := images.Moved{Existing: tops, Copied: []digest.Digest{}}
+			want := images.Moved{Moved: transfer.Moved{Existing: tops}, Copied: []digest.Digest{}}
 			if diff := cmp.Diff(want, moved, cmpopts.IgnoreFields(images.Moved{}, "Referrers")); diff != "" {
 				t.Errorf("moved again (-want +got):\n%s", diff)
 			}

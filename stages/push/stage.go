@@ -108,7 +108,7 @@ func New(config Config, client *registry.Client) (*Stage, error) {
 
 // Run implements engine.Stage.
 func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
-	p := pusher{store: t.Store, root: t.Inputs["root"], check: s.config.Check}
+	p := pusher{made: &transfer.Made{Provider: t.Store, Root: t.Inputs["root"]}, check: s.config.Check}
 	if err := p.read(ctx, t.Inputs); err != nil {
 		return nil, err
 	}
@@ -117,6 +117,10 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		return nil, err
 	}
 	p.repository = repository
+	p.copier = transfer.NewCopier(transfer.ToRepository(s.client, repository), transfer.Options{
+		Check: s.config.Check, Empty: p.mirrored.Empty, Known: p.isKnown,
+		TagMoved: func(m transfer.MovedTag) { t.Report(engine.Event{Level: engine.Note, Message: m.String()}) },
+	})
 	if err := p.ask(ctx); err != nil {
 		return nil, fmt.Errorf("push tags: %w", err)
 	}
@@ -124,7 +128,6 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err := transfer.Taken(moves); s.config.Immutable && err != nil {
 		return nil, fmt.Errorf("push to %s: %w", p.repository.Name(), err)
 	}
-	p.moved = func(m transfer.MovedTag) { t.Report(engine.Event{Level: engine.Note, Message: m.String()}) }
 	steps := p.steps()
 	if p.whole && !s.config.Check {
 		// It may not have been signed then, or by another key.
@@ -140,8 +143,8 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 			return nil, fmt.Errorf("push %s: %w", step.what, err)
 		}
 	}
-	p.repository.Remember(ctx, p.root, p.rootData)
-	pushed := Describe(p.repository.Name(), p.root.Digest, p.content.Digest, p.tags, p.images)
+	p.repository.Remember(ctx, p.made.Root, p.rootData)
+	pushed := Describe(p.repository.Name(), p.made.Root.Digest, p.content.Digest, p.tags, p.images)
 	pushed.MovedTags = moves
 	out, err := engine.PutJSON(ctx, t.Store, MediaType, pushed)
 	return engine.Outputs{"pushed": out}, err
@@ -151,15 +154,15 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 func (p *pusher) read(ctx context.Context, inputs map[string]ocispec.Descriptor) error {
 	var list images.List
 	err := errors.Join(
-		engine.GetJSON(ctx, p.store, inputs["tags"], artifact.MediaTypeTags, &p.tags),
-		engine.GetJSON(ctx, p.store, inputs["images"], images.MediaTypeList, &list),
-		engine.GetJSON(ctx, p.store, inputs["moved"], images.MediaTypeMoved, &p.mirrored),
+		engine.GetJSON(ctx, p.made, inputs["tags"], artifact.MediaTypeTags, &p.tags),
+		engine.GetJSON(ctx, p.made, inputs["images"], images.MediaTypeList, &list),
+		engine.GetJSON(ctx, p.made, inputs["moved"], images.MediaTypeMoved, &p.mirrored),
 	)
 	if err != nil {
 		return err
 	}
 	if signatures, ok := inputs["signatures"]; ok {
-		if err := engine.GetJSON(ctx, p.store, signatures, artifact.MediaTypeSignatures, &p.signatures); err != nil {
+		if err := engine.GetJSON(ctx, p.made, signatures, artifact.MediaTypeSignatures, &p.signatures); err != nil {
 			return err
 		}
 	}
@@ -172,19 +175,22 @@ func (p *pusher) read(ctx context.Context, inputs map[string]ocispec.Descriptor)
 			return err
 		}
 	}
-	if p.rootData, err = engine.Get(ctx, p.store, p.root); err != nil {
+	if p.rootData, err = engine.Get(ctx, p.made, p.made.Root); err != nil {
 		return err
 	}
 	var index ocispec.Index
 	if err := json.Unmarshal(p.rootData, &index); err != nil {
 		return fmt.Errorf("read root: %w", err)
 	}
+	p.elsewhere = map[digest.Digest]bool{}
 	for _, child := range index.Manifests {
 		switch child.Annotations[artifact.AnnotationRole] {
 		case artifact.RoleContent:
 			p.content = child
 		case artifact.RoleAttestations:
 			p.statements = child
+		default:
+			p.elsewhere[child.Digest] = true
 		}
 	}
 	if p.content.Digest == "" || p.statements.Digest == "" {

@@ -88,7 +88,7 @@ func newLab(t *testing.T, handler http.Handler) *lab {
 	t.Helper()
 	l := &lab{t: t, watch: &watch{Handler: handler}, store: filepath.Join(t.TempDir(), "manifests")}
 	l.host = registrytest.Serve(t, l.watch)
-	l.moved = images.Moved{Copied: []digest.Digest{}, Referrers: []images.MovedReferrer{}}
+	l.moved = images.Moved{Copied: []digest.Digest{}, Referrers: []transfer.Referrer{}}
 	return l
 }
 
@@ -152,7 +152,7 @@ func (l *lab) mirrored(text string, subject *ocispec.Descriptor) ocispec.Descrip
 		l.t.Fatal(err)
 	}
 	if subject != nil && !registered {
-		l.moved.Referrers = append(l.moved.Referrers, images.MovedReferrer{Subject: subject.Digest, Digest: desc.Digest})
+		l.moved.Referrers = append(l.moved.Referrers, transfer.Referrer{Subject: subject.Digest, Manifest: desc})
 	}
 	l.moved.Copied = append(l.moved.Copied, desc.Digest)
 	slices.Sort(l.moved.Copied)
@@ -370,7 +370,7 @@ func TestNewRoot(t *testing.T) {
 	l.build("1")
 	l.push(false, "latest")
 	// Images stay; one is new; the content is another.
-	l.moved = images.Moved{Copied: []digest.Digest{}, Referrers: []images.MovedReferrer{}}
+	l.moved = images.Moved{Copied: []digest.Digest{}, Referrers: []transfer.Referrer{}}
 	l.image("two:1.0")
 	l.build("2")
 	l.watch.reset(0)

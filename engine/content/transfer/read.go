@@ -82,7 +82,7 @@ func elsewhere(desc ocispec.Descriptor) bool {
 // itself. Of those only indexes are read, each once.
 func Below(ctx context.Context, from content.Provider, index ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	lists := map[digest.Digest][]ocispec.Descriptor{} // of the indexes
-	walker, nodes, size := NewWalker(), 0, int64(0)
+	walker, nodes, size := newWalker(), 0, int64(0)
 	for depth, level := 0, indexes(lists, index); len(level) > 0; depth++ {
 		if depth > registry.MaxDepth {
 			return nil, tooDeep(level[0])
@@ -97,7 +97,7 @@ func Below(ctx context.Context, from content.Provider, index ocispec.Descriptor)
 		group.SetLimit(walkers)
 		for i, desc := range level {
 			group.Go(func() error {
-				m, err := walker.Read(ctx, from, desc)
+				m, err := walker.read(ctx, from, desc)
 				if err == nil {
 					read[i] = m.Manifests
 				}
@@ -159,16 +159,16 @@ func tooMany(desc ocispec.Descriptor) error {
 	return fmt.Errorf("manifest %s leads to more than %d others: %w", desc.Digest, maxNodes, errdefs.ErrInvalidArgument)
 }
 
-// Walker reads manifests, and no more of them at once than fit into its memory. Its
+// walker reads manifests, and no more of them at once than fit into its memory. Its
 // methods may be called concurrently.
-type Walker struct{ memory *semaphore.Weighted }
+type walker struct{ memory *semaphore.Weighted }
 
-// NewWalker makes a Walker.
-func NewWalker() *Walker { return &Walker{semaphore.NewWeighted(manifestMemory)} }
+// newWalker makes a walker.
+func newWalker() *walker { return &walker{semaphore.NewWeighted(manifestMemory)} }
 
-// Hold waits for the memory of a manifest, for as long as do has its bytes. do waits
+// hold waits for the memory of a manifest, for as long as do has its bytes. do waits
 // for no other manifest.
-func (w *Walker) Hold(ctx context.Context, desc ocispec.Descriptor, do func() error) error {
+func (w *walker) hold(ctx context.Context, desc ocispec.Descriptor, do func() error) error {
 	weight := min(max(desc.Size, 1), manifestMemory)
 	if err := w.memory.Acquire(ctx, weight); err != nil {
 		return context.Cause(ctx)
@@ -177,10 +177,10 @@ func (w *Walker) Hold(ctx context.Context, desc ocispec.Descriptor, do func() er
 	return do()
 }
 
-// Read is [Read], with the data of a small manifest alone: that of another is to be
+// read is [Read], with the data of a small manifest alone: that of another is to be
 // read again when all that it names has moved.
-func (w *Walker) Read(ctx context.Context, from content.Provider, desc ocispec.Descriptor) (m *Manifest, err error) {
-	err = w.Hold(ctx, desc, func() error {
+func (w *walker) read(ctx context.Context, from content.Provider, desc ocispec.Descriptor) (m *Manifest, err error) {
+	err = w.hold(ctx, desc, func() error {
 		m, err = Read(ctx, from, desc)
 		if err == nil && len(m.Data) > smallManifest {
 			m.Data = nil
@@ -190,12 +190,12 @@ func (w *Walker) Read(ctx context.Context, from content.Provider, desc ocispec.D
 	return m, err
 }
 
-// Write gives the data of a manifest to do.
-func (w *Walker) Write(ctx context.Context, from content.Provider, m *Manifest, do func(data []byte) error) error {
+// write gives the data of a manifest to do.
+func (w *walker) write(ctx context.Context, from content.Provider, m *Manifest, do func(data []byte) error) error {
 	if m.Data != nil {
 		return do(m.Data)
 	}
-	return w.Hold(ctx, m.Desc, func() error {
+	return w.hold(ctx, m.Desc, func() error {
 		data, err := engine.Get(ctx, from, m.Desc)
 		if err != nil {
 			return err
@@ -204,28 +204,30 @@ func (w *Walker) Write(ctx context.Context, from content.Provider, m *Manifest, 
 	})
 }
 
-// Walk reads a manifest with all manifests below it, so that what is wrong with one is
-// known before anything is written. It keeps none: a registry's client remembers some.
-func (w *Walker) Walk(ctx context.Context, from content.Provider, top ocispec.Descriptor) error {
-	one := &walk{Walker: w, from: from, top: top, seen: map[digest.Digest]int64{}}
+// walk reads a manifest with all manifests below it, so that what is wrong with one is
+// known before anything is written; what is below one that the target is known to have
+// is not. It keeps none: a registry's client remembers some.
+func (w *walker) walk(ctx context.Context, from Source, top ocispec.Descriptor, known func(Source, ocispec.Descriptor) (there, known bool)) error {
+	one := &walking{walker: w, from: from, top: top, known: known, seen: map[digest.Digest]int64{}}
 	return one.manifest(ctx, top, 0)
 }
 
-type walk struct {
-	*Walker
-	from content.Provider
-	top  ocispec.Descriptor
+type walking struct {
+	*walker
+	from  Source
+	top   ocispec.Descriptor
+	known func(Source, ocispec.Descriptor) (there, known bool)
 
 	mu    sync.Mutex
 	seen  map[digest.Digest]int64 // sizes
 	nodes int
 }
 
-func (w *walk) manifest(ctx context.Context, desc ocispec.Descriptor, depth int) error {
+func (w *walking) manifest(ctx context.Context, desc ocispec.Descriptor, depth int) error {
 	if depth > registry.MaxDepth {
 		return tooDeep(desc)
 	}
-	list, err := w.read(ctx, desc)
+	list, err := w.list(ctx, desc)
 	if err != nil {
 		return err
 	}
@@ -237,9 +239,9 @@ func (w *walk) manifest(ctx context.Context, desc ocispec.Descriptor, depth int)
 	return group.Wait()
 }
 
-// read gives the manifests below one that no other has read.
-func (w *walk) read(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-	m, err := w.Read(ctx, w.from, desc)
+// list gives the manifests below one that no other has read.
+func (w *walking) list(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	m, err := w.read(ctx, w.from, desc)
 	if err != nil {
 		return nil, err
 	}
@@ -248,26 +250,26 @@ func (w *walk) read(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Des
 	if w.nodes += len(m.Blobs) + len(m.Manifests); w.nodes > maxNodes {
 		return nil, tooMany(w.top)
 	}
-	known := func(child ocispec.Descriptor) (bool, error) {
-		size, known := w.seen[child.Digest]
-		if known {
+	again := func(child ocispec.Descriptor) (bool, error) {
+		size, again := w.seen[child.Digest]
+		if again {
 			return true, sameSize(child, size)
 		}
 		w.seen[child.Digest] = child.Size
 		return false, nil
 	}
 	for _, blob := range m.Blobs {
-		if _, err := known(blob); err != nil {
+		if _, err := again(blob); err != nil {
 			return nil, err
 		}
 	}
 	var fresh []ocispec.Descriptor
 	for _, child := range m.Manifests {
-		again, err := known(child)
+		again, err := again(child)
 		if err != nil {
 			return nil, err
 		}
-		if !again {
+		if there, _ := w.known(w.from, child); !again && !there {
 			fresh = append(fresh, child)
 		}
 	}

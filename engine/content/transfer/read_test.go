@@ -138,13 +138,13 @@ func TestWrongBelow(t *testing.T) {
 				}
 			}
 			l := newLab(t, upstream(registrytest.Image{}), registrytest.GGCR())
-			check("copy", transfer.NewCopier(from, transfer.ToRepository(l.client, l.to), nil).Manifest(t.Context(), top))
+			_, err := transfer.NewCopier(transfer.ToRepository(l.client, l.to), transfer.Options{}).Manifest(t.Context(), from, top)
+			check("copy", err)
 			if requests := l.down.Stats().Requests; tt.want != "" && requests["POST uploads"]+requests["PUT uploads"]+requests["PUT manifests"] > 0 {
 				t.Errorf("copy wrote before it failed: %v", requests)
 			}
 			var tree transfer.Tree
 			check("save", tree.Add(t.Context(), from, nil, top))
-			check("walk", transfer.NewWalker().Walk(t.Context(), from, top))
 		})
 	}
 }
@@ -256,7 +256,7 @@ func TestURLs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := transfer.NewCopier(from, to, nil).Manifest(t.Context(), *top); (err == nil) != want {
+			if _, err := transfer.NewCopier(to, transfer.Options{}).Manifest(t.Context(), from, *top); (err == nil) != want {
 				t.Errorf("copy: %v", err)
 			}
 			var tree transfer.Tree

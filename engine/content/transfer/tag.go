@@ -113,34 +113,30 @@ func Taken(moves []MovedTag) error {
 
 // Plan asks what tags of the target lead to, before anything is copied. Where the
 // copier is Immutable it fails if one of them would move.
-func (c *Copier) Plan(ctx context.Context, tags []Tagged) error {
-	if err := c.begin(ctx); err != nil {
-		return err
-	}
-	was := map[string]digest.Digest{}
-	if !c.empty {
-		var err error
+func (c *Copier) Plan(ctx context.Context, tags []Tagged) (was map[string]digest.Digest, err error) {
+	was = map[string]digest.Digest{}
+	if !c.Empty {
 		if was, err = Was(ctx, c.target, tags); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := Taken(Moves(tags, was)); c.Immutable && err != nil {
-		return err
+		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, tag := range tags {
 		c.tags[tag.Tag] = was[tag.Tag]
 	}
-	return nil
+	return was, nil
 }
 
 // Tag names a manifest that was copied, or that is there.
-func (c *Copier) Tag(ctx context.Context, desc ocispec.Descriptor, tag string) error {
+func (c *Copier) Tag(ctx context.Context, from Source, desc ocispec.Descriptor, tag string) error {
 	c.mu.Lock()
 	was, known := c.tags[tag]
 	c.mu.Unlock()
-	if !known && !c.empty && tag != "" {
+	if !known && !c.Empty && tag != "" {
 		found, err := Was(ctx, c.target, []Tagged{{tag, desc}})
 		if err != nil {
 			return err
@@ -154,7 +150,7 @@ func (c *Copier) Tag(ctx context.Context, desc ocispec.Descriptor, tag string) e
 	if was != "" && c.Immutable {
 		return Taken([]MovedTag{moved})
 	}
-	data, err := engine.Get(ctx, c.source, desc)
+	data, err := engine.Get(ctx, from, desc)
 	if err == nil {
 		err = c.target.Tag(ctx, desc, data, tag)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 )
@@ -39,7 +40,10 @@ func (t *repositoryTarget) Blob(ctx context.Context, from Source, desc ocispec.D
 	}
 	open, _ := registry.Counted(func() (io.ReadCloser, error) {
 		body, err := from.Blob(ctx, desc)
-		if err != nil {
+		switch {
+		case errdefs.IsNotFound(err):
+			return nil, err
+		case err != nil:
 			return nil, &SourceError{err}
 		}
 		return final{body}, nil
@@ -66,19 +70,32 @@ func (f final) Read(p []byte) (int, error) {
 }
 
 // Manifest hides the repository's own, which reads.
-func (t *repositoryTarget) Manifest(ctx context.Context, desc ocispec.Descriptor, data []byte) (listed bool, err error) {
+func (t *repositoryTarget) Manifest(ctx context.Context, _ Source, desc ocispec.Descriptor, data []byte) (listed bool, err error) {
 	return t.PushSubject(ctx, desc, data)
 }
 
-func (t *repositoryTarget) List(ctx context.Context, subject digest.Digest, entries ...ocispec.Descriptor) error {
-	// A registry may list what it did not say that it would.
-	listed, err := t.Referrers(ctx, subject)
-	if err != nil {
-		return err
+// List asks the registry where it is likely to list one already.
+func (t *repositoryTarget) List(ctx context.Context, subject digest.Digest, referrers []Referrer) (err error) {
+	var listed, entries []ocispec.Descriptor
+	if slices.ContainsFunc(referrers, func(r Referrer) bool { return r.Existing }) {
+		if listed, err = t.Referrers(ctx, subject); err != nil {
+			return err
+		}
 	}
-	entries = slices.DeleteFunc(entries, func(e ocispec.Descriptor) bool {
-		return slices.ContainsFunc(listed, func(d ocispec.Descriptor) bool { return d.Digest == e.Digest })
-	})
+	for _, r := range referrers {
+		if slices.ContainsFunc(listed, func(d ocispec.Descriptor) bool { return d.Digest == r.Manifest.Digest }) {
+			continue
+		}
+		desc, data, err := t.Repository.Manifest(ctx, r.Manifest.Digest.String())
+		if err != nil {
+			return err
+		}
+		_, entry, err := registry.Referrer(desc, data)
+		if err != nil {
+			return err
+		}
+		entries = append(entries, entry)
+	}
 	if len(entries) == 0 {
 		return nil
 	}
@@ -160,7 +177,7 @@ func (t *layoutTarget) write(ctx context.Context, from Source, desc ocispec.Desc
 	return nil
 }
 
-func (t *layoutTarget) Manifest(ctx context.Context, desc ocispec.Descriptor, data []byte) (listed bool, err error) {
+func (t *layoutTarget) Manifest(ctx context.Context, _ Source, desc ocispec.Descriptor, data []byte) (listed bool, err error) {
 	err = content.WriteBlob(ctx, t.writer.Store(), desc.Digest.String(), bytes.NewReader(data), desc)
 	if err != nil && !errdefs.IsAlreadyExists(err) {
 		return false, fmt.Errorf("write %s: %w", desc.Digest, err)
@@ -170,12 +187,20 @@ func (t *layoutTarget) Manifest(ctx context.Context, desc ocispec.Descriptor, da
 
 // List lists the manifests themselves: whoever reads a layout looks at all that
 // it lists for what is about something else.
-func (t *layoutTarget) List(_ context.Context, _ digest.Digest, entries ...ocispec.Descriptor) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, entry := range entries {
+func (t *layoutTarget) List(ctx context.Context, _ digest.Digest, referrers []Referrer) error {
+	for _, r := range referrers {
+		data, err := engine.Get(ctx, t.writer.Store(), r.Manifest)
+		if err != nil {
+			return err
+		}
+		_, entry, err := registry.Referrer(r.Manifest, data)
+		if err != nil {
+			return err
+		}
 		entry.Annotations = nil
+		t.mu.Lock()
 		t.listed = append(t.listed, entry)
+		t.mu.Unlock()
 	}
 	return nil
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package transfer copies manifests, with all that they name, between
-// repositories and OCI layouts.
+// repositories, OCI layouts and archives. Whatever moves bytes here is a [Copier] with
+// a [Target].
 //
 // Everything is copied byte for byte, so that every digest stays. A manifest is
 // written when all that it names is there: what is cut off leaves nothing
@@ -10,14 +11,12 @@
 package transfer
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"sync"
 
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -34,20 +33,45 @@ type Source interface {
 	Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
 }
 
+// Made is a source whose content was made here: Root, and what it leads to, are in a
+// store.
+type Made struct {
+	content.Provider
+	Root ocispec.Descriptor
+}
+
+// Resolve knows the root alone.
+func (m *Made) Resolve(context.Context, string) (ocispec.Descriptor, error) { return m.Root, nil }
+
+// Referrers knows of none.
+func (*Made) Referrers(context.Context, digest.Digest) ([]ocispec.Descriptor, error) { return nil, nil }
+
+// Blob implements Source.
+func (m *Made) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	ra, err := m.ReaderAt(ctx, desc)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", desc.Digest, err)
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{content.NewReader(ra), ra}, nil
+}
+
 // Target is what is copied to.
 type Target interface {
-	// Empty says whether nothing is there: then nobody need ask what is.
+	// Empty reports whether nothing is there: then nobody need ask what is.
 	Empty(ctx context.Context) (bool, error)
-	// Exists says whether a manifest is there, and so all below it, or a blob.
+	// Exists reports whether a manifest is there, and so all below it, or a blob.
 	Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error)
 	// Blob copies a blob, unless it is there. report hears of bytes as they
 	// arrive, and of a negative number where they have to arrive again.
 	Blob(ctx context.Context, from Source, desc ocispec.Descriptor, report func(n int64)) (registry.How, error)
-	// Manifest writes a manifest by its digest. listed says that it is listed
+	// Manifest writes a manifest by its digest. listed reports that it is listed
 	// among the referrers of its subject by that alone.
-	Manifest(ctx context.Context, desc ocispec.Descriptor, data []byte) (listed bool, err error)
-	// List enters manifests among the referrers of a subject, where they are not.
-	List(ctx context.Context, subject digest.Digest, entries ...ocispec.Descriptor) error
+	Manifest(ctx context.Context, from Source, desc ocispec.Descriptor, data []byte) (listed bool, err error)
+	// List enters manifests, which are there, among the referrers of a subject.
+	List(ctx context.Context, subject digest.Digest, referrers []Referrer) error
 	Tags
 	// Tag names a manifest that is there. A layout takes an empty tag: it lists the
 	// manifest without a name.
@@ -64,302 +88,164 @@ type Moved struct {
 	Existing int   `json:"existing"` // blobs that were there, and manifests that were, with all below them
 }
 
-// Copier copies into one target. Its methods may be called concurrently: every
-// manifest and blob has a goroutine of its own, and moves once; the registry's
-// client and the target bound what is in flight, and none holds anything while
-// it waits for those below it.
-type Copier struct {
-	// Check walks what the target has, instead of trusting that a manifest there
-	// has all below it. It is set before anything is copied.
+// Add adds what another copier did.
+func (m *Moved) Add(o Moved) {
+	m.Blobs += o.Blobs
+	m.Bytes += o.Bytes
+	m.Mounted += o.Mounted
+	m.Existing += o.Existing
+}
+
+// Referrer is a manifest with a subject of which it is not certain that the target
+// lists it.
+type Referrer struct {
+	Subject  digest.Digest      `json:"subject"`
+	Manifest ocispec.Descriptor `json:"manifest"`
+	// Existing: it was there, and is likely to be listed. Else it was copied, and
+	// the target did not say that it took note of the subject.
+	Existing bool `json:"existing"`
+}
+
+// Options are how a copier copies. The zero value asks the target for what is copied,
+// and trusts that a manifest there has all below it.
+type Options struct {
+	// Check walks what the target has, instead of trusting it.
 	Check bool
+	// Empty: the target has nothing, and need not be asked.
+	Empty bool
+	// Asked is how deep below what is copied the target is asked for manifests. Of an
+	// image that is not there, little else is; of an application, what it lists may be.
+	Asked int
+	// Known reports whether the target has something, where that is known without
+	// asking it, whatever Check says. It may be nil.
+	Known func(from Source, desc ocispec.Descriptor) (there, known bool)
+	// Keep chooses among the manifests that an index lists; nil keeps all.
+	Keep Keep
 	// Immutable refuses to move a tag that leads elsewhere.
 	Immutable bool
 	// TagMoved hears of each tag that led elsewhere before; one call at a time. It
 	// may be nil.
 	TagMoved func(MovedTag)
+	// Progress hears of bytes; nil is nobody.
+	Progress *Progress
+}
 
-	source Source
+// Copier copies from anywhere into one target. Its methods may be called
+// concurrently: every manifest and blob moves once, whoever names it, in a [flight]
+// of its own; the registry's client and the target bound what is in flight, and none
+// holds anything while it waits for those below it.
+type Copier struct {
+	Options
 	target Target
-	walker *Walker
-	report func(current, total int64)
+	walker *walker
 
 	mu        sync.Mutex
-	moves     map[digest.Digest]*move
+	flights   map[flightKey]*flight
 	moved     Moved
-	empty     bool                                   // the target was, to begin with
-	tags      map[string]digest.Digest               // what they led to, as far as that is known
-	referrers map[digest.Digest][]ocispec.Descriptor // to be listed, by subject
-
-	progressMu     sync.Mutex
-	arrived, total int64 // bytes
+	tags      map[string]digest.Digest     // what they lead to, as far as that is known
+	referrers map[digest.Digest][]Referrer // to be listed, by subject
 }
 
-// move is the one copying of a manifest or blob.
-type move struct {
-	size int64
-	done chan struct{} // closed when it ended
-	err  error
-}
-
-// NewCopier copies from one place to another. report, which may be nil, hears of
-// bytes: how many arrived, and of how many it is known that they are to come; one call at a time.
-func NewCopier(source Source, target Target, report func(current, total int64)) *Copier {
-	if report == nil {
-		report = func(int64, int64) {}
+// NewCopier copies into a target.
+func NewCopier(target Target, o Options) *Copier {
+	if o.Known == nil {
+		o.Known = func(Source, ocispec.Descriptor) (there, known bool) { return false, false }
 	}
 	return &Copier{
-		source: source, target: target, walker: NewWalker(), report: report,
-		moves: map[digest.Digest]*move{}, referrers: map[digest.Digest][]ocispec.Descriptor{}, tags: map[string]digest.Digest{},
+		Options: o, target: target, walker: newWalker(),
+		flights: map[flightKey]*flight{}, tags: map[string]digest.Digest{}, referrers: map[digest.Digest][]Referrer{},
 	}
 }
 
-// Moved says what was done so far.
+// Moved counts what was done so far.
 func (c *Copier) Moved() Moved {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.moved
 }
 
-// Manifest copies a manifest with all that it names, unless the target has it.
-func (c *Copier) Manifest(ctx context.Context, desc ocispec.Descriptor) error {
-	if err := c.begin(ctx); err != nil {
-		return err
-	}
-	return c.manifest(ctx, desc, 0)
+// Manifest copies a manifest with all that it names, unless the target has it, and
+// reports whether it did.
+func (c *Copier) Manifest(ctx context.Context, from Source, desc ocispec.Descriptor) (there bool, err error) {
+	return c.manifest(ctx, from, desc, 0)
 }
 
-// begin finds out what need not be asked.
-func (c *Copier) begin(ctx context.Context) error {
-	return c.once(ctx, ocispec.Descriptor{}, func() error {
-		empty, err := c.target.Empty(ctx)
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.empty = empty
-		return err
-	})
-}
-
-// asked is how deep below what is copied the target is asked for manifests: for
-// what an application lists. Of an image that is not there, little else is.
-const asked = 1
-
-func (c *Copier) manifest(ctx context.Context, desc ocispec.Descriptor, depth int) error {
-	return c.once(ctx, desc, func() error {
-		if !c.empty && !c.Check && depth <= asked {
-			if there, err := c.there(ctx, desc); there || err != nil {
-				return err
-			}
-		}
-		// What is not there is looked at as a whole before any of it is written.
-		if depth == 0 && c.empty || depth == asked && !c.empty {
-			if err := c.walker.Walk(ctx, c.source, desc); err != nil {
-				return err
-			}
-		}
-		return c.below(ctx, desc, depth)
-	})
-}
-
-// there says whether the target has a manifest or blob, and counts it.
-func (c *Copier) there(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
-	there, err := c.target.Exists(ctx, desc)
-	if there {
-		c.count(func(m *Moved) { m.Existing++ })
-	}
-	return there, err
-}
-
-// parallelQuestions leaves most of what a source answers at once to what is copied:
-// some look through all that they have for referrers.
-const parallelQuestions = 32
-
-// Whole copies a manifest with all that it names and then what is about the
-// subjects, and about that, and has it listed. What there is of that is found out
-// while the manifest is on its way.
-func (c *Copier) Whole(ctx context.Context, desc ocispec.Descriptor, subjects []digest.Digest) error {
-	if err := c.begin(ctx); err != nil {
-		return err
-	}
-	var about [][]listing
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() error { return c.Manifest(groupCtx, desc) })
-	group.Go(func() (err error) {
-		about, err = c.ask(groupCtx, subjects)
-		return err
-	})
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	for _, level := range about {
-		group, ctx := errgroup.WithContext(ctx)
-		for _, l := range level {
-			group.Go(func() error {
-				if err := c.referrer(ctx, l); err != nil {
-					return fmt.Errorf("what is about %s: %w", l.subject, err)
-				}
-				return nil
-			})
-		}
-		if err := group.Wait(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// listing is what the list of a subject's referrers has.
-type listing struct {
-	subject digest.Digest
-	desc    ocispec.Descriptor
-}
-
-// ask finds out what is about the subjects, what is about that, and so on. Nothing is
-// asked for twice: lists are a stranger's, and may lead in a circle. To a target that
-// was empty it copies all that is named there: what is left then are manifests, which
-// come after their subjects.
-func (c *Copier) ask(ctx context.Context, subjects []digest.Digest) ([][]listing, error) {
-	var levels [][]listing
-	asked := map[digest.Digest]bool{}
-	copying, copyCtx := errgroup.WithContext(ctx)
-	for len(subjects) > 0 {
-		if len(levels) > registry.MaxDepth || len(asked) > maxNodes {
-			copying.Go(func() error {
-				return fmt.Errorf("what is about %s leads on after %d levels: %w", subjects[0], len(levels), errdefs.ErrInvalidArgument)
-			})
-			return nil, copying.Wait()
-		}
-		lists := make([][]ocispec.Descriptor, len(subjects))
-		asking, askCtx := errgroup.WithContext(copyCtx)
-		asking.SetLimit(parallelQuestions)
-		for i, subject := range subjects {
-			asked[subject] = true
-			asking.Go(func() (err error) {
-				lists[i], err = c.source.Referrers(askCtx, subject)
-				return err
-			})
-		}
-		if err := asking.Wait(); err != nil {
-			copying.Go(func() error { return err }) // which ends the others
-			return nil, copying.Wait()
-		}
-		var level []listing
-		next := map[digest.Digest]listing{}
-		for i, subject := range subjects {
-			for _, desc := range lists[i] {
-				level = append(level, listing{subject, desc})
-				if _, twice := next[desc.Digest]; !twice && !asked[desc.Digest] {
-					next[desc.Digest] = listing{subject, desc}
-				}
-			}
-		}
-		if c.empty {
-			for _, l := range next {
-				copying.Go(func() error {
-					entry, err := c.entry(copyCtx, l)
-					if err == nil && entry != nil {
-						_, err = c.children(copyCtx, l.desc, 0)
-					}
-					return err
-				})
-			}
-		}
-		levels, subjects = append(levels, level), slices.Sorted(maps.Keys(next))
-	}
-	return levels, copying.Wait()
-}
-
-// referrer copies what a list has, where it is about the subject.
-func (c *Copier) referrer(ctx context.Context, l listing) error {
-	entry, err := c.entry(ctx, l)
-	if err != nil || entry == nil {
-		return err
-	}
-	if err := c.Manifest(ctx, l.desc); err != nil {
-		return err
-	}
-	c.note(l.subject, *entry)
-	return nil
-}
-
-// entry is what the list of a subject's referrers is to say of a manifest: lists
-// leave things out, or have them otherwise, and the manifest is what counts. It is nil
-// for one that is gone, as lists are older than that, and for one that is about
-// something else.
-func (c *Copier) entry(ctx context.Context, l listing) (*ocispec.Descriptor, error) {
-	desc, data, err := registry.Read(ctx, c.source, l.desc)
-	if errdefs.IsNotFound(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	subject, entry, err := registry.Referrer(desc, data)
-	if err != nil || subject != l.subject {
-		return nil, nil //nolint:nilerr // without a subject it is about nothing
-	}
-	return &entry, nil
-}
-
-// List has every manifest with a subject that was copied listed among the
-// subject's referrers, but those that except names. It comes when all of it is
-// there.
-func (c *Copier) List(ctx context.Context, except map[digest.Digest]bool) error {
+// Manifests copies several, side by side.
+func (c *Copier) Manifests(ctx context.Context, from Source, list ...ocispec.Descriptor) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for subject, list := range c.referrers {
-		entries := slices.DeleteFunc(slices.Clone(list), func(d ocispec.Descriptor) bool { return except[d.Digest] })
-		if len(entries) == 0 {
-			continue
-		}
-		slices.SortFunc(entries, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
-		group.Go(func() error { return c.target.List(ctx, subject, entries...) })
+	for _, desc := range list {
+		group.Go(func() error {
+			_, err := c.Manifest(ctx, from, desc)
+			return err
+		})
 	}
 	return group.Wait()
 }
 
-// once runs do for a digest, the first time that it is called for it. Another caller
-// waits for that.
-func (c *Copier) once(ctx context.Context, desc ocispec.Descriptor, do func() error) error {
-	c.mu.Lock()
-	m, found := c.moves[desc.Digest]
-	if !found {
-		m = &move{size: desc.Size, done: make(chan struct{})}
-		c.moves[desc.Digest] = m
+func (c *Copier) manifest(ctx context.Context, from Source, desc ocispec.Descriptor, depth int) (there bool, err error) {
+	return c.once(ctx, from, desc, false, func(ctx context.Context) (bool, error) {
+		there, known := c.known(from, desc)
+		if !known && !c.Empty && !c.Check && depth <= c.Asked {
+			if there, err = c.target.Exists(ctx, desc); err != nil {
+				return false, err
+			}
+		}
+		if there {
+			c.count(func(m *Moved) { m.Existing++ })
+			return true, nil
+		}
+		// What is not there is looked at as a whole before any of it is written.
+		if depth == c.Asked && !c.Empty || depth == 0 && c.Empty {
+			if err := c.walker.walk(ctx, from, desc, c.known); err != nil {
+				return false, err
+			}
+		}
+		return c.below(ctx, from, desc, depth)
+	})
+}
+
+// known reports whether the target has a manifest, where it need not be asked.
+func (c *Copier) known(from Source, desc ocispec.Descriptor) (there, known bool) {
+	if c.has(desc.Digest) {
+		return true, true
 	}
-	c.mu.Unlock()
-	if err := sameSize(desc, m.size); err != nil {
-		return err
+	return c.Known(from, desc)
+}
+
+// there reports whether the target, which is checked, has a manifest or blob, and
+// counts it.
+func (c *Copier) there(ctx context.Context, from Source, desc ocispec.Descriptor) (bool, error) {
+	there, known := c.Known(from, desc)
+	if !known {
+		var err error
+		if there, err = c.target.Exists(ctx, desc); err != nil {
+			return false, err
+		}
 	}
-	if !found {
-		m.err = do()
-		close(m.done)
-		return m.err
+	if there {
+		c.count(func(m *Moved) { m.Existing++ })
 	}
-	select {
-	case <-m.done:
-		return m.err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return there, nil
 }
 
 // below copies a manifest that is not there, after all that it names.
-func (c *Copier) below(ctx context.Context, desc ocispec.Descriptor, depth int) error {
-	m, err := c.children(ctx, desc, depth)
+func (c *Copier) below(ctx context.Context, from Source, desc ocispec.Descriptor, depth int) (there bool, err error) {
+	m, err := c.children(ctx, from, desc, depth)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if c.Check {
-		if there, err := c.there(ctx, m.Desc); there || err != nil {
-			return err
+		if there, err := c.there(ctx, from, m.Desc); there || err != nil {
+			return there, err
 		}
 	}
-	return c.walker.Write(ctx, c.source, m, func(data []byte) error {
-		listed, err := c.target.Manifest(ctx, m.Desc, data)
+	return false, c.walker.write(ctx, from, m, func(data []byte) error {
+		listed, err := c.target.Manifest(ctx, from, m.Desc, data)
 		if err != nil || listed {
 			return err
 		}
-		if subject, entry, err := registry.Referrer(m.Desc, data); err == nil {
-			c.note(subject, entry)
+		if subject, _, err := registry.Referrer(m.Desc, data); err == nil {
+			c.Note(Referrer{Subject: subject, Manifest: m.Desc})
 		}
 		return nil
 	})
@@ -369,41 +255,52 @@ func (c *Copier) below(ctx context.Context, desc ocispec.Descriptor, depth int) 
 const childrenAtOnce = 128
 
 // children copies what a manifest names.
-func (c *Copier) children(ctx context.Context, desc ocispec.Descriptor, depth int) (*Manifest, error) {
+func (c *Copier) children(ctx context.Context, from Source, desc ocispec.Descriptor, depth int) (*Manifest, error) {
 	if depth > registry.MaxDepth {
 		return nil, tooDeep(desc)
 	}
-	m, err := c.walker.Read(ctx, c.source, desc)
+	m, err := c.walker.read(ctx, from, desc)
 	if err != nil {
 		return nil, err
+	}
+	if c.Keep != nil && len(m.Manifests) > 0 {
+		if m.Manifests, err = c.Keep(m.Desc, m.Manifests); err != nil {
+			return nil, err
+		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(childrenAtOnce)
 	for _, child := range m.Blobs {
-		group.Go(func() error { return c.blob(ctx, child) })
+		group.Go(func() error { return c.blob(ctx, from, child) })
 	}
 	for _, child := range m.Manifests {
-		group.Go(func() error { return c.manifest(ctx, child, depth+1) })
+		group.Go(func() error {
+			_, err := c.manifest(ctx, from, child, depth+1)
+			return err
+		})
 	}
 	return m, group.Wait()
 }
 
 // blob copies a blob. One that its registry never had lies where its URLs say; that
 // excuses the manifest that says so, and no other that names the same.
-func (c *Copier) blob(ctx context.Context, desc ocispec.Descriptor) error {
-	err := c.once(ctx, desc, func() error {
+func (c *Copier) blob(ctx context.Context, from Source, desc ocispec.Descriptor) error {
+	if there, _ := c.known(from, desc); there && registry.MayBeManifest(desc.MediaType) {
+		return nil // it is a manifest of a type that is not known
+	}
+	_, err := c.once(ctx, from, desc, true, func(ctx context.Context) (there bool, err error) {
 		if c.Check {
-			if there, err := c.there(ctx, desc); there || err != nil {
-				return err
+			if there, err := c.there(ctx, from, desc); there || err != nil {
+				return there, err
 			}
 		}
-		c.progress(0, desc.Size)
-		how, err := c.target.Blob(ctx, c.source, desc, func(n int64) { c.progress(n, 0) })
+		c.Progress.Add(0, desc.Size)
+		how, err := c.target.Blob(ctx, from, desc, func(n int64) { c.Progress.Add(n, 0) })
 		if err != nil || how != registry.Streamed {
-			c.progress(0, -desc.Size)
+			c.Progress.Add(0, -desc.Size)
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
 		c.count(func(m *Moved) {
 			switch how {
@@ -416,7 +313,7 @@ func (c *Copier) blob(ctx context.Context, desc ocispec.Descriptor) error {
 				m.Bytes += desc.Size
 			}
 		})
-		return nil
+		return how == registry.Existing, nil
 	})
 	if errdefs.IsNotFound(err) && registry.MayBeElsewhere(desc) {
 		return nil
@@ -428,20 +325,4 @@ func (c *Copier) count(change func(*Moved)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	change(&c.moved)
-}
-
-func (c *Copier) note(subject digest.Digest, entry ocispec.Descriptor) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !slices.ContainsFunc(c.referrers[subject], func(d ocispec.Descriptor) bool { return d.Digest == entry.Digest }) {
-		c.referrers[subject] = append(c.referrers[subject], entry)
-	}
-}
-
-func (c *Copier) progress(arrived, expected int64) {
-	c.progressMu.Lock()
-	defer c.progressMu.Unlock()
-	c.arrived += arrived
-	c.total += expected
-	c.report(c.arrived, c.total)
 }

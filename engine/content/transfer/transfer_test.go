@@ -71,17 +71,19 @@ func TestOnce(t *testing.T) {
 	const images = 6
 	l := newLab(t, upstream(registrytest.Image{Single: true, Layers: []int64{700}, Shared: []int64{5000, 1_200_000}}), registrytest.Distribution(""))
 	var current, total int64
-	c := transfer.NewCopier(l.from, transfer.ToRepository(l.client, l.to), func(c, t int64) { current, total = c, t })
+	progress := transfer.NewProgress(func(c, t int64) { current, total = c, t })
+	c := transfer.NewCopier(transfer.ToRepository(l.client, l.to), transfer.Options{Progress: progress})
 	group, ctx := errgroup.WithContext(t.Context())
 	for i := range images {
 		desc := l.resolve(t, "v"+string(rune('0'+i)))
 		for range 2 {
-			group.Go(func() error { return c.Manifest(ctx, desc) })
+			group.Go(func() error { return c.Manifests(ctx, l.from, desc) })
 		}
 	}
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)
 	}
+	progress.End()
 	// Each has a layer and a config of its own.
 	if got := l.up.Stats().Requests["GET blobs"]; got != 2*images+2 || c.Moved().Blobs != got || c.Moved().Existing != 0 {
 		t.Errorf("%d blobs were read, want %d; moved %+v", got, 2*images+2, c.Moved())
@@ -98,12 +100,8 @@ func TestCheck(t *testing.T) {
 	index := l.resolve(t, "1")
 	copied := func(check bool) transfer.Moved {
 		t.Helper()
-		c := transfer.NewCopier(l.from, transfer.ToRepository(l.client, l.to), nil)
-		c.Check = check
-		if err := c.Manifest(t.Context(), index); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Tag(t.Context(), index, "v1"); err != nil { // without a tag it counts as empty
+		c := transfer.NewCopier(transfer.ToRepository(l.client, l.to), transfer.Options{Check: check})
+		if err := c.Manifests(t.Context(), l.from, index); err != nil {
 			t.Fatal(err)
 		}
 		return c.Moved()
@@ -167,8 +165,8 @@ func TestCircle(t *testing.T) {
 				t.Fatalf("Referrers = %v, %v", about, err)
 			}
 			source := &circle{Repository: l.from, all: about}
-			c := transfer.NewCopier(source, transfer.ToRepository(l.client, l.to), nil)
-			if err := c.Whole(t.Context(), index, []digest.Digest{index.Digest}); err != nil {
+			c := transfer.NewCopier(transfer.ToRepository(l.client, l.to), transfer.Options{})
+			if err := c.Whole(t.Context(), source, index, []digest.Digest{index.Digest}); err != nil {
 				t.Fatal(err)
 			}
 			if err := c.List(t.Context(), nil); err != nil {
@@ -208,7 +206,7 @@ func TestElsewhere(t *testing.T) {
 		desc ocispec.Descriptor
 		want func(error) bool
 	}{{elsewhere, func(err error) bool { return err == nil }}, {missing, errdefs.IsNotFound}} {
-		err := transfer.NewCopier(l.from, transfer.ToRepository(l.client, l.to), nil).Manifest(t.Context(), c.desc)
+		err := transfer.NewCopier(transfer.ToRepository(l.client, l.to), transfer.Options{}).Manifests(t.Context(), l.from, c.desc)
 		if !c.want(err) {
 			t.Errorf("%s: %v", c.desc.Digest, err)
 		}
@@ -254,7 +252,7 @@ func TestNonDistributable(t *testing.T) {
 			if err := l.from.PushManifest(t.Context(), desc, manifest, ""); err != nil {
 				t.Fatal(err)
 			}
-			if err := transfer.NewCopier(l.from, transfer.ToRepository(l.client, l.to), nil).Manifest(t.Context(), desc); err != nil {
+			if err := transfer.NewCopier(transfer.ToRepository(l.client, l.to), transfer.Options{}).Manifests(t.Context(), l.from, desc); err != nil {
 				t.Fatal(err)
 			}
 			if there, err := l.to.Exists(t.Context(), layer); err != nil || there != tt.moved {
@@ -295,9 +293,11 @@ func TestToLayout(t *testing.T) {
 				t.Fatal(err)
 			}
 			var current, total int64
-			c := transfer.NewCopier(l.from, target, func(c, t int64) { current, total = c, t })
+			progress := transfer.NewProgress(func(c, t int64) { current, total = c, t })
+			c := transfer.NewCopier(target, transfer.Options{Progress: progress})
 			desc := l.resolve(t, "1")
-			err = c.Manifest(t.Context(), desc)
+			_, err = c.Manifest(t.Context(), l.from, desc)
+			progress.End()
 			if (err == nil) != test.ok {
 				t.Errorf("got %v", err)
 			}

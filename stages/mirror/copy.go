@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+
+	containerdimages "github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/transfer"
+	"github.com/taped-dev/tape/stages/images"
+)
+
+// imagesAtOnce keeps a registry busy, which answers 64 requests at once.
+const imagesAtOnce = 64
+
+// mirroring copies images into one repository.
+type mirroring struct {
+	origins images.Origins
+	dst     *registry.Repository
+	config  Config
+	copier  *transfer.Copier
+
+	mu    sync.Mutex
+	known map[digest.Digest]bool // whether it is there, without asking
+	moved images.Moved
+}
+
+// copy copies images, and what is related to them. After an error the destination
+// has some of it, and nothing without what it names.
+func (m *mirroring) copy(ctx context.Context, list []images.Image, report func(engine.Event)) (images.Moved, error) {
+	m.known, m.moved.Copied = map[digest.Digest]bool{}, []digest.Digest{}
+	if err := m.trust(ctx); err != nil {
+		return images.Moved{}, err
+	}
+	target := transfer.ToRepository(m.origins.Registry, m.dst)
+	progress := transfer.NewProgress(func(current, total int64) {
+		report(engine.Event{Current: current, Total: total, Unit: "bytes"})
+	})
+	if m.config.DryRun {
+		target = &foreseen{Target: target, client: m.origins.Registry, dst: m.dst}
+	}
+	m.copier = transfer.NewCopier(target, transfer.Options{Check: m.config.Check, Empty: m.moved.Empty, Known: m.isKnown, Progress: progress})
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(imagesAtOnce)
+	for _, image := range list {
+		group.Go(func() error {
+			if err := m.image(ctx, image); err != nil {
+				return fmt.Errorf("copy image %s%s: %w", image.Source, place(image), err)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return images.Moved{}, err
+	}
+	progress.End()
+	slices.Sort(m.moved.Copied)
+	m.moved.Copied = slices.Compact(m.moved.Copied)
+	m.moved.Moved, m.moved.Referrers = m.copier.Moved(), m.copier.Unlisted()
+	return m.moved, nil
+}
+
+// place is where an image stands in the manifests.
+func place(image images.Image) string {
+	if len(image.Locations) == 0 {
+		return ""
+	}
+	return " (" + image.Locations[0].Place() + ")"
+}
+
+// trust finds out what needs no asking: one request answers for all that did not
+// change since the last root was pushed, and one for a repository that is new.
+func (m *mirroring) trust(ctx context.Context) error {
+	if m.config.Check {
+		return nil
+	}
+	data, err := m.dst.Remembered(ctx)
+	if m.config.DryRun && unreadable(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if data == nil {
+		if m.config.DryRun {
+			return nil // whether it is empty is asked once, by who writes
+		}
+		m.moved.Empty, err = m.dst.Empty(ctx)
+		return err
+	}
+	var root ocispec.Index
+	if err := json.Unmarshal(data, &root); err != nil {
+		return fmt.Errorf("read the root pushed last: %w", err)
+	}
+	for _, child := range root.Manifests {
+		m.known[child.Digest] = true
+	}
+	return nil
+}
+
+// isKnown reports what the last root there names, what is in the destination already,
+// and what is about an image that was not there: that is not there either, or does no
+// harm twice.
+func (m *mirroring) isKnown(from transfer.Source, desc ocispec.Descriptor) (there, known bool) {
+	if m.config.Check {
+		return false, false
+	}
+	if repository, ok := from.(*registry.Repository); ok && repository.Name() == m.dst.Name() {
+		return true, true
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	there, known = m.known[desc.Digest]
+	return there, known
+}
+
+// image copies an image, then what is related to it.
+func (m *mirroring) image(ctx context.Context, image images.Image) error {
+	from, err := m.origins.Open(ctx, image.Name, image.From)
+	if err != nil {
+		return err
+	}
+	desc := ocispec.Descriptor{MediaType: image.MediaType, Digest: image.Digest, Size: image.Size}
+	there, err := m.copier.Manifest(ctx, from, desc)
+	if registry.Refused(err) && containerdimages.IsIndexType(desc.MediaType) {
+		return fmt.Errorf("%w; --platform OS/ARCH takes images without their index; the application is an index all the same, which --save FILE puts into an archive", err)
+	}
+	if err != nil {
+		return err
+	}
+	m.took(desc, there)
+	group, ctx := errgroup.WithContext(ctx)
+	for _, related := range image.Related {
+		if related.Via != images.Inline { // else it is in the image's index
+			group.Go(func() error { return m.related(ctx, from, related, there) })
+		}
+	}
+	return group.Wait()
+}
+
+// related copies what is related to an image. beside says that the image was there.
+func (m *mirroring) related(ctx context.Context, from transfer.Source, related images.Related, beside bool) error {
+	desc := ocispec.Descriptor{MediaType: related.MediaType, Digest: related.Digest, Size: related.Size}
+	m.mu.Lock()
+	trusted := m.known[desc.Digest]
+	if !trusted && !beside {
+		m.known[desc.Digest] = false
+	}
+	m.mu.Unlock()
+	there, err := m.copier.Manifest(ctx, from, desc)
+	if registry.Refused(err) {
+		err = fmt.Errorf("%w; --related none leaves it out", err)
+	}
+	if err != nil {
+		return fmt.Errorf("the %s of %s: %w", related.Kind, related.To, err)
+	}
+	m.took(desc, there)
+	if there && related.Via == images.Referrer && !trusted {
+		m.copier.Note(transfer.Referrer{Subject: related.To, Manifest: desc, Existing: true})
+	}
+	return nil
+}
+
+// took notes what the destination did not have.
+func (m *mirroring) took(desc ocispec.Descriptor, there bool) {
+	if !there {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.moved.Copied = append(m.moved.Copied, desc.Digest)
+	}
+}
+
+// foreseen is a target that nothing is written to. One that may not be read has
+// nothing.
+type foreseen struct {
+	transfer.Target
+	client *registry.Client
+	dst    *registry.Repository
+}
+
+func (f *foreseen) Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
+	there, err := f.Target.Exists(ctx, desc)
+	if unreadable(err) {
+		return false, nil
+	}
+	return there, err
+}
+
+func (f *foreseen) Blob(ctx context.Context, from transfer.Source, desc ocispec.Descriptor, report func(int64)) (registry.How, error) {
+	repository, _ := from.(*registry.Repository)
+	how, err := f.client.Foresee(ctx, f.dst, repository, desc)
+	if unreadable(err) {
+		how, err = registry.Streamed, nil
+	}
+	if how == registry.Streamed {
+		report(desc.Size)
+	}
+	return how, err
+}
+
+func (*foreseen) Manifest(context.Context, transfer.Source, ocispec.Descriptor, []byte) (listed bool, err error) {
+	return true, nil
+}
+
+func unreadable(err error) bool {
+	return errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) || errdefs.IsUnavailable(err)
+}
