@@ -187,15 +187,12 @@ var (
 // name beside it promises. With no promise the text must say so itself: a
 // registry, a path and a tag or digest.
 func (c *catalogue) plausible(s string, l label) bool {
-	if len(s) < 3 || len(s) > 512 || isPlaceholder(s) {
-		return false
+	if len(s) < 3 || len(s) > 512 || l < namesOne && isBare(s) || isPlaceholder(s) {
+		return false // most are one word of a text
 	}
 	rest, digest, digested := strings.Cut(s, "@")
 	slash := strings.LastIndexByte(rest, '/')
 	name, tag, tagged := strings.Cut(rest[slash+1:], ":")
-	if slash < 0 && !digested && !tagged && l < namesOne {
-		return false // one word
-	}
 	if digested && !strings.Contains(digest, ":") || diskFile.MatchString(rest) {
 		return false
 	}

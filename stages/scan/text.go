@@ -60,12 +60,36 @@ func mayHold(s string) bool {
 	return slash >= 0 && strings.IndexByte(s[slash:], ':') >= 0 || containsImage(s)
 }
 
-var yamlKey = regexp.MustCompile(`(?m)^\s*(- )?["']?[\w./-]+["']?:(\s|$)`)
-
 // looksStructured says that a string may be a YAML or JSON document.
 func looksStructured(s string) bool {
 	s = strings.TrimSpace(s)
-	return s != "" && (s[0] == '{' || s[0] == '[' || yamlKey.MatchString(s))
+	if s == "" || s[0] == '{' || s[0] == '[' {
+		return s != ""
+	}
+	for line := range strings.SplitSeq(s, "\n") {
+		if startsWithKey(line) {
+			return true
+		}
+	}
+	return false
+}
+
+// startsWithKey says that a line may begin a YAML mapping, perhaps one in a list.
+func startsWithKey(line string) bool {
+	const space, quotes = " \t\f\r", `"'`
+	unquoted := func(s string) string {
+		if s != "" && strings.IndexByte(quotes, s[0]) >= 0 {
+			return s[1:]
+		}
+		return s
+	}
+	key := unquoted(strings.TrimPrefix(strings.TrimLeft(line, space), "- "))
+	end := 0
+	for end < len(key) && (isAlnum(key[end]) || strings.IndexByte("_./-", key[end]) >= 0) {
+		end++
+	}
+	rest := unquoted(key[end:])
+	return end > 0 && rest != "" && rest[0] == ':' && (len(rest) == 1 || strings.IndexByte(space, rest[1]) >= 0)
 }
 
 // embeddedTooMuch is why documents in strings are not read any more.
