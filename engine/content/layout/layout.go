@@ -44,6 +44,9 @@ const (
 	// thousand images take about 500 KB.
 	maxIndex = 16 << 20
 
+	// indexPrefix begins the name of an index.json that is being written.
+	indexPrefix = "." + ocispec.ImageIndexFile + "-"
+
 	// annotationImageName is how containerd names the images of a layout: in full.
 	annotationImageName = "io.containerd.image.name"
 )
@@ -457,18 +460,15 @@ func Create(dir string) (*Writer, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("create OCI layout: %w", err)
 	}
-	has := func(names ...string) bool {
-		return slices.ContainsFunc(files, func(f fs.DirEntry) bool { return slices.Contains(names, f.Name()) })
-	}
 	switch {
-	case has(ocispec.ImageIndexFile):
+	case slices.ContainsFunc(files, func(f fs.DirEntry) bool { return f.Name() == ocispec.ImageIndexFile }):
 		// What is wrong with it is known before anything is written.
 		l, err := Open(dir)
 		if err != nil {
 			return nil, err
 		}
 		w.begun = l.Index()
-	case len(files) > 0 && !has(ocispec.ImageBlobsDir, store.IngestDir, ocispec.ImageLayoutFile): // those that a writer leaves behind or that another one made
+	case len(files) > 0 && !slices.ContainsFunc(files, madeByWriter):
 		return nil, class.Errorf(errdefs.ErrFailedPrecondition, "create OCI layout %s: the folder holds other files", dir)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -478,6 +478,17 @@ func Create(dir string) (*Writer, error) {
 		return nil, fmt.Errorf("create OCI layout %s: %w", dir, err)
 	}
 	return w, nil
+}
+
+// madeByWriter reports whether a writer made a file, or left it behind: another one may
+// be at work in the folder.
+func madeByWriter(f fs.DirEntry) bool {
+	switch name := f.Name(); name {
+	case ocispec.ImageBlobsDir, store.IngestDir, ocispec.ImageLayoutFile:
+		return true
+	default:
+		return strings.HasPrefix(name, store.ProbePrefix) || strings.HasPrefix(name, indexPrefix)
+	}
 }
 
 // Store takes the blobs, and tells which are there.
@@ -567,7 +578,7 @@ func (w *Writer) Close() (err error) {
 	}
 	data, err := json.Marshal(index)
 	if err == nil {
-		err = replaceFile(file, data)
+		err = replaceFile(file, indexPrefix, data)
 	}
 	// Only where no other process is writing is it empty.
 	_ = os.Remove(filepath.Join(w.store.Dir(), store.IngestDir))
@@ -575,8 +586,8 @@ func (w *Writer) Close() (err error) {
 }
 
 // replaceFile writes beside and renames.
-func replaceFile(name string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
+func replaceFile(name, prefix string, data []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(name), prefix+"*")
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine/content/layout"
 )
@@ -631,6 +632,33 @@ func TestLayoutWriterKeepsItsHandsOff(t *testing.T) {
 	check(t, w.Close())
 	if _, err := layout.Open(dir); err != nil {
 		t.Error(err)
+	}
+}
+
+// What a writer makes in a new folder is no other's: several begin there at once, and
+// one goes on where another was killed.
+func TestLayoutWritersBeginAtOnce(t *testing.T) {
+	for range 50 {
+		dir := filepath.Join(t.TempDir(), "layout")
+		var group errgroup.Group
+		for range 4 {
+			group.Go(func() error {
+				w, err := layout.Create(dir)
+				if err != nil {
+					return err
+				}
+				w.Add(blob("hello"))
+				return w.Close()
+			})
+		}
+		check(t, group.Wait())
+	}
+	for _, left := range []string{".fsverity-check-1", ".index.json-1", "blobs", "ingest"} {
+		dir := t.TempDir()
+		check(t, os.Mkdir(filepath.Join(dir, left), 0o700))
+		if _, err := layout.Create(dir); err != nil {
+			t.Errorf("after a writer that left %s: %v", left, err)
+		}
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,8 +52,11 @@ const (
 	blobsDir = "blobs"
 	// IngestDir is the folder of blobs that are being written.
 	IngestDir = "ingest"
-	keysDir   = "keys"
-	lockFile  = "lock"
+	// ProbePrefix begins the name of the folder in which containerd's store looks, for as
+	// long as it opens, what the file system can do.
+	ProbePrefix = ".fsverity-check-"
+	keysDir     = "keys"
+	lockFile    = "lock"
 )
 
 // Store is a content.Store on disk. Its methods may be called concurrently, and
@@ -126,7 +130,7 @@ func makePrivate(dir string) error {
 		}
 		foreign := false
 		for _, entry := range entries {
-			if !slices.Contains(ownNames(), entry.Name()) {
+			if name := entry.Name(); !slices.Contains(ownNames(), name) && !strings.HasPrefix(name, ProbePrefix) {
 				foreign = true
 			} else if err := closeToOthers(filepath.Join(dir, entry.Name())); err != nil {
 				return err

@@ -384,6 +384,20 @@ func TestOpenIsQuietAndPrivate(t *testing.T) {
 	}
 }
 
+// A folder that others may read becomes the user's own where it is a store's, also
+// while another process opens it, and stays where it is not.
+func TestOpenMakesPrivate(t *testing.T) {
+	for name, want := range map[string]os.FileMode{"blobs": 0o700, ".fsverity-check-1": 0o700, "others": 0o755} {
+		dir := t.TempDir()
+		check(t, os.Chmod(dir, 0o755))
+		check(t, os.Mkdir(filepath.Join(dir, name), 0o755))
+		open(t, dir)
+		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != want {
+			t.Errorf("with %s: %v, %v, want %v", name, info.Mode(), err, want)
+		}
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	check(t, os.WriteFile(file, nil, 0o600))
