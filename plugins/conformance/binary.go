@@ -21,15 +21,14 @@ import (
 	"github.com/taped-dev/tape/plugins/internal/wire"
 )
 
-// byHandTimeout bounds how long a program may take to see that a person started it.
+// byHandTimeout bounds how long a program started by hand may take to exit.
 const byHandTimeout = 20 * time.Second
 
-// CheckBinary checks the interpreter at a path, in whatever language it is
-// written, by starting it as tape does: with the same limits, and without the network
-// and the right to write elsewhere as far as the kernel can take those from it, so that
-// an interpreter that needs what it did not declare fails here as it would for its
-// users. Its home is an empty folder meanwhile. The error says that the kit itself could not work, or that there is no such
-// program.
+// CheckBinary checks the interpreter at a path, written in any language, by starting it as
+// tape does: with the same limits, an empty home folder and, as far as the kernel supports
+// it, without network and write access that it did not declare. An interpreter that needs
+// something it does not declare thus fails here as it would for its users. The error means
+// that the kit failed or that the program does not exist.
 func CheckBinary(ctx context.Context, path string, opts Options, log *slog.Logger) (Report, error) {
 	var report Report
 	err := func() error {
@@ -49,7 +48,7 @@ func CheckBinary(ctx context.Context, path string, opts Options, log *slog.Logge
 			return os.LookupEnv(name)
 		}
 		h := host.New(host.Options{LookupEnv: env, Log: log, Limits: host.Limits{Time: k.opts.Timeout, Ask: k.opts.Timeout}})
-		defer func() { _ = h.Close() }() // the error is taken below
+		defer func() { _ = h.Close() }() // the error is returned below
 		i, err := h.Open(ctx, path)
 		if err != nil {
 			return err
@@ -72,7 +71,7 @@ func CheckBinary(ctx context.Context, path string, opts Options, log *slog.Logge
 	return report, err
 }
 
-// startByHand sees that the program says what it is to a person, and ends.
+// startByHand checks that the program, started by hand, prints what it is and exits.
 func startByHand(ctx context.Context, path string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, byHandTimeout, errors.New("timeout"))
 	defer cancel()
@@ -85,19 +84,19 @@ func startByHand(ctx context.Context, path string) error {
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("without $%s it should say what it is and end, but runs for %s", wire.Cookie, byHandTimeout)
+		return fmt.Errorf("without $%s it should print what it is and exit, but ran for %s", wire.Cookie, byHandTimeout)
 	case err == nil || !errors.As(err, &exit):
-		return fmt.Errorf("without $%s it should exit with another status than 0", wire.Cookie)
+		return fmt.Errorf("without $%s it should exit with a non-zero status", wire.Cookie)
 	case stdout.Len() > 0:
 		return fmt.Errorf("without $%s it prints to stdout: %.80q", wire.Cookie, stdout.String())
 	case stderr.Len() == 0:
-		return fmt.Errorf("without $%s it does not say what it is, on stderr", wire.Cookie)
+		return fmt.Errorf("without $%s it does not print what it is to stderr", wire.Cookie)
 	}
 	return nil
 }
 
-// startWithVersion sees that the program does not claim to speak a version of the
-// protocol that does not exist, just because the host does.
+// startWithVersion checks that the program does not claim to speak a protocol version that
+// does not exist only because the host offers it.
 func startWithVersion(ctx context.Context, path, dir string) error {
 	const version = "4711"
 	ctx, cancel := context.WithTimeoutCause(ctx, byHandTimeout, errors.New("timeout"))
@@ -114,7 +113,7 @@ func startWithVersion(ctx context.Context, path, dir string) error {
 		plugin.EnvUnixSocketDir + "=" + sockets,
 	}
 	cmd.WaitDelay = time.Second
-	stdin, err := cmd.StdinPipe() // open: tape is there
+	stdin, err := cmd.StdinPipe() // kept open: its end would mean that tape is gone
 	if err != nil {
 		return err
 	}
@@ -133,13 +132,13 @@ func startWithVersion(ctx context.Context, path, dir string) error {
 	parts := strings.Split(strings.TrimSpace(line), "|")
 	switch {
 	case timeout:
-		return fmt.Errorf("asked for version %s it neither answers nor ends", version)
+		return fmt.Errorf("asked for version %s it neither answers nor exits", version)
 	case err != nil:
-		return nil // it ended
+		return nil // it exited
 	case len(parts) < 2:
 		return fmt.Errorf("its handshake is %.80q", line)
 	case parts[1] == version:
-		return fmt.Errorf("it claims to speak version %s of the protocol, because it was asked to", version)
+		return fmt.Errorf("it claims to speak version %s of the protocol because it was asked to", version)
 	}
 	return nil
 }

@@ -20,9 +20,9 @@ type testCase struct {
 	name    string
 	path    string
 	options json.RawMessage
-	fails   string            // in the diagnostic of a case that must fail
+	fails   string            // text in the diagnostic that the case must produce
 	in      map[string][]byte // by slash-separated path
-	out     map[string][]byte // nil where anything will do
+	out     map[string][]byte // nil if the output is not compared
 }
 
 func readCases(fsys fs.FS) ([]testCase, error) {
@@ -54,7 +54,7 @@ func parseCase(data []byte) (testCase, error) {
 	c := testCase{path: ".", in: map[string][]byte{}}
 	for _, f := range archive.Files {
 		if !fs.ValidPath(f.Name) {
-			return c, fmt.Errorf("file %q: want a name below in/ or out/", f.Name)
+			return c, fmt.Errorf("file %q: want a path below in/ or out/", f.Name)
 		}
 		if name, ok := strings.CutPrefix(f.Name, "in/"); ok {
 			c.in[name] = f.Data
@@ -110,7 +110,7 @@ func (c *testCase) set(key, value string) error {
 	return nil
 }
 
-// writeTree lays files out below dir.
+// writeTree writes files below dir.
 func writeTree(dir string, files map[string][]byte) error {
 	for name, data := range files {
 		file := filepath.Join(dir, filepath.FromSlash(name))

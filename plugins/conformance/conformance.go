@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package conformance checks that an interpreter keeps the contract of package
+// Package conformance checks that an interpreter fulfils the contract of package
 // interpreter. [Check] is for the tests of an interpreter written in Go:
 //
 //	func TestConformance(t *testing.T) {
@@ -10,37 +10,36 @@
 //		}
 //	}
 //
-// and [CheckBinary] for a program in any language; it is what
-// `tape interpreter check` runs. The package imports no testing.
+// and [CheckBinary] is for programs in any language; `tape interpreter check` runs it. The
+// package does not import testing.
 //
-// Everything is asked twice: of the implementation in this process and of the
-// same behind gRPC, or, of a binary, in its own process. What is checked:
+// Everything is checked twice: with the implementation in this process and through gRPC or,
+// for a binary, in its own process. The checks are:
 //
-//   - describe: the same answer always, and a valid one.
-//   - cases: each renders to what it says, or fails as it says.
-//   - inputs: a render of nothing but what Inputs named gives the same.
-//   - deterministic: so does one in another folder, with blanks, quotes and letters
-//     beyond ASCII in its name, beside a file named likewise, and several at once.
-//   - scratch: nothing is written elsewhere.
+//   - describe: the description is valid and always the same.
+//   - cases: each renders to what it states, or fails as it states.
+//   - inputs: rendering only what Inputs returned gives the same output.
+//   - deterministic: so does rendering in a folder whose name has blanks, quotes and
+//     non-ASCII letters, next to a file of that name, and several times concurrently.
+//   - scratch: nothing is written outside the scratch folder.
 //   - cancel: a call whose context has ended returns.
-//   - bad options, bad sources: the answer is diagnostics; never an error of the
+//   - bad options, bad sources: the answer is diagnostics, never an error of the
 //     interpreter itself, a crash or silence.
-//   - big output: more than one gRPC message holds arrives whole, where a case has it.
-//   - version, by hand (binaries): a host that speaks another version of the
-//     protocol, and a person who starts the program, are told.
+//   - big output: output larger than a gRPC message arrives complete, if a case has it.
+//   - version, by hand (binaries): the program rejects a host that speaks another
+//     version of the protocol, and explains itself to a person who starts it.
 //
 // # Cases
 //
-// A case is a txtar archive, NAME.txtar, in the file system of [Options]. Its
-// files below in/ are the source; those below out/ are exactly what it renders to
-// (where there are none, whatever it renders to will do, if it is something).
-// Before the files stand lines of key and value; those that begin with # are
-// for people:
+// A case is a txtar archive, NAME.txtar, in the file system of [Options]. Its files below
+// in/ are the source; those below out/ are exactly the expected output. Without files below
+// out/, any output is accepted as long as there is some. The comment before the files has
+// lines of key and value; lines that begin with # are ignored:
 //
 //	path: app                  the source below in/, by default all of it
 //	options: {"replicas": 3}   a JSON object
-//	error: no such template    it must fail, with this in a diagnostic
-//	fill: in/big.txt 6000000   one more file, of so many letters x
+//	error: no such template    rendering must fail with a diagnostic that contains this
+//	fill: in/big.txt 6000000   an additional file of so many letters x
 package conformance
 
 import (
@@ -53,30 +52,29 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// Options say what to check with. The zero value checks what can be checked
-// without knowing a source that renders.
+// Options configure a check. The zero value runs the checks that need no source.
 type Options struct {
-	// Cases holds *.txtar, at any depth.
+	// Cases is a file system with *.txtar files at any depth.
 	Cases fs.FS
-	// Timeout bounds every single call; zero means a minute.
+	// Timeout bounds each call; zero means a minute.
 	Timeout time.Duration
 }
 
-// Report is what was checked, in order.
+// Report lists the results of all checks, in order.
 type Report struct {
 	Results []Result `json:"results"`
 }
 
-// Result of one check.
+// Result is the result of one check.
 type Result struct {
-	// Check is its name, such as "in process: case simple".
+	// Check is the name of the check, such as "in process: case simple".
 	Check string `json:"check"`
 	OK    bool   `json:"ok"`
-	// Reason is why not; or, where OK, what could not be checked.
+	// Reason is why the check failed or, if OK, what could not be checked.
 	Reason string `json:"reason,omitempty"`
 }
 
-// Err joins the reasons of the checks that failed; nil when none did.
+// Err joins the reasons of the failed checks. It returns nil if there are none.
 func (r Report) Err() error {
 	var errs []error
 	for _, res := range r.Results {
@@ -87,7 +85,7 @@ func (r Report) Err() error {
 	return errors.Join(errs...)
 }
 
-// add records a check.
+// add adds a result.
 func (r *Report) add(name string, err error) {
 	res := Result{Check: name, OK: err == nil}
 	if err != nil {
@@ -102,8 +100,8 @@ func Check(ctx context.Context, impl interpreter.Interpreter, opts Options) erro
 	return errors.Join(err, report.Err())
 }
 
-// Run is [Check] with all its results. The error says that the kit itself could
-// not work: a case that cannot be read, no room for temporary files.
+// Run is like [Check] but returns all results. The error means that the kit itself failed,
+// for example because a case cannot be read.
 func Run(ctx context.Context, impl interpreter.Interpreter, opts Options) (Report, error) {
 	var report Report
 	err := func() error {

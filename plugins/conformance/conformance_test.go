@@ -197,8 +197,8 @@ func TestFaults(t *testing.T) {
 		{"invents", "case cases/simple", `input "no/such/file" does not exist`},
 		{"random", "case cases/simple", "a.note.yaml differs: line 2 is"},
 		{"place", "case cases/simple", "a.note.yaml differs"},
-		{"lists", "case cases/simple", "README should not be there"},
-		{"origin-outside", "case cases/simple", "a.note.yaml: origin \"../a.note\" is not relative"},
+		{"lists", "case cases/simple", "README is not expected"},
+		{"origin-outside", "case cases/simple", "a.note.yaml: origin \"../a.note\" is not a clean relative path"},
 		{"origin-invented", "case cases/simple", "a.note.yaml: origin \"a.note.yaml\" is not a file"},
 		{"writes", "case cases/simple", "render wrote outside of its scratch folder"},
 		{"options", "bad options", "want a diagnostic, got an error"},
@@ -234,7 +234,7 @@ func TestBadCases(t *testing.T) {
 	tests := map[string]string{
 		"paht: x\n-- in/a --\n":       `unknown key "paht"`,
 		"-- a --\n":                   "neither below in/ nor below out/",
-		"-- in/../a --\n":             "want a name below",
+		"-- in/../a --\n":             "want a path below",
 		"path: ../x\n-- in/a --\n":    "want a path below in/",
 		"options: {\n-- in/a --\n":    "want a JSON object",
 		"fill: big many\n-- in/a --":  "want in/NAME SIZE",
@@ -265,7 +265,7 @@ func TestCheckBinary(t *testing.T) {
 	}
 	tests := []struct{ fault, check, want string }{
 		{},
-		{fault: "silent", check: "by hand", want: "does not say what it is"},
+		{fault: "silent", check: "by hand", want: "does not print what it is"},
 		{fault: "agrees", check: "version", want: "it claims to speak version 4711"},
 		{fault: "random", check: "process: case cases/simple", want: "a.note.yaml differs"},
 		{fault: "home", check: "home", want: "wrote cache to the home folder"},

@@ -26,7 +26,7 @@ var (
 	schemeRegexp   = regexp.MustCompile(`^[a-z][a-z0-9+.-]*$`)
 )
 
-// describe asks twice and checks the answer.
+// describe calls Describe twice and checks the result.
 func describe(ctx context.Context, in interpreter.Interpreter) (interpreter.Description, error) {
 	d, err := in.Describe(ctx)
 	if err != nil {
@@ -53,7 +53,7 @@ func checkDescription(d interpreter.Description) error {
 	}
 	for _, m := range d.Markers {
 		for _, pattern := range []string{m.Name, m.With} {
-			// A slash at the end makes it a folder's.
+			// A trailing slash is allowed: it matches a folder.
 			if _, err := path.Match(pattern, "x"); err != nil || strings.Contains(strings.TrimSuffix(pattern, "/"), "/") {
 				return fmt.Errorf("marker %q: want a pattern of one name", pattern)
 			}
@@ -62,7 +62,7 @@ func checkDescription(d interpreter.Description) error {
 			return errors.New("marker without a name")
 		}
 		if m.Above && m.With == "" {
-			return fmt.Errorf("marker %q above the source needs with, or it claims every folder below", m.Name)
+			return fmt.Errorf("marker %q has above but not with: it would claim every folder below", m.Name)
 		}
 	}
 	for _, v := range d.Environment {
@@ -78,8 +78,8 @@ func checkDescription(d interpreter.Description) error {
 	return checkSchema(d.Options)
 }
 
-// checkSchema sees that tape can validate options with the schema, and find the
-// paths and secrets in it.
+// checkSchema checks that tape can validate options with the schema and find the paths and
+// secrets in it.
 func checkSchema(schema json.RawMessage) error {
 	if len(schema) == 0 {
 		return nil
@@ -102,13 +102,13 @@ func checkSchema(schema json.RawMessage) error {
 		return errors.New(`schema of options: want "type": "object"`)
 	}
 	if top["additionalProperties"] != false && top["unevaluatedProperties"] != false {
-		return errors.New(`schema of options: want "additionalProperties": false, so that tape can name the option that was meant`)
+		return errors.New(`schema of options: want "additionalProperties": false, so that tape can report misspelled options`)
 	}
 	return nil
 }
 
-// optionPaths are the files and folders that options name, which tape takes as
-// inputs: strings whose schema has the format path, or key=path, alone or in a list.
+// optionPaths returns the files and folders that options name, which tape treats as inputs:
+// strings with format path or key=path, alone or in a list.
 func optionPaths(schema, options json.RawMessage) []string {
 	type property struct {
 		Format string    `json:"format"`

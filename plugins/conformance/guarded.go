@@ -11,18 +11,18 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// guarded calls an interpreter that may panic, answer nothing, or not return.
+// guarded calls an interpreter that may panic, return nil, or not return at all.
 type guarded struct {
 	impl    interpreter.Interpreter
 	timeout time.Duration
 }
 
-// crashError is worse than an error: the interpreter did not return one.
+// crashError reports that an interpreter panicked or hung instead of returning an error.
 type crashError struct{ what string }
 
 func (e *crashError) Error() string { return e.what }
 
-// crash is err where it is one.
+// crash returns err if it is a crashError, else nil.
 func crash(err error) error {
 	if c := (*crashError)(nil); errors.As(err, &c) {
 		return c
@@ -35,7 +35,7 @@ func call[T any](ctx context.Context, timeout time.Duration, f func(context.Cont
 		value T
 		err   error
 	}
-	answers := make(chan answer, 1) // one that comes too late finds room
+	answers := make(chan answer, 1) // buffered, so that a late answer does not block
 	go func() {
 		var a answer
 		defer func() {
@@ -64,7 +64,7 @@ func (g *guarded) Describe(ctx context.Context) (interpreter.Description, error)
 func (g *guarded) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
 	resp, err := call(ctx, g.timeout, func(ctx context.Context) (*interpreter.InputsResponse, error) { return g.impl.Inputs(ctx, req) })
 	if err == nil && resp == nil {
-		err = &crashError{"answered nothing"}
+		err = &crashError{"returned nil"}
 	}
 	return resp, err
 }
@@ -72,7 +72,7 @@ func (g *guarded) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*
 func (g *guarded) Render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
 	resp, err := call(ctx, g.timeout, func(ctx context.Context) (*interpreter.RenderResponse, error) { return g.impl.Render(ctx, req) })
 	if err == nil && resp == nil {
-		err = &crashError{"answered nothing"}
+		err = &crashError{"returned nil"}
 	}
 	return resp, err
 }

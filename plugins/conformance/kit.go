@@ -22,14 +22,14 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// kit has the cases and a folder to lay them out in.
+// kit holds the cases and a folder for their files.
 type kit struct {
 	opts  Options
 	cases []testCase
 	dir   string
 }
 
-// subject is an interpreter that is checked.
+// subject is an interpreter under test.
 type subject struct {
 	guarded
 	schema json.RawMessage // of its options
@@ -52,8 +52,8 @@ func newKit(opts Options) (*kit, error) {
 
 func (k *kit) remove() { _ = os.RemoveAll(k.dir) }
 
-// check adds to the report everything that can be said of an interpreter through
-// its three methods. The error is the kit's own.
+// check runs all checks that use only the interpreter's methods, and adds their results to
+// the report. The error is one of the kit itself.
 func (k *kit) check(ctx context.Context, how string, impl interpreter.Interpreter, report *Report) error {
 	in := &subject{guarded: guarded{impl: impl, timeout: k.opts.Timeout}}
 	add := func(name string, err error) error {
@@ -73,7 +73,7 @@ func (k *kit) check(ctx context.Context, how string, impl interpreter.Interprete
 		return err
 	}
 	in.schema = d.Options
-	sources := []map[string][]byte{{}} // of the checks that need no good one
+	sources := []map[string][]byte{{}} // for the checks that accept any source
 	largest := 0
 	for _, c := range k.cases {
 		n, err := k.checkCase(ctx, in, c)
@@ -81,7 +81,7 @@ func (k *kit) check(ctx context.Context, how string, impl interpreter.Interprete
 			return err
 		}
 		if last := &report.Results[len(report.Results)-1]; last.OK && c.out == nil && c.fails == "" {
-			last.Reason = "has no file below out/: what it renders to is not compared"
+			last.Reason = "has no file below out/: its output is not compared"
 		}
 		largest = max(largest, n)
 		if n <= smallSource {
@@ -105,10 +105,10 @@ func (k *kit) check(ctx context.Context, how string, impl interpreter.Interprete
 	return nil
 }
 
-// smallSource bounds what is rendered over and over, in bytes.
+// smallSource is the largest source, in bytes, that is rendered repeatedly.
 const smallSource = 1 << 20
 
-// kitError is not the interpreter's fault.
+// kitError is an error of the kit, not of the interpreter.
 type kitError struct{ err error }
 
 func (e *kitError) Error() string { return e.err.Error() }
@@ -120,16 +120,16 @@ func own(err error) error {
 	return &kitError{err}
 }
 
-// tree is a source as tape hands it over: root is the live tree, source holds the
-// inputs alone and may not be written to, scratch is empty.
+// tree is a source as tape presents it: root is the live tree, source holds only the inputs
+// and is read-only, scratch is empty.
 type tree struct {
 	dir, root, source, scratch string
 }
 
-// odd is a folder's name that programs stumble over.
+// odd is a folder name that careless programs mishandle.
 const odd = `a b 'c' "d" $HOME é 日本`
 
-// layOut writes files below a new folder, in a subfolder named so.
+// layOut writes files to a new folder, in a subfolder of the given name.
 func (k *kit) layOut(named string, files map[string][]byte) (*tree, error) {
 	dir, err := os.MkdirTemp(k.dir, "")
 	if err != nil {
@@ -150,11 +150,11 @@ func (k *kit) layOut(named string, files map[string][]byte) (*tree, error) {
 	return t, own(writeTree(t.root, files))
 }
 
-// take copies what was named as input from root to source.
+// take copies the inputs from root to source.
 func (t *tree) take(paths []string) error {
 	for _, p := range paths {
 		if !fs.ValidPath(p) {
-			return fmt.Errorf("input %q is not relative, clean and inside", p)
+			return fmt.Errorf("input %q is not a clean relative path inside the root", p)
 		}
 		err := filepath.WalkDir(filepath.Join(t.root, filepath.FromSlash(p)), func(name string, d fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
@@ -184,7 +184,7 @@ func (t *tree) take(paths []string) error {
 	return nil
 }
 
-// contents of everything in the tree but scratch.
+// contents returns everything in the tree except scratch.
 func (t *tree) contents() (map[string]string, error) {
 	out := map[string]string{}
 	err := filepath.WalkDir(t.dir, func(name string, d fs.DirEntry, err error) error {
@@ -211,8 +211,8 @@ func (t *tree) contents() (map[string]string, error) {
 	return out, own(err)
 }
 
-// render lays a case out and renders it as tape does: Inputs of the live tree,
-// then Render of nothing but those. It sees that nothing else was written.
+// render lays out a case and renders it as tape does: it calls Inputs on the live tree,
+// then Render on only these inputs. It checks that nothing else was written.
 func (k *kit) render(ctx context.Context, in *subject, c testCase, named string, more map[string][]byte) (*interpreter.RenderResponse, error) {
 	files := maps.Clone(c.in)
 	maps.Copy(files, more)
@@ -252,25 +252,24 @@ func (k *kit) render(ctx context.Context, in *subject, c testCase, named string,
 	return resp, t.checkOrigins(resp.Files)
 }
 
-// checkOrigins checks that rendered files say they were made of files that are
-// in the source.
+// checkOrigins checks that the origins of rendered files are files of the source.
 func (t *tree) checkOrigins(rendered []interpreter.File) error {
 	for _, f := range rendered {
 		if f.Origin == "" {
 			continue
 		}
 		if !fs.ValidPath(f.Origin) {
-			return fmt.Errorf("%s: origin %q is not relative, clean and inside", f.Path, f.Origin)
+			return fmt.Errorf("%s: origin %q is not a clean relative path inside the root", f.Path, f.Origin)
 		}
 		info, err := os.Stat(filepath.Join(t.source, filepath.FromSlash(f.Origin)))
 		if err != nil || !info.Mode().IsRegular() {
-			return fmt.Errorf("%s: origin %q is not a file that inputs named or that is in the source", f.Path, f.Origin)
+			return fmt.Errorf("%s: origin %q is not a file of the source", f.Path, f.Origin)
 		}
 	}
 	return nil
 }
 
-// checkCase answers with the size of what was rendered.
+// checkCase runs a case and returns the size of its output.
 func (k *kit) checkCase(ctx context.Context, in *subject, c testCase) (size int, err error) {
 	first, err := k.render(ctx, in, c, "plain", nil)
 	if err != nil {
@@ -284,7 +283,7 @@ func (k *kit) checkCase(ctx context.Context, in *subject, c testCase) (size int,
 		size += len(data)
 	}
 	if size > smallSource {
-		return size, nil // what is left to see, other cases show faster
+		return size, nil // the checks below are faster with smaller cases
 	}
 	again := func(named string, more map[string][]byte) error {
 		resp, err := k.render(ctx, in, c, named, more)
@@ -312,7 +311,7 @@ func (k *kit) checkCase(ctx context.Context, in *subject, c testCase) (size int,
 	return size, nil
 }
 
-// compare says how an answer differs from what the case says.
+// compare returns an error if a response differs from what the case states.
 func (c testCase) compare(resp *interpreter.RenderResponse) error {
 	var texts []string
 	for _, d := range resp.Diagnostics {
@@ -323,15 +322,15 @@ func (c testCase) compare(resp *interpreter.RenderResponse) error {
 	said := strings.Join(texts, "\n")
 	switch {
 	case c.fails == "" && said != "":
-		return fmt.Errorf("fails: %s", said)
+		return fmt.Errorf("failed: %s", said)
 	case c.fails != "" && said == "":
-		return fmt.Errorf("renders, but should fail with %q", c.fails)
+		return fmt.Errorf("rendered, but should fail with %q", c.fails)
 	case c.fails != "" && !strings.Contains(said, c.fails):
-		return fmt.Errorf("fails with %q, but should with %q", said, c.fails)
+		return fmt.Errorf("failed with %q, but should fail with %q", said, c.fails)
 	case c.fails != "":
 		return nil
 	case len(resp.Files) == 0:
-		return errors.New("renders to nothing, and does not say why")
+		return errors.New("rendered no files and did not explain why")
 	case c.out == nil:
 		return nil
 	}
@@ -341,12 +340,13 @@ func (c testCase) compare(resp *interpreter.RenderResponse) error {
 	return nil
 }
 
-// difference of two sets of files, in words; empty where there is none.
+// difference describes the first difference between two sets of files; it returns "" if
+// they are equal.
 func difference(want, got map[string][]byte) string {
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		data, ok := got[name]
 		if !ok {
-			return fmt.Sprintf("%s is missing; there is %s", name, slices.Sorted(maps.Keys(got)))
+			return fmt.Sprintf("%s is missing from %s", name, slices.Sorted(maps.Keys(got)))
 		}
 		if !bytes.Equal(data, want[name]) {
 			return fmt.Sprintf("%s differs: %s", name, firstDifference(want[name], data))
@@ -354,7 +354,7 @@ func difference(want, got map[string][]byte) string {
 	}
 	for _, name := range slices.Sorted(maps.Keys(got)) {
 		if _, ok := want[name]; !ok {
-			return fmt.Sprintf("%s should not be there", name)
+			return fmt.Sprintf("%s is not expected", name)
 		}
 	}
 	return ""
@@ -373,7 +373,7 @@ func firstDifference(want, got []byte) string {
 			return fmt.Sprintf("line %d is %s, not %s", n+1, line(g), line(w))
 		}
 	}
-	return "beyond what is shown of a line"
+	return "in a part of a line that is not shown"
 }
 
 func byPath(files []interpreter.File) map[string][]byte {
@@ -388,8 +388,8 @@ func hasError(list []interpreter.Diagnostic) bool {
 	return slices.ContainsFunc(list, func(d interpreter.Diagnostic) bool { return d.Severity == interpreter.Error })
 }
 
-// checkCancel sees that calls return whose context has ended. They may still
-// have an answer.
+// checkCancel checks that calls return if their context has ended. They may return a
+// result.
 func (k *kit) checkCancel(ctx context.Context, in *subject, sources []map[string][]byte) error {
 	ended, cancel := context.WithCancelCause(ctx)
 	cancel(errors.New("not needed any more"))
@@ -416,8 +416,8 @@ func (k *kit) checkCancel(ctx context.Context, in *subject, sources []map[string
 	return nil
 }
 
-// checkOptions gives options that the schema does not allow. tape checks them
-// first, so they may be ignored; but not end in an error or worse.
+// checkOptions passes options that the schema does not allow. tape validates options first,
+// so the interpreter may ignore them, but it must not return an error or crash.
 func (k *kit) checkOptions(ctx context.Context, in *subject, files map[string][]byte) error {
 	bad := []string{`null`, `[]`, `"text"`, `7`, `{`, `{"no-such-option-as-this": {"a": [1]}}`}
 	var s struct {
@@ -426,7 +426,7 @@ func (k *kit) checkOptions(ctx context.Context, in *subject, files map[string][]
 		} `json:"properties"`
 	}
 	if len(in.schema) > 0 && json.Unmarshal(in.schema, &s) != nil {
-		return nil // describe has said so
+		return nil // reported by describe
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
 		for _, value := range []any{map[string]any{"a": nil}, []any{map[string]any{}}, "\x00../no/such\nthing", -1e300, nil} {
@@ -437,7 +437,7 @@ func (k *kit) checkOptions(ctx context.Context, in *subject, files map[string][]
 			bad = append(bad, string(data))
 		}
 	}
-	// All of them, so that one run shows all that there is to mend.
+	// Collect all, so that one run shows everything that needs fixing.
 	var reasons []string
 	options := map[string][]string{} // by reason
 	for _, o := range bad {
@@ -463,7 +463,7 @@ func (k *kit) checkOptions(ctx context.Context, in *subject, files map[string][]
 	return errors.New(strings.Join(reasons, "; "))
 }
 
-// checkSources gives sources that cannot be good ones.
+// checkSources passes sources that cannot be valid.
 func (k *kit) checkSources(ctx context.Context, in *subject, markers []interpreter.Marker) error {
 	if err := k.survives(ctx, in, nil, ".", nil); err != nil {
 		return fmt.Errorf("empty folder: %w", err)
@@ -494,8 +494,8 @@ func (k *kit) checkSources(ctx context.Context, in *subject, markers []interpret
 	return nil
 }
 
-// nameFor makes a name that a marker's pattern matches. That of a folder is given
-// to a file too: whoever looks for the one must survive the other.
+// nameFor returns a name that matches a marker's pattern. A pattern for folders gives the
+// name of a file: an interpreter must survive that too.
 func nameFor(pattern string) string {
 	pattern = strings.TrimSuffix(pattern, "/")
 	name := strings.NewReplacer("*", "x", "?", "x").Replace(pattern)
@@ -505,7 +505,7 @@ func nameFor(pattern string) string {
 	return ""
 }
 
-// survives asks for inputs and for a render and sees that neither is an error.
+// survives checks that Inputs and Render return no error.
 func (k *kit) survives(ctx context.Context, in *subject, files map[string][]byte, at string, options json.RawMessage) error {
 	t, err := k.layOut("bad", files)
 	if err != nil {

@@ -16,8 +16,7 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// overWire serves impl over gRPC, within this process, and answers with what a
-// host would call.
+// overWire serves impl over gRPC within this process and returns a client for it.
 func overWire(impl interpreter.Interpreter) (_ interpreter.Interpreter, closeAll func(), err error) {
 	listener := bufconn.Listen(64 << 10)
 	server := grpc.NewServer()

@@ -15,24 +15,24 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// besideFile is what tells of an executable without starting it: a file that whoever
-// built or installed it put beside it. Who can write there can replace the
-// executable too, so it deserves as much trust. What it must not be is out of
-// date: it says which executable it describes.
+// besideFile returns the path of the file that describes an executable, so that it need not
+// be started. The file is written next to the executable when that is built or installed.
+// Write access to one implies write access to the other, so both are trusted equally; the
+// file records which executable it describes, so that a stale one is noticed.
 func besideFile(path string) string { return path + ".json" }
 
-// maxBeside is far above any description: Helm's has 4 KB.
+// maxBeside is far larger than any description: Helm's has 4 KB.
 const maxBeside = 1 << 20
 
-// beside is the content of that file.
+// beside is the content of a besideFile.
 type beside struct {
-	// Checksum of the executable.
+	// Checksum is the checksum of the executable.
 	Checksum digest.Digest `json:"checksum"`
-	// Size of it, in bytes.
+	// Size is the size of the executable in bytes.
 	Size int64 `json:"size"`
-	// Ends is the checksum of its first and its last 64 KiB, which are quickly
-	// read. A linker writes there what differs from build to build (the build id),
-	// and an archive the checksums of all that is in it.
+	// Ends is the checksum of the first and the last 64 KiB of the executable, which is
+	// fast to compute. They differ between builds: linkers write the build id there, and
+	// archives the checksums of their content.
 	Ends        digest.Digest           `json:"ends"`
 	Description interpreter.Description `json:"description"`
 }
@@ -54,9 +54,9 @@ func (e *executable) ends() (digest.Digest, error) {
 	return digester.Digest(), nil
 }
 
-// beside reads what lies beside the executable. It is an error where that is not
-// of this executable, as far as can be seen without reading all of it. (One that
-// was opened by its path may be anywhere, and nobody has put it there for tape.)
+// beside reads the description next to the executable. It returns an error if it does not
+// belong to this executable, as far as can be seen without reading all of it, or if the
+// executable was opened by its path: then nobody placed the file there for tape.
 func (i *Interpreter) beside() (b beside, err error) {
 	if i.opened {
 		return b, errors.New("it was opened by its path")
@@ -67,7 +67,7 @@ func (i *Interpreter) beside() (b beside, err error) {
 		return b, err
 	}
 	if !info.Mode().IsRegular() || openToAll(info.Mode()) || info.Size() > maxBeside {
-		return b, fmt.Errorf("not to be believed (mode %v, %d bytes)", info.Mode(), info.Size())
+		return b, fmt.Errorf("not trusted (mode %v, %d bytes)", info.Mode(), info.Size())
 	}
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -82,7 +82,7 @@ func (i *Interpreter) beside() (b beside, err error) {
 	return b, i.exe.fits(b)
 }
 
-// fits says whether a description seems to be of this executable.
+// fits returns an error if the description belongs to another executable.
 func (e *executable) fits(b beside) error {
 	sum, known := e.known()
 	if !known {
@@ -93,21 +93,21 @@ func (e *executable) fits(b beside) error {
 	}
 	switch {
 	case sum != "" && sum != b.Checksum:
-		return fmt.Errorf("of an executable with checksum %s, not %s", b.Checksum, sum)
+		return fmt.Errorf("it describes an executable with checksum %s, not %s", b.Checksum, sum)
 	case known:
 		return nil
 	case b.Size != e.id.Size:
-		return fmt.Errorf("of an executable of %d bytes, not %d", b.Size, e.id.Size)
+		return fmt.Errorf("it describes an executable of %d bytes, not %d", b.Size, e.id.Size)
 	}
 	got, err := e.ends()
 	if err == nil && got != b.Ends {
-		err = errors.New("of an executable that begins or ends otherwise")
+		err = errors.New("it describes an executable with another beginning or end")
 	}
 	return err
 }
 
-// WriteDescription writes what the interpreter says of itself into a file beside
-// its executable, for [Host.List] to know it without reading or starting it.
+// WriteDescription writes the interpreter's description to a file next to its executable,
+// so that [Host.List] and Describe need not read or start it.
 func (i *Interpreter) WriteDescription(ctx context.Context) error {
 	sum, err := i.Checksum(ctx)
 	if err != nil {
@@ -127,7 +127,7 @@ func (e *executable) writeBeside(ctx context.Context, b beside) (err error) {
 	if b.Ends, err = e.ends(); err != nil {
 		return err
 	}
-	// What was read just now must be what was described.
+	// The executable must not have changed since it was described.
 	if err := e.verify(ctx, b.Checksum); err != nil {
 		return err
 	}

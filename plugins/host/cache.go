@@ -13,11 +13,11 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// cache keeps between runs what is slow to learn: the checksum of an executable
-// (reading 45 MB), by the state of its file; and its description (starting it),
-// by its checksum. It is a help only: what cannot be read is learned again, what
-// cannot be written is not kept. Its files are replaced whole, so that several
-// tape processes may share it.
+// cache keeps facts that are slow to compute between runs: the checksum of an executable,
+// by the state of its file (reading one takes 45 MB of I/O), and its description, by its
+// checksum (asking starts a process). Entries that cannot be read are recomputed, and
+// failures to write are ignored. Files are replaced atomically, so several tape processes
+// may share the cache.
 type cache struct{ dir string }
 
 type checksumEntry struct {
@@ -51,7 +51,8 @@ func (c cache) setDescription(sum digest.Digest, d interpreter.Description) {
 	c.write(c.descriptionFile(sum), d)
 }
 
-// descriptionFile: the number goes up when a description says more than before.
+// descriptionFile returns the file of a description. The number in it is incremented when
+// descriptions gain a field.
 func (c cache) descriptionFile(sum digest.Digest) string {
 	return filepath.Join("descriptions", "1-"+sum.Encoded()+".json")
 }
@@ -79,7 +80,7 @@ func (c cache) write(name string, v any) {
 	_ = replace(path, data, 0o600)
 }
 
-// replace writes a file whole or not at all.
+// replace writes a file atomically.
 func replace(path string, data []byte, mode os.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {

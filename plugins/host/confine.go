@@ -2,9 +2,9 @@
 
 package host
 
-// bounds are what a process is held to, as far as the kernel can.
+// bounds are the restrictions on a process, enforced as far as the kernel supports them.
 type bounds struct {
-	dir     string // the only folder that it may write below
-	network bool   // it may use the network
-	memory  int64  // bytes that it may have
+	dir     string // the only folder that the process may write below
+	network bool   // whether the process may use the network
+	memory  int64  // limit in bytes
 }

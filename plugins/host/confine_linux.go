@@ -15,15 +15,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ways to start a process, the strictest first; the kernel may refuse all but the
-// last. In all of them the process leads a group of its own and dies when this process
-// does. In a PID namespace it is the first process, and the kernel kills what it
-// started when it dies. A process that declares no network gets a network namespace
-// that is empty.
+// ways returns the ways to start a process, the strictest first; the kernel may refuse all
+// but the last. In all of them the process leads its own process group and dies when this
+// process does. In a PID namespace it is the first process, so the kernel kills its
+// children when it dies. A process that declares no network gets an empty network
+// namespace.
 //
-// A user who is not root needs a user namespace for that. In one, files of other users
-// seem to belong to nobody, which some programs refuse (ssh its own configuration), so
-// an interpreter that declares the network gets none.
+// Without root this needs a user namespace, in which the files of other users appear to
+// belong to nobody. Some programs refuse such files (ssh its own configuration), so an
+// interpreter that declares the network gets no namespace.
 func (b bounds) ways() []syscall.SysProcAttr {
 	plain := syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	pid := plain
@@ -44,9 +44,9 @@ func (b bounds) ways() []syscall.SysProcAttr {
 	return []syscall.SysProcAttr{net, pid, plain}
 }
 
-// onThread runs f on a thread that ends with f: what is taken from the thread is taken
-// from the processes that it starts, and from nothing else. The main thread never
-// ends, so f does not run there.
+// onThread runs f on a thread that ends with f: restrictions that f puts on the thread are
+// inherited by the processes that it starts and affect nothing else. f never runs on the
+// main thread, which does not end.
 func onThread(f func()) {
 	go func() {
 		runtime.LockOSThread()
@@ -64,14 +64,14 @@ func onThread(f func()) {
 	}()
 }
 
-// confine takes rights from this thread, for good, which the process that it starts
-// does not need. The error names what this kernel does not offer; all else is done.
+// confine permanently drops rights of this thread that the process which it starts does not
+// need. The error lists what this kernel does not support; everything else is done.
 func (b bounds) confine(attr *syscall.SysProcAttr) error {
 	return errors.Join(closeInherited(), dropCapabilities(), b.landlock(attr))
 }
 
-// closeInherited keeps files from the process that this one inherited without knowing:
-// Go closes only those that it opened itself.
+// closeInherited keeps files that this process inherited from leaking into the new one: Go
+// sets close-on-exec only on files that it opened itself.
 func closeInherited() error {
 	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close inherited files: %w", err)
@@ -79,9 +79,9 @@ func closeInherited() error {
 	return nil
 }
 
-// keptCapabilities are those that root needs to read the files of others and to lay out
-// its own. Without the rest root cannot raise its limits or look into processes that have
-// more capabilities, which this one does: not even at their environment in /proc.
+// keptCapabilities returns the capabilities that root needs to read files of other users
+// and to unpack its own. Without the others root cannot raise its limits, or inspect
+// processes with more capabilities, such as this one, even through /proc.
 func keptCapabilities() []uintptr {
 	return []uintptr{
 		unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH, unix.CAP_FOWNER,
@@ -99,27 +99,27 @@ func dropCapabilities() error {
 		}
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); errors.Is(err, unix.EPERM) {
 			return fmt.Errorf("drop capabilities: %w", err)
-		} // EINVAL: the kernel does not have it
+		} // EINVAL: the kernel does not know the capability
 	}
 	return nil
 }
 
-// leastLandlock is the version from which files may be renamed between folders (Linux
-// 5.19): git needs that.
+// leastLandlock is the first version that allows renaming files between folders (Linux
+// 5.19), which git needs.
 const leastLandlock = 2
 
-// landlock lets the process write below its folder only. Where it declares no network,
-// it may not use TCP either: it may be that no network namespace is to be had.
+// landlock restricts writing to the process's folder. If the process declares no network,
+// TCP is forbidden too, in case a network namespace is not available.
 //
-// A process that Landlock restricts cannot look into others that it does not restrict,
-// whatever /proc says.
+// A process restricted by Landlock cannot inspect processes outside its domain, even
+// through /proc.
 func (b bounds) landlock(attr *syscall.SysProcAttr) error {
 	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {
 		return fmt.Errorf("landlock: %w", errno)
 	}
 	if version < leastLandlock {
-		return fmt.Errorf("landlock: the kernel has version %d, and %d is needed", version, leastLandlock)
+		return fmt.Errorf("landlock: the kernel has version %d, need at least %d", version, leastLandlock)
 	}
 	const toFile = unix.LANDLOCK_ACCESS_FS_WRITE_FILE
 	rules := unix.LandlockRulesetAttr{
@@ -134,7 +134,7 @@ func (b bounds) landlock(attr *syscall.SysProcAttr) error {
 	if version >= 4 && !b.network {
 		rules.Handled_access_net = unix.LANDLOCK_ACCESS_NET_BIND_TCP | unix.LANDLOCK_ACCESS_NET_CONNECT_TCP
 	}
-	if version >= 7 { // before, this thread could not signal the others of its process either
+	if version >= 7 { // earlier versions would also keep this thread from signalling its own process
 		rules.Scoped = unix.LANDLOCK_SCOPE_SIGNAL
 	}
 	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&rules)), unsafe.Sizeof(rules), 0)
@@ -144,7 +144,7 @@ func (b bounds) landlock(attr *syscall.SysProcAttr) error {
 	defer func() { _ = unix.Close(int(fd)) }() // nothing is written to it
 	allowed := map[string]uint64{b.dir: rules.Handled_access_fs, os.DevNull: toFile}
 	if attr.Cloneflags&syscall.CLONE_NEWUSER != 0 {
-		allowed["/proc"] = toFile // this thread still writes the user namespace's mapping
+		allowed["/proc"] = toFile // this thread has yet to write the mapping of the user namespace
 	}
 	for name, access := range allowed {
 		if err := allow(int(fd), name, access); err != nil {
@@ -160,7 +160,7 @@ func (b bounds) landlock(attr *syscall.SysProcAttr) error {
 	return nil
 }
 
-// allow adds a rule for what is at, or below, a path.
+// allow adds a rule for a path and everything below it.
 func allow(rules int, name string, access uint64) error {
 	at, err := unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -175,21 +175,21 @@ func allow(rules int, name string, access uint64) error {
 	return nil
 }
 
-// limit bounds what a process that runs may take. RLIMIT_AS would not do: Go and others
-// reserve far more addresses than they use.
+// limit sets the resource limits of a running process. RLIMIT_AS is not used because Go and
+// other runtimes reserve far more address space than they use.
 func (b bounds) limit(pid int) error {
 	memory := unix.Rlimit{Cur: uint64(b.memory), Max: uint64(b.memory)}
 	if err := unix.Prlimit(pid, unix.RLIMIT_DATA, &memory, nil); err != nil {
 		return fmt.Errorf("limit memory: %w", err)
 	}
-	// What a crash would leave holds the source, and options that are secret.
+	// A core dump would contain the source and secret option values.
 	if err := unix.Prlimit(pid, unix.RLIMIT_CORE, &unix.Rlimit{}, nil); err != nil {
 		return fmt.Errorf("limit core dumps: %w", err)
 	}
 	return nil
 }
 
-// peak is the most memory that an ended process had, in bytes.
+// peak returns the peak memory use of a process that has ended, in bytes.
 func peak(state *os.ProcessState) int64 {
 	if usage, ok := state.SysUsage().(*syscall.Rusage); ok {
 		return usage.Maxrss << 10
@@ -197,8 +197,8 @@ func peak(state *os.ProcessState) int64 {
 	return 0
 }
 
-// wait calls end between the death of the process and its reaping, while its
-// number is still its own.
+// wait waits for the process to end. It calls end before the process is reaped, while its
+// PID cannot have been reused.
 func wait(cmd *exec.Cmd, end func()) error {
 	for {
 		err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)

@@ -6,8 +6,8 @@ package host
 
 import "syscall"
 
-// ways: none is confined here. That tape is gone an interpreter learns from the end
-// of its stdin.
+// ways does not confine processes. An interpreter notices that tape is gone by the end of
+// its stdin.
 func (bounds) ways() []syscall.SysProcAttr {
 	return []syscall.SysProcAttr{{}}
 }

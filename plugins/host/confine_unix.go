@@ -6,8 +6,8 @@ package host
 
 import "syscall"
 
-// ways: a group of its own. That tape is gone an interpreter learns from the end of
-// its stdin.
+// ways puts the process into its own process group. An interpreter notices that tape is
+// gone by the end of its stdin.
 func (bounds) ways() []syscall.SysProcAttr {
 	return []syscall.SysProcAttr{{Setpgid: true}}
 }

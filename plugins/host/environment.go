@@ -12,12 +12,12 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// goLimit tells programs in Go how much memory they should do with.
+// goLimit is the variable that sets the memory limit of a Go program.
 const goLimit = "GOMEMLIMIT"
 
-// variables are what every interpreter gets, where they are set: enough to find
-// programs and the user's settings, to print in the user's language, to reach the
-// network, and what the user says of memory to programs in Go.
+// variables lists the environment variables that every interpreter gets if they are set:
+// those needed to find programs and user settings, for the locale and the proxies, and the
+// user's memory settings for Go programs.
 func variables() []string {
 	names := []string{
 		"PATH", "HOME",
@@ -31,9 +31,10 @@ func variables() []string {
 	return names
 }
 
-// environment of a process: the fixed variables, those it asked for, and a
-// temporary folder. What belongs to the handshake cannot be asked for. A program in Go
-// collects garbage more often before it runs into its limit.
+// environment returns the environment of a process: the fixed variables, those it asked
+// for, and its temporary folder. The variables of the handshake cannot be asked for. Go
+// programs get a memory limit below their hard limit, so that they collect garbage before
+// they hit it.
 func environment(d interpreter.Description, b bounds, lookup func(string) (string, bool)) []string {
 	names := slices.DeleteFunc(slices.Concat(variables(), d.Environment), func(name string) bool {
 		return name == wire.Cookie || strings.HasPrefix(name, "PLUGIN_") || slices.Contains(temporary(), name)
@@ -53,7 +54,7 @@ func environment(d interpreter.Description, b bounds, lookup func(string) (strin
 	return env
 }
 
-// temporary are the variables that name the folder for temporary files.
+// temporary returns the names of the variables that set the temporary folder.
 func temporary() []string {
 	if runtime.GOOS == "windows" {
 		return []string{"TMP", "TEMP"}

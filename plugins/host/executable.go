@@ -17,25 +17,26 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// executable is a file that may be started.
+// executable is a file that can be started as an interpreter.
 type executable struct {
 	path  string
 	id    fileID
 	cache cache
 
 	mu  sync.Mutex
-	sum digest.Digest // empty until it is taken
+	sum digest.Digest // empty until computed
 }
 
-// fileID tells one state of a file from another without reading it.
+// fileID identifies a state of a file without reading its content.
 type fileID struct {
 	Device, Inode uint64
 	Size          int64
 	Modified      int64 // ns
-	Changed       int64 // ns; unlike Modified no program can set it
+	Changed       int64 // ns; unlike Modified, programs cannot set it
 }
 
-// inspect checks that a file may be started. It does not read it.
+// inspect returns the state of a file, and an error if it must not be started. It does not
+// read the file.
 func inspect(path string) (fileID, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -44,8 +45,8 @@ func inspect(path string) (fileID, error) {
 	return identify(info), checkExecutable(info)
 }
 
-// checksum is that of the file: taken once, and from the cache where the file has
-// not changed since.
+// checksum returns the checksum of the file. It is computed once, and taken from the cache
+// if the file has not changed.
 func (e *executable) checksum(ctx context.Context) (digest.Digest, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -69,7 +70,7 @@ func (e *executable) checksum(ctx context.Context) (digest.Digest, error) {
 	return sum, nil
 }
 
-// known is the checksum, where that takes no reading of the file.
+// known returns the checksum if that is possible without reading the file.
 func (e *executable) known() (digest.Digest, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -79,14 +80,14 @@ func (e *executable) known() (digest.Digest, bool) {
 	return e.cache.checksum(e.path, e.id)
 }
 
-// mayHave is false once another checksum was taken.
+// mayHave reports whether the checksum is sum or not yet known.
 func (e *executable) mayHave(sum digest.Digest) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.sum == "" || e.sum == sum
 }
 
-// verify says whether the file still has the checksum.
+// verify returns an error if the file no longer has the checksum.
 func (e *executable) verify(ctx context.Context, want digest.Digest) error {
 	info, err := os.Stat(e.path)
 	if err != nil {
@@ -103,7 +104,7 @@ func (e *executable) verify(ctx context.Context, want digest.Digest) error {
 		return err
 	}
 	if sum != want {
-		return &ChecksumError{Path: e.path, Got: sum.String(), Want: want.String(), When: "when tape looked at it first"}
+		return &ChecksumError{Path: e.path, Got: sum.String(), Want: want.String(), When: "when tape first read it"}
 	}
 	return nil
 }
@@ -114,19 +115,19 @@ func checkExecutable(info fs.FileInfo) error {
 	case !mode.IsRegular():
 		return errors.New("not a regular file")
 	case runtime.GOOS == "windows":
-		return nil // has no such permissions
+		return nil // has no such permission bits
 	case mode&0o111 == 0:
 		return fmt.Errorf("not executable (mode %v); run chmod +x on it if it should be", mode)
 	case openToAll(mode):
-		return fmt.Errorf("everyone on this machine may change it (mode %v); run chmod o-w on it", mode)
+		return fmt.Errorf("writable by everyone on this machine (mode %v); run chmod o-w on it", mode)
 	}
 	return nil
 }
 
-// openToAll says whether everyone may change a file.
+// openToAll reports whether everyone may write to a file.
 func openToAll(mode fs.FileMode) bool { return runtime.GOOS != "windows" && mode&0o002 != 0 }
 
-// checksum reads the file.
+// checksum computes the SHA-256 checksum of a file.
 func checksum(ctx context.Context, path string) (digest.Digest, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -140,7 +141,7 @@ func checksum(ctx context.Context, path string) (digest.Digest, error) {
 	return digest.NewDigest(digest.SHA256, hash), nil
 }
 
-// ctxReader reads until its context has ended.
+// ctxReader is a reader that fails once its context has ended.
 type ctxReader struct {
 	ended func() error
 	r     io.Reader
@@ -153,11 +154,12 @@ func (c *ctxReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-// sumFile is beside an installed executable, in the format of sha256sum.
+// sumFile returns the path of the file, in sha256sum format, that records the checksum of
+// an installed executable.
 func sumFile(path string) string { return path + ".sha256" }
 
-// installed answers with the checksum that Install recorded, empty where the
-// file came here otherwise.
+// installed returns the checksum that Install recorded, or "" if the executable was not
+// installed by Install.
 func installed(path string) (digest.Digest, error) {
 	data, err := os.ReadFile(sumFile(path))
 	if errors.Is(err, os.ErrNotExist) {
@@ -169,7 +171,7 @@ func installed(path string) (digest.Digest, error) {
 	sum, _, _ := strings.Cut(string(data), " ")
 	d := digest.NewDigestFromEncoded(digest.SHA256, sum)
 	if err := d.Validate(); err != nil {
-		return "", fmt.Errorf("%s holds no checksum; install the interpreter again", sumFile(path))
+		return "", fmt.Errorf("%s does not contain a checksum; install the interpreter again", sumFile(path))
 	}
 	return d, nil
 }

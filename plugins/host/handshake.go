@@ -19,13 +19,12 @@ import (
 	"github.com/taped-dev/tape/plugins/internal/wire"
 )
 
-// checkHandshake says whether a line is the handshake of an interpreter that can
-// be connected to:
+// checkHandshake checks that a line is the handshake of an interpreter:
 //
-//	1|<version of the protocol>|unix|<socket below dir>|grpc|<certificate>
+//	1|<protocol version>|unix|<socket below dir>|grpc|<certificate>
 //
-// (or tcp and a loopback address). go-plugin checks most of this too, in words
-// that are meant for programmers.
+// or the same with tcp and a loopback address. go-plugin checks most of this too, but its
+// errors are written for programmers.
 func checkHandshake(line, dir string) error {
 	parts := strings.Split(line, "|")
 	if len(parts) < 4 || parts[0] != strconv.Itoa(plugin.CoreProtocolVersion) {
@@ -53,17 +52,17 @@ func checkHandshake(line, dir string) error {
 	return nil
 }
 
-// errNoHandshake explains what was printed in the place of one.
+// errNoHandshake is the error for a first line that is not a handshake.
 func errNoHandshake(line string) error {
 	const most = 200
 	if len(line) > most {
 		line = line[:most] + "…"
 	}
-	return fmt.Errorf("it printed %q to stdout where its handshake should be; "+
-		"it is no interpreter of tape, or prints something before it serves", line)
+	return fmt.Errorf("it printed %q to stdout instead of its handshake; "+
+		"it is not an interpreter of tape, or prints something before it serves", line)
 }
 
-// checkAddress admits what is certainly the process's own and goes away with it.
+// checkAddress accepts only addresses that must belong to the process and vanish with it.
 func checkAddress(network, addr, dir string) error {
 	switch network {
 	case "unix":
@@ -79,9 +78,9 @@ func checkAddress(network, addr, dir string) error {
 	return fmt.Errorf("it listens on %s %s, which is neither a unix socket nor a loopback address", network, addr)
 }
 
-// mutualTLS makes the client's half of go-plugin's AutoMTLS. The certificate goes
-// to the interpreter, as PEM; the interpreter's own, in its handshake, becomes the
-// one root.
+// mutualTLS returns the client half of go-plugin's AutoMTLS: the configuration, and the
+// certificate for the interpreter as PEM. The interpreter sends its own certificate in the
+// handshake; it becomes the only root.
 func mutualTLS() (*tls.Config, []byte, error) {
 	cert, err := wire.NewCertificate()
 	if err != nil {

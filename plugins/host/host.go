@@ -1,37 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package host finds interpreters, starts them as processes of their own, calls
-// them and makes sure that nothing of them is left.
+// Package host finds interpreters, runs them as separate processes, calls them and cleans
+// up after them.
 //
-// An interpreter is an executable named tape-interpreter-<name> in one of a few
-// folders that the user of this machine chose ([SearchPath]); what is checked
-// in to a repository can name an interpreter, but neither a path nor a folder.
+// An interpreter is an executable named tape-interpreter-<name> in a folder of the search
+// path, which the user of this machine chooses ([SearchPath]). A file checked in to a
+// repository can name an interpreter, but neither a path nor a folder.
 //
 // # Trust
 //
-// The checksum of an executable is known before it starts, and verified again
-// right before every start; the caller compares it to what it has locked. Only
-// what an interpreter says of itself may be known without either, from a file
-// beside it (see [Interpreter.WriteDescription]): it is believed for as long as it
-// fits the executable, and the checksum has the last word. The
-// process gets a temporary folder of its own and none of tape's environment but
-// a short fixed list and the variables its description asks for. On Linux it can
-// write only below that folder, read no memory and no environment of tape's, use the
-// network only where its description says so, and have so much memory; what of this the
-// kernel does not offer is logged, as debug, and done without. Nothing it
-// answers is believed: sizes, counts and paths are checked, and digests are the
-// caller's to compute.
+// The checksum of an executable is computed before it is used and verified again right
+// before every start; the caller compares it to the locked one. Only the description may be
+// read without either, from a file next to the executable (see
+// [Interpreter.WriteDescription]): it is used while it fits the executable, and discarded
+// if the checksum disagrees.
+//
+// A process gets its own temporary folder and, of tape's environment, only a short fixed
+// list and the variables that its description asks for. On Linux it can write only below
+// that folder, cannot read tape's memory or environment, can use the network only if its
+// description says so, and has a memory limit. Restrictions that the kernel does not
+// support are logged at debug level and skipped. Answers are not trusted: sizes, counts and
+// paths are checked, and callers compute digests themselves.
 //
 // # Life of a process
 //
-// [Host.Find] starts nothing, and neither does [Interpreter.Describe] when the
-// answer is beside the executable or remembered from an earlier run. The first call that needs a process
-// starts one, and all calls at the same interpreter share it. The process is in a
-// group of its own and, where the kernel allows, in a PID namespace of its own,
-// so that what it starts dies with it; on Linux it dies with tape too, however
-// tape ends. A call that fails or is cancelled condemns its process: no new
-// call goes there, and it is killed as soon as no other call is on it. When the
-// call returns, process, socket and folders are gone.
+// [Host.Find] starts no process, and neither does [Interpreter.Describe] if the description
+// is next to the executable or cached. The first call that needs a process starts one, and
+// all calls to the same interpreter share it. The process has its own process group and, if
+// the kernel allows it, its own PID namespace, so that its children die with it; on Linux
+// it also dies with tape, however tape ends. A call that fails or is cancelled retires its
+// process: the process gets no new calls and is killed when its last call returns. By then
+// the process, its socket and its folders are gone.
 package host
 
 import (
@@ -51,50 +50,51 @@ import (
 	"github.com/docker/go-units"
 )
 
-// Options say where interpreters are and how much they may take. The zero value
-// finds none, but is good for [Host.Open].
+// Options configure a host. The zero value has an empty search path; only [Host.Open] works
+// with it.
 type Options struct {
-	// Dirs are searched in order, see [SearchPath].
+	// Dirs is the search path, see [SearchPath].
 	Dirs []string
-	// CacheDir keeps checksums and descriptions between runs; empty: they are
-	// not kept.
+	// CacheDir stores checksums and descriptions between runs. If empty, they are not
+	// stored.
 	CacheDir string
-	// Log gets what interpreters print, as debug. Nil: nothing is logged.
+	// Log receives the output of interpreters at debug level; nil disables logging.
 	Log *slog.Logger
-	// LookupEnv is where their variables come from; nil means os.LookupEnv.
+	// LookupEnv looks up the environment variables for interpreters; nil means
+	// os.LookupEnv.
 	LookupEnv func(string) (string, bool)
-	// Limits on what one call may take.
+	// Limits bound each call.
 	Limits Limits
-	// StartTimeout bounds the time from starting a process to its handshake; zero
-	// means 30 s.
+	// StartTimeout bounds the time from the start of a process to its handshake; zero means
+	// 30 s.
 	StartTimeout time.Duration
 }
 
-// Limits bound one call. A zero field means its default.
+// Limits bound a call to an interpreter. Zero fields mean the defaults.
 type Limits struct {
-	Files  int           // files, diagnostics and materials of an answer; 100,000
-	Bytes  int64         // of an answer; 1 GiB
-	Time   time.Duration // that a render may take; 10 min
-	Ask    time.Duration // that Describe and Inputs may take; 1 min
-	Memory int64         // bytes that each process of an interpreter may have; 4 GiB
+	Files  int           // files, diagnostics and materials in a response; default 100,000
+	Bytes  int64         // size of a response; default 1 GiB
+	Time   time.Duration // duration of Render; default 10 min
+	Ask    time.Duration // duration of Describe and Inputs; default 1 min
+	Memory int64         // bytes of memory of each process; default 4 GiB
 }
 
-// The defaults are far above any application: the largest known renders to
-// 5,000 files and 60 MB, in seconds.
+// The defaults far exceed known applications: the largest renders to 5,000 files and 60 MB
+// within seconds.
 const (
 	maxFiles  = 100_000
 	maxBytes  = 1 << 30
 	maxTime   = 10 * time.Minute
 	maxAsk    = time.Minute
 	maxMemory = 4 << 30
-	// leastMemory is what the runtime of an interpreter needs to start.
+	// leastMemory is the least that the runtime of an interpreter needs to start.
 	leastMemory = 64 << 20
 )
 
 // MemoryVariable is the environment variable that sets [Limits.Memory].
 const MemoryVariable = "TAPE_INTERPRETER_MEMORY"
 
-// ReadMemory reads a limit on memory as a person writes one: 8GiB, 512MiB or bytes.
+// ReadMemory parses a memory limit in bytes or with a unit: 8GiB, 512MiB.
 func ReadMemory(text string) (int64, error) {
 	n, err := units.RAMInBytes(text)
 	if err != nil || n < leastMemory {
@@ -125,14 +125,14 @@ type Host struct {
 	room      *room // made with the first process
 }
 
-// knownKey is one state of an executable, and how it came here.
+// knownKey identifies one state of an executable, and whether it was opened by its path.
 type knownKey struct {
 	path   string
 	id     fileID
 	opened bool
 }
 
-// New makes a host. Close it.
+// New returns a host. The caller must close it.
 func New(opts Options) *Host {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
@@ -147,10 +147,10 @@ func New(opts Options) *Host {
 	return &Host{opts: opts, cache: cache{dir: opts.CacheDir}, known: map[knownKey]*Interpreter{}, processes: map[*process]struct{}{}}
 }
 
-// Find answers with the interpreter of that name from the first folder that has
-// one. It starts nothing. Without one the error is a [NotFoundError]; one that
-// must not be started (it is not executable, or not what was installed) is an
-// error too, and not passed over.
+// Find returns the interpreter of that name in the first folder that has one. It starts no
+// process. It returns a [NotFoundError] if there is none. An executable that must not be
+// started (not executable, or not the one that was installed) is an error; later folders
+// are not searched.
 func (h *Host) Find(ctx context.Context, name string) (*Interpreter, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -169,9 +169,8 @@ func (h *Host) Find(ctx context.Context, name string) (*Interpreter, error) {
 	return nil, &NotFoundError{Name: name, Dirs: slices.Clone(h.opts.Dirs)}
 }
 
-// Open answers with the interpreter at a path, wherever that is. The path comes
-// from a person, never from a file that somebody checked in. What lies beside it
-// is not believed.
+// Open returns the interpreter at any path. The path must come from a person, never from a
+// checked-in file. A description next to the executable is ignored.
 func (h *Host) Open(ctx context.Context, path string) (*Interpreter, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -185,10 +184,10 @@ func (h *Host) Open(ctx context.Context, path string) (*Interpreter, error) {
 	return i, err
 }
 
-// List answers with every interpreter that Find would find, by name, and reads
-// none of them: one that was changed since it was installed is refused when its
-// checksum is taken. Others that Find would refuse are in the error, which may
-// come with interpreters.
+// List returns all interpreters that Find would find, sorted by name. It does not read the
+// executables, so one that was changed since it was installed is reported only when its
+// checksum is computed. The error joins the reasons why others cannot be used; it may come
+// with a non-empty list.
 func (h *Host) List(context.Context) ([]*Interpreter, error) {
 	var (
 		list []*Interpreter
@@ -218,7 +217,7 @@ func (h *Host) List(context.Context) ([]*Interpreter, error) {
 	return list, errors.Join(errs...)
 }
 
-// get answers with the interpreter that an executable is now.
+// get returns the interpreter for the current state of an executable.
 func (h *Host) get(name, path string, opened bool) (*Interpreter, error) {
 	id, err := inspect(path)
 	if err != nil {
@@ -239,8 +238,8 @@ func (h *Host) get(name, path string, opened bool) (*Interpreter, error) {
 	return i, nil
 }
 
-// Close kills every process and removes what they had. Calls that are still
-// under way fail. It may be called more than once.
+// Close kills every process and removes its files. Pending calls fail. Close may be called
+// more than once.
 func (h *Host) Close() error {
 	h.mu.Lock()
 	h.closed = true
@@ -257,7 +256,7 @@ func (h *Host) Close() error {
 	return room.remove()
 }
 
-// admit makes a process with a folder of its own, which Close ends from now on.
+// admit creates a process with its own folder. From now on Close ends it.
 func (h *Host) admit(i *Interpreter) (*process, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -270,15 +269,15 @@ func (h *Host) admit(i *Interpreter) (*process, error) {
 	return p, nil
 }
 
-// TempDir makes a folder for whoever calls interpreters. It goes with Close at the
-// latest and, should this process be killed, when the next host needs one.
+// TempDir creates a temporary folder for a caller. Close removes it; if this process is
+// killed, the next host does.
 func (h *Host) TempDir() (string, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.folder()
 }
 
-// folder makes one in the room. The lock is held.
+// folder creates a folder in the room. The caller holds the lock.
 func (h *Host) folder() (string, error) {
 	if h.closed {
 		return "", errClosed
@@ -293,7 +292,7 @@ func (h *Host) folder() (string, error) {
 	return h.room.folder()
 }
 
-// dismiss is the end of admit.
+// dismiss undoes admit.
 func (h *Host) dismiss(p *process) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -119,34 +119,34 @@ func TestFailures(t *testing.T) {
 		start   time.Duration
 		want    string
 	}{
-		{mode: "crashes-at-start", want: "describe: start: process died (exit status 3); it last said:\n  cannot load the flux capacitor\n  giving up"},
+		{mode: "crashes-at-start", want: "describe: start: process died (exit status 3); its last output was:\n  cannot load the flux capacitor\n  giving up"},
 		{mode: "hangs-at-start", start: 300 * time.Millisecond, want: "describe: start: no answer within 300ms"},
 		{mode: "never-accepts", start: 300 * time.Millisecond, want: "start: no answer within 300ms"},
-		{mode: "prints-first", want: `start: it printed "Hello from a library!" to stdout where its handshake should be`},
+		{mode: "prints-first", want: `start: it printed "Hello from a library!" to stdout instead of its handshake`},
 		{mode: "prints-no-line", want: "it printed \"\\x00"},
-		{mode: "version-2", want: "it speaks version 2 of the interpreter protocol and this tape speaks version 1"},
+		{mode: "version-2", want: "it speaks version 2 of the interpreter protocol, this tape speaks version 1"},
 		{mode: "netrpc", want: "it does not speak gRPC"},
 		{mode: "no-certificate", want: "it sent no certificate"},
 		{mode: "bad-certificate", want: "certificate in its handshake: x509"},
 		{mode: "socket-elsewhere", want: "its socket /run/docker.sock is outside the folder it was given"},
 		{mode: "listens-to-all", want: "neither a unix socket nor a loopback address"},
-		{mode: "misnamed", want: `describe: it says that its name is "helm"`},
-		{mode: "bad-schema", want: "the schema of its options is no JSON object"},
+		{mode: "misnamed", want: `describe: its description has the name "helm"`},
+		{mode: "bad-schema", want: "the schema of its options is not a JSON object"},
 
 		{mode: "panics", want: "interpreter panics: render app: interpreter panicked: no such thing"},
-		{mode: "crashes", want: "render app: process died (exit status 7); it last said:\n  last words"},
+		{mode: "crashes", want: "render app: process died (exit status 7); its last output was:\n  last words"},
 		{mode: "crashes-badly", want: "panic: in a goroutine of its own"},
-		{mode: "nothing", want: "interpreter answered nothing to render"},
+		{mode: "nothing", want: "interpreter returned nil from render"},
 		{mode: "hangs", limits: host.Limits{Time: 4 * time.Second}, want: "interpreter hangs: render app: no answer within 4s"},
-		{mode: "eats", limits: host.Limits{Memory: 1 << 30}, want: "interpreter eats: render app: out of memory: it used more than 1GiB; set $TAPE_INTERPRETER_MEMORY to give it more"},
+		{mode: "eats", limits: host.Limits{Memory: 1 << 30}, want: "interpreter eats: render app: out of memory: it used more than 1GiB; set $TAPE_INTERPRETER_MEMORY to allow more"},
 		{mode: "bad-material", want: `digest "who knows"`},
-		{mode: "good", options: fakeOptions{Size: 3 << 20}, limits: host.Limits{Bytes: 2 << 20}, want: "interpreter answered more than 2097152 bytes"},
+		{mode: "good", options: fakeOptions{Size: 3 << 20}, limits: host.Limits{Bytes: 2 << 20}, want: "interpreter returned more than 2097152 bytes"},
 		{mode: "good", options: fakeOptions{Count: 100}, limits: host.Limits{Files: 50}, want: "more than 50 files"},
-		{mode: "good", options: fakeOptions{Files: map[string]string{"../x": ""}}, want: `rendered a file named "../x"`},
-		{mode: "good", options: fakeOptions{Files: map[string]string{"/etc/passwd": ""}}, want: `rendered a file named "/etc/passwd"`},
-		{mode: "good", options: fakeOptions{Files: map[string]string{"a//b": ""}}, want: `rendered a file named "a//b"`},
-		{mode: "good", options: fakeOptions{Files: map[string]string{`a\b`: ""}}, want: `rendered a file named "a\\b"`},
-		{mode: "good", options: fakeOptions{Files: map[string]string{"environment": ""}}, want: `rendered two files named "environment"`},
+		{mode: "good", options: fakeOptions{Files: map[string]string{"../x": ""}}, want: `returned a file named "../x"`},
+		{mode: "good", options: fakeOptions{Files: map[string]string{"/etc/passwd": ""}}, want: `returned a file named "/etc/passwd"`},
+		{mode: "good", options: fakeOptions{Files: map[string]string{"a//b": ""}}, want: `returned a file named "a//b"`},
+		{mode: "good", options: fakeOptions{Files: map[string]string{`a\b`: ""}}, want: `returned a file named "a\\b"`},
+		{mode: "good", options: fakeOptions{Files: map[string]string{"environment": ""}}, want: `returned two files named "environment"`},
 		{mode: "good", options: fakeOptions{Files: map[string]string{long: ""}}, want: ""},
 	}
 	for _, test := range tests {
@@ -170,11 +170,11 @@ func TestFailures(t *testing.T) {
 // Files that may be executed, and cannot.
 func TestNoProgram(t *testing.T) {
 	tests := []struct{ text, want string }{
-		{"", "exec format error: it is built for another platform"},
-		{"\x7fELF\x02\x01", "exec format error: it is built for another platform"},
-		{"#!/no/such/python\n", "no such file or directory: what its #! line"},
-		{"#!/bin/sh\necho oops >&2\nexit 9\n", "process died (exit status 9); it last said:\n  oops"},
-		{"#!/bin/sh\ntrue\n", "process died without a word (exit status 0)"},
+		{"", "exec format error: it was built for another platform"},
+		{"\x7fELF\x02\x01", "exec format error: it was built for another platform"},
+		{"#!/no/such/python\n", "no such file or directory: the interpreter or loader named in its #! line"},
+		{"#!/bin/sh\necho oops >&2\nexit 9\n", "process died (exit status 9); its last output was:\n  oops"},
+		{"#!/bin/sh\ntrue\n", "process died without output (exit status 0)"},
 	}
 	for _, test := range tests {
 		b := newBed(t, host.Options{})
@@ -350,13 +350,13 @@ func TestFind(t *testing.T) {
 		{name: "other", path: filepath.Join(second, "tape-interpreter-other")},
 		{name: "missing", want: "no interpreter \"missing\": looked for tape-interpreter-missing in " + first},
 		{name: "plain-file", want: "not executable (mode -rw-r--r--); run chmod +x"},
-		{name: "open", want: "everyone on this machine may change it"},
+		{name: "open", want: "writable by everyone on this machine"},
 		{name: "folder", want: "not a regular file"},
 		{name: "broken", want: "no such file"},
-		{name: "./evil", want: "is a path: an interpreter is given by name"},
-		{name: "../../bin/sh", want: "is a path: an interpreter is given by name"},
-		{name: "Bad_Name", want: "is no name"},
-		{name: "", want: "is no name"},
+		{name: "./evil", want: "is a path: give the interpreter by name"},
+		{name: "../../bin/sh", want: "is a path: give the interpreter by name"},
+		{name: "Bad_Name", want: "is not a valid name"},
+		{name: "", want: "is not a valid name"},
 	}
 	for _, test := range tests {
 		i, err := h.Find(t.Context(), test.name)
@@ -473,8 +473,8 @@ func TestInstall(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = host.Install(t.Context(), strings.NewReader("#!/bin/sh\n"), "good", b.dir, sum)
-	if err == nil || !strings.Contains(err.Error(), "not "+sum.String()) {
-		t.Errorf("got %v, want that the checksum is another", err)
+	if err == nil || !strings.Contains(err.Error(), "want "+sum.String()) {
+		t.Errorf("got %v, want a checksum mismatch", err)
 	}
 	after, err := os.ReadFile(path + ".sha256")
 	if err != nil || string(before) != string(after) {
@@ -496,7 +496,7 @@ func TestInstallRefuses(t *testing.T) {
 		name, dir, want string
 		r               io.Reader
 	}{
-		{name: "../x", dir: t.TempDir(), r: strings.NewReader(""), want: "no name"},
+		{name: "../x", dir: t.TempDir(), r: strings.NewReader(""), want: "invalid name"},
 		{name: "x", dir: "relative", r: strings.NewReader(""), want: "no folder to install to"},
 		{name: "x", dir: t.TempDir(), r: io.MultiReader(strings.NewReader("abc"), brokenReader{}), want: "connection lost"},
 	}

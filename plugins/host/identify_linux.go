@@ -17,7 +17,7 @@ func identify(info fs.FileInfo) fileID {
 	return id
 }
 
-// own says whether a file is this user's.
+// own reports whether a file belongs to this user.
 func own(info fs.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	return ok && int64(st.Uid) == int64(os.Geteuid())

@@ -10,5 +10,5 @@ func identify(info fs.FileInfo) fileID {
 	return fileID{Size: info.Size(), Modified: info.ModTime().UnixNano()}
 }
 
-// own is not known here, where every user has a folder for temporary files.
+// own always reports true: elsewhere, every user has a separate temporary folder.
 func own(fs.FileInfo) bool { return true }

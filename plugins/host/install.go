@@ -14,12 +14,12 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Install puts the executable that r holds into the folder dir (see [UserDir])
-// as the interpreter of that name, replacing one that is there, and records its
-// checksum beside it: [Host.Find] refuses the file once it is another. Where
-// want is not empty it must be the checksum. Nothing is started.
+// Install copies the executable from r into the folder dir (see [UserDir]) as the
+// interpreter of that name, replacing an existing one, and records its checksum next to it.
+// [Host.Find] rejects the file if it changes later. If want is not empty, the checksum must
+// match it. Install starts no process.
 //
-// When Install fails, what was installed before still is.
+// If Install fails, the previous interpreter remains installed.
 func Install(ctx context.Context, r io.Reader, name, dir string, want digest.Digest) (_ digest.Digest, err error) {
 	defer func() {
 		if err != nil {
@@ -27,7 +27,7 @@ func Install(ctx context.Context, r io.Reader, name, dir string, want digest.Dig
 		}
 	}()
 	if !nameRegexp.MatchString(name) {
-		return "", errors.New("that is no name: want lower-case letters, digits and dashes, such as helm (--name gives one)")
+		return "", errors.New("invalid name: want lower-case letters, digits and dashes, such as helm (--name sets one)")
 	}
 	if !filepath.IsAbs(dir) {
 		return "", errors.New("no folder to install to; set $XDG_DATA_HOME or $HOME")
@@ -35,8 +35,8 @@ func Install(ctx context.Context, r io.Reader, name, dir string, want digest.Dig
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	// A folder beside the target: what is inside is renamed out of it, and all
-	// else goes with it.
+	// A folder next to the target: its files are renamed into place, and it is removed with
+	// whatever is left.
 	tmp, err := os.MkdirTemp(dir, ".install-*")
 	if err != nil {
 		return "", err
@@ -49,18 +49,19 @@ func Install(ctx context.Context, r io.Reader, name, dir string, want digest.Dig
 		return "", err
 	}
 	if want != "" && sum != want {
-		return "", fmt.Errorf("checksum is %s, not %s as it should be", sum, want)
+		return "", fmt.Errorf("checksum is %s, want %s", sum, want)
 	}
 	line := fmt.Sprintf("%s  %s\n", sum.Encoded(), fileName(name))
 	if err := os.WriteFile(sumFile(exe), []byte(line), 0o644); err != nil {
 		return "", err
 	}
-	// What it is said to be is another's from now on.
+	// The old description does not apply to the new executable.
 	if err := os.Remove(besideFile(filepath.Join(dir, fileName(name)))); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
 	}
-	// The sum first: interrupted between the two, the old file is refused and
-	// the error says to install again; the other way round a new file would be.
+	// Rename the checksum first. If interrupted between the two, the old executable is
+	// rejected with an error that says to install again; in the other order that would
+	// happen to the new one.
 	target := filepath.Join(dir, fileName(name))
 	if err := os.Rename(sumFile(exe), sumFile(target)); err != nil {
 		return "", err
@@ -68,7 +69,7 @@ func Install(ctx context.Context, r io.Reader, name, dir string, want digest.Dig
 	return sum, os.Rename(exe, target)
 }
 
-// copySynced writes a new file, to the disk, and answers with its checksum.
+// copySynced writes a new file, syncs it to disk and returns its checksum.
 func copySynced(path string, r io.Reader, mode os.FileMode) (digest.Digest, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

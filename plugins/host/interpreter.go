@@ -17,31 +17,32 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// Interpreter is an executable that was found, and its process once a call has
-// needed one. It implements [interpreter.Interpreter].
+// Interpreter is an executable and, once a call needed it, a running process. It implements
+// [interpreter.Interpreter].
 type Interpreter struct {
 	host *Host
-	name string // empty where the file's name says none
+	name string // empty if the file name has none
 	exe  *executable
-	// opened by its path: what lies beside it is not believed.
+	// opened is set if the interpreter was opened by its path; a description next to it is
+	// then ignored.
 	opened bool
 
 	turn chan struct{} // holds a token while a process is being started
 
 	mu        sync.Mutex
 	described *beside
-	current   *process // takes new calls; nil without one
+	current   *process // takes new calls; nil if there is none
 }
 
-// Name is that of the executable: tape-interpreter-<name>.
+// Name returns the name of the interpreter: <name> in tape-interpreter-<name>.
 func (i *Interpreter) Name() string { return i.name }
 
-// Path of the executable.
+// Path returns the absolute path of the executable.
 func (i *Interpreter) Path() string { return i.exe.path }
 
-// Checksum of the executable, sha256; the first time it is read. What starts has
-// it, or does not start. One that was changed since it was installed is a
-// [ChecksumError].
+// Checksum returns the SHA-256 checksum of the executable, which the first call reads. Only
+// an executable with this checksum is started. Checksum returns a [ChecksumError] if the
+// file was changed since it was installed.
 func (i *Interpreter) Checksum(ctx context.Context) (digest.Digest, error) {
 	sum, err := i.exe.checksum(ctx)
 	if err != nil {
@@ -50,11 +51,11 @@ func (i *Interpreter) Checksum(ctx context.Context) (digest.Digest, error) {
 	return sum, nil
 }
 
-// Describe implements [interpreter.Interpreter]. The answer is what lies beside the
-// executable, where that fits it, or what was remembered of its checksum, in this
-// host or in its cache folder; else a process starts, with the fixed variables
-// alone. From [Interpreter.Checksum] on it is that program's, always the same:
-// what was believed before, and is of another one, is thrown away.
+// Describe implements [interpreter.Interpreter]. It returns the description next to the
+// executable if that fits, or one cached for its checksum, in this host or its cache
+// folder; otherwise it starts a process with only the fixed environment variables. Once
+// [Interpreter.Checksum] has been called, the description is always that of the program
+// with this checksum: one that belongs to another program is discarded.
 func (i *Interpreter) Describe(ctx context.Context) (interpreter.Description, error) {
 	i.mu.Lock()
 	known := i.described
@@ -75,7 +76,7 @@ func (i *Interpreter) Describe(ctx context.Context) (interpreter.Description, er
 	return b.Description, nil
 }
 
-// learn remembers or asks.
+// learn returns the cached description, or asks the interpreter for it.
 func (i *Interpreter) learn(ctx context.Context) (b beside, err error) {
 	if b.Checksum, err = i.Checksum(ctx); err != nil {
 		return b, err
@@ -90,8 +91,8 @@ func (i *Interpreter) learn(ctx context.Context) (b beside, err error) {
 	return b, err
 }
 
-// askDescription asks a process of its own: which variables the one for the
-// calls gets is in the answer.
+// askDescription starts a separate process to get the description: the environment of the
+// process for the other calls depends on the answer.
 func (i *Interpreter) askDescription(ctx context.Context) (interpreter.Description, error) {
 	var d interpreter.Description
 	err := i.guard(ctx, i.host.opts.Limits.Ask, "describe", func(ctx context.Context) error {
@@ -112,20 +113,20 @@ var variableRegexp = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 func (i *Interpreter) checkDescription(d interpreter.Description) error {
 	if !nameRegexp.MatchString(d.Name) || (i.name != "" && d.Name != i.name) {
-		return fmt.Errorf("it says that its name is %q", d.Name)
+		return fmt.Errorf("its description has the name %q", d.Name)
 	}
 	if d.Version == "" {
-		return errors.New("it does not say its version")
+		return errors.New("its description has no version")
 	}
 	if len(d.Options) > 0 {
 		var schema map[string]any
 		if err := json.Unmarshal(d.Options, &schema); err != nil {
-			return fmt.Errorf("the schema of its options is no JSON object: %w", err)
+			return fmt.Errorf("the schema of its options is not a JSON object: %w", err)
 		}
 	}
 	for _, v := range d.Environment {
 		if !variableRegexp.MatchString(v) {
-			return fmt.Errorf("it wants the environment variable %q, which is no name of one", v)
+			return fmt.Errorf("its description asks for the environment variable %q, which is not a valid name", v)
 		}
 	}
 	return nil
@@ -141,8 +142,8 @@ func (i *Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest
 	return resp, err
 }
 
-// Render implements [interpreter.Interpreter]. The scratch folder is one below the
-// process's own, which is the only one that it may write to, and not the request's.
+// Render implements [interpreter.Interpreter]. It ignores the scratch folder of the request
+// and uses one below the folder of the process, the only one that is writable.
 func (i *Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
 	what := req.Path
 	if req.Reference != "" {
@@ -160,9 +161,9 @@ func (i *Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest
 	return resp, err
 }
 
-// call runs f against a running process.
+// call runs f with a running process.
 func (i *Interpreter) call(ctx context.Context, limit time.Duration, what string, f func(context.Context, *process) error) error {
-	// The checksum first: what is said of the program before is only believed.
+	// Compute the checksum first, so that the description is that of this program.
 	if _, err := i.Checksum(ctx); err != nil {
 		return err
 	}
@@ -184,7 +185,7 @@ func (i *Interpreter) call(ctx context.Context, limit time.Duration, what string
 	})
 }
 
-// guard bounds the time of f and says in its error whose call it was.
+// guard bounds the duration of f and names the interpreter and the call in its error.
 func (i *Interpreter) guard(ctx context.Context, limit time.Duration, what string, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, &TimeoutError{Limit: limit})
 	defer cancel()
@@ -201,9 +202,9 @@ func (i *Interpreter) label() string {
 	return i.exe.path
 }
 
-// acquire answers with the process that takes new calls, after starting it where
-// there is none. Callers wait for one that another starts; should that one fail,
-// they try themselves. Every acquire is followed by a release.
+// acquire returns the process that takes new calls and starts one if there is none. While
+// one caller starts a process the others wait for it; if starting fails, the next one
+// tries. Each successful acquire must be followed by a release.
 func (i *Interpreter) acquire(ctx context.Context, d interpreter.Description) (*process, error) {
 	select {
 	case i.turn <- struct{}{}:
@@ -234,8 +235,8 @@ func (i *Interpreter) acquire(ctx context.Context, d interpreter.Description) (*
 	return p, nil
 }
 
-// release gives back what acquire gave. After a call that failed the process
-// takes no new ones, and its last call ends it.
+// release ends a call to a process. If the call failed, the process takes no new calls and
+// is stopped after its last one.
 func (i *Interpreter) release(p *process, ok bool) {
 	i.mu.Lock()
 	p.calls--
@@ -249,7 +250,7 @@ func (i *Interpreter) release(p *process, ok bool) {
 	}
 }
 
-// start verifies the executable and starts a process of it.
+// start verifies the executable and starts it.
 func (i *Interpreter) start(ctx context.Context, d interpreter.Description) (*process, error) {
 	begin := time.Now()
 	sum, err := i.exe.checksum(ctx)

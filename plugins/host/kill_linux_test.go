@@ -129,7 +129,7 @@ func TestKilledInterpreter(t *testing.T) {
 	if err := syscall.Kill(b.log.pid(t), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-failed; err == nil || !strings.Contains(err.Error(), "process died without a word (signal: killed)") {
+	if err := <-failed; err == nil || !strings.Contains(err.Error(), "process died without output (signal: killed)") {
 		t.Errorf("got %v, want that it was killed", err)
 	}
 	l.ends(t)

@@ -10,25 +10,25 @@ import (
 )
 
 const (
-	maxLine   = 16 << 10 // what is longer is broken
+	maxLine   = 16 << 10 // longer lines are split
 	tailLines = 20
 )
 
-// output takes what a process prints: it logs every line, as debug, and keeps
-// the last ones. The first line of stdout is the handshake, and goes to first.
+// output receives what a process prints: it logs every line at debug level and keeps the
+// last ones. The first line of stdout is the handshake and is sent to first.
 type output struct {
 	log   *slog.Logger
-	first chan string // holds one
+	first chan string // buffered, capacity 1
 
 	mu     sync.Mutex
 	last   []string
-	memory bool // a line said that there is no more
+	memory bool // a line reported that memory ran out
 }
 
-// lines is a writer for a stream of its own.
+// lines returns a writer for one output stream.
 func (o *output) lines() *lineWriter { return &lineWriter{emit: o.add} }
 
-// stdout is lines, but for the handshake.
+// stdout returns a writer for stdout, whose first line is the handshake.
 func (o *output) stdout() *lineWriter {
 	seen := false
 	return &lineWriter{emit: func(line string) {
@@ -52,8 +52,8 @@ func (o *output) add(line string) {
 	o.last = append(o.last, line)
 }
 
-// noMemory reports whether a line is what runtimes print that get no more memory: those
-// of Go, of C, C++ and Rust, of Python, and of Java and JavaScript.
+// noMemory reports whether a line is one that runtimes print when they run out of memory:
+// those of Go, C, C++, Rust, Python, Java and JavaScript.
 func noMemory(line string) bool {
 	for _, words := range []string{
 		"out of memory", "cannot allocate memory", "Cannot allocate memory", "memory allocation of", "failed to allocate", "bad_alloc", "MemoryError", "OutOfMemoryError",
@@ -65,14 +65,14 @@ func noMemory(line string) bool {
 	return false
 }
 
-// outOfMemory reports whether the process said that it gets no more memory.
+// outOfMemory reports whether the process printed that it ran out of memory.
 func (o *output) outOfMemory() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.memory
 }
 
-// tail is the last lines, with a limit on each so that a person can read them.
+// tail returns the last lines, each shortened to a readable length.
 func (o *output) tail() string {
 	const most = 500
 	o.mu.Lock()
@@ -90,7 +90,7 @@ func (o *output) tail() string {
 	return b.String()
 }
 
-// lineWriter calls emit with every line. It is used by one goroutine.
+// lineWriter calls emit for every line. It must be used by one goroutine at a time.
 type lineWriter struct {
 	emit func(string)
 	rest []byte
@@ -113,7 +113,7 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// flush emits what came after the last line.
+// flush emits an unfinished last line.
 func (w *lineWriter) flush() {
 	if len(w.rest) > 0 {
 		w.emit(string(w.rest))

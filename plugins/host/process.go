@@ -23,41 +23,41 @@ import (
 )
 
 const (
-	// maxMessage is what gRPC allows unless told otherwise.
+	// maxMessage is gRPC's default.
 	maxMessage = 4 << 20
-	// watchdog bounds what follows a SIGKILL: the kernel's part, and go-plugin's
-	// Kill, which waits for its own goroutines without a limit.
+	// watchdog bounds the time after a SIGKILL: for the kernel, and for go-plugin's Kill,
+	// which waits for its goroutines without a limit.
 	watchdog = 5 * time.Second
-	// lastWords is how long a broken connection waits for the news of its
-	// process's death, to tell of that instead.
+	// lastWords is how long to wait, after the connection broke, for the process to be
+	// reported dead, which makes a better error.
 	lastWords = time.Second
-	// pipeDelay is how long output is still read once the process is dead and a
-	// child that escaped holds the pipe open.
+	// pipeDelay is how long to read output after the process died if a child that escaped
+	// keeps the pipe open.
 	pipeDelay = 200 * time.Millisecond
 )
 
-// process is one start of an interpreter.
+// process is one running instance of an interpreter.
 type process struct {
 	host *Host
 	path string
-	dir  string // its own: socket, scratch and temporary files
+	dir  string // its own folder, for socket, scratch and temporary files
 	log  *slog.Logger
 	out  output
 
 	bounds bounds // set by start
 
-	calls  int          // under way; guarded by the Interpreter's mu
+	calls  int          // pending calls; guarded by Interpreter.mu
 	client *wire.Client // set by start
 
 	mu     sync.Mutex
-	cmd    *exec.Cmd // nil until it runs
+	cmd    *exec.Cmd // nil until started
 	plugin *plugin.Client
-	killed bool // by us
+	killed bool // kill was called
 	ended  bool // must not be signalled any more
 
-	done chan struct{} // closed when it has ended and is reaped
-	how  string        // it ended; valid then
-	peak int64         // bytes of memory that it had at most; valid then
+	done chan struct{} // closed when the process has been reaped
+	how  string        // exit status or signal; valid after done
+	peak int64         // peak memory in bytes; valid after done
 
 	stopping sync.Once
 }
@@ -75,14 +75,14 @@ func newProcess(i *Interpreter, dir string) *process {
 	return p
 }
 
-// start runs the executable, held to the bounds, and connects to it. After an error,
-// stop it.
+// start runs the executable within the bounds and connects to it. The caller must call
+// stop, also after an error.
 func (p *process) start(ctx context.Context, env []string, b bounds) error {
 	p.bounds = b
 	limit := p.host.opts.StartTimeout
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, &TimeoutError{Limit: limit})
 	defer cancel()
-	// Nothing in go-plugin takes a context: what ends this one is the process's death.
+	// go-plugin takes no context: killing the process is how to interrupt it.
 	defer context.AfterFunc(ctx, p.kill)()
 
 	err := p.connect(env)
@@ -114,7 +114,7 @@ func (p *process) connect(env []string) error {
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
 			return &starter{process: p, env: slices.Concat(env, cmd.Env, []string{
 				"PLUGIN_CLIENT_CERT=" + string(certPEM),
-				plugin.EnvUnixSocketDir + "=" + p.dir, // one folder less: its name may not be long
+				plugin.EnvUnixSocketDir + "=" + p.dir, // not a folder below it: socket paths must be short
 			})}, nil
 		},
 	})
@@ -133,7 +133,7 @@ func (p *process) connect(env []string) error {
 	return err
 }
 
-// run starts the executable, confined as far as the kernel allows.
+// run starts the executable, confined as far as the kernel supports it.
 func (p *process) run(env []string) error {
 	var err error
 	for _, attr := range p.bounds.ways() {
@@ -152,9 +152,9 @@ func (p *process) run(env []string) error {
 	}
 	switch {
 	case errors.Is(err, syscall.ENOEXEC):
-		return fmt.Errorf("%w: it is built for another platform, or is a script without a #! line", err)
+		return fmt.Errorf("%w: it was built for another platform, or is a script without a #! line", err)
 	case errors.Is(err, syscall.ENOENT):
-		return fmt.Errorf("%w: what its #! line or its header asks for is not on this machine", err)
+		return fmt.Errorf("%w: the interpreter or loader named in its #! line or header does not exist on this machine", err)
 	}
 	return err
 }
@@ -167,19 +167,19 @@ func (p *process) runOnce(env []string, attr *syscall.SysProcAttr) error {
 	cmd.WaitDelay = pipeDelay
 	stdout, stderr := p.out.stdout(), p.out.lines()
 	cmd.Stdout, cmd.Stderr = stdout, stderr
-	// Held open for as long as this process lives: its end tells the other one.
+	// Keep stdin open for as long as this process lives: the interpreter exits at its end.
 	if _, err := cmd.StdinPipe(); err != nil {
 		return err
 	}
 	started := make(chan error, 1)
-	// The death of the thread that forked, not only that of the process, is the
-	// parent's death to the kernel: this one lives until the child is dead.
+	// The kernel sends the parent-death signal when the thread that forked ends, not the
+	// process: this thread must outlive the child.
 	onThread(func() {
 		confined := p.bounds.confine(attr)
 		err := p.launch(cmd)
 		if err == nil {
 			if err := errors.Join(confined, p.bounds.limit(cmd.Process.Pid)); err != nil {
-				p.log.Debug("interpreter is not wholly confined", "missing", err)
+				p.log.Debug("interpreter is not fully confined", "missing", err)
 			}
 		}
 		started <- err
@@ -190,7 +190,7 @@ func (p *process) runOnce(env []string, attr *syscall.SysProcAttr) error {
 	return <-started
 }
 
-// launch starts cmd unless the process was killed before it ran.
+// launch starts cmd unless kill was called before.
 func (p *process) launch(cmd *exec.Cmd) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -204,7 +204,7 @@ func (p *process) launch(cmd *exec.Cmd) error {
 	return nil
 }
 
-// reap waits for the end of the process and takes its children with it.
+// reap waits for the process to end and kills its children.
 func (p *process) reap(cmd *exec.Cmd, outputs ...*lineWriter) {
 	err := wait(cmd, func() {
 		p.mu.Lock()
@@ -225,7 +225,7 @@ func (p *process) reap(cmd *exec.Cmd, outputs ...*lineWriter) {
 	close(p.done)
 }
 
-// kill ends the process and its group, or keeps it from starting.
+// kill kills the process and its group, or prevents it from starting.
 func (p *process) kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -236,7 +236,7 @@ func (p *process) kill() {
 	}
 }
 
-// stop kills the process and returns when nothing of it is left.
+// stop kills the process and returns when it and its files are gone.
 func (p *process) stop() {
 	p.stopping.Do(func() {
 		p.kill()
@@ -251,7 +251,7 @@ func (p *process) stop() {
 				<-p.done
 			}
 			if client != nil {
-				client.Kill() // of a dead process: closes the connection
+				client.Kill() // the process is dead: this closes the connection
 			}
 		}()
 		timer := time.NewTimer(watchdog)
@@ -286,7 +286,7 @@ func (p *process) pid() int {
 	return p.cmd.Process.Pid
 }
 
-// explain tells of the death of the process, where that is what err comes from.
+// explain replaces err by the death of the process if that caused it.
 func (p *process) explain(err error) error {
 	if !errors.Is(err, wire.ErrConnection) {
 		return err
@@ -301,14 +301,14 @@ func (p *process) explain(err error) error {
 	}
 }
 
-// died is the error of a process that has ended.
+// died returns the error for a process that has ended.
 func (p *process) died() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.killed {
 		return errClosed
 	}
-	// Who had nearly all of it when it died wanted more, whatever it said.
+	// A process that died close to its limit wanted more, whatever it printed.
 	if p.out.outOfMemory() || p.peak > p.bounds.memory/8*7 {
 		return &MemoryError{Limit: p.bounds.memory}
 	}

@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-var errNotConfined = errors.New("this system does not confine processes as Linux does")
+var errNotConfined = errors.New("processes are confined on Linux only")
 
 func (bounds) confine(*syscall.SysProcAttr) error { return errNotConfined }
 
@@ -19,10 +19,10 @@ func (bounds) limit(int) error { return nil }
 
 func peak(*os.ProcessState) int64 { return 0 }
 
-// onThread runs f beside its caller.
+// onThread runs f in a goroutine.
 func onThread(f func()) { go f() }
 
-// wait calls end as soon as the process is dead.
+// wait calls end as soon as the process has ended.
 func wait(cmd *exec.Cmd, end func()) error {
 	err := cmd.Wait()
 	end()

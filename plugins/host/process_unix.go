@@ -6,5 +6,5 @@ package host
 
 import "syscall"
 
-// killGroup kills the processes of the group that pid leads or led.
+// killGroup kills the process group that pid leads or led.
 func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) }

@@ -13,9 +13,9 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// room is the folder below which every process of a host has one of its own, for
-// its socket and its temporary files. A host that is killed cannot remove it;
-// the next one does: the lock on the folder tells who is still alive.
+// room is the folder that holds the folders of a host's processes, with their sockets and
+// temporary files. A host that is killed cannot remove it, so the next one does: a lock on
+// the folder shows whether its host is alive.
 type room struct {
 	dir  string
 	lock *flock.Flock
@@ -26,8 +26,8 @@ const (
 	lockName   = "lock"
 )
 
-// maxSocketDir leaves room for "/123456789/plugin123456789" in the 104 bytes
-// that the address of a unix socket may have on macOS (108 on Linux).
+// maxSocketDir leaves space for "/123456789/plugin123456789" in the 104 bytes that the
+// address of a unix socket may have on macOS (108 on Linux).
 const maxSocketDir = 70
 
 func newRoom() (*room, error) {
@@ -36,7 +36,7 @@ func newRoom() (*room, error) {
 		parent = "/tmp"
 	}
 	sweep(parent)
-	// It gets the name that sweep looks for once it is locked.
+	// The folder gets the name that sweep looks for only after it is locked.
 	hidden, err := os.MkdirTemp(parent, "."+roomPrefix)
 	if err != nil {
 		return nil, err
@@ -53,9 +53,9 @@ func newRoom() (*room, error) {
 	return &room{dir: dir, lock: lock}, nil
 }
 
-// sweep removes the folders that killed hosts of this user left: those with a
-// lock that nobody holds. One of another user is left alone: that user could put a
-// link in the place of what is removed.
+// sweep removes the folders of this user's hosts that were killed: those whose lock nobody
+// holds. Folders of other users are skipped: their owner could replace their content by a
+// symbolic link while it is removed.
 func sweep(parent string) {
 	dirs, err := filepath.Glob(filepath.Join(parent, roomPrefix+"*"))
 	if err != nil {
@@ -74,7 +74,7 @@ func sweep(parent string) {
 	}
 }
 
-// removeAll also removes what is in folders that may not be written to.
+// removeAll is os.RemoveAll that also removes the content of read-only folders.
 func removeAll(dir string) error {
 	if err := os.RemoveAll(dir); err == nil {
 		return nil
@@ -88,7 +88,7 @@ func removeAll(dir string) error {
 	return os.RemoveAll(dir)
 }
 
-// folder makes a new one.
+// folder creates a new folder.
 func (r *room) folder() (string, error) { return os.MkdirTemp(r.dir, "") }
 
 func (r *room) remove() error {

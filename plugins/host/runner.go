@@ -12,9 +12,9 @@ import (
 	"github.com/hashicorp/go-plugin/runner"
 )
 
-// starter is a process in go-plugin's words. What it hands on is the handshake
-// alone, after checking it: go-plugin itself stops reading output at a line of
-// 64 KiB, and panics at JSON it does not expect.
+// starter adapts a process to go-plugin's runner. It passes on only the handshake, after
+// checking it: go-plugin stops reading output at a line of 64 KiB and panics on JSON that
+// it does not expect.
 type starter struct {
 	*process
 	env       []string

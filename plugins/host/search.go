@@ -12,13 +12,12 @@ import (
 
 const prefix = "tape-interpreter-"
 
-// SearchPath says where interpreters are looked for, in this order: beside the
-// tape binary exe, in the folders of $TAPE_INTERPRETERS (a list like $PATH), and
-// in [UserDir]. Folders that are not absolute are left out: what is found must not depend
-// on where tape is called.
+// SearchPath returns the folders to search for interpreters, in order: the folder of the
+// tape binary exe, the folders in $TAPE_INTERPRETERS (a list like $PATH), and [UserDir].
+// Relative folders are dropped: the result must not depend on the working directory.
 func SearchPath(exe string, getenv func(string) string) []string {
 	dirs := []string{filepath.Dir(exe)}
-	// The binary may be a link into the folder that has its interpreters.
+	// The binary may be a symbolic link into the folder that holds its interpreters.
 	if real, err := filepath.EvalSymlinks(exe); err == nil {
 		dirs = append(dirs, filepath.Dir(real))
 	}
@@ -36,9 +35,9 @@ func SearchPath(exe string, getenv func(string) string) []string {
 	return out
 }
 
-// UserDir is where [Install] puts interpreters for the user:
-// $XDG_DATA_HOME/tape/interpreters, by default ~/.local/share/tape/interpreters. It is
-// empty where neither is known.
+// UserDir returns the folder where [Install] puts the user's interpreters:
+// $XDG_DATA_HOME/tape/interpreters, by default ~/.local/share/tape/interpreters. It returns
+// "" if neither variable is set.
 func UserDir(getenv func(string) string) string {
 	if dir := getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "tape", "interpreters")
@@ -56,10 +55,10 @@ func checkName(name string) error {
 	case nameRegexp.MatchString(name):
 		return nil
 	case strings.ContainsAny(name, `/\`):
-		return fmt.Errorf("interpreter %q is a path: an interpreter is given by name, so that a checked-in file cannot choose what is executed; "+
+		return fmt.Errorf("interpreter %q is a path: give the interpreter by name, so that a checked-in file cannot choose what is executed; "+
 			"install it with 'tape interpreter install %s'", name, name)
 	}
-	return fmt.Errorf("interpreter %q is no name: want lower-case letters, digits and dashes, such as helm", name)
+	return fmt.Errorf("interpreter %q is not a valid name: want lower-case letters, digits and dashes, such as helm", name)
 }
 
 func fileName(name string) string {

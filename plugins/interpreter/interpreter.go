@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package interpreter is the contract between tape and an interpreter: the
-// program that turns a source (a folder of YAML, a Kustomize overlay, a Helm
-// chart, a CUE module, or what a third party teaches it) into Kubernetes
-// manifests.
+// Package interpreter defines the contract between tape and an interpreter: a program that
+// turns a source (a folder of YAML, a Kustomize overlay, a Helm chart, a CUE module, or a
+// format that a third party supports) into Kubernetes manifests.
 //
-// An author implements [Interpreter] and serves it in one line with package
-// plugins/serve; tape finds the binary, starts it and calls it through
-// plugins/host. This package imports the standard library only, so that who
-// implements or calls an interpreter compiles no gRPC.
+// An author implements [Interpreter] and serves it with one line of package plugins/serve;
+// tape finds the binary, starts it and calls it through plugins/host. This package imports
+// only the standard library, so implementing or calling an interpreter does not compile
+// gRPC.
 //
-// A mistake of the user (a template that fails, an unknown field, a missing
-// dependency) is a [Diagnostic] of severity [Error], never a Go error and never
-// a panic. A Go error says that the interpreter itself could not do its work.
+// A mistake in the source (a failing template, an unknown field, a missing dependency) is a
+// [Diagnostic] of severity [Error], never a Go error and never a panic. A Go error means
+// that the interpreter itself failed.
 package interpreter
 
 import (
@@ -20,132 +19,130 @@ import (
 	"encoding/json"
 )
 
-// Interpreter renders sources. Methods may be called concurrently.
+// Interpreter renders sources. Its methods may be called concurrently.
 type Interpreter interface {
-	// Describe says what the interpreter is. It is called before anything
-	// else, reads no source, and always answers the same.
+	// Describe returns the description of the interpreter. It is called before any other
+	// method, reads no source, and always returns the same value.
 	Describe(ctx context.Context) (Description, error)
 
-	// Inputs looks at the live tree and answers with every file and folder
-	// that Render will read. The answer may depend on nothing but the request,
-	// the contents of what it names, the names of what lies beside a file that
-	// it names, and, where it is Exact, the names of what lies below Path: tape
-	// keeps it for as long as those stay the same.
+	// Inputs returns every file and folder of the live tree that Render will read. tape
+	// caches the answer, so it may depend only on the request, the contents of the files
+	// that it names, the names of their siblings and, if Exact is set, the names of the
+	// files below Path.
 	Inputs(ctx context.Context, req *InputsRequest) (*InputsResponse, error)
 
-	// Render turns the source into manifests. Same request, same bytes. It
-	// writes nowhere but below Scratch, and stops when ctx ends.
+	// Render turns the source into manifests. The same request yields the same bytes.
+	// Render writes only below Scratch and stops when ctx ends.
 	Render(ctx context.Context, req *RenderRequest) (*RenderResponse, error)
 }
 
-// Description is what `tape interpreter describe` prints.
+// Description describes an interpreter; `tape interpreter describe` prints it.
 type Description struct {
-	// Name is the <name> of the binary tape-interpreter-<name>: lower-case
-	// letters, digits and dashes.
+	// Name is the <name> in tape-interpreter-<name>, the file name of the binary:
+	// lower-case letters, digits and dashes.
 	Name string `json:"name"`
-	// Version of the interpreter; it enters the provenance of what it renders.
+	// Version is the interpreter's version, recorded in the provenance of what it renders.
 	Version string `json:"version"`
-	// Help is one line.
+	// Help is a one-line summary.
 	Help string `json:"help"`
-	// Markers say which folders and files are this interpreter's.
+	// Markers identify the folders and files that the interpreter renders.
 	Markers []Marker `json:"markers,omitempty"`
-	// Options is a JSON Schema (draft 2020-12) of type object, with false for
-	// additionalProperties; empty where there are none. A string property with
-	// "format": "path" is resolved by tape and becomes an input ("key=path": what
-	// follows the first = is); one with "writeOnly": true is never written
-	// anywhere, and of one with "format": "key=value" only the key and the digest
-	// of the value are. Defaults are the interpreter's to apply.
+	// Options is a JSON Schema (draft 2020-12) of type object with additionalProperties
+	// false; it is empty if the interpreter has no options. The interpreter applies the
+	// defaults. tape handles these string properties specially: the value of "format":
+	// "path" is resolved and becomes an input (in "key=path", the part after the first
+	// "="); the value of "writeOnly": true is a secret and never stored; of "format":
+	// "key=value", only the key and a digest of the value are recorded.
 	Options json.RawMessage `json:"options,omitempty"`
-	// Environment names the variables the interpreter wants from tape's
-	// environment. It gets those, and PATH, HOME, TMPDIR, locale and proxy
-	// settings, and nothing else.
+	// Environment names the environment variables of tape that the interpreter needs. The
+	// process gets these, PATH, HOME, TMPDIR, the locale and the proxy settings, and no
+	// others.
 	Environment []string `json:"environment,omitempty"`
-	// Network says that rendering may fetch remote material.
+	// Network reports whether rendering may fetch remote content.
 	Network bool `json:"network,omitempty"`
-	// References says which remote sources it renders: schemes such as "oci"
-	// and "https". For these Inputs is not called and Source is empty.
+	// References lists the URL schemes of remote sources that the interpreter renders, such
+	// as "oci" and "https". For a remote source Inputs is not called and
+	// RenderRequest.Source is empty.
 	References []string `json:"references,omitempty"`
 }
 
-// Marker is a file name that claims a source.
+// Marker is a file name pattern that identifies a source.
 type Marker struct {
-	// Name is matched as path.Match matches, against the names of the files
-	// directly in the folder (or of the source itself where it is a file). A
-	// name that ends in a slash is matched against the folders there instead.
+	// Name is a pattern as for path.Match. It is matched against the names of the files
+	// directly in the source folder, or the name of the source itself if that is a file. A
+	// pattern that ends in a slash matches folders instead.
 	Name string `json:"name"`
-	// File: the marker counts only where the source itself is the file.
+	// File restricts the marker to sources that are themselves a file.
 	File bool `json:"file,omitempty"`
-	// Above: the marker also counts when it lies in a folder above the source,
-	// inside the repository (CUE's cue.mod), provided that a file matching With
-	// lies in the source.
+	// Above lets the marker also match in a folder above the source, within the repository
+	// (CUE's cue.mod), provided that the source holds a file matching With.
 	Above bool `json:"above,omitempty"`
-	// With narrows the marker to sources that also hold a matching file.
+	// With restricts the marker to sources that also hold a file matching this pattern.
 	With string `json:"with,omitempty"`
 }
 
 // InputsRequest asks which files a render of Path would read.
 type InputsRequest struct {
-	// Root is the absolute folder that nothing may lie outside of: the
-	// repository's top, or the pipeline file's folder.
+	// Root is an absolute folder that contains all inputs: the top of the repository, or
+	// the folder of the pipeline file.
 	Root string
-	// Path is the source below Root, slash-separated, "." for Root itself. It
-	// is a folder or a file.
+	// Path is the source, a folder or a file: slash-separated and relative to Root, "." for
+	// Root itself.
 	Path string
-	// Options are valid against the schema; paths in them are relative to Root
-	// and slash-separated.
+	// Options are valid against the schema of the description. Paths in them are
+	// slash-separated and relative to Root.
 	Options json.RawMessage
 }
 
-// InputsResponse names inputs.
+// InputsResponse lists the inputs of a render.
 type InputsResponse struct {
-	// Paths are files and folders (taken with all that is in them), relative
-	// to Root, slash-separated. Path itself is always taken, unless Exact. A
-	// path that leads outside Root is given as it is ("../base"); tape refuses
-	// it by name.
+	// Paths are files and folders (with everything in them), slash-separated and relative
+	// to Root. Path itself is always included unless Exact is set. A path outside Root is
+	// returned as it is ("../base"); tape rejects it by name.
 	Paths []string
-	// Exact says that Paths are all that Render reads: of a folder Path nothing
-	// else is taken.
+	// Exact reports whether Paths is complete: nothing else below Path is an input.
 	Exact bool
-	// Diagnostics: with one of severity Error the source is not rendered.
+	// Diagnostics are problems of the source. If one has severity Error, the source is not
+	// rendered.
 	Diagnostics []Diagnostic
 }
 
 // RenderRequest asks for the manifests of a source.
 type RenderRequest struct {
-	// Source is an absolute folder that holds exactly the inputs, laid out as
-	// below Root. It is read-only. It is empty where Reference is set.
+	// Source is an absolute, read-only folder that holds exactly the inputs, laid out as
+	// below Root. It is empty if Reference is set.
 	Source string
-	// Path is the source below Source, "." for Source itself.
+	// Path is the source relative to Source, "." for Source itself.
 	Path string
-	// Reference is a remote source (oci://…, https://…), else empty.
+	// Reference is a remote source (oci://…, https://…), or empty.
 	Reference string
-	// Options are valid against the schema; paths in them are relative to
-	// Source and slash-separated.
+	// Options are valid against the schema of the description. Paths in them are
+	// slash-separated and relative to Source.
 	Options json.RawMessage
-	// Materials are the locked digests: what is fetched under one of these
-	// names must have its digest.
+	// Materials are the locked digests: content fetched under one of these URIs must have
+	// the digest given here.
 	Materials []Material
-	// Registries says how registries are reached; nil means as usual.
+	// Registries configures access to registries; nil means the defaults.
 	Registries *Registries
-	// Scratch is an absolute, empty, writable folder, removed afterwards.
+	// Scratch is an absolute, empty, writable folder. tape removes it after the call.
 	Scratch string
 }
 
-// Registries carries tape's registry flags to interpreters that fetch from
-// registries. Credentials come from the docker CLI's configuration.
+// Registries is the registry configuration of tape, for interpreters that fetch from
+// registries. Credentials come from the Docker CLI's configuration.
 type Registries struct {
-	HostsDir  string   `json:"hostsDir,omitempty"`  // containerd hosts.toml folder
-	PlainHTTP []string `json:"plainHTTP,omitempty"` // hosts spoken to without TLS
-	CAFile    string   `json:"caFile,omitempty"`    // PEM bundle
+	HostsDir  string   `json:"hostsDir,omitempty"`  // folder with containerd hosts.toml files
+	PlainHTTP []string `json:"plainHTTP,omitempty"` // hosts to access without TLS
+	CAFile    string   `json:"caFile,omitempty"`    // PEM bundle of additional CAs
 }
 
-// RenderResponse is what a source renders to.
+// RenderResponse is the result of a render.
 type RenderResponse struct {
 	// Files are the manifests, in any order; tape sorts them.
 	Files []File
-	// Diagnostics: with one of severity Error there are no Files.
+	// Diagnostics are problems of the source. If one has severity Error, Files is empty.
 	Diagnostics []Diagnostic
-	// Materials are every remote thing that was fetched, with its digest.
+	// Materials lists all remote content that was fetched, with digests.
 	Materials []Material
 }
 
@@ -153,24 +150,24 @@ type RenderResponse struct {
 type File struct {
 	// Path is relative, clean and slash-separated.
 	Path string
-	// Mode is 0644 where zero.
+	// Mode is the permission bits; zero means 0644.
 	Mode uint32
-	// Origin is the file of the source that this one was made of, relative to
-	// Root and slash-separated; "" where it is unknown or not in the source.
+	// Origin is the source file that this file was made from, slash-separated and relative
+	// to Root; empty if it is unknown or not part of the source.
 	Origin string
 	Data   []byte
 }
 
-// Material is a remote thing that was fetched for a render.
+// Material is remote content that was fetched for a render.
 type Material struct {
-	// URI names it: oci://host/repo:tag, https://host/file.tgz,
+	// URI identifies the content: oci://host/repo:tag, https://host/file.tgz,
 	// git+https://host/repo@ref.
 	URI string `json:"uri"`
 	// Digest is algorithm:hex, such as sha256:… or gitCommit:….
 	Digest string `json:"digest"`
 }
 
-// Severity of a diagnostic.
+// Severity is the severity of a diagnostic.
 type Severity string
 
 // The severities.
@@ -180,14 +177,14 @@ const (
 	Info    Severity = "info"
 )
 
-// Diagnostic is something a person should know about a source.
+// Diagnostic is a message about a source that is shown to the user.
 type Diagnostic struct {
 	Severity Severity `json:"severity"`
-	// Summary is one line, lower case, without a final stop.
+	// Summary is one line, in lower case and without a final period.
 	Summary string `json:"summary"`
 	// Detail may have several lines.
 	Detail string `json:"detail,omitempty"`
-	// File is relative to Root; Line and Column count from 1, 0 is unknown.
+	// File is relative to Root. Line and Column count from 1; 0 means unknown.
 	File   string `json:"file,omitempty"`
 	Line   int    `json:"line,omitempty"`
 	Column int    `json:"column,omitempty"`

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# Included by the Makefile of the repository: the Go code of the interpreter's
-# wire. It needs protoc (Debian: protobuf-compiler); its plugins are built here,
-# protoc-gen-go at the version of google.golang.org/protobuf in go.mod.
+# Included by the Makefile of the repository: generates the Go code of the
+# interpreter protocol. It needs protoc (Debian: protobuf-compiler) and builds the
+# plugins itself, protoc-gen-go at the version of google.golang.org/protobuf in go.mod.
 
 PROTOS        := interpreter/v1/interpreter.proto
 PROTOC_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
@@ -11,12 +11,12 @@ PROTOC_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 protos: ## generate the Go code of plugins/proto
 	@$(call protoc,.)
 
-check-protos: ## see that the generated code is current
+check-protos: ## check that the generated code is current
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && $(call protoc,$$out) && \
 	diff -r -I '^// .*protoc' "$$out/plugins/internal/interpreterpb" plugins/internal/interpreterpb || \
 	{ echo 'generated code is not current: run make protos' >&2; exit 1; }
 
-# protoc writes the generated code below the folder given.
+# protoc writes the generated code below the given folder.
 define protoc
 bin=$$(mktemp -d) && \
 GOBIN=$$bin go install google.golang.org/protobuf/cmd/protoc-gen-go && \

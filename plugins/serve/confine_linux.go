@@ -9,9 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// confine takes from this process what no interpreter needs, the making of devices, so
-// that Landlock holds it to more than the thread of tape that started it. Only then is
-// that thread out of reach too, whose environment /proc shows.
+// confine restricts this process with Landlock so that it cannot inspect the thread of tape
+// that started it: a process can only trace, or read the environment in /proc of, threads
+// in its own Landlock domain. The restricted right, creating devices, is one that no
+// interpreter needs.
 func confine() error {
 	rules := unix.LandlockRulesetAttr{Handled_access_fs: unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK | unix.LANDLOCK_ACCESS_FS_MAKE_CHAR}
 	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&rules)), unsafe.Sizeof(rules), 0)
@@ -23,7 +24,8 @@ func confine() error {
 		{unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1},
 		{unix.SYS_LANDLOCK_RESTRICT_SELF, fd, 0},
 	} {
-		// With cgo this is an error: other threads are not Go's to call from.
+		// With cgo this fails: Go cannot make system calls on threads that it did not
+		// start.
 		if _, _, errno := syscall.AllThreadsSyscall6(call[0], call[1], call[2], 0, 0, 0, 0); errno != 0 {
 			return errno
 		}

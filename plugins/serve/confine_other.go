@@ -4,5 +4,5 @@
 
 package serve
 
-// confine does nothing: this is for what Linux shows in /proc.
+// confine does nothing: it protects /proc, which only Linux has.
 func confine() error { return nil }

@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package serve makes a program of an interpreter. It is an author's whole main:
+// Package serve turns an interpreter into a program. The whole main is:
 //
 //	func main() { serve.Interpreter(jsonnet.New()) }
 //
-// The program, named tape-interpreter-<name> and put where tape looks for it,
-// is started by tape when a source needs it. It also answers to
+// tape starts the program, named tape-interpreter-<name> and placed on tape's search path,
+// when a source needs it. Run by hand,
 //
 //	tape-interpreter-jsonnet describe
 //
-// with its description as JSON, without tape.
+// prints its description as JSON, without tape.
 //
-// What is the same for every interpreter is done here: the handshake and its
-// versions, mutual TLS with keys made for this one process, limits on messages,
-// panics (which become the error of their call), signals, logging, and a guard
-// around stdout, so that a library that prints does not break the connection.
+// The package does what is the same for every interpreter: the handshake and its versions,
+// mutual TLS with keys for this one process, message limits, panics (which become the error
+// of their call), signals, logging, and a guard around stdout so that a library that prints
+// does not break the connection.
 //
-// The calls' contexts end when tape gives a call up. The process itself is ended
-// with SIGKILL, or when tape is gone: keep nothing that must be tidied up, and
-// write to the scratch folder of the request or to os.TempDir only, which both
-// are tape's to remove. On Linux tape lets it write nowhere else.
+// The context of a call ends when tape abandons the call. The process itself is killed with
+// SIGKILL, or exits when tape is gone, so an interpreter must not rely on cleaning up. It
+// should write only to the scratch folder of the request or to os.TempDir: tape removes
+// both, and on Linux prevents writing anywhere else.
 package serve
 
 import (
@@ -44,21 +44,21 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// Option changes how an interpreter is served.
+// Option configures how an interpreter is served.
 type Option func(*config)
 
 type config struct {
 	level slog.Leveler
 }
 
-// WithLogLevel sets the least level of slog's default logger that is passed on
-// to tape, which logs it as debug. Without it that is [slog.LevelInfo].
+// WithLogLevel sets the minimum level at which slog's default logger passes records to
+// tape, which logs them at debug level. The default is [slog.LevelInfo].
 func WithLogLevel(level slog.Leveler) Option {
 	return func(c *config) { c.level = level }
 }
 
-// Interpreter serves impl to the tape that started this process until that tape
-// is done with it; then, or when nothing can be served, it exits the process.
+// Interpreter serves impl to the tape process that started this one. It does not return: it
+// exits the process when that tape is done or when serving fails.
 func Interpreter(impl interpreter.Interpreter, opts ...Option) {
 	c := config{level: slog.LevelInfo}
 	for _, opt := range opts {
@@ -69,19 +69,19 @@ func Interpreter(impl interpreter.Interpreter, opts ...Option) {
 		os.Exit(byHand(context.Background(), impl, os.Args, os.Stdout, os.Stderr))
 	}
 	if err := confine(); err != nil {
-		slog.Debug("not wholly confined", "missing", err)
+		slog.Debug("not fully confined", "missing", err)
 	}
 	if err := guardStdout(); err != nil {
 		slog.Error("cannot guard stdout", "error", err)
 		os.Exit(1)
 	}
-	// Whatever else is printed goes to stderr: tape shows the last lines of a process
+	// Anything else that is printed goes to stderr: tape shows the last lines of a process
 	// that dies.
 	stdout := os.Stdout
 	os.Stdout = os.Stderr
 	go exitWithHost(os.Stdin)
-	// The first process of a PID namespace does not heed SIGTERM unless it asks for
-	// it. (An interrupt is the host's to deal with.)
+	// As the first process of a PID namespace, this one gets SIGTERM only if it has a
+	// handler. Interrupts are handled by the host.
 	signal.Ignore(os.Interrupt)
 	terminated := make(chan os.Signal, 1)
 	signal.Notify(terminated, syscall.SIGTERM)
@@ -96,12 +96,12 @@ func Interpreter(impl interpreter.Interpreter, opts ...Option) {
 	os.Exit(0)
 }
 
-// serve serves until the host is done, after the handshake.
+// serve performs the handshake and serves until the host is done.
 //
-// What go-plugin calls its test mode leaves handshake, signals, stdout and stderr to
-// its caller. All else is the same. With its own handshake comes its own key, which
-// is slow (see [wire.NewCertificate]); and its redirection of stderr through the
-// connection loses the last words of a process that dies.
+// It uses go-plugin's test mode, which leaves handshake, signals, stdout and stderr to the
+// caller and otherwise behaves the same. go-plugin's own handshake would generate a slow
+// key (see [wire.NewCertificate]), and its redirection of stderr through the connection
+// loses the last lines of a process that dies.
 func serve(impl interpreter.Interpreter, stdout io.Writer) error {
 	config, certificate, err := mutualTLS(os.Getenv("PLUGIN_CLIENT_CERT"))
 	if err != nil {
@@ -124,9 +124,9 @@ func serve(impl interpreter.Interpreter, stdout io.Writer) error {
 	return nil
 }
 
-// mutualTLS is the server's half of go-plugin's AutoMTLS: the one root is the
-// client's certificate, and the server's own goes back to it. Without one of the
-// client there is no TLS.
+// mutualTLS returns the server half of go-plugin's AutoMTLS: a configuration that trusts
+// only the client certificate given as PEM, and the server's own certificate as DER. It
+// returns nil (no TLS) if client is empty.
 func mutualTLS(client string) (*tls.Config, []byte, error) {
 	if client == "" {
 		return nil, nil, nil
@@ -147,8 +147,8 @@ func mutualTLS(client string) (*tls.Config, []byte, error) {
 	}, cert.Certificate[0], nil
 }
 
-// byHand is what a person who runs the program gets. It answers with the status
-// to exit with.
+// byHand runs the program for a person who started it in a shell, and returns the exit
+// status.
 func byHand(ctx context.Context, impl interpreter.Interpreter, args []string, stdout, stderr io.Writer) int {
 	path := "tape-interpreter"
 	if len(args) > 0 {
@@ -181,13 +181,13 @@ This is an interpreter of tape, which starts it when a source needs it:
 	return 2
 }
 
-// exitWithHost ends the process when its host is gone: the host holds the other
-// end of stdin open for as long as it lives. It is the only such watch where the
-// system has none of its own.
+// exitWithHost ends the process when its host is gone: the host keeps the other end of
+// stdin open for as long as it lives. On systems other than Linux nothing else detects
+// that.
 func exitWithHost(stdin *os.File) {
 	info, err := stdin.Stat()
 	if err != nil || info.Mode()&os.ModeNamedPipe == 0 {
-		return // some other host, which does not promise that
+		return // another host, which does not keep stdin open
 	}
 	_, _ = io.Copy(io.Discard, stdin)
 	os.Exit(1)

@@ -4,5 +4,5 @@
 
 package serve
 
-// guardStdout leaves it to go-plugin, which replaces os.Stdout after the handshake.
+// guardStdout does nothing: go-plugin replaces os.Stdout after the handshake.
 func guardStdout() error { return nil }

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// guardStdout keeps file descriptor 1 for the handshake alone: os.Stdout
-// becomes a copy of it, and whatever writes to the descriptor itself (a C
-// library, a child process) writes to stderr.
+// guardStdout reserves stdout for the handshake: os.Stdout becomes a duplicate of file
+// descriptor 1, and anything that writes to the descriptor itself (a C library, a child
+// process) writes to stderr.
 func guardStdout() error {
 	fd, err := unix.FcntlInt(1, unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {

@@ -22,31 +22,30 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// Limits bound what one call may answer.
+// Limits bound the response to one call.
 type Limits struct {
 	Files int   // files, diagnostics and materials of a render; paths of inputs
-	Bytes int64 // everything together
+	Bytes int64 // total size
 }
 
-// maxInputs is the largest answer to Inputs, which is one message: 100,000 paths
-// of 160 bytes.
+// maxInputs is the maximum size of a response to Inputs, which is a single message: 100,000
+// paths of 160 bytes.
 const maxInputs = 16 << 20
 
-// Client calls the interpreter at the other end of a connection, and trusts
-// nothing that comes back: paths are relative, clean and unlike each other, and
-// there is no more than the limits allow.
+// Client calls the interpreter at the other end of a connection. It validates responses:
+// paths must be relative, clean and unique, and the limits must be kept.
 type Client struct {
 	rpc    interpreterpb.InterpreterClient
 	limits Limits
 }
 
-// NewClient calls over conn.
+// NewClient returns a client that calls over conn.
 func NewClient(conn grpc.ClientConnInterface, limits Limits) *Client {
 	return &Client{rpc: interpreterpb.NewInterpreterClient(conn), limits: limits}
 }
 
-// ownTime keeps a deadline on this side. The other one would end the call by its own
-// clock, at times a moment before whoever waits here can say why.
+// ownTime hides a context's deadline from gRPC. The server would otherwise end the call by
+// its own clock, sometimes just before the caller can report its own reason.
 type ownTime struct{ context.Context }
 
 // Deadline implements [context.Context].
@@ -72,7 +71,7 @@ func (c *Client) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*i
 		return nil, callError(ctx, err)
 	}
 	if n := len(resp.GetPaths()) + len(resp.GetDiagnostics()); n > c.limits.Files {
-		return nil, fmt.Errorf("interpreter named %d inputs, more than %d", n, c.limits.Files)
+		return nil, fmt.Errorf("interpreter returned %d inputs, more than %d", n, c.limits.Files)
 	}
 	out := &interpreter.InputsResponse{Paths: resp.GetPaths(), Exact: resp.GetExact()}
 	for _, d := range resp.GetDiagnostics() {
@@ -88,7 +87,7 @@ func (c *Client) Render(ctx context.Context, req *interpreter.RenderRequest) (*i
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(context.Canceled) // ends the stream of an answer that is refused
+	defer cancel(context.Canceled) // ends the stream if a response is rejected
 	stream, err := c.rpc.Render(ownTime{ctx}, msg)
 	if err != nil {
 		return nil, callError(ctx, err)
@@ -108,29 +107,29 @@ func (c *Client) Render(ctx context.Context, req *interpreter.RenderRequest) (*i
 	}
 }
 
-// answer gathers the parts of a render.
+// answer assembles the parts of a render.
 type answer struct {
 	limits Limits
-	parts  int // all but chunks
+	parts  int // without chunks
 	bytes  int64
 	seen   map[string]bool
-	data   bytes.Buffer // of the last file, until the next begins
+	data   bytes.Buffer // of the last file, while it is incomplete
 	resp   interpreter.RenderResponse
 }
 
 func (a *answer) add(part *interpreterpb.RenderResponse) error {
 	if a.bytes += int64(proto.Size(part)); a.bytes > a.limits.Bytes {
-		return fmt.Errorf("interpreter answered more than %d bytes", a.limits.Bytes)
+		return fmt.Errorf("interpreter returned more than %d bytes", a.limits.Bytes)
 	}
 	if chunk, ok := part.GetPart().(*interpreterpb.RenderResponse_Chunk); ok {
 		if len(a.resp.Files) == 0 {
-			return errors.New("interpreter sent bytes before the file they belong to")
+			return errors.New("interpreter sent a chunk before its file")
 		}
 		a.data.Write(chunk.Chunk)
 		return nil
 	}
 	if a.parts++; a.parts > a.limits.Files {
-		return fmt.Errorf("interpreter answered more than %d files and diagnostics", a.limits.Files)
+		return fmt.Errorf("interpreter returned more than %d files, diagnostics and materials", a.limits.Files)
 	}
 	switch p := part.GetPart().(type) {
 	case *interpreterpb.RenderResponse_File:
@@ -141,7 +140,7 @@ func (a *answer) add(part *interpreterpb.RenderResponse) error {
 		}
 		origin := p.File.GetOrigin()
 		if origin != "" && !cleanPath(origin) {
-			return fmt.Errorf("interpreter made %s of a file named %q: an origin must be relative, clean and inside, with slashes", path, origin)
+			return fmt.Errorf("interpreter returned origin %q for %s: want a clean, relative, slash-separated path inside the root", origin, path)
 		}
 		a.resp.Files = append(a.resp.Files, interpreter.File{Path: path, Mode: p.File.GetMode(), Origin: origin})
 	case *interpreterpb.RenderResponse_Diagnostic:
@@ -149,11 +148,11 @@ func (a *answer) add(part *interpreterpb.RenderResponse) error {
 	case *interpreterpb.RenderResponse_Material:
 		m := materialFromProto(p.Material)
 		if m.URI == "" || !digestRegexp.MatchString(m.Digest) {
-			return fmt.Errorf("interpreter fetched material %q with digest %q: want a name and algorithm:hex", m.URI, m.Digest)
+			return fmt.Errorf("interpreter returned material %q with digest %q: want a URI and algorithm:hex", m.URI, m.Digest)
 		}
 		a.resp.Materials = append(a.resp.Materials, m)
 	}
-	return nil // a part that a later minor version added is ignored
+	return nil // ignore parts that a later minor version added
 }
 
 var digestRegexp = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*:[0-9a-f]{40,128}$`)
@@ -161,9 +160,9 @@ var digestRegexp = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*:[0-9a-f]{40,128}$`)
 func (a *answer) checkPath(path string) error {
 	switch {
 	case !cleanPath(path):
-		return fmt.Errorf("interpreter rendered a file named %q: a name must be relative, clean and inside, with slashes", path)
+		return fmt.Errorf("interpreter returned a file named %q: want a clean, relative, slash-separated path inside the root", path)
 	case a.seen[path]:
-		return fmt.Errorf("interpreter rendered two files named %q", path)
+		return fmt.Errorf("interpreter returned two files named %q", path)
 	}
 	a.seen[path] = true
 	return nil
@@ -191,12 +190,11 @@ func (a *answer) finish() *interpreter.RenderResponse {
 	return &a.resp
 }
 
-// ErrConnection is wrapped by the error of a call whose connection broke, most
-// often because the process at the other end died.
+// ErrConnection is wrapped by the error of a call whose connection broke, usually because
+// the process at the other end died.
 var ErrConnection = errors.New("lost the interpreter")
 
-// callError is the interpreter's own words where it said something, and the
-// reason why ctx ended where it did.
+// callError returns the cause if ctx has ended, and the interpreter's message otherwise.
 func callError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

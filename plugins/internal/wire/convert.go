@@ -14,8 +14,8 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// A string of protobuf must be UTF-8. What names something is refused when it is
-// not (checkText); what only tells a person something is mended (text).
+// Protobuf strings must be UTF-8. Invalid names are rejected (checkText); invalid text for
+// people is repaired (text).
 func checkText(what, s string) error {
 	if !utf8.ValidString(s) {
 		return fmt.Errorf("%s %q is not valid UTF-8", what, s)
@@ -189,7 +189,7 @@ func diagnosticFromProto(d *interpreterpb.Diagnostic) interpreter.Diagnostic {
 	return out
 }
 
-// position of a line or column; what cannot be one is unknown.
+// position converts a line or column. Values out of range become 0, unknown.
 func position(n int) uint32 {
 	if n < 0 || n > math.MaxInt32 {
 		return 0

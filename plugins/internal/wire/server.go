@@ -17,8 +17,8 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// NewServer answers calls with impl. A panic in impl becomes the error of that
-// call; its stack goes to the log.
+// NewServer returns a server that calls impl. A panic in impl becomes the error of that
+// call and is logged with its stack.
 func NewServer(impl interpreter.Interpreter) interpreterpb.InterpreterServer {
 	return &server{impl: impl}
 }
@@ -44,7 +44,7 @@ func (s *server) Inputs(ctx context.Context, req *interpreterpb.InputsRequest) (
 		return nil, err
 	}
 	if resp == nil {
-		return nil, errors.New("interpreter answered nothing to inputs")
+		return nil, errors.New("interpreter returned nil from inputs")
 	}
 	return inputsResponseToProto(resp)
 }
@@ -56,7 +56,7 @@ func (s *server) Render(req *interpreterpb.RenderRequest, stream grpc.ServerStre
 		return err
 	}
 	if resp == nil {
-		return errors.New("interpreter answered nothing to render")
+		return errors.New("interpreter returned nil from render")
 	}
 	for _, d := range resp.Diagnostics {
 		part := &interpreterpb.RenderResponse_Diagnostic{Diagnostic: diagnosticToProto(d)}
@@ -97,7 +97,7 @@ func sendFile(stream grpc.ServerStreamingServer[interpreterpb.RenderResponse], f
 	return nil
 }
 
-// outcome makes a gRPC status of a call's error, or of its panic. It is deferred.
+// outcome, deferred, converts a call's error or panic to a gRPC status.
 func outcome(err *error) {
 	if p := recover(); p != nil {
 		slog.Error("interpreter panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
@@ -109,7 +109,7 @@ func outcome(err *error) {
 	case errors.Is(*err, context.Canceled), errors.Is(*err, context.DeadlineExceeded):
 		*err = status.FromContextError(*err).Err()
 	default:
-		// Whatever status the interpreter's own gRPC calls ended with is text here.
+		// The status of gRPC calls that the interpreter made is only text here.
 		*err = status.Error(codes.Unknown, text((*err).Error()))
 	}
 }

@@ -207,10 +207,10 @@ func TestStrangeStreams(t *testing.T) {
 		parts []*interpreterpb.RenderResponse
 		want  string
 	}{
-		{"chunk first", []*interpreterpb.RenderResponse{chunk("x")}, "bytes before the file"},
+		{"chunk first", []*interpreterpb.RenderResponse{chunk("x")}, "a chunk before its file"},
 		{"chunk too large", []*interpreterpb.RenderResponse{begin("a"), chunk(strings.Repeat("x", 5<<20))}, "larger than max"},
 		{"origin outside", []*interpreterpb.RenderResponse{{Part: &interpreterpb.RenderResponse_File{
-			File: &interpreterpb.File{Path: "a", Origin: "../a"}}}}, "an origin must be relative"},
+			File: &interpreterpb.File{Path: "a", Origin: "../a"}}}}, "want a clean, relative"},
 		{"unknown part", []*interpreterpb.RenderResponse{{}, begin("a"), {}, chunk("x")}, ""},
 		{"unknown severity", []*interpreterpb.RenderResponse{begin("a"), {Part: &interpreterpb.RenderResponse_Diagnostic{
 			Diagnostic: &interpreterpb.Diagnostic{Severity: 99, Summary: "s", Line: 1 << 31}}}}, ""},
