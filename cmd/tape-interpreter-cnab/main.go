@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command tape-interpreter-cnab is the interpreter of CNAB bundles as a process.
+// Command tape-interpreter-cnab serves the interpreter of CNAB bundles. tape starts it.
 package main
 
 import (

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command tape-interpreter-cue is the interpreter of CUE. tape starts it.
+// Command tape-interpreter-cue serves the interpreter of CUE. tape starts it.
 package main
 
 import (

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command tape-interpreter-helm is the interpreter of Helm charts. tape starts it.
+// Command tape-interpreter-helm serves the interpreter of Helm charts. tape starts it.
 package main
 
 import (

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command tape-interpreter-kustomize is the interpreter of Kustomize overlays. tape starts it.
+// Command tape-interpreter-kustomize serves the interpreter of Kustomize overlays. tape
+// starts it.
 package main
 
 import (

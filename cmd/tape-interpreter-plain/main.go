@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command tape-interpreter-plain is the interpreter of plain manifests as a
-// process. tape has it built in; this one is for who wants it confined as well.
+// Command tape-interpreter-plain serves the interpreter of plain manifests. tape has this
+// interpreter built in; the command is for those who want it confined as well.
 package main
 
 import (

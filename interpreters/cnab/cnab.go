@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cnab is the interpreter of Cloud Native Application Bundles: it puts a
-// bundle.json into a ConfigMap, byte for byte, so that the bundle, with its
-// parameters and credentials, is content of the application, and its images and
-// invocation images are found where images of any ConfigMap are. It runs nothing.
+// Package cnab renders Cloud Native Application Bundles: it puts a bundle.json into a
+// ConfigMap, byte for byte. The bundle, with its parameters and credentials, thus becomes
+// content of the application, and its images and invocation images are found as in any
+// other ConfigMap. Nothing is executed.
 package cnab
 
 import (
@@ -26,17 +26,17 @@ import (
 )
 
 const (
-	fileName = "bundle.json"    // of a bundle, and the key of the ConfigMap
-	output   = "configmap.yaml" // what is rendered
-	// A ConfigMap's data may have 1 MiB: kubernetes, MaxSecretSize.
+	fileName = "bundle.json"    // the file name of a bundle, and its key in the ConfigMap
+	output   = "configmap.yaml" // the rendered file
+	// maxConfigMap is the most data that a ConfigMap may have: MaxSecretSize of Kubernetes.
 	maxConfigMap = 1 << 20
-	maxName      = 253 // of an object
+	maxName      = 253 // maximum length of an object's name
 )
 
-// Interpreter is cnab. Its zero value is ready.
+// Interpreter renders CNAB bundles. The zero value is ready to use.
 type Interpreter struct{}
 
-// New makes the interpreter.
+// New returns the interpreter.
 func New() *Interpreter { return &Interpreter{} }
 
 // Describe implements interpreter.Interpreter.
@@ -50,7 +50,7 @@ func (*Interpreter) Describe(context.Context) (interpreter.Description, error) {
 	}, nil
 }
 
-// Inputs implements interpreter.Interpreter: the bundle and no other file.
+// Inputs implements interpreter.Interpreter. The only input is the bundle.
 func (*Interpreter) Inputs(_ context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
 	name, err := bundleFile(req.Root, req.Path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -62,7 +62,8 @@ func (*Interpreter) Inputs(_ context.Context, req *interpreter.InputsRequest) (*
 	return &interpreter.InputsResponse{Exact: true, Paths: []string{name}}, nil
 }
 
-// bundleFile is the bundle of a source, which is a bundle or has one in it.
+// bundleFile returns the path of the bundle: source itself or, if that is a folder, the
+// bundle.json in it.
 func bundleFile(root, source string) (string, error) {
 	info, err := os.Stat(filepath.Join(root, filepath.FromSlash(source)))
 	if err == nil && info.IsDir() {
@@ -96,13 +97,13 @@ func (*Interpreter) Render(_ context.Context, req *interpreter.RenderRequest) (*
 	if len(data) > maxConfigMap {
 		resp.Diagnostics = []interpreter.Diagnostic{{
 			Severity: interpreter.Warning, File: name,
-			Summary: fmt.Sprintf("the bundle has %d bytes, and Kubernetes takes a ConfigMap of %d at most", len(data), maxConfigMap),
+			Summary: fmt.Sprintf("the bundle has %d bytes; Kubernetes limits a ConfigMap to %d", len(data), maxConfigMap),
 		}}
 	}
 	return resp, nil
 }
 
-// bundle is what has to be known of one.
+// bundle holds the fields of a bundle that are checked.
 type bundle struct {
 	Name             string           `json:"name"`
 	InvocationImages []image          `json:"invocationImages"`
@@ -114,7 +115,7 @@ type image struct {
 	Type  string `json:"imageType"`
 }
 
-// read reads a bundle, and says what is wrong with it.
+// read parses and checks a bundle.
 func read(name string, data []byte) (b bundle, problems []interpreter.Diagnostic) {
 	if !utf8.Valid(data) {
 		return b, problem(name, "the bundle is not UTF-8", "")
@@ -132,7 +133,7 @@ func read(name string, data []byte) (b bundle, problems []interpreter.Diagnostic
 	check := func(what string, i image) {
 		switch {
 		case i.Type != "" && i.Type != "docker" && i.Type != "oci":
-			problems = append(problems, problem(name, fmt.Sprintf("%s has the type %q: only docker and oci are known", what, i.Type), "")...)
+			problems = append(problems, problem(name, fmt.Sprintf("%s has type %q; want docker or oci", what, i.Type), "")...)
 		case i.Image == "":
 			problems = append(problems, problem(name, what+" names no image", "")...)
 		}
@@ -147,8 +148,8 @@ func read(name string, data []byte) (b bundle, problems []interpreter.Diagnostic
 	return b, problems
 }
 
-// configMap writes the bundle as text that people can read, where YAML can hold it
-// so.
+// configMap returns a ConfigMap with the bundle as a YAML literal block, which people can
+// read, or as a quoted string if a block cannot represent it.
 func configMap(name, data string) ([]byte, error) {
 	value := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: data, Style: yaml.LiteralStyle}
 	object := struct {
@@ -172,13 +173,13 @@ func configMap(name, data string) ([]byte, error) {
 			return buf.Bytes(), nil
 		}
 		if value.Style == yaml.DoubleQuotedStyle {
-			return nil, errors.New("write ConfigMap: the bundle does not survive it")
+			return nil, errors.New("write ConfigMap: YAML cannot represent the bundle")
 		}
 		value.Style = yaml.DoubleQuotedStyle
 	}
 }
 
-// objectName makes a name for an object of a bundle's.
+// objectName turns the name of a bundle into a valid name for an object.
 func objectName(name string) string {
 	name = strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '.' {

@@ -52,9 +52,9 @@ func TestProblems(t *testing.T) {
 		"{}":                     {{Summary: "the bundle has no invocation image", Detail: "is it a CNAB bundle?"}},
 		"\xff":                   {{Summary: "the bundle is not UTF-8"}},
 		`{"invocationImages":[{"imageType":"vm"}],"images":{"b":{},"a":{"imageType":"vm"}}}`: {
-			{Summary: `image a has the type "vm": only docker and oci are known`},
+			{Summary: `image a has type "vm"; want docker or oci`},
 			{Summary: "image b names no image"},
-			{Summary: `invocation image 1 has the type "vm": only docker and oci are known`},
+			{Summary: `invocation image 1 has type "vm"; want docker or oci`},
 		},
 	} {
 		_, got := read("bundle.json", []byte(data))

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cue is the interpreter of CUE: packages and modules whose values are
-// Kubernetes objects.
+// Package cue renders CUE: packages and modules whose values are Kubernetes objects.
 //
-// What is rendered is every object that a package's value holds: the value
-// itself, or what lies in its lists and structs at any depth, definitions and
-// hidden fields aside. With an expression it is what that holds, a string with a
-// YAML stream included. A module of Timoni is rendered from its timoni.apply, with
-// the values of files over its own, and a bundle of Timoni from its modules.
+// The output is every object in a package's value: the value itself, or values in its lists
+// and structs at any depth, except in definitions and hidden fields. With an expression the
+// output is the objects in the value of that, which may also be a string with a YAML
+// stream. A Timoni module is rendered from its timoni.apply, with the values from files on
+// top of its own, and a Timoni bundle from its modules.
 //
-// Where a package itself holds no objects its _tool.cue files are looked at, as
-// data: what a command would print or pass on is taken if it is a stream of
-// objects. No task of a command is ever run.
+// If a package itself holds no objects, its _tool.cue files are searched, as data: what a
+// command would print or pass on is taken if it is a stream of objects. Commands are never
+// run.
 //
-// Modules come from cue.mod, or from the registries that $CUE_REGISTRY names;
-// what is fetched from there is a material.
+// Modules come from cue.mod, or from the registries in $CUE_REGISTRY; what is fetched from
+// there is a material.
 package cue
 
 import (
@@ -31,19 +30,19 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// Version is that of the CUE packages which render.
+// Version is the version of the CUE packages that render.
 const Version = "0.17.1"
 
 //go:embed options.schema.json
 var optionsSchema []byte
 
-// Interpreter renders CUE. It holds no state.
+// Interpreter renders CUE. It is stateless.
 type Interpreter struct{}
 
 // New returns the interpreter.
 func New() *Interpreter { return &Interpreter{} }
 
-// Describe says what the interpreter is.
+// Describe implements interpreter.Interpreter.
 func (*Interpreter) Describe(context.Context) (interpreter.Description, error) {
 	return interpreter.Description{
 		Name:    "cue",
@@ -58,7 +57,7 @@ func (*Interpreter) Describe(context.Context) (interpreter.Description, error) {
 	}, nil
 }
 
-// options are those of the schema.
+// options are the options in the schema.
 type options struct {
 	Packages   []string `json:"packages"`
 	Expression string   `json:"expression"`
@@ -76,8 +75,8 @@ func parseOptions(raw json.RawMessage) (options, error) {
 	return o, nil
 }
 
-// Inputs names the files of the packages and of what they import, inside the
-// module.
+// Inputs implements interpreter.Interpreter. The inputs are the files of the packages and
+// of their imports inside the module.
 func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
 	resp, err := guard(ctx, func() (*interpreter.InputsResponse, error) {
 		o, err := parseOptions(req.Options)
@@ -97,7 +96,7 @@ func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) 
 	return resp, err
 }
 
-// Render evaluates the packages.
+// Render implements interpreter.Interpreter by evaluating the packages.
 func (*Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
 	resp, err := guard(ctx, func() (*interpreter.RenderResponse, error) {
 		o, err := parseOptions(req.Options)
@@ -120,9 +119,8 @@ func (*Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest) 
 	return resp, err
 }
 
-// guard calls f and returns when it does, or when ctx ends: an evaluation cannot
-// be stopped, and dies with the process. A panic of CUE's is a problem of the
-// source that led to it.
+// guard calls f and returns when f does or when ctx ends: an evaluation cannot be stopped,
+// and dies with the process. A panic of CUE becomes a problem of the source.
 func guard[T any](ctx context.Context, f func() (*T, error)) (*T, error) {
 	type result struct {
 		out *T
@@ -133,7 +131,7 @@ func guard[T any](ctx context.Context, f func() (*T, error)) (*T, error) {
 		var r result
 		defer func() {
 			if v := recover(); v != nil {
-				r = result{err: problem("CUE does not survive this source: %v", v)}
+				r = result{err: problem("CUE panicked on this source: %v", v)}
 			}
 			done <- r
 		}()
@@ -153,22 +151,22 @@ func guard[T any](ctx context.Context, f func() (*T, error)) (*T, error) {
 	}
 }
 
-// source is a folder or file with CUE, in the tree that holds it.
+// source is a folder or file with CUE, and the tree that holds it.
 type source struct {
 	options
-	root   string // of the tree, absolute
-	module string // top of the module, absolute; dir where there is none
-	dir    string // the source's folder, absolute
-	// packages to load, as the cue command takes them.
+	root   string // absolute path of the tree
+	module string // absolute path of the module's top, or dir if there is no module
+	dir    string // absolute path of the source's folder
+	// packages are the packages to load, as arguments of the cue command.
 	packages []string
 	registry *modules
-	// given are values of a Timoni module that a bundle has; nil for none.
+	// given are the values that a bundle sets for a Timoni module; nil if there are none.
 	given any
-	// unset are the tags that the packages have and nobody sets.
+	// unset are the tags of the packages that have no value.
 	unset []string
 }
 
-// locate finds the module that a source belongs to.
+// locate finds the module of a source.
 func locate(root, name string, o options) (*source, error) {
 	abs := filepath.Join(root, filepath.FromSlash(name))
 	s := &source{options: o, root: root, dir: abs, packages: o.Packages}
@@ -185,7 +183,7 @@ func locate(root, name string, o options) (*source, error) {
 	if len(s.packages) == 0 {
 		s.packages = []string{"."}
 		if found, err := fs.Glob(os.DirFS(s.dir), "*"+cueExt); err == nil && len(found) == 0 {
-			return nil, problem("there is no CUE package in %s itself: 'packages' names others, such as ./... for all below", name)
+			return nil, problem("there is no CUE package in %s itself: name others with 'packages', such as ./... for all below", name)
 		}
 	}
 	s.module = s.dir

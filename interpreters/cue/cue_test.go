@@ -143,7 +143,7 @@ func TestProblems(t *testing.T) {
 			name: "one object in two shapes",
 			archive: module + "-- app.cue --\npackage app\n\n" +
 				"a: {apiVersion: \"v1\", kind: \"Secret\", metadata: name: \"x\"}\nb: a & {type: \"Opaque\"}\n",
-			want: []interpreter.Diagnostic{{Summary: "v1 Secret x stands at a and at b, and differs: 'expression' says which is meant"}},
+			want: []interpreter.Diagnostic{{Summary: "v1 Secret x is found at a and at b with different content: select one with 'expression'"}},
 		}, {
 			name: "commands that disagree",
 			archive: module + "-- app.cue --\npackage app\n" +
@@ -166,11 +166,11 @@ func TestProblems(t *testing.T) {
 		}, {
 			name: "values of what is no Timoni module", options: `{"values": ["v.cue"]}`,
 			archive: module + "-- app.cue --\npackage app\n-- v.cue --\nvalues: {}\n",
-			want:    []interpreter.Diagnostic{{Summary: "option values is for modules of Timoni, and there is none in ."}},
+			want:    []interpreter.Diagnostic{{Summary: "option 'values' is for Timoni modules, and . has none"}},
 		}, {
 			name: "a bundle with a module elsewhere", path: "b.cue",
 			archive: "-- b.cue --\nbundle: {instances: web: {module: url: \"oci://example.com/web\", namespace: \"x\"}}\n",
-			want:    []interpreter.Diagnostic{{Summary: "bundle: instance web: oci://example.com/web is not fetched"}},
+			want:    []interpreter.Diagnostic{{Summary: "bundle: instance web: oci://example.com/web is not supported: use a module in the tree (file://…); `timoni mod pull` puts one there"}},
 		}, {
 			name: "a bundle with a module outside", path: "b.cue",
 			archive: "-- b.cue --\nbundle: {instances: web: {module: url: \"file://../web\", namespace: \"x\"}}\n",

@@ -26,12 +26,12 @@ const (
 	testSuffix = "_test.cue"
 )
 
-// vendored are the folders of cue.mod that hold packages by their import path.
+// vendored lists the folders in cue.mod that hold packages by their import path.
 var vendored = []string{"gen", "pkg", "usr"}
 
-// inputs lists the files that loading the packages may read: more than it will
-// (tags and package names choose among them), and never less. It parses imports
-// and asks no registry.
+// inputs lists the files that loading the packages may read. The list may be too long (tags
+// and package names select among the files), but is never too short. It is computed from
+// imports, without asking a registry.
 func (s *source) inputs() ([]string, error) {
 	w := &walker{source: s, files: map[string]bool{}, folders: map[string]bool{}, seen: map[string]bool{}}
 	if err := w.module(); err != nil {
@@ -52,7 +52,7 @@ func (s *source) inputs() ([]string, error) {
 	return out, nil
 }
 
-// relative is a path below the root, or one that leads out of it.
+// relative returns a path relative to the root; it may lead outside.
 func (s *source) relative(path string) string {
 	rel, err := filepath.Rel(s.root, path)
 	if err != nil {
@@ -61,18 +61,17 @@ func (s *source) relative(path string) string {
 	return filepath.ToSlash(rel)
 }
 
-// walker gathers files. Paths are absolute.
+// walker collects files. All paths are absolute.
 type walker struct {
 	*source
-	path    string            // of the module, without version; "" where it has none
-	locals  map[string]string // modules that are taken from folders, by path
+	path    string            // of the module, without version; "" if it has none
+	locals  map[string]string // module path → folder, for modules replaced by folders
 	files   map[string]bool
 	folders map[string]bool
 	seen    map[string]bool // package folders
 }
 
-// module reads what the module calls itself, and which modules it takes from
-// folders beside it.
+// module reads the path of the module and its replacements by local folders.
 func (w *walker) module() error {
 	w.locals = map[string]string{}
 	for _, name := range []string{"module.cue", "local-module.cue"} {
@@ -88,7 +87,7 @@ func (w *walker) module() error {
 		m, err := modfile.ParseNonStrict(data, file)
 		if err != nil {
 			if m, err = modfile.ParseLegacy(data, file); err != nil {
-				continue // loading it will say what is wrong
+				continue // reported when it is loaded
 			}
 		}
 		if m.Module != "" {
@@ -108,7 +107,7 @@ func (w *walker) module() error {
 	return nil
 }
 
-// argument adds what one argument of the cue command names.
+// argument adds the packages named by an argument of the cue command.
 func (w *walker) argument(arg string) error {
 	if strings.HasSuffix(arg, cueExt) {
 		return w.file(filepath.Join(w.dir, filepath.FromSlash(arg)))
@@ -124,7 +123,7 @@ func (w *walker) argument(arg string) error {
 		}
 		dir, ok := w.inModule(pattern)
 		if !ok {
-			return nil // loading it will say what is wrong
+			return nil // reported when it is loaded
 		}
 		return w.below(dir)
 	}
@@ -135,13 +134,13 @@ func (w *walker) argument(arg string) error {
 	return w.folder(dir, w.source.module)
 }
 
-// below adds the packages in a folder and all below it, as ./... means it: not
-// what begins with a dot or underscore, and no other module.
+// below adds the packages in a folder and below it, with the meaning of ./...: without
+// names that begin with a dot or underscore, and without other modules.
 func (w *walker) below(top string) error {
 	return filepath.WalkDir(top, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			if name == top {
-				return nil // loading it will say what is wrong
+				return nil // reported when it is loaded
 			}
 			return unreadable(w.relative(name), err)
 		}
@@ -156,8 +155,8 @@ func (w *walker) below(top string) error {
 	})
 }
 
-// folder adds the files of a package: those in its folder, and in the folders
-// above it up to the module's, which may be of the same package.
+// folder adds the files of a package: those in its folder, and in the folders above up to
+// the top, which may belong to the same package.
 func (w *walker) folder(dir, top string) error {
 	for ; ; dir = filepath.Dir(dir) {
 		if w.seen[dir] {
@@ -184,14 +183,14 @@ func (w *walker) folder(dir, top string) error {
 	}
 }
 
-// file adds a file, what it imports and what it embeds.
+// file adds a file, its imports and its embedded files.
 func (w *walker) file(name string) error {
 	if w.files[name] {
 		return nil
 	}
 	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		// A link that dangles, or an argument that names no file.
+		// A dangling symbolic link, or an argument that names no file.
 		return nil
 	}
 	if err != nil {
@@ -200,19 +199,19 @@ func (w *walker) file(name string) error {
 	w.files[name] = true
 	f, err := parser.ParseFile(name, data, parser.ParseComments)
 	if err != nil {
-		return nil // loading it will say what is wrong
+		return nil // reported when it is loaded
 	}
 	dir := filepath.Dir(name)
 	embeds, _ := embed.EmbeddedPaths(filepath.Base(name), f)
 	for _, e := range embeds {
 		if e.IsGlob() {
-			// What comes later may match too.
+			// Files that are added later may match too.
 			w.folders[dir] = true
 			continue
 		}
 		found, err := e.FindAll(os.DirFS(dir))
 		if err != nil {
-			continue // building it will say what is wrong
+			continue // reported when it is built
 		}
 		for _, file := range found {
 			w.files[filepath.Join(dir, filepath.FromSlash(file))] = true
@@ -231,9 +230,9 @@ func (w *walker) file(name string) error {
 	return nil
 }
 
-// imported adds a package by its import path, as far as it lies in the tree. One
-// of this module may have a part in cue.mod too, or lie there as a whole: what
-// `cue get go` makes of the module's own Go packages.
+// imported adds a package by its import path, if it is in the tree. A package of this
+// module may also lie in cue.mod, in part or as a whole: `cue get go` writes the module's
+// own Go packages there.
 func (w *walker) imported(path string) error {
 	path = ast.ParseImportPath(path).Path
 	if dir, ok := w.inModule(path); ok {
@@ -257,7 +256,7 @@ func (w *walker) imported(path string) error {
 	return nil
 }
 
-// inModule is the folder of a package of this module.
+// inModule returns the folder of a package of this module.
 func (w *walker) inModule(path string) (dir string, ok bool) {
 	if w.path == "" {
 		return "", false
@@ -266,7 +265,7 @@ func (w *walker) inModule(path string) (dir string, ok bool) {
 	return filepath.Join(w.source.module, filepath.FromSlash(rest)), ok
 }
 
-// cutPath is what follows a prefix of whole path elements.
+// cutPath cuts a prefix of whole path elements.
 func cutPath(path, prefix string) (rest string, ok bool) {
 	if path == prefix {
 		return "", true
@@ -274,12 +273,12 @@ func cutPath(path, prefix string) (rest string, ok bool) {
 	return strings.CutPrefix(path, prefix+"/")
 }
 
-// unreadable is the problem of a file that the system does not let be read.
+// unreadable returns the problem of a file that cannot be read.
 func unreadable(file string, err error) error {
 	return problems{{Severity: interpreter.Error, Summary: "cannot be read: " + cause(err).Error(), File: file}}
 }
 
-// cause is what the system said, without the operation and path around it.
+// cause returns the error of the system, without operation and path.
 func cause(err error) error {
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 		return pathErr.Err

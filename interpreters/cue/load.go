@@ -19,7 +19,7 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// render evaluates the packages and writes their objects as files.
+// render evaluates the packages and returns their objects as files.
 func (s *source) render() ([]interpreter.File, []interpreter.Diagnostic, error) {
 	var expression ast.Expr
 	if s.Expression != "" {
@@ -46,12 +46,12 @@ func (s *source) render() ([]interpreter.File, []interpreter.Diagnostic, error) 
 		if s.Expression != "" {
 			what = s.Expression + " of " + what
 		}
-		return nil, nil, problem("there is no Kubernetes object in %s: 'packages' names other packages (./... is all below the source), 'expression' what in them holds the objects", what)
+		return nil, nil, problem("there is no Kubernetes object in %s: name other packages with 'packages' (./... for all below the source), or the value that holds the objects with 'expression'", what)
 	}
 	return files(all), remarks, nil
 }
 
-// fromPackages finds the objects in the values of the packages.
+// fromPackages returns the objects in the values of the packages.
 func (s *source) fromPackages(ctx *cue.Context, expression ast.Expr) ([]object, []interpreter.Diagnostic, error) {
 	instances, remarks, err := s.load(ctx, false)
 	if err != nil {
@@ -95,7 +95,7 @@ func (s *source) load(ctx *cue.Context, tools bool) ([]*build.Instance, []interp
 	return instances, remarks, nil
 }
 
-// unset are the tags of packages that get no value. One that only chooses files
+// unset returns the tags of the packages that have no value. A tag that only selects files
 // (@if) needs none.
 func unset(instances []*build.Instance, tags []string) []string {
 	var out []string
@@ -110,8 +110,8 @@ func unset(instances []*build.Instance, tags []string) []string {
 	return out
 }
 
-// timoniTags sets those tags of Timoni modules that Timoni itself sets when it
-// builds a module that is not published, as far as the source does not.
+// timoniTags sets the tags that Timoni sets when it builds an unpublished module, unless
+// the source sets them.
 func (s *source) timoniTags(instances []*build.Instance, config *load.Config) []interpreter.Diagnostic {
 	given := map[string]bool{}
 	for _, t := range s.Tags {
@@ -139,15 +139,15 @@ func (s *source) timoniTags(instances []*build.Instance, config *load.Config) []
 			config.Tags = append(slices.Clip(config.Tags), tag+"="+value)
 			remarks = append(remarks, interpreter.Diagnostic{
 				Severity: interpreter.Info,
-				Summary:  fmt.Sprintf("the Timoni tag %s is not set: it is %s", tag, value),
+				Summary:  fmt.Sprintf("the Timoni tag %s is not set; using %s", tag, value),
 			})
 		}
 	}
 	return remarks
 }
 
-// isTimoni says whether a package is a Timoni module's: it has a field timoni
-// with a field apply.
+// isTimoni reports whether a package belongs to a Timoni module: it has a field timoni with
+// a field apply.
 func isTimoni(inst *build.Instance) bool {
 	for _, f := range inst.Files {
 		for _, d := range f.Decls {
@@ -170,7 +170,7 @@ func label(f *ast.Field) string {
 	return name
 }
 
-// tagNames are the names of the @tag attributes of a package, in its order.
+// tagNames returns the names of a package's @tag attributes, in order of appearance.
 func tagNames(inst *build.Instance) []string {
 	var out []string
 	for _, f := range inst.Files {
@@ -193,7 +193,7 @@ func tagNames(inst *build.Instance) []string {
 	return out
 }
 
-// objects are those of one package.
+// objects returns the objects of one package.
 func (s *source) objects(ctx *cue.Context, inst *build.Instance, expression ast.Expr) ([]object, error) {
 	v := ctx.BuildInstance(inst)
 	if err := v.Err(); err != nil {
@@ -217,8 +217,8 @@ func (s *source) objects(ctx *cue.Context, inst *build.Instance, expression ast.
 	return c.result()
 }
 
-// folderOf is where the objects of a package go: the package's folder as far as
-// it lies below the source.
+// folderOf returns the folder for the objects of a package: the package's folder if it is
+// below the source.
 func (s *source) folderOf(inst *build.Instance) string {
 	rel, err := filepath.Rel(s.dir, inst.Dir)
 	if err != nil || !filepath.IsLocal(rel) {

@@ -22,13 +22,13 @@ import (
 
 // object is a Kubernetes object.
 type object struct {
-	folder string // that its file goes to
+	folder string // where its file goes
 	at     string // path of the value in its package
 	identity
 	data []byte // YAML
 }
 
-// identity is what must not occur twice.
+// identity must be unique among the objects.
 type identity struct{ apiVersion, kind, namespace, name string }
 
 func (i identity) String() string {
@@ -40,14 +40,14 @@ type collector struct {
 	*source
 	ctx     *cue.Context
 	folder  string
-	streams bool // strings are taken for streams of documents
+	streams bool // search strings for streams of documents
 	written bool // the values were read from a stream
 	found   []object
 	failed  problems
 }
 
-// collect goes through a value: an object is taken whole, lists and structs are
-// searched. Definitions, hidden and optional fields are none of the output.
+// collect searches a value: it takes objects whole and descends into lists and structs.
+// Definitions, hidden and optional fields are not part of the output.
 func (c *collector) collect(v cue.Value) {
 	v, _ = v.Default()
 	switch v.IncompleteKind() {
@@ -82,9 +82,8 @@ func (c *collector) collect(v cue.Value) {
 	}
 }
 
-// identify says whether a value is an object, and which. One that has a kind and
-// leaves its apiVersion open, or the other way round, is an object that is not
-// complete.
+// identify reports whether a value is an object, and its identity. A value that has one of
+// kind and apiVersion and leaves the other open is an incomplete object.
 func identify(v cue.Value) (identity, bool) {
 	id := identity{
 		apiVersion: text(v, "apiVersion"), kind: text(v, "kind"),
@@ -102,20 +101,20 @@ func identify(v cue.Value) (identity, bool) {
 	return id, true
 }
 
-// text is the string at a path, or "".
+// text returns the string at a path, or "".
 func text(v cue.Value, path string) string {
 	v, _ = v.LookupPath(cue.ParsePath(path)).Default()
-	s, _ := v.String() // whatever is no string is none
+	s, _ := v.String() // "" if it is not a string
 	return s
 }
 
-// open says whether a field is to be a string, and which one is not said.
+// open reports whether a field is a string without a concrete value.
 func open(v cue.Value, field string) bool {
 	v, _ = v.LookupPath(cue.ParsePath(field)).Default()
 	return v.Exists() && v.IncompleteKind() == cue.StringKind && !v.IsConcrete()
 }
 
-// add takes an object.
+// add adds an object.
 func (c *collector) add(id identity, v cue.Value) {
 	if err := v.Validate(cue.Concrete(true)); err != nil {
 		c.failed.add(c.of(v, c.problems(err)))
@@ -129,7 +128,7 @@ func (c *collector) add(id identity, v cue.Value) {
 	c.take(object{folder: c.folder, at: v.Path().String(), identity: id, data: data})
 }
 
-// of puts mistakes that CUE places in a schema only at the object that has them.
+// of moves problems that CUE locates only in a schema to the object that has them.
 func (c *collector) of(v cue.Value, found problems) problems {
 	at := v.Pos()
 	if !at.IsValid() || c.foreign(at.Filename()) {
@@ -150,9 +149,9 @@ func (c *collector) of(v cue.Value, found problems) problems {
 	return found
 }
 
-// encode writes a value as YAML. Bytes become base64, as CUE has them in JSON and
-// Kubernetes in its objects: of !!binary kubectl would make what they decode to. In
-// a stream that the source writes itself they stay as it wrote them.
+// encode returns a value as YAML. Bytes become base64, as in CUE's JSON and in Kubernetes
+// objects: kubectl would decode !!binary. In a stream that the source writes itself they
+// are left as written.
 func (c *collector) encode(v cue.Value) ([]byte, error) {
 	if !c.written && hasBytes(v) {
 		data, err := v.MarshalJSON()
@@ -177,21 +176,21 @@ func hasBytes(v cue.Value) bool {
 	return found
 }
 
-// take takes an object once, although it may stand in several places of a
-// package, such as in a map and in a list made of it.
+// take adds an object once, even if it is found in several places of a package, such as in
+// a map and in a list made from it.
 func (c *collector) take(o object) {
 	if !holds(c.found, o) {
 		c.found = append(c.found, o)
 	}
 }
 
-// holds says whether an object is among others.
+// holds reports whether an object is in a list.
 func holds(all []object, o object) bool {
 	return slices.ContainsFunc(all, func(have object) bool { return have.identity == o.identity && bytes.Equal(have.data, o.data) })
 }
 
-// union adds objects of another package. A package below another one of its name
-// has that one's objects too.
+// union adds the objects of another package. A package inherits the objects of a package of
+// the same name in a folder above.
 func union(all, more []object) []object {
 	for _, o := range more {
 		if !holds(all, o) {
@@ -201,12 +200,12 @@ func union(all, more []object) []object {
 	return all
 }
 
-// stream takes the objects in a string with YAML or JSON documents; a string that
-// holds none is passed over.
+// stream adds the objects in a string with YAML or JSON documents. Other strings are
+// ignored.
 func (c *collector) stream(v cue.Value) {
 	data, err := v.Bytes()
 	if err != nil {
-		return // not concrete: what a task would fill in
+		return // not concrete: a task would fill it in
 	}
 	at := v.Path().String()
 	inner := collector{source: c.source, ctx: c.ctx, folder: c.folder, written: true}
@@ -215,7 +214,7 @@ func (c *collector) stream(v cue.Value) {
 		exprs, err = documents(json.NewDecoder(nil, at, bytes.NewReader(data)))
 	}
 	if err != nil {
-		return // text of another kind
+		return // another kind of text
 	}
 	for _, expr := range exprs {
 		inner.collect(c.ctx.BuildExpr(expr))
@@ -227,7 +226,7 @@ func (c *collector) stream(v cue.Value) {
 	}
 }
 
-// documents reads a stream to its end.
+// documents reads all documents of a stream.
 func documents(d interface{ Extract() (ast.Expr, error) }) ([]ast.Expr, error) {
 	var all []ast.Expr
 	for {
@@ -242,7 +241,7 @@ func documents(d interface{ Extract() (ast.Expr, error) }) ([]ast.Expr, error) {
 	}
 }
 
-// result is what was found, or what went wrong.
+// result returns the objects, or what went wrong.
 func (c *collector) result() ([]object, error) {
 	if err := c.failed.err(); err != nil {
 		return nil, err
@@ -250,8 +249,7 @@ func (c *collector) result() ([]object, error) {
 	return c.found, c.conflicts()
 }
 
-// conflicts says which objects of a package differ although they are one: a
-// value made from another is best told apart by an expression.
+// conflicts returns an error if two objects of a package have the same identity but differ.
 func (c *collector) conflicts() error {
 	first := map[identity]object{}
 	for _, o := range c.found {
@@ -259,16 +257,16 @@ func (c *collector) conflicts() error {
 			continue
 		}
 		if have, ok := first[o.identity]; ok {
-			return problem("%s stands at %s and at %s, and differs: 'expression' says which is meant", o.identity, have.at, o.at)
+			return problem("%s is found at %s and at %s with different content: select one with 'expression'", o.identity, have.at, o.at)
 		}
 		first[o.identity] = o
 	}
 	return nil
 }
 
-// files writes the objects, each to a file of its own, named after its kind and
-// name and, where that does not tell it apart, its namespace and API group.
-// `kubectl apply -f` goes by name: what others need comes first.
+// files returns each object as a file, named after its kind and name and, if that is not
+// unique, its namespace and API group. `kubectl apply -f` goes by name, so objects that
+// others need sort first.
 func files(all []object) []interpreter.File {
 	first := func(o object) string {
 		if o.kind == "Namespace" || o.kind == "CustomResourceDefinition" {
@@ -307,7 +305,7 @@ func files(all []object) []interpreter.File {
 	return out
 }
 
-// group is the API group of an object, "" for the core's.
+// group returns the API group of an object, "" for the core group.
 func group(apiVersion string) string {
 	group, _, ok := strings.Cut(apiVersion, "/")
 	if !ok {
@@ -316,8 +314,8 @@ func group(apiVersion string) string {
 	return group
 }
 
-// fileName joins parts into a name that is good on any system: lower case, of
-// letters, digits, dots and dashes.
+// fileName joins parts to a name that is valid on any system, of lower-case letters,
+// digits, dots and dashes.
 func fileName(parts ...string) string {
 	clean := func(r rune) rune {
 		switch {

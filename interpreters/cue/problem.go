@@ -16,24 +16,24 @@ import (
 )
 
 const (
-	// maxProblems is how many mistakes are told of; one that stands in a
-	// definition can repeat itself in every object.
+	// maxProblems is how many problems are reported; one in a definition may recur in every
+	// object.
 	maxProblems = 50
-	// maxPositions is how many other places are named with a mistake.
+	// maxPositions is how many further positions are reported with a problem.
 	maxPositions = 10
 )
 
-// problems are mistakes of the user on their way to a response.
+// problems are diagnostics as an error.
 type problems []interpreter.Diagnostic
 
 func (p problems) Error() string { return p[0].Summary }
 
-// problem is one mistake that has no place.
+// problem returns a problem without a position.
 func problem(format string, args ...any) error {
 	return problems{{Severity: interpreter.Error, Summary: fmt.Sprintf(format, args...)}}
 }
 
-// problems makes diagnostics of what CUE says, at the places that CUE names.
+// problems converts errors of CUE to diagnostics with their positions.
 func (s *source) problems(err error) problems {
 	var out problems
 	for _, e := range errors.Errors(err) {
@@ -42,8 +42,8 @@ func (s *source) problems(err error) problems {
 			d.Detail = "not set: " + tagList(s.unset)
 		}
 		positions := slices.DeleteFunc(errors.Positions(e), func(p token.Pos) bool { return !p.IsValid() || p.Filename() == "" })
-		// What the user wrote comes first: a schema that was fetched or generated says
-		// what is wanted, and seldom what is wrong.
+		// The user's files come first: a fetched or generated schema shows what is wanted,
+		// and seldom what is wrong.
 		slices.SortStableFunc(positions, func(a, b token.Pos) int {
 			switch there, here := s.foreign(a.Filename()), s.foreign(b.Filename()); {
 			case there == here:
@@ -64,7 +64,7 @@ func (s *source) problems(err error) problems {
 		if len(others) > 0 {
 			d.Detail = strings.TrimPrefix(d.Detail+"; see "+strings.Join(others, ", "), "; ")
 		}
-		// The summary is one line; what CUE says may have more.
+		// The summary is one line; CUE's message may have more.
 		if first, rest, more := strings.Cut(d.Summary, "\n"); more {
 			d.Summary = strings.TrimSuffix(first, ":")
 			d.Detail = strings.TrimPrefix(rest+"\n"+d.Detail, "\n")
@@ -74,17 +74,17 @@ func (s *source) problems(err error) problems {
 	return out
 }
 
-// foreign reports whether a file, absolute or as name has it, lies in cue.mod or in
-// a module that was fetched.
+// foreign reports whether a file, given by its absolute path or as returned by name, is in
+// cue.mod or in a fetched module.
 func (s *source) foreign(file string) bool {
 	name := "/" + s.name(file)
 	return strings.Contains(name, "/"+moduleDir+"/") || fetched.MatchString(name)
 }
 
-// fetched is the name of a module that was fetched.
+// fetched matches the path of a fetched module.
 var fetched = regexp.MustCompile(`@v[0-9]+\.[^/]*/`)
 
-// tagList names tags for a person.
+// tagList formats tags for a message.
 func tagList(tags []string) string {
 	what := "the tag "
 	if len(tags) > 1 {
@@ -93,24 +93,24 @@ func tagList(tags []string) string {
 	return what + strings.Join(tags, ", ")
 }
 
-// problemIn is one mistake, in a file.
+// problemIn returns a problem of a file.
 func (s *source) problemIn(file, format string, args ...any) error {
 	return problems{{Severity: interpreter.Error, Summary: fmt.Sprintf(format, args...), File: s.name(file)}}
 }
 
-// add takes in more problems, up to the most that are told of.
+// add appends problems, up to maxProblems.
 func (p *problems) add(more problems) {
 	for _, d := range more {
 		switch {
 		case len(*p) < maxProblems && !slices.Contains(*p, d):
 			*p = append(*p, d)
 		case len(*p) == maxProblems:
-			*p = append(*p, interpreter.Diagnostic{Severity: interpreter.Error, Summary: "and more of the kind"})
+			*p = append(*p, interpreter.Diagnostic{Severity: interpreter.Error, Summary: "too many problems: the rest are not shown"})
 		}
 	}
 }
 
-// err is the problems as an error, nil where there are none.
+// err returns the problems as an error, nil if there are none.
 func (p problems) err() error {
 	if len(p) == 0 {
 		return nil
@@ -118,8 +118,8 @@ func (p problems) err() error {
 	return p
 }
 
-// name is a file as a person knows it: below the root, or below a module that
-// was fetched.
+// name returns the path of a file for people: relative to the root or, in a fetched module,
+// to the module cache.
 func (s *source) name(file string) string {
 	if s.registry != nil {
 		if rest, ok := strings.CutPrefix(file, s.registry.cache()+string(filepath.Separator)); ok {
@@ -132,7 +132,7 @@ func (s *source) name(file string) string {
 	return file
 }
 
-// readable takes the folder that the source was laid out in out of a message.
+// readable removes the path of the temporary folder of the source from a message.
 func (s *source) readable(message string) string {
 	if s.registry != nil {
 		message = strings.ReplaceAll(message, s.registry.cache()+string(filepath.Separator), "")

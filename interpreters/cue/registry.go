@@ -25,11 +25,11 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// modules fetches modules from registries and notes what it fetched. Nothing is
-// set up before the first module is asked for: most sources need none.
+// modules fetches modules from registries and records what it fetched. It is set up when
+// the first module is requested: most sources need none.
 type modules struct {
 	*modconfig.LazyRegistry
-	dir    string // of the cache, in the scratch folder
+	dir    string // the cache, in the scratch folder
 	locked map[string]string
 	idle   []func()
 
@@ -56,7 +56,7 @@ func newModules(ctx context.Context, req *interpreter.RenderRequest) *modules {
 	return m
 }
 
-// cache is the folder that modules are unpacked in, each below its path@version.
+// cache returns the folder with the unpacked modules, each at path@version.
 func (m *modules) cache() string { return filepath.Join(m.dir, "mod", "extract") }
 
 func (m *modules) close() {
@@ -65,7 +65,7 @@ func (m *modules) close() {
 	}
 }
 
-// materials are what was fetched, sorted.
+// materials returns what was fetched, sorted.
 func (m *modules) materials() []interpreter.Material {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -77,7 +77,7 @@ func (m *modules) materials() []interpreter.Material {
 	return out
 }
 
-// noting resolves modules to registries that note what is fetched from them.
+// noting resolves modules to registries that record what is fetched from them.
 type noting struct {
 	*modconfig.Resolver
 	m *modules
@@ -93,8 +93,8 @@ func (n noting) ResolveToRegistry(path, version string) (modregistry.RegistryLoc
 	return location, nil
 }
 
-// notedRegistry is a registry of modules. A tag that is locked is read by its
-// digest, wherever it points to by now.
+// notedRegistry is a registry of modules. A locked tag is read by its digest, wherever the
+// tag points now.
 type notedRegistry struct {
 	ociregistry.Interface
 	host string
@@ -107,7 +107,7 @@ func (r notedRegistry) GetTag(ctx context.Context, repository, tag string) (ocir
 	var err error
 	if locked, ok := r.m.locked[uri]; ok {
 		if manifest, err = r.GetManifest(ctx, repository, ociregistry.Digest(locked)); err != nil {
-			// Not wrapped: a module that is not found is looked for elsewhere.
+			// Not wrapped: CUE would look elsewhere for a module that is not found.
 			return nil, fmt.Errorf("%s as locked (%s): %s", uri, locked, err.Error())
 		}
 	} else if manifest, err = r.Interface.GetTag(ctx, repository, tag); err != nil {

@@ -21,17 +21,17 @@ import (
 )
 
 const (
-	// timoniApply is where a module of Timoni has its objects.
+	// timoniApply is the path of the objects in a Timoni module.
 	timoniApply = "timoni.apply"
-	// timoniValues is the file that Timoni writes a module's values into.
+	// timoniValues is the file to which Timoni writes a module's values.
 	timoniValues = "values.cue"
 	valuesField  = "values"
-	// bundleInstances is where a bundle of Timoni has its modules.
+	// bundleInstances is the path of the modules in a Timoni bundle.
 	bundleInstances = "bundle.instances"
 )
 
-// overlaid is the module's file of values with those of files, and of a bundle,
-// over its own: as Timoni writes it before it builds.
+// overlaid returns an overlay for the values file of each Timoni module: its own values
+// merged with those of files and of a bundle, as Timoni writes it before a build.
 func (s *source) overlaid(ctx *cue.Context, instances []*build.Instance) (map[string]load.Source, error) {
 	if len(s.Values) == 0 && s.given == nil {
 		return nil, nil
@@ -67,12 +67,12 @@ func (s *source) overlaid(ctx *cue.Context, instances []*build.Instance) (map[st
 		overlay[file] = load.FromString(fmt.Sprintf("package %s\n\n%s: %s\n", inst.PkgName, valuesField, data))
 	}
 	if len(overlay) == 0 {
-		return nil, problem("option values is for modules of Timoni, and there is none in %s", strings.Join(s.packages, " "))
+		return nil, problem("option 'values' is for Timoni modules, and %s has none", strings.Join(s.packages, " "))
 	}
 	return overlay, nil
 }
 
-// valuesOf are the values in a file of CUE, YAML or JSON. They are concrete.
+// valuesOf returns the concrete values in a file of CUE, YAML or JSON.
 func (s *source) valuesOf(ctx *cue.Context, file string) (any, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -91,13 +91,13 @@ func (s *source) valuesOf(ctx *cue.Context, file string) (any, error) {
 	v := ctx.BuildFile(f)
 	if v.Err() == nil {
 		if v = v.LookupPath(cue.ParsePath(valuesField)); !v.Exists() {
-			return nil, s.problemIn(file, "it has no field values")
+			return nil, s.problemIn(file, "the file has no field %q", valuesField)
 		}
 	}
 	return s.plain(v)
 }
 
-// plain is a concrete value as JSON has it.
+// plain returns a concrete value as decoded JSON.
 func (s *source) plain(v cue.Value) (any, error) {
 	if err := v.Validate(cue.Concrete(true)); err != nil {
 		return nil, s.problems(err)
@@ -112,8 +112,8 @@ func (s *source) plain(v cue.Value) (any, error) {
 	return out, dec.Decode(&out)
 }
 
-// over puts values over others as Timoni does: field by field, lists item by item
-// with the upper list's length.
+// over merges values as Timoni does: structs field by field, lists item by item with the
+// length of the upper list.
 func over(under, upper any) any {
 	switch upper := upper.(type) {
 	case map[string]any:
@@ -146,8 +146,8 @@ func over(under, upper any) any {
 	return upper
 }
 
-// isBundle reports whether a package is a bundle of Timoni: it has a field bundle
-// with a field instances.
+// isBundle reports whether a package is a Timoni bundle: it has a field bundle with a field
+// instances.
 func isBundle(inst *build.Instance) bool {
 	for _, f := range inst.Files {
 		for _, d := range f.Decls {
@@ -166,10 +166,11 @@ func isBundle(inst *build.Instance) bool {
 	return false
 }
 
-// bundle are the objects of a bundle's modules, each in a folder of its instance.
+// bundle returns the objects of a bundle's modules, each in a folder named after its
+// instance.
 func (s *source) bundle(ctx *cue.Context, inst *build.Instance, v cue.Value) ([]object, error) {
 	if len(s.Values) > 0 {
-		return nil, problem("option values is for modules of Timoni: a bundle has its values in itself")
+		return nil, problem("option 'values' is for Timoni modules: a bundle contains its values")
 	}
 	instances, err := v.LookupPath(cue.ParsePath(bundleInstances)).Fields()
 	if err != nil {
@@ -204,14 +205,14 @@ func (s *source) bundle(ctx *cue.Context, inst *build.Instance, v cue.Value) ([]
 	return all, nil
 }
 
-// moduleOf is the folder of a module that an instance of a bundle names.
+// moduleOf returns the folder of the module that an instance of a bundle names.
 func (s *source) moduleOf(inst *build.Instance, instance, url string) (string, error) {
 	local, ok := strings.CutPrefix(url, "file://")
 	switch {
 	case url == "":
-		return "", problem("bundle: instance %s: module.url is not a string that is known", instance)
+		return "", problem("bundle: instance %s: module.url is not a concrete string", instance)
 	case !ok:
-		return "", problem("bundle: instance %s: %s is not fetched: only modules in the tree are (file://…); `timoni mod pull` puts one there", instance, url)
+		return "", problem("bundle: instance %s: %s is not supported: use a module in the tree (file://…); `timoni mod pull` puts one there", instance, url)
 	case filepath.IsAbs(local):
 		return "", problem("bundle: instance %s: %s is absolute: name the module relative to the bundle", instance, url)
 	}
@@ -222,7 +223,7 @@ func (s *source) moduleOf(inst *build.Instance, instance, url string) (string, e
 	return dir, nil
 }
 
-// bundled are the folders of modules that a file names as those of a bundle.
+// bundled returns the folders of the modules that a file of a bundle names.
 func bundled(f *ast.File) []string {
 	var out []string
 	ast.Walk(f, func(n ast.Node) bool {

@@ -10,9 +10,9 @@ import (
 	"cuelang.org/go/cue/ast"
 )
 
-// fromTools finds objects in what the commands of _tool.cue files would print
-// or pass on. Nothing is run: a task is a struct like any other here, and what
-// only running it would fill in stays open.
+// fromTools returns the objects in what the commands of _tool.cue files would print or pass
+// on. Nothing is run: a task is a struct like any other, and values that only running it
+// would fill in stay open.
 func (s *source) fromTools(ctx *cue.Context, expression ast.Expr) ([]object, error) {
 	instances, _, err := s.load(ctx, true)
 	if err != nil {
@@ -44,13 +44,13 @@ func (s *source) fromTools(ctx *cue.Context, expression ast.Expr) ([]object, err
 	return all, nil
 }
 
-// ofCommands are the objects of a package's commands. Several commands mostly do
-// several things with the same objects; where one has more than another, the
-// larger set counts if it has all of the smaller one.
+// ofCommands returns the objects of a package's commands. Usually several commands do
+// different things with the same objects; if their sets differ, the largest counts,
+// provided that it contains the others.
 func (s *source) ofCommands(ctx *cue.Context, v cue.Value, folder string) ([]object, error) {
 	commands, err := v.LookupPath(cue.ParsePath("command")).Fields()
 	if err != nil {
-		return nil, nil // there are none
+		return nil, nil // no commands
 	}
 	var best []object
 	var bestName string
@@ -66,13 +66,13 @@ func (s *source) ofCommands(ctx *cue.Context, v cue.Value, folder string) ([]obj
 		case holdsAll(c.found, best):
 			best, bestName = c.found, name
 		default:
-			return nil, problem("the commands %s and %s have different objects: 'expression' says which are meant, such as command.%s.…", bestName, name, bestName)
+			return nil, problem("the commands %s and %s have different objects: select some with 'expression', such as command.%s.…", bestName, name, bestName)
 		}
 	}
 	return best, nil
 }
 
-// strings takes the streams in a value and passes over all else.
+// strings adds the objects in all strings of a value.
 func (c *collector) strings(v cue.Value) {
 	switch v.IncompleteKind() {
 	case cue.StructKind:
@@ -96,7 +96,7 @@ func (c *collector) strings(v cue.Value) {
 	}
 }
 
-// holdsAll says whether all objects of the second set are in the first.
+// holdsAll reports whether the first list contains the second.
 func holdsAll(all, some []object) bool {
 	return !slices.ContainsFunc(some, func(o object) bool { return !holds(all, o) })
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package plain is the interpreter of manifests that need none: the YAML and
-// JSON files of a folder, as they are, or one such file. It claims no marker;
-// tape takes it where nothing else claims a source.
+// Package plain passes on manifests that need no interpretation: the YAML and JSON files of
+// a folder, or one such file. It has no markers; tape uses it for sources that no other
+// interpreter claims.
 //
-// It tells files by their ending alone (.yaml, .yml and .json, in any case):
-// what in them is no Kubernetes object is found, and named, later.
+// Files are selected by their extension alone (.yaml, .yml and .json, in any case). Content
+// that is not a Kubernetes object is reported later.
 package plain
 
 import (
@@ -22,10 +22,10 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// Interpreter is plain. Its zero value is ready.
+// Interpreter passes on manifests. The zero value is ready to use.
 type Interpreter struct{}
 
-// New makes the interpreter.
+// New returns the interpreter.
 func New() *Interpreter { return &Interpreter{} }
 
 // Describe implements interpreter.Interpreter.
@@ -38,11 +38,11 @@ func (*Interpreter) Describe(context.Context) (interpreter.Description, error) {
 	}, nil
 }
 
-// Inputs implements interpreter.Interpreter: the manifests of the folder, and no
-// other file. A symbolic link to a file counts as one, under the link's name; one
-// to a folder counts unless that lies in the source anyway. One that dangles is
-// told of, and so is an absolute one to a folder outside the root: such are what
-// build tools leave behind.
+// Inputs implements interpreter.Interpreter. The inputs are the manifests in the folder,
+// and no other files. A symbolic link to a file counts as a file with the link's name; a
+// link to a folder counts unless the folder is in the source anyway. Dangling links, and
+// absolute links to folders outside the root, which build tools leave behind, are skipped
+// with a warning.
 func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
 	dir, err := filepath.EvalSymlinks(filepath.Join(req.Root, filepath.FromSlash(req.Path)))
 	var info fs.FileInfo
@@ -111,15 +111,15 @@ func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) 
 }
 
 func leftOut(file, why string) interpreter.Diagnostic {
-	return interpreter.Diagnostic{Severity: interpreter.Warning, Summary: "the symbolic link " + why + ": it is left out", File: file}
+	return interpreter.Diagnostic{Severity: interpreter.Warning, Summary: "skipped a symbolic link that " + why, File: file}
 }
 
 const (
 	gitDir      = ".git"
-	noManifests = "no manifests here: no file ends in .yaml, .yml or .json"
+	noManifests = "no manifests: no file has the extension .yaml, .yml or .json"
 )
 
-// apart says whether neither folder lies in the other.
+// apart reports whether neither folder contains the other.
 func apart(a, b string) bool {
 	for _, pair := range [][2]string{{a, b}, {b, a}} {
 		if rel, err := filepath.Rel(pair[0], pair[1]); err != nil || filepath.IsLocal(rel) {
@@ -164,9 +164,9 @@ func (i *Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest
 	return i.RenderFiles(ctx, req, source)
 }
 
-// RenderFiles is Render of a source that is in memory: files by their names below
-// what Source would be. Names in the answer are relative to the source, or the
-// name of the source where that is a file.
+// RenderFiles is Render for a source in memory: files by their paths below what would be
+// Source. Paths in the response are relative to the source; if the source is a file, the
+// path is its name.
 func (*Interpreter) RenderFiles(_ context.Context, req *interpreter.RenderRequest, source []interpreter.File) (*interpreter.RenderResponse, error) {
 	resp := &interpreter.RenderResponse{}
 	for _, f := range source {
@@ -187,7 +187,7 @@ func (*Interpreter) RenderFiles(_ context.Context, req *interpreter.RenderReques
 	return resp, nil
 }
 
-// isManifest says whether a file may hold manifests.
+// isManifest reports whether a file has the extension of a manifest.
 func isManifest(name string) bool {
 	switch strings.ToLower(path.Ext(name)) {
 	case ".yaml", ".yml", ".json":

@@ -41,7 +41,7 @@ func TestRender(t *testing.T) {
 		{path: "app", files: map[string]string{"a.yaml": "a: 1\n", "sub dir/ü.YML": "b: 2\r\n", "c.json": "{}", ".github/x.yaml": "x: 1\n"}},
 		{path: "app/c.json", files: map[string]string{"c.json": "{}"}},
 		{path: "app/README.md", files: map[string]string{"README.md": "# no"}}, // named, so wanted
-		{path: "empty", diag: "no manifests here: no file ends in .yaml, .yml or .json"},
+		{path: "empty", diag: "no manifests: no file has the extension .yaml, .yml or .json"},
 		{path: "gone", diag: "no such file or folder"},
 	} {
 		resp, err := New().Render(context.Background(), &interpreter.RenderRequest{Source: dir, Path: c.path})
@@ -104,7 +104,7 @@ func TestInputs(t *testing.T) {
 		}
 	}
 	warning := func(file, why string) interpreter.Diagnostic {
-		return interpreter.Diagnostic{Severity: interpreter.Warning, Summary: "the symbolic link " + why + ": it is left out", File: file}
+		return interpreter.Diagnostic{Severity: interpreter.Warning, Summary: "skipped a symbolic link that " + why, File: file}
 	}
 	for path, want := range map[string]*interpreter.InputsResponse{
 		"app": {
