@@ -28,21 +28,29 @@ type Executor interface {
 }
 
 // Stages is the executor of this process. It holds, for each kind of node, what
-// makes the stage of a configuration.
+// makes the stage of a configuration. A stage that panics fails, and what a task says
+// holds no secret that was revealed to it.
 type Stages map[string]func(config json.RawMessage) (Stage, error)
 
-// Stage makes the stage of a node.
-func (s Stages) Stage(n Node) (Stage, error) {
+// Stage makes the stage of a node, with what the references in its configuration
+// stand for.
+func (s Stages) Stage(ctx context.Context, n Node, secrets Secrets) (Stage, error) {
 	make, ok := s[n.Kind]
 	if !ok {
 		return nil, fmt.Errorf("there is no kind of stage %q, there are %s", n.Kind, strings.Join(slices.Sorted(maps.Keys(s)), ", "))
 	}
-	return make(n.Config)
+	config, err := secrets.Reveal(ctx, n.Config)
+	if err != nil {
+		return nil, err
+	}
+	return make(config)
 }
 
 // Run implements [Executor].
-func (s Stages) Run(ctx context.Context, t *Task) (Outputs, error) {
-	stage, err := s.Stage(t.Node)
+func (s Stages) Run(ctx context.Context, t *Task) (outputs Outputs, err error) {
+	t.hide()
+	defer t.guard(&err)
+	stage, err := s.Stage(ctx, t.Node, t.Secrets)
 	if err != nil {
 		return nil, err
 	}
@@ -50,8 +58,10 @@ func (s Stages) Run(ctx context.Context, t *Task) (Outputs, error) {
 }
 
 // Key implements [Executor].
-func (s Stages) Key(ctx context.Context, t *Task) (digest.Digest, error) {
-	stage, err := s.Stage(t.Node)
+func (s Stages) Key(ctx context.Context, t *Task) (key digest.Digest, err error) {
+	t.hide()
+	defer t.guard(&err)
+	stage, err := s.Stage(ctx, t.Node, t.Secrets)
 	if err != nil {
 		return "", err
 	}
@@ -62,8 +72,10 @@ func (s Stages) Key(ctx context.Context, t *Task) (digest.Digest, error) {
 }
 
 // Replay implements [Executor].
-func (s Stages) Replay(ctx context.Context, t *Task, outputs Outputs) error {
-	stage, err := s.Stage(t.Node)
+func (s Stages) Replay(ctx context.Context, t *Task, outputs Outputs) (err error) {
+	t.hide()
+	defer t.guard(&err)
+	stage, err := s.Stage(ctx, t.Node, t.Secrets)
 	if err != nil {
 		return err
 	}

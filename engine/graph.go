@@ -31,7 +31,8 @@ func (r Ref) Split() (node, output string, ok bool) {
 // down and run it elsewhere.
 type Node struct {
 	Name string `json:"name"`
-	// Kind of the stage, and the configuration that it is made of.
+	// Kind of the stage, and the configuration that it is made of, with references
+	// ([Secret]) in the place of secrets.
 	Kind   string          `json:"kind"`
 	Config json.RawMessage `json:"config,omitempty"`
 	// Inputs by name. An input that takes several has one entry a key,

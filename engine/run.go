@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -46,6 +45,8 @@ type Options struct {
 	// at least 4.
 	Workers int
 	Log     *slog.Logger // nil: silent
+	// Secrets returns what references in the nodes stand for; nil knows none.
+	Secrets Secrets
 	// Events is told what happens, in order and in one goroutine, which no stage
 	// waits for; Run returns when it has been told everything. It may be nil.
 	Events func(Event)
@@ -246,11 +247,6 @@ func (r *run) all(ctx context.Context) (*Result, error) {
 func (r *run) work(ctx context.Context, node int, inputs map[string]ocispec.Descriptor) {
 	e := ended{err: errors.New("the stage ended its goroutine")}
 	defer func() {
-		if v := recover(); v != nil {
-			stack := debug.Stack()
-			r.o.Log.Error("stage panicked", "node", r.graph.nodes[node].Name, "panic", v, "stack", string(stack))
-			e.err = &PanicError{Value: v, Stack: stack}
-		}
 		e.node = node
 		r.done <- e
 	}()
@@ -258,17 +254,20 @@ func (r *run) work(ctx context.Context, node int, inputs map[string]ocispec.Desc
 }
 
 // execute finds the outputs of a node in the cache, or has the stage make them.
-func (r *run) execute(ctx context.Context, n Node, inputs map[string]ocispec.Descriptor) ended {
+func (r *run) execute(ctx context.Context, n Node, inputs map[string]ocispec.Descriptor) (e ended) {
 	task := &Task{
-		Node:   n,
-		Inputs: inputs,
-		Store:  r.layer,
-		Log:    r.o.Log.With("node", n.Name),
+		Node:    n,
+		Inputs:  inputs,
+		Store:   r.layer,
+		Secrets: r.o.Secrets,
+		Log:     r.o.Log.With("node", n.Name),
 		Report: func(e Event) {
 			e.Node, e.State = n.Name, ""
 			r.emit(e)
 		},
 	}
+	task.hide()
+	defer task.guard(&e.err)
 	key, err := r.o.Executor.Key(ctx, task)
 	if err == nil && key != "" {
 		key, err = nodeKey(key, inputs)

@@ -58,12 +58,16 @@ type Task struct {
 	// Store has every input's blob, and takes every output's. Reads are
 	// verified against the digest.
 	Store content.Store
-	Log   *slog.Logger
+	// Secrets returns what references in the configuration of the node, and in its
+	// inputs, stand for. The values must not get into outputs, events and errors.
+	Secrets Secrets
+	Log     *slog.Logger
 	// Report tells of progress; never nil. Node and time are filled in.
 	Report func(Event)
 
 	transient bool
 	skipped   string
+	gate      *gate
 }
 
 // DoNotKeep says, from within Run, that the outputs of this run are good for

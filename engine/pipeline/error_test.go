@@ -132,7 +132,7 @@ func TestErrors(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p, err := table(t).Parse("tape.yaml", file(tt.body))
 			if err == nil {
-				_, err = p.Build(tt.args)
+				_, err = p.Build(t.Context(), tt.args)
 			}
 			if err == nil || err.Error() != tt.want {
 				t.Errorf("got  %v\nwant %s", err, tt.want)

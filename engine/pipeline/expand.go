@@ -26,11 +26,14 @@ type Expanded struct {
 	argument lookup
 	sources  []source
 	nodes    []expandedNode
+	secrets  map[string]string // by name: what references in nodes stand for
 }
 
 type expandedNode struct {
 	node
 	kind *kindOf
+	// told is with, with references in the place of secrets.
+	told *value
 	// missing are options that the short form would have filled, and with what.
 	missing map[string]string
 }
@@ -370,8 +373,8 @@ func (e *Expanded) YAML() ([]byte, error) {
 		if len(inputs.Content) > 0 {
 			out.Content = append(out.Content, textNode("inputs"), inputs)
 		}
-		if n.with != nil && len(n.with.fields) > 0 {
-			out.Content = append(out.Content, textNode("with"), n.with.escaped().yaml())
+		if n.told != nil && len(n.told.fields) > 0 {
+			out.Content = append(out.Content, textNode("with"), n.told.escaped().yaml())
 		}
 		nodes.Content = append(nodes.Content, textNode(n.name), out)
 	}

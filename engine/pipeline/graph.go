@@ -59,7 +59,11 @@ func (e *Expanded) Graph(targets ...string) (*engine.Graph, error) {
 			p.add(at, "node %q: %v", n.name, err)
 			continue
 		}
-		nodes = append(nodes, n.engine(with))
+		told, err := n.told.raw()
+		if err != nil {
+			return nil, fmt.Errorf("options of node %q: %w", n.name, err)
+		}
+		nodes = append(nodes, n.engine(told))
 	}
 	if err := p.sorted(); err != nil {
 		return nil, err
@@ -149,6 +153,10 @@ func (e *Expanded) report(n expandedNode, with *value, err *jsonschema.Validatio
 	at, path := locate(with, err.InstanceLocation)
 	if at == (position{}) || at.file == defaultFile {
 		at = e.blame(n)
+	}
+	if _, known := err.ErrorKind.(*violation.Type); !known && n.secret(err.InstanceLocation) {
+		p.add(at, "option %s of %s: its value is not allowed", path, n.uses)
+		return
 	}
 	switch k := err.ErrorKind.(type) {
 	case *violation.AdditionalProperties:

@@ -3,6 +3,7 @@
 package pipeline
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 
@@ -24,6 +25,10 @@ type Kind struct {
 	Effects bool
 	// Needs are what a process must have to run the stage.
 	Needs []engine.Need
+	// Secrets returns where in `with` values stand that must not be told, beside those
+	// that Schema calls writeOnly, as paths of keys and indexes; it may be nil. In the
+	// node there are references in their place ([engine.Secret]).
+	Secrets func(ctx context.Context, with json.RawMessage) [][]string
 	// New makes the stage from `with`, which is valid against Schema.
 	New func(with json.RawMessage) (engine.Stage, error)
 }

@@ -3,6 +3,7 @@
 package pipeline
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -159,8 +160,8 @@ func (p *Pipeline) Merge(file string, data []byte) error {
 }
 
 // Build expands the pipeline and makes its graph, or that of the targets.
-func (p *Pipeline) Build(args map[string]string, targets ...string) (*engine.Graph, error) {
-	e, err := p.Expand(args)
+func (p *Pipeline) Build(ctx context.Context, args map[string]string, targets ...string) (*engine.Graph, error) {
+	e, err := p.Expand(ctx, args)
 	if err != nil {
 		return nil, err
 	}
@@ -169,8 +170,8 @@ func (p *Pipeline) Build(args map[string]string, targets ...string) (*engine.Gra
 
 // Expand fills the short form into the default pipeline, merges the nodes of
 // the file over it, and makes nodes for every source. Arguments are given by
-// name. Errors are [Errors].
-func (p *Pipeline) Expand(args map[string]string) (*Expanded, error) {
+// name. Secrets in options give way to references. Errors are [Errors].
+func (p *Pipeline) Expand(ctx context.Context, args map[string]string) (*Expanded, error) {
 	var problems problems
 	values := resolveArgs(p.args, args, &problems)
 	if err := problems.sorted(); err != nil {
@@ -210,5 +211,5 @@ func (p *Pipeline) Expand(args map[string]string) (*Expanded, error) {
 	if err := e.expand(append(slices.Clone(p.layers), own), p.overrides); err != nil {
 		return nil, err
 	}
-	return e, nil
+	return e, e.conceal(ctx)
 }

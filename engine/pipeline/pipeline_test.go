@@ -116,7 +116,7 @@ func expand(t *testing.T, body string, args map[string]string) *pipeline.Expande
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := p.Expand(args)
+	e, err := p.Expand(t.Context(), args)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -353,7 +353,7 @@ source/api source map[] {"name":"api","options":{"big":1000,"none":null,"octal":
 			if err != nil {
 				t.Fatalf("%v in:\n%s", err, full)
 			}
-			again, err := p.Build(nil, tt.targets...)
+			again, err := p.Build(t.Context(), nil, tt.targets...)
 			if err == nil && len(tt.targets) == 0 {
 				// Written out, the order of the sources is that of their names.
 				if diff := cmp.Diff(sortedLines(nodes(t, g)), sortedLines(nodes(t, again))); diff != "" {
@@ -409,7 +409,7 @@ func TestFromCode(t *testing.T) {
 	check(p.With("scan", "depth", 9))
 	check(p.With("render", "deterministic", true))
 	check(p.Merge("sign.yaml", []byte("sign: {uses: count, inputs: {images: resolve.images}}\npush: {inputs: {signature: sign.images}}\n")))
-	g, err := p.Build(nil)
+	g, err := p.Build(t.Context(), nil)
 	check(err)
 	want := `source/web source map[] {"interpreter":"helm","name":"web","options":{"set":["a=${b}"]},"path":"web"}
 render/web render map[files:source/web.files] {"deterministic":true}
@@ -426,7 +426,7 @@ push push map[facts/web:source/web.facts images:resolve.images signature:sign.im
 	p, err = table(t).Parse("tape.yaml", file("sources: [{path: web}]\nimages: {platform: linux/amd64, fields: [{kind: Pump}]}\n"))
 	check(err)
 	check(p.Set("images.platform", "linux/arm64"))
-	g, err = p.Build(nil, "resolve")
+	g, err = p.Build(t.Context(), nil, "resolve")
 	check(err)
 	if got := nodes(t, g); !strings.Contains(got, `{"platform":"linux/arm64"}`) || !strings.Contains(got, `"fields":[{"kind":"Pump"}]`) {
 		t.Errorf("graph:\n%s", got)
@@ -447,7 +447,7 @@ push push map[facts/web:source/web.facts images:resolve.images signature:sign.im
 		}
 	}
 	check(p.With("scam", "depth", 1))
-	if _, err := p.Expand(nil); err == nil || err.Error() != `there is no node "scam" to set option "depth" of` {
+	if _, err := p.Expand(t.Context(), nil); err == nil || err.Error() != `there is no node "scam" to set option "depth" of` {
 		t.Errorf("option of no node: %v", err)
 	}
 }
@@ -455,7 +455,7 @@ push push map[facts/web:source/web.facts images:resolve.images signature:sign.im
 // A wrong value that came from code has no place to name.
 func TestErrorsFromCode(t *testing.T) {
 	p := table(t).New()
-	if _, err := p.Build(nil); err == nil || err.Error() != "a pipeline needs sources" {
+	if _, err := p.Build(t.Context(), nil); err == nil || err.Error() != "a pipeline needs sources" {
 		t.Errorf("nothing: %v", err)
 	}
 	for _, err := range []error{
@@ -465,7 +465,7 @@ func TestErrorsFromCode(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := p.Build(nil); err == nil || err.Error() != `two sources are called "a" and would share a folder: give them names in a pipeline file` {
+	if _, err := p.Build(t.Context(), nil); err == nil || err.Error() != `two sources are called "a" and would share a folder: give them names in a pipeline file` {
 		t.Errorf("duplicate: %v", err)
 	}
 	if err := p.SetSources(pipeline.Source{Path: "a"}); err != nil {
@@ -474,7 +474,7 @@ func TestErrorsFromCode(t *testing.T) {
 	if err := p.Set("images.platform", "linux"); err != nil {
 		t.Fatal(err)
 	}
-	_, err := p.Build(nil)
+	_, err := p.Build(t.Context(), nil)
 	want := "option platform of resolve: 'linux' does not match pattern '^[a-z]+/[a-z0-9]+$'\noutput.image is missing"
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
@@ -522,7 +522,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		e, err := p.Expand(nil)
+		e, err := p.Expand(t.Context(), nil)
 		if err != nil {
 			return
 		}
@@ -532,7 +532,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatal(err)
 		}
 		if p, err = made.Parse("full.yaml", full); err == nil {
-			_, err = p.Expand(nil)
+			_, err = p.Expand(t.Context(), nil)
 		}
 		if err != nil {
 			t.Errorf("%v in:\n%s", err, full)

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -30,6 +31,7 @@ import (
 const (
 	nodeProcess  = "TAPE_TEST_NODE"
 	nodeUpstream = "TAPE_TEST_UPSTREAM"
+	nodeFolder   = "TAPE_TEST_FOLDER" // of the pipeline file
 )
 
 func TestMain(m *testing.M) {
@@ -62,14 +64,15 @@ func runNode(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeEnv()) }()
+	env.Interpreters = vaultToo{}
 	var task sent
 	if err := json.NewDecoder(os.Stdin).Decode(&task); err != nil {
 		return err
 	}
 	var out ran
 	var mu sync.Mutex
-	out.Outputs, err = app.Stages(env, "").Run(ctx, &engine.Task{
-		Node: task.Node, Inputs: task.Inputs, Store: env.Store, Log: slog.New(slog.DiscardHandler),
+	out.Outputs, err = app.Stages(env, os.Getenv(nodeFolder)).Run(ctx, &engine.Task{
+		Node: task.Node, Inputs: task.Inputs, Store: env.Store, Log: slog.New(slog.DiscardHandler), Secrets: asked(),
 		Report: func(e engine.Event) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -82,15 +85,60 @@ func runNode(ctx context.Context, dir string) (err error) {
 	return json.NewEncoder(os.Stdout).Encode(out)
 }
 
+// The process of a node asks for secrets by name at one pipe, a line each in JSON, and
+// is answered at another.
+const askPipe, answerPipe = 3, 4
+
+// asked returns the secrets of the process that started this one.
+func asked() engine.Secrets {
+	var mu sync.Mutex
+	ask, answers := os.NewFile(askPipe, "ask"), json.NewDecoder(os.NewFile(answerPipe, "answers"))
+	return func(_ context.Context, name string) (string, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err := json.NewEncoder(ask).Encode(name); err != nil {
+			return "", err
+		}
+		var answer struct{ Value, Err string }
+		if err := answers.Decode(&answer); err != nil {
+			return "", err
+		}
+		if answer.Err != "" {
+			return "", errors.New(answer.Err)
+		}
+		return answer.Value, nil
+	}
+}
+
+// answer serves the secrets of a task to a process until that ends.
+func answer(ctx context.Context, ask io.Reader, answers io.Writer, secrets engine.Secrets) {
+	for names := json.NewDecoder(ask); ; {
+		var name string
+		if names.Decode(&name) != nil {
+			return
+		}
+		value, err := secrets(ctx, name)
+		out := struct{ Value, Err string }{Value: value}
+		if err != nil {
+			out.Err = err.Error()
+		}
+		if json.NewEncoder(answers).Encode(out) != nil {
+			return
+		}
+	}
+}
+
 // elsewhere runs nodes in processes of their own, over one store. Those that need
 // a key stay where it is.
 type elsewhere struct {
 	engine.Stages
 	dir, upstream string
+	folder        string       // of the pipeline file
 	shared        *store.Store // in dir
 
 	mu        sync.Mutex
 	away, own []string // names of the nodes that ran
+	written   []byte   // what the processes got and gave, besides the store
 }
 
 func (e *elsewhere) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
@@ -124,11 +172,15 @@ func (e *elsewhere) Run(ctx context.Context, t *engine.Task) (engine.Outputs, er
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, exe)
-	cmd.Env = append(os.Environ(), nodeProcess+"="+e.dir, nodeUpstream+"="+e.upstream)
+	cmd.Env = append(os.Environ(), nodeProcess+"="+e.dir, nodeUpstream+"="+e.upstream, nodeFolder+"="+e.folder)
 	cmd.Stdin = bytes.NewReader(task)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
+	err = run(ctx, cmd, t.Secrets)
+	e.mu.Lock()
+	e.written = slices.Concat(e.written, task, stdout.Bytes(), stderr.Bytes())
+	e.mu.Unlock()
+	if err != nil {
 		return nil, fmt.Errorf("%w: %s", err, &stderr)
 	}
 	var out ran
@@ -139,6 +191,27 @@ func (e *elsewhere) Run(ctx context.Context, t *engine.Task) (engine.Outputs, er
 		t.Report(event)
 	}
 	return out.Outputs, nil
+}
+
+// run runs a process that may ask for secrets.
+func run(ctx context.Context, cmd *exec.Cmd, secrets engine.Secrets) error {
+	ask, asks, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer ask.Close()
+	answered, answers, err := os.Pipe()
+	if err != nil {
+		return errors.Join(err, asks.Close())
+	}
+	defer answers.Close()
+	cmd.ExtraFiles = []*os.File{asks, answered}
+	err = cmd.Start()
+	if err = errors.Join(err, asks.Close(), answered.Close()); err != nil {
+		return err
+	}
+	answer(ctx, ask, answers, secrets)
+	return cmd.Wait()
 }
 
 // TestElsewhere holds that a node is data: every one that needs no key runs in a

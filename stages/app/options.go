@@ -46,6 +46,9 @@ type Environment struct {
 	// Executor makes what runs the nodes of a graph, given what would run them in
 	// this process; nil is the latter.
 	Executor func(here engine.Stages) engine.Executor
+	// Secrets returns what references in a pipeline stand for (secret://NAME); nil
+	// knows none.
+	Secrets engine.Secrets
 	// Log may be nil.
 	Log *slog.Logger
 	// Events is told what happens, one event at a time; may be nil.

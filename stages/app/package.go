@@ -53,9 +53,9 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 		if err := p.With("mirror", "dryRun", true); err != nil {
 			return nil, err
 		}
-		targets, err = o.unpushed(p, "mirror")
+		targets, err = o.unpushed(ctx, p, "mirror")
 	case !sends:
-		targets, err = o.unpushed(p)
+		targets, err = o.unpushed(ctx, p)
 	case o.Immutable:
 		err = p.With("push", "immutable", true)
 	}
@@ -225,7 +225,7 @@ func (o *PackageOptions) moves(ctx context.Context, run *engine.Result) ([]trans
 // checkTags makes the application without moving anything, and fails where a tag
 // of it leads to something else: push does the same, when the images have moved.
 func (o *PackageOptions) checkTags(ctx context.Context, p *pipeline.Pipeline) error {
-	targets, err := o.unpushed(p)
+	targets, err := o.unpushed(ctx, p)
 	if err != nil {
 		return err
 	}

@@ -21,12 +21,12 @@ type ExpandedPipeline struct {
 
 // ExpandPipeline expands the pipeline of the options and validates it; nothing
 // runs, and no source is read.
-func ExpandPipeline(o Options) (*ExpandedPipeline, error) {
+func ExpandPipeline(ctx context.Context, o Options) (*ExpandedPipeline, error) {
 	p, err := o.pipeline()
 	if err != nil {
 		return nil, err
 	}
-	expanded, err := p.Expand(o.Args)
+	expanded, err := p.Expand(ctx, o.Args)
 	if err != nil {
 		return nil, fromOptions(err)
 	}
@@ -46,7 +46,7 @@ func ValidatePipeline(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	expanded, err := p.Expand(o.Args)
+	expanded, err := p.Expand(ctx, o.Args)
 	if err != nil {
 		return fromOptions(err)
 	}
@@ -56,7 +56,7 @@ func ValidatePipeline(ctx context.Context, o Options) error {
 	}
 	var wrong []error
 	for _, node := range graph.Nodes() {
-		stage, err := expanded.Stages().Stage(node)
+		stage, err := expanded.Stages().Stage(ctx, node, expanded.Secrets(o.Secrets))
 		if checker, ok := stage.(engine.Checker); err == nil && ok {
 			err = checker.Check(ctx)
 		}

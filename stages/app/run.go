@@ -221,7 +221,7 @@ func (o *Options) traced(ctx context.Context, p *pipeline.Pipeline, targets ...s
 	if err := o.describe(p); err != nil {
 		return nil, nil, err
 	}
-	expanded, err := p.Expand(o.Args)
+	expanded, err := p.Expand(ctx, o.Args)
 	if err != nil {
 		return nil, nil, fromOptions(err)
 	}
@@ -235,7 +235,7 @@ func (o *Options) traced(ctx context.Context, p *pipeline.Pipeline, targets ...s
 	}
 	from := o.originsOf(executor)
 	run := engine.Options{
-		Executor: from, Workers: o.Workers, Log: o.Log, Events: o.Events, NoCache: o.NoCache, Strict: o.Strict,
+		Executor: from, Secrets: expanded.Secrets(o.Secrets), Workers: o.Workers, Log: o.Log, Events: o.Events, NoCache: o.NoCache, Strict: o.Strict,
 	}
 	if o.Store != nil {
 		run.Store, run.Cache = o.Store, o.Store.Cache()
@@ -262,8 +262,8 @@ func (o *Options) describe(p *pipeline.Pipeline) error {
 
 // unpushed are the nodes that write to no registry, and do not wait for one that
 // does. Stages that are harmless count as such.
-func (o *Options) unpushed(p *pipeline.Pipeline, harmless ...string) ([]string, error) {
-	graph, err := p.Build(o.Args)
+func (o *Options) unpushed(ctx context.Context, p *pipeline.Pipeline, harmless ...string) ([]string, error) {
+	graph, err := p.Build(ctx, o.Args)
 	if err != nil {
 		return nil, fromOptions(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -57,6 +58,9 @@ type Options struct {
 	Interpreters rendering.Interpreters
 	// Registries says how interpreters reach registries; nil means as usual.
 	Registries *interpreter.Registries
+	// LookupEnv is where the variables come from that interpreters ask for; nil
+	// is os.LookupEnv.
+	LookupEnv func(string) (string, bool)
 	// TempDir is where the source is laid out for the interpreter; "" is in memory
 	// where there is room, else the system's.
 	TempDir string
@@ -86,6 +90,9 @@ type Stage struct {
 
 // New makes the stage.
 func New(config Config, o Options) (*Stage, error) {
+	if o.LookupEnv == nil {
+		o.LookupEnv = os.LookupEnv
+	}
 	if config.Folder != "" {
 		if err := files.CheckName(config.Folder); err != nil {
 			return nil, fmt.Errorf("folder of the manifests: %w", err)
@@ -120,7 +127,10 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err := engine.GetJSON(ctx, t.Store, t.Inputs["request"], rendering.MediaTypeRequest, &request); err != nil {
 		return nil, err
 	}
-	secret, err := rendering.Secrets(request.Options, request.Shown)
+	if err := request.Reveal(ctx, t); err != nil {
+		return nil, err
+	}
+	secret, err := s.secrets(ctx, request)
 	if err != nil {
 		return nil, err
 	}
@@ -138,6 +148,24 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		return nil, err
 	}
 	return out, nil
+}
+
+// secrets are what must not be told of a request: of its options, and of the variables
+// that the interpreter gets.
+func (s *Stage) secrets(ctx context.Context, request rendering.Request) (rendering.Redactor, error) {
+	var variables []string
+	if request.Environment != "" {
+		i, err := s.o.Interpreters.Find(ctx, request.Interpreter.Name)
+		if err != nil {
+			return rendering.Redactor{}, err
+		}
+		d, err := i.Describe(ctx)
+		if err != nil {
+			return rendering.Redactor{}, err
+		}
+		variables = rendering.Variables(s.o.LookupEnv, d.Environment)
+	}
+	return rendering.Secrets(request.Options, request.Shown, variables...)
 }
 
 func (s *Stage) run(ctx context.Context, t *engine.Task, request rendering.Request, secret rendering.Redactor) (engine.Outputs, error) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
@@ -41,15 +42,16 @@ type Interpreters interface {
 	List(ctx context.Context) ([]Interpreter, error)
 }
 
-// Request is what render needs to know of a source. It may hold secrets (in
-// Options): it lives in memory, for the length of a run.
+// Request is what render needs to know of a source. It holds references in the place
+// of secrets, as the configuration of the source does.
 type Request struct {
 	// Source is the name of the source in the pipeline.
 	Source string `json:"source"`
 	// Path of the source in the tar of files, "." for all of it; "" where there
 	// is a Reference.
 	Path string `json:"path,omitempty"`
-	// Reference is a remote source: oci://…, https://….
+	// Reference is a remote source: oci://…, https://…; one with credentials is a
+	// secret.
 	Reference   string      `json:"reference,omitempty"`
 	Interpreter Interpreted `json:"interpreter"`
 	// Checksum of the interpreter.
@@ -57,6 +59,9 @@ type Request struct {
 	// Options are valid against the interpreter's schema; paths in them are in
 	// the tar.
 	Options json.RawMessage `json:"options"`
+	// Secrets is a digest of what the references in Reference and Options stand for:
+	// what is rendered depends on that. "" where there are none.
+	Secrets digest.Digest `json:"secrets,omitempty"`
 	// Shown are the options without those that the schema calls writeOnly.
 	Shown json.RawMessage `json:"shown"`
 	// Environment is a digest of the variables that the interpreter asks for:
@@ -64,6 +69,50 @@ type Request struct {
 	Environment digest.Digest `json:"environment,omitempty"`
 	// Diagnostics of looking at the source, none of them errors.
 	Diagnostics []interpreter.Diagnostic `json:"diagnostics,omitempty"`
+}
+
+// Conceal sets Reference and Options, with the references of the task's node in the
+// place of secrets.
+func (r *Request) Conceal(ctx context.Context, t *engine.Task, reference string, options json.RawMessage) error {
+	open, err := engine.MarshalJSON(requested{reference, options})
+	if err != nil {
+		return err
+	}
+	told, err := t.Conceal(ctx, open)
+	if err != nil {
+		return err
+	}
+	if string(told) != string(open) {
+		r.Secrets = digest.FromBytes(open)
+	}
+	var out requested
+	err = json.Unmarshal(told, &out)
+	r.Reference, r.Options = out.Reference, out.Options
+	return err
+}
+
+// Reveal replaces the references by what they stand for where the task runs.
+func (r *Request) Reveal(ctx context.Context, t *engine.Task) error {
+	told, err := engine.MarshalJSON(requested{r.Reference, r.Options})
+	if err != nil {
+		return err
+	}
+	open, err := t.Reveal(ctx, told)
+	if err != nil {
+		return err
+	}
+	var out requested
+	if err := json.Unmarshal(open, &out); err != nil {
+		return err
+	}
+	r.Reference, r.Options = out.Reference, out.Options
+	return nil
+}
+
+// requested is the part of a request that may hold secrets.
+type requested struct {
+	Reference string          `json:"reference"`
+	Options   json.RawMessage `json:"options"`
 }
 
 // Interpreted says what interpreted a source.

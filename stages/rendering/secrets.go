@@ -3,6 +3,7 @@
 package rendering
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -25,10 +26,10 @@ type Redactor struct{ secrets *strings.Replacer }
 // every 3 or true would leave no message readable.
 const shortest = 6
 
-// Secrets hides the strings that options have and shown, what may be told of them,
-// has not: an assignment (key=value) as a whole, its value, and the values in it
-// where it holds several.
-func Secrets(options, shown json.RawMessage) (Redactor, error) {
+// Secrets hides what options have and shown, what may be told of them, has not: of an
+// assignment (key=value) the whole, its value, and the values in it where it holds
+// several; of an object its names too, and numbers, unless they are short. It hides more texts besides, such as those of [Variables].
+func Secrets(options, shown json.RawMessage, more ...string) (Redactor, error) {
 	var all, told any
 	if err := errors.Join(unmarshal(options, &all), unmarshal(shown, &told)); err != nil {
 		return Redactor{}, err
@@ -58,9 +59,16 @@ func Secrets(options, shown json.RawMessage) (Redactor, error) {
 					}
 				}
 			}
+		case json.Number:
+			if told != all && len(all) >= shortest {
+				add(all.String())
+			}
 		case map[string]any:
-			m, _ := told.(map[string]any)
+			m, ok := told.(map[string]any)
 			for name, v := range all {
+				if !ok && len(name) >= shortest {
+					add(name)
+				}
 				compare(v, m[name])
 			}
 		case []any:
@@ -77,6 +85,9 @@ func Secrets(options, shown json.RawMessage) (Redactor, error) {
 		}
 	}
 	compare(all, told)
+	for _, s := range more {
+		add(s)
+	}
 	var pairs []string
 	for _, s := range slices.SortedFunc(maps.Keys(found), func(a, b string) int {
 		return cmp.Or(len(b)-len(a), strings.Compare(a, b)) // one that holds another goes first
@@ -86,6 +97,18 @@ func Secrets(options, shown json.RawMessage) (Redactor, error) {
 	return Redactor{strings.NewReplacer(pairs...)}, nil
 }
 
+// Variables are the values of variables, by name, that are not to be told. Those that
+// are short or name a file are not among them.
+func Variables(lookup func(string) (string, bool), names []string) []string {
+	var out []string
+	for _, name := range names {
+		if value, _ := lookup(name); len(value) >= shortest && !strings.HasPrefix(value, "/") {
+			out = append(out, value)
+		}
+	}
+	return out
+}
+
 // between separates values in an assignment.
 func between(r rune) bool { return strings.ContainsRune(",{}", r) }
 
@@ -93,7 +116,9 @@ func unmarshal(data json.RawMessage, v any) error {
 	if len(data) == 0 {
 		return nil
 	}
-	if err := json.Unmarshal(data, v); err != nil {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber() // hidden as it is written
+	if err := dec.Decode(v); err != nil {
 		return fmt.Errorf("options: %w", err)
 	}
 	return nil

@@ -131,7 +131,7 @@ func (s *Stage) ask(ctx context.Context, f *found, out *taken, options map[strin
 		if err != nil {
 			return answer{}, err
 		}
-		secret, err := rendering.Secrets(raw, shown)
+		secret, err := rendering.Secrets(raw, shown, rendering.Variables(s.o.LookupEnv, f.description.Environment)...)
 		if err != nil {
 			return answer{}, err
 		}

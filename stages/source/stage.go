@@ -117,6 +117,7 @@ func Kind(o Options) pipeline.Kind {
 		Outputs: []string{"files", "facts", "request"},
 		Schema:  configSchema,
 		Needs:   []engine.Need{engine.NeedFiles, engine.NeedInterpreters},
+		Secrets: o.secrets,
 		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(config, o) }),
 	}
 }
@@ -216,6 +217,9 @@ func (s *Stage) run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err != nil {
 		return nil, err
 	}
+	if err := found.schema.refused(t.Node.Config); err != nil {
+		return nil, err
+	}
 	taken, err := s.take(ctx, t, at, found, given)
 	if err != nil {
 		return nil, err
@@ -224,10 +228,8 @@ func (s *Stage) run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	request := rendering.Request{
 		Source:      s.name(),
 		Path:        taken.at.path,
-		Reference:   at.reference,
 		Interpreter: rendering.Interpreted{Name: found.description.Name, Version: found.description.Version},
 		Checksum:    found.checksum,
-		Options:     taken.options,
 		Environment: s.environment(found.description.Environment),
 		Diagnostics: taken.diagnostics,
 	}
@@ -236,6 +238,9 @@ func (s *Stage) run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	}
 	if at.reference != "" {
 		request.Path = ""
+	}
+	if err := request.Conceal(ctx, t, at.reference, taken.options); err != nil {
+		return nil, err
 	}
 	facts, warnings, err := taken.facts(ctx, request.Source, s.o.Locked)
 	if err != nil {

@@ -110,12 +110,12 @@ func (a *program) pipelineShowCommand() *cobra.Command {
 		Use:     "show [SOURCE…]",
 		Short:   "Print a pipeline in full form, as it runs",
 		Example: "  tape pipeline show\n  tape pipeline show ./kustomize",
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := a.pipelineOptions(&source, args)
 			if err != nil {
 				return err
 			}
-			expanded, err := app.ExpandPipeline(o)
+			expanded, err := app.ExpandPipeline(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
@@ -142,7 +142,7 @@ func (a *program) pipelineGraphCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			expanded, err := app.ExpandPipeline(o)
+			expanded, err := app.ExpandPipeline(cmd.Context(), o)
 			if err != nil {
 				return err
 			}

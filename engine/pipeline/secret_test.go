@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pipeline_test
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/pipeline"
+)
+
+type nothing struct{}
+
+func (nothing) Run(context.Context, *engine.Task) (engine.Outputs, error) { return nil, nil }
+
+// What a kind of stage calls secret is in no node, and the file that is printed refers
+// to it; what the stage is made of has it again.
+func TestSecrets(t *testing.T) {
+	var made []string
+	table, err := pipeline.NewTable(nil, pipeline.Kind{
+		Name: "notify",
+		Schema: json.RawMessage(`{"type": "object", "properties": {
+			"token": {"type": "string", "writeOnly": true, "minLength": 8}, "url": {"type": "string"}, "more": {"type": "object"},
+			"list": {"type": "array", "items": {"type": "object", "properties": {"pin": {"type": "integer", "writeOnly": true}}}}}}`),
+		Secrets: func(_ context.Context, with json.RawMessage) [][]string {
+			return [][]string{{"more"}, {"list", "7"}, {"absent", "x"}}
+		},
+		New: func(with json.RawMessage) (engine.Stage, error) {
+			made = append(made, string(with))
+			return nothing{}, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expand := func(token string) (*pipeline.Expanded, *pipeline.Pipeline) {
+		t.Helper()
+		p, err := table.Parse("tape.yaml", []byte("apiVersion: tape/v1\nkind: Pipeline\nnodes:\n  notify:\n    with: {token: "+token+", url: told, more: {a: planted}, list: [{pin: 4711}, {}]}\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := p.Expand(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e, p
+	}
+	e, _ := expand("planted-token")
+	full, err := e.YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	graph, err := e.Graph()
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, err := json.Marshal(graph.Nodes()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, text := range map[string]string{"YAML": string(full), "the node": string(node)} {
+		if strings.Contains(text, "planted") || strings.Contains(text, "4711") {
+			t.Errorf("%s tells: %s", what, text)
+		}
+		for _, want := range []string{"secret://notify/token", "secret://notify/list/0/pin?json", "secret://notify/more?json", "told"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s has no %s: %s", what, want, text)
+			}
+		}
+	}
+	if _, err := e.Stages().Stage(t.Context(), graph.Nodes()[0], e.Secrets(nil)); err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"list":[{"pin":4711},{}],"more":{"a":"planted"},"token":"planted-token","url":"told"}`
+	if made[len(made)-1] != want {
+		t.Errorf("the stage is made of %s", made[len(made)-1])
+	}
+
+	// A mistake does not tell the value.
+	e, _ = expand("planted")
+	if _, err := e.Graph(); err == nil || strings.Contains(err.Error(), "planted") || !strings.Contains(err.Error(), "tape.yaml:5:19: option token of notify: its value is not allowed") {
+		t.Error(err)
+	}
+	// What is a reference in the file stays one.
+	e, _ = expand(`"secret://vault/token"`)
+	secrets := e.Secrets(func(_ context.Context, name string) (string, error) { return "planted-" + name, nil })
+	if graph, err = e.Graph(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Stages().Stage(t.Context(), graph.Nodes()[0], secrets); err != nil {
+		t.Fatal(err)
+	}
+	if got := made[len(made)-1]; !strings.Contains(got, `"token":"planted-vault/token"`) {
+		t.Errorf("the stage is made of %s", got)
+	}
+}
