@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/crane"
@@ -239,8 +238,7 @@ func TestSameInputSameRoot(t *testing.T) {
 	git(base, "clone", "-q", "--depth=1", "file://"+origin, shallow)
 	git(shallow, "remote", "set-url", "origin", "https://other:token@git.example.com/shop.git")
 
-	old := syscall.Umask(0o077)
-	defer syscall.Umask(old)
+	defer umask(0o077)()
 	t.Setenv("TZ", "Asia/Tokyo")
 	t.Setenv("LC_ALL", "tr_TR.UTF-8")
 	if got := pack(filepath.Join(shallow, "deploy")); got != want {
