@@ -148,7 +148,7 @@ func runAll(ctx context.Context, tasks []func(context.Context), report func(engi
 			mu.Lock()
 			defer mu.Unlock()
 			done++
-			report(engine.Event{Current: done, Total: int64(len(tasks)), Unit: "questions"})
+			report(engine.Event{Current: done, Total: int64(len(tasks)), Unit: "lookups"})
 			return nil
 		})
 	}

@@ -112,7 +112,7 @@ func (s *Stage) detect(ctx context.Context, report func(engine.Event), at place)
 			continue
 		}
 		if i.Name() == Fallback {
-			fallback = &candidate{i, d, claim{reason: "no other interpreter claims it"}}
+			fallback = &candidate{i, d, claim{reason: "no other claims it"}}
 			continue
 		}
 		c, err := claims(d, at)

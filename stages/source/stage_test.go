@@ -267,7 +267,7 @@ func TestRepository(t *testing.T) {
 	if first.facts.Path != "apps/shop" || first.request.Path != "apps/shop" || first.facts.Modified != vcs.No {
 		t.Errorf("facts %+v, request %+v", first.facts, first.request)
 	}
-	if want := []string{"interpreter plain: no other interpreter claims it"}; !slices.Equal(first.messages, want) {
+	if want := []string{"interpreter plain: no other claims it"}; !slices.Equal(first.messages, want) {
 		t.Errorf("messages %q, want %q", first.messages, want)
 	}
 }
@@ -362,7 +362,7 @@ func TestDetection(t *testing.T) {
 		message  string
 		err      []string
 	}{
-		{name: "plain", tree: map[string]string{"a.yaml": ""}, want: "plain", message: "interpreter plain: no other interpreter claims it"},
+		{name: "plain", tree: map[string]string{"a.yaml": ""}, want: "plain", message: "interpreter plain: no other claims it"},
 		{name: "helm", tree: map[string]string{"Chart.yaml": ""}, want: "helm", message: "interpreter helm: found Chart.yaml"},
 		{name: "a pattern", tree: map[string]string{"kustomization.yml": ""}, want: "kustomize", message: "interpreter kustomize: found kustomization.yml"},
 		{name: "a folder of a marker's name", tree: map[string]string{"Chart.yaml/a.yaml": "", "a.yaml": ""}, want: "plain"},

@@ -144,22 +144,30 @@ func (n *nodeState) elapsed(now time.Time) time.Duration {
 	return n.ended.Sub(n.begun)
 }
 
-// amount says how far the node is: "12.5 MB of 48.0 MB, 8.1 MB/s" or "3/5 images".
+// amount says how far the node is: "12.5 MB of 48.0 MB, 8.1 MB/s", "3 of 5 images"
+// or, of all of them, "5 images".
 func (n *nodeState) amount(now time.Time) string {
 	if n.total == 0 && n.current == 0 {
 		return ""
 	}
 	if n.unit != "bytes" {
-		if n.total == 0 {
-			return strings.TrimSpace(fmt.Sprintf("%d %s", n.current, n.unit))
+		unit, counted := n.unit, max(n.current, n.total)
+		if counted == 1 {
+			unit = strings.TrimSuffix(unit, "s")
 		}
-		return strings.TrimSpace(fmt.Sprintf("%d/%d %s", n.current, n.total, n.unit))
+		if n.current < n.total {
+			return strings.TrimSpace(fmt.Sprintf("%d of %d %s", n.current, n.total, unit))
+		}
+		return strings.TrimSpace(fmt.Sprintf("%d %s", n.current, unit))
+	}
+	if n.current == 0 && !n.ended.IsZero() { // all was there, or the registry moved it itself
+		return ""
 	}
 	s := show.Bytes(n.current)
-	if n.total > n.current {
+	if n.total > n.current && n.ended.IsZero() {
 		s += " of " + show.Bytes(n.total)
 	}
-	if d := n.elapsed(now).Seconds(); d > 0.1 {
+	if d := n.elapsed(now).Seconds(); d > 0.1 && n.current > 0 {
 		s += ", " + show.Bytes(int64(float64(n.current)/d)) + "/s"
 	}
 	return s
@@ -231,7 +239,8 @@ func seconds(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) 
 type tty struct {
 	bars  *mpb.Progress
 	color bool
-	rows  int // nodes that are drawn at once
+	rows  int        // nodes that are drawn at once
+	width func() int // columns; 0 where that is unknown
 
 	turn    sync.Mutex // of an event, and all that is printed of it
 	bar     *mpb.Bar   // all that is redrawn; nil: nothing ran yet
@@ -253,8 +262,15 @@ const (
 )
 
 func newTTY(w io.Writer, color bool) *tty {
-	rows := mostRunning
+	rows, columns := mostRunning, func() int { return 0 }
 	if f, ok := w.(*os.File); ok {
+		columns = func() int {
+			width, _, err := term.GetSize(int(f.Fd()))
+			if err != nil {
+				return 0
+			}
+			return width
+		}
 		// The line below is the cursor's.
 		if _, height, err := term.GetSize(int(f.Fd())); err == nil {
 			rows = max(min(height-1, mostRunning), 1)
@@ -266,6 +282,7 @@ func newTTY(w io.Writer, color bool) *tty {
 		nodes: map[string]*nodeState{},
 		color: color,
 		rows:  rows,
+		width: columns,
 	}
 }
 
@@ -331,7 +348,7 @@ func (t *tty) end(n *nodeState, now time.Time) {
 	t.mu.Lock()
 	ran := slices.Contains(t.running, n)
 	t.running = slices.DeleteFunc(t.running, func(r *nodeState) bool { return r == n })
-	line := t.mark(n, now) + " " + t.text(n, now)
+	line := t.fit(n, now, t.width())
 	t.mu.Unlock()
 	if ran || n.state != engine.Cancelled {
 		_, _ = fmt.Fprintln(t, line)
@@ -347,12 +364,17 @@ func (t *tty) line(i int, now time.Time, width int) string {
 	if i >= len(t.running) {
 		return ""
 	}
-	mark, text := t.mark(t.running[i], now), []rune(t.text(t.running[i], now))
+	return "\r" + t.fit(t.running[i], now, width)
+}
+
+// fit is a node's line, cut to width columns; 0 is no width.
+func (t *tty) fit(n *nodeState, now time.Time, width int) string {
+	mark, text := t.mark(n, now), []rune(t.text(n, now))
 	// mpb counts colors as columns, and takes them away from what is too long.
-	if room := max(width-utf8.RuneCountInString(mark)-1, 1); len(text) > room {
+	if room := max(width-utf8.RuneCountInString(mark)-1, 1); width > 0 && len(text) > room {
 		text = append(text[:room-1], '…')
 	}
-	return "\r" + mark + " " + string(text)
+	return mark + " " + string(text)
 }
 
 func (t *tty) mark(n *nodeState, now time.Time) string {
@@ -396,10 +418,14 @@ func (t *tty) paint(code, s string) string {
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-// Write prints above the live lines.
+// Write prints above the live lines, with a return before it, as line has: the cursor
+// goes up to where it prints in the column behind what was typed.
 func (t *tty) Write(b []byte) (int, error) {
 	t.printed.Store(true)
-	return t.bars.Write(b)
+	if _, err := t.bars.Write(append([]byte("\r"), b...)); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }
 
 // Close ends every line, also those of nodes that never ended, and waits until

@@ -41,15 +41,15 @@ func TestTTYPrintsOnce(t *testing.T) {
 
 	text := out.String()
 	for i := range 20 {
-		want := fmt.Sprintf("✓ %-14s   1.0s  100/100 files\n", fmt.Sprintf("node-%d", i))
+		want := fmt.Sprintf("✓ %-14s   1.0s  100 files\n", fmt.Sprintf("node-%d", i))
 		if i == 0 {
-			want = "100/100 files\n"
+			want = "100 files\n"
 		}
 		if strings.Count(text, want) < 1 || i > 0 && strings.Count(text, want) > 1 {
 			t.Errorf("%d lines %q", strings.Count(text, want), want)
 		}
 	}
-	for _, want := range []string{"- node-0", "= kept             0.0s  cached\n", "warning: look at this\n"} {
+	for _, want := range []string{"\r- node-0", "\r= kept             0.0s  cached\n", "\rwarning: look at this\n"} {
 		if strings.Count(text, want) != 1 {
 			t.Errorf("%d lines with %q in %q", strings.Count(text, want), want, text)
 		}
@@ -104,8 +104,8 @@ func TestTTYLine(t *testing.T) {
 		width int
 		want  string
 	}{
-		"whole":   {false, 80, "✓ source/shop      1.5s  3/7 files  interpreter plain: no other claims it"},
-		"cut":     {false, 40, "✓ source/shop      1.5s  3/7 files  int…"},
+		"whole":   {false, 80, "✓ source/shop      1.5s  3 of 7 files  interpreter plain: no other claims it"},
+		"cut":     {false, 40, "✓ source/shop      1.5s  3 of 7 files  …"},
 		"colored": {true, 33, "\x1b[32m✓\x1b[0m source/shop      1.5s…"},
 		"no room": {false, 1, "✓ …"},
 	} {
@@ -116,5 +116,35 @@ func TestTTYLine(t *testing.T) {
 				t.Errorf("line of %d columns: %q, at the left: %v, want %q", test.width, got, atLeft, test.want)
 			}
 		})
+	}
+}
+
+// TestAmount: how far a node is, in words.
+func TestAmount(t *testing.T) {
+	begun := time.Unix(1000, 0)
+	for _, test := range []struct {
+		want  string
+		event engine.Event
+		done  bool
+	}{
+		{"", engine.Event{}, false},
+		{"3 of 5 images", engine.Event{Current: 3, Total: 5, Unit: "images"}, false},
+		{"5 images", engine.Event{Current: 5, Total: 5, Unit: "images"}, true},
+		{"1 file", engine.Event{Current: 1, Total: 1, Unit: "files"}, true},
+		{"0 of 1 lookup", engine.Event{Total: 1, Unit: "lookups"}, false},
+		{"0 B of 2.0 MB", engine.Event{Total: 2e6, Unit: "bytes"}, false},
+		{"1.0 MB of 2.0 MB, 500.0 kB/s", engine.Event{Current: 1e6, Total: 2e6, Unit: "bytes"}, false},
+		{"1.0 MB, 500.0 kB/s", engine.Event{Current: 1e6, Total: 2e6, Unit: "bytes"}, true},
+		{"", engine.Event{Total: 234, Unit: "bytes"}, true}, // the registry had all of it
+	} {
+		n := &nodeState{}
+		n.apply(engine.Event{State: engine.Running, At: begun})
+		n.apply(test.event)
+		if test.done {
+			n.apply(engine.Event{State: engine.Done, At: begun.Add(2 * time.Second)})
+		}
+		if got := n.amount(begun.Add(2 * time.Second)); got != test.want {
+			t.Errorf("%+v, done: %v: got %q, want %q", test.event, test.done, got, test.want)
+		}
 	}
 }
