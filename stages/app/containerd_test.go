@@ -76,7 +76,7 @@ func TestContainerdFrom(t *testing.T) {
 		warning, err string
 	}{
 		"whole": {want: a.image, related: 1}, // a signature by its tag; of subjects it knows nothing
-		"part":  {want: index.Manifests[0].Digest, warning: "left out: linux/arm64, what is attested of it, which containerd does not have; it is linux/amd64 alone"},
+		"part":  {want: index.Manifests[0].Digest, warning: "only linux/amd64 is taken: containerd does not have its attestations, linux/arm64"},
 		"none":  {err: "containerd has no image registry.example/web:1 in namespace none, which has none; $CONTAINERD_NAMESPACE names another"},
 	} {
 		t.Run(namespace, func(t *testing.T) {

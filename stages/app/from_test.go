@@ -186,7 +186,7 @@ func TestFromLocked(t *testing.T) {
 	}
 	o.From[webRef] = local.Place("oci:" + a.other)
 	_, err := app.Package(t.Context(), app.PackageOptions{Options: o})
-	if err == nil || !strings.Contains(err.Error(), "locked is "+a.image.String()+"; --update=images") {
+	if err == nil || !strings.Contains(err.Error(), "the lock has "+a.image.String()+"; --update=images") {
 		t.Errorf("another image: %v", err)
 	}
 }
@@ -202,10 +202,10 @@ func TestFromIncomplete(t *testing.T) {
 		err      string
 	}{
 		"all of it":          {},
-		"one is there":       {missing: []string{arm64}, got: amd64, warning: "image registry.example/web:1: left out: linux/arm64, which oci:"},
+		"one is there":       {missing: []string{arm64}, got: amd64, warning: "image registry.example/web:1: only linux/amd64 is taken: oci:"},
 		"that one is wanted": {missing: []string{arm64}, platform: amd64, got: amd64},
 		"the other is":       {missing: []string{arm64}, platform: arm64, err: "does not have all of its linux/arm64"},
-		"attestations alone": {missing: []string{"unknown/unknown"}, err: "has linux/amd64, linux/arm64 of it, and not what is attested of it: take one with --platform"},
+		"attestations alone": {missing: []string{"unknown/unknown"}, err: "has linux/amd64, linux/arm64 of it, but not its attestations: choose one with --platform"},
 		"nothing":            {missing: []string{amd64, arm64, "unknown/unknown"}, err: "has nothing whole of it"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -262,7 +262,7 @@ func TestFromNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `no image of the manifests is registry.example/wbe:1, which was to be taken from docker-daemon (did you mean "registry.example/web:1"?)`
+	want := `no image in the manifests matches registry.example/wbe:1, which was to be read from docker-daemon (did you mean "registry.example/web:1"?)`
 	if diff := cmp.Diff([]string{want}, result.Warnings); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
 	}

@@ -23,9 +23,9 @@ const (
 	predicateType = "in-toto.io/predicate-type"
 )
 
-// words in artifact types, media types and predicate types say what something
-// is. Neither notation, cosign, syft, BuildKit nor the SBOM formats agree on more.
-// The first that is there counts: an in-toto statement about an SBOM is an SBOM.
+// words map parts of artifact types, media types and predicate types to a kind.
+// Notation, cosign, syft, BuildKit and the SBOM formats agree on nothing more. The
+// first match wins, so an in-toto statement that holds an SBOM is an SBOM.
 var words = []struct{ word, kind string }{
 	{"spdx", images.SBOM},
 	{"cyclonedx", images.SBOM},
@@ -40,7 +40,8 @@ var words = []struct{ word, kind string }{
 	{".att.", images.Attestation},
 }
 
-// kindOf says what a media type or artifact type stands for.
+// kindOf returns the kind of manifest or layer that a media type or artifact type
+// stands for.
 func kindOf(mediaType string, annotations map[string]string) string {
 	if strings.HasPrefix(mediaType, bundleType) {
 		if annotations[bundlePredicate] == signPredicate || annotations[bundleContent] == "message-signature" {
@@ -57,8 +58,8 @@ func kindOf(mediaType string, annotations map[string]string) string {
 	return images.Other
 }
 
-// telling says whether a referrer's descriptor alone says what it is. Registries
-// may leave out annotations, and some give the config's media type for an
+// telling reports whether a referrer's descriptor is enough to tell its kind.
+// Registries may leave out annotations, and some put the config's media type into
 // artifactType.
 func telling(desc ocispec.Descriptor) bool {
 	if strings.HasPrefix(desc.ArtifactType, bundleType) {
@@ -67,8 +68,8 @@ func telling(desc ocispec.Descriptor) bool {
 	return kindOf(desc.ArtifactType, desc.Annotations) != images.Other && !strings.Contains(desc.ArtifactType, "attestation.manifest")
 }
 
-// kinds says what a manifest is, or what its layers are: provenance and SBOM lie
-// beside each other in one of BuildKit's. It is sorted.
+// kinds returns the kind of the manifest or, if that is unknown, those of its layers,
+// sorted. BuildKit puts provenance and SBOM into one manifest.
 func (m manifest) kinds() []string {
 	kind := kindOf(cmp.Or(m.ArtifactType, m.Config.MediaType), m.Annotations)
 	if kind != images.Other && !strings.Contains(m.ArtifactType, "attestation.manifest") {

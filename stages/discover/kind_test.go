@@ -11,7 +11,7 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// The types are those that the tools write.
+// The types in the test are those that the tools write.
 func TestKinds(t *testing.T) {
 	layer := func(mediaType, predicate string) ocispec.Descriptor {
 		return ocispec.Descriptor{MediaType: mediaType, Annotations: map[string]string{predicateType: predicate}}

@@ -23,26 +23,26 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// subject is a manifest that others may be about. Several images may have it.
+// subject is a manifest that others may refer to. Images may share it.
 type subject struct {
 	repository string
 	digest     digest.Digest
 }
 
-// finding is the answer to one question about a subject, asked once.
+// finding is the answer to one question about a subject.
 type finding struct {
-	related []images.Related // To is the subject
+	related []images.Related // with the subject in To
 	unknown error            // why the registry could not be asked
 	err     error
 }
 
-// ask finds what one way of publishing has for a subject.
+// ask returns what is published for a subject in one of the ways of publishing.
 type ask func(ctx context.Context, origin images.Origin, to digest.Digest) ([]images.Related, error)
 
-// search fills in what is related to each image of the list. Every question is
-// asked once, and many side by side.
+// search fills in Related of each image in the list. It asks every question once,
+// and many concurrently.
 func (s *Stage) search(ctx context.Context, list *images.List, report func(engine.Event)) error {
-	findings := map[subject][]*finding{} // in the order of the questions, which is not that of the answers
+	findings := map[subject][]*finding{} // in the order of the questions, not of the answers
 	var all []*finding
 	var tasks []func(context.Context)
 	question := func(image images.Image, origin images.Origin, about digest.Digest, asks ...ask) {
@@ -77,8 +77,8 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 			continue
 		}
 		for _, about := range subjects(image) {
-			// An image that anything was published beside has a signature: that one
-			// is read at once. Of the rest, most is not there.
+			// If anything was published beside an image, it includes a signature, so
+			// that is read at once. Most of the other tags do not exist.
 			likely := about == image.Digest
 			question(image, origin, about, byTag(".sig", images.Signature, likely), byTag(".att", images.Attestation, false), byTag(".sbom", images.SBOM, false), byReferrer)
 		}
@@ -86,10 +86,10 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 	found := func(image images.Image) func(digest.Digest) []*finding {
 		return func(about digest.Digest) []*finding { return findings[subject{repository(image), about}] }
 	}
-	// What was found may be signed too, and so on, in the way in which it was published.
+	// What was found may itself be signed, and so on, in the way it was published.
 	for asked, round := 0, 0; asked < len(tasks); round++ {
 		if round > registry.MaxDepth {
-			return fmt.Errorf("signatures of signatures lead on after %d of them", registry.MaxDepth)
+			return fmt.Errorf("signatures of signatures are nested more than %d levels deep", registry.MaxDepth)
 		}
 		if err := runAll(ctx, tasks[asked:], report); err != nil {
 			return err
@@ -101,7 +101,7 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 			related, _ := s.collect(image, found(image))
 			for _, r := range related {
 				switch {
-				case r.Via == images.Tag && r.Kind == images.SBOM: // which cosign signs by a tag
+				case r.Via == images.Tag && r.Kind == images.SBOM: // cosign signs it by tag
 					question(image, opened[i], r.Digest, byTag(".sig", images.Signature, false), byReferrer)
 				case r.Via == images.Referrer:
 					question(image, opened[i], r.Digest, byReferrer)
@@ -127,11 +127,11 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 	return nil
 }
 
-// atOnce is how many questions are under way: enough for two registries that take
-// as many as the client has in flight to one, and few enough to cost no memory.
+// atOnce is how many questions are asked concurrently: twice the number of requests
+// that the client has in flight to one registry.
 const atOnce = 128
 
-// runAll runs the tasks side by side.
+// runAll runs the tasks concurrently.
 func runAll(ctx context.Context, tasks []func(context.Context), report func(engine.Event)) error {
 	var (
 		group errgroup.Group
@@ -143,7 +143,7 @@ func runAll(ctx context.Context, tasks []func(context.Context), report func(engi
 		group.Go(func() error {
 			task(ctx)
 			if err := context.Cause(ctx); err != nil {
-				return err // what was cut off is not done
+				return err // the task may have been interrupted
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -155,14 +155,14 @@ func runAll(ctx context.Context, tasks []func(context.Context), report func(engi
 	return group.Wait()
 }
 
-// repository is what images have in common that are taken from one.
+// repository identifies the repository or local place that an image is read from.
 func repository(image images.Image) string {
 	name, _ := image.Repository()
 	return string(image.From) + " " + name
 }
 
-// subjects are the manifests of an image that something may be about: itself,
-// and those of its platforms.
+// subjects returns the digests of an image that other manifests may refer to: its own
+// and those of its platform manifests.
 func subjects(image images.Image) []digest.Digest {
 	out := []digest.Digest{image.Digest}
 	for _, m := range image.Manifests {
@@ -173,11 +173,11 @@ func subjects(image images.Image) []digest.Digest {
 	return out
 }
 
-// unknownPlatform marks what lies in an index and is no image.
+// unknownPlatform marks a manifest in an index that is not an image.
 const unknownPlatform = "unknown/unknown"
 
-// collect puts together what was found of an image, in its one order. What was
-// found both by tag and as a referrer keeps its tag.
+// collect returns everything found for an image, sorted. A manifest that was found
+// both by tag and as a referrer is listed with its tag.
 func (s *Stage) collect(image images.Image, of func(digest.Digest) []*finding) (related []images.Related, unknown error) {
 	related = []images.Related{}
 	var about []digest.Digest
@@ -225,8 +225,8 @@ func (s *Stage) collect(image images.Image, of func(digest.Digest) []*finding) (
 	return related, unknown
 }
 
-// inline reads an attestation manifest that lies in the image's index, and lists
-// it once a kind.
+// inline reads an attestation manifest in the image's index and lists it once for
+// each kind.
 func inline(m images.Manifest) ask {
 	return func(ctx context.Context, origin images.Origin, _ digest.Digest) ([]images.Related, error) {
 		manifest, err := read(ctx, origin, m.Digest.String())
@@ -235,8 +235,8 @@ func inline(m images.Manifest) ask {
 		}
 		var out []images.Related
 		for _, kind := range manifest.kinds() {
-			// What says nothing of itself, or was lost by its registry (mirror
-			// will miss it), is in the place of an attestation.
+			// A manifest that does not tell its kind, or that its registry has lost
+			// (mirror will report that), is in the place of an attestation.
 			if kind == images.Other {
 				kind = images.Attestation
 			}
@@ -248,9 +248,9 @@ func inline(m images.Manifest) ask {
 	}
 }
 
-// byTag asks for the tag that cosign gives to what is about a manifest. One that
-// is likely to be there is read, which costs one request; another is asked for,
-// which does not count as a pull where pulls are counted.
+// byTag looks up the tag that cosign gives to a signature, attestation or SBOM of a
+// manifest. If the tag is likely to exist, it is read with one request. Otherwise a
+// HEAD request comes first, which registries do not count as a pull.
 func byTag(suffix, kind string, likely bool) ask {
 	return func(ctx context.Context, origin images.Origin, to digest.Digest) ([]images.Related, error) {
 		tag := registry.AttachedTag(to, suffix)
@@ -276,7 +276,8 @@ func byTag(suffix, kind string, likely bool) ask {
 	}
 }
 
-// absent takes the error away that says that nothing is there.
+// absent returns nil for an error that reports that something does not exist, and
+// other errors unchanged.
 func absent(err error) error {
 	if errdefs.IsNotFound(err) {
 		return nil
@@ -284,7 +285,7 @@ func absent(err error) error {
 	return err
 }
 
-// byReferrer asks for the manifests whose subject is the manifest.
+// byReferrer lists the manifests that have to as their subject.
 func byReferrer(ctx context.Context, origin images.Origin, to digest.Digest) ([]images.Related, error) {
 	referrers, err := origin.Referrers(ctx, to)
 	if err != nil {
@@ -294,12 +295,12 @@ func byReferrer(ctx context.Context, origin images.Origin, to digest.Digest) ([]
 	for _, desc := range referrers {
 		found, data, err := registry.Read(ctx, origin, desc)
 		if errdefs.IsNotFound(err) {
-			continue // the list is older than the registry's last clean-up
+			continue // the list still has what the registry has removed
 		}
 		if err != nil {
 			return nil, err
 		}
-		// The manifest is what counts: lists may have what is about something else.
+		// The list may be wrong: the subject in the manifest decides.
 		if about, _, err := registry.Referrer(found, data); err != nil || about != to {
 			continue
 		}
@@ -321,8 +322,8 @@ func byReferrer(ctx context.Context, origin images.Origin, to digest.Digest) ([]
 	return out, nil
 }
 
-// unanswered says that a registry was not reached, or denies what it may not even
-// have. Whatever else goes wrong is an error: an answer that broke off must not
+// unanswered reports whether an error means that the registry was not reached or that
+// it denies access. Any other error fails the stage: an answer that broke off must not
 // decide what is in an artifact.
 func unanswered(err error) bool {
 	var network net.Error
@@ -330,7 +331,7 @@ func unanswered(err error) bool {
 		errdefs.IsUnavailable(err) && errors.As(err, &network)
 }
 
-// manifest is what is read of something related. It may be an index too.
+// manifest holds the fields that are read from a related manifest or index.
 type manifest struct {
 	desc         ocispec.Descriptor
 	ArtifactType string               `json:"artifactType"`

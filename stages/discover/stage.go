@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package discover implements the discover stage: it finds what was published
-// beside the images, signatures, attestations and SBOMs.
+// Package discover implements the discover stage: it finds the signatures,
+// attestations and SBOMs that were published beside the images.
 //
-//	images    images.List, as resolve wrote it
-//	→ images  the same list with every image's Related, and Unknown
+//	images    images.List, as written by resolve
+//	→ images  the same list with Related of each image, and Unknown
 //
-// There are three ways to publish such a thing, and all are looked at, for the
-// image itself and for the manifest of each of its platforms:
+// There are three ways to publish them, and the stage looks for all of them, for the
+// image itself and for each of its platform manifests:
 //
-//   - inline: BuildKit puts attestation manifests into the image's index. They
-//     travel with it, and are read here only to tell provenance from SBOMs.
-//   - by tag: cosign's sha256-<hex>.sig, .att and .sbom. They are asked for by
-//     name; a registry's tags are never listed.
-//   - by referrer: OCI 1.1 manifests whose subject is the image, from the
-//     referrers API or, where there is none, the tag sha256-<hex>.
+//   - inline: BuildKit puts attestation manifests into the image's index. They are
+//     copied with the index, and are only read here to tell provenance from SBOMs.
+//   - by tag: cosign's sha256-<hex>.sig, .att and .sbom. They are looked up by name;
+//     the tags of a repository are never listed.
+//   - by referrer: OCI 1.1 manifests whose subject is the image, from the referrers
+//     API or, if the registry does not have it, the tag sha256-<hex>.
 //
-// Of an image of which one platform was chosen, what belongs to that manifest is
-// taken; what speaks of the whole index would speak of something left behind.
+// If one platform of an image was chosen, only what refers to that manifest is taken,
+// because the index is not copied.
 //
-// A registry that cannot be asked, such as the unreachable one behind a mirror
-// that knows no referrers, does not fail the stage: List.Unknown says so and a
-// warning does. What exists and cannot be read fails it.
+// A registry that cannot be asked, such as an unreachable one behind a mirror without
+// the referrers API, does not fail the stage: List.Unknown and a warning name it. A
+// manifest that exists but cannot be read fails the stage.
 //
-// The stage is not cached: it asks what can have changed.
+// The stage is not cached, because others may publish more at any time.
 package discover
 
 import (
@@ -39,19 +39,19 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// What to look for, beside what is inline.
+// What to look for in addition to inline attestations.
 const (
 	Default = "default" // signatures, attestations and SBOMs
 	All     = "all"     // everything
-	None    = "none"    // nothing: the result depends on the images alone
+	None    = "none"    // nothing: the result depends only on the images
 )
 
 //go:embed config.schema.json
 var configSchema json.RawMessage
 
-// Config of the stage.
+// Config configures the stage.
 type Config struct {
-	// Related is Default (which is also what "" means), All or None.
+	// Related is Default, All or None; "" means Default.
 	Related string `json:"related,omitempty"`
 }
 
@@ -74,11 +74,11 @@ type Stage struct {
 	related string
 }
 
-// New makes the stage.
+// New returns the stage, or an error if config.Related is not valid.
 func New(config Config, origins images.Origins) (*Stage, error) {
 	related := cmp.Or(config.Related, Default)
 	if !slices.Contains([]string{Default, All, None}, related) {
-		return nil, fmt.Errorf("related %q: it is %s, %s or %s", related, Default, All, None)
+		return nil, fmt.Errorf("related %q is not valid; use %s, %s or %s", related, Default, All, None)
 	}
 	return &Stage{origins: origins, related: related}, nil
 }

@@ -26,12 +26,12 @@ import (
 
 const name = "registry.example/team/app"
 
-// upstream makes every image of the repository as described.
+// upstream returns a registry in which every image is as described.
 func upstream(img registrytest.Image) *registrytest.Upstream {
 	return &registrytest.Upstream{Image: func(string, string) (registrytest.Image, bool) { return img, true }}
 }
 
-// client reaches the handler under every registry's name.
+// client returns a client that sends requests for every registry to the handler.
 func client(t *testing.T, h http.Handler) *registry.Client {
 	t.Helper()
 	dir := t.TempDir()
@@ -45,7 +45,7 @@ func client(t *testing.T, h http.Handler) *registry.Client {
 	return c
 }
 
-// image is what resolve would say of a tag.
+// image returns what resolve returns for a tag.
 func image(t *testing.T, up *registrytest.Upstream, tag string) images.Image {
 	t.Helper()
 	desc, err := up.Resolve(name, tag)
@@ -118,7 +118,7 @@ type entry struct {
 	About, Kind, Via, Tag, ArtifactType string
 }
 
-// entries lists what is related, in words.
+// entries lists the related manifests of an image without their digests.
 func entries(t *testing.T, up *registrytest.Upstream, img images.Image) []entry {
 	t.Helper()
 	var out []entry
@@ -228,7 +228,7 @@ func TestFinds(t *testing.T) {
 	}
 }
 
-// A registry's list may say less of a referrer than its manifest does.
+// A registry may list a referrer without its artifact type and annotations.
 func TestReadsWhatTheListDoesNotSay(t *testing.T) {
 	up := upstream(registrytest.Image{Single: true, Referrers: []registrytest.Artifact{
 		registrytest.Bundle(signPredicate), registrytest.Bundle("https://spdx.dev/Document"),
@@ -274,7 +274,7 @@ func (w *poorList) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// What cosign publishes both ways is one thing, and keeps its tag.
+// A manifest that cosign publishes by tag and as a referrer is listed once, by tag.
 func TestFoundTwice(t *testing.T) {
 	up := upstream(registrytest.Image{Single: true, Referrers: []registrytest.Artifact{registrytest.Bundle(signPredicate)}})
 	img := image(t, up, "1")
@@ -299,7 +299,7 @@ func TestFoundTwice(t *testing.T) {
 	}
 }
 
-// Each question costs one request, however many images it is asked for.
+// Each question costs one request, even if several images ask it.
 func TestRequests(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -330,7 +330,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// Of an image of which one platform was chosen, the index is left behind.
+// If one platform of an image was chosen, nothing about the index is taken.
 func TestChosenPlatform(t *testing.T) {
 	up := upstream(registrytest.Image{Inline: 2, Signatures: 1, Deep: true})
 	img := image(t, up, "1")
@@ -346,8 +346,8 @@ func TestChosenPlatform(t *testing.T) {
 	}
 }
 
-// A mirror that cannot tell, before a registry that cannot be reached, leaves a
-// warning. What the registry has is not said to be nothing.
+// A mirror without the referrers API in front of an unreachable registry causes a
+// warning, and the related manifests are unknown, not absent.
 func TestUnknown(t *testing.T) {
 	up := upstream(registrytest.Published())
 	img := image(t, up, "1")
@@ -402,7 +402,7 @@ func TestFails(t *testing.T) {
 	}
 }
 
-// An attestation manifest that its registry lost is counted; mirror will miss it.
+// An attestation manifest that its registry has lost is listed; mirror reports it.
 func TestLostInline(t *testing.T) {
 	up := upstream(registrytest.Image{Inline: 2, Platforms: []string{"linux/amd64"}})
 	img := image(t, up, "1")
@@ -446,6 +446,6 @@ func TestConfig(t *testing.T) {
 		t.Error(err)
 	}
 	if !json.Valid(kind.Schema) {
-		t.Error("the schema is no JSON")
+		t.Error("the schema is not JSON")
 	}
 }

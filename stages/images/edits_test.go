@@ -26,12 +26,12 @@ func TestUndo(t *testing.T) {
 		after string
 		want  string
 	}{
-		{"another file", func(*FileEdits) {}, after + "x", "which was written"},
-		{"another place", func(e *FileEdits) { e.Edits[0].Offset = 4 }, after, `"REPO:1" does not stand at byte 4`},
-		{"outside", func(e *FileEdits) { e.Edits[1].Offset = 100 }, after, "does not stand at byte 100"},
-		{"out of order", func(e *FileEdits) { e.Edits[0], e.Edits[1] = e.Edits[1], e.Edits[0] }, after, "does not stand"},
-		{"another original", func(e *FileEdits) { e.Edits[0].Original = "two" }, after, "which was read"},
-		{"an edit that is not told", func(e *FileEdits) { e.Edits = e.Edits[:1] }, after, "which was read"},
+		{"another file", func(*FileEdits) {}, after + "x", "was written"},
+		{"another place", func(e *FileEdits) { e.Edits[0].Offset = 4 }, after, `"REPO:1" is not at byte 4`},
+		{"outside", func(e *FileEdits) { e.Edits[1].Offset = 100 }, after, "is not at byte 100"},
+		{"out of order", func(e *FileEdits) { e.Edits[0], e.Edits[1] = e.Edits[1], e.Edits[0] }, after, "is not at byte"},
+		{"another original", func(e *FileEdits) { e.Edits[0].Original = "two" }, after, "was read"},
+		{"a missing edit", func(e *FileEdits) { e.Edits = e.Edits[:1] }, after, "was read"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := good()
@@ -43,7 +43,7 @@ func TestUndo(t *testing.T) {
 	}
 }
 
-// Undo gives the bytes that the digest says, or an error, whatever the edits are.
+// Undo returns bytes that match the digest, or an error, whatever the edits are.
 func FuzzUndo(f *testing.F) {
 	f.Add("a: one\n", "a: REPO:1\n", 3, "one", "REPO:1", 0, "", "")
 	f.Add("x", "x", 1, "", "", -1, "y", "z")

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package images holds the nouns that stages exchange about images: the
-// references found in manifests, the images they resolve to, and what is
-// published beside those. The documents are JSON blobs with the media types
-// below; their fields are those of `tape images -o json`.
+// Package images defines the documents that stages exchange about images: the
+// references found in manifests, the images they resolve to, and the manifests
+// published beside those images. Each document is a JSON blob with one of the media
+// types below; its fields are those of `tape images -o json`.
 package images
 
 import (
@@ -22,31 +22,32 @@ const (
 	MediaTypeEdits  = "application/vnd.tape.edits.v1+json"      // Edits: pin → attest
 )
 
-// Class says how sure it is that a value is an image reference, and who reads it.
+// Class describes how certain it is that a value is an image reference, and what
+// reads it.
 type Class string
 
 // The classes.
 const (
-	Pod      Class = "pod"      // a PodSpec, whatever kind it stands in
+	Pod      Class = "pod"      // a PodSpec in an object of any kind
 	CRD      Class = "crd"      // an image field of any other kind
 	Indirect Class = "indirect" // env, args, annotations, ConfigMap data, embedded manifests
 )
 
-// Source is the file that a rendered one was made of. It is known where a run ends,
-// and not published: it depends on the working directory.
+// Source is the file that a rendered file was made from. It is known at the end of a
+// run, and not published, because it depends on the working directory.
 type Source struct {
-	// Origin is relative to the working directory, slash-separated. It is the source,
-	// with a slash at the end of a folder, where the rendered file was made of no one
-	// file; "" where nothing is on disk.
+	// Origin is relative to the working directory and slash-separated. If the rendered
+	// file was not made from one file, Origin is the source, with a trailing slash if
+	// that is a folder. It is "" if nothing is on disk.
 	Origin string `json:"origin,omitempty"`
-	// OriginLine is the line in it that the line in the rendered file is; 0 where
-	// the two files differ.
+	// OriginLine is the line in Origin that corresponds to the line in the rendered
+	// file; 0 if the two files differ.
 	OriginLine int `json:"originLine,omitempty"`
 }
 
-// Place is where something that stands in a rendered file is on disk, as far as that
-// is known: origin:line:column, else the origin and the place in the rendered file,
-// with the digest of that, if given.
+// Place returns the position on disk of something in a rendered file:
+// origin:line:column if the line is known, else the origin followed by the position
+// in the rendered file. The digest of the rendered file is included if given.
 func (s Source) Place(rendered string, line, column int, scanned digest.Digest) string {
 	at := ""
 	if scanned != "" {
@@ -55,56 +56,57 @@ func (s Source) Place(rendered string, line, column int, scanned digest.Digest) 
 	switch {
 	case s.Origin == "":
 		return Place(rendered, line, column) + at
-	case line == s.OriginLine && !strings.HasSuffix(s.Origin, "/"): // the files are the same, or the whole file is meant
+	case line == s.OriginLine && !strings.HasSuffix(s.Origin, "/"): // the files are equal, or line is 0 for the whole file
 		return Place(s.Origin, line, column) + at
 	}
 	return fmt.Sprintf("%s (rendered: %s%s)", s.Origin, Place(rendered, line, column), at)
 }
 
-// Location is one place where a reference stands.
+// Location is one occurrence of a reference.
 type Location struct {
 	File     string `json:"file"`     // slash-separated, below the manifests
-	Document int    `json:"document"` // YAML document in the file, from 0
-	Line     int    `json:"line"`     // from 1, of the text on disk that holds the reference
+	Document int    `json:"document"` // index of the YAML document in the file, from 0
+	Line     int    `json:"line"`     // from 1, of the text that holds the reference
 	Column   int    `json:"column"`   // from 1, in characters
 	Pointer  string `json:"pointer"`  // JSON pointer (RFC 6901) inside the object; "" is the document
 	Object   string `json:"object"`   // "apps/v1 Deployment podinfo"
 	Class    Class  `json:"class"`
 	Value    string `json:"value"` // as written
-	// FileDigest is of the bytes of the file as scanned.
+	// FileDigest is the digest of the file as scanned.
 	FileDigest digest.Digest `json:"fileDigest"`
-	// Offset and Length are the bytes of File that pin replaces by the new
-	// reference. Length is 0 where Parts say what to replace.
+	// Offset and Length delimit the bytes of File that pin replaces with the new
+	// reference. Length is 0 if Parts lists what to replace.
 	Offset int `json:"offset"`
 	Length int `json:"length"`
-	// Parts is set where the reference is split over several fields.
+	// Parts is set if the reference is split over several fields.
 	Parts []Part `json:"parts,omitempty"`
-	// Never says that the place is not to be pinned (`pin: never`, with the reason).
+	// Never is the reason why the location must not be pinned (`pin: never`); "" if
+	// it may be.
 	Never string `json:"never,omitempty"`
-	// KeepTag says that the tag stays as written when the place is pinned. It is
-	// set everywhere but in the PodSpecs of Kubernetes' own workloads: operators,
-	// charts and admission webhooks read versions from tags.
+	// KeepTag reports that pin must keep the tag as written. It is set everywhere
+	// except in the PodSpecs of Kubernetes' own workloads: operators, charts and
+	// admission webhooks read versions from tags.
 	KeepTag bool `json:"keepTag,omitempty"`
-	// Alias is where a YAML alias stands through which the bytes at Offset are
-	// read here. Pin writes the reference there where the bytes cannot be changed.
+	// Alias is the position of the YAML alias through which this location reads the
+	// bytes at Offset. Pin replaces the alias if those bytes cannot be changed.
 	Alias *Range `json:"alias,omitempty"`
-	// Shared reports that the bytes at Offset are also read, through an anchor, in
-	// places that are not references: a name, a label.
+	// Shared reports that an anchor also makes the bytes at Offset the value of
+	// fields that are not references, such as a name or a label.
 	Shared bool `json:"shared,omitempty"`
 	Source
 }
 
-// Range is a stretch of bytes of a file.
+// Range is a range of bytes in a file.
 type Range struct {
 	Offset int `json:"offset"`
 	Length int `json:"length"`
 }
 
-// Place is where the reference stands.
+// Place returns the position of the reference as file:line:column.
 func (l Location) Place() string { return Place(l.File, l.Line, l.Column) }
 
-// Place is how every message says where something stands: file:line:column. What
-// is 0 is left out, with what comes after it.
+// Place formats a position for messages: file:line:column. A line or column of 0 is
+// left out, with everything after it.
 func Place(file string, line, column int) string {
 	switch {
 	case line == 0:
@@ -123,25 +125,25 @@ type Part struct {
 	Value   string `json:"value"`
 	Offset  int    `json:"offset"`
 	Length  int    `json:"length"`
-	// Role is what the field holds, and so what pin writes there: "registry",
-	// "repository" (host and path, or path where there is a registry part),
+	// Role is what the field holds, and therefore what pin writes there: "registry",
+	// "repository" (host and path, or only the path if there is a registry part),
 	// "image" (last path element), "tag", "digest", "sha" (the hex of a sha256
 	// digest), "version" (tag or digest).
 	Role string `json:"role"`
-	// Alias and Shared are what they are of a Location.
+	// Alias and Shared have the same meaning as in Location.
 	Alias  *Range `json:"alias,omitempty"`
 	Shared bool   `json:"shared,omitempty"`
 }
 
-// Reference is one normalised reference with every place it stands in.
+// Reference is one normalised reference with all its locations.
 type Reference struct {
 	Source    string     `json:"source"` // as first written
 	Name      string     `json:"name"`   // normalised: docker.io/library/nginx:1
 	Locations []Location `json:"locations"`
 }
 
-// Placeholder is a value in an image field that is filled in later by something
-// else: "", auto, $(X), {{x}}, ko://….
+// Placeholder is a value in an image field that something else replaces later:
+// "", auto, $(X), {{x}}, ko://….
 type Placeholder struct {
 	Value   string `json:"value"`
 	File    string `json:"file"`
@@ -150,18 +152,18 @@ type Placeholder struct {
 	Pointer string `json:"pointer"`
 	Object  string `json:"object,omitempty"`
 	Pod     bool   `json:"pod,omitempty"` // a pod would run it
-	// Reason why it is not known what the value means; "" is that it is a placeholder.
+	// Reason is why the meaning of the value is unknown; "" for a known placeholder.
 	Reason string `json:"reason,omitempty"`
 	Source
 }
 
-// Skipped is a file that is not in the content, and why.
+// Skipped is a file that is left out of the content, with the reason.
 type Skipped struct {
 	File   string `json:"file"`
-	Line   int    `json:"line"` // 0 where the whole file is meant
+	Line   int    `json:"line"` // 0 for the whole file
 	Reason string `json:"reason"`
-	// Invalid says that the file does not parse: package fails on it unless
-	// --skip-invalid, images only reports it.
+	// Invalid reports that the file does not parse. Package fails on it unless told
+	// to skip invalid files; images only reports it.
 	Invalid bool `json:"invalid,omitempty"`
 	Source
 }
@@ -174,13 +176,13 @@ type Object struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
 	Namespace  string `json:"namespace,omitempty"`
-	Name       string `json:"name,omitempty"` // "" where generateName is used or nothing is
-	// Hook are the events of Helm's that the object is a hook of (helm.sh/hook).
+	Name       string `json:"name,omitempty"` // "" if generateName is used, or neither
+	// Hook is the list of Helm events that the object is a hook for (helm.sh/hook).
 	Hook string `json:"hook,omitempty"`
 }
 
-// Mention is an image that an object speaks of and does not run: a place that
-// something is pushed to, an entry of a list to compare with.
+// Mention is an image that an object refers to but does not run, such as the target
+// of a push or an entry of an allow list.
 type Mention struct {
 	Value   string `json:"value"`
 	File    string `json:"file"`
@@ -192,42 +194,42 @@ type Mention struct {
 	Source
 }
 
-// Report is what scan found. Every list is sorted: references by Source,
-// locations by file, document, offset; the others by file and line.
+// Report is the result of scan. Every list is sorted: references by Source,
+// locations by file, document and offset, the others by file and line.
 type Report struct {
 	References   []Reference   `json:"references"`
 	Placeholders []Placeholder `json:"placeholders"`
 	Skipped      []Skipped     `json:"skipped"`
 	Objects      []Object      `json:"objects"`
-	// Excluded references were found and left out by the pipeline's wish.
+	// Excluded are references that the pipeline's configuration leaves out.
 	Excluded []Reference `json:"excluded,omitempty"`
-	// Mentions are images that are not run.
+	// Mentions are images that no object runs.
 	Mentions []Mention `json:"mentions,omitempty"`
 }
 
-// Image is a reference resolved.
+// Image is a resolved reference.
 type Image struct {
 	Ref            string        `json:"ref"`    // source with digest
 	Source         string        `json:"source"` // as first written
 	Name           string        `json:"name"`   // normalised
-	Digest         digest.Digest `json:"digest"` // "" with --no-resolve unless the manifest gave one
+	Digest         digest.Digest `json:"digest"` // "" if unresolved and not given in the manifest
 	DigestProvided bool          `json:"digestProvided"`
 	MediaType      string        `json:"mediaType"`
 	Size           int64         `json:"size"` // bytes of the manifest or index itself
 	Locations      []Location    `json:"locations"`
-	Manifests      []Manifest    `json:"manifests"` // what an index leads to, in its order, and below each index in it; else the manifest itself
+	Manifests      []Manifest    `json:"manifests"` // for an index, its manifests in order, with those of nested indexes; else the manifest itself
 	Related        []Related     `json:"related"`   // sorted by (to, digest)
-	// Platform is set where --platform chose one manifest of an index, or From has
-	// no other; Digest is then that manifest's, IndexDigest the index's.
+	// Platform is set if one manifest of an index was selected, or if From holds no
+	// other. Digest is then the digest of that manifest, IndexDigest that of the index.
 	Platform    string        `json:"platform,omitempty"`
 	IndexDigest digest.Digest `json:"indexDigest,omitempty"`
-	// From is where the image is taken from that is in no registry; "" is the
-	// registry of its name. A path in it is relative to the working directory.
+	// From is where an image that is not in a registry is read from; "" is the
+	// registry in its name. A path is relative to the working directory.
 	From local.Place `json:"from,omitempty"`
 }
 
-// Repository is the normalised name without the digest, and its tag, "" where it
-// has none.
+// Repository splits the normalised name into repository and tag, without the digest.
+// The tag is "" if the name has none.
 func (i Image) Repository() (name, tag string) {
 	name, _, _ = strings.Cut(i.Name, "@")
 	if at := strings.LastIndexByte(name, ':'); at > strings.LastIndexByte(name, '/') {
@@ -236,19 +238,19 @@ func (i Image) Repository() (name, tag string) {
 	return name, ""
 }
 
-// Manifest is one that an image index leads to.
+// Manifest is a manifest that an image index contains.
 type Manifest struct {
 	Digest       digest.Digest `json:"digest"`
 	MediaType    string        `json:"mediaType"`
-	Platform     string        `json:"platform"` // os/arch[/variant]; unknown/unknown as given; "" where none
+	Platform     string        `json:"platform"` // os/arch[/variant]; unknown/unknown as given; "" if none
 	Size         int64         `json:"size"`
 	ArtifactType string        `json:"artifactType,omitempty"`
-	// Reference is the digest that an inline attestation manifest
-	// (vnd.docker.reference.digest) speaks of.
+	// Reference is the digest of the manifest that an inline attestation manifest is
+	// about (vnd.docker.reference.digest).
 	Reference digest.Digest `json:"reference,omitempty"`
 }
 
-// Kinds and ways of related manifests.
+// Values of Related.Kind and Related.Via.
 const (
 	Signature   = "signature"
 	Attestation = "attestation"
@@ -260,65 +262,65 @@ const (
 	Referrer = "referrer"
 )
 
-// Related is a manifest published beside an image: a signature, an attestation,
-// an SBOM. One inline manifest that holds both provenance and an SBOM is listed
-// once a kind.
+// Related is a manifest published beside an image: a signature, an attestation or
+// an SBOM. An inline manifest that holds both provenance and an SBOM is listed once
+// for each kind.
 type Related struct {
 	Kind         string        `json:"kind"` // signature|attestation|sbom|other
 	Via          string        `json:"via"`  // inline|tag|referrer
 	Digest       digest.Digest `json:"digest"`
-	Tag          string        `json:"tag,omitempty"` // sha256-<hex>.sig, where found by tag
+	Tag          string        `json:"tag,omitempty"` // sha256-<hex>.sig, if found by tag
 	To           digest.Digest `json:"to"`            // the image or platform manifest it is about
 	ArtifactType string        `json:"artifactType"`
 	MediaType    string        `json:"mediaType"`
 	Size         int64         `json:"size"`
 }
 
-// List is what resolve and discover say.
+// List is the result of resolve and of discover.
 type List struct {
 	Images []Image `json:"images"` // sorted by Source
-	// Unpinned are indirect references that their registry does not have (or
-	// that may not be pinned): they stay as written.
+	// Unpinned are indirect references that stay as written, because their registry
+	// does not have them or because they must not be pinned.
 	Unpinned []Unpinned `json:"unpinned"`
-	// Unknown says that related manifests could not be asked for: a sentence
-	// an image.
+	// Unknown has one sentence for each image whose related manifests could not be
+	// listed.
 	Unknown []string `json:"unknown,omitempty"`
 }
 
-// Unpinned is a reference that stays as it was written.
+// Unpinned is a reference that stays as written, with the reason.
 type Unpinned struct {
 	Reference
 	Reason string `json:"reason"`
 }
 
-// Edit is one replacement pin made.
+// Edit is one replacement made by pin.
 type Edit struct {
 	File     string        `json:"file"`
 	Document int           `json:"document"`
 	Pointer  string        `json:"pointer"`
 	Line     int           `json:"line"`
 	Column   int           `json:"column"`
-	Original string        `json:"original"` // the bytes replaced
+	Original string        `json:"original"` // the bytes that were replaced
 	Resolved string        `json:"resolved"` // normalised reference with digest
-	Replaced string        `json:"replaced"` // the bytes written
+	Replaced string        `json:"replaced"` // the bytes that were written
 	Digest   digest.Digest `json:"digest"`   // of the image
 	Offset   int           `json:"offset"`   // of Replaced, in the output file
-	// KeepTag reports that the tag was written as it was, see [Location].
+	// KeepTag reports that the tag was kept as written, see [Location].
 	KeepTag bool `json:"keepTag,omitempty"`
 }
 
-// FileEdits are the edits of one file, by offset.
+// FileEdits holds the edits of one file, sorted by offset.
 type FileEdits struct {
 	File   string        `json:"file"`
-	Before digest.Digest `json:"before"` // of the file's bytes
-	After  digest.Digest `json:"after"`
+	Before digest.Digest `json:"before"` // of the file as read
+	After  digest.Digest `json:"after"`  // of the file as written
 	Edits  []Edit        `json:"edits"`
 }
 
-// Edits is what pin did, sorted by file. Files without an edit are not in it.
+// Edits lists all edits made by pin, sorted by file. Unedited files are left out.
 type Edits struct {
 	Files []FileEdits `json:"files"`
-	// Unpinned are references that pin had to leave as they are, with the
-	// places that it left.
+	// Unpinned are references that pin could not replace, with the locations that
+	// stay as written.
 	Unpinned []Unpinned `json:"unpinned,omitempty"`
 }

@@ -4,7 +4,6 @@ package images
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,22 +16,22 @@ import (
 	"github.com/taped-dev/tape/engine/content/transfer"
 )
 
-// Origin is what an image is taken from: the repository of its name, or a place
-// that looks like it.
+// Origin is where an image is read from: the repository in its name, or a local
+// place that behaves like one.
 type Origin interface {
 	transfer.Source
 	// Manifest reads a manifest or index by tag or digest.
 	Manifest(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, []byte, error)
 }
 
-// Origins opens what images are taken from.
+// Origins opens the origins of images.
 type Origins struct {
 	Registry *registry.Client
-	Local    *local.Places // nil: images are in registries
+	Local    *local.Places // nil if all images are read from registries
 }
 
-// Open opens the origin of an image: of its normalised name, and the place that
-// it is in where that is no registry.
+// Open opens the origin of the image with the given normalised name. From is the
+// local place that holds the image, or "" if it is in the registry of its name.
 func (o Origins) Open(ctx context.Context, name string, from local.Place) (Origin, error) {
 	named, err := reference.ParseNormalizedNamed(name)
 	switch {
@@ -41,12 +40,13 @@ func (o Origins) Open(ctx context.Context, name string, from local.Place) (Origi
 	case from == "":
 		return o.Registry.Source(named.Name())
 	case o.Local == nil:
-		return nil, errors.New("images are taken from registries alone here, not from " + string(from))
+		return nil, fmt.Errorf("image %s: cannot be read from %s: local places are not available here", name, from)
 	}
 	return o.Local.Open(ctx, from, name)
 }
 
-// Match says whether a text is a pattern, in which * stands for any characters.
+// Match reports whether s matches pattern, in which * stands for any characters,
+// including none.
 func Match(pattern, s string) bool {
 	parts := strings.Split(pattern, "*")
 	last := len(parts) - 1
@@ -65,8 +65,8 @@ func Match(pattern, s string) bool {
 	return strings.HasSuffix(s, parts[last])
 }
 
-// Matches says whether the reference, as it is written anywhere or as normalised,
-// is a pattern.
+// Matches reports whether the normalised name, or the value at any location, matches
+// pattern.
 func (r Reference) Matches(pattern string) bool {
 	return Match(pattern, r.Name) ||
 		slices.ContainsFunc(r.Locations, func(l Location) bool { return Match(pattern, l.Value) })

@@ -9,7 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// An edit that a stranger wrote may say that it stands anywhere.
+// The offset of an edit is untrusted and may be any number.
 func TestUndoAnyOffset(t *testing.T) {
 	after := []byte("image: b\n")
 	for _, offset := range []int{math.MaxInt, math.MaxInt - 1, math.MinInt, -1, 8, 9, 10, 1 << 40} {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package index implements the index stage: the root index that reaches the
-// whole application, and the tags it will have.
+// Package index implements the index stage: it makes the root index, which reaches
+// the whole application, and chooses the tags of the root.
 //
 //	content         the content manifest
 //	layer           its layer
@@ -10,9 +10,9 @@
 //	facts/<source>  vcs.Facts
 //	→ root          the index
 //	→ tags          artifact.MediaTypeTags
-//	→ reason        MediaTypeReason: why git's version tags are not among them
+//	→ reason        MediaTypeReason: why git's version tags are not used
 //
-// The root is the same whatever its tags are. The stage is not cached.
+// The root does not depend on its tags. The stage is not cached.
 package index
 
 import (
@@ -30,20 +30,21 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// MediaTypeReason is of a text: why git's version tags are not the application's.
+// MediaTypeReason is the media type of a JSON string: the reason why git's version
+// tags are not used, or "".
 const MediaTypeReason = "application/vnd.tape.tag-reason.v1+json"
 
 //go:embed config.schema.json
 var configSchema json.RawMessage
 
-// Config of the stage.
+// Config configures the stage.
 type Config struct {
-	// Repository that the application is written to, without tag or digest.
+	// Repository is where the application is written to, without tag or digest.
 	Repository string `json:"repository"`
-	// Tags of the root; none: those of artifact.DefaultTags.
+	// Tags of the root; if empty, those of artifact.DefaultTags.
 	Tags []string `json:"tags,omitempty"`
-	// Created is the time that the artifact gives as its own; zero is that of the
-	// commit (see artifact.SourceDateEpoch).
+	// Created is the creation time in the artifact's annotations; zero means the time
+	// of the commit (see artifact.SourceDateEpoch).
 	Created time.Time `json:"created,omitzero"`
 }
 
@@ -66,7 +67,7 @@ type Stage struct {
 	config Config
 }
 
-// New makes the stage.
+// New returns the stage, or an error if a name or tag in c is not valid.
 func New(c Config) (*Stage, error) {
 	if err := engine.Mistaken("repository", artifact.CheckRepository(c.Repository)); err != nil {
 		return nil, err
@@ -121,7 +122,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	return engine.Outputs{"root": root.Desc, "tags": written, "reason": why}, err
 }
 
-// tags in the order that they were given, each once.
+// tags returns the configured tags in order without duplicates, or the default tags.
 func (s *Stage) tags(t *engine.Task, facts []vcs.Facts) []string {
 	if len(s.config.Tags) == 0 {
 		return artifact.DefaultTags(facts, t.Inputs["layer"].Digest)
@@ -135,8 +136,8 @@ func (s *Stage) tags(t *engine.Task, facts []vcs.Facts) []string {
 	return out
 }
 
-// distinct says whether the application's tags are no others' in its repository:
-// of two pushes under one tag the later would take it from the earlier.
+// distinct returns an error if another manifest of the application is to have one of
+// its tags: of two manifests pushed with one tag, only the last would keep it.
 func (s *Stage) distinct(tags []string, list []images.Image) error {
 	taken := map[string]string{}
 	for _, image := range list {
@@ -150,7 +151,7 @@ func (s *Stage) distinct(tags []string, list []images.Image) error {
 	for _, tag := range tags {
 		for _, name := range []string{tag, artifact.ContentTag(tag)} {
 			if other, ok := taken[name]; ok {
-				return fmt.Errorf("tag %s: the %s is to have it too; choose another tag", name, other)
+				return fmt.Errorf("tag %s is also the tag of the %s; choose another tag", name, other)
 			}
 			taken[name] = "application " + tag
 		}

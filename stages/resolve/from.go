@@ -25,14 +25,14 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// From says where some references are found that are in no registry.
+// From maps references to the local places that hold their images.
 type From struct {
 	references map[string]local.Place // by normalised name
-	patterns   []string               // the longest first
-	places     map[string]local.Place // by what was written
+	patterns   []string               // longest first
+	places     map[string]local.Place // by reference or pattern, as written
 }
 
-// NewFrom reads what [Config.From] says. Paths are relative to the folder.
+// NewFrom parses [Config.From]. Paths are relative to folder.
 func NewFrom(config map[string]local.Place, folder string) (From, error) {
 	f := From{references: map[string]local.Place{}, places: map[string]local.Place{}}
 	for _, written := range slices.Sorted(maps.Keys(config)) {
@@ -46,11 +46,11 @@ func NewFrom(config map[string]local.Place, folder string) (From, error) {
 		case !strings.Contains(written, "*"):
 			name := normalise(written)
 			if other, twice := f.references[name]; twice && other != place {
-				return f, fmt.Errorf("image %s is to be taken from %s, and from %s by another spelling of its name: leave one out", written, place, other)
+				return f, fmt.Errorf("image %s is to be read from %s, but another spelling of its name says %s: remove one of the two", written, place, other)
 			}
 			f.references[name] = place
 		case place.IsFile():
-			return f, fmt.Errorf("image %s: %s holds what it holds by whatever name: write out the references that are to be taken from it", written, place)
+			return f, fmt.Errorf("image %s: %s does not hold images by name: list each reference to read from it instead of a pattern", written, place)
 		default:
 			f.patterns = append(f.patterns, written)
 		}
@@ -59,8 +59,9 @@ func NewFrom(config map[string]local.Place, folder string) (From, error) {
 	return f, nil
 }
 
-// checkInside checks that the files and folders of a configuration are below top, also
-// once symbolic links are followed. Without top there is nothing to check.
+// checkInside returns an error if a file or folder in config is outside of top, also
+// after following symbolic links. Places in given are not checked, and none are if top
+// is empty.
 func checkInside(config map[string]local.Place, folder, top string, given map[string]local.Place) error {
 	for _, written := range slices.Sorted(maps.Keys(config)) {
 		place := config[written]
@@ -68,7 +69,7 @@ func checkInside(config map[string]local.Place, folder, top string, given map[st
 			continue
 		}
 		if err := inside(place, folder, top); err != nil {
-			return fmt.Errorf("image %s: %w; a pipeline file takes images from its own repository only", written, err)
+			return fmt.Errorf("image %s: %w; a pipeline file may only name images in its own repository", written, err)
 		}
 	}
 	return nil
@@ -87,7 +88,7 @@ func inside(place local.Place, folder, top string) error {
 		name = filepath.Join(real, filepath.Base(name))
 	}
 	if rel, err := filepath.Rel(top, name); err != nil || !filepath.IsLocal(rel) {
-		return fmt.Errorf("%s leads outside of %s", place, top)
+		return fmt.Errorf("%s is outside of %s", place, top)
 	}
 	// The path may be followed by a tag.
 	for _, at := range []string{name, strings.TrimSuffix(name, ":"+name[strings.LastIndexByte(name, ':')+1:])} {
@@ -98,7 +99,7 @@ func inside(place local.Place, folder, top string) error {
 	return nil
 }
 
-// Of is where a reference is found; "" is its registry.
+// Of returns the place that holds the image of a reference, or "" for its registry.
 func (f From) Of(ref images.Reference) local.Place {
 	if place, ok := f.references[ref.Name]; ok {
 		return place
@@ -111,13 +112,15 @@ func (f From) Of(ref images.Reference) local.Place {
 	return ""
 }
 
-// named says that the very reference was written: whoever wrote it wants it taken.
+// named reports whether the configuration lists the reference itself, not just a
+// pattern that matches it.
 func (f From) named(ref images.Reference) bool {
 	_, ok := f.references[ref.Name]
 	return ok
 }
 
-// unused says of what was written that nothing in the manifests is it.
+// unused returns a warning for each reference or pattern in the configuration that
+// matches no image of the manifests.
 func (f From) unused(references []images.Reference) []string {
 	var sources, out []string
 	for _, ref := range references {
@@ -127,14 +130,14 @@ func (f From) unused(references []images.Reference) []string {
 		if !slices.ContainsFunc(references, func(ref images.Reference) bool {
 			return ref.Name == normalise(written) || ref.Matches(written)
 		}) {
-			out = append(out, fmt.Sprintf("no image of the manifests is %s, which was to be taken from %s%s", written, f.places[written], nearest.Hint(written, slices.Values(sources))))
+			out = append(out, fmt.Sprintf("no image in the manifests matches %s, which was to be read from %s%s", written, f.places[written], nearest.Hint(written, slices.Values(sources))))
 		}
 	}
 	return out
 }
 
-// Hint is the end of the error that a registry does not have an image: which of the
-// places on this machine has it.
+// Hint names a place on this machine that has the image, to append to the error that
+// its registry does not. It returns "" if no place has it.
 func Hint(ctx context.Context, places *local.Places, ref images.Reference) string {
 	if places == nil {
 		return ""
@@ -146,24 +149,24 @@ func Hint(ctx context.Context, places *local.Places, ref images.Reference) strin
 	return fmt.Sprintf("; %s has it: take it from there with --from %s=%[1]s", having[0], ref.Source)
 }
 
-// another is the error where a place has the image, and not of the digest that the
-// manifests or the lock say.
+// another returns the error for an image whose digest in its place differs from the
+// one in the manifests or the lock.
 func (s *Stage) another(ctx context.Context, origin images.Origin, image images.Image) error {
-	says, renew := "locked is", "; --update=images locks what is there"
+	wanted, renew := "the lock has", "; --update=images updates the lock"
 	if image.DigestProvided {
-		says, renew = "the manifests say", ""
+		wanted, renew = "the manifests have", ""
 	}
 	has := "nothing"
 	if there, err := origin.Resolve(ctx, ""); err == nil {
 		has = there.Digest.String()
 	}
-	return fmt.Errorf("%s has %s, and %s %s%s", image.From, has, says, image.Digest, renew)
+	return fmt.Errorf("%s has %s, but %s %s%s", image.From, has, wanted, image.Digest, renew)
 }
 
-// child is the one of an index that is to be taken in its stead, nil where all are.
-// That is the one of the wanted platform; or of those that a place has, where it has
-// one and not the others: no registry has an index that is not whole. A warning says
-// then what is left out.
+// child returns the manifest to use instead of the index that lists it, or nil to use
+// the whole index. It is the manifest of the wanted platform. If a local place holds
+// only one platform of an index, it is that one, because a registry does not accept
+// an incomplete index; a warning then names the platforms left out.
 func (s *Stage) child(ctx context.Context, origin images.Origin, list []ocispec.Descriptor, image *images.Image) (child *ocispec.Descriptor, warnings []string, err error) {
 	if s.platform != nil {
 		child, err := s.choose(list)
@@ -182,7 +185,7 @@ func (s *Stage) child(ctx context.Context, origin images.Origin, list []ocispec.
 	var only ocispec.Descriptor
 	var why error
 	for _, child := range list {
-		name := "what is attested of it"
+		name := "its attestations"
 		platform := child.Platform != nil && child.Platform.OS != "unknown"
 		if platform {
 			name = platforms.Format(*child.Platform)
@@ -205,13 +208,13 @@ func (s *Stage) child(ctx context.Context, origin images.Origin, list []ocispec.
 	case len(there) == 0:
 		return nil, nil, fmt.Errorf("%s has nothing whole of it: %w", image.From, why)
 	case len(there) > 1:
-		return nil, nil, fmt.Errorf("%s has %s of it, and not %s: take one with --platform, or fetch all", image.From, strings.Join(there, ", "), missing)
+		return nil, nil, fmt.Errorf("%s has %s of it, but not %s: choose one with --platform, or pull the rest", image.From, strings.Join(there, ", "), missing)
 	}
 	image.Platform = there[0]
-	return &only, []string{fmt.Sprintf("image %s: left out: %s, which %s does not have; it is %s alone", image.Source, missing, image.From, there[0])}, nil
+	return &only, []string{fmt.Sprintf("image %s: only %s is taken: %s does not have %s", image.Source, there[0], image.From, missing)}, nil
 }
 
-// whole finds out whether all is there that a manifest names.
+// whole returns an error if a manifest or blob that desc leads to is missing.
 func whole(ctx context.Context, origin images.Origin, desc ocispec.Descriptor) error {
 	m, err := transfer.Read(ctx, origin, desc)
 	if err != nil {
@@ -225,7 +228,7 @@ func whole(ctx context.Context, origin images.Origin, desc ocispec.Descriptor) e
 	for _, blob := range m.Blobs {
 		body, err := origin.Blob(ctx, blob)
 		if errdefs.IsNotFound(err) && registry.MayBeElsewhere(blob) {
-			continue // it lies where they say
+			continue // it is at one of the descriptor's URLs
 		}
 		if err != nil {
 			return err

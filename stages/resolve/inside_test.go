@@ -10,7 +10,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/local"
 )
 
-// A file that is checked in names no images outside of its repository.
+// A pipeline file in a repository must not name images outside of it.
 func TestCheckInside(t *testing.T) {
 	top, other := t.TempDir(), t.TempDir()
 	if err := os.MkdirAll(filepath.Join(top, "app"), 0o755); err != nil {
@@ -30,10 +30,10 @@ func TestCheckInside(t *testing.T) {
 	} {
 		err := checkInside(map[string]local.Place{"app:dev": place}, filepath.Join(top, "app"), top, given)
 		if (err == nil) != want {
-			t.Errorf("%s: got %v, want that it is inside: %v", place, err, want)
+			t.Errorf("%s: got error %v, want inside %v", place, err, want)
 		}
 	}
 	if err := checkInside(map[string]local.Place{"app:given": "archive:/x.tar"}, top, top, given); err != nil {
-		t.Errorf("what the command line gives is not from the file: %v", err)
+		t.Errorf("a place given on the command line was checked: %v", err)
 	}
 }

@@ -1,35 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package resolve implements the resolve stage: it asks the registries which
-// image each reference of the manifests means today.
+// Package resolve implements the resolve stage: it asks the registries which image
+// each reference in the manifests currently names.
 //
-//	references  images.Report, as scan wrote it
-//	→ images    images.List; nothing is Related yet
+//	references  images.Report, as written by scan
+//	→ images    images.List; Related is still empty
 //
-// A digest that the manifests give is used as it is, then one that is locked;
-// else what the tag leads to. The manifest is read for its media type, size and
-// children, with one request; of a tag that an earlier run has read, a HEAD asks
-// whether it has moved. References that are spelled
-// differently and mean the same (nginx:1, docker.io/library/nginx:1) are one image.
+// The digest is the one in the manifest, else the one in the lock, else the one that
+// the tag points to. One request reads the image's manifest for its media type, size
+// and children; if an earlier run has read the tag, a HEAD request checks whether it
+// has moved. References that are spelled differently but mean the same
+// (nginx:1, docker.io/library/nginx:1) are one image.
 //
-// References that Kubernetes reads (of class pod and crd) must resolve. All that
-// do not are reported together, each with the places it stands in. One that is
-// only indirect may be no image at all; it stays as written, is listed in
-// List.Unpinned and warned of when
+// References that Kubernetes reads (classes pod and crd) must resolve. Those that do
+// not are reported together, each with its locations. A reference that is only
+// indirect may not be an image at all. It stays as written, is listed in
+// List.Unpinned and causes a warning if
 //
-//   - its registry says that there is no such image, or denies access, which is
-//     what most registries say of what does not exist,
-//   - the name of its registry does not exist, or
-//   - it exists and is nothing that can be run any more (Docker's schema 1).
+//   - its registry reports that the image does not exist, or denies access, which is
+//     how most registries answer for what does not exist,
+//   - the host name of its registry does not exist, or
+//   - the image has a format that nothing can run any more (Docker's schema 1).
 //
-// Images that are in no registry are taken from where From says: what they are is
-// asked there, and [images.Image.From] says so to whoever reads them later. A digest
-// that was given or locked must be the one that is there.
-//
-// A registry that is merely down is an error even so: an outage must not decide
+// A registry that is unreachable is an error even then: an outage must not decide
 // what is in an artifact. `exclude` in tape.yaml leaves such a reference out.
 //
-// The stage is not cached: it asks what can have changed.
+// Images that are not in a registry are read from the places in Config.From, and
+// [images.Image.From] tells later stages where. If a digest is given or locked, the
+// image in that place must have it.
+//
+// The stage is not cached, because tags move.
 package resolve
 
 import (
@@ -66,25 +66,26 @@ import (
 //go:embed config.schema.json
 var configSchema json.RawMessage
 
-// Config of the stage.
+// Config configures the stage.
 type Config struct {
-	// Platform takes one manifest of every index: os/arch[/variant].
+	// Platform selects one manifest of every index: os/arch[/variant].
 	Platform string `json:"platform,omitempty"`
-	// Offline asks no registry: a digest is what the manifests give, else empty.
+	// Offline contacts no registry: a digest is the one in the manifests, or empty.
 	Offline bool `json:"offline,omitempty"`
-	// Digests are locked, by normalised reference (docker.io/library/nginx:1).
-	// Nil: there is no lock, and nobody is told that something is not in it.
+	// Digests are the locked digests by normalised reference
+	// (docker.io/library/nginx:1). If nil, there is no lock, and no warning names an
+	// image that is missing from it.
 	Digests map[string]digest.Digest `json:"digests,omitempty"`
 	// Locked makes an image that is not locked an error.
 	Locked bool `json:"locked,omitempty"`
-	// From is where images are that are in no registry, by reference (app:dev) or
-	// by a pattern of references, in which * stands for any characters.
+	// From is where to read images that are not in a registry, by reference (app:dev)
+	// or by a pattern in which * stands for any characters.
 	From map[string]local.Place `json:"from,omitempty"`
 }
 
 // Kind is the stage's entry in the table of stages. Paths in its configuration are
-// relative to the folder and stay below top, but for the places that are given: those
-// are not from a file that is checked in.
+// relative to folder and must be below top, except for the places in given, which do
+// not come from a pipeline file.
 func Kind(origins images.Origins, folder, top string, given map[string]local.Place) pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "resolve",
@@ -107,10 +108,10 @@ type Stage struct {
 	origins  images.Origins
 	config   Config
 	from     From
-	platform *ocispec.Platform // nil: whole indexes
+	platform *ocispec.Platform // nil for whole indexes
 }
 
-// New makes the stage. Paths in the configuration are relative to the folder.
+// New returns the stage. Paths in the configuration are relative to folder.
 func New(config Config, origins images.Origins, folder string) (*Stage, error) {
 	s := &Stage{origins: origins, config: config}
 	var err error
@@ -120,7 +121,7 @@ func New(config Config, origins images.Origins, folder string) (*Stage, error) {
 	if config.Platform == "" {
 		return s, nil
 	}
-	// What is left out would be taken from the machine that tape runs on.
+	// The parser would fill in missing parts from the machine that tape runs on.
 	if !strings.Contains(config.Platform, "/") {
 		return nil, engine.Mistaken("platform", fmt.Errorf("platform %q: give it as os/arch, such as linux/amd64", config.Platform))
 	}
@@ -159,7 +160,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		image := found[i].image
 		switch err := found[i].err; {
 		case err == nil && s.unlocked(image) && s.config.Locked:
-			failures = append(failures, fmt.Errorf("image %s (%s) is not in the lock, and is %s now; --update=images locks it", ref.Source, places(ref.Locations), image.Digest))
+			failures = append(failures, fmt.Errorf("image %s (%s) is not in the lock and currently has digest %s; --update=images locks it", ref.Source, places(ref.Locations), image.Digest))
 		case err == nil:
 			if s.unlocked(image) {
 				warn("image %s is not in the lock; --update=images locks it to %s", ref.Source, image.Digest)
@@ -171,7 +172,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 			list.Unpinned = append(list.Unpinned, never(ref)...)
 		case !required(ref) && !s.from.named(ref) && absent(err):
 			list.Unpinned = append(list.Unpinned, images.Unpinned{Reference: ref, Reason: reason(err)})
-			warn("%s (%s) stays as it is written: %s", ref.Source, places(ref.Locations), reason(err))
+			warn("%s (%s) stays as written: %s", ref.Source, places(ref.Locations), reason(err))
 		default:
 			failures = append(failures, &failure{fmt.Sprintf("image %s (%s): %s%s", ref.Source, places(ref.Locations), reason(err), found[i].hint), err})
 		}
@@ -190,24 +191,24 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	return engine.Outputs{"images": desc}, nil
 }
 
-// unlocked says that there is a lock, and that an image it could pin is not in it.
+// unlocked reports whether there is a lock that should list the image but does not.
 func (s *Stage) unlocked(image images.Image) bool {
 	return s.config.Digests != nil && !image.DigestProvided && s.config.Digests[image.Name] == ""
 }
 
-// atOnce is how many references are resolved side by side: enough for two
-// registries that take as many requests as the client has in flight to one.
+// atOnce is how many references are resolved concurrently: twice the number of
+// requests that the client has in flight to one registry.
 const atOnce = 128
 
-// found is what came of a reference.
+// found is the result of resolving one reference.
 type found struct {
 	image    images.Image
 	warnings []string
 	err      error
-	hint     string // at where the image is
+	hint     string // names a local place that has the image
 }
 
-// resolveAll resolves references side by side. What it returns has their order.
+// resolveAll resolves references concurrently and returns the results in their order.
 func (s *Stage) resolveAll(ctx context.Context, references []images.Reference, report func(engine.Event)) []found {
 	all := make([]found, len(references))
 	var (
@@ -236,7 +237,7 @@ func (s *Stage) resolveAll(ctx context.Context, references []images.Reference, r
 	return all
 }
 
-// resolve finds the image that a reference means.
+// resolve returns the image that a reference names, and warnings about it.
 func (s *Stage) resolve(ctx context.Context, ref images.Reference) (images.Image, []string, error) {
 	image := images.Image{
 		Ref: ref.Source, Source: ref.Source, Name: ref.Name, Locations: ref.Locations,
@@ -245,7 +246,7 @@ func (s *Stage) resolve(ctx context.Context, ref images.Reference) (images.Image
 	named, err := reference.ParseNormalizedNamed(ref.Name)
 	switch {
 	case err != nil && s.config.Offline:
-		return image, nil, nil // whoever only looks is shown what is there
+		return image, nil, nil // listing images shows malformed references too
 	case err != nil:
 		return images.Image{}, nil, &failure{err.Error() + "; an image is written as registry/path:tag", errdefs.ErrInvalidArgument}
 	}
@@ -279,8 +280,8 @@ func (s *Stage) resolve(ctx context.Context, ref images.Reference) (images.Image
 	return image, warnings, nil
 }
 
-// describe reads the manifest at a tag or digest, and where one platform is wanted
-// goes on to that one's.
+// describe fills in the image from the manifest at a tag or digest, or from the
+// manifest of the wanted platform if that is an index.
 func (s *Stage) describe(ctx context.Context, origin images.Origin, at string, image *images.Image) (warnings []string, err error) {
 	desc, data, err := origin.Manifest(ctx, at)
 	if errdefs.IsNotFound(err) && image.From != "" && image.Digest != "" {
@@ -325,7 +326,7 @@ func (s *Stage) describe(ctx context.Context, origin images.Origin, at string, i
 	return warnings, err
 }
 
-// manifests describes what an index leads to.
+// manifests converts the descriptors of the manifests below an index.
 func manifests(children []ocispec.Descriptor) []images.Manifest {
 	out := make([]images.Manifest, len(children))
 	for i, c := range children {
@@ -333,7 +334,7 @@ func manifests(children []ocispec.Descriptor) []images.Manifest {
 		if c.Platform != nil {
 			out[i].Platform = platforms.Format(*c.Platform)
 		}
-		// BuildKit's convention: docs/attestations/attestation-storage.md there.
+		// See docs/attestations/attestation-storage.md in BuildKit.
 		if c.Annotations["vnd.docker.reference.type"] == "attestation-manifest" {
 			out[i].Reference = digest.Digest(c.Annotations["vnd.docker.reference.digest"])
 		}
@@ -341,8 +342,8 @@ func manifests(children []ocispec.Descriptor) []images.Manifest {
 	return out
 }
 
-// choose finds the child for the wanted platform: of its very variant, else of
-// the newest older one.
+// choose returns the child for the wanted platform: the one with the same variant,
+// else the one with the newest older variant.
 func (s *Stage) choose(children []ocispec.Descriptor) (ocispec.Descriptor, error) {
 	matcher := platforms.Only(*s.platform)
 	var (
@@ -354,7 +355,7 @@ func (s *Stage) choose(children []ocispec.Descriptor) (ocispec.Descriptor, error
 			continue
 		}
 		there = append(there, platforms.Format(*c.Platform))
-		// The matcher also takes what the processor could run: 386 for amd64.
+		// The matcher also accepts what the processor can run, such as 386 on amd64.
 		if p := platforms.Normalize(*c.Platform); p.Architecture != s.platform.Architecture || !matcher.Match(p) {
 			continue
 		}
@@ -369,8 +370,8 @@ func (s *Stage) choose(children []ocispec.Descriptor) (ocispec.Descriptor, error
 	return *best, nil
 }
 
-// check says whether an image without an index is of the wanted platform. That
-// is in its config.
+// check returns an error if the config of an image without an index names another
+// platform than the wanted one.
 func (s *Stage) check(ctx context.Context, origin images.Origin, manifest []byte) error {
 	if s.platform == nil {
 		return nil
@@ -388,19 +389,19 @@ func (s *Stage) check(ctx context.Context, origin images.Origin, manifest []byte
 	if err != nil {
 		return fmt.Errorf("read image config %s: %w", parsed.Config.Digest, err)
 	}
-	// What is no image (an artifact for an image volume) has no platform.
+	// An artifact that is not an image, such as one for an image volume, has no platform.
 	var config ocispec.Platform
 	if err := json.Unmarshal(data, &config); err != nil || config.OS == "" {
-		return nil //nolint:nilerr // as said above
+		return nil //nolint:nilerr // see above
 	}
 	child := ocispec.Descriptor{Platform: &config}
 	_, err = s.choose([]ocispec.Descriptor{child})
 	return err
 }
 
-// merge makes one of references with the same normalised name; its source is how
-// the first place spells it, and what they are sorted by. Scan does so; a stage
-// put in between may not.
+// merge joins references with the same normalised name. The source of the result is
+// the spelling at its first location, and results are sorted by source. Scan does the
+// same, but a stage between scan and this one may not.
 func merge(references []images.Reference) []images.Reference {
 	byName := map[string]int{}
 	var out []images.Reference
@@ -430,8 +431,8 @@ func merge(references []images.Reference) []images.Reference {
 	return out
 }
 
-// normalise spells a reference out: registry, path, and tag or digest. What is no
-// reference is left, for resolve to refuse.
+// normalise returns the reference with registry, path, and tag or digest. It returns
+// an invalid reference unchanged, for resolve to reject.
 func normalise(ref string) string {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
@@ -440,14 +441,15 @@ func normalise(ref string) string {
 	return reference.TagNameOnly(named).String()
 }
 
-// required says whether Kubernetes itself reads the reference, and tape is to pin it.
+// required reports whether Kubernetes itself reads the reference at a location that
+// may be pinned.
 func required(ref images.Reference) bool {
 	return slices.ContainsFunc(ref.Locations, func(l images.Location) bool {
 		return l.Class != images.Indirect && l.Never == ""
 	})
 }
 
-// never lists the places that are not to be pinned, although the image is taken.
+// never lists the locations that must not be pinned although the image is copied.
 func never(ref images.Reference) []images.Unpinned {
 	var out []images.Unpinned
 	for _, l := range ref.Locations {
@@ -464,8 +466,8 @@ func never(ref images.Reference) []images.Unpinned {
 	return out
 }
 
-// absent says whether an error means that, as far as anybody is told, there is no
-// such image.
+// absent reports whether an error means that no such image exists, as far as its
+// registry tells.
 func absent(err error) bool {
 	var (
 		dns      *net.DNSError
@@ -475,18 +477,18 @@ func absent(err error) bool {
 		errors.As(err, &dns) && dns.IsNotFound {
 		return true
 	}
-	// An image of schema 1 is there, and nothing that can be run.
+	// An image of schema 1 exists but cannot be run.
 	if errdefs.IsNotImplemented(err) {
 		var status remoteerrors.ErrUnexpectedStatus
 		return !errors.As(err, &status)
 	}
-	// What is no reference was never asked for; of a registry the same class
-	// says that something is wrong with it.
+	// An invalid reference was never asked for. From a registry, the same class of
+	// error means that the registry is at fault.
 	return errdefs.IsInvalidArgument(err) && !errors.As(err, &answered)
 }
 
-// reason says what a registry's error says, without the reference: whoever reads
-// it has just read that.
+// reason returns the text of a registry's error without the reference, which the
+// caller's message already contains.
 func reason(err error) string {
 	var failed *registry.Error
 	if !errors.As(err, &failed) {
@@ -502,7 +504,7 @@ func reason(err error) string {
 	return text
 }
 
-// failure is an error of a class (or around another error) with a text of its own.
+// failure wraps an error but replaces its text.
 type failure struct {
 	text string
 	err  error
@@ -514,7 +516,7 @@ func (f *failure) Unwrap() error { return f.err }
 // maxPlaces is how many locations an error names.
 const maxPlaces = 3
 
-// places says where a reference stands: a.yaml:3:12, b.yaml:7:16 and 2 more.
+// places formats locations for a message: a.yaml:3:12, b.yaml:7:16 and 2 more.
 func places(locations []images.Location) string {
 	var out []string
 	for _, l := range locations[:min(len(locations), maxPlaces)] {

@@ -25,7 +25,7 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// client reaches the handler under every registry's name.
+// client returns a client that sends requests for every registry to the handler.
 func client(t *testing.T, h http.Handler) *registry.Client {
 	t.Helper()
 	dir := t.TempDir()
@@ -39,7 +39,7 @@ func client(t *testing.T, h http.Handler) *registry.Client {
 	return c
 }
 
-// run runs the stage on references; warnings are what it warned of.
+// run runs the stage on references and returns its list and warnings.
 func run(t *testing.T, c *registry.Client, config Config, references ...images.Reference) (list images.List, warnings []string, err error) {
 	t.Helper()
 	stage, err := New(config, images.Origins{Registry: c}, "")
@@ -70,7 +70,7 @@ func newCase(t *testing.T, stage *Stage, references ...images.Reference) stagete
 	return stagetest.Case{Stage: stage, Inputs: map[string]stagetest.Blob{"references": report}}
 }
 
-// The contract of a stage holds, also where something stays unpinned.
+// The stage keeps the contract of stages, also when a reference stays unpinned.
 func TestContract(t *testing.T) {
 	up := &registrytest.Upstream{Image: func(name, tag string) (registrytest.Image, bool) { return registrytest.Published(), tag != "missing" }}
 	stage, err := New(Config{}, images.Origins{Registry: client(t, up)}, "")
@@ -82,7 +82,7 @@ func TestContract(t *testing.T) {
 	}
 }
 
-// ref is a reference that stands at app.yaml:line:12.
+// ref returns a reference located at app.yaml:line:12.
 func ref(source string, class images.Class, line int) images.Reference {
 	return images.Reference{
 		Source: source, Name: normalise(source),
@@ -147,7 +147,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// What is said of an index is what lies in it, attestations included.
+// The manifests of an index are listed with its attestations.
 func TestManifests(t *testing.T) {
 	up := &registrytest.Upstream{Image: func(name, tag string) (registrytest.Image, bool) {
 		return registrytest.Image{Platforms: []string{"linux/amd64", "linux/arm/v7"}, Inline: 2, Docker: tag == "docker", Single: tag == "single"}, true
@@ -282,7 +282,7 @@ func TestOffline(t *testing.T) {
 	}
 }
 
-// Two tags of one image and one that is asked for twice cost no more than they must.
+// Two tags of one image, one of them spelled in two ways, cost one request each.
 func TestRequests(t *testing.T) {
 	up := &registrytest.Upstream{}
 	count := registrytest.Count(up)
@@ -332,13 +332,13 @@ func TestEveryFailureIsReported(t *testing.T) {
 	if !errdefs.IsNotFound(err) {
 		t.Error("the class of the failures is lost")
 	}
-	if len(warnings) != 1 || !strings.HasPrefix(warnings[0], "ghcr.io/perhaps:missing (app.yaml:20:12) stays as it is written: ") {
+	if len(warnings) != 1 || !strings.HasPrefix(warnings[0], "ghcr.io/perhaps:missing (app.yaml:20:12) stays as written: ") {
 		t.Errorf("warnings %q", warnings)
 	}
 }
 
-// What is only indirect may be no image: what its registry does not have, or does
-// not show, stays as it is. A registry that is down fails all the same.
+// An indirect reference may not be an image. If its registry does not have it or
+// denies access, it stays as written. An unreachable registry is still an error.
 func TestIndirect(t *testing.T) {
 	notFound := http.NotFoundHandler()
 	hub := &registrytest.Bearer{Next: notFound}
@@ -348,7 +348,7 @@ func TestIndirect(t *testing.T) {
 		fails   bool
 	}{
 		{"not found", notFound, false},
-		{"a hub that denies what it has not", hub, false},
+		{"a registry that denies access to what does not exist", hub, false},
 		{"forbidden", registrytest.Basic(notFound, "u", "p"), false},
 		{"schema 1", &registrytest.Upstream{Image: func(string, string) (registrytest.Image, bool) { return registrytest.Image{Schema1: true}, true }}, false},
 		{"not implemented", registrytest.Misbehave(notFound, registrytest.Is(registrytest.Manifests), registrytest.Status(http.StatusNotImplemented)), true},
@@ -409,8 +409,8 @@ func TestAbsent(t *testing.T) {
 	}
 }
 
-// A place that is not to be pinned is listed, and its image is taken all the same,
-// if there is one.
+// A location that must not be pinned is listed, and its image is still copied if it
+// exists.
 func TestNever(t *testing.T) {
 	up := &registrytest.Upstream{Image: func(name, tag string) (registrytest.Image, bool) { return registrytest.Image{}, tag != "missing" }}
 	never := func(r images.Reference) images.Reference {
@@ -466,14 +466,14 @@ func TestKind(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := kind.New(json.RawMessage(`{"platform":1}`)); err == nil {
-		t.Error("a number is no platform")
+		t.Error("a number was accepted as platform")
 	}
 	if !json.Valid(kind.Schema) {
-		t.Error("the schema is no JSON")
+		t.Error("the schema is not JSON")
 	}
 }
 
-// A registry whose very name does not exist is no outage.
+// A registry whose host name does not exist is not an outage.
 func TestNoSuchHost(t *testing.T) {
 	c, err := registry.New(registry.Options{DialContext: func(context.Context, string, string) (net.Conn, error) {
 		return nil, &net.DNSError{Err: "no such host", Name: "typo.example", IsNotFound: true}
