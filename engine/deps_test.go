@@ -64,13 +64,14 @@ const dependencies = `
 	NOUNS < stages/* < stages;
 	# Whoever verifies looks for images as scan does, and knows what sign makes.
 	NOUNS, stages/scan, stages/sign < stages/app/internal/...;
-	stages, stages/app/internal/... < stages/app;
+	# app is all of tape, and so runs interpreters too.
+	stages, stages/app/internal/..., plugins/host, interpreters/plain < stages/app;
 
 	# Commands.
 	NONE < cmd/tape/internal/serve;
 	# Text, pages and drawings are made of data, for people.
 	NOUNS < cmd/tape/internal/show;
-	stages/app, plugins/host, plugins/conformance, interpreters/plain, cmd/tape/internal/*
+	stages/app, plugins/conformance, cmd/tape/internal/*
 	< cmd/tape/cli
 	< cmd/tape;
 	plugins/serve < SERVE;
@@ -344,6 +345,8 @@ func TestRules(t *testing.T) {
 		{"plugins/host", "engine", false},
 		{"plugins/host", "stages/files", false},
 		{"cmd/tape/cli", "interpreters/plain", true},
+		{"stages/app", "plugins/host", true},
+		{"stages/app", "interpreters/helm", false},
 		{"cmd/tape/cli", "interpreters/helm", false},
 		{"cmd/tape-interpreter-helm", "interpreters/helm", true},
 		{"cmd/tape-interpreter-helm", "interpreters/cue", false},

@@ -322,7 +322,7 @@ func isForged(t *testing.T, a *signedApp, data []byte, elsewhere bool) {
 	_, loadErr := app.Load(t.Context(), app.LoadOptions{Environment: a.env, File: file, Repository: to})
 	_, copyErr := app.Copy(t.Context(), app.CopyOptions{Environment: a.env, Pairs: []app.CopyPair{{Source: ref, Target: to + "2:v1"}}})
 	_, pullErr := app.Pull(t.Context(), app.PullOptions{Environment: a.env, Ref: ref, Dir: filepath.Join(t.TempDir(), "out")})
-	_, viewErr := app.View(t.Context(), a.env, ref)
+	_, viewErr := app.View(t.Context(), app.ViewOptions{Environment: a.env, Ref: ref})
 	for what, err := range map[string]error{"load": loadErr, "copy": copyErr, "pull": pullErr, "view": viewErr} {
 		if elsewhere && !errors.Is(err, engine.ErrPolicy) {
 			t.Errorf("%s: %v, want a refusal", what, err)

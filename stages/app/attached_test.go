@@ -193,7 +193,7 @@ func TestAttachedAtEveryLevel(t *testing.T) {
 			}
 			all("save", func(dgst digest.Digest) bool { _, found := slices.BinarySearch(blobs, dgst); return found })
 			for _, ref := range []string{down + "/copied/app:v1", "archive:" + file} {
-				if _, err := app.View(t.Context(), env, ref); err != nil {
+				if _, err := app.View(t.Context(), app.ViewOptions{Environment: env, Ref: ref}); err != nil {
 					t.Errorf("view %s: %v", ref, err)
 				}
 			}

@@ -41,6 +41,13 @@ type BundleOptions struct {
 	NoFallbacks bool
 }
 
+// PullBundleOptions are what PullBundle takes.
+type PullBundleOptions struct {
+	Environment
+	// Ref is REPOSITORY:TAG or REPOSITORY@DIGEST.
+	Ref string
+}
+
 // BundleResult is a bundle in a registry, or one whose images are.
 type BundleResult struct {
 	// Ref and Digest are those of the index; "" where none was pushed.
@@ -273,10 +280,10 @@ func (b *bundling) documents(ctx context.Context, docs cnab.Documents) error {
 
 // PullBundle reads a bundle that tape or cnab-to-oci pushed: its bundle.json byte for
 // byte, and where its images are.
-func PullBundle(ctx context.Context, env Environment, ref string) (*BundleResult, error) {
-	result, err := pullBundle(ctx, env.Registry, ref)
+func PullBundle(ctx context.Context, o PullBundleOptions) (*BundleResult, error) {
+	result, err := pullBundle(ctx, o.Registry, o.Ref)
 	if err != nil {
-		return nil, fmt.Errorf("pull bundle %s: %w", ref, err)
+		return nil, fmt.Errorf("pull bundle %s: %w", o.Ref, err)
 	}
 	return result, nil
 }

@@ -50,7 +50,7 @@ func TestBundle(t *testing.T) {
 				t.Errorf("%+v", pushed)
 			}
 			for _, ref := range []string{repository + ":v1", repository + "@" + pushed.Digest.String()} {
-				pulled, err := app.PullBundle(t.Context(), o.Environment, ref)
+				pulled, err := app.PullBundle(t.Context(), app.PullBundleOptions{Environment: o.Environment, Ref: ref})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -147,7 +147,7 @@ func TestBundleFallbacks(t *testing.T) {
 			if err != nil || desc.MediaType != tt.want || desc.Digest != pushed.Digest {
 				t.Errorf("index %+v, %v", desc, err)
 			}
-			if pulled, err := app.PullBundle(t.Context(), o.Environment, host+"/shop:v1"); err != nil || string(pulled.Bundle) != string(pushed.Bundle) {
+			if pulled, err := app.PullBundle(t.Context(), app.PullBundleOptions{Environment: o.Environment, Ref: host + "/shop:v1"}); err != nil || string(pulled.Bundle) != string(pushed.Bundle) {
 				t.Errorf("pulled %+v, %v", pulled, err)
 			}
 		})
@@ -187,7 +187,7 @@ func TestBundleWhole(t *testing.T) {
 	if _, err := app.PushBundle(t.Context(), app.BundleOptions{Environment: env, Bundle: bundleOf(whole), Target: broken + "/shop:v1"}); err == nil {
 		t.Error("a push that was refused succeeds")
 	}
-	if _, err := app.PullBundle(t.Context(), env, broken+"/shop:v1"); err == nil || !strings.Contains(err.Error(), "not found") {
+	if _, err := app.PullBundle(t.Context(), app.PullBundleOptions{Environment: env, Ref: broken + "/shop:v1"}); err == nil || !strings.Contains(err.Error(), "not found") {
 		t.Errorf("a tag was set: %v", err)
 	}
 }

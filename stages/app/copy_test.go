@@ -215,7 +215,7 @@ func TestCopySeveral(t *testing.T) {
 // that helps.
 func TestCopyCollected(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
-	view, err := app.View(t.Context(), a.env, a.ref)
+	view, err := app.View(t.Context(), app.ViewOptions{Environment: a.env, Ref: a.ref})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,11 +39,11 @@ func cosign(t *testing.T, args ...string) string {
 // cosignKey is a pair that tape made, encrypted, for both.
 func cosignKey(t *testing.T) (private, public string) {
 	t.Helper()
-	private, public, err := app.GenerateKey(filepath.Join(t.TempDir(), "k"), password)
+	pair, err := app.GenerateKey(t.Context(), app.KeyOptions{Prefix: filepath.Join(t.TempDir(), "k"), Password: password})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return private, public
+	return pair.Private, pair.Public
 }
 
 func password(bool) ([]byte, error) { return []byte("secret"), nil }

@@ -22,15 +22,22 @@ import (
 	"github.com/taped-dev/tape/stages/files"
 )
 
-// Diff is how an application differs from another.
-type Diff struct {
+// DiffOptions are what Diff takes.
+type DiffOptions struct {
+	Environment
+	// A and B are the references of two applications.
+	A, B string
+}
+
+// DiffResult is how an application differs from another.
+type DiffResult struct {
 	Images  ImagesDiff  `json:"images"`
 	Objects ObjectsDiff `json:"objects"`
 	Source  SourceDiff  `json:"source"`
 }
 
 // Empty says that nothing differs.
-func (d Diff) Empty() bool {
+func (d DiffResult) Empty() bool {
 	return len(d.Images.Added)+len(d.Images.Removed)+len(d.Images.Changed) == 0 && d.Objects.empty() && len(d.Source.Changed) == 0
 }
 
@@ -78,22 +85,22 @@ type SourceChange struct {
 	To     string `json:"to"`
 }
 
-// Compare says how the application behind b differs from that behind a. The
-// repository that the references in manifests point to is not a difference, so
-// an application is the same wherever it lies.
-func Compare(ctx context.Context, env Environment, a, b string) (*Diff, error) {
+// Diff says how application B differs from A. The repository that the references in
+// manifests point to is not a difference, so an application is the same wherever it
+// lies.
+func Diff(ctx context.Context, o DiffOptions) (*DiffResult, error) {
 	sides := make([]side, 2)
 	g, gctx := errgroup.WithContext(ctx)
-	for i, ref := range []string{a, b} {
+	for i, ref := range []string{o.A, o.B} {
 		g.Go(func() (err error) {
-			sides[i], err = readSide(gctx, env, ref)
+			sides[i], err = readSide(gctx, o.Environment, ref)
 			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	d := &Diff{Images: diffImages(sides[0].view.Images, sides[1].view.Images), Source: diffSources(sides[0].view.Sources, sides[1].view.Sources)}
+	d := &DiffResult{Images: diffImages(sides[0].view.Images, sides[1].view.Images), Source: diffSources(sides[0].view.Sources, sides[1].view.Sources)}
 	var err error
 	d.Objects, err = diffObjects(sides[0].objects, sides[1].objects)
 	for _, object := range d.Objects.Changed {

@@ -375,7 +375,7 @@ func (f *finder) plain(claimed []claimedSource) ([]claimedSource, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, claimedSource{Source: Source{Path: filepath.ToSlash(rel), Interpreter: builtIn}, abs: at})
+		out = append(out, claimedSource{Source: Source{Path: filepath.ToSlash(rel), Interpreter: BuiltIn}, abs: at})
 	}
 	return out, nil
 }

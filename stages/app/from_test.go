@@ -113,7 +113,7 @@ func TestFrom(t *testing.T) {
 					t.Errorf("%s: %v", ref, failing(checked))
 				}
 			}
-			shown, err := app.View(t.Context(), a.env, host+"/team/app:v1")
+			shown, err := app.View(t.Context(), app.ViewOptions{Environment: a.env, Ref: host + "/team/app:v1"})
 			if err != nil {
 				t.Fatal(err)
 			}

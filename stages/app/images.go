@@ -14,7 +14,7 @@ import (
 // them where that is wanted. A file that does not parse is among the skipped.
 func Images(ctx context.Context, o ImagesOptions) (*ImagesResult, error) {
 	o.SkipInvalid = true
-	p, err := o.pipeline()
+	p, err := o.prepare(ctx)
 	if err != nil {
 		return nil, err
 	}

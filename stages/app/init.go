@@ -23,7 +23,7 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// InitOptions are what InitPipeline takes.
+// InitOptions are what Init takes.
 type InitOptions struct {
 	Environment
 	// Dir is looked at, and gets the file.
@@ -34,35 +34,44 @@ type InitOptions struct {
 	Force bool
 }
 
-// InitPipeline looks at a folder and writes a tape.yaml that packs what is in
-// it. It returns the file's name and content.
-func InitPipeline(ctx context.Context, o InitOptions) (string, []byte, error) {
+// InitResult is the pipeline file that was written.
+type InitResult struct {
+	File     string `json:"file"`
+	Pipeline string `json:"pipeline"` // its content
+}
+
+// Init looks at a folder and writes a tape.yaml that packs what is in it.
+func Init(ctx context.Context, o InitOptions) (*InitResult, error) {
+	var err error
+	if o.Store, err = o.kept(ctx); err != nil {
+		return nil, err
+	}
 	if info, err := os.Stat(o.Dir); err != nil || !info.IsDir() {
-		return "", nil, usagef("%s is no folder: name the one that the application lies in", o.Dir)
+		return nil, usagef("%s is no folder: name the one that the application lies in", o.Dir)
 	}
 	if o.Repository != "" {
 		if err := artifact.CheckRepository(o.Repository); err != nil {
-			return "", nil, asUsage(err)
+			return nil, asUsage(err)
 		}
 	}
 	file := filepath.Join(o.Dir, PipelineFile)
 	if _, err := os.Lstat(file); err == nil && !o.Force {
-		return "", nil, thereAlready(file)
+		return nil, thereAlready(file)
 	}
 	f, err := newFinder(ctx, o.Interpreters, o.Dir, cmp.Or(o.Log, slog.New(slog.DiscardHandler)))
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	found, err := f.find(ctx)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	if len(found.sources) == 0 {
-		return "", nil, fmt.Errorf("nothing to pack in %s: no interpreter claims a folder, and there are no manifests (.yaml, .yml, .json)", o.Dir)
+		return nil, fmt.Errorf("nothing to pack in %s: no interpreter claims a folder, and there are no manifests (.yaml, .yml, .json)", o.Dir)
 	}
 	sources, failed, err := o.rendering(ctx, f, found.sources)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	name(sources)
 	data := []byte(o.text(sources, failed, found))
@@ -75,16 +84,16 @@ func InitPipeline(ctx context.Context, o InitOptions) (string, []byte, error) {
 	}
 	out, err := os.OpenFile(file, flags, 0o644)
 	if errors.Is(err, fs.ErrExist) {
-		return "", nil, thereAlready(file)
+		return nil, thereAlready(file)
 	}
 	if err != nil {
-		return "", nil, fmt.Errorf("write pipeline: %w", err)
+		return nil, fmt.Errorf("write pipeline: %w", err)
 	}
 	_, err = out.Write(data)
 	if err = errors.Join(err, out.Close()); err != nil {
-		return "", nil, fmt.Errorf("write pipeline: %w", err)
+		return nil, fmt.Errorf("write pipeline: %w", err)
 	}
-	return file, data, nil
+	return &InitResult{File: file, Pipeline: string(data)}, nil
 }
 
 // text is the pipeline.

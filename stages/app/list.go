@@ -19,6 +19,13 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
+// ListOptions are what List and Tags take.
+type ListOptions struct {
+	Environment
+	// Repository whose applications are listed, without a tag.
+	Repository string
+}
+
 // ListResult are the applications of a repository, the latest first.
 type ListResult struct {
 	Repository   string              `json:"repository"`
@@ -40,15 +47,15 @@ const parallelListed = 16
 
 // List lists the applications of a repository. Beside the list of tags it takes a
 // request a tag, and one for what is attached to each root.
-func List(ctx context.Context, env Environment, repository string) (*ListResult, error) {
-	name, tag, dgst, err := parseReference(repository)
+func List(ctx context.Context, o ListOptions) (*ListResult, error) {
+	name, tag, dgst, err := parseReference(o.Repository)
 	if err != nil {
 		return nil, err
 	}
 	if tag != "" || dgst != "" {
-		return nil, usagef("%s is one application: list takes the repository, %s; 'tape view' shows one", repository, name)
+		return nil, usagef("%s is one application: list takes the repository, %s; 'tape view' shows one", o.Repository, name)
 	}
-	from, err := env.Registry.Repository(name)
+	from, err := o.Registry.Repository(name)
 	if err != nil {
 		return nil, err
 	}
@@ -88,8 +95,8 @@ func List(ctx context.Context, env Environment, repository string) (*ListResult,
 
 // Tags returns the tags of a repository that lead to applications, which takes
 // the requests of a list of tags only.
-func Tags(ctx context.Context, env Environment, repository string) ([]string, error) {
-	from, err := env.Registry.Repository(repository)
+func Tags(ctx context.Context, o ListOptions) ([]string, error) {
+	from, err := o.Registry.Repository(o.Repository)
 	if err != nil {
 		return nil, err
 	}

@@ -21,9 +21,6 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// builtIn interpreters are part of tape and not locked.
-const builtIn = "plain"
-
 // locking is the lock beside a pipeline file. The zero value is none.
 type locking struct {
 	file string
@@ -112,7 +109,7 @@ func (l locking) files() *vcs.Lock {
 // allow refuses an interpreter that is not the locked one before it starts, where all
 // has to be as locked.
 func (l locking) allow(name string, checksum digest.Digest) error {
-	if l.used == nil || !l.locked || name == builtIn {
+	if l.used == nil || !l.locked || name == BuiltIn {
 		return nil
 	}
 	platform := runtime.GOOS + "/" + runtime.GOARCH
@@ -133,7 +130,7 @@ func (l locking) allow(name string, checksum digest.Digest) error {
 // same version, another build than the one in the lock is used, with a warning:
 // whoever builds tape has one of their own.
 func (l locking) described(name, version string, checksum digest.Digest) (warning string, err error) {
-	if l.used == nil || l.locked || name == builtIn {
+	if l.used == nil || l.locked || name == BuiltIn {
 		return "", nil
 	}
 	locked, known := l.used.Interpreters[name]
@@ -227,7 +224,7 @@ func found(ctx context.Context, run *engine.Result) (*pipeline.Lock, error) {
 		for _, m := range r.Materials {
 			lock.Materials[m.URI] = m.Digest
 		}
-		if r.Interpreter.Name != builtIn {
+		if r.Interpreter.Name != BuiltIn {
 			lock.Interpreters[r.Interpreter.Name] = pipeline.LockedInterpreter{
 				Version:   r.Interpreter.Version,
 				Checksums: map[string]digest.Digest{runtime.GOOS + "/" + runtime.GOARCH: r.Checksum},

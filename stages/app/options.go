@@ -3,18 +3,13 @@
 package app
 
 import (
-	"log/slog"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/local"
-	"github.com/taped-dev/tape/engine/content/registry"
-	"github.com/taped-dev/tape/engine/content/store"
 	"github.com/taped-dev/tape/engine/content/transfer"
-	"github.com/taped-dev/tape/engine/pipeline"
-	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/push"
 	"github.com/taped-dev/tape/stages/rendering"
@@ -23,44 +18,6 @@ import (
 
 // PipelineFile is the name of a checked-in pipeline.
 const PipelineFile = "tape.yaml"
-
-// Environment is what every run stands on. The caller opens and closes it; it
-// may serve several runs at once.
-type Environment struct {
-	// Store keeps results between runs.
-	Store *store.Store
-	// Registry reaches registries.
-	Registry *registry.Client
-	// Local finds images that are in none; nil: there are no others.
-	Local *local.Places
-	// Interpreters finds what renders.
-	Interpreters Interpreters
-	// Registries says to interpreters how registries are reached; nil: as usual.
-	Registries *interpreter.Registries
-	// TempDir makes the folders that sources are laid out in for interpreters; nil
-	// makes them where the system has its own. What it makes is removed, but not
-	// where the process is killed.
-	TempDir func() (string, error)
-	// Kinds are stages of one's own, beside the standard ones.
-	Kinds []pipeline.Kind
-	// Executor makes what runs the nodes of a graph, given what would run them in
-	// this process; nil is the latter.
-	Executor func(here engine.Stages) engine.Executor
-	// Secrets returns what references in a pipeline stand for (secret://NAME); nil
-	// knows none.
-	Secrets engine.Secrets
-	// Log may be nil.
-	Log *slog.Logger
-	// Events is told what happens, one event at a time; may be nil.
-	Events func(engine.Event)
-	// Workers is how many stages run at once; 0 is a number that fits the machine.
-	Workers int
-}
-
-// origins are what images are taken from.
-func (e *Environment) origins() images.Origins {
-	return images.Origins{Registry: e.Registry, Local: e.Local}
-}
 
 // Options are common to what renders: Images, Render and Package.
 type Options struct {

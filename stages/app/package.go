@@ -26,7 +26,7 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	p, err := o.pipeline()
+	p, err := o.prepare(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ package app_test
 import (
 	"context"
 	"fmt"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +23,7 @@ import (
 	"github.com/taped-dev/tape/interpreters/plain"
 	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/app"
+	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/rendering"
 )
 
@@ -64,35 +64,6 @@ func environment(dir string, upstream string) (app.Environment, func() error, er
 		return app.Environment{}, nil, err
 	}
 	return app.Environment{Store: kept, Registry: client, Interpreters: plainAlone{}}, kept.Close, nil
-}
-
-// Package packs a folder of manifests, as `tape package` does.
-func ExamplePackage() {
-	dir, err := os.MkdirTemp("", "example")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	upstream := httptest.NewServer(&registrytest.Upstream{}) // has every image
-	defer upstream.Close()
-	destination := httptest.NewServer(registrytest.Distribution(""))
-	defer destination.Close()
-	env, done, err := environment(dir, upstream.Listener.Addr().String())
-	if err != nil {
-		panic(err)
-	}
-	defer done()
-
-	result, err := app.Package(context.Background(), app.PackageOptions{
-		Options:    app.Options{Environment: env, Sources: []app.Source{{Path: "../../examples/shop/manifests/web.yaml"}}},
-		Repository: destination.Listener.Addr().String() + "/team/shop",
-		Tags:       []string{"v1.4.0"},
-	})
-	if err != nil {
-		panic(err)
-	}
-	fmt.Println(result.Tags, len(result.Images), result.Images[0].Source)
-	// Output: [v1.4.0] 1 registry.shop.example/web:1.4.0
 }
 
 // TestReadBackByOthers reads what was pushed with a library that tape does not
@@ -166,7 +137,7 @@ func TestReadBackByOthers(t *testing.T) {
 			if err := crane.Copy(ref.String(), elsewhere); err != nil {
 				t.Fatal(err)
 			}
-			view, err := app.View(t.Context(), env, elsewhere)
+			view, err := app.View(t.Context(), app.ViewOptions{Environment: env, Ref: elsewhere})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -255,8 +226,12 @@ func TestSameInputSameRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer done()
+	list, err := app.Statements(t.Context(), app.ViewOptions{Environment: env, Ref: fmt.Sprintf("%s/team/shop@%s", dst, want.root)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	var statements strings.Builder
-	if err := app.WriteStatements(t.Context(), env, fmt.Sprintf("%s/team/shop@%s", dst, want.root), &statements); err != nil {
+	if err := artifact.WriteStatements(&statements, list); err != nil {
 		t.Fatal(err)
 	}
 	if s := statements.String(); strings.Contains(s, "secret") || strings.Contains(s, "token") || !strings.Contains(s, "https://git.example.com/shop.git") {

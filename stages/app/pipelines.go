@@ -11,17 +11,17 @@ import (
 	"github.com/taped-dev/tape/stages"
 )
 
-// ExpandedPipeline is a pipeline in full form.
-type ExpandedPipeline struct {
+// ExpandResult is a pipeline in full form.
+type ExpandResult struct {
 	// YAML is the full form: what tape.yaml and the default pipeline come to.
 	YAML []byte
 	// Graph is for drawing: its stages do nothing.
 	Graph *engine.Graph
 }
 
-// ExpandPipeline expands the pipeline of the options and validates it; nothing
-// runs, and no source is read.
-func ExpandPipeline(ctx context.Context, o Options) (*ExpandedPipeline, error) {
+// Expand expands the pipeline of the options and validates it; nothing runs, and no
+// source is read.
+func Expand(ctx context.Context, o Options) (*ExpandResult, error) {
 	p, err := o.pipeline()
 	if err != nil {
 		return nil, err
@@ -30,7 +30,7 @@ func ExpandPipeline(ctx context.Context, o Options) (*ExpandedPipeline, error) {
 	if err != nil {
 		return nil, fromOptions(err)
 	}
-	out := &ExpandedPipeline{}
+	out := &ExpandResult{}
 	if out.YAML, err = expanded.YAML(); err != nil {
 		return nil, err
 	}
@@ -38,21 +38,27 @@ func ExpandPipeline(ctx context.Context, o Options) (*ExpandedPipeline, error) {
 	return out, err
 }
 
-// ValidatePipeline says what is wrong with the pipeline of the options, down to
-// the options of every stage and of every interpreter: what a run would say before
-// it reads anything.
-func ValidatePipeline(ctx context.Context, o Options) error {
+// ValidateResult is a pipeline with which nothing is wrong.
+type ValidateResult struct {
+	File string `json:"file"`
+	OK   bool   `json:"ok"`
+}
+
+// Validate says what is wrong with the pipeline of the options, down to the options
+// of every stage and of every interpreter: what a run would say before it reads
+// anything. What is wrong is the error.
+func Validate(ctx context.Context, o Options) (*ValidateResult, error) {
 	p, err := o.pipeline()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	expanded, err := p.Expand(ctx, o.Args)
 	if err != nil {
-		return fromOptions(err)
+		return nil, fromOptions(err)
 	}
 	graph, err := expanded.Graph()
 	if err != nil {
-		return fromOptions(err)
+		return nil, fromOptions(err)
 	}
 	var wrong []error
 	for _, node := range graph.Nodes() {
@@ -64,13 +70,15 @@ func ValidatePipeline(ctx context.Context, o Options) error {
 			wrong = append(wrong, expanded.Placed(&engine.StageError{Node: node.Name, Err: err}))
 		}
 	}
-	return errors.Join(wrong...)
+	if err := errors.Join(wrong...); err != nil {
+		return nil, err
+	}
+	return &ValidateResult{File: o.Pipeline, OK: true}, nil
 }
 
-// PipelineSchema is the JSON Schema of pipeline files, with the kinds of stage
-// that the environment has.
-func PipelineSchema(env Environment) ([]byte, error) {
-	o := Options{Environment: env}
+// Schema returns the JSON Schema of pipeline files, with the kinds of stage that the
+// environment has.
+func Schema(_ context.Context, o Options) ([]byte, error) {
 	table, err := pipeline.NewTable(stages.Default(), o.kinds("", locking{})...)
 	if err != nil {
 		return nil, err

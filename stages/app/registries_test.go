@@ -126,7 +126,7 @@ func TestOldRegistry(t *testing.T) {
 	sound(t, a.ref)
 
 	t.Run("view", func(t *testing.T) {
-		view, err := app.View(t.Context(), a.env, a.ref)
+		view, err := app.View(t.Context(), app.ViewOptions{Environment: a.env, Ref: a.ref})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -240,7 +240,7 @@ func TestSkopeo(t *testing.T) {
 		if err := copyAll(a.ref, old.host+"/skopeo/nested:v1"); err == nil {
 			t.Error("it copies indexes in indexes: the documents say that it does not")
 		}
-		view, err := app.View(t.Context(), a.env, a.ref)
+		view, err := app.View(t.Context(), app.ViewOptions{Environment: a.env, Ref: a.ref})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -258,7 +258,7 @@ func TestSkopeo(t *testing.T) {
 		if err := copyAll(a.ref, to); err != nil {
 			t.Fatal(err)
 		}
-		view, err := app.View(t.Context(), a.env, to)
+		view, err := app.View(t.Context(), app.ViewOptions{Environment: a.env, Ref: to})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -484,7 +484,7 @@ func (o *RelocateOptions) original(ctx context.Context, was *artifact.Applicatio
 		return err
 	}
 	o.Sources, o.Pipeline = []Source{{Path: folder, Interpreter: "plain", Temporary: true}}, ""
-	p, err := o.pipeline()
+	p, err := o.prepare(ctx)
 	if err != nil {
 		return err
 	}
@@ -669,7 +669,7 @@ func (o *RelocateOptions) manifests(ctx context.Context, to artifact.Naming, r *
 	if o.Repository != "" {
 		return fmt.Errorf("it is no application yet: make one with 'tape package %s -O %s'", o.Source, o.Repository)
 	}
-	p, err := o.pipeline()
+	p, err := o.prepare(ctx)
 	if err != nil {
 		return err
 	}

@@ -35,11 +35,11 @@ func TestRelocateKeepsDigests(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			was, err := app.View(t.Context(), a.env, a.ref)
+			was, err := app.View(t.Context(), app.ViewOptions{Environment: a.env, Ref: a.ref})
 			if err != nil {
 				t.Fatal(err)
 			}
-			is, err := app.View(t.Context(), a.env, result.Root.Ref)
+			is, err := app.View(t.Context(), app.ViewOptions{Environment: a.env, Ref: result.Root.Ref})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -12,10 +12,10 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// RenderResult is what the sources render to.
+// RenderResult is what the sources render to, or what an application holds.
 type RenderResult struct {
 	Files []RenderedFile `json:"files"` // sorted by name
-	Nodes []NodeResult   `json:"nodes"`
+	Nodes []NodeResult   `json:"nodes"` // that ran
 }
 
 // RenderedFile is a file of manifests.
@@ -27,7 +27,7 @@ type RenderedFile struct {
 // Render renders the sources and asks no registry. What holds no Kubernetes
 // object is left out, as it is in the artifact.
 func Render(ctx context.Context, o RenderOptions) (*RenderResult, error) {
-	p, err := o.pipeline()
+	p, err := o.prepare(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,8 @@ func Render(ctx context.Context, o RenderOptions) (*RenderResult, error) {
 	return result, nil
 }
 
-// WriteStream writes the files as one YAML stream.
+// WriteStream writes the files as one YAML stream, which begins with Namespaces and
+// CustomResourceDefinitions.
 func (r *RenderResult) WriteStream(w io.Writer) error {
 	all := make([]files.File, len(r.Files))
 	for i, f := range r.Files {

@@ -58,6 +58,15 @@ func Stages(env Environment, folder string) engine.Stages {
 	return out
 }
 
+// prepare is pipeline for what runs it, and so takes the store.
+func (o *Options) prepare(ctx context.Context) (*pipeline.Pipeline, error) {
+	var err error
+	if o.Store, err = o.kept(ctx); err != nil {
+		return nil, err
+	}
+	return o.pipeline()
+}
+
 // pipeline reads the pipeline file, or makes a pipeline of the sources, and sets
 // what the options say besides.
 func (o *Options) pipeline() (*pipeline.Pipeline, error) {

@@ -195,7 +195,7 @@ args: {end: ""}
 						s.Settings = append(s.Settings[:len(s.Settings):len(s.Settings)], app.Setting{Name: "end", Value: end})
 						o.Sources = []app.Source{s}
 					}
-					expanded, err := app.ExpandPipeline(t.Context(), o)
+					expanded, err := app.Expand(t.Context(), o)
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -34,26 +34,40 @@ func LoadSigner(file string, password Password) (Signer, error) {
 	return sign.LoadSigner(file, password)
 }
 
+// KeyOptions are what GenerateKey takes.
+type KeyOptions struct {
+	// Prefix of the files' names.
+	Prefix string
+	// Password of the private key; nil, or an empty one, leaves it readable.
+	Password Password
+}
+
+// KeyResult names the files of a key pair.
+type KeyResult struct {
+	Private string `json:"private"`
+	Public  string `json:"public"`
+}
+
 // GenerateKey writes a key pair as PREFIX.key and PREFIX.pub, for tape and for
 // cosign. A file that is there is never overwritten.
-func GenerateKey(prefix string, password Password) (private, public string, err error) {
-	private, public = prefix+".key", prefix+".pub"
+func GenerateKey(_ context.Context, o KeyOptions) (*KeyResult, error) {
+	private, public := o.Prefix+".key", o.Prefix+".pub"
 	for _, file := range []string{private, public} {
 		if _, err := os.Lstat(file); err == nil {
-			return "", "", fmt.Errorf("%s is there already: keys are never overwritten, choose another prefix", file)
+			return nil, fmt.Errorf("%s is there already: keys are never overwritten, choose another prefix", file)
 		}
 	}
-	key, pub, err := sign.GenerateKey(password)
+	key, pub, err := sign.GenerateKey(o.Password)
 	if err != nil {
-		return "", "", err
+		return nil, err
 	}
 	if err := writeNew(private, key, 0o600); err != nil {
-		return "", "", fmt.Errorf("write private key: %w", err)
+		return nil, fmt.Errorf("write private key: %w", err)
 	}
 	if err := writeNew(public, pub, 0o644); err != nil {
-		return "", "", errors.Join(fmt.Errorf("write public key: %w", err), os.Remove(private))
+		return nil, errors.Join(fmt.Errorf("write public key: %w", err), os.Remove(private))
 	}
-	return private, public, nil
+	return &KeyResult{Private: private, Public: public}, nil
 }
 
 // writeNew writes a file that was not there.

@@ -131,7 +131,7 @@ func TestForeignTags(t *testing.T) {
 			o.Environment = a.env
 			_, relocateErr := app.Relocate(t.Context(), o)
 			_, pullErr := app.Pull(t.Context(), app.PullOptions{Environment: a.env, Ref: ref, Dir: filepath.Join(t.TempDir(), "out")})
-			_, viewErr := app.View(t.Context(), a.env, ref)
+			_, viewErr := app.View(t.Context(), app.ViewOptions{Environment: a.env, Ref: ref})
 			_, saveErr := app.Save(t.Context(), app.SaveOptions{Environment: a.env, Ref: ref, File: filepath.Join(t.TempDir(), "a.tar")})
 			for what, err := range map[string]error{"copy": copyErr, "copy to a layout": layoutErr, "relocate": relocateErr, "pull": pullErr, "view": viewErr, "save": saveErr} {
 				if reads := what == "pull" || what == "view" || what == "save"; !errors.Is(err, engine.ErrPolicy) && !(test.copies && reads) {

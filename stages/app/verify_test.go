@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"net/http"
@@ -133,14 +132,14 @@ func environmentOf(t *testing.T, hosts string) app.Environment {
 
 func newKey(t *testing.T) (public string, signer app.Signer) {
 	t.Helper()
-	private, public, err := app.GenerateKey(filepath.Join(t.TempDir(), "k"), nil)
+	pair, err := app.GenerateKey(t.Context(), app.KeyOptions{Prefix: filepath.Join(t.TempDir(), "k"), Password: nil})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if signer, err = app.LoadSigner(private, nil); err != nil {
+	if signer, err = app.LoadSigner(pair.Private, nil); err != nil {
 		t.Fatal(err)
 	}
-	return public, signer
+	return pair.Public, signer
 }
 
 // layout copies the application into a folder.
@@ -229,7 +228,7 @@ func TestSignAgain(t *testing.T) {
 					}
 				}
 			}
-			view, err := app.View(t.Context(), a.env, a.ref)
+			view, err := app.View(t.Context(), app.ViewOptions{Environment: a.env, Ref: a.ref})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -602,7 +601,7 @@ func TestForeignContent(t *testing.T) {
 			if _, err := os.Stat(out); err == nil {
 				t.Errorf("pull of %.40q wrote something", name)
 			}
-			if err := app.WriteManifests(t.Context(), a.env, ref, io.Discard); err == nil {
+			if _, err := app.Manifests(t.Context(), app.ViewOptions{Environment: a.env, Ref: ref}); err == nil {
 				t.Errorf("view of %.40q shows manifests", name)
 			}
 		})

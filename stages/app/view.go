@@ -6,14 +6,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
+// ViewOptions are what View, Manifests and Statements take.
+type ViewOptions struct {
+	Environment
+	// Ref is REGISTRY/REPOSITORY:TAG, oci:DIR or archive:FILE.
+	Ref string
+}
+
 // View looks into the application behind a reference.
-func View(ctx context.Context, env Environment, ref string) (view *artifact.View, err error) {
-	app, at, err := application(ctx, env.Registry, ref)
+func View(ctx context.Context, o ViewOptions) (view *artifact.View, err error) {
+	app, at, err := application(ctx, o.Registry, o.Ref)
 	if err != nil {
 		return nil, err
 	}
@@ -22,43 +28,44 @@ func View(ctx context.Context, env Environment, ref string) (view *artifact.View
 	if name == "" { // what a layout holds is called as its manifests call it
 		statements, err := app.Statements(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("view %s: %w", ref, err)
+			return nil, fmt.Errorf("view %s: %w", o.Ref, err)
 		}
 		refs, _ := artifact.ImageRefs(statements)
 		name = refs.Repository
 	}
 	if view, err = app.View(ctx, name, at.tag); err != nil {
-		return nil, fmt.Errorf("view %s: %w", ref, err)
+		return nil, fmt.Errorf("view %s: %w", o.Ref, err)
 	}
 	return view, nil
 }
 
-// WriteManifests writes the manifests of an application as one YAML stream, which
-// begins with Namespaces and CustomResourceDefinitions.
-func WriteManifests(ctx context.Context, env Environment, ref string, w io.Writer) (err error) {
-	app, at, err := application(ctx, env.Registry, ref)
+// Manifests returns the manifests of an application, as they are in it.
+func Manifests(ctx context.Context, o ViewOptions) (result *RenderResult, err error) {
+	app, at, err := application(ctx, o.Registry, o.Ref)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, at.close()) }()
 	list, err := app.Files(ctx)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", ref, err)
+		return nil, fmt.Errorf("read %s: %w", o.Ref, err)
 	}
-	return writeStream(w, list)
+	result = &RenderResult{}
+	for _, f := range list {
+		result.Files = append(result.Files, RenderedFile{Name: f.Name, Data: string(f.Data)})
+	}
+	return result, nil
 }
 
-// WriteStatements writes the statements of an application, one JSON object a
-// line.
-func WriteStatements(ctx context.Context, env Environment, ref string, w io.Writer) (err error) {
-	app, at, err := application(ctx, env.Registry, ref)
+// Statements returns the statements of an application, which are not verified.
+func Statements(ctx context.Context, o ViewOptions) (list []artifact.Statement, err error) {
+	app, at, err := application(ctx, o.Registry, o.Ref)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, at.close()) }()
-	list, err := app.Statements(ctx)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", ref, err)
+	if list, err = app.Statements(ctx); err != nil {
+		return nil, fmt.Errorf("read %s: %w", o.Ref, err)
 	}
-	return artifact.WriteStatements(w, list)
+	return list, nil
 }

@@ -34,7 +34,7 @@ func (a *program) cacheInfoCommand() *cobra.Command {
 		Example: "  tape cache info -o json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir, err := a.storeDir()
+			dir, err := a.settings().StoreDir()
 			if err != nil {
 				return err
 			}
@@ -74,7 +74,7 @@ func (a *program) cachePruneCommand() *cobra.Command {
 			if o.MaxAge < 0 {
 				return usagef("--older %s: want a time such as 168h", o.MaxAge)
 			}
-			dir, err := a.storeDir()
+			dir, err := a.settings().StoreDir()
 			if err != nil {
 				return err
 			}

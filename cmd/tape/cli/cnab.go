@@ -104,11 +104,11 @@ are.`,
 			if err := a.checkBundleFiles(files); err != nil {
 				return err
 			}
-			client, err := a.registry()
+			env, err := a.environment(cmd.Context())
 			if err != nil {
 				return err
 			}
-			result, err := app.PullBundle(cmd.Context(), app.Environment{Registry: client}, args[0])
+			result, err := app.PullBundle(cmd.Context(), app.PullBundleOptions{Environment: env, Ref: args[0]})
 			if err != nil {
 				return err
 			}
@@ -145,13 +145,13 @@ func (a *program) bundle(ctx context.Context, file string, flags bundleFlags, do
 	if err != nil {
 		return nil, err
 	}
-	client, err := a.registry()
+	env, err := a.environment(ctx)
 	if err != nil {
 		return nil, err
 	}
 	result, err := do(ctx, app.BundleOptions{
 		From:        from,
-		Environment: app.Environment{Registry: client, Local: a.places(), Events: func(e engine.Event) { a.progress.Event(e) }},
+		Environment: env,
 		Bundle:      data, Target: flags.target, AutoUpdate: flags.update,
 	})
 	a.settle()

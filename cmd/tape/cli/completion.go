@@ -79,13 +79,13 @@ func (a *program) completeTags(root *cobra.Command) {
 			if colon < strings.LastIndexByte(typed, '/') || !strings.Contains(typed, "/") || colon < 0 {
 				return nil, cobra.ShellCompDirectiveDefault
 			}
-			client, err := a.registry()
+			env, err := a.environment(cmd.Context())
 			if err != nil {
 				return nil, cobra.ShellCompDirectiveError
 			}
 			ctx, cancel := context.WithTimeoutCause(cmd.Context(), completionTime, errors.New("completing takes too long"))
 			defer cancel()
-			tags, err := app.Tags(ctx, app.Environment{Registry: client}, typed[:colon])
+			tags, err := app.Tags(ctx, app.ListOptions{Environment: env, Repository: typed[:colon]})
 			if err != nil {
 				return nil, cobra.ShellCompDirectiveError
 			}
@@ -103,11 +103,11 @@ const completionTime = 3 * time.Second
 // described returns the interpreters that there are, of one name where that is
 // given. What cannot be described is left out: a shell has no place for errors.
 func (a *program) described(ctx context.Context, name string) []interpreter.Description {
-	h, err := a.host()
+	env, err := a.environment(ctx)
 	if err != nil {
 		return nil
 	}
-	list, _ := interpreters{h}.List(ctx)
+	list, _ := env.Interpreters.List(ctx)
 	var out []interpreter.Description
 	for _, i := range list {
 		if d, err := i.Describe(ctx); err == nil && (name == "" || d.Name == name) {

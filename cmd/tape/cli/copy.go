@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
-	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/stages/app"
 )
 
@@ -37,11 +36,10 @@ registry is copied too.`,
 			if err != nil {
 				return err
 			}
-			client, err := a.registry()
+			env, err := a.environment(cmd.Context())
 			if err != nil {
 				return err
 			}
-			env := app.Environment{Registry: client, Events: func(e engine.Event) { a.progress.Event(e) }}
 			results, err := app.Copy(cmd.Context(), app.CopyOptions{Environment: env, Pairs: pairs, Check: check, Immutable: immutable})
 			a.settle()
 			for _, r := range results {

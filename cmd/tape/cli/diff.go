@@ -33,11 +33,11 @@ Where the applications lie does not count, and what a Secret holds is not shown.
 Exit status: 0 same, 1 they differ, 2 they could not be compared.`,
 		Args: argsRange(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := a.registry()
+			env, err := a.environment(cmd.Context())
 			if err != nil {
 				return &statusError{exitTrouble, err}
 			}
-			diff, err := app.Compare(cmd.Context(), app.Environment{Registry: client}, args[0], args[1])
+			diff, err := app.Diff(cmd.Context(), app.DiffOptions{Environment: env, A: args[0], B: args[1]})
 			if err != nil {
 				return &statusError{exitTrouble, err}
 			}
@@ -53,7 +53,7 @@ Exit status: 0 same, 1 they differ, 2 they could not be compared.`,
 }
 
 // diffText writes a diff with lines of at most width characters; 0 is any width.
-func diffText(w io.Writer, d *app.Diff, width int) error {
+func diffText(w io.Writer, d *app.DiffResult, width int) error {
 	p := &printer{w: w}
 	line := func(format string, args ...any) { p.f("%s\n", show.Fit(fmt.Sprintf(format, args...), width)) }
 	for _, s := range d.Source.Changed {

@@ -21,7 +21,7 @@ func TestGraphInDocs(t *testing.T) {
 	}
 	o := app.Options{Sources: []app.Source{{Path: "examples/shop/manifests"}}}
 	o.Registry = client
-	expanded, err := app.ExpandPipeline(t.Context(), o)
+	expanded, err := app.Expand(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

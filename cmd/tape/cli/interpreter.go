@@ -25,37 +25,8 @@ import (
 	"github.com/taped-dev/tape/plugins/conformance"
 	"github.com/taped-dev/tape/plugins/host"
 	"github.com/taped-dev/tape/plugins/interpreter"
+	"github.com/taped-dev/tape/stages/app"
 )
-
-// host finds and runs interpreters; close ends what it started.
-func (a *program) host() (*host.Host, error) {
-	log, err := a.log()
-	if err != nil {
-		return nil, err
-	}
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("find the folder of this binary: %w", err)
-	}
-	dir, err := a.storeDir()
-	if err != nil {
-		return nil, err
-	}
-	var limits host.Limits
-	if text := os.Getenv(host.MemoryVariable); text != "" {
-		if limits.Memory, err = host.ReadMemory(text); err != nil {
-			return nil, &usageError{err}
-		}
-	}
-	h := host.New(host.Options{
-		Limits:   limits,
-		Dirs:     host.SearchPath(exe, os.Getenv),
-		CacheDir: filepath.Join(dir, "interpreters"),
-		Log:      log,
-	})
-	a.closers = append(a.closers, h.Close)
-	return h, nil
-}
 
 func (a *program) interpreterCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -91,14 +62,14 @@ func (a *program) interpreterListCommand() *cobra.Command {
 				return err
 			}
 			list := []listedInterpreter{{Name: built.Name, Version: built.Version, Help: built.Help}}
-			h, err := a.host()
+			env, err := a.environment(cmd.Context())
 			if err != nil {
 				return err
 			}
 			// One that must not be started does not hide the others.
-			found, broken := h.List(cmd.Context())
+			found, broken := env.Host.List(cmd.Context())
 			// The one that is built in is used, not a program of its name.
-			found = slices.DeleteFunc(found, func(i *host.Interpreter) bool { return i.Name() == plainName })
+			found = slices.DeleteFunc(found, func(i *host.Interpreter) bool { return i.Name() == app.BuiltIn })
 			more, changed := listInterpreters(cmd.Context(), found)
 			list, broken = append(list, more...), errors.Join(broken, changed)
 			err = a.print(list, func(w io.Writer) error {
@@ -150,16 +121,17 @@ func listInterpreters(ctx context.Context, found []*host.Interpreter) ([]listedI
 // find is the interpreter of that name, or of that file where it is a path with a
 // folder in it.
 func (a *program) find(ctx context.Context, name string) (*host.Interpreter, error) {
-	h, err := a.host()
+	env, err := a.environment(ctx)
 	if err != nil {
 		return nil, err
 	}
+	h := env.Host
 	if strings.ContainsRune(name, filepath.Separator) {
 		return h.Open(ctx, name)
 	}
 	i, err := h.Find(ctx, name)
 	if _, missing := errors.AsType[*host.NotFoundError](err); missing {
-		names := []string{plainName}
+		names := []string{app.BuiltIn}
 		others, _ := h.List(ctx) // the first error is the one to tell
 		for _, i := range others {
 			names = append(names, i.Name())
@@ -181,10 +153,10 @@ func (a *program) interpreterDescribeCommand() *cobra.Command {
 		Args: argsRange(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var asked interpreter.Interpreter = plain.New()
-			if args[0] == plainName && write {
-				return usagef("--write: %s is built in, there is no executable to write beside", plainName)
+			if args[0] == app.BuiltIn && write {
+				return usagef("--write: %s is built in, there is no executable to write beside", app.BuiltIn)
 			}
-			if args[0] != plainName {
+			if args[0] != app.BuiltIn {
 				found, err := a.find(cmd.Context(), args[0])
 				if err != nil {
 					return err
@@ -344,8 +316,8 @@ func (a *program) interpreterFile(ctx context.Context, name string) (string, err
 		return filepath.Abs(name)
 	}
 	i, err := a.find(ctx, name)
-	if err != nil && name == plainName {
-		return "", usagef("%s is built in, there is no executable to check", plainName)
+	if err != nil && name == app.BuiltIn {
+		return "", usagef("%s is built in, there is no executable to check", app.BuiltIn)
 	}
 	if err != nil {
 		return "", err
@@ -425,11 +397,11 @@ func (a *program) openInterpreter(ctx context.Context, from string) (io.ReadClos
 		return nil, fmt.Errorf("install: %w", err)
 	}
 	name, dgst, _ := strings.Cut(from, "@")
-	client, err := a.registry()
+	env, err := a.environment(ctx)
 	if err != nil {
 		return nil, err
 	}
-	repo, err := client.Repository(name)
+	repo, err := env.Registry.Repository(name)
 	if err != nil {
 		return nil, err
 	}

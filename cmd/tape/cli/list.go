@@ -28,11 +28,11 @@ who.`,
 }
 
 func (a *program) list(ctx context.Context, repository string) error {
-	client, err := a.registry()
+	env, err := a.environment(ctx)
 	if err != nil {
 		return err
 	}
-	result, err := app.List(ctx, app.Environment{Registry: client}, repository)
+	result, err := app.List(ctx, app.ListOptions{Environment: env, Repository: repository})
 	if err != nil {
 		return err
 	}

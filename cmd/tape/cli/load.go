@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/stages/app"
 )
 
@@ -30,11 +29,11 @@ on. The manifests name the repository that they were taped for; tape relocate
 points them elsewhere.`,
 		Args: argsRange(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := a.registry()
+			env, err := a.environment(cmd.Context())
 			if err != nil {
 				return err
 			}
-			o.Environment = app.Environment{Registry: client, Events: func(e engine.Event) { a.progress.Event(e) }}
+			o.Environment = env
 			o.File = args[0]
 			if len(args) > 1 {
 				o.Repository = args[1]

@@ -34,11 +34,11 @@ else in that. Every tool that reads docker's configuration is logged in, too.`,
 			if err != nil {
 				return err
 			}
-			client, err := a.registry()
+			env, err := a.environment(cmd.Context())
 			if err != nil {
 				return err
 			}
-			account, err := client.Login(cmd.Context(), args[0], user, secret)
+			account, err := env.Registry.Login(cmd.Context(), args[0], user, secret)
 			if err != nil {
 				return err
 			}

@@ -24,7 +24,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/content/store"
 	"github.com/taped-dev/tape/engine/nearest"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/stages/app"
@@ -138,6 +137,7 @@ type program struct {
 	flags    flags
 
 	progress progress
+	opened   *app.Environment
 	closers  []func() error
 	printed  bool // a result is on stdout
 }
@@ -303,14 +303,6 @@ func (a *program) log() (*slog.Logger, error) {
 		return nil, usagef("unknown log level %q: want debug, info, warn or error", a.flags.logLevel)
 	}
 	return slog.New(slog.NewTextHandler(a.progress, &slog.HandlerOptions{Level: level})), nil
-}
-
-// storeDir is where results are kept between runs.
-func (a *program) storeDir() (string, error) {
-	if a.flags.store != "" {
-		return a.flags.store, nil
-	}
-	return store.DefaultDir()
 }
 
 // usageError is a mistake on the command line.

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -43,12 +44,12 @@ func (a *program) pipelineInitCommand() *cobra.Command {
 			}
 			env.Events = nil // what does not render is in the file
 			o.Environment = env
-			file, data, err := app.InitPipeline(cmd.Context(), o)
+			made, err := app.Init(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
-			return a.print(map[string]string{"file": file, "pipeline": string(data)}, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "wrote %s:\n\n%s\nlook at its images with: tape images -p %s\n", file, data, file)
+			return a.print(made, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "wrote %s:\n\n%s\nlook at its images with: tape images -p %s\n", made.File, made.Pipeline, made.File)
 				return err
 			})
 		},
@@ -59,21 +60,13 @@ func (a *program) pipelineInitCommand() *cobra.Command {
 }
 
 // pipelineOptions are those of a pipeline that is looked at and not run.
-func (a *program) pipelineOptions(source *sourceFlags, args []string) (app.Options, error) {
+func (a *program) pipelineOptions(ctx context.Context, source *sourceFlags, args []string) (app.Options, error) {
 	var o app.Options
-	if err := source.to(&o, args); err != nil {
-		return o, err
+	err := source.to(&o, args)
+	if err == nil {
+		o.Environment, err = a.environment(ctx)
 	}
-	client, err := a.registry()
-	if err != nil {
-		return o, err
-	}
-	h, err := a.host()
-	if err != nil {
-		return o, err
-	}
-	o.Registry, o.Interpreters, o.Kinds = client, interpreters{h}, a.kinds
-	return o, nil
+	return o, err
 }
 
 func (a *program) pipelineValidateCommand() *cobra.Command {
@@ -87,15 +80,16 @@ func (a *program) pipelineValidateCommand() *cobra.Command {
 			if source.pipeline == "" {
 				source.pipeline = app.PipelineFile
 			}
-			o, err := a.pipelineOptions(&source, nil)
+			o, err := a.pipelineOptions(cmd.Context(), &source, nil)
 			if err != nil {
 				return err
 			}
-			if err := app.ValidatePipeline(cmd.Context(), o); err != nil {
+			valid, err := app.Validate(cmd.Context(), o)
+			if err != nil {
 				return err
 			}
-			return a.print(map[string]any{"file": o.Pipeline, "ok": true}, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "%s is fine\n", o.Pipeline)
+			return a.print(valid, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "%s is fine\n", valid.File)
 				return err
 			})
 		},
@@ -111,11 +105,11 @@ func (a *program) pipelineShowCommand() *cobra.Command {
 		Short:   "Print a pipeline in full form, as it runs",
 		Example: "  tape pipeline show\n  tape pipeline show ./kustomize",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := a.pipelineOptions(&source, args)
+			o, err := a.pipelineOptions(cmd.Context(), &source, args)
 			if err != nil {
 				return err
 			}
-			expanded, err := app.ExpandPipeline(cmd.Context(), o)
+			expanded, err := app.Expand(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
@@ -138,11 +132,11 @@ func (a *program) pipelineGraphCommand() *cobra.Command {
 		Example: `  tape pipeline graph        # Mermaid, which README files show as a picture
   tape pipeline graph --format svg > graph.svg`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := a.pipelineOptions(&source, args)
+			o, err := a.pipelineOptions(cmd.Context(), &source, args)
 			if err != nil {
 				return err
 			}
-			expanded, err := app.ExpandPipeline(cmd.Context(), o)
+			expanded, err := app.Expand(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
@@ -170,12 +164,12 @@ func (a *program) pipelineSchemaCommand() *cobra.Command {
 		Short:   "Print the JSON Schema of tape.yaml, for editors",
 		Example: "  tape pipeline schema > tape.schema.json",
 		Args:    noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			client, err := a.registry()
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			env, err := a.environment(cmd.Context())
 			if err != nil {
 				return err
 			}
-			schema, err := app.PipelineSchema(app.Environment{Registry: client, Kinds: a.kinds})
+			schema, err := app.Schema(cmd.Context(), app.Options{Environment: env})
 			if err != nil {
 				return err
 			}

@@ -47,11 +47,11 @@ written and the exit status is 3 where the chain does not hold.`,
 			if o.Bundle != "" && o.Key == "" {
 				return usagef("--bundle needs the public key of who signed: give --key FILE")
 			}
-			client, err := a.registry()
+			env, err := a.environment(cmd.Context())
 			if err != nil {
 				return err
 			}
-			o.Environment, o.Dir = app.Environment{Registry: client}, dir
+			o.Environment, o.Dir = env, dir
 			if o.Attestations == "-" {
 				if a.flags.output != "text" {
 					return usagef("--attestations - and --output-format %s both want stdout", a.flags.output)

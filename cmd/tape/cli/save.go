@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
-	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/stages/app"
 )
 
@@ -42,11 +41,11 @@ the other platforms: such a file is for nodes, and no registry takes it.`,
 				}
 				o.File, o.Writer = "", a.Out
 			}
-			client, err := a.registry()
+			env, err := a.environment(cmd.Context())
 			if err != nil {
 				return err
 			}
-			o.Environment = app.Environment{Registry: client, Events: func(e engine.Event) { a.progress.Event(e) }}
+			o.Environment = env
 			result, err := app.Save(cmd.Context(), o)
 			if err != nil {
 				return err

@@ -40,7 +40,7 @@ Signing again with the same key changes nothing.`,
 				if key != "" || len(args) > 0 || o.BundleOut != "" {
 					return usagef("--generate-key stands alone: make the keys first, then sign with them")
 				}
-				return a.generateKey(prefix)
+				return a.generateKey(cmd.Context(), prefix)
 			}
 			var err error
 			switch {
@@ -56,11 +56,11 @@ Signing again with the same key changes nothing.`,
 			if o.Signer, err = a.signer(key); err != nil {
 				return err
 			}
-			client, err := a.registry()
+			env, err := a.environment(cmd.Context())
 			if err != nil {
 				return err
 			}
-			o.Environment = app.Environment{Registry: client}
+			o.Environment = env
 			if list != "" {
 				lines, err := a.readList(list, 1, 1, "REF")
 				if err != nil {
@@ -102,14 +102,13 @@ func signText(w io.Writer, r *app.SignResult) error {
 	return p.err
 }
 
-func (a *program) generateKey(prefix string) error {
-	private, public, err := app.GenerateKey(prefix, a.password)
+func (a *program) generateKey(ctx context.Context, prefix string) error {
+	pair, err := app.GenerateKey(ctx, app.KeyOptions{Prefix: prefix, Password: a.password})
 	if err != nil {
 		return err
 	}
-	files := map[string]string{"private": private, "public": public}
-	return a.print(files, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "private key %s (keep it to yourself)\npublic key  %s\n", private, public)
+	return a.print(pair, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "private key %s (keep it to yourself)\npublic key  %s\n", pair.Private, pair.Public)
 		return err
 	})
 }

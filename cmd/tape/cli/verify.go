@@ -46,11 +46,11 @@ link that does not hold, unless --allow-outside is given.`,
 			if o.Key == "" {
 				return usagef("verifying needs the public key of who signed: give --key FILE")
 			}
-			client, err := a.registry()
+			env, err := a.environment(cmd.Context())
 			if err != nil {
 				return err
 			}
-			o.Environment = app.Environment{Registry: client}
+			o.Environment = env
 			if list != "" {
 				return a.verifyList(cmd.Context(), list, o)
 			}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/stages/app"
+	"github.com/taped-dev/tape/stages/artifact"
 )
 
 func (a *program) viewCommand() *cobra.Command {
@@ -36,18 +37,26 @@ func (a *program) viewCommand() *cobra.Command {
 			if manifests && statements {
 				return usagef("--manifests and --statements do not go together")
 			}
-			client, err := a.registry()
+			env, err := a.environment(cmd.Context())
 			if err != nil {
 				return err
 			}
-			env := app.Environment{Registry: client}
+			o := app.ViewOptions{Environment: env, Ref: ref}
 			switch {
 			case manifests:
-				return app.WriteManifests(cmd.Context(), env, ref, a.data())
+				result, err := app.Manifests(cmd.Context(), o)
+				if err != nil {
+					return err
+				}
+				return result.WriteStream(a.data())
 			case statements:
-				return app.WriteStatements(cmd.Context(), env, ref, a.data())
+				list, err := app.Statements(cmd.Context(), o)
+				if err != nil {
+					return err
+				}
+				return artifact.WriteStatements(a.data(), list)
 			}
-			view, err := app.View(cmd.Context(), env, ref)
+			view, err := app.View(cmd.Context(), o)
 			if err != nil {
 				return err
 			}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package app
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 type interpreters struct{ host *host.Host }
 
 func (i interpreters) Find(ctx context.Context, name string) (rendering.Interpreter, error) {
-	if name == plainName {
+	if name == BuiltIn {
 		return newBuiltIn(ctx)
 	}
 	found, err := i.host.Find(ctx, name)
@@ -36,14 +36,15 @@ func (i interpreters) List(ctx context.Context) ([]rendering.Interpreter, error)
 	found, err := i.host.List(ctx)
 	for _, f := range found {
 		// The one that is linked in goes before a program of its name.
-		if f.Name() != plainName {
+		if f.Name() != BuiltIn {
 			list = append(list, f)
 		}
 	}
 	return list, err
 }
 
-const plainName = "plain"
+// BuiltIn is the interpreter that is part of tape: it takes manifests as they are.
+const BuiltIn = "plain"
 
 // builtIn is plain, which runs no code of the source and so needs no process.
 type builtIn struct {
@@ -61,7 +62,7 @@ func newBuiltIn(ctx context.Context) (*builtIn, error) {
 	return &builtIn{impl, digest.FromString(d.Name + " " + d.Version)}, nil
 }
 
-func (*builtIn) Name() string { return plainName }
+func (*builtIn) Name() string { return BuiltIn }
 
 func (b *builtIn) Checksum(context.Context) (digest.Digest, error) { return b.checksum, nil }
 

@@ -1,0 +1,500 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app_test
+
+import (
+	"context"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/taped-dev/tape/engine/content/registry/registrytest"
+	"github.com/taped-dev/tape/stages/app"
+)
+
+// web is a source of the examples.
+const web = "../../examples/shop/manifests/web.yaml"
+
+// place is where the examples run: an environment whose images are made up, a
+// repository, and a folder.
+type place struct {
+	env             app.Environment
+	repository, dir string
+	close           func()
+}
+
+func newPlace() place {
+	dir := must(os.MkdirTemp("", "example"))
+	upstream := httptest.NewServer(&registrytest.Upstream{}) // has every image
+	destination := httptest.NewServer(registrytest.Distribution(""))
+	if err := registrytest.WriteHosts(filepath.Join(dir, "hosts"), "_default", upstream.Listener.Addr().String()); err != nil {
+		panic(err)
+	}
+	env := must(app.Open(context.Background(), app.Settings{Store: filepath.Join(dir, "store"), HostsDir: filepath.Join(dir, "hosts")}))
+	return place{
+		env: *env, repository: destination.Listener.Addr().String() + "/team/shop", dir: dir,
+		close: func() {
+			if err := env.Close(); err != nil {
+				panic(err)
+			}
+			upstream.Close()
+			destination.Close()
+			_ = os.RemoveAll(dir)
+		},
+	}
+}
+
+// pack packs a file as v1.4.0, or as another tag, and returns its reference.
+func (p place) pack(source string, tags ...string) string {
+	if tags == nil {
+		tags = []string{"v1.4.0"}
+	}
+	result := must(app.Package(context.Background(), app.PackageOptions{
+		Options:    app.Options{Environment: p.env, Sources: []app.Source{{Path: source}}},
+		Repository: p.repository, Tags: tags,
+	}))
+	return p.repository + ":" + result.Tags[0]
+}
+
+// keys makes a key pair that signs.
+func (p place) keys() *app.KeyResult {
+	return must(app.GenerateKey(context.Background(), app.KeyOptions{Prefix: filepath.Join(p.dir, "release")}))
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// Open has what the tape command has: registries with the credentials of docker,
+// mirrors, Docker and containerd, interpreters, and a folder of what was made before.
+func ExampleOpen() {
+	dir := must(os.MkdirTemp("", "example"))
+	defer os.RemoveAll(dir)
+
+	env, err := app.Open(context.Background(), app.Settings{Store: dir})
+	if err != nil {
+		panic(err)
+	}
+	defer env.Close()
+	plain := must(env.Interpreters.Find(context.Background(), app.BuiltIn))
+	fmt.Println(must(plain.Describe(context.Background())).Name)
+	// Output: plain
+}
+
+// Render gives the manifests as they are before references are pinned.
+func ExampleRender() {
+	p := newPlace()
+	defer p.close()
+
+	result, err := app.Render(context.Background(), app.RenderOptions{
+		Options: app.Options{Environment: p.env, Sources: []app.Source{{Path: web}}},
+	})
+	if err != nil {
+		panic(err)
+	}
+	for _, f := range result.Files {
+		fmt.Println(f.Name)
+	}
+	// Output: web.yaml
+}
+
+// Images says which images the manifests name, where, and what they are now.
+func ExampleImages() {
+	p := newPlace()
+	defer p.close()
+
+	result, err := app.Images(context.Background(), app.ImagesOptions{
+		Options: app.Options{Environment: p.env, Sources: []app.Source{{Path: web}}},
+		Resolve: true,
+	})
+	if err != nil {
+		panic(err)
+	}
+	for _, image := range result.Images {
+		fmt.Println(image.Name, image.Digest != "", image.Locations[0].Line)
+	}
+	// Output: registry.shop.example/web:1.4.0 true 18
+}
+
+// Package packs a file of manifests and all that they run.
+func ExamplePackage() {
+	p := newPlace()
+	defer p.close()
+
+	result, err := app.Package(context.Background(), app.PackageOptions{
+		Options:    app.Options{Environment: p.env, Sources: []app.Source{{Path: web}}},
+		Repository: p.repository,
+		Tags:       []string{"v1.4.0"},
+	})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(result.Tags, len(result.Images), result.Images[0].Source)
+	// Output: [v1.4.0] 1 registry.shop.example/web:1.4.0
+}
+
+func ExampleView() {
+	p := newPlace()
+	defer p.close()
+	ref := p.pack(web)
+
+	view, err := app.View(context.Background(), app.ViewOptions{Environment: p.env, Ref: ref})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(view.Images[0].Name, len(view.Images[0].Platforms), len(view.Statements))
+	// Output: registry.shop.example/web:1.4.0 2 4
+}
+
+func ExampleManifests() {
+	p := newPlace()
+	defer p.close()
+	ref := p.pack(web)
+
+	result, err := app.Manifests(context.Background(), app.ViewOptions{Environment: p.env, Ref: ref})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(result.Files[0].Name, strings.Contains(result.Files[0].Data, p.repository+":web.1.4.0."))
+	// Output: web.yaml true
+}
+
+func ExampleStatements() {
+	p := newPlace()
+	defer p.close()
+	ref := p.pack(web)
+
+	list, err := app.Statements(context.Background(), app.ViewOptions{Environment: p.env, Ref: ref})
+	if err != nil {
+		panic(err)
+	}
+	for _, s := range list {
+		fmt.Println(s.PredicateType)
+	}
+	// Output:
+	// https://slsa.dev/provenance/v1
+	// https://github.com/taped-dev/tape/attestation/source/v1
+	// https://github.com/taped-dev/tape/attestation/transform/v1
+	// https://github.com/taped-dev/tape/attestation/transform/v1
+}
+
+func ExampleList() {
+	p := newPlace()
+	defer p.close()
+	p.pack(web)
+
+	result, err := app.List(context.Background(), app.ListOptions{Environment: p.env, Repository: p.repository})
+	if err != nil {
+		panic(err)
+	}
+	for _, a := range result.Applications {
+		fmt.Println(a.Tag, a.Images, a.Signed)
+	}
+	// Output: v1.4.0 1 false
+}
+
+func ExampleTags() {
+	p := newPlace()
+	defer p.close()
+	p.pack(web)
+
+	fmt.Println(must(app.Tags(context.Background(), app.ListOptions{Environment: p.env, Repository: p.repository})))
+	// Output: [v1.4.0]
+}
+
+func ExampleDiff() {
+	p := newPlace()
+	defer p.close()
+	first, second := p.pack(web), p.pack("../../examples/shop/manifests/catalog.yaml", "v1.5.0")
+
+	diff, err := app.Diff(context.Background(), app.DiffOptions{Environment: p.env, A: first, B: second})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(diff.Images.Removed[0].Name, diff.Images.Added[0].Name, diff.Empty())
+	// Output: registry.shop.example/web:1.4.0 registry.shop.example/catalog:1.4.0 false
+}
+
+// Pull writes manifests into a folder; with a key, only what the key has signed.
+func ExamplePull() {
+	p := newPlace()
+	defer p.close()
+	ref := p.pack(web)
+
+	result, err := app.Pull(context.Background(), app.PullOptions{Environment: p.env, Ref: ref, Dir: filepath.Join(p.dir, "pulled")})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(result.Files)
+	// Output: [web.yaml]
+}
+
+func ExampleCopy() {
+	p := newPlace()
+	defer p.close()
+	ref := p.pack(web)
+
+	results, err := app.Copy(context.Background(), app.CopyOptions{
+		Environment: p.env,
+		Pairs:       []app.CopyPair{{Source: ref, Target: "oci:" + filepath.Join(p.dir, "layout")}},
+	})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(len(results), results[0].Moved.Blobs > 0)
+	// Output: 1 true
+}
+
+// Save writes one file, and Load reads it where there is no network to the first
+// registry.
+func ExampleSave() {
+	p := newPlace()
+	defer p.close()
+	ref := p.pack(web)
+
+	result, err := app.Save(context.Background(), app.SaveOptions{Environment: p.env, Ref: ref, File: filepath.Join(p.dir, "shop.tar")})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(filepath.Base(result.File), result.Images)
+	// Output: shop.tar 1
+}
+
+func ExampleLoad() {
+	p := newPlace()
+	defer p.close()
+	file := filepath.Join(p.dir, "shop.tar")
+	must(app.Save(context.Background(), app.SaveOptions{Environment: p.env, Ref: p.pack(web), File: file}))
+
+	result, err := app.Load(context.Background(), app.LoadOptions{Environment: p.env, File: file, Repository: p.repository + "-inside"})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(result.PointsTo == p.repository) // Relocate makes one that points to itself
+	// Output: true
+}
+
+func ExampleRelocate() {
+	p := newPlace()
+	defer p.close()
+	ref := p.pack(web)
+
+	result, err := app.Relocate(context.Background(), app.RelocateOptions{
+		Options: app.Options{Environment: p.env},
+		Source:  ref, Repository: p.repository + "-inside",
+	})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(strings.HasPrefix(result.Root.Ref, p.repository+"-inside:v1.4.0@"))
+	// Output: true
+}
+
+func ExampleGenerateKey() {
+	p := newPlace()
+	defer p.close()
+
+	pair, err := app.GenerateKey(context.Background(), app.KeyOptions{Prefix: filepath.Join(p.dir, "release")})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(filepath.Base(pair.Private), filepath.Base(pair.Public))
+	// Output: release.key release.pub
+}
+
+func ExampleSign() {
+	p := newPlace()
+	defer p.close()
+	ref := p.pack(web)
+
+	signer := must(app.LoadSigner(p.keys().Private, nil))
+	result, err := app.Sign(context.Background(), app.SignOptions{Environment: p.env, Ref: ref, Signer: signer})
+	if err != nil {
+		panic(err)
+	}
+	for _, s := range result.Signatures {
+		fmt.Println(s.Name, s.Existing)
+	}
+	// Output:
+	// root false
+	// content false
+}
+
+// Verify walks the chain from the signature down to every image.
+func ExampleVerify() {
+	p := newPlace()
+	defer p.close()
+	ref, keys := p.pack(web), p.keys()
+	must(app.Sign(context.Background(), app.SignOptions{Environment: p.env, Ref: ref, Signer: must(app.LoadSigner(keys.Private, nil))}))
+
+	result, err := app.Verify(context.Background(), app.VerifyOptions{Environment: p.env, Ref: ref, Key: keys.Public})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(result.OK)
+	// Output: true
+}
+
+// Init looks at a folder and writes a pipeline file for what is in it.
+func ExampleInit() {
+	p := newPlace()
+	defer p.close()
+	if err := os.CopyFS(p.dir, os.DirFS("../../examples/shop/manifests")); err != nil {
+		panic(err)
+	}
+
+	result, err := app.Init(context.Background(), app.InitOptions{Environment: p.env, Dir: p.dir, Repository: "registry.example.com/team/shop"})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(filepath.Base(result.File))
+	// Output: tape.yaml
+}
+
+// pipeline writes a pipeline file and its source.
+func (p place) pipeline() app.Options {
+	file := filepath.Join(p.dir, "tape.yaml")
+	for name, data := range map[string]string{
+		file:                             "apiVersion: tape/v1\nkind: Pipeline\nsources: [{path: web.yaml}]\noutput: {image: registry.example.com/team/shop}\n",
+		filepath.Join(p.dir, "web.yaml"): string(must(os.ReadFile(web))),
+	} {
+		if err := os.WriteFile(name, []byte(data), 0o600); err != nil {
+			panic(err)
+		}
+	}
+	return app.Options{Environment: p.env, Pipeline: file}
+}
+
+// Expand shows which nodes a run has; nothing runs.
+func ExampleExpand() {
+	p := newPlace()
+	defer p.close()
+
+	result, err := app.Expand(context.Background(), p.pipeline())
+	if err != nil {
+		panic(err)
+	}
+	for _, node := range result.Graph.Nodes()[:3] {
+		fmt.Println(node.Name)
+	}
+	// Output:
+	// source/web.yaml
+	// render/web.yaml
+	// scan
+}
+
+func ExampleValidate() {
+	p := newPlace()
+	defer p.close()
+
+	result, err := app.Validate(context.Background(), p.pipeline())
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(filepath.Base(result.File), result.OK)
+	// Output: tape.yaml true
+}
+
+func ExampleSchema() {
+	p := newPlace()
+	defer p.close()
+
+	schema := must(app.Schema(context.Background(), app.Options{Environment: p.env}))
+	fmt.Println(strings.Contains(string(schema), `"sources"`))
+	// Output: true
+}
+
+// bundle is a CNAB bundle of one image.
+const bundle = `{"schemaVersion":"v1.0.0","name":"shop","version":"1.0.0",` +
+	`"invocationImages":[{"image":"registry.shop.example/installer:1","imageType":"docker"}]}`
+
+func ExampleFixupBundle() {
+	p := newPlace()
+	defer p.close()
+
+	result, err := app.FixupBundle(context.Background(), app.BundleOptions{Environment: p.env, Bundle: []byte(bundle), Target: p.repository + ":v1"})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(result.Images[0].Source, result.Digest == "")
+	// Output: registry.shop.example/installer:1 true
+}
+
+func ExamplePushBundle() {
+	p := newPlace()
+	defer p.close()
+
+	result, err := app.PushBundle(context.Background(), app.BundleOptions{Environment: p.env, Bundle: []byte(bundle), Target: p.repository + ":v1"})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(strings.HasPrefix(result.Ref, p.repository+":v1@"), len(result.Images))
+	// Output: true 1
+}
+
+func ExamplePullBundle() {
+	p := newPlace()
+	defer p.close()
+	pushed := must(app.PushBundle(context.Background(), app.BundleOptions{Environment: p.env, Bundle: []byte(bundle), Target: p.repository + ":v1"}))
+
+	result, err := app.PullBundle(context.Background(), app.PullBundleOptions{Environment: p.env, Ref: p.repository + ":v1"})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(string(result.Bundle) == string(pushed.Bundle))
+	// Output: true
+}
+
+// TestVerbs: what takes a context and its options is a verb, returns a result and an
+// error, and has an example above.
+func TestVerbs(t *testing.T) {
+	names, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	verbs, examples := map[string]bool{}, map[string]bool{}
+	for _, name := range names {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range file.Decls {
+			f, ok := decl.(*ast.FuncDecl)
+			if !ok || f.Recv != nil {
+				continue
+			}
+			if verb, ok := strings.CutPrefix(f.Name.Name, "Example"); ok {
+				examples[verb] = true
+			}
+			if !ast.IsExported(f.Name.Name) || strings.HasSuffix(name, "_test.go") || f.Type.Params.NumFields() == 0 || !isContext(f.Type.Params.List[0].Type) {
+				continue
+			}
+			if f.Type.Params.NumFields() != 2 || f.Type.Results.NumFields() != 2 {
+				t.Errorf("%s is not of the form func(ctx, Options) (Result, error)", f.Name.Name)
+			}
+			verbs[f.Name.Name] = true
+		}
+	}
+	if len(verbs) < 20 {
+		t.Errorf("only %d verbs were found", len(verbs))
+	}
+	for verb := range verbs {
+		if !examples[verb] {
+			t.Errorf("%s has no example", verb)
+		}
+	}
+}
+
+func isContext(e ast.Expr) bool {
+	s, ok := e.(*ast.SelectorExpr)
+	return ok && s.Sel.Name == "Context"
+}
