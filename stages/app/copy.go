@@ -342,7 +342,7 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	var refs string
-	group.Go(func() error { return c.Whole(groupCtx, c.from.place, c.root, subjects) })
+	group.Go(func() error { return c.Whole(groupCtx, c.from.Repository, c.root, subjects) })
 	if c.to.repository != "" {
 		group.Go(func() (err error) {
 			refs, err = c.pointsTo(groupCtx)
@@ -393,7 +393,7 @@ func (c *copying) name(ctx context.Context, result *CopyResult) error {
 	if c.to.tag != "" {
 		result.Tags = append(result.Tags, c.to.tag)
 	}
-	return c.Tag(ctx, c.from.place, c.root, c.to.tag)
+	return c.Tag(ctx, c.from.Repository, c.root, c.to.tag)
 }
 
 // pointsTo is the repository that the manifests name; "" where that is not said.
@@ -412,7 +412,7 @@ func (c *copying) pointsTo(ctx context.Context) (string, error) {
 func (c *copying) tags(ctx context.Context, list []transfer.Tagged) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, tag := range list {
-		group.Go(func() error { return c.Tag(ctx, c.from.place, tag.Desc, tag.Tag) })
+		group.Go(func() error { return c.Tag(ctx, c.from.Repository, tag.Desc, tag.Tag) })
 	}
 	return group.Wait()
 }
@@ -449,7 +449,7 @@ func (c *copying) anything(ctx context.Context, result *CopyResult) error {
 	if err := c.plan(ctx, nil); err != nil {
 		return err
 	}
-	if err := c.Whole(ctx, c.from.place, c.root, subjects); err != nil {
+	if err := c.Whole(ctx, c.from.Repository, c.root, subjects); err != nil {
 		return err
 	}
 	signatures, err := c.byTag(ctx, subjects)
@@ -484,7 +484,7 @@ func (c *copying) byTag(ctx context.Context, subjects []digest.Digest) ([]transf
 					return nil
 				}
 				if err == nil {
-					_, err = c.Manifest(ctx, c.from.place, desc)
+					_, err = c.Manifest(ctx, c.from.Repository, desc)
 				}
 				found[i*len(cosignSuffixes)+j] = transfer.Tagged{Tag: tag, Desc: desc}
 				return err
@@ -496,6 +496,6 @@ func (c *copying) byTag(ctx context.Context, subjects []digest.Digest) ([]transf
 }
 
 var (
-	_ transfer.Source = (*registry.Repository)(nil)
-	_ transfer.Source = (*layout.Layout)(nil)
+	_ layout.Repository = (*registry.Repository)(nil)
+	_ layout.Repository = (*layout.Layout)(nil)
 )

@@ -126,7 +126,7 @@ func readSide(ctx context.Context, env Environment, ref string) (s side, err err
 		return s, err
 	}
 	defer func() { err = errors.Join(err, at.close()) }()
-	if s.view, err = app.View(ctx, at.repository, at.tag); err != nil {
+	if s.view, err = app.View(ctx, at.name, at.tag); err != nil {
 		return s, fmt.Errorf("read %s: %w", ref, err)
 	}
 	list, err := app.Files(ctx)

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -20,20 +19,13 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// place is where applications are read from: a repository, a layout or an
-// archive.
-type place interface {
-	artifact.Source
-	Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
-}
-
 // opened is a reference, and the place that it is in. The caller closes it.
 type opened struct {
-	place
-	// repository is the name of the repository, "" for layouts and archives;
-	// layout is one of those, else nil.
-	repository string
-	layout     *layout.Layout
+	layout.Repository
+	// name is the name of the repository, "" for layouts and archives; layout is one
+	// of those, else nil.
+	name   string
+	layout *layout.Layout
 	// tag is the reference's, "" where it has only a digest (or, in a layout, none).
 	tag string
 	// version is what to resolve: digest, else tag; "" is the only one there is.
@@ -58,7 +50,7 @@ func open(ctx context.Context, client *registry.Client, ref string) (*opened, er
 		if err != nil {
 			return nil, refusal(err)
 		}
-		o := &opened{place: layout, layout: layout, version: version, close: layout.Close}
+		o := &opened{Repository: layout, layout: layout, version: version, close: layout.Close}
 		if !strings.Contains(version, ":") {
 			o.tag = version
 		}
@@ -82,7 +74,7 @@ func open(ctx context.Context, client *registry.Client, ref string) (*opened, er
 	if err != nil {
 		return nil, err
 	}
-	o := &opened{place: repo, repository: name, tag: tag, version: tag, close: func() error { return nil }}
+	o := &opened{Repository: repo, name: name, tag: tag, version: tag, close: func() error { return nil }}
 	if dgst != "" {
 		o.version = dgst
 	}
@@ -101,7 +93,7 @@ func openSaved(ctx context.Context, ref string) (*opened, error) {
 	if err != nil || !ok {
 		return nil, errors.Join(err, places.Close())
 	}
-	return &opened{place: source, tag: tag, warning: source.Warning(), close: places.Close}, nil
+	return &opened{Repository: source, tag: tag, warning: source.Warning(), close: places.Close}, nil
 }
 
 // SplitTag splits REPOSITORY[:TAG]. What is neither is given back as it is, for whoever

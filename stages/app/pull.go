@@ -79,17 +79,17 @@ func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
 	result = &PullResult{Files: []string{}, Verified: o.Key != "", Warnings: warnings}
 	result.Root.Digest = app.Root.Digest
 	result.Root.Ref = strings.TrimPrefix(fmt.Sprintf("%s@%s", strings.SplitN(o.Ref, "@", 2)[0], app.Root.Digest), "@")
-	if refs, ok := artifact.ImageRefs(statements); ok && at.repository != "" {
-		if refs.Repository != at.repository && refs.Naming != artifact.OneToOne {
+	if refs, ok := artifact.ImageRefs(statements); ok && at.name != "" {
+		if refs.Repository != at.name && refs.Naming != artifact.OneToOne {
 			result.PointsTo = refs.Repository
 		}
 		if o.Rewrite {
-			if list, result.Rewritten, err = artifact.Rewrite(list, refs, at.repository); err != nil {
+			if list, result.Rewritten, err = artifact.Rewrite(list, refs, at.name); err != nil {
 				return nil, fmt.Errorf("rewrite %s: %w", o.Ref, err)
 			}
 			result.PointsTo = ""
 		}
-	} else if o.Rewrite && at.repository != "" {
+	} else if o.Rewrite && at.name != "" {
 		return nil, fmt.Errorf("rewrite %s: it does not say where its references stand; 'tape relocate' makes an application that does", o.Ref)
 	} else if o.Rewrite {
 		return nil, fmt.Errorf("rewrite %s: only what is pulled from a registry can be pointed there", o.Ref)
@@ -119,7 +119,7 @@ func (o *PullOptions) verify(ctx context.Context, root ocispec.Descriptor, at *o
 		return nil, err
 	}
 	options.AllowOutside = o.AllowOutside
-	checked, err := verify.Application(ctx, at.place, root, options)
+	checked, err := verify.Application(ctx, at.Repository, root, options)
 	if err != nil {
 		return nil, err
 	}

@@ -176,7 +176,7 @@ type relocating struct {
 
 // relocated is an image, with where it comes from and what it is called.
 type relocated struct {
-	from  transfer.Source
+	from  layout.Repository
 	image ocispec.Descriptor
 	// about is what is published beside it, with the tags that it has.
 	about []artifact.Tagged
@@ -255,7 +255,7 @@ func (r *relocating) copy(ctx context.Context, name string, list []relocated, ta
 	if err != nil {
 		return err
 	}
-	from := map[digest.Digest]transfer.Source{}
+	from := map[digest.Digest]layout.Repository{}
 	group, copying := errgroup.WithContext(ctx)
 	for _, image := range list {
 		from[image.image.Digest] = image.from
@@ -427,7 +427,7 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 	tag := cmp.Or(at.tag, app.Root.Annotations[ocispec.AnnotationRefName])
 	var made *newRoot
 	if o.Repository != "" {
-		from, err := dependencies(ctx, app, at, cmp.Or(at.repository, artifact.Home(statements)))
+		from, err := dependencies(ctx, app, at, cmp.Or(at.name, artifact.Home(statements)))
 		if err != nil {
 			return err
 		}
@@ -521,7 +521,7 @@ func (o *RelocateOptions) original(ctx context.Context, was *artifact.Applicatio
 	for _, image := range list.Images {
 		r.result.Mapping[image.Source] = artifact.ImageRef(o.Repository, image)
 	}
-	from, err := dependencies(ctx, was, at, cmp.Or(at.repository, o.Repository))
+	from, err := dependencies(ctx, was, at, cmp.Or(at.name, o.Repository))
 	if err != nil {
 		return err
 	}
@@ -548,7 +548,7 @@ func relocatedImages(ctx context.Context, app *artifact.Application, at *opened)
 	}
 	var out []relocated
 	for _, child := range app.Children(artifact.RoleImage) {
-		image := relocated{from: at.place, image: child, names: artifact.Sources(child)}
+		image := relocated{from: at.Repository, image: child, names: artifact.Sources(child)}
 		subjects, err := manifestsOf(ctx, at, child)
 		if err != nil {
 			return nil, fmt.Errorf("image %s: %w", child.Digest, err)

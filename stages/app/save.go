@@ -158,7 +158,7 @@ func (s *saving) rest(index ocispec.Index) []ocispec.Descriptor {
 }
 
 // application adds the rest of the application to the tree.
-func (s *saving) application(ctx context.Context, from transfer.Source, root ocispec.Descriptor, index ocispec.Index, signatures []ocispec.Descriptor) error {
+func (s *saving) application(ctx context.Context, from layout.Repository, root ocispec.Descriptor, index ocispec.Index, signatures []ocispec.Descriptor) error {
 	if err := s.tree.Add(ctx, from, nil, slices.Concat(s.rest(index), signatures)...); err != nil {
 		return err
 	}
@@ -181,14 +181,14 @@ func naming(ctx context.Context, app *artifact.Application) (artifact.Naming, er
 }
 
 // signaturesOf are what is attached to root and content, and to that.
-func signaturesOf(ctx context.Context, app *artifact.Application, at artifact.Source) ([]ocispec.Descriptor, error) {
+func signaturesOf(ctx context.Context, app *artifact.Application, at layout.Repository) ([]ocispec.Descriptor, error) {
 	return attachedTo(ctx, app, at, []digest.Digest{app.Root.Digest, app.Content.Digest})
 }
 
 // attachedTo are what is attached to some manifests of an application, and to that,
 // but for what the root lists itself. They are described the same whatever a registry
 // tells of them.
-func attachedTo(ctx context.Context, app *artifact.Application, at artifact.Source, subjects []digest.Digest) ([]ocispec.Descriptor, error) {
+func attachedTo(ctx context.Context, app *artifact.Application, at layout.Repository, subjects []digest.Digest) ([]ocispec.Descriptor, error) {
 	known := map[digest.Digest]bool{}
 	for _, child := range app.Index.Manifests {
 		known[child.Digest] = true
@@ -224,7 +224,7 @@ func attachedTo(ctx context.Context, app *artifact.Application, at artifact.Sour
 
 // attached are the manifests that are about a subject. What a list has that is about
 // something else, or gone, is not.
-func attached(ctx context.Context, at artifact.Source, subject digest.Digest) ([]ocispec.Descriptor, error) {
+func attached(ctx context.Context, at layout.Repository, subject digest.Digest) ([]ocispec.Descriptor, error) {
 	list, err := at.Referrers(ctx, subject)
 	if err != nil {
 		return nil, err

@@ -161,7 +161,7 @@ func Sign(ctx context.Context, o SignOptions) (result *SignResult, err error) {
 
 // signOne signs a manifest, unless the key has, and gives the bundle. A nil
 // attach leaves it at that.
-func signOne(ctx context.Context, signer Signer, at place, subject ocispec.Descriptor, attach attach) (Signed, []byte, error) {
+func signOne(ctx context.Context, signer Signer, at layout.Repository, subject ocispec.Descriptor, attach attach) (Signed, []byte, error) {
 	signed := Signed{Subject: subject.Digest}
 	found, data, err := findSignature(ctx, signer, at, subject.Digest)
 	if err != nil {
@@ -187,7 +187,7 @@ func signOne(ctx context.Context, signer Signer, at place, subject ocispec.Descr
 
 // findSignature looks for a signature of a manifest by the key; nil is none.
 // What is attached and is no signature, or cannot be read, is not one.
-func findSignature(ctx context.Context, signer Signer, at place, subject digest.Digest) (digest.Digest, []byte, error) {
+func findSignature(ctx context.Context, signer Signer, at layout.Repository, subject digest.Digest) (digest.Digest, []byte, error) {
 	public, err := signer.PublicKey()
 	if err != nil {
 		return "", nil, fmt.Errorf("public key of the signer: %w", err)
@@ -218,7 +218,7 @@ type attach func(ctx context.Context, blobs []artifact.Blob, manifest artifact.B
 
 // attacher attaches to what lies in a place; nil for an archive.
 func attacher(at *opened) (attach, error) {
-	if repo, ok := at.place.(*registry.Repository); ok {
+	if repo, ok := at.Repository.(*registry.Repository); ok {
 		return func(ctx context.Context, blobs []artifact.Blob, manifest artifact.Blob) error {
 			for _, b := range blobs {
 				if _, err := repo.PushBlob(ctx, b.Desc, func() (io.ReadCloser, error) {

@@ -71,10 +71,10 @@ func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err err
 		return &VerifyResult{Root: root.Digest, Links: []VerifiedLink{{Name: "archive", Reason: err.Error()}}}, nil
 	}
 	if err == nil {
-		if at.repository != "" {
+		if at.name != "" {
 			options.Tag = at.tag
 		}
-		result, err = verify.Application(ctx, at.place, root, options)
+		result, err = verify.Application(ctx, at.Repository, root, options)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("verify %s: %w", o.Ref, err)

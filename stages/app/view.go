@@ -24,7 +24,7 @@ func View(ctx context.Context, o ViewOptions) (view *artifact.View, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, at.close()) }()
-	name := at.repository
+	name := at.name
 	if name == "" { // what a layout holds is called as its manifests call it
 		statements, err := app.Statements(ctx)
 		if err != nil {

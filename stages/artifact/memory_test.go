@@ -47,6 +47,14 @@ func (m *memory) ReaderAt(_ context.Context, desc ocispec.Descriptor) (content.R
 	return readerAt{bytes.NewReader(data)}, nil
 }
 
+func (m *memory) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	ra, err := m.ReaderAt(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(content.NewReader(ra)), nil
+}
+
 type readerAt struct{ *bytes.Reader }
 
 func (readerAt) Close() error { return nil }

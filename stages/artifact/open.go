@@ -15,22 +15,12 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
 	"github.com/klauspost/compress/gzip"
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine/content/descriptor"
+	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/stages/files"
 )
-
-// Source is what an application is read from: a repository in a registry, or an
-// OCI layout. Nothing it says is believed without its digest.
-type Source interface {
-	content.Provider
-	// Resolve finds the manifest of a tag or digest.
-	Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, error)
-	// Referrers lists the manifests whose subject is the digest, of every kind.
-	Referrers(ctx context.Context, dgst digest.Digest) ([]ocispec.Descriptor, error)
-}
 
 // What is read at most, in bytes: registries take manifests of 4 MiB; the others
 // are far above anything known.
@@ -56,14 +46,14 @@ type Application struct {
 	Manifest ocispec.Manifest
 	Layer    ocispec.Descriptor
 
-	source Source
+	source layout.Repository
 }
 
 // Open opens the application at a tag or digest. What is no taped application is
 // an error that says what it is, as is one of a format from the future; the
 // caller knows the whole reference, and adds it. Children with a role that is not
 // known are ignored.
-func Open(ctx context.Context, source Source, tagOrDigest string) (*Application, error) {
+func Open(ctx context.Context, source layout.Repository, tagOrDigest string) (*Application, error) {
 	root, err := source.Resolve(ctx, tagOrDigest)
 	if err != nil {
 		return nil, err
@@ -72,7 +62,7 @@ func Open(ctx context.Context, source Source, tagOrDigest string) (*Application,
 }
 
 // OpenRoot is Open of what was resolved.
-func OpenRoot(ctx context.Context, source Source, root ocispec.Descriptor) (*Application, error) {
+func OpenRoot(ctx context.Context, source layout.Repository, root ocispec.Descriptor) (*Application, error) {
 	data, err := read(ctx, source, root, maxManifest)
 	if err != nil {
 		return nil, err

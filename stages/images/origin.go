@@ -11,15 +11,15 @@ import (
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/local"
 	"github.com/taped-dev/tape/engine/content/registry"
-	"github.com/taped-dev/tape/engine/content/transfer"
 )
 
 // Origin is where an image is read from: the repository in its name, or a local
 // place that behaves like one.
 type Origin interface {
-	transfer.Source
+	layout.Repository
 	// Manifest reads a manifest or index by tag or digest.
 	Manifest(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, []byte, error)
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/stages/images"
@@ -112,7 +113,7 @@ func (m *mirroring) trust(ctx context.Context) error {
 // isKnown reports what the last root there names, what is in the destination already,
 // and what is about an image that was not there: that is not there either, or does no
 // harm twice.
-func (m *mirroring) isKnown(from transfer.Source, desc ocispec.Descriptor) (there, known bool) {
+func (m *mirroring) isKnown(from layout.Repository, desc ocispec.Descriptor) (there, known bool) {
 	if m.config.Check {
 		return false, false
 	}
@@ -150,7 +151,7 @@ func (m *mirroring) image(ctx context.Context, image images.Image) error {
 }
 
 // related copies what is related to an image. beside says that the image was there.
-func (m *mirroring) related(ctx context.Context, from transfer.Source, related images.Related, beside bool) error {
+func (m *mirroring) related(ctx context.Context, from layout.Repository, related images.Related, beside bool) error {
 	desc := ocispec.Descriptor{MediaType: related.MediaType, Digest: related.Digest, Size: related.Size}
 	m.mu.Lock()
 	trusted := m.known[desc.Digest]
@@ -197,7 +198,7 @@ func (f *foreseen) Exists(ctx context.Context, desc ocispec.Descriptor) (bool, e
 	return there, err
 }
 
-func (f *foreseen) Blob(ctx context.Context, from transfer.Source, desc ocispec.Descriptor, report func(int64)) (registry.How, error) {
+func (f *foreseen) Blob(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, report func(int64)) (registry.How, error) {
 	repository, _ := from.(*registry.Repository)
 	how, err := f.client.Foresee(ctx, f.dst, repository, desc)
 	if unreadable(err) {
@@ -209,7 +210,7 @@ func (f *foreseen) Blob(ctx context.Context, from transfer.Source, desc ocispec.
 	return how, err
 }
 
-func (*foreseen) Manifest(context.Context, transfer.Source, ocispec.Descriptor, []byte) (listed bool, err error) {
+func (*foreseen) Manifest(context.Context, layout.Repository, ocispec.Descriptor, []byte) (listed bool, err error) {
 	return true, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/stages/artifact"
@@ -117,7 +118,7 @@ func (p *pusher) ask(ctx context.Context) (err error) {
 
 // isKnown reports what need not be asked: the root is written whatever is there, and
 // mirror has copied what it lists besides content and statements.
-func (p *pusher) isKnown(_ transfer.Source, desc ocispec.Descriptor) (there, known bool) {
+func (p *pusher) isKnown(_ layout.Repository, desc ocispec.Descriptor) (there, known bool) {
 	return p.elsewhere[desc.Digest], p.elsewhere[desc.Digest] || desc.Digest == p.made.Root.Digest
 }
 
@@ -155,7 +156,7 @@ func (p *pusher) referrers(ctx context.Context) error {
 }
 
 // setTags sets tags side by side, but those that are set.
-func (p *pusher) setTags(ctx context.Context, from transfer.Source, tags []transfer.Tagged) error {
+func (p *pusher) setTags(ctx context.Context, from layout.Repository, tags []transfer.Tagged) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, tag := range tags {
 		group.Go(func() error { return p.copier.Tag(ctx, from, tag.Desc, tag.Tag) })

@@ -51,10 +51,13 @@ const (
 	annotationImageName = "io.containerd.image.name"
 )
 
-// Repository is what holds applications: a repository in a registry, a layout,
-// an archive. Reads are verified.
+// Repository is a place that manifests and blobs are read from: a repository in a
+// registry, a layout, an archive, an image in Docker or containerd, or the store of a
+// run. What it gives has the digest that it was asked for.
 type Repository interface {
 	content.Provider
+	// Blob reads a blob from its beginning.
+	Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
 	// Resolve finds the manifest of a tag or digest.
 	Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, error)
 	// Referrers lists the manifests whose subject has the digest, whatever

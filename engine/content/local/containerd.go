@@ -127,8 +127,8 @@ func (c *containerd) open(ctx context.Context, named reference.Named) (*Source, 
 		return nil, err
 	}
 	return &Source{
-		blobs: &namespace{c, proxy.NewContentStore(c.conn), reference.TrimNamed(named)},
-		tag:   tag(named), image: desc,
+		Repository: &namespace{c, proxy.NewContentStore(c.conn), reference.TrimNamed(named)},
+		tag:        tag(named), image: desc,
 	}, nil
 }
 

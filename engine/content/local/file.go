@@ -62,7 +62,7 @@ func (p *Places) openFile(ctx context.Context, place Place, named reference.Name
 	if err != nil {
 		return nil, fmt.Errorf("take %s from %s: %w", familiar(named), place, err)
 	}
-	return &Source{blobs: l, tag: tag(named), image: desc}, nil
+	return &Source{Repository: l, tag: tag(named), image: desc}, nil
 }
 
 // layout opens a layout, unless it is open and has stayed as it was.

@@ -133,16 +133,10 @@ func tag(named reference.Named) string {
 	return ""
 }
 
-// blobs is where a place has its content.
-type blobs interface {
-	layout.Repository
-	Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
-}
-
 // Source is an image in a place, which looks like the repository of its name: the
 // tag of the name leads to the image.
 type Source struct {
-	blobs
+	layout.Repository
 	tag   string
 	image ocispec.Descriptor
 	made  bool
@@ -162,7 +156,7 @@ func (s *Source) Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descr
 	if tagOrDigest == "" || tagOrDigest == s.tag || tagOrDigest == s.image.Digest.String() {
 		return s.image, nil
 	}
-	return s.blobs.Resolve(ctx, tagOrDigest)
+	return s.Repository.Resolve(ctx, tagOrDigest)
 }
 
 // Manifest reads a manifest or index by tag or digest, as a registry's repository does.

@@ -102,7 +102,7 @@ func (s *spool) image(ctx context.Context, key string, choose chooser, kept dige
 	if err != nil {
 		return nil, err
 	}
-	return &Source{blobs: l, tag: tagged, image: desc, made: made}, nil
+	return &Source{Repository: l, tag: tagged, image: desc, made: made}, nil
 }
 
 func importTar(ctx context.Context, into content.Store, open func() (io.ReadCloser, error)) (index ocispec.Index, err error) {

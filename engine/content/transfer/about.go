@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 )
 
@@ -24,7 +25,7 @@ const parallelQuestions = 32
 // Whole copies a manifest with all that it names and then what is about the
 // subjects, and about that, and has it listed. What there is of that is found out
 // while the manifest is on its way.
-func (c *Copier) Whole(ctx context.Context, from Source, desc ocispec.Descriptor, subjects []digest.Digest) error {
+func (c *Copier) Whole(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, subjects []digest.Digest) error {
 	var about [][]listing
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -65,7 +66,7 @@ type listing struct {
 // asked for twice: lists are a stranger's, and may lead in a circle. To a target that
 // was empty it copies all that is named there: what is left then are manifests, which
 // come after their subjects.
-func (c *Copier) ask(ctx context.Context, from Source, subjects []digest.Digest) ([][]listing, error) {
+func (c *Copier) ask(ctx context.Context, from layout.Repository, subjects []digest.Digest) ([][]listing, error) {
 	var levels [][]listing
 	asked := map[digest.Digest]bool{}
 	copying, copyCtx := errgroup.WithContext(ctx)
@@ -117,7 +118,7 @@ func (c *Copier) ask(ctx context.Context, from Source, subjects []digest.Digest)
 }
 
 // referrer copies what a list has, where it is about the subject.
-func (c *Copier) referrer(ctx context.Context, from Source, l listing) error {
+func (c *Copier) referrer(ctx context.Context, from layout.Repository, l listing) error {
 	desc, err := about(ctx, from, l)
 	if err != nil || desc == nil {
 		return err
@@ -131,7 +132,7 @@ func (c *Copier) referrer(ctx context.Context, from Source, l listing) error {
 
 // about is the manifest that a subject's list has, where it is about the subject. Lists
 // have others, and what is gone, as they are older than that: then it is nil.
-func about(ctx context.Context, from Source, l listing) (*ocispec.Descriptor, error) {
+func about(ctx context.Context, from layout.Repository, l listing) (*ocispec.Descriptor, error) {
 	desc, data, err := registry.Read(ctx, from, l.desc)
 	if errdefs.IsNotFound(err) {
 		return nil, nil

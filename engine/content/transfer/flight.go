@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 )
 
@@ -23,7 +24,7 @@ type flightKey struct {
 // fails or is given up takes no other with it that shares something. (BuildKit's
 // flightcontrol is the model.)
 type flight struct {
-	from   Source
+	from   layout.Repository
 	desc   ocispec.Descriptor
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when it ended
@@ -38,7 +39,7 @@ type flight struct {
 // once runs do for what several ask for, and one flight at a time. What went well is
 // not done again. Where a flight failed for another, with another's source or
 // another's description, it is tried again with one's own.
-func (c *Copier) once(ctx context.Context, from Source, desc ocispec.Descriptor, blob bool, do func(context.Context) (there bool, err error)) (there bool, err error) {
+func (c *Copier) once(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, blob bool, do func(context.Context) (there bool, err error)) (there bool, err error) {
 	for {
 		f := c.join(ctx, flightKey{desc.Digest, blob}, from, desc, do)
 		select {
@@ -60,7 +61,7 @@ func (c *Copier) once(ctx context.Context, from Source, desc ocispec.Descriptor,
 }
 
 // join waits with others for a flight, or begins it.
-func (c *Copier) join(ctx context.Context, key flightKey, from Source, desc ocispec.Descriptor, do func(context.Context) (bool, error)) *flight {
+func (c *Copier) join(ctx context.Context, key flightKey, from layout.Repository, desc ocispec.Descriptor, do func(context.Context) (bool, error)) *flight {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if f := c.flights[key]; f != nil {

@@ -16,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 	"github.com/taped-dev/tape/engine/content/transfer"
 )
@@ -23,19 +24,19 @@ import (
 // gate is a source that holds one blob back: it tells when it is asked for it, and
 // answers when it is opened.
 type gate struct {
-	transfer.Source
+	layout.Repository
 	blob  digest.Digest
 	asked chan struct{}
 	opens chan error // what is received is the answer
 }
 
-func newGate(from transfer.Source, blob digest.Digest) *gate {
+func newGate(from layout.Repository, blob digest.Digest) *gate {
 	return &gate{from, blob, make(chan struct{}, 8), make(chan error, 8)}
 }
 
 func (g *gate) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if desc.Digest != g.blob {
-		return g.Source.Blob(ctx, desc)
+		return g.Repository.Blob(ctx, desc)
 	}
 	g.asked <- struct{}{}
 	select {
@@ -43,7 +44,7 @@ func (g *gate) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser
 		if err != nil {
 			return nil, err
 		}
-		return g.Source.Blob(ctx, desc)
+		return g.Repository.Blob(ctx, desc)
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}

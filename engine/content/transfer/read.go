@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 )
 
@@ -207,16 +208,16 @@ func (w *walker) write(ctx context.Context, from content.Provider, m *Manifest, 
 // walk reads a manifest with all manifests below it, so that what is wrong with one is
 // known before anything is written; what is below one that the target is known to have
 // is not. It keeps none: a registry's client remembers some.
-func (w *walker) walk(ctx context.Context, from Source, top ocispec.Descriptor, known func(Source, ocispec.Descriptor) (there, known bool)) error {
+func (w *walker) walk(ctx context.Context, from layout.Repository, top ocispec.Descriptor, known func(layout.Repository, ocispec.Descriptor) (there, known bool)) error {
 	one := &walking{walker: w, from: from, top: top, known: known, seen: map[digest.Digest]int64{}}
 	return one.manifest(ctx, top, 0)
 }
 
 type walking struct {
 	*walker
-	from  Source
+	from  layout.Repository
 	top   ocispec.Descriptor
-	known func(Source, ocispec.Descriptor) (there, known bool)
+	known func(layout.Repository, ocispec.Descriptor) (there, known bool)
 
 	mu    sync.Mutex
 	seen  map[digest.Digest]int64 // sizes

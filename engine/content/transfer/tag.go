@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/layout"
 )
 
 // Tagged is a tag and the manifest that it is to lead to.
@@ -132,7 +133,7 @@ func (c *Copier) Plan(ctx context.Context, tags []Tagged) (was map[string]digest
 }
 
 // Tag names a manifest that was copied, or that is there.
-func (c *Copier) Tag(ctx context.Context, from Source, desc ocispec.Descriptor, tag string) error {
+func (c *Copier) Tag(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, tag string) error {
 	c.mu.Lock()
 	was, known := c.tags[tag]
 	c.mu.Unlock()

@@ -34,7 +34,7 @@ type repositoryTarget struct {
 }
 
 // Blob hides the repository's own, which reads.
-func (t *repositoryTarget) Blob(ctx context.Context, from Source, desc ocispec.Descriptor, report func(int64)) (registry.How, error) {
+func (t *repositoryTarget) Blob(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, report func(int64)) (registry.How, error) {
 	if source, ok := from.(*registry.Repository); ok {
 		return t.client.CopyBlob(ctx, t.Repository, source, desc, report)
 	}
@@ -70,7 +70,7 @@ func (f final) Read(p []byte) (int, error) {
 }
 
 // Manifest hides the repository's own, which reads.
-func (t *repositoryTarget) Manifest(ctx context.Context, _ Source, desc ocispec.Descriptor, data []byte) (listed bool, err error) {
+func (t *repositoryTarget) Manifest(ctx context.Context, _ layout.Repository, desc ocispec.Descriptor, data []byte) (listed bool, err error) {
 	return t.PushSubject(ctx, desc, data)
 }
 
@@ -143,7 +143,7 @@ func (t *layoutTarget) Exists(ctx context.Context, desc ocispec.Descriptor) (boo
 // tries is how often a blob that breaks off is begun.
 const tries = 3
 
-func (t *layoutTarget) Blob(ctx context.Context, from Source, desc ocispec.Descriptor, report func(int64)) (registry.How, error) {
+func (t *layoutTarget) Blob(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, report func(int64)) (registry.How, error) {
 	select {
 	case t.slots <- struct{}{}:
 		defer func() { <-t.slots }()
@@ -161,7 +161,7 @@ func (t *layoutTarget) Blob(ctx context.Context, from Source, desc ocispec.Descr
 	}
 }
 
-func (t *layoutTarget) write(ctx context.Context, from Source, desc ocispec.Descriptor, report func(int64)) error {
+func (t *layoutTarget) write(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, report func(int64)) error {
 	body, err := from.Blob(ctx, desc)
 	if err != nil {
 		return err
@@ -177,7 +177,7 @@ func (t *layoutTarget) write(ctx context.Context, from Source, desc ocispec.Desc
 	return nil
 }
 
-func (t *layoutTarget) Manifest(ctx context.Context, _ Source, desc ocispec.Descriptor, data []byte) (listed bool, err error) {
+func (t *layoutTarget) Manifest(ctx context.Context, _ layout.Repository, desc ocispec.Descriptor, data []byte) (listed bool, err error) {
 	err = content.WriteBlob(ctx, t.writer.Store(), desc.Digest.String(), bytes.NewReader(data), desc)
 	if err != nil && !errdefs.IsAlreadyExists(err) {
 		return false, fmt.Errorf("write %s: %w", desc.Digest, err)

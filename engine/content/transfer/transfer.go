@@ -26,14 +26,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry"
 )
 
-// Source is what is copied from: a repository, a layout or an archive. What it
-// gives has the digest it was asked for.
-type Source interface {
-	layout.Repository
-	Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
-}
-
-// Made is a source whose content was made here: Root, and what it leads to, are in a
+// Made is a repository whose content was made here: Root, and what it leads to, are in a
 // store.
 type Made struct {
 	content.Provider
@@ -46,7 +39,7 @@ func (m *Made) Resolve(context.Context, string) (ocispec.Descriptor, error) { re
 // Referrers knows of none.
 func (*Made) Referrers(context.Context, digest.Digest) ([]ocispec.Descriptor, error) { return nil, nil }
 
-// Blob implements Source.
+// Blob implements layout.Repository.
 func (m *Made) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	ra, err := m.ReaderAt(ctx, desc)
 	if err != nil {
@@ -66,10 +59,10 @@ type Target interface {
 	Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error)
 	// Blob copies a blob, unless it is there. report hears of bytes as they
 	// arrive, and of a negative number where they have to arrive again.
-	Blob(ctx context.Context, from Source, desc ocispec.Descriptor, report func(n int64)) (registry.How, error)
+	Blob(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, report func(n int64)) (registry.How, error)
 	// Manifest writes a manifest by its digest. listed reports that it is listed
 	// among the referrers of its subject by that alone.
-	Manifest(ctx context.Context, from Source, desc ocispec.Descriptor, data []byte) (listed bool, err error)
+	Manifest(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, data []byte) (listed bool, err error)
 	// List enters manifests, which are there, among the referrers of a subject.
 	List(ctx context.Context, subject digest.Digest, referrers []Referrer) error
 	Tags
@@ -118,7 +111,7 @@ type Options struct {
 	Asked int
 	// Known reports whether the target has something, where that is known without
 	// asking it, whatever Check says. It may be nil.
-	Known func(from Source, desc ocispec.Descriptor) (there, known bool)
+	Known func(from layout.Repository, desc ocispec.Descriptor) (there, known bool)
 	// Keep chooses among the manifests that an index lists; nil keeps all.
 	Keep Keep
 	// Immutable refuses to move a tag that leads elsewhere.
@@ -149,7 +142,7 @@ type Copier struct {
 // NewCopier copies into a target.
 func NewCopier(target Target, o Options) *Copier {
 	if o.Known == nil {
-		o.Known = func(Source, ocispec.Descriptor) (there, known bool) { return false, false }
+		o.Known = func(layout.Repository, ocispec.Descriptor) (there, known bool) { return false, false }
 	}
 	return &Copier{
 		Options: o, target: target, walker: newWalker(),
@@ -166,12 +159,12 @@ func (c *Copier) Moved() Moved {
 
 // Manifest copies a manifest with all that it names, unless the target has it, and
 // reports whether it did.
-func (c *Copier) Manifest(ctx context.Context, from Source, desc ocispec.Descriptor) (there bool, err error) {
+func (c *Copier) Manifest(ctx context.Context, from layout.Repository, desc ocispec.Descriptor) (there bool, err error) {
 	return c.manifest(ctx, from, desc, 0)
 }
 
 // Manifests copies several, side by side.
-func (c *Copier) Manifests(ctx context.Context, from Source, list ...ocispec.Descriptor) error {
+func (c *Copier) Manifests(ctx context.Context, from layout.Repository, list ...ocispec.Descriptor) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, desc := range list {
 		group.Go(func() error {
@@ -182,7 +175,7 @@ func (c *Copier) Manifests(ctx context.Context, from Source, list ...ocispec.Des
 	return group.Wait()
 }
 
-func (c *Copier) manifest(ctx context.Context, from Source, desc ocispec.Descriptor, depth int) (there bool, err error) {
+func (c *Copier) manifest(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, depth int) (there bool, err error) {
 	return c.once(ctx, from, desc, false, func(ctx context.Context) (bool, error) {
 		there, known := c.known(from, desc)
 		if !known && !c.Empty && !c.Check && depth <= c.Asked {
@@ -205,7 +198,7 @@ func (c *Copier) manifest(ctx context.Context, from Source, desc ocispec.Descrip
 }
 
 // known reports whether the target has a manifest, where it need not be asked.
-func (c *Copier) known(from Source, desc ocispec.Descriptor) (there, known bool) {
+func (c *Copier) known(from layout.Repository, desc ocispec.Descriptor) (there, known bool) {
 	if c.has(desc.Digest) {
 		return true, true
 	}
@@ -214,7 +207,7 @@ func (c *Copier) known(from Source, desc ocispec.Descriptor) (there, known bool)
 
 // there reports whether the target, which is checked, has a manifest or blob, and
 // counts it.
-func (c *Copier) there(ctx context.Context, from Source, desc ocispec.Descriptor) (bool, error) {
+func (c *Copier) there(ctx context.Context, from layout.Repository, desc ocispec.Descriptor) (bool, error) {
 	there, known := c.Known(from, desc)
 	if !known {
 		var err error
@@ -229,7 +222,7 @@ func (c *Copier) there(ctx context.Context, from Source, desc ocispec.Descriptor
 }
 
 // below copies a manifest that is not there, after all that it names.
-func (c *Copier) below(ctx context.Context, from Source, desc ocispec.Descriptor, depth int) (there bool, err error) {
+func (c *Copier) below(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, depth int) (there bool, err error) {
 	m, err := c.children(ctx, from, desc, depth)
 	if err != nil {
 		return false, err
@@ -255,7 +248,7 @@ func (c *Copier) below(ctx context.Context, from Source, desc ocispec.Descriptor
 const childrenAtOnce = 128
 
 // children copies what a manifest names.
-func (c *Copier) children(ctx context.Context, from Source, desc ocispec.Descriptor, depth int) (*Manifest, error) {
+func (c *Copier) children(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, depth int) (*Manifest, error) {
 	if depth > registry.MaxDepth {
 		return nil, tooDeep(desc)
 	}
@@ -284,7 +277,7 @@ func (c *Copier) children(ctx context.Context, from Source, desc ocispec.Descrip
 
 // blob copies a blob. One that its registry never had lies where its URLs say; that
 // excuses the manifest that says so, and no other that names the same.
-func (c *Copier) blob(ctx context.Context, from Source, desc ocispec.Descriptor) error {
+func (c *Copier) blob(ctx context.Context, from layout.Repository, desc ocispec.Descriptor) error {
 	if there, _ := c.known(from, desc); there && registry.MayBeManifest(desc.MediaType) {
 		return nil // it is a manifest of a type that is not known
 	}

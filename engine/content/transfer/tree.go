@@ -18,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 )
 
@@ -31,7 +32,7 @@ const (
 // treeNode is a manifest or a blob, and where it lies.
 type treeNode struct {
 	desc ocispec.Descriptor
-	from Source
+	from layout.Repository
 	data []byte // of some manifests
 }
 
@@ -51,7 +52,7 @@ type Tree struct {
 // Add reads what the manifests lead to. What the tree has already is not read
 // again, whatever the source. Layers that may not be distributed are left where
 // their URLs say they are, as are those that are nowhere else.
-func (t *Tree) Add(ctx context.Context, from Source, keep Keep, tops ...ocispec.Descriptor) error {
+func (t *Tree) Add(ctx context.Context, from layout.Repository, keep Keep, tops ...ocispec.Descriptor) error {
 	return t.Copier(keep).Manifests(ctx, from, tops...)
 }
 
@@ -118,7 +119,7 @@ func (t *Tree) Exists(_ context.Context, desc ocispec.Descriptor) (bool, error) 
 }
 
 // Blob implements Target: it notes the blob. One that may be elsewhere is looked for.
-func (t *Tree) Blob(ctx context.Context, from Source, desc ocispec.Descriptor, _ func(int64)) (registry.How, error) {
+func (t *Tree) Blob(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, _ func(int64)) (registry.How, error) {
 	if registry.MayBeElsewhere(desc) {
 		body, err := from.Blob(ctx, desc)
 		if err != nil {
@@ -135,7 +136,7 @@ func (t *Tree) Blob(ctx context.Context, from Source, desc ocispec.Descriptor, _
 }
 
 // Manifest implements Target: it notes the manifest.
-func (t *Tree) Manifest(_ context.Context, from Source, desc ocispec.Descriptor, data []byte) (listed bool, err error) {
+func (t *Tree) Manifest(_ context.Context, from layout.Repository, desc ocispec.Descriptor, data []byte) (listed bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	node := treeNode{desc: desc, from: from}

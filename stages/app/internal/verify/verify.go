@@ -22,17 +22,11 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/sign"
 )
-
-// Place is where an application lies: a repository, a layout or an archive. What
-// it gives is verified against its digest.
-type Place interface {
-	artifact.Source
-	Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
-}
 
 // asker is a place that can be asked for a blob without reading it.
 type asker interface {
@@ -86,7 +80,7 @@ type Link struct {
 
 // chain is one verification.
 type chain struct {
-	place  Place
+	place  layout.Repository
 	app    *artifact.Application
 	o      Options
 	images map[digest.Digest]bool // that the root lists
@@ -105,7 +99,7 @@ const parallel = 64
 type part func(ctx context.Context) []Link
 
 // Application verifies the application at a root that was resolved.
-func Application(ctx context.Context, place Place, root ocispec.Descriptor, o Options) (*Result, error) {
+func Application(ctx context.Context, place layout.Repository, root ocispec.Descriptor, o Options) (*Result, error) {
 	c := &chain{place: place, o: o, images: map[digest.Digest]bool{}, slots: make(chan struct{}, parallel)}
 	app, err := artifact.OpenRoot(ctx, place, root)
 	if err != nil {
