@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/local"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/store"
@@ -308,7 +309,7 @@ func pullBundle(ctx context.Context, client *registry.Client, ref string) (*Bund
 		return nil, fmt.Errorf("it is no CNAB bundle but %s", desc.MediaType)
 	}
 	var index ocispec.Index
-	if err := json.Unmarshal(data, &index); err != nil {
+	if err := descriptor.Unmarshal(data, &index); err != nil {
 		return nil, fmt.Errorf("read index: %w", err)
 	}
 	at, err := cnab.ConfigManifest(index)

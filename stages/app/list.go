@@ -4,7 +4,6 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/stages/artifact"
 )
@@ -126,7 +126,7 @@ func listed(ctx context.Context, from *registry.Repository, tag string) (*Listed
 		return nil, err
 	}
 	var index ocispec.Index
-	if json.Unmarshal(data, &index) != nil || index.Annotations[artifact.AnnotationFormat] == "" {
+	if descriptor.Unmarshal(data, &index) != nil || index.Annotations[artifact.AnnotationFormat] == "" {
 		return nil, nil
 	}
 	app := &ListedApplication{Tag: tag, Digest: desc.Digest}

@@ -443,6 +443,7 @@ type forged struct {
 	edited     []artifact.Resource
 	children   []ocispec.Descriptor // images, and what is related to them
 	layer      func(*artifact.Blob)
+	statement  func(n int, data []byte) []byte                                                // another statement in place of one
 	about      func(content ocispec.Descriptor) (provenance, attestations ocispec.Descriptor) // what they are about
 }
 
@@ -460,7 +461,8 @@ func (a *signedApp) forge(t *testing.T, change func(*forged)) string {
 		t.Fatal(err)
 	}
 	f := &forged{
-		layer: func(*artifact.Blob) {},
+		layer:     func(*artifact.Blob) {},
+		statement: func(_ int, data []byte) []byte { return data },
 		about: func(content ocispec.Descriptor) (provenance, attestations ocispec.Descriptor) {
 			return content, content
 		},
@@ -502,13 +504,13 @@ func (a *signedApp) forge(t *testing.T, change func(*forged)) string {
 	content := must(artifact.ContentManifest(layer.Desc, nil))
 	blobs := []artifact.Blob{artifact.Empty(), layer, content}
 	provenance, about := f.about(content.Desc)
-	var layers []artifact.Blob
+	var said []artifact.Statement
 	say := func(predicateType string, predicate any, subject ...artifact.Resource) {
 		s, err := artifact.NewStatement(predicateType, predicate, subject...)
 		if err != nil {
 			t.Fatal(err)
 		}
-		layers = append(layers, must(s.Blob()))
+		said = append(said, s)
 	}
 	say(artifact.PredicateProvenance, f.provenance, artifact.Resource{Digest: artifact.DigestSet(provenance.Digest)})
 	for _, s := range f.sources {
@@ -516,8 +518,12 @@ func (a *signedApp) forge(t *testing.T, change func(*forged)) string {
 	}
 	say(artifact.PredicateTransform, f.render, f.rendered...)
 	say(artifact.PredicateTransform, f.edits, f.edited...)
-	attestations := must(artifact.AttestationManifest(about, layers))
-	root := must(artifact.Root(a.host+"/team/shop", content.Desc, attestations.Desc, nil, nil))
+	attestations, err := artifact.Attestations(about, said)
+	if err != nil {
+		t.Fatal(err)
+	}
+	attestations = f.said(t, attestations)
+	root := must(artifact.Root(a.host+"/team/shop", content.Desc, attestations[len(attestations)-1].Desc, nil, nil))
 	var index ocispec.Index
 	mustUnmarshal(t, root.Data, &index)
 	index.Manifests = append(index.Manifests, f.children...)
@@ -533,7 +539,7 @@ func (a *signedApp) forge(t *testing.T, change func(*forged)) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := artifact.Put(ctx, w.Store(), slices.Concat(blobs, layers, []artifact.Blob{attestations, root}, signature)...); err != nil {
+	if err := artifact.Put(ctx, w.Store(), slices.Concat(blobs, attestations, []artifact.Blob{root}, signature)...); err != nil {
 		t.Fatal(err)
 	}
 	root.Desc.Annotations = map[string]string{ocispec.AnnotationRefName: "v2"}
@@ -543,6 +549,24 @@ func (a *signedApp) forge(t *testing.T, change func(*forged)) string {
 		t.Fatal(err)
 	}
 	return "oci:" + dir + ":v2"
+}
+
+// said gives the statements as the forger has them, and the manifest over those.
+func (f *forged) said(t *testing.T, blobs []artifact.Blob) []artifact.Blob {
+	t.Helper()
+	last := &blobs[len(blobs)-1]
+	var m ocispec.Manifest
+	mustUnmarshal(t, last.Data, &m)
+	for i := range m.Layers {
+		blobs[i].Data = f.statement(i, blobs[i].Data)
+		m.Layers[i].Digest, m.Layers[i].Size = digest.FromBytes(blobs[i].Data), int64(len(blobs[i].Data))
+	}
+	var err error
+	if last.Data, err = engine.MarshalJSON(m); err != nil {
+		t.Fatal(err)
+	}
+	last.Desc.Digest, last.Desc.Size = digest.FromBytes(last.Data), int64(len(last.Data))
+	return blobs
 }
 
 func mustUnmarshal(t *testing.T, data []byte, v any) {

@@ -95,18 +95,34 @@ func ContentManifest(layer ocispec.Descriptor, annotations map[string]string) (B
 	})
 }
 
-// AttestationManifest is the manifest over the statements, one a layer, about
-// the content. The shape is BuildKit's.
-func AttestationManifest(content ocispec.Descriptor, statements []Blob) (Blob, error) {
+// Attestations are the statements about the content as blobs, and last the manifest over
+// them, one a layer. The shape is BuildKit's. What no tape would read is an error.
+func Attestations(content ocispec.Descriptor, statements []Statement) ([]Blob, error) {
 	m := ocispec.Manifest{
 		ArtifactType: ArtifactTypeAttestations,
 		Layers:       make([]ocispec.Descriptor, len(statements)),
 		Subject:      &ocispec.Descriptor{MediaType: content.MediaType, Digest: content.Digest, Size: content.Size},
 	}
+	out := make([]Blob, len(statements), len(statements)+1)
+	left := statementRoom{maxStatements, maxStatementObjects}
 	for i, s := range statements {
-		m.Layers[i] = s.Desc
+		blob, err := s.Blob()
+		if err == nil {
+			err = left.take(blob.Desc.Size)
+		}
+		if err == nil {
+			err = left.decode(blob.Data)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: make several applications of this one", err)
+		}
+		m.Layers[i], out[i] = blob.Desc, blob
 	}
-	return manifest(m)
+	made, err := manifest(m)
+	if err == nil {
+		err = left.take(made.Desc.Size)
+	}
+	return append(out, made), err
 }
 
 func manifest(m ocispec.Manifest) (Blob, error) {

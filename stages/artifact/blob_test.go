@@ -5,6 +5,7 @@ package artifact
 import (
 	"bytes"
 	stdgzip "compress/gzip"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -126,16 +127,16 @@ func TestManifests(t *testing.T) {
 		t.Errorf("the caller's annotations were changed: %v", annotations)
 	}
 
-	statement := newBlob(MediaTypeStatement, []byte("{}"))
-	statement.Desc.Annotations = map[string]string{AnnotationPredicateType: "p"}
-	attestations, err := AttestationManifest(content.Desc, []Blob{statement})
+	statement := Statement{Type: StatementType, PredicateType: "p", Predicate: json.RawMessage("{}")}
+	attestations, err := Attestations(content.Desc, []Statement{statement})
 	if err != nil {
 		t.Fatal(err)
 	}
+	said := attestations[0].Desc
 	want = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":"application/vnd.docker.attestation.manifest.v1+json",` + empty +
-		`,"layers":[{"mediaType":"application/vnd.in-toto+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2,"annotations":{"in-toto.io/predicate-type":"p"}}],` +
+		`,"layers":[{"mediaType":"application/vnd.in-toto+json","digest":"` + said.Digest.String() + `","size":` + fmt.Sprint(said.Size) + `,"annotations":{"in-toto.io/predicate-type":"p"}}],` +
 		`"subject":{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"` + content.Desc.Digest.String() + `","size":` + fmt.Sprint(len(content.Data)) + `}}`
-	if diff := cmp.Diff(want, string(attestations.Data)); diff != "" {
+	if diff := cmp.Diff(want, string(attestations[1].Data)); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -108,11 +108,11 @@ func (m *memory) application(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	attestations, err := artifact.AttestationManifest(m.putBlob(manifest), nil)
+	attestations, err := artifact.Attestations(m.putBlob(manifest), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, err := artifact.Root("example.com/shop", manifest.Desc, m.putBlob(attestations), nil, nil)
+	root, err := artifact.Root("example.com/shop", manifest.Desc, m.putBlob(attestations[0]), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,6 +241,64 @@ func TestFilesRefuses(t *testing.T) {
 	a.Layer = m.put(ocispec.MediaTypeImageLayerGzip, bomb)
 	if list, err := a.Files(t.Context()); err != nil || len(list) != 0 {
 		t.Errorf("zeros: %d files, %v", len(list), err)
+	}
+}
+
+// Who makes statements and who reads them have one bound: on their bytes, all together,
+// on what they become in memory, and on how many are asked for.
+func TestStatementBounds(t *testing.T) {
+	const limit = 64 << 20
+	text := func(bytes int) string { return `"` + strings.Repeat("x", bytes) + `"` }
+	objects := func(n int) string { return "[" + strings.Repeat("1,", n-1) + "1]" }
+	for name, c := range map[string]struct {
+		predicates []string
+		want       string // "" is right
+	}{
+		"few bytes":       {[]string{text(limit / 2), text(limit/2 - 20_000)}, ""},
+		"many bytes":      {[]string{text(limit / 2), text(limit / 2)}, "more than 67108864 bytes"},
+		"some objects":    {[]string{objects(1 << 18), objects(1<<18 - 100)}, ""},
+		"many objects":    {[]string{objects(1 << 18), objects(1 << 18)}, "more than 524288 objects"},
+		"many members":    {[]string{"{" + strings.Repeat(`"a":1,`, 1<<21+1) + `"a":1}`}, "more than 524288 objects"},
+		"many statements": {slices.Repeat([]string{"1"}, limit/4096), "more than 67108864 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMemory()
+			m.application(t)
+			a, err := artifact.Open(t.Context(), m, tag)
+			if err != nil {
+				t.Fatal(err)
+			}
+			check := func(who string, err error) {
+				t.Helper()
+				if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+					t.Errorf("%s: got %v, want %q", who, err, c.want)
+				}
+			}
+			var list []artifact.Statement
+			manifest := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest}
+			for _, predicate := range c.predicates {
+				s := artifact.Statement{Type: artifact.StatementType, Predicate: json.RawMessage(predicate)}
+				blob, err := s.Blob()
+				if err != nil {
+					t.Fatal(err)
+				}
+				list = append(list, s)
+				manifest.Layers = append(manifest.Layers, m.putBlob(blob))
+			}
+			_, err = artifact.Attestations(a.Content, list)
+			check("written", err)
+			for i := range a.Index.Manifests {
+				if child := &a.Index.Manifests[i]; child.Annotations[artifact.AnnotationRole] == artifact.RoleAttestations {
+					desc := m.put(ocispec.MediaTypeImageManifest, manifest)
+					child.Digest, child.Size = desc.Digest, desc.Size
+				}
+			}
+			got, err := a.Statements(t.Context())
+			check("read", err)
+			if err == nil && len(got) != len(list) {
+				t.Errorf("%d statements", len(got))
+			}
+		})
 	}
 }
 

@@ -25,10 +25,17 @@ import (
 // What is read at most, in bytes: registries take manifests of 4 MiB; the others
 // are far above anything known.
 const (
-	maxManifest   = 4 << 20
-	maxLayer      = 256 << 20 // of the content, compressed
-	maxStatements = 256 << 20 // of one layer, not compressed
-	maxBundle     = 4 << 20
+	maxManifest = 4 << 20
+	maxLayer    = 256 << 20 // of the content, compressed
+	maxBundle   = 4 << 20
+
+	// maxStatements bounds all statements of an application, with their manifests; those
+	// of 10,000 objects have some 10 MB. They are decoded as a whole, and so
+	// maxStatementObjects bounds what that takes.
+	maxStatements       = 64 << 20
+	maxStatementObjects = 1 << 19
+	// leastStatement is what one counts at least: each is asked for.
+	leastStatement = 4 << 10
 )
 
 // FormatOriginal is what the tape that came before wrote: it can be read.
@@ -193,8 +200,9 @@ func unpack(layer []byte) ([]files.File, error) {
 // Statements reads what is said about the content.
 func (a *Application) Statements(ctx context.Context) ([]Statement, error) {
 	var out []Statement
+	left := statementRoom{maxStatements, maxStatementObjects}
 	for _, child := range a.Children(RoleAttestations) {
-		data, err := read(ctx, a.source, child, maxManifest)
+		data, err := left.read(ctx, a.source, child, maxManifest)
 		if err != nil {
 			return nil, fmt.Errorf("read statements: %w", err)
 		}
@@ -206,11 +214,20 @@ func (a *Application) Statements(ctx context.Context) ([]Statement, error) {
 			if layer.MediaType != MediaTypeStatement && layer.MediaType != originalAttestations {
 				continue
 			}
-			data, err := read(ctx, a.source, layer, maxStatements)
+			data, err := left.read(ctx, a.source, layer, maxStatements)
 			if err != nil {
 				return nil, fmt.Errorf("read statements: %w", err)
 			}
-			list, err := parseStatements(data, layer.MediaType == originalAttestations)
+			if layer.MediaType == originalAttestations {
+				data, err = left.unpack(data)
+			}
+			if err == nil {
+				err = left.decode(data)
+			}
+			var list []Statement
+			if err == nil {
+				list, err = parseStatements(data)
+			}
 			if err != nil {
 				return nil, fmt.Errorf("statements %s: %w", layer.Digest, err)
 			}
@@ -220,18 +237,46 @@ func (a *Application) Statements(ctx context.Context) ([]Statement, error) {
 	return out, nil
 }
 
-// parseStatements reads JSON documents one after the other.
-func parseStatements(data []byte, compressed bool) ([]Statement, error) {
-	var r io.Reader = bytes.NewReader(data)
-	if compressed {
-		z, err := gzip.NewReader(r)
-		if err != nil {
-			return nil, err
-		}
-		r = &io.LimitedReader{R: z, N: maxStatements}
+// statementRoom is what is left for statements.
+type statementRoom struct{ bytes, objects int }
+
+func (r *statementRoom) take(bytes int64) error {
+	if r.bytes -= int(max(min(bytes, maxStatements+1), leastStatement)); r.bytes < 0 {
+		return fmt.Errorf("the statements have more than %d bytes: %w", maxStatements, errdefs.ErrInvalidArgument)
 	}
+	return nil
+}
+
+func (r *statementRoom) read(ctx context.Context, source content.Provider, desc ocispec.Descriptor, limit int64) ([]byte, error) {
+	if err := r.take(desc.Size); err != nil {
+		return nil, err
+	}
+	return read(ctx, source, desc, limit)
+}
+
+func (r *statementRoom) unpack(data []byte) ([]byte, error) {
+	z, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	if data, err = io.ReadAll(io.LimitReader(z, int64(r.bytes)+1)); err == nil {
+		err = r.take(int64(len(data)))
+	}
+	return data, err
+}
+
+// decode makes room for what JSON becomes.
+func (r *statementRoom) decode(data []byte) error {
+	if r.objects -= descriptor.Objects(data); r.objects < 0 {
+		return fmt.Errorf("the statements have more than %d objects: %w", maxStatementObjects, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+// parseStatements reads JSON documents one after the other.
+func parseStatements(data []byte) ([]Statement, error) {
 	var out []Statement
-	for dec := json.NewDecoder(r); ; {
+	for dec := json.NewDecoder(bytes.NewReader(data)); ; {
 		var raw json.RawMessage
 		switch err := dec.Decode(&raw); {
 		case errors.Is(err, io.EOF):

@@ -47,17 +47,11 @@ func (a *Application) Relocated(old []files.File, statements []Statement, r Relo
 	if err != nil {
 		return nil, err
 	}
-	out := []Blob{Empty(), layer, content}
-	layers := make([]Blob, len(said))
-	for i, statement := range said {
-		if layers[i], err = statement.Blob(); err != nil {
-			return nil, err
-		}
-	}
-	attestations, err := AttestationManifest(content.Desc, layers)
+	blobs, err := Attestations(content.Desc, said)
 	if err != nil {
 		return nil, err
 	}
+	attestations := blobs[len(blobs)-1]
 	index := a.Index
 	index.Annotations = maps.Clone(annotations)
 	index.Annotations[AnnotationFormat] = Format
@@ -78,7 +72,7 @@ func (a *Application) Relocated(old []files.File, statements []Statement, r Relo
 	}
 	root := newBlob(ocispec.MediaTypeImageIndex, data)
 	root.Desc.ArtifactType = ArtifactTypeApp
-	return append(append(out, layers...), attestations, root), nil
+	return append(append([]Blob{Empty(), layer, content}, blobs...), root), nil
 }
 
 // statements are the old ones, with a new provenance and what was edited.

@@ -19,6 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/vcs"
@@ -255,7 +256,7 @@ func (a *Application) signature(ctx context.Context, desc ocispec.Descriptor) (S
 		return Signature{}, false, err
 	}
 	var m ocispec.Manifest
-	if json.Unmarshal(data, &m) != nil || len(m.Layers) != 1 || m.Layers[0].MediaType != MediaTypeBundle {
+	if descriptor.Unmarshal(data, &m) != nil || len(m.Layers) != 1 || m.Layers[0].MediaType != MediaTypeBundle {
 		return Signature{}, false, nil
 	}
 	if data, err = read(ctx, a.source, m.Layers[0], maxBundle); err != nil {

@@ -4,13 +4,14 @@ package artifact
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/content/descriptor"
 )
 
 // whatIs says what a manifest is, to somebody who thought it was a taped
@@ -24,7 +25,7 @@ func whatIs(desc ocispec.Descriptor, data []byte) string {
 		Manifests    []ocispec.Descriptor `json:"manifests"`
 		Annotations  map[string]string    `json:"annotations"`
 	}
-	if err := json.Unmarshal(data, &m); err != nil {
+	if err := descriptor.Unmarshal(data, &m); err != nil {
 		return "what cannot be read as a manifest"
 	}
 	mediaType := cmp.Or(m.MediaType, desc.MediaType)

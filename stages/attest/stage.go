@@ -140,20 +140,14 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		}
 		statements = append(statements, sbom)
 	}
-	layers := make([]artifact.Blob, len(statements))
-	for i, statement := range statements {
-		if layers[i], err = statement.Blob(); err != nil {
-			return nil, err
-		}
-	}
-	manifest, err := artifact.AttestationManifest(content, layers)
+	blobs, err := artifact.Attestations(content, statements)
 	if err != nil {
 		return nil, err
 	}
-	if err := artifact.Put(ctx, t.Store, append(layers, artifact.Empty(), manifest)...); err != nil {
+	if err := artifact.Put(ctx, t.Store, append([]artifact.Blob{artifact.Empty()}, blobs...)...); err != nil {
 		return nil, err
 	}
-	return engine.Outputs{"manifest": manifest.Desc}, nil
+	return engine.Outputs{"manifest": blobs[len(blobs)-1].Desc}, nil
 }
 
 // anonymous takes away the name of a lone source, which says nothing, and may be

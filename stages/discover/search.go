@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/stages/images"
 )
@@ -307,7 +308,7 @@ func byReferrer(ctx context.Context, origin images.Origin, to digest.Digest) ([]
 		artifactType, kinds := desc.ArtifactType, []string{kindOf(desc.ArtifactType, desc.Annotations)}
 		if !telling(desc) {
 			manifest := manifest{desc: found}
-			if err := json.Unmarshal(data, &manifest); err != nil {
+			if err := descriptor.Unmarshal(data, &manifest); err != nil {
 				return nil, fmt.Errorf("read manifest %s: %w", desc.Digest, err)
 			}
 			artifactType, kinds = manifest.ArtifactType, manifest.kinds()

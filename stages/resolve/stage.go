@@ -56,6 +56,7 @@ import (
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/local"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/transfer"
@@ -308,7 +309,7 @@ func (s *Stage) describe(ctx context.Context, origin images.Origin, at string, i
 		return nil, nil
 	}
 	var index ocispec.Index
-	if err := json.Unmarshal(data, &index); err != nil {
+	if err := descriptor.Unmarshal(data, &index); err != nil {
 		return nil, fmt.Errorf("read image index %s: %w", desc.Digest, err)
 	}
 	child, warnings, err := s.child(ctx, origin, index.Manifests, image)

@@ -25,6 +25,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
@@ -110,7 +111,7 @@ func read(bundle []byte) (Claim, *dsse.Envelope, error) {
 		return Claim{}, nil, errors.New("read bundle: it holds no DSSE envelope")
 	}
 	var s artifact.Statement
-	if err := json.Unmarshal(env.GetPayload(), &s); err != nil {
+	if err := descriptor.Unmarshal(env.GetPayload(), &s); err != nil {
 		return Claim{}, nil, fmt.Errorf("read bundle: statement: %w", err)
 	}
 	if len(s.Subject) != 1 {

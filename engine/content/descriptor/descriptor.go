@@ -5,7 +5,6 @@
 package descriptor
 
 import (
-	"bytes"
 	"encoding/json"
 
 	"github.com/containerd/containerd/v2/core/images"
@@ -68,6 +67,8 @@ const (
 	maxObjects = 1 << 16
 	// MaxIndexObjects bounds those in the index.json of a layout.
 	MaxIndexObjects = 1 << 18
+	// membersOfObject is how many members count as one more object.
+	membersOfObject = 4
 )
 
 // Unmarshal is json.Unmarshal of a manifest or index that somebody else wrote,
@@ -76,8 +77,44 @@ func Unmarshal(data []byte, v any) error { return UnmarshalUpTo(data, maxObjects
 
 // UnmarshalUpTo is [Unmarshal] with another number of objects.
 func UnmarshalUpTo(data []byte, objects int, v any) error {
-	if n := bytes.Count(data, []byte("{")); n > objects {
+	if n := Objects(data); n > objects {
 		return class.Errorf(errdefs.ErrInvalidArgument, "it has %d objects, more than the %d allowed", n, objects)
 	}
 	return json.Unmarshal(data, v)
+}
+
+// Objects counts what makes objects of a JSON document, or of several, when it is read:
+// objects, and the elements of lists, whatever they are, as json.Unmarshal makes a place for
+// one that it cannot read too. Where members are many, they count instead, as they may
+// be those of maps.
+func Objects(data []byte) int {
+	var (
+		objects, members int
+		lists            []bool // which of what is open is a list
+	)
+	inList := func() bool { return len(lists) > 0 && lists[len(lists)-1] }
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; c {
+		case '"':
+			for i++; i < len(data) && data[i] != '"'; i++ {
+				if data[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			if !inList() { // where the list counts for the first, and commas for the others
+				objects++
+			}
+			lists = append(lists, c == '[')
+		case '}', ']':
+			lists = lists[:max(len(lists)-1, 0)]
+		case ',':
+			if inList() {
+				objects++
+			} else {
+				members++
+			}
+		}
+	}
+	return max(objects, members/membersOfObject)
 }

@@ -6,7 +6,6 @@ import (
 	"archive/tar"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +28,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/temporary"
 )
@@ -133,7 +133,7 @@ func remake(ctx context.Context, in content.Store, desc ocispec.Descriptor) (oci
 		return ocispec.Descriptor{}, err
 	}
 	var m ocispec.Manifest
-	if err := json.Unmarshal(data, &m); err != nil {
+	if err := descriptor.Unmarshal(data, &m); err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("read manifest %s: %w", desc.Digest, err)
 	}
 	diffIDs, err := images.RootFS(ctx, in, m.Config)

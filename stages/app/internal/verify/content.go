@@ -20,6 +20,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/files"
@@ -126,7 +127,7 @@ func (c *chain) statements(ctx context.Context) (*said, error) {
 		return nil, err
 	}
 	var m ocispec.Manifest
-	if err := json.Unmarshal(data, &m); err != nil {
+	if err := descriptor.Unmarshal(data, &m); err != nil {
 		return nil, fmt.Errorf("attestation manifest %s: %w", attestations[0].Digest, err)
 	}
 	if m.Subject == nil || m.Subject.Digest != c.app.Content.Digest {

@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/sign"
@@ -117,7 +118,7 @@ func (c *chain) imageSigned(ctx context.Context, image digest.Digest, related []
 			return err
 		}
 		var m ocispec.Manifest
-		if err := json.Unmarshal(data, &m); err != nil {
+		if err := descriptor.Unmarshal(data, &m); err != nil {
 			return fmt.Errorf("manifest %s: %w", desc.Digest, err)
 		}
 		for _, layer := range m.Layers {
