@@ -23,7 +23,7 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// entry is evaluated where the source is a folder.
+// entry is the file that is evaluated if the source is a folder.
 const entry = "main.jsonnet"
 
 const schema = `{
@@ -49,17 +49,16 @@ const schema = `{
   }
 }`
 
-// Options are what the schema describes.
+// Options are the options in the schema.
 type Options struct {
 	ExtVar    map[string]string `json:"extVar"`
 	TLA       map[string]string `json:"tla"`
 	Libraries []string          `json:"libraries"`
 }
 
-// Jsonnet evaluates a file, or main.jsonnet of a folder. An object with a kind
-// and a list of objects become one file, manifests.json; of any other object each
-// field becomes a file of its name (with .json, where it has no extension), and
-// holds an object or a list.
+// Jsonnet evaluates a file, or main.jsonnet in a folder. A Kubernetes object or a list of
+// objects becomes one file, manifests.json. Of any other object each field, an object or a
+// list, becomes a file with the field's name (and .json if that has no extension).
 type Jsonnet struct{}
 
 // Describe implements [interpreter.Interpreter].
@@ -73,8 +72,7 @@ func (Jsonnet) Describe(context.Context) (interpreter.Description, error) {
 	}, nil
 }
 
-// Inputs implements [interpreter.Interpreter]: what the file imports, and what
-// that imports.
+// Inputs implements [interpreter.Interpreter]. The inputs are the file and its imports.
 func (Jsonnet) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
 	s, err := open(req.Root, req.Path, req.Options)
 	if err != nil {
@@ -119,15 +117,15 @@ func (Jsonnet) Render(ctx context.Context, req *interpreter.RenderRequest) (*int
 	return &interpreter.RenderResponse{Files: files}, nil
 }
 
-// source is one that is about to be evaluated.
+// source is a file to evaluate.
 type source struct {
 	root, file string
 	vm         *jsonnet.VM
 }
 
-// open also answers with a source where it fails, to diagnose the error with.
+// open returns a source even if it fails, so that the caller can diagnose the error.
 func open(root, at string, options json.RawMessage) (*source, error) {
-	// The evaluator tells where files really are; so must the root be.
+	// The evaluator reports real paths, so the root must be one too.
 	if real, err := filepath.EvalSymlinks(root); err == nil {
 		root = real
 	}
@@ -162,8 +160,8 @@ func open(root, at string, options json.RawMessage) (*source, error) {
 	return s, nil
 }
 
-// inside imports from the source only: Jsonnet itself lets a file import any
-// other of the machine.
+// inside is an importer that reads only from the source: Jsonnet itself would import any
+// file of the machine.
 type inside struct {
 	root  string
 	files *jsonnet.FileImporter
@@ -180,8 +178,8 @@ func (i *inside) Import(from, imported string) (jsonnet.Contents, string, error)
 	return contents, at, nil
 }
 
-// await returns when ctx ends, though the evaluator does not: tape then kills
-// the process.
+// await returns when f does or when ctx ends: the evaluator cannot be interrupted; tape
+// then kills the process.
 func await[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	type result struct {
 		value T
@@ -207,7 +205,7 @@ func await[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	}
 }
 
-// manifests of what was evaluated.
+// manifests converts the result of an evaluation to files.
 func manifests(doc []byte) ([]interpreter.File, error) {
 	var list []json.RawMessage
 	if json.Unmarshal(doc, &list) == nil {
@@ -223,7 +221,7 @@ func manifests(doc []byte) ([]interpreter.File, error) {
 	var files []interpreter.File
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if !fs.ValidPath(name) || name == "." {
-			return nil, fmt.Errorf("field %q is no name of a file", name)
+			return nil, fmt.Errorf("field %q is not a valid file name", name)
 		}
 		if json.Unmarshal(fields[name], &list) != nil {
 			list = []json.RawMessage{fields[name]}
@@ -240,11 +238,11 @@ func manifests(doc []byte) ([]interpreter.File, error) {
 	return files, nil
 }
 
-// file holds objects: documents of YAML, or a List where it is JSON.
+// file returns a file with objects: YAML documents or, if the file is JSON, a List.
 func file(name string, objects []json.RawMessage) ([]interpreter.File, error) {
 	for _, o := range objects {
 		if !bytes.HasPrefix(bytes.TrimSpace(o), []byte("{")) {
-			return nil, fmt.Errorf("%s holds %.40s, which is no object", name, o)
+			return nil, fmt.Errorf("%s contains %.40s, which is not an object", name, o)
 		}
 	}
 	if path.Ext(name) == ".json" && len(objects) > 1 {
@@ -267,10 +265,10 @@ func file(name string, objects []json.RawMessage) ([]interpreter.File, error) {
 	return []interpreter.File{{Path: name, Data: buf.Bytes()}}, nil
 }
 
-// position as go-jsonnet prints it: FILE:LINE:COLUMN-…, or FILE:(LINE:COLUMN)-….
+// position matches go-jsonnet's positions: FILE:LINE:COLUMN-… or FILE:(LINE:COLUMN)-….
 var position = regexp.MustCompile(`(?m)^\s*(?:RUNTIME ERROR: )?(\S.*?):\(?(\d+):(\d+)`)
 
-// diagnose makes a diagnostic of the user's mistake.
+// diagnose converts an error to a diagnostic.
 func (s *source) diagnose(err error) []interpreter.Diagnostic {
 	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), s.root+string(filepath.Separator), "")
 	first, rest, _ := strings.Cut(text, "\n")

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command app is every image of the example shop: small enough to be built in a
-// moment, real enough to run in a cluster.
+// Command app is the program in every image of the example shop: small enough to build
+// quickly, real enough to run in a cluster.
 //
-//	app web|catalog|orders|database   serves http on :8080
-//	app metrics                       serves http on :9090, beside another in its pod
-//	app once                          says what it is, and ends
+//	app web|catalog|orders|database   serves HTTP on :8080
+//	app metrics                       serves HTTP on :9090, as a sidecar
+//	app once                          prints a line and exits
 //
-// Flags after that, which what it stands for would take, are ignored.
+// Further arguments, meant for the programs that it stands in for, are ignored.
 package main
 
 import (

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command images makes the images of the example shop and pushes them to a
-// registry, each for two platforms and with an SBOM attached.
+// Command images builds the images of the example shop and pushes them to a registry, each
+// for two platforms and with an SBOM attached.
 //
 //	images REGISTRY MANIFESTS    such as: images 127.0.0.1:5000 ./manifests
 //
-// Every image is the program in ../app; which images there are is read off the
+// Every image contains the program in ../app. The list of images is taken from the
 // manifests.
 package main
 
@@ -33,7 +33,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry"
 )
 
-// host is what the manifests call the registry; a mirror stands in for it.
+// host is the registry's name in the manifests; a mirror stands in for it.
 const host = "registry.shop.example"
 
 func main() {
@@ -81,7 +81,7 @@ func run(ctx context.Context, registryHost, manifests string) error {
 	return nil
 }
 
-// namesIn lists the images that the manifests name, without the host.
+// namesIn returns the images in the manifests, without the host.
 func namesIn(dir string) ([]string, error) {
 	pattern := regexp.MustCompile(regexp.QuoteMeta(host) + `/([a-z]+:[0-9.]+)`)
 	var names []string
@@ -196,7 +196,7 @@ func attachSBOM(ctx context.Context, repo *registry.Repository, name, tag string
 func diffID(gz []byte) digest.Digest {
 	zr, err := gzip.NewReader(bytes.NewReader(gz))
 	if err != nil {
-		panic(err) // written a moment ago
+		panic(err) // compressed by this program
 	}
 	d, err := digest.FromReader(zr)
 	if err != nil {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package policy is an example of a stage of one's own: it refuses an
-// application that runs images from registries that are not on its list.
+// Package policy is an example of a third-party stage: it rejects an application that runs
+// images from registries that are not on its list.
 //
-// It reads the images that were resolved and hands them on unchanged, so a
-// pipeline puts it between resolve and whatever reads them:
+// It passes the resolved images on unchanged, so a pipeline puts it between resolve and the
+// stages that read them:
 //
 //	nodes:
 //	  policy:
@@ -26,11 +26,11 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// Kind is what a build of tape adds to its own.
+// Kind returns the kind of the policy stage, to be added to tape's own.
 func Kind() pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "policy",
-		Help:    "refuse images from registries that are not listed",
+		Help:    "reject images from registries that are not listed",
 		Inputs:  []pipeline.Port{{Name: "images"}},
 		Outputs: []string{"images"},
 		Schema: json.RawMessage(`{
