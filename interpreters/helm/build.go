@@ -21,17 +21,17 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// builder makes a chart whole: itself, and the dependencies that charts/ lacks.
+// builder loads a chart with all its dependencies, including those missing from charts/.
 type builder struct {
 	tree *tree
-	// fetch is nil where only the tree is looked at.
+	// fetch is nil if only the tree is read.
 	fetch *fetcher
-	// folders of file:// dependencies, below the tree's root.
+	// folders are the folders of file:// dependencies, relative to the tree's root.
 	folders  []string
 	warnings []interpreter.Diagnostic
 }
 
-// source loads what lies at a path of the tree: a chart's folder or a package.
+// source loads the chart at a path of the tree: a folder or a package.
 func (b *builder) source(ctx context.Context, name string) (*chart.Chart, error) {
 	info, err := b.tree.root.Stat(name)
 	if err != nil {
@@ -56,14 +56,14 @@ func unpack(source string, data []byte) (*chart.Chart, error) {
 	return load(source, func() (*chart.Chart, error) {
 		c, err := loader.LoadArchive(bytes.NewReader(data))
 		if err != nil {
-			return nil, fmt.Errorf("is it a packaged chart? %w", err)
+			return nil, fmt.Errorf("not a packaged chart: %w", err)
 		}
 		return c, nil
 	})
 }
 
-// folder loads the chart in a folder and completes it. above are the folders of
-// the charts that depend on it.
+// folder loads the chart in a folder with its dependencies. above are the folders of the
+// charts that depend on it.
 func (b *builder) folder(ctx context.Context, dir string, above []string) (*chart.Chart, error) {
 	c, err := b.tree.chart(dir)
 	if err != nil {
@@ -72,9 +72,9 @@ func (b *builder) folder(ctx context.Context, dir string, above []string) (*char
 	return c, b.complete(ctx, c, dir, append(above, dir))
 }
 
-// complete adds the dependencies of Chart.yaml that charts/ does not hold, as
-// `helm dependency build` does, whether or not their condition holds. What
-// charts/ holds is taken as it is, of whatever version, as `helm template` does.
+// complete adds the dependencies in Chart.yaml that are missing from charts/, as `helm
+// dependency build` does, whether or not their condition holds. A chart in charts/ is used
+// in whatever version it has, as `helm template` does.
 func (b *builder) complete(ctx context.Context, c *chart.Chart, source string, above []string) error {
 	held := c.Dependencies()
 	for _, sub := range held {
@@ -86,12 +86,12 @@ func (b *builder) complete(ctx context.Context, c *chart.Chart, source string, a
 		}
 		if i := slices.IndexFunc(held, named(dep)); i >= 0 {
 			if v := held[i].Metadata.Version; !slices.ContainsFunc(held, satisfies(dep)) {
-				b.warn(path.Join(source, "Chart.yaml"), "charts/ holds %s %s where Chart.yaml asks for %s", dep.Name, v, dep.Version)
+				b.warn(path.Join(source, "Chart.yaml"), "charts/ has %s %s, but Chart.yaml requires %s", dep.Name, v, dep.Version)
 			}
 			continue
 		}
 		if slices.ContainsFunc(c.Dependencies(), satisfies(dep)) {
-			continue // the same chart again, under another alias
+			continue // the same chart under another alias
 		}
 		sub, err := b.dependency(ctx, c, dep, source, above)
 		if err != nil {
@@ -104,8 +104,8 @@ func (b *builder) complete(ctx context.Context, c *chart.Chart, source string, a
 	return nil
 }
 
-// dependency gets a chart that charts/ does not hold; nil where it is remote and
-// only the tree is looked at.
+// dependency returns a chart that is missing from charts/, or nil if it is remote and only
+// the tree is read.
 func (b *builder) dependency(ctx context.Context, c *chart.Chart, dep *chart.Dependency, source string, above []string) (*chart.Chart, error) {
 	file := path.Join(source, "Chart.yaml")
 	if dep.Repository == "" {
@@ -113,10 +113,10 @@ func (b *builder) dependency(ctx context.Context, c *chart.Chart, dep *chart.Dep
 	}
 	if local, ok := strings.CutPrefix(dep.Repository, "file://"); ok {
 		if len(above) == 0 {
-			return nil, problem(source, "the package lacks its dependency %q: package it again after `helm dependency build`", dep.Name)
+			return nil, problem(source, "the package does not contain its dependency %q: package it again after `helm dependency build`", dep.Name)
 		}
 		if path.IsAbs(local) {
-			return nil, problem(file, "dependency %q: %s is absolute: name it relative to the chart", dep.Name, dep.Repository)
+			return nil, problem(file, "dependency %q: %s is absolute: use a path relative to the chart", dep.Name, dep.Repository)
 		}
 		dir := path.Join(source, local)
 		if slices.Contains(above, dir) {
@@ -125,9 +125,9 @@ func (b *builder) dependency(ctx context.Context, c *chart.Chart, dep *chart.Dep
 		b.folders = append(b.folders, dir)
 		if !within(dir) {
 			if b.tree.live {
-				return nil, nil // for tape to judge
+				return nil, nil // tape decides
 			}
-			return nil, problem(file, "dependency %q: %s leads out of the source", dep.Name, dep.Repository)
+			return nil, problem(file, "dependency %q: %s is outside the source", dep.Name, dep.Repository)
 		}
 		if _, err := b.tree.root.Stat(path.Join(dir, "Chart.yaml")); errors.Is(err, fs.ErrNotExist) {
 			return nil, problem(file, "dependency %q: there is no chart at %s", dep.Name, dep.Repository)
@@ -137,7 +137,7 @@ func (b *builder) dependency(ctx context.Context, c *chart.Chart, dep *chart.Dep
 			return nil, err
 		}
 		if sub.Name() != dep.Name || !satisfies(dep)(sub) {
-			return nil, problem(file, "dependency %q: %s holds %s %s where Chart.yaml asks for %s", dep.Name, dep.Repository, sub.Name(), sub.Metadata.Version, dep.Version)
+			return nil, problem(file, "dependency %q: %s has %s %s, but Chart.yaml requires %s", dep.Name, dep.Repository, sub.Name(), sub.Metadata.Version, dep.Version)
 		}
 		return sub, nil
 	}
@@ -150,7 +150,7 @@ func (b *builder) dependency(ctx context.Context, c *chart.Chart, dep *chart.Dep
 			return l != nil && l.Name == dep.Name && l.Repository == dep.Repository && chartutil.IsCompatibleRange(rangeOf(dep.Version), l.Version)
 		})
 		if i < 0 {
-			return nil, problem(path.Join(source, "Chart.lock"), "holds no version of dependency %q that Chart.yaml allows: run `helm dependency update`", dep.Name)
+			return nil, problem(path.Join(source, "Chart.lock"), "no locked version of dependency %q is allowed by Chart.yaml: run `helm dependency update`", dep.Name)
 		}
 		version = c.Lock.Dependencies[i].Version
 	}
@@ -160,7 +160,7 @@ func (b *builder) dependency(ctx context.Context, c *chart.Chart, dep *chart.Dep
 			if !strings.HasPrefix(found[i].Summary, "dependency ") {
 				found[i].Summary = fmt.Sprintf("dependency %q (%s): %s", dep.Name, cmp.Or(version, "any version"), found[i].Summary)
 			}
-			found[i].Detail = strings.TrimPrefix(found[i].Detail+"\nwhat lies in charts/ is not fetched: `helm dependency build` puts it there", "\n")
+			found[i].Detail = strings.TrimPrefix(found[i].Detail+"\ncharts in charts/ are not fetched: `helm dependency build` puts them there", "\n")
 		}
 	}
 	if err != nil {
@@ -170,7 +170,7 @@ func (b *builder) dependency(ctx context.Context, c *chart.Chart, dep *chart.Dep
 	return sub, nil
 }
 
-// atDependency gives a problem in Chart.yaml the line where the dependency stands.
+// atDependency adds the line of the dependency to problems in Chart.yaml.
 func atDependency(c *chart.Chart, dep *chart.Dependency, file string, err error) error {
 	found, ok := errors.AsType[problems](err)
 	if !ok {
@@ -184,8 +184,7 @@ func atDependency(c *chart.Chart, dep *chart.Dependency, file string, err error)
 	return err
 }
 
-// dependencyLine is the line of Chart.yaml where a dependency begins, 0 where that
-// is not known.
+// dependencyLine returns the line of Chart.yaml where a dependency begins, 0 if unknown.
 func dependencyLine(c *chart.Chart, dep *chart.Dependency) int {
 	i := slices.IndexFunc(c.Raw, func(f *chart.File) bool { return f.Name == "Chart.yaml" })
 	var doc yaml.Node
@@ -200,12 +199,12 @@ func dependencyLine(c *chart.Chart, dep *chart.Dependency) int {
 	return list.Content[at].Line
 }
 
-// warnIncomplete says what a chart in charts/ lacks itself. Helm renders it
-// without a word.
+// warnIncomplete warns about missing dependencies of a chart in charts/. Helm renders such
+// a chart silently.
 func (b *builder) warnIncomplete(c *chart.Chart, source string) {
 	for _, dep := range c.Metadata.Dependencies {
 		if !slices.ContainsFunc(c.Dependencies(), named(dep)) {
-			b.warn(path.Join(source, "charts", c.Name(), "Chart.yaml"), "dependency %q is not in the chart's charts/ and is left out, as Helm leaves it out", dep.Name)
+			b.warn(path.Join(source, "charts", c.Name(), "Chart.yaml"), "dependency %q is not in the chart's charts/ and is left out, as in Helm", dep.Name)
 		}
 	}
 	for _, sub := range c.Dependencies() {
@@ -227,7 +226,7 @@ func satisfies(dep *chart.Dependency) func(*chart.Chart) bool {
 	}
 }
 
-// rangeOf is the range that an empty one stands for.
+// rangeOf returns a version range, with the one that Helm uses for an empty range.
 func rangeOf(version string) string {
 	if version == "" {
 		return ">=0.0.0-0"
@@ -235,5 +234,5 @@ func rangeOf(version string) string {
 	return version
 }
 
-// within says whether a path below the root stays there.
+// within reports whether a path relative to the root stays below it.
 func within(name string) bool { return name != ".." && !strings.HasPrefix(name, "../") }

@@ -30,16 +30,16 @@ const (
 	legacyChartLayer = "application/tar+gzip"
 )
 
-// Limits on what is fetched. Helm unpacks no chart of more than 100 MiB; the
-// largest index known (bitnami's, with all of its history) had 25 MiB.
+// Limits on what is fetched. Helm unpacks charts of up to 100 MiB; the largest known index,
+// bitnami's with all of its history, had 25 MiB.
 const (
 	maxManifest = 4 << 20
 	maxChart    = 100 << 20
 	maxIndex    = 128 << 20
 )
 
-// fetcher gets charts from registries and repositories. Every chart it gets is a
-// material; one that is locked is got by its locked digest or not at all.
+// fetcher fetches charts from registries and repositories. Every fetched chart is a
+// material; a locked one is fetched by its locked digest only.
 type fetcher struct {
 	remote  remote
 	locked  map[string]string // material's URI → digest
@@ -47,7 +47,7 @@ type fetcher struct {
 	indexes map[string]map[string][]indexed // repository URL → chart → releases
 }
 
-// indexed is a version of a chart in a repository's index.
+// indexed is a chart version in the index of a repository.
 type indexed struct {
 	Version string   `json:"version"`
 	URLs    []string `json:"urls"`
@@ -70,7 +70,7 @@ func newFetcher(locked []interpreter.Material, how *interpreter.Registries) *fet
 
 func (f *fetcher) Close() { f.remote.Close() }
 
-// materials are what was fetched, by URI.
+// materials returns what was fetched, sorted by URI.
 func (f *fetcher) materials() []interpreter.Material {
 	var out []interpreter.Material
 	for _, uri := range slices.Sorted(maps.Keys(f.fetched)) {
@@ -79,16 +79,16 @@ func (f *fetcher) materials() []interpreter.Material {
 	return out
 }
 
-// record notes a material, unless it is not what was locked.
+// record adds a material. It fails if the material is locked to another digest.
 func (f *fetcher) record(uri string, got digest.Digest) error {
 	if want, ok := f.locked[uri]; ok && want != got.String() {
-		return problem("", "%s is locked to %s and now is %s: `--update=materials` takes the new one", uri, want, got)
+		return problem("", "%s is locked to %s but now has %s: `--update=materials` accepts the new one", uri, want, got)
 	}
 	f.fetched[uri] = got.String()
 	return nil
 }
 
-// reference gets the chart that a source's reference names.
+// reference fetches the chart at the reference of a source.
 func (f *fetcher) reference(ctx context.Context, ref, version string) (*chart.Chart, error) {
 	scheme, _, _ := strings.Cut(ref, "://")
 	switch scheme {
@@ -104,15 +104,15 @@ func (f *fetcher) reference(ctx context.Context, ref, version string) (*chart.Ch
 		}
 		repository, name := path.Split(strings.TrimSuffix(u.Path, "/"))
 		if name == "" {
-			return nil, problem("", "%s names no chart: the reference is https://<repository>/<chart>, or that of a package (.tgz)", materialURI(u))
+			return nil, problem("", "%s names no chart: want https://<repository>/<chart> or the URL of a package (.tgz)", materialURI(u))
 		}
 		u.Path, u.RawPath = strings.TrimSuffix(repository, "/"), ""
 		return f.repository(ctx, u, name, version)
 	}
-	return nil, problem("", "%s: a chart's reference begins with oci:// or https://", ref)
+	return nil, problem("", "%s: want a chart reference that begins with oci:// or https://", ref)
 }
 
-// dependency gets a remote chart that another depends on.
+// dependency fetches a remote dependency.
 func (f *fetcher) dependency(ctx context.Context, dep *chart.Dependency, version string) (*chart.Chart, error) {
 	repository := dep.Repository
 	if alias, ok := strings.CutPrefix(repository, "@"); ok {
@@ -124,7 +124,7 @@ func (f *fetcher) dependency(ctx context.Context, dep *chart.Dependency, version
 			return nil, err
 		}
 		if entry.URL == "" {
-			return nil, problem("", "dependency %q: no repository is called %q here: run `helm repo add %s URL`, or give the URL in Chart.yaml", dep.Name, alias, alias)
+			return nil, problem("", "dependency %q: unknown repository %q: run `helm repo add %s URL`, or give the URL in Chart.yaml", dep.Name, alias, alias)
 		}
 		repository = entry.URL
 	}
@@ -133,16 +133,16 @@ func (f *fetcher) dependency(ctx context.Context, dep *chart.Dependency, version
 	}
 	u, err := url.Parse(repository)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" {
-		return nil, problem("", "dependency %q: repository %q is none of oci://, https:// and file://", dep.Name, repository)
+		return nil, problem("", "dependency %q: repository %q: want oci://, https:// or file://", dep.Name, repository)
 	}
 	u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/"), ""
 	return f.repository(ctx, u, dep.Name, version)
 }
 
-// oci gets a chart from a registry.
+// oci fetches a chart from a registry.
 func (f *fetcher) oci(ctx context.Context, ref, version string) (*chart.Chart, error) {
 	if strings.Contains(strings.SplitN(strings.TrimPrefix(ref, "oci://"), "/", 2)[0], "@") {
-		return nil, problem("", "a chart's reference has no user or password: log in to the registry with `helm registry login` or `docker login`")
+		return nil, problem("", "a chart reference must not contain user or password: log in to the registry with `helm registry login` or `docker login`")
 	}
 	r, err := registry.ParseReference(strings.TrimPrefix(ref, "oci://"))
 	if err != nil {
@@ -151,7 +151,7 @@ func (f *fetcher) oci(ctx context.Context, ref, version string) (*chart.Chart, e
 	name := "oci://" + r.Registry + "/" + r.Repository
 	switch {
 	case r.Reference != "" && version != "" && r.Reference != tag(version):
-		return nil, problem("", "%s and option version %s: give one of them", ref, version)
+		return nil, problem("", "%s and option version %s contradict each other: give one of them", ref, version)
 	case r.Reference == "":
 		if r.Reference, err = f.tag(ctx, r, name, version); err != nil {
 			return nil, err
@@ -167,7 +167,7 @@ func (f *fetcher) oci(ctx context.Context, ref, version string) (*chart.Chart, e
 	}
 	got := digest.FromBytes(data)
 	if want != "" && want != got.String() {
-		return nil, problem("", "fetch chart %s: the registry answers with %s instead of %s", uri, got, want)
+		return nil, problem("", "fetch chart %s: the registry returned %s instead of %s", uri, got, want)
 	}
 	if err := f.record(uri, got); err != nil {
 		return nil, err
@@ -180,10 +180,10 @@ func (f *fetcher) oci(ctx context.Context, ref, version string) (*chart.Chart, e
 		return l.MediaType == chartLayer || l.MediaType == legacyChartLayer
 	})
 	if i < 0 {
-		return nil, problem("", "%s is no chart: it has no layer of type %s", uri, chartLayer)
+		return nil, problem("", "%s is not a chart: it has no layer of type %s", uri, chartLayer)
 	}
 	if m.Layers[i].Size > maxChart {
-		return nil, problem("", "%s has %d bytes; a chart has at most %d", uri, m.Layers[i].Size, maxChart)
+		return nil, problem("", "%s has %d bytes, more than the %d allowed for a chart", uri, m.Layers[i].Size, maxChart)
 	}
 	layer, err := f.remote.blob(ctx, r.Registry, r.Repository, m.Layers[i])
 	if err != nil {
@@ -192,8 +192,8 @@ func (f *fetcher) oci(ctx context.Context, ref, version string) (*chart.Chart, e
 	return unpack(uri, layer)
 }
 
-// tag finds the tag of a version: itself where it is one, else the newest in the
-// range, a locked one before others.
+// tag returns the tag of a version. For a range it is the newest version in it, preferring
+// locked ones.
 func (f *fetcher) tag(ctx context.Context, r registry.Reference, name, version string) (string, error) {
 	if _, err := semver.StrictNewVersion(version); err == nil {
 		return tag(version), nil
@@ -213,11 +213,11 @@ func (f *fetcher) tag(ctx context.Context, r registry.Reference, name, version s
 	return tag(v), nil
 }
 
-// tag is how a version is written as a tag, which cannot have a plus.
+// tag returns the tag for a version: tags cannot contain a plus.
 func tag(version string) string { return strings.ReplaceAll(version, "+", "_") }
 
-// repository gets a chart from a chart repository. Its index is no material: it
-// only says where a package is, which is one.
+// repository fetches a chart from a chart repository. The index is not a material: it only
+// locates the package, which is one.
 func (f *fetcher) repository(ctx context.Context, base *url.URL, name, version string) (*chart.Chart, error) {
 	where := materialURI(base)
 	index, err := f.index(ctx, base)
@@ -245,7 +245,7 @@ func (f *fetcher) repository(ctx context.Context, base *url.URL, name, version s
 	return f.download(ctx, urls[v])
 }
 
-// index reads a repository's index, once a render.
+// index returns the index of a repository. It is read once per render.
 func (f *fetcher) index(ctx context.Context, base *url.URL) (map[string][]indexed, error) {
 	key := base.String()
 	if index, ok := f.indexes[key]; ok {
@@ -267,7 +267,7 @@ func (f *fetcher) index(ctx context.Context, base *url.URL) (map[string][]indexe
 	return index.Entries, nil
 }
 
-// download gets a packaged chart.
+// download fetches a packaged chart.
 func (f *fetcher) download(ctx context.Context, u *url.URL) (*chart.Chart, error) {
 	uri := materialURI(u)
 	data, err := f.remote.get(ctx, u, maxChart)
@@ -280,8 +280,8 @@ func (f *fetcher) download(ctx context.Context, u *url.URL) (*chart.Chart, error
 	return unpack(uri, data)
 }
 
-// newest is the newest version in a range, the newest that is locked where one
-// is. An empty range is any release that is no pre-release.
+// newest returns the newest version in a range, or the newest locked one if any is locked.
+// An empty range means any version except pre-releases.
 func newest(versions []string, within string, locked func(string) bool) (string, error) {
 	constraint, err := semver.NewConstraint(cmp.Or(within, "*"))
 	if err != nil {
@@ -306,12 +306,12 @@ func newest(versions []string, within string, locked func(string) bool) (string,
 		}
 	}
 	if best.version == nil {
-		return "", fmt.Errorf("no version of it matches %q", cmp.Or(within, "*"))
+		return "", fmt.Errorf("no version matches %q", cmp.Or(within, "*"))
 	}
 	return best.version.Original(), nil
 }
 
-// resolve makes a URL of an index absolute: it is relative to the repository's.
+// resolve resolves a URL in an index, which may be relative to the repository.
 func resolve(base *url.URL, ref string) (*url.URL, error) {
 	u, err := url.Parse(ref)
 	if err != nil || u.IsAbs() {
@@ -324,8 +324,8 @@ func resolve(base *url.URL, ref string) (*url.URL, error) {
 	return u, nil
 }
 
-// materialURI names what lies at a URL, without credentials and the query, where
-// tokens stand.
+// materialURI returns a URL without credentials and without the query, which may contain
+// tokens.
 func materialURI(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 }

@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package helm is the interpreter of Helm charts: a chart's folder, a packaged
-// chart (.tgz), a chart in a registry (oci://…) and one in a chart repository
-// (https://…).
+// Package helm renders Helm charts: the folder of a chart, a packaged chart (.tgz), a chart
+// in a registry (oci://…) or in a chart repository (https://…).
 //
-// It renders what `helm template --include-crds` prints, less the hooks that no
-// installation runs, with Helm's own packages for charts, values and templates,
-// but without Helm's client: there is no cluster to ask, so `lookup` finds
-// nothing, and neither plugins nor post-renderers exist. Objects that name no
-// namespace get the release's, which Helm has the cluster's API add.
+// The output is that of `helm template --include-crds` without the hooks that no
+// installation runs. It uses Helm's packages for charts, values and templates, but not its
+// client: without a cluster, `lookup` finds nothing, and there are no plugins and no
+// post-renderers. Objects without a namespace get the release's; in Helm the API server of
+// the cluster does that.
 //
-// Dependencies that charts/ lacks are completed as `helm dependency build` does,
-// in memory: file:// ones from the tree (Inputs names them), others from their
-// registry or repository at the version in Chart.lock, recorded as materials.
+// Dependencies missing from charts/ are completed as by `helm dependency build`, in memory:
+// file:// ones from the tree (Inputs returns them), others from their registry or
+// repository at the version in Chart.lock, recorded as materials.
 //
-// A remote chart is named in one of these ways; the version option decides
-// where the reference does not, and the newest release is taken where neither
-// does:
+// A remote chart has one of the references below. If the reference has no version, the
+// option version applies, or else the newest release:
 //
 //	oci://registry.example.com/charts/shop
 //	oci://registry.example.com/charts/shop:1.2.3
@@ -38,19 +36,19 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// Version is that of the Helm packages which render.
+// Version is the version of the Helm packages that render.
 const Version = "3.22.0"
 
 //go:embed options.schema.json
 var optionsSchema []byte
 
-// Interpreter renders Helm charts. It holds no state.
+// Interpreter renders Helm charts. It is stateless.
 type Interpreter struct{}
 
 // New returns the interpreter.
 func New() *Interpreter { return &Interpreter{} }
 
-// Describe says what the interpreter is.
+// Describe implements interpreter.Interpreter.
 func (*Interpreter) Describe(context.Context) (interpreter.Description, error) {
 	return interpreter.Description{
 		Name:    "helm",
@@ -66,10 +64,9 @@ func (*Interpreter) Describe(context.Context) (interpreter.Description, error) {
 	}, nil
 }
 
-// Inputs names the charts that the source takes from elsewhere in the tree:
-// file:// dependencies that charts/ does not hold, theirs in turn, and whatever
-// symbolic links lead to. Values files are options of format path, which tape
-// adds itself.
+// Inputs implements interpreter.Interpreter. Besides the source itself, the inputs are
+// file:// dependencies missing from charts/, their dependencies in turn, and the targets of
+// symbolic links. Values files are options of format path, which tape adds.
 func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
 	paths, err := guard(ctx, req.Path, func() ([]string, error) { return inputs(ctx, req) })
 	if found, ok := errors.AsType[problems](err); ok {
@@ -101,7 +98,7 @@ func inputs(ctx context.Context, req *interpreter.InputsRequest) ([]string, erro
 	return slices.Compact(paths), nil
 }
 
-// Render renders the chart.
+// Render implements interpreter.Interpreter.
 func (*Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
 	resp, err := guard(ctx, cmp.Or(req.Reference, req.Path), func() (*interpreter.RenderResponse, error) { return render(ctx, req) })
 	if found, ok := errors.AsType[problems](err); ok {
@@ -117,7 +114,7 @@ func render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.R
 	}
 	b := builder{fetch: newFetcher(req.Materials, req.Registries)}
 	defer b.fetch.Close()
-	// Values files lie in the tree also where the chart does not.
+	// Values files are in the tree even if the chart is remote.
 	if req.Source != "" {
 		if b.tree, err = openTree(req.Source, false); err != nil {
 			return nil, err

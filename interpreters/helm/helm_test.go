@@ -237,9 +237,9 @@ func TestSymlinks(t *testing.T) {
 		{"subchart", "app/charts/db", "../../db", []string{"charts/db/templates/db.yaml", "templates/a.yaml"}, ""},
 		{"template", "app/templates/b.yaml", "../../db/templates/db.yaml", []string{"templates/a.yaml", "templates/b.yaml"}, ""},
 		{"templates of another chart", "app/templates/db", "../../db/templates", []string{"templates/a.yaml", "templates/db/db.yaml"}, ""},
-		{"loop", "app/templates/loop", "..", nil, "error: app/templates/loop: the symbolic link leads to a folder that it lies in"},
-		{"dangling", "app/templates/b.yaml", "../nothing", nil, "error: app/templates/b.yaml: cannot read it: the symbolic link leads nowhere: no such file or directory"},
-		{"out of the source", "app/templates/b.yaml", "/etc/passwd", nil, "error: app/templates/b.yaml: cannot read it: the symbolic link leads out of the source"},
+		{"loop", "app/templates/loop", "..", nil, "error: app/templates/loop: the symbolic link leads to a folder that contains it"},
+		{"dangling", "app/templates/b.yaml", "../nothing", nil, "error: app/templates/b.yaml: cannot be read: the symbolic link leads nowhere: no such file or directory"},
+		{"out of the source", "app/templates/b.yaml", "/etc/passwd", nil, "error: app/templates/b.yaml: cannot be read: the symbolic link leads outside the source"},
 		{"ignored", "app/ignored", "/etc", []string{"templates/a.yaml"}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -273,22 +273,22 @@ func TestWarnings(t *testing.T) {
 		{"unknown hook", map[string]string{
 			"Chart.yaml":       "apiVersion: v2\nname: app\nversion: 0.1.0\n",
 			"templates/a.yaml": "kind: A\n---\nkind: B\nmetadata:\n  annotations:\n    helm.sh/hook: crd-install\n",
-		}, "warning: templates/a.yaml: 1 object(s) have a helm.sh/hook of no known kind, and Helm leaves them out"},
+		}, "warning: templates/a.yaml: 1 object(s) have an unknown helm.sh/hook, and are left out, as in Helm"},
 		{"subchart not whole", map[string]string{
 			"Chart.yaml":           "apiVersion: v2\nname: app\nversion: 0.1.0\n",
 			"templates/a.yaml":     "kind: A\n",
 			"charts/db/Chart.yaml": "apiVersion: v2\nname: db\nversion: 0.1.0\ndependencies: [{name: common, version: 1.0.0, repository: https://charts.invalid}]\n",
-		}, `warning: charts/db/Chart.yaml: dependency "common" is not in the chart's charts/ and is left out, as Helm leaves it out`},
+		}, `warning: charts/db/Chart.yaml: dependency "common" is not in the chart's charts/ and is left out, as in Helm`},
 		{"another version", map[string]string{
 			"Chart.yaml":           "apiVersion: v2\nname: app\nversion: 0.1.0\ndependencies: [{name: db, version: ^2.0.0, repository: https://charts.invalid}]\n",
 			"templates/a.yaml":     "kind: A\n",
 			"charts/db/Chart.yaml": "apiVersion: v2\nname: db\nversion: 0.1.0\n",
-		}, "warning: Chart.yaml: charts/ holds db 0.1.0 where Chart.yaml asks for ^2.0.0"},
+		}, "warning: Chart.yaml: charts/ has db 0.1.0, but Chart.yaml requires ^2.0.0"},
 		{"schema elsewhere", map[string]string{
 			"Chart.yaml":         "apiVersion: v2\nname: app\nversion: 0.1.0\n",
 			"templates/a.yaml":   "kind: A\n",
 			"values.schema.json": `{"$schema": "http://json-schema.org/draft-07/schema#", "$ref": "https://schemas.invalid/values.json"}`,
-		}, "warning: values.schema.json: the schema refers to https://schemas.invalid/values.json, which is not fetched: what stands there is not checked"},
+		}, "warning: values.schema.json: the schema refers to https://schemas.invalid/values.json, which is not fetched: that part is not checked"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			root := t.TempDir()
@@ -361,7 +361,7 @@ func TestExample(t *testing.T) {
 	}{
 		{"as it is", `{}`, []string{
 			"charts/database/templates/database.yaml", "templates/configmap.yaml", "templates/deployment.yaml", "templates/migrate.yaml", "templates/service.yaml",
-		}, "info: storefront/templates/tests/greets.yaml: Pod storefront-greets is left out, as no installation runs it (helm.sh/hook: test); option hooks: all keeps it"},
+		}, "info: storefront/templates/tests/greets.yaml: Pod storefront-greets is left out because no installation runs it (helm.sh/hook: test); set option hooks to all to keep it"},
 		{"for production", `{"values": ["storefront/values-prod.yaml"], "testHooks": true, "set": ["database.enabled=false", "database.host=db.example"]}`, []string{
 			"templates/configmap.yaml", "templates/deployment.yaml", "templates/migrate.yaml", "templates/service.yaml", "templates/tests/greets.yaml",
 		}, ""},

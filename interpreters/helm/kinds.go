@@ -8,7 +8,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// kind is a kind of object, without its version.
+// kind is a kind of object without its version.
 type kind struct{ group, name string }
 
 func kindOf(apiVersion, name string) kind {
@@ -19,7 +19,7 @@ func kindOf(apiVersion, name string) kind {
 	return kind{group, name}
 }
 
-// scope reports whether the objects of a kind lie in namespaces.
+// scope is whether objects of a kind are namespaced.
 type scope int
 
 const (
@@ -28,9 +28,9 @@ const (
 	clusterWide
 )
 
-// kinds are the scopes of Kubernetes' own kinds, and of those that charts have
-// without bringing their definition.
-var kinds = table(map[string][2]string{ // group: those in namespaces, those of the cluster
+// kinds has the scopes of the kinds of Kubernetes, and of custom resources that charts use
+// without defining them.
+var kinds = table(map[string][2]string{ // group: namespaced kinds, cluster-scoped kinds
 	"": {
 		"Binding ConfigMap Endpoints Event LimitRange PersistentVolumeClaim Pod PodTemplate ReplicationController ResourceQuota Secret Service ServiceAccount",
 		"ComponentStatus Namespace Node PersistentVolume",
@@ -106,7 +106,7 @@ func table(rows map[string][2]string) map[kind]scope {
 	return out
 }
 
-// definition is what a CustomResourceDefinition says of its kind.
+// definition holds the fields of a CustomResourceDefinition that give its scope.
 type definition struct {
 	Kind string
 	Spec struct {
@@ -116,8 +116,8 @@ type definition struct {
 	}
 }
 
-// defined are the scopes of the kinds that documents define. What does not parse
-// defines nothing.
+// defined returns the scopes of the kinds that documents define. Documents that do not
+// parse are ignored.
 func defined(docs []string) map[kind]scope {
 	out := map[kind]scope{}
 	for _, text := range docs {

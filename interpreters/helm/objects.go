@@ -13,23 +13,23 @@ import (
 	kubeyaml "sigs.k8s.io/yaml"
 )
 
-// document is one rendered document. Its objects are edited in its text, so that
-// everything else stays as the template wrote it.
+// document is one rendered document. Its objects are edited in the text, so that everything
+// else stays as the template wrote it.
 type document struct {
 	text    string
 	objects []object
 }
 
-// object is an object of a document: the document itself, or an item of a list.
+// object is an object of a document: the document itself or an item of a list.
 type object struct {
 	kind
 	name      string
 	namespace string
-	path      []string // in the document
+	path      []string // to the object in the document
 	top       *yaml.Node
 }
 
-// parse finds the objects of a document. A document that does not parse has none.
+// parse finds the objects of a document. A document that does not parse has no objects.
 func parse(text string) document {
 	d := document{text: strings.TrimSuffix(text, "\n") + "\n"}
 	var doc yaml.Node
@@ -39,8 +39,8 @@ func parse(text string) document {
 	return d
 }
 
-// find finds the objects in a node. What does not say what it is, is what the list
-// says that it lies in (ConfigMapList).
+// find finds the objects in a node. Items of a typed list, such as ConfigMapList, that do
+// not state their kind get it from the list.
 func (d *document) find(n *yaml.Node, path []string, apiVersion, kind string) {
 	if n = target(n); n == nil || n.Kind != yaml.MappingNode {
 		return
@@ -48,7 +48,7 @@ func (d *document) find(n *yaml.Node, path []string, apiVersion, kind string) {
 	apiVersion, kind = cmp.Or(text(member(n, "apiVersion")), apiVersion), cmp.Or(text(member(n, "kind")), kind)
 	if items := member(n, "items"); items != nil && items.Kind == yaml.SequenceNode && member(n, "metadata", "name") == nil {
 		element := strings.TrimSuffix(kind, "List")
-		if element == "" { // of anything
+		if element == "" { // a list of any kind
 			apiVersion = ""
 		}
 		for i, item := range items.Content {
@@ -66,26 +66,26 @@ func (d *document) find(n *yaml.Node, path []string, apiVersion, kind string) {
 	}
 }
 
-// String names the object.
+// String returns kind and name.
 func (o object) String() string { return strings.TrimSpace(o.kind.name + " " + o.name) }
 
-// edit gives a member to a map of an object: to metadata, or to annotations.
+// edit sets a member of a map in an object: metadata or annotations.
 type edit struct {
 	object     object
-	in         []string // of the object
+	in         []string // path of the map in the object
 	key, value string
 }
 
-// apply makes edits. What cannot be written into the text as it stands (a map
-// that an alias shares, a value that is there and empty) makes the document
-// written anew.
+// apply returns the text with edits applied. If an edit is not possible in the existing
+// text (the map is shared by an alias, or has the key with an empty value), the whole
+// document is re-encoded.
 func (d document) apply(edits []edit) string {
 	if len(edits) == 0 {
 		return d.text
 	}
 	var want any
 	if err := kubeyaml.Unmarshal([]byte(d.text), &want); err != nil {
-		return d.text // Helm has read it: it is not for this to say what is wrong
+		return d.text // Helm has parsed it: errors are not reported here
 	}
 	for _, e := range edits {
 		set(want, slices.Concat(e.object.path, e.in), e.key, e.value)
@@ -105,8 +105,7 @@ func (d document) apply(edits []edit) string {
 	return string(data)
 }
 
-// inserted writes edits into the text, as the second members of their maps or as
-// the first.
+// inserted inserts edits into the text, each as the first or the second member of its map.
 func (d document) inserted(edits []edit, second bool) (string, bool) {
 	type line struct {
 		at   int // offset
@@ -131,7 +130,7 @@ func (d document) inserted(edits []edit, second bool) (string, bool) {
 	return b.String() + d.text[done:], true
 }
 
-// insertion is where in the text a member goes, and how it is written there.
+// insertion returns the offset and the text of a new member of a map.
 func insertion(text string, offsets []int, m *yaml.Node, key, value string, second bool) (at int, line string, ok bool) {
 	if m == nil || m.Kind != yaml.MappingNode || m.Alias != nil || member(m, key) != nil {
 		return 0, "", false
@@ -139,7 +138,7 @@ func insertion(text string, offsets []int, m *yaml.Node, key, value string, seco
 	if m.Style&yaml.FlowStyle != 0 {
 		at, ok := offset(text, offsets, m.Line, m.Column)
 		if !ok || at >= len(text) || text[at] != '{' {
-			return 0, "", false // an anchor or a tag stands before it
+			return 0, "", false // preceded by an anchor or a tag
 		}
 		line = strconv.Quote(key) + ": " + strconv.Quote(value)
 		if len(m.Content) > 0 {
@@ -169,7 +168,7 @@ func insertion(text string, offsets []int, m *yaml.Node, key, value string, seco
 	return at, indent + key + ": " + string(scalar), true
 }
 
-// lineOffsets are where the lines of a text begin.
+// lineOffsets returns the offsets of the lines in a text.
 func lineOffsets(text string) []int {
 	offsets := []int{0}
 	for i := range len(text) {
@@ -180,7 +179,7 @@ func lineOffsets(text string) []int {
 	return offsets
 }
 
-// offset is that of a line and a column, which counts runes.
+// offset returns the offset of a line and a column, which counts runes.
 func offset(text string, offsets []int, line, column int) (int, bool) {
 	if line < 1 || line > len(offsets) {
 		return 0, false
@@ -194,7 +193,7 @@ func offset(text string, offsets []int, line, column int) (int, bool) {
 	return len(text), column == 1
 }
 
-// target follows an alias.
+// target resolves an alias.
 func target(n *yaml.Node) *yaml.Node {
 	if n != nil && n.Kind == yaml.AliasNode {
 		return n.Alias
@@ -202,7 +201,7 @@ func target(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// member is a node below a map, or nil.
+// member returns the node at a path of map keys, or nil.
 func member(n *yaml.Node, path ...string) *yaml.Node {
 	for _, name := range path {
 		n = target(n)
@@ -220,7 +219,7 @@ func member(n *yaml.Node, path ...string) *yaml.Node {
 	return n
 }
 
-// text of a scalar; "" for null.
+// text returns the value of a scalar, "" for null and other nodes.
 func text(n *yaml.Node) string {
 	if n = target(n); n == nil || n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
 		return ""
@@ -228,7 +227,7 @@ func text(n *yaml.Node) string {
 	return n.Value
 }
 
-// set gives a member to the map at a path.
+// set sets a member of the map at a path.
 func set(v any, path []string, key, value string) {
 	for _, name := range path {
 		switch at := v.(type) {

@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// options are those of options.schema.json.
+// options are the options in options.schema.json.
 type options struct {
 	Values      []string `json:"values"`
 	Set         []string `json:"set"`
@@ -32,23 +32,23 @@ type options struct {
 	CreateNamespace bool `json:"createNamespace"`
 }
 
-// What option hooks may be.
+// Values of option hooks.
 const (
 	hooksInstall = "install"
 	hooksNone    = "none"
 	hooksAll     = "all"
 )
 
-// defaultKubeVersion is what charts are rendered for. Helm's own default is the
-// version its packages were built for, v1.20.0 for anyone who uses them as a
-// library, which one chart in ten refuses.
+// defaultKubeVersion is the Kubernetes version that charts see. Helm's own default is the
+// version that its packages were built for; as a library that is v1.20.0, which one chart
+// in ten rejects.
 const defaultKubeVersion = "1.34.0"
 
-// namespaceName is what a namespace may be called: an RFC 1123 label.
+// namespaceName matches a namespace: an RFC 1123 label.
 var namespaceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
-// parseOptions reads options that tape found valid. It is strict all the same:
-// other programs may serve this interpreter.
+// parseOptions parses options. It is strict although tape has validated them: other
+// programs may call this interpreter.
 func parseOptions(raw json.RawMessage) (options, error) {
 	opts := options{Hooks: hooksInstall, KubeVersion: defaultKubeVersion, IncludeCRDs: true}
 	if len(raw) == 0 {
@@ -60,18 +60,18 @@ func parseOptions(raw json.RawMessage) (options, error) {
 		return options{}, problem("", "options: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if !slices.Contains([]string{hooksInstall, hooksNone, hooksAll}, opts.Hooks) {
-		return options{}, problem("", "option hooks: %q is none of install, none and all", opts.Hooks)
+		return options{}, problem("", "option hooks: %q is not one of install, none and all", opts.Hooks)
 	}
 	if opts.Namespace != "" && !namespaceName.MatchString(opts.Namespace) {
-		return options{}, problem("", "option namespace: %q is not the name of a namespace: lower-case letters, digits and dashes", opts.Namespace)
+		return options{}, problem("", "option namespace: %q is not a valid namespace: want lower-case letters, digits and dashes", opts.Namespace)
 	}
 	if opts.CreateNamespace && opts.Namespace == "" {
-		return options{}, problem("", "option createNamespace: name the namespace to create with option namespace")
+		return options{}, problem("", "option createNamespace needs option namespace, the namespace to create")
 	}
 	return opts, nil
 }
 
-// setFiles are the paths that setFile names.
+// setFiles returns the paths in option setFile.
 func (o *options) setFiles() []string {
 	var files []string
 	for _, assignment := range o.SetFile {
@@ -82,7 +82,7 @@ func (o *options) setFiles() []string {
 	return files
 }
 
-// values merges files and assignments in Helm's order: files, set, setString,
+// values merges values files and assignments in Helm's order: values, set, setString,
 // setFile.
 func (o *options) values(t *tree) (map[string]any, error) {
 	vals := map[string]any{}
@@ -116,7 +116,7 @@ func (o *options) values(t *tree) (map[string]any, error) {
 		if err != nil {
 			return nil, problem(file, "cannot read the file of option setFile: %w", err)
 		}
-		// The path stays out of what strvals parses: it would split it at commas.
+		// strvals gets a placeholder instead of the path, which it would split at commas.
 		content := func([]rune) (any, error) { return string(data), nil }
 		if err := strvals.ParseIntoFile(key+"=file", vals, content); err != nil {
 			return nil, unreadable("setFile", s)
@@ -125,17 +125,17 @@ func (o *options) values(t *tree) (map[string]any, error) {
 	return vals, nil
 }
 
-// unreadable is an assignment that Helm does not take. Its value, which Helm's own
-// error may have, is not told.
+// unreadable returns the problem of an assignment that Helm rejects. Helm's own error is
+// not used because it may contain the value.
 func unreadable(option, assignment string) error {
 	key, _, ok := strings.Cut(assignment, "=")
 	if !ok {
 		return problem("", "option %s: want key=value", option)
 	}
-	return problem("", "option %s: the assignment to %q is not one that Helm takes (a comma begins another one; \\, is a comma in a value)", option, key)
+	return problem("", "option %s: invalid assignment to %q (a comma begins the next assignment; write \\, for a comma in a value)", option, key)
 }
 
-// merge puts b over a, table by table, as Helm does with values files.
+// merge merges b into a, table by table, as Helm merges values files.
 func merge(a, b map[string]any) map[string]any {
 	out := maps.Clone(a)
 	for k, v := range b {

@@ -11,32 +11,32 @@ import (
 	"helm.sh/helm/v3/pkg/release"
 )
 
-// defaultNamespace is the release's where none is given.
+// defaultNamespace is the release's namespace if none is given.
 const defaultNamespace = "default"
 
-// namespaceFile holds the Namespace object of option createNamespace. It sorts
-// before everything that lies in the namespace.
+// namespaceFile is the file with the Namespace object of option createNamespace. It sorts
+// before the objects in the namespace.
 const namespaceFile = "00-namespace.yaml"
 
-// forceAnnotation has Flux replace an object that it cannot change: a Job is
-// immutable, and Helm deletes the one before.
+// forceAnnotation makes Flux replace an object that it cannot change: a Job is immutable,
+// and Helm deletes the previous one.
 const forceAnnotation = "kustomize.toolkit.fluxcd.io/force"
 
-// piece is a rendered document on its way into the output.
+// piece is a rendered document and where it comes from.
 type piece struct {
 	template string
 	document
 	hook bool
 }
 
-// place gives the release's namespace to the objects in namespaces that name none,
-// as an installation does, and has Flux replace the Jobs of hooks. Without the
-// option namespace, objects stay as they are, for whoever deploys to say where,
-// unless the chart itself writes the release's namespace somewhere: parts of it
-// would be in another namespace then.
+// place adds the release's namespace to namespaced objects that have none, as an
+// installation does, and makes Flux replace the Jobs of hooks. Without option namespace,
+// objects keep no namespace, so that the deployer can choose it, unless the chart itself
+// uses the release's namespace somewhere: its parts would then end up in different
+// namespaces.
 func (r *renderer) place(pieces []piece, crds []string) {
 	var (
-		scopes  map[kind]scope // of what the chart defines; nil until needed
+		scopes  map[kind]scope // of the kinds that the chart defines; nil until needed
 		lookup  = func(k kind) scope { return r.scopeOf(k, pieces, crds, &scopes) }
 		write   = r.opts.Namespace != "" || slices.ContainsFunc(pieces, func(p piece) bool { return namesDefault(p.text) })
 		written int
@@ -50,7 +50,7 @@ func (r *renderer) place(pieces []piece, crds []string) {
 					edits = append(edits, edit{o, []string{"metadata"}, "namespace", r.namespace()})
 					written++
 				case unknown:
-					r.warn(r.where(p.template), "%s has no namespace, and whether a %s lies in one is not known: it goes where the deployer puts it, and the release's namespace is %s",
+					r.warn(r.where(p.template), "%s has no namespace, and it is unknown whether a %s needs one: the deployer decides; the release's namespace is %s",
 						o, o.kind, r.namespace())
 				}
 			}
@@ -61,11 +61,11 @@ func (r *renderer) place(pieces []piece, crds []string) {
 		pieces[i].text = p.apply(edits)
 	}
 	if r.opts.Namespace == "" && written > 0 {
-		r.note("", "no namespace is given, and the chart names the release's: %d object(s) without one are put into %q as well; option namespace names another", written, r.namespace())
+		r.note("", "no namespace is given, but the chart uses the release's: %d object(s) without a namespace get %q too; option namespace sets another", written, r.namespace())
 	}
 }
 
-// namespace of the release.
+// namespace returns the namespace of the release.
 func (r *renderer) namespace() string {
 	if r.opts.Namespace == "" {
 		return defaultNamespace
@@ -73,7 +73,7 @@ func (r *renderer) namespace() string {
 	return r.opts.Namespace
 }
 
-// String is how a kind is written: Kind.group.
+// String returns the kind as Kind.group.
 func (k kind) String() string {
 	if k.group == "" {
 		return k.name
@@ -81,8 +81,7 @@ func (k kind) String() string {
 	return k.name + "." + k.group
 }
 
-// scopeOf is the scope of a kind: of Kubernetes' own, of what the chart defines,
-// of what is known of others.
+// scopeOf returns the scope of a kind, from the table or from what the chart defines.
 func (r *renderer) scopeOf(k kind, pieces []piece, crds []string, scopes *map[kind]scope) scope {
 	if s, ok := kinds[k]; ok {
 		return s
@@ -99,8 +98,8 @@ func (r *renderer) scopeOf(k kind, pieces []piece, crds []string, scopes *map[ki
 	return (*scopes)[k]
 }
 
-// namesDefault reports whether a document refers to the namespace that the release
-// is rendered for where none is given: an object's, a subject's, a service's.
+// namesDefault reports whether a document refers to the default namespace of a release: as
+// that of an object or subject, or in the host name of a service.
 func namesDefault(text string) bool {
 	if !strings.Contains(text, defaultNamespace) {
 		return false
@@ -126,12 +125,12 @@ func refersToDefault(n *yaml.Node) bool {
 	return slices.ContainsFunc(n.Content, refersToDefault)
 }
 
-// namespaceObject is the Namespace of the release.
+// namespaceObject returns the Namespace of the release.
 func (r *renderer) namespaceObject() string {
 	return fmt.Sprintf("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: %q\n", r.opts.Namespace)
 }
 
-// createsNamespace reports whether the chart has the Namespace itself.
+// createsNamespace reports whether the chart itself has the Namespace.
 func (r *renderer) createsNamespace(pieces []piece) bool {
 	return slices.ContainsFunc(pieces, func(p piece) bool {
 		return slices.ContainsFunc(p.objects, func(o object) bool {
@@ -140,7 +139,7 @@ func (r *renderer) createsNamespace(pieces []piece) bool {
 	})
 }
 
-// installs are the events of hooks that belong to an installation or upgrade.
+// installs are the hook events of an installation or upgrade.
 var installs = []release.HookEvent{release.HookPreInstall, release.HookPostInstall, release.HookPreUpgrade, release.HookPostUpgrade}
 
 // wants reports whether a hook is part of the output.
@@ -161,6 +160,6 @@ func (r *renderer) wants(h *release.Hook) bool {
 	for _, e := range h.Events {
 		events = append(events, string(e))
 	}
-	r.note(r.where(h.Path), "%s %s is left out, as no installation runs it (helm.sh/hook: %s); option hooks: all keeps it", h.Kind, h.Name, strings.Join(events, ","))
+	r.note(r.where(h.Path), "%s %s is left out because no installation runs it (helm.sh/hook: %s); set option hooks to all to keep it", h.Kind, h.Name, strings.Join(events, ","))
 	return false
 }

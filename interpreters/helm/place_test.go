@@ -89,7 +89,7 @@ func TestNamespace(t *testing.T) {
 			"kind that is not known", web,
 			"apiVersion: example.com/v1\nkind: Cart\nmetadata:\n  name: a\n",
 			"apiVersion: example.com/v1\nkind: Cart\nmetadata:\n  name: a\n",
-			"warning: app/templates/x.yaml: Cart a has no namespace, and whether a Cart.example.com lies in one is not known: it goes where the deployer puts it, and the release's namespace is web",
+			"warning: app/templates/x.yaml: Cart a has no namespace, and it is unknown whether a Cart.example.com needs one: the deployer decides; the release's namespace is web",
 		},
 		{
 			"no namespace given, none named", `{}`,
@@ -100,7 +100,7 @@ func TestNamespace(t *testing.T) {
 			"no namespace given, the release's named elsewhere", `{}`,
 			"apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata:\n  name: b\nsubjects:\n- namespace: {{ .Release.Namespace }}\n---\napiVersion: v1\nkind: Service\nmetadata:\n  name: a\n",
 			"apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata:\n  name: b\nsubjects:\n- namespace: default\n---\napiVersion: v1\nkind: Service\nmetadata:\n  name: a\n  namespace: default\n",
-			`info: : no namespace is given, and the chart names the release's: 1 object(s) without one are put into "default" as well; option namespace names another`,
+			`info: : no namespace is given, but the chart uses the release's: 1 object(s) without a namespace get "default" too; option namespace sets another`,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -148,8 +148,8 @@ func TestCreateNamespace(t *testing.T) {
 	}{
 		{`{"namespace": "web", "createNamespace": true}`, []string{"00-namespace.yaml", "templates/x.yaml"}, ""},
 		{`{"namespace": "web", "createNamespace": true, "set": ["own=true"]}`, []string{"templates/x.yaml"}, ""},
-		{`{"createNamespace": true}`, nil, "error: : option createNamespace: name the namespace to create with option namespace"},
-		{`{"namespace": "Web_1"}`, nil, `error: : option namespace: "Web_1" is not the name of a namespace: lower-case letters, digits and dashes`},
+		{`{"createNamespace": true}`, nil, "error: : option createNamespace needs option namespace, the namespace to create"},
+		{`{"namespace": "Web_1"}`, nil, `error: : option namespace: "Web_1" is not a valid namespace: want lower-case letters, digits and dashes`},
 	} {
 		resp := rendered(t, &interpreter.RenderRequest{Source: root, Path: "app", Options: json.RawMessage(tt.options)})
 		if diff := cmp.Diff(tt.files, names(resp.Files)); diff != "" {

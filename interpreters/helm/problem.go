@@ -15,12 +15,12 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// problems are mistakes of the user on their way to a response.
+// problems are diagnostics as an error.
 type problems []interpreter.Diagnostic
 
 func (p problems) Error() string { return p[0].Summary }
 
-// problem is one mistake, in a file below the root ("" for none).
+// problem returns a problem of a file below the root ("" for none).
 func problem(file, format string, args ...any) error {
 	if file == "." {
 		file = "" // the source itself
@@ -29,7 +29,7 @@ func problem(file, format string, args ...any) error {
 	return problems{{Severity: interpreter.Error, Summary: summary, Detail: detail, File: file}}
 }
 
-// inFile gives a problem the file that it comes from.
+// inFile sets the file of problems that have none.
 func inFile(file string, err error) error {
 	if found, ok := errors.AsType[problems](err); ok {
 		for i := range found {
@@ -39,13 +39,12 @@ func inFile(file string, err error) error {
 	return err
 }
 
-// guard calls f, and makes a problem of a panic: Helm's packages have let odd
-// charts through to a nil pointer before. What fails once ctx has ended fails
-// because of that.
+// guard calls f and converts a panic to a problem: odd charts have caused nil dereferences
+// in Helm's packages. If ctx has ended, its cause is the error.
 func guard[T any](ctx context.Context, source string, f func() (T, error)) (out T, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = problem(source, "helm does not survive this chart: %v", v)
+			err = problem(source, "helm panicked on this chart: %v", v)
 		}
 		if err != nil && ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -56,7 +55,8 @@ func guard[T any](ctx context.Context, source string, f func() (T, error)) (out 
 
 var yamlLine = regexp.MustCompile(`^line (\d+): `)
 
-// yamlProblem is a file that is no YAML, at the line that the parser names.
+// yamlProblem returns the problem of an invalid YAML file, at the line in the parser's
+// error.
 func yamlProblem(file, what string, err error) error {
 	text := err.Error()
 	for _, prefix := range []string{"error converting YAML to JSON: ", "error unmarshaling JSON: while decoding JSON: ", "yaml: "} {
@@ -70,8 +70,8 @@ func yamlProblem(file, what string, err error) error {
 	return problems{{Severity: interpreter.Error, Summary: what + " is not valid: " + text, File: file, Line: line}}
 }
 
-// cause is what went wrong without the path, which whoever reports it knows
-// better: the path in the error may lie in a temporary folder.
+// cause returns an error without its path, which may be in a temporary folder; the caller
+// adds the path that the user knows.
 func cause(err error) error {
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		return e.Err
@@ -80,22 +80,21 @@ func cause(err error) error {
 }
 
 var (
-	// Helm's words for a template that does not parse, and for fail and required.
+	// Helm's error for a template that does not parse, and for fail and required.
 	helmError = regexp.MustCompile(`(?s)^(?:parse|execution) error (?:at|in) \(([^():]+)(?::(\d+))?(?::(\d+))?\): (.*)$`)
-	// The template package's words, once for each template on the way.
+	// The error of package template, nested for each template in the call chain.
 	templateError = regexp.MustCompile(`(?s)^template: ([^:]+):(\d+):(\d+): (.*)$`)
-	// The innermost of the expressions on the way.
+	// The innermost expression in the chain.
 	executing = regexp.MustCompile(`(?s)^.*executing "[^"]*" at (<.*?>): (.*)$`)
-	// What is between one template and the next.
+	// The text between two templates of the chain.
 	calling = regexp.MustCompile(`: error calling (include|tpl): `)
-	// A rendered file that is no YAML.
+	// Helm's error for a rendered file that is not YAML.
 	renderedError = regexp.MustCompile(`(?s)^YAML parse error on ([^:]+): (?:error converting YAML to JSON: )?(?:yaml: )?(.*)$`)
 )
 
-// templateProblem finds where a template failed in the text of Helm's error. The
-// location is that of the template that tape asked for; the templates that it
-// went through are in the detail. where turns Helm's name of a template into a
-// path below the root.
+// templateProblem extracts from Helm's error where a template failed. The location is that
+// of the outermost template; the templates that it called are in the detail. where maps
+// Helm's name of a template to a path below the root.
 func templateProblem(err error, where func(string) string) error {
 	text := err.Error()
 	d := interpreter.Diagnostic{Severity: interpreter.Error, Summary: text}
@@ -113,7 +112,7 @@ func templateProblem(err error, where func(string) string) error {
 		}
 	} else if m := renderedError.FindStringSubmatch(text); m != nil {
 		d.File, d.Summary = where(m[1]), "the rendered template is not valid YAML: "+m[2]
-		d.Detail = "a line number above counts in the rendered document, not in the template"
+		d.Detail = "line numbers in this message refer to the rendered document, not to the template"
 	}
 	summary, rest, more := strings.Cut(d.Summary, "\n")
 	if more {
@@ -122,7 +121,7 @@ func templateProblem(err error, where func(string) string) error {
 	return problems{d}
 }
 
-// column counts from 1; the template package counts from 0.
+// column converts a column of package template, which counts from 0.
 func column(s string) int {
 	n, err := strconv.Atoi(s)
 	if err != nil {

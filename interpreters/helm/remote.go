@@ -33,26 +33,25 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// remote speaks to registries and web servers. Registries are reached as tape
-// reaches them: through containerd's hosts.toml, and with the credentials that
-// `helm registry login` or `docker login` left. Nothing is set up before it is
-// needed: most charts need none of it.
+// remote accesses registries and web servers. It accesses registries as tape does: through
+// containerd's hosts.toml, with the credentials of `helm registry login` or `docker login`.
+// It is set up when first needed: most charts need nothing remote.
 type remote struct {
 	how          interpreter.Registries
 	login        func(host string) (user, secret string, err error)
 	hosts        map[string][]docker.RegistryHost // by registry, as configured
 	client       *http.Client
 	transports   []*http.Transport
-	repositories []repositoryEntry // nil: not read yet
+	repositories []repositoryEntry // nil until read
 }
 
-// repositoryEntry is a repository that `helm repo add` knows.
+// repositoryEntry is a repository that was added with `helm repo add`.
 type repositoryEntry struct {
 	Name     string `json:"name"`
 	URL      string `json:"url"`
 	Username string `json:"username"`
 	Password string `json:"password"`
-	// PassCredentialsAll: packages elsewhere get the credentials too.
+	// PassCredentialsAll sends the credentials also to packages on other hosts.
 	PassCredentialsAll bool `json:"pass_credentials_all"`
 }
 
@@ -62,7 +61,7 @@ func (r *remote) Close() {
 	}
 }
 
-// web is the client for what is no registry.
+// web returns the client for servers that are not registries.
 func (r *remote) web() (*http.Client, error) {
 	if r.client == nil {
 		tlsConfig, err := r.tls()
@@ -76,7 +75,7 @@ func (r *remote) web() (*http.Client, error) {
 	return r.client, nil
 }
 
-// retrying is a transport that tries again what a server is too busy for.
+// retrying returns a transport that retries requests when a server is overloaded.
 func (r *remote) retrying(t http.RoundTripper) http.RoundTripper {
 	if t, ok := t.(*http.Transport); ok {
 		r.transports = append(r.transports, t)
@@ -84,8 +83,8 @@ func (r *remote) retrying(t http.RoundTripper) http.RoundTripper {
 	return retry.NewTransport(t)
 }
 
-// tls trusts the system's authorities and those of the CA file; nil where there
-// is no such file.
+// tls returns a configuration that trusts the system's CAs and those of the CA file, or nil
+// if there is no CA file.
 func (r *remote) tls() (*tls.Config, error) {
 	if r.how.CAFile == "" {
 		return nil, nil
@@ -104,8 +103,7 @@ func (r *remote) tls() (*tls.Config, error) {
 	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
 }
 
-// get reads what lies at a URL, with the credentials of the URL or of the
-// repository that it is below.
+// get reads a URL with the credentials in the URL or of the repository that covers it.
 func (r *remote) get(ctx context.Context, u *url.URL, limit int64) ([]byte, error) {
 	client, err := r.web()
 	if err != nil {
@@ -135,12 +133,12 @@ func (r *remote) get(ctx context.Context, u *url.URL, limit int64) ([]byte, erro
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answers %s", u.Host, statusText(resp.StatusCode))
+		return nil, fmt.Errorf("%s returned %s", u.Host, statusText(resp.StatusCode))
 	}
 	return read(ctx, resp.Body, limit)
 }
 
-// covers says whether a URL lies on the server of the repository.
+// covers reports whether the credentials of the repository apply to a URL.
 func (e repositoryEntry) covers(u *url.URL) bool {
 	base, err := url.Parse(e.URL)
 	if err != nil || base.Scheme != u.Scheme || base.Host != u.Host {
@@ -149,8 +147,8 @@ func (e repositoryEntry) covers(u *url.URL) bool {
 	return e.PassCredentialsAll || strings.HasPrefix(u.Path, base.Path)
 }
 
-// repository is the first entry that matches of those that `helm repo add` wrote,
-// the zero one where none does.
+// repository returns the first matching repository of Helm's configuration, or the zero
+// value.
 func (r *remote) repository(match func(repositoryEntry) bool) (repositoryEntry, error) {
 	if r.repositories == nil {
 		file, err := helmConfig("HELM_REPOSITORY_CONFIG", "repositories.yaml")
@@ -175,7 +173,7 @@ func (r *remote) repository(match func(repositoryEntry) bool) (repositoryEntry, 
 	return repositoryEntry{}, nil
 }
 
-// helmConfig is where Helm keeps a file of its configuration.
+// helmConfig returns the path of a file of Helm's configuration.
 func helmConfig(variable, name string) (string, error) {
 	if file := os.Getenv(variable); file != "" {
 		return file, nil
@@ -190,7 +188,7 @@ func helmConfig(variable, name string) (string, error) {
 	return filepath.Join(dir, "helm", name), nil
 }
 
-// manifest reads a manifest by tag or digest.
+// manifest fetches a manifest by tag or digest.
 func (r *remote) manifest(ctx context.Context, host, repository, ref string) ([]byte, error) {
 	need := docker.HostCapabilityResolve
 	if _, err := digest.Parse(ref); err == nil {
@@ -200,27 +198,27 @@ func (r *remote) manifest(ctx context.Context, host, repository, ref string) ([]
 	return data, err
 }
 
-// blob reads a blob and checks it.
+// blob fetches a blob and verifies its digest.
 func (r *remote) blob(ctx context.Context, host, repository string, desc ocispec.Descriptor) ([]byte, error) {
 	data, _, err := r.registry(ctx, host, docker.HostCapabilityPull, "/"+repository+"/blobs/"+desc.Digest.String(), desc.Size)
 	if err != nil {
 		return nil, err
 	}
 	if got := digest.FromBytes(data); got != desc.Digest {
-		return nil, fmt.Errorf("the registry answers with %s instead of %s", got, desc.Digest)
+		return nil, fmt.Errorf("the registry returned %s instead of %s", got, desc.Digest)
 	}
 	return data, nil
 }
 
-// maxPages bounds a list of tags; registries give 100 and more a page.
+// maxPages bounds a list of tags; registries return at least 100 per page.
 const maxPages = 1000
 
-// tags lists all tags of a repository, page by page.
+// tags lists all tags of a repository.
 func (r *remote) tags(ctx context.Context, host, repository string) ([]string, error) {
 	var tags []string
 	for rest, pages := "/"+repository+"/tags/list", 0; rest != ""; pages++ {
 		if pages == maxPages {
-			return nil, fmt.Errorf("the list of tags does not end after %d pages", pages)
+			return nil, fmt.Errorf("the list of tags has more than %d pages", pages)
 		}
 		data, next, err := r.registry(ctx, host, docker.HostCapabilityResolve, rest, maxManifest)
 		if err != nil {
@@ -241,9 +239,8 @@ func (r *remote) tags(ctx context.Context, host, repository string) ([]string, e
 	return tags, nil
 }
 
-// registry reads what a registry has below /v2, from the first of its hosts,
-// mirrors before itself, that is able to and has it. It also returns the query
-// of the next page of a list.
+// registry reads a path below /v2 from the first capable host of a registry, mirrors first,
+// that has it. It also returns the query of the next page of a list.
 func (r *remote) registry(ctx context.Context, host string, need docker.HostCapabilities, rest string, limit int64) (data []byte, next string, err error) {
 	hosts, err := r.hostsOf(ctx, host)
 	if err != nil {
@@ -261,16 +258,16 @@ func (r *remote) registry(ctx context.Context, host string, need docker.HostCapa
 		failed = append(failed, err.Error())
 	}
 	if len(failed) == 0 {
-		return nil, "", fmt.Errorf("hosts.toml of %s names no host that may be asked", host)
+		return nil, "", fmt.Errorf("hosts.toml of %s has no host with the required capability", host)
 	}
 	return nil, "", errors.New(strings.Join(failed, "; "))
 }
 
-// ask asks one host, once without credentials and once with what it wants.
+// ask requests a path from one host, first without credentials, then as it demands.
 func (r *remote) ask(ctx context.Context, h docker.RegistryHost, namespace, rest string, limit int64) ([]byte, string, error) {
 	u := h.Scheme + "://" + h.Host + h.Path + rest
 	if dockerHub := namespace == "docker.io" && h.Host == "registry-1.docker.io"; h.Host != namespace && !dockerHub {
-		// How a mirror learns what it mirrors.
+		// A mirror learns from ns which registry is meant.
 		separator := "?"
 		if strings.Contains(rest, "?") {
 			separator = "&"
@@ -287,20 +284,20 @@ func (r *remote) ask(ctx context.Context, h docker.RegistryHost, namespace, rest
 		case http.StatusOK:
 			return a.data, nextPage(a.header), nil
 		case http.StatusUnauthorized:
-			//nolint:bodyclose // there is none: once has closed it
+			//nolint:bodyclose // once has closed the body
 			refused = append(refused, &http.Response{StatusCode: a.status, Header: a.header, Request: a.request})
 			if len(refused) < 3 && h.Authorizer.AddResponses(ctx, refused) == nil {
 				continue
 			}
 			fallthrough
 		case http.StatusForbidden:
-			return nil, "", fmt.Errorf("%s answers %s: log in with `helm registry login %s`", h.Host, statusText(a.status), namespace)
+			return nil, "", fmt.Errorf("%s returned %s: log in with `helm registry login %s`", h.Host, statusText(a.status), namespace)
 		}
-		return nil, "", fmt.Errorf("%s answers %s", h.Host, statusText(a.status))
+		return nil, "", fmt.Errorf("%s returned %s", h.Host, statusText(a.status))
 	}
 }
 
-// answer is what a host answers; data only where it has what it was asked for.
+// answer is the response of a host; data is set only if the status is 200.
 type answer struct {
 	status  int
 	header  http.Header
@@ -332,7 +329,7 @@ func once(ctx context.Context, h docker.RegistryHost, u string, limit int64) (an
 
 func statusText(code int) string { return fmt.Sprintf("%d %s", code, http.StatusText(code)) }
 
-// nextPage is the query of the Link header, as in </v2/x/tags/list?last=b&n=2>; rel="next".
+// nextPage returns the query in the Link header: </v2/x/tags/list?last=b&n=2>; rel="next".
 func nextPage(h http.Header) string {
 	link, _, ok := strings.Cut(strings.TrimPrefix(h.Get("Link"), "<"), ">")
 	if !ok {
@@ -342,7 +339,7 @@ func nextPage(h http.Header) string {
 	return query
 }
 
-// hostsOf are the hosts of a registry: its mirrors, then itself.
+// hostsOf returns the hosts of a registry: its mirrors, then the registry itself.
 func (r *remote) hostsOf(ctx context.Context, host string) ([]docker.RegistryHost, error) {
 	if hosts, ok := r.hosts[host]; ok {
 		return hosts, nil
@@ -373,7 +370,7 @@ func (r *remote) hostsOf(ctx context.Context, host string) ([]docker.RegistryHos
 	if slices.Contains(r.how.PlainHTTP, host) {
 		options.DefaultScheme = "http"
 	}
-	// containerd logs a hosts.toml that it cannot read, and goes on without.
+	// containerd only logs a hosts.toml that it cannot read, and ignores it.
 	broken := &loggedError{}
 	logger := logrus.New()
 	logger.SetOutput(io.Discard)
@@ -389,7 +386,7 @@ func (r *remote) hostsOf(ctx context.Context, host string) ([]docker.RegistryHos
 	return hosts, nil
 }
 
-// loggedError is the first error that is logged.
+// loggedError is a hook that keeps the first logged error.
 type loggedError struct{ err error }
 
 func (*loggedError) Levels() []logrus.Level { return []logrus.Level{logrus.ErrorLevel} }
@@ -401,8 +398,8 @@ func (l *loggedError) Fire(entry *logrus.Entry) error {
 	return nil
 }
 
-// loginCredentials looks where Helm looks: in its own configuration, then in the
-// docker CLI's.
+// loginCredentials returns credentials from where Helm looks: its own configuration, then
+// the Docker CLI's.
 func loginCredentials(ctx context.Context) (func(host string) (string, string, error), error) {
 	store, err := credentials.NewStoreFromDocker(credentials.StoreOptions{})
 	if err != nil {
@@ -428,20 +425,20 @@ func loginCredentials(ctx context.Context) (func(host string) (string, string, e
 	}, nil
 }
 
-// read reads at most limit bytes, and fails where there are more.
+// read reads at most limit bytes and fails if there are more.
 func read(ctx context.Context, from io.Reader, limit int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(from, limit+1))
 	if err != nil {
 		return nil, reason(ctx, err)
 	}
 	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("the answer has more than %d bytes", limit)
+		return nil, fmt.Errorf("the response has more than %d bytes", limit)
 	}
 	return data, nil
 }
 
-// reason is why a request failed, without its URL, which the caller says, and
-// which may hold a token.
+// reason returns why a request failed, without its URL, which may contain a token and which
+// the caller adds.
 func reason(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

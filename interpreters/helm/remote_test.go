@@ -157,12 +157,12 @@ func TestRegistryCharts(t *testing.T) {
 		{name: "version", ref: shop, version: "1.1.0", want: outcome{Object: "shop-1.1.0", Materials: material("1.1.0")}},
 		{name: "version with build", ref: shop, version: "1.2.0+build.1", want: outcome{Object: "shop-1.2.0+build.1", Materials: material("1.2.0+build.1")}},
 		{name: "tag and its version", ref: shop + ":1.1.0", version: "1.1.0", want: outcome{Object: "shop-1.1.0", Materials: material("1.1.0")}},
-		{name: "tag and another version", ref: shop + ":1.1.0", version: "1.0.0", want: outcome{Problem: "error: : " + shop + ":1.1.0 and option version 1.0.0: give one of them"}},
+		{name: "tag and another version", ref: shop + ":1.1.0", version: "1.0.0", want: outcome{Problem: "error: : " + shop + ":1.1.0 and option version 1.0.0 contradict each other: give one of them"}},
 		{name: "newest release", ref: shop, want: outcome{Object: "shop-1.2.0+build.1", Materials: material("1.2.0+build.1")}},
 		{name: "range", ref: shop, version: "~1.1", want: outcome{Object: "shop-1.1.0", Materials: material("1.1.0")}},
 		{name: "range of pre-releases", ref: shop, version: ">=2.0.0-0", want: outcome{Object: "shop-2.0.0-rc.1", Materials: material("2.0.0-rc.1")}},
 		{name: "locked in range", ref: shop, version: "^1", locked: material("1.0.0"), want: outcome{Object: "shop-1.0.0", Materials: material("1.0.0")}},
-		{name: "none in range", ref: shop, version: "^3", want: outcome{Problem: "error: : chart " + shop + `: no version of it matches "^3"`}},
+		{name: "none in range", ref: shop, version: "^3", want: outcome{Problem: "error: : chart " + shop + `: no version matches "^3"`}},
 		{name: "no range", ref: shop, version: "one", want: outcome{Problem: "error: : chart " + shop + `: version "one": improper constraint: "one"`}},
 		{
 			name: "digest", ref: shop + "@" + digests["1.0.0"],
@@ -176,12 +176,12 @@ func TestRegistryCharts(t *testing.T) {
 		{
 			name: "locked, and gone", ref: shop + ":1.1.0",
 			locked: []interpreter.Material{{URI: shop + ":1.1.0", Digest: string(digest.FromString("gone"))}},
-			want:   outcome{Problem: "error: : fetch chart " + shop + ":1.1.0: " + host + " answers 404 Not Found"},
+			want:   outcome{Problem: "error: : fetch chart " + shop + ":1.1.0: " + host + " returned 404 Not Found"},
 		},
-		{name: "absent", ref: "oci://" + host + "/charts/none:1.0.0", want: outcome{Problem: "error: : fetch chart oci://" + host + "/charts/none:1.0.0: " + host + " answers 404 Not Found"}},
-		{name: "no chart", ref: shop + ":latest", want: outcome{Problem: "error: : " + shop + ":latest is no chart: it has no layer of type " + chartLayer}},
+		{name: "absent", ref: "oci://" + host + "/charts/none:1.0.0", want: outcome{Problem: "error: : fetch chart oci://" + host + "/charts/none:1.0.0: " + host + " returned 404 Not Found"}},
+		{name: "no chart", ref: shop + ":latest", want: outcome{Problem: "error: : " + shop + ":latest is not a chart: it has no layer of type " + chartLayer}},
 		{name: "no reference", ref: "oci://" + host + "/UPPER", want: outcome{Problem: "error: : chart reference oci://" + host + `/UPPER: invalid reference: invalid repository "UPPER"`}},
-		{name: "no scheme of ours", ref: "ftp://example.com/shop", want: outcome{Problem: "error: : ftp://example.com/shop: a chart's reference begins with oci:// or https://"}},
+		{name: "no scheme of ours", ref: "ftp://example.com/shop", want: outcome{Problem: "error: : ftp://example.com/shop: want a chart reference that begins with oci:// or https://"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := outcomeOf(t, &interpreter.RenderRequest{Reference: tt.ref, Options: jsonOf(t, map[string]any{"version": tt.version}), Materials: tt.locked})
@@ -233,17 +233,17 @@ func TestRepositoryCharts(t *testing.T) {
 		{
 			name: "changed since it was locked", ref: uri["1.0.0"],
 			locked: []interpreter.Material{{URI: uri["1.0.0"], Digest: sum["1.1.0"]}},
-			want:   outcome{Problem: fmt.Sprintf("error: : %s is locked to %s and now is %s: `--update=materials` takes the new one", uri["1.0.0"], sum["1.1.0"], sum["1.0.0"])},
+			want:   outcome{Problem: fmt.Sprintf("error: : %s is locked to %s but now has %s: `--update=materials` accepts the new one", uri["1.0.0"], sum["1.1.0"], sum["1.0.0"])},
 		},
 		{
 			name: "credentials in the reference", ref: "http://me:secret@" + host + "/private/shop", version: "1.1.0",
 			want: outcome{Object: "shop-1.1.0", Materials: material("1.1.0")},
 		},
-		{name: "no credentials", ref: "http://" + host + "/private/shop", want: outcome{Problem: "error: : read the index of chart repository http://" + host + "/private: " + host + " answers 401 Unauthorized"}},
+		{name: "no credentials", ref: "http://" + host + "/private/shop", want: outcome{Problem: "error: : read the index of chart repository http://" + host + "/private: " + host + " returned 401 Unauthorized"}},
 		{name: "no such chart", ref: repo + "/none", want: outcome{Problem: "error: : chart repository " + repo + ` has no chart "none"`}},
-		{name: "no such version", ref: repo + "/shop", version: "2", want: outcome{Problem: `error: : chart "shop" in repository ` + repo + `: no version of it matches "2"`}},
-		{name: "no repository", ref: "http://" + host + "/shop", want: outcome{Problem: "error: : read the index of chart repository http://" + host + ": " + host + " answers 404 Not Found"}},
-		{name: "no chart named", ref: "http://" + host + "/", want: outcome{Problem: "error: : http://" + host + "/ names no chart: the reference is https://<repository>/<chart>, or that of a package (.tgz)"}},
+		{name: "no such version", ref: repo + "/shop", version: "2", want: outcome{Problem: `error: : chart "shop" in repository ` + repo + `: no version matches "2"`}},
+		{name: "no repository", ref: "http://" + host + "/shop", want: outcome{Problem: "error: : read the index of chart repository http://" + host + ": " + host + " returned 404 Not Found"}},
+		{name: "no chart named", ref: "http://" + host + "/", want: outcome{Problem: "error: : http://" + host + "/ names no chart: want https://<repository>/<chart> or the URL of a package (.tgz)"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := outcomeOf(t, &interpreter.RenderRequest{Reference: tt.ref, Options: jsonOf(t, map[string]any{"version": tt.version}), Materials: tt.locked})
@@ -315,7 +315,7 @@ func TestDependenciesAreFetched(t *testing.T) {
 	write(t, filepath.Join(root, "app/Chart.yaml"), "apiVersion: v2\nname: app\nversion: 0.1.0\ndependencies: [{name: x, version: 1.0.0, repository: \"alias:theirs\"}]\n")
 	write(t, filepath.Join(root, "app/Chart.lock"), "dependencies: [{name: x, version: 1.0.0, repository: \"alias:theirs\"}]\n")
 	got = outcomeOf(t, &interpreter.RenderRequest{Source: root, Path: "app"})
-	want = outcome{Problem: "error: app/Chart.yaml:4: dependency \"x\": no repository is called \"theirs\" here: run `helm repo add theirs URL`, or give the URL in Chart.yaml"}
+	want = outcome{Problem: "error: app/Chart.yaml:4: dependency \"x\": unknown repository \"theirs\": run `helm repo add theirs URL`, or give the URL in Chart.yaml"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -378,7 +378,7 @@ func TestCredentials(t *testing.T) {
 		return fmt.Sprintf(`{"auths": {%q: {"auth": %q}}}`, host, base64.StdEncoding.EncodeToString([]byte("me:"+password)))
 	}
 
-	want := "error: : fetch chart " + ref + ": " + host + " answers 401 Unauthorized: log in with `helm registry login " + host + "`"
+	want := "error: : fetch chart " + ref + ": " + host + " returned 401 Unauthorized: log in with `helm registry login " + host + "`"
 	if got := outcomeOf(t, &interpreter.RenderRequest{Reference: ref}); got.Problem != want {
 		t.Errorf("without credentials: %q, want %q", got.Problem, want)
 	}

@@ -21,14 +21,14 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// renderer renders one whole chart. It does what action.Install does where there
-// is no cluster; that package would link client-go's discovery, kubectl and an
-// SQL driver.
+// renderer renders one chart with its dependencies. It does what action.Install does
+// without a cluster; that package would link client-go's discovery, kubectl and an SQL
+// driver.
 type renderer struct {
 	chart *chart.Chart
-	// folder is the source below the root; empty where it is remote.
+	// folder is the source relative to the root; empty if it is remote.
 	folder string
-	tree   *tree // holds the folder; nil where the chart is remote
+	tree   *tree // holds the folder; nil if the chart is remote
 	opts   options
 	// said are warnings and notes.
 	said []interpreter.Diagnostic
@@ -40,7 +40,7 @@ func (r *renderer) render(ctx context.Context, vals map[string]any) ([]interpret
 		return nil, err
 	}
 	if need := r.chart.Metadata.KubeVersion; need != "" && !chartutil.IsCompatibleRange(need, caps.KubeVersion.Version) {
-		return nil, problem(path.Join(r.folder, "Chart.yaml"), "the chart requires Kubernetes %s, and option kubeVersion is %s", need, r.opts.KubeVersion)
+		return nil, problem(path.Join(r.folder, "Chart.yaml"), "the chart requires Kubernetes %s, but option kubeVersion is %s", need, r.opts.KubeVersion)
 	}
 	rendered, err := r.execute(ctx, top)
 	if err != nil {
@@ -62,7 +62,7 @@ func (r *renderer) render(ctx context.Context, vals map[string]any) ([]interpret
 		crds   []string
 		pieces []piece
 	)
-	seen := map[string]bool{} // a chart under two aliases has them twice
+	seen := map[string]bool{} // a chart under two aliases returns its CRDs twice
 	for _, crd := range r.chart.CRDObjects() {
 		if data := string(crd.File.Data); !seen[data] {
 			seen[data] = true
@@ -93,15 +93,15 @@ func (r *renderer) render(ctx context.Context, vals map[string]any) ([]interpret
 	return out.files(r.origin), nil
 }
 
-// valuesToRender is what templates see, after conditions, tags, imports and the
-// charts' schemas have been applied.
+// valuesToRender returns what templates see, after applying conditions, tags and imports
+// and checking the charts' schemas.
 func (r *renderer) valuesToRender(vals map[string]any) (chartutil.Values, *chartutil.Capabilities, error) {
 	c, file := r.chart, path.Join(r.folder, "Chart.yaml")
 	if t := c.Metadata.Type; t != "" && t != "application" {
-		return nil, nil, problem(file, "it is a chart of type %s, which renders nothing by itself", t)
+		return nil, nil, problem(file, "a chart of type %s renders nothing by itself", t)
 	}
 	if r.folder != "" && r.opts.Version != "" && !chartutil.IsCompatibleRange(r.opts.Version, c.Metadata.Version) {
-		return nil, nil, problem(file, "the chart's version is %s, and option version is %s", c.Metadata.Version, r.opts.Version)
+		return nil, nil, problem(file, "the chart's version is %s, but option version is %s", c.Metadata.Version, r.opts.Version)
 	}
 	if c.Metadata.Deprecated {
 		r.warn(file, "the chart is deprecated")
@@ -122,7 +122,7 @@ func (r *renderer) valuesToRender(vals map[string]any) (chartutil.Values, *chart
 		return nil, nil, problem(file, "%w", err)
 	}
 	info := chartutil.ReleaseOptions{Name: releaseName, Namespace: r.namespace(), Revision: 1, IsInstall: true}
-	// The schemas are checked here: Helm's check would fetch what they refer to.
+	// The schemas are checked below: Helm's check would fetch what they refer to.
 	top, err := chartutil.ToRenderValuesWithSchemaValidation(c, vals, info, caps, true)
 	if err != nil {
 		return nil, nil, problem(path.Join(r.folder, "values.yaml"), "%w", err)
@@ -140,8 +140,8 @@ func (r *renderer) valuesToRender(vals map[string]any) (chartutil.Values, *chart
 	return top, caps, nil
 }
 
-// execute runs the templates. The template package cannot be interrupted, so a
-// run that outlives its context is left behind; tape ends the process.
+// execute runs the templates. Package template cannot be interrupted, so a run that
+// outlives its context is abandoned; tape kills the process.
 func (r *renderer) execute(ctx context.Context, top chartutil.Values) (map[string]string, error) {
 	type result struct {
 		files map[string]string
@@ -149,7 +149,7 @@ func (r *renderer) execute(ctx context.Context, top chartutil.Values) (map[strin
 	}
 	done := make(chan result, 1)
 	go func() {
-		var e engine.Engine // without a client, lookup finds nothing
+		var e engine.Engine // it has no client, so lookup finds nothing
 		files, err := e.Render(r.chart, top)
 		done <- result{files, err}
 	}()
@@ -164,12 +164,12 @@ func (r *renderer) execute(ctx context.Context, top chartutil.Values) (map[strin
 	}
 }
 
-// warnUnknownHooks names the templates with objects that Helm leaves out because
-// their hook is of no kind it knows (crd-install of Helm 2, a misspelling).
+// warnUnknownHooks warns about templates with objects that Helm leaves out because it does
+// not know their hook (crd-install of Helm 2, a misspelling).
 func (r *renderer) warnUnknownHooks(rendered map[string]string, hooks []*release.Hook, manifests []releaseutil.Manifest) {
 	missing := map[string]int{}
 	for name, content := range rendered {
-		// Splitting is half of what sorting costs, and hooks are few.
+		// Splitting takes half of the time of sorting, and hooks are rare.
 		if strings.Contains(content, release.HookAnnotation) && !strings.HasPrefix(path.Base(name), "_") {
 			missing[name] = len(releaseutil.SplitManifests(content))
 		}
@@ -182,7 +182,7 @@ func (r *renderer) warnUnknownHooks(rendered map[string]string, hooks []*release
 	}
 	for _, name := range slices.Sorted(maps.Keys(missing)) {
 		if n := missing[name]; n > 0 {
-			r.warn(r.where(name), "%d object(s) have a helm.sh/hook of no known kind, and Helm leaves them out", n)
+			r.warn(r.where(name), "%d object(s) have an unknown helm.sh/hook, and are left out, as in Helm", n)
 		}
 	}
 }
@@ -191,7 +191,7 @@ func (r *renderer) warn(file, format string, args ...any) {
 	r.say(interpreter.Warning, file, format, args...)
 }
 
-// note says what is as the options have it, and still good to know.
+// note reports something that follows from the options but is good to know.
 func (r *renderer) note(file, format string, args ...any) {
 	r.say(interpreter.Info, file, format, args...)
 }
@@ -200,11 +200,11 @@ func (r *renderer) say(severity interpreter.Severity, file, format string, args 
 	r.said = append(r.said, interpreter.Diagnostic{Severity: severity, Summary: fmt.Sprintf(format, args...), File: file})
 }
 
-// where is the path below the root of what Helm calls <chart>/templates/x.yaml.
+// where returns the path below the root for Helm's name <chart>/templates/x.yaml.
 func (r *renderer) where(name string) string { return path.Join(r.folder, inChart(name)) }
 
-// origin is where a template lies below the root; "" where it is not a file
-// there: it is made by tape, in a package, or of a chart from elsewhere.
+// origin returns the path below the root of a template, or "" if it is not a file there:
+// tape made it, or it is in a package or a remote chart.
 func (r *renderer) origin(template string) string {
 	if template == "" || r.tree == nil {
 		return ""
@@ -216,7 +216,7 @@ func (r *renderer) origin(template string) string {
 	return name
 }
 
-// inChart is the path in the chart of what Helm calls <chart>/templates/x.yaml.
+// inChart returns the path in the chart for Helm's name <chart>/templates/x.yaml.
 func inChart(name string) string {
 	if _, rest, ok := strings.Cut(name, "/"); ok {
 		return rest
@@ -224,20 +224,19 @@ func inChart(name string) string {
 	return name
 }
 
-// output groups documents by the template that they come from: one file each.
+// output groups documents by their template: one file each.
 type output struct {
 	docs      map[string][]string
-	templates map[string]string // by file, as Helm calls them
+	templates map[string]string // file → Helm's name of the template
 }
 
-// add appends a document to the file of a template, in the order of the calls.
-// Documents without content are left out.
+// add appends a document to the file of its template. Empty documents are left out.
 func (o *output) add(template, doc string) {
 	if !hasContent(doc) {
 		return
 	}
 	name := inChart(template)
-	// What templates render is YAML, also where they are called x.json or x.tpl.
+	// Templates render YAML even if their name is x.json or x.tpl.
 	if ext := path.Ext(name); ext != ".yaml" && ext != ".yml" {
 		name += ".yaml"
 	}
@@ -264,7 +263,7 @@ func (o *output) files(origin func(template string) string) []interpreter.File {
 	return files
 }
 
-// hasContent says whether a document is more than comments and blank lines.
+// hasContent reports whether a document has more than comments and blank lines.
 func hasContent(doc string) bool {
 	for line := range strings.Lines(doc) {
 		if line = strings.TrimSpace(line); line != "" && line != "---" && !strings.HasPrefix(line, "#") {

@@ -20,10 +20,10 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// schemas checks values against the values.schema.json of a chart and of its
-// subcharts, as chartutil.ValidateAgainstSchema does, but it reads nothing that a
-// schema refers to: what a render fetches is recorded and locked, and a schema
-// on a web server is neither. Such a part of a schema allows everything.
+// schemas checks values against the values.schema.json of a chart and its subcharts, as
+// chartutil.ValidateAgainstSchema does, but reads nothing that a schema refers to:
+// everything that a render fetches must be recorded and locked, and a remote schema cannot
+// be. A reference to one allows any value.
 type schemas struct {
 	problems problems
 	warnings []interpreter.Diagnostic
@@ -39,13 +39,13 @@ func (s *schemas) check(c *chart.Chart, values map[string]any, where func(string
 			s.check(sub, vals, where)
 		case nil:
 		default:
-			s.problem(where(path.Join(c.ChartFullPath(), "values.yaml")), "the values of subchart %s are not a table but %T", sub.Name(), vals)
+			s.problem(where(path.Join(c.ChartFullPath(), "values.yaml")), "the values of subchart %s are %T, not a table", sub.Name(), vals)
 		}
 	}
 }
 
-// schemaURL is where a chart's schema lies as far as the compiler is concerned;
-// what relative references are resolved against.
+// schemaURL is the URL of the chart's schema for the compiler: the base of relative
+// references.
 const schemaURL = "file:///values.schema.json"
 
 func (s *schemas) one(file string, c *chart.Chart, values map[string]any) {
@@ -66,7 +66,7 @@ func (s *schemas) one(file string, c *chart.Chart, values map[string]any) {
 	for _, url := range refs.urls {
 		s.warnings = append(s.warnings, interpreter.Diagnostic{
 			Severity: interpreter.Warning, File: file,
-			Summary: fmt.Sprintf("the schema refers to %s, which is not fetched: what stands there is not checked", url),
+			Summary: fmt.Sprintf("the schema refers to %s, which is not fetched: that part is not checked", url),
 		})
 	}
 	if err != nil {
@@ -87,8 +87,8 @@ func (s *schemas) problem(file, format string, args ...any) {
 	s.problems = append(s.problems, interpreter.Diagnostic{Severity: interpreter.Error, Summary: fmt.Sprintf(format, args...), File: file})
 }
 
-// leaves are the values that do not match, each as `at image.tag: got number, want string`,
-// in one order: validation goes through maps.
+// leaves returns the values that do not match, each as `at image.tag: got number, want
+// string`. They are sorted because validation iterates over maps.
 func leaves(err *jsonschema.ValidationError) []string {
 	var out []string
 	if len(err.Causes) == 0 {
@@ -105,12 +105,11 @@ func leaves(err *jsonschema.ValidationError) []string {
 	return slices.Compact(out)
 }
 
-// unread keeps a schema from being fetched, and remembers which ones there were.
+// unread is a loader that does not fetch schemas but records their URLs.
 type unread struct{ urls []string }
 
-// without takes references to schemas elsewhere out of a schema. In old drafts a
-// reference is all that counts in its place; since 2019-09 it stands beside the
-// rest.
+// without removes references to remote schemas. In drafts before 2019-09 a reference
+// replaces its siblings (alone); later it applies in addition to them.
 func (u *unread) without(v any, alone bool) any {
 	switch v := v.(type) {
 	case map[string]any:
@@ -132,8 +131,8 @@ func (u *unread) without(v any, alone bool) any {
 	return v
 }
 
-// Load answers for what is not seen by without: relative references of a schema
-// that says it lies elsewhere.
+// Load handles references that without does not see: relative ones, in a schema whose $id
+// is remote.
 func (u *unread) Load(url string) (any, error) {
 	if strings.HasPrefix(url, "file:") {
 		return nil, errors.New("a chart's schema cannot refer to a file")
@@ -149,8 +148,8 @@ func (u *unread) note(url string) {
 	}
 }
 
-// elsewhere says whether a reference leads out of the chart, to something else
-// than the meta-schemas, which the compiler has.
+// elsewhere reports whether a reference leads outside the chart, except to the
+// meta-schemas, which the compiler has.
 func elsewhere(ref string) bool {
 	u, err := url.Parse(ref)
 	return err == nil && u.Scheme != "" && u.Scheme != "file" && u.Host != "json-schema.org"

@@ -19,14 +19,14 @@ import (
 	"helm.sh/helm/v3/pkg/ignore"
 )
 
-// tree reads a folder that nothing leads out of, symbolic links included.
+// tree reads a folder and prevents access outside of it, including through symbolic links.
 type tree struct {
-	dir  string // without symbolic links
+	dir  string // symbolic links resolved
 	root *os.Root
-	// live says that this is where the source comes from: what leads out of it is
-	// noted, for tape to judge, and not an error.
+	// live is set if this is the original tree of the source: references outside are then
+	// recorded for tape to decide on, instead of being an error.
 	live bool
-	// links are where the symbolic links met so far lead to, relative to dir.
+	// links are the targets of the symbolic links met so far, relative to dir.
 	links []string
 }
 
@@ -44,7 +44,7 @@ func openTree(dir string, live bool) (*tree, error) {
 
 func (t *tree) Close() { _ = t.root.Close() }
 
-// read reads a file, without a byte order mark.
+// read reads a file and removes a byte order mark.
 func (t *tree) read(name string) ([]byte, error) {
 	if t == nil {
 		return nil, fs.ErrNotExist
@@ -56,9 +56,9 @@ func (t *tree) read(name string) ([]byte, error) {
 	return bytes.TrimPrefix(data, []byte("\ufeff")), nil
 }
 
-// chart loads the chart in a folder: what .helmignore does not name, through
-// symbolic links. loader.LoadDir does that too, but follows links anywhere,
-// into themselves as well, and loads subcharts in the order of a map.
+// chart loads the chart in a folder, honouring .helmignore and following symbolic links.
+// loader.LoadDir does that too, but follows links out of the tree and in circles, and loads
+// subcharts in random order.
 func (t *tree) chart(dir string) (*chart.Chart, error) {
 	rules := ignore.Empty()
 	if data, err := t.read(path.Join(dir, ignore.HelmIgnore)); err == nil {
@@ -81,7 +81,7 @@ func (t *tree) chart(dir string) (*chart.Chart, error) {
 	return load(dir, func() (*chart.Chart, error) { return loader.LoadFiles(w.files) })
 }
 
-// load puts what a loader says into words, and subcharts into one order.
+// load converts the error of a loader to a problem, and sorts subcharts.
 func load(source string, f func() (*chart.Chart, error)) (*chart.Chart, error) {
 	c, err := f()
 	if err != nil {
@@ -106,7 +106,7 @@ func order(c *chart.Chart) {
 	}
 }
 
-// walk collects a chart's files.
+// walk collects the files of a chart.
 type walk struct {
 	tree  *tree
 	top   string
@@ -114,12 +114,12 @@ type walk struct {
 	files []*loader.BufferedFile
 }
 
-// folder takes what lies in a folder below top; above are the folders it lies in,
-// which a symbolic link must not lead back to.
+// folder adds a folder below top. above are the folders that contain it; a symbolic link
+// must not lead back to one of them.
 func (w *walk) folder(name string, info fs.FileInfo, above []fs.FileInfo) error {
 	full := path.Join(w.top, name)
 	if slices.ContainsFunc(above, func(a fs.FileInfo) bool { return os.SameFile(a, info) }) {
-		return problem(full, "the symbolic link leads to a folder that it lies in")
+		return problem(full, "the symbolic link leads to a folder that contains it")
 	}
 	above = append(above, info)
 	entries, err := fs.ReadDir(w.tree.root.FS(), full)
@@ -134,21 +134,21 @@ func (w *walk) folder(name string, info fs.FileInfo, above []fs.FileInfo) error 
 		info, err := w.tree.stat(full, e)
 		switch {
 		case err != nil:
-			return problem(full, "cannot read it: %w", cause(err))
+			return problem(full, "cannot be read: %w", cause(err))
 		case info == nil, w.rules.Ignore(name, info):
-			// Outside, or ignored as the folder that the link itself was not.
+			// Outside the tree, or its target is an ignored folder.
 		case info.IsDir():
 			err = w.folder(name, info, above)
 		case !info.Mode().IsRegular():
-			err = problem(full, "is neither a file nor a folder: a chart cannot have it (.helmignore can)")
+			err = problem(full, "is neither a file nor a folder: exclude it in .helmignore")
 		case w.tree.live && !saysWhatItNeeds(name):
-			// Inputs does not render.
+			// Inputs does not need it.
 		case info.Size() > loader.MaxDecompressedFileSize:
-			err = problem(full, "has %d bytes, and Helm takes no file of more than %d in a chart (.helmignore leaves it out)", info.Size(), loader.MaxDecompressedFileSize)
+			err = problem(full, "has %d bytes, more than the %d that Helm allows for a file in a chart: exclude it in .helmignore", info.Size(), loader.MaxDecompressedFileSize)
 		default:
 			var data []byte
 			if data, err = w.tree.read(full); err != nil {
-				return problem(full, "cannot read it: %w", err)
+				return problem(full, "cannot be read: %w", err)
 			}
 			w.files = append(w.files, &loader.BufferedFile{Name: name, Data: data})
 		}
@@ -159,8 +159,8 @@ func (w *walk) folder(name string, info fs.FileInfo, above []fs.FileInfo) error 
 	return nil
 }
 
-// saysWhatItNeeds says whether a file of a chart tells which charts it needs, or
-// which it has.
+// saysWhatItNeeds reports whether a file of a chart determines which charts it depends on
+// or contains.
 func saysWhatItNeeds(name string) bool {
 	switch path.Base(name) {
 	case "Chart.yaml", "requirements.yaml":
@@ -169,8 +169,8 @@ func saysWhatItNeeds(name string) bool {
 	return strings.HasPrefix(name, "charts/") && path.Ext(name) == ".tgz"
 }
 
-// stat follows a symbolic link and notes where it leads. It returns nothing for
-// one that leads out of a live tree.
+// stat follows a symbolic link and records its target. It returns nil for a link that leads
+// out of a live tree.
 func (t *tree) stat(name string, e fs.DirEntry) (fs.FileInfo, error) {
 	if e.Type()&fs.ModeSymlink == 0 {
 		return e.Info()
@@ -184,7 +184,7 @@ func (t *tree) stat(name string, e fs.DirEntry) (fs.FileInfo, error) {
 		return nil, err
 	}
 	if !filepath.IsLocal(rel) && !t.live {
-		return nil, errors.New("the symbolic link leads out of the source")
+		return nil, errors.New("the symbolic link leads outside the source")
 	}
 	t.links = append(t.links, filepath.ToSlash(rel))
 	if !filepath.IsLocal(rel) {

@@ -22,19 +22,19 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// building is held during a build: kyaml keeps the OpenAPI schema, which a
-// kustomization can replace, in a variable of its own.
+// building serializes builds: kyaml keeps the OpenAPI schema, which a kustomization can
+// replace, in a package variable.
 var building sync.Mutex
 
-// build runs kustomize on a folder that was walked.
+// build runs kustomize on a folder that a walker has visited.
 func build(ctx context.Context, w *walker, folder string) ([]interpreter.File, error) {
 	type result struct {
 		files []interpreter.File
 		err   error
 	}
 	done := make(chan result, 1)
-	// Kustomize cannot be interrupted, so a build that outlives its context is
-	// left behind; tape ends the process.
+	// Kustomize cannot be interrupted, so a build that outlives its context is abandoned;
+	// tape kills the process.
 	go func() {
 		var res result
 		res.err = guard(ctx, folder, func() (err error) {
@@ -61,7 +61,7 @@ func run(w *walker, folder string) ([]interpreter.File, error) {
 	building.Lock()
 	defer building.Unlock()
 	if w.schema {
-		defer openapi.ResetOpenAPI() // else the next build has it too
+		defer openapi.ResetOpenAPI() // or the next build would use it
 	}
 	file := w.file(path.Clean(folder))
 	data, err := w.tree.read(file)
@@ -72,8 +72,8 @@ func run(w *walker, folder string) ([]interpreter.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The build that notes origins is the one that counts, unless it may differ from
-	// the one that the user asks for.
+	// The build that records origins is the result, unless it might differ from the one
+	// that the user asked for.
 	tree := watch(w.tree, k)
 	objects, err := kustomize(tree, folder)
 	var from []string
@@ -111,7 +111,7 @@ func sameObjects(a, b resmap.ResMap) bool {
 }
 
 func kustomize(tree filesys.FileSystem, folder string) (resmap.ResMap, error) {
-	// Kustomize's order is the command's: by kind, unless sortOptions says otherwise.
+	// The order is that of `kustomize build`: by kind, unless sortOptions is set.
 	k := krusty.MakeKustomizer(&krusty.Options{
 		Reorder:          krusty.ReorderOptionUnspecified,
 		LoadRestrictions: types.LoadRestrictionsRootOnly,
@@ -127,9 +127,9 @@ func kustomize(tree filesys.FileSystem, folder string) (resmap.ResMap, error) {
 	return objects, nil
 }
 
-// files makes a file of every object, called <kind>-<name>.yaml. What the others
-// stand on is called 00-<kind>-<name>.yaml, since kubectl goes by name. The origins
-// are those of the objects, in their order; nil where they are unknown.
+// files returns each object as a file <kind>-<name>.yaml. Objects that others need get the
+// prefix 00-, since kubectl applies files by name. origins are the origins of the objects,
+// in the same order; nil if unknown.
 func files(objects resmap.ResMap, origins []string) ([]interpreter.File, error) {
 	names := fileNames(objects.Resources())
 	var out []interpreter.File
@@ -147,7 +147,7 @@ func files(objects resmap.ResMap, origins []string) ([]interpreter.File, error) 
 	return out, nil
 }
 
-// fileNames adds the namespace where kind and name are not enough, then a number.
+// fileNames adds the namespace if kind and name are not unique, then a number.
 func fileNames(objects []*resource.Resource) []string {
 	names := make([]string, len(objects))
 	count := map[string]int{}

@@ -27,9 +27,9 @@ import (
 // maxFile bounds a fetched file; the largest release manifests have 13 MB.
 const maxFile = 64 << 20
 
-// fetcher fetches what a kustomization names elsewhere and puts it into the tree.
-// All of it is recorded as materials; what is locked is fetched as locked, or not
-// at all.
+// fetcher fetches remote files and repositories that a kustomization names and adds them to
+// the tree. They are recorded as materials; a locked one is fetched as locked or not at
+// all.
 type fetcher struct {
 	tree       *tree
 	scratch    string
@@ -39,10 +39,10 @@ type fetcher struct {
 	fetched    map[string]string
 	clones     map[string]clone  // by material's URI
 	files      map[string][]byte // entry → content
-	places     []string          // in the tree, and what was fetched there: for error messages
+	places     []string          // alternating: path in the tree, what was fetched there
 }
 
-// clone is a repository in the tree, or why it is not.
+// clone is a repository in the tree, or the error of cloning it.
 type clone struct {
 	at  string
 	err error
@@ -63,7 +63,7 @@ func newFetcher(req *interpreter.RenderRequest, t *tree) *fetcher {
 	return f
 }
 
-// materials are what was fetched, by URI.
+// materials returns what was fetched, sorted by URI.
 func (f *fetcher) materials() []interpreter.Material {
 	var out []interpreter.Material
 	for _, uri := range slices.Sorted(maps.Keys(f.fetched)) {
@@ -72,12 +72,12 @@ func (f *fetcher) materials() []interpreter.Material {
 	return out
 }
 
-// names replaces places in the tree by what was fetched there.
+// names replaces paths in the tree by what was fetched there, for messages.
 func (f *fetcher) names() *strings.Replacer { return strings.NewReplacer(f.places...) }
 
 func (f *fetcher) record(uri, got string) error {
 	if want, ok := f.locked[uri]; ok && want != got {
-		return fmt.Errorf("%s is locked to %s and now is %s: `--update=materials` takes the new one", uri, want, got)
+		return fmt.Errorf("%s is locked to %s but now has %s: `--update=materials` accepts the new one", uri, want, got)
 	}
 	f.fetched[uri] = got
 	return nil
@@ -87,9 +87,9 @@ func (f *fetcher) record(uri, got string) error {
 func (f *fetcher) file(ctx context.Context, entry, dir string) (string, error) {
 	u, err := url.Parse(entry)
 	if err != nil {
-		return "", errors.New("it is not a URL")
+		return "", errors.New("not a URL")
 	}
-	// Without credentials and the query, where tokens stand.
+	// Without credentials and the query, which may contain tokens.
 	uri := (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 	data, ok := f.files[entry]
 	if !ok {
@@ -133,13 +133,13 @@ func (f *fetcher) get(ctx context.Context, u *url.URL) ([]byte, error) {
 	resp, err := f.client.Do(req)
 	if err != nil {
 		if e, ok := errors.AsType[*url.Error](err); ok {
-			err = e.Err // without the URL, which may hold a password
+			err = e.Err // without the URL, which may contain a password
 		}
 		return nil, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answers %s", u.Host, resp.Status)
+		return nil, fmt.Errorf("%s returned %s", u.Host, resp.Status)
 	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxFile+1))
 	if err == nil && len(data) > maxFile {
@@ -148,12 +148,12 @@ func (f *fetcher) get(ctx context.Context, u *url.URL) ([]byte, error) {
 	return data, err
 }
 
-// repository checks a repository out and returns the folder of the tree, below its
-// root, that shows what was asked for.
+// repository checks out a repository and returns the requested folder of it, as a path
+// relative to the root of the tree.
 func (f *fetcher) repository(ctx context.Context, r repository) (string, error) {
 	uri := r.uri()
 	if strings.HasPrefix(r.clone, "file:") {
-		return "", fmt.Errorf("%s: a repository on this machine is not what others have: use a path in the source's repository", r.clone)
+		return "", fmt.Errorf("%s: a repository on this machine is not available to others: use a path in the source's repository", r.clone)
 	}
 	c, ok := f.clones[uri]
 	if !ok {
@@ -170,7 +170,7 @@ func (f *fetcher) repository(ctx context.Context, r repository) (string, error) 
 	return strings.TrimPrefix(folder, "/"), nil
 }
 
-// clone checks a repository out, records its commit and returns its folder in the tree.
+// clone checks out a repository, records its commit and returns its folder in the tree.
 func (f *fetcher) clone(ctx context.Context, uri string, r repository) (string, error) {
 	name := fmt.Sprintf("%.8x", sha256.Sum256([]byte(uri)))
 	at, dir := path.Join(fetchedFolder, name), filepath.Join(f.scratch, "git", name)
@@ -185,12 +185,12 @@ func (f *fetcher) clone(ctx context.Context, uri string, r repository) (string, 
 	return at, f.tree.mount(at, dir)
 }
 
-// checkout checks out one commit: the locked one, if there is one, by its name, for
-// the branch may have moved on; where the server does not give it, what the ref
-// says, for record to compare.
+// checkout checks out one commit. If one is locked, it is fetched by its hash, since the
+// branch may have moved; if the server does not allow that, the ref is fetched, and record
+// compares the commit.
 func (f *fetcher) checkout(ctx context.Context, dir string, r repository) (string, error) {
 	if strings.HasPrefix(r.ref, "-") || strings.HasPrefix(r.clone, "-") {
-		return "", errors.New("neither a repository nor a ref begins with a dash")
+		return "", errors.New("a repository or ref must not begin with a dash")
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
@@ -198,7 +198,7 @@ func (f *fetcher) checkout(ctx context.Context, dir string, r repository) (strin
 	if _, err := git(ctx, dir, "init", "--quiet"); err != nil {
 		return "", err
 	}
-	// Submodules with a relative URL need it.
+	// Submodules with a relative URL need the remote.
 	if _, err := git(ctx, dir, "remote", "add", "origin", r.clone); err != nil {
 		return "", err
 	}
@@ -223,9 +223,9 @@ func (f *fetcher) checkout(ctx context.Context, dir string, r repository) (strin
 	return git(ctx, dir, "rev-parse", "HEAD")
 }
 
-// git runs git in a folder, with the user's configuration, for that says how
-// repositories are reached, but without questions, hooks, or transports that are
-// programs or the local disk.
+// git runs git in a folder. The user's configuration applies, since it determines how
+// repositories are accessed, but there are no prompts, no hooks, and no transports that run
+// programs or read the local disk.
 func git(ctx context.Context, dir string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "git", append([]string{
 		"-c", "core.hooksPath=" + os.DevNull, "-c", "core.fsmonitor=false", "-c", "advice.detachedHead=false",
@@ -233,14 +233,14 @@ func git(ctx context.Context, dir string, args ...string) (string, error) {
 	}, args...)...)
 	cmd.Dir = dir
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
-		// What git sets for those it runs itself would lead it to another repository.
+		// These are set if git runs tape, and would select another repository.
 		return strings.HasPrefix(v, "GIT_DIR=") || strings.HasPrefix(v, "GIT_WORK_TREE=") || strings.HasPrefix(v, "GIT_INDEX_FILE=")
 	}), "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		if errors.Is(err, exec.ErrNotFound) {
-			return "", errors.New("git is not installed, and a remote base needs it")
+			return "", errors.New("git is not installed; remote bases need it")
 		}
 		if ctx.Err() != nil {
 			return "", context.Cause(ctx)
@@ -250,7 +250,7 @@ func git(ctx context.Context, dir string, args ...string) (string, error) {
 	return strings.TrimSpace(stdout.String()), nil
 }
 
-// lastLine is what git says last, which is what went wrong.
+// lastLine returns the last line of git's output, which has the reason of a failure.
 func lastLine(stderr string, err error) string {
 	lines := strings.Split(strings.TrimSpace(stderr), "\n")
 	if last := lines[len(lines)-1]; last != "" {

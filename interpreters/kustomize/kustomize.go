@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kustomize is the interpreter of Kustomize overlays: a folder with a
-// kustomization.yaml.
+// Package kustomize renders Kustomize overlays: folders with a kustomization.yaml.
 //
-// It renders what `kustomize build` prints, with kustomize's own library and its
-// defaults: files come from the kustomization's own folder, other folders are
-// bases or components; only built-in generators and transformers run. Nothing is
-// executed on behalf of a kustomization: plugins, functions and Helm inflation
-// are refused.
+// The output is that of `kustomize build`, made with kustomize's own library and defaults:
+// files come from the kustomization's own folder, other folders are bases or components,
+// and only built-in generators and transformers run. Nothing is executed on behalf of a
+// kustomization: plugins, functions and Helm inflation are rejected.
 //
-// Remote bases (git repositories) and remote files (https) are fetched before
-// kustomize runs, recorded as materials, and shown to it as if they were local:
-// kustomize itself finds nothing to fetch.
+// Remote bases (git repositories) and remote files (https) are fetched before kustomize
+// runs, recorded as materials and presented to it as local files, so kustomize itself never
+// fetches anything.
 package kustomize
 
 import (
@@ -23,16 +21,16 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// Version is that of the kustomize library.
+// Version is the version of the kustomize library.
 const Version = "0.21.2"
 
-// Interpreter renders Kustomize overlays. It holds no state.
+// Interpreter renders Kustomize overlays. It is stateless.
 type Interpreter struct{}
 
 // New returns the interpreter.
 func New() *Interpreter { return &Interpreter{} }
 
-// Describe says what the interpreter is.
+// Describe implements interpreter.Interpreter.
 func (*Interpreter) Describe(context.Context) (interpreter.Description, error) {
 	return interpreter.Description{
 		Name:    "kustomize",
@@ -40,15 +38,16 @@ func (*Interpreter) Describe(context.Context) (interpreter.Description, error) {
 		Help:    "Kustomize overlays: folders with a kustomization.yaml",
 		Markers: []interpreter.Marker{{Name: "kustomization.yaml"}, {Name: "kustomization.yml"}, {Name: "Kustomization"}},
 		Options: []byte(`{"$schema":"https://json-schema.org/draft/2020-12/schema","title":"Options of the kustomize interpreter: there are none","type":"object","additionalProperties":false,"properties":{}}`),
-		// What git needs to reach private repositories.
+		// git needs these to access private repositories.
 		Environment: []string{"GIT_CONFIG_GLOBAL", "GIT_SSH_COMMAND", "GIT_SSL_CAINFO", "SSH_AUTH_SOCK", "XDG_CONFIG_HOME"},
 		Network:     true,
 	}, nil
 }
 
-// Inputs names every file that the kustomization and its bases, components and
-// generators read. Where one has generators, transformers or validators of its
-// own, whose configuration may name further files, its whole folder counts.
+// Inputs implements interpreter.Interpreter. The inputs are the files that the
+// kustomization and its bases, components and generators read. A kustomization with its own
+// generators, transformers or validators, whose configuration may name further files, has
+// its whole folder as input.
 func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
 	w := walker{}
 	err := guard(ctx, req.Path, func() error {
@@ -74,7 +73,7 @@ func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) 
 	return &interpreter.InputsResponse{Paths: slices.Compact(w.inputs), Exact: true}, nil
 }
 
-// Render renders the kustomization.
+// Render implements interpreter.Interpreter.
 func (*Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
 	var resp *interpreter.RenderResponse
 	err := guard(ctx, cmp.Or(req.Reference, req.Path), func() (err error) {
@@ -95,7 +94,7 @@ func render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.R
 		return nil, err
 	}
 	if req.Reference != "" {
-		return nil, problem("", 0, "%s: a remote kustomization is a base of a local one: name it under resources", req.Reference)
+		return nil, problem("", 0, "%s: a remote kustomization can only be a base of a local one: add it to resources", req.Reference)
 	}
 	tree, err := newTree(req.Source)
 	if err != nil {

@@ -14,16 +14,16 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/yaml"
 )
 
-// tracked is the kustomization of the source, told to annotate every object with
-// the file that it comes from.
+// tracked is the kustomization of the source, changed to annotate every object with the
+// file that it comes from.
 type tracked struct {
-	file string // in the tree
+	file string // path in the tree
 	data []byte
-	// wanted reports that the user asks for the annotations, too.
+	// wanted reports whether the user asked for the annotations.
 	wanted bool
 }
 
-// track makes a kustomization annotate objects with their origins.
+// track changes a kustomization to annotate objects with their origins.
 func track(file string, data []byte) (tracked, error) {
 	t := tracked{file: path.Join("/", file)}
 	var doc yaml.Node
@@ -48,20 +48,19 @@ func track(file string, data []byte) (tracked, error) {
 	return t, err
 }
 
-// readsAnnotations matches what can make a build depend on annotations that an
-// object has: patches and replacements that name them, selectors, and the hash
-// of an object as a whole.
+// readsAnnotations matches what can make a build depend on the annotations of objects:
+// patches and replacements that name them, selectors, and hashes of whole objects.
 var readsAnnotations = regexp.MustCompile(`metadata[./]annotations|annotationSelector|needs-hash`)
 
-// annotation matches the keys of what kustomize notes where origins are wanted.
+// annotation matches the keys of kustomize's origin annotations.
 var annotation = regexp.MustCompile(`config\.kubernetes\.io/(origin|transformations)`)
 
-// watched is a tree in which the kustomization is replaced by the tracked one.
+// watched is a tree in which the tracked kustomization replaces the original.
 type watched struct {
 	*tree
 	tracked tracked
 	reads   int  // of the kustomization
-	unsafe  bool // something was read that may depend on annotations
+	unsafe  bool // a file was read that may depend on annotations
 }
 
 func watch(t *tree, k tracked) *watched {
@@ -79,11 +78,11 @@ func (w *watched) ReadFile(name string) ([]byte, error) {
 	return data, err
 }
 
-// disturbed reports whether tracking may have changed what was built.
+// disturbed reports whether tracking may have changed the output.
 func (w *watched) disturbed() bool { return w.unsafe || w.reads != 1 }
 
-// origins are the files that objects come from, below the root: of a generated
-// object the kustomization that generates it. What is not in the source is "".
+// origins returns the files that objects come from, relative to the root; for a generated
+// object it is the kustomization. It is "" for objects from outside the source.
 func origins(t *tree, objects resmap.ResMap, folder string) []string {
 	names := make([]string, objects.Size())
 	for i, r := range objects.Resources() {

@@ -15,12 +15,12 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// problems are mistakes of the user on their way to a response.
+// problems are diagnostics as an error.
 type problems []interpreter.Diagnostic
 
 func (p problems) Error() string { return p[0].Summary }
 
-// err is nil where there are none.
+// err returns the problems as an error, nil if there are none.
 func (p problems) err() error {
 	if len(p) == 0 {
 		return nil
@@ -28,7 +28,7 @@ func (p problems) err() error {
 	return p
 }
 
-// problem is one mistake, at a line of a file below the root; "" and 0 are unknown.
+// problem returns a problem at a line of a file below the root; "" and 0 mean unknown.
 func problem(file string, line int, format string, args ...any) problems {
 	summary, detail, _ := strings.Cut(fmt.Sprintf(format, args...), "\n")
 	return problems{{Severity: interpreter.Error, Summary: summary, Detail: detail, File: file, Line: line}}
@@ -36,22 +36,23 @@ func problem(file string, line int, format string, args ...any) problems {
 
 var yamlLine = regexp.MustCompile(`^yaml: line (\d+): `)
 
-// yamlProblem is a file that is no YAML, at the line that the parser names.
+// yamlProblem returns the problem of an invalid YAML file, at the line in the parser's
+// error.
 func yamlProblem(file string, err error) problems {
 	text, line := err.Error(), 0
 	if m := yamlLine.FindStringSubmatch(text); m != nil {
 		line, _ = strconv.Atoi(m[1])
 		text = text[len(m[0]):]
 	}
-	return problem(file, line, "it is not valid YAML: %s", strings.TrimPrefix(text, "yaml: "))
+	return problem(file, line, "not valid YAML: %s", strings.TrimPrefix(text, "yaml: "))
 }
 
-// guard calls f, and makes a problem of a panic in kustomize. What fails once
-// ctx has ended fails because of that.
+// guard calls f and converts a panic to a problem. If ctx has ended, its cause is the
+// error.
 func guard(ctx context.Context, source string, f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = problem(source, 0, "kustomize does not survive this kustomization: %v", v)
+			err = problem(source, 0, "kustomize panicked on this kustomization: %v", v)
 		}
 		if err != nil && ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -60,7 +61,7 @@ func guard(ctx context.Context, source string, f func() error) (err error) {
 	return f()
 }
 
-// checkOptions refuses any option: there are none.
+// checkOptions rejects options: there are none.
 func checkOptions(raw json.RawMessage) error {
 	if len(bytes.TrimSpace(raw)) == 0 {
 		return nil
@@ -75,16 +76,16 @@ func checkOptions(raw json.RawMessage) error {
 
 var (
 	malformed = regexp.MustCompile(`(?s)MalformedYAMLError: (?:yaml: )?(?:line (\d+): )?(.*?) in File: (\S+?)['\n]*$`)
-	// The folders that kustomize went through: the last one is where it failed.
+	// The folders that kustomize descended into: the last one is where it failed.
 	through = regexp.MustCompile(`(?:recursed (?:accumulation|merging) of path|couldn't make target for path) '([^']+)': `)
-	// A file that cannot be read, and that kustomize then took for a folder.
+	// A file that cannot be read, which kustomize then tried as a folder.
 	noResource = regexp.MustCompile(`(?s)accumulating resources from '([^']+)': ([^\n]*)': must build at directory: .*$`)
-	// What kustomize tried first: each resource as a file, before it was a folder.
+	// The first attempt: kustomize tries each resource as a file before it tries a folder.
 	firstTry = regexp.MustCompile(`^accumulating (?:resources|components): accumulation err='accumulating resources from '[^']*': (?:'[^']*')?[^']*': `)
 )
 
-// buildProblem finds out of kustomize's words where it comes from: file is the
-// kustomization in a folder, folder the one that was asked for.
+// buildProblem derives the location from an error of kustomize. file returns the
+// kustomization in a folder; folder is the source.
 func buildProblem(text, folder string, file func(string) string) error {
 	d := interpreter.Diagnostic{Severity: interpreter.Error, Summary: text}
 	if m := through.FindAllStringSubmatchIndex(text, -1); len(m) > 0 {
@@ -97,7 +98,7 @@ func buildProblem(text, folder string, file func(string) string) error {
 		d.File, d.Summary = path.Join(folder, m[1]), m[2]
 	}
 	if m := malformed.FindStringSubmatch(text); m != nil {
-		d.File, d.Summary = path.Join(folder, m[3]), "it is not valid YAML: "+m[2]
+		d.File, d.Summary = path.Join(folder, m[3]), "not valid YAML: "+m[2]
 		d.Line, _ = strconv.Atoi(m[1])
 	}
 	d.Summary, _, _ = strings.Cut(strings.TrimSpace(d.Summary), "\n")

@@ -91,15 +91,15 @@ configMapGenerator:
 	}
 
 	locked := []interpreter.Material{{URI: s.URL + "/a.yaml", Digest: sum("another")}}
-	want = outcome{Problems: []string{fmt.Sprintf("kustomization.yaml:2: %s/a.yaml is locked to %s and now is %s: `--update=materials` takes the new one", s.URL, sum("another"), sum(files["/a.yaml"]))}}
+	want = outcome{Problems: []string{fmt.Sprintf("kustomization.yaml:2: %s/a.yaml is locked to %s but now has %s: `--update=materials` accepts the new one", s.URL, sum("another"), sum(files["/a.yaml"]))}}
 	if diff := cmp.Diff(want, outcomeOf(t, &interpreter.RenderRequest{Source: root, Path: ".", Materials: locked})); diff != "" {
 		t.Errorf("locked to something else (-want +got):\n%s", diff)
 	}
 
 	write(t, filepath.Join(root, "kustomization.yaml"), "resources:\n- "+s.URL+"/none.yaml\n- http://me:secret@"+host+"/none.yml\n")
 	want = outcome{Problems: []string{
-		"kustomization.yaml:2: fetch " + s.URL + "/none.yaml: " + host + " answers 404 Not Found",
-		"kustomization.yaml:3: fetch " + s.URL + "/none.yml: " + host + " answers 404 Not Found",
+		"kustomization.yaml:2: fetch " + s.URL + "/none.yaml: " + host + " returned 404 Not Found",
+		"kustomization.yaml:3: fetch " + s.URL + "/none.yml: " + host + " returned 404 Not Found",
 	}}
 	if diff := cmp.Diff(want, outcomeOf(t, &interpreter.RenderRequest{Source: root, Path: "."})); diff != "" {
 		t.Errorf("absent (-want +got):\n%s", diff)
@@ -244,7 +244,7 @@ func TestRemoteBases(t *testing.T) {
 		{
 			name: "locked, and gone", kustomization: "resources:\n- " + server + "/org/app//deploy/base?ref=main",
 			locked: []interpreter.Material{{URI: app + "main", Digest: "gitCommit:" + strings.Repeat("1", 40)}},
-			want:   outcome{Problems: []string{fmt.Sprintf("app/kustomization.yaml:2: %smain is locked to gitCommit:%s and now is gitCommit:%s: `--update=materials` takes the new one", app, strings.Repeat("1", 40), second)}},
+			want:   outcome{Problems: []string{fmt.Sprintf("app/kustomization.yaml:2: %smain is locked to gitCommit:%s but now has gitCommit:%s: `--update=materials` accepts the new one", app, strings.Repeat("1", 40), second)}},
 		},
 		{
 			name: "no such branch", kustomization: "resources:\n- " + server + "/org/app//deploy/base?ref=none",
@@ -260,15 +260,15 @@ func TestRemoteBases(t *testing.T) {
 		},
 		{
 			name: "an option for git", kustomization: "resources:\n- " + server + "/org/app//deploy?ref=--upload-pack=touch",
-			want: outcome{Problems: []string{"app/kustomization.yaml:2: fetch " + app + "--upload-pack=touch: neither a repository nor a ref begins with a dash"}},
+			want: outcome{Problems: []string{"app/kustomization.yaml:2: fetch " + app + "--upload-pack=touch: a repository or ref must not begin with a dash"}},
 		},
 		{
 			name: "a mistake in it", kustomization: "resources:\n- " + server + "/org/app//bad?ref=main",
-			want: outcome{Problems: []string{": " + app + "main/bad/kustomization.yaml: none.yaml: there is no such file or folder"}},
+			want: outcome{Problems: []string{": " + app + "main/bad/kustomization.yaml: none.yaml: no such file or folder"}},
 		},
 		{
 			name: "out of it", kustomization: "resources:\n- " + server + "/org/app//escaping?ref=main",
-			want: outcome{Problems: []string{": " + app + "main/escaping/kustomization.yaml: ../../source leads out of the source"}},
+			want: outcome{Problems: []string{": " + app + "main/escaping/kustomization.yaml: ../../source leads outside the source"}},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

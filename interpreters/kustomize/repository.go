@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// repository is a folder in a git repository, as a kustomization names it:
+// repository is a folder in a git repository, in one of kustomize's notations:
 //
 //	https://github.com/org/repo/folder?ref=v1.2.3
 //	https://git.example.com/group/repo.git/folder?ref=main&submodules=false
@@ -18,9 +18,9 @@ import (
 //	https://dev.azure.com/org/project/_git/repo/folder
 //	git@github.com:org/repo, ssh://git@example.com/org/repo, github.com/org/repo
 type repository struct {
-	clone      string // what git is given
+	clone      string // URL for git
 	folder     string // in the repository, "." for its top
-	ref        string // branch, tag or commit; HEAD where none is named
+	ref        string // branch, tag or commit; default HEAD
 	submodules bool
 }
 
@@ -29,8 +29,8 @@ var (
 	yamlSuffix = regexp.MustCompile(`(?i)\.(ya?ml|json)$`)
 )
 
-// parseRepository takes exactly what kustomize takes for a repository: what it
-// does not take, kustomize must not either, or it would clone by itself.
+// parseRepository accepts exactly the entries that kustomize accepts as repositories: it
+// must not miss one, or kustomize would clone that by itself.
 func parseRepository(entry string) (repository, bool) {
 	if path.IsAbs(entry) {
 		return repository{}, false
@@ -93,8 +93,8 @@ func parseRepository(entry string) (repository, bool) {
 	return r, true
 }
 
-// splitRepository separates a repository from the folder in it: by a marker, or
-// after organisation and name.
+// splitRepository separates a repository from the folder in it: at a marker, or after
+// organisation and name.
 func splitRepository(p string, all bool) (repo, folder string) {
 	if i := strings.Index(p, "_git/"); i >= 0 {
 		name, folder, _ := strings.Cut(p[i+len("_git/"):], "/")
@@ -126,10 +126,9 @@ func cutPrefixFold(s, prefix string) (string, bool) {
 	return s, false
 }
 
-// remoteFile says whether an entry is a single file on a web server. Kustomize
-// finds out by asking for it; here its name decides, so that nothing is fetched
-// to find out what to fetch: a file ends in .yaml, .yml or .json, or is no
-// repository.
+// remoteFile reports whether an entry is a single file on a web server. Kustomize requests
+// it to find out; here the name decides, so that nothing is fetched to learn what to fetch:
+// a file has the extension .yaml, .yml or .json, or cannot be a repository.
 func remoteFile(entry string) bool {
 	u, err := url.Parse(entry)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
@@ -142,7 +141,7 @@ func remoteFile(entry string) bool {
 	return yamlSuffix.MatchString(u.Path) || !repo
 }
 
-// uri names the repository's commit as a material, without credentials.
+// uri returns the URI of the repository as a material, without credentials.
 func (r repository) uri() string {
 	clone := r.clone
 	if _, _, ok := strings.Cut(clone, "://"); !ok {

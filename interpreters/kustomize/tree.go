@@ -15,22 +15,22 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
-// tree is the file system that kustomize sees, read-only: the source at /, fetched
-// repositories below /.tape-fetched, and single files that replace or add to
-// those. Nothing leads out of it, symbolic links included.
+// tree is the read-only file system that kustomize sees: the source at /, fetched
+// repositories below /.tape-fetched, and single files that replace or add to these. Nothing
+// outside is accessible, including through symbolic links.
 type tree struct {
-	mounts []mount // later ones lie in earlier ones
+	mounts []mount // later ones are below earlier ones
 	files  map[string][]byte
 }
 
-// mount is a folder of the disk in the tree.
+// mount is a folder on disk at a path of the tree.
 type mount struct {
 	at   string // clean absolute path in the tree
-	dir  string // without symbolic links
+	dir  string // symbolic links resolved
 	root *os.Root
 }
 
-// fetchedFolder is where fetched repositories are in the tree.
+// fetchedFolder is the folder of fetched repositories in the tree.
 const fetchedFolder = "/.tape-fetched"
 
 func newTree(dir string) (*tree, error) {
@@ -38,7 +38,7 @@ func newTree(dir string) (*tree, error) {
 	return t, t.mount("/", dir)
 }
 
-// mount adds a folder of the disk to the tree.
+// mount adds a folder on disk to the tree.
 func (t *tree) mount(at, dir string) error {
 	dir, err := filepath.EvalSymlinks(dir)
 	if err != nil {
@@ -58,7 +58,7 @@ func (t *tree) Close() {
 	}
 }
 
-// at finds the mount of a path, and the path in it.
+// at returns the mount of a path, and the path relative to it.
 func (t *tree) at(name string) (mount, string) {
 	name = path.Join("/", filepath.ToSlash(name))
 	for _, m := range slices.Backward(t.mounts) {
@@ -66,10 +66,11 @@ func (t *tree) at(name string) (mount, string) {
 			return m, rest
 		}
 	}
-	return t.mounts[0], "." // not reached: the first mount is /
+	return t.mounts[0], "." // unreachable: the first mount is /
 }
 
-// cutFolder is a path below a folder, "." for the folder itself.
+// cutFolder returns a path relative to a folder that contains it, "." for the folder
+// itself.
 func cutFolder(name, folder string) (string, bool) {
 	if name == folder {
 		return ".", true
@@ -77,7 +78,7 @@ func cutFolder(name, folder string) (string, bool) {
 	return strings.CutPrefix(name, strings.TrimSuffix(folder, "/")+"/")
 }
 
-// real follows the symbolic links of a path that exists.
+// real resolves the symbolic links in the path of an existing file.
 func (t *tree) real(name string) (string, error) {
 	name = path.Join("/", filepath.ToSlash(name))
 	if _, ok := t.files[name]; ok {
@@ -95,12 +96,12 @@ func (t *tree) real(name string) (string, error) {
 	return path.Join(m.at, filepath.ToSlash(rel)), nil
 }
 
-// outsideError is a symbolic link that leads out of its mount, to a path relative
-// to that.
+// outsideError reports a symbolic link that leads outside its mount, to a path relative to
+// that.
 type outsideError struct{ name, target string }
 
 func (e *outsideError) Error() string {
-	return e.name + ": the symbolic link leads out of the source"
+	return e.name + ": the symbolic link leads outside the source"
 }
 
 func (t *tree) stat(name string) (fs.FileInfo, error) {
@@ -116,7 +117,7 @@ func (t *tree) stat(name string) (fs.FileInfo, error) {
 	return info, nil
 }
 
-// inSource reports whether a path is a file of the source: nothing fetched.
+// inSource reports whether a path is a file of the source, not a fetched one.
 func (t *tree) inSource(name string) bool {
 	if !fs.ValidPath(name) || mountOf(name) != "" {
 		return false
@@ -125,7 +126,7 @@ func (t *tree) inSource(name string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// cause is what went wrong without the path, which lies on the disk.
+// cause returns an error without its path, which is that on disk.
 func cause(err error) error {
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		return e.Err
@@ -133,9 +134,9 @@ func cause(err error) error {
 	return err
 }
 
-// What follows is kustomize's interface of a file system.
+// The methods below implement kustomize's file system.
 
-// ReadFile reads for kustomize itself, which must find nothing to fetch.
+// ReadFile reads a file for kustomize. It rejects files that kustomize would fetch from.
 func (t *tree) ReadFile(name string) ([]byte, error) {
 	data, err := t.read(name)
 	if err != nil {
@@ -203,7 +204,7 @@ func (t *tree) ReadDir(name string) ([]string, error) {
 	return names, nil
 }
 
-// errUnused is the answer to what kustomize has but does not use in a build.
+// errUnused is returned by methods that kustomize does not use in a build.
 var errUnused = errors.New("the source is read-only")
 
 func (*tree) Create(string) (filesys.File, error)  { return nil, errUnused }

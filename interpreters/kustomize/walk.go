@@ -16,23 +16,23 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/yaml"
 )
 
-// walker goes through a kustomization and what it is made of, as kustomize will.
-// It finds the inputs, says what is missing and where it is asked for, and, given
-// a fetcher, replaces what is remote.
+// walker visits a kustomization and everything it refers to, as kustomize will. It collects
+// the inputs, reports what is missing with its position and, if it has a fetcher, replaces
+// remote entries by local ones.
 type walker struct {
 	tree     *tree
-	fetch    *fetcher          // nil where only the tree is looked at
-	inputs   []string          // below the root
-	names    map[string]string // folder → its kustomization's file
-	schema   bool              // whether one brings an OpenAPI schema
+	fetch    *fetcher          // nil if only the tree is read
+	inputs   []string          // relative to the root
+	names    map[string]string // folder → kustomization file
+	schema   bool              // a kustomization has an OpenAPI schema
 	problems problems
 }
 
-// kustomization is one on the way.
+// kustomization is a kustomization being visited.
 type kustomization struct {
-	dir, file string   // below the root
-	above     []string // folders that lead to it, itself included
-	changed   bool     // something remote in it was replaced
+	dir, file string   // relative to the root
+	above     []string // folders that lead to it, including its own
+	changed   bool     // a remote entry was replaced
 }
 
 // place is a value in a kustomization.
@@ -41,7 +41,7 @@ type place struct {
 	node *yaml.Node
 }
 
-// replace puts something local in the place of something remote.
+// replace replaces a remote entry by a local one.
 func (p place) replace(name string) {
 	p.node.Value = name
 	p.in.changed = true
@@ -53,16 +53,16 @@ func (w *walker) source(ctx context.Context, name string) {
 			w.add(problem(name, 0, "name the folder, not the %s in it", base))
 			return
 		}
-		w.add(problem(name, 0, "there is no such folder"))
+		w.add(problem(name, 0, "no such folder"))
 		return
 	}
 	w.folder(ctx, path.Clean(name), nil)
 }
 
-// file is the kustomization in a folder.
+// file returns the path of the kustomization in a folder.
 func (w *walker) file(dir string) string {
 	if mountOf(dir) != "" {
-		return "" // a fetched repository's, which the message names
+		return "" // in a fetched repository, which the message names
 	}
 	if name := w.names[path.Clean(dir)]; name != "" {
 		return name
@@ -74,7 +74,7 @@ func (w *walker) fail(at place, format string, args ...any) {
 	w.add(problem(at.in.file, at.node.Line, format, args...))
 }
 
-// add takes a problem; of one in a fetched repository it says which.
+// add adds problems. Those in a fetched repository get its name.
 func (w *walker) add(found problems) {
 	for _, p := range found {
 		if mountOf(p.File) != "" {
@@ -85,8 +85,8 @@ func (w *walker) add(found problems) {
 	}
 }
 
-// folder looks at the kustomization in a folder. above are the folders that lead
-// to it: kustomize refuses to go back to one of them.
+// folder visits the kustomization in a folder. above are the folders that lead to it;
+// kustomize rejects a reference back to one of them.
 func (w *walker) folder(ctx context.Context, dir string, above []string) {
 	if ctx.Err() != nil || w.names[dir] != "" {
 		return
@@ -140,7 +140,7 @@ func (w *walker) folder(ctx context.Context, dir string, above []string) {
 	}
 }
 
-// fields looks at every field of a kustomization that names something.
+// fields visits all fields of a kustomization that name files or folders.
 func (w *walker) fields(ctx context.Context, k *kustomization, top *yaml.Node) {
 	each := func(visit func(place), keys ...string) {
 		for _, key := range keys {
@@ -150,13 +150,13 @@ func (w *walker) fields(ctx context.Context, k *kustomization, top *yaml.Node) {
 		}
 	}
 	each(func(at place) {
-		w.fail(at, "Helm charts inside a kustomization are not inflated: package the chart as a source of its own")
+		w.fail(at, "Helm charts inside a kustomization are not supported: package the chart as a separate source")
 	}, "helmCharts", "helmChartInflationGenerator")
 	each(func(at place) { w.resource(ctx, at) }, "resources", "bases")
 	each(func(at place) { w.base(ctx, at) }, "components")
 	each(func(at place) { w.single(ctx, at) }, "crds", "configurations")
 	each(func(at place) {
-		// A patch itself, unless there is a file of that name.
+		// An inline patch, unless a file of that name exists.
 		if name := at.node.Value; !strings.Contains(name, "\n") && (remoteFile(name) || w.tree.Exists(path.Join(k.dir, name))) {
 			w.single(ctx, at)
 		}
@@ -170,7 +170,7 @@ func (w *walker) fields(ctx context.Context, k *kustomization, top *yaml.Node) {
 	}
 }
 
-// resource is a file, a folder, or either of them elsewhere.
+// resource visits an entry that is a file or a folder, local or remote.
 func (w *walker) resource(ctx context.Context, at place) {
 	entry := at.node.Value
 	name := path.Join(at.in.dir, entry)
@@ -184,7 +184,7 @@ func (w *walker) resource(ctx context.Context, at place) {
 	}
 }
 
-// base is a folder with a kustomization, here or in a git repository.
+// base visits a folder with a kustomization, local or in a git repository.
 func (w *walker) base(ctx context.Context, at place) {
 	entry := at.node.Value
 	if spec, ok := parseRepository(entry); ok {
@@ -205,7 +205,7 @@ func (w *walker) base(ctx context.Context, at place) {
 		return
 	}
 	if slices.ContainsFunc(at.in.above, func(a string) bool { _, below := cutFolder("/"+a, real); return below || real == "/" }) {
-		w.fail(at, "%s leads back to a kustomization that is made of this one", entry)
+		w.fail(at, "%s leads back to a kustomization that includes this one", entry)
 		return
 	}
 	if name := path.Join(at.in.dir, entry); real != path.Join("/", name) {
@@ -214,11 +214,11 @@ func (w *walker) base(ctx context.Context, at place) {
 	w.folder(ctx, path.Clean(strings.TrimPrefix(real, "/")), at.in.above)
 }
 
-// find follows a path from a kustomization to what is there: a folder or a file.
+// find resolves a path in a kustomization to an existing folder or file.
 func (w *walker) find(at place, entry string, folder bool) (real string, ok bool) {
 	name := path.Join(at.in.dir, entry)
 	if path.IsAbs(entry) {
-		w.fail(at, "%s: an absolute path", entry)
+		w.fail(at, "%s is an absolute path; use a relative one", entry)
 		return "", false
 	}
 	if !within(name) || mountOf(name) != mountOf(at.in.dir) {
@@ -234,24 +234,24 @@ func (w *walker) find(at place, entry string, folder bool) (real string, ok bool
 	case err == nil && w.tree.IsDir(real) == folder:
 		return real, true
 	case folder:
-		w.fail(at, "%s: there is no such file or folder", entry)
+		w.fail(at, "%s: no such file or folder", entry)
 	default:
-		w.fail(at, "%s: there is no such file", entry)
+		w.fail(at, "%s: no such file", entry)
 	}
 	return "", false
 }
 
-// outside is a path that leads out of the source: tape judges it, when asked for
-// inputs.
+// outside handles a path that leads outside the source: Inputs returns it, for tape to
+// decide on; Render fails.
 func (w *walker) outside(at place, entry, target string) {
 	if w.fetch == nil {
 		w.inputs = append(w.inputs, target)
 		return
 	}
-	w.fail(at, "%s leads out of the source", entry)
+	w.fail(at, "%s leads outside the source", entry)
 }
 
-// single is a file in the kustomization's folder, or one on a web server.
+// single visits a file in the kustomization's folder or on a web server.
 func (w *walker) single(ctx context.Context, at place) {
 	if entry := at.node.Value; !remoteFile(entry) {
 		w.local(at, entry)
@@ -260,14 +260,14 @@ func (w *walker) single(ctx context.Context, at place) {
 	}
 }
 
-// field is a file named by a field of a mapping.
+// field visits a file named by a field of a mapping.
 func (w *walker) field(ctx context.Context, at place, key string) {
 	if n := value(at.node, key); n != nil && n.Value != "" {
 		w.single(ctx, place{at.in, n})
 	}
 }
 
-// generator is one of a ConfigMap or Secret: files as [key=]path, and env files.
+// generator visits a ConfigMap or Secret generator: files as [key=]path, and env files.
 func (w *walker) generator(ctx context.Context, at place) {
 	w.field(ctx, at, "env")
 	for _, n := range items(at.node, "envs") {
@@ -276,7 +276,7 @@ func (w *walker) generator(ctx context.Context, at place) {
 	for _, n := range items(at.node, "files") {
 		at := place{at.in, n}
 		key, name, named := strings.Cut(n.Value, "=")
-		if !named || remoteFile(n.Value) { // a URL's query may have one
+		if !named || remoteFile(n.Value) { // the "=" may be in the query of a URL
 			key, name = path.Base(strings.SplitN(n.Value, "?", 2)[0]), n.Value
 		}
 		if !remoteFile(name) {
@@ -287,16 +287,16 @@ func (w *walker) generator(ctx context.Context, at place) {
 	}
 }
 
-// plugin is the configuration of a generator, transformer or validator: inline, a
-// file, or a folder. What it names itself is only known to kustomize, but lies in
-// the kustomization's folder.
+// plugin visits the configuration of a generator, transformer or validator: inline, a file
+// or a folder. Only kustomize knows which files that names, but they must be in the
+// kustomization's folder.
 func (w *walker) plugin(ctx context.Context, at place) {
 	w.input(at.in.dir)
 	text, name := []byte(at.node.Value), path.Join(at.in.dir, at.node.Value)
 	var doc yaml.Node
 	inline := yaml.Unmarshal(text, &doc) == nil && len(doc.Content) > 0 && doc.Content[0].Kind == yaml.MappingNode
 	if !inline && within(name) {
-		text, _ = w.tree.read(name) // what is no file is looked at below
+		text, _ = w.tree.read(name) // a folder is visited below
 	}
 	for _, entry := range remoteInPlugins(text) {
 		w.fail(at, "%s: a plugin's configuration cannot name a remote file: name it in the kustomization", entry)
@@ -306,8 +306,8 @@ func (w *walker) plugin(ctx context.Context, at place) {
 	}
 }
 
-// remoteInPlugins are the remote files that configurations of built-in plugins
-// name. Kustomize would fetch them itself, unrecorded.
+// remoteInPlugins returns the remote files that configurations of built-in plugins name.
+// Kustomize would fetch them itself, unrecorded.
 func remoteInPlugins(data []byte) []string {
 	if !bytes.Contains(data, []byte("://")) || !bytes.Contains(data, []byte(konfig.BuiltinPluginApiVersion)) {
 		return nil
@@ -328,7 +328,7 @@ func remoteInPlugins(data []byte) []string {
 	}
 }
 
-// remoteIn are the remote files in lists and in fields that hold a path.
+// remoteIn returns the remote files in lists and in fields that hold a path.
 func remoteIn(n *yaml.Node) []string {
 	var found []string
 	for i, c := range n.Content {
@@ -344,7 +344,7 @@ func remoteIn(n *yaml.Node) []string {
 	return found
 }
 
-// local checks a file of the kustomization's folder.
+// local checks a file in the kustomization's folder.
 func (w *walker) local(at place, entry string) {
 	real, ok := w.find(at, entry, false)
 	if !ok {
@@ -352,15 +352,15 @@ func (w *walker) local(at place, entry string) {
 	}
 	if folder, err := w.tree.real(at.in.dir); err == nil {
 		if _, ok := cutFolder(real, folder); !ok {
-			w.fail(at, "%s is not in the kustomization's folder: kustomize takes files from there only, others by way of a base", entry)
+			w.fail(at, "%s is not in the kustomization's folder: kustomize reads files only from there; use a base for others", entry)
 			return
 		}
 	}
 	w.input(path.Join(at.in.dir, entry))
 }
 
-// remote fetches a file and returns what to call it in the kustomization's folder;
-// "" where nothing is fetched.
+// remote fetches a file and returns its name in the kustomization's folder, or "" if
+// nothing was fetched.
 func (w *walker) remote(ctx context.Context, at place, entry string) string {
 	if w.fetch == nil {
 		return ""
@@ -372,7 +372,7 @@ func (w *walker) remote(ctx context.Context, at place, entry string) string {
 	return name
 }
 
-// input notes what is read, under its own name too where a symbolic link leads to it.
+// input records an input, and the target if it is reached through a symbolic link.
 func (w *walker) input(name string) {
 	w.inputs = append(w.inputs, path.Clean(name))
 	if real, err := w.tree.real(name); err == nil && real != path.Join("/", name) {
@@ -380,20 +380,20 @@ func (w *walker) input(name string) {
 	}
 }
 
-// value is what a mapping has under a key; nil where there is nothing.
+// value returns the value of a key in a mapping, or nil.
 func value(n *yaml.Node, key string) *yaml.Node {
 	if n == nil || n.Kind != yaml.MappingNode {
 		return nil
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		if strings.EqualFold(n.Content[i].Value, key) { // as encoding/json matches
+		if strings.EqualFold(n.Content[i].Value, key) { // like encoding/json
 			return deref(n.Content[i+1])
 		}
 	}
 	return nil
 }
 
-// items are those of the list that a mapping has under a key.
+// items returns the items of the list at a key of a mapping.
 func items(n *yaml.Node, key string) []*yaml.Node {
 	list := value(n, key)
 	if list == nil || list.Kind != yaml.SequenceNode {
@@ -413,8 +413,8 @@ func deref(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// lineOf is where the key stands that an error quotes (unknown field "foo"), 0 where
-// it quotes none.
+// lineOf returns the line of the key that an error quotes (unknown field "foo"), 0 if there
+// is none.
 func lineOf(doc *yaml.Node, text string) int {
 	parts := strings.Split(text, `"`)
 	if len(parts) < 3 {
@@ -431,10 +431,10 @@ func lineOf(doc *yaml.Node, text string) int {
 	return 0
 }
 
-// within says whether a path below the root stays there.
+// within reports whether a path relative to the root stays below it.
 func within(name string) bool { return name != ".." && !strings.HasPrefix(name, "../") }
 
-// mountOf is the fetched repository that a path lies in, "" for the source.
+// mountOf returns the fetched repository that a path is in, "" for the source.
 func mountOf(name string) string {
 	rest, ok := strings.CutPrefix("/"+name, fetchedFolder+"/")
 	if !ok {
@@ -444,7 +444,7 @@ func mountOf(name string) string {
 	return first
 }
 
-// relative leads from one folder below the root to another.
+// relative returns the path from one folder below the root to another.
 func relative(from, to string) string {
 	if from == "." {
 		return to
