@@ -744,9 +744,9 @@ func TestOutside(t *testing.T) {
 		runs                  bool // it is a reference
 	}{
 		{"nothing", "registry.example/web:1", "", "", false},
-		{"excluded", "registry.example/web:1", "images: {exclude: [\"*/web:*\"]}\n", "is left out, as the pipeline asks", true},
-		{"ignored", "registry.example/web:1", "images: {fields: [{groups: [\"\"], kinds: [Pod], paths: [/spec/containers/1/image], ignore: true}]}\n", "is left out, as the pipeline asks", true},
-		{"ignored with all around it", "registry.example/web:1", "images: {fields: [{groups: [\"*\"], kinds: [\"*\"], paths: [\"/spec/containers/1\"], ignore: true}]}\n", "is left out, as the pipeline asks", true},
+		{"excluded", "registry.example/web:1", "images: {exclude: [\"*/web:*\"]}\n", "is excluded by the pipeline", true},
+		{"ignored", "registry.example/web:1", "images: {fields: [{groups: [\"\"], kinds: [Pod], paths: [/spec/containers/1/image], ignore: true}]}\n", "is excluded by the pipeline", true},
+		{"ignored with all around it", "registry.example/web:1", "images: {fields: [{groups: [\"*\"], kinds: [\"*\"], paths: [\"/spec/containers/1\"], ignore: true}]}\n", "is excluded by the pipeline", true},
 		{"filled in", "auto", "", `image "auto" is filled in later`, true},
 		{"in capitals", "WEB.EXAMPLE/web:1", "", `image "WEB.EXAMPLE/web:1" is filled in later`, true},
 		{"capitals without a dot", "WEB/web:1", "", `image "WEB/web:1" is filled in later`, true},

@@ -28,10 +28,10 @@ const (
 	sbomReference = "https://github.com/taped-dev/tape/spdx/sbom"
 )
 
-// sbom is the SPDX 2.3 document of the application: the application as a package
-// that contains one package an image. What is in an image is for its own SBOM to
-// say, which is referred to where one was found. Nothing in it is of this run:
-// its namespace comes from the content's digest, its time from the commit.
+// sbom returns the SPDX 2.3 document of the application: a package that contains one
+// package for each image, which refers to the image's own SBOM if one was found. The
+// document does not depend on the run: its namespace is derived from the content's
+// digest, its time from the commit.
 func (k *known) sbom(content digest.Digest, created time.Time) *spdx.Document {
 	annotations := artifact.Annotations(k.repository, k.facts, created)
 	title := path.Base(k.repository)
@@ -83,7 +83,8 @@ func (k *known) sbom(content digest.Digest, created time.Time) *spdx.Document {
 	return document
 }
 
-// imagePackage is an image, with references to the SBOMs published beside it.
+// imagePackage returns the package of an image, with references to the SBOMs that
+// were published beside it.
 func (k *known) imagePackage(image images.Image) *spdx.Package {
 	name, tag, _ := strings.Cut(image.Name, "@")
 	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package attest implements the attest stage: it says where the content came
-// from and how each file of it was made, in in-toto statements.
+// Package attest implements the attest stage: it writes in-toto statements about
+// where the content came from and how each of its files was made.
 //
 //	facts/<source>       vcs.Facts
 //	renderings/<source>  rendering.Rendering
@@ -10,11 +10,11 @@
 //	edits                images.Edits
 //	listing              artifact.Listing
 //	content              the content manifest
-//	→ manifest           the attestation manifest; its layers, the statements,
+//	→ manifest           the attestation manifest; the statements, its layers,
 //	                     are in the store
 //
-// Nothing that differs from run to run or from machine to machine is said, and
-// no secret. The stage is not cached.
+// The statements contain no secrets, and nothing that differs between runs or
+// machines. The stage is not cached.
 package attest
 
 import (
@@ -35,18 +35,18 @@ import (
 //go:embed config.schema.json
 var configSchema json.RawMessage
 
-// Config of the stage.
+// Config configures the stage.
 type Config struct {
-	// Repository that the application is written to, without tag or digest.
+	// Repository is where the application is written to, without tag or digest.
 	Repository string `json:"repository"`
-	// Fields are the image fields that the pipeline added to the catalogue.
+	// Fields are the image fields that the pipeline adds to the catalogue.
 	Fields json.RawMessage `json:"fields,omitempty"`
 	// SBOM adds an SPDX document of the application.
 	SBOM bool `json:"sbom,omitempty"`
-	// Version of tape, for the provenance.
+	// Version is tape's version, for the provenance.
 	Version string `json:"version,omitempty"`
-	// Created is the time that the artifact gives as its own; zero is that of the
-	// commit (see artifact.SourceDateEpoch).
+	// Created is the creation time in the SBOM; zero means the time of the commit
+	// (see artifact.SourceDateEpoch).
 	Created time.Time `json:"created,omitzero"`
 }
 
@@ -54,7 +54,7 @@ type Config struct {
 func Kind() pipeline.Kind {
 	return pipeline.Kind{
 		Name: "attest",
-		Help: "say where the manifests came from and how they were made",
+		Help: "state where the manifests came from and how they were made",
 		Inputs: []pipeline.Port{
 			{Name: "facts", Many: true}, {Name: "renderings", Many: true}, {Name: "references"},
 			{Name: "images"}, {Name: "edits"}, {Name: "listing"}, {Name: "content"},
@@ -70,8 +70,7 @@ type Stage struct {
 	config Config
 }
 
-// New makes the stage. Version is tape's; created is for the SBOM, zero the time
-// of the commit.
+// New returns the stage, or an error if c.Repository is not valid.
 func New(c Config) (*Stage, error) {
 	if err := engine.Mistaken("repository", artifact.CheckRepository(c.Repository)); err != nil {
 		return nil, err
@@ -79,7 +78,7 @@ func New(c Config) (*Stage, error) {
 	return &Stage{config: c}, nil
 }
 
-// known is everything that the statements are made of.
+// known holds everything that the statements are made from.
 type known struct {
 	repository string
 	version    string
@@ -127,7 +126,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	content := t.Inputs["content"]
 
 	for _, file := range k.unexplained() {
-		t.Report(engine.Event{Level: "warning", Message: file + ": changed by a stage that says nothing of it: the statements do not account for what it did"})
+		t.Report(engine.Event{Level: "warning", Message: file + ": changed by a stage that does not record its edits: the statements do not explain the change"})
 	}
 	statements, err := k.statements(content.Digest)
 	if err != nil {
@@ -150,8 +149,8 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	return engine.Outputs{"manifest": blobs[len(blobs)-1].Desc}, nil
 }
 
-// anonymous takes away the name of a lone source, which says nothing, and may be
-// that of the folder that a repository was cloned into.
+// anonymous removes the name of a lone source. It carries no information, and may be
+// the name of the folder that the repository was cloned into.
 func (k *known) anonymous() {
 	if len(k.facts) == 1 && len(k.renderings) == 1 {
 		k.facts[0].Name, k.renderings[0].Source = "", ""

@@ -36,8 +36,8 @@ const (
 	after      = "image: registry.example.com/team/shop:nginx.1.aaaaaaaa@" + string(nginx) + "\n"
 )
 
-// application is one of two sources, a chart and plain files, where a JSON file
-// is stored under another name.
+// application returns an application with two sources, a chart and plain files; a
+// JSON file in it is stored under another name.
 func application() known {
 	edit := images.Edit{
 		File: "web/deployment.json", Pointer: "/spec/image", Line: 1, Column: 8, Offset: 7,
@@ -100,7 +100,7 @@ func application() known {
 	}
 }
 
-// run runs the stage on what is known, and reads back what it wrote.
+// run runs the stage on k and reads back the statements.
 func run(t *testing.T, k known) (ocispec.Manifest, []artifact.Statement, []string) {
 	t.Helper()
 	stage, err := Kind().New(json.RawMessage(`{"version":"v0.1.0","repository":"` + repository + `","fields":[{"kinds":["Shop"],"paths":["/spec/image"]}]}`))
@@ -165,7 +165,7 @@ func run(t *testing.T, k known) (ocispec.Manifest, []artifact.Statement, []strin
 
 var update = flag.Bool("update", false, "write testdata/statements.json")
 
-// TestGolden holds the statements against a file, which is also their example.
+// TestGolden compares the statements with a file, which also serves as an example.
 func TestGolden(t *testing.T) {
 	m, statements, warnings := run(t, application())
 	if warnings != nil {
@@ -193,7 +193,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestInToto has in-toto's own library accept the statements.
+// TestInToto checks that in-toto's own library accepts the statements.
 func TestInToto(t *testing.T) {
 	_, statements, _ := run(t, application())
 	for _, s := range statements {
@@ -221,7 +221,7 @@ func TestInToto(t *testing.T) {
 	}
 }
 
-// TestUndo: the statements alone lead from the content back to the sources.
+// TestUndo checks that the statements suffice to restore the sources from the content.
 func TestUndo(t *testing.T) {
 	_, statements, _ := run(t, application())
 	contents := map[string]string{"cache/redis.yaml": "redis", "web/deployment.json.yaml": after}
@@ -261,7 +261,7 @@ func TestUndo(t *testing.T) {
 	}
 }
 
-// TestLoneSource: it matters to nobody where a clone lies.
+// TestLoneSource checks that the folder of a clone does not appear in the statements.
 func TestLoneSource(t *testing.T) {
 	named := func(name string) []artifact.Statement {
 		k := application()

@@ -19,19 +19,19 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// Orders of the transforms.
+// Values of Transform.Order.
 const (
 	orderRender   = 1
 	orderImageRef = 2
 )
 
-// statements in their order: provenance, sources, renders, edits. The content
-// is the manifest's digest.
+// statements returns the statements in order: provenance, sources, renders, edits.
+// Content is the digest of the content manifest.
 func (k *known) statements(content digest.Digest) ([]artifact.Statement, error) {
 	var out []artifact.Statement
 	add := func(predicateType string, predicate any, subject ...artifact.Resource) error {
 		if len(subject) == 0 {
-			return nil // a remote source has no files; in-toto wants a subject
+			return nil // a remote source has no files, and in-toto requires a subject
 		}
 		s, err := artifact.NewStatement(predicateType, predicate, subject...)
 		out = append(out, s)
@@ -63,7 +63,7 @@ func resource(name string, d digest.Digest) artifact.Resource {
 	return artifact.Resource{Name: name, Digest: artifact.DigestSet(d)}
 }
 
-// provenance is SLSA's.
+// provenance returns the SLSA provenance predicate.
 func (k *known) provenance() artifact.Provenance {
 	p := artifact.Provenance{
 		BuildDefinition: artifact.BuildDefinition{
@@ -88,8 +88,8 @@ func (k *known) provenance() artifact.Provenance {
 	return p
 }
 
-// platform is the one that was taken of every image in a registry. One that is in none
-// may have no other, which nobody asked for.
+// platform returns the platform chosen for all images, "" if there is none. It ignores
+// images that are not in a registry: they may exist for one platform only.
 func (k *known) platform() string {
 	var platform string
 	for _, image := range k.images.Images {
@@ -104,7 +104,7 @@ func (k *known) platform() string {
 	return platform
 }
 
-// shown leaves out options that say nothing.
+// shown returns the options, nil if they are empty.
 func shown(options json.RawMessage) json.RawMessage {
 	if string(options) == "null" || string(options) == "{}" {
 		return nil
@@ -112,8 +112,8 @@ func shown(options json.RawMessage) json.RawMessage {
 	return options
 }
 
-// dependencies are everything that went in: repositories, interpreters, what
-// those fetched, and images; each sorted, each once.
+// dependencies lists repositories, interpreters, what those fetched, and images; each
+// kind is sorted and without duplicates.
 func (k *known) dependencies() []artifact.Resource {
 	var repositories, interpreters, materials, pulled []artifact.Resource
 	for _, f := range k.facts {
@@ -173,8 +173,8 @@ func digests(r artifact.Resource) []string {
 	return out
 }
 
-// gitHash is the name of a git object's hash in a DigestSet. The plain name says
-// SHA-1 to those who check the length.
+// gitHash returns the name of a git object's hash in a DigestSet. Readers that check
+// the length take the plain name to mean SHA-1.
 func gitHash(name, hex string) string {
 	if len(hex) == 40 {
 		return name
@@ -182,7 +182,7 @@ func gitHash(name, hex string) string {
 	return name + "Sha256"
 }
 
-// gitURI names a repository as SLSA does: git+https://host/path@refs/heads/main.
+// gitURI names a repository in SLSA's form: git+https://host/path@refs/heads/main.
 func gitURI(r vcs.Repository) string {
 	uri := r.URI
 	if uri == "" {
@@ -197,11 +197,11 @@ func gitURI(r vcs.Repository) string {
 	return "git+" + uri
 }
 
-// purl is a package URL of type oci.
+// purl returns the package URL of an image, of type oci.
 func purl(image images.Image) string {
 	name, tag := image.Repository()
 	qualifiers := map[string]string{}
-	if image.From == "" { // else no repository has it
+	if image.From == "" { // otherwise it is in no repository
 		qualifiers["repository_url"] = name
 	}
 	if tag != "" {
@@ -214,9 +214,9 @@ func purl(image images.Image) string {
 		packageurl.QualifiersFromMap(qualifiers), "").ToString()
 }
 
-// source says where files came from. The time of the commit is the commit's to
-// say, and what branch the clone is on is the clone's: a build of a tag has none
-// checked out, and must give the root that its branch gives.
+// source returns the predicate and subjects of a source statement. It leaves out the
+// time of the commit, which the commit itself records, and the branch, which depends
+// on the clone: a build of a tag has no branch checked out, but must give the same root.
 func source(f vcs.Facts) (vcs.Facts, []artifact.Resource) {
 	f.Repositories = slices.Clone(f.Repositories)
 	for i := range f.Repositories {
@@ -230,7 +230,7 @@ func source(f vcs.Facts) (vcs.Facts, []artifact.Resource) {
 	return f, subject
 }
 
-// render says what an interpreter made of a source.
+// render returns the predicate and subjects of the statement about one render.
 func (k *known) render(r rendering.Rendering) (artifact.Transform, []artifact.Resource) {
 	out := artifact.Transform{
 		Kind:        artifact.TransformRender,
@@ -257,7 +257,8 @@ func (k *known) render(r rendering.Rendering) (artifact.Transform, []artifact.Re
 	return out, subject
 }
 
-// imageRef says what was edited, and which manifest each file of the content is.
+// imageRef returns the predicate and subjects of the statement about the edits, which
+// also maps each content file to its manifest.
 func (k *known) imageRef() (artifact.Transform, []artifact.Resource) {
 	out := artifact.Transform{
 		Kind:       artifact.TransformImageRef,
@@ -304,7 +305,7 @@ func (k *known) imageRef() (artifact.Transform, []artifact.Resource) {
 		r.Locations = here
 		return r, len(here) > 0
 	}
-	// What its registry does not have, and what pin could not or must not change.
+	// Resolve lists what the registries do not have, pin what it could not change.
 	for _, u := range slices.Concat(k.images.Unpinned, k.edits.Unpinned) {
 		if r, ok := rename(u.Reference); ok {
 			out.Unpinned = append(out.Unpinned, images.Unpinned{Reference: r, Reason: u.Reason})
@@ -321,7 +322,7 @@ func (k *known) imageRef() (artifact.Transform, []artifact.Resource) {
 	return out, subject
 }
 
-// before is the digest that each manifest of the content had before it was pinned.
+// before returns the digest of each manifest in the content before it was pinned.
 func (k *known) before() map[string]digest.Digest {
 	out := make(map[string]digest.Digest, len(k.listing))
 	for _, file := range k.listing {
@@ -335,8 +336,8 @@ func (k *known) before() map[string]digest.Digest {
 	return out
 }
 
-// unexplained are the manifests that the statements do not account for: edits
-// undone they are not what was rendered, or they were changed after the edits.
+// unexplained lists the manifests that the statements do not account for: undoing the
+// edits does not give what was rendered, or they were changed after the edits.
 func (k *known) unexplained() []string {
 	rendered := map[string]digest.Digest{}
 	for _, r := range k.renderings {

@@ -11,9 +11,9 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// names gives each manifest file its name in the content. Where two would have
-// one name, that which is called so keeps it, and the others, in their order,
-// get a number before the extension.
+// names maps each manifest file to its name in the content. If several files would get
+// the same name, the one that already has it keeps it, and the others, in order, get a
+// number before the extension.
 func names(list []string) map[string]string {
 	var (
 		out     = make(map[string]string, len(list))

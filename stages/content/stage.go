@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package content implements the content stage: it puts the pinned manifests
-// that hold Kubernetes objects under names that every deployer reads, and packs
-// them as the one layer of the content manifest.
+// Package content implements the content stage: it gives the pinned manifests that
+// hold Kubernetes objects names that every deployer reads, and packs them as the only
+// layer of the content manifest.
 //
-//	manifests     files, as pin left them
-//	references    images.Report: which files hold objects
+//	manifests       files, as written by pin
+//	references      images.Report: which files hold objects
 //	facts/<source>  vcs.Facts, for the annotations
-//	→ layer       the layer, application/vnd.oci.image.layer.v1.tar+gzip
-//	→ manifest    the content manifest
-//	→ listing     artifact.Listing: which manifest file each content file is
+//	→ layer         the layer, application/vnd.oci.image.layer.v1.tar+gzip
+//	→ manifest      the content manifest
+//	→ listing       artifact.Listing: the manifest file of each content file
 //
-// The bytes of a file are never changed here, whatever its encoding: what was
-// edited is what the statements say and nothing else. The stage is not cached.
+// The stage never changes the bytes of a file, whatever its encoding, because the
+// statements list all edits. It is not cached.
 package content
 
 import (
@@ -41,12 +41,12 @@ import (
 //go:embed config.schema.json
 var configSchema json.RawMessage
 
-// Config of the stage.
+// Config configures the stage.
 type Config struct {
-	// Repository that the application is written to, without tag or digest.
+	// Repository is where the application is written to, without tag or digest.
 	Repository string `json:"repository"`
-	// Created is the time that the artifact gives as its own; zero is that of the
-	// commit (see artifact.SourceDateEpoch).
+	// Created is the creation time in the artifact's annotations; zero means the time
+	// of the commit (see artifact.SourceDateEpoch).
 	Created time.Time `json:"created,omitzero"`
 }
 
@@ -54,7 +54,7 @@ type Config struct {
 func Kind() pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "content",
-		Help:    "pack the manifests as every deployer reads them",
+		Help:    "pack the manifests in a form that every deployer reads",
 		Inputs:  []pipeline.Port{{Name: "manifests"}, {Name: "references"}, {Name: "facts", Many: true}},
 		Outputs: []string{"layer", "manifest", "listing"},
 		Schema:  configSchema,
@@ -67,7 +67,7 @@ type Stage struct {
 	config Config
 }
 
-// New makes the stage.
+// New returns the stage, or an error if c.Repository is not valid.
 func New(c Config) (*Stage, error) {
 	if err := engine.Mistaken("repository", artifact.CheckRepository(c.Repository)); err != nil {
 		return nil, err
@@ -120,8 +120,8 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	return engine.Outputs{"layer": layer.Desc, "manifest": manifest.Desc, "listing": listed}, nil
 }
 
-// choose takes the files that hold objects. One that does not parse is left
-// out, whatever was found before the place where it breaks.
+// choose returns the files that hold objects. It leaves out a file that does not
+// parse, even if objects were found before the syntax error.
 func choose(manifests []files.File, report images.Report) []files.File {
 	wanted := make(map[string]bool)
 	for _, o := range report.Objects {
@@ -141,10 +141,10 @@ func choose(manifests []files.File, report images.Report) []files.File {
 	return out
 }
 
-// nothing says why there is no content.
+// nothing returns the error for an application without content.
 func nothing(skipped []images.Skipped) error {
 	if len(skipped) == 0 {
-		return errors.New("there are no Kubernetes objects: the source has no manifests (.yaml, .yml, .json)")
+		return errors.New("no Kubernetes objects found: the source has no manifests (.yaml, .yml, .json)")
 	}
 	const most = 3
 	var reasons []string
@@ -154,10 +154,11 @@ func nothing(skipped []images.Skipped) error {
 	if more := len(skipped) - most; more > 0 {
 		reasons = append(reasons, fmt.Sprintf("and %d more", more))
 	}
-	return fmt.Errorf("there are no Kubernetes objects; skipped: %s", strings.Join(reasons, "; "))
+	return fmt.Errorf("no Kubernetes objects found; skipped: %s", strings.Join(reasons, "; "))
 }
 
-// rename gives the files their names in the content.
+// rename returns the files with their names in the content, and the listing of both
+// names.
 func rename(chosen []files.File) ([]files.File, artifact.Listing) {
 	before := make([]string, len(chosen))
 	for i, f := range chosen {
@@ -175,38 +176,39 @@ func rename(chosen []files.File) ([]files.File, artifact.Listing) {
 	return list, listing
 }
 
-// skipMarker is for Argo CD to pass over the file that it stands in.
+// skipMarker makes Argo CD skip a file that contains it.
 const skipMarker = "+argocd:skip-file-rendering"
 
-// warnings are about what is stored as it is, but not every deployer takes.
+// warnings returns a warning for each thing in the content that some deployer rejects
+// or treats differently.
 func warnings(chosen []files.File, report images.Report) []string {
 	stored := make(map[string]bool, len(chosen))
 	var out []string
 	for _, f := range chosen {
 		stored[f.Name] = true
 		if !utf8.Valid(f.Data) {
-			out = append(out, f.Name+": not UTF-8; it is stored as it is, and not every deployer reads that")
+			out = append(out, f.Name+": not UTF-8; the file is stored unchanged, but not every deployer can read it")
 		}
 	}
 	for _, f := range chosen {
 		if bytes.Contains(f.Data, []byte(skipMarker)) {
-			out = append(out, fmt.Sprintf("%s: it says %s: Argo CD does not deploy it, and others do", f.Name, skipMarker))
+			out = append(out, fmt.Sprintf("%s: contains %s: Argo CD skips the file, other deployers do not", f.Name, skipMarker))
 		}
 	}
 	for _, s := range report.Skipped {
 		if stored[s.File] {
-			out = append(out, fmt.Sprintf("%s: %s; kubectl and Flux refuse that beside objects in one file", at(s.File, s.Line), s.Reason))
+			out = append(out, fmt.Sprintf("%s: %s; kubectl and Flux reject the file because of it", at(s.File, s.Line), s.Reason))
 		}
 	}
 	for _, p := range report.Placeholders {
 		if stored[p.File] && p.Pod {
-			out = append(out, fmt.Sprintf("%s: image %q is filled in later by something else: what a pod will run there is not in the artifact", images.Place(p.File, p.Line, p.Column), p.Value))
+			out = append(out, fmt.Sprintf("%s: image %q is a placeholder: the image that the pod will run is not in the artifact", images.Place(p.File, p.Line, p.Column), p.Value))
 		}
 	}
 	for _, r := range report.Excluded {
 		for _, l := range r.Locations {
 			if stored[l.File] && l.Class == images.Pod {
-				out = append(out, fmt.Sprintf("%s: image %s is left out, as the pipeline asks: what a pod will run there is not in the artifact", l.Place(), l.Value))
+				out = append(out, fmt.Sprintf("%s: image %s is excluded by the pipeline: the image that the pod will run is not in the artifact", l.Place(), l.Value))
 			}
 		}
 	}
@@ -217,7 +219,7 @@ func warnings(chosen []files.File, report images.Report) []string {
 			continue
 		}
 		if o.Name == "" {
-			out = append(out, fmt.Sprintf("%s: %s has no metadata.name (generateName?): Flux refuses that", at(o.File, o.Line), o.Kind))
+			out = append(out, fmt.Sprintf("%s: %s has no metadata.name (generateName?): Flux rejects it", at(o.File, o.Line), o.Kind))
 			continue
 		}
 		group, _, ok := strings.Cut(o.APIVersion, "/")
@@ -226,7 +228,7 @@ func warnings(chosen []files.File, report images.Report) []string {
 		}
 		id := identity{group, o.Kind, cmp.Or(o.Namespace, "default"), o.Name}
 		if f, twice := first[id]; twice {
-			out = append(out, fmt.Sprintf("%s: %s %s is in %s already: Flux refuses that", at(o.File, o.Line), o.Kind, o.Name, at(f.File, f.Line)))
+			out = append(out, fmt.Sprintf("%s: %s %s is already defined at %s: Flux rejects duplicates", at(o.File, o.Line), o.Kind, o.Name, at(f.File, f.Line)))
 		} else {
 			first[id] = o
 		}
@@ -234,7 +236,7 @@ func warnings(chosen []files.File, report images.Report) []string {
 	return out
 }
 
-// at names a place in a file; line 0 is the whole file.
+// at formats a position; line 0 means the whole file.
 func at(file string, line int) string { return images.Place(file, line, 0) }
 
 var _ engine.Stage = (*Stage)(nil)

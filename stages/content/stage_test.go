@@ -21,8 +21,8 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// run runs the stage, and checks that it keeps the contract of stages where it
-// succeeds. It returns the warnings too.
+// run runs the stage and, if it succeeds, checks that it keeps the contract of stages.
+// It also returns the warnings.
 func run(t *testing.T, manifests []files.File, report images.Report, facts ...vcs.Facts) (*stagetest.Result, []string, error) {
 	t.Helper()
 	stage, err := Kind().New(json.RawMessage(`{"repository":"example.com/team/shop"}`))
@@ -151,12 +151,12 @@ func TestWarnings(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"a.yaml: not UTF-8; it is stored as it is, and not every deployer reads that",
-		"c.yaml: it says +argocd:skip-file-rendering: Argo CD does not deploy it, and others do",
-		"b.yaml:20: not a Kubernetes object; kubectl and Flux refuse that beside objects in one file",
-		"b.yaml:1: ConfigMap settings is in a.yaml:1 already: Flux refuses that",
-		"b.yaml:15: Job has no metadata.name (generateName?): Flux refuses that",
-		"c.yaml:1: Deployment settings is in a.yaml:9 already: Flux refuses that",
+		"a.yaml: not UTF-8; the file is stored unchanged, but not every deployer can read it",
+		"c.yaml: contains +argocd:skip-file-rendering: Argo CD skips the file, other deployers do not",
+		"b.yaml:20: not a Kubernetes object; kubectl and Flux reject the file because of it",
+		"b.yaml:1: ConfigMap settings is already defined at a.yaml:1: Flux rejects duplicates",
+		"b.yaml:15: Job has no metadata.name (generateName?): Flux rejects it",
+		"c.yaml:1: Deployment settings is already defined at a.yaml:9: Flux rejects duplicates",
 	}
 	if diff := cmp.Diff(want, warnings); diff != "" {
 		t.Error(diff)

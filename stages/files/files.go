@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package files holds a folder of files as one deterministic tar: what sources,
-// renders and contents are, between stages and in the artifact.
+// Package files reads and writes a folder of files as one deterministic tar: the form
+// of sources, renders and contents between stages and in the artifact.
 //
-// The tar is USTAR (PAX only where a name forces it): explicit directory entries
-// before their files, bytewise path order, directories 0755, files 0644, uid,
-// gid and mtime 0, no names, and exactly two zero blocks at the end. Reading
-// trusts nothing: names are checked, links refused and sizes limited.
+// The tar is USTAR (PAX only if a name requires it): explicit directory entries before
+// their files, bytewise path order, directories 0755, files 0644, uid, gid and mtime 0,
+// no user or group names, and exactly two zero blocks at the end. Reading treats the
+// tar as untrusted: names are checked, links rejected and sizes limited.
 package files
 
 import (
@@ -28,12 +28,12 @@ import (
 	"github.com/taped-dev/tape/engine"
 )
 
-// MediaType of the blob.
+// MediaType is the media type of the tar.
 const MediaType = "application/vnd.tape.files.v1.tar"
 
 const (
-	block   = 512     // of a tar
-	trusted = 1 << 20 // bytes that are set aside for a file on the word of its header
+	block   = 512     // bytes in a block of a tar
+	trusted = 1 << 20 // bytes allocated for a file because its header says so
 )
 
 // File is a regular file in a folder.
@@ -43,20 +43,20 @@ type File struct {
 	Data []byte
 }
 
-// Limits bound what Read takes from a tar that somebody else made.
+// Limits bound what Read accepts from an untrusted tar.
 type Limits struct {
-	Files int   // entries, and folders whether they are entries or not
-	Bytes int64 // of all files together
-	File  int64 // of one file; 0 is Bytes
+	Files int   // number of entries and folders, including folders without an entry
+	Bytes int64 // total size of all files
+	File  int64 // size of one file; 0 means Bytes
 }
 
-// DefaultLimits are far above any application: the largest known has 5,000 files and 60 MB.
+// DefaultLimits are far above the largest known application, with 5,000 files and 60 MB.
 func DefaultLimits() Limits { return Limits{Files: 100_000, Bytes: 1 << 30} }
 
-// ContentLimits are those of what is packed, which every reader is to hold in memory.
+// ContentLimits are the limits for the content, which readers hold in memory.
 func ContentLimits() Limits { return Limits{Files: 100_000, Bytes: 256 << 20, File: 64 << 20} }
 
-// Check reports how files exceed the limits.
+// Check returns an error if the files exceed the limits.
 func (l Limits) Check(list []File) error {
 	left := l.Bytes
 	folders := folders{}
@@ -82,18 +82,18 @@ func (l Limits) checkFile(name string, size int64) error {
 	return nil
 }
 
-// folders are those that files are in.
+// folders is the set of folders that contain files.
 type folders map[string]bool
 
-// add adds those of a file, by its name.
+// add adds the parent folders of the named file.
 func (f folders) add(name string) {
 	for dir := path.Dir(name); dir != "." && !f[dir]; dir = path.Dir(dir) {
 		f[dir] = true
 	}
 }
 
-// Write writes the files as a tar. The order of the slice does not matter; two
-// files of one name, or a name that is not clean, are an error.
+// Write writes the files as a tar. The order of the slice does not matter. It is an
+// error if two files have the same name or if CheckName rejects a name.
 func Write(w io.Writer, files []File) error {
 	sorted := slices.Clone(files)
 	slices.SortFunc(sorted, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
@@ -116,9 +116,9 @@ func Write(w io.Writer, files []File) error {
 	}
 	slices.Sort(names)
 
-	// A buffer that has to find out how much comes copies all of it several times.
+	// A buffer that grows step by step copies its content several times.
 	if b, ok := w.(*bytes.Buffer); ok {
-		size := (len(names) + 2) * 2 * block // a header each, and padding
+		size := (len(names) + 2) * 2 * block // header and padding for each
 		for _, f := range sorted {
 			size += len(f.Data)
 		}
@@ -145,14 +145,14 @@ func Write(w io.Writer, files []File) error {
 	return tw.Close()
 }
 
-// Read reads a tar, in its order. Folders are checked and left out. Anything
-// but regular files and folders, a name that is not relative and clean (a
-// leading "./" and the entry "." are fine), two entries of one name, and more
-// than the limits allow are errors.
+// Read returns the files in a tar, in its order. It is an error if the tar contains
+// anything but regular files and folders, a name that is not relative and clean (a
+// leading "./" and the entry "." are accepted), the same name twice, or more than the
+// limits allow.
 func Read(r io.Reader, limits Limits) ([]File, error) {
 	return read(r, limits, func(content io.Reader, size int64) ([]byte, error) {
-		// It grows with what is there, not with what the header promises, but for
-		// as much as is no harm.
+		// The buffer grows with the content, because the header may promise more
+		// than there is.
 		var buf bytes.Buffer
 		buf.Grow(int(min(size, trusted)) + bytes.MinRead)
 		_, err := io.Copy(&buf, content)
@@ -160,8 +160,8 @@ func Read(r io.Reader, limits Limits) ([]File, error) {
 	})
 }
 
-// read is Read where take gives the content of the file at hand, of which the
-// header says the size.
+// read implements Read. Take returns the content of the current file, whose size is
+// the one in the header.
 func read(r io.Reader, limits Limits, take func(content io.Reader, size int64) ([]byte, error)) ([]File, error) {
 	var (
 		out  []File
@@ -216,12 +216,12 @@ func read(r io.Reader, limits Limits, take func(content io.Reader, size int64) (
 }
 
 const (
-	maxName   = 4096 // bytes, which is what file systems take
+	maxName   = 4096 // bytes, the limit of Linux file systems
 	maxLevels = 255
 )
 
-// CheckName reports whether a name may be a file's: relative, clean, slash-separated,
-// not leading outside, free of NUL, of at most 4096 bytes and 255 levels.
+// CheckName returns an error unless name is relative, clean and slash-separated, stays
+// within the folder, contains no NUL, and has at most 4096 bytes and 255 levels.
 func CheckName(name string) error {
 	switch {
 	case len(name) > maxName:
@@ -236,8 +236,8 @@ func CheckName(name string) error {
 	return nil
 }
 
-// Unpack reads what Write wrote, sorted by name. The files are pieces of data and
-// not copies: a folder is in memory once.
+// Unpack returns the files in a tar written by Write, sorted by name. Their content
+// aliases data.
 func Unpack(data []byte) ([]File, error) {
 	at := bytes.NewReader(data)
 	return read(at, DefaultLimits(), func(_ io.Reader, size int64) ([]byte, error) {
@@ -259,7 +259,7 @@ func Put(ctx context.Context, store content.Ingester, files []File) (ocispec.Des
 	return engine.Put(ctx, store, MediaType, buf.Bytes())
 }
 
-// Get reads what Put wrote, as Unpack does.
+// Get returns the files in a blob written by Put, see Unpack.
 func Get(ctx context.Context, store content.Provider, desc ocispec.Descriptor) ([]File, error) {
 	if desc.MediaType != MediaType {
 		return nil, fmt.Errorf("blob %s is %s, not %s", desc.Digest, desc.MediaType, MediaType)

@@ -104,7 +104,7 @@ func TestWriteRefuses(t *testing.T) {
 	}
 }
 
-// archive makes a tar of headers that nobody honest writes.
+// archive returns a tar with the given headers, valid or not.
 func archive(t *testing.T, headers ...tar.Header) []byte {
 	t.Helper()
 	var buf bytes.Buffer
@@ -167,7 +167,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// A header that promises a terabyte costs nothing.
+// A header that promises a terabyte must not allocate it.
 func TestReadPromises(t *testing.T) {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
@@ -201,8 +201,8 @@ func TestPutGet(t *testing.T) {
 	}
 }
 
-// FuzzRead: whatever it reads, the names are safe, within the limits, and can be
-// written and read again.
+// FuzzRead checks that all files read from any input have safe names, are within the
+// limits, and can be written and read again.
 func FuzzRead(f *testing.F) {
 	var buf bytes.Buffer
 	_ = Write(&buf, []File{{Name: "a.yaml", Data: []byte("kind: A")}, {Name: "d/é", Data: []byte("x")}})
@@ -234,7 +234,7 @@ func FuzzRead(f *testing.F) {
 		var out bytes.Buffer
 		if err := Write(&out, list); err != nil {
 			if strings.Contains(err.Error(), "both a file and a folder") {
-				return // nothing that Extract would get past either
+				return // Extract would fail as well
 			}
 			t.Fatal(err)
 		}
@@ -256,7 +256,7 @@ func Example() {
 	// Output: 1 web/deployment.yaml <nil>
 }
 
-// TestLimits holds files against limits, when they are read and when they are packed.
+// TestLimits checks the limits when files are read and when they are packed.
 func TestLimits(t *testing.T) {
 	deep := func(n int) string { return strings.Repeat("d/", n-1) + "f" }
 	for name, c := range map[string]struct {
@@ -294,8 +294,8 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestUnpack sees that files are pieces of what they were packed in, none of
-// which can grow into the next.
+// TestUnpack checks that files alias the tar, and that appending to one does not
+// overwrite the next.
 func TestUnpack(t *testing.T) {
 	list := []File{{Name: "a.yaml", Data: []byte("a: 1\n")}, {Name: "d/empty", Data: []byte{}}, {Name: "d/" + strings.Repeat("n", 200), Data: []byte("long")}}
 	data := write(t, list...)

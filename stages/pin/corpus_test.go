@@ -15,7 +15,7 @@ import (
 )
 
 // TestCorpus pins every file of a corpus (TAPE_CORPUS: a folder of manifests) and
-// proves that nothing but references changed.
+// checks that only references changed.
 func TestCorpus(t *testing.T) {
 	corpus := os.Getenv("TAPE_CORPUS")
 	folders, err := filepath.Glob(filepath.Join(corpus, "*", "*"))

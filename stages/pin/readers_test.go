@@ -26,8 +26,8 @@ import (
 	"github.com/taped-dev/tape/stages/scan"
 )
 
-// readers are those that content is deployed by, each as what they read it with
-// reads it: the objects that an API server gets.
+// readers are the deployers of content. Each is represented by its parser, and returns
+// the objects that it sends to an API server.
 var readers = []struct {
 	name string
 	read func(data []byte) ([]map[string]any, error)
@@ -57,7 +57,7 @@ func kubectl(data []byte) (objects []map[string]any, err error) {
 	}
 }
 
-// unfold does what kubectl's FlattenListVisitor does.
+// unfold flattens lists like kubectl's FlattenListVisitor.
 func unfold(out []map[string]any, o runtime.Object) []map[string]any {
 	switch o := o.(type) {
 	case *unstructured.UnstructuredList:
@@ -74,7 +74,7 @@ func unfold(out []map[string]any, o runtime.Object) []map[string]any {
 	return out
 }
 
-// kustomize is followed by another reader in Flux, which applies what it prints.
+// kustomize reads like Flux, which parses and applies what kustomize prints.
 func kustomize(data []byte) (objects []map[string]any, err error) {
 	resources, err := provider.NewDefaultDepProvider().GetResourceFactory().SliceFromBytes(data)
 	if err != nil {
@@ -99,8 +99,8 @@ var (
 	grouped = regexp.MustCompile(`^[a-z0-9.-]+/v[a-z0-9]+$`)
 )
 
-// served reports whether a cluster could take an object: one with a kind, and not
-// of a tool or a definition.
+// served reports whether a cluster could accept an object: it has a kind, and is not
+// the configuration of a tool or a definition.
 func served(o map[string]any) bool {
 	delete(o, "status")
 	delete(o, "metadata")
@@ -117,7 +117,7 @@ func served(o map[string]any) bool {
 	return group != "kpt.dev" && group != "kustomize.config.k8s.io" && group != "apiextensions.k8s.io"
 }
 
-// run lists the images that PodSpecs run, whatever they stand in.
+// run lists the images of all PodSpecs, in objects of any kind.
 func run(out []string, v any) []string {
 	switch v := v.(type) {
 	case []any:
@@ -152,8 +152,8 @@ func run(out []string, v any) []string {
 	return out
 }
 
-// disagree pins a file, and gives what a reader runs of it that is not pinned: ""
-// where there is nothing, or tape refuses the file.
+// disagree pins a file and describes an image that a reader runs but that is not
+// pinned. It returns "" if there is none, or if tape rejects the file.
 func disagree(data []byte) string {
 	stage, err := scan.New(scan.Config{})
 	if err != nil {
@@ -168,7 +168,7 @@ func disagree(data []byte) string {
 		return ""
 	}
 	if len(report.Objects) == 0 {
-		return "" // nothing of it is content
+		return "" // the file is not content
 	}
 	list := &images.List{}
 	for _, r := range report.References {
@@ -192,7 +192,7 @@ func disagree(data []byte) string {
 		}
 	}
 	for _, reader := range readers {
-		objects, _ := reader.read(out[0].Data) // of what is before an error it may have applied
+		objects, _ := reader.read(out[0].Data) // it may apply what precedes an error
 		for _, o := range objects {
 			if !served(o) {
 				continue
@@ -208,21 +208,21 @@ func disagree(data []byte) string {
 	return ""
 }
 
-// writer writes documents as nobody should: with all that YAML has.
+// writer writes documents that use every feature of YAML.
 type writer struct {
 	*rand.Rand
 	strings.Builder
-	anchors  []string // of what was written whole
+	anchors  []string // of nodes that are complete
 	anchored int
 	images   int
 }
 
 func (w *writer) one(of ...string) string { return of[w.IntN(len(of))] }
 
-// sometimes is true once in n times.
+// sometimes reports true once in n times.
 func (w *writer) sometimes(n int) bool { return w.IntN(n) == 0 }
 
-// stream is a file.
+// stream writes a file.
 func (w *writer) stream() string {
 	if w.sometimes(20) {
 		w.WriteString(w.one("\ufeff", "%YAML 1.1\n---\n", "%TAG ! tag:yaml.org,2002:\n---\n", "---\n", "# c\n", "\n"))
@@ -240,7 +240,7 @@ func (w *writer) stream() string {
 		}
 	}
 	text := w.String()
-	if w.sometimes(6) { // what nobody thinks of
+	if w.sometimes(6) { // unusual beginnings
 		b := []byte(text)
 		for n := 1 + w.IntN(3); n > 0 && len(b) > 0; n-- {
 			at := w.IntN(len(b))
@@ -267,7 +267,7 @@ type entry struct {
 	value func(indent, depth int)
 }
 
-// object is anything that a cluster or a tool reads, or might.
+// object writes anything that a cluster or a tool might read.
 func (w *writer) object(indent, depth int) {
 	entries := []entry{
 		{w.one("kind", "kind", "kind", "kind", "kind", "Kind"), func(int, int) {
@@ -331,7 +331,7 @@ func (w *writer) image() {
 	w.scalar(w.one(fmt.Sprintf("ex.io/a/b%d:1", w.images), fmt.Sprintf("ex.io/a/b%d:1", w.images), fmt.Sprintf("b%d", w.images), "0o14", "1_000", "0x1f", "1.5", "yes", "null", "~", "1e3", "0b1", "2001-01-01", "EX.IO/a:1", "EX/a:1", "auto"))
 }
 
-// before writes what may stand before any node.
+// before writes what may precede any node, such as an anchor or a tag.
 func (w *writer) before() (after func()) {
 	if !w.sometimes(12) || w.anchored > 5 {
 		return func() {}
@@ -342,7 +342,7 @@ func (w *writer) before() (after func()) {
 	return func() { w.anchors = append(w.anchors, name) }
 }
 
-// alias writes one instead of a node, perhaps.
+// alias sometimes writes an alias instead of a node, and reports whether it did.
 func (w *writer) alias() bool {
 	if len(w.anchors) == 0 || !w.sometimes(8) {
 		return false
@@ -398,7 +398,7 @@ func (w *writer) key(s string) {
 	}
 }
 
-// merge is what a merge key is given.
+// merge writes the value of a merge key.
 func (w *writer) merge(indent, depth int) {
 	if w.alias() {
 		return
@@ -505,14 +505,14 @@ func (w *writer) list(indent, depth, n int, item func(indent, depth int)) {
 	}
 }
 
-// generated is a file of a seed.
+// generated returns the file for a seed.
 func generated(seed uint64) []byte {
 	w := &writer{Rand: rand.New(rand.NewPCG(seed, 0))}
 	return []byte(w.stream())
 }
 
-// TestReaders holds what is pinned against what those read that deploy it: nothing
-// runs that is neither pinned nor listed. The fuzz test tries more.
+// TestReaders compares pinned files with what deployers read from them: every image
+// that runs is pinned or listed. The fuzz test tries more files.
 func TestReaders(t *testing.T) {
 	for seed := range uint64(3000) {
 		if wrong := disagree(generated(seed)); wrong != "" {

@@ -1,29 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pin implements the pin stage: it makes the manifests name the images
-// where they will lie, by tag and digest, by editing the bytes of the references
-// and nothing else.
+// Package pin implements the pin stage: it replaces the image references in the
+// manifests with the names of the copies, by tag and digest. It edits only the bytes of
+// the references.
 //
-// Inputs: manifests (a folder of files), references (images.Report, of these very
-// files) and images (images.List). Outputs: manifests (the folder, edited) and
-// edits (images.Edits, which undo restores the input from). It is not kept: it
-// takes milliseconds.
+//	manifests    files
+//	references   images.Report about these files
+//	images       images.List
+//	→ manifests  the edited files
+//	→ edits      images.Edits, from which the input can be restored
+//
+// The stage takes milliseconds and is not cached.
 //
 // In the PodSpecs of Kubernetes' own workloads a reference becomes
-// REPOSITORY:<tag>@<digest>, with the tag of [artifact.ImageRef]; everywhere else
-// the tag stays as written, as operators, charts and admission webhooks parse it:
-// the digest beside it decides what is pulled. A reference that is split over
-// fields gets those rewritten so that its reader composes the same: the digest goes
-// into a field of its own where there is one, else behind the tag. Where no field
-// can hold a digest it stays, and is listed as unpinned with the reason. So do the
-// places that a catalogue or a pipeline says are never pinned.
+// REPOSITORY:<tag>@<digest>, with the tag of [artifact.ImageRef]. Everywhere else the
+// tag stays as written, because operators, charts and admission webhooks parse it; the
+// digest decides what is pulled. If a reference is split over several fields, they are
+// rewritten so that their reader composes the same reference: the digest goes into its
+// own field if there is one, else after the tag. If no field can hold a digest, the
+// reference stays as written and is listed as unpinned with the reason. So does a
+// location that the catalogue or the pipeline marks as never pinned.
 //
-// Bytes that a YAML anchor makes something else as well (a name, a label) are not
-// changed: the reference is written in the place of the alias, or stays and is
-// listed.
+// Bytes that a YAML anchor also makes part of something else (a name, a label) are not
+// changed: the reference replaces the alias, or stays as written and is listed.
 //
-// A file that is not part of the application (see Report.Skipped) stays as it is.
-// Pinning what is pinned changes nothing.
+// A file that is not part of the application (see Report.Skipped) is not changed.
+// Pinning pinned manifests changes nothing.
 package pin
 
 import (
@@ -51,9 +53,9 @@ import (
 //go:embed config.schema.json
 var configSchema json.RawMessage
 
-// Config of the stage.
+// Config configures the stage.
 type Config struct {
-	// Repository is where the images will lie: host and path, without tag.
+	// Repository is where the images are copied to: host and path, without a tag.
 	Repository string `json:"repository"`
 }
 
@@ -61,7 +63,7 @@ type Config struct {
 func Kind() pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "pin",
-		Help:    "make the manifests name the copied images, by digest",
+		Help:    "replace the references in the manifests with the copied images, by digest",
 		Inputs:  []pipeline.Port{{Name: "manifests"}, {Name: "references"}, {Name: "images"}},
 		Outputs: []string{"manifests", "edits"},
 		Schema:  configSchema,
@@ -69,11 +71,11 @@ func Kind() pipeline.Kind {
 	}
 }
 
-// Stage replaces references by what they resolved to. It is safe for use by
-// several runs at once.
+// Stage is the pin stage. It is safe for concurrent use.
 type Stage struct{ repository string }
 
-// New makes the stage. The repository must be one: a host, a path, and no tag.
+// New returns the stage, or an error if c.Repository is not a host and a path without
+// a tag.
 func New(c Config) (*Stage, error) {
 	if err := engine.Mistaken("repository", artifact.CheckRepository(c.Repository)); err != nil {
 		return nil, err
@@ -114,7 +116,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	return engine.Outputs{"manifests": folder, "edits": document}, nil
 }
 
-// Pin edits the files, which are those that the report is of.
+// Pin returns the edited files and the edits. The report must be about the files in in.
 func (s *Stage) Pin(in []files.File, report *images.Report, list *images.List) ([]files.File, *images.Edits, error) {
 	edits := &images.Edits{Files: []images.FileEdits{}}
 	planned, err := s.plan(report, list, edits)
@@ -138,38 +140,37 @@ func (s *Stage) Pin(in []files.File, report *images.Report, list *images.List) (
 		}
 	}
 	if missing := slices.Sorted(maps.Keys(planned)); len(missing) > 0 {
-		return nil, nil, fmt.Errorf("pin %s: references were found in it, but it is not among the manifests", missing[0])
+		return nil, nil, fmt.Errorf("pin %s: the report has references in this file, but it is not among the manifests", missing[0])
 	}
 	slices.SortFunc(edits.Files, func(a, b images.FileEdits) int { return cmp.Compare(a.File, b.File) })
 	return out, edits, nil
 }
 
-// file is what is to be done to one file.
+// file holds the planned edits of one file.
 type file struct {
 	digest digest.Digest // of the bytes that were scanned
 	edits  []edit
 }
 
-// edit is one replacement. Offset is in the input.
+// edit is one replacement.
 type edit struct {
 	images.Edit
-	offset, length int
-	value, text    string // what stands there, and what is to, not encoded yet
-	// alias and shared are those of the location or of its part.
+	offset, length int    // in the input
+	value, text    string // old and new value, not encoded for YAML
+	// alias and shared are those of the location or its part.
 	alias  *images.Range
 	shared bool
 }
 
-// target is a place that a reference stands in, with what is to be written there
-// or why nothing is.
+// target is a location with its planned edits, or the reason why it has none.
 type target struct {
-	reference *images.Reference
+	reference *images.Reference // nil if excluded or without an image
 	location  images.Location
 	edits     []edit
-	left      string
+	left      string // why the location stays as written
 }
 
-// plan decides what is to be written where, file by file.
+// plan returns the edits of each file, by name, and adds what stays to edits.Unpinned.
 func (s *Stage) plan(report *images.Report, list *images.List, edits *images.Edits) (map[string]*file, error) {
 	targets, err := s.targets(report, list)
 	if err != nil {
@@ -185,7 +186,7 @@ func (s *Stage) plan(report *images.Report, list *images.List, edits *images.Edi
 		untangle(here)
 		for _, t := range here {
 			switch {
-			case t.reference == nil: // what is not wanted, or has no image
+			case t.reference == nil:
 			case t.left != "":
 				key := unpinned{t.reference, t.left}
 				left[key] = append(left[key], t.location)
@@ -211,8 +212,8 @@ func (s *Stage) plan(report *images.Report, list *images.List, edits *images.Edi
 	return planned, nil
 }
 
-// targets are all places of the files of the application, in the order of their
-// references, by file.
+// targets returns all locations in files of the application, by file, in the order of
+// their references.
 func (s *Stage) targets(report *images.Report, list *images.List) (map[string][]*target, error) {
 	resolved := make(map[string]images.Image, len(list.Images))
 	for _, image := range list.Images {
@@ -233,7 +234,7 @@ func (s *Stage) targets(report *images.Report, list *images.List) (map[string][]
 		reference := &report.References[i]
 		image, ok := resolved[reference.Name]
 		if !ok && !unresolved[reference.Name] {
-			return nil, fmt.Errorf("pin %s: it was found, but not resolved", reference.Name)
+			return nil, fmt.Errorf("pin %s: the reference was found but not resolved", reference.Name)
 		}
 		for _, l := range reference.Locations {
 			if outside[l.File] {
@@ -258,7 +259,7 @@ func (s *Stage) targets(report *images.Report, list *images.List) (map[string][]
 	return out, nil
 }
 
-// replacements are what is to be written at a location, or why nothing can be.
+// replacements returns the edits that pin a location, or the reason why none can.
 func (s *Stage) replacements(image images.Image, l images.Location) ([]edit, string) {
 	name, _, _ := strings.Cut(image.Name, "@")
 	e := edit{Edit: images.Edit{
@@ -288,9 +289,9 @@ func (s *Stage) replacements(image images.Image, l images.Location) ([]edit, str
 	return edits, ""
 }
 
-// split says what each part of a reference is to hold, so that its reader
-// composes REPOSITORY:TAG@DIGEST with the tag as written, or REPOSITORY@DIGEST
-// where there is room for a digest alone.
+// split returns the new value of each part of a reference, so that the parts compose
+// REPOSITORY:TAG@DIGEST with the tag as written, or REPOSITORY@DIGEST if there is only
+// room for a digest. If that is not possible, it returns the reason.
 func split(repository string, d digest.Digest, parts []images.Part) (values []string, reason string) {
 	has := map[string]bool{}
 	for _, p := range parts {
@@ -313,17 +314,30 @@ func split(repository string, d digest.Digest, parts []images.Part) (values []st
 		return nil, "none of its fields holds a tag or a digest"
 	}
 	for _, p := range parts {
-		value := map[string]string{
-			"registry": host, "repository": folder, "image": last, "tag": p.Value, "digest": d.String(), "version": d.String(),
-		}[p.Role]
-		_, tag := images.Image{Name: p.Value}.Repository()
-		switch {
-		case p.Role == "repository" && !has["image"] && tag != "", p.Role == "image" && tag != "":
-			value += ":" + tag
-		case p.Role == "tag" && !has["digest"] && !has["version"]:
-			tag, _, _ := strings.Cut(p.Value, "@")
-			value = tag + "@" + d.String()
-		case p.Role == "sha":
+		tagged := ""
+		if _, tag := (images.Image{Name: p.Value}).Repository(); tag != "" {
+			tagged = ":" + tag
+		}
+		var value string
+		switch p.Role {
+		case "registry":
+			value = host
+		case "repository":
+			value = folder
+			if !has["image"] {
+				value += tagged
+			}
+		case "image":
+			value = last + tagged
+		case "tag":
+			value = p.Value
+			if !has["digest"] && !has["version"] {
+				tag, _, _ := strings.Cut(p.Value, "@")
+				value = tag + "@" + d.String()
+			}
+		case "digest", "version":
+			value = d.String()
+		case "sha":
 			value = d.Encoded()
 		}
 		values = append(values, value)
@@ -331,11 +345,11 @@ func split(repository string, d digest.Digest, parts []images.Part) (values []st
 	return values, ""
 }
 
-// apply makes the edits of a file.
+// apply returns the edited content of f and the edits that changed it.
 func (p *file) apply(f files.File) ([]byte, images.FileEdits, error) {
 	done := images.FileEdits{File: f.Name, Before: digest.FromBytes(f.Data)}
 	if done.Before != p.digest {
-		return nil, done, fmt.Errorf("pin %s: it is %s, but its references were found in %s", f.Name, done.Before, p.digest)
+		return nil, done, fmt.Errorf("pin %s: the file has digest %s, but the references were found in %s", f.Name, done.Before, p.digest)
 	}
 	slices.SortStableFunc(p.edits, func(a, b edit) int { return cmp.Compare(a.offset, b.offset) })
 	var (
@@ -347,9 +361,9 @@ func (p *file) apply(f files.File) ([]byte, images.FileEdits, error) {
 		end := e.offset + e.length
 		switch {
 		case e.offset < 0, e.length < 0, end > len(f.Data):
-			return nil, done, fmt.Errorf("pin %s: the reference stands outside the file", images.Place(f.Name, e.Line, e.Column))
+			return nil, done, fmt.Errorf("pin %s: the reference is outside of the file", images.Place(f.Name, e.Line, e.Column))
 		case i > 0 && e.offset == last.offset && e.length == last.length && e.text == last.text:
-			continue // an alias: the text stands there once
+			continue // another alias of the same bytes
 		case i > 0 && e.offset < last.offset+max(last.length, 1):
 			return nil, done, fmt.Errorf("pin %s: the reference overlaps the one at %d:%d", images.Place(f.Name, e.Line, e.Column), last.Line, last.Column)
 		}
@@ -360,7 +374,7 @@ func (p *file) apply(f files.File) ([]byte, images.FileEdits, error) {
 			continue
 		}
 		if !utf8.ValidString(e.Original) {
-			return nil, done, fmt.Errorf("pin %s: the bytes of the reference are no text", images.Place(f.Name, e.Line, e.Column))
+			return nil, done, fmt.Errorf("pin %s: the reference is not valid UTF-8", images.Place(f.Name, e.Line, e.Column))
 		}
 		after = append(after, f.Data[at:e.offset]...)
 		e.Offset = len(after)

@@ -21,7 +21,7 @@ import (
 
 const repository = "registry.example.com:5000/team/app"
 
-// resolve makes up a digest for every reference, the one it has where it has one.
+// resolve returns an image for every reference, with a made-up digest if it has none.
 func resolve(report *images.Report) *images.List {
 	list := &images.List{}
 	for _, r := range report.References {
@@ -67,13 +67,13 @@ func run(t *testing.T, in string) (string, *images.Edits) {
 	return string(out[0].Data), edits
 }
 
-// ref is what a reference becomes.
+// ref returns what pin writes for a reference in a PodSpec.
 func ref(name, tag string) string {
 	d := digest.FromString(name)
 	return repository + ":" + tag + "." + d.Encoded()[:8] + "@" + d.String()
 }
 
-// written is what a reference becomes where its tag is read.
+// written returns what pin writes for a reference whose tag is kept.
 func written(name, tag string) string {
 	return repository + tag + "@" + digest.FromString(name).String()
 }
@@ -243,8 +243,8 @@ func TestPinRefuses(t *testing.T) {
 	}
 }
 
-// TestPinLeaves checks what pin has to pass over: references that did not
-// resolve, and files that are no part of the application.
+// TestPinLeaves checks what pin must not change: references that did not resolve, and
+// files that are not part of the application.
 func TestPinLeaves(t *testing.T) {
 	in := []files.File{
 		{Name: "bad.yaml", Data: []byte(pod("  containers: [{image: nginx:1}]\n") + "---\n{{ x }}-y\n")},
@@ -309,9 +309,9 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// check pins files and proves that nothing but references changed: undoing the
-// edits gives the input, and the values in the documents are the same but for
-// the references in them; and that pinning again changes nothing.
+// check pins files and checks that only references changed: undoing the edits gives
+// the input, and the values in the documents are equal except for references. It also
+// checks that pinning again changes nothing.
 func check(t testing.TB, in []files.File) {
 	t.Helper()
 	report, err := scanner(t).Scan(t.Context(), in)
@@ -369,7 +369,7 @@ func check(t testing.TB, in []files.File) {
 	}
 }
 
-// mask takes out all references, and the parts of split ones.
+// mask replaces all references, and the parts of split ones.
 func mask(report *images.Report, e images.FileEdits) *strings.Replacer {
 	var texts []string
 	for _, r := range report.References {
@@ -393,7 +393,7 @@ func mask(report *images.Report, e images.FileEdits) *strings.Replacer {
 	return strings.NewReplacer(pairs...)
 }
 
-// values are the keys and scalars of a file's documents, in order.
+// values returns the keys and scalars of a file's documents, in order.
 func values(f files.File) []string {
 	var out []string
 	var walk func(n *manifests.Node)

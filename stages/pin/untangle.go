@@ -7,21 +7,21 @@ import (
 	"slices"
 )
 
-// shared is why a reference stays whose bytes cannot be changed.
+// shared is the reason for a reference whose bytes cannot be changed.
 const shared = "a YAML anchor makes its text something else in other places; write the image out where it is used"
 
-// claim is what a target wants of a stretch of bytes: to write a text there, or
-// that they stay as they are.
+// claim is what a target requires of a range of bytes: to replace them, or to keep
+// them as they are.
 type claim struct {
 	*target
-	edit           *edit // nil: the bytes are to stay
+	edit           *edit // nil to keep the bytes
 	offset, length int
 }
 
-// untangle settles what is to be done about the bytes of a file that anchors and
-// merge keys make the text of several places. Where all of these are to become the
-// same image, the bytes are changed. Otherwise each reference that an alias leads to
-// is written in the place of the alias; what is then still disputed stays.
+// untangle resolves conflicts over bytes of a file that anchors and merge keys make
+// the value of several fields. If all of these are to become the same image, the bytes
+// are changed. Otherwise each reference that is read through an alias replaces the
+// alias; what still conflicts after that stays as written.
 func untangle(targets []*target) {
 	for {
 		settled := true
@@ -42,8 +42,8 @@ func untangle(targets []*target) {
 	}
 }
 
-// keepTag gives claims to one image the form that every reader takes, with the tag
-// as written. It reports whether that settles them.
+// keepTag changes the claims to the form that every reader accepts, with the tag as
+// written, if they are all for one image. It reports whether it did.
 func keepTag(group []claim) bool {
 	text := ""
 	for _, c := range group {
@@ -66,8 +66,8 @@ func keepTag(group []claim) bool {
 	return true
 }
 
-// useAliases moves the edits that aliases lead to into the places of the aliases,
-// and reports whether there were any.
+// useAliases changes the edits of values read through an alias to replace the alias.
+// It reports whether there were any.
 func useAliases(group []claim) bool {
 	moved := false
 	for _, c := range group {
@@ -80,7 +80,7 @@ func useAliases(group []claim) bool {
 	return moved
 }
 
-// claims are those of all targets, in the order of the bytes.
+// claims returns the claims of all targets, sorted by offset.
 func claims(targets []*target) []claim {
 	var out []claim
 	for _, t := range targets {
@@ -108,7 +108,7 @@ func claims(targets []*target) []claim {
 	return out
 }
 
-// disputed yields the claims to overlapping bytes that do not agree.
+// disputed yields each group of claims to overlapping bytes that do not agree.
 func disputed(all []claim) func(yield func([]claim) bool) {
 	return func(yield func([]claim) bool) {
 		for len(all) > 0 {
@@ -125,8 +125,8 @@ func disputed(all []claim) func(yield func([]claim) bool) {
 	}
 }
 
-// agree reports whether all that claim some bytes want the same of them, and
-// nothing else reads them.
+// agree reports whether all claims of a group are the same and no other field reads
+// the bytes.
 func agree(group []claim) bool {
 	first := group[0]
 	for _, c := range group {

@@ -10,8 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestPinAnchors checks that what an anchor makes the text of an image and of
-// something else is changed where it is an image, and nowhere else.
+// TestPinAnchors checks that text that an anchor makes both an image and something else
+// is only changed where it is an image.
 func TestPinAnchors(t *testing.T) {
 	deployment := func(rest string) string { return "apiVersion: apps/v1\nkind: Deployment\n" + rest }
 	latest := ref("docker.io/library/nginx:latest", "nginx.latest")

@@ -12,16 +12,16 @@ import (
 )
 
 const (
-	// memoryFS is where Linux has a file system in memory that everyone may use.
+	// memoryFS is the file system in memory that every user may write to.
 	memoryFS     = "/dev/shm"
 	memoryPrefix = "tape-render-"
-	// memoryMost is the largest source that goes there. Containers have 64 MiB of it
-	// as a rule; four sources at once must fit.
+	// memoryMost is the size of the largest source to write there, in bytes. Containers
+	// usually have 64 MiB, and four sources must fit at once.
 	memoryMost = 16 << 20
 )
 
-// inMemory makes a folder in memory for so many bytes. There is none where it has no
-// room, or where the user says with $TMPDIR where such things belong.
+// inMemory makes a folder in memory for size bytes. It returns nil if there is not enough
+// room, or if $TMPDIR says where to put temporary files.
 func inMemory(size int64) *temporary.Folder {
 	var stat unix.Statfs_t
 	if os.Getenv("TMPDIR") != "" || size > memoryMost || unix.Statfs(memoryFS, &stat) != nil ||

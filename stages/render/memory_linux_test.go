@@ -13,7 +13,7 @@ import (
 	"github.com/taped-dev/tape/stages/files"
 )
 
-// A source is laid out in memory, beside those that are in use.
+// A source is written to memory, beside those that are in use.
 func TestInMemory(t *testing.T) {
 	t.Setenv("TMPDIR", "") // set by some who run tests
 	source := []files.File{{Name: "a/b.yaml", Data: []byte("kind: List\n")}}
@@ -50,8 +50,8 @@ func TestInMemory(t *testing.T) {
 	}
 }
 
-// Who says where temporary files belong has them there, and a large source is not
-// taken into memory, nor one of so many files that they are large there.
+// $TMPDIR is honoured, and neither a large source nor one with very many files is
+// written to memory.
 func TestNotInMemory(t *testing.T) {
 	t.Setenv("TMPDIR", "")
 	if folder := inMemory(memoryMost + 1); folder != nil {

@@ -6,5 +6,5 @@ package render
 
 import "github.com/taped-dev/tape/engine/temporary"
 
-// inMemory has no such place here.
+// inMemory returns nil: the system has no such file system.
 func inMemory(int64) *temporary.Folder { return nil }

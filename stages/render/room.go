@@ -17,15 +17,15 @@ import (
 // room is the folder that an interpreter works in.
 type room struct {
 	dir string
-	// memory is a second folder, in memory, that has the source: hundreds of small
-	// files take a disk longer than Helm takes to render them. nil without one.
+	// memory is a second folder, in memory, for the source: writing hundreds of small
+	// files to a disk takes longer than Helm takes to render them. It may be nil.
 	memory  *temporary.Folder
-	source  string // read-only, laid out as the files are
-	scratch string // empty
+	source  string // folder with the source, read-only
+	scratch string // empty folder
 }
 
-// layOut makes a room, in tempDir or else where it is quickest; then newDir makes
-// its folder, or the system where that is nil. It leaves nothing where it fails.
+// layOut makes a room and writes the source to it. If tempDir is "", newDir makes the
+// folder, and the source is in memory if possible. On error it removes everything.
 func layOut(ctx context.Context, tempDir string, newDir func() (string, error), source []files.File) (r room, err error) {
 	if tempDir != "" || newDir == nil {
 		newDir = func() (string, error) { return os.MkdirTemp(tempDir, "tape-render-*") }
@@ -35,7 +35,7 @@ func layOut(ctx context.Context, tempDir string, newDir func() (string, error), 
 	}
 	r.source, r.scratch = filepath.Join(r.dir, "source"), filepath.Join(r.dir, "scratch")
 	if tempDir == "" {
-		const page = 4 << 10 // a file takes whole ones
+		const page = 4 << 10 // a file occupies whole pages
 		var size int64
 		for _, f := range source {
 			size += (int64(len(f.Data)) + page - 1) / page * page
@@ -46,7 +46,7 @@ func layOut(ctx context.Context, tempDir string, newDir func() (string, error), 
 	if r.memory != nil && err == nil {
 		onDisk := r.source
 		r.source = filepath.Join(r.memory.Dir(), "source")
-		if err = r.fill(ctx, source); errors.Is(err, syscall.ENOSPC) { // others took the room meanwhile
+		if err = r.fill(ctx, source); errors.Is(err, syscall.ENOSPC) { // other processes have used up the memory
 			r.source, err = onDisk, r.leaveMemory()
 		}
 	}
@@ -59,7 +59,7 @@ func layOut(ctx context.Context, tempDir string, newDir func() (string, error), 
 	return r, nil
 }
 
-// fill writes the files, then takes the right to write from all folders.
+// fill writes the files, then makes all folders read-only.
 func (r *room) fill(ctx context.Context, source []files.File) error {
 	made := map[string]bool{}
 	var folder func(dir string) error
@@ -98,16 +98,16 @@ func (r *room) fill(ctx context.Context, source []files.File) error {
 	return nil
 }
 
-// remove removes everything.
+// remove removes both folders.
 func (r *room) remove() error {
 	err := errors.Join(temporary.RemoveAll(r.dir), r.leaveMemory())
 	if err != nil {
-		return fmt.Errorf("remove what was laid out for the interpreter: %w", err)
+		return fmt.Errorf("remove the interpreter's working folder: %w", err)
 	}
 	return nil
 }
 
-// leaveMemory removes what is in memory.
+// leaveMemory removes the folder in memory.
 func (r *room) leaveMemory() error {
 	if r.memory == nil {
 		return nil

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package render implements the stage render: it has an interpreter turn a
-// source into manifests.
+// Package render implements the render stage: an interpreter renders a source to
+// manifests.
 //
-// Its inputs are files and request of the stage source. Its outputs are
-// manifests (a tar of what was rendered, below the source's folder where there
-// are several sources) and rendering ([rendering.Rendering]: how that was done).
-// Both are kept between runs, unless something remote was fetched that is not
-// locked by digest: then the next run fetches it again.
+//	files        files, the source and what it needs
+//	request      rendering.Request
+//	→ manifests  the rendered files, below Config.Folder
+//	→ rendering  rendering.Rendering: how they were made
+//
+// The stage is cached, unless the interpreter fetched something remote that is not
+// locked by digest: the next run fetches that again.
 package render
 
 import (
@@ -35,37 +37,37 @@ import (
 //go:embed config.schema.json
 var configSchema json.RawMessage
 
-// Config is what a pipeline says of a rendering.
+// Config configures the stage.
 type Config struct {
-	// Folder that the manifests stand in; "" is the top.
+	// Folder is the folder of the manifests; "" is the top.
 	Folder string `json:"folder,omitempty"`
-	// Deterministic renders twice and fails where the results differ.
+	// Deterministic renders twice and fails if the results differ.
 	Deterministic bool `json:"deterministic,omitempty"`
-	// Lock says what may be fetched; nil where there is no lock, so that nothing
-	// is reported as missing from it.
+	// Lock lists what may be fetched. If nil, there is no lock, and no warning names
+	// a material that is missing from it.
 	Lock *Lock `json:"lock,omitempty"`
 }
 
-// Lock is what is known of the materials that a rendering fetches.
+// Lock holds the digests of the materials that a render may fetch.
 type Lock struct {
 	Materials []interpreter.Material `json:"materials"`
-	// Required makes what is not in the lock an error.
+	// Required makes fetching anything that is not in the lock an error.
 	Required bool `json:"required,omitempty"`
 }
 
-// Options are what every rendering of a run stands on.
+// Options are the dependencies of all render stages of a run.
 type Options struct {
 	Interpreters rendering.Interpreters
-	// Registries says how interpreters reach registries; nil means as usual.
+	// Registries configures how interpreters reach registries; nil means the defaults.
 	Registries *interpreter.Registries
-	// LookupEnv is where the variables come from that interpreters ask for; nil
-	// is os.LookupEnv.
+	// LookupEnv returns the environment variables that interpreters ask for; nil means
+	// os.LookupEnv.
 	LookupEnv func(string) (string, bool)
-	// TempDir is where the source is laid out for the interpreter; "" is in memory
-	// where there is room, else the system's.
+	// TempDir is where the source is written for the interpreter; "" means in memory if
+	// there is room, else the system's temporary folder.
 	TempDir string
-	// NewDir makes the folder to work in where there is no TempDir; nil makes one
-	// of the system's. What it makes is removed, but not where the process is killed.
+	// NewDir makes the working folder if TempDir is ""; nil means in the system's
+	// temporary folder. The stage removes the folder unless the process is killed.
 	NewDir func() (string, error)
 }
 
@@ -73,7 +75,7 @@ type Options struct {
 func Kind(o Options) pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "render",
-		Help:    "have the interpreter turn a source into manifests",
+		Help:    "render a source to manifests with its interpreter",
 		Inputs:  []pipeline.Port{{Name: "files"}, {Name: "request"}},
 		Outputs: []string{"manifests", "rendering"},
 		Schema:  configSchema,
@@ -82,13 +84,13 @@ func Kind(o Options) pipeline.Kind {
 	}
 }
 
-// Stage renders one source.
+// Stage is the render stage. It renders one source.
 type Stage struct {
 	config Config
 	o      Options
 }
 
-// New makes the stage.
+// New returns the stage, or an error if config.Folder is not a valid name.
 func New(config Config, o Options) (*Stage, error) {
 	if o.LookupEnv == nil {
 		o.LookupEnv = os.LookupEnv
@@ -107,9 +109,8 @@ func New(config Config, o Options) (*Stage, error) {
 	return &Stage{config: config, o: o}, nil
 }
 
-// Key covers the configuration, in which the lock is sorted. All else that counts
-// (the interpreter with its checksum, options, variables and files) is in the
-// inputs.
+// Key covers the configuration. Everything else that matters (the interpreter's
+// checksum, options, variables and files) is in the inputs.
 func (s *Stage) Key(context.Context, *engine.Task) (digest.Digest, error) {
 	key, err := engine.MarshalJSON(struct {
 		Kind   string
@@ -138,7 +139,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err != nil {
 		placed := rendering.Placed(err)
 		err = secret.Error(err)
-		// What a call to the interpreter came to says by itself whose it was.
+		// Errors of calls to the interpreter already begin with its name.
 		if name := "interpreter " + request.Interpreter.Name; !strings.HasPrefix(err.Error(), name) {
 			err = fmt.Errorf("%s: %w", name, err)
 		}
@@ -150,8 +151,8 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	return out, nil
 }
 
-// secrets are what must not be told of a request: of its options, and of the variables
-// that the interpreter gets.
+// secrets returns a Redactor for the secrets in the options of a request and in the
+// variables that the interpreter gets.
 func (s *Stage) secrets(ctx context.Context, request rendering.Request) (rendering.Redactor, error) {
 	var variables []string
 	if request.Environment != "" {
@@ -178,7 +179,7 @@ func (s *Stage) run(ctx context.Context, t *engine.Task, request rendering.Reque
 		return nil, err
 	}
 	if sum != request.Checksum {
-		return nil, errors.New("the interpreter was replaced while tape ran: run again")
+		return nil, errors.New("the interpreter was replaced during the run: run tape again")
 	}
 	source, err := files.Get(ctx, t.Store, t.Inputs["files"])
 	if err != nil {
@@ -191,7 +192,7 @@ func (s *Stage) run(ctx context.Context, t *engine.Task, request rendering.Reque
 	if s.config.Deterministic {
 		again, err := s.render(ctx, i, request, source)
 		if err != nil {
-			return nil, fmt.Errorf("second time: %w", err)
+			return nil, fmt.Errorf("render a second time: %w", err)
 		}
 		if err := same(resp.Files, again.Files); err != nil {
 			return nil, err
@@ -239,7 +240,7 @@ func (s *Stage) run(ctx context.Context, t *engine.Task, request rendering.Reque
 	return outputs, err
 }
 
-// Replay says again what there was to say about a rendering that was kept.
+// Replay reports the diagnostics of a cached rendering again.
 func (s *Stage) Replay(ctx context.Context, t *engine.Task, outputs engine.Outputs) error {
 	var doc rendering.Rendering
 	if err := engine.GetJSON(ctx, t.Store, outputs["rendering"], rendering.MediaTypeRendering, &doc); err != nil {
@@ -249,7 +250,7 @@ func (s *Stage) Replay(ctx context.Context, t *engine.Task, outputs engine.Outpu
 	return nil
 }
 
-// report tells of diagnostics that are no errors.
+// report reports diagnostics that are not errors.
 func report(t *engine.Task, all []interpreter.Diagnostic) {
 	for _, d := range all {
 		e := engine.Event{Level: engine.Warning, Message: rendering.Text(d)}
@@ -280,23 +281,23 @@ func (s *Stage) render(ctx context.Context, i rendering.Interpreter, request ren
 		return nil, err
 	}
 	if len(resp.Files) == 0 {
-		return nil, errors.New("it renders to nothing: there is no manifest in it")
+		return nil, errors.New("the source renders to no manifests")
 	}
 	seen := map[string]bool{}
 	for _, f := range resp.Files {
 		if err := files.CheckName(f.Path); err != nil {
-			return nil, fmt.Errorf("the interpreter's answer is refused: %w", err)
+			return nil, fmt.Errorf("invalid answer of the interpreter: %w", err)
 		}
 		if seen[f.Path] {
-			return nil, fmt.Errorf("the interpreter's answer is refused: it has the file %q twice", f.Path)
+			return nil, fmt.Errorf("invalid answer of the interpreter: it has the file %q twice", f.Path)
 		}
 		seen[f.Path] = true
 	}
 	return resp, nil
 }
 
-// call hands the source to the interpreter: from memory to one in this process
-// that can read it there, else as a folder that is gone afterwards.
+// call passes the source to the interpreter: in memory if the interpreter supports that,
+// else as a folder that is removed afterwards.
 func (s *Stage) call(ctx context.Context, i rendering.Interpreter, req *interpreter.RenderRequest, source []files.File) (resp *interpreter.RenderResponse, err error) {
 	if m, ok := i.(rendering.FromMemory); ok {
 		in := make([]interpreter.File, len(source))
@@ -317,8 +318,8 @@ func (s *Stage) call(ctx context.Context, i rendering.Interpreter, req *interpre
 	return i.Render(ctx, req)
 }
 
-// materials checks what was fetched against the lock and says whether all of it
-// is locked.
+// materials checks what was fetched against the lock. It returns the materials, sorted
+// and without duplicates, and whether all of them are locked.
 func (s *Stage) materials(t *engine.Task, fetched []interpreter.Material) (out []interpreter.Material, locked bool, err error) {
 	lock, digests := s.config.Lock, map[string]string{}
 	if lock != nil {
@@ -330,7 +331,7 @@ func (s *Stage) materials(t *engine.Task, fetched []interpreter.Material) (out [
 	for _, m := range fetched {
 		m.URI = rendering.PublicURI(m.URI)
 		if algorithm, hex, _ := strings.Cut(m.Digest, ":"); m.URI == "" || algorithm == "" || hex == "" {
-			return nil, false, fmt.Errorf("the interpreter's answer is refused: it fetched %q with digest %q", m.URI, m.Digest)
+			return nil, false, fmt.Errorf("invalid answer of the interpreter: it fetched %q with digest %q", m.URI, m.Digest)
 		}
 		if !slices.Contains(out, m) {
 			out = append(out, m)
@@ -341,7 +342,7 @@ func (s *Stage) materials(t *engine.Task, fetched []interpreter.Material) (out [
 		want, ok := digests[m.URI]
 		switch {
 		case ok && want != m.Digest:
-			return nil, false, fmt.Errorf("%s has digest %s, and tape.lock says %s: 'tape package --update=materials' accepts the new one", m.URI, m.Digest, want)
+			return nil, false, fmt.Errorf("%s has digest %s, but tape.lock has %s: 'tape package --update=materials' accepts the new one", m.URI, m.Digest, want)
 		case ok:
 		case lock != nil && lock.Required:
 			return nil, false, fmt.Errorf("%s (%s) is not in tape.lock: 'tape package --update=materials' adds it", m.URI, m.Digest)
@@ -359,8 +360,8 @@ func byURI(a, b interpreter.Material) int {
 	return cmp.Or(strings.Compare(a.URI, b.URI), strings.Compare(a.Digest, b.Digest))
 }
 
-// same says where two renderings differ, by file and line; not what stands
-// there, which may well be a secret that was made up.
+// same returns an error that names the files and lines where two renderings differ. It
+// does not show the lines, which may be generated secrets.
 func same(first, second []interpreter.File) error {
 	const most = 10
 	one, two := byPath(first), byPath(second)
@@ -369,14 +370,14 @@ func same(first, second []interpreter.File) error {
 		data, ok := two[f.Path]
 		switch {
 		case !ok:
-			differ = append(differ, f.Path+" is there only the first time")
+			differ = append(differ, f.Path+" exists only the first time")
 		case !bytes.Equal(f.Data, data):
 			differ = append(differ, fmt.Sprintf("%s differs from rendered line %d", f.Path, 1+bytes.Count(f.Data[:common(f.Data, data)], []byte("\n"))))
 		}
 	}
 	for _, f := range second {
 		if _, ok := one[f.Path]; !ok {
-			differ = append(differ, f.Path+" is there only the second time")
+			differ = append(differ, f.Path+" exists only the second time")
 		}
 	}
 	if differ == nil {
@@ -386,7 +387,7 @@ func same(first, second []interpreter.File) error {
 	if more := len(differ) - most; more > 0 {
 		differ = append(differ[:most], fmt.Sprintf("and %d more", more))
 	}
-	return fmt.Errorf("it does not render the same twice: %s", strings.Join(differ, "; "))
+	return fmt.Errorf("the source does not render the same twice: %s", strings.Join(differ, "; "))
 }
 
 func byPath(all []interpreter.File) map[string][]byte {
@@ -397,7 +398,7 @@ func byPath(all []interpreter.File) map[string][]byte {
 	return out
 }
 
-// common is how many bytes two texts begin with alike.
+// common returns the length of the common prefix of a and b.
 func common(a, b []byte) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {

@@ -29,7 +29,7 @@ import (
 
 type answer func(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error)
 
-// fake is an interpreter that is found under any name, and renders as it is told.
+// fake is an interpreter that is found under any name and renders what the test says.
 type fake struct{ answer }
 
 func (fake) Name() string { return "fake" }
@@ -56,7 +56,7 @@ func (f fake) List(context.Context) ([]rendering.Interpreter, error) {
 	return []rendering.Interpreter{f}, nil
 }
 
-// inMemory is a fake that takes files.
+// inMemory is a fake that implements rendering.FromMemory.
 type inMemory struct{ fake }
 
 func (f inMemory) RenderFiles(_ context.Context, req *interpreter.RenderRequest, source []interpreter.File) (*interpreter.RenderResponse, error) {
@@ -99,7 +99,7 @@ func newCase(t *testing.T, config render.Config, o render.Options, r rendering.R
 	}}
 }
 
-// result decodes what the stage made, and the warnings it gave.
+// result decodes the outputs of the stage and returns its warnings.
 func result(t *testing.T, r *stagetest.Result) (manifests map[string]string, doc rendering.Rendering, warnings []string) {
 	t.Helper()
 	list, err := files.Read(bytes.NewReader(r.Outputs["manifests"].Data), files.DefaultLimits())
@@ -128,8 +128,7 @@ func one(data string) *interpreter.RenderResponse {
 func TestStage(t *testing.T) {
 	temp := t.TempDir()
 	render := render.Options{TempDir: temp, Interpreters: fake{func(_ context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
-		// Exactly the inputs are there, nothing can be written to them, and
-		// scratch is empty.
+		// The source has exactly the inputs, read-only, and scratch is empty.
 		var seen []string
 		err := filepath.WalkDir(req.Source, func(name string, entry fs.DirEntry, err error) error {
 			if err != nil {
@@ -301,7 +300,7 @@ func TestDeterministic(t *testing.T) {
 
 	o, n := times(first, second)
 	_, err := newCase(t, render.Config{Deterministic: true}, o, request).Run(t.Context())
-	want := "a.yaml differs from rendered line 2; b.yaml is there only the first time; c.yaml is there only the second time"
+	want := "a.yaml differs from rendered line 2; b.yaml exists only the first time; c.yaml exists only the second time"
 	if err == nil || !strings.HasSuffix(err.Error(), want) || *n != 2 {
 		t.Errorf("error %v after %d times, want %s", err, *n, want)
 	}
@@ -333,7 +332,7 @@ func TestMaterials(t *testing.T) {
 		{name: "not in the lock", fetched: []interpreter.Material{chart}, lock: []interpreter.Material{}, want: []interpreter.Material{chart}, warning: "oci://example.com/chart:1 (sha256:aa) is not in tape.lock"},
 		{name: "not in the lock, and it must be", fetched: []interpreter.Material{chart}, lock: []interpreter.Material{}, locked: true, err: "is not in tape.lock"},
 		{name: "otherwise in the lock", fetched: []interpreter.Material{chart}, lock: []interpreter.Material{{URI: chart.URI, Digest: "sha256:bb"}},
-			err: "oci://example.com/chart:1 has digest sha256:aa, and tape.lock says sha256:bb"},
+			err: "oci://example.com/chart:1 has digest sha256:aa, but tape.lock has sha256:bb"},
 		{name: "with credentials", fetched: []interpreter.Material{{URI: "https://u:hunter2@example.com/x.tgz?sig=hunter3", Digest: "sha256:aa"}},
 			want: []interpreter.Material{{URI: "https://example.com/x.tgz", Digest: "sha256:aa"}}},
 	} {
@@ -375,7 +374,7 @@ func TestMaterials(t *testing.T) {
 	}
 }
 
-// given makes its outputs of blobs.
+// given is a stage whose outputs are the given blobs.
 type given map[string]stagetest.Blob
 
 func (g given) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
@@ -389,8 +388,8 @@ func (g given) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) 
 	return out, nil
 }
 
-// runTwice runs a case through the engine and says whether the second run found
-// the result of the first.
+// runTwice runs a case twice through the engine and reports whether the second run used
+// the cached result of the first.
 func runTwice(t *testing.T, c stagetest.Case) bool {
 	t.Helper()
 	s, err := store.Open(t.Context(), t.TempDir(), store.Options{})
@@ -418,7 +417,7 @@ func runTwice(t *testing.T, c stagetest.Case) bool {
 	return last.Nodes[1].State == engine.Cached
 }
 
-// A kept rendering repeats its warnings.
+// A cached rendering repeats its warnings.
 func TestReplay(t *testing.T) {
 	c := newCase(t, render.Config{}, render.Options{Interpreters: fake{func(context.Context, *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
 		resp := one("x")
@@ -442,8 +441,8 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// Options that the schema calls writeOnly reach the interpreter and no output,
-// message or key.
+// Options that are writeOnly in the schema reach the interpreter, but no output, message
+// or key.
 func TestSecrets(t *testing.T) {
 	r := request
 	r.Options = json.RawMessage(`{"name":"shop","password":"hunter2","registry":{"token":"hunter22","user":"bob"}}`)

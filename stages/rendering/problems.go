@@ -11,12 +11,12 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// ProblemError are the mistakes that an interpreter found in a source.
+// ProblemError lists the mistakes that an interpreter found in a source.
 type ProblemError struct {
 	Diagnostics []interpreter.Diagnostic // of severity Error, at least one
 }
 
-// Error has a line for every mistake, beginning with its place.
+// Error returns one line for each mistake, which begins with its position.
 func (e *ProblemError) Error() string {
 	lines := make([]string, len(e.Diagnostics))
 	for i, d := range e.Diagnostics {
@@ -25,7 +25,8 @@ func (e *ProblemError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Problems is a *[ProblemError] with the diagnostics of severity Error, or nil.
+// Problems returns a *[ProblemError] with the diagnostics of severity Error, or nil if
+// there are none.
 func Problems(all []interpreter.Diagnostic) error {
 	var e ProblemError
 	for _, d := range all {
@@ -39,15 +40,14 @@ func Problems(all []interpreter.Diagnostic) error {
 	return &e
 }
 
-// Placed says that an error consists of mistakes in a source that say in which
-// file they are.
+// Placed reports whether err lists mistakes in a source and names the file of each.
 func Placed(err error) bool {
 	e, ok := errors.AsType[*ProblemError](err)
 	return ok && !slices.ContainsFunc(e.Diagnostics, func(d interpreter.Diagnostic) bool { return d.File == "" || d.File == "." })
 }
 
-// Text is a diagnostic for a person: file:line:column, what it is, and the
-// detail, indented where it has several lines. A source as a whole has no place.
+// Text formats a diagnostic for people: file:line:column, summary, and the detail,
+// indented if it has several lines. A diagnostic about the whole source has no position.
 func Text(d interpreter.Diagnostic) string {
 	var b strings.Builder
 	if d.File != "" && d.File != "." {

@@ -18,17 +18,18 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// Redactor hides what is not to be told in what interpreters say: secret options,
-// and the credentials and queries of URLs.
+// Redactor removes secrets from the messages of interpreters: secret options, and the
+// credentials and queries of URLs.
 type Redactor struct{ secrets *strings.Replacer }
 
-// shortest is how long a part of an option must be to be hidden by itself: hiding
-// every 3 or true would leave no message readable.
+// shortest is the minimum length of a part of an option that is redacted by itself:
+// redacting every 3 or true would make messages unreadable.
 const shortest = 6
 
-// Secrets hides what options have and shown, what may be told of them, has not: of an
-// assignment (key=value) the whole, its value, and the values in it where it holds
-// several; of an object its names too, and numbers, unless they are short. It hides more texts besides, such as those of [Variables].
+// Secrets returns a Redactor for everything in options that is not in shown, which holds
+// the public options. Of an assignment (key=value) it redacts the whole, the value, and
+// the parts of a value that has several. Of an object it also redacts names and numbers,
+// unless they are short. It also redacts the texts in more, such as those of [Variables].
 func Secrets(options, shown json.RawMessage, more ...string) (Redactor, error) {
 	var all, told any
 	if err := errors.Join(unmarshal(options, &all), unmarshal(shown, &told)); err != nil {
@@ -72,8 +73,8 @@ func Secrets(options, shown json.RawMessage, more ...string) (Redactor, error) {
 				compare(v, m[name])
 			}
 		case []any:
-			// Items that are left out move those after them: what is not there as a
-			// whole is taken for secret.
+			// Items that are left out move those after them, so a list that is not
+			// shown completely is taken to be secret.
 			list, _ := told.([]any)
 			for n, v := range all {
 				if n < len(list) && len(list) == len(all) {
@@ -90,15 +91,15 @@ func Secrets(options, shown json.RawMessage, more ...string) (Redactor, error) {
 	}
 	var pairs []string
 	for _, s := range slices.SortedFunc(maps.Keys(found), func(a, b string) int {
-		return cmp.Or(len(b)-len(a), strings.Compare(a, b)) // one that holds another goes first
+		return cmp.Or(len(b)-len(a), strings.Compare(a, b)) // a text precedes its own parts
 	}) {
 		pairs = append(pairs, s, "(secret)")
 	}
 	return Redactor{strings.NewReplacer(pairs...)}, nil
 }
 
-// Variables are the values of variables, by name, that are not to be told. Those that
-// are short or name a file are not among them.
+// Variables returns the values of the named environment variables that must be redacted.
+// It leaves out short values and paths of files.
 func Variables(lookup func(string) (string, bool), names []string) []string {
 	var out []string
 	for _, name := range names {
@@ -117,14 +118,14 @@ func unmarshal(data json.RawMessage, v any) error {
 		return nil
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber() // hidden as it is written
+	dec.UseNumber() // redacted as written
 	if err := dec.Decode(v); err != nil {
 		return fmt.Errorf("options: %w", err)
 	}
 	return nil
 }
 
-// Text is a text that may be told.
+// Text returns s without secrets.
 func (r Redactor) Text(s string) string {
 	if r.secrets != nil {
 		s = r.secrets.Replace(s)
@@ -132,10 +133,10 @@ func (r Redactor) Text(s string) string {
 	return vcs.CleanText(s)
 }
 
-// Error keeps the error as it is where it may be told. The mistakes of a
-// *[ProblemError] are looked at one by one.
+// Error returns err unchanged if it has no secrets, else an error with the redacted
+// text. The diagnostics of a *[ProblemError] are redacted one by one.
 func (r Redactor) Error(err error) error {
-	//nolint:errorlint // what wraps it says more than the mistakes, and is looked at as a text
+	//nolint:errorlint // an error that wraps it has more text, which is redacted as a whole
 	if problem, ok := err.(*ProblemError); ok {
 		told := make([]interpreter.Diagnostic, len(problem.Diagnostics))
 		for i, d := range problem.Diagnostics {
@@ -149,14 +150,14 @@ func (r Redactor) Error(err error) error {
 	return err
 }
 
-// Diagnostic is one that may be told.
+// Diagnostic returns d without secrets.
 func (r Redactor) Diagnostic(d interpreter.Diagnostic) interpreter.Diagnostic {
 	d.Summary, d.Detail, d.File = r.Text(d.Summary), r.Text(d.Detail), r.Text(d.File)
 	return d
 }
 
-// PublicURI takes out of a URI what may be a secret: user and password, but for
-// the login git, and the query and fragment, where tokens and signatures stand.
+// PublicURI removes from a URI what may be secret: user and password, except for the
+// user git, and the query and fragment, which may hold tokens and signatures.
 func PublicURI(uri string) string {
 	u, err := url.Parse(uri)
 	if err != nil || u.Host == "" {
