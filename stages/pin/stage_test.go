@@ -225,7 +225,7 @@ func TestPinRefuses(t *testing.T) {
 		{"other bytes", func(r *images.Report, _ *images.List) {
 			r.References[0].Locations[0].FileDigest = digest.FromString("x")
 		}, "were found in sha256:"},
-		{"outside", func(r *images.Report, _ *images.List) { r.References[0].Locations[0].Length = 1 << 20 }, "outside the file"},
+		{"outside", func(r *images.Report, _ *images.List) { r.References[0].Locations[0].Length = 1 << 20 }, "outside of the file"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			report := good()

@@ -28,8 +28,8 @@ type command struct {
 	hear  *bufio.Reader
 }
 
-// openCommand opens the repository whose work tree is at top, as far as git
-// agrees to: it refuses one that belongs to somebody else.
+// openCommand opens the repository whose work tree is at top. Git refuses to open one
+// that another user owns.
 func openCommand(ctx context.Context, top string) (objects, error) {
 	format, err := runGit(ctx, top, nil, "rev-parse", "--show-object-format")
 	if err != nil {
@@ -38,13 +38,11 @@ func openCommand(ctx context.Context, top string) (objects, error) {
 	return &command{top: top, hash32: strings.TrimSpace(string(format)) == "sha256"}, nil
 }
 
-// gitCommand prepares git so that it answers and does nothing else: no hook,
-// no file system monitor, no pager, no fetch of objects that a partial clone
-// left out, no question to a terminal, no lock, and nothing taken from GIT_
-// variables or from a repository that lies above top. Programs run only where
-// .gitattributes of the work tree ask for a filter that the user has configured,
-// as they do for `git status`; for one that the repository's own configuration has,
-// see [checkin].
+// gitCommand returns a git command that only reads: no hooks, no file system monitor, no
+// pager, no fetch of objects missing from a partial clone, no prompt, no locks. It ignores
+// GIT_ variables and repositories above top. Git runs a program only if .gitattributes in
+// the work tree names a filter that the user has configured, as `git status` does. For
+// filters in the repository's own configuration see [checkin].
 func gitCommand(ctx context.Context, top string, args ...string) *exec.Cmd {
 	fixed := []string{
 		"--no-pager", "--no-optional-locks", "--no-replace-objects", "--literal-pathspecs",
@@ -58,11 +56,11 @@ func gitCommand(ctx context.Context, top string, args ...string) *exec.Cmd {
 	})
 	cmd.Env = append(cmd.Env, "LC_ALL=C", "GIT_TERMINAL_PROMPT=0", "GIT_NO_LAZY_FETCH=1",
 		"GIT_CEILING_DIRECTORIES="+filepath.Dir(top))
-	cmd.WaitDelay = time.Second // a filter may have left a child that holds the pipes
+	cmd.WaitDelay = time.Second // a filter may have left a child that keeps the pipes open
 	return cmd
 }
 
-// runGit runs git to its end and returns what it printed.
+// runGit runs git and returns its standard output.
 func runGit(ctx context.Context, top string, stdin io.Reader, args ...string) ([]byte, error) {
 	cmd := gitCommand(ctx, top, args...)
 	cmd.Stdin = stdin
@@ -74,7 +72,8 @@ func runGit(ctx context.Context, top string, stdin io.Reader, args ...string) ([
 	return out.Bytes(), nil
 }
 
-// gitError says why git failed: the context's cause, git's own first line, or err.
+// gitError returns the reason why git failed: the context's cause, the first line that git
+// printed, or err.
 func gitError(ctx context.Context, verb, stderr string, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -85,7 +84,7 @@ func gitError(ctx context.Context, verb, stderr string, err error) error {
 	return fmt.Errorf("git %s: %w", verb, err)
 }
 
-// exitCode is that of a program that ran, -1 for any other error.
+// exitCode returns the exit code of a program that ran, -1 for any other error.
 func exitCode(err error) int {
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return exit.ExitCode()
@@ -141,7 +140,7 @@ func (c *command) object(ctx context.Context, id string) (string, []byte, error)
 	return kind, data, nil
 }
 
-// exchange asks the running git for one object, and starts it if need be.
+// exchange requests one object from the running git, which it starts if necessary.
 func (c *command) exchange(ctx context.Context, id string) (string, []byte, error) {
 	if c.batch == nil {
 		cmd := gitCommand(ctx, c.top, "cat-file", "--batch")
@@ -173,7 +172,7 @@ func (c *command) exchange(ctx context.Context, id string) (string, []byte, erro
 	if err != nil {
 		return "", nil, err
 	}
-	data := make([]byte, size+1) // and a newline
+	data := make([]byte, size+1) // with a newline
 	if _, err := io.ReadFull(c.hear, data); err != nil {
 		return "", nil, err
 	}
@@ -187,24 +186,24 @@ func (c *command) close() {
 		return
 	}
 	c.ask.Close()
-	_ = c.batch.Wait() // it was only read from, and all that was asked was answered
+	_ = c.batch.Wait() // all requests have been answered
 }
 
-// checkin is what git would store for files of the work tree at top, by path:
-// their ids after the line endings, encodings and filters that the attributes
-// ask for were undone. A filter of the repository's own configuration is not run: that
-// file may have come with the folder, and names a program. It is an error.
+// checkin returns the ids, by path, of the blobs that git would store for files of the work
+// tree at top, after undoing the line endings, encodings and filters that attributes ask
+// for. It is an error if a file has a filter from the repository's own configuration: that
+// may have come with the folder, and names a program to run.
 func checkin(ctx context.Context, top string, paths []string) (map[string]string, error) {
 	var names strings.Builder
 	for _, p := range paths {
-		// A name that begins with a quote is read as a C string.
+		// Git parses a name that begins with a quote as a C string.
 		if strings.ContainsAny(p, "\n\"\\") {
 			p = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(p) + `"`
 		}
 		names.WriteString(p + "\n")
 	}
-	// hash-object also works without a repository, and then knows no attributes:
-	// where git refuses the repository, nothing is known.
+	// Without a repository, or in one that git refuses to open, hash-object works but
+	// ignores attributes.
 	if _, err := runGit(ctx, top, nil, "rev-parse", "--git-dir"); err != nil {
 		return nil, err
 	}
@@ -226,7 +225,8 @@ func checkin(ctx context.Context, top string, paths []string) (map[string]string
 	return byPath, nil
 }
 
-// ownFilter reports a file whose filter the configuration in the repository defines.
+// ownFilter returns an error if the repository's own configuration defines the filter of
+// one of the files.
 func ownFilter(ctx context.Context, top string, paths []string) error {
 	list, err := runGit(ctx, top, nil, "config", "--list", "--show-scope", "-z")
 	if err != nil {
@@ -251,7 +251,7 @@ func ownFilter(ctx context.Context, top string, paths []string) error {
 	fields = strings.Split(string(attributes), "\x00") // path, filter, name, …
 	for i := 0; i+2 < len(fields); i += 3 {
 		if own[fields[i+2]] {
-			return fmt.Errorf("its filter %q is of the configuration in the repository itself, which is not run; one in the configuration of the user is", fields[i+2])
+			return fmt.Errorf("the repository's own configuration defines its filter %q, which is not run; filters in the user's configuration are", fields[i+2])
 		}
 	}
 	return nil

@@ -21,25 +21,26 @@ import (
 	"github.com/taped-dev/tape/engine/regular"
 )
 
-// Query asks where files came from. Paths are below Root and slash-separated.
+// Query describes the files to look up. Paths are relative to Root and slash-separated.
 type Query struct {
-	// Name of the source in the pipeline.
+	// Name is the name of the source in the pipeline.
 	Name string
-	// Root is absolute and free of symbolic links: a repository's top, or any
-	// folder.
+	// Root is the top of a repository or any other folder. It is absolute and has no
+	// symbolic links.
 	Root string
-	// Path of the source.
+	// Path is the path of the source.
 	Path string
-	// Folders were taken: what HEAD has there and the disk has not was removed.
+	// Folders are folders that belong to the source completely: a file that HEAD has
+	// there but the disk does not was removed.
 	Folders []string
 	// Inputs are the files that were read.
 	Inputs []Input
-	// Locked vouches for files that are not committed; nil is nothing.
+	// Locked has the digests of files that are not committed. It may be nil.
 	Locked *Lock
 }
 
-// Lock is a file that gives the digests of files which are not committed. It counts
-// where it is as committed itself.
+// Lock is a file with the digests of files that are not committed. It is used only if it
+// is committed itself and unmodified.
 type Lock struct {
 	File  string // as the caller would open it
 	Data  []byte
@@ -48,8 +49,8 @@ type Lock struct {
 
 // Input is a file that was read.
 type Input struct {
-	// Path is where it was asked for, Real where it lies: another path where
-	// Links led there.
+	// Path is the path that was opened, Real the path of the file. They differ if
+	// Links were followed.
 	Path, Real string
 	// Links are the symbolic links that were followed, in order.
 	Links []Link
@@ -59,9 +60,9 @@ type Input struct {
 // Link is a symbolic link: its own path, free of other links, and its text.
 type Link struct{ Path, Target string }
 
-// FindTop returns the top of the repository that a folder lies in: the nearest
-// folder at or above it that has a .git. ok is false where there is none. dir is
-// absolute and free of symbolic links.
+// FindTop returns the top of the repository that contains a folder: the nearest folder at
+// or above it that has a .git. ok is false if there is none. dir must be absolute and have
+// no symbolic links.
 func FindTop(dir string) (top string, ok bool) {
 	for {
 		if isTop(dir) {
@@ -75,10 +76,9 @@ func FindTop(dir string) (top string, ok bool) {
 	}
 }
 
-// isTop says whether a folder has a .git that is one: a folder with a HEAD, or
-// the file that a linked work tree or a submodule has. What it points to may be
-// missing (a work tree copied into a container): it is a repository still, of
-// which nothing is known.
+// isTop reports whether a folder has a valid .git: a folder with a HEAD, or the file of a
+// linked work tree or submodule. The target of the file may be missing, for example if a
+// work tree was copied into a container: nothing is known about such a repository.
 func isTop(dir string) bool {
 	git := filepath.Join(dir, ".git")
 	info, err := os.Stat(git)
@@ -93,13 +93,12 @@ func isTop(dir string) bool {
 	return err == nil && bytes.HasPrefix(data, []byte("gitdir: "))
 }
 
-// Read says what git knows of the files. Whatever stands in the way of knowing
-// makes facts unknown and is told in warnings; the error is the context's only.
+// Read returns what git knows about the files. Whatever cannot be found out is Unknown, with
+// the reason in warnings. The error is always the context's cause.
 //
-// Repositories are read with go-git, and with the git command where go-git
-// cannot (SHA-256, reftable, alternates elsewhere). A file is unmodified when
-// its bytes are HEAD's; where they are not, git is asked whether line endings,
-// encodings or filters make the difference.
+// Read uses go-git, and the git command for what go-git does not support (SHA-256, reftable,
+// alternates elsewhere). A file is unmodified if its bytes are those in HEAD. If they are
+// not, the git command tells whether line endings, encodings or filters make the difference.
 func Read(ctx context.Context, q Query) (facts Facts, warnings []string, err error) {
 	r := &reader{query: q, tops: map[string]string{}, repos: map[string]*repository{}}
 	defer r.close()
@@ -128,7 +127,7 @@ func Read(ctx context.Context, q Query) (facts Facts, warnings []string, err err
 			if dir != "." {
 				where = "the repository in " + dir
 			}
-			warnings = append(warnings, fmt.Sprintf("what git knows of %s is unknown: %v", where, r.repos[dir].trouble))
+			warnings = append(warnings, fmt.Sprintf("the git state of %s is unknown: %v", where, r.repos[dir].trouble))
 		}
 	}
 	if len(facts.Repositories) > 0 {
@@ -143,26 +142,28 @@ func Read(ctx context.Context, q Query) (facts Facts, warnings []string, err err
 	return facts, append(warnings, r.warnings...), nil
 }
 
-// worse is the one of two states that says less good of a source.
+// worse returns the worse of two states of modification: Yes, then Unknown, then No.
 func worse(a, b Tristate) Tristate {
-	rank := map[Tristate]int{No: 0, Unknown: 1, Yes: 2}
-	if rank[b] > rank[a] {
-		return b
+	switch {
+	case a == Yes || b == Yes:
+		return Yes
+	case a == Unknown || b == Unknown:
+		return Unknown
 	}
-	return a
+	return No
 }
 
 // reader gathers the facts of one query.
 type reader struct {
 	query    Query
-	tops     map[string]string // folder below Root → top of its repository, "" where none
+	tops     map[string]string // folder below Root → top of its repository, "" if none
 	repos    map[string]*repository
 	warnings []string
-	// lockHolds is whether the query's lock counts; nil: not asked yet.
+	// lockHolds reports whether the query's lock is committed; nil if not checked yet.
 	lockHolds *bool
 }
 
-// repository is one that holds inputs.
+// repository is a repository that contains inputs.
 type repository struct {
 	Repository
 	history
@@ -178,7 +179,7 @@ func (r *reader) close() {
 	}
 }
 
-// topOf is the top of the repository that a folder lies in, below Root.
+// topOf returns the top of the repository that contains a folder, relative to Root.
 func (r *reader) topOf(dir string) (string, bool) {
 	top, known := r.tops[dir]
 	if !known {
@@ -193,7 +194,7 @@ func (r *reader) topOf(dir string) (string, bool) {
 	return top, top != ""
 }
 
-// open reads a repository's HEAD, by go-git or else by git.
+// open reads a repository's HEAD with go-git or, if that fails, with the git command.
 func (r *reader) open(ctx context.Context, top string) *repository {
 	if repo, ok := r.repos[top]; ok {
 		return repo
@@ -218,7 +219,7 @@ func (r *reader) open(ctx context.Context, top string) *repository {
 	}
 	if err := read(openLibrary(abs)); err != nil {
 		if gitErr := read(openCommand(ctx, abs)); gitErr != nil {
-			// What git says is what a person can act upon, unless it is not there.
+			// Git's message is the more helpful one, unless git is not installed.
 			if exitCode(gitErr) < 0 {
 				gitErr = err
 			}
@@ -228,7 +229,7 @@ func (r *reader) open(ctx context.Context, top string) *repository {
 	return repo
 }
 
-// fail notes that something about the repository cannot be known.
+// fail records that something about the repository could not be found out.
 func (repo *repository) fail(err error) {
 	if repo.trouble == nil {
 		repo.trouble = err
@@ -236,8 +237,8 @@ func (repo *repository) fail(err error) {
 	repo.Modified = worse(repo.Modified, Unknown)
 }
 
-// pathTree sets the id of the source in a repository: of the path, or of
-// everything where the repository lies inside the source.
+// pathTree sets PathTree: the id of the source's path, or of HEAD's whole tree if the
+// repository is inside the source.
 func (r *reader) pathTree(ctx context.Context, repo *repository) error {
 	rel, inside := below(repo.Dir, r.query.Path)
 	if !inside {
@@ -253,7 +254,8 @@ func (r *reader) pathTree(ctx context.Context, repo *repository) error {
 	return err
 }
 
-// below is where p lies under dir, both below one root.
+// below returns p relative to dir, both relative to the same root. ok is false if p is not
+// below dir.
 func below(dir, p string) (rel string, ok bool) {
 	switch dir {
 	case p:
@@ -265,8 +267,8 @@ func below(dir, p string) (rel string, ok bool) {
 	}
 }
 
-// file compares an input with HEAD, byte for byte. What differs is left at
-// Unknown until settle has asked git.
+// file compares an input with HEAD, byte for byte. If they differ, Modified is Unknown until
+// settle asks git.
 func (r *reader) file(ctx context.Context, in Input) File {
 	f := File{Path: in.Path, Digest: digest.FromBytes(in.Data), Modified: Unknown}
 	if in.Real != in.Path {
@@ -306,7 +308,7 @@ func (r *reader) file(ctx context.Context, in Input) File {
 	return f
 }
 
-// locked reports whether a lock that is as committed has the digest of a file.
+// locked reports whether a committed lock has the digest of a file.
 func (r *reader) locked(ctx context.Context, f File) bool {
 	lock := r.query.Locked
 	if lock == nil || lock.Files[f.Path] != f.Digest {
@@ -319,7 +321,7 @@ func (r *reader) locked(ctx context.Context, f File) bool {
 	return *r.lockHolds
 }
 
-// committed reports whether a lock is HEAD's, byte for byte.
+// committed reports whether HEAD has the lock, byte for byte.
 func (r *reader) committed(ctx context.Context, lock *Lock) bool {
 	abs, err := filepath.Abs(lock.File)
 	if err == nil {
@@ -369,8 +371,8 @@ func (r *reader) link(ctx context.Context, l Link) Tristate {
 	return Yes
 }
 
-// settle decides about the files whose bytes are not HEAD's, and with them about
-// their repositories. files are in the order of the query's inputs.
+// settle sets Modified of the files whose bytes differ from HEAD, and of the repositories.
+// Files must be in the order of the query's inputs.
 func (r *reader) settle(ctx context.Context, files []File) {
 	differ := map[string][]difference{}
 	for i := range files {
@@ -390,8 +392,8 @@ func (r *reader) settle(ctx context.Context, files []File) {
 	}
 }
 
-// difference is a file whose bytes are not those that HEAD has at path, which is
-// below the repository's top.
+// difference is a file whose bytes differ from HEAD. Path is relative to the top of the
+// repository.
 type difference struct {
 	*File
 	path string
@@ -406,7 +408,7 @@ func (r *reader) convert(ctx context.Context, repo *repository, files []differen
 	}
 	ids, err := checkin(ctx, repo.abs, paths)
 	if err != nil && len(files) > 1 {
-		// One file whose filter fails must not hide the others.
+		// A file whose filter fails must not make the others unknown.
 		for i := range files {
 			r.convert(ctx, repo, files[i:i+1])
 		}
@@ -426,8 +428,8 @@ func (r *reader) convert(ctx context.Context, repo *repository, files []differen
 	}
 }
 
-// converted says whether anything points to git storing a file otherwise than
-// as it lies on disk: attributes, or the line endings that core.autocrlf makes.
+// converted reports whether git may store other bytes for a file than those on disk, because
+// there are attributes, or line endings that core.autocrlf would change.
 func converted(top string, f difference) bool {
 	if bytes.Contains(f.data, []byte("\r\n")) {
 		return true
@@ -445,8 +447,8 @@ func converted(top string, f difference) bool {
 	})
 }
 
-// removed looks for what HEAD has in a folder that was taken and the disk has
-// not: no input tells of it, and yet the source is not HEAD's.
+// removed looks for files that HEAD has in one of the source's folders but the disk does not.
+// They are not among the inputs, but the source differs from HEAD.
 func (r *reader) removed(ctx context.Context, folder string) {
 	inputs := map[string]bool{}
 	for _, in := range r.query.Inputs {
@@ -454,7 +456,7 @@ func (r *reader) removed(ctx context.Context, folder string) {
 	}
 	for _, top := range slices.Sorted(maps.Keys(r.repos)) {
 		repo := r.repos[top]
-		at := top // the whole of a submodule inside the folder, or the folder itself
+		at := top // a whole submodule inside the folder, or else the folder itself
 		if _, inside := below(folder, top); !inside {
 			if owner, _ := r.topOf(folder); owner != top {
 				continue
@@ -475,7 +477,7 @@ func (r *reader) removed(ctx context.Context, folder string) {
 	}
 }
 
-// mostRemoved is how many files are named that are not there any more.
+// mostRemoved is the maximum length of Repository.Removed.
 const mostRemoved = 100
 
 // missing compares one tree of HEAD with the folder on disk.
@@ -496,7 +498,7 @@ func (r *reader) missing(ctx context.Context, repo *repository, tree, dir string
 		case modeGitlink:
 			if !isTop(abs) {
 				repo.Modified = worse(repo.Modified, Unknown)
-				r.warnings = append(r.warnings, fmt.Sprintf("submodule %s is not checked out: 'git submodule update --init' does it", p))
+				r.warnings = append(r.warnings, fmt.Sprintf("submodule %s is not checked out; run 'git submodule update --init'", p))
 			}
 		default:
 			if _, statErr := os.Lstat(abs); errors.Is(statErr, fs.ErrNotExist) || errors.Is(statErr, syscall.ENOTDIR) {
@@ -513,8 +515,8 @@ func (r *reader) missing(ctx context.Context, repo *repository, tree, dir string
 	return nil
 }
 
-// gitlinks compares the commits of submodules with those that the repository
-// around them names.
+// gitlinks compares the commits of submodules with those recorded in the repositories that
+// contain them.
 func (r *reader) gitlinks(ctx context.Context) {
 	for queue := slices.Sorted(maps.Keys(r.repos)); len(queue) > 0; queue = queue[1:] {
 		inner := r.repos[queue[0]]

@@ -17,7 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// TestMain keeps the configuration of whoever runs the tests out of them.
+// TestMain isolates the tests from the user's git configuration.
 func TestMain(m *testing.M) {
 	for _, name := range []string{"HOME", "XDG_CONFIG_HOME"} {
 		if err := os.Setenv(name, os.DevNull); err != nil {
@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// gitIn runs git in dir, as nobody in particular at a fixed time.
+// gitIn runs git in dir with a fixed author and time.
 func gitIn(t *testing.T, dir string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "git", args...)
@@ -55,7 +55,7 @@ func write(t *testing.T, dir string, files map[string]string) {
 	}
 }
 
-// newFolder is an empty folder whose path has no symbolic link.
+// newFolder returns an empty folder whose path has no symbolic links.
 func newFolder(t *testing.T) string {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(t.TempDir())
@@ -65,7 +65,7 @@ func newFolder(t *testing.T) string {
 	return dir
 }
 
-// newRepository commits files on main.
+// newRepository returns a repository with the files committed on main.
 func newRepository(t *testing.T, files map[string]string, initArgs ...string) string {
 	t.Helper()
 	dir := newFolder(t)
@@ -76,7 +76,7 @@ func newRepository(t *testing.T, files map[string]string, initArgs ...string) st
 	return dir
 }
 
-// input reads a file, following no link.
+// input reads a file without following links.
 func input(t *testing.T, root, path string) Input {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(root, path))
@@ -86,7 +86,7 @@ func input(t *testing.T, root, path string) Input {
 	return Input{Path: path, Real: path, Data: data}
 }
 
-// query takes the folder deploy with the named files.
+// query returns a query for the folder deploy with the named files.
 func query(t *testing.T, root string, paths ...string) Query {
 	t.Helper()
 	q := Query{Name: "shop", Root: root, Path: "deploy", Folders: []string{"deploy"}}
@@ -180,7 +180,7 @@ func TestReadSameCommit(t *testing.T) {
 		}
 	}
 
-	// A linked work tree is on a branch of its own, or detached.
+	// A linked work tree is on another branch, or detached.
 	gitIn(t, filepath.Join(work, "full"), "worktree", "add", "--quiet", "--detach", "../linked")
 	want.Repositories[0].Ref = ""
 	if diff := cmp.Diff(want, read(t, query(t, filepath.Join(work, "linked"), "deploy/a.yaml", "deploy/b/c.yaml"))); diff != "" {
@@ -188,7 +188,7 @@ func TestReadSameCommit(t *testing.T) {
 	}
 }
 
-// Both ways of reading a repository say the same.
+// Both ways of reading a repository give the same facts.
 func TestReadersAgree(t *testing.T) {
 	dir := newRepository(t, shop)
 	gitIn(t, dir, "remote", "add", "up.stream", "git@example.com:shop")
@@ -305,8 +305,8 @@ func userConfig(t *testing.T, key, value string) {
 	gitIn(t, home, "config", "--file", filepath.Join(home, ".gitconfig"), key, value)
 }
 
-// TestReadRunsNothingOfTheRepository reads repositories whose own configuration names programs, in
-// every way that git has: none is run, and what a filter would say is unknown.
+// TestReadRunsNothingOfTheRepository reads repositories whose own configuration names programs
+// in every way that git has. None is run, and the result of a filter is unknown.
 func TestReadRunsNothingOfTheRepository(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -371,7 +371,7 @@ func TestReadRunsNothingOfTheRepository(t *testing.T) {
 	}
 }
 
-// A filter that cannot run makes its own file unknown, and no other.
+// A filter that cannot run makes only its own file unknown.
 func TestReadBrokenFilter(t *testing.T) {
 	dir := newRepository(t, shop)
 	gitIn(t, dir, "config", "filter.lost.clean", "/nonexistent/program")
@@ -392,8 +392,8 @@ func TestReadBrokenFilter(t *testing.T) {
 	}
 }
 
-// Without git on the PATH, what differs is modified unless a conversion may
-// explain the difference.
+// Without git on the PATH, a file that differs is modified, unless a conversion may explain
+// the difference.
 func TestReadWithoutGit(t *testing.T) {
 	dir := newRepository(t, shop)
 	write(t, dir, map[string]string{"deploy/a.yaml": "a: 2\n", "deploy/b/c.yaml": "c: 1\r\n"})
@@ -412,8 +412,7 @@ func TestReadWithoutGit(t *testing.T) {
 
 func TestReadSHA256(t *testing.T) {
 	dir := newRepository(t, shop, "--object-format=sha256")
-	// Neither what the caller's environment says of another repository nor what
-	// lies above counts.
+	// GIT_ variables of the caller and repositories above the folder are ignored.
 	t.Setenv("GIT_DIR", filepath.Join(newRepository(t, shop), ".git"))
 	facts := read(t, query(t, dir, "deploy/a.yaml", "deploy/b/c.yaml"))
 	if r := facts.Repositories[0]; len(r.Commit) != 64 || len(r.PathTree) != 64 || r.Modified != No || facts.Modified != No {
@@ -449,8 +448,8 @@ func TestReadNoRepository(t *testing.T) {
 	}
 }
 
-// A work tree whose repository is not there is a repository of which nothing is
-// known, and not the one above it.
+// Nothing is known about a work tree whose repository is missing; the repository above it
+// is not used instead.
 func TestReadBrokenRepository(t *testing.T) {
 	above := newRepository(t, shop)
 	dir := filepath.Join(above, "inner")
@@ -488,14 +487,14 @@ func TestReadSubmodule(t *testing.T) {
 		t.Errorf("file of the submodule: %+v", f)
 	}
 
-	// The submodule at another commit: its own files are clean, the source is not.
+	// If the submodule is at another commit, its files are clean but the source is not.
 	gitIn(t, sub, "commit", "--quiet", "--allow-empty", "--message=ahead")
 	facts = read(t, query(t, dir, paths...))
 	if facts.Repositories[0].Modified != Yes || facts.Repositories[1].Modified != No || facts.Modified != Yes {
 		t.Errorf("submodule ahead: %+v", facts)
 	}
 
-	// Not checked out: what it holds is unknown.
+	// If the submodule is not checked out, its content is unknown.
 	gitIn(t, dir, "submodule", "--quiet", "deinit", "--force", "deploy/lib")
 	facts, warnings, err := Read(t.Context(), query(t, dir, paths[:2]...))
 	if err != nil {
@@ -544,7 +543,7 @@ func TestReadSignedTag(t *testing.T) {
 	}
 }
 
-// What a repository's configuration would have git run is not run.
+// Programs named in a repository's configuration are not run.
 func TestReadRunsNothing(t *testing.T) {
 	for _, format := range []string{"sha1", "sha256"} {
 		dir := newRepository(t, shop, "--object-format="+format)
@@ -586,7 +585,7 @@ func TestReadCancelled(t *testing.T) {
 	}
 }
 
-// Names that are odd for git's line-based interfaces.
+// Names with characters that are special in git's line-based interfaces.
 func TestReadOddNames(t *testing.T) {
 	names := []string{"deploy/a b.yaml", "deploy/\"q\".yaml", "deploy/new\nline.yaml", `deploy/back\slash.yaml`, "deploy/ü.yaml", "deploy/:(top).yaml", "deploy/-n.yaml"}
 	files := map[string]string{}

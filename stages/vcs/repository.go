@@ -23,22 +23,21 @@ const (
 	modeGitlink = "160000" // a submodule's commit
 )
 
-// objects is a git repository as far as it must be read. There are two: go-git's,
-// which starts no process, and the git command's for what go-git cannot open.
-// What the answers mean is worked out once, in history.
+// objects reads a git repository. It is implemented with go-git, which starts no process,
+// and with the git command for repositories that go-git cannot open. History interprets
+// the results of both.
 type objects interface {
-	// head is the reference that HEAD names, "" where detached, and the commit
-	// it leads to, "" where there is none yet.
+	// head returns the reference in HEAD, "" if HEAD is detached, and HEAD's commit, ""
+	// if there is none yet.
 	head(ctx context.Context) (ref, commit string, err error)
-	// tags maps the short names of tags to the objects they name.
+	// tags maps the short names of tags to the ids of the objects they name.
 	tags(ctx context.Context) (map[string]string, error)
-	// config has the values of the repository's own configuration, in order.
-	// Keys are section.name or section.subsection.name, section and name in
-	// lower case.
+	// config returns the values in the repository's own configuration, in order. Keys
+	// are section.name or section.subsection.name, section and name in lower case.
 	config(ctx context.Context) (map[string][]string, error)
-	// object is the type and content of an object.
+	// object returns the type and content of an object.
 	object(ctx context.Context, id string) (kind string, data []byte, err error)
-	// sha256 says that object ids are SHA-256 instead of SHA-1.
+	// sha256 reports whether object ids are SHA-256 instead of SHA-1.
 	sha256() bool
 	close()
 }
@@ -46,15 +45,14 @@ type objects interface {
 // history answers questions about a repository's HEAD.
 type history struct {
 	objects
-	tree  string // of HEAD, "" where there is no commit
+	tree  string // id of HEAD's tree, "" if there is no commit
 	trees map[string]map[string]entry
 }
 
 // entry is one name in a tree.
 type entry struct{ mode, id string }
 
-// read fills in r what HEAD and configuration say. What was found before an
-// error stays.
+// read fills in r from HEAD and the configuration. On error, r keeps what was found before.
 func (h *history) read(ctx context.Context, r *Repository) error {
 	config, err := h.config(ctx)
 	if err != nil {
@@ -85,7 +83,7 @@ func (h *history) read(ctx context.Context, r *Repository) error {
 	return err
 }
 
-// tagsAt are the tags that lead to a commit, sorted by name.
+// tagsAt returns the tags that point to a commit, sorted by name.
 func (h *history) tagsAt(ctx context.Context, commit string) ([]GitTag, error) {
 	all, err := h.tags(ctx)
 	if err != nil {
@@ -94,11 +92,11 @@ func (h *history) tagsAt(ctx context.Context, commit string) ([]GitTag, error) {
 	var out []GitTag
 	for name, id := range all {
 		tag := GitTag{Name: name}
-		// A tag may name a tag; a cycle cannot be made, a long chain can.
+		// A tag may name another tag. A cycle is impossible, a long chain is not.
 		for depth := 0; id != commit && depth < 16; depth++ {
 			kind, data, err := h.object(ctx, id)
 			if err != nil || kind != "tag" {
-				// A shallow or partial clone need not have what its tags name.
+				// A shallow or partial clone may lack the objects of its tags.
 				break
 			}
 			if depth == 0 {
@@ -114,7 +112,7 @@ func (h *history) tagsAt(ctx context.Context, commit string) ([]GitTag, error) {
 	return out, nil
 }
 
-// lookup finds a path in HEAD's tree. ok is false where HEAD has nothing there.
+// lookup returns the entry at a path in HEAD's tree. ok is false if there is none.
 func (h *history) lookup(ctx context.Context, path string) (e entry, ok bool, err error) {
 	if h.tree == "" {
 		return entry{}, false, nil
@@ -138,7 +136,7 @@ func (h *history) lookup(ctx context.Context, path string) (e entry, ok bool, er
 	return e, true, nil
 }
 
-// list reads one tree.
+// list returns the entries of one tree, by name.
 func (h *history) list(ctx context.Context, id string) (map[string]entry, error) {
 	if names, ok := h.trees[id]; ok {
 		return names, nil
@@ -168,7 +166,7 @@ func (h *history) list(ctx context.Context, id string) (map[string]entry, error)
 	return names, nil
 }
 
-// blobID is the id that git gives a file of these bytes.
+// blobID returns the id of a git blob with the given content.
 func (h *history) blobID(data []byte) string {
 	sum := sha1.New()
 	if h.sha256() {
@@ -179,8 +177,8 @@ func (h *history) blobID(data []byte) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// headers are the first lines of a commit or tag. Of a repeated one (parent) the
-// first counts; continuation lines belong to signatures, which nothing here reads.
+// headers returns the headers of a commit or tag by name. Of a repeated header (parent) it
+// returns the first. Continuation lines, which belong to signatures, are not joined.
 func headers(data []byte) map[string]string {
 	out := map[string]string{}
 	for line := range strings.Lines(string(data)) {
@@ -196,7 +194,7 @@ func headers(data []byte) map[string]string {
 	return out
 }
 
-// signatureTime reads the end of "Name <mail> 1700000000 +0100".
+// signatureTime parses the time in "Name <mail> 1700000000 +0100".
 func signatureTime(s string) (time.Time, error) {
 	fields := strings.Fields(s[strings.LastIndexByte(s, '>')+1:])
 	if len(fields) == 0 {
@@ -209,8 +207,8 @@ func signatureTime(s string) (time.Time, error) {
 	return time.Unix(sec, 0).UTC(), nil
 }
 
-// signed says whether a tag object carries a signature of any of git's formats
-// (gpg.format openpgp, ssh and x509).
+// signed reports whether a tag object has a signature in any of git's formats (gpg.format
+// openpgp, ssh and x509).
 func signed(tag []byte) bool {
 	for _, begin := range []string{"PGP SIGNATURE", "PGP MESSAGE", "SSH SIGNATURE", "SIGNED MESSAGE"} {
 		if bytes.Contains(tag, []byte("\n-----BEGIN "+begin+"-----\n")) {
@@ -220,8 +218,8 @@ func signed(tag []byte) bool {
 	return false
 }
 
-// remotes are the configured remotes that mean something elsewhere, and the URI
-// of the one that counts for a branch.
+// remotes returns the configured remotes that are not folders on this machine, and the URI
+// for a branch, see Repository.URI.
 func remotes(config map[string][]string, branch string) ([]Remote, string) {
 	var out []Remote
 	for key, values := range config {

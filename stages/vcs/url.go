@@ -11,22 +11,21 @@ import (
 var (
 	// scpURL is git's short form of an ssh URL: [user@]host:path.
 	scpURL = regexp.MustCompile(`^(?:([^/]*)@)?(\[[^\]/]+\]|[^:/@\[\]]{2,}):([^?#]*)`)
-	// userInfo is what stands before the host of any URL in a text, with a password
-	// that is not written as it must be (a slash in it) too.
+	// userInfo matches what precedes the host of a URL in a text, also if the password
+	// contains a slash that is not escaped.
 	userInfo = regexp.MustCompile(`://(?:[^/\s'"]*|[^/\s'":@]*:\d*[^\d/\s'"@][^\s'"@]*)@`)
-	// urlQuery is what follows the path of any URL in a text.
+	// urlQuery matches what follows the path of a URL in a text.
 	urlQuery = regexp.MustCompile(`(://[^\s'"?#]*)[?#][^\s'"]*`)
 )
 
-// CleanURL takes out of a remote's URL whatever may be a secret or a person:
-// user and password, query and fragment. The login name git, which stands for
-// nobody, stays where ssh needs one. What cannot be told apart, and what names
-// a folder of this machine, comes back empty.
+// CleanURL removes from a remote's URL what may be secret or personal: user and password,
+// query and fragment. It keeps the user name git in ssh URLs, which need one. It returns ""
+// for a URL that it cannot parse and for a folder on this machine.
 func CleanURL(raw string) string {
 	if !strings.Contains(raw, "://") {
 		m := scpURL.FindStringSubmatch(raw)
 		if m == nil || m[3] == "" || strings.HasPrefix(m[3], ":") {
-			return "" // a path, or a remote helper (ext::…) with arguments of its own
+			return "" // a path, or a remote helper (ext::…) with its own arguments
 		}
 		if m[1] == "git" {
 			return "git@" + m[2] + ":" + m[3]
@@ -44,8 +43,8 @@ func CleanURL(raw string) string {
 	return clean.String()
 }
 
-// CleanText takes user, password, query and fragment out of the URLs in a text. The
-// login name git stays.
+// CleanText removes user, password, query and fragment from the URLs in a text. It keeps
+// the user name git.
 func CleanText(s string) string {
 	if !strings.Contains(s, "://") {
 		return s
