@@ -6,9 +6,9 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -18,6 +18,7 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/rendering"
+	"github.com/taped-dev/tape/stages/source"
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
@@ -98,53 +99,19 @@ func (l locking) materials() []interpreter.Material {
 	return out
 }
 
-// files are those that the lock vouches for, though git does not have them.
-func (l locking) files() *vcs.Lock {
-	if l.used == nil || len(l.used.Files) == 0 {
+// source is what of the lock counts for sources; nil where there is none.
+func (l locking) source() *source.Lock {
+	if l.used == nil {
 		return nil
 	}
-	return &vcs.Lock{File: l.file, Data: l.data, Files: l.used.Files}
-}
-
-// allow refuses an interpreter that is not the locked one before it starts, where all
-// has to be as locked.
-func (l locking) allow(name string, checksum digest.Digest) error {
-	if l.used == nil || !l.locked || name == BuiltIn {
-		return nil
+	lock := &source.Lock{
+		File: filepath.Base(l.file), Digest: digest.FromBytes(l.data), Files: l.used.Files,
+		Interpreters: map[string]source.LockedInterpreter{}, Required: l.locked,
 	}
-	platform := runtime.GOOS + "/" + runtime.GOARCH
-	locked, known := l.used.Interpreters[name]
-	sum := locked.Checksums[platform]
-	switch {
-	case known && sum == checksum:
-		return nil
-	case known && sum != "":
-		return fmt.Errorf("interpreter %s is not the one in %s: it is %s, locked is %s (version %s); --update=interpreters takes the new one", name, l.file, checksum, sum, locked.Version)
-	case known:
-		return fmt.Errorf("interpreter %s is in %s for %s only, not for %s; --update=interpreters adds it", name, l.file, strings.Join(slices.Sorted(maps.Keys(locked.Checksums)), ", "), platform)
+	for name, locked := range l.used.Interpreters {
+		lock.Interpreters[name] = source.LockedInterpreter(locked)
 	}
-	return fmt.Errorf("interpreter %s is not in %s; --update=interpreters adds it", name, l.file)
-}
-
-// described refuses an interpreter of another version than the locked one. Of the
-// same version, another build than the one in the lock is used, with a warning:
-// whoever builds tape has one of their own.
-func (l locking) described(name, version string, checksum digest.Digest) (warning string, err error) {
-	if l.used == nil || l.locked || name == BuiltIn {
-		return "", nil
-	}
-	locked, known := l.used.Interpreters[name]
-	if !known {
-		return "", nil
-	}
-	if locked.Version != version {
-		return "", fmt.Errorf("interpreter %s is of version %s, and %s has version %s; --update=interpreters takes this one", name, version, l.file, locked.Version)
-	}
-	platform := runtime.GOOS + "/" + runtime.GOARCH
-	if sum := locked.Checksums[platform]; sum != "" && sum != checksum {
-		return fmt.Sprintf("interpreter %s is of the locked version %s, and another build than the one in %s for %s; --locked refuses it, --update=interpreters takes it", name, version, l.file, platform), nil
-	}
-	return "", nil
+	return lock
 }
 
 // checkUpdate refuses to update what nothing is named, before anything is pushed. What

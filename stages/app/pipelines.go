@@ -79,7 +79,7 @@ func Validate(ctx context.Context, o Options) (*ValidateResult, error) {
 // Schema returns the JSON Schema of pipeline files, with the kinds of stage that the
 // environment has.
 func Schema(_ context.Context, o Options) ([]byte, error) {
-	table, err := pipeline.NewTable(stages.Default(), o.kinds("", locking{})...)
+	table, err := pipeline.NewTable(stages.Default(), o.kinds("")...)
 	if err != nil {
 		return nil, err
 	}

@@ -26,10 +26,10 @@ import (
 )
 
 // kinds are the stages of a pipeline file in a folder, over what the environment has.
-func (o *Options) kinds(folder string, lock locking) []pipeline.Kind {
+func (o *Options) kinds(folder string) []pipeline.Kind {
 	d := stages.Dependencies{
 		Source: source.Options{
-			Interpreters: o.Interpreters, Folder: folder, Allow: lock.allow, Described: lock.described, Locked: lock.files(),
+			Interpreters: o.Interpreters, Folder: folder,
 		},
 		Render:   render.Options{Interpreters: o.Interpreters, Registries: o.Registries, NewDir: o.TempDir},
 		Origins:  o.origins(),
@@ -52,7 +52,7 @@ func (o *Options) kinds(folder string, lock locking) []pipeline.Kind {
 func Stages(env Environment, folder string) engine.Stages {
 	o := Options{Environment: env}
 	out := engine.Stages{}
-	for _, kind := range o.kinds(folder, locking{}) {
+	for _, kind := range o.kinds(folder) {
 		out[kind.Name] = kind.New
 	}
 	return out
@@ -81,7 +81,7 @@ func (o *Options) pipeline() (*pipeline.Pipeline, error) {
 	if o.Pipeline != "" {
 		folder = filepath.Dir(o.Pipeline)
 	}
-	table, err := pipeline.NewTable(stages.Default(), o.kinds(folder, lock)...)
+	table, err := pipeline.NewTable(stages.Default(), o.kinds(folder)...)
 	if err != nil {
 		return nil, err
 	}
@@ -116,6 +116,9 @@ func (o *Options) pipeline() (*pipeline.Pipeline, error) {
 	}
 	if materials := lock.materials(); materials != nil || lock.locked {
 		err = errors.Join(err, p.With("render", "lock", render.Lock{Materials: materials, Required: lock.locked}))
+	}
+	if used := lock.source(); used != nil {
+		err = errors.Join(err, p.With("source", "lock", used))
 	}
 	if len(o.From) > 0 {
 		err = errors.Join(err, o.setFrom(p, folder))

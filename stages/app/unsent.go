@@ -28,7 +28,11 @@ func (o *PackageOptions) unsent(ctx context.Context, run *engine.Result, root oc
 	if err != nil {
 		return push.Pushed{}, err
 	}
-	signatures, err := document[[]ocispec.Descriptor](ctx, run, "sign.signatures", artifact.MediaTypeSignatures)
+	signed, err := run.Output("sign.signatures")
+	if err != nil {
+		return push.Pushed{}, err
+	}
+	signatures, err := artifact.Signatures(ctx, run.Store, signed)
 	if err != nil {
 		return push.Pushed{}, err
 	}

@@ -22,7 +22,6 @@ const (
 	MediaTypeBundle          = "application/vnd.dev.sigstore.bundle.v0.3+json"       // artifactType and layer of a signature
 	MediaTypeListing         = "application/vnd.tape.listing.v1+json"                // Listing: content → attest
 	MediaTypeTags            = "application/vnd.tape.tags.v1+json"                   // JSON array of the root's tags, the first one first: index → push
-	MediaTypeSignatures      = "application/vnd.tape.signatures.v1+json"             // JSON array of descriptors of manifests that carry signatures: sign → push
 )
 
 // Annotations.

@@ -9,8 +9,7 @@
 //	tags     artifact.MediaTypeTags, the first one is what results are called by
 //	images   images.List: which tag each image gets
 //	moved    images.Moved of mirror: that images and what is beside them are there
-//	signatures  of root and content, may be left out: descriptors of manifests that
-//	         are in the store with their blobs
+//	signatures  of root and content, may be left out: an index of their manifests
 //	→ pushed Pushed
 //
 // First goes everything by its digest: content, statements, root, signatures. Then
@@ -162,7 +161,7 @@ func (p *pusher) read(ctx context.Context, inputs map[string]ocispec.Descriptor)
 		return err
 	}
 	if signatures, ok := inputs["signatures"]; ok {
-		if err := engine.GetJSON(ctx, p.made, signatures, artifact.MediaTypeSignatures, &p.signatures); err != nil {
+		if p.signatures, err = artifact.Signatures(ctx, p.made, signatures); err != nil {
 			return err
 		}
 	}

@@ -412,7 +412,7 @@ func TestSignatures(t *testing.T) {
 				})
 				kase := l.kase(false, "v1")
 				var err error
-				if kase.Inputs["signatures"], err = stagetest.JSON(artifact.MediaTypeSignatures, []ocispec.Descriptor{signature}); err != nil {
+				if kase.Inputs["signatures"], err = stagetest.JSON(ocispec.MediaTypeImageIndex, ocispec.Index{Manifests: []ocispec.Descriptor{signature}}); err != nil {
 					t.Fatal(err)
 				}
 				l.watch.reset(0)

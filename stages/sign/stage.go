@@ -10,8 +10,8 @@
 //
 //	root          the root index
 //	content       the content manifest
-//	→ signatures  descriptors of the manifests that carry the bundles; those and
-//	              their blobs are in the store. None where there is no key
+//	→ signatures  an index of the manifests that carry the bundles. It lists none
+//	              where there is no key
 //
 // The stage is not cached: it takes a millisecond, and one key signs the same
 // manifest with the same bytes each time.
@@ -66,7 +66,7 @@ func New(_ Config, signer Signer) (*Stage, error) { return &Stage{signer: signer
 
 // Run implements [engine.Stage].
 func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
-	signatures := []ocispec.Descriptor{}
+	var signatures []ocispec.Descriptor
 	if s.signer == nil {
 		t.Skip("no key")
 	} else {
@@ -82,7 +82,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 			signatures = append(signatures, blobs[len(blobs)-1].Desc)
 		}
 	}
-	out, err := engine.PutJSON(ctx, t.Store, artifact.MediaTypeSignatures, signatures)
+	out, err := artifact.PutSignatures(ctx, t.Store, signatures)
 	return engine.Outputs{"signatures": out}, err
 }
 

@@ -244,8 +244,8 @@ func TestStage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var signatures []ocispec.Descriptor
-	if err := r.Outputs["signatures"].Decode(&signatures); err != nil {
+	signatures, err := artifact.Signatures(t.Context(), r.Store, r.Descriptors["signatures"])
+	if err != nil {
 		t.Fatal(err)
 	}
 	if len(signatures) != 2 {
@@ -273,7 +273,7 @@ func TestStage(t *testing.T) {
 	}
 
 	c.Stage = stage(nil)
-	if r, err = c.Run(t.Context()); err != nil || string(r.Outputs["signatures"].Data) != "[]" {
+	if r, err = c.Run(t.Context()); err != nil || !strings.Contains(string(r.Outputs["signatures"].Data), `"manifests":[]`) {
 		t.Errorf("without a key: %s, %v", r.Outputs["signatures"].Data, err)
 	}
 }

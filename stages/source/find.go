@@ -163,18 +163,18 @@ func saidBy(i rendering.Interpreter, err error) error {
 // allow asks whether an interpreter may be used, and answers with its checksum.
 func (s *Stage) allow(ctx context.Context, i rendering.Interpreter) (digest.Digest, error) {
 	sum, err := i.Checksum(ctx)
-	if err != nil || s.o.Allow == nil {
+	if err != nil || s.config.Lock == nil {
 		return sum, err
 	}
-	return sum, s.o.Allow(i.Name(), sum)
+	return sum, s.config.Lock.allow(i.Name(), sum, s.lockFile())
 }
 
 // described tells what there is to say of an interpreter that is about to be used.
 func (s *Stage) described(report func(engine.Event), i rendering.Interpreter, d interpreter.Description, sum digest.Digest) error {
-	if s.o.Described == nil {
+	if s.config.Lock == nil {
 		return nil
 	}
-	warning, err := s.o.Described(i.Name(), d.Version, sum)
+	warning, err := s.config.Lock.described(i.Name(), d.Version, sum, s.lockFile())
 	if warning != "" {
 		report(engine.Event{Level: engine.Warning, Message: warning})
 	}

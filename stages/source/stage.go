@@ -70,6 +70,8 @@ type Config struct {
 	// Parts: a folder that no interpreter claims, and below which sources lie, is
 	// taken as plain manifests all the same, with a warning.
 	Parts bool `json:"parts,omitempty"`
+	// Lock is what is known of the interpreter and the files; nil where there is none.
+	Lock *Lock `json:"lock,omitempty"`
 }
 
 // Setting is one option by name: a text that is read as the type that the option
@@ -94,14 +96,6 @@ type Options struct {
 	// Memory keeps between runs what interpreters answered; nil asks them in every
 	// run. A failure to remember costs time only.
 	Memory engine.Cache
-	// Allow says no to an interpreter that is not the locked one, before it
-	// starts; nil allows all.
-	Allow func(name string, checksum digest.Digest) error
-	// Described hears what an interpreter says that it is, before it is asked
-	// anything else, and answers with a warning, or no; nil allows all.
-	Described func(name, version string, checksum digest.Digest) (warning string, err error)
-	// Locked vouches for files that git does not have; nil is nothing.
-	Locked *vcs.Lock
 	// LookupEnv is where the variables come from that interpreters ask for; nil
 	// is os.LookupEnv.
 	LookupEnv func(string) (string, bool)
@@ -242,7 +236,7 @@ func (s *Stage) run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err := request.Conceal(ctx, t, at.reference, taken.options); err != nil {
 		return nil, err
 	}
-	facts, warnings, err := taken.facts(ctx, request.Source, s.o.Locked)
+	facts, warnings, err := taken.facts(ctx, request.Source, s.locked())
 	if err != nil {
 		return nil, err
 	}

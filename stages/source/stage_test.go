@@ -446,15 +446,12 @@ func TestClaims(t *testing.T) {
 func TestRefusedInterpreter(t *testing.T) {
 	dir := newFolder(t, tree)
 	f := plain()
-	refused := errors.New("not the locked one")
-	_, err := run(t, source.Config{Path: dir}, source.Options{Interpreters: finder{f}, Allow: func(name string, sum digest.Digest) error {
-		if name != "plain" || sum != digest.FromString("plain") {
-			t.Errorf("asked about %s %s", name, sum)
-		}
-		return refused
-	}})
-	if !errors.Is(err, refused) || f.asked > 0 {
-		t.Errorf("error %v, asked %d times", err, f.asked)
+	lock := &source.Lock{File: "tape.lock", Required: true}
+	other := &fake{description: f.description}
+	other.description.Name = "other"
+	_, err := run(t, source.Config{Path: dir, Interpreter: "other", Lock: lock}, source.Options{Interpreters: finder{other}})
+	if err == nil || !strings.Contains(err.Error(), "interpreter other is not in tape.lock") || other.asked > 0 {
+		t.Errorf("error %v, asked %d times", err, other.asked)
 	}
 }
 

@@ -42,9 +42,9 @@ type Query struct {
 // Lock is a file with the digests of files that are not committed. It is used only if it
 // is committed itself and unmodified.
 type Lock struct {
-	File  string // as the caller would open it
-	Data  []byte
-	Files map[string]digest.Digest // by path, as in File.Path
+	File   string                   // as the caller would open it
+	Digest digest.Digest            // of the file, as it was read
+	Files  map[string]digest.Digest // by path, as in File.Path
 }
 
 // Input is a file that was read.
@@ -345,7 +345,11 @@ func (r *reader) committed(ctx context.Context, lock *Lock) bool {
 	}
 	below, _ := below(top, at)
 	e, tracked, err := repo.lookup(ctx, below)
-	return err == nil && tracked && e.id == repo.blobID(lock.Data)
+	if err != nil || !tracked {
+		return false
+	}
+	data, err := regular.ReadFile(abs)
+	return err == nil && digest.FromBytes(data) == lock.Digest && e.id == repo.blobID(data)
 }
 
 // link compares a symbolic link with HEAD.
