@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cache remembers what came of a node: for the key of a node, the
-// descriptors of its outputs. The outputs themselves are blobs in a store.
+// Package cache maps the key of a node to the descriptors of its outputs. The outputs
+// themselves are blobs in a content store.
 //
-// An entry is one small file, named by its key, written beside its place and
-// renamed, so that any number of processes may read and write one folder at
-// once: the last writer of a key wins, and a reader sees a whole entry or none.
-// Nothing is synced to disk. An entry that a crash tore, or that somebody
+// Each entry is a small file named by its key. It is written to a temporary file and
+// renamed, so any number of processes may share a folder: the last writer of a key wins,
+// and readers see complete entries only. Nothing is synced to disk; an entry that a crash
+// truncated, or that was modified, fails its checksum and is treated as absent.
 // changed, does not match its checksum and counts as absent.
 package cache
 
@@ -32,10 +32,9 @@ import (
 )
 
 const (
-	// freshness is how exactly the last use of an entry is known. Coarse, so
-	// that a hit mostly reads and does not write.
+	// freshness is the precision of Entry.Used. It is coarse so that a hit rarely writes.
 	freshness = time.Hour
-	// abandoned is the age at which a temporary file has lost its writer.
+	// abandoned is the age at which a temporary file is assumed to have no writer.
 	abandoned = 24 * time.Hour
 
 	temporary = ".tmp-"
@@ -46,25 +45,25 @@ type Cache struct {
 	dir string
 }
 
-// Open names the folder. It is made when the first entry is.
+// Open returns the cache in a folder. The folder is created with the first entry.
 func Open(dir string) *Cache { return &Cache{dir: dir} }
 
-// Entry is what is remembered for a key.
+// Entry is a cache entry.
 type Entry struct {
 	Key     digest.Digest
 	Outputs map[string]ocispec.Descriptor
-	// Used is when it was last written or read, to within an hour.
+	// Used is the time of the last read or write, to within an hour.
 	Used time.Time
 }
 
-// document is an entry as it lies on disk, after the line with its checksum. It
-// holds its key, so that a file under another's name is found out.
+// document is the content of an entry's file, after a line with its checksum. It includes
+// the key, so that a renamed file is detected.
 type document struct {
 	Key     digest.Digest                 `json:"key"`
 	Outputs map[string]ocispec.Descriptor `json:"outputs"`
 }
 
-// Get returns what was put under the key, or an error of class ErrNotFound.
+// Get returns the outputs for the key, or an error of class ErrNotFound.
 func (c *Cache) Get(_ context.Context, key digest.Digest) (map[string]ocispec.Descriptor, error) {
 	file, err := c.file(key)
 	if err != nil {
@@ -75,13 +74,13 @@ func (c *Cache) Get(_ context.Context, key digest.Digest) (map[string]ocispec.De
 		return nil, err
 	}
 	if now := time.Now(); now.Sub(entry.Used) > freshness {
-		// A failure costs an early eviction at worst.
+		// If this fails, the entry may be evicted early.
 		_ = os.Chtimes(file, now, now)
 	}
 	return entry.Outputs, nil
 }
 
-// Put remembers outputs under the key.
+// Put stores outputs for the key.
 func (c *Cache) Put(_ context.Context, key digest.Digest, outputs map[string]ocispec.Descriptor) error {
 	file, err := c.file(key)
 	if err != nil {
@@ -109,7 +108,7 @@ func (c *Cache) Put(_ context.Context, key digest.Digest, outputs map[string]oci
 	return nil
 }
 
-// Entries lists the sound entries, least recently used first.
+// Entries returns the valid entries, least recently used first.
 func (c *Cache) Entries() ([]Entry, error) {
 	var entries []Entry
 	err := c.walk(func(file string, _ fs.FileInfo) error {
@@ -124,8 +123,8 @@ func (c *Cache) Entries() ([]Entry, error) {
 	return entries, err
 }
 
-// Sweep removes the entries that keep does not want, the damaged ones, and what
-// a crash left behind.
+// Sweep removes the entries for which keep returns false, damaged entries, and temporary
+// files that a crash left behind.
 func (c *Cache) Sweep(keep func(Entry) bool) error {
 	return c.walk(func(file string, info fs.FileInfo) error {
 		if strings.HasPrefix(info.Name(), temporary) {
@@ -142,8 +141,7 @@ func (c *Cache) Sweep(keep func(Entry) bool) error {
 	})
 }
 
-// walk calls fn for every file. One that another process removes meanwhile is
-// passed over.
+// walk calls fn for every file. Files that another process removes meanwhile are skipped.
 func (c *Cache) walk(fn func(file string, info fs.FileInfo) error) error {
 	return filepath.WalkDir(c.dir, func(file string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.IsDir() {
@@ -163,7 +161,7 @@ func (c *Cache) walk(fn func(file string, info fs.FileInfo) error) error {
 	})
 }
 
-// file is where the entry of a key lies. 256 folders keep each of them short.
+// file returns the path of an entry. 256 folders keep each of them small.
 func (c *Cache) file(key digest.Digest) (string, error) {
 	if err := key.Validate(); err != nil {
 		return "", fmt.Errorf("cache key %q: %w: %w", key, err, errdefs.ErrInvalidArgument)
@@ -171,7 +169,7 @@ func (c *Cache) file(key digest.Digest) (string, error) {
 	return filepath.Join(c.dir, key.Encoded()[:2], key.Encoded()), nil
 }
 
-// read reads an entry and believes nothing of it.
+// read reads and validates an entry.
 func read(file string) (Entry, error) {
 	info, err := os.Stat(file)
 	if err != nil {
@@ -190,7 +188,7 @@ func read(file string) (Entry, error) {
 		return Entry{}, damaged(file, err.Error())
 	}
 	if doc.Key.Validate() != nil || doc.Key.Encoded() != filepath.Base(file) {
-		return Entry{}, damaged(file, "it is the entry of another key")
+		return Entry{}, damaged(file, "it belongs to another key")
 	}
 	for name, desc := range doc.Outputs {
 		if err := descriptor.Check(desc); err != nil {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package nearest guesses what somebody meant to type.
+// Package nearest suggests what the user meant to type.
 package nearest
 
 import (
@@ -12,9 +12,9 @@ import (
 	"github.com/agext/levenshtein"
 )
 
-// Name is the one of names that is most like what was typed, the first by
-// alphabet among equals; "" where none is like it. A third of the letters may
-// differ, and one more, since two that are swapped count as two.
+// Name returns the name that is most similar to what was typed, the first in alphabetical
+// order among equals, or "" if none is similar. A third of the letters may differ, and one
+// more, because swapping two letters counts as two differences.
 func Name(typed string, names iter.Seq[string]) string {
 	if typed == "" {
 		return ""
@@ -28,7 +28,7 @@ func Name(typed string, names iter.Seq[string]) string {
 	return best
 }
 
-// Hint is Name as the end of an error's text: ` (did you mean "name"?)`, or "".
+// Hint returns Name as the end of an error message: ` (did you mean "name"?)`, or "".
 func Hint(typed string, names iter.Seq[string]) string {
 	name := Name(typed, names)
 	if name == "" || name == typed {

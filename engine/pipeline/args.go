@@ -13,20 +13,20 @@ import (
 	"github.com/taped-dev/tape/engine/nearest"
 )
 
-// Arg is an argument that a pipeline file declares.
+// Arg is an argument declared in a pipeline file.
 type Arg struct {
 	Name string
 	Type string // string, integer, number or boolean
 	Help string
-	// Default is nil where the argument must be given.
+	// Default is the default value; nil if the argument is required.
 	Default *string
 }
 
-// argName is what an argument may be called. It has no dot, and so differs from
-// the placeholders of the default pipeline.
+// argName matches the name of an argument. It has no dot, which distinguishes arguments
+// from the placeholders of the default pipeline.
 var argName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
 
-// arg is an Arg with where it stands.
+// arg is an Arg with its position.
 type arg struct {
 	at       position
 	kind     kind
@@ -34,8 +34,8 @@ type arg struct {
 	fallback *value
 }
 
-// readArgs reads the declarations: a default, whose type is the argument's, or a
-// mapping that says more.
+// readArgs reads the declarations of arguments: a default value, whose type becomes the
+// argument's, or a mapping.
 func readArgs(v *value, p *problems) map[string]arg {
 	args := map[string]arg{}
 	if v == nil || !want(v, mapping, `"args"`, p) {
@@ -43,7 +43,7 @@ func readArgs(v *value, p *problems) map[string]arg {
 	}
 	for _, f := range v.fields {
 		if !argName.MatchString(f.key) {
-			p.add(f.at, "argument %q must be named by letters, digits, - and _, and begin with a letter", f.key)
+			p.add(f.at, "argument name %q must consist of letters, digits, - and _, and begin with a letter", f.key)
 			continue
 		}
 		a := arg{at: f.at, kind: text}
@@ -73,7 +73,7 @@ func (a *arg) read(name string, v *value, p *problems) {
 	if t := v.get("type"); t != nil {
 		types := []kind{text, integer, number, boolean}
 		if !slices.Contains(types, kind(t.scalar)) || t.kind != text {
-			p.add(t.at, "type %q of argument %q is none of string, integer, number, boolean", t.scalar, name)
+			p.add(t.at, "type %q of argument %q is not one of string, integer, number, boolean", t.scalar, name)
 			return
 		}
 		a.kind = kind(t.scalar)
@@ -86,11 +86,11 @@ func (a *arg) read(name string, v *value, p *problems) {
 		p.add(a.fallback.at, "the default of argument %q is %s, want a string, number or boolean", name, got.an())
 	case got == a.kind, got == integer && a.kind == number:
 	default:
-		p.add(a.fallback.at, "the default of argument %q is %s, its type is %s", name, got.an(), a.kind)
+		p.add(a.fallback.at, "the default of argument %q is %s, but its type is %s", name, got.an(), a.kind)
 	}
 }
 
-// resolveArgs gives every argument its value: what was given, else the default.
+// resolveArgs returns the value of every argument: the given one, or else the default.
 func resolveArgs(args map[string]arg, given map[string]string, p *problems) map[string]*value {
 	values := map[string]*value{}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
@@ -112,7 +112,7 @@ func resolveArgs(args map[string]arg, given map[string]string, p *problems) map[
 		}
 		a := args[name]
 		if a.fallback == nil {
-			p.add(a.at, "argument %q has no default, give it a value with --arg %s=…", name, name)
+			p.add(a.at, "argument %q has no default; set it with --arg %s=…", name, name)
 			continue
 		}
 		values[name] = a.fallback
@@ -120,7 +120,7 @@ func resolveArgs(args map[string]arg, given map[string]string, p *problems) map[
 	return values
 }
 
-// sound tells whether a scalar reads as its kind.
+// sound reports whether a scalar is valid for its kind.
 func (v *value) sound() bool {
 	switch v.kind {
 	case boolean:
@@ -135,21 +135,21 @@ func (v *value) sound() bool {
 	return true
 }
 
-// placeholder is ${name}, or what escapes or resembles one.
+// placeholder matches ${name}, the escape $${, and an unterminated ${.
 var placeholder = regexp.MustCompile(`\$\$\{|\$\{([^}]*)\}?`)
 
-// placeholderName is an argument's name, or section.key.
+// placeholderName matches the name of an argument, or section.key.
 var placeholderName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z][A-Za-z0-9_-]*)?$`)
 
-// lookup finds what a placeholder stands for: nil where nothing was given; ok is
-// false where no such thing exists, and hint may then say what was meant.
+// lookup returns the value of a placeholder, nil if it was not given. ok is false if no
+// such placeholder exists; hint may then suggest another.
 type lookup func(name string) (v *value, hint string, ok bool)
 
-// substitute replaces the placeholders in the strings of v. One that is all of
-// a plain string becomes what it stands for, with its type, and is left out of
-// its mapping or list where nothing was given: the result is nil for v itself.
-// Keys are left alone, and "$${" is "${". What came from code, and so from the
-// command line, is meant as it is.
+// substitute replaces the placeholders in the strings of v. A plain string that is a single
+// placeholder becomes the value with its type; if no value was given, it is removed from
+// its mapping or list, or the result is nil if it is v itself. Keys are not changed, and
+// "$${" becomes "${". Values without a position, which come from code and so from the
+// command line, are taken literally.
 func substitute(v *value, find lookup, p *problems) *value {
 	switch v.kind {
 	case list:
@@ -195,7 +195,7 @@ func substituteText(v *value, find lookup, p *problems) *value {
 		}
 		name := v.scalar[m[2]:m[3]]
 		if !strings.HasSuffix(whole, "}") || !placeholderName.MatchString(name) {
-			p.add(v.at, "%s is no argument, write $%s where the text itself is meant", whole, whole)
+			p.add(v.at, "%s is not a valid argument; write $%s for the literal text", whole, whole)
 			continue
 		}
 		found, hint, ok := find(name)
@@ -208,11 +208,11 @@ func substituteText(v *value, find lookup, p *problems) *value {
 		}
 		switch {
 		case found == nil && v.at.file == defaultFile:
-			return nil // what is made of nothing is left out, too
+			return nil // text with a missing value is left out, too
 		case found == nil:
-			p.add(v.at, "%s has no value to put into text", whole)
+			p.add(v.at, "%s has no value to insert into text", whole)
 		case found.kind == list || found.kind == mapping:
-			p.add(v.at, "%s is %s and cannot be put into text", whole, found.kind.an())
+			p.add(v.at, "%s is %s and cannot be inserted into text", whole, found.kind.an())
 		default:
 			b.WriteString(found.scalar)
 		}
@@ -223,8 +223,8 @@ func substituteText(v *value, find lookup, p *problems) *value {
 	return &out
 }
 
-// standingAt is the value with a place, where it has none of its own: an
-// argument given on the command line stands where it is used.
+// standingAt returns the value with a position if it has none: an argument given on the
+// command line gets the position where it is used.
 func (v *value) standingAt(at position) *value {
 	if v == nil || v.at != (position{}) {
 		return v

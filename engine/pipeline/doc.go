@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pipeline reads a pipeline file (tape.yaml) and makes the graph that it
-// describes. It knows no stage itself: the kinds of stage, and the default
-// pipeline that the short form fills in, are given to it in a [Table].
+// Package pipeline reads pipeline files (tape.yaml) and builds the graphs that they
+// describe. It knows no stages: a [Table] provides the kinds of stages and the default
+// pipeline, which the short form fills in.
 //
 // # Full form
 //
@@ -12,27 +12,26 @@
 //	kind: Pipeline
 //	nodes:
 //	  scan:
-//	    uses: scan                          # a Kind; the node's name where left out
+//	    uses: scan                          # a Kind; default: the node's name
 //	    inputs: {manifests: render.manifests} # port: node.output
 //	    with: {skipInvalid: true}           # valid against the kind's schema
 //
-// A node with "each: source" is made once for every source and named
-// node/source. A reference from such a node to another means the one of the same
-// source. A port that takes several (Port.Many) and names such a node gets the
-// output of each, as port/source; one can also be written out:
-// {manifests: {web: render/web.manifests}}.
+// A node with "each: source" is instantiated for every source, as node/source. A reference
+// from such a node to another means the instance for the same source. If an input with
+// Port.Many refers to such a node, it gets the output of each instance, as port/source.
+// Such references can also be written out: {manifests: {web: render/web.manifests}}.
 //
 // # Short form
 //
-// A person writes what is particular to the application:
+// A user writes only what is specific to the application:
 //
 //	args:                                   # ${name} in string values
-//	  registry: ghcr.io/acme                # a default, and with it the type
-//	  replicas: {type: integer, help: how many}  # to be given with --arg
+//	  registry: ghcr.io/acme                # a default value, which also sets the type
+//	  replicas: {type: integer, help: how many}  # required: --arg replicas=3
 //	sources:
-//	  - name: web                           # the base of path where left out
+//	  - name: web                           # default: the base name of path
 //	    path: web                           # below the file's folder, or oci://, https://
-//	    interpreter: helm                   # found by its markers where left out
+//	    interpreter: helm                   # default: found by its markers
 //	    options: {set: ["replicas=${replicas}"]}
 //	images:
 //	  platform: linux/amd64
@@ -41,17 +40,17 @@
 //
 // # Default pipeline
 //
-// What the short form means is said by the default pipeline: a pipeline in full
-// form whose values may be
+// The default pipeline defines the meaning of the short form. It is a pipeline in full form
+// whose values may be placeholders:
 //
 //	${source.name} ${source.path} ${source.interpreter} ${source.options}
-//	${source.folder}     the source's name where there are several, else absent
+//	${source.folder}     the source's name if there are several sources, else absent
 //	${SECTION.KEY}       a value of the short form: ${images.platform}
 //
-// A value that is one such placeholder and nothing else is replaced by what the
-// file has there, whatever its type, and left out where the file has nothing.
-// The sections and keys that the default pipeline names are the ones a file may
-// have; their schema is that of the option they fill. So:
+// A value that is a single placeholder is replaced by the value in the file, of any type,
+// and left out if the file has none. The sections and keys that the default pipeline refers
+// to are the ones that a file may have; their schema is that of the option that they fill.
+// For example:
 //
 //	nodes:
 //	  source:
@@ -77,8 +76,8 @@
 //	    with:
 //	      platform: ${images.platform}
 //
-// The nodes of a file are merged over it by name. A node of a new name is
-// inserted; one of a default node's name changes that node: its inputs and its
-// options replace the default's one by one (null takes one away), and where it
-// "uses" another kind it replaces the node whole.
+// The nodes of a file are merged over it by name. A node with a new name is added. A node
+// with the name of a default node changes that node: its inputs and options replace those
+// of the default individually (null removes one); if its "uses" differs, it replaces the
+// whole node.
 package pipeline

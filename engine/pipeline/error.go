@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// Error is something wrong at a place in a pipeline file.
+// Error is a mistake in a pipeline file, with its position.
 type Error struct {
-	File         string // "" for what came from no file
-	Line, Column int    // from 1; 0 is unknown
+	File         string // "" if unknown
+	Line, Column int    // from 1; 0 if unknown
 	Message      string
 }
 
@@ -32,7 +32,8 @@ func (e *Error) Error() string {
 	return at.String() + e.Message
 }
 
-// Errors are all that was found wrong, in the order of the file; one a line.
+// Errors are all mistakes that were found, in the order of the file. The message has one
+// line for each.
 type Errors []*Error
 
 func (e Errors) Error() string {
@@ -43,7 +44,7 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Unwrap lets errors.As find the first.
+// Unwrap returns the errors, for errors.As.
 func (e Errors) Unwrap() []error {
 	out := make([]error, len(e))
 	for i, one := range e {
@@ -52,14 +53,14 @@ func (e Errors) Unwrap() []error {
 	return out
 }
 
-// problems collects.
+// problems collects errors.
 type problems Errors
 
 func (p *problems) add(at position, format string, args ...any) {
 	*p = append(*p, &Error{File: at.file, Line: at.line, Column: at.column, Message: fmt.Sprintf(format, args...)})
 }
 
-// sorted is the problems as an error, each once; nil where there are none.
+// sorted returns the problems as an error without duplicates, nil if there are none.
 func (p problems) sorted() error {
 	if len(p) == 0 {
 		return nil

@@ -17,8 +17,7 @@ import (
 	"github.com/taped-dev/tape/engine/nearest"
 )
 
-// Expanded is a pipeline in full form: nodes with all their inputs and options,
-// nothing left to fill in.
+// Expanded is a pipeline in full form: nodes with all their inputs and options.
 type Expanded struct {
 	table    *Table
 	at       position // of the file
@@ -34,16 +33,16 @@ type expandedNode struct {
 	kind *kindOf
 	// told is with, with references in the place of secrets.
 	told *value
-	// missing are options that the short form would have filled, and with what.
+	// missing maps options without a value to the placeholder that would set them.
 	missing map[string]string
 }
 
-// expand merges the layers of nodes over the default pipeline, makes nodes for
-// every source, fills in options, and finds what the inputs refer to.
+// expand merges the layers of nodes over the default pipeline, instantiates nodes for the
+// sources, fills in options and resolves inputs.
 func (e *Expanded) expand(layers [][]node, overrides []override) error {
 	var p problems
 	nodes := e.table.defaults
-	var single []node // changes of one node that was made for a source
+	var single []node // changes to the instance of a node for one source
 	for _, layer := range layers {
 		layer, of := e.splitSingle(nodes, layer)
 		nodes = mergeNodes(nodes, layer)
@@ -65,7 +64,7 @@ func (e *Expanded) expand(layers [][]node, overrides []override) error {
 	for _, n := range flat {
 		kind, ok := e.table.kinds[n.uses]
 		if !ok {
-			p.add(n.usesAt, "node %q uses %q, which is no kind of stage%s", n.name, n.uses, e.table.nearestKind(n.uses))
+			p.add(n.usesAt, "node %q uses %q, which is not a kind of stage%s", n.name, n.uses, e.table.nearestKind(n.uses))
 			continue
 		}
 		e.nodes = append(e.nodes, e.fill(n, kind, &p))
@@ -84,8 +83,8 @@ func (e *Expanded) expand(layers [][]node, overrides []override) error {
 	return p.sorted()
 }
 
-// splitSingle finds the nodes of a layer that change a single one of those that
-// will be made for the sources: render/web.
+// splitSingle separates the nodes of a layer that change a single instance, such as
+// render/web, from the rest.
 func (e *Expanded) splitSingle(nodes, layer []node) (rest, single []node) {
 	for _, n := range layer {
 		i := strings.LastIndexByte(n.name, '/')
@@ -97,7 +96,7 @@ func (e *Expanded) splitSingle(nodes, layer []node) (rest, single []node) {
 			continue
 		}
 		if !n.given {
-			// It uses what the others do, not a kind of its whole name.
+			// Its kind is that of the other instances, not its own name.
 			n.uses = nodes[slices.IndexFunc(nodes, func(d node) bool { return d.name == n.name[:i] })].uses
 		}
 		single = append(single, n)
@@ -105,7 +104,7 @@ func (e *Expanded) splitSingle(nodes, layer []node) (rest, single []node) {
 	return rest, single
 }
 
-// fill replaces the placeholders in a node's options.
+// fill substitutes the placeholders in a node's options.
 func (e *Expanded) fill(n node, kind *kindOf, p *problems) expandedNode {
 	out := expandedNode{node: n, kind: kind, missing: map[string]string{}}
 	if n.with == nil {
@@ -122,11 +121,11 @@ func (e *Expanded) fill(n node, kind *kindOf, p *problems) expandedNode {
 			continue
 		}
 		if filled.kind == null {
-			continue // taken away
+			continue // removed
 		}
 		f.value = filled
 		if f.at.file == defaultFile {
-			f.at = filled.at // a person looks where the value stands
+			f.at = filled.at // show the user's file, not the default pipeline
 		}
 		with.fields = append(with.fields, f)
 	}
@@ -134,7 +133,7 @@ func (e *Expanded) fill(n node, kind *kindOf, p *problems) expandedNode {
 	return out
 }
 
-// lookup finds what placeholders in the options of a node stand for.
+// lookup returns the lookup for placeholders in the options of a node.
 func (e *Expanded) lookup(n node) lookup {
 	return func(name string) (*value, string, bool) {
 		section, key, dotted := strings.Cut(name, ".")
@@ -145,7 +144,7 @@ func (e *Expanded) lookup(n node) lookup {
 		case section == sourceSection:
 			i := slices.IndexFunc(e.sources, func(s source) bool { return s.name == n.source })
 			if i < 0 {
-				return nil, ": the node is made for no source", false
+				return nil, ": the node has no source", false
 			}
 			if !slices.Contains(sourceKeys, key) {
 				return nil, nearest.Hint(key, slices.Values(sourceKeys)), false
@@ -174,18 +173,17 @@ func (e *Expanded) override(o override, p *problems) {
 		}
 	}
 	if !found && !e.madeForNone(o.node) {
-		p.add(position{}, "there is no node %q to set option %q of", o.node, o.option)
+		p.add(position{}, "no node %q to set option %q of", o.node, o.option)
 	}
 }
 
-// madeForNone tells whether a name is that of a node that is made for every
-// source, and there is no source.
+// madeForNone reports whether a node has no instances because there are no sources.
 func (e *Expanded) madeForNone(name string) bool {
 	return len(e.sources) == 0 && slices.ContainsFunc(e.table.defaults, func(n node) bool { return n.each && n.name == name })
 }
 
-// resolve finds what the inputs of a node refer to, and checks them against the
-// ports of the kinds on both ends.
+// resolve resolves the inputs of a node and checks them against the ports of the kinds on
+// both ends.
 func (e *Expanded) resolve(n *expandedNode, p *problems) {
 	var inputs []input
 	for _, in := range n.inputs {
@@ -215,7 +213,7 @@ func (e *Expanded) resolve(n *expandedNode, p *problems) {
 	n.inputs = inputs
 }
 
-// resolveRef finds the node, or the nodes, that a reference means.
+// resolveRef returns the node, or the instances, that a reference means.
 func (e *Expanded) resolveRef(n expandedNode, port Port, r ref, p *problems) []ref {
 	from := func(name string) *expandedNode {
 		i := slices.IndexFunc(e.nodes, func(n expandedNode) bool { return n.name == name })
@@ -253,22 +251,22 @@ func (e *Expanded) resolveRef(n expandedNode, port Port, r ref, p *problems) []r
 		return nil
 	case len(found) == 0:
 		names := slices.Collect(maps.Keys(e.names()))
-		p.add(r.at, "input %q of node %q comes from node %q, which does not exist%s", port.Name, n.name, r.node, nearest.Hint(r.node, slices.Values(names)))
+		p.add(r.at, "input %q of node %q refers to node %q, which does not exist%s", port.Name, n.name, r.node, nearest.Hint(r.node, slices.Values(names)))
 		return nil
 	case len(found) > 1 && (!port.Many || r.key != ""):
-		p.add(r.at, "input %q of node %q takes one output, and node %q is made for %d sources: name one, %s", port.Name, n.name, r.node, len(found), found[0])
+		p.add(r.at, "input %q of node %q takes one output, but node %q exists for %d sources: name one of them, such as %s", port.Name, n.name, r.node, len(found), found[0])
 		return nil
 	}
 	for _, f := range found {
 		if outputs := from(f.node).kind.Outputs; !slices.Contains(outputs, f.output) {
-			p.add(r.at, "input %q of node %q comes from output %q of node %q, which has no such output%s", port.Name, n.name, f.output, f.node, hintOrList(f.output, outputs))
+			p.add(r.at, "input %q of node %q refers to output %q of node %q, which does not exist%s", port.Name, n.name, f.output, f.node, hintOrList(f.output, outputs))
 			return nil
 		}
 	}
 	return found
 }
 
-// names are those of the nodes, and of what they were made of.
+// names returns the names of the nodes, and of the nodes that they are instances of.
 func (e *Expanded) names() map[string]bool {
 	names := map[string]bool{}
 	for _, n := range e.nodes {
@@ -280,12 +278,12 @@ func (e *Expanded) names() map[string]bool {
 	return names
 }
 
-// hintOrList helps with a wrong name: the nearest one, or all.
+// hintOrList returns the nearest name as a hint, or else all names.
 func hintOrList(wrong string, names []string) string {
 	if hint := nearest.Hint(wrong, slices.Values(names)); hint != "" || len(names) == 0 {
 		return hint
 	}
-	return ", known are " + strings.Join(slices.Sorted(slices.Values(names)), ", ")
+	return "; want " + strings.Join(slices.Sorted(slices.Values(names)), ", ")
 }
 
 // Stages returns the executor of the kinds that the pipeline may use.
@@ -297,8 +295,8 @@ func (e *Expanded) Stages() engine.Stages {
 	return stages
 }
 
-// Outline is the graph of all nodes without their options, for drawing: it needs
-// none to be given.
+// Outline returns the graph of all nodes without their options, for drawing. No option
+// needs a value.
 func (e *Expanded) Outline() (*engine.Graph, error) {
 	var nodes []engine.Node
 	for _, n := range e.nodes {
@@ -307,7 +305,7 @@ func (e *Expanded) Outline() (*engine.Graph, error) {
 	return engine.NewGraph(nodes...)
 }
 
-// checkCycles says of a cycle where the file has a part in it.
+// checkCycles reports a cycle at the position of a node in the file that is part of it.
 func (e *Expanded) checkCycles(p *problems) {
 	_, err := e.Outline()
 	if err == nil {
@@ -326,7 +324,7 @@ func (e *Expanded) checkCycles(p *problems) {
 	p.add(at, "%v", err)
 }
 
-// engine is the node as the engine has it.
+// engine returns the engine's form of the node.
 func (n expandedNode) engine(config json.RawMessage) engine.Node {
 	out := engine.Node{
 		Name: n.name, Kind: n.uses, Config: config, Inputs: map[string]engine.Ref{}, Outputs: append([]string{}, n.kind.Outputs...),
@@ -344,7 +342,7 @@ func (n expandedNode) engine(config json.RawMessage) engine.Node {
 	return out
 }
 
-// Sources are the names of the sources, in the order of the file.
+// Sources returns the names of the sources, in the order of the file.
 func (e *Expanded) Sources() []string {
 	var names []string
 	for _, s := range e.sources {
@@ -353,7 +351,7 @@ func (e *Expanded) Sources() []string {
 	return names
 }
 
-// YAML prints the pipeline in full form, which [Table.Parse] reads again.
+// YAML returns the pipeline in full form. [Table.Parse] can read it.
 func (e *Expanded) YAML() ([]byte, error) {
 	mappingNode := func(pairs ...*yaml.Node) *yaml.Node { return &yaml.Node{Kind: yaml.MappingNode, Content: pairs} }
 	nodes := mappingNode()
@@ -392,8 +390,7 @@ func (e *Expanded) YAML() ([]byte, error) {
 	return b.Bytes(), enc.Close()
 }
 
-// escaped is the value with what looks like a placeholder in it kept from being
-// read as one.
+// escaped returns the value with everything that looks like a placeholder escaped.
 func (v *value) escaped() *value {
 	out := *v
 	out.items, out.fields = nil, nil

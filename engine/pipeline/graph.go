@@ -19,10 +19,10 @@ import (
 	"github.com/taped-dev/tape/engine/nearest"
 )
 
-// Graph makes the graph of the targets, which are nodes by name,
-// or all that were made of one; without targets, of all nodes. All options that
-// are given must be valid; that all are given which a stage must have is asked
-// of the stages in the graph only. [Expanded.Stages] runs it.
+// Graph returns the graph of the targets and what they depend on. A target is the name of a
+// node, or of the node that instances were made from; without targets the graph has all
+// nodes. All given options must be valid; only the nodes in the graph must have their
+// required options. [Expanded.Stages] runs the graph.
 func (e *Expanded) Graph(targets ...string) (*engine.Graph, error) {
 	var p problems
 	needed, err := e.needed(targets)
@@ -71,7 +71,7 @@ func (e *Expanded) Graph(targets ...string) (*engine.Graph, error) {
 	return engine.NewGraph(nodes...)
 }
 
-// needed are the targets and all that feeds them.
+// needed returns the targets and the nodes that they depend on.
 func (e *Expanded) needed(targets []string) (map[string]bool, error) {
 	needed := map[string]bool{}
 	var mark func(name string)
@@ -105,7 +105,7 @@ func (e *Expanded) needed(targets []string) (map[string]bool, error) {
 	return needed, nil
 }
 
-// blame is where a node stands in the file, or else the file.
+// blame returns the position of a node in the file, or of the file if it has none.
 func (e *Expanded) blame(n expandedNode) position {
 	if n.at.file == defaultFile {
 		return e.at
@@ -113,12 +113,12 @@ func (e *Expanded) blame(n expandedNode) position {
 	return n.at
 }
 
-// checkOptions holds the options of a node against the schema of its kind.
+// checkOptions validates the options of a node with the schema of its kind.
 func (e *Expanded) checkOptions(n expandedNode, needed bool, p *problems) {
 	if n.kind.compiled == nil {
 		if n.with != nil {
 			for _, f := range n.with.fields {
-				p.add(f.at, "%s takes no options, and so no %q", n.uses, f.key)
+				p.add(f.at, "%s takes no options, got %q", n.uses, f.key)
 			}
 		}
 		return
@@ -136,7 +136,7 @@ func (e *Expanded) checkOptions(n expandedNode, needed bool, p *problems) {
 	}
 }
 
-// leaves are the errors that others are made of.
+// leaves returns the innermost causes of a validation error.
 func leaves(err *jsonschema.ValidationError) []*jsonschema.ValidationError {
 	if len(err.Causes) == 0 {
 		return []*jsonschema.ValidationError{err}
@@ -148,7 +148,7 @@ func leaves(err *jsonschema.ValidationError) []*jsonschema.ValidationError {
 	return out
 }
 
-// report says what is wrong with an option, where it stands.
+// report adds a problem for an invalid option, at its position.
 func (e *Expanded) report(n expandedNode, with *value, err *jsonschema.ValidationError, needed bool, p *problems) {
 	at, path := locate(with, err.InstanceLocation)
 	if at == (position{}) || at.file == defaultFile {
@@ -206,8 +206,8 @@ func (e *Expanded) report(n expandedNode, with *value, err *jsonschema.Validatio
 	}
 }
 
-// locate finds a value by the path that the validator gives, and writes the
-// path as a person would: fields[0].path.
+// locate returns the position of a value by its path, and the path in readable form:
+// fields[0].path.
 func locate(v *value, path []string) (position, string) {
 	var name strings.Builder
 	for _, step := range path {
@@ -232,9 +232,8 @@ func locate(v *value, path []string) (position, string) {
 	return v.at, name.String()
 }
 
-// Placed says of mistakes in options that a run or a check came upon
-// ([engine.OptionErrors]) where they stand in the file. Any other error stays what
-// it is.
+// Placed adds the positions in the file to mistakes in options ([engine.OptionErrors]) that
+// a run or a check reported. It returns other errors unchanged.
 func (e *Expanded) Placed(err error) error {
 	failed, ok := errors.AsType[*engine.StageError](err)
 	if !ok {
@@ -255,8 +254,8 @@ func (e *Expanded) Placed(err error) error {
 	return p.sorted()
 }
 
-// placed adds mistakes in the options of a node where they stand, unless one of
-// them came from no file.
+// placed adds mistakes in the options of a node at their positions. It returns false if one
+// of them has no position in a file.
 func (e *Expanded) placed(n expandedNode, mistakes engine.OptionErrors, prefix string, p *problems) bool {
 	var all problems
 	for _, m := range mistakes {
@@ -273,7 +272,7 @@ func (e *Expanded) placed(n expandedNode, mistakes engine.OptionErrors, prefix s
 	return true
 }
 
-// locateKey finds the last key of a path.
+// locateKey returns the position of the last key of a path.
 func locateKey(v *value, path []string) (position, bool) {
 	for i, step := range path {
 		if v == nil {
@@ -297,7 +296,7 @@ func locateKey(v *value, path []string) (position, bool) {
 	return position{}, false
 }
 
-// properties are the names that a schema knows for the mapping at a path.
+// properties returns the names of the properties in a schema at a path.
 func properties(schema map[string]any, path []string) []string {
 	for _, step := range path {
 		if below, ok := schema["properties"].(map[string]any); ok {
@@ -320,7 +319,7 @@ func properties(schema map[string]any, path []string) []string {
 	return slices.Sorted(maps.Keys(below))
 }
 
-// nearestKind helps with the name of a kind.
+// nearestKind returns a hint for the name of a kind.
 func (t *Table) nearestKind(name string) string {
 	return hintOrList(name, slices.Collect(maps.Keys(t.kinds)))
 }

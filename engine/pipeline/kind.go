@@ -10,26 +10,26 @@ import (
 	"github.com/taped-dev/tape/engine"
 )
 
-// Kind is a kind of stage that a pipeline can name in `uses`. The table of
-// kinds is given to this package; it knows none itself.
+// Kind is a kind of stage that a pipeline can name in `uses`. This package has none itself;
+// they are passed to [NewTable].
 type Kind struct {
 	Name string
 	Help string // one line
 	// Inputs and Outputs are the stage's ports.
 	Inputs  []Port
 	Outputs []string
-	// Schema is the JSON Schema (draft 2020-12) of `with`; nil: it takes none.
+	// Schema is the JSON Schema (draft 2020-12) of `with`; nil means no options.
 	Schema json.RawMessage
-	// Effects reports whether the stage changes anything but the store, such as a
-	// registry: a dry run, and a run that only saves, leave it out.
+	// Effects reports whether the stage changes anything but the store, such as a registry.
+	// Dry runs, and runs that only save, leave it out.
 	Effects bool
-	// Needs are what a process must have to run the stage.
+	// Needs lists what a process must provide to run the stage.
 	Needs []engine.Need
 	// Secrets returns where in `with` values stand that must not be told, beside those
 	// that Schema calls writeOnly, as paths of keys and indexes; it may be nil. In the
 	// node there are references in their place ([engine.Secret]).
 	Secrets func(ctx context.Context, with json.RawMessage) [][]string
-	// New makes the stage from `with`, which is valid against Schema.
+	// New returns the stage for `with`, which is valid against Schema.
 	New func(with json.RawMessage) (engine.Stage, error)
 }
 
@@ -37,12 +37,11 @@ type Kind struct {
 type Port struct {
 	Name     string
 	Optional bool
-	// Many: the port takes a map of references, and the task sees one input
-	// name/<key> for each.
+	// Many allows a map of references: the task gets an input name/<key> for each.
 	Many bool
 }
 
-// Configured makes [Kind.New] of a constructor that takes the options as a value.
+// Configured returns a [Kind.New] for a constructor that takes the options as a value.
 func Configured[C any, S engine.Stage](construct func(C) (S, error)) func(json.RawMessage) (engine.Stage, error) {
 	return func(with json.RawMessage) (engine.Stage, error) {
 		var config C
@@ -53,7 +52,7 @@ func Configured[C any, S engine.Stage](construct func(C) (S, error)) func(json.R
 		}
 		stage, err := construct(config)
 		if err != nil {
-			return nil, err // and no nil *Stage that looks like one
+			return nil, err // not a nil S in a non-nil interface
 		}
 		return stage, nil
 	}

@@ -20,46 +20,46 @@ import (
 	"github.com/taped-dev/tape/engine/regular"
 )
 
-// LockFile is the lock of a pipeline file, which lies beside it: tape.lock of
-// tape.yaml, tape.dev.lock of tape.dev.yaml.
+// LockFile returns the path of a pipeline file's lock: tape.lock for tape.yaml,
+// tape.dev.lock for tape.dev.yaml.
 func LockFile(pipeline string) string {
 	return strings.TrimSuffix(pipeline, filepath.Ext(pipeline)) + ".lock"
 }
 
-// lockVersion is that of the lock's form.
+// lockVersion is the version of the lock format.
 const lockVersion = 1
 
-// Lock is what was found the last time somebody asked for it to be written
-// down, so that the next time finds the same. A nil Lock is one without entries.
+// Lock records what a run resolved, so that later runs resolve the same. A nil Lock is
+// empty.
 type Lock struct {
-	// Images by normalised name: docker.io/library/nginx:1.
+	// Images maps normalised names (docker.io/library/nginx:1) to digests.
 	Images map[string]digest.Digest `json:"images,omitempty"`
-	// Interpreters by name.
+	// Interpreters maps names to interpreters.
 	Interpreters map[string]LockedInterpreter `json:"interpreters,omitempty"`
-	// Materials by URI: the digest, algorithm:hex, such as sha256:… or gitCommit:….
+	// Materials maps URIs to digests: algorithm:hex, such as sha256:… or gitCommit:….
 	Materials map[string]string `json:"materials,omitempty"`
-	// Files of sources that git does not have, such as vendored charts, by their path
-	// below the repository's top.
+	// Files maps files of sources that are not in git, such as vendored charts, to digests.
+	// Paths are relative to the top of the repository.
 	Files map[string]digest.Digest `json:"files,omitempty"`
 }
 
-// LockedInterpreter is an interpreter as it was used. A build differs between
-// platforms, and so there is a checksum for each that was seen.
+// LockedInterpreter is an interpreter that was used. Builds differ between platforms, so it
+// has a checksum for each platform that it was used on.
 type LockedInterpreter struct {
 	Version   string                   `json:"version"`
 	Checksums map[string]digest.Digest `json:"checksums"` // by os/arch
 }
 
-// lockDocument is a lock as it lies on disk.
+// lockDocument is the content of a lock file.
 type lockDocument struct {
 	Version int `json:"version"`
 	Lock
 }
 
-// materialDigest is a digest of any algorithm.
+// materialDigest matches a digest of any algorithm.
 var materialDigest = regexp.MustCompile(`^[A-Za-z0-9]+:[0-9a-f]{32,}$`)
 
-// ReadLock reads a lock file; it is nil where there is none.
+// ReadLock reads a lock file. It returns nil if the file does not exist.
 func ReadLock(file string) (*Lock, error) {
 	data, err := regular.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -77,7 +77,7 @@ func parseLock(file string, data []byte) (*Lock, error) {
 	dec.DisallowUnknownFields()
 	err := dec.Decode(&doc)
 	if err == nil && dec.More() {
-		err = errors.New("something follows its end")
+		err = errors.New("unexpected data after the end")
 	}
 	if err != nil {
 		line := 1 + bytes.Count(data[:min(dec.InputOffset(), int64(len(data)))], []byte("\n"))
@@ -89,10 +89,10 @@ func parseLock(file string, data []byte) (*Lock, error) {
 		case errors.As(err, &wrong):
 			line = 1 + bytes.Count(data[:min(wrong.Offset, int64(len(data)))], []byte("\n"))
 		}
-		return nil, &Error{File: file, Line: line, Message: strings.TrimPrefix(err.Error(), "json: ") + ", write it anew with --update"}
+		return nil, &Error{File: file, Line: line, Message: strings.TrimPrefix(err.Error(), "json: ") + "; write the lock again with --update"}
 	}
 	if doc.Version != lockVersion {
-		return nil, &Error{File: file, Message: fmt.Sprintf("the lock is of version %d, this tape reads version %d", doc.Version, lockVersion)}
+		return nil, &Error{File: file, Message: fmt.Sprintf("the lock has version %d, this tape reads version %d", doc.Version, lockVersion)}
 	}
 	for _, name := range slices.Sorted(maps.Keys(doc.Images)) {
 		if err := doc.Images[name].Validate(); err != nil {
@@ -114,14 +114,14 @@ func parseLock(file string, data []byte) (*Lock, error) {
 	}
 	for _, uri := range slices.Sorted(maps.Keys(doc.Materials)) {
 		if !materialDigest.MatchString(doc.Materials[uri]) {
-			return nil, &Error{File: file, Message: fmt.Sprintf("material %s: %q is no digest", uri, doc.Materials[uri])}
+			return nil, &Error{File: file, Message: fmt.Sprintf("material %s: %q is not a digest", uri, doc.Materials[uri])}
 		}
 	}
 	return &doc.Lock, nil
 }
 
-// Write writes the lock beside its place and renames it; a file that says the
-// same already is left alone. The same lock is always the same bytes.
+// Write writes the lock atomically. It does not touch a file that is up to date. The same
+// lock is always written as the same bytes.
 func (l *Lock) Write(file string) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -152,19 +152,19 @@ func (l *Lock) Write(file string) error {
 	return nil
 }
 
-// What is locked.
+// Kinds of locked entries.
 const (
 	LockedImage    = "image"
 	LockedProgram  = "interpreter"
 	LockedMaterial = "material"
 )
 
-// Difference is one thing in which what was found is not what is locked.
+// Difference is a difference between a lock and what was found.
 type Difference struct {
 	Kind   string `json:"kind"` // image, interpreter or material
 	Name   string `json:"name"`
-	Locked string `json:"locked,omitempty"` // "" where it is not in the lock
-	Found  string `json:"found,omitempty"`  // "" where it is not used any more
+	Locked string `json:"locked,omitempty"` // "" if it is not in the lock
+	Found  string `json:"found,omitempty"`  // "" if it is no longer used
 }
 
 func (d Difference) String() string {
@@ -172,14 +172,14 @@ func (d Difference) String() string {
 	case d.Locked == "":
 		return fmt.Sprintf("%s %s is not in the lock, found %s", d.Kind, d.Name, d.Found)
 	case d.Found == "":
-		return fmt.Sprintf("%s %s is in the lock and not used", d.Kind, d.Name)
+		return fmt.Sprintf("%s %s is in the lock but not used", d.Kind, d.Name)
 	}
 	return fmt.Sprintf("%s %s is locked to %s, found %s", d.Kind, d.Name, d.Locked, d.Found)
 }
 
-// Compare says in what found differs from the lock, images first, by name. An
-// interpreter differs when its version does, or its checksum for a platform
-// that was found; checksums for other platforms are not looked at.
+// Compare returns the differences between the lock and what was found, images first, sorted
+// by name. An interpreter differs if its version does, or its checksum for a platform that
+// was found; checksums for other platforms are ignored.
 func (l *Lock) Compare(found *Lock) []Difference {
 	var have, now Lock
 	if l != nil {
@@ -220,7 +220,7 @@ func compare[D ~string](kind string, locked, found map[string]D) []Difference {
 	return out
 }
 
-// union of the keys, sorted.
+// union returns the keys of both maps, sorted.
 func union[V any](a, b map[string]V) []string {
 	return slices.Compact(slices.Sorted(func(yield func(string) bool) {
 		for name := range a {
@@ -236,12 +236,12 @@ func union[V any](a, b map[string]V) []string {
 	}))
 }
 
-// LockGroup says whether what is updated is a group, whose name is no entry's.
+// LockGroup reports whether the argument of Update is a group and not the name of an entry.
 func LockGroup(what string) bool {
 	return slices.Contains([]string{"all", "images", "interpreters", "materials", "files"}, what)
 }
 
-// Has says whether the lock has an entry of that name.
+// Has reports whether the lock has an entry of that name.
 func (l *Lock) Has(name string) bool {
 	if l == nil {
 		return false
@@ -252,10 +252,10 @@ func (l *Lock) Has(name string) bool {
 	return image || interpreter || material
 }
 
-// Update is the lock with what was found put into it: "all" of it, only
-// "images", "interpreters", "materials" or "files", or the one entry of a name. What was not
-// found stays: it may be of the same pipeline with other arguments. An interpreter of
-// the same version keeps its checksums for other platforms.
+// Update returns the lock with what was found merged in: "all" of it, only "images",
+// "interpreters", "materials" or "files", or the one entry of that name. Entries that were
+// not found are kept: they may belong to the same pipeline with other arguments. An
+// interpreter of the same version keeps its checksums for other platforms.
 func (l *Lock) Update(found *Lock, what string) (*Lock, error) {
 	if l == nil {
 		l = &Lock{}

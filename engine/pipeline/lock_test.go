@@ -113,15 +113,15 @@ func TestLockFile(t *testing.T) {
 
 func TestReadLockRefuses(t *testing.T) {
 	tests := map[string]struct{ text, want string }{
-		"empty":    {"", "tape.lock:1: EOF, write it anew with --update"},
-		"conflict": {"{\n<<<<<<< HEAD\n", "tape.lock:2: invalid character '<' looking for beginning of object key string, write it anew with --update"},
-		"unknown":  {"{\n  \"version\": 1,\n  \"imags\": {}\n}", `unknown field "imags", write it anew with --update`},
+		"empty":    {"", "tape.lock:1: EOF; write the lock again with --update"},
+		"conflict": {"{\n<<<<<<< HEAD\n", "tape.lock:2: invalid character '<' looking for beginning of object key string; write the lock again with --update"},
+		"unknown":  {"{\n  \"version\": 1,\n  \"imags\": {}\n}", `unknown field "imags"; write the lock again with --update`},
 		"type":     {"{\n  \"version\": 1,\n  \"images\": []\n}", "tape.lock:3: cannot unmarshal array into Go struct field"},
-		"more":     {"{\"version\": 1}\n{}", "tape.lock:2: something follows its end"},
-		"version":  {`{"version": 2}`, "tape.lock: the lock is of version 2, this tape reads version 1"},
+		"more":     {"{\"version\": 1}\n{}", "tape.lock:2: unexpected data after the end"},
+		"version":  {`{"version": 2}`, "tape.lock: the lock has version 2, this tape reads version 1"},
 		"image":    {`{"version": 1, "images": {"a": "sha256:x"}}`, `tape.lock: image a: "sha256:x": invalid checksum digest`},
 		"program":  {`{"version": 1, "interpreters": {"helm": {"version": "1", "checksums": {"linux/amd64": "x"}}}}`, `tape.lock: interpreter helm for linux/amd64: "x": invalid checksum digest`},
-		"material": {`{"version": 1, "materials": {"oci://x": "x"}}`, `tape.lock: material oci://x: "x" is no digest`},
+		"material": {`{"version": 1, "materials": {"oci://x": "x"}}`, `tape.lock: material oci://x: "x" is not a digest`},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -158,7 +158,7 @@ func TestCompare(t *testing.T) {
 	want := []string{
 		"image docker.io/library/mysql:8 is not in the lock, found " + sum("mysql").String(),
 		"image docker.io/library/nginx:1 is locked to " + sum("nginx").String() + ", found " + sum("nginx, newer").String(),
-		"image docker.io/library/redis:7 is in the lock and not used",
+		"image docker.io/library/redis:7 is in the lock but not used",
 		"interpreter cue is not in the lock, found 0.17.1",
 		"interpreter helm for linux/arm64 is locked to " + sum("arm").String() + ", found " + sum("other").String(),
 		"material oci://example.com/charts/web:1 is locked to " + sum("web").String() + ", found " + sum("web, newer").String(),
@@ -175,7 +175,7 @@ func TestCompare(t *testing.T) {
 		t.Errorf("other version: %s", got)
 	}
 	found.Interpreters = nil
-	if got := lock().Compare(found)[3].String(); got != "interpreter helm is in the lock and not used" {
+	if got := lock().Compare(found)[3].String(); got != "interpreter helm is in the lock but not used" {
 		t.Errorf("unused: %s", got)
 	}
 }

@@ -11,31 +11,31 @@ import (
 	"github.com/taped-dev/tape/engine/nearest"
 )
 
-// nodeName is what a node may be called. The part behind a slash is the source
-// that a node was made for.
+// nodeName matches the name of a node. The part after a slash is the source that the node
+// was instantiated for.
 var nodeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]*$`)
 
-// node is a node as a file has it.
+// node is a node as written in a file.
 type node struct {
 	name string
 	at   position
-	// uses is the kind; given says that the file names it.
+	// uses is the kind; given reports whether the file names it.
 	uses   string
 	usesAt position
 	given  bool
 	each   bool
 	inputs []input
 	with   *value // mapping, or nil
-	// source is the one that the node was made for, base the node it was made of.
+	// source is the source that the node was instantiated for, base the original node.
 	source, base string
 }
 
-// input of a node.
+// input is an input of a node.
 type input struct {
 	name string
 	at   position
-	refs []ref // one, or several by key; none: taken away
-	keys bool  // refs were given by key
+	refs []ref // one, or several by key; none: the input is removed
+	keys bool  // refs have keys
 }
 
 // ref is a reference to an output.
@@ -55,7 +55,7 @@ func readNodes(v *value, p *problems) []node {
 	var nodes []node
 	for _, f := range v.fields {
 		if !nodeName.MatchString(f.key) {
-			p.add(f.at, "node %q must be named by letters, digits, -, _, / and dots", f.key)
+			p.add(f.at, "node name %q must consist of letters, digits, -, _, / and dots", f.key)
 			continue
 		}
 		nodes = append(nodes, readNode(f, p))
@@ -77,7 +77,7 @@ func readNode(f field, p *problems) node {
 	}
 	if each := f.value.get("each"); each != nil {
 		if n.each = each.kind == text && each.scalar == sourceSection; !n.each {
-			p.add(each.at, `"each" can be source and nothing else`)
+			p.add(each.at, `"each" must be source`)
 		}
 	}
 	if with := f.value.get("with"); with != nil && with.kind != null && want(with, mapping, `"with"`, p) {
@@ -96,7 +96,7 @@ func readInput(f field, p *problems) input {
 	one := func(key string, v *value) {
 		i := strings.LastIndexByte(v.scalar, '.')
 		if v.kind != text || i < 1 || i == len(v.scalar)-1 {
-			p.add(v.at, "input %q must be node.output", f.key)
+			p.add(v.at, "input %q must have the form node.output", f.key)
 			return
 		}
 		in.refs = append(in.refs, ref{key: key, at: v.at, node: v.scalar[:i], output: v.scalar[i+1:]})
@@ -107,7 +107,7 @@ func readInput(f field, p *problems) input {
 		in.keys = true
 		for _, r := range f.value.fields {
 			if !sourceName.MatchString(r.key) {
-				p.add(r.at, "key %q of input %q must be letters, digits, -, _ and dots", r.key, f.key)
+				p.add(r.at, "key %q of input %q must consist of letters, digits, -, _ and dots", r.key, f.key)
 				continue
 			}
 			one(r.key, r.value)
@@ -118,8 +118,8 @@ func readInput(f field, p *problems) input {
 	return in
 }
 
-// merge changes a node: what over gives replaces what n has, input by input and
-// option by option; where it uses another kind, all of it.
+// merge returns n changed by over: inputs and options of over replace those of n
+// individually. If over is of another kind, it replaces n.
 func (n node) merge(over node) node {
 	if over.given && over.uses != n.uses {
 		over.base, over.source = n.base, n.source
@@ -149,7 +149,7 @@ func (n node) merge(over node) node {
 	return n
 }
 
-// mergeNodes merges nodes over others by name, and appends the new ones.
+// mergeNodes merges nodes over others by name, and appends new ones.
 func mergeNodes(nodes, over []node) []node {
 	nodes = slices.Clone(nodes)
 	for _, o := range over {
@@ -163,7 +163,7 @@ func mergeNodes(nodes, over []node) []node {
 	return nodes
 }
 
-// want tells whether a value is of the kind, and says so where it is not.
+// want reports whether a value is of a kind, and adds a problem if it is not.
 func want(v *value, k kind, what string, p *problems) bool {
 	if v.kind != k {
 		p.add(v.at, "%s must be %s, not %s", what, k.an(), v.kind.an())
@@ -171,7 +171,7 @@ func want(v *value, k kind, what string, p *problems) bool {
 	return v.kind == k
 }
 
-// known names the keys of a mapping that it may not have.
+// known adds a problem for every key of a mapping that is not in keys.
 func known(v *value, p *problems, keys ...string) {
 	for _, f := range v.fields {
 		if slices.Contains(keys, f.key) {
@@ -179,7 +179,7 @@ func known(v *value, p *problems, keys ...string) {
 		}
 		hint := nearest.Hint(f.key, slices.Values(keys))
 		if hint == "" {
-			hint = ", known are " + strings.Join(keys, ", ")
+			hint = "; want " + strings.Join(keys, ", ")
 		}
 		p.add(f.at, "unknown key %q%s", f.key, hint)
 	}

@@ -13,14 +13,14 @@ import (
 	"github.com/taped-dev/tape/engine/nearest"
 )
 
-// Pipeline is a pipeline file as it was written, with what was set besides. It
-// is not safe for concurrent use.
+// Pipeline is a pipeline file and the changes made to it by code. It is not safe for
+// concurrent use.
 type Pipeline struct {
 	table *Table
 	file  string
 	root  *value // mapping
 	args  map[string]arg
-	// layers of nodes between the default pipeline and the file's.
+	// layers are nodes between those of the default pipeline and of the file.
 	layers    [][]node
 	overrides []override
 }
@@ -31,31 +31,30 @@ type override struct {
 	value        *value
 }
 
-// New is a pipeline without a file.
+// New returns a pipeline without a file.
 func (t *Table) New() *Pipeline {
 	return &Pipeline{table: t, root: &value{kind: mapping}, args: map[string]arg{}}
 }
 
-// Parse reads a pipeline file. The name is for errors, which are [Errors]: all
-// that is wrong with the form of the file. What the values are wrong about shows
-// when it is expanded.
+// Parse reads a pipeline file. file is the name for errors. The error is [Errors], with all
+// mistakes in the form of the file; those in its values are found by Expand.
 func (t *Table) Parse(file string, data []byte) (*Pipeline, error) {
 	root, err := parse(file, data)
 	if err != nil {
 		return nil, err
 	}
 	if root == nil {
-		return nil, Errors{{File: file, Message: "the file is empty, tape pipeline init writes one"}}
+		return nil, Errors{{File: file, Message: "the file is empty; tape pipeline init writes one"}}
 	}
 	if root.kind != mapping {
-		return nil, Errors{{File: file, Line: root.at.line, Column: root.at.column, Message: "a pipeline is a mapping, not " + root.kind.an()}}
+		return nil, Errors{{File: file, Line: root.at.line, Column: root.at.column, Message: "a pipeline must be a mapping, not " + root.kind.an()}}
 	}
 	var p problems
 	for _, header := range []struct{ key, want string }{{"apiVersion", APIVersion}, {"kind", FileKind}} {
 		got := root.get(header.key)
 		switch {
 		case got == nil:
-			p.add(root.at, "%s is missing, want %s: %s", header.key, header.key, header.want)
+			p.add(root.at, "%s is missing; want %s: %s", header.key, header.key, header.want)
 		case got.scalar != header.want:
 			p.add(got.at, "%s is %q, want %s", header.key, got.scalar, header.want)
 		}
@@ -67,8 +66,8 @@ func (t *Table) Parse(file string, data []byte) (*Pipeline, error) {
 		}
 	}
 	pl := &Pipeline{table: t, file: file, root: root, args: readArgs(root.get("args"), &p)}
-	// Their form does not depend on arguments; what is in them is read again
-	// when those are known.
+	// Check their form, which does not depend on arguments. Expand reads the values again
+	// once the arguments are known.
 	readNodes(root.get("nodes"), &p)
 	if v := root.get("sources"); v != nil && want(v, list, `"sources"`, &p) {
 		for _, item := range v.items {
@@ -83,7 +82,7 @@ func (t *Table) Parse(file string, data []byte) (*Pipeline, error) {
 	return pl, nil
 }
 
-// Args are the arguments that the file declares, by name.
+// Args returns the arguments that the file declares, sorted by name.
 func (p *Pipeline) Args() []Arg {
 	var args []Arg
 	for _, name := range slices.Sorted(maps.Keys(p.args)) {
@@ -107,12 +106,12 @@ func (p *Pipeline) SetSources(sources ...Source) error {
 	return nil
 }
 
-// Set gives a value of the short form, "images.platform", in the place of what
-// the file has. The keys of a mapping are set beside those that the file has.
+// Set sets a value of the short form, such as "images.platform", in place of the file's. If
+// both values are mappings, their keys are merged.
 func (p *Pipeline) Set(path string, v any) error {
 	section, key, _ := strings.Cut(path, ".")
 	if _, ok := p.table.sections[section][key]; !ok {
-		return fmt.Errorf("a pipeline has no %q", path)
+		return fmt.Errorf("%q is not a setting of a pipeline", path)
 	}
 	set, err := fromGo(v)
 	if err != nil {
@@ -132,8 +131,7 @@ func (p *Pipeline) Set(path string, v any) error {
 	return nil
 }
 
-// With sets an option of a node, or of every node made of it for a source, in
-// the place of what the file has.
+// With sets an option of a node, or of all instances of a node, in place of the file's.
 func (p *Pipeline) With(node, option string, v any) error {
 	set, err := fromGo(v)
 	if err != nil {
@@ -143,8 +141,8 @@ func (p *Pipeline) With(node, option string, v any) error {
 	return nil
 }
 
-// Merge puts nodes in full form, a mapping by name, between the default pipeline
-// and the file. The name is for errors.
+// Merge adds nodes in full form, a mapping by name, between the default pipeline and the
+// file. file is the name for errors.
 func (p *Pipeline) Merge(file string, data []byte) error {
 	v, err := parse(file, data)
 	if err != nil {
@@ -159,7 +157,7 @@ func (p *Pipeline) Merge(file string, data []byte) error {
 	return nil
 }
 
-// Build expands the pipeline and makes its graph, or that of the targets.
+// Build expands the pipeline and returns its graph, or that of the targets.
 func (p *Pipeline) Build(ctx context.Context, args map[string]string, targets ...string) (*engine.Graph, error) {
 	e, err := p.Expand(ctx, args)
 	if err != nil {
@@ -168,14 +166,14 @@ func (p *Pipeline) Build(ctx context.Context, args map[string]string, targets ..
 	return e.Graph(targets...)
 }
 
-// Expand fills the short form into the default pipeline, merges the nodes of
-// the file over it, and makes nodes for every source. Arguments are given by
-// name. Secrets in options give way to references. Errors are [Errors].
+// Expand fills the short form into the default pipeline, merges the nodes of the file over
+// it, and instantiates nodes for every source. args are the values of arguments by name.
+// Secrets in options are replaced by references. The error is [Errors].
 func (p *Pipeline) Expand(ctx context.Context, args map[string]string) (*Expanded, error) {
 	var problems problems
 	values := resolveArgs(p.args, args, &problems)
 	if err := problems.sorted(); err != nil {
-		return nil, err // whatever uses them would only repeat it
+		return nil, err // uses of them would only repeat the problems
 	}
 	argument := func(name string) (*value, string, bool) {
 		v, ok := values[name]
@@ -185,7 +183,7 @@ func (p *Pipeline) Expand(ctx context.Context, args map[string]string) (*Expande
 	root.fields = slices.Clone(root.fields)
 	for i, f := range root.fields {
 		switch f.key {
-		case "apiVersion", "kind", "args", "nodes": // those of nodes are filled in for every source
+		case "apiVersion", "kind", "args", "nodes": // nodes are filled in for each source
 			continue
 		}
 		if root.fields[i].value = substitute(f.value, argument, &problems); root.fields[i].value == nil {
@@ -203,7 +201,7 @@ func (p *Pipeline) Expand(ctx context.Context, args map[string]string) (*Expande
 		if v := root.get("sources"); v != nil {
 			at = v.at
 		}
-		problems.add(at, "a pipeline needs sources")
+		problems.add(at, "the pipeline has no sources")
 	}
 	if err := problems.sorted(); err != nil {
 		return nil, err

@@ -436,18 +436,18 @@ push push map[facts/web:source/web.facts images:resolve.images signature:sign.im
 		err  error
 		want string
 	}{
-		{p.Set("images.size", 1), `a pipeline has no "images.size"`},
-		{p.Set("images", 1), `a pipeline has no "images"`},
+		{p.Set("images.size", 1), `"images.size" is not a setting of a pipeline`},
+		{p.Set("images", 1), `"images" is not a setting of a pipeline`},
 		{p.Set("images.platform", func() {}), "set images.platform: json: unsupported type: func()"},
 		{p.With("scan", "depth", func() {}), "set option depth of scan: json: unsupported type: func()"},
-		{p.Merge("x.yaml", []byte("a b: {}")), `x.yaml:1:1: node "a b" must be named by letters, digits, -, _, / and dots`},
+		{p.Merge("x.yaml", []byte("a b: {}")), `x.yaml:1:1: node name "a b" must consist of letters, digits, -, _, / and dots`},
 	} {
 		if tt.err == nil || tt.err.Error() != tt.want {
 			t.Errorf("got  %v\nwant %s", tt.err, tt.want)
 		}
 	}
 	check(p.With("scam", "depth", 1))
-	if _, err := p.Expand(t.Context(), nil); err == nil || err.Error() != `there is no node "scam" to set option "depth" of` {
+	if _, err := p.Expand(t.Context(), nil); err == nil || err.Error() != `no node "scam" to set option "depth" of` {
 		t.Errorf("option of no node: %v", err)
 	}
 }
@@ -455,7 +455,7 @@ push push map[facts/web:source/web.facts images:resolve.images signature:sign.im
 // A wrong value that came from code has no place to name.
 func TestErrorsFromCode(t *testing.T) {
 	p := table(t).New()
-	if _, err := p.Build(t.Context(), nil); err == nil || err.Error() != "a pipeline needs sources" {
+	if _, err := p.Build(t.Context(), nil); err == nil || err.Error() != "the pipeline has no sources" {
 		t.Errorf("nothing: %v", err)
 	}
 	for _, err := range []error{
@@ -465,7 +465,7 @@ func TestErrorsFromCode(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := p.Build(t.Context(), nil); err == nil || err.Error() != `two sources are called "a" and would share a folder: give them names in a pipeline file` {
+	if _, err := p.Build(t.Context(), nil); err == nil || err.Error() != `two sources are called "a" and would share a folder; name them in a pipeline file` {
 		t.Errorf("duplicate: %v", err)
 	}
 	if err := p.SetSources(pipeline.Source{Path: "a"}); err != nil {
@@ -548,16 +548,16 @@ func TestNewTableRefuses(t *testing.T) {
 		want           string
 	}{
 		{"twice", "", []pipeline.Kind{kind("a", "", "", ""), kind("a", "", "", "")}, `two kinds of stage are named "a"`},
-		{"name", "", []pipeline.Kind{kind("a/b", "", "", "")}, `kind of stage "a/b": the name must be letters, digits, -, _ and dots`},
-		{"new", "", []pipeline.Kind{{Name: "a"}}, `kind of stage "a": nothing makes the stage`},
+		{"name", "", []pipeline.Kind{kind("a/b", "", "", "")}, `kind of stage "a/b": the name must consist of letters, digits, -, _ and dots`},
+		{"new", "", []pipeline.Kind{{Name: "a"}}, `kind of stage "a": New is nil`},
 		{"no JSON", "", []pipeline.Kind{{Name: "a", New: make1, Schema: json.RawMessage("{")}}, `kind of stage "a": schema: unexpected EOF`},
-		{"no object", "", []pipeline.Kind{{Name: "a", New: make1, Schema: json.RawMessage("true")}}, `kind of stage "a": the schema is no object`},
-		{"ref", "", []pipeline.Kind{{Name: "a", New: make1, Schema: json.RawMessage(`{"$ref":"#/x"}`)}}, `kind of stage "a": the schema must stand alone, without $ref`},
+		{"no object", "", []pipeline.Kind{{Name: "a", New: make1, Schema: json.RawMessage("true")}}, `kind of stage "a": the schema is not an object`},
+		{"ref", "", []pipeline.Kind{{Name: "a", New: make1, Schema: json.RawMessage(`{"$ref":"#/x"}`)}}, `kind of stage "a": the schema must not use $ref`},
 		{"no schema", "", []pipeline.Kind{{Name: "a", New: make1, Schema: json.RawMessage(`{"type":7}`)}}, `kind of stage "a": schema: `},
 		{"YAML", "nodes: [", nil, "default pipeline:1: did not find expected node content"},
-		{"uses", "nodes:\n  scan:\n    uses: scam\n", []pipeline.Kind{kind("scan", "", "", "")}, `default pipeline:3:11: node "scan" uses "scam", which is no kind of stage (did you mean "scan"?)`},
-		{"placeholder", "nodes:\n  a:\n    with: {x: '${y}'}\n", []pipeline.Kind{kind("a", "", "", "{}")}, "default pipeline:3:15: ${y} is no section.key"},
-		{"source", "nodes:\n  a:\n    with: {x: ['${source.name}']}\n", []pipeline.Kind{kind("a", "", "", "{}")}, "default pipeline:3:16: ${source.name}: a node with each: source has source.name, source.path, source.interpreter, source.options, source.folder"},
+		{"uses", "nodes:\n  scan:\n    uses: scam\n", []pipeline.Kind{kind("scan", "", "", "")}, `default pipeline:3:11: node "scan" uses "scam", which is not a kind of stage (did you mean "scan"?)`},
+		{"placeholder", "nodes:\n  a:\n    with: {x: '${y}'}\n", []pipeline.Kind{kind("a", "", "", "{}")}, "default pipeline:3:15: ${y} does not have the form section.key"},
+		{"source", "nodes:\n  a:\n    with: {x: ['${source.name}']}\n", []pipeline.Kind{kind("a", "", "", "{}")}, "default pipeline:3:16: ${source.name}: a node with each: source can use source.name, source.path, source.interpreter, source.options, source.folder"},
 		{"key", "node:\n  a: {}\n", nil, `default pipeline:1:1: unknown key "node" (did you mean "nodes"?)`},
 	}
 	for _, tt := range tests {

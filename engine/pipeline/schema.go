@@ -10,33 +10,33 @@ import (
 	"slices"
 )
 
-// Schema is the JSON Schema (draft 2020-12) of pipeline files that this table
-// understands, indented, for editors. It accepts what [Table.Parse] does, and
-// leaves to it what a schema cannot say: references, arguments, duplicates.
+// Schema returns the JSON Schema (draft 2020-12) of pipeline files for this table,
+// indented, for editors. It accepts what [Table.Parse] accepts, and also mistakes that a
+// schema cannot express: in references, arguments and duplicates.
 func (t *Table) Schema() ([]byte, error) {
 	properties := schema{
 		"apiVersion": schema{"const": APIVersion},
 		"kind":       schema{"const": FileKind},
 		"args": schema{
-			"description":   "Arguments, for ${name} in string values: a default, or a mapping that says more.",
+			"description":   "Arguments, for ${name} in string values: a default value, or a mapping.",
 			"type":          "object",
 			"propertyNames": schema{"pattern": argName.String()},
 			"additionalProperties": schema{"anyOf": []schema{
 				{"type": []string{"string", "number", "boolean"}},
 				closed(schema{
-					"type":    schema{"description": "Its type; that of the default where left out, else string.", "enum": []string{"string", "integer", "number", "boolean"}},
-					"default": schema{"description": "Its value where none is given with --arg.", "type": []string{"string", "number", "boolean"}},
-					"help":    schema{"description": "One line.", "type": "string"},
+					"type":    schema{"description": "The type; by default that of the default value, else string.", "enum": []string{"string", "integer", "number", "boolean"}},
+					"default": schema{"description": "The value if none is given with --arg.", "type": []string{"string", "number", "boolean"}},
+					"help":    schema{"description": "One line of help.", "type": "string"},
 				}),
 			}},
 		},
 		"sources": schema{
-			"description": "What to render.",
+			"description": "The sources to render.",
 			"type":        "array",
 			"items": closed(schema{
-				"name":        schema{"description": "The folder of its manifests where there are several sources; the last element of the path where left out.", "type": "string"},
+				"name":        schema{"description": "The folder of its manifests if there are several sources; by default the last element of the path.", "type": "string"},
 				"path":        schema{"description": "A folder or file below this file's folder, or a remote reference: oci://… or https://…", "type": "string", "minLength": 1},
-				"interpreter": schema{"description": "What renders it, by name; found by its files where left out.", "type": "string", "pattern": `^[a-z0-9][a-z0-9-]*$|\$\{`},
+				"interpreter": schema{"description": "The name of the interpreter; by default it is found by the source's files.", "type": "string", "pattern": `^[a-z0-9][a-z0-9-]*$|\$\{`},
 				"options":     schema{"description": "Options of the interpreter; tape interpreter describe NAME lists them.", "type": "object"},
 			}, "path"),
 		},
@@ -51,7 +51,7 @@ func (t *Table) Schema() ([]byte, error) {
 	}
 	root := closed(properties, "apiVersion", "kind")
 	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-	root["title"] = "A pipeline of tape"
+	root["title"] = "A tape pipeline"
 	root["$defs"] = t.definitions()
 
 	var b bytes.Buffer
@@ -66,7 +66,7 @@ func (t *Table) Schema() ([]byte, error) {
 
 type schema = map[string]any
 
-// closed is an object with these properties and no other.
+// closed returns the schema of an object with only these properties.
 func closed(properties schema, required ...string) schema {
 	s := schema{"type": "object", "additionalProperties": false, "properties": properties}
 	if len(required) > 0 {
@@ -77,8 +77,8 @@ func closed(properties schema, required ...string) schema {
 
 func refTo(name string) schema { return schema{"$ref": "#/$defs/" + name} }
 
-// nodesSchema knows the kind of the nodes that the default pipeline has, and of
-// those that are named as their kind; of others that "uses" says.
+// nodesSchema returns the schema of nodes. It knows the kind of the nodes in the default
+// pipeline and of nodes named like a kind; for others "uses" determines it.
 func (t *Table) nodesSchema() schema {
 	uses := map[string]string{}
 	for name := range t.kinds {
@@ -94,7 +94,7 @@ func (t *Table) nodesSchema() schema {
 		}
 	}
 	return schema{
-		"description":          "Nodes in full form: changes of the default pipeline's nodes, and new ones.",
+		"description":          "Nodes in full form: changes to nodes of the default pipeline, and new ones.",
 		"type":                 "object",
 		"propertyNames":        schema{"pattern": nodeName.String()},
 		"properties":           properties,
@@ -112,10 +112,10 @@ func (t *Table) definitions() schema {
 		})
 	}
 	node := closed(schema{
-		"uses":   schema{"description": "The kind of stage; the node's name where left out.", "enum": kinds},
-		"each":   schema{"description": "Make the node once for every source.", "const": sourceSection},
-		"inputs": schema{"description": "Where the inputs come from, by name; null takes one away.", "type": []string{"object", "null"}, "additionalProperties": refTo("input")},
-		"with":   schema{"description": "Options of the stage; null takes one away.", "type": []string{"object", "null"}},
+		"uses":   schema{"description": "The kind of stage; by default the node's name.", "enum": kinds},
+		"each":   schema{"description": "Instantiate the node for every source.", "const": sourceSection},
+		"inputs": schema{"description": "References to outputs by input name; null removes one.", "type": []string{"object", "null"}, "additionalProperties": refTo("input")},
+		"with":   schema{"description": "Options of the stage; null removes one.", "type": []string{"object", "null"}},
 	})
 	node["type"] = []string{"object", "null"}
 	if len(conditions) > 0 {
@@ -136,7 +136,7 @@ func (t *Table) definitions() schema {
 	return defs
 }
 
-// nodeSchema is what a node of the kind may have besides what all have.
+// nodeSchema returns the part of a node's schema that is specific to the kind.
 func (k *kindOf) nodeSchema() schema {
 	inputs := schema{}
 	for _, port := range k.Inputs {
@@ -145,7 +145,7 @@ func (k *kindOf) nodeSchema() schema {
 	with := schema{"maxProperties": 0}
 	if k.schema != nil {
 		with = maps.Clone(k.schema)
-		delete(with, "required") // the default pipeline may give it
+		delete(with, "required") // the default pipeline may set them
 		delete(with, "type")
 		if below, ok := with["properties"].(map[string]any); ok {
 			options := schema{}
@@ -165,7 +165,7 @@ func (k *kindOf) nodeSchema() schema {
 	return out
 }
 
-// loosen lets an argument stand wherever a scalar may.
+// loosen also allows an argument in place of a scalar.
 func loosen(v any) any {
 	s, ok := v.(map[string]any)
 	if !ok {

@@ -10,34 +10,35 @@ import (
 	"strings"
 )
 
-// sourceSection names placeholders, and what a node can be made for each of.
+// sourceSection is the prefix of placeholders for sources, and the value of "each".
 const sourceSection = "source"
 
-// sourceKeys are what the default pipeline can take of a source.
+// sourceKeys are the keys of a source that the default pipeline can use.
 var sourceKeys = []string{"name", "path", "interpreter", "options", "folder"}
 
-// Source is a thing to render, in the short form.
+// Source is a source in the short form.
 type Source struct {
-	// Name is the folder of its manifests where there are several sources, and
-	// the last part of its nodes' names; "" is the last element of Path.
+	// Name is the folder of its manifests if there are several sources, and the last part
+	// of the names of its nodes; by default the last element of Path.
 	Name string `json:"name,omitempty"`
 	// Path is a folder or file below the pipeline file's folder, or a remote
 	// reference: oci://… or https://…
 	Path string `json:"path"`
-	// Interpreter by name; "" finds it by its markers.
+	// Interpreter is the name of the interpreter; "" finds it by its markers.
 	Interpreter string `json:"interpreter,omitempty"`
-	// Options of the interpreter, a JSON object.
+	// Options are the options of the interpreter, a JSON object.
 	Options json.RawMessage `json:"options,omitempty"`
 }
 
-// sourceName is fit for a folder, a part of a node's name and a key of inputs.
+// sourceName matches names that are valid as a folder, as a part of a node's name and as a
+// key of an input.
 var sourceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-// source is a Source as a file has it.
+// source is a Source as written in a file.
 type source struct {
 	name   string
 	at     position
-	values map[string]*value // by key of sourceKeys; absent where not given
+	values map[string]*value // by key in sourceKeys; absent if not given
 }
 
 // readSources reads the list of sources.
@@ -55,9 +56,9 @@ func readSources(v *value, p *problems) []source {
 	for _, s := range sources {
 		if at, twice := first[s.name]; twice {
 			if at.line > 0 {
-				p.add(s.at, "source %q is already given in line %d, name them differently", s.name, at.line)
+				p.add(s.at, "source %q already exists in line %d; give them different names", s.name, at.line)
 			} else {
-				p.add(s.at, "two sources are called %q and would share a folder: give them names in a pipeline file", s.name)
+				p.add(s.at, "two sources are called %q and would share a folder; name them in a pipeline file", s.name)
 			}
 			continue
 		}
@@ -99,7 +100,7 @@ func readSource(v *value, p *problems) (source, bool) {
 		s.values["name"] = name
 	}
 	if !sourceName.MatchString(name.scalar) {
-		p.add(name.at, "source name %q must be letters, digits, -, _ and dots", name.scalar)
+		p.add(name.at, "source name %q must consist of letters, digits, -, _ and dots", name.scalar)
 		return s, false
 	}
 	s.name, s.at = name.scalar, name.at
@@ -111,8 +112,9 @@ func readSource(v *value, p *problems) (source, bool) {
 	return s, true
 }
 
-// nameOf is the last element of a path; of a reference without tag, digest and
-// query, and never what stands before its path: a user, a password, a host. A folder's own name is no part of what it holds, so "." has none.
+// nameOf returns the last element of a path. For a reference it leaves out tag, digest and
+// query, and never returns what precedes the path (user, password, host). The folder "."
+// has no name of its own, and becomes "app".
 func nameOf(where string) string {
 	if _, reference, remote := strings.Cut(where, "://"); remote {
 		_, where, _ = strings.Cut(reference, "/")
@@ -130,17 +132,17 @@ func nameOf(where string) string {
 	return name
 }
 
-// interpreterName is what an interpreter may be called.
+// interpreterName matches the name of an interpreter.
 var interpreterName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
 
-// refuseInterpreter says why a name may not stand in a pipeline file. A file
-// that comes with a repository must not choose what runs on the machine.
+// refuseInterpreter returns why a name is not allowed in a pipeline file, or "". A file
+// that is part of a repository must not choose what runs on the machine.
 func refuseInterpreter(name string) string {
-	const cannot = ": a pipeline names an interpreter that is installed, and cannot choose what runs"
+	const cannot = ": a pipeline names an installed interpreter, and cannot choose what runs"
 	switch {
 	case interpreterName.MatchString(name):
 		if short, long := strings.CutPrefix(name, "tape-interpreter-"); long {
-			return fmt.Sprintf("is the name of an executable, write %q", short)
+			return fmt.Sprintf("is the name of an executable; write %q", short)
 		}
 		return ""
 	case strings.ContainsAny(name, `/\`) || strings.HasPrefix(name, "."):
@@ -150,5 +152,5 @@ func refuseInterpreter(name string) string {
 	case strings.ContainsAny(name, " \t\n"):
 		return "is a command" + cannot
 	}
-	return "is no name: want lower-case letters, digits and dashes"
+	return "is not a valid name: want lower-case letters, digits and dashes"
 }

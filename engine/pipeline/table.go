@@ -14,42 +14,40 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// What every pipeline file says of itself.
+// The header of a pipeline file.
 const (
 	APIVersion = "tape/v1"
 	FileKind   = "Pipeline"
 )
 
-// defaultFile is what the default pipeline is called in errors: they are
-// mistakes of whoever built the program.
+// defaultFile is the name of the default pipeline in errors, which are mistakes of the
+// program's author.
 const defaultFile = "default pipeline"
 
-// Table is what a pipeline can be made of: kinds of stage, and the default
-// pipeline. It is immutable.
+// Table holds the kinds of stages and the default pipeline. It is immutable.
 type Table struct {
 	kinds    map[string]*kindOf
 	defaults []node
-	// sections of the short form, by name and key, as the default pipeline
-	// names them, with the option that a value fills: nil where it fills none
-	// by itself.
+	// sections maps section and key of the short form to the option that the value fills;
+	// nil if it is only part of a value.
 	sections map[string]map[string]*option
 }
 
-// kindOf is a Kind made ready.
+// kindOf is a Kind with its compiled schema.
 type kindOf struct {
 	Kind
-	schema   map[string]any // of `with`; nil: none is taken
+	schema   map[string]any // of `with`; nil means no options
 	compiled *jsonschema.Schema
 }
 
-// option is one option of a kind.
+// option is an option of a kind.
 type option struct {
 	kind *kindOf
 	name string
 }
 
-// NewTable checks the kinds, and the default pipeline against them; it may be
-// empty.
+// NewTable returns a table after checking the kinds, and the default pipeline against them.
+// The default pipeline may be empty.
 func NewTable(defaults []byte, kinds ...Kind) (*Table, error) {
 	t := &Table{kinds: map[string]*kindOf{}, sections: map[string]map[string]*option{}}
 	for _, k := range kinds {
@@ -74,7 +72,7 @@ func NewTable(defaults []byte, kinds ...Kind) (*Table, error) {
 	t.defaults = readNodes(root.get("nodes"), &p)
 	for _, n := range t.defaults {
 		if _, ok := t.kinds[n.uses]; !ok {
-			p.add(n.usesAt, "node %q uses %q, which is no kind of stage%s", n.name, n.uses, t.nearestKind(n.uses))
+			p.add(n.usesAt, "node %q uses %q, which is not a kind of stage%s", n.name, n.uses, t.nearestKind(n.uses))
 		}
 		t.readSections(n, &p)
 	}
@@ -83,10 +81,10 @@ func NewTable(defaults []byte, kinds ...Kind) (*Table, error) {
 
 func newKind(k Kind) (*kindOf, error) {
 	if !nodeName.MatchString(k.Name) || strings.Contains(k.Name, "/") {
-		return nil, errors.New("the name must be letters, digits, -, _ and dots")
+		return nil, errors.New("the name must consist of letters, digits, -, _ and dots")
 	}
 	if k.New == nil {
-		return nil, errors.New("nothing makes the stage")
+		return nil, errors.New("New is nil")
 	}
 	ready := &kindOf{Kind: k}
 	if k.Schema == nil {
@@ -98,11 +96,11 @@ func newKind(k Kind) (*kindOf, error) {
 	}
 	var ok bool
 	if ready.schema, ok = doc.(map[string]any); !ok {
-		return nil, errors.New("the schema is no object")
+		return nil, errors.New("the schema is not an object")
 	}
 	if bytes.Contains(k.Schema, []byte(`"$ref"`)) {
-		// It becomes part of the schema of the whole file.
-		return nil, errors.New("the schema must stand alone, without $ref")
+		// It becomes part of the schema of pipeline files.
+		return nil, errors.New("the schema must not use $ref")
 	}
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
@@ -116,7 +114,7 @@ func newKind(k Kind) (*kindOf, error) {
 	return ready, nil
 }
 
-// readSections notes what of the short form a default node wants.
+// readSections records the sections and keys that a default node refers to.
 func (t *Table) readSections(n node, p *problems) {
 	note := func(v *value, fills *option) {
 		for _, m := range placeholder.FindAllStringSubmatch(v.scalar, -1) {
@@ -125,10 +123,10 @@ func (t *Table) readSections(n node, p *problems) {
 			case m[0] == "$${":
 			case section == sourceSection:
 				if !n.each || !slices.Contains(sourceKeys, key) {
-					p.add(v.at, "%s: a node with each: source has source.%s", m[0], strings.Join(sourceKeys, ", source."))
+					p.add(v.at, "%s: a node with each: source can use source.%s", m[0], strings.Join(sourceKeys, ", source."))
 				}
 			case !ok:
-				p.add(v.at, "%s is no section.key", m[0])
+				p.add(v.at, "%s does not have the form section.key", m[0])
 			default:
 				if t.sections[section] == nil {
 					t.sections[section] = map[string]*option{}
@@ -164,10 +162,10 @@ func (t *Table) readSections(n node, p *problems) {
 	}
 }
 
-// section names, sorted.
+// sectionNames returns the names of the sections, sorted.
 func (t *Table) sectionNames() []string { return slices.Sorted(maps.Keys(t.sections)) }
 
-// schema of an option, or of anything.
+// schema returns the schema of an option, or one that accepts anything.
 func (o *option) schema() map[string]any {
 	if o != nil && o.kind != nil {
 		properties, _ := o.kind.schema["properties"].(map[string]any)
@@ -178,7 +176,7 @@ func (o *option) schema() map[string]any {
 	return map[string]any{}
 }
 
-// raw is the options as a stage's constructor gets them.
+// raw returns the options for a stage's constructor.
 func (v *value) raw() (json.RawMessage, error) {
 	if v == nil {
 		return json.RawMessage("{}"), nil

@@ -17,17 +17,17 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxValues bounds how much a file expands to: aliases make a short file long.
+// maxValues bounds the size of a file with its aliases expanded.
 const maxValues = 100_000
 
-// position is where a value stands. Line and column count from 1, columns in
-// characters; a value that came from no file has line 0.
+// position is the position of a value. Line and column count from 1, columns in characters.
+// A value that is not from a file has line 0.
 type position struct {
 	file         string
 	line, column int
 }
 
-// kind of a value, as JSON has them.
+// kind is the kind of a value, named as in JSON Schema where possible.
 type kind string
 
 const (
@@ -40,7 +40,7 @@ const (
 	mapping kind = "mapping"
 )
 
-// an is the kind with its article, in the words of YAML whoever named it.
+// an returns the kind with its article, in YAML's terms even if it was named in JSON's.
 func (k kind) an() string {
 	switch k {
 	case "array":
@@ -55,11 +55,11 @@ func (k kind) an() string {
 	return "a " + string(k)
 }
 
-// value is a piece of YAML that knows where it stands. It is immutable.
+// value is a YAML value with its position. It is immutable.
 type value struct {
 	at     position
 	kind   kind
-	scalar string // as JSON has it, text without quotes
+	scalar string // JSON notation, text without quotes
 	plain  bool   // not quoted
 	items  []*value
 	fields []field // in the order of the file, keys unique
@@ -71,7 +71,7 @@ type field struct {
 	value *value
 }
 
-// get is the value of a key, or nil.
+// get returns the value of a key, or nil.
 func (v *value) get(key string) *value {
 	if v != nil {
 		for _, f := range v.fields {
@@ -83,7 +83,7 @@ func (v *value) get(key string) *value {
 	return nil
 }
 
-// with is the mapping with a key set; v may be nil.
+// with returns the mapping with a key set; v may be nil.
 func (v *value) with(f field) *value {
 	out := &value{kind: mapping}
 	if v != nil {
@@ -100,7 +100,7 @@ func (v *value) with(f field) *value {
 	return out
 }
 
-// parse reads one YAML document. An empty one is nil.
+// parse reads a single YAML document. It returns nil for an empty one.
 func parse(file string, data []byte) (*value, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var doc, more yaml.Node
@@ -110,7 +110,7 @@ func parse(file string, data []byte) (*value, error) {
 		return nil, syntaxError(file, err)
 	}
 	if err := dec.Decode(&more); err == nil {
-		return nil, Errors{{File: file, Line: more.Line, Column: more.Column, Message: "a second document begins; a pipeline is one"}}
+		return nil, Errors{{File: file, Line: more.Line, Column: more.Column, Message: "a second document begins here; a pipeline file has only one"}}
 	} else if !errors.Is(err, io.EOF) {
 		return nil, syntaxError(file, err)
 	}
@@ -125,7 +125,7 @@ func parse(file string, data []byte) (*value, error) {
 	return v, nil
 }
 
-// yamlError is how the library prints what it did not understand.
+// yamlError matches an error of the YAML library.
 var yamlError = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
 
 func syntaxError(file string, err error) error {
@@ -137,7 +137,7 @@ func syntaxError(file string, err error) error {
 	return Errors{{File: file, Line: line, Message: m[2]}}
 }
 
-// reader turns the library's nodes into values.
+// reader converts nodes of the YAML library to values.
 type reader struct {
 	file     string
 	count    int
@@ -175,13 +175,13 @@ func (r *reader) readMapping(n *yaml.Node, at position) *value {
 		keyAt := position{r.file, key.Line, key.Column}
 		switch {
 		case key.ShortTag() == "!!merge":
-			r.problems.add(keyAt, "merge keys are not understood, write out what is meant")
+			r.problems.add(keyAt, "merge keys are not supported; write the values out")
 			continue
 		case key.Kind != yaml.ScalarNode || key.ShortTag() != "!!str":
 			r.problems.add(keyAt, "a key must be a string")
 			continue
 		case first[key.Value] > 0:
-			r.problems.add(keyAt, "%q is already given in line %d", key.Value, first[key.Value])
+			r.problems.add(keyAt, "%q already exists in line %d", key.Value, first[key.Value])
 			continue
 		}
 		first[key.Value] = key.Line
@@ -194,7 +194,7 @@ func (r *reader) readScalar(n *yaml.Node, at position) *value {
 	v := &value{at: at, kind: text, scalar: n.Value, plain: n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0}
 	var err error
 	switch tag := n.ShortTag(); tag {
-	case "!!str", "!!timestamp": // a date is the text it is written as
+	case "!!str", "!!timestamp": // a date is taken as text
 	case "!!null":
 		v.kind, v.scalar = null, "null"
 	case "!!bool":
@@ -209,11 +209,11 @@ func (r *reader) readScalar(n *yaml.Node, at position) *value {
 		var f float64
 		var data []byte
 		if err = n.Decode(&f); err == nil {
-			data, err = json.Marshal(f) // refuses .inf and .nan
+			data, err = json.Marshal(f) // rejects .inf and .nan
 		}
 		v.kind, v.scalar = number, string(data)
 	default:
-		err = fmt.Errorf("a value of type %s is not understood", tag)
+		err = fmt.Errorf("a value of type %s is not supported", tag)
 	}
 	if err != nil {
 		r.problems.add(at, "%s", strings.TrimPrefix(err.Error(), "json: "))
@@ -221,7 +221,7 @@ func (r *reader) readScalar(n *yaml.Node, at position) *value {
 	return v
 }
 
-// fromGo is what a Go value is as JSON, with no place; keys are sorted.
+// fromGo converts a Go value by way of JSON. The result has no positions, and sorted keys.
 func fromGo(v any) (*value, error) {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -263,7 +263,7 @@ func fromJSON(v any) *value {
 	return &value{kind: null, scalar: "null"}
 }
 
-// json is the value as encoding/json has it, numbers as json.Number.
+// json returns the value as encoding/json decodes it, with numbers as json.Number.
 func (v *value) json() any {
 	switch v.kind {
 	case null:
@@ -288,7 +288,7 @@ func (v *value) json() any {
 	return v.scalar
 }
 
-// yaml is the value as the library writes it.
+// yaml returns the value as a node of the YAML library.
 func (v *value) yaml() *yaml.Node {
 	switch v.kind {
 	case list:
@@ -309,7 +309,7 @@ func (v *value) yaml() *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Value: v.scalar}
 }
 
-// textNode quotes what would otherwise be read as something else.
+// textNode returns a string node, quoted if it would otherwise be read as something else.
 func textNode(s string) *yaml.Node {
 	n := &yaml.Node{}
 	n.SetString(s)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package regular reads files that a repository or a person names: a pipeline and its
-// lock, options, keys, lists. Where such a name leads, nobody has checked: it may be a
-// device that never ends, or a named pipe that nothing is written to.
+// Package regular reads files named by a repository or a person: pipelines and their locks,
+// options, keys, lists. Such a name is not trustworthy: it may lead to a device that never
+// ends, or to a named pipe that nobody writes to.
 package regular
 
 import (
@@ -14,7 +14,7 @@ import (
 	"regexp"
 )
 
-// MaxFile is the largest file that [ReadFile] reads.
+// MaxFile is the maximum size of a file for [ReadFile].
 const MaxFile = 4 << 20
 
 // ReadFile reads a regular file of at most [MaxFile] bytes.
@@ -27,13 +27,12 @@ func ReadFile(name string) ([]byte, error) {
 	return ReadAll(name, f)
 }
 
-// descriptor matches the names of what the shell that started this process has
-// opened for it, as <(command) does.
+// descriptor matches names of files that the calling shell opened for this process, as
+// <(command) does.
 var descriptor = regexp.MustCompile(`^/(dev/fd|proc/self/fd)/[0-9]+$|^/dev/stdin$`)
 
-// ReadArgument reads what a person names on the command line: a file as
-// [ReadFile] does, or a descriptor that their shell has opened, such as
-// /dev/fd/63.
+// ReadArgument reads a file named on the command line, like [ReadFile]. It also accepts a
+// file descriptor that the shell opened, such as /dev/fd/63.
 func ReadArgument(name string) ([]byte, error) {
 	if !descriptor.MatchString(name) {
 		return ReadFile(name)
@@ -61,9 +60,9 @@ func ReadAll(name string, r io.Reader) ([]byte, error) {
 	return data, nil
 }
 
-// Open opens a regular file, and does not wait for a named pipe's other end.
+// Open opens a regular file. It does not block on a named pipe.
 func Open(name string) (*os.File, error) {
-	// Opening a device may do something already.
+	// Check first, since opening a device may have side effects.
 	info, err := os.Stat(name)
 	if err != nil {
 		return nil, err
@@ -100,11 +99,11 @@ func checkRegular(name string, info fs.FileInfo) error {
 	case mode&fs.ModeSocket != 0:
 		what = "a socket"
 	}
-	return fmt.Errorf("%s is %s, and must be a regular file", name, what)
+	return fmt.Errorf("%s is %s, want a regular file", name, what)
 }
 
-// Inside checks that a file or folder that exists is below top once symbolic links are
-// followed.
+// Inside returns an error unless an existing file or folder is below top after resolving
+// symbolic links.
 func Inside(name, top string) error {
 	real, err := filepath.EvalSymlinks(name)
 	if err != nil {
@@ -120,7 +119,7 @@ func Inside(name, top string) error {
 		return err
 	}
 	if rel, err := filepath.Rel(top, real); err != nil || !filepath.IsLocal(rel) {
-		return fmt.Errorf("%s leads to %s, outside of %s", name, real, top)
+		return fmt.Errorf("%s leads to %s, outside %s", name, real, top)
 	}
 	return nil
 }

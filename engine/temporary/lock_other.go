@@ -9,5 +9,5 @@ import (
 	"os"
 )
 
-// lock locks nothing here.
+// lock always fails: locking folders is not supported here.
 func lock(string) (*os.File, error) { return nil, errors.ErrUnsupported }

@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock opens a folder and locks it, unless another process has. One of another user
-// is left alone: that user could put a link in the place of what is removed.
+// lock opens and locks a folder. It fails if another process holds the lock, or if the
+// folder belongs to another user, who could replace its content by a symbolic link while it
+// is removed.
 func lock(dir string) (*os.File, error) {
 	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package temporary makes temporary folders that no killed process loses: the next
-// one that wants such a folder removes what is left of them.
+// Package temporary creates temporary folders that are eventually removed even if a process
+// is killed: the next process that creates such a folder removes those left behind.
 package temporary
 
 import (
@@ -12,21 +12,21 @@ import (
 	"strings"
 )
 
-// Folder is a folder of this process.
+// Folder is a temporary folder of this process.
 type Folder struct {
 	dir  string
-	held *os.File // locks it; nil where folders cannot be locked, and so none is swept up
+	held *os.File // holds the lock; nil if folders cannot be locked, in which case none is swept
 }
 
-// New makes a folder below parent; "" is where the system has such files. Its name
-// begins with the prefix, and folders of such names which killed processes of this
-// user left there are removed. The caller removes the folder.
+// New creates a folder below parent, by default the system's folder for temporary files,
+// with a name that begins with prefix. It removes folders with this prefix that killed
+// processes of this user left there. The caller must remove the folder.
 func New(parent, prefix string) (*Folder, error) {
 	if parent == "" {
 		parent = os.TempDir()
 	}
 	Sweep(parent, prefix)
-	// It gets the name that Sweep looks for once it is locked.
+	// The folder gets the name that Sweep looks for only after it is locked.
 	hidden, err := os.MkdirTemp(parent, "."+prefix)
 	if err != nil {
 		return nil, err
@@ -34,16 +34,16 @@ func New(parent, prefix string) (*Folder, error) {
 	f := &Folder{dir: filepath.Join(parent, filepath.Base(hidden)[1:])}
 	f.held, _ = lock(hidden)
 	if err := os.Rename(hidden, f.dir); err != nil {
-		_ = f.held.Close() // also of none
+		_ = f.held.Close() // nil is allowed
 		return nil, errors.Join(err, os.Remove(hidden))
 	}
 	return f, nil
 }
 
-// Dir is the folder's path.
+// Dir returns the path of the folder.
 func (f *Folder) Dir() string { return f.dir }
 
-// Remove removes the folder and all that is in it.
+// Remove removes the folder with its content.
 func (f *Folder) Remove() error {
 	err := RemoveAll(f.dir)
 	if f.held != nil {
@@ -52,9 +52,10 @@ func (f *Folder) Remove() error {
 	return err
 }
 
-// Sweep removes what killed processes of this user left below parent, as [New] does.
+// Sweep removes the folders that killed processes of this user left below parent, like
+// [New].
 func Sweep(parent, prefix string) {
-	entries, _ := os.ReadDir(parent) // also some of them
+	entries, _ := os.ReadDir(parent) // possibly incomplete
 	for _, entry := range entries {
 		dir := filepath.Join(parent, entry.Name())
 		if !entry.IsDir() || !strings.HasPrefix(entry.Name(), prefix) {
@@ -67,7 +68,7 @@ func Sweep(parent, prefix string) {
 	}
 }
 
-// RemoveAll removes a folder, also what is in folders that may not be written to.
+// RemoveAll is os.RemoveAll that also removes the content of read-only folders.
 func RemoveAll(dir string) error {
 	if err := os.RemoveAll(dir); err == nil {
 		return nil
