@@ -25,6 +25,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/images"
 )
 
 // SaveOptions are what Save takes.
@@ -249,43 +250,25 @@ func attached(ctx context.Context, at layout.Repository, subject digest.Digest) 
 // onePlatform keeps one platform of every index of an image, with what is
 // attested of it inside the index. kept says afterwards which that were, and
 // nothing where there was nothing to leave out.
-func onePlatform(text string, images []ocispec.Descriptor) (keep transfer.Keep, kept func() []string, err error) {
+func onePlatform(text string, all []ocispec.Descriptor) (keep transfer.Keep, kept func() []string, err error) {
 	if text == "" {
 		return nil, func() []string { return nil }, nil
 	}
-	want, err := platforms.Parse(text)
+	platform, err := images.ParsePlatform(text)
 	if err != nil {
-		return nil, nil, fmt.Errorf("platform %q: %w", text, err)
+		return nil, nil, err
 	}
-	want = platforms.Normalize(want)
-	matcher := platforms.Only(want)
 	names := map[digest.Digest]string{}
-	for _, image := range images {
+	for _, image := range all {
 		names[image.Digest] = image.Annotations[artifact.AnnotationImageSource]
 	}
 	var (
 		mu   sync.Mutex
-		all  []string
+		took []string
 		left bool
 	)
 	keep = func(index ocispec.Descriptor, list []ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-		var (
-			best  *ocispec.Descriptor
-			there []string
-		)
-		for _, child := range list {
-			if child.Platform == nil || child.Platform.OS == "unknown" {
-				continue
-			}
-			there = append(there, platforms.Format(*child.Platform))
-			// The matcher also takes what the processor could run: 386 for amd64.
-			if p := platforms.Normalize(*child.Platform); p.Architecture != want.Architecture || !matcher.Match(p) {
-				continue
-			}
-			if best == nil || matcher.Less(*child.Platform, *best.Platform) {
-				best = &child
-			}
-		}
+		best, there := platform.Choose(list)
 		if len(there) == 0 {
 			return list, nil // nothing to choose from
 		}
@@ -300,7 +283,7 @@ func onePlatform(text string, images []ocispec.Descriptor) (keep transfer.Keep, 
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		all = append(all, platforms.Format(*best.Platform))
+		took = append(took, platforms.Format(*best.Platform))
 		left = left || len(out) < len(list)
 		return out, nil
 	}
@@ -308,8 +291,8 @@ func onePlatform(text string, images []ocispec.Descriptor) (keep transfer.Keep, 
 		if !left {
 			return nil
 		}
-		slices.Sort(all)
-		return slices.Compact(all)
+		slices.Sort(took)
+		return slices.Compact(took)
 	}, nil
 }
 

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/discover"
+	"github.com/taped-dev/tape/stages/images"
 )
 
 // UsageError says that the options themselves are wrong: nothing was done, and
@@ -47,15 +47,12 @@ func fromOptions(err error) error {
 	return err
 }
 
-// platformForm is os/arch[/variant]: what is left out would be taken from the
-// machine that tape runs on.
-var platformForm = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$`)
-
 func checkPlatform(platform string) error {
-	if platform != "" && !platformForm.MatchString(platform) {
-		return usagef("platform %q: give it as os/arch, such as linux/amd64 or linux/arm/v7", platform)
+	if platform == "" {
+		return nil
 	}
-	return nil
+	_, err := images.ParsePlatform(platform)
+	return asUsage(err)
 }
 
 // check says what is wrong with options, whatever the sources are.

@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine/content/descriptor"
+	"github.com/taped-dev/tape/stages/images"
 )
 
 // whatIs says what a manifest is, to somebody who thought it was a taped
@@ -82,7 +83,7 @@ func whatIndexIs(artifactType string, children []ocispec.Descriptor, annotations
 	}
 	var names []string
 	for _, child := range children {
-		if child.Platform != nil && child.Platform.OS != "unknown" {
+		if images.HasPlatform(child) {
 			names = append(names, platforms.Format(*child.Platform))
 		}
 	}

@@ -186,7 +186,7 @@ func (s *Stage) child(ctx context.Context, origin images.Origin, list []ocispec.
 	var why error
 	for _, child := range list {
 		name := "its attestations"
-		platform := child.Platform != nil && child.Platform.OS != "unknown"
+		platform := images.HasPlatform(child)
 		if platform {
 			name = platforms.Format(*child.Platform)
 		}

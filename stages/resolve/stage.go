@@ -109,7 +109,7 @@ type Stage struct {
 	origins  images.Origins
 	config   Config
 	from     From
-	platform *ocispec.Platform // nil for whole indexes
+	platform *images.Platform // nil for whole indexes
 }
 
 // New returns the stage. Paths in the configuration are relative to folder.
@@ -119,20 +119,10 @@ func New(config Config, origins images.Origins, folder string) (*Stage, error) {
 	if s.from, err = NewFrom(config.From, folder); err != nil {
 		return nil, engine.Mistaken("from", err)
 	}
-	if config.Platform == "" {
-		return s, nil
+	if config.Platform != "" {
+		s.platform, err = images.ParsePlatform(config.Platform)
 	}
-	// The parser would fill in missing parts from the machine that tape runs on.
-	if !strings.Contains(config.Platform, "/") {
-		return nil, engine.Mistaken("platform", fmt.Errorf("platform %q: give it as os/arch, such as linux/amd64", config.Platform))
-	}
-	platform, err := platforms.Parse(config.Platform)
-	if err != nil {
-		return nil, engine.Mistaken("platform", fmt.Errorf("platform %q: %w; give it as os/arch, such as linux/amd64", config.Platform, err))
-	}
-	platform = platforms.Normalize(platform)
-	s.platform = &platform
-	return s, nil
+	return s, engine.Mistaken("platform", err)
 }
 
 // Run implements engine.Stage.
@@ -343,29 +333,11 @@ func manifests(children []ocispec.Descriptor) []images.Manifest {
 	return out
 }
 
-// choose returns the child for the wanted platform: the one with the same variant,
-// else the one with the newest older variant.
+// choose returns the child for the wanted platform.
 func (s *Stage) choose(children []ocispec.Descriptor) (ocispec.Descriptor, error) {
-	matcher := platforms.Only(*s.platform)
-	var (
-		best  *ocispec.Descriptor
-		there []string
-	)
-	for _, c := range children {
-		if c.Platform == nil || c.Platform.OS == "unknown" {
-			continue
-		}
-		there = append(there, platforms.Format(*c.Platform))
-		// The matcher also accepts what the processor can run, such as 386 on amd64.
-		if p := platforms.Normalize(*c.Platform); p.Architecture != s.platform.Architecture || !matcher.Match(p) {
-			continue
-		}
-		if best == nil || matcher.Less(*c.Platform, *best.Platform) {
-			best = &c
-		}
-	}
+	best, there := s.platform.Choose(children)
 	if best == nil {
-		text := fmt.Sprintf("it has no %s, only %s", s.config.Platform, cmp.Or(strings.Join(there, ", "), "manifests without a platform"))
+		text := fmt.Sprintf("it has no %s, only %s", s.platform, cmp.Or(strings.Join(there, ", "), "manifests without a platform"))
 		return ocispec.Descriptor{}, &failure{text, errdefs.ErrNotFound}
 	}
 	return *best, nil
