@@ -660,13 +660,13 @@ func TestForged(t *testing.T) {
 	}{
 		{"nothing", func(*forged) {}, map[string]string{}},
 		{"an extra file", func(f *forged) { f.files = append(f.files, other) }, map[string]string{
-			"files": "other.yaml: no statement is about it", "edits": "other.yaml: no statement says which file it was",
+			"files": "other.yaml: no statement is about it", "edits": "other.yaml: no statement names its manifest",
 		}},
 		{"an extra file that is said to be edited", func(f *forged) {
 			f.files = append(f.files, other)
 			f.edited = append(f.edited, resource(other))
 			f.edits.Inputs = append(f.edits.Inputs, artifact.Input{Name: other.Name, Digest: resource(other).Digest, Output: other.Name})
-		}, map[string]string{"origin": "other.yaml: it is no untouched source and nothing that was rendered"}},
+		}, map[string]string{"origin": "other.yaml: neither an unchanged source nor a rendered file"}},
 		{"an extra file that is said to be rendered from one that no source has", func(f *forged) {
 			f.files = append(f.files, other)
 			f.edited = append(f.edited, resource(other))
@@ -675,16 +675,16 @@ func TestForged(t *testing.T) {
 			f.render.Inputs = append(f.render.Inputs, input)
 			input.Output = other.Name
 			f.edits.Inputs = append(f.edits.Inputs, input)
-		}, map[string]string{"origin": "other.yaml: it was rendered, and is in no source"}},
+		}, map[string]string{"origin": "other.yaml: input of a render that is not in any source"}},
 		{"a missing file", func(f *forged) {
 			f.files = slices.Delete(f.files, at(f, "service.json.yaml"), at(f, "service.json.yaml")+1)
 		}, map[string]string{
-			"files": "service.json.yaml: it is not there",
+			"files": "service.json.yaml: missing from the content",
 		}},
 		{"a byte beside the edits", func(f *forged) {
 			i := at(f, "shop.yaml")
 			f.files[i].Data = bytes.Replace(f.files[i].Data, []byte("name: settings"), []byte("name: settinga"), 1)
-		}, map[string]string{"files": "shop.yaml: the statements are about other bytes", "edits": "that gives"}},
+		}, map[string]string{"files": "shop.yaml: the statements have another digest for it", "edits": "the result has digest"}},
 		{"an edit that was another", func(f *forged) { f.edits.Edits[0].Original = "registry.example/web:2" }, map[string]string{"edits": "undo the edits of shop.yaml"}},
 		{"a reference that was left alone", without, map[string]string{"references": "registry.example/web:1 is outside the root"}},
 		{"an image that the root lacks", func(f *forged) {
@@ -693,7 +693,7 @@ func TestForged(t *testing.T) {
 			})
 		}, map[string]string{"images": "the root does not list", "references": "is outside the root"}},
 		{"no transform", func(f *forged) { f.edits.Kind, f.edits.Inputs = artifact.TransformRender, nil }, map[string]string{
-			"provenance": "no statement says how the content was edited", "files": "could not be looked at", "edits": "", "origin": "", "images": "", "references": "",
+			"provenance": "no statement says how the content was edited", "files": "not checked", "edits": "", "origin": "", "images": "", "references": "",
 		}},
 		{"a provenance of other content", func(f *forged) {
 			f.about = func(content ocispec.Descriptor) (provenance, attestations ocispec.Descriptor) {
@@ -732,7 +732,7 @@ func TestForged(t *testing.T) {
 }
 
 // Nothing hides an image of a pod: not the pipeline's wish, and not that it looks
-// like something that is filled in later.
+// like a placeholder.
 func TestOutside(t *testing.T) {
 	pod := func(image string) string {
 		return "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - {name: a, image: registry.example/in:1}\n  - {name: b, image: \"" + image + "\"}\n"
@@ -747,11 +747,11 @@ func TestOutside(t *testing.T) {
 		{"excluded", "registry.example/web:1", "images: {exclude: [\"*/web:*\"]}\n", "is excluded by the pipeline", true},
 		{"ignored", "registry.example/web:1", "images: {fields: [{groups: [\"\"], kinds: [Pod], paths: [/spec/containers/1/image], ignore: true}]}\n", "is excluded by the pipeline", true},
 		{"ignored with all around it", "registry.example/web:1", "images: {fields: [{groups: [\"*\"], kinds: [\"*\"], paths: [\"/spec/containers/1\"], ignore: true}]}\n", "is excluded by the pipeline", true},
-		{"filled in", "auto", "", `image "auto" is filled in later`, true},
-		{"in capitals", "WEB.EXAMPLE/web:1", "", `image "WEB.EXAMPLE/web:1" is filled in later`, true},
-		{"capitals without a dot", "WEB/web:1", "", `image "WEB/web:1" is filled in later`, true},
-		{"a variable", "$(IMAGE)", "", `image "$(IMAGE)" is filled in later`, false},
-		{"none", "", "", `image "" is filled in later`, false},
+		{"filled in", "auto", "", `image "auto" is a placeholder`, true},
+		{"in capitals", "WEB.EXAMPLE/web:1", "", `image "WEB.EXAMPLE/web:1" is a placeholder`, true},
+		{"capitals without a dot", "WEB/web:1", "", `image "WEB/web:1" is a placeholder`, true},
+		{"a variable", "$(IMAGE)", "", `image "$(IMAGE)" is a placeholder`, false},
+		{"none", "", "", `image "" is a placeholder`, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -13,7 +13,7 @@ import (
 // that pin wrote, puts the original bytes back, and checks both against their digests.
 func (e FileEdits) Undo(after []byte) ([]byte, error) {
 	if d := digest.FromBytes(after); d != e.After {
-		return nil, fmt.Errorf("undo the edits of %s: the file has digest %s, but %s was written", e.File, d, e.After)
+		return nil, fmt.Errorf("undo the edits of %s: the file has digest %s, not %s as recorded", e.File, d, e.After)
 	}
 	var before []byte
 	at := 0
@@ -28,7 +28,7 @@ func (e FileEdits) Undo(after []byte) ([]byte, error) {
 	}
 	before = append(before, after[at:]...)
 	if d := digest.FromBytes(before); d != e.Before {
-		return nil, fmt.Errorf("undo the edits of %s: the result has digest %s, but %s was read", e.File, d, e.Before)
+		return nil, fmt.Errorf("undo the edits of %s: the result has digest %s, not %s as recorded", e.File, d, e.Before)
 	}
 	return before, nil
 }

@@ -26,12 +26,12 @@ func TestUndo(t *testing.T) {
 		after string
 		want  string
 	}{
-		{"another file", func(*FileEdits) {}, after + "x", "was written"},
+		{"another file", func(*FileEdits) {}, after + "x", "the file has digest"},
 		{"another place", func(e *FileEdits) { e.Edits[0].Offset = 4 }, after, `"REPO:1" is not at byte 4`},
 		{"outside", func(e *FileEdits) { e.Edits[1].Offset = 100 }, after, "is not at byte 100"},
 		{"out of order", func(e *FileEdits) { e.Edits[0], e.Edits[1] = e.Edits[1], e.Edits[0] }, after, "is not at byte"},
-		{"another original", func(e *FileEdits) { e.Edits[0].Original = "two" }, after, "was read"},
-		{"a missing edit", func(e *FileEdits) { e.Edits = e.Edits[:1] }, after, "was read"},
+		{"another original", func(e *FileEdits) { e.Edits[0].Original = "two" }, after, "the result has digest"},
+		{"a missing edit", func(e *FileEdits) { e.Edits = e.Edits[:1] }, after, "the result has digest"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := good()

@@ -21,7 +21,7 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// children says of each child of the root whether all of it is there.
+// children checks that each child of the root is complete.
 func (c *chain) children(ctx context.Context) []Link {
 	w := &walker{chain: c, checks: map[node]func() error{}, left: map[digest.Digest]bool{}}
 	if list := c.app.Root.Annotations[artifact.AnnotationPlatforms]; list != "" {
@@ -49,7 +49,7 @@ func leftOut(platforms []string) string {
 	return "left out: only " + strings.Join(platforms, ", ") + " is in the archive"
 }
 
-// childName says what a child of the root is to the application.
+// childName names a child of the root by its role.
 func childName(desc ocispec.Descriptor) string {
 	switch role := desc.Annotations[artifact.AnnotationRole]; role {
 	case artifact.RoleImage:
@@ -66,39 +66,42 @@ func childName(desc ocispec.Descriptor) string {
 	}
 }
 
-// walker looks whether manifests are there with all below them, each once.
+// walker checks that manifests and everything below them exist, each once.
 type walker struct {
 	*chain
-	platforms []string // of a layout that lacks the others
+	platforms []string // if the layout lacks all others
 
 	mu     sync.Mutex
 	checks map[node]func() error
-	left   map[digest.Digest]bool // manifests of the other platforms
+	left   map[digest.Digest]bool // manifests left out, of other platforms
 }
 
-// node is a descriptor as far as it can be right or wrong.
+// node identifies a check: the fields of a descriptor that it depends on.
 type node struct {
 	digest    digest.Digest
 	size      int64
 	mediaType string
-	elsewhere bool // it says where it lies
+	elsewhere bool // the descriptor has URLs
 	part      bool
 }
 
-// listed is how a manifest names others.
+// listed describes how a manifest refers to descriptors.
 type listed struct {
-	part     bool // as a blob that it is made of
+	part     bool // as blobs: config and layers
 	optional bool // as platforms of an image, which a layout may lack
 	depth    int  // of the manifest
 }
 
-// all checks the descriptors side by side.
+// all checks the descriptors concurrently.
 func (w *walker) all(ctx context.Context, list []ocispec.Descriptor, as listed) []error {
 	errs := make([]error, len(list))
 	var wait sync.WaitGroup
 	for i, desc := range list {
 		wait.Go(func() {
 			if errs[i] = w.check(ctx, desc, as); as.optional && w.leftOut(desc, errs[i]) {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.left[desc.Digest] = true
 				errs[i] = nil
 			}
 		})
@@ -107,7 +110,8 @@ func (w *walker) all(ctx context.Context, list []ocispec.Descriptor, as listed) 
 	return errs
 }
 
-// missing is of a manifest or blob itself, not of one below it.
+// missing is the error for a manifest or blob that does not exist itself, as opposed to one
+// below it.
 type missing struct {
 	digest digest.Digest
 	err    error
@@ -116,22 +120,17 @@ type missing struct {
 func (m *missing) Error() string { return m.err.Error() }
 func (m *missing) Unwrap() error { return m.err }
 
-// leftOut says whether a manifest is absent because its platform is.
+// leftOut reports whether err means that a manifest is missing because the layout lacks its
+// platform.
 func (w *walker) leftOut(desc ocispec.Descriptor, err error) bool {
 	m, ok := errors.AsType[*missing](err)
 	if !ok || m.digest != desc.Digest || len(w.platforms) == 0 || desc.Platform == nil {
 		return false
 	}
-	if slices.Contains(w.platforms, platforms.Format(*desc.Platform)) {
-		return false
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.left[desc.Digest] = true
-	return true
+	return !slices.Contains(w.platforms, platforms.Format(*desc.Platform))
 }
 
-// check checks what a descriptor names, once however many name it.
+// check checks a descriptor, once even if several manifests refer to it.
 func (w *walker) check(ctx context.Context, desc ocispec.Descriptor, as listed) error {
 	key := node{desc.Digest, desc.Size, desc.MediaType, registry.MayBeElsewhere(desc), as.part}
 	w.mu.Lock()
@@ -161,7 +160,7 @@ func (w *walker) checkOnce(ctx context.Context, desc ocispec.Descriptor, as list
 	case !manifest:
 		return w.blob(ctx, desc)
 	case as.depth > registry.MaxDepth:
-		return fmt.Errorf("manifest %s lies in more than %d indexes", desc.Digest, registry.MaxDepth)
+		return fmt.Errorf("manifest %s is nested in more than %d indexes", desc.Digest, registry.MaxDepth)
 	}
 	data, err := w.read(ctx, desc, registry.MaxManifest)
 	if err != nil {
@@ -180,7 +179,7 @@ func (w *walker) checkOnce(ctx context.Context, desc ocispec.Descriptor, as list
 	return nil
 }
 
-// blob checks a blob: a repository is asked for it, unless it is to be read.
+// blob checks that a blob exists, and reads it if the place is a layout or Deep is set.
 func (w *walker) blob(ctx context.Context, desc ocispec.Descriptor) error {
 	err := w.slot(ctx, func() error {
 		asker, ok := w.place.(asker)
@@ -189,17 +188,17 @@ func (w *walker) blob(ctx context.Context, desc ocispec.Descriptor) error {
 		}
 		there, err := asker.Exists(ctx, desc)
 		if err == nil && !there {
-			err = fmt.Errorf("blob %s is not there: %w", desc.Digest, errdefs.ErrNotFound)
+			err = fmt.Errorf("blob %s does not exist: %w", desc.Digest, errdefs.ErrNotFound)
 		}
 		return err
 	})
 	if errdefs.IsNotFound(err) && registry.MayBeElsewhere(desc) {
-		return nil // it lies where its URLs say, and may not be elsewhere
+		return nil // it is at its URLs, and may not be redistributed
 	}
 	return err
 }
 
-// readThrough reads a blob; the place says whether it is the one.
+// readThrough reads a whole blob. The place checks its digest.
 func (w *walker) readThrough(ctx context.Context, desc ocispec.Descriptor) (err error) {
 	body, err := w.place.Blob(ctx, desc)
 	if err != nil {

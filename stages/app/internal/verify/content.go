@@ -29,46 +29,50 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// maxLayer bounds the content's layer, in bytes, compressed.
+// maxLayer is the maximum size of the compressed layer of the content, in bytes.
 const maxLayer = 256 << 20
 
-// content holds the files of the content against what the statements say.
+// content checks the files of the content against the statements.
 func (c *chain) content(ctx context.Context) []Link {
 	subject := c.app.Content.Digest
 	if c.app.Format == artifact.FormatOriginal {
-		return []Link{broken("statements", subject, fmt.Errorf("format %s does not say how each byte came about, "+
-			"and its images lie outside: make a format %s of it with 'tape relocate -O'", c.app.Format, artifact.Format))}
+		return []Link{broken("statements", subject, fmt.Errorf("format %s has no statements about every byte, "+
+			"and its images are outside of it: convert it to format %s with 'tape relocate -O'", c.app.Format, artifact.Format))}
 	}
 	list, err := c.files(ctx)
 	links := []Link{c.link("layer", c.app.Layer.Digest, err)}
 	s, statementErr := c.statements(ctx)
 	links = append(links, c.link("provenance", subject, statementErr))
+	checks := []string{"files", "edits", "origin", "images", "references"}
+	if c.o.Source != "" || c.o.Commit != "" {
+		checks = append(checks, "source")
+	}
 	var outside []Link
-	for _, l := range []struct {
-		name string
-		hold func() error
-	}{
-		{"files", func() error { return s.accountFor(list) }},
-		{"edits", func() error { return s.undo(list) }},
-		{"origin", s.origin},
-		{"images", func() error { return s.inside(c.images) }},
-		{"references", func() (err error) { outside, err = c.references(ctx, s, list); return err }},
-		{"source", func() error { return s.from(c.o.Source, c.o.Commit) }},
-	} {
-		if l.name == "source" && c.o.Source == "" && c.o.Commit == "" {
-			continue
+	for _, name := range checks {
+		reason := errors.New("not checked: the layer or the statements cannot be read")
+		if err == nil && statementErr == nil {
+			switch name {
+			case "files":
+				reason = s.accountFor(list)
+			case "edits":
+				reason = s.undo(list)
+			case "origin":
+				reason = s.origin()
+			case "images":
+				reason = s.inside(c.images)
+			case "references":
+				outside, reason = c.references(ctx, s, list)
+			case "source":
+				reason = s.from(c.o.Source, c.o.Commit)
+			}
 		}
-		hold := l.hold
-		if err := errors.Join(err, statementErr); err != nil {
-			hold = func() error { return errors.New("it could not be looked at") }
-		}
-		links = append(links, c.link(l.name, subject, hold()))
+		links = append(links, c.link(name, subject, reason))
 	}
 	return append(links, outside...)
 }
 
-// files reads the content, which must be packed as everybody packs it: nothing
-// stands beside the files that statements are about.
+// files reads the content. It must be packed in the canonical form, so that it contains
+// nothing but the files that statements are about.
 func (c *chain) files(ctx context.Context) ([]files.File, error) {
 	data, err := c.read(ctx, c.app.Layer, maxLayer)
 	if err != nil {
@@ -86,7 +90,7 @@ func (c *chain) files(ctx context.Context) ([]files.File, error) {
 		err = artifact.CheckContent(list)
 	}
 	if err == nil {
-		_, err = io.Copy(io.Discard, all) // what stands behind the end
+		_, err = io.Copy(io.Discard, all) // what follows the end of the tar
 	}
 	if err == nil {
 		err = files.Write(canonical, list)
@@ -95,32 +99,32 @@ func (c *chain) files(ctx context.Context) ([]files.File, error) {
 		return nil, fmt.Errorf("layer %s: %w", c.app.Layer.Digest, err)
 	}
 	if !bytes.Equal(found.Sum(nil), canonical.Sum(nil)) {
-		return nil, fmt.Errorf("layer %s: the archive holds more than its %d files, or has them in another order or form", c.app.Layer.Digest, len(list))
+		return nil, fmt.Errorf("layer %s: the archive is not in canonical form, or contains more than its %d files", c.app.Layer.Digest, len(list))
 	}
 	return list, nil
 }
 
-// said is what the statements say.
+// said holds the parsed statements.
 type said struct {
-	edits    []edited                          // of manifests to content, in their order
-	rendered map[string][]digest.Digest        // by name of a manifest
+	edits    []edited                          // in the order in which they were applied
+	rendered map[string][]digest.Digest        // by name of the manifest
 	renders  []artifact.Transform              //
-	sources  map[string]map[digest.Digest]bool // by name of a source file
+	sources  map[string]map[digest.Digest]bool // by name of the source file
 	facts    []vcs.Facts
-	origins  []artifact.SourceParameters // of the provenance
+	origins  []artifact.SourceParameters // in the provenance
 }
 
-// edited is a transform by edits alone.
+// edited is a transform that only edits.
 type edited struct {
 	artifact.Transform
-	subjects map[string]digest.Digest // what it made, by name
+	subjects map[string]digest.Digest // outputs, by name
 }
 
-// statements reads the statements, which must be about this content.
+// statements reads the statements, which must all be about this content.
 func (c *chain) statements(ctx context.Context) (*said, error) {
 	attestations := c.app.Children(artifact.RoleAttestations)
 	if len(attestations) != 1 {
-		return nil, fmt.Errorf("the root lists %d attestation manifests, not one", len(attestations))
+		return nil, fmt.Errorf("the root lists %d attestation manifests instead of one", len(attestations))
 	}
 	data, err := c.read(ctx, attestations[0], registry.MaxManifest)
 	if err != nil {
@@ -145,7 +149,7 @@ func (c *chain) statements(ctx context.Context) (*said, error) {
 	}
 	switch {
 	case s.origins == nil:
-		return nil, errors.New("no statement says where the content came from")
+		return nil, errors.New("no statement about where the content came from")
 	case len(s.edits) == 0:
 		return nil, errors.New("no statement says how the content was edited")
 	}
@@ -153,7 +157,7 @@ func (c *chain) statements(ctx context.Context) (*said, error) {
 	return s, nil
 }
 
-// take takes one statement down.
+// take adds one statement.
 func (s *said) take(statement artifact.Statement, content digest.Digest) error {
 	switch statement.PredicateType {
 	case artifact.PredicateProvenance:
@@ -198,7 +202,7 @@ func (s *said) take(statement artifact.Statement, content digest.Digest) error {
 	return nil
 }
 
-// digestOf is in-toto's DigestSet as a digest.
+// digestOf converts a DigestSet of in-toto; "" if it has no known algorithm.
 func digestOf(set map[string]string) digest.Digest {
 	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 		if hex, ok := set[algorithm.String()]; ok {
@@ -208,7 +212,7 @@ func digestOf(set map[string]string) digest.Digest {
 	return ""
 }
 
-// accountFor holds the files' names and digests against the subjects.
+// accountFor checks the names and digests of the files against the subjects.
 func (s *said) accountFor(list []files.File) error {
 	var wrong []string
 	left := maps.Clone(s.edits[len(s.edits)-1].subjects)
@@ -217,25 +221,24 @@ func (s *said) accountFor(list []files.File) error {
 		case !ok:
 			wrong = append(wrong, f.Name+": no statement is about it")
 		case digest.FromBytes(f.Data) != want:
-			wrong = append(wrong, f.Name+": the statements are about other bytes of this name")
+			wrong = append(wrong, f.Name+": the statements have another digest for it")
 		}
 		delete(left, f.Name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(left)) {
-		wrong = append(wrong, name+": it is not there")
+		wrong = append(wrong, name+": missing from the content")
 	}
 	return some(wrong)
 }
 
-// undo takes the edits back, the last ones first, which must give the files that
-// were edited.
+// undo checks that undoing all edits, the last ones first, restores the inputs.
 func (s *said) undo(list []files.File) error {
 	for i, e := range slices.Backward(s.edits) {
 		before, wrong := e.undo(list)
 		if i > 0 {
 			for _, f := range before {
 				if s.edits[i-1].subjects[f.Name] != digest.FromBytes(f.Data) {
-					wrong = append(wrong, f.Name+": what was edited is not what was made before")
+					wrong = append(wrong, f.Name+": the edited file is not the output of the previous transform")
 				}
 			}
 		}
@@ -247,7 +250,7 @@ func (s *said) undo(list []files.File) error {
 	return nil
 }
 
-// undo gives the files that were edited, and what is wrong with them.
+// undo returns the files before this transform, and what is wrong with the edits.
 func (e edited) undo(list []files.File) (before []files.File, wrong []string) {
 	edits := map[string][]images.Edit{}
 	for _, edit := range e.Edits {
@@ -260,7 +263,7 @@ func (e edited) undo(list []files.File) (before []files.File, wrong []string) {
 	for _, f := range list {
 		input, ok := inputs[f.Name]
 		if !ok {
-			wrong = append(wrong, f.Name+": no statement says which file it was")
+			wrong = append(wrong, f.Name+": no statement names its manifest")
 			continue
 		}
 		done := images.FileEdits{File: f.Name, Before: digestOf(input.Digest), After: digest.FromBytes(f.Data), Edits: edits[f.Name]}
@@ -273,32 +276,32 @@ func (e edited) undo(list []files.File) (before []files.File, wrong []string) {
 		before = append(before, files.File{Name: input.Name, Data: data})
 	}
 	for _, name := range slices.Sorted(maps.Keys(edits)) {
-		wrong = append(wrong, name+": edited, they say, and not there")
+		wrong = append(wrong, name+": has edits, but is missing from the content")
 	}
 	return before, wrong
 }
 
-// origin holds what was edited first against what was rendered, and what went
-// into that against the sources.
+// origin checks that the inputs of the first edits were rendered, and that the inputs of
+// the renders are in the sources.
 func (s *said) origin() error {
 	var wrong []string
 	for _, input := range s.edits[0].Inputs {
 		if !slices.Contains(s.rendered[input.Name], digestOf(input.Digest)) {
-			wrong = append(wrong, input.Name+": it is no untouched source and nothing that was rendered")
+			wrong = append(wrong, input.Name+": neither an unchanged source nor a rendered file")
 		}
 	}
 	for _, render := range s.renders {
 		for _, input := range render.Inputs {
 			if !s.sources[input.Name][digestOf(input.Digest)] {
-				wrong = append(wrong, input.Name+": it was rendered, and is in no source")
+				wrong = append(wrong, input.Name+": input of a render that is not in any source")
 			}
 		}
 	}
 	return some(wrong)
 }
 
-// inside says whether every image that was written into the manifests is one of
-// the root's.
+// inside checks that list, the images of the root, has every image that was written into
+// the manifests.
 func (s *said) inside(list map[digest.Digest]bool) error {
 	var wrong []string
 	for _, e := range s.edits {
@@ -311,8 +314,8 @@ func (s *said) inside(list map[digest.Digest]bool) error {
 	return some(wrong)
 }
 
-// spot is where a reference stands. Lines and offsets move with an edit; this
-// does not.
+// spot is the position of a reference. Unlike lines and offsets, it does not change when
+// something else in the file is edited.
 type spot struct {
 	file     string
 	document int
@@ -322,8 +325,8 @@ type spot struct {
 
 func spotOf(l images.Location) spot { return spot{l.File, l.Document, l.Pointer, l.Value} }
 
-// scanned is how images were looked for, and where those stand that were left as
-// they were written.
+// scanned returns the configuration that the manifests were scanned with, and the
+// positions of references that were left as written.
 func (s *said) scanned() (config scan.Config, left map[spot]bool, err error) {
 	left = map[spot]bool{}
 	for _, e := range s.edits {
@@ -347,9 +350,9 @@ func (s *said) scanned() (config scan.Config, left map[spot]bool, err error) {
 	return config, left, nil
 }
 
-// references looks for images itself. Each image outside the root that a pod would
-// run is a link, which holds only where that is allowed, whatever the statements
-// say of it. What else is found may be what a newer catalogue knows: a warning.
+// references scans the content again. Each image outside of the root that a pod would run
+// is a link, which is OK only if that is allowed, whatever the statements say. Other
+// references may only be known to a newer catalogue and cause a warning.
 func (c *chain) references(ctx context.Context, s *said, list []files.File) ([]Link, error) {
 	config, listed, err := s.scanned()
 	if err != nil {
@@ -365,14 +368,14 @@ func (c *chain) references(ctx context.Context, s *said, list []files.File) ([]L
 		outside []Link
 	)
 	for _, f := range list {
-		// By itself: whatever lies beside a file, all that is in the content is applied.
+		// Scan each file by itself: deployers apply every file in the content.
 		report, err := scanner.Scan(ctx, []files.File{f})
 		if err != nil {
 			return nil, err
 		}
 		for _, skipped := range report.Skipped {
 			if skipped.Invalid {
-				wrong = append(wrong, fmt.Sprintf("%s: it cannot be read: %s", images.Place(skipped.File, skipped.Line, 0), skipped.Reason))
+				wrong = append(wrong, fmt.Sprintf("%s: does not parse: %s", images.Place(skipped.File, skipped.Line, 0), skipped.Reason))
 			}
 		}
 		for _, r := range slices.Concat(report.References, report.Excluded) {
@@ -384,10 +387,10 @@ func (c *chain) references(ctx context.Context, s *said, list []files.File) ([]L
 				case l.Class == images.Pod:
 					outside = append(outside, c.outside(l.Place(), l.Value))
 					if !listed[spotOf(l)] && !c.o.AllowOutside {
-						wrong = append(wrong, fmt.Sprintf("%s: %s is outside the root, and nothing was said of it when it was packed", l.Place(), l.Value))
+						wrong = append(wrong, fmt.Sprintf("%s: %s is outside the root, and the statements do not list it", l.Place(), l.Value))
 					}
 				case !listed[spotOf(l)]:
-					c.warn("%s: %s (%s) is outside the root; nothing was said of it when it was taped", l.Place(), l.Value, l.Class)
+					c.warn("%s: %s (%s) is outside the root, and the statements do not list it", l.Place(), l.Value, l.Class)
 				}
 			}
 		}
@@ -396,23 +399,23 @@ func (c *chain) references(ctx context.Context, s *said, list []files.File) ([]L
 			if _, err := reference.ParseNormalizedNamed(p.Value); p.Pod && err == nil {
 				outside = append(outside, c.outside(place, p.Value))
 			} else if p.Pod {
-				c.warn("%s: image %q is not a reference: what a pod runs there is filled in later, and is outside the root", place, p.Value)
+				c.warn("%s: image %q is a placeholder: the image that the pod will run is outside the root", place, p.Value)
 			}
 		}
 	}
 	return outside, some(wrong)
 }
 
-// outside is the link of an image of a pod that is not in the root.
+// outside returns the link for an image that a pod runs and that is not in the root.
 func (c *chain) outside(place, value string) Link {
 	return Link{
 		Name: "image outside " + value, Subject: c.app.Content.Digest, OK: c.o.AllowOutside, Outside: true,
-		Reason: place + ": a pod runs it, and it is not in the root",
+		Reason: place + ": a pod runs this image, but the root does not list it",
 	}
 }
 
-// inRoot says whether a reference is to an image of the root, by digest, under
-// the names that the last transform gave.
+// inRoot reports whether a reference names an image of the root by digest, in the form that
+// the last transform writes.
 func (c *chain) inRoot(name string, t artifact.Transform) bool {
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
@@ -429,7 +432,7 @@ func (c *chain) inRoot(name string, t artifact.Transform) bool {
 	return ok && c.images[digested.Digest()]
 }
 
-// from holds the sources against what is expected of them.
+// from checks the sources against the expected URI and commit; "" matches any.
 func (s *said) from(uri, commit string) error {
 	if len(s.origins) == 0 {
 		return errors.New("the statements name no source")
@@ -445,28 +448,28 @@ func (s *said) from(uri, commit string) error {
 		}
 		of := cmp.Or(origin.Name, origin.Path, origin.Reference)
 		if uri != "" && repositoryURI(uri) != repositoryURI(foundURI) {
-			wrong = append(wrong, fmt.Sprintf("%s: it is of %s, not %s", of, cmp.Or(foundURI, "no known repository"), uri))
+			wrong = append(wrong, fmt.Sprintf("%s: comes from %s, not %s", of, cmp.Or(foundURI, "an unknown repository"), uri))
 		}
 		switch {
 		case commit == "":
 		case commit != foundCommit:
-			wrong = append(wrong, fmt.Sprintf("%s: it is at %s, not %s", of, cmp.Or(foundCommit, "no known commit"), commit))
+			wrong = append(wrong, fmt.Sprintf("%s: is at commit %s, not %s", of, cmp.Or(foundCommit, "unknown"), commit))
 		case modified != vcs.No:
-			wrong = append(wrong, fmt.Sprintf("%s: it was modified since %s (modified: %s)", of, commit, modified))
+			wrong = append(wrong, fmt.Sprintf("%s: was modified since commit %s (modified: %s)", of, commit, modified))
 		}
 	}
 	return some(wrong)
 }
 
-// repositoryURI leaves out what makes no difference.
+// repositoryURI removes the suffixes of a URI that do not change its meaning.
 func repositoryURI(uri string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(uri, "/"), ".git")
 }
 
-// mostReasons is how many reasons a link gives.
+// mostReasons is the maximum number of reasons for one link.
 const mostReasons = 5
 
-// some makes an error of reasons; nil of none.
+// some returns an error that lists the reasons, nil if there are none.
 func some(reasons []string) error {
 	if len(reasons) == 0 {
 		return nil

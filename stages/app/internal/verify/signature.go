@@ -22,22 +22,22 @@ import (
 	"github.com/taped-dev/tape/stages/sign"
 )
 
-// Of cosign's signatures before version 3: one layer a signature, which is a
-// payload, with what signs it as an annotation.
+// Signatures of cosign before version 3: each is a layer that holds the payload, with the
+// signature in an annotation.
 const (
 	simpleSigning       = "application/vnd.dev.cosign.simplesigning.v1+json"
 	simpleSigningType   = "cosign container image signature"
 	annotationSignature = "dev.cosignproject.cosign/signature"
 )
 
-// maxBundle bounds a bundle or payload, in bytes.
+// maxBundle is the maximum size of a bundle or payload, in bytes.
 const maxBundle = 4 << 20
 
-// errUnsigned is of what no signature by the key is about; what is attached and
-// broken is another error.
+// errUnsigned means that there is no signature by the key. A malformed signature is another
+// error.
 var errUnsigned = errors.New("no signature by this key")
 
-// signatures looks for the key's signature of the root, and of the content.
+// signatures checks the key's signatures of the root and of the content.
 func (c *chain) signatures(ctx context.Context) []Link {
 	root := c.app.Root.Digest
 	if c.o.Bundle != nil {
@@ -49,18 +49,18 @@ func (c *chain) signatures(ctx context.Context) []Link {
 		err = fmt.Errorf("%w: format %s has no signatures", err, c.app.Format)
 	}
 	links := []Link{c.link("signature", root, err)}
-	// Flux and Argo CD look at this one. Here it says nothing that the root's
-	// does not, so that it may be missing, but not be broken.
+	// Flux and Argo CD check this one. The root's signature covers the content too, so
+	// this one may be missing, but not invalid.
 	content := c.link("content signature", c.app.Content.Digest, nil)
 	if err := c.signed(ctx, c.app.Content.Digest); errors.Is(err, errUnsigned) && links[0].OK {
-		content.Reason = "no signature of its own by this key; the root's covers it"
+		content.Reason = "no separate signature by this key; the signature of the root covers it"
 	} else if err != nil {
 		content = c.link(content.Name, content.Subject, err)
 	}
 	return append(links, content)
 }
 
-// signed says whether what is attached to a manifest signs it.
+// signed returns nil if a signature attached to a manifest is by the key.
 func (c *chain) signed(ctx context.Context, subject digest.Digest) error {
 	referrers, err := c.place.Referrers(ctx, subject)
 	if err != nil {
@@ -82,13 +82,13 @@ func (c *chain) signed(ctx context.Context, subject digest.Digest) error {
 		others = append(others, err.Error())
 	}
 	if others == nil {
-		return fmt.Errorf("%w: nothing that is attached is a signature", errUnsigned)
+		return fmt.Errorf("%w: no signature is attached", errUnsigned)
 	}
 	return fmt.Errorf("%w: %s", errUnsigned, strings.Join(others, "; "))
 }
 
-// imageSignatures looks for the images' own signatures, among what was published
-// beside them.
+// imageSignatures checks the signatures of the images, which are among their related
+// manifests.
 func (c *chain) imageSignatures(ctx context.Context) []Link {
 	if len(c.o.ImageKeys) == 0 {
 		return nil
@@ -145,12 +145,12 @@ func (c *chain) imageSigned(ctx context.Context, image digest.Digest, related []
 		}
 	}
 	if len(reasons) == 0 {
-		return errors.New("it was published without a signature, or that was not taken along")
+		return errors.New("no signature was published with the image, or it was not copied")
 	}
 	return errors.New(strings.Join(reasons, "; "))
 }
 
-// verifySimple verifies a signature as cosign made them before version 3.
+// verifySimple verifies a signature made by cosign before version 3.
 func verifySimple(key sign.Verifier, payload []byte, signature string, image digest.Digest) error {
 	raw, err := base64.StdEncoding.DecodeString(signature)
 	if err != nil {
@@ -171,10 +171,10 @@ func verifySimple(key sign.Verifier, payload []byte, signature string, image dig
 		return fmt.Errorf("verify %s: payload: %w", image, err)
 	}
 	if p.Critical.Type != simpleSigningType {
-		return fmt.Errorf("verify %s: the payload is a %q", image, p.Critical.Type)
+		return fmt.Errorf("verify %s: the payload has type %q", image, p.Critical.Type)
 	}
 	if p.Critical.Image.Digest != image {
-		return fmt.Errorf("verify %s: the signature is of %s", image, p.Critical.Image.Digest)
+		return fmt.Errorf("verify %s: the signature is for %s", image, p.Critical.Image.Digest)
 	}
 	return nil
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package verify walks the whole chain of an application, with nothing but the
-// artifact and a key: the signature names the root by digest, the root everything
-// else, and its statements how every byte of the manifests came about.
+// Package verify checks the whole chain of an application with only the artifact and a
+// key: the signature names the root by digest, the root names everything else, and its
+// statements explain every byte of the manifests.
 //
-// Each link is looked at whatever became of the others, so that one look says all
-// that is wrong. What cannot be asked (a registry that is down, or that wants a
-// password) is an error and not a link: nothing is known then.
+// All links are checked even if one of them fails, so that one run reports everything that
+// is wrong. A registry that is unreachable or denies access is an error, not a failed link,
+// because nothing is known about the application then.
 package verify
 
 import (
@@ -28,33 +28,34 @@ import (
 	"github.com/taped-dev/tape/stages/sign"
 )
 
-// asker is a place that can be asked for a blob without reading it.
+// asker is a place that can tell whether it has a blob without reading it.
 type asker interface {
 	Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error)
 }
 
 var _ asker = (*registry.Repository)(nil)
 
-// Options say what the chain must hold on to.
+// Options configure what is checked.
 type Options struct {
-	// Key that signed the root.
+	// Key is the public key that must have signed the root.
 	Key sign.Verifier
-	// Bundle signs the root; nil: what is attached to it does.
+	// Bundle is the signature of the root. If nil, the signatures attached to the root
+	// are used.
 	Bundle []byte
-	// Deep reads every blob of a repository, which is asked for otherwise. In a
-	// layout everything is read.
+	// Deep reads every blob in a repository instead of checking that it exists. Blobs in
+	// a layout are always read.
 	Deep bool
-	// Source is the URI of the repository that every source must be of; "" any.
+	// Source is the URI of the repository that every source must come from; "" for any.
 	Source string
-	// Commit that every source must be at, without modifications; "" any.
+	// Commit is the commit that every source must be at, unmodified; "" for any.
 	Commit string
-	// Tag that the root was found by in a repository: the content's must lead to the
-	// content of this root, as there are deployers that take it alone. "" is none.
+	// Tag is the tag by which the root was found in a repository, "" if none. The tag of
+	// the content must point to this root's content, because some deployers use only that.
 	Tag string
-	// AllowOutside lets pods run images that are not in the root.
+	// AllowOutside accepts pods that run images that are not in the root.
 	AllowOutside bool
-	// ImageKeys are keys of which one must have signed each image where it was
-	// published; with none, nothing is looked for.
+	// ImageKeys are public keys, one of which must have signed each image where it was
+	// published. If empty, signatures of images are not checked.
 	ImageKeys []sign.Verifier
 }
 
@@ -63,42 +64,44 @@ type Result struct {
 	OK    bool          `json:"ok"`
 	Root  digest.Digest `json:"root"`
 	Links []Link        `json:"links"`
-	// Warnings are what is no reason to refuse.
+	// Warnings are findings that do not make verification fail.
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// Link is one link of the chain.
+// Link is the result of checking one link of the chain.
 type Link struct {
 	Name    string        `json:"name"`
 	Subject digest.Digest `json:"subject"`
 	OK      bool          `json:"ok"`
-	// Outside says that it is an image that a pod runs and that is not in the root.
+	// Outside reports that the link is an image that a pod runs but the root does not
+	// list.
 	Outside bool `json:"outside,omitempty"`
-	// Reason why not; of a link that holds, what is to be said of it.
+	// Reason is why the link fails, or a remark on one that does not.
 	Reason string `json:"reason,omitempty"`
 }
 
-// chain is one verification.
+// chain is the state of one verification.
 type chain struct {
 	place  layout.Repository
 	app    *artifact.Application
 	o      Options
-	images map[digest.Digest]bool // that the root lists
+	images map[digest.Digest]bool // images listed in the root
 	slots  chan struct{}
 
 	mu       sync.Mutex
 	warnings []string
-	fatal    error // why nothing can be said
+	fatal    error // why verification is not possible
 }
 
-// parallel is how much is read at once; a registry's client has bounds of its
-// own below it.
+// parallel is how many blobs are read at once. The registry client has its own limits
+// for each host.
 const parallel = 64
 
-// part is a number of links that are looked at together.
+// part checks some of the links.
 type part func(ctx context.Context) []Link
 
-// Application verifies the application at a root that was resolved.
+// Application verifies the application with the given root. The error is for what
+// prevents verification; a failed check is in the result.
 func Application(ctx context.Context, place layout.Repository, root ocispec.Descriptor, o Options) (*Result, error) {
 	c := &chain{place: place, o: o, images: map[digest.Digest]bool{}, slots: make(chan struct{}, parallel)}
 	app, err := artifact.OpenRoot(ctx, place, root)
@@ -133,7 +136,7 @@ func Application(ctx context.Context, place layout.Repository, root ocispec.Desc
 	return r, nil
 }
 
-// contentTag holds the content's tag against the content. A copy may have none.
+// contentTag checks that the content's tag points to the content. A copy may not have it.
 func (c *chain) contentTag(ctx context.Context) []Link {
 	if c.o.Tag == "" || c.app.Format == artifact.FormatOriginal {
 		return nil
@@ -144,17 +147,17 @@ func (c *chain) contentTag(ctx context.Context) []Link {
 		return nil
 	}
 	if err == nil && found.Digest != c.app.Content.Digest {
-		err = fmt.Errorf("it leads to %s: what deploys the tag %s alone, such as Argo CD, does not deploy this application", found.Digest, tag)
+		err = fmt.Errorf("the tag points to %s: a deployer that uses only the tag %s, such as Argo CD, does not deploy this application", found.Digest, tag)
 	}
 	return []Link{c.link("tag "+tag, c.app.Content.Digest, err)}
 }
 
-// broken is a link that does not hold.
+// broken returns a failed link.
 func broken(name string, subject digest.Digest, err error) Link {
 	return Link{Name: name, Subject: subject, Reason: err.Error()}
 }
 
-// link holds unless there is an error, which may be one that ends it all.
+// link returns a link that is OK if err is nil. It passes err to stop.
 func (c *chain) link(name string, subject digest.Digest, err error) Link {
 	if err == nil {
 		return Link{Name: name, Subject: subject, OK: true}
@@ -163,7 +166,7 @@ func (c *chain) link(name string, subject digest.Digest, err error) Link {
 	return broken(name, subject, err)
 }
 
-// stop notes an error that says nothing about the application.
+// stop makes verification fail as a whole if err says nothing about the application.
 func (c *chain) stop(err error) {
 	if !errdefs.IsUnavailable(err) && !errdefs.IsUnauthorized(err) && !errdefs.IsPermissionDenied(err) &&
 		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
@@ -182,7 +185,7 @@ func (c *chain) warn(format string, args ...any) {
 	c.warnings = append(c.warnings, fmt.Sprintf(format, args...))
 }
 
-// slot runs do when there is room; do must not wait for what needs room too.
+// slot runs do as soon as one of the slots is free. do must not wait for another slot.
 func (c *chain) slot(ctx context.Context, do func() error) error {
 	select {
 	case c.slots <- struct{}{}:
@@ -193,14 +196,14 @@ func (c *chain) slot(ctx context.Context, do func() error) error {
 	}
 }
 
-// read reads a blob of at most limit bytes from the place itself, even where its
-// descriptor carries it along.
+// read reads a blob of at most limit bytes from the place, even if the descriptor embeds
+// its content.
 func (c *chain) read(ctx context.Context, desc ocispec.Descriptor, limit int64) (data []byte, err error) {
 	if err := desc.Digest.Validate(); err != nil {
 		return nil, fmt.Errorf("%q: %w", desc.Digest, err)
 	}
 	if desc.Size < 0 || desc.Size > limit {
-		return nil, fmt.Errorf("%s has %d bytes; %d are allowed", desc.Digest, desc.Size, limit)
+		return nil, fmt.Errorf("%s has %d bytes, more than %d", desc.Digest, desc.Size, limit)
 	}
 	err = c.slot(ctx, func() error {
 		ra, err := c.place.ReaderAt(ctx, desc)
@@ -215,7 +218,7 @@ func (c *chain) read(ctx context.Context, desc ocispec.Descriptor, limit int64) 
 		return err
 	})
 	if err == nil && desc.Digest.Algorithm().FromBytes(data) != desc.Digest {
-		err = fmt.Errorf("%s came with another digest: %w", desc.Digest, errdefs.ErrDataLoss)
+		err = fmt.Errorf("%s: the content has another digest: %w", desc.Digest, errdefs.ErrDataLoss)
 	}
 	return data, err
 }
