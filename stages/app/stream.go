@@ -45,13 +45,16 @@ func writeStream(w io.Writer, all []files.File) error {
 	return nil
 }
 
-// ranked cuts a file where the rank of its documents changes.
+// ranked cuts a file where the rank of its documents changes. All of a stream is UTF-8,
+// whatever its files are.
 func ranked(f files.File) []part {
+	text := manifests.Open(f.Name, f.Data).Text
+	f.Data = []byte(text.String)
 	if !bytes.Contains(f.Data, []byte("Namespace")) && !bytes.Contains(f.Data, []byte("CustomResourceDefinition")) {
 		return []part{{rankRest, f.Name, f.Data}}
 	}
 	var parts []part
-	for _, piece := range manifests.Open(f.Name, f.Data).Text.Split() {
+	for _, piece := range text.Split() {
 		r, empty := rank(piece)
 		if n := len(parts); n > 0 && (parts[n-1].rank == r || empty) {
 			parts[n-1].data = append(parts[n-1].data, piece.String...)
@@ -60,7 +63,7 @@ func ranked(f files.File) []part {
 		parts = append(parts, part{r, f.Name, []byte(piece.String)})
 	}
 	if len(parts) == 1 {
-		parts[0].data = f.Data // as it is, whatever its encoding
+		parts[0].data = f.Data // also what no document has
 	}
 	return parts
 }
@@ -94,7 +97,6 @@ func rank(t *manifests.Text) (rank int, empty bool) {
 
 // writeDocuments writes a file as part of a YAML stream, under its name.
 func writeDocuments(w io.Writer, name string, data []byte) error {
-	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	end := ""
 	if !bytes.HasSuffix(data, []byte("\n")) {
 		end = "\n"

@@ -42,3 +42,16 @@ func TestStreamBeginsWithWhatOthersNeed(t *testing.T) {
 		t.Errorf("stream (-want +got):\n%s", diff)
 	}
 }
+
+// A stream is one text: kubectl takes the encoding of its first bytes for all of it.
+func TestStreamIsUTF8(t *testing.T) {
+	wide := []byte("\xff\xfe")
+	for _, r := range "kind: Service\n" {
+		wide = append(wide, byte(r), 0)
+	}
+	var b bytes.Buffer
+	err := writeStream(&b, []files.File{{Name: "a.yaml", Data: wide}, {Name: "b.yaml", Data: []byte("\ufeffkind: Secret")}})
+	if want := "---\n# a.yaml\nkind: Service\n---\n# b.yaml\nkind: Secret\n"; err != nil || b.String() != want {
+		t.Errorf("got %q, %v", b.String(), err)
+	}
+}

@@ -21,6 +21,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/containerd/containerd/v2/core/content"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -221,7 +223,9 @@ const (
 )
 
 // CheckName returns an error unless name is relative, clean and slash-separated, stays
-// within the folder, contains no NUL, and has at most 4096 bytes and 255 levels.
+// within the folder, and has at most 4096 bytes and 255 levels. It must be UTF-8 without
+// what ends a line, is a control character or changes the direction of text: names are
+// written into comments, lists and terminals.
 func CheckName(name string) error {
 	switch {
 	case len(name) > maxName:
@@ -229,11 +233,18 @@ func CheckName(name string) error {
 	case strings.Count(name, "/") >= maxLevels:
 		return fmt.Errorf("file name %.40q… has %d levels, more than %d", name, strings.Count(name, "/")+1, maxLevels)
 	case name == "" || name == "." || path.IsAbs(name) || path.Clean(name) != name,
-		name == ".." || strings.HasPrefix(name, "../"),
-		strings.ContainsRune(name, 0):
+		name == ".." || strings.HasPrefix(name, "../"):
 		return fmt.Errorf("file name %q is not relative and clean", name)
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, unprintable):
+		return fmt.Errorf("file name %+q has a character that cannot be printed", name)
 	}
 	return nil
+}
+
+// unprintable reports whether a character ends a line somewhere, controls a terminal, or
+// makes text read otherwise than it stands.
+func unprintable(r rune) bool {
+	return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control)
 }
 
 // Unpack returns the files in a tar written by Write, sorted by name. Their content

@@ -294,6 +294,24 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// Names are written into comments of YAML streams and printed: whatever ends a line or
+// turns text around could add an object that nothing else reads.
+func TestCheckNamePrintable(t *testing.T) {
+	for _, name := range []string{
+		"a\n---\nkind: Pod\n.yaml", "a\r.yaml", "a\x00", "a\x1b[2J.yaml", "a\x7f", "a\u0085.yaml", "a\u2028.yaml", "a\u2029.yaml",
+		"a\u202elmay.b", "a\u2066.yaml", "a\xff.yaml", "d\t/a.yaml",
+	} {
+		if err := CheckName(name); err == nil || strings.ContainsFunc(err.Error(), unprintable) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	for _, name := range []string{"mit Leerzeichen.yaml", "日本語/ü.yaml", "e\u0301.yaml", "#.yaml", "👩\u200d💻.yaml"} {
+		if err := CheckName(name); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestUnpack checks that files alias the tar, and that appending to one does not
 // overwrite the next.
 func TestUnpack(t *testing.T) {
