@@ -68,7 +68,8 @@ const parallelCopies = 8
 // Copy copies applications, or whatever else is in a registry, byte for byte, with
 // all that they name and all that is about them: same digests, and so the same
 // signatures. Tags are set when all of it is there; what is there already is not
-// sent again. After an error the results are those of the pairs that were copied.
+// sent again. After an error, which is made of those of the pairs that were not copied
+// ([CopyErrors]), the results are those of the others.
 func Copy(ctx context.Context, o CopyOptions) ([]CopyResult, error) {
 	var (
 		group   errgroup.Group
@@ -85,7 +86,7 @@ func Copy(ctx context.Context, o CopyOptions) ([]CopyResult, error) {
 			}
 			results[i], errs[i] = copyPair(ctx, o, pair, node, events)
 			if errs[i] != nil {
-				errs[i] = fmt.Errorf("copy %s to %s: %w", pair.Source, pair.Target, errs[i])
+				errs[i] = &CopyError{Pair: i, Err: fmt.Errorf("copy %s to %s: %w", pair.Source, pair.Target, errs[i])}
 			}
 			return nil // the others go on
 		})
@@ -98,6 +99,28 @@ func Copy(ctx context.Context, o CopyOptions) ([]CopyResult, error) {
 		}
 	}
 	return done, errors.Join(errs...)
+}
+
+// CopyError is why a pair was not copied.
+type CopyError struct {
+	Pair int // its place among the pairs
+	Err  error
+}
+
+func (e *CopyError) Error() string { return e.Err.Error() }
+func (e *CopyError) Unwrap() error { return e.Err }
+
+// CopyErrors are those that an error of [Copy] is made of, in the order of the pairs.
+func CopyErrors(err error) []*CopyError {
+	var out []*CopyError
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // as Copy returns it
+		for _, err := range joined.Unwrap() {
+			if failed, ok := errors.AsType[*CopyError](err); ok {
+				out = append(out, failed)
+			}
+		}
+	}
+	return out
 }
 
 // serial lets one event through at a time.

@@ -59,6 +59,8 @@ type batch struct {
 		Done   int `json:"done"`
 		Failed int `json:"failed"`
 	} `json:"totals"`
+
+	status int // that of a policy where nothing else failed
 }
 
 // batchFailure is a line that failed.
@@ -82,10 +84,9 @@ func result[T any](v *T, err error) (any, error) {
 }
 
 // each does something with every line, and prints the results as text as they come or
-// as one document at the end. The status is that of a policy where nothing else failed.
+// as one document at the end.
 func (a *program) each(ctx context.Context, list []line, do func(ctx context.Context, words []string) (any, error), text func(io.Writer, any) error) error {
-	b := batch{Results: []any{}, Failures: []batchFailure{}}
-	status := exitPolicy
+	b := newBatch()
 	for _, l := range list {
 		result, err := do(ctx, l.words)
 		if cause := context.Cause(ctx); cause != nil {
@@ -100,22 +101,37 @@ func (a *program) each(ctx context.Context, list []line, do func(ctx context.Con
 			b.Results = append(b.Results, result)
 			continue
 		}
-		if refused, ok := errors.AsType[*statusError](err); !errors.Is(err, engine.ErrPolicy) && (!ok || refused.code != exitPolicy) {
-			status = exitFailed
-		}
-		f := batchFailure{Line: l.number, Item: strings.Join(l.words, " "), Result: result}
-		f.Error.Message = strings.TrimSpace(err.Error())
-		b.Failures = append(b.Failures, f)
-		fmt.Fprintf(a.progress, "tape: line %d: %s\n", l.number, f.Error.Message)
+		b.fail(a.progress, l, result, err)
 	}
-	b.Totals.Lines, b.Totals.Done, b.Totals.Failed = len(list), len(b.Results), len(b.Failures)
 	a.settle()
+	return a.total(b)
+}
+
+func newBatch() *batch {
+	return &batch{Results: []any{}, Failures: []batchFailure{}, status: exitPolicy}
+}
+
+// fail adds a line that failed, and says so.
+func (b *batch) fail(w io.Writer, l line, result any, err error) {
+	if refused, ok := errors.AsType[*statusError](err); !errors.Is(err, engine.ErrPolicy) && (!ok || refused.code != exitPolicy) {
+		b.status = exitFailed
+	}
+	f := batchFailure{Line: l.number, Item: strings.Join(l.words, " "), Result: result}
+	f.Error.Message = strings.TrimSpace(err.Error())
+	b.Failures = append(b.Failures, f)
+	fmt.Fprintf(w, "tape: line %d: %s\n", l.number, f.Error.Message)
+}
+
+// total counts, and prints what was not printed as it came.
+func (a *program) total(b *batch) error {
+	b.Totals.Done, b.Totals.Failed = len(b.Results), len(b.Failures)
+	b.Totals.Lines = b.Totals.Done + b.Totals.Failed
 	err := a.print(b, func(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "total     %d of %d done, %d failed\n", b.Totals.Done, b.Totals.Lines, b.Totals.Failed)
 		return err
 	})
 	if err == nil && b.Totals.Failed > 0 {
-		err = &statusError{code: status, err: fmt.Errorf("%d of %d lines failed", b.Totals.Failed, b.Totals.Lines)}
+		err = &statusError{code: b.status, err: fmt.Errorf("%d of %d lines failed", b.Totals.Failed, b.Totals.Lines)}
 	}
 	return err
 }

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -32,13 +33,17 @@ already is not sent: a copy that was interrupted goes on. Anything else in a
 registry is copied too.`,
 		Args: argsRange(0, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			pairs, err := a.copyPairs(file, args)
+			list, err := a.copyList(file, args)
 			if err != nil {
 				return err
 			}
 			env, err := a.environment(cmd.Context())
 			if err != nil {
 				return err
+			}
+			var pairs []app.CopyPair
+			for _, l := range list {
+				pairs = append(pairs, app.CopyPair{Source: l.words[0], Target: l.words[1]})
 			}
 			results, err := app.Copy(cmd.Context(), app.CopyOptions{Environment: env, Pairs: pairs, Check: check, Immutable: immutable})
 			a.settle()
@@ -50,16 +55,13 @@ registry is copied too.`,
 					fmt.Fprintf(a.Err, "note: the manifests of %s still point to %s; 'tape relocate' points them elsewhere\n", r.Ref, r.PointsTo)
 				}
 			}
-			var print any = results
-			if file == "" && len(results) == 1 {
-				print = results[0]
+			if file != "" {
+				return a.copied(cmd.Context(), list, results, err)
 			}
-			if len(results) > 0 {
-				if printErr := a.print(print, func(w io.Writer) error { return copyText(w, results) }); err == nil {
-					err = printErr
-				}
+			if err != nil {
+				return err
 			}
-			return err
+			return a.print(results[0], func(w io.Writer) error { return copyText(w, results[0]) })
 		},
 	}
 	cmd.Flags().StringVar(&file, "from-file", "", "copy what `FILE` lists, SRC DST a line, several at once; - is stdin")
@@ -72,36 +74,46 @@ const immutableHelp = "fail, before anything is written, if a tag leads to somet
 
 const checkHelp = "look whether what is there already is whole, instead of trusting it"
 
-// copyPairs are the arguments, or the lines of a file.
-func (a *program) copyPairs(file string, args []string) ([]app.CopyPair, error) {
+// copyList is what to copy and where to: the arguments, or the lines of a file.
+func (a *program) copyList(file string, args []string) ([]line, error) {
 	if file == "" {
 		if len(args) != 2 {
 			return nil, usagef("copy takes SRC and DST, or --from-file LIST")
 		}
-		return []app.CopyPair{{Source: args[0], Target: args[1]}}, nil
+		return []line{{words: args}}, nil
 	}
 	if len(args) > 0 {
 		return nil, usagef("give SRC and DST or --from-file, not both")
 	}
-	list, err := a.readList(file, 2, 2, "SRC and DST")
-	if err != nil {
-		return nil, err
-	}
-	var pairs []app.CopyPair
-	for _, l := range list {
-		pairs = append(pairs, app.CopyPair{Source: l.words[0], Target: l.words[1]})
-	}
-	return pairs, nil
+	return a.readList(file, 2, 2, "SRC and DST")
 }
 
-func copyText(w io.Writer, results []app.CopyResult) error {
-	p := &printer{w: w}
-	for _, r := range results {
-		p.f("copied %s\n       %d blobs, %s", r.Ref, r.Moved.Blobs, show.Bytes(r.Moved.Bytes))
-		if r.Moved.Mounted+r.Moved.Existing > 0 {
-			p.f(" (%d mounted, %d there already)", r.Moved.Mounted, r.Moved.Existing)
-		}
-		p.f("\n")
+// copied says what came of each line of a list.
+func (a *program) copied(ctx context.Context, list []line, results []app.CopyResult, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
 	}
+	b := newBatch()
+	for _, r := range results {
+		if a.flags.output == "text" {
+			if err := copyText(visible{a.Out}, r); err != nil {
+				return err
+			}
+		}
+		b.Results = append(b.Results, r)
+	}
+	for _, failed := range app.CopyErrors(err) {
+		b.fail(a.Err, list[failed.Pair], nil, failed.Err)
+	}
+	return a.total(b)
+}
+
+func copyText(w io.Writer, r app.CopyResult) error {
+	p := &printer{w: w}
+	p.f("copied %s\n       %d blobs, %s", r.Ref, r.Moved.Blobs, show.Bytes(r.Moved.Bytes))
+	if r.Moved.Mounted+r.Moved.Existing > 0 {
+		p.f(" (%d mounted, %d there already)", r.Moved.Mounted, r.Moved.Existing)
+	}
+	p.f("\n")
 	return p.err
 }
