@@ -12,6 +12,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
@@ -22,6 +23,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/layout"
+	"github.com/taped-dev/tape/engine/content/local"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/stages/artifact"
@@ -158,6 +160,52 @@ func (o *opened) checkArchive(ctx context.Context, found ocispec.Descriptor, exa
 		return refused{err}
 	}
 	return nil
+}
+
+// checkedOnce returns what refuses to take images from the archive of an application
+// that is not what was saved: the names in it are believed there, too. Each file is
+// looked at once.
+func checkedOnce() func(context.Context, local.Place) error {
+	var (
+		mu      sync.Mutex
+		checked = map[local.Place]error{}
+	)
+	return func(ctx context.Context, from local.Place) error {
+		mu.Lock()
+		defer mu.Unlock()
+		err, ok := checked[from]
+		if !ok {
+			err = checkTaken(ctx, string(from))
+			if cause := context.Cause(ctx); cause != nil {
+				return cause
+			}
+			checked[from] = err
+		}
+		return err
+	}
+}
+
+// checkTaken checks the archive of an application; what is not readable as one, who
+// takes an image from it says.
+func checkTaken(ctx context.Context, ref string) (err error) {
+	l, _, err := layout.OpenReference(ctx, ref)
+	if err != nil {
+		return nil //nolint:nilerr // as said above
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	o := &opened{Repository: l, layout: l}
+	if !o.isArchive() {
+		return nil
+	}
+	roots, err := o.roots(ctx)
+	if err == nil && len(roots) > 0 {
+		err = o.checkArchive(ctx, roots[0], false)
+	}
+	if err != nil && context.Cause(ctx) == nil {
+		// Whatever it is that is not there: it is no image that a registry lacks.
+		err = refused{fmt.Errorf("%s: %v", ref, err)} //nolint:errorlint // as said above
+	}
+	return err
 }
 
 // asSaved is checkArchive for one application.

@@ -19,6 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/local"
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 	"github.com/taped-dev/tape/stages/app"
 )
@@ -193,6 +194,10 @@ func TestForgedArchive(t *testing.T) {
 		if r := a.verify(t, app.VerifyOptions{Ref: "archive:" + file}); !r.OK {
 			t.Error(failing(r))
 		}
+		err := a.packageFrom(t, local.Place("archive:"+file))
+		if errors.Is(err, engine.ErrPolicy) || err != nil && !strings.Contains(err.Error(), "take registry.example/web:1 from ") {
+			t.Errorf("package --from: %v, want images to be taken from it", err)
+		}
 	})
 	header := func(change func(h []byte)) []byte {
 		data := bytes.Clone(good)
@@ -323,6 +328,13 @@ func isForged(t *testing.T, a *signedApp, data []byte, elsewhere bool) {
 	_, copyErr := app.Copy(t.Context(), app.CopyOptions{Environment: a.env, Pairs: []app.CopyPair{{Source: ref, Target: to + "2:v1"}}})
 	_, pullErr := app.Pull(t.Context(), app.PullOptions{Environment: a.env, Ref: ref, Dir: filepath.Join(t.TempDir(), "out")})
 	_, viewErr := app.View(t.Context(), app.ViewOptions{Environment: a.env, Ref: ref})
+	if elsewhere {
+		// What is no archive at all cannot be opened, which is no refusal.
+		err := a.packageFrom(t, local.Place(ref))
+		if err == nil || !errors.Is(err, engine.ErrPolicy) && !strings.Contains(err.Error(), ": open archive ") {
+			t.Errorf("package --from: %v, want a refusal", err)
+		}
+	}
 	for what, err := range map[string]error{"load": loadErr, "copy": copyErr, "pull": pullErr, "view": viewErr} {
 		if elsewhere && !errors.Is(err, engine.ErrPolicy) {
 			t.Errorf("%s: %v, want a refusal", what, err)
@@ -335,4 +347,22 @@ func isForged(t *testing.T, a *signedApp, data []byte, elsewhere bool) {
 		untagged(t, a.env, to)
 		untagged(t, a.env, to+"2")
 	}
+}
+
+// packageFrom packages a pod whose image is in a place.
+func (a *signedApp) packageFrom(t *testing.T, from local.Place) error {
+	t.Helper()
+	const pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: registry.example/web:1}]}\n"
+	source := filepath.Join(t.TempDir(), "pod.yaml")
+	if err := os.WriteFile(source, []byte(pod), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	env := a.env
+	env.Local = local.New(local.Options{})
+	t.Cleanup(func() { _ = env.Local.Close() })
+	_, err := app.Package(t.Context(), app.PackageOptions{
+		Options:    app.Options{Environment: env, Sources: []app.Source{{Path: source}}, From: map[string]local.Place{"registry.example/web:1": from}},
+		Repository: "registry.example/team/app", DryRun: true, Save: filepath.Join(t.TempDir(), "app.tar"),
+	})
+	return err
 }

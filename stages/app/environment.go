@@ -236,5 +236,5 @@ func (s Settings) host(storeDir string) (*host.Host, error) {
 
 // origins are what images are taken from.
 func (e *Environment) origins() images.Origins {
-	return images.Origins{Registry: e.Registry, Local: e.Local}
+	return images.Origins{Registry: e.Registry, Local: e.Local, Check: checkedOnce()}
 }

@@ -28,6 +28,8 @@ type Origin interface {
 type Origins struct {
 	Registry *registry.Client
 	Local    *local.Places // nil if all images are read from registries
+	// Check checks a file before images are read from it; nil checks nothing.
+	Check func(ctx context.Context, from local.Place) error
 }
 
 // Open opens the origin of the image with the given normalised name. From is the
@@ -41,6 +43,10 @@ func (o Origins) Open(ctx context.Context, name string, from local.Place) (Origi
 		return o.Registry.Source(named.Name())
 	case o.Local == nil:
 		return nil, fmt.Errorf("image %s: cannot be read from %s: local places are not available here", name, from)
+	case from.IsFile() && o.Check != nil:
+		if err := o.Check(ctx, from); err != nil {
+			return nil, err
+		}
 	}
 	return o.Local.Open(ctx, from, name)
 }
