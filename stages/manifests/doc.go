@@ -37,11 +37,12 @@
 //
 // # What Kubernetes does with it
 //
-// Of a key that stands twice, the last counts, as it does for the API server;
-// kustomize refuses it. Merge keys are applied. A key that is a mapping (a
+// Of a key that stands twice, the last counts, as it does for all who take that;
+// kustomize and Flux refuse it, and kubectl where it asks the API server to: the
+// document has a dispute. Merge keys are applied. A key that is a mapping (a
 // template's {{x}}) and an anchor that holds itself are errors, as they are for
 // kubectl. Where kubectl, Argo CD and Flux do not read the same (a merge key behind
 // what it gives, two of them, << in quotes, !!binary, odd document markers), the
-// document has a dispute, which is an error where a cluster may get it. The items
+// document has one as well, which is an error where a cluster may get it. The items
 // of any object are objects. limits.go bounds all that is read.
 package manifests

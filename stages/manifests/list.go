@@ -56,8 +56,9 @@ func parseList(t *Text) (Document, bool) {
 			keys = append(keys, at+int32(start))
 		}
 		items.Items = append(items.Items, item)
-		if d := docs[0].dispute; d != nil && dispute == nil {
-			dispute = &ParseError{Line: line + d.Line - 1, Reason: d.Reason}
+		if d := docs[0].dispute; d != nil {
+			d.Line += line - 1
+			dispute = graver(dispute, d)
 		}
 		line += strings.Count(t.String[start:end], "\n")
 	}

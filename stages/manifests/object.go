@@ -112,8 +112,9 @@ func (d *Document) Dispute() error {
 	return d.dispute
 }
 
-// Disputed reports whether readers of YAML disagree on the document, whatever it is.
-func (d *Document) Disputed() bool { return d.dispute != nil }
+// Disputed reports whether readers of YAML disagree on what the document says, whatever
+// it is; those that refuse it have no say.
+func (d *Document) Disputed() bool { return d.dispute != nil && !d.dispute.repeats }
 
 // Objects are the Kubernetes objects in the document. The items of any object are
 // objects, however deep: kubectl asks only whether there are items. Null items are

@@ -36,6 +36,24 @@ type ParseError struct {
 	Line   int
 	Reason string
 	limit  bool
+	// repeats: it is of a key that stands twice, of which no reader takes the first.
+	repeats bool
+}
+
+// graver is the one of two disputes that counts, of which before was met first.
+func graver(before, e *ParseError) *ParseError {
+	if before == nil || before.repeats && !e.repeats {
+		return e
+	}
+	return before
+}
+
+// repeats is the dispute on a key that stands twice.
+func repeats(line int, key string) *ParseError {
+	return &ParseError{
+		Line: line, repeats: true,
+		Reason: fmt.Sprintf("the key %q stands twice in one map: kustomize and Flux refuse that, and others take the last", key),
+	}
 }
 
 func (e *ParseError) Error() string {
@@ -150,8 +168,10 @@ func parseYAML(t *Text) (docs []Document, err error) {
 		if err != nil {
 			return docs, err
 		}
-		if c.binary && c.dispute == nil {
-			c.dispute = binaryOutsideData(t.String, &root, "")
+		if c.binary {
+			if e := binaryOutsideData(t.String, &root, ""); e != nil {
+				c.dispute = graver(c.dispute, e)
+			}
 		}
 		docs = append(docs, Document{Root: root, text: t, aliased: c.aliased, keys: c.keys, dispute: c.dispute, cost: cost})
 	}
@@ -253,9 +273,7 @@ type converted struct {
 }
 
 func (c *converter) disputed(n *yaml.Node, reason string) {
-	if c.dispute == nil {
-		c.dispute = &ParseError{Line: n.Line, Reason: reason}
-	}
+	c.dispute = graver(c.dispute, &ParseError{Line: n.Line, Reason: reason})
 }
 
 func (c *converter) node(n *yaml.Node, depth int) (out Node, cost int, err error) {
@@ -351,8 +369,12 @@ func (c *converter) fields(n *yaml.Node, depth int) (fields []Field, repeated bo
 			continue
 		}
 		if at, twice := index.at(fields, k.Value); twice {
-			_, isMerged := merged[k.Value]
-			repeated = repeated || !isMerged
+			if _, isMerged := merged[k.Value]; !isMerged {
+				repeated = true
+				if c.dispute == nil {
+					c.dispute = repeats(key.Line, k.Value)
+				}
+			}
 			delete(merged, k.Value)
 			fields[at].Value = v
 		} else {
@@ -644,8 +666,9 @@ func (p *jsonParser) fields(depth int) ([]Field, error) {
 		if len(key) > MaxScalar {
 			return nil, &limitError{tooLong}
 		}
-		if key == "<<" && p.dispute == nil {
-			p.dispute = &ParseError{Line: p.line(p.skip + int(p.dec.InputOffset())), Reason: quotedMerge}
+		keyAt := p.skip + int(p.dec.InputOffset())
+		if key == "<<" && (p.dispute == nil || p.dispute.repeats) {
+			p.dispute = graver(p.dispute, &ParseError{Line: p.line(keyAt), Reason: quotedMerge})
 		}
 		token, at, err := p.token()
 		if err != nil {
@@ -657,6 +680,9 @@ func (p *jsonParser) fields(depth int) ([]Field, error) {
 		}
 		if at, twice := index.at(p.openFields[first:], key); twice {
 			p.openFields[first+at].Value = value
+			if p.dispute == nil {
+				p.dispute = repeats(p.line(keyAt), key)
+			}
 		} else {
 			p.openFields = append(p.openFields, Field{Key: key, Value: value})
 		}

@@ -184,6 +184,14 @@ func TestDispute(t *testing.T) {
 		{"binary data", "kind: A\ndata: {a: !!binary QQ==}\n", "", 0},
 		{"binary data as an image", "kind: A\ndata: &d {image: !!binary QQ==}\nspec: [*d]\n", `the value of "image" is !!binary`, 2},
 		{"in an item", "items:\n- b: 1\n  <<: {b: 2}\n", `a merge key (<<) gives "b"`, 3},
+		{"a key twice", "kind: A\nspec:\n  a: 1\n  b: 2\n  a: 1\n", `the key "a" stands twice in one map: kustomize and Flux refuse that, and others take the last`, 5},
+		{"a key twice, in quotes and in a flow", "kind: A\nspec: {a: 1, \"a\": 2}\n", `the key "a" stands twice`, 2},
+		{"a key twice, by an alias", "kind: A\nx: &x y\n*x : 1\ny: 2\n", `the key "y" stands twice`, 4},
+		{"a key twice in JSON", "{\"kind\": \"A\",\n\"a\": {\"b\": 1,\n\"b\": 2}}", `the key "b" stands twice`, 3},
+		{"a key twice in an item", "kind: List\nitems:\n- kind: A\n  b: 1\n  b: 2\n", `the key "b" stands twice`, 5},
+		{"a key twice, before what is read in two ways", "kind: A\na: 1\na: 2\n\"<<\": {b: 1}\n", "a key is << in quotes", 4},
+		{"a key in two maps", "kind: A\na: {b: 1}\nb: {b: 1}\n", "", 0},
+		{"a key twice in no object", "a: 1\na: 2\n", "", 0},
 		{"no object", "a:\n  b: 1\n  <<: {b: 2}\n", "", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

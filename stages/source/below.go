@@ -127,7 +127,8 @@ func (s *Stage) whole(ctx context.Context, report func(engine.Event), at place) 
 		return err
 	}
 	if s.config.Parts {
-		report(engine.Event{Level: engine.Warning, Message: several(found) + "; this is about the files as they are, and not about what those make of them"})
+		report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("%s is no source itself, and %s; this is about the files as they are, and not about what those make of them: "+
+			"name one of them, or write a pipeline with 'tape pipeline init'", s.where(), several(found))})
 		return nil
 	}
 	return engine.Mistaken("path", fmt.Errorf(
