@@ -122,7 +122,7 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 		var unknown error
 		image.Related, unknown = s.collect(*image, found(*image))
 		if unknown != nil {
-			list.Unknown = append(list.Unknown, fmt.Sprintf("%s: related: unknown: %v", image.Source, unknown))
+			list.Unknown = append(list.Unknown, fmt.Sprintf("%s: which signatures, attestations and SBOMs it has is not known: %v", image.Source, unknown))
 		}
 	}
 	return nil

@@ -372,7 +372,7 @@ func TestUnknown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(list.Unknown) != 1 || !strings.HasPrefix(list.Unknown[0], name+":1: related: unknown: ") {
+	if len(list.Unknown) != 1 || !strings.HasPrefix(list.Unknown[0], name+":1: which signatures, attestations and SBOMs it has is not known: ") {
 		t.Errorf("unknown %q", list.Unknown)
 	}
 	if diff := cmp.Diff(list.Unknown, warnings); diff != "" {

@@ -113,7 +113,11 @@ func several(found []inner) string {
 	if len(found) == 1 {
 		verb = "lies"
 	}
-	return fmt.Sprintf("%s %s below it: %s", strings.Join(kinds, " and "), verb, strings.Join(named, ", "))
+	kind := strings.Join(kinds, ", ")
+	if i := strings.LastIndex(kind, ", "); i >= 0 {
+		kind = kind[:i] + " and " + kind[i+2:]
+	}
+	return fmt.Sprintf("%s %s below it: %s", kind, verb, strings.Join(named, ", "))
 }
 
 // whole refuses a folder that no interpreter claims where sources lie below: as

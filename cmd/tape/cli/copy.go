@@ -61,7 +61,7 @@ registry is copied too.`,
 			if err != nil {
 				return err
 			}
-			return a.print(results[0], func(w io.Writer) error { return copyText(w, results[0]) })
+			return a.print(results[0], func(w io.Writer) error { return copyText(w, "copied", results[0]) })
 		},
 	}
 	cmd.Flags().StringVar(&file, "from-file", "", "copy what `FILE` lists, SRC DST a line, several at once; - is stdin")
@@ -96,7 +96,7 @@ func (a *program) copied(ctx context.Context, list []line, results []app.CopyRes
 	b := newBatch()
 	for _, r := range results {
 		if a.flags.output == "text" {
-			if err := copyText(visible{a.Out}, r); err != nil {
+			if err := copyText(visible{a.Out}, "copied", r); err != nil {
 				return err
 			}
 		}
@@ -108,9 +108,9 @@ func (a *program) copied(ctx context.Context, list []line, results []app.CopyRes
 	return a.total(b)
 }
 
-func copyText(w io.Writer, r app.CopyResult) error {
+func copyText(w io.Writer, did string, r app.CopyResult) error {
 	p := &printer{w: w}
-	p.f("copied %s\n       %d blobs, %s", r.Ref, r.Moved.Blobs, show.Bytes(r.Moved.Bytes))
+	p.f("%s %s\n       %d blobs, %s", did, r.Ref, r.Moved.Blobs, show.Bytes(r.Moved.Bytes))
 	if r.Moved.Mounted+r.Moved.Existing > 0 {
 		p.f(" (%d mounted, %d there already)", r.Moved.Mounted, r.Moved.Existing)
 	}

@@ -49,7 +49,7 @@ points them elsewhere.`,
 			if result.PointsTo != "" {
 				fmt.Fprintf(a.Err, "note: the manifests of %s still point to %s; 'tape relocate' points them elsewhere\n", result.Ref, result.PointsTo)
 			}
-			return a.print(result, func(w io.Writer) error { return copyText(w, *result) })
+			return a.print(result, func(w io.Writer) error { return copyText(w, "loaded", *result) })
 		},
 	}
 	cmd.Flags().BoolVar(&o.Check, "check", false, checkHelp)

@@ -167,7 +167,10 @@ func packageText(w io.Writer, r *app.PackageResult) error {
 		}
 		p.f("skipped   %s: %s\n", s.Place(s.File, s.Line, 0, ""), strings.TrimSpace(s.Reason))
 	}
-	if r.Related > 0 {
+	switch {
+	case r.Related == 1:
+		p.f("related   1 signature, attestation or SBOM\n")
+	case r.Related > 1:
 		p.f("related   %d signatures, attestations and SBOMs\n", r.Related)
 	}
 	if r.File != "" {
