@@ -25,8 +25,8 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 	take := func(parts Parts, promise label, f *field) {
 		fields := w.collect(n, parts)
 		for _, p := range fields {
-			if used[p.node] {
-				return
+			if used[p.node] || s.taken[p.node] || roleOf(p.key, s.role) == containerImage {
+				return // what a pod runs is never a part of something else
 			}
 		}
 		value := compose(fields, parts)
@@ -63,7 +63,7 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 			take(*p.Parts, max(labelOf(key), promise), p.field)
 		}
 	}
-	if s.builtin && !s.pairs || s.ignored != nothingIgnored || s.machine || s.role == container {
+	if s.builtin && !s.pairs || s.ignored != nothingIgnored || s.machine || s.role.whole(n) {
 		return used
 	}
 	if !s.builtin {
@@ -117,7 +117,7 @@ func hasParts(n *manifests.Node, s scope) bool {
 			return true
 		}
 	}
-	if s.builtin && !s.pairs || s.role == container {
+	if s.builtin && !s.pairs || s.role.whole(n) {
 		return false
 	}
 	return slices.ContainsFunc(n.Fields, func(f manifests.Field) bool {

@@ -126,7 +126,7 @@ func (w *walker) embed(n *manifests.Node, text *manifests.Text, places []place) 
 		return false
 	}
 	inner := *w
-	inner.repeated, inner.given, inner.flag = w.uses(n), nil, ""
+	inner.repeated, inner.given, inner.flag, inner.pods = w.uses(n), nil, "", false
 	if inner.embedded++; inner.embedded == 1 {
 		inner.outer = len(w.path)
 	}

@@ -62,6 +62,7 @@ type walker struct {
 	repeated int      // uses of the text that doc is embedded in
 	loose    bool     // doc is not an object: nothing tells what its fields mean
 	workload bool     // inside an object of a kind of Kubernetes that runs pods
+	pods     bool     // inside what holds a PodSpec, whatever kind a part of it claims to be
 	sealed   string   // why the object may not be edited
 	root     *manifests.Node
 	// given finds what neighbours are given: the other arguments of a command.
@@ -80,6 +81,8 @@ type scope struct {
 	label   label  // what the name above promises
 	pairs   bool   // names and values that a program reads, whatever the object
 	machine bool   // inside what describes a machine or a disk
+	// taken are the values that references of the list around a map are made of.
+	taken map[*manifests.Node]bool
 }
 
 const (
@@ -101,6 +104,12 @@ const (
 	volume
 	imageVolume
 )
+
+// whole reports whether a PodSpec says what a node is, so that nothing in it is
+// guessed to be a part of a reference.
+func (r role) whole(n *manifests.Node) bool {
+	return r == container || n.Kind == manifests.List && (r == containerList || r == volumeList)
+}
 
 // roleOf is the role of what stands under a key of something with a role.
 func roleOf(key string, parent role) role {
@@ -200,9 +209,10 @@ func (w *walker) resource(o manifests.Object, places ...place) {
 	group := o.Group()
 	before := *w
 	defer func() {
-		w.workload, w.root, w.parameters, w.sealed = before.workload, before.root, before.parameters, before.sealed
+		w.workload, w.pods, w.root, w.parameters, w.sealed = before.workload, before.pods, before.root, before.parameters, before.sealed
 	}()
 	w.workload, w.root, w.parameters = workload(group), o.Node, nil
+	w.pods = w.pods || o.Nested && holdsPod(o.Node) || w.workload && runsPods[o.Kind]
 	w.sealed = cmp.Or(w.sealed, sealed(o.Node))
 	if group == "tekton.dev" || group == "argoproj.io" {
 		w.parameters = newParameters(o.Node, group == "tekton.dev")
@@ -238,6 +248,21 @@ func (w *walker) resource(o manifests.Object, places ...place) {
 			}
 		})
 	}
+}
+
+// runsPods are the kinds of Kubernetes that hold a PodSpec.
+var runsPods = set("Pod PodTemplate ReplicationController ReplicaSet Deployment StatefulSet DaemonSet Job CronJob")
+
+// holdsPod reports whether a map is the template of a pod, or of what has one:
+// apiVersion and kind beside that are of no meaning.
+func holdsPod(n *manifests.Node) bool {
+	spec := n.Get("spec")
+	for _, pod := range []*manifests.Node{spec, spec.Get("template").Get("spec")} {
+		if containers := pod.Get("containers"); containers != nil && containers.Kind == manifests.List {
+			return true
+		}
+	}
+	return false
 }
 
 // items looks into those items of an object that are not objects of their own.
@@ -309,7 +334,7 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 	tested := n.Get("path") != nil && (n.Get("op").Text() == "test" || n.Get("op").Text() == "remove")
 	for i := range n.Fields {
 		key, value := n.Fields[i].Key, &n.Fields[i].Value
-		if split[value] {
+		if split[value] || s.taken[value] {
 			continue
 		}
 		child := s.below(key)
@@ -336,7 +361,7 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 		}
 		child.role = roleOf(key, s.role)
 		switch {
-		case child.role != containerImage || s.ignored == spokenOf || w.catalogue.isUsers(child.ignored):
+		case child.role != containerImage || s.ignored == spokenOf || w.pods || w.catalogue.isUsers(child.ignored):
 		case s.ignored == nothingIgnored:
 			child.ignored = nothingIgnored // an image of a machine is not that of a container
 		default:
@@ -376,15 +401,12 @@ func (w *walker) list(n *manifests.Node, key string, s scope) {
 	for i := range n.Items {
 		item := &n.Items[i]
 		index := strconv.Itoa(i)
-		if v := cmp.Or(item.Get("value"), item.Get("default")); v != nil && split[v] {
-			continue
-		}
 		w.given, w.flag = nil, ""
 		if item.Kind == manifests.Scalar {
 			w.given, w.flag = given, name
 		}
 		child := s.below(index)
-		child.label = noLabel
+		child.label, child.taken = noLabel, split
 		if reason := spokenFlag(name); reason != "" {
 			child = child.speaks(reason)
 		}
