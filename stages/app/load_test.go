@@ -114,7 +114,7 @@ func TestLoadDockerArchive(t *testing.T) {
 		if _, err := app.Load(t.Context(), app.LoadOptions{Environment: env, File: file}); err == nil || !strings.Contains(err.Error(), "name one") {
 			t.Errorf("%s: into no repository: %v", name, err)
 		}
-		if _, err := app.Load(t.Context(), app.LoadOptions{Environment: env, File: "archive:" + file + ":none", Repository: host + "/team/app"}); err == nil || !strings.Contains(err.Error(), `no image of tag "none"`) {
+		if _, err := app.Load(t.Context(), app.LoadOptions{Environment: env, File: "archive:" + file + ":none", Repository: host + "/team/app"}); err == nil || !strings.Contains(err.Error(), `no image with tag "none"`) {
 			t.Errorf("%s: by a tag that it has not: %v", name, err)
 		}
 	}

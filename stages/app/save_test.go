@@ -185,7 +185,7 @@ func TestLoadRefuses(t *testing.T) {
 	}
 	t.Run("cut off", func(t *testing.T) {
 		data := pack(t, slices.Clone(whole))
-		refuses(t, a, data[:len(data)/2], "cut off")
+		refuses(t, a, data[:len(data)/2], "truncated")
 	})
 }
 

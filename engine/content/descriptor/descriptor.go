@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package descriptor checks what others say of manifests and blobs: types, digests and
-// sizes, where they enter.
+// Package descriptor checks descriptors and manifests that others wrote: media types,
+// digests and sizes.
 package descriptor
 
 import (
@@ -15,26 +15,26 @@ import (
 )
 
 const (
-	// MaxManifest is the size in bytes that a manifest may have: registries take
-	// no more.
+	// MaxManifest is the maximum size of a manifest in bytes; registries accept no more.
 	MaxManifest = 4 << 20
-	// MaxBlob is the size in bytes that a blob may have. Registries take layers of
-	// some gigabytes; the sum of all the blobs of an archive stays far below 2^63.
+	// MaxBlob is the maximum size of a blob in bytes. Registries accept layers of some
+	// gigabytes; the sum of all blobs of an archive stays far below 2^63.
 	MaxBlob = 1 << 40
 
-	// artifactManifest is the type of a draft of image-spec 1.1. Registries keep
-	// what was pushed then: it has blobs in place of config and layers.
+	// artifactManifest is the media type in a draft of image-spec 1.1, which registries
+	// still hold. It has blobs instead of config and layers.
 	artifactManifest = "application/vnd.oci.artifact.manifest.v1+json"
 )
 
-// IsManifest tells manifests and indexes, OCI's and Docker's, from blobs.
+// IsManifest reports whether a media type is that of a manifest or index, OCI's or
+// Docker's.
 func IsManifest(mediaType string) bool {
 	return images.IsManifestType(mediaType) || images.IsIndexType(mediaType) || mediaType == artifactManifest
 }
 
-// Check reports what is wrong with a descriptor that somebody else
-// wrote: its digest, or a size that nothing with that digest can have. Every
-// descriptor is checked where it is read, before anything is done with it.
+// Check returns an error of class ErrInvalidArgument if a descriptor that somebody else
+// wrote has an invalid digest, or a size that is impossible for the digest. Every
+// descriptor is checked where it is read.
 func Check(desc ocispec.Descriptor) error {
 	if err := desc.Digest.Validate(); err != nil {
 		text := desc.Digest.String()
@@ -47,35 +47,35 @@ func Check(desc ocispec.Descriptor) error {
 	empty := desc.Digest == desc.Digest.Algorithm().FromBytes(nil)
 	switch {
 	case desc.Size < 0:
-		return class.Errorf(errdefs.ErrInvalidArgument, "%s is described with %d bytes", desc.Digest, desc.Size)
+		return class.Errorf(errdefs.ErrInvalidArgument, "descriptor of %s has size %d", desc.Digest, desc.Size)
 	case desc.Size > limit:
-		return class.Errorf(errdefs.ErrInvalidArgument, "%s is described with %d bytes, more than the %d allowed", desc.Digest, desc.Size, limit)
+		return class.Errorf(errdefs.ErrInvalidArgument, "descriptor of %s has size %d, more than the %d allowed", desc.Digest, desc.Size, limit)
 	case desc.Size == 0 && !empty:
-		return class.Errorf(errdefs.ErrInvalidArgument, "%s is described with 0 bytes, and is not empty", desc.Digest)
+		return class.Errorf(errdefs.ErrInvalidArgument, "descriptor of %s has size 0, but the digest is not that of empty content", desc.Digest)
 	case desc.Size > 0 && empty:
-		return class.Errorf(errdefs.ErrInvalidArgument, "%s is described with %d bytes, and is empty", desc.Digest, desc.Size)
+		return class.Errorf(errdefs.ErrInvalidArgument, "descriptor of %s has size %d, but the digest is that of empty content", desc.Digest, desc.Size)
 	}
 	return nil
 }
 
-// maxQuoted bounds what an error quotes of a text that may be long.
+// maxQuoted bounds how much of a long text an error quotes.
 const maxQuoted = 200
 
 const (
-	// maxObjects bounds the objects in a manifest: one that is empty takes three bytes as
-	// JSON and a hundred as a descriptor, and many manifests are read at once.
+	// maxObjects bounds the objects in a manifest: an empty one takes three bytes as JSON
+	// and a hundred as a descriptor, and many manifests are read at once.
 	maxObjects = 1 << 16
-	// MaxIndexObjects bounds those in the index.json of a layout.
+	// MaxIndexObjects bounds the objects in the index.json of a layout.
 	MaxIndexObjects = 1 << 18
-	// membersOfObject is how many members count as one more object.
+	// membersOfObject is the number of members that count as one more object.
 	membersOfObject = 4
 )
 
-// Unmarshal is json.Unmarshal of a manifest or index that somebody else wrote,
-// with a bound on what it takes of memory.
+// Unmarshal is json.Unmarshal for a manifest or index that somebody else wrote, with a
+// bound on the memory it takes.
 func Unmarshal(data []byte, v any) error { return UnmarshalUpTo(data, maxObjects, v) }
 
-// UnmarshalUpTo is [Unmarshal] with another number of objects.
+// UnmarshalUpTo is [Unmarshal] with a given limit on the number of objects.
 func UnmarshalUpTo(data []byte, objects int, v any) error {
 	if n := Objects(data); n > objects {
 		return class.Errorf(errdefs.ErrInvalidArgument, "it has %d objects, more than the %d allowed", n, objects)
@@ -83,14 +83,14 @@ func UnmarshalUpTo(data []byte, objects int, v any) error {
 	return json.Unmarshal(data, v)
 }
 
-// Objects counts what makes objects of a JSON document, or of several, when it is read:
-// objects, and the elements of lists, whatever they are, as json.Unmarshal makes a place for
-// one that it cannot read too. Where members are many, they count instead, as they may
-// be those of maps.
+// Objects counts the objects that decoding one or more JSON documents allocates: objects
+// and list elements of any kind, since json.Unmarshal allocates an element even if it
+// cannot decode it. If there are many members, these are counted instead, as they may be
+// entries of maps.
 func Objects(data []byte) int {
 	var (
 		objects, members int
-		lists            []bool // which of what is open is a list
+		lists            []bool // for each open object or list, whether it is a list
 	)
 	inList := func() bool { return len(lists) > 0 && lists[len(lists)-1] }
 	for i := 0; i < len(data); i++ {
@@ -102,7 +102,7 @@ func Objects(data []byte) int {
 				}
 			}
 		case '{', '[':
-			if !inList() { // where the list counts for the first, and commas for the others
+			if !inList() { // a list counts for its first element, commas for the others
 				objects++
 			}
 			lists = append(lists, c == '[')

@@ -6,7 +6,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Manifest is what there is to know of a manifest or index here.
+// Manifest holds the fields of a manifest or index that are needed here.
 type Manifest struct {
 	MediaType    string               `json:"mediaType"`
 	ArtifactType string               `json:"artifactType"`
@@ -16,8 +16,8 @@ type Manifest struct {
 	Annotations  map[string]string    `json:"annotations"`
 }
 
-// ManifestType is the media type of a manifest or index, by what it says of itself
-// or, where it need not say, by what it looks like; "" where it is none.
+// ManifestType returns the media type of a manifest or index, as stated or, since stating
+// it is optional, derived from its fields. It returns "" for other content.
 func ManifestType(data []byte) string {
 	var m Manifest
 	if Unmarshal(data, &m) != nil {
@@ -26,8 +26,8 @@ func ManifestType(data []byte) string {
 	return m.Type()
 }
 
-// Type is what the manifest says it is, or, where it need not say, what it
-// looks like; "" where it is none.
+// Type returns the media type as stated or, since stating it is optional, derived from the
+// fields, or "" if it is neither a manifest nor an index.
 func (m Manifest) Type() string {
 	switch {
 	case m.MediaType != "":
@@ -40,7 +40,8 @@ func (m Manifest) Type() string {
 	return ""
 }
 
-// Artifact is the type of artifact: the config's where it states none, as the distribution spec has it.
+// Artifact returns the artifact type, by default the config's media type, as the
+// distribution specification defines it.
 func (m Manifest) Artifact() string {
 	if m.ArtifactType == "" && m.Config != nil {
 		return m.Config.MediaType

@@ -25,46 +25,45 @@ import (
 )
 
 const (
-	// maxEntries bounds the entries of an archive: an application of 1,000 images
-	// has some 20,000 blobs.
+	// maxEntries bounds the entries of an archive: an application of 1,000 images has about
+	// 20,000 blobs.
 	maxEntries = 1 << 18
-	// maxOther bounds the entries that belong to no layout, which are remembered.
+	// maxOther bounds the remembered entries that are not part of a layout.
 	maxOther = 1 << 10
-	// maxTrailer bounds the zeroes behind the last entry: other programs fill up to
-	// their own block, which is 10 KiB unless asked otherwise.
+	// maxTrailer bounds the zeroes after the last entry: other programs pad to their own
+	// block size, by default 10 KiB.
 	maxTrailer = 1 << 20
-	// maxEntryName bounds the name of an entry, in bytes. The longest of a layout has 141.
+	// maxEntryName bounds the name of an entry in bytes. The longest in a layout has 141.
 	maxEntryName = 4096
-
-	tarBlock = 512
+	tarBlock     = 512
 )
 
-// trailer is how many bytes come at least after the last entry of a tar that is
-// whole: two blocks of zeroes.
+// trailer is the minimum number of bytes after the last entry of a complete tar: two blocks
+// of zeroes.
 const trailer = 2 * tarBlock
 
-// archive is a tar that is read in place: it is gone through once for where
-// everything lies, and nothing is unpacked.
+// archive is a tar that is read in place: one pass records the position of every entry, and
+// nothing is unpacked.
 type archive struct {
 	file  *os.File
 	info  os.FileInfo
 	end   func() error
 	at    map[digest.Digest]extent
-	other map[string]extent // every other file: oci-layout, index.json, and what belongs to no layout
-	// linked are files of other that blobs are hard links to.
+	other map[string]extent // all other files: oci-layout, index.json, and unexpected ones
+	// linked are files in other that blobs are hard links to.
 	linked map[string]bool
-	// unexpected is what no archive of a layout needs.
+	// unexpected describes what is not part of a layout.
 	unexpected []string
 }
 
-// extent is where an entry's bytes lie.
+// extent is the position of an entry's content.
 type extent struct{ offset, size int64 }
 
-// OpenArchive opens an OCI image layout in a tar, which may be compressed with gzip or
-// zstd: it is unpacked into a temporary file first, until ctx ends. Names
-// that lead elsewhere, links but to an entry before them, an entry twice, and an
-// archive that ends too early are errors. What belongs to no layout is passed over,
-// and told by [Layout.Unexpected]. The caller closes the layout.
+// OpenArchive opens an OCI image layout in a tar. A tar compressed with gzip or zstd is
+// first unpacked to a temporary file, until ctx ends. Names that lead outside, links other
+// than to an earlier entry, duplicate entries, and a truncated archive are errors. Anything
+// else that is not part of a layout is ignored and listed by [Layout.Unexpected]. The
+// caller closes the layout.
 func OpenArchive(ctx context.Context, file string) (*Layout, error) {
 	l, err := openArchive(ctx, file)
 	if err != nil {
@@ -90,7 +89,7 @@ func openArchive(ctx context.Context, name string) (*Layout, error) {
 		return readLimited(a.section(at), limit)
 	})
 	if _, ok := a.other[ocispec.ImageLayoutFile]; ok && err != nil {
-		err = class.Errorf(errdefs.ErrDataLoss, "%w", err) // it is a layout, which says nothing that can be read
+		err = class.Errorf(errdefs.ErrDataLoss, "%w", err) // it is a layout, but its files are invalid
 	}
 	if err != nil {
 		return nil, errors.Join(err, a.Close())
@@ -98,7 +97,7 @@ func openArchive(ctx context.Context, name string) (*Layout, error) {
 	return l, nil
 }
 
-// scan goes through the tar.
+// scan reads the headers of the tar.
 func (a *archive) scan() error {
 	if a.info.Size() == 0 {
 		return class.Errorf(errdefs.ErrInvalidArgument, "it is empty")
@@ -111,10 +110,10 @@ func (a *archive) scan() error {
 			return a.finish(end)
 		}
 		if n == 0 && !a.hasMagic() && (errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) && a.info.Size() < trailer) {
-			return class.Errorf(errdefs.ErrInvalidArgument, "it is not a tar archive, such as tape save writes")
+			return class.Errorf(errdefs.ErrInvalidArgument, "it is not a tar archive as written by tape save")
 		}
 		if errors.Is(err, io.ErrUnexpectedEOF) {
-			return class.Errorf(errdefs.ErrDataLoss, "it is cut off, copy it again: %w", err)
+			return class.Errorf(errdefs.ErrDataLoss, "it is truncated, copy it again: %w", err)
 		}
 		if err != nil {
 			return class.Errorf(errdefs.ErrDataLoss, "it is damaged, copy it again: %w", err)
@@ -122,14 +121,14 @@ func (a *archive) scan() error {
 		if n >= maxEntries {
 			return class.Errorf(errdefs.ErrDataLoss, "it has more than %d entries", maxEntries)
 		}
-		// The reader reads no further than the header, and skips by seeking:
-		// here the entry's bytes begin.
+		// The tar reader has read exactly the header, and skips content by seeking, so the
+		// content begins here.
 		offset, err := a.file.Seek(0, io.SeekCurrent)
 		if err != nil {
 			return err
 		}
 		if len(h.Name) > maxEntryName {
-			return class.Errorf(errdefs.ErrDataLoss, "the name of an entry has %d bytes; %d are allowed", len(h.Name), maxEntryName)
+			return class.Errorf(errdefs.ErrDataLoss, "the name of an entry has %d bytes, more than the %d allowed", len(h.Name), maxEntryName)
 		}
 		if err := a.checkHeaders(h, end, offset); err != nil {
 			return err
@@ -139,7 +138,7 @@ func (a *archive) scan() error {
 		}
 		size := h.Size
 		if h.Typeflag == tar.TypeDir || h.Typeflag == tar.TypeLink || h.Typeflag == tar.TypeXGlobalHeader {
-			size = 0 // whatever the header says, none follows
+			size = 0 // no content follows, whatever the header says
 		}
 		end = (offset + size + tarBlock - 1) / tarBlock * tarBlock
 		if err := a.checkZero(offset+size, end, "bytes between entries"); err != nil {
@@ -148,29 +147,29 @@ func (a *archive) scan() error {
 	}
 }
 
-// hasMagic reports whether the file begins as a tar does.
+// hasMagic reports whether the file begins like a tar.
 func (a *archive) hasMagic() bool {
 	magic := make([]byte, 5)
 	_, err := a.file.ReadAt(magic, 257)
 	return err == nil && string(magic) == "ustar"
 }
 
-// finish looks at what stands behind the last entry.
+// finish checks what follows the last entry.
 func (a *archive) finish(end int64) error {
-	// Between two entries an archive may end without a sign. What is needed most
-	// comes last in it, by the order of names.
+	// A tar that is truncated between two entries looks complete. The files that are needed
+	// most come last in the order of names.
 	whole := a.info.Size()-end >= trailer
 	if _, ok := a.other[ocispec.ImageLayoutFile]; !ok && !whole {
-		return class.Errorf(errdefs.ErrDataLoss, "it is cut off, copy it again")
+		return class.Errorf(errdefs.ErrDataLoss, "it is truncated, copy it again")
 	}
 	if !whole {
 		a.expectNot("an end without two blocks of zeroes")
 	}
-	if err := a.checkZero(end, min(a.info.Size(), end+maxTrailer), "bytes behind its end"); err != nil {
+	if err := a.checkZero(end, min(a.info.Size(), end+maxTrailer), "bytes after its end"); err != nil {
 		return err
 	}
 	if a.info.Size() > end+maxTrailer {
-		a.expectNot("%d bytes behind its end", a.info.Size()-end)
+		a.expectNot("%d bytes after its end", a.info.Size()-end)
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.other)) {
 		if name != ocispec.ImageLayoutFile && name != ocispec.ImageIndexFile && !a.linked[name] {
@@ -180,8 +179,8 @@ func (a *archive) finish(end int64) error {
 	return nil
 }
 
-// checkZero notes that bytes of the file are not all zero. Those that the file does
-// not have are nobody's.
+// checkZero records if a range of the file is not all zero. The range may extend beyond the
+// end of the file.
 func (a *archive) checkZero(from, to int64, what string) error {
 	var buf [4096]byte
 	for from < to {
@@ -202,7 +201,7 @@ func (a *archive) checkZero(from, to int64, what string) error {
 	return nil
 }
 
-// mostUnexpected is how much is told of what is unexpected.
+// mostUnexpected bounds the list of what is unexpected.
 const mostUnexpected = 10
 
 func (a *archive) expectNot(format string, args ...any) {
@@ -212,28 +211,27 @@ func (a *archive) expectNot(format string, args ...any) {
 	}
 }
 
-// harmlessRecords are the keys of PAX records that say nothing of which bytes an
-// entry has, nor of its name. Those that end in a dot are prefixes.
+// harmlessRecords are the keys of PAX records that affect neither the content nor the name
+// of an entry. Those that end in a dot are prefixes.
 var harmlessRecords = []string{
 	"mtime", "atime", "ctime", "uid", "gid", "uname", "gname", "comment", "LIBARCHIVE.", "SCHILY.",
 }
 
-// checkHeaders looks at what stands before an entry's bytes from the end of the entry
-// before it: one header, or an extension and a header. Programs differ in how they
-// combine extensions, so that one may find other files than the next: there is to be
-// none that is not needed.
+// checkHeaders checks the blocks between two entries' contents: one header, or an extension
+// and a header. Programs differ in how they combine extensions and could thus see different
+// files, so none is expected unless it is needed.
 func (a *archive) checkHeaders(h *tar.Header, from, to int64) error {
 	for key := range h.PAXRecords {
 		switch {
 		case strings.HasPrefix(key, "GNU.sparse."):
-			return class.Errorf(errdefs.ErrDataLoss, "entry %q is neither a file nor a folder: it has holes", h.Name)
+			return class.Errorf(errdefs.ErrDataLoss, "entry %q is a sparse file; only files and folders are allowed", h.Name)
 		case key == "path" && h.Typeflag != tar.TypeXGlobalHeader && len(h.Name) > 100,
 			key == "size" && h.Typeflag != tar.TypeXGlobalHeader && h.Size >= 1<<33,
 			slices.ContainsFunc(harmlessRecords, func(k string) bool {
 				return key == k || strings.HasSuffix(k, ".") && strings.HasPrefix(key, k)
 			}):
 		default:
-			a.expectNot("a header that gives an entry another %q", key)
+			a.expectNot("a header that changes the %q of an entry", key)
 		}
 	}
 	if h.Typeflag == tar.TypeXGlobalHeader {
@@ -247,7 +245,7 @@ func (a *archive) checkHeaders(h *tar.Header, from, to int64) error {
 		}
 		size, err := strconv.ParseInt(strings.Trim(string(block[124:136]), " \x00"), 8, 63)
 		if err != nil || size < 0 || size > to-from {
-			a.expectNot("an extension of a header that is not read the same everywhere")
+			a.expectNot("a header extension that programs read differently")
 			return nil
 		}
 		extensions = append(extensions, block[156])
@@ -261,12 +259,12 @@ func (a *archive) checkHeaders(h *tar.Header, from, to int64) error {
 		}
 		fallthrough
 	default:
-		a.expectNot("extensions of a header that are not read the same everywhere")
+		a.expectNot("header extensions that programs read differently")
 	}
 	return nil
 }
 
-// appleDouble is how names begin of what macOS puts beside the files of others.
+// appleDouble is the prefix of files in which macOS keeps metadata of other files.
 const appleDouble = "._"
 
 func (a *archive) add(h *tar.Header, offset int64) error {
@@ -278,7 +276,7 @@ func (a *archive) add(h *tar.Header, offset int64) error {
 		name = strings.TrimSuffix(name, "/")
 	}
 	if name != "" && !fs.ValidPath(name) {
-		return class.Errorf(errdefs.ErrDataLoss, "entry %q is not a relative and clean name", h.Name)
+		return class.Errorf(errdefs.ErrDataLoss, "entry %q: want a clean relative name", h.Name)
 	}
 	at := extent{offset, h.Size}
 	switch h.Typeflag {
@@ -289,21 +287,21 @@ func (a *archive) add(h *tar.Header, offset int64) error {
 		target := strings.TrimPrefix(h.Linkname, "./")
 		var ok bool
 		if at, ok = a.other[target]; !ok || path.Base(target) != path.Base(name) {
-			return class.Errorf(errdefs.ErrDataLoss, "entry %q is neither a file nor a folder, nor a link to one of the same name before it", h.Name)
+			return class.Errorf(errdefs.ErrDataLoss, "entry %q is a link: want a file, a folder, or a link to an earlier file of the same name", h.Name)
 		}
 		a.linked[target] = true
 	default:
 		return class.Errorf(errdefs.ErrDataLoss, "entry %q is neither a file nor a folder", h.Name)
 	}
 	if at.size > a.info.Size()-at.offset {
-		return class.Errorf(errdefs.ErrDataLoss, "entry %q ends outside, the archive is cut off, copy it again", h.Name)
+		return class.Errorf(errdefs.ErrDataLoss, "entry %q is incomplete: the archive is truncated, copy it again", h.Name)
 	}
 	if strings.HasPrefix(path.Base(name), appleDouble) {
 		return nil
 	}
 	dgst, isBlob, err := blobDigest(name)
 	if err != nil {
-		return class.Errorf(errdefs.ErrDataLoss, "entry %q is not named by a digest: %w", h.Name, err)
+		return class.Errorf(errdefs.ErrDataLoss, "entry %q: want a digest as its name: %w", h.Name, err)
 	}
 	if isBlob {
 		if _, twice := a.at[dgst]; twice {
@@ -316,7 +314,7 @@ func (a *archive) add(h *tar.Header, offset int64) error {
 		return class.Errorf(errdefs.ErrDataLoss, "it has %q twice", name)
 	}
 	if len(a.other) == maxOther {
-		a.expectNot("more than %d files that belong to no layout", maxOther)
+		a.expectNot("more than %d files that are not part of a layout", maxOther)
 		if name != ocispec.ImageLayoutFile && name != ocispec.ImageIndexFile {
 			return nil
 		}
@@ -325,7 +323,7 @@ func (a *archive) add(h *tar.Header, offset int64) error {
 	return nil
 }
 
-// blobDigest is the digest of the blob that an entry holds by its name.
+// blobDigest returns the digest in the name of an entry, if that is the name of a blob.
 func blobDigest(name string) (dgst digest.Digest, isBlob bool, err error) {
 	dir, encoded := path.Split(name)
 	algorithm, ok := strings.CutPrefix(dir, ocispec.ImageBlobsDir+"/")

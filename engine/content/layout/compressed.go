@@ -19,19 +19,19 @@ import (
 )
 
 const (
-	// unpacks and unpacksAtLeast bound what a compressed archive unpacks to: so many
-	// times its size, and so many bytes in any case. Most of an archive are layers,
-	// which are compressed themselves.
+	// unpacks and unpacksAtLeast bound the unpacked size of a compressed archive: a
+	// multiple of its size, but at least that many bytes. Archives consist mostly of
+	// layers, which are compressed already.
 	unpacks        = 100
 	unpacksAtLeast = 1 << 30
-	// maxWindow is how much of what was unpacked zstd may look back at, in bytes: the
-	// most that its own program takes without being asked.
+	// maxWindow is the maximum window size of zstd in bytes: the largest that its own
+	// program accepts by default.
 	maxWindow = 128 << 20
 )
 
-// OpenPlain opens a regular file for reading, without its compression where it has one
-// of gzip or zstd: what is read then is a temporary file, which has no name, or goes with
-// close. Only ctx ends the unpacking. The caller calls end.
+// OpenPlain opens a regular file for reading. A file compressed with gzip or zstd is
+// unpacked to a temporary file, until ctx ends. The caller must call end, which also
+// removes that.
 func OpenPlain(ctx context.Context, name string) (f *os.File, info os.FileInfo, end func() error, err error) {
 	r, err := openRegular(name)
 	if err != nil {
@@ -48,7 +48,7 @@ func OpenPlain(ctx context.Context, name string) (f *os.File, info os.FileInfo, 
 	return f, info, end, errors.Join(err, r.Close())
 }
 
-// decompressor reads what a file holds where it is compressed, and is nil where not.
+// decompressor returns a reader that decompresses a file, or nil if it is not compressed.
 func decompressor(f *os.File) (io.Reader, error) {
 	magic := make([]byte, 4)
 	n, err := f.ReadAt(magic, 0)
@@ -72,7 +72,7 @@ func decompressor(f *os.File) (io.Reader, error) {
 	return nil, nil
 }
 
-// spill writes at most limit bytes into a temporary file.
+// spill writes at most limit bytes to a temporary file.
 func spill(ctx context.Context, r io.Reader, limit int64) (f *os.File, info os.FileInfo, end func() error, err error) {
 	if c, ok := r.(io.Closer); ok {
 		defer c.Close()
@@ -82,7 +82,7 @@ func spill(ctx context.Context, r io.Reader, limit int64) (f *os.File, info os.F
 		return nil, nil, nil, fmt.Errorf("unpack it: %w", err)
 	}
 	end = f.Close
-	if err := os.Remove(f.Name()); err != nil { // it cannot be while it is open
+	if err := os.Remove(f.Name()); err != nil { // some systems cannot remove open files
 		end = func() error { return errors.Join(f.Close(), os.Remove(f.Name())) }
 	}
 	n, err := io.Copy(f, io.LimitReader(blob.WithContext(ctx, r), limit+1))
@@ -94,7 +94,7 @@ func spill(ctx context.Context, r io.Reader, limit int64) (f *os.File, info os.F
 	case err != nil:
 		err = class.Errorf(errdefs.ErrDataLoss, "it is damaged, copy it again: %w", err)
 	case n > limit:
-		err = class.Errorf(errdefs.ErrDataLoss, "it unpacks to more than %d bytes: unpack it first, if it is to be so", limit)
+		err = class.Errorf(errdefs.ErrDataLoss, "it unpacks to more than %d bytes: if that is intended, unpack it first", limit)
 	default:
 		if _, err = f.Seek(0, io.SeekStart); err == nil {
 			info, err = f.Stat()

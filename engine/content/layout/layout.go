@@ -3,11 +3,11 @@
 // Package layout reads and writes OCI image layouts (image-spec 1.1, image-layout.md),
 // as folders and as archives.
 //
-// The sizes of all blobs of an archive are known before the first byte moves, so the
-// place of each in the file is too: blobs are fetched side by side and written where
-// they belong, and after an interruption the ones that are there and whole are not
-// fetched again. Entries are sorted, and nothing in the file depends on when, where or
-// by whom it was written: same index, same bytes.
+// The sizes of all blobs of an archive are known before anything is written, and so are
+// their positions: blobs are fetched concurrently and written in place, and after an
+// interruption those that are complete are not fetched again. Entries are sorted, and the
+// file does not depend on when, where or by whom it was written: the same index gives the
+// same bytes.
 package layout
 
 import (
@@ -40,54 +40,52 @@ import (
 )
 
 const (
-	// maxIndex bounds index.json, which lists what registries keep as tags: a
-	// thousand images take about 500 KB.
+	// maxIndex bounds index.json, which lists what registries have as tags: a thousand
+	// images take about 500 KB.
 	maxIndex = 16 << 20
 
-	// indexPrefix begins the name of an index.json that is being written.
+	// indexPrefix is the prefix of temporary files for index.json.
 	indexPrefix = "." + ocispec.ImageIndexFile + "-"
 
-	// annotationImageName is how containerd names the images of a layout: in full.
+	// annotationImageName is containerd's annotation for the full name of an image.
 	annotationImageName = "io.containerd.image.name"
 )
 
-// Repository is a place that manifests and blobs are read from: a repository in a
-// registry, a layout, an archive, an image in Docker or containerd, or the store of a
-// run. What it gives has the digest that it was asked for.
+// Repository is a source of manifests and blobs: a repository in a registry, a layout, an
+// archive, an image in Docker or containerd, or the store of a run. Implementations return
+// content with the requested digest only.
 type Repository interface {
 	content.Provider
-	// Blob reads a blob from its beginning.
+	// Blob reads a whole blob.
 	Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
-	// Resolve finds the manifest of a tag or digest.
+	// Resolve returns the descriptor of a manifest by tag or digest.
 	Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, error)
-	// Referrers lists the manifests whose subject has the digest, whatever
-	// their artifact type.
+	// Referrers returns the manifests whose subject has the digest, with any artifact type.
 	Referrers(ctx context.Context, dgst digest.Digest) ([]ocispec.Descriptor, error)
 }
 
-// Layout is an OCI image layout (image-spec 1.1, image-layout.md), a folder or a
-// tar of one, opened for reading. What it says is not believed: a blob is hashed
-// before it is read. Its methods may be called concurrently.
+// Layout is an OCI image layout (image-spec 1.1, image-layout.md), in a folder or a tar,
+// opened for reading. Blobs are verified when read. Its methods may be called concurrently.
 type Layout struct {
 	name  string // the path, for errors
 	index ocispec.Index
-	data  []byte // of index.json
+	data  []byte // index.json
 	blobs blobs
 	sound blob.Sound
 
 	mu        sync.Mutex
-	referrers map[digest.Digest][]ocispec.Descriptor // by subject; nil until asked for
+	referrers map[digest.Digest][]ocispec.Descriptor // by subject; nil until needed
 }
 
-// blobs is where a layout's blobs lie.
+// blobs is the storage of a layout's blobs.
 type blobs interface {
-	// open fails with fs.ErrNotExist for what is not there.
+	// open returns fs.ErrNotExist if there is no such blob.
 	open(dgst digest.Digest) (*blob.Reader, error)
 	list() ([]digest.Digest, error)
 	io.Closer
 }
 
-// Open opens a folder. The caller closes the layout.
+// Open opens a layout in a folder. The caller closes it.
 func Open(dir string) (*Layout, error) {
 	l, err := openLayout(dir, folder(dir), func(name string, limit int64) ([]byte, error) {
 		r, err := openRegular(filepath.Join(dir, name))
@@ -103,11 +101,11 @@ func Open(dir string) (*Layout, error) {
 	return l, nil
 }
 
-// openLayout reads what a layout says of itself.
+// openLayout reads and checks oci-layout and index.json.
 func openLayout(name string, blobs blobs, read func(name string, limit int64) ([]byte, error)) (*Layout, error) {
 	data, err := read(ocispec.ImageLayoutFile, descriptor.MaxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, class.Errorf(errdefs.ErrInvalidArgument, "it has no file %s", ocispec.ImageLayoutFile)
+		return nil, class.Errorf(errdefs.ErrInvalidArgument, "no file %s", ocispec.ImageLayoutFile)
 	}
 	var version ocispec.ImageLayout
 	if err == nil {
@@ -120,7 +118,7 @@ func openLayout(name string, blobs blobs, read func(name string, limit int64) ([
 		return nil, class.Errorf(errdefs.ErrInvalidArgument, "its version is %q, not %s", version.Version, ocispec.ImageLayoutVersion)
 	}
 	if data, err = read(ocispec.ImageIndexFile, maxIndex); err != nil {
-		return nil, fmt.Errorf("read %s, is it whole: %w", ocispec.ImageIndexFile, err)
+		return nil, fmt.Errorf("read %s, the layout may be incomplete: %w", ocispec.ImageIndexFile, err)
 	}
 	l := &Layout{name: name, blobs: blobs, data: data}
 	if err := descriptor.UnmarshalUpTo(data, descriptor.MaxIndexObjects, &l.index); err != nil {
@@ -134,20 +132,19 @@ func openLayout(name string, blobs blobs, read func(name string, limit int64) ([
 	return l, nil
 }
 
-// Close closes the layout. What was read from it stays usable for a folder, and
-// does not for an archive.
+// Close closes the layout. Readers of a folder remain usable, those of an archive do not.
 func (l *Layout) Close() error { return l.blobs.Close() }
 
-// Path is the folder or the file that was opened.
+// Path returns the path of the folder or file.
 func (l *Layout) Path() string { return l.name }
 
-// Index is the layout's index.json.
+// Index returns the content of index.json.
 func (l *Layout) Index() ocispec.Index { return l.index }
 
-// IndexData is the layout's index.json as it was read.
+// IndexData returns the bytes of index.json.
 func (l *Layout) IndexData() []byte { return l.data }
 
-// Archive is the tar that the layout was read from; ok is false for a folder.
+// Archive returns the tar of the layout; ok is false for a folder.
 func (l *Layout) Archive() (tar *io.SectionReader, ok bool) {
 	a, ok := l.blobs.(*archive)
 	if !ok {
@@ -156,9 +153,9 @@ func (l *Layout) Archive() (tar *io.SectionReader, ok bool) {
 	return io.NewSectionReader(a.file, 0, a.info.Size()), true
 }
 
-// Unexpected is what an archive has beside the files of a layout, and what in it some
-// programs read otherwise than others, such as bytes behind its end. Nothing of it is
-// read. Folders, times, owners and what macOS adds are not told of; a folder has none.
+// Unexpected describes what an archive contains besides the files of a layout, and what
+// programs read differently, such as bytes after its end. None of it is used. Folders,
+// times, owners and macOS metadata are not reported. It is empty for a layout in a folder.
 func (l *Layout) Unexpected() []string {
 	if a, ok := l.blobs.(*archive); ok {
 		return a.unexpected
@@ -166,7 +163,7 @@ func (l *Layout) Unexpected() []string {
 	return nil
 }
 
-// Blobs lists every blob there is, sorted, whether anything names it or not.
+// Blobs returns the digests of all blobs, sorted, whether or not a manifest refers to them.
 func (l *Layout) Blobs() ([]digest.Digest, error) {
 	list, err := l.blobs.list()
 	if err != nil {
@@ -176,7 +173,7 @@ func (l *Layout) Blobs() ([]digest.Digest, error) {
 	return list, nil
 }
 
-// ReaderAt implements [content.Provider]. The whole blob is hashed first, once.
+// ReaderAt implements [content.Provider]. It first verifies the whole blob, once.
 func (l *Layout) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
 	r, err := l.open(desc)
 	if err != nil {
@@ -191,9 +188,8 @@ func (l *Layout) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content
 	return r, nil
 }
 
-// Blob reads a blob from its beginning and verifies it on the way: the last
-// bytes come with an error where the digest is another. It suits large blobs,
-// which ReaderAt reads twice.
+// Blob reads a blob and verifies it on the way: the end of a blob with another digest is an
+// error. It suits large blobs, which ReaderAt reads twice.
 func (l *Layout) Blob(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	r, err := l.open(desc)
 	if err != nil {
@@ -223,10 +219,10 @@ func (l *Layout) damaged(dgst digest.Digest, reason error) error {
 	return class.Errorf(errdefs.ErrDataLoss, "blob %s in %s is damaged, copy it again: %w", dgst, l.name, reason)
 }
 
-// Resolve finds a manifest by digest, or by its tag: the annotation
-// org.opencontainers.image.ref.name, else the tag of a whole name in it or in
-// io.containerd.image.name. With "" it finds the only manifest that has a
-// ref.name, or the only one there is.
+// Resolve returns the descriptor of a manifest by digest or by tag: the annotation
+// org.opencontainers.image.ref.name, or else the tag of a full name in that annotation or
+// in io.containerd.image.name. With "" it returns the only manifest with a ref.name, or the
+// only manifest.
 func (l *Layout) Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, error) {
 	if strings.Contains(tagOrDigest, ":") {
 		return l.resolveDigest(ctx, tagOrDigest)
@@ -253,18 +249,18 @@ func (l *Layout) Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descr
 		case len(found) == 1:
 			return found[0], nil
 		case len(found) > 1 && tagOrDigest == "":
-			return ocispec.Descriptor{}, class.Errorf(errdefs.ErrInvalidArgument, "%s holds %d manifests, name a tag or digest, %s", l.name, len(found), l.has())
+			return ocispec.Descriptor{}, class.Errorf(errdefs.ErrInvalidArgument, "%s has %d manifests, name a tag or digest; %s", l.name, len(found), l.has())
 		case len(found) > 1:
-			return ocispec.Descriptor{}, class.Errorf(errdefs.ErrInvalidArgument, "%s has %d manifests of tag %q, name a digest", l.name, len(found), tagOrDigest)
+			return ocispec.Descriptor{}, class.Errorf(errdefs.ErrInvalidArgument, "%s has %d manifests with tag %q, name a digest", l.name, len(found), tagOrDigest)
 		}
 	}
 	if tagOrDigest == "" {
-		return ocispec.Descriptor{}, class.Errorf(errdefs.ErrNotFound, "%s holds no manifest", l.name)
+		return ocispec.Descriptor{}, class.Errorf(errdefs.ErrNotFound, "%s has no manifest", l.name)
 	}
-	return ocispec.Descriptor{}, class.Errorf(errdefs.ErrNotFound, "%s has no tag %q, %s", l.name, tagOrDigest, l.has())
+	return ocispec.Descriptor{}, class.Errorf(errdefs.ErrNotFound, "%s has no tag %q; %s", l.name, tagOrDigest, l.has())
 }
 
-// resolveDigest knows what is listed, and looks at what is not.
+// resolveDigest resolves a digest in the index, or else among the blobs.
 func (l *Layout) resolveDigest(ctx context.Context, text string) (ocispec.Descriptor, error) {
 	dgst, err := digest.Parse(text)
 	if err != nil {
@@ -281,13 +277,13 @@ func (l *Layout) resolveDigest(ctx context.Context, text string) (ocispec.Descri
 		return ocispec.Descriptor{}, err
 	}
 	if desc.MediaType = m.Type(); desc.MediaType == "" {
-		return ocispec.Descriptor{}, class.Errorf(errdefs.ErrInvalidArgument, "blob %s in %s is no manifest", dgst, l.name)
+		return ocispec.Descriptor{}, class.Errorf(errdefs.ErrInvalidArgument, "blob %s in %s is not a manifest", dgst, l.name)
 	}
 	desc.Size, desc.ArtifactType = size, m.ArtifactType
 	return desc, nil
 }
 
-// has lists the tags, for an error.
+// has lists the tags for an error message.
 func (l *Layout) has() string {
 	var tags []string
 	for _, desc := range l.index.Manifests {
@@ -302,7 +298,7 @@ func (l *Layout) has() string {
 	return "it has " + strings.Join(tags, ", ")
 }
 
-// tagOf is the tag of a whole image name; "" where it has none.
+// tagOf returns the tag of a full image name, or "".
 func tagOf(name string) string {
 	name, _, _ = strings.Cut(name, "@")
 	i := strings.LastIndexByte(name, ':')
@@ -312,10 +308,10 @@ func tagOf(name string) string {
 	return name[i+1:]
 }
 
-// Referrers implements [Repository]. It looks at every manifest that can be
-// reached from index.json, by way of indexes; what is missing (a layout may
-// leave platforms out) is passed over. The descriptors are as a registry gives
-// them, with artifact type and annotations of the manifest, sorted by digest.
+// Referrers implements [Repository]. It reads every manifest reachable from index.json
+// through indexes, and skips missing ones (a layout may omit platforms). The descriptors
+// have artifact type and annotations of the manifest, as from a registry, and are sorted by
+// digest.
 func (l *Layout) Referrers(ctx context.Context, dgst digest.Digest) ([]ocispec.Descriptor, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -334,7 +330,7 @@ func (l *Layout) Referrers(ctx context.Context, dgst digest.Digest) ([]ocispec.D
 
 func (l *Layout) findReferrers(ctx context.Context, list []ocispec.Descriptor, seen map[digest.Digest]bool, found map[digest.Digest][]ocispec.Descriptor) error {
 	for _, desc := range list {
-		// What is of a type that is not known may be about something all the same.
+		// Content of an unknown type may have a subject too.
 		if seen[desc.Digest] || desc.Size > descriptor.MaxManifest {
 			continue
 		}
@@ -379,7 +375,7 @@ func (l *Layout) manifest(ctx context.Context, desc ocispec.Descriptor) (descrip
 	return m, int64(len(data)), nil
 }
 
-// verifyingReader hashes as it reads.
+// verifyingReader verifies the content while it is read.
 type verifyingReader struct {
 	layout   *Layout
 	dgst     digest.Digest
@@ -423,7 +419,7 @@ func (dir folder) list() ([]digest.Digest, error) {
 
 func (folder) Close() error { return nil }
 
-// openRegular opens a file, and nothing that would block or never end.
+// openRegular opens a regular file; others may block or never end.
 func openRegular(name string) (*blob.Reader, error) {
 	info, err := os.Stat(name)
 	if err != nil {
@@ -435,7 +431,7 @@ func openRegular(name string) (*blob.Reader, error) {
 	return blob.Open(name)
 }
 
-// readLimited reads all of r, or fails where that is more than limit bytes.
+// readLimited reads all of r. It fails if that is more than limit bytes.
 func readLimited(r io.Reader, limit int64) ([]byte, error) {
 	var b bytes.Buffer
 	n, err := io.Copy(&b, io.LimitReader(r, limit+1))
@@ -445,18 +441,18 @@ func readLimited(r io.Reader, limit int64) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// Writer writes an OCI image layout into a folder: blobs by way of
-// [content.Ingester], then, with Close, the index that names them. Until then
-// the folder is as good as it was: new blobs that nothing names. Several writers,
-// of several processes, may have one folder: what each adds is kept.
+// Writer writes an OCI image layout to a folder: blobs through its Store and, with Close,
+// the index that refers to them. Until then the layout is unchanged except for additional
+// blobs. Several writers and processes may write to one folder; all their additions are
+// kept.
 type Writer struct {
 	store *store.Store
-	begun ocispec.Index // what the layout listed then
+	begun ocispec.Index // the index at Create
 	added []ocispec.Descriptor
 }
 
-// Create begins a layout in a folder that is new, empty, or a layout
-// already; what that lists stays listed.
+// Create starts writing a layout to a folder that is new, empty, or a layout, whose
+// manifests are kept.
 func Create(dir string) (*Writer, error) {
 	w := &Writer{}
 	files, err := os.ReadDir(dir)
@@ -465,14 +461,14 @@ func Create(dir string) (*Writer, error) {
 	}
 	switch {
 	case slices.ContainsFunc(files, func(f fs.DirEntry) bool { return f.Name() == ocispec.ImageIndexFile }):
-		// What is wrong with it is known before anything is written.
+		// Report problems of the existing layout before anything is written.
 		l, err := Open(dir)
 		if err != nil {
 			return nil, err
 		}
 		w.begun = l.Index()
 	case len(files) > 0 && !slices.ContainsFunc(files, madeByWriter):
-		return nil, class.Errorf(errdefs.ErrFailedPrecondition, "create OCI layout %s: the folder holds other files", dir)
+		return nil, class.Errorf(errdefs.ErrFailedPrecondition, "create OCI layout %s: the folder contains other files", dir)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("create OCI layout: %w", err)
@@ -483,8 +479,8 @@ func Create(dir string) (*Writer, error) {
 	return w, nil
 }
 
-// madeByWriter reports whether a writer made a file, or left it behind: another one may
-// be at work in the folder.
+// madeByWriter reports whether a file may belong to a writer: another one may be active in
+// the folder, or have left files behind.
 func madeByWriter(f fs.DirEntry) bool {
 	switch name := f.Name(); name {
 	case ocispec.ImageBlobsDir, store.IngestDir, ocispec.ImageLayoutFile:
@@ -494,10 +490,10 @@ func madeByWriter(f fs.DirEntry) bool {
 	}
 }
 
-// Store takes the blobs, and tells which are there.
+// Store returns the store for the blobs of the layout.
 func (w *Writer) Store() content.Store { return w.store }
 
-// Resolve finds the manifest that was listed under a tag when the writer began.
+// Resolve returns the manifest that had a tag when the writer was created.
 func (w *Writer) Resolve(tag string) (ocispec.Descriptor, error) {
 	for _, listed := range w.begun.Manifests {
 		if listed.Annotations[ocispec.AnnotationRefName] == tag {
@@ -507,11 +503,11 @@ func (w *Writer) Resolve(tag string) (ocispec.Descriptor, error) {
 	return ocispec.Descriptor{}, class.Errorf(errdefs.ErrNotFound, "tag %q is not in the layout %s", tag, w.store.Dir())
 }
 
-// Add lists a manifest. One that is listed under the same names, or without any
-// and has the same digest, is replaced.
+// Add adds a manifest to the index. It replaces one with the same names or, if it has no
+// names, the same digest.
 func (w *Writer) Add(desc ocispec.Descriptor) { w.added = append(w.added, desc) }
 
-// enter is Add into an index.
+// enter adds a manifest to an index as described at Add.
 func enter(index *ocispec.Index, desc ocispec.Descriptor) {
 	key := func(d ocispec.Descriptor) [3]string {
 		names := [3]string{d.Annotations[ocispec.AnnotationRefName], d.Annotations[annotationImageName]}
@@ -529,21 +525,21 @@ func enter(index *ocispec.Index, desc ocispec.Descriptor) {
 	index.Manifests = append(index.Manifests, desc)
 }
 
-// layoutPatience is how long another process may take to write an index, which it
-// does in milliseconds.
+// layoutPatience is how long to wait for another process that writes an index, which takes
+// milliseconds.
 const layoutPatience = time.Minute
 
-var errLayoutBusy = errors.New("another process writes the layout and does not end")
+var errLayoutBusy = errors.New("another process is writing the layout and does not finish")
 
-// Close writes the index: what it lists by then, and what was added. A layout that
-// is not closed has its blobs, for the next attempt.
+// Close writes the index: the current one with the added manifests. If it is not called,
+// the blobs remain for the next attempt.
 func (w *Writer) Close() (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("write OCI layout %s: %w", w.store.Dir(), err)
 		}
 	}()
-	// The lock is on the one file that is never replaced.
+	// Lock the one file that is never replaced.
 	name := filepath.Join(w.store.Dir(), ocispec.ImageLayoutFile)
 	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
 		return class.Errorf(errdefs.ErrFailedPrecondition, "%s is not a file", name)
@@ -583,12 +579,12 @@ func (w *Writer) Close() (err error) {
 	if err == nil {
 		err = replaceFile(file, indexPrefix, data)
 	}
-	// Only where no other process is writing is it empty.
+	// This fails while another process is writing, since the folder is then not empty.
 	_ = os.Remove(filepath.Join(w.store.Dir(), store.IngestDir))
 	return err
 }
 
-// replaceFile writes beside and renames.
+// replaceFile writes a file atomically.
 func replaceFile(name, prefix string, data []byte) error {
 	tmp, err := os.CreateTemp(filepath.Dir(name), prefix+"*")
 	if err != nil {

@@ -257,10 +257,10 @@ func TestLayoutResolve(t *testing.T) {
 		ref, want string
 		class     func(error) bool
 	}{
-		{"v2", ` has no tag "v2", it has v1.2.3`, errdefs.IsNotFound},
+		{"v2", ` has no tag "v2"; it has v1.2.3`, errdefs.IsNotFound},
 		{blob("?").Digest.String(), "blob " + blob("?").Digest.String() + " is not in ", errdefs.IsNotFound},
 		{a.layer.Digest.String(), "read manifest " + a.layer.Digest.String(), func(error) bool { return true }},
-		{digest.FromString("{}").String(), " is no manifest", errdefs.IsInvalidArgument},
+		{digest.FromString("{}").String(), " is not a manifest", errdefs.IsInvalidArgument},
 		{"sha256:123", "invalid checksum digest length", errdefs.IsInvalidArgument},
 	}
 	for name, l := range a.layouts(t) {
@@ -294,10 +294,10 @@ func TestLayoutResolveWithoutTag(t *testing.T) {
 		"only one":        {index: []ocispec.Descriptor{a.root}, want: "root"},
 		"two tags of one": {index: []ocispec.Descriptor{entry(a.root, "a"), entry(a.root, "b")}, want: "root"},
 		"whole name":      {index: []ocispec.Descriptor{entry(a.root, "example.com/shop:v1"), a.image}, ref: "v1", want: "root"},
-		"none":            {err: "holds no manifest"},
-		"two":             {index: []ocispec.Descriptor{entry(a.root, "b"), entry(a.image, "a")}, err: "holds 2 manifests, name a tag or digest, it has a, b"},
-		"two without":     {index: []ocispec.Descriptor{a.root, a.image}, err: "holds 2 manifests, name a tag or digest, it has no tags"},
-		"ambiguous":       {index: []ocispec.Descriptor{entry(a.root, "a"), entry(a.image, "a")}, ref: "a", err: `has 2 manifests of tag "a", name a digest`},
+		"none":            {err: "has no manifest"},
+		"two":             {index: []ocispec.Descriptor{entry(a.root, "b"), entry(a.image, "a")}, err: "has 2 manifests, name a tag or digest; it has a, b"},
+		"two without":     {index: []ocispec.Descriptor{a.root, a.image}, err: "has 2 manifests, name a tag or digest; it has no tags"},
+		"ambiguous":       {index: []ocispec.Descriptor{entry(a.root, "a"), entry(a.image, "a")}, ref: "a", err: `has 2 manifests with tag "a", name a digest`},
 		"port, no tag":    {index: []ocispec.Descriptor{entry(a.root, "example.com:5000/shop")}, ref: "5000/shop", err: `has no tag "5000/shop"`},
 	}
 	for name, tt := range tests {
@@ -397,8 +397,8 @@ func TestOpenLayoutRefuses(t *testing.T) {
 		files map[string]string
 		want  string
 	}{
-		"nothing":           {nil, "it has no file oci-layout"},
-		"no index":          {map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`}, "read index.json, is it whole: "},
+		"nothing":           {nil, "no file oci-layout"},
+		"no index":          {map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`}, "read index.json, the layout may be incomplete: "},
 		"other file":        {map[string]string{"oci-layout": `<html>`}, "read oci-layout: invalid character '<'"},
 		"version":           {map[string]string{"oci-layout": `{"imageLayoutVersion":"2.0.0"}`}, `its version is "2.0.0", not 1.0.0`},
 		"index broken":      {map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`, "index.json": "{"}, "read index.json: unexpected end of JSON input"},
@@ -447,14 +447,14 @@ func TestOpenArchiveRefuses(t *testing.T) {
 		data []byte
 		want string
 	}{
-		"above":       {reg("../x"), `entry "../x" is not a relative and clean name`},
-		"absolute":    {reg("/x"), `entry "/x" is not a relative and clean name`},
-		"unclean":     {reg("blobs/../x"), `entry "blobs/../x" is not a relative and clean name`},
+		"above":       {reg("../x"), `entry "../x": want a clean relative name`},
+		"absolute":    {reg("/x"), `entry "/x": want a clean relative name`},
+		"unclean":     {reg("blobs/../x"), `entry "blobs/../x": want a clean relative name`},
 		"symlink":     {writeTar(t, []tar.Header{{Name: "index.json", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}}, nil), `entry "index.json" is neither a file nor a folder`},
-		"hard link":   {writeTar(t, []tar.Header{{Name: "blobs/sha256/" + hex, Typeflag: tar.TypeLink, Linkname: "x"}}, nil), `is neither a file nor a folder`},
+		"hard link":   {writeTar(t, []tar.Header{{Name: "blobs/sha256/" + hex, Typeflag: tar.TypeLink, Linkname: "x"}}, nil), `is a link: want a file`},
 		"device":      {writeTar(t, []tar.Header{{Name: "x", Typeflag: tar.TypeChar}}, nil), `entry "x" is neither a file nor a folder`},
-		"no digest":   {reg("blobs/sha256/abc"), `entry "blobs/sha256/abc" is not named by a digest`},
-		"no hash":     {reg("blobs/" + hex), `is not named by a digest`},
+		"no digest":   {reg("blobs/sha256/abc"), `entry "blobs/sha256/abc": want a digest as its name`},
+		"no hash":     {reg("blobs/" + hex), `: want a digest as its name`},
 		"blob twice":  {writeTar(t, []tar.Header{{Name: "blobs/sha256/" + hex, Typeflag: tar.TypeReg}, {Name: "./blobs/sha256/" + hex, Typeflag: tar.TypeReg}}, nil), ` twice`},
 		"index twice": {writeTar(t, []tar.Header{{Name: "index.json", Typeflag: tar.TypeReg}, {Name: "./index.json", Typeflag: tar.TypeReg}}, nil), `it has "index.json" twice`},
 		"empty":       {nil, "it is empty"},
@@ -462,7 +462,7 @@ func TestOpenArchiveRefuses(t *testing.T) {
 		"gzip, more":  {append(bytes.Clone(zipped.Bytes()), "more"...), "it is damaged, copy it again"},
 		"gzip, alone": {[]byte("\x1f\x8b"), "it is damaged, copy it again"},
 		"zstd":        {[]byte("\x28\xb5\x2f\xfd...."), "it is damaged, copy it again"},
-		"no tar":      {bytes.Repeat([]byte("x"), 2048), "it is not a tar archive, such as tape save writes"},
+		"no tar":      {bytes.Repeat([]byte("x"), 2048), "it is not a tar archive as written by tape save"},
 		"bad header":  {slices.Concat(reg("x")[:1024], bytes.Repeat([]byte("x"), 2048)), "it is damaged, copy it again"},
 	}
 	for name, data := range compressed(t, whole) {

@@ -23,45 +23,45 @@ import (
 	"github.com/taped-dev/tape/engine/content/internal/blob"
 )
 
-// PartialSuffix is of a file that is not whole yet.
+// PartialSuffix is the suffix of an incomplete file.
 const PartialSuffix = ".partial"
 
-// Blob opens the content of a descriptor. Reading fails where it has not the
-// descriptor's digest, before its end.
+// Blob opens the content of a descriptor. Reading must fail if the content does not match
+// the descriptor's digest.
 type Blob func(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
 
-// PlanOptions of a write; the zero value is useful.
+// PlanOptions configure a write. The zero value is usable.
 type PlanOptions struct {
-	// Concurrency is how many blobs are fetched at once; 0: 8.
+	// Concurrency is the number of blobs to fetch concurrently; 0 means 8.
 	Concurrency int
-	// Resume goes on with FILE.partial where an earlier write of the same
-	// layout left one. Without it such a file is begun again.
+	// Resume continues FILE.partial from an interrupted write of the same layout. If it is
+	// not set, such a file is discarded.
 	Resume bool
-	// Report is told of every byte that was written, and of those that were
-	// there (again concurrently); may be nil.
+	// Report is called with numbers of bytes that were written or already present,
+	// concurrently; it may be nil.
 	Report func(n int64)
 }
 
-// entry is a file in the tar, and where its bytes begin.
+// entry is a file in the tar and its position.
 type entry struct {
 	name   string
 	size   int64
-	data   []byte             // of the two small files
-	desc   ocispec.Descriptor // of a blob
+	data   []byte             // for the two small files
+	desc   ocispec.Descriptor // for a blob
 	header []byte
-	at     int64 // of the header
+	at     int64 // offset of the header
 }
 
 func (e *entry) body() int64 { return e.at + int64(len(e.header)) }
 
-// Plan is the layout of an archive.
+// Plan is the arrangement of an archive: its entries with their positions.
 type Plan struct {
 	entries []*entry
 	size    int64
 }
 
-// NewPlan lays out an archive with this index.json and these blobs. A blob that
-// is listed twice is written once.
+// NewPlan plans an archive with this index.json and these blobs. Duplicate blobs are
+// written once.
 func NewPlan(index []byte, blobs []ocispec.Descriptor) (*Plan, error) {
 	entries := []*entry{
 		{name: ocispec.ImageIndexFile, size: int64(len(index)), data: index},
@@ -75,7 +75,7 @@ func NewPlan(index []byte, blobs []ocispec.Descriptor) (*Plan, error) {
 		}
 		if size, twice := seen[b.Digest]; twice {
 			if size != b.Size {
-				return nil, fmt.Errorf("blob %s is said to have %d and %d bytes", b.Digest, size, b.Size)
+				return nil, fmt.Errorf("blob %s has two sizes, %d and %d bytes", b.Digest, size, b.Size)
 			}
 			continue
 		}
@@ -101,15 +101,15 @@ func NewPlan(index []byte, blobs []ocispec.Descriptor) (*Plan, error) {
 	return p, nil
 }
 
-// block is the unit of a tar.
+// block is the block size of a tar.
 const block = 512
 
 func padded(n int64) int64 { return (n + block - 1) / block * block }
 
-// Size of the file in bytes.
+// Size returns the size of the file in bytes.
 func (p *Plan) Size() int64 { return p.size }
 
-// Check reports how an archive differs from the planned one, but for the bytes of its
+// Check returns an error if an archive differs from the plan, except in the content of
 // blobs, which have digests.
 func (p *Plan) Check(ctx context.Context, file *io.SectionReader) error {
 	if file.Size() != p.size {
@@ -126,7 +126,7 @@ func (p *Plan) Check(ctx context.Context, file *io.SectionReader) error {
 				return fmt.Errorf("read %s: %w", what, err)
 			}
 			if !bytes.Equal(part, want[:len(part)]) {
-				return fmt.Errorf("%s is another one", what)
+				return fmt.Errorf("%s differs", what)
 			}
 			want, at = want[len(part):], at+int64(len(part))
 		}
@@ -145,9 +145,9 @@ func (p *Plan) Check(ctx context.Context, file *io.SectionReader) error {
 	return same(zeros, p.size-2*block, "its end")
 }
 
-// WriteFile writes the archive beside the file and renames it when it is whole
-// and on disk. What an interruption leaves is FILE.partial, for Resume. It waits for
-// other processes that write to the same file, until ctx ends.
+// WriteFile writes the archive to a temporary file and renames it when complete. If
+// interrupted, it leaves FILE.partial for Resume. It waits, until ctx ends, for other
+// processes that write to the same file.
 func (p *Plan) WriteFile(ctx context.Context, file string, open Blob, o PlanOptions) (err error) {
 	partial := file + PartialSuffix
 	f, unlock, err := openLocked(ctx, partial)
@@ -165,8 +165,8 @@ func (p *Plan) WriteFile(ctx context.Context, file string, open Blob, o PlanOpti
 	if err != nil {
 		return fmt.Errorf("write archive: %w", err)
 	}
-	// A partial file of another layout has another size or other headers; its
-	// blobs will not have their digests, and it is overwritten.
+	// A partial file of another layout has another size or other headers; its blobs fail
+	// verification and are overwritten.
 	resume := o.Resume && before.Size() == p.size
 	if err := f.Truncate(p.size); err != nil {
 		return fmt.Errorf("write archive %s: %w", partial, err)
@@ -179,7 +179,7 @@ func (p *Plan) WriteFile(ctx context.Context, file string, open Blob, o PlanOpti
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(o.Concurrency)
-	// Largest first: the last to end should not be one that began late.
+	// Largest first, so that a large blob is not the last to start.
 	order := slices.Clone(p.entries)
 	slices.SortStableFunc(order, func(a, b *entry) int { return cmp.Compare(b.size, a.size) })
 	for _, e := range order {
@@ -188,9 +188,8 @@ func (p *Plan) WriteFile(ctx context.Context, file string, open Blob, o PlanOpti
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	// Not synced, which takes half as long again as all of the writing: what the kernel
-	// has not written when the power fails is noticed by whoever reads the archive, and
-	// the archive is a copy.
+	// There is no sync, which would take half as long as the writing: data lost in a power
+	// failure is noticed when the archive is read, and the archive is a copy.
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("write archive %s: %w", partial, err)
 	}
@@ -200,11 +199,11 @@ func (p *Plan) WriteFile(ctx context.Context, file string, open Blob, o PlanOpti
 	return nil
 }
 
-// lockDelay is how often it is tried to lock a file.
+// lockDelay is the interval of attempts to lock a file.
 const lockDelay = 100 * time.Millisecond
 
-// openLocked opens a file, which is made, that no other process has locked. Where the
-// file system locks nothing, it is not.
+// openLocked creates or opens a file and locks it. On file systems without locks the file
+// is not locked.
 func openLocked(ctx context.Context, name string) (f *os.File, unlock func(), err error) {
 	for {
 		lock := flock.New(name, flock.SetFlag(os.O_RDWR|os.O_CREATE), flock.SetPermissions(0o644))
@@ -218,7 +217,7 @@ func openLocked(ctx context.Context, name string) (f *os.File, unlock func(), er
 		case err != nil:
 			return nil, nil, err
 		}
-		unlock = func() { _ = lock.Close() } // it was only a lock
+		unlock = func() { _ = lock.Close() } // nothing was written through it
 		f, err = os.OpenFile(name, os.O_RDWR, 0o644)
 		if err == nil {
 			locked, lockErr := lock.Stat()
@@ -229,14 +228,14 @@ func openLocked(ctx context.Context, name string) (f *os.File, unlock func(), er
 			err = errors.Join(lockErr, openErr, f.Close())
 		}
 		unlock()
-		// The process that had it renamed it: this is another one.
+		// The process that held the lock has renamed the file; try again.
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, nil, err
 		}
 	}
 }
 
-// place writes one entry where it belongs.
+// place writes one entry at its position.
 func (p *Plan) place(ctx context.Context, f *os.File, e *entry, open Blob, resume bool, report func(int64)) error {
 	if _, err := f.WriteAt(e.header, e.at); err != nil {
 		return fmt.Errorf("write archive: %w", err)
@@ -261,10 +260,10 @@ func (p *Plan) place(ctx context.Context, f *os.File, e *entry, open Blob, resum
 	return e.copy(ctx, io.NewOffsetWriter(f, e.body()), open, report)
 }
 
-// copyBuffer is how much of a blob is in hand, in bytes.
+// copyBuffer is the size of the buffer for copying a blob, in bytes.
 const copyBuffer = 128 << 10
 
-// copy writes the blob, which is verified by whoever opens it.
+// copy writes the blob, which the reader from open verifies.
 func (e *entry) copy(ctx context.Context, w io.Writer, open Blob, report func(int64)) (err error) {
 	if err := context.Cause(ctx); err != nil {
 		return err
@@ -284,7 +283,7 @@ func (e *entry) copy(ctx context.Context, w io.Writer, open Blob, report func(in
 	return nil
 }
 
-// Write writes the archive to a stream, one blob after another.
+// Write writes the archive to a stream, one blob after the other.
 func (p *Plan) Write(ctx context.Context, w io.Writer, open Blob, report func(n int64)) error {
 	if report == nil {
 		report = func(int64) {}
@@ -314,7 +313,7 @@ func (p *Plan) Write(ctx context.Context, w io.Writer, open Blob, report func(n 
 	return nil
 }
 
-// holds says whether a part of a file has the digest.
+// holds reports whether the content of a reader has the digest.
 func holds(ctx context.Context, r io.Reader, want digest.Digest) (bool, error) {
 	got, err := want.Algorithm().FromReader(blob.WithContext(ctx, r))
 	if errors.Is(err, io.ErrUnexpectedEOF) {
@@ -323,7 +322,7 @@ func holds(ctx context.Context, r io.Reader, want digest.Digest) (bool, error) {
 	return got == want, err
 }
 
-// counting reports what is written.
+// counting reports the number of bytes written.
 type counting struct {
 	io.Writer
 	report func(int64)

@@ -19,15 +19,14 @@ const (
 	archivePrefix = "archive:"
 )
 
-// IsReference tells whether a reference is one that OpenReference opens, and
-// not one to a registry.
+// IsReference reports whether a reference is one for OpenReference and not for a registry.
 func IsReference(ref string) bool {
 	return strings.HasPrefix(ref, layoutPrefix) || strings.HasPrefix(ref, archivePrefix)
 }
 
-// OpenReference opens what "oci:DIR[:TAG]" or "archive:FILE[:TAG]" names; a
-// digest may stand in the place of the tag, after an "@". The tag is "" where
-// there is none. The caller closes the layout.
+// OpenReference opens "oci:DIR[:TAG]" or "archive:FILE[:TAG]"; "@" and a digest may replace
+// the tag. It also returns the tag or digest, or "" if there is none. The caller closes the
+// layout.
 func OpenReference(ctx context.Context, ref string) (l *Layout, tagOrDigest string, err error) {
 	file, tagOrDigest, err := SplitReference(ref)
 	if err != nil {
@@ -41,8 +40,8 @@ func OpenReference(ctx context.Context, ref string) (l *Layout, tagOrDigest stri
 	return l, tagOrDigest, err
 }
 
-// SplitReference splits what OpenReference opens into the folder or file and the tag
-// or digest, which is "" where there is none.
+// SplitReference splits a reference into the folder or file and the tag or digest, which
+// may be "".
 func SplitReference(ref string) (file, tagOrDigest string, err error) {
 	rest, ok := strings.CutPrefix(ref, layoutPrefix)
 	if !ok {
@@ -55,12 +54,11 @@ func SplitReference(ref string) (file, tagOrDigest string, err error) {
 	return file, tagOrDigest, nil
 }
 
-// tagged is a path with a tag, or with a digest and perhaps a tag before it,
-// which the digest makes needless.
+// tagged matches a path with a tag, or with a digest and an optional, redundant tag before
+// it.
 var tagged = regexp.MustCompile(`^(.+?)(?::([A-Za-z0-9_][A-Za-z0-9._-]{0,127}))?(?:@([a-z0-9]+:[0-9a-f]{32,}))?$`)
 
-// splitTag splits a path from the tag after it. What exists as it stands is a
-// path, whatever it looks like.
+// splitTag splits a path from the tag after it. A path that exists as a whole is not split.
 func splitTag(text string) (file, tagOrDigest string) {
 	if _, err := os.Stat(text); err == nil {
 		return text, ""

@@ -30,14 +30,14 @@ import (
 	"github.com/taped-dev/tape/engine/nearest"
 )
 
-// defaultContainerd is where containerd listens unless somebody says otherwise.
+// defaultContainerd is the default address of containerd.
 const defaultContainerd = "/run/containerd/containerd.sock"
 
-// maxManifest is how large registries take one, in bytes.
+// maxManifest is the maximum size of a manifest in bytes; registries accept no more.
 const maxManifest = 4 << 20
 
-// containerd is a namespace of containerd: its content and image services. Its own
-// client brings all of containerd.
+// containerd is a namespace of containerd, accessed through the content and image services.
+// containerd's own client would pull in all of containerd.
 type containerd struct {
 	address, namespace string
 
@@ -58,8 +58,8 @@ func (c *containerd) close() error {
 	return c.conn.Close()
 }
 
-// connect connects where it was not done. A socket that does not answer is found
-// out before gRPC tries it again and again.
+// connect connects once. It dials the socket first, because gRPC would retry one that does
+// not answer.
 func (c *containerd) connect(ctx context.Context) (*grpc.ClientConn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -83,7 +83,7 @@ func (c *containerd) connect(ctx context.Context) (*grpc.ClientConn, error) {
 	return c.conn, nil
 }
 
-// find finds an image by its name, or as ctr may have been told it.
+// find finds an image by its full name, or by its short name as given to ctr.
 func (c *containerd) find(ctx context.Context, named reference.Named) (ocispec.Descriptor, error) {
 	conn, err := c.connect(ctx)
 	if err != nil {
@@ -104,7 +104,7 @@ func (c *containerd) find(ctx context.Context, named reference.Named) (ocispec.D
 	return ocispec.Descriptor{}, fmt.Errorf("containerd has no image %s in namespace %s%s: %w", familiar(named), c.namespace, c.near(ctx, conn, named), errdefs.ErrNotFound)
 }
 
-// near is the hint at a name that the namespace has.
+// near returns a hint to a similar name in the namespace.
 func (c *containerd) near(ctx context.Context, conn *grpc.ClientConn, named reference.Named) string {
 	answer, err := imagesapi.NewImagesClient(conn).List(ctx, &imagesapi.ListImagesRequest{})
 	if err != nil {
@@ -132,15 +132,15 @@ func (c *containerd) open(ctx context.Context, named reference.Named) (*Source, 
 	}, nil
 }
 
-// namespace is what a namespace of containerd has of a repository.
+// namespace is a repository in a namespace of containerd.
 type namespace struct {
 	containerd *containerd
 	content    content.Provider
 	name       reference.Named
 }
 
-// Resolve finds tags among the images, and digests in the content, whether an image
-// leads to them or not.
+// Resolve looks up tags among the images, and digests in the content store, whether or not
+// an image refers to them.
 func (n *namespace) Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, error) {
 	dgst, err := digest.Parse(tagOrDigest)
 	if err != nil {
@@ -159,7 +159,7 @@ func (n *namespace) Resolve(ctx context.Context, tagOrDigest string) (ocispec.De
 		return ocispec.Descriptor{}, fmt.Errorf("read %s: %w", dgst, err)
 	}
 	if size > maxManifest {
-		return ocispec.Descriptor{}, fmt.Errorf("blob %s in containerd has %d bytes, and is no manifest: %w", dgst, size, errdefs.ErrInvalidArgument)
+		return ocispec.Descriptor{}, fmt.Errorf("blob %s in containerd is not a manifest: it has %d bytes: %w", dgst, size, errdefs.ErrInvalidArgument)
 	}
 	data, err := engine.Get(ctx, n, ocispec.Descriptor{Digest: dgst, Size: size})
 	if err != nil {
@@ -167,17 +167,17 @@ func (n *namespace) Resolve(ctx context.Context, tagOrDigest string) (ocispec.De
 	}
 	desc := ocispec.Descriptor{MediaType: descriptor.ManifestType(data), Digest: dgst, Size: int64(len(data))}
 	if desc.MediaType == "" {
-		return desc, fmt.Errorf("blob %s in containerd is no manifest: %w", dgst, errdefs.ErrInvalidArgument)
+		return desc, fmt.Errorf("blob %s in containerd is not a manifest: %w", dgst, errdefs.ErrInvalidArgument)
 	}
 	return desc, nil
 }
 
-// Referrers knows of none: containerd does not keep what is about what.
+// Referrers returns nil: containerd does not record referrers.
 func (*namespace) Referrers(context.Context, digest.Digest) ([]ocispec.Descriptor, error) {
 	return nil, nil
 }
 
-// ReaderAt implements [content.Provider]. All of the blob is read first.
+// ReaderAt implements [content.Provider]. It first verifies the whole blob.
 func (n *namespace) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
 	body, err := n.Blob(ctx, desc)
 	if err == nil {
@@ -190,7 +190,7 @@ func (n *namespace) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (cont
 	return n.open(ctx, desc)
 }
 
-// Blob reads a blob, and fails at its end where it is not what its digest says.
+// Blob reads a blob. The end of a blob with another digest is an error.
 func (n *namespace) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	ra, err := n.open(ctx, desc)
 	if err != nil {
@@ -216,7 +216,7 @@ func (n *namespace) open(ctx context.Context, desc ocispec.Descriptor) (content.
 	return ra, nil
 }
 
-// verified hashes what is read.
+// verified verifies the content while it is read.
 type verified struct {
 	io.Reader
 	io.Closer

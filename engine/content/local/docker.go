@@ -28,10 +28,10 @@ import (
 	"github.com/taped-dev/tape/engine/nearest"
 )
 
-// defaultDocker is where the daemon listens unless somebody says otherwise.
+// defaultDocker is the default address of the Docker daemon.
 const defaultDocker = "unix:///var/run/docker.sock"
 
-// docker asks the daemon. Its API is HTTP, of which this needs three questions.
+// docker accesses the Docker daemon. Its API is HTTP, of which three requests are needed.
 type docker struct {
 	connect func() (*dockerClient, error)
 }
@@ -40,7 +40,7 @@ func newDocker(host string) *docker {
 	return &docker{connect: sync.OnceValues(func() (*dockerClient, error) { return connectDocker(host) })}
 }
 
-// dockerClient is a daemon whose address is known.
+// dockerClient is a client for a daemon with a known address.
 type dockerClient struct {
 	host             string
 	network, address string
@@ -63,12 +63,12 @@ func connectDocker(host string) (*dockerClient, error) {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, d.network, d.address)
 		},
-		DisableKeepAlives: true, // a few questions, and nothing to close
+		DisableKeepAlives: true, // a few requests, and nothing to close
 	}}
 	return d, nil
 }
 
-// contextHost is the address in the docker command's context.
+// contextHost returns the daemon's address in the current context of the docker command.
 func contextHost() (string, error) {
 	dir := config.Dir()
 	name := os.Getenv("DOCKER_CONTEXT")
@@ -99,7 +99,7 @@ func contextHost() (string, error) {
 	return host, nil
 }
 
-// get asks the daemon. The caller closes the body.
+// get sends a request to the daemon. The caller closes the body.
 func (d *docker) get(ctx context.Context, path string) (io.ReadCloser, error) {
 	client, err := d.connect()
 	if err != nil {
@@ -132,22 +132,22 @@ func (d *docker) get(ctx context.Context, path string) (io.ReadCloser, error) {
 	return nil, err
 }
 
-// unreachable says what to do about a socket that does not answer. It keeps the
-// error's class from being read as what a registry says of an image.
+// unreachable returns an error with advice for a socket that does not answer. It drops the
+// class of err, which callers would take for a registry's answer about an image.
 func unreachable(what, at, variable string, err error) error {
 	hint := "is it running? $" + variable + " says where it is"
 	if errors.Is(err, syscall.EACCES) || errors.Is(err, fs.ErrPermission) {
-		hint = "its socket is for others: run as one who may use it, or name another with $" + variable
+		hint = "no permission for its socket: run as a user who may access it, or set another with $" + variable
 	}
 	var op *net.OpError
 	if errors.As(err, &op) {
 		err = op.Err
 	}
-	return fmt.Errorf("%s at %s cannot be reached: %v; %s", what, at, err, hint) //nolint:errorlint // as said above
+	return fmt.Errorf("%s at %s cannot be reached: %v; %s", what, at, err, hint) //nolint:errorlint // see above
 }
 
-// inspect is the daemon's ID of an image: the digest of its manifest or index where
-// it has containerd's store, else that of its config.
+// inspect returns the daemon's ID of an image: with the containerd image store, the digest
+// of its manifest or index, else that of its config.
 func (d *docker) inspect(ctx context.Context, name string) (digest.Digest, error) {
 	body, err := d.get(ctx, "/images/"+name+"/json")
 	if err != nil {
@@ -163,7 +163,7 @@ func (d *docker) inspect(ctx context.Context, name string) (digest.Digest, error
 	return image.ID, nil
 }
 
-// near is the hint at a name that the daemon has.
+// near returns a hint to a similar name that the daemon has.
 func (d *docker) near(ctx context.Context, name string) string {
 	body, err := d.get(ctx, "/images/json")
 	if err != nil {

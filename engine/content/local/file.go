@@ -19,13 +19,14 @@ import (
 	"github.com/taped-dev/tape/engine/content/layout"
 )
 
-// opened is an OCI layout, and what of it would change with it.
+// opened is an open OCI layout, and the state of the file that changes whenever the layout
+// does.
 type opened struct {
 	*layout.Layout
 	info os.FileInfo
 }
 
-// openFile finds an image in a layout or an archive.
+// openFile finds an image in a layout or archive.
 func (p *Places) openFile(ctx context.Context, place Place, named reference.Named) (*Source, error) {
 	file, version, err := layout.SplitReference(string(place))
 	if err != nil {
@@ -65,7 +66,7 @@ func (p *Places) openFile(ctx context.Context, place Place, named reference.Name
 	return &Source{Repository: l, tag: tag(named), image: desc}, nil
 }
 
-// layout opens a layout, unless it is open and has stayed as it was.
+// layout opens a layout, or returns one that is open and unchanged.
 func (p *Places) layout(ctx context.Context, place, file string) (*layout.Layout, error) {
 	changes := file
 	if Place(place).Kind() == "oci" {
@@ -90,9 +91,9 @@ func (p *Places) layout(ctx context.Context, place, file string) (*layout.Layout
 	return l, nil
 }
 
-// Saved finds the image of a tag in an archive as docker save and podman save write
-// it, in Docker's own format; "" is the only one. The tag is the image's. ok is false
-// where the file is no such archive, or an OCI layout as well.
+// Saved finds the image with a tag in an archive in Docker's own format, as written by
+// docker save and podman save; "" means the only image. It also returns the image's tag. ok
+// is false if the file is not such an archive, or is also an OCI layout.
 func (p *Places) Saved(ctx context.Context, file, wanted string) (source *Source, tag string, ok bool, err error) {
 	source, ok, err = p.openSaved(ctx, Place("archive:"+file), file, pickTag(wanted))
 	if err != nil {
@@ -136,12 +137,12 @@ func (p *Places) openSaved(ctx context.Context, place Place, file string, choose
 	return source, true, err
 }
 
-// maxSavedJSON bounds what is read whole of such an archive.
+// maxSavedJSON bounds manifest.json of such an archive, which is read into memory.
 const maxSavedJSON = 4 << 20
 
-// isDockerSave reports whether a tar is what docker save writes, before version 25: one
-// that is no OCI layout as well; and whether it has hard links. Nor is one whose entries
-// have holes: a few bytes could be more than the disk has.
+// isDockerSave reports whether a tar has the format of docker save before version 25, which
+// is not also an OCI layout, and whether it has hard links. It rejects sparse entries: a
+// few bytes could unpack to more than the disk holds.
 func isDockerSave(f *io.SectionReader) (saved, links bool) {
 	left := f.Size()
 	for r := tar.NewReader(f); ; {

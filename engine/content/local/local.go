@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package local finds images that are in no registry: in the Docker daemon, in
-// containerd, in OCI image layouts and in archives. What it finds looks like the
-// repository of the image's name, and reads are verified, so that whoever takes
-// images from registries takes these as well.
+// Package local finds images outside of registries: in the Docker daemon, in containerd, in
+// OCI image layouts and in archives. A found image looks like the repository of its name,
+// and reads are verified, so code that reads images from registries can read these as well.
 //
-//   - docker-daemon is asked by its API for the image, as docker save does. Where it
-//     has containerd's store, the manifests are those that were pulled or built. Its
-//     older store keeps none: a manifest is made, the same on every machine, and
-//     [Source.Warning] says so.
-//   - containerd is read by its content and image services. It often has one platform
-//     of an index and not the others; the index says what there should be.
-//   - oci:DIR[:TAG] and archive:FILE[:TAG] hold the image under its name, under its
-//     tag or alone. An archive may also be what docker save writes.
+//   - docker-daemon is asked through its API for the image, as in docker save. With the
+//     containerd image store, manifests are those that were pulled or built. The older store
+//     keeps none: a manifest is generated, the same on every machine, and [Source.Warning]
+//     reports that.
+//   - containerd is read through its content and image services. It often has only one
+//     platform of an index; the index lists the others.
+//   - oci:DIR[:TAG] and archive:FILE[:TAG] have the image by its name, by its tag, or as the
+//     only one. An archive may also be one that docker save writes.
 package local
 
 import (
@@ -32,20 +31,22 @@ import (
 	"github.com/taped-dev/tape/engine/content/layout"
 )
 
-// Options say where the places are. The zero value works.
+// Options configure access to the places. The zero value uses the defaults.
 type Options struct {
-	// DockerHost is the daemon's address: unix:///PATH or tcp://HOST:PORT. "" is
-	// that of the docker command's context, else unix:///var/run/docker.sock.
+	// DockerHost is the daemon's address: unix:///PATH or tcp://HOST:PORT. It defaults to
+	// that of the docker command's context, or unix:///var/run/docker.sock.
 	DockerHost string
-	// Containerd is the path of its socket; "" is /run/containerd/containerd.sock.
+	// Containerd is the path of its socket; default /run/containerd/containerd.sock.
 	Containerd string
-	// Namespace of the images in containerd; "" is default.
+	// Namespace is the namespace of images in containerd; default "default".
 	Namespace string
-	// TempDir takes what the daemon gives, until Close; "" is the system's.
+	// TempDir holds images from the daemon until Close; default is the system's folder for
+	// temporary files.
 	TempDir string
 }
 
-// Places opens places. Its methods may be called concurrently; Close comes last.
+// Places gives access to images in places. Its methods may be called concurrently, except
+// for Close.
 type Places struct {
 	docker     *docker
 	containerd *containerd
@@ -57,7 +58,7 @@ type Places struct {
 	closers []io.Closer        // of all layouts that were opened
 }
 
-// New makes Places. Nothing is read or asked before it is needed.
+// New returns Places. Nothing is accessed before it is needed.
 func New(o Options) *Places {
 	return &Places{
 		docker:     newDocker(o.DockerHost),
@@ -67,7 +68,7 @@ func New(o Options) *Places {
 	}
 }
 
-// Close closes what was opened, and removes what was put aside.
+// Close closes what was opened and removes temporary files.
 func (p *Places) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,9 +82,9 @@ func (p *Places) Close() error {
 	return errors.Join(errs...)
 }
 
-// Open finds the image that a place has under a normalised name, such as
-// docker.io/library/app:dev. One that it does not have is of class ErrNotFound.
-// The source is good until Close.
+// Open finds an image in a place by its normalised name, such as docker.io/library/app:dev.
+// It returns an error of class ErrNotFound if the place does not have it. The source is
+// valid until Close.
 func (p *Places) Open(ctx context.Context, place Place, name string) (*Source, error) {
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
@@ -100,11 +101,11 @@ func (p *Places) Open(ctx context.Context, place Place, name string) (*Source, e
 	return nil, place.Check()
 }
 
-// havingPatience is how long a place may take to say what it has.
+// havingPatience bounds the time for asking all places.
 const havingPatience = 2 * time.Second
 
-// Having are the places without a path that have an image of the name, for whoever
-// did not find it elsewhere. One that cannot be asked, or does not answer, has none.
+// Having returns the places without a path that have an image of this name, as a hint when
+// it was not found elsewhere. Places that cannot be asked are left out.
 func (p *Places) Having(ctx context.Context, name string) []Place {
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
@@ -122,10 +123,10 @@ func (p *Places) Having(ctx context.Context, name string) []Place {
 	return out
 }
 
-// familiar is a name as people write it: app:dev.
+// familiar returns the short form of a name: app:dev.
 func familiar(named reference.Named) string { return reference.FamiliarString(named) }
 
-// tag of a name, "" where it has a digest alone.
+// tag returns the tag of a name, "" if it has only a digest.
 func tag(named reference.Named) string {
 	if tagged, ok := named.(reference.Tagged); ok {
 		return tagged.Tag()
@@ -133,8 +134,8 @@ func tag(named reference.Named) string {
 	return ""
 }
 
-// Source is an image in a place, which looks like the repository of its name: the
-// tag of the name leads to the image.
+// Source is an image in a place. It looks like the repository of the image's name, in which
+// the name's tag resolves to the image.
 type Source struct {
 	layout.Repository
 	tag   string
@@ -142,16 +143,16 @@ type Source struct {
 	made  bool
 }
 
-// Warning says of an image whose place keeps no manifests that its digest is that
-// of one that was made here; "" of any other.
+// Warning returns a warning if the manifest was generated because the place keeps none, or
+// "".
 func (s *Source) Warning() string {
 	if !s.made {
 		return ""
 	}
-	return fmt.Sprintf("its store keeps no digests: %s is of a manifest that was made here, and no registry's", s.image.Digest)
+	return fmt.Sprintf("its store keeps no digests: %s is the digest of a manifest generated here, not of one in a registry", s.image.Digest)
 }
 
-// Resolve finds the manifest of a tag or digest; "" is the image itself.
+// Resolve returns the descriptor of a manifest by tag or digest; "" is the image itself.
 func (s *Source) Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, error) {
 	if tagOrDigest == "" || tagOrDigest == s.tag || tagOrDigest == s.image.Digest.String() {
 		return s.image, nil
@@ -159,7 +160,7 @@ func (s *Source) Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descr
 	return s.Repository.Resolve(ctx, tagOrDigest)
 }
 
-// Manifest reads a manifest or index by tag or digest, as a registry's repository does.
+// Manifest reads a manifest or index by tag or digest, like a registry's repository.
 func (s *Source) Manifest(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, []byte, error) {
 	desc, err := s.Resolve(ctx, tagOrDigest)
 	if err != nil {
@@ -172,10 +173,10 @@ func (s *Source) Manifest(ctx context.Context, tagOrDigest string) (ocispec.Desc
 	return ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: int64(len(data))}, data, nil
 }
 
-// readBuffer is how much is asked for at once of what is behind a socket.
+// readBuffer is the size of reads through a socket.
 const readBuffer = 1 << 20
 
-// list is names for an error.
+// list formats names for an error.
 func list(names []string) string {
 	const most = 5
 	if len(names) > most {

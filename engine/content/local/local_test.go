@@ -44,9 +44,9 @@ func TestPlace(t *testing.T) {
 		{"docker", `did you mean "docker-daemon"?`},
 		{"somewhere", "want docker-daemon, containerd, oci:DIR[:TAG] or archive:FILE[:TAG]"},
 		{"OCI:build", `did you mean "oci"?`},
-		{"oci:", "is no place for images"},
-		{"containerd:k8s.io", "is no place for images"},
-		{"", "is no place for images"},
+		{"oci:", "is not a place for images"},
+		{"containerd:k8s.io", "is not a place for images"},
+		{"", "is not a place for images"},
 	} {
 		err := local.Place(tt.place).Check()
 		if got := errText(err); !strings.Contains(got, tt.err) || (err == nil) != (tt.err == "") {
@@ -90,8 +90,8 @@ func TestDocker(t *testing.T) {
 		"before 25":                 {tar: classic.tar(t), id: classic.id(t), want: madeDigest, made: true},
 		"since 25":                  {tar: saved{oci: true}.tar(t), id: classic.id(t), want: madeDigest, made: true},
 		"containerd's store":        {tar: tarOf(t, kept.dir), id: kept.digest, want: kept.digest},
-		"layer of another image":    {tar: saved{damaged: true}.tar(t), id: classic.id(t), wantErr: "is not the sha256:"},
-		"cut off":                   {tar: classic.tar(t)[:3000], id: classic.id(t), wantErr: "it ends too early"},
+		"layer of another image":    {tar: saved{damaged: true}.tar(t), id: classic.id(t), wantErr: "does not match sha256:"},
+		"cut off":                   {tar: classic.tar(t)[:3000], id: classic.id(t), wantErr: "it is truncated"},
 		"no image":                  {tar: tarOf(t, t.TempDir()), id: classic.id(t), wantErr: "unrecognized image format"},
 		"layers that are not there": {tar: saved{missing: true}.tar(t), id: classic.id(t), wantErr: "layer"},
 	} {
@@ -175,8 +175,8 @@ func TestErrors(t *testing.T) {
 		"no archive":          {none, local.Place("archive:" + nowhere), "no such file or directory"},
 		"damaged":             {none, local.Place("oci:" + damaged.dir), "it has 3 bytes"},
 		"several":             {none, local.Place("oci:" + two.dir), "it has no app:dve, only v1, v2"},
-		"no such tag":         {none, local.Place("oci:" + two.dir + ":v3"), `has no tag "v3", it has v1, v2`},
-		"no place":            {none, "somewhere", "is no place for images"},
+		"no such tag":         {none, local.Place("oci:" + two.dir + ":v3"), `has no tag "v3"; it has v1, v2`},
+		"no place":            {none, "somewhere", "is not a place for images"},
 		"not even a tar file": {none, local.Place("archive:" + filepath.Join(two.dir, "index.json")), "open archive"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 	"github.com/taped-dev/tape/engine/nearest"
 )
 
-// Place says where an image is that is in no registry, as a person writes it:
-// docker-daemon, containerd, oci:DIR[:TAG] or archive:FILE[:TAG].
+// Place is where an image outside of registries is, as the user writes it: docker-daemon,
+// containerd, oci:DIR[:TAG] or archive:FILE[:TAG].
 type Place string
 
 // The places without a path.
@@ -22,18 +22,18 @@ const (
 	Containerd Place = "containerd"
 )
 
-// Kind is the place without its path: docker-daemon, containerd, oci or archive.
-// Unlike the whole, it says nothing of the machine.
+// Kind returns the place without its path: docker-daemon, containerd, oci or archive. It
+// reveals nothing about the machine.
 func (p Place) Kind() string {
 	kind, _, _ := strings.Cut(string(p), ":")
 	return kind
 }
 
-// IsFile says whether the place is a folder or a file, which holds what it holds
-// whatever an image is called.
+// IsFile reports whether the place is a folder or file. Its content does not depend on the
+// image's name.
 func (p Place) IsFile() bool { return layout.IsReference(string(p)) }
 
-// Check says what is wrong with a place as it is written.
+// Check returns an error if the place is not valid.
 func (p Place) Check() error {
 	kind, path, _ := strings.Cut(string(p), ":")
 	if p == Docker || p == Containerd || p.IsFile() && path != "" {
@@ -48,11 +48,10 @@ func (p Place) Check() error {
 	if near != "" && near != kind {
 		hint = fmt.Sprintf(" (did you mean %q?)", near)
 	}
-	return fmt.Errorf("%q is no place for images: want docker-daemon, containerd, oci:DIR[:TAG] or archive:FILE[:TAG]%s", p, hint)
+	return fmt.Errorf("%q is not a place for images: want docker-daemon, containerd, oci:DIR[:TAG] or archive:FILE[:TAG]%s", p, hint)
 }
 
-// Below is the place as seen from the folder that holds dir, where its path was
-// relative to dir.
+// Below returns the place with a path relative to dir made relative to the working folder.
 func (p Place) Below(dir string) Place {
 	kind, path, _ := strings.Cut(string(p), ":")
 	if !p.IsFile() || dir == "" || filepath.IsAbs(path) {
@@ -61,7 +60,7 @@ func (p Place) Below(dir string) Place {
 	return Place(kind + ":" + filepath.Join(dir, path))
 }
 
-// SeenFrom undoes Below: dir.Below gives a place that is the same.
+// SeenFrom is the inverse of Below.
 func (p Place) SeenFrom(dir string) (Place, error) {
 	kind, path, _ := strings.Cut(string(p), ":")
 	if !p.IsFile() || dir == "" || filepath.IsAbs(path) {

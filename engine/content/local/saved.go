@@ -33,17 +33,17 @@ import (
 	"github.com/taped-dev/tape/engine/temporary"
 )
 
-// spool is an OCI layout in a temporary folder, of what the tars held that docker
-// save and the daemon write. It takes one at a time: they come from one disk.
+// spool is an OCI layout in a temporary folder, with the content of tars from docker save
+// and the daemon. It reads one tar at a time, since they share a disk.
 type spool struct {
 	folder *temporary.Folder
 
 	mu   sync.Mutex
-	tars map[string]ocispec.Index             // that were read, by what they are of
-	made map[digest.Digest]ocispec.Descriptor // manifests, by that of the tar
+	tars map[string]ocispec.Index             // tars that were read, by key
+	made map[digest.Digest]ocispec.Descriptor // generated manifests, by the digest of that in the tar
 }
 
-// spooled is the spool, made when the first tar comes.
+// spooled returns the spool, which is created for the first tar.
 func (p *Places) spooled() (*spool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -58,12 +58,12 @@ func (p *Places) spooled() (*spool, error) {
 	return p.spool, nil
 }
 
-// chooser chooses an image from an index of images.
+// chooser selects an image in an index of images.
 type chooser func(index ocispec.Index) (ocispec.Descriptor, error)
 
-// image reads the tar that open opens, unless one of this key was read before, and
-// chooses the image in it. One whose manifest has the digest kept is as it was; of any other the
-// manifest is made.
+// image reads the tar from open, unless one with this key was read before, and selects an
+// image in it. If the digest of its manifest is kept, the manifest is original; otherwise a
+// manifest is generated.
 func (s *spool) image(ctx context.Context, key string, choose chooser, kept digest.Digest, open func() (io.ReadCloser, error)) (*Source, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,7 +92,7 @@ func (s *spool) image(ctx context.Context, key string, choose chooser, kept dige
 		}
 		found := desc.Digest
 		desc = s.made[found]
-		made = desc.Digest != found // an index stays what it is
+		made = desc.Digest != found // an index is not changed
 	}
 	w.Add(desc)
 	if err := w.Close(); err != nil {
@@ -113,7 +113,7 @@ func importTar(ctx context.Context, into content.Store, open func() (io.ReadClos
 	defer body.Close()
 	desc, err := archive.ImportIndex(ctx, into, body)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = fmt.Errorf("it ends too early: %w: %w", err, errdefs.ErrDataLoss)
+		err = fmt.Errorf("it is truncated: %w: %w", err, errdefs.ErrDataLoss)
 	}
 	if err != nil {
 		return index, err
@@ -121,12 +121,12 @@ func importTar(ctx context.Context, into content.Store, open func() (io.ReadClos
 	return index, engine.GetJSON(ctx, into, desc, ocispec.MediaTypeImageIndex, &index)
 }
 
-// remake makes the manifest of an image whose store kept none. It says what is in
-// the image and nothing of who asked for it, so that it has one digest whichever
-// version of Docker wrote the tar: config as it is, layers compressed.
+// remake generates the manifest of an image whose store kept none. It depends only on the
+// content of the image (config unchanged, layers compressed), so its digest is the same
+// whichever version of Docker wrote the tar.
 func remake(ctx context.Context, in content.Store, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
 	if !images.IsManifestType(desc.MediaType) {
-		return desc, nil // an index, which nobody makes but who made the image
+		return desc, nil // an index: only the builder of the image can have made it
 	}
 	data, err := engine.Get(ctx, in, desc)
 	if err != nil {
@@ -141,7 +141,7 @@ func remake(ctx context.Context, in content.Store, desc ocispec.Descriptor) (oci
 		return ocispec.Descriptor{}, fmt.Errorf("read config %s: %w", m.Config.Digest, err)
 	}
 	if len(diffIDs) != len(m.Layers) {
-		return ocispec.Descriptor{}, fmt.Errorf("image has %d layers, and %d by its config: %w", len(m.Layers), len(diffIDs), errdefs.ErrDataLoss)
+		return ocispec.Descriptor{}, fmt.Errorf("image has %d layers, but %d in its config: %w", len(m.Layers), len(diffIDs), errdefs.ErrDataLoss)
 	}
 	layers := make([]ocispec.Descriptor, len(m.Layers))
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -163,14 +163,14 @@ func remake(ctx context.Context, in content.Store, desc ocispec.Descriptor) (oci
 	})
 }
 
-// compressed compresses a layer that is not.
+// compressed compresses a layer unless it is compressed already.
 func compressed(ctx context.Context, in content.Store, layer ocispec.Descriptor, diffID digest.Digest) (ocispec.Descriptor, error) {
 	out := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: layer.Digest, Size: layer.Size}
 	if layer.MediaType != images.MediaTypeDockerSchema2Layer && layer.MediaType != ocispec.MediaTypeImageLayer {
 		return out, nil
 	}
 	if layer.Digest != diffID {
-		return out, fmt.Errorf("layer %s is not the %s of the image's config: %w", layer.Digest, diffID, errdefs.ErrDataLoss)
+		return out, fmt.Errorf("layer %s does not match %s in the image's config: %w", layer.Digest, diffID, errdefs.ErrDataLoss)
 	}
 	ra, err := in.ReaderAt(ctx, layer)
 	if err != nil {
@@ -182,7 +182,7 @@ func compressed(ctx context.Context, in content.Store, layer ocispec.Descriptor,
 		return out, fmt.Errorf("compress layer %s: %w", layer.Digest, err)
 	}
 	defer w.Close()
-	// Not the standard library's, whose output differs between versions of Go.
+	// Not the standard library's gzip, whose output differs between versions of Go.
 	zip := gzip.NewWriter(w)
 	_, err = io.Copy(zip, content.NewReader(ra))
 	if err = errors.Join(err, zip.Close()); err != nil {
@@ -199,7 +199,7 @@ func compressed(ctx context.Context, in content.Store, layer ocispec.Descriptor,
 	return out, nil
 }
 
-// tagOf is the tag of the name that an index has for an image, "" where it has none.
+// tagOf returns the tag in an image's name in an index, or "".
 func tagOf(desc ocispec.Descriptor) string {
 	named, err := reference.ParseNormalizedNamed(desc.Annotations[images.AnnotationImageName])
 	if err != nil {
@@ -208,7 +208,7 @@ func tagOf(desc ocispec.Descriptor) string {
 	return tag(named)
 }
 
-// pickTag chooses the image that has the tag; "" is the only one there is.
+// pickTag selects the image with the tag; "" selects the only image.
 func pickTag(wanted string) chooser {
 	return func(index ocispec.Index) (ocispec.Descriptor, error) {
 		found := map[digest.Digest]ocispec.Descriptor{}
@@ -228,14 +228,14 @@ func pickTag(wanted string) chooser {
 			}
 		}
 		if len(found) == 0 {
-			return ocispec.Descriptor{}, fmt.Errorf("it has no image of tag %q, only %s: %w", wanted, list(all), errdefs.ErrNotFound)
+			return ocispec.Descriptor{}, fmt.Errorf("it has no image with tag %q, only %s: %w", wanted, list(all), errdefs.ErrNotFound)
 		}
 		return ocispec.Descriptor{}, fmt.Errorf("it has %d images, name the tag of one: %s: %w", len(found), list(all), errdefs.ErrInvalidArgument)
 	}
 }
 
-// softLinks reads a tar with symbolic links in the place of hard ones, which are what
-// the reader of such archives follows.
+// softLinks replaces hard links in a tar by symbolic ones, which the reader of such
+// archives follows.
 func softLinks(r io.Reader) io.ReadCloser {
 	out, in := io.Pipe()
 	go func() {
@@ -258,7 +258,7 @@ func softLinks(r io.Reader) io.ReadCloser {
 				_, err = io.Copy(tw, tr)
 			}
 			if err != nil {
-				_ = in.CloseWithError(err) // also that reading has ended
+				_ = in.CloseWithError(err) // also if the reader was closed
 				return
 			}
 		}
@@ -266,7 +266,7 @@ func softLinks(r io.Reader) io.ReadCloser {
 	return out
 }
 
-// pick finds an image in an index of images: under its name, under its tag, or alone.
+// pick selects an image in an index: by its name, by its tag, or as the only one.
 func pick(index ocispec.Index, named reference.Named) (ocispec.Descriptor, error) {
 	names := func(desc ocispec.Descriptor) []string {
 		return []string{desc.Annotations[images.AnnotationImageName], desc.Annotations[ocispec.AnnotationRefName]}
@@ -281,7 +281,7 @@ func pick(index ocispec.Index, named reference.Named) (ocispec.Descriptor, error
 		func(desc ocispec.Descriptor) bool {
 			return tag(named) != "" && desc.Annotations[ocispec.AnnotationRefName] == tag(named)
 		},
-		// Named, and not what cosign names after that which it is about.
+		// Any name except those that cosign gives to what it attaches.
 		func(desc ocispec.Descriptor) bool {
 			name := cmp.Or(names(desc)...)
 			return name != "" && !strings.HasPrefix(name, "sha256-")
@@ -310,7 +310,7 @@ func pick(index ocispec.Index, named reference.Named) (ocispec.Descriptor, error
 		}
 	}
 	if len(all) == 0 {
-		return ocispec.Descriptor{}, fmt.Errorf("it holds %d manifests without names: %w", len(index.Manifests), errdefs.ErrNotFound)
+		return ocispec.Descriptor{}, fmt.Errorf("it has %d manifests without names: %w", len(index.Manifests), errdefs.ErrNotFound)
 	}
 	slices.Sort(all)
 	return ocispec.Descriptor{}, fmt.Errorf("it has no %s, only %s: %w", familiar(named), list(all), errdefs.ErrNotFound)

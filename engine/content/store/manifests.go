@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// ManifestFile is where, in a store's folder, the registry client keeps the
-// manifests that it read (registry.Options.ManifestFile). Anybody may remove it: it
-// saves requests and nothing more.
+// ManifestFile returns the path of the file, in a store's folder, in which the registry
+// client keeps manifests (registry.Options.ManifestFile). It only saves requests and may be
+// removed at any time.
 func ManifestFile(dir string) string { return filepath.Join(dir, "manifests") }
 
-// removeManifests removes the file where it was unused for longer than the age, or
-// everything goes. It returns the bytes that are gone.
+// removeManifests removes that file if it is older than the maximum age, or with o.All. It
+// returns the number of bytes removed.
 func removeManifests(dir string, o PruneOptions, now time.Time) (int64, error) {
 	info, err := os.Stat(ManifestFile(dir))
 	if errors.Is(err, fs.ErrNotExist) {

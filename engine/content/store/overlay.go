@@ -15,16 +15,16 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// trustedSize is how many bytes are set aside for a blob on the word of its
-// descriptor; above, memory grows with what arrives.
+// trustedSize is the most memory to allocate in advance based on a descriptor; for larger
+// blobs memory grows as data arrives.
 const trustedSize = 64 << 20
 
-// Overlay is a store in memory over another one: it reads what either has and
-// writes to memory, so that what is made in a run is gone after it. Its methods
-// may be called concurrently and fail with the context's cause once that ended.
+// Overlay is an in-memory store on top of another: it reads from both and writes to memory,
+// so that what a run creates is gone afterwards. Its methods may be called concurrently and
+// return the context's cause once it has ended.
 //
-// An ingest belongs to its writer alone: it ends with Commit or Close, is not
-// listed, and any number may go under one ref.
+// An ingest belongs to its writer: it ends with Commit or Close, is not listed, and several
+// may use the same ref.
 type Overlay struct {
 	base content.Store
 
@@ -33,20 +33,19 @@ type Overlay struct {
 }
 
 type memoryBlob struct {
-	data []byte // never written to
+	data []byte // immutable
 	at   time.Time
 }
 
-// NewOverlay is an empty layer over base; over nothing where base is nil.
+// NewOverlay returns an empty overlay on top of base, which may be nil.
 func NewOverlay(base content.Store) *Overlay {
 	return &Overlay{base: base, blobs: map[digest.Digest]memoryBlob{}}
 }
 
-// Keep copies a blob from memory into the base. One that is not in memory is
-// in the base already, or nowhere.
+// Keep copies a blob from memory to the base. It returns an error if neither has the blob.
 func (o *Overlay) Keep(ctx context.Context, desc ocispec.Descriptor) error {
 	if o.base == nil {
-		return fmt.Errorf("keep %s: no store lies below: %w", desc.Digest, errdefs.ErrFailedPrecondition)
+		return fmt.Errorf("keep %s: the overlay has no base: %w", desc.Digest, errdefs.ErrFailedPrecondition)
 	}
 	blob, ok := o.memory(desc.Digest)
 	if !ok {
@@ -63,7 +62,7 @@ func (o *Overlay) Keep(ctx context.Context, desc ocispec.Descriptor) error {
 	return nil
 }
 
-// Bytes is a blob that is in memory: not a copy, so it must not be written to.
+// Bytes returns a blob that is in memory. The caller must not modify it.
 func (o *Overlay) Bytes(dgst digest.Digest) ([]byte, bool) {
 	blob, ok := o.memory(dgst)
 	return blob.data, ok
@@ -94,13 +93,13 @@ func (o *Overlay) Info(ctx context.Context, dgst digest.Digest) (content.Info, e
 	return o.base.Info(ctx, dgst)
 }
 
-// Update implements [content.Manager]: blobs have no labels.
+// Update implements [content.Manager]. It always fails: labels are not supported.
 func (o *Overlay) Update(context.Context, content.Info, ...string) (content.Info, error) {
 	return content.Info{}, fmt.Errorf("labels: %w", errdefs.ErrNotImplemented)
 }
 
-// Walk implements [content.Manager]: first what is in memory, in any order,
-// then what only the base has. Filters are refused.
+// Walk implements [content.Manager]: first blobs in memory, in any order, then those that
+// only the base has. Filters are not supported.
 func (o *Overlay) Walk(ctx context.Context, fn content.WalkFunc, filters ...string) error {
 	if len(filters) > 0 {
 		return fmt.Errorf("filters: %w", errdefs.ErrNotImplemented)
@@ -153,8 +152,8 @@ func (o *Overlay) Abort(_ context.Context, ref string) error {
 	return fmt.Errorf("ingest %q: %w", ref, errdefs.ErrNotFound)
 }
 
-// Writer implements [content.Ingester]. What either layer has, soundly, is an
-// error of class ErrAlreadyExists.
+// Writer implements [content.Ingester]. It returns an error of class ErrAlreadyExists if
+// either layer has the blob.
 func (o *Overlay) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err

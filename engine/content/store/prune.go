@@ -20,21 +20,21 @@ import (
 	"github.com/taped-dev/tape/engine/content/internal/class"
 )
 
-// abandoned is the age at which an ingest has lost its writer. With the lock
-// held no writer should be left, but a lock is only as good as its file system.
+// abandoned is the age at which an ingest is assumed to have no writer. Prune holds the
+// lock, so no writer should exist, but not all file systems lock reliably.
 const abandoned = 24 * time.Hour
 
-// Usage says what a store holds.
+// Usage is what a store contains.
 type Usage struct {
 	Dir         string `json:"dir"`
-	Results     int    `json:"results"` // of nodes, remembered by key
+	Results     int    `json:"results"` // results of nodes
 	Blobs       int    `json:"blobs"`
 	Bytes       int64  `json:"bytes"`   // of blobs
 	Ingests     int    `json:"ingests"` // unfinished
 	IngestBytes int64  `json:"ingestBytes"`
 }
 
-// Usage counts.
+// Usage returns the usage of the store.
 func (s *Store) Usage(ctx context.Context) (Usage, error) {
 	usage := Usage{Dir: s.dir}
 	entries, err := s.cache.Entries()
@@ -57,12 +57,12 @@ func (s *Store) Usage(ctx context.Context) (Usage, error) {
 	return usage, err
 }
 
-// PruneOptions say what to keep. What no node result names is always removed,
-// and so are ingests older than a day.
+// PruneOptions select what to keep. Blobs that no result refers to, and ingests older than a
+// day, are always removed.
 type PruneOptions struct {
-	MaxAge   time.Duration // results unused for longer go; 0: none does
-	MaxBytes int64         // least recently used results go until the blobs of the others fit; 0: no limit
-	All      bool          // every result goes
+	MaxAge   time.Duration // remove results unused for longer; 0 means no limit
+	MaxBytes int64         // remove least recently used results until the rest fits; 0 means no limit
+	All      bool          // remove all results
 }
 
 // Pruned counts what was removed.
@@ -73,8 +73,8 @@ type Pruned struct {
 	Bytes   int64 `json:"bytes"` // of blobs, ingests and kept manifests
 }
 
-// Prune removes from the store in a folder what is not worth keeping. A store
-// that another process has open is an error of class ErrUnavailable.
+// Prune removes from the store in a folder what the options do not keep. It returns an
+// error of class ErrUnavailable if another process has the store open.
 func Prune(ctx context.Context, dir string, o PruneOptions) (pruned Pruned, err error) {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return Pruned{}, nil
@@ -108,8 +108,8 @@ func Prune(ctx context.Context, dir string, o PruneOptions) (pruned Pruned, err 
 	}
 	kept, marked := mark(entries, sizes, o, time.Now())
 	pruned.Results = len(entries) - len(kept)
-	// Results go before their blobs: cut off in between, what is left is blobs
-	// that nothing names, not results that lack theirs.
+	// Remove results before their blobs: an interruption then leaves unreferenced blobs,
+	// not results without blobs.
 	if err := s.cache.Sweep(func(e cache.Entry) bool { return kept[e.Key] }); err != nil {
 		return pruned, err
 	}
@@ -142,9 +142,9 @@ func Prune(ctx context.Context, dir string, o PruneOptions) (pruned Pruned, err 
 	return pruned, err
 }
 
-// mark chooses the entries to keep, and with them blobs. Entries come least
-// recently used first; one that lacks a blob is of no use. A descriptor that has
-// its data needs no blob.
+// mark selects the entries to keep and their blobs. Entries are sorted, least recently used
+// first. An entry that lacks a blob is not kept. A descriptor with embedded data needs no
+// blob.
 func mark(entries []cache.Entry, sizes map[digest.Digest]int64, o PruneOptions, now time.Time) (kept, marked map[digest.Digest]bool) {
 	kept, marked = map[digest.Digest]bool{}, map[digest.Digest]bool{}
 	if o.All {
@@ -185,8 +185,8 @@ func mark(entries []cache.Entry, sizes map[digest.Digest]int64, o PruneOptions, 
 	return kept, marked
 }
 
-// walkIngests calls fn for the folder of every unfinished ingest, with the time
-// of its last write and its size.
+// walkIngests calls fn for every unfinished ingest with its folder, the time of the last
+// write and its size.
 func walkIngests(dir string, fn func(path string, at time.Time, size int64) error) error {
 	ingests, err := os.ReadDir(filepath.Join(dir, IngestDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -213,7 +213,7 @@ func walkIngests(dir string, fn func(path string, at time.Time, size int64) erro
 			return nil
 		})
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // it was finished meanwhile
+			continue // finished in the meantime
 		}
 		if err == nil {
 			err = fn(path, at, size)

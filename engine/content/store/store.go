@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package store is where blobs lie: containerd's local content store made fit
-// for several processes and for tampering, and a layer in memory
-// over it.
+// Package store provides containerd's local content store, made safe for several processes
+// and against tampering, and an in-memory overlay.
 //
-// The interface is containerd's content.Store; there is none of our own. What
-// [Open] adds to the local store is this. A blob is hashed before it is read: a
-// wrong one is removed and counts as absent, so that it is made again. Every
-// ingest has a name of its own, since two processes that write under one name
-// spoil each other's blob; the rename at its end is the only meeting point. An
-// ingest that fails is removed, and none is resumed.
+// The interface is containerd's content.Store. [Open] changes the local store as follows. A
+// blob is verified before it is read; a damaged one is removed and counts as absent, so
+// that it is created again. Every ingest has a unique name, because two processes that
+// write under the same name would corrupt each other's data; only the final rename can
+// collide. An ingest that fails is removed, and none is resumed.
 //
-// The folder also holds the cache of node results, and a lock: shared while a
+// The folder also holds the cache of node results, and a lock: shared while a process uses
+// the store, exclusive for [Prune].
 // process uses the store, exclusive for [Prune].
 package store
 
@@ -41,28 +40,28 @@ import (
 	"github.com/taped-dev/tape/engine/content/internal/blob"
 )
 
-// lockRetry is how often a store that is being pruned is asked for again.
+// lockRetry is the interval of attempts to open a store that is being pruned.
 const lockRetry = 50 * time.Millisecond
 
-// ingestTries is how often the folder of unfinished blobs is made again.
+// ingestTries is how often to recreate the folder of unfinished blobs.
 const ingestTries = 10
 
-// Names below a store's folder; blobs and ingest are containerd's.
+// Names in a store's folder. containerd's store determines blobs and ingest.
 const (
 	blobsDir = "blobs"
-	// IngestDir is the folder of blobs that are being written.
+	// IngestDir is the folder of unfinished blobs.
 	IngestDir = "ingest"
-	// ProbePrefix begins the name of the folder in which containerd's store looks, for as
-	// long as it opens, what the file system can do.
+	// ProbePrefix is the prefix of the temporary folder in which containerd's store, when
+	// opened, probes the file system.
 	ProbePrefix = ".fsverity-check-"
 	keysDir     = "keys"
 	lockFile    = "lock"
 )
 
-// Store is a content.Store on disk. Its methods may be called concurrently, and
-// several processes may have one folder open.
+// Store is a content.Store on disk. Its methods may be called concurrently, and several
+// processes may use the same folder.
 type Store struct {
-	content.Store // containerd's; what is not overridden below
+	content.Store // containerd's, for methods that are not overridden below
 
 	dir   string
 	lock  *flock.Flock
@@ -72,12 +71,12 @@ type Store struct {
 	sound blob.Sound
 }
 
-// Options of a store; the zero value is useful.
+// Options configure a store. The zero value is usable.
 type Options struct {
-	Log *slog.Logger // nil: silent
+	Log *slog.Logger // nil disables logging
 }
 
-// DefaultDir is $XDG_CACHE_HOME/tape, or what the system has in its place.
+// DefaultDir returns $XDG_CACHE_HOME/tape, or tape in the system's default cache folder.
 func DefaultDir() (string, error) {
 	if dir := os.Getenv("XDG_CACHE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "tape"), nil
@@ -89,9 +88,9 @@ func DefaultDir() (string, error) {
 	return filepath.Join(dir, "tape"), nil
 }
 
-// Open opens the store in a folder, which it makes where there is none, private
-// to the user: rendered manifests may hold secrets. It waits while the store is
-// being pruned, until ctx ends. The caller closes the store.
+// Open opens the store in a folder. It creates the folder, accessible only to the user
+// because rendered manifests may contain secrets. If the store is being pruned, Open waits
+// until ctx ends. The caller closes the store.
 func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -115,9 +114,9 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// makePrivate makes the folders of a store, for this user alone whatever the umask is.
-// Where others could look into one, what is in it is made private too. A folder that has
-// something else in it stays as it is, but for what is the store's.
+// makePrivate creates the folders of a store for this user alone, whatever the umask is. If
+// others had access to a folder, its content is made private too. A folder that also has
+// files of others is not changed itself.
 func makePrivate(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -147,7 +146,7 @@ func makePrivate(dir string) error {
 		err := os.Mkdir(folder, 0o700)
 		if errors.Is(err, fs.ErrExist) {
 			info, statErr := os.Stat(folder)
-			if errors.Is(statErr, fs.ErrNotExist) { // another process removed it, being empty
+			if errors.Is(statErr, fs.ErrNotExist) { // another process removed the empty folder
 				continue
 			}
 			if err = statErr; err == nil && info.Mode().Perm() == 0o700 {
@@ -164,12 +163,12 @@ func makePrivate(dir string) error {
 	return nil
 }
 
-// ownNames are what stands in the folder of a store.
+// ownNames returns the names of what belongs to a store in its folder.
 func ownNames() []string {
 	return []string{blobsDir, IngestDir, keysDir, lockFile, "interpreters", "manifests"}
 }
 
-// closeToOthers makes folders and files private.
+// closeToOthers makes a folder and everything in it private.
 func closeToOthers(top string) error {
 	return filepath.WalkDir(top, func(name string, entry fs.DirEntry, err error) error {
 		mode := fs.FileMode(0o600)
@@ -190,7 +189,7 @@ func closeToOthers(top string) error {
 	})
 }
 
-// newStore has neither lock nor log.
+// newStore returns a store without lock and log.
 func newStore(inner content.Store, dir string) *Store {
 	return &Store{
 		Store: inner,
@@ -203,9 +202,9 @@ func newStore(inner content.Store, dir string) *Store {
 // quiet guards the level of containerd's global logger.
 var quiet sync.Mutex
 
-// openLocal keeps containerd's store from printing, on every start, a warning
-// that the file system has no fs-verity: most have none, and blobs are verified
-// here. It logs with a global logger before it takes any context.
+// openLocal opens containerd's store without its warning, on every start, that the file
+// system has no fs-verity: most have none, and this package verifies blobs. containerd logs
+// it to the global logger, without a context.
 func openLocal(dir string) (content.Store, error) {
 	quiet.Lock()
 	defer quiet.Unlock()
@@ -217,8 +216,8 @@ func openLocal(dir string) (content.Store, error) {
 	return inner, errors.Join(err, log.SetLevel(level))
 }
 
-// OpenBlobs opens a folder that holds blobs and nothing else of a store: it is neither
-// locked nor made private, and has no cache.
+// OpenBlobs opens a folder with only the blobs of a store. It is neither locked nor made
+// private, and has no cache.
 func OpenBlobs(dir string) (*Store, error) {
 	inner, err := openLocal(dir)
 	if err != nil {
@@ -227,17 +226,17 @@ func OpenBlobs(dir string) (*Store, error) {
 	return newStore(inner, dir), nil
 }
 
-// Close gives the store free for pruning.
+// Close releases the store for pruning.
 func (s *Store) Close() error { return s.lock.Close() }
 
-// Dir is the store's folder.
+// Dir returns the store's folder.
 func (s *Store) Dir() string { return s.dir }
 
-// Cache is the cache of node results in the store's folder.
+// Cache returns the cache of node results in the store's folder.
 func (s *Store) Cache() *cache.Cache { return s.cache }
 
-// ReaderAt implements [content.Provider]. The blob is hashed first, once as
-// long as its file stays the same.
+// ReaderAt implements [content.Provider]. It verifies the blob before the first read, and
+// again if its file changes.
 func (s *Store) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
 	file, err := s.blobFile(desc.Digest)
 	if err != nil {
@@ -254,15 +253,14 @@ func (s *Store) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.
 		if cause := context.Cause(ctx); cause != nil {
 			return nil, errors.Join(cause, r.Close())
 		}
-		s.log.Warn("removing a blob that is not what its name says", "digest", desc.Digest, "reason", err)
+		s.log.Warn("removing a blob that does not match its digest", "digest", desc.Digest, "reason", err)
 		err = s.remove(file, r.Info)
 		return nil, errors.Join(fmt.Errorf("%w (it was damaged)", notFound(desc.Digest)), err, r.Close())
 	}
 	return r, nil
 }
 
-// remove removes the file that info is of; another process may have put a sound
-// one in its place.
+// remove removes a file unless another process has replaced it.
 func (s *Store) remove(file string, info os.FileInfo) error {
 	now, err := os.Stat(file)
 	if err == nil && os.SameFile(now, info) {
@@ -289,8 +287,8 @@ func (s *Store) Walk(ctx context.Context, fn content.WalkFunc, filters ...string
 	return s.Store.Walk(ctx, fn, filters...)
 }
 
-// Writer implements [content.Ingester]. A sound blob that is there already is
-// an error of class ErrAlreadyExists. The writer must be closed.
+// Writer implements [content.Ingester]. It returns an error of class ErrAlreadyExists if
+// the store has a valid blob of the digest. The caller must close the writer.
 func (s *Store) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
 	var wanted content.WriterOpts
 	for _, opt := range opts {
@@ -308,7 +306,7 @@ func (s *Store) Writer(ctx context.Context, opts ...content.WriterOpt) (content.
 	w := &writer{store: s, ref: wanted.Ref, ingest: name + "-" + rand.Text()}
 	inner, err := s.Store.Writer(ctx, content.WithRef(w.ingest), content.WithDescriptor(wanted.Desc))
 	for try := 1; errors.Is(err, fs.ErrNotExist) && try < ingestTries; try++ {
-		// Another process found the folder empty, and removed it.
+		// Another process removed the folder because it was empty.
 		if err = os.MkdirAll(filepath.Join(s.dir, IngestDir), 0o700); err == nil {
 			inner, err = s.Store.Writer(ctx, content.WithRef(w.ingest), content.WithDescriptor(wanted.Desc))
 		}
@@ -320,8 +318,8 @@ func (s *Store) Writer(ctx context.Context, opts ...content.WriterOpt) (content.
 	return w, nil
 }
 
-// absent is nil where no sound blob of the digest is there. A damaged one is
-// removed: containerd's store looks at names only and would keep it.
+// absent returns an error of class ErrAlreadyExists if the store has a valid blob. It
+// removes a damaged one: containerd's store checks only the name and would keep it.
 func (s *Store) absent(ctx context.Context, dgst digest.Digest) error {
 	ra, err := s.ReaderAt(ctx, ocispec.Descriptor{Digest: dgst})
 	if errdefs.IsNotFound(err) {
@@ -334,7 +332,7 @@ func (s *Store) absent(ctx context.Context, dgst digest.Digest) error {
 	return fmt.Errorf("blob %s: %w", dgst, errdefs.ErrAlreadyExists)
 }
 
-// writer removes its ingest unless it was committed.
+// writer removes its ingest unless it is committed.
 type writer struct {
 	content.Writer
 	store  *Store
@@ -356,7 +354,7 @@ func (w *writer) Commit(ctx context.Context, size int64, expected digest.Digest,
 		return errors.Join(err, w.Close())
 	}
 	w.done = true
-	// containerd's store lets everyone read it.
+	// containerd's store makes it readable for everyone.
 	if file, err := w.store.blobFile(dgst); err == nil {
 		if err := os.Chmod(file, 0o600); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("make blob %s private: %w", dgst, err)
@@ -371,7 +369,7 @@ func (w *writer) Close() error {
 	}
 	w.done = true
 	err := w.Writer.Close()
-	// The ingest goes even where the run was cancelled.
+	// Remove the ingest even if the run was cancelled.
 	return errors.Join(err, w.abort(context.Background()))
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package blob reads the files of blobs, and hashes each once.
+// Package blob reads blobs from files and verifies each one once.
 package blob
 
 import (
@@ -16,10 +16,10 @@ import (
 	"github.com/taped-dev/tape/engine/regular"
 )
 
-// Reader reads part of an open file.
+// Reader reads a section of an open file.
 type Reader struct {
 	*io.SectionReader
-	File *os.File // nil where it is closed by another
+	File *os.File // nil if the file has another owner
 	Info os.FileInfo
 }
 
@@ -44,18 +44,17 @@ func (r *Reader) Close() error {
 	return r.File.Close()
 }
 
-// ErrWrongDigest is what a blob is that is not what its name says.
-var ErrWrongDigest = errors.New("its bytes have another digest")
+// ErrWrongDigest is returned for a blob whose content does not match its digest.
+var ErrWrongDigest = errors.New("its content has another digest")
 
-// Sound remembers which files have been hashed and had their digest. The zero value
-// is ready for use.
+// Sound remembers which files have been verified. The zero value is ready to use.
 type Sound struct {
 	mu    sync.Mutex
 	files map[digest.Digest]os.FileInfo
 }
 
-// Verify reads all of a blob, or until ctx ends; none of one that it knows and
-// whose file has stayed the same.
+// Verify reads the whole blob, until ctx ends, and returns ErrWrongDigest if its content
+// does not match. A file that was verified and has not changed since is not read again.
 func (s *Sound) Verify(ctx context.Context, r *Reader, dgst digest.Digest) error {
 	s.mu.Lock()
 	was, ok := s.files[dgst]
@@ -79,8 +78,8 @@ func (s *Sound) Verify(ctx context.Context, r *Reader, dgst digest.Digest) error
 	return nil
 }
 
-// WithContext returns a reader that fails when ctx ends: reading a local file does not
-// notice by itself. It lives as long as one copy.
+// WithContext returns a reader that fails when ctx ends, for reading local files, which
+// cannot be interrupted.
 func WithContext(ctx context.Context, r io.Reader) io.Reader { return contextReader{ctx, r} }
 
 type contextReader struct {

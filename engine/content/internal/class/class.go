@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package class makes errors that belong to a class of containerd's errdefs.
+// Package class creates errors that belong to a class of containerd's errdefs.
 package class
 
 import "fmt"
 
-// Errorf is an error of a class of errdefs, whose name the text does not end in.
+// Errorf returns an error of a class. Unlike with %w, the text does not end in the name of
+// the class.
 func Errorf(class error, format string, args ...any) error {
 	return &classError{fmt.Errorf(format, args...), class}
 }
