@@ -60,8 +60,16 @@ func gitCommand(ctx context.Context, top string, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// maxGit bounds one run of git, which reads attributes and configuration that may be named
+// pipes.
+const maxGit = time.Minute
+
+var errGit = fmt.Errorf("git did not end within %v", maxGit)
+
 // runGit runs git and returns its standard output.
 func runGit(ctx context.Context, top string, stdin io.Reader, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, maxGit, errGit)
+	defer cancel()
 	cmd := gitCommand(ctx, top, args...)
 	cmd.Stdin = stdin
 	var out, problem bytes.Buffer

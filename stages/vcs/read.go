@@ -217,6 +217,10 @@ func (r *reader) open(ctx context.Context, top string) *repository {
 		}
 		return r.pathTree(ctx, repo)
 	}
+	if err := checkFiles(abs); err != nil {
+		repo.fail(err)
+		return repo
+	}
 	if err := read(openLibrary(abs)); err != nil {
 		if gitErr := read(openCommand(ctx, abs)); gitErr != nil {
 			// Git's message is the more helpful one, unless git is not installed.

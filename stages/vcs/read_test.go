@@ -5,6 +5,7 @@ package vcs
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -571,6 +572,48 @@ func TestReadRunsNothing(t *testing.T) {
 		}
 		if out, err := os.ReadFile(ran); err == nil {
 			t.Errorf("%s: git ran %s", format, out)
+		}
+	}
+}
+
+// A named pipe blocks whoever opens it, and go-git heeds no context.
+func TestReadNamedPipes(t *testing.T) {
+	for _, name := range []string{"HEAD", "config", "packed-refs", "index", "shallow", "refs/tags/v1", "objects/info/alternates", "info/attributes", "commondir"} {
+		t.Run(strings.ReplaceAll(name, "/", " "), func(t *testing.T) {
+			dir := newRepository(t, shop)
+			file := filepath.Join(dir, ".git", filepath.FromSlash(name))
+			if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Fatal(err)
+			}
+			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := mkfifo(file); err != nil {
+				t.Skip(err)
+			}
+			facts, warnings, err := Read(t.Context(), query(t, dir, "deploy/a.yaml"))
+			if err != nil || facts.Modified != Unknown || len(warnings) != 1 || !strings.Contains(warnings[0], "not a regular file") && !strings.Contains(warnings[0], "named pipe") {
+				t.Errorf("modified %v, warnings %q, %v", facts.Modified, warnings, err)
+			}
+		})
+	}
+	// Nor may the git directory of a linked work tree, or the one it shares, hold one.
+	for _, name := range []string{"worktrees/linked/HEAD", "packed-refs"} {
+		dir := newRepository(t, shop)
+		linked := filepath.Join(newFolder(t), "linked")
+		gitIn(t, dir, "worktree", "add", "--quiet", linked)
+		if facts := read(t, query(t, linked, "deploy/a.yaml")); facts.Modified != No {
+			t.Fatalf("a linked work tree: %v", facts.Modified)
+		}
+		file := filepath.Join(dir, ".git", filepath.FromSlash(name))
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if err := mkfifo(file); err != nil {
+			t.Skip(err)
+		}
+		if facts, _, err := Read(t.Context(), query(t, linked, "deploy/a.yaml")); err != nil || facts.Modified != Unknown {
+			t.Errorf("%s: %v, %v", name, facts.Modified, err)
 		}
 	}
 }

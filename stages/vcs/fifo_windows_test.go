@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vcs
+
+import "errors"
+
+func mkfifo(string) error { return errors.ErrUnsupported }

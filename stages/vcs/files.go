@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vcs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/taped-dev/tape/engine/regular"
+)
+
+// gitFiles are the files and folders of a git directory that are read to find out what is
+// committed.
+func gitFiles() []string {
+	return []string{"HEAD", "commondir", "config", "config.worktree", "index", "info", "objects", "packed-refs", "refs", "reftable", "shallow"}
+}
+
+// checkFiles returns an error if the repository whose work tree is at top contains anything
+// but regular files and folders where git and go-git read. Opening a named pipe blocks both
+// of them, and a device may have no end.
+func checkFiles(top string) error {
+	dir := filepath.Join(top, ".git")
+	if info, err := os.Stat(dir); err != nil {
+		return err
+	} else if !info.IsDir() { // a linked work tree or a submodule
+		data, err := regular.ReadFile(dir)
+		if err != nil {
+			return err
+		}
+		dir = within(top, strings.TrimPrefix(string(data), "gitdir: "))
+	}
+	if err := checkTree(dir); err != nil {
+		return err
+	}
+	common, err := regular.ReadFile(filepath.Join(dir, "commondir"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = checkTree(within(dir, string(common)))
+	}
+	return err
+}
+
+// within returns a path that a file in dir contains.
+func within(dir, text string) string {
+	if text = strings.TrimRight(text, "\r\n"); filepath.IsAbs(text) {
+		return text
+	}
+	return filepath.Join(dir, text)
+}
+
+// checkTree checks a git directory. Symbolic links are followed once: git makes none, but
+// people replace folders such as objects by one.
+func checkTree(dir string) error {
+	for _, name := range gitFiles() {
+		root, err := filepath.EvalSymlinks(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // git may be working
+			}
+			if err != nil {
+				return err
+			}
+			kind := entry.Type()
+			if kind == fs.ModeSymlink {
+				info, err := os.Stat(file)
+				if err != nil {
+					return nil // it leads nowhere, which readers notice
+				}
+				kind = info.Mode().Type()
+			}
+			if kind != 0 && kind != fs.ModeDir {
+				return fmt.Errorf("%s is not a regular file", file)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
