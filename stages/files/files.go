@@ -36,6 +36,11 @@ const MediaType = "application/vnd.tape.files.v1.tar"
 const (
 	block   = 512     // bytes in a block of a tar
 	trusted = 1 << 20 // bytes allocated for a file because its header says so
+
+	maxFiles       = 100_000
+	maxBytes       = 1 << 30
+	maxContent     = 256 << 20
+	maxContentFile = 64 << 20
 )
 
 // File is a regular file in a folder.
@@ -53,10 +58,12 @@ type Limits struct {
 }
 
 // DefaultLimits are far above the largest known application, with 5,000 files and 60 MB.
-func DefaultLimits() Limits { return Limits{Files: 100_000, Bytes: 1 << 30} }
+func DefaultLimits() Limits { return Limits{Files: maxFiles, Bytes: maxBytes} }
 
 // ContentLimits are the limits for the content, which readers hold in memory.
-func ContentLimits() Limits { return Limits{Files: 100_000, Bytes: 256 << 20, File: 64 << 20} }
+func ContentLimits() Limits {
+	return Limits{Files: maxFiles, Bytes: maxContent, File: maxContentFile}
+}
 
 // Check returns an error if the files exceed the limits.
 func (l Limits) Check(list []File) error {
@@ -182,6 +189,9 @@ func read(r io.Reader, limits Limits, take func(content io.Reader, size int64) (
 		}
 		if n >= limits.Files || len(out)+len(dirs) >= limits.Files {
 			return nil, fmt.Errorf("archive has more than %d entries", limits.Files)
+		}
+		if len(h.Name) > maxName { // before any error that has the whole name
+			return nil, CheckName(h.Name)
 		}
 		name := strings.TrimPrefix(h.Name, "./")
 		if h.Typeflag == tar.TypeDir {

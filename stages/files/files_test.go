@@ -294,6 +294,20 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// A name that is too long is told of in few bytes, whatever has it.
+func TestReadLongName(t *testing.T) {
+	for _, kind := range []byte{tar.TypeReg, tar.TypeDir, tar.TypeSymlink, tar.TypeChar} {
+		var buf bytes.Buffer
+		w := tar.NewWriter(&buf)
+		if err := w.WriteHeader(&tar.Header{Typeflag: kind, Name: strings.Repeat("n", 1_000_000), Linkname: "x", Format: tar.FormatPAX}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Read(&buf, DefaultLimits()); err == nil || len(err.Error()) > 200 {
+			t.Errorf("type %q: %.300v", kind, err)
+		}
+	}
+}
+
 // Names are written into comments of YAML streams and printed: whatever ends a line or
 // turns text around could add an object that nothing else reads.
 func TestCheckNamePrintable(t *testing.T) {

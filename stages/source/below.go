@@ -6,13 +6,13 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/regular"
 )
 
 // maxBelow is how many sources below a folder are counted, maxNamed how many are
@@ -82,7 +82,7 @@ var notSources = regexp.MustCompile(`^(cue\.mod|node_modules|third_party|vendor|
 var notBuilt = regexp.MustCompile(`(?m)^(kind: *["']?Component\b|apiVersion: *["']?kustomize\.toolkit\.fluxcd\.io/)`)
 
 func builds(kustomization string) bool {
-	data, err := os.ReadFile(kustomization)
+	data, err := regular.ReadFile(kustomization)
 	return err != nil || !notBuilt.Match(data)
 }
 

@@ -148,6 +148,12 @@ func (c *command) object(ctx context.Context, id string) (string, []byte, error)
 	return kind, data, nil
 }
 
+// maxObject is the size of a commit, a tag or a tree that is read. Anything may be where
+// one is looked for: HEAD names whatever it likes.
+const maxObject = 64 << 20
+
+var errTooLarge = fmt.Errorf("it has more than %d bytes", maxObject)
+
 // exchange requests one object from the running git, which it starts if necessary.
 func (c *command) exchange(ctx context.Context, id string) (string, []byte, error) {
 	if c.batch == nil {
@@ -179,6 +185,12 @@ func (c *command) exchange(ctx context.Context, id string) (string, []byte, erro
 	size, err := strconv.Atoi(fields[2])
 	if err != nil {
 		return "", nil, err
+	}
+	if size < 0 || size > maxObject {
+		if _, err := io.CopyN(io.Discard, c.hear, int64(size)+1); err != nil {
+			return "", nil, err
+		}
+		return "", nil, errTooLarge
 	}
 	data := make([]byte, size+1) // with a newline
 	if _, err := io.ReadFull(c.hear, data); err != nil {

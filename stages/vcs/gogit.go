@@ -91,8 +91,11 @@ func (l *library) config(context.Context) (map[string][]string, error) {
 
 func (l *library) object(ctx context.Context, id string) (string, []byte, error) {
 	kind, data, err := l.read(id)
-	if err == nil {
+	switch {
+	case err == nil:
 		return kind, data, nil
+	case errors.Is(err, errTooLarge):
+		return "", nil, fmt.Errorf("read object %s: %w", id, err)
 	}
 	if l.spare == nil {
 		spare, gitErr := openCommand(ctx, l.top)
@@ -105,6 +108,13 @@ func (l *library) object(ctx context.Context, id string) (string, []byte, error)
 }
 
 func (l *library) read(id string) (string, []byte, error) {
+	size, err := l.repo.Storer.EncodedObjectSize(plumbing.NewHash(id))
+	if err != nil {
+		return "", nil, err
+	}
+	if size > maxObject {
+		return "", nil, errTooLarge
+	}
 	obj, err := l.repo.Storer.EncodedObject(plumbing.AnyObject, plumbing.NewHash(id))
 	if err != nil {
 		return "", nil, err

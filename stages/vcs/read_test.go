@@ -111,6 +111,29 @@ func read(t *testing.T, q Query) Facts {
 
 var shop = map[string]string{"deploy/a.yaml": "a: 1\n", "deploy/b/c.yaml": "c: 1\n", "README.md": "hi\n"}
 
+// What is too large to be a commit or a tree is not read, and the next object is.
+func TestObjectTooLarge(t *testing.T) {
+	dir := newRepository(t, map[string]string{"large": strings.Repeat("\x00", maxObject+1), "small": "x"})
+	large, small := gitIn(t, dir, "rev-parse", "HEAD:large"), gitIn(t, dir, "rev-parse", "HEAD:small")
+	lib, err := openLibrary(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	command, err := openCommand(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, of := range map[string]objects{"go-git": lib, "git": command} {
+		defer of.close()
+		if _, _, err := of.object(t.Context(), large); !errors.Is(err, errTooLarge) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, data, err := of.object(t.Context(), small); err != nil || string(data) != "x" {
+			t.Errorf("%s: then %q, %v", name, data, err)
+		}
+	}
+}
+
 func TestRead(t *testing.T) {
 	dir := newRepository(t, shop)
 	gitIn(t, dir, "remote", "add", "origin", "https://bot:hunter2@git.example.com/shop.git?token=hunter3")

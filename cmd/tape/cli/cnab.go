@@ -214,7 +214,7 @@ func (a *program) packageBundle(cmd *cobra.Command, args []string, repository st
 
 func (a *program) readBundle(file string) ([]byte, error) {
 	if file == "-" {
-		return io.ReadAll(a.In)
+		return regular.ReadAll("standard input", a.In)
 	}
 	return regular.ReadArgument(file)
 }
