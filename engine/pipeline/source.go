@@ -8,6 +8,8 @@ import (
 	"path"
 	"regexp"
 	"strings"
+
+	"github.com/taped-dev/tape/engine/content/imageref"
 )
 
 // sourceSection is the prefix of placeholders for sources, and the value of "each".
@@ -121,9 +123,7 @@ func nameOf(where string) string {
 		if i := strings.IndexAny(where, "?#@"); i >= 0 {
 			where = where[:i]
 		}
-		if i := strings.LastIndexByte(where, ':'); i > strings.LastIndexByte(where, '/') {
-			where = where[:i]
-		}
+		where = imageref.Split(where).Name
 	}
 	name := path.Base(path.Clean(where))
 	if name == "." || name == ".." || name == "/" {

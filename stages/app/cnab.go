@@ -3,19 +3,18 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 
 	"github.com/containerd/errdefs"
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/descriptor"
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/local"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/store"
@@ -101,18 +100,18 @@ func (o *BundleOptions) run(ctx context.Context, verb string, then func(context.
 	fail := func(err error) (*BundleResult, error) {
 		return nil, fmt.Errorf("%s bundle to %s: %w", verb, o.Target, err)
 	}
-	name, tag, dgst, err := parseReference(o.Target)
-	if err == nil && dgst != "" {
+	to, err := parseReference(o.Target)
+	if err == nil && to.Digest != "" {
 		err = usagef("a bundle gets the digest that it has: leave it out of the target")
 	}
 	if err != nil {
 		return fail(err)
 	}
-	b := &bundling{origins: o.origins(), tag: tag, result: &BundleResult{Relocation: map[string]string{}, Moved: &transfer.Moved{}}}
+	b := &bundling{origins: o.origins(), tag: to.Tag, result: &BundleResult{Relocation: map[string]string{}, Moved: &transfer.Moved{}}}
 	if b.from, err = resolve.NewFrom(o.From, ""); err != nil {
 		return fail(err)
 	}
-	if b.repository, err = o.Registry.Repository(name); err != nil {
+	if b.repository, err = o.Registry.Repository(to.Name); err != nil {
 		return fail(err)
 	}
 	if b.Bundle, err = cnab.Parse(o.Bundle); err != nil {
@@ -182,12 +181,12 @@ type bundleSource struct {
 
 // resolve finds an image; one without tag and digest is latest.
 func (b *bundling) resolve(ctx context.Context, ref string) (bundleSource, ocispec.Descriptor, error) {
-	named, err := reference.ParseNormalizedNamed(ref)
+	named, err := imageref.Parse(ref)
 	if err != nil {
 		return bundleSource{}, ocispec.Descriptor{}, err
 	}
-	named = reference.TagNameOnly(named)
-	source := bundleSource{name: named.Name()}
+	named = named.OrLatest()
+	source := bundleSource{name: named.Name}
 	written := images.Reference{Source: ref, Name: named.String()}
 	place := b.from.Of(written)
 	if place != "" {
@@ -196,14 +195,7 @@ func (b *bundling) resolve(ctx context.Context, ref string) (bundleSource, ocisp
 	if source.Origin, err = b.origins.Open(ctx, named.String(), place); err != nil {
 		return source, ocispec.Descriptor{}, err
 	}
-	var version string
-	if tagged, ok := named.(reference.Tagged); ok {
-		version = tagged.Tag()
-	}
-	if digested, ok := named.(reference.Digested); ok {
-		version = digested.Digest().String()
-	}
-	desc, err := source.Resolve(ctx, version)
+	desc, err := source.Resolve(ctx, named.Version())
 	if errdefs.IsNotFound(err) && place == "" {
 		err = fmt.Errorf("%w%s", err, resolve.Hint(ctx, b.origins.Local, written))
 	}
@@ -238,7 +230,7 @@ func (b *bundling) push(ctx context.Context, noFallbacks bool) error {
 		switch {
 		case err == nil:
 			b.result.Digest = docs.Index.Digest
-			b.result.Ref = b.repository.Name() + tagSuffix(b.tag) + "@" + docs.Index.Digest.String()
+			b.result.Ref = imageref.Reference{Name: b.repository.Name(), Tag: b.tag, Digest: docs.Index.Digest}.String()
 			return nil
 		case !errdefs.IsInvalidArgument(err) && !errdefs.IsNotImplemented(err):
 			return err
@@ -252,13 +244,6 @@ func (b *bundling) push(ctx context.Context, noFallbacks bool) error {
 			dialect.Config, dialect.Index, next.Config, next.Index, err))
 	}
 	return nil
-}
-
-func tagSuffix(tag string) string {
-	if tag == "" {
-		return ""
-	}
-	return ":" + tag
 }
 
 func (b *bundling) documents(ctx context.Context, docs cnab.Documents) error {
@@ -290,18 +275,18 @@ func PullBundle(ctx context.Context, o PullBundleOptions) (*BundleResult, error)
 }
 
 func pullBundle(ctx context.Context, client *registry.Client, ref string) (*BundleResult, error) {
-	name, tag, dgst, err := parseReference(ref)
+	r, err := parseReference(ref)
 	if err != nil {
 		return nil, err
 	}
-	if tag == "" && dgst == "" {
+	if r.Version() == "" {
 		return nil, usagef("it names no tag and no digest; add one, such as %s:v1.0.0", ref)
 	}
-	from, err := client.Repository(name)
+	from, err := client.Repository(r.Name)
 	if err != nil {
 		return nil, err
 	}
-	desc, data, err := from.Manifest(ctx, cmp.Or(dgst, tag))
+	desc, data, err := from.Manifest(ctx, r.Version())
 	if err != nil {
 		return nil, err
 	}
@@ -324,7 +309,8 @@ func pullBundle(ctx context.Context, client *registry.Client, ref string) (*Bund
 	if err := json.Unmarshal(data, &manifest); err != nil {
 		return nil, fmt.Errorf("read manifest %s: %w", at.Digest, err)
 	}
-	result := &BundleResult{Ref: name + tagSuffix(tag) + "@" + desc.Digest.String(), Digest: desc.Digest}
+	r.Digest = desc.Digest
+	result := &BundleResult{Ref: r.String(), Digest: desc.Digest}
 	if result.Bundle, err = engine.Get(ctx, from, manifest.Config); err != nil {
 		return nil, err
 	}
@@ -332,11 +318,11 @@ func pullBundle(ctx context.Context, client *registry.Client, ref string) (*Bund
 	if err != nil {
 		return nil, err
 	}
-	if result.Relocation, err = bundle.RelocationMap(index, name); err != nil {
+	if result.Relocation, err = bundle.RelocationMap(index, r.Name); err != nil {
 		return nil, err
 	}
 	for _, i := range bundle.Images {
-		now, err := digest.Parse(result.Relocation[i.Ref][len(name)+1:])
+		now, err := digest.Parse(result.Relocation[i.Ref][len(r.Name)+1:])
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", i, err)
 		}

@@ -13,13 +13,13 @@ import (
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/descriptor"
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/transfer"
@@ -171,18 +171,18 @@ func openTarget(client *registry.Client, text, tag string) (*target, error) {
 	if host, _, _ := strings.Cut(text, "/"); isPath(text) || isArchiveName(text) && !strings.ContainsAny(strings.TrimSuffix(host, text), ".:") {
 		return nil, usagef("%s is a path: write archive:%[1]s for an archive, or oci:%[1]s for an OCI layout", text)
 	}
-	name, ownTag, dgst, err := parseReference(text)
+	r, err := parseReference(text)
 	if err != nil {
 		return nil, err
 	}
-	if dgst != "" {
+	if r.Digest != "" {
 		return nil, usagef("a copy has the digest that it has: leave it out of the target")
 	}
-	repo, err := client.Repository(name)
+	repo, err := client.Repository(r.Name)
 	if err != nil {
 		return nil, err
 	}
-	return &target{Target: transfer.ToRepository(client, repo), repository: name, name: name, tag: cmp.Or(ownTag, tag)}, nil
+	return &target{Target: transfer.ToRepository(client, repo), repository: r.Name, name: r.Name, tag: cmp.Or(r.Tag, tag)}, nil
 }
 
 // copyPair copies one pair, and tells of it as of a node.
@@ -239,11 +239,7 @@ func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, node string, ev
 	}
 	result.Moved = c.Moved()
 	transfer.SortMoved(result.MovedTags)
-	result.Ref = to.name
-	if to.tag != "" {
-		result.Ref += ":" + to.tag
-	}
-	result.Ref += "@" + root.Digest.String()
+	result.Ref = imageref.Reference{Name: to.name, Tag: to.tag, Digest: root.Digest}.String()
 	return result, nil
 }
 
@@ -252,14 +248,8 @@ func tagOf(name string) string {
 	if !strings.ContainsAny(name, ":/") {
 		return name
 	}
-	named, err := reference.ParseNormalizedNamed(name)
-	if err != nil {
-		return ""
-	}
-	if tagged, ok := named.(reference.Tagged); ok {
-		return tagged.Tag()
-	}
-	return ""
+	named, _ := imageref.Parse(name)
+	return named.Tag
 }
 
 // copyToArchive is Save, which goes on where an earlier one was cut off.

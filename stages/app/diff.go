@@ -18,6 +18,7 @@ import (
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/files"
 )
@@ -269,11 +270,7 @@ func (d *ImagesDiff) joinVersions(from, to map[string]artifact.ViewImage) {
 
 // imageRepository returns a name without its tag and digest.
 func imageRepository(name string) string {
-	name, _, _ = strings.Cut(name, "@")
-	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
-		name = name[:i]
-	}
-	return name
+	return imageref.Split(name).Name
 }
 
 func diffPlatforms(x, y artifact.ViewImage) *PlatformsDiff {

@@ -48,14 +48,14 @@ const parallelListed = 16
 // List lists the applications of a repository. Beside the list of tags it takes a
 // request a tag, and one for what is attached to each root.
 func List(ctx context.Context, o ListOptions) (*ListResult, error) {
-	name, tag, dgst, err := parseReference(o.Repository)
+	r, err := parseReference(o.Repository)
 	if err != nil {
 		return nil, err
 	}
-	if tag != "" || dgst != "" {
-		return nil, usagef("%s is one application: list takes the repository, %s; 'tape view' shows one", o.Repository, name)
+	if r.Version() != "" {
+		return nil, usagef("%s is one application: list takes the repository, %s; 'tape view' shows one", o.Repository, r.Name)
 	}
-	from, err := o.Registry.Repository(name)
+	from, err := o.Registry.Repository(r.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -73,9 +73,9 @@ func List(ctx context.Context, o ListOptions) (*ListResult, error) {
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return nil, fmt.Errorf("list %s: %w", name, err)
+		return nil, fmt.Errorf("list %s: %w", r.Name, err)
 	}
-	result := &ListResult{Repository: name, Applications: []ListedApplication{}}
+	result := &ListResult{Repository: r.Name, Applications: []ListedApplication{}}
 	roots := map[digest.Digest]bool{}
 	for _, app := range found {
 		if app != nil {
@@ -84,7 +84,7 @@ func List(ctx context.Context, o ListOptions) (*ListResult, error) {
 		}
 	}
 	if err := signedRoots(ctx, from, roots); err != nil {
-		return nil, fmt.Errorf("list %s: %w", name, err)
+		return nil, fmt.Errorf("list %s: %w", r.Name, err)
 	}
 	for i := range result.Applications {
 		result.Applications[i].Signed = roots[result.Applications[i].Digest]
@@ -173,6 +173,6 @@ func IsRepository(ref string) bool {
 	if _, ok := applicationReference(ref); !ok || strings.HasPrefix(ref, "oci:") || strings.HasPrefix(ref, "archive:") {
 		return false
 	}
-	_, tag, dgst, err := parseReference(ref)
-	return err == nil && tag == "" && dgst == ""
+	r, err := parseReference(ref)
+	return err == nil && r.Version() == ""
 }

@@ -10,9 +10,9 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
-	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/local"
 	"github.com/taped-dev/tape/engine/content/registry"
@@ -63,22 +63,18 @@ func open(ctx context.Context, client *registry.Client, ref string) (*opened, er
 		}
 		return open(ctx, client, at)
 	}
-	name, tag, dgst, err := parseReference(ref)
+	r, err := parseReference(ref)
 	if err != nil {
 		return nil, err
 	}
-	if tag == "" && dgst == "" {
+	if r.Version() == "" {
 		return nil, usagef("%s names no tag and no digest; add one, such as %s:v1.0.0", ref, ref)
 	}
-	repo, err := client.Repository(name)
+	repo, err := client.Repository(r.Name)
 	if err != nil {
 		return nil, err
 	}
-	o := &opened{Repository: repo, name: name, tag: tag, version: tag, close: func() error { return nil }}
-	if dgst != "" {
-		o.version = dgst
-	}
-	return o, nil
+	return &opened{Repository: repo, name: r.Name, tag: r.Tag, version: r.Version(), close: func() error { return nil }}, nil
 }
 
 // openSaved opens the image of an archive in Docker's own format, which is unpacked;
@@ -99,18 +95,11 @@ func openSaved(ctx context.Context, ref string) (*opened, error) {
 // SplitTag splits REPOSITORY[:TAG]. What is neither is given back as it is, for whoever
 // checks repositories.
 func SplitTag(text string) (repository, tag string, err error) {
-	parsed, err := reference.Parse(text)
-	if err != nil {
+	r := imageref.Split(text)
+	if _, err := imageref.Parse(text); err != nil || r.Tag == "" || r.Digest != "" || !strings.Contains(r.Name, "/") { // registry.example.com:5000 is a host
 		return text, "", nil
 	}
-	if _, ok := parsed.(reference.Digested); ok {
-		return text, "", nil
-	}
-	tagged, ok := parsed.(reference.NamedTagged)
-	if !ok || !strings.Contains(tagged.Name(), "/") { // registry.example.com:5000 is a host
-		return text, "", nil
-	}
-	return tagged.Name(), tagged.Tag(), asUsage(artifact.CheckTag(tagged.Tag()))
+	return r.Name, r.Tag, asUsage(artifact.CheckTag(r.Tag))
 }
 
 // isPath reports whether a text is a path for a person.
@@ -134,36 +123,27 @@ func isArchiveName(text string) bool {
 }
 
 // parseReference splits a reference that must name its registry.
-func parseReference(ref string) (name, tag, dgst string, err error) {
-	if strings.Contains(ref, "://") {
-		return "", "", "", usagef("%q is no reference: leave out the scheme", ref)
+func parseReference(text string) (imageref.Reference, error) {
+	none := imageref.Reference{}
+	if strings.Contains(text, "://") {
+		return none, usagef("%q is no reference: leave out the scheme", text)
 	}
-	if isPath(ref) {
-		return "", "", "", usagef("there is no %s; an application is REGISTRY/REPOSITORY:TAG, archive:FILE or oci:DIR", ref)
+	if isPath(text) {
+		return none, usagef("there is no %s; an application is REGISTRY/REPOSITORY:TAG, archive:FILE or oci:DIR", text)
 	}
-	parsed, err := reference.Parse(ref)
-	if err != nil {
-		return "", "", "", usagef("%q is no reference: %w", ref, err)
+	if _, err := imageref.Parse(text); err != nil {
+		return none, usagef("%q is no reference: %w", text, err)
 	}
-	named, ok := parsed.(reference.Named)
-	if !ok {
-		return "", "", "", usagef("%q is no reference: it has no name", ref)
-	}
-	host, _, path := strings.Cut(named.Name(), "/")
+	r := imageref.Split(text)
+	host, _, path := strings.Cut(r.Name, "/")
 	noRegistry := !path || !strings.ContainsAny(host, ".:") && host != "localhost"
-	if noRegistry && isArchiveName(ref) {
-		return "", "", "", usagef("there is no file %s; an application is REGISTRY/REPOSITORY:TAG, archive:FILE or oci:DIR", ref)
+	if noRegistry && isArchiveName(text) {
+		return none, usagef("there is no file %s; an application is REGISTRY/REPOSITORY:TAG, archive:FILE or oci:DIR", text)
 	}
 	if noRegistry {
-		return "", "", "", usagef("%q does not name its registry: write registry.example.com/%s", ref, ref)
+		return none, usagef("%q does not name its registry: write registry.example.com/%s", text, text)
 	}
-	if t, ok := parsed.(reference.Tagged); ok {
-		tag = t.Tag()
-	}
-	if d, ok := parsed.(reference.Digested); ok {
-		dgst = d.Digest().String()
-	}
-	return named.Name(), tag, dgst, nil
+	return r, nil
 }
 
 // resolve finds the manifest that the reference names. Where it is in an archive of an

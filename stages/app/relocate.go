@@ -15,13 +15,13 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/package-url/packageurl-go"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/store"
@@ -151,7 +151,7 @@ func applicationReference(source string) (ref string, ok bool) {
 	info, err := os.Stat(source)
 	switch {
 	case err != nil:
-		_, _, _, err := parseReference(source)
+		_, err := parseReference(source)
 		return source, err == nil
 	case info.IsDir():
 		_, err := os.Stat(filepath.Join(source, ocispec.ImageLayoutFile))
@@ -200,28 +200,25 @@ func (r *relocating) images(ctx context.Context, to artifact.Naming, list []relo
 			if err != nil {
 				return nil, err
 			}
-			parsed, err := reference.ParseNamed(ref)
+			parsed, err := imageref.Parse(ref)
 			if err != nil {
 				return nil, fmt.Errorf("image %s: %q: %w", name, ref, err)
 			}
 			r.result.Mapping[name] = ref
-			d := destinations[parsed.Name()]
+			d := destinations[parsed.Name]
 			if d == nil {
 				d = &destination{tags: map[string]ocispec.Descriptor{}}
-				destinations[parsed.Name()] = d
+				destinations[parsed.Name] = d
 			}
 			d.images = append(d.images, image)
 			// One that was named by its digest alone gets a tag all the same: there
 			// are registries that remove what has none.
-			tag := artifact.ImageTag(name, image.image.Digest)
-			if tagged, ok := parsed.(reference.Tagged); ok {
-				tag = tagged.Tag()
-			}
+			tag := cmp.Or(parsed.Tag, artifact.ImageTag(name, image.image.Digest))
 			if _, taken := d.tags[tag]; !taken {
 				d.tags[tag] = image.image
 			}
 			if placed[image.image.Digest] == "" {
-				placed[image.image.Digest] = parsed.Name()
+				placed[image.image.Digest] = parsed.Name
 			}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/imageref"
 )
 
 // annotationImageName is how containerd names what it imports, in full.
@@ -84,14 +85,10 @@ func (a Archive) names(image ocispec.Descriptor) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("image %s: %w", source, err)
 		}
-		tagged, _, _ := strings.Cut(ref, "@")
-		repository := tagged
-		if i := strings.LastIndexByte(tagged, ':'); i > strings.LastIndexByte(tagged, '/') {
-			repository = tagged[:i]
-		}
-		out = append(out, repository+"@"+image.Digest.String())
-		if tagged != repository {
-			out = append(out, tagged)
+		named := imageref.Split(ref)
+		out = append(out, named.Name+"@"+image.Digest.String())
+		if named.Tag != "" {
+			out = append(out, named.Tagged())
 		}
 	}
 	return out, nil

@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/vcs"
 )
@@ -40,13 +41,10 @@ const (
 // name with a digest and no tag gives <basename>.<8 hex>. What is too long is
 // trimmed from the left.
 func ImageTag(name string, d digest.Digest) string {
-	name, _, digested := strings.Cut(name, "@")
-	base, tag, tagged := strings.Cut(path.Base(name), ":")
-	switch {
-	case tagged:
-		base += "." + tag
-	case !digested:
-		base += ".latest"
+	named := imageref.Split(name).OrLatest()
+	base := path.Base(named.Name)
+	if named.Tag != "" {
+		base += "." + named.Tag
 	}
 	out := []byte(base + "." + short(d))
 	for i, c := range out {
@@ -56,7 +54,7 @@ func ImageTag(name string, d digest.Digest) string {
 	}
 	// A tag does not start with a dot or a dash.
 	out = out[max(0, len(out)-maxTag):]
-	tag = strings.TrimLeft(string(out), ".-")
+	tag := strings.TrimLeft(string(out), ".-")
 	if strings.HasPrefix(tag, contentTagPrefix) { // which are tags of contents alone
 		tag = "_" + tag[max(0, len(tag)-maxTag+1):]
 	}

@@ -8,10 +8,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/stages/images"
 )
 
@@ -32,15 +32,12 @@ type Naming struct {
 // Ref is what the image is called: name is the normalised one that it was taped
 // by. The digest is always part of it.
 func (n Naming) Ref(name string, d digest.Digest) (string, error) {
-	name, _, _ = strings.Cut(name, "@")
+	named := imageref.Split(name)
+	named.Digest = d
 	if n.OneToOne {
-		return RelocatedName(n.Repository, name+"@"+d.String())
+		return RelocatedName(n.Repository, named.String())
 	}
-	image := images.Image{Name: name, Digest: d}
-	if parsed, err := reference.ParseNormalizedNamed(name); err == nil && reference.IsNameOnly(parsed) {
-		image.Name += "@" + d.String() // it had no tag, and gets none
-	}
-	tag := TagIn(n.Taped, image)
+	tag := TagIn(n.Taped, images.Image{Name: named.String(), Digest: d})
 	return n.Repository + ":" + tag + "@" + d.String(), nil
 }
 
@@ -49,8 +46,7 @@ func (n Naming) At(edit images.Edit) (string, error) {
 	if n.OneToOne || !edit.KeepTag {
 		return n.Ref(edit.Resolved, edit.Digest)
 	}
-	_, tag := images.Image{Name: edit.Resolved}.Repository()
-	return WrittenRef(n.Repository, tag, edit.Digest), nil
+	return WrittenRef(n.Repository, imageref.Split(edit.Resolved).Tag, edit.Digest), nil
 }
 
 // Names is how the transform calls images.

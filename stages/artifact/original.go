@@ -6,9 +6,9 @@ import (
 	"encoding/json"
 	"strings"
 
-	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
@@ -139,10 +139,8 @@ func originalImages(statements []Statement) []ViewImage {
 			image.Name = image.Ref
 		}
 		for _, text := range []string{resolved[at], replaced[at]} {
-			if named, err := reference.ParseNormalizedNamed(text); err == nil {
-				if digested, ok := named.(reference.Digested); ok {
-					image.Digest = digested.Digest()
-				}
+			if named, err := imageref.Parse(text); err == nil && named.Digest != "" {
+				image.Digest = named.Digest
 			}
 		}
 		if key := image.Name + " " + image.Ref; !seen[key] {

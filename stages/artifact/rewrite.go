@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/manifests"
@@ -120,11 +121,8 @@ func called(text string, edit images.Edit, from, to Naming) (string, error) {
 // partsOf are what a reference may be split into, always in the same order; ""
 // is what it lacks.
 func partsOf(ref string) []string {
-	tagged, dgst, _ := strings.Cut(ref, "@")
-	name, tag := tagged, ""
-	if i := strings.LastIndexByte(tagged, ':'); i > strings.LastIndexByte(tagged, '/') {
-		name, tag = tagged[:i], tagged[i+1:]
-	}
+	r := imageref.Split(ref)
+	name, tag, dgst := r.Name, r.Tag, r.Digest.String()
 	host, path, _ := strings.Cut(name, "/")
 	folder, base := name[:strings.LastIndexByte(name, '/')], name[strings.LastIndexByte(name, '/')+1:]
 	below := strings.TrimPrefix(strings.TrimPrefix(folder, host), "/")

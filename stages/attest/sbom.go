@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -16,6 +15,7 @@ import (
 	"github.com/spdx/tools-golang/spdx/v2/common"
 	spdx "github.com/spdx/tools-golang/spdx/v2/v2_3"
 
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 )
@@ -86,14 +86,11 @@ func (k *known) sbom(content digest.Digest, created time.Time) *spdx.Document {
 // imagePackage returns the package of an image, with references to the SBOMs that
 // were published beside it.
 func (k *known) imagePackage(image images.Image) *spdx.Package {
-	name, tag, _ := strings.Cut(image.Name, "@")
-	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
-		name, tag = name[:i], name[i+1:]
-	}
+	name := imageref.Split(image.Name)
 	p := &spdx.Package{
-		PackageName:             name,
+		PackageName:             name.Name,
 		PackageSPDXIdentifier:   common.ElementID("Image-" + image.Digest.Encoded()),
-		PackageVersion:          tag,
+		PackageVersion:          cmp.Or(name.Tag, name.Digest.String()),
 		PackageDownloadLocation: spdxNone,
 		PrimaryPackagePurpose:   "CONTAINER",
 		PackageChecksums:        []common.Checksum{{Algorithm: common.SHA256, Value: image.Digest.Encoded()}},

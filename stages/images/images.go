@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/local"
 )
 
@@ -231,11 +232,8 @@ type Image struct {
 // Repository splits the normalised name into repository and tag, without the digest.
 // The tag is "" if the name has none.
 func (i Image) Repository() (name, tag string) {
-	name, _, _ = strings.Cut(i.Name, "@")
-	if at := strings.LastIndexByte(name, ':'); at > strings.LastIndexByte(name, '/') {
-		return name[:at], name[at+1:]
-	}
-	return name, ""
+	r := imageref.Split(i.Name)
+	return r.Name, r.Tag
 }
 
 // Manifest is a manifest that an image index contains.

@@ -8,9 +8,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/local"
 	"github.com/taped-dev/tape/engine/content/registry"
@@ -35,12 +35,12 @@ type Origins struct {
 // Open opens the origin of the image with the given normalised name. From is the
 // local place that holds the image, or "" if it is in the registry of its name.
 func (o Origins) Open(ctx context.Context, name string, from local.Place) (Origin, error) {
-	named, err := reference.ParseNormalizedNamed(name)
+	named, err := imageref.Parse(name)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("image %s: %w", name, err)
 	case from == "":
-		return o.Registry.Source(named.Name())
+		return o.Registry.Source(named.Name)
 	case o.Local == nil:
 		return nil, fmt.Errorf("image %s: cannot be read from %s: local places are not available here", name, from)
 	case from.IsFile() && o.Check != nil:

@@ -45,18 +45,17 @@ import (
 	"strings"
 	"sync"
 
+	containerdimages "github.com/containerd/containerd/v2/core/images"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
-	containerdimages "github.com/containerd/containerd/v2/core/images"
-	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
-
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/descriptor"
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/local"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/transfer"
@@ -234,16 +233,14 @@ func (s *Stage) resolve(ctx context.Context, ref images.Reference) (images.Image
 		Ref: ref.Source, Source: ref.Source, Name: ref.Name, Locations: ref.Locations,
 		Manifests: []images.Manifest{}, Related: []images.Related{},
 	}
-	named, err := reference.ParseNormalizedNamed(ref.Name)
+	named, err := imageref.Parse(ref.Name)
 	switch {
 	case err != nil && s.config.Offline:
 		return image, nil, nil // listing images shows malformed references too
 	case err != nil:
 		return images.Image{}, nil, &failure{err.Error() + "; an image is written as registry/path:tag", errdefs.ErrInvalidArgument}
 	}
-	if digested, ok := named.(reference.Digested); ok {
-		image.Digest, image.DigestProvided = digested.Digest(), true
-	}
+	image.Digest, image.DigestProvided = named.Digest, named.Digest != ""
 	if s.config.Offline {
 		return image, nil, nil
 	}
@@ -255,11 +252,7 @@ func (s *Stage) resolve(ctx context.Context, ref images.Reference) (images.Image
 	if image.Digest == "" {
 		image.Digest = s.config.Digests[ref.Name]
 	}
-	at := image.Digest.String()
-	if at == "" {
-		at = named.(reference.Tagged).Tag()
-	}
-	warnings, err := s.describe(ctx, origin, at, &image)
+	warnings, err := s.describe(ctx, origin, cmp.Or(image.Digest.String(), named.Tag), &image)
 	if err != nil {
 		return images.Image{}, nil, err
 	}
@@ -407,11 +400,10 @@ func merge(references []images.Reference) []images.Reference {
 // normalise returns the reference with registry, path, and tag or digest. It returns
 // an invalid reference unchanged, for resolve to reject.
 func normalise(ref string) string {
-	named, err := reference.ParseNormalizedNamed(ref)
-	if err != nil {
-		return ref
+	if full, err := imageref.Normalise(ref); err == nil {
+		return full
 	}
-	return reference.TagNameOnly(named).String()
+	return ref
 }
 
 // required reports whether Kubernetes itself reads the reference at a location that

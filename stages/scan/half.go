@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/manifests"
 )
@@ -58,8 +59,7 @@ func flat(key string) string {
 // complete finds what completes the image of a stem, among keys that are asked for
 // flat. value is the name: what it has itself is not taken from elsewhere.
 func (c *catalogue) complete(stem, value string, find func(flat string) (value string, ok bool)) (h halves, ok bool) {
-	name, _, digested := strings.Cut(value, "@")
-	_, tag := images.Image{Name: name}.Repository()
+	named := imageref.Split(value)
 	base := strings.TrimSuffix(stem, "image")
 	first := func(good func(string) bool, keys ...string) string {
 		for _, key := range keys {
@@ -70,13 +70,13 @@ func (c *catalogue) complete(stem, value string, find func(flat string) (value s
 		return ""
 	}
 	any := func(string) bool { return true }
-	if tag == "" && !digested {
+	if named.Version() == "" {
 		h.tag = first(any, stem+"tag", stem+"version", "default"+stem+"version", "default"+stem+"tag", stem+"defaultversion", base+"tag", base+"version")
 	}
-	if !digested {
+	if named.Digest == "" {
 		h.digest = first(isDigest, stem+"digest", stem+"sha256", stem+"sha", base+"digest", base+"sha256", base+"sha")
 	}
-	if host, _, ok := strings.Cut(name, "/"); !ok || !strings.ContainsAny(host, ".:") {
+	if host, _, ok := strings.Cut(named.Name, "/"); !ok || !strings.ContainsAny(host, ".:") {
 		h.registry = first(isRegistry, stem+"registry", base+"registry", "imageregistry", stem+"hub", "registry", "hub")
 		if h.registry == "" {
 			h.registry = first(c.isKnown, stem+"host", "host")

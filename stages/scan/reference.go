@@ -10,16 +10,16 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/distribution/reference"
+	"github.com/taped-dev/tape/engine/content/imageref"
 )
 
 // normalise gives a reference its full name: docker.io/library/nginx:latest.
 func normalise(s string) (string, bool) {
-	named, err := reference.ParseNormalizedNamed(s)
+	full, err := imageref.Normalise(s)
 	if err != nil {
 		return s, false
 	}
-	return reference.TagNameOnly(named).String(), true
+	return full, true
 }
 
 // schemes are what some fields put before a reference.

@@ -34,6 +34,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine/content/descriptor"
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/internal/blob"
 	"github.com/taped-dev/tape/engine/content/internal/class"
 	"github.com/taped-dev/tape/engine/content/store"
@@ -300,12 +301,7 @@ func (l *Layout) has() string {
 
 // tagOf returns the tag of a full image name, or "".
 func tagOf(name string) string {
-	name, _, _ = strings.Cut(name, "@")
-	i := strings.LastIndexByte(name, ':')
-	if i < 0 || strings.Contains(name[i:], "/") {
-		return ""
-	}
-	return name[i+1:]
+	return imageref.Split(name).Tag
 }
 
 // Referrers implements [Repository]. It reads every manifest reachable from index.json

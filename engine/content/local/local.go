@@ -28,6 +28,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/layout"
 )
 
@@ -128,10 +129,7 @@ func familiar(named reference.Named) string { return reference.FamiliarString(na
 
 // tag returns the tag of a name, "" if it has only a digest.
 func tag(named reference.Named) string {
-	if tagged, ok := named.(reference.Tagged); ok {
-		return tagged.Tag()
-	}
-	return ""
+	return imageref.Split(named.String()).Tag
 }
 
 // Source is an image in a place. It looks like the repository of the image's name, in which

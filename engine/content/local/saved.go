@@ -29,6 +29,7 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/descriptor"
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/temporary"
 )
@@ -201,11 +202,8 @@ func compressed(ctx context.Context, in content.Store, layer ocispec.Descriptor,
 
 // tagOf returns the tag in an image's name in an index, or "".
 func tagOf(desc ocispec.Descriptor) string {
-	named, err := reference.ParseNormalizedNamed(desc.Annotations[images.AnnotationImageName])
-	if err != nil {
-		return ""
-	}
-	return tag(named)
+	named, _ := imageref.Parse(desc.Annotations[images.AnnotationImageName])
+	return named.Tag
 }
 
 // pickTag selects the image with the tag; "" selects the only image.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/vcs"
@@ -201,11 +202,7 @@ func sourceOptions(raw json.RawMessage) []sourceOption {
 
 // title is what the application is called.
 func title(v *artifact.View) string {
-	name, _, _ := strings.Cut(v.Root.Ref, "@")
-	name = path.Base(name)
-	if i := strings.LastIndexByte(name, ':'); i > 0 {
-		name = name[:i]
-	}
+	name := path.Base(imageref.Split(v.Root.Ref).Name)
 	return cmp.Or(v.Root.Annotations["org.opencontainers.image.title"], name, "application")
 }
 

@@ -15,12 +15,12 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/distribution/reference"
 	"github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine/content/descriptor"
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/files"
@@ -396,7 +396,7 @@ func (c *chain) references(ctx context.Context, s *said, list []files.File) ([]L
 		}
 		for _, p := range report.Placeholders {
 			place := images.Place(p.File, p.Line, p.Column)
-			if _, err := reference.ParseNormalizedNamed(p.Value); p.Pod && err == nil {
+			if _, err := imageref.Parse(p.Value); p.Pod && err == nil {
 				outside = append(outside, c.outside(place, p.Value))
 			} else if p.Pod {
 				c.warn("%s: image %q is a placeholder: the image that the pod will run is outside the root", place, p.Value)
@@ -417,19 +417,14 @@ func (c *chain) outside(place, value string) Link {
 // inRoot reports whether a reference names an image of the root by digest, in the form that
 // the last transform writes.
 func (c *chain) inRoot(name string, t artifact.Transform) bool {
-	named, err := reference.ParseNormalizedNamed(name)
-	if err != nil {
+	named, err := imageref.Parse(name)
+	if err != nil || !c.images[named.Digest] {
 		return false
 	}
 	if t.Naming == artifact.OneToOne {
-		if !strings.HasPrefix(named.Name(), t.Repository+"/") {
-			return false
-		}
-	} else if named.Name() != t.Repository {
-		return false
+		return strings.HasPrefix(named.Name, t.Repository+"/")
 	}
-	digested, ok := named.(reference.Digested)
-	return ok && c.images[digested.Digest()]
+	return named.Name == t.Repository
 }
 
 // from checks the sources against the expected URI and commit; "" matches any.
