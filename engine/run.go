@@ -8,14 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -38,7 +39,7 @@ type Options struct {
 	// Store holds what is kept between runs. It must verify what it reads, as
 	// the one of engine/content/store does. The outputs of stages that are not
 	// Keyers never get there.
-	Store content.Store
+	Store Store
 	// Cache remembers which outputs a key led to; nil: nothing is kept.
 	Cache Cache
 	// Workers is how many nodes run at once; 0: as many as there are CPUs, and
@@ -50,6 +51,9 @@ type Options struct {
 	// Events is told what happens, in order and in one goroutine, which no stage
 	// waits for; Run returns when it has been told everything. It may be nil.
 	Events func(Event)
+	// Results are the outputs that the caller reads from the result. Others leave
+	// memory when the last node that takes them has ended; nil: all stay.
+	Results []Ref
 	// Strict ends the run at the first warning, with [ErrWarning].
 	Strict bool
 	// Targets are the nodes wanted, with what they need; none: all.
@@ -63,7 +67,8 @@ type Options struct {
 type Cache interface {
 	// Get returns what was put under the key, or an error.
 	Get(ctx context.Context, key digest.Digest) (map[string]ocispec.Descriptor, error)
-	// Put remembers outputs, whose blobs are in the store that is kept.
+	// Put remembers outputs, whose blobs are in the store that is kept, and what those
+	// list, by its digest.
 	Put(ctx context.Context, key digest.Digest, outputs map[string]ocispec.Descriptor) error
 }
 
@@ -74,8 +79,8 @@ var ErrWarning = errors.New("a stage warned")
 type Result struct {
 	// Nodes are in the order of the graph.
 	Nodes []NodeResult
-	// Store has every output, until it is forgotten.
-	Store content.Store
+	// Store has the outputs that [Options.Results] names, with what they list.
+	Store Store
 	// Warnings that stages reported, in the order of the graph, then by message.
 	Warnings []Event
 }
@@ -145,8 +150,10 @@ type ended struct {
 	state   State
 	key     digest.Digest
 	outputs Outputs
-	note    string // why there was nothing to do
-	err     error
+	// retained are the blobs of each output that are in memory.
+	retained map[string][]digest.Digest
+	note     string // why there was nothing to do
+	err      error
 }
 
 // all is the scheduler.
@@ -166,6 +173,7 @@ func (r *run) all(ctx context.Context) (*Result, error) {
 		busy    int
 		failure error
 		stopped []string // what the end of ctx cut off
+		live    = r.outputs()
 	)
 	for i, n := range nodes {
 		results[i] = NodeResult{Name: n.Name, State: Waiting}
@@ -204,6 +212,7 @@ func (r *run) all(ctx context.Context) (*Result, error) {
 		event := Event{Node: result.Name}
 		switch {
 		case e.err == nil:
+			live.ended(nodes[e.node], e.retained)
 			for _, i := range feeds[e.node] {
 				if pending[i]--; pending[i] == 0 {
 					at, _ := slices.BinarySearch(ready, i)
@@ -242,6 +251,45 @@ func (r *run) all(ctx context.Context) (*Result, error) {
 	return &Result{Nodes: results, Store: r.layer, Warnings: r.sortedWarnings()}, failure
 }
 
+// live counts who will still read the outputs of nodes.
+type live struct {
+	layer    *store.Overlay
+	results  []Ref // nil: all
+	readers  map[Ref]int
+	retained map[Ref][]digest.Digest
+}
+
+func (r *run) outputs() *live {
+	l := &live{layer: r.layer, results: r.o.Results, readers: map[Ref]int{}, retained: map[Ref][]digest.Digest{}}
+	for _, n := range r.graph.nodes {
+		for _, ref := range n.Inputs {
+			l.readers[ref]++
+		}
+	}
+	return l
+}
+
+// ended releases what a node was the last to read, and what nobody wants of its outputs.
+func (l *live) ended(n Node, retained map[string][]digest.Digest) {
+	for output, digests := range retained {
+		ref := Ref(n.Name + "." + output)
+		l.retained[ref] = digests
+		l.release(ref)
+	}
+	for _, ref := range n.Inputs {
+		l.readers[ref]--
+		l.release(ref)
+	}
+}
+
+func (l *live) release(ref Ref) {
+	if l.readers[ref] > 0 || l.results == nil || slices.Contains(l.results, ref) {
+		return
+	}
+	l.layer.Release(l.retained[ref]...)
+	delete(l.retained, ref)
+}
+
 // work runs a node in a goroutine of its own and always says how it ended, even
 // where the stage ends the goroutine.
 func (r *run) work(ctx context.Context, node int, inputs map[string]ocispec.Descriptor) {
@@ -255,10 +303,12 @@ func (r *run) work(ctx context.Context, node int, inputs map[string]ocispec.Desc
 
 // execute finds the outputs of a node in the cache, or has the stage make them.
 func (r *run) execute(ctx context.Context, n Node, inputs map[string]ocispec.Descriptor) (e ended) {
+	hold := r.layer.Hold()
+	defer hold.LetGo()
 	task := &Task{
 		Node:    n,
 		Inputs:  inputs,
-		Store:   r.layer,
+		Store:   hold,
 		Secrets: r.o.Secrets,
 		Log:     r.o.Log.With("node", n.Name),
 		Report: func(e Event) {
@@ -268,6 +318,15 @@ func (r *run) execute(ctx context.Context, n Node, inputs map[string]ocispec.Des
 	}
 	task.hide()
 	defer task.guard(&e.err)
+	e = r.executeTask(ctx, task)
+	if e.err == nil {
+		e.retained, e.err = r.retain(ctx, e.outputs)
+	}
+	return e
+}
+
+func (r *run) executeTask(ctx context.Context, task *Task) ended {
+	n, inputs := task.Node, task.Inputs
 	key, err := r.o.Executor.Key(ctx, task)
 	if err == nil && key != "" {
 		key, err = nodeKey(key, inputs)
@@ -281,6 +340,7 @@ func (r *run) execute(ctx context.Context, n Node, inputs map[string]ocispec.Des
 		if err == nil {
 			err = r.check(ctx, n, outputs)
 		}
+		maps.DeleteFunc(outputs, func(name string, _ ocispec.Descriptor) bool { return digest.Digest(name).Validate() == nil })
 		if err == nil {
 			err = r.o.Executor.Replay(ctx, task, outputs)
 		}
@@ -331,17 +391,44 @@ func (r *run) check(ctx context.Context, n Node, outputs Outputs) error {
 	return nil
 }
 
+// retain counts the outputs of a node as read by others.
+func (r *run) retain(ctx context.Context, outputs Outputs) (map[string][]digest.Digest, error) {
+	out := map[string][]digest.Digest{}
+	for name, desc := range outputs {
+		all, err := r.layer.Closure(ctx, desc)
+		if err != nil && !errdefs.IsNotFound(err) { // it lies below
+			return nil, fmt.Errorf("output %q: %w", name, err)
+		}
+		for _, one := range all {
+			out[name] = append(out[name], one.Digest)
+		}
+		r.layer.Retain(out[name]...)
+	}
+	return out, nil
+}
+
 // keep puts outputs where the next run finds them, all at once: each waits for
-// the disk.
+// the disk. What they list is kept under its digest, so that whoever prunes the cache
+// and its store need not know what outputs are.
 func (r *run) keep(ctx context.Context, key digest.Digest, outputs Outputs) error {
+	kept := maps.Clone(outputs)
+	for name, desc := range outputs {
+		all, err := store.Closure(ctx, r.layer, desc)
+		if err != nil {
+			return fmt.Errorf("output %q: %w", name, err)
+		}
+		for _, listed := range all[1:] {
+			kept[listed.Digest.String()] = listed
+		}
+	}
 	writes, ctx := errgroup.WithContext(ctx)
-	for _, desc := range outputs {
+	for _, desc := range kept {
 		writes.Go(func() error { return r.layer.Keep(ctx, desc) })
 	}
 	if err := writes.Wait(); err != nil {
 		return err
 	}
-	return r.o.Cache.Put(ctx, key, outputs)
+	return r.o.Cache.Put(ctx, key, kept)
 }
 
 // emit passes an event on. Those of a goroutine that a stage left behind, which

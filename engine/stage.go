@@ -45,8 +45,18 @@ type Replayer interface {
 	Replay(ctx context.Context, t *Task, outputs Outputs) error
 }
 
-// Outputs names what a stage made. Every descriptor's blob is in Task.Store.
+// Outputs names what a stage made. Every descriptor's blob is in Task.Store; so is what
+// a manifest or an index among them lists, unless it is nowhere in the run. Nothing
+// else passes from one stage to another.
 type Outputs map[string]ocispec.Descriptor
+
+// Store is what a stage reads and writes: the part of containerd's content.Store that
+// is about blobs. Reads are verified against the digest.
+type Store interface {
+	content.Provider
+	content.InfoProvider
+	content.Ingester
+}
 
 // Task is what a node is given to run.
 type Task struct {
@@ -55,9 +65,9 @@ type Task struct {
 	// Inputs holds a descriptor for every input of the node. An input that
 	// takes several is spelled name/<key>, one entry a key.
 	Inputs map[string]ocispec.Descriptor
-	// Store has every input's blob, and takes every output's. Reads are
-	// verified against the digest.
-	Store content.Store
+	// Store has every input's blob and what that names, and takes every output's.
+	// What else is written to it is gone when the task ends.
+	Store Store
 	// Secrets returns what references in the configuration of the node, and in its
 	// inputs, stand for. The values must not get into outputs, events and errors.
 	Secrets Secrets

@@ -60,7 +60,7 @@ type Result struct {
 	// Descriptors of the outputs, as the stage returned them.
 	Descriptors engine.Outputs
 	// Store has the outputs, and what else the stage wrote.
-	Store content.Store
+	Store engine.Store
 	// Events that the stage reported, in order.
 	Events []engine.Event
 
@@ -74,7 +74,7 @@ func (c Case) Run(ctx context.Context) (*Result, error) {
 }
 
 // run puts the inputs into one store and gives the stage another, over it.
-func (c Case) run(ctx context.Context, below content.Store, given content.Store) (*Result, error) {
+func (c Case) run(ctx context.Context, below, given engine.Store) (*Result, error) {
 	inputs := map[string]ocispec.Descriptor{}
 	for _, name := range slices.Sorted(maps.Keys(c.Inputs)) {
 		desc, err := engine.Put(context.WithoutCancel(ctx), below, c.Inputs[name].MediaType, c.Inputs[name].Data)
@@ -244,7 +244,7 @@ func excerpt(data []byte, at int) []byte { return data[at:min(at+40, len(data))]
 
 // watched counts what a stage does with its store.
 type watched struct {
-	content.Store
+	engine.Store
 	*counter
 }
 

@@ -6,7 +6,6 @@ import (
 	"context"
 	"slices"
 
-	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/stages/images"
 )
 
@@ -22,9 +21,9 @@ func Images(ctx context.Context, o ImagesOptions) (*ImagesResult, error) {
 	if err := p.With("source", "parts", true); err != nil {
 		return nil, err
 	}
-	target := engine.Ref("discover.images")
+	target := foundImages
 	if !o.Resolve {
-		target = "resolve.images"
+		target = resolvedImages
 		if err := p.With("resolve", "offline", true); err != nil {
 			return nil, err
 		}
@@ -34,11 +33,11 @@ func Images(ctx context.Context, o ImagesOptions) (*ImagesResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := document[images.List](ctx, run, target, images.MediaTypeList)
+	list, err := run.images(ctx, target)
 	if err != nil {
 		return nil, err
 	}
-	report, err := document[images.Report](ctx, run, "scan.references", images.MediaTypeReport)
+	report, err := run.references(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -12,14 +12,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/engine/regular"
 	"github.com/taped-dev/tape/plugins/interpreter"
-	"github.com/taped-dev/tape/stages/images"
-	"github.com/taped-dev/tape/stages/rendering"
 	"github.com/taped-dev/tape/stages/source"
-	"github.com/taped-dev/tape/stages/vcs"
 )
 
 // locking is the lock beside a pipeline file. The zero value is none.
@@ -133,7 +129,7 @@ func (o *PackageOptions) checkUpdate(ctx context.Context, p *pipeline.Pipeline) 
 }
 
 // update writes what a run found into the lock.
-func (l locking) update(ctx context.Context, run *engine.Result, what string) error {
+func (l locking) update(ctx context.Context, run made, what string) error {
 	updated, err := l.updated(ctx, run, what)
 	if err != nil {
 		return err
@@ -141,7 +137,7 @@ func (l locking) update(ctx context.Context, run *engine.Result, what string) er
 	return updated.Write(l.file)
 }
 
-func (l locking) updated(ctx context.Context, run *engine.Result, what string) (*pipeline.Lock, error) {
+func (l locking) updated(ctx context.Context, run made, what string) (*pipeline.Lock, error) {
 	found, err := found(ctx, run)
 	if err != nil {
 		return nil, err
@@ -150,12 +146,12 @@ func (l locking) updated(ctx context.Context, run *engine.Result, what string) (
 }
 
 // found is what a run found, as a lock has it.
-func found(ctx context.Context, run *engine.Result) (*pipeline.Lock, error) {
+func found(ctx context.Context, run made) (*pipeline.Lock, error) {
 	lock := &pipeline.Lock{
 		Images: map[string]digest.Digest{}, Interpreters: map[string]pipeline.LockedInterpreter{}, Materials: map[string]string{},
 		Files: map[string]digest.Digest{},
 	}
-	list, err := document[images.List](ctx, run, "resolve.images", images.MediaTypeList)
+	list, err := run.images(ctx, resolvedImages)
 	if err != nil {
 		return nil, err
 	}
@@ -168,26 +164,22 @@ func found(ctx context.Context, run *engine.Result) (*pipeline.Lock, error) {
 			lock.Images[image.Name] = image.Digest
 		}
 	}
-	for _, node := range run.Nodes {
-		if desc, ok := node.Outputs["facts"]; ok && desc.MediaType == vcs.MediaType {
-			var facts vcs.Facts
-			if err := engine.GetJSON(ctx, run.Store, desc, vcs.MediaType, &facts); err != nil {
-				return nil, err
-			}
-			for _, f := range facts.Files {
-				if f.Untracked {
-					lock.Files[f.Path] = f.Digest
-				}
+	sources, err := run.facts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, facts := range sources {
+		for _, f := range facts.Files {
+			if f.Untracked {
+				lock.Files[f.Path] = f.Digest
 			}
 		}
-		desc, ok := node.Outputs["rendering"]
-		if !ok || desc.MediaType != rendering.MediaTypeRendering {
-			continue
-		}
-		var r rendering.Rendering
-		if err := engine.GetJSON(ctx, run.Store, desc, rendering.MediaTypeRendering, &r); err != nil {
-			return nil, err
-		}
+	}
+	rendered, err := run.renderings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rendered {
 		for _, m := range r.Materials {
 			lock.Materials[m.URI] = m.Digest
 		}

@@ -14,9 +14,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/engine/pipeline"
-	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
-	"github.com/taped-dev/tape/stages/index"
 	"github.com/taped-dev/tape/stages/push"
 )
 
@@ -89,23 +87,23 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 			o.Events(engine.Event{Message: "wrote " + lock.file, At: time.Now()})
 		}
 	}
-	list, err := document[images.List](ctx, run, "discover.images", images.MediaTypeList)
+	list, err := run.images(ctx, foundImages)
 	if err != nil {
 		return nil, err
 	}
-	report, err := document[images.Report](ctx, run, "scan.references", images.MediaTypeReport)
+	report, err := run.references(ctx)
 	if err != nil {
 		return nil, err
 	}
-	edits, err := document[images.Edits](ctx, run, "pin.edits", images.MediaTypeEdits)
+	edits, err := run.edits(ctx)
 	if err != nil {
 		return nil, err
 	}
-	root, err := run.Output("index.root")
+	root, err := run.Output(rootMade)
 	if err != nil {
 		return nil, err
 	}
-	content, err := run.Output("content.manifest")
+	content, err := run.Output(contentMade)
 	if err != nil {
 		return nil, err
 	}
@@ -114,12 +112,12 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 		Placeholders: orEmpty(report.Placeholders),
 		Skipped:      orEmpty(report.Skipped),
 		Signed:       o.Signer != nil,
-		Nodes:        nodes(run),
+		Nodes:        run.nodes(),
 		DryRun:       o.DryRun,
-		Warnings:     warnings(run),
+		Warnings:     run.warnings(),
 	}
 	from.trace(result.Unpinned, result.Placeholders, result.Skipped)
-	if result.TagReason, err = document[string](ctx, run, "index.reason", index.MediaTypeReason); err != nil {
+	if result.TagReason, err = run.tagReason(ctx); err != nil {
 		return nil, err
 	}
 	result.Root.Digest, result.Root.Size = root.Digest, root.Size
@@ -153,16 +151,16 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 }
 
 // pushed is what was pushed, and what moved.
-func (o *PackageOptions) pushed(ctx context.Context, run *engine.Result, result *PackageResult) (push.Pushed, error) {
+func (o *PackageOptions) pushed(ctx context.Context, run made, result *PackageResult) (push.Pushed, error) {
 	if err := mirrored(ctx, run, result); err != nil {
 		return push.Pushed{}, err
 	}
-	return document[push.Pushed](ctx, run, "push.pushed", push.MediaType)
+	return run.pushed(ctx)
 }
 
 // mirrored is what mirror moved or, in a dry run, would.
-func mirrored(ctx context.Context, run *engine.Result, result *PackageResult) error {
-	moved, err := document[images.Moved](ctx, run, "mirror.moved", images.MediaTypeMoved)
+func mirrored(ctx context.Context, run made, result *PackageResult) error {
+	moved, err := run.moved(ctx)
 	if err == nil {
 		result.Moved = moved.Moved
 	}
@@ -171,7 +169,7 @@ func mirrored(ctx context.Context, run *engine.Result, result *PackageResult) er
 
 // forecast is what a run would move: bytes and tags. A repository that may not be
 // read has no tags.
-func (o *PackageOptions) forecast(ctx context.Context, run *engine.Result, where *push.Pushed, result *PackageResult) error {
+func (o *PackageOptions) forecast(ctx context.Context, run made, where *push.Pushed, result *PackageResult) error {
 	if err := mirrored(ctx, run, result); err != nil {
 		return err
 	}
@@ -192,12 +190,8 @@ func (o *PackageOptions) forecast(ctx context.Context, run *engine.Result, where
 }
 
 // moves are the tags that an application, which a run made, would take from others.
-func (o *PackageOptions) moves(ctx context.Context, run *engine.Result) ([]transfer.MovedTag, error) {
-	root, err := run.Output("index.root")
-	if err != nil {
-		return nil, err
-	}
-	app, err := artifact.Open(ctx, &transfer.Made{Provider: run.Store, Root: root}, "")
+func (o *PackageOptions) moves(ctx context.Context, run made) ([]transfer.MovedTag, error) {
+	here, app, err := run.application(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -205,11 +199,11 @@ func (o *PackageOptions) moves(ctx context.Context, run *engine.Result) ([]trans
 	if err != nil {
 		return nil, err
 	}
-	tags, err := document[[]string](ctx, run, "index.tags", artifact.MediaTypeTags)
+	tags, err := run.tags(ctx)
 	if err != nil {
 		return nil, err
 	}
-	list, err := document[images.List](ctx, run, "discover.images", images.MediaTypeList)
+	list, err := run.images(ctx, foundImages)
 	if err != nil {
 		return nil, err
 	}
@@ -217,7 +211,7 @@ func (o *PackageOptions) moves(ctx context.Context, run *engine.Result) ([]trans
 	if err != nil {
 		return nil, err
 	}
-	all := push.Tags(names.Repository, root, app.Content, tags, list.Images)
+	all := push.Tags(names.Repository, here.Root, app.Content, tags, list.Images)
 	was, err := transfer.Was(ctx, repository, all)
 	return transfer.Moves(all, was), err
 }

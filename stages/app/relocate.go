@@ -492,11 +492,7 @@ func (o *RelocateOptions) original(ctx context.Context, was *artifact.Applicatio
 	if err != nil {
 		return err
 	}
-	root, err := run.Output("index.root")
-	if err != nil {
-		return err
-	}
-	app, err := artifact.Open(ctx, &transfer.Made{Provider: run.Store, Root: root}, "")
+	_, app, err := run.application(ctx)
 	if err != nil {
 		return err
 	}
@@ -507,7 +503,7 @@ func (o *RelocateOptions) original(ctx context.Context, was *artifact.Applicatio
 	if r.files, err = app.Files(ctx); err != nil {
 		return err
 	}
-	list, err := document[images.List](ctx, run, "discover.images", images.MediaTypeList)
+	list, err := run.images(ctx, foundImages)
 	if err != nil {
 		return err
 	}
@@ -677,23 +673,19 @@ func (o *RelocateOptions) manifests(ctx context.Context, to artifact.Naming, r *
 	if err != nil {
 		return err
 	}
-	list, err := document[images.List](ctx, run, "discover.images", images.MediaTypeList)
+	list, err := run.images(ctx, foundImages)
 	if err != nil {
 		return err
 	}
-	report, err := document[images.Report](ctx, run, "scan.references", images.MediaTypeReport)
+	report, err := run.references(ctx)
 	if err != nil {
 		return err
 	}
-	pinned, err := document[images.Edits](ctx, run, "pin.edits", images.MediaTypeEdits)
+	pinned, err := run.edits(ctx)
 	if err != nil {
 		return err
 	}
-	desc, err := run.Output("pin.manifests")
-	if err != nil {
-		return err
-	}
-	all, err := files.Get(ctx, run.Store, desc)
+	all, err := run.manifests(ctx, pinnedFiles)
 	if err != nil {
 		return err
 	}

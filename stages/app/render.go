@@ -9,7 +9,6 @@ import (
 
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/files"
-	"github.com/taped-dev/tape/stages/images"
 )
 
 // RenderResult is what the sources render to, or what an application holds.
@@ -35,15 +34,11 @@ func Render(ctx context.Context, o RenderOptions) (*RenderResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	report, err := document[images.Report](ctx, run, "scan.references", images.MediaTypeReport)
+	report, err := run.references(ctx)
 	if err != nil {
 		return nil, err
 	}
-	desc, err := run.Output("scan.manifests")
-	if err != nil {
-		return nil, err
-	}
-	all, err := files.Get(ctx, run.Store, desc)
+	all, err := run.manifests(ctx, scannedFiles)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +46,7 @@ func Render(ctx context.Context, o RenderOptions) (*RenderResult, error) {
 	for _, object := range report.Objects {
 		holdsObjects[object.File] = true
 	}
-	result := &RenderResult{Files: []RenderedFile{}, Nodes: nodes(run)}
+	result := &RenderResult{Files: []RenderedFile{}, Nodes: run.nodes()}
 	var kept []files.File
 	for _, f := range all {
 		if holdsObjects[f.Name] {

@@ -223,23 +223,23 @@ func sourceName(base string) string {
 
 // run builds the graph of the targets and runs it. The result holds what was
 // reported even where there is an error.
-func (o *Options) run(ctx context.Context, p *pipeline.Pipeline, targets ...string) (*engine.Result, error) {
+func (o *Options) run(ctx context.Context, p *pipeline.Pipeline, targets ...string) (made, error) {
 	result, _, err := o.traced(ctx, p, targets...)
 	return result, err
 }
 
 // traced is run, and says where what was rendered comes from.
-func (o *Options) traced(ctx context.Context, p *pipeline.Pipeline, targets ...string) (*engine.Result, *origins, error) {
+func (o *Options) traced(ctx context.Context, p *pipeline.Pipeline, targets ...string) (made, *origins, error) {
 	if err := o.describe(p); err != nil {
-		return nil, nil, err
+		return made{}, nil, err
 	}
 	expanded, err := p.Expand(ctx, o.Args)
 	if err != nil {
-		return nil, nil, fromOptions(err)
+		return made{}, nil, fromOptions(err)
 	}
 	graph, err := expanded.Graph(targets...)
 	if err != nil {
-		return nil, nil, fromOptions(err)
+		return made{}, nil, fromOptions(err)
 	}
 	var executor engine.Executor = expanded.Stages()
 	if o.Executor != nil {
@@ -248,15 +248,16 @@ func (o *Options) traced(ctx context.Context, p *pipeline.Pipeline, targets ...s
 	from := o.originsOf(executor)
 	run := engine.Options{
 		Executor: from, Secrets: expanded.Secrets(o.Secrets), Workers: o.Workers, Log: o.Log, Events: o.Events, NoCache: o.NoCache, Strict: o.Strict,
+		Results: results(graph, targets),
 	}
 	if o.Store != nil {
 		run.Store, run.Cache = o.Store, o.Store.Cache()
 	}
 	result, err := engine.Run(ctx, graph, run)
 	if o.Strict && result != nil && len(result.Warnings) > 0 {
-		err = fmt.Errorf("%w:\n  %s", errStrict, strings.Join(warnings(result), "\n  "))
+		err = fmt.Errorf("%w:\n  %s", errStrict, strings.Join(made{result}.warnings(), "\n  "))
 	}
-	return result, from, expanded.Placed(err)
+	return made{result}, from, expanded.Placed(err)
 }
 
 // describe sets what an artifact says of how it was made, which is not the
@@ -283,31 +284,3 @@ func (o *Options) unpushed(ctx context.Context, p *pipeline.Pipeline, harmless .
 }
 
 var errStrict = errors.New("a warning is an error with --strict")
-
-// warnings of a run as text.
-func warnings(result *engine.Result) []string {
-	out := []string{}
-	for _, w := range result.Warnings {
-		out = append(out, w.Message)
-	}
-	return out
-}
-
-// document reads the JSON document that a node put out.
-func document[T any](ctx context.Context, result *engine.Result, ref engine.Ref, mediaType string) (T, error) {
-	var v T
-	desc, err := result.Output(ref)
-	if err != nil {
-		return v, err
-	}
-	return v, engine.GetJSON(ctx, result.Store, desc, mediaType, &v)
-}
-
-// nodes says how the nodes of a run ended.
-func nodes(result *engine.Result) []NodeResult {
-	out := make([]NodeResult, 0, len(result.Nodes))
-	for _, n := range result.Nodes {
-		out = append(out, NodeResult{Name: n.Name, State: n.State, Seconds: n.Seconds})
-	}
-	return out
-}

@@ -9,8 +9,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/push"
@@ -18,21 +16,16 @@ import (
 
 // unsent saves what a run made, or says what would be sent, and where everything
 // is or would be.
-func (o *PackageOptions) unsent(ctx context.Context, run *engine.Result, root ocispec.Descriptor, list []images.Image, result *PackageResult) (push.Pushed, error) {
-	here := &transfer.Made{Provider: run.Store, Root: root}
-	app, err := artifact.Open(ctx, here, "")
+func (o *PackageOptions) unsent(ctx context.Context, run made, root ocispec.Descriptor, list []images.Image, result *PackageResult) (push.Pushed, error) {
+	here, app, err := run.application(ctx)
 	if err != nil {
 		return push.Pushed{}, err
 	}
-	tags, err := document[[]string](ctx, run, "index.tags", artifact.MediaTypeTags)
+	tags, err := run.tags(ctx)
 	if err != nil {
 		return push.Pushed{}, err
 	}
-	signed, err := run.Output("sign.signatures")
-	if err != nil {
-		return push.Pushed{}, err
-	}
-	signatures, err := artifact.Signatures(ctx, run.Store, signed)
+	signatures, err := run.signatures(ctx)
 	if err != nil {
 		return push.Pushed{}, err
 	}

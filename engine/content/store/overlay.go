@@ -23,13 +23,21 @@ const trustedSize = 64 << 20
 // so that what a run creates is gone afterwards. Its methods may be called concurrently and
 // return the context's cause once it has ended.
 //
-// An ingest belongs to its writer: it ends with Commit or Close, is not listed, and several
-// may use the same ref.
+// An ingest belongs to its writer: it ends with Commit or Close, and several may use the
+// same ref.
 type Overlay struct {
-	base content.Store
+	base Blobs
 
 	mu    sync.RWMutex
 	blobs map[digest.Digest]memoryBlob
+	uses  map[digest.Digest]int // that were counted
+}
+
+// Blobs is the part of [content.Store] that reads and writes blobs.
+type Blobs interface {
+	content.Provider
+	content.InfoProvider
+	content.Ingester
 }
 
 type memoryBlob struct {
@@ -38,8 +46,8 @@ type memoryBlob struct {
 }
 
 // NewOverlay returns an empty overlay on top of base, which may be nil.
-func NewOverlay(base content.Store) *Overlay {
-	return &Overlay{base: base, blobs: map[digest.Digest]memoryBlob{}}
+func NewOverlay(base Blobs) *Overlay {
+	return &Overlay{base: base, blobs: map[digest.Digest]memoryBlob{}, uses: map[digest.Digest]int{}}
 }
 
 // Keep copies a blob from memory to the base. It returns an error if neither has the blob.
@@ -93,63 +101,108 @@ func (o *Overlay) Info(ctx context.Context, dgst digest.Digest) (content.Info, e
 	return o.base.Info(ctx, dgst)
 }
 
-// Update implements [content.Manager]. It always fails: labels are not supported.
-func (o *Overlay) Update(context.Context, content.Info, ...string) (content.Info, error) {
-	return content.Info{}, fmt.Errorf("labels: %w", errdefs.ErrNotImplemented)
-}
-
-// Walk implements [content.Manager]: first blobs in memory, in any order, then those that
-// only the base has. Filters are not supported.
-func (o *Overlay) Walk(ctx context.Context, fn content.WalkFunc, filters ...string) error {
-	if len(filters) > 0 {
-		return fmt.Errorf("filters: %w", errdefs.ErrNotImplemented)
-	}
-	o.mu.RLock()
-	var infos []content.Info
-	for dgst, blob := range o.blobs {
-		infos = append(infos, blob.info(dgst))
-	}
-	o.mu.RUnlock()
-	seen := map[digest.Digest]bool{}
-	for _, info := range infos {
-		seen[info.Digest] = true
-		if err := fn(info); err != nil {
-			return err
-		}
-	}
-	if o.base == nil {
-		return nil
-	}
-	return o.base.Walk(ctx, func(info content.Info) error {
-		if seen[info.Digest] {
-			return nil
-		}
-		return fn(info)
-	})
-}
-
-// Delete implements [content.Manager]. It deletes from memory only.
-func (o *Overlay) Delete(_ context.Context, dgst digest.Digest) error {
+// Retain counts one more use of blobs; one that is not in memory has none.
+func (o *Overlay) Retain(digests ...digest.Digest) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if _, ok := o.blobs[dgst]; !ok {
-		return notFound(dgst)
+	for _, dgst := range digests {
+		o.uses[dgst]++
 	}
-	delete(o.blobs, dgst)
-	return nil
 }
 
-// Status implements [content.IngestManager]; see [Overlay].
-func (o *Overlay) Status(_ context.Context, ref string) (content.Status, error) {
-	return content.Status{}, fmt.Errorf("ingest %q: %w", ref, errdefs.ErrNotFound)
+// Release ends uses that were counted, and removes from memory what has none left.
+func (o *Overlay) Release(digests ...digest.Digest) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, dgst := range digests {
+		if o.uses[dgst]--; o.uses[dgst] <= 0 {
+			delete(o.uses, dgst)
+			delete(o.blobs, dgst)
+		}
+	}
 }
 
-// ListStatuses implements [content.IngestManager]; see [Overlay].
-func (o *Overlay) ListStatuses(context.Context, ...string) ([]content.Status, error) { return nil, nil }
+// Closure is what a blob in memory names, and so on, as far as it is in memory: itself
+// first, and what a manifest or an index lists.
+func (o *Overlay) Closure(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	return Closure(ctx, inMemory{o}, desc)
+}
 
-// Abort implements [content.IngestManager]; see [Overlay].
-func (o *Overlay) Abort(_ context.Context, ref string) error {
-	return fmt.Errorf("ingest %q: %w", ref, errdefs.ErrNotFound)
+// inMemory is the upper layer alone.
+type inMemory struct{ *Overlay }
+
+func (o inMemory) ReaderAt(_ context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
+	blob, ok := o.memory(desc.Digest)
+	if !ok {
+		return nil, notFound(desc.Digest)
+	}
+	return memoryReader{bytes.NewReader(blob.data)}, nil
+}
+
+func (o inMemory) Info(_ context.Context, dgst digest.Digest) (content.Info, error) {
+	blob, ok := o.memory(dgst)
+	if !ok {
+		return content.Info{}, notFound(dgst)
+	}
+	return blob.info(dgst), nil
+}
+
+// Hold is the layer as one of its users has it: what that writes stays for as long as
+// the user holds it, whoever else releases the same blob.
+type Hold struct {
+	*Overlay
+
+	mu   sync.Mutex
+	held []digest.Digest
+}
+
+// Hold begins to hold what is written.
+func (o *Overlay) Hold() *Hold { return &Hold{Overlay: o} }
+
+// Writer implements [content.Ingester].
+func (h *Hold) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
+	var wanted content.WriterOpts
+	for _, opt := range opts {
+		if err := opt(&wanted); err != nil {
+			return nil, err
+		}
+	}
+	if wanted.Desc.Digest != "" {
+		h.hold(wanted.Desc.Digest) // before it is found to be there
+	}
+	w, err := h.Overlay.Writer(ctx, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return &holdingWriter{w, h}, nil
+}
+
+func (h *Hold) hold(dgst digest.Digest) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.held = append(h.held, dgst)
+	h.Retain(dgst)
+}
+
+// LetGo ends the hold.
+func (h *Hold) LetGo() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.Release(h.held...)
+	h.held = nil
+}
+
+type holdingWriter struct {
+	content.Writer
+	hold *Hold
+}
+
+func (w *holdingWriter) Commit(ctx context.Context, size int64, expected digest.Digest, opts ...content.Opt) error {
+	if expected == "" {
+		expected = w.Digest()
+	}
+	w.hold.hold(expected)
+	return w.Writer.Commit(ctx, size, expected, opts...)
 }
 
 // Writer implements [content.Ingester]. It returns an error of class ErrAlreadyExists if
@@ -270,4 +323,4 @@ func notFound(dgst digest.Digest) error {
 	return fmt.Errorf("blob %s: %w", dgst, errdefs.ErrNotFound)
 }
 
-var _ content.Store = (*Overlay)(nil)
+var _ Blobs = (*Overlay)(nil)

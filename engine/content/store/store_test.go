@@ -64,10 +64,15 @@ func get(t *testing.T, s content.Provider, desc ocispec.Descriptor) string {
 	return string(data)
 }
 
-func digests(t *testing.T, s content.Manager) []digest.Digest {
+// digests are the blobs on disk; a layer lists none.
+func digests(t *testing.T, s store.Blobs) []digest.Digest {
 	t.Helper()
 	var out []digest.Digest
-	check(t, s.Walk(t.Context(), func(info content.Info) error {
+	disk, ok := s.(content.Manager)
+	if !ok {
+		return nil
+	}
+	check(t, disk.Walk(t.Context(), func(info content.Info) error {
 		out = append(out, info.Digest)
 		return nil
 	}))
@@ -100,8 +105,8 @@ func tamper(t *testing.T, file, data string) {
 }
 
 // stores are what must behave alike.
-func stores(t *testing.T) map[string]content.Store {
-	return map[string]content.Store{
+func stores(t *testing.T) map[string]store.Blobs {
+	return map[string]store.Blobs{
 		"disk":   open(t, t.TempDir()),
 		"memory": store.NewOverlay(nil),
 		"layer":  store.NewOverlay(open(t, t.TempDir())),
@@ -135,17 +140,21 @@ func TestWriteRead(t *testing.T) {
 			if err != nil || info.Size != 5 || info.Digest != desc.Digest {
 				t.Errorf("info %+v, %v", info, err)
 			}
-			want := []digest.Digest{desc.Digest, blob("").Digest}
-			slices.Sort(want)
-			if diff := cmp.Diff(want, digests(t, s)); diff != "" {
-				t.Errorf("blobs differ (-want +got):\n%s", diff)
+			if disk, ok := s.(content.Manager); ok {
+				want := []digest.Digest{desc.Digest, blob("").Digest}
+				slices.Sort(want)
+				if diff := cmp.Diff(want, digests(t, s)); diff != "" {
+					t.Errorf("blobs differ (-want +got):\n%s", diff)
+				}
+				defer func() {
+					check(t, disk.Delete(ctx, desc.Digest))
+					if _, err := s.ReaderAt(ctx, desc); !errdefs.IsNotFound(err) {
+						t.Errorf("read after delete: %v", err)
+					}
+				}()
 			}
 			if _, err := s.Writer(ctx, content.WithRef("x"), content.WithDescriptor(desc)); !errdefs.IsAlreadyExists(err) {
 				t.Errorf("writer of what exists: %v", err)
-			}
-			check(t, s.Delete(ctx, desc.Digest))
-			if _, err := s.ReaderAt(ctx, desc); !errdefs.IsNotFound(err) {
-				t.Errorf("read after delete: %v", err)
 			}
 			for _, dgst := range []digest.Digest{"", "sha256:../../x", "sha257:00"} {
 				if _, err := s.ReaderAt(ctx, ocispec.Descriptor{Digest: dgst}); err == nil {
@@ -214,7 +223,7 @@ func TestWriterWithoutDigest(t *testing.T) {
 func TestBadCommitLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	disk := open(t, dir)
-	for name, s := range map[string]content.Store{"disk": disk, "layer": store.NewOverlay(disk)} {
+	for name, s := range map[string]store.Blobs{"disk": disk, "layer": store.NewOverlay(disk)} {
 		t.Run(name, func(t *testing.T) {
 			attempts := map[string]func(w content.Writer) error{
 				"wrong digest": func(w content.Writer) error { return w.Commit(t.Context(), 0, blob("other").Digest) },
@@ -441,11 +450,6 @@ func TestOverlay(t *testing.T) {
 	if data, ok := o.Bytes(below.Digest); ok {
 		t.Errorf("what lies below is in memory: %q", data)
 	}
-	both := []digest.Digest{below.Digest, above.Digest}
-	slices.Sort(both)
-	if diff := cmp.Diff(both, digests(t, o)); diff != "" {
-		t.Errorf("walk differs (-want +got):\n%s", diff)
-	}
 	if diff := cmp.Diff([]digest.Digest{below.Digest}, digests(t, base)); diff != "" {
 		t.Errorf("what was written below differs (-want +got):\n%s", diff)
 	}
@@ -455,42 +459,20 @@ func TestOverlay(t *testing.T) {
 	if got := get(t, base, above); got != "above" {
 		t.Errorf("kept %q", got)
 	}
-	if diff := cmp.Diff(both, digests(t, o)); diff != "" {
-		t.Errorf("walk after keeping differs (-want +got):\n%s", diff)
-	}
 	if err := o.Keep(ctx, blob("nowhere")); !errdefs.IsNotFound(err) {
 		t.Errorf("keep of nothing: %v", err)
 	}
 	if err := store.NewOverlay(nil).Keep(ctx, above); !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("keep without base: %v", err)
 	}
-	if err := o.Delete(ctx, below.Digest); !errdefs.IsNotFound(err) {
-		t.Errorf("delete of what lies below: %v", err)
-	}
 
 	// An ingest is its writer's alone.
 	mine, err := o.Writer(ctx, content.WithRef("mine"))
 	check(t, err)
-	if _, err := o.Status(ctx, "mine"); !errdefs.IsNotFound(err) {
-		t.Errorf("status: %v", err)
-	}
-	if err := o.Abort(ctx, "mine"); !errdefs.IsNotFound(err) {
-		t.Errorf("abort: %v", err)
-	}
-	if list, err := o.ListStatuses(ctx); len(list) != 0 || err != nil {
-		t.Errorf("ingests: %v, %v", list, err)
-	}
 	check(t, mine.Close())
 	if _, err := io.WriteString(mine, "late"); !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("write after close: %v", err)
 	}
-	if _, err := o.Update(ctx, content.Info{Digest: above.Digest}); !errdefs.IsNotImplemented(err) {
-		t.Errorf("labels: %v", err)
-	}
-	if err := o.Walk(ctx, nil, "labels.x"); !errdefs.IsNotImplemented(err) {
-		t.Errorf("filters: %v", err)
-	}
-
 	interrupted := errors.New("interrupted")
 	cancelled, cancel := context.WithCancelCause(ctx)
 	w, err := o.Writer(cancelled, content.WithRef("x"))

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/content/descriptor"
+)
+
+// Closure returns a blob and what it names, and so on, as far as a place has it: the
+// blob first, each once. Manifests and indexes name others. What an index lists and the
+// place has not, such as images that lie in a registry, is left out; the blob itself
+// must be there.
+func Closure(ctx context.Context, from interface {
+	content.Provider
+	content.InfoProvider
+}, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	var out []ocispec.Descriptor
+	seen := map[digest.Digest]bool{}
+	var add func(desc ocispec.Descriptor) error
+	add = func(desc ocispec.Descriptor) error {
+		if seen[desc.Digest] {
+			return nil
+		}
+		seen[desc.Digest] = true
+		if _, err := from.Info(ctx, desc.Digest); errdefs.IsNotFound(err) && len(out) > 0 {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		out = append(out, desc)
+		if !descriptor.IsManifest(desc.MediaType) {
+			return nil
+		}
+		if err := descriptor.Check(desc); err != nil {
+			return err
+		}
+		data, err := content.ReadBlob(ctx, from, desc)
+		if err != nil {
+			return err
+		}
+		var m struct {
+			descriptor.Manifest
+			Layers []ocispec.Descriptor `json:"layers"`
+		}
+		if err := descriptor.Unmarshal(data, &m); err != nil {
+			return fmt.Errorf("read manifest %s: %w", desc.Digest, err)
+		}
+		children := append(m.Layers, m.Manifests...)
+		if m.Config != nil {
+			children = append(children, *m.Config)
+		}
+		for _, child := range children {
+			if err := descriptor.Check(child); err != nil {
+				return fmt.Errorf("manifest %s: %w", desc.Digest, err)
+			}
+			if err := add(child); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return out, add(desc)
+}
