@@ -112,7 +112,7 @@ func TestContentTag(t *testing.T) {
 			if err := repository.PushManifest(t.Context(), desc, data, "manifests.v1"); err != nil {
 				t.Fatal(err)
 			}
-			if r := a.verify(t, app.VerifyOptions{}); r.OK || !strings.Contains(failing(r)["tag manifests.v1"], "leads to "+a.root.String()) || len(failing(r)) != 1 {
+			if r := a.verify(t, app.VerifyOptions{}); r.OK || !strings.Contains(failing(r)["tag manifests.v1"], "points to "+a.root.String()) || len(failing(r)) != 1 {
 				t.Errorf("a content's tag that leads elsewhere: %v", failing(r))
 			}
 			// By its digest nobody asks for tags, and another tag has another content.

@@ -18,8 +18,8 @@ import (
 //go:embed catalogue.yaml
 var catalogueYAML []byte
 
-// knowledge is the catalogue as it is written: its keys are the fields' names in
-// lower case.
+// knowledge is the parsed catalogue.yaml. Its keys are the names of the fields in lower
+// case.
 type knowledge struct {
 	Fields     []Field
 	Notes      []string
@@ -28,7 +28,7 @@ type knowledge struct {
 	Official   []string
 }
 
-// builtin is read once: it is data, and nothing changes it.
+// builtin parses the catalogue once. It is not modified.
 var builtin = sync.OnceValues(func() (*knowledge, error) {
 	var k knowledge
 	dec := yaml.NewDecoder(strings.NewReader(string(catalogueYAML)))
@@ -39,27 +39,27 @@ var builtin = sync.OnceValues(func() (*knowledge, error) {
 	return &k, nil
 })
 
-// catalogue knows which fields of which objects hold references, and what looks
-// like a registry.
+// catalogue lists the fields of objects that contain references, and the names of
+// registries.
 type catalogue struct {
 	fields     []field
-	users      int      // entries that are a user's, which go first
-	notes      patterns // annotations that only speak of images
+	users      int      // number of entries from the configuration, which come first
+	notes      patterns // annotations that only mention images
 	registries patterns
 	elsewhere  patterns
 	official   map[string]bool
 
-	kinds sync.Map // "group kind" → []place, where its objects begin
+	kinds sync.Map // "group kind" → []place at the top of its objects
 }
 
-// field is a Field compiled: one path of it.
+// field is one compiled path of a Field.
 type field struct {
 	Field
-	index int // of the entry: the lower goes first
+	index int // of the entry; lower ones take precedence
 	path  []string
 }
 
-// newCatalogue puts a user's fields before the built-in ones.
+// newCatalogue returns the built-in catalogue preceded by the user's fields.
 func newCatalogue(user []Field) (*catalogue, error) {
 	k, err := builtin()
 	if err != nil {
@@ -88,31 +88,30 @@ func newCatalogue(user []Field) (*catalogue, error) {
 	return c, nil
 }
 
-// isUsers reports whether an entry is a user's.
+// isUsers reports whether an entry is from the configuration.
 func (c *catalogue) isUsers(index int) bool { return 0 <= index && index < c.users }
 
-// embeddedMark is the element of a path that leads into the document that a string
-// holds. Keys end in it nowhere else.
+// embeddedMark is the element of a path that continues in the document in a string.
 const embeddedMark = "#"
 
 // patterns are texts in which * stands for any characters.
 type patterns []string
 
-// match says whether any of the patterns is s.
+// match reports whether s matches one of the patterns.
 func (p patterns) match(s string) bool {
 	return slices.ContainsFunc(p, func(pattern string) bool { return images.Match(pattern, s) })
 }
 
-// place is how far into the path of a field a node lies.
+// place is the position of a node on the path of a field.
 type place struct {
 	*field
-	next int // element of the path that is to come
+	next int // index of the next element of the path
 }
 
-// reached says that the node is what the field names.
+// reached reports whether the node is at the end of the path.
 func (p place) reached() bool { return p.next == len(p.path) }
 
-// begin are the places at the top of objects of a kind.
+// begin returns the places at the top of objects of a kind.
 func (c *catalogue) begin(group, kind string) []place {
 	key := group + " " + kind
 	if known, ok := c.kinds.Load(key); ok {
@@ -130,7 +129,7 @@ func (c *catalogue) begin(group, kind string) []place {
 	return places
 }
 
-// enter goes down a key.
+// enter returns the places below a key.
 func enter(places []place, key string) []place {
 	var out []place
 	for _, p := range places {
@@ -146,7 +145,7 @@ func enter(places []place, key string) []place {
 	return out
 }
 
-// appendPlace also adds what is reached when ** stands for nothing.
+// appendPlace appends a place, and those reached if ** stands for nothing.
 func appendPlace(places []place, p place) []place {
 	places = append(places, p)
 	if !p.reached() && p.path[p.next] == "**" {
@@ -155,12 +154,12 @@ func appendPlace(places []place, p place) []place {
 	return places
 }
 
-// workload reports whether the kinds of an API group that run pods are those of
-// Kubernetes itself. Nothing but the kubelet reads the images of those.
+// workload reports whether the kinds of an API group that run pods are Kubernetes' own. Only
+// the kubelet reads their images.
 func workload(group string) bool { return group == "" || group == "apps" || group == "batch" }
 
-// kubernetes says whether an API group is one that Kubernetes itself serves. Its
-// kinds are known whole: no field of theirs is guessed to be an image.
+// kubernetes reports whether Kubernetes itself serves an API group. All image fields of its
+// kinds are known, so none are guessed.
 func kubernetes(group string) bool {
 	switch group {
 	case "", "apps", "batch", "extensions", "autoscaling", "policy":

@@ -13,22 +13,22 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// A name whose tag, digest or registry stands beside it is half a reference. On
-// its own it would mean :latest, which nothing runs.
+// A name whose tag, digest or registry is in another field is half a reference. By itself
+// it would mean :latest, which nothing runs.
 
 const (
-	// besideIt is why half a reference in running text or in arguments stays.
+	// besideIt is why half a reference in text or arguments is not pinned.
 	besideIt = "the rest of the reference stands beside it, and not in it"
-	// filledIn is why it cannot be told what half a reference means.
+	// filledIn is why the meaning of half a reference is unknown.
 	filledIn = "its tag stands beside it, and is filled in later"
 )
 
-// halves are the keys of what completes the name of an image.
+// halves are the keys of the values that complete the name of an image.
 type halves struct{ registry, tag, digest string }
 
-// stem is what the keys beside a key are derived from, in lower case without
-// separators: proxy-image, proxyImageName and PROXY_IMAGE_REPOSITORY give
-// proxyimage. It is false where the key does not name an image.
+// stem returns the part of a key that the keys of tag, digest and registry share, in lower
+// case without separators: proxyimage for proxy-image, proxyImageName and
+// PROXY_IMAGE_REPOSITORY. It returns false if the key does not name an image.
 func stem(key string) (string, bool) {
 	if !containsImage(key) {
 		return "", false
@@ -43,7 +43,7 @@ func stem(key string) (string, bool) {
 
 var nameWords = set("name repository repo url uri ref reference")
 
-// flat is a key in lower case without separators.
+// flat returns a key in lower case without separators.
 func flat(key string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -56,8 +56,8 @@ func flat(key string) string {
 	}, key)
 }
 
-// complete finds what completes the image of a stem, among keys that are asked for
-// flat. value is the name: what it has itself is not taken from elsewhere.
+// complete finds the keys that complete the image of a stem. value is its name; parts that
+// it already has are not looked up. find looks up a key in flat form.
 func (c *catalogue) complete(stem, value string, find func(flat string) (value string, ok bool)) (h halves, ok bool) {
 	named := imageref.Split(value)
 	base := strings.TrimSuffix(stem, "image")
@@ -82,12 +82,10 @@ func (c *catalogue) complete(stem, value string, find func(flat string) (value s
 			h.registry = first(c.isKnown, stem+"host", "host")
 		}
 	}
-	// A host or registry alone completes nothing that has no tag either.
 	return h, h.tag != "" || h.digest != "" || h.registry != ""
 }
 
-// isDigest reports whether a text is the digest of an image, or its hex, or is to
-// become one.
+// isDigest reports whether a text is a digest, its hex, or a placeholder for one.
 func isDigest(s string) bool {
 	return s == "" || isPlaceholder(s) || hexDigest.MatchString(s)
 }
@@ -99,7 +97,7 @@ var (
 
 func isRegistry(s string) bool { return registryOf.MatchString(s) }
 
-// isKnown reports whether a text is the host of a known registry, or a path there.
+// isKnown reports whether a text is the host of a known registry, with or without a path.
 func (c *catalogue) isKnown(s string) bool {
 	host, _, _ := strings.Cut(s, "/")
 	return isRegistry(s) && c.registries.match(host)
@@ -108,11 +106,11 @@ func (c *catalogue) isKnown(s string) bool {
 // entry is a named value of a map, or of a list of names and values.
 type entry struct {
 	key     string
-	pointer string // to the value, from the map or list
+	pointer string // to the value, relative to the map or list
 	value   *manifests.Node
 }
 
-// entries are those of a map or list.
+// entries returns the entries of a map or list.
 func entries(n *manifests.Node) []entry {
 	var out []entry
 	for i := range n.Fields {
@@ -132,8 +130,8 @@ func entries(n *manifests.Node) []entry {
 	return out
 }
 
-// halvesIn finds the references of a map or list of which only the name stands in
-// one value.
+// halvesIn finds references in a map or list that have the name in one value and the rest
+// in others.
 func (c *catalogue) halvesIn(n *manifests.Node) []Parts {
 	all := entries(n)
 	if len(all) < 2 {
@@ -145,7 +143,7 @@ func (c *catalogue) halvesIn(n *manifests.Node) []Parts {
 		if !ok || !all[i].value.IsString() || all[i].value.Value == "" {
 			continue
 		}
-		at := map[string]string{} // pointers of what was found
+		at := map[string]string{} // key → pointer
 		h, ok := c.complete(name, strings.TrimSpace(all[i].value.Value), func(key string) (string, bool) {
 			for j, e := range all {
 				if j != i && flat(e.key) == key {
@@ -165,9 +163,8 @@ func (c *catalogue) halvesIn(n *manifests.Node) []Parts {
 	return out
 }
 
-// half is what a word that text or an argument gives to a key means together with
-// what is given to other keys: ok is false where it says all itself. "" is that it
-// cannot be told.
+// half completes a word, the value of a key in text or arguments, with the values of other
+// keys. ok is false if the word is complete. The value is "" if the result is unknown.
 func (c *catalogue) half(word, key string, find func(flat string) (string, bool)) (value string, ok bool) {
 	name, ok := stem(strings.TrimLeft(key, "-"))
 	if !ok {
@@ -191,10 +188,10 @@ func (c *catalogue) half(word, key string, find func(flat string) (string, bool)
 	return value, true
 }
 
-// assignment is a line that gives a value to a key.
+// assignment matches a line that assigns a value to a key.
 var assignment = regexp.MustCompile(`(?m)^[ \t]*(?:export[ \t]+|-[ \t]+)?["']?([\w./-]+)["']?[ \t]*[:=][ \t]*["']?([^\s"',;]*)`)
 
-// assigned finds what the lines of a text give to a key.
+// assigned returns a function that looks up keys in the assignments of a text.
 func assigned(text string) func(flat string) (string, bool) {
 	var values map[string]string
 	return func(name string) (string, bool) {
@@ -209,7 +206,7 @@ func assigned(text string) func(flat string) (string, bool) {
 	}
 }
 
-// flags finds what the arguments of a list give to a flag.
+// flags returns a function that looks up flags in a list of arguments.
 func flags(n *manifests.Node) func(flat string) (string, bool) {
 	var values map[string]string
 	return func(name string) (string, bool) {
@@ -232,7 +229,7 @@ func flags(n *manifests.Node) func(flat string) (string, bool) {
 	}
 }
 
-// either asks the one and then the other.
+// either returns a function that looks up a key with a, then with b.
 func either(a, b func(string) (string, bool)) func(string) (string, bool) {
 	return func(name string) (string, bool) {
 		if value, ok := a(name); ok {
@@ -242,8 +239,8 @@ func either(a, b func(string) (string, bool)) func(string) (string, bool) {
 	}
 }
 
-// composed makes a reference of what its parts, by role, hold: "" where too few are
-// there. A part that is there may be empty.
+// composed joins the parts of a reference, by role. It returns "" if parts are missing. A
+// part may be empty.
 func composed(part map[string]string) string {
 	if saidAgain(part["repository"], part["image"]) {
 		part["image"] = ""

@@ -3,7 +3,7 @@
 package scan
 
 import (
-	// Digests of references are checked by these.
+	// Register the hashes of digests in references.
 	_ "crypto/sha256"
 	_ "crypto/sha512"
 	"regexp"
@@ -13,7 +13,8 @@ import (
 	"github.com/taped-dev/tape/engine/content/imageref"
 )
 
-// normalise gives a reference its full name: docker.io/library/nginx:latest.
+// normalise returns the full form of a reference: docker.io/library/nginx:latest. It returns
+// s and false if s is not valid.
 func normalise(s string) (string, bool) {
 	full, err := imageref.Normalise(s)
 	if err != nil {
@@ -22,13 +23,12 @@ func normalise(s string) (string, bool) {
 	return full, true
 }
 
-// schemes are what some fields put before a reference.
+// schemes are the prefixes of references in some fields.
 var schemes = []string{"docker://", "docker-image://", "oci://", "registry://"}
 
-// isPlaceholder says that something else fills the value in later: nothing,
-// auto, $(X), ${X}, {{x}}, <x>, %s, *, ko://…, a part in capitals
-// (docker.io/[YOUR NAME]/x), or one that lacks its beginning or end (/proxy:, as
-// templates without values leave it).
+// isPlaceholder reports whether something else replaces the value later: "", auto, $(X),
+// ${X}, {{x}}, <x>, %s, *, ko://…, a part in capitals (docker.io/[YOUR NAME]/x), or a value
+// without beginning or end (/proxy:, from a template without values).
 func isPlaceholder(s string) bool {
 	if s == "" || s == "auto" || strings.ContainsAny(s, "$<>{}%*") || strings.Contains(s, "://") {
 		return true
@@ -45,18 +45,18 @@ func isPlaceholder(s string) bool {
 	return false
 }
 
-// label says what a name promises of the value beside it.
+// label is what a name tells about its value.
 type label int8
 
 const (
-	notImage  label = iota - 1 // IMAGE_PULL_POLICY: about an image, but none
-	noLabel                    // says nothing
+	notImage  label = iota - 1 // IMAGE_PULL_POLICY: about an image, but not one
+	noLabel                    // nothing
 	mentions                   // IMAGE_KUBE_PROXY, imageForBackup
 	namesOne                   // IMAGE, sidecarImage, --config-reloader-image
 	namesMany                  // images
 )
 
-// labelOf reads a name as words, in any case: proxyImage, PROXY_IMAGE,
+// labelOf returns the label of a name, which may be in any case: proxyImage, PROXY_IMAGE,
 // proxy-image, sidecar.istio.io/proxyImage.
 func labelOf(name string) label {
 	if !containsImage(name) {
@@ -76,7 +76,7 @@ func labelOf(name string) label {
 	if at < 0 {
 		return noLabel
 	}
-	// What a word of its own is before image is in one word with it (osimage), too.
+	// The word before image may also be joined with it (osimage).
 	own := strings.TrimRight(words[at], "0123456789")
 	own = strings.TrimSuffix(strings.TrimSuffix(own, "s"), "image")
 	if own == "" && at > 0 {
@@ -103,7 +103,7 @@ func labelOf(name string) label {
 	return l
 }
 
-// containsImage is a quick look.
+// containsImage reports whether s contains "image", in any case.
 func containsImage(s string) bool {
 	for i := 0; i+5 <= len(s); i++ {
 		if s[i]|0x20 == 'i' && strings.EqualFold(s[i:i+5], "image") {
@@ -113,8 +113,8 @@ func containsImage(s string) bool {
 	return false
 }
 
-// Words behind "image" that leave it a reference, or make it something else, and
-// words before it that tell of other kinds of image.
+// Words after "image" with which it is still a reference, words after it with which it is
+// something else, and words before it that name other kinds of images.
 var (
 	stillAnImage = set("name names ref refs reference references uri uris url urls override overrides default full fqn fqin latest value spec pullspec location list map")
 	notAnImage   = set("pull policy secret secrets credential credentials tag tags registry registries repository repo prefix suffix type types " +
@@ -183,12 +183,11 @@ var (
 	portNumber = regexp.MustCompile(`^\d{2,5}$`)
 )
 
-// plausible says whether a piece of text is an image reference, given what the
-// name beside it promises. With no promise the text must say so itself: a
-// registry, a path and a tag or digest.
+// plausible reports whether a text is an image reference, given the label of its name.
+// Without a label the text must have a registry, a path, and a tag or digest.
 func (c *catalogue) plausible(s string, l label) bool {
 	if len(s) < 3 || len(s) > 512 || l < namesOne && isBare(s) || isPlaceholder(s) {
-		return false // most are one word of a text
+		return false // most words of a text
 	}
 	rest, digest, digested := strings.Cut(s, "@")
 	slash := strings.LastIndexByte(rest, '/')
@@ -231,8 +230,8 @@ func (c *catalogue) plausible(s string, l label) bool {
 	return false
 }
 
-// hubVersion is a reference to Docker Hub that says so by its form alone:
-// someone/something:1.2, or :latest.
+// hubVersion reports whether s has the form of a reference to Docker Hub: name/name:1.2, or
+// :latest.
 func hubVersion(s string) bool {
 	name, tag, _ := strings.Cut(s, ":")
 	return strings.Count(name, "/") == 1 && (tag == "latest" || dotted.MatchString(tag)) && !strings.ContainsAny(name, ".@")

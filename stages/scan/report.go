@@ -12,7 +12,7 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// fileReport is what a file holds, in the order it stands in.
+// fileReport is the result of scanning one file, in the order of the file.
 type fileReport struct {
 	references   []found
 	placeholders []images.Placeholder
@@ -21,8 +21,7 @@ type fileReport struct {
 	mentions     []images.Mention
 }
 
-// report puts the batches of a file together, and turns offsets into lines and
-// columns.
+// report joins the batches of a file and converts offsets to lines and columns.
 func (scan *fileScan) report() fileReport {
 	var (
 		out       fileReport
@@ -62,7 +61,7 @@ func (scan *fileScan) report() fileReport {
 	case all.err != nil:
 		out.skipped = []images.Skipped{*all.err}
 	case len(all.objects) == 0:
-		reason := cmp.Or(all.empty, "nothing is in it")
+		reason := cmp.Or(all.empty, "the file is empty")
 		if len(all.strangers) > 0 {
 			reason = all.strangers[0].reason
 		}
@@ -102,13 +101,13 @@ func (scan *fileScan) report() fileReport {
 	return out
 }
 
-// locate says where the references of a file stand.
+// locate sorts the references of a file and sets their lines, columns and FileDigest.
 func locate(references []found, f *manifests.File) {
 	slices.SortStableFunc(references, func(a, b found) int {
 		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Pointer, b.Pointer))
 	})
-	// Parts stand anywhere behind the first one, which the location is: they
-	// are counted apart, so that only they cost going back.
+	// Parts may be anywhere after the first one, whose position is that of the location.
+	// They have their own Positions, so that only they cause it to move back.
 	sum, at, parts := digest.FromBytes(f.Data), f.Positions(), f.Positions()
 	for i := range references {
 		l := &references[i].Location
@@ -120,7 +119,7 @@ func locate(references []found, f *manifests.File) {
 	}
 }
 
-// merge puts the files together and sorts everything.
+// merge joins the reports of all files and sorts everything.
 func merge(all []fileReport, exclude patterns) *images.Report {
 	out := &images.Report{
 		References: []images.Reference{}, Placeholders: []images.Placeholder{},
@@ -157,7 +156,7 @@ func merge(all []fileReport, exclude patterns) *images.Report {
 	}
 	slices.SortFunc(out.References, bySource)
 	slices.SortFunc(out.Excluded, bySource)
-	// What is in one file is in order already.
+	// The entries of one file are already in order.
 	slices.SortStableFunc(out.Placeholders, func(a, b images.Placeholder) int { return cmp.Compare(a.File, b.File) })
 	slices.SortStableFunc(out.Skipped, func(a, b images.Skipped) int { return cmp.Compare(a.File, b.File) })
 	slices.SortStableFunc(out.Mentions, func(a, b images.Mention) int { return cmp.Compare(a.File, b.File) })

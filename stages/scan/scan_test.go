@@ -253,7 +253,7 @@ func TestSkipped(t *testing.T) {
 		found   []string
 	}{
 		{"values", []string{"values.yaml", "image: a/b:1\n"}, []images.Skipped{{File: "values.yaml", Reason: "not a Kubernetes object"}}, nil},
-		{"nothing", []string{"a.yaml", "# c\n---\n"}, []images.Skipped{{File: "a.yaml", Reason: "nothing is in it"}}, nil},
+		{"nothing", []string{"a.yaml", "# c\n---\n"}, []images.Skipped{{File: "a.yaml", Reason: "the file is empty"}}, nil},
 		{"empty list", []string{"a.yaml", "apiVersion: v1\nkind: ConfigMapList\nitems:\n"}, []images.Skipped{{File: "a.yaml", Reason: "a list without items"}}, nil},
 		{"one of two", []string{"a.yaml", pod + "---\nimage: x/y:1\n"}, []images.Skipped{{File: "a.yaml", Line: 7, Reason: "not a Kubernetes object"}}, []string{"pod a /spec/containers/0/image"}},
 		{"invalid beside a good one", []string{"a.yaml", pod + "---\na: {{ x }}-y\n"}, []images.Skipped{{File: "a.yaml", Line: 7, Reason: "did not find expected key", Invalid: true}}, []string{"pod a /spec/containers/0/image"}},
@@ -267,7 +267,7 @@ func TestSkipped(t *testing.T) {
 			[]images.Skipped{{File: "c/Chart.yaml", Reason: "not a Kubernetes object"}, {File: "c/templates/x/y.yaml", Reason: "a template of the Helm chart c: tape the chart itself"}}, nil},
 		{"objects in a map", []string{"a.yaml", "app:\n- apiVersion: v1\n  kind: Pod\n  spec: {containers: [{image: a}]}\n"},
 			[]images.Skipped{{File: "a.yaml", Reason: "objects in a map or list, which no cluster takes"}}, []string{"pod a /app/0/spec/containers/0/image"}},
-		{"another ending", []string{"a.txt", "x"}, []images.Skipped{{File: "a.txt", Reason: "its name ends in neither .yaml, .yml nor .json"}}, nil},
+		{"another ending", []string{"a.txt", "x"}, []images.Skipped{{File: "a.txt", Reason: "the file name does not end in .yaml, .yml or .json"}}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := scan(t, Config{}, c.in...)

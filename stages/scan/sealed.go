@@ -10,11 +10,11 @@ const (
 	bySigstore = "it is signed as it is (cosign.sigstore.dev/signature); write the image by digest before signing it"
 )
 
-// sealed is why an object may not be edited; "" is that it may be.
+// sealed returns the reason why an object must not be edited, or "".
 //
-// The MAC of sops is over all values, those too that are not encrypted, unless
-// mac_only_encrypted is set. What kubectl sigstore signed carries the whole object,
-// and admission compares it.
+// The MAC of sops covers all values, including those that are not encrypted, unless
+// mac_only_encrypted is set. A signature of kubectl sigstore contains the whole object, and
+// admission compares it.
 func sealed(o *manifests.Node) string {
 	if sops := o.Get("sops"); sops.Get("mac") != nil && !isTrue(sops.Get("mac_only_encrypted")) {
 		return bySops

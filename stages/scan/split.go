@@ -11,17 +11,17 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// unknownParts is why a split reference that no entry explains is not pinned.
+// unknownParts is why a split reference without an entry in the catalogue is not pinned.
 const unknownParts = "how these fields make a reference is not known: say it in images.fields"
 
-// split finds references that are split over the fields of a map, or over the
-// entries of a list of names and values, and says which values they are made of.
+// split finds references that are split over the fields of a map or the entries of a list
+// of names and values, and returns the values that they consist of.
 func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.Node]bool {
 	if !hasParts(n, s) {
 		return nil
 	}
 	used := map[*manifests.Node]bool{}
-	promise := s.label // of the map itself: one of images, say
+	promise := s.label // of the map, such as an item of images
 	take := func(parts Parts, promise label, f *field) {
 		fields := w.collect(n, parts)
 		for _, p := range fields {
@@ -79,7 +79,7 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 		}
 	}
 	for _, parts := range w.catalogue.halvesIn(n) {
-		if !s.below(parts.Repository).placed() { // where the catalogue knows better
+		if !s.below(parts.Repository).placed() { // unless the catalogue lists it
 			take(parts, namesOne, nil)
 		}
 	}
@@ -89,8 +89,8 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 	return used
 }
 
-// nameless notes a registry and a tag that belong to images whose names stand
-// elsewhere, as charts put them together from global values.
+// nameless records a registry and a tag as placeholder if the name of the image is
+// elsewhere, as in the global values of charts.
 func (w *walker) nameless(n *manifests.Node) {
 	for _, key := range []string{"hub", "imageRegistry", "registry"} {
 		value := n.Get(key).Text()
@@ -101,16 +101,17 @@ func (w *walker) nameless(n *manifests.Node) {
 	}
 }
 
-// withoutName is why nothing can be said of a registry and a tag.
+// withoutName is why the meaning of a registry and a tag is unknown.
 const withoutName = "a registry and a tag, to which something else adds the name of an image"
 
-// certain reports whether it is certain how the parts make a reference: where the
-// digest has a field of its own.
+// certain reports whether it is certain how the parts form a reference: the digest has a
+// separate field.
 func certain(pieces []piece) bool {
 	return slices.ContainsFunc(pieces, func(p piece) bool { return p.role == "digest" || p.role == "sha" })
 }
 
-// hasParts is a quick look, as hardly any map is a split reference.
+// hasParts reports whether a map or list may contain a split reference. It is fast, because
+// most do not.
 func hasParts(n *manifests.Node, s scope) bool {
 	for _, p := range s.places {
 		if p.reached() && p.Parts != nil {
@@ -127,8 +128,7 @@ func hasParts(n *manifests.Node, s scope) bool {
 	})
 }
 
-// unknown notes the name of an image that a part is missing of, because something
-// else fills it in later.
+// unknown records the name of an image as placeholder if a part is filled in later.
 func (w *walker) unknown(pieces []piece, promise label, used map[*manifests.Node]bool) {
 	for _, p := range pieces {
 		value := p.value()
@@ -141,8 +141,8 @@ func (w *walker) unknown(pieces []piece, promise label, used map[*manifests.Node
 	}
 }
 
-// incomplete notes a last element without the rest, which the object's reader
-// fills in.
+// incomplete records a last path element as placeholder if the reader of the object adds the
+// rest.
 func (w *walker) incomplete(pieces []piece, used map[*manifests.Node]bool) {
 	for _, p := range pieces {
 		if p.role == "image" && p.node.Value != "" && !strings.Contains(p.node.Value, "/") {
@@ -152,8 +152,8 @@ func (w *walker) incomplete(pieces []piece, used map[*manifests.Node]bool) {
 	}
 }
 
-// The ways that references are split which are looked for without an entry, the
-// fullest first; some only below a key that says image.
+// Ways to split references that are recognised without an entry in the catalogue, the most
+// complete first. guessesInImage are only used below a key that names an image.
 var (
 	guesses = []Parts{
 		{Registry: "registry|host", Repository: "repository|repo", Tag: "tag", Digest: "digest|sha256|sha"},
@@ -173,11 +173,11 @@ func hasAny(n *manifests.Node, keys ...string) bool {
 // piece is a part of a split reference.
 type piece struct {
 	role string
-	key  string // a pointer from the map
+	key  string // pointer relative to the map
 	node *manifests.Node
 }
 
-// value is what the part holds: nothing where it is null.
+// value returns the value of the part, "" if it is null.
 func (p piece) value() string {
 	if p.node.Type == manifests.Null {
 		return ""
@@ -185,9 +185,7 @@ func (p piece) value() string {
 	return strings.TrimSpace(p.node.Value)
 }
 
-// collect finds the parts that are there, in an order of its own. Of several keys
-// the first that is there counts; one that begins with // is a pointer from the
-// object's top.
+// collect returns the parts that exist, in a fixed order. See [Parts] for the form of keys.
 func (w *walker) collect(n *manifests.Node, parts Parts) []piece {
 	var out []piece
 	for _, p := range []piece{
@@ -206,7 +204,7 @@ func (w *walker) collect(n *manifests.Node, parts Parts) []piece {
 			if p.node == nil || p.node.Kind != manifests.Scalar {
 				continue
 			}
-			// A digest that is null can be filled in, if the null is written out.
+			// A null digest can be replaced if the null is written out.
 			if p.node.Type == manifests.Null && (p.role != "digest" || p.node.Value == "") {
 				continue
 			}
@@ -223,8 +221,7 @@ func (w *walker) collect(n *manifests.Node, parts Parts) []piece {
 	return out
 }
 
-// at is the node that a pointer leads to from a map or list; nil where there is
-// none.
+// at returns the node at a pointer relative to a map or list, nil if there is none.
 func at(n *manifests.Node, pointer string) *manifests.Node {
 	for _, key := range strings.Split(strings.TrimPrefix(pointer, "/"), "/") {
 		if n != nil && n.Kind == manifests.List {
@@ -240,7 +237,7 @@ func at(n *manifests.Node, pointer string) *manifests.Node {
 	return n
 }
 
-// compose makes a reference of its parts: "" where too few are there.
+// compose joins the parts of a reference. It returns "" if parts are missing.
 func compose(pieces []piece, parts Parts) string {
 	part := map[string]string{}
 	if parts.Literal != "" {
@@ -252,7 +249,7 @@ func compose(pieces []piece, parts Parts) string {
 	return composed(part)
 }
 
-// saidAgain says that a name is the last element of the repository, said again:
+// saidAgain reports whether a name repeats the last element of the repository:
 // {repository: ghcr.io/x/y, name: y}, but not {repository: ghcr.io/x, name: x}.
 func saidAgain(repository, name string) bool {
 	if host, path, ok := strings.Cut(repository, "/"); ok && strings.ContainsAny(host, ".:") {
@@ -261,9 +258,8 @@ func saidAgain(repository, name string) bool {
 	return name != "" && strings.HasSuffix(repository, "/"+name)
 }
 
-// likely says whether what the parts make is a reference. Where it is a guess,
-// or the entry stands for any map at all, the name above or a neighbour must say
-// so.
+// likely reports whether the joined parts are a reference. If they are a guess, or if the
+// entry matches any map, the name of the map or a neighbouring key must indicate it.
 func (w *walker) likely(n *manifests.Node, promise label, value string, f *field) bool {
 	if isPlaceholder(value) {
 		return false
@@ -281,7 +277,7 @@ func (w *walker) likely(n *manifests.Node, promise label, value string, f *field
 	return hasAny(n, "pullPolicy", "imagePullPolicy", "image", "pullSecrets")
 }
 
-// part notes where a part stands; the reference stands where its first does.
+// part adds a part to a reference. The position of the reference is that of its first part.
 func (w *walker) part(f *found, p piece) {
 	text := w.doc.Scalar(p.node)
 	written := strings.TrimSpace(text.String)

@@ -10,7 +10,7 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// Why something that names an image is not an image to run.
+// Reasons why something that names an image is not an image to run.
 const (
 	pushed    = "where an image is pushed to"
 	compared  = "an image that others are compared with"
@@ -19,7 +19,7 @@ const (
 	parameter = "a parameter that names what a pipeline makes or looks at"
 )
 
-// Words right before or behind "image" that say what becomes of it.
+// Words directly before or after "image" that tell what it is used for.
 var (
 	pushWords = set("output outputs target destination dest push pushed pushspec publish published result built rendered")
 	pushTo    = set("output outputs destination destinations dest push publish export exports")
@@ -33,12 +33,11 @@ var (
 	machineWords = set("vm vms machine machines disk disks ami amis os osimage vmimage")
 )
 
-// spokenName is why a value of this name is not an image to run; "" is that it may
-// be one.
+// spokenName returns the reason why a value with this name is not an image to run, or "".
 func spokenName(name string) string {
 	if strings.HasSuffix(name, ")") {
 		if i := strings.IndexByte(name, '('); i >= 0 && name[:i] != "+" {
-			return condition // of Kyverno: (image), =(image), X(image); +(image) is a value
+			return condition // Kyverno: (image), =(image), X(image); +(image) is a value
 		}
 	}
 	if !containsImage(name) {
@@ -69,7 +68,7 @@ func spokenName(name string) string {
 	return ""
 }
 
-// spokenFlag is the same of a flag's name, dashes included.
+// spokenFlag does the same for the name of a flag, including its dashes.
 func spokenFlag(name string) string {
 	if pushFlags[strings.TrimLeft(name, "-")] {
 		return pushed
@@ -77,8 +76,8 @@ func spokenFlag(name string) string {
 	return spokenName(name)
 }
 
-// isMachine reports whether a name is of a machine or disk: what is called image
-// below it starts that.
+// isMachine reports whether a name is that of a machine or disk. An image below it is a disk
+// image.
 func isMachine(name string) bool {
 	words := splitWords(name)
 	if len(words) == 0 {
@@ -91,14 +90,13 @@ func isMachine(name string) bool {
 	return len(words) > 1 && (last == "image" || last == "images") && (machineWords[words[len(words)-2]] || otherImages[words[len(words)-2]])
 }
 
-// mentioned is an image that is spoken of.
+// mentioned is an image that is mentioned but not run.
 type mentioned struct {
 	images.Mention
 	offset int
 }
 
-// mention notes the images that a string speaks of, and why they are not images to
-// run.
+// mention records the images in a string as mentioned, with the reason.
 func (w *walker) mention(n *manifests.Node, reason string) {
 	if reason == "" || !n.IsString() || strings.Contains(n.Value, "*") || !mayHold(n.Value) {
 		return
@@ -118,18 +116,17 @@ func (w *walker) mentionAt(n *manifests.Node, h hit, reason string) {
 	})
 }
 
-// parameters are those of a pipeline: what is run of them, and what is used
-// otherwise.
+// parameters records how a pipeline uses its parameters.
 type parameters struct {
-	run, used map[string]bool
-	// unknown says that a parameter that nothing uses is not run: it is given to a
-	// pipeline that stands elsewhere.
+	run, used map[string]bool // as an image, or otherwise
+	// unknown reports that a parameter without a use is passed to a pipeline elsewhere
+	// and must be taken as not run.
 	unknown bool
 }
 
 var parameterUse = regexp.MustCompile(`(?:params|parameters)\.([\w-]+)`)
 
-// newParameters looks at how an object uses parameters.
+// newParameters finds the uses of parameters in an object.
 func newParameters(n *manifests.Node, unknown bool) *parameters {
 	p := &parameters{run: map[string]bool{}, used: map[string]bool{}, unknown: unknown}
 	p.find(n, "")
@@ -154,13 +151,13 @@ func (p *parameters) find(n *manifests.Node, key string) {
 	}
 }
 
-// spoken reports whether a parameter that is called image names what a pipeline
-// makes or looks at, and not what it runs.
+// spoken reports whether a parameter called image names something that the pipeline builds
+// or inspects instead of running it.
 func (p *parameters) spoken(name string) bool {
 	return p != nil && !p.run[name] && (p.used[name] || p.unknown)
 }
 
-// isBareImage reports whether a name says image and nothing more.
+// isBareImage reports whether a name is image without a qualifier.
 func isBareImage(name string) bool {
 	words := splitWords(name)
 	for i, w := range words {

@@ -1,41 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package scan implements the scan stage: it finds every image reference in the
-// manifests, and says to the byte where it stands.
+// manifests, with its exact position in bytes.
 //
-// Inputs: manifests (a folder of files from every source). Outputs: references
-// (an images.Report) and manifests (the folders as one). It is not kept: it
-// takes milliseconds.
+//	manifests/<source>  files
+//	→ references        images.Report
+//	→ manifests         the files of all sources
+//
+// The stage takes milliseconds and is not cached.
 //
 // # What is found
 //
-//   - pod: the containers, initContainers, ephemeralContainers and image volumes
-//     of a PodSpec, in whatever kind and at whatever depth it stands.
-//   - crd: image fields of other kinds. catalogue.yaml knows those of many custom
-//     resources, and a pipeline adds its own; a field that is called image,
-//     sidecarImage and the like is taken where its value looks like a reference.
-//   - indirect: strings that name an image to a program: arguments, environment,
-//     annotations, ConfigMap and Secret data, scripts, and documents in any of
-//     these, to any depth. A word must say by itself that it is a reference
-//     (registry, path, tag or digest), or the name before it must (--image,
-//     PROXY_IMAGE, image:).
+//   - pod: the containers, initContainers, ephemeralContainers and image volumes of a
+//     PodSpec, at any depth in objects of any kind.
+//   - crd: image fields of other kinds. catalogue.yaml lists those of many custom
+//     resources, and a pipeline may add more. A field with a name like image or
+//     sidecarImage is also used if its value looks like a reference.
+//   - indirect: strings that pass an image to a program: arguments, environment
+//     variables, annotations, data of ConfigMaps and Secrets, scripts, and documents
+//     in any of these, at any depth. Either the form of a word (registry, path, tag or
+//     digest) or the name before it (--image, PROXY_IMAGE, image:) must show that it is
+//     a reference.
 //
-// What stands in an image field and is filled in later by something else is a
-// placeholder. Not looked at are status, custom resource definitions, comments,
-// and what names an object.
+// A value in an image field that something else replaces later is a placeholder. Status,
+// custom resource definitions, comments and the names of objects are not searched.
 //
-// # Which files count
+// # Which files are part of the application
 //
-// A file is part of the application where the report's Objects name it. Every
-// other one is in Skipped with Line 0: valid YAML that is no Kubernetes object
-// (values, kustomizations), patches that a kustomization beside them names,
-// templates of a Helm chart. A document that is no object, in a file that has
-// others, is in Skipped with its line. A file of which any document does not
-// parse is in Skipped as invalid and not in Objects.
+// A file is part of the application if the report's Objects list it. Every other file is
+// in Skipped with Line 0: valid YAML that is not a Kubernetes object (values,
+// kustomizations), patches of a kustomization in the same source, templates of a Helm
+// chart. In a file with objects, a document that is not an object is in Skipped with its
+// line. A file with a document that does not parse is in Skipped as invalid, and its
+// objects are not listed.
 //
-// The references in what is skipped are still reported where there are objects
-// to find them in: the other documents of an invalid file, and patches, whose
-// references are indirect. Pin leaves those files alone.
+// References in skipped files are still reported if there are objects to find them in:
+// the other documents of an invalid file, and patches, whose references are indirect. Pin
+// does not change these files.
 package scan
 
 import (
@@ -63,72 +64,72 @@ import (
 //go:embed config.schema.json
 var configSchema json.RawMessage
 
-// Config of the stage: `images` in a pipeline file.
+// Config configures the stage. It is `images` in a pipeline file.
 type Config struct {
-	// Fields are image fields of custom resources, looked at before those of
-	// the catalogue.
+	// Fields are image fields of custom resources. They precede those of the catalogue.
 	Fields []Field `json:"fields,omitempty"`
-	// Exclude leaves references out: they are neither copied nor pinned. A
-	// pattern is matched against the reference as written and as normalised;
-	// * stands for any characters.
+	// Exclude are patterns of references that are neither copied nor pinned. They are
+	// matched against the reference as written and as normalised; * stands for any
+	// characters.
 	Exclude []string `json:"exclude,omitempty"`
 	// SkipInvalid leaves out files that do not parse, instead of failing.
 	SkipInvalid bool `json:"skipInvalid,omitempty"`
-	// SkipSealed accepts that images stay as they are written in objects that sops
-	// or a signature seals, without a warning.
+	// SkipSealed suppresses the warning about images that stay as written because the
+	// object is sealed by sops or by a signature.
 	SkipSealed bool `json:"skipSealed,omitempty"`
 }
 
-// Field says that places in objects hold image references, or that they do not.
+// Field describes places in objects that contain image references, or that do not.
 type Field struct {
-	// Groups and Kinds of the objects. "" is the core group, "*" stands for any
-	// characters. No groups: any but the core group's and Kubernetes' own.
+	// Groups and Kinds are those of the objects. "" is the core group, "*" stands for
+	// any characters. No groups means any group that is not one of Kubernetes itself.
 	Groups []string `json:"groups,omitempty"`
 	Kinds  []string `json:"kinds"`
-	// Paths are JSON pointers (RFC 6901) from the object's top, in which * is
-	// any one key or index and ** any number of them, none included. A # behind a
-	// key leads into the YAML or JSON document that its string holds:
+	// Paths are JSON pointers (RFC 6901) from the top of the object, in which * is any
+	// one key or index and ** any number of them, including none. A # after a key
+	// continues in the YAML or JSON document in the key's string:
 	// /data/config.yaml#/proxy/image.
 	Paths []string `json:"paths"`
-	// Parts is set where the reference is split over several fields: Paths then
-	// name the object that holds them, and Parts which of its keys holds what.
+	// Parts is set if the reference is split over several fields. Paths then point to
+	// the map that contains them, and Parts names the keys.
 	Parts *Parts `json:"parts,omitempty"`
-	// When narrows it to places beside which keys have these values. A key that
-	// begins with a slash is a JSON pointer from the object's top. A value may be
-	// several, separated by |, in which * stands for any characters.
+	// When restricts the field to maps in which these keys have these values. A key that
+	// begins with a slash is a JSON pointer from the top of the object. A value may be
+	// several patterns separated by |, in which * stands for any characters.
 	When map[string]string `json:"when,omitempty"`
-	// Unless leaves out places beside which one of these keys stands, separated by |.
+	// Unless excludes maps that have one of these keys, which are separated by |.
 	Unless string `json:"unless,omitempty"`
-	// Scheme narrows it to values that begin with it and ://.
+	// Scheme restricts the field to values that begin with Scheme and ://.
 	Scheme string `json:"scheme,omitempty"`
-	// Behind narrows it to values that hold this text; the reference stands behind it.
+	// Behind restricts the field to values that contain this text. The reference follows
+	// it.
 	Behind string `json:"behind,omitempty"`
-	// Ignore says that this is no image, nor anything in it.
+	// Ignore reports that the value, and everything in it, is not an image.
 	Ignore bool `json:"ignore,omitempty"`
-	// Optional says that what the field names need not exist as it stands there,
-	// because its reader changes it.
+	// Optional reports that the image may not exist as written, because the reader of
+	// the field changes the value.
 	Optional bool `json:"optional,omitempty"`
-	// Pin says how: "" and "digest" by the tag as written and the digest, "never"
-	// not at all.
+	// Pin is how to pin the reference: "" and "digest" mean the tag as written and the
+	// digest, "never" not at all.
 	Pin string `json:"pin,omitempty"`
-	// Reason why it is never pinned or no image.
+	// Reason is why the reference is never pinned, or is not an image.
 	Reason string `json:"reason,omitempty"`
 }
 
-// Parts are the keys that hold the parts of a reference, relative to the path of
-// the field: a key or a JSON pointer, or several separated by |, of which the first
-// that is there counts. One that begins with // is relative to the object's top.
+// Parts are the keys of the parts of a reference, relative to the path of the field: a key
+// or a JSON pointer, or several separated by |, of which the first that exists is used. One
+// that begins with // is relative to the top of the object.
 type Parts struct {
 	Registry string `json:"registry,omitempty"` // host
-	// Repository is host and path, or the path where there is a Registry, or all
-	// of it but the last element where there is an Image.
+	// Repository is host and path. It is only the path if there is a Registry, without
+	// the last element if there is an Image.
 	Repository string `json:"repository,omitempty"`
 	Image      string `json:"image,omitempty"` // last element of the path
 	Tag        string `json:"tag,omitempty"`
 	Digest     string `json:"digest,omitempty"`  // algorithm:hex
 	Version    string `json:"version,omitempty"` // a tag or a digest
-	// Literal is a last element of the path that the object's reader adds. No field
-	// holds it, and so the reference cannot be pinned.
+	// Literal is the last element of the path if the reader of the object adds it. It is
+	// not in a field, so the reference cannot be pinned.
 	Literal string `json:"literal,omitempty"`
 }
 
@@ -144,7 +145,7 @@ func Kind() pipeline.Kind {
 	}
 }
 
-// Stage finds image references. It is safe for use by several runs at once.
+// Stage is the scan stage. It is safe for concurrent use.
 type Stage struct {
 	catalogue   *catalogue
 	exclude     patterns
@@ -152,7 +153,7 @@ type Stage struct {
 	skipSealed  bool
 }
 
-// New makes the stage. An error names what is wrong with the configuration.
+// New returns the stage, or an error that names what is wrong with the configuration.
 func New(c Config) (*Stage, error) {
 	known, err := newCatalogue(c.Fields)
 	if err != nil {
@@ -203,8 +204,8 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	return engine.Outputs{"references": references, "manifests": merged}, nil
 }
 
-// check refuses manifests that nothing is in, or, unless told otherwise, that
-// cannot all be read.
+// check returns an error if the report has no objects or, unless SkipInvalid is set, if a
+// file does not parse.
 func (s *Stage) check(r *images.Report) error {
 	var invalid []string
 	for _, skipped := range r.Skipped {
@@ -214,7 +215,7 @@ func (s *Stage) check(r *images.Report) error {
 	}
 	switch {
 	case len(invalid) > 0 && !s.skipInvalid:
-		return fmt.Errorf("%s (mend it, or leave such files out with --skip-invalid)", strings.Join(invalid, "; "))
+		return fmt.Errorf("%s (fix the file, or leave out such files with --skip-invalid)", strings.Join(invalid, "; "))
 	case len(r.Objects) > manifests.MaxDocuments:
 		return fmt.Errorf("%s: more than %d Kubernetes objects", position(images.Skipped{File: r.Objects[manifests.MaxDocuments].File, Line: r.Objects[manifests.MaxDocuments].Line}), manifests.MaxDocuments)
 	case len(r.Objects)+len(r.References) > 0:
@@ -222,34 +223,34 @@ func (s *Stage) check(r *images.Report) error {
 	case len(r.Skipped) > 0:
 		first, hint := r.Skipped[0], "is this the folder of the manifests?"
 		if i := slices.IndexFunc(r.Skipped, func(s images.Skipped) bool { return s.Reason == manifests.ReadBy("tape") }); i >= 0 {
-			first, hint = r.Skipped[i], "if it is the pipeline that you mean: -p "+r.Skipped[i].File
+			first, hint = r.Skipped[i], "to run the pipeline, use -p "+r.Skipped[i].File
 		}
 		return fmt.Errorf("no Kubernetes object in %s: %s: %s (%s)", count(len(r.Skipped), "file"), position(first), first.Reason, hint)
 	}
 	return errors.New("no manifests: no file ends in .yaml, .yml or .json (is this the folder of the manifests?)")
 }
 
-// sealed says which images that Kubernetes reads cannot be pinned because the object
-// around them is sealed, and what to do.
+// sealed returns a warning for each image that Kubernetes reads but that cannot be pinned
+// because its object is sealed.
 func (s *Stage) sealed(r *images.Report) []string {
 	var out []string
 	for _, reference := range r.References {
 		for _, l := range reference.Locations {
 			if !s.skipSealed && l.Class != images.Indirect && (l.Never == bySops || l.Never == bySigstore) {
-				out = append(out, fmt.Sprintf("%s: image %s stays as it is written: %s; or accept that it is not pinned (skipSealed)", l.Place(), l.Value, l.Never))
+				out = append(out, fmt.Sprintf("%s: image %s stays as written: %s; or accept that it is not pinned (skipSealed)", l.Place(), l.Value, l.Never))
 			}
 		}
 	}
 	return out
 }
 
-// hooks returns a line for each object that is a Helm hook which no installation
-// runs: Helm keeps it for later, and a tool that applies manifests does not.
+// hooks returns a note for each Helm hook that does not run at installation or upgrade. Helm
+// would run it later, but tools that apply manifests apply it immediately.
 func hooks(r *images.Report) []string {
 	var out []string
 	for _, o := range r.Objects {
 		if o.Hook != "" && !strings.Contains(o.Hook, "-install") && !strings.Contains(o.Hook, "-upgrade") {
-			out = append(out, fmt.Sprintf("%s: %s %s is a hook of Helm's (%s), which kubectl and Flux apply at once, with everything else",
+			out = append(out, fmt.Sprintf("%s: %s %s is a Helm hook (%s); kubectl and Flux apply it immediately, with everything else",
 				images.Place(o.File, o.Line, 0), o.Kind, o.Name, o.Hook))
 		}
 	}
@@ -265,8 +266,8 @@ func count(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// Scan says what the files hold. An error is the context's: what is wrong with a
-// file is in the report.
+// Scan returns what the files contain. Problems with files are in the report; the error is
+// always the context's cause.
 func (s *Stage) Scan(ctx context.Context, in []files.File) (*images.Report, error) {
 	set := newFolder(in)
 	found := make([]fileReport, len(in))
@@ -275,7 +276,7 @@ func (s *Stage) Scan(ctx context.Context, in []files.File) (*images.Report, erro
 	for i, f := range in {
 		scan := &fileScan{name: f.Name, reason: set.notForClusters(f.Name)}
 		if !readable(f.Name) {
-			scan.reason = "its name ends in neither .yaml, .yml nor .json"
+			scan.reason = "the file name does not end in .yaml, .yml or .json"
 			found[i] = scan.report()
 			continue
 		}
@@ -312,23 +313,23 @@ func (s *Stage) Scan(ctx context.Context, in []files.File) (*images.Report, erro
 	return merge(found, s.exclude), nil
 }
 
-// fileScan is the work on a file.
+// fileScan is the state of scanning one file.
 type fileScan struct {
 	name    string
-	reason  string // why it is not applied, whatever is in it
+	reason  string // why the file is not applied, whatever it contains
 	file    *manifests.File
 	batches []batchScan
 	left    atomic.Int32 // batches that are not done
 }
 
-// batchScan is what was found in some documents of a file, which are counted
-// from 0.
+// batchScan is the result of scanning some documents of a file. Document indexes in it
+// begin at 0.
 type batchScan struct {
 	findings
 	documents int
 	objects   []object
-	strangers []stranger // documents that are no objects
-	empty     string     // why there is no object, where there is one that could be
+	strangers []stranger // documents that are not objects
+	empty     string     // why a document that could be an object contains none
 	err       *images.Skipped
 }
 
@@ -342,7 +343,7 @@ type stranger struct {
 	reason string
 }
 
-// batchSize is how much text is worth a goroutine.
+// batchSize is the size in bytes of the text that one goroutine scans.
 const batchSize = 64 << 10
 
 // batches groups the pieces of a file.
@@ -378,7 +379,7 @@ func (s *Stage) scanBatch(f *manifests.File, pieces []*manifests.Text, b *batchS
 	}
 }
 
-// invalid says where in the file a piece does not parse.
+// invalid returns the entry of Skipped for a piece of a file that does not parse.
 func invalid(f *manifests.File, piece *manifests.Text, err error) *images.Skipped {
 	out := &images.Skipped{File: f.Name, Reason: err.Error(), Invalid: true}
 	var parse *manifests.ParseError
@@ -438,8 +439,8 @@ func (s *Stage) walk(f *manifests.File, doc *manifests.Document, document int, o
 	}
 }
 
-// markShared notes which of a document's references stand in bytes that are also
-// read as something else: more places use them than references were found there.
+// markShared sets Shared of the references in a document whose bytes are also part of
+// something else: more nodes use these bytes than references were found in them.
 func markShared(references []found) {
 	here := map[images.Range]int{}
 	each := func(visit func(at images.Range, uses int, shared *bool)) {
@@ -459,10 +460,10 @@ func markShared(references []found) {
 	each(func(at images.Range, uses int, shared *bool) { *shared = here[at] < uses })
 }
 
-// folder knows what files say of each other.
+// folder records what files say about other files.
 type folder struct {
 	charts map[string]bool // folders of Helm charts
-	// ingredients of kustomizations: file → what it is of which one
+	// ingredients maps a file to its role in a kustomization.
 	ingredients map[string]string
 }
 
@@ -486,7 +487,7 @@ func newFolder(in []files.File) folder {
 	return set
 }
 
-// notForClusters says why a file is not applied, whatever is in it.
+// notForClusters returns the reason why a file is not applied, whatever it contains, or "".
 func (s folder) notForClusters(name string) string {
 	if reason := s.ingredients[name]; reason != "" {
 		return reason
@@ -499,7 +500,7 @@ func (s folder) notForClusters(name string) string {
 	return ""
 }
 
-// readable says whether a file's name says YAML or JSON.
+// readable reports whether a file has the name of a YAML or JSON file.
 func readable(name string) bool {
 	switch strings.ToLower(path.Ext(name)) {
 	case ".yaml", ".yml", ".json":

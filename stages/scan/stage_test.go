@@ -131,11 +131,11 @@ func TestRunTellsOfHooks(t *testing.T) {
 			notes = append(notes, e.Message)
 		}
 	}
-	const what = ", which kubectl and Flux apply at once, with everything else"
+	const what = "; kubectl and Flux apply it immediately, with everything else"
 	if diff := cmp.Diff([]string{
-		"a.yaml:1: Job a is a hook of Helm's (pre-delete)" + what,
-		"a.yaml:9: Job c is a hook of Helm's (test)" + what,
-		"a.yaml:17: Job e is a hook of Helm's (pre-rollback)" + what,
+		"a.yaml:1: Job a is a Helm hook (pre-delete)" + what,
+		"a.yaml:9: Job c is a Helm hook (test)" + what,
+		"a.yaml:17: Job e is a Helm hook (pre-rollback)" + what,
 	}, notes); diff != "" {
 		t.Error(diff)
 	}

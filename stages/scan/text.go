@@ -12,10 +12,9 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// text looks for references in a string, which may be one, or a list of them, or
-// a document, a script or a template that holds some. promise is what the name
-// of the string says of it, places what the catalogue says, n the node that holds
-// it; origin gives the string as a Text, where it is needed.
+// text looks for references in a string: it may be one, a list of them, or a document,
+// script or template that contains some. promise is the label of its name, places are those
+// of the catalogue, n is its node. origin returns the string as a Text when needed.
 func (w *walker) text(s string, promise label, places []place, n *manifests.Node, origin func() *manifests.Text) {
 	places = enter(places, embeddedMark)
 	if promise < mentions && len(places) == 0 && !mayHold(s) || strings.HasPrefix(s, "data:") { // a picture
@@ -53,14 +52,14 @@ func (w *walker) text(s string, promise label, places []place, n *manifests.Node
 	}
 }
 
-// mayHold is a quick look at whether a string without a promise can hold a
-// reference: a path and a tag or digest, or the word.
+// mayHold reports whether a string without a label may contain a reference: it has a path
+// and a tag or digest, or the word image. It is fast.
 func mayHold(s string) bool {
 	slash := strings.IndexByte(s, '/')
 	return slash >= 0 && strings.IndexByte(s[slash:], ':') >= 0 || containsImage(s)
 }
 
-// looksStructured says that a string may be a YAML or JSON document.
+// looksStructured reports whether a string may be a YAML or JSON document.
 func looksStructured(s string) bool {
 	s = strings.TrimSpace(s)
 	if s == "" || s[0] == '{' || s[0] == '[' {
@@ -74,7 +73,7 @@ func looksStructured(s string) bool {
 	return false
 }
 
-// startsWithKey says that a line may begin a YAML mapping, perhaps one in a list.
+// startsWithKey reports whether a line may begin a YAML mapping, or one in a list.
 func startsWithKey(line string) bool {
 	const space, quotes = " \t\f\r", `"'`
 	unquoted := func(s string) string {
@@ -92,11 +91,11 @@ func startsWithKey(line string) bool {
 	return end > 0 && rest != "" && rest[0] == ':' && (len(rest) == 1 || strings.IndexByte(space, rest[1]) >= 0)
 }
 
-// embeddedTooMuch is why documents in strings are not read any more.
+// embeddedTooMuch is the problem of a file whose embedded documents are too large.
 var embeddedTooMuch = fmt.Sprintf("documents in strings make more than %d times what is written", manifests.MaxGrowth)
 
-// embed walks a string, of n, that is a document itself. It is false where it is
-// not one.
+// embed walks the document in the string of n. It returns false if the string is not a
+// document.
 func (w *walker) embed(n *manifests.Node, text *manifests.Text, places []place) bool {
 	if *w.room -= len(text.String); *w.room < 0 {
 		if w.out.problem == nil {
@@ -115,7 +114,7 @@ func (w *walker) embed(n *manifests.Node, text *manifests.Text, places []place) 
 	structured := false
 	for i := range docs {
 		if docs[i].Disputed() {
-			return false // as text all of it is looked at, whichever its reader takes
+			return false // as text, all of it is searched, whatever its reader uses
 		}
 		*w.room -= docs[i].Grown()
 	}
@@ -147,13 +146,12 @@ func (w *walker) embed(n *manifests.Node, text *manifests.Text, places []place) 
 // hit is a reference in a string: s[from:to].
 type hit struct {
 	from, to int
-	key      string // that it is given to; "" is none
-	spoken   string // why it is not an image to run
+	key      string // that it is assigned to, or ""
+	spoken   string // why it is not an image to run, or ""
 }
 
-// references finds references in running text: the words that are ones by
-// themselves, and those that the word before (image:, IMAGE=, --image) says are.
-// Lines that are comments are passed over.
+// references finds references in text: words that have the form of one, and words after a
+// name that announces one (image:, IMAGE=, --image). It skips lines that are comments.
 func (c *catalogue) references(s string, promise label) []hit {
 	p := prose{
 		catalogue: c, text: s, promise: promise,
@@ -172,7 +170,7 @@ func (c *catalogue) references(s string, promise label) []hit {
 	return p.hits
 }
 
-// prose is a string that is read word by word.
+// prose is a text that is searched word by word.
 type prose struct {
 	*catalogue
 	text      string
@@ -182,10 +180,10 @@ type prose struct {
 	hits      []hit
 }
 
-// line reads text[start:end].
+// line searches text[start:end].
 func (p *prose) line(start, end int) {
-	runs := false // behind docker run: its first image is to come
-	spoken := ""  // behind docker push: why no image is run
+	runs := false // after docker run, before its image
+	spoken := ""  // after docker push: why the image is not run
 	for i := start; i < end; {
 		if !isReferenceByte(p.text[i]) {
 			if strings.IndexByte(";&|", p.text[i]) >= 0 {
@@ -219,7 +217,7 @@ func (p *prose) line(start, end int) {
 	}
 }
 
-// isReferenceByte says which bytes references are made of.
+// isReferenceByte reports whether b may be part of a reference.
 func isReferenceByte(b byte) bool {
 	switch b {
 	case '.', '_', '/', ':', '@', '-':
@@ -228,8 +226,8 @@ func isReferenceByte(b byte) bool {
 	return isAlnum(b)
 }
 
-// word takes what does not belong to a reference off text[from:to]: a scheme
-// that one is given with, the letter of an escape (\n), and punctuation.
+// word removes from text[from:to] what is not part of a reference: a scheme, the letter of
+// an escape (\n), and punctuation. It returns the rest with its new range.
 func (p *prose) word(from, to int) (string, int, int) {
 	for _, scheme := range []string{"docker://", "docker-image://"} {
 		if strings.HasPrefix(p.text[from:to], scheme) {
@@ -245,9 +243,8 @@ func (p *prose) word(from, to int) (string, int, int) {
 	return word, to - len(word), to
 }
 
-// bounded says that nothing that belongs to the word stands around it: a part
-// that a template or a shell fills in, or the rest of a key. end is where the
-// word ended before punctuation was taken off.
+// bounded reports whether the word is complete: it is not next to a part that a template or
+// shell fills in, and not a part of a key. end is the end of the word including punctuation.
 func (p *prose) bounded(from, to, end int) bool {
 	if from > 0 && strings.IndexByte("$%}~?+)*", p.text[from-1]) >= 0 {
 		return false
@@ -261,8 +258,8 @@ func (p *prose) bounded(from, to, end int) bool {
 	return p.text[end] != '=' || end != to
 }
 
-// isReference says whether a word at from, in the line that begins at start, is
-// one.
+// isReference reports whether a word at from, in the line that begins at start, is a
+// reference.
 func (p *prose) isReference(word string, start, from int) bool {
 	text := strings.TrimSpace(p.text)
 	whole := p.oneWord && word == text
@@ -272,7 +269,7 @@ func (p *prose) isReference(word string, start, from int) bool {
 	}
 	promise := p.promise
 	if promise >= namesOne && !whole && isBare(word) {
-		promise = mentions // one bare word of several is not what was promised
+		promise = mentions // the label is not about one of several bare words
 	}
 	if p.mentioned {
 		promise = max(promise, p.before(start, from, word))
@@ -280,10 +277,10 @@ func (p *prose) isReference(word string, start, from int) bool {
 	return p.plausible(word, promise)
 }
 
-// isBare says that a word has neither registry, path, tag nor digest.
+// isBare reports whether a word has neither registry, path, tag nor digest.
 func isBare(word string) bool { return !strings.ContainsAny(word, "/:@") }
 
-// isArgument says whether a word can be the image that docker run is given.
+// isArgument reports whether a word can be the image argument of docker run.
 func (p *prose) isArgument(word string) bool {
 	if isBare(word) {
 		return p.official[word]
@@ -291,8 +288,8 @@ func (p *prose) isArgument(word string) bool {
 	return strings.ContainsAny(word, ":@") && p.plausible(word, namesOne)
 }
 
-// before is what the name in front of a word promises: image: x, "image":"x",
-// IMAGE=x, --image x. A bare word that is given to a variable is not taken.
+// before returns the label of the name before a word: image: x, "image":"x", IMAGE=x,
+// --image x. It is noLabel for a bare word that is assigned to a variable.
 func (p *prose) before(start, from int, word string) label {
 	name, between := p.keyOf(start, from)
 	switch {
@@ -305,7 +302,7 @@ func (p *prose) before(start, from int, word string) label {
 	return labelOf(name)
 }
 
-// keyBefore is the name that a word is given to; "" where it is given to none.
+// keyBefore returns the name that a word is assigned to, or "".
 func (p *prose) keyBefore(start, from int) string {
 	name, between := p.keyOf(start, from)
 	if strings.HasPrefix(name, "-") || strings.ContainsAny(between, ":=") {
@@ -314,7 +311,7 @@ func (p *prose) keyBefore(start, from int) string {
 	return ""
 }
 
-// keyOf is the name in front of a word, and what stands between the two.
+// keyOf returns the name before a word, and the text between the two.
 func (p *prose) keyOf(start, from int) (name, between string) {
 	i := from
 	back := func(set string) {
@@ -338,7 +335,7 @@ func (p *prose) keyOf(start, from int) (name, between string) {
 
 var runner = regexp.MustCompile(`(?:docker|podman|nerdctl|crictl|buildah|ctr|minikube|kind)(?:\s+(?:image|images|container))?\s+$`)
 
-// startsContainer says that the word is the verb of docker run, docker pull, ….
+// startsContainer reports whether the word is the verb of docker run, docker pull, ….
 func (p *prose) startsContainer(word string, from int) bool {
 	switch word {
 	case "run", "pull", "create", "from", "load":
@@ -347,8 +344,8 @@ func (p *prose) startsContainer(word string, from int) bool {
 	return false
 }
 
-// speaksOf reports whether the word is the verb of docker push, docker build,
-// docker rmi, …: what it names is made, moved or removed, not run.
+// speaksOf reports whether the word is the verb of docker push, docker build, docker rmi, …,
+// which build, push or remove an image instead of running it.
 func (p *prose) speaksOf(word string, from int) bool {
 	switch word {
 	case "push", "rmi", "rm", "tag", "build":

@@ -15,19 +15,19 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// maxEmbedding bounds how deep documents lie in strings of documents.
+// maxEmbedding is the maximum depth of documents in strings of documents.
 const maxEmbedding = 8
 
-// found is a reference at a place, before lines and columns are known.
+// found is a reference at a location, before its line and column are known.
 type found struct {
-	name string // normalised, or as written where that cannot be
+	name string // normalised, or as written if that is not possible
 	images.Location
-	uses     int   // of the text that it stands in, see [manifests.Document.Uses]
-	partUses []int // the same of each part
-	excluded bool  // it is in a PodSpec, but an entry says that it is not an image
+	uses     int   // of the text that contains it, see [manifests.Document.Uses]
+	partUses []int // the same for each part
+	excluded bool  // in a PodSpec, but an entry says that it is not an image
 }
 
-// findings are what a walk found, in the order things stand in.
+// findings are the results of a walk, in the order of the document.
 type findings struct {
 	references   []found
 	placeholders []placeholder
@@ -35,7 +35,7 @@ type findings struct {
 	problem      *problem // the first
 }
 
-// problem is why a file cannot be read, found while looking into it.
+// problem is why a file cannot be read, found during the walk.
 type problem struct {
 	offset int
 	reason string
@@ -52,43 +52,43 @@ type walker struct {
 	out       *findings
 
 	doc      *manifests.Document
-	room     *int // characters of embedded documents that may still be read
+	room     *int // remaining size of embedded documents, in characters
 	file     string
 	document int      // in the file
 	object   string   // in the document
-	path     []string // keys and indexes to the node at hand
-	outer    int      // how much of path leads to the text that doc is embedded in
-	embedded int      // how deep doc is embedded; 0: it stands in the file itself
+	path     []string // keys and indexes of the current node
+	outer    int      // length of the part of path to the text that doc is embedded in
+	embedded int      // depth of embedding of doc; 0 if it is in the file itself
 	repeated int      // uses of the text that doc is embedded in
-	loose    bool     // doc is not an object: nothing tells what its fields mean
-	workload bool     // inside an object of a kind of Kubernetes that runs pods
-	pods     bool     // inside what holds a PodSpec, whatever kind a part of it claims to be
-	sealed   string   // why the object may not be edited
+	loose    bool     // doc is not an object, so the meaning of its fields is unknown
+	workload bool     // inside an object of a Kubernetes kind that runs pods
+	pods     bool     // inside something with a PodSpec, whatever kind its parts claim to be
+	sealed   string   // why the object must not be edited, or ""
 	root     *manifests.Node
-	// given finds what neighbours are given: the other arguments of a command.
+	// given looks up the other arguments of a command.
 	given      func(flat string) (string, bool)
-	flag       string      // that the string at hand is given to
+	flag       string      // that the current string is the value of
 	parameters *parameters // of a pipeline; nil elsewhere
 }
 
-// scope is what holds for a node because of where it stands.
+// scope is the context of a node.
 type scope struct {
 	places  []place
-	ignored int    // entries of the catalogue behind this one do not count, nor does guessing; PodSpecs do
-	reason  string // why, where something is ignored
+	ignored int    // later entries of the catalogue, and guesses, do not apply; PodSpecs do
+	reason  string // why something is ignored
 	builtin bool   // inside an object whose fields are all known
-	role    role   // what a PodSpec makes of it
-	label   label  // what the name above promises
-	pairs   bool   // names and values that a program reads, whatever the object
-	machine bool   // inside what describes a machine or a disk
-	// taken are the values that references of the list around a map are made of.
+	role    role   // in a PodSpec
+	label   label  // of the name above
+	pairs   bool   // names and values that a program reads, in any object
+	machine bool   // inside the description of a machine or disk
+	// taken are the values that are part of references in the list around a map.
 	taken map[*manifests.Node]bool
 }
 
 const (
-	nothingIgnored = int(^uint(0) >> 1) // behind every entry
-	// spokenOf is before every entry: what stands there is spoken of. Only where
-	// there is a PodSpec it may be run all the same.
+	nothingIgnored = int(^uint(0) >> 1) // after every entry
+	// spokenOf is before every entry: images are only mentioned, except in a PodSpec,
+	// where they may be run.
 	spokenOf = -1
 )
 
@@ -105,13 +105,13 @@ const (
 	imageVolume
 )
 
-// whole reports whether a PodSpec says what a node is, so that nothing in it is
-// guessed to be a part of a reference.
+// whole reports whether a PodSpec defines what a node is, so that nothing in it is guessed
+// to be a part of a reference.
 func (r role) whole(n *manifests.Node) bool {
 	return r == container || n.Kind == manifests.List && (r == containerList || r == volumeList)
 }
 
-// roleOf is the role of what stands under a key of something with a role.
+// roleOf returns the role of the value of a key in a map with the role parent.
 func roleOf(key string, parent role) role {
 	switch key {
 	case "containers", "initContainers", "ephemeralContainers":
@@ -146,21 +146,21 @@ func (w *walker) pointer() string {
 	return b.String()
 }
 
-// enter puts the walker at a pointer.
+// enter appends a pointer to the path.
 func (w *walker) enter(pointer string) {
 	for _, key := range strings.Split(pointer, "/")[1:] {
 		w.path = append(w.path, manifests.UnescapePointer(key))
 	}
 }
 
-// in walks something below a key or index.
+// in calls walk with a key or index appended to the path.
 func (w *walker) in(key string, walk func()) {
 	w.path = append(w.path, key)
 	walk()
 	w.path = w.path[:len(w.path)-1]
 }
 
-// inAll goes down a pointer from the node at hand.
+// inAll calls walk with a pointer appended to the path.
 func (w *walker) inAll(pointer string, walk func()) {
 	key, rest, more := strings.Cut(strings.TrimPrefix(pointer, "/"), "/")
 	w.in(manifests.UnescapePointer(key), func() {
@@ -172,7 +172,7 @@ func (w *walker) inAll(pointer string, walk func()) {
 	})
 }
 
-// below is the scope of what stands under a key or index.
+// below returns the scope of the value of a key or index.
 func (s scope) below(key string) scope {
 	child := scope{ignored: s.ignored, reason: s.reason, builtin: s.builtin, machine: s.machine}
 	if len(s.places) > 0 {
@@ -181,7 +181,7 @@ func (s scope) below(key string) scope {
 	return child.settled()
 }
 
-// settled is the scope with what its places ignore.
+// settled returns the scope with the effect of entries that ignore it.
 func (s scope) settled() scope {
 	for _, p := range s.places {
 		if p.reached() && p.Ignore && p.index < s.ignored {
@@ -191,7 +191,7 @@ func (s scope) settled() scope {
 	return s
 }
 
-// speaks is the scope of what only speaks of images.
+// speaks returns the scope for values that only mention images.
 func (s scope) speaks(reason string) scope {
 	if s.ignored > spokenOf {
 		s.ignored, s.reason = spokenOf, reason
@@ -199,12 +199,12 @@ func (s scope) speaks(reason string) scope {
 	return s
 }
 
-// notRun is why something is not an image where nothing better is known.
+// notRun is the reason for something that is not an image if no better one is known.
 const notRun = "not an image to run"
 
-// resource looks into an object: all of it but what names it. In what clusters write
-// (status), and in what a custom resource definition says of others, only PodSpecs
-// count. places are what the catalogue says of it in the document around it.
+// resource walks an object, except for its type and metadata. In status, which clusters
+// write, and in custom resource definitions only PodSpecs are used. places are the catalogue
+// entries for the object in the document that contains it.
 func (w *walker) resource(o manifests.Object, places ...place) {
 	group := o.Group()
 	before := *w
@@ -250,11 +250,11 @@ func (w *walker) resource(o manifests.Object, places ...place) {
 	}
 }
 
-// runsPods are the kinds of Kubernetes that hold a PodSpec.
+// runsPods are the kinds of Kubernetes that contain a PodSpec.
 var runsPods = set("Pod PodTemplate ReplicationController ReplicaSet Deployment StatefulSet DaemonSet Job CronJob")
 
-// holdsPod reports whether a map is the template of a pod, or of what has one:
-// apiVersion and kind beside that are of no meaning.
+// holdsPod reports whether a map is the template of a pod, or contains one. An apiVersion and
+// kind in it have no meaning.
 func holdsPod(n *manifests.Node) bool {
 	spec := n.Get("spec")
 	for _, pod := range []*manifests.Node{spec, spec.Get("template").Get("spec")} {
@@ -265,7 +265,7 @@ func holdsPod(n *manifests.Node) bool {
 	return false
 }
 
-// items looks into those items of an object that are not objects of their own.
+// items walks the items of an object that are not objects themselves.
 func (w *walker) items(o *manifests.Object, n *manifests.Node, s scope) {
 	if n.Kind != manifests.List || o.Nested {
 		w.node(n, o.Node, "items", s)
@@ -279,7 +279,7 @@ func (w *walker) items(o *manifests.Object, n *manifests.Node, s scope) {
 	}
 }
 
-// annotations looks into the annotations of an object.
+// annotations walks the annotations of an object.
 func (w *walker) annotations(n *manifests.Node, s scope) {
 	if n == nil {
 		return
@@ -288,12 +288,12 @@ func (w *walker) annotations(n *manifests.Node, s scope) {
 	w.in("annotations", func() { w.node(n, nil, "annotations", s) })
 }
 
-// base64 looks into the values of a Secret's data. What is found there is
-// copied, but cannot be pinned in place.
+// base64 walks the values of a Secret's data. Images in them are copied, but cannot be
+// pinned.
 func (w *walker) base64(n *manifests.Node) {
 	for i := range n.Fields {
 		key, value := n.Fields[i].Key, &n.Fields[i].Value
-		if value.Kind != manifests.Scalar { // not what a cluster takes for a Secret
+		if value.Kind != manifests.Scalar { // clusters reject such a Secret
 			w.in(key, func() { w.node(value, n, key, scope{ignored: spokenOf, role: roleOf(key, noRole)}) })
 			continue
 		}
@@ -309,8 +309,8 @@ func (w *walker) base64(n *manifests.Node) {
 	}
 }
 
-// node looks into a value. parent is the map it stands in under the key, or
-// that holds the list it stands in.
+// node walks a value. parent is the map that has it under the key, or that has the list that
+// contains it.
 func (w *walker) node(n, parent *manifests.Node, key string, s scope) {
 	switch n.Kind {
 	case manifests.Map:
@@ -323,7 +323,7 @@ func (w *walker) node(n, parent *manifests.Node, key string, s scope) {
 }
 
 func (w *walker) mapping(n *manifests.Node, name string, s scope) {
-	// In a PodSpec what looks like an object is what it is there all the same.
+	// In a PodSpec, something that looks like an object is not one.
 	if o, ok := manifests.Nested(n, ""); ok && s.role == noRole && s.ignored == nothingIgnored {
 		w.resource(o)
 		return
@@ -345,7 +345,7 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 			child = child.speaks(compared)
 		case tested && key == "value", conditions[key]:
 			child = child.speaks(condition)
-		case key == "items" && n.Get("list").Text() != "": // of the rules of Falco
+		case key == "items" && n.Get("list").Text() != "": // rules of Falco
 			child = child.speaks(compared)
 		case child.placed():
 		case pushTo[name] && labelOf(key) >= namesOne && !s.builtin:
@@ -363,9 +363,9 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 		switch {
 		case child.role != containerImage || s.ignored == spokenOf || w.pods || w.catalogue.isUsers(child.ignored):
 		case s.ignored == nothingIgnored:
-			child.ignored = nothingIgnored // an image of a machine is not that of a container
+			child.ignored = nothingIgnored // entries for machines do not apply to containers
 		default:
-			w.in(key, func() { w.mention(value, child.reason) }) // of a policy's pattern, say
+			w.in(key, func() { w.mention(value, child.reason) }) // such as the pattern of a policy
 			continue
 		}
 		child.builtin = child.builtin || s.role == volume && child.role == noRole
@@ -373,27 +373,27 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 	}
 }
 
-// placed reports whether the catalogue says that a reference stands here.
+// placed reports whether the catalogue has an entry for a reference here.
 func (s scope) placed() bool {
 	return slices.ContainsFunc(s.places, func(p place) bool { return p.reached() && p.index < s.ignored && !p.Ignore && p.Parts == nil })
 }
 
-// holdsReference are the keys of a map called image that hold all of a reference.
+// holdsReference are the keys of a map called image that contain a whole reference.
 var holdsReference = set("reference ref name url uri image")
 
-// conditions are keys of expressions that images are compared in.
+// conditions are keys of expressions that compare images.
 var conditions = set("condition expr rego matchConditions preconditions")
 
-// notLooked are keys under which things are spoken of (schemas, prose, and the
-// examples that Knative puts beside a ConfigMap's values), labels, which can hold
-// no reference, and Ceph's block devices, whose image is none.
+// notLooked are the keys of schemas, prose and Knative's examples in ConfigMaps, which only
+// mention images, of labels, which cannot contain references, and of Ceph's block devices,
+// whose image is not a container image.
 var notLooked = set("openAPIV3Schema description longDescription summary documentation _example labels matchLabels nodeSelector rbd")
 
 func (w *walker) list(n *manifests.Node, key string, s scope) {
 	promise := max(s.label, labelOf(key))
-	name := "" // of the flag before
+	name := "" // of the preceding flag
 	if !s.placed() {
-		s.pairs = true // of names and values, as env is
+		s.pairs = true // names and values, like env
 	}
 	split := w.split(n, key, s)
 	defer func(given func(string) (string, bool), flag string) { w.given, w.flag = given, flag }(w.given, w.flag)
@@ -425,8 +425,7 @@ func (w *walker) list(n *manifests.Node, key string, s scope) {
 	}
 }
 
-// flagOf is a flag that stands alone, and is given the next argument; "" of
-// anything else.
+// flagOf returns arg if it is a flag whose value is the next argument, else "".
 func flagOf(arg string) string {
 	if strings.HasPrefix(arg, "-") && !strings.ContainsAny(arg, "= \n") {
 		return arg
@@ -473,8 +472,8 @@ func (w *walker) scalar(n, parent *manifests.Node, key string, s scope) {
 	w.text(n.Value, max(promise, s.label), s.places, n, func() *manifests.Text { return w.doc.Scalar(n) })
 }
 
-// spokenValue is why the value of a variable or parameter of this name is not an
-// image to run; "" is that it may be one.
+// spokenValue returns the reason why the value of a variable or parameter with this name is
+// not an image to run, or "".
 func (w *walker) spokenValue(name string) string {
 	reason := spokenName(name)
 	if reason == "" && isBareImage(name) && w.parameters.spoken(name) {
@@ -483,9 +482,7 @@ func (w *walker) spokenValue(name string) string {
 	return reason
 }
 
-// fits reports whether a field is about a place in a map: whether keys have the
-// values that it asks for, those beside it, or of the object where a key begins
-// with a slash.
+// fits reports whether When and Unless of a field match a map.
 func (w *walker) fits(f *field, parent *manifests.Node) bool {
 	if f.Unless != "" && hasAny(parent, strings.Split(f.Unless, "|")...) {
 		return false
@@ -502,7 +499,7 @@ func (w *walker) fits(f *field, parent *manifests.Node) bool {
 	return true
 }
 
-// takes reports whether a value is one of those that the field is about.
+// takes reports whether Scheme and Behind of a field match a value.
 func (f *field) takes(value string) bool {
 	return strings.HasPrefix(strings.TrimSpace(value), f.scheme()) && strings.Contains(value, f.Behind)
 }
@@ -514,13 +511,12 @@ func (f *field) scheme() string {
 	return f.Scheme + "://"
 }
 
-// image takes the value of a field that is known to hold a reference. What is no
-// reference, and no placeholder either, is taken as well: resolving it gives the
-// error that names the place.
+// image adds the value of a field that is known to contain a reference. It also adds a value
+// that is neither a reference nor a placeholder: resolve reports an error with its location.
 func (w *walker) image(n *manifests.Node, key string, class images.Class, f *field) {
 	value := n.Value
 	if n.Kind != manifests.Scalar || n.Type != manifests.String && n.Type != manifests.Null && class != images.Pod {
-		return // what is a number to one reader of YAML is a string to another
+		return // readers of YAML disagree whether this is a number or a string
 	}
 	if n.Type == manifests.Null {
 		value = ""
@@ -544,7 +540,7 @@ func (w *walker) image(n *manifests.Node, key string, class images.Class, f *fie
 		}
 	}
 	if key == "url" && !w.catalogue.plausible(trimmed, namesOne) || f != nil && strings.Contains(trimmed, "://") && !strings.HasPrefix(trimmed, "ko://") {
-		return // of something that is not an image: https://…, s3://…
+		return // not an image: https://…, s3://…
 	}
 	if isPlaceholder(trimmed) {
 		w.placeholder(n, strings.TrimSpace(value), class, "")
@@ -557,9 +553,8 @@ func (w *walker) image(n *manifests.Node, key string, class images.Class, f *fie
 	w.add(found{name: name, Location: images.Location{Class: class, Value: trimmed}}, n, w.doc.Scalar(n), from, from+len(trimmed), f)
 }
 
-// guess takes the value of a field of a custom resource whose name promises a
-// reference. It is false where the value does not look like one: then what can
-// be read in it is still looked at as text.
+// guess adds the value of a field of a custom resource whose name announces a reference. It
+// returns false if the value does not look like one; it is then searched as text.
 func (w *walker) guess(n, parent *manifests.Node, key string) bool {
 	value := strings.TrimSpace(n.Value)
 	if isPlaceholder(value) && (value == "" || value == "auto" || strings.ContainsAny(value, "${}<>") || strings.HasPrefix(value, "ko://")) {
@@ -578,9 +573,8 @@ func (w *walker) guess(n, parent *manifests.Node, key string) bool {
 	return true
 }
 
-// ofContainer says whether a value that does not look like much is an image all
-// the same: any name with a tag, and a bare word where the map describes a
-// container.
+// ofContainer reports whether a short value is an image: any name with a tag, or a bare word
+// in a map that describes a container.
 func (w *walker) ofContainer(value string, parent *manifests.Node) bool {
 	if bareTagged.MatchString(value) {
 		return !isPlaceholder(value)
@@ -593,8 +587,8 @@ func (w *walker) ofContainer(value string, parent *manifests.Node) bool {
 		hasAny(parent, "command", "args", "env", "envFrom", "imagePullPolicy", "volumeMounts", "workingDir", "script", "livenessProbe", "readinessProbe", "securityContext"))
 }
 
-// placeholder notes a value that something else fills in. What templates in
-// strings hold is theirs, and not noted.
+// placeholder records a value that something else replaces. Placeholders in embedded
+// documents are not recorded.
 func (w *walker) placeholder(n *manifests.Node, value string, class images.Class, reason string) {
 	if w.embedded > 0 {
 		return
@@ -608,10 +602,10 @@ func (w *walker) placeholder(n *manifests.Node, value string, class images.Class
 	})
 }
 
-// encoded is why what stands in base64 is not pinned.
+// encoded is why a reference in base64 is not pinned.
 const encoded = "it is encoded, and cannot be edited where it stands"
 
-// add notes a reference that stands in text[i:j], which is the text of n.
+// add adds a reference at text[i:j]. text is the text of n.
 func (w *walker) add(f found, n *manifests.Node, text *manifests.Text, i, j int, by *field) {
 	span := text.Span(i, j)
 	f.Offset, f.Length = span.Offset, span.Length
@@ -625,11 +619,11 @@ func (w *walker) add(f found, n *manifests.Node, text *manifests.Text, i, j int,
 	w.addFound(f, by)
 }
 
-// uses counts the places of the file that read the text of a scalar.
+// uses returns the number of fields in the file that have the text of a scalar.
 func (w *walker) uses(n *manifests.Node) int { return max(w.repeated, 1) * w.doc.Uses(n) }
 
-// alias is where the alias stands that leads to a node; nil where there is none
-// that could be replaced by a text.
+// alias returns the position of the alias for a node, nil if there is none that could be
+// replaced.
 func (w *walker) alias(n *manifests.Node) *images.Range {
 	span, ok := w.doc.Alias(n)
 	if !ok || w.repeated > 1 {

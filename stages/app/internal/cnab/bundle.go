@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cnab knows Cloud Native Application Bundles: the document bundle.json
-// (CNAB Core 1.0, https://cnab.io) and the OCI index that cnab-to-oci made the
-// custom for keeping one in a registry. It reads and makes documents; what copies
-// images and pushes is package stages.
+// Package cnab reads and writes Cloud Native Application Bundles: the document
+// bundle.json (CNAB Core 1.0, https://cnab.io), and the OCI index in the form of
+// cnab-to-oci that represents a bundle in a registry. It does not copy or push anything.
 package cnab
 
 import (
@@ -21,15 +20,13 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// FileName is what a bundle is called in a source.
+// FileName is the name of a bundle in a source.
 const FileName = "bundle.json"
 
-// Bundle is a bundle.json. All that it says is kept, known here or not: a bundle
-// is somebody's contract, and parameters, credentials and custom extensions are
-// nobody's to lose.
+// Bundle is a bundle.json. It keeps all fields, including those that this package does not
+// know, such as parameters, credentials and custom extensions.
 type Bundle struct {
-	// Images are the invocation image, which comes first, and the components,
-	// sorted by name.
+	// Images are the invocation image followed by the components, sorted by name.
 	Images []*Image
 
 	fields map[string]any
@@ -37,18 +34,18 @@ type Bundle struct {
 
 // Image is an image of a bundle.
 type Image struct {
-	// Name of the component; "" is the invocation image.
+	// Name is the name of the component, "" for the invocation image.
 	Name string
-	// Ref is the name that the bundle has for it.
+	// Ref is the reference in the bundle.
 	Ref string
-	// Described has what the bundle says about the manifest behind Ref: digest,
-	// size and media type, each of which may be missing.
+	// Described has the digest, size and media type of the image in the bundle, each of
+	// which may be missing.
 	Described ocispec.Descriptor
 
 	fields map[string]any
 }
 
-// String is how messages call an image.
+// String describes the image for messages.
 func (i *Image) String() string {
 	out := "invocation image"
 	if i.Name != "" {
@@ -60,9 +57,8 @@ func (i *Image) String() string {
 	return out
 }
 
-// Parse reads a bundle. It is an error where it has no invocation image or
-// several, or an image of a type that is neither docker nor oci: no registry could
-// hold it.
+// Parse parses a bundle. It is an error if the bundle does not have exactly one invocation
+// image, or if the type of an image is neither docker nor oci: a registry could not hold it.
 func Parse(data []byte) (*Bundle, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
@@ -71,21 +67,21 @@ func Parse(data []byte) (*Bundle, error) {
 		return nil, fmt.Errorf("read bundle: %w", err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("read bundle: there is more behind its end")
+		return nil, errors.New("read bundle: unexpected data after the document")
 	}
 	if b.fields == nil {
-		return nil, errors.New("read bundle: it is null")
+		return nil, errors.New("read bundle: the document is null")
 	}
 	invocation, ok := b.fields["invocationImages"].([]any)
 	if n := len(invocation); !ok || n != 1 {
-		return nil, fmt.Errorf("read bundle: it has %d invocation images; a registry takes a bundle of exactly one", n)
+		return nil, fmt.Errorf("read bundle: %d invocation images; a bundle in a registry must have exactly one", n)
 	}
 	if err := b.add("", invocation[0]); err != nil {
 		return nil, err
 	}
 	components, ok := b.fields["images"].(map[string]any)
 	if !ok && b.fields["images"] != nil {
-		return nil, errors.New("read bundle: its images are no object")
+		return nil, errors.New("read bundle: images is not an object")
 	}
 	for _, name := range slices.Sorted(maps.Keys(components)) {
 		if name == "" {
@@ -98,7 +94,7 @@ func Parse(data []byte) (*Bundle, error) {
 	return b, nil
 }
 
-// description is what a bundle says of an image.
+// description holds the fields of an image in a bundle.
 type description struct {
 	Image     string        `json:"image"`
 	Type      string        `json:"imageType"`
@@ -121,11 +117,11 @@ func (b *Bundle) add(name string, fields any) error {
 	i.fields, _ = fields.(map[string]any)
 	switch {
 	case d.Image == "":
-		return fmt.Errorf("read bundle: %s names no image", i)
+		return fmt.Errorf("read bundle: %s has no image reference", i)
 	case d.Type != "" && d.Type != "docker" && d.Type != "oci":
-		return fmt.Errorf("read bundle: %s has the type %q: only docker and oci are known", i, d.Type)
+		return fmt.Errorf("read bundle: %s has type %q; only docker and oci are supported", i, d.Type)
 	case d.MediaType != "" && !isImage(d.MediaType):
-		return fmt.Errorf("read bundle: %s has the media type %q, which no image has", i, d.MediaType)
+		return fmt.Errorf("read bundle: %s has media type %q, which is not an image", i, d.MediaType)
 	}
 	if d.Digest != "" {
 		if err := d.Digest.Validate(); err != nil {
@@ -136,8 +132,7 @@ func (b *Bundle) add(name string, fields any) error {
 	return nil
 }
 
-// isImage says whether a manifest of this type is an image, for one platform or
-// several.
+// isImage reports whether mediaType is that of an image manifest or index.
 func isImage(mediaType string) bool {
 	switch mediaType {
 	case ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex,
@@ -147,7 +142,7 @@ func isImage(mediaType string) bool {
 	return false
 }
 
-// Name of the bundle; it may be "".
+// Name returns the name of the bundle, which may be "".
 func (b *Bundle) Name() string { return b.text("name") }
 
 func (b *Bundle) text(field string) string {
@@ -155,22 +150,22 @@ func (b *Bundle) text(field string) string {
 	return s
 }
 
-// Describe writes into the bundle what is behind an image. What the bundle said
-// before must be the same, unless replace.
+// Describe sets digest, size and media type of the image in the bundle. It is an error if
+// the bundle has other values for them, unless replace is set.
 func (i *Image) Describe(desc ocispec.Descriptor, replace bool) error {
 	if !isImage(desc.MediaType) {
-		return fmt.Errorf("%s: its media type is %q, which a bundle cannot hold", i, desc.MediaType)
+		return fmt.Errorf("%s: media type %q is not supported in a bundle", i, desc.MediaType)
 	}
 	said := i.Described
 	if !replace {
-		const hint = "name it by its digest, or take what is there with --auto-update-bundle"
+		const hint = "refer to it by digest, or update the bundle with --auto-update-bundle"
 		switch {
 		case said.Digest != "" && said.Digest != desc.Digest:
-			return fmt.Errorf("%s: its digest is %s now, the bundle says %s: %s", i, desc.Digest, said.Digest, hint)
+			return fmt.Errorf("%s: the digest is %s, but the bundle has %s: %s", i, desc.Digest, said.Digest, hint)
 		case said.Size != 0 && said.Size != desc.Size:
-			return fmt.Errorf("%s: its size is %d, the bundle says %d: %s", i, desc.Size, said.Size, hint)
+			return fmt.Errorf("%s: the size is %d, but the bundle has %d: %s", i, desc.Size, said.Size, hint)
 		case said.MediaType != "" && said.MediaType != desc.MediaType:
-			return fmt.Errorf("%s: its media type is %s, the bundle says %s: %s", i, desc.MediaType, said.MediaType, hint)
+			return fmt.Errorf("%s: the media type is %s, but the bundle has %s: %s", i, desc.MediaType, said.MediaType, hint)
 		}
 	}
 	i.Described = ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}
@@ -180,8 +175,8 @@ func (i *Image) Describe(desc ocispec.Descriptor, replace bool) error {
 	return nil
 }
 
-// Canonical is the bundle as canonical JSON (RFC 8785), which CNAB wants of a
-// bundle that is digested.
+// Canonical returns the bundle as canonical JSON (RFC 8785), which CNAB requires for
+// computing its digest.
 func (b *Bundle) Canonical() ([]byte, error) { return canonical(b.fields) }
 
 func canonical(v any) ([]byte, error) {

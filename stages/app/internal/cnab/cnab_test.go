@@ -20,7 +20,7 @@ const text = `{
   "parameters": {"port": {"definition": "port"}}, "custom": {"z": null, "é": true, "a": {}}
 }`
 
-// described is the bundle with something known of each image.
+// described returns the bundle with a descriptor for each image.
 func described(t *testing.T) *Bundle {
 	t.Helper()
 	b, err := Parse([]byte(text))
@@ -36,7 +36,7 @@ func described(t *testing.T) *Bundle {
 	return b
 }
 
-// TestCanonical: nothing is lost, and fixing up again changes nothing.
+// TestCanonical checks that no field is lost, and that fixing up again changes nothing.
 func TestCanonical(t *testing.T) {
 	data, err := described(t).Canonical()
 	if err != nil {
@@ -65,20 +65,20 @@ func TestCanonical(t *testing.T) {
 func TestParseErrors(t *testing.T) {
 	for data, want := range map[string]string{
 		``:                                     "EOF",
-		`null`:                                 "it is null",
+		`null`:                                 "the document is null",
 		`[]`:                                   "cannot unmarshal array",
-		`{} {}`:                                "more behind its end",
+		`{} {}`:                                "data after the document",
 		`{}`:                                   "0 invocation images",
 		`{"InvocationImages":[{"image":"a"}]}`: "0 invocation images",
-		`{"invocationImages":[{"image":"a"},{"image":"b"}]}`:                                    "2 invocation images; a registry takes a bundle of exactly one",
-		`{"invocationImages":[null]}`:                                                           "invocation image names no image",
-		`{"invocationImages":[{}]}`:                                                             "invocation image names no image",
+		`{"invocationImages":[{"image":"a"},{"image":"b"}]}`:                                    "2 invocation images; a bundle in a registry must have exactly one",
+		`{"invocationImages":[null]}`:                                                           "invocation image has no image reference",
+		`{"invocationImages":[{}]}`:                                                             "invocation image has no image reference",
 		`{"invocationImages":[{"image":"a","size":"1"}]}`:                                       "cannot unmarshal string",
 		`{"invocationImages":[{"image":"a","contentDigest":"x"}]}`:                              `content digest "x": invalid`,
-		`{"invocationImages":[{"image":"a","mediaType":"text/plain"}]}`:                         "which no image has",
+		`{"invocationImages":[{"image":"a","mediaType":"text/plain"}]}`:                         "which is not an image",
 		`{"invocationImages":[{"image":"a"}],"images":{"":{"image":"a"}}}`:                      "a component has no name",
-		`{"invocationImages":[{"image":"a"}],"images":[]}`:                                      "its images are no object",
-		`{"invocationImages":[{"image":"a"}],"images":{"vm":{"image":"d","imageType":"qcow"}}}`: `component vm (d) has the type "qcow": only docker and oci`,
+		`{"invocationImages":[{"image":"a"}],"images":[]}`:                                      "images is not an object",
+		`{"invocationImages":[{"image":"a"}],"images":{"vm":{"image":"d","imageType":"qcow"}}}`: `component vm (d) has type "qcow"; only docker and oci`,
 	} {
 		if _, err := Parse([]byte(data)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", data, err, want)
@@ -89,9 +89,9 @@ func TestParseErrors(t *testing.T) {
 func TestDescribe(t *testing.T) {
 	now := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("now"), Size: 7}
 	for field, want := range map[string]string{
-		`"contentDigest":"` + digest.FromString("then").String() + `"`: "its digest is " + now.Digest.String() + " now",
-		`"size":8`: "its size is 7, the bundle says 8",
-		`"mediaType":"application/vnd.oci.image.index.v1+json"`: "its media type is application/vnd.oci.image.manifest.v1+json",
+		`"contentDigest":"` + digest.FromString("then").String() + `"`: "the digest is " + now.Digest.String(),
+		`"size":8`: "the size is 7, but the bundle has 8",
+		`"mediaType":"application/vnd.oci.image.index.v1+json"`: "the media type is application/vnd.oci.image.manifest.v1+json",
 	} {
 		b, err := Parse([]byte(`{"invocationImages":[{"image":"a",` + field + `}]}`))
 		if err != nil {
@@ -109,7 +109,7 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
-// TestDocuments: every dialect has the same images, and says the same about them.
+// TestDocuments checks that every dialect has the same images and annotations.
 func TestDocuments(t *testing.T) {
 	b := described(t)
 	for n, d := range Dialects() {
@@ -165,12 +165,12 @@ func TestDocuments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := undescribed.Documents(Dialects()[0]); err == nil || !strings.Contains(err.Error(), "is not described") {
+	if _, err := undescribed.Documents(Dialects()[0]); err == nil || !strings.Contains(err.Error(), "has no digest") {
 		t.Errorf("undescribed: %v", err)
 	}
 }
 
-// TestRelocationMapErrors: an index that does not fit its bundle is refused.
+// TestRelocationMapErrors checks that an index that does not match its bundle is rejected.
 func TestRelocationMapErrors(t *testing.T) {
 	b := described(t)
 	docs, err := b.Documents(Dialects()[0])

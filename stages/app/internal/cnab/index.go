@@ -15,13 +15,13 @@ import (
 
 // Media types of a bundle in a registry.
 const (
-	// MediaTypeConfig is that of the bundle.json itself.
+	// MediaTypeConfig is the media type of the bundle.json.
 	MediaTypeConfig = "application/vnd.cnab.config.v1+json"
 	// ArtifactType is the value of AnnotationArtifactType.
 	ArtifactType = "application/vnd.cnab.manifest.v1"
 )
 
-// Annotations of the index. Beside these it has the OCI ones for title, version,
+// Annotations of the index. It also has the OCI annotations for title, version,
 // description and authors.
 const (
 	AnnotationArtifactType   = "org.opencontainers.artifactType"
@@ -29,14 +29,14 @@ const (
 	AnnotationKeywords       = "io.cnab.keywords"        // a JSON list
 )
 
-// Annotations of what the index lists.
+// Annotations of the descriptors in the index.
 const (
 	AnnotationManifestType  = "io.cnab.manifest.type" // one of the types below
 	AnnotationComponentName = "io.cnab.component.name"
 )
 
-// Types of what the index lists: the manifest whose config is the bundle.json, then
-// the invocation image, then the components.
+// Values of AnnotationManifestType, in the order of the index: the manifest whose config is
+// the bundle.json, the invocation image, the components.
 const (
 	TypeConfig     = "config"
 	TypeInvocation = "invocation"
@@ -61,15 +61,15 @@ func marshal(mediaType string, v any) (Blob, error) {
 	return newBlob(mediaType, data), nil
 }
 
-// Dialect is how a bundle is written for a registry.
+// Dialect is a set of media types for a bundle in a registry.
 type Dialect struct {
-	Config   string // media type of the bundle.json
-	Manifest string // of the manifest that holds it
+	Config   string // of the bundle.json
+	Manifest string // of the manifest whose config is the bundle.json
 	Index    string
 }
 
-// Dialects are all there are, the best first. cnab-to-oci takes a later one where a registry refuses
-// an earlier one; it, and Open, read all of them.
+// Dialects returns all dialects, in order of preference. Cnab-to-oci uses the next one if a
+// registry rejects one, and reads all of them.
 func Dialects() []Dialect {
 	return []Dialect{
 		{MediaTypeConfig, ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex},
@@ -78,11 +78,11 @@ func Dialects() []Dialect {
 	}
 }
 
-// Documents are what is pushed beside the images of a bundle, each after those that
-// it names: config, manifest, index.
+// Documents are pushed in addition to the images of a bundle, in the order of the fields.
 type Documents struct{ Config, Manifest, Index Blob }
 
-// Documents makes them of a bundle whose images are all described.
+// Documents returns the documents of the bundle. It is an error if an image has no digest,
+// size or media type, see [Image.Describe].
 func (b *Bundle) Documents(d Dialect) (Documents, error) {
 	data, err := b.Canonical()
 	if err != nil {
@@ -94,7 +94,7 @@ func (b *Bundle) Documents(d Dialect) (Documents, error) {
 		Config: out.Config.Descriptor, Layers: []ocispec.Descriptor{},
 	}
 	if d.Manifest != ocispec.MediaTypeImageManifest {
-		// Old registries want a layer; the bundle is one as much as it is a config.
+		// Old registries require a layer, so the bundle is used for that too.
 		manifest.Layers = append(manifest.Layers, out.Config.Descriptor)
 	}
 	if out.Manifest, err = marshal(d.Manifest, manifest); err != nil {
@@ -112,7 +112,7 @@ func (b *Bundle) Documents(d Dialect) (Documents, error) {
 	list(out.Manifest.Descriptor, map[string]string{AnnotationManifestType: TypeConfig})
 	for _, i := range b.Images {
 		if i.Described.Digest == "" || i.Described.Size == 0 || i.Described.MediaType == "" {
-			return Documents{}, fmt.Errorf("%s is not described: fix the bundle first", i)
+			return Documents{}, fmt.Errorf("%s has no digest, size or media type: fix up the bundle first", i)
 		}
 		annotations := map[string]string{AnnotationManifestType: TypeInvocation}
 		if i.Name != "" {
@@ -145,23 +145,23 @@ func (b *Bundle) annotations() (map[string]string, error) {
 	return out, nil
 }
 
-// IsIndex says whether a manifest of this type can be a bundle's.
+// IsIndex reports whether mediaType can be that of a bundle's index.
 func IsIndex(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageIndex || mediaType == images.MediaTypeDockerSchema2ManifestList
 }
 
-// ConfigManifest is the manifest that holds the bundle.json of an index.
+// ConfigManifest returns the manifest in an index whose config is the bundle.json.
 func ConfigManifest(index ocispec.Index) (ocispec.Descriptor, error) {
 	for _, d := range index.Manifests {
 		if d.Annotations[AnnotationManifestType] == TypeConfig {
 			return d, nil
 		}
 	}
-	return ocispec.Descriptor{}, errors.New("it is no CNAB bundle: it lists no manifest of " + AnnotationManifestType + " " + TypeConfig)
+	return ocispec.Descriptor{}, errors.New("not a CNAB bundle: the index has no manifest with " + AnnotationManifestType + " " + TypeConfig)
 }
 
-// RelocationMap says for each image of the bundle where it lies now: from the name
-// that the bundle has for it to one in the repository of the index.
+// RelocationMap maps the reference of each image in the bundle to its reference in
+// repository, which holds the index.
 func (b *Bundle) RelocationMap(index ocispec.Index, repository string) (map[string]string, error) {
 	byName := map[string]*Image{}
 	for _, i := range b.Images {
@@ -170,7 +170,7 @@ func (b *Bundle) RelocationMap(index ocispec.Index, repository string) (map[stri
 	out := map[string]string{}
 	for _, d := range index.Manifests {
 		if !isImage(d.MediaType) {
-			return nil, fmt.Errorf("the index lists %s of the media type %q, which no image has", d.Digest, d.MediaType)
+			return nil, fmt.Errorf("the index lists %s with media type %q, which is not an image", d.Digest, d.MediaType)
 		}
 		name, typ := d.Annotations[AnnotationComponentName], d.Annotations[AnnotationManifestType]
 		switch {

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package compat_test holds tape against cnab-to-oci: each pulls what the other
-// pushed. It is a module of its own, so that tape depends on nothing that
-// cnab-to-oci does.
+// Package compat_test compares tape with cnab-to-oci: each pulls what the other pushed. It
+// is a separate module, so that tape does not depend on the dependencies of cnab-to-oci.
 package compat_test
 
 import (
@@ -50,7 +49,7 @@ func TestCompatible(t *testing.T) {
 		equal(t, read(t, by+"-tape.json"), read(t, by+"-other.json"))
 		equal(t, indented(t, read(t, by+"-tape.map")), indented(t, read(t, by+"-other.map")))
 	}
-	// Both wrote the same of the same bundle.
+	// Both wrote the same for the same bundle.
 	equal(t, read(t, "tape-tape.json"), read(t, "other-tape.json"))
 	equal(t, content(t, host, "by/tape"), content(t, host, "by/other"))
 
@@ -79,7 +78,7 @@ func run(t *testing.T, name string, args ...string) {
 	}
 }
 
-// serve runs tape's registry until the test ends, and says where it is.
+// serve runs tape's registry until the test ends, and returns its address.
 func serve(t *testing.T) string {
 	t.Helper()
 	cmd := exec.Command("./tape", "registry", "serve", "--addr", "127.0.0.1:0")
@@ -104,7 +103,7 @@ func serve(t *testing.T) string {
 	return strings.TrimPrefix(at, "http://")
 }
 
-// request returns the body and header of an answer that must be a success.
+// request returns the body and header of a response, which must be successful.
 func request(t *testing.T, method, url, mediaType string, body []byte) ([]byte, http.Header) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(body))
@@ -125,7 +124,7 @@ func request(t *testing.T, method, url, mediaType string, body []byte) ([]byte, 
 	return data, resp.Header
 }
 
-// descriptor, manifest: as much of OCI's as is needed here.
+// descriptor and manifest have the fields of OCI's types that the test needs.
 type descriptor struct {
 	MediaType   string            `json:"mediaType"`
 	Digest      string            `json:"digest"`
@@ -145,7 +144,7 @@ const (
 	indexType    = "application/vnd.oci.image.index.v1+json"
 )
 
-// pushImage pushes an image of one layer, with the registry's API alone.
+// pushImage pushes an image with one layer through the registry's API.
 func pushImage(t *testing.T, host, repository, tag string) {
 	t.Helper()
 	blob := func(mediaType, data string) descriptor {
@@ -189,7 +188,7 @@ func content(t *testing.T, host, repository string) string {
 		t.Fatal(err)
 	}
 	*config = descriptor{MediaType: config.MediaType, Annotations: config.Annotations}
-	// Lists of objects, whose order of fields is anybody's.
+	// Lists of objects, whose fields may be in any order.
 	index.Annotations["org.opencontainers.image.authors"] = indented(t, index.Annotations["org.opencontainers.image.authors"])
 	out, err := json.MarshalIndent(map[string]any{"index": index, "config": m.Config}, "", "  ")
 	if err != nil {
@@ -207,7 +206,7 @@ func read(t *testing.T, file string) string {
 	return string(data)
 }
 
-// indented is JSON with keys in order.
+// indented returns indented JSON with sorted keys.
 func indented(t *testing.T, data string) string {
 	t.Helper()
 	var v any
