@@ -15,7 +15,11 @@ func (e FileEdits) Undo(after []byte) ([]byte, error) {
 	if d := digest.FromBytes(after); d != e.After {
 		return nil, fmt.Errorf("undo the edits of %s: the file has digest %s, not %s as recorded", e.File, d, e.After)
 	}
-	var before []byte
+	size := len(after)
+	for _, edit := range e.Edits {
+		size += len(edit.Original) - len(edit.Replaced)
+	}
+	before := make([]byte, 0, max(size, 0))
 	at := 0
 	for _, edit := range e.Edits {
 		// The offset is untrusted: adding to it may overflow an int.

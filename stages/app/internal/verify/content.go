@@ -114,6 +114,10 @@ type said struct {
 	origins  []artifact.SourceParameters // in the provenance
 }
 
+// maxEdits is how often content may have been edited: once when it was packed, and by each
+// relocation. All of it is read for each of them.
+const maxEdits = 32
+
 // edited is a transform that only edits.
 type edited struct {
 	artifact.Transform
@@ -152,6 +156,8 @@ func (c *chain) statements(ctx context.Context) (*said, error) {
 		return nil, errors.New("no statement about where the content came from")
 	case len(s.edits) == 0:
 		return nil, errors.New("no statement says how the content was edited")
+	case len(s.edits) > maxEdits:
+		return nil, fmt.Errorf("the content was edited %d times, more than %d", len(s.edits), maxEdits)
 	}
 	slices.SortStableFunc(s.edits, func(a, b edited) int { return cmp.Compare(a.Order, b.Order) })
 	return s, nil
@@ -231,54 +237,73 @@ func (s *said) accountFor(list []files.File) error {
 	return some(wrong)
 }
 
-// undo checks that undoing all edits, the last ones first, restores the inputs.
-func (s *said) undo(list []files.File) error {
-	for i, e := range slices.Backward(s.edits) {
-		before, wrong := e.undo(list)
-		if i > 0 {
-			for _, f := range before {
-				if s.edits[i-1].subjects[f.Name] != digest.FromBytes(f.Data) {
-					wrong = append(wrong, f.Name+": the edited file is not the output of the previous transform")
-				}
-			}
-		}
-		if err := some(wrong); err != nil {
-			return err
-		}
-		list = before
-	}
-	return nil
+// step is a transform that only edits, looked up by the file that it wrote.
+type step struct {
+	edited
+	input map[string]artifact.Input
+	edits map[string][]images.Edit
 }
 
-// undo returns the files before this transform, and what is wrong with the edits.
-func (e edited) undo(list []files.File) (before []files.File, wrong []string) {
-	edits := map[string][]images.Edit{}
-	for _, edit := range e.Edits {
-		edits[edit.File] = append(edits[edit.File], edit)
-	}
-	inputs := map[string]artifact.Input{}
-	for _, input := range e.Inputs {
-		inputs[input.Output] = input
-	}
-	for _, f := range list {
-		input, ok := inputs[f.Name]
-		if !ok {
-			wrong = append(wrong, f.Name+": no statement names its manifest")
-			continue
+// steps returns the edits in the order in which they were applied.
+func (s *said) steps() []step {
+	out := make([]step, len(s.edits))
+	for i, e := range s.edits {
+		out[i] = step{e, map[string]artifact.Input{}, map[string][]images.Edit{}}
+		for _, input := range e.Inputs {
+			out[i].input[input.Output] = input
 		}
-		done := images.FileEdits{File: f.Name, Before: digestOf(input.Digest), After: digest.FromBytes(f.Data), Edits: edits[f.Name]}
-		delete(edits, f.Name)
-		slices.SortStableFunc(done.Edits, func(a, b images.Edit) int { return cmp.Compare(a.Offset, b.Offset) })
-		data, err := done.Undo(f.Data)
-		if err != nil {
+		for _, edit := range e.Edits {
+			out[i].edits[edit.File] = append(out[i].edits[edit.File], edit)
+		}
+		for _, edits := range out[i].edits {
+			slices.SortStableFunc(edits, func(a, b images.Edit) int { return cmp.Compare(a.Offset, b.Offset) })
+		}
+	}
+	return out
+}
+
+// undo checks that undoing all edits, the last ones first, restores the inputs. It holds a
+// second copy of one file at a time.
+func (s *said) undo(list []files.File) error {
+	steps := s.steps()
+	var wrong []string
+	for _, f := range list {
+		if err := restore(steps, f); err != nil {
 			wrong = append(wrong, err.Error())
 		}
-		before = append(before, files.File{Name: input.Name, Data: data})
 	}
-	for _, name := range slices.Sorted(maps.Keys(edits)) {
-		wrong = append(wrong, name+": has edits, but is missing from the content")
+	for _, step := range steps {
+		for _, name := range slices.Sorted(maps.Keys(step.edits)) {
+			if _, written := step.subjects[name]; !written {
+				wrong = append(wrong, name+": has edits, but is missing from the content")
+			}
+		}
 	}
-	return before, wrong
+	return some(wrong)
+}
+
+// restore undoes the edits of one file.
+func restore(steps []step, f files.File) error {
+	after := digest.FromBytes(f.Data)
+	for i, step := range slices.Backward(steps) {
+		input, ok := step.input[f.Name]
+		if !ok {
+			return fmt.Errorf("%s: no statement names its manifest", f.Name)
+		}
+		before := digestOf(input.Digest)
+		if edits := step.edits[f.Name]; len(edits) > 0 || before != after {
+			var err error
+			done := images.FileEdits{File: f.Name, Before: before, After: after, Edits: edits}
+			if f.Data, err = done.Undo(f.Data); err != nil {
+				return err
+			}
+		}
+		if f.Name = input.Name; i > 0 && steps[i-1].subjects[f.Name] != before {
+			return fmt.Errorf("%s: the edited file is not the output of the previous transform", f.Name)
+		}
+		after = before
+	}
+	return nil
 }
 
 // origin checks that the inputs of the first edits were rendered, and that the inputs of
