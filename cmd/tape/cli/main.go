@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -43,9 +44,16 @@ const (
 // leaves is what a killed one leaves.
 const grace = 900 * time.Millisecond
 
+// softMemory is how much memory the process takes before it collects garbage more often
+// than Go does by itself. Little input comes near; what does is mostly hostile.
+const softMemory = 640 << 20
+
 // Main runs the command and exits. The kinds are stages of one's own, which
 // pipelines can use beside tape's.
 func Main(kinds ...pipeline.Kind) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(softMemory)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, func() {
 		time.AfterFunc(grace, func() {
