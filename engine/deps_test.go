@@ -31,7 +31,7 @@ import (
 const dependencies = `
 	# The engine knows no stage and no plugin.
 	NONE
-	< engine/nearest, engine/regular, engine/temporary, engine/content/imageref
+	< engine/advice, engine/nearest, engine/regular, engine/temporary, engine/content/imageref
 	< engine/content/internal/...
 	< engine/content/descriptor
 	< engine/cache

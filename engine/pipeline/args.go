@@ -4,12 +4,14 @@ package pipeline
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/nearest"
 )
 
@@ -96,12 +98,12 @@ func resolveArgs(args map[string]arg, given map[string]string, p *problems) map[
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		a, ok := args[name]
 		if !ok {
-			p.add(position{}, "--arg %s: the pipeline has no argument %q%s", name, name, nearest.Hint(name, maps.Keys(args)))
+			p.add(position{}, "the pipeline has no argument %q%s", name, nearest.Hint(name, maps.Keys(args)))
 			continue
 		}
 		v := &value{kind: a.kind, scalar: given[name], plain: true}
 		if !v.sound() {
-			p.add(position{}, "--arg %s: %q is not of type %s", name, given[name], a.kind)
+			p.add(position{}, "argument %q: %q is not of type %s", name, given[name], a.kind)
 			continue
 		}
 		values[name] = v
@@ -112,7 +114,7 @@ func resolveArgs(args map[string]arg, given map[string]string, p *problems) map[
 		}
 		a := args[name]
 		if a.fallback == nil {
-			p.add(a.at, "argument %q has no default; set it with --arg %s=…", name, name)
+			p.cause(a.at, advice.Add(fmt.Errorf("argument %q has no default", name), advice.GiveArgument, name))
 			continue
 		}
 		values[name] = a.fallback

@@ -15,7 +15,17 @@ type Error struct {
 	File         string // "" if unknown
 	Line, Column int    // from 1; 0 if unknown
 	Message      string
+
+	cause error // whose text Message is, or ends in; nil where it is of its own
 }
+
+// newError is an error at a place.
+func newError(at position, cause error) *Error {
+	return &Error{File: at.file, Line: at.line, Column: at.column, Message: cause.Error(), cause: cause}
+}
+
+// Unwrap gives the cause, which may be nil.
+func (e *Error) Unwrap() error { return e.cause }
 
 func (e *Error) Error() string {
 	var at strings.Builder
@@ -60,6 +70,9 @@ func (p *problems) add(at position, format string, args ...any) {
 	*p = append(*p, &Error{File: at.file, Line: at.line, Column: at.column, Message: fmt.Sprintf(format, args...)})
 }
 
+// cause adds what an error says.
+func (p *problems) cause(at position, err error) { *p = append(*p, newError(at, err)) }
+
 // sorted returns the problems as an error without duplicates, nil if there are none.
 func (p problems) sorted() error {
 	if len(p) == 0 {
@@ -68,5 +81,5 @@ func (p problems) sorted() error {
 	slices.SortStableFunc(p, func(a, b *Error) int {
 		return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line, a.Column-b.Column)
 	})
-	return Errors(slices.CompactFunc(p, func(a, b *Error) bool { return *a == *b }))
+	return Errors(slices.CompactFunc(p, func(a, b *Error) bool { return a.Error() == b.Error() }))
 }

@@ -79,17 +79,17 @@ func TestErrors(t *testing.T) {
 		{"arg help", "args: {a: {help: 7}}", nil, `tape.yaml:3:18: "help" must be a string, not an integer`},
 		{"arg default", "args: {a: {type: boolean, default: 'true'}}", nil, `tape.yaml:3:36: the default of argument "a" is a string, but its type is boolean`},
 		{"arg default is a list", "args: {a: {default: []}}", nil, `tape.yaml:3:21: the default of argument "a" is a list, want a string, number or boolean`},
-		{"arg without value", "args:\n  tag: {type: string}\nsources: [{path: x}]", nil, `tape.yaml:4:3: argument "tag" has no default; set it with --arg tag=…`},
+		{"arg without value", "args:\n  tag: {type: string}\nsources: [{path: x}]", nil, `tape.yaml:4:3: argument "tag" has no default; give tag a value`},
 		{"arg not defined", "args: {tag: v1}\nsources:\n  - path: x\n    options: {a: ['b${tga}']}", nil, `tape.yaml:6:19: argument "tga" is not defined (did you mean "tag"?)`},
 		{"arg not defined in a node", "sources: [{path: x}]\nnodes:\n  scan:\n    with:\n      depth: ${depth}", nil, `tape.yaml:7:14: argument "depth" is not defined`},
 		{"no arg", "sources:\n  - path: x\n    options: {a: 'b${HOME:-x}'}", nil, `tape.yaml:5:18: ${HOME:-x} is not a valid argument; write $${HOME:-x} for the literal text`},
 		{"half an arg", "sources:\n  - path: x\n    options: {a: 'b${HOME'}", nil, `tape.yaml:5:18: ${HOME is not a valid argument; write $${HOME for the literal text`},
 		{"section in a source", "sources:\n  - path: ${images.platform}", nil, `tape.yaml:4:11: argument "images.platform" is not defined`},
-		{"given and unknown", "args: {tag: v1}\nsources: [{path: x}]", map[string]string{"tog": "v2"}, `--arg tog: the pipeline has no argument "tog" (did you mean "tag"?)`},
-		{"given and no integer", "args: {n: 1}\nsources: [{path: x}]", map[string]string{"n": "x"}, `--arg n: "x" is not of type integer`},
-		{"given and no JSON", "args: {n: 1}\nsources: [{path: x}]", map[string]string{"n": "+1"}, `--arg n: "+1" is not of type integer`},
-		{"given and no number", "args: {n: 1.5}\nsources: [{path: x}]", map[string]string{"n": "NaN"}, `--arg n: "NaN" is not of type number`},
-		{"given and no boolean", "args: {b: true}\nsources: [{path: x}]", map[string]string{"b": "yes"}, `--arg b: "yes" is not of type boolean`},
+		{"given and unknown", "args: {tag: v1}\nsources: [{path: x}]", map[string]string{"tog": "v2"}, `the pipeline has no argument "tog" (did you mean "tag"?)`},
+		{"given and no integer", "args: {n: 1}\nsources: [{path: x}]", map[string]string{"n": "x"}, `argument "n": "x" is not of type integer`},
+		{"given and no JSON", "args: {n: 1}\nsources: [{path: x}]", map[string]string{"n": "+1"}, `argument "n": "+1" is not of type integer`},
+		{"given and no number", "args: {n: 1.5}\nsources: [{path: x}]", map[string]string{"n": "NaN"}, `argument "n": "NaN" is not of type number`},
+		{"given and no boolean", "args: {b: true}\nsources: [{path: x}]", map[string]string{"b": "yes"}, `argument "b": "yes" is not of type boolean`},
 
 		// nodes
 		{"kind", "sources: [{path: x}]\nnodes:\n  check:\n    uses: polcy", nil, `tape.yaml:6:11: node "check" uses "polcy", which is not a kind of stage (did you mean "policy"?)`},
@@ -147,9 +147,9 @@ func TestErrors(t *testing.T) {
 
 func TestHeader(t *testing.T) {
 	tests := []struct{ text, want string }{
-		{"", "tape.yaml: the file is empty; tape pipeline init writes one"},
-		{"# nothing\n", "tape.yaml: the file is empty; tape pipeline init writes one"},
-		{"null\n", "tape.yaml: the file is empty; tape pipeline init writes one"},
+		{"", "tape.yaml: the file is empty; write one first"},
+		{"# nothing\n", "tape.yaml: the file is empty; write one first"},
+		{"null\n", "tape.yaml: the file is empty; write one first"},
 		{"- a\n", "tape.yaml:1:1: a pipeline must be a mapping, not a list"},
 		{"sources: []\n", "tape.yaml:1:1: apiVersion is missing; want apiVersion: tape/v1\ntape.yaml:1:1: kind is missing; want kind: Pipeline"},
 		{"apiVersion: v1\nkind: Deployment\n", "tape.yaml:1:13: apiVersion is \"v1\", want tape/v1\ntape.yaml:2:7: kind is \"Deployment\", want Pipeline"},

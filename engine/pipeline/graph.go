@@ -266,7 +266,7 @@ func (e *Expanded) placed(n expandedNode, mistakes engine.OptionErrors, prefix s
 		if at.line == 0 || at.file == defaultFile {
 			return false
 		}
-		all.add(at, "%s%v", prefix, m)
+		all.cause(at, fmt.Errorf("%s%w", prefix, m))
 	}
 	*p = append(*p, all...)
 	return true

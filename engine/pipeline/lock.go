@@ -17,6 +17,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/regular"
 )
 
@@ -89,7 +90,7 @@ func parseLock(file string, data []byte) (*Lock, error) {
 		case errors.As(err, &wrong):
 			line = 1 + bytes.Count(data[:min(wrong.Offset, int64(len(data)))], []byte("\n"))
 		}
-		return nil, &Error{File: file, Line: line, Message: strings.TrimPrefix(err.Error(), "json: ") + "; write the lock again with --update"}
+		return nil, newError(position{file: file, line: line}, advice.Add(errors.New(strings.TrimPrefix(err.Error(), "json: ")), advice.RenewLock))
 	}
 	if doc.Version != lockVersion {
 		return nil, &Error{File: file, Message: fmt.Sprintf("the lock has version %d, this tape reads version %d", doc.Version, lockVersion)}

@@ -113,9 +113,9 @@ func TestLockFile(t *testing.T) {
 
 func TestReadLockRefuses(t *testing.T) {
 	tests := map[string]struct{ text, want string }{
-		"empty":    {"", "tape.lock:1: EOF; write the lock again with --update"},
-		"conflict": {"{\n<<<<<<< HEAD\n", "tape.lock:2: invalid character '<' looking for beginning of object key string; write the lock again with --update"},
-		"unknown":  {"{\n  \"version\": 1,\n  \"imags\": {}\n}", `unknown field "imags"; write the lock again with --update`},
+		"empty":    {"", "tape.lock:1: EOF; write the lock again"},
+		"conflict": {"{\n<<<<<<< HEAD\n", "tape.lock:2: invalid character '<' looking for beginning of object key string; write the lock again"},
+		"unknown":  {"{\n  \"version\": 1,\n  \"imags\": {}\n}", `unknown field "imags"; write the lock again`},
 		"type":     {"{\n  \"version\": 1,\n  \"images\": []\n}", "tape.lock:3: cannot unmarshal array into Go struct field"},
 		"more":     {"{\"version\": 1}\n{}", "tape.lock:2: unexpected data after the end"},
 		"version":  {`{"version": 2}`, "tape.lock: the lock has version 2, this tape reads version 1"},

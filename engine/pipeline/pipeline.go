@@ -4,12 +4,14 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/nearest"
 )
 
@@ -44,7 +46,7 @@ func (t *Table) Parse(file string, data []byte) (*Pipeline, error) {
 		return nil, err
 	}
 	if root == nil {
-		return nil, Errors{{File: file, Message: "the file is empty; tape pipeline init writes one"}}
+		return nil, Errors{newError(position{file: file}, advice.Add(errors.New("the file is empty"), advice.WritePipeline))}
 	}
 	if root.kind != mapping {
 		return nil, Errors{{File: file, Line: root.at.line, Column: root.at.column, Message: "a pipeline must be a mapping, not " + root.kind.an()}}

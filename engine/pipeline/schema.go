@@ -25,7 +25,7 @@ func (t *Table) Schema() ([]byte, error) {
 				{"type": []string{"string", "number", "boolean"}},
 				closed(schema{
 					"type":    schema{"description": "The type; by default that of the default value, else string.", "enum": []string{"string", "integer", "number", "boolean"}},
-					"default": schema{"description": "The value if none is given with --arg.", "type": []string{"string", "number", "boolean"}},
+					"default": schema{"description": "The value if none is given.", "type": []string{"string", "number", "boolean"}},
 					"help":    schema{"description": "One line of help.", "type": "string"},
 				}),
 			}},
@@ -37,7 +37,7 @@ func (t *Table) Schema() ([]byte, error) {
 				"name":        schema{"description": "The folder of its manifests if there are several sources; by default the last element of the path.", "type": "string"},
 				"path":        schema{"description": "A folder or file below this file's folder, or a remote reference: oci://… or https://…", "type": "string", "minLength": 1},
 				"interpreter": schema{"description": "The name of the interpreter; by default it is found by the source's files.", "type": "string", "pattern": `^[a-z0-9][a-z0-9-]*$|\$\{`},
-				"options":     schema{"description": "Options of the interpreter; tape interpreter describe NAME lists them.", "type": "object"},
+				"options":     schema{"description": "Options of the interpreter, which it describes.", "type": "object"},
 			}, "path"),
 		},
 		"nodes": t.nodesSchema(),

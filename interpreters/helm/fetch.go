@@ -82,7 +82,7 @@ func (f *fetcher) materials() []interpreter.Material {
 // record adds a material. It fails if the material is locked to another digest.
 func (f *fetcher) record(uri string, got digest.Digest) error {
 	if want, ok := f.locked[uri]; ok && want != got.String() {
-		return problem("", "%s is locked to %s but now has %s: `--update=materials` accepts the new one", uri, want, got)
+		return problem("", "%s is locked to %s but now has %s: updating the materials of the lock accepts the new one", uri, want, got)
 	}
 	f.fetched[uri] = got.String()
 	return nil

@@ -233,7 +233,7 @@ func TestRepositoryCharts(t *testing.T) {
 		{
 			name: "changed since it was locked", ref: uri["1.0.0"],
 			locked: []interpreter.Material{{URI: uri["1.0.0"], Digest: sum["1.1.0"]}},
-			want:   outcome{Problem: fmt.Sprintf("error: : %s is locked to %s but now has %s: `--update=materials` accepts the new one", uri["1.0.0"], sum["1.1.0"], sum["1.0.0"])},
+			want:   outcome{Problem: fmt.Sprintf("error: : %s is locked to %s but now has %s: updating the materials of the lock accepts the new one", uri["1.0.0"], sum["1.1.0"], sum["1.0.0"])},
 		},
 		{
 			name: "credentials in the reference", ref: "http://me:secret@" + host + "/private/shop", version: "1.1.0",

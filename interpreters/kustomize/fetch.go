@@ -77,7 +77,7 @@ func (f *fetcher) names() *strings.Replacer { return strings.NewReplacer(f.place
 
 func (f *fetcher) record(uri, got string) error {
 	if want, ok := f.locked[uri]; ok && want != got {
-		return fmt.Errorf("%s is locked to %s but now has %s: `--update=materials` accepts the new one", uri, want, got)
+		return fmt.Errorf("%s is locked to %s but now has %s: updating the materials of the lock accepts the new one", uri, want, got)
 	}
 	f.fetched[uri] = got
 	return nil

@@ -91,7 +91,7 @@ configMapGenerator:
 	}
 
 	locked := []interpreter.Material{{URI: s.URL + "/a.yaml", Digest: sum("another")}}
-	want = outcome{Problems: []string{fmt.Sprintf("kustomization.yaml:2: %s/a.yaml is locked to %s but now has %s: `--update=materials` accepts the new one", s.URL, sum("another"), sum(files["/a.yaml"]))}}
+	want = outcome{Problems: []string{fmt.Sprintf("kustomization.yaml:2: %s/a.yaml is locked to %s but now has %s: updating the materials of the lock accepts the new one", s.URL, sum("another"), sum(files["/a.yaml"]))}}
 	if diff := cmp.Diff(want, outcomeOf(t, &interpreter.RenderRequest{Source: root, Path: ".", Materials: locked})); diff != "" {
 		t.Errorf("locked to something else (-want +got):\n%s", diff)
 	}
@@ -244,7 +244,7 @@ func TestRemoteBases(t *testing.T) {
 		{
 			name: "locked, and gone", kustomization: "resources:\n- " + server + "/org/app//deploy/base?ref=main",
 			locked: []interpreter.Material{{URI: app + "main", Digest: "gitCommit:" + strings.Repeat("1", 40)}},
-			want:   outcome{Problems: []string{fmt.Sprintf("app/kustomization.yaml:2: %smain is locked to gitCommit:%s but now has gitCommit:%s: `--update=materials` accepts the new one", app, strings.Repeat("1", 40), second)}},
+			want:   outcome{Problems: []string{fmt.Sprintf("app/kustomization.yaml:2: %smain is locked to gitCommit:%s but now has gitCommit:%s: updating the materials of the lock accepts the new one", app, strings.Repeat("1", 40), second)}},
 		},
 		{
 			name: "no such branch", kustomization: "resources:\n- " + server + "/org/app//deploy/base?ref=none",

@@ -24,7 +24,7 @@ func (e *NotFoundError) Error() string {
 	if len(e.Dirs) > 0 {
 		where = "looked for " + fileName(e.Name) + " in " + strings.Join(e.Dirs, ", ")
 	}
-	return fmt.Sprintf("no interpreter %q: %s; install it with 'tape interpreter install FILE', or name its folder in $TAPE_INTERPRETERS", e.Name, where)
+	return fmt.Sprintf("no interpreter %q: %s; install it, or name its folder in $TAPE_INTERPRETERS", e.Name, where)
 }
 
 // ChecksumError is returned when an executable is not the one that was installed, or has

@@ -14,6 +14,9 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
+// ErrName is the error of a name that no interpreter can have.
+var ErrName = errors.New("invalid name: want lower-case letters, digits and dashes, such as helm")
+
 // Install copies the executable from r into the folder dir (see [UserDir]) as the
 // interpreter of that name, replacing an existing one, and records its checksum next to it.
 // [Host.Find] rejects the file if it changes later. If want is not empty, the checksum must
@@ -27,7 +30,7 @@ func Install(ctx context.Context, r io.Reader, name, dir string, want digest.Dig
 		}
 	}()
 	if !nameRegexp.MatchString(name) {
-		return "", errors.New("invalid name: want lower-case letters, digits and dashes, such as helm (--name sets one)")
+		return "", ErrName
 	}
 	if !filepath.IsAbs(dir) {
 		return "", errors.New("no folder to install to; set $XDG_DATA_HOME or $HOME")

@@ -56,7 +56,7 @@ func checkName(name string) error {
 		return nil
 	case strings.ContainsAny(name, `/\`):
 		return fmt.Errorf("interpreter %q is a path: give the interpreter by name, so that a checked-in file cannot choose what is executed; "+
-			"install it with 'tape interpreter install %s'", name, name)
+			"install it first", name)
 	}
 	return fmt.Errorf("interpreter %q is not a valid name: want lower-case letters, digits and dashes, such as helm", name)
 }

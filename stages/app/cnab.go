@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/local"
@@ -197,7 +198,7 @@ func (b *bundling) resolve(ctx context.Context, ref string) (bundleSource, ocisp
 	}
 	desc, err := source.Resolve(ctx, named.Version())
 	if errdefs.IsNotFound(err) && place == "" {
-		err = fmt.Errorf("%w%s", err, resolve.Hint(ctx, b.origins.Local, written))
+		err = resolve.Elsewhere(ctx, b.origins.Local, written, err)
 	}
 	return source, desc, err
 }
@@ -235,7 +236,7 @@ func (b *bundling) push(ctx context.Context, noFallbacks bool) error {
 		case !errdefs.IsInvalidArgument(err) && !errdefs.IsNotImplemented(err):
 			return err
 		case noFallbacks:
-			return fmt.Errorf("%w; leave out --allow-fallbacks=false to push it with older media types", err)
+			return advice.Add(err, advice.AllowFallbacks)
 		case i == len(cnab.Dialects())-1:
 			return err
 		}

@@ -123,7 +123,7 @@ func TestBundleFallbacks(t *testing.T) {
 			o := app.BundleOptions{Environment: bundleEnvironment(t), Bundle: bundleOf(upstream), Target: host + "/shop:v1"}
 			strict := o
 			strict.NoFallbacks = true
-			if _, err := app.PushBundle(t.Context(), strict); err == nil || !strings.Contains(err.Error(), "--allow-fallbacks=false") {
+			if _, err := app.PushBundle(t.Context(), strict); err == nil || !strings.Contains(err.Error(), "allow fallbacks") {
 				t.Errorf("without fallbacks: %v", err)
 			}
 			pushed, err := app.PushBundle(t.Context(), o)

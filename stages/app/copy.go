@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/layout"
@@ -229,7 +230,7 @@ func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, node string, ev
 		err = refusal(err)
 	}
 	if registry.Refused(err) {
-		err = fmt.Errorf("%w; archive:FILE takes everything, and 'tape relocate --prefix PREFIX --manifests-out DIR' copies the images alone", err)
+		err = advice.Add(err, advice.CopyElsewhere)
 	}
 	if progress.end(err); err != nil {
 		return nil, err
@@ -381,7 +382,7 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 		result.PointsTo = refs
 	}
 	if c.app.Format == artifact.FormatOriginal {
-		result.Warnings = append(result.Warnings, "it is of format "+c.app.Format+", whose images lie outside and were not copied; 'tape relocate -O' makes one that holds them")
+		result.Warnings = append(result.Warnings, "it is of format "+c.app.Format+", whose images lie outside and were not copied; relocating it makes one that holds them")
 	} else if c.to.tag != "" {
 		result.Tags = append(result.Tags, artifact.ContentTag(c.to.tag))
 	}

@@ -98,7 +98,7 @@ func TestDockerFrom(t *testing.T) {
 	defer places.Close()
 	o.Local = places
 	_, err = app.Images(t.Context(), app.ImagesOptions{Options: o, Resolve: true})
-	if err == nil || !strings.Contains(err.Error(), "docker-daemon has it: take it from there with --from "+webRef+"=docker-daemon") {
+	if err == nil || !strings.Contains(err.Error(), "docker-daemon has it: take "+webRef+" from there") {
 		t.Errorf("without --from: %v", err)
 	}
 }

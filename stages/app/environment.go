@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/local"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/store"
@@ -194,7 +195,7 @@ func (s Settings) registry(storeDir string) (*registry.Client, error) {
 	// Without its mirrors, other images than meant might be asked for.
 	if hosts := s.hostsDir(); hosts != "" {
 		if info, err := os.Stat(hosts); err != nil || !info.IsDir() {
-			return nil, usagef("%s is no folder: --hosts-dir (or $TAPE_HOSTS_DIR) names one that has a HOST/hosts.toml for each registry", hosts)
+			return nil, asUsage(advice.Add(fmt.Errorf("%s is no folder of hosts", hosts), advice.NameHosts))
 		}
 	}
 	o := registry.Options{

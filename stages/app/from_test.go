@@ -186,7 +186,7 @@ func TestFromLocked(t *testing.T) {
 	}
 	o.From[webRef] = local.Place("oci:" + a.other)
 	_, err := app.Package(t.Context(), app.PackageOptions{Options: o})
-	if err == nil || !strings.Contains(err.Error(), "the lock has "+a.image.String()+"; --update=images") {
+	if err == nil || !strings.Contains(err.Error(), "the lock has "+a.image.String()+"; update the images of the lock") {
 		t.Errorf("another image: %v", err)
 	}
 }
@@ -205,7 +205,7 @@ func TestFromIncomplete(t *testing.T) {
 		"one is there":       {missing: []string{arm64}, got: amd64, warning: "image registry.example/web:1: only linux/amd64 is taken: oci:"},
 		"that one is wanted": {missing: []string{arm64}, platform: amd64, got: amd64},
 		"the other is":       {missing: []string{arm64}, platform: arm64, err: "does not have all of its linux/arm64"},
-		"attestations alone": {missing: []string{"unknown/unknown"}, err: "has linux/amd64, linux/arm64 of it, but not its attestations: choose one with --platform"},
+		"attestations alone": {missing: []string{"unknown/unknown"}, err: "has linux/amd64, linux/arm64 of it, but not its attestations; choose one"},
 		"nothing":            {missing: []string{amd64, arm64, "unknown/unknown"}, err: "has nothing whole of it"},
 	} {
 		t.Run(name, func(t *testing.T) {

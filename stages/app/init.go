@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/stages/artifact"
 )
@@ -295,5 +296,5 @@ func name(sources []claimedSource) {
 }
 
 func thereAlready(file string) error {
-	return fmt.Errorf("%s is there already; --force replaces it", file)
+	return advice.Add(fmt.Errorf("%s is there already", file), advice.Replace)
 }

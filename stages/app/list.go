@@ -53,7 +53,7 @@ func List(ctx context.Context, o ListOptions) (*ListResult, error) {
 		return nil, err
 	}
 	if r.Version() != "" {
-		return nil, usagef("%s is one application: list takes the repository, %s; 'tape view' shows one", o.Repository, r.Name)
+		return nil, usagef("%s is one application: list takes the repository, %s; view shows one", o.Repository, r.Name)
 	}
 	from, err := o.Registry.Repository(r.Name)
 	if err != nil {

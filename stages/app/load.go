@@ -92,7 +92,7 @@ func checkLoad(ctx context.Context, env Environment, source string) (home string
 		return "", nil // an image, or whatever else it is
 	}
 	if list := app.Root.Annotations[artifact.AnnotationPlatforms]; list != "" {
-		return "", fmt.Errorf("it has only %s of the images, for nodes (ctr images import): a registry takes what was saved without --platform", list)
+		return "", fmt.Errorf("it has only %s of the images, for nodes (ctr images import): a registry takes what was saved with all platforms", list)
 	}
 	if !at.isArchive() {
 		if err := whole(ctx, at.layout); err != nil {

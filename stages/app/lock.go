@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/engine/regular"
 	"github.com/taped-dev/tape/plugins/interpreter"
@@ -43,7 +44,7 @@ func (o *Options) lock() (locking, error) {
 	}
 	if l.read == nil {
 		if o.Locked {
-			return l, fmt.Errorf("there is no %s; write it with 'tape package --update'", l.file)
+			return l, advice.Add(fmt.Errorf("there is no %s", l.file), advice.WriteLock)
 		}
 		return l, nil
 	}

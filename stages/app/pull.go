@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/stages/app/internal/verify"
 	"github.com/taped-dev/tape/stages/artifact"
 )
@@ -90,7 +91,7 @@ func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
 			result.PointsTo = ""
 		}
 	} else if o.Rewrite && at.name != "" {
-		return nil, fmt.Errorf("rewrite %s: it does not say where its references stand; 'tape relocate' makes an application that does", o.Ref)
+		return nil, advice.Add(fmt.Errorf("rewrite %s: it does not say where its references stand", o.Ref), advice.RelocateRewrite)
 	} else if o.Rewrite {
 		return nil, fmt.Errorf("rewrite %s: only what is pulled from a registry can be pointed there", o.Ref)
 	}

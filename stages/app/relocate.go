@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
@@ -129,7 +130,7 @@ func (o *RelocateOptions) naming() (artifact.Naming, error) {
 		return to, usagef("unknown naming %q: want %s or %s", o.Naming, SingleNaming, OneToOneNaming)
 	}
 	if to.Repository == "" {
-		return to, usagef("no place to relocate to: give a prefix of the images' names (--prefix), a repository (-O), or both")
+		return to, asUsage(advice.Add(errors.New("no place to relocate to"), advice.RelocateTo))
 	}
 	if o.Repository != "" {
 		if err := artifact.CheckRepository(o.Repository); err != nil {
@@ -391,7 +392,7 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 	}
 	defer func() { err = errors.Join(err, at.close()) }()
 	if list := app.Root.Annotations[artifact.AnnotationPlatforms]; list != "" {
-		return fmt.Errorf("it has only %s of the images: relocate what was saved without --platform", list)
+		return fmt.Errorf("it has only %s of the images: relocate what was saved with all platforms", list)
 	}
 	statements, err := app.Statements(ctx)
 	if err != nil {
@@ -469,7 +470,7 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 // the images; what came of that says which root the manifests were in.
 func (o *RelocateOptions) original(ctx context.Context, was *artifact.Application, at *opened, old []files.File, r *relocating) (err error) {
 	if o.Repository == "" || o.Prefix != "" {
-		return fmt.Errorf("it is of format %s: make one of format %s of it first, with -O alone", was.Format, artifact.Format)
+		return fmt.Errorf("it is of format %s: make one of format %s of it first, with a repository alone", was.Format, artifact.Format)
 	}
 	temp, err := temporary.New("", "tape-relocate-")
 	if err != nil {
@@ -660,7 +661,7 @@ func (o *RelocateOptions) root(ctx context.Context, r *relocating, made *newRoot
 // manifests relocates the images of manifests that are in no application.
 func (o *RelocateOptions) manifests(ctx context.Context, to artifact.Naming, r *relocating) error {
 	if o.Repository != "" {
-		return fmt.Errorf("it is no application yet: make one with 'tape package %s -O %s'", o.Source, o.Repository)
+		return advice.Add(errors.New("it is no application yet"), advice.PackageFirst, o.Source, o.Repository)
 	}
 	p, err := o.prepare(ctx)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/files"
 )
@@ -55,7 +56,7 @@ func Render(ctx context.Context, o RenderOptions) (*RenderResult, error) {
 		}
 	}
 	if len(kept) == 0 {
-		return nil, errors.New("the sources render to no Kubernetes object; 'tape images' says which files were skipped, and why")
+		return nil, advice.Add(errors.New("the sources render to no Kubernetes object"), advice.SeeSkipped)
 	}
 	if o.Out != "" {
 		if err := artifact.Extract(ctx, kept, o.Out, o.Force); err != nil {

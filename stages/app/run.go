@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/local"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/engine/regular"
@@ -92,7 +93,7 @@ func (o *Options) pipeline() (*pipeline.Pipeline, error) {
 		}
 		data, err := regular.ReadFile(o.Pipeline)
 		if errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("there is no %s: name the pipeline with -p, or write one with 'tape pipeline init'", o.Pipeline)
+			return nil, advice.Add(fmt.Errorf("there is no %s", o.Pipeline), advice.NamePipeline)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read pipeline: %w", err)
@@ -283,4 +284,4 @@ func (o *Options) unpushed(ctx context.Context, p *pipeline.Pipeline, harmless .
 	return graph.WithoutEffects(harmless...), nil
 }
 
-var errStrict = errors.New("a warning is an error with --strict")
+var errStrict = errors.New("a warning is an error in a strict run")

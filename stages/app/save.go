@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/transfer"
@@ -97,10 +98,10 @@ type saving struct {
 // newSaving finds out what is to be in the archive of an application.
 func newSaving(ctx context.Context, app *artifact.Application, at *opened, o SaveOptions) (*saving, error) {
 	if app.Format == artifact.FormatOriginal {
-		return nil, fmt.Errorf("it is of format %s, and its images lie outside: make a format %s of it with 'tape relocate -O'", app.Format, artifact.Format)
+		return nil, advice.Add(fmt.Errorf("it is of format %s, and its images lie outside", app.Format), advice.Relocate, artifact.Format)
 	}
 	if list := app.Root.Annotations[artifact.AnnotationPlatforms]; list != "" && o.Platform == "" {
-		return nil, fmt.Errorf("it has only %s of the images: save it with --platform", list)
+		return nil, advice.Add(fmt.Errorf("it has only %s of the images", list), advice.SavePlatform)
 	}
 	names, err := naming(ctx, app)
 	if err != nil {
@@ -324,11 +325,7 @@ func (s *saving) write(ctx context.Context, o SaveOptions) (size int64, blobs in
 	}
 	if o.Writer == nil {
 		if _, e := os.Stat(o.File + layout.PartialSuffix); e == nil {
-			how := "--resume goes on with it"
-			if o.Resume {
-				how = "the same command goes on with it"
-			}
-			err = fmt.Errorf("%w; what is there is in %s, and %s", err, o.File+layout.PartialSuffix, how)
+			err = advice.Add(fmt.Errorf("%w; what is there is in %s", err, o.File+layout.PartialSuffix), advice.Resume)
 		}
 	}
 	return 0, 0, err

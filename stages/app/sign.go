@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/stages/artifact"
@@ -118,11 +119,11 @@ func Sign(ctx context.Context, o SignOptions) (result *SignResult, err error) {
 	}
 	defer func() { err = errors.Join(err, at.close()) }()
 	if app.Format == artifact.FormatOriginal {
-		return nil, fmt.Errorf("sign %s: it is of format %s, which has no signatures; 'tape relocate -O' makes one that has", o.Ref, app.Format)
+		return nil, advice.Add(fmt.Errorf("sign %s: it is of format %s, which has no signatures", o.Ref, app.Format), advice.Relocate, artifact.Format)
 	}
 	attach, err := attacher(at)
 	if attach == nil && o.BundleOut == "" && err == nil {
-		err = errors.New("an archive is not written to: name a file with --bundle-out, or sign before saving")
+		err = advice.Add(errors.New("an archive is not written to"), advice.BundleOut)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("sign %s: %w", o.Ref, err)

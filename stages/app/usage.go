@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/discover"
@@ -58,7 +59,7 @@ func checkPlatform(platform string) error {
 // check says what is wrong with options, whatever the sources are.
 func (o *Options) check() error {
 	if o.Pipeline == "" && (o.Locked || o.Update != "") {
-		return usagef("a lock lies beside a pipeline file, and there is none: write one with 'tape pipeline init'")
+		return asUsage(advice.Add(errors.New("a lock lies beside a pipeline file, and there is none"), advice.WritePipeline))
 	}
 	related := []string{discover.Default, discover.All, discover.None}
 	if o.Related != "" && !slices.Contains(related, o.Related) {
@@ -70,7 +71,7 @@ func (o *Options) check() error {
 // check says what is wrong with where the artifact is to go.
 func (o *PackageOptions) check() error {
 	if o.Repository == "" && o.Pipeline == "" {
-		return usagef("no repository: the manifests will name it; give one with --output-image (-O), such as registry.example.com/team/app")
+		return asUsage(advice.Add(errors.New("no repository: the manifests will name it"), advice.NameRepository))
 	}
 	if o.Repository != "" {
 		if err := artifact.CheckRepository(o.Repository); err != nil {
@@ -125,7 +126,7 @@ func checkFile(file string) error {
 	case info.IsDir():
 		return usagef("%s is a folder: name a file, such as %s", file, filepath.Join(file, "app.tar"))
 	default:
-		return usagef("%s is a pipe or a device, and would be replaced: name a file; 'tape save REF -' writes to stdout", file)
+		return asUsage(advice.Add(fmt.Errorf("%s is a pipe or a device, and would be replaced", file), advice.SaveToWriter))
 	}
 	folder := filepath.Dir(file)
 	switch info, err := os.Stat(folder); {

@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/regular"
 	"github.com/taped-dev/tape/stages/app/internal/verify"
@@ -47,7 +48,7 @@ type (
 // the result; an error is that it could not be found out.
 func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err error) {
 	if _, err := os.Stat(o.Ref); o.Offline && !layout.IsReference(o.Ref) && err != nil {
-		return nil, fmt.Errorf("verify %s: it is in a registry, which is not asked offline: save it with 'tape save', and verify archive:FILE", o.Ref)
+		return nil, advice.Add(fmt.Errorf("verify %s: it is in a registry, which is not asked offline", o.Ref), advice.SaveFirst)
 	}
 	options, err := verifyOptions(o.Key, o.Bundle)
 	if err != nil {

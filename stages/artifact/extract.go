@@ -13,6 +13,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/temporary"
 	"github.com/taped-dev/tape/stages/files"
 )
@@ -82,7 +83,7 @@ func prepare(dir string, force bool) (beside string, exists bool, err error) {
 	case slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == ".git" }):
 		return "", false, fmt.Errorf("%s is a git repository, and all that is in it would be replaced: name a folder inside of it, or another one", dir)
 	case len(entries) > 0 && !force:
-		return "", false, fmt.Errorf("%s is not empty (it has %s): name another folder, or replace what is in it with --force", dir, entries[0].Name())
+		return "", false, advice.Add(fmt.Errorf("%s is not empty (it has %s)", dir, entries[0].Name()), advice.ReplaceContent)
 	}
 	return dir, true, nil
 }

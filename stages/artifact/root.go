@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/stages/images"
 )
 
@@ -169,6 +170,6 @@ func tooLarge(size int, list []images.Image) error {
 	for _, s := range shares[:min(3, len(shares))] {
 		names = append(names, fmt.Sprintf("%s (%d related manifests)", s.name, s.related))
 	}
-	return fmt.Errorf("the root index of %d images would have %.1f MiB, and registries take 4: most is of %s; "+
-		"package with --related none, or fewer sources at a time", len(list), float64(size)/(1<<20), strings.Join(names, ", "))
+	return advice.Add(fmt.Errorf("the root index of %d images would have %.1f MiB, and registries take 4: most is of %s",
+		len(list), float64(size)/(1<<20), strings.Join(names, ", ")), advice.PackageRelated)
 }

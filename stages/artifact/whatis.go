@@ -48,7 +48,7 @@ func whatIs(desc ocispec.Descriptor, data []byte) string {
 	case ArtifactTypeApp:
 		return "one that was converted to a manifest"
 	case "application/vnd.cncf.helm.config.v1+json":
-		return "a Helm chart (tape can package it: tape package oci://…)"
+		return "a Helm chart (which is a source to package: oci://…)"
 	case "application/vnd.cncf.flux.config.v1+json":
 		return "a Flux artifact"
 	case "application/vnd.timoni.config.v1+json":

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/transfer"
@@ -135,7 +136,7 @@ func (m *mirroring) image(ctx context.Context, image images.Image) error {
 	desc := ocispec.Descriptor{MediaType: image.MediaType, Digest: image.Digest, Size: image.Size}
 	there, err := m.copier.Manifest(ctx, from, desc)
 	if registry.Refused(err) && containerdimages.IsIndexType(desc.MediaType) {
-		return fmt.Errorf("%w; --platform OS/ARCH takes images without their index; the application is an index all the same, which --save FILE puts into an archive", err)
+		return advice.Add(err, advice.SaveIndexInstead)
 	}
 	if err != nil {
 		return err
@@ -161,7 +162,7 @@ func (m *mirroring) related(ctx context.Context, from layout.Repository, related
 	m.mu.Unlock()
 	there, err := m.copier.Manifest(ctx, from, desc)
 	if registry.Refused(err) {
-		err = fmt.Errorf("%w; --related none leaves it out", err)
+		err = advice.Add(err, advice.LeaveRelated)
 	}
 	if err != nil {
 		return fmt.Errorf("the %s of %s: %w", related.Kind, related.To, err)

@@ -36,6 +36,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/engine/pipeline"
@@ -136,7 +137,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	for _, step := range steps {
 		err := step.do(ctx)
 		if registry.Refused(err) {
-			err = fmt.Errorf("%w; --save FILE puts the application into an archive instead, and --platform OS/ARCH leaves no index inside of its own", err)
+			err = advice.Add(err, advice.SaveInstead)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("push %s: %w", step.what, err)

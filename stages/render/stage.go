@@ -28,6 +28,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/files"
@@ -342,10 +343,10 @@ func (s *Stage) materials(t *engine.Task, fetched []interpreter.Material) (out [
 		want, ok := digests[m.URI]
 		switch {
 		case ok && want != m.Digest:
-			return nil, false, fmt.Errorf("%s has digest %s, but tape.lock has %s: 'tape package --update=materials' accepts the new one", m.URI, m.Digest, want)
+			return nil, false, advice.Add(fmt.Errorf("%s has digest %s, but tape.lock has %s", m.URI, m.Digest, want), advice.Update, "materials")
 		case ok:
 		case lock != nil && lock.Required:
-			return nil, false, fmt.Errorf("%s (%s) is not in tape.lock: 'tape package --update=materials' adds it", m.URI, m.Digest)
+			return nil, false, advice.Add(fmt.Errorf("%s (%s) is not in tape.lock", m.URI, m.Digest), advice.Update, "materials")
 		default:
 			locked = false
 			if lock != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/local"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/transfer"
@@ -136,31 +137,35 @@ func (f From) unused(references []images.Reference) []string {
 	return out
 }
 
-// Hint names a place on this machine that has the image, to append to the error that
-// its registry does not. It returns "" if no place has it.
-func Hint(ctx context.Context, places *local.Places, ref images.Reference) string {
+// Elsewhere adds to the error that a registry does not have an image which place on
+// this machine has it.
+func Elsewhere(ctx context.Context, places *local.Places, ref images.Reference, err error) error {
 	if places == nil {
-		return ""
+		return err
 	}
 	having := places.Having(ctx, ref.Name)
 	if len(having) == 0 {
-		return ""
+		return err
 	}
-	return fmt.Sprintf("; %s has it: take it from there with --from %s=%[1]s", having[0], ref.Source)
+	return advice.Add(err, advice.TakeFrom, having[0], ref.Source)
 }
 
 // another returns the error for an image whose digest in its place differs from the
 // one in the manifests or the lock.
 func (s *Stage) another(ctx context.Context, origin images.Origin, image images.Image) error {
-	wanted, renew := "the lock has", "; --update=images updates the lock"
+	wanted := "the lock has"
 	if image.DigestProvided {
-		wanted, renew = "the manifests have", ""
+		wanted = "the manifests have"
 	}
 	has := "nothing"
 	if there, err := origin.Resolve(ctx, ""); err == nil {
 		has = there.Digest.String()
 	}
-	return fmt.Errorf("%s has %s, but %s %s%s", image.From, has, wanted, image.Digest, renew)
+	err := fmt.Errorf("%s has %s, but %s %s", image.From, has, wanted, image.Digest)
+	if image.DigestProvided {
+		return err
+	}
+	return advice.Add(err, advice.Update, "images")
 }
 
 // child returns the manifest to use instead of the index that lists it, or nil to use
@@ -208,7 +213,7 @@ func (s *Stage) child(ctx context.Context, origin images.Origin, list []ocispec.
 	case len(there) == 0:
 		return nil, nil, fmt.Errorf("%s has nothing whole of it: %w", image.From, why)
 	case len(there) > 1:
-		return nil, nil, fmt.Errorf("%s has %s of it, but not %s: choose one with --platform, or pull the rest", image.From, strings.Join(there, ", "), missing)
+		return nil, nil, advice.Add(fmt.Errorf("%s has %s of it, but not %s", image.From, strings.Join(there, ", "), missing), advice.ChoosePlatform)
 	}
 	image.Platform = there[0]
 	return &only, []string{fmt.Sprintf("image %s: only %s is taken: %s does not have %s", image.Source, there[0], image.From, missing)}, nil

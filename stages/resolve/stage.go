@@ -54,6 +54,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/local"
@@ -150,10 +151,10 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		image := found[i].image
 		switch err := found[i].err; {
 		case err == nil && s.unlocked(image) && s.config.Locked:
-			failures = append(failures, fmt.Errorf("image %s (%s) is not in the lock and currently has digest %s; --update=images locks it", ref.Source, places(ref.Locations), image.Digest))
+			failures = append(failures, advice.Add(fmt.Errorf("image %s (%s) is not in the lock and currently has digest %s", ref.Source, places(ref.Locations), image.Digest), advice.Update, "images"))
 		case err == nil:
 			if s.unlocked(image) {
-				warn("image %s is not in the lock; --update=images locks it to %s", ref.Source, image.Digest)
+				warn("image %s is not in the lock; updating its images locks it to %s", ref.Source, image.Digest)
 			}
 			for _, sentence := range found[i].warnings {
 				warn("%s", sentence)
@@ -164,7 +165,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 			list.Unpinned = append(list.Unpinned, images.Unpinned{Reference: ref, Reason: reason(err)})
 			warn("%s (%s) stays as written: %s", ref.Source, places(ref.Locations), reason(err))
 		default:
-			failures = append(failures, &failure{fmt.Sprintf("image %s (%s): %s%s", ref.Source, places(ref.Locations), reason(err), found[i].hint), err})
+			failures = append(failures, &failure{fmt.Sprintf("image %s (%s): %s", ref.Source, places(ref.Locations), reason(err)), err})
 		}
 	}
 	switch len(failures) {
@@ -195,7 +196,6 @@ type found struct {
 	image    images.Image
 	warnings []string
 	err      error
-	hint     string // names a local place that has the image
 }
 
 // resolveAll resolves references concurrently and returns the results in their order.
@@ -212,7 +212,7 @@ func (s *Stage) resolveAll(ctx context.Context, references []images.Reference, r
 			f := &all[i]
 			if f.image, f.warnings, f.err = s.resolve(ctx, ref); f.err != nil {
 				if absent(f.err) && required(ref) && s.from.Of(ref) == "" {
-					f.hint = Hint(ctx, s.origins.Local, ref)
+					f.err = Elsewhere(ctx, s.origins.Local, ref, f.err)
 				}
 				return nil
 			}
@@ -465,6 +465,9 @@ func reason(err error) string {
 	}
 	if failed.Hint != "" {
 		text += "; " + failed.Hint
+	}
+	if e, ok := errors.AsType[*advice.Error](err); ok {
+		text += "; " + fmt.Sprintf(string(e.Action), e.About...)
 	}
 	return text
 }

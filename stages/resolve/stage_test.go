@@ -324,7 +324,7 @@ func TestEveryFailureIsReported(t *testing.T) {
 			t.Errorf("line %d is %q, want %q…", i, lines[i], prefix)
 		}
 	}
-	for i, part := range map[int]string{1: "schema 1", 2: "not found", 3: "tape login quay.io"} {
+	for i, part := range map[int]string{1: "schema 1", 2: "not found", 3: "log in to quay.io"} {
 		if !strings.Contains(lines[i], part) {
 			t.Errorf("line %d is %q, without %q", i, lines[i], part)
 		}

@@ -55,6 +55,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/images"
@@ -215,17 +216,19 @@ func (s *Stage) check(r *images.Report) error {
 	}
 	switch {
 	case len(invalid) > 0 && !s.skipInvalid:
-		return fmt.Errorf("%s (fix the file, or leave out such files with --skip-invalid)", strings.Join(invalid, "; "))
+		return advice.Add(errors.New(strings.Join(invalid, "; ")), advice.SkipInvalid)
 	case len(r.Objects) > manifests.MaxDocuments:
 		return fmt.Errorf("%s: more than %d Kubernetes objects", position(images.Skipped{File: r.Objects[manifests.MaxDocuments].File, Line: r.Objects[manifests.MaxDocuments].Line}), manifests.MaxDocuments)
 	case len(r.Objects)+len(r.References) > 0:
 		return nil
 	case len(r.Skipped) > 0:
-		first, hint := r.Skipped[0], "is this the folder of the manifests?"
-		if i := slices.IndexFunc(r.Skipped, func(s images.Skipped) bool { return s.Reason == manifests.ReadBy("tape") }); i >= 0 {
-			first, hint = r.Skipped[i], "to run the pipeline, use -p "+r.Skipped[i].File
+		none := func(first images.Skipped) error {
+			return fmt.Errorf("no Kubernetes object in %s: %s: %s", count(len(r.Skipped), "file"), position(first), first.Reason)
 		}
-		return fmt.Errorf("no Kubernetes object in %s: %s: %s (%s)", count(len(r.Skipped), "file"), position(first), first.Reason, hint)
+		if i := slices.IndexFunc(r.Skipped, func(s images.Skipped) bool { return s.Reason == manifests.ReadBy("tape") }); i >= 0 {
+			return advice.Add(none(r.Skipped[i]), advice.TakePipeline, r.Skipped[i].File)
+		}
+		return fmt.Errorf("%w (is this the folder of the manifests?)", none(r.Skipped[0]))
 	}
 	return errors.New("no manifests: no file ends in .yaml, .yml or .json (is this the folder of the manifests?)")
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/sigstore/sigstore/pkg/signature"
 
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/regular"
 )
 
@@ -149,7 +150,7 @@ func (d deterministic) SignMessage(message io.Reader, opts ...signature.SignOpti
 func parsePrivate(data []byte, password Password) (crypto.PrivateKey, error) {
 	block, _ := pem.Decode(data)
 	if block == nil {
-		return nil, errors.New("not a PEM file; make a pair with 'tape sign --generate-key PREFIX'")
+		return nil, advice.Add(errors.New("not a PEM file"), advice.GenerateKey)
 	}
 	switch block.Type {
 	case pemSigstore, pemCosign:

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/regular"
 )
 
@@ -132,9 +133,9 @@ func (s *Stage) whole(ctx context.Context, report func(engine.Event), at place) 
 	}
 	if s.config.Parts {
 		report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("%s is no source itself, and %s; this is about the files as they are, and not about what those make of them: "+
-			"name one of them, or write a pipeline with 'tape pipeline init'", s.where(), several(found))})
+			"name one of them, or write a pipeline", s.where(), several(found))})
 		return nil
 	}
-	return engine.Mistaken("path", fmt.Errorf(
-		"it is no source itself, and %s; name one of them, or write a pipeline with 'tape pipeline init' (the interpreter plain takes the files as they are)", several(found)))
+	return engine.Mistaken("path", advice.Add(fmt.Errorf(
+		"it is no source itself (the interpreter plain takes the files as they are), and %s", several(found)), advice.NameSource))
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/nearest"
 	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/rendering"
@@ -129,12 +130,12 @@ func (s *Stage) detect(ctx context.Context, report func(engine.Event), at place)
 		for _, c := range candidates {
 			each = append(each, fmt.Sprintf("%s (%s)", c.Name(), c.reason))
 		}
-		return nil, engine.Mistaken("path", fmt.Errorf("several interpreters claim it: %s; say which with --interpreter, or with 'interpreter' in tape.yaml", strings.Join(each, " and ")))
+		return nil, engine.Mistaken("path", advice.Add(fmt.Errorf("several interpreters claim it: %s", strings.Join(each, " and ")), advice.NameInterpreter))
 	case len(candidates) == 1:
 	case at.reference != "":
 		return nil, engine.Mistaken("path", fmt.Errorf("no interpreter takes %s:// sources (there are: %s)", referenceScheme(at.reference), strings.Join(slices.Sorted(names(all)), ", ")))
 	case fallback == nil:
-		return nil, fmt.Errorf("no interpreter claims it; name one with --interpreter (there are: %s)", strings.Join(slices.Sorted(names(all)), ", "))
+		return nil, advice.Add(fmt.Errorf("no interpreter claims it (there are: %s)", strings.Join(slices.Sorted(names(all)), ", ")), advice.NameInterpreter)
 	default:
 		candidates = append(candidates, *fallback)
 		here, err := list(at.abs(at.path))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
@@ -51,11 +52,11 @@ func (l *Lock) allow(name string, checksum digest.Digest, file string) error {
 	case known && sum == checksum:
 		return nil
 	case known && sum != "":
-		return fmt.Errorf("interpreter %s is not the one in %s: it is %s, locked is %s (version %s); --update=interpreters takes the new one", name, file, checksum, sum, locked.Version)
+		return advice.Add(fmt.Errorf("interpreter %s is not the one in %s: it is %s, locked is %s (version %s)", name, file, checksum, sum, locked.Version), advice.Update, "interpreters")
 	case known:
-		return fmt.Errorf("interpreter %s is in %s for %s only, not for %s; --update=interpreters adds it", name, file, strings.Join(slices.Sorted(maps.Keys(locked.Checksums)), ", "), platform)
+		return advice.Add(fmt.Errorf("interpreter %s is in %s for %s only, not for %s", name, file, strings.Join(slices.Sorted(maps.Keys(locked.Checksums)), ", "), platform), advice.Update, "interpreters")
 	}
-	return fmt.Errorf("interpreter %s is not in %s; --update=interpreters adds it", name, file)
+	return advice.Add(fmt.Errorf("interpreter %s is not in %s", name, file), advice.Update, "interpreters")
 }
 
 // described refuses an interpreter of another version than the locked one. Of the
@@ -70,10 +71,10 @@ func (l *Lock) described(name, version string, checksum digest.Digest, file stri
 		return "", nil
 	}
 	if locked.Version != version {
-		return "", fmt.Errorf("interpreter %s is of version %s, and %s has version %s; --update=interpreters takes this one", name, version, file, locked.Version)
+		return "", advice.Add(fmt.Errorf("interpreter %s is of version %s, and %s has version %s", name, version, file, locked.Version), advice.Update, "interpreters")
 	}
 	if sum := locked.Checksums[platform]; sum != "" && sum != checksum {
-		return fmt.Sprintf("interpreter %s is of the locked version %s, and another build than the one in %s for %s; --locked refuses it, --update=interpreters takes it", name, version, file, platform), nil
+		return fmt.Sprintf("interpreter %s is of the locked version %s, and another build than the one in %s for %s; what must be as locked refuses it, and updating the lock takes it", name, version, file, platform), nil
 	}
 	return "", nil
 }

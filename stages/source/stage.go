@@ -130,7 +130,7 @@ func New(config Config, o Options) (*Stage, error) {
 		return nil, errors.New("a source needs a path")
 	}
 	if config.Interpreter != "" && !interpreterName.MatchString(config.Interpreter) {
-		return nil, fmt.Errorf("interpreter %q: name one of 'tape interpreter list'; neither an executable nor a path is taken, "+
+		return nil, fmt.Errorf("interpreter %q: name one that is installed; neither an executable nor a path is taken, "+
 			"so that what is checked in cannot choose which program runs", config.Interpreter)
 	}
 	o.LookupEnv = cmpFunc(o.LookupEnv, os.LookupEnv)

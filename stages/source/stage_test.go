@@ -370,7 +370,7 @@ func TestDetection(t *testing.T) {
 		{name: "a marker for files beside others", tree: map[string]string{"a.tgz": "", "a.yaml": ""}, want: "plain"},
 		{name: "a marker for files", tree: map[string]string{"a.tgz": ""}, path: "a.tgz", want: "helm"},
 		{name: "a chart below", tree: map[string]string{"chart/Chart.yaml": "", "chart/charts/db/Chart.yaml": "", "a.yaml": ""},
-			err: []string{"it is no source itself, and 1 chart lies below it: chart; name one of them", "'tape pipeline init'", "plain"}},
+			err: []string{"it is no source itself", "and 1 chart lies below it: chart; name one of them, or write a pipeline", "plain"}},
 		{name: "sources below", tree: map[string]string{
 			"base/kustomization.yaml": "", "base/crds/kustomization.yml": "", "overlays/prod/Kustomization": "", "charts/a/Chart.yaml": "", "lib/cue.mod/module.cue": "",
 			"components/x/kustomization.yaml": "apiVersion: x\nkind: Component\n", "flux/kustomization.yaml": "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\n",
@@ -390,7 +390,7 @@ func TestDetection(t *testing.T) {
 		{name: "a marker above without its companion", tree: map[string]string{"cue.mod/module.cue": "", "deploy/a.yaml": ""}, path: "deploy", want: "plain"},
 		{name: "a file", tree: map[string]string{"Chart.yaml": ""}, path: "Chart.yaml", want: "helm"},
 		{name: "two", tree: map[string]string{"Chart.yaml": "", "kustomization.yaml": ""},
-			err: []string{"helm (found Chart.yaml) and kustomize (found kustomization.yaml)", "--interpreter"}},
+			err: []string{"helm (found Chart.yaml) and kustomize (found kustomization.yaml); say which interpreter reads it"}},
 		{name: "two and a choice", tree: map[string]string{"Chart.yaml": "", "kustomization.yaml": ""}, explicit: "kustomize", want: "kustomize"},
 		{name: "one that is not there", tree: map[string]string{"a.yaml": ""}, explicit: "kustomise", err: []string{`no interpreter "kustomise" (did you mean "kustomize"?)`}},
 		{name: "a path", tree: map[string]string{"a.yaml": ""}, explicit: "./evil", err: []string{"neither an executable nor a path"}},

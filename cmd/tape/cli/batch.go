@@ -117,7 +117,7 @@ func (b *batch) fail(w io.Writer, l line, result any, err error) {
 		b.status = exitFailed
 	}
 	f := batchFailure{Line: l.number, Item: strings.Join(l.words, " "), Result: result}
-	f.Error.Message = strings.TrimSpace(err.Error())
+	f.Error.Message = strings.TrimSpace(hinted(err))
 	b.Failures = append(b.Failures, f)
 	fmt.Fprintf(w, "tape: line %d: %s\n", l.number, f.Error.Message)
 }

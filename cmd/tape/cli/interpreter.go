@@ -106,7 +106,7 @@ func listInterpreters(ctx context.Context, found []*host.Interpreter) ([]listedI
 			l := listedInterpreter{Name: i.Name(), Path: i.Path(), Checksum: sum}
 			// One that is broken is listed too, with what is wrong.
 			if d, err := i.Describe(ctx); err != nil {
-				l.Error = err.Error()
+				l.Error = hinted(err)
 			} else {
 				l.Version, l.Help = d.Version, d.Help
 			}
@@ -358,6 +358,9 @@ layer, and the digest is required.`,
 			}
 			defer binary.Close()
 			sum, err := host.Install(cmd.Context(), binary, name, dir, dgst)
+			if errors.Is(err, host.ErrName) {
+				return fmt.Errorf("%w (--name sets one)", err)
+			}
 			if err != nil {
 				return err
 			}
@@ -368,7 +371,7 @@ layer, and the digest is required.`,
 				err = i.WriteDescription(cmd.Context())
 			}
 			if err != nil {
-				installed.Error = err.Error()
+				installed.Error = hinted(err)
 			}
 			return a.print(installed, func(w io.Writer) error {
 				p := &printer{w: w}

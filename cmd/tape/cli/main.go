@@ -164,13 +164,13 @@ type flags struct {
 }
 
 func (a *program) fail(err error) {
-	fmt.Fprintf(a.Err, "tape: %s\n", strings.TrimSpace(err.Error()))
+	fmt.Fprintf(a.Err, "tape: %s\n", strings.TrimSpace(hinted(err)))
 }
 
 func (a *program) close() {
 	for _, c := range slices.Backward(a.closers) {
 		if err := c(); err != nil {
-			fmt.Fprintf(a.Err, "tape: %v\n", err)
+			a.fail(err)
 		}
 	}
 	a.closers = nil
@@ -191,7 +191,7 @@ func (a *program) failed(err error, status int) {
 			Status  int    `json:"status"`
 		} `json:"error"`
 	}
-	doc.Error.Message, doc.Error.Status = strings.TrimSpace(err.Error()), status
+	doc.Error.Message, doc.Error.Status = strings.TrimSpace(hinted(err)), status
 	if err := a.print(doc, nil); err != nil {
 		a.fail(err)
 	}

@@ -24,6 +24,8 @@ import (
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/advice"
 )
 
 // Error is an operation on a registry that failed.
@@ -33,6 +35,8 @@ type Error struct {
 	Host      string // that failed: the registry's, a mirror's, one it redirected to; may be ""
 	Reason    string
 	Hint      string // what to do about it; may be ""
+
+	hint hint // that Hint is the text of
 
 	class   error
 	cause   error
@@ -50,6 +54,32 @@ func (e *Error) Error() string {
 		out += "; " + e.Hint
 	}
 	return out
+}
+
+// Advice implements [advice.Advised].
+func (e *Error) Advice() (a advice.Action, about []any) { return e.hint.action, e.hint.about() }
+
+// hint is what to do about an error: an action, which may be about a host, or what
+// is the same for everybody.
+type hint struct {
+	text   string
+	action advice.Action
+	host   string
+}
+
+// about is what an action is about, which is a host or nothing.
+func (h hint) about() []any {
+	if strings.Contains(string(h.action), "%s") {
+		return []any{h.host}
+	}
+	return nil
+}
+
+func (e *Error) advise(h hint) {
+	e.hint, e.Hint = h, h.text
+	if h.action != "" {
+		e.Hint = fmt.Sprintf(string(h.action), h.about()...)
+	}
 }
 
 // Unwrap gives the class, of github.com/containerd/errdefs, and the causes, such as
@@ -78,6 +108,7 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 		return fmt.Errorf("%s %s: %w", op, ref, cause)
 	}
 	out := &Error{Op: op, Reference: ref, class: errdefs.ErrUnknown, cause: err}
+	var about hint
 	request, isRequest := errors.AsType[*requestError](err)
 	status, isStatus := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
 	auth, isAuth := errors.AsType[*authError](err)
@@ -87,10 +118,10 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 	case isRequest:
 		out.class, out.Host = errdefs.ErrUnavailable, request.host
 		out.below = request.cause
-		out.Reason, out.Hint = request.reason()
+		out.Reason, about = request.reason()
 	case isAuth && !isStatus:
 		out.Host, out.Reason = auth.host, auth.reason
-		out.Hint, out.class = r.classify(remoteerrors.ErrUnexpectedStatus{StatusCode: http.StatusUnauthorized})
+		about, out.class = r.classify(remoteerrors.ErrUnexpectedStatus{StatusCode: http.StatusUnauthorized})
 	case isTag:
 		out.class, out.Host = errdefs.ErrAlreadyExists, hostOf(status.RequestURL)
 		out.Reason = tag.Error() + ": " + said(status)
@@ -104,13 +135,13 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 		if status.StatusCode == http.StatusNotFound && !writes(op) {
 			out.Host, out.Reason = r.host, "not found" // none of its hosts has it
 		}
-		out.Hint, out.class = r.classify(status)
+		about, out.class = r.classify(status)
 		if isAuth && !errdefs.IsPermissionDenied(out.class) {
-			out.Hint, out.class = r.classify(remoteerrors.ErrUnexpectedStatus{StatusCode: http.StatusUnauthorized})
+			about, out.class = r.classify(remoteerrors.ErrUnexpectedStatus{StatusCode: http.StatusUnauthorized})
 		}
 	case errors.Is(err, docker.ErrInvalidAuthorization):
 		out.Host, out.Reason = r.host, "it does not exist or needs credentials"
-		out.Hint, out.class = r.classify(remoteerrors.ErrUnexpectedStatus{StatusCode: http.StatusUnauthorized})
+		about, out.class = r.classify(remoteerrors.ErrUnexpectedStatus{StatusCode: http.StatusUnauthorized})
 	case errdefs.IsNotFound(err):
 		out.class, out.Host, out.Reason = errdefs.ErrNotFound, r.host, "not found"
 	default:
@@ -125,6 +156,7 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 		}
 		out.Host, out.Reason = r.host, strings.TrimSuffix(cleanText(err), ": "+out.class.Error())
 	}
+	out.advise(about)
 	switch {
 	case op == "log in to" && (errors.Is(out.class, errdefs.ErrUnauthenticated) || errors.Is(out.class, errdefs.ErrPermissionDenied)):
 		out.Reason, out.Hint = "the user or the password is wrong ("+out.Reason+")", "what is kept stays as it is"
@@ -180,7 +212,7 @@ func refusal(err error, ref string, desc ocispec.Descriptor, data []byte) error 
 	case errdefs.IsAlreadyExists(e.class):
 	case strings.Contains(string(status.Body), "NAME_UNKNOWN"):
 	case status.StatusCode == http.StatusNotFound, strings.Contains(string(status.Body), "BLOB_UNKNOWN"):
-		e.Hint = "what it names is gone: if the registry deletes what has no tag, have it wait, and try again with --check"
+		e.advise(hint{action: advice.CheckAll})
 	case errdefs.IsInvalidArgument(e.class), errdefs.IsNotImplemented(e.class):
 		e.refused = true
 		e.Reason = "it does not take " + shape(desc, data) + ": " + e.Reason
@@ -220,43 +252,44 @@ func shape(desc ocispec.Descriptor, data []byte) string {
 	return out
 }
 
-func (r *Repository) classify(status remoteerrors.ErrUnexpectedStatus) (hint string, class error) {
+// classify returns the class of a status, and what to do about it.
+func (r *Repository) classify(status remoteerrors.ErrUnexpectedStatus) (hint, error) {
 	switch code := status.StatusCode; {
 	case code == http.StatusUnauthorized:
-		return "log in with: tape login " + r.host, errdefs.ErrUnauthenticated
+		return hint{action: advice.LogIn, host: r.host}, errdefs.ErrUnauthenticated
 	case code == http.StatusForbidden:
-		return "check what your account may do there, or log in with another: tape login " + r.host, errdefs.ErrPermissionDenied
+		return hint{action: advice.LogInAsAnother, host: r.host}, errdefs.ErrPermissionDenied
 	case code == http.StatusNotFound:
-		return "", errdefs.ErrNotFound
+		return hint{}, errdefs.ErrNotFound
 	case code == http.StatusProxyAuthRequired:
-		return proxyHint, errdefs.ErrUnavailable
+		return hint{text: proxyHint}, errdefs.ErrUnavailable
 	case code == http.StatusBadRequest && slices.Contains(r.client.options.PlainHTTP, r.host) && strings.HasPrefix(status.RequestURL, "http://") &&
 		(status.RequestMethod == http.MethodHead || strings.Contains(string(status.Body), "HTTPS")):
 		// What a TLS server says to plain http; its words are lost with a HEAD.
-		return "if the registry speaks TLS, leave out --plain-http " + r.host, errdefs.ErrInvalidArgument
+		return hint{action: advice.RefusePlainHTTP, host: r.host}, errdefs.ErrInvalidArgument
 	case code == http.StatusTooManyRequests || code == http.StatusRequestTimeout:
-		return "try again later, or ask for less at once with --concurrency", errdefs.ErrUnavailable
+		return hint{action: advice.AskLess}, errdefs.ErrUnavailable
 	case code < http.StatusInternalServerError && (status.RequestMethod == http.MethodGet || status.RequestMethod == http.MethodHead):
-		return "check the name; if it is right, ask whoever runs the registry", errdefs.ErrInvalidArgument
+		return hint{text: "check the name; if it is right, ask whoever runs the registry"}, errdefs.ErrInvalidArgument
 	case code < http.StatusInternalServerError:
-		return "", errdefs.ErrInvalidArgument
+		return hint{}, errdefs.ErrInvalidArgument
 	case code == http.StatusNotImplemented:
-		return "", errdefs.ErrNotImplemented
+		return hint{}, errdefs.ErrNotImplemented
 	}
-	return "", errdefs.ErrUnavailable
+	return hint{}, errdefs.ErrUnavailable
 }
 
 // reason and hint for want of a usable answer.
-func (e *requestError) reason() (reason, hint string) {
+func (e *requestError) reason() (string, hint) {
 	tried := ""
 	if e.tried > 1 {
 		tried = fmt.Sprintf(" (tried %d times)", e.tried)
 	}
 	if e.cause == nil {
 		if e.status == http.StatusTooManyRequests {
-			hint = "wait, log in for a higher limit, or lower --concurrency"
+			return e.message + tried, hint{action: advice.RaiseLimit}
 		}
-		return e.message + tried, hint
+		return e.message + tried, hint{}
 	}
 	dns, isDNS := errors.AsType[*net.DNSError](e.cause)
 	record, isRecord := errors.AsType[tls.RecordHeaderError](e.cause)
@@ -266,29 +299,29 @@ func (e *requestError) reason() (reason, hint string) {
 	operation, isOperation := errors.AsType[*net.OpError](e.cause)
 	switch {
 	case isOperation && operation.Op == "proxyconnect":
-		return "the proxy cannot be reached: " + cleanText(operation.Err) + tried, "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
+		return "the proxy cannot be reached: " + cleanText(operation.Err) + tried, hint{text: "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"}
 	case proxyRefuses(e.cause):
-		return "the proxy wants a user and a password", proxyHint
+		return "the proxy wants a user and a password", hint{text: proxyHint}
 	case isOperation && operation.Op == remoteAlert && strings.Contains(operation.Err.Error(), "certificate"):
-		return "it refuses the client's certificate, or that there is none: " + cleanText(operation.Err), "a hosts.toml names the certificate for it: client = [[CERTIFICATE, KEY]]"
+		return "it refuses the client's certificate, or that there is none: " + cleanText(operation.Err), hint{text: "a hosts.toml names the certificate for it: client = [[CERTIFICATE, KEY]]"}
 	case isOperation && operation.Op == remoteAlert:
-		return "it refuses the connection: " + cleanText(operation.Err), "check which versions of TLS it speaks, and whether it wants a client certificate"
+		return "it refuses the connection: " + cleanText(operation.Err), hint{text: "check which versions of TLS it speaks, and whether it wants a client certificate"}
 	case isDNS && dns.IsNotFound:
-		return "no such host", "check the name, the network and the proxy"
+		return "no such host", hint{text: "check the name, the network and the proxy"}
 	case isRecord && string(record.RecordHeader[:]) == "HTTP/":
-		return "it answers https with plain http", "if that is what you want: --plain-http " + e.host
+		return "it answers https with plain http", hint{action: advice.AllowPlainHTTP, host: e.host}
 	case isAuthority:
-		return "its certificate is signed by an unknown authority", "if it is yours: --ca-file FILE"
+		return "its certificate is signed by an unknown authority", hint{action: advice.TrustAuthority}
 	case isTrust:
-		return cleanText(e.cause), "if the certificate is yours: --ca-file FILE"
+		return cleanText(e.cause), hint{action: advice.TrustCertificate}
 	case errors.Is(e.cause, syscall.ECONNREFUSED):
-		return "connection refused" + tried, "check the name and the port, and that the registry runs"
+		return "connection refused" + tried, hint{text: "check the name and the port, and that the registry runs"}
 	case isStalled:
-		return stalled.Error() + tried, "try again later; --timeout bounds the wait"
+		return stalled.Error() + tried, hint{action: advice.WaitLonger}
 	case errors.Is(e.cause, io.EOF), errors.Is(e.cause, io.ErrUnexpectedEOF), errors.Is(e.cause, syscall.ECONNRESET), errors.Is(e.cause, syscall.EPIPE):
-		return "the connection broke off" + tried, ""
+		return "the connection broke off" + tried, hint{}
 	}
-	return cleanText(e.cause) + tried, ""
+	return cleanText(e.cause) + tried, hint{}
 }
 
 const proxyHint = "HTTPS_PROXY and HTTP_PROXY may hold them: http://USER:PASSWORD@HOST:PORT"

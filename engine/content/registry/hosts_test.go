@@ -265,7 +265,7 @@ func TestCredentials(t *testing.T) {
 				} {
 					err := try()
 					if !errdefs.IsUnauthorized(err) || !strings.HasPrefix(err.Error(), op+" "+host+"/app") ||
-						!strings.HasSuffix(err.Error(), "; log in with: tape login "+host) || strings.Contains(err.Error(), secret) {
+						!strings.HasSuffix(err.Error(), "; log in to "+host) || strings.Contains(err.Error(), secret) {
 						t.Errorf("got %v", err)
 					}
 				}
@@ -392,9 +392,9 @@ func TestTLS(t *testing.T) {
 		options registry.Options
 		text    string
 	}{
-		"not trusted":    {to(server.URL), registry.Options{}, "resolve example.com/app:1: example.com: its certificate is signed by an unknown authority; if it is yours: --ca-file FILE"},
-		"plain http":     {to(plain.URL), registry.Options{}, "resolve example.com/app:1: example.com: it answers https with plain http; if that is what you want: --plain-http example.com"},
-		"not plain http": {to(server.URL), registry.Options{PlainHTTP: []string{"example.com"}}, "resolve example.com/app:1: example.com: 400 Bad Request; if the registry speaks TLS, leave out --plain-http example.com"},
+		"not trusted":    {to(server.URL), registry.Options{}, "resolve example.com/app:1: example.com: its certificate is signed by an unknown authority; if it is yours, have it trusted"},
+		"plain http":     {to(plain.URL), registry.Options{}, "resolve example.com/app:1: example.com: it answers https with plain http; if that is what you want, allow plain http for example.com"},
+		"not plain http": {to(server.URL), registry.Options{PlainHTTP: []string{"example.com"}}, "resolve example.com/app:1: example.com: 400 Bad Request; if the registry speaks TLS, do not name example.com as one of plain http"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := resolve(t, test.network, test.options); err == nil || err.Error() != test.text {

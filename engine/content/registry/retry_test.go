@@ -123,7 +123,7 @@ func TestGiveUp(t *testing.T) {
 				return true
 			},
 			1, errdefs.ErrUnavailable,
-			"resolve registry.example.com/app:1: registry.example.com: 429 Too Many Requests; it asks to come back in 24h0m0s; wait, log in for a higher limit, or lower --concurrency",
+			"resolve registry.example.com/app:1: registry.example.com: 429 Too Many Requests; it asks to come back in 24h0m0s; wait, log in for a higher limit, or ask for less at once",
 		},
 		"hangs": {
 			func(_ http.ResponseWriter, r *http.Request, _ int) bool {
@@ -131,7 +131,7 @@ func TestGiveUp(t *testing.T) {
 				return true
 			},
 			2, errdefs.ErrUnavailable,
-			"resolve registry.example.com/app:1: registry.example.com: no answer for 30s to HEAD /v2/app/manifests/1 (tried 2 times); try again later; --timeout bounds the wait",
+			"resolve registry.example.com/app:1: registry.example.com: no answer for 30s to HEAD /v2/app/manifests/1 (tried 2 times); try again later, and wait longer",
 		},
 		"cuts": {
 			func(http.ResponseWriter, *http.Request, int) bool { cut(); return true },
@@ -147,7 +147,7 @@ func TestGiveUp(t *testing.T) {
 				return true
 			},
 			2, errdefs.ErrPermissionDenied,
-			"resolve registry.example.com/app:1: registry.example.com: 403 Forbidden: not you; check what your account may do there, or log in with another: tape login registry.example.com",
+			"resolve registry.example.com/app:1: registry.example.com: 403 Forbidden: not you; check what your account may do there, or log in to registry.example.com with another",
 		},
 		"wants credentials": {
 			func(w http.ResponseWriter, _ *http.Request, _ int) bool {
@@ -156,7 +156,7 @@ func TestGiveUp(t *testing.T) {
 				return true
 			},
 			1, errdefs.ErrUnauthenticated,
-			"resolve registry.example.com/app:1: registry.example.com: it does not exist or needs credentials; log in with: tape login registry.example.com",
+			"resolve registry.example.com/app:1: registry.example.com: it does not exist or needs credentials; log in to registry.example.com",
 		},
 		"has nothing": {
 			func(w http.ResponseWriter, _ *http.Request, _ int) bool {
@@ -268,11 +268,11 @@ func TestStalled(t *testing.T) {
 	}{
 		"no answer": {
 			registrytest.Hang(), 0, time.Minute + time.Second, 10,
-			": upstream.example.com: no answer for 30s to GET /v2/lib/nginx/blobs/" + desc.Digest.String() + " (tried 2 times); try again later; --timeout bounds the wait",
+			": upstream.example.com: no answer for 30s to GET /v2/lib/nginx/blobs/" + desc.Digest.String() + " (tried 2 times); try again later, and wait longer",
 		},
 		"within a blob": {
 			registrytest.Stall(1000), 0, time.Minute + time.Second, 10,
-			": upstream.example.com: nothing more came for 30s of GET /v2/lib/nginx/blobs/" + desc.Digest.String() + " (tried 2 times); try again later; --timeout bounds the wait",
+			": upstream.example.com: nothing more came for 30s of GET /v2/lib/nginx/blobs/" + desc.Digest.String() + " (tried 2 times); try again later, and wait longer",
 		},
 		"no answer in time": {
 			registrytest.Hang(), 12 * time.Second, 12 * time.Second, 2,

@@ -36,6 +36,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/cache"
 	"github.com/taped-dev/tape/engine/content/internal/blob"
 )
@@ -83,7 +84,7 @@ func DefaultDir() (string, error) {
 	}
 	dir, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("find a folder for the store, name one with --store: %w", err)
+		return "", advice.Add(fmt.Errorf("find a folder for the store: %w", err), advice.ChooseStore)
 	}
 	return filepath.Join(dir, "tape"), nil
 }
@@ -96,18 +97,18 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("open store, name another with --store: %w", err)
+		return nil, advice.Add(fmt.Errorf("open store: %w", err), advice.ChooseStore)
 	}
 	if err := makePrivate(dir); err != nil {
 		return nil, fmt.Errorf("make the store %s private to this user: %w", dir, err)
 	}
 	lock := flock.New(filepath.Join(dir, lockFile))
 	if _, err := lock.TryRLockContext(ctx, lockRetry); err != nil {
-		return nil, fmt.Errorf("lock store %s, or name another with --store: %w", dir, err)
+		return nil, advice.Add(fmt.Errorf("lock store %s: %w", dir, err), advice.ChooseStore)
 	}
 	inner, err := openLocal(dir)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open store %s, name another with --store: %w", dir, err), lock.Close())
+		return nil, errors.Join(advice.Add(fmt.Errorf("open store %s: %w", dir, err), advice.ChooseStore), lock.Close())
 	}
 	s := newStore(inner, dir)
 	s.lock, s.log = lock, o.Log

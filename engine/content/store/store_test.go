@@ -410,12 +410,12 @@ func TestOpenMakesPrivate(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	check(t, os.WriteFile(file, nil, 0o600))
-	if _, err := store.Open(t.Context(), file, store.Options{}); err == nil || !strings.Contains(err.Error(), "--store") {
+	if _, err := store.Open(t.Context(), file, store.Options{}); err == nil || !strings.Contains(err.Error(), "choose another folder for the store") {
 		t.Errorf("store in a file: %v", err)
 	}
 	dir := t.TempDir()
 	check(t, os.Mkdir(filepath.Join(dir, "lock"), 0o700))
-	if _, err := store.Open(t.Context(), dir, store.Options{}); err == nil || !strings.Contains(err.Error(), "--store") {
+	if _, err := store.Open(t.Context(), dir, store.Options{}); err == nil || !strings.Contains(err.Error(), "choose another folder for the store") {
 		t.Errorf("store without a lock: %v", err)
 	}
 }
@@ -429,7 +429,7 @@ func TestDefaultDir(t *testing.T) {
 		}
 	}
 	t.Setenv("XDG_CACHE_HOME", "relative")
-	if got, err := store.DefaultDir(); err == nil || !strings.Contains(err.Error(), "--store") {
+	if got, err := store.DefaultDir(); err == nil || !strings.Contains(err.Error(), "choose another folder for the store") {
 		t.Errorf("with a relative folder: %q, %v", got, err)
 	}
 }

@@ -18,6 +18,8 @@ import (
 	"github.com/cyberphone/json-canonicalization/go/src/webpki.org/jsoncanonicalizer"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/advice"
 )
 
 // FileName is the name of a bundle in a source.
@@ -158,14 +160,13 @@ func (i *Image) Describe(desc ocispec.Descriptor, replace bool) error {
 	}
 	said := i.Described
 	if !replace {
-		const hint = "refer to it by digest, or update the bundle with --auto-update-bundle"
 		switch {
 		case said.Digest != "" && said.Digest != desc.Digest:
-			return fmt.Errorf("%s: the digest is %s, but the bundle has %s: %s", i, desc.Digest, said.Digest, hint)
+			return advice.Add(fmt.Errorf("%s: the digest is %s, but the bundle has %s", i, desc.Digest, said.Digest), advice.AutoUpdateBundle)
 		case said.Size != 0 && said.Size != desc.Size:
-			return fmt.Errorf("%s: the size is %d, but the bundle has %d: %s", i, desc.Size, said.Size, hint)
+			return advice.Add(fmt.Errorf("%s: the size is %d, but the bundle has %d", i, desc.Size, said.Size), advice.AutoUpdateBundle)
 		case said.MediaType != "" && said.MediaType != desc.MediaType:
-			return fmt.Errorf("%s: the media type is %s, but the bundle has %s: %s", i, desc.MediaType, said.MediaType, hint)
+			return advice.Add(fmt.Errorf("%s: the media type is %s, but the bundle has %s", i, desc.MediaType, said.MediaType), advice.AutoUpdateBundle)
 		}
 	}
 	i.Described = ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}

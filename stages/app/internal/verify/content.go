@@ -37,7 +37,7 @@ func (c *chain) content(ctx context.Context) []Link {
 	subject := c.app.Content.Digest
 	if c.app.Format == artifact.FormatOriginal {
 		return []Link{broken("statements", subject, fmt.Errorf("format %s has no statements about every byte, "+
-			"and its images are outside of it: convert it to format %s with 'tape relocate -O'", c.app.Format, artifact.Format))}
+			"and its images are outside of it: relocating makes one of format %s of it", c.app.Format, artifact.Format))}
 	}
 	list, err := c.files(ctx)
 	links := []Link{c.link("layer", c.app.Layer.Digest, err)}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/taped-dev/tape/engine/advice"
+	"github.com/taped-dev/tape/plugins/host"
+)
+
+// hints say how a person does what the library advises.
+var hints = map[advice.Action]string{
+	advice.ChooseStore:      "name another folder with --store",
+	advice.LogIn:            "log in with: tape login %s",
+	advice.LogInAsAnother:   "check what your account may do there, or log in with another: tape login %s",
+	advice.AllowPlainHTTP:   "if that is what you want: --plain-http %s",
+	advice.RefusePlainHTTP:  "if the registry speaks TLS, leave out --plain-http %s",
+	advice.TrustAuthority:   "if it is yours: --ca-file FILE",
+	advice.TrustCertificate: "if the certificate is yours: --ca-file FILE",
+	advice.AskLess:          "try again later, or ask for less at once with --concurrency",
+	advice.RaiseLimit:       "wait, log in for a higher limit, or lower --concurrency",
+	advice.WaitLonger:       "try again later; --timeout bounds the wait",
+	advice.CheckAll:         "what it names is gone: if the registry deletes what has no tag, have it wait, and try again with --check",
+	advice.NameHosts:        "--hosts-dir (or $TAPE_HOSTS_DIR) names one that has a HOST/hosts.toml for each registry",
+
+	advice.GiveArgument:     "set it with --arg %s=…",
+	advice.NameInterpreter:  "say which with --interpreter, or with 'interpreter' in tape.yaml",
+	advice.NameSource:       "name one of them, or write a pipeline with 'tape pipeline init'",
+	advice.NamePipeline:     "name the pipeline with -p, or write one with 'tape pipeline init'",
+	advice.TakePipeline:     "if it is the pipeline that you mean: -p %s",
+	advice.WritePipeline:    "write one with 'tape pipeline init'",
+	advice.SkipInvalid:      "mend it, or leave such files out with --skip-invalid",
+	advice.SeeSkipped:       "'tape images' says which files were skipped, and why",
+	advice.Replace:          "--force replaces it",
+	advice.ReplaceContent:   "name another folder, or replace what is in it with --force",
+	advice.WriteLock:        "write it with 'tape package --update'",
+	advice.RenewLock:        "write the lock again with --update",
+	advice.Update:           "--update=%s takes it into the lock",
+	advice.TakeFrom:         "%[1]s has it: take it from there with --from %[2]s=%[1]s",
+	advice.ChoosePlatform:   "choose one with --platform, or pull the rest",
+	advice.NameRepository:   "give one with --output-image (-O), such as registry.example.com/team/app",
+	advice.LeaveRelated:     "--related none leaves it out",
+	advice.PackageRelated:   "package with --related none, or fewer sources at a time",
+	advice.SaveInstead:      "--save FILE puts the application into an archive instead, and --platform OS/ARCH leaves no index inside of its own",
+	advice.SaveIndexInstead: "--platform OS/ARCH takes images without their index; the application is an index all the same, which --save FILE puts into an archive",
+
+	advice.Relocate:         "make one of format %s of it with 'tape relocate -O'",
+	advice.RelocateTo:       "give a prefix of the images' names (--prefix), a repository (-O), or both",
+	advice.RelocateRewrite:  "'tape relocate' makes an application that does",
+	advice.CopyElsewhere:    "archive:FILE takes everything, and 'tape relocate --prefix PREFIX --manifests-out DIR' copies the images alone",
+	advice.PackageFirst:     "make one with 'tape package %s -O %s'",
+	advice.SavePlatform:     "save it with --platform",
+	advice.SaveFirst:        "save it with 'tape save', and verify archive:FILE",
+	advice.SaveToWriter:     "name a file; 'tape save REF -' writes to stdout",
+	advice.Resume:           "--resume goes on with it",
+	advice.BundleOut:        "name a file with --bundle-out, or sign before saving",
+	advice.GenerateKey:      "make a pair with 'tape sign --generate-key PREFIX'",
+	advice.AllowFallbacks:   "leave out --allow-fallbacks=false to push it with older media types",
+	advice.AutoUpdateBundle: "name it by its digest, or take what is there with --auto-update-bundle",
+}
+
+// hinted is the text of an error, in which advice names flags.
+func hinted(err error) string {
+	text := advice.Render(err, func(a advice.Action) string { return hints[a] })
+	if _, missing := errors.AsType[*host.NotFoundError](err); missing {
+		text = strings.Replace(text, "; install it,", "; install it with 'tape interpreter install FILE',", 1)
+	}
+	return text
+}
