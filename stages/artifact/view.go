@@ -3,11 +3,9 @@
 package artifact
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -283,7 +281,10 @@ func (a *Application) signature(ctx context.Context, desc ocispec.Descriptor) (S
 // may hold one platform only) is a warning.
 func (a *Application) images(ctx context.Context, repository string) ([]ViewImage, []string, error) {
 	children := a.Children(RoleImage)
-	related := a.related()
+	related, err := a.related(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	out := make([]ViewImage, len(children))
 	var missing notes
 	group, ctx := errgroup.WithContext(ctx)
@@ -384,10 +385,7 @@ func (a *Application) platforms(ctx context.Context, list []ocispec.Descriptor, 
 // platform reads one manifest of an image: a platform, or an attestation that
 // travels inside the image.
 func (a *Application) platform(ctx context.Context, desc ocispec.Descriptor, image digest.Digest, related map[digest.Digest][]images.Related, out *ViewImage, missing *notes) error {
-	var m struct {
-		Config ocispec.Descriptor   `json:"config"`
-		Layers []ocispec.Descriptor `json:"layers"`
-	}
+	var m ocispec.Manifest
 	data, err := read(ctx, a.source, desc, maxManifest)
 	switch {
 	case errdefs.IsNotFound(err):
@@ -400,9 +398,9 @@ func (a *Application) platform(ctx context.Context, desc ocispec.Descriptor, ima
 		}
 	}
 	if about := digest.Digest(desc.Annotations[AnnotationReferenceDigest]); about != "" {
-		for _, layer := range m.Layers {
+		for _, kind := range images.InlineKindsOf(m) {
 			out.Related = append(out.Related, images.Related{
-				Kind: kindOf(layer), Via: images.Inline, Digest: desc.Digest, To: about,
+				Kind: kind, Via: images.Inline, Digest: desc.Digest, To: about,
 				ArtifactType: desc.ArtifactType, MediaType: desc.MediaType, Size: desc.Size,
 			})
 		}
@@ -436,28 +434,56 @@ func (a *Application) configPlatform(ctx context.Context, desc ocispec.Descripto
 }
 
 // related is what the root lists beside the images, by what it is about.
-func (a *Application) related() map[digest.Digest][]images.Related {
+func (a *Application) related(ctx context.Context) (map[digest.Digest][]images.Related, error) {
+	children := a.Children(RoleRelated)
+	kinds := make([][]string, len(children))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
+	for i, child := range children {
+		group.Go(func() (err error) {
+			kinds[i], err = a.kindsOf(ctx, child)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
 	out := map[digest.Digest][]images.Related{}
-	for _, child := range a.Children(RoleRelated) {
+	for i, child := range children {
 		r := images.Related{
 			Via: images.Referrer, Digest: child.Digest, To: digest.Digest(child.Annotations[AnnotationRelatedTo]),
 			Tag: child.Annotations[AnnotationRelatedTag], ArtifactType: child.ArtifactType, MediaType: child.MediaType, Size: child.Size,
-			Kind: kindOf(child),
 		}
 		if r.Tag != "" {
 			r.Via = images.Tag
-			switch path.Ext(r.Tag) {
-			case ".sig":
-				r.Kind = images.Signature
-			case ".att":
-				r.Kind = images.Attestation
-			case ".sbom":
-				r.Kind = images.SBOM
-			}
 		}
-		out[r.To] = append(out[r.To], r)
+		for _, r.Kind = range kinds[i] {
+			out[r.To] = append(out[r.To], r)
+		}
 	}
-	return out
+	return out, nil
+}
+
+// kindsOf says what a manifest beside an image is, as discover did when it was packed.
+func (a *Application) kindsOf(ctx context.Context, child ocispec.Descriptor) ([]string, error) {
+	if tag := child.Annotations[AnnotationRelatedTag]; tag != "" {
+		return []string{images.KindOfTag(tag)}, nil
+	}
+	if images.TellsKind(child) {
+		return []string{images.KindOf(child.ArtifactType, child.Annotations)}, nil
+	}
+	m := ocispec.Manifest{ArtifactType: child.ArtifactType}
+	data, err := read(ctx, a.source, child, maxManifest)
+	switch {
+	case errdefs.IsNotFound(err): // an archive of one platform lacks what is about the others
+	case err != nil:
+		return nil, fmt.Errorf("what is about %s: %w", child.Annotations[AnnotationRelatedTo], err)
+	default:
+		if err := descriptor.Unmarshal(data, &m); err != nil {
+			return nil, fmt.Errorf("manifest %s: %w", child.Digest, err)
+		}
+	}
+	return images.KindsOf(m), nil
 }
 
 // sources reads where the manifests came from: one a source in the provenance,
@@ -546,21 +572,4 @@ func commonSource(list []ViewSource) ViewSource {
 		}
 	}
 	return out
-}
-
-// kindOf says what a manifest or layer beside an image is, as far as its
-// descriptor tells.
-func kindOf(desc ocispec.Descriptor) string {
-	text := strings.ToLower(cmp.Or(desc.ArtifactType, desc.MediaType) + " " + desc.Annotations[AnnotationPredicateType])
-	for _, k := range []struct{ word, kind string }{
-		// An in-toto statement about an SBOM is an SBOM: the first that fits counts.
-		{"spdx", images.SBOM}, {"cyclonedx", images.SBOM}, {"sbom", images.SBOM},
-		{"signature", images.Signature}, {"sigstore.bundle", images.Signature}, {"simplesigning", images.Signature},
-		{"attestation", images.Attestation}, {"in-toto", images.Attestation}, {"dsse", images.Attestation},
-	} {
-		if strings.Contains(text, k.word) {
-			return k.kind
-		}
-	}
-	return images.Other
 }

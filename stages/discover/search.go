@@ -81,7 +81,7 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 			// If anything was published beside an image, it includes a signature, so
 			// that is read at once. Most of the other tags do not exist.
 			likely := about == image.Digest
-			question(image, origin, about, byTag(".sig", images.Signature, likely), byTag(".att", images.Attestation, false), byTag(".sbom", images.SBOM, false), byReferrer)
+			question(image, origin, about, byTag(".sig", likely), byTag(".att", false), byTag(".sbom", false), byReferrer)
 		}
 	}
 	found := func(image images.Image) func(digest.Digest) []*finding {
@@ -103,7 +103,7 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 			for _, r := range related {
 				switch {
 				case r.Via == images.Tag && r.Kind == images.SBOM: // cosign signs it by tag
-					question(image, opened[i], r.Digest, byTag(".sig", images.Signature, false), byReferrer)
+					question(image, opened[i], r.Digest, byTag(".sig", false), byReferrer)
 				case r.Via == images.Referrer:
 					question(image, opened[i], r.Digest, byReferrer)
 				}
@@ -235,12 +235,8 @@ func inline(m images.Manifest) ask {
 			return nil, err
 		}
 		var out []images.Related
-		for _, kind := range manifest.kinds() {
-			// A manifest that does not tell its kind, or that its registry has lost
-			// (mirror will report that), is in the place of an attestation.
-			if kind == images.Other {
-				kind = images.Attestation
-			}
+		// One that its registry has lost is not told; mirror will report it.
+		for _, kind := range images.InlineKindsOf(manifest.Manifest) {
 			out = append(out, images.Related{
 				Kind: kind, Via: images.Inline, Digest: m.Digest, ArtifactType: m.ArtifactType, MediaType: m.MediaType, Size: m.Size,
 			})
@@ -252,7 +248,7 @@ func inline(m images.Manifest) ask {
 // byTag looks up the tag that cosign gives to a signature, attestation or SBOM of a
 // manifest. If the tag is likely to exist, it is read with one request. Otherwise a
 // HEAD request comes first, which registries do not count as a pull.
-func byTag(suffix, kind string, likely bool) ask {
+func byTag(suffix string, likely bool) ask {
 	return func(ctx context.Context, origin images.Origin, to digest.Digest) ([]images.Related, error) {
 		tag := registry.AttachedTag(to, suffix)
 		if tag == "" {
@@ -271,7 +267,7 @@ func byTag(suffix, kind string, likely bool) ask {
 			return nil, absent(err)
 		}
 		return []images.Related{{
-			Kind: kind, Via: images.Tag, Tag: tag, Digest: manifest.desc.Digest,
+			Kind: images.KindOfTag(suffix), Via: images.Tag, Tag: tag, Digest: manifest.desc.Digest,
 			ArtifactType: manifest.ArtifactType, MediaType: manifest.desc.MediaType, Size: manifest.desc.Size,
 		}}, nil
 	}
@@ -305,13 +301,13 @@ func byReferrer(ctx context.Context, origin images.Origin, to digest.Digest) ([]
 		if about, _, err := registry.Referrer(found, data); err != nil || about != to {
 			continue
 		}
-		artifactType, kinds := desc.ArtifactType, []string{kindOf(desc.ArtifactType, desc.Annotations)}
-		if !telling(desc) {
-			manifest := manifest{desc: found}
+		artifactType, kinds := desc.ArtifactType, []string{images.KindOf(desc.ArtifactType, desc.Annotations)}
+		if !images.TellsKind(desc) {
+			var manifest ocispec.Manifest
 			if err := descriptor.Unmarshal(data, &manifest); err != nil {
 				return nil, fmt.Errorf("read manifest %s: %w", desc.Digest, err)
 			}
-			artifactType, kinds = manifest.ArtifactType, manifest.kinds()
+			artifactType, kinds = manifest.ArtifactType, images.KindsOf(manifest)
 		}
 		for _, kind := range kinds {
 			out = append(out, images.Related{
@@ -332,13 +328,10 @@ func unanswered(err error) bool {
 		errdefs.IsUnavailable(err) && errors.As(err, &network)
 }
 
-// manifest holds the fields that are read from a related manifest or index.
+// manifest is a related manifest that was read.
 type manifest struct {
-	desc         ocispec.Descriptor
-	ArtifactType string               `json:"artifactType"`
-	Config       ocispec.Descriptor   `json:"config"`
-	Layers       []ocispec.Descriptor `json:"layers"`
-	Annotations  map[string]string    `json:"annotations"`
+	ocispec.Manifest
+	desc ocispec.Descriptor
 }
 
 func read(ctx context.Context, origin images.Origin, ref string) (manifest, error) {

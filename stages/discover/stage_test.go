@@ -150,7 +150,7 @@ func entries(t *testing.T, up *registrytest.Upstream, img images.Image) []entry 
 
 func TestFinds(t *testing.T) {
 	const bundle, notation = registrytest.SigstoreBundle, "application/vnd.cncf.notary.signature"
-	signature := registrytest.Bundle(signPredicate)
+	signature := registrytest.Bundle("https://sigstore.dev/cosign/sign/v1")
 	for _, tt := range []struct {
 		name    string
 		img     registrytest.Image
@@ -231,7 +231,7 @@ func TestFinds(t *testing.T) {
 // A registry may list a referrer without its artifact type and annotations.
 func TestReadsWhatTheListDoesNotSay(t *testing.T) {
 	up := upstream(registrytest.Image{Single: true, Referrers: []registrytest.Artifact{
-		registrytest.Bundle(signPredicate), registrytest.Bundle("https://spdx.dev/Document"),
+		registrytest.Bundle("https://sigstore.dev/cosign/sign/v1"), registrytest.Bundle("https://spdx.dev/Document"),
 	}})
 	img := image(t, up, "1")
 	// As go-containerregistry's registry does.
@@ -276,7 +276,7 @@ func (w *poorList) Write(p []byte) (int, error) {
 
 // A manifest that cosign publishes by tag and as a referrer is listed once, by tag.
 func TestFoundTwice(t *testing.T) {
-	up := upstream(registrytest.Image{Single: true, Referrers: []registrytest.Artifact{registrytest.Bundle(signPredicate)}})
+	up := upstream(registrytest.Image{Single: true, Referrers: []registrytest.Artifact{registrytest.Bundle("https://sigstore.dev/cosign/sign/v1")}})
 	img := image(t, up, "1")
 	both := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, ".sig") {
