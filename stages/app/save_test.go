@@ -177,7 +177,7 @@ func TestLoadRefuses(t *testing.T) {
 		}, "neither a file nor a folder"},
 		"a way out": {func(l []entry) []entry {
 			return add(l, tar.Header{Typeflag: tar.TypeReg, Name: "../x", Mode: 0o644}, "x")
-		}, "not a relative and clean name"},
+		}, "want a clean relative name"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			refuses(t, a, pack(t, test.change(slices.Clone(whole))), test.want)
