@@ -302,6 +302,9 @@ func (c *converter) node(n *yaml.Node, depth int) (out Node, cost int, err error
 		}
 		out.Value = n.Value
 		out.Type, out.style = scalarType(n), scalarStyle(n.Style)
+		if out.Type != String && c.untyped(int(out.at)) {
+			c.disputed(n, fmt.Sprintf("%q has the tag !: readers of YAML disagree on whether it is a string", n.Value))
+		}
 		c.binary = c.binary || out.Type == Binary
 	case yaml.SequenceNode:
 		out.Kind = List
@@ -329,6 +332,30 @@ func (c *converter) node(n *yaml.Node, depth int) (out Node, cost int, err error
 		c.anchors[n] = converted{out, cost}
 	}
 	return out, cost, nil
+}
+
+// untyped reports whether what begins at a place has the tag "!", which says that it is a
+// string. The parser does not tell of it.
+func (c *converter) untyped(at int) bool {
+	const space, end = " \t\r\n", " \t\r\n,[]{}"
+	for rest := c.text[at:]; rest != ""; rest = strings.TrimLeft(rest, space) {
+		switch rest[0] {
+		case '#':
+			_, rest, _ = strings.Cut(rest, "\n")
+		case '&', '!':
+			token := rest
+			if i := strings.IndexAny(rest, end); i >= 0 {
+				token = rest[:i]
+			}
+			if token == "!" {
+				return true
+			}
+			rest = rest[len(token):]
+		default:
+			return false
+		}
+	}
+	return false
 }
 
 // fields are those of a mapping. Of a key that stands twice the last counts.
@@ -397,6 +424,9 @@ func (c *converter) key(n *yaml.Node, k Node) (isMerge bool, err error) {
 	case k.Type == Binary:
 		return false, &ParseError{Line: n.Line, Reason: "a key is !!binary: some readers of YAML decode that, and others do not"}
 	case plainMerge:
+	case tag == "!!merge" && k.Value != "<<":
+		// Whatever the map seems to be: what is merged may make an object of it.
+		return false, &ParseError{Line: n.Line, Reason: fmt.Sprintf("the key %q has the tag !!merge: some readers of YAML merge what it is given, and others do not", k.Value)}
 	case k.Value == "<<":
 		c.disputed(n, quotedMerge)
 	case tag != "" && tag != "!!str":

@@ -137,6 +137,7 @@ func TestParseError(t *testing.T) {
 		{"a marker to kubectl alone", "~\n---\u00a0\n{\"a\":1}\n", "a space that YAML does not know stands behind ---", 2},
 		{"a marker to kubectl alone, with a comment", "~\n---\v# c\n{\"a\":1}\n", "a space that YAML does not know stands behind ---", 2},
 		{"binary key", "a:\n- !!binary aW1hZ2U=: x\n", "a key is !!binary", 2},
+		{"merge key of another name", "a: 1\n!!merge b: {kind: A}\n", `the key "b" has the tag !!merge`, 2},
 		{"JSON without end", "{\"a\": 1,\n\"b\": [1, 2\n", "did not find expected ',' or ']'", 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -173,7 +174,12 @@ func TestDispute(t *testing.T) {
 		{"merge that is a string", "kind: A\n!!str <<: {a: 1}\n", "a key is << in quotes, or with a tag", 2},
 		{"merge by an alias", "kind: A\nx: &x <<\n*x : {a: 1}\n", "a key is << in quotes", 3},
 		{"merge in JSON", "{\"kind\": \"A\",\n\"a\": {\"<<\": {}}}", "a key is << in quotes", 2},
-		{"tagged key", "kind: A\n!!merge a: 1\n", `the key "a" has the tag !!merge`, 2},
+		{"null that is a string", "kind: A\na: ! null\n", `"null" has the tag !:`, 2},
+		{"number that is a string", "kind: A\na: &x ! 1\n", `"1" has the tag !:`, 2},
+		{"number that is a string, in another order", "kind: A\na: ! &x # why\n  1\n", `"1" has the tag !:`, 2},
+		{"nothing that is a string", "kind: A\na: [! , x]\n", `"" has the tag !:`, 2},
+		{"null that is a string, as a key", "kind: A\n! null : x\n", `"null" has the tag !:`, 2},
+		{"string that is a string", "kind: A\na: ! x\nb: ! \"1\"\nc: '! null'\nd: !!null\n", "", 0},
 		{"key that is null", "kind: A\n!!null a: 1\n", `the key "a" has the tag !!null`, 2},
 		{"merge of a map that repeats itself", "kind: A\na:\n  <<: {b: 1, b: 2}\n", "a merge key (<<) takes a map in which a key stands twice", 3},
 		{"merge of a map that repeats a merged key", "x: &x {<<: {b: 1}, b: 2}\nkind: A\na: {<<: *x}\n", "", 0},

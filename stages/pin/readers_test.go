@@ -523,7 +523,11 @@ func TestReaders(t *testing.T) {
 	if wrong := disagree([]byte(odd)); wrong != "" {
 		t.Error(wrong)
 	}
+	seeds := []uint64{104072, 199895} // an object that comes of a merge key of another name; an image that is called null
 	for seed := range uint64(3000) {
+		seeds = append(seeds, seed)
+	}
+	for _, seed := range seeds {
 		if wrong := disagree(generated(seed)); wrong != "" {
 			t.Fatalf("seed %d: %s", seed, wrong)
 		}
