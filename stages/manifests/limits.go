@@ -19,6 +19,8 @@ const (
 	// aliases make a gigabyte of a kilobyte. FreeGrowth is what is never refused.
 	MaxGrowth  = 10
 	FreeGrowth = 100_000
+	// FreeApplicationGrowth is FreeGrowth of all documents of an application together.
+	FreeApplicationGrowth = 1_000_000
 )
 
 // charge is what a scalar costs of the growth, beside being a value: a long one

@@ -28,7 +28,8 @@ func parseList(t *Text) (Document, bool) {
 		return Document{}, false
 	}
 	shift(&root, list.start, list.end-list.start)
-	aliased, keys := docs[0].aliased, docs[0].keys
+	out := docs[0]
+	aliased, keys := out.aliased, out.keys
 	for i, at := range keys {
 		if int(at) >= list.start {
 			keys[i] += int32(list.end - list.start)
@@ -56,13 +57,19 @@ func parseList(t *Text) (Document, bool) {
 			keys = append(keys, at+int32(start))
 		}
 		items.Items = append(items.Items, item)
+		out.cost += docs[0].cost
+		out.grown += docs[0].grown
+		out.written += docs[0].written
 		if d := docs[0].dispute; d != nil {
 			d.Line += line - 1
 			dispute = graver(dispute, d)
 		}
 		line += strings.Count(t.String[start:end], "\n")
 	}
-	return Document{Root: root, text: t, aliased: aliased, keys: keys, dispute: dispute}, true
+	if out.grown > out.written*MaxGrowth+FreeGrowth {
+		return Document{}, false // parseYAML says where
+	}
+	return Document{Root: root, text: t, aliased: aliased, keys: keys, dispute: dispute, cost: out.cost, grown: out.grown, written: out.written}, true
 }
 
 // shift moves the positions of what begins at or behind from.

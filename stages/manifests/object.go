@@ -11,8 +11,8 @@ import (
 // Object is a Kubernetes object in a document.
 type Object struct {
 	*Node
-	// Pointer to it in the document (RFC 6901): "", or /items/3 in a List.
-	Pointer string
+	above string // pointer to what it stands in: items of a list share it
+	item  int32  // of that one's items, counted from 1; 0: above leads to the object
 	// APIVersion and Kind. An item of a typed list (ConfigMapList) that has none
 	// of its own gets what the list says.
 	APIVersion, Kind string
@@ -32,6 +32,14 @@ func (o *Object) Group() string {
 	return group
 }
 
+// Pointer leads to the object in the document (RFC 6901): "", or /items/3 in a List.
+func (o *Object) Pointer() string {
+	if o.item == 0 {
+		return o.above
+	}
+	return o.above + "/items/" + strconv.Itoa(int(o.item)-1)
+}
+
 // String is "apps/v1 Deployment podinfo".
 func (o *Object) String() string {
 	name := o.Name
@@ -47,6 +55,10 @@ func (d *Document) Written() int { return len(d.text.String) }
 // Grown is how many characters the document has, with aliases and merge keys
 // expanded: roughly, as a value counts as sixteen.
 func (d *Document) Grown() int { return 16 * d.cost }
+
+// Added is how many values aliases and merge keys add to what is written; a long
+// text counts as several.
+func (d *Document) Added() int { return d.grown }
 
 // Offset is where in the file the node begins.
 func (d *Document) Offset(n *Node) int { return d.text.Span(int(n.at), int(n.at)).Offset }
@@ -129,7 +141,7 @@ func (d *Document) Objects() (objects []Object, reason string) {
 		o := object(&d.Root, "", "", "")
 		for i, item := range o.Get("items").items() {
 			if item.isObject() {
-				objects = appendObjects(objects, &o.Get("items").Items[i], "/items/"+strconv.Itoa(i), apiVersion, "")
+				objects = appendObjects(objects, &o.Get("items").Items[i], "", int32(i)+1, apiVersion, "")
 			}
 		}
 		if objects == nil && apiVersion == "" {
@@ -139,7 +151,7 @@ func (d *Document) Objects() (objects []Object, reason string) {
 		}
 		return objects, ""
 	}
-	return appendObjects(nil, &d.Root, "", apiVersion, kind), ""
+	return appendObjects(nil, &d.Root, "", 0, apiVersion, kind), ""
 }
 
 const notAnObject = "not a Kubernetes object"
@@ -206,12 +218,13 @@ func Nested(n *Node, pointer string) (Object, bool) {
 	return o, o.APIVersion != "" && o.Kind != ""
 }
 
-func appendObjects(out []Object, n *Node, pointer, apiVersion, kind string) []Object {
-	o := object(n, pointer, apiVersion, kind)
+func appendObjects(out []Object, n *Node, above string, item int32, apiVersion, kind string) []Object {
+	o := object(n, above, apiVersion, kind)
+	o.item = item
 	items := n.Get("items")
 	element, isList := strings.CutSuffix(o.Kind, "List")
 	if items == nil || items.Kind != List {
-		nothing := isList && (element == "" && o.Group() == "" || items != nil && items.Type == Null && pointer == "")
+		nothing := isList && (element == "" && o.Group() == "" || items != nil && items.Type == Null && above == "" && item == 0)
 		if nothing {
 			return out // a list of nothing
 		}
@@ -224,9 +237,10 @@ func appendObjects(out []Object, n *Node, pointer, apiVersion, kind string) []Ob
 	if element == "" {
 		itemVersion = ""
 	}
+	pointer := o.Pointer()
 	for i := range items.Items {
 		if item := &items.Items[i]; item.isObject() || isList && item.Kind == Map {
-			out = appendObjects(out, item, pointer+"/items/"+strconv.Itoa(i), itemVersion, element)
+			out = appendObjects(out, item, pointer, int32(i)+1, itemVersion, element)
 		}
 	}
 	return out
@@ -242,7 +256,7 @@ func (o *Object) Unfolded(item *Node) bool { return item.isObject() }
 // object reads who an object is; apiVersion and kind are what it is where it
 // does not say.
 func object(n *Node, pointer, apiVersion, kind string) Object {
-	o := Object{Node: n, Pointer: pointer, APIVersion: n.Get("apiVersion").Text(), Kind: n.Get("kind").Text()}
+	o := Object{Node: n, above: pointer, APIVersion: n.Get("apiVersion").Text(), Kind: n.Get("kind").Text()}
 	if o.APIVersion == "" {
 		o.APIVersion = apiVersion
 	}

@@ -28,6 +28,8 @@ type Document struct {
 	// dispute is what readers of YAML read in different ways; nil: nothing.
 	dispute *ParseError
 	cost    int // see charge
+	// of that cost, what its aliases stand for, and what is written
+	grown, written int
 }
 
 // ParseError says why text is neither YAML nor JSON, or is none that Kubernetes
@@ -173,7 +175,7 @@ func parseYAML(t *Text) (docs []Document, err error) {
 				c.dispute = graver(c.dispute, e)
 			}
 		}
-		docs = append(docs, Document{Root: root, text: t, aliased: c.aliased, keys: c.keys, dispute: c.dispute, cost: cost})
+		docs = append(docs, Document{Root: root, text: t, aliased: c.aliased, keys: c.keys, dispute: c.dispute, cost: cost, grown: c.grown, written: c.written})
 	}
 }
 
@@ -186,18 +188,38 @@ var (
 )
 
 // checkValues bounds the values of a YAML text before it is parsed, as the
-// parser's own tree of them is large: each has one of these characters before it.
+// parser's own tree of them is large.
 func checkValues(s string) *ParseError {
 	left := MaxValues
 	for i := range len(s) {
-		switch s[i] {
-		case '\n', '\r', ',', ':', '[', '{', '-', '?':
+		if beginsValue(s[i]) {
 			if left--; left < 0 {
 				return &ParseError{Line: 1 + strings.Count(s[:i], "\n"), Reason: tooManyValues}
 			}
 		}
 	}
 	return nil
+}
+
+// beginsValue reports whether a value may stand behind a character: each has such a
+// one before it.
+func beginsValue(c byte) bool {
+	switch c {
+	case '\n', '\r', ',', ':', '[', '{', '-', '?':
+		return true
+	}
+	return false
+}
+
+// Values is how many values the text has at most, documents in its strings included.
+func (t *Text) Values() int {
+	n := 0
+	for i := range len(t.String) {
+		if beginsValue(t.String[i]) {
+			n++
+		}
+	}
+	return n
 }
 
 // searchedError is how long a text may be to be parsed again and again for the

@@ -233,6 +233,8 @@ func TestLimits(t *testing.T) {
 		{"a long value in JSON", "{\"a\": 1,\n\"b\": \"" + strings.Repeat("x", MaxScalar+1) + "\"}", "a value of more than 16 MiB", 2},
 		{"a long key in JSON", "{\"a\": 1,\n\"" + strings.Repeat("x", MaxScalar+1) + "\": 1}", "a value of more than 16 MiB", 2},
 		{"merge keys", "x: &x {a: [" + strings.Repeat("1, ", 2000) + "]}\ny:\n" + strings.Repeat("- <<: *x\n", 200), "aliases and merge keys expand the document to more than 10 times", 63},
+		{"a long List whose items grow", "kind: List\nitems:\n" + strings.Repeat("# "+strings.Repeat("x", 100)+"\n", longList/100) + strings.Repeat("- a: &a [x,x,x,x,x,x,x,x,x,x]\n  b: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\n  c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n  d: [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\n", 20),
+			"aliases and merge keys expand the document to more than 10 times", longList/100 + 38},
 		{"a long value in many places", "- &x " + embedded + strings.Repeat("\n- *x", 20), "aliases and merge keys expand the document to more than 10 times", 13},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -346,7 +348,7 @@ func TestObjects(t *testing.T) {
 			objects, reason := docs[0].Objects()
 			var got []string
 			for _, o := range objects {
-				got = append(got, o.Pointer+" "+o.Group()+" "+o.String())
+				got = append(got, o.Pointer()+" "+o.Group()+" "+o.String())
 			}
 			if diff := cmp.Diff(c.want, got); diff != "" || reason != c.reason {
 				t.Error(reason, diff)
@@ -372,7 +374,7 @@ func TestInner(t *testing.T) {
 		}
 		var got []string
 		for _, o := range docs[0].Inner() {
-			got = append(got, o.Pointer+" "+o.String())
+			got = append(got, o.Pointer()+" "+o.String())
 		}
 		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Errorf("%s: %s", c.in, diff)

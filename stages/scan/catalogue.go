@@ -59,18 +59,65 @@ type field struct {
 	path  []string
 }
 
+// Bounds of a pipeline's image fields, each of which may be looked for at every value.
+// Statements hold such fields too, and those are a stranger's.
+const (
+	maxFieldKeys = 1_024    // keys and patterns together
+	maxFieldText = 64 << 10 // their characters
+	maxPathKeys  = 64       // keys of one path
+	maxAnyDepth  = 4        // of which are **
+)
+
+// check refuses fields that are more than that.
+func check(fields []Field) error {
+	keys, text := 0, 0
+	count := func(separator string, all ...string) {
+		for _, s := range all {
+			keys += 1 + strings.Count(s, separator)
+			text += len(s)
+		}
+	}
+	for _, f := range fields {
+		count("*", f.Groups...)
+		count("*", f.Kinds...)
+		count("/", f.Paths...)
+		count("|", f.Unless, f.Scheme, f.Behind, f.Reason)
+		for key, values := range f.When {
+			count("|", key, values)
+		}
+		if p := f.Parts; p != nil {
+			count("|", p.Registry, p.Repository, p.Image, p.Tag, p.Digest, p.Version, p.Literal)
+		}
+		for _, path := range f.Paths {
+			of := strings.Join(f.Kinds, ", ")
+			switch elements := strings.Split(path, "/"); {
+			case path != "" && path[0] != '/':
+				return fmt.Errorf("image field %q of %s is not a JSON pointer: begin it with a slash", path, of)
+			case len(elements) > maxPathKeys+1:
+				return fmt.Errorf("an image field of %s has more than %d keys", of, maxPathKeys)
+			case strings.Count(path, "/**") > maxAnyDepth:
+				return fmt.Errorf("image field %q of %s: ** stands in it more than %d times", path, of, maxAnyDepth)
+			}
+		}
+	}
+	if keys > maxFieldKeys || text > maxFieldText {
+		return fmt.Errorf("the image fields have more than %d keys and patterns, or %d KiB of them", maxFieldKeys, maxFieldText>>10)
+	}
+	return nil
+}
+
 // newCatalogue returns the built-in catalogue preceded by the user's fields.
 func newCatalogue(user []Field) (*catalogue, error) {
 	k, err := builtin()
 	if err != nil {
 		return nil, err
 	}
+	if err := check(user); err != nil {
+		return nil, err
+	}
 	c := &catalogue{users: len(user), notes: k.Notes, registries: k.Registries, elsewhere: k.Elsewhere, official: map[string]bool{}}
 	for i, f := range slices.Concat(user, k.Fields) {
 		for _, path := range f.Paths {
-			if path != "" && path[0] != '/' {
-				return nil, fmt.Errorf("image field %q of %s is not a JSON pointer: begin it with a slash", path, strings.Join(f.Kinds, ", "))
-			}
 			compiled := field{Field: f, index: i}
 			for _, key := range strings.Split(path, "/")[1:] {
 				key, inside := strings.CutSuffix(key, embeddedMark)
@@ -145,8 +192,14 @@ func enter(places []place, key string) []place {
 	return out
 }
 
-// appendPlace appends a place, and those reached if ** stands for nothing.
+// appendPlace appends a place, and those reached if ** stands for nothing, unless it is
+// among the places already, in which those of a field are next to each other.
 func appendPlace(places []place, p place) []place {
+	for i := len(places) - 1; i >= 0 && places[i].field == p.field; i-- {
+		if places[i].next == p.next {
+			return places
+		}
+	}
 	places = append(places, p)
 	if !p.reached() && p.path[p.next] == "**" {
 		places = appendPlace(places, place{p.field, p.next + 1})

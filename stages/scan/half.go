@@ -137,6 +137,11 @@ func (c *catalogue) halvesIn(n *manifests.Node) []Parts {
 	if len(all) < 2 {
 		return nil
 	}
+	byName := map[string][]int{} // flat
+	for i, e := range all {
+		name := flat(e.key)
+		byName[name] = append(byName[name], i)
+	}
 	var out []Parts
 	for i := range all {
 		name, ok := stem(all[i].key)
@@ -145,14 +150,15 @@ func (c *catalogue) halvesIn(n *manifests.Node) []Parts {
 		}
 		at := map[string]string{} // key → pointer
 		h, ok := c.complete(name, strings.TrimSpace(all[i].value.Value), func(key string) (string, bool) {
-			for j, e := range all {
-				if j != i && flat(e.key) == key {
-					at[key] = e.pointer
-					if e.value.Type == manifests.Null {
-						return "", true
-					}
-					return strings.TrimSpace(e.value.Value), true
+			for _, j := range byName[key] {
+				if j == i {
+					continue
 				}
+				at[key] = all[j].pointer
+				if all[j].value.Type == manifests.Null {
+					return "", true
+				}
+				return strings.TrimSpace(all[j].value.Value), true
 			}
 			return "", false
 		})

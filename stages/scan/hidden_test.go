@@ -5,6 +5,7 @@ package scan
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/taped-dev/tape/stages/images"
@@ -20,11 +21,11 @@ func TestPodsHideNothing(t *testing.T) {
 		{"default", resource("v1", "Pod", "  initContainers: [{name: app-image, default: reg.example.com/good/app, image: "+evil+"}, {name: app-image-tag, default: '1.0'}]\n"), ""},
 		{"volume", resource("v1", "Pod", "  volumes: [{name: app-image, value: reg.example.com/good/app, image: {reference: "+evil+"}}, {name: app-image-tag, value: '1.0'}]\n"), ""},
 		{"below a pair", resource("x.io/v1", "X", "  env: [{name: app-image, value: reg.example.com/good/app, pod: {containers: [{image: "+evil+"}]}}, {name: app-image-tag, value: '1.0'}]\n"), ""},
-		{"parts of a pipeline", resource("v1", "Pod", "  containers: [{name: a, image: "+evil+", tag: '2'}]\n"),
+		{"parts of a pipeline", resource("v1", "Pod", "  containers: [{name: a, image: evil.example.com/evil/app, tag: '2'}]\n"),
 			`[{"groups": ["*"], "kinds": ["*"], "paths": ["/**"], "parts": {"repository": "image", "tag": "tag"}}]`},
-		{"parts of a pipeline that are pointers", resource("v1", "Pod", "  containers: [{name: a, image: "+evil+", tag: '2'}]\n"),
+		{"parts of a pipeline that are pointers", resource("v1", "Pod", "  containers: [{name: a, image: evil.example.com/evil/app, tag: '2'}]\n"),
 			`[{"groups": ["*"], "kinds": ["*"], "paths": ["/spec"], "parts": {"repository": "containers/0/image", "tag": "containers/0/tag"}}]`},
-		{"parts of a pipeline in a volume", resource("v1", "Pod", "  volumes: [{name: a, image: {reference: "+evil+", tag: '2'}}]\n"),
+		{"parts of a pipeline in a volume", resource("v1", "Pod", "  volumes: [{name: a, image: {reference: evil.example.com/evil/app, tag: '2'}}]\n"),
 			`[{"groups": ["*"], "kinds": ["*"], "paths": ["/**"], "parts": {"repository": "reference", "tag": "tag"}}]`},
 		{"last element of a pipeline's parts", resource("v1", "Pod", "  containers: [{name: a, image: evil}]\n"),
 			`[{"groups": ["*"], "kinds": ["*"], "paths": ["/**"], "parts": {"repository": "repository", "image": "image"}}]`},
@@ -42,7 +43,7 @@ func TestPodsHideNothing(t *testing.T) {
 			report := scan(t, config, "f.yaml", c.in)
 			for _, r := range report.References {
 				if slices.ContainsFunc(r.Locations, func(l images.Location) bool {
-					return l.Class == images.Pod && (l.Value == evil || l.Value == "evil")
+					return l.Class == images.Pod && strings.Contains(l.Value, "evil")
 				}) {
 					return
 				}

@@ -197,11 +197,11 @@ func (w *walker) collect(n *manifests.Node, parts Parts) []piece {
 		}
 		for _, p.key = range strings.Split(p.key, "|") {
 			if rest, fromTop := strings.CutPrefix(p.key, "//"); fromTop {
-				p.node = at(w.root, rest)
+				p.node = w.at(w.root, rest)
 			} else {
-				p.node = at(n, p.key)
+				p.node = w.at(n, p.key)
 			}
-			if p.node == nil || p.node.Kind != manifests.Scalar {
+			if p.node == nil || p.node.Kind != manifests.Scalar || len(p.node.Value) > maxPart {
 				continue
 			}
 			// A null digest can be replaced if the null is written out.
@@ -221,8 +221,11 @@ func (w *walker) collect(n *manifests.Node, parts Parts) []piece {
 	return out
 }
 
+// maxPart is longer than any part of a reference, in bytes.
+const maxPart = 4096
+
 // at returns the node at a pointer relative to a map or list, nil if there is none.
-func at(n *manifests.Node, pointer string) *manifests.Node {
+func (w *walker) at(n *manifests.Node, pointer string) *manifests.Node {
 	for _, key := range strings.Split(strings.TrimPrefix(pointer, "/"), "/") {
 		if n != nil && n.Kind == manifests.List {
 			i, err := strconv.Atoi(key)
@@ -232,9 +235,29 @@ func at(n *manifests.Node, pointer string) *manifests.Node {
 			n = &n.Items[i]
 			continue
 		}
-		n = n.Get(manifests.UnescapePointer(key))
+		n = w.get(n, manifests.UnescapePointer(key))
 	}
 	return n
+}
+
+// manyFields is how many fields a map has where looking at each for every one of them
+// would take too long.
+const manyFields = 64
+
+// get is [manifests.Node.Get] for what is asked of a map again and again.
+func (w *walker) get(n *manifests.Node, key string) *manifests.Node {
+	if n == nil || len(n.Fields) < manyFields {
+		return n.Get(key)
+	}
+	index := w.indexes[n]
+	if index == nil {
+		index = make(map[string]*manifests.Node, len(n.Fields))
+		for i := range n.Fields {
+			index[n.Fields[i].Key] = &n.Fields[i].Value
+		}
+		w.indexes[n] = index
+	}
+	return index[key]
 }
 
 // compose joins the parts of a reference. It returns "" if parts are missing.
@@ -288,7 +311,7 @@ func (w *walker) part(f *found, p piece) {
 		f.Never = encoded
 	}
 	pointer := w.pointer()
-	if w.embedded == 0 {
+	if w.embedded == 0 && w.budget.say(len(p.key)) {
 		pointer += "/" + strings.TrimPrefix(p.key, "/")
 	}
 	if len(f.Parts) == 0 || span.Offset < f.Offset {
@@ -299,5 +322,5 @@ func (w *walker) part(f *found, p piece) {
 		part.Alias = w.alias(p.node)
 	}
 	f.Parts = append(f.Parts, part)
-	f.partUses = append(f.partUses, w.uses(p.node))
+	f.partUses = append(f.partUses, w.usesOf(p.node))
 }

@@ -118,7 +118,7 @@ func (w *walker) mentionAt(n *manifests.Node, h hit, reason string) {
 
 // parameters records how a pipeline uses its parameters.
 type parameters struct {
-	run, used map[string]bool // as an image, or otherwise
+	*uses
 	// unknown reports that a parameter without a use is passed to a pipeline elsewhere
 	// and must be taken as not run.
 	unknown bool
@@ -126,28 +126,32 @@ type parameters struct {
 
 var parameterUse = regexp.MustCompile(`(?:params|parameters)\.([\w-]+)`)
 
-// newParameters finds the uses of parameters in an object.
-func newParameters(n *manifests.Node, unknown bool) *parameters {
-	p := &parameters{run: map[string]bool{}, used: map[string]bool{}, unknown: unknown}
-	p.find(n, "")
-	return p
+// uses are the names of parameters that are used as an image, or otherwise.
+type uses struct{ run, used map[string]bool }
+
+// usesIn finds the uses of parameters in an object, including those of pipelines nested
+// in it, which are not searched again.
+func usesIn(n *manifests.Node) *uses {
+	u := &uses{run: map[string]bool{}, used: map[string]bool{}}
+	u.find(n, "")
+	return u
 }
 
-func (p *parameters) find(n *manifests.Node, key string) {
+func (u *uses) find(n *manifests.Node, key string) {
 	if n.IsString() && strings.Contains(n.Value, "param") {
 		for _, m := range parameterUse.FindAllStringSubmatch(n.Value, -1) {
 			if key == "image" {
-				p.run[m[1]] = true
+				u.run[m[1]] = true
 			} else {
-				p.used[m[1]] = true
+				u.used[m[1]] = true
 			}
 		}
 	}
 	for i := range n.Fields {
-		p.find(&n.Fields[i].Value, n.Fields[i].Key)
+		u.find(&n.Fields[i].Value, n.Fields[i].Key)
 	}
 	for i := range n.Items {
-		p.find(&n.Items[i], key)
+		u.find(&n.Items[i], key)
 	}
 }
 

@@ -40,6 +40,7 @@
 package scan
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -270,8 +271,26 @@ func count(n int, noun string) string {
 }
 
 // Scan returns what the files contain. Problems with files are in the report; the error is
-// always the context's cause.
+// the context's cause, or that the files exceed a limit of an application.
 func (s *Stage) Scan(ctx context.Context, in []files.File) (*images.Report, error) {
+	return s.scan(ctx, in, newBudget(in))
+}
+
+// ScanEach is Scan of each file by itself, whatever lies beside it. The files are of
+// one application, and cost no more than that may.
+func (s *Stage) ScanEach(ctx context.Context, in []files.File, visit func(*images.Report)) error {
+	b := newBudget(in)
+	for _, f := range in {
+		report, err := s.scan(ctx, []files.File{f}, b)
+		if err != nil {
+			return err
+		}
+		visit(report)
+	}
+	return nil
+}
+
+func (s *Stage) scan(ctx context.Context, in []files.File, b *budget) (*images.Report, error) {
 	set := newFolder(in)
 	found := make([]fileReport, len(in))
 	group, ctx := errgroup.WithContext(ctx)
@@ -299,10 +318,12 @@ func (s *Stage) Scan(ctx context.Context, in []files.File) (*images.Report, erro
 		scan.left.Store(int32(len(work)))
 		for j, batch := range work {
 			group.Go(func() error {
-				if err := context.Cause(ctx); err != nil {
+				if err := cmp.Or(context.Cause(ctx), b.err()); err != nil {
 					return err
 				}
-				s.scanBatch(scan.file, batch, &scan.batches[j])
+				if err := b.parse(ctx, batch, func() { s.scanBatch(scan.file, batch, &scan.batches[j], b) }); err != nil {
+					return err
+				}
 				if scan.left.Add(-1) == 0 {
 					found[i] = scan.report()
 				}
@@ -311,6 +332,9 @@ func (s *Stage) Scan(ctx context.Context, in []files.File) (*images.Report, erro
 		}
 	}
 	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	if err := b.err(); err != nil {
 		return nil, err
 	}
 	return merge(found, s.exclude), nil
@@ -364,7 +388,7 @@ func batches(pieces []*manifests.Text) [][]*manifests.Text {
 }
 
 // scanBatch parses pieces of a file and walks their objects.
-func (s *Stage) scanBatch(f *manifests.File, pieces []*manifests.Text, b *batchScan) {
+func (s *Stage) scanBatch(f *manifests.File, pieces []*manifests.Text, b *batchScan, left *budget) {
 	for _, piece := range pieces {
 		docs, err := manifests.Parse(piece)
 		if err != nil && b.err == nil {
@@ -374,7 +398,10 @@ func (s *Stage) scanBatch(f *manifests.File, pieces []*manifests.Text, b *batchS
 			if dispute := docs[i].Dispute(); dispute != nil && b.err == nil {
 				b.err = invalid(f, piece, dispute)
 			}
-			s.scanDocument(f, &docs[i], b)
+			if !left.grow(docs[i].Added()) {
+				return
+			}
+			s.scanDocument(f, &docs[i], b, left)
 		}
 		if err != nil {
 			b.documents++
@@ -394,7 +421,7 @@ func invalid(f *manifests.File, piece *manifests.Text, err error) *images.Skippe
 	return out
 }
 
-func (s *Stage) scanDocument(f *manifests.File, doc *manifests.Document, b *batchScan) {
+func (s *Stage) scanDocument(f *manifests.File, doc *manifests.Document, b *batchScan, left *budget) {
 	document := b.documents
 	b.documents++
 	if doc.Empty() {
@@ -409,13 +436,20 @@ func (s *Stage) scanDocument(f *manifests.File, doc *manifests.Document, b *batc
 			inner = []manifests.Object{o}
 		}
 		b.strangers = append(b.strangers, stranger{doc.Offset(&doc.Root), reason})
-		s.walk(f, doc, document, inner, b)
+		s.walk(f, doc, document, inner, b, left)
 		return
 	}
 	if len(found) == 0 {
 		b.empty = "a list without items"
 	}
+	if len(found) > manifests.MaxDocuments {
+		b.err = &images.Skipped{File: f.Name, Invalid: true, Reason: fmt.Sprintf("more than %d objects", manifests.MaxDocuments)}
+		return
+	}
 	for _, o := range found {
+		if !left.say(len(f.Name) + len(o.APIVersion) + len(o.Kind)) {
+			return
+		}
 		b.objects = append(b.objects, object{
 			Object: images.Object{
 				File: f.Name, Document: document,
@@ -428,16 +462,16 @@ func (s *Stage) scanDocument(f *manifests.File, doc *manifests.Document, b *batc
 	if o, ok := doc.Unversioned(); ok {
 		found = append(found, o)
 	}
-	s.walk(f, doc, document, found, b)
+	s.walk(f, doc, document, found, b, left)
 }
 
-func (s *Stage) walk(f *manifests.File, doc *manifests.Document, document int, objects []manifests.Object, b *batchScan) {
+func (s *Stage) walk(f *manifests.File, doc *manifests.Document, document int, objects []manifests.Object, b *batchScan, left *budget) {
 	before := len(b.references)
 	defer func() { markShared(b.references[before:]) }()
 	room := manifests.MaxGrowth*doc.Written() + 16*manifests.FreeGrowth
 	for _, o := range objects {
-		w := walker{catalogue: s.catalogue, out: &b.findings, doc: doc, room: &room, file: f.Name, document: document, object: o.String(), sealed: sealed(&doc.Root)}
-		w.enter(o.Pointer)
+		w := walker{catalogue: s.catalogue, out: &b.findings, budget: left, indexes: map[*manifests.Node]map[string]*manifests.Node{}, doc: doc, room: &room, file: f.Name, document: document, object: o.String(), sealed: sealed(&doc.Root)}
+		w.enter(o.Pointer())
 		w.resource(o)
 	}
 }

@@ -117,6 +117,9 @@ func (w *walker) embed(n *manifests.Node, text *manifests.Text, places []place) 
 			return false // as text, all of it is searched, whatever its reader uses
 		}
 		*w.room -= docs[i].Grown()
+		if !w.budget.grow(docs[i].Added()) {
+			return false
+		}
 	}
 	for i := range docs {
 		structured = structured || docs[i].Root.Kind != manifests.Scalar
@@ -125,7 +128,7 @@ func (w *walker) embed(n *manifests.Node, text *manifests.Text, places []place) 
 		return false
 	}
 	inner := *w
-	inner.repeated, inner.given, inner.flag, inner.pods = w.uses(n), nil, "", false
+	inner.repeated, inner.given, inner.flag, inner.pods, inner.uses = w.usesOf(n), nil, "", false, nil
 	if inner.embedded++; inner.embedded == 1 {
 		inner.outer = len(w.path)
 	}

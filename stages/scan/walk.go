@@ -50,6 +50,7 @@ type placeholder struct {
 type walker struct {
 	catalogue *catalogue
 	out       *findings
+	budget    *budget
 
 	doc      *manifests.Document
 	room     *int // remaining size of embedded documents, in characters
@@ -65,10 +66,12 @@ type walker struct {
 	pods     bool     // inside something with a PodSpec, whatever kind its parts claim to be
 	sealed   string   // why the object must not be edited, or ""
 	root     *manifests.Node
+	indexes  map[*manifests.Node]map[string]*manifests.Node // of large maps
 	// given looks up the other arguments of a command.
 	given      func(flat string) (string, bool)
 	flag       string      // that the current string is the value of
 	parameters *parameters // of a pipeline; nil elsewhere
+	uses       *uses       // of parameters, in the outermost pipeline around the node; nil: none is
 }
 
 // scope is the context of a node.
@@ -133,10 +136,19 @@ func roleOf(key string, parent role) role {
 	return noRole
 }
 
+// pointer leads to the node at hand, or to the text that holds it. It is "" where the
+// application says more than it may.
 func (w *walker) pointer() string {
 	path := w.path
 	if w.embedded > 0 {
 		path = path[:w.outer]
+	}
+	size := len(w.file) + len(w.object)
+	for _, key := range path {
+		size += len("/") + len(key)
+	}
+	if !w.budget.say(size) {
+		return ""
 	}
 	var b strings.Builder
 	for _, key := range path {
@@ -209,13 +221,16 @@ func (w *walker) resource(o manifests.Object, places ...place) {
 	group := o.Group()
 	before := *w
 	defer func() {
-		w.workload, w.pods, w.root, w.parameters, w.sealed = before.workload, before.pods, before.root, before.parameters, before.sealed
+		w.workload, w.pods, w.root, w.uses, w.parameters, w.sealed = before.workload, before.pods, before.root, before.uses, before.parameters, before.sealed
 	}()
 	w.workload, w.root, w.parameters = workload(group), o.Node, nil
 	w.pods = w.pods || o.Nested && holdsPod(o.Node) || w.workload && runsPods[o.Kind]
 	w.sealed = cmp.Or(w.sealed, sealed(o.Node))
 	if group == "tekton.dev" || group == "argoproj.io" {
-		w.parameters = newParameters(o.Node, group == "tekton.dev")
+		if w.uses == nil {
+			w.uses = usesIn(o.Node)
+		}
+		w.parameters = &parameters{uses: w.uses, unknown: group == "tekton.dev"}
 	}
 	definition := o.Kind == "CustomResourceDefinition" && group == "apiextensions.k8s.io"
 	s := scope{ignored: nothingIgnored, builtin: kubernetes(group), places: append(slices.Clone(places), w.catalogue.begin(group, o.Kind)...)}.settled()
@@ -484,15 +499,15 @@ func (w *walker) spokenValue(name string) string {
 
 // fits reports whether When and Unless of a field match a map.
 func (w *walker) fits(f *field, parent *manifests.Node) bool {
-	if f.Unless != "" && hasAny(parent, strings.Split(f.Unless, "|")...) {
+	if f.Unless != "" && slices.ContainsFunc(strings.Split(f.Unless, "|"), func(key string) bool { return w.get(parent, key) != nil }) {
 		return false
 	}
 	for key, value := range f.When {
-		node := parent.Get(key)
+		node := w.get(parent, key)
 		if strings.HasPrefix(key, "/") {
-			node = at(w.root, key)
+			node = w.at(w.root, key)
 		}
-		if !patterns(strings.Split(value, "|")).match(node.Text()) {
+		if text := node.Text(); len(text) > maxPart || !patterns(strings.Split(value, "|")).match(text) {
 			return false
 		}
 	}
@@ -612,15 +627,15 @@ func (w *walker) add(f found, n *manifests.Node, text *manifests.Text, i, j int,
 	if !span.Exact {
 		f.Length, f.Never = 0, encoded
 	}
-	f.uses = w.uses(n)
+	f.uses = w.usesOf(n)
 	if i == 0 && j == len(text.String) {
 		f.Alias = w.alias(n)
 	}
 	w.addFound(f, by)
 }
 
-// uses returns the number of fields in the file that have the text of a scalar.
-func (w *walker) uses(n *manifests.Node) int { return max(w.repeated, 1) * w.doc.Uses(n) }
+// usesOf returns the number of fields in the file that have the text of a scalar.
+func (w *walker) usesOf(n *manifests.Node) int { return max(w.repeated, 1) * w.doc.Uses(n) }
 
 // alias returns the position of the alias for a node, nil if there is none that could be
 // replaced.

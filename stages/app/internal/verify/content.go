@@ -354,9 +354,11 @@ func spotOf(l images.Location) spot { return spot{l.File, l.Document, l.Pointer,
 // positions of references that were left as written.
 func (s *said) scanned() (config scan.Config, left map[spot]bool, err error) {
 	left = map[spot]bool{}
+	known := map[string]bool{} // relocating says the same fields again
 	for _, e := range s.edits {
 		var fields []scan.Field
-		if len(e.Fields) > 0 {
+		if len(e.Fields) > 0 && !known[string(e.Fields)] {
+			known[string(e.Fields)] = true
 			if err := json.Unmarshal(e.Fields, &fields); err != nil {
 				return config, nil, err
 			}
@@ -392,12 +394,8 @@ func (c *chain) references(ctx context.Context, s *said, list []files.File) ([]L
 		wrong   []string
 		outside []Link
 	)
-	for _, f := range list {
-		// Scan each file by itself: deployers apply every file in the content.
-		report, err := scanner.Scan(ctx, []files.File{f})
-		if err != nil {
-			return nil, err
-		}
+	// Scan each file by itself: deployers apply every file in the content.
+	err = scanner.ScanEach(ctx, list, func(report *images.Report) {
 		for _, skipped := range report.Skipped {
 			if skipped.Invalid {
 				wrong = append(wrong, fmt.Sprintf("%s: does not parse: %s", images.Place(skipped.File, skipped.Line, 0), skipped.Reason))
@@ -427,6 +425,9 @@ func (c *chain) references(ctx context.Context, s *said, list []files.File) ([]L
 				c.warn("%s: image %q is a placeholder: the image that the pod will run is outside the root", place, p.Value)
 			}
 		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	return outside, some(wrong)
 }

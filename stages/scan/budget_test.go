@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scan
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/taped-dev/tape/stages/files"
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/manifests"
+)
+
+// What each document may cost, an application of many may not.
+func TestBudget(t *testing.T) {
+	grown := "---\napiVersion: x.io/v1\nkind: X\na: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c,*c,*c,*c,*c,*c,*c]\n"
+	many := strings.Repeat(grown, 120)
+	embedded := "apiVersion: v1\nkind: ConfigMap\ndata:\n  a: |\n    # image\n" + strings.ReplaceAll("    "+strings.TrimPrefix(grown, "---\n"), "\n", "\n    ")
+	key := strings.Repeat("k", 1<<20)
+	for _, c := range []struct {
+		name, reason string
+		in           []string
+	}{
+		{"growth of documents", "aliases and merge keys", []string{many}},
+		{"growth of files", "aliases and merge keys", strings.SplitAfter(many, "---\n")[1:]},
+		{"growth of documents in strings", "aliases and merge keys", []string{strings.Repeat("---\n"+embedded+"\n", 120)}},
+		{"a long key above images", "keys above the images", []string{"apiVersion: x.io/v1\nkind: X\n? " + key + "\n: [" + strings.Repeat("{image: a/b:1},", 70) + "]\n"}},
+		{"a long key above a split image", "keys above the images", []string{"apiVersion: x.io/v1\nkind: X\n? " + key + "\n: [" + strings.Repeat("{image: {repository: a/b, tag: v1}},", 40) + "]\n"}},
+		{"a long key above placeholders", "keys above the images", []string{"apiVersion: x.io/v1\nkind: X\n? " + key + "\n: [" + strings.Repeat("{image: $(X)},", 70) + "]\n"}},
+		{"a long name of images", "keys above the images", []string{"apiVersion: v1\nkind: Pod\nmetadata:\n  name: " + key + "\nspec: {containers: [" + strings.Repeat("{image: a/b:1},", 70) + "]}\n"}},
+		{"a long kind of items", "keys above the images", []string{"apiVersion: x.io/v1\nkind: " + key + "List\nitems: [" + strings.Repeat("{},", 70) + "]\n"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			stage, err := New(Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var in []files.File
+			for i, text := range c.in {
+				in = append(in, files.File{Name: fmt.Sprintf("%d.yaml", i), Data: []byte(text)})
+			}
+			if _, err := stage.Scan(t.Context(), in); err == nil || !strings.Contains(err.Error(), c.reason) {
+				t.Errorf("Scan: %v", err)
+			}
+			if err := stage.ScanEach(t.Context(), in, func(*images.Report) {}); err == nil || !strings.Contains(err.Error(), c.reason) {
+				t.Errorf("ScanEach: %v", err)
+			}
+		})
+	}
+}
+
+// Documents of as many values as one may have are not parsed at once.
+func TestBudgetOfMemory(t *testing.T) {
+	b := newBudget(nil)
+	large := manifests.Open("x.yaml", []byte("a: ["+strings.Repeat("1,", manifests.MaxValues)+"]"))
+	err := b.parse(t.Context(), large.Text.Split(), func() {
+		if b.parsing.TryAcquire(1) {
+			t.Error("there is memory for another one")
+		}
+	})
+	if err != nil || !b.parsing.TryAcquire(manifests.MaxValues) {
+		t.Errorf("parse: %v, or the memory is not given back", err)
+	}
+}
+
+// What scanning allocates grows with what is scanned, and not with its square.
+func TestScanIsLinear(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		in   func(n int) string
+	}{
+		{"keys that may complete each other", func(n int) string {
+			var b strings.Builder
+			for i := range n {
+				fmt.Fprintf(&b, "  a%d-image: x/y\n", i)
+			}
+			return "apiVersion: v1\nkind: ConfigMap\ndata:\n" + b.String()
+		}},
+		{"variables that may complete each other", func(n int) string {
+			var b strings.Builder
+			for i := range n {
+				fmt.Fprintf(&b, "  - {name: A%d_IMAGE, value: x/y}\n", i)
+			}
+			return "apiVersion: x.io/v1\nkind: X\nenv:\n" + b.String()
+		}},
+		{"pipelines in pipelines", func(n int) string {
+			open := `{"apiVersion":"tekton.dev/v1","kind":"Task","p":"params.x","s":{"apiVersion":"argoproj.io/v1","kind":"X","p":"params.x","s":{"apiVersion":"x.io/v1","kind":"X","s":`
+			return strings.Repeat(open, n/5) + "{}" + strings.Repeat("}}}", n/5)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			allocations := func(n int) float64 {
+				in := c.in(n)
+				return testing.AllocsPerRun(1, func() { scan(t, Config{}, "f.yaml", in) })
+			}
+			if few, many := allocations(300), allocations(1200); many > 8*few {
+				t.Errorf("four times as much takes %.0f allocations instead of %.0f", many, few)
+			}
+		})
+	}
+}
+
+// A place of a path is looked at once, however many ways lead to it.
+func TestPlaces(t *testing.T) {
+	c, err := newCatalogue([]Field{{Groups: []string{"x.io"}, Kinds: []string{"X"}, Paths: []string{"/**/**/**/**/x"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	places := c.begin("x.io", "X")
+	for range 100 {
+		places = enter(places, "a")
+	}
+	if len(places) != 5 {
+		t.Errorf("%d places of a path of 5 keys", len(places))
+	}
+}
+
+func TestFieldLimits(t *testing.T) {
+	kinds := []string{"X"}
+	for _, c := range []struct {
+		name, reason string
+		fields       []Field
+	}{
+		{"any depth", "** stands in it more than 4 times", []Field{{Kinds: kinds, Paths: []string{"/**/**/**/**/**/x"}}}},
+		{"a long path", "more than 64 keys", []Field{{Kinds: kinds, Paths: []string{strings.Repeat("/a", 65)}}}},
+		{"many paths", "more than 1024 keys", []Field{{Kinds: kinds, Paths: strings.Fields(strings.Repeat("/x ", 600))}}},
+		{"many conditions", "more than 1024 keys", []Field{{Kinds: kinds, Paths: []string{"/x"}, When: map[string]string{"a": strings.Repeat("|", 1100)}}}},
+		{"long ones", "or 64 KiB of them", []Field{{Kinds: kinds, Paths: []string{"/x"}, Reason: strings.Repeat("x", 70<<10)}}},
+	} {
+		if _, err := New(Config{Fields: c.fields}); err == nil || !strings.Contains(err.Error(), c.reason) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
