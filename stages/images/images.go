@@ -178,7 +178,8 @@ type Object struct {
 	Kind       string `json:"kind"`
 	Namespace  string `json:"namespace,omitempty"`
 	Name       string `json:"name,omitempty"` // "" if generateName is used, or neither
-	// Hook is the list of Helm events that the object is a hook for (helm.sh/hook).
+	// Hook is the list of Helm events that the object is a hook for (helm.sh/hook), or else
+	// of Argo CD's (argocd.argoproj.io/hook).
 	Hook string `json:"hook,omitempty"`
 }
 

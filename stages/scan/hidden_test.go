@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/taped-dev/tape/stages/images"
 )
 
@@ -50,5 +52,37 @@ func TestPodsHideNothing(t *testing.T) {
 			}
 			t.Errorf("the image is hidden: %q, mentions %v", lines(report), report.Mentions)
 		})
+	}
+}
+
+// Fields that name images without running them, and their neighbours that are run.
+func TestSpokenFields(t *testing.T) {
+	velero := func(label string) string {
+		return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m, labels: {velero.io/plugin-config: '', " + label + ": RestoreItemAction}}\ndata: {image: 'x.io/old:1,x.io/new:2'}\n"
+	}
+	for _, c := range []struct {
+		name, in        string
+		found, mentions int
+	}{
+		{"images that Velero replaces", velero("velero.io/change-image-name"), 0, 2},
+		{"another plugin of Velero's", velero("velero.io/pod-volume-restore"), 2, 0},
+		{"cache of kpack", resource("kpack.io/v1alpha2", "Image", "  cache: {registry: {tag: x.io/cache:1}}\n"), 0, 1},
+		{"cache of kaniko", configMap("args", "--destination=x.io/a:1 --cache-repo=x.io/b:1"), 0, 2},
+		{"cache of kaniko, as arguments", resource("v1", "Pod", "  containers: [{args: [--cache-repo, 'x.io/b:1', '--cache-repo=x.io/b:1']}]\n"), 0, 2},
+		{"variables of what generates", resource("policies.kyverno.io/v1alpha1", "GeneratingPolicy", "  variables: [{name: a, expression: '{\"image\": dyn(\"x.io/a:1\")}'}]\n"), 1, 0},
+		{"variables of what validates", resource("policies.kyverno.io/v1alpha1", "ValidatingPolicy", "  variables: [{name: a, expression: '{\"image\": dyn(\"x.io/a:1\")}'}]\n"), 0, 1},
+		{"an image beside the base image", resource("monitoring.coreos.com/v1", "Prometheus", "  thanos: {baseImage: x.io/a, version: v1, image: 'x.io/a:v2'}\n"), 1, 0},
+		{"a base image", resource("monitoring.coreos.com/v1", "Prometheus", "  thanos: {baseImage: x.io/a, version: v1}\n"), 1, 0},
+	} {
+		report := scan(t, Config{}, "f.yaml", c.in)
+		if len(report.References) != c.found || len(report.Mentions) != c.mentions {
+			t.Errorf("%s: %q, mentions %v", c.name, lines(report), report.Mentions)
+		}
+	}
+	// An entry that ignores a field does so where it says.
+	fields := []Field{{Kinds: []string{"X"}, Paths: []string{"/spec/*/image"}, When: map[string]string{"kind": "a"}, Ignore: true}}
+	got := scan(t, Config{Fields: fields}, "f.yaml", resource("x.io/v1", "X", "  a: {kind: a, image: x.io/a:1}\n  b: {kind: b, image: x.io/b:1}\n"))
+	if diff := cmp.Diff([]string{"crd x.io/b:1 /spec/b/image"}, lines(got)); diff != "" {
+		t.Error(diff)
 	}
 }

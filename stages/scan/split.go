@@ -79,7 +79,7 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 		}
 	}
 	for _, parts := range w.catalogue.halvesIn(n) {
-		if !s.below(parts.Repository).placed() { // unless the catalogue lists it
+		if !w.below(s, n, parts.Repository).placed() { // unless the catalogue lists it
 			take(parts, namesOne, nil)
 		}
 	}

@@ -23,7 +23,7 @@ const (
 var (
 	pushWords = set("output outputs target destination dest push pushed pushspec publish published result built rendered")
 	pushTo    = set("output outputs destination destinations dest push publish export exports")
-	pushFlags = set("destination dest push output tag t")
+	pushFlags = set("destination dest push output tag t cache-repo cache-to export-cache")
 
 	compareBefore = set("allow allowed allowlist allowlisted whitelist whitelisted trusted permitted approved deny denied denylist denylisted " +
 		"block blocked blocklist blocklisted blacklist blacklisted forbidden banned disallowed exclude excluded exempt exempted ignore ignored " +

@@ -190,6 +190,9 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	for _, sentence := range hooks(report) {
 		t.Report(engine.Event{Level: engine.Note, Message: sentence})
 	}
+	for _, sentence := range Rewriters(report) {
+		t.Report(engine.Event{Level: engine.Warning, Message: sentence})
+	}
 	for _, sentence := range s.sealed(report) {
 		t.Report(engine.Event{Level: engine.Warning, Message: sentence})
 	}
@@ -248,15 +251,37 @@ func (s *Stage) sealed(r *images.Report) []string {
 	return out
 }
 
-// hooks returns a note for each Helm hook that does not run at installation or upgrade. Helm
-// would run it later, but tools that apply manifests apply it immediately.
+// Rewriters returns a warning for each object that changes the images of pods on their way
+// into the cluster, to what no manifest spells out.
+func Rewriters(r *images.Report) []string {
+	var out []string
+	for _, o := range r.Objects {
+		if o.Kind == "AssignImage" && strings.HasPrefix(o.APIVersion, "mutations.gatekeeper.sh/") {
+			out = append(out, fmt.Sprintf("%s: %s %s rewrites the images of pods in the cluster; what they run then is not known here",
+				images.Place(o.File, o.Line, 0), o.Kind, o.Name))
+		}
+	}
+	return out
+}
+
+// atOnce are the events of Helm and Argo CD that are a part of applying the manifests.
+var atOnce = set("pre-install post-install pre-upgrade post-upgrade PreSync Sync PostSync")
+
+// hooks returns a note for each hook that does not run when the manifests are applied. Helm
+// or Argo CD would run it later, but other tools apply it immediately.
 func hooks(r *images.Report) []string {
 	var out []string
 	for _, o := range r.Objects {
-		if o.Hook != "" && !strings.Contains(o.Hook, "-install") && !strings.Contains(o.Hook, "-upgrade") {
-			out = append(out, fmt.Sprintf("%s: %s %s is a Helm hook (%s); kubectl and Flux apply it immediately, with everything else",
-				images.Place(o.File, o.Line, 0), o.Kind, o.Name, o.Hook))
+		events := strings.FieldsFunc(o.Hook, func(r rune) bool { return r == ',' || r == ' ' })
+		if o.Hook == "" || slices.ContainsFunc(events, func(e string) bool { return atOnce[e] }) {
+			continue
 		}
+		whose := "a Helm hook"
+		if o.Hook != strings.ToLower(o.Hook) {
+			whose = "an Argo CD hook"
+		}
+		out = append(out, fmt.Sprintf("%s: %s %s is %s (%s); kubectl and Flux apply it immediately, with everything else",
+			images.Place(o.File, o.Line, 0), o.Kind, o.Name, whose, o.Hook))
 	}
 	return out
 }
@@ -450,11 +475,12 @@ func (s *Stage) scanDocument(f *manifests.File, doc *manifests.Document, b *batc
 		if !left.say(len(f.Name) + len(o.APIVersion) + len(o.Kind)) {
 			return
 		}
+		annotations := o.Get("metadata").Get("annotations")
 		b.objects = append(b.objects, object{
 			Object: images.Object{
 				File: f.Name, Document: document,
 				APIVersion: o.APIVersion, Kind: o.Kind, Namespace: o.Namespace, Name: o.Name,
-				Hook: o.Get("metadata").Get("annotations").Get("helm.sh/hook").Text(),
+				Hook: cmp.Or(annotations.Get("helm.sh/hook").Text(), annotations.Get("argocd.argoproj.io/hook").Text()),
 			},
 			offset: doc.Offset(o.Node),
 		})

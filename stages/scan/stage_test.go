@@ -120,7 +120,8 @@ func TestRunTellsOfHooks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	folder := folderOf(t, "a.yaml", job("a", "pre-delete")+job("b", "post-delete,pre-install")+job("c", "test")+job("d", "post-upgrade")+job("e", "pre-rollback"))
+	folder := folderOf(t, "a.yaml", job("a", "pre-delete")+job("b", "post-delete,pre-install")+job("c", "test")+job("d", "post-upgrade")+job("e", "pre-rollback")+
+		strings.ReplaceAll(job("f", "PostDelete")+job("g", "Sync,SyncFail")+job("h", "Skip"), "helm.sh", "argocd.argoproj.io"))
 	result, err := stagetest.Case{Stage: stage, Inputs: map[string]stagetest.Blob{"manifests/app": folder}}.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -136,7 +137,31 @@ func TestRunTellsOfHooks(t *testing.T) {
 		"a.yaml:1: Job a is a Helm hook (pre-delete)" + what,
 		"a.yaml:9: Job c is a Helm hook (test)" + what,
 		"a.yaml:17: Job e is a Helm hook (pre-rollback)" + what,
+		"a.yaml:21: Job f is an Argo CD hook (PostDelete)" + what,
+		"a.yaml:29: Job h is an Argo CD hook (Skip)" + what,
 	}, notes); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// What rewrites images in the cluster is warned of, as no manifest holds what pods run then.
+func TestRunTellsOfRewriters(t *testing.T) {
+	stage, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := folderOf(t, "a.yaml", "apiVersion: mutations.gatekeeper.sh/v1alpha1\nkind: AssignImage\nmetadata: {name: m}\nspec: {parameters: {assignDomain: x.io, assignPath: a/b, assignTag: ':v1'}}\n")
+	result, err := stagetest.Case{Stage: stage, Inputs: map[string]stagetest.Blob{"manifests/app": folder}}.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var warnings []string
+	for _, e := range result.Events {
+		if e.Level == engine.Warning {
+			warnings = append(warnings, e.Message)
+		}
+	}
+	if diff := cmp.Diff([]string{"a.yaml:1: AssignImage m rewrites the images of pods in the cluster; what they run then is not known here"}, warnings); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -141,7 +141,7 @@ func (w *walker) embed(n *manifests.Node, text *manifests.Text, places []place) 
 			continue
 		}
 		inner.loose, inner.root = true, &docs[i].Root
-		inner.node(&docs[i].Root, nil, "", scope{places: places, ignored: nothingIgnored}.settled())
+		inner.node(&docs[i].Root, nil, "", inner.settled(scope{places: places, ignored: nothingIgnored}, nil))
 	}
 	return true
 }

@@ -184,19 +184,20 @@ func (w *walker) inAll(pointer string, walk func()) {
 	})
 }
 
-// below returns the scope of the value of a key or index.
-func (s scope) below(key string) scope {
+// below returns the scope of the value of a key or index of parent.
+func (w *walker) below(s scope, parent *manifests.Node, key string) scope {
 	child := scope{ignored: s.ignored, reason: s.reason, builtin: s.builtin, machine: s.machine}
 	if len(s.places) > 0 {
 		child.places = enter(s.places, key)
 	}
-	return child.settled()
+	return w.settled(child, parent)
 }
 
-// settled returns the scope with the effect of entries that ignore it.
-func (s scope) settled() scope {
+// settled returns the scope with the effect of entries that ignore it, which is of a
+// value in parent.
+func (w *walker) settled(s scope, parent *manifests.Node) scope {
 	for _, p := range s.places {
-		if p.reached() && p.Ignore && p.index < s.ignored {
+		if p.reached() && p.Ignore && p.index < s.ignored && w.fits(p.field, parent) {
 			s.ignored, s.reason = p.index, cmp.Or(p.Reason, notRun)
 		}
 	}
@@ -233,7 +234,7 @@ func (w *walker) resource(o manifests.Object, places ...place) {
 		w.parameters = &parameters{uses: w.uses, unknown: group == "tekton.dev"}
 	}
 	definition := o.Kind == "CustomResourceDefinition" && group == "apiextensions.k8s.io"
-	s := scope{ignored: nothingIgnored, builtin: kubernetes(group), places: append(slices.Clone(places), w.catalogue.begin(group, o.Kind)...)}.settled()
+	s := w.settled(scope{ignored: nothingIgnored, builtin: kubernetes(group), places: append(slices.Clone(places), w.catalogue.begin(group, o.Kind)...)}, nil)
 	binary := ""
 	switch {
 	case group == "" && o.Kind == "Secret":
@@ -243,7 +244,7 @@ func (w *walker) resource(o manifests.Object, places ...place) {
 	}
 	for i := range o.Fields {
 		key, value := o.Fields[i].Key, &o.Fields[i].Value
-		child := s.below(key)
+		child := w.below(s, o.Node, key)
 		child.role = roleOf(key, noRole)
 		w.in(key, func() {
 			switch key {
@@ -251,7 +252,7 @@ func (w *walker) resource(o manifests.Object, places ...place) {
 			case "items":
 				w.items(&o, value, child)
 			case "metadata":
-				w.annotations(value.Get("annotations"), s.below(key).below("annotations"))
+				w.annotations(value.Get("annotations"), w.below(child, value, "annotations"))
 			case binary:
 				w.base64(value)
 			default:
@@ -289,7 +290,7 @@ func (w *walker) items(o *manifests.Object, n *manifests.Node, s scope) {
 	for i := range n.Items {
 		if item := &n.Items[i]; !o.Unfolded(item) {
 			index := strconv.Itoa(i)
-			w.in(index, func() { w.node(item, nil, "", s.below(index)) })
+			w.in(index, func() { w.node(item, nil, "", w.below(s, n, index)) })
 		}
 	}
 }
@@ -352,7 +353,7 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 		if split[value] || s.taken[value] {
 			continue
 		}
-		child := s.below(key)
+		child := w.below(s, n, key)
 		switch {
 		case notLooked[key]:
 			child = child.speaks("")
@@ -420,7 +421,7 @@ func (w *walker) list(n *manifests.Node, key string, s scope) {
 		if item.Kind == manifests.Scalar {
 			w.given, w.flag = given, name
 		}
-		child := s.below(index)
+		child := w.below(s, n, index)
 		child.label, child.taken = noLabel, split
 		if reason := spokenFlag(name); reason != "" {
 			child = child.speaks(reason)

@@ -417,6 +417,9 @@ func (c *chain) references(ctx context.Context, s *said, list []files.File) ([]L
 				}
 			}
 		}
+		for _, sentence := range scan.Rewriters(report) {
+			c.warn("%s", sentence)
+		}
 		for _, p := range report.Placeholders {
 			place := images.Place(p.File, p.Line, p.Column)
 			if _, err := imageref.Parse(p.Value); p.Pod && err == nil {
