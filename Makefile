@@ -111,7 +111,7 @@ bench: build ## measure tape beside its peers and print the table
 .PHONY: corpus
 corpus: build ## hold tape against real inputs: make corpus CORPUS=DIR
 	@test -n "$(CORPUS)" || { echo "usage: make corpus CORPUS=DIR" >&2; exit 2; }
-	TAPE_CORPUS=$(abspath $(CORPUS)) $(GO) test -tags corpus -count=1 -v -run TestCorpus ./cmd/tape/corpus ./stages/pin ./interpreters/kustomize
+	TAPE_CORPUS=$(abspath $(CORPUS)) $(GO) test -tags corpus -count=1 -v -run TestCorpus ./cmd/tape ./cmd/tape/corpus ./stages/pin ./interpreters/kustomize
 
 .PHONY: cases
 cases: build ## hold tape against small inputs that once had a wrong answer: make cases CASES=DIR

@@ -37,6 +37,7 @@ func TestMain(m *testing.M) {
 	if i, ok := served()[strings.TrimPrefix(filepath.Base(os.Args[0]), "tape-interpreter-")]; ok {
 		serve.Interpreter(i)
 	}
+	runNode() // where this process is to run one
 	testscript.Main(m, map[string]func(){
 		"tape": func() { cli.Main() },
 	})

@@ -3,15 +3,20 @@
 package app_test
 
 import (
+	"context"
+	"encoding/json"
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
+	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 	"github.com/taped-dev/tape/engine/content/store"
 	"github.com/taped-dev/tape/engine/content/transfer"
+	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/stages/app"
 )
 
@@ -98,5 +103,62 @@ func TestDryRunCounts(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// writer is a stage of a third party that writes somewhere, and says so.
+type writer struct{ ran *atomic.Int32 }
+
+func (w writer) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+	w.ran.Add(1)
+	desc, err := engine.Put(ctx, t.Store, "text/plain", []byte("told"))
+	return engine.Outputs{"told": desc}, err
+}
+
+// A stage that writes, whoever made it, is not run by a dry run nor by a run that saves,
+// and neither is what waits for it.
+func TestDryRunLeavesOutWhatWrites(t *testing.T) {
+	up := registrytest.Serve(t, &registrytest.Upstream{})
+	env, closeEnv, err := environment(t.TempDir(), up)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeEnv()
+	var ran, after atomic.Int32
+	kind := func(name string, effects bool, count *atomic.Int32, inputs ...pipeline.Port) pipeline.Kind {
+		return pipeline.Kind{
+			Name: name, Effects: effects, Inputs: inputs, Outputs: []string{"told"},
+			New: func(json.RawMessage) (engine.Stage, error) { return writer{count}, nil },
+		}
+	}
+	env.Kinds = []pipeline.Kind{
+		kind("notify", true, &ran, pipeline.Port{Name: "root"}), kind("count", false, &after, pipeline.Port{Name: "told"}),
+	}
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "tape.yaml"), `apiVersion: tape/v1
+kind: Pipeline
+sources: [{path: app}]
+nodes:
+  notify: {inputs: {root: index.root}}
+  count: {inputs: {told: notify.told}}
+`)
+	write(t, filepath.Join(dir, "app", "pod.yaml"), "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, image: 'nginx:1'}]}\n")
+	o := app.PackageOptions{
+		Options:    app.Options{Environment: env, Pipeline: filepath.Join(dir, "tape.yaml")},
+		Repository: registrytest.Serve(t, registrytest.Distribution("")) + "/app", Tags: []string{"v1"},
+	}
+	dry, save := o, o
+	dry.DryRun, save.Save = true, filepath.Join(dir, "app.tar")
+	for _, test := range []struct {
+		name string
+		o    app.PackageOptions
+		want int32
+	}{{"dry", dry, 0}, {"save", save, 0}, {"push", o, 1}} {
+		if _, err := app.Package(t.Context(), test.o); err != nil {
+			t.Fatalf("%s: %v", test.name, err)
+		}
+		if ran.Load() != test.want || after.Load() != test.want {
+			t.Errorf("%s: what writes ran %d times, what waits for it %d times, want %d", test.name, ran.Load(), after.Load(), test.want)
+		}
 	}
 }

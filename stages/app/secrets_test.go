@@ -174,7 +174,11 @@ args: {end: ""}
 							t.Error(err)
 						}
 					}
-					e := &elsewhere{dir: dir, upstream: up, shared: env.Store}
+					folder := ""
+					if o.Pipeline != "" {
+						folder = source
+					}
+					e := elsewhere(dir, up, folder, env.Store)
 					env.Executor = func(here engine.Stages) engine.Executor {
 						if e.Stages = here; away {
 							return watching{e, out}
@@ -184,7 +188,6 @@ args: {end: ""}
 					o := o
 					o.Environment, o.Version = env, "test"
 					if o.Pipeline != "" {
-						e.folder = source
 						args := map[string]string{"end": end}
 						for k, v := range o.Args {
 							args[k] = v
@@ -221,10 +224,10 @@ args: {end: ""}
 							roots[result.Root.Digest] = true
 						}
 					}
-					if away && len(e.away) == 0 {
+					if ran, _ := e.Away(); away && len(ran) == 0 {
 						t.Error("nothing ran elsewhere")
 					}
-					out.Write(e.written)
+					out.Write(e.Said())
 					for _, secret := range []string{planted, pin} {
 						if at := strings.Index(out.all.String(), secret); at >= 0 {
 							text := out.all.String()
@@ -248,7 +251,7 @@ type watching struct {
 }
 
 func (w watching) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
-	if err := json.NewEncoder(w.out).Encode(sent{t.Node, t.Inputs}); err != nil {
+	if err := json.NewEncoder(w.out).Encode(t.Node); err != nil {
 		return nil, err
 	}
 	if desc, ok := t.Inputs["request"]; ok {

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stagetest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/errdefs"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/store"
+)
+
+// Elsewhere is an executor that runs every node in a process of its own, over one
+// store: the proof that a node is data. The process calls [Serve].
+type Elsewhere struct {
+	// Stages run the nodes that stay here.
+	engine.Stages
+	// Store is what the processes share.
+	Store engine.Store
+	// Command makes a process that will call Serve.
+	Command func(ctx context.Context) *exec.Cmd
+	// Here are needs that only this process meets, such as a key.
+	Here []engine.Need
+
+	mu         sync.Mutex
+	away, stay []string
+	said       []byte
+}
+
+// Away returns the names of the nodes that ran in other processes, and of those that
+// ran here, sorted.
+func (e *Elsewhere) Away() (away, here []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Sorted(slices.Values(e.away)), slices.Sorted(slices.Values(e.stay))
+}
+
+// Said returns all that went to and came from the processes, beside the store and the
+// secrets that they asked for.
+func (e *Elsewhere) Said() []byte {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.said)
+}
+
+// sent is a task on its way to a process, and ran what comes back.
+type (
+	sent struct {
+		Node   engine.Node                   `json:"node"`
+		Inputs map[string]ocispec.Descriptor `json:"inputs"`
+	}
+	ran struct {
+		Outputs engine.Outputs `json:"outputs"`
+		Events  []engine.Event `json:"events"`
+	}
+)
+
+// Run implements [engine.Executor].
+func (e *Elsewhere) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+	here := slices.ContainsFunc(t.Node.Needs, func(n engine.Need) bool { return slices.Contains(e.Here, n) })
+	e.mu.Lock()
+	if here {
+		e.stay = append(e.stay, t.Node.Name)
+	} else {
+		e.away = append(e.away, t.Node.Name)
+	}
+	e.mu.Unlock()
+	if here {
+		return e.Stages.Run(ctx, t)
+	}
+	// What ran here lies in the memory of this process.
+	for name, desc := range t.Inputs {
+		if err := e.share(ctx, t.Store, desc); err != nil {
+			return nil, fmt.Errorf("input %s: %w", name, err)
+		}
+	}
+	task, err := json.Marshal(sent{t.Node, t.Inputs})
+	if err != nil {
+		return nil, err
+	}
+	cmd := e.Command(ctx)
+	cmd.Stdin = bytes.NewReader(task)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err = run(ctx, cmd, t.Secrets)
+	e.mu.Lock()
+	e.said = slices.Concat(e.said, task, stdout.Bytes(), stderr.Bytes())
+	e.mu.Unlock()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", err, &stderr)
+	}
+	var out ran
+	if err := json.Unmarshal(stdout.Bytes(), &out); err != nil {
+		return nil, err
+	}
+	for _, event := range out.Events {
+		t.Report(event)
+	}
+	return out.Outputs, nil
+}
+
+// share puts a blob, and what it lists, into the store of all processes.
+func (e *Elsewhere) share(ctx context.Context, from engine.Store, desc ocispec.Descriptor) error {
+	all, err := store.Closure(ctx, from, desc)
+	if err != nil {
+		return err
+	}
+	for _, desc := range all {
+		data, err := engine.Get(ctx, from, desc)
+		if err != nil {
+			return err
+		}
+		err = content.WriteBlob(ctx, e.Store, desc.Digest.String(), bytes.NewReader(data), desc)
+		if err != nil && !errdefs.IsAlreadyExists(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// run runs a process that may ask for secrets: a name at one pipe, a line each in JSON,
+// and the answer at another.
+func run(ctx context.Context, cmd *exec.Cmd, secrets engine.Secrets) error {
+	ask, asks, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer ask.Close()
+	replies, answers, err := os.Pipe()
+	if err != nil {
+		return errors.Join(err, asks.Close())
+	}
+	defer answers.Close()
+	cmd.ExtraFiles = []*os.File{asks, replies}
+	err = cmd.Start()
+	if err = errors.Join(err, asks.Close(), replies.Close()); err != nil {
+		return err
+	}
+	answer(ctx, ask, answers, secrets)
+	return cmd.Wait()
+}
+
+// answered is a secret, or why there is none.
+type answered struct {
+	Value string `json:"value"`
+	Err   string `json:"err,omitempty"`
+}
+
+// answer serves the secrets of a task to a process until that ends.
+func answer(ctx context.Context, ask io.Reader, answers io.Writer, secrets engine.Secrets) {
+	for names := json.NewDecoder(ask); ; {
+		var name string
+		if names.Decode(&name) != nil {
+			return
+		}
+		var out answered
+		if value, err := secrets(ctx, name); err != nil {
+			out.Err = err.Error()
+		} else {
+			out.Value = value
+		}
+		if json.NewEncoder(answers).Encode(out) != nil {
+			return
+		}
+	}
+}
+
+// asked returns the secrets of the process that started this one.
+func asked() engine.Secrets {
+	var mu sync.Mutex
+	ask, answers := os.NewFile(3, "ask"), json.NewDecoder(os.NewFile(4, "answers"))
+	return func(_ context.Context, name string) (string, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err := json.NewEncoder(ask).Encode(name); err != nil {
+			return "", err
+		}
+		var out answered
+		if err := answers.Decode(&out); err != nil {
+			return "", err
+		}
+		if out.Err != "" {
+			return "", errors.New(out.Err)
+		}
+		return out.Value, nil
+	}
+}
+
+// Serve is what a process does that [Elsewhere] starts: it reads a task from stdin,
+// runs it over the store and writes what came of it to stdout.
+func Serve(ctx context.Context, stages engine.Executor, shared engine.Store) error {
+	var task sent
+	if err := json.NewDecoder(os.Stdin).Decode(&task); err != nil {
+		return err
+	}
+	var out ran
+	var mu sync.Mutex
+	var err error
+	out.Outputs, err = stages.Run(namespaces.WithNamespace(ctx, "tape"), &engine.Task{
+		Node: task.Node, Inputs: task.Inputs, Store: shared, Log: slog.New(slog.DiscardHandler), Secrets: asked(),
+		Report: func(e engine.Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			out.Events = append(out.Events, e)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(out)
+}
