@@ -44,8 +44,8 @@ const dependencies = `
 	< engine/content/registry/registrytest;
 
 	# Plugins know neither engine nor stages. Who implements an interpreter
-	# compiles the contract, and nothing else of ours.
-	NONE < plugins/interpreter < interpreters/*;
+	# compiles the contract, and where it asks registries how tape reaches those.
+	NONE < plugins/interpreter < plugins/registries < interpreters/*;
 	plugins/interpreter
 	< plugins/internal/interpreterpb
 	< plugins/internal/...

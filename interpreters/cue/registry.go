@@ -4,12 +4,9 @@ package cue
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,9 +17,9 @@ import (
 	"cuelang.org/go/mod/modconfig"
 	"cuelang.org/go/mod/modregistry"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
-	"github.com/containerd/containerd/v2/core/remotes/docker/config"
 
 	"github.com/taped-dev/tape/plugins/interpreter"
+	"github.com/taped-dev/tape/plugins/registries"
 )
 
 // modules fetches modules from registries and records what it fetched. It is set up when
@@ -131,29 +128,13 @@ func (m *modules) transport(ctx context.Context, how *interpreter.Registries) (h
 	if how == nil {
 		how = &interpreter.Registries{}
 	}
-	var tlsConfig *tls.Config
-	if how.CAFile != "" {
-		pem, err := os.ReadFile(how.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the CA file: %w", err)
-		}
-		pool, err := x509.SystemCertPool()
-		if err != nil {
-			return nil, fmt.Errorf("read the system's certificate authorities: %w", err)
-		}
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("CA file %s holds no certificate", how.CAFile)
-		}
-		tlsConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	tlsConfig, err := registries.TLS(how)
+	if err != nil {
+		return nil, err
 	}
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.TLSClientConfig = tlsConfig
 	m.idle = append(m.idle, base.CloseIdleConnections)
-	mirrors := func(string) ([]docker.RegistryHost, error) { return nil, nil }
-	if how.HostsDir != "" {
-		options := config.HostOptions{HostDir: config.HostDirFromRoot(how.HostsDir), DefaultTLS: tlsConfig}
-		mirrors = config.ConfigureHosts(ctx, options)
-	}
 	direct := func(req *http.Request) (*http.Response, error) {
 		if slices.Contains(how.PlainHTTP, req.URL.Host) {
 			req = req.Clone(req.Context())
@@ -165,10 +146,10 @@ func (m *modules) transport(ctx context.Context, how *interpreter.Registries) (h
 		if req.Context().Done() == nil {
 			req = req.WithContext(ctx)
 		}
-		if rest, ok := strings.CutPrefix(req.URL.Path, "/v2"); ok && (req.Method == http.MethodGet || req.Method == http.MethodHead) {
-			hosts, err := mirrors(req.URL.Host)
+		if rest, ok := strings.CutPrefix(req.URL.Path, "/v2"); ok && how.HostsDir != "" && (req.Method == http.MethodGet || req.Method == http.MethodHead) {
+			hosts, err := registries.Hosts(ctx, how, req.URL.Host, nil)
 			if err != nil {
-				return nil, fmt.Errorf("hosts.toml of %s: %w", req.URL.Host, err)
+				return nil, err
 			}
 			for _, h := range hosts {
 				if resp := askMirror(req, h, rest); resp != nil {

@@ -3,6 +3,7 @@
 package cue_test
 
 import (
+	"fmt"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -172,6 +173,14 @@ func TestRegistries(t *testing.T) {
 	}
 	if uri := resp.Materials[0].URI; !strings.HasPrefix(uri, "oci://"+name+"/") {
 		t.Errorf("material %s is named after the mirror", uri)
+	}
+
+	if err := os.WriteFile(file, []byte("not toml at all"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	resp = render(t, interpreter.RenderRequest{Source: dir, Path: ".", Registries: &interpreter.Registries{HostsDir: hosts}})
+	if len(resp.Diagnostics) == 0 || !strings.Contains(fmt.Sprint(resp.Diagnostics), "hosts.toml of "+name) {
+		t.Errorf("a hosts.toml that cannot be read: %+v", resp.Diagnostics)
 	}
 
 	t.Setenv("CUE_REGISTRY", registry.host+"+secure")

@@ -3,10 +3,7 @@
 package helm
 
 import (
-	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,16 +18,14 @@ import (
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
-	"github.com/containerd/containerd/v2/core/remotes/docker/config"
-	containerdlog "github.com/containerd/log"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/sirupsen/logrus"
 	"oras.land/oras-go/v2/registry/remote/credentials"
 	"oras.land/oras-go/v2/registry/remote/retry"
 	"sigs.k8s.io/yaml"
 
 	"github.com/taped-dev/tape/plugins/interpreter"
+	"github.com/taped-dev/tape/plugins/registries"
 )
 
 // remote accesses registries and web servers. It accesses registries as tape does: through
@@ -64,7 +59,7 @@ func (r *remote) Close() {
 // web returns the client for servers that are not registries.
 func (r *remote) web() (*http.Client, error) {
 	if r.client == nil {
-		tlsConfig, err := r.tls()
+		tlsConfig, err := registries.TLS(&r.how)
 		if err != nil {
 			return nil, err
 		}
@@ -81,26 +76,6 @@ func (r *remote) retrying(t http.RoundTripper) http.RoundTripper {
 		r.transports = append(r.transports, t)
 	}
 	return retry.NewTransport(t)
-}
-
-// tls returns a configuration that trusts the system's CAs and those of the CA file, or nil
-// if there is no CA file.
-func (r *remote) tls() (*tls.Config, error) {
-	if r.how.CAFile == "" {
-		return nil, nil
-	}
-	pem, err := os.ReadFile(r.how.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("read the CA file: %w", err)
-	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		return nil, fmt.Errorf("read the system's certificate authorities: %w", err)
-	}
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("CA file %s holds no certificate", r.how.CAFile)
-	}
-	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
 }
 
 // get reads a URL with the credentials in the URL or of the repository that covers it.
@@ -351,51 +326,15 @@ func (r *remote) hostsOf(ctx context.Context, host string) ([]docker.RegistryHos
 		}
 		r.login, r.hosts = login, map[string][]docker.RegistryHost{}
 	}
-	tlsConfig, err := r.tls()
+	hosts, err := registries.Hosts(ctx, &r.how, host, r.login)
 	if err != nil {
 		return nil, err
-	}
-	options := config.HostOptions{
-		Credentials: r.login,
-		UpdateClient: func(c *http.Client) error {
-			if t, ok := c.Transport.(*http.Transport); ok && tlsConfig != nil {
-				t.TLSClientConfig.RootCAs = tlsConfig.RootCAs.Clone() // a hosts.toml may add to it
-			}
-			return nil
-		},
-	}
-	if r.how.HostsDir != "" {
-		options.HostDir = config.HostDirFromRoot(r.how.HostsDir)
-	}
-	if slices.Contains(r.how.PlainHTTP, host) {
-		options.DefaultScheme = "http"
-	}
-	// containerd only logs a hosts.toml that it cannot read, and ignores it.
-	broken := &loggedError{}
-	logger := logrus.New()
-	logger.SetOutput(io.Discard)
-	logger.AddHook(broken)
-	hosts, err := config.ConfigureHosts(containerdlog.WithLogger(ctx, logrus.NewEntry(logger)), options)(host)
-	if err = cmp.Or(err, broken.err); err != nil {
-		return nil, fmt.Errorf("hosts.toml of %s: %w", host, err)
 	}
 	for i, h := range hosts {
 		hosts[i].Client = &http.Client{Transport: r.retrying(h.Client.Transport)}
 	}
 	r.hosts[host] = hosts
 	return hosts, nil
-}
-
-// loggedError is a hook that keeps the first logged error.
-type loggedError struct{ err error }
-
-func (*loggedError) Levels() []logrus.Level { return []logrus.Level{logrus.ErrorLevel} }
-
-func (l *loggedError) Fire(entry *logrus.Entry) error {
-	if err, ok := entry.Data[logrus.ErrorKey].(error); ok && l.err == nil {
-		l.err = err
-	}
-	return nil
 }
 
 // loginCredentials returns credentials from where Helm looks: its own configuration, then
