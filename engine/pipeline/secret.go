@@ -39,8 +39,8 @@ func (e *Expanded) conceal(ctx context.Context) error {
 	return nil
 }
 
-// refer returns the reference that takes the place of a value. What lies below the
-// value stays, for it to be found where an error is about a part of it.
+// refer returns a reference to replace a value with. It keeps the items and fields of the
+// value, so that errors about a part of it can be located.
 func (e *Expanded) refer(node string, path []string, v *value) *value {
 	if v.kind == null || v.kind == text && engine.IsSecret(v.scalar) {
 		return v
@@ -57,28 +57,28 @@ func (e *Expanded) refer(node string, path []string, v *value) *value {
 		return &out
 	}
 	data, err := json.Marshal(v.json())
-	if err != nil { // numbers were checked when they were read
+	if err != nil { // impossible: numbers are valid once parsed
 		data = []byte("null")
 	}
 	e.secrets[name], out.scalar = string(data), string(engine.NewJSONSecret(name))
 	return &out
 }
 
-// Secrets returns what the references in the nodes stand for: what the pipeline was
-// given, and for other names what more says, which may be nil.
+// Secrets resolves the references in the nodes: to the values given to the pipeline, and
+// other names with more, which may be nil.
 func (e *Expanded) Secrets(more engine.Secrets) engine.Secrets {
 	return func(ctx context.Context, name string) (string, error) {
 		if value, ok := e.secrets[name]; ok {
 			return value, nil
 		}
 		if more == nil {
-			return "", errors.New("nothing here knows it")
+			return "", errors.New("no value is known")
 		}
 		return more(ctx, name)
 	}
 }
 
-// writeOnly are the paths of the values that a schema of options calls so.
+// writeOnly returns the paths of the values that a schema of options marks as writeOnly.
 func writeOnly(schema map[string]any, v *value, path []string) [][]string {
 	if secret, _ := schema["writeOnly"].(bool); secret {
 		return [][]string{path}
@@ -103,7 +103,7 @@ func writeOnly(schema map[string]any, v *value, path []string) [][]string {
 	return out
 }
 
-// secret reports whether what stands at a path of the options must not be told.
+// secret reports whether the value at a path of the options is secret.
 func (n expandedNode) secret(path []string) bool {
 	found := false
 	n.told.replaced(path, func(v *value) *value {
@@ -113,8 +113,8 @@ func (n expandedNode) secret(path []string) bool {
 	return found
 }
 
-// replaced is the value with what stands at a path replaced; nothing is where there
-// is no such path.
+// replaced returns the value with the part at a path replaced by fn. It is unchanged if the
+// path does not exist.
 func (v *value) replaced(path []string, fn func(*value) *value) *value {
 	if v == nil || len(path) == 0 {
 		if v == nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 	"helm.sh/helm/v3/pkg/release"
@@ -36,8 +37,7 @@ type piece struct {
 // namespaces.
 func (r *renderer) place(pieces []piece, crds []string) {
 	var (
-		scopes  map[kind]scope // of the kinds that the chart defines; nil until needed
-		lookup  = func(k kind) scope { return r.scopeOf(k, pieces, crds, &scopes) }
+		own     = sync.OnceValue(func() map[kind]scope { return chartScopes(pieces, crds) })
 		write   = r.opts.Namespace != "" || slices.ContainsFunc(pieces, func(p piece) bool { return namesDefault(p.text) })
 		written int
 	)
@@ -45,7 +45,11 @@ func (r *renderer) place(pieces []piece, crds []string) {
 		var edits []edit
 		for _, o := range p.objects {
 			if write && o.namespace == "" {
-				switch lookup(o.kind) {
+				s, ok := kinds[o.kind]
+				if !ok {
+					s = own()[o.kind]
+				}
+				switch s {
 				case namespaced:
 					edits = append(edits, edit{o, []string{"metadata"}, "namespace", r.namespace()})
 					written++
@@ -81,21 +85,15 @@ func (k kind) String() string {
 	return k.name + "." + k.group
 }
 
-// scopeOf returns the scope of a kind, from the table or from what the chart defines.
-func (r *renderer) scopeOf(k kind, pieces []piece, crds []string, scopes *map[kind]scope) scope {
-	if s, ok := kinds[k]; ok {
-		return s
-	}
-	if *scopes == nil {
-		all := slices.Clone(crds)
-		for _, p := range pieces {
-			if slices.ContainsFunc(p.objects, func(o object) bool { return o.kind.name == "CustomResourceDefinition" }) {
-				all = append(all, p.text)
-			}
+// chartScopes returns the scopes of the kinds that a chart defines.
+func chartScopes(pieces []piece, crds []string) map[kind]scope {
+	all := slices.Clone(crds)
+	for _, p := range pieces {
+		if slices.ContainsFunc(p.objects, func(o object) bool { return o.kind.name == "CustomResourceDefinition" }) {
+			all = append(all, p.text)
 		}
-		*scopes = defined(all)
 	}
-	return (*scopes)[k]
+	return defined(all)
 }
 
 // namesDefault reports whether a document refers to the default namespace of a release: as

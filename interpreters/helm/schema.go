@@ -54,8 +54,8 @@ func (s *schemas) one(file string, c *chart.Chart, values map[string]any) {
 		s.problem(file, "the schema is not valid JSON: %s", err)
 		return
 	}
-	refs := &unread{}
-	doc = refs.without(doc, ignoresSiblings(doc))
+	refs := &unread{alone: ignoresSiblings(doc)}
+	doc = refs.without(doc)
 	compiler := jsonschema.NewCompiler()
 	compiler.UseLoader(refs)
 	if err := compiler.AddResource(schemaURL, doc); err != nil {
@@ -106,26 +106,30 @@ func leaves(err *jsonschema.ValidationError) []string {
 }
 
 // unread is a loader that does not fetch schemas but records their URLs.
-type unread struct{ urls []string }
+type unread struct {
+	// alone is set in drafts before 2019-09, where a reference replaces its siblings;
+	// later it applies in addition to them.
+	alone bool
+	urls  []string
+}
 
-// without removes references to remote schemas. In drafts before 2019-09 a reference
-// replaces its siblings (alone); later it applies in addition to them.
-func (u *unread) without(v any, alone bool) any {
+// without removes references to remote schemas.
+func (u *unread) without(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
 		if ref, ok := v["$ref"].(string); ok && elsewhere(ref) {
 			u.note(ref)
-			if alone {
+			if u.alone {
 				return true
 			}
 			delete(v, "$ref")
 		}
 		for k, sub := range v {
-			v[k] = u.without(sub, alone)
+			v[k] = u.without(sub)
 		}
 	case []any:
 		for i, sub := range v {
-			v[i] = u.without(sub, alone)
+			v[i] = u.without(sub)
 		}
 	}
 	return v

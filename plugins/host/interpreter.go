@@ -179,8 +179,9 @@ func (i *Interpreter) call(ctx context.Context, limit time.Duration, what string
 		err = f(ctx, p)
 		if err != nil {
 			err = p.explain(err)
+			i.retire(p)
 		}
-		i.release(p, err == nil)
+		i.release(p)
 		return err
 	})
 }
@@ -235,14 +236,19 @@ func (i *Interpreter) acquire(ctx context.Context, d interpreter.Description) (*
 	return p, nil
 }
 
-// release ends a call to a process. If the call failed, the process takes no new calls and
-// is stopped after its last one.
-func (i *Interpreter) release(p *process, ok bool) {
+// retire keeps new calls from a process, in which one failed.
+func (i *Interpreter) retire(p *process) {
 	i.mu.Lock()
-	p.calls--
-	if !ok && i.current == p {
+	defer i.mu.Unlock()
+	if i.current == p {
 		i.current = nil
 	}
+}
+
+// release ends a call to a process. The last call of a retired process stops it.
+func (i *Interpreter) release(p *process) {
+	i.mu.Lock()
+	p.calls--
 	last := p.calls == 0 && i.current != p
 	i.mu.Unlock()
 	if last {

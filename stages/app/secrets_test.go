@@ -307,7 +307,7 @@ func TestSecretsRefused(t *testing.T) {
 		}})
 		return err
 	}
-	if err := render(app.Setting{Name: "password", Value: "secret://x"}); err == nil || !strings.Contains(err.Error(), "secret x: nothing here knows it") {
+	if err := render(app.Setting{Name: "password", Value: "secret://x"}); err == nil || !strings.Contains(err.Error(), "secret x: no value is known") {
 		t.Errorf("a secret that is not there: %v", err)
 	}
 	env.Secrets = func(context.Context, string) (string, error) { return "prod", nil }
