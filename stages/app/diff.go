@@ -16,7 +16,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"go.yaml.in/yaml/v3"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/stages/artifact"
@@ -91,15 +90,12 @@ type SourceChange struct {
 // lies.
 func Diff(ctx context.Context, o DiffOptions) (*DiffResult, error) {
 	sides := make([]side, 2)
-	g, gctx := errgroup.WithContext(ctx)
+	// One after the other: the content of each, which may be large, is in memory meanwhile.
 	for i, ref := range []string{o.A, o.B} {
-		g.Go(func() (err error) {
-			sides[i], err = readSide(gctx, o.Environment, ref)
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
+		var err error
+		if sides[i], err = readSide(ctx, o.Environment, ref); err != nil {
+			return nil, err
+		}
 	}
 	d := &DiffResult{Images: diffImages(sides[0].view.Images, sides[1].view.Images), Source: diffSources(sides[0].view.Sources, sides[1].view.Sources)}
 	var err error
@@ -116,7 +112,7 @@ func Diff(ctx context.Context, o DiffOptions) (*DiffResult, error) {
 // side is one of the two that are compared.
 type side struct {
 	view    *artifact.View
-	objects objectsByKey
+	objects *objectSet
 	// repository that the references point to, which anywhere stands for in objects.
 	repository string
 }
@@ -144,7 +140,7 @@ func readSide(ctx context.Context, env Environment, ref string) (s side, err err
 			return s, fmt.Errorf("read %s: %w", ref, err)
 		}
 	}
-	s.objects = objectsByKey{}
+	s.objects = newObjectSet()
 	for _, f := range list {
 		if err := s.objects.addFile(f); err != nil {
 			return s, fmt.Errorf("read %s: %w", ref, err)
@@ -158,7 +154,7 @@ func readSide(ctx context.Context, env Environment, ref string) (s side, err err
 const anywhere = "the.repository/here"
 
 // addFile adds the objects of a YAML stream; items of lists are objects too.
-func (o objectsByKey) addFile(f files.File) error {
+func (o *objectSet) addFile(f files.File) error {
 	dec := yaml.NewDecoder(bytes.NewReader(f.Data))
 	for {
 		var v any
@@ -169,11 +165,37 @@ func (o objectsByKey) addFile(f files.File) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.Name, err)
 		}
+		if o.values += count(v); o.values > maxValues {
+			return fmt.Errorf("%s: the manifests up to here have more than %d values, aliases counted each time", f.Name, maxValues)
+		}
 		o.addValue(plainJSON(v))
 	}
 }
 
-func (o objectsByKey) addValue(v any) {
+// maxValues bounds the values of one side, all of which are in memory.
+const maxValues = 2 << 20
+
+// count returns how many values there are in one, itself included.
+func count(v any) int {
+	n := 1
+	switch v := v.(type) {
+	case map[string]any:
+		for _, e := range v {
+			n += count(e)
+		}
+	case map[any]any:
+		for _, e := range v {
+			n += count(e)
+		}
+	case []any:
+		for _, e := range v {
+			n += count(e)
+		}
+	}
+	return n
+}
+
+func (o *objectSet) addValue(v any) {
 	m, ok := v.(map[string]any)
 	if !ok {
 		return

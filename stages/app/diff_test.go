@@ -5,19 +5,22 @@ package app
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
 func TestDiffObjects(t *testing.T) {
-	parse := func(docs ...string) objectsByKey {
+	parse := func(docs ...string) *objectSet {
 		t.Helper()
-		out := objectsByKey{}
+		out := newObjectSet()
 		for _, d := range docs {
 			var m map[string]any
 			if err := json.Unmarshal([]byte(d), &m); err != nil {
@@ -114,7 +117,8 @@ func TestDiffFields(t *testing.T) {
 			if err := errors.Join(json.Unmarshal([]byte(test.a), &a), json.Unmarshal([]byte(test.b), &b)); err != nil {
 				t.Fatal(err)
 			}
-			got, err := diffFields(a, b)
+			cells := maxCells
+			got, err := diffFields(a, b, &cells)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -134,7 +138,7 @@ func TestDiffMoved(t *testing.T) {
 			"data": map[string]any{"password": value},
 		}
 	}
-	a, b := objectsByKey{}, objectsByKey{}
+	a, b := newObjectSet(), newObjectSet()
 	a.add(object("dev", "one", "aaa"))
 	b.add(object("prod", "one", "bbb"))
 	// Of these, nothing tells which of two the one before became.
@@ -203,5 +207,25 @@ func TestDiffSources(t *testing.T) {
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Many objects of one key take a step each, and values that aliases make are bounded.
+func TestDiffBounds(t *testing.T) {
+	many := newObjectSet()
+	const n = 100_000
+	if err := many.addFile(files.File{Name: "a.yaml", Data: []byte(strings.Repeat("---\nkind: A\nmetadata: {name: x}\n", n))}); err != nil {
+		t.Fatal(err)
+	}
+	if len(many.byKey) != n {
+		t.Errorf("%d objects", len(many.byKey))
+	}
+	last := ObjectKey{Kind: "A", Name: fmt.Sprintf("x#%d", n)}
+	if many.byKey[last] == nil {
+		t.Errorf("no object %s", last)
+	}
+	err := newObjectSet().addFile(files.File{Name: "a.yaml", Data: []byte("kind: A\na: [" + strings.Repeat("1,", maxValues) + "1]\n")})
+	if err == nil || !strings.Contains(err.Error(), "a.yaml: the manifests up to here have more than 2097152 values") {
+		t.Errorf("error %v", err)
 	}
 }

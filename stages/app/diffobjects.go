@@ -66,11 +66,19 @@ type ObjectsDiff struct {
 
 func (d ObjectsDiff) empty() bool { return len(d.Added)+len(d.Removed)+len(d.Changed) == 0 }
 
-// objectsByKey holds the values of objects. Objects of one key (which a cluster
-// would take for one) are numbered, so that none hides another.
-type objectsByKey map[ObjectKey]map[string]any
+// objectSet holds the values of objects. Objects of one key (which a cluster would take
+// for one) are numbered, so that none hides another.
+type objectSet struct {
+	byKey  map[ObjectKey]map[string]any
+	seen   map[ObjectKey]int // how many objects of a key there are
+	values int               // in all of them
+}
 
-func (o objectsByKey) add(object map[string]any) {
+func newObjectSet() *objectSet {
+	return &objectSet{byKey: map[ObjectKey]map[string]any{}, seen: map[ObjectKey]int{}}
+}
+
+func (o *objectSet) add(object map[string]any) {
 	apiVersion, _ := object["apiVersion"].(string)
 	group, _, grouped := strings.Cut(apiVersion, "/")
 	if !grouped {
@@ -82,18 +90,21 @@ func (o objectsByKey) add(object map[string]any) {
 	if key.Name == "" {
 		key.Name = text(metadata, "generateName") + "*"
 	}
-	for n, base := 2, key.Name; o[key] != nil; n++ {
-		key.Name = fmt.Sprintf("%s#%d", base, n)
+	for first := key; o.byKey[key] != nil; {
+		o.seen[first]++
+		key.Name = fmt.Sprintf("%s#%d", first.Name, o.seen[first]+1)
 	}
-	o[key] = object
+	o.byKey[key] = object
 }
 
 // Hidden stands for a value of a Secret in a FieldChange.
 const Hidden = "(hidden)"
 
-func diffObjects(a, b objectsByKey) (ObjectsDiff, error) {
+func diffObjects(left, right *objectSet) (ObjectsDiff, error) {
+	a, b := left.byKey, right.byKey
 	d := ObjectsDiff{Added: []ObjectKey{}, Removed: []ObjectKey{}, Changed: []ObjectChange{}}
 	moved := movedObjects(a, b)
+	cells := maxCells
 	for key, object := range a {
 		to := key
 		if other, ok := moved[key]; ok {
@@ -104,7 +115,7 @@ func diffObjects(a, b objectsByKey) (ObjectsDiff, error) {
 			d.Removed = append(d.Removed, key)
 			continue
 		}
-		fields, err := diffFields(object, other)
+		fields, err := diffFields(object, other, &cells)
 		if err != nil {
 			return d, fmt.Errorf("compare %s: %w", key, err)
 		}
@@ -132,8 +143,8 @@ func diffObjects(a, b objectsByKey) (ObjectsDiff, error) {
 
 // movedObjects returns which object of a is which of b in another namespace: the
 // only one of its group, kind and name that the other side lacks.
-func movedObjects(a, b objectsByKey) map[ObjectKey]ObjectKey {
-	alone := func(of, other objectsByKey) map[ObjectKey][]ObjectKey {
+func movedObjects(a, b map[ObjectKey]map[string]any) map[ObjectKey]ObjectKey {
+	alone := func(of, other map[ObjectKey]map[string]any) map[ObjectKey][]ObjectKey {
 		out := map[ObjectKey][]ObjectKey{}
 		for key := range of {
 			if _, both := other[key]; !both {
@@ -172,9 +183,10 @@ func hideValues(fields []FieldChange) {
 	}
 }
 
-// diffFields returns what differs between two values, in order.
-func diffFields(a, b any) ([]FieldChange, error) {
-	var d fieldsDiff
+// diffFields returns what differs between two values, in order. It takes from cells what
+// comparing lists costs.
+func diffFields(a, b any, cells *int) ([]FieldChange, error) {
+	d := fieldsDiff{cells: cells}
 	if err := d.values(spot{}, a, b); err != nil {
 		return nil, err
 	}
@@ -201,7 +213,10 @@ func (p spot) item(i int, name string) spot {
 }
 
 // fieldsDiff collects changes.
-type fieldsDiff struct{ changes []FieldChange }
+type fieldsDiff struct {
+	changes []FieldChange
+	cells   *int // left for tables
+}
 
 // values compares what stands at a spot. Items of lists are compared by what
 // names them (containers, variables, ports); items of others, such as arguments,
@@ -319,14 +334,22 @@ func (d *fieldsDiff) named(at spot, x, y []any, key string) error {
 	return nil
 }
 
-// longest bounds the table that finds a longest common sequence, in cells;
-// longer lists are compared item by item.
-const longest = 1 << 20
+const (
+	// longest bounds the table that finds a longest common sequence, in cells; longer
+	// lists are compared item by item.
+	longest = 1 << 20
+	// maxCells bounds all tables of a diff together.
+	maxCells = 1 << 26
+)
 
 func (d *fieldsDiff) sequence(at spot, x, y []any) error {
 	i, j := 0, 0
-	if len(x)*len(y) <= longest {
-		common := commonSequence(x, y)
+	if cells := len(x) * len(y); cells <= longest && cells <= *d.cells {
+		*d.cells -= cells
+		common, err := commonSequence(x, y)
+		if err != nil {
+			return err
+		}
 		for _, pair := range common {
 			if err := d.run(at, x, y, i, pair[0], j, pair[1]); err != nil {
 				return err
@@ -357,14 +380,40 @@ func (d *fieldsDiff) run(at spot, x, y []any, i, n, j, m int) error {
 }
 
 // commonSequence returns the indexes of a longest common sequence.
-func commonSequence(x, y []any) [][2]int {
-	length := make([][]int, len(x)+1)
+func commonSequence(a, b []any) ([][2]int, error) {
+	// Items are compared in each cell: as numbers.
+	numbers := map[string]int{}
+	number := func(list []any) ([]int, error) {
+		out := make([]int, len(list))
+		for i, item := range list {
+			data, err := json.Marshal(item)
+			if err != nil {
+				return nil, err
+			}
+			n, known := numbers[string(data)]
+			if !known {
+				n = len(numbers)
+				numbers[string(data)] = n
+			}
+			out[i] = n
+		}
+		return out, nil
+	}
+	x, err := number(a)
+	if err != nil {
+		return nil, err
+	}
+	y, err := number(b)
+	if err != nil {
+		return nil, err
+	}
+	length := make([][]int32, len(x)+1)
 	for i := range length {
-		length[i] = make([]int, len(y)+1)
+		length[i] = make([]int32, len(y)+1)
 	}
 	for i := len(x) - 1; i >= 0; i-- {
 		for j := len(y) - 1; j >= 0; j-- {
-			if reflect.DeepEqual(x[i], y[j]) {
+			if x[i] == y[j] {
 				length[i][j] = length[i+1][j+1] + 1
 			} else {
 				length[i][j] = max(length[i+1][j], length[i][j+1])
@@ -374,7 +423,7 @@ func commonSequence(x, y []any) [][2]int {
 	var out [][2]int
 	for i, j := 0, 0; i < len(x) && j < len(y); {
 		switch {
-		case reflect.DeepEqual(x[i], y[j]):
+		case x[i] == y[j]:
 			out = append(out, [2]int{i, j})
 			i, j = i+1, j+1
 		case length[i+1][j] >= length[i][j+1]:
@@ -383,7 +432,7 @@ func commonSequence(x, y []any) [][2]int {
 			j++
 		}
 	}
-	return out
+	return out, nil
 }
 
 // record notes a change; nil stands for a value that is not there.

@@ -42,8 +42,8 @@ func Rewrite(list []files.File, t Transform, repository string) ([]files.File, i
 }
 
 // Rename calls images otherwise, in each place that t says was edited and nowhere
-// else. It returns new files, and what was edited, sorted by file and offset. A
-// file that does not hold what t says is an error.
+// else. It returns the files, new ones where something was edited, and what was edited,
+// sorted by file and offset. A file that does not hold what t says is an error.
 func Rename(list []files.File, t Transform, to Naming) ([]files.File, []images.Edit, error) {
 	if err := CheckRepository(to.Repository); err != nil {
 		return nil, nil, err
@@ -68,6 +68,10 @@ func Rename(list []files.File, t Transform, to Naming) ([]files.File, []images.E
 }
 
 func rename(data []byte, edits []images.Edit, from, to Naming) (out []byte, made []images.Edit, err error) {
+	if len(edits) == 0 {
+		return data, nil, nil
+	}
+	out = make([]byte, 0, len(data))
 	edits = slices.SortedFunc(slices.Values(edits), func(a, b images.Edit) int { return cmp.Compare(a.Offset, b.Offset) })
 	done := 0
 	for _, edit := range edits {
