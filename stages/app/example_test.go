@@ -4,6 +4,7 @@ package app_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -14,6 +15,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 	"github.com/taped-dev/tape/stages/app"
 )
@@ -72,6 +75,96 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
+}
+
+// release packs a source, signs the application and verifies the result.
+func release(ctx context.Context, settings app.Settings, source, repository, prefix string) (string, error) {
+	env, err := app.Open(ctx, settings)
+	if err != nil {
+		return "", err
+	}
+	defer env.Close()
+
+	packed, err := app.Package(ctx, app.PackageOptions{
+		Options:    app.Options{Environment: *env, Sources: []app.Source{{Path: source}}},
+		Repository: repository,
+		Tags:       []string{"v1.4.0"},
+	})
+	if err != nil {
+		return "", err
+	}
+	signer, err := app.LoadSigner(prefix+".key", nil)
+	if err != nil {
+		return "", err
+	}
+	if _, err := app.Sign(ctx, app.SignOptions{Environment: *env, Ref: packed.Root.Ref, Signer: signer}); err != nil {
+		return "", err
+	}
+	verified, err := app.Verify(ctx, app.VerifyOptions{Environment: *env, Ref: packed.Root.Ref, Key: prefix + ".pub"})
+	if err != nil {
+		return "", err
+	}
+	for _, link := range verified.Links {
+		if !link.OK {
+			return "", fmt.Errorf("%s: %s", link.Name, link.Reason)
+		}
+	}
+	return packed.Root.Ref, nil
+}
+
+// explain tells errors of three kinds apart.
+func explain(err error) string {
+	if _, ok := errors.AsType[*app.UsageError](err); ok {
+		return "the options are wrong: " + err.Error()
+	}
+	if errors.Is(err, engine.ErrPolicy) {
+		return "refused: " + err.Error()
+	}
+	if e, ok := errors.AsType[*registry.Error](err); ok {
+		return "registry " + e.Host + ": " + e.Reason
+	}
+	return err.Error()
+}
+
+// A release in one function.
+func Example() {
+	p := newPlace()
+	defer p.close()
+	p.keys()
+	settings := app.Settings{Store: filepath.Join(p.dir, "store"), HostsDir: filepath.Join(p.dir, "hosts")}
+
+	ref, err := release(context.Background(), settings, web, p.repository, filepath.Join(p.dir, "release"))
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(strings.HasPrefix(ref, p.repository+":v1.4.0@sha256:"))
+	_, err = release(context.Background(), settings, web, "Not/A repository", filepath.Join(p.dir, "release"))
+	fmt.Println(strings.HasPrefix(explain(err), "the options are wrong: "))
+	// Output:
+	// true
+	// true
+}
+
+// TestLibraryPage: every Go block of docs/library.md is code of this file, which is
+// compiled and run.
+func TestLibraryPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/library.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := os.ReadFile("example_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(page), "```go\n")[1:]
+	if len(blocks) == 0 {
+		t.Error("the page has no Go block")
+	}
+	for _, b := range blocks {
+		if block, _, _ := strings.Cut(b, "```"); !strings.Contains(string(code), block) {
+			t.Errorf("this block is not in example_test.go:\n%s", block)
+		}
+	}
 }
 
 // Open has what the tape command has: registries with the credentials of docker,
