@@ -4,10 +4,9 @@ package manifests
 
 import "strings"
 
-// Ingredients names the files that a kustomization patches with or puts into the
-// ConfigMaps and Secrets it generates, as it names them. They may look like
-// objects, and are none: a patch says what to change in one, and configuration
-// is read by a program.
+// Ingredients returns the names, as written, of the files that a kustomization uses as
+// patches and as contents of generated ConfigMaps and Secrets. They may look like objects
+// but are not: a patch describes changes to an object, and contents are read by programs.
 func Ingredients(kustomization []byte) (patches, contents []string) {
 	docs, _ := Parse(Open("", kustomization).Text)
 	for i := range docs {

@@ -15,7 +15,7 @@ const (
 // Type of a scalar.
 type Type uint8
 
-// The types. Numbers, booleans and what else YAML knows are Other. The value of
+// The types. Numbers, booleans and all remaining types of YAML are Other. The value of
 // Binary is base64, as written.
 const (
 	String Type = iota
@@ -24,24 +24,24 @@ const (
 	Binary
 )
 
-// Node is a value in a document. Aliases and merge keys are resolved: a node
-// that is used in several places is there several times, at one position.
+// Node is a value in a document. Aliases and merge keys are resolved: a node that is used in
+// several places occurs several times, with the same position.
 type Node struct {
 	Kind Kind
 	Type Type // of a scalar
-	// Anchored says that other places may use the same text, by an alias.
+	// Anchored reports that other nodes may use the same text through an alias.
 	Anchored bool
 	repeated bool // of a map: a key stands in it twice
 	style    style
-	at       int32 // where it begins in the document's text, anchor and tag included
-	// alias is where the alias stands that the node was read through, counted
-	// from 1; 0: it stands there itself, or in something that has an alias.
+	at       int32 // offset in the document's text, including anchor and tag
+	// alias is the position, from 1, of the alias through which the node was read; 0 if
+	// it was not, or if the alias is for a node that contains this one.
 	alias int32
-	// Value of a scalar, unquoted: of a number its text.
+	// Value is the unquoted value of a scalar; for a number its text.
 	Value string
-	// Fields of a map, in the order they stand in, each key once.
+	// Fields are those of a map, in order and without duplicates.
 	Fields []Field
-	// Items of a list.
+	// Items are those of a list.
 	Items []Node
 }
 
@@ -51,7 +51,7 @@ type Field struct {
 	Value Node
 }
 
-// Get is the value of a key, nil where the node is no map or has no such key.
+// Get returns the value of a key, nil if the node is not a map or does not have the key.
 func (n *Node) Get(key string) *Node {
 	if n == nil {
 		return nil
@@ -64,7 +64,7 @@ func (n *Node) Get(key string) *Node {
 	return nil
 }
 
-// Text is the value of a string, "" where the node is none.
+// Text returns the value of a string, "" if the node is not one.
 func (n *Node) Text() string {
 	if n == nil || n.Kind != Scalar || n.Type != String {
 		return ""
@@ -72,7 +72,7 @@ func (n *Node) Text() string {
 	return n.Value
 }
 
-// IsString says that the node is a string, be it empty.
+// IsString reports whether the node is a string, which may be empty.
 func (n *Node) IsString() bool {
 	return n != nil && n.Kind == Scalar && n.Type == String
 }

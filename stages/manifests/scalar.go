@@ -19,8 +19,8 @@ const (
 	block  // literal or folded
 )
 
-// Scalar is the value of a scalar as a Text, or of a map or list the text where
-// it begins.
+// Scalar returns the value of a scalar as a Text. For a map or list it returns an empty Text
+// at the position where that begins.
 func (d *Document) Scalar(n *Node) *Text {
 	t := &Text{String: n.Value, outer: d.text, base: int(n.at), kind: opaque}
 	if n.Kind != Scalar {
@@ -41,7 +41,7 @@ func (d *Document) Scalar(n *Node) *Text {
 	t.base = start
 	if n.Value == "" {
 		if n.style == single || n.style == double {
-			t.kind = verbatim // nothing, between two quotes
+			t.kind = verbatim // the empty text between two quotes
 		}
 		return t
 	}
@@ -52,8 +52,8 @@ func (d *Document) Scalar(n *Node) *Text {
 	return t
 }
 
-// skipProperties skips the anchor, the tag, and the comments and white space
-// around them, that stand before a scalar's text.
+// skipProperties skips the anchor and tag before the text of a scalar, with comments and
+// white space around them.
 func skipProperties(s string, i int) (int, bool) {
 	for i < len(s) {
 		if w := white(s[i:]); w > 0 {
@@ -63,7 +63,7 @@ func skipProperties(s string, i int) (int, bool) {
 		switch s[i] {
 		case '#':
 			i += nextLine(s[i:])
-		case '&': // the parser ends a name at the first other character
+		case '&': // any other character ends the name for the parser
 			for i++; i < len(s) && isName(s[i]); {
 				i++
 			}
@@ -82,7 +82,7 @@ func isName(c byte) bool {
 	return c == '-' || c == '_' || '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z'
 }
 
-// nextLine is the length of the rest of the line, break included.
+// nextLine returns the length of the rest of the line including its line break.
 func nextLine(s string) int {
 	for i := range len(s) {
 		if w := lineBreak(s[i:]); w > 0 {
@@ -92,8 +92,8 @@ func nextLine(s string) int {
 	return len(s)
 }
 
-// lineBreak is the length of the line break that s begins with, as YAML 1.1
-// counts lines: LF, CR LF, CR, NEL, LS and PS.
+// lineBreak returns the length of the line break at the beginning of s, as defined by YAML
+// 1.1: LF, CR LF, CR, NEL, LS and PS.
 func lineBreak(s string) int {
 	switch {
 	case s == "":
@@ -112,7 +112,7 @@ func lineBreak(s string) int {
 	return 0
 }
 
-// white is the length of the blank or line break that s begins with.
+// white returns the length of the blank or line break at the beginning of s.
 func white(s string) int {
 	if s != "" && (s[0] == ' ' || s[0] == '\t') {
 		return 1
@@ -120,13 +120,12 @@ func white(s string) int {
 	return lineBreak(s)
 }
 
-// align finds the runs of a value in raw, where its text begins at p. What
-// quoting, folding and indentation change is white space and escapes only: all
-// else stands in the raw text as it is, in the same order. So white space is
-// skipped on both sides, unless it happens to be the same, and stays without a
-// run; nothing is asked for that begins or ends with it.
+// align finds the runs of a value whose text begins at p in raw. Quoting, folding and
+// indentation only change white space and escapes: everything else is in the raw text
+// unchanged and in the same order. So white space is skipped on both sides, unless it is
+// equal, and has no run; callers never request a range that begins or ends with it.
 //
-// It is false where the two do not agree, which would be a mistake of ours.
+// It returns false if the two do not match, which would be a bug.
 func (t *Text) align(raw string, p int, s style) bool {
 	value := t.String
 	for i := 0; i < len(value); {
@@ -148,7 +147,7 @@ func (t *Text) align(raw string, p int, s style) bool {
 				if from > 0 || to == 0 {
 					break
 				}
-				skip = to // an escape that stands for white space, or for nothing
+				skip = to // an escape for white space or for nothing
 			}
 			p += skip
 		}
@@ -161,10 +160,9 @@ func (t *Text) align(raw string, p int, s style) bool {
 	return true
 }
 
-// unit compares the next character of a value with that of the raw text: from
-// bytes of the value are written as to bytes. From is 0 where the raw text is an
-// escape that stands for white space or nothing, and both are 0 where the two
-// differ or the raw text ends.
+// unit compares the next character of a value with the raw text and returns its length in
+// both. From is 0 if the raw text is an escape for white space or nothing. Both are 0 if the
+// two differ or the raw text ends.
 func unit(value, raw string, s style) (from, to int) {
 	switch {
 	case raw == "":
@@ -185,7 +183,7 @@ func unit(value, raw string, s style) (from, to int) {
 	case value[0] == raw[0]:
 		return 1, 1
 	case s == double && strings.HasPrefix(value, "\ufffd"):
-		// encoding/json puts this for every byte that is no UTF-8.
+		// encoding/json replaces every byte that is not UTF-8 with this.
 		if r, n := utf8.DecodeRuneInString(raw); r == utf8.RuneError && n == 1 {
 			return len("\ufffd"), 1
 		}
@@ -193,7 +191,8 @@ func unit(value, raw string, s style) (from, to int) {
 	return 0, 0
 }
 
-// unescape is the text that an escape of YAML or JSON stands for, and its length.
+// unescape returns the text that an escape of YAML or JSON stands for, and the length of the
+// escape.
 func unescape(raw string) (string, int) {
 	if len(raw) < 2 {
 		return "", 0
@@ -236,7 +235,7 @@ func unescape(raw string) (string, int) {
 		digits = 8
 	default:
 		if w := lineBreak(raw[1:]); w > 0 {
-			return "", 1 + w // a line that goes on in the next
+			return "", 1 + w // the line continues
 		}
 		return "", 0
 	}
@@ -255,7 +254,7 @@ func unescape(raw string) (string, int) {
 	return string(r), n
 }
 
-// hex reads n hexadecimal digits at i.
+// hex parses n hexadecimal digits at i.
 func hex(s string, i, n int) (rune, bool) {
 	if len(s) < i+n {
 		return 0, false

@@ -11,49 +11,49 @@ import (
 	"unicode/utf8"
 )
 
-// Text is a piece of decoded text that knows where in the file its bytes lie.
+// Text is decoded text that can map its bytes to positions in the file.
 type Text struct {
 	// String is the text itself, UTF-8.
 	String string
 
-	// outer is the text this one is written in; nil: it is the file's bytes.
+	// outer is the text that contains this one; nil if that is the file.
 	outer *Text
-	// base is where in outer the text begins.
+	// base is the offset of this text in outer.
 	base int
 	kind mapping
-	runs []run // where kind is mapped, by at
+	runs []run // sorted by at, if kind is mapped
 }
 
-// mapping says how the bytes of a Text follow from those around it.
+// mapping is how the bytes of a Text relate to those of the outer text.
 type mapping uint8
 
 const (
 	verbatim mapping = iota // byte i is byte base+i of outer
-	mapped                  // as the runs say
-	opaque                  // nothing can be said of a single byte
+	mapped                  // see runs
+	opaque                  // single bytes cannot be mapped
 )
 
-// run is a stretch of text in which every unit of `from` bytes is written as a
-// unit of `to` bytes in the outer text: 1 and 1 where it stands as it is, 1 and 2
-// for ASCII in UTF-16, 1 and 6 for \u002f.
+// run is a range of text in which every unit of `from` bytes is written as a unit of `to`
+// bytes in the outer text: 1 and 1 for verbatim text, 1 and 2 for ASCII in UTF-16, 1 and 6
+// for \u002f.
 type run struct {
-	at, outer int // where it begins, here and in the outer text
+	at, outer int // offset in this and in the outer text
 	units     int
 	from, to  int
 }
 
 func (r run) end() int { return r.at + r.units*r.from }
 
-// Span is where a piece of text lies in the file.
+// Span is the range of a piece of text in the file.
 type Span struct {
-	Offset, Length int // bytes of the file
-	// Exact says that these bytes and no others hold the text, so that they may
-	// be replaced. Otherwise Offset is where that which holds the text (base64,
-	// say) begins, and Length is 0.
+	Offset, Length int // in bytes
+	// Exact reports that exactly these bytes contain the text, so that they may be
+	// replaced. If false, Offset is that of the value that contains the text, such as
+	// base64, and Length is 0.
 	Exact bool
 }
 
-// Span says where String[i:j] lies in the file.
+// Span returns the range of String[i:j] in the file.
 func (t *Text) Span(i, j int) Span {
 	exact := true
 	for ; t != nil; t = t.outer {
@@ -65,7 +65,7 @@ func (t *Text) Span(i, j int) Span {
 	return Span{Offset: i, Length: j - i, Exact: exact}
 }
 
-// outward maps a stretch into the outer text.
+// outward maps a range to the outer text.
 func (t *Text) outward(i, j int) (int, int, bool) {
 	switch t.kind {
 	case verbatim:
@@ -88,7 +88,7 @@ func (t *Text) outward(i, j int) (int, int, bool) {
 	return start, last.outer + ((j-1-last.at)/last.from+1)*last.to, true
 }
 
-// run finds the run that holds byte i. White space may be in none.
+// run returns the run that contains byte i. White space may not be in any run.
 func (t *Text) run(i int) (run, bool) {
 	n := sort.Search(len(t.runs), func(n int) bool { return t.runs[n].at > i }) - 1
 	if n < 0 || i >= t.runs[n].end() {
@@ -97,7 +97,7 @@ func (t *Text) run(i int) (run, bool) {
 	return t.runs[n], true
 }
 
-// add appends a unit to the runs, or makes the last run longer.
+// add appends a unit to the runs, or extends the last run.
 func (t *Text) add(at, outer, from, to int) {
 	if n := len(t.runs) - 1; n >= 0 {
 		if r := &t.runs[n]; r.from == from && r.to == to && r.end() == at && r.outer+r.units*r.to == outer {
@@ -108,12 +108,12 @@ func (t *Text) add(at, outer, from, to int) {
 	t.runs = append(t.runs, run{at: at, outer: outer, units: 1, from: from, to: to})
 }
 
-// Slice is String[i:j] as a Text of its own.
+// Slice returns String[i:j] as a Text.
 func (t *Text) Slice(i, j int) *Text {
 	return &Text{String: t.String[i:j], outer: t, base: i}
 }
 
-// Decoded is text that is held by this one in a way that keeps no positions,
+// Decoded returns the Text of s, which was decoded from t in a way that loses positions,
 // such as base64.
 func (t *Text) Decoded(s string) *Text {
 	return &Text{String: s, outer: t, kind: opaque}
@@ -121,22 +121,22 @@ func (t *Text) Decoded(s string) *Text {
 
 // File is the content of one file.
 type File struct {
-	// Name is slash-separated, below the manifests.
+	// Name is slash-separated and relative to the folder of the manifests.
 	Name string
-	// Data are the bytes as they lie on disk.
+	// Data is the encoded content.
 	Data []byte
-	// Text is what they say, without byte order mark.
+	// Text is the decoded content without byte order mark.
 	Text *Text
 }
 
-// wide is an order of the two bytes of UTF-16.
+// wide is a byte order of UTF-16.
 type wide interface {
 	binary.ByteOrder
 	binary.AppendByteOrder
 }
 
-// byteOrder is that of UTF-16, nil for UTF-8. As for YAML parsers, only a byte
-// order mark makes a file UTF-16. skip is the length of the mark.
+// byteOrder returns the byte order of UTF-16, nil for UTF-8, and the length of the byte order
+// mark. Like for YAML parsers, a file is only UTF-16 if it has a byte order mark.
 func byteOrder(data []byte) (order wide, skip int) {
 	switch {
 	case bytes.HasPrefix(data, []byte("\xff\xfe")):
@@ -149,7 +149,7 @@ func byteOrder(data []byte) (order wide, skip int) {
 	return nil, 0
 }
 
-// Open decodes a file. What is no text at all is found out by parsing it.
+// Open decodes a file. It does not check that the content is text; Parse does.
 func Open(name string, data []byte) *File {
 	f := &File{Name: name, Data: data}
 	order, skip := byteOrder(data)
@@ -179,9 +179,9 @@ func Open(name string, data []byte) *File {
 	return f
 }
 
-// Dispute is an error where readers would not agree on the characters of a file:
-// kubectl and kustomize look for lines before they decode UTF-16, so that they find
-// some in the middle of characters. A *[ParseError].
+// Dispute returns a *[ParseError] if readers would disagree on the characters of a file:
+// kubectl and kustomize split lines before they decode UTF-16, and so may find line breaks
+// in the middle of characters.
 func (f *File) Dispute() error {
 	if order, _ := byteOrder(f.Data); order == nil {
 		return nil
@@ -195,7 +195,7 @@ func (f *File) Dispute() error {
 	return nil
 }
 
-// Encode gives text in the encoding of the file that data is the content of.
+// Encode returns text in the encoding of the file with the content data.
 func Encode(data []byte, text string) []byte {
 	order, _ := byteOrder(data)
 	if order == nil {
@@ -208,24 +208,24 @@ func Encode(data []byte, text string) []byte {
 	return out
 }
 
-// Positions turns offsets of a file into lines and columns. It is quick where
-// offsets come in ascending order, however long the lines are.
+// Positions converts offsets in a file to lines and columns. It is fast if offsets are
+// requested in ascending order, however long the lines are.
 type Positions struct {
 	data  []byte
-	start int // of the text, after a byte order mark
+	start int // offset of the text after the byte order mark
 	order wide
 
 	offset, line, column int
 }
 
-// Positions starts at the beginning of the file.
+// Positions returns a converter for offsets in the file.
 func (f *File) Positions() *Positions {
 	order, skip := byteOrder(f.Data)
 	return &Positions{data: f.Data, start: skip, order: order, offset: skip, line: 1, column: 1}
 }
 
-// At says in which line and column a byte of the file stands. Both count from 1;
-// lines end as text editors end them (LF, CR LF, CR), columns are characters.
+// At returns the line and column of a byte in the file, both from 1. Lines end like in text
+// editors (LF, CR LF, CR), columns are in characters.
 func (p *Positions) At(offset int) (line, column int) {
 	offset = min(offset, len(p.data))
 	if offset < p.offset {
@@ -244,7 +244,7 @@ func (p *Positions) At(offset int) (line, column int) {
 	return p.line, p.column
 }
 
-// next is the character at the offset.
+// next returns the character at the offset and its length in bytes.
 func (p *Positions) next() (rune, int) {
 	rest := p.data[p.offset:]
 	if p.order == nil {
