@@ -4,14 +4,13 @@ package manifests
 
 import "strings"
 
-// longList is how long a text must be for parseList: the parser's own tree of a
-// text is twenty times as large, and that of a List of ten megabytes is not to be
-// had at once.
+// longList is the minimum size in bytes of a text for parseList. The parser's tree is twenty
+// times as large as the text, which is too much for a List of ten megabytes.
 const longList = 1 << 20
 
-// parseList parses a long List, as `kubectl get -o yaml` prints it, item by item.
-// It is false where the text is not plainly one, or where an item means something
-// else on its own (an alias): then the text is to be read whole.
+// parseList parses a long List, as printed by `kubectl get -o yaml`, item by item. It returns
+// false if the text does not have that form, or if an item cannot be parsed by itself
+// because of an alias.
 func parseList(t *Text) (Document, bool) {
 	list, ok := cutList(t.String)
 	if !ok {
@@ -72,7 +71,7 @@ func parseList(t *Text) (Document, bool) {
 	return Document{Root: root, text: t, aliased: aliased, keys: keys, dispute: dispute, cost: out.cost, grown: out.grown, written: out.written}, true
 }
 
-// shift moves the positions of what begins at or behind from.
+// shift moves the positions of nodes that begin at or after from.
 func shift(n *Node, from, by int) {
 	if int(n.at) >= from {
 		n.at += int32(by)
@@ -88,16 +87,15 @@ func shift(n *Node, from, by int) {
 	}
 }
 
-// longItems says where in a text the items of a List stand: from start to end,
-// each beginning at its dash's line.
+// longItems holds the offsets of the items of a List in a text. An item begins at the line
+// of its dash.
 type longItems struct {
 	start, end int
 	items      []int
 }
 
-// cutList finds the items by their lines: behind "items:" at the margin, as long
-// as lines are blank, begin with a dash at the first item's indentation, or are
-// indented deeper.
+// cutList finds the items by their lines: after "items:" without indentation, all lines that
+// are blank, begin with a dash at the indentation of the first item, or are indented deeper.
 func cutList(s string) (longItems, bool) {
 	const head = "\nitems:"
 	at := strings.Index(s, head)

@@ -13,17 +13,17 @@ type Object struct {
 	*Node
 	above string // pointer to what it stands in: items of a list share it
 	item  int32  // of that one's items, counted from 1; 0: above leads to the object
-	// APIVersion and Kind. An item of a typed list (ConfigMapList) that has none
-	// of its own gets what the list says.
+	// APIVersion and Kind are derived from the list for an item of a typed list
+	// (ConfigMapList) that has none.
 	APIVersion, Kind string
 	Namespace, Name  string
 	// Generated is metadata.generateName.
 	Generated string
-	// Nested says that it stands in another object, somewhere but in its items.
+	// Nested reports that the object is in another object, but not one of its items.
 	Nested bool
 }
 
-// Group is the API group: "apps" of apps/v1, "" of v1.
+// Group returns the API group: "apps" for apps/v1, "" for v1.
 func (o *Object) Group() string {
 	group, _, ok := strings.Cut(o.APIVersion, "/")
 	if !ok {
@@ -32,7 +32,8 @@ func (o *Object) Group() string {
 	return group
 }
 
-// Pointer leads to the object in the document (RFC 6901): "", or /items/3 in a List.
+// Pointer returns the JSON pointer (RFC 6901) of the object in the document: "", or /items/3
+// in a List.
 func (o *Object) Pointer() string {
 	if o.item == 0 {
 		return o.above
@@ -40,7 +41,7 @@ func (o *Object) Pointer() string {
 	return o.above + "/items/" + strconv.Itoa(int(o.item)-1)
 }
 
-// String is "apps/v1 Deployment podinfo".
+// String describes the object: "apps/v1 Deployment podinfo".
 func (o *Object) String() string {
 	name := o.Name
 	if name == "" {
@@ -49,24 +50,23 @@ func (o *Object) String() string {
 	return strings.TrimSpace(o.APIVersion + " " + o.Kind + " " + name)
 }
 
-// Written is how many characters the text has that the document was parsed from.
+// Written returns the size in bytes of the text of the document.
 func (d *Document) Written() int { return len(d.text.String) }
 
-// Grown is how many characters the document has, with aliases and merge keys
-// expanded: roughly, as a value counts as sixteen.
+// Grown returns the approximate size in bytes of the document with aliases and merge keys
+// expanded; every value counts as at least sixteen.
 func (d *Document) Grown() int { return 16 * d.cost }
 
 // Added is how many values aliases and merge keys add to what is written; a long
 // text counts as several.
 func (d *Document) Added() int { return d.grown }
 
-// Offset is where in the file the node begins.
+// Offset returns the offset of the node in the file.
 func (d *Document) Offset(n *Node) int { return d.text.Span(int(n.at), int(n.at)).Offset }
 
-// Alias is where in the file the alias stands through which the node is used
-// here: *name, from the asterisk to the end of the name. It is false where no
-// alias of the node's own leads to it, and where the alias is itself repeated. Like
-// Uses, it is not safe for use by several goroutines.
+// Alias returns the range in the file of the alias through which the node was read: *name,
+// including the asterisk. It returns false if there is no alias for the node itself, or if
+// other nodes were read through the same one. Like Uses, it is not safe for concurrent use.
 func (d *Document) Alias(n *Node) (Span, bool) {
 	if n.alias == 0 || d.Uses(n) == 0 || d.uses[-n.alias] > 1 {
 		return Span{}, false
@@ -80,9 +80,8 @@ func (d *Document) Alias(n *Node) (Span, bool) {
 	return span, span.Exact
 }
 
-// Uses counts the places in the document, keys included, that hold the text of a
-// scalar: more than one where aliases or merge keys repeat it. It is not safe for
-// use by several goroutines.
+// Uses returns the number of keys and values in the document that have the text of a scalar:
+// more than one if aliases or merge keys repeat it. It is not safe for concurrent use.
 func (d *Document) Uses(n *Node) int {
 	if !d.aliased {
 		return 1
@@ -101,7 +100,7 @@ func (d *Document) count(n *Node) {
 	if n.Kind == Scalar {
 		d.uses[n.at]++
 		if n.alias != 0 {
-			d.uses[-n.alias]++ // alias counts from 1, and so is not among the others
+			d.uses[-n.alias]++ // negative, so that it differs from offsets
 		}
 	}
 	for i := range n.Fields {
@@ -112,11 +111,11 @@ func (d *Document) count(n *Node) {
 	}
 }
 
-// Empty says that the document holds nothing: comments at most.
+// Empty reports whether the document is empty except for comments.
 func (d *Document) Empty() bool { return d.Root.Kind == Scalar && d.Root.Type == Null }
 
-// Dispute is an error that names what different readers of YAML read differently
-// in a document that a cluster may get; nil where they agree. A *[ParseError].
+// Dispute returns a *[ParseError] if readers of YAML disagree about a document that may be
+// applied to a cluster.
 func (d *Document) Dispute() error {
 	if d.dispute == nil || d.Root.Get("kind") == nil && d.Root.Get("items") == nil {
 		return nil
@@ -124,8 +123,8 @@ func (d *Document) Dispute() error {
 	return d.dispute
 }
 
-// Disputed reports whether readers of YAML disagree on what the document says, whatever
-// it is; those that refuse it have no say.
+// Disputed reports whether readers of YAML disagree about the content of any document.
+// Readers that reject it are ignored.
 func (d *Document) Disputed() bool { return d.dispute != nil && !d.dispute.repeats }
 
 // Objects are the Kubernetes objects in the document. The items of any object are
@@ -163,12 +162,12 @@ func (d *Document) Unversioned() (Object, bool) {
 	return o, o.Kind != "" && o.APIVersion == ""
 }
 
-// ReadBy is why a document that a tool reads is no object.
+// ReadBy returns the reason why a document that a tool reads is not an object.
 func ReadBy(tool string) string { return "read by " + tool + ", not by a cluster" }
 
-// Inner are the objects in a document that is none itself but a map or a list of
-// objects, or of maps or lists of objects: what `cue export` prints, for example.
-// No cluster takes such a document.
+// Inner returns the objects in a document that is not an object but a map or list of
+// objects, or of maps or lists of objects, such as the output of `cue export`. No cluster
+// accepts such a document.
 func (d *Document) Inner() []Object {
 	if _, ok := Nested(&d.Root, ""); ok {
 		return nil
@@ -201,12 +200,12 @@ func inner(out []Object, n *Node, pointer string, depth int) (objects []Object, 
 	return out, all
 }
 
-// EscapePointer makes a key an element of a JSON pointer.
+// EscapePointer converts a key to an element of a JSON pointer.
 func EscapePointer(key string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(key, "~", "~0"), "/", "~1")
 }
 
-// UnescapePointer makes an element of a JSON pointer a key.
+// UnescapePointer converts an element of a JSON pointer to a key.
 func UnescapePointer(element string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(element, "~1", "/"), "~0", "~")
 }
@@ -246,7 +245,7 @@ func appendObjects(out []Object, n *Node, above string, item int32, apiVersion, 
 	return out
 }
 
-// isObject reports whether a node is an object by itself, whatever it is an item of.
+// isObject reports whether a node has a kind, and so is an object in any list.
 func (n *Node) isObject() bool { return n.Get("kind").Text() != "" }
 
 // Unfolded reports whether an item of the object is an object of its own, which
@@ -270,8 +269,8 @@ func object(n *Node, pointer, apiVersion, kind string) Object {
 	return o
 }
 
-// consumer names the tool whose own configuration this is: files that have
-// apiVersion and kind, lie among manifests, and that no API server takes.
+// consumer returns the name of the tool that reads a document which looks like an object but
+// which no API server accepts, or "".
 func consumer(apiVersion, kind string) string {
 	group, _, grouped := strings.Cut(apiVersion, "/")
 	switch {
@@ -292,8 +291,8 @@ func consumer(apiVersion, kind string) string {
 	return ""
 }
 
-// tools are those that read files which look like objects, by API group. Where a
-// cluster serves other kinds of the group, the kinds are named.
+// tools lists the tools whose files look like objects, by API group. Kinds are listed if a
+// cluster serves other kinds of the group.
 var tools = []struct {
 	name, group string
 	kinds       []string

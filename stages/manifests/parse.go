@@ -20,7 +20,7 @@ import (
 // Document is one parsed value of a YAML stream, or of a sequence of JSON values.
 type Document struct {
 	Root Node
-	text *Text // what it was parsed from
+	text *Text // from which it was parsed
 
 	aliased bool          // there is an alias in it
 	keys    []int32       // where the keys begin that have an anchor or are an alias
@@ -32,8 +32,8 @@ type Document struct {
 	grown, written int
 }
 
-// ParseError says why text is neither YAML nor JSON, or is none that Kubernetes
-// takes. Line counts from 1 in the text that was parsed.
+// ParseError is the error for text that is neither YAML nor JSON, or that Kubernetes would
+// not accept. Line is from 1 in the text that was parsed; 0 if unknown.
 type ParseError struct {
 	Line   int
 	Reason string
@@ -42,7 +42,7 @@ type ParseError struct {
 	repeats bool
 }
 
-// graver is the one of two disputes that counts, of which before was met first.
+// graver returns the more serious of two disputes, of which before was found first.
 func graver(before, e *ParseError) *ParseError {
 	if before == nil || before.repeats && !e.repeats {
 		return e
@@ -50,7 +50,7 @@ func graver(before, e *ParseError) *ParseError {
 	return before
 }
 
-// repeats is the dispute on a key that stands twice.
+// repeats returns the dispute about a duplicate key.
 func repeats(line int, key string) *ParseError {
 	return &ParseError{
 		Line: line, repeats: true,
@@ -65,10 +65,9 @@ func (e *ParseError) Error() string {
 	return fmt.Sprintf("line %d: %s", e.Line, e.Reason)
 }
 
-// Split cuts a stream at its document markers, so that Parse of each piece gives
-// what Parse of the whole would. Pieces hold a document each, or none (comments
-// before the first marker), or several (JSON values one after the other, and
-// documents that only "..." separates).
+// Split splits a stream at its document markers, so that parsing the pieces gives the same
+// documents as parsing the whole. A piece contains one document, none (comments before the
+// first marker), or several (consecutive JSON values, and documents separated by "...").
 func (t *Text) Split() []*Text {
 	s := t.String
 	var pieces []*Text
@@ -95,8 +94,8 @@ func (t *Text) Split() []*Text {
 	return append(pieces, t.Slice(start, len(s)))
 }
 
-// Parse reads the documents of a text: JSON values one after the other, or a
-// YAML stream. Before an error come the documents that could be read.
+// Parse parses the documents in a text: consecutive JSON values, or a YAML stream. With an
+// error, it returns the documents before it.
 func Parse(t *Text) ([]Document, error) {
 	if err := checkLines(t.String); err != nil {
 		return nil, err
@@ -115,10 +114,9 @@ func Parse(t *Text) ([]Document, error) {
 	return parseYAML(t)
 }
 
-// checkLines refuses lines that divide a stream for some readers and not for
-// others. kubectl and kustomize look at lines before they parse: dashes with any
-// Unicode space behind them are a marker to them. A byte order mark hides a
-// marker from them.
+// checkLines rejects lines that separate documents for some readers but not for others.
+// kubectl and kustomize split lines before they parse: dashes followed by any Unicode space
+// are a marker to them, and dashes after a byte order mark are not.
 func checkLines(s string) *ParseError {
 	for line := 1; s != ""; line++ {
 		text, rest, _ := strings.Cut(s, "\n")
@@ -135,8 +133,8 @@ func checkLines(s string) *ParseError {
 	return nil
 }
 
-// looksLikeJSON looks at the first character that is no white space, behind a
-// document marker.
+// looksLikeJSON reports whether the text, after a document marker and white space, begins
+// with a brace or bracket.
 func looksLikeJSON(s string) bool {
 	s = strings.TrimLeft(strings.TrimPrefix(s, "---"), " \t\r\n")
 	return s != "" && (s[0] == '{' || s[0] == '[')
@@ -144,7 +142,7 @@ func looksLikeJSON(s string) bool {
 
 func parseYAML(t *Text) (docs []Document, err error) {
 	defer func() {
-		// The parser panics where it does not trust itself.
+		// The parser panics on internal errors.
 		if r := recover(); r != nil {
 			err = &ParseError{Reason: fmt.Sprintf("yaml: %v", r)}
 		}
@@ -222,21 +220,21 @@ func (t *Text) Values() int {
 	return n
 }
 
-// searchedError is how long a text may be to be parsed again and again for the
-// line of an error.
+// searchedError is the maximum length of a text that is parsed repeatedly to find the line of
+// an error.
 const searchedError = 1 << 20
 
 var errorLine = regexp.MustCompile(`^line (\d+): `)
 
-// yamlError says where the text does not parse.
+// yamlError returns the error with the line at which the text does not parse.
 func yamlError(text string, err error) *ParseError {
 	e := newYAMLError(err)
 	if len(text) > searchedError {
 		return e
 	}
-	// The parser names the line where the construct began, or the one before.
-	// It reads from left to right: the line at fault is the last of the shortest
-	// beginning that gives the same error.
+	// The parser reports the line where the construct began, or the one before. As it
+	// reads from left to right, the line at fault is the last line of the shortest prefix
+	// that gives the same error.
 	lines := strings.SplitAfter(text, "\n")
 	n := sort.Search(len(lines), func(n int) bool {
 		return same(parseNothing(strings.Join(lines[:n+1], "")), e.Reason)
@@ -249,7 +247,7 @@ func yamlError(text string, err error) *ParseError {
 
 func same(err *ParseError, reason string) bool { return err != nil && err.Reason == reason }
 
-// parseNothing parses for the error alone.
+// parseNothing parses text and only returns the error.
 func parseNothing(text string) (e *ParseError) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -266,7 +264,7 @@ func parseNothing(text string) (e *ParseError) {
 	}
 }
 
-// newYAMLError takes the line out of the parser's message.
+// newYAMLError splits the parser's message into line and reason.
 func newYAMLError(err error) *ParseError {
 	e := &ParseError{Reason: strings.TrimPrefix(err.Error(), "yaml: ")}
 	if m := errorLine.FindStringSubmatch(e.Reason); m != nil {
@@ -276,19 +274,19 @@ func newYAMLError(err error) *ParseError {
 	return e
 }
 
-// converter turns the parser's nodes into ours.
+// converter converts the parser's nodes to this package's.
 type converter struct {
 	cursor
-	anchors map[*yaml.Node]converted // every anchored node that was seen whole
-	written int                      // what stands in the document costs
-	aliased bool                     // an alias stands in the document
-	keys    []int32                  // where the keys begin that have an anchor or are an alias
-	grown   int                      // what its aliases stand for costs
-	dispute *ParseError              // the first that was met
+	anchors map[*yaml.Node]converted // anchored nodes that are complete
+	written int                      // cost of the document as written
+	aliased bool                     // the document has an alias
+	keys    []int32                  // offsets of keys that have an anchor or are an alias
+	grown   int                      // cost of the nodes that aliases stand for
+	dispute *ParseError              // the most serious so far
 	binary  bool                     // a value is tagged !!binary
 }
 
-// converted is a node, and what it costs with its aliases expanded.
+// converted is a node with its cost when aliases are expanded.
 type converted struct {
 	node Node
 	cost int
@@ -348,7 +346,7 @@ func (c *converter) node(n *yaml.Node, depth int) (out Node, cost int, err error
 	default:
 		return out, 0, &ParseError{Line: n.Line, Reason: "unknown kind of node"}
 	}
-	n.Content = nil // what is converted need not be kept: a single List may have megabytes
+	n.Content = nil // release what is converted: a single List may have megabytes
 	if n.Anchor != "" {
 		out.Anchored = true
 		c.anchors[n] = converted{out, cost}
@@ -380,12 +378,12 @@ func (c *converter) untyped(at int) bool {
 	return false
 }
 
-// fields are those of a mapping. Of a key that stands twice the last counts.
+// fields converts the fields of a mapping. The last of duplicate keys is used.
 func (c *converter) fields(n *yaml.Node, depth int) (fields []Field, repeated bool, cost int, err error) {
 	fields = make([]Field, 0, len(n.Content)/2)
 	var (
 		index  keys
-		merged keys // where they stand among the fields
+		merged keys // positions of merged fields
 	)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
@@ -433,7 +431,7 @@ func (c *converter) fields(n *yaml.Node, depth int) (fields []Field, repeated bo
 	return fields, repeated, cost, nil
 }
 
-// key reports whether a key is a merge key, and refuses what cannot be a key.
+// key reports whether a key is a merge key. It returns an error for an invalid key.
 func (c *converter) key(n *yaml.Node, k Node) (isMerge bool, err error) {
 	tag := ""
 	if n.Kind == yaml.ScalarNode && (n.Tag == "!!merge" || n.Style&yaml.TaggedStyle != 0) {
@@ -447,7 +445,7 @@ func (c *converter) key(n *yaml.Node, k Node) (isMerge bool, err error) {
 		return false, &ParseError{Line: n.Line, Reason: "a key is !!binary: some readers of YAML decode that, and others do not"}
 	case plainMerge:
 	case tag == "!!merge" && k.Value != "<<":
-		// Whatever the map seems to be: what is merged may make an object of it.
+		// An error in any map: what is merged may make it an object.
 		return false, &ParseError{Line: n.Line, Reason: fmt.Sprintf("the key %q has the tag !!merge: some readers of YAML merge what it is given, and others do not", k.Value)}
 	case k.Value == "<<":
 		c.disputed(n, quotedMerge)
@@ -459,9 +457,9 @@ func (c *converter) key(n *yaml.Node, k Node) (isMerge bool, err error) {
 
 const quotedMerge = "a key is << in quotes, or with a tag or an anchor: readers of YAML disagree on whether that is a merge key"
 
-// merge adds the fields of what a merge key is given, the first of several maps
-// first. What is written out behind the merge key takes their place; of what is
-// written before it some readers say that it stays, and others that it goes.
+// merge adds the fields of the maps that are the value of a merge key; the first map takes
+// precedence. A key written after the merge key replaces a merged one. Readers disagree on
+// a key written before it, which is a dispute.
 func (c *converter) merge(key *yaml.Node, value Node, fields []Field, index *keys, merged keys) ([]Field, error) {
 	maps := []Node{value}
 	if value.Kind == List {
@@ -487,10 +485,10 @@ func (c *converter) merge(key *yaml.Node, value Node, fields []Field, index *key
 	return fields, nil
 }
 
-// dataKeys are where an object holds bytes: there !!binary is what it says.
+// dataKeys are the fields of objects that contain bytes, where !!binary is meaningful.
 var dataKeys = map[string]bool{"data": true, "binaryData": true, "stringData": true}
 
-// binaryOutsideData finds a value that is tagged !!binary where a word must stand.
+// binaryOutsideData returns an error for a value tagged !!binary outside of such fields.
 func binaryOutsideData(text string, n *Node, key string) *ParseError {
 	for i := range n.Items {
 		if e := binaryOutsideData(text, &n.Items[i], ""); e != nil {
@@ -515,7 +513,7 @@ func binaryOutsideData(text string, n *Node, key string) *ParseError {
 	}
 }
 
-// keys finds keys among fields; large maps get an index.
+// keys is an index of keys in fields. It is only filled for large maps.
 type keys map[string]int
 
 func (k *keys) at(fields []Field, key string) (int, bool) {
@@ -561,11 +559,11 @@ func scalarStyle(s yaml.Style) style {
 	return plain
 }
 
-// cursor turns the YAML parser's lines and columns into offsets. The parser
-// counts characters, and lines as YAML 1.1 breaks them.
+// cursor converts the YAML parser's lines and columns to offsets. The parser counts
+// characters, and lines as defined by YAML 1.1.
 type cursor struct {
 	text         string
-	start        int // behind a byte order mark, which the parser does not count
+	start        int // after a byte order mark, which the parser does not count
 	at           int
 	line, column int
 }
@@ -578,8 +576,8 @@ func newCursor(text string) cursor {
 	return cursor{text: text, start: start, at: start, line: 1, column: 1}
 }
 
-// offset goes on from the last position that was asked for, as nodes come in the
-// order they stand in.
+// offset returns the offset of a position. It continues from the last one, because nodes are
+// converted in order.
 func (c *cursor) offset(line, column int) int {
 	if line < c.line || line == c.line && column < c.column {
 		c.at, c.line, c.column = c.start, 1, 1
@@ -595,7 +593,7 @@ func (c *cursor) offset(line, column int) int {
 	return c.at
 }
 
-// parseJSON reads JSON values one after the other.
+// parseJSON parses consecutive JSON values.
 func parseJSON(t *Text) ([]Document, error) {
 	skip := 0
 	if strings.HasPrefix(t.String, "---") {
@@ -624,24 +622,24 @@ func parseJSON(t *Text) ([]Document, error) {
 	}
 }
 
-// limitError is of JSON that exceeds a limit.
+// limitError is the error for JSON that exceeds a limit.
 type limitError struct{ reason string }
 
 func (e *limitError) Error() string { return e.reason }
 
 type jsonParser struct {
 	text    string
-	skip    int // of text, before what dec reads
+	skip    int // offset in text at which dec begins
 	dec     *json.Decoder
-	values  int         // of the document
-	dispute *ParseError // the first that was met
-	// What belongs to the values that are open, the innermost last: so that what
-	// is closed is allocated once, in its size.
+	values  int         // number of values in the document
+	dispute *ParseError // the most serious so far
+	// Fields and items of the open maps and lists, the innermost last, so that each is
+	// allocated once with its final size.
 	openFields []Field
 	openItems  []Node
 }
 
-// token is the next one and where it begins.
+// token returns the next token and its offset.
 func (p *jsonParser) token() (json.Token, int, error) {
 	at := p.skip + int(p.dec.InputOffset())
 	token, err := p.dec.Token()
@@ -743,7 +741,7 @@ func (p *jsonParser) fields(depth int) ([]Field, error) {
 	return slices.Clone(p.openFields[first:]), err
 }
 
-// error puts a line to an error of the JSON decoder.
+// error adds the line to an error of the JSON decoder.
 func (p *jsonParser) error(err error) *ParseError {
 	at := p.skip + int(p.dec.InputOffset())
 	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
