@@ -109,10 +109,10 @@ func TestWrongBelow(t *testing.T) {
 		}, "bytes"},
 		"a layer of 0 bytes": {func(d *drawer) ocispec.Descriptor {
 			return d.index(d.image("a", ocispec.Descriptor{Digest: digest.FromString("x")}))
-		}, "0 bytes"},
+		}, "has size 0"},
 		"a layer of -1 bytes": {func(d *drawer) ocispec.Descriptor {
 			return d.index(d.image("a", ocispec.Descriptor{Digest: digest.FromString("x"), Size: -1}))
-		}, "-1 bytes"},
+		}, "has size -1"},
 		"an empty layer": {func(d *drawer) ocispec.Descriptor { return d.image("a", d.blob(ocispec.MediaTypeImageLayer, "")) }, ""},
 		"a blob":         {func(d *drawer) ocispec.Descriptor { return d.index(d.image("a"), d.blob("text/plain", "hello")) }, ""},
 		"of an unknown type": {func(d *drawer) ocispec.Descriptor {
