@@ -374,7 +374,7 @@ func TestDetection(t *testing.T) {
 		{name: "sources below", tree: map[string]string{
 			"base/kustomization.yaml": "", "base/crds/kustomization.yml": "", "overlays/prod/Kustomization": "", "charts/a/Chart.yaml": "", "lib/cue.mod/module.cue": "",
 			"components/x/kustomization.yaml": "apiVersion: x\nkind: Component\n", "flux/kustomization.yaml": "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\n",
-		}, err: []string{"1 CUE module and 1 chart and 2 kustomizations lie below it: base, charts/a, lib, overlays/prod;"}},
+		}, err: []string{"1 CUE module, 1 chart and 2 kustomizations lie below it: base, charts/a, lib, overlays/prod;"}},
 		{name: "many below", tree: map[string]string{
 			"a/Chart.yaml": "", "b/Chart.yaml": "", "c/Chart.yaml": "", "d/Chart.yaml": "", "e/Chart.yaml": "", "f/Chart.yaml": "", "g/Chart.yaml": "", "h/Chart.yaml": "",
 		}, err: []string{"8 charts lie below it: a, b, c, d, e, f, and 2 more;"}},
