@@ -169,6 +169,7 @@ func (a *Application) Files(ctx context.Context) ([]files.File, error) {
 	list, err := unpack(data)
 	switch {
 	case err != nil:
+		err = refused{err}
 	case a.Format == FormatOriginal:
 		err = checkOriginalContent(list)
 	default:

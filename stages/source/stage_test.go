@@ -379,7 +379,7 @@ func TestDetection(t *testing.T) {
 			"a/Chart.yaml": "", "b/Chart.yaml": "", "c/Chart.yaml": "", "d/Chart.yaml": "", "e/Chart.yaml": "", "f/Chart.yaml": "", "g/Chart.yaml": "", "h/Chart.yaml": "",
 		}, err: []string{"8 charts lie below it: a, b, c, d, e, f, and 2 more;"}},
 		{name: "sources below, taken in parts", tree: map[string]string{"chart/Chart.yaml": "", "a.yaml": ""}, parts: true, want: "plain",
-			message: "!DIR is no source itself, and 1 chart lies below it: chart; this is about the files as they are, and not about what those make of them: name one of them, or write a pipeline with 'tape pipeline init'"},
+			message: "!DIR is no source itself, and 1 chart lies below it: chart; this is about the files as they are, and not about what those make of them: name one of them, or write a pipeline"},
 		{name: "sources below, taken as they are", tree: map[string]string{"chart/Chart.yaml": "", "a.yaml": ""}, explicit: "plain", want: "plain"},
 		{name: "a component, a kustomization of Flux's, and what others made, below", tree: map[string]string{
 			"a.yaml": "", "components/x/kustomization.yaml": "apiVersion: x\nkind: Component\n", "flux/kustomization.yaml": "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\n",
@@ -656,8 +656,16 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// A name with a line end would be another line wherever it is written.
+func TestNameWithLineEnd(t *testing.T) {
+	dir := newFolder(t, map[string]string{"new\nline.yaml": "3"})
+	if _, err := run(t, source.Config{Path: dir}, source.Options{Interpreters: finder{plain()}}); err == nil || !strings.Contains(err.Error(), `file name "new\nline.yaml"`) {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestOddNames(t *testing.T) {
-	want := map[string]string{"a b/ü ✓.yaml": "1", `back\slash.yaml`: "2", "new\nline.yaml": "3", "-x.yaml": "4", "%41.yaml": "5"}
+	want := map[string]string{"a b/ü ✓.yaml": "1", `back\slash.yaml`: "2", "-x.yaml": "4", "%41.yaml": "5"}
 	dir := newFolder(t, want)
 	r := mustRun(t, source.Config{Path: dir}, source.Options{Interpreters: finder{plain()}})
 	if diff := cmp.Diff(want, r.files); diff != "" {
