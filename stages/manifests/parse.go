@@ -38,6 +38,7 @@ type ParseError struct {
 	Line   int
 	Reason string
 	limit  bool
+	syntax bool // found by the YAML parser, whose lines are not exact
 	// repeats: it is of a key that stands twice, of which no reader takes the first.
 	repeats bool
 }
@@ -97,6 +98,16 @@ func (t *Text) Split() []*Text {
 // Parse parses the documents in a text: consecutive JSON values, or a YAML stream. With an
 // error, it returns the documents before it.
 func Parse(t *Text) ([]Document, error) {
+	docs, err := Try(t)
+	if e, ok := errors.AsType[*ParseError](err); ok && e.syntax {
+		e.locate(t.String)
+	}
+	return docs, err
+}
+
+// Try is Parse for a text that need not be YAML: it does not search for the line of a
+// syntax error, which takes many times as long.
+func Try(t *Text) ([]Document, error) {
 	if err := checkLines(t.String); err != nil {
 		return nil, err
 	}
@@ -157,7 +168,7 @@ func parseYAML(t *Text) (docs []Document, err error) {
 		if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
 			return docs, nil
 		} else if err != nil {
-			return docs, yamlError(t.String, err)
+			return docs, newYAMLError(err)
 		}
 		if len(docs) == MaxDocuments {
 			return docs, &ParseError{Line: doc.Line, Reason: tooManyDocuments}
@@ -226,11 +237,10 @@ const searchedError = 1 << 20
 
 var errorLine = regexp.MustCompile(`^line (\d+): `)
 
-// yamlError returns the error with the line at which the text does not parse.
-func yamlError(text string, err error) *ParseError {
-	e := newYAMLError(err)
+// locate finds the line where the text does not parse.
+func (e *ParseError) locate(text string) {
 	if len(text) > searchedError {
-		return e
+		return
 	}
 	// The parser reports the line where the construct began, or the one before. As it
 	// reads from left to right, the line at fault is the last line of the shortest prefix
@@ -242,7 +252,6 @@ func yamlError(text string, err error) *ParseError {
 	if n < len(lines) {
 		e.Line = n + 1
 	}
-	return e
 }
 
 func same(err *ParseError, reason string) bool { return err != nil && err.Reason == reason }
@@ -266,7 +275,7 @@ func parseNothing(text string) (e *ParseError) {
 
 // newYAMLError splits the parser's message into line and reason.
 func newYAMLError(err error) *ParseError {
-	e := &ParseError{Reason: strings.TrimPrefix(err.Error(), "yaml: ")}
+	e := &ParseError{Reason: strings.TrimPrefix(err.Error(), "yaml: "), syntax: true}
 	if m := errorLine.FindStringSubmatch(e.Reason); m != nil {
 		e.Line, _ = strconv.Atoi(m[1])
 		e.Reason = e.Reason[len(m[0]):]

@@ -17,6 +17,9 @@ import (
 // JSON pointers, which repeat the keys above each image.
 const maxPlaces = 64 << 20
 
+// leastPlace is what a place counts at least, in bytes: what else is known of it.
+const leastPlace = 256
+
 // budget is what an application may cost, beside what each of its documents may.
 // Spending more is an error of the scan: what was not looked at may hold images.
 type budget struct {
@@ -63,7 +66,7 @@ func (b *budget) err() error {
 		return fmt.Errorf("aliases and merge keys add more than %d values to the manifests, and %d for every 16 bytes of them: write them out",
 			manifests.FreeApplicationGrowth, manifests.MaxGrowth)
 	case b.places.Load() < 0:
-		return fmt.Errorf("the names and keys above the images of the manifests have more than %d MiB together: shorten the keys, or make several applications", maxPlaces>>20)
+		return fmt.Errorf("the places of the images of the manifests, with the names and keys above them, have more than %d MiB together: shorten the keys, or make several applications", maxPlaces>>20)
 	}
 	return nil
 }

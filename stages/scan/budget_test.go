@@ -4,6 +4,7 @@ package scan
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -25,11 +26,11 @@ func TestBudget(t *testing.T) {
 		{"growth of documents", "aliases and merge keys", []string{many}},
 		{"growth of files", "aliases and merge keys", strings.SplitAfter(many, "---\n")[1:]},
 		{"growth of documents in strings", "aliases and merge keys", []string{strings.Repeat("---\n"+embedded+"\n", 120)}},
-		{"a long key above images", "keys above the images", []string{"apiVersion: x.io/v1\nkind: X\n? " + key + "\n: [" + strings.Repeat("{image: a/b:1},", 70) + "]\n"}},
-		{"a long key above a split image", "keys above the images", []string{"apiVersion: x.io/v1\nkind: X\n? " + key + "\n: [" + strings.Repeat("{image: {repository: a/b, tag: v1}},", 40) + "]\n"}},
-		{"a long key above placeholders", "keys above the images", []string{"apiVersion: x.io/v1\nkind: X\n? " + key + "\n: [" + strings.Repeat("{image: $(X)},", 70) + "]\n"}},
-		{"a long name of images", "keys above the images", []string{"apiVersion: v1\nkind: Pod\nmetadata:\n  name: " + key + "\nspec: {containers: [" + strings.Repeat("{image: a/b:1},", 70) + "]}\n"}},
-		{"a long kind of items", "keys above the images", []string{"apiVersion: x.io/v1\nkind: " + key + "List\nitems: [" + strings.Repeat("{},", 70) + "]\n"}},
+		{"a long key above images", "the places of the images", []string{"apiVersion: x.io/v1\nkind: X\n? " + key + "\n: [" + strings.Repeat("{image: a/b:1},", 70) + "]\n"}},
+		{"a long key above a split image", "the places of the images", []string{"apiVersion: x.io/v1\nkind: X\n? " + key + "\n: [" + strings.Repeat("{image: {repository: a/b, tag: v1}},", 40) + "]\n"}},
+		{"a long key above placeholders", "the places of the images", []string{"apiVersion: x.io/v1\nkind: X\n? " + key + "\n: [" + strings.Repeat("{image: $(X)},", 70) + "]\n"}},
+		{"a long name of images", "the places of the images", []string{"apiVersion: v1\nkind: Pod\nmetadata:\n  name: " + key + "\nspec: {containers: [" + strings.Repeat("{image: a/b:1},", 70) + "]}\n"}},
+		{"a long kind of items", "the places of the images", []string{"apiVersion: x.io/v1\nkind: " + key + "List\nitems: [" + strings.Repeat("{},", 70) + "]\n"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			stage, err := New(Config{})
@@ -86,16 +87,27 @@ func TestScanIsLinear(t *testing.T) {
 		}},
 		{"pipelines in pipelines", func(n int) string {
 			open := `{"apiVersion":"tekton.dev/v1","kind":"Task","p":"params.x","s":{"apiVersion":"argoproj.io/v1","kind":"X","p":"params.x","s":{"apiVersion":"x.io/v1","kind":"X","s":`
-			return strings.Repeat(open, n/5) + "{}" + strings.Repeat("}}}", n/5)
+			return strings.Repeat(open, n/20) + "{}" + strings.Repeat("}}}", n/20)
+		}},
+		{"images that are spoken of", func(n int) string {
+			return "apiVersion: x.io/v1\nkind: X\nspec:\n  outputImage: \"" + strings.Repeat("\\x78.io/a:1 ", n) + "\"\n"
+		}},
+		{"images that are filled in", func(n int) string {
+			return "apiVersion: v1\nkind: ConfigMap\ndata:\n  a: \"IMAGE_TAG=$X\\n" + strings.Repeat("IMAGE=\\x78.io/a\\n", n) + "\"\n"
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			allocations := func(n int) float64 {
+			allocated := func(n int) uint64 {
 				in := c.in(n)
-				return testing.AllocsPerRun(1, func() { scan(t, Config{}, "f.yaml", in) })
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
+				scan(t, Config{}, "f.yaml", in)
+				runtime.ReadMemStats(&after)
+				return after.TotalAlloc - before.TotalAlloc
 			}
-			if few, many := allocations(300), allocations(1200); many > 8*few {
-				t.Errorf("four times as much takes %.0f allocations instead of %.0f", many, few)
+			allocated(1) // what is made once
+			if few, many := allocated(500), allocated(4000); many > 16*few {
+				t.Errorf("eight times as much allocates %d bytes instead of %d", many, few)
 			}
 		})
 	}

@@ -101,18 +101,21 @@ func (w *walker) mention(n *manifests.Node, reason string) {
 	if reason == "" || !n.IsString() || strings.Contains(n.Value, "*") || !mayHold(n.Value) {
 		return
 	}
-	for _, h := range w.catalogue.references(n.Value, noLabel) {
-		w.mentionAt(n, h, reason)
+	if hits := w.catalogue.references(n.Value, noLabel); len(hits) > 0 {
+		text := w.doc.Scalar(n)
+		for _, h := range hits {
+			w.mentionAt(text, h, reason)
+		}
 	}
 }
 
-func (w *walker) mentionAt(n *manifests.Node, h hit, reason string) {
+func (w *walker) mentionAt(text *manifests.Text, h hit, reason string) {
 	if w.embedded > 0 {
 		return
 	}
 	w.out.mentions = append(w.out.mentions, mentioned{
-		Mention: images.Mention{Value: n.Value[h.from:h.to], File: w.file, Pointer: w.pointer(), Object: w.object, Reason: reason},
-		offset:  w.doc.Scalar(n).Span(h.from, h.to).Offset,
+		Mention: images.Mention{Value: text.String[h.from:h.to], File: w.file, Pointer: w.pointer(), Object: w.object, Reason: reason},
+		offset:  text.Span(h.from, h.to).Offset,
 	})
 }
 

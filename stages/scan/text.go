@@ -35,13 +35,13 @@ func (w *walker) text(s string, promise label, places []place, n *manifests.Node
 	}
 	for _, h := range hits {
 		if h.spoken != "" {
-			w.mentionAt(n, h, h.spoken)
+			w.mentionAt(text, h, h.spoken)
 			continue
 		}
 		value, never := s[h.from:h.to], ""
 		if whole, ok := w.catalogue.half(value, cmp.Or(h.key, w.flag), beside); ok {
 			if whole == "" {
-				w.placeholder(n, value, images.Indirect, filledIn)
+				w.placeholderAt(text, h.from, value, images.Indirect, filledIn)
 				continue
 			}
 			value, never = whole, besideIt
@@ -105,7 +105,7 @@ func (w *walker) embed(n *manifests.Node, text *manifests.Text, places []place) 
 	}
 	var docs []manifests.Document
 	for _, piece := range text.Split() {
-		parsed, err := manifests.Parse(piece)
+		parsed, err := manifests.Try(piece)
 		if err != nil {
 			return false
 		}

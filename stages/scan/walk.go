@@ -143,7 +143,7 @@ func (w *walker) pointer() string {
 	if w.embedded > 0 {
 		path = path[:w.outer]
 	}
-	size := len(w.file) + len(w.object)
+	size := leastPlace + len(w.file) + len(w.object)
 	for _, key := range path {
 		size += len("/") + len(key)
 	}
@@ -610,7 +610,14 @@ func (w *walker) placeholder(n *manifests.Node, value string, class images.Class
 		return
 	}
 	text := w.doc.Scalar(n)
-	from := max(0, strings.Index(text.String, value))
+	w.placeholderAt(text, max(0, strings.Index(text.String, value)), value, class, reason)
+}
+
+// placeholderAt is placeholder for a value that is at an index of a text.
+func (w *walker) placeholderAt(text *manifests.Text, from int, value string, class images.Class, reason string) {
+	if w.embedded > 0 {
+		return
+	}
 	span := text.Span(from, from+len(value))
 	w.out.placeholders = append(w.out.placeholders, placeholder{
 		Placeholder: images.Placeholder{Pod: class == images.Pod, Value: value, Reason: reason, File: w.file, Pointer: w.pointer(), Object: w.object},
