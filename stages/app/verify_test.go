@@ -21,6 +21,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
@@ -578,6 +579,43 @@ func mustUnmarshal(t *testing.T, data []byte, v any) {
 
 // TestForeignContent reads content that nobody packed: files that are not manifests to
 // everything that works in a folder of them. No reader takes it.
+// Everyone who may push can attach something that cannot be read; the signature holds
+// beside it, and is missing without it.
+func TestUnreadableSignature(t *testing.T) {
+	a := newSignedApp(t, registrytest.GGCR())
+	repository, err := a.env.Registry.Repository(a.host + "/team/shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := repository.Resolve(t.Context(), "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	attach := func(subject ocispec.Descriptor) {
+		t.Helper()
+		empty := ocispec.DescriptorEmptyJSON
+		data, err := json.Marshal(ocispec.Manifest{
+			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: sign.MediaType, Subject: &subject, Config: empty,
+			Layers: []ocispec.Descriptor{{MediaType: sign.MediaType, Digest: digest.FromString("huge"), Size: 1 << 30}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(data), Size: int64(len(data))}
+		if err := repository.PushReferrer(t.Context(), desc, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	attach(root)
+	if r := a.verify(t, app.VerifyOptions{Ref: a.ref}); !r.OK {
+		t.Errorf("beside a good signature: %v", failing(r))
+	}
+	other, _ := newKey(t)
+	if r := a.verify(t, app.VerifyOptions{Ref: a.ref, Key: other}); r.OK || !strings.Contains(failing(r)["signature"], "are more than the") {
+		t.Errorf("by another key: %v", failing(r))
+	}
+}
+
 func TestForeignContent(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
 	for _, name := range []string{

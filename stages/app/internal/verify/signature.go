@@ -60,17 +60,21 @@ func (c *chain) signatures(ctx context.Context) []Link {
 	return append(links, content)
 }
 
-// signed returns nil if a signature attached to a manifest is by the key.
+// signed returns nil if a signature attached to a manifest is by the key, whatever else is
+// attached: everyone who may push can attach something unreadable.
 func (c *chain) signed(ctx context.Context, subject digest.Digest) error {
 	referrers, err := c.place.Referrers(ctx, subject)
 	if err != nil {
 		return err
 	}
-	var others []string
+	var (
+		others     []string
+		unreadable error // the first one
+	)
 	for _, desc := range referrers {
 		bundle, err := sign.Attached(ctx, c.place, desc)
-		if err != nil {
-			return fmt.Errorf("signature %s: %w", desc.Digest, err)
+		if err != nil && unreadable == nil {
+			unreadable = fmt.Errorf("signature %s: %w", desc.Digest, err)
 		}
 		if bundle == nil {
 			continue
@@ -80,6 +84,9 @@ func (c *chain) signed(ctx context.Context, subject digest.Digest) error {
 			return nil
 		}
 		others = append(others, err.Error())
+	}
+	if unreadable != nil {
+		return unreadable
 	}
 	if others == nil {
 		return fmt.Errorf("%w: no signature is attached", errUnsigned)
@@ -112,42 +119,62 @@ func (c *chain) imageSignatures(ctx context.Context) []Link {
 
 func (c *chain) imageSigned(ctx context.Context, image digest.Digest, related []ocispec.Descriptor) error {
 	reasons := []string{}
+	var unreadable error // the first one
 	for _, desc := range related {
-		data, err := c.read(ctx, desc, registry.MaxManifest)
-		if err != nil {
-			return err
+		err := c.attachedSigned(ctx, image, desc, func(reason string) {
+			if !slices.Contains(reasons, reason) {
+				reasons = append(reasons, reason)
+			}
+		})
+		if err == nil {
+			return nil
 		}
-		var m ocispec.Manifest
-		if err := descriptor.Unmarshal(data, &m); err != nil {
-			return fmt.Errorf("manifest %s: %w", desc.Digest, err)
-		}
-		for _, layer := range m.Layers {
-			if layer.MediaType != simpleSigning && layer.MediaType != sign.MediaType {
-				continue
-			}
-			data, err := c.read(ctx, layer, maxBundle)
-			if err != nil {
-				return err
-			}
-			for _, key := range c.o.ImageKeys {
-				if layer.MediaType == sign.MediaType {
-					_, err = sign.Verify(ctx, key, data, image)
-				} else {
-					err = verifySimple(key, data, layer.Annotations[annotationSignature], image)
-				}
-				if err == nil {
-					return nil
-				}
-				if reason := err.Error(); !slices.Contains(reasons, reason) {
-					reasons = append(reasons, reason)
-				}
-			}
+		if unreadable == nil && !errors.Is(err, errUnsigned) {
+			unreadable = err
 		}
 	}
-	if len(reasons) == 0 {
+	switch {
+	case unreadable != nil:
+		return unreadable
+	case len(reasons) == 0:
 		return errors.New("no signature was published with the image, or it was not copied")
 	}
 	return errors.New(strings.Join(reasons, "; "))
+}
+
+// attachedSigned returns nil if a manifest attached to an image holds a signature by one of
+// the keys, and errUnsigned if it holds none. It passes to because why each other signature
+// is not valid.
+func (c *chain) attachedSigned(ctx context.Context, image digest.Digest, desc ocispec.Descriptor, because func(reason string)) error {
+	data, err := c.read(ctx, desc, registry.MaxManifest)
+	if err != nil {
+		return err
+	}
+	var m ocispec.Manifest
+	if err := descriptor.Unmarshal(data, &m); err != nil {
+		return fmt.Errorf("manifest %s: %w", desc.Digest, err)
+	}
+	for _, layer := range m.Layers {
+		if layer.MediaType != simpleSigning && layer.MediaType != sign.MediaType {
+			continue
+		}
+		data, err := c.read(ctx, layer, maxBundle)
+		if err != nil {
+			return err
+		}
+		for _, key := range c.o.ImageKeys {
+			if layer.MediaType == sign.MediaType {
+				_, err = sign.Verify(ctx, key, data, image)
+			} else {
+				err = verifySimple(key, data, layer.Annotations[annotationSignature], image)
+			}
+			if err == nil {
+				return nil
+			}
+			because(err.Error())
+		}
+	}
+	return errUnsigned
 }
 
 // verifySimple verifies a signature made by cosign before version 3.
