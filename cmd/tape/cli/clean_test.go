@@ -15,7 +15,7 @@ import (
 
 // hostile is what terminals take for orders: a title, a colour, a return, 8-bit ones,
 // and text that reads backwards.
-const hostile = "a\x1b]0;pwned\x07b\x1b[31mc\rd\x7fe\u009b2Jf\u202eg"
+const hostile = "a\x1b]0;pwned\x07b\x1b[31mc\rd\x7fe\u009b2Jf\u202eg\u2028h"
 
 // Whatever is printed, and how, a terminal gets no orders from it.
 func TestClean(t *testing.T) {
@@ -33,7 +33,7 @@ func TestClean(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.Close()
-		for _, order := range []string{"\x1b]", "\x07", "[31mc\r", "\x7f", "\u009b", "\u202e"} {
+		for _, order := range []string{"\x1b]", "\x07", "[31mc\r", "\x7f", "\u009b", "\u202e", "\u2028"} {
 			if strings.Contains(out.String(), order) {
 				t.Errorf("%s: %q in %q", mode, order, out.String())
 			}

@@ -54,9 +54,9 @@ func (a *program) width() int {
 // else's, and would tell the terminal what to do.
 type visible struct{ io.Writer }
 
-// controls are those of ASCII but tab and line feed, those of Latin 1, and those that
-// change the direction of text, so that it reads otherwise than it is.
-var controls = regexp.MustCompile(`[\x00-\x08\x0b-\x1f\x7f-\x{9f}\x{202a}-\x{202e}\x{2066}-\x{2069}]`)
+// controls are those of ASCII but tab and line feed, those of Latin 1, other ends of lines,
+// and those that change the direction of text, so that it reads otherwise than it is.
+var controls = regexp.MustCompile(`[\x00-\x08\x0b-\x1f\x7f-\x{9f}\x{61c}\x{200e}\x{200f}\x{2028}-\x{202e}\x{2066}-\x{2069}]`)
 
 func clean(text string) string {
 	return controls.ReplaceAllStringFunc(text, func(c string) string {

@@ -61,7 +61,7 @@ func (a *program) viewCommand() *cobra.Command {
 				return err
 			}
 			if a.flags.output == "html" {
-				return show.WritePage(a.Out, view)
+				return show.WritePage(visible{a.Out}, view)
 			}
 			return a.print(view, func(w io.Writer) error { return show.WriteText(w, view, a.width()) })
 		},
