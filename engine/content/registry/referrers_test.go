@@ -300,7 +300,7 @@ func TestReferrersAnswers(t *testing.T) {
 		"cut off":                {index, entriesOf(entryOf("a"))[:40], entriesOf(entryOf("b")), 0, "read its list"},
 		"web page as an index":   {index, "<html>", entriesOf(entryOf("b")), 0, "read its list"},
 		"too large":              {index, entriesOf(entryOf("a"))[:20] + strings.Repeat(" ", registry.MaxManifest), "", 0, "more than"},
-		"negative size":          {index, entriesOf(strings.Replace(entryOf("a"), ":5}", ":-5}", 1)), "", 0, "-5 bytes"},
+		"negative size":          {index, entriesOf(strings.Replace(entryOf("a"), ":5}", ":-5}", 1)), "", 0, "has size -5"},
 		"no digest":              {index, entriesOf(`{"size":1}`), "", 0, "digest"},
 		"too many":               {index, entriesOf(manyEntries(1<<14 + 1)...), "", 0, "more than"},
 	} {
