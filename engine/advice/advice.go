@@ -115,10 +115,10 @@ func Render(err error, say func(Action) string) string {
 
 // walk visits an error and all that it wraps.
 func walk(err error, visit func(Advised)) {
-	if e, ok := err.(Advised); ok {
+	if e, ok := err.(Advised); ok { //nolint:errorlint // each error of the tree is visited
 		visit(e)
 	}
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // as above
 	case interface{ Unwrap() error }:
 		if below := e.Unwrap(); below != nil {
 			walk(below, visit)

@@ -4,6 +4,7 @@ package serve_test
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -68,7 +69,7 @@ func main() { serve.Interpreter(struct{ interpreter.Interpreter }{}) }
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off")
 		out, err := cmd.Output()
-		if failed, ok := err.(*exec.ExitError); ok {
+		if failed, ok := errors.AsType[*exec.ExitError](err); ok {
 			t.Fatalf("go %v: %v\n%s", args, err, failed.Stderr)
 		} else if err != nil {
 			t.Fatal(err)

@@ -114,7 +114,7 @@ func (e *CopyError) Unwrap() error { return e.Err }
 // CopyErrors are those that an error of [Copy] is made of, in the order of the pairs.
 func CopyErrors(err error) []*CopyError {
 	var out []*CopyError
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // as Copy returns it
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, err := range joined.Unwrap() {
 			if failed, ok := errors.AsType[*CopyError](err); ok {
 				out = append(out, failed)

@@ -140,7 +140,7 @@ func readSide(ctx context.Context, env Environment, ref string) (s side, err err
 			return s, fmt.Errorf("read %s: %w", ref, err)
 		}
 	}
-	s.objects = newObjectSet()
+	s.objects = newObjectSet(maxValues)
 	for _, f := range list {
 		if err := s.objects.addFile(f); err != nil {
 			return s, fmt.Errorf("read %s: %w", ref, err)
@@ -165,7 +165,7 @@ func (o *objectSet) addFile(f files.File) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.Name, err)
 		}
-		if o.values += count(v); o.values > maxValues {
+		if o.room -= count(v); o.room < 0 {
 			return fmt.Errorf("%s: the manifests up to here have more than %d values, aliases counted each time", f.Name, maxValues)
 		}
 		o.addValue(plainJSON(v))

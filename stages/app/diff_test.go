@@ -20,7 +20,7 @@ import (
 func TestDiffObjects(t *testing.T) {
 	parse := func(docs ...string) *objectSet {
 		t.Helper()
-		out := newObjectSet()
+		out := newObjectSet(maxValues)
 		for _, d := range docs {
 			var m map[string]any
 			if err := json.Unmarshal([]byte(d), &m); err != nil {
@@ -138,7 +138,7 @@ func TestDiffMoved(t *testing.T) {
 			"data": map[string]any{"password": value},
 		}
 	}
-	a, b := newObjectSet(), newObjectSet()
+	a, b := newObjectSet(maxValues), newObjectSet(maxValues)
 	a.add(object("dev", "one", "aaa"))
 	b.add(object("prod", "one", "bbb"))
 	// Of these, nothing tells which of two the one before became.
@@ -212,8 +212,8 @@ func TestDiffSources(t *testing.T) {
 
 // Many objects of one key take a step each, and values that aliases make are bounded.
 func TestDiffBounds(t *testing.T) {
-	many := newObjectSet()
-	const n = 100_000
+	many := newObjectSet(maxValues)
+	const n = 10_000
 	if err := many.addFile(files.File{Name: "a.yaml", Data: []byte(strings.Repeat("---\nkind: A\nmetadata: {name: x}\n", n))}); err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +224,7 @@ func TestDiffBounds(t *testing.T) {
 	if many.byKey[last] == nil {
 		t.Errorf("no object %s", last)
 	}
-	err := newObjectSet().addFile(files.File{Name: "a.yaml", Data: []byte("kind: A\na: [" + strings.Repeat("1,", maxValues) + "1]\n")})
+	err := newObjectSet(1000).addFile(files.File{Name: "a.yaml", Data: []byte("kind: A\na: [" + strings.Repeat("1,", 1000) + "1]\n")})
 	if err == nil || !strings.Contains(err.Error(), "a.yaml: the manifests up to here have more than 2097152 values") {
 		t.Errorf("error %v", err)
 	}

@@ -71,11 +71,11 @@ func (d ObjectsDiff) empty() bool { return len(d.Added)+len(d.Removed)+len(d.Cha
 type objectSet struct {
 	byKey  map[ObjectKey]map[string]any
 	seen   map[ObjectKey]int // how many objects of a key there are
-	values int               // in all of them
+	room   int               // how many more values it takes
 }
 
-func newObjectSet() *objectSet {
-	return &objectSet{byKey: map[ObjectKey]map[string]any{}, seen: map[ObjectKey]int{}}
+func newObjectSet(room int) *objectSet {
+	return &objectSet{byKey: map[ObjectKey]map[string]any{}, seen: map[ObjectKey]int{}, room: room}
 }
 
 func (o *objectSet) add(object map[string]any) {

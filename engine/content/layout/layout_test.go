@@ -760,16 +760,6 @@ func files(t *testing.T, dir string) []string {
 	return out
 }
 
-func blobFile(dir string, dgst digest.Digest) string {
-	return filepath.Join(dir, "blobs", dgst.Algorithm().String(), dgst.Encoded())
-}
-
-func tamper(t *testing.T, file, data string) {
-	t.Helper()
-	check(t, os.Chmod(file, 0o600))
-	check(t, os.WriteFile(file, []byte(data), 0o600))
-}
-
 func put(t *testing.T, s content.Ingester, data string) ocispec.Descriptor {
 	t.Helper()
 	desc := blob(data)
