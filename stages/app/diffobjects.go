@@ -69,9 +69,9 @@ func (d ObjectsDiff) empty() bool { return len(d.Added)+len(d.Removed)+len(d.Cha
 // objectSet holds the values of objects. Objects of one key (which a cluster would take
 // for one) are numbered, so that none hides another.
 type objectSet struct {
-	byKey  map[ObjectKey]map[string]any
-	seen   map[ObjectKey]int // how many objects of a key there are
-	room   int               // how many more values it takes
+	byKey map[ObjectKey]map[string]any
+	seen  map[ObjectKey]int // how many objects of a key there are
+	room  int               // how many more values it takes
 }
 
 func newObjectSet(room int) *objectSet {

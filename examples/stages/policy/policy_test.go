@@ -63,7 +63,7 @@ func TestTape(t *testing.T) {
 	}
 
 	status, out := run("package")
-	if want := "docker.io/library/busybox:1.37 at app.yaml:16"; status != 3 || !strings.Contains(out, want) {
+	if want := "docker.io/library/busybox:1.37 at manifests/app.yaml:16"; status != 3 || !strings.Contains(out, want) {
 		t.Errorf("status %d, want 3 with %q:\n%s", status, want, out)
 	}
 	change("[registry.shop.example]", "[registry.shop.example, docker.io]")

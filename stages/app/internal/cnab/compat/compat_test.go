@@ -66,7 +66,7 @@ func TestCompatible(t *testing.T) {
 func build(t *testing.T, dir string) string {
 	t.Helper()
 	run(t, "go", "build", "-o", dir, "github.com/cnabio/cnab-to-oci/cmd/cnab-to-oci")
-	run(t, "go", "build", "-C", "../../..", "-o", filepath.Join(dir, "tape"), "./cmd/tape")
+	run(t, "go", "build", "-C", "../../../../..", "-o", filepath.Join(dir, "tape"), "./cmd/tape")
 	return dir
 }
 
