@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package advice adds to an error what would help against it, and leaves open how:
-// a program sets a field, a person gives a flag, and only whoever shows the error
-// knows which. The tape command puts its flags in place of the general words.
+// Package advice adds to an error what to do next, but not how: a program sets a field
+// and a person gives a flag, and only the code that shows the error knows which. The tape command puts its flags in place of the general words.
 package advice
 
 import (

@@ -45,8 +45,8 @@ func literals(t *testing.T, dir string, visit func(at token.Position, text strin
 	}
 }
 
-// What the library says holds for whoever calls it: flags and commands are of this
-// package.
+// TestLibraryNamesNoFlags checks that texts of the library name no flags and commands of
+// this package: other programs call it too.
 func TestLibraryNamesNoFlags(t *testing.T) {
 	spoken := regexp.MustCompile(`^--[a-z-]+ %|[ (\x60'"]--[a-z]|[ (]-[A-Zp]\b|'tape [a-z]|\btape (package|images|render|list|view|diff|pull|sign|verify|copy|relocate|save|load|cnab|pipeline|interpreter|cache|login) `)
 	for _, dir := range []string{"engine", "stages", "plugins", "interpreters"} {

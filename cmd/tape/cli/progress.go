@@ -367,7 +367,7 @@ func (t *tty) line(i int, now time.Time, width int) string {
 	return "\r" + t.fit(t.running[i], now, width)
 }
 
-// fit is a node's line, cut to width columns; 0 is no width.
+// fit returns the line of a node, cut to width columns unless width is 0.
 func (t *tty) fit(n *nodeState, now time.Time, width int) string {
 	mark, text := t.mark(n, now), []rune(t.text(n, now))
 	// mpb counts colors as columns, and takes them away from what is too long.

@@ -32,8 +32,8 @@ func IsManifest(mediaType string) bool {
 	return images.IsManifestType(mediaType) || images.IsIndexType(mediaType) || mediaType == artifactManifest
 }
 
-// Check returns an error of class ErrInvalidArgument if a descriptor that somebody else
-// wrote has an invalid digest, or a size that is impossible for the digest. Every
+// Check returns an error of class ErrInvalidArgument if an untrusted descriptor
+// has an invalid digest, or a size that is impossible for the digest. Every
 // descriptor is checked where it is read.
 func Check(desc ocispec.Descriptor) error {
 	if err := desc.Digest.Validate(); err != nil {
@@ -71,7 +71,7 @@ const (
 	membersOfObject = 4
 )
 
-// Unmarshal is json.Unmarshal for a manifest or index that somebody else wrote, with a
+// Unmarshal is json.Unmarshal for an untrusted manifest or index, with a
 // bound on the memory it takes.
 func Unmarshal(data []byte, v any) error { return UnmarshalUpTo(data, maxObjects, v) }
 

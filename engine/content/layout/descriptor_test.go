@@ -91,7 +91,8 @@ func TestLayoutWritersAtOnce(t *testing.T) {
 	}
 }
 
-// What makes a layout and dies before it has an index is no obstacle.
+// TestLayoutBegun checks that a layout without an index, which a process left that was
+// killed, can be written.
 func TestLayoutBegun(t *testing.T) {
 	dir := t.TempDir()
 	check(t, os.WriteFile(filepath.Join(dir, "oci-layout"), nil, 0o600))

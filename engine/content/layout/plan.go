@@ -188,8 +188,8 @@ func (p *Plan) WriteFile(ctx context.Context, file string, open Blob, o PlanOpti
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	// There is no sync, which would take half as long as the writing: data lost in a power
-	// failure is noticed when the archive is read, and the archive is a copy.
+	// Do not sync, which takes half as long as writing: reading the archive detects data lost
+	// in a power failure, and the archive is a copy.
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("write archive %s: %w", partial, err)
 	}

@@ -30,8 +30,7 @@ func TestWriteText(t *testing.T) {
 	}
 }
 
-// TestWriteTextIsSafe: nothing that somebody wrote into an artifact steers the
-// terminal.
+// TestWriteTextIsSafe checks that the content of an artifact cannot control the terminal.
 func TestWriteTextIsSafe(t *testing.T) {
 	var out bytes.Buffer
 	v := &artifact.View{Images: []artifact.ViewImage{{Name: "a\x1b[2Jb\nc"}}, Content: artifact.ViewContent{Files: []artifact.ViewFile{{Name: "x\ry\u202e"}}}, Warnings: []string{"\x07"}}
