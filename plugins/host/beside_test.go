@@ -227,3 +227,89 @@ func TestCallOfStaleDescription(t *testing.T) {
 		t.Errorf("it got the environment of the one before: %q", resp.Files[0].Data)
 	}
 }
+
+// fresh is another host for the same folder, which knows no checksum yet, and the
+// interpreter that it lists.
+func (b *bed) fresh(t *testing.T) (*host.Host, *host.Interpreter) {
+	t.Helper()
+	h := host.New(host.Options{Dirs: []string{b.dir}, Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	t.Cleanup(func() { _ = h.Close() })
+	list, err := h.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := list[0].Describe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return h, list[0]
+}
+
+// The process that Prepare starts is the one that the first call uses.
+func TestPrepare(t *testing.T) {
+	b, exe := written(t, host.Options{})
+	_, i := b.fresh(t)
+	before := b.starts()
+	i.Prepare(t.Context())
+	i.Prepare(t.Context())
+	if _, err := render(t.Context(), t, i, fakeOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	i.Prepare(t.Context())
+	if n := b.starts() - before; n != 1 {
+		t.Errorf("%d processes were started, want 1", n)
+	}
+
+	// It is not used once the executable is another.
+	_, i = b.fresh(t)
+	i.Prepare(t.Context())
+	if _, err := i.Checksum(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(exe)
+	if err == nil {
+		// A program that runs cannot be written to, only replaced.
+		err = errors.Join(os.WriteFile(exe+".new", append(data, 0), 0o700), os.Rename(exe+".new", exe))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var changed *host.ChecksumError
+	if _, err := render(t.Context(), t, i, fakeOptions{}); !errors.As(err, &changed) {
+		t.Errorf("call of a changed executable: got %v, want a ChecksumError", err)
+	}
+}
+
+// Where it is recorded which program it must be, none is started before its checksum
+// is known.
+func TestPrepareInstalled(t *testing.T) {
+	b, exe := written(t, host.Options{})
+	h, i := b.fresh(t)
+	if err := os.WriteFile(exe+".sha256", []byte(strings.Repeat("0", 64)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := b.starts()
+	i.Prepare(t.Context())
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.starts() - before; n != 0 {
+		t.Errorf("%d processes were started", n)
+	}
+}
+
+// A process that was prepared by a description of another program does not get the call.
+func TestPrepareStale(t *testing.T) {
+	t.Setenv("TAPE_TEST_WANTED", "yes")
+	b, exe := written(t, host.Options{})
+	edit(t, exe+".json", replace("TAPE_TEST_WANTED", "TAPE_TEST_BEFORE"))
+	edit(t, exe, change(padding/2))
+	_, i := b.fresh(t)
+	i.Prepare(t.Context())
+	resp, err := render(t.Context(), t, i, fakeOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(resp.Files[0].Data, []byte("TAPE_TEST_WANTED=yes")) {
+		t.Errorf("it got the environment of the one before: %q", resp.Files[0].Data)
+	}
+}

@@ -10,7 +10,9 @@
 // # Trust
 //
 // The checksum of an executable is computed before it is used and verified again right
-// before every start; the caller compares it to the locked one. Only the description may be
+// before every start; the caller compares it to the locked one. If the caller accepts any
+// checksum, the process may start meanwhile, and gets its first call when the checksum is
+// known (see [Interpreter.Prepare]). Only the description may be
 // read without either, from a file next to the executable (see
 // [Interpreter.WriteDescription]): it is used while it fits the executable, and discarded
 // if the checksum disagrees.
@@ -123,6 +125,7 @@ type Host struct {
 	known     map[knownKey]*Interpreter
 	processes map[*process]struct{}
 	room      *room // made with the first process
+	preparing sync.WaitGroup
 }
 
 // knownKey identifies one state of an executable, and whether it was opened by its path.
@@ -253,7 +256,20 @@ func (h *Host) Close() error {
 		wg.Go(p.stop)
 	}
 	wg.Wait()
+	h.preparing.Wait()
 	return room.remove()
+}
+
+// background runs f unless the host is closed, and reports whether it does. Close waits
+// for f.
+func (h *Host) background(f func()) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return false
+	}
+	h.preparing.Go(f)
+	return true
 }
 
 // admit creates a process with its own folder. From now on Close ends it.

@@ -31,6 +31,7 @@ type Interpreter struct {
 
 	mu        sync.Mutex
 	described *beside
+	ahead     *ahead   // set by Prepare until start takes it
 	current   *process // takes new calls; nil if there is none
 }
 
@@ -256,16 +257,24 @@ func (i *Interpreter) release(p *process) {
 	}
 }
 
-// start verifies the executable and starts it.
+// start verifies the executable and starts it, unless Prepare already has.
 func (i *Interpreter) start(ctx context.Context, d interpreter.Description) (*process, error) {
-	begin := time.Now()
 	sum, err := i.exe.checksum(ctx)
 	if err != nil {
 		return nil, err
 	}
+	if p := i.takeAhead(ctx, d); p != nil {
+		return p, nil
+	}
 	if err := i.exe.verify(ctx, sum); err != nil {
 		return nil, err
 	}
+	return i.launch(ctx, d)
+}
+
+// launch starts the executable.
+func (i *Interpreter) launch(ctx context.Context, d interpreter.Description) (*process, error) {
+	begin := time.Now()
 	p, err := i.host.admit(i)
 	if err != nil {
 		return nil, err
@@ -279,7 +288,7 @@ func (i *Interpreter) start(ctx context.Context, d interpreter.Description) (*pr
 		return nil, fmt.Errorf("start: %w", err)
 	}
 	i.host.opts.Log.Debug("interpreter started", "interpreter", i.label(), "path", i.exe.path,
-		"checksum", sum, "pid", p.pid(), "took", time.Since(begin))
+		"pid", p.pid(), "took", time.Since(begin))
 	return p, nil
 }
 

@@ -69,6 +69,7 @@ func (b *builtIn) Checksum(context.Context) (digest.Digest, error) { return b.ch
 var (
 	_ rendering.Interpreters = interpreters{}
 	_ rendering.Interpreter  = (*host.Interpreter)(nil)
+	_ rendering.Preparer     = (*host.Interpreter)(nil)
 	_ rendering.Interpreter  = (*builtIn)(nil)
 	_ rendering.FromMemory   = (*builtIn)(nil)
 )

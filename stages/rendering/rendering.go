@@ -166,6 +166,12 @@ func OnDisk(place, path, name string) string {
 	return filepath.ToSlash(filepath.Join(place, rel))
 }
 
+// Preparer is implemented by an [Interpreter] whose process can start while its checksum
+// is computed. Prepare is for callers that accept any program of that name.
+type Preparer interface {
+	Prepare(ctx context.Context)
+}
+
 // FromMemory is implemented by an [Interpreter] in tape's own process that can render
 // files that are not on disk. Source and Scratch of the request are empty.
 type FromMemory interface {

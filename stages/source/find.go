@@ -67,7 +67,7 @@ func (s *Stage) find(ctx context.Context, report func(engine.Event), at *place) 
 	if err != nil {
 		return nil, err
 	}
-	sum, err := s.allow(ctx, chosen)
+	sum, err := s.allow(ctx, chosen.Interpreter)
 	if err != nil {
 		return nil, err
 	}
@@ -163,6 +163,9 @@ func saidBy(i rendering.Interpreter, err error) error {
 
 // allow asks whether an interpreter may be used, and answers with its checksum.
 func (s *Stage) allow(ctx context.Context, i rendering.Interpreter) (digest.Digest, error) {
+	if p, ok := i.(rendering.Preparer); ok && s.config.Lock == nil {
+		p.Prepare(ctx)
+	}
 	sum, err := i.Checksum(ctx)
 	if err != nil || s.config.Lock == nil {
 		return sum, err

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -494,6 +495,33 @@ func TestStaleDescription(t *testing.T) {
 	}
 	if !old.settled || old.asked > 0 || p.asked == 0 {
 		t.Errorf("settled: %v; the old one was asked %d times and plain %d", old.settled, old.asked, p.asked)
+	}
+}
+
+// eager notes that it was told to start before its checksum was known.
+type eager struct {
+	*fake
+	prepared bool
+}
+
+func (e *eager) Prepare(context.Context) { e.prepared = true }
+
+// An interpreter may start before its checksum is known only where no lock states it.
+func TestPrepare(t *testing.T) {
+	dir := newFolder(t, map[string]string{"a.x": "a"})
+	locked := source.LockedInterpreter{
+		Version: "1", Checksums: map[string]digest.Digest{runtime.GOOS + "/" + runtime.GOARCH: digest.FromString("eager")},
+	}
+	for _, lock := range []*source.Lock{nil, {File: "tape.lock", Interpreters: map[string]source.LockedInterpreter{"eager": locked}}} {
+		e := &eager{fake: &fake{description: interpreter.Description{
+			Name: "eager", Version: "1", Markers: []interpreter.Marker{{Name: "*.x"}},
+		}}}
+		if _, err := run(t, source.Config{Path: dir, Lock: lock}, source.Options{Interpreters: found{e, plain()}}); err != nil {
+			t.Fatal(err)
+		}
+		if e.asked == 0 || e.prepared != (lock == nil) {
+			t.Errorf("lock %v: prepared is %v", lock, e.prepared)
+		}
 	}
 }
 
