@@ -120,7 +120,7 @@ func (a *authorizer) authorization(ctx context.Context, req *http.Request) (stri
 		return basic(seen.host, user, secret)
 	}
 	value, err := a.token(ctx, at, seen, wanted, asked, user, secret)
-	if err != nil && isRefusal(err) && seen.basic && user != "" && secret != "" {
+	if err != nil && context.Cause(ctx) == nil && seen.basic && user != "" && secret != "" {
 		return basic(seen.host, user, secret)
 	}
 	return value, err
@@ -245,25 +245,34 @@ func (a *authorizer) fetch(ctx context.Context, at *authority, seen authority, s
 	return resp.Token, resp.ExpiresInSeconds, nil
 }
 
-// tokenAnswer is the answer of a token server as containerd reads it: the life of a token
-// as a number of seconds, and without what is of no use here and may have any form.
-type tokenAnswer struct {
-	body io.Reader
-	text io.Reader // nil until body is read
+// shortAnswer is the answer of a token server, or an error, without its content codings.
+type shortAnswer struct {
+	body    io.Reader
+	codings []string
+	token   bool
+	text    io.Reader // nil until body is read
 }
 
-func (a *tokenAnswer) Read(p []byte) (int, error) {
+func (a *shortAnswer) Read(p []byte) (int, error) {
 	if a.text == nil {
 		data, err := io.ReadAll(io.LimitReader(a.body, maxTokenAnswer))
 		if err != nil {
 			return 0, err
 		}
-		a.text = bytes.NewReader(plainToken(data))
+		if plain, err := plainJSON(data, a.codings, ""); err == nil {
+			data = plain
+		}
+		if a.token {
+			data = plainToken(data)
+		}
+		a.text = bytes.NewReader(data)
 	}
 	return a.text.Read(p)
 }
 
-// plainToken is what is not an answer with a token as it is.
+// plainToken is the answer of a token server as containerd reads it: the life of a token as
+// a number of seconds, and without what is of no use here and may have any form. It leaves
+// what is not an answer with a token as it is.
 func plainToken(data []byte) []byte {
 	var answer struct {
 		Token        string          `json:"token,omitempty"`

@@ -87,6 +87,7 @@ func (s *credentials) read() []*authFile {
 	add := func(name string, from io.Reader) {
 		file := &authFile{name: name}
 		data, err := io.ReadAll(io.LimitReader(from, maxAuthFile))
+		data = bytes.TrimPrefix(data, []byte("\ufeff")) // as Windows writes it
 		if err == nil && len(bytes.TrimSpace(data)) > 0 {
 			err = json.Unmarshal(data, file)
 		}
@@ -201,8 +202,15 @@ func namesOf(name string) []string {
 		out = append(out, hubConfig, "index.docker.io")
 	}
 	for _, h := range hosts {
-		// As older versions of docker wrote it.
-		out = append(out, h, "https://"+h, "https://"+h+"/", "https://"+h+"/v1/", "https://"+h+"/v2/", "http://"+h, "http://"+h+"/")
+		out = append(out, h)
+		// As older versions of docker and people write it.
+		for _, scheme := range []string{"https://", "http://", ""} {
+			for _, path := range []string{"", "/", "/v1/", "/v2/", "/v1", "/v2"} {
+				if scheme+path != "" {
+					out = append(out, scheme+h+path)
+				}
+			}
+		}
 	}
 	return out
 }
@@ -239,7 +247,7 @@ func readEntry(data json.RawMessage) (user, secret string, err error) {
 	case entry.Auth == "":
 		return entry.Username, entry.Password, nil
 	}
-	text, err := base64.StdEncoding.DecodeString(entry.Auth)
+	text, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(strings.TrimSpace(entry.Auth), "="))
 	if err != nil {
 		return "", "", errors.New("auth is not base64")
 	}

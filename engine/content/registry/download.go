@@ -61,12 +61,13 @@ func (r *resuming) Read(p []byte) (int, error) {
 	}
 }
 
-// broke is the error of a body that can be gone on with, or nil.
+// broke is the error of a body that can be gone on with, or nil. A body that ends too early
+// may have been cut off by a proxy, which then says that the part is the whole.
 func (r *resuming) broke(err error) *requestError {
 	if r.offset >= r.size {
 		return nil
 	}
-	if _, open := r.ReadCloser.(unsized); open && errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) {
 		return &requestError{worth: fewTries, again: true}
 	}
 	if broken, ok := errors.AsType[*requestError](err); ok && broken.again {
@@ -106,9 +107,6 @@ func (r *resuming) resume(broken *requestError, err error) error {
 		err = failed
 	}
 }
-
-// unsized is a body that ends with its connection, if it is not known otherwise.
-type unsized struct{ io.ReadCloser }
 
 // openBlob asks for a blob from an offset on. Where the registry does not offer that, it
 // is asked for the whole blob, and what comes before is skipped.
@@ -153,9 +151,6 @@ func skip(resp *http.Response, desc ocispec.Descriptor, offset int64) (io.ReadCl
 	if err != nil {
 		resp.Body.Close()
 		return nil, err
-	}
-	if resp.ContentLength < 0 {
-		body = unsized{body}
 	}
 	return body, nil
 }
@@ -219,9 +214,9 @@ func decoder(body io.Reader, codings []string) (io.Reader, error) {
 // maxWindow bounds the memory of a decoder, in bytes.
 const maxWindow = 8 << 20
 
-// plainManifest undoes what a proxy did to a manifest. want is its digest, "" if that is
-// not known.
-func plainManifest(data []byte, codings []string, want digest.Digest) ([]byte, error) {
+// plainJSON undoes what a proxy did to a manifest or another document. want is its digest,
+// "" if that is not known.
+func plainJSON(data []byte, codings []string, want digest.Digest) ([]byte, error) {
 	if len(codings) == 0 || want != "" && want.Algorithm().FromBytes(data) == want ||
 		want == "" && bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
 		return data, nil
@@ -232,7 +227,7 @@ func plainManifest(data []byte, codings []string, want digest.Digest) ([]byte, e
 	}
 	out, err := io.ReadAll(io.LimitReader(body, MaxManifest+1))
 	if err != nil {
-		return nil, fmt.Errorf("sent a manifest as %s: %w: %w", strings.Join(codings, ", "), err, errdefs.ErrDataLoss)
+		return nil, fmt.Errorf("sent a document as %s: %w: %w", strings.Join(codings, ", "), err, errdefs.ErrDataLoss)
 	}
 	return out, nil
 }

@@ -90,12 +90,13 @@ func (c *Client) configure(registry string, source bool) ([]docker.RegistryHost,
 			base = &firstAlone{base: base}
 		}
 		hosts[i].Client = &http.Client{Transport: &transport{client: c, base: base, tries: tries}}
+		hosts[i].Header = canonical(host.Header)
 		tokens := &http.Client{Transport: &transport{client: c, base: base, tries: maxTries, tokens: true}, CheckRedirect: stay}
 		authorizer := &authorizer{
 			client: tokens, header: c.header(), credentials: c.credentials, clear: c.clear, origins: map[string]*authority{},
 		}
 		hosts[i].Authorizer = authorizer
-		hosts[i].Client.CheckRedirect = follow(authorizer, host.Header)
+		hosts[i].Client.CheckRedirect = follow(authorizer, hosts[i].Header)
 		if host.Host == registry || registry == hubName && host.Host == hubHost {
 			// What a node may pull from and resolve at, it may ask for referrers: hosts.toml
 			// did not know the word before containerd 2.1.
@@ -105,6 +106,18 @@ func (c *Client) configure(registry string, source bool) ([]docker.RegistryHost,
 		}
 	}
 	return hosts, nil
+}
+
+// canonical returns headers by the names that net/http looks them up by. containerd keeps
+// them as hosts.toml spells them, and a name in lower case could not be removed again.
+func canonical(header http.Header) http.Header {
+	out := http.Header{}
+	for name, values := range header {
+		for _, value := range values {
+			out.Add(name, value)
+		}
+	}
+	return out
 }
 
 // maxRedirects is how many hosts a request is sent on to.

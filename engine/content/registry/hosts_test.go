@@ -358,6 +358,33 @@ func TestRedirect(t *testing.T) {
 	})
 }
 
+// What a hosts.toml says to send to a host stays there, however it spells the name.
+func TestRedirectHeaders(t *testing.T) {
+	for _, name := range []string{"X-Secret", "x-secret", "Authorization", "authorization", "cookie"} {
+		dir := hostsDir(t, host, fmt.Sprintf("[host.%q]\n  capabilities = [\"pull\", \"resolve\"]\n  [host.%[1]q.header]\n    %s = %q\n", "http://"+atPort, name, secret))
+		bubble(t, name, func(t *testing.T, n *network) {
+			content := registrytest.GGCR()
+			m, storage := n.add(atPort, content), n.add(otherPort, content)
+			desc, data := blob(small, 1)
+			push(t, repository(t, n.client(registry.Options{}), otherPort+"/app"), desc, data)
+			m.before = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				if r.Header.Get(name) != secret {
+					t.Errorf("%s has no %s", r.URL, name)
+				}
+				http.Redirect(w, r, "http://"+otherPort+r.URL.Path, http.StatusTemporaryRedirect)
+				return true
+			}
+			storage.headers = nil
+			if got, err := read(source(t, n.client(registry.Options{HostsDir: dir}), host+"/app").Blob(t.Context(), desc)); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("got %d bytes, %v", len(got), err)
+			}
+			if len(storage.headers) == 0 || strings.Contains(fmt.Sprint(storage.headers), secret) {
+				t.Errorf("sent on with %v", storage.headers)
+			}
+		})
+	}
+}
+
 func TestTLS(t *testing.T) {
 	server := httptest.NewUnstartedServer(registrytest.GGCR())
 	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)

@@ -3,6 +3,7 @@
 package registry
 
 import (
+	"net/url"
 	"slices"
 	"testing"
 )
@@ -37,6 +38,35 @@ func TestLinksTo(t *testing.T) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// Where a registry says to go on, which is often not in the form that it should be.
+func TestLocation(t *testing.T) {
+	at, err := url.Parse("https://r.example:5000/v2/a/referrers/x?n=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		"?n=2":                          "https://r.example:5000/v2/a/referrers/x?n=2",
+		"/v2/b?n=2#x":                   "https://r.example:5000/v2/b?n=2",
+		"//cdn.example/x":               "https://cdn.example/x",
+		"https://u:p@r.example:5000/x":  "https://r.example:5000/x",
+		"r.example:5000/v2/b":           "https://r.example:5000/v2/b",
+		"10.0.0.1:5000/v2/b":            "https://10.0.0.1:5000/v2/b",
+		"http://r.example:5000/v2/b":    "https://r.example:5000/v2/b", // behind a proxy that speaks TLS for it
+		"http://r.example/v2/b":         "https://r.example:5000/v2/b",
+		"http://r.example:8080/v2/b":    "http://r.example:8080/v2/b",
+		"http://cdn.example:5000/v2/b":  "http://cdn.example:5000/v2/b",
+		"ftp://r.example/":              "",
+		"http://%zz":                    "",
+		":":                             "",
+		"javascript://r.example:5000/x": "",
+	} {
+		got, ok := location(at, text)
+		if ok != (want != "") || ok && got.String() != want {
+			t.Errorf("%s: %v, %v, want %s", text, got, ok, want)
+		}
 	}
 }
 

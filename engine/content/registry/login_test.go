@@ -92,6 +92,18 @@ func TestPlacesOfCredentials(t *testing.T) {
 		"an old spelling": func(t *testing.T, home string) {
 			keep(t, filepath.Join(home, ".docker", "config.json"), strings.Replace(right, host, "https://"+host+"/v1/", 1))
 		},
+		"a byte order mark": func(t *testing.T, home string) {
+			keep(t, filepath.Join(home, ".docker", "config.json"), "\ufeff"+right)
+		},
+		"without padding": func(t *testing.T, home string) {
+			keep(t, filepath.Join(home, ".docker", "config.json"), strings.Replace(right, encoded, base64.RawStdEncoding.EncodeToString([]byte(user+":"+secret+"\x00")), 1))
+		},
+		"with a slash": func(t *testing.T, home string) {
+			keep(t, filepath.Join(home, ".docker", "config.json"), strings.Replace(right, host, host+"/", 1))
+		},
+		"with a version": func(t *testing.T, home string) {
+			keep(t, filepath.Join(home, ".docker", "config.json"), strings.Replace(right, host, "http://"+host+"/v2/", 1))
+		},
 		"user and password": func(t *testing.T, home string) {
 			keep(t, filepath.Join(home, ".docker", "config.json"), fmt.Sprintf(`{"auths":{%q:{"username":%q,"password":%q}}}`, host, user, secret))
 		},

@@ -241,7 +241,55 @@ func TestTokens(t *testing.T) {
 			pushed(t, repository(t, n.client(registry.Options{Credentials: known}), host+"/app"), "1")
 		})
 	}
+	bubble(t, "compressed", func(t *testing.T, n *network) {
+		s := n.add(host, nil)
+		s.before = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+			if r.Header.Get("Authorization") == "Bearer t" {
+				return false
+			}
+			w.Header().Set("Content-Encoding", "gzip")
+			out := gzip.NewWriter(w)
+			defer out.Close()
+			if r.URL.Path == "/token" {
+				fmt.Fprint(out, `{"token":"t"}`)
+				return true
+			}
+			w.Header().Set("WWW-Authenticate", `Bearer realm="/token"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		}
+		pushed(t, repository(t, n.client(registry.Options{Credentials: known}), host+"/app"), "1")
+		s.before = func(w http.ResponseWriter, _ *http.Request, _ int) bool {
+			w.Header().Set("Content-Encoding", "gzip")
+			w.WriteHeader(http.StatusForbidden)
+			out := gzip.NewWriter(w)
+			defer out.Close()
+			fmt.Fprint(out, `{"errors":[{"message":"not you"}]}`)
+			return true
+		}
+		if _, err := repository(t, n.client(registry.Options{}), host+"/app").Tags(t.Context()); err == nil || !strings.Contains(err.Error(), "not you") {
+			t.Errorf("got %v", err)
+		}
+	})
+	// 403 with error="invalid_token" is a token that is no longer taken, as 401 is.
+	bubble(t, "403 for an old token", func(t *testing.T, n *network) {
+		content, dead := registrytest.GGCR(), ""
+		s := &tokens{good: func(string) bool { return true }, next: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Authorization") != dead {
+				content.ServeHTTP(w, r)
+				return
+			}
+			w.Header().Set("WWW-Authenticate", `Bearer realm="/token",service="s",error="invalid_token"`)
+			w.WriteHeader(http.StatusForbidden)
+		})}
+		n.add(host, s)
+		r := repository(t, n.client(registry.Options{Credentials: known}), host+"/app")
+		pushed(t, r, "1")
+		dead = "Bearer t" + strconv.FormatInt(s.given.Load(), 10)
+		pushed(t, r, "2")
+	})
 	for name, challenge := range map[string]string{
+		"Bearer whose server is down":     `Bearer realm="http://down.example.com/token", Basic realm="r"`,
 		"Negotiate before Basic":          `Negotiate, Basic realm="r"`,
 		"Bearer without a realm":          `Bearer service="s", Basic realm="r"`,
 		"Bearer whose server has nothing": `Bearer realm="/nowhere", Basic realm="r"`,
@@ -504,6 +552,9 @@ func TestContentEncoding(t *testing.T) {
 						t.Errorf("Manifest(%.8s) = %v, %v", at, desc.Digest, err)
 					}
 				}
+				if tags, err := r.Tags(t.Context()); err != nil || !slices.Equal(tags, []string{"1"}) {
+					t.Errorf("Tags = %q, %v", tags, err)
+				}
 				for i, data := range [][]byte{layer, raw} {
 					got, err := read(r.Blob(t.Context(), layers[i]))
 					if err != nil || !bytes.Equal(got, data) {
@@ -566,6 +617,25 @@ func TestResume(t *testing.T) {
 				}
 			})
 		}
+	}
+	// A proxy may say of the part that it got that this is the whole.
+	for _, part := range []int{0, 1, len(data) / 2} {
+		bubble(t, fmt.Sprintf("%d bytes as the whole", part), func(t *testing.T, n *network) {
+			s := n.add(host, nil)
+			s.before = func(w http.ResponseWriter, _ *http.Request, n int) bool {
+				if n > 1 {
+					w.Write(data)
+					return true
+				}
+				w.Header().Set("Content-Length", strconv.Itoa(part))
+				w.Write(data[:part])
+				return true
+			}
+			got, err := read(repository(t, n.client(registry.Options{}), host+"/app").Blob(t.Context(), desc))
+			if err != nil || !bytes.Equal(got, data) {
+				t.Errorf("got %d bytes, %v", len(got), err)
+			}
+		})
 	}
 	// The digest has the last word.
 	bubble(t, "wrong bytes", func(t *testing.T, n *network) {
@@ -731,6 +801,13 @@ func TestImmutable(t *testing.T) {
 		"Harbor": {412, "Failed to process request due to '1' configured as immutable."},
 		"other":  {409, "conflict"},
 		"Nexus":  {400, "Repository does not allow updating assets: app"},
+		"Azure":  {405, "The operation is disallowed on this registry, repository or image."},
+		"locked": {403, "the tag is locked: changeableAttributes.writeEnabled is false"},
+		"Google": {400, "cannot update tag 1. The repository has enabled tag immutability"},
+		"Hub":    {403, "requested access to the resource is denied: tag is immutable"},
+		"Quay":   {409, "manifest tag did not match URI"},
+		"GitLab": {403, "pushing protected tag"},
+		"JFrog":  {403, "Not enough permissions to delete/overwrite artifact 'app/1/manifest.json' (user: 'ci' needs DELETE permission)."},
 	} {
 		bubble(t, name, func(t *testing.T, n *network) {
 			s := n.add(host, nil)
@@ -752,6 +829,47 @@ func TestImmutable(t *testing.T) {
 			err := r.PushManifest(t.Context(), desc, data, "1")
 			if !errdefs.IsAlreadyExists(err) || registry.Refused(err) || !strings.Contains(err.Error(), was) {
 				t.Errorf("another: %v", err)
+			}
+		})
+	}
+}
+
+// What a registry refuses to be sent because it has it is there.
+func TestThereAlready(t *testing.T) {
+	for _, status := range []int{400, 403, 405, 409, 412} {
+		bubble(t, strconv.Itoa(status), func(t *testing.T, n *network) {
+			s := n.add(host, registrytest.TwoRequests(registrytest.GGCR()))
+			r := repository(t, n.client(registry.Options{}), host+"/app")
+			manifest, data := plain("1")
+			blobs := map[int]ocispec.Descriptor{}
+			for _, size := range []int{small, large} {
+				desc, data := blob(size, 1)
+				push(t, r, desc, data)
+				blobs[size] = desc
+			}
+			if err := r.PushManifest(t.Context(), manifest, data, ""); err != nil {
+				t.Fatal(err)
+			}
+			s.before = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				if r.Method == http.MethodPut {
+					w.WriteHeader(status)
+				}
+				return r.Method == http.MethodPut
+			}
+			if err := r.PushManifest(t.Context(), manifest, data, ""); err != nil {
+				t.Errorf("the manifest again: %v", err)
+			}
+			for size, desc := range blobs {
+				_, data := blob(size, 1)
+				push(t, r, desc, data)
+			}
+			manifest, data = plain("2")
+			if err := r.PushManifest(t.Context(), manifest, data, ""); err == nil {
+				t.Error("another manifest is taken")
+			}
+			desc, data := blob(small, 2)
+			if _, err := r.PushBlob(t.Context(), desc, opener(data)); err == nil {
+				t.Error("another blob is taken")
 			}
 		})
 	}

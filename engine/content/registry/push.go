@@ -54,8 +54,8 @@ func (r *Repository) pushManifest(ctx context.Context, desc ocispec.Descriptor, 
 	if err = errors.Join(descriptor.Check(desc), r.checkTag(tag)); err == nil {
 		registered, err = r.putManifest(ctx, at, desc, data)
 	}
-	if err != nil && tag != "" {
-		err = r.immutable(ctx, tag, desc, err)
+	if err != nil {
+		err = r.immutable(ctx, at, desc, err)
 	}
 	if err != nil {
 		return false, refusal(r.explain(ctx, "push", ref, err), ref, desc, data)
@@ -84,27 +84,36 @@ func (r *Repository) putManifest(ctx context.Context, at string, desc ocispec.De
 	return resp.Header.Get("OCI-Subject") != "", nil
 }
 
-// immutable tells why a tag was not set: registries refuse in many ways to move one, and
-// to set it to what it leads to already, which is not a failure.
-func (r *Repository) immutable(ctx context.Context, tag string, desc ocispec.Descriptor, err error) error {
-	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
-	if !ok || status.StatusCode >= http.StatusInternalServerError ||
-		status.StatusCode == http.StatusUnauthorized || status.StatusCode == http.StatusNotFound {
+// refuses reports whether a registry refused what it was sent. It may have it already, and
+// not take it again.
+func refuses(err error) (status remoteerrors.ErrUnexpectedStatus, ok bool) {
+	status, ok = errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
+	return status, ok && status.StatusCode < http.StatusInternalServerError &&
+		status.StatusCode != http.StatusUnauthorized && status.StatusCode != http.StatusNotFound
+}
+
+// immutable tells why a tag or digest was not written: registries refuse in many ways to
+// move a tag, and to write again what is there already, which is not a failure.
+func (r *Repository) immutable(ctx context.Context, at string, desc ocispec.Descriptor, err error) error {
+	status, ok := refuses(err)
+	if !ok {
 		return err
 	}
-	found, failed := r.headManifest(ctx, docker.HostCapabilityPush, tag)
+	found, failed := r.headManifest(ctx, docker.HostCapabilityPush, at)
 	switch {
 	case failed != nil:
 		return err
 	case found == desc.Digest:
 		return nil
+	case isDigest(at):
+		return err
 	case status.StatusCode == http.StatusConflict, status.StatusCode == http.StatusPreconditionFailed, immutability.Match(status.Body):
 		return &tagError{found: found, cause: err}
 	}
 	return err
 }
 
-var immutability = regexp.MustCompile(`(?i)immutab|overwrit|already[ _]exist|does not allow updat|cannot be (changed|moved|updated|replaced)`)
+var immutability = regexp.MustCompile(`(?i)immutab|overwrit|already[ _]exist|does not allow updat|cannot be (changed|moved|updated|replaced)|\b(locked|protected) tag|\btag is (locked|protected)|writeEnabled|disallowed operation|operation is disallowed`)
 
 // tagError is a tag that the registry does not move.
 type tagError struct {
@@ -247,6 +256,11 @@ func (r *Repository) send(ctx context.Context, desc ocispec.Descriptor, put requ
 		return err
 	}
 	if resp, err = r.do(ctx, put); err != nil {
+		if _, ok := refuses(err); ok {
+			if there, failed := r.headBlob(ctx, docker.HostCapabilityPush, desc); failed == nil && there {
+				return nil
+			}
+		}
 		return lost(err)
 	}
 	defer drain(resp)
@@ -270,20 +284,30 @@ func uploadLocation(resp *http.Response) (*url.URL, error) {
 	if text == "" {
 		return nil, fmt.Errorf("answers POST with %s, and without the Location of the upload: %w", resp.Status, errdefs.ErrInvalidArgument)
 	}
+	to, ok := location(from, text)
+	if !ok {
+		return nil, fmt.Errorf("sends the upload to %q, which is not a URL to go to: %w", cleanLocation(text), errdefs.ErrInvalidArgument)
+	}
+	return to, nil
+}
+
+// location is where a registry says to go on, relative to what was asked. It returns false
+// if that is not a URL of a registry.
+func location(from *url.URL, text string) (*url.URL, bool) {
 	to, err := from.Parse(text)
 	if err != nil || to.Opaque != "" {
 		// Some leave out the scheme, and what is left, HOST:PORT/PATH, is not a reference.
 		to, err = url.Parse(from.Scheme + "://" + text)
 	}
-	if err != nil || to.Host == "" || to.Scheme != "http" && to.Scheme != "https" {
-		return nil, fmt.Errorf("sends the upload to %q, which is not a URL to go to: %w", cleanLocation(text), errdefs.ErrInvalidArgument)
+	if err != nil || to.Hostname() == "" || to.Scheme != "http" && to.Scheme != "https" {
+		return nil, false
 	}
 	to.Fragment, to.RawFragment, to.User = "", "", nil
 	if from.Scheme == "https" && to.Scheme == "http" && to.Hostname() == from.Hostname() && (to.Port() == "" || to.Port() == from.Port()) {
 		// What is behind a proxy that speaks TLS for it often does not know.
 		to.Scheme, to.Host = from.Scheme, from.Host
 	}
-	return to, nil
+	return to, true
 }
 
 // lost makes an upload that the registry no longer knows one to begin again: another of

@@ -215,7 +215,7 @@ func (r *Repository) referrersPage(ctx context.Context, host docker.RegistryHost
 		defer resp.Body.Close()
 		data, err := readManifest(resp)
 		if err == nil {
-			data, err = plainManifest(data, codings(resp.Header), "")
+			data, err = plainJSON(data, codings(resp.Header), "")
 		}
 		if err == nil && len(data) > MaxManifest {
 			err = errTooLarge
@@ -279,11 +279,10 @@ func nextPage(resp *http.Response) (*url.URL, error) {
 	if len(targets) == 0 {
 		return nil, nil
 	}
-	next, err := asked.Parse(targets[0])
-	if err != nil || next.Host == "" || next.Scheme != asked.Scheme && next.Scheme != "https" {
+	next, ok := location(asked, targets[0])
+	if !ok || next.Scheme != asked.Scheme && next.Scheme != "https" {
 		return nil, fmt.Errorf("the link to the next page of its list leads to %q: %w", cleanLocation(targets[0]), errdefs.ErrInvalidArgument)
 	}
-	next.Fragment, next.RawFragment, next.User = "", "", nil
 	return next, nil
 }
 

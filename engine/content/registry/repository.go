@@ -253,7 +253,7 @@ func (r *Repository) getManifest(ctx context.Context, capability docker.HostCapa
 			want = ""
 		}
 	}
-	if data, err = plainManifest(data, codings(resp.Header), want); err != nil {
+	if data, err = plainJSON(data, codings(resp.Header), want); err != nil {
 		return desc, nil, err
 	}
 	if len(data) > MaxManifest {

@@ -124,7 +124,7 @@ func (r *Repository) ask(ctx context.Context, host docker.RegistryHost, ask requ
 		if err != nil {
 			return nil, err
 		}
-		if resp.StatusCode != http.StatusUnauthorized {
+		if resp.StatusCode != http.StatusUnauthorized && !stale(resp) {
 			return resp, ask.judge(resp)
 		}
 		answers = append(answers, resp)
@@ -137,6 +137,13 @@ func (r *Repository) ask(ctx context.Context, host docker.RegistryHost, ask requ
 			return nil, err
 		}
 	}
+}
+
+// stale reports whether a registry says with 403, as some do, that it no longer takes a
+// token.
+func stale(resp *http.Response) bool {
+	return resp.StatusCode == http.StatusForbidden && resp.Request.Header.Get("Authorization") != "" &&
+		slices.ContainsFunc(challenges(resp.Header), func(c challenge) bool { return c.scheme == "bearer" && c.parameters["error"] == "invalid_token" })
 }
 
 // to makes the request for a host.

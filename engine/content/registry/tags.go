@@ -59,6 +59,9 @@ func (r *Repository) tags(ctx context.Context) ([]string, error) {
 			if len(data) > maxTagsPage {
 				return fmt.Errorf("a page of more than %d bytes: %w", maxTagsPage, errdefs.ErrInvalidArgument)
 			}
+			if data, err = plainJSON(data, codings(resp.Header), ""); err != nil {
+				return err
+			}
 			page.Tags = nil
 			if err := json.Unmarshal(data, &page); err != nil {
 				return fmt.Errorf("read the list: %w: %w", err, errdefs.ErrInvalidArgument)

@@ -186,11 +186,11 @@ func (t *transport) once(req *http.Request, host *host) (*http.Response, error) 
 	}
 	body.watch = newWatch(body.stalled, t.client.notices(host))
 	resp.Body = body
-	if t.tokens {
+	if codings := codings(resp.Header); t.tokens || resp.StatusCode >= http.StatusBadRequest && len(codings) > 0 {
 		resp.Body = struct {
 			io.Reader
 			io.Closer
-		}{&tokenAnswer{body: body}, body}
+		}{&shortAnswer{body: body, codings: codings, token: t.tokens}, body}
 	}
 	return resp, nil
 }
