@@ -64,14 +64,15 @@ const dependencies = `
 	NOUNS < stages/* < stages;
 	# Whoever verifies looks for images as scan does, and knows what sign makes.
 	NOUNS, stages/scan, stages/sign < stages/app/internal/...;
-	# app is all of tape, and so runs interpreters too.
-	stages, stages/app/internal/..., plugins/host, interpreters/plain < stages/app;
+	# app is all of tape, and so runs interpreters too; a fleet is many of it.
+	stages, stages/app/internal/..., plugins/host, interpreters/plain < stages/app < stages/app/fleet;
 
 	# Commands.
 	NONE < cmd/tape/internal/serve;
 	# Text, pages and drawings are made of data, for people.
 	NOUNS < cmd/tape/internal/show;
-	stages/app, plugins/conformance, cmd/tape/internal/*
+	stages/app/fleet, cmd/tape/internal/show < cmd/tape/internal/report;
+	stages/app/fleet, plugins/conformance, cmd/tape/internal/*
 	< cmd/tape/cli
 	< cmd/tape;
 	plugins/serve < SERVE;

@@ -11,6 +11,7 @@ import (
 
 	"github.com/taped-dev/tape/engine/content/local"
 	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/stages/attest"
 	"github.com/taped-dev/tape/stages/content"
@@ -46,6 +47,8 @@ type Dependencies struct {
 	Given map[string]local.Place
 	// Signer signs root and content; nil leaves them unsigned.
 	Signer sign.Signer
+	// Shared is what several applications move once; nil is nothing.
+	Shared *transfer.Shared
 	// Registry is where the application goes.
 	Registry *registry.Client
 }
@@ -58,7 +61,7 @@ func Kinds(d Dependencies) []pipeline.Kind {
 		scan.Kind(),
 		resolve.Kind(d.Origins, d.Folder, d.Top, d.Given),
 		discover.Kind(d.Origins),
-		mirror.Kind(d.Origins),
+		mirror.Kind(d.Origins, d.Shared),
 		pin.Kind(),
 		content.Kind(),
 		attest.Kind(),

@@ -37,6 +37,8 @@ const (
 	NamePipeline     Action = "name another, or write one"
 	TakePipeline     Action = "if it is the pipeline that you mean, name %s as such"
 	WritePipeline    Action = "write one first"
+	WriteFleet       Action = "write one"
+	MakePlan         Action = "make another"
 	SkipInvalid      Action = "mend it, or leave such files out"
 	SeeSkipped       Action = "see which files were skipped, and why"
 	Replace          Action = "have it replaced"

@@ -19,6 +19,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/local"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/store"
+	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/plugins/host"
 	"github.com/taped-dev/tape/plugins/interpreter"
@@ -54,6 +55,11 @@ type Environment struct {
 	// Secrets returns what references in a pipeline stand for (secret://NAME); nil
 	// knows none.
 	Secrets engine.Secrets
+	// Known is what is known of images already: nobody is asked about them.
+	Known images.Known
+	// Shared has blobs that several packages need sent to a registry once; nil:
+	// every package sends its own.
+	Shared *transfer.Shared
 	// Log may be nil.
 	Log *slog.Logger
 	// Events is told what happens, one event at a time; may be nil.
@@ -180,6 +186,9 @@ func (e *Environment) kept(ctx context.Context) (*store.Store, error) {
 	return e.opened.store, nil
 }
 
+// OpenStore opens the environment's store, if it is to have one.
+func OpenStore(ctx context.Context, e *Environment) (*store.Store, error) { return e.kept(ctx) }
+
 // StoreDir returns the folder that is kept between runs.
 func (s Settings) StoreDir() (string, error) {
 	if s.Store != "" {
@@ -237,5 +246,5 @@ func (s Settings) host(storeDir string) (*host.Host, error) {
 
 // origins are what images are taken from.
 func (e *Environment) origins() images.Origins {
-	return images.Origins{Registry: e.Registry, Local: e.Local, Check: checkedOnce()}
+	return images.Origins{Registry: e.Registry, Local: e.Local, Check: checkedOnce(), Known: e.Known}
 }

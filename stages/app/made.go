@@ -44,7 +44,7 @@ func results(graph *engine.Graph, targets []string) []engine.Ref {
 	}
 	for _, node := range graph.Nodes() {
 		for _, output := range node.Outputs {
-			if output == "facts" || output == "rendering" || slices.Equal(targets, []string{node.Name}) {
+			if output == "facts" || output == "request" || output == "rendering" || slices.Equal(targets, []string{node.Name}) {
 				out = append(out, engine.Ref(node.Name+"."+output))
 			}
 		}

@@ -28,19 +28,7 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Repository != "" {
-		err = errors.Join(err, p.Set("output.image", o.Repository))
-	}
-	if len(o.Tags) > 0 {
-		err = errors.Join(err, p.Set("output.tags", o.Tags))
-	}
-	if o.SBOM {
-		err = errors.Join(err, p.Set("output.sbom", true))
-	}
-	if o.Check {
-		err = errors.Join(err, p.Set("output.check", true))
-	}
-	if err != nil {
+	if err := o.set(p); err != nil {
 		return nil, err
 	}
 	// Whether it goes to the repository, if only in a dry run.
@@ -148,6 +136,23 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	result.Tags, result.Images, result.MovedTags = where.Tags, where.Images, where.MovedTags
 	result.Root.Ref, result.Content.Ref = where.Root, where.Content
 	return result, nil
+}
+
+// set sets what the options say of the artifact.
+func (o *PackageOptions) set(p *pipeline.Pipeline) (err error) {
+	if o.Repository != "" {
+		err = errors.Join(err, p.Set("output.image", o.Repository))
+	}
+	if len(o.Tags) > 0 {
+		err = errors.Join(err, p.Set("output.tags", o.Tags))
+	}
+	if o.SBOM {
+		err = errors.Join(err, p.Set("output.sbom", true))
+	}
+	if o.Check {
+		err = errors.Join(err, p.Set("output.check", true))
+	}
+	return err
 }
 
 // pushed is what was pushed, and what moved.

@@ -37,6 +37,7 @@ func (o *Options) kinds(folder string) []pipeline.Kind {
 		Folder:   folder,
 		Signer:   o.Signer,
 		Registry: o.Registry,
+		Shared:   o.Shared,
 	}
 	if o.Pipeline != "" {
 		d.Top = projectTop(folder)

@@ -34,7 +34,7 @@ func Annotations(repository string, facts []vcs.Facts, created time.Time) map[st
 	}
 	set(ocispec.AnnotationRevision, revision(facts))
 	set(ocispec.AnnotationSource, common(facts, func(r vcs.Repository) string { return r.URI }))
-	set(ocispec.AnnotationVersion, highest(commonVersions(facts)))
+	set(ocispec.AnnotationVersion, highest(VersionTags(facts)))
 
 	if created.IsZero() {
 		created = time.Unix(0, 0)

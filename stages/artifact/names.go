@@ -211,7 +211,7 @@ func CheckRepository(name string) error {
 // folder alone count. A "+" (semver's build metadata) becomes "_", which is what
 // Helm does too.
 func DefaultTags(facts []vcs.Facts, layer digest.Digest) []string {
-	if tags := commonVersions(facts); len(tags) > 0 {
+	if tags := VersionTags(facts); len(tags) > 0 {
 		return tags
 	}
 	return []string{ConfigTag(layer, Origin(facts))}
@@ -220,7 +220,7 @@ func DefaultTags(facts []vcs.Facts, layer digest.Digest) []string {
 // TagReason says why the version tags at the HEADs of the sources are not the
 // application's; "" where they are, or there are none.
 func TagReason(facts []vcs.Facts) string {
-	if len(commonVersions(facts)) > 0 {
+	if len(VersionTags(facts)) > 0 {
 		return ""
 	}
 	var (
@@ -298,8 +298,8 @@ func Changes(f vcs.Facts) string {
 	return strings.Join(out, ", ")
 }
 
-// commonVersions are the semver tags that every source has.
-func commonVersions(facts []vcs.Facts) []string {
+// VersionTags are the semver tags that every source has.
+func VersionTags(facts []vcs.Facts) []string {
 	var out []string
 	for i, f := range facts {
 		tags := versions(f)

@@ -63,7 +63,12 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 		}
 	}
 	opened := make([]images.Origin, len(list.Images))
+	known := make([]*images.Answer, len(list.Images))
 	for i, image := range list.Images {
+		if answer, ok := s.origins.Known.Of(image, s.related); ok {
+			known[i] = &answer
+			continue
+		}
 		origin, err := s.origins.Open(ctx, image.Name, image.From)
 		if err != nil {
 			return fmt.Errorf("image %s: %w", image.Source, err)
@@ -99,6 +104,9 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 			break
 		}
 		for i, image := range list.Images {
+			if known[i] != nil {
+				continue
+			}
 			related, _ := s.collect(image, found(image))
 			for _, r := range related {
 				switch {
@@ -119,11 +127,41 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 	}
 	for i := range list.Images {
 		image := &list.Images[i]
+		if known[i] != nil {
+			image.Related = slices.Clone(known[i].Image.Related)
+			if known[i].Unknown != "" {
+				list.Unknown = append(list.Unknown, image.Source+known[i].Unknown)
+			}
+			continue
+		}
 		var unknown error
 		image.Related, unknown = s.collect(*image, found(*image))
 		if unknown != nil {
-			list.Unknown = append(list.Unknown, fmt.Sprintf("%s: which signatures, attestations and SBOMs it has is not known: %v", image.Source, unknown))
+			list.Unknown = append(list.Unknown, image.Source+notKnown(unknown))
 		}
+	}
+	return nil
+}
+
+// notKnown is what is said of an image whose related manifests could not be listed,
+// after its name.
+func notKnown(err error) string {
+	return fmt.Sprintf(": which signatures, attestations and SBOMs it has is not known: %v", err)
+}
+
+// Ask adds to an answer what is beside its image.
+func (s *Stage) Ask(ctx context.Context, a *images.Answer) error {
+	a.Mode = s.related
+	if a.Image == nil {
+		return nil
+	}
+	list := images.List{Images: []images.Image{*a.Image}}
+	if err := s.search(ctx, &list, func(engine.Event) {}); err != nil {
+		return err
+	}
+	a.Image.Related = list.Images[0].Related
+	if len(list.Unknown) > 0 {
+		a.Unknown = list.Unknown[0]
 	}
 	return nil
 }

@@ -30,6 +30,8 @@ type Origins struct {
 	Local    *local.Places // nil if all images are read from registries
 	// Check checks a file before images are read from it; nil checks nothing.
 	Check func(ctx context.Context, from local.Place) error
+	// Known is what need not be asked of registries.
+	Known Known
 }
 
 // Open opens the origin of the image with the given normalised name. From is the

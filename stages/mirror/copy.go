@@ -31,6 +31,7 @@ type mirroring struct {
 	origins images.Origins
 	dst     *registry.Repository
 	config  Config
+	shared  *transfer.Shared // nil: nothing is shared
 	copier  *transfer.Copier
 
 	mu    sync.Mutex
@@ -49,6 +50,9 @@ func (m *mirroring) copy(ctx context.Context, list []images.Image, report func(e
 	progress := transfer.NewProgress(func(current, total int64) {
 		report(engine.Event{Current: current, Total: total, Unit: "bytes"})
 	})
+	if m.shared != nil {
+		target = m.shared.Into(target, m.dst)
+	}
 	if m.config.DryRun {
 		target = &foreseen{Target: target, client: m.origins.Registry, dst: m.dst}
 	}

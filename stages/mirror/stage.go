@@ -24,6 +24,7 @@ import (
 	"encoding/json"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
@@ -43,7 +44,7 @@ type Config struct {
 }
 
 // Kind is the stage's entry in the table of stages.
-func Kind(origins images.Origins) pipeline.Kind {
+func Kind(origins images.Origins, shared *transfer.Shared) pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "mirror",
 		Help:    "copy images, and what is published beside them, into the repository",
@@ -52,7 +53,7 @@ func Kind(origins images.Origins) pipeline.Kind {
 		Schema:  configSchema,
 		Effects: true,
 		Needs:   []engine.Need{engine.NeedRegistries, engine.NeedLocalImages},
-		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(config, origins) }),
+		New:     pipeline.Configured(func(config Config) (*Stage, error) { return New(config, origins, shared) }),
 	}
 }
 
@@ -60,14 +61,15 @@ func Kind(origins images.Origins) pipeline.Kind {
 type Stage struct {
 	origins images.Origins
 	config  Config
+	shared  *transfer.Shared
 }
 
-// New makes the stage.
-func New(config Config, origins images.Origins) (*Stage, error) {
+// New makes the stage. What is shared with other runs moves once; nil shares nothing.
+func New(config Config, origins images.Origins, shared *transfer.Shared) (*Stage, error) {
 	if err := engine.Mistaken("repository", artifact.CheckRepository(config.Repository)); err != nil {
 		return nil, err
 	}
-	return &Stage{origins: origins, config: config}, nil
+	return &Stage{origins: origins, config: config, shared: shared}, nil
 }
 
 // Run implements engine.Stage.
@@ -80,7 +82,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err != nil {
 		return nil, err
 	}
-	m := &mirroring{origins: s.origins, dst: dst, config: s.config}
+	m := &mirroring{origins: s.origins, dst: dst, config: s.config, shared: s.shared}
 	moved, err := m.copy(ctx, list.Images, t.Report)
 	if err != nil {
 		return nil, err

@@ -122,7 +122,7 @@ func (l *lab) forget() {
 
 func (l *lab) stage(check bool) *mirror.Stage {
 	l.t.Helper()
-	stage, err := mirror.New(mirror.Config{Repository: l.repository(), Check: check}, images.Origins{Registry: l.client()})
+	stage, err := mirror.New(mirror.Config{Repository: l.repository(), Check: check}, images.Origins{Registry: l.client()}, nil)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -469,7 +469,7 @@ func TestMounts(t *testing.T) {
 	up.mirror(false, image)
 	image.Name = up.repository() + ":1"
 
-	stage, err := mirror.New(mirror.Config{Repository: l.dst + "/team/other"}, images.Origins{Registry: l.client()})
+	stage, err := mirror.New(mirror.Config{Repository: l.dst + "/team/other"}, images.Origins{Registry: l.client()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -588,7 +588,7 @@ func TestContract(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	kind := mirror.Kind(images.Origins{})
+	kind := mirror.Kind(images.Origins{}, nil)
 	for with, want := range map[string]string{
 		`{"repository":"example.com/team/app"}`:    "",
 		`{"repository":"example.com/team/app:1"}`:  "without a tag",

@@ -227,6 +227,23 @@ func (s *Stage) resolveAll(ctx context.Context, references []images.Reference, r
 	return all
 }
 
+// Ask returns what [images.Known] holds of a reference: the image without what is
+// beside it, or that there is none. An error is of a registry that gave no answer.
+func (s *Stage) Ask(ctx context.Context, name string) (images.Answer, error) {
+	out := images.Answer{Name: name, Platform: s.config.Platform}
+	image, warnings, err := s.resolve(ctx, images.Reference{Source: name, Name: name})
+	if err != nil {
+		if !absent(err) {
+			return out, err
+		}
+		out.Absent = reason(err)
+		return out, nil
+	}
+	image.Source, image.Ref = "", ""
+	out.Image, out.Warnings = &image, warnings
+	return out, nil
+}
+
 // resolve returns the image that a reference names, and warnings about it.
 func (s *Stage) resolve(ctx context.Context, ref images.Reference) (images.Image, []string, error) {
 	image := images.Image{
@@ -245,23 +262,41 @@ func (s *Stage) resolve(ctx context.Context, ref images.Reference) (images.Image
 		return image, nil, nil
 	}
 	image.From = s.from.Of(ref)
+	if image.Digest == "" {
+		image.Digest = s.config.Digests[ref.Name]
+	}
+	if known, ok := s.origins.Known.Find(ref.Name, s.config.Platform, ""); ok && image.From == "" {
+		if known.Absent != "" {
+			return images.Image{}, nil, &failure{known.Absent, errdefs.ErrNotFound}
+		}
+		if image.Digest == "" || image.Digest == known.Image.Digest || image.Digest == known.Image.IndexDigest {
+			provided := image.DigestProvided
+			image = *known.Image
+			image.Source, image.Name, image.Locations = ref.Source, ref.Name, ref.Locations
+			image.DigestProvided, image.Related = provided, []images.Related{}
+			return withDigest(image), known.Warnings, nil
+		}
+	}
 	origin, err := s.origins.Open(ctx, ref.Name, image.From)
 	if err != nil {
 		return images.Image{}, nil, err
-	}
-	if image.Digest == "" {
-		image.Digest = s.config.Digests[ref.Name]
 	}
 	warnings, err := s.describe(ctx, origin, cmp.Or(image.Digest.String(), named.Tag), &image)
 	if err != nil {
 		return images.Image{}, nil, err
 	}
-	source, _, _ := strings.Cut(ref.Source, "@")
-	image.Ref = source + "@" + image.Digest.String()
+	image = withDigest(image)
 	if found, ok := origin.(*local.Source); ok && found.Warning() != "" {
 		warnings = append(warnings, fmt.Sprintf("image %s from %s: %s", ref.Source, image.From, found.Warning()))
 	}
 	return image, warnings, nil
+}
+
+// withDigest sets the reference with the digest.
+func withDigest(image images.Image) images.Image {
+	source, _, _ := strings.Cut(image.Source, "@")
+	image.Ref = source + "@" + image.Digest.String()
+	return image
 }
 
 // describe fills in the image from the manifest at a tag or digest, or from the

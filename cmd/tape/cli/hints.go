@@ -31,6 +31,8 @@ var hints = map[advice.Action]string{
 	advice.NamePipeline:     "name the pipeline with -p, or write one with 'tape pipeline init'",
 	advice.TakePipeline:     "if it is the pipeline that you mean: -p %s",
 	advice.WritePipeline:    "write one with 'tape pipeline init'",
+	advice.WriteFleet:       "write one with 'tape fleet init'",
+	advice.MakePlan:         "make one with 'tape fleet plan'",
 	advice.SkipInvalid:      "mend it, or leave such files out with --skip-invalid",
 	advice.SeeSkipped:       "'tape images' says which files were skipped, and why",
 	advice.Replace:          "--force replaces it",

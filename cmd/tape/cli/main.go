@@ -243,6 +243,7 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 	}{
 		{"make", "Make an application:", []*cobra.Command{a.imagesCommand(), a.renderCommand(), a.packageCommand()}},
 		{"use", "Look into one, and take it:", []*cobra.Command{a.listCommand(), a.viewCommand(), a.diffCommand(), a.pullCommand()}},
+		{"fleet", "Do all of this for many:", []*cobra.Command{a.fleetCommand()}},
 		{"trust", "Vouch for one:", []*cobra.Command{a.signCommand(), a.verifyCommand()}},
 		{"move", "Bring one elsewhere:", []*cobra.Command{
 			a.copyCommand(), a.relocateCommand(), a.saveCommand(), a.loadCommand(), a.cnabCommand(),
@@ -276,10 +277,13 @@ func (a *program) begin(cmd *cobra.Command) error {
 	case "direct-json":
 		a.flags.output = "json"
 	case "html":
-		if cmd.Name() != "view" {
-			return usagef("only view has the output format html")
+		if cmd.Name() != "view" && !hasFormat(cmd, "html") {
+			return usagef("only view, and reports of a fleet, have the output format html")
 		}
 	default:
+		if hasFormat(cmd, a.flags.output) {
+			break
+		}
 		format, hint := a.flags.output, ""
 		a.flags.output = "text"
 		if strings.ContainsAny(format, "/:") && cmd.Flags().Lookup("output-image") != nil {
@@ -302,6 +306,14 @@ func (a *program) begin(cmd *cobra.Command) error {
 	}
 	a.progress = cleaned{shown}
 	return nil
+}
+
+// formats is the annotation of a command that has more output formats than others, with a
+// space between them.
+const formats = "formats"
+
+func hasFormat(cmd *cobra.Command, format string) bool {
+	return slices.Contains(strings.Fields(cmd.Annotations[formats]), format)
 }
 
 // log writes to stderr without garbling the progress.

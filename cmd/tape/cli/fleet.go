@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+
+	"github.com/taped-dev/tape/cmd/tape/internal/report"
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/stages/app/fleet"
+	"github.com/taped-dev/tape/stages/artifact"
+)
+
+func (a *program) fleetCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "fleet",
+		Short: "Package all applications of a repository",
+		Example: `  tape fleet init
+  tape fleet plan
+  tape fleet package
+  tape fleet report -o html > report.html`,
+		Long: `Works on the applications that a tape.fleet.yaml finds. A plan says which of
+them changed, and why; every process that packages a shard of it sees one state
+of the registries. An application that fails stops no other.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.fleetPlanCommand(), a.fleetPackageCommand(), a.fleetReportCommand("status"), a.fleetReportCommand("report"), a.fleetSchemaCommand())
+	return cmd
+}
+
+// fleetFile is the file that is named, or that of this folder.
+func fleetFile(args []string) (*fleet.File, error) {
+	name := fleet.FileName
+	if len(args) > 0 {
+		name = args[0]
+		if info, err := os.Stat(name); err == nil && info.IsDir() {
+			name = strings.TrimSuffix(name, "/") + "/" + fleet.FileName
+		}
+	}
+	return fleet.Read(name)
+}
+
+// fleetOptions are what every command of a fleet stands on.
+func (a *program) fleetOptions(ctx context.Context, args []string) (fleet.Options, error) {
+	file, err := fleetFile(args)
+	if err != nil {
+		return fleet.Options{}, err
+	}
+	env, err := a.environment(ctx)
+	if err != nil {
+		return fleet.Options{}, err
+	}
+	o := fleet.Options{Environment: env, File: file, Version: readVersion().Version}
+	if o.Created, err = artifact.SourceDateEpoch(os.Getenv("SOURCE_DATE_EPOCH")); err != nil {
+		return o, err
+	}
+	shown := &fleetProgress{to: a}
+	o.Progress = shown.tell
+	return o, nil
+}
+
+func (a *program) fleetPlanCommand() *cobra.Command {
+	var since string
+	cmd := &cobra.Command{
+		Use:   "plan [FILE]",
+		Short: "Say which applications changed, and why",
+		Example: `  tape fleet plan
+  tape fleet plan --since origin/main -o markdown
+  tape fleet plan -o github    # the matrix of a GitHub job`,
+		Annotations: map[string]string{formats: "markdown github gitlab job"},
+		Args:        cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := a.fleetOptions(cmd.Context(), args)
+			if err != nil {
+				return err
+			}
+			plan, dgst, err := fleet.MakePlan(cmd.Context(), fleet.PlanOptions{Options: o, Since: since})
+			if err != nil {
+				return err
+			}
+			a.settle()
+			p := plannedFleet(plan, dgst)
+			return a.print(p, func(w io.Writer) error { return planText(w, p) })
+		},
+	}
+	cmd.Flags().StringVar(&since, "since", "", "skip applications of which no file changed since `REV`")
+	return cmd
+}
+
+// fleetPlan is a plan as it is printed.
+type fleetPlan struct {
+	Plan         digest.Digest      `json:"plan"`
+	Commit       string             `json:"commit"`
+	Applications []fleetApplication `json:"applications"`
+	Images       int                `json:"images"`
+}
+
+type fleetApplication struct {
+	Name   string         `json:"name"`
+	Path   string         `json:"path"`
+	State  fleet.State    `json:"state"`
+	Key    digest.Digest  `json:"key"`
+	Reason string         `json:"reason"`
+	Error  *fleet.Failure `json:"error,omitempty"`
+}
+
+func plannedFleet(plan *fleet.Plan, dgst digest.Digest) fleetPlan {
+	p := fleetPlan{Plan: dgst, Commit: plan.Commit, Applications: []fleetApplication{}, Images: len(plan.Images)}
+	for _, a := range plan.Applications {
+		p.Applications = append(p.Applications, fleetApplication{a.Name, a.Path, a.State, a.Key, a.Reason, a.Failure})
+	}
+	return p
+}
+
+func planText(w io.Writer, plan fleetPlan) error {
+	p := &printer{w: w}
+	count := map[fleet.State]int{}
+	width := 0
+	for _, a := range plan.Applications {
+		width = max(width, len(a.Name))
+		count[a.State]++
+	}
+	for _, a := range plan.Applications {
+		reason := a.Reason
+		if a.Error != nil {
+			reason += ": " + strings.ReplaceAll(a.Error.Message, "\n", "\n  ")
+		}
+		p.f("%-9s  %-*s  %s\n", a.State, width, a.Name, reason)
+	}
+	p.f("total      %d applications: %d to package, %d unchanged, %d skipped; %d images\n",
+		len(plan.Applications), count[fleet.ToPackage], count[fleet.Unchanged], count[fleet.Skipped], plan.Images)
+	p.f("plan       %s\n", plan.Plan)
+	return p.err
+}
+
+func (a *program) fleetPackageCommand() *cobra.Command {
+	var (
+		o      fleet.PackageOptions
+		plan   string
+		shard  string
+		signed bool
+		key    string
+	)
+	cmd := &cobra.Command{
+		Use:   "package [FILE]",
+		Short: "Package the applications that changed",
+		Example: `  tape fleet package
+  tape fleet package --plan sha256:… --shard 3/8
+  tape fleet package --sign --key cosign.key`,
+		Annotations: map[string]string{afterInterrupt: "what was packaged stays, and the same command goes on from there", formats: "markdown html junit"},
+		Args:        cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var err error
+			if o.Shard, err = parseShard(shard, os.Getenv); err != nil {
+				return err
+			}
+			if signed {
+				if o.Signer, err = a.signer(key); err != nil {
+					return err
+				}
+			} else if key != "" {
+				return usagef("--key goes with --sign")
+			}
+			signer, concurrency := o.Signer, o.Concurrency
+			if o.Options, err = a.fleetOptions(cmd.Context(), args); err != nil {
+				return err
+			}
+			o.Signer, o.Concurrency, o.Plan = signer, concurrency, digest.Digest(plan)
+			result, err := fleet.Package(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			a.settle()
+			return a.reported(result, true)
+		},
+	}
+	cmd.Flags().StringVar(&plan, "plan", "", "`DIGEST` of the plan to carry out (default: make one)")
+	cmd.Flags().StringVar(&shard, "shard", "", "`I/N`: the part of the plan to do, from 1/N to N/N; auto: as the CI job says")
+	cmd.Flags().IntVar(&o.Concurrency, "concurrency", 0, "`N` applications at once (default 24)")
+	cmd.Flags().BoolVar(&o.FailFast, "fail-fast", false, "stop at the first application that fails")
+	cmd.Flags().BoolVar(&o.Force, "force", false, "move tags back, if a newer commit was packaged already")
+	cmd.Flags().BoolVar(&o.Again, "again", false, "try applications again that cannot be read")
+	cmd.Flags().BoolVar(&signed, "sign", false, "sign root and content of each with --key")
+	cmd.Flags().StringVar(&key, "key", "", "private key to sign with: `FILE`, env://NAME, or - for stdin")
+	return cmd
+}
+
+// parseShard reads I/N. auto is what the environment of a job says: GitLab's parallel, a
+// Kubernetes Job with an index, or TAPE_SHARD=I/N.
+func parseShard(text string, getenv func(string) string) (fleet.Shard, error) {
+	if text == "auto" {
+		switch index, of := getenv("JOB_COMPLETION_INDEX"), getenv("TAPE_SHARDS"); {
+		case getenv("TAPE_SHARD") != "":
+			text = getenv("TAPE_SHARD")
+		case getenv("CI_NODE_INDEX") != "" && getenv("CI_NODE_TOTAL") != "":
+			text = getenv("CI_NODE_INDEX") + "/" + getenv("CI_NODE_TOTAL")
+		case index != "" && of != "":
+			n, err := strconv.Atoi(index)
+			if err != nil {
+				return fleet.Shard{}, usagef("JOB_COMPLETION_INDEX %q is not a number", index)
+			}
+			text = strconv.Itoa(n+1) + "/" + of
+		default:
+			return fleet.Shard{}, usagef("--shard auto: this job does not say which shard it is; set TAPE_SHARD=I/N, or TAPE_SHARDS=N in a Job of Kubernetes with an index")
+		}
+	}
+	if text == "" {
+		return fleet.Shard{}, nil
+	}
+	i, n, ok := strings.Cut(text, "/")
+	index, err := strconv.Atoi(i)
+	of, err2 := strconv.Atoi(n)
+	if !ok || err != nil || err2 != nil {
+		return fleet.Shard{}, usagef("--shard %q: want I/N, such as 1/8, or auto", text)
+	}
+	if of < 1 || index < 1 || index > of {
+		return fleet.Shard{}, usagef("--shard %s is out of range: the first is 1/%d, the last %d/%d", text, max(of, 1), max(of, 1), max(of, 1))
+	}
+	return fleet.Shard{Index: index, Of: of}, nil
+}
+
+func (a *program) fleetReportCommand(name string) *cobra.Command {
+	var plan string
+	short := "Show how far a plan is"
+	if name == "report" {
+		short = "Report what came of every application"
+	}
+	cmd := &cobra.Command{
+		Use:         name + " [FILE]",
+		Short:       short,
+		Example:     "  tape fleet " + name + "\n  tape fleet " + name + " --plan sha256:… -o markdown",
+		Annotations: map[string]string{formats: "markdown html junit"},
+		Args:        cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := a.fleetOptions(cmd.Context(), args)
+			if err != nil {
+				return err
+			}
+			result, err := fleet.MakeReport(cmd.Context(), fleet.ReportOptions{Options: o, Plan: digest.Digest(plan)})
+			if err != nil {
+				return err
+			}
+			a.settle()
+			return a.reported(result, name == "report")
+		},
+	}
+	cmd.Flags().StringVar(&plan, "plan", "", "`DIGEST` of the plan (default: the one made last)")
+	return cmd
+}
+
+// reported prints a report, which fails where an application did.
+func (a *program) reported(r *fleet.Report, whole bool) error {
+	var err error
+	switch a.flags.output {
+	case "markdown":
+		err = a.written(func(w io.Writer) error { return report.Markdown(w, r) })
+	case "html":
+		err = a.written(func(w io.Writer) error { return report.Page(w, r) })
+	case "junit":
+		err = a.written(func(w io.Writer) error { return report.JUnit(w, r) })
+	default:
+		err = a.print(r, func(w io.Writer) error { return report.Text(w, r, whole) })
+	}
+	if err == nil && r.Totals.Failed > 0 {
+		err = &statusError{code: exitFailed, err: fmt.Errorf("%d of %d applications failed", r.Totals.Failed, r.Totals.Applications)}
+	}
+	return err
+}
+
+// written prints a format that is not data.
+func (a *program) written(write func(io.Writer) error) error {
+	a.printed = true
+	return write(a.data())
+}
+
+func (a *program) fleetSchemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "schema",
+		Short:   "Print the JSON Schema of tape.fleet.yaml",
+		Example: "  tape fleet schema > tape.fleet.schema.json",
+		Args:    noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			a.printed = true
+			_, err := a.Out.Write(fleet.Schema)
+			return err
+		},
+	}
+}
+
+// fleetProgress shows how far a fleet is: one line for what is done, and one for each
+// application that ends.
+type fleetProgress struct {
+	to *program
+
+	mu    sync.Mutex
+	doing string
+}
+
+func (f *fleetProgress) tell(p fleet.Progress) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	node := map[string]string{"read": "read", "ask registries for": "resolve", "look at": "compare", "package": "package"}[p.Doing]
+	unit := "applications"
+	if node == "resolve" {
+		unit = "images"
+	}
+	if f.doing != node {
+		f.doing = node
+		f.to.progress.Event(engine.Event{Node: node, State: engine.Running, At: now, Total: int64(p.Of), Unit: unit})
+	}
+	if o := p.Ended; o != nil {
+		line := fmt.Sprintf("%-9s  %s  %.1fs  %s", o.State, o.Name, o.Seconds, o.Root)
+		if o.Error != nil {
+			first, _, _ := strings.Cut(o.Error.Message, "\n")
+			line = fmt.Sprintf("%-9s  %s  %.1fs  %s", o.State, o.Name, o.Seconds, first)
+		}
+		for _, m := range o.MovedTags {
+			line += "\n           " + m.String()
+		}
+		fmt.Fprintln(f.to.progress, line)
+	}
+	e := engine.Event{Node: node, At: now, Current: int64(p.Done), Total: int64(p.Of), Unit: unit}
+	if passed := now.Sub(p.Began).Seconds(); p.Done > 0 && p.Done < p.Of && passed > 1 {
+		e.Item = fmt.Sprintf("%d failed, %.0f/s, %s left", p.Failed, float64(p.Done)/passed, (time.Duration(passed/float64(p.Done)*float64(p.Of-p.Done)) * time.Second).Round(time.Second))
+	}
+	f.to.progress.Event(e)
+	if p.Done == p.Of {
+		f.to.progress.Event(engine.Event{Node: node, State: engine.Done, At: now})
+	}
+}

@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package fleet packages many applications at once: those that a tape.fleet.yaml
+// finds in a repository.
+//
+// A [Plan] is one truth for a run, wherever it runs: which applications there are,
+// what each is made of, which digest every image has now and what is beside it, and
+// what is packaged for which reason. [Package] carries out a plan, or a shard of one,
+// and keeps a [Record] of each application that it packaged; a [Report] is all records
+// of a plan. An application that fails stops no other.
+package fleet
+
+import (
+	"bytes"
+	"cmp"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/taped-dev/tape/engine/advice"
+	"github.com/taped-dev/tape/engine/nearest"
+	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/engine/regular"
+	"github.com/taped-dev/tape/stages/app"
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/discover"
+	"github.com/taped-dev/tape/stages/images"
+)
+
+const (
+	// FileName is the name of a fleet file that is checked in.
+	FileName = "tape.fleet.yaml"
+	// FileKind is the kind of a fleet file.
+	FileKind = "Fleet"
+)
+
+// Schema is the JSON Schema of fleet files.
+//
+//go:embed fleet.schema.json
+var Schema []byte
+
+// File is a fleet file.
+type File struct {
+	APIVersion string `yaml:"apiVersion"`
+	Kind       string `yaml:"kind"`
+	// Applications are globs of pipelines, charts and folders, relative to the file.
+	Applications []Pattern `yaml:"applications"`
+	// Defaults are for applications that do not say otherwise.
+	Defaults Defaults `yaml:"defaults"`
+	// Cache is where plans and records are kept.
+	Cache Cache `yaml:"cache"`
+	// Limits are requests to a host, such as 300/s, over all processes of a run.
+	Limits map[string]string `yaml:"limits"`
+	// Shared is where images that several applications need move once.
+	Shared Shared `yaml:"shared"`
+	// Related is how what is beside images is looked for.
+	Related Related `yaml:"related"`
+
+	name string // of the file
+	dir  string // of the file
+}
+
+// Pattern says which applications there are: a glob, or one application by its path.
+type Pattern struct {
+	// Path is a glob in which * stands for any part of a name and ** for any folders. A
+	// leading ! leaves out what matches.
+	Path string `yaml:"path"`
+	// Name of the application, where Path leads to one alone; "" is the last element of
+	// its path.
+	Name string `yaml:"name"`
+	// Output is where it goes, if not where the defaults say.
+	Output Output `yaml:"output"`
+
+	line int
+}
+
+// UnmarshalYAML implements yaml.Unmarshaler: a text is a Path.
+func (p *Pattern) UnmarshalYAML(node *yaml.Node) error {
+	p.line = node.Line
+	if node.Kind == yaml.ScalarNode {
+		return node.Decode(&p.Path)
+	}
+	type plain Pattern
+	return strict(node, (*plain)(p))
+}
+
+// strict decodes a node and refuses fields that a struct does not have, which
+// Node.Decode would pass over.
+func strict(node *yaml.Node, into any) error {
+	t := reflect.TypeOf(into).Elem()
+	known := map[string]bool{}
+	for i := range t.NumField() {
+		known[t.Field(i).Tag.Get("yaml")] = true
+	}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		if key := node.Content[i]; node.Kind == yaml.MappingNode && !known[key.Value] {
+			return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: field %s not found in type %s", key.Line, key.Value, t)}}
+		}
+	}
+	return node.Decode(into)
+}
+
+// Defaults are for applications that do not say otherwise.
+type Defaults struct {
+	Output Output `yaml:"output"`
+	Images Images `yaml:"images"`
+}
+
+// Output is where an application goes.
+type Output struct {
+	// Image is a repository, in which ${name} and ${path} stand for those of the
+	// application.
+	Image string   `yaml:"image"`
+	Tags  []string `yaml:"tags"`
+}
+
+// Images are what to take of images.
+type Images struct {
+	Platform string `yaml:"platform"`
+	Related  string `yaml:"related"`
+}
+
+// Cache is where plans and records are kept.
+type Cache struct {
+	// Repository of a registry; "" is the store on this machine.
+	Repository string `yaml:"repository"`
+	// Trust is a file with the public key that signs what is read.
+	Trust string `yaml:"trust"`
+	// Keep is how long what is kept counts.
+	Keep Duration `yaml:"keep"`
+}
+
+// Shared is where images that several applications need move once.
+type Shared struct {
+	// Repository that images move to before they are mounted into those of the
+	// applications.
+	Repository string `yaml:"repository"`
+	// From is how many applications need an image that moves there; 0 is 2.
+	From int `yaml:"from"`
+}
+
+// Related is how what is beside images is looked for.
+type Related struct {
+	// Again is how old a list of what is beside an image may be; 0 is a day.
+	Again *Duration `yaml:"again"`
+}
+
+// again is how old a list of what is beside an image may be, if nobody says.
+const again = 24 * time.Hour
+
+// Duration is a time such as 90s, 24h or 30d.
+type Duration time.Duration
+
+var days = regexp.MustCompile(`^([0-9]{1,5})d$`)
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
+	if n := days.FindStringSubmatch(node.Value); n != nil {
+		count, _ := strconv.Atoi(n[1])
+		*d = Duration(time.Duration(count) * 24 * time.Hour)
+		return nil
+	}
+	got, err := time.ParseDuration(node.Value)
+	if err != nil || got < 0 {
+		return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %q is not a time such as 12h or 30d", node.Line, node.Value)}}
+	}
+	*d = Duration(got)
+	return nil
+}
+
+// Read reads and checks a fleet file.
+func Read(name string) (*File, error) {
+	data, err := regular.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, &app.UsageError{Err: advice.Add(fmt.Errorf("there is no %s", name), advice.WriteFleet)}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read fleet: %w", err)
+	}
+	f, err := parse(name, data)
+	if err != nil {
+		return nil, err
+	}
+	f.name, f.dir = name, filepath.Dir(name)
+	return f, nil
+}
+
+var (
+	unknownField = regexp.MustCompile(`^field (\S+) not found in type (\S+)$`)
+	wrongType    = regexp.MustCompile(`^cannot unmarshal !!(\S+) (.*)into (\S+)$`)
+	yamlLine     = regexp.MustCompile(`^(?:yaml: )?line (\d+): (?s:(.*))$`)
+)
+
+func parse(name string, data []byte) (*File, error) {
+	var f File
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	dec.KnownFields(true)
+	err := dec.Decode(&f)
+	if err == nil {
+		if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+			return nil, &pipeline.Error{File: name, Message: "a fleet file is one YAML document"}
+		}
+		return &f, f.check(name)
+	}
+	if errors.Is(err, io.EOF) {
+		return nil, &pipeline.Error{File: name, Message: "the file is empty"}
+	}
+	lines := []string{err.Error()}
+	if typed, ok := errors.AsType[*yaml.TypeError](err); ok {
+		lines = typed.Errors
+	}
+	var all pipeline.Errors
+	for _, text := range lines {
+		e := &pipeline.Error{File: name, Message: strings.TrimPrefix(text, "yaml: ")}
+		if m := yamlLine.FindStringSubmatch(text); m != nil {
+			e.Line, _ = strconv.Atoi(m[1])
+			e.Message = m[2]
+		}
+		if m := unknownField.FindStringSubmatch(e.Message); m != nil {
+			e.Message = fmt.Sprintf("there is no field %q here%s", m[1], nearest.Hint(m[1], slices.Values(fields(m[2]))))
+		} else if m := wrongType.FindStringSubmatch(e.Message); m != nil {
+			e.Message = fmt.Sprintf("%s is not what belongs here", cmp.Or(strings.TrimSpace(m[2]), "a "+m[1]))
+		}
+		all = append(all, e)
+	}
+	return nil, all
+}
+
+// fields are the names that a type of this package has in a file.
+func fields(typeName string) []string {
+	for _, v := range []any{File{}, Pattern{}, Defaults{}, Output{}, Images{}, Cache{}, Shared{}, Related{}} {
+		t := reflect.TypeOf(v)
+		if t.String() != strings.Replace(typeName, "plain", "Pattern", 1) {
+			continue
+		}
+		var out []string
+		for i := range t.NumField() {
+			if tag := t.Field(i).Tag.Get("yaml"); tag != "" {
+				out = append(out, tag)
+			}
+		}
+		return out
+	}
+	return nil
+}
+
+// check finds what is wrong in itself.
+func (f *File) check(name string) error {
+	var all pipeline.Errors
+	wrong := func(line int, format string, args ...any) {
+		all = append(all, &pipeline.Error{File: name, Line: line, Message: fmt.Sprintf(format, args...)})
+	}
+	if f.APIVersion != pipeline.APIVersion {
+		wrong(0, "apiVersion is %q, want %s", f.APIVersion, pipeline.APIVersion)
+	}
+	if f.Kind != FileKind {
+		wrong(0, "kind is %q, want %s", f.Kind, FileKind)
+	}
+	if len(f.Applications) == 0 {
+		wrong(0, "applications lists none: add globs such as apps/*")
+	}
+	for _, p := range f.Applications {
+		glob := strings.TrimPrefix(p.Path, "!")
+		if glob == "" {
+			wrong(p.line, "an application has no path")
+			continue
+		}
+		if path.IsAbs(glob) || !filepath.IsLocal(filepath.FromSlash(glob)) {
+			wrong(p.line, "%s leads out of the folder of this file", glob)
+		}
+		if _, err := path.Match(glob, ""); err != nil {
+			wrong(p.line, "%s is not a glob", glob)
+		}
+		if p.Name != "" && (strings.HasPrefix(p.Path, "!") || strings.ContainsAny(p.Path, "*?[")) {
+			wrong(p.line, "a name goes with the path of one application, and %s is a glob", p.Path)
+		}
+		if p.Name != "" && !applicationName.MatchString(p.Name) {
+			wrong(p.line, "name %q: it is of letters, digits, dots, dashes and underscores", p.Name)
+		}
+	}
+	if f.Defaults.Images.Platform != "" {
+		if _, err := images.ParsePlatform(f.Defaults.Images.Platform); err != nil {
+			wrong(0, "defaults.images.platform: %v", err)
+		}
+	}
+	if r := f.Defaults.Images.Related; r != "" && r != discover.Default && r != discover.All && r != discover.None {
+		wrong(0, "defaults.images.related %q: want %s, %s or %s", r, discover.Default, discover.All, discover.None)
+	}
+	for what, repository := range map[string]string{"cache.repository": f.Cache.Repository, "shared.repository": f.Shared.Repository} {
+		if repository == "" {
+			continue
+		}
+		if err := artifact.CheckRepository(repository); err != nil {
+			wrong(0, "%s: %v", what, err)
+		}
+	}
+	if f.Shared.From < 0 || f.Shared.From == 1 {
+		wrong(0, "shared.from is %d: an image is shared by 2 applications or more", f.Shared.From)
+	}
+	if f.Cache.Trust != "" && f.Cache.Repository == "" {
+		wrong(0, "cache.trust goes with cache.repository")
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(all, func(a, b *pipeline.Error) int { return cmp.Or(a.Line-b.Line, strings.Compare(a.Message, b.Message)) })
+	return all
+}
+
+var applicationName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// again is how old a list of what is beside an image may be.
+func (f *File) again() time.Duration {
+	if f.Related.Again != nil {
+		return time.Duration(*f.Related.Again)
+	}
+	return again
+}

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/engine/regular"
+	"github.com/taped-dev/tape/stages/app"
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/source"
+)
+
+// Application is one of a fleet.
+type Application struct {
+	Name string `json:"name"`
+	// Path is slash-separated and relative to the fleet file: of a pipeline file, or of
+	// what is packaged by itself.
+	Path string `json:"path"`
+	// Pipeline says that Path is a pipeline file.
+	Pipeline bool `json:"pipeline,omitempty"`
+	// Repository and Tags are what the fleet file says; a pipeline file that says where
+	// it goes wins.
+	Repository string   `json:"repository,omitempty"`
+	Tags       []string `json:"tags,omitempty"`
+	line       int
+}
+
+// Find returns the applications of the fleet, sorted by name.
+func (f *File) Find(ctx context.Context) ([]Application, error) {
+	var (
+		found = map[string]Application{} // by path
+		errs  pipeline.Errors
+		wrong = func(line int, format string, args ...any) {
+			errs = append(errs, &pipeline.Error{File: f.name, Line: line, Message: fmt.Sprintf(format, args...)})
+		}
+		all = &tree{dir: f.dir}
+	)
+	for _, p := range f.Applications {
+		glob, negated := strings.CutPrefix(path.Clean(p.Path), "!")
+		if negated {
+			n := len(found)
+			for at := range found {
+				if match(glob, at) || match(glob, path.Dir(at)) {
+					delete(found, at)
+				}
+			}
+			if n == len(found) {
+				wrong(p.line, "!%s matches none of the applications above", glob)
+			}
+			continue
+		}
+		matches, err := all.glob(ctx, glob)
+		if err != nil {
+			return nil, err
+		}
+		n := 0
+		for _, at := range matches {
+			a, ok, err := f.application(p, at)
+			if err != nil {
+				wrong(p.line, "%v", err)
+			}
+			if err != nil || ok {
+				n++
+			}
+			if ok {
+				found[a.Path] = a
+			}
+		}
+		if n == 0 {
+			wrong(p.line, "%s matches no folder and no pipeline", p.Path)
+		}
+	}
+	out := make([]Application, 0, len(found))
+	for _, a := range found {
+		out = append(out, a)
+	}
+	slices.SortFunc(out, func(a, b Application) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Path, b.Path))
+	})
+	for i := 1; i < len(out); i++ {
+		if a, b := out[i-1], out[i]; a.Name == b.Name {
+			wrong(b.line, "%s and %s are both named %s: give one of them as {path: %s, name: …}", a.Path, b.Path, a.Name, b.Path)
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	return out, nil
+}
+
+// application is what a path that was matched is, if anything.
+func (f *File) application(p Pattern, at string) (Application, bool, error) {
+	here := filepath.Join(f.dir, filepath.FromSlash(at))
+	if err := regular.Inside(here, f.dir); err != nil {
+		return Application{}, false, err
+	}
+	info, err := os.Stat(here)
+	if err != nil {
+		return Application{}, false, fmt.Errorf("find applications: %w", err)
+	}
+	a := Application{Path: at, line: p.line}
+	named := at
+	switch {
+	case info.IsDir():
+		if _, err := os.Stat(filepath.Join(here, app.PipelineFile)); err == nil {
+			a.Path, a.Pipeline = path.Join(at, app.PipelineFile), true
+		}
+	case isPipeline(here):
+		a.Pipeline = true
+		if path.Base(at) == app.PipelineFile {
+			named = path.Dir(at)
+		}
+	case !strings.Contains(path.Base(p.Path), ".") || path.Base(at) == FileName:
+		return Application{}, false, nil // apps/* is of folders
+	}
+	a.Name = p.Name
+	if a.Name == "" {
+		base := path.Base(named)
+		if named == "." {
+			abs, err := filepath.Abs(f.dir)
+			if err != nil {
+				return Application{}, false, fmt.Errorf("find applications: %w", err)
+			}
+			base = filepath.Base(abs)
+		}
+		if !info.IsDir() && named == at {
+			base = strings.TrimSuffix(base, path.Ext(base))
+		}
+		a.Name = base
+	}
+	if !applicationName.MatchString(a.Name) {
+		return Application{}, false, fmt.Errorf("%s has no name that a repository can have: give it as {path: %s, name: …}", at, at)
+	}
+	image := cmp.Or(p.Output.Image, f.Defaults.Output.Image)
+	if image != "" {
+		a.Repository, err = expand(image, strings.ToLower(a.Name), strings.ToLower(named))
+		if err == nil {
+			err = artifact.CheckRepository(a.Repository)
+		}
+		if err != nil {
+			return Application{}, false, fmt.Errorf("output of %s: %w", at, err)
+		}
+	}
+	a.Tags = p.Output.Tags
+	if len(a.Tags) == 0 {
+		a.Tags = f.Defaults.Output.Tags
+	}
+	return a, true, nil
+}
+
+// expand fills in ${name} and ${path}.
+func expand(text, name, path string) (string, error) {
+	var wrong error
+	out := os.Expand(text, func(key string) string {
+		switch key {
+		case "name":
+			return name
+		case "path":
+			return path
+		}
+		wrong = fmt.Errorf("%q has ${%s}: want ${name} or ${path}", text, key)
+		return ""
+	})
+	return out, wrong
+}
+
+// isPipeline reports whether a file is a pipeline.
+func isPipeline(file string) bool {
+	if ext := filepath.Ext(file); ext != ".yaml" && ext != ".yml" {
+		return false
+	}
+	data, err := regular.ReadFile(file)
+	if err != nil {
+		return false
+	}
+	var head struct {
+		APIVersion string `yaml:"apiVersion"`
+		Kind       string `yaml:"kind"`
+	}
+	return yaml.Unmarshal(data, &head) == nil && head.APIVersion == pipeline.APIVersion && head.Kind == pipeline.FileKind
+}
+
+// tree is the folder that globs are matched in.
+type tree struct {
+	dir string
+	all []string // what ** was matched against; nil until it was
+}
+
+// glob returns the paths that match, sorted.
+func (t *tree) glob(ctx context.Context, pattern string) ([]string, error) {
+	var out []string
+	if !strings.Contains(pattern, "**") {
+		found, err := fs.Glob(os.DirFS(t.dir), pattern)
+		if err != nil {
+			return nil, fmt.Errorf("find applications: %w", err)
+		}
+		for _, name := range found {
+			if !hidden(name, pattern) {
+				out = append(out, name)
+			}
+		}
+		return out, nil
+	}
+	if t.all == nil {
+		err := fs.WalkDir(os.DirFS(t.dir), ".", func(name string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if name != "." && d.IsDir() && source.NotSource(d.Name()) {
+				return fs.SkipDir
+			}
+			t.all = append(t.all, name)
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("find applications: %w", err)
+		}
+	}
+	for _, name := range t.all {
+		if match(pattern, name) && !hidden(name, pattern) {
+			out = append(out, name)
+		}
+	}
+	return out, nil
+}
+
+// hidden reports whether an element of a path begins with a dot, which only a pattern
+// that says so matches.
+func hidden(name, pattern string) bool {
+	dotted := func(p string) bool {
+		return slices.ContainsFunc(strings.Split(p, "/"), func(e string) bool { return len(e) > 1 && e[0] == '.' })
+	}
+	return dotted(name) && !dotted(pattern)
+}
+
+// match matches a path with a glob in which ** stands for any number of folders.
+func match(pattern, name string) bool {
+	return matchElements(strings.Split(pattern, "/"), strings.Split(name, "/"))
+}
+
+func matchElements(pattern, name []string) bool {
+	for len(pattern) > 0 && pattern[0] != "**" {
+		if len(name) == 0 {
+			return false
+		}
+		if ok, err := path.Match(pattern[0], name[0]); !ok || err != nil {
+			return false
+		}
+		pattern, name = pattern[1:], name[1:]
+	}
+	if len(pattern) == 0 {
+		return len(name) == 0
+	}
+	for i := range len(name) + 1 {
+		if matchElements(pattern[1:], name[i:]) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/registry/registrytest"
+	"github.com/taped-dev/tape/engine/content/store"
+	"github.com/taped-dev/tape/interpreters/plain"
+	"github.com/taped-dev/tape/plugins/interpreter"
+	"github.com/taped-dev/tape/stages/app"
+	"github.com/taped-dev/tape/stages/app/fleet"
+	"github.com/taped-dev/tape/stages/rendering"
+)
+
+// plainAlone finds one interpreter, in this process.
+type plainAlone struct{}
+
+type inProcess struct{ interpreter.Interpreter }
+
+func (inProcess) Name() string { return "plain" }
+
+func (inProcess) Checksum(context.Context) (digest.Digest, error) {
+	return digest.FromString("plain"), nil
+}
+
+func (plainAlone) Find(_ context.Context, name string) (rendering.Interpreter, error) {
+	if name != "plain" {
+		return nil, fmt.Errorf("no interpreter %q", name)
+	}
+	return inProcess{plain.New()}, nil
+}
+
+func (plainAlone) List(context.Context) ([]rendering.Interpreter, error) {
+	return []rendering.Interpreter{inProcess{plain.New()}}, nil
+}
+
+// lab is a repository with a fleet, and registries.
+type lab struct {
+	dir                 string // of the repository
+	scratch             string
+	upstream            *registrytest.Upstream
+	source, destination *registrytest.Counter
+	host                string // of the destination
+	hosts               string // folder of hosts.toml
+}
+
+func newLab(t *testing.T, applications int) *lab {
+	t.Helper()
+	l := &lab{dir: t.TempDir(), scratch: t.TempDir(), upstream: &registrytest.Upstream{}}
+	l.source = registrytest.Count(l.upstream)
+	l.destination = registrytest.Count(http.Handler(registrytest.Distribution("")))
+	l.host = registrytest.Serve(t, l.destination)
+	l.hosts = filepath.Join(l.scratch, "hosts")
+	if err := registrytest.WriteHosts(l.hosts, "_default", registrytest.Serve(t, l.source)); err != nil {
+		t.Fatal(err)
+	}
+	l.write(t, "tape.fleet.yaml", "apiVersion: tape/v1\nkind: Fleet\napplications: [apps/*]\n"+
+		"defaults: {output: {image: \""+l.host+"/team/${name}\"}}\n")
+	for i := range applications {
+		l.application(t, i, "1.0")
+	}
+	l.git(t, "init", "-q", "-b", "main")
+	l.commit(t, "first")
+	return l
+}
+
+// application writes one with an image of its own and one of a pool.
+func (l *lab) application(t *testing.T, i int, tag string) {
+	t.Helper()
+	l.write(t, fmt.Sprintf("apps/app%02d/pod.yaml", i), fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: app%02d}\nspec:\n  containers:\n"+
+		"  - {name: own, image: ex.io/own/app%02d:%s}\n  - {name: pool, image: ex.io/pool/sidecar%d:2.0}\n", i, i, tag, i%2))
+}
+
+func (l *lab) write(t *testing.T, name, data string) {
+	t.Helper()
+	file := filepath.Join(l.dir, filepath.FromSlash(name))
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(data), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (l *lab) git(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("git", append([]string{"-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false"}, args...)...)
+	cmd.Dir = l.dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("git %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func (l *lab) commit(t *testing.T, message string) {
+	t.Helper()
+	l.git(t, "add", "-A")
+	l.git(t, "commit", "-q", "-m", message)
+}
+
+// options are of a machine: its store is of that name.
+func (l *lab) options(t *testing.T, machine string) fleet.Options {
+	t.Helper()
+	client, err := registry.New(registry.Options{HostsDir: l.hosts, ManifestFile: filepath.Join(l.scratch, machine+".manifests")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := store.Open(t.Context(), filepath.Join(l.scratch, machine), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := kept.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	file, err := fleet.Read(filepath.Join(l.dir, fleet.FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fleet.Options{
+		Environment: app.Environment{Store: kept, Registry: client, Interpreters: plainAlone{}}, File: file, Version: "test",
+	}
+}
+
+func (l *lab) pack(t *testing.T, o fleet.PackageOptions) *fleet.Report {
+	t.Helper()
+	report, err := fleet.Package(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+func states(r *fleet.Report) map[string]fleet.OutcomeState {
+	out := map[string]fleet.OutcomeState{}
+	for _, o := range r.Applications {
+		out[o.Name] = o.State
+	}
+	return out
+}
+
+// TestPackage packages a fleet, of which one application is broken, then what changed.
+func TestPackage(t *testing.T) {
+	l := newLab(t, 4)
+	l.write(t, "apps/broken/pod.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec:\n  containers: [\n")
+	l.commit(t, "break")
+	o := fleet.PackageOptions{Options: l.options(t, "one")}
+	report := l.pack(t, o)
+	if got := report.Totals; got.Done != 4 || got.Failed != 1 {
+		t.Fatalf("%+v: %+v", got, report.Applications)
+	}
+	broken := report.Applications[slices.IndexFunc(report.Applications, func(o fleet.Outcome) bool { return o.Name == "broken" })]
+	if broken.Error == nil || !strings.HasSuffix(broken.Error.File, "apps/broken/pod.yaml") || broken.Error.Line == 0 || !broken.Error.Final {
+		t.Errorf("failure %+v", broken.Error)
+	}
+
+	l.write(t, "apps/broken/pod.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: a, image: ex.io/own/x:1}]}\n")
+	l.commit(t, "mend")
+	o.Options = l.options(t, "one")
+	report = l.pack(t, o)
+	if got := report.Totals; got.Unchanged != 4 || got.Done != 1 {
+		t.Fatalf("after mending one: %+v: %+v", got, report.Applications)
+	}
+
+	// All is as it was: nothing is sent, and little asked.
+	l.source.Reset()
+	l.destination.Reset()
+	report = l.pack(t, o)
+	if got := report.Totals; got.Unchanged != 5 || got.Moved.Blobs != 0 {
+		t.Fatalf("unchanged: %+v: %+v", got, report.Applications)
+	}
+	if got, most := l.source.Stats().Total(), 7; got > most {
+		t.Errorf("%d source requests, want at most %d: one for each image", got, most)
+	}
+	if got, most := l.destination.Stats().Total(), 5; got > most {
+		t.Errorf("%d destination requests, want at most %d: one for each application", got, most)
+	}
+
+	made, err := fleet.MakeReport(t.Context(), fleet.ReportOptions{Options: o.Options})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := states(made); len(got) != 5 || got["app00"] != fleet.OutcomeUnchanged {
+		t.Errorf("report of the last plan: %v", got)
+	}
+}

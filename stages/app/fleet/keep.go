@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/store"
+)
+
+// Keeper keeps documents from one run to the next, and between the processes of one.
+// It may lose any of them. Its methods may be called concurrently.
+type Keeper interface {
+	// Get returns the documents under a key, by name, or an error of class ErrNotFound.
+	Get(ctx context.Context, key digest.Digest) (map[string][]byte, error)
+	// Put keeps documents under a key, in place of those that are there.
+	Put(ctx context.Context, key digest.Digest, documents map[string][]byte) error
+}
+
+// Local keeps documents in the store on this machine.
+func Local(s *store.Store) Keeper { return local{s} }
+
+type local struct{ store *store.Store }
+
+const mediaTypeDocument = "application/vnd.tape.fleet.document.v1+json"
+
+func (l local) Get(ctx context.Context, key digest.Digest) (map[string][]byte, error) {
+	kept, err := l.store.Cache().Get(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]byte{}
+	for name, desc := range kept {
+		if out[name], err = engine.Get(ctx, l.store, desc); err != nil {
+			return nil, fmt.Errorf("read %s: %w: %w", name, err, errdefs.ErrNotFound)
+		}
+	}
+	return out, nil
+}
+
+func (l local) Put(ctx context.Context, key digest.Digest, documents map[string][]byte) error {
+	kept := map[string]ocispec.Descriptor{}
+	for name, data := range documents {
+		var err error
+		if kept[name], err = engine.Put(ctx, l.store, mediaTypeDocument, data); err != nil {
+			return err
+		}
+	}
+	return l.store.Cache().Put(ctx, key, kept)
+}
+
+// document is the name of what is kept under a key.
+const document = "document"
+
+// keyOf is the key of what a kind of document is about.
+func keyOf(kind string, about ...string) digest.Digest {
+	data, _ := json.Marshal(append([]string{"tape fleet", kind}, about...)) // of strings, which does not fail
+	return digest.FromBytes(data)
+}
+
+// put keeps a value.
+func put(ctx context.Context, k Keeper, key digest.Digest, v any) error {
+	data, err := engine.MarshalJSON(v)
+	if err != nil {
+		return err
+	}
+	return k.Put(ctx, key, map[string][]byte{document: data})
+}
+
+// get reads a value that was put. Whatever cannot be read is not there.
+func get(ctx context.Context, k Keeper, key digest.Digest, v any) bool {
+	documents, err := k.Get(ctx, key)
+	return err == nil && json.Unmarshal(documents[document], v) == nil
+}
+
+// identity is of a fleet: the same in every clone of its repository.
+func identity(top, uri, file string) string {
+	if rel, err := filepath.Rel(top, file); err == nil && uri != "" {
+		return uri + " " + filepath.ToSlash(rel)
+	}
+	return file
+}

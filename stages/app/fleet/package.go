@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/engine/content/transfer"
+	"github.com/taped-dev/tape/stages/app"
+	"github.com/taped-dev/tape/stages/vcs"
+)
+
+// Shard is one part of a plan. The zero value is all of it.
+type Shard struct {
+	// Index counts from 1 to Of.
+	Index, Of int
+}
+
+func (s Shard) takes(i int) bool { return s.Of == 0 || i%s.Of == s.Index-1 }
+
+// PackageOptions are what Package takes.
+type PackageOptions struct {
+	Options
+	// Plan to carry out; "" makes one.
+	Plan digest.Digest
+	// Shard of it.
+	Shard Shard
+	// FailFast stops at the first application that fails.
+	FailFast bool
+	// Again packages the applications that failed under this plan, too, even those
+	// whose failure was final.
+	Again bool
+	// Force moves tags that a newer commit has moved.
+	Force bool
+}
+
+// Package carries out a plan: it packages every application that is to be packaged and
+// was not yet. An application that fails stops no other.
+func Package(ctx context.Context, o PackageOptions) (*Report, error) {
+	if s := o.Shard; s.Of < 0 || s.Of > 0 && (s.Index < 1 || s.Index > s.Of) {
+		return nil, &app.UsageError{Err: fmt.Errorf("shard %d/%d is out of range: the first is 1/%d", s.Index, s.Of, max(s.Of, 1))}
+	}
+	if err := o.open(ctx); err != nil {
+		return nil, err
+	}
+	here, err := o.checkout(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		plan *Plan
+		dgst = o.Plan
+	)
+	if dgst == "" {
+		plan, dgst, err = MakePlan(ctx, PlanOptions{Options: o.Options})
+	} else if plan, err = ReadPlan(ctx, o.Options, dgst); err == nil {
+		err = plan.fits(o.Version, here)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := &running{PackageOptions: o, plan: plan, digest: dgst, here: here, given: o.Plan != ""}
+	return r.run(ctx)
+}
+
+// fits reports why a plan cannot be carried out here.
+func (p *Plan) fits(version string, here checkout) error {
+	if p.Version != version {
+		return fmt.Errorf("the plan was made by tape %s, and this is %s: make another, or run it with that version", p.Version, version)
+	}
+	if p.Commit != here.head.Commit {
+		return fmt.Errorf("the plan is of commit %s, and %s is checked out: check out that commit, or make another plan", cmp.Or(p.Commit, "(none)"), cmp.Or(here.head.Commit, "none"))
+	}
+	return nil
+}
+
+// running is one process that carries out a plan.
+type running struct {
+	PackageOptions
+	plan   *Plan
+	digest digest.Digest
+	here   checkout
+	given  bool // the plan may be of other files than those here
+
+	mu       sync.Mutex
+	progress Progress
+}
+
+var errFailFast = errors.New("an application failed")
+
+func (r *running) run(ctx context.Context) (*Report, error) {
+	var mine []*Planned
+	n := 0
+	for i := range r.plan.Applications {
+		p := &r.plan.Applications[i]
+		if p.State != ToPackage {
+			continue
+		}
+		if r.Shard.takes(n) {
+			mine = append(mine, p)
+		}
+		n++
+	}
+	r.Known, r.Shared = r.plan.Images, &transfer.Shared{}
+	r.progress = Progress{Doing: "package", Of: len(mine), Began: time.Now()}
+	r.tell(nil)
+	outcomes := make([]Outcome, len(mine))
+	group, running := errgroup.WithContext(ctx)
+	group.SetLimit(cmp.Or(r.Concurrency, atOnce))
+	for i, p := range mine {
+		outcomes[i] = Outcome{Name: p.Name, Path: p.Path, State: Waiting, Reason: p.Reason, Tags: []string{}, Warnings: []string{}}
+		group.Go(func() error {
+			if running.Err() != nil {
+				return context.Cause(running)
+			}
+			o, err := r.one(running, p)
+			if err != nil {
+				return err
+			}
+			outcomes[i] = o
+			r.tell(&o)
+			if o.State == Failed && r.FailFast {
+				return errFailFast
+			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	if cause := context.Cause(ctx); cause != nil {
+		return r.report(outcomes, len(mine)), fmt.Errorf("stopped with %d of %d applications packaged, under plan %s: %w", r.progress.Done-r.progress.Failed, len(mine), r.digest, cause)
+	}
+	if err != nil && !errors.Is(err, errFailFast) {
+		return nil, err
+	}
+	return r.report(outcomes, len(mine)), nil
+}
+
+func (r *running) tell(ended *Outcome) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if ended != nil {
+		r.progress.Done++
+		if ended.State == Failed {
+			r.progress.Failed++
+		}
+	}
+	r.progress.Ended = ended
+	if r.Progress != nil {
+		r.Progress(r.progress)
+	}
+}
+
+// one packages an application, unless that was done.
+func (r *running) one(ctx context.Context, p *Planned) (Outcome, error) {
+	o := p.outcome(ctx, r.Keeper, r.digest)
+	if o.State == Done {
+		return o, nil
+	}
+	o.State, o.Error = Waiting, nil
+	if p.Failure != nil && p.Failure.Final && !r.Again {
+		o.State, o.Error = Failed, p.Failure
+		return o, r.keepFailure(ctx, p, p.Failure)
+	}
+	began := time.Now()
+	record, err := r.make(ctx, p)
+	if cause := context.Cause(ctx); cause != nil {
+		return o, cause
+	}
+	if err != nil {
+		o.State, o.Error, o.Seconds = Failed, failureOf(err), since(began)
+		return o, r.keepFailure(ctx, p, o.Error)
+	}
+	record.Seconds = since(began)
+	if p.Key != "" {
+		err = put(ctx, r.Keeper, record.key(p.Key), record)
+	}
+	if key := p.doneKey(r.digest); key != record.key(p.Key) {
+		err = errors.Join(err, put(ctx, r.Keeper, key, record))
+	}
+	if err != nil {
+		record.Warnings = append(record.Warnings, "it is packaged, and that is not kept for the next run: "+err.Error())
+	}
+	o.take(record, Done)
+	return o, context.Cause(ctx)
+}
+
+func since(began time.Time) float64 { return time.Since(began).Round(time.Millisecond).Seconds() }
+
+func (r *running) keepFailure(ctx context.Context, p *Planned, f *Failure) error {
+	_ = put(ctx, r.Keeper, failureKey(r.digest, p.Name), f) // the report of this process has it
+	return context.Cause(ctx)
+}
+
+// errOlder is of a plan that came too late.
+var errOlder = errors.New("a newer commit was packaged already")
+
+// make packages an application.
+func (r *running) make(ctx context.Context, p *Planned) (*Record, error) {
+	options := r.options(p.Application)
+	if r.given {
+		survey, err := app.MakeSurvey(ctx, app.SurveyOptions{PackageOptions: options})
+		if err != nil {
+			return nil, err
+		}
+		if p.Survey != nil {
+			if reason := surveyChange(p.Survey, survey); reason != "" {
+				return nil, fmt.Errorf("it is not as the plan found it: %s", reason)
+			}
+		}
+	}
+	head := keyOf("head", r.here.identity, p.Name)
+	if err := r.checkOrder(ctx, head); err != nil {
+		return nil, err
+	}
+	result, err := app.Package(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	record := &Record{
+		Key: p.Key, Name: p.Name, Repository: repositoryOf(result), Digest: result.Root.Digest, Root: result.Root.Ref,
+		Tags: result.Tags, MovedTags: result.MovedTags, Images: len(result.Images), Warnings: result.Warnings, Moved: result.Moved, Commit: r.plan.Commit,
+	}
+	return record, nil
+}
+
+// repositoryOf is where an application went.
+func repositoryOf(result *app.PackageResult) string {
+	ref := result.Root.Ref
+	for i := len(ref) - 1; i >= 0; i-- {
+		if ref[i] == '@' {
+			ref = ref[:i]
+		}
+	}
+	if len(result.Tags) > 0 {
+		return ref[:len(ref)-len(result.Tags[0])-1]
+	}
+	return ref
+}
+
+// moment is the commit of which an application was packaged last.
+type moment struct {
+	Commit string `json:"commit"`
+	When   int64  `json:"when"`
+}
+
+// checkOrder refuses to go back: an application of a newer commit has its tags.
+func (r *running) checkOrder(ctx context.Context, key digest.Digest) error {
+	if r.plan.Commit == "" {
+		return nil
+	}
+	var last moment
+	if get(ctx, r.Keeper, key, &last) && last.Commit != r.plan.Commit && !r.Force {
+		older, err := r.isOlder(ctx, last)
+		if err != nil {
+			return err
+		}
+		if older {
+			return fmt.Errorf("%w: %s, and this plan is of %s", errOlder, last.Commit, r.plan.Commit)
+		}
+	}
+	if last.Commit == r.plan.Commit {
+		return nil
+	}
+	_ = put(ctx, r.Keeper, key, moment{r.plan.Commit, r.plan.When}) // what is lost is told by time
+	return context.Cause(ctx)
+}
+
+// isOlder reports whether the plan's commit comes before another, by the history where
+// that is here and by the commits' times where it is not.
+func (r *running) isOlder(ctx context.Context, last moment) (bool, error) {
+	after, known, err := vcs.IsAncestor(ctx, r.here.top, last.Commit, r.plan.Commit)
+	if err != nil || known && after {
+		return false, err
+	}
+	if before, known, err := vcs.IsAncestor(ctx, r.here.top, r.plan.Commit, last.Commit); err != nil || known {
+		return before, err
+	}
+	return r.plan.When < last.When, nil
+}
+
+func (s Shard) String() string { return fmt.Sprintf("%d/%d", s.Index, s.Of) }

@@ -1,0 +1,704 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/advice"
+	"github.com/taped-dev/tape/engine/content/imageref"
+	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/stages/app"
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/vcs"
+)
+
+// PlanKind is the kind of a plan's document.
+const PlanKind = "FleetPlan"
+
+// State is what a plan makes of an application.
+type State string
+
+// The states.
+const (
+	ToPackage State = "package"
+	Unchanged State = "unchanged" // it was packaged as it is
+	Skipped   State = "skipped"   // nothing of it changed since the revision that was named
+)
+
+// Plan is what a run will do, whoever runs it.
+type Plan struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	// Version of tape that made it, which carries it out too.
+	Version string `json:"version"`
+	// Commit that is checked out, hex; "" outside a repository. When is its time, in
+	// seconds: an older commit does not take a tag from a newer one.
+	Commit string `json:"commit,omitempty"`
+	When   int64  `json:"when,omitempty"`
+	// Applications are sorted by name.
+	Applications []Planned `json:"applications"`
+	// Images is what registries said of each reference, which nobody asks again.
+	Images images.Known `json:"images"`
+}
+
+// Planned is an application in a plan.
+type Planned struct {
+	Application
+	State State `json:"state"`
+	// Key identifies all that the application is made of; "" where that is not known.
+	Key    digest.Digest `json:"key"`
+	Reason string        `json:"reason"`
+	// Survey is null where the application could not be surveyed.
+	Survey *app.Survey `json:"survey,omitempty"`
+	// Failure is why it will fail: it is not tried again.
+	Failure *Failure `json:"failure,omitempty"`
+	// Again says that it was packaged as it is, and is not where it was put any more.
+	Again bool `json:"again,omitempty"`
+	// Record is that of an unchanged application.
+	Record *Record `json:"record,omitempty"`
+}
+
+// Digest identifies the plan.
+func (p *Plan) Digest() (digest.Digest, error) {
+	data, err := engine.MarshalJSON(p)
+	return digest.FromBytes(data), err
+}
+
+// Options are common to what works on a fleet.
+type Options struct {
+	app.Environment
+	File *File
+	// Keeper has plans and records; nil is the store of the environment.
+	Keeper Keeper
+	// Version of tape.
+	Version string
+	// Concurrency is how many applications are worked on at once; 0 fits most.
+	Concurrency int
+	// Created is the time that the artifacts give as their own; zero: the commit's.
+	Created time.Time
+	// Signer signs each application; nil: nobody does.
+	Signer app.Signer
+	// Progress hears of each application, one call at a time; may be nil.
+	Progress func(Progress)
+}
+
+// Progress is how far a run is.
+type Progress struct {
+	// Doing is what is done: "read", "ask registries for" or "package".
+	Doing string
+	// Of is how many applications, or images, there are to do; Done and Failed count.
+	Of, Done, Failed int
+	// Ended is the application that ended now, if one did.
+	Ended *Outcome
+	// Began is the time of the first.
+	Began time.Time
+}
+
+// PlanOptions are what MakePlan takes.
+type PlanOptions struct {
+	Options
+	// Since is a revision of the repository: applications of which no file changed since
+	// then are skipped.
+	Since string
+}
+
+// atOnce is how many applications are worked on at once: they mostly wait for
+// registries.
+const atOnce = 24
+
+func (o *Options) open(ctx context.Context) error {
+	if o.Keeper != nil {
+		return nil
+	}
+	kept, err := app.OpenStore(ctx, &o.Environment)
+	if err != nil {
+		return err
+	}
+	if kept == nil {
+		return errors.New("a fleet needs a store for its plans and records")
+	}
+	o.Keeper = Local(kept)
+	return nil
+}
+
+// checkout is the repository that the fleet lies in.
+type checkout struct {
+	top      string
+	head     vcs.Commit
+	identity string
+}
+
+func (o *Options) checkout(ctx context.Context) (checkout, error) {
+	file, err := filepath.Abs(o.File.name)
+	if err == nil {
+		file, err = filepath.EvalSymlinks(file)
+	}
+	if err != nil {
+		return checkout{}, fmt.Errorf("find the fleet's repository: %w", err)
+	}
+	c := checkout{identity: file}
+	var ok bool
+	if c.top, ok = vcs.FindTop(filepath.Dir(file)); !ok {
+		return c, nil
+	}
+	if c.head, err = vcs.Head(ctx, c.top); err != nil {
+		return c, err
+	}
+	c.identity = identity(c.top, c.head.URI, file)
+	return c, nil
+}
+
+// options are those of one application.
+func (o *Options) options(a Application) app.PackageOptions {
+	one := app.PackageOptions{
+		Options: app.Options{
+			Environment: o.Environment,
+			Platform:    o.File.Defaults.Images.Platform,
+			Related:     o.File.Defaults.Images.Related,
+			Version:     o.Version, Created: o.Created, Signer: o.Signer,
+		},
+		Repository: a.Repository, Tags: a.Tags,
+	}
+	one.Environment.Events = nil
+	at := filepath.Join(o.File.dir, filepath.FromSlash(a.Path))
+	if a.Pipeline {
+		one.Pipeline = at
+	} else {
+		one.Sources = []app.Source{{Path: at, Name: sourceName(a)}}
+	}
+	return one
+}
+
+// sourceName is the name of a lone source: that of its folder.
+func sourceName(a Application) string { return strings.TrimSuffix(path.Base(a.Path), path.Ext(a.Path)) }
+
+// MakePlan finds the applications of the fleet, reads each, and asks registries about
+// each image once. The plan is kept; its digest is what [ReadPlan] takes.
+func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) {
+	if err := o.open(ctx); err != nil {
+		return nil, "", err
+	}
+	here, err := o.checkout(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	changed, err := changedSince(ctx, here, o.Since)
+	if err != nil {
+		return nil, "", err
+	}
+	applications, err := o.File.Find(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	var before Plan
+	get(ctx, o.Keeper, keyOf("latest", here.identity), &before)
+	m := planning{PlanOptions: o, before: &before, last: map[string]*Planned{}, plan: &Plan{
+		APIVersion: pipeline.APIVersion, Kind: PlanKind, Version: o.Version, Commit: here.head.Commit, When: here.head.When,
+		Applications: make([]Planned, len(applications)), Images: images.Known{},
+	}}
+	for i := range before.Applications {
+		m.last[before.Applications[i].Name] = &before.Applications[i]
+	}
+	if err := m.survey(ctx, here, applications, changed); err != nil {
+		return nil, "", err
+	}
+	if err := distinctOutputs(m.plan.Applications); err != nil {
+		return nil, "", err
+	}
+	if err := m.ask(ctx, here); err != nil {
+		return nil, "", err
+	}
+	if err := m.decide(ctx); err != nil {
+		return nil, "", err
+	}
+	dgst, err := m.plan.Digest()
+	if err != nil {
+		return nil, "", err
+	}
+	if err := errors.Join(put(ctx, o.Keeper, dgst, m.plan), put(ctx, o.Keeper, keyOf("latest", here.identity), m.plan)); err != nil {
+		return nil, "", fmt.Errorf("keep the plan: %w", err)
+	}
+	return m.plan, dgst, nil
+}
+
+// ReadPlan reads a plan that was kept.
+func ReadPlan(ctx context.Context, o Options, dgst digest.Digest) (*Plan, error) {
+	if err := dgst.Validate(); err != nil {
+		return nil, &app.UsageError{Err: fmt.Errorf("plan %q is not a digest: %w", dgst, err)}
+	}
+	if err := o.open(ctx); err != nil {
+		return nil, err
+	}
+	documents, err := o.Keeper.Get(ctx, dgst)
+	if err != nil {
+		return nil, advice.Add(fmt.Errorf("plan %s is not kept here, or not any more: %w", dgst, err), advice.MakePlan)
+	}
+	if digest.FromBytes(documents[document]) != dgst {
+		return nil, advice.Add(fmt.Errorf("plan %s is damaged", dgst), advice.MakePlan)
+	}
+	var p Plan
+	if err := json.Unmarshal(documents[document], &p); err != nil || p.Kind != PlanKind {
+		return nil, fmt.Errorf("%s is not the plan of a fleet", dgst)
+	}
+	return &p, nil
+}
+
+// LatestPlan reads the plan that was made last.
+func LatestPlan(ctx context.Context, o Options) (*Plan, error) {
+	if err := o.open(ctx); err != nil {
+		return nil, err
+	}
+	here, err := o.checkout(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var p Plan
+	if !get(ctx, o.Keeper, keyOf("latest", here.identity), &p) {
+		return nil, advice.Add(errors.New("there is no plan of this fleet yet"), advice.MakePlan)
+	}
+	return &p, nil
+}
+
+// planning makes a plan.
+type planning struct {
+	PlanOptions
+	plan   *Plan
+	before *Plan
+	last   map[string]*Planned // by name
+
+	mu       sync.Mutex
+	progress Progress
+}
+
+func (m *planning) doing(what string, of int) {
+	m.progress = Progress{Doing: what, Of: of, Began: time.Now()}
+	m.tell()
+}
+
+func (m *planning) did() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.progress.Done++
+	m.tell()
+}
+
+func (m *planning) tell() {
+	if m.Progress != nil {
+		m.Progress(m.progress)
+	}
+}
+
+// survey reads every application, and renders those that are not as they were.
+func (m *planning) survey(ctx context.Context, here checkout, applications []Application, changed *changes) error {
+	m.doing("read", len(applications))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(cmp.Or(m.Concurrency, atOnce))
+	for i, a := range applications {
+		group.Go(func() error {
+			defer m.did()
+			p := &m.plan.Applications[i]
+			p.Application = a
+			err := m.surveyOne(ctx, here, p, changed)
+			if cause := context.Cause(ctx); cause != nil {
+				return cause
+			}
+			if err != nil {
+				p.State, p.Failure, p.Reason = ToPackage, failureOf(err), "it cannot be read"
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+func (m *planning) surveyOne(ctx context.Context, here checkout, p *Planned, changed *changes) error {
+	last := m.last[p.Name]
+	options := app.SurveyOptions{PackageOptions: m.options(p.Application), Render: last == nil && changed == nil}
+	survey, err := app.MakeSurvey(ctx, options)
+	if err != nil {
+		return err
+	}
+	p.Survey = survey
+	if changed != nil && !changed.touch(here, m.File, p) {
+		p.State, p.Reason = Skipped, "no file of it changed since "+m.Since
+		return nil
+	}
+	if options.Render {
+		return nil
+	}
+	if last != nil && last.Survey != nil && last.Survey.References != nil && m.before.Version == m.plan.Version && sameSources(last.Survey, survey) {
+		survey.References = last.Survey.References
+		return nil
+	}
+	options.Render = true
+	p.Survey, err = app.MakeSurvey(ctx, options)
+	return err
+}
+
+// sameSources reports whether two surveys render the same.
+func sameSources(a, b *app.Survey) bool {
+	one, other := *a, *b
+	one.References, other.References = nil, nil
+	x, err := engine.MarshalJSON(one)
+	y, err2 := engine.MarshalJSON(other)
+	return err == nil && err2 == nil && string(x) == string(y)
+}
+
+// distinctOutputs refuses two applications with one output.
+func distinctOutputs(all []Planned) error {
+	by := map[string]string{}
+	var errs []error
+	for _, p := range all {
+		if p.Survey == nil {
+			continue
+		}
+		if other, ok := by[p.Survey.Repository]; ok {
+			errs = append(errs, &app.UsageError{Err: fmt.Errorf("%s and %s both go to %s: give each its own output", other, p.Path, p.Survey.Repository)})
+		}
+		by[p.Survey.Repository] = p.Path
+	}
+	return errors.Join(errs...)
+}
+
+// question is what is asked of a registry.
+type question struct{ name, platform, related string }
+
+// asked is when the list of what is beside an image was recorded, in seconds.
+type asked map[string]int64
+
+func (q question) String() string { return q.name + " " + q.platform + " " + q.related }
+
+// ask asks registries about each image of the fleet once. What is beside an image whose
+// digest is the same is not asked again for a while.
+func (m *planning) ask(ctx context.Context, here checkout) error {
+	questions := map[question]bool{}
+	for _, p := range m.plan.Applications {
+		if p.State == Skipped || p.Survey == nil || p.Survey.Local {
+			continue
+		}
+		for _, name := range p.Survey.References {
+			questions[question{name, p.Survey.Platform, p.Survey.Related}] = true
+		}
+	}
+	when := asked{}
+	key := keyOf("asked", here.identity)
+	get(ctx, m.Keeper, key, &when)
+	m.doing("ask registries for", len(questions))
+	var (
+		answers = images.Known{}
+		fresh   bool
+		group   errgroup.Group
+	)
+	group.SetLimit(imagesAtOnce)
+	for q := range questions {
+		group.Go(func() error {
+			defer m.did()
+			answer, again, err := m.askOne(ctx, q, when)
+			if cause := context.Cause(ctx); cause != nil {
+				return cause
+			}
+			if err != nil {
+				return nil // the applications that need it ask again, and say so
+			}
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			answers = append(answers, answer)
+			fresh = fresh || again
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for _, a := range answers {
+		m.plan.Images = m.plan.Images.Add(a)
+	}
+	if !fresh {
+		return nil
+	}
+	now := time.Now().Unix()
+	next := asked{}
+	for _, a := range m.plan.Images {
+		q := question{a.Name, a.Platform, a.Mode}.String()
+		next[q] = cmp.Or(when[q], now)
+	}
+	return put(ctx, m.Keeper, key, next)
+}
+
+// imagesAtOnce is how many images are asked about at once.
+const imagesAtOnce = 128
+
+func (m *planning) askOne(ctx context.Context, q question, when asked) (answer images.Answer, fresh bool, err error) {
+	known, ok := m.before.Images.Find(q.name, q.platform, q.related)
+	if ok && known.Image != nil && known.Unknown == "" && time.Since(time.Unix(when[q.String()], 0)) < m.File.again() {
+		if same, err := m.unmoved(ctx, q.name, known.Image); err == nil && same {
+			return known, false, nil
+		}
+	}
+	m.mu.Lock()
+	delete(when, q.String())
+	m.mu.Unlock()
+	answer, err = app.AskImage(ctx, app.AskOptions{Environment: m.Environment, Name: q.name, Platform: q.platform, Related: q.related})
+	return answer, true, err
+}
+
+// unmoved reports whether a tag leads to the image still.
+func (m *planning) unmoved(ctx context.Context, name string, image *images.Image) (bool, error) {
+	ref, err := imageref.Parse(name)
+	if err != nil {
+		return false, err
+	}
+	want := cmp.Or(image.IndexDigest, image.Digest)
+	if ref.Digest != "" {
+		return ref.Digest == want, nil
+	}
+	repository, err := m.Registry.Source(ref.Name)
+	if err != nil {
+		return false, err
+	}
+	got, err := repository.Digest(ctx, ref.Tag)
+	return got == want, err
+}
+
+// decide says of each application whether it is packaged, and why.
+func (m *planning) decide(ctx context.Context) error {
+	m.doing("look at", len(m.plan.Applications))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(cmp.Or(m.Concurrency, imagesAtOnce))
+	for i := range m.plan.Applications {
+		p := &m.plan.Applications[i]
+		if p.State != "" {
+			continue
+		}
+		group.Go(func() error {
+			defer m.did()
+			var err error
+			if p.Key, err = m.plan.key(p); err != nil {
+				return err
+			}
+			p.State, p.Reason = ToPackage, m.why(p)
+			var record Record
+			if p.Key == "" || !get(ctx, m.Keeper, record.key(p.Key), &record) || record.Key != p.Key {
+				return context.Cause(ctx)
+			}
+			if reason := m.leads(ctx, &record, p); reason != "" {
+				p.Reason, p.Again = reason, true
+				return context.Cause(ctx)
+			}
+			p.State, p.Record, p.Reason = Unchanged, &record, "packaged as "+record.Root
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// leads says why what was packaged does not do any more: "" where it does.
+func (m *planning) leads(ctx context.Context, r *Record, p *Planned) string {
+	if r.Repository != p.Survey.Repository || len(r.Tags) == 0 {
+		return "it went to " + r.Repository
+	}
+	repository, err := m.Registry.Repository(r.Repository)
+	if err != nil {
+		return err.Error()
+	}
+	for _, tag := range r.Tags {
+		switch got, err := repository.Digest(ctx, tag); {
+		case err != nil:
+			return fmt.Sprintf("%s:%s cannot be found: %v", r.Repository, tag, err)
+		case got != r.Digest:
+			return fmt.Sprintf("%s:%s leads elsewhere", r.Repository, tag)
+		}
+	}
+	return ""
+}
+
+// key identifies what an application is made of; "" where an image of it is not known.
+func (p *Plan) key(a *Planned) (digest.Digest, error) {
+	if a.Survey.Local {
+		return "", nil
+	}
+	answers := map[string]digest.Digest{}
+	for _, name := range a.Survey.References {
+		answer, ok := p.Images.Find(name, a.Survey.Platform, a.Survey.Related)
+		if !ok {
+			return "", nil
+		}
+		answers[name] = answer.Digest()
+	}
+	data, err := engine.MarshalJSON(struct {
+		Version string                   `json:"version"`
+		Survey  *app.Survey              `json:"survey"`
+		Images  map[string]digest.Digest `json:"images"`
+	}{p.Version, a.Survey, answers})
+	return digest.FromBytes(data), err
+}
+
+// why says what changed since the plan before.
+func (m *planning) why(p *Planned) string {
+	last := m.last[p.Name]
+	if last == nil || last.Survey == nil {
+		return "it is new"
+	}
+	if m.before.Version != m.plan.Version {
+		return fmt.Sprintf("tape is %s, and was %s", m.plan.Version, m.before.Version)
+	}
+	if reason := surveyChange(last.Survey, p.Survey); reason != "" {
+		return reason
+	}
+	for _, name := range p.Survey.References {
+		now, ok := m.plan.Images.Find(name, p.Survey.Platform, p.Survey.Related)
+		if !ok {
+			return fmt.Sprintf("what image %s is now is not known", name)
+		}
+		was, ok := m.before.Images.Find(name, p.Survey.Platform, p.Survey.Related)
+		switch {
+		case !ok || now.Digest() == was.Digest():
+		case now.Image == nil || was.Image == nil:
+			return fmt.Sprintf("image %s is there now, or not any more", name)
+		case now.Image.Digest != was.Image.Digest:
+			return fmt.Sprintf("image %s moved from %s to %s", name, was.Image.Digest, now.Image.Digest)
+		default:
+			return fmt.Sprintf("what is published beside image %s changed", name)
+		}
+	}
+	return "it was not packaged yet"
+}
+
+// surveyChange says what of an application changed; "" is nothing.
+func surveyChange(was, is *app.Survey) string {
+	if was.Repository != is.Repository {
+		return fmt.Sprintf("it goes to %s, and went to %s", is.Repository, was.Repository)
+	}
+	if !slices.Equal(was.Tags, is.Tags) {
+		return fmt.Sprintf("its tags are %s, and were %s", list(is.Tags), list(was.Tags))
+	}
+	before := map[string]app.SurveyedSource{}
+	for _, s := range was.Sources {
+		before[s.Name] = s
+	}
+	for _, s := range is.Sources {
+		b, ok := before[s.Name]
+		switch {
+		case !ok:
+			return fmt.Sprintf("source %s is new", s.Name)
+		case b.Interpreter != s.Interpreter:
+			return fmt.Sprintf("the interpreter of %s is %s, and was %s", s.Name, s.Interpreter, b.Interpreter)
+		case b.Checksum != s.Checksum:
+			return fmt.Sprintf("the interpreter of %s, %s, is another program", s.Name, s.Interpreter)
+		}
+		if reason := filesChange(b.Files, s.Files); reason != "" {
+			return reason
+		}
+		if b.Options != s.Options {
+			return fmt.Sprintf("the options of %s changed", s.Name)
+		}
+		if b.Modified != s.Modified {
+			return fmt.Sprintf("git says %q of whether files of %s are modified, and said %q", s.Modified, s.Name, b.Modified)
+		}
+		delete(before, s.Name)
+	}
+	if len(before) > 0 {
+		return "it has no source any more: " + list(slices.Sorted(maps.Keys(before)))
+	}
+	for _, node := range slices.Sorted(maps.Keys(is.Nodes)) {
+		if was.Nodes[node] != is.Nodes[node] {
+			return fmt.Sprintf("the options of the stage %s changed", node)
+		}
+	}
+	if len(was.Nodes) != len(is.Nodes) {
+		return "its pipeline has fewer stages"
+	}
+	return ""
+}
+
+// filesChange names the first file that changed.
+func filesChange(was, is map[string]digest.Digest) string {
+	var changed []string
+	for name, d := range is {
+		if was[name] == "" {
+			changed = append(changed, name+" is new")
+		} else if was[name] != d {
+			changed = append(changed, name+" changed")
+		}
+	}
+	for name := range was {
+		if is[name] == "" {
+			changed = append(changed, name+" is gone")
+		}
+	}
+	slices.Sort(changed)
+	switch len(changed) {
+	case 0:
+		return ""
+	case 1:
+		return changed[0]
+	}
+	return fmt.Sprintf("%s, and %d more", changed[0], len(changed)-1)
+}
+
+func list(words []string) string {
+	if len(words) == 0 {
+		return "chosen by tape"
+	}
+	return strings.Join(words, ", ")
+}
+
+// changes are the files that changed since a revision.
+type changes struct{ paths []string } // sorted, relative to the top
+
+func changedSince(ctx context.Context, here checkout, since string) (*changes, error) {
+	if since == "" {
+		return nil, nil
+	}
+	if here.top == "" {
+		return nil, &app.UsageError{Err: fmt.Errorf("there is no git repository to look for changes since %s in", since)}
+	}
+	paths, err := vcs.Changed(ctx, here.top, since)
+	if err != nil {
+		return nil, fmt.Errorf("find what changed since %s: %w", since, err)
+	}
+	slices.Sort(paths)
+	return &changes{paths}, nil
+}
+
+// touch reports whether any of the changes is of an application: of a file that it
+// reads, or of one that lay where it lies.
+func (c *changes) touch(here checkout, f *File, p *Planned) bool {
+	files := map[string]bool{}
+	var folders []string
+	for _, s := range p.Survey.Sources {
+		for name := range s.Files {
+			files[name] = true
+		}
+		folders = append(folders, s.Path)
+	}
+	if p.Pipeline {
+		if abs, err := filepath.Abs(filepath.Join(f.dir, filepath.FromSlash(p.Path))); err == nil {
+			if rel, err := filepath.Rel(here.top, abs); err == nil {
+				files[filepath.ToSlash(rel)] = true
+				files[filepath.ToSlash(pipeline.LockFile(rel))] = true
+			}
+		}
+	}
+	return slices.ContainsFunc(c.paths, func(name string) bool {
+		return files[name] || slices.ContainsFunc(folders, func(folder string) bool {
+			return folder == "." || strings.HasPrefix(name, folder+"/")
+		})
+	})
+}

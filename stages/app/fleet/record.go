@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/transfer"
+	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/stages/app"
+)
+
+// Record is what came of an application: under its key, it is kept for later runs.
+type Record struct {
+	Key        digest.Digest       `json:"key"`
+	Name       string              `json:"name"`
+	Repository string              `json:"repository"`
+	Digest     digest.Digest       `json:"digest"` // of the root
+	Root       string              `json:"root"`   // REPO:TAG@DIGEST
+	Tags       []string            `json:"tags"`
+	MovedTags  []transfer.MovedTag `json:"moved_tags"`
+	Images     int                 `json:"images"`
+	Warnings   []string            `json:"warnings"`
+	Moved      transfer.Moved      `json:"moved"`
+	Seconds    float64             `json:"seconds"`
+	// Commit that was checked out.
+	Commit string `json:"commit,omitempty"`
+}
+
+func (Record) key(of digest.Digest) digest.Digest { return keyOf("record", of.String()) }
+
+// Failure is why an application was not packaged.
+type Failure struct {
+	Message string `json:"message"`
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line,omitempty"`
+	// Final says that another try would fail too.
+	Final bool `json:"final,omitempty"`
+}
+
+var position = regexp.MustCompile(`(?m)(?:^|[ (])([^\s:()]+\.[A-Za-z0-9]+):([1-9][0-9]*)(?::[0-9]+)?[:),]`)
+
+// failureOf is an error as data.
+func failureOf(err error) *Failure {
+	f := &Failure{Message: err.Error(), Final: true}
+	if failed, ok := errors.AsType[*engine.StageError](err); ok {
+		switch node, _, _ := strings.Cut(failed.Node, "/"); node {
+		case "source", "render", "scan", "pin", "content":
+		default:
+			f.Final = false // a registry may have another answer
+		}
+	}
+	if at, ok := errors.AsType[*pipeline.Error](err); ok && at.File != "" {
+		f.File, f.Line = at.File, at.Line
+		return f
+	}
+	if usage, ok := errors.AsType[*app.UsageError](err); ok {
+		f.Message = usage.Error()
+	}
+	if m := position.FindStringSubmatch(f.Message + " "); m != nil {
+		f.File = m[1]
+		f.Line, _ = strconv.Atoi(m[2])
+	}
+	return f
+}
+
+// failures are kept under the plan, and the name of the application.
+func failureKey(plan digest.Digest, name string) digest.Digest {
+	return keyOf("failure", plan.String(), name)
+}
+
+// outcome is what is kept of an application of a plan.
+func (p *Planned) outcome(ctx context.Context, k Keeper, plan digest.Digest) Outcome {
+	o := Outcome{Name: p.Name, Path: p.Path, State: Waiting, Reason: p.Reason, Tags: []string{}, Warnings: []string{}}
+	switch {
+	case p.State == Skipped:
+		o.State = OutcomeSkipped
+		return o
+	case p.State == Unchanged:
+		o.take(p.Record, OutcomeUnchanged)
+		return o
+	}
+	var (
+		record  Record
+		failure Failure
+	)
+	switch {
+	case get(ctx, k, p.doneKey(plan), &record) && record.Name == p.Name && p.Survey != nil && record.Repository == p.Survey.Repository:
+		o.take(&record, Done)
+	case get(ctx, k, failureKey(plan, p.Name), &failure):
+		o.State, o.Error = Failed, &failure
+	}
+	return o
+}
+
+// doneKey is where the record is that a plan waits for.
+func (p *Planned) doneKey(plan digest.Digest) digest.Digest {
+	if p.Key == "" || p.Again {
+		return keyOf("done", plan.String(), p.Name)
+	}
+	return Record{}.key(p.Key)
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/engine/content/transfer"
+)
+
+// OutcomeState is how far an application is.
+type OutcomeState string
+
+// The states.
+const (
+	Done             OutcomeState = "done"
+	OutcomeUnchanged OutcomeState = "unchanged"
+	Failed           OutcomeState = "failed"
+	Waiting          OutcomeState = "waiting"
+	OutcomeSkipped   OutcomeState = "skipped"
+)
+
+// Outcome is what came of an application.
+type Outcome struct {
+	Name      string              `json:"name"`
+	Path      string              `json:"path"`
+	State     OutcomeState        `json:"state"`
+	Reason    string              `json:"reason"`
+	Root      string              `json:"root,omitempty"`
+	Tags      []string            `json:"tags"`
+	MovedTags []transfer.MovedTag `json:"moved_tags,omitempty"`
+	Images    int                 `json:"images"`
+	Seconds   float64             `json:"seconds"`
+	Moved     transfer.Moved      `json:"moved"`
+	Warnings  []string            `json:"warnings"`
+	Error     *Failure            `json:"error,omitempty"`
+}
+
+// take takes what a record says. What an unchanged application once took is not of
+// this run.
+func (o *Outcome) take(r *Record, state OutcomeState) {
+	o.State, o.Root, o.Tags, o.Images, o.Warnings = state, r.Root, r.Tags, r.Images, r.Warnings
+	if state == Done {
+		o.MovedTags, o.Seconds, o.Moved = r.MovedTags, r.Seconds, r.Moved
+	}
+	if o.Warnings == nil {
+		o.Warnings = []string{}
+	}
+}
+
+// Totals count.
+type Totals struct {
+	Applications int            `json:"applications"`
+	Done         int            `json:"done"`
+	Unchanged    int            `json:"unchanged"`
+	Failed       int            `json:"failed"`
+	Waiting      int            `json:"waiting"`
+	Skipped      int            `json:"skipped"`
+	Images       int            `json:"images"` // distinct ones
+	Warnings     int            `json:"warnings"`
+	Moved        transfer.Moved `json:"moved"`
+}
+
+// Report is all that is known of a plan.
+type Report struct {
+	Plan    digest.Digest `json:"plan"`
+	Commit  string        `json:"commit,omitempty"`
+	Version string        `json:"version"`
+	// Shard is the part that a process did, as I/N; "" is all.
+	Shard        string    `json:"shard,omitempty"`
+	Applications []Outcome `json:"applications"` // sorted by name
+	Totals       Totals    `json:"totals"`
+}
+
+// ReportOptions are what MakeReport takes.
+type ReportOptions struct {
+	Options
+	// Plan is what to report of; "" is the one made last.
+	Plan digest.Digest
+}
+
+// MakeReport puts together what every process kept of a plan.
+func MakeReport(ctx context.Context, o ReportOptions) (*Report, error) {
+	var (
+		plan *Plan
+		err  error
+	)
+	if o.Plan == "" {
+		plan, err = LatestPlan(ctx, o.Options)
+	} else {
+		plan, err = ReadPlan(ctx, o.Options, o.Plan)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := o.open(ctx); err != nil {
+		return nil, err
+	}
+	dgst, err := plan.Digest()
+	if err != nil {
+		return nil, err
+	}
+	outcomes := make([]Outcome, len(plan.Applications))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(imagesAtOnce)
+	for i := range plan.Applications {
+		group.Go(func() error {
+			outcomes[i] = plan.Applications[i].outcome(ctx, o.Keeper, dgst)
+			return context.Cause(ctx)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return newReport(plan, dgst, "", outcomes), nil
+}
+
+// report is of one process.
+func (r *running) report(mine []Outcome, _ int) *Report {
+	of := map[string]Outcome{}
+	for _, o := range mine {
+		of[o.Name] = o
+	}
+	var (
+		all   []Outcome
+		shard string
+	)
+	for i := range r.plan.Applications {
+		p := &r.plan.Applications[i]
+		o, done := of[p.Name]
+		switch {
+		case done:
+		case p.State == ToPackage: // another shard's
+			continue
+		case r.Shard.Of > 0 && r.Shard.Index != 1:
+			continue // the first shard tells of them
+		default:
+			o = p.outcome(context.Background(), r.Keeper, r.digest) // it is in the plan
+		}
+		all = append(all, o)
+	}
+	if r.Shard.Of > 0 {
+		shard = r.Shard.String()
+	}
+	return newReport(r.plan, r.digest, shard, all)
+}
+
+func newReport(plan *Plan, dgst digest.Digest, shard string, all []Outcome) *Report {
+	r := &Report{Plan: dgst, Commit: plan.Commit, Version: plan.Version, Shard: shard, Applications: all}
+	if r.Applications == nil {
+		r.Applications = []Outcome{}
+	}
+	slices.SortFunc(r.Applications, func(a, b Outcome) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Path, b.Path))
+	})
+	t := &r.Totals
+	t.Applications, t.Images = len(all), len(plan.Images)
+	for _, o := range all {
+		switch o.State {
+		case Done:
+			t.Done++
+		case OutcomeUnchanged:
+			t.Unchanged++
+		case Failed:
+			t.Failed++
+		case OutcomeSkipped:
+			t.Skipped++
+		default:
+			t.Waiting++
+		}
+		t.Warnings += len(o.Warnings)
+		t.Moved.Add(o.Moved)
+	}
+	return r
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/discover"
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/rendering"
+	"github.com/taped-dev/tape/stages/resolve"
+	"github.com/taped-dev/tape/stages/vcs"
+)
+
+// Survey is what an application is made of, as far as that is known without asking a
+// registry. Where two surveys of an application are equal, and its images are, Package
+// makes the same root, but for the commit that its statements name.
+type Survey struct {
+	// Repository is where the application goes, and Tags those that it will have there
+	// if they are known: a tag that is the digest of the content is not.
+	Repository string   `json:"repository"`
+	Tags       []string `json:"tags,omitempty"`
+	// Nodes has a digest of the configuration of each node of the graph.
+	Nodes   map[string]digest.Digest `json:"nodes"`
+	Sources []SurveyedSource         `json:"sources"`
+	// References are the images that are named, normalised and sorted. They are null
+	// where nothing was rendered.
+	References []string `json:"references"`
+	// Platform and Related are what the application asks of its images.
+	Platform string `json:"platform,omitempty"`
+	Related  string `json:"related"`
+	// Local: some of its images are in no registry, or other than a registry has them
+	// now. What is known of images elsewhere is not known of these.
+	Local bool `json:"local,omitempty"`
+}
+
+// SurveyedSource is one source.
+type SurveyedSource struct {
+	Name string `json:"name"`
+	// Interpreter is its name and version.
+	Interpreter string        `json:"interpreter"`
+	Checksum    digest.Digest `json:"checksum"`
+	// Options is a digest of the interpreter's options, secrets and environment.
+	Options digest.Digest `json:"options"`
+	// Files by their path below the top of the repository.
+	Files map[string]digest.Digest `json:"files"`
+	// Path of the source, as that of the files.
+	Path string `json:"path"`
+	// Modified is what git says of the files.
+	Modified vcs.Tristate `json:"modified"`
+}
+
+// SurveyOptions are what MakeSurvey takes.
+type SurveyOptions struct {
+	PackageOptions
+	// Render finds References, for which the sources are rendered.
+	Render bool
+}
+
+// MakeSurvey reads the sources, and renders them where that is wanted.
+func MakeSurvey(ctx context.Context, o SurveyOptions) (*Survey, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	p, err := o.prepare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.set(p); err != nil {
+		return nil, err
+	}
+	if err := o.describe(p); err != nil {
+		return nil, err
+	}
+	graph, err := p.Build(ctx, o.Args)
+	if err != nil {
+		return nil, fromOptions(err)
+	}
+	survey := &Survey{Nodes: map[string]digest.Digest{}, Related: discover.Default}
+	var target string
+	for _, node := range graph.Nodes() {
+		if err := survey.add(node); err != nil {
+			return nil, err
+		}
+		if node.Kind == "source" {
+			target = "source"
+		}
+	}
+	if o.Render || target == "" {
+		target, _, _ = references.Split()
+	}
+	run, err := o.run(ctx, p, target)
+	if err != nil {
+		return nil, err
+	}
+	var facts []vcs.Facts
+	for _, node := range run.Nodes {
+		if _, ok := node.Outputs["request"]; !ok {
+			continue
+		}
+		of, source, err := run.source(ctx, node.Name)
+		if err != nil {
+			return nil, err
+		}
+		survey.Sources, facts = append(survey.Sources, source), append(facts, of)
+	}
+	if len(survey.Tags) == 0 {
+		survey.Tags = artifact.VersionTags(facts)
+	}
+	if !o.Render {
+		return survey, nil
+	}
+	report, err := run.references(ctx)
+	if err != nil {
+		return nil, err
+	}
+	survey.References = []string{}
+	for _, ref := range report.References {
+		survey.References = append(survey.References, ref.Name)
+	}
+	slices.Sort(survey.References)
+	survey.References = slices.Compact(survey.References)
+	return survey, nil
+}
+
+// add adds a node's configuration. Where a source lies on this machine is left out: its
+// place in the repository counts.
+func (s *Survey) add(node engine.Node) error {
+	var config map[string]json.RawMessage
+	if len(node.Config) > 0 {
+		if err := json.Unmarshal(node.Config, &config); err != nil {
+			return fmt.Errorf("read the configuration of %s: %w", node.Name, err)
+		}
+	}
+	text := func(option string) (out string) {
+		_ = json.Unmarshal(config[option], &out) // a pipeline of one's own may have another type there
+		return out
+	}
+	switch node.Kind {
+	case "source":
+		if !strings.Contains(text("path"), "://") {
+			delete(config, "path")
+		}
+		delete(config, "settings") // they are among the options, without where they were given
+	case "resolve":
+		s.Platform = text("platform")
+		s.Local = s.Local || config["from"] != nil || config["digests"] != nil
+	case "discover":
+		if related := text("related"); related != "" {
+			s.Related = related
+		}
+	case "index":
+		_ = json.Unmarshal(config["tags"], &s.Tags)
+	case "push":
+		s.Repository = text("repository")
+	}
+	node.Config = nil
+	data, err := engine.MarshalJSON([]any{node, config})
+	if err != nil {
+		return fmt.Errorf("write the configuration of %s: %w", node.Name, err)
+	}
+	s.Nodes[node.Name] = digest.FromBytes(data)
+	return nil
+}
+
+// source is what a node of the kind source found.
+func (m made) source(ctx context.Context, node string) (vcs.Facts, SurveyedSource, error) {
+	facts, err := document[vcs.Facts](ctx, m, engine.Ref(node+".facts"), vcs.MediaType)
+	if err != nil {
+		return vcs.Facts{}, SurveyedSource{}, err
+	}
+	request, err := document[rendering.Request](ctx, m, engine.Ref(node+".request"), rendering.MediaTypeRequest)
+	if err != nil {
+		return vcs.Facts{}, SurveyedSource{}, err
+	}
+	out := SurveyedSource{
+		Name:        request.Source,
+		Interpreter: strings.TrimSpace(request.Interpreter.Name + " " + request.Interpreter.Version),
+		Checksum:    request.Checksum,
+		Options:     digest.FromString(string(request.Options) + "\x00" + request.Secrets.String() + "\x00" + request.Environment.String() + "\x00" + request.Reference),
+		Files:       map[string]digest.Digest{},
+		Path:        facts.Path,
+		Modified:    facts.Modified,
+	}
+	for _, file := range facts.Files {
+		out.Files[file.Path] = file.Digest
+	}
+	return facts, out, nil
+}
+
+// AskOptions are what AskImage takes.
+type AskOptions struct {
+	Environment
+	// Name is a normalised reference.
+	Name string
+	// Platform and Related are as those of Options.
+	Platform, Related string
+}
+
+// AskImage asks a registry what a reference means now, and what is published beside the
+// image.
+func AskImage(ctx context.Context, o AskOptions) (images.Answer, error) {
+	resolving, err := resolve.New(resolve.Config{Platform: o.Platform}, o.origins(), "")
+	if err != nil {
+		return images.Answer{}, asUsage(err)
+	}
+	discovering, err := discover.New(discover.Config{Related: o.Related}, o.origins())
+	if err != nil {
+		return images.Answer{}, asUsage(err)
+	}
+	answer, err := resolving.Ask(ctx, o.Name)
+	if err != nil {
+		return answer, err
+	}
+	return answer, discovering.Ask(ctx, &answer)
+}
