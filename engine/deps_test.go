@@ -38,7 +38,7 @@ const dependencies = `
 	< engine/content/store
 	< engine
 	< engine/content/layout, engine/pipeline, engine/content/registry, engine/stagetest
-	< engine/content/local
+	< engine/content/local, engine/cache/remote
 	< engine/content/transfer
 	< ENGINE
 	< engine/content/registry/registrytest;

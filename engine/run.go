@@ -421,9 +421,9 @@ func (r *run) keep(ctx context.Context, key digest.Digest, outputs Outputs) erro
 			kept[listed.Digest.String()] = listed
 		}
 	}
-	writes, ctx := errgroup.WithContext(ctx)
+	writes, writing := errgroup.WithContext(ctx) // which ends with Wait
 	for _, desc := range kept {
-		writes.Go(func() error { return r.layer.Keep(ctx, desc) })
+		writes.Go(func() error { return r.layer.Keep(writing, desc) })
 	}
 	if err := writes.Wait(); err != nil {
 		return err

@@ -7,7 +7,6 @@
 // renamed, so any number of processes may share a folder: the last writer of a key wins,
 // and readers see complete entries only. Nothing is synced to disk; an entry that a crash
 // truncated, or that was modified, fails its checksum and is treated as absent.
-// changed, does not match its checksum and counts as absent.
 package cache
 
 import (

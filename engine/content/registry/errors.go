@@ -261,6 +261,9 @@ func (r *Repository) classify(status remoteerrors.ErrUnexpectedStatus) (hint, er
 		return hint{action: advice.LogInAsAnother, host: r.host}, errdefs.ErrPermissionDenied
 	case code == http.StatusNotFound:
 		return hint{}, errdefs.ErrNotFound
+	case status.RequestMethod == http.MethodDelete && code < http.StatusInternalServerError &&
+		(code == http.StatusMethodNotAllowed || strings.Contains(string(status.Body), "UNSUPPORTED")):
+		return hint{}, errdefs.ErrNotImplemented
 	case code == http.StatusProxyAuthRequired:
 		return hint{text: proxyHint}, errdefs.ErrUnavailable
 	case code == http.StatusBadRequest && slices.Contains(r.client.options.PlainHTTP, r.host) && strings.HasPrefix(status.RequestURL, "http://") &&

@@ -193,6 +193,21 @@ func (r *Repository) PushBlob(ctx context.Context, desc ocispec.Descriptor, open
 	return r.pushSmall(ctx, desc, data)
 }
 
+// PushBytes writes a small blob from memory. It sends one request where the host is known
+// to take a blob that way, and else the two of an upload; unlike [Repository.PushBlob] it
+// does not try which it is, so that it never takes three.
+func (r *Repository) PushBytes(ctx context.Context, desc ocispec.Descriptor, data []byte) error {
+	err := descriptor.Check(desc)
+	if err == nil && (desc.Size != int64(len(data)) || desc.Digest != desc.Digest.Algorithm().FromBytes(data)) {
+		err = fmt.Errorf("%d bytes are not what the descriptor says: %w", len(data), errdefs.ErrInvalidArgument)
+	}
+	if err != nil {
+		return r.explain(ctx, "push", r.Ref(desc.Digest.String()), err)
+	}
+	_, err = r.pushKnown(ctx, desc, data, r.client.host(r.endpoint()).takesPosts(), func(verdict, bool) {})
+	return err
+}
+
 // pushLarge streams a blob that is not there.
 func (r *Repository) pushLarge(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) (How, error) {
 	there, err := r.Exists(ctx, ocispec.Descriptor{MediaType: blobType, Digest: desc.Digest, Size: desc.Size})
@@ -223,6 +238,16 @@ func (r *Repository) pushLarge(ctx context.Context, desc ocispec.Descriptor, ope
 func (r *Repository) pushSmall(ctx context.Context, desc ocispec.Descriptor, data []byte) (How, error) {
 	host := r.client.host(r.endpoint())
 	whole := host.mayPost()
+	return r.pushKnown(ctx, desc, data, whole, func(said verdict, sent bool) {
+		if whole {
+			host.posted(said, sent)
+		}
+	})
+}
+
+// pushKnown sends a blob whole first, where that is wanted, and reports what the registry
+// said to that.
+func (r *Repository) pushKnown(ctx context.Context, desc ocispec.Descriptor, data []byte, whole bool, report func(said verdict, sent bool)) (How, error) {
 	said, next := undecided, whole
 	err := r.client.retry(ctx, func() (err error) {
 		if next {
@@ -233,9 +258,7 @@ func (r *Repository) pushSmall(ctx context.Context, desc ocispec.Descriptor, dat
 		}
 		return r.send(ctx, desc, request{body: data})
 	})
-	if whole {
-		host.posted(said, err == nil)
-	}
+	report(said, err == nil)
 	return Streamed, r.explain(ctx, "push", r.Ref(desc.Digest.String()), err)
 }
 

@@ -289,6 +289,13 @@ func (h *host) mayPost() bool {
 	return h.posts == taken
 }
 
+// takesPosts reports whether the host is known to take blobs with one request.
+func (h *host) takesPosts() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.posts == taken
+}
+
 // posted hears what the host said to a blob with one request, and whether the blob
 // was sent at last. What fails so, and not with two, is not for this host.
 func (h *host) posted(said verdict, sent bool) {

@@ -12,6 +12,8 @@ import (
 	"slices"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 const (
@@ -83,4 +85,36 @@ func (r *Repository) tags(ctx context.Context) ([]string, error) {
 		ask.at = next
 	}
 	return nil, fmt.Errorf("more than %d tags: %w", maxTags, errdefs.ErrInvalidArgument)
+}
+
+// Delete removes a tag or, by its digest, a manifest with all of its tags. The error is of
+// class ErrNotImplemented where the registry does not delete.
+func (r *Repository) Delete(ctx context.Context, reference string) error {
+	err := r.remove(ctx, reference)
+	return r.explain(ctx, "delete", r.Ref(reference), err)
+}
+
+func (r *Repository) remove(ctx context.Context, reference string) error {
+	var err error
+	if isDigest(reference) {
+		err = checkDigest(ocispec.Descriptor{Digest: digest.Digest(reference)})
+	} else {
+		err = r.checkTag(reference)
+	}
+	if err != nil {
+		return err
+	}
+	host, err := r.pushHost()
+	if err != nil {
+		return err
+	}
+	resp, err := r.ask(r.scope(ctx, "pull,push,delete", ""), host, request{
+		method: http.MethodDelete, path: "/manifests/" + reference,
+		wanted: []int{http.StatusAccepted, http.StatusOK, http.StatusNoContent},
+	})
+	if err != nil {
+		return err
+	}
+	drain(resp)
+	return nil
 }

@@ -11,7 +11,6 @@
 //
 // The folder also holds the cache of node results, and a lock: shared while a process uses
 // the store, exclusive for [Prune].
-// process uses the store, exclusive for [Prune].
 package store
 
 import (

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package remote keeps small documents in a repository of a registry, under keys, for all
+// machines that may read it.
+//
+// An entry is one manifest with one blob, tagged by the key: it takes at most three requests
+// to put, two to get, and one to miss. Its digests and its key are checked, it expires, and
+// where keys are trusted it must be signed by one of them. Without that, whoever may write
+// to the repository decides what readers get.
+//
+// A cache costs a run neither its result nor much of its time. Whatever is wrong with it or
+// with an entry is a miss, and a warning, of which there is one in a run; waiting is
+// bounded; and reading or writing, if it failed a few times or for a few seconds, is not tried
+// again.
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	"github.com/sigstore/sigstore/pkg/signature"
+
+	"github.com/taped-dev/tape/engine/content/registry"
+)
+
+const (
+	// DefaultKeep is how long an entry is used.
+	DefaultKeep = 30 * 24 * time.Hour
+	// getTime and putTime bound one operation: after that, making the result again would
+	// have been faster.
+	getTime = 5 * time.Second
+	putTime = 5 * time.Second
+	// maxFailures and maxWasted are how many operations of a kind may fail in a run, and how
+	// much time they may take doing so.
+	maxFailures = 3
+	maxWasted   = 5 * time.Second
+)
+
+// Options say how a cache is used. The zero value reads and writes entries without
+// signatures.
+type Options struct {
+	// Signer signs what is put; nil: nobody does.
+	Signer signature.Signer
+	// Trust are the keys of which one must have signed what is read; none: signatures are
+	// not looked at. A cache with trusted keys and without a Signer is only read.
+	Trust []signature.Verifier
+	// Keep is how long an entry is used after it was put; 0 is [DefaultKeep].
+	Keep time.Duration
+	// ReadOnly puts nothing.
+	ReadOnly bool
+	// Log gets the warning, and at the debug level the reason of each miss. Nil is silent.
+	Log *slog.Logger
+	// Now is the clock; nil is that of the system.
+	Now func() time.Time
+}
+
+// Cache is a cache in a repository. Its methods may be called concurrently. It is for one
+// run: what failed is not tried for ever.
+type Cache struct {
+	repo *registry.Repository
+	o    Options
+
+	reads, writes side
+	warned        sync.Once
+}
+
+// New returns the cache in a repository, which it does not ask yet.
+func New(repo *registry.Repository, o Options) *Cache {
+	if o.Keep <= 0 {
+		o.Keep = DefaultKeep
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if len(o.Trust) > 0 && o.Signer == nil {
+		o.ReadOnly = true
+	}
+	return &Cache{repo: repo, o: o}
+}
+
+// Name returns the name of the entry of a key, for messages.
+func (c *Cache) Name(key digest.Digest) string { return c.repo.Ref(tagPrefix + key.Encoded()) }
+
+// Get returns the documents under a key, or an error of class ErrNotFound, whatever the
+// reason: there is no entry, it has expired or is damaged, no trusted key signed it, or the
+// registry did not answer in time. Only where ctx has ended, or the key is not valid, is the
+// error another.
+func (c *Cache) Get(ctx context.Context, key digest.Digest) (map[string][]byte, error) {
+	tag, err := tagOf(key)
+	if err != nil {
+		return nil, err
+	}
+	if c.reads.givenUp() {
+		return nil, c.miss(ctx, key, errors.New("the cache is not asked any more"))
+	}
+	bounded, cancel := context.WithTimeoutCause(ctx, getTime, fmt.Errorf("no answer within %s", getTime))
+	defer cancel()
+	documents, err := c.get(bounded, tag, key)
+	if err == nil {
+		return documents, nil
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		return nil, cause
+	}
+	return nil, c.miss(ctx, key, err)
+}
+
+func (c *Cache) get(ctx context.Context, tag string, key digest.Digest) (map[string][]byte, error) {
+	start := time.Now()
+	_, data, err := c.repo.Manifest(ctx, tag)
+	if errdefs.IsNotFound(err) {
+		return nil, errAbsent
+	}
+	if err != nil {
+		c.reads.failed(err, start)
+		return nil, err
+	}
+	e, err := open(data, key, c.o.Trust)
+	if err != nil {
+		return nil, err
+	}
+	if !c.o.Now().Before(e.Expires) {
+		return nil, errExpired
+	}
+	body, err := c.repo.Blob(ctx, e.pack)
+	if err == nil {
+		data, err = io.ReadAll(body)
+		err = errors.Join(err, body.Close())
+	}
+	if err != nil {
+		c.reads.failed(err, start)
+		return nil, err
+	}
+	return unpack(e.pack.MediaType, data)
+}
+
+// What is no reason for a warning.
+var (
+	errAbsent  = errors.New("there is no entry")
+	errExpired = errors.New("the entry has expired")
+)
+
+// miss logs why an entry is not used, and returns the error of that.
+func (c *Cache) miss(ctx context.Context, key digest.Digest, reason error) error {
+	name := c.Name(key)
+	c.o.Log.DebugContext(ctx, "no entry to use", "entry", name, "reason", reason)
+	if !errors.Is(reason, errAbsent) && !errors.Is(reason, errExpired) {
+		c.warn(ctx, "an entry of the cache is not used, and its result is made anew", name, reason)
+	}
+	return fmt.Errorf("cache entry %s: %w: %w", name, reason, errdefs.ErrNotFound)
+}
+
+// warn is the only warning of a run: a cache with which something is wrong has more of it
+// than anybody wants to read.
+func (c *Cache) warn(ctx context.Context, message, entry string, reason error) {
+	c.warned.Do(func() {
+		c.o.Log.WarnContext(ctx, message+"; there may be more", "entry", entry, "reason", reason)
+	})
+}
+
+// Put puts documents under a key. An error need not be handled: it has been logged, and
+// means that the next run does not find them.
+func (c *Cache) Put(ctx context.Context, key digest.Digest, documents map[string][]byte) error {
+	return c.PutAbout(ctx, key, "", documents)
+}
+
+// PutAbout puts documents that are about something, such as an application. A later entry
+// about the same supersedes this one, which [Cache.Prune] then removes.
+func (c *Cache) PutAbout(ctx context.Context, key digest.Digest, about string, documents map[string][]byte) error {
+	tag, err := tagOf(key)
+	if err != nil {
+		return err
+	}
+	if c.o.ReadOnly || c.writes.givenUp() {
+		return nil
+	}
+	start := time.Now()
+	bounded, cancel := context.WithTimeoutCause(ctx, putTime, fmt.Errorf("not done within %s", putTime))
+	defer cancel()
+	err = c.put(bounded, tag, key, about, documents)
+	if err == nil || errdefs.IsAlreadyExists(err) { // a registry that moves no tags: another put it
+		return nil
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	name := c.Name(key)
+	c.o.Log.DebugContext(ctx, "entry not put", "entry", name, "reason", err)
+	switch {
+	case errdefs.IsOutOfRange(err): // nothing is wrong with the cache
+	case denied(err):
+		if c.writes.failed(err, start) {
+			c.o.Log.InfoContext(ctx, "the cache may not be written, and is only read", "cache", c.repo.Name(), "reason", err)
+		}
+	default:
+		c.writes.failed(err, start)
+		c.warn(ctx, "a result is not put into the cache", name, err)
+	}
+	return fmt.Errorf("put cache entry %s: %w", name, err)
+}
+
+func (c *Cache) put(ctx context.Context, tag string, key digest.Digest, about string, documents map[string][]byte) error {
+	desc, data, err := pack(documents)
+	if err != nil {
+		return err
+	}
+	now := c.o.Now().UTC().Truncate(time.Second)
+	manifest, body, err := statement{Key: key, Pack: desc.Digest, About: about, Created: now, Expires: now.Add(c.o.Keep)}.seal(desc, c.o.Signer)
+	if err != nil {
+		return err
+	}
+	if err := c.repo.PushBytes(ctx, desc, data); err != nil {
+		return err
+	}
+	return c.repo.PushManifest(ctx, manifest, body, tag)
+}
+
+// side is one side of a cache, reading or writing.
+type side struct {
+	mu       sync.Mutex
+	failures int
+	wasted   time.Duration
+	denied   bool
+}
+
+// failed counts a failure of something that began at start, and reports whether the side is
+// given up for it. Where something is not permitted, the first failure is enough.
+func (s *side) failed(err error, start time.Time) (last bool) {
+	before := s.givenUp()
+	s.mu.Lock()
+	s.failures++
+	s.wasted += time.Since(start)
+	s.denied = s.denied || denied(err)
+	s.mu.Unlock()
+	return !before && s.givenUp()
+}
+
+func (s *side) givenUp() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.denied || s.failures >= maxFailures || s.wasted >= maxWasted
+}
+
+// denied reports whether a registry does not permit something.
+func denied(err error) bool {
+	return errdefs.IsPermissionDenied(err) || errdefs.IsUnauthorized(err)
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// inFlight is how many entries are read or removed at once; the client of the registry
+	// has its own, smaller, idea of that.
+	inFlight = 64
+	// supersededFor is how long a later entry about the same must be there before an
+	// earlier one is removed: runs of other branches may be using it.
+	supersededFor = 24 * time.Hour
+)
+
+// State is what an entry is good for.
+type State string
+
+// The states.
+const (
+	Usable     State = "usable"
+	Expired    State = "expired"
+	Superseded State = "superseded" // a later entry is about the same
+	Unusable   State = "unusable"   // damaged, of another version, or not signed by a trusted key
+)
+
+// Entry is an entry of a cache.
+type Entry struct {
+	Tag     string        `json:"tag"`
+	Key     digest.Digest `json:"key"`
+	Digest  digest.Digest `json:"digest"` // of the manifest
+	About   string        `json:"about,omitempty"`
+	Created time.Time     `json:"created,omitzero"`
+	Expires time.Time     `json:"expires,omitzero"`
+	Bytes   int64         `json:"bytes"` // of its pack
+	State   State         `json:"state"`
+	Reason  string        `json:"reason,omitempty"` // why it is unusable
+}
+
+// Entries reads all entries, the oldest first. It takes a request for each, and unlike Get
+// fails if the registry does.
+func (c *Cache) Entries(ctx context.Context) ([]Entry, error) {
+	tags, err := c.repo.Tags(ctx)
+	if err != nil && !errdefs.IsNotFound(err) {
+		return nil, err
+	}
+	tags = slices.DeleteFunc(tags, func(tag string) bool { _, ok := keyOf(tag); return !ok })
+	found := make([]*Entry, len(tags))
+	reading, readCtx := errgroup.WithContext(ctx)
+	reading.SetLimit(inFlight)
+	for i, tag := range tags {
+		reading.Go(func() (err error) {
+			found[i], err = c.entry(readCtx, tag)
+			return err
+		})
+	}
+	if err := reading.Wait(); err != nil {
+		return nil, err
+	}
+	entries := []Entry{}
+	for _, e := range found {
+		if e != nil {
+			entries = append(entries, *e)
+		}
+	}
+	slices.SortFunc(entries, func(a, b Entry) int {
+		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.Tag, b.Tag))
+	})
+	c.supersede(entries)
+	return entries, nil
+}
+
+// entry reads the entry of a tag; nil: it went away meanwhile, or is something else.
+func (c *Cache) entry(ctx context.Context, tag string) (*Entry, error) {
+	desc, data, err := c.repo.Manifest(ctx, tag)
+	if errdefs.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !isEntry(data) {
+		return nil, nil
+	}
+	key, _ := keyOf(tag)
+	out := &Entry{Tag: tag, Key: key, Digest: desc.Digest, State: Usable}
+	e, err := open(data, key, c.o.Trust)
+	if err != nil {
+		out.State, out.Reason = Unusable, err.Error()
+		return out, nil
+	}
+	out.About, out.Created, out.Expires, out.Bytes = e.About, e.Created, e.Expires, e.pack.Size
+	if !c.o.Now().Before(e.Expires) {
+		out.State = Expired
+	}
+	return out, nil
+}
+
+// supersede marks usable entries about what a later one has been about for a while.
+func (c *Cache) supersede(entries []Entry) {
+	later := map[string]time.Time{}
+	for i := len(entries) - 1; i >= 0; i-- {
+		e := &entries[i]
+		if e.State != Usable || e.About == "" {
+			continue
+		}
+		if at, ok := later[e.About]; ok && c.o.Now().Sub(at) >= supersededFor {
+			e.State = Superseded
+		}
+		later[e.About] = e.Created
+	}
+}
+
+// PruneOptions say what goes besides what nobody can use.
+type PruneOptions struct {
+	// MaxAge removes entries that were put this long ago; 0: at any age.
+	MaxAge time.Duration
+	// All removes every entry.
+	All bool
+	// DryRun removes nothing.
+	DryRun bool
+}
+
+// Pruned says what was removed.
+type Pruned struct {
+	Removed []Entry `json:"removed"`
+	Left    int     `json:"left"`
+	// Bytes are those of the packs of what was removed. The registry frees them when it
+	// collects its garbage.
+	Bytes int64 `json:"bytes"`
+}
+
+// Prune removes the tags of entries that have expired, are superseded, or cannot be used.
+// The error is of class ErrNotImplemented where the registry does not delete.
+func (c *Cache) Prune(ctx context.Context, o PruneOptions) (*Pruned, error) {
+	entries, err := c.Entries(ctx)
+	if err != nil {
+		return nil, err
+	}
+	pruned := &Pruned{Removed: []Entry{}}
+	for _, e := range entries {
+		old := o.MaxAge > 0 && !e.Created.IsZero() && c.o.Now().Sub(e.Created) >= o.MaxAge
+		if e.State == Usable && !old && !o.All {
+			pruned.Left++
+			continue
+		}
+		pruned.Removed = append(pruned.Removed, e)
+		pruned.Bytes += e.Bytes
+	}
+	if o.DryRun {
+		return pruned, nil
+	}
+	removing, removeCtx := errgroup.WithContext(ctx)
+	removing.SetLimit(inFlight)
+	for _, e := range pruned.Removed {
+		removing.Go(func() error { return c.remove(removeCtx, e) })
+	}
+	if err := removing.Wait(); err != nil {
+		return nil, err
+	}
+	return pruned, nil
+}
+
+// remove removes the tag of an entry or, in a registry that deletes by digest alone, its
+// manifest.
+func (c *Cache) remove(ctx context.Context, e Entry) error {
+	err := c.repo.Delete(ctx, e.Tag)
+	if errdefs.IsNotImplemented(err) {
+		err = c.repo.Delete(ctx, e.Digest.String())
+	}
+	if errdefs.IsNotFound(err) {
+		return nil // somebody else removed it
+	}
+	if errdefs.IsNotImplemented(err) {
+		return fmt.Errorf("%w; have the registry itself remove tags %s* that are old", err, tagPrefix)
+	}
+	return err
+}
