@@ -105,7 +105,11 @@ demo: build ## package, view and pull the example application on a registry of i
 
 .PHONY: bench
 bench: build ## measure tape beside its peers and print the table
-	$(GO) test -tags bench -count=1 -timeout 30m -run TestBench -v ./cmd/tape/bench
+	$(GO) test -tags bench -count=1 -timeout 30m -run 'TestBench$$' -v ./cmd/tape/bench
+
+.PHONY: bench-fleet
+bench-fleet: build ## measure a fleet of 600 applications, and print the table
+	$(GO) test -tags bench -count=1 -timeout 30m -run TestBenchFleet -v ./cmd/tape/bench
 
 .PHONY: corpus
 corpus: build ## hold tape against real inputs: make corpus CORPUS=DIR

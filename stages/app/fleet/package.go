@@ -43,8 +43,32 @@ type PackageOptions struct {
 }
 
 // Package carries out a plan: it packages every application that is to be packaged and
-// was not yet. An application that fails stops no other.
+// was not yet. An application that fails stops no other. The report is of what this
+// process did, and what the plan knows to be unchanged; it is returned where ctx ends,
+// too.
 func Package(ctx context.Context, o PackageOptions) (*Report, error) {
+	r, err := NewRunner(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return r.run(ctx)
+}
+
+// Runner carries out a plan, one application at a time, whoever says in which order.
+// Its methods may be called concurrently.
+type Runner struct {
+	PackageOptions
+	plan   *Plan
+	digest digest.Digest
+	here   checkout
+	given  bool // the plan may be of other files than those here
+
+	mu       sync.Mutex
+	progress Progress
+}
+
+// NewRunner reads the plan of the options, or makes one.
+func NewRunner(ctx context.Context, o PackageOptions) (*Runner, error) {
 	if s := o.Shard; s.Of < 0 || s.Of > 0 && (s.Index < 1 || s.Index > s.Of) {
 		return nil, &app.UsageError{Err: fmt.Errorf("shard %d/%d is out of range: the first is 1/%d", s.Index, s.Of, max(s.Of, 1))}
 	}
@@ -55,20 +79,40 @@ func Package(ctx context.Context, o PackageOptions) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	var (
-		plan *Plan
-		dgst = o.Plan
-	)
-	if dgst == "" {
-		plan, dgst, err = MakePlan(ctx, PlanOptions{Options: o.Options})
-	} else if plan, err = ReadPlan(ctx, o.Options, dgst); err == nil {
-		err = plan.fits(o.Version, here)
+	r := &Runner{PackageOptions: o, digest: o.Plan, here: here, given: o.Plan != ""}
+	if !r.given {
+		r.plan, r.digest, err = MakePlan(ctx, PlanOptions{Options: o.Options})
+	} else if r.plan, err = ReadPlan(ctx, o.Options, o.Plan); err == nil {
+		err = r.plan.fits(o.Version, here)
 	}
 	if err != nil {
 		return nil, err
 	}
-	r := &running{PackageOptions: o, plan: plan, digest: dgst, here: here, given: o.Plan != ""}
-	return r.run(ctx)
+	r.Known, r.Shared = r.plan.Images, &transfer.Shared{}
+	return r, nil
+}
+
+// Plan is what the runner carries out, and the digest that identifies it.
+func (r *Runner) Plan() (*Plan, digest.Digest) { return r.plan, r.digest }
+
+// Names are the applications to package that are in the runner's shard, sorted.
+func (r *Runner) Names() []string {
+	var out []string
+	for _, p := range r.mine() {
+		out = append(out, p.Name)
+	}
+	return out
+}
+
+// Do packages an application of the plan, unless that was done. What is wrong with the
+// application is in the outcome; an error is ctx's cause.
+func (r *Runner) Do(ctx context.Context, name string) (Outcome, error) {
+	for i := range r.plan.Applications {
+		if p := &r.plan.Applications[i]; p.Name == name && p.State == ToPackage {
+			return r.one(ctx, p)
+		}
+	}
+	return Outcome{}, fmt.Errorf("plan %s has no application %q to package", r.digest, name)
 }
 
 // fits reports why a plan cannot be carried out here.
@@ -82,22 +126,11 @@ func (p *Plan) fits(version string, here checkout) error {
 	return nil
 }
 
-// running is one process that carries out a plan.
-type running struct {
-	PackageOptions
-	plan   *Plan
-	digest digest.Digest
-	here   checkout
-	given  bool // the plan may be of other files than those here
-
-	mu       sync.Mutex
-	progress Progress
-}
-
 var errFailFast = errors.New("an application failed")
 
-func (r *running) run(ctx context.Context) (*Report, error) {
-	var mine []*Planned
+// mine are the applications of the shard.
+func (r *Runner) mine() []*Planned {
+	var out []*Planned
 	n := 0
 	for i := range r.plan.Applications {
 		p := &r.plan.Applications[i]
@@ -105,18 +138,22 @@ func (r *running) run(ctx context.Context) (*Report, error) {
 			continue
 		}
 		if r.Shard.takes(n) {
-			mine = append(mine, p)
+			out = append(out, p)
 		}
 		n++
 	}
-	r.Known, r.Shared = r.plan.Images, &transfer.Shared{}
+	return out
+}
+
+func (r *Runner) run(ctx context.Context) (*Report, error) {
+	mine := r.mine()
 	r.progress = Progress{Doing: "package", Of: len(mine), Began: time.Now()}
 	r.tell(nil)
 	outcomes := make([]Outcome, len(mine))
 	group, running := errgroup.WithContext(ctx)
 	group.SetLimit(cmp.Or(r.Concurrency, atOnce))
 	for i, p := range mine {
-		outcomes[i] = Outcome{Name: p.Name, Path: p.Path, State: Waiting, Reason: p.Reason, Tags: []string{}, Warnings: []string{}}
+		outcomes[i] = p.waiting()
 		group.Go(func() error {
 			if running.Err() != nil {
 				return context.Cause(running)
@@ -134,16 +171,16 @@ func (r *running) run(ctx context.Context) (*Report, error) {
 		})
 	}
 	err := group.Wait()
+	if errors.Is(err, errFailFast) {
+		err = nil
+	}
 	if cause := context.Cause(ctx); cause != nil {
-		return r.report(outcomes, len(mine)), fmt.Errorf("stopped with %d of %d applications packaged, under plan %s: %w", r.progress.Done-r.progress.Failed, len(mine), r.digest, cause)
+		err = fmt.Errorf("stopped with %d of %d applications packaged, under plan %s: %w", r.progress.Done-r.progress.Failed, len(mine), r.digest, cause)
 	}
-	if err != nil && !errors.Is(err, errFailFast) {
-		return nil, err
-	}
-	return r.report(outcomes, len(mine)), nil
+	return r.report(outcomes), err
 }
 
-func (r *running) tell(ended *Outcome) {
+func (r *Runner) tell(ended *Outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if ended != nil {
@@ -159,7 +196,7 @@ func (r *running) tell(ended *Outcome) {
 }
 
 // one packages an application, unless that was done.
-func (r *running) one(ctx context.Context, p *Planned) (Outcome, error) {
+func (r *Runner) one(ctx context.Context, p *Planned) (Outcome, error) {
 	o := p.outcome(ctx, r.Keeper, r.digest)
 	if o.State == Done {
 		return o, nil
@@ -194,7 +231,7 @@ func (r *running) one(ctx context.Context, p *Planned) (Outcome, error) {
 
 func since(began time.Time) float64 { return time.Since(began).Round(time.Millisecond).Seconds() }
 
-func (r *running) keepFailure(ctx context.Context, p *Planned, f *Failure) error {
+func (r *Runner) keepFailure(ctx context.Context, p *Planned, f *Failure) error {
 	_ = put(ctx, r.Keeper, failureKey(r.digest, p.Name), f) // the report of this process has it
 	return context.Cause(ctx)
 }
@@ -203,7 +240,7 @@ func (r *running) keepFailure(ctx context.Context, p *Planned, f *Failure) error
 var errOlder = errors.New("a newer commit was packaged already")
 
 // make packages an application.
-func (r *running) make(ctx context.Context, p *Planned) (*Record, error) {
+func (r *Runner) make(ctx context.Context, p *Planned) (*Record, error) {
 	options := r.options(p.Application)
 	if r.given {
 		survey, err := app.MakeSurvey(ctx, app.SurveyOptions{PackageOptions: options})
@@ -252,7 +289,7 @@ type moment struct {
 }
 
 // checkOrder refuses to go back: an application of a newer commit has its tags.
-func (r *running) checkOrder(ctx context.Context, key digest.Digest) error {
+func (r *Runner) checkOrder(ctx context.Context, key digest.Digest) error {
 	if r.plan.Commit == "" {
 		return nil
 	}
@@ -275,7 +312,7 @@ func (r *running) checkOrder(ctx context.Context, key digest.Digest) error {
 
 // isOlder reports whether the plan's commit comes before another, by the history where
 // that is here and by the commits' times where it is not.
-func (r *running) isOlder(ctx context.Context, last moment) (bool, error) {
+func (r *Runner) isOlder(ctx context.Context, last moment) (bool, error) {
 	after, known, err := vcs.IsAncestor(ctx, r.here.top, last.Commit, r.plan.Commit)
 	if err != nil || known && after {
 		return false, err

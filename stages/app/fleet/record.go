@@ -76,9 +76,14 @@ func failureKey(plan digest.Digest, name string) digest.Digest {
 	return keyOf("failure", plan.String(), name)
 }
 
+// waiting is what is known before anything was done.
+func (p *Planned) waiting() Outcome {
+	return Outcome{Name: p.Name, Path: p.Path, State: Waiting, Reason: p.Reason, Tags: []string{}, Warnings: []string{}}
+}
+
 // outcome is what is kept of an application of a plan.
 func (p *Planned) outcome(ctx context.Context, k Keeper, plan digest.Digest) Outcome {
-	o := Outcome{Name: p.Name, Path: p.Path, State: Waiting, Reason: p.Reason, Tags: []string{}, Warnings: []string{}}
+	o := p.waiting()
 	switch {
 	case p.State == Skipped:
 		o.State = OutcomeSkipped

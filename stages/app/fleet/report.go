@@ -122,7 +122,7 @@ func MakeReport(ctx context.Context, o ReportOptions) (*Report, error) {
 }
 
 // report is of one process.
-func (r *running) report(mine []Outcome, _ int) *Report {
+func (r *Runner) report(mine []Outcome) *Report {
 	of := map[string]Outcome{}
 	for _, o := range mine {
 		of[o.Name] = o

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build bench
+
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/taped-dev/tape/engine/content/registry/registrytest"
+)
+
+// fleetSize is how many applications the fleet that is measured has.
+const fleetSize = 600
+
+// TestBenchFleet is what `make bench-fleet` runs.
+func TestBenchFleet(t *testing.T) {
+	var rows table
+	t.Run("fleet", func(t *testing.T) { wholeFleet(t, &rows) })
+	t.Log("\n" + rows.String())
+}
+
+// newFleet writes a repository of applications of 5 images, 3 of them from a pool of 30.
+func newFleet(t *testing.T, l *lab, applications int) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	write(t, filepath.Join(dir, "tape.fleet.yaml"), "apiVersion: tape/v1\nkind: Fleet\napplications: [\"apps/*\"]\n"+
+		"defaults: {output: {image: \""+l.dstAddr+"/fleet/${name}\"}}\n")
+	for i := range applications {
+		fleetApplication(t, dir, i, "1.0")
+	}
+	git(t, dir, "init", "-q", "-b", "main")
+	git(t, dir, "add", "-A")
+	git(t, dir, "commit", "-q", "-m", "first")
+	return dir
+}
+
+func fleetApplication(t *testing.T, dir string, i int, tag string) {
+	t.Helper()
+	var b strings.Builder
+	for n := range 2 {
+		fmt.Fprintf(&b, workload, fmt.Sprintf("own%d", n), fmt.Sprintf("ex.io/own/app%d-%d:%s", i, n, tag))
+	}
+	for n := range 3 {
+		fmt.Fprintf(&b, workload, fmt.Sprintf("pool%d", n), fmt.Sprintf("ex.io/pool/p%d:1.0", (i+n*10)%30))
+	}
+	write(t, filepath.Join(dir, "apps", fmt.Sprintf("app%d", i), "app.yaml"), b.String())
+}
+
+func git(t *testing.T, dir string, args ...string) {
+	t.Helper()
+	cmd := exec.Command("git", append([]string{"-C", dir, "-c", "user.name=b", "-c", "user.email=b@example.com", "-c", "commit.gpgsign=false"}, args...)...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("git %v: %v\n%s", args, err, out)
+	}
+}
+
+// apart are the requests to both registries of the last run.
+type apart struct{ source, destination int }
+
+// wholeFleet packages a fleet, and then what little changed.
+func wholeFleet(t *testing.T, rows *table) {
+	l := newLab(t, 0, registrytest.Image{Layers: []int64{20_000, 8_000}, Inline: 1, Signatures: 1})
+	l.delay(20 * time.Millisecond)
+	hosts := t.TempDir()
+	if err := registrytest.WriteHosts(hosts, "_default", l.upAddr); err != nil {
+		t.Fatal(err)
+	}
+	dir := newFleet(t, l, fleetSize)
+	run := func(args ...string) (sample, apart) {
+		t.Helper()
+		l.up.Reset()
+		l.down.Reset()
+		s := l.launched(t, append([]string{filepath.Join(bin(t), "tape"), "--store", l.store, "--progress", "none", "--hosts-dir", hosts, "fleet"}, args...)...)
+		up, down := l.up.Reset(), l.down.Reset()
+		s.uploaded = down.Bytes["POST uploads"] + down.Bytes["PATCH uploads"] + down.Bytes["PUT uploads"]
+		return s, apart{up.Total(), down.Total()}
+	}
+	file := filepath.Join(dir, "tape.fleet.yaml")
+	first, asked := run("package", file)
+	each := func(n int) float64 { return float64(n) / fleetSize }
+	rows.most("600 applications, 20 ms a request: time each", 0.16, first.Wall.Seconds()/fleetSize, "s")
+	rows.most("  processor time each", 90, milliseconds(first.CPU)/fleetSize, "ms")
+	rows.most("  peak memory", 200, float64(first.Memory)/1e6, "MB")
+	rows.most("  source requests each", 66, each(asked.source), "")
+	rows.most("  destination requests each", 180, each(asked.destination), "")
+	again, asked := run("package", file)
+	rows.most("  again, nothing changed: time", 6, again.Wall.Seconds(), "s")
+	rows.count(t, "  again: requests", fleetSize*2+30+fleetSize+20, asked.source+asked.destination)
+	rows.count(t, "  again: bytes written", 0, int(again.uploaded))
+	fleetApplication(t, dir, 7, "1.1")
+	git(t, dir, "commit", "-q", "-a", "-m", "change")
+	one, asked := run("package", file)
+	rows.most("  one changed: time", 3, one.Wall.Seconds(), "s")
+	rows.most("  one changed: requests", 2000, float64(asked.source+asked.destination), "")
+}
+
+// launched is run without the counts of registries.
+func (l *lab) launched(t *testing.T, command ...string) sample {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], command...)
+	cmd.Env = append(os.Environ(), "DOCKER_CONFIG="+l.store, launchJob+"=1")
+	var problem strings.Builder
+	cmd.Stderr = &problem
+	out, err := cmd.Output()
+	var s sample
+	if err == nil {
+		err = json.Unmarshal(out, &s)
+	}
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(command, " "), err, problem.String())
+	}
+	return s
+}
