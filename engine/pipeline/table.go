@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
@@ -49,12 +50,24 @@ type option struct {
 // NewTable returns a table after checking the kinds, and the default pipeline against them.
 // The default pipeline may be empty.
 func NewTable(defaults []byte, kinds ...Kind) (*Table, error) {
+	return new(Schemas).NewTable(defaults, kinds...)
+}
+
+// Schemas keeps the schemas of kinds, so that one that many tables have is compiled once.
+// The zero value is ready; its methods may be called concurrently.
+type Schemas struct {
+	mu    sync.Mutex
+	ready map[string]kindOf // by the schema's text
+}
+
+// NewTable is the package's NewTable.
+func (s *Schemas) NewTable(defaults []byte, kinds ...Kind) (*Table, error) {
 	t := &Table{kinds: map[string]*kindOf{}, sections: map[string]map[string]*option{}}
 	for _, k := range kinds {
 		if _, twice := t.kinds[k.Name]; twice {
 			return nil, fmt.Errorf("two kinds of stage are named %q", k.Name)
 		}
-		ready, err := newKind(k)
+		ready, err := s.kind(k)
 		if err != nil {
 			return nil, fmt.Errorf("kind of stage %q: %w", k.Name, err)
 		}
@@ -77,6 +90,26 @@ func NewTable(defaults []byte, kinds ...Kind) (*Table, error) {
 		t.readSections(n, &p)
 	}
 	return t, p.sorted()
+}
+
+// kind returns a kind with its schema.
+func (s *Schemas) kind(k Kind) (*kindOf, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := k.Name + " " + string(k.Schema)
+	if ready, ok := s.ready[key]; ok && k.New != nil {
+		ready.Kind = k
+		return &ready, nil
+	}
+	ready, err := newKind(k)
+	if err != nil {
+		return nil, err
+	}
+	if s.ready == nil {
+		s.ready = map[string]kindOf{}
+	}
+	s.ready[key] = *ready
+	return ready, nil
 }
 
 func newKind(k Kind) (*kindOf, error) {

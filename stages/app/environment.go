@@ -24,6 +24,7 @@ import (
 	"github.com/taped-dev/tape/plugins/host"
 	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/vcs"
 )
 
 // Environment is what every verb stands on, and may serve several at once. [Open]
@@ -57,9 +58,8 @@ type Environment struct {
 	Secrets engine.Secrets
 	// Known is what is known of images already: nobody is asked about them.
 	Known images.Known
-	// Shared has blobs that several packages need sent to a registry once; nil:
-	// every package sends its own.
-	Shared *transfer.Shared
+	// Together is what verbs that run together have in common; nil: each stands alone.
+	Together *Together
 	// Log may be nil.
 	Log *slog.Logger
 	// Events is told what happens, one event at a time; may be nil.
@@ -69,6 +69,18 @@ type Environment struct {
 
 	opened *opening
 }
+
+// Together is what the packages of one run have in common: blobs that several need are
+// sent to a registry once, and all see one state of git's repositories. The zero value
+// is ready. It must be closed by the caller.
+type Together struct {
+	blobs        transfer.Shared
+	repositories vcs.Opened
+	schemas      pipeline.Schemas
+}
+
+// Close closes the repositories.
+func (t *Together) Close() { t.repositories.Close() }
 
 // Settings say what an [Environment] is made of. What is zero is as the tape command
 // has it without flags: from the variables that docs/configuration.md lists, the

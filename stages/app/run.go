@@ -37,10 +37,12 @@ func (o *Options) kinds(folder string) []pipeline.Kind {
 		Folder:   folder,
 		Signer:   o.Signer,
 		Registry: o.Registry,
-		Shared:   o.Shared,
 	}
 	if o.Pipeline != "" {
 		d.Top = projectTop(folder)
+	}
+	if o.Together != nil {
+		d.Shared, d.Source.Repositories = &o.Together.blobs, &o.Together.repositories
 	}
 	d.Given, _ = o.seenFrom(folder) // setFrom has the error
 	if o.Store != nil {
@@ -83,7 +85,11 @@ func (o *Options) pipeline() (*pipeline.Pipeline, error) {
 	if o.Pipeline != "" {
 		folder = filepath.Dir(o.Pipeline)
 	}
-	table, err := pipeline.NewTable(stages.Default(), o.kinds(folder)...)
+	schemas := new(pipeline.Schemas)
+	if o.Together != nil {
+		schemas = &o.Together.schemas
+	}
+	table, err := schemas.NewTable(stages.Default(), o.kinds(folder)...)
 	if err != nil {
 		return nil, err
 	}

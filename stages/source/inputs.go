@@ -42,17 +42,17 @@ type taken struct {
 
 // facts says where what was read comes from. Of a remote source that is what
 // options named.
-func (t taken) facts(ctx context.Context, name string, locked *vcs.Lock) (vcs.Facts, []string, error) {
+func (t taken) facts(ctx context.Context, name string, locked *vcs.Lock, read func(context.Context, vcs.Query) (vcs.Facts, []string, error)) (vcs.Facts, []string, error) {
 	query := vcs.Query{Name: name, Locked: locked, Root: t.at.root, Path: t.at.path, Folders: t.folders, Inputs: t.inputs}
 	if t.at.reference == "" {
-		return vcs.Read(ctx, query)
+		return read(ctx, query)
 	}
 	query.Path = ""
 	facts := vcs.Facts{Name: name, Repositories: []vcs.Repository{}, Files: []vcs.File{}, Modified: vcs.Unknown}
 	var warnings []string
 	var err error
 	if len(t.inputs) > 0 {
-		facts, warnings, err = vcs.Read(ctx, query)
+		facts, warnings, err = read(ctx, query)
 	}
 	facts.Reference = shown(t.at.reference)
 	return facts, warnings, err

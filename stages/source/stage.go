@@ -96,6 +96,8 @@ type Options struct {
 	// Memory keeps between runs what interpreters answered; nil asks them in every
 	// run. A failure to remember costs time only.
 	Memory engine.Cache
+	// Repositories of git, which stay open between runs; nil opens those of each run.
+	Repositories *vcs.Opened
 	// LookupEnv is where the variables come from that interpreters ask for; nil
 	// is os.LookupEnv.
 	LookupEnv func(string) (string, bool)
@@ -236,7 +238,7 @@ func (s *Stage) run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err := request.Conceal(ctx, t, at.reference, taken.options); err != nil {
 		return nil, err
 	}
-	facts, warnings, err := taken.facts(ctx, request.Source, s.locked())
+	facts, warnings, err := taken.facts(ctx, request.Source, s.locked(), s.readFacts)
 	if err != nil {
 		return nil, err
 	}
@@ -254,6 +256,14 @@ func (s *Stage) run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	}
 	outputs["request"], err = engine.PutJSON(ctx, t.Store, rendering.MediaTypeRequest, request)
 	return outputs, err
+}
+
+// readFacts reads what git knows.
+func (s *Stage) readFacts(ctx context.Context, q vcs.Query) (vcs.Facts, []string, error) {
+	if s.o.Repositories != nil {
+		return s.o.Repositories.Read(ctx, q)
+	}
+	return vcs.Read(ctx, q)
 }
 
 // name is the source's.

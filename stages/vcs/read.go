@@ -100,8 +100,14 @@ func isTop(dir string) bool {
 // alternates elsewhere). A file is unmodified if its bytes are those in HEAD. If they are
 // not, the git command tells whether line endings, encodings or filters make the difference.
 func Read(ctx context.Context, q Query) (facts Facts, warnings []string, err error) {
-	r := &reader{query: q, tops: map[string]string{}, repos: map[string]*repository{}}
-	defer r.close()
+	var once Opened
+	defer once.Close()
+	return once.Read(ctx, q)
+}
+
+// Read is the package's Read, of repositories that stay open.
+func (o *Opened) Read(ctx context.Context, q Query) (facts Facts, warnings []string, err error) {
+	r := &reader{query: q, opened: o, tops: map[string]string{}, repos: map[string]*repository{}}
 	facts = Facts{Name: q.Name, Path: q.Path, Repositories: []Repository{}, Files: []File{}, Modified: Unknown}
 
 	if top, ok := r.topOf("."); ok {
@@ -156,6 +162,7 @@ func worse(a, b Tristate) Tristate {
 // reader gathers the facts of one query.
 type reader struct {
 	query    Query
+	opened   *Opened
 	tops     map[string]string // folder below Root → top of its repository, "" if none
 	repos    map[string]*repository
 	warnings []string
@@ -166,17 +173,9 @@ type reader struct {
 // repository is a repository that contains inputs.
 type repository struct {
 	Repository
-	history
-	abs     string
-	trouble error // the first thing that could not be read
-}
-
-func (r *reader) close() {
-	for _, repo := range r.repos {
-		if repo.objects != nil {
-			repo.close()
-		}
-	}
+	*history // nil where it cannot be read
+	abs      string
+	trouble  error // the first thing that could not be read
 }
 
 // topOf returns the top of the repository that contains a folder, relative to Root.
@@ -203,33 +202,25 @@ func (r *reader) open(ctx context.Context, top string) *repository {
 	repo := &repository{abs: abs, Repository: Repository{Dir: top, Modified: No}}
 	r.repos[top] = repo
 
-	read := func(objects objects, err error) error {
-		if err != nil {
-			return err
+	at := r.opened.at(abs)
+	if repo.history = at.history(ctx, false); repo.history != nil {
+		repo.Repository = at.facts(top)
+		if err := r.pathTree(ctx, repo); err == nil {
+			return repo
 		}
-		if repo.objects != nil {
-			repo.close()
-		}
-		repo.history = history{objects: objects}
-		repo.Repository = Repository{Dir: top, Modified: No}
-		if err := repo.read(ctx, &repo.Repository); err != nil {
-			return err
-		}
-		return r.pathTree(ctx, repo)
-	}
-	if err := checkFiles(abs); err != nil {
-		repo.fail(err)
-		return repo
-	}
-	if err := read(openLibrary(abs)); err != nil {
-		if gitErr := read(openCommand(ctx, abs)); gitErr != nil {
-			// Git's message is the more helpful one, unless git is not installed.
-			if exitCode(gitErr) < 0 {
-				gitErr = err
+		// Objects may lie where go-git does not look.
+		if repo.history = at.history(ctx, true); repo.history != nil {
+			repo.Repository = at.facts(top)
+			if err := r.pathTree(ctx, repo); err != nil {
+				repo.fail(err)
 			}
-			repo.fail(gitErr)
+			return repo
 		}
 	}
+	if known := at.facts(top); known.Modified != "" {
+		repo.Repository = known
+	}
+	repo.fail(at.trouble)
 	return repo
 }
 
@@ -284,7 +275,7 @@ func (r *reader) file(ctx context.Context, in Input) File {
 	}
 	repo := r.open(ctx, top)
 	f.Repository = top
-	if repo.objects == nil {
+	if repo.history == nil {
 		return f
 	}
 	f.Blob = repo.blobID(in.Data)
@@ -344,7 +335,7 @@ func (r *reader) committed(ctx context.Context, lock *Lock) bool {
 		return false
 	}
 	repo := r.open(ctx, top)
-	if repo.objects == nil || repo.trouble != nil {
+	if repo.history == nil || repo.trouble != nil {
 		return false
 	}
 	below, _ := below(top, at)

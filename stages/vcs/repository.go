@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -42,10 +43,13 @@ type objects interface {
 	close()
 }
 
-// history answers questions about a repository's HEAD.
+// history answers questions about a repository's HEAD. Its methods may be called
+// concurrently once read has ended.
 type history struct {
 	objects
-	tree  string // id of HEAD's tree, "" if there is no commit
+	tree string // id of HEAD's tree, "" if there is no commit
+
+	mu    sync.Mutex // guards trees, and reading objects
 	trees map[string]map[string]entry
 }
 
@@ -138,6 +142,8 @@ func (h *history) lookup(ctx context.Context, path string) (e entry, ok bool, er
 
 // list returns the entries of one tree, by name.
 func (h *history) list(ctx context.Context, id string) (map[string]entry, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if names, ok := h.trees[id]; ok {
 		return names, nil
 	}

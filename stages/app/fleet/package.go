@@ -13,7 +13,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/vcs"
 )
@@ -51,6 +50,7 @@ func Package(ctx context.Context, o PackageOptions) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer r.Close()
 	return r.run(ctx)
 }
 
@@ -67,13 +67,22 @@ type Runner struct {
 	progress Progress
 }
 
-// NewRunner reads the plan of the options, or makes one.
-func NewRunner(ctx context.Context, o PackageOptions) (*Runner, error) {
+// NewRunner reads the plan of the options, or makes one. The runner must be closed by the
+// caller.
+func NewRunner(ctx context.Context, o PackageOptions) (_ *Runner, err error) {
 	if s := o.Shard; s.Of < 0 || s.Of > 0 && (s.Index < 1 || s.Index > s.Of) {
 		return nil, &app.UsageError{Err: fmt.Errorf("shard %d/%d is out of range: the first is 1/%d", s.Index, s.Of, max(s.Of, 1))}
 	}
 	if err := o.open(ctx); err != nil {
 		return nil, err
+	}
+	if o.Together == nil {
+		o.Together = &app.Together{}
+		defer func() {
+			if err != nil {
+				o.Together.Close()
+			}
+		}()
 	}
 	here, err := o.checkout(ctx)
 	if err != nil {
@@ -88,9 +97,12 @@ func NewRunner(ctx context.Context, o PackageOptions) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.Known, r.Shared = r.plan.Images, &transfer.Shared{}
+	r.Known = r.plan.Images
 	return r, nil
 }
+
+// Close ends what the applications had in common.
+func (r *Runner) Close() { r.Together.Close() }
 
 // Plan is what the runner carries out, and the digest that identifies it.
 func (r *Runner) Plan() (*Plan, digest.Digest) { return r.plan, r.digest }

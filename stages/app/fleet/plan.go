@@ -194,6 +194,10 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 	if err := o.open(ctx); err != nil {
 		return nil, "", err
 	}
+	if o.Together == nil {
+		o.Together = &app.Together{}
+		defer o.Together.Close()
+	}
 	here, err := o.checkout(ctx)
 	if err != nil {
 		return nil, "", err
