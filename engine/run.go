@@ -60,6 +60,9 @@ type Options struct {
 	Targets []string
 	// NoCache runs every node. What is made is kept all the same.
 	NoCache bool
+	// Audit reports whether the outputs that the cache has for a key are made again and
+	// compared. A difference ends the run with an *[AuditError]. Nil audits nothing.
+	Audit func(key digest.Digest) bool
 }
 
 // Cache remembers between runs which outputs the key of a node led to, as the
@@ -70,6 +73,22 @@ type Cache interface {
 	// Put remembers outputs, whose blobs are in the store that is kept, and what those
 	// list, by its digest.
 	Put(ctx context.Context, key digest.Digest, outputs map[string]ocispec.Descriptor) error
+}
+
+// AuditError is an output in the cache that is another one if it is made again.
+type AuditError struct {
+	Key        digest.Digest // of the node
+	Output     string
+	Kept, Made digest.Digest // Made is "" if the stage did not make it
+}
+
+func (e *AuditError) Error() string {
+	made := string(e.Made)
+	if made == "" {
+		made = "nothing"
+	}
+	return fmt.Sprintf("the cache has %s for output %q of the key %s, and making it again gives %s; "+
+		"someone may have tampered with the entry, or the stage does not make the same twice", e.Kept, e.Output, e.Key, made)
 }
 
 // ErrWarning is the error of a strict run in which a stage warned.
@@ -344,6 +363,11 @@ func (r *run) executeTask(ctx context.Context, task *Task) ended {
 		if err == nil {
 			err = r.o.Executor.Replay(ctx, task, outputs)
 		}
+		if err == nil && r.o.Audit != nil && r.o.Audit(key) {
+			if err := r.audit(ctx, task, key, outputs); err != nil {
+				return ended{err: err}
+			}
+		}
 		if err == nil {
 			return ended{state: Cached, key: key, outputs: outputs}
 		}
@@ -365,6 +389,23 @@ func (r *run) executeTask(ctx context.Context, task *Task) ended {
 		return ended{state: Skipped, key: key, outputs: outputs, note: task.skipped}
 	}
 	return ended{state: Done, key: key, outputs: outputs}
+}
+
+// audit makes the outputs of a node again, and compares them with those of the cache.
+func (r *run) audit(ctx context.Context, task *Task, key digest.Digest, kept Outputs) error {
+	report := task.Report
+	task.Report = func(Event) {} // the replay has reported it
+	made, err := r.o.Executor.Run(ctx, task)
+	task.Report = report
+	if err != nil {
+		return fmt.Errorf("make again what the cache has for the key %s: %w", key, err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(kept)) {
+		if made[name].Digest != kept[name].Digest {
+			return &AuditError{Key: key, Output: name, Kept: kept[name].Digest, Made: made[name].Digest}
+		}
+	}
+	return nil
 }
 
 // check tells whether outputs are what their node was to make: those that

@@ -598,6 +598,39 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+// An audit makes again what the cache has. What is the same counts as cached, with the
+// warnings of the replay alone; a difference fails the run and names the key.
+func TestAudit(t *testing.T) {
+	s := open(t, t.TempDir())
+	var runs atomic.Int32
+	audited := 0
+	o := engine.Options{Store: s, Cache: s.Cache(), Audit: func(digest.Digest) bool { audited++; return true }}
+	made := graph(t, with(node("a"), telling{kept{join{"a", &runs}, "a"}}))
+	for n, want := range []engine.State{engine.Done, engine.Cached, engine.Cached} {
+		r, err := runGraph(t.Context(), made, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := states(r)["a"]; got != want || int(runs.Load()) != n+1 || audited != n || len(r.Warnings) != 1 {
+			t.Errorf("run %d: %s after %d runs and %d audits, warnings %+v", n+1, got, runs.Load(), audited, r.Warnings)
+		}
+	}
+	// A stage that makes something else under the same key is as if somebody else had.
+	other := graph(t, with(node("a"), telling{kept{join{"b", &runs}, "a"}}))
+	r, err := runGraph(t.Context(), other, o)
+	found, ok := errors.AsType[*engine.AuditError](err)
+	if !ok || found.Output != "out" || found.Kept != digest.FromString("a") || found.Made != digest.FromString("b") || !strings.Contains(err.Error(), found.Key.String()) {
+		t.Errorf("audit of another result: %v", err)
+	}
+	if got := states(r)["a"]; got != engine.Failed {
+		t.Errorf("state %s", got)
+	}
+	o.Audit = func(digest.Digest) bool { return false }
+	if r, err := runGraph(t.Context(), other, o); err != nil || states(r)["a"] != engine.Cached {
+		t.Errorf("without an audit: %v, %v", states(r), err)
+	}
+}
+
 // telling warns of its outputs' names.
 type telling struct{ kept }
 

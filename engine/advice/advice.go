@@ -49,6 +49,7 @@ const (
 	TakeFrom         Action = "%s has it: take %s from there"
 	ChoosePlatform   Action = "choose one, or pull the rest"
 	NameRepository   Action = "name one, such as registry.example.com/team/app"
+	ClearCache       Action = "clear what is kept, on this machine too, once you know which it is; rendering twice tells"
 	LeaveRelated     Action = "leave out what is published beside the images"
 	PackageRelated   Action = "package without what is published beside the images, or fewer sources at a time"
 	SaveInstead      Action = "an archive takes the application, and one platform of each image leaves no index inside of its own"

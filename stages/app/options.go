@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/cache/remote"
 	"github.com/taped-dev/tape/engine/content/local"
 	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/stages/images"
@@ -36,6 +37,12 @@ type Options struct {
 	SkipSealed bool
 	// NoCache renders anew.
 	NoCache bool
+	// Cache shares what is kept with other machines; nil keeps it on this one. Without a
+	// store nothing is kept, and nothing shared.
+	Cache *remote.Cache
+	// Audit is how many percent of the kept results that are used are made again and
+	// compared. A difference is an error.
+	Audit float64
 	// Strict makes warnings errors.
 	Strict bool
 	// Locked fails where anything is not as tape.lock says.

@@ -24,6 +24,9 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
+	if o.DryRun && o.Cache != nil {
+		o.Cache = o.Cache.ReadOnly()
+	}
 	p, err := o.prepare(ctx)
 	if err != nil {
 		return nil, err

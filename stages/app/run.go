@@ -258,14 +258,12 @@ func (o *Options) traced(ctx context.Context, p *pipeline.Pipeline, targets ...s
 		Executor: from, Secrets: expanded.Secrets(o.Secrets), Workers: o.Workers, Log: o.Log, Events: o.Events, NoCache: o.NoCache, Strict: o.Strict,
 		Results: results(graph, targets),
 	}
-	if o.Store != nil {
-		run.Store, run.Cache = o.Store, o.Store.Cache()
-	}
+	o.results(&run)
 	result, err := engine.Run(ctx, graph, run)
 	if o.Strict && result != nil && len(result.Warnings) > 0 {
 		err = fmt.Errorf("%w:\n  %s", errStrict, strings.Join(made{result}.warnings(), "\n  "))
 	}
-	return made{result}, from, expanded.Placed(err)
+	return made{result}, from, o.audited(expanded.Placed(err))
 }
 
 // describe sets what an artifact says of how it was made, which is not the

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strconv"
@@ -12,7 +13,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
+	"github.com/taped-dev/tape/engine/cache/remote"
 	"github.com/taped-dev/tape/engine/content/store"
+	"github.com/taped-dev/tape/stages/app"
 )
 
 func (a *program) cacheCommand() *cobra.Command {
@@ -27,46 +30,136 @@ func (a *program) cacheCommand() *cobra.Command {
 	return cmd
 }
 
+// cacheFlags say where results are shared.
+type cacheFlags struct {
+	repository string
+	key        string
+	trust      []string
+	keep       time.Duration
+	readOnly   bool
+}
+
+func (f *cacheFlags) register(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.repository, "cache", "", "share what is rendered with other machines, in `REPOSITORY` of a registry")
+	fl.StringVar(&f.key, "cache-key", "", "private key to sign shared results with: `FILE`, env://NAME, or - for stdin")
+	f.registerTrust(cmd)
+	fl.DurationVar(&f.keep, "cache-keep", remote.DefaultKeep, "use what is shared for this long")
+	fl.BoolVar(&f.readOnly, "cache-read-only", false, "share nothing, and use what others do")
+}
+
+func (f *cacheFlags) registerTrust(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&f.trust, "cache-trust", nil, "use only shared results that the public key in `FILE`, or --cache-key, signed (repeats)")
+}
+
+// cache opens the cache that the flags name; nil: none.
+func (a *program) cache(f *cacheFlags, env app.Environment) (*remote.Cache, error) {
+	switch {
+	case f.keep < 0:
+		return nil, usagef("--cache-keep %s: want a time such as 168h", f.keep)
+	case f.repository == "" && (f.key != "" || len(f.trust) > 0 || f.readOnly):
+		return nil, usagef("--cache-key, --cache-trust and --cache-read-only go with --cache")
+	case f.repository == "":
+		return nil, nil
+	}
+	s := app.CacheSettings{Repository: f.repository, Trust: f.trust, Keep: f.keep, ReadOnly: f.readOnly}
+	if f.key != "" {
+		var err error
+		if s.Signer, err = a.signer(f.key); err != nil {
+			return nil, err
+		}
+	}
+	return env.OpenCache(s)
+}
+
+// shared opens the cache in a repository that is an argument, with the flags that say whose
+// results are used.
+func (a *program) shared(cmd *cobra.Command, f *cacheFlags, repository string) (*remote.Cache, error) {
+	env, err := a.environment(cmd.Context())
+	if err != nil {
+		return nil, err
+	}
+	f.repository = repository
+	return a.cache(f, env)
+}
+
 func (a *program) cacheInfoCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "info",
-		Short:   "Show what is kept, and where",
-		Example: "  tape cache info -o json",
-		Args:    noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir, err := a.settings().StoreDir()
+	var flags cacheFlags
+	cmd := &cobra.Command{
+		Use:     "info [REPOSITORY]",
+		Short:   "Show what is kept, on this machine or in a repository",
+		Example: "  tape cache info -o json\n  tape cache info registry.example.com/ci/tape-cache",
+		Args:    argsRange(0, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				if len(flags.trust) > 0 {
+					return usagef("--cache-trust goes with a REPOSITORY")
+				}
+				return a.cacheInfo(cmd.Context())
+			}
+			cache, err := a.shared(cmd, &flags, args[0])
 			if err != nil {
 				return err
 			}
-			kept, err := store.Open(cmd.Context(), dir, store.Options{})
+			info, err := cache.Info(cmd.Context())
 			if err != nil {
 				return err
 			}
-			a.closers = append(a.closers, kept.Close)
-			usage, err := kept.Usage(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return a.print(usage, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "%s\n  results     %d\n  blobs       %d, %s\n  unfinished  %d, %s\n", usage.Dir,
-					usage.Results, usage.Blobs, show.Bytes(usage.Bytes), usage.Ingests, show.Bytes(usage.IngestBytes))
-				return err
+			a.settle()
+			return a.print(info, func(w io.Writer) error {
+				p := &printer{w: w}
+				p.f("%s\n  entries     %d, %s\n", info.Repository, info.Entries, show.Bytes(info.Bytes))
+				for _, state := range []remote.State{remote.Usable, remote.Expired, remote.Superseded, remote.Unusable} {
+					p.f("  %-11s %d\n", state, info.States[state])
+				}
+				if !info.Oldest.IsZero() {
+					p.f("  from        %s to %s\n", info.Oldest.Format(time.RFC3339), info.Newest.Format(time.RFC3339))
+				}
+				return p.err
 			})
 		},
 	}
+	flags.registerTrust(cmd)
+	return cmd
+}
+
+func (a *program) cacheInfo(ctx context.Context) error {
+	dir, err := a.settings().StoreDir()
+	if err != nil {
+		return err
+	}
+	kept, err := store.Open(ctx, dir, store.Options{})
+	if err != nil {
+		return err
+	}
+	a.closers = append(a.closers, kept.Close)
+	usage, err := kept.Usage(ctx)
+	if err != nil {
+		return err
+	}
+	return a.print(usage, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "%s\n  results     %d\n  blobs       %d, %s\n  unfinished  %d, %s\n", usage.Dir,
+			usage.Results, usage.Blobs, show.Bytes(usage.Bytes), usage.Ingests, show.Bytes(usage.IngestBytes))
+		return err
+	})
 }
 
 func (a *program) cachePruneCommand() *cobra.Command {
 	var (
-		o     store.PruneOptions
-		limit string
+		o      store.PruneOptions
+		limit  string
+		flags  cacheFlags
+		dryRun bool
 	)
 	cmd := &cobra.Command{
-		Use:     "prune",
-		Short:   "Remove what is not worth keeping",
-		Example: "  tape cache prune\n  tape cache prune --older 168h --max-size 1GiB\n  tape cache prune --all",
-		Args:    noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Use:   "prune [REPOSITORY]",
+		Short: "Remove what is not worth keeping",
+		Example: "  tape cache prune\n  tape cache prune --older 168h --max-size 1GiB\n  tape cache prune --all\n" +
+			"  tape cache prune registry.example.com/ci/tape-cache --dry-run",
+		Long: `Removes what is kept on this machine and was not used for a while or, in a
+repository, what has expired, is superseded, or cannot be used.`,
+		Args: argsRange(0, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
 			if o.MaxBytes, err = parseSize(limit); err != nil {
 				return err
@@ -74,25 +167,60 @@ func (a *program) cachePruneCommand() *cobra.Command {
 			if o.MaxAge < 0 {
 				return usagef("--older %s: want a time such as 168h", o.MaxAge)
 			}
-			dir, err := a.settings().StoreDir()
+			if len(args) == 0 {
+				if dryRun || len(flags.trust) > 0 {
+					return usagef("--dry-run and --cache-trust go with a REPOSITORY")
+				}
+				return a.cachePrune(cmd.Context(), o)
+			}
+			if limit != "" {
+				return usagef("--max-size goes without a REPOSITORY, which does not know what was used")
+			}
+			cache, err := a.shared(cmd, &flags, args[0])
 			if err != nil {
 				return err
 			}
-			pruned, err := store.Prune(cmd.Context(), dir, o)
+			of := remote.PruneOptions{All: o.All, DryRun: dryRun}
+			if cmd.Flags().Changed("older") {
+				of.MaxAge = o.MaxAge
+			}
+			pruned, err := cache.Prune(cmd.Context(), of)
 			if err != nil {
 				return err
 			}
+			a.settle()
 			return a.print(pruned, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "removed %d results, %d blobs and %d unfinished writes: %s\n",
-					pruned.Results, pruned.Blobs, pruned.Ingests, show.Bytes(pruned.Bytes))
+				did := "removed"
+				if dryRun {
+					did = "would remove"
+				}
+				_, err := fmt.Fprintf(w, "%s %d entries with %s, and left %d\n", did, len(pruned.Removed), show.Bytes(pruned.Bytes), pruned.Left)
 				return err
 			})
 		},
 	}
-	cmd.Flags().DurationVar(&o.MaxAge, "older", 30*24*time.Hour, "results not used for this long go")
+	cmd.Flags().DurationVar(&o.MaxAge, "older", 30*24*time.Hour, "what was not used for this long goes; of a repository, what was put this long ago (default: none that can be used)")
 	cmd.Flags().StringVar(&limit, "max-size", "", "keep at most this much, such as 500MiB: the least recently used go first")
 	cmd.Flags().BoolVar(&o.All, "all", false, "everything goes")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "of a repository: say what would go, and remove nothing")
+	flags.registerTrust(cmd)
 	return cmd
+}
+
+func (a *program) cachePrune(ctx context.Context, o store.PruneOptions) error {
+	dir, err := a.settings().StoreDir()
+	if err != nil {
+		return err
+	}
+	pruned, err := store.Prune(ctx, dir, o)
+	if err != nil {
+		return err
+	}
+	return a.print(pruned, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "removed %d results, %d blobs and %d unfinished writes: %s\n",
+			pruned.Results, pruned.Blobs, pruned.Ingests, show.Bytes(pruned.Bytes))
+		return err
+	})
 }
 
 // parseSize reads 500MiB, 1GiB, 1000 (bytes); "" is 0.

@@ -43,6 +43,7 @@ var hints = map[advice.Action]string{
 	advice.TakeFrom:         "%[1]s has it: take it from there with --from %[2]s=%[1]s",
 	advice.ChoosePlatform:   "choose one with --platform, or pull the rest",
 	advice.NameRepository:   "give one with --output-image (-O), such as registry.example.com/team/app",
+	advice.ClearCache:       "--deterministic tells whether the source renders the same twice; if it does, 'tape cache prune --all' and 'tape cache prune REPO --all' clear what is kept",
 	advice.LeaveRelated:     "--related none leaves it out",
 	advice.PackageRelated:   "package with --related none, or fewer sources at a time",
 	advice.SaveInstead:      "--save FILE puts the application into an archive instead, and --platform OS/ARCH leaves no index inside of its own",

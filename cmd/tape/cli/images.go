@@ -42,6 +42,9 @@ func (a *program) imagesCommand() *cobra.Command {
 				return err
 			}
 			o.Environment = env
+			if o.Cache, err = a.cache(&source.cache, env); err != nil {
+				return err
+			}
 			result, err := app.Images(cmd.Context(), o)
 			if err != nil {
 				return err

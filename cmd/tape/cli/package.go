@@ -56,6 +56,9 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 			} else if err := a.sources(&source, &o.Options, args); err != nil {
 				return withUpdateHint(err, o.Update, args)
 			}
+			if key == app.Stdin && source.cache.key == app.Stdin {
+				return usagef("--key - and --cache-key - both want stdin")
+			}
 			if o.Locked && o.Update != "" {
 				return usagef("--locked and --update do not go together")
 			}
@@ -75,6 +78,9 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 				return err
 			}
 			o.Environment = env
+			if o.Cache, err = a.cache(&source.cache, env); err != nil {
+				return err
+			}
 			if list != "" {
 				return a.packageList(cmd.Context(), list, o, &source)
 			}

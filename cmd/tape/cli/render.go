@@ -29,6 +29,9 @@ func (a *program) renderCommand() *cobra.Command {
 				return err
 			}
 			o.Environment = env
+			if o.Cache, err = a.cache(&source.cache, env); err != nil {
+				return err
+			}
 			result, err := app.Render(cmd.Context(), o)
 			if err != nil {
 				return err

@@ -36,6 +36,8 @@ type sourceFlags struct {
 	skipInvalid   bool
 	skipSealed    bool
 	noCache       bool
+	cache         cacheFlags
+	audit         string
 	strict        bool
 	locked        bool
 	platform      string
@@ -75,6 +77,8 @@ func (f *sourceFlags) register(cmd *cobra.Command) {
 	fl.BoolVar(&f.skipInvalid, "skip-invalid", false, "leave out files that do not parse")
 	fl.BoolVar(&f.skipSealed, "skip-sealed", false, "accept that images are not pinned where sops or a signature seals the object")
 	fl.BoolVar(&f.noCache, "no-cache", false, "render anew, whatever is kept")
+	f.cache.register(cmd)
+	fl.StringVar(&f.audit, "audit", "", "render `PERCENT` of what is kept again, and fail on a difference, such as 1%")
 	fl.BoolVar(&f.strict, "strict", false, "warnings fail")
 	fl.BoolVar(&f.locked, "locked", false, "fail where anything is not as the lock says (tape.lock of tape.yaml)")
 }
@@ -137,6 +141,14 @@ func (f *sourceFlags) to(o *app.Options, args []string) error {
 	}
 	o.Version = readVersion().Version
 	o.Deterministic, o.SkipInvalid, o.SkipSealed, o.NoCache = f.deterministic, f.skipInvalid, f.skipSealed, f.noCache
+	if f.audit != "" {
+		if o.Audit, err = app.ParsePercent(f.audit); err != nil {
+			return usagef("--audit %w", err)
+		}
+		if f.noCache {
+			return usagef("--audit goes without --no-cache, which uses nothing that is kept")
+		}
+	}
 	o.Strict, o.Locked, o.Platform, o.Related = f.strict, f.locked, f.platform, f.related
 	return nil
 }

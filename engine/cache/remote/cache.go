@@ -66,7 +66,11 @@ type Options struct {
 type Cache struct {
 	repo *registry.Repository
 	o    Options
+	*health
+}
 
+// health is what a run knows of its cache.
+type health struct {
 	reads, writes side
 	warned        sync.Once
 }
@@ -85,7 +89,14 @@ func New(repo *registry.Repository, o Options) *Cache {
 	if len(o.Trust) > 0 && o.Signer == nil {
 		o.ReadOnly = true
 	}
-	return &Cache{repo: repo, o: o}
+	return &Cache{repo: repo, o: o, health: &health{}}
+}
+
+// ReadOnly returns the same cache, into which nothing is put.
+func (c *Cache) ReadOnly() *Cache {
+	only := *c
+	only.o.ReadOnly = true
+	return &only
 }
 
 // Name returns the name of the entry of a key, for messages.

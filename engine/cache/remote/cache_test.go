@@ -39,7 +39,7 @@ var (
 
 // documents of an entry: empty, small, large and repetitive, and of odd names.
 func documents() map[string][]byte {
-	return map[string][]byte{"": {}, "a/b:c\n": []byte("small"), "large": bytes.Repeat([]byte("kind: Pod\n"), 10_000)}
+	return map[string][]byte{"": {}, "a/b:c\n": []byte("small"), "large": bytes.Repeat([]byte("kind: Pod\n"), 2_000)}
 }
 
 // lines counts what is logged, by level.
@@ -329,7 +329,7 @@ func TestUnusableEntry(t *testing.T) {
 		"signature garbled": {writer: trusted, change: annotate("signature", "!"), want: "it is not signed"},
 		"another pack": {writer: trusted, change: func(m *ocispec.Manifest) {
 			m.Layers[0].MediaType = "application/vnd.tape.cache.pack.v1"
-		}, want: "read the index of its pack"},
+		}, want: "its pack"},
 		"unknown pack": {writer: trusted, change: func(m *ocispec.Manifest) { m.Layers[0].MediaType += "2" }, want: "unknown type"},
 		"huge":         {writer: trusted, change: func(m *ocispec.Manifest) { m.Layers[0].Size = 1 << 40 }, want: "of at most"},
 		"negative":     {writer: trusted, change: func(m *ocispec.Manifest) { m.Layers[0].Size = -1 }, want: "of at most"},
@@ -453,9 +453,15 @@ func TestWhereItMayNotWrite(t *testing.T) {
 	}
 	t.Run("as it is told", func(t *testing.T) {
 		_, verifier := keyPair(t)
-		for _, o := range []remote.Options{{ReadOnly: true}, {Trust: []signature.Verifier{verifier}}} {
+		for _, c := range []func(*registry.Repository) *remote.Cache{
+			func(r *registry.Repository) *remote.Cache { return remote.New(r, remote.Options{ReadOnly: true}) },
+			func(r *registry.Repository) *remote.Cache { return remote.New(r, remote.Options{}).ReadOnly() },
+			func(r *registry.Repository) *remote.Cache {
+				return remote.New(r, remote.Options{Trust: []signature.Verifier{verifier}})
+			},
+		} {
 			counted := registrytest.Count(registrytest.GGCR())
-			put(t, remote.New(repository(t, registrytest.Serve(t, counted)), o), key, documents())
+			put(t, c(repository(t, registrytest.Serve(t, counted))), key, documents())
 			if n := counted.Stats().Total(); n > 0 {
 				t.Errorf("%d requests", n)
 			}

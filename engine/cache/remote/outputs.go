@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/descriptor"
@@ -46,12 +47,19 @@ func (o *outputs) Get(ctx context.Context, key digest.Digest) (map[string]ocispe
 	if found, err = readOutputs(documents); err != nil {
 		return nil, o.shared.miss(ctx, key, err)
 	}
+	writes, writing := errgroup.WithContext(ctx) // each waits for the disk
 	for _, desc := range found {
-		dgst := desc.Digest.String()
-		err := content.WriteBlob(ctx, o.blobs, dgst, bytes.NewReader(documents[dgst]), ocispec.Descriptor{Digest: desc.Digest, Size: desc.Size})
-		if err != nil && !errdefs.IsAlreadyExists(err) {
-			return nil, fmt.Errorf("keep output %s of the cache: %w", dgst, err)
-		}
+		writes.Go(func() error {
+			dgst := desc.Digest.String()
+			err := content.WriteBlob(writing, o.blobs, dgst, bytes.NewReader(documents[dgst]), ocispec.Descriptor{Digest: desc.Digest, Size: desc.Size})
+			if err != nil && !errdefs.IsAlreadyExists(err) {
+				return fmt.Errorf("keep output %s of the cache: %w", dgst, err)
+			}
+			return nil
+		})
+	}
+	if err := writes.Wait(); err != nil {
+		return nil, err
 	}
 	return found, o.local.Put(ctx, key, found)
 }

@@ -122,6 +122,40 @@ func (c *Cache) supersede(entries []Entry) {
 	}
 }
 
+// Info says what a cache holds.
+type Info struct {
+	Repository string        `json:"repository"`
+	Entries    int           `json:"entries"`
+	Bytes      int64         `json:"bytes"` // of the packs
+	States     map[State]int `json:"states"`
+	// Oldest and Newest are when the entries were made that can be used.
+	Oldest time.Time `json:"oldest,omitzero"`
+	Newest time.Time `json:"newest,omitzero"`
+}
+
+// Info reads all entries, as [Cache.Entries] does, and counts them.
+func (c *Cache) Info(ctx context.Context) (*Info, error) {
+	entries, err := c.Entries(ctx)
+	if err != nil {
+		return nil, err
+	}
+	info := &Info{Repository: c.repo.Name(), Entries: len(entries), States: map[State]int{}}
+	for _, state := range []State{Usable, Expired, Superseded, Unusable} {
+		info.States[state] = 0
+	}
+	for _, e := range entries {
+		info.Bytes += e.Bytes
+		info.States[e.State]++
+		if e.State != Usable {
+			continue
+		}
+		if info.Newest = e.Created; info.Oldest.IsZero() {
+			info.Oldest = e.Created
+		}
+	}
+	return info, nil
+}
+
 // PruneOptions say what goes besides what nobody can use.
 type PruneOptions struct {
 	// MaxAge removes entries that were put this long ago; 0: at any age.

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/sigstore/sigstore/pkg/signature"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/advice"
+	"github.com/taped-dev/tape/engine/cache/remote"
+	"github.com/taped-dev/tape/stages/sign"
+)
+
+// CacheSettings say where results are shared with other machines, and whose are used.
+type CacheSettings struct {
+	// Repository of a registry, without tag.
+	Repository string
+	// Signer signs what is put, and its key is trusted.
+	Signer Signer
+	// Trust are files of public keys, of which one must have signed what is used. With
+	// neither a key here nor a Signer, whatever is in the repository is used.
+	Trust []string
+	// Keep is how long a result is used after it was put; 0 is [remote.DefaultKeep].
+	Keep time.Duration
+	// ReadOnly puts nothing.
+	ReadOnly bool
+}
+
+// OpenCache returns the cache in a repository, which is not asked yet. It is for one run,
+// and may serve several verbs of it at once.
+func (e *Environment) OpenCache(s CacheSettings) (*remote.Cache, error) {
+	repo, err := e.Registry.Repository(s.Repository)
+	if err != nil {
+		return nil, asUsage(fmt.Errorf("cache: %w", err))
+	}
+	o := remote.Options{Signer: s.Signer, Keep: s.Keep, ReadOnly: s.ReadOnly, Log: e.Log}
+	if s.Signer != nil {
+		public, err := s.Signer.PublicKey()
+		if err != nil {
+			return nil, fmt.Errorf("cache: public part of the key: %w", err)
+		}
+		own, err := sign.NewVerifier(public)
+		if err != nil {
+			return nil, fmt.Errorf("cache: public part of the key: %w", err)
+		}
+		o.Trust = []signature.Verifier{own}
+	}
+	for _, file := range s.Trust {
+		key, err := sign.LoadVerifier(file)
+		if err != nil {
+			return nil, fmt.Errorf("cache: %w", err)
+		}
+		o.Trust = append(o.Trust, key)
+	}
+	return remote.New(repo, o), nil
+}
+
+// ParsePercent parses a percentage: "1", "0.5%".
+func ParsePercent(text string) (float64, error) {
+	percent, err := strconv.ParseFloat(strings.TrimSuffix(text, "%"), 64)
+	if err != nil || !(percent >= 0 && percent <= 100) {
+		return 0, fmt.Errorf("%q: want a percentage from 0 to 100, such as 1%%", text)
+	}
+	return percent, nil
+}
+
+// results sets what a run keeps results in, and which of them it makes again.
+func (o *Options) results(run *engine.Options) {
+	if o.Store == nil {
+		return
+	}
+	run.Store, run.Cache = o.Store, o.Store.Cache()
+	if o.Cache != nil {
+		run.Cache = o.Cache.Outputs(run.Cache, o.Store)
+	}
+	if o.Audit > 0 {
+		run.Audit = func(digest.Digest) bool { return rand.Float64()*100 < o.Audit }
+	}
+}
+
+// audited adds to the error of an audit where the entry is, and what to do about it.
+func (o *Options) audited(err error) error {
+	found, ok := errors.AsType[*engine.AuditError](err)
+	switch {
+	case !ok:
+		return err
+	case o.Cache != nil:
+		return advice.Add(fmt.Errorf("%w; it may come from %s", err, o.Cache.Name(found.Key)), advice.ClearCache)
+	}
+	return advice.Add(err, advice.ClearCache)
+}
