@@ -99,6 +99,8 @@ type Settings struct {
 	CAFile string
 	// Concurrency is how many requests a registry gets at once; 0 is found out.
 	Concurrency int
+	// Limits are how many requests a second registries get, by host.
+	Limits registry.Limits
 	// Credentials of a registry; nil is what docker and podman have.
 	Credentials func(host string) (user, secret string, err error)
 	// DockerHost, Containerd and Namespace say where images are that are in no
@@ -225,6 +227,7 @@ func (s Settings) registry(storeDir string) (*registry.Client, error) {
 		PlainHTTP:    s.PlainHTTP,
 		CAFile:       s.CAFile,
 		Concurrency:  s.Concurrency,
+		Limits:       s.Limits,
 		Credentials:  s.Credentials,
 		Log:          s.Log,
 	}

@@ -157,6 +157,7 @@ type flags struct {
 	progress    string
 	store       string
 	concurrency int
+	limits      limits
 	hostsDir    string
 	plainHTTP   []string
 	caFile      string
@@ -232,6 +233,7 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 	f.StringVar(&a.flags.progress, "progress", "auto", "`MODE`: auto, tty, plain, json or none")
 	f.StringVar(&a.flags.store, "store", "", "`DIR` kept between runs (default $XDG_CACHE_HOME/tape)")
 	f.IntVar(&a.flags.concurrency, "concurrency", 0, "`N` requests in flight per registry (default: found out, 64 at most)")
+	f.Var(&a.flags.limits, "limit", "send a registry at most `HOST=N/s` requests, or N/m a minute (repeats)")
 	f.StringVar(&a.flags.hostsDir, "hosts-dir", "", "containerd hosts.toml `DIR` with mirrors (default $TAPE_HOSTS_DIR)")
 	f.StringSliceVar(&a.flags.plainHTTP, "plain-http", nil, "`HOST` to speak plain http to (repeats; loopback needs no flag)")
 	f.StringVar(&a.flags.caFile, "ca-file", "", "PEM `FILE` of further certificate authorities")
@@ -353,7 +355,10 @@ func flagError(cmd *cobra.Command, err error) error {
 	}
 	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		flag := invalid.GetFlag()
-		want := map[string]string{"int": "a whole number", "duration": "a time such as 90s, 10m or 2h", "bool": "true or false"}[flag.Value.Type()]
+		want := map[string]string{
+			"int": "a whole number", "duration": "a time such as 90s, 10m or 2h", "bool": "true or false",
+			"limit": "HOST=N/s, such as registry.example.com=300/s",
+		}[flag.Value.Type()]
 		if want != "" {
 			return usagef("--%s %q: want %s", flag.Name, invalid.GetValue(), want)
 		}

@@ -105,6 +105,9 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 		if stalled, ok := errors.AsType[*stalledError](err); ok {
 			return fmt.Errorf("%s %s: %w; %s: %w", op, ref, cause, stalled.host, stalled)
 		}
+		if limited, ok := errors.AsType[*limitedError](err); ok {
+			return fmt.Errorf("%s %s: %w; %w", op, ref, cause, limited)
+		}
 		return fmt.Errorf("%s %s: %w", op, ref, cause)
 	}
 	out := &Error{Op: op, Reference: ref, class: errdefs.ErrUnknown, cause: err}

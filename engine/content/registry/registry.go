@@ -10,6 +10,9 @@
 //   - Each host gets a bounded number of requests at once, which grows until the
 //     host says 429. A request counts until its answer begins; a body streams
 //     outside the count, so that nobody who holds a place waits for another.
+//   - A host with a limit ([Options.Limits]) gets no more requests a second than that,
+//     evenly spaced: first tries and later ones, those for tokens, and those that
+//     another host redirects to it.
 //   - A blob is verified on its way. Its end is held back until size and digest
 //     are right, so that a wrong byte never lands. A download that breaks off goes on
 //     from there, an upload starts over.
@@ -53,6 +56,7 @@ import (
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
 
 	"github.com/taped-dev/tape/engine/content/descriptor"
 )
@@ -81,6 +85,9 @@ type Options struct {
 	// Concurrency is how many requests a host gets at once. 0 starts with 16 and
 	// doubles up to 64, as long as the host does not say 429.
 	Concurrency int
+	// Limits are how many requests a second hosts are sent, whatever the requests are for.
+	// A host that is not named has no limit.
+	Limits Limits
 	// Patience is how long a registry may do nothing before a request counts as
 	// broken. 0 is 30 seconds.
 	Patience time.Duration
@@ -120,6 +127,7 @@ type Client struct {
 
 	mu          sync.Mutex
 	hosts       map[string]*host                // by URL host
+	budgets     map[string]*rate.Limiter        // by the host's name for limits
 	registries  map[string]docker.RegistryHosts // by "source " or "repository " and registry
 	turns       map[string]*sync.Mutex          // by repository and tag
 	noReferrers map[string]bool                 // URL hosts without the referrers API
@@ -148,7 +156,7 @@ func New(options Options) (*Client, error) {
 			return options.Credentials(host)
 		}
 	}
-	return &Client{
+	c := &Client{
 		options:     options,
 		credentials: credentials,
 		log:         options.Log,
@@ -157,11 +165,14 @@ func New(options Options) (*Client, error) {
 		cache:       newManifestCache(),
 		kept:        newKept(options.ManifestFile),
 		hosts:       map[string]*host{},
+		budgets:     map[string]*rate.Limiter{},
 		registries:  map[string]docker.RegistryHosts{},
 		turns:       map[string]*sync.Mutex{},
 		noReferrers: map[string]bool{},
 		noMounts:    map[string]bool{},
-	}, nil
+	}
+	c.Limit(options.Limits)
+	return c, nil
 }
 
 // Stats counts what a client did since it was made.

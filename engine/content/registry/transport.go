@@ -103,6 +103,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			if err == nil {
 				resp.Body.Close()
 			}
+			if limited, ok := errors.AsType[*limitedError](err); ok {
+				return nil, limited
+			}
 			return nil, fmt.Errorf("%w: %w", cause, stalled(req, time.Since(start), false))
 		}
 		failure := judge(req, resp, err)
@@ -145,6 +148,11 @@ func (t *transport) once(req *http.Request, host *host) (*http.Response, error) 
 			return nil, err
 		}
 		defer host.requests.release()
+	}
+	// Last: what waited for a place with its turn at hand would leave in a bunch.
+	if err := t.client.await(req.Context(), host.name); err != nil {
+		closeBody(req)
+		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(req.Context())
 	patience := t.client.options.Patience

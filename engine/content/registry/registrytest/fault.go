@@ -10,7 +10,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -260,3 +262,58 @@ func (w *subjectless) WriteHeader(code int) {
 
 // Unwrap is for http.ResponseController.
 func (w *subjectless) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Quota answers no more than n requests in each window of time, and all others with 429 and
+// when to come back. It is made by [NewQuota].
+type Quota struct {
+	next   http.Handler
+	n      int
+	window time.Duration
+
+	mu    sync.Mutex
+	at    time.Time // the window
+	used  int       // of it
+	stats QuotaStats
+}
+
+// QuotaStats are what a [Quota] saw.
+type QuotaStats struct {
+	Requests, Refused int
+	// Most is the most requests that came in one window.
+	Most int
+}
+
+// NewQuota makes a quota of n requests a window. Windows are those of the clock.
+func NewQuota(next http.Handler, n int, window time.Duration) *Quota {
+	return &Quota{next: next, n: n, window: window}
+}
+
+// Stats returns the counts so far.
+func (q *Quota) Stats() QuotaStats {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.stats
+}
+
+// ServeHTTP implements http.Handler.
+func (q *Quota) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	now := time.Now()
+	q.mu.Lock()
+	if at := now.Truncate(q.window); !at.Equal(q.at) {
+		q.at, q.used = at, 0
+	}
+	q.used++
+	refused := q.used > q.n
+	q.stats.Requests++
+	if refused {
+		q.stats.Refused++
+	}
+	q.stats.Most = max(q.stats.Most, q.used)
+	again := q.at.Add(q.window).Sub(now)
+	q.mu.Unlock()
+	if refused {
+		Status(http.StatusTooManyRequests, "Retry-After", strconv.Itoa(int((again+time.Second-1)/time.Second)))(nil).ServeHTTP(w, r)
+		return
+	}
+	q.next.ServeHTTP(w, r)
+}
