@@ -37,6 +37,21 @@ func TestConsumer(t *testing.T) {
 		{"meta.pkg.crossplane.io/v1", "Configuration", "the Crossplane CLI"},
 		{"pkg.crossplane.io/v1", "Configuration", ""},
 		{"skaffold/v4beta9", "Config", "Skaffold"},
+		{"argoproj.io/v1alpha1", "ConfigManagementPlugin", "Argo CD's repository server"},
+		{"argoproj.io/v1alpha1", "Application", ""},
+		{"kots.io/v1beta1", "Config", "KOTS"},
+		{"troubleshoot.sh/v1beta2", "Preflight", "Troubleshoot"},
+		{"policy.open-cluster-management.io/v1", "PolicyGenerator", "kustomize"},
+		{"policy.open-cluster-management.io/v1", "Policy", ""},
+		{"fission.io/v1", "DeploymentConfig", "the Fission CLI"},
+		{"fission.io/v1", "Function", ""},
+		{"controller.config.cert-manager.io/v1alpha1", "ControllerConfiguration", "the program that it configures"},
+		{"cert-manager.io/v1", "Issuer", ""},
+		{"descheduler/v1alpha2", "DeschedulerPolicy", "the program that it configures"},
+		{"deploy.cloud.google.com/v1", "DeliveryPipeline", "Cloud Deploy"},
+		{"legacyconfig.openshift.io/v1", "MasterConfig", "a component of OpenShift"},
+		{"config.openshift.io/v1", "ClusterVersion", ""},
+		{"config.gatekeeper.sh/v1alpha1", "Config", ""},
 	} {
 		docs, err := Parse(Open("", fmt.Appendf(nil, "apiVersion: %s\nkind: %s\nmetadata: {name: x}\n", c.apiVersion, c.kind)).Text)
 		if err != nil {

@@ -41,6 +41,9 @@ func stem(key string) (string, bool) {
 	return joined, strings.HasSuffix(joined, "image") && labelOf(strings.Join(words, "-")) >= namesOne
 }
 
+// theOnly are the words before "image" that name the image of a map, not one of several.
+var theOnly = set("base default container docker main")
+
 var nameWords = set("name repository repo url uri ref reference")
 
 // flat returns a key in lower case without separators.
@@ -71,10 +74,13 @@ func (c *catalogue) complete(stem, value string, find func(flat string) (value s
 	}
 	any := func(string) bool { return true }
 	if named.Version() == "" {
-		h.tag = first(any, stem+"tag", stem+"version", "default"+stem+"version", "default"+stem+"tag", stem+"defaultversion", base+"tag", base+"version")
+		h.tag = first(any, stem+"tag", stem+"version", stem+"ver", "default"+stem+"version", "default"+stem+"tag", stem+"defaultversion", base+"tag", base+"version", base+"ver")
+		if _, another := find("image"); h.tag == "" && theOnly[base] && !another {
+			h.tag = first(any, "tag", "version")
+		}
 	}
 	if named.Digest == "" {
-		h.digest = first(isDigest, stem+"digest", stem+"sha256", stem+"sha", base+"digest", base+"sha256", base+"sha")
+		h.digest = first(isDigest, stem+"digest", stem+"sha256", stem+"sha", stem+"hash", stem+"checksum", base+"digest", base+"sha256", base+"sha", base+"hash")
 	}
 	if host, _, ok := strings.Cut(named.Name, "/"); !ok || !strings.ContainsAny(host, ".:") {
 		h.registry = first(isRegistry, stem+"registry", base+"registry", "imageregistry", stem+"hub", "registry", "hub")
@@ -272,7 +278,8 @@ func composed(part map[string]string) string {
 		return ""
 	}
 	if tag != "" {
-		ref += ":" + tag
+		// Versions of Kubernetes distributions have a +, for which tags have a dash.
+		ref += ":" + strings.ReplaceAll(tag, "+", "-")
 	}
 	if digest != "" {
 		if !strings.Contains(digest, ":") {

@@ -27,10 +27,10 @@ func normalise(s string) (string, bool) {
 var schemes = []string{"docker://", "docker-image://", "oci://", "registry://"}
 
 // isPlaceholder reports whether something else replaces the value later: "", auto, $(X),
-// ${X}, {{x}}, <x>, %s, *, ko://…, a part in capitals (docker.io/[YOUR NAME]/x), or a value
+// ${X}, {{x}}, <x>, %s, *, ko://…, ENC[…], a part in capitals (docker.io/[YOUR NAME]/x), or a value
 // without beginning or end (/proxy:, from a template without values).
 func isPlaceholder(s string) bool {
-	if s == "" || s == "auto" || strings.ContainsAny(s, "$<>{}%*") || strings.Contains(s, "://") {
+	if s == "" || s == "auto" || strings.ContainsAny(s, "$<>{}%*") || strings.Contains(s, "://") || strings.HasPrefix(s, "ENC[") {
 		return true
 	}
 	if !isAlnum(s[0]) && s[0] != '[' || strings.IndexByte(":/@", s[len(s)-1]) >= 0 {

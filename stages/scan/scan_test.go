@@ -154,7 +154,7 @@ func TestScan(t *testing.T) {
 		{"images of a Kustomization", resource("kustomize.toolkit.fluxcd.io/v1", "Kustomization", "  images:\n  - {name: x, newName: q.io/x, newTag: v1}\n  - {name: q.io/y, newTag: v2}\n  - {name: q.io/z, newName: q.io/w}\n"),
 			[]string{"crd q.io/x:v1 /spec/images/0 repository=q.io/x tag=v1", "crd q.io/y:v2 /spec/images/1 repository=q.io/y tag=v2 never"}},
 		{"parts that nothing explains", resource("x.io/v1", "X", "  image: {repository: x/y, tag: v1}\n  proxy: {image: x/z, tag: v2}\n  agent: {image: {name: x/w, version: 1.2.3}}\n  chart: {name: x/y, version: 1.2.3}\n  proxyImage: x/p\n  proxyTag: v3\n  image_name: x/q\n  image_version: v4\n"),
-			[]string{"crd x/y:v1 /spec/image repository=x/y tag=v1 never", "crd x/z:v2 /spec/proxy repository=x/z tag=v2 never", "crd x/w:1.2.3 /spec/agent/image repository=x/w version=1.2.3 never",
+			[]string{"crd x/y:v1 /spec/image repository=x/y tag=v1 never", "crd x/z:v2 /spec/proxy repository=x/z tag=v2 never", "crd x/w:1.2.3 /spec/agent/image image=x/w version=1.2.3 never",
 				"crd x/p:v3 /spec repository=x/p tag=v3 never", "crd x/q:v4 /spec repository=x/q tag=v4 never"}},
 		{"a name beside the repository", resource("x.io/v1", "X", "  containerImage: {registry: q.io, repository: x, name: y, tag: v1}\n  images:\n    a: {repository: x, name: z, tag: 2.0-ubi}\n    b: {repository: ghcr.io/x, name: x, tag: v3}\n    c: {repository: x/w, name: w, tag: v4}\n    d: {repository: q.io/x/u, name: u, tag: v5}\n"),
 			[]string{"crd q.io/x/y:v1 /spec/containerImage registry=q.io repository=x image=y tag=v1 never", "crd x/z:2.0-ubi /spec/images/a repository=x image=z tag=2.0-ubi never",

@@ -2,7 +2,11 @@
 
 package scan
 
-import "github.com/taped-dev/tape/stages/manifests"
+import (
+	"strings"
+
+	"github.com/taped-dev/tape/stages/manifests"
+)
 
 // Why an object may not be edited.
 const (
@@ -21,6 +25,14 @@ func sealed(o *manifests.Node) string {
 	}
 	if annotations := o.Get("metadata").Get("annotations"); annotations.Get("cosign.sigstore.dev/message") != nil && annotations.Get("cosign.sigstore.dev/signature") != nil {
 		return bySigstore
+	}
+	return ""
+}
+
+// sealedText is sealed for a file of variables, as sops writes it.
+func sealedText(s string) string {
+	if strings.Contains(s, "\nsops_mac=") && !strings.Contains(s, "\nsops_mac_only_encrypted=true") {
+		return bySops
 	}
 	return ""
 }

@@ -3,6 +3,7 @@
 package scan
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,9 @@ import (
 // unknownParts is why a split reference without an entry in the catalogue is not pinned.
 const unknownParts = "how these fields make a reference is not known: say it in images.fields"
 
+// sharedRegistry is why references that have one registry in common are not pinned.
+const sharedRegistry = "its registry is also that of others: write it with each name"
+
 // split finds references that are split over the fields of a map or the entries of a list
 // of names and values, and returns the values that they consist of.
 func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.Node]bool {
@@ -21,10 +25,16 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 		return nil
 	}
 	used := map[*manifests.Node]bool{}
-	promise := s.label // of the map, such as an item of images
+	registries := map[*manifests.Node]int{} // indexes of the references that have them
+	promise := s.label                      // of the map, such as an item of images
 	take := func(parts Parts, promise label, f *field) {
 		fields := w.collect(n, parts)
+		shared := -1
 		for _, p := range fields {
+			if i, ok := registries[p.node]; ok && p.role == "registry" {
+				shared = i
+				continue
+			}
 			if used[p.node] || s.taken[p.node] || roleOf(p.key, s.role) == containerImage {
 				return // what a pod runs is never a part of something else
 			}
@@ -34,7 +44,10 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 			w.incomplete(fields, used)
 		}
 		if value == "" || isPlaceholder(value) {
-			w.unknown(fields, promise, used)
+			if f.exact() {
+				promise = namesOne
+			}
+			w.unknown(fields, promise, used, w.isNull(n, parts.Tag))
 			return
 		}
 		if !w.likely(n, promise, value, f) {
@@ -55,6 +68,13 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 		for _, p := range fields {
 			used[p.node] = true
 			w.part(&out, p)
+			if p.role == "registry" && shared < 0 {
+				registries[p.node] = len(w.out.references)
+			}
+		}
+		if shared >= 0 {
+			out.Never = cmp.Or(out.Never, sharedRegistry)
+			w.out.references[shared].Never = cmp.Or(w.out.references[shared].Never, sharedRegistry)
 		}
 		w.addFound(out, f)
 	}
@@ -128,11 +148,20 @@ func hasParts(n *manifests.Node, s scope) bool {
 	})
 }
 
-// unknown records the name of an image as placeholder if a part is filled in later.
-func (w *walker) unknown(pieces []piece, promise label, used map[*manifests.Node]bool) {
+// isNull reports whether one of the keys of a part is there without a value.
+func (w *walker) isNull(n *manifests.Node, keys string) bool {
+	return keys != "" && slices.ContainsFunc(strings.Split(keys, "|"), func(key string) bool {
+		part := w.at(n, key)
+		return part != nil && part.Kind == manifests.Scalar && part.Type == manifests.Null
+	})
+}
+
+// unknown records the name of an image as placeholder if a part is filled in later, which may
+// be a tag that is null.
+func (w *walker) unknown(pieces []piece, promise label, used map[*manifests.Node]bool, null bool) {
 	for _, p := range pieces {
 		value := p.value()
-		if p.role != "repository" || value == "" || len(pieces) < 2 || isPlaceholder(value) || promise < namesOne ||
+		if p.role != "repository" || value == "" || len(pieces) < 2 && !null || isPlaceholder(value) || promise < namesOne ||
 			!w.catalogue.plausible(value, namesOne) {
 			continue
 		}
@@ -160,9 +189,8 @@ var (
 		{Repository: "repository", Image: "image", Version: "version"},
 	}
 	guessesInImage = []Parts{
-		{Registry: "registry|host", Repository: "repository|repo", Image: "name", Tag: "tag", Digest: "digest|sha256|sha"},
-		{Registry: "registry|host", Repository: "repository|repo", Version: "version"},
-		{Registry: "registry", Repository: "name", Version: "version"},
+		{Registry: "registry|host", Repository: "repository|repo", Image: "name", Tag: "tag", Digest: "digest|sha256|sha", Version: "version"},
+		{Registry: "registry|host", Repository: "name|path|url|uri|ref|reference", Tag: "tag", Digest: "digest|sha256|sha", Version: "version"},
 	}
 )
 
@@ -287,7 +315,7 @@ func (w *walker) likely(n *manifests.Node, promise label, value string, f *field
 	if isPlaceholder(value) {
 		return false
 	}
-	if f != nil && (len(f.path) == 0 || f.path[len(f.path)-1] != "**") {
+	if f.exact() {
 		return true
 	}
 	host, _, _ := strings.Cut(value, "/")
@@ -298,6 +326,12 @@ func (w *walker) likely(n *manifests.Node, promise label, value string, f *field
 		return true
 	}
 	return hasAny(n, "pullPolicy", "imagePullPolicy", "image", "pullSecrets")
+}
+
+// exact reports whether an entry of the catalogue says which maps have the parts, and not only
+// below what.
+func (f *field) exact() bool {
+	return f != nil && (len(f.path) == 0 || f.path[len(f.path)-1] != "**")
 }
 
 // part adds a part to a reference. The position of the reference is that of its first part.

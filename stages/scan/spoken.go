@@ -16,22 +16,89 @@ const (
 	compared  = "an image that others are compared with"
 	condition = "a condition"
 	ofMachine = "an image of a machine"
+	cached    = "a cache of layers, which is not run"
 	parameter = "a parameter that names what a pipeline makes or looks at"
+	made      = "what a build makes"
 )
 
 // Words directly before or after "image" that tell what it is used for.
 var (
 	pushWords = set("output outputs target destination dest push pushed pushspec publish published result built rendered")
 	pushTo    = set("output outputs destination destinations dest push publish export exports")
-	pushFlags = set("destination dest push output tag t cache-repo cache-to export-cache")
+	pushFlags = set("destination dest push output tag t cache-repo cache-to export-cache Djib.to.image")
+	// pushNames end the names of variables and parameters that hold such a place.
+	pushNames  = set("destination dest dst")
+	cacheFlags = set("cache-from import-cache")
 
 	compareBefore = set("allow allowed allowlist allowlisted whitelist whitelisted trusted permitted approved deny denied denylist denylisted " +
 		"block blocked blocklist blocklisted blacklist blacklisted forbidden banned disallowed exclude excluded exempt exempted ignore ignored " +
-		"skip skipped unwanted watch watched track tracked match matched matching remove removed delete deleted purge vulnerable")
+		"skip skipped unwanted watch watched track tracked match matched matching remove removed delete deleted purge prune pruned deprecated obsolete vulnerable")
 	compareBehind = set("allow allowed deny denied block blocked white black allowlist whitelist denylist blocklist blacklist exclusion exclusions exemption exemptions pattern patterns glob globs " +
 		"regex regexes regexp matcher matchers match matches")
 	machineWords = set("vm vms machine machines disk disks ami amis os osimage vmimage")
+
+	// compareLists are the words of keys below which there are only images to compare with.
+	compareLists = set("allow allowed allows allowlist whitelist deny denied denies denylist block blocked blocklist blacklist forbidden banned " +
+		"exclude excluded excludes exclusion exclusions exempt exempted exemption exemptions ignore ignored list lists images image " +
+		"pattern patterns glob globs regex regexes regexp regexps match matches")
+	// comparedTo are keys of maps whose lists of images are such lists.
+	comparedTo = set("watch watched track tracked remove removed removal delete deleted prune pruned purge garbageCollect")
+	listFiles  = set("json yaml yml txt list csv")
+	// machineKeys stand beside the image of a machine.
+	machineKeys = strings.Fields("flavor flavorName serverType instanceType machineType vmSize bootDisk")
 )
+
+// isCompareList reports whether a key has nothing below it but images to compare with:
+// deny, excluded, allow-list, denylist.txt.
+func isCompareList(key string) bool {
+	words := splitWords(key)
+	if len(words) > 1 && listFiles[words[len(words)-1]] && strings.Contains(key, ".") {
+		words = words[:len(words)-1]
+	}
+	said := false
+	for _, w := range words {
+		if !compareLists[w] {
+			return false
+		}
+		said = said || w != "list" && w != "lists" && w != "image" && w != "images"
+	}
+	return said
+}
+
+// verbs follows the words of a command, to tell what it pushes to: push ARCHIVE IMAGE, and
+// copy FROM TO, as tools for images have it.
+type verbs struct {
+	verb  string
+	named int // arguments after it that are not flags
+}
+
+// pushes takes the next word, and reports whether it is pushed to.
+func (v *verbs) pushes(word *manifests.Node) bool {
+	text := word.Text()
+	switch {
+	case word.Kind != manifests.Scalar || strings.HasPrefix(text, "-"):
+		return false
+	case v.verb != "":
+		v.named++
+		return v.verb == "push" || v.named > 1
+	case text == "push" || text == "copy" || text == "cp":
+		v.verb = text
+	}
+	return false
+}
+
+// isTest reports whether a map is an expression that compares a value, such as the match
+// expressions of policies, or the test of a JSON patch.
+func isTest(n *manifests.Node) bool {
+	switch op := n.Get("op").Text(); op {
+	case "add", "replace", "copy", "move":
+		return false
+	case "test", "remove":
+		return n.Get("path") != nil
+	default:
+		return op != "" || n.Get("operator").Text() != ""
+	}
+}
 
 // spokenName returns the reason why a value with this name is not an image to run, or "".
 func spokenName(name string) string {
@@ -70,8 +137,11 @@ func spokenName(name string) string {
 
 // spokenFlag does the same for the name of a flag, including its dashes.
 func spokenFlag(name string) string {
-	if pushFlags[strings.TrimLeft(name, "-")] {
+	switch flag := strings.TrimLeft(name, "-"); {
+	case pushFlags[flag]:
 		return pushed
+	case cacheFlags[flag]:
+		return cached
 	}
 	return spokenName(name)
 }
@@ -117,6 +187,38 @@ func (w *walker) mentionAt(text *manifests.Text, h hit, reason string) {
 		Mention: images.Mention{Value: text.String[h.from:h.to], File: w.file, Pointer: w.pointer(), Object: w.object, Reason: reason},
 		offset:  text.Span(h.from, h.to).Offset,
 	})
+}
+
+// leaveMade turns references in text into mentions if the same object pushes to the same
+// name: a step that signs what another one built does not run it. The findings of the object
+// begin at first and said.
+func (w *walker) leaveMade(first, said int) {
+	var products map[string]bool
+	for _, m := range w.out.mentions[said:] {
+		if m.Reason == pushed || m.Reason == parameter || m.Reason == made {
+			if name, ok := normalise(m.Value); ok {
+				if products == nil {
+					products = map[string]bool{}
+				}
+				products[name] = true
+			}
+		}
+	}
+	if products == nil {
+		return
+	}
+	kept := w.out.references[:first]
+	for _, f := range w.out.references[first:] {
+		if f.Class != images.Indirect || len(f.Parts) > 0 || !products[f.name] {
+			kept = append(kept, f)
+			continue
+		}
+		w.out.mentions = append(w.out.mentions, mentioned{
+			Mention: images.Mention{Value: f.Value, File: f.File, Pointer: f.Pointer, Object: f.Object, Reason: made},
+			offset:  f.Offset,
+		})
+	}
+	w.out.references = kept
 }
 
 // parameters records how a pipeline uses its parameters.

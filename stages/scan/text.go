@@ -25,6 +25,8 @@ func (w *walker) text(s string, promise label, places []place, n *manifests.Node
 	if len(hits) == 0 && !structured {
 		return
 	}
+	defer func(before string) { w.sealed = before }(w.sealed)
+	w.sealed = cmp.Or(w.sealed, sealedText(s))
 	text := origin()
 	if structured && w.embed(n, text, places) {
 		return
@@ -140,7 +142,7 @@ func (w *walker) embed(n *manifests.Node, text *manifests.Text, places []place) 
 			}
 			continue
 		}
-		inner.loose, inner.root = true, &docs[i].Root
+		inner.loose, inner.root, inner.sealed = true, &docs[i].Root, cmp.Or(w.sealed, sealed(&docs[i].Root))
 		inner.node(&docs[i].Root, nil, "", inner.settled(scope{places: places, ignored: nothingIgnored}, nil))
 	}
 	return true
@@ -185,12 +187,13 @@ type prose struct {
 
 // line searches text[start:end].
 func (p *prose) line(start, end int) {
-	runs := false // after docker run, before its image
-	spoken := ""  // after docker push: why the image is not run
+	runs := false   // after docker run, before its image
+	spoken := ""    // after docker push: why the image is not run
+	copied := false // after skopeo copy, before what it copies
 	for i := start; i < end; {
 		if !isReferenceByte(p.text[i]) {
 			if strings.IndexByte(";&|", p.text[i]) >= 0 {
-				spoken = "" // another command
+				spoken, copied = "", false // another command
 			}
 			i++
 			continue
@@ -205,6 +208,8 @@ func (p *prose) line(start, end int) {
 			runs, spoken = true, ""
 		case p.speaksOf(word, from):
 			spoken = pushed
+		case (word == "copy" || word == "cp") && mover.MatchString(p.text[max(0, from-40):from]):
+			copied = true
 		case len(word) < 3 || !p.bounded(from, to, i):
 		case p.isReference(word, start, from) || runs && p.isArgument(word):
 			key := p.keyBefore(start, from)
@@ -216,6 +221,9 @@ func (p *prose) line(start, end int) {
 			}
 			p.hits = append(p.hits, h)
 			runs = false
+			if copied {
+				copied, spoken = false, pushed // what comes next is where it goes
+			}
 		}
 	}
 }
@@ -338,6 +346,9 @@ func (p *prose) keyOf(start, from int) (name, between string) {
 
 var runner = regexp.MustCompile(`(?:docker|podman|nerdctl|crictl|buildah|ctr|minikube|kind)(?:\s+(?:image|images|container))?\s+$`)
 
+// mover are tools that move images without running them.
+var mover = regexp.MustCompile(`(?:crane|skopeo|oras|regctl(?:\s+image)?|gcrane)\s+(?:-\S+\s+)*$`)
+
 // startsContainer reports whether the word is the verb of docker run, docker pull, ….
 func (p *prose) startsContainer(word string, from int) bool {
 	switch word {
@@ -351,8 +362,9 @@ func (p *prose) startsContainer(word string, from int) bool {
 // which build, push or remove an image instead of running it.
 func (p *prose) speaksOf(word string, from int) bool {
 	switch word {
-	case "push", "rmi", "rm", "tag", "build":
-		return runner.MatchString(p.text[max(0, from-40):from])
+	case "push", "rmi", "rm", "tag", "build", "bud":
+		before := p.text[max(0, from-40):from]
+		return runner.MatchString(before) || mover.MatchString(before)
 	}
 	return false
 }

@@ -221,17 +221,19 @@ const notRun = "not an image to run"
 func (w *walker) resource(o manifests.Object, places ...place) {
 	group := o.Group()
 	before := *w
+	first, said := len(w.out.references), len(w.out.mentions)
 	defer func() {
+		w.leaveMade(first, said)
 		w.workload, w.pods, w.root, w.uses, w.parameters, w.sealed = before.workload, before.pods, before.root, before.uses, before.parameters, before.sealed
 	}()
 	w.workload, w.root, w.parameters = workload(group), o.Node, nil
 	w.pods = w.pods || o.Nested && holdsPod(o.Node) || w.workload && runsPods[o.Kind]
 	w.sealed = cmp.Or(w.sealed, sealed(o.Node))
-	if group == "tekton.dev" || group == "argoproj.io" {
+	if isTekton(group) || group == "argoproj.io" {
 		if w.uses == nil {
 			w.uses = usesIn(o.Node)
 		}
-		w.parameters = &parameters{uses: w.uses, unknown: group == "tekton.dev"}
+		w.parameters = &parameters{uses: w.uses, unknown: isTekton(group)}
 	}
 	definition := o.Kind == "CustomResourceDefinition" && group == "apiextensions.k8s.io"
 	s := w.settled(scope{ignored: nothingIgnored, builtin: kubernetes(group), places: append(slices.Clone(places), w.catalogue.begin(group, o.Kind)...)}, nil)
@@ -265,6 +267,8 @@ func (w *walker) resource(o manifests.Object, places ...place) {
 		})
 	}
 }
+
+func isTekton(group string) bool { return group == "tekton.dev" || group == "triggers.tekton.dev" }
 
 // runsPods are the kinds of Kubernetes that contain a PodSpec.
 var runsPods = set("Pod PodTemplate ReplicationController ReplicaSet Deployment StatefulSet DaemonSet Job CronJob")
@@ -347,7 +351,7 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 	s.pairs = s.pairs || name == "annotations"
 	split := w.split(n, name, s)
 	promise := max(s.label, labelOf(name))
-	tested := n.Get("path") != nil && (n.Get("op").Text() == "test" || n.Get("op").Text() == "remove")
+	tested, onMachine := isTest(n), hasAny(n, machineKeys...)
 	for i := range n.Fields {
 		key, value := n.Fields[i].Key, &n.Fields[i].Value
 		if split[value] || s.taken[value] {
@@ -359,19 +363,21 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 			child = child.speaks("")
 		case name == "annotations" && w.catalogue.notes.match(key):
 			child = child.speaks(compared)
-		case tested && key == "value", conditions[key]:
+		case tested && (key == "value" || key == "values"), conditions[key]:
 			child = child.speaks(condition)
 		case key == "items" && n.Get("list").Text() != "": // rules of Falco
 			child = child.speaks(compared)
 		case child.placed():
-		case pushTo[name] && labelOf(key) >= namesOne && !s.builtin:
+		case child.ignored == nothingIgnored && (isCompareList(key) || comparedTo[name] && labelOf(key) == namesMany):
+			child = child.speaks(compared)
+		case !s.builtin && (pushTo[name] && labelOf(key) >= namesOne || pushTo[key] && value.Kind == manifests.Scalar):
 			child = child.speaks(pushed)
 		default:
 			if reason := spokenName(key); reason != "" {
 				child = child.speaks(reason)
 			}
 		}
-		child.machine = !s.builtin && key != "container" && (child.machine || isMachine(key))
+		child.machine = !s.builtin && key != "container" && (child.machine || isMachine(key) || onMachine)
 		if promise >= namesMany || promise == namesOne && holdsReference[key] {
 			child.label = namesOne // images: {worker: x}, and image: {reference: x}
 		}
@@ -398,12 +404,12 @@ func (s scope) placed() bool {
 var holdsReference = set("reference ref name url uri image")
 
 // conditions are keys of expressions that compare images.
-var conditions = set("condition expr rego matchConditions preconditions")
+var conditions = set("condition conditions expr rego matchConditions preconditions")
 
 // notLooked are the keys of schemas, prose and Knative's examples in ConfigMaps, which only
-// mention images, of labels, which cannot contain references, and of Ceph's block devices,
-// whose image is not a container image.
-var notLooked = set("openAPIV3Schema description longDescription summary documentation _example labels matchLabels nodeSelector rbd")
+// mention images, of labels and what selects by them, which cannot contain references, and of
+// Ceph's block devices, whose image is not a container image.
+var notLooked = set("openAPIV3Schema description longDescription summary documentation _example labels matchLabels nodeSelector selector rbd")
 
 func (w *walker) list(n *manifests.Node, key string, s scope) {
 	promise := max(s.label, labelOf(key))
@@ -414,6 +420,7 @@ func (w *walker) list(n *manifests.Node, key string, s scope) {
 	split := w.split(n, key, s)
 	defer func(given func(string) (string, bool), flag string) { w.given, w.flag = given, flag }(w.given, w.flag)
 	given := flags(n)
+	var tool verbs
 	for i := range n.Items {
 		item := &n.Items[i]
 		index := strconv.Itoa(i)
@@ -425,6 +432,10 @@ func (w *walker) list(n *manifests.Node, key string, s scope) {
 		child.label, child.taken = noLabel, split
 		if reason := spokenFlag(name); reason != "" {
 			child = child.speaks(reason)
+		} else if _, builds := given("dockerfile"); builds && name == "-d" { // kaniko's --destination
+			child = child.speaks(pushed)
+		} else if tool.pushes(item) {
+			child = child.speaks(pushed)
 		}
 		switch {
 		case s.role == containerList && item.Kind == manifests.Map:
@@ -492,6 +503,9 @@ func (w *walker) scalar(n, parent *manifests.Node, key string, s scope) {
 // not an image to run, or "".
 func (w *walker) spokenValue(name string) string {
 	reason := spokenName(name)
+	if words := splitWords(name); reason == "" && len(words) > 0 && pushNames[words[len(words)-1]] {
+		return pushed
+	}
 	if reason == "" && isBareImage(name) && w.parameters.spoken(name) {
 		return parameter
 	}
