@@ -26,6 +26,9 @@ type finder struct {
 	dir   string // absolute, without links
 	known []describedInterpreter
 	log   *slog.Logger
+	// apart: folders with a pipeline are applications of their own, which are not looked
+	// into, and so are folders of manifests that lie side by side.
+	apart bool
 }
 
 // describedInterpreter is an interpreter with what it says of itself.
@@ -247,6 +250,8 @@ func (f *finder) claimed(top, except string) (out claims, err error) {
 		switch {
 		case err != nil:
 			return err
+		case d.IsDir() && f.apart && hasPipeline(at):
+			return fs.SkipDir
 		case d.IsDir() && at != top && !f.enters(at):
 			if !strings.HasPrefix(d.Name(), ".") && d.Name() != "cue.mod" {
 				out.shut = append(out.shut, at)
@@ -383,12 +388,15 @@ func (f *finder) plain(claimed []claimedSource) ([]claimedSource, error) {
 // cover is plain for one folder. Whole says that nothing in it is claimed.
 func (f *finder) cover(dir string, claimed []claimedSource) (folders []string, whole bool, err error) {
 	at := slices.IndexFunc(claimed, func(s claimedSource) bool { return s.abs == dir })
-	if at >= 0 && (slices.Contains(claimed[at].reads, dir) || len(claimed[at].reads) == 0) {
+	if at >= 0 && (slices.Contains(claimed[at].reads, dir) || len(claimed[at].reads) == 0 || isChart(dir)) {
 		return nil, false, nil // all that lies in it is its own, or that is not known
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, false, err
+	}
+	if f.apart && hasPipeline(dir) {
+		return nil, false, nil
 	}
 	direct := false
 	whole = at < 0
@@ -408,7 +416,7 @@ func (f *finder) cover(dir string, claimed []claimedSource) (folders []string, w
 		}
 	}
 	switch {
-	case whole && (direct || len(folders) > 1 && dir != f.dir):
+	case whole && (direct || len(folders) > 1 && dir != f.dir && !f.apart):
 		return []string{dir}, true, nil
 	case direct:
 		folders = append(folders, dir)

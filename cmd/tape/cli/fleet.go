@@ -35,7 +35,7 @@ of the registries. An application that fails stops no other.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.fleetPlanCommand(), a.fleetPackageCommand(), a.fleetReportCommand("status"), a.fleetReportCommand("report"), a.fleetSchemaCommand())
+	cmd.AddCommand(a.fleetInitCommand(), a.fleetPlanCommand(), a.fleetPackageCommand(), a.fleetReportCommand("status"), a.fleetReportCommand("report"), a.fleetSchemaCommand())
 	return cmd
 }
 
@@ -68,6 +68,39 @@ func (a *program) fleetOptions(ctx context.Context, args []string) (fleet.Option
 	shown := &fleetProgress{to: a}
 	o.Progress = shown.tell
 	return o, nil
+}
+
+func (a *program) fleetInitCommand() *cobra.Command {
+	var o fleet.InitOptions
+	cmd := &cobra.Command{
+		Use:     "init [DIR]",
+		Short:   "Find the applications of a folder, and write tape.fleet.yaml",
+		Example: "  tape fleet init\n  tape fleet init ./deploy -O registry.example.com/apps",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Dir = "."
+			if len(args) > 0 {
+				o.Dir = args[0]
+			}
+			env, err := a.environment(cmd.Context())
+			if err != nil {
+				return err
+			}
+			o.Environment = env
+			result, err := fleet.Init(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			a.settle()
+			return a.print(result, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "%swrote      %s: %d applications; see what 'tape fleet plan' makes of it\n", result.Fleet, result.File, result.Applications)
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVarP(&o.Repository, "output-image", "O", "", "`REPOSITORY` below which each application gets its own")
+	cmd.Flags().BoolVar(&o.Force, "force", false, "replace the file that is there")
+	return cmd
 }
 
 func (a *program) fleetPlanCommand() *cobra.Command {

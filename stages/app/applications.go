@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/taped-dev/tape/engine"
+)
+
+// Found is what a folder of many applications holds. Paths are slash-separated and
+// relative to it.
+type Found struct {
+	// Pipelines are folders with a pipeline of their own, sorted.
+	Pipelines []string
+	// Sources are what else renders as it is, sorted by path.
+	Sources []Source
+	// Left is what is not an application by itself, and why.
+	Left []Left
+}
+
+// Left is what is left out, for a reason.
+type Left struct {
+	Reason string
+	Paths  []string // sorted
+}
+
+// FindOptions are what Find takes.
+type FindOptions struct {
+	Environment
+	// Dir is looked at.
+	Dir string
+}
+
+// Find finds the applications in a folder, each of which is packaged by itself:
+// pipelines, charts, overlays and folders of manifests. Everything else that
+// holds manifests is in Left.
+func Find(ctx context.Context, o FindOptions) (*Found, error) {
+	var err error
+	if o.Store, err = o.kept(ctx); err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(o.Dir); err != nil || !info.IsDir() {
+		return nil, usagef("%s is not a folder: name the one that the applications lie in", o.Dir)
+	}
+	f, err := newFinder(ctx, o.Interpreters, o.Dir, cmp.Or(o.Log, slog.New(slog.DiscardHandler)))
+	if err != nil {
+		return nil, err
+	}
+	f.apart = true
+	var out Found
+	if out.Pipelines, err = f.pipelines(ctx); err != nil {
+		return nil, err
+	}
+	found, err := f.find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(found.sources)+len(out.Pipelines) == 0 {
+		return nil, fmt.Errorf("there is no application in %s: no pipeline, nothing that an interpreter claims, and no manifests (.yaml, .yml, .json)", o.Dir)
+	}
+	init := InitOptions{Environment: o.Environment, Dir: o.Dir}
+	sources := slices.Concat(found.sources, found.plain)
+	problems, err := init.try(ctx, sources)
+	if err != nil {
+		return nil, err
+	}
+	said := map[string]bool{}
+	for i, s := range sources {
+		said[s.Path] = true
+		if problems[i] != nil {
+			out.Left = append(out.Left, Left{"as it does not render by itself: " + init.reason(s, problems[i]), []string{s.Path}})
+			continue
+		}
+		out.Sources = append(out.Sources, s.Source)
+		if o.Events != nil {
+			o.Events(engine.Event{Node: "find", Current: int64(i + 1), Total: int64(len(sources)), Unit: "folders"})
+		}
+	}
+	slices.SortFunc(out.Sources, func(a, b Source) int { return strings.Compare(a.Path, b.Path) })
+	for _, left := range []struct {
+		why string
+		all []claimedSource
+	}{
+		{"as others are made of it", found.parts},
+		{"as none of these reads it, although it lies in one", found.inside},
+		{"as it shows, tries or builds something", found.asides},
+		{"as tests read it, or others made it", found.shut},
+		{"as it is packed; name it to package it", found.packed},
+	} {
+		var paths []string
+		for _, s := range left.all {
+			if !said[s.Path] {
+				said[s.Path] = true
+				paths = append(paths, s.Path)
+			}
+		}
+		if len(paths) > 0 {
+			slices.Sort(paths)
+			out.Left = append(out.Left, Left{left.why, paths})
+		}
+	}
+	return &out, nil
+}
+
+func hasPipeline(dir string) bool {
+	info, err := os.Stat(filepath.Join(dir, PipelineFile))
+	return err == nil && info.Mode().IsRegular()
+}
+
+// pipelines are the folders that have one, sorted. None is looked for in another.
+func (f *finder) pipelines(ctx context.Context) ([]string, error) {
+	var out []string
+	err := filepath.WalkDir(f.dir, func(at string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !d.IsDir():
+			return nil
+		case at != f.dir && !f.enters(at):
+			return fs.SkipDir
+		case !hasPipeline(at):
+			return nil
+		}
+		rel, err := filepath.Rel(f.dir, at)
+		out = append(out, filepath.ToSlash(rel))
+		return cmp.Or(err, fs.SkipDir)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for pipelines: %w", err)
+	}
+	return out, nil
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/taped-dev/tape/engine/advice"
+	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/stages/app"
+	"github.com/taped-dev/tape/stages/artifact"
+)
+
+// InitOptions are what Init takes.
+type InitOptions struct {
+	app.Environment
+	// Dir is looked at, and gets the file.
+	Dir string
+	// Repository below which each application gets its own; "" writes an example.
+	Repository string
+	// Force replaces a file that is there.
+	Force bool
+}
+
+// InitResult is the file that was written.
+type InitResult struct {
+	File         string `json:"file"`
+	Fleet        string `json:"fleet"` // its content
+	Applications int    `json:"applications"`
+}
+
+// Init looks at a folder and writes a fleet file for the applications in it.
+func Init(ctx context.Context, o InitOptions) (*InitResult, error) {
+	if o.Repository != "" {
+		if err := artifact.CheckRepository(o.Repository); err != nil {
+			return nil, &app.UsageError{Err: err}
+		}
+	}
+	file := filepath.Join(o.Dir, FileName)
+	if _, err := os.Lstat(file); err == nil && !o.Force {
+		return nil, advice.Add(fmt.Errorf("%s is there already", file), advice.Replace)
+	}
+	found, err := app.Find(ctx, app.FindOptions{Environment: o.Environment, Dir: o.Dir})
+	if err != nil {
+		return nil, err
+	}
+	data, n := o.text(found)
+	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	if o.Force {
+		flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+	}
+	out, err := os.OpenFile(file, flags, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, advice.Add(fmt.Errorf("%s is there already", file), advice.Replace)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("write fleet: %w", err)
+	}
+	_, err = out.WriteString(data)
+	if err = errors.Join(err, out.Close()); err != nil {
+		return nil, fmt.Errorf("write fleet: %w", err)
+	}
+	return &InitResult{File: file, Fleet: data, Applications: n}, nil
+}
+
+// text is the file.
+func (o *InitOptions) text(found *app.Found) (string, int) {
+	paths := slices.Clone(found.Pipelines)
+	for _, s := range found.Sources {
+		paths = append(paths, s.Path)
+	}
+	slices.Sort(paths)
+	names := distinctNames(paths)
+	var b strings.Builder
+	fmt.Fprintf(&b, "apiVersion: %s\nkind: %s\napplications:\n", pipeline.APIVersion, FileKind)
+	for _, p := range o.patterns(paths, names) {
+		b.WriteString("  - " + p + "\n")
+	}
+	for _, left := range found.Left {
+		fmt.Fprintf(&b, "  # left out, %s: %s\n", oneLine(left.Reason), oneLine(strings.Join(left.Paths, ", ")))
+	}
+	repository := o.Repository
+	if repository == "" {
+		repository = "registry.example.com/apps"
+	}
+	fmt.Fprintf(&b, "defaults:\n  output:\n    image: %s/${name}\n", repository)
+	return b.String(), len(paths)
+}
+
+// patterns are the entries for applications: one glob for a folder in which every
+// folder is an application that is named after it, else one entry each.
+func (o *InitOptions) patterns(paths []string, names map[string]string) []string {
+	in := map[string][]string{} // by parent
+	for _, p := range paths {
+		in[path.Dir(p)] = append(in[path.Dir(p)], p)
+	}
+	var out []string
+	globbed := map[string]bool{}
+	for _, p := range paths {
+		dir := path.Dir(p)
+		switch {
+		case globbed[dir]:
+		case p != "." && len(in[dir]) > 1 && o.wholly(dir, in[dir], names):
+			globbed[dir] = true
+			out = append(out, quote(path.Join(dir, "*")))
+		case names[p] == nameOf(p):
+			out = append(out, quote(p))
+		default:
+			out = append(out, fmt.Sprintf("{path: %s, name: %s}", quote(p), names[p]))
+		}
+	}
+	return out
+}
+
+// wholly reports whether a glob of a folder finds these and no others.
+func (o *InitOptions) wholly(dir string, paths []string, names map[string]string) bool {
+	entries, err := os.ReadDir(filepath.Join(o.Dir, filepath.FromSlash(dir)))
+	if err != nil {
+		return false
+	}
+	folders := 0
+	for _, e := range entries {
+		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") || e.Type()&fs.ModeSymlink != 0 {
+			folders++
+		}
+	}
+	return folders == len(paths) && !slices.ContainsFunc(paths, func(p string) bool { return names[p] != nameOf(p) })
+}
+
+func nameOf(p string) string { return path.Base(p) }
+
+// between are folders that say what lies in them, not what it is called.
+var between = regexp.MustCompile(`^(apps?|applications?|base|charts?|clusters?|config|deploy(ments?)?|env(s|ironments?)?|helm|k8s|kubernetes|kustomize|manifests|overlays?|services?)$`)
+
+// distinctNames names each application after the last element of its path and, where that
+// is not enough, after what comes before: web-dev for web/overlays/dev.
+func distinctNames(paths []string) map[string]string {
+	names := map[string]string{}
+	for depth := 1; ; depth++ {
+		count := map[string]int{}
+		for _, p := range paths {
+			if names[p] == "" {
+				count[nameAt(p, depth)]++
+			}
+		}
+		for _, taken := range names {
+			count[taken]++
+		}
+		left := false
+		for _, p := range paths {
+			if names[p] != "" {
+				continue
+			}
+			if n := nameAt(p, depth); count[n] == 1 && applicationName.MatchString(n) {
+				names[p] = n
+			} else {
+				left = true
+			}
+		}
+		if !left {
+			return names
+		}
+		if depth > 64 { // names that differ only in what a name cannot have
+			for i, p := range paths {
+				if names[p] == "" {
+					names[p] = fmt.Sprintf("app-%d", i+1)
+				}
+			}
+			return names
+		}
+	}
+}
+
+// nameAt is a name of up to so many elements of a path, of those that say what it is. An
+// overlay is called after what it is one of, too.
+func nameAt(p string, depth int) string {
+	elements := strings.Split(p, "/")
+	telling := slices.DeleteFunc(slices.Clone(elements), between.MatchString)
+	if len(elements) > 1 && overlays.MatchString(elements[len(elements)-2]) {
+		depth++
+	}
+	if len(telling) == 0 || depth > len(telling)+1 {
+		telling = elements
+	}
+	return strings.Map(func(r rune) rune {
+		if r < unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("._-", r)) {
+			return r
+		}
+		return '-'
+	}, strings.Join(telling[max(len(telling)-depth, 0):], "-"))
+}
+
+var overlays = regexp.MustCompile(`^(overlays?|env(s|ironments?)?|clusters?)$`)
+
+// plainText is what YAML reads as a text without quotes.
+var plainText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]*$`)
+
+func quote(text string) string {
+	if plainText.MatchString(text) {
+		return text
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(oneLine(text)) + `"`
+}
+
+// oneLine is a text that ends no comment.
+func oneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(strings.ToValidUTF8(s, "\uFFFD"), func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }), " ")
+}
