@@ -104,7 +104,10 @@ func (a *program) fleetInitCommand() *cobra.Command {
 }
 
 func (a *program) fleetPlanCommand() *cobra.Command {
-	var since string
+	var (
+		since  string
+		shards int
+	)
 	cmd := &cobra.Command{
 		Use:   "plan [FILE]",
 		Short: "Say which applications changed, and why",
@@ -123,11 +126,25 @@ func (a *program) fleetPlanCommand() *cobra.Command {
 				return err
 			}
 			a.settle()
+			if shards == 0 {
+				shards = report.Shards(plan)
+			}
+			switch a.flags.output {
+			case "markdown":
+				return a.written(func(w io.Writer) error { return report.PlanMarkdown(w, plan, dgst) })
+			case "github":
+				return a.written(func(w io.Writer) error { return report.GitHub(w, dgst, shards) })
+			case "gitlab":
+				return a.written(func(w io.Writer) error { return report.GitLab(w, dgst, shards) })
+			case "job":
+				return a.written(func(w io.Writer) error { return report.Job(w, plan, dgst, o.URI(cmd.Context()), shards) })
+			}
 			p := plannedFleet(plan, dgst)
-			return a.print(p, func(w io.Writer) error { return planText(w, p) })
+			return a.print(p, func(w io.Writer) error { return planText(w, p, report.PlanCounts(plan)) })
 		},
 	}
 	cmd.Flags().StringVar(&since, "since", "", "skip applications of which no file changed since `REV`")
+	cmd.Flags().IntVar(&shards, "shards", 0, "`N` jobs, for -o github, gitlab and job (default: one for 100 applications to package, at most 20)")
 	return cmd
 }
 
@@ -156,13 +173,11 @@ func plannedFleet(plan *fleet.Plan, dgst digest.Digest) fleetPlan {
 	return p
 }
 
-func planText(w io.Writer, plan fleetPlan) error {
+func planText(w io.Writer, plan fleetPlan, totals string) error {
 	p := &printer{w: w}
-	count := map[fleet.State]int{}
 	width := 0
 	for _, a := range plan.Applications {
 		width = max(width, len(a.Name))
-		count[a.State]++
 	}
 	for _, a := range plan.Applications {
 		reason := a.Reason
@@ -171,9 +186,7 @@ func planText(w io.Writer, plan fleetPlan) error {
 		}
 		p.f("%-9s  %-*s  %s\n", a.State, width, a.Name, reason)
 	}
-	p.f("total      %d applications: %d to package, %d unchanged, %d skipped; %d images\n",
-		len(plan.Applications), count[fleet.ToPackage], count[fleet.Unchanged], count[fleet.Skipped], plan.Images)
-	p.f("plan       %s\n", plan.Plan)
+	p.f("total      %s\nplan       %s\n", totals, plan.Plan)
 	return p.err
 }
 

@@ -164,6 +164,15 @@ func (o *Options) checkout(ctx context.Context) (checkout, error) {
 	return c, nil
 }
 
+// URI is where the repository that the fleet lies in comes from; "" where nothing says so.
+func (o *Options) URI(ctx context.Context) string {
+	here, err := o.checkout(ctx)
+	if err != nil {
+		return ""
+	}
+	return here.head.URI
+}
+
 // options are those of one application.
 func (o *Options) options(a Application) app.PackageOptions {
 	one := app.PackageOptions{
@@ -211,7 +220,7 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 		return nil, "", err
 	}
 	var before Plan
-	get(ctx, o.Keeper, keyOf("latest", here.identity), &before)
+	get(ctx, o.Keeper, keyOf("before", here.identity), &before)
 	m := planning{PlanOptions: o, before: &before, last: map[string]*Planned{}, plan: &Plan{
 		APIVersion: pipeline.APIVersion, Kind: PlanKind, Version: o.Version, Commit: here.head.Commit, When: here.head.When,
 		Applications: make([]Planned, len(applications)), Images: images.Known{},
@@ -235,7 +244,7 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 	if err != nil {
 		return nil, "", err
 	}
-	if err := errors.Join(put(ctx, o.Keeper, dgst, m.plan), put(ctx, o.Keeper, keyOf("latest", here.identity), m.plan)); err != nil {
+	if err := errors.Join(put(ctx, o.Keeper, dgst, m.plan), put(ctx, o.Keeper, keyOf("latest", here.identity), dgst), put(ctx, o.Keeper, keyOf("before", here.identity), m.next())); err != nil {
 		return nil, "", fmt.Errorf("keep the plan: %w", err)
 	}
 	return m.plan, dgst, nil
@@ -272,11 +281,11 @@ func LatestPlan(ctx context.Context, o Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	var p Plan
-	if !get(ctx, o.Keeper, keyOf("latest", here.identity), &p) {
+	var dgst digest.Digest
+	if !get(ctx, o.Keeper, keyOf("latest", here.identity), &dgst) {
 		return nil, advice.Add(errors.New("there is no plan of this fleet yet"), advice.MakePlan)
 	}
-	return &p, nil
+	return ReadPlan(ctx, o, dgst)
 }
 
 // planning makes a plan.
@@ -378,6 +387,28 @@ func distinctOutputs(all []Planned) error {
 		by[p.Survey.Repository] = p.Path
 	}
 	return errors.Join(errs...)
+}
+
+// next is what the next plan is compared with: this one, with what was known of the
+// applications that it skips.
+func (m *planning) next() *Plan {
+	next := *m.plan
+	next.Applications = slices.Clone(next.Applications)
+	next.Images = slices.Clone(next.Images)
+	for i, p := range next.Applications {
+		last := m.last[p.Name]
+		if p.State != Skipped || last == nil || last.Survey == nil {
+			continue
+		}
+		next.Applications[i] = *last
+		for _, name := range last.Survey.References {
+			answer, ok := m.before.Images.Find(name, last.Survey.Platform, last.Survey.Related)
+			if _, asked := next.Images.Find(name, last.Survey.Platform, last.Survey.Related); ok && !asked {
+				next.Images = next.Images.Add(answer)
+			}
+		}
+	}
+	return &next
 }
 
 // question is what is asked of a registry.
@@ -497,6 +528,9 @@ func (m *planning) decide(ctx context.Context) error {
 				return err
 			}
 			p.State, p.Reason = ToPackage, m.why(p)
+			if last := m.last[p.Name]; last != nil && last.State == ToPackage && last.Key == p.Key && last.Key != "" {
+				p.Reason = last.Reason // it still waits for that
+			}
 			var record Record
 			if p.Key == "" || !get(ctx, m.Keeper, record.key(p.Key), &record) || record.Key != p.Key {
 				return context.Cause(ctx)

@@ -4,10 +4,18 @@
 package report
 
 import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
 	"encoding/xml"
 	"fmt"
+	"html/template"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/stages/app/fleet"
@@ -145,5 +153,159 @@ func JUnit(w io.Writer, r *fleet.Report) error {
 	return err
 }
 
-// Page writes a report as one page.
-func Page(w io.Writer, r *fleet.Report) error { return Markdown(w, r) }
+//go:embed page.html
+var pageTemplate string
+
+// page is what page.html shows.
+type page struct {
+	*fleet.Report
+	Counts string
+	Bar    []segment
+}
+
+// segment is how many applications have a state.
+type segment struct {
+	State fleet.OutcomeState
+	N     int
+	X     int // how many stand before
+}
+
+// order is that of states on the page: what needs somebody comes first.
+var order = []fleet.OutcomeState{fleet.Failed, fleet.Waiting, fleet.Done, fleet.OutcomeUnchanged, fleet.OutcomeSkipped}
+
+// Page writes a report as one self-contained page that is searched and sorted in the
+// browser.
+func Page(w io.Writer, r *fleet.Report) error {
+	p := page{Report: r, Counts: counts(r.Totals)}
+	sorted := *r
+	sorted.Applications = slices.Clone(r.Applications)
+	rank := func(s fleet.OutcomeState) int { return slices.Index(order, s) }
+	slices.SortStableFunc(sorted.Applications, func(a, b fleet.Outcome) int { return rank(a.State) - rank(b.State) })
+	p.Report = &sorted
+	x := 0
+	for _, state := range order {
+		n := 0
+		for _, o := range r.Applications {
+			if o.State == state {
+				n++
+			}
+		}
+		if n > 0 {
+			p.Bar = append(p.Bar, segment{state, n, x})
+			x += n
+		}
+	}
+	t, err := template.New("page").Funcs(template.FuncMap{"bytes": show.Bytes, "order": rank}).Parse(pageTemplate)
+	if err != nil {
+		return fmt.Errorf("write page: %w", err)
+	}
+	var b bytes.Buffer
+	if err := t.Execute(&b, p); err != nil {
+		return fmt.Errorf("write page: %w", err)
+	}
+	_, err = w.Write(show.WithPolicy(b.Bytes()))
+	return err
+}
+
+// PlanMarkdown writes a plan for a pull request.
+func PlanMarkdown(w io.Writer, plan *fleet.Plan, dgst digest.Digest) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "### %s\n\n| application | state | why |\n|---|---|---|\n", PlanCounts(plan))
+	for _, a := range plan.Applications {
+		if a.State != fleet.ToPackage {
+			continue
+		}
+		why := a.Reason
+		if a.Failure != nil {
+			why += ": " + a.Failure.Message
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", cell(a.Name), a.State, cell(why))
+	}
+	fmt.Fprintf(&b, "\nPlan `%s`\n", dgst)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// PlanCounts counts the applications of a plan.
+func PlanCounts(plan *fleet.Plan) string {
+	count := map[fleet.State]int{}
+	for _, a := range plan.Applications {
+		count[a.State]++
+	}
+	return fmt.Sprintf("%d applications: %d to package, %d unchanged, %d skipped; %d images",
+		len(plan.Applications), count[fleet.ToPackage], count[fleet.Unchanged], count[fleet.Skipped], len(plan.Images))
+}
+
+// perShard is how many applications a shard has, if nobody says how many there are.
+const (
+	perShard   = 100
+	mostShards = 20
+)
+
+// Shards is how many processes carry out a plan, if nobody says: none where there is
+// nothing to package.
+func Shards(plan *fleet.Plan) int {
+	n := 0
+	for _, a := range plan.Applications {
+		if a.State == fleet.ToPackage {
+			n++
+		}
+	}
+	return min((n+perShard-1)/perShard, mostShards)
+}
+
+// GitHub writes the matrix of a job: strategy.matrix is fromJSON of it.
+func GitHub(w io.Writer, dgst digest.Digest, shards int) error {
+	type job struct {
+		Plan  digest.Digest `json:"plan"`
+		Shard string        `json:"shard"`
+	}
+	matrix := struct {
+		Include []job `json:"include"`
+	}{[]job{}}
+	for i := range shards {
+		matrix.Include = append(matrix.Include, job{dgst, fleet.Shard{Index: i + 1, Of: shards}.String()})
+	}
+	return json.NewEncoder(w).Encode(matrix)
+}
+
+// GitLab writes a child pipeline.
+func GitLab(w io.Writer, dgst digest.Digest, shards int) error {
+	if shards == 0 {
+		_, err := io.WriteString(w, "unchanged:\n  script: [\"true\"]\n")
+		return err
+	}
+	var parallel, shard string
+	if shards > 1 { // GitLab takes no parallel of 1
+		parallel, shard = fmt.Sprintf("  parallel: %d\n", shards), " --shard auto"
+	}
+	_, err := fmt.Fprintf(w, `stages: [package, report]
+package:
+  stage: package
+%[1]s  script:
+    - tape fleet package --plan %[2]s%[3]s
+report:
+  stage: report
+  when: always
+  script:
+    - tape fleet report --plan %[2]s -o junit > tape-fleet.xml
+  artifacts:
+    when: always
+    reports: {junit: tape-fleet.xml}
+`, parallel, dgst, shard)
+	return err
+}
+
+//go:embed job.yaml
+var jobTemplate string
+
+// Job writes a Kubernetes Job with an index for each shard, which clones the repository
+// at the plan's commit.
+func Job(w io.Writer, plan *fleet.Plan, dgst digest.Digest, uri string, shards int) error {
+	name := "tape-fleet-" + dgst.Encoded()[:12]
+	if uri == "" {
+		uri = "https://example.com/your/repository.git"
+	}
+	_, err := fmt.Fprintf(w, jobTemplate, name, max(shards, 1), strconv.Quote(uri), strconv.Quote(plan.Commit), dgst)
+	return err
+}

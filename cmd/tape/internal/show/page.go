@@ -164,13 +164,13 @@ func WritePage(w io.Writer, v *artifact.View) error {
 	if err := t.Execute(&page, p); err != nil {
 		return err
 	}
-	_, err = w.Write(withPolicy(page.Bytes()))
+	_, err = w.Write(WithPolicy(page.Bytes()))
 	return err
 }
 
-// withPolicy has the browser run and load nothing but the page's own style and script,
+// WithPolicy has the browser run and load nothing but the page's own style and script,
 // whatever got into the text around them.
-func withPolicy(page []byte) []byte {
+func WithPolicy(page []byte) []byte {
 	const charset = "<meta charset=\"utf-8\">\n"
 	policy := fmt.Sprintf(`<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src '%s'; script-src '%s'; base-uri 'none'; form-action 'none'">`,
 		hashOf(page, "style"), hashOf(page, "script"))
