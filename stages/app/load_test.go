@@ -86,6 +86,8 @@ func TestLoadDockerArchive(t *testing.T) {
 		"hard links":      {dockerArchive(t, tar.TypeLink, "app:dev"), "", "dev"},
 		"gzip":            {zipped.Bytes(), "", "dev"},
 		"zstd":            {zstandard.Bytes(), "", "dev"},
+		"pzstd":           {append([]byte("\x50\x2a\x4d\x18\x04\x00\x00\x00size"), zstandard.Bytes()...), "", "dev"},
+		"gzip, twice":     {append(bytes.Clone(gzipOf(t, plain[:1024])), gzipOf(t, plain[1024:])...), "", "dev"},
 		"several tags":    {dockerArchive(t, tar.TypeLink, "app:dev", "app:2"), "", "dev"},
 		"one of the tags": {dockerArchive(t, tar.TypeLink, "app:dev", "app:2"), ":2", "2"},
 		"no tags":         {dockerArchive(t, tar.TypeLink), "", ""},
@@ -121,4 +123,32 @@ func TestLoadDockerArchive(t *testing.T) {
 	if len(found) != 1 {
 		t.Errorf("digests: %v", found)
 	}
+	for name, test := range map[string]struct{ data, err string }{
+		"xz":       {"\xfd7zXZ\x00" + string(plain), "compressed with xz"},
+		"bzip2":    {"BZh9" + string(plain), "compressed with bzip2"},
+		"no image": {string(pack(t, []entry{{tar.Header{Name: "manifest.json", Typeflag: tar.TypeReg, Size: 2, Mode: 0o644}, []byte("[]")}})), "it has no image: "},
+		"cut off":  {string(zipped.Bytes()[:zipped.Len()-9]), "damaged"},
+		"more":     {zipped.String() + "more bytes than a header", "damaged"},
+	} {
+		file := filepath.Join(t.TempDir(), "app.tar")
+		if err := os.WriteFile(file, []byte(test.data), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := app.Load(t.Context(), app.LoadOptions{Environment: env, File: file, Repository: host + "/team/app"}); err == nil || !strings.Contains(err.Error(), test.err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func gzipOf(t *testing.T, data []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	if _, err := w.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
 }

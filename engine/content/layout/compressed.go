@@ -50,7 +50,7 @@ func OpenPlain(ctx context.Context, name string) (f *os.File, info os.FileInfo, 
 
 // decompressor returns a reader that decompresses a file, or nil if it is not compressed.
 func decompressor(f *os.File) (io.Reader, error) {
-	magic := make([]byte, 4)
+	magic := make([]byte, 5)
 	n, err := f.ReadAt(magic, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -62,12 +62,18 @@ func decompressor(f *os.File) (io.Reader, error) {
 			return nil, class.Errorf(errdefs.ErrDataLoss, "it is damaged, copy it again: gzip: %w", err)
 		}
 		return r, nil
-	case bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+	case bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}), len(magic) > 4 && magic[0]>>4 == 5 && bytes.Equal(magic[1:4], []byte{0x2a, 0x4d, 0x18}):
+		// The second is a frame to skip, with which pzstd begins.
 		r, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, fmt.Errorf("unpack zstd: %w", err)
 		}
 		return r.IOReadCloser(), nil
+	}
+	for name, begin := range map[string]string{"bzip2": "BZh", "xz": "\xfd7zXZ", "lz4": "\x04\x22\x4d\x18", "zip": "PK\x03\x04"} {
+		if bytes.HasPrefix(magic, []byte(begin)) {
+			return nil, class.Errorf(errdefs.ErrInvalidArgument, "it is compressed with %s: unpack it first, or use gzip or zstd", name)
+		}
 	}
 	return nil, nil
 }

@@ -225,6 +225,9 @@ func pickTag(wanted string) chooser {
 				return desc, nil
 			}
 		}
+		if len(index.Manifests) == 0 {
+			return ocispec.Descriptor{}, fmt.Errorf("it has no image: %w", errdefs.ErrNotFound)
+		}
 		if len(found) == 0 {
 			return ocispec.Descriptor{}, fmt.Errorf("it has no image with tag %q, only %s: %w", wanted, list(all), errdefs.ErrNotFound)
 		}
@@ -306,6 +309,9 @@ func pick(index ocispec.Index, named reference.Named) (ocispec.Descriptor, error
 				all = append(all, name)
 			}
 		}
+	}
+	if len(index.Manifests) == 0 {
+		return ocispec.Descriptor{}, fmt.Errorf("it has no image: %w", errdefs.ErrNotFound)
 	}
 	if len(all) == 0 {
 		return ocispec.Descriptor{}, fmt.Errorf("it has %d manifests without names: %w", len(index.Manifests), errdefs.ErrNotFound)
