@@ -598,6 +598,22 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+// live is a cache that fails if the context that it is given has ended.
+type live struct{ engine.Cache }
+
+func (l live) Put(ctx context.Context, key digest.Digest, outputs map[string]ocispec.Descriptor) error {
+	return errors.Join(ctx.Err(), l.Cache.Put(ctx, key, outputs))
+}
+
+func TestCacheGetsAContextThatGoesOn(t *testing.T) {
+	s := open(t, t.TempDir())
+	var runs atomic.Int32
+	r, err := runGraph(t.Context(), graph(t, with(node("a"), kept{join{"a", &runs}, "a"})), engine.Options{Store: s, Cache: live{s.Cache()}})
+	if err != nil || len(r.Warnings) > 0 {
+		t.Errorf("%v, %+v", err, r.Warnings)
+	}
+}
+
 // An audit makes again what the cache has. What is the same counts as cached, with the
 // warnings of the replay alone; a difference fails the run and names the key.
 func TestAudit(t *testing.T) {

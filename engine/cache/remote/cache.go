@@ -10,8 +10,8 @@
 //
 // A cache costs a run neither its result nor much of its time. Whatever is wrong with it or
 // with an entry is a miss, and a warning, of which there is one in a run; waiting is
-// bounded; and reading or writing, if it failed a few times or for a few seconds, is not tried
-// again.
+// bounded; and reading or writing, if it failed a few times or cost a few seconds too many, is
+// not tried again.
 package remote
 
 import (
@@ -38,9 +38,10 @@ const (
 	getTime = 5 * time.Second
 	putTime = 5 * time.Second
 	// maxFailures and maxWasted are how many operations of a kind may fail in a run, and how
-	// much time they may take doing so.
+	// much time those may take that fail, or take longer than slowTime.
 	maxFailures = 3
 	maxWasted   = 5 * time.Second
+	slowTime    = 2 * time.Second
 )
 
 // Options say how a cache is used. The zero value reads and writes entries without
@@ -114,34 +115,36 @@ func (c *Cache) Get(ctx context.Context, key digest.Digest) (map[string][]byte, 
 	if c.reads.givenUp() {
 		return nil, c.miss(ctx, key, errors.New("the cache is not asked any more"))
 	}
-	bounded, cancel := context.WithTimeoutCause(ctx, getTime, fmt.Errorf("no answer within %s", getTime))
-	defer cancel()
-	documents, err := c.get(bounded, tag, key)
-	if err == nil {
-		return documents, nil
-	}
-	if cause := context.Cause(ctx); cause != nil {
+	bounded, timer := registry.WithTimer(ctx, getTime, fmt.Errorf("no answer within %s", getTime))
+	documents, failed, err := c.get(bounded, tag, key)
+	took := timer.Stop()
+	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return nil, cause
 	}
-	return nil, c.miss(ctx, key, err)
-}
-
-func (c *Cache) get(ctx context.Context, tag string, key digest.Digest) (map[string][]byte, error) {
-	start := time.Now()
-	_, data, err := c.repo.Manifest(ctx, tag)
-	if errdefs.IsNotFound(err) {
-		return nil, errAbsent
+	if c.reads.ended(failed, took) && err == nil {
+		c.warn(ctx, "the cache is slow, and is not asked any more", c.repo.Name(), fmt.Errorf("it took %s", took))
 	}
 	if err != nil {
-		c.reads.failed(err, start)
-		return nil, err
+		return nil, c.miss(ctx, key, err)
+	}
+	return documents, nil
+}
+
+// get returns as well what failed of the registry, and not of the entry.
+func (c *Cache) get(ctx context.Context, tag string, key digest.Digest) (documents map[string][]byte, failed, err error) {
+	_, data, err := c.repo.Manifest(ctx, tag)
+	if errdefs.IsNotFound(err) {
+		return nil, nil, errAbsent
+	}
+	if err != nil {
+		return nil, err, err
 	}
 	e, err := open(data, key, c.o.Trust)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if !c.o.Now().Before(e.Expires) {
-		return nil, errExpired
+		return nil, nil, errExpired
 	}
 	body, err := c.repo.Blob(ctx, e.pack)
 	if err == nil {
@@ -149,10 +152,10 @@ func (c *Cache) get(ctx context.Context, tag string, key digest.Digest) (map[str
 		err = errors.Join(err, body.Close())
 	}
 	if err != nil {
-		c.reads.failed(err, start)
-		return nil, err
+		return nil, err, err
 	}
-	return unpack(e.pack.MediaType, data)
+	documents, err = unpack(e.pack.MediaType, data)
+	return documents, nil, err
 }
 
 // What is no reason for a warning.
@@ -195,29 +198,31 @@ func (c *Cache) PutAbout(ctx context.Context, key digest.Digest, about string, d
 	if c.o.ReadOnly || c.writes.givenUp() {
 		return nil
 	}
-	start := time.Now()
-	bounded, cancel := context.WithTimeoutCause(ctx, putTime, fmt.Errorf("not done within %s", putTime))
-	defer cancel()
+	bounded, timer := registry.WithTimer(ctx, putTime, fmt.Errorf("not done within %s", putTime))
 	err = c.put(bounded, tag, key, about, documents)
-	if err == nil || errdefs.IsAlreadyExists(err) { // a registry that moves no tags: another put it
-		return nil
+	took := timer.Stop()
+	if errdefs.IsAlreadyExists(err) { // the registry moves no tags: another put it
+		err = nil
 	}
-	if cause := context.Cause(ctx); cause != nil {
+	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return cause
 	}
-	name := c.Name(key)
-	c.o.Log.DebugContext(ctx, "entry not put", "entry", name, "reason", err)
-	switch {
-	case errdefs.IsOutOfRange(err): // nothing is wrong with the cache
-	case denied(err):
-		if c.writes.failed(err, start) {
-			c.o.Log.InfoContext(ctx, "the cache may not be written, and is only read", "cache", c.repo.Name(), "reason", err)
-		}
-	default:
-		c.writes.failed(err, start)
-		c.warn(ctx, "a result is not put into the cache", name, err)
+	if errdefs.IsOutOfRange(err) { // nothing is wrong with the cache
+		c.o.Log.DebugContext(ctx, "entry not put", "entry", c.Name(key), "reason", err)
+		return fmt.Errorf("put cache entry %s: %w", c.Name(key), err)
 	}
-	return fmt.Errorf("put cache entry %s: %w", name, err)
+	last := c.writes.ended(err, took)
+	if err == nil {
+		return nil
+	}
+	c.o.Log.DebugContext(ctx, "entry not put", "entry", c.Name(key), "reason", err)
+	switch {
+	case !denied(err):
+		c.warn(ctx, "a result is not put into the cache", c.Name(key), err)
+	case last:
+		c.o.Log.InfoContext(ctx, "the cache may not be written, and is only read", "cache", c.repo.Name(), "reason", err)
+	}
+	return fmt.Errorf("put cache entry %s: %w", c.Name(key), err)
 }
 
 func (c *Cache) put(ctx context.Context, tag string, key digest.Digest, about string, documents map[string][]byte) error {
@@ -244,14 +249,19 @@ type side struct {
 	denied   bool
 }
 
-// failed counts a failure of something that began at start, and reports whether the side is
-// given up for it. Where something is not permitted, the first failure is enough.
-func (s *side) failed(err error, start time.Time) (last bool) {
+// ended counts an operation that took some time, and failed unless err is nil. It reports
+// whether the side is given up for it. Where something is not permitted, the first failure is
+// enough.
+func (s *side) ended(err error, took time.Duration) (last bool) {
 	before := s.givenUp()
 	s.mu.Lock()
-	s.failures++
-	s.wasted += time.Since(start)
-	s.denied = s.denied || denied(err)
+	if err != nil {
+		s.failures++
+		s.denied = s.denied || denied(err)
+	}
+	if err != nil || took > slowTime {
+		s.wasted += took
+	}
 	s.mu.Unlock()
 	return !before && s.givenUp()
 }

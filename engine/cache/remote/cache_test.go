@@ -88,8 +88,8 @@ type network struct {
 	conns []net.Conn
 }
 
-// repository is a repository of the registry.
-func (n *network) repository(t *testing.T, handler http.Handler) *registry.Repository {
+// repository is a repository of the registry, which is sent requests at a rate; 0: at any.
+func (n *network) repository(t *testing.T, handler http.Handler, limit registry.Rate) *registry.Repository {
 	t.Helper()
 	const host = "registry.example"
 	dial := func(context.Context, string, string) (net.Conn, error) {
@@ -101,8 +101,12 @@ func (n *network) repository(t *testing.T, handler http.Handler) *registry.Repos
 		go server.Serve(&once{conn: theirs}) //nolint:errcheck // it ends with the connection
 		return ours, nil
 	}
+	limits := registry.Limits{}
+	if limit > 0 {
+		limits[host] = limit
+	}
 	client, err := registry.New(registry.Options{
-		DialContext: dial, PlainHTTP: []string{host}, Credentials: func(string) (string, string, error) { return "", "", nil },
+		Limits: limits, DialContext: dial, PlainHTTP: []string{host}, Credentials: func(string) (string, string, error) { return "", "", nil },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -391,10 +395,10 @@ func TestFaultyRegistry(t *testing.T) {
 	} {
 		bubble(t, name, func(t *testing.T, n *network) {
 			inner := registrytest.GGCR()
-			put(t, remote.New(n.repository(t, inner), remote.Options{}), key, documents())
+			put(t, remote.New(n.repository(t, inner, 0), remote.Options{}), key, documents())
 			counted := registrytest.Count(registrytest.Misbehave(inner, test.when, test.how))
 			log := &lines{}
-			c := remote.New(n.repository(t, counted), remote.Options{Log: slog.New(log)})
+			c := remote.New(n.repository(t, counted, 0), remote.Options{Log: slog.New(log)})
 			start := time.Now()
 			for range 10 {
 				if _, err := c.Get(t.Context(), key); !errdefs.IsNotFound(err) {
@@ -414,6 +418,41 @@ func TestFaultyRegistry(t *testing.T) {
 	}
 }
 
+// A registry that answers late is used, but not for long; waiting for one's own limit is not
+// its fault.
+func TestSlowRegistry(t *testing.T) {
+	for name, test := range map[string]struct {
+		delay   time.Duration
+		limit   registry.Rate
+		hits    int // of ten
+		warned  int
+		slowest time.Duration
+	}{
+		"fast":          {0, 0, 10, 0, time.Second},
+		"a second each": {900 * time.Millisecond, 0, 10, 0, 20 * time.Second},
+		"slow":          {2 * time.Second, 0, 2, 1, 10 * time.Second},
+		"too slow":      {3 * time.Second, 0, 0, 1, 10 * time.Second},
+		"own limit":     {0, 0.1, 10, 0, 4 * time.Minute},
+	} {
+		bubble(t, name, func(t *testing.T, n *network) {
+			inner := registrytest.GGCR()
+			put(t, remote.New(n.repository(t, inner, 0), remote.Options{}), key, documents())
+			log := &lines{}
+			c := remote.New(n.repository(t, registrytest.Delay(inner, test.delay), test.limit), remote.Options{Log: slog.New(log)})
+			start, hits := time.Now(), 0
+			for range 10 {
+				if _, err := c.Get(t.Context(), key); err == nil {
+					hits++
+				}
+			}
+			took := time.Since(start)
+			if warned := log.of(slog.LevelWarn); hits != test.hits || took > test.slowest || len(warned) != test.warned {
+				t.Errorf("%d hits in %s, warned %q", hits, took, warned)
+			}
+		})
+	}
+}
+
 func TestWhereItMayNotWrite(t *testing.T) {
 	writes := func(r *http.Request) bool { return r.Method != http.MethodGet && r.Method != http.MethodHead }
 	for name, test := range map[string]struct {
@@ -428,10 +467,10 @@ func TestWhereItMayNotWrite(t *testing.T) {
 	} {
 		bubble(t, name, func(t *testing.T, n *network) {
 			inner := registrytest.GGCR()
-			put(t, remote.New(n.repository(t, inner), remote.Options{}), key, documents())
+			put(t, remote.New(n.repository(t, inner, 0), remote.Options{}), key, documents())
 			counted := registrytest.Count(registrytest.Misbehave(inner, writes, test.how))
 			log := &lines{}
-			c := remote.New(n.repository(t, counted), remote.Options{Log: slog.New(log)})
+			c := remote.New(n.repository(t, counted, 0), remote.Options{Log: slog.New(log)})
 			start := time.Now()
 			for range 10 {
 				// Its error has been logged.

@@ -231,6 +231,49 @@ func TestLimitGivesUp(t *testing.T) {
 	})
 }
 
+// A timer counts what the registry takes, and not what requests wait for their turn.
+func TestTimer(t *testing.T) {
+	cause := errors.New("too long")
+	bubble(t, "waits for its turn", func(t *testing.T, n *network) {
+		n.add(host, registrytest.Delay(registrytest.GGCR(), 100*time.Millisecond))
+		client := n.client(registry.Options{Limits: registry.Limits{host: 0.1}, Concurrency: 1})
+		r := repository(t, client, host+"/app")
+		pushed(t, r, "1")
+		ctx, timer := registry.WithTimer(t.Context(), time.Second, cause)
+		var wg sync.WaitGroup
+		for range 5 {
+			wg.Go(func() {
+				if _, err := r.Digest(ctx, "1"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		start := time.Now()
+		wg.Wait()
+		if took := time.Since(start); took < 50*time.Second {
+			t.Errorf("five requests took %s with a limit of one in ten seconds", took)
+		}
+		if used := timer.Stop(); used > time.Second {
+			t.Errorf("the timer counted %s", used)
+		}
+		if ctx.Err() == nil {
+			t.Error("the context of a timer that was stopped goes on")
+		}
+	})
+	bubble(t, "waits for the registry", func(t *testing.T, n *network) {
+		n.add(host, registrytest.Misbehave(registrytest.GGCR(), registrytest.Is(registrytest.Manifests, http.MethodHead), registrytest.Hang()))
+		r := repository(t, n.client(registry.Options{Limits: registry.Limits{host: 0.1}}), host+"/app")
+		pushed(t, r, "1")
+		ctx, timer := registry.WithTimer(t.Context(), time.Second, cause)
+		if _, err := r.Digest(ctx, "1"); !errors.Is(err, cause) {
+			t.Errorf("given up with: %v", err)
+		}
+		if used := timer.Stop(); used != time.Second {
+			t.Errorf("the timer counted %s", used)
+		}
+	})
+}
+
 const shardVariable = "TAPE_TEST_SHARD"
 
 // Processes that know nothing of each other share a quota: each has a part of the limit.

@@ -142,18 +142,12 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 // once sends a request. It holds a place at the host until the answer begins,
 // unless the body is a stream: that has its place as a transfer.
 func (t *transport) once(req *http.Request, host *host) (*http.Response, error) {
-	if req.ContentLength <= maxBuffered {
-		if err := host.requests.acquire(req.Context()); err != nil {
-			closeBody(req)
-			return nil, err
-		}
-		defer host.requests.release()
-	}
-	// Last: what waited for a place with its turn at hand would leave in a bunch.
-	if err := t.client.await(req.Context(), host.name); err != nil {
+	release, err := t.turn(req, host)
+	if err != nil {
 		closeBody(req)
 		return nil, err
 	}
+	defer release()
 	ctx, cancel := context.WithCancelCause(req.Context())
 	patience := t.client.options.Patience
 	watch := newWatch(func(waited time.Duration) { cancel(stalled(req, waited, false)) }, t.client.notices(host))
@@ -201,6 +195,25 @@ func (t *transport) once(req *http.Request, host *host) (*http.Response, error) 
 		}{&shortAnswer{body: body, codings: codings, token: t.tokens}, body}
 	}
 	return resp, nil
+}
+
+// turn waits until a request may go, with a place at the host unless its body is a stream.
+func (t *transport) turn(req *http.Request, host *host) (release func(), err error) {
+	ctx := req.Context()
+	defer waits(ctx)()
+	release = func() {}
+	if req.ContentLength <= maxBuffered {
+		if err := host.requests.acquire(ctx); err != nil {
+			return nil, err
+		}
+		release = host.requests.release
+	}
+	// Last: what waited for a place with its turn at hand would leave in a bunch.
+	if err := t.client.await(ctx, host.name); err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
 }
 
 // readBody makes the body of a request replayable. That of a blob is not: half
