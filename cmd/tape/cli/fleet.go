@@ -17,6 +17,7 @@ import (
 
 	"github.com/taped-dev/tape/cmd/tape/internal/report"
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/stages/app/fleet"
 	"github.com/taped-dev/tape/stages/artifact"
 )
@@ -51,12 +52,19 @@ func fleetFile(args []string) (*fleet.File, error) {
 	return fleet.Read(name)
 }
 
-// fleetOptions are what every command of a fleet stands on.
-func (a *program) fleetOptions(ctx context.Context, args []string) (fleet.Options, error) {
+// fleetFlags are those of every command that reads a fleet file.
+type fleetFlags struct{ cache cacheFlags }
+
+func (f *fleetFlags) register(cmd *cobra.Command) { f.cache.register(cmd) }
+
+// options are what every command of a fleet stands on. Its file names a cache and limits,
+// unless flags do; the limits are shared by so many processes.
+func (f *fleetFlags) options(ctx context.Context, a *program, args []string, processes int) (fleet.Options, error) {
 	file, err := fleetFile(args)
 	if err != nil {
 		return fleet.Options{}, err
 	}
+	a.flags.limits = limits(file.Budget(registry.Limits(a.flags.limits)).Share(processes))
 	env, err := a.environment(ctx)
 	if err != nil {
 		return fleet.Options{}, err
@@ -65,9 +73,31 @@ func (a *program) fleetOptions(ctx context.Context, args []string) (fleet.Option
 	if o.Created, err = artifact.SourceDateEpoch(os.Getenv("SOURCE_DATE_EPOCH")); err != nil {
 		return o, err
 	}
+	f.take(file)
+	cache, err := a.cache(&f.cache, env)
+	if err != nil {
+		return o, err
+	}
+	if cache != nil {
+		o.Keeper, o.Results = cache, cache
+	}
 	shown := &fleetProgress{to: a}
 	o.Progress = shown.tell
 	return o, nil
+}
+
+// take takes what the file says of the cache, where no flag names another.
+func (f *fleetFlags) take(file *fleet.File) {
+	if f.cache.repository != "" || file.Cache.Repository == "" {
+		return
+	}
+	f.cache.repository = file.Cache.Repository
+	if file.Cache.Trust != "" && len(f.cache.trust) == 0 {
+		f.cache.trust = []string{file.Path(file.Cache.Trust)}
+	}
+	if file.Cache.Keep != 0 {
+		f.cache.keep = time.Duration(file.Cache.Keep)
+	}
 }
 
 func (a *program) fleetInitCommand() *cobra.Command {
@@ -107,6 +137,7 @@ func (a *program) fleetPlanCommand() *cobra.Command {
 	var (
 		since  string
 		shards int
+		flags  fleetFlags
 	)
 	cmd := &cobra.Command{
 		Use:   "plan [FILE]",
@@ -117,11 +148,11 @@ func (a *program) fleetPlanCommand() *cobra.Command {
 		Annotations: map[string]string{formats: "markdown github gitlab job"},
 		Args:        cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := a.fleetOptions(cmd.Context(), args)
+			o, err := flags.options(cmd.Context(), a, args, 1)
 			if err != nil {
 				return err
 			}
-			plan, dgst, err := fleet.MakePlan(cmd.Context(), fleet.PlanOptions{Options: o, Since: since})
+			plan, dgst, err := fleet.MakePlan(cmd.Context(), fleet.PlanOptions{Options: o, Since: since, Shared: true})
 			if err != nil {
 				return err
 			}
@@ -144,6 +175,7 @@ func (a *program) fleetPlanCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&since, "since", "", "skip applications of which no file changed since `REV`")
+	flags.register(cmd)
 	cmd.Flags().IntVar(&shards, "shards", 0, "`N` jobs, for -o github, gitlab and job (default: one for 100 applications to package, at most 20)")
 	return cmd
 }
@@ -197,6 +229,7 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 		shard  string
 		signed bool
 		key    string
+		flags  fleetFlags
 	)
 	cmd := &cobra.Command{
 		Use:   "package [FILE]",
@@ -219,7 +252,7 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 				return usagef("--key goes with --sign")
 			}
 			signer, concurrency := o.Signer, o.Concurrency
-			if o.Options, err = a.fleetOptions(cmd.Context(), args); err != nil {
+			if o.Options, err = flags.options(cmd.Context(), a, args, max(o.Shard.Of, 1)); err != nil {
 				return err
 			}
 			o.Signer, o.Concurrency, o.Plan = signer, concurrency, digest.Digest(plan)
@@ -237,6 +270,7 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&o.FailFast, "fail-fast", false, "stop at the first application that fails")
 	cmd.Flags().BoolVar(&o.Force, "force", false, "move tags back, if a newer commit was packaged already")
 	cmd.Flags().BoolVar(&o.Again, "again", false, "try applications again that cannot be read")
+	flags.register(cmd)
 	cmd.Flags().BoolVar(&signed, "sign", false, "sign root and content of each with --key")
 	cmd.Flags().StringVar(&key, "key", "", "private key to sign with: `FILE`, env://NAME, or - for stdin")
 	return cmd
@@ -277,7 +311,10 @@ func parseShard(text string, getenv func(string) string) (fleet.Shard, error) {
 }
 
 func (a *program) fleetReportCommand(name string) *cobra.Command {
-	var plan string
+	var (
+		plan  string
+		flags fleetFlags
+	)
 	short := "Show how far a plan is"
 	if name == "report" {
 		short = "Report what came of every application"
@@ -289,7 +326,7 @@ func (a *program) fleetReportCommand(name string) *cobra.Command {
 		Annotations: map[string]string{formats: "markdown html junit"},
 		Args:        cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := a.fleetOptions(cmd.Context(), args)
+			o, err := flags.options(cmd.Context(), a, args, 1)
 			if err != nil {
 				return err
 			}
@@ -302,6 +339,7 @@ func (a *program) fleetReportCommand(name string) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&plan, "plan", "", "`DIGEST` of the plan (default: the one made last)")
+	flags.register(cmd)
 	return cmd
 }
 

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -30,6 +31,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/taped-dev/tape/engine/advice"
+	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/nearest"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/engine/regular"
@@ -306,6 +308,11 @@ func (f *File) check(name string) error {
 			wrong(0, "%s: %v", what, err)
 		}
 	}
+	for host, limit := range f.Limits {
+		if _, _, err := registry.ParseLimit(host + "=" + limit); err != nil {
+			wrong(0, "limits: %v", err)
+		}
+	}
 	if f.Shared.From < 0 || f.Shared.From == 1 {
 		wrong(0, "shared.from is %d: an image is shared by 2 applications or more", f.Shared.From)
 	}
@@ -320,6 +327,27 @@ func (f *File) check(name string) error {
 }
 
 var applicationName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// Path returns a path of the file as seen from the working directory.
+func (f *File) Path(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(f.dir, filepath.FromSlash(name))
+}
+
+// Budget returns the file's limits, over which given ones win.
+func (f *File) Budget(given registry.Limits) registry.Limits {
+	out := registry.Limits{}
+	for host, limit := range f.Limits {
+		host, rate, err := registry.ParseLimit(host + "=" + limit)
+		if err == nil { // check has the error
+			out[host] = rate
+		}
+	}
+	maps.Copy(out, given)
+	return out
+}
 
 // again is how old a list of what is beside an image may be.
 func (f *File) again() time.Duration {

@@ -5,6 +5,7 @@ package fleet
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -55,6 +56,52 @@ func (l local) Put(ctx context.Context, key digest.Digest, documents map[string]
 		}
 	}
 	return l.store.Cache().Put(ctx, key, kept)
+}
+
+// keepers are where a run looks for documents: in what other machines share, and in its
+// own store. A shared keeper that does not answer costs nothing but what it knew.
+type keepers struct {
+	shared Keeper // nil: none
+	own    Keeper
+}
+
+// Get looks where the newest is.
+func (k keepers) Get(ctx context.Context, key digest.Digest) (map[string][]byte, error) {
+	if k.shared != nil {
+		if documents, err := k.shared.Get(ctx, key); err == nil {
+			return documents, nil
+		}
+	}
+	return k.own.Get(ctx, key)
+}
+
+// Put keeps documents in both. It fails where none has them.
+func (k keepers) Put(ctx context.Context, key digest.Digest, documents map[string][]byte) error {
+	err := k.own.Put(ctx, key, documents)
+	if k.shared == nil {
+		return err
+	}
+	if sharedErr := k.shared.Put(ctx, key, documents); sharedErr != nil && err != nil {
+		return errors.Join(err, sharedErr)
+	}
+	return nil
+}
+
+// constant looks for what does not change under its key where that costs least.
+func (k keepers) constant() Keeper {
+	if k.shared == nil {
+		return k.own
+	}
+	return ownFirst{k}
+}
+
+type ownFirst struct{ keepers }
+
+func (k ownFirst) Get(ctx context.Context, key digest.Digest) (map[string][]byte, error) {
+	if documents, err := k.own.Get(ctx, key); err == nil {
+		return documents, nil
+	}
+	return k.shared.Get(ctx, key)
 }
 
 // document is the name of what is kept under a key.

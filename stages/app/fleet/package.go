@@ -58,9 +58,11 @@ func Package(ctx context.Context, o PackageOptions) (*Report, error) {
 // Its methods may be called concurrently.
 type Runner struct {
 	PackageOptions
+	kept   keepers
 	plan   *Plan
 	digest digest.Digest
 	here   checkout
+	owned  bool // what the applications have in common is the runner's
 	given  bool // the plan may be of other files than those here
 
 	mu       sync.Mutex
@@ -73,10 +75,12 @@ func NewRunner(ctx context.Context, o PackageOptions) (_ *Runner, err error) {
 	if s := o.Shard; s.Of < 0 || s.Of > 0 && (s.Index < 1 || s.Index > s.Of) {
 		return nil, &app.UsageError{Err: fmt.Errorf("shard %d/%d is out of range: the first is 1/%d", s.Index, s.Of, max(s.Of, 1))}
 	}
-	if err := o.open(ctx); err != nil {
+	kept, err := o.open(ctx)
+	if err != nil {
 		return nil, err
 	}
-	if o.Together == nil {
+	owned := o.Together == nil
+	if owned {
 		o.Together = &app.Together{}
 		defer func() {
 			if err != nil {
@@ -88,7 +92,7 @@ func NewRunner(ctx context.Context, o PackageOptions) (_ *Runner, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Runner{PackageOptions: o, digest: o.Plan, here: here, given: o.Plan != ""}
+	r := &Runner{PackageOptions: o, kept: kept, digest: o.Plan, here: here, owned: owned, given: o.Plan != ""}
 	if !r.given {
 		r.plan, r.digest, err = MakePlan(ctx, PlanOptions{Options: o.Options})
 	} else if r.plan, err = ReadPlan(ctx, o.Options, o.Plan); err == nil {
@@ -102,7 +106,11 @@ func NewRunner(ctx context.Context, o PackageOptions) (_ *Runner, err error) {
 }
 
 // Close ends what the applications had in common.
-func (r *Runner) Close() { r.Together.Close() }
+func (r *Runner) Close() {
+	if r.owned {
+		r.Together.Close()
+	}
+}
 
 // Plan is what the runner carries out, and the digest that identifies it.
 func (r *Runner) Plan() (*Plan, digest.Digest) { return r.plan, r.digest }
@@ -209,7 +217,7 @@ func (r *Runner) tell(ended *Outcome) {
 
 // one packages an application, unless that was done.
 func (r *Runner) one(ctx context.Context, p *Planned) (Outcome, error) {
-	o := p.outcome(ctx, r.Keeper, r.digest)
+	o := p.outcome(ctx, r.kept, r.digest)
 	if o.State == Done {
 		return o, nil
 	}
@@ -229,10 +237,10 @@ func (r *Runner) one(ctx context.Context, p *Planned) (Outcome, error) {
 	}
 	record.Seconds = since(began)
 	if p.Key != "" {
-		err = put(ctx, r.Keeper, record.key(p.Key), record)
+		err = put(ctx, r.kept, record.key(p.Key), record)
 	}
 	if key := p.doneKey(r.digest); key != record.key(p.Key) {
-		err = errors.Join(err, put(ctx, r.Keeper, key, record))
+		err = errors.Join(err, put(ctx, r.kept, key, record))
 	}
 	if err != nil {
 		record.Warnings = append(record.Warnings, "it is packaged, and that is not kept for the next run: "+err.Error())
@@ -244,7 +252,7 @@ func (r *Runner) one(ctx context.Context, p *Planned) (Outcome, error) {
 func since(began time.Time) float64 { return time.Since(began).Round(time.Millisecond).Seconds() }
 
 func (r *Runner) keepFailure(ctx context.Context, p *Planned, f *Failure) error {
-	_ = put(ctx, r.Keeper, failureKey(r.digest, p.Name), f) // the report of this process has it
+	_ = put(ctx, r.kept, failureKey(r.digest, p.Name), f) // the report of this process has it
 	return context.Cause(ctx)
 }
 
@@ -306,7 +314,7 @@ func (r *Runner) checkOrder(ctx context.Context, key digest.Digest) error {
 		return nil
 	}
 	var last moment
-	if get(ctx, r.Keeper, key, &last) && last.Commit != r.plan.Commit && !r.Force {
+	if get(ctx, r.kept, key, &last) && last.Commit != r.plan.Commit && !r.Force {
 		older, err := r.isOlder(ctx, last)
 		if err != nil {
 			return err
@@ -318,7 +326,7 @@ func (r *Runner) checkOrder(ctx context.Context, key digest.Digest) error {
 	if last.Commit == r.plan.Commit {
 		return nil
 	}
-	_ = put(ctx, r.Keeper, key, moment{r.plan.Commit, r.plan.When}) // what is lost is told by time
+	_ = put(ctx, r.kept, key, moment{r.plan.Commit, r.plan.When}) // what is lost is told by time
 	return context.Cause(ctx)
 }
 

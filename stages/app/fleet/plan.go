@@ -21,6 +21,7 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
+	"github.com/taped-dev/tape/engine/cache/remote"
 	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/stages/app"
@@ -84,8 +85,11 @@ func (p *Plan) Digest() (digest.Digest, error) {
 type Options struct {
 	app.Environment
 	File *File
-	// Keeper has plans and records; nil is the store of the environment.
+	// Keeper shares plans and records with other machines; nil: the store of the
+	// environment has them alone.
 	Keeper Keeper
+	// Results shares what is rendered; nil: it is kept on this machine.
+	Results *remote.Cache
 	// Version of tape.
 	Version string
 	// Concurrency is how many applications are worked on at once; 0 fits most.
@@ -116,25 +120,25 @@ type PlanOptions struct {
 	// Since is a revision of the repository: applications of which no file changed since
 	// then are skipped.
 	Since string
+	// Shared says that other machines carry the plan out: it is an error if the Keeper
+	// does not take it.
+	Shared bool
 }
 
 // atOnce is how many applications are worked on at once: they mostly wait for
 // registries.
 const atOnce = 24
 
-func (o *Options) open(ctx context.Context) error {
-	if o.Keeper != nil {
-		return nil
-	}
+// open returns where documents are kept.
+func (o *Options) open(ctx context.Context) (keepers, error) {
 	kept, err := app.OpenStore(ctx, &o.Environment)
 	if err != nil {
-		return err
+		return keepers{}, err
 	}
 	if kept == nil {
-		return errors.New("a fleet needs a store for its plans and records")
+		return keepers{}, errors.New("a fleet needs a store for its plans and records")
 	}
-	o.Keeper = Local(kept)
-	return nil
+	return keepers{o.Keeper, Local(kept)}, nil
 }
 
 // checkout is the repository that the fleet lies in.
@@ -180,7 +184,7 @@ func (o *Options) options(a Application) app.PackageOptions {
 			Environment: o.Environment,
 			Platform:    o.File.Defaults.Images.Platform,
 			Related:     o.File.Defaults.Images.Related,
-			Version:     o.Version, Created: o.Created, Signer: o.Signer,
+			Version:     o.Version, Created: o.Created, Signer: o.Signer, Cache: o.Results,
 		},
 		Repository: a.Repository, Tags: a.Tags,
 	}
@@ -200,7 +204,8 @@ func sourceName(a Application) string { return strings.TrimSuffix(path.Base(a.Pa
 // MakePlan finds the applications of the fleet, reads each, and asks registries about
 // each image once. The plan is kept; its digest is what [ReadPlan] takes.
 func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) {
-	if err := o.open(ctx); err != nil {
+	kept, err := o.open(ctx)
+	if err != nil {
 		return nil, "", err
 	}
 	if o.Together == nil {
@@ -220,8 +225,8 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 		return nil, "", err
 	}
 	var before Plan
-	get(ctx, o.Keeper, keyOf("before", here.identity), &before)
-	m := planning{PlanOptions: o, before: &before, last: map[string]*Planned{}, plan: &Plan{
+	get(ctx, kept, keyOf("before", here.identity), &before)
+	m := planning{PlanOptions: o, kept: kept, before: &before, last: map[string]*Planned{}, plan: &Plan{
 		APIVersion: pipeline.APIVersion, Kind: PlanKind, Version: o.Version, Commit: here.head.Commit, When: here.head.When,
 		Applications: make([]Planned, len(applications)), Images: images.Known{},
 	}}
@@ -244,7 +249,10 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 	if err != nil {
 		return nil, "", err
 	}
-	if err := errors.Join(put(ctx, o.Keeper, dgst, m.plan), put(ctx, o.Keeper, keyOf("latest", here.identity), dgst), put(ctx, o.Keeper, keyOf("before", here.identity), m.next())); err != nil {
+	if o.Shared && o.Keeper != nil {
+		err = put(ctx, o.Keeper, dgst, m.plan)
+	}
+	if err := errors.Join(err, put(ctx, kept, dgst, m.plan), put(ctx, kept, keyOf("latest", here.identity), dgst), put(ctx, kept, keyOf("before", here.identity), m.next())); err != nil {
 		return nil, "", fmt.Errorf("keep the plan: %w", err)
 	}
 	return m.plan, dgst, nil
@@ -255,10 +263,11 @@ func ReadPlan(ctx context.Context, o Options, dgst digest.Digest) (*Plan, error)
 	if err := dgst.Validate(); err != nil {
 		return nil, &app.UsageError{Err: fmt.Errorf("plan %q is not a digest: %w", dgst, err)}
 	}
-	if err := o.open(ctx); err != nil {
+	kept, err := o.open(ctx)
+	if err != nil {
 		return nil, err
 	}
-	documents, err := o.Keeper.Get(ctx, dgst)
+	documents, err := kept.constant().Get(ctx, dgst)
 	if err != nil {
 		return nil, advice.Add(fmt.Errorf("plan %s is not kept here, or not any more: %w", dgst, err), advice.MakePlan)
 	}
@@ -274,7 +283,8 @@ func ReadPlan(ctx context.Context, o Options, dgst digest.Digest) (*Plan, error)
 
 // LatestPlan reads the plan that was made last.
 func LatestPlan(ctx context.Context, o Options) (*Plan, error) {
-	if err := o.open(ctx); err != nil {
+	kept, err := o.open(ctx)
+	if err != nil {
 		return nil, err
 	}
 	here, err := o.checkout(ctx)
@@ -282,7 +292,7 @@ func LatestPlan(ctx context.Context, o Options) (*Plan, error) {
 		return nil, err
 	}
 	var dgst digest.Digest
-	if !get(ctx, o.Keeper, keyOf("latest", here.identity), &dgst) {
+	if !get(ctx, kept, keyOf("latest", here.identity), &dgst) {
 		return nil, advice.Add(errors.New("there is no plan of this fleet yet"), advice.MakePlan)
 	}
 	return ReadPlan(ctx, o, dgst)
@@ -291,6 +301,7 @@ func LatestPlan(ctx context.Context, o Options) (*Plan, error) {
 // planning makes a plan.
 type planning struct {
 	PlanOptions
+	kept   keepers
 	plan   *Plan
 	before *Plan
 	last   map[string]*Planned // by name
@@ -433,7 +444,7 @@ func (m *planning) ask(ctx context.Context, here checkout) error {
 	}
 	when := asked{}
 	key := keyOf("asked", here.identity)
-	get(ctx, m.Keeper, key, &when)
+	get(ctx, m.kept, key, &when)
 	m.doing("ask registries for", len(questions))
 	var (
 		answers = images.Known{}
@@ -473,7 +484,7 @@ func (m *planning) ask(ctx context.Context, here checkout) error {
 		q := question{a.Name, a.Platform, a.Mode}.String()
 		next[q] = cmp.Or(when[q], now)
 	}
-	return put(ctx, m.Keeper, key, next)
+	return put(ctx, m.kept, key, next)
 }
 
 // imagesAtOnce is how many images are asked about at once.
@@ -532,7 +543,7 @@ func (m *planning) decide(ctx context.Context) error {
 				p.Reason = last.Reason // it still waits for that
 			}
 			var record Record
-			if p.Key == "" || !get(ctx, m.Keeper, record.key(p.Key), &record) || record.Key != p.Key {
+			if p.Key == "" || !get(ctx, m.kept.constant(), record.key(p.Key), &record) || record.Key != p.Key {
 				return context.Cause(ctx)
 			}
 			if reason := m.leads(ctx, &record, p); reason != "" {

@@ -82,7 +82,7 @@ func (p *Planned) waiting() Outcome {
 }
 
 // outcome is what is kept of an application of a plan.
-func (p *Planned) outcome(ctx context.Context, k Keeper, plan digest.Digest) Outcome {
+func (p *Planned) outcome(ctx context.Context, k keepers, plan digest.Digest) Outcome {
 	o := p.waiting()
 	switch {
 	case p.State == Skipped:
@@ -97,7 +97,7 @@ func (p *Planned) outcome(ctx context.Context, k Keeper, plan digest.Digest) Out
 		failure Failure
 	)
 	switch {
-	case get(ctx, k, p.doneKey(plan), &record) && record.Name == p.Name && p.Survey != nil && record.Repository == p.Survey.Repository:
+	case get(ctx, k.constant(), p.doneKey(plan), &record) && record.Name == p.Name && p.Survey != nil && record.Repository == p.Survey.Repository:
 		o.take(&record, Done)
 	case get(ctx, k, failureKey(plan, p.Name), &failure):
 		o.State, o.Error = Failed, &failure

@@ -99,7 +99,8 @@ func MakeReport(ctx context.Context, o ReportOptions) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := o.open(ctx); err != nil {
+	kept, err := o.open(ctx)
+	if err != nil {
 		return nil, err
 	}
 	dgst, err := plan.Digest()
@@ -111,7 +112,7 @@ func MakeReport(ctx context.Context, o ReportOptions) (*Report, error) {
 	group.SetLimit(imagesAtOnce)
 	for i := range plan.Applications {
 		group.Go(func() error {
-			outcomes[i] = plan.Applications[i].outcome(ctx, o.Keeper, dgst)
+			outcomes[i] = plan.Applications[i].outcome(ctx, kept, dgst)
 			return context.Cause(ctx)
 		})
 	}
@@ -141,7 +142,7 @@ func (r *Runner) report(mine []Outcome) *Report {
 		case r.Shard.Of > 0 && r.Shard.Index != 1:
 			continue // the first shard tells of them
 		default:
-			o = p.outcome(context.Background(), r.Keeper, r.digest) // it is in the plan
+			o = p.outcome(context.Background(), r.kept, r.digest) // it is in the plan
 		}
 		all = append(all, o)
 	}
