@@ -11,11 +11,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
@@ -199,6 +201,76 @@ func TestAttachedAtEveryLevel(t *testing.T) {
 			}
 			copyTo("archive:"+file, down+"/loaded/app")
 			all("load", in(down+"/loaded/app"))
+		})
+	}
+}
+
+// What cosign before version 3 attached by tag to any part of an application since it was
+// taped is copied with it. An archive has no place for it, and that is said.
+func TestTaggedLater(t *testing.T) {
+	for name, src := range twoRegistries() {
+		t.Run(name, func(t *testing.T) {
+			a := newSignedApp(t, src())
+			r, err := a.env.Registry.Repository(a.host + "/team/shop")
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := shelf{t, r}
+			var want []string
+			attach := func(to digest.Digest, suffix string) ocispec.Descriptor {
+				tag := registry.AttachedTag(to, suffix)
+				want = append(want, tag)
+				return s.put(ocispec.MediaTypeImageManifest, tag, map[string]any{
+					"config": s.blob(ocispec.MediaTypeImageConfig, "{}"), "layers": []ocispec.Descriptor{s.blob("application/x", tag)},
+				})
+			}
+			signature := attach(a.root, ".sig")
+			attach(signature.Digest, ".sig")
+			content, err := s.Resolve(t.Context(), "manifests.v1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			attach(content.Digest, ".att")
+			about := s.about(signature, "application/spdx+json")
+			attach(digest.FromString("something else"), ".sig")
+			want = want[:len(want)-1]
+
+			host := registrytest.Serve(t, registrytest.GGCR())
+			layout := filepath.Join(t.TempDir(), "layout")
+			a.copyTo(t, a.ref, "oci:"+layout)
+			for i, from := range []string{a.ref, "oci:" + layout + ":v1"} {
+				repository := fmt.Sprintf("%s/copy/%d", host, i)
+				a.copyTo(t, from, repository)
+				got := tags(t, repository)
+				for _, tag := range want {
+					if !slices.Contains(got, tag) {
+						t.Errorf("%s: %s is not copied: %v", from, tag, got)
+					}
+				}
+				if slices.Contains(got, registry.AttachedTag(digest.FromString("something else"), ".sig")) {
+					t.Errorf("%s: what is about another manifest is copied", from)
+				}
+				to, err := a.env.Registry.Repository(repository)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if there, err := to.Exists(t.Context(), about); err != nil || !there {
+					t.Errorf("%s: what is about a signature is not copied: %v", from, err)
+				}
+			}
+			var said []string
+			env := a.env
+			env.Events = func(e engine.Event) {
+				if e.Level == engine.Warning {
+					said = append(said, e.Message)
+				}
+			}
+			if _, err := app.Save(t.Context(), app.SaveOptions{Environment: env, Ref: a.ref, File: filepath.Join(t.TempDir(), "a.tar")}); err != nil {
+				t.Fatal(err)
+			}
+			if len(said) != 1 || !strings.Contains(said[0], "attached 3 manifests by tag") {
+				t.Errorf("save says %q", said)
+			}
 		})
 	}
 }

@@ -345,18 +345,35 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	if err := checkRootTags(tags, c.to.tag); err != nil {
 		return err
 	}
+	later, warning, err := taggedLater(ctx, c.from.Repository, slices.Clone(subjects), tags)
+	if err != nil {
+		return err
+	}
+	if warning != "" {
+		result.Warnings = append(result.Warnings, warning)
+	}
+	for _, l := range later {
+		subjects = append(subjects, l.Desc.Digest)
+	}
 	if c.app.Format != artifact.FormatOriginal && c.to.tag != "" {
 		tags = append(tags, transfer.Tagged{Tag: artifact.ContentTag(c.to.tag), Desc: c.app.Content})
 	}
 	if c.to.repository == "" {
 		tags = nil // a layout is entered by the root, and what is below that is found there
 	}
+	tags = append(tags, later...)
 	if err := c.plan(ctx, tags); err != nil {
 		return err
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	var refs string
 	group.Go(func() error { return c.Whole(groupCtx, c.from.Repository, c.root, subjects) })
+	for _, l := range later {
+		group.Go(func() error {
+			_, err := c.Manifest(groupCtx, c.from.Repository, l.Desc)
+			return err
+		})
+	}
 	if c.to.repository != "" {
 		group.Go(func() (err error) {
 			refs, err = c.pointsTo(groupCtx)
@@ -368,6 +385,9 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	}
 	if c.to.repository == "" {
 		if err := c.List(ctx, below); err != nil {
+			return err
+		}
+		if err := c.tags(ctx, later); err != nil {
 			return err
 		}
 		return c.name(ctx, result)

@@ -123,6 +123,11 @@ func newSaving(ctx context.Context, app *artifact.Application, at *opened, o Sav
 	if err != nil {
 		return nil, err
 	}
+	if at.layout == nil {
+		if err := s.stays(ctx, app, at, o); err != nil {
+			return nil, err
+		}
+	}
 	s.archive.Root, s.archive.Signatures = &app.Root, signatures
 	s.archive.Tags = []string{cmp.Or(at.tag, app.Root.Annotations[ocispec.AnnotationRefName], app.ConfigTag())}
 	return s, s.application(ctx, at, app.Root, app.Index, signatures)
@@ -136,6 +141,30 @@ func (s *saving) signatures(ctx context.Context, app *artifact.Application, at *
 		subjects = append(subjects, child.Digest)
 	}
 	return attachedTo(ctx, app, at, subjects)
+}
+
+// stays tells what is about the application and not in its archive, which holds what the root
+// and referrers lead to.
+func (s *saving) stays(ctx context.Context, app *artifact.Application, at *opened, o SaveOptions) error {
+	subjects, err := manifestsOf(ctx, at, app.Root)
+	if err != nil {
+		return err
+	}
+	known, err := app.Tags(ctx)
+	if err != nil {
+		return err
+	}
+	later, warning, err := taggedLater(ctx, at.Repository, subjects, known)
+	if err != nil {
+		return err
+	}
+	if len(later) > 0 {
+		warning = fmt.Sprintf("cosign attached %d manifests by tag since it was taped, which are not in the archive, such as %s; a copy takes them", len(later), later[0].Tag)
+	}
+	if warning != "" && o.Events != nil {
+		o.Events(engine.Event{Level: engine.Warning, At: time.Now(), Message: warning})
+	}
+	return nil
 }
 
 // rest are the children of the root that are not in the tree. What is about a
