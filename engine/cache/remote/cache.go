@@ -182,8 +182,9 @@ func (c *Cache) warn(ctx context.Context, message, entry string, reason error) {
 	})
 }
 
-// Put puts documents under a key. An error need not be handled: it has been logged, and
-// means that the next run does not find them.
+// Put puts documents under a key. An error means that the next run does not find them; it
+// need not be handled where that costs time only, and what there is to say about it has been
+// logged.
 func (c *Cache) Put(ctx context.Context, key digest.Digest, documents map[string][]byte) error {
 	return c.PutAbout(ctx, key, "", documents)
 }
@@ -195,8 +196,11 @@ func (c *Cache) PutAbout(ctx context.Context, key digest.Digest, about string, d
 	if err != nil {
 		return err
 	}
-	if c.o.ReadOnly || c.writes.givenUp() {
-		return nil
+	switch {
+	case c.o.ReadOnly:
+		return fmt.Errorf("put cache entry %s: the cache is only read: %w", c.Name(key), errdefs.ErrPermissionDenied)
+	case c.writes.givenUp():
+		return fmt.Errorf("put cache entry %s: the cache is not written any more: %w", c.Name(key), errdefs.ErrUnavailable)
 	}
 	bounded, timer := registry.WithTimer(ctx, putTime, fmt.Errorf("not done within %s", putTime))
 	err = c.put(bounded, tag, key, about, documents)
