@@ -8,18 +8,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/opencontainers/go-digest"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/files"
+	"github.com/taped-dev/tape/stages/manifests"
 )
 
 // DiffOptions are what Diff takes.
@@ -88,63 +86,78 @@ type SourceChange struct {
 // Diff says how application B differs from A. The repository that the references in
 // manifests point to is not a difference, so an application is the same wherever it
 // lies.
-func Diff(ctx context.Context, o DiffOptions) (*DiffResult, error) {
-	sides := make([]side, 2)
-	// One after the other: the content of each, which may be large, is in memory meanwhile.
+//
+// The contents may be large, so neither is in memory as a whole. They are read once for the
+// digests of their objects, and, if some differ, once more for those.
+func Diff(ctx context.Context, o DiffOptions) (d *DiffResult, err error) {
+	var sides [2]*side
 	for i, ref := range []string{o.A, o.B} {
-		var err error
-		if sides[i], err = readSide(ctx, o.Environment, ref); err != nil {
+		if sides[i], err = openSide(ctx, o.Environment, ref); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, sides[i].close()) }()
+		if sides[i].sums, err = sides[i].digests(ctx); err != nil {
 			return nil, err
 		}
 	}
-	d := &DiffResult{Images: diffImages(sides[0].view.Images, sides[1].view.Images), Source: diffSources(sides[0].view.Sources, sides[1].view.Sources)}
-	var err error
-	d.Objects, err = diffObjects(sides[0].objects, sides[1].objects)
-	for _, object := range d.Objects.Changed {
-		for i, f := range object.Fields {
-			object.Fields[i].From = bytes.ReplaceAll(f.From, []byte(anywhere), []byte(sides[0].repository))
-			object.Fields[i].To = bytes.ReplaceAll(f.To, []byte(anywhere), []byte(sides[1].repository))
+	a, b := sides[0], sides[1]
+	d = &DiffResult{Images: diffImages(a.view.Images, b.view.Images), Source: diffSources(a.view.Sources, b.view.Sources)}
+	var pairs []pair
+	d.Objects, pairs = diffObjects(a.sums, b.sums)
+	if len(pairs) == 0 {
+		return d, nil
+	}
+	before, after := map[ObjectKey][]byte{}, map[ObjectKey][]byte{}
+	for _, p := range pairs {
+		before[p.from], after[p.to] = nil, nil
+	}
+	if err := a.read(ctx, before); err != nil {
+		return nil, err
+	}
+	if err := b.read(ctx, after); err != nil {
+		return nil, err
+	}
+	c := changes{cells: maxCells, room: maxText, from: a.repository, to: b.repository}
+	for _, p := range pairs {
+		changed, err := c.object(p, before[p.from], after[p.to])
+		if err != nil {
+			return nil, fmt.Errorf("compare %s: %w", p.to, err)
+		}
+		if len(changed.Fields) > 0 {
+			d.Objects.Changed = append(d.Objects.Changed, changed)
 		}
 	}
-	return d, err
+	return d, nil
 }
 
 // side is one of the two that are compared.
 type side struct {
-	view    *artifact.View
-	objects *objectSet
-	// repository that the references point to, which anywhere stands for in objects.
+	ref  string
+	app  *artifact.Application
+	view *artifact.View
+	// edits are where the references stand, which point to repository; anywhere stands for
+	// that in objects. "" if it is not known.
+	edits      artifact.Transform
 	repository string
+	sums       map[ObjectKey]digest.Digest
+	close      func() error
 }
 
-func readSide(ctx context.Context, env Environment, ref string) (s side, err error) {
+func openSide(ctx context.Context, env Environment, ref string) (*side, error) {
 	app, at, err := application(ctx, env.Registry, ref)
 	if err != nil {
-		return s, err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, at.close()) }()
-	if s.view, err = app.View(ctx, at.name, at.tag); err != nil {
-		return s, fmt.Errorf("read %s: %w", ref, err)
+	s := &side{ref: ref, app: app, close: at.close}
+	var statements []artifact.Statement
+	if s.view, err = app.View(ctx, at.name, at.tag, false); err == nil {
+		statements, err = app.Statements(ctx)
 	}
-	list, err := app.Files(ctx)
 	if err != nil {
-		return s, fmt.Errorf("read %s: %w", ref, err)
+		return nil, errors.Join(fmt.Errorf("read %s: %w", ref, err), at.close())
 	}
-	statements, err := app.Statements(ctx)
-	if err != nil {
-		return s, fmt.Errorf("read %s: %w", ref, err)
-	}
-	if refs, ok := artifact.ImageRefs(statements); ok {
-		s.repository = refs.Repository
-		if list, _, err = artifact.Rewrite(list, refs, anywhere); err != nil {
-			return s, fmt.Errorf("read %s: %w", ref, err)
-		}
-	}
-	s.objects = newObjectSet(maxValues)
-	for _, f := range list {
-		if err := s.objects.addFile(f); err != nil {
-			return s, fmt.Errorf("read %s: %w", ref, err)
-		}
+	if edits, ok := artifact.ImageRefs(statements); ok {
+		s.edits, s.repository = edits, edits.Repository
 	}
 	return s, nil
 }
@@ -153,87 +166,80 @@ func readSide(ctx context.Context, env Environment, ref string) (s side, err err
 // compared.
 const anywhere = "the.repository/here"
 
-// addFile adds the objects of a YAML stream; items of lists are objects too.
-func (o *objectSet) addFile(f files.File) error {
-	dec := yaml.NewDecoder(bytes.NewReader(f.Data))
-	for {
-		var v any
-		err := dec.Decode(&v)
-		if errors.Is(err, io.EOF) {
+const (
+	// maxValues bounds the values of all objects that differ, of one side.
+	maxValues = 1 << 20
+	// maxText bounds the same as JSON, in bytes, and the changes that are found.
+	maxText = 64 << 20
+)
+
+// digests returns the digests of the objects.
+func (s *side) digests(ctx context.Context) (map[ObjectKey]digest.Digest, error) {
+	sums := map[ObjectKey]digest.Digest{}
+	err := s.each(ctx, func(key ObjectKey, object *manifests.Node) error {
+		digester := digest.Canonical.Digester()
+		err := writeJSON(digester.Hash(), object)
+		sums[key] = digester.Digest()
+		return err
+	})
+	return sums, err
+}
+
+// read fills in the objects whose keys are in wanted, as JSON.
+func (s *side) read(ctx context.Context, wanted map[ObjectKey][]byte) error {
+	values, text := maxValues, maxText
+	return s.each(ctx, func(key ObjectKey, object *manifests.Node) error {
+		if _, ok := wanted[key]; !ok {
 			return nil
 		}
+		if values -= count(object); values < 0 {
+			return fmt.Errorf("the objects that differ have more than %d values up to here, aliases counted each time", maxValues)
+		}
+		data := limited{room: text}
+		if err := writeJSON(&data, object); err != nil {
+			return err
+		}
+		wanted[key] = bytes.Clone(data.Bytes())
+		text -= data.Len()
+		return nil
+	})
+}
+
+// limited is a buffer that takes what there is room for.
+type limited struct {
+	bytes.Buffer
+	room int
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	if l.Len()+len(p) > l.room {
+		return 0, fmt.Errorf("the objects that differ have more than %d MiB up to here, as JSON", maxText>>20)
+	}
+	return l.Buffer.Write(p)
+}
+
+// each calls visit with each object of the content, in the order in which they stand there.
+func (s *side) each(ctx context.Context, visit func(ObjectKey, *manifests.Node) error) error {
+	objects := newObjects(visit)
+	renamed := func(f files.File) (files.File, error) { return f, nil }
+	if s.repository != "" {
+		r, err := artifact.NewRenaming(s.edits, artifact.Naming{Repository: anywhere})
 		if err != nil {
-			return fmt.Errorf("%s: %w", f.Name, err)
+			return fmt.Errorf("read %s: %w", s.ref, err)
 		}
-		if o.room -= count(v); o.room < 0 {
-			return fmt.Errorf("%s: the manifests up to here have more than %d values, aliases counted each time", f.Name, maxValues)
-		}
-		o.addValue(plainJSON(v))
+		renamed = r.File
 	}
-}
-
-// maxValues bounds the values of one side, all of which are in memory.
-const maxValues = 2 << 20
-
-// count returns how many values there are in one, itself included.
-func count(v any) int {
-	n := 1
-	switch v := v.(type) {
-	case map[string]any:
-		for _, e := range v {
-			n += count(e)
+	err := s.app.EachFile(ctx, func(f files.File) error {
+		f, err := renamed(f)
+		if err == nil {
+			err = objects.file(f)
 		}
-	case map[any]any:
-		for _, e := range v {
-			n += count(e)
-		}
-	case []any:
-		for _, e := range v {
-			n += count(e)
-		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read %s: %w", s.ref, err)
 	}
-	return n
-}
-
-func (o *objectSet) addValue(v any) {
-	m, ok := v.(map[string]any)
-	if !ok {
-		return
-	}
-	kind, _ := m["kind"].(string)
-	if items, ok := m["items"].([]any); ok && strings.HasSuffix(kind, "List") {
-		for _, item := range items {
-			o.addValue(item)
-		}
-		return
-	}
-	if kind != "" {
-		o.add(m)
-	}
-}
-
-// plainJSON turns what YAML has and JSON has not (other keys than strings, times)
-// into what JSON would have.
-func plainJSON(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		for k, e := range v {
-			v[k] = plainJSON(e)
-		}
-	case map[any]any:
-		out := make(map[string]any, len(v))
-		for k, e := range v {
-			out[fmt.Sprint(k)] = plainJSON(e)
-		}
-		return out
-	case []any:
-		for i, e := range v {
-			v[i] = plainJSON(e)
-		}
-	case time.Time:
-		return v.Format(time.RFC3339Nano)
-	}
-	return v
+	return nil
 }
 
 func diffImages(a, b []artifact.ViewImage) ImagesDiff {

@@ -3,9 +3,11 @@
 package app
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,38 +16,62 @@ import (
 
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/files"
+	"github.com/taped-dev/tape/stages/manifests"
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-func TestDiffObjects(t *testing.T) {
-	parse := func(docs ...string) *objectSet {
-		t.Helper()
-		out := newObjectSet(maxValues)
-		for _, d := range docs {
-			var m map[string]any
-			if err := json.Unmarshal([]byte(d), &m); err != nil {
-				t.Fatal(err)
-			}
-			out.add(m)
+// parseObjects returns the objects of YAML documents, as JSON.
+func parseObjects(t *testing.T, docs ...string) map[ObjectKey][]byte {
+	t.Helper()
+	out := map[ObjectKey][]byte{}
+	found := newObjects(func(key ObjectKey, n *manifests.Node) error {
+		var data bytes.Buffer
+		err := writeJSON(&data, n)
+		out[key] = data.Bytes()
+		return err
+	})
+	if err := found.file(files.File{Name: "a.yaml", Data: []byte(strings.Join(docs, "\n---\n"))}); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// diffParsed compares objects as Diff does.
+func diffParsed(t *testing.T, a, b map[ObjectKey][]byte) ObjectsDiff {
+	t.Helper()
+	sums := func(of map[ObjectKey][]byte) map[ObjectKey]digest.Digest {
+		out := map[ObjectKey]digest.Digest{}
+		for key, data := range of {
+			out[key] = digest.FromBytes(data)
 		}
 		return out
 	}
+	d, pairs := diffObjects(sums(a), sums(b))
+	c := changes{cells: maxCells, room: maxText}
+	for _, p := range pairs {
+		changed, err := c.object(p, a[p.from], b[p.to])
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Changed = append(d.Changed, changed)
+	}
+	return d
+}
+
+func TestDiffObjects(t *testing.T) {
 	raw := func(s string) json.RawMessage { return json.RawMessage(s) }
-	a := parse(
+	a := parseObjects(t,
 		`{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web"},"spec":{"replicas":1,"containers":[{"name":"a","image":"x:1"},{"name":"b","image":"y:1"}]}}`,
 		`{"apiVersion":"v1","kind":"Service","metadata":{"name":"web"}}`,
 		`{"apiVersion":"batch/v1","kind":"Job","metadata":{"generateName":"j-"}}`,
 		`{"apiVersion":"batch/v1","kind":"Job","metadata":{"generateName":"j-"}}`,
 	)
-	b := parse(
+	b := parseObjects(t,
 		`{"apiVersion":"apps/v1beta1","kind":"Deployment","metadata":{"name":"web"},"spec":{"replicas":1,"containers":[{"name":"b","image":"y:1"},{"name":"c","image":"z"},{"name":"a","image":"x:2"}]}}`,
 		`{"apiVersion":"v1","kind":"Service","metadata":{"name":"api"}}`,
 		`{"apiVersion":"batch/v1","kind":"Job","metadata":{"generateName":"j-"}}`,
 	)
-	got, err := diffObjects(a, b)
-	if err != nil {
-		t.Fatal(err)
-	}
+	got := diffParsed(t, a, b)
 	want := ObjectsDiff{
 		Added:   []ObjectKey{{Kind: "Service", Name: "api"}},
 		Removed: []ObjectKey{{Kind: "Service", Name: "web"}, {Group: "batch", Kind: "Job", Name: "j-*#2"}},
@@ -61,9 +87,8 @@ func TestDiffObjects(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	same, err := diffObjects(a, a)
-	if err != nil || !same.empty() {
-		t.Errorf("an application differs from itself: %+v, %v", same, err)
+	if same := diffParsed(t, a, a); !same.empty() {
+		t.Errorf("an application differs from itself: %+v", same)
 	}
 }
 
@@ -114,11 +139,11 @@ func TestDiffFields(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var a, b any
-			if err := errors.Join(json.Unmarshal([]byte(test.a), &a), json.Unmarshal([]byte(test.b), &b)); err != nil {
+			if err := errors.Join(decodeJSON([]byte(test.a), &a), decodeJSON([]byte(test.b), &b)); err != nil {
 				t.Fatal(err)
 			}
-			cells := maxCells
-			got, err := diffFields(a, b, &cells)
+			cells, room := maxCells, maxText
+			got, err := diffFields(a, b, &cells, &room)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -132,23 +157,13 @@ func TestDiffFields(t *testing.T) {
 // TestDiffMoved holds that an object in another namespace is the same object,
 // where there is no doubt which, and that what a Secret holds is not shown.
 func TestDiffMoved(t *testing.T) {
-	object := func(namespace, name, value string) map[string]any {
-		return map[string]any{
-			"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"namespace": namespace, "name": name},
-			"data": map[string]any{"password": value},
-		}
+	object := func(namespace, name, value string) string {
+		return fmt.Sprintf(`{"apiVersion":"v1","kind":"Secret","metadata":{"namespace":%q,"name":%q},"data":{"password":%q}}`, namespace, name, value)
 	}
-	a, b := newObjectSet(maxValues), newObjectSet(maxValues)
-	a.add(object("dev", "one", "aaa"))
-	b.add(object("prod", "one", "bbb"))
-	// Of these, nothing tells which of two the one before became.
-	a.add(object("dev", "two", "x"))
-	b.add(object("prod", "two", "x"))
-	b.add(object("test", "two", "x"))
-	got, err := diffObjects(a, b)
-	if err != nil {
-		t.Fatal(err)
-	}
+	// Of the second ones, nothing tells which of two the one before became.
+	got := diffParsed(t,
+		parseObjects(t, object("dev", "one", "aaa"), object("dev", "two", "x")),
+		parseObjects(t, object("prod", "one", "bbb"), object("prod", "two", "x"), object("test", "two", "x")))
 	hidden := json.RawMessage(`"` + Hidden + `"`)
 	want := ObjectsDiff{
 		Added:   []ObjectKey{{Kind: "Secret", Namespace: "prod", Name: "two"}, {Kind: "Secret", Namespace: "test", Name: "two"}},
@@ -210,22 +225,80 @@ func TestDiffSources(t *testing.T) {
 	}
 }
 
-// Many objects of one key take a step each, and values that aliases make are bounded.
-func TestDiffBounds(t *testing.T) {
-	many := newObjectSet(maxValues)
-	const n = 10_000
-	if err := many.addFile(files.File{Name: "a.yaml", Data: []byte(strings.Repeat("---\nkind: A\nmetadata: {name: x}\n", n))}); err != nil {
-		t.Fatal(err)
+// Values are the same however they are written; what JSON cannot spell stays as it is.
+func TestDiffSpellings(t *testing.T) {
+	const same = "kind: A\na: 16\nb: [1.5, true, null, .inf]\nc: 2020-01-01\n"
+	for _, other := range []string{
+		"# a comment\nkind: 'A'\nc: \"2020-01-01\"\na: 0x10\nb:\n- 15e-1\n- true\n-\n- .inf\n",
+		"\xff\xfe" + strings.Join(strings.Split(same, ""), "\x00") + "\x00",
+		"kind: List\nitems:\n- {b: [1.5, true, ~, .inf], c: 2020-01-01, a: 16, kind: A}\n",
+	} {
+		if d := diffParsed(t, parseObjects(t, same), parseObjects(t, other)); !d.empty() {
+			t.Errorf("%q differs: %+v", other, d)
+		}
 	}
-	if len(many.byKey) != n {
-		t.Errorf("%d objects", len(many.byKey))
+	got := diffParsed(t, parseObjects(t, same), parseObjects(t, strings.Replace(same, ".inf", "-.inf", 1)))
+	want := []FieldChange{{Pointer: "/b/3", Path: "b[3]", From: json.RawMessage(`".inf"`), To: json.RawMessage(`"-.inf"`)}}
+	if len(got.Changed) != 1 || cmp.Diff(want, got.Changed[0].Fields) != "" {
+		t.Errorf("changed: %+v", got.Changed)
+	}
+}
+
+// Many objects of one key take a step each, and lists that are mostly equal no tables.
+func TestDiffBounds(t *testing.T) {
+	const n = 10_000
+	many := parseObjects(t, strings.Repeat("---\nkind: A\nmetadata: {name: x}\n", n))
+	if len(many) != n {
+		t.Errorf("%d objects", len(many))
 	}
 	last := ObjectKey{Kind: "A", Name: fmt.Sprintf("x#%d", n)}
-	if many.byKey[last] == nil {
+	if many[last] == nil {
 		t.Errorf("no object %s", last)
 	}
-	err := newObjectSet(1000).addFile(files.File{Name: "a.yaml", Data: []byte("kind: A\na: [" + strings.Repeat("1,", 1000) + "1]\n")})
-	if err == nil || !strings.Contains(err.Error(), "a.yaml: the manifests up to here have more than 2097152 values") {
+
+	long := make([]any, 1000)
+	for i := range long {
+		long[i] = fmt.Sprint(i)
+	}
+	changed := slices.Clone(long)
+	changed[500] = "other"
+	for _, test := range []struct {
+		name  string
+		b     any
+		cells int
+	}{{"equal", slices.Clone(long), 0}, {"one item", changed, 1}, {"one more", append(slices.Clone(long), "end"), 0}} {
+		cells, room := maxCells, maxText
+		if _, err := diffFields(long, test.b, &cells, &room); err != nil {
+			t.Fatal(err)
+		}
+		if used := maxCells - cells; used != test.cells {
+			t.Errorf("%s: the tables have %d cells, not %d", test.name, used, test.cells)
+		}
+	}
+
+	// Aliases repeat what is written once.
+	repeated := "kind: A\na: &a " + strings.Repeat("x", 1000) + "\nb: [" + strings.Repeat("*a,", 8) + "]\n"
+	found := newObjects(func(_ ObjectKey, n *manifests.Node) error { return writeJSON(&limited{room: 8000}, n) })
+	if err := found.file(files.File{Name: "a.yaml", Data: []byte(repeated)}); err == nil || !strings.HasPrefix(err.Error(), "a.yaml: the objects that differ have more than 64 MiB") {
+		t.Errorf("error %v", err)
+	}
+	found = newObjects(func(ObjectKey, *manifests.Node) error { return nil })
+	found.room = 10
+	if err := found.file(files.File{Name: "a.yaml", Data: []byte("kind: A\nmetadata: {name: longer than that}\n")}); err == nil || !strings.HasPrefix(err.Error(), "a.yaml: the names of the objects") {
+		t.Errorf("error %v", err)
+	}
+
+	// Long keys stand above many values that differ.
+	cells, room := maxCells, maxText
+	key := strings.Repeat("k", 1<<20)
+	of := func(value string) any {
+		below := map[string]any{}
+		for i := range 100 {
+			below[fmt.Sprint(i)] = value
+		}
+		return map[string]any{key: below}
+	}
+	if _, err := diffFields(of("a"), of("b"), &cells, &room); !errors.Is(err, errTooMuch) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -3,14 +3,25 @@
 package app
 
 import (
+	"bufio"
+	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/opencontainers/go-digest"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/taped-dev/tape/stages/files"
+	"github.com/taped-dev/tape/stages/manifests"
 )
 
 // ObjectKey names an object as a cluster does: the version of its API is not
@@ -66,69 +77,168 @@ type ObjectsDiff struct {
 
 func (d ObjectsDiff) empty() bool { return len(d.Added)+len(d.Removed)+len(d.Changed) == 0 }
 
-// objectSet holds the values of objects. Objects of one key (which a cluster would take
-// for one) are numbered, so that none hides another.
-type objectSet struct {
-	byKey map[ObjectKey]map[string]any
+// objects finds the objects of files. Objects of one key (which a cluster would take for
+// one) are numbered, so that none hides another.
+type objects struct {
+	visit func(ObjectKey, *manifests.Node) error
 	seen  map[ObjectKey]int // how many objects of a key there are
-	room  int               // how many more values it takes
+	taken map[ObjectKey]bool
+	room  int // left for the text of keys, in bytes
 }
 
-func newObjectSet(room int) *objectSet {
-	return &objectSet{byKey: map[ObjectKey]map[string]any{}, seen: map[ObjectKey]int{}, room: room}
+func newObjects(visit func(ObjectKey, *manifests.Node) error) *objects {
+	return &objects{visit: visit, seen: map[ObjectKey]int{}, taken: map[ObjectKey]bool{}, room: maxText}
 }
 
-func (o *objectSet) add(object map[string]any) {
-	apiVersion, _ := object["apiVersion"].(string)
-	group, _, grouped := strings.Cut(apiVersion, "/")
+// file visits the objects of a file, of which one document is in memory at a time.
+func (o *objects) file(f files.File) error {
+	for _, piece := range manifests.Open(f.Name, f.Data).Text.Split() {
+		docs, err := manifests.Parse(piece)
+		for i := 0; i < len(docs) && err == nil; i++ {
+			err = o.value(&docs[i].Root)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.Name, err)
+		}
+	}
+	return nil
+}
+
+// value visits an object, or those of a list.
+func (o *objects) value(n *manifests.Node) error {
+	kind := n.Get("kind").Text()
+	if items := n.Get("items"); items != nil && items.Kind == manifests.List && strings.HasSuffix(kind, "List") {
+		for i := range items.Items {
+			if err := o.value(&items.Items[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if kind == "" {
+		return nil
+	}
+	key := o.key(n)
+	if o.room -= len(key.Group) + len(key.Kind) + len(key.Namespace) + len(key.Name); o.room < 0 {
+		return fmt.Errorf("the names of the objects have more than %d MiB up to here", maxText>>20)
+	}
+	if len(o.taken) == manifests.MaxDocuments {
+		return fmt.Errorf("more than %d objects up to here", manifests.MaxDocuments)
+	}
+	o.taken[key] = true
+	return o.visit(key, n)
+}
+
+func (o *objects) key(n *manifests.Node) ObjectKey {
+	group, _, grouped := strings.Cut(n.Get("apiVersion").Text(), "/")
 	if !grouped {
 		group = ""
 	}
-	metadata, _ := object["metadata"].(map[string]any)
-	text := func(m map[string]any, key string) string { s, _ := m[key].(string); return s }
-	key := ObjectKey{Group: group, Kind: text(object, "kind"), Namespace: text(metadata, "namespace"), Name: text(metadata, "name")}
+	metadata := n.Get("metadata")
+	key := ObjectKey{Group: group, Kind: n.Get("kind").Text(), Namespace: metadata.Get("namespace").Text(), Name: metadata.Get("name").Text()}
 	if key.Name == "" {
-		key.Name = text(metadata, "generateName") + "*"
+		key.Name = metadata.Get("generateName").Text() + "*"
 	}
-	for first := key; o.byKey[key] != nil; {
+	for first := key; o.taken[key]; {
 		o.seen[first]++
 		key.Name = fmt.Sprintf("%s#%d", first.Name, o.seen[first]+1)
 	}
-	o.byKey[key] = object
+	return key
+}
+
+// count returns how many values there are in one, itself included.
+func count(n *manifests.Node) int {
+	total := 1
+	for i := range n.Fields {
+		total += count(&n.Fields[i].Value)
+	}
+	for i := range n.Items {
+		total += count(&n.Items[i])
+	}
+	return total
+}
+
+// writeJSON writes a value as JSON, with the keys of maps sorted: values that are equal have
+// the same bytes, however they are written.
+func writeJSON(w io.Writer, n *manifests.Node) error {
+	out := bufio.NewWriter(w)
+	writeNode(out, n)
+	return out.Flush() // the first error
+}
+
+func writeNode(w *bufio.Writer, n *manifests.Node) {
+	switch {
+	case n.Kind == manifests.List:
+		_ = w.WriteByte('[')
+		for i := range n.Items {
+			if i > 0 {
+				_ = w.WriteByte(',')
+			}
+			writeNode(w, &n.Items[i])
+		}
+		_ = w.WriteByte(']')
+	case n.Kind == manifests.Map:
+		sorted := slices.Clone(n.Fields)
+		slices.SortFunc(sorted, func(a, b manifests.Field) int { return strings.Compare(a.Key, b.Key) })
+		_ = w.WriteByte('{')
+		for i := range sorted {
+			if i > 0 {
+				_ = w.WriteByte(',')
+			}
+			writeScalar(w, sorted[i].Key)
+			_ = w.WriteByte(':')
+			writeNode(w, &sorted[i].Value)
+		}
+		_ = w.WriteByte('}')
+	case n.Type == manifests.Null:
+		writeScalar(w, nil)
+	case n.Type == manifests.Other:
+		writeScalar(w, number(n.Value))
+	default:
+		writeScalar(w, n.Value)
+	}
+}
+
+func writeScalar(w *bufio.Writer, v any) {
+	data, _ := json.Marshal(v) // a text, a number, a boolean or nil
+	_, _ = w.Write(data)
+}
+
+// number returns the number or boolean that a scalar of YAML spells; its text if JSON has
+// no such number.
+func number(text string) any {
+	var v any
+	if err := yaml.Unmarshal([]byte(text), &v); err != nil {
+		return text
+	}
+	if f, ok := v.(float64); ok && (math.IsNaN(f) || math.IsInf(f, 0)) {
+		return text
+	}
+	return v
 }
 
 // Hidden stands for a value of a Secret in a FieldChange.
 const Hidden = "(hidden)"
 
-func diffObjects(left, right *objectSet) (ObjectsDiff, error) {
-	a, b := left.byKey, right.byKey
-	d := ObjectsDiff{Added: []ObjectKey{}, Removed: []ObjectKey{}, Changed: []ObjectChange{}}
+// pair is an object that both sides have and that differs.
+type pair struct{ from, to ObjectKey }
+
+// diffObjects compares the digests of objects. The pairs are sorted.
+func diffObjects(a, b map[ObjectKey]digest.Digest) (d ObjectsDiff, pairs []pair) {
+	d = ObjectsDiff{Added: []ObjectKey{}, Removed: []ObjectKey{}, Changed: []ObjectChange{}}
 	moved := movedObjects(a, b)
-	cells := maxCells
-	for key, object := range a {
+	arrived := map[ObjectKey]bool{}
+	for key, sum := range a {
 		to := key
 		if other, ok := moved[key]; ok {
-			to = other
+			to, arrived[other] = other, true
 		}
-		other, both := b[to]
-		if !both {
+		switch other, both := b[to]; {
+		case !both:
 			d.Removed = append(d.Removed, key)
-			continue
+		case other != sum:
+			pairs = append(pairs, pair{key, to})
 		}
-		fields, err := diffFields(object, other, &cells)
-		if err != nil {
-			return d, fmt.Errorf("compare %s: %w", key, err)
-		}
-		if to.Group == "" && to.Kind == "Secret" {
-			hideValues(fields)
-		}
-		if len(fields) > 0 {
-			d.Changed = append(d.Changed, ObjectChange{ObjectKey: to, Fields: fields})
-		}
-	}
-	arrived := map[ObjectKey]bool{}
-	for _, to := range moved {
-		arrived[to] = true
 	}
 	for key := range b {
 		if _, both := a[key]; !both && !arrived[key] {
@@ -137,14 +247,14 @@ func diffObjects(left, right *objectSet) (ObjectsDiff, error) {
 	}
 	slices.SortFunc(d.Added, ObjectKey.compare)
 	slices.SortFunc(d.Removed, ObjectKey.compare)
-	slices.SortFunc(d.Changed, func(x, y ObjectChange) int { return x.ObjectKey.compare(y.ObjectKey) })
-	return d, nil
+	slices.SortFunc(pairs, func(x, y pair) int { return x.to.compare(y.to) })
+	return d, pairs
 }
 
 // movedObjects returns which object of a is which of b in another namespace: the
 // only one of its group, kind and name that the other side lacks.
-func movedObjects(a, b map[ObjectKey]map[string]any) map[ObjectKey]ObjectKey {
-	alone := func(of, other map[ObjectKey]map[string]any) map[ObjectKey][]ObjectKey {
+func movedObjects(a, b map[ObjectKey]digest.Digest) map[ObjectKey]ObjectKey {
+	alone := func(of, other map[ObjectKey]digest.Digest) map[ObjectKey][]ObjectKey {
 		out := map[ObjectKey][]ObjectKey{}
 		for key := range of {
 			if _, both := other[key]; !both {
@@ -162,6 +272,53 @@ func movedObjects(a, b map[ObjectKey]map[string]any) map[ObjectKey]ObjectKey {
 		}
 	}
 	return moved
+}
+
+// changes finds what differs in objects.
+type changes struct {
+	cells int // left for tables
+	room  int // left for the text of changes
+	// from and to are the repositories that anywhere stands for.
+	from, to string
+}
+
+// object compares an object that is on both sides, as JSON.
+func (c *changes) object(p pair, before, after []byte) (ObjectChange, error) {
+	out := ObjectChange{ObjectKey: p.to}
+	var a, b any
+	err := errors.Join(decodeJSON(before, &a), decodeJSON(after, &b))
+	if err == nil {
+		out.Fields, err = diffFields(a, b, &c.cells, &c.room)
+	}
+	if err != nil {
+		return out, err
+	}
+	if p.to.Group == "" && p.to.Kind == "Secret" {
+		hideValues(out.Fields)
+	}
+	for i := range out.Fields {
+		f := &out.Fields[i]
+		for _, v := range []struct {
+			text       *json.RawMessage
+			repository string
+		}{{&f.From, c.from}, {&f.To, c.to}} {
+			there := bytes.Count(*v.text, []byte(anywhere))
+			if c.room -= there * (len(v.repository) - len(anywhere)); c.room < 0 {
+				return out, errTooMuch
+			}
+			if there > 0 {
+				*v.text = bytes.ReplaceAll(*v.text, []byte(anywhere), []byte(v.repository))
+			}
+		}
+	}
+	return out, nil
+}
+
+// decodeJSON decodes what writeJSON wrote. Numbers stay as they are written.
+func decodeJSON(data []byte, v any) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	return dec.Decode(v)
 }
 
 // hideValues replaces what a Secret holds, so that a diff can be shown to people
@@ -184,45 +341,74 @@ func hideValues(fields []FieldChange) {
 }
 
 // diffFields returns what differs between two values, in order. It takes from cells what
-// comparing lists costs.
-func diffFields(a, b any, cells *int) ([]FieldChange, error) {
-	d := fieldsDiff{cells: cells}
-	if err := d.values(spot{}, a, b); err != nil {
+// comparing lists costs, and from room the length of what it returns.
+func diffFields(a, b any, cells, room *int) ([]FieldChange, error) {
+	d := fieldsDiff{cells: cells, room: room}
+	if err := d.values(nil, a, b); err != nil {
 		return nil, err
 	}
 	return d.changes, nil
 }
 
-// spot is where a value stands in an object.
-type spot struct{ pointer, path string }
-
-// member returns the spot of a key's value.
-func (p spot) member(key string) spot {
-	path := key
-	if strings.ContainsAny(key, ".[] ") || key == "" {
-		path = "[" + key + "]"
-	} else if p.path != "" {
-		path = "." + key
-	}
-	return spot{p.pointer + "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(key), p.path + path}
+// spot is where a value stands in an object; nil: it is the object.
+type spot struct {
+	above *spot
+	key   string // or the name of an item
+	index int    // of an item, from 1; 0: it is no item
 }
 
+// member returns the spot of a key's value.
+func (p *spot) member(key string) *spot { return &spot{above: p, key: key} }
+
 // item returns the spot of an item of a list, called name.
-func (p spot) item(i int, name string) spot {
-	return spot{p.pointer + "/" + strconv.Itoa(i), p.path + "[" + name + "]"}
+func (p *spot) item(i int, name string) *spot { return &spot{above: p, key: name, index: i + 1} }
+
+// length is about how long the pointer and the path are together.
+func (p *spot) length() int {
+	n := 0
+	for ; p != nil; p = p.above {
+		n += 2*len(p.key) + len("/[]")
+	}
+	return n
+}
+
+// pointer returns the JSON pointer, and path the same for people.
+func (p *spot) pointer() string {
+	switch {
+	case p == nil:
+		return ""
+	case p.index > 0:
+		return p.above.pointer() + "/" + strconv.Itoa(p.index-1)
+	}
+	return p.above.pointer() + "/" + manifests.EscapePointer(p.key)
+}
+
+func (p *spot) path() string {
+	if p == nil {
+		return ""
+	}
+	above := p.above.path()
+	switch {
+	case p.index > 0 || strings.ContainsAny(p.key, ".[] ") || p.key == "":
+		return above + "[" + p.key + "]"
+	case above != "":
+		return above + "." + p.key
+	}
+	return p.key
 }
 
 // fieldsDiff collects changes.
 type fieldsDiff struct {
 	changes []FieldChange
 	cells   *int // left for tables
+	room    *int // left for the text of changes, in bytes
 }
 
 // values compares what stands at a spot. Items of lists are compared by what
 // names them (containers, variables, ports); items of others, such as arguments,
 // by what is the longest common sequence. So an item that moved or was put in
 // between does not change the others.
-func (d *fieldsDiff) values(at spot, a, b any) error {
+func (d *fieldsDiff) values(at *spot, a, b any) error {
 	switch x := a.(type) {
 	case map[string]any:
 		if y, ok := b.(map[string]any); ok {
@@ -242,7 +428,7 @@ func (d *fieldsDiff) values(at spot, a, b any) error {
 	return d.record(at, &a, &b)
 }
 
-func (d *fieldsDiff) maps(at spot, x, y map[string]any) error {
+func (d *fieldsDiff) maps(at *spot, x, y map[string]any) error {
 	keys := slices.Collect(maps.Keys(x))
 	for k := range y {
 		if _, both := x[k]; !both {
@@ -302,13 +488,13 @@ func itemName(v any) (string, bool) {
 	switch v := v.(type) {
 	case string:
 		return v, true
-	case int, int64, uint64, float64:
-		return fmt.Sprint(v), true
+	case json.Number:
+		return v.String(), true
 	}
 	return "", false
 }
 
-func (d *fieldsDiff) named(at spot, x, y []any, key string) error {
+func (d *fieldsDiff) named(at *spot, x, y []any, key string) error {
 	nx, ny := nameItems(x, key), nameItems(y, key)
 	for i, item := range x {
 		name, _ := itemName(item.(map[string]any)[key])
@@ -342,26 +528,34 @@ const (
 	maxCells = 1 << 26
 )
 
-func (d *fieldsDiff) sequence(at spot, x, y []any) error {
-	i, j := 0, 0
-	if cells := len(x) * len(y); cells <= longest && cells <= *d.cells {
+func (d *fieldsDiff) sequence(at *spot, x, y []any) error {
+	// What both begin and end with needs no table.
+	start, n, m := 0, len(x), len(y)
+	for start < min(n, m) && reflect.DeepEqual(x[start], y[start]) {
+		start++
+	}
+	for min(n, m) > start && reflect.DeepEqual(x[n-1], y[m-1]) {
+		n, m = n-1, m-1
+	}
+	i, j := start, start
+	if cells := (n - start) * (m - start); cells <= longest && cells <= *d.cells {
 		*d.cells -= cells
-		common, err := commonSequence(x, y)
+		common, err := commonSequence(x[start:n], y[start:m])
 		if err != nil {
 			return err
 		}
 		for _, pair := range common {
-			if err := d.run(at, x, y, i, pair[0], j, pair[1]); err != nil {
+			if err := d.run(at, x, y, i, start+pair[0], j, start+pair[1]); err != nil {
 				return err
 			}
-			i, j = pair[0]+1, pair[1]+1
+			i, j = start+pair[0]+1, start+pair[1]+1
 		}
 	}
-	return d.run(at, x, y, i, len(x), j, len(y))
+	return d.run(at, x, y, i, n, j, m)
 }
 
 // run compares x[i:n] with y[j:m], which have no item in common.
-func (d *fieldsDiff) run(at spot, x, y []any, i, n, j, m int) error {
+func (d *fieldsDiff) run(at *spot, x, y []any, i, n, j, m int) error {
 	for ; i < n || j < m; i, j = i+1, j+1 {
 		var err error
 		switch {
@@ -436,8 +630,11 @@ func commonSequence(a, b []any) ([][2]int, error) {
 }
 
 // record notes a change; nil stands for a value that is not there.
-func (d *fieldsDiff) record(at spot, from, to *any) error {
-	c := FieldChange{Pointer: at.pointer, Path: at.path}
+func (d *fieldsDiff) record(at *spot, from, to *any) error {
+	if *d.room -= at.length(); *d.room < 0 {
+		return errTooMuch
+	}
+	c := FieldChange{Pointer: at.pointer(), Path: at.path()}
 	var err error
 	if from != nil {
 		if c.From, err = json.Marshal(*from); err != nil {
@@ -449,6 +646,11 @@ func (d *fieldsDiff) record(at spot, from, to *any) error {
 			return err
 		}
 	}
+	if *d.room -= len(c.From) + len(c.To); *d.room < 0 {
+		return errTooMuch
+	}
 	d.changes = append(d.changes, c)
 	return nil
 }
+
+var errTooMuch = fmt.Errorf("what differs has more than %d MiB up to here", maxText>>20)

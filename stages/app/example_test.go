@@ -257,7 +257,7 @@ func ExampleManifests() {
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(result.Files[0].Name, strings.Contains(result.Files[0].Data, p.repository+":web.1.4.0."))
+	fmt.Println(result.Files[0].Name, strings.Contains(string(result.Files[0].Data), p.repository+":web.1.4.0."))
 	// Output: web.yaml true
 }
 

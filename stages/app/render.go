@@ -21,8 +21,14 @@ type RenderResult struct {
 // RenderedFile is a file of manifests.
 type RenderedFile struct {
 	Name string `json:"name"`
-	Data string `json:"data"`
+	Data Text   `json:"data"`
 }
+
+// Text is a string in JSON.
+type Text []byte
+
+// MarshalText implements [encoding.TextMarshaler].
+func (t Text) MarshalText() ([]byte, error) { return t, nil }
 
 // Render renders the sources and asks no registry. What holds no Kubernetes
 // object is left out, as it is in the artifact.
@@ -51,7 +57,7 @@ func Render(ctx context.Context, o RenderOptions) (*RenderResult, error) {
 	var kept []files.File
 	for _, f := range all {
 		if holdsObjects[f.Name] {
-			result.Files = append(result.Files, RenderedFile{Name: f.Name, Data: string(f.Data)})
+			result.Files = append(result.Files, RenderedFile{Name: f.Name, Data: f.Data})
 			kept = append(kept, f)
 		}
 	}
@@ -71,7 +77,7 @@ func Render(ctx context.Context, o RenderOptions) (*RenderResult, error) {
 func (r *RenderResult) WriteStream(w io.Writer) error {
 	all := make([]files.File, len(r.Files))
 	for i, f := range r.Files {
-		all[i] = files.File{Name: f.Name, Data: []byte(f.Data)}
+		all[i] = files.File{Name: f.Name, Data: f.Data}
 	}
 	return writeStream(w, all)
 }

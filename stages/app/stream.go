@@ -3,11 +3,11 @@
 package app
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/manifests"
@@ -23,47 +23,48 @@ const (
 // part is what a stream has of a file: all of it, or the documents of one rank that
 // stand together.
 type part struct {
-	rank int
-	name string
-	data []byte
+	rank, file int
+	start, end int // in the file as text
 }
 
 // writeStream writes files as one YAML stream that kubectl can apply from the top:
 // Namespaces first, then CustomResourceDefinitions, then the rest, each in the
-// order of the files.
+// order of the files. All of it is UTF-8, whatever the files are.
 func writeStream(w io.Writer, all []files.File) error {
 	var parts []part
-	for _, f := range all {
-		parts = append(parts, ranked(f)...)
+	for i, f := range all {
+		parts = append(parts, ranked(i, manifests.Open(f.Name, f.Data).Text)...)
 	}
 	slices.SortStableFunc(parts, func(a, b part) int { return cmp.Compare(a.rank, b.rank) })
+	open, text := -1, ""
 	for _, p := range parts {
-		if err := writeDocuments(w, p.name, p.data); err != nil {
+		if f := all[p.file]; open != p.file {
+			open, text = p.file, manifests.Open(f.Name, f.Data).Text.String
+		}
+		if err := writeDocuments(w, all[p.file].Name, text[p.start:p.end]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// ranked cuts a file where the rank of its documents changes. All of a stream is UTF-8,
-// whatever its files are.
-func ranked(f files.File) []part {
-	text := manifests.Open(f.Name, f.Data).Text
-	f.Data = []byte(text.String)
-	if !bytes.Contains(f.Data, []byte("Namespace")) && !bytes.Contains(f.Data, []byte("CustomResourceDefinition")) {
-		return []part{{rankRest, f.Name, f.Data}}
+// ranked cuts a file where the rank of its documents changes.
+func ranked(file int, text *manifests.Text) []part {
+	whole := part{rankRest, file, 0, len(text.String)}
+	if !strings.Contains(text.String, "Namespace") && !strings.Contains(text.String, "CustomResourceDefinition") {
+		return []part{whole}
 	}
 	var parts []part
+	at := 0
 	for _, piece := range text.Split() {
+		start := at
+		at += len(piece.String)
 		r, empty := rank(piece)
 		if n := len(parts); n > 0 && (parts[n-1].rank == r || empty) {
-			parts[n-1].data = append(parts[n-1].data, piece.String...)
+			parts[n-1].end = at
 			continue
 		}
-		parts = append(parts, part{r, f.Name, []byte(piece.String)})
-	}
-	if len(parts) == 1 {
-		parts[0].data = f.Data // also what no document has
+		parts = append(parts, part{r, file, start, at})
 	}
 	return parts
 }
@@ -96,9 +97,9 @@ func rank(t *manifests.Text) (rank int, empty bool) {
 }
 
 // writeDocuments writes a file as part of a YAML stream, under its name.
-func writeDocuments(w io.Writer, name string, data []byte) error {
+func writeDocuments(w io.Writer, name, data string) error {
 	end := ""
-	if !bytes.HasSuffix(data, []byte("\n")) {
+	if !strings.HasSuffix(data, "\n") {
 		end = "\n"
 	}
 	_, err := fmt.Fprintf(w, "---\n# %s\n%s%s", name, data, end)

@@ -15,6 +15,8 @@ type ViewOptions struct {
 	Environment
 	// Ref is REGISTRY/REPOSITORY:TAG, oci:DIR or archive:FILE.
 	Ref string
+	// Data asks View for the data of the files too.
+	Data bool
 }
 
 // View looks into the application behind a reference.
@@ -33,7 +35,7 @@ func View(ctx context.Context, o ViewOptions) (view *artifact.View, err error) {
 		refs, _ := artifact.ImageRefs(statements)
 		name = refs.Repository
 	}
-	if view, err = app.View(ctx, name, at.tag); err != nil {
+	if view, err = app.View(ctx, name, at.tag, o.Data); err != nil {
 		return nil, fmt.Errorf("view %s: %w", o.Ref, err)
 	}
 	return view, nil
@@ -52,7 +54,7 @@ func Manifests(ctx context.Context, o ViewOptions) (result *RenderResult, err er
 	}
 	result = &RenderResult{}
 	for _, f := range list {
-		result.Files = append(result.Files, RenderedFile{Name: f.Name, Data: string(f.Data)})
+		result.Files = append(result.Files, RenderedFile{Name: f.Name, Data: f.Data})
 	}
 	return result, nil
 }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"time"
 
@@ -55,18 +56,15 @@ func ContentLayer(list []files.File) (Blob, error) {
 	if err := files.ContentLimits().Check(list); err != nil {
 		return Blob{}, fmt.Errorf("content: %w", err)
 	}
-	var tar, out bytes.Buffer
-	if err := files.Write(&tar, list); err != nil {
-		return Blob{}, err
-	}
+	var out bytes.Buffer
 	w, err := gzip.NewWriterLevel(&out, gzipLevel)
 	if err != nil {
 		return Blob{}, fmt.Errorf("compress content: %w", err)
 	}
 	w.ModTime, w.OS = time.Unix(0, 0), 255
-	diffID := digest.FromBytes(tar.Bytes())
-	if _, err := tar.WriteTo(w); err != nil {
-		return Blob{}, fmt.Errorf("compress content: %w", err)
+	diffID := digest.Canonical.Digester()
+	if err := files.Write(io.MultiWriter(w, diffID.Hash()), list); err != nil {
+		return Blob{}, err
 	}
 	if err := w.Close(); err != nil {
 		return Blob{}, fmt.Errorf("compress content: %w", err)
@@ -75,7 +73,7 @@ func ContentLayer(list []files.File) (Blob, error) {
 	layer.Desc.Annotations = map[string]string{
 		ocispec.AnnotationTitle: ".",
 		AnnotationUnpack:        "true",
-		AnnotationUnpackDigest:  diffID.String(),
+		AnnotationUnpackDigest:  diffID.Digest().String(),
 	}
 	return layer, nil
 }

@@ -356,7 +356,7 @@ func TestSignatures(t *testing.T) {
 		m.referrers[subject.Digest] = []ocispec.Descriptor{other, desc}
 		want = append(want, artifact.Signature{Digest: desc.Digest, Subject: subject.Digest, KeyHint: claim.KeyHint, PredicateType: artifact.PredicateSignature})
 	}
-	v, err := a.View(ctx, "", tag)
+	v, err := a.View(ctx, "", tag, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -379,7 +379,7 @@ func TestViewOfOriginal(t *testing.T) {
 	if diff := cmp.Diff([]files.File{{Name: "deployment.yaml", Data: []byte("kind: Deployment\n")}}, list); err != nil || diff != "" {
 		t.Errorf("%v %s", err, diff)
 	}
-	v, err := a.View(t.Context(), "ttl.sh/tape/podinfo", "config.x")
+	v, err := a.View(t.Context(), "ttl.sh/tape/podinfo", "config.x", true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -447,7 +447,7 @@ func TestViewIncomplete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := a.View(t.Context(), "example.com/shop", "")
+	v, err := a.View(t.Context(), "example.com/shop", "", true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -518,6 +518,6 @@ func FuzzOpen(f *testing.F) {
 				_, _, _ = artifact.Rewrite(list, t, "example.com/elsewhere")
 			}
 		}
-		_, _ = a.View(t.Context(), "example.com/shop", tag)
+		_, _ = a.View(t.Context(), "example.com/shop", tag, true)
 	})
 }

@@ -5,6 +5,7 @@ package artifact
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
 	"github.com/klauspost/compress/gzip"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine/content/descriptor"
@@ -162,40 +164,99 @@ func (a *Application) Children(role string) []ocispec.Descriptor {
 
 // Files reads the content.
 func (a *Application) Files(ctx context.Context) ([]files.File, error) {
-	data, err := read(ctx, a.source, a.Layer, maxLayer)
+	var list []files.File
+	err := a.EachFile(ctx, func(f files.File) error {
+		list = append(list, f)
+		return nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("read content: %w", err)
-	}
-	list, err := unpack(data)
-	switch {
-	case err != nil:
-		err = refused{err}
-	case a.Format == FormatOriginal:
-		err = checkOriginalContent(list)
-	default:
-		err = CheckContent(list)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("content %s: %w", a.Layer.Digest, err)
+		return nil, err
 	}
 	return list, nil
 }
 
-// unpack reads a layer. It holds at most what files.ContentLimits allows,
-// whatever it says, and its names lead nowhere else.
-func unpack(layer []byte) ([]files.File, error) {
-	r, err := gzip.NewReader(bytes.NewReader(layer))
+// EachFile is Files for files that need not be in memory together: it calls visit with each.
+// They are what the digest of the content names only if EachFile returns nil.
+func (a *Application) EachFile(ctx context.Context, visit func(files.File) error) error {
+	return a.unpack(ctx, func(tar io.Reader) error { return a.visit(tar, visit) })
+}
+
+// CanonicalFiles is Files for an archive that holds nothing else: it must be what
+// [files.Write] makes of its files.
+func (a *Application) CanonicalFiles(ctx context.Context) (list []files.File, err error) {
+	err = a.unpack(ctx, func(tar io.Reader) error {
+		found, canonical := sha256.New(), sha256.New()
+		tar = io.TeeReader(tar, found)
+		err := a.visit(tar, func(f files.File) error {
+			list = append(list, f)
+			return nil
+		})
+		if err == nil {
+			_, err = io.Copy(io.Discard, tar) // what follows the end
+		}
+		if err == nil {
+			err = files.Write(canonical, list)
+		}
+		if err == nil && !bytes.Equal(found.Sum(nil), canonical.Sum(nil)) {
+			err = fmt.Errorf("the archive is not in canonical form, or contains more than its %d files", len(list))
+		}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
+	return list, nil
+}
+
+// unpack calls do with the tar of the content, which ends where no content is as long. The
+// digest of the layer is known, and checked, when do has ended: so the layer is in memory
+// neither packed nor as a whole.
+func (a *Application) unpack(ctx context.Context, do func(tar io.Reader) error) error {
+	layer, err := open(ctx, a.source, a.Layer, maxLayer)
+	if err != nil {
+		return fmt.Errorf("read content: %w", err)
+	}
+	defer layer.Close()
 	limits := files.ContentLimits()
 	// What the tar reader skips, such as headers of its own, is bounded too.
-	all := &io.LimitedReader{R: r, N: limits.Bytes + int64(limits.Files)*2048}
-	list, err := files.Read(all, limits)
-	if err != nil && all.N <= 0 { // it ended in headers
-		return nil, fmt.Errorf("archive unpacks to more than %d bytes", limits.Bytes)
+	tar := &io.LimitedReader{N: limits.Bytes + int64(limits.Files)*2048}
+	unpacked, err := gzip.NewReader(layer)
+	if err == nil {
+		tar.R = unpacked
+		if err = do(tar); err != nil && tar.N <= 0 { // it ended in headers
+			err = refused{fmt.Errorf("archive unpacks to more than %d bytes", limits.Bytes)}
+		}
+	} else {
+		err = refused{err}
 	}
-	return list, err
+	// If the layer is another one or cannot be read, that is what is wrong with it.
+	if damaged := layer.check(); damaged != nil {
+		return fmt.Errorf("read content: %w", damaged)
+	}
+	if err != nil {
+		return fmt.Errorf("content %s: %w", a.Layer.Digest, err)
+	}
+	return nil
+}
+
+// visit calls visit with the files of a tar. Their names lead nowhere else, whatever the
+// tar says.
+func (a *Application) visit(tar io.Reader, visit func(files.File) error) error {
+	check := CheckContent
+	if a.Format == FormatOriginal {
+		check = checkOriginalContent
+	}
+	var stopped error
+	err := files.Each(tar, files.ContentLimits(), func(f files.File) error {
+		if stopped = check([]files.File{f}); stopped == nil {
+			stopped = visit(f)
+		}
+		return stopped
+	})
+	if err != nil && stopped == nil {
+		err = refused{err}
+	}
+	return err
 }
 
 // Statements reads what is said about the content.
@@ -315,6 +376,28 @@ func WriteStatements(w io.Writer, list []Statement) error {
 
 // read reads a blob that somebody else described, and checks it.
 func read(ctx context.Context, source content.Provider, desc ocispec.Descriptor, limit int64) ([]byte, error) {
+	b, err := open(ctx, source, desc, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	data, err := io.ReadAll(b)
+	if err := b.check(); err != nil {
+		return nil, err
+	}
+	return data, err
+}
+
+// described reads a blob that somebody else described.
+type described struct {
+	content.ReaderAt
+	desc     ocispec.Descriptor
+	in       io.Reader
+	digester digest.Digester
+	err      error // why it cannot be read
+}
+
+func open(ctx context.Context, source content.Provider, desc ocispec.Descriptor, limit int64) (*described, error) {
 	if err := desc.Digest.Validate(); err != nil {
 		return nil, fmt.Errorf("%q: %w", desc.Digest, err)
 	}
@@ -325,16 +408,32 @@ func read(ctx context.Context, source content.Provider, desc ocispec.Descriptor,
 	if err != nil {
 		return nil, err
 	}
-	defer ra.Close()
 	if ra.Size() != desc.Size {
-		return nil, fmt.Errorf("%s has %d bytes, not %d: %w", desc.Digest, ra.Size(), desc.Size, errdefs.ErrDataLoss)
+		err := fmt.Errorf("%s has %d bytes, not %d: %w", desc.Digest, ra.Size(), desc.Size, errdefs.ErrDataLoss)
+		return nil, errors.Join(err, ra.Close())
 	}
-	data, err := io.ReadAll(io.NewSectionReader(ra, 0, desc.Size))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", desc.Digest, err)
+	return &described{
+		ReaderAt: ra, desc: desc, in: io.NewSectionReader(ra, 0, desc.Size), digester: desc.Digest.Algorithm().Digester(),
+	}, nil
+}
+
+func (d *described) Read(p []byte) (int, error) {
+	n, err := d.in.Read(p)
+	d.digester.Hash().Write(p[:n])
+	if err != nil && !errors.Is(err, io.EOF) {
+		d.err = err
 	}
-	if got := desc.Digest.Algorithm().FromBytes(data); got != desc.Digest {
-		return nil, fmt.Errorf("%s came as %s: %w", desc.Digest, got, errdefs.ErrDataLoss)
+	return n, err
+}
+
+// check reads what is left, and reports an error unless all of it is what was described.
+func (d *described) check() error {
+	_, _ = io.Copy(io.Discard, d) // Read keeps the error
+	if d.err != nil {
+		return fmt.Errorf("read %s: %w", d.desc.Digest, d.err)
 	}
-	return data, nil
+	if got := d.digester.Digest(); got != d.desc.Digest {
+		return fmt.Errorf("%s came as %s: %w", d.desc.Digest, got, errdefs.ErrDataLoss)
+	}
+	return nil
 }

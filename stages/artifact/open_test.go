@@ -49,7 +49,7 @@ func TestOpen(t *testing.T) {
 			if n := strings.Count(lines.String(), "\n"); n != 4 || n != len(statements) {
 				t.Errorf("%d statements on %d lines: %s", len(statements), n, lines.String())
 			}
-			view, err := a.View(t.Context(), app.repo.Name(), tag)
+			view, err := a.View(t.Context(), app.repo.Name(), tag, true)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -45,26 +45,53 @@ func Rewrite(list []files.File, t Transform, repository string) ([]files.File, i
 // else. It returns the files, new ones where something was edited, and what was edited,
 // sorted by file and offset. A file that does not hold what t says is an error.
 func Rename(list []files.File, t Transform, to Naming) ([]files.File, []images.Edit, error) {
-	if err := CheckRepository(to.Repository); err != nil {
+	r, err := NewRenaming(t, to)
+	if err != nil {
 		return nil, nil, err
 	}
-	from := t.Names(to.Taped)
-	edits := map[string][]images.Edit{}
-	for _, edit := range t.Edits {
-		edits[edit.File] = append(edits[edit.File], edit)
-	}
-	out := slices.Clone(list)
-	var done []images.Edit
-	for i, f := range out {
-		data, made, err := rename(f.Data, edits[f.Name], from, to)
-		if err != nil {
-			return nil, nil, fmt.Errorf("rewrite %s: %w", f.Name, err)
+	out := make([]files.File, len(list))
+	for i, f := range list {
+		if out[i], err = r.File(f); err != nil {
+			return nil, nil, err
 		}
-		out[i].Data = data
-		done = append(done, made...)
 	}
-	slices.SortStableFunc(done, func(a, b images.Edit) int { return cmp.Compare(a.File, b.File) })
-	return out, done, nil
+	return out, r.Edits(), nil
+}
+
+// Renaming is [Rename] file by file.
+type Renaming struct {
+	from, to Naming
+	edits    map[string][]images.Edit // of files, by name
+	done     []images.Edit
+}
+
+// NewRenaming returns the renaming of what t says was edited, or an error if to names no
+// repository.
+func NewRenaming(t Transform, to Naming) (*Renaming, error) {
+	if err := CheckRepository(to.Repository); err != nil {
+		return nil, err
+	}
+	r := &Renaming{from: t.Names(to.Taped), to: to, edits: map[string][]images.Edit{}}
+	for _, edit := range t.Edits {
+		r.edits[edit.File] = append(r.edits[edit.File], edit)
+	}
+	return r, nil
+}
+
+// File returns the file with the other names.
+func (r *Renaming) File(f files.File) (files.File, error) {
+	data, made, err := rename(f.Data, r.edits[f.Name], r.from, r.to)
+	if err != nil {
+		return f, fmt.Errorf("rewrite %s: %w", f.Name, err)
+	}
+	r.done = append(r.done, made...)
+	return files.File{Name: f.Name, Data: data}, nil
+}
+
+// Edits returns what was edited so far, sorted by file and offset.
+func (r *Renaming) Edits() []images.Edit {
+	slices.SortStableFunc(r.done, func(a, b images.Edit) int { return cmp.Compare(a.File, b.File) })
+	return r.done
 }
 
 func rename(data []byte, edits []images.Edit, from, to Naming) (out []byte, made []images.Edit, err error) {

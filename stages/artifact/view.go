@@ -19,6 +19,7 @@ import (
 
 	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/vcs"
 )
@@ -122,8 +123,9 @@ type Signature struct {
 const parallel = 32
 
 // View looks at everything. Repository is the name that references get, "" where
-// there is none; tag is the one that the application was opened by, or "".
-func (a *Application) View(ctx context.Context, repository, tag string) (*View, error) {
+// there is none; tag is the one that the application was opened by, or "". The data of the
+// files is only in the view if it is asked for.
+func (a *Application) View(ctx context.Context, repository, tag string, data bool) (*View, error) {
 	v := &View{
 		Format: a.Format,
 		Root: ViewRoot{
@@ -144,10 +146,14 @@ func (a *Application) View(ctx context.Context, repository, tag string) (*View, 
 		return err
 	})
 	group.Go(func() error {
-		list, err := a.Files(groupCtx)
-		for _, f := range list {
-			v.Content.Files = append(v.Content.Files, ViewFile{Name: f.Name, Size: int64(len(f.Data)), Digest: digest.FromBytes(f.Data), Data: f.Data})
-		}
+		err := a.EachFile(groupCtx, func(f files.File) error {
+			file := ViewFile{Name: f.Name, Size: int64(len(f.Data)), Digest: digest.FromBytes(f.Data)}
+			if data {
+				file.Data = f.Data
+			}
+			v.Content.Files = append(v.Content.Files, file)
+			return nil
+		})
 		return err
 	})
 	group.Go(func() error {

@@ -159,21 +159,42 @@ func Write(w io.Writer, files []File) error {
 // leading "./" and the entry "." are accepted), the same name twice, or more than the
 // limits allow.
 func Read(r io.Reader, limits Limits) ([]File, error) {
-	return read(r, limits, func(content io.Reader, size int64) ([]byte, error) {
-		// The buffer grows with the content, because the header may promise more
-		// than there is.
-		var buf bytes.Buffer
-		buf.Grow(int(min(size, trusted)) + bytes.MinRead)
-		_, err := io.Copy(&buf, content)
-		return buf.Bytes(), err
+	var out []File
+	err := Each(r, limits, func(f File) error {
+		out = append(out, f)
+		return nil
 	})
+	return out, err
 }
 
-// read implements Read. Take returns the content of the current file, whose size is
+// Each is Read for files that need not be in memory together: it calls visit with each,
+// until that returns an error.
+func Each(r io.Reader, limits Limits, visit func(File) error) error {
+	return each(r, limits, readSized, visit)
+}
+
+// readSized reads size bytes. The buffer grows with what there is, because a header may
+// promise more, and ends with the size that was promised.
+func readSized(r io.Reader, size int64) ([]byte, error) {
+	data := make([]byte, 0, min(size, trusted))
+	for int64(len(data)) < size {
+		if len(data) == cap(data) {
+			grown := make([]byte, len(data), min(size, 2*int64(cap(data))))
+			copy(grown, data)
+			data = grown
+		}
+		n, err := io.ReadFull(r, data[len(data):cap(data)])
+		if data = data[:len(data)+n]; err != nil {
+			return nil, io.ErrUnexpectedEOF
+		}
+	}
+	return data, nil
+}
+
+// each implements Each. Take returns the content of the current file, whose size is
 // the one in the header.
-func read(r io.Reader, limits Limits, take func(content io.Reader, size int64) ([]byte, error)) ([]File, error) {
+func each(r io.Reader, limits Limits, take func(content io.Reader, size int64) ([]byte, error), visit func(File) error) error {
 	var (
-		out  []File
 		seen = map[string]bool{}
 		dirs = folders{}
 		left = limits.Bytes
@@ -182,48 +203,50 @@ func read(r io.Reader, limits Limits, take func(content io.Reader, size int64) (
 	for n := 0; ; n++ {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
-			return out, nil
+			return nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read tar: %w", err)
+			return fmt.Errorf("read tar: %w", err)
 		}
-		if n >= limits.Files || len(out)+len(dirs) >= limits.Files {
-			return nil, fmt.Errorf("archive has more than %d entries", limits.Files)
+		if n >= limits.Files || len(seen)+len(dirs) >= limits.Files {
+			return fmt.Errorf("archive has more than %d entries", limits.Files)
 		}
 		if len(h.Name) > maxName { // before any error that has the whole name
-			return nil, CheckName(h.Name)
+			return CheckName(h.Name)
 		}
 		name := strings.TrimPrefix(h.Name, "./")
 		if h.Typeflag == tar.TypeDir {
 			if name = strings.TrimSuffix(name, "/"); name != "" && name != "." {
 				if err := CheckName(name); err != nil {
-					return nil, err
+					return err
 				}
 			}
 			continue
 		}
 		if h.Typeflag != tar.TypeReg {
-			return nil, fmt.Errorf("archive entry %q is neither a file nor a folder (type %q)", h.Name, string(h.Typeflag))
+			return fmt.Errorf("archive entry %q is neither a file nor a folder (type %q)", h.Name, string(h.Typeflag))
 		}
 		if err := CheckName(name); err != nil {
-			return nil, err
+			return err
 		}
 		if seen[name] {
-			return nil, fmt.Errorf("archive has %q twice", name)
+			return fmt.Errorf("archive has %q twice", name)
 		}
 		seen[name] = true
 		dirs.add(name)
 		if err := limits.checkFile(name, h.Size); err != nil {
-			return nil, fmt.Errorf("archive entry %w", err)
+			return fmt.Errorf("archive entry %w", err)
 		}
 		if left -= h.Size; h.Size < 0 || left < 0 {
-			return nil, fmt.Errorf("archive unpacks to more than %d bytes", limits.Bytes)
+			return fmt.Errorf("archive unpacks to more than %d bytes", limits.Bytes)
 		}
 		data, err := take(tr, h.Size)
 		if err != nil {
-			return nil, fmt.Errorf("read %q from tar: %w", h.Name, err)
+			return fmt.Errorf("read %q from tar: %w", h.Name, err)
 		}
-		out = append(out, File{Name: name, Data: data})
+		if err := visit(File{Name: name, Data: data}); err != nil {
+			return err
+		}
 	}
 }
 
@@ -261,14 +284,19 @@ func unprintable(r rune) bool {
 // aliases data.
 func Unpack(data []byte) ([]File, error) {
 	at := bytes.NewReader(data)
-	return read(at, DefaultLimits(), func(_ io.Reader, size int64) ([]byte, error) {
+	var out []File
+	err := each(at, DefaultLimits(), func(_ io.Reader, size int64) ([]byte, error) {
 		if int64(at.Len()) < size {
 			return nil, io.ErrUnexpectedEOF
 		}
 		start := len(data) - at.Len()
 		end := start + int(size)
 		return data[start:end:end], nil
+	}, func(f File) error {
+		out = append(out, f)
+		return nil
 	})
+	return out, err
 }
 
 // Put writes the files into the store as one blob.

@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -350,5 +351,30 @@ func TestUnpack(t *testing.T) {
 	}
 	if _, err := Unpack(data[:block+2]); err == nil {
 		t.Error("a file that is cut off was taken")
+	}
+}
+
+// The buffer of a file is as large as the file: neither what its header promises nor what
+// growing leaves.
+func TestEachSize(t *testing.T) {
+	const size = 5 << 20 / 2
+	data := write(t, File{Name: "a", Data: make([]byte, size)}, File{Name: "b"})
+	var names []string
+	err := Each(bytes.NewReader(data), DefaultLimits(), func(f File) error {
+		names = append(names, f.Name)
+		if cap(f.Data) > len(f.Data) {
+			t.Errorf("%s: %d bytes in a buffer of %d", f.Name, len(f.Data), cap(f.Data))
+		}
+		return nil
+	})
+	if err != nil || !slices.Equal(names, []string{"a", "b"}) {
+		t.Errorf("files %v, error %v", names, err)
+	}
+	if _, err := Read(bytes.NewReader(data[:size]), DefaultLimits()); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("error %v", err)
+	}
+	stop := errors.New("stop")
+	if err := Each(bytes.NewReader(data), DefaultLimits(), func(File) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("error %v", err)
 	}
 }

@@ -10,6 +10,8 @@ const (
 	MaxDepth = 1_000
 	// MaxScalar is the maximum size of a key or value, in bytes.
 	MaxScalar = 16 << 20
+	// MaxComment is the maximum size of a comment of one or more lines, in bytes.
+	MaxComment = 16 << 20
 	// MaxDocuments is the maximum number of documents in a file, and of objects in an
 	// application.
 	MaxDocuments = 100_000

@@ -161,6 +161,9 @@ func parseYAML(t *Text) (docs []Document, err error) {
 	if err := checkValues(t.String); err != nil {
 		return nil, err
 	}
+	if err := checkComments(t.String); err != nil {
+		return nil, err
+	}
 	dec := yaml.NewDecoder(strings.NewReader(t.String))
 	c := converter{cursor: newCursor(t.String)}
 	for {
@@ -191,6 +194,7 @@ func parseYAML(t *Text) (docs []Document, err error) {
 var (
 	tooManyDocuments = fmt.Sprintf("more than %d documents", MaxDocuments)
 	tooManyValues    = fmt.Sprintf("more than %d values in one document", MaxValues)
+	tooMuchComment   = fmt.Sprintf("a comment of more than %d MiB, or a line that is as long behind a #", MaxComment>>20)
 	tooLong          = fmt.Sprintf("a value of more than %d MiB", MaxScalar>>20)
 	tooDeep          = fmt.Sprintf("nested deeper than %d levels", MaxDepth)
 	tooMuchGrowth    = fmt.Sprintf("aliases and merge keys expand the document to more than %d times what is written", MaxGrowth)
@@ -208,6 +212,41 @@ func checkValues(s string) *ParseError {
 		}
 	}
 	return nil
+}
+
+// checkComments bounds comments before they are parsed, as the parser holds each several
+// times. Lines that begin with # and are in a scalar instead are bounded as that is.
+func checkComments(s string) *ParseError {
+	if len(s) <= MaxComment {
+		return nil
+	}
+	size := 0 // of the comments since the last line without one
+	for line := 1; s != ""; line++ {
+		length := nextLine(s)
+		switch text := strings.TrimLeft(s[:length], " \t"); {
+		case lineBreak(text) == len(text): // blank
+		case text[0] == '#':
+			size += length
+		default:
+			size = 0
+			if at := min(index(text, " #"), index(text, "\t#")); at < len(text) {
+				size = len(text) - at
+			}
+		}
+		if size > MaxComment {
+			return &ParseError{Line: line, Reason: tooMuchComment}
+		}
+		s = s[length:]
+	}
+	return nil
+}
+
+// index is strings.Index, but len(s) if part is not in s.
+func index(s, part string) int {
+	if at := strings.Index(s, part); at >= 0 {
+		return at
+	}
+	return len(s)
 }
 
 // beginsValue reports whether a value may stand behind a character: each has such a

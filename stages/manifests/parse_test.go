@@ -230,6 +230,8 @@ func TestLimits(t *testing.T) {
 		{"values of YAML", "- a\n- &b b" + strings.Repeat("\n- a", MaxValues/2), "more than 2000000 values in one document", 1_000_001},
 		{"values of JSON", "[\n0" + strings.Repeat(",0", MaxValues) + "]", "more than 2000000 values in one document", 2},
 		{"a long value", "a: 1\nb: " + strings.Repeat("x", MaxScalar+1), "a value of more than 16 MiB", 2},
+		{"a long comment", "a: 1\n# b\n" + strings.Repeat("#"+strings.Repeat("x", 62)+"\n", MaxComment/64), "a comment of more than 16 MiB, or a line that is as long behind a #", MaxComment/64 + 2},
+		{"a long comment behind a value", "a: 1\nb: 2 #" + strings.Repeat("x", MaxComment), "a comment of more than 16 MiB, or a line that is as long behind a #", 2},
 		{"a long value in JSON", "{\"a\": 1,\n\"b\": \"" + strings.Repeat("x", MaxScalar+1) + "\"}", "a value of more than 16 MiB", 2},
 		{"a long key in JSON", "{\"a\": 1,\n\"" + strings.Repeat("x", MaxScalar+1) + "\": 1}", "a value of more than 16 MiB", 2},
 		{"merge keys", "x: &x {a: [" + strings.Repeat("1, ", 2000) + "]}\ny:\n" + strings.Repeat("- <<: *x\n", 200), "aliases and merge keys expand the document to more than 10 times", 63},

@@ -24,7 +24,7 @@ const leastPlace = 256
 // Spending more is an error of the scan: what was not looked at may hold images.
 type budget struct {
 	growth, places atomic.Int64        // what is left
-	parsing        *semaphore.Weighted // in values, whose trees are much larger than their text
+	parsing        *semaphore.Weighted // in values; see weight
 }
 
 func newBudget(in []files.File) *budget {
@@ -46,17 +46,23 @@ func (b *budget) say(characters int) bool { return b.places.Add(-int64(character
 
 // parse does what parses pieces of a file when there is memory for their values.
 func (b *budget) parse(ctx context.Context, pieces []*manifests.Text, do func()) error {
-	values := 0
-	for _, p := range pieces {
-		values += p.Values()
-	}
-	weight := int64(min(values, manifests.MaxValues))
+	weight := min(weight(pieces), manifests.MaxValues)
 	if err := b.parsing.Acquire(ctx, weight); err != nil {
 		return context.Cause(ctx)
 	}
 	defer b.parsing.Release(weight)
 	do()
 	return nil
+}
+
+// weight returns what pieces take to parse, in values: their trees are much larger than
+// their text, and long comments and scalars are in memory several times.
+func weight(pieces []*manifests.Text) int64 {
+	n := 0
+	for _, p := range pieces {
+		n += p.Values() + len(p.String)/16
+	}
+	return int64(n)
 }
 
 // err is what was spent too much of.

@@ -145,3 +145,13 @@ func TestFieldLimits(t *testing.T) {
 		}
 	}
 }
+
+// Documents that are large as text take turns, whatever they consist of.
+func TestWeight(t *testing.T) {
+	long := strings.Repeat("x", 32<<20)
+	for _, text := range []string{"#" + long, "a: " + long, "a: |\n" + long} {
+		if got := weight([]*manifests.Text{manifests.Open("a.yaml", []byte(text)).Text}); got < manifests.MaxValues {
+			t.Errorf("%.10q… weighs %d, less than %d", text, got, manifests.MaxValues)
+		}
+	}
+}

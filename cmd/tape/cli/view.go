@@ -41,7 +41,7 @@ func (a *program) viewCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o := app.ViewOptions{Environment: env, Ref: ref}
+			o := app.ViewOptions{Environment: env, Ref: ref, Data: a.flags.output == "html"}
 			switch {
 			case manifests:
 				result, err := app.Manifests(cmd.Context(), o)

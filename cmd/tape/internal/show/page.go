@@ -262,12 +262,16 @@ func statementTitle(s artifact.ViewStatement) string {
 func pageManifests(files []artifact.ViewFile, edits []images.Edit) []pageManifest {
 	out := make([]pageManifest, len(files))
 	room := pageFiles
+	of := map[string][]images.Edit{}
+	for _, e := range edits {
+		of[e.File] = append(of[e.File], e)
+	}
 	for i, f := range files {
 		m := pageManifest{ViewFile: f, ID: fmt.Sprintf("f-%d", i)}
 		var in []images.Edit
-		for _, e := range edits {
+		for _, e := range of[f.Name] {
 			// Of a place that was edited twice, only the last edit is still there.
-			if e.File == f.Name && e.Offset >= 0 && e.Offset < len(f.Data) && bytes.HasPrefix(f.Data[e.Offset:], []byte(e.Replaced)) {
+			if e.Offset >= 0 && e.Offset < len(f.Data) && bytes.HasPrefix(f.Data[e.Offset:], []byte(e.Replaced)) {
 				in = append(in, e)
 			}
 		}

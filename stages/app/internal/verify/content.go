@@ -3,19 +3,15 @@
 package verify
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -28,9 +24,6 @@ import (
 	"github.com/taped-dev/tape/stages/scan"
 	"github.com/taped-dev/tape/stages/vcs"
 )
-
-// maxLayer is the maximum size of the compressed layer of the content, in bytes.
-const maxLayer = 256 << 20
 
 // content checks the files of the content against the statements.
 func (c *chain) content(ctx context.Context) []Link {
@@ -73,35 +66,12 @@ func (c *chain) content(ctx context.Context) []Link {
 
 // files reads the content. It must be packed in the canonical form, so that it contains
 // nothing but the files that statements are about.
-func (c *chain) files(ctx context.Context) ([]files.File, error) {
-	data, err := c.read(ctx, c.app.Layer, maxLayer)
-	if err != nil {
-		return nil, err
-	}
-	unpacked, err := gzip.NewReader(bytes.NewReader(data))
-	if err != nil {
-		return nil, fmt.Errorf("layer %s: %w", c.app.Layer.Digest, err)
-	}
-	limits := files.ContentLimits()
-	found, canonical := sha256.New(), sha256.New()
-	all := io.TeeReader(io.LimitReader(unpacked, limits.Bytes+int64(limits.Files)*2048), found)
-	list, err := files.Read(all, limits)
-	if err == nil {
-		err = artifact.CheckContent(list)
-	}
-	if err == nil {
-		_, err = io.Copy(io.Discard, all) // what follows the end of the tar
-	}
-	if err == nil {
-		err = files.Write(canonical, list)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("layer %s: %w", c.app.Layer.Digest, err)
-	}
-	if !bytes.Equal(found.Sum(nil), canonical.Sum(nil)) {
-		return nil, fmt.Errorf("layer %s: the archive is not in canonical form, or contains more than its %d files", c.app.Layer.Digest, len(list))
-	}
-	return list, nil
+func (c *chain) files(ctx context.Context) (list []files.File, err error) {
+	err = c.slot(ctx, func() error {
+		list, err = c.app.CanonicalFiles(ctx)
+		return err
+	})
+	return list, err
 }
 
 // said holds the parsed statements.
