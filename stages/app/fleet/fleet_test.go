@@ -11,7 +11,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -55,6 +57,7 @@ type lab struct {
 	source, destination *registrytest.Counter
 	host                string // of the destination
 	hosts               string // folder of hosts.toml
+	down                atomic.Bool
 }
 
 func newLab(t *testing.T, applications int) *lab {
@@ -156,6 +159,7 @@ func states(r *fleet.Report) map[string]fleet.OutcomeState {
 
 // TestPackage packages a fleet, of which one application is broken, then what changed.
 func TestPackage(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 4)
 	l.write(t, "apps/broken/pod.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec:\n  containers: [\n")
 	l.commit(t, "break")
@@ -197,5 +201,166 @@ func TestPackage(t *testing.T) {
 	}
 	if got := states(made); len(got) != 5 || got["app00"] != fleet.OutcomeUnchanged {
 		t.Errorf("report of the last plan: %v", got)
+	}
+}
+
+// with makes options of a machine that shares a cache in a repository.
+func (l *lab) with(t *testing.T, machine, repository string, s app.CacheSettings) fleet.Options {
+	t.Helper()
+	o := l.options(t, machine)
+	s.Repository = repository
+	cache, err := o.OpenCache(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Keeper, o.Results = cache, cache
+	return o
+}
+
+// TestSharedCache has a second machine go on from what the first shares, without reading
+// an image again; the plan of the one is carried out by the other.
+func TestSharedCache(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 6)
+	cache := l.host + "/ci/cache"
+	l.pack(t, fleet.PackageOptions{Options: l.with(t, "one", cache, app.CacheSettings{})})
+	l.application(t, 3, "1.1")
+	l.commit(t, "change one")
+
+	second := l.with(t, "two", cache, app.CacheSettings{})
+	l.source.Reset()
+	plan, dgst, err := fleet.MakePlan(t.Context(), fleet.PlanOptions{Options: second, Shared: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range plan.Applications {
+		want, reason := fleet.Unchanged, "packaged as "+l.host+"/team/"+a.Name
+		if a.Name == "app03" {
+			want, reason = fleet.ToPackage, "apps/app03/pod.yaml changed"
+		}
+		if a.State != want || !strings.HasPrefix(a.Reason, reason) {
+			t.Errorf("%s: %s, %s; want %s, %s", a.Name, a.State, a.Reason, want, reason)
+		}
+	}
+	if got := l.source.Stats().Requests["GET blobs"]; got != 0 {
+		t.Errorf("the plan read %d blobs", got)
+	}
+	third := fleet.PackageOptions{Options: l.with(t, "three", cache, app.CacheSettings{}), Plan: dgst}
+	report := l.pack(t, third)
+	if report.Totals.Done != 1 || report.Totals.Unchanged != 5 {
+		t.Fatalf("%+v", report.Applications)
+	}
+	made, err := fleet.MakeReport(t.Context(), fleet.ReportOptions{Options: l.with(t, "four", cache, app.CacheSettings{}), Plan: dgst})
+	if err != nil || made.Totals.Done != 1 || made.Totals.Unchanged != 5 {
+		t.Errorf("report of a fourth machine: %+v, %v", made, err)
+	}
+}
+
+// TestCacheIsNeverNeeded runs a fleet whose cache cannot be reached: all is packaged, and
+// only a plan that others are to carry out is an error.
+func TestCacheIsNeverNeeded(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 2)
+	gone := registrytest.Unreachable(t) + "/ci/cache"
+	report := l.pack(t, fleet.PackageOptions{Options: l.with(t, "one", gone, app.CacheSettings{})})
+	if report.Totals.Done != 2 {
+		t.Errorf("%+v", report.Applications)
+	}
+	if _, _, err := fleet.MakePlan(t.Context(), fleet.PlanOptions{Options: l.with(t, "two", gone, app.CacheSettings{}), Shared: true}); err == nil {
+		t.Error("a plan for other machines was made that they cannot read")
+	}
+}
+
+// TestForgedRecord has somebody who may write the cache claim that an application was
+// packaged: what its tag leads to decides, and with trusted keys nothing of it is read.
+func TestForgedRecord(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 1)
+	cache := l.host + "/ci/cache"
+	dir := t.TempDir()
+	pair, err := app.GenerateKey(t.Context(), app.KeyOptions{Prefix: filepath.Join(dir, "ci"), Password: func(bool) ([]byte, error) { return []byte("x"), nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	forger := l.with(t, "forger", cache, app.CacheSettings{})
+	l.pack(t, fleet.PackageOptions{Options: forger}) // a stranger, without the key
+
+	reader := l.with(t, "reader", cache, app.CacheSettings{Trust: []string{pair.Public}})
+	plan, _, err := fleet.MakePlan(t.Context(), fleet.PlanOptions{Options: reader})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := plan.Applications[0]; a.State != fleet.ToPackage {
+		t.Errorf("%s: %s", a.State, a.Reason)
+	}
+}
+
+// TestOlderPlan carries out a plan of an older commit after a newer one was: no tag moves
+// back.
+func TestOlderPlan(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 1)
+	l.write(t, "tape.fleet.yaml", "apiVersion: tape/v1\nkind: Fleet\napplications: [apps/*]\n"+
+		"defaults: {output: {image: \""+l.host+"/team/${name}\", tags: [stable]}}\n")
+	l.commit(t, "tag")
+	older := l.git(t, "rev-parse", "HEAD")
+	l.application(t, 0, "2.0")
+	l.commit(t, "newer")
+	first := l.pack(t, fleet.PackageOptions{Options: l.options(t, "one")})
+	if first.Totals.Done != 1 {
+		t.Fatalf("%+v", first.Applications)
+	}
+	l.git(t, "checkout", "-q", older)
+	report := l.pack(t, fleet.PackageOptions{Options: l.options(t, "one")})
+	if o := report.Applications[0]; o.State != fleet.Failed || !strings.Contains(o.Error.Message, "a newer commit was packaged already") {
+		t.Errorf("%+v", o)
+	}
+	client, err := registry.New(registry.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	repository, err := client.Repository(l.host + "/team/app00")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, err := repository.Digest(t.Context(), "stable")
+	if err != nil || !strings.HasSuffix(first.Applications[0].Root, now.String()) {
+		t.Errorf("stable is %s (%v), want that of %s", now, err, first.Applications[0].Root)
+	}
+	forced := l.pack(t, fleet.PackageOptions{Options: l.options(t, "one"), Force: true})
+	if forced.Totals.Done != 1 || len(forced.Applications[0].MovedTags) == 0 {
+		t.Errorf("with force: %+v", forced.Applications)
+	}
+}
+
+// TestRegistryDown packages while the source registry is down: what failed for that is
+// tried again by the next run, what is broken is not.
+func TestRegistryDown(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 3)
+	l.upstream.Image = func(string, string) (registrytest.Image, bool) { return registrytest.Image{}, true }
+	down := registrytest.Serve(t, registrytest.Misbehave(l.source, func(*http.Request) bool { return l.down.Load() }, registrytest.Status(http.StatusInternalServerError)))
+	if err := registrytest.WriteHosts(l.hosts, "_default", down); err != nil {
+		t.Fatal(err)
+	}
+	l.down.Store(true)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	plan, dgst, err := fleet.MakePlan(ctx, fleet.PlanOptions{Options: l.options(t, "one")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range plan.Applications {
+		if a.State != fleet.ToPackage || a.Key != "" {
+			t.Errorf("%s: %s, key %q", a.Name, a.State, a.Key)
+		}
+	}
+	report := l.pack(t, fleet.PackageOptions{Options: l.options(t, "one"), Plan: dgst})
+	if report.Totals.Failed != 3 || report.Applications[0].Error.Final {
+		t.Fatalf("%+v", report.Applications)
+	}
+	l.down.Store(false)
+	if report = l.pack(t, fleet.PackageOptions{Options: l.options(t, "one"), Plan: dgst}); report.Totals.Done != 3 {
+		t.Errorf("after it came back: %+v", report.Applications)
 	}
 }

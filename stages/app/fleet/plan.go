@@ -249,11 +249,11 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 	if err != nil {
 		return nil, "", err
 	}
-	if o.Shared && o.Keeper != nil {
-		err = put(ctx, o.Keeper, dgst, m.plan)
-	}
-	if err := errors.Join(err, put(ctx, kept, dgst, m.plan), put(ctx, kept, keyOf("latest", here.identity), dgst), put(ctx, kept, keyOf("before", here.identity), m.next())); err != nil {
+	if err := errors.Join(put(ctx, kept, dgst, m.plan), put(ctx, kept, keyOf("latest", here.identity), dgst), put(ctx, kept, keyOf("before", here.identity), m.next())); err != nil {
 		return nil, "", fmt.Errorf("keep the plan: %w", err)
+	}
+	if o.Shared && o.Keeper != nil && !get(ctx, o.Keeper, dgst, &Plan{}) {
+		return nil, "", fmt.Errorf("the cache did not take plan %s, which other machines are to read; the log says why", dgst)
 	}
 	return m.plan, dgst, nil
 }
