@@ -112,6 +112,9 @@ func TestAttachedAtEveryLevel(t *testing.T) {
 			top := s.put(ocispec.MediaTypeImageIndex, "1.0", map[string]any{"manifests": []ocispec.Descriptor{inner}})
 			want := map[string]ocispec.Descriptor{"image": s.about(image, sbom), "inner index": s.about(inner, sbom), "top": s.about(top, sbom)}
 			want["signature of an SBOM"] = s.about(want["image"], signature)
+			want["SBOM, by cosign's tag"] = s.put(ocispec.MediaTypeImageManifest, registry.AttachedTag(want["image"].Digest, ".sig"), map[string]any{
+				"config": s.blob(ocispec.MediaTypeImageConfig, "{}"), "layers": []ocispec.Descriptor{s.blob("application/x", "signature of the SBOM")},
+			})
 			want["signature of a signature"] = s.about(want["signature of an SBOM"], signature)
 			for i, mediaType := range []string{artifact, oras} {
 				want[mediaType] = s.put(mediaType, "", map[string]any{

@@ -367,7 +367,10 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	var refs string
-	group.Go(func() error { return c.Whole(groupCtx, c.from.Repository, c.root, subjects) })
+	group.Go(func() error {
+		_, err := c.Whole(groupCtx, c.from.Repository, c.root, subjects)
+		return err
+	})
 	for _, l := range later {
 		group.Go(func() error {
 			_, err := c.Manifest(groupCtx, c.from.Repository, l.Desc)
@@ -483,10 +486,11 @@ func (c *copying) anything(ctx context.Context, result *CopyResult) error {
 	if err := c.plan(ctx, nil); err != nil {
 		return err
 	}
-	if err := c.Whole(ctx, c.from.Repository, c.root, subjects); err != nil {
+	about, err := c.Whole(ctx, c.from.Repository, c.root, subjects)
+	if err != nil {
 		return err
 	}
-	signatures, err := c.byTag(ctx, subjects)
+	signatures, err := c.byTag(ctx, append(subjects, about...))
 	if err != nil {
 		return err
 	}

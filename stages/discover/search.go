@@ -112,8 +112,8 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 				switch {
 				case r.Via == images.Tag && r.Kind == images.SBOM: // cosign signs it by tag
 					question(image, opened[i], r.Digest, byTag(".sig", false), byReferrer)
-				case r.Via == images.Referrer:
-					question(image, opened[i], r.Digest, byReferrer)
+				case r.Via == images.Referrer: // and may do so for what others attached
+					question(image, opened[i], r.Digest, byTag(".sig", false), byReferrer)
 				}
 			}
 		}

@@ -24,8 +24,9 @@ const parallelQuestions = 32
 
 // Whole copies a manifest with all that it names and then what is about the
 // subjects, and about that, and has it listed. What there is of that is found out
-// while the manifest is on its way.
-func (c *Copier) Whole(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, subjects []digest.Digest) error {
+// while the manifest is on its way. It returns the digests of what is about them, which
+// includes what only a list says to be.
+func (c *Copier) Whole(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, subjects []digest.Digest) ([]digest.Digest, error) {
 	var about [][]listing
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -37,11 +38,13 @@ func (c *Copier) Whole(ctx context.Context, from layout.Repository, desc ocispec
 		return err
 	})
 	if err := group.Wait(); err != nil {
-		return err
+		return nil, err
 	}
+	var found []digest.Digest
 	for _, level := range about {
 		group, ctx := errgroup.WithContext(ctx)
 		for _, l := range level {
+			found = append(found, l.desc.Digest)
 			group.Go(func() error {
 				if err := c.referrer(ctx, from, l); err != nil {
 					return fmt.Errorf("what is about %s: %w", l.subject, err)
@@ -50,10 +53,11 @@ func (c *Copier) Whole(ctx context.Context, from layout.Repository, desc ocispec
 			})
 		}
 		if err := group.Wait(); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	slices.Sort(found)
+	return slices.Compact(found), nil
 }
 
 // listing is what the list of a subject's referrers has.

@@ -166,7 +166,7 @@ func TestCircle(t *testing.T) {
 			}
 			source := &circle{Repository: l.from, all: about}
 			c := transfer.NewCopier(transfer.ToRepository(l.client, l.to), transfer.Options{})
-			if err := c.Whole(t.Context(), source, index, []digest.Digest{index.Digest}); err != nil {
+			if _, err := c.Whole(t.Context(), source, index, []digest.Digest{index.Digest}); err != nil {
 				t.Fatal(err)
 			}
 			if err := c.List(t.Context(), nil); err != nil {
