@@ -260,7 +260,7 @@ func (o *Options) traced(ctx context.Context, p *pipeline.Pipeline, targets ...s
 	}
 	o.results(&run)
 	result, err := engine.Run(ctx, graph, run)
-	if o.Strict && result != nil && len(result.Warnings) > 0 {
+	if o.Strict && len(result.Warnings) > 0 {
 		err = fmt.Errorf("%w:\n  %s", errStrict, strings.Join(made{result}.warnings(), "\n  "))
 	}
 	return made{result}, from, o.audited(expanded.Placed(err))
