@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/taped-dev/tape/engine/nearest"
+	"github.com/taped-dev/tape/internal/nearest"
 )
 
 // Ref names an output of a node: "node.output".

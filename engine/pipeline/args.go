@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"github.com/taped-dev/tape/engine/advice"
-	"github.com/taped-dev/tape/engine/nearest"
+	"github.com/taped-dev/tape/internal/nearest"
 )
 
 // argName matches the name of an argument. It has no dot, which distinguishes arguments
