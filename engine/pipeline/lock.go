@@ -153,19 +153,20 @@ func (l *Lock) Write(file string) error {
 	return nil
 }
 
-// LockGroup reports whether the argument of Update is a group and not the name of an entry.
-func LockGroup(what string) bool {
+// isGroup reports whether the argument of Update is a group and not the name of an entry.
+func isGroup(what string) bool {
 	return slices.Contains([]string{"all", "images", "interpreters", "materials", "files"}, what)
 }
 
-// Has reports whether the lock has an entry of that name.
-func (l *Lock) Has(name string) bool {
-	if l == nil {
-		return false
+// Has reports whether what is a group of entries, which every lock has, or the name of an
+// entry of this one.
+func (l *Lock) Has(what string) bool {
+	if l == nil || isGroup(what) {
+		return isGroup(what)
 	}
-	_, image := l.Images[name]
-	_, interpreter := l.Interpreters[name]
-	_, material := l.Materials[name]
+	_, image := l.Images[what]
+	_, interpreter := l.Interpreters[what]
+	_, material := l.Materials[what]
 	return image || interpreter || material
 }
 
@@ -202,7 +203,7 @@ func (l *Lock) Update(found *Lock, what string) (*Lock, error) {
 			put(&out.Files, path, dgst)
 		}
 	}
-	if LockGroup(what) {
+	if isGroup(what) {
 		return out, nil
 	}
 	dgst, image := found.Images[what]

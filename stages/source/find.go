@@ -112,7 +112,7 @@ func (s *Stage) detect(ctx context.Context, report func(engine.Event), at place)
 			report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("not used: %v", saidBy(i, err))})
 			continue
 		}
-		if i.Name() == Fallback {
+		if i.Name() == fallbackName {
 			fallback = &candidate{i, d, claim{reason: "no other claims it"}}
 			continue
 		}
