@@ -29,12 +29,9 @@ import (
 // fit a package the most exact counts. NONE is nothing, a name in capitals is
 // short for what stands left of it.
 const dependencies = `
-	# What all may use.
-	NONE < internal/*;
-
 	# The engine knows no stage and no plugin.
-	internal/*
-	< engine/advice, engine/content/imageref
+	NONE
+	< engine/advice, engine/nearest, engine/regular, engine/temporary, engine/content/imageref
 	< engine/content/internal/...
 	< engine/content/descriptor
 	< engine/cache
@@ -52,9 +49,8 @@ const dependencies = `
 	plugins/interpreter
 	< plugins/internal/interpreterpb
 	< plugins/internal/...
-	< plugins/serve;
-	plugins/internal/..., internal/* < plugins/host;
-	plugins/host, plugins/serve < plugins/conformance;
+	< plugins/host, plugins/serve
+	< plugins/conformance;
 
 	# The nouns that stages exchange.
 	ENGINE, plugins/interpreter
@@ -79,6 +75,8 @@ const dependencies = `
 	stages/app/fleet, plugins/conformance, cmd/tape/internal/*
 	< cmd/tape/cli
 	< cmd/tape;
+	# What packages a fleet with other machines is a program of its own, with tape's flags.
+	cmd/tape/cli < cmd/tape-fleet-temporal/durable < cmd/tape-fleet-temporal;
 	plugins/serve < SERVE;
 	SERVE, interpreters/plain < cmd/tape-interpreter-plain;
 	SERVE, interpreters/kustomize < cmd/tape-interpreter-kustomize;
@@ -97,10 +95,11 @@ const libraries = `
 	helm.sh/helm/v3/...                       < interpreters/helm;
 	k8s.io/...                                < interpreters/helm;
 	sigs.k8s.io/kustomize/...                 < interpreters/kustomize;
+	go.temporal.io/...                        < cmd/tape-fleet-temporal/durable;
 	github.com/hashicorp/...                  < plugins/host, plugins/serve, plugins/conformance, plugins/internal/...;
 	google.golang.org/grpc/...                < engine/content/local, plugins/host, plugins/serve, plugins/conformance, plugins/internal/...;
 	github.com/go-git/...                     < stages/vcs, stages/source;
-	github.com/spf13/...                      < cmd/tape/cli;
+	github.com/spf13/...                      < cmd/tape/cli, cmd/tape-fleet-temporal/durable;
 	github.com/vbauerster/mpb/...             < cmd/tape/cli;
 	github.com/distribution/distribution/...  < cmd/tape/internal/serve, engine/content/registry/registrytest;
 
@@ -109,9 +108,9 @@ const libraries = `
 	go.uber.org/goleak                                  < NOBODY;
 `
 
-// notLinked are what the tape program must not contain: interpreters are
-// processes of their own.
-var notLinked = []string{"helm.sh/helm", "cuelang.org/go", "k8s.io/client-go"}
+// notLinked are what the tape program must not contain: interpreters, and what
+// packages a fleet with other machines, are processes of their own.
+var notLinked = []string{"helm.sh/helm", "cuelang.org/go", "k8s.io/client-go", "go.temporal.io/sdk", "go.temporal.io/api"}
 
 // rules maps a pattern to the patterns that it may import.
 type rules map[string][]string

@@ -44,15 +44,12 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/docker/go-units"
-
-	"github.com/taped-dev/tape/internal/temporary"
 )
 
 // Options configure a host. The zero value has an empty search path; only [Host.Open] works
@@ -127,7 +124,7 @@ type Host struct {
 	closed    bool
 	known     map[knownKey]*Interpreter
 	processes map[*process]struct{}
-	room      *temporary.Folder // made with the first process; holds the folders of all
+	room      *room // made with the first process
 	preparing sync.WaitGroup
 }
 
@@ -260,10 +257,7 @@ func (h *Host) Close() error {
 	}
 	wg.Wait()
 	h.preparing.Wait()
-	if room == nil {
-		return nil
-	}
-	return room.Remove()
+	return room.remove()
 }
 
 // background runs f unless the host is closed, and reports whether it does. Close waits
@@ -299,30 +293,19 @@ func (h *Host) TempDir() (string, error) {
 	return h.folder()
 }
 
-const (
-	roomPrefix = "tape-host-"
-	// maxSocketDir leaves space for "/123456789/plugin123456789" in the 104 bytes that the
-	// address of a unix socket may have on macOS (108 on Linux).
-	maxSocketDir = 70
-)
-
 // folder creates a folder in the room. The caller holds the lock.
 func (h *Host) folder() (string, error) {
 	if h.closed {
 		return "", errClosed
 	}
 	if h.room == nil {
-		parent := os.TempDir()
-		if runtime.GOOS != "windows" && len(parent)+len(roomPrefix)+10 > maxSocketDir {
-			parent = "/tmp"
-		}
-		room, err := temporary.New(parent, roomPrefix)
+		r, err := newRoom()
 		if err != nil {
 			return "", err
 		}
-		h.room = room
+		h.room = r
 	}
-	return os.MkdirTemp(h.room.Dir(), "")
+	return h.room.folder()
 }
 
 // dismiss undoes admit.

@@ -14,7 +14,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/taped-dev/tape/internal/temporary"
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
@@ -158,7 +157,7 @@ func (i *Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest
 			return err
 		}
 		resp, err = p.client.Render(ctx, &own)
-		return errors.Join(err, temporary.RemoveAll(own.Scratch))
+		return errors.Join(err, removeAll(own.Scratch))
 	})
 	return resp, err
 }

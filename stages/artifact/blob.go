@@ -72,8 +72,8 @@ func ContentLayer(list []files.File) (Blob, error) {
 	layer := newBlob(ocispec.MediaTypeImageLayerGzip, out.Bytes())
 	layer.Desc.Annotations = map[string]string{
 		ocispec.AnnotationTitle: ".",
-		annotationUnpack:        "true",
-		annotationUnpackDigest:  diffID.Digest().String(),
+		AnnotationUnpack:        "true",
+		AnnotationUnpackDigest:  diffID.Digest().String(),
 	}
 	return layer, nil
 }
@@ -85,7 +85,7 @@ func ContentManifest(layer ocispec.Descriptor, annotations map[string]string) (B
 	if all == nil {
 		all = map[string]string{}
 	}
-	all[annotationInterpreter] = kubectlApply
+	all[AnnotationInterpreter] = KubectlApply
 	return manifest(ocispec.Manifest{
 		ArtifactType: ArtifactTypeContent,
 		Layers:       []ocispec.Descriptor{layer},

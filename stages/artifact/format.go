@@ -33,14 +33,14 @@ const (
 	AnnotationImageTag    = "vnd.tape.image.tag"    // tags of the image in the root's repository, comma-joined, sorted
 	AnnotationRelatedTo   = "vnd.tape.related.to"   // digest of the image or platform manifest
 	AnnotationRelatedTag  = "vnd.tape.related.tag"  // where it was found by tag
-	annotationInterpreter = "vnd.tape.content.interpreter"
+	AnnotationInterpreter = "vnd.tape.content.interpreter"
 	AnnotationPlatforms   = "vnd.tape.platforms" // of a layout that lacks the other platforms
 
-	annotationReferenceType   = "vnd.docker.reference.type"
+	AnnotationReferenceType   = "vnd.docker.reference.type"
 	AnnotationReferenceDigest = "vnd.docker.reference.digest"
-	annotationPredicateType   = "in-toto.io/predicate-type"
-	annotationUnpack          = "io.deis.oras.content.unpack" // oras pull unpacks the layer
-	annotationUnpackDigest    = "io.deis.oras.content.digest" // of the layer, not compressed
+	AnnotationPredicateType   = "in-toto.io/predicate-type"
+	AnnotationUnpack          = "io.deis.oras.content.unpack" // oras pull unpacks the layer
+	AnnotationUnpackDigest    = "io.deis.oras.content.digest" // of the layer, not compressed
 
 	AnnotationBundleContent   = "dev.sigstore.bundle.content"
 	AnnotationBundlePredicate = "dev.sigstore.bundle.predicateType"
@@ -53,8 +53,8 @@ const (
 	RoleImage        = "image"
 	RoleRelated      = "related"
 
-	referenceAttestation = "attestation-manifest" // of annotationReferenceType
-	kubectlApply         = "kubectl-apply"        // of annotationInterpreter: kubectl is all it takes
+	ReferenceAttestation = "attestation-manifest" // of AnnotationReferenceType
+	KubectlApply         = "kubectl-apply"        // of AnnotationInterpreter: kubectl is all it takes
 )
 
 // Predicate types of the statements.
@@ -71,13 +71,13 @@ const (
 // BuildType of the provenance: what its parameters mean is in docs/format.md.
 const BuildType = "https://github.com/taped-dev/tape/buildtypes/package/v1"
 
-// buildTypeRelocate is of an application that was made of another, with its images
+// BuildTypeRelocate is of an application that was made of another, with its images
 // elsewhere.
-const buildTypeRelocate = "https://github.com/taped-dev/tape/buildtypes/relocate/v1"
+const BuildTypeRelocate = "https://github.com/taped-dev/tape/buildtypes/relocate/v1"
 
-// maxRoot is the size in bytes over which a root is refused: registries take
+// MaxRoot is the size in bytes over which a root is refused: registries take
 // manifests of up to 4 MiB.
-const maxRoot = 7 << 19
+const MaxRoot = 7 << 19
 
 // Listing says which manifest file each file of the content is, sorted by Name:
 // content → attest.

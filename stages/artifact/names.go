@@ -26,8 +26,8 @@ import (
 const (
 	// maxTag is the distribution specification's limit.
 	maxTag = 128
-	// maxAppTag is the longest tag of an application: "manifests." goes before it.
-	maxAppTag = maxTag - len(contentTagPrefix)
+	// MaxAppTag is the longest tag of an application: "manifests." goes before it.
+	MaxAppTag = maxTag - len(contentTagPrefix)
 	// maxName is the longest repository name that every registry takes.
 	maxName = 255
 
@@ -106,9 +106,9 @@ func WrittenRef(repository, tag string, d digest.Digest) string {
 func ContentTag(tag string) string { return contentTagPrefix + tag }
 
 // ConfigTag is the tag of an application that has no version: it says what the
-// content layer is and, where that is known, which commit the sources are of.
-// Another commit may leave the content as it is, and yet makes another root, which
-// must not take the tag from one that was signed.
+// content layer is and, where that is known, which commit the sources are of, see
+// [Origin]. Another commit may leave the content as it is, and yet makes another
+// root, which must not take the tag from one that was signed.
 func ConfigTag(layer digest.Digest, origin string) string {
 	tag := configTagPrefix + prefix(layer, 12)
 	if origin != "" {
@@ -117,10 +117,10 @@ func ConfigTag(layer digest.Digest, origin string) string {
 	return tag
 }
 
-// origin is the first 12 digits of the commit that the sources are of, or of a digest
+// Origin is the first 12 digits of the commit that the sources are of, or of a digest
 // of several commits, with "-dirty" where a source is modified; "" where no commit
 // is known.
-func origin(facts []vcs.Facts) string {
+func Origin(facts []vcs.Facts) string {
 	var commits []string
 	for _, f := range facts {
 		for _, r := range f.Repositories {
@@ -133,9 +133,9 @@ func origin(facts []vcs.Facts) string {
 	case 0:
 		return ""
 	case 1:
-		return shortCommit(commits[0], modified(facts) == vcs.Yes)
+		return shortCommit(commits[0], Modified(facts) == vcs.Yes)
 	}
-	return shortCommit(digest.FromString(strings.Join(commits, "\n")).Encoded(), modified(facts) == vcs.Yes)
+	return shortCommit(digest.FromString(strings.Join(commits, "\n")).Encoded(), Modified(facts) == vcs.Yes)
 }
 
 // shortCommit is Origin of one commit.
@@ -159,8 +159,8 @@ func (a *Application) ConfigTag() string {
 
 // CheckTag says whether an application may have the tag.
 func CheckTag(tag string) error {
-	if len(tag) > maxAppTag {
-		return fmt.Errorf("tag %q has %d characters; %d are the most, as %s<tag> is a tag too", tag, len(tag), maxAppTag, contentTagPrefix)
+	if len(tag) > MaxAppTag {
+		return fmt.Errorf("tag %q has %d characters; %d are the most, as %s<tag> is a tag too", tag, len(tag), MaxAppTag, contentTagPrefix)
 	}
 	for i, c := range []byte(tag) {
 		if !isWord(c) && (i == 0 || c != '.' && c != '-') {
@@ -214,7 +214,7 @@ func DefaultTags(facts []vcs.Facts, layer digest.Digest) []string {
 	if tags := VersionTags(facts); len(tags) > 0 {
 		return tags
 	}
-	return []string{ConfigTag(layer, origin(facts))}
+	return []string{ConfigTag(layer, Origin(facts))}
 }
 
 // TagReason says why the version tags at the HEADs of the sources are not the
@@ -237,7 +237,7 @@ func TagReason(facts []vcs.Facts) string {
 		case len(of) == 0:
 			reasons = append(reasons, fmt.Sprintf("%s has no version tag", name))
 		case f.Modified != vcs.No:
-			reasons = append(reasons, changes(f))
+			reasons = append(reasons, Changes(f))
 		}
 	}
 	slices.Sort(tags)
@@ -254,9 +254,9 @@ func TagReason(facts []vcs.Facts) string {
 	return fmt.Sprintf("tags %s not used: %s", strings.Join(tags, ", "), strings.Join(reasons, "; "))
 }
 
-// changes says in what a source is not as it is committed: a file for each kind of
+// Changes says in what a source is not as it is committed: a file for each kind of
 // difference, and how many there are.
-func changes(f vcs.Facts) string {
+func Changes(f vcs.Facts) string {
 	var modified, untracked, unknown, removed []string
 	for _, file := range f.Files {
 		switch {
@@ -344,7 +344,7 @@ func candidates(f vcs.Facts) []string {
 	return slices.Compact(out)
 }
 
-// relocatedName maps a reference to its own repository below the prefix, as
+// RelocatedName maps a reference to its own repository below the prefix, as
 // relocate --naming one-to-one does: example.com/user and istio/proxyv2:1.0 give
 // example.com/user/istio-proxyv2-<md5>:1.0. The sum is of the normalised name
 // without tag and digest, which are kept. Where the name would be too long the
@@ -352,7 +352,7 @@ func candidates(f vcs.Facts) []string {
 //
 // The scheme is that of pivotal/image-relocation, so that what it relocated is
 // found again.
-func relocatedName(prefix, ref string) (string, error) {
+func RelocatedName(prefix, ref string) (string, error) {
 	if err := CheckRepository(prefix); err != nil {
 		return "", err
 	}

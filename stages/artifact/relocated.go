@@ -102,7 +102,7 @@ func (r Relocation) statements(old []files.File, list []Statement, was, is diges
 		return nil, errors.New("its statements do not begin with where it came from")
 	}
 	t := Transform{
-		Kind: transformRelocate, Order: order + 1, Inputs: []Input{},
+		Kind: TransformRelocate, Order: order + 1, Inputs: []Input{},
 		Repository: r.Names.Repository, Naming: r.Names.naming(), Edits: r.Edits,
 	}
 	var subject []Resource
@@ -121,7 +121,7 @@ func (r Relocation) provenance(old Statement, content digest.Digest) (Statement,
 		return Statement{}, fmt.Errorf("read provenance: %w", err)
 	}
 	d := &p.BuildDefinition
-	d.BuildType = buildTypeRelocate
+	d.BuildType = BuildTypeRelocate
 	d.ExternalParameters.Repository = r.Repository
 	d.ExternalParameters.Naming, d.ExternalParameters.Prefix = r.Names.naming(), ""
 	if r.Names.Repository != r.Repository {

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -36,8 +37,8 @@ of the registries. An application that fails stops no other.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.fleetInitCommand(), a.fleetPlanCommand(), a.fleetPackageCommand(), a.fleetReportCommand("status"), a.fleetReportCommand("report"),
-		a.fleetVerifyCommand(), a.fleetSignCommand(), a.fleetCopyCommand(), a.fleetRelocateCommand(), a.fleetSchemaCommand())
+	cmd.AddCommand(a.fleetInitCommand(), a.fleetPlanCommand(), a.fleetPackageCommand(),
+		a.fleetReportCommand("status"), a.fleetReportCommand("report"), a.fleetCancelCommand(), a.fleetSchemaCommand())
 	return cmd
 }
 
@@ -226,6 +227,7 @@ func planText(w io.Writer, plan fleetPlan, totals string) error {
 func (a *program) fleetPackageCommand() *cobra.Command {
 	var (
 		o      fleet.PackageOptions
+		engine EngineFlags
 		plan   string
 		shard  string
 		signed bool
@@ -237,12 +239,19 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 		Short: "Package the applications that changed",
 		Example: `  tape fleet package
   tape fleet package --plan sha256:… --shard 3/8
-  tape fleet package --sign --key cosign.key`,
+  tape fleet package --sign --key cosign.key
+  tape fleet package --engine temporal`,
 		Annotations: map[string]string{afterInterrupt: "what was packaged stays, and the same command goes on from there", formats: "markdown html junit"},
 		Args:        cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
 			if o.Shard, err = parseShard(shard, os.Getenv); err != nil {
+				return err
+			}
+			if err = engine.check(shard, signed); err != nil {
+				return err
+			}
+			if o.Engine, err = a.engine(&engine); err != nil {
 				return err
 			}
 			if signed {
@@ -259,7 +268,7 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 			o.Signer, o.Concurrency, o.Plan = signer, concurrency, digest.Digest(plan)
 			result, err := fleet.Package(cmd.Context(), o)
 			if err != nil {
-				return err
+				return engine.interrupted(cmd.Context(), err)
 			}
 			a.settle()
 			return a.reported(result, true)
@@ -274,6 +283,7 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 	flags.register(cmd)
 	cmd.Flags().BoolVar(&signed, "sign", false, "sign root and content of each with --key")
 	cmd.Flags().StringVar(&key, "key", "", "private key to sign with: `FILE`, env://NAME, or - for stdin")
+	engine.add(cmd.Flags())
 	return cmd
 }
 
@@ -313,8 +323,9 @@ func parseShard(text string, getenv func(string) string) (fleet.Shard, error) {
 
 func (a *program) fleetReportCommand(name string) *cobra.Command {
 	var (
-		plan  string
-		flags fleetFlags
+		plan   string
+		flags  fleetFlags
+		engine EngineFlags
 	)
 	short := "Show how far a plan is"
 	if name == "report" {
@@ -335,12 +346,18 @@ func (a *program) fleetReportCommand(name string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if result.Run, err = a.askEngine(cmd.Context(), &engine, o, result); err != nil {
+				return err
+			}
 			a.settle()
 			return a.reported(result, name == "report")
 		},
 	}
 	cmd.Flags().StringVar(&plan, "plan", "", "`DIGEST` of the plan (default: the one made last)")
 	flags.register(cmd)
+	if name == "status" {
+		engine.add(cmd.Flags())
+	}
 	return cmd
 }
 
@@ -355,7 +372,7 @@ func (a *program) reported(r *fleet.Report, whole bool) error {
 	case "junit":
 		err = a.written(func(w io.Writer) error { return report.JUnit(w, r) })
 	default:
-		err = a.print(r, func(w io.Writer) error { return report.Text(w, r, whole) })
+		err = a.print(r, func(w io.Writer) error { return errors.Join(report.Text(w, r, whole), runText(w, r.Run)) })
 	}
 	if err == nil && r.Totals.Failed > 0 {
 		err = &statusError{code: exitFailed, err: fmt.Errorf("%d of %d applications failed", r.Totals.Failed, r.Totals.Applications)}

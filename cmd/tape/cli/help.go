@@ -58,7 +58,7 @@ func usage(cmd *cobra.Command) error {
 	if cmd.HasAvailableSubCommands() {
 		p.f("\n'%s [command] --help' says more about a command.\n", cmd.CommandPath())
 	}
-	p.f("\nFor the flags of every command, such as -o json: 'tape help flags'\n")
+	p.f("\nFor the flags of every command, such as -o json: '%s help flags'\n", cmd.Root().Name())
 	return p.err
 }
 

@@ -25,8 +25,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/nearest"
 	"github.com/taped-dev/tape/engine/pipeline"
-	"github.com/taped-dev/tape/internal/nearest"
 	"github.com/taped-dev/tape/stages/app"
 )
 
@@ -51,17 +51,24 @@ const softMemory = 640 << 20
 // Main runs the command and exits. The kinds are stages of one's own, which
 // pipelines can use beside tape's.
 func Main(kinds ...pipeline.Kind) {
+	main("tape", grace, func(ctx context.Context, args []string, streams Streams) int {
+		return Run(ctx, args, streams, kinds...)
+	})
+}
+
+// main is the main function of a program, which has a while to end when it is told to.
+func main(name string, grace time.Duration, run func(context.Context, []string, Streams) int) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(softMemory)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, func() {
 		time.AfterFunc(grace, func() {
-			fmt.Fprintln(os.Stderr, "tape: interrupted")
+			fmt.Fprintln(os.Stderr, name+": interrupted")
 			os.Exit(exitFailed)
 		})
 	})
-	code := Run(ctx, os.Args[1:], Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, kinds...)
+	code := run(ctx, os.Args[1:], Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
 	stop()
 	os.Exit(code)
 }
@@ -74,16 +81,24 @@ type Streams struct {
 
 // Run runs the command and returns the exit status.
 func Run(ctx context.Context, args []string, streams Streams, kinds ...pipeline.Kind) int {
+	a := newProgram("tape", streams, kinds)
+	return a.run(ctx, a.root(), args)
+}
+
+func newProgram(name string, streams Streams, kinds []pipeline.Kind) *program {
 	// What is printed holds text of others; progress draws with escapes of its
 	// own, and cleans what it is told.
 	terminal := streams.Err
 	streams.Err = visible{streams.Err}
-	a := &program{Streams: streams, terminal: terminal, kinds: kinds}
-	root := a.root()
+	return &program{name: name, Streams: streams, terminal: terminal, kinds: kinds}
+}
+
+// run runs one of the commands of root and returns the exit status.
+func (a *program) run(ctx context.Context, root *cobra.Command, args []string) int {
 	root.SetArgs(args)
-	root.SetIn(streams.In)
-	root.SetOut(streams.Out)
-	root.SetErr(streams.Err)
+	root.SetIn(a.In)
+	root.SetOut(a.Out)
+	root.SetErr(a.Err)
 
 	cmd, err := checkCommand(root, args)
 	if err == nil {
@@ -116,7 +131,7 @@ func (a *program) status(ctx context.Context, cmd *cobra.Command, err error) int
 		fmt.Fprintf(a.Err, "see '%s --help'\n", cmd.CommandPath())
 		return exitUsage
 	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))):
-		text := "tape: interrupted"
+		text := a.name + ": interrupted"
 		if hint := cmd.Annotations[afterInterrupt]; hint != "" {
 			text += "; " + hint
 		}
@@ -140,6 +155,7 @@ var goesOn = map[string]string{afterInterrupt: "what was sent stays, and the sam
 // program is one run of the command: flags, streams and what is opened on demand.
 type program struct {
 	Streams
+	name     string
 	terminal io.Writer // stderr as it is; Err is clean
 	kinds    []pipeline.Kind
 	flags    flags
@@ -165,7 +181,7 @@ type flags struct {
 }
 
 func (a *program) fail(err error) {
-	fmt.Fprintf(a.Err, "tape: %s\n", strings.TrimSpace(hinted(err)))
+	fmt.Fprintf(a.Err, "%s: %s\n", a.name, strings.TrimSpace(hinted(err)))
 }
 
 func (a *program) close() {
@@ -203,8 +219,6 @@ func (a *program) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "tape",
 		Short: "Pack a Kubernetes application into one OCI artifact",
-		// Both spellings are asked for: tape version says more, and -o json.
-		Version: readVersion().Version,
 		Long: `tape packs a whole Kubernetes application into one OCI artifact: the rendered
 manifests with every image pinned by digest, every image they run, the
 signatures and SBOMs beside those images, and statements of where it came from.`,
@@ -212,33 +226,8 @@ signatures and SBOMs beside those images, and statements of where it came from.`
   tape view registry.example.com/team/podinfo:v1.2.3
   tape pull registry.example.com/team/podinfo:v1.2.3 ./podinfo
   kubectl apply -R -f ./podinfo`,
-		SuggestionsMinimumDistance: 2,
-		SilenceErrors:              true,
-		SilenceUsage:               true,
-		Args:                       noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return cmd.Help()
-		},
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.begin(cmd) },
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 	}
-	root.SetFlagErrorFunc(flagError)
-	root.SetHelpTemplate(helpTemplate)
-	root.SetUsageFunc(usage)
-	root.SetHelpCommand(helpCommand(root))
-	f := root.PersistentFlags()
-	f.SortFlags = false
-	f.StringVarP(&a.flags.output, "output-format", "o", "text", "`FORMAT`: text, json or yaml; view makes html too")
-	f.StringVarP(&a.flags.logLevel, "log-level", "l", "warn", "`LEVEL`: debug, info, warn or error")
-	f.StringVar(&a.flags.progress, "progress", "auto", "`MODE`: auto, tty, plain, json or none")
-	f.StringVar(&a.flags.store, "store", "", "`DIR` kept between runs (default $XDG_CACHE_HOME/tape)")
-	f.IntVar(&a.flags.concurrency, "concurrency", 0, "`N` requests in flight per registry (default: found out, 64 at most)")
-	f.Var(&a.flags.limits, "limit", "send a registry at most `HOST=N/s` requests, or N/m a minute (repeats)")
-	f.StringVar(&a.flags.hostsDir, "hosts-dir", "", "containerd hosts.toml `DIR` with mirrors (default $TAPE_HOSTS_DIR)")
-	f.StringSliceVar(&a.flags.plainHTTP, "plain-http", nil, "`HOST` to speak plain http to (repeats; loopback needs no flag)")
-	f.StringVar(&a.flags.caFile, "ca-file", "", "PEM `FILE` of further certificate authorities")
-	f.DurationVar(&a.flags.timeout, "timeout", 0, "give up after `TIME`, such as 10m (one registry: after a minute of nothing)")
-
+	a.asRoot(root)
 	for _, g := range []struct {
 		id, title string
 		commands  []*cobra.Command
@@ -268,6 +257,34 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 	a.completeInterpreters(root)
 	a.completeTags(root)
 	return root
+}
+
+// asRoot gives the root of a tree of commands what every program has: flags, help, and
+// how mistakes are told.
+func (a *program) asRoot(root *cobra.Command) {
+	// Both spellings are asked for: the command version says more, and -o json.
+	root.Version = readVersion().Version
+	root.SuggestionsMinimumDistance = 2
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.Args = noArgs
+	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.begin(cmd) }
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpTemplate(helpTemplate)
+	root.SetUsageFunc(usage)
+	root.SetHelpCommand(helpCommand(root))
+	f := root.PersistentFlags()
+	f.SortFlags = false
+	f.StringVarP(&a.flags.output, "output-format", "o", "text", "`FORMAT`: text, json or yaml; view makes html too")
+	f.StringVarP(&a.flags.logLevel, "log-level", "l", "warn", "`LEVEL`: debug, info, warn or error")
+	f.StringVar(&a.flags.progress, "progress", "auto", "`MODE`: auto, tty, plain, json or none")
+	f.StringVar(&a.flags.store, "store", "", "`DIR` kept between runs (default $XDG_CACHE_HOME/tape)")
+	f.IntVar(&a.flags.concurrency, "concurrency", 0, "`N` requests in flight per registry (default: found out, 64 at most)")
+	f.Var(&a.flags.limits, "limit", "send a registry at most `HOST=N/s` requests, or N/m a minute (repeats)")
+	f.StringVar(&a.flags.hostsDir, "hosts-dir", "", "containerd hosts.toml `DIR` with mirrors (default $TAPE_HOSTS_DIR)")
+	f.StringSliceVar(&a.flags.plainHTTP, "plain-http", nil, "`HOST` to speak plain http to (repeats; loopback needs no flag)")
+	f.StringVar(&a.flags.caFile, "ca-file", "", "PEM `FILE` of further certificate authorities")
+	f.DurationVar(&a.flags.timeout, "timeout", 0, "give up after `TIME`, such as 10m (one registry: after a minute of nothing)")
 }
 
 // begin checks what all commands share.

@@ -39,6 +39,8 @@ type PackageOptions struct {
 	Again bool
 	// Force moves tags that a newer commit has moved.
 	Force bool
+	// Engine has the applications packaged elsewhere; nil packages them here.
+	Engine Engine
 }
 
 // Package carries out a plan: it packages every application that is to be packaged and
@@ -169,6 +171,9 @@ func (r *Runner) run(ctx context.Context) (*Report, error) {
 	mine := r.mine()
 	r.progress = Progress{Doing: "package", Of: len(mine), Began: time.Now()}
 	r.tell(nil)
+	if r.Engine != nil {
+		return r.elsewhere(ctx, mine)
+	}
 	outcomes := make([]Outcome, len(mine))
 	group, running := errgroup.WithContext(ctx)
 	group.SetLimit(cmp.Or(r.Concurrency, atOnce))

@@ -100,6 +100,9 @@ type Options struct {
 	Signer app.Signer
 	// Progress hears of each application, one call at a time; may be nil.
 	Progress func(Progress)
+	// Heard is told what happens to an application while it is packaged, one event of it
+	// at a time; may be nil.
+	Heard func(application string, e engine.Event)
 }
 
 // Progress is how far a run is.
@@ -131,7 +134,7 @@ const atOnce = 24
 
 // open returns where documents are kept.
 func (o *Options) open(ctx context.Context) (keepers, error) {
-	kept, err := o.OpenStore(ctx)
+	kept, err := app.OpenStore(ctx, &o.Environment)
 	if err != nil {
 		return keepers{}, err
 	}
@@ -189,6 +192,9 @@ func (o *Options) options(a Application) app.PackageOptions {
 		Repository: a.Repository, Tags: a.Tags,
 	}
 	one.Environment.Events = nil
+	if o.Heard != nil {
+		one.Environment.Events = func(e engine.Event) { o.Heard(a.Name, e) }
+	}
 	at := filepath.Join(o.File.dir, filepath.FromSlash(a.Path))
 	if a.Pipeline {
 		one.Pipeline = at
@@ -492,7 +498,10 @@ const imagesAtOnce = 128
 
 func (m *planning) askOne(ctx context.Context, q question, when asked) (answer images.Answer, fresh bool, err error) {
 	known, ok := m.before.Images.Find(q.name, q.platform, q.related)
-	if ok && known.Image != nil && known.Unknown == "" && time.Since(time.Unix(when[q.String()], 0)) < m.File.again() {
+	m.mu.Lock()
+	recorded := time.Unix(when[q.String()], 0)
+	m.mu.Unlock()
+	if ok && known.Image != nil && known.Unknown == "" && time.Since(recorded) < m.File.again() {
 		if same, err := m.unmoved(ctx, q.name, known.Image); err == nil && same {
 			return known, false, nil
 		}

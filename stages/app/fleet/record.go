@@ -14,6 +14,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/plugins/host"
 	"github.com/taped-dev/tape/stages/app"
 )
 
@@ -56,6 +57,9 @@ func failureOf(err error) *Failure {
 		default:
 			f.Final = false // a registry may have another answer
 		}
+	}
+	if _, missing := errors.AsType[*host.NotFoundError](err); missing {
+		f.Final = false // another machine may have the interpreter
 	}
 	if at, ok := errors.AsType[*pipeline.Error](err); ok && at.File != "" {
 		f.File, f.Line = at.File, at.Line

@@ -76,6 +76,8 @@ type Report struct {
 	Shard        string    `json:"shard,omitempty"`
 	Applications []Outcome `json:"applications"` // sorted by name
 	Totals       Totals    `json:"totals"`
+	// Run is how far an engine is with the plan, if one was asked.
+	Run *Run `json:"run,omitempty"`
 }
 
 // ReportOptions are what MakeReport takes.

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package durable
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	common "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/converter"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/taped-dev/tape/engine/regular"
+)
+
+const (
+	// sealedEncoding is the encoding of a payload that a key seals, and keyField names
+	// which in its metadata.
+	sealedEncoding = "binary/vnd.tape.aes-256-gcm"
+	keyField       = "tape-key"
+
+	keySize = 32
+)
+
+// sealing encrypts payloads, with AES-256 in Galois/Counter Mode under a nonce of its own
+// for each: what Temporal keeps is to be read by whoever has the key.
+type sealing struct {
+	aead cipher.AEAD
+	id   []byte // of the key
+}
+
+var _ converter.PayloadCodec = (*sealing)(nil)
+
+// readSecret reads what a flag names: the content of a file, or of a variable for
+// env://NAME.
+func readSecret(from string) (string, error) {
+	if name, ok := strings.CutPrefix(from, "env://"); ok {
+		if value := os.Getenv(name); value != "" {
+			return value, nil
+		}
+		return "", fmt.Errorf("the variable %q is not set", name)
+	}
+	data, err := regular.ReadArgument(from)
+	return strings.TrimSpace(string(data)), err
+}
+
+// newSealing makes a codec of a key in hex.
+func newSealing(text string) (*sealing, error) {
+	key, err := hex.DecodeString(text)
+	if err != nil || len(key) != keySize { // the error would tell of the key
+		return nil, fmt.Errorf("the key is not %d bytes in hex, as 'openssl rand -hex %d' makes them", keySize, keySize)
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(append([]byte("tape payload key "), key...))
+	return &sealing{aead: aead, id: []byte(hex.EncodeToString(sum[:4]))}, nil
+}
+
+// Encode implements [converter.PayloadCodec].
+func (s *sealing) Encode(payloads []*common.Payload) ([]*common.Payload, error) {
+	out := make([]*common.Payload, len(payloads))
+	for i, p := range payloads {
+		open, err := proto.Marshal(p)
+		if err != nil {
+			return nil, err
+		}
+		nonce := make([]byte, s.aead.NonceSize(), s.aead.NonceSize()+len(open)+s.aead.Overhead())
+		_, _ = rand.Read(nonce) // it does not fail
+		out[i] = &common.Payload{
+			Metadata: map[string][]byte{converter.MetadataEncoding: []byte(sealedEncoding), keyField: s.id},
+			Data:     s.aead.Seal(nonce, nonce, open, s.id),
+		}
+	}
+	return out, nil
+}
+
+// Decode implements [converter.PayloadCodec]. What is not sealed is refused: somebody
+// else wrote it.
+func (s *sealing) Decode(payloads []*common.Payload) ([]*common.Payload, error) {
+	out := make([]*common.Payload, len(payloads))
+	for i, p := range payloads {
+		if string(p.GetMetadata()[converter.MetadataEncoding]) != sealedEncoding {
+			return nil, errors.New("Temporal has data that is not encrypted, and a payload key is given: give every worker, and tape, the same one")
+		}
+		if !bytes.Equal(p.GetMetadata()[keyField], s.id) {
+			return nil, errors.New("Temporal has data that another payload key encrypts: give every worker, and tape, the same one")
+		}
+		n := s.aead.NonceSize()
+		if len(p.GetData()) < n {
+			return nil, errors.New("data that Temporal kept is damaged")
+		}
+		open, err := s.aead.Open(nil, p.GetData()[:n], p.GetData()[n:], s.id)
+		if err != nil {
+			return nil, errors.New("data that Temporal kept is damaged")
+		}
+		out[i] = &common.Payload{}
+		if err := proto.Unmarshal(open, out[i]); err != nil {
+			return nil, fmt.Errorf("decode data that Temporal kept: %w", err)
+		}
+	}
+	return out, nil
+}

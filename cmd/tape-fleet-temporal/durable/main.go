@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package durable
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taped-dev/tape/cmd/tape/cli"
+	"github.com/taped-dev/tape/engine/pipeline"
+)
+
+// Main runs the command tape-fleet-temporal and exits. The kinds are stages of one's own.
+func Main(kinds ...pipeline.Kind) { companion(kinds...).Main() }
+
+func companion(kinds ...pipeline.Kind) cli.Companion {
+	return cli.Companion{
+		Name: "tape-fleet-temporal", Short: "Package a fleet with Temporal",
+		Example: "  tape-fleet-temporal worker --temporal-address temporal.example.com:7233\n  tape fleet package --engine temporal --temporal-address temporal.example.com:7233",
+		Long: `Start a worker on each machine; 'tape fleet package --engine temporal' gives
+them work. The other commands are what tape starts.`,
+		Grace: drain + 2*time.Second,
+		Kinds: kinds,
+		Commands: func(p *cli.Program) []*cobra.Command {
+			s := submitter{p}
+			return []*cobra.Command{
+				workerCommand(p),
+				s.command("submit", "Have a plan carried out, and say what comes of it", s.submit),
+				s.command("status", "Say how far a plan is", s.status),
+				s.command("cancel", "End a run", s.cancel),
+			}
+		},
+	}
+}

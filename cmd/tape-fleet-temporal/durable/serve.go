@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package durable
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.temporal.io/sdk/client"
+
+	"github.com/taped-dev/tape/cmd/tape/cli"
+	"github.com/taped-dev/tape/stages/app/fleet"
+)
+
+// drain is how long a worker that is told to end may take for what it has begun; others
+// take what is left.
+const drain = 25 * time.Second
+
+func workerCommand(p *cli.Program) *cobra.Command {
+	var (
+		flags       cli.EngineFlags
+		concurrency int
+		signed      bool
+		key, name   string
+		options     func(context.Context, []string) (fleet.Options, error)
+	)
+	cmd := &cobra.Command{
+		Use:     "worker [FILE]",
+		Short:   "Package applications that Temporal gives this machine",
+		Example: "  tape-fleet-temporal worker --temporal-address temporal.example.com:7233 --store /shared/tape",
+		Long: `FILE is the fleet's, in a checkout of the commit that plans are made of. The
+worker finds plans in the cache of the fleet or, without one, in --store, which
+all share then. It takes plans of its own version only.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			var o fleet.PackageOptions
+			if signed {
+				var err error
+				if o.Signer, err = p.Signer(key); err != nil {
+					return err
+				}
+			} else if key != "" {
+				return cli.Usage("--key goes with --sign")
+			}
+			if concurrency < 1 {
+				return cli.Usage("--concurrency is %d: want 1 or more", concurrency)
+			}
+			log, err := p.Log()
+			if err != nil {
+				return err
+			}
+			reach, err := clientOptions(flags, nil)
+			if err != nil {
+				return err
+			}
+			signer := o.Signer
+			if o.Options, err = options(ctx, args); err != nil {
+				return err
+			}
+			o.Signer, o.Progress = signer, nil
+			if name == "" {
+				id, err := fleet.Identify(ctx, o.Options)
+				if err != nil {
+					return err
+				}
+				name = queue(id, o.Version)
+			}
+			c, err := connect(ctx, reach, log, true)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			w := newWork(o, c, name)
+			fmt.Fprintf(p.Note(), "working on %s, %d applications at once\n", name, concurrency)
+			return w.serve(ctx, c, name, concurrency, drain)
+		},
+	}
+	options = p.FleetFlags(cmd)
+	f := cmd.Flags()
+	f.IntVar(&concurrency, "concurrency", 24, "`N` applications at once")
+	f.BoolVar(&signed, "sign", false, "sign root and content of each with --key")
+	f.StringVar(&key, "key", "", "private key to sign with: `FILE` or env://NAME")
+	f.StringVar(&name, "task-queue", "", "`NAME` of Temporal's queue (default: one of this fleet and this version)")
+	flags.Add(f)
+	return cmd
+}
+
+// newWork is the work of plans of a fleet.
+func newWork(o fleet.PackageOptions, c client.Client, queue string) *work {
+	w := &work{limit: o.Registry.Limit, batch: batch, silence: silence}
+	o.Heard = w.saying.hear
+	w.open = func(ctx context.Context, t task) (runner, error) {
+		one := o
+		one.Plan, one.Again, one.Force = t.Plan, t.Again, t.Force
+		return fleet.NewRunner(ctx, one)
+	}
+	w.count = func(ctx context.Context) (int, error) {
+		names, err := pollers(ctx, c, queue)
+		return len(names), err
+	}
+	return w
+}

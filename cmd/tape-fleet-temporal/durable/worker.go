@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package durable
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	enums "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/stages/app/fleet"
+)
+
+// runner packages the applications of a plan. [fleet.Runner] does.
+type runner interface {
+	Do(ctx context.Context, name string) (fleet.Outcome, error)
+}
+
+// work is what a worker does for Temporal.
+type work struct {
+	// open makes the runner of a plan.
+	open func(ctx context.Context, t task) (runner, error)
+	// limit sets the worker's share of the limits.
+	limit func(registry.Limits)
+	// count counts the workers that wait for work.
+	count func(ctx context.Context) (int, error)
+	// batch is how many applications a run of the workflow does.
+	batch int
+	// silence is after how much of it a worker counts as gone.
+	silence time.Duration
+	// saying is what was heard last of each application.
+	saying doings
+
+	mu      sync.Mutex
+	runners []opened // the one that was used last is the last
+}
+
+// opened is a runner that is kept: it knows the plan and has interpreters that are warm.
+type opened struct {
+	plan         digest.Digest
+	again, force bool
+	runner       runner
+}
+
+// keptRunners is how many plans a worker goes between without reading them anew.
+const keptRunners = 2
+
+func (w *work) runner(ctx context.Context, t task) (runner, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, o := range w.runners {
+		if o.plan == t.Plan && o.again == t.Again && o.force == t.Force {
+			w.runners = append(append(w.runners[:i:i], w.runners[i+1:]...), o)
+			return o.runner, nil
+		}
+	}
+	r, err := w.open(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	w.runners = append(w.runners, opened{t.Plan, t.Again, t.Force, r})
+	w.runners = w.runners[max(0, len(w.runners)-keptRunners):]
+	return r, nil
+}
+
+// unavailable is the type of an error that another try may not have.
+const unavailable = "unavailable"
+
+// packageOne is the activity.
+func (w *work) packageOne(ctx context.Context, t task) (fleet.Outcome, error) {
+	defer w.saying.forget(t.Name)
+	defer w.heartbeat(ctx, t.Name)()
+	if len(t.Limits) > 0 {
+		w.limit(share(t))
+	}
+	r, err := w.runner(ctx, t)
+	if err != nil {
+		return fleet.Outcome{}, err
+	}
+	o, err := r.Do(ctx, t.Name)
+	switch {
+	case err != nil:
+		return o, err
+	case o.State == fleet.Failed && !o.Error.Final:
+		return o, temporal.NewApplicationError(o.Error.Message, unavailable, o)
+	}
+	o.Path, o.Reason = "", "" // the plan has them
+	return o, nil
+}
+
+// share is what a worker has of the limits.
+func share(t task) registry.Limits {
+	all := registry.Limits{}
+	for host, limit := range t.Limits {
+		all[host] = registry.Rate(limit)
+	}
+	return all.Share(t.Workers)
+}
+
+// doing is what Temporal is told of an application that a worker works on.
+type doing struct {
+	Name string `json:"name"`
+	Last string `json:"last,omitempty"` // event
+}
+
+// heartbeat tells Temporal that this worker lives, and what it does, until the function
+// that it returns is called.
+func (w *work) heartbeat(ctx context.Context, name string) (stop func()) {
+	done := make(chan struct{})
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		ticks := time.NewTicker(beat)
+		defer ticks.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-ctx.Done():
+				return
+			case <-ticks.C:
+				activity.RecordHeartbeat(ctx, doing{name, w.saying.last(name)})
+			}
+		}
+	})
+	return func() { close(done); ended.Wait() }
+}
+
+// doings are the last events of applications, as text.
+type doings struct{ of sync.Map }
+
+func (d *doings) hear(application string, e engine.Event) {
+	said := e.Node
+	if e.Item != "" {
+		said += " " + e.Item
+	}
+	if e.Total > 0 {
+		said += fmt.Sprintf(" %d/%d", e.Current, e.Total)
+	}
+	d.of.Store(application, said)
+}
+
+func (d *doings) last(application string) string {
+	said, _ := d.of.Load(application)
+	text, _ := said.(string)
+	return text
+}
+
+func (d *doings) forget(application string) { d.of.Delete(application) }
+
+// queue is the task queue of a fleet: only workers of the version that made a plan see it.
+func queue(fleet digest.Digest, version string) string {
+	return "tape-fleet-" + fleet.Encoded()[:12] + "-" + version
+}
+
+// register registers the workflow and the activities.
+func (w *work) register(r worker.Registry) {
+	r.RegisterWorkflowWithOptions(w.packageFleet, workflow.RegisterOptions{Name: workflowName})
+	r.RegisterActivityWithOptions(w.packageOne, activity.RegisterOptions{Name: packageName})
+	r.RegisterActivityWithOptions(w.countWorkers, activity.RegisterOptions{Name: countName})
+}
+
+func (w *work) countWorkers(ctx context.Context) (int, error) { return w.count(ctx) }
+
+// pollers are the workers that waited for work of a queue in the last minutes.
+func pollers(ctx context.Context, c client.Client, queue string) ([]string, error) {
+	described, err := c.DescribeTaskQueue(ctx, queue, enums.TASK_QUEUE_TYPE_ACTIVITY)
+	if err != nil {
+		return nil, fmt.Errorf("ask who works on %s: %w", queue, err)
+	}
+	names := []string{}
+	for _, p := range described.GetPollers() {
+		names = append(names, p.GetIdentity())
+	}
+	return names, nil
+}
+
+// serve works until ctx ends, and then finishes what it has begun within a while.
+func (w *work) serve(ctx context.Context, c client.Client, queue string, concurrency int, drain time.Duration) error {
+	broken := make(chan error, 1)
+	one := worker.New(c, queue, worker.Options{
+		MaxConcurrentActivityExecutionSize: concurrency,
+		MaxHeartbeatThrottleInterval:       beat,
+		WorkerStopTimeout:                  drain,
+		OnFatalError: func(err error) {
+			select {
+			case broken <- err:
+			default:
+			}
+		},
+	})
+	w.register(one)
+	if err := one.Start(); err != nil {
+		return fmt.Errorf("work on %s: %w", queue, err)
+	}
+	defer one.Stop()
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-broken:
+		return fmt.Errorf("work on %s: %w", queue, err)
+	}
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package durable
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/stages/app/fleet"
+)
+
+// machine stands for a worker's runner, of which one outcome an attempt is known.
+type machine struct {
+	do func(ctx context.Context, name string, attempt int) (fleet.Outcome, error)
+
+	mu     sync.Mutex
+	tried  map[string]int
+	now    int
+	most   int // at once
+	limits []registry.Limits
+}
+
+func (m *machine) Do(ctx context.Context, name string) (fleet.Outcome, error) {
+	m.mu.Lock()
+	m.tried[name]++
+	attempt := m.tried[name]
+	m.now++
+	m.most = max(m.most, m.now)
+	m.mu.Unlock()
+	defer func() {
+		m.mu.Lock()
+		m.now--
+		m.mu.Unlock()
+	}()
+	return m.do(ctx, name, attempt)
+}
+
+func done(_ context.Context, name string, _ int) (fleet.Outcome, error) {
+	return fleet.Outcome{Name: name, State: fleet.Done, Root: "ex.io/" + name}, nil
+}
+
+func failed(name, message string, final bool) fleet.Outcome {
+	return fleet.Outcome{Name: name, State: fleet.Failed, Error: &fleet.Failure{Message: message, Final: final}}
+}
+
+// environment is Temporal in memory, with one worker that has a key.
+func environment(t *testing.T, m *machine) *testsuite.TestWorkflowEnvironment {
+	t.Helper()
+	m.tried = map[string]int{}
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	env := suite.NewTestWorkflowEnvironment()
+	codec, err := newSealing(strings.Repeat("ab", keySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), codec)
+	env.SetDataConverter(data)
+	env.SetFailureConverter(failures(data, true))
+	w := &work{
+		batch:   some,
+		silence: time.Hour, // which this Temporal counts from the first attempt
+		open:    func(context.Context, task) (runner, error) { return m, nil },
+		limit: func(l registry.Limits) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.limits = append(m.limits, l)
+		},
+		count: func(context.Context) (int, error) { return 4, nil },
+	}
+	w.register(env)
+	return env
+}
+
+// some applications are more than are worked on at once.
+const some = window + 50
+
+func job(n int) fleet.Job {
+	j := fleet.Job{Fleet: digest.FromString("fleet"), Plan: digest.FromString("plan"), Version: "test"}
+	for i := range n {
+		j.Names = append(j.Names, fmt.Sprintf("app%04d", i))
+	}
+	return j
+}
+
+// TestWorkflow carries out a job with an application that is broken, one that a registry
+// refuses once, and one that it always refuses.
+func TestWorkflow(t *testing.T) {
+	m := &machine{do: func(ctx context.Context, name string, attempt int) (fleet.Outcome, error) {
+		switch {
+		case name == "app0003":
+			return failed(name, "pod.yaml:5: mapping values", true), nil
+		case name == "app0005" && attempt == 1, name == "app0007":
+			return failed(name, "registry: 503", false), nil
+		}
+		return done(ctx, name, attempt)
+	}}
+	env := environment(t, m)
+	env.ExecuteWorkflow(workflowName, run{Job: job(some)})
+	var failures int
+	if err := errors.Join(env.GetWorkflowError(), env.GetWorkflowResult(&failures)); err != nil {
+		t.Fatal(err)
+	}
+	if failures != 2 {
+		t.Errorf("%d failed, want app0003 and app0007", failures)
+	}
+	for name, n := range m.tried {
+		want := map[string]int{"app0005": 2, "app0007": attempts}[name]
+		if want = max(want, 1); n != want {
+			t.Errorf("%s was tried %d times, want %d", name, n, want)
+		}
+	}
+	if len(m.tried) != some || m.most > window {
+		t.Errorf("%d were tried, %d at once", len(m.tried), m.most)
+	}
+	if m.limits != nil {
+		t.Errorf("limits %v of a job without", m.limits)
+	}
+}
+
+// TestShares has every worker keep to its part of the limits.
+func TestShares(t *testing.T) {
+	m := &machine{do: done}
+	env := environment(t, m)
+	j := job(3)
+	j.Limits = map[string]float64{"ex.io": 300}
+	env.ExecuteWorkflow(workflowName, run{Job: j})
+	if err := env.GetWorkflowError(); err != nil {
+		t.Fatal(err)
+	}
+	if len(m.limits) != 3 || slices.ContainsFunc(m.limits, func(l registry.Limits) bool { return l["ex.io"] != 75 }) {
+		t.Errorf("shares are %v, want a quarter for each application", m.limits)
+	}
+}
+
+// TestFailFast begins nothing after an application failed.
+func TestFailFast(t *testing.T) {
+	m := &machine{do: func(ctx context.Context, name string, attempt int) (fleet.Outcome, error) {
+		return failed(name, "broken", true), nil
+	}}
+	env := environment(t, m)
+	j := job(some)
+	j.FailFast = true
+	env.ExecuteWorkflow(workflowName, run{Job: j})
+	var failures int
+	if err := errors.Join(env.GetWorkflowError(), env.GetWorkflowResult(&failures)); err != nil {
+		t.Fatal(err)
+	}
+	if failures == 0 || len(m.tried) > window+1 {
+		t.Errorf("%d failed, and %d of %d were begun", failures, len(m.tried), len(j.Names))
+	}
+}
+
+// TestContinue goes on as a new run, with what is left and what failed.
+func TestContinue(t *testing.T) {
+	m := &machine{do: func(ctx context.Context, name string, attempt int) (fleet.Outcome, error) {
+		if name == "app0000" {
+			return failed(name, "broken", true), nil
+		}
+		return done(ctx, name, attempt)
+	}}
+	env := environment(t, m)
+	env.ExecuteWorkflow(workflowName, run{Job: job(some + 2)})
+	next, ok := errors.AsType[*workflow.ContinueAsNewError](env.GetWorkflowError())
+	if !ok {
+		t.Fatalf("%v, want the run to be continued", env.GetWorkflowError())
+	}
+	var rest run
+	codec, err := newSealing(strings.Repeat("ab", keySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), codec)
+	if err := data.FromPayloads(next.Input, &rest); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"app0250", "app0251"}; !slices.Equal(rest.Job.Names, want) || rest.Failed != 1 || len(m.tried) != some {
+		t.Errorf("%d were done, left are %v and %d failed; want %v and 1", len(m.tried), rest.Job.Names, rest.Failed, want)
+	}
+}
+
+// TestCancel ends a run: what is begun is told to end, and nothing else begins.
+func TestCancel(t *testing.T) {
+	m := &machine{}
+	env := environment(t, m)
+	m.do = func(ctx context.Context, name string, _ int) (fleet.Outcome, error) {
+		env.CancelWorkflow()
+		<-ctx.Done()
+		return fleet.Outcome{}, context.Cause(ctx)
+	}
+	env.ExecuteWorkflow(workflowName, run{Job: job(some)})
+	if err := env.GetWorkflowError(); !temporal.IsCanceledError(err) {
+		t.Errorf("%v, want it canceled", err)
+	}
+	if len(m.tried) > window {
+		t.Errorf("%d were begun", len(m.tried))
+	}
+}
+
+// TestRunnersAreKept reads a plan once, and again when others were carried out since.
+func TestRunnersAreKept(t *testing.T) {
+	var read []string
+	w := &work{open: func(_ context.Context, t task) (runner, error) {
+		read = append(read, string(t.Plan))
+		return &machine{}, nil
+	}}
+	for _, plan := range []digest.Digest{"a", "b", "a", "c", "a", "b"} {
+		if _, err := w.runner(t.Context(), task{Plan: plan}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []string{"a", "b", "c", "b"}; !slices.Equal(read, want) {
+		t.Errorf("read %v, want %v", read, want)
+	}
+	if _, err := w.runner(t.Context(), task{Plan: "b", Force: true}); err != nil || len(read) != 5 {
+		t.Errorf("a run with force took the runner of one without (%v)", err)
+	}
+}

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command tape-fleet-temporal packages the applications of a fleet with Temporal: its
+// worker runs on each machine, and tape starts the other commands.
+//
+// A build with stages of its own copies this file and passes their kinds to
+// [durable.Main].
+package main
+
+import "github.com/taped-dev/tape/cmd/tape-fleet-temporal/durable"
+
+func main() { durable.Main() }

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/stages/app"
+	"github.com/taped-dev/tape/stages/app/fleet"
+)
+
+// Companion is a program beside tape, with commands of its own. It has tape's flags for
+// every command, and tells errors as tape does.
+type Companion struct {
+	Name, Short, Long, Example string
+	// Grace is how long a command may take to end when it is told to; 0 is a moment.
+	Grace time.Duration
+	// Commands makes the commands.
+	Commands func(*Program) []*cobra.Command
+	// Kinds are stages of one's own, as those of [Main].
+	Kinds []pipeline.Kind
+}
+
+// Main runs the command and exits.
+func (c Companion) Main() {
+	main(c.Name, max(c.Grace, grace), c.Run)
+}
+
+// Run runs the command and returns the exit status.
+func (c Companion) Run(ctx context.Context, args []string, streams Streams) int {
+	a := newProgram(c.Name, streams, c.Kinds)
+	root := &cobra.Command{Use: c.Name, Short: c.Short, Long: c.Long, Example: c.Example}
+	a.asRoot(root)
+	root.AddCommand(c.Commands(&Program{a})...)
+	return a.run(ctx, root, args)
+}
+
+// Program is one run of a command of a [Companion].
+type Program struct{ *program }
+
+// FleetFlags defines the flags of commands that work on a fleet. The function that it
+// returns reads the options of the fleet whose file is an argument, or lies in this folder.
+func (p *Program) FleetFlags(cmd *cobra.Command) func(ctx context.Context, args []string) (fleet.Options, error) {
+	var flags fleetFlags
+	flags.register(cmd)
+	return func(ctx context.Context, args []string) (fleet.Options, error) {
+		return flags.options(ctx, p.program, args, 1)
+	}
+}
+
+// Signer reads the key that signs, in the forms that tape's --key has.
+func (p *Program) Signer(key string) (app.Signer, error) { return p.signer(key) }
+
+// Print prints a result: v as JSON or YAML, or what text writes.
+func (p *Program) Print(v any, text func(io.Writer) error) error { return p.print(v, text) }
+
+// Log returns the logger that the flags describe.
+func (p *Program) Log() (*slog.Logger, error) { return p.log() }
+
+// Note writes lines for people to stderr.
+func (p *Program) Note() io.Writer { return p.progress }
+
+// Usage returns an error of somebody who mistyped a command.
+func Usage(format string, args ...any) error { return usagef(format, args...) }
