@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/local"
@@ -77,6 +79,18 @@ type Together struct {
 	blobs        transfer.Shared
 	repositories vcs.Opened
 	schemas      pipeline.Schemas
+}
+
+// Through has the images that are wanted go through a repository of their destination's
+// registry, so that processes that know nothing of each other send them there once. It is
+// called before anything is packaged.
+func (t *Together) Through(client *registry.Client, repository string, wanted func(image digest.Digest) bool) error {
+	through, err := client.Repository(repository)
+	if err != nil {
+		return asUsage(err)
+	}
+	t.blobs.Through(client, through, wanted)
+	return nil
 }
 
 // Close closes the repositories.

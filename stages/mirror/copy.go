@@ -138,7 +138,11 @@ func (m *mirroring) image(ctx context.Context, image images.Image) error {
 		return err
 	}
 	desc := ocispec.Descriptor{MediaType: image.MediaType, Digest: image.Digest, Size: image.Size}
-	there, err := m.copier.Manifest(ctx, from, desc)
+	near, err := m.nearer(ctx, image, from, desc)
+	if err != nil {
+		return err
+	}
+	there, err := m.copier.Manifest(ctx, near, desc)
 	if registry.Refused(err) && containerdimages.IsIndexType(desc.MediaType) {
 		return advice.Add(err, advice.SaveIndexInstead)
 	}
@@ -149,14 +153,22 @@ func (m *mirroring) image(ctx context.Context, image images.Image) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, related := range image.Related {
 		if related.Via != images.Inline { // else it is in the image's index
-			group.Go(func() error { return m.related(ctx, from, related, there) })
+			group.Go(func() error { return m.related(ctx, image, from, related, there) })
 		}
 	}
 	return group.Wait()
 }
 
+// nearer is where a manifest of an image, or of what is related to it, is copied from.
+func (m *mirroring) nearer(ctx context.Context, image images.Image, from layout.Repository, desc ocispec.Descriptor) (layout.Repository, error) {
+	if m.config.DryRun {
+		return from, nil
+	}
+	return m.shared.Nearer(ctx, m.dst, image.Digest, from, desc)
+}
+
 // related copies what is related to an image. beside says that the image was there.
-func (m *mirroring) related(ctx context.Context, from layout.Repository, related images.Related, beside bool) error {
+func (m *mirroring) related(ctx context.Context, image images.Image, from layout.Repository, related images.Related, beside bool) error {
 	desc := ocispec.Descriptor{MediaType: related.MediaType, Digest: related.Digest, Size: related.Size}
 	m.mu.Lock()
 	trusted := m.known[desc.Digest]
@@ -164,7 +176,11 @@ func (m *mirroring) related(ctx context.Context, from layout.Repository, related
 		m.known[desc.Digest] = false
 	}
 	m.mu.Unlock()
-	there, err := m.copier.Manifest(ctx, from, desc)
+	near, err := m.nearer(ctx, image, from, desc)
+	if err != nil {
+		return err
+	}
+	there, err := m.copier.Manifest(ctx, near, desc)
 	if registry.Refused(err) {
 		err = advice.Add(err, advice.LeaveRelated)
 	}

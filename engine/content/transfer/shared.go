@@ -4,6 +4,7 @@ package transfer
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 
@@ -21,6 +22,36 @@ import (
 type Shared struct {
 	mu    sync.Mutex
 	blobs map[sharedBlob]*placing
+
+	// Set by Through.
+	through *registry.Repository
+	copier  *Copier
+	wanted  func(digest.Digest) bool
+}
+
+// Through has images that are wanted go through a repository, so that processes that know
+// nothing of each other send them to its registry once, too. It is called before anything
+// is copied.
+func (s *Shared) Through(client *registry.Client, repository *registry.Repository, wanted func(image digest.Digest) bool) {
+	s.through, s.wanted = repository, wanted
+	s.copier = NewCopier(s.Into(ToRepository(client, repository), repository), Options{})
+}
+
+// Nearer copies a manifest of an image to where images go through, and returns that
+// instead of where it comes from, if it is on its way to the same registry.
+func (s *Shared) Nearer(ctx context.Context, to *registry.Repository, image digest.Digest, from layout.Repository, desc ocispec.Descriptor) (layout.Repository, error) {
+	if s == nil || s.through == nil || hostOf(to) != hostOf(s.through) || !s.wanted(image) {
+		return from, nil
+	}
+	if _, err := s.copier.Manifest(ctx, from, desc); err != nil {
+		return nil, fmt.Errorf("by way of %s: %w", s.through.Name(), err)
+	}
+	return s.through, nil
+}
+
+func hostOf(r *registry.Repository) string {
+	host, _, _ := strings.Cut(r.Name(), "/")
+	return host
 }
 
 type sharedBlob struct {
@@ -37,8 +68,7 @@ type placing struct {
 // Into returns a target that copies into a repository, as the given one does, and
 // shares blobs with the other targets of s.
 func (s *Shared) Into(target Target, repository *registry.Repository) Target {
-	host, _, _ := strings.Cut(repository.Name(), "/")
-	return &sharing{Target: target, shared: s, repository: repository, host: host}
+	return &sharing{Target: target, shared: s, repository: repository, host: hostOf(repository)}
 }
 
 type sharing struct {

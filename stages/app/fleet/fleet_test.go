@@ -364,3 +364,36 @@ func TestRegistryDown(t *testing.T) {
 		t.Errorf("after it came back: %+v", report.Applications)
 	}
 }
+
+// TestSharedRepository has two shards, which know nothing of each other, package
+// applications with images in common: those are read and sent once.
+func TestSharedRepository(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 8)
+	l.write(t, "tape.fleet.yaml", "apiVersion: tape/v1\nkind: Fleet\napplications: [apps/*]\n"+
+		"defaults: {output: {image: \""+l.host+"/team/${name}\"}}\nshared: {repository: "+l.host+"/ci/shared}\n")
+	l.commit(t, "share")
+	cache := l.host + "/ci/cache"
+	_, dgst, err := fleet.MakePlan(t.Context(), fleet.PlanOptions{Options: l.with(t, "planner", cache, app.CacheSettings{}), Shared: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	uploaded := func(machine string, index int) int64 {
+		l.destination.Reset()
+		report := l.pack(t, fleet.PackageOptions{Options: l.with(t, machine, cache, app.CacheSettings{}), Plan: dgst, Shard: fleet.Shard{Index: index, Of: 4}})
+		if report.Totals.Done != 2 || report.Totals.Failed != 0 {
+			t.Fatalf("%+v", report.Applications)
+		}
+		return int64(report.Totals.Moved.Blobs)
+	}
+	l.source.Reset()
+	first := uploaded("one", 1)
+	pool := l.source.Reset().Requests["GET blobs"]
+	second := uploaded("three", 3) // which has the same image of the pool
+	if again := l.source.Reset().Requests["GET blobs"]; again >= pool {
+		t.Errorf("the other shard read %d blobs of images, the first %d: what they share was read twice", again, pool)
+	}
+	if second > first {
+		t.Errorf("the other shard sent %d blobs, the first %d", second, first)
+	}
+}

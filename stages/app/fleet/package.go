@@ -104,7 +104,10 @@ func NewRunner(ctx context.Context, o PackageOptions) (_ *Runner, err error) {
 		return nil, err
 	}
 	r.Known = r.plan.Images
-	return r, nil
+	if s := o.File.Shared; s.Repository != "" {
+		err = r.Together.Through(r.Registry, s.Repository, r.plan.sharedBy(cmp.Or(s.From, 2)))
+	}
+	return r, err
 }
 
 // Close ends what the applications had in common.
@@ -135,6 +138,26 @@ func (r *Runner) Do(ctx context.Context, name string) (Outcome, error) {
 		}
 	}
 	return Outcome{}, fmt.Errorf("plan %s has no application %q to package", r.digest, name)
+}
+
+// sharedBy reports which images at least so many of the applications to package need.
+func (p *Plan) sharedBy(least int) func(digest.Digest) bool {
+	users := map[digest.Digest]int{}
+	for _, a := range p.Applications {
+		if a.State != ToPackage || a.Survey == nil {
+			continue
+		}
+		of := map[digest.Digest]bool{}
+		for _, name := range a.Survey.References {
+			if answer, ok := p.Images.Find(name, a.Survey.Platform, a.Survey.Related); ok && answer.Image != nil {
+				of[answer.Image.Digest] = true
+			}
+		}
+		for image := range of {
+			users[image]++
+		}
+	}
+	return func(image digest.Digest) bool { return users[image] >= least }
 }
 
 // fits reports why a plan cannot be carried out here.
