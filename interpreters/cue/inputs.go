@@ -76,7 +76,7 @@ func (w *walker) module() error {
 	w.locals = map[string]string{}
 	for _, name := range []string{"module.cue", "local-module.cue"} {
 		file := filepath.Join(w.source.module, moduleDir, name)
-		data, err := os.ReadFile(file)
+		data, err := readFile(file)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -183,12 +183,20 @@ func (w *walker) folder(dir, top string) error {
 	}
 }
 
+// readFile reads a file of the source. Reading a named pipe would not end.
+func readFile(name string) ([]byte, error) {
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return nil, errors.New("it is neither a file nor a folder")
+	}
+	return os.ReadFile(name)
+}
+
 // file adds a file, its imports and its embedded files.
 func (w *walker) file(name string) error {
 	if w.files[name] {
 		return nil
 	}
-	data, err := os.ReadFile(name)
+	data, err := readFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		// A dangling symbolic link, or an argument that names no file.
 		return nil

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -74,7 +73,7 @@ func (s *source) overlaid(ctx *cue.Context, instances []*build.Instance) (map[st
 
 // valuesOf returns the concrete values in a file of CUE, YAML or JSON.
 func (s *source) valuesOf(ctx *cue.Context, file string) (any, error) {
-	data, err := os.ReadFile(file)
+	data, err := readFile(file)
 	if err != nil {
 		return nil, unreadable(s.name(file), err)
 	}

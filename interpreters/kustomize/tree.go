@@ -153,14 +153,22 @@ func (t *tree) read(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, ok := t.files[real]
-	if !ok {
-		m, rest := t.at(real)
-		if data, err = m.root.ReadFile(filepath.FromSlash(rest)); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, cause(err))
-		}
+	if data, ok := t.files[real]; ok {
+		return slices.Clone(data), nil
 	}
-	return slices.Clone(data), nil
+	m, rest := t.at(real)
+	info, err := m.root.Stat(filepath.FromSlash(rest))
+	if err == nil && !info.Mode().IsRegular() && !info.IsDir() { // reading a named pipe would not end
+		err = errors.New("it is neither a file nor a folder")
+	}
+	var data []byte
+	if err == nil {
+		data, err = m.root.ReadFile(filepath.FromSlash(rest))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, cause(err))
+	}
+	return data, nil
 }
 
 func (t *tree) IsDir(name string) bool {

@@ -193,8 +193,8 @@ const step = 6
 const mostAllocated = 32 << 20
 
 // vouchedFor are the values that verify follows byte by byte: from which files the content
-// was rendered, and how it was edited then.
-var vouchedFor = regexp.MustCompile(`^[23]/(subject|predicate/inputs)/0/(name|output|digest/sha256): |^3/predicate/edits/0/(file|original|replaced|digest|offset): `)
+// was rendered, and how it was edited then; and what the provenance's parameters mean.
+var vouchedFor = regexp.MustCompile(`^0/predicate/buildDefinition/buildType: |^[23]/(subject|predicate/inputs)/0/(name|output|digest/sha256): |^3/predicate/edits/0/(file|original|replaced|digest|offset): `)
 
 func allocated() uint64 {
 	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}

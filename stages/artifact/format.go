@@ -75,6 +75,10 @@ const BuildType = "https://github.com/taped-dev/tape/buildtypes/package/v1"
 // elsewhere.
 const BuildTypeRelocate = "https://github.com/taped-dev/tape/buildtypes/relocate/v1"
 
+// MaxEdits is how often content may have been edited: once when it was packed, and by each
+// relocation. All of it is read for each of them.
+const MaxEdits = 32
+
 // MaxRoot is the size in bytes over which a root is refused: registries take
 // manifests of up to 4 MiB.
 const MaxRoot = 7 << 19

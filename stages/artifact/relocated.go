@@ -78,7 +78,7 @@ func (a *Application) Relocated(old []files.File, statements []Statement, r Relo
 // statements are the old ones, with a new provenance and what was edited.
 func (r Relocation) statements(old []files.File, list []Statement, was, is digest.Digest) ([]Statement, error) {
 	var out []Statement
-	order := 0
+	order, edited := 0, 1 // with this one
 	for _, s := range list {
 		switch {
 		case s.PredicateType == PredicateProvenance:
@@ -95,11 +95,17 @@ func (r Relocation) statements(old []files.File, list []Statement, was, is diges
 				return nil, fmt.Errorf("statement %s: %w", s.PredicateType, err)
 			}
 			order = max(order, t.Order)
+			if t.Kind != TransformRender {
+				edited++
+			}
 		}
 		out = append(out, s)
 	}
 	if len(out) == 0 || out[0].PredicateType != PredicateProvenance {
 		return nil, errors.New("its statements do not begin with where it came from")
+	}
+	if edited > MaxEdits {
+		return nil, fmt.Errorf("its content was edited %d times, and no more is accepted: package it again, or relocate the application that it was made of", edited-1)
 	}
 	t := Transform{
 		Kind: TransformRelocate, Order: order + 1, Inputs: []Input{},

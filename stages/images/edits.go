@@ -15,6 +15,11 @@ func (e FileEdits) Undo(after []byte) ([]byte, error) {
 	if d := digest.FromBytes(after); d != e.After {
 		return nil, fmt.Errorf("undo the edits of %s: the file has digest %s, not %s as recorded", e.File, d, e.After)
 	}
+	return e.UndoKnown(after)
+}
+
+// UndoKnown is Undo for content that is known to have the digest After.
+func (e FileEdits) UndoKnown(after []byte) ([]byte, error) {
 	size := len(after)
 	for _, edit := range e.Edits {
 		size += len(edit.Original) - len(edit.Replaced)

@@ -23,8 +23,23 @@ const leastPlace = 256
 // budget is what an application may cost, beside what each of its documents may.
 // Spending more is an error of the scan: what was not looked at may hold images.
 type budget struct {
-	growth, places atomic.Int64        // what is left
+	growth, places account
 	parsing        *semaphore.Weighted // in values; see weight
+}
+
+// account is what is left of a part of the budget.
+type account struct {
+	left atomic.Int64
+	file atomic.Pointer[string] // that took the last of it; nil: something is left
+}
+
+// take takes some for a file, and reports whether there was enough.
+func (a *account) take(file string, n int) bool {
+	left := a.left.Add(-int64(n))
+	if left < 0 && left+int64(n) >= 0 {
+		a.file.Store(&file)
+	}
+	return left >= 0
 }
 
 func newBudget(in []files.File) *budget {
@@ -33,16 +48,16 @@ func newBudget(in []files.File) *budget {
 	for _, f := range in {
 		written += len(f.Data)
 	}
-	b.growth.Store(int64(manifests.MaxGrowth*written/16 + manifests.FreeApplicationGrowth))
-	b.places.Store(maxPlaces)
+	b.growth.left.Store(int64(manifests.MaxGrowth*written/16 + manifests.FreeApplicationGrowth))
+	b.places.left.Store(maxPlaces)
 	return b
 }
 
-// grow counts the values that aliases add, and reports whether they may be.
-func (b *budget) grow(values int) bool { return b.growth.Add(-int64(values)) >= 0 }
+// grow counts the values that aliases add in a file, and reports whether they may be.
+func (b *budget) grow(file string, values int) bool { return b.growth.take(file, values) }
 
-// say counts characters that are said of a place, and reports whether they may be.
-func (b *budget) say(characters int) bool { return b.places.Add(-int64(characters)) >= 0 }
+// say counts characters that are said of a place in a file, and reports whether they may be.
+func (b *budget) say(file string, characters int) bool { return b.places.take(file, characters) }
 
 // parse does what parses pieces of a file when there is memory for their values.
 func (b *budget) parse(ctx context.Context, pieces []*manifests.Text, do func()) error {
@@ -67,12 +82,14 @@ func weight(pieces []*manifests.Text) int64 {
 
 // err is what was spent too much of.
 func (b *budget) err() error {
+	growth, places := b.growth.file.Load(), b.places.file.Load()
 	switch {
-	case b.growth.Load() < 0:
-		return fmt.Errorf("aliases and merge keys add more than %d values to the manifests, and %d for every 16 bytes of them: write them out",
-			manifests.FreeApplicationGrowth, manifests.MaxGrowth)
-	case b.places.Load() < 0:
-		return fmt.Errorf("the places of the images of the manifests, with the names and keys above them, have more than %d MiB together: shorten the keys, or make several applications", maxPlaces>>20)
+	case growth != nil:
+		return fmt.Errorf("%s: with those of this file, aliases and merge keys add more than %d values to the manifests, and %d for every 16 bytes of them: write them out",
+			*growth, manifests.FreeApplicationGrowth, manifests.MaxGrowth)
+	case places != nil:
+		return fmt.Errorf("%s: with those of this file, the places of the images of the manifests, and the names and keys above them, have more than %d MiB: shorten the keys, or make several applications",
+			*places, maxPlaces>>20)
 	}
 	return nil
 }

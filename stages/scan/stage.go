@@ -423,7 +423,7 @@ func (s *Stage) scanBatch(f *manifests.File, pieces []*manifests.Text, b *batchS
 			if dispute := docs[i].Dispute(); dispute != nil && b.err == nil {
 				b.err = invalid(f, piece, dispute)
 			}
-			if !left.grow(docs[i].Added()) {
+			if !left.grow(f.Name, docs[i].Added()) {
 				return
 			}
 			s.scanDocument(f, &docs[i], b, left)
@@ -472,7 +472,7 @@ func (s *Stage) scanDocument(f *manifests.File, doc *manifests.Document, b *batc
 		return
 	}
 	for _, o := range found {
-		if !left.say(len(f.Name) + len(o.APIVersion) + len(o.Kind)) {
+		if !left.say(f.Name, len(f.Name)+len(o.APIVersion)+len(o.Kind)) {
 			return
 		}
 		annotations := o.Get("metadata").Get("annotations")

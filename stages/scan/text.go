@@ -119,7 +119,7 @@ func (w *walker) embed(n *manifests.Node, text *manifests.Text, places []place) 
 			return false // as text, all of it is searched, whatever its reader uses
 		}
 		*w.room -= docs[i].Grown()
-		if !w.budget.grow(docs[i].Added()) {
+		if !w.budget.grow(w.file, docs[i].Added()) {
 			return false
 		}
 	}

@@ -147,7 +147,7 @@ func (w *walker) pointer() string {
 	for _, key := range path {
 		size += len("/") + len(key)
 	}
-	if !w.budget.say(size) {
+	if !w.budget.say(w.file, size) {
 		return ""
 	}
 	var b strings.Builder

@@ -211,14 +211,14 @@ func Attached(ctx context.Context, source content.Provider, referrer ocispec.Des
 		return nil, err
 	}
 	var m ocispec.Manifest
-	if json.Unmarshal(data, &m) != nil || len(m.Layers) != 1 || m.Layers[0].MediaType != MediaType {
+	if descriptor.Unmarshal(data, &m) != nil || len(m.Layers) != 1 || m.Layers[0].MediaType != MediaType {
 		return nil, nil
 	}
 	return readSmall(ctx, source, m.Layers[0])
 }
 
 func readSmall(ctx context.Context, source content.Provider, desc ocispec.Descriptor) ([]byte, error) {
-	if desc.Size > maxBundle {
+	if desc.Size < 0 || desc.Size > maxBundle {
 		return nil, fmt.Errorf("read %s: %d bytes are more than the %d allowed", desc.Digest, desc.Size, maxBundle)
 	}
 	data, err := engine.Get(ctx, source, desc)

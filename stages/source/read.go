@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/taped-dev/tape/engine/regular"
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/vcs"
 )
@@ -247,13 +249,34 @@ func (r *reader) file(ctx context.Context, name string, at resolved) error {
 	if r.bytes += at.info.Size(); r.bytes > r.limits.Bytes {
 		return fmt.Errorf("%s makes it more than the %d MiB that a source may have: point tape at the folder with the manifests", name, r.limits.Bytes>>20)
 	}
-	data, err := os.ReadFile(r.abs(at.real))
+	data, err := readFile(r.abs(at.real), at.info.Size())
 	if err != nil {
 		return fmt.Errorf("read %s: %w", name, cause(err))
 	}
 	r.inputs[name] = vcs.Input{Path: name, Real: at.real, Links: at.links, Data: data}
 	return nil
 }
+
+// readFile reads a file of a known size. One that is another by now, such as a pipe or a
+// device, or that has grown is an error: it was not counted as that.
+func readFile(name string, size int64) ([]byte, error) {
+	f, err := regular.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data := make([]byte, size+1)
+	n, err := io.ReadFull(f, data)
+	switch {
+	case err == nil:
+		return nil, errGrew
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return data[:n], nil
+	}
+	return nil, err
+}
+
+var errGrew = errors.New("it grew while it was read: try again when nothing writes to it")
 
 // count bounds how many files and folders are looked at.
 func (r *reader) count(name string) error {

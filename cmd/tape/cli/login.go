@@ -104,7 +104,10 @@ func (a *program) loginSecret(user *string, stdin bool) (string, error) {
 		if *user == "" {
 			return "", usagef("--password-stdin needs --username")
 		}
-		data, err := io.ReadAll(io.LimitReader(a.In, maxPassword))
+		data, err := io.ReadAll(io.LimitReader(a.In, maxPassword+1))
+		if err == nil && len(data) > maxPassword {
+			err = fmt.Errorf("it has more than %d bytes", maxPassword)
+		}
 		if err != nil {
 			return "", fmt.Errorf("read the password from stdin: %w", err)
 		}

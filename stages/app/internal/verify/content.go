@@ -40,15 +40,19 @@ func (c *chain) content(ctx context.Context) []Link {
 	if c.o.Source != "" || c.o.Commit != "" {
 		checks = append(checks, "source")
 	}
+	sums := make([]digest.Digest, len(list))
+	for i, f := range list {
+		sums[i] = digest.FromBytes(f.Data)
+	}
 	var outside []Link
 	for _, name := range checks {
 		reason := errors.New("not checked: the layer or the statements cannot be read")
 		if err == nil && statementErr == nil {
 			switch name {
 			case "files":
-				reason = s.accountFor(list)
+				reason = s.accountFor(list, sums)
 			case "edits":
-				reason = s.undo(list)
+				reason = s.undo(list, sums)
 			case "origin":
 				reason = s.origin()
 			case "images":
@@ -83,10 +87,6 @@ type said struct {
 	facts    []vcs.Facts
 	origins  []artifact.SourceParameters // in the provenance
 }
-
-// maxEdits is how often content may have been edited: once when it was packed, and by each
-// relocation. All of it is read for each of them.
-const maxEdits = 32
 
 // edited is a transform that only edits.
 type edited struct {
@@ -126,8 +126,8 @@ func (c *chain) statements(ctx context.Context) (*said, error) {
 		return nil, errors.New("no statement about where the content came from")
 	case len(s.edits) == 0:
 		return nil, errors.New("no statement says how the content was edited")
-	case len(s.edits) > maxEdits:
-		return nil, fmt.Errorf("the content was edited %d times, more than %d", len(s.edits), maxEdits)
+	case len(s.edits) > artifact.MaxEdits:
+		return nil, fmt.Errorf("the content was edited %d times, more than %d", len(s.edits), artifact.MaxEdits)
 	}
 	slices.SortStableFunc(s.edits, func(a, b edited) int { return cmp.Compare(a.Order, b.Order) })
 	return s, nil
@@ -143,6 +143,11 @@ func (s *said) take(statement artifact.Statement, content digest.Digest) error {
 		}
 		if len(statement.Subject) != 1 || digestOf(statement.Subject[0].Digest) != content {
 			return fmt.Errorf("it is not about the content %s", content)
+		}
+		// Its parameters mean what this type says they do. Who the builder is says nothing:
+		// the key vouches for the statement.
+		if t := p.BuildDefinition.BuildType; t != artifact.BuildType && t != artifact.BuildTypeRelocate {
+			return fmt.Errorf("its build type is %q, not one of tape's", t)
 		}
 		s.origins = append([]artifact.SourceParameters{}, p.BuildDefinition.ExternalParameters.Sources...)
 	case artifact.PredicateSource:
@@ -188,15 +193,16 @@ func digestOf(set map[string]string) digest.Digest {
 	return ""
 }
 
-// accountFor checks the names and digests of the files against the subjects.
-func (s *said) accountFor(list []files.File) error {
+// accountFor checks the names of the files, and sums, which are their digests, against the
+// subjects.
+func (s *said) accountFor(list []files.File, sums []digest.Digest) error {
 	var wrong []string
 	left := maps.Clone(s.edits[len(s.edits)-1].subjects)
-	for _, f := range list {
+	for i, f := range list {
 		switch want, ok := left[f.Name]; {
 		case !ok:
 			wrong = append(wrong, f.Name+": no statement is about it")
-		case digest.FromBytes(f.Data) != want:
+		case sums[i] != want:
 			wrong = append(wrong, f.Name+": the statements have another digest for it")
 		}
 		delete(left, f.Name)
@@ -234,11 +240,11 @@ func (s *said) steps() []step {
 
 // undo checks that undoing all edits, the last ones first, restores the inputs. It holds a
 // second copy of one file at a time.
-func (s *said) undo(list []files.File) error {
+func (s *said) undo(list []files.File, sums []digest.Digest) error {
 	steps := s.steps()
 	var wrong []string
-	for _, f := range list {
-		if err := restore(steps, f); err != nil {
+	for i, f := range list {
+		if err := restore(steps, f, sums[i]); err != nil {
 			wrong = append(wrong, err.Error())
 		}
 	}
@@ -252,9 +258,8 @@ func (s *said) undo(list []files.File) error {
 	return some(wrong)
 }
 
-// restore undoes the edits of one file.
-func restore(steps []step, f files.File) error {
-	after := digest.FromBytes(f.Data)
+// restore undoes the edits of one file, which has the digest after.
+func restore(steps []step, f files.File, after digest.Digest) error {
 	for i, step := range slices.Backward(steps) {
 		input, ok := step.input[f.Name]
 		if !ok {
@@ -264,7 +269,7 @@ func restore(steps []step, f files.File) error {
 		if edits := step.edits[f.Name]; len(edits) > 0 || before != after {
 			var err error
 			done := images.FileEdits{File: f.Name, Before: before, After: after, Edits: edits}
-			if f.Data, err = done.Undo(f.Data); err != nil {
+			if f.Data, err = done.UndoKnown(f.Data); err != nil {
 				return err
 			}
 		}
