@@ -47,8 +47,8 @@ test-examples: build ## build and test the examples that are modules or programs
 	$(GO) test -tags examples -count=1 ./examples/...
 
 .PHONY: test-browser
-test-browser: ## open the page of tape view in headless Chromium (Debian: chromium)
-	$(GO) test -tags browser -count=1 -run InBrowser ./cmd/tape/internal/show
+test-browser: ## open the pages of tape view and of a fleet in headless Chromium (Debian: chromium)
+	$(GO) test -tags browser -count=1 -run InBrowser ./cmd/tape/internal/show ./cmd/tape/internal/report
 
 .PHONY: test-cosign
 test-cosign: ## hold signatures against cosign: make test-cosign TAPE_COSIGN=PATH

@@ -254,3 +254,41 @@ func TestInterruptedFleet(t *testing.T) {
 		t.Errorf("it says %q", text)
 	}
 }
+
+// TestExampleFleet has the script of the example write what is checked in, and plans it.
+func TestExampleFleet(t *testing.T) {
+	example, err := filepath.Abs("../../examples/fleet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := t.TempDir()
+	if out, err := exec.Command(filepath.Join(example, "generate.sh"), made).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if out, err := exec.Command("diff", "-r", filepath.Join(example, "apps"), filepath.Join(made, "apps")).CombinedOutput(); err != nil {
+		t.Errorf("generate.sh writes something else than the example has: %v\n%s", err, out)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newMachines(t, 0)
+	cmd := m.command(t.Context(), t.TempDir(), "plan", example)
+	cmd.Env = append(cmd.Env, "TAPE_INTERPRETERS="+built(t, self))
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var plan struct {
+		Applications []struct{ Name, State, Reason string }
+		Images       int
+	}
+	if err := json.Unmarshal(out, &plan); err != nil || len(plan.Applications) != 40 || plan.Images != 4 {
+		t.Fatalf("%d applications, %d images, %v", len(plan.Applications), plan.Images, err)
+	}
+	for _, a := range plan.Applications {
+		if a.State != "package" || a.Reason != "it is new" {
+			t.Errorf("%+v", a)
+		}
+	}
+}

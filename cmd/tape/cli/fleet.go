@@ -407,19 +407,22 @@ type fleetProgress struct {
 
 	mu    sync.Mutex
 	doing string
+	said  time.Time // when the rate was said last
 }
+
+// sayEvery is how often the rate and the time left are said.
+const sayEvery = 2 * time.Second
 
 func (f *fleetProgress) tell(p fleet.Progress) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
-	node := map[string]string{"read": "read", "ask registries for": "resolve", "look at": "compare", "package": "package"}[p.Doing]
-	unit := "applications"
-	if node == "resolve" {
+	node, unit := string(p.Doing), "applications"
+	if p.Doing == fleet.DoResolve {
 		unit = "images"
 	}
 	if f.doing != node {
-		f.doing = node
+		f.doing, f.said = node, now
 		f.to.progress.Event(engine.Event{Node: node, State: engine.Running, At: now, Total: int64(p.Of), Unit: unit})
 	}
 	if o := p.Ended; o != nil {
@@ -434,8 +437,13 @@ func (f *fleetProgress) tell(p fleet.Progress) {
 		fmt.Fprintln(f.to.progress, line)
 	}
 	e := engine.Event{Node: node, At: now, Current: int64(p.Done), Total: int64(p.Of), Unit: unit}
-	if passed := now.Sub(p.Began).Seconds(); p.Done > 0 && p.Done < p.Of && passed > 1 {
-		e.Item = fmt.Sprintf("%d failed, %.0f/s, %s left", p.Failed, float64(p.Done)/passed, (time.Duration(passed/float64(p.Done)*float64(p.Of-p.Done)) * time.Second).Round(time.Second))
+	if passed := now.Sub(p.Began).Seconds(); p.Done > 0 && p.Done < p.Of && now.Sub(f.said) > sayEvery {
+		f.said = now
+		left := time.Duration(passed / float64(p.Done) * float64(p.Of-p.Done) * float64(time.Second)).Round(time.Second)
+		e.Message = fmt.Sprintf("%d of %d %s, %.3g a second, %s left", p.Done, p.Of, unit, float64(p.Done)/passed, left)
+		if p.Doing == fleet.DoPackage {
+			e.Message += fmt.Sprintf("; %d running, %d failed", p.Running, p.Failed)
+		}
 	}
 	f.to.progress.Event(e)
 	if p.Done == p.Of {

@@ -192,7 +192,7 @@ func (r *Runner) mine() []*Planned {
 
 func (r *Runner) run(ctx context.Context) (*Report, error) {
 	mine := r.mine()
-	r.progress = Progress{Doing: "package", Of: len(mine), Began: time.Now()}
+	r.progress = Progress{Doing: DoPackage, Of: len(mine), Began: time.Now()}
 	r.tell(nil)
 	if r.Engine != nil {
 		return r.elsewhere(ctx, mine)
@@ -206,6 +206,7 @@ func (r *Runner) run(ctx context.Context) (*Report, error) {
 			if running.Err() != nil {
 				return context.Cause(running)
 			}
+			r.begin()
 			o, err := r.one(running, p)
 			if err != nil {
 				return err
@@ -228,11 +229,18 @@ func (r *Runner) run(ctx context.Context) (*Report, error) {
 	return r.report(outcomes), err
 }
 
+func (r *Runner) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.progress.Running++
+}
+
 func (r *Runner) tell(ended *Outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if ended != nil {
 		r.progress.Done++
+		r.progress.Running--
 		if ended.State == Failed {
 			r.progress.Failed++
 		}

@@ -105,12 +105,23 @@ type Options struct {
 	Heard func(application string, e engine.Event)
 }
 
+// Doing is a part of a run.
+type Doing string
+
+// The parts.
+const (
+	DoRead    Doing = "read"    // the applications
+	DoResolve Doing = "resolve" // the images
+	DoCompare Doing = "compare" // the applications with what is recorded of them
+	DoPackage Doing = "package" // the applications that changed
+)
+
 // Progress is how far a run is.
 type Progress struct {
-	// Doing is what is done: "read", "ask registries for" or "package".
-	Doing string
-	// Of is how many applications, or images, there are to do; Done and Failed count.
-	Of, Done, Failed int
+	Doing Doing
+	// Of is how many applications, or images, there are to do. Done are those that ended,
+	// Failed those of them that failed, and Running those that were begun.
+	Of, Done, Failed, Running int
 	// Ended is the application that ended now, if one did.
 	Ended *Outcome
 	// Began is the time of the first.
@@ -316,7 +327,7 @@ type planning struct {
 	progress Progress
 }
 
-func (m *planning) doing(what string, of int) {
+func (m *planning) doing(what Doing, of int) {
 	m.progress = Progress{Doing: what, Of: of, Began: time.Now()}
 	m.tell()
 }
@@ -336,7 +347,7 @@ func (m *planning) tell() {
 
 // survey reads every application, and renders those that are not as they were.
 func (m *planning) survey(ctx context.Context, here checkout, applications []Application, changed *changes) error {
-	m.doing("read", len(applications))
+	m.doing(DoRead, len(applications))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(cmp.Or(m.Concurrency, atOnce))
 	for i, a := range applications {
@@ -451,7 +462,7 @@ func (m *planning) ask(ctx context.Context, here checkout) error {
 	when := asked{}
 	key := keyOf("asked", here.identity)
 	get(ctx, m.kept, key, &when)
-	m.doing("ask registries for", len(questions))
+	m.doing(DoResolve, len(questions))
 	var (
 		answers = images.Known{}
 		fresh   bool
@@ -533,7 +544,7 @@ func (m *planning) unmoved(ctx context.Context, name string, image *images.Image
 
 // decide says of each application whether it is packaged, and why.
 func (m *planning) decide(ctx context.Context) error {
-	m.doing("look at", len(m.plan.Applications))
+	m.doing(DoCompare, len(m.plan.Applications))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(cmp.Or(m.Concurrency, imagesAtOnce))
 	for i := range m.plan.Applications {
