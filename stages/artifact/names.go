@@ -55,10 +55,16 @@ func ImageTag(name string, d digest.Digest) string {
 	// A tag does not start with a dot or a dash.
 	out = out[max(0, len(out)-maxTag):]
 	tag := strings.TrimLeft(string(out), ".-")
-	if strings.HasPrefix(tag, contentTagPrefix) { // which are tags of contents alone
+	if ofOthers(tag) {
 		tag = "_" + tag[max(0, len(tag)-maxTag+1):]
 	}
 	return tag
+}
+
+// ofOthers reports whether a tag is of the form that contents have, or what is about other
+// manifests: an image may have a name of that form.
+func ofOthers(tag string) bool {
+	return strings.HasPrefix(tag, contentTagPrefix) || referrersTag.MatchString(tag)
 }
 
 func isWord(c byte) bool {
@@ -79,7 +85,7 @@ func prefix(d digest.Digest, n int) string {
 // ends in its own 8 hex keeps it, so that taping twice changes nothing.
 func TagIn(repository string, image images.Image) string {
 	name, _, _ := strings.Cut(image.Name, "@")
-	if tag, ok := strings.CutPrefix(name, repository+":"); ok && strings.HasSuffix(tag, "."+short(image.Digest)) && !strings.HasPrefix(tag, contentTagPrefix) {
+	if tag, ok := strings.CutPrefix(name, repository+":"); ok && strings.HasSuffix(tag, "."+short(image.Digest)) && !ofOthers(tag) {
 		return tag
 	}
 	return ImageTag(image.Name, image.Digest)

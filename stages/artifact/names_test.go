@@ -216,7 +216,8 @@ func FuzzNames(f *testing.F) {
 	for _, seed := range []string{
 		"nginx", "istio/proxyv2:1.0", "docker.io/library/nginx:1.25.3", "localhost:5000/a/b/c:x@" + podinfo.String(),
 		"gcr.io/cf-elafros/knative-releases/github.com/knative/serving/cmd/autoscaler", "registry.k8s.io/pause:3.10",
-		"quay.io/a/b@sha512:" + strings.Repeat("0", 128), "a__b/c--d.e:T_.-", "ko://x", "[::1]:5000/a", "ex.com/" + strings.Repeat("a/", 100) + "b",
+		"quay.io/a/b@sha512:" + strings.Repeat("0", 128), "a__b/c--d.e:T_.-", "ko://x", "[::1]:5000/a",
+		"ex.io/sha256-92d43edf253c30782a1a9ceb970a718e6cb045a2:1", "ex.io/manifests.v1:1", "ex.com/" + strings.Repeat("a/", 100) + "b",
 	} {
 		f.Add(seed)
 	}

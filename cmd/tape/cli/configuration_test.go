@@ -121,7 +121,11 @@ func TestConfiguration(t *testing.T) {
 			t.Errorf("%s: $%s is not in docs/configuration.md", at, name)
 		}
 	}
-	byOthers := []string{"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"} // net/http reads them
+	// net/http and Temporal's SDK read them.
+	byOthers := []string{
+		"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+		"TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE", "TEMPORAL_API_KEY", "TEMPORAL_PROFILE", "TEMPORAL_CONFIG_FILE",
+	}
 	for _, name := range documented {
 		if _, ok := read[name]; !ok && !slices.Contains(byOthers, name) {
 			t.Errorf("nothing reads $%s, which docs/configuration.md names", name)
