@@ -19,9 +19,13 @@ import (
 const maxBlob = 2 << 30
 
 // Put writes data into the store and describes it. What is there already is
-// not written again.
+// not written again. It must not be changed afterwards: a store in memory keeps it,
+// instead of a copy.
 func Put(ctx context.Context, store content.Ingester, mediaType string, data []byte) (ocispec.Descriptor, error) {
 	desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
+	if memory, ok := store.(keeper); ok {
+		return desc, memory.KeepBytes(ctx, desc.Digest, data)
+	}
 	err := content.WriteBlob(ctx, store, desc.Digest.String(), bytes.NewReader(data), desc)
 	if err != nil && !errdefs.IsAlreadyExists(err) {
 		return ocispec.Descriptor{}, fmt.Errorf("store %s: %w", mediaType, err)
@@ -51,6 +55,11 @@ func Get(ctx context.Context, store content.Provider, desc ocispec.Descriptor) (
 // a run works on can.
 type inMemory interface {
 	Bytes(dgst digest.Digest) ([]byte, bool)
+}
+
+// keeper is a store that can keep a blob without copying it.
+type keeper interface {
+	KeepBytes(ctx context.Context, dgst digest.Digest, data []byte) error
 }
 
 // PutJSON writes v as canonical JSON: struct order, map keys sorted, no HTML

@@ -76,6 +76,24 @@ func (o *Overlay) Bytes(dgst digest.Digest) ([]byte, bool) {
 	return blob.data, ok
 }
 
+// KeepBytes writes a blob of which the caller knows the digest, unless it is there. It keeps
+// data, which must not be changed afterwards.
+func (o *Overlay) KeepBytes(ctx context.Context, dgst digest.Digest, data []byte) error {
+	ra, err := o.ReaderAt(ctx, ocispec.Descriptor{Digest: dgst, Size: int64(len(data))})
+	if err == nil {
+		return ra.Close()
+	}
+	if !errdefs.IsNotFound(err) {
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, ok := o.blobs[dgst]; !ok {
+		o.blobs[dgst] = memoryBlob{data: data, at: time.Now()}
+	}
+	return nil
+}
+
 // ReaderAt implements [content.Provider].
 func (o *Overlay) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
 	if err := context.Cause(ctx); err != nil {
@@ -175,6 +193,12 @@ func (h *Hold) Writer(ctx context.Context, opts ...content.WriterOpt) (content.W
 		return nil, err
 	}
 	return &holdingWriter{w, h}, nil
+}
+
+// KeepBytes is that of the layer.
+func (h *Hold) KeepBytes(ctx context.Context, dgst digest.Digest, data []byte) error {
+	h.hold(dgst) // before it is found to be there
+	return h.Overlay.KeepBytes(ctx, dgst, data)
 }
 
 func (h *Hold) hold(dgst digest.Digest) {

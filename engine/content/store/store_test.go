@@ -24,6 +24,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
 
+	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/store"
 )
 
@@ -486,6 +487,38 @@ func TestOverlay(t *testing.T) {
 	}
 	if _, err := o.Writer(cancelled, content.WithRef("x")); !errors.Is(err, interrupted) {
 		t.Errorf("write: %v", err)
+	}
+}
+
+// What is put in memory is not copied, and stays as long as somebody holds it.
+func TestKeepBytes(t *testing.T) {
+	ctx := t.Context()
+	base := open(t, t.TempDir())
+	below := put(t, base, "below")
+	o := store.NewOverlay(base)
+	data := []byte("above")
+	first, second := o.Hold(), o.Hold()
+	var above ocispec.Descriptor
+	for _, hold := range []*store.Hold{first, second} {
+		var err error
+		above, err = engine.Put(ctx, hold, "text/plain", data)
+		check(t, err)
+		_, err = engine.Put(ctx, hold, "text/plain", []byte("below"))
+		check(t, err)
+	}
+	if got, ok := o.Bytes(above.Digest); !ok || &got[0] != &data[0] {
+		t.Errorf("in memory is a copy: %q", got)
+	}
+	if got, ok := o.Bytes(below.Digest); ok {
+		t.Errorf("what lies below is in memory: %q", got)
+	}
+	first.LetGo()
+	if got := get(t, o, above); got != "above" {
+		t.Errorf("read %q", got)
+	}
+	second.LetGo()
+	if _, ok := o.Bytes(above.Digest); ok {
+		t.Error("it is in memory, and nobody holds it")
 	}
 }
 
