@@ -29,9 +29,12 @@ import (
 // fit a package the most exact counts. NONE is nothing, a name in capitals is
 // short for what stands left of it.
 const dependencies = `
+	# What all may use.
+	NONE < internal/*;
+
 	# The engine knows no stage and no plugin.
-	NONE
-	< engine/advice, engine/nearest, engine/regular, engine/temporary, engine/content/imageref
+	internal/*
+	< engine/advice, engine/content/imageref
 	< engine/content/internal/...
 	< engine/content/descriptor
 	< engine/cache
@@ -49,8 +52,9 @@ const dependencies = `
 	plugins/interpreter
 	< plugins/internal/interpreterpb
 	< plugins/internal/...
-	< plugins/host, plugins/serve
-	< plugins/conformance;
+	< plugins/serve;
+	plugins/internal/..., internal/* < plugins/host;
+	plugins/host, plugins/serve < plugins/conformance;
 
 	# The nouns that stages exchange.
 	ENGINE, plugins/interpreter

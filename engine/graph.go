@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/taped-dev/tape/engine/nearest"
+	"github.com/taped-dev/tape/internal/nearest"
 )
 
 // Ref names an output of a node: "node.output".
@@ -191,36 +191,6 @@ func (g *Graph) WithoutEffects(harmless ...string) []string {
 // Nodes are in the order in which one worker would run them. The slice must not
 // be changed.
 func (g *Graph) Nodes() []Node { return g.nodes }
-
-// Subset is the graph of the named nodes and all that they need; of all nodes
-// where none is named.
-func (g *Graph) Subset(targets ...string) (*Graph, error) {
-	if len(targets) == 0 {
-		return g, nil
-	}
-	wanted := make([]bool, len(g.nodes))
-	for _, name := range targets {
-		i, ok := g.index[name]
-		if !ok {
-			return nil, fmt.Errorf("there is no node %q%s", name, nearest.Hint(name, maps.Keys(g.index)))
-		}
-		wanted[i] = true
-	}
-	var nodes []Node
-	for i := len(g.nodes) - 1; i >= 0; i-- { // what is needed stands before
-		if wanted[i] {
-			for _, from := range g.needs[i] {
-				wanted[from] = true
-			}
-		}
-	}
-	for i, n := range g.nodes {
-		if wanted[i] {
-			nodes = append(nodes, n)
-		}
-	}
-	return NewGraph(nodes...)
-}
 
 // wanted are the outputs of a node that others take, sorted.
 func (g *Graph) wanted(node string) []string {

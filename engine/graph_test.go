@@ -116,29 +116,3 @@ func TestOrderIsDepthFirst(t *testing.T) {
 		t.Errorf("order differs (-want +got):\n%s", diff)
 	}
 }
-
-func TestSubset(t *testing.T) {
-	g, err := engine.NewGraph(node("source"), node("scan", "files=source.files"), node("pin", "refs=scan.refs"), node("push", "root=pin.root", "files=source.files"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tests := []struct {
-		targets, want []string
-	}{
-		{nil, []string{"source", "scan", "pin", "push"}},
-		{[]string{"scan"}, []string{"source", "scan"}},
-		{[]string{"pin", "scan"}, []string{"source", "scan", "pin"}},
-	}
-	for _, tt := range tests {
-		sub, err := g.Subset(tt.targets...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(tt.want, names(sub)); diff != "" {
-			t.Errorf("subset %q differs (-want +got):\n%s", tt.targets, diff)
-		}
-	}
-	if _, err := g.Subset("scam"); err == nil || err.Error() != `there is no node "scam" (did you mean "scan"?)` {
-		t.Errorf("unknown target: %v", err)
-	}
-}

@@ -56,8 +56,6 @@ type Options struct {
 	Results []Ref
 	// Strict ends the run at the first warning, with [ErrWarning].
 	Strict bool
-	// Targets are the nodes wanted, with what they need; none: all.
-	Targets []string
 	// NoCache runs every node. What is made is kept all the same.
 	NoCache bool
 	// Audit reports whether the outputs that the cache has for a key are made again and
@@ -129,12 +127,8 @@ func (r *Result) Output(ref Ref) (ocispec.Descriptor, error) {
 // are known, what stands first in the graph first. The first failure cancels
 // the stages that run and starts no other; it is returned as a *[StageError].
 // Where ctx ends first, its cause is returned. The result tells how far the run
-// came in either case, and is nil only where Options.Targets are wrong.
+// came in either case.
 func Run(ctx context.Context, g *Graph, o Options) (*Result, error) {
-	g, err := g.Subset(o.Targets...)
-	if err != nil {
-		return nil, err
-	}
 	if o.Workers <= 0 {
 		o.Workers = max(runtime.GOMAXPROCS(0), fewestWorkers)
 	}

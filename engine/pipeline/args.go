@@ -12,27 +12,17 @@ import (
 	"strings"
 
 	"github.com/taped-dev/tape/engine/advice"
-	"github.com/taped-dev/tape/engine/nearest"
+	"github.com/taped-dev/tape/internal/nearest"
 )
-
-// Arg is an argument declared in a pipeline file.
-type Arg struct {
-	Name string
-	Type string // string, integer, number or boolean
-	Help string
-	// Default is the default value; nil if the argument is required.
-	Default *string
-}
 
 // argName matches the name of an argument. It has no dot, which distinguishes arguments
 // from the placeholders of the default pipeline.
 var argName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
 
-// arg is an Arg with its position.
+// arg is an argument declared in a pipeline file, with its position.
 type arg struct {
 	at       position
 	kind     kind
-	help     string
 	fallback *value
 }
 
@@ -69,8 +59,8 @@ func (a *arg) read(name string, v *value, p *problems) {
 	if a.fallback != nil {
 		a.kind = a.fallback.kind
 	}
-	if help := v.get("help"); help != nil && want(help, text, `"help"`, p) {
-		a.help = help.scalar
+	if help := v.get("help"); help != nil {
+		want(help, text, `"help"`, p)
 	}
 	if t := v.get("type"); t != nil {
 		types := []kind{text, integer, number, boolean}

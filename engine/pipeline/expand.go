@@ -14,7 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/nearest"
+	"github.com/taped-dev/tape/internal/nearest"
 )
 
 // Expanded is a pipeline in full form: nodes with all their inputs and options.
@@ -37,17 +37,12 @@ type expandedNode struct {
 	missing map[string]string
 }
 
-// expand merges the layers of nodes over the default pipeline, instantiates nodes for the
-// sources, fills in options and resolves inputs.
-func (e *Expanded) expand(layers [][]node, overrides []override) error {
+// expand merges the nodes of the file over the default pipeline, instantiates nodes for
+// the sources, fills in options and resolves inputs.
+func (e *Expanded) expand(own []node, overrides []override) error {
 	var p problems
-	nodes := e.table.defaults
-	var single []node // changes to the instance of a node for one source
-	for _, layer := range layers {
-		layer, of := e.splitSingle(nodes, layer)
-		nodes = mergeNodes(nodes, layer)
-		single = append(single, of...)
-	}
+	own, single := e.splitSingle(e.table.defaults, own)
+	nodes := mergeNodes(e.table.defaults, own)
 	var flat []node
 	for _, n := range nodes {
 		if !n.each {
@@ -340,15 +335,6 @@ func (n expandedNode) engine(config json.RawMessage) engine.Node {
 		}
 	}
 	return out
-}
-
-// Sources returns the names of the sources, in the order of the file.
-func (e *Expanded) Sources() []string {
-	var names []string
-	for _, s := range e.sources {
-		names = append(names, s.name)
-	}
-	return names
 }
 
 // YAML returns the pipeline in full form. [Table.Parse] can read it.

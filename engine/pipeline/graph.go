@@ -16,7 +16,7 @@ import (
 	"golang.org/x/text/message"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/nearest"
+	"github.com/taped-dev/tape/internal/nearest"
 )
 
 // Graph returns the graph of the targets and what they depend on. A target is the name of a

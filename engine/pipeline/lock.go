@@ -18,7 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/engine/advice"
-	"github.com/taped-dev/tape/engine/regular"
+	"github.com/taped-dev/tape/internal/regular"
 )
 
 // LockFile returns the path of a pipeline file's lock: tape.lock for tape.yaml,
@@ -153,103 +153,20 @@ func (l *Lock) Write(file string) error {
 	return nil
 }
 
-// Kinds of locked entries.
-const (
-	LockedImage    = "image"
-	LockedProgram  = "interpreter"
-	LockedMaterial = "material"
-)
-
-// Difference is a difference between a lock and what was found.
-type Difference struct {
-	Kind   string `json:"kind"` // image, interpreter or material
-	Name   string `json:"name"`
-	Locked string `json:"locked,omitempty"` // "" if it is not in the lock
-	Found  string `json:"found,omitempty"`  // "" if it is no longer used
-}
-
-func (d Difference) String() string {
-	switch {
-	case d.Locked == "":
-		return fmt.Sprintf("%s %s is not in the lock, found %s", d.Kind, d.Name, d.Found)
-	case d.Found == "":
-		return fmt.Sprintf("%s %s is in the lock but not used", d.Kind, d.Name)
-	}
-	return fmt.Sprintf("%s %s is locked to %s, found %s", d.Kind, d.Name, d.Locked, d.Found)
-}
-
-// Compare returns the differences between the lock and what was found, images first, sorted
-// by name. An interpreter differs if its version does, or its checksum for a platform that
-// was found; checksums for other platforms are ignored.
-func (l *Lock) Compare(found *Lock) []Difference {
-	var have, now Lock
-	if l != nil {
-		have = *l
-	}
-	if found != nil {
-		now = *found
-	}
-	out := compare(LockedImage, have.Images, now.Images)
-	for _, name := range union(have.Interpreters, now.Interpreters) {
-		a, locked := have.Interpreters[name]
-		b, used := now.Interpreters[name]
-		switch {
-		case !locked:
-			out = append(out, Difference{Kind: LockedProgram, Name: name, Found: b.Version})
-		case !used:
-			out = append(out, Difference{Kind: LockedProgram, Name: name, Locked: a.Version})
-		case a.Version != b.Version:
-			out = append(out, Difference{Kind: LockedProgram, Name: name, Locked: a.Version, Found: b.Version})
-		default:
-			for _, platform := range slices.Sorted(maps.Keys(b.Checksums)) {
-				if a.Checksums[platform] != b.Checksums[platform] {
-					out = append(out, Difference{Kind: LockedProgram, Name: name + " for " + platform, Locked: a.Checksums[platform].String(), Found: b.Checksums[platform].String()})
-				}
-			}
-		}
-	}
-	return append(out, compare(LockedMaterial, have.Materials, now.Materials)...)
-}
-
-func compare[D ~string](kind string, locked, found map[string]D) []Difference {
-	var out []Difference
-	for _, name := range union(locked, found) {
-		if a, b := locked[name], found[name]; a != b {
-			out = append(out, Difference{kind, name, string(a), string(b)})
-		}
-	}
-	return out
-}
-
-// union returns the keys of both maps, sorted.
-func union[V any](a, b map[string]V) []string {
-	return slices.Compact(slices.Sorted(func(yield func(string) bool) {
-		for name := range a {
-			if !yield(name) {
-				return
-			}
-		}
-		for name := range b {
-			if !yield(name) {
-				return
-			}
-		}
-	}))
-}
-
-// LockGroup reports whether the argument of Update is a group and not the name of an entry.
-func LockGroup(what string) bool {
+// isGroup reports whether the argument of Update is a group and not the name of an entry.
+func isGroup(what string) bool {
 	return slices.Contains([]string{"all", "images", "interpreters", "materials", "files"}, what)
 }
 
-// Has reports whether the lock has an entry of that name.
-func (l *Lock) Has(name string) bool {
-	if l == nil {
-		return false
+// Has reports whether what is a group of entries, which every lock has, or the name of an
+// entry of this one.
+func (l *Lock) Has(what string) bool {
+	if l == nil || isGroup(what) {
+		return isGroup(what)
 	}
-	_, image := l.Images[name]
-	_, interpreter := l.Interpreters[name]
-	_, material := l.Materials[name]
+	_, image := l.Images[what]
+	_, interpreter := l.Interpreters[what]
+	_, material := l.Materials[what]
 	return image || interpreter || material
 }
 
@@ -286,7 +203,7 @@ func (l *Lock) Update(found *Lock, what string) (*Lock, error) {
 			put(&out.Files, path, dgst)
 		}
 	}
-	if LockGroup(what) {
+	if isGroup(what) {
 		return out, nil
 	}
 	dgst, image := found.Images[what]

@@ -139,47 +139,6 @@ func TestReadLockRefuses(t *testing.T) {
 	}
 }
 
-func TestCompare(t *testing.T) {
-	var none *pipeline.Lock
-	if got := none.Compare(nil); len(got) != 0 {
-		t.Errorf("nothing differs from nothing in %v", got)
-	}
-	if got := lock().Compare(lock()); len(got) != 0 {
-		t.Errorf("a lock differs from itself in %v", got)
-	}
-	found := lock()
-	found.Images["docker.io/library/nginx:1"] = sum("nginx, newer")
-	found.Images["docker.io/library/mysql:8"] = sum("mysql")
-	delete(found.Images, "docker.io/library/redis:7")
-	// Seen on one platform only, and the other is not looked at.
-	found.Interpreters["helm"] = pipeline.LockedInterpreter{Version: "3.22.0", Checksums: map[string]digest.Digest{"linux/arm64": sum("other")}}
-	found.Interpreters["cue"] = pipeline.LockedInterpreter{Version: "0.17.1"}
-	found.Materials["oci://example.com/charts/web:1"] = sum("web, newer").String()
-	want := []string{
-		"image docker.io/library/mysql:8 is not in the lock, found " + sum("mysql").String(),
-		"image docker.io/library/nginx:1 is locked to " + sum("nginx").String() + ", found " + sum("nginx, newer").String(),
-		"image docker.io/library/redis:7 is in the lock but not used",
-		"interpreter cue is not in the lock, found 0.17.1",
-		"interpreter helm for linux/arm64 is locked to " + sum("arm").String() + ", found " + sum("other").String(),
-		"material oci://example.com/charts/web:1 is locked to " + sum("web").String() + ", found " + sum("web, newer").String(),
-	}
-	var got []string
-	for _, d := range lock().Compare(found) {
-		got = append(got, d.String())
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("differences differ (-want +got):\n%s", diff)
-	}
-	found.Interpreters = map[string]pipeline.LockedInterpreter{"helm": {Version: "3.23.0"}}
-	if got := lock().Compare(found)[3].String(); got != "interpreter helm is locked to 3.22.0, found 3.23.0" {
-		t.Errorf("other version: %s", got)
-	}
-	found.Interpreters = nil
-	if got := lock().Compare(found)[3].String(); got != "interpreter helm is in the lock but not used" {
-		t.Errorf("unused: %s", got)
-	}
-}
-
 func TestUpdate(t *testing.T) {
 	found := &pipeline.Lock{
 		Images:       map[string]digest.Digest{"docker.io/library/nginx:1": sum("new")},

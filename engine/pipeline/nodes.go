@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/taped-dev/tape/engine/nearest"
+	"github.com/taped-dev/tape/internal/nearest"
 )
 
 // nodeName matches the name of a node. The part after a slash is the source that the node

@@ -12,18 +12,16 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
-	"github.com/taped-dev/tape/engine/nearest"
+	"github.com/taped-dev/tape/internal/nearest"
 )
 
 // Pipeline is a pipeline file and the changes made to it by code. It is not safe for
 // concurrent use.
 type Pipeline struct {
-	table *Table
-	file  string
-	root  *value // mapping
-	args  map[string]arg
-	// layers are nodes between those of the default pipeline and of the file.
-	layers    [][]node
+	table     *Table
+	file      string
+	root      *value // mapping
+	args      map[string]arg
 	overrides []override
 }
 
@@ -84,20 +82,6 @@ func (t *Table) Parse(file string, data []byte) (*Pipeline, error) {
 	return pl, nil
 }
 
-// Args returns the arguments that the file declares, sorted by name.
-func (p *Pipeline) Args() []Arg {
-	var args []Arg
-	for _, name := range slices.Sorted(maps.Keys(p.args)) {
-		a := p.args[name]
-		out := Arg{Name: name, Type: string(a.kind), Help: a.help}
-		if a.fallback != nil {
-			out.Default = &a.fallback.scalar
-		}
-		args = append(args, out)
-	}
-	return args
-}
-
 // SetSources replaces the sources of the file.
 func (p *Pipeline) SetSources(sources ...Source) error {
 	v, err := fromGo(sources)
@@ -140,22 +124,6 @@ func (p *Pipeline) With(node, option string, v any) error {
 		return fmt.Errorf("set option %s of %s: %w", option, node, err)
 	}
 	p.overrides = append(p.overrides, override{node, option, set})
-	return nil
-}
-
-// Merge adds nodes in full form, a mapping by name, between the default pipeline and the
-// file. file is the name for errors.
-func (p *Pipeline) Merge(file string, data []byte) error {
-	v, err := parse(file, data)
-	if err != nil {
-		return err
-	}
-	var problems problems
-	layer := readNodes(v, &problems)
-	if err := problems.sorted(); err != nil {
-		return err
-	}
-	p.layers = append(p.layers, layer)
 	return nil
 }
 
@@ -208,7 +176,7 @@ func (p *Pipeline) Expand(ctx context.Context, args map[string]string) (*Expande
 	if err := problems.sorted(); err != nil {
 		return nil, err
 	}
-	if err := e.expand(append(slices.Clone(p.layers), own), p.overrides); err != nil {
+	if err := e.expand(own, p.overrides); err != nil {
 		return nil, err
 	}
 	return e, e.conceal(ctx)

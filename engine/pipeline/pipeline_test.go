@@ -375,22 +375,13 @@ func TestNameOfASource(t *testing.T) {
 		"oci://example.com/a/b:1@sha256:0000000000000000000000000000000000000000000000000000000000000000": "b",
 		"https://example.com/charts/x-1.tgz": "x-1.tgz",
 	} {
-		e := expand(t, fmt.Sprintf("sources: [{path: %q}]", path), nil)
-		if got := e.Sources(); len(got) != 1 || got[0] != want {
-			t.Errorf("%s is named %q, want %q", path, got, want)
+		g, err := expand(t, fmt.Sprintf("sources: [{path: %q}]", path), nil).Outline()
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-}
-
-func TestArgs(t *testing.T) {
-	p, err := table(t).Parse("tape.yaml", file("args: {b: {type: integer, help: a number}, a: x}\nsources: [{path: x}]\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	x := "x"
-	want := []pipeline.Arg{{Name: "a", Type: "string", Default: &x}, {Name: "b", Type: "integer", Help: "a number"}}
-	if diff := cmp.Diff(want, p.Args()); diff != "" {
-		t.Errorf("arguments differ (-want +got):\n%s", diff)
+		if got := g.Nodes()[0].Name; got != "source/"+want {
+			t.Errorf("%s makes the node %q, want source/%s", path, got, want)
+		}
 	}
 }
 
@@ -408,15 +399,13 @@ func TestFromCode(t *testing.T) {
 	check(p.Set("images.platform", "linux/arm64"))
 	check(p.With("scan", "depth", 9))
 	check(p.With("render", "deterministic", true))
-	check(p.Merge("sign.yaml", []byte("sign: {uses: count, inputs: {images: resolve.images}}\npush: {inputs: {signature: sign.images}}\n")))
 	g, err := p.Build(t.Context(), nil)
 	check(err)
 	want := `source/web source map[] {"interpreter":"helm","name":"web","options":{"set":["a=${b}"]},"path":"web"}
 render/web render map[files:source/web.files] {"deterministic":true}
 scan scan map[manifests/web:render/web.manifests] {"depth":9}
 resolve resolve map[references:scan.references] {"platform":"linux/arm64"}
-sign count map[images:resolve.images] {}
-push push map[facts/web:source/web.facts images:resolve.images signature:sign.images] {"repository":"example.com/shop","tags":["v1","v2"],"title":"title of example.com/shop"}
+push push map[facts/web:source/web.facts images:resolve.images] {"repository":"example.com/shop","tags":["v1","v2"],"title":"title of example.com/shop"}
 `
 	if diff := cmp.Diff(want, nodes(t, g)); diff != "" {
 		t.Errorf("graph differs (-want +got):\n%s", diff)
@@ -440,7 +429,6 @@ push push map[facts/web:source/web.facts images:resolve.images signature:sign.im
 		{p.Set("images", 1), `"images" is not a setting of a pipeline`},
 		{p.Set("images.platform", func() {}), "set images.platform: json: unsupported type: func()"},
 		{p.With("scan", "depth", func() {}), "set option depth of scan: json: unsupported type: func()"},
-		{p.Merge("x.yaml", []byte("a b: {}")), `x.yaml:1:1: node name "a b" must consist of letters, digits, -, _, / and dots`},
 	} {
 		if tt.err == nil || tt.err.Error() != tt.want {
 			t.Errorf("got  %v\nwant %s", tt.err, tt.want)

@@ -37,7 +37,7 @@ func variables() []string {
 // they hit it.
 func environment(d interpreter.Description, b bounds, lookup func(string) (string, bool)) []string {
 	names := slices.DeleteFunc(slices.Concat(variables(), d.Environment), func(name string) bool {
-		return name == wire.Cookie || strings.HasPrefix(name, "PLUGIN_") || slices.Contains(temporary(), name)
+		return name == wire.Cookie || strings.HasPrefix(name, "PLUGIN_") || slices.Contains(folderVariables(), name)
 	})
 	slices.Sort(names)
 	var env []string
@@ -48,14 +48,14 @@ func environment(d interpreter.Description, b bounds, lookup func(string) (strin
 			env = append(env, fmt.Sprintf("%s=%d", name, b.memory/10*9))
 		}
 	}
-	for _, name := range temporary() {
+	for _, name := range folderVariables() {
 		env = append(env, name+"="+b.dir)
 	}
 	return env
 }
 
-// temporary returns the names of the variables that set the temporary folder.
-func temporary() []string {
+// folderVariables returns the names of the variables that set the temporary folder.
+func folderVariables() []string {
 	if runtime.GOOS == "windows" {
 		return []string{"TMP", "TEMP"}
 	}

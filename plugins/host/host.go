@@ -44,12 +44,15 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/docker/go-units"
+
+	"github.com/taped-dev/tape/internal/temporary"
 )
 
 // Options configure a host. The zero value has an empty search path; only [Host.Open] works
@@ -124,7 +127,7 @@ type Host struct {
 	closed    bool
 	known     map[knownKey]*Interpreter
 	processes map[*process]struct{}
-	room      *room // made with the first process
+	room      *temporary.Folder // made with the first process; holds the folders of all
 	preparing sync.WaitGroup
 }
 
@@ -257,7 +260,10 @@ func (h *Host) Close() error {
 	}
 	wg.Wait()
 	h.preparing.Wait()
-	return room.remove()
+	if room == nil {
+		return nil
+	}
+	return room.Remove()
 }
 
 // background runs f unless the host is closed, and reports whether it does. Close waits
@@ -293,19 +299,30 @@ func (h *Host) TempDir() (string, error) {
 	return h.folder()
 }
 
+const (
+	roomPrefix = "tape-host-"
+	// maxSocketDir leaves space for "/123456789/plugin123456789" in the 104 bytes that the
+	// address of a unix socket may have on macOS (108 on Linux).
+	maxSocketDir = 70
+)
+
 // folder creates a folder in the room. The caller holds the lock.
 func (h *Host) folder() (string, error) {
 	if h.closed {
 		return "", errClosed
 	}
 	if h.room == nil {
-		r, err := newRoom()
+		parent := os.TempDir()
+		if runtime.GOOS != "windows" && len(parent)+len(roomPrefix)+10 > maxSocketDir {
+			parent = "/tmp"
+		}
+		room, err := temporary.New(parent, roomPrefix)
 		if err != nil {
 			return "", err
 		}
-		h.room = r
+		h.room = room
 	}
-	return h.room.folder()
+	return os.MkdirTemp(h.room.Dir(), "")
 }
 
 // dismiss undoes admit.

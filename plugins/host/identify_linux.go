@@ -4,7 +4,6 @@ package host
 
 import (
 	"io/fs"
-	"os"
 	"syscall"
 )
 
@@ -15,10 +14,4 @@ func identify(info fs.FileInfo) fileID {
 		id.Device, id.Inode, id.Changed = uint64(st.Dev), st.Ino, st.Ctim.Nano()
 	}
 	return id
-}
-
-// own reports whether a file belongs to this user.
-func own(info fs.FileInfo) bool {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && int64(st.Uid) == int64(os.Geteuid())
 }

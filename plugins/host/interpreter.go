@@ -14,6 +14,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/taped-dev/tape/internal/temporary"
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
@@ -157,7 +158,7 @@ func (i *Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest
 			return err
 		}
 		resp, err = p.client.Render(ctx, &own)
-		return errors.Join(err, removeAll(own.Scratch))
+		return errors.Join(err, temporary.RemoveAll(own.Scratch))
 	})
 	return resp, err
 }

@@ -164,7 +164,7 @@ func TestDiffMoved(t *testing.T) {
 	got := diffParsed(t,
 		parseObjects(t, object("dev", "one", "aaa"), object("dev", "two", "x")),
 		parseObjects(t, object("prod", "one", "bbb"), object("prod", "two", "x"), object("test", "two", "x")))
-	hidden := json.RawMessage(`"` + Hidden + `"`)
+	hidden := json.RawMessage(`"` + hiddenValue + `"`)
 	want := ObjectsDiff{
 		Added:   []ObjectKey{{Kind: "Secret", Namespace: "prod", Name: "two"}, {Kind: "Secret", Namespace: "test", Name: "two"}},
 		Removed: []ObjectKey{{Kind: "Secret", Namespace: "dev", Name: "two"}},

@@ -217,8 +217,8 @@ func number(text string) any {
 	return v
 }
 
-// Hidden stands for a value of a Secret in a FieldChange.
-const Hidden = "(hidden)"
+// hiddenValue stands for a value of a Secret in a FieldChange.
+const hiddenValue = "(hidden)"
 
 // pair is an object that both sides have and that differs.
 type pair struct{ from, to ObjectKey }
@@ -324,7 +324,7 @@ func decodeJSON(data []byte, v any) error {
 // hideValues replaces what a Secret holds, so that a diff can be shown to people
 // who may not read it.
 func hideValues(fields []FieldChange) {
-	hidden := json.RawMessage(strconv.Quote(Hidden))
+	hidden := json.RawMessage(strconv.Quote(hiddenValue))
 	for i, f := range fields {
 		for _, holder := range []string{"/data", "/stringData"} {
 			if f.Pointer != holder && !strings.HasPrefix(f.Pointer, holder+"/") {

@@ -214,8 +214,8 @@ func (e *Environment) kept(ctx context.Context) (*store.Store, error) {
 	return e.opened.store, nil
 }
 
-// OpenStore opens the environment's store, if it is to have one.
-func OpenStore(ctx context.Context, e *Environment) (*store.Store, error) { return e.kept(ctx) }
+// OpenStore opens the environment's store; it is nil where there is to be none.
+func (e *Environment) OpenStore(ctx context.Context) (*store.Store, error) { return e.kept(ctx) }
 
 // StoreDir returns the folder that is kept between runs.
 func (s Settings) StoreDir() (string, error) {

@@ -468,6 +468,38 @@ func (p place) pipeline() app.Options {
 }
 
 // Expand shows which nodes a run has; nothing runs.
+func ExampleFind() {
+	p := newPlace()
+	defer p.close()
+	found := must(app.Find(context.Background(), app.FindOptions{Environment: p.env, Dir: "../../examples/shop"}))
+	for _, s := range found.Sources {
+		fmt.Println(s.Path, s.Interpreter)
+	}
+	// Output: manifests plain
+}
+
+func ExampleMakeSurvey() {
+	p := newPlace()
+	defer p.close()
+	survey := must(app.MakeSurvey(context.Background(), app.SurveyOptions{
+		PackageOptions: app.PackageOptions{
+			Options:    app.Options{Environment: p.env, Sources: []app.Source{{Path: web}}},
+			Repository: "registry.example.com/team/shop",
+		},
+		Render: true,
+	}))
+	fmt.Println(survey.Sources[0].Interpreter, survey.References)
+	// Output: plain 1 [registry.shop.example/web:1.4.0]
+}
+
+func ExampleAskImage() {
+	p := newPlace()
+	defer p.close()
+	answer := must(app.AskImage(context.Background(), app.AskOptions{Environment: p.env, Name: "docker.io/library/nginx:1.27.3"}))
+	fmt.Println(len(answer.Image.Manifests), "platforms,", len(answer.Image.Related), "beside them")
+	// Output: 4 platforms, 6 beside them
+}
+
 func ExampleExpand() {
 	p := newPlace()
 	defer p.close()

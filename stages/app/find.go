@@ -14,7 +14,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/taped-dev/tape/engine/regular"
+	"github.com/taped-dev/tape/internal/regular"
 	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/manifests"
 	"github.com/taped-dev/tape/stages/rendering"

@@ -14,7 +14,7 @@ import (
 
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/pipeline"
-	"github.com/taped-dev/tape/engine/regular"
+	"github.com/taped-dev/tape/internal/regular"
 	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/source"
 )
@@ -114,7 +114,7 @@ func (l locking) source() *source.Lock {
 // checkUpdate refuses to update what nothing is named, before anything is pushed. What
 // the lock does not know either may be new: it takes resolving to know.
 func (o *PackageOptions) checkUpdate(ctx context.Context, p *pipeline.Pipeline) error {
-	if o.Update == "" || pipeline.LockGroup(o.Update) {
+	if o.Update == "" {
 		return nil
 	}
 	l, err := o.lock()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -140,10 +141,19 @@ func parseReference(text string) (imageref.Reference, error) {
 	if noRegistry && isArchiveName(text) {
 		return none, usagef("there is no file %s; an application is REGISTRY/REPOSITORY:TAG, archive:FILE or oci:DIR", text)
 	}
+	if noRegistry && !path && (r.Digest == "" && strings.Contains(host, ".") || isPort(r.Tag)) {
+		return none, usagef("%q is a registry: name a repository there, such as %s/team/app", text, text)
+	}
 	if noRegistry {
 		return none, usagef("%q does not name its registry: write registry.example.com/%s", text, text)
 	}
 	return r, nil
+}
+
+// isPort reports whether what stands behind a colon may be a port, as in HOST:PORT.
+func isPort(s string) bool {
+	port, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && port >= 80
 }
 
 // resolve finds the manifest that the reference names. Where it is in an archive of an

@@ -27,7 +27,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/store"
 	"github.com/taped-dev/tape/engine/content/transfer"
-	"github.com/taped-dev/tape/engine/temporary"
+	"github.com/taped-dev/tape/internal/temporary"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/images"

@@ -19,7 +19,7 @@ import (
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/local"
 	"github.com/taped-dev/tape/engine/pipeline"
-	"github.com/taped-dev/tape/engine/regular"
+	"github.com/taped-dev/tape/internal/regular"
 	"github.com/taped-dev/tape/stages"
 	"github.com/taped-dev/tape/stages/render"
 	"github.com/taped-dev/tape/stages/source"
@@ -260,7 +260,7 @@ func (o *Options) traced(ctx context.Context, p *pipeline.Pipeline, targets ...s
 	}
 	o.results(&run)
 	result, err := engine.Run(ctx, graph, run)
-	if o.Strict && result != nil && len(result.Warnings) > 0 {
+	if o.Strict && len(result.Warnings) > 0 {
 		err = fmt.Errorf("%w:\n  %s", errStrict, strings.Join(made{result}.warnings(), "\n  "))
 	}
 	return made{result}, from, o.audited(expanded.Placed(err))

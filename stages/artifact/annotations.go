@@ -69,7 +69,7 @@ const dirtySuffix = "-dirty"
 // revision is the commit that every source was taken from.
 func revision(facts []vcs.Facts) string {
 	commit := common(facts, func(r vcs.Repository) string { return r.Commit })
-	switch Modified(facts) {
+	switch modified(facts) {
 	case vcs.No:
 		return commit
 	case vcs.Yes:
@@ -80,8 +80,8 @@ func revision(facts []vcs.Facts) string {
 	return ""
 }
 
-// Modified says whether any source is; with none, that is unknown.
-func Modified(facts []vcs.Facts) vcs.Tristate {
+// modified says whether any source is; with none, that is unknown.
+func modified(facts []vcs.Facts) vcs.Tristate {
 	out := vcs.Unknown
 	for i, f := range facts {
 		if f.Modified == vcs.Yes {

@@ -74,7 +74,7 @@ func (a Archive) Index() ([]byte, error) {
 func (a Archive) names(image ocispec.Descriptor) ([]string, error) {
 	if !a.Names.OneToOne {
 		out := []string{a.Names.Repository + "@" + image.Digest.String()}
-		for _, tag := range Tags(image) {
+		for _, tag := range tagsOf(image) {
 			out = append(out, a.Names.Repository+":"+tag)
 		}
 		return out, nil

@@ -72,8 +72,8 @@ func ContentLayer(list []files.File) (Blob, error) {
 	layer := newBlob(ocispec.MediaTypeImageLayerGzip, out.Bytes())
 	layer.Desc.Annotations = map[string]string{
 		ocispec.AnnotationTitle: ".",
-		AnnotationUnpack:        "true",
-		AnnotationUnpackDigest:  diffID.Digest().String(),
+		annotationUnpack:        "true",
+		annotationUnpackDigest:  diffID.Digest().String(),
 	}
 	return layer, nil
 }
@@ -85,7 +85,7 @@ func ContentManifest(layer ocispec.Descriptor, annotations map[string]string) (B
 	if all == nil {
 		all = map[string]string{}
 	}
-	all[AnnotationInterpreter] = KubectlApply
+	all[annotationInterpreter] = kubectlApply
 	return manifest(ocispec.Manifest{
 		ArtifactType: ArtifactTypeContent,
 		Layers:       []ocispec.Descriptor{layer},

@@ -101,8 +101,8 @@ func TestContentLayerIsPlainGzip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := digest.FromBytes(tar).String(); got != layer.Desc.Annotations[AnnotationUnpackDigest] {
-		t.Errorf("the tar is %s, the annotation says %s", got, layer.Desc.Annotations[AnnotationUnpackDigest])
+	if got := digest.FromBytes(tar).String(); got != layer.Desc.Annotations[annotationUnpackDigest] {
+		t.Errorf("the tar is %s, the annotation says %s", got, layer.Desc.Annotations[annotationUnpackDigest])
 	}
 	if end := bytes.TrimRight(tar, "\x00"); len(tar)%512 != 0 || len(tar)-(len(end)+511)/512*512 != 1024 {
 		t.Errorf("the tar does not end in exactly two zero blocks")

@@ -14,7 +14,7 @@ import (
 	"syscall"
 
 	"github.com/taped-dev/tape/engine/advice"
-	"github.com/taped-dev/tape/engine/temporary"
+	"github.com/taped-dev/tape/internal/temporary"
 	"github.com/taped-dev/tape/stages/files"
 )
 

@@ -33,14 +33,14 @@ const (
 	AnnotationImageTag    = "vnd.tape.image.tag"    // tags of the image in the root's repository, comma-joined, sorted
 	AnnotationRelatedTo   = "vnd.tape.related.to"   // digest of the image or platform manifest
 	AnnotationRelatedTag  = "vnd.tape.related.tag"  // where it was found by tag
-	AnnotationInterpreter = "vnd.tape.content.interpreter"
+	annotationInterpreter = "vnd.tape.content.interpreter"
 	AnnotationPlatforms   = "vnd.tape.platforms" // of a layout that lacks the other platforms
 
-	AnnotationReferenceType   = "vnd.docker.reference.type"
+	annotationReferenceType   = "vnd.docker.reference.type"
 	AnnotationReferenceDigest = "vnd.docker.reference.digest"
-	AnnotationPredicateType   = "in-toto.io/predicate-type"
-	AnnotationUnpack          = "io.deis.oras.content.unpack" // oras pull unpacks the layer
-	AnnotationUnpackDigest    = "io.deis.oras.content.digest" // of the layer, not compressed
+	annotationPredicateType   = "in-toto.io/predicate-type"
+	annotationUnpack          = "io.deis.oras.content.unpack" // oras pull unpacks the layer
+	annotationUnpackDigest    = "io.deis.oras.content.digest" // of the layer, not compressed
 
 	AnnotationBundleContent   = "dev.sigstore.bundle.content"
 	AnnotationBundlePredicate = "dev.sigstore.bundle.predicateType"
@@ -53,8 +53,8 @@ const (
 	RoleImage        = "image"
 	RoleRelated      = "related"
 
-	ReferenceAttestation = "attestation-manifest" // of AnnotationReferenceType
-	KubectlApply         = "kubectl-apply"        // of AnnotationInterpreter: kubectl is all it takes
+	referenceAttestation = "attestation-manifest" // of annotationReferenceType
+	kubectlApply         = "kubectl-apply"        // of annotationInterpreter: kubectl is all it takes
 )
 
 // Predicate types of the statements.
@@ -79,9 +79,9 @@ const BuildTypeRelocate = "https://github.com/taped-dev/tape/buildtypes/relocate
 // relocation. All of it is read for each of them.
 const MaxEdits = 32
 
-// MaxRoot is the size in bytes over which a root is refused: registries take
+// maxRoot is the size in bytes over which a root is refused: registries take
 // manifests of up to 4 MiB.
-const MaxRoot = 7 << 19
+const maxRoot = 7 << 19
 
 // Listing says which manifest file each file of the content is, sorted by Name:
 // content → attest.

@@ -26,8 +26,8 @@ import (
 const (
 	// maxTag is the distribution specification's limit.
 	maxTag = 128
-	// MaxAppTag is the longest tag of an application: "manifests." goes before it.
-	MaxAppTag = maxTag - len(contentTagPrefix)
+	// maxAppTag is the longest tag of an application: "manifests." goes before it.
+	maxAppTag = maxTag - len(contentTagPrefix)
 	// maxName is the longest repository name that every registry takes.
 	maxName = 255
 
@@ -112,9 +112,9 @@ func WrittenRef(repository, tag string, d digest.Digest) string {
 func ContentTag(tag string) string { return contentTagPrefix + tag }
 
 // ConfigTag is the tag of an application that has no version: it says what the
-// content layer is and, where that is known, which commit the sources are of, see
-// [Origin]. Another commit may leave the content as it is, and yet makes another
-// root, which must not take the tag from one that was signed.
+// content layer is and, where that is known, which commit the sources are of.
+// Another commit may leave the content as it is, and yet makes another root, which
+// must not take the tag from one that was signed.
 func ConfigTag(layer digest.Digest, origin string) string {
 	tag := configTagPrefix + prefix(layer, 12)
 	if origin != "" {
@@ -123,10 +123,10 @@ func ConfigTag(layer digest.Digest, origin string) string {
 	return tag
 }
 
-// Origin is the first 12 digits of the commit that the sources are of, or of a digest
+// origin is the first 12 digits of the commit that the sources are of, or of a digest
 // of several commits, with "-dirty" where a source is modified; "" where no commit
 // is known.
-func Origin(facts []vcs.Facts) string {
+func origin(facts []vcs.Facts) string {
 	var commits []string
 	for _, f := range facts {
 		for _, r := range f.Repositories {
@@ -139,9 +139,9 @@ func Origin(facts []vcs.Facts) string {
 	case 0:
 		return ""
 	case 1:
-		return shortCommit(commits[0], Modified(facts) == vcs.Yes)
+		return shortCommit(commits[0], modified(facts) == vcs.Yes)
 	}
-	return shortCommit(digest.FromString(strings.Join(commits, "\n")).Encoded(), Modified(facts) == vcs.Yes)
+	return shortCommit(digest.FromString(strings.Join(commits, "\n")).Encoded(), modified(facts) == vcs.Yes)
 }
 
 // shortCommit is Origin of one commit.
@@ -165,8 +165,8 @@ func (a *Application) ConfigTag() string {
 
 // CheckTag says whether an application may have the tag.
 func CheckTag(tag string) error {
-	if len(tag) > MaxAppTag {
-		return fmt.Errorf("tag %q has %d characters; %d are the most, as %s<tag> is a tag too", tag, len(tag), MaxAppTag, contentTagPrefix)
+	if len(tag) > maxAppTag {
+		return fmt.Errorf("tag %q has %d characters; %d are the most, as %s<tag> is a tag too", tag, len(tag), maxAppTag, contentTagPrefix)
 	}
 	for i, c := range []byte(tag) {
 		if !isWord(c) && (i == 0 || c != '.' && c != '-') {
@@ -220,7 +220,7 @@ func DefaultTags(facts []vcs.Facts, layer digest.Digest) []string {
 	if tags := VersionTags(facts); len(tags) > 0 {
 		return tags
 	}
-	return []string{ConfigTag(layer, Origin(facts))}
+	return []string{ConfigTag(layer, origin(facts))}
 }
 
 // TagReason says why the version tags at the HEADs of the sources are not the
@@ -243,7 +243,7 @@ func TagReason(facts []vcs.Facts) string {
 		case len(of) == 0:
 			reasons = append(reasons, fmt.Sprintf("%s has no version tag", name))
 		case f.Modified != vcs.No:
-			reasons = append(reasons, Changes(f))
+			reasons = append(reasons, changes(f))
 		}
 	}
 	slices.Sort(tags)
@@ -260,9 +260,9 @@ func TagReason(facts []vcs.Facts) string {
 	return fmt.Sprintf("tags %s not used: %s", strings.Join(tags, ", "), strings.Join(reasons, "; "))
 }
 
-// Changes says in what a source is not as it is committed: a file for each kind of
+// changes says in what a source is not as it is committed: a file for each kind of
 // difference, and how many there are.
-func Changes(f vcs.Facts) string {
+func changes(f vcs.Facts) string {
 	var modified, untracked, unknown, removed []string
 	for _, file := range f.Files {
 		switch {
@@ -350,7 +350,7 @@ func candidates(f vcs.Facts) []string {
 	return slices.Compact(out)
 }
 
-// RelocatedName maps a reference to its own repository below the prefix, as
+// relocatedName maps a reference to its own repository below the prefix, as
 // relocate --naming one-to-one does: example.com/user and istio/proxyv2:1.0 give
 // example.com/user/istio-proxyv2-<md5>:1.0. The sum is of the normalised name
 // without tag and digest, which are kept. Where the name would be too long the
@@ -358,7 +358,7 @@ func candidates(f vcs.Facts) []string {
 //
 // The scheme is that of pivotal/image-relocation, so that what it relocated is
 // found again.
-func RelocatedName(prefix, ref string) (string, error) {
+func relocatedName(prefix, ref string) (string, error) {
 	if err := CheckRepository(prefix); err != nil {
 		return "", err
 	}

@@ -171,14 +171,14 @@ func TestRelocatedName(t *testing.T) {
 		{"registry.k8s.io/pause:3.10", "pause-b4b29c6749ec389f0a95c5828bdd8f6f:3.10"},
 		{"gcr.io/cf-elafros/knative-releases/github.com/knative/serving/cmd/autoscaler", "cf-elafros-knative-releases-github.com-knative-serving-cmd-autoscaler-a4d329c86bb7cfab702ceb547f8aa927"},
 	} {
-		got, err := RelocatedName(prefix, c.in)
+		got, err := relocatedName(prefix, c.in)
 		if err != nil || got != prefix+"/"+c.want {
-			t.Errorf("RelocatedName(%q) = %q, %v, want %q", c.in, got, err, prefix+"/"+c.want)
+			t.Errorf("relocatedName(%q) = %q, %v, want %q", c.in, got, err, prefix+"/"+c.want)
 		}
 	}
 	for _, bad := range []string{"", "Nginx", "a b", "nginx@sha256:1"} {
-		if got, err := RelocatedName(prefix, bad); err == nil {
-			t.Errorf("RelocatedName(%q) = %q, want an error", bad, got)
+		if got, err := relocatedName(prefix, bad); err == nil {
+			t.Errorf("relocatedName(%q) = %q, want an error", bad, got)
 		}
 	}
 }
@@ -188,7 +188,7 @@ func TestRelocatedNameIsNeverTooLong(t *testing.T) {
 	last := -1
 	for n := len("e.com/p"); n < 300; n++ {
 		prefix := "e.com/" + strings.Repeat("p", n-len("e.com/"))
-		got, err := RelocatedName(prefix, ref)
+		got, err := relocatedName(prefix, ref)
 		if fits := n+1+32 <= maxName; fits != (err == nil) {
 			t.Fatalf("a prefix of %d: %v", n, err)
 		}
@@ -204,7 +204,7 @@ func TestRelocatedNameIsNeverTooLong(t *testing.T) {
 			last = length
 		}
 	}
-	got, err := RelocatedName("e.com/"+strings.Repeat("p", 60), ref)
+	got, err := relocatedName("e.com/"+strings.Repeat("p", 60), ref)
 	if want := "/" + strings.Repeat("a", 60) + "---" + strings.Repeat("c", 60) + "-"; err != nil || !strings.Contains(got, want) {
 		t.Errorf("got %q, %v: the middle goes first", got, err)
 	}
@@ -223,33 +223,33 @@ func FuzzNames(f *testing.F) {
 	}
 	const prefix = "example.com/user"
 	f.Fuzz(func(t *testing.T, ref string) {
-		if err := CheckTag(ImageTag(ref, podinfo)); err != nil && len(ImageTag(ref, podinfo)) <= MaxAppTag {
+		if err := CheckTag(ImageTag(ref, podinfo)); err != nil && len(ImageTag(ref, podinfo)) <= maxAppTag {
 			t.Errorf("ImageTag(%q): %v", ref, err)
 		}
 		if n := len(ImageTag(ref, podinfo)); n > 128 {
 			t.Errorf("ImageTag(%q) has %d characters", ref, n)
 		}
-		got, err := RelocatedName(prefix, ref)
+		got, err := relocatedName(prefix, ref)
 		if err != nil {
 			return
 		}
 		named, err := reference.ParseNormalizedNamed(got)
 		if err != nil {
-			t.Fatalf("RelocatedName(%q) = %q: %v", ref, got, err)
+			t.Fatalf("relocatedName(%q) = %q: %v", ref, got, err)
 		}
 		if !strings.HasPrefix(named.Name(), prefix+"/") || len(named.Name()) > 255 {
-			t.Errorf("RelocatedName(%q) = %q", ref, got)
+			t.Errorf("relocatedName(%q) = %q", ref, got)
 		}
 		from, err := reference.ParseNormalizedNamed(ref)
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := RelocatedName(prefix, from.String())
+		again, err := relocatedName(prefix, from.String())
 		if err != nil || again != got {
-			t.Errorf("RelocatedName(%q) = %q, of its normal form %q, %v", ref, got, again, err)
+			t.Errorf("relocatedName(%q) = %q, of its normal form %q, %v", ref, got, again, err)
 		}
 		if suffix := strings.TrimPrefix(from.String(), from.Name()); !strings.HasSuffix(got, suffix) {
-			t.Errorf("RelocatedName(%q) = %q lost %q", ref, got, suffix)
+			t.Errorf("relocatedName(%q) = %q lost %q", ref, got, suffix)
 		}
 	})
 }

@@ -15,8 +15,7 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// OneToOne is the naming that gives every image a repository of its own, see
-// [RelocatedName].
+// OneToOne is the naming that gives every image a repository of its own below a prefix.
 const OneToOne = "one-to-one"
 
 // Naming says what manifests call their images.
@@ -35,14 +34,14 @@ func (n Naming) Ref(name string, d digest.Digest) (string, error) {
 	named := imageref.Split(name)
 	named.Digest = d
 	if n.OneToOne {
-		return RelocatedName(n.Repository, named.String())
+		return relocatedName(n.Repository, named.String())
 	}
 	tag := TagIn(n.Taped, images.Image{Name: named.String(), Digest: d})
 	return n.Repository + ":" + tag + "@" + d.String(), nil
 }
 
-// At is what the image is called in the place of an edit.
-func (n Naming) At(edit images.Edit) (string, error) {
+// at is what the image is called in the place of an edit.
+func (n Naming) at(edit images.Edit) (string, error) {
 	if n.OneToOne || !edit.KeepTag {
 		return n.Ref(edit.Resolved, edit.Digest)
 	}
@@ -82,7 +81,7 @@ func transforms(statements []Statement) []Transform {
 	for _, s := range statements {
 		var t Transform
 		if s.PredicateType == PredicateTransform && json.Unmarshal(s.Predicate, &t) == nil &&
-			(t.Kind == TransformImageRef || t.Kind == TransformRelocate) {
+			(t.Kind == TransformImageRef || t.Kind == transformRelocate) {
 			out = append(out, t)
 		}
 	}
@@ -93,8 +92,8 @@ func transforms(statements []Statement) []Transform {
 // Sources are the names that a child of the root was taped by.
 func Sources(child ocispec.Descriptor) []string { return list(child, AnnotationImageSource) }
 
-// Tags are those of a child of the root in the root's repository.
-func Tags(child ocispec.Descriptor) []string { return list(child, AnnotationImageTag) }
+// tagsOf are those of a child of the root in the root's repository.
+func tagsOf(child ocispec.Descriptor) []string { return list(child, AnnotationImageTag) }
 
 func list(child ocispec.Descriptor, annotation string) []string {
 	return slices.DeleteFunc(strings.Split(child.Annotations[annotation], ","), func(s string) bool { return s == "" })

@@ -108,7 +108,7 @@ func (r Relocation) statements(old []files.File, list []Statement, was, is diges
 		return nil, fmt.Errorf("its content was edited %d times, and no more is accepted: package it again, or relocate the application that it was made of", edited-1)
 	}
 	t := Transform{
-		Kind: TransformRelocate, Order: order + 1, Inputs: []Input{},
+		Kind: transformRelocate, Order: order + 1, Inputs: []Input{},
 		Repository: r.Names.Repository, Naming: r.Names.naming(), Edits: r.Edits,
 	}
 	var subject []Resource

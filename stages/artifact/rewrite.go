@@ -125,11 +125,11 @@ func called(text string, edit images.Edit, from, to Naming) (string, error) {
 	if !from.OneToOne && !to.OneToOne {
 		return repoint(text, from.Repository, to.Repository)
 	}
-	was, err := from.At(edit)
+	was, err := from.at(edit)
 	if err != nil {
 		return "", err
 	}
-	is, err := to.At(edit)
+	is, err := to.at(edit)
 	if err != nil {
 		return "", err
 	}

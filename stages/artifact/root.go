@@ -45,7 +45,7 @@ func Root(repository string, content, attestations ocispec.Descriptor, list []im
 			Platform:     unknownPlatform(),
 			Annotations: map[string]string{
 				AnnotationRole:            RoleAttestations,
-				AnnotationReferenceType:   ReferenceAttestation,
+				annotationReferenceType:   referenceAttestation,
 				AnnotationReferenceDigest: content.Digest.String(),
 			},
 		},
@@ -63,7 +63,7 @@ func Root(repository string, content, attestations ocispec.Descriptor, list []im
 	if err != nil {
 		return Blob{}, err
 	}
-	if len(data) > MaxRoot {
+	if len(data) > maxRoot {
 		return Blob{}, tooLarge(len(data), list)
 	}
 	root := newBlob(ocispec.MediaTypeImageIndex, data)

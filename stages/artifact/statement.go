@@ -52,7 +52,7 @@ func (s Statement) Blob() (Blob, error) {
 		return Blob{}, err
 	}
 	b := newBlob(MediaTypeStatement, data)
-	b.Desc.Annotations = map[string]string{AnnotationPredicateType: s.PredicateType}
+	b.Desc.Annotations = map[string]string{annotationPredicateType: s.PredicateType}
 	return b, nil
 }
 
@@ -112,7 +112,7 @@ const BuilderID = "https://github.com/taped-dev/tape"
 const (
 	TransformRender   = "render"    // source files to manifests, by an interpreter
 	TransformImageRef = "image-ref" // manifests to content, by edits alone
-	TransformRelocate = "relocate"  // content to content with images elsewhere, by edits alone
+	transformRelocate = "relocate"  // content to content with images elsewhere, by edits alone
 )
 
 // Transform is the predicate of PredicateTransform: how the subjects were made of

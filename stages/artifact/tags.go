@@ -41,7 +41,7 @@ func (a *Application) checkTags() error {
 		var tags []string
 		switch child.Annotations[AnnotationRole] {
 		case RoleImage:
-			tags = Tags(child)
+			tags = tagsOf(child)
 			for _, source := range Sources(child) {
 				want = append(want, ImageTag(source, child.Digest))
 				if _, tag := (images.Image{Name: source}).Repository(); strings.HasSuffix(tag, "."+short(child.Digest)) {
@@ -87,7 +87,7 @@ func (a *Application) Tags(ctx context.Context) ([]Tagged, error) {
 	for _, child := range a.Index.Manifests {
 		switch child.Annotations[AnnotationRole] {
 		case RoleImage:
-			for _, tag := range Tags(child) {
+			for _, tag := range tagsOf(child) {
 				out = append(out, Tagged{Tag: tag, Desc: child})
 			}
 		case RoleRelated:

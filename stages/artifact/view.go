@@ -162,7 +162,7 @@ func (a *Application) View(ctx context.Context, repository, tag string, data boo
 	})
 	group.Go(func() error {
 		// What is attached may be unknown; what the root lists may not.
-		signatures, unsigned = a.Signatures(groupCtx)
+		signatures, unsigned = a.signatures(groupCtx)
 		return nil
 	})
 	group.Go(func() (err error) {
@@ -232,7 +232,7 @@ func (a *Application) tags(ctx context.Context, tag string) (tags []string, cont
 
 // Signatures are the Sigstore bundles attached to root and content. They are
 // read, not verified.
-func (a *Application) Signatures(ctx context.Context) ([]Signature, error) {
+func (a *Application) signatures(ctx context.Context) ([]Signature, error) {
 	out := []Signature{}
 	for _, subject := range []digest.Digest{a.Root.Digest, a.Content.Digest} {
 		referrers, err := a.source.Referrers(ctx, subject)
@@ -518,7 +518,7 @@ func sources(statements []Statement) []ViewSource {
 		}
 		out[i].Modified, out[i].Files = f.Modified, f.Files
 		if f.Modified == vcs.Yes {
-			out[i].Changes = Changes(f)
+			out[i].Changes = changes(f)
 		}
 		if len(f.Repositories) > 0 {
 			out[i].URI, out[i].Commit = f.Repositories[0].URI, f.Repositories[0].Commit

@@ -6,10 +6,10 @@ package manifests
 // accepts: etcd rejects an object of 1.5 MiB. Exceeding one is an error that names the line
 // and the limit.
 const (
-	// MaxDepth is the maximum depth of nested maps and lists.
-	MaxDepth = 1_000
-	// MaxScalar is the maximum size of a key or value, in bytes.
-	MaxScalar = 16 << 20
+	// maxDepth is the maximum depth of nested maps and lists.
+	maxDepth = 1_000
+	// maxScalar is the maximum size of a key or value, in bytes.
+	maxScalar = 16 << 20
 	// MaxComment is the maximum size of a comment of one or more lines, in bytes.
 	MaxComment = 16 << 20
 	// MaxDocuments is the maximum number of documents in a file, and of objects in an

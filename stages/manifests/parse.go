@@ -82,7 +82,7 @@ func (t *Text) Split() []*Text {
 				if len(pieces) == MaxDocuments {
 					break // Parse of the rest says so
 				}
-				pieces = append(pieces, t.Slice(start, i))
+				pieces = append(pieces, t.slice(start, i))
 			}
 			start = i
 		}
@@ -92,7 +92,7 @@ func (t *Text) Split() []*Text {
 		}
 		i += n + 1
 	}
-	return append(pieces, t.Slice(start, len(s)))
+	return append(pieces, t.slice(start, len(s)))
 }
 
 // Parse parses the documents in a text: consecutive JSON values, or a YAML stream. With an
@@ -195,8 +195,8 @@ var (
 	tooManyDocuments = fmt.Sprintf("more than %d documents", MaxDocuments)
 	tooManyValues    = fmt.Sprintf("more than %d values in one document", MaxValues)
 	tooMuchComment   = fmt.Sprintf("a comment of more than %d MiB, or a line that is as long behind a #", MaxComment>>20)
-	tooLong          = fmt.Sprintf("a value of more than %d MiB", MaxScalar>>20)
-	tooDeep          = fmt.Sprintf("nested deeper than %d levels", MaxDepth)
+	tooLong          = fmt.Sprintf("a value of more than %d MiB", maxScalar>>20)
+	tooDeep          = fmt.Sprintf("nested deeper than %d levels", maxDepth)
 	tooMuchGrowth    = fmt.Sprintf("aliases and merge keys expand the document to more than %d times what is written", MaxGrowth)
 )
 
@@ -345,7 +345,7 @@ func (c *converter) disputed(n *yaml.Node, reason string) {
 }
 
 func (c *converter) node(n *yaml.Node, depth int) (out Node, cost int, err error) {
-	if depth > MaxDepth {
+	if depth > maxDepth {
 		return out, 0, &ParseError{Line: n.Line, Reason: tooDeep}
 	}
 	if n.Kind == yaml.AliasNode {
@@ -365,7 +365,7 @@ func (c *converter) node(n *yaml.Node, depth int) (out Node, cost int, err error
 	out.at, cost = int32(c.offset(n.Line, n.Column)), own
 	switch n.Kind {
 	case yaml.ScalarNode:
-		if len(n.Value) > MaxScalar {
+		if len(n.Value) > maxScalar {
 			return out, 0, &ParseError{Line: n.Line, Reason: tooLong}
 		}
 		out.Value = n.Value
@@ -705,7 +705,7 @@ func (p *jsonParser) value(token json.Token, at, depth int) (Node, error) {
 	}
 	switch v := token.(type) {
 	case string:
-		if len(v) > MaxScalar {
+		if len(v) > maxScalar {
 			return n, &limitError{tooLong}
 		}
 		n.Value, n.style = v, double
@@ -717,7 +717,7 @@ func (p *jsonParser) value(token json.Token, at, depth int) (Node, error) {
 		n.Value, n.Type = "null", Null
 	case json.Delim:
 		switch {
-		case depth > MaxDepth:
+		case depth > maxDepth:
 			err = &limitError{tooDeep}
 		case v == '[':
 			n.Kind = List
@@ -761,7 +761,7 @@ func (p *jsonParser) fields(depth int) ([]Field, error) {
 		if !ok {
 			return nil, errors.New("a key is not a string")
 		}
-		if len(key) > MaxScalar {
+		if len(key) > maxScalar {
 			return nil, &limitError{tooLong}
 		}
 		keyAt := p.skip + int(p.dec.InputOffset())

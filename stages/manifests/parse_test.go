@@ -225,15 +225,15 @@ func TestLimits(t *testing.T) {
 		name, in, reason string
 		line             int
 	}{
-		{"depth of YAML", "\n" + strings.Repeat("[", MaxDepth+2) + "a: b" + strings.Repeat("]", MaxDepth+2), "nested deeper than 1000 levels", 2},
-		{"depth of JSON", "\n" + strings.Repeat("[", MaxDepth+2) + strings.Repeat("]", MaxDepth+2), "nested deeper than 1000 levels", 2},
+		{"depth of YAML", "\n" + strings.Repeat("[", maxDepth+2) + "a: b" + strings.Repeat("]", maxDepth+2), "nested deeper than 1000 levels", 2},
+		{"depth of JSON", "\n" + strings.Repeat("[", maxDepth+2) + strings.Repeat("]", maxDepth+2), "nested deeper than 1000 levels", 2},
 		{"values of YAML", "- a\n- &b b" + strings.Repeat("\n- a", MaxValues/2), "more than 2000000 values in one document", 1_000_001},
 		{"values of JSON", "[\n0" + strings.Repeat(",0", MaxValues) + "]", "more than 2000000 values in one document", 2},
-		{"a long value", "a: 1\nb: " + strings.Repeat("x", MaxScalar+1), "a value of more than 16 MiB", 2},
+		{"a long value", "a: 1\nb: " + strings.Repeat("x", maxScalar+1), "a value of more than 16 MiB", 2},
 		{"a long comment", "a: 1\n# b\n" + strings.Repeat("#"+strings.Repeat("x", 62)+"\n", MaxComment/64), "a comment of more than 16 MiB, or a line that is as long behind a #", MaxComment/64 + 2},
 		{"a long comment behind a value", "a: 1\nb: 2 #" + strings.Repeat("x", MaxComment), "a comment of more than 16 MiB, or a line that is as long behind a #", 2},
-		{"a long value in JSON", "{\"a\": 1,\n\"b\": \"" + strings.Repeat("x", MaxScalar+1) + "\"}", "a value of more than 16 MiB", 2},
-		{"a long key in JSON", "{\"a\": 1,\n\"" + strings.Repeat("x", MaxScalar+1) + "\": 1}", "a value of more than 16 MiB", 2},
+		{"a long value in JSON", "{\"a\": 1,\n\"b\": \"" + strings.Repeat("x", maxScalar+1) + "\"}", "a value of more than 16 MiB", 2},
+		{"a long key in JSON", "{\"a\": 1,\n\"" + strings.Repeat("x", maxScalar+1) + "\": 1}", "a value of more than 16 MiB", 2},
 		{"merge keys", "x: &x {a: [" + strings.Repeat("1, ", 2000) + "]}\ny:\n" + strings.Repeat("- <<: *x\n", 200), "aliases and merge keys expand the document to more than 10 times", 63},
 		{"a long List whose items grow", "kind: List\nitems:\n" + strings.Repeat("# "+strings.Repeat("x", 100)+"\n", longList/100) + strings.Repeat("- a: &a [x,x,x,x,x,x,x,x,x,x]\n  b: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\n  c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n  d: [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\n", 20),
 			"aliases and merge keys expand the document to more than 10 times", longList/100 + 38},

@@ -108,8 +108,8 @@ func (t *Text) add(at, outer, from, to int) {
 	t.runs = append(t.runs, run{at: at, outer: outer, units: 1, from: from, to: to})
 }
 
-// Slice returns String[i:j] as a Text.
-func (t *Text) Slice(i, j int) *Text {
+// slice returns String[i:j] as a Text.
+func (t *Text) slice(i, j int) *Text {
 	return &Text{String: t.String[i:j], outer: t, base: i}
 }
 

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/taped-dev/tape/engine/temporary"
+	"github.com/taped-dev/tape/internal/temporary"
 )
 
 const (

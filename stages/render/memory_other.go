@@ -4,7 +4,7 @@
 
 package render
 
-import "github.com/taped-dev/tape/engine/temporary"
+import "github.com/taped-dev/tape/internal/temporary"
 
 // inMemory returns nil: the system has no such file system.
 func inMemory(int64) *temporary.Folder { return nil }

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"github.com/taped-dev/tape/engine/temporary"
+	"github.com/taped-dev/tape/internal/temporary"
 	"github.com/taped-dev/tape/stages/files"
 )
 

@@ -125,8 +125,8 @@ func unmarshal(data json.RawMessage, v any) error {
 	return nil
 }
 
-// Text returns s without secrets.
-func (r Redactor) Text(s string) string {
+// text returns s without secrets.
+func (r Redactor) text(s string) string {
 	if r.secrets != nil {
 		s = r.secrets.Replace(s)
 	}
@@ -144,7 +144,7 @@ func (r Redactor) Error(err error) error {
 		}
 		return &ProblemError{told}
 	}
-	if text := r.Text(err.Error()); text != err.Error() {
+	if text := r.text(err.Error()); text != err.Error() {
 		return errors.New(text)
 	}
 	return err
@@ -152,7 +152,7 @@ func (r Redactor) Error(err error) error {
 
 // Diagnostic returns d without secrets.
 func (r Redactor) Diagnostic(d interpreter.Diagnostic) interpreter.Diagnostic {
-	d.Summary, d.Detail, d.File = r.Text(d.Summary), r.Text(d.Detail), r.Text(d.File)
+	d.Summary, d.Detail, d.File = r.text(d.Summary), r.text(d.Detail), r.text(d.File)
 	return d
 }
 

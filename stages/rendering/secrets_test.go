@@ -31,7 +31,7 @@ func TestRedactor(t *testing.T) {
 		"http://h:5000/x@sha256:00":      "http://h:5000/x@sha256:00",
 		"ssh://git@h/x":                  "ssh://git@h/x",
 	} {
-		if got := r.Text(in); got != want {
+		if got := r.text(in); got != want {
 			t.Errorf("Text(%q) = %q, want %q", in, got, want)
 		}
 	}

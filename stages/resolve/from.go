@@ -21,8 +21,8 @@ import (
 	"github.com/taped-dev/tape/engine/content/local"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/transfer"
-	"github.com/taped-dev/tape/engine/nearest"
-	"github.com/taped-dev/tape/engine/regular"
+	"github.com/taped-dev/tape/internal/nearest"
+	"github.com/taped-dev/tape/internal/regular"
 	"github.com/taped-dev/tape/stages/images"
 )
 

@@ -32,15 +32,15 @@ import (
 const (
 	// MediaType is of a bundle, and the artifactType of the manifest that carries it.
 	MediaType = artifact.MediaTypeBundle
-	// PredicateType says that a statement is a signature and nothing more.
-	PredicateType = artifact.PredicateSignature
+	// predicateType says that a statement is a signature and nothing more.
+	predicateType = artifact.PredicateSignature
 
 	payloadType = artifact.MediaTypeStatement
 )
 
 // Bundle signs a manifest by its digest.
 func Bundle(ctx context.Context, signer signature.Signer, manifest digest.Digest) ([]byte, error) {
-	statement, err := artifact.NewStatement(PredicateType, struct{}{}, artifact.Resource{Digest: artifact.DigestSet(manifest)})
+	statement, err := artifact.NewStatement(predicateType, struct{}{}, artifact.Resource{Digest: artifact.DigestSet(manifest)})
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func Bundle(ctx context.Context, signer signature.Signer, manifest digest.Digest
 	if err != nil {
 		return nil, fmt.Errorf("public key of the signer: %w", err)
 	}
-	hint, err := Hint(public)
+	hint, err := hint(public)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +157,7 @@ func Verify(ctx context.Context, verifier signature.Verifier, bundle []byte, man
 	if claim.Subject != manifest {
 		return claim, fmt.Errorf("verify %s: the bundle signs %s", manifest, claim.Subject)
 	}
-	if claim.PredicateType != PredicateType {
+	if claim.PredicateType != predicateType {
 		return claim, fmt.Errorf("verify %s: the statement is a %s, not a signature", manifest, claim.PredicateType)
 	}
 	return claim, nil
@@ -165,7 +165,7 @@ func Verify(ctx context.Context, verifier signature.Verifier, bundle []byte, man
 
 // otherKey says that a bundle names another key than the one it was held against.
 func otherKey(claim Claim, public crypto.PublicKey) string {
-	if hint, err := Hint(public); err == nil && claim.KeyHint != "" && claim.KeyHint != hint {
+	if hint, err := hint(public); err == nil && claim.KeyHint != "" && claim.KeyHint != hint {
 		return fmt.Sprintf(" (it was signed by key %s, this is %s)", claim.KeyHint, hint)
 	}
 	return ""
@@ -183,7 +183,7 @@ func Manifest(bundle []byte, subject ocispec.Descriptor) (artifact.Blob, error) 
 		Subject:      &ocispec.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size},
 		Annotations: map[string]string{
 			artifact.AnnotationBundleContent:   "dsse-envelope",
-			artifact.AnnotationBundlePredicate: PredicateType,
+			artifact.AnnotationBundlePredicate: predicateType,
 		},
 	}
 	data, err := engine.MarshalJSON(m)

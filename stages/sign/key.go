@@ -22,7 +22,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature"
 
 	"github.com/taped-dev/tape/engine/advice"
-	"github.com/taped-dev/tape/engine/regular"
+	"github.com/taped-dev/tape/internal/regular"
 )
 
 // PEM types of cosign's encrypted keys: what cosign writes now, and what it
@@ -200,9 +200,9 @@ func NewVerifier(key crypto.PublicKey) (signature.Verifier, error) {
 	return signature.LoadDefaultVerifier(key)
 }
 
-// Hint names a public key in a bundle, as cosign does: base64 of the SHA-256 of
+// hint names a public key in a bundle, as cosign does: base64 of the SHA-256 of
 // its PKIX DER.
-func Hint(key crypto.PublicKey) (string, error) {
+func hint(key crypto.PublicKey) (string, error) {
 	der, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {
 		return "", fmt.Errorf("encode public key: %w", err)

@@ -72,7 +72,7 @@ func TestSignAndVerify(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if claim.Subject != dgst || claim.PredicateType != PredicateType || claim.KeyHint == "" {
+		if claim.Subject != dgst || claim.PredicateType != predicateType || claim.KeyHint == "" {
 			t.Errorf("claim = %+v", claim)
 		}
 		if _, err := Verify(ctx, verifier, bundle, digest.FromString("another")); err == nil || !strings.Contains(err.Error(), "the bundle signs "+dgst.String()) {
@@ -199,7 +199,7 @@ func TestManifestShape(t *testing.T) {
 }
 
 func TestReadGarbage(t *testing.T) {
-	statement, err := artifact.NewStatement(PredicateType, struct{}{},
+	statement, err := artifact.NewStatement(predicateType, struct{}{},
 		artifact.Resource{Digest: map[string]string{"sha256": strings.Repeat("a", 64)}}, artifact.Resource{Digest: map[string]string{"sha256": strings.Repeat("b", 64)}})
 	if err != nil {
 		t.Fatal(err)

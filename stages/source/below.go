@@ -13,7 +13,7 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
-	"github.com/taped-dev/tape/engine/regular"
+	"github.com/taped-dev/tape/internal/regular"
 )
 
 // maxBelow is how many sources below a folder are counted, maxNamed how many are

@@ -18,7 +18,7 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
-	"github.com/taped-dev/tape/engine/nearest"
+	"github.com/taped-dev/tape/internal/nearest"
 	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/rendering"
 )
@@ -112,7 +112,7 @@ func (s *Stage) detect(ctx context.Context, report func(engine.Event), at place)
 			report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("not used: %v", saidBy(i, err))})
 			continue
 		}
-		if i.Name() == Fallback {
+		if i.Name() == fallbackName {
 			fallback = &candidate{i, d, claim{reason: "no other claims it"}}
 			continue
 		}

@@ -22,7 +22,7 @@ type Lock struct {
 	// File is where it stands, relative to the folder of the pipeline file.
 	File   string        `json:"file"`
 	Digest digest.Digest `json:"digest,omitempty"` // of the file
-	// Interpreters by name; all but [Fallback], which is part of tape.
+	// Interpreters by name; all but plain, which is part of tape.
 	Interpreters map[string]LockedInterpreter `json:"interpreters,omitempty"`
 	// Files by their path below the repository's top.
 	Files map[string]digest.Digest `json:"files,omitempty"`
@@ -43,7 +43,7 @@ const platform = runtime.GOOS + "/" + runtime.GOARCH
 // allow refuses an interpreter that is not the locked one before it starts, where all
 // has to be as locked.
 func (l *Lock) allow(name string, checksum digest.Digest, file string) error {
-	if !l.Required || name == Fallback {
+	if !l.Required || name == fallbackName {
 		return nil
 	}
 	locked, known := l.Interpreters[name]
@@ -63,7 +63,7 @@ func (l *Lock) allow(name string, checksum digest.Digest, file string) error {
 // same version, another build than the one in the lock is used, with a warning:
 // whoever builds tape has one of their own.
 func (l *Lock) described(name, version string, checksum digest.Digest, file string) (warning string, err error) {
-	if l.Required || name == Fallback {
+	if l.Required || name == fallbackName {
 		return "", nil
 	}
 	locked, known := l.Interpreters[name]

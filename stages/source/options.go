@@ -22,7 +22,7 @@ import (
 	"golang.org/x/text/message"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/nearest"
+	"github.com/taped-dev/tape/internal/nearest"
 )
 
 // The formats of strings that name files, and of those that hold what may be

@@ -15,7 +15,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/taped-dev/tape/engine/regular"
+	"github.com/taped-dev/tape/internal/regular"
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/vcs"
 )

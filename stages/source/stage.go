@@ -48,8 +48,8 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// Fallback is the interpreter of sources that no other one claims.
-const Fallback = "plain"
+// fallbackName is the interpreter of sources that no other one claims.
+const fallbackName = "plain"
 
 //go:embed config.schema.json
 var configSchema json.RawMessage

@@ -18,7 +18,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/taped-dev/tape/engine/regular"
+	"github.com/taped-dev/tape/internal/regular"
 )
 
 // Query describes the files to look up. Paths are relative to Root and slash-separated.

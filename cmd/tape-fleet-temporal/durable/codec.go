@@ -18,7 +18,7 @@ import (
 	"go.temporal.io/sdk/converter"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/taped-dev/tape/engine/regular"
+	"github.com/taped-dev/tape/internal/regular"
 )
 
 const (

@@ -17,8 +17,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
-	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,12 +35,8 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 )
 
-// The addresses that manifests/run.py expects: a registry that has every image
-// that is asked for, and the one that applications are pushed to.
-const (
-	upstreamAddr    = "127.0.0.1:6100"
-	destinationAddr = "127.0.0.1:6101"
-)
+// nowhere is an address at which no registry listens.
+const nowhere = "127.0.0.1:1"
 
 // timeout bounds one case, so that a tape that hangs fails its case alone.
 const timeout = 8 * time.Minute
@@ -100,38 +97,54 @@ func (b *bench) tape(t *testing.T, args ...string) (status int, stdout, stderr s
 }
 
 // registries serves the images of the cases and a destination, until the test ends.
-func (b *bench) registries(t *testing.T) {
+// It returns the address of the destination.
+func (b *bench) registries(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", upstreamAddr)
+	upstream := httptest.NewServer(&registrytest.Upstream{})
+	t.Cleanup(upstream.Close)
+	hosts := t.TempDir()
+	if err := registrytest.WriteMirror(hosts, "_default", upstream.Listener.Addr().String(), "pull", "resolve"); err != nil {
+		t.Fatal(err)
+	}
+	destination := exec.CommandContext(t.Context(), filepath.Join(b.bin, "tape"), "registry", "serve", "--addr", "127.0.0.1:0", "--data", t.TempDir())
+	destination.Env = b.env
+	stdout, err := destination.StdoutPipe()
+	if err == nil {
+		err = destination.Start()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	upstream := &http.Server{Handler: &registrytest.Upstream{}}
-	go func() { _ = upstream.Serve(l) }()
-	t.Cleanup(func() { _ = upstream.Close() })
-
-	hosts := t.TempDir()
-	if err := registrytest.WriteMirror(hosts, "_default", upstreamAddr, "pull", "resolve"); err != nil {
-		t.Fatal(err)
-	}
-	b.env = append(b.env, "TAPE_HOSTS_DIR="+hosts, "REG="+destinationAddr)
-
-	destination := exec.CommandContext(t.Context(), filepath.Join(b.bin, "tape"), "registry", "serve", "--addr", destinationAddr, "--data", t.TempDir())
-	destination.Env, destination.Stderr = b.env, io.Discard
-	if err := destination.Start(); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() { _ = destination.Process.Kill(); _ = destination.Wait() })
-	for until := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		resp, err := http.Get("http://" + destinationAddr + "/v2/")
-		if err == nil {
-			resp.Body.Close()
-			return
-		}
-		if time.Now().After(until) {
-			t.Fatal(err)
-		}
+	var addr string
+	if _, err := fmt.Fscanf(stdout, "serving a registry at %s\n", &addr); err != nil {
+		t.Fatal(err)
 	}
+	b.env = append(b.env, "TAPE_HOSTS_DIR="+hosts, "REG="+addr)
+	return addr
+}
+
+// portsOfCase is how many ports a case of registry/ uses, from $BASE.
+const portsOfCase = 40
+
+// freePorts returns the first of n ports in a row that are free, below those that systems
+// hand out to clients.
+func freePorts(t *testing.T, n int) int {
+	t.Helper()
+search:
+	for range 100 {
+		first := 10_000 + rand.IntN(20_000-n)
+		for port := first; port < first+n; port++ {
+			l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port))
+			if err != nil {
+				continue search
+			}
+			_ = l.Close()
+		}
+		return first
+	}
+	t.Fatalf("no %d free ports in a row", n)
+	return 0
 }
 
 // TestManifests holds what tape finds, pins and leaves alone in manifests
@@ -168,12 +181,13 @@ func TestRegistry(t *testing.T) {
 	if err != nil || len(scripts) == 0 {
 		t.Fatalf("no cases: %v", err)
 	}
+	base := freePorts(t, portsOfCase*len(scripts))
 	for i, script := range scripts {
 		id := filepath.Base(filepath.Dir(script))
 		t.Run(id, func(t *testing.T) {
 			t.Parallel()
 			b := *b
-			b.env = append(slices.Clone(b.env), "TAPE_BIN="+b.bin, fmt.Sprint("BASE=", 6200+40*i), "CASE_TMP="+t.TempDir())
+			b.env = append(slices.Clone(b.env), "TAPE_BIN="+b.bin, fmt.Sprint("BASE=", base+portsOfCase*i), "CASE_TMP="+t.TempDir())
 			status, out, errs := b.run(t, "python3", script)
 			if status == 0 {
 				report(t, "registry/"+id, "")
@@ -207,7 +221,7 @@ func TestYAML(t *testing.T) {
 			}
 			// A refusal names the file and the line.
 			refusal := regexp.MustCompile(regexp.QuoteMeta(id) + `:\d+`)
-			packed, _, why := b.tape(t, "package", file, "--dry-run", "-O", destinationAddr+"/cases/yaml")
+			packed, _, why := b.tape(t, "package", file, "--dry-run", "-O", nowhere+"/cases/yaml")
 			if packed != 0 && refusal.MatchString(why) && !strings.Contains(why, "connection refused") {
 				report(t, "security/yaml/"+id, "")
 				return
@@ -300,9 +314,9 @@ func containers(spec map[string]any) []string {
 // changed by someone without the key.
 func TestForgedArchives(t *testing.T) {
 	b := newBench(t)
-	b.registries(t)
+	destination := b.registries(t)
 	dir := t.TempDir()
-	app, key, archive, repo := filepath.Join(dir, "app"), filepath.Join(dir, "k"), filepath.Join(dir, "app.tar"), destinationAddr+"/cases/forged"
+	app, key, archive, repo := filepath.Join(dir, "app"), filepath.Join(dir, "k"), filepath.Join(dir, "app.tar"), destination+"/cases/forged"
 	if err := os.MkdirAll(app, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +329,7 @@ func TestForgedArchives(t *testing.T) {
 		{"package", app, "-O", repo, "--tag", "v1", "--sign", "--key", key + ".key"},
 		{"save", repo + ":v1", archive},
 		{"verify", "archive:" + archive, "--key", key + ".pub"},
-		{"load", archive, destinationAddr + "/cases/forged"},
+		{"load", archive, repo},
 	} {
 		if status, _, errs := b.tape(t, args...); status != 0 {
 			t.Fatalf("tape %v: status %d: %s", args, status, errs)
@@ -331,7 +345,7 @@ func TestForgedArchives(t *testing.T) {
 			if status, out, errs := b.tape(t, "verify", "archive:"+forged, "--key", key+".pub"); status != 3 {
 				wrong = append(wrong, fmt.Sprintf("verify: status %d: %s%s", status, out, errs))
 			}
-			if status, out, errs := b.tape(t, "load", forged, destinationAddr+"/cases/"+mode); status == 0 {
+			if status, out, errs := b.tape(t, "load", forged, destination+"/cases/"+mode); status == 0 {
 				wrong = append(wrong, fmt.Sprintf("load: status %d: %s%s", status, out, errs))
 			}
 			report(t, "security/forge/"+mode, strings.Join(wrong, "; "))

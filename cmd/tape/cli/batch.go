@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/regular"
+	"github.com/taped-dev/tape/internal/regular"
 )
 
 // line is one of a list of things to do.

@@ -14,7 +14,7 @@ import (
 
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/regular"
+	"github.com/taped-dev/tape/internal/regular"
 	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/artifact"
 )

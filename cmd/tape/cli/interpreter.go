@@ -20,7 +20,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/taped-dev/tape/engine/nearest"
+	"github.com/taped-dev/tape/internal/nearest"
 	"github.com/taped-dev/tape/interpreters/plain"
 	"github.com/taped-dev/tape/plugins/conformance"
 	"github.com/taped-dev/tape/plugins/host"

@@ -25,8 +25,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/nearest"
 	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/internal/nearest"
 	"github.com/taped-dev/tape/stages/app"
 )
 

@@ -17,8 +17,8 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/taped-dev/tape/engine/content/local"
-	"github.com/taped-dev/tape/engine/regular"
-	"github.com/taped-dev/tape/engine/temporary"
+	"github.com/taped-dev/tape/internal/regular"
+	"github.com/taped-dev/tape/internal/temporary"
 	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/artifact"
 )

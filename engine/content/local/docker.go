@@ -25,7 +25,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/taped-dev/tape/engine/nearest"
+	"github.com/taped-dev/tape/internal/nearest"
 )
 
 // defaultDocker is the default address of the Docker daemon.

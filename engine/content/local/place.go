@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/taped-dev/tape/engine/content/layout"
-	"github.com/taped-dev/tape/engine/nearest"
+	"github.com/taped-dev/tape/internal/nearest"
 )
 
 // Place is where an image outside of registries is, as the user writes it: docker-daemon,

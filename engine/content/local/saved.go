@@ -31,7 +31,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/layout"
-	"github.com/taped-dev/tape/engine/temporary"
+	"github.com/taped-dev/tape/internal/temporary"
 )
 
 // spool is an OCI layout in a temporary folder, with the content of tars from docker save

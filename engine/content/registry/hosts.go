@@ -20,7 +20,7 @@ import (
 	"github.com/containerd/log"
 	"github.com/sirupsen/logrus"
 
-	"github.com/taped-dev/tape/engine/regular"
+	"github.com/taped-dev/tape/internal/regular"
 )
 
 // defaultHosts is the folder of hosts.toml for registries that have none of their own.

@@ -110,19 +110,20 @@ func TestMirrors(t *testing.T) {
 		})
 	}
 	bubble(t, "that is down", func(t *testing.T, n *network) {
-		n.add(mirror, nil).down = true
-		n.add(host, nil)
+		broken := n.add(mirror, nil)
+		broken.down = true
+		up := n.add(host, nil)
 		client := n.client(registry.Options{})
 		pushed(t, repository(t, client, host+"/app"), "1")
+		before := len(up.requests())
 		client = n.client(registry.Options{HostsDir: dir})
 		for range 5 {
 			if _, err := source(t, client, host+"/app").Digest(t.Context(), "1"); err != nil {
 				t.Error(err)
 			}
 		}
-		// Twice in vain, then five times at the registry.
-		if got := client.Stats().Requests; got != 7 {
-			t.Errorf("%d requests", got)
+		if got := len(up.requests()) - before; broken.dials != 2 || got != 5 {
+			t.Errorf("the mirror was tried %d times, and the registry got %d requests", broken.dials, got)
 		}
 	})
 	bubble(t, "of a registry that is not there", func(t *testing.T, n *network) {

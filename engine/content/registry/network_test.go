@@ -44,6 +44,7 @@ type registryServer struct {
 	conns  chan net.Conn
 	down   bool // nobody listens
 	refuse int  // dials, before it listens
+	dials  int  // guarded by network.mu
 
 	mu       sync.Mutex
 	seen     []string // "GET /v2/…"
@@ -96,6 +97,7 @@ func (n *network) dial(ctx context.Context, _, address string) (net.Conn, error)
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}}
 	}
 	n.mu.Lock()
+	s.dials++
 	refused := s.refuse > 0
 	if refused {
 		s.refuse--

@@ -47,7 +47,6 @@ import (
 	"net"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -123,8 +122,6 @@ type Client struct {
 	cache   *manifestCache
 	kept    *kept
 
-	requests, read, written atomic.Int64
-
 	mu          sync.Mutex
 	hosts       map[string]*host                // by URL host
 	budgets     map[string]*rate.Limiter        // by the host's name for limits
@@ -173,18 +170,6 @@ func New(options Options) (*Client, error) {
 	}
 	c.Limit(options.Limits)
 	return c, nil
-}
-
-// Stats counts what a client did since it was made.
-type Stats struct {
-	Requests int64 // sent, those tried again and those for tokens included
-	Read     int64 // bytes of bodies received
-	Written  int64 // bytes of bodies sent
-}
-
-// Stats may be called at any time.
-func (c *Client) Stats() Stats {
-	return Stats{Requests: c.requests.Load(), Read: c.read.Load(), Written: c.written.Load()}
 }
 
 // Source is a repository to read images from, such as docker.io/library/nginx.

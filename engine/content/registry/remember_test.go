@@ -127,18 +127,3 @@ func TestEmpty(t *testing.T) {
 		}
 	})
 }
-
-func TestStats(t *testing.T) {
-	bubble(t, "requests and bytes", func(t *testing.T, n *network) {
-		x := newTransfer(t, n, small, nil, registry.Options{})
-		before := x.client.Stats()
-		if _, err := x.copy(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		after := x.client.Stats()
-		got := registry.Stats{Requests: after.Requests - before.Requests, Read: after.Read - before.Read, Written: after.Written - before.Written}
-		if want := (registry.Stats{Requests: 2, Read: small, Written: small}); got != want {
-			t.Errorf("Stats = %+v, want %+v", got, want)
-		}
-	})
-}

@@ -184,9 +184,9 @@ func TestGiveUp(t *testing.T) {
 
 func TestUnreachable(t *testing.T) {
 	bubble(t, "refused", func(t *testing.T, n *network) {
-		n.add(host, nil).down = true
-		client := n.client(registry.Options{})
-		r := repository(t, client, host+"/app")
+		server := n.add(host, nil)
+		server.down = true
+		r := repository(t, n.client(registry.Options{}), host+"/app")
 		_, err := r.Resolve(t.Context(), "1")
 		want := "resolve registry.example.com/app:1: registry.example.com: connection refused (tried 3 times); check the name and the port, and that the registry runs"
 		if !errdefs.IsUnavailable(err) || err.Error() != want {
@@ -197,10 +197,10 @@ func TestUnreachable(t *testing.T) {
 		if _, err := r.Resolve(t.Context(), "2"); !errdefs.IsUnavailable(err) || time.Since(start) != 0 {
 			t.Errorf("after %s: %v", time.Since(start), err)
 		}
-		before := client.Stats().Requests
+		before := server.dials
 		time.Sleep(time.Minute)
-		if _, err := r.Resolve(t.Context(), "3"); !errdefs.IsUnavailable(err) || client.Stats().Requests != before+3 {
-			t.Errorf("%v after %d requests", err, client.Stats().Requests-before)
+		if _, err := r.Resolve(t.Context(), "3"); !errdefs.IsUnavailable(err) || server.dials != before+3 {
+			t.Errorf("%v after %d dials", err, server.dials-before)
 		}
 	})
 	bubble(t, "no such host", func(t *testing.T, n *network) {

@@ -16,7 +16,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -161,9 +160,8 @@ func (t *transport) once(req *http.Request, host *host) (*http.Response, error) 
 		if req.ContentLength > maxBuffered {
 			commit *= commitPatience
 		}
-		req.Body = &sending{ReadCloser: req.Body, watch: watch, patience: patience, commit: commit, written: &t.client.written}
+		req.Body = &sending{ReadCloser: req.Body, watch: watch, patience: patience, commit: commit}
 	}
-	t.client.requests.Add(1)
 	start := time.Now()
 	resp, err := t.base.RoundTrip(req.WithContext(ctx))
 	if err != nil {
@@ -183,8 +181,7 @@ func (t *transport) once(req *http.Request, host *host) (*http.Response, error) 
 		return resp, nil
 	}
 	body := &receiving{
-		ReadCloser: resp.Body, ctx: ctx, cancel: cancel, read: &t.client.read, request: req,
-		patience: patience,
+		ReadCloser: resp.Body, ctx: ctx, cancel: cancel, request: req, patience: patience,
 	}
 	body.watch = newWatch(body.stalled, t.client.notices(host))
 	resp.Body = body
@@ -480,13 +477,11 @@ type sending struct {
 	watch    *watch
 	patience time.Duration
 	commit   time.Duration // patience after the last byte
-	written  *atomic.Int64
 }
 
 func (s *sending) Read(p []byte) (int, error) {
 	s.watch.rest()
 	n, err := s.ReadCloser.Read(p)
-	s.written.Add(int64(n))
 	if err != nil {
 		s.watch.expect(s.commit)
 	} else {
@@ -504,7 +499,6 @@ type receiving struct {
 	request  *http.Request
 	watch    *watch
 	patience time.Duration
-	read     *atomic.Int64
 
 	// came are the bytes, and waited the time they took, that the patience is for. They
 	// are changed while the watch rests.
@@ -526,7 +520,6 @@ func (r *receiving) Read(p []byte) (int, error) {
 	start := time.Now()
 	n, err := r.ReadCloser.Read(p)
 	r.watch.rest()
-	r.read.Add(int64(n))
 	r.came += n
 	if r.waited += time.Since(start); r.came >= slowest {
 		r.came, r.waited = 0, 0

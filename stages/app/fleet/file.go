@@ -32,9 +32,9 @@ import (
 
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/registry"
-	"github.com/taped-dev/tape/engine/nearest"
 	"github.com/taped-dev/tape/engine/pipeline"
-	"github.com/taped-dev/tape/engine/regular"
+	"github.com/taped-dev/tape/internal/nearest"
+	"github.com/taped-dev/tape/internal/regular"
 	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/discover"

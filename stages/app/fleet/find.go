@@ -16,7 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/taped-dev/tape/engine/pipeline"
-	"github.com/taped-dev/tape/engine/regular"
+	"github.com/taped-dev/tape/internal/regular"
 	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/source"
@@ -145,7 +145,7 @@ func (f *File) application(p Pattern, at string) (Application, bool, error) {
 	}
 	image := cmp.Or(p.Output.Image, f.Defaults.Output.Image)
 	if image != "" {
-		a.Repository, err = expand(image, strings.ToLower(a.Name), strings.ToLower(named))
+		a.Repository, err = Expand(image, a.Name, named)
 		if err == nil {
 			err = artifact.CheckRepository(a.Repository)
 		}
@@ -160,15 +160,15 @@ func (f *File) application(p Pattern, at string) (Application, bool, error) {
 	return a, true, nil
 }
 
-// expand fills in ${name} and ${path}.
-func expand(text, name, path string) (string, error) {
+// Expand fills in ${name} and ${path}, in lower case as repositories are.
+func Expand(text, name, path string) (string, error) {
 	var wrong error
 	out := os.Expand(text, func(key string) string {
 		switch key {
 		case "name":
-			return name
+			return strings.ToLower(name)
 		case "path":
-			return path
+			return strings.ToLower(path)
 		}
 		wrong = fmt.Errorf("%q has ${%s}: want ${name} or ${path}", text, key)
 		return ""

@@ -145,7 +145,7 @@ const atOnce = 24
 
 // open returns where documents are kept.
 func (o *Options) open(ctx context.Context) (keepers, error) {
-	kept, err := app.OpenStore(ctx, &o.Environment)
+	kept, err := o.OpenStore(ctx)
 	if err != nil {
 		return keepers{}, err
 	}

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/taped-dev/tape/engine/nearest"
+	"github.com/taped-dev/tape/internal/nearest"
 )
 
 func TestName(t *testing.T) {

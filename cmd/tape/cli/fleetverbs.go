@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/stages/app"
+	"github.com/taped-dev/tape/stages/app/fleet"
+)
+
+// rootsAtOnce is how many applications of a report a verb works on at once.
+const rootsAtOnce = 16
+
+// rootsCommand is a verb for every application of a report that has a root.
+type rootsCommand struct {
+	use, short, example string
+	// flags registers flags; ready checks them and returns what is done with a root.
+	flags func(*cobra.Command)
+	ready func(ctx context.Context, env app.Environment) (doRoot, error)
+}
+
+// doRoot does something with the root of an application, and says what.
+type doRoot func(ctx context.Context, o fleet.Outcome) (result any, text string, err error)
+
+func (a *program) fleetRootsCommand(c rootsCommand) *cobra.Command {
+	var (
+		plan  string
+		flags fleetFlags
+	)
+	cmd := &cobra.Command{
+		Use: c.use, Short: c.short, Example: c.example, Annotations: goesOn, Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := flags.options(cmd.Context(), a, args, 1)
+			if err != nil {
+				return err
+			}
+			do, err := c.ready(cmd.Context(), o.Environment)
+			if err != nil {
+				return err
+			}
+			report, err := fleet.MakeReport(cmd.Context(), fleet.ReportOptions{Options: o, Plan: digest.Digest(plan)})
+			if err != nil {
+				return err
+			}
+			return a.eachRoot(cmd.Context(), report, do)
+		},
+	}
+	c.flags(cmd)
+	cmd.Flags().StringVar(&plan, "plan", "", "`DIGEST` of the plan (default: the one made last)")
+	flags.register(cmd)
+	return cmd
+}
+
+// eachRoot does something with every application of a report that has a root. One that
+// fails stops no other; one that has none counts as failed.
+func (a *program) eachRoot(ctx context.Context, report *fleet.Report, do doRoot) error {
+	type done struct {
+		result any
+		text   string
+		err    error
+	}
+	all := make([]done, len(report.Applications))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(rootsAtOnce)
+	for i, o := range report.Applications {
+		group.Go(func() error {
+			if o.Root == "" {
+				all[i].err = fmt.Errorf("%s has no root: it is %s", o.Name, o.State)
+				return nil
+			}
+			all[i].result, all[i].text, all[i].err = do(ctx, o)
+			return context.Cause(ctx)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	b := newBatch()
+	a.settle()
+	for i, o := range report.Applications {
+		d := all[i]
+		if a.flags.output == "text" && d.text != "" {
+			if _, err := fmt.Fprintf(visible{a.Out}, "%s  %s\n", o.Name, d.text); err != nil {
+				return err
+			}
+		}
+		if d.err != nil {
+			b.fail(a.progress, line{i + 1, []string{o.Name}}, d.result, fmt.Errorf("%s: %w", o.Name, d.err))
+			continue
+		}
+		b.Results = append(b.Results, d.result)
+	}
+	return a.total(b)
+}
+
+func (a *program) fleetVerifyCommand() *cobra.Command {
+	var o app.VerifyOptions
+	return a.fleetRootsCommand(rootsCommand{
+		use: "verify [FILE]", short: "Verify every application of a report",
+		example: "  tape fleet verify --key release.pub",
+		flags: func(cmd *cobra.Command) {
+			cmd.Flags().StringVar(&o.Key, "key", "", "public key that signed the applications: `FILE`, env://NAME")
+			cmd.Flags().BoolVar(&o.Deep, "deep", false, "read every blob instead of asking whether it is there")
+		},
+		ready: func(_ context.Context, env app.Environment) (doRoot, error) {
+			if o.Key == "" {
+				return nil, usagef("verifying needs the public key of who signed: give --key FILE")
+			}
+			return func(ctx context.Context, of fleet.Outcome) (any, string, error) {
+				one := o
+				one.Environment, one.Ref = env, of.Root
+				result, err := app.Verify(ctx, one)
+				if err != nil {
+					return nil, "", err
+				}
+				if !result.OK {
+					var broken []string
+					for _, link := range result.Links {
+						if !link.OK {
+							broken = append(broken, link.Name+": "+link.Reason)
+						}
+					}
+					return result, "does not hold", &statusError{code: exitPolicy, err: fmt.Errorf("the chain does not hold: %s", strings.Join(broken, "; "))}
+				}
+				return result, "ok", nil
+			}, nil
+		},
+	})
+}
+
+func (a *program) fleetSignCommand() *cobra.Command {
+	var key string
+	return a.fleetRootsCommand(rootsCommand{
+		use: "sign [FILE]", short: "Sign every application of a report",
+		example: "  tape fleet sign --key release.key",
+		flags: func(cmd *cobra.Command) {
+			cmd.Flags().StringVar(&key, "key", "", "private key: `FILE`, env://NAME, or - for stdin")
+		},
+		ready: func(_ context.Context, env app.Environment) (doRoot, error) {
+			signer, err := a.signer(key)
+			return func(ctx context.Context, of fleet.Outcome) (any, string, error) {
+				result, err := app.Sign(ctx, app.SignOptions{Environment: env, Ref: of.Root, Signer: signer})
+				if err != nil {
+					return nil, "", err
+				}
+				return result, "signed " + of.Root, nil
+			}, err
+		},
+	})
+}
+
+// target is where an application of a fleet goes: a repository with ${name} or ${path}.
+func target(text string, o fleet.Outcome) (string, error) {
+	return fleet.Expand(text, o.Name, strings.TrimSuffix(o.Path, "/"+app.PipelineFile))
+}
+
+func checkTarget(text string) error {
+	if text == "" {
+		return usagef("say where to: --to 'registry.example.com/apps/${name}'")
+	}
+	if !strings.Contains(text, "${") {
+		return usagef("--to %s: all would go to one repository; add /${name}, in single quotes", text)
+	}
+	_, err := target(text, fleet.Outcome{Name: "x", Path: "x"})
+	if err != nil {
+		return usagef("--to: %w", err)
+	}
+	return nil
+}
+
+func (a *program) fleetCopyCommand() *cobra.Command {
+	var to string
+	return a.fleetRootsCommand(rootsCommand{
+		use: "copy [FILE]", short: "Copy every application of a report, as it is",
+		example: "  tape fleet copy --to 'mirror.example.com/apps/${name}'",
+		flags: func(cmd *cobra.Command) {
+			cmd.Flags().StringVar(&to, "to", "", "`REPOSITORY` for each, in which ${name} and ${path} stand for those of the application")
+		},
+		ready: func(_ context.Context, env app.Environment) (doRoot, error) {
+			if err := checkTarget(to); err != nil {
+				return nil, err
+			}
+			return func(ctx context.Context, of fleet.Outcome) (any, string, error) {
+				at, err := target(to, of)
+				if err != nil {
+					return nil, "", err
+				}
+				results, err := app.Copy(ctx, app.CopyOptions{Environment: env, Pairs: []app.CopyPair{{Source: of.Root, Target: at}}})
+				if err != nil {
+					return nil, "", err
+				}
+				return results[0], results[0].Ref, nil
+			}, nil
+		},
+	})
+}
+
+func (a *program) fleetRelocateCommand() *cobra.Command {
+	var to string
+	return a.fleetRootsCommand(rootsCommand{
+		use: "relocate [FILE]", short: "Make every application of a report anew for other repositories",
+		example: "  tape fleet relocate --to 'site.example.com/apps/${name}'",
+		flags: func(cmd *cobra.Command) {
+			cmd.Flags().StringVar(&to, "to", "", "`REPOSITORY` for each, in which ${name} and ${path} stand for those of the application")
+		},
+		ready: func(_ context.Context, env app.Environment) (doRoot, error) {
+			if err := checkTarget(to); err != nil {
+				return nil, err
+			}
+			return func(ctx context.Context, of fleet.Outcome) (any, string, error) {
+				at, err := target(to, of)
+				if err != nil {
+					return nil, "", err
+				}
+				result, err := app.Relocate(ctx, app.RelocateOptions{
+					Options: app.Options{Environment: env, Version: readVersion().Version}, Source: of.Root, Repository: at,
+				})
+				if err != nil {
+					return nil, "", err
+				}
+				return result, result.Root.Ref, nil
+			}, nil
+		},
+	})
+}
