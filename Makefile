@@ -74,6 +74,14 @@ test-registries: ## hold applications against Debian's docker-registry 2.8 and s
 test-docker: ## take images from a Docker daemon of its own (needs root, dockerd and containerd)
 	$(GO) test -tags docker -count=1 -run TestDocker ./stages/app
 
+.PHONY: test-fleet
+test-fleet: build $(BIN)/temporal-server ## carry out a fleet with Temporal, whose server and workers are killed meanwhile
+	$(GO) test -tags fleet -count=1 -timeout 20m -run 'TestTemporal|TestCancelRun' ./cmd/tape-fleet-temporal/durable
+
+# Takes minutes to build, the first time.
+$(BIN)/temporal-server: $(wildcard cmd/tape-fleet-temporal/server/*)
+	$(GO) build -C cmd/tape-fleet-temporal/server -o $(CURDIR)/$@ .
+
 .PHONY: fuzz
 FUZZTIME ?= 10s
 fuzz: ## run every fuzz target for a while: make fuzz FUZZTIME=1m
@@ -112,8 +120,9 @@ bench: build ## measure tape beside its peers and print the table
 	$(GO) test -tags bench -count=1 -timeout 30m -run 'TestBench$$' -v ./cmd/tape/bench
 
 .PHONY: bench-fleet
-bench-fleet: build ## measure a fleet of 600 applications, and print the table
+bench-fleet: build $(BIN)/temporal-server ## measure a fleet of 600 applications, and print the table
 	$(GO) test -tags bench -count=1 -timeout 30m -run TestBenchFleet -v ./cmd/tape/bench
+	$(GO) test -tags bench -count=1 -timeout 30m -run TestBenchTemporal -v ./cmd/tape-fleet-temporal/durable
 
 .PHONY: corpus
 corpus: build ## hold tape against real inputs: make corpus CORPUS=DIR

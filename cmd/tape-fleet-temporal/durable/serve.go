@@ -5,6 +5,7 @@ package durable
 import (
 	"context"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -73,7 +74,12 @@ all share then. It takes plans of its own version only.`,
 				return err
 			}
 			defer c.Close()
+			host, err := os.Hostname()
+			if err != nil {
+				return err
+			}
 			w := newWork(o, c, name)
+			w.name = fmt.Sprintf("%d@%s", os.Getpid(), host)
 			fmt.Fprintf(p.Note(), "working on %s, %d applications at once\n", name, concurrency)
 			return w.serve(ctx, c, name, concurrency, drain)
 		},

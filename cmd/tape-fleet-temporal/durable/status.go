@@ -59,9 +59,13 @@ var states = map[enums.WorkflowExecutionStatus]string{
 }
 
 func (s submitter) cancel(ctx context.Context, c client.Client, _ client.Options, job fleet.Job, _ string) error {
-	err := c.CancelWorkflow(ctx, job.Plan.String(), "")
-	if _, missing := errors.AsType[*serviceerror.NotFound](err); missing {
+	// The server takes a cancellation of what has ended, too.
+	described, err := c.DescribeWorkflowExecution(ctx, job.Plan.String(), "")
+	if _, missing := errors.AsType[*serviceerror.NotFound](err); missing || err == nil && described.GetWorkflowExecutionInfo().GetStatus() != enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
 		return fmt.Errorf("no run of plan %s goes on", job.Plan)
+	}
+	if err == nil {
+		err = c.CancelWorkflow(ctx, job.Plan.String(), "")
 	}
 	if err != nil {
 		return fmt.Errorf("end the run: %w", err)

@@ -28,6 +28,8 @@ type runner interface {
 
 // work is what a worker does for Temporal.
 type work struct {
+	// name of this worker.
+	name string
 	// open makes the runner of a plan.
 	open func(ctx context.Context, t task) (runner, error)
 	// limit sets the worker's share of the limits.
@@ -77,7 +79,7 @@ func (w *work) runner(ctx context.Context, t task) (runner, error) {
 const unavailable = "unavailable"
 
 // packageOne is the activity.
-func (w *work) packageOne(ctx context.Context, t task) (fleet.Outcome, error) {
+func (w *work) packageOne(ctx context.Context, t task) (result, error) {
 	defer w.saying.forget(t.Name)
 	defer w.heartbeat(ctx, t.Name)()
 	if len(t.Limits) > 0 {
@@ -85,17 +87,17 @@ func (w *work) packageOne(ctx context.Context, t task) (fleet.Outcome, error) {
 	}
 	r, err := w.runner(ctx, t)
 	if err != nil {
-		return fleet.Outcome{}, err
+		return result{}, err
 	}
 	o, err := r.Do(ctx, t.Name)
 	switch {
 	case err != nil:
-		return o, err
+		return result{}, err
 	case o.State == fleet.Failed && !o.Error.Final:
-		return o, temporal.NewApplicationError(o.Error.Message, unavailable, o)
+		return result{}, temporal.NewApplicationError(o.Error.Message, unavailable, o)
 	}
 	o.Path, o.Reason = "", "" // the plan has them
-	return o, nil
+	return result{o, w.name}, nil
 }
 
 // share is what a worker has of the limits.
@@ -188,6 +190,7 @@ func pollers(ctx context.Context, c client.Client, queue string) ([]string, erro
 func (w *work) serve(ctx context.Context, c client.Client, queue string, concurrency int, drain time.Duration) error {
 	broken := make(chan error, 1)
 	one := worker.New(c, queue, worker.Options{
+		Identity:                           w.name,
 		MaxConcurrentActivityExecutionSize: concurrency,
 		MaxHeartbeatThrottleInterval:       beat,
 		WorkerStopTimeout:                  drain,

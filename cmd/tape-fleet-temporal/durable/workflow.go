@@ -71,6 +71,12 @@ type task struct {
 	Force   bool               `json:"force,omitempty"`
 }
 
+// result is what a worker says of an application, and which one says it.
+type result struct {
+	fleet.Outcome
+	Worker string `json:"worker"`
+}
+
 // packageFleet is the workflow. Whoever follows it reads the outcomes in its history; its
 // result is how many applications failed.
 func (w *work) packageFleet(ctx workflow.Context, r run) (int, error) {
@@ -78,6 +84,7 @@ func (w *work) packageFleet(ctx workflow.Context, r run) (int, error) {
 	var (
 		places  = workflow.NewSemaphore(ctx, window)
 		running = workflow.NewWaitGroup(ctx)
+		seen    []string // workers of the last results
 		stop    bool
 	)
 	for i, name := range names {
@@ -87,13 +94,16 @@ func (w *work) packageFleet(ctx workflow.Context, r run) (int, error) {
 		if places.Acquire(ctx, 1) != nil || stop {
 			break
 		}
-		t := task{Plan: r.Job.Plan, Name: name, Limits: r.Job.Limits, Workers: r.Workers, Again: r.Job.Again, Force: r.Job.Force}
+		t := task{Plan: r.Job.Plan, Name: name, Limits: r.Job.Limits, Workers: max(r.Workers, distinct(seen)), Again: r.Job.Again, Force: r.Job.Force}
 		running.Add(1)
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer running.Done()
 			defer places.Release(1)
-			var o fleet.Outcome
+			var o result
 			err := workflow.ExecuteActivity(w.packageOptions(ctx), packageName, t).Get(ctx, &o)
+			if o.Worker != "" {
+				seen = append(seen[max(0, len(seen)-recount+1):], o.Worker)
+			}
 			if err != nil && !temporal.IsCanceledError(err) || o.State == fleet.Failed {
 				r.Failed++
 				stop = stop || r.Job.FailFast
@@ -118,8 +128,13 @@ func (w *work) packageOptions(ctx workflow.Context) workflow.Context {
 	})
 }
 
-// countWorkers counts those that share the limits. Where they cannot be counted there are
-// as many as before.
+func distinct(names []string) int {
+	return len(slices.Compact(slices.Sorted(slices.Values(names))))
+}
+
+// countWorkers counts those that share the limits: at first Temporal does not know all of
+// them, so that those whose results came count too. Where they cannot be counted there
+// are as many as before.
 func countWorkers(ctx workflow.Context, before int) int {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		StartToCloseTimeout: 10 * time.Second, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: attempts},

@@ -73,6 +73,7 @@ func environment(t *testing.T, m *machine) *testsuite.TestWorkflowEnvironment {
 	env.SetDataConverter(data)
 	env.SetFailureConverter(failures(data, true))
 	w := &work{
+		name:    "one",
 		batch:   some,
 		silence: time.Hour, // which this Temporal counts from the first attempt
 		open:    func(context.Context, task) (runner, error) { return m, nil },
@@ -145,6 +146,13 @@ func TestShares(t *testing.T) {
 	}
 	if len(m.limits) != 3 || slices.ContainsFunc(m.limits, func(l registry.Limits) bool { return l["ex.io"] != 75 }) {
 		t.Errorf("shares are %v, want a quarter for each application", m.limits)
+	}
+}
+
+// TestDistinct counts workers that Temporal does not know yet.
+func TestDistinct(t *testing.T) {
+	if got := distinct([]string{"b", "a", "b", "b"}); got != 2 {
+		t.Errorf("%d, want 2", got)
 	}
 }
 
