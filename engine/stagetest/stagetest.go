@@ -24,6 +24,8 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
@@ -49,9 +51,15 @@ func (b Blob) Decode(v any) error { return json.Unmarshal(b.Data, v) }
 type Case struct {
 	Stage  engine.Stage
 	Inputs map[string]Blob
-	// Also is in the store without being an input: what inputs name.
+	// Also is in the store without being an input: what manifests and indexes among
+	// the inputs list.
 	Also []Blob
-	Log  *slog.Logger // nil: silent
+	// Node is what the stage is told that it is. Its Outputs are the names that the
+	// kind declares.
+	Node engine.Node
+	// Secrets are the values that references of the node and the inputs stand for.
+	Secrets map[string]string
+	Log     *slog.Logger // nil: silent
 }
 
 // Result is what a stage made of a case.
@@ -65,16 +73,27 @@ type Result struct {
 	Events []engine.Event
 
 	task *engine.Task
+
+	mu   sync.Mutex // guards Events until Run has returned, and:
+	over bool       // Run has returned
+	late bool       // an event came after that
+}
+
+func (r *Result) isLate() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.late
 }
 
 // Run runs the stage once, in a store of its own.
 func (c Case) Run(ctx context.Context) (*Result, error) {
 	layer := store.NewOverlay(nil)
-	return c.run(ctx, layer, layer)
+	return c.run(ctx, layer, layer, func() {})
 }
 
-// run puts the inputs into one store and gives the stage another, over it.
-func (c Case) run(ctx context.Context, below, given engine.Store) (*Result, error) {
+// run puts the inputs into one store and gives the stage another, over it. hear is called
+// with each event.
+func (c Case) run(ctx context.Context, below, given engine.Store, hear func()) (*Result, error) {
 	inputs := map[string]ocispec.Descriptor{}
 	for _, name := range slices.Sorted(maps.Keys(c.Inputs)) {
 		desc, err := engine.Put(context.WithoutCancel(ctx), below, c.Inputs[name].MediaType, c.Inputs[name].Data)
@@ -93,23 +112,30 @@ func (c Case) run(ctx context.Context, below, given engine.Store) (*Result, erro
 		log = slog.New(slog.DiscardHandler)
 	}
 	result := &Result{Outputs: map[string]Blob{}, Store: below}
-	var mu sync.Mutex
 	task := &engine.Task{
-		Node:   engine.Node{Name: "test"},
-		Inputs: maps.Clone(inputs),
-		Store:  given,
-		Log:    log,
+		Node:    c.Node,
+		Inputs:  maps.Clone(inputs),
+		Store:   given,
+		Log:     log,
+		Secrets: c.secret,
 		Report: func(e engine.Event) {
-			mu.Lock()
-			defer mu.Unlock()
+			result.mu.Lock()
+			defer result.mu.Unlock()
+			if result.over {
+				result.late = true
+				return
+			}
+			hear()
 			e.Node, e.State, e.At = "test", "", time.Now()
 			result.Events = append(result.Events, e)
 		},
 	}
+	task.Node.Name = "test"
 	result.task = task
 	outputs, err := c.Stage.Run(ctx, task)
-	mu.Lock()
-	defer mu.Unlock()
+	result.mu.Lock()
+	defer result.mu.Unlock()
+	result.over = true
 	if err != nil {
 		return result, err
 	}
@@ -131,11 +157,27 @@ func (c Case) run(ctx context.Context, below, given engine.Store) (*Result, erro
 	return result, nil
 }
 
+func (c Case) secret(_ context.Context, name string) (string, error) {
+	value, ok := c.Secrets[name]
+	if !ok {
+		return "", fmt.Errorf("the case has no secret %q", name)
+	}
+	return value, nil
+}
+
+// slow is how long an event takes where its consumer is slow.
+const slow = time.Millisecond
+
 // Check runs the stage several times and says what is wrong with it:
 //
-//   - two runs at once must make the same outputs, bit by bit;
-//   - every output must be in the store, as its descriptor says;
-//   - the inputs must stay as they are;
+//   - two runs at once must make the same outputs, bit by bit, also where whoever
+//     hears of events is slow;
+//   - every output must be declared, if Node.Outputs are, and in the store as its
+//     descriptor says;
+//   - the inputs must stay as they are, and of the store only they, what they list
+//     and what the stage wrote may be read: another process has no more;
+//   - outputs and events must not have the values of secrets;
+//   - no event may come after the run;
 //   - a Keyer must have one key;
 //   - a run whose context ends, before it starts or at any use of its store,
 //     must fail, and with the reason: whoever goes on would publish half of
@@ -143,18 +185,18 @@ func (c Case) run(ctx context.Context, below, given engine.Store) (*Result, erro
 //
 // The stage must be one that succeeds. A stage that hangs, hangs here.
 func (c Case) Check(ctx context.Context) error {
-	counted := &counter{at: -1}
+	counted := &counter{at: -1, read: map[digest.Digest]bool{}, written: map[digest.Digest]bool{}}
 	var results [2]*Result
 	var errs [2]error
 	var wg sync.WaitGroup
 	for i := range results {
 		wg.Go(func() {
+			below := store.NewOverlay(nil)
 			if i > 0 {
-				results[i], errs[i] = c.Run(ctx)
+				results[i], errs[i] = c.run(ctx, below, below, func() { time.Sleep(slow) })
 				return
 			}
-			below := store.NewOverlay(nil)
-			results[i], errs[i] = c.run(ctx, below, watched{below, counted})
+			results[i], errs[i] = c.run(ctx, below, watched{below, counted}, func() {})
 		})
 	}
 	wg.Wait()
@@ -164,6 +206,11 @@ func (c Case) Check(ctx context.Context) error {
 	if err := same(results[0].Outputs, results[1].Outputs); err != nil {
 		return fmt.Errorf("two runs differ: %w", err)
 	}
+	for _, check := range []error{c.checkNames(results[0]), checkReads(ctx, results[0], counted), c.checkSecrets(results[0])} {
+		if check != nil {
+			return check
+		}
+	}
 	if keyer, ok := c.Stage.(engine.Keyer); ok {
 		if err := checkKey(ctx, keyer, results[0].task); err != nil {
 			return err
@@ -172,6 +219,68 @@ func (c Case) Check(ctx context.Context) error {
 	for at := range counted.uses + 1 {
 		if err := c.checkCancelled(ctx, at); err != nil {
 			return err
+		}
+	}
+	for _, r := range results {
+		if r.isLate() {
+			return errors.New("the stage reported an event after its run")
+		}
+	}
+	return nil
+}
+
+// checkNames holds that the outputs are declared.
+func (c Case) checkNames(r *Result) error {
+	for _, name := range slices.Sorted(maps.Keys(r.Outputs)) {
+		if c.Node.Outputs != nil && !slices.Contains(c.Node.Outputs, name) {
+			return fmt.Errorf("output %q is not declared (declared: %s)", name, strings.Join(c.Node.Outputs, ", "))
+		}
+	}
+	return nil
+}
+
+// checkReads holds that the stage read only what it may.
+func checkReads(ctx context.Context, r *Result, counted *counter) error {
+	left := maps.Clone(counted.read)
+	maps.DeleteFunc(left, func(dgst digest.Digest, _ bool) bool { return counted.written[dgst] })
+	for _, desc := range r.task.Inputs {
+		delete(left, desc.Digest)
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	for name, desc := range r.task.Inputs {
+		listed, err := store.Closure(ctx, r.Store, desc)
+		if err != nil {
+			return fmt.Errorf("input %q: %w", name, err)
+		}
+		for _, d := range listed {
+			delete(left, d.Digest)
+		}
+	}
+	for _, dgst := range slices.Sorted(maps.Keys(left)) {
+		return fmt.Errorf("the stage read blob %s, which is no input and listed by none", dgst)
+	}
+	return nil
+}
+
+// checkSecrets holds that no value of a secret got out.
+func (c Case) checkSecrets(r *Result) error {
+	for _, name := range slices.Sorted(maps.Keys(c.Secrets)) {
+		text, err := json.Marshal(c.Secrets[name])
+		if err != nil {
+			return err
+		}
+		in := func(data []byte) bool {
+			return bytes.Contains(data, []byte(c.Secrets[name])) || bytes.Contains(data, text[1:len(text)-1])
+		}
+		for _, output := range slices.Sorted(maps.Keys(r.Outputs)) {
+			if in(r.Outputs[output].Data) {
+				return fmt.Errorf("output %q has the value of secret %s", output, name)
+			}
+		}
+		if in(fmt.Appendf(nil, "%+v", r.Events)) {
+			return fmt.Errorf("an event has the value of secret %s", name)
 		}
 	}
 	return nil
@@ -206,7 +315,7 @@ func (c Case) checkCancelled(ctx context.Context, at int) error {
 		when = fmt.Sprintf("at use %d of its store", at)
 	}
 	below := store.NewOverlay(nil)
-	_, err := c.run(ctx, below, watched{below, &counter{at: at, cancel: cancel}})
+	_, err := c.run(ctx, below, watched{below, &counter{at: at, cancel: cancel}}, func() {})
 	switch {
 	case context.Cause(ctx) == nil:
 		return nil // this run used the store less often
@@ -249,10 +358,11 @@ type watched struct {
 }
 
 type counter struct {
-	mu     sync.Mutex
-	uses   int
-	at     int // the use at which to cancel
-	cancel context.CancelCauseFunc
+	mu            sync.Mutex
+	uses          int
+	at            int // the use at which to cancel
+	cancel        context.CancelCauseFunc
+	read, written map[digest.Digest]bool // nil: not noted
 }
 
 func (c *counter) use() {
@@ -263,12 +373,48 @@ func (c *counter) use() {
 	}
 }
 
+func (c *counter) note(where map[digest.Digest]bool, dgst digest.Digest) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if where != nil {
+		where[dgst] = true
+	}
+}
+
 func (w watched) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
 	w.use()
+	w.note(w.read, desc.Digest)
 	return w.Store.ReaderAt(ctx, desc)
 }
 
 func (w watched) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
 	w.use()
-	return w.Store.Writer(ctx, opts...)
+	var o content.WriterOpts
+	for _, opt := range opts {
+		if err := opt(&o); err != nil {
+			return nil, err
+		}
+	}
+	writer, err := w.Store.Writer(ctx, opts...)
+	if errdefs.IsAlreadyExists(err) {
+		w.note(w.written, o.Desc.Digest)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return watchedWriter{writer, w.counter}, nil
+}
+
+// watchedWriter notes what is written.
+type watchedWriter struct {
+	content.Writer
+	*counter
+}
+
+func (w watchedWriter) Commit(ctx context.Context, size int64, expected digest.Digest, opts ...content.Opt) error {
+	err := w.Writer.Commit(ctx, size, expected, opts...)
+	if err == nil || errdefs.IsAlreadyExists(err) {
+		w.note(w.written, w.Digest())
+	}
+	return err
 }

@@ -5,6 +5,7 @@ package stagetest_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
@@ -67,13 +69,66 @@ func TestRun(t *testing.T) {
 }
 
 func TestAlso(t *testing.T) {
-	named := digest.FromString("named")
+	named := ocispec.Descriptor{MediaType: "text/plain", Digest: digest.FromString("named"), Size: 5}
+	index, err := stagetest.JSON(ocispec.MediaTypeImageIndex, ocispec.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{named},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	c := stagetest.Case{
 		Stage: stage(func(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
-			_, err := engine.Get(ctx, t.Store, ocispec.Descriptor{Digest: named, Size: 5})
+			_, err := engine.Get(ctx, t.Store, named)
 			return nil, err
 		}),
-		Also: []stagetest.Blob{{Data: []byte("named")}},
+		Inputs: map[string]stagetest.Blob{"root": index},
+		Also:   []stagetest.Blob{{MediaType: "text/plain", Data: []byte("named")}},
+	}
+	if err := c.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	// Where nothing lists it, another process would not have it.
+	c.Inputs = nil
+	want := fmt.Sprintf("the stage read blob %s, which is no input and listed by none", named.Digest)
+	if err := c.Check(t.Context()); err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+// What a stage wrote itself it may read.
+func TestReadsItsOwn(t *testing.T) {
+	c := stagetest.Case{Inputs: inputs(), Stage: stage(func(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+		out, err := upper(ctx, t)
+		if err == nil {
+			_, err = engine.Get(ctx, t.Store, out["upper"])
+		}
+		return out, err
+	})}
+	if err := c.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A stage is told its node, and the values of secrets.
+func TestNode(t *testing.T) {
+	c := stagetest.Case{
+		Node:    engine.Node{Kind: "kind", Config: json.RawMessage(`{"key":"secret://key"}`), Outputs: []string{"config"}},
+		Secrets: map[string]string{"key": `hush "hush"`},
+		Stage: stage(func(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+			revealed, err := t.Reveal(ctx, t.Node.Config)
+			if err != nil {
+				return nil, err
+			}
+			if string(revealed) != `{"key":"hush \"hush\""}` || t.Node.Kind != "kind" {
+				return nil, fmt.Errorf("%s, %+v", revealed, t.Node)
+			}
+			concealed, err := t.Conceal(ctx, revealed)
+			if err != nil {
+				return nil, err
+			}
+			desc, err := engine.Put(ctx, t.Store, "text/x", concealed)
+			return engine.Outputs{"config": desc}, err
+		}),
 	}
 	if err := c.Check(t.Context()); err != nil {
 		t.Error(err)
@@ -106,10 +161,11 @@ func TestCheckFinds(t *testing.T) {
 	always := func(s string) func(int32) string { return func(int32) string { return s } }
 	numbered := func(s string) func(int32) string { return func(n int32) string { return fmt.Sprint(s, n%2) } }
 	var keys atomic.Int32
-	tests := map[string]struct {
+	type test struct {
 		stage engine.Stage
 		want  string
-	}{
+	}
+	tests := map[string]test{
 		"failure": {stage(func(context.Context, *engine.Task) (engine.Outputs, error) { return nil, boom }), "boom"},
 		"bytes":   {counting(always("a"), always("text/x"), numbered("same until here ")), `two runs differ: output "a" from byte 16: "`},
 		"type":    {counting(always("a"), numbered("text/"), always("x")), `two runs differ: output "a" is text/`},
@@ -143,9 +199,39 @@ func TestCheckFinds(t *testing.T) {
 			return out, err
 		}), "the context ended before it started, and the stage's error does not wrap the reason: something went wrong"},
 	}
+	tests["undeclared"] = test{stage(func(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+		desc, err := engine.Put(ctx, t.Store, "text/x", nil)
+		return engine.Outputs{"uper": desc}, err
+	}), `output "uper" is not declared (declared: a, a0, a1, upper)`}
+	reveals := func(tell func(t *engine.Task, data []byte) []byte) engine.Stage {
+		return stage(func(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+			data, err := t.Reveal(ctx, []byte(`["secret://key"]`))
+			if err != nil {
+				return nil, err
+			}
+			desc, err := engine.Put(ctx, t.Store, "text/x", tell(t, data))
+			return engine.Outputs{"a": desc}, err
+		})
+	}
+	tests["secret put"] = test{reveals(func(_ *engine.Task, data []byte) []byte { return data }), `output "a" has the value of secret key`}
+	tests["secret told"] = test{reveals(func(t *engine.Task, data []byte) []byte {
+		t.Report(engine.Event{Message: "read " + string(data)})
+		return nil
+	}), "an event has the value of secret key"}
+	// Its last event comes when the next run begins.
+	var last atomic.Pointer[engine.Task]
+	tests["late"] = test{stage(func(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+		if before := last.Swap(t); before != nil {
+			before.Report(engine.Event{Message: "by the way"})
+		}
+		return upper(ctx, t)
+	}), "the stage reported an event after its run"}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			err := stagetest.Case{Stage: tt.stage, Inputs: inputs()}.Check(t.Context())
+			err := stagetest.Case{
+				Stage: tt.stage, Inputs: inputs(), Secrets: map[string]string{"key": "hush\nhush"},
+				Node: engine.Node{Outputs: []string{"a", "a0", "a1", "upper"}},
+			}.Check(t.Context())
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got  %v\nwant %s", err, tt.want)
 			}
