@@ -46,7 +46,7 @@ test-examples: build ## build and test the examples that are modules or programs
 	for m in interpreters/jsonnet stages/policy; do \
 		copy=$(CURDIR)/$(BIN)/$$(basename $$m); \
 		cp examples/$$m/go.mod $$copy.mod && cp examples/$$m/go.sum $$copy.sum && \
-		$(GO) test -C examples/$$m -mod=mod -modfile=$$copy.mod ./... || exit 1; \
+		GOFLAGS="-mod=mod -modfile=$$copy.mod" $(GO) test -C examples/$$m ./... || exit 1; \
 	done
 	$(GO) test -tags examples -count=1 ./examples/...
 
