@@ -28,6 +28,7 @@ func TestImageTag(t *testing.T) {
 		{"example.com/a/b:.-" + x[:117], x[:117] + ".92d43edf"}, // what is left does not start with .-
 		{"example.com/a/" + x + ":" + x[:10], x[:108] + "." + x[:10] + ".92d43edf"},
 		{"example.com/a/o dd*:1+2", "o-dd-.1-2.92d43edf"},
+		{"ex.io/sha256-92d43edf253c30782a1a9ceb970a718e6cb045a2:1", "_sha256-92d43edf253c30782a1a9ceb970a718e6cb045a2.1.92d43edf"},
 	} {
 		got := ImageTag(c.name, podinfo)
 		if got != c.want {
