@@ -14,7 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
+	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
 // fleetSize is how many applications the fleet that is measured has.
@@ -24,6 +27,7 @@ const fleetSize = 600
 func TestBenchFleet(t *testing.T) {
 	var rows table
 	t.Run("fleet", func(t *testing.T) { wholeFleet(t, &rows) })
+	t.Run("quota", func(t *testing.T) { quotaFleet(t, &rows) })
 	t.Log("\n" + rows.String())
 }
 
@@ -68,6 +72,7 @@ type apart struct{ source, destination int }
 // wholeFleet packages a fleet, and then what little changed.
 func wholeFleet(t *testing.T, rows *table) {
 	l := newLab(t, 0, registrytest.Image{Layers: []int64{20_000, 8_000}, Inline: 1, Signatures: 1})
+	l.dst.Store(holder{registrytest.Distribution("")}) // which mounts
 	l.delay(20 * time.Millisecond)
 	hosts := t.TempDir()
 	if err := registrytest.WriteHosts(hosts, "_default", l.upAddr); err != nil {
@@ -91,6 +96,9 @@ func wholeFleet(t *testing.T, rows *table) {
 	rows.most("  peak memory", 200, float64(first.Memory)/1e6, "MB")
 	rows.most("  source requests each", 66, each(asked.source), "")
 	rows.most("  destination requests each", 180, each(asked.destination), "")
+	report := l.fleetReport(t, hosts, file)
+	sent, shared := report.Totals.Moved.Blobs, report.Totals.Moved.Mounted
+	rows.most("  blobs sent, of those without sharing", 0.42, float64(sent)/float64(sent+shared), "")
 	again, asked := run("package", file)
 	rows.most("  again, nothing changed: time", 6, again.Wall.Seconds(), "s")
 	rows.count(t, "  again: requests", fleetSize*2+30+fleetSize+20, asked.source+asked.destination)
@@ -100,6 +108,75 @@ func wholeFleet(t *testing.T, rows *table) {
 	one, asked := run("package", file)
 	rows.most("  one changed: time", 3, one.Wall.Seconds(), "s")
 	rows.most("  one changed: requests", 2000, float64(asked.source+asked.destination), "")
+
+	// A runner that knows nothing has the cache in the registry.
+	cache := l.dstAddr + "/ci/cache"
+	run("package", file, "--cache", cache)
+	fleetApplication(t, dir, 8, "1.1")
+	git(t, dir, "commit", "-q", "-a", "-m", "change")
+	l.store = t.TempDir()
+	fresh, asked := run("package", file, "--cache", cache)
+	rows.most("  one changed, fresh runner with the cache: time", 3, fresh.Wall.Seconds(), "s")
+	rows.most("  fresh runner: requests", 6000, float64(asked.source+asked.destination), "")
+}
+
+// fleetReport is that of the plan made last.
+func (l *lab) fleetReport(t *testing.T, hosts, file string) (r fleet.Report) {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(bin(t), "tape"), "--store", l.store, "--progress", "none", "--hosts-dir", hosts, "fleet", "report", file, "-o", "json")
+	out, err := cmd.Output()
+	if err == nil {
+		err = json.Unmarshal(out, &r)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// quotaFleet packages a fleet with four shards that share a quota of 300 requests a second.
+func quotaFleet(t *testing.T, rows *table) {
+	const applications, shards, quota = 60, 4, 300
+	l := newLab(t, 0, registrytest.Image{Layers: []int64{20_000, 8_000}, Inline: 1, Signatures: 1})
+	hosts := t.TempDir()
+	if err := registrytest.WriteHosts(hosts, "_default", l.upAddr); err != nil {
+		t.Fatal(err)
+	}
+	limited := registrytest.NewQuota(registrytest.GGCR(), quota, time.Second)
+	l.dst.Store(holder{limited})
+	dir := newFleet(t, l, applications)
+	cache, limit := l.dstAddr+"/ci/cache", fmt.Sprintf("%s=%d/s", l.dstAddr, quota)
+	tape := func(args ...string) *exec.Cmd {
+		cmd := exec.Command(filepath.Join(bin(t), "tape"), append([]string{"--store", t.TempDir(), "--progress", "none", "--hosts-dir", hosts, "--limit", limit, "fleet"}, args...)...)
+		cmd.Dir = dir
+		return cmd
+	}
+	out, err := tape("plan", "-o", "json", "--cache", cache).Output()
+	var plan struct{ Plan string }
+	if err == nil {
+		err = json.Unmarshal(out, &plan)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.down.Reset()
+	start := time.Now()
+	var group errgroup.Group
+	for i := range shards {
+		cmd := tape("package", "--plan", plan.Plan, "--cache", cache, "--shard", fmt.Sprintf("%d/%d", i+1, shards))
+		group.Go(func() error {
+			if out, err := cmd.CombinedOutput(); err != nil {
+				return fmt.Errorf("%w\n%s", err, out)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	wall, asked := time.Since(start), l.down.Reset().Total()
+	rows.most("60 applications, 4 shards, quota 300/s: refused", 0.001, float64(limited.Stats().Refused)/float64(asked), "of all")
+	rows.ratio("  time, against requests / 300", 1.1, wall.Seconds(), float64(asked)/quota, "s")
 }
 
 // launched is run without the counts of registries.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -261,6 +262,9 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 			} else if key != "" {
 				return usagef("--key goes with --sign")
 			}
+			if os.Getenv("GOGC") == "" {
+				debug.SetGCPercent(fleetGarbage)
+			}
 			signer, concurrency := o.Signer, o.Concurrency
 			if o.Options, err = flags.options(cmd.Context(), a, args, max(o.Shard.Of, 1)); err != nil {
 				return err
@@ -276,7 +280,7 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&plan, "plan", "", "`DIGEST` of the plan to carry out (default: make one)")
 	cmd.Flags().StringVar(&shard, "shard", "", "`I/N`: the part of the plan to do, from 1/N to N/N; auto: as the CI job says")
-	cmd.Flags().IntVar(&o.Concurrency, "concurrency", 0, "`N` applications at once (default 24)")
+	cmd.Flags().IntVar(&o.Concurrency, "concurrency", 0, "`N` applications at once (default 16)")
 	cmd.Flags().BoolVar(&o.FailFast, "fail-fast", false, "stop at the first application that fails")
 	cmd.Flags().BoolVar(&o.Force, "force", false, "move tags back, if a newer commit was packaged already")
 	cmd.Flags().BoolVar(&o.Again, "again", false, "try applications again that cannot be read")
@@ -286,6 +290,10 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 	engine.add(cmd.Flags())
 	return cmd
 }
+
+// fleetGarbage is how much garbage may be beside what is used, in percent, while many
+// applications are packaged: each is short-lived, and there is more of it than they need.
+const fleetGarbage = 40
 
 // parseShard reads I/N. auto is what the environment of a job says: GitLab's parallel, a
 // Kubernetes Job with an index, or TAPE_SHARD=I/N.

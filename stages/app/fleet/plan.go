@@ -141,7 +141,7 @@ type PlanOptions struct {
 
 // atOnce is how many applications are worked on at once: they mostly wait for
 // registries.
-const atOnce = 24
+const atOnce = 16
 
 // open returns where documents are kept.
 func (o *Options) open(ctx context.Context) (keepers, error) {
@@ -241,9 +241,9 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 	if err != nil {
 		return nil, "", err
 	}
-	var before Plan
+	var before previous
 	get(ctx, kept, keyOf("before", here.identity), &before)
-	m := planning{PlanOptions: o, kept: kept, before: &before, last: map[string]*Planned{}, plan: &Plan{
+	m := planning{PlanOptions: o, kept: kept, before: &before.Plan, asked: before.Asked, last: map[string]*Planned{}, plan: &Plan{
 		APIVersion: pipeline.APIVersion, Kind: PlanKind, Version: o.Version, Commit: here.head.Commit, When: here.head.When,
 		Applications: make([]Planned, len(applications)), Images: images.Known{},
 	}}
@@ -256,7 +256,7 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 	if err := distinctOutputs(m.plan.Applications); err != nil {
 		return nil, "", err
 	}
-	if err := m.ask(ctx, here); err != nil {
+	if err := m.ask(ctx); err != nil {
 		return nil, "", err
 	}
 	if err := m.decide(ctx); err != nil {
@@ -321,6 +321,7 @@ type planning struct {
 	kept   keepers
 	plan   *Plan
 	before *Plan
+	asked  asked
 	last   map[string]*Planned // by name
 
 	mu       sync.Mutex
@@ -419,8 +420,8 @@ func distinctOutputs(all []Planned) error {
 
 // next is what the next plan is compared with: this one, with what was known of the
 // applications that it skips.
-func (m *planning) next() *Plan {
-	next := *m.plan
+func (m *planning) next() previous {
+	next := previous{Plan: *m.plan, Asked: m.asked}
 	next.Applications = slices.Clone(next.Applications)
 	next.Images = slices.Clone(next.Images)
 	for i, p := range next.Applications {
@@ -436,7 +437,14 @@ func (m *planning) next() *Plan {
 			}
 		}
 	}
-	return &next
+	return next
+}
+
+// previous is what a plan is compared with: the one before, and when the lists of what is
+// beside images were recorded.
+type previous struct {
+	Plan
+	Asked asked `json:"asked"`
 }
 
 // question is what is asked of a registry.
@@ -449,7 +457,7 @@ func (q question) String() string { return q.name + " " + q.platform + " " + q.r
 
 // ask asks registries about each image of the fleet once. What is beside an image whose
 // digest is the same is not asked again for a while.
-func (m *planning) ask(ctx context.Context, here checkout) error {
+func (m *planning) ask(ctx context.Context) error {
 	questions := map[question]bool{}
 	for _, p := range m.plan.Applications {
 		if p.State == Skipped || p.Survey == nil || p.Survey.Local {
@@ -459,20 +467,20 @@ func (m *planning) ask(ctx context.Context, here checkout) error {
 			questions[question{name, p.Survey.Platform, p.Survey.Related}] = true
 		}
 	}
-	when := asked{}
-	key := keyOf("asked", here.identity)
-	get(ctx, m.kept, key, &when)
+	when := maps.Clone(m.asked)
+	if when == nil {
+		when = asked{}
+	}
 	m.doing(DoResolve, len(questions))
 	var (
 		answers = images.Known{}
-		fresh   bool
 		group   errgroup.Group
 	)
 	group.SetLimit(imagesAtOnce)
 	for q := range questions {
 		group.Go(func() error {
 			defer m.did()
-			answer, again, err := m.askOne(ctx, q, when)
+			answer, err := m.askOne(ctx, q, when)
 			if cause := context.Cause(ctx); cause != nil {
 				return cause
 			}
@@ -482,7 +490,6 @@ func (m *planning) ask(ctx context.Context, here checkout) error {
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			answers = append(answers, answer)
-			fresh = fresh || again
 			return nil
 		})
 	}
@@ -492,36 +499,34 @@ func (m *planning) ask(ctx context.Context, here checkout) error {
 	for _, a := range answers {
 		m.plan.Images = m.plan.Images.Add(a)
 	}
-	if !fresh {
-		return nil
-	}
-	now := time.Now().Unix()
-	next := asked{}
+	// The lists of images that nobody named this time may be wanted again.
+	now := time.Now()
+	maps.DeleteFunc(when, func(_ string, at int64) bool { return now.Sub(time.Unix(at, 0)) > m.File.again() })
 	for _, a := range m.plan.Images {
 		q := question{a.Name, a.Platform, a.Mode}.String()
-		next[q] = cmp.Or(when[q], now)
+		when[q] = cmp.Or(when[q], now.Unix())
 	}
-	return put(ctx, m.kept, key, next)
+	m.asked = when
+	return nil
 }
 
 // imagesAtOnce is how many images are asked about at once.
 const imagesAtOnce = 128
 
-func (m *planning) askOne(ctx context.Context, q question, when asked) (answer images.Answer, fresh bool, err error) {
+func (m *planning) askOne(ctx context.Context, q question, when asked) (images.Answer, error) {
 	known, ok := m.before.Images.Find(q.name, q.platform, q.related)
 	m.mu.Lock()
 	recorded := time.Unix(when[q.String()], 0)
 	m.mu.Unlock()
 	if ok && known.Image != nil && known.Unknown == "" && time.Since(recorded) < m.File.again() {
 		if same, err := m.unmoved(ctx, q.name, known.Image); err == nil && same {
-			return known, false, nil
+			return known, nil
 		}
 	}
 	m.mu.Lock()
 	delete(when, q.String())
 	m.mu.Unlock()
-	answer, err = app.AskImage(ctx, app.AskOptions{Environment: m.Environment, Name: q.name, Platform: q.platform, Related: q.related})
-	return answer, true, err
+	return app.AskImage(ctx, app.AskOptions{Environment: m.Environment, Name: q.name, Platform: q.platform, Related: q.related})
 }
 
 // unmoved reports whether a tag leads to the image still.
@@ -562,19 +567,33 @@ func (m *planning) decide(ctx context.Context) error {
 			if last := m.last[p.Name]; last != nil && last.State == ToPackage && last.Key == p.Key && last.Key != "" {
 				p.Reason = last.Reason // it still waits for that
 			}
-			var record Record
-			if p.Key == "" || !get(ctx, m.kept.constant(), record.key(p.Key), &record) || record.Key != p.Key {
+			record, ok := m.record(ctx, p)
+			if !ok {
 				return context.Cause(ctx)
 			}
-			if reason := m.leads(ctx, &record, p); reason != "" {
+			if reason := m.leads(ctx, record, p); reason != "" {
 				p.Reason, p.Again = reason, true
 				return context.Cause(ctx)
 			}
-			p.State, p.Record, p.Reason = Unchanged, &record, "packaged as "+record.Root
+			p.State, p.Record, p.Reason = Unchanged, record, "packaged as "+record.Root
 			return nil
 		})
 	}
 	return group.Wait()
+}
+
+// record finds that of an application as it is: the plan before has it, if it found the
+// application unchanged, and costs no request.
+func (m *planning) record(ctx context.Context, p *Planned) (*Record, bool) {
+	if p.Key == "" {
+		return nil, false
+	}
+	if last := m.last[p.Name]; last != nil && last.Record != nil && last.Record.Key == p.Key {
+		return last.Record, true
+	}
+	var r Record
+	ok := get(ctx, m.kept.constant(), r.key(p.Key), &r) && r.Key == p.Key
+	return &r, ok
 }
 
 // leads says why what was packaged does not do any more: "" where it does.
