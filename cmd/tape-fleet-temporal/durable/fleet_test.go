@@ -311,7 +311,7 @@ func TestTemporal(t *testing.T) {
 func TestCancelRun(t *testing.T) {
 	l := newLab(t, 60)
 	l.server = startServer(t)
-	l.worker(t, "one")
+	one := l.worker(t, "one")
 	cmd := l.command(t, "tape", "alone", l.with("fleet", "package", "--engine", "temporal")...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -341,10 +341,14 @@ func TestCancelRun(t *testing.T) {
 		t.Errorf("the submitter ended with %v:\n%s", err, stderr.String())
 	}
 	out, err := l.command(t, "tape", "alone", l.with("fleet", "status", "--engine", "temporal")...).Output()
-	if err != nil || !strings.Contains(string(out), "run        canceled, 1 workers") || !strings.Contains(string(out), " waiting") {
+	if err != nil || !strings.Contains(string(out), "run        canceled; workers: 1") || !strings.Contains(string(out), " waiting") {
 		t.Errorf("status: %v\n%s", err, out)
 	}
 	if out, err := l.command(t, "tape", "alone", l.with("fleet", "cancel")...).CombinedOutput(); err == nil || !strings.Contains(string(out), "no run of plan") {
 		t.Errorf("a second cancel: %v\n%s", err, out)
+	} // A worker that is told to end ends by itself.
+	one.signal(t, syscall.SIGTERM)
+	if err := one.cmd.Wait(); err != nil {
+		t.Errorf("a worker that was told to end: %v", err)
 	}
 }

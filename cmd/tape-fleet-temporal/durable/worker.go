@@ -5,6 +5,7 @@ package durable
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -90,6 +91,7 @@ func (w *work) packageOne(ctx context.Context, t task) (result, error) {
 		return result{}, err
 	}
 	o, err := r.Do(ctx, t.Name)
+	shorten(&o)
 	switch {
 	case err != nil:
 		return result{}, err
@@ -98,6 +100,26 @@ func (w *work) packageOne(ctx context.Context, t task) (result, error) {
 	}
 	o.Path, o.Reason = "", "" // the plan has them
 	return result{o, w.name}, nil
+}
+
+// maxText is how many bytes of text an outcome has for Temporal, whose histories and
+// payloads are bounded.
+const maxText = 16 << 10
+
+// shorten leaves out text that is too much; the record of the application has it.
+func shorten(o *fleet.Outcome) {
+	if o.Error != nil && len(o.Error.Message) > maxText {
+		short := *o.Error
+		short.Message = strings.ToValidUTF8(short.Message[:maxText], "") + " …"
+		o.Error = &short
+	}
+	left := maxText
+	for i, warning := range o.Warnings {
+		if left -= len(warning); left < 0 {
+			o.Warnings = append(o.Warnings[:i:i], fmt.Sprintf("and %d more, which the report has", len(o.Warnings)-i))
+			return
+		}
+	}
 }
 
 // share is what a worker has of the limits.

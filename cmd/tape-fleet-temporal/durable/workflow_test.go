@@ -220,6 +220,27 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+// TestShorten leaves out what Temporal has no room for.
+func TestShorten(t *testing.T) {
+	long := strings.Repeat("ü", maxText)
+	o := fleet.Outcome{Error: &fleet.Failure{Message: long}, Warnings: []string{"one", long, "three"}}
+	kept := o.Error
+	shorten(&o)
+	if n := len(o.Error.Message); n > maxText+len(" …") || !strings.HasPrefix(long, strings.TrimSuffix(o.Error.Message, " …")) {
+		t.Errorf("%d bytes of a message are left", n)
+	}
+	if want := []string{"one", "and 2 more, which the report has"}; !slices.Equal(o.Warnings, want) {
+		t.Errorf("warnings %.100q, want %q", o.Warnings, want)
+	}
+	if kept.Message != long {
+		t.Error("the failure that is kept was shortened, too")
+	}
+	short := fleet.Outcome{Error: &fleet.Failure{Message: "no"}, Warnings: []string{"one"}}
+	if shorten(&short); short.Error.Message != "no" || len(short.Warnings) != 1 {
+		t.Errorf("%+v", short)
+	}
+}
+
 // TestRunnersAreKept reads a plan once, and again when others were carried out since.
 func TestRunnersAreKept(t *testing.T) {
 	var read []string

@@ -146,6 +146,7 @@ func completeValues(cmd *cobra.Command) {
 		"as":            {"tape", "cnab"},
 		"naming":        {"single", "one-to-one"},
 		"format":        {"mermaid", "dot", "svg"},
+		"engine":        {"local", "temporal"},
 		"update":        {"all", "images", "interpreters", "materials"},
 	}
 	complete := func(f *pflag.Flag) {

@@ -160,7 +160,7 @@ func runText(w io.Writer, r *fleet.Run) error {
 	for _, one := range r.Running {
 		p.f("running    %s  attempt %d at %s  %s\n", cmp.Or(one.Name, "(begun just now)"), one.Attempt, one.Worker, one.Doing)
 	}
-	p.f("run        %s, %d workers\n", r.State, len(r.Workers))
+	p.f("run        %s; workers: %d\n", r.State, len(r.Workers))
 	return p.err
 }
 
