@@ -94,10 +94,10 @@ func (s *sealing) Decode(payloads []*common.Payload) ([]*common.Payload, error) 
 	out := make([]*common.Payload, len(payloads))
 	for i, p := range payloads {
 		if string(p.GetMetadata()[converter.MetadataEncoding]) != sealedEncoding {
-			return nil, errors.New("Temporal has data that is not encrypted, and a payload key is given: give every worker, and tape, the same one")
+			return nil, errors.New("the run has data that is not encrypted, and a payload key is given: give every worker, and tape, the same one")
 		}
 		if !bytes.Equal(p.GetMetadata()[keyField], s.id) {
-			return nil, errors.New("Temporal has data that another payload key encrypts: give every worker, and tape, the same one")
+			return nil, errors.New("the run has data that another payload key encrypts: give every worker, and tape, the same one")
 		}
 		n := s.aead.NonceSize()
 		if len(p.GetData()) < n {

@@ -346,7 +346,9 @@ func TestCancelRun(t *testing.T) {
 	}
 	if out, err := l.command(t, "tape", "alone", l.with("fleet", "cancel")...).CombinedOutput(); err == nil || !strings.Contains(string(out), "no run of plan") {
 		t.Errorf("a second cancel: %v\n%s", err, out)
-	} // A worker that is told to end ends by itself.
+	}
+
+	// A worker that is told to end ends by itself.
 	one.signal(t, syscall.SIGTERM)
 	if err := one.cmd.Wait(); err != nil {
 		t.Errorf("a worker that was told to end: %v", err)

@@ -23,13 +23,13 @@ func (s submitter) status(ctx context.Context, c client.Client, o client.Options
 	if r.Workers, err = pollers(ctx, c, queue); err != nil {
 		return err
 	}
-	described, err := c.DescribeWorkflowExecution(ctx, job.Plan.String(), "")
+	described, err := c.DescribeWorkflow(ctx, job.Plan.String(), "")
 	if _, missing := errors.AsType[*serviceerror.NotFound](err); !missing {
 		if err != nil {
 			return fmt.Errorf("ask for the run: %w", err)
 		}
-		r.State = states[described.GetWorkflowExecutionInfo().GetStatus()]
-		for _, p := range described.GetPendingActivities() {
+		r.State = states[described.RawResponse.GetWorkflowExecutionInfo().GetStatus()]
+		for _, p := range described.RawResponse.GetPendingActivities() {
 			if p.GetActivityType().GetName() != packageName || p.GetState() == enums.PENDING_ACTIVITY_STATE_SCHEDULED {
 				continue
 			}
@@ -60,8 +60,8 @@ var states = map[enums.WorkflowExecutionStatus]string{
 
 func (s submitter) cancel(ctx context.Context, c client.Client, _ client.Options, job fleet.Job, _ string) error {
 	// The server takes a cancellation of what has ended, too.
-	described, err := c.DescribeWorkflowExecution(ctx, job.Plan.String(), "")
-	if _, missing := errors.AsType[*serviceerror.NotFound](err); missing || err == nil && described.GetWorkflowExecutionInfo().GetStatus() != enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
+	described, err := c.DescribeWorkflow(ctx, job.Plan.String(), "")
+	if _, missing := errors.AsType[*serviceerror.NotFound](err); missing || err == nil && described.RawResponse.GetWorkflowExecutionInfo().GetStatus() != enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
 		return fmt.Errorf("no run of plan %s goes on", job.Plan)
 	}
 	if err == nil {

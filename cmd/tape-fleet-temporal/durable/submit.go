@@ -83,13 +83,13 @@ func (s submitter) submit(ctx context.Context, c client.Client, o client.Options
 	if err != nil {
 		return fmt.Errorf("submit the plan: %w", err)
 	}
-	described, err := c.DescribeWorkflowExecution(ctx, job.Plan.String(), started.GetRunID())
+	described, err := c.DescribeWorkflow(ctx, job.Plan.String(), started.GetRunID())
 	if err != nil {
 		return fmt.Errorf("submit the plan: %w", err)
 	}
 	lines := json.NewEncoder(s.Out)
 	var broken error
-	err = follow(ctx, c, o, job.Plan.String(), described.GetWorkflowExecutionInfo().GetFirstRunId(), func(o fleet.Outcome) {
+	err = follow(ctx, c, o, job.Plan.String(), described.RawResponse.GetWorkflowExecutionInfo().GetFirstRunId(), func(o fleet.Outcome) {
 		if err := lines.Encode(o); err != nil {
 			broken = err
 		}

@@ -64,7 +64,7 @@ func newLab(t *testing.T, applications int) *lab {
 	t.Helper()
 	l := &lab{dir: t.TempDir(), scratch: t.TempDir(), upstream: &registrytest.Upstream{}}
 	l.source = registrytest.Count(l.upstream)
-	l.destination = registrytest.Count(http.Handler(registrytest.Distribution("")))
+	l.destination = registrytest.Count(registrytest.Distribution(""))
 	l.host = registrytest.Serve(t, l.destination)
 	l.hosts = filepath.Join(l.scratch, "hosts")
 	if err := registrytest.WriteHosts(l.hosts, "_default", registrytest.Serve(t, l.source)); err != nil {
