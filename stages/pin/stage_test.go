@@ -320,6 +320,9 @@ func check(t testing.TB, in []files.File) {
 	}
 	list := resolve(report)
 	out, edits, err := pinner(t).Pin(in, report, list)
+	if err != nil && strings.HasSuffix(err.Error(), "the reference is not valid UTF-8") {
+		return // which no registry has, and so resolve finds none
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -421,6 +424,7 @@ func FuzzPin(f *testing.F) {
 		pod("  containers: [{image: nginx:1, args: [--image=a/b:1, '--x-image', \"c\\x2fd\"]}, {image: &i 'x/y:2'}, {image: *i}]\n"),
 		"apiVersion: v1\nkind: ConfigMap\ndata:\n  c.yaml: |\n    proxy: {image: 'a/b:1', nested: \"{\\\"image\\\": \\\"c/d:2\\\"}\"}\n  s: >\n    IMAGE=a/b:1\n    docker run nginx:1\n",
 		"{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"spec\":{\"containers\":[{\"image\":\"a\\/b:1\"}]}}\n",
+		"{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"spec\":{\"containers\":[{\"image\":\"a\\/G:\xa5\"}]}}\n",
 		"apiVersion: nvidia.com/v1\nkind: ClusterPolicy\nspec: {dcgm: {repository: nvcr.io/x, image: dcgm, version: 4.6.0}}\n",
 		"apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nspec: {values: {image: {registry: r.io, repository: x/y, tag: 1, digest: ''}}}\n",
 		"\ufeff" + strings.ReplaceAll(pod("  containers:\n  - image: >-\n      a/b:1\n"), "\n", "\r\n"),
