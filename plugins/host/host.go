@@ -88,7 +88,7 @@ type Limits struct {
 // within seconds.
 const (
 	maxFiles  = 100_000
-	maxBytes  = 1 << 30
+	maxBytes  = 256 << 20
 	maxTime   = 10 * time.Minute
 	maxAsk    = time.Minute
 	maxMemory = 4 << 30

@@ -38,7 +38,7 @@ const (
 	trusted = 1 << 20 // bytes allocated for a file because its header says so
 
 	maxFiles       = 100_000
-	maxBytes       = 1 << 30
+	maxBytes       = 256 << 20
 	maxContent     = 256 << 20
 	maxContentFile = 64 << 20
 )

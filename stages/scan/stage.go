@@ -175,6 +175,9 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		}
 		all = append(all, some...)
 	}
+	if err := files.DefaultLimits().Check(all); err != nil {
+		return nil, fmt.Errorf("the manifests of %s: %w: make several applications", count(len(folders), "source"), err)
+	}
 	report, err := s.Scan(ctx, all)
 	if err != nil {
 		return nil, err

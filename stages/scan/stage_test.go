@@ -4,6 +4,7 @@ package scan
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -70,6 +71,26 @@ func TestRunPassesOneFolderOn(t *testing.T) {
 	}
 	if !bytes.Equal(result.Outputs["manifests"].Data, folder.Data) {
 		t.Error("the folder changed")
+	}
+}
+
+// What each of several sources may have, all of them together may not.
+func TestRunTogether(t *testing.T) {
+	stage, err := Kind().New([]byte(`{}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inputs := map[string]stagetest.Blob{}
+	for _, name := range []string{"a", "b"} {
+		var in []string
+		for i := range files.DefaultLimits().Files/2 + 1 {
+			in = append(in, fmt.Sprintf("%s/%d", name, i), "")
+		}
+		inputs["manifests/"+name] = folderOf(t, in...)
+	}
+	_, err = stagetest.Case{Stage: stage, Inputs: inputs}.Run(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "the manifests of 2 sources: there are 100003 files and folders, more than 100000: make several applications") {
+		t.Errorf("error %v", err)
 	}
 }
 
