@@ -33,7 +33,7 @@ func CleanURL(raw string) string {
 		return m[2] + ":" + m[3]
 	}
 	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" || u.Scheme == "file" {
+	if err != nil || u.Host == "" || u.Scheme == "" || u.Scheme == "file" {
 		return ""
 	}
 	clean := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}

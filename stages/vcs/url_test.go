@@ -49,7 +49,7 @@ func TestCleanText(t *testing.T) {
 }
 
 func FuzzCleanURL(f *testing.F) {
-	for _, seed := range []string{"https://u:p@h/x", "git@h:x", "a:b@c:d", "ssh://git@h:1/x?q", "[::1]:x"} {
+	for _, seed := range []string{"https://u:p@h/x", "git@h:x", "a:b@c:d", "ssh://git@h:1/x?q", "[::1]:x", "//\x99#p://\x99/p"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
