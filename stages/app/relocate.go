@@ -398,12 +398,8 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 	if err != nil {
 		return err
 	}
-	old, err := app.Files(ctx)
-	if err != nil {
-		return err
-	}
 	if app.Format == artifact.FormatOriginal {
-		return o.original(ctx, app, at, old, r)
+		return o.original(ctx, app, at, r)
 	}
 	refs, ok := artifact.ImageRefs(statements)
 	if !ok {
@@ -413,11 +409,21 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 		return err
 	}
 	to.Taped = artifact.Taped(statements)
-	renamed, edits, err := artifact.Rename(old, refs, to)
+	renaming, err := artifact.NewRenaming(refs, to)
 	if err != nil {
 		return err
 	}
-	r.files = renamed
+	var old []digest.Digest
+	err = app.EachFile(ctx, func(f files.File) error {
+		old = append(old, digest.FromBytes(f.Data))
+		renamed, err := renaming.File(f)
+		r.files = append(r.files, renamed)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	edits := renaming.Edits()
 	list, err := relocatedImages(ctx, app, at)
 	if err != nil {
 		return err
@@ -430,7 +436,7 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 			return err
 		}
 		blobs, err := app.Relocated(old, statements, artifact.Relocation{
-			Repository: o.Repository, Names: to, Files: renamed, Edits: edits, From: from,
+			Repository: o.Repository, Names: to, Files: r.files, Edits: edits, From: from,
 		})
 		if err != nil {
 			return err
@@ -468,9 +474,13 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 // original makes an application of this format of one of the original's. Its
 // manifests are packaged like any others, since neither it nor its statements hold
 // the images; what came of that says which root the manifests were in.
-func (o *RelocateOptions) original(ctx context.Context, was *artifact.Application, at *opened, old []files.File, r *relocating) (err error) {
+func (o *RelocateOptions) original(ctx context.Context, was *artifact.Application, at *opened, r *relocating) (err error) {
 	if o.Repository == "" || o.Prefix != "" {
 		return fmt.Errorf("it is of format %s: make one of format %s of it first, with a repository alone", was.Format, artifact.Format)
+	}
+	old, err := was.Files(ctx)
+	if err != nil {
+		return err
 	}
 	temp, err := temporary.New("", "tape-relocate-")
 	if err != nil {
@@ -519,7 +529,11 @@ func (o *RelocateOptions) original(ctx context.Context, was *artifact.Applicatio
 	if err != nil {
 		return err
 	}
-	blobs, err := app.Relocated(r.files, statements, artifact.Relocation{
+	unedited := make([]digest.Digest, len(r.files))
+	for i, f := range r.files {
+		unedited[i] = digest.FromBytes(f.Data)
+	}
+	blobs, err := app.Relocated(unedited, statements, artifact.Relocation{
 		Repository: o.Repository, Names: artifact.Naming{Repository: o.Repository}, Files: r.files, From: from,
 	})
 	if err != nil {

@@ -5,8 +5,11 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"unicode/utf8"
 
+	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/files"
@@ -29,6 +32,32 @@ type Text []byte
 
 // MarshalText implements [encoding.TextMarshaler].
 func (t Text) MarshalText() ([]byte, error) { return t, nil }
+
+// textPiece is how much of a text is encoded at once, in bytes.
+const textPiece = 64 << 10
+
+// writeJSON writes the same as json.Marshal would, piece by piece.
+func (t Text) writeJSON(w io.Writer) error {
+	if _, err := io.WriteString(w, `"`); err != nil {
+		return err
+	}
+	for len(t) > 0 {
+		n := min(textPiece, len(t))
+		for i := 1; i < utf8.UTFMax && n < len(t) && !utf8.RuneStart(t[n]); i++ {
+			n-- // not in the middle of a character
+		}
+		data, err := engine.MarshalJSON(t[:n])
+		if err == nil {
+			_, err = w.Write(data[1 : len(data)-1])
+		}
+		if err != nil {
+			return err
+		}
+		t = t[n:]
+	}
+	_, err := io.WriteString(w, `"`)
+	return err
+}
 
 // Render renders the sources and asks no registry. What holds no Kubernetes
 // object is left out, as it is in the artifact.
@@ -70,6 +99,39 @@ func Render(ctx context.Context, o RenderOptions) (*RenderResult, error) {
 		}
 	}
 	return result, nil
+}
+
+// WriteJSON writes the result as [engine.MarshalJSON] encodes it, but no more than a piece of
+// it is in memory. Each write ends with a whole character.
+func (r *RenderResult) WriteJSON(w io.Writer) error {
+	nodes, err := engine.MarshalJSON(r.Nodes)
+	if err != nil {
+		return err
+	}
+	if _, err := io.WriteString(w, `{"files":[`); err != nil {
+		return err
+	}
+	for i, f := range r.Files {
+		name, err := engine.MarshalJSON(f.Name)
+		if err != nil {
+			return err
+		}
+		comma := ","
+		if i == 0 {
+			comma = ""
+		}
+		if _, err := fmt.Fprintf(w, `%s{"name":%s,"data":`, comma, name); err != nil {
+			return err
+		}
+		if err := f.Data.writeJSON(w); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(w, "}"); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintf(w, `],"nodes":%s}`, nodes)
+	return err
 }
 
 // WriteStream writes the files as one YAML stream, which begins with Namespaces and

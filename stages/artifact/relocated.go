@@ -31,7 +31,9 @@ type Relocation struct {
 // Relocated makes the parts of the new application: the root last, what it is
 // made of before. The images and what is related to them stay as they were, and so
 // do the statements about what came before; one more says what was edited now.
-func (a *Application) Relocated(old []files.File, statements []Statement, r Relocation) ([]Blob, error) {
+//
+// old are the digests of the files as they were, in the order of r.Files.
+func (a *Application) Relocated(old []digest.Digest, statements []Statement, r Relocation) ([]Blob, error) {
 	annotations := maps.Clone(a.Index.Annotations)
 	delete(annotations, AnnotationFormat)
 	annotations[ocispec.AnnotationTitle] = path.Base(r.Repository)
@@ -76,7 +78,7 @@ func (a *Application) Relocated(old []files.File, statements []Statement, r Relo
 }
 
 // statements are the old ones, with a new provenance and what was edited.
-func (r Relocation) statements(old []files.File, list []Statement, was, is digest.Digest) ([]Statement, error) {
+func (r Relocation) statements(old []digest.Digest, list []Statement, was, is digest.Digest) ([]Statement, error) {
 	var out []Statement
 	order, edited := 0, 1 // with this one
 	for _, s := range list {
@@ -113,7 +115,7 @@ func (r Relocation) statements(old []files.File, list []Statement, was, is diges
 	}
 	var subject []Resource
 	for i, f := range r.Files {
-		t.Inputs = append(t.Inputs, Input{Name: f.Name, Digest: DigestSet(digest.FromBytes(old[i].Data)), Output: f.Name})
+		t.Inputs = append(t.Inputs, Input{Name: f.Name, Digest: DigestSet(old[i]), Output: f.Name})
 		subject = append(subject, Resource{Name: f.Name, Digest: DigestSet(digest.FromBytes(f.Data))})
 	}
 	s, err := NewStatement(PredicateTransform, t, subject...)

@@ -84,6 +84,16 @@ func escaped(data []byte) []byte {
 	})
 }
 
+// escapedJSON is escaped for what is written in pieces of whole characters.
+type escapedJSON struct{ w io.Writer }
+
+func (e escapedJSON) Write(p []byte) (int, error) {
+	if _, err := e.w.Write(escaped(p)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
 // data is where documents go that programs read: as they are, but for a terminal.
 func (a *program) data() io.Writer {
 	if isTerminal(a.Out) {

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -47,7 +48,12 @@ func (a *program) renderCommand() *cobra.Command {
 				})
 			}
 			if a.flags.output == "json" {
-				return a.print(result, nil)
+				a.printed = true
+				if err := result.WriteJSON(escapedJSON{a.Out}); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintln(a.Out)
+				return err
 			}
 			return result.WriteStream(a.data())
 		},

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/taped-dev/tape/engine"
+)
+
+// pieces fails for a write that ends in the middle of a character.
+type pieces struct {
+	*testing.T
+	bytes.Buffer
+}
+
+func (p *pieces) Write(data []byte) (int, error) {
+	if !utf8.Valid(data) {
+		p.Errorf("a write ends with %q", data[max(0, len(data)-4):])
+	}
+	return p.Buffer.Write(data)
+}
+
+// What is written in pieces is what is encoded as a whole.
+func TestRenderJSON(t *testing.T) {
+	for _, data := range []string{
+		"", "a: \"b\"\n<&>\x00\u2028", strings.Repeat("x", textPiece), strings.Repeat("é", textPiece), "x" + strings.Repeat("é", textPiece),
+		strings.Repeat("x", textPiece-1) + "\U0001f600", strings.Repeat("x", textPiece-3) + "\xff\xff\x80\x80\x80\x80\x80", strings.Repeat("\x80", 2*textPiece),
+	} {
+		for _, r := range []*RenderResult{
+			{Files: []RenderedFile{}, Nodes: []NodeResult{}},
+			{Files: []RenderedFile{{Name: "a\"b", Data: Text(data)}, {Name: "c", Data: Text("d")}}, Nodes: []NodeResult{{Name: "scan"}}},
+		} {
+			want, err := engine.MarshalJSON(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := &pieces{T: t}
+			if err := r.WriteJSON(got); err != nil || got.String() != string(want) {
+				t.Errorf("%.20q: error %v, %d bytes, not %d", data, err, got.Len(), len(want))
+			}
+		}
+	}
+}
