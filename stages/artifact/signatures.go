@@ -20,7 +20,7 @@ func PutSignatures(ctx context.Context, store content.Ingester, signatures []oci
 	})
 }
 
-// signatures reads what [PutSignatures] wrote.
+// Signatures reads what [PutSignatures] wrote.
 func Signatures(ctx context.Context, store content.Provider, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	var index ocispec.Index
 	err := engine.GetJSON(ctx, store, desc, ocispec.MediaTypeImageIndex, &index)

@@ -46,7 +46,7 @@ func Placed(err error) bool {
 	return ok && !slices.ContainsFunc(e.Diagnostics, func(d interpreter.Diagnostic) bool { return d.File == "" || d.File == "." })
 }
 
-// text formats a diagnostic for people: file:line:column, summary, and the detail,
+// Text formats a diagnostic for people: file:line:column, summary, and the detail,
 // indented if it has several lines. A diagnostic about the whole source has no position.
 func Text(d interpreter.Diagnostic) string {
 	var b strings.Builder

@@ -98,7 +98,7 @@ func (n *network) repository(t *testing.T, handler http.Handler, limit registry.
 		defer n.mu.Unlock()
 		n.conns = append(n.conns, ours, theirs)
 		server := &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0)}
-		go server.Serve(&once{conn: theirs}) //nolint:errcheck // it ends with the connection
+		go server.Serve(&once{conn: theirs}) // it ends with the connection
 		return ours, nil
 	}
 	limits := registry.Limits{}
@@ -342,7 +342,7 @@ func TestUnusableEntry(t *testing.T) {
 		"next version": {writer: trusted, change: func(m *ocispec.Manifest) { m.ArtifactType = "application/vnd.tape.cache.entry.v2" }, want: "not an entry of this version"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var handler http.Handler = registrytest.GGCR()
+			handler := registrytest.GGCR()
 			if test.change != nil {
 				handler = rewrite(handler, test.change)
 			}

@@ -133,7 +133,7 @@ func TestPruneWhereNothingIsDeleted(t *testing.T) {
 		"400": func(http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(http.StatusBadRequest)
-				w.Write([]byte(`{"errors":[{"code":"UNSUPPORTED","message":"no"}]}`)) //nolint:errcheck // the client went away
+				w.Write([]byte(`{"errors":[{"code":"UNSUPPORTED","message":"no"}]}`))
 			})
 		},
 	} {
