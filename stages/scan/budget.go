@@ -20,11 +20,16 @@ const maxPlaces = 64 << 20
 // leastPlace is what a place counts at least, in bytes: what else is known of it.
 const leastPlace = 256
 
+// maxLooks bounds how often image fields are held against values: each place of a path, and
+// the conditions of its field. The built-in fields need a hundredth of it for as many objects
+// as an application may have; a pipeline's, and those that statements tell of, may need any.
+const maxLooks = 1 << 28
+
 // budget is what an application may cost, beside what each of its documents may.
 // Spending more is an error of the scan: what was not looked at may hold images.
 type budget struct {
-	growth, places account
-	parsing        *semaphore.Weighted // in values; see weight
+	growth, places, looks account
+	parsing               *semaphore.Weighted // in values; see weight
 }
 
 // account is what is left of a part of the budget.
@@ -50,6 +55,7 @@ func newBudget(in []files.File) *budget {
 	}
 	b.growth.left.Store(int64(manifests.MaxGrowth*written/16 + manifests.FreeApplicationGrowth))
 	b.places.left.Store(maxPlaces)
+	b.looks.left.Store(maxLooks)
 	return b
 }
 
@@ -58,6 +64,10 @@ func (b *budget) grow(file string, values int) bool { return b.growth.take(file,
 
 // say counts characters that are said of a place in a file, and reports whether they may be.
 func (b *budget) say(file string, characters int) bool { return b.places.take(file, characters) }
+
+// look counts how often places of image fields are held against values of a file, and
+// reports whether they may be.
+func (b *budget) look(file string, times int) bool { return b.looks.take(file, times) }
 
 // parse does what parses pieces of a file when there is memory for their values.
 func (b *budget) parse(ctx context.Context, pieces []*manifests.Text, do func()) error {
@@ -82,7 +92,7 @@ func weight(pieces []*manifests.Text) int64 {
 
 // err is what was spent too much of.
 func (b *budget) err() error {
-	growth, places := b.growth.file.Load(), b.places.file.Load()
+	growth, places, looks := b.growth.file.Load(), b.places.file.Load(), b.looks.file.Load()
 	switch {
 	case growth != nil:
 		return fmt.Errorf("%s: with those of this file, aliases and merge keys add more than %d values to the manifests, and %d for every 16 bytes of them: write them out",
@@ -90,6 +100,9 @@ func (b *budget) err() error {
 	case places != nil:
 		return fmt.Errorf("%s: with those of this file, the places of the images of the manifests, and the names and keys above them, have more than %d MiB: shorten the keys, or make several applications",
 			*places, maxPlaces>>20)
+	case looks != nil:
+		return fmt.Errorf("%s: with those of this file, the values of the manifests are held against the image fields of the pipeline more than %d times: use fewer fields, or paths with fewer **",
+			*looks, maxLooks)
 	}
 	return nil
 }

@@ -155,6 +155,39 @@ func TestFieldLimits(t *testing.T) {
 	}
 }
 
+// Image fields cost what they are compared with, and an error names the file that cost too
+// much.
+func TestBudgetOfLooks(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		field Field
+		looks int64
+	}{
+		{"paths", Field{Paths: []string{"/**/a/x", "/**/a/y", "/**/a/z"}}, 300},
+		{"conditions", Field{Paths: []string{"/**"}, When: map[string]string{"a": strings.Repeat("x|", 50)}}, 2000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.field.Groups, c.field.Kinds = []string{"x.io"}, []string{"X"}
+			stage, err := New(Config{Fields: []Field{c.field}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			in := []files.File{{Name: "a.yaml", Data: []byte("apiVersion: x.io/v1\nkind: X\na: [" + strings.Repeat("{a: b},", 100) + "]\n")}}
+			b := newBudget(in)
+			if _, err := stage.scan(t.Context(), in, b); err != nil {
+				t.Error(err)
+			}
+			if used := maxLooks - b.looks.left.Load(); used < c.looks {
+				t.Errorf("%d looks, less than %d", used, c.looks)
+			}
+			b.looks.left.Store(c.looks)
+			if _, err := stage.scan(t.Context(), in, b); err == nil || !strings.HasPrefix(err.Error(), "a.yaml: with those of this file, the values of the manifests are held against the image fields") {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
 // Documents that are large as text take turns, whatever they consist of.
 func TestWeight(t *testing.T) {
 	long := strings.Repeat("x", 32<<20)

@@ -57,6 +57,7 @@ type field struct {
 	Field
 	index int // of the entry; lower ones take precedence
 	path  []string
+	cost  int // of a look at a place of it: itself, and the keys and patterns that it is compared with
 }
 
 // Bounds of a pipeline's image fields, each of which may be looked for at every value.
@@ -118,7 +119,10 @@ func newCatalogue(user []Field) (*catalogue, error) {
 	c := &catalogue{users: len(user), notes: k.Notes, registries: k.Registries, elsewhere: k.Elsewhere, official: map[string]bool{}}
 	for i, f := range slices.Concat(user, k.Fields) {
 		for _, path := range f.Paths {
-			compiled := field{Field: f, index: i}
+			compiled := field{Field: f, index: i, cost: 1 + strings.Count(f.Unless, "|")}
+			for _, values := range f.When {
+				compiled.cost += 1 + strings.Count(values, "|")
+			}
 			for _, key := range strings.Split(path, "/")[1:] {
 				key, inside := strings.CutSuffix(key, embeddedMark)
 				compiled.path = append(compiled.path, manifests.UnescapePointer(key))

@@ -16,7 +16,7 @@ import (
 // script or template that contains some. promise is the label of its name, places are those
 // of the catalogue, n is its node. origin returns the string as a Text when needed.
 func (w *walker) text(s string, promise label, places []place, n *manifests.Node, origin func() *manifests.Text) {
-	places = enter(places, embeddedMark)
+	places = w.step(places, embeddedMark)
 	if promise < mentions && len(places) == 0 && !mayHold(s) || strings.HasPrefix(s, "data:") { // a picture
 		return
 	}

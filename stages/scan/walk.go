@@ -188,9 +188,21 @@ func (w *walker) inAll(pointer string, walk func()) {
 func (w *walker) below(s scope, parent *manifests.Node, key string) scope {
 	child := scope{ignored: s.ignored, reason: s.reason, builtin: s.builtin, machine: s.machine}
 	if len(s.places) > 0 {
-		child.places = enter(s.places, key)
+		child.places = w.step(s.places, key)
 	}
 	return w.settled(child, parent)
+}
+
+// step returns the places below a key; none where the application has cost too much.
+func (w *walker) step(places []place, key string) []place {
+	cost := 0
+	for _, p := range places {
+		cost += p.cost
+	}
+	if !w.budget.look(w.file, cost) {
+		return nil
+	}
+	return enter(places, key)
 }
 
 // settled returns the scope with the effect of entries that ignore it, which is of a
