@@ -175,11 +175,14 @@ func checkTarget(text string) error {
 	return nil
 }
 
-func (a *program) fleetCopyCommand() *cobra.Command {
+// moveRoot brings the root of an application into a repository, and returns the new reference.
+type moveRoot func(ctx context.Context, env app.Environment, root, repository string) (result any, ref string, err error)
+
+// fleetMoveCommand is a verb that brings every application of a report to --to.
+func (a *program) fleetMoveCommand(verb, short, example string, move moveRoot) *cobra.Command {
 	var to string
 	return a.fleetRootsCommand(rootsCommand{
-		use: "copy [FILE]", short: "Copy every application of a report, as it is",
-		example: "  tape fleet copy --to 'mirror.example.com/apps/${name}'",
+		use: verb + " [FILE]", short: short, example: example,
 		flags: func(cmd *cobra.Command) {
 			cmd.Flags().StringVar(&to, "to", "", "`REPOSITORY` for each, in which ${name} and ${path} stand for those of the application")
 		},
@@ -192,41 +195,32 @@ func (a *program) fleetCopyCommand() *cobra.Command {
 				if err != nil {
 					return nil, "", err
 				}
-				results, err := app.Copy(ctx, app.CopyOptions{Environment: env, Pairs: []app.CopyPair{{Source: of.Root, Target: at}}})
-				if err != nil {
-					return nil, "", err
-				}
-				return results[0], results[0].Ref, nil
+				return move(ctx, env, of.Root, at)
 			}, nil
 		},
 	})
 }
 
-func (a *program) fleetRelocateCommand() *cobra.Command {
-	var to string
-	return a.fleetRootsCommand(rootsCommand{
-		use: "relocate [FILE]", short: "Make every application of a report anew for other repositories",
-		example: "  tape fleet relocate --to 'site.example.com/apps/${name}'",
-		flags: func(cmd *cobra.Command) {
-			cmd.Flags().StringVar(&to, "to", "", "`REPOSITORY` for each, in which ${name} and ${path} stand for those of the application")
-		},
-		ready: func(_ context.Context, env app.Environment) (doRoot, error) {
-			if err := checkTarget(to); err != nil {
-				return nil, err
+func (a *program) fleetCopyCommand() *cobra.Command {
+	return a.fleetMoveCommand("copy", "Copy every application of a report, as it is", "  tape fleet copy --to 'mirror.example.com/apps/${name}'",
+		func(ctx context.Context, env app.Environment, root, repository string) (any, string, error) {
+			results, err := app.Copy(ctx, app.CopyOptions{Environment: env, Pairs: []app.CopyPair{{Source: root, Target: repository}}})
+			if err != nil {
+				return nil, "", err
 			}
-			return func(ctx context.Context, of fleet.Outcome) (any, string, error) {
-				at, err := target(to, of)
-				if err != nil {
-					return nil, "", err
-				}
-				result, err := app.Relocate(ctx, app.RelocateOptions{
-					Options: app.Options{Environment: env, Version: readVersion().Version}, Source: of.Root, Repository: at,
-				})
-				if err != nil {
-					return nil, "", err
-				}
-				return result, result.Root.Ref, nil
-			}, nil
-		},
-	})
+			return results[0], results[0].Ref, nil
+		})
+}
+
+func (a *program) fleetRelocateCommand() *cobra.Command {
+	return a.fleetMoveCommand("relocate", "Make every application of a report anew for other repositories", "  tape fleet relocate --to 'site.example.com/apps/${name}'",
+		func(ctx context.Context, env app.Environment, root, repository string) (any, string, error) {
+			result, err := app.Relocate(ctx, app.RelocateOptions{
+				Options: app.Options{Environment: env, Version: readVersion().Version}, Source: root, Repository: repository,
+			})
+			if err != nil {
+				return nil, "", err
+			}
+			return result, result.Root.Ref, nil
+		})
 }
