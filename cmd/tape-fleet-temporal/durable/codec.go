@@ -31,7 +31,7 @@ const (
 )
 
 // sealing encrypts payloads, with AES-256 in Galois/Counter Mode under a nonce of its own
-// for each: what Temporal keeps is to be read by whoever has the key.
+// for each: only holders of the key can read what Temporal keeps.
 type sealing struct {
 	aead cipher.AEAD
 	id   []byte // of the key
@@ -88,8 +88,8 @@ func (s *sealing) Encode(payloads []*common.Payload) ([]*common.Payload, error) 
 	return out, nil
 }
 
-// Decode implements [converter.PayloadCodec]. What is not sealed is refused: somebody
-// else wrote it.
+// Decode implements [converter.PayloadCodec]. It refuses what is not sealed,
+// because whoever wrote that does not have the key.
 func (s *sealing) Decode(payloads []*common.Payload) ([]*common.Payload, error) {
 	out := make([]*common.Payload, len(payloads))
 	for i, p := range payloads {

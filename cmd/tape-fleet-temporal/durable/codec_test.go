@@ -65,7 +65,7 @@ func TestSealing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := data.FromPayloads(open, &got); err == nil || !strings.Contains(err.Error(), "not encrypted") {
-		t.Errorf("of somebody without a key: %v", err)
+		t.Errorf("without a key: %v", err)
 	}
 	for name, change := range map[string]func(p *common.Payload){
 		"changed": func(p *common.Payload) { p.Data[len(p.Data)-1] ^= 1 },

@@ -26,7 +26,7 @@ import (
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
-// Secrets that nobody but workers and registries may see.
+// Secrets that only workers and registries may see.
 const (
 	password   = "planted-7f3a"
 	payloadKey = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
@@ -246,7 +246,7 @@ func TestTemporal(t *testing.T) {
 		restarted.Add(1)
 		return false
 	})
-	// Whoever submits a plan again follows the run that there is.
+	// Submitting a plan again follows the existing run.
 	plan := string(report(t, l.command(t, "tape", "alone", "fleet", "plan", "-o", "json")).Plan)
 	reports := make([]*fleet.Report, 2)
 	var following sync.WaitGroup

@@ -26,7 +26,7 @@ const (
 	absence = 5 * time.Minute
 )
 
-// errCanceled is of a run that somebody ended.
+// errCanceled reports that the run was canceled.
 var errCanceled = errors.New("the run was canceled")
 
 // reader reads outcomes in the history of runs.

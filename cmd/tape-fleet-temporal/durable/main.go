@@ -11,7 +11,8 @@ import (
 	"github.com/taped-dev/tape/engine/pipeline"
 )
 
-// Main runs the command tape-fleet-temporal and exits. The kinds are stages of one's own.
+// Main runs the command tape-fleet-temporal and exits. The kinds are added to
+// tape's own kinds of stage.
 func Main(kinds ...pipeline.Kind) { companion(kinds...).Main() }
 
 func companion(kinds ...pipeline.Kind) cli.Companion {

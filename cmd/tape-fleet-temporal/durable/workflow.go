@@ -77,8 +77,8 @@ type result struct {
 	Worker string `json:"worker"`
 }
 
-// packageFleet is the workflow. Whoever follows it reads the outcomes in its history; its
-// result is how many applications failed.
+// packageFleet is the workflow. It returns how many applications failed; a follower reads
+// the outcomes in its history.
 func (w *work) packageFleet(ctx workflow.Context, r run) (int, error) {
 	names := r.Job.Names[:min(w.batch, len(r.Job.Names))]
 	var (

@@ -23,7 +23,7 @@ type Companion struct {
 	Grace time.Duration
 	// Commands makes the commands.
 	Commands func(*Program) []*cobra.Command
-	// Kinds are stages of one's own, as those of [Main].
+	// Kinds are added to tape's own kinds of stage, as by [Main].
 	Kinds []pipeline.Kind
 }
 
@@ -66,5 +66,5 @@ func (p *Program) Log() (*slog.Logger, error) { return p.log() }
 // Note writes lines for people to stderr.
 func (p *Program) Note() io.Writer { return p.progress }
 
-// Usage returns an error of somebody who mistyped a command.
+// Usage returns an error that reports wrong usage, with exit status 2.
 func Usage(format string, args ...any) error { return usagef(format, args...) }

@@ -97,7 +97,7 @@ func (e *EngineFlags) check(shard string, signed bool) error {
 	return nil
 }
 
-// interrupted says that a run goes on where nobody follows it.
+// interrupted adds to an error that the run goes on although it is no longer followed.
 func (e *EngineFlags) interrupted(ctx context.Context, err error) error {
 	if e.engine == localEngine || ctx.Err() == nil {
 		return err

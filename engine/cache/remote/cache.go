@@ -47,7 +47,7 @@ const (
 // Options say how a cache is used. The zero value reads and writes entries without
 // signatures.
 type Options struct {
-	// Signer signs what is put; nil: nobody does.
+	// Signer signs what is put; nil signs nothing.
 	Signer signature.Signer
 	// Trust are the keys of which one must have signed what is read; none: signatures are
 	// not looked at. A cache with trusted keys and without a Signer is only read.

@@ -159,7 +159,7 @@ type Related struct {
 	Again *Duration `yaml:"again"`
 }
 
-// again is how old a list of what is beside an image may be, if nobody says.
+// again is the default of Related.Again.
 const again = 24 * time.Hour
 
 // Duration is a time such as 90s, 24h or 30d.

@@ -54,7 +54,7 @@ type Plan struct {
 	When   int64  `json:"when,omitempty"`
 	// Applications are sorted by name.
 	Applications []Planned `json:"applications"`
-	// Images is what registries said of each reference, which nobody asks again.
+	// Images are the registries' answers for each reference. They are not asked again.
 	Images images.Known `json:"images"`
 }
 
@@ -69,7 +69,7 @@ type Planned struct {
 	Survey *app.Survey `json:"survey,omitempty"`
 	// Failure is why it will fail: it is not tried again.
 	Failure *Failure `json:"failure,omitempty"`
-	// Again says that it was packaged as it is, and is not where it was put any more.
+	// Again reports that it was packaged as it is, but that its tags lead elsewhere now.
 	Again bool `json:"again,omitempty"`
 	// Record is that of an unchanged application.
 	Record *Record `json:"record,omitempty"`
@@ -96,7 +96,7 @@ type Options struct {
 	Concurrency int
 	// Created is the time that the artifacts give as their own; zero: the commit's.
 	Created time.Time
-	// Signer signs each application; nil: nobody does.
+	// Signer signs each application; nil signs none.
 	Signer app.Signer
 	// Progress hears of each application, one call at a time; may be nil.
 	Progress func(Progress)
@@ -499,7 +499,7 @@ func (m *planning) ask(ctx context.Context) error {
 	for _, a := range answers {
 		m.plan.Images = m.plan.Images.Add(a)
 	}
-	// The lists of images that nobody named this time may be wanted again.
+	// Keep the times of images that this plan does not name: a later one may name them.
 	now := time.Now()
 	maps.DeleteFunc(when, func(_ string, at int64) bool { return now.Sub(time.Unix(at, 0)) > m.File.again() })
 	for _, a := range m.plan.Images {

@@ -170,7 +170,7 @@ type segment struct {
 	X     int // how many stand before
 }
 
-// order is that of states on the page: what needs somebody comes first.
+// order is the order of states on the page: those that need attention come first.
 var order = []fleet.OutcomeState{fleet.Failed, fleet.Waiting, fleet.Done, fleet.OutcomeUnchanged, fleet.OutcomeSkipped}
 
 // Page writes a report as one self-contained page that is searched and sorted in the
@@ -236,14 +236,14 @@ func PlanCounts(plan *fleet.Plan) string {
 		len(plan.Applications), count[fleet.ToPackage], count[fleet.Unchanged], count[fleet.Skipped], len(plan.Images))
 }
 
-// perShard is how many applications a shard has, if nobody says how many there are.
+// perShard is the number of applications of a shard, unless the number of shards is given.
 const (
 	perShard   = 100
 	mostShards = 20
 )
 
-// Shards is how many processes carry out a plan, if nobody says: none where there is
-// nothing to package.
+// Shards returns the default number of processes for a plan, 0 if there is nothing to
+// package.
 func Shards(plan *fleet.Plan) int {
 	n := 0
 	for _, a := range plan.Applications {
