@@ -282,6 +282,9 @@ func (f *File) check(name string) error {
 		if path.IsAbs(glob) || !filepath.IsLocal(filepath.FromSlash(glob)) {
 			wrong(p.line, "%s leads out of the folder of this file", glob)
 		}
+		if strings.Count(glob, "**") > maxAnyFolders {
+			wrong(p.line, "%s has ** more than %d times", glob, maxAnyFolders)
+		}
 		if _, err := path.Match(glob, ""); err != nil {
 			wrong(p.line, "%s is not a glob", glob)
 		}
@@ -325,6 +328,9 @@ func (f *File) check(name string) error {
 	slices.SortStableFunc(all, func(a, b *pipeline.Error) int { return cmp.Or(a.Line-b.Line, strings.Compare(a.Message, b.Message)) })
 	return all
 }
+
+// maxAnyFolders is how often a glob may have **: each multiplies the ways to match a path.
+const maxAnyFolders = 3
 
 var applicationName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 

@@ -397,3 +397,20 @@ func TestSharedRepository(t *testing.T) {
 		t.Errorf("the other shard sent %d blobs, the first %d", second, first)
 	}
 }
+
+// TestAnyFolders reads globs with as many ** as may be, and with one more.
+func TestAnyFolders(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), fleet.FileName)
+	for glob, want := range map[string]string{"a/**/b/**/c/**/d": "", "a/**/b/**/c/**/d/**": "has ** more than 3 times"} {
+		if err := os.WriteFile(file, []byte("apiVersion: tape/v1\nkind: Fleet\napplications: ["+glob+"]\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		switch _, err := fleet.Read(file); {
+		case want == "" && err != nil:
+			t.Errorf("%s: %v", glob, err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), ":3:")):
+			t.Errorf("%s: %v, want %q and the line", glob, err, want)
+		}
+	}
+}
