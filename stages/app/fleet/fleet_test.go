@@ -15,11 +15,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 	"github.com/taped-dev/tape/engine/content/store"
+	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/interpreters/plain"
 	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/app"
@@ -58,6 +62,7 @@ type lab struct {
 	host                string // of the destination
 	hosts               string // folder of hosts.toml
 	down                atomic.Bool
+	env                 []string // of git
 }
 
 func newLab(t *testing.T, applications int) *lab {
@@ -101,7 +106,7 @@ func (l *lab) write(t *testing.T, name, data string) {
 func (l *lab) git(t *testing.T, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("git", append([]string{"-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false"}, args...)...)
-	cmd.Dir = l.dir
+	cmd.Dir, cmd.Env = l.dir, append(os.Environ(), l.env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("git %s: %v\n%s", strings.Join(args, " "), err, out)
@@ -395,6 +400,148 @@ func TestSharedRepository(t *testing.T) {
 	}
 	if second > first {
 		t.Errorf("the other shard sent %d blobs, the first %d", second, first)
+	}
+}
+
+// TestShards carries out a plan with one process and with twenty, none of which knows more
+// than what the cache has: the roots are the same byte for byte, and each run has one report.
+func TestShards(t *testing.T) {
+	t.Parallel()
+	const applications = 20
+	l := newLab(t, 0)
+	for i := range applications {
+		l.write(t, fmt.Sprintf("apps/app%02d/pod.yaml", i), fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: app%02d}\nspec: {containers: [{name: a, image: ex.io/pool/a:1}]}\n", i))
+	}
+	l.commit(t, "more")
+	var want []fleet.Outcome
+	for _, of := range []int{1, applications} {
+		cache := fmt.Sprintf("%s/ci/cache%d", l.host, of)
+		machine := func(i int) fleet.Options {
+			return l.with(t, fmt.Sprintf("%d-%d", of, i), cache, app.CacheSettings{})
+		}
+		_, dgst, err := fleet.MakePlan(t.Context(), fleet.PlanOptions{Options: machine(0), Shared: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var shards errgroup.Group
+		for i := range of {
+			o := fleet.PackageOptions{Options: machine(i + 1), Plan: dgst, Shard: fleet.Shard{Index: i + 1, Of: of}}
+			shards.Go(func() error {
+				report, err := fleet.Package(t.Context(), o)
+				if err == nil && report.Totals.Done != applications/of {
+					err = fmt.Errorf("shard %s: %+v", o.Shard, report.Applications)
+				}
+				return err
+			})
+		}
+		if err := shards.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		report, err := fleet.MakeReport(t.Context(), fleet.ReportOptions{Options: machine(of + 1), Plan: dgst})
+		if err != nil || report.Totals.Done != applications {
+			t.Fatalf("%d shards: %+v, %v", of, report, err)
+		}
+		for i := range report.Applications {
+			report.Applications[i].Seconds, report.Applications[i].Moved = 0, transfer.Moved{}
+		}
+		if want == nil {
+			want = report.Applications
+		}
+		if diff := cmp.Diff(want, report.Applications); diff != "" {
+			t.Errorf("%d shards make something else than one (-want +got):\n%s", of, diff)
+		}
+	}
+}
+
+// TestPlanElsewhere carries out plans that do not fit: nothing is packaged, and the error
+// says what to do.
+func TestPlanElsewhere(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 1)
+	_, dgst, err := fleet.MakePlan(t.Context(), fleet.PlanOptions{Options: l.options(t, "one")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := l.options(t, "one")
+	other.Version = "v9"
+	for name, c := range map[string]struct {
+		o    fleet.PackageOptions
+		want string
+	}{
+		"another version": {fleet.PackageOptions{Options: other, Plan: dgst}, "made by tape test, and this is v9: make another"},
+		"gone":            {fleet.PackageOptions{Options: l.options(t, "another machine"), Plan: dgst}, dgst.String() + " is not kept here"},
+		"no digest":       {fleet.PackageOptions{Options: l.options(t, "one"), Plan: "sha256:beef"}, "is not a digest"},
+		"no such shard":   {fleet.PackageOptions{Options: l.options(t, "one"), Plan: dgst, Shard: fleet.Shard{Index: 3, Of: 2}}, "shard 3/2 is out of range"},
+		"shard 0":         {fleet.PackageOptions{Options: l.options(t, "one"), Plan: dgst, Shard: fleet.Shard{Index: 0, Of: 2}}, "shard 0/2 is out of range"},
+	} {
+		if _, err := fleet.Package(t.Context(), c.o); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	l.application(t, 0, "2.0")
+	l.commit(t, "another")
+	if _, err := fleet.Package(t.Context(), fleet.PackageOptions{Options: l.options(t, "one"), Plan: dgst}); err == nil || !strings.Contains(err.Error(), "check out that commit, or make another plan") {
+		t.Errorf("another commit: %v", err)
+	}
+	if got := l.destination.Stats().Requests["PUT manifests"]; got != 0 {
+		t.Errorf("%d manifests were pushed", got)
+	}
+}
+
+// TestWrongClock has machines whose clocks are wrong: what they recorded is not used for
+// longer than what others did, no entry of theirs makes a run wrong, and a commit that is
+// dated before its parent comes after it.
+func TestWrongClock(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 1)
+	asked := func(machine string, now time.Time) int {
+		t.Helper()
+		o := l.with(t, machine, l.host+"/ci/cache", app.CacheSettings{})
+		o.Now = func() time.Time { return now }
+		l.source.Reset()
+		if report := l.pack(t, fleet.PackageOptions{Options: o}); report.Totals.Failed != 0 {
+			t.Fatalf("%+v", report.Applications)
+		}
+		return l.source.Stats().Requests["HEAD manifests"] + l.source.Stats().Requests["GET manifests"] + l.source.Stats().Requests["GET referrers"]
+	}
+	now := time.Now()
+	least := 2 // a request for each image: is it still that?
+	if got := asked("ahead", now.AddDate(70, 0, 0)); got <= least {
+		t.Fatalf("the first run asked %d times", got)
+	}
+	if got := asked("right", now); got <= least {
+		t.Errorf("what a clock that is ahead recorded is used 70 years: %d requests", got)
+	}
+	if got := asked("right", now.Add(time.Minute)); got != least {
+		t.Errorf("a minute later: %d requests, want %d", got, least)
+	}
+	if got := asked("behind", now.Add(-time.Minute)); got != least {
+		t.Errorf("a clock that is a minute behind: %d requests, want %d", got, least)
+	}
+
+	// The next commit is dated before this one, which the history outweighs.
+	l.env = []string{"GIT_COMMITTER_DATE=2001-01-01T00:00:00Z"}
+	l.application(t, 0, "2.0")
+	l.commit(t, "dated before its parent")
+	if report := l.pack(t, fleet.PackageOptions{Options: l.options(t, "right")}); report.Totals.Done != 1 {
+		t.Errorf("a commit that is dated before its parent: %+v", report.Applications)
+	}
+	// Where there is no history, the dates are what is known: no tag moves, and whoever
+	// knows better says so.
+	if err := os.RemoveAll(filepath.Join(l.dir, ".git")); err != nil {
+		t.Fatal(err)
+	}
+	l.git(t, "init", "-q", "-b", "main")
+	l.env = []string{"GIT_COMMITTER_DATE=2000-01-01T00:00:00Z"}
+	l.application(t, 0, "3.0")
+	l.commit(t, "dated before what is not here")
+	again := fleet.PackageOptions{Options: l.options(t, "right")}
+	if o := l.pack(t, again).Applications[0]; o.State != fleet.Failed || !strings.Contains(o.Error.Message, "a newer commit was packaged already") {
+		t.Errorf("a commit that is dated before one that is not here: %+v", o)
+	}
+	again.Force = true
+	if o := l.pack(t, again).Applications[0]; o.State != fleet.Done {
+		t.Errorf("with force: %+v", o)
 	}
 }
 

@@ -96,6 +96,8 @@ type Options struct {
 	Concurrency int
 	// Created is the time that the artifacts give as their own; zero: the commit's.
 	Created time.Time
+	// Now is the clock; nil is that of the system.
+	Now func() time.Time
 	// Signer signs each application; nil signs none.
 	Signer app.Signer
 	// Progress hears of each application, one call at a time; may be nil.
@@ -153,6 +155,13 @@ func (o *Options) open(ctx context.Context) (keepers, error) {
 		return keepers{}, errors.New("a fleet needs a store for its plans and records")
 	}
 	return keepers{o.Keeper, Local(kept)}, nil
+}
+
+func (o *Options) now() time.Time {
+	if o.Now != nil {
+		return o.Now()
+	}
+	return time.Now()
 }
 
 // checkout is the repository that the fleet lies in.
@@ -500,8 +509,8 @@ func (m *planning) ask(ctx context.Context) error {
 		m.plan.Images = m.plan.Images.Add(a)
 	}
 	// Keep the times of images that this plan does not name: a later one may name them.
-	now := time.Now()
-	maps.DeleteFunc(when, func(_ string, at int64) bool { return now.Sub(time.Unix(at, 0)) > m.File.again() })
+	now := m.now()
+	maps.DeleteFunc(when, func(_ string, at int64) bool { return !m.recent(at) })
 	for _, a := range m.plan.Images {
 		q := question{a.Name, a.Platform, a.Mode}.String()
 		when[q] = cmp.Or(when[q], now.Unix())
@@ -516,9 +525,9 @@ const imagesAtOnce = 128
 func (m *planning) askOne(ctx context.Context, q question, when asked) (images.Answer, error) {
 	known, ok := m.before.Images.Find(q.name, q.platform, q.related)
 	m.mu.Lock()
-	recorded := time.Unix(when[q.String()], 0)
+	recorded := when[q.String()]
 	m.mu.Unlock()
-	if ok && known.Image != nil && known.Unknown == "" && time.Since(recorded) < m.File.again() {
+	if ok && known.Image != nil && known.Unknown == "" && m.recent(recorded) {
 		if same, err := m.unmoved(ctx, q.name, known.Image); err == nil && same {
 			return known, nil
 		}
@@ -527,6 +536,12 @@ func (m *planning) askOne(ctx context.Context, q question, when asked) (images.A
 	delete(when, q.String())
 	m.mu.Unlock()
 	return app.AskImage(ctx, app.AskOptions{Environment: m.Environment, Name: q.name, Platform: q.platform, Related: q.related})
+}
+
+// recent reports whether a list that was recorded at a time, in seconds, is used still. One
+// of a clock that was ahead would be for ever, if it were not too far from now.
+func (m *planning) recent(at int64) bool {
+	return m.now().Sub(time.Unix(at, 0)).Abs() < m.File.again()
 }
 
 // unmoved reports whether a tag leads to the image still.
