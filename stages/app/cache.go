@@ -23,8 +23,8 @@ import (
 type CacheSettings struct {
 	// Repository of a registry, without tag.
 	Repository string
-	// Signer signs what is put, and its key is trusted.
-	Signer Signer
+	// Signer signs what is put, and is trusted; nil signs nothing.
+	Signer *Key
 	// Trust are files of public keys, of which one must have signed what is used. With
 	// neither a key here nor a Signer, whatever is in the repository is used.
 	Trust []string
@@ -41,8 +41,9 @@ func (e *Environment) OpenCache(s CacheSettings) (*remote.Cache, error) {
 	if err != nil {
 		return nil, asUsage(fmt.Errorf("cache: %w", err))
 	}
-	o := remote.Options{Signer: s.Signer, Keep: s.Keep, ReadOnly: s.ReadOnly, Log: e.Log}
+	o := remote.Options{Keep: s.Keep, ReadOnly: s.ReadOnly, Log: e.Log}
 	if s.Signer != nil {
+		o.Signer = s.Signer
 		public, err := s.Signer.PublicKey()
 		if err != nil {
 			return nil, fmt.Errorf("cache: public part of the key: %w", err)

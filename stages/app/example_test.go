@@ -93,7 +93,7 @@ func release(ctx context.Context, settings app.Settings, source, repository, pre
 	if err != nil {
 		return "", err
 	}
-	signer, err := app.LoadSigner(prefix+".key", nil)
+	signer, err := app.LoadSigner(context.Background(), prefix+".key", nil)
 	if err != nil {
 		return "", err
 	}
@@ -409,7 +409,7 @@ func ExampleSign() {
 	defer p.close()
 	ref := p.pack(web)
 
-	signer := must(app.LoadSigner(p.keys().Private, nil))
+	signer := must(app.LoadSigner(context.Background(), p.keys().Private, nil))
 	result, err := app.Sign(context.Background(), app.SignOptions{Environment: p.env, Ref: ref, Signer: signer})
 	if err != nil {
 		panic(err)
@@ -427,7 +427,7 @@ func ExampleVerify() {
 	p := newPlace()
 	defer p.close()
 	ref, keys := p.pack(web), p.keys()
-	must(app.Sign(context.Background(), app.SignOptions{Environment: p.env, Ref: ref, Signer: must(app.LoadSigner(keys.Private, nil))}))
+	must(app.Sign(context.Background(), app.SignOptions{Environment: p.env, Ref: ref, Signer: must(app.LoadSigner(context.Background(), keys.Private, nil))}))
 
 	result, err := app.Verify(context.Background(), app.VerifyOptions{Environment: p.env, Ref: ref, Key: keys.Public})
 	if err != nil {

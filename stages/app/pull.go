@@ -115,7 +115,7 @@ func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
 // named by digests of that chain: what is written is what was verified, whatever the
 // tag leads to by then.
 func (o *PullOptions) verify(ctx context.Context, root ocispec.Descriptor, at *opened) (warnings []string, err error) {
-	options, err := verifyOptions(o.Key, o.Bundle)
+	options, err := verifyOptions(ctx, o.Key, o.Bundle)
 	if err != nil {
 		return nil, err
 	}

@@ -20,19 +20,22 @@ import (
 	"github.com/taped-dev/tape/stages/sign"
 )
 
-// Signer is a private key. Password gives that of an encrypted one; confirm asks
-// for it twice.
+// Signer signs; a Key is one. Password gives that of an encrypted key; confirm asks for
+// it twice.
 type (
 	Signer   = sign.Signer
+	Key      = sign.Key
 	Password = sign.Password
 )
 
 // Stdin is the name of a key that is read from standard input.
 const Stdin = sign.Stdin
 
-// LoadSigner reads a private key from a file: PEM, or cosign's encrypted form.
-func LoadSigner(file string, password Password) (Signer, error) {
-	return sign.LoadSigner(file, password)
+// LoadSigner opens a private key: a file (PEM, or cosign's encrypted form), env://NAME,
+// [Stdin], or a key NAME://REF of the program sigstore-kms-NAME, which is run. Only the
+// user may choose that: never pass on a name that a checked-in file has.
+func LoadSigner(ctx context.Context, name string, password Password) (*Key, error) {
+	return sign.LoadSigner(ctx, name, password)
 }
 
 // KeyOptions are what GenerateKey takes.
@@ -186,17 +189,9 @@ func signOne(ctx context.Context, signer Signer, at layout.Repository, subject o
 	return signed, bundle.Data, nil
 }
 
-// findSignature looks for a signature of a manifest by the key; nil is none.
+// findSignature looks for a signature of a manifest by the signer; nil is none.
 // What is attached and is no signature, or cannot be read, is not one.
 func findSignature(ctx context.Context, signer Signer, at layout.Repository, subject digest.Digest) (digest.Digest, []byte, error) {
-	public, err := signer.PublicKey()
-	if err != nil {
-		return "", nil, fmt.Errorf("public key of the signer: %w", err)
-	}
-	verifier, err := sign.NewVerifier(public)
-	if err != nil {
-		return "", nil, err
-	}
 	referrers, err := at.Referrers(ctx, subject)
 	if err != nil {
 		return "", nil, err
@@ -206,7 +201,7 @@ func findSignature(ctx context.Context, signer Signer, at layout.Repository, sub
 		if err != nil || bundle == nil {
 			continue
 		}
-		if _, err := sign.Verify(ctx, verifier, bundle, subject); err == nil {
+		if signer.Made(ctx, bundle, subject) {
 			return desc.Digest, bundle, nil
 		}
 	}

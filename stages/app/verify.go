@@ -20,7 +20,8 @@ import (
 type VerifyOptions struct {
 	Environment
 	Ref string
-	// Key is a file of the public key that signed the application.
+	// Key is the public key that signed the application: a file, env://NAME, [Stdin] or
+	// NAME://REF.
 	Key string
 	// Bundle is a file that signs the root; "" takes what is attached to it.
 	Bundle string
@@ -50,13 +51,13 @@ func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err err
 	if _, err := os.Stat(o.Ref); o.Offline && !layout.IsReference(o.Ref) && err != nil {
 		return nil, advice.Add(fmt.Errorf("verify %s: it is in a registry, which is not asked offline", o.Ref), advice.SaveFirst)
 	}
-	options, err := verifyOptions(o.Key, o.Bundle)
+	options, err := verifyOptions(ctx, o.Key, o.Bundle)
 	if err != nil {
 		return nil, err
 	}
 	options.Deep, options.Source, options.Commit, options.AllowOutside = o.Deep, o.Source, o.Commit, o.AllowOutside
 	for _, name := range o.ImageKeys {
-		key, err := sign.LoadVerifier(name)
+		key, err := sign.OpenVerifier(ctx, name)
 		if err != nil {
 			return nil, err
 		}
@@ -92,8 +93,8 @@ func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err err
 }
 
 // verifyOptions are those of a key and of a bundle, which are files; "" is no bundle.
-func verifyOptions(key, bundle string) (options verify.Options, err error) {
-	if options.Key, err = sign.LoadVerifier(key); err != nil {
+func verifyOptions(ctx context.Context, key, bundle string) (options verify.Options, err error) {
+	if options.Key, err = sign.OpenVerifier(ctx, key); err != nil {
 		return options, err
 	}
 	if bundle != "" {

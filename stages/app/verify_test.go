@@ -131,13 +131,13 @@ func environmentOf(t *testing.T, hosts string) app.Environment {
 	return app.Environment{Registry: client, Interpreters: onlyPlain{plain.New()}}
 }
 
-func newKey(t *testing.T) (public string, signer app.Signer) {
+func newKey(t *testing.T) (public string, signer *app.Key) {
 	t.Helper()
 	pair, err := app.GenerateKey(t.Context(), app.KeyOptions{Prefix: filepath.Join(t.TempDir(), "k"), Password: nil})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if signer, err = app.LoadSigner(pair.Private, nil); err != nil {
+	if signer, err = app.LoadSigner(t.Context(), pair.Private, nil); err != nil {
 		t.Fatal(err)
 	}
 	return pair.Public, signer

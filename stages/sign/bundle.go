@@ -22,6 +22,7 @@ import (
 	protodsse "github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
 	"github.com/sigstore/sigstore/pkg/signature"
 	sigdsse "github.com/sigstore/sigstore/pkg/signature/dsse"
+	"github.com/sigstore/sigstore/pkg/signature/options"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/taped-dev/tape/engine"
@@ -39,7 +40,7 @@ const (
 )
 
 // Bundle signs a manifest by its digest.
-func Bundle(ctx context.Context, signer signature.Signer, manifest digest.Digest) ([]byte, error) {
+func Bundle(ctx context.Context, signer Signer, manifest digest.Digest) ([]byte, error) {
 	statement, err := artifact.NewStatement(predicateType, struct{}{}, artifact.Resource{Digest: artifact.DigestSet(manifest)})
 	if err != nil {
 		return nil, err
@@ -48,39 +49,47 @@ func Bundle(ctx context.Context, signer signature.Signer, manifest digest.Digest
 	if err != nil {
 		return nil, err
 	}
-	public, err := signer.PublicKey()
+	bundle, err := signer.Bundle(ctx, payload)
 	if err != nil {
-		return nil, fmt.Errorf("public key of the signer: %w", err)
+		return nil, fmt.Errorf("sign %s: %w", manifest, err)
 	}
-	hint, err := hint(public)
+	return bundle, nil
+}
+
+// Bundle implements [Signer].
+func (k *Key) Bundle(ctx context.Context, statement []byte) ([]byte, error) {
+	hint, err := hint(k.public)
 	if err != nil {
 		return nil, err
 	}
-	envelopes, err := dsse.NewEnvelopeSigner(&sigdsse.SignerAdapter{SignatureSigner: signer, Pub: public, PubKeyID: ""})
+	sig, err := k.SignMessage(bytes.NewReader(dsse.PAE(payloadType, statement)), options.WithContext(ctx))
 	if err != nil {
-		return nil, fmt.Errorf("sign %s: %w", manifest, err)
+		return nil, err
 	}
-	envelope, err := envelopes.SignPayload(ctx, payloadType, payload)
-	if err != nil {
-		return nil, fmt.Errorf("sign %s: %w", manifest, err)
-	}
-	sig, err := base64.StdEncoding.DecodeString(envelope.Signatures[0].Sig)
-	if err != nil {
-		return nil, fmt.Errorf("sign %s: %w", manifest, err)
-	}
-	data, err := protojson.Marshal(&bundlev1.Bundle{
+	return encode(&bundlev1.Bundle{
 		MediaType: MediaType,
 		VerificationMaterial: &bundlev1.VerificationMaterial{
 			Content: &bundlev1.VerificationMaterial_PublicKey{PublicKey: &commonv1.PublicKeyIdentifier{Hint: hint}},
 		},
 		Content: &bundlev1.Bundle_DsseEnvelope{DsseEnvelope: &protodsse.Envelope{
-			Payload: payload, PayloadType: payloadType, Signatures: []*protodsse.Signature{{Sig: sig}},
+			Payload: statement, PayloadType: payloadType, Signatures: []*protodsse.Signature{{Sig: sig}},
 		}},
 	})
+}
+
+// Made implements [Signer].
+func (k *Key) Made(ctx context.Context, bundle []byte, manifest digest.Digest) bool {
+	_, err := Verify(ctx, k.verifier, bundle, manifest)
+	return err == nil
+}
+
+// encode returns the JSON of a bundle, which protojson varies the white space of from
+// build to build on purpose.
+func encode(bundle *bundlev1.Bundle) ([]byte, error) {
+	data, err := protojson.Marshal(bundle)
 	if err != nil {
 		return nil, fmt.Errorf("encode bundle: %w", err)
 	}
-	// protojson varies its white space from build to build on purpose.
 	var out bytes.Buffer
 	if err := json.Compact(&out, data); err != nil {
 		return nil, fmt.Errorf("encode bundle: %w", err)

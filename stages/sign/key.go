@@ -3,6 +3,8 @@
 package sign
 
 import (
+	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -69,22 +71,84 @@ func GenerateKey(password Password) (private, public []byte, err error) {
 	return pem.EncodeToMemory(block), public, nil
 }
 
-// LoadSigner reads a private key: PKCS#8, PKCS#1 or SEC 1 PEM, or cosign's
-// encrypted form.
-func LoadSigner(file string, password Password) (signature.Signer, error) {
-	data, err := readKey(file)
+// LoadSigner opens a private key: a file (PKCS#8, PKCS#1 or SEC 1 PEM, or cosign's
+// encrypted form), env://NAME, [Stdin], or a key NAME://REF of the program
+// sigstore-kms-NAME, which is run. Only a person chooses a program: never pass on a
+// name that an artifact or a checked-in file has.
+func LoadSigner(ctx context.Context, name string, password Password) (*Key, error) {
+	if isProgramKey(name) {
+		p, public, err := newProgram(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		return newKey(public, name, p.sign)
+	}
+	data, err := readKey(name)
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
 	}
-	key, err := parsePrivate(data, password)
+	private, err := parsePrivate(data, password)
 	if err != nil {
-		return nil, fmt.Errorf("read key %s: %w", file, err)
+		return nil, fmt.Errorf("read key %s: %w", name, err)
 	}
-	signer, err := newSigner(key)
+	signer, err := newSigner(private)
 	if err != nil {
-		return nil, fmt.Errorf("read key %s: %w", file, err)
+		return nil, fmt.Errorf("read key %s: %w", name, err)
 	}
-	return signer, nil
+	public, err := signer.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("read key %s: %w", name, err)
+	}
+	key, err := newKey(public, name, func(_ context.Context, message []byte) ([]byte, error) {
+		return signer.SignMessage(bytes.NewReader(message))
+	})
+	if err == nil {
+		key.same = true
+	}
+	return key, err
+}
+
+// Key is a private key, wherever it is. It implements [Signer], and
+// [signature.Signer] for what else is signed.
+type Key struct {
+	name     string
+	public   crypto.PublicKey
+	verifier signature.Verifier
+	sign     func(ctx context.Context, message []byte) ([]byte, error)
+	same     bool // gives one message one signature
+}
+
+func newKey(public crypto.PublicKey, name string, sign func(context.Context, []byte) ([]byte, error)) (*Key, error) {
+	verifier, err := NewVerifier(public)
+	if err != nil {
+		return nil, fmt.Errorf("key %s: %w", name, err)
+	}
+	return &Key{name: name, public: public, verifier: verifier, sign: sign}, nil
+}
+
+// PublicKey implements [signature.Signer].
+func (k *Key) PublicKey(...signature.PublicKeyOption) (crypto.PublicKey, error) { return k.public, nil }
+
+// SignMessage implements [signature.Signer]. It never returns a signature that the
+// public key does not verify: where the key is elsewhere, it may sign with another
+// hash, or be another one by now.
+func (k *Key) SignMessage(message io.Reader, opts ...signature.SignOption) ([]byte, error) {
+	ctx := context.Background()
+	for _, opt := range opts {
+		opt.ApplyContext(&ctx)
+	}
+	data, err := io.ReadAll(message)
+	if err != nil {
+		return nil, fmt.Errorf("read message: %w", err)
+	}
+	sig, err := k.sign(ctx, data)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.verifier.VerifySignature(bytes.NewReader(sig), bytes.NewReader(data)); err != nil {
+		return nil, fmt.Errorf("key %s: its signature does not verify with its public key: it may sign with another algorithm or hash: %w", k.name, err)
+	}
+	return sig, nil
 }
 
 const (
@@ -107,8 +171,8 @@ func readKey(from string) ([]byte, error) {
 		return regular.ReadAll("standard input", os.Stdin)
 	}
 	data, err := regular.ReadArgument(from)
-	if scheme, _, ok := strings.Cut(from, "://"); err != nil && ok {
-		return nil, fmt.Errorf("%s: keys of %s are not known: give a file, env://NAME, or - for standard input", from, scheme)
+	if isProgramKey(from) && err != nil {
+		return nil, fmt.Errorf("%s: a key of a program is only taken from who runs tape, not from a file that names it: give the public key as a file", from)
 	}
 	return data, err
 }
@@ -172,8 +236,22 @@ func parsePrivate(data []byte, password Password) (crypto.PrivateKey, error) {
 	return cryptoutils.UnmarshalPEMToPrivateKey(data, cryptoutils.SkipPassword)
 }
 
-// LoadVerifier reads a public key, PKIX PEM. A private key is refused: whoever
-// verifies should not hold it.
+// OpenVerifier opens a public key as [LoadVerifier] does, and that of a key NAME://REF
+// by running the program sigstore-kms-NAME. Only a person chooses a program: never pass
+// on a name that an artifact or a checked-in file has.
+func OpenVerifier(ctx context.Context, name string) (signature.Verifier, error) {
+	if !isProgramKey(name) {
+		return LoadVerifier(name)
+	}
+	_, public, err := newProgram(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return NewVerifier(public)
+}
+
+// LoadVerifier reads a public key, PKIX PEM: a file, env://NAME, or [Stdin]. A private
+// key is refused: whoever verifies should not hold it.
 func LoadVerifier(file string) (signature.Verifier, error) {
 	data, err := readKey(file)
 	if err != nil {

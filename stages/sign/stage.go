@@ -13,7 +13,7 @@
 //	→ signatures  an index of the manifests that carry the bundles. It lists none
 //	              where there is no key
 //
-// The stage is not cached: it takes a millisecond, and one key signs the same
+// The stage is not cached: it takes a millisecond, and one key file signs the same
 // manifest with the same bytes each time.
 package sign
 
@@ -22,6 +22,7 @@ import (
 	_ "embed"
 	"encoding/json"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sigstore/sigstore/pkg/signature"
 
@@ -30,8 +31,14 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// Signer signs; LoadSigner makes one of a key file.
-type Signer = signature.Signer
+// Signer makes bundles. [LoadSigner] makes one of a key.
+type Signer interface {
+	// Bundle returns a bundle with a signed statement.
+	Bundle(ctx context.Context, statement []byte) ([]byte, error)
+	// Made reports whether a bundle is this signer's signature of a manifest, so that
+	// it need not be made again.
+	Made(ctx context.Context, bundle []byte, manifest digest.Digest) bool
+}
 
 // Verifier says whether a signature is that of a key; LoadVerifier makes one of
 // a key file.

@@ -42,13 +42,13 @@ func write(t *testing.T, name string, data []byte) string {
 }
 
 // pair makes a key pair and loads it back from files.
-func pair(t *testing.T, secret string) (signature.Signer, signature.Verifier) {
+func pair(t *testing.T, secret string) (*Key, signature.Verifier) {
 	t.Helper()
 	private, public, err := GenerateKey(password(secret))
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, err := LoadSigner(write(t, "k.key", private), password(secret))
+	signer, err := LoadSigner(t.Context(), write(t, "k.key", private), password(secret))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestKeys(t *testing.T) {
 		{name: "public", data: public, err: "signing needs the private one"},
 		{name: "not pem", data: []byte("hello"), err: "not a PEM file"},
 	} {
-		_, err := LoadSigner(write(t, "k", c.data), password(c.secret))
+		_, err := LoadSigner(t.Context(), write(t, "k", c.data), password(c.secret))
 		if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
 			t.Errorf("%s: error %v, want %q", c.name, err, c.err)
 		}
@@ -291,7 +291,7 @@ func FuzzBundle(f *testing.F) {
 			f.Fatal(err)
 		}
 	}
-	signer, err := LoadSigner(filepath.Join(dir, "k.key"), nil)
+	signer, err := LoadSigner(f.Context(), filepath.Join(dir, "k.key"), nil)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -40,7 +40,7 @@ all share then. It takes plans of its own version only.`,
 			var o fleet.PackageOptions
 			if signed {
 				var err error
-				if o.Signer, err = p.Signer(key); err != nil {
+				if o.Signer, err = p.Signer(ctx, key); err != nil {
 					return err
 				}
 			} else if key != "" {

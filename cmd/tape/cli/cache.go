@@ -53,7 +53,7 @@ func (f *cacheFlags) registerTrust(cmd *cobra.Command) {
 }
 
 // cache opens the cache that the flags name; nil: none.
-func (a *program) cache(f *cacheFlags, env app.Environment) (*remote.Cache, error) {
+func (a *program) cache(ctx context.Context, f *cacheFlags, env app.Environment) (*remote.Cache, error) {
 	switch {
 	case f.keep < 0:
 		return nil, usagef("--cache-keep %s: want a time such as 168h", f.keep)
@@ -65,7 +65,7 @@ func (a *program) cache(f *cacheFlags, env app.Environment) (*remote.Cache, erro
 	s := app.CacheSettings{Repository: f.repository, Trust: f.trust, Keep: f.keep, ReadOnly: f.readOnly}
 	if f.key != "" {
 		var err error
-		if s.Signer, err = a.signer(f.key); err != nil {
+		if s.Signer, err = a.signer(ctx, f.key); err != nil {
 			return nil, err
 		}
 	}
@@ -80,7 +80,7 @@ func (a *program) shared(cmd *cobra.Command, f *cacheFlags, repository string) (
 		return nil, err
 	}
 	f.repository = repository
-	return a.cache(f, env)
+	return a.cache(cmd.Context(), f, env)
 }
 
 func (a *program) cacheInfoCommand() *cobra.Command {

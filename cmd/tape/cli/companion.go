@@ -54,8 +54,10 @@ func (p *Program) FleetFlags(cmd *cobra.Command) func(ctx context.Context, args 
 	}
 }
 
-// Signer reads the key that signs, in the forms that tape's --key has.
-func (p *Program) Signer(key string) (app.Signer, error) { return p.signer(key) }
+// Signer opens the key that signs, in the forms that tape's --key has.
+func (p *Program) Signer(ctx context.Context, key string) (app.Signer, error) {
+	return p.signer(ctx, key)
+}
 
 // Print prints a result: v as JSON or YAML, or what text writes.
 func (p *Program) Print(v any, text func(io.Writer) error) error { return p.print(v, text) }

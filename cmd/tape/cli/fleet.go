@@ -77,7 +77,7 @@ func (f *fleetFlags) options(ctx context.Context, a *program, args []string, pro
 		return o, err
 	}
 	f.take(file)
-	cache, err := a.cache(&f.cache, env)
+	cache, err := a.cache(ctx, &f.cache, env)
 	if err != nil {
 		return o, err
 	}
@@ -256,7 +256,7 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 				return err
 			}
 			if signed {
-				if o.Signer, err = a.signer(key); err != nil {
+				if o.Signer, err = a.signer(cmd.Context(), key); err != nil {
 					return err
 				}
 			} else if key != "" {
@@ -286,7 +286,7 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&o.Again, "again", false, "try applications again that cannot be read")
 	flags.register(cmd)
 	cmd.Flags().BoolVar(&signed, "sign", false, "sign root and content of each with --key")
-	cmd.Flags().StringVar(&key, "key", "", "private key to sign with: `FILE`, env://NAME, or - for stdin")
+	cmd.Flags().StringVar(&key, "key", "", "private key to sign with: `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
 	engine.add(cmd.Flags())
 	return cmd
 }

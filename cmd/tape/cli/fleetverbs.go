@@ -106,7 +106,7 @@ func (a *program) fleetVerifyCommand() *cobra.Command {
 		use: "verify [FILE]", short: "Verify every application of a report",
 		example: "  tape fleet verify --key release.pub",
 		flags: func(cmd *cobra.Command) {
-			cmd.Flags().StringVar(&o.Key, "key", "", "public key that signed the applications: `FILE`, env://NAME")
+			cmd.Flags().StringVar(&o.Key, "key", "", "public key that signed the applications: `FILE`, env://NAME or NAME://REF")
 			cmd.Flags().BoolVar(&o.Deep, "deep", false, "read every blob instead of asking whether it is there")
 		},
 		ready: func(_ context.Context, env app.Environment) (doRoot, error) {
@@ -141,10 +141,10 @@ func (a *program) fleetSignCommand() *cobra.Command {
 		use: "sign [FILE]", short: "Sign every application of a report",
 		example: "  tape fleet sign --key release.key",
 		flags: func(cmd *cobra.Command) {
-			cmd.Flags().StringVar(&key, "key", "", "private key: `FILE`, env://NAME, or - for stdin")
+			cmd.Flags().StringVar(&key, "key", "", "private key: `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
 		},
-		ready: func(_ context.Context, env app.Environment) (doRoot, error) {
-			signer, err := a.signer(key)
+		ready: func(ctx context.Context, env app.Environment) (doRoot, error) {
+			signer, err := a.signer(ctx, key)
 			return func(ctx context.Context, of fleet.Outcome) (any, string, error) {
 				result, err := app.Sign(ctx, app.SignOptions{Environment: env, Ref: of.Root, Signer: signer})
 				if err != nil {

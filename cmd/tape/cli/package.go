@@ -64,7 +64,7 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 			}
 			if signed {
 				var err error
-				if o.Signer, err = a.signer(key); err != nil {
+				if o.Signer, err = a.signer(cmd.Context(), key); err != nil {
 					return err
 				}
 			} else if key != "" {
@@ -78,7 +78,7 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 				return err
 			}
 			o.Environment = env
-			if o.Cache, err = a.cache(&source.cache, env); err != nil {
+			if o.Cache, err = a.cache(cmd.Context(), &source.cache, env); err != nil {
 				return err
 			}
 			if list != "" {
@@ -101,7 +101,7 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 	cmd.Flags().StringVar(&o.Update, "update", "", "write the lock beside the pipeline: images, interpreters, materials, the `NAME` of one, or all")
 	cmd.Flags().Lookup("update").NoOptDefVal = "all"
 	cmd.Flags().BoolVar(&signed, "sign", false, "sign root and content with --key")
-	cmd.Flags().StringVar(&key, "key", "", "private key to sign with: `FILE`, env://NAME, or - for stdin")
+	cmd.Flags().StringVar(&key, "key", "", "private key to sign with: `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
 	cmd.Flags().StringVar(&o.Save, "save", "", "write an archive `FILE` instead of pushing; -O still says what images are called")
 	cmd.Flags().BoolVar(&o.Push, "push", false, "with --save: push as well")
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "write nowhere, and say what would move")

@@ -30,7 +30,7 @@ func (a *program) renderCommand() *cobra.Command {
 				return err
 			}
 			o.Environment = env
-			if o.Cache, err = a.cache(&source.cache, env); err != nil {
+			if o.Cache, err = a.cache(cmd.Context(), &source.cache, env); err != nil {
 				return err
 			}
 			result, err := app.Render(cmd.Context(), o)

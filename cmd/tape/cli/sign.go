@@ -27,7 +27,7 @@ func (a *program) signCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "sign REF --key FILE",
-		Short: "Sign an application with a key",
+		Short: "Sign an application",
 		Example: `  tape sign --generate-key release          # writes release.key and release.pub
   tape sign registry.example.com/team/podinfo:v1.2.3 --key release.key
   tape verify registry.example.com/team/podinfo:v1.2.3 --key release.pub`,
@@ -53,7 +53,7 @@ Signing again with the same key changes nothing.`,
 					return err
 				}
 			}
-			if o.Signer, err = a.signer(key); err != nil {
+			if o.Signer, err = a.signer(cmd.Context(), key); err != nil {
 				return err
 			}
 			env, err := a.environment(cmd.Context())
@@ -80,7 +80,7 @@ Signing again with the same key changes nothing.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&key, "key", "", "private key, PEM or cosign.key: `FILE`, env://NAME, or - for stdin")
+	f.StringVar(&key, "key", "", "private key: `FILE` (PEM or cosign.key), env://NAME, - for stdin, or NAME://REF of a KMS")
 	f.StringVar(&list, "from-file", "", "sign what `LIST` names, REF a line; - is stdin")
 	f.StringVar(&o.BundleOut, "bundle-out", "", "`FILE` for the bundle that signs the root, for verifying without a registry")
 	f.StringVar(&prefix, "generate-key", "", "make a key pair: `PREFIX`.key and PREFIX.pub")
@@ -113,12 +113,12 @@ func (a *program) generateKey(ctx context.Context, prefix string) error {
 	})
 }
 
-// signer reads the key that signs.
-func (a *program) signer(key string) (app.Signer, error) {
+// signer opens the key that signs.
+func (a *program) signer(ctx context.Context, key string) (*app.Key, error) {
 	if key == "" {
 		return nil, usagef("signing needs a key: give --key FILE, or make a pair with 'tape sign --generate-key PREFIX'")
 	}
-	return app.LoadSigner(key, a.password)
+	return app.LoadSigner(ctx, key, a.password)
 }
 
 // password gives the password of a key: the environment's, or what a person

@@ -65,7 +65,7 @@ link that does not hold, unless --allow-outside is given.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Key, "key", "", "public key of who signed the application: `FILE`, env://NAME, or - for stdin")
+	f.StringVar(&o.Key, "key", "", "public key of who signed the application: `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
 	f.StringVar(&list, "from-file", "", "verify what `LIST` names, REF a line; - is stdin")
 	f.StringVar(&o.Bundle, "bundle", "", "`FILE` that signs the root, instead of what is attached to it")
 	f.BoolVar(&o.Offline, "offline", false, "ask no registry: REF is oci:DIR or archive:FILE")

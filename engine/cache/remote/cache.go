@@ -235,7 +235,7 @@ func (c *Cache) put(ctx context.Context, tag string, key digest.Digest, about st
 		return err
 	}
 	now := c.o.Now().UTC().Truncate(time.Second)
-	manifest, body, err := statement{Key: key, Pack: desc.Digest, About: about, Created: now, Expires: now.Add(c.o.Keep)}.seal(desc, c.o.Signer)
+	manifest, body, err := statement{Key: key, Pack: desc.Digest, About: about, Created: now, Expires: now.Add(c.o.Keep)}.seal(ctx, desc, c.o.Signer)
 	if err != nil {
 		return err
 	}

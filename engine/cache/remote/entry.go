@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sigstore/sigstore/pkg/signature"
+	"github.com/sigstore/sigstore/pkg/signature/options"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/descriptor"
@@ -94,7 +96,7 @@ type entry struct {
 }
 
 // seal makes the manifest of an entry.
-func (s statement) seal(pack ocispec.Descriptor, signer signature.Signer) (ocispec.Descriptor, []byte, error) {
+func (s statement) seal(ctx context.Context, pack ocispec.Descriptor, signer signature.Signer) (ocispec.Descriptor, []byte, error) {
 	m := ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: artifactType,
 		Config: pack, Layers: []ocispec.Descriptor{pack},
@@ -112,7 +114,7 @@ func (s statement) seal(pack ocispec.Descriptor, signer signature.Signer) (ocisp
 		if err != nil {
 			return ocispec.Descriptor{}, nil, err
 		}
-		sig, err := signer.SignMessage(bytes.NewReader(message))
+		sig, err := signer.SignMessage(bytes.NewReader(message), options.WithContext(ctx))
 		if err != nil {
 			return ocispec.Descriptor{}, nil, fmt.Errorf("sign: %w", err)
 		}

@@ -63,7 +63,7 @@ func FuzzEntry(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	_, manifest, err := statement{Key: key, Pack: desc.Digest}.seal(desc, nil)
+	_, manifest, err := statement{Key: key, Pack: desc.Digest}.seal(f.Context(), desc, nil)
 	if err != nil {
 		f.Fatal(err)
 	}
