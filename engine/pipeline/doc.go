@@ -35,6 +35,9 @@
 //	    options: {set: ["replicas=${replicas}"]}
 //	images:
 //	  platform: linux/amd64
+//	environments:                           # each renders the sources into a folder of its name
+//	  dev:
+//	  prod: {sources: {web: {options: {set: []}}}}
 //	output:
 //	  image: ${registry}/shop
 //
@@ -44,7 +47,9 @@
 // whose values may be placeholders:
 //
 //	${source.name} ${source.path} ${source.interpreter} ${source.options}
-//	${source.folder}     the source's name if there are several sources, else absent
+//	${source.folder}     the source's name if there are several sources, else absent; below
+//	                     the name of its environment if there are environments
+//	${source.environment} the environment that the source is rendered for, if there are any
 //	${SECTION.KEY}       a value of the short form: ${images.platform}
 //
 // A value that is a single placeholder is replaced by the value in the file, of any type,

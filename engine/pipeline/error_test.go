@@ -33,7 +33,7 @@ func TestErrors(t *testing.T) {
 
 		// the form of the file
 		{"unknown key", "sorces: []", nil, `tape.yaml:3:1: unknown key "sorces" (did you mean "sources"?)`},
-		{"very unknown key", "everything: []", nil, `tape.yaml:3:1: unknown key "everything"; want apiVersion, kind, args, sources, images, output, nodes`},
+		{"very unknown key", "everything: []", nil, `tape.yaml:3:1: unknown key "everything"; want apiVersion, kind, args, sources, environments, images, output, nodes`},
 		{"unknown key of images", "sources: [{path: x}]\nimages:\n  platfrom: linux/amd64", nil, `tape.yaml:5:3: unknown key "platfrom" (did you mean "platform"?)`},
 		{"unknown key of a source", "sources:\n  - path: x\n    opitons: {}", nil, `tape.yaml:5:5: unknown key "opitons" (did you mean "options"?)`},
 		{"unknown key of a node", "nodes:\n  scan:\n    input: {}", nil, `tape.yaml:5:5: unknown key "input" (did you mean "inputs"?)`},
@@ -47,7 +47,7 @@ func TestErrors(t *testing.T) {
 		{"each", "nodes: {scan: {each: image}}", nil, `tape.yaml:3:22: "each" must be source`},
 		{"inputs is text", "nodes: {scan: {inputs: render}}", nil, `tape.yaml:3:24: "inputs" must be a mapping, not a string`},
 		{"input is no reference", "nodes: {scan: {inputs: {manifests: render}}}", nil, `tape.yaml:3:36: input "manifests" must have the form node.output`},
-		{"input key", "nodes: {scan: {inputs: {manifests: {'a/b': c.d}}}}", nil, `tape.yaml:3:37: key "a/b" of input "manifests" must consist of letters, digits, -, _ and dots`},
+		{"input key", "nodes: {scan: {inputs: {manifests: {'A/b': c.d}}}}", nil, `tape.yaml:3:37: key "A/b" of input "manifests" must consist of letters, digits, -, _, / and dots`},
 		{"with is text", "nodes: {scan: {with: x}}", nil, `tape.yaml:3:22: "with" must be a mapping, not a string`},
 		{"several", "sorces: []\nnodes: []\nouput: {}", nil, "tape.yaml:3:1: unknown key \"sorces\" (did you mean \"sources\"?)\ntape.yaml:4:8: \"nodes\" must be a mapping, not a list\ntape.yaml:5:1: unknown key \"ouput\" (did you mean \"output\"?)"},
 

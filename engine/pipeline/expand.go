@@ -82,19 +82,19 @@ func (e *Expanded) expand(own []node, overrides []override) error {
 // render/web, from the rest.
 func (e *Expanded) splitSingle(nodes, layer []node) (rest, single []node) {
 	for _, n := range layer {
-		i := strings.LastIndexByte(n.name, '/')
-		made := i > 0 &&
-			slices.ContainsFunc(e.sources, func(s source) bool { return s.name == n.name[i+1:] }) &&
-			slices.ContainsFunc(nodes, func(d node) bool { return d.each && d.name == n.name[:i] })
-		if !made {
+		of, made := e.instances(n.name, nodes)
+		if len(made) == 0 {
 			rest = append(rest, n)
 			continue
 		}
 		if !n.given {
 			// Its kind is that of the other instances, not its own name.
-			n.uses = nodes[slices.IndexFunc(nodes, func(d node) bool { return d.name == n.name[:i] })].uses
+			n.uses = of.uses
 		}
-		single = append(single, n)
+		for _, s := range made {
+			n.name = of.name + "/" + s.name
+			single = append(single, n)
+		}
 	}
 	return rest, single
 }
@@ -221,7 +221,9 @@ func (e *Expanded) resolveRef(n expandedNode, port Port, r ref, p *problems) []r
 	var base bool
 	if from(r.node) != nil {
 		if port.Many && r.key == "" {
-			r.key = r.node[strings.LastIndexByte(r.node, '/')+1:]
+			if r.key = from(r.node).source; r.key == "" {
+				r.key = r.node[strings.LastIndexByte(r.node, '/')+1:]
+			}
 		}
 		found = []ref{r}
 	} else {

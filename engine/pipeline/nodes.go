@@ -15,6 +15,9 @@ import (
 // was instantiated for.
 var nodeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]*$`)
 
+// inputKey matches a key of an input: the name of a source, or environment/source.
+var inputKey = regexp.MustCompile(`^([a-z0-9][a-z0-9-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
 // node is a node as written in a file.
 type node struct {
 	name string
@@ -106,8 +109,8 @@ func readInput(f field, p *problems) input {
 	case mapping:
 		in.keys = true
 		for _, r := range f.value.fields {
-			if !sourceName.MatchString(r.key) {
-				p.add(r.at, "key %q of input %q must consist of letters, digits, -, _ and dots", r.key, f.key)
+			if !inputKey.MatchString(r.key) {
+				p.add(r.at, "key %q of input %q must consist of letters, digits, -, _, / and dots", r.key, f.key)
 				continue
 			}
 			one(r.key, r.value)

@@ -23,6 +23,8 @@ type Pipeline struct {
 	root      *value // mapping
 	args      map[string]arg
 	overrides []override
+	// environments are those to take; none means all.
+	environments []string
 }
 
 // override is an option set by With.
@@ -59,7 +61,7 @@ func (t *Table) Parse(file string, data []byte) (*Pipeline, error) {
 			p.add(got.at, "%s is %q, want %s", header.key, got.scalar, header.want)
 		}
 	}
-	known(root, &p, slices.Concat([]string{"apiVersion", "kind", "args", "sources"}, t.sectionNames(), []string{"nodes"})...)
+	known(root, &p, slices.Concat([]string{"apiVersion", "kind", "args", "sources", "environments"}, t.sectionNames(), []string{"nodes"})...)
 	for section, keys := range t.sections {
 		if v := root.get(section); v != nil && v.kind != null && want(v, mapping, fmt.Sprintf("%q", section), &p) {
 			known(v, &p, slices.Sorted(maps.Keys(keys))...)
@@ -76,6 +78,7 @@ func (t *Table) Parse(file string, data []byte) (*Pipeline, error) {
 			}
 		}
 	}
+	readEnvironments(root.get("environments"), &p)
 	if err := p.sorted(); err != nil {
 		return nil, err
 	}
@@ -165,6 +168,7 @@ func (p *Pipeline) Expand(ctx context.Context, args map[string]string) (*Expande
 	}
 	e := &Expanded{table: p.table, at: root.at, root: &root, argument: argument}
 	e.sources = readSources(root.get("sources"), &problems)
+	e.sources = inEnvironments(e.sources, readEnvironments(root.get("environments"), &problems), p.environments, &problems)
 	own := readNodes(root.get("nodes"), &problems)
 	if len(problems) == 0 && len(e.sources) == 0 && len(own) == 0 {
 		at := e.at

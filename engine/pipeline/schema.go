@@ -40,7 +40,8 @@ func (t *Table) Schema() ([]byte, error) {
 				"options":     schema{"description": "Options of the interpreter, which it describes.", "type": "object"},
 			}, "path"),
 		},
-		"nodes": t.nodesSchema(),
+		"environments": environmentsSchema(),
+		"nodes":        t.nodesSchema(),
 	}
 	for section, keys := range t.sections {
 		of := schema{}
@@ -65,6 +66,35 @@ func (t *Table) Schema() ([]byte, error) {
 }
 
 type schema = map[string]any
+
+// environmentsSchema returns the schema of environments.
+func environmentsSchema() schema {
+	of := closed(schema{
+		"sources": schema{
+			"description": "What differs, by the names of sources.",
+			"type":        []string{"object", "null"},
+			"additionalProperties": orNull(closed(schema{
+				"path":    schema{"description": "The path in place of the source's.", "type": "string", "minLength": 1},
+				"options": schema{"description": "Options over those of the source, one by one; null removes one.", "type": "object"},
+			})),
+		},
+		"skip": schema{"description": "The names of sources that the environment does not have.", "type": []string{"array", "null"}, "items": schema{"type": "string"}},
+	})
+	return schema{
+		"description":          "Environments: each renders the sources with options of its own, into a folder of its name.",
+		"type":                 []string{"object", "null"},
+		"minProperties":        1,
+		"maxProperties":        MaxEnvironments,
+		"propertyNames":        schema{"pattern": environmentPattern},
+		"additionalProperties": orNull(of),
+	}
+}
+
+// orNull returns a schema that also accepts null.
+func orNull(object schema) schema {
+	object["type"] = []string{"object", "null"}
+	return object
+}
 
 // closed returns the schema of an object with only these properties.
 func closed(properties schema, required ...string) schema {

@@ -43,6 +43,7 @@ func TestSchema(t *testing.T) {
 	good := []string{
 		"sources: [{path: x}]",
 		"args: {a: x, b: 7, c: true, d: {type: integer, default: 4, help: h}}\nsources: [{name: n, path: x, interpreter: helm, options: {a: 1}}]\nimages: {platform: linux/amd64, fields: [{kind: Pump, path: /x}]}\noutput: {image: example.com/shop, tags: [v1, \"${a}\"]}",
+		"sources: [{path: x}]\nenvironments: {dev: , prod: {skip: [x], sources: {x: {path: y, options: {a: null}}, y: }}}",
 		"images: {platform: \"${platform}\"}\nnodes: {scan: {with: {depth: \"${b}\"}}}",
 		"nodes:\n  scan:\n    with: {depth: null}\n    inputs: {manifests: {a: b.c}}\n  policy:\n    inputs: {images: resolve.images}\n    with: {allow: [a]}\n  mine:\n    uses: policy\n    each: source\n  resolve: {uses: count, inputs: {images: a.b}}\n  push: {inputs: {facts: null}}\n  count:\n",
 	}
@@ -65,6 +66,10 @@ func TestSchema(t *testing.T) {
 	}
 	bad := []string{
 		"sorces: []",
+		"environments: {}",
+		"environments: {Dev: }",
+		"environments: {dev: {skip: x}}",
+		"environments: {dev: {sources: {x: {interpreter: helm}}}}",
 		"sources: {path: x}",
 		"sources: [{name: x}]",
 		"sources: [{path: x, interpreter: ./helm}]",

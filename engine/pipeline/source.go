@@ -16,7 +16,7 @@ import (
 const sourceSection = "source"
 
 // sourceKeys are the keys of a source that the default pipeline can use.
-var sourceKeys = []string{"name", "path", "interpreter", "options", "folder"}
+var sourceKeys = []string{"name", "path", "interpreter", "options", "folder", "environment"}
 
 // Source is a source in the short form.
 type Source struct {
@@ -39,6 +39,7 @@ var sourceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 // source is a Source as written in a file.
 type source struct {
 	name   string
+	of     string // in an environment: its name in the file
 	at     position
 	values map[string]*value // by key in sourceKeys; absent if not given
 }

@@ -24,6 +24,8 @@ import (
 //	          where that is not known, or sources have different ones
 //	source    the repository's URL; none where sources have different ones
 //
+// and AnnotationEnvironments where sources are of environments.
+//
 // Tags given by hand are names, not versions: they change no digest.
 func Annotations(repository string, facts []vcs.Facts, created time.Time) map[string]string {
 	out := map[string]string{ocispec.AnnotationTitle: path.Base(repository)}
@@ -35,6 +37,7 @@ func Annotations(repository string, facts []vcs.Facts, created time.Time) map[st
 	set(ocispec.AnnotationRevision, revision(facts))
 	set(ocispec.AnnotationSource, common(facts, func(r vcs.Repository) string { return r.URI }))
 	set(ocispec.AnnotationVersion, highest(VersionTags(facts)))
+	set(AnnotationEnvironments, joinSet(environments(facts)))
 
 	if created.IsZero() {
 		created = time.Unix(0, 0)
@@ -45,6 +48,17 @@ func Annotations(repository string, facts []vcs.Facts, created time.Time) map[st
 		}
 	}
 	out[ocispec.AnnotationCreated] = created.UTC().Format(time.RFC3339)
+	return out
+}
+
+// environments are those that sources are of.
+func environments(facts []vcs.Facts) []string {
+	var out []string
+	for _, f := range facts {
+		if f.Environment != "" {
+			out = append(out, f.Environment)
+		}
+	}
 	return out
 }
 

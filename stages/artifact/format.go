@@ -26,15 +26,16 @@ const (
 
 // Annotations.
 const (
-	AnnotationFormat      = "vnd.tape.format"
-	AnnotationRole        = "vnd.tape.role"
-	AnnotationImageSource = "vnd.tape.image.source" // normalised references, comma-joined, sorted
-	AnnotationImageFrom   = "vnd.tape.image.from"   // of a dependency: docker-daemon, containerd, oci or archive
-	AnnotationImageTag    = "vnd.tape.image.tag"    // tags of the image in the root's repository, comma-joined, sorted
-	AnnotationRelatedTo   = "vnd.tape.related.to"   // digest of the image or platform manifest
-	AnnotationRelatedTag  = "vnd.tape.related.tag"  // where it was found by tag
-	annotationInterpreter = "vnd.tape.content.interpreter"
-	AnnotationPlatforms   = "vnd.tape.platforms" // of a layout that lacks the other platforms
+	AnnotationFormat       = "vnd.tape.format"
+	AnnotationRole         = "vnd.tape.role"
+	AnnotationImageSource  = "vnd.tape.image.source" // normalised references, comma-joined, sorted
+	AnnotationImageFrom    = "vnd.tape.image.from"   // of a dependency: docker-daemon, containerd, oci or archive
+	AnnotationImageTag     = "vnd.tape.image.tag"    // tags of the image in the root's repository, comma-joined, sorted
+	AnnotationEnvironments = "vnd.tape.environments" // of root and content: first folders of the content, comma-joined, sorted
+	AnnotationRelatedTo    = "vnd.tape.related.to"   // digest of the image or platform manifest
+	AnnotationRelatedTag   = "vnd.tape.related.tag"  // where it was found by tag
+	annotationInterpreter  = "vnd.tape.content.interpreter"
+	AnnotationPlatforms    = "vnd.tape.platforms" // of a layout that lacks the other platforms
 
 	annotationReferenceType   = "vnd.docker.reference.type"
 	AnnotationReferenceDigest = "vnd.docker.reference.digest"

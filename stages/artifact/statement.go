@@ -86,7 +86,8 @@ type Parameters struct {
 
 // SourceParameters are those of one source.
 type SourceParameters struct {
-	Name        string          `json:"name,omitempty"`      // where there are several
+	Name        string          `json:"name,omitempty"` // where there are several
+	Environment string          `json:"environment,omitempty"`
 	Path        string          `json:"path,omitempty"`      // below the repository's top
 	Reference   string          `json:"reference,omitempty"` // of a remote source
 	Folder      string          `json:"folder,omitempty"`    // of its files in the content, where there are several sources
@@ -126,6 +127,7 @@ type Transform struct {
 
 	// Of a render.
 	Source      string                 `json:"source,omitempty"`
+	Environment string                 `json:"environment,omitempty"`
 	Reference   string                 `json:"reference,omitempty"`
 	Interpreter *rendering.Interpreted `json:"interpreter,omitempty"`
 	Options     json.RawMessage        `json:"options,omitempty"`

@@ -30,6 +30,8 @@ type View struct {
 	Root    ViewRoot    `json:"root"`
 	Content ViewContent `json:"content"`
 	Tags    []string    `json:"tags"` // of the root, as far as they can be known
+	// Environments are the first folders of the content, where the pipeline has them.
+	Environments []string `json:"environments,omitempty"`
 	// TagReason says why git's version tags are not the application's; "" where they
 	// are, or there are none.
 	TagReason  string          `json:"tag_reason,omitempty"`
@@ -70,12 +72,14 @@ type ViewFile struct {
 
 // ViewImage is an image of the application.
 type ViewImage struct {
-	Name      string           `json:"name"`            // where it came from, normalised
-	Names     []string         `json:"names,omitempty"` // where it has several names: all
-	Digest    digest.Digest    `json:"digest"`
-	Ref       string           `json:"ref"` // where it lies now
-	Platforms []ViewPlatform   `json:"platforms"`
-	Related   []images.Related `json:"related"`
+	Name  string   `json:"name"`            // where it came from, normalised
+	Names []string `json:"names,omitempty"` // where it has several names: all
+	// Environments are those whose manifests name it, where there are some.
+	Environments []string         `json:"environments,omitempty"`
+	Digest       digest.Digest    `json:"digest"`
+	Ref          string           `json:"ref"` // where it lies now
+	Platforms    []ViewPlatform   `json:"platforms"`
+	Related      []images.Related `json:"related"`
 }
 
 // ViewPlatform is one platform of an image.
@@ -95,12 +99,14 @@ type ViewStatement struct {
 
 // ViewSource is a source of the application.
 type ViewSource struct {
-	Name      string       `json:"name,omitempty"`
-	Path      string       `json:"path,omitempty"`
-	Reference string       `json:"reference,omitempty"` // of a remote source
-	URI       string       `json:"uri"`
-	Commit    string       `json:"commit"`
-	Modified  vcs.Tristate `json:"modified"`
+	Name string `json:"name,omitempty"`
+	// Environment is the one that the source is rendered for, where there are several.
+	Environment string       `json:"environment,omitempty"`
+	Path        string       `json:"path,omitempty"`
+	Reference   string       `json:"reference,omitempty"` // of a remote source
+	URI         string       `json:"uri"`
+	Commit      string       `json:"commit"`
+	Modified    vcs.Tristate `json:"modified"`
 	// Changes names files that are not as committed; "" where none are known.
 	Changes string `json:"changes,omitempty"`
 	// Interpreter is the name and version of what rendered the source, "" where
@@ -183,6 +189,8 @@ func (a *Application) View(ctx context.Context, repository, tag string, data boo
 	}
 	v.Sources = append(v.Sources, sources(statements)...)
 	v.TagReason = tagReason(statements)
+	v.Environments = a.Environments()
+	v.inEnvironments(statements)
 	v.Source = commonSource(v.Sources)
 	if a.Format == FormatOriginal {
 		v.Images = append(v.Images, originalImages(statements)...)
@@ -503,7 +511,7 @@ func sources(statements []Statement) []ViewSource {
 		}
 		for _, source := range p.BuildDefinition.ExternalParameters.Sources {
 			out = append(out, ViewSource{
-				Name: source.Name, Path: source.Path, Reference: source.Reference, Modified: vcs.Unknown, Options: options(source.Options),
+				Name: source.Name, Environment: source.Environment, Path: source.Path, Reference: source.Reference, Modified: vcs.Unknown, Options: options(source.Options),
 			})
 		}
 	}

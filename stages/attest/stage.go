@@ -150,9 +150,10 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 }
 
 // anonymous removes the name of a lone source. It carries no information, and may be
-// the name of the folder that the repository was cloned into.
+// the name of the folder that the repository was cloned into. That of a source in an
+// environment is from a pipeline file.
 func (k *known) anonymous() {
-	if len(k.facts) == 1 && len(k.renderings) == 1 {
+	if len(k.facts) == 1 && len(k.renderings) == 1 && k.facts[0].Environment == "" {
 		k.facts[0].Name, k.renderings[0].Source = "", ""
 	}
 }

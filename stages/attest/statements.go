@@ -79,7 +79,7 @@ func (k *known) provenance() artifact.Provenance {
 	parameters := &p.BuildDefinition.ExternalParameters
 	parameters.Platform = k.platform()
 	for _, f := range k.facts {
-		s := artifact.SourceParameters{Name: f.Name, Path: f.Path, Reference: f.Reference}
+		s := artifact.SourceParameters{Name: f.Name, Environment: f.Environment, Path: f.Path, Reference: f.Reference}
 		if i := slices.IndexFunc(k.renderings, func(r rendering.Rendering) bool { return r.Source == f.Name }); i >= 0 {
 			s.Folder, s.Interpreter, s.Options = k.renderings[i].Folder, k.renderings[i].Interpreter.Name, shown(k.renderings[i].Options)
 		}
@@ -246,6 +246,7 @@ func (k *known) render(r rendering.Rendering) (artifact.Transform, []artifact.Re
 		if f.Name != r.Source {
 			continue
 		}
+		out.Environment = f.Environment
 		for _, file := range f.Files {
 			out.Inputs = append(out.Inputs, artifact.Input{Name: file.Path, Digest: artifact.DigestSet(file.Digest)})
 		}

@@ -98,7 +98,9 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if len(chosen) == 0 {
 		return nil, nothing(report.Skipped)
 	}
-	for _, warning := range warnings(chosen, report) {
+	annotations := artifact.Annotations(s.config.Repository, facts, s.config.Created)
+	environments := artifact.Environments(annotations)
+	for _, warning := range warnings(chosen, report, environments) {
 		t.Report(engine.Event{Level: "warning", Message: warning})
 	}
 	list, listing := rename(chosen)
@@ -106,7 +108,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := artifact.ContentManifest(layer.Desc, artifact.Annotations(s.config.Repository, facts, s.config.Created))
+	manifest, err := artifact.ContentManifest(layer.Desc, annotations)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +183,7 @@ const skipMarker = "+argocd:skip-file-rendering"
 
 // warnings returns a warning for each thing in the content that some deployer rejects
 // or treats differently.
-func warnings(chosen []files.File, report images.Report) []string {
+func warnings(chosen []files.File, report images.Report, environments artifact.EnvironmentSet) []string {
 	stored := make(map[string]bool, len(chosen))
 	var out []string
 	for _, f := range chosen {
@@ -212,7 +214,7 @@ func warnings(chosen []files.File, report images.Report) []string {
 			}
 		}
 	}
-	type identity struct{ group, kind, namespace, name string }
+	type identity struct{ environment, group, kind, namespace, name string }
 	first := make(map[identity]images.Object)
 	for _, o := range report.Objects {
 		if !stored[o.File] {
@@ -226,7 +228,7 @@ func warnings(chosen []files.File, report images.Report) []string {
 		if !ok {
 			group = ""
 		}
-		id := identity{group, o.Kind, cmp.Or(o.Namespace, "default"), o.Name}
+		id := identity{environments.Of(o.File), group, o.Kind, cmp.Or(o.Namespace, "default"), o.Name}
 		if f, twice := first[id]; twice {
 			out = append(out, fmt.Sprintf("%s: %s %s is already defined at %s: Flux rejects duplicates", at(o.File, o.Line), o.Kind, o.Name, at(f.File, f.Line)))
 		} else {

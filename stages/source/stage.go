@@ -65,6 +65,8 @@ type Config struct {
 	Interpreter string `json:"interpreter,omitempty"`
 	// Options of the interpreter, an object.
 	Options json.RawMessage `json:"options,omitempty"`
+	// Environment that the source is rendered for; "" where the pipeline has none.
+	Environment string `json:"environment,omitempty"`
 	// Settings are more options, one at a time, over Options.
 	Settings []Setting `json:"settings,omitempty"`
 	// Parts: a folder that no interpreter claims, and below which sources lie, is
@@ -242,6 +244,7 @@ func (s *Stage) run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err != nil {
 		return nil, err
 	}
+	facts.Environment = s.config.Environment
 	for _, w := range slices.Concat(taken.warnings, warnings) {
 		t.Report(engine.Event{Level: engine.Warning, Message: w})
 	}

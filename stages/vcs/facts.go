@@ -28,6 +28,9 @@ const (
 type Facts struct {
 	// Name is the name of the source in the pipeline.
 	Name string `json:"name,omitempty"`
+	// Environment is the environment that the source is rendered for, "" if the pipeline
+	// has none.
+	Environment string `json:"environment,omitempty"`
 	// Path is the path of the source relative to the top of its repository,
 	// slash-separated, "." for the top. Without a repository it is relative to the
 	// folder of the pipeline file, else to the smallest folder that contains all inputs.

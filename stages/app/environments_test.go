@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/taped-dev/tape/engine/content/registry/registrytest"
+	"github.com/taped-dev/tape/stages/app"
+	"github.com/taped-dev/tape/stages/artifact"
+)
+
+// deployment is one with an image; the environments of newEnvironments have one each.
+func deployment(name, image string) string {
+	return `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: ` + name + `}
+spec: {template: {spec: {containers: [{name: c, image: "` + image + `"}]}}}
+`
+}
+
+// environments is a pipeline with two sources in the environments dev and prod, of which
+// dev leaves one out.
+type environments struct {
+	env  app.Environment
+	file string // tape.yaml
+	dst  string // host of the registry
+	ref  string // where pack pushes to
+}
+
+func newEnvironments(t *testing.T) *environments {
+	t.Helper()
+	dir := t.TempDir()
+	for file, data := range map[string]string{
+		"tape.yaml": `apiVersion: tape/v1
+kind: Pipeline
+sources: [{name: web, path: web/dev}, {name: db, path: db}]
+environments:
+  prod: {sources: {web: {path: web/prod}}}
+  dev: {skip: [db]}
+`,
+		"web/dev/web.yaml":  deployment("web", "ex.io/web:1"),
+		"web/prod/web.yaml": deployment("web", "ex.io/web:1") + "---\n" + deployment("more", "ex.io/more:1"),
+		"db/db.yaml":        deployment("db", "ex.io/db:1"),
+	} {
+		file = filepath.Join(dir, file)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, file, data)
+	}
+	env, done, err := environment(t.TempDir(), registrytest.Serve(t, &registrytest.Upstream{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = done() })
+	e := &environments{env: env, file: filepath.Join(dir, "tape.yaml"), dst: registrytest.Serve(t, registrytest.GGCR())}
+	e.ref = e.dst + "/team/shop:v1"
+	return e
+}
+
+func (e *environments) options() app.Options {
+	return app.Options{Environment: e.env, Pipeline: e.file, Strict: true}
+}
+
+func (e *environments) pack(t *testing.T, o app.Options) *app.PackageResult {
+	t.Helper()
+	result, err := app.Package(t.Context(), app.PackageOptions{Options: o, Repository: e.dst + "/team/shop", Tags: []string{"v1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+// TestEnvironments packs two environments that define the same object into one artifact,
+// in which every statement names the environment that it is about.
+func TestEnvironments(t *testing.T) {
+	e := newEnvironments(t)
+	result := e.pack(t, e.options())
+	if len(result.Images) != 3 || len(result.Warnings) > 0 {
+		t.Errorf("%d images, warnings %q", len(result.Images), result.Warnings)
+	}
+	view, err := app.View(t.Context(), app.ViewOptions{Environment: e.env, Ref: e.ref})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range view.Content.Files {
+		names = append(names, f.Name)
+	}
+	if want := []string{"dev/web/web.yaml", "prod/db/db.yaml", "prod/web/web.yaml"}; !slices.Equal(names, want) {
+		t.Errorf("files %q, want %q", names, want)
+	}
+	if got := view.Root.Annotations[artifact.AnnotationEnvironments]; got != "dev,prod" {
+		t.Errorf("environments of the root: %q", got)
+	}
+	var said []string
+	for _, s := range view.Sources {
+		said = append(said, s.Environment+" "+s.Name)
+	}
+	if want := []string{"dev dev/web", "prod prod/db", "prod prod/web"}; !slices.Equal(said, want) {
+		t.Errorf("sources %q, want %q", said, want)
+	}
+	for _, s := range view.Statements {
+		if s.PredicateType == artifact.PredicateTransform && strings.Contains(string(s.Predicate), `"kind":"render"`) {
+			environment, _, _ := strings.Cut(s.Subjects[0].Name, "/")
+			if !strings.Contains(string(s.Predicate), `"environment":"`+environment+`"`) {
+				t.Errorf("the statement about %s names another environment: %s", s.Subjects[0].Name, s.Predicate)
+			}
+		}
+	}
+	// The path that Flux and Argo CD are given is a folder of the layer.
+	dir := filepath.Join(t.TempDir(), "out")
+	if _, err := app.Pull(t.Context(), app.PullOptions{Environment: e.env, Ref: e.ref, Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "prod", "db", "db.yaml"))
+	if err != nil || !strings.Contains(string(data), "/team/shop:db.1.") {
+		t.Errorf("%s, %v", data, err)
+	}
+	// Another run changes nothing.
+	if again := e.pack(t, e.options()); again.Root.Digest != result.Root.Digest {
+		t.Errorf("packed twice: %s and %s", result.Root.Digest, again.Root.Digest)
+	}
+}
+
+// TestEnvironmentTwice refuses the same object twice in one environment.
+func TestEnvironmentTwice(t *testing.T) {
+	e := newEnvironments(t)
+	write(t, filepath.Join(filepath.Dir(e.file), "db", "web.yaml"), deployment("web", "ex.io/web:1"))
+	_, err := app.Package(t.Context(), app.PackageOptions{Options: e.options(), Repository: e.dst + "/team/shop", DryRun: true})
+	if err == nil || !strings.Contains(err.Error(), "Deployment web is already defined at ") {
+		t.Errorf("got %v", err)
+	}
+}
