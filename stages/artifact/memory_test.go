@@ -18,7 +18,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/sigstore/sigstore/pkg/signature"
 
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/files"
@@ -331,7 +330,12 @@ func TestSignatures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, _, err := signature.NewDefaultECDSASignerVerifier()
+	private, _, err := sign.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TAPE_TEST_KEY", string(private))
+	signer, err := sign.LoadSigner(ctx, "env://TAPE_TEST_KEY", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
