@@ -3,6 +3,7 @@
 package app_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -125,6 +126,100 @@ func TestEnvironments(t *testing.T) {
 	// Another run changes nothing.
 	if again := e.pack(t, e.options()); again.Root.Digest != result.Root.Digest {
 		t.Errorf("packed twice: %s and %s", result.Root.Digest, again.Root.Digest)
+	}
+}
+
+// TestOneEnvironment does with one environment what else is done with all.
+func TestOneEnvironment(t *testing.T) {
+	e := newEnvironments(t)
+	e.pack(t, e.options())
+	dir := filepath.Join(t.TempDir(), "prod")
+	pulled, err := app.Pull(t.Context(), app.PullOptions{Environment: e.env, Ref: e.ref, Dir: dir, Env: "prod"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"db/db.yaml", "web/web.yaml"}; !slices.Equal(pulled.Files, want) {
+		t.Errorf("pulled %q, want %q", pulled.Files, want)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "web", "web.yaml")); err != nil {
+		t.Error(err)
+	}
+	var usage *app.UsageError
+	_, err = app.Pull(t.Context(), app.PullOptions{Environment: e.env, Ref: e.ref, Dir: dir, Env: "pord"})
+	if !errors.As(err, &usage) || !strings.Contains(err.Error(), `there is no environment "pord" (did you mean "prod"?)`) {
+		t.Errorf("another one: %v", err)
+	}
+	view, err := app.View(t.Context(), app.ViewOptions{Environment: e.env, Ref: e.ref, Env: "dev"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(view.Images) != 1 || len(view.Content.Files) != 1 || len(view.Sources) != 1 {
+		t.Errorf("dev has images %v, files %v, sources %v", view.Images, view.Content.Files, view.Sources)
+	}
+	manifests, err := app.Manifests(t.Context(), app.ViewOptions{Environment: e.env, Ref: e.ref, Env: "dev"})
+	if err != nil || len(manifests.Files) != 1 || manifests.Files[0].Name != "web/web.yaml" {
+		t.Errorf("manifests of dev: %v, %v", manifests, err)
+	}
+
+	o := e.options()
+	images, err := app.Images(t.Context(), app.ImagesOptions{Options: o})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var used []string
+	for _, image := range images.Images {
+		used = append(used, image.Name+" "+strings.Join(image.Environments, ","))
+	}
+	if want := []string{"ex.io/db:1 prod", "ex.io/more:1 prod", "ex.io/web:1 dev,prod"}; !slices.Equal(used, want) {
+		t.Errorf("images %q, want %q", used, want)
+	}
+	o.Environments = []string{"dev"}
+	rendered, err := app.Render(t.Context(), app.RenderOptions{Options: o})
+	if err != nil || len(rendered.Files) != 1 || rendered.Files[0].Name != "web/web.yaml" {
+		t.Errorf("rendered %v, %v", rendered, err)
+	}
+	alone := e.pack(t, o)
+	if !slices.Equal(alone.Environments, o.Environments) || len(alone.Images) != 1 {
+		t.Errorf("packed %q with %d images", alone.Environments, len(alone.Images))
+	}
+	o.Environments = []string{"test"}
+	if _, err := app.Render(t.Context(), app.RenderOptions{Options: o}); !errors.As(err, &usage) || !strings.Contains(err.Error(), `there is no environment "test"; want dev, prod`) {
+		t.Errorf("render another one: %v", err)
+	}
+}
+
+// TestEnvironmentsElsewhere verifies what was signed, copied, saved and relocated.
+func TestEnvironmentsElsewhere(t *testing.T) {
+	e := newEnvironments(t)
+	public, signer := newKey(t)
+	o := e.options()
+	o.Signer = signer
+	e.pack(t, o)
+	if _, err := app.Copy(t.Context(), app.CopyOptions{Environment: e.env, Pairs: []app.CopyPair{{Source: e.ref, Target: e.dst + "/copy/shop:v1"}}}); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "shop.tar")
+	if _, err := app.Save(t.Context(), app.SaveOptions{Environment: e.env, Ref: e.ref, File: file}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := app.Relocate(t.Context(), app.RelocateOptions{Options: app.Options{Environment: e.env}, Source: e.ref, Repository: e.dst + "/site/shop"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := app.Sign(t.Context(), app.SignOptions{Environment: e.env, Ref: e.dst + "/site/shop:v1", Signer: signer}); err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range []string{e.ref, e.dst + "/copy/shop:v1", "archive:" + file, e.dst + "/site/shop:v1"} {
+		r, err := app.Verify(t.Context(), app.VerifyOptions{Environment: e.env, Ref: ref, Key: public})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !r.OK {
+			t.Errorf("%s: %v", ref, failing(r))
+		}
+		dir := filepath.Join(t.TempDir(), "out")
+		if pulled, err := app.Pull(t.Context(), app.PullOptions{Environment: e.env, Ref: ref, Dir: dir, Env: "prod"}); err != nil || len(pulled.Files) != 2 {
+			t.Errorf("pull %s: %v, %v", ref, pulled, err)
+		}
 	}
 }
 

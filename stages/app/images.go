@@ -48,7 +48,12 @@ func Images(ctx context.Context, o ImagesOptions) (*ImagesResult, error) {
 		Unpinned:     orEmpty(list.Unpinned),
 		Mentions:     report.Mentions,
 	}
+	environments, err := run.environments(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for i := range result.Images {
+		result.Images[i].Environments = environments.With(result.Images[i].Locations)
 		result.Images[i].Locations = from.locations(result.Images[i].Locations)
 	}
 	for i, m := range result.Mentions {

@@ -5,6 +5,7 @@ package app
 import (
 	"context"
 	"slices"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -127,6 +128,12 @@ func (m made) facts(ctx context.Context) ([]vcs.Facts, error) {
 }
 
 // renderings are those of every source.
+// environments are those that were rendered; none where the pipeline has none.
+func (m made) environments(ctx context.Context) (artifact.EnvironmentSet, error) {
+	all, err := m.facts(ctx)
+	return artifact.Environments(artifact.Annotations("", all, time.Time{})), err
+}
+
 func (m made) renderings(ctx context.Context) ([]rendering.Rendering, error) {
 	return every[rendering.Rendering](ctx, m, "rendering", rendering.MediaTypeRendering)
 }

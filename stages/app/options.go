@@ -29,6 +29,8 @@ type Options struct {
 	Pipeline string
 	// Args are values for the pipeline's arguments.
 	Args map[string]string
+	// Environments are those of the pipeline to take; none is all.
+	Environments []string
 	// Deterministic renders twice and fails on a difference.
 	Deterministic bool
 	// SkipInvalid leaves out files that do not parse instead of failing.
@@ -127,8 +129,10 @@ type PackageResult struct {
 	// MovedTags led to something else before, sorted; after a dry run they would move.
 	MovedTags []transfer.MovedTag `json:"moved_tags"`
 	Images    []PackagedImage     `json:"images"`
-	Related   int                 `json:"related"`
-	Unpinned  []images.Unpinned   `json:"unpinned"`
+	// Environments are the first folders of the content, where the pipeline has them.
+	Environments []string          `json:"environments,omitempty"`
+	Related      int               `json:"related"`
+	Unpinned     []images.Unpinned `json:"unpinned"`
 	// Placeholders are image fields that something else fills in later.
 	Placeholders []images.Placeholder `json:"placeholders"`
 	Skipped      []images.Skipped     `json:"skipped"`

@@ -107,6 +107,9 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 		DryRun:       o.DryRun,
 		Warnings:     run.warnings(),
 	}
+	if result.Environments, err = run.environments(ctx); err != nil {
+		return nil, err
+	}
 	from.trace(result.Unpinned, result.Placeholders, result.Skipped)
 	if result.TagReason, err = run.tagReason(ctx); err != nil {
 		return nil, err

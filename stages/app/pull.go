@@ -25,6 +25,8 @@ type PullOptions struct {
 	// Dir is made, or must be empty unless Force.
 	Dir   string
 	Force bool
+	// Env is the environment whose files are written, without its folder; "" is all.
+	Env string
 	// Rewrite points the manifests to the repository they are pulled from.
 	Rewrite bool
 	// Key is a file of the public key that must have signed the application, Bundle a
@@ -47,6 +49,8 @@ type PullResult struct {
 	// Verified says that the whole chain was verified before anything was written.
 	Verified bool     `json:"verified,omitempty"`
 	Files    []string `json:"files"`
+	// Environments are those of the files, where the application has them.
+	Environments []string `json:"environments,omitempty"`
 	// Rewritten is how many files were pointed to another repository.
 	Rewritten int `json:"rewritten"`
 	// PointsTo is the repository that the manifests point to, where that is not
@@ -94,6 +98,13 @@ func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
 		return nil, advice.Add(fmt.Errorf("rewrite %s: it does not say where its references stand", o.Ref), advice.RelocateRewrite)
 	} else if o.Rewrite {
 		return nil, fmt.Errorf("rewrite %s: only what is pulled from a registry can be pointed there", o.Ref)
+	}
+	result.Environments = app.Environments()
+	if o.Env != "" {
+		if list, err = app.Environments().Select(list, o.Env); err != nil {
+			return nil, fmt.Errorf("pull %s: %w", o.Ref, asUsage(err))
+		}
+		result.Environments = []string{o.Env}
 	}
 	for _, f := range list {
 		result.Files = append(result.Files, f.Name)

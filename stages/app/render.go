@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/taped-dev/tape/engine"
@@ -86,6 +87,9 @@ func Render(ctx context.Context, o RenderOptions) (*RenderResult, error) {
 	var kept []files.File
 	for _, f := range all {
 		if holdsObjects[f.Name] {
+			if len(o.Environments) == 1 { // named as pull names them
+				f.Name = strings.TrimPrefix(f.Name, o.Environments[0]+"/")
+			}
 			result.Files = append(result.Files, RenderedFile{Name: f.Name, Data: f.Data})
 			kept = append(kept, f)
 		}

@@ -114,6 +114,7 @@ func (o *Options) pipeline() (*pipeline.Pipeline, error) {
 			return nil, err
 		}
 	}
+	p.SetEnvironments(o.Environments...)
 	if digests := lock.digests(); digests != nil {
 		err = errors.Join(err, p.With("resolve", "digests", digests), p.With("resolve", "locked", lock.locked))
 	}

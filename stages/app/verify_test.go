@@ -697,6 +697,9 @@ func TestForged(t *testing.T) {
 		want   map[string]string // link → part of the reason
 	}{
 		{"nothing", func(*forged) {}, map[string]string{}},
+		{"an environment that the root does not name", func(f *forged) {
+			f.provenance.BuildDefinition.ExternalParameters.Sources[0].Environment = "dev"
+		}, map[string]string{"files": `the root names the environments [], the statements ["dev"]`}},
 		{"an extra file", func(f *forged) { f.files = append(f.files, other) }, map[string]string{
 			"files": "other.yaml: no statement is about it", "edits": "other.yaml: no statement names its manifest",
 		}},

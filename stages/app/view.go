@@ -15,6 +15,8 @@ type ViewOptions struct {
 	Environment
 	// Ref is REGISTRY/REPOSITORY:TAG, oci:DIR or archive:FILE.
 	Ref string
+	// Env is the environment to look at; "" is all.
+	Env string
 	// Data asks View for the data of the files too.
 	Data bool
 }
@@ -38,6 +40,11 @@ func View(ctx context.Context, o ViewOptions) (view *artifact.View, err error) {
 	if view, err = app.View(ctx, name, at.tag, o.Data); err != nil {
 		return nil, fmt.Errorf("view %s: %w", o.Ref, err)
 	}
+	if o.Env != "" {
+		if err := view.Only(o.Env); err != nil {
+			return nil, fmt.Errorf("view %s: %w", o.Ref, asUsage(err))
+		}
+	}
 	return view, nil
 }
 
@@ -51,6 +58,11 @@ func Manifests(ctx context.Context, o ViewOptions) (result *RenderResult, err er
 	list, err := app.Files(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", o.Ref, err)
+	}
+	if o.Env != "" {
+		if list, err = app.Environments().Select(list, o.Env); err != nil {
+			return nil, fmt.Errorf("read %s: %w", o.Ref, asUsage(err))
+		}
 	}
 	result = &RenderResult{}
 	for _, f := range list {

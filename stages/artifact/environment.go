@@ -13,6 +13,7 @@ import (
 
 	"github.com/taped-dev/tape/internal/nearest"
 	"github.com/taped-dev/tape/stages/files"
+	"github.com/taped-dev/tape/stages/images"
 )
 
 // EnvironmentSet are the environments of an application, sorted. Each file of the content
@@ -35,6 +36,18 @@ func (s EnvironmentSet) Of(file string) string {
 		return folder
 	}
 	return ""
+}
+
+// With returns the environments of the files that locations are in.
+func (s EnvironmentSet) With(locations []images.Location) []string {
+	var out []string
+	for _, l := range locations {
+		if environment := s.Of(l.File); environment != "" && !slices.Contains(out, environment) {
+			out = append(out, environment)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // Environments returns those of the application.

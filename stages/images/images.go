@@ -221,6 +221,9 @@ type Image struct {
 	Locations      []Location    `json:"locations"`
 	Manifests      []Manifest    `json:"manifests"` // for an index, its manifests in order, with those of nested indexes; else the manifest itself
 	Related        []Related     `json:"related"`   // sorted by (to, digest)
+	// Environments are those whose manifests name the image, sorted. They are known at
+	// the end of a run, where the pipeline has environments.
+	Environments []string `json:"environments,omitempty"`
 	// Platform is set if one manifest of an index was selected, or if From holds no
 	// other. Digest is then the digest of that manifest, IndexDigest that of the index.
 	Platform    string        `json:"platform,omitempty"`

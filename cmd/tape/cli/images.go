@@ -71,6 +71,9 @@ func imagesText(w io.Writer, r *app.ImagesResult) error {
 		if i.From != "" {
 			p.f("  From: %s\n", i.From)
 		}
+		if len(i.Environments) > 0 {
+			p.f("  Environments: %s\n", strings.Join(i.Environments, ", "))
+		}
 		p.f("  Digest provided: %t\n", i.DigestProvided)
 		if len(i.Manifests) == 0 {
 			continue

@@ -194,6 +194,9 @@ func packageText(w io.Writer, r *app.PackageResult) error {
 	if r.Signed {
 		p.f("signed    root and content\n")
 	}
+	if len(r.Environments) > 0 {
+		p.f("environments %s: a deployer takes the path of one, such as ./%s\n", strings.Join(r.Environments, ", "), r.Environments[len(r.Environments)-1])
+	}
 	if len(r.Tags) > 1 {
 		p.f("tags      %s\n", strings.Join(r.Tags, " "))
 	}

@@ -5,6 +5,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,7 +22,8 @@ func (a *program) pullCommand() *cobra.Command {
 		Short: "Write the manifests of an application into a folder",
 		Example: `  tape pull registry.example.com/team/podinfo:v1.2.3 ./podinfo
   tape pull registry.example.com/team/podinfo:v1.2.3 ./podinfo --key release.pub
-  kubectl apply -R -f ./podinfo`,
+  tape pull registry.example.com/team/shop:v1.4.0 ./shop --env prod
+  kubectl apply -R -f ./shop`,
 		Long: `Writes the manifests byte for byte, all of them or none. DIR is made, or must be
 empty; --force replaces what is in it. With --key the application is verified
 first, as tape verify does, and what is written is what was verified: nothing is
@@ -83,6 +85,10 @@ written and the exit status is 3 where the chain does not hold.`,
 				if o.Rewrite {
 					p.f("pointed to the repository they came from: %d of them\n", result.Rewritten)
 				}
+				if len(result.Environments) > 1 {
+					p.f("environments: %s; pull one with --env NAME to deploy it\n", strings.Join(result.Environments, ", "))
+					return p.err
+				}
 				p.f("deploy it with: kubectl apply -R -f %s\n", dir)
 				return p.err
 			})
@@ -95,6 +101,7 @@ written and the exit status is 3 where the chain does not hold.`,
 	f.StringVar(&o.Key, "key", "", "public key `FILE` of who signed the application: verify before anything is written")
 	f.StringVar(&o.Bundle, "bundle", "", "`FILE` that signs the root, instead of what is attached to it")
 	f.BoolVar(&o.AllowOutside, "allow-outside", false, "with --key: let pods run images that are not in the artifact")
+	f.StringVar(&o.Env, "env", "", "environment `NAME` to write, without its folder (default: each into its own)")
 	f.BoolVar(&o.Force, "force", false, "replace what is in DIR")
 	f.BoolVar(&o.Rewrite, "rewrite", false, "point the manifests to the repository they are pulled from")
 	return cmd

@@ -29,6 +29,7 @@ type sourceFlags struct {
 	manifestDir   string
 	pipeline      string
 	args          []string
+	environments  []string
 	interpreter   string
 	options       []string
 	optionsFile   string
@@ -58,6 +59,7 @@ func (f *sourceFlags) register(cmd *cobra.Command) {
 	fl.SortFlags = false
 	fl.StringVarP(&f.manifestDir, "manifest-dir", "D", "", "`DIR` of the source, the same as SOURCE")
 	f.registerPipeline(cmd)
+	fl.StringArrayVar(&f.environments, "env", nil, "environment `NAME` of the pipeline to take (repeats; default all)")
 	fl.StringVar(&f.interpreter, "interpreter", "", "`NAME` of the interpreter (default: found by the files)")
 	fl.StringArrayVar(&f.options, "set-option", nil, "`K=V` option of the interpreter (repeats; a list takes one item a time)")
 	fl.StringVar(&f.optionsFile, "options-file", "", "`FILE` of options for the interpreter, YAML or JSON")
@@ -104,7 +106,10 @@ func (f *sourceFlags) to(o *app.Options, args []string) error {
 	if len(args) > 0 && f.pipeline != "" {
 		return usagef("give a SOURCE or --pipeline, not both")
 	}
-	o.Pipeline = f.pipeline
+	if len(args) > 0 && len(f.environments) > 0 {
+		return usagef("--env names an environment of a pipeline, and a SOURCE has none: leave out SOURCE")
+	}
+	o.Pipeline, o.Environments = f.pipeline, f.environments
 	if len(args) == 0 && o.Pipeline == "" {
 		if _, err := os.Stat(app.PipelineFile); err != nil {
 			return usagef("no SOURCE given, and this folder has no %s: name a folder, such as ./kustomize, or write one with 'tape pipeline init'", app.PipelineFile)

@@ -14,7 +14,7 @@ import (
 
 func (a *program) viewCommand() *cobra.Command {
 	var (
-		image                 string
+		image, only           string
 		manifests, statements bool
 	)
 	cmd := &cobra.Command{
@@ -34,6 +34,9 @@ func (a *program) viewCommand() *cobra.Command {
 			if app.IsRepository(ref) && !manifests && !statements && a.flags.output != "html" {
 				return a.list(cmd.Context(), ref)
 			}
+			if only != "" && statements {
+				return usagef("--statements are about the whole application: leave out --env")
+			}
 			if manifests && statements {
 				return usagef("--manifests and --statements do not go together")
 			}
@@ -41,7 +44,7 @@ func (a *program) viewCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o := app.ViewOptions{Environment: env, Ref: ref, Data: a.flags.output == "html"}
+			o := app.ViewOptions{Environment: env, Ref: ref, Env: only, Data: a.flags.output == "html"}
 			switch {
 			case manifests:
 				result, err := app.Manifests(cmd.Context(), o)
@@ -67,6 +70,7 @@ func (a *program) viewCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&image, "image", "I", "", "the reference, the same as REF")
+	cmd.Flags().StringVar(&only, "env", "", "the one environment to show (`NAME`)")
 	cmd.Flags().BoolVar(&manifests, "manifests", false, "print the manifests as one YAML stream")
 	cmd.Flags().BoolVar(&statements, "statements", false, "print the statements, one JSON object a line")
 	return cmd

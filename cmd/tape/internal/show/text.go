@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -25,11 +26,13 @@ func WriteText(w io.Writer, v *artifact.View, width int) error {
 	var out strings.Builder
 	tree := branch{v.Root.Ref, []branch{
 		{"sources", sourceBranches(v.Sources)},
+		{environmentsText(v.Environments), nil},
 		{fmt.Sprintf("content %s (%s, %s packed)", v.Content.Ref, count(len(v.Content.Files), "file"), Bytes(v.Content.Size)), fileBranches(v.Content.Files)},
 		{fmt.Sprintf("images (%d)", len(v.Images)), imageBranches(v.Images)},
 		{fmt.Sprintf("statements (%d)", len(v.Statements)), statementBranches(v.Statements)},
 		{fmt.Sprintf("signatures (%d, not verified here)", len(v.Signatures)), signatureBranches(v)},
 	}}
+	tree.branches = slices.DeleteFunc(tree.branches, func(b branch) bool { return b.text == "" })
 	tree.write(&out, width, "", "", "")
 	if v.TagReason != "" {
 		fmt.Fprintf(&out, "note: %s\n", printable(v.TagReason))
@@ -123,6 +126,15 @@ func sourceBranches(list []artifact.ViewSource) []branch {
 	return out
 }
 
+// environmentsText says which environments there are, and what a deployer is given; ""
+// where there are none.
+func environmentsText(all []string) string {
+	if len(all) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("environments %s (a deployer takes the path of one, such as ./%s)", strings.Join(all, ", "), all[len(all)-1])
+}
+
 func fileBranches(list []artifact.ViewFile) []branch {
 	var out []branch
 	for _, f := range list {
@@ -139,6 +151,9 @@ func imageBranches(list []artifact.ViewImage) []branch {
 			text = strings.Join(image.Names, ", ")
 		}
 		b := branch{text: text, branches: []branch{{text: image.Ref}}}
+		if len(image.Environments) > 0 {
+			b.branches = append(b.branches, branch{text: "in " + strings.Join(image.Environments, ", ")})
+		}
 		attached := map[digest.Digest][]branch{}
 		for _, r := range image.Related {
 			attached[r.To] = append(attached[r.To], relatedBranch(r))

@@ -50,7 +50,9 @@ func (c *chain) content(ctx context.Context) []Link {
 		if err == nil && statementErr == nil {
 			switch name {
 			case "files":
-				reason = s.accountFor(list, sums)
+				if reason = s.accountFor(list, sums); reason == nil {
+					reason = s.environments(c.app.Environments(), list)
+				}
 			case "edits":
 				reason = s.undo(list, sums)
 			case "origin":
@@ -209,6 +211,28 @@ func (s *said) accountFor(list []files.File, sums []digest.Digest) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(left)) {
 		wrong = append(wrong, name+": missing from the content")
+	}
+	return some(wrong)
+}
+
+// environments checks that the environments that the root names, which say which folder a
+// deployer is given, are those of the sources and of the files.
+func (s *said) environments(named artifact.EnvironmentSet, list []files.File) error {
+	var rendered []string
+	for _, origin := range s.origins {
+		if origin.Environment != "" {
+			rendered = append(rendered, origin.Environment)
+		}
+	}
+	slices.Sort(rendered)
+	if rendered = slices.Compact(rendered); !slices.Equal(rendered, named) {
+		return fmt.Errorf("the root names the environments %q, the statements %q", []string(named), rendered)
+	}
+	var wrong []string
+	for _, f := range list {
+		if len(named) > 0 && named.Of(f.Name) == "" {
+			wrong = append(wrong, f.Name+": in none of the environments")
+		}
 	}
 	return some(wrong)
 }
