@@ -76,7 +76,12 @@ test-docker: ## take images from a Docker daemon of its own (needs root, dockerd
 
 .PHONY: test-fleet
 test-fleet: build $(BIN)/temporal-server ## carry out a fleet with Temporal, whose server and workers are killed meanwhile
-	$(GO) test -tags fleet -count=1 -timeout 20m -run 'TestTemporal|TestCancelRun' ./cmd/tape-fleet-temporal/durable
+	$(GO) test -tags fleet -count=1 -timeout 20m -run 'TestTemporal|TestCancelRun|TestBudget' ./cmd/tape-fleet-temporal/durable
+	@if ip netns add tape-try 2>/dev/null; then \
+		ip netns delete tape-try && $(GO) test -tags fleet -count=1 -timeout 5m -run TestCutOff ./cmd/tape-fleet-temporal/durable; \
+	else \
+		echo "test-fleet: SKIPPED TestCutOff, a worker whose link is taken down: that needs root, and ip of iproute2" >&2; \
+	fi
 
 # Takes minutes to build, the first time.
 $(BIN)/temporal-server: $(wildcard cmd/tape-fleet-temporal/server/*)

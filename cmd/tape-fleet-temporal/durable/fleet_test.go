@@ -8,7 +8,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +28,8 @@ import (
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
+const loopback = "127.0.0.1"
+
 // Secrets that only workers and registries may see.
 const (
 	password   = "planted-7f3a"
@@ -38,6 +42,7 @@ type lab struct {
 	host         string // of the destination
 	current      atomic.Pointer[destination]
 	server       *server
+	temporal     string // address of the server
 	env          []string
 }
 
@@ -59,6 +64,22 @@ func (d *destination) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d.handler.ServeHTTP(w, r)
 }
 
+// again is how many tags were pushed more than once.
+func (d *destination) again(t *testing.T) (again int) {
+	t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for tag, n := range d.pushed {
+		if n > 1 {
+			again++
+		}
+		if n > attempts {
+			t.Errorf("%s was pushed %d times", tag, n)
+		}
+	}
+	return again
+}
+
 // reset makes an empty registry the destination.
 func (l *lab) reset() *destination {
 	d := &destination{handler: registrytest.Basic(registrytest.Delay(registrytest.Distribution(""), 10*time.Millisecond), "ci", password), pushed: map[string]int{}}
@@ -66,13 +87,15 @@ func (l *lab) reset() *destination {
 	return d
 }
 
-func newLab(t *testing.T, applications int) *lab {
+// newLab has registries at an address of this machine. more goes into the fleet file, in
+// which HOST stands for the destination.
+func newLab(t *testing.T, at string, applications int, more string) *lab {
 	t.Helper()
 	l := &lab{dir: t.TempDir(), scratch: t.TempDir()}
 	l.reset()
-	l.host = registrytest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { l.current.Load().ServeHTTP(w, r) }))
+	l.host = serve(t, at, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { l.current.Load().ServeHTTP(w, r) }))
 	hosts := filepath.Join(l.scratch, "hosts")
-	if err := registrytest.WriteHosts(hosts, "ex.io", registrytest.Serve(t, &registrytest.Upstream{})); err != nil {
+	if err := registrytest.WriteHosts(hosts, "ex.io", serve(t, at, &registrytest.Upstream{})); err != nil {
 		t.Fatal(err)
 	}
 	write := func(name, data string) {
@@ -85,8 +108,8 @@ func newLab(t *testing.T, applications int) *lab {
 			t.Fatal(err)
 		}
 	}
-	write("tape.fleet.yaml", "apiVersion: tape/v1\nkind: Fleet\napplications: [apps/*]\n"+
-		"defaults: {output: {image: \""+l.host+"/team/${name}\", tags: [v1]}}\ncache: {repository: "+l.host+"/ci/cache}\n")
+	write("tape.fleet.yaml", strings.ReplaceAll("apiVersion: tape/v1\nkind: Fleet\napplications: [apps/*]\n"+
+		"defaults: {output: {image: \"HOST/team/${name}\", tags: [v1]}}\ncache: {repository: HOST/ci/cache}\n"+more, "HOST", l.host))
 	for i := range applications {
 		write(fmt.Sprintf("apps/app%d/pod.yaml", i), fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: app%d}\nspec:\n  containers:\n"+
 			"  - {name: own, image: ex.io/own/app%d:1}\n  - {name: pool, image: ex.io/pool/sidecar%d:2.0}\n", i, i, i%7))
@@ -105,17 +128,33 @@ func newLab(t *testing.T, applications int) *lab {
 	return l
 }
 
+// serve serves at an address until the test ends.
+func serve(t *testing.T, at string, h http.Handler) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", net.JoinHostPort(at, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &httptest.Server{Listener: listener, Config: &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}}
+	s.Start()
+	t.Cleanup(func() {
+		s.CloseClientConnections()
+		s.Close()
+	})
+	return listener.Addr().String()
+}
+
 // command is one of a machine, which has a store of its own.
 func (l *lab) command(t *testing.T, file, machine string, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(program(t, file), append(args, "--store", filepath.Join(l.scratch, machine), "--progress", "none")...)
+	cmd := exec.Command(program(t, file), append(args, "--store", filepath.Join(l.scratch, machine), "--plain-http", l.host, "--progress", "none")...)
 	cmd.Dir, cmd.Env = l.dir, l.env
 	return cmd
 }
 
 // with are the flags for Temporal.
 func (l *lab) with(args ...string) []string {
-	return append(args, "--temporal-address", l.server.address(), "--payload-key", "env://PAYLOAD_KEY")
+	return append(args, "--temporal-address", l.temporal, "--payload-key", "env://PAYLOAD_KEY")
 }
 
 // process is a worker on a machine of its own.
@@ -126,7 +165,8 @@ type process struct {
 	log   *os.File
 }
 
-func (l *lab) worker(t *testing.T, machine string) *process {
+// worker starts one; wrap, if any, is a command that runs it elsewhere.
+func (l *lab) worker(t *testing.T, machine string, wrap ...string) *process {
 	t.Helper()
 	log, err := os.Create(filepath.Join(l.scratch, machine+".log"))
 	if err != nil {
@@ -134,6 +174,11 @@ func (l *lab) worker(t *testing.T, machine string) *process {
 	}
 	w := &process{log: log, start: func() *exec.Cmd {
 		cmd := l.command(t, "tape-fleet-temporal", machine, l.with("worker", "--concurrency", "2")...)
+		if len(wrap) > 0 {
+			wrapped := exec.Command(wrap[0], append(wrap[1:], cmd.Args...)...)
+			wrapped.Dir, wrapped.Env = cmd.Dir, cmd.Env
+			cmd = wrapped
+		}
 		cmd.Stderr, cmd.Stdout = log, log
 		if err := cmd.Start(); err != nil {
 			t.Error(err)
@@ -194,16 +239,37 @@ func roots(r *fleet.Report) map[string]string {
 	return out
 }
 
+// lostOf is how many applications three workers were lost with, which another run does. All
+// others are to be done.
+func lostOf(t *testing.T, r *fleet.Report) (lost int) {
+	t.Helper()
+	for _, o := range r.Applications {
+		if o.Error != nil && strings.HasPrefix(o.Error.Message, "3 workers began it") {
+			lost++
+		} else if o.State != fleet.Done {
+			t.Errorf("%s is %s: %+v", o.Name, o.State, o.Error)
+		}
+	}
+	return lost
+}
+
+// start starts Temporal.
+func (l *lab) start(t *testing.T) {
+	t.Helper()
+	l.server = startServer(t)
+	l.temporal = l.server.address()
+}
+
 // TestTemporal packages a fleet with four workers, of which one is killed every 2 seconds
 // and one is frozen for 8, while the server is killed once, too.
 func TestTemporal(t *testing.T) {
 	const applications = 150
-	l := newLab(t, applications)
+	l := newLab(t, loopback, applications, "")
 	alone := report(t, l.command(t, "tape", "alone", "fleet", "package", "-o", "json"))
 	want := roots(alone)
 
 	second := l.reset()
-	l.server = startServer(t)
+	l.start(t)
 	workers := []*process{l.worker(t, "one"), l.worker(t, "two"), l.worker(t, "three"), l.worker(t, "frozen")}
 	ended := make(chan struct{})
 	var chaos sync.WaitGroup
@@ -264,29 +330,12 @@ func TestTemporal(t *testing.T) {
 	if diff := cmp.Diff(roots(reports[0]), roots(reports[1])); diff != "" {
 		t.Errorf("two who follow one run are told different things:\n%s", diff)
 	}
-	lost := 0
-	for _, o := range reports[0].Applications {
-		if o.Error != nil && strings.HasPrefix(o.Error.Message, "3 workers began it") {
-			lost++ // another run does what is left
-		} else if o.State != fleet.Done {
-			t.Errorf("%s is %s: %+v", o.Name, o.State, o.Error)
-		}
-	}
+	lost := lostOf(t, reports[0])
 	last := report(t, l.command(t, "tape", "submitter2", l.with("fleet", "package", "--plan", plan, "--engine", "temporal", "-o", "json")...))
 	if diff := cmp.Diff(want, roots(last)); diff != "" {
 		t.Errorf("roots differ from those of one process (-want +got):\n%s", diff)
 	}
-	second.mu.Lock()
-	defer second.mu.Unlock()
-	again := 0
-	for tag, n := range second.pushed {
-		if n > 1 {
-			again++
-		}
-		if n > attempts {
-			t.Errorf("%s was pushed %d times", tag, n)
-		}
-	}
+	again := second.again(t)
 	t.Logf("of %d, %d were pushed more than once and %d lost three workers; %d workers were killed", applications, again, lost, killed.Load())
 
 	// Temporal keeps nothing that is not encrypted.
@@ -309,8 +358,8 @@ func TestTemporal(t *testing.T) {
 
 // TestCancelRun asks how far a run is, and ends it.
 func TestCancelRun(t *testing.T) {
-	l := newLab(t, 60)
-	l.server = startServer(t)
+	l := newLab(t, loopback, 60, "")
+	l.start(t)
 	one := l.worker(t, "one")
 	cmd := l.command(t, "tape", "alone", l.with("fleet", "package", "--engine", "temporal")...)
 	var stderr bytes.Buffer

@@ -42,7 +42,7 @@ func TestRead(t *testing.T) {
 			ActivityTaskCompletedEventAttributes: &history.ActivityTaskCompletedEventAttributes{ScheduledEventId: of, Result: payloads(result)},
 		}})
 	}
-	completed(scheduled(countName, nil), 4)
+	completed(scheduled("another", nil), 4)
 	completed(scheduled(packageName, task{Name: "good"}), fleet.Outcome{State: fleet.Done, Root: "ex.io/good"})
 	events = append(events,
 		&history.HistoryEvent{EventType: enums.EVENT_TYPE_ACTIVITY_TASK_FAILED, Attributes: &history.HistoryEvent_ActivityTaskFailedEventAttributes{

@@ -5,12 +5,12 @@ package durable
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
@@ -35,7 +35,7 @@ type work struct {
 	open func(ctx context.Context, t task) (runner, error)
 	// limit sets the worker's share of the limits.
 	limit func(registry.Limits)
-	// count counts the workers that wait for work.
+	// count counts the workers that there are.
 	count func(ctx context.Context) (int, error)
 	// batch is how many applications a run of the workflow does.
 	batch int
@@ -46,6 +46,10 @@ type work struct {
 
 	mu      sync.Mutex
 	runners []opened // the one that was used last is the last
+
+	counting sync.Mutex
+	workers  int // when they were counted last; 0 before
+	counted  time.Time
 }
 
 // opened is a runner that is kept: it knows the plan and has interpreters that are warm.
@@ -80,26 +84,24 @@ func (w *work) runner(ctx context.Context, t task) (runner, error) {
 const unavailable = "unavailable"
 
 // packageOne is the activity.
-func (w *work) packageOne(ctx context.Context, t task) (result, error) {
+func (w *work) packageOne(ctx context.Context, t task) (fleet.Outcome, error) {
 	defer w.saying.forget(t.Name)
-	defer w.heartbeat(ctx, t.Name)()
-	if len(t.Limits) > 0 {
-		w.limit(share(t))
-	}
+	w.share(ctx, t.Limits)
+	defer w.heartbeat(ctx, t)()
 	r, err := w.runner(ctx, t)
 	if err != nil {
-		return result{}, err
+		return fleet.Outcome{}, err
 	}
 	o, err := r.Do(ctx, t.Name)
 	shorten(&o)
 	switch {
 	case err != nil:
-		return result{}, err
+		return fleet.Outcome{}, err
 	case o.State == fleet.Failed && !o.Error.Final:
-		return result{}, temporal.NewApplicationError(o.Error.Message, unavailable, o)
+		return fleet.Outcome{}, temporal.NewApplicationError(o.Error.Message, unavailable, o)
 	}
 	o.Path, o.Reason = "", "" // the plan has them
-	return result{o, w.name}, nil
+	return o, nil
 }
 
 // maxText is how many bytes of text an outcome has for Temporal, whose histories and
@@ -122,13 +124,26 @@ func shorten(o *fleet.Outcome) {
 	}
 }
 
-// share is what a worker has of the limits.
-func share(t task) registry.Limits {
+// share keeps this worker to its part of the limits of a job. Workers come and go while
+// applications are worked on, so that each counts them now and then. Where they cannot be
+// counted there are as many as before.
+func (w *work) share(ctx context.Context, limits map[string]float64) {
+	if len(limits) == 0 {
+		return
+	}
+	w.counting.Lock()
+	defer w.counting.Unlock()
+	if w.workers == 0 || time.Since(w.counted) >= recount {
+		if n, err := w.count(ctx); err == nil {
+			w.workers = n
+		}
+		w.workers, w.counted = max(w.workers, 1), time.Now()
+	}
 	all := registry.Limits{}
-	for host, limit := range t.Limits {
+	for host, limit := range limits {
 		all[host] = registry.Rate(limit)
 	}
-	return all.Share(t.Workers)
+	w.limit(all.Share(w.workers))
 }
 
 // doing is what Temporal is told of an application that a worker works on.
@@ -139,7 +154,7 @@ type doing struct {
 
 // heartbeat tells Temporal that this worker lives, and what it does, until the function
 // that it returns is called.
-func (w *work) heartbeat(ctx context.Context, name string) (stop func()) {
+func (w *work) heartbeat(ctx context.Context, t task) (stop func()) {
 	done := make(chan struct{})
 	var ended sync.WaitGroup
 	ended.Go(func() {
@@ -152,7 +167,8 @@ func (w *work) heartbeat(ctx context.Context, name string) (stop func()) {
 			case <-ctx.Done():
 				return
 			case <-ticks.C:
-				activity.RecordHeartbeat(ctx, doing{name, w.saying.last(name)})
+				activity.RecordHeartbeat(ctx, doing{t.Name, w.saying.last(t.Name)})
+				w.share(ctx, t.Limits)
 			}
 		}
 	})
@@ -190,22 +206,25 @@ func queue(fleet digest.Digest, version string) string {
 func (w *work) register(r worker.Registry) {
 	r.RegisterWorkflowWithOptions(w.packageFleet, workflow.RegisterOptions{Name: workflowName})
 	r.RegisterActivityWithOptions(w.packageOne, activity.RegisterOptions{Name: packageName})
-	r.RegisterActivityWithOptions(w.countWorkers, activity.RegisterOptions{Name: countName})
 }
 
-func (w *work) countWorkers(ctx context.Context) (int, error) { return w.count(ctx) }
-
-// pollers are the workers that waited for work of a queue in the last minutes.
+// pollers are the workers that waited for work of a queue in the last minutes. Temporal cuts
+// a queue into partitions, of which a worker may wait at any: all are asked.
 func pollers(ctx context.Context, c client.Client, queue string) ([]string, error) {
-	described, err := c.DescribeTaskQueue(ctx, queue, enums.TASK_QUEUE_TYPE_ACTIVITY)
+	described, err := c.DescribeTaskQueueEnhanced(ctx, client.DescribeTaskQueueEnhancedOptions{
+		TaskQueue: queue, TaskQueueTypes: []client.TaskQueueType{client.TaskQueueTypeActivity}, ReportPollers: true,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("ask who works on %s: %w", queue, err)
 	}
 	names := []string{}
-	for _, p := range described.GetPollers() {
-		names = append(names, p.GetIdentity())
+	for _, version := range described.VersionsInfo { //nolint:staticcheck // those without a version are there, too
+		for _, p := range version.TypesInfo[client.TaskQueueTypeActivity].Pollers {
+			names = append(names, p.Identity)
+		}
 	}
-	return names, nil
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }
 
 // serve works until ctx ends, and then finishes what it has begun within a while.

@@ -27,19 +27,17 @@ import (
 )
 
 const (
-	// workflowName, packageName and countName are what Temporal knows of this program.
+	// workflowName and packageName are what Temporal knows of this program.
 	workflowName = "tape-fleet"
 	packageName  = "package"
-	countName    = "count"
 
 	// window is how many applications workers are given at once, at most.
 	window = 200
 	// batch is how many a run of the workflow does. Its history has 3 events for each, of
 	// which Temporal allows 51,200.
 	batch = 1000
-	// recount is after how many applications the workers that share the limits are
-	// counted again.
-	recount = 50
+	// recount is how often a worker counts those that it shares the limits with.
+	recount = 2 * time.Second
 
 	// attempts is how often an application is given to a worker.
 	attempts = 3
@@ -54,8 +52,6 @@ const (
 // run is what the workflow is given.
 type run struct {
 	Job fleet.Job `json:"job"`
-	// Workers that shared the limits when they were counted last.
-	Workers int `json:"workers,omitempty"`
 	// Failed counts applications of the batches before.
 	Failed int `json:"failed,omitempty"`
 }
@@ -64,17 +60,10 @@ type run struct {
 type task struct {
 	Plan digest.Digest `json:"plan"`
 	Name string        `json:"name"`
-	// Limits are those of the job, which as many Workers share.
-	Limits  map[string]float64 `json:"limits,omitempty"`
-	Workers int                `json:"workers,omitempty"`
-	Again   bool               `json:"again,omitempty"`
-	Force   bool               `json:"force,omitempty"`
-}
-
-// result is what a worker says of an application, and which one says it.
-type result struct {
-	fleet.Outcome
-	Worker string `json:"worker"`
+	// Limits are those of the job, which all workers share.
+	Limits map[string]float64 `json:"limits,omitempty"`
+	Again  bool               `json:"again,omitempty"`
+	Force  bool               `json:"force,omitempty"`
 }
 
 // packageFleet is the workflow. It returns how many applications failed; a follower reads
@@ -84,26 +73,19 @@ func (w *work) packageFleet(ctx workflow.Context, r run) (int, error) {
 	var (
 		places  = workflow.NewSemaphore(ctx, window)
 		running = workflow.NewWaitGroup(ctx)
-		seen    []string // workers of the last results
 		stop    bool
 	)
-	for i, name := range names {
-		if len(r.Job.Limits) > 0 && i%recount == 0 {
-			r.Workers = countWorkers(ctx, r.Workers)
-		}
+	for _, name := range names {
 		if places.Acquire(ctx, 1) != nil || stop {
 			break
 		}
-		t := task{Plan: r.Job.Plan, Name: name, Limits: r.Job.Limits, Workers: max(r.Workers, distinct(seen)), Again: r.Job.Again, Force: r.Job.Force}
+		t := task{Plan: r.Job.Plan, Name: name, Limits: r.Job.Limits, Again: r.Job.Again, Force: r.Job.Force}
 		running.Add(1)
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer running.Done()
 			defer places.Release(1)
-			var o result
+			var o fleet.Outcome
 			err := workflow.ExecuteActivity(w.packageOptions(ctx), packageName, t).Get(ctx, &o)
-			if o.Worker != "" {
-				seen = append(seen[max(0, len(seen)-recount+1):], o.Worker)
-			}
 			if err != nil && !temporal.IsCanceledError(err) || o.State == fleet.Failed {
 				r.Failed++
 				stop = stop || r.Job.FailFast
@@ -126,24 +108,6 @@ func (w *work) packageOptions(ctx workflow.Context) workflow.Context {
 		StartToCloseTimeout: longest, HeartbeatTimeout: w.silence, WaitForCancellation: true,
 		RetryPolicy: &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 5, MaximumAttempts: attempts},
 	})
-}
-
-func distinct(names []string) int {
-	return len(slices.Compact(slices.Sorted(slices.Values(names))))
-}
-
-// countWorkers counts those that share the limits: at first Temporal does not know all of
-// them, so that those whose results came count too. Where they cannot be counted there
-// are as many as before.
-func countWorkers(ctx workflow.Context, before int) int {
-	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		StartToCloseTimeout: 10 * time.Second, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: attempts},
-	})
-	var n int
-	if err := workflow.ExecuteActivity(ctx, countName).Get(ctx, &n); err != nil {
-		return max(before, 1)
-	}
-	return max(n, 1)
 }
 
 // outcomeOf is the outcome of an application whose activity ended with an error; the zero

@@ -149,13 +149,6 @@ func TestShares(t *testing.T) {
 	}
 }
 
-// TestDistinct counts workers that Temporal does not know yet.
-func TestDistinct(t *testing.T) {
-	if got := distinct([]string{"b", "a", "b", "b"}); got != 2 {
-		t.Errorf("%d, want 2", got)
-	}
-}
-
 // TestFailFast begins nothing after an application failed.
 func TestFailFast(t *testing.T) {
 	m := &machine{do: func(ctx context.Context, name string, attempt int) (fleet.Outcome, error) {
