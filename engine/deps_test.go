@@ -71,6 +71,8 @@ const dependencies = `
 	# app is all of tape, and so runs interpreters too; a fleet is many of it.
 	stages, stages/app/internal/..., plugins/host, interpreters/plain < stages/app < stages/app/fleet;
 
+	NONE < stages/sign/sigstoretest;
+
 	# Commands.
 	NONE < cmd/tape/internal/serve;
 	# Text, pages and drawings are made of data, for people.

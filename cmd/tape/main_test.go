@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -29,6 +30,7 @@ import (
 	"github.com/taped-dev/tape/plugins/host"
 	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/plugins/serve"
+	"github.com/taped-dev/tape/stages/sign/sigstoretest"
 )
 
 func TestMain(m *testing.M) {
@@ -125,6 +127,7 @@ func scripts(t *testing.T, dir string) testscript.Params {
 			"commit":   commitCommand,
 			"artifact": artifactCommand,
 			"runs":     runsCommand,
+			"sigstore": sigstoreCommand,
 		},
 	}
 }
@@ -166,6 +169,27 @@ func exitCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if status != args[0] {
 		ts.Fatalf("%s: status %s, want %s", strings.Join(args[1:], " "), status, args[0])
 	}
+}
+
+// sigstoreCommand starts a Sigstore, and writes its files and the tokens token.jwt and, for
+// another audience, other.jwt.
+func sigstoreCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: sigstore IDENTITY")
+	}
+	s, err := sigstoretest.New(time.Now)
+	ts.Check(err)
+	ts.Defer(s.Close)
+	trusted, err := s.TrustedRoot()
+	ts.Check(err)
+	for name, data := range map[string][]byte{
+		"signing_config.json": s.SigningConfig(), "trusted_root.json": trusted,
+		"token.jwt": []byte(s.Token(sigstoretest.Identity{Subject: args[0]})),
+		"other.jwt": []byte(s.Token(sigstoretest.Identity{Subject: args[0], Audience: "vault"})),
+	} {
+		ts.Check(os.WriteFile(ts.MkAbs(name), data, 0o600))
+	}
+	ts.Setenv("SIGSTORE", s.URL)
 }
 
 // artifactCommand pushes a file as an artifact of one layer, and puts its digest

@@ -69,6 +69,7 @@ const (
 	Resume           Action = "resume to go on with it"
 	BundleOut        Action = "name a file for the bundle, or sign before saving"
 	GenerateKey      Action = "generate a pair"
+	GiveToken        Action = "give a file of one, set SIGSTORE_ID_TOKEN, or run where GitHub Actions or Kubernetes gives one"
 	AllowFallbacks   Action = "allow fallbacks to push it with older media types"
 	AutoUpdateBundle Action = "name it by its digest, or take what is there"
 )

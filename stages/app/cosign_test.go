@@ -82,7 +82,7 @@ func TestVerifiesCosign(t *testing.T) {
 				t.Errorf("signed by cosign: %v", failing(r))
 			}
 			// It is signed: tape adds nothing to the root.
-			signer, err := app.LoadSigner(t.Context(), key, password)
+			signer, err := app.LoadSigner(t.Context(), app.SignerOptions{Name: key, Password: password})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -93,7 +93,7 @@ func TestVerifiesCosign(t *testing.T) {
 
 			t.Chdir(t.TempDir())
 			cosign(t, "generate-key-pair", "--output-key-prefix", "theirs")
-			if signer, err = app.LoadSigner(t.Context(), "theirs.key", password); err != nil {
+			if signer, err = app.LoadSigner(t.Context(), app.SignerOptions{Name: "theirs.key", Password: password}); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := app.Sign(t.Context(), app.SignOptions{Environment: a.env, Ref: a.ref, Signer: signer}); err != nil {

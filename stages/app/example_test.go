@@ -14,11 +14,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 	"github.com/taped-dev/tape/stages/app"
+	"github.com/taped-dev/tape/stages/sign/sigstoretest"
 )
 
 // web is a source of the examples.
@@ -70,6 +72,14 @@ func (p place) keys() *app.KeyResult {
 	return must(app.GenerateKey(context.Background(), app.KeyOptions{Prefix: filepath.Join(p.dir, "release")}))
 }
 
+func (p place) file(name, data string) string {
+	name = filepath.Join(p.dir, name)
+	if err := os.WriteFile(name, []byte(data), 0o600); err != nil {
+		panic(err)
+	}
+	return name
+}
+
 func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
@@ -93,7 +103,7 @@ func release(ctx context.Context, settings app.Settings, source, repository, pre
 	if err != nil {
 		return "", err
 	}
-	signer, err := app.LoadSigner(context.Background(), prefix+".key", nil)
+	signer, err := app.LoadSigner(ctx, app.SignerOptions{Name: prefix + ".key"})
 	if err != nil {
 		return "", err
 	}
@@ -404,12 +414,52 @@ func ExampleGenerateKey() {
 	// Output: release.key release.pub
 }
 
+func ExampleLoadSigner() {
+	p := newPlace()
+	defer p.close()
+	file := p.keys().Private
+	os.Setenv("RELEASE_KEY", string(must(os.ReadFile(file))))
+	defer os.Unsetenv("RELEASE_KEY")
+
+	for _, name := range []string{file, "env://RELEASE_KEY"} {
+		signer, err := app.LoadSigner(context.Background(), app.SignerOptions{Name: name})
+		fmt.Println(signer != nil, err)
+	}
+	// A KMS is reached through a program.
+	_, err := app.LoadSigner(context.Background(), app.SignerOptions{Name: "mykms://release"})
+	fmt.Println(err)
+	// Output:
+	// true <nil>
+	// true <nil>
+	// key mykms://release: there is no program sigstore-kms-mykms on the PATH: install the sigstore plugin of that name
+}
+
+// OpenSigstore is for signing without a key that anybody holds.
+func ExampleOpenSigstore() {
+	p := newPlace()
+	defer p.close()
+	ref := p.pack(web)
+	test := must(sigstoretest.New(time.Now))
+	defer test.Close()
+	config := p.file("signing_config.json", string(test.SigningConfig()))
+	trusted := p.file("trusted_root.json", string(must(test.TrustedRoot())))
+	token := p.file("token", test.Token(sigstoretest.Identity{Subject: "release@example.com"}))
+
+	sigstore, err := app.OpenSigstore(context.Background(), app.SigstoreOptions{Environment: p.env, SigningConfig: config, TrustedRoot: trusted})
+	if err != nil {
+		panic(err)
+	}
+	result := must(app.Sign(context.Background(), app.SignOptions{Environment: p.env, Ref: ref, Signer: must(sigstore.Keyless(token))}))
+	fmt.Println(len(result.Signatures))
+	// Output: 2
+}
+
 func ExampleSign() {
 	p := newPlace()
 	defer p.close()
 	ref := p.pack(web)
 
-	signer := must(app.LoadSigner(context.Background(), p.keys().Private, nil))
+	signer := must(app.LoadSigner(context.Background(), app.SignerOptions{Name: p.keys().Private}))
 	result, err := app.Sign(context.Background(), app.SignOptions{Environment: p.env, Ref: ref, Signer: signer})
 	if err != nil {
 		panic(err)
@@ -427,7 +477,7 @@ func ExampleVerify() {
 	p := newPlace()
 	defer p.close()
 	ref, keys := p.pack(web), p.keys()
-	must(app.Sign(context.Background(), app.SignOptions{Environment: p.env, Ref: ref, Signer: must(app.LoadSigner(context.Background(), keys.Private, nil))}))
+	must(app.Sign(context.Background(), app.SignOptions{Environment: p.env, Ref: ref, Signer: must(app.LoadSigner(context.Background(), app.SignerOptions{Name: keys.Private}))}))
 
 	result, err := app.Verify(context.Background(), app.VerifyOptions{Environment: p.env, Ref: ref, Key: keys.Public})
 	if err != nil {

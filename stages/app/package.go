@@ -27,6 +27,9 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	if o.DryRun && o.Cache != nil {
 		o.Cache = o.Cache.ReadOnly()
 	}
+	if _, alone := o.Signer.(*Key); o.DryRun && !alone {
+		o.Signer = nil // it asks services, which keep what they signed
+	}
 	p, err := o.prepare(ctx)
 	if err != nil {
 		return nil, err

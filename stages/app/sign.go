@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 
 	"github.com/opencontainers/go-digest"
@@ -16,6 +17,7 @@ import (
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/internal/regular"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/sign"
 )
@@ -31,12 +33,70 @@ type (
 // Stdin is the name of a key that is read from standard input.
 const Stdin = sign.Stdin
 
-// LoadSigner opens a private key: a file (PEM, or cosign's encrypted form), env://NAME,
-// [Stdin], or a key NAME://REF of the program sigstore-kms-NAME, which is run. Only the
-// user may choose that: never pass on a name that a checked-in file has.
-func LoadSigner(ctx context.Context, name string, password Password) (*Key, error) {
-	return sign.LoadSigner(ctx, name, password)
+// SignerOptions are what LoadSigner takes.
+type SignerOptions struct {
+	// Name of the key: a file (PEM, or cosign's encrypted form), env://NAME, [Stdin], or
+	// NAME://REF for a key of the program sigstore-kms-NAME, which is run. Only the user
+	// may choose that: never pass on a name that a checked-in file has.
+	Name string
+	// Password of an encrypted key; nil knows none.
+	Password Password
 }
+
+// LoadSigner opens a private key.
+func LoadSigner(ctx context.Context, o SignerOptions) (*Key, error) {
+	return sign.LoadSigner(ctx, o.Name, o.Password)
+}
+
+// SigstoreOptions say which Sigstore to sign with.
+type SigstoreOptions struct {
+	Environment
+	// SigningConfig is a file that says where its services are, TrustedRoot one that
+	// verifies what they say: JSON, as sigstore's clients have them.
+	SigningConfig, TrustedRoot string
+}
+
+// Sigstore is one whose services give times and certificates, and log what they signed.
+type Sigstore struct {
+	services  *sign.Services
+	transport http.RoundTripper
+}
+
+// OpenSigstore reads the files of a Sigstore, and asks nobody yet.
+func OpenSigstore(_ context.Context, o SigstoreOptions) (*Sigstore, error) {
+	config, err := regular.ReadArgument(o.SigningConfig)
+	if err != nil {
+		return nil, fmt.Errorf("read signing config: %w", err)
+	}
+	trusted, err := regular.ReadArgument(o.TrustedRoot)
+	if err != nil {
+		return nil, fmt.Errorf("read trusted root: %w", err)
+	}
+	transport := o.Registry.Transport()
+	services, err := sign.NewServices(sign.ServiceOptions{SigningConfig: config, TrustedRoot: trusted, Transport: transport})
+	if err != nil {
+		return nil, err
+	}
+	return &Sigstore{services: services, transport: transport}, nil
+}
+
+// Logs are the URLs of the transparency logs that each keyless signature is entered in,
+// with who signed what and when.
+func (s *Sigstore) Logs() []string { return s.services.Logs() }
+
+// Keyless returns a signer whose signatures are those of whom an identity token names. The
+// token is in a file, or read from [Stdin]; "" is SIGSTORE_ID_TOKEN, GitHub Actions, or a
+// file that Kubernetes projects.
+func (s *Sigstore) Keyless(token string) (Signer, error) {
+	found, err := sign.FindToken(token, s.transport)
+	if err != nil {
+		return nil, err
+	}
+	return sign.NewKeyless(s.services, found), nil
+}
+
+// Timestamped returns a signer with a key whose signatures say when they were made.
+func (s *Sigstore) Timestamped(key *Key) Signer { return sign.NewTimestamped(s.services, key) }
 
 // KeyOptions are what GenerateKey takes.
 type KeyOptions struct {

@@ -137,7 +137,7 @@ func newKey(t *testing.T) (public string, signer *app.Key) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if signer, err = app.LoadSigner(t.Context(), pair.Private, nil); err != nil {
+	if signer, err = app.LoadSigner(t.Context(), app.SignerOptions{Name: pair.Private}); err != nil {
 		t.Fatal(err)
 	}
 	return pair.Public, signer

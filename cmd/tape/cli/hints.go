@@ -60,6 +60,7 @@ var hints = map[advice.Action]string{
 	advice.Resume:           "--resume goes on with it",
 	advice.BundleOut:        "name a file with --bundle-out, or sign before saving",
 	advice.GenerateKey:      "make a pair with 'tape sign --generate-key PREFIX'",
+	advice.GiveToken:        "give one with --identity-token FILE, set SIGSTORE_ID_TOKEN, or run where GitHub Actions or Kubernetes gives one",
 	advice.AllowFallbacks:   "leave out --allow-fallbacks=false to push it with older media types",
 	advice.AutoUpdateBundle: "name it by its digest, or take what is there with --auto-update-bundle",
 }

@@ -21,7 +21,7 @@ func (a *program) packageCommand() *cobra.Command {
 		source sourceFlags
 		o      packageFlags
 		signed bool
-		key    string
+		sign   signFlags
 		as     string
 		list   string
 	)
@@ -56,19 +56,20 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 			} else if err := a.sources(&source, &o.Options, args); err != nil {
 				return withUpdateHint(err, o.Update, args)
 			}
-			if key == app.Stdin && source.cache.key == app.Stdin {
-				return usagef("--key - and --cache-key - both want stdin")
+			if sign.stdin() && source.cache.key == app.Stdin {
+				return usagef("--cache-key - and a key or token from stdin do not go together")
 			}
 			if o.Locked && o.Update != "" {
 				return usagef("--locked and --update do not go together")
 			}
 			if signed {
-				var err error
-				if o.Signer, err = a.signer(cmd.Context(), key); err != nil {
+				if err := sign.check(); err != nil {
 					return err
 				}
-			} else if key != "" {
+			} else if sign.key != "" {
 				return usagef("--key goes with --sign")
+			} else if sign != (signFlags{}) {
+				return usagef("--keyless, --timestamp and their files go with --sign")
 			}
 			if o.Push && o.Save == "" {
 				return usagef("--push goes with --save: without it everything is pushed")
@@ -78,6 +79,11 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 				return err
 			}
 			o.Environment = env
+			if signed {
+				if o.Signer, err = a.signWith(cmd.Context(), env, sign); err != nil {
+					return err
+				}
+			}
 			if o.Cache, err = a.cache(cmd.Context(), &source.cache, env); err != nil {
 				return err
 			}
@@ -100,8 +106,8 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 	source.registerImages(cmd)
 	cmd.Flags().StringVar(&o.Update, "update", "", "write the lock beside the pipeline: images, interpreters, materials, the `NAME` of one, or all")
 	cmd.Flags().Lookup("update").NoOptDefVal = "all"
-	cmd.Flags().BoolVar(&signed, "sign", false, "sign root and content with --key")
-	cmd.Flags().StringVar(&key, "key", "", "private key to sign with: `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
+	cmd.Flags().BoolVar(&signed, "sign", false, "sign root and content, with --key or --keyless")
+	sign.register(cmd.Flags())
 	cmd.Flags().StringVar(&o.Save, "save", "", "write an archive `FILE` instead of pushing; -O still says what images are called")
 	cmd.Flags().BoolVar(&o.Push, "push", false, "with --save: push as well")
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "write nowhere, and say what would move")

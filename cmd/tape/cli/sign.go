@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/taped-dev/tape/stages/app"
@@ -21,23 +23,26 @@ const passwordVariable = "COSIGN_PASSWORD"
 
 func (a *program) signCommand() *cobra.Command {
 	var (
-		o           app.SignOptions
-		key, prefix string
-		list        string
+		o            app.SignOptions
+		flags        signFlags
+		prefix, list string
 	)
 	cmd := &cobra.Command{
-		Use:   "sign REF --key FILE",
+		Use:   "sign REF --key FILE | --keyless",
 		Short: "Sign an application",
 		Example: `  tape sign --generate-key release          # writes release.key and release.pub
   tape sign registry.example.com/team/podinfo:v1.2.3 --key release.key
-  tape verify registry.example.com/team/podinfo:v1.2.3 --key release.pub`,
+  tape verify registry.example.com/team/podinfo:v1.2.3 --key release.pub
+  tape sign registry.example.com/team/podinfo:v1.2.3 --keyless \
+    --signing-config signing_config.json --trusted-root trusted_root.json`,
 		Long: `Signs root and content, and attaches the signatures to them in cosign's shape.
 The password of an encrypted key is asked for, or taken from COSIGN_PASSWORD.
-Signing again with the same key changes nothing.`,
+Signing again with the same key changes nothing. With --keyless a certificate of
+Sigstore says who signed; a log that others may read says it too.`,
 		Args: argsRange(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if prefix != "" {
-				if key != "" || len(args) > 0 || o.BundleOut != "" {
+				if flags != (signFlags{}) || len(args) > 0 || o.BundleOut != "" {
 					return usagef("--generate-key stands alone: make the keys first, then sign with them")
 				}
 				return a.generateKey(cmd.Context(), prefix)
@@ -46,14 +51,14 @@ Signing again with the same key changes nothing.`,
 			switch {
 			case list != "" && (len(args) > 0 || o.BundleOut != ""):
 				return usagef("--from-file says what to sign, and goes without REF and --bundle-out")
-			case list == "-" && key == app.Stdin:
-				return usagef("--from-file - and --key - both want stdin")
+			case list == "-" && flags.stdin():
+				return usagef("--from-file - and a key or token from stdin do not go together")
 			case list == "":
 				if o.Ref, err = oneReference("", args); err != nil {
 					return err
 				}
 			}
-			if o.Signer, err = a.signer(cmd.Context(), key); err != nil {
+			if err := flags.check(); err != nil {
 				return err
 			}
 			env, err := a.environment(cmd.Context())
@@ -61,6 +66,9 @@ Signing again with the same key changes nothing.`,
 				return err
 			}
 			o.Environment = env
+			if o.Signer, err = a.signWith(cmd.Context(), env, flags); err != nil {
+				return err
+			}
 			if list != "" {
 				lines, err := a.readList(list, 1, 1, "REF")
 				if err != nil {
@@ -80,11 +88,77 @@ Signing again with the same key changes nothing.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&key, "key", "", "private key: `FILE` (PEM or cosign.key), env://NAME, - for stdin, or NAME://REF of a KMS")
+	flags.register(f)
 	f.StringVar(&list, "from-file", "", "sign what `LIST` names, REF a line; - is stdin")
 	f.StringVar(&o.BundleOut, "bundle-out", "", "`FILE` for the bundle that signs the root, for verifying without a registry")
 	f.StringVar(&prefix, "generate-key", "", "make a key pair: `PREFIX`.key and PREFIX.pub")
 	return cmd
+}
+
+// signFlags say who signs.
+type signFlags struct {
+	key                               string
+	keyless, timestamp                bool
+	signingConfig, trustedRoot, token string
+}
+
+func (s *signFlags) register(f *pflag.FlagSet) {
+	f.StringVar(&s.key, "key", "", "private key to sign with: `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
+	f.BoolVar(&s.keyless, "keyless", false, "sign as whom an identity token names, with a certificate of Sigstore")
+	f.BoolVar(&s.timestamp, "timestamp", false, "with --key: add the time, of a timestamp authority")
+	f.StringVar(&s.signingConfig, "signing-config", "", "`FILE` that says where the services of Sigstore are (signing_config.json)")
+	f.StringVar(&s.trustedRoot, "trusted-root", "", "`FILE` that verifies what they say (trusted_root.json)")
+	f.StringVar(&s.token, "identity-token", "", "`FILE` of the identity token, or - for stdin; default: SIGSTORE_ID_TOKEN, GitHub Actions or Kubernetes")
+}
+
+// stdin reports whether a flag wants standard input.
+func (s *signFlags) stdin() bool { return s.key == app.Stdin || s.token == app.Stdin }
+
+// check checks that the flags go together.
+func (s *signFlags) check() error {
+	services := s.signingConfig != "" || s.trustedRoot != ""
+	switch {
+	case s.key != "" && s.keyless:
+		return usagef("--key and --keyless do not go together: who signs, a key or an identity?")
+	case s.key == "" && s.timestamp:
+		return usagef("--timestamp goes with --key: a keyless signature has the time anyway")
+	case s.key == "" && !s.keyless:
+		return usagef("signing needs a key: give --key FILE, make a pair with 'tape sign --generate-key PREFIX', or sign with --keyless")
+	case s.token != "" && !s.keyless:
+		return usagef("--identity-token goes with --keyless")
+	case services && !s.keyless && !s.timestamp:
+		return usagef("--signing-config and --trusted-root go with --keyless or --timestamp")
+	case (s.keyless || s.timestamp) && (s.signingConfig == "" || s.trustedRoot == ""):
+		return usagef("--keyless and --timestamp need --signing-config FILE, because nothing is sent where nobody said, and --trusted-root FILE")
+	}
+	return nil
+}
+
+// signWith opens what signs, and says what becomes public.
+func (a *program) signWith(ctx context.Context, env app.Environment, f signFlags) (app.Signer, error) {
+	var key *app.Key
+	if !f.keyless {
+		var err error
+		if key, err = a.signer(ctx, f.key); err != nil {
+			return nil, err
+		}
+		if !f.timestamp {
+			return key, nil
+		}
+	}
+	sigstore, err := app.OpenSigstore(ctx, app.SigstoreOptions{Environment: env, SigningConfig: f.signingConfig, TrustedRoot: f.trustedRoot})
+	if err != nil {
+		return nil, err
+	}
+	if key != nil {
+		return sigstore.Timestamped(key), nil
+	}
+	signer, err := sigstore.Keyless(f.token)
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(a.Err, "note: each signature is entered in %s for good: whoever reads it sees who signed (the identity and issuer of the token), when, and the digest of what\n", strings.Join(sigstore.Logs(), ", "))
+	return signer, nil
 }
 
 func signText(w io.Writer, r *app.SignResult) error {
@@ -118,7 +192,7 @@ func (a *program) signer(ctx context.Context, key string) (*app.Key, error) {
 	if key == "" {
 		return nil, usagef("signing needs a key: give --key FILE, or make a pair with 'tape sign --generate-key PREFIX'")
 	}
-	return app.LoadSigner(ctx, key, a.password)
+	return app.LoadSigner(ctx, app.SignerOptions{Name: key, Password: a.password})
 }
 
 // password gives the password of a key: the environment's, or what a person

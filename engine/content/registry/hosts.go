@@ -4,6 +4,7 @@ package registry
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/core/remotes/docker/config"
@@ -184,6 +186,17 @@ func (c *Client) updateClient(client *http.Client) error {
 		base.DialContext = c.options.DialContext
 	}
 	return nil
+}
+
+// Transport returns what sends requests to services that are not registries: with proxies
+// of the environment, and the certificates that the client trusts.
+func (c *Client) Transport() *http.Transport {
+	t := &http.Transport{
+		Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, DialContext: c.options.DialContext,
+		TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: 30 * time.Second,
+		TLSClientConfig: &tls.Config{RootCAs: c.trust.roots(), MinVersion: tls.VersionTLS12},
+	}
+	return t
 }
 
 // brokenFile keeps the first error that is logged.

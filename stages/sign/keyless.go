@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sign
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/digitorus/timestamp"
+	"github.com/opencontainers/go-digest"
+	bundlev1 "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
+	commonv1 "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	rekorv1 "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
+	rekorpb "github.com/sigstore/rekor-tiles/v2/pkg/generated/protobuf"
+	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/sigstore/sigstore-go/pkg/root"
+	sgsign "github.com/sigstore/sigstore-go/pkg/sign"
+	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
+	"google.golang.org/protobuf/encoding/protojson"
+)
+
+const (
+	// serviceTime bounds what Sigstore's services take for one signature, all together.
+	serviceTime = time.Minute
+	// serviceTries is how often a service is asked that is busy or broken.
+	serviceTries = 3
+	// serviceDelay is the time before it is asked again; then twice that.
+	serviceDelay = time.Second
+	// maxService bounds an answer, in bytes.
+	maxService = 4 << 20
+)
+
+// ServiceOptions say where a Sigstore is, and how it is reached.
+type ServiceOptions struct {
+	// SigningConfig is the JSON that names the services; nothing is ever sent anywhere
+	// else.
+	SigningConfig []byte
+	// TrustedRoot is the JSON that verifies what they say: a signature that does not
+	// verify is an error.
+	TrustedRoot []byte
+	// Transport sends the requests.
+	Transport http.RoundTripper
+	// Now is the clock; nil is the system's.
+	Now func() time.Time
+}
+
+// Services are those of one Sigstore.
+type Services struct {
+	o         ServiceOptions
+	ca        string
+	tsas      []string
+	logs      []string
+	trusted   *root.TrustedRoot
+	wait, try time.Duration
+}
+
+// NewServices reads the files of a Sigstore, and asks nobody yet.
+func NewServices(o ServiceOptions) (*Services, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	s := &Services{o: o, wait: serviceTime, try: serviceDelay}
+	config, err := root.NewSigningConfigFromJSON(o.SigningConfig)
+	if err != nil {
+		return nil, fmt.Errorf("signing config: %w", err)
+	}
+	if s.trusted, err = root.NewTrustedRootFromJSON(o.TrustedRoot); err != nil {
+		return nil, fmt.Errorf("trusted root: %w", err)
+	}
+	ca, err := root.SelectService(config.FulcioCertificateAuthorityURLs(), sgsign.FulcioAPIVersions, o.Now())
+	if err == nil {
+		s.ca, err = serviceURL(ca.URL)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("signing config: certificate authority: %w", err)
+	}
+	if s.tsas, err = selectServices(config.TimestampAuthorityURLs(), config.TimestampAuthorityURLsConfig(), sgsign.TimestampAuthorityAPIVersions, o.Now()); err != nil {
+		return nil, fmt.Errorf("signing config: timestamp authority: %w", err)
+	}
+	if s.logs, err = selectServices(config.RekorLogURLs(), config.RekorLogURLsConfig(), []uint32{2}, o.Now()); err != nil {
+		return nil, fmt.Errorf("signing config: transparency log (Rekor v2): %w", err)
+	}
+	return s, nil
+}
+
+func selectServices(list []root.Service, config root.ServiceConfiguration, versions []uint32, now time.Time) (urls []string, err error) {
+	chosen, err := root.SelectServices(list, config, versions, now)
+	if err != nil {
+		return nil, err
+	}
+	for _, service := range chosen {
+		u, err := serviceURL(service.URL)
+		if err != nil {
+			return nil, err
+		}
+		urls = append(urls, u)
+	}
+	return urls, nil
+}
+
+// serviceURL checks the URL of a service. An identity token is a secret: it goes over TLS,
+// or does not leave the machine.
+func serviceURL(text string) (string, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" {
+		return "", fmt.Errorf("%q is not a URL", text)
+	}
+	ip := net.ParseIP(u.Hostname())
+	if u.Scheme != "https" && (u.Scheme != "http" || u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())) {
+		return "", fmt.Errorf("%s: want https", text)
+	}
+	return strings.TrimSuffix(text, "/"), nil
+}
+
+// Logs are the URLs of the transparency logs that get an entry for each keyless
+// signature.
+func (s *Services) Logs() []string { return s.logs }
+
+// Keyless signs with keys that are made for one signature and certified for whom an
+// identity token names.
+type Keyless struct {
+	*Services
+	token Token
+}
+
+// NewKeyless returns a signer. It asks for a token when it signs.
+func NewKeyless(s *Services, token Token) *Keyless { return &Keyless{Services: s, token: token} }
+
+// Made implements [Signer]: who signs is known only when the token is there, and each
+// signature is by another key, so none is taken for this one's.
+func (k *Keyless) Made(context.Context, []byte, digest.Digest) bool { return false }
+
+// Bundle implements [Signer].
+func (k *Keyless) Bundle(ctx context.Context, statement []byte) ([]byte, error) {
+	token, err := k.token(ctx)
+	if err != nil {
+		return nil, err
+	}
+	said, err := readClaims(token)
+	if err != nil {
+		return nil, fmt.Errorf("identity token: %w", err)
+	}
+	if err := said.expired(k.o.Now()); err != nil {
+		return nil, err
+	}
+	pair, err := sgsign.NewEphemeralKeypair(nil)
+	if err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	ask, cancel := k.asker(ctx)
+	defer cancel()
+	options := sgsign.BundleOptions{
+		Context:                    ask.ctx,
+		CertificateProvider:        certifier{sgsign.NewFulcio(&sgsign.FulcioOptions{BaseURL: k.ca, Timeout: -1, Transport: ask}), k.ca, said},
+		CertificateProviderOptions: &sgsign.CertificateProviderOptions{IDToken: token},
+		TimestampAuthorities:       k.authorities(ask),
+	}
+	for _, at := range k.logs {
+		options.TransparencyLogs = append(options.TransparencyLogs, sgsign.NewRekor(&sgsign.RekorOptions{BaseURL: at, Version: 2, ClientV2: logClient{at, ask}}))
+	}
+	made, err := sgsign.Bundle(&sgsign.DSSEData{Data: statement, PayloadType: payloadType}, pair, options)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		} else if ask.ctx.Err() != nil {
+			err = fmt.Errorf("%w (%w)", context.Cause(ask.ctx), err)
+		}
+		return nil, redacted{err, token}
+	}
+	if err := k.check(made); err != nil {
+		return nil, err
+	}
+	return encode(made)
+}
+
+// redacted is an error whose text does not tell a secret, whoever repeated it.
+type redacted struct {
+	error
+	secret string
+}
+
+func (r redacted) Error() string {
+	return strings.ReplaceAll(r.error.Error(), r.secret, "(identity token)")
+}
+func (r redacted) Unwrap() error { return r.error }
+
+// certifier says what a token was for where no certificate is given for it.
+type certifier struct {
+	*sgsign.Fulcio
+	at   string
+	said claims
+}
+
+// GetCertificate implements [sgsign.CertificateProvider].
+func (c certifier) GetCertificate(ctx context.Context, pair sgsign.Keypair, o *sgsign.CertificateProviderOptions) ([]byte, error) {
+	cert, err := c.Fulcio.GetCertificate(ctx, pair, o)
+	if err != nil {
+		return nil, fmt.Errorf("get a certificate from %s with the identity token of %s (issuer %s, audience %v): %w", c.at, c.said.who(), c.said.Issuer, c.said.Audience, err)
+	}
+	return cert, nil
+}
+
+func (s *Services) authorities(ask *asker) (list []*sgsign.TimestampAuthority) {
+	for _, at := range s.tsas {
+		list = append(list, sgsign.NewTimestampAuthority(&sgsign.TimestampAuthorityOptions{URL: at, Timeout: -1, Transport: ask}))
+	}
+	return list
+}
+
+// check verifies a bundle before anybody gets it, material is what else it may rest on.
+func (s *Services) check(made *bundlev1.Bundle, material ...root.TrustedMaterial) error {
+	b, err := sgbundle.NewBundle(made)
+	if err != nil {
+		return fmt.Errorf("read the bundle that was made: %w", err)
+	}
+	options := []sgverify.VerifierOption{sgverify.WithSignedTimestamps(len(s.tsas))}
+	policy := sgverify.WithKey()
+	if cert := made.GetVerificationMaterial().GetCertificate(); cert != nil {
+		policy = sgverify.WithoutIdentitiesUnsafe()
+		options = append(options, sgverify.WithTransparencyLog(len(s.logs)))
+		if len(s.trusted.CTLogs()) > 0 {
+			options = append(options, sgverify.WithSignedCertificateTimestamps(1))
+		}
+		if err := s.checkClock(cert.GetRawBytes(), made.GetVerificationMaterial().GetTimestampVerificationData()); err != nil {
+			return err
+		}
+	}
+	verifier, err := sgverify.NewVerifier(append(root.TrustedMaterialCollection{s.trusted}, material...), options...)
+	if err != nil {
+		return fmt.Errorf("verify the bundle that was made: %w", err)
+	}
+	// What was signed is known: it was made from the statement a moment ago.
+	if _, err := verifier.Verify(b, sgverify.NewPolicy(sgverify.WithoutArtifactUnsafe(), policy)); err != nil {
+		return fmt.Errorf("the signature does not verify with the trusted root (is it of the Sigstore that the signing config names?), and is not used: %w", err)
+	}
+	return nil
+}
+
+// checkClock compares the times of the timestamp authorities with a certificate's.
+func (s *Services) checkClock(certificate []byte, stamps *bundlev1.TimestampVerificationData) error {
+	cert, err := x509.ParseCertificate(certificate)
+	if err != nil {
+		return fmt.Errorf("certificate from %s: %w", s.ca, err)
+	}
+	for i, stamp := range stamps.GetRfc3161Timestamps() {
+		t, err := timestamp.ParseResponse(stamp.GetSignedTimestamp())
+		if err != nil {
+			return fmt.Errorf("timestamp from %s: %w", s.tsas[i], err)
+		}
+		if t.Time.Before(cert.NotBefore) || t.Time.After(cert.NotAfter) {
+			text := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+			return fmt.Errorf("the clocks of the services differ: for %s it is %s, and the certificate from %s is valid from %s to %s", s.tsas[i], text(t.Time), s.ca, text(cert.NotBefore), text(cert.NotAfter))
+		}
+	}
+	return nil
+}
+
+// Timestamped signs with a key, and adds tokens of timestamp authorities.
+type Timestamped struct {
+	*Services
+	key *Key
+}
+
+// NewTimestamped returns a signer.
+func NewTimestamped(s *Services, key *Key) *Timestamped { return &Timestamped{Services: s, key: key} }
+
+// Made implements [Signer].
+func (t *Timestamped) Made(ctx context.Context, bundle []byte, manifest digest.Digest) bool {
+	var b bundlev1.Bundle
+	err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(bundle, &b)
+	return err == nil && len(b.GetVerificationMaterial().GetTimestampVerificationData().GetRfc3161Timestamps()) > 0 && t.key.Made(ctx, bundle, manifest)
+}
+
+// Bundle implements [Signer].
+func (t *Timestamped) Bundle(ctx context.Context, statement []byte) ([]byte, error) {
+	data, err := t.key.Bundle(ctx, statement)
+	if err != nil {
+		return nil, err
+	}
+	var b bundlev1.Bundle
+	if err := protojson.Unmarshal(data, &b); err != nil {
+		return nil, fmt.Errorf("read bundle: %w", err)
+	}
+	ask, cancel := t.asker(ctx)
+	defer cancel()
+	stamps := &bundlev1.TimestampVerificationData{}
+	for i, authority := range t.authorities(ask) {
+		stamp, err := authority.GetTimestamp(ask.ctx, b.GetDsseEnvelope().GetSignatures()[0].GetSig())
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			return nil, fmt.Errorf("get a timestamp from %s: %w", t.tsas[i], err)
+		}
+		stamps.Rfc3161Timestamps = append(stamps.Rfc3161Timestamps, &commonv1.RFC3161SignedTimestamp{SignedTimestamp: stamp})
+	}
+	b.VerificationMaterial.TimestampVerificationData = stamps
+	key := root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) {
+		return root.NewExpiringKey(t.key.verifier, time.Time{}, time.Time{}), nil
+	})
+	if err := t.check(&b, key); err != nil {
+		return nil, err
+	}
+	return encode(&b)
+}
+
+// asker sends the requests of one signature, within one context: sigstore-go's clients
+// make requests without one.
+type asker struct {
+	ctx  context.Context
+	base http.RoundTripper
+	try  time.Duration
+}
+
+func (s *Services) asker(ctx context.Context) (*asker, context.CancelFunc) {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.wait, fmt.Errorf("Sigstore's services have not answered in %s", s.wait)) //nolint:staticcheck // a name
+	return &asker{ctx, s.o.Transport, s.try}, cancel
+}
+
+// RoundTrip implements [http.RoundTripper]. What a service says when it is busy or broken
+// is an error here: sigstore-go's clients lose it.
+func (a *asker) RoundTrip(req *http.Request) (*http.Response, error) {
+	delay := a.try
+	for try := 1; ; try++ {
+		next := req.Clone(a.ctx)
+		if req.GetBody != nil {
+			body, err := req.GetBody()
+			if err != nil {
+				return nil, err
+			}
+			next.Body = body
+		}
+		resp, err := a.base.RoundTrip(next)
+		switch {
+		case err != nil && a.ctx.Err() != nil:
+			return nil, context.Cause(a.ctx)
+		case err != nil:
+			return nil, err
+		case resp.StatusCode >= 300 && resp.StatusCode < 400:
+			resp.Body.Close()
+			return nil, fmt.Errorf("%s sends on to another place, which the signing config does not name", req.URL.Redacted())
+		case resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode < 500:
+			return resp, nil
+		}
+		said, _ := io.ReadAll(io.LimitReader(resp.Body, maxComplaint))
+		resp.Body.Close()
+		if try == serviceTries {
+			return nil, fmt.Errorf("%s answers %s: %s", req.URL.Redacted(), resp.Status, bytes.TrimSpace(said))
+		}
+		select {
+		case <-time.After(delay):
+			delay *= 2
+		case <-a.ctx.Done():
+			return nil, context.Cause(a.ctx)
+		}
+	}
+}
+
+// logClient adds entries to a Rekor v2: sigstore's own client knows neither certificates
+// of the user's nor when nobody waits for it.
+type logClient struct {
+	at  string
+	ask *asker
+}
+
+// Add implements [sgsign.RekorV2Client].
+func (l logClient) Add(ctx context.Context, entry any) (*rekorv1.TransparencyLogEntry, error) {
+	record, ok := entry.(*rekorpb.HashedRekordRequestV002)
+	if !ok {
+		return nil, fmt.Errorf("an entry is a %T", entry)
+	}
+	body, err := protojson.Marshal(&rekorpb.CreateEntryRequest{Spec: &rekorpb.CreateEntryRequest_HashedRekordRequestV002{HashedRekordRequestV002: record}})
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.at+"/api/v2/log/entries", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := l.ask.RoundTrip(req)
+	if err != nil {
+		return nil, fmt.Errorf("write to the log %s: %w", l.at, err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxService))
+	if err != nil {
+		return nil, fmt.Errorf("write to the log %s: %w", l.at, err)
+	}
+	if resp.StatusCode != http.StatusCreated {
+		return nil, fmt.Errorf("write to the log %s: it answers %s: %s", l.at, resp.Status, data[:min(len(data), maxComplaint)])
+	}
+	var out rekorv1.TransparencyLogEntry
+	if err := protojson.Unmarshal(data, &out); err != nil {
+		return nil, errors.Join(fmt.Errorf("write to the log %s: its answer is not an entry", l.at), err)
+	}
+	return &out, nil
+}
+
+var (
+	_ Signer               = (*Key)(nil)
+	_ Signer               = (*Keyless)(nil)
+	_ Signer               = (*Timestamped)(nil)
+	_ sgsign.RekorV2Client = logClient{}
+)
