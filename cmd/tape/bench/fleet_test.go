@@ -28,6 +28,7 @@ func TestBenchFleet(t *testing.T) {
 	var rows table
 	t.Run("fleet", func(t *testing.T) { wholeFleet(t, &rows) })
 	t.Run("quota", func(t *testing.T) { quotaFleet(t, &rows) })
+	t.Run("charts", func(t *testing.T) { chartFleet(t, &rows) })
 	t.Log("\n" + rows.String())
 }
 
