@@ -6,6 +6,8 @@ GO ?= go
 BIN := bin
 # The linter is built from its module, so that a new machine needs nothing but Go.
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
+# So is what makes releases: the newest that Go 1.26 builds.
+GORELEASER := $(GO) run github.com/goreleaser/goreleaser/v2@v2.17.0
 export GOTOOLCHAIN ?= local
 # The race detector wants a C compiler; without one the tests run without it.
 RACE := $(shell command -v gcc >/dev/null && echo CGO_ENABLED=1 $(GO) test -race || echo $(GO) test)
@@ -115,6 +117,27 @@ vet-os: ## vet for the other systems that tape is for
 lint: ## vet and lint
 	$(GO) vet ./...
 	$(GOLANGCI) run --allow-parallel-runners ./...
+
+# A release is of the tag at HEAD; a snapshot is of whatever lies here.
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+comma := ,
+space := $() $()
+.PHONY: release
+release: export PLATFORMS := $(PLATFORMS)
+release: ## make a release in bin/dist: make release VERSION=v0.1.0, or SNAPSHOT=1
+	@test -n "$(SNAPSHOT)" || git tag --points-at HEAD | grep -qx '$(or $(VERSION),-)' || \
+		{ echo "usage: make release VERSION=TAG, where TAG is a tag of HEAD; or make release SNAPSHOT=1" >&2; exit 2; }
+	@mkdir -p $(BIN)
+	@sed 's|\(targets:\) .*|\1 [$(subst $(space),$(comma) ,$(subst /,_,$(PLATFORMS)))]|' .goreleaser.yaml >$(BIN)/goreleaser.yaml
+	@# A clone of a folder has that folder as its remote, and a new repository has none.
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) GORELEASER_CURRENT_TAG=$(VERSION) \
+		GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=remote.origin.url GIT_CONFIG_VALUE_0=https://github.com/taped-dev/tape \
+		$(GORELEASER) release --config $(BIN)/goreleaser.yaml --clean --skip=publish,announce $(if $(SNAPSHOT),--snapshot)
+	@cp $(BIN)/release/interpreters.json $(BIN)/dist/
+
+.PHONY: test-release
+test-release: ## make a release of HEAD in two folders, compare them, and use what they hold
+	$(GO) test -tags release -count=1 -timeout 40m -v ./release
 
 .PHONY: demo
 demo: build ## package, view and pull the example application on a registry of its own

@@ -83,6 +83,8 @@ const dependencies = `
 	< cmd/tape;
 	# What packages a fleet with other machines is a program of its own, with tape's flags.
 	cmd/tape/cli < cmd/tape-fleet-temporal/durable < cmd/tape-fleet-temporal;
+	# What makes releases describes commands and interpreters.
+	cmd/tape/cli, plugins/host < release;
 	plugins/serve < SERVE;
 	SERVE, interpreters/plain < cmd/tape-interpreter-plain;
 	SERVE, interpreters/kustomize < cmd/tape-interpreter-kustomize;
@@ -105,7 +107,7 @@ const libraries = `
 	github.com/hashicorp/...                  < plugins/host, plugins/serve, plugins/conformance, plugins/internal/...;
 	google.golang.org/grpc/...                < engine/content/local, plugins/host, plugins/serve, plugins/conformance, plugins/internal/...;
 	github.com/go-git/...                     < stages/vcs, stages/source;
-	github.com/spf13/...                      < cmd/tape/cli, cmd/tape-fleet-temporal/durable;
+	github.com/spf13/...                      < cmd/tape/cli, cmd/tape-fleet-temporal/durable, release;
 	github.com/vbauerster/mpb/...             < cmd/tape/cli;
 	github.com/distribution/distribution/...  < cmd/tape/internal/serve, engine/content/registry/registrytest;
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 
 	"github.com/opencontainers/go-digest"
 
@@ -33,8 +34,11 @@ type beside struct {
 	// Ends is the checksum of the first and the last 64 KiB of the executable, which is
 	// fast to compute. They differ between builds: linkers write the build id there, and
 	// archives the checksums of their content.
-	Ends        digest.Digest           `json:"ends"`
-	Description interpreter.Description `json:"description"`
+	Ends digest.Digest `json:"ends"`
+	// Builds are the checksums of the same release for all its platforms (os/arch), so
+	// that what locks one locks the others too.
+	Builds      map[string]digest.Digest `json:"builds,omitempty"`
+	Description interpreter.Description  `json:"description"`
 }
 
 const endSize = 64 << 10
@@ -121,6 +125,42 @@ func (i *Interpreter) WriteDescription(ctx context.Context) error {
 		return fmt.Errorf("interpreter %s: write its description: %w", i.exe.path, err)
 	}
 	return nil
+}
+
+// WriteBuilt writes a description next to an executable that was built for another platform
+// and cannot be asked here. Builds are the checksums of the release for all its platforms.
+func WriteBuilt(ctx context.Context, path string, d interpreter.Description, builds map[string]digest.Digest) error {
+	id, err := inspect(path)
+	if err != nil {
+		return fmt.Errorf("interpreter %s: %w", path, err)
+	}
+	e := &executable{path: path, id: id}
+	b := beside{Size: id.Size, Builds: builds, Description: d}
+	if b.Checksum, err = e.checksum(ctx); err == nil {
+		err = e.writeBeside(ctx, b)
+	}
+	if err != nil {
+		return fmt.Errorf("interpreter %s: write its description: %w", path, err)
+	}
+	return nil
+}
+
+// Builds returns the checksums of the release that the executable belongs to, by platform
+// (os/arch), or nil if it is not known to belong to one.
+func (i *Interpreter) Builds(ctx context.Context) (map[string]digest.Digest, error) {
+	if _, err := i.Checksum(ctx); err != nil {
+		return nil, err
+	}
+	b, err := i.beside()
+	if err != nil || b.Builds[runtime.GOOS+"/"+runtime.GOARCH] != b.Checksum {
+		return nil, nil //nolint:nilerr // what describes another executable says nothing of this one
+	}
+	for _, sum := range b.Builds {
+		if sum.Validate() != nil {
+			return nil, nil
+		}
+	}
+	return b.Builds, nil
 }
 
 func (e *executable) writeBeside(ctx context.Context, b beside) (err error) {

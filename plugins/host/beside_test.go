@@ -8,9 +8,13 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/plugins/host"
 )
@@ -312,4 +316,41 @@ func TestPrepareStale(t *testing.T) {
 	if !bytes.Contains(resp.Files[0].Data, []byte("TAPE_TEST_WANTED=yes")) {
 		t.Errorf("it got the environment of the one before: %q", resp.Files[0].Data)
 	}
+}
+
+// A release says what its other builds are, for as long as it is the program that is there.
+func TestBuilds(t *testing.T) {
+	b, exe := written(t, host.Options{})
+	i := b.list(t)
+	d, err := i.Describe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum, err := i.Checksum(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	builds := map[string]digest.Digest{runtime.GOOS + "/" + runtime.GOARCH: sum, "plan9/mips": digest.FromString("another")}
+	if err := host.WriteBuilt(t.Context(), exe, d, builds); err != nil {
+		t.Fatal(err)
+	}
+	if _, i = b.fresh(t); !maps.Equal(mustBuilds(t, i), builds) {
+		t.Errorf("got %v, want %v", mustBuilds(t, i), builds)
+	}
+	builds[runtime.GOOS+"/"+runtime.GOARCH] = digest.FromString("not this one")
+	if err := host.WriteBuilt(t.Context(), exe, d, builds); err != nil {
+		t.Fatal(err)
+	}
+	if _, i = b.fresh(t); mustBuilds(t, i) != nil {
+		t.Errorf("builds of another release are believed: %v", mustBuilds(t, i))
+	}
+}
+
+func mustBuilds(t *testing.T, i *host.Interpreter) map[string]digest.Digest {
+	t.Helper()
+	builds, err := i.Builds(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return builds
 }

@@ -27,6 +27,8 @@ type locking struct {
 	read, used *pipeline.Lock
 	locked     bool
 	data       []byte // of the file
+	// interpreters are asked for the builds of theirs for other platforms.
+	interpreters Interpreters
 }
 
 // lock reads the lock. Sources without a pipeline file have none.
@@ -34,7 +36,7 @@ func (o *Options) lock() (locking, error) {
 	if o.Pipeline == "" {
 		return locking{}, nil
 	}
-	l := locking{file: pipeline.LockFile(o.Pipeline), locked: o.Locked}
+	l := locking{file: pipeline.LockFile(o.Pipeline), locked: o.Locked, interpreters: o.Interpreters}
 	err := checkProjectFile(l.file)
 	if err != nil {
 		return l, fmt.Errorf("read lock: %w", err)
@@ -140,10 +142,42 @@ func (l locking) update(ctx context.Context, run made, what string) error {
 
 func (l locking) updated(ctx context.Context, run made, what string) (*pipeline.Lock, error) {
 	found, err := found(ctx, run)
+	if err == nil {
+		err = l.addBuilds(ctx, found)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return l.read.Update(found, what)
+}
+
+// builder is an interpreter that knows the checksums of its release for all platforms.
+type builder interface {
+	Builds(ctx context.Context) (map[string]digest.Digest, error)
+}
+
+// addBuilds adds the checksums for the platforms that an interpreter was not used on, if it
+// belongs to a release: the lock then holds wherever that release runs.
+func (l locking) addBuilds(ctx context.Context, found *pipeline.Lock) error {
+	for name, locked := range found.Interpreters {
+		i, err := l.interpreters.Find(ctx, name)
+		if err != nil {
+			return err
+		}
+		b, ok := i.(builder)
+		if !ok {
+			continue
+		}
+		builds, err := b.Builds(ctx)
+		if err != nil {
+			return err
+		}
+		// What ran is what was recorded, or the release is another.
+		if platform := runtime.GOOS + "/" + runtime.GOARCH; builds[platform] == locked.Checksums[platform] {
+			maps.Copy(locked.Checksums, builds)
+		}
+	}
+	return nil
 }
 
 // found is what a run found, as a lock has it.

@@ -10,8 +10,7 @@ import (
 	"testing"
 
 	apps "k8s.io/api/apps/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	serializer "k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"sigs.k8s.io/yaml"
 
 	"github.com/taped-dev/tape/cmd/tape/cli"
 )
@@ -28,12 +27,7 @@ func TestDeployment(t *testing.T) {
 		t.Fatal("docs/fleet.md has no Deployment")
 	}
 	var d apps.Deployment
-	scheme := runtime.NewScheme()
-	if err := apps.AddToScheme(scheme); err != nil {
-		t.Fatal(err)
-	}
-	strict := serializer.NewSerializerWithOptions(serializer.DefaultMetaFactory, scheme, scheme, serializer.SerializerOptions{Yaml: true, Strict: true})
-	if _, _, err := strict.Decode(m[1], nil, &d); err != nil {
+	if err := yaml.UnmarshalStrict(m[1], &d); err != nil {
 		t.Fatal(err)
 	}
 	pod := d.Spec.Template

@@ -57,22 +57,8 @@ func (a *program) interpreterListCommand() *cobra.Command {
 		Example: "  tape interpreter list -o json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			built, err := plain.New().Describe(cmd.Context())
-			if err != nil {
-				return err
-			}
-			list := []listedInterpreter{{Name: built.Name, Version: built.Version, Help: built.Help}}
-			env, err := a.environment(cmd.Context())
-			if err != nil {
-				return err
-			}
-			// One that must not be started does not hide the others.
-			found, broken := env.Host.List(cmd.Context())
-			// The one that is built in is used, not a program of its name.
-			found = slices.DeleteFunc(found, func(i *host.Interpreter) bool { return i.Name() == app.BuiltIn })
-			more, changed := listInterpreters(cmd.Context(), found)
-			list, broken = append(list, more...), errors.Join(broken, changed)
-			err = a.print(list, func(w io.Writer) error {
+			list, broken := a.allInterpreters(cmd.Context())
+			err := a.print(list, func(w io.Writer) error {
 				p := &printer{w: w}
 				for _, l := range list {
 					at := l.Path
@@ -86,6 +72,25 @@ func (a *program) interpreterListCommand() *cobra.Command {
 			return errors.Join(err, broken)
 		},
 	}
+}
+
+// allInterpreters returns the one that is built in, and those that are found. The error
+// names what must not be started, which does not hide the others.
+func (a *program) allInterpreters(ctx context.Context) ([]listedInterpreter, error) {
+	built, err := plain.New().Describe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := []listedInterpreter{{Name: built.Name, Version: built.Version, Help: built.Help}}
+	env, err := a.environment(ctx)
+	if err != nil {
+		return list, err
+	}
+	found, broken := env.Host.List(ctx)
+	// The one that is built in is used, not a program of its name.
+	found = slices.DeleteFunc(found, func(i *host.Interpreter) bool { return i.Name() == app.BuiltIn })
+	more, changed := listInterpreters(ctx, found)
+	return append(list, more...), errors.Join(broken, changed)
 }
 
 // listInterpreters reads them all, which is what takes time. Those that were

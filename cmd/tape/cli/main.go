@@ -85,6 +85,11 @@ func Run(ctx context.Context, args []string, streams Streams, kinds ...pipeline.
 	return a.run(ctx, a.root(), args)
 }
 
+// Tree returns the tree of commands, of which manuals and scripts for completion are made.
+func Tree() *cobra.Command {
+	return newProgram("tape", Streams{Out: io.Discard, Err: io.Discard}, nil).root()
+}
+
 func newProgram(name string, streams Streams, kinds []pipeline.Kind) *program {
 	// What is printed holds text of others; progress draws with escapes of its
 	// own, and cleans what it is told.

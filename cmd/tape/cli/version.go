@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -17,12 +18,17 @@ func (a *program) versionCommand() *cobra.Command {
 		Short:   "Print the version of tape",
 		Example: "  tape version -o json",
 		Args:    noArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := readVersion()
-			return a.print(v, func(w io.Writer) error {
+			var broken error
+			if a.flags.output != "text" {
+				v.Interpreters, broken = a.allInterpreters(cmd.Context())
+			}
+			err := a.print(v, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "tape %s (artifact format %s, %s %s)\n", v.Version, v.Format, v.Go, v.Platform)
 				return err
 			})
+			return errors.Join(err, broken)
 		},
 	}
 }
@@ -34,6 +40,9 @@ type version struct {
 	Format   string `json:"format"` // of the artifact
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
+	// Interpreters are those that tape finds; nil where a person is told, who asks
+	// `tape interpreter list`.
+	Interpreters []listedInterpreter `json:"interpreters,omitempty"`
 }
 
 func readVersion() version {

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/plugins/host"
+	"github.com/taped-dev/tape/plugins/interpreter"
+)
+
+// interpreters are those that are programs of their own; plain is part of tape.
+var interpreters = []string{"cnab", "cue", "helm", "kustomize"}
+
+// published is what a release says of an interpreter, in the form of tape.lock.
+type published struct {
+	Version   string                   `json:"version"`
+	Checksums map[string]digest.Digest `json:"checksums"` // by os/arch
+}
+
+// checksumsFile holds what is published of all interpreters, by name.
+const checksumsFile = "interpreters.json"
+
+// prepare builds what tape starts for all platforms: the description beside an interpreter
+// names its checksums on all of them.
+func prepare(ctx context.Context, dir string, platforms []string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	here := runtime.GOOS + "/" + runtime.GOARCH
+	all := map[string]published{}
+	for _, name := range interpreters {
+		p := published{Checksums: map[string]digest.Digest{}}
+		for _, platform := range platforms {
+			var err error
+			if p.Checksums[platform], err = build(ctx, dir, "tape-interpreter-"+name, platform); err != nil {
+				return err
+			}
+		}
+		// Only a program of this platform can say what it is, and all say the same.
+		if _, built := p.Checksums[here]; !built {
+			return fmt.Errorf("the platforms %s lack this one, %s", platforms, here)
+		}
+		d, err := describe(ctx, program(dir, "tape-interpreter-"+name, here))
+		if err != nil {
+			return err
+		}
+		p.Version = d.Version
+		all[name] = p
+		for _, platform := range platforms {
+			file := program(dir, "tape-interpreter-"+name, platform)
+			if err := host.WriteBuilt(ctx, file, d, p.Checksums); err != nil {
+				return err
+			}
+			descriptions := filepath.Join(filepath.Dir(filepath.Dir(file)), "descriptions")
+			if err := os.MkdirAll(descriptions, 0o755); err != nil {
+				return err
+			}
+			if err := os.Rename(file+".json", filepath.Join(descriptions, filepath.Base(file)+".json")); err != nil {
+				return err
+			}
+		}
+	}
+	for _, platform := range platforms {
+		if _, err := build(ctx, dir, "tape-fleet-temporal", platform); err != nil {
+			return err
+		}
+	}
+	if err := manuals(filepath.Join(dir, "man"), filepath.Join(dir, "completions")); err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, checksumsFile), append(data, '\n'), 0o644)
+}
+
+// program returns where a program for a platform is built.
+func program(dir, name, platform string) string {
+	file := filepath.Join(dir, strings.ReplaceAll(platform, "/", "_"), "programs", name)
+	if strings.HasPrefix(platform, "windows/") {
+		file += ".exe"
+	}
+	return file
+}
+
+// build builds a program of ./cmd as .goreleaser.yaml has tape built, and returns its checksum.
+func build(ctx context.Context, dir, name, platform string) (digest.Digest, error) {
+	goos, goarch, _ := strings.Cut(platform, "/")
+	file := program(dir, name, platform)
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=true", "-ldflags=-s -w", "-o", file, "./cmd/"+name)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+goos, "GOARCH="+goarch)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build %s for %s: %w\n%s", name, platform, err, out)
+	}
+	return sum(file)
+}
+
+func sum(file string) (digest.Digest, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	return digest.FromReader(f)
+}
+
+// describe asks an interpreter what it is.
+func describe(ctx context.Context, file string) (interpreter.Description, error) {
+	h := host.New(host.Options{})
+	defer h.Close()
+	i, err := h.Open(ctx, file)
+	if err != nil {
+		return interpreter.Description{}, err
+	}
+	return i.Describe(ctx)
+}

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build release
+
+package main_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// tag is the version that the tests release.
+const tag = "v0.1.0"
+
+// platforms are those that the release is for; fewer in $PLATFORMS take less time.
+func platforms() []string {
+	if p := os.Getenv("PLATFORMS"); p != "" {
+		return strings.Fields(p)
+	}
+	return []string{"linux/amd64", "linux/arm64", "darwin/amd64", "darwin/arm64", "windows/amd64", "windows/arm64"}
+}
+
+// releases holds two clones of HEAD, each with its release: one, and some/where/else.
+var releases string
+
+const one, two = "one", "some/where/else"
+
+func TestMain(m *testing.M) {
+	code, err := runTests(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// runTests releases, unless $TAPE_RELEASES is a folder where that was done.
+func runTests(m *testing.M) (code int, err error) {
+	if releases = os.Getenv("TAPE_RELEASES"); releases == "" {
+		if releases, err = os.MkdirTemp("", "tape-releases"); err != nil {
+			return 0, err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(releases)) }()
+	}
+	for _, name := range []string{one, two} {
+		dir := filepath.Join(releases, name)
+		if _, err := os.Stat(filepath.Join(dir, "bin/dist")); err == nil {
+			continue
+		}
+		for _, args := range [][]string{
+			{"git", "clone", "-q", "..", dir},
+			{"git", "-C", dir, "-c", "tag.gpgSign=false", "tag", tag},
+			{"make", "-C", dir, "release", "VERSION=" + tag, "PLATFORMS=" + strings.Join(platforms(), " ")},
+		} {
+			cmd := exec.Command(args[0], args[1:]...)
+			cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+			if err := cmd.Run(); err != nil {
+				return 0, fmt.Errorf("%s: %w", strings.Join(args, " "), err)
+			}
+		}
+	}
+	return m.Run(), nil
+}
+
+func dist(name string) string { return filepath.Join(releases, name, "bin/dist") }
+
+// TestReproducible compares the files of two releases of one commit.
+func TestReproducible(t *testing.T) {
+	files := 0
+	entries, err := os.ReadDir(dist(one))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		// What GoReleaser notes of itself names its folder, and is not published.
+		if e.IsDir() || e.Name() == "config.yaml" || e.Name() == "metadata.json" || e.Name() == "artifacts.json" {
+			continue
+		}
+		files++
+		a, err := os.ReadFile(filepath.Join(dist(one), e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(filepath.Join(dist(two), e.Name()))
+		if err != nil {
+			t.Error(err)
+		} else if !bytes.Equal(a, b) {
+			t.Errorf("%s differs", e.Name())
+		}
+	}
+	if files < 1+len(platforms()) {
+		t.Errorf("%d files were compared", files)
+	}
+}
+
+// machine is a user's: an empty home, and a release that was unpacked into it.
+type machine struct {
+	*testing.T
+	home, tape string
+	env        []string
+}
+
+// newMachine unpacks the archive of this platform.
+func newMachine(t *testing.T) *machine {
+	t.Helper()
+	home := t.TempDir()
+	archives, err := filepath.Glob(filepath.Join(dist(one), fmt.Sprintf("tape_*_%s_%s.tar.gz", runtime.GOOS, runtime.GOARCH)))
+	if err != nil || len(archives) != 1 {
+		t.Fatalf("archives %q, %v", archives, err)
+	}
+	m := &machine{T: t, home: home, env: []string{"HOME=" + home, "PATH=/usr/bin:/bin", "COSIGN_PASSWORD="}}
+	m.run("tar", "xzf", archives[0], "--strip-components=1")
+	m.tape = filepath.Join(home, "tape")
+	return m
+}
+
+// run runs a command at home, and returns what it prints.
+func (m *machine) run(args ...string) string {
+	m.Helper()
+	out, err := m.try(args...)
+	if err != nil {
+		m.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+func (m *machine) try(args ...string) (string, error) {
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Dir, cmd.Env = m.home, m.env
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if err != nil {
+		return stdout.String() + stderr.String(), err
+	}
+	return stdout.String(), nil
+}
+
+// shop starts the release's registry, with the images of the example shop in it, and
+// returns its address. Tape then finds registry.shop.example there.
+func (m *machine) shop() string {
+	m.Helper()
+	serve := exec.Command(m.tape, "registry", "serve", "--addr", "127.0.0.1:0")
+	serve.Env = m.env
+	said, err := serve.StdoutPipe()
+	if err != nil {
+		m.Fatal(err)
+	}
+	if err := serve.Start(); err != nil {
+		m.Fatal(err)
+	}
+	m.Cleanup(func() { _, _ = serve.Process.Kill(), serve.Wait() })
+	line := make([]byte, 200)
+	n, err := said.Read(line)
+	if err != nil {
+		m.Fatal(err)
+	}
+	go io.Copy(io.Discard, said)
+	_, host, ok := strings.Cut(strings.TrimSpace(string(line[:n])), " at ")
+	if !ok {
+		m.Fatalf("the registry says %q", line[:n])
+	}
+	if out, err := exec.Command("go", "run", "../examples/shop/images", host, "../examples/shop/manifests").CombinedOutput(); err != nil {
+		m.Fatalf("%v\n%s", err, out)
+	}
+	hosts := filepath.Join(m.home, "hosts/registry.shop.example")
+	if err := os.MkdirAll(hosts, 0o755); err != nil {
+		m.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(hosts, "hosts.toml"), []byte("server = \"http://"+host+"\"\n"), 0o644); err != nil {
+		m.Fatal(err)
+	}
+	m.env = append(m.env, "TAPE_HOSTS_DIR="+filepath.Dir(hosts))
+	return host
+}
+
+// TestArchive packages and verifies with nothing but an archive.
+func TestArchive(t *testing.T) {
+	m := newMachine(t)
+	host := m.shop()
+	if got := m.run(m.tape, "--version"); !strings.HasPrefix(got, "tape version "+tag) {
+		t.Errorf("it says %q", got)
+	}
+	m.checkVersion()
+	examples, err := filepath.Abs("../examples")
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	m.run(m.tape, "sign", "--generate-key", "shop")
+	m.run(m.tape, "package", filepath.Join(examples, "shop/manifests"), "-O", host+"/team/shop", "--tag", "v1", "--sign", "--key", "shop.key")
+	m.run(m.tape, "verify", host+"/team/shop:v1", "--key", "shop.pub")
+	t.Logf("packaged, signed and verified in %s", time.Since(began))
+	// A lock that is made here holds on all platforms of the release.
+	chart := filepath.Join(m.home, "chart.yaml")
+	pipeline := "apiVersion: tape/v1\nkind: Pipeline\nsources: [{path: charts/storefront}]\noutput: {image: " + host + "/team/chart}\n"
+	if err := errors.Join(os.CopyFS(filepath.Join(m.home, "charts"), os.DirFS(filepath.Join(examples, "helm"))),
+		os.WriteFile(chart, []byte(pipeline), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	m.run(m.tape, "package", "-p", chart, "--update", "--tag", "v1")
+	var lock struct{ Interpreters map[string]interpreter }
+	data, err := os.ReadFile(filepath.Join(m.home, "chart.lock"))
+	if err == nil {
+		err = json.Unmarshal(data, &lock)
+	}
+	if want := published(t)["helm"]; err != nil || !reflect.DeepEqual(lock.Interpreters["helm"], want) {
+		t.Errorf("the lock has %v, %v; want %v", lock.Interpreters, err, want)
+	}
+	// Interpreters are found beside tape, by their descriptions.
+	if got := m.run(m.tape, "render", filepath.Join(examples, "helm/storefront")); !strings.Contains(got, "kind: Deployment") {
+		t.Errorf("the chart renders as\n%s", got)
+	}
+}
+
+// checkVersion checks that tape says what it is, and which interpreters came with it.
+func (m *machine) checkVersion() {
+	m.Helper()
+	var version struct {
+		Version, Commit, Go string
+		Interpreters        []struct{ Name, Version, Checksum, Error string }
+	}
+	if err := json.Unmarshal([]byte(m.run(m.tape, "version", "-o", "json")), &version); err != nil {
+		m.Fatal(err)
+	}
+	commit, err := exec.Command("git", "-C", filepath.Join(releases, one), "rev-parse", "HEAD").Output()
+	if err != nil {
+		m.Fatal(err)
+	}
+	if version.Version != tag || version.Commit != strings.TrimSpace(string(commit)) || version.Go == "" {
+		m.Errorf("it says that it is %+v", version)
+	}
+	all := published(m.T)
+	for _, i := range version.Interpreters {
+		if i.Name == "plain" {
+			continue
+		}
+		p := all[i.Name]
+		if i.Error != "" || i.Version != p.Version || i.Checksum != p.Checksums[runtime.GOOS+"/"+runtime.GOARCH] {
+			m.Errorf("it has %+v, and %+v is published", i, p)
+		}
+		delete(all, i.Name)
+	}
+	if len(all) > 0 {
+		m.Errorf("it lacks %v", all)
+	}
+}
+
+type interpreter struct {
+	Version   string
+	Checksums map[string]string
+}
+
+// published returns what is published of the interpreters.
+func published(t *testing.T) map[string]interpreter {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dist(one), "interpreters.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all map[string]interpreter
+	if err := json.Unmarshal(data, &all); err != nil || len(all) != 4 {
+		t.Fatalf("%d interpreters, %v", len(all), err)
+	}
+	return all
+}
