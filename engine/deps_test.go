@@ -67,7 +67,7 @@ const dependencies = `
 	# A stage knows the nouns and no other stage; the table of stages knows all.
 	NOUNS < stages/* < stages;
 	# Whoever verifies looks for images as scan does, and knows what sign makes.
-	NOUNS, stages/scan, stages/sign < stages/app/internal/...;
+	NOUNS, stages/scan, stages/sign < stages/app/internal/trust < stages/app/internal/...;
 	# app is all of tape, and so runs interpreters too; a fleet is many of it.
 	stages, stages/app/internal/..., plugins/host, interpreters/plain < stages/app < stages/app/fleet;
 

@@ -29,9 +29,11 @@ type PullOptions struct {
 	Env string
 	// Rewrite points the manifests to the repository they are pulled from.
 	Rewrite bool
-	// Key is a file of the public key that must have signed the application, Bundle a
-	// file that signs the root instead of what is attached to it; "" verifies nothing.
+	// Key is a file of the public key that must have signed the application, or Identity
+	// is who must have; Bundle is a file that signs the root instead of what is attached
+	// to it. With neither key nor identity nothing is verified.
 	Key, Bundle string
+	Identity    Identity
 	// AllowOutside lets pods run images that are not in the artifact.
 	AllowOutside bool
 	// Attestations is a file for the statements, one JSON object a line; "" is
@@ -68,7 +70,8 @@ func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
 	}
 	defer func() { err = errors.Join(err, at.close()) }()
 	var warnings []string
-	if o.Key != "" {
+	verified := o.Key != "" || !o.Identity.IsZero()
+	if verified {
 		if warnings, err = o.verify(ctx, app.Root, at); err != nil {
 			return nil, fmt.Errorf("pull %s: %w", o.Ref, err)
 		}
@@ -81,7 +84,7 @@ func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("pull %s: %w", o.Ref, err)
 	}
-	result = &PullResult{Files: []string{}, Verified: o.Key != "", Warnings: warnings}
+	result = &PullResult{Files: []string{}, Verified: verified, Warnings: warnings}
 	result.Root.Digest = app.Root.Digest
 	result.Root.Ref = strings.TrimPrefix(fmt.Sprintf("%s@%s", strings.SplitN(o.Ref, "@", 2)[0], app.Root.Digest), "@")
 	if refs, ok := artifact.ImageRefs(statements); ok && at.name != "" {
@@ -126,7 +129,7 @@ func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
 // named by digests of that chain: what is written is what was verified, whatever the
 // tag leads to by then.
 func (o *PullOptions) verify(ctx context.Context, root ocispec.Descriptor, at *opened) (warnings []string, err error) {
-	options, err := verifyOptions(ctx, o.Key, o.Bundle)
+	options, err := verifyOptions(ctx, o.Key, o.Identity, o.Bundle)
 	if err != nil {
 		return nil, err
 	}

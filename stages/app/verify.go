@@ -12,6 +12,7 @@ import (
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/internal/regular"
+	"github.com/taped-dev/tape/stages/app/internal/trust"
 	"github.com/taped-dev/tape/stages/app/internal/verify"
 	"github.com/taped-dev/tape/stages/sign"
 )
@@ -21,8 +22,9 @@ type VerifyOptions struct {
 	Environment
 	Ref string
 	// Key is the public key that signed the application: a file, env://NAME, [Stdin] or
-	// NAME://REF.
-	Key string
+	// NAME://REF. "" leaves it to Identity, which a Sigstore must have certified.
+	Key      string
+	Identity Identity
 	// Bundle is a file that signs the root; "" takes what is attached to it.
 	Bundle string
 	// Offline refuses to ask a registry.
@@ -34,9 +36,42 @@ type VerifyOptions struct {
 	// AllowOutside lets pods run images that are not in the artifact; they are
 	// links of the result all the same.
 	AllowOutside bool
-	// ImageKeys are public keys of which one must have signed each image where it was
-	// published; with none, nothing is looked for.
-	ImageKeys []string
+	// ImageKeys are public keys, and ImageIdentity is an identity, of which one must have
+	// signed each image where it was published; with none, nothing is looked for.
+	ImageKeys     []string
+	ImageIdentity Identity
+}
+
+// Identity is who signs without a key of their own: someone that a Sigstore certified. The
+// zero value is nobody.
+type Identity struct {
+	// TrustedRoot is a file that lists the authorities of a Sigstore; nobody else is asked.
+	TrustedRoot string
+	// Issuer is the URL of who vouched for the identity, exactly.
+	Issuer string
+	// Pattern is the identity exactly, or a pattern in which * stands for one segment, and
+	// at the end for the rest.
+	Pattern string
+}
+
+// IsZero reports whether it is nobody.
+func (s Identity) IsZero() bool { return s == Identity{} }
+
+// open reads the trusted root.
+func (s Identity) open() (*trust.Authority, error) {
+	if s.TrustedRoot == "" || s.Issuer == "" || s.Pattern == "" {
+		return nil, usagef("a trusted root, an issuer and an identity go together, and one of them is missing")
+	}
+	data, err := regular.ReadArgument(s.TrustedRoot)
+	if err != nil {
+		return nil, fmt.Errorf("read trusted root: %w", err)
+	}
+	root, err := trust.NewRoot(data, trust.Want{})
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", s.TrustedRoot, err)
+	}
+	by, err := trust.NewIdentity("", trust.Identity{Root: root, Issuer: s.Issuer, Pattern: s.Pattern})
+	return by, asUsage(err)
 }
 
 // VerifyResult says of each link of the chain whether it holds.
@@ -51,7 +86,7 @@ func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err err
 	if _, err := os.Stat(o.Ref); o.Offline && !layout.IsReference(o.Ref) && err != nil {
 		return nil, advice.Add(fmt.Errorf("verify %s: it is in a registry, which is not asked offline", o.Ref), advice.SaveFirst)
 	}
-	options, err := verifyOptions(ctx, o.Key, o.Bundle)
+	options, err := verifyOptions(ctx, o.Key, o.Identity, o.Bundle)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +96,14 @@ func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err err
 		if err != nil {
 			return nil, err
 		}
-		options.ImageKeys = append(options.ImageKeys, key)
+		options.Images = append(options.Images, &trust.Authority{Key: key})
+	}
+	if !o.ImageIdentity.IsZero() {
+		by, err := o.ImageIdentity.open()
+		if err != nil {
+			return nil, err
+		}
+		options.Images = append(options.Images, by)
 	}
 	at, err := open(ctx, o.Registry, o.Ref)
 	if err != nil {
@@ -92,9 +134,15 @@ func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err err
 	return result, nil
 }
 
-// verifyOptions are those of a key and of a bundle, which are files; "" is no bundle.
-func verifyOptions(ctx context.Context, key, bundle string) (options verify.Options, err error) {
-	if options.Key, err = sign.OpenVerifier(ctx, key); err != nil {
+// verifyOptions are those of who signed and of a bundle, which is a file; "" is none.
+func verifyOptions(ctx context.Context, key string, id Identity, bundle string) (options verify.Options, err error) {
+	if id.IsZero() {
+		options.By = &trust.Authority{}
+		options.By.Key, err = sign.OpenVerifier(ctx, key)
+	} else {
+		options.By, err = id.open()
+	}
+	if err != nil {
 		return options, err
 	}
 	if bundle != "" {

@@ -145,6 +145,12 @@ func read(bundle []byte) (Claim, *dsse.Envelope, error) {
 
 // Verify says whether the bundle is a signature of the manifest by the key.
 func Verify(ctx context.Context, verifier signature.Verifier, bundle []byte, manifest digest.Digest) (Claim, error) {
+	return VerifyAs(ctx, verifier, bundle, manifest, predicateType)
+}
+
+// VerifyAs reports whether the bundle is a statement about the manifest by the key, with
+// that type of predicate.
+func VerifyAs(ctx context.Context, verifier signature.Verifier, bundle []byte, manifest digest.Digest, predicate string) (Claim, error) {
 	claim, envelope, err := read(bundle)
 	if err != nil {
 		return Claim{}, err
@@ -166,8 +172,12 @@ func Verify(ctx context.Context, verifier signature.Verifier, bundle []byte, man
 	if claim.Subject != manifest {
 		return claim, fmt.Errorf("verify %s: the bundle signs %s", manifest, claim.Subject)
 	}
-	if claim.PredicateType != predicateType {
-		return claim, fmt.Errorf("verify %s: the statement is a %s, not a signature", manifest, claim.PredicateType)
+	if claim.PredicateType != predicate {
+		want := predicate
+		if predicate == predicateType {
+			want = "signature"
+		}
+		return claim, fmt.Errorf("verify %s: the statement is a %s, not a %s", manifest, claim.PredicateType, want)
 	}
 	return claim, nil
 }

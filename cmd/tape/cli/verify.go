@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/taped-dev/tape/stages/app"
 )
@@ -19,10 +22,13 @@ func (a *program) verifyCommand() *cobra.Command {
 		list string
 	)
 	cmd := &cobra.Command{
-		Use:   "verify REF --key FILE",
+		Use:   "verify REF",
 		Short: "Verify who signed an application, and that it is whole",
 		Example: `  tape verify registry.example.com/team/podinfo:v1.2.3 --key release.pub
   tape verify archive:podinfo.tar --key release.pub --offline
+  tape verify registry.example.com/team/podinfo:v1.2.3 \
+    --trusted-root root.json --identity 'https://github.com/acme/*' \
+    --issuer https://token.actions.githubusercontent.com
   tape verify registry.example.com/team/podinfo:v1.2.3 --key release.pub \
     --source https://github.com/acme/podinfo --commit 8c4f…`,
 		Long: `Walks the whole chain, with nothing but the artifact and the key: the signature
@@ -43,8 +49,11 @@ link that does not hold, unless --allow-outside is given.`,
 					return err
 				}
 			}
-			if o.Key == "" {
-				return usagef("verifying needs the public key of who signed: give --key FILE")
+			if err := checkWho(o.Key, o.Identity); err != nil {
+				return err
+			}
+			if err := checkIdentity(o.ImageIdentity, "image-"); err != nil {
+				return err
 			}
 			env, err := a.environment(cmd.Context())
 			if err != nil {
@@ -66,6 +75,7 @@ link that does not hold, unless --allow-outside is given.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.Key, "key", "", "public key of who signed the application: `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
+	identityFlags(f, &o.Identity, "", "who must have signed the application")
 	f.StringVar(&list, "from-file", "", "verify what `LIST` names, REF a line; - is stdin")
 	f.StringVar(&o.Bundle, "bundle", "", "`FILE` that signs the root, instead of what is attached to it")
 	f.BoolVar(&o.Offline, "offline", false, "ask no registry: REF is oci:DIR or archive:FILE")
@@ -74,7 +84,33 @@ link that does not hold, unless --allow-outside is given.`,
 	f.StringVar(&o.Commit, "commit", "", "`COMMIT` that the sources must be at, without modifications")
 	f.BoolVar(&o.AllowOutside, "allow-outside", false, "let pods run images that are not in the artifact (each is listed)")
 	f.StringArrayVar(&o.ImageKeys, "image-key", nil, "public key of which one must have signed each image where it was published: `FILE` or env://NAME (repeats)")
+	identityFlags(f, &o.ImageIdentity, "image-", "who must have signed each image, if no --image-key did")
 	return cmd
+}
+
+// identityFlags adds the flags that name who signs without a key.
+func identityFlags(f *pflag.FlagSet, id *app.Identity, prefix, what string) {
+	f.StringVar(&id.TrustedRoot, prefix+"trusted-root", "", "`FILE` with the authorities of a Sigstore (trusted_root.json), to verify without a key")
+	f.StringVar(&id.Issuer, prefix+"issuer", "", "`URL` of who vouched for the identity, exactly")
+	f.StringVar(&id.Pattern, prefix+"identity", "", what+": exactly, or a `PATTERN` in which * is a segment, and at the end the rest")
+}
+
+// checkWho checks that flags name who signed: a key or an identity.
+func checkWho(key string, id app.Identity) error {
+	switch {
+	case key == "" && id.IsZero():
+		return usagef("verifying needs to know who signed: give --key FILE, or --trusted-root FILE --issuer URL --identity PATTERN")
+	case key != "" && !id.IsZero():
+		return usagef("--key and --identity both say who signed: give one")
+	}
+	return checkIdentity(id, "")
+}
+
+func checkIdentity(id app.Identity, prefix string) error {
+	if !id.IsZero() && (id.TrustedRoot == "" || id.Issuer == "" || id.Pattern == "") {
+		return usagef("--%[1]strusted-root, --%[1]sissuer and --%[1]sidentity go together: give all three", prefix)
+	}
+	return nil
 }
 
 // verified is an error where a link does not hold.
@@ -106,6 +142,20 @@ func (a *program) verifyList(ctx context.Context, file string, o app.VerifyOptio
 	}, func(w io.Writer, result any) error { return verifyText(w, result.(*app.VerifyResult)) })
 }
 
+// proofText says who signed, if that is known by a name.
+func proofText(link app.VerifiedLink) string {
+	var parts []string
+	for _, part := range []struct{ what, is string }{{"authority", link.Authority}, {"signed by", link.Identity}, {"issuer", link.Issuer}, {"log", link.Log}} {
+		if part.is != "" {
+			parts = append(parts, part.what+" "+part.is)
+		}
+	}
+	if link.SignedAt != nil {
+		parts = append(parts, "at "+link.SignedAt.Format(time.RFC3339))
+	}
+	return strings.Join(parts, ", ")
+}
+
 // verifyText prints a line a link.
 func verifyText(w io.Writer, r *app.VerifyResult) error {
 	p := &printer{w: w}
@@ -117,6 +167,9 @@ func verifyText(w io.Writer, r *app.VerifyResult) error {
 		p.f("%s %s %s\n", state, link.Name, link.Subject)
 		if link.Reason != "" {
 			p.f("       %s\n", link.Reason)
+		}
+		if by := proofText(link); by != "" {
+			p.f("       %s\n", by)
 		}
 	}
 	for _, warning := range r.Warnings {

@@ -3,14 +3,10 @@
 package verify
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -18,54 +14,65 @@ import (
 
 	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/stages/app/internal/trust"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/sign"
-)
-
-// Signatures of cosign before version 3: each is a layer that holds the payload, with the
-// signature in an annotation.
-const (
-	simpleSigning       = "application/vnd.dev.cosign.simplesigning.v1+json"
-	simpleSigningType   = "cosign container image signature"
-	annotationSignature = "dev.cosignproject.cosign/signature"
 )
 
 // maxBundle is the maximum size of a bundle or payload, in bytes.
 const maxBundle = 4 << 20
 
-// errUnsigned means that there is no signature by the key. A malformed signature is another
-// error.
-var errUnsigned = errors.New("no signature by this key")
+// errUnsigned means that there is no signature by the authority. A malformed signature is
+// another error.
+var errUnsigned = errors.New("no signature by this authority")
+
+// unsigned is errUnsigned, with the reasons why each signature that there is does not count.
+type unsigned struct {
+	by      *trust.Authority
+	reasons error
+}
+
+func (u unsigned) Error() string      { return fmt.Sprintf("no signature by %s: %s", u.by, u.reasons) }
+func (unsigned) Is(target error) bool { return target == errUnsigned }
 
 // signatures checks the key's signatures of the root and of the content.
 func (c *chain) signatures(ctx context.Context) []Link {
 	root := c.app.Root.Digest
 	if c.o.Bundle != nil {
-		_, err := sign.Verify(ctx, c.o.Key, c.o.Bundle, root)
-		return []Link{c.link("signature", root, err)}
+		proof, err := c.o.By.Signature(ctx, c.o.Bundle, root)
+		return []Link{c.proven("signature", root, proof, err)}
 	}
-	err := c.signed(ctx, root)
+	proof, err := c.signed(ctx, root)
 	if errors.Is(err, errUnsigned) && c.app.Format == artifact.FormatOriginal {
 		err = fmt.Errorf("%w: format %s has no signatures", err, c.app.Format)
 	}
-	links := []Link{c.link("signature", root, err)}
+	links := []Link{c.proven("signature", root, proof, err)}
 	// Flux and Argo CD check this one. The root's signature covers the content too, so
 	// this one may be missing, but not invalid.
-	content := c.link("content signature", c.app.Content.Digest, nil)
-	if err := c.signed(ctx, c.app.Content.Digest); errors.Is(err, errUnsigned) && links[0].OK {
-		content.Reason = "no separate signature by this key; the signature of the root covers it"
+	proof, err = c.signed(ctx, c.app.Content.Digest)
+	content := c.proven("content signature", c.app.Content.Digest, proof, nil)
+	if errors.Is(err, errUnsigned) && links[0].OK {
+		content.Reason = fmt.Sprintf("no separate signature by %s; the signature of the root covers it", c.o.By)
 	} else if err != nil {
 		content = c.link(content.Name, content.Subject, err)
 	}
 	return append(links, content)
 }
 
-// signed returns nil if a signature attached to a manifest is by the key, whatever else is
-// attached: everyone who may push can attach something unreadable.
-func (c *chain) signed(ctx context.Context, subject digest.Digest) error {
+// proven is link, with what is known of a signature.
+func (c *chain) proven(name string, subject digest.Digest, proof trust.Proof, err error) Link {
+	link := c.link(name, subject, err)
+	link.Proof = proof
+	return link
+}
+
+// signed verifies the signatures attached to a manifest, of which one must be by the
+// authority, whatever else is attached: everyone who may push can attach something
+// unreadable.
+func (c *chain) signed(ctx context.Context, subject digest.Digest) (trust.Proof, error) {
 	referrers, err := c.place.Referrers(ctx, subject)
 	if err != nil {
-		return err
+		return trust.Proof{}, err
 	}
 	var (
 		others     []string
@@ -79,25 +86,25 @@ func (c *chain) signed(ctx context.Context, subject digest.Digest) error {
 		if bundle == nil {
 			continue
 		}
-		_, err = sign.Verify(ctx, c.o.Key, bundle, subject)
+		proof, err := c.o.By.Signature(ctx, bundle, subject)
 		if err == nil {
-			return nil
+			return proof, nil
 		}
 		others = append(others, err.Error())
 	}
 	if unreadable != nil {
-		return unreadable
+		return trust.Proof{}, unreadable
 	}
 	if others == nil {
-		return fmt.Errorf("%w: no signature is attached", errUnsigned)
+		others = []string{"no signature is attached"}
 	}
-	return fmt.Errorf("%w: %s", errUnsigned, strings.Join(others, "; "))
+	return trust.Proof{}, unsigned{c.o.By, some(others)}
 }
 
 // imageSignatures checks the signatures of the images, which are among their related
 // manifests.
 func (c *chain) imageSignatures(ctx context.Context) []Link {
-	if len(c.o.ImageKeys) == 0 {
+	if len(c.o.Images) == 0 {
 		return nil
 	}
 	related := map[digest.Digest][]ocispec.Descriptor{}
@@ -110,24 +117,25 @@ func (c *chain) imageSignatures(ctx context.Context) []Link {
 	var wait sync.WaitGroup
 	for i, image := range list {
 		wait.Go(func() {
-			links[i] = c.link("signature of "+childName(image), image.Digest, c.imageSigned(ctx, image.Digest, related[image.Digest]))
+			proof, err := c.imageSigned(ctx, image.Digest, related[image.Digest])
+			links[i] = c.proven("signature of "+childName(image), image.Digest, proof, err)
 		})
 	}
 	wait.Wait()
 	return links
 }
 
-func (c *chain) imageSigned(ctx context.Context, image digest.Digest, related []ocispec.Descriptor) error {
+func (c *chain) imageSigned(ctx context.Context, image digest.Digest, related []ocispec.Descriptor) (trust.Proof, error) {
 	reasons := []string{}
 	var unreadable error // the first one
 	for _, desc := range related {
-		err := c.attachedSigned(ctx, image, desc, func(reason string) {
+		proof, err := c.attachedSigned(ctx, image, desc, func(reason string) {
 			if !slices.Contains(reasons, reason) {
 				reasons = append(reasons, reason)
 			}
 		})
 		if err == nil {
-			return nil
+			return proof, nil
 		}
 		if unreadable == nil && !errors.Is(err, errUnsigned) {
 			unreadable = err
@@ -135,73 +143,45 @@ func (c *chain) imageSigned(ctx context.Context, image digest.Digest, related []
 	}
 	switch {
 	case unreadable != nil:
-		return unreadable
+		return trust.Proof{}, unreadable
 	case len(reasons) == 0:
-		return errors.New("no signature was published with the image, or it was not copied")
+		return trust.Proof{}, errors.New("no signature was published with the image, or it was not copied")
 	}
-	return errors.New(strings.Join(reasons, "; "))
+	return trust.Proof{}, some(reasons)
 }
 
-// attachedSigned returns nil if a manifest attached to an image holds a signature by one of
-// the keys, and errUnsigned if it holds none. It passes to because why each other signature
-// is not valid.
-func (c *chain) attachedSigned(ctx context.Context, image digest.Digest, desc ocispec.Descriptor, because func(reason string)) error {
+// attachedSigned verifies the signatures in a manifest attached to an image, of which one
+// must be by one of the authorities; errUnsigned means that none is. It passes to because
+// why each other signature is not valid.
+func (c *chain) attachedSigned(ctx context.Context, image digest.Digest, desc ocispec.Descriptor, because func(reason string)) (trust.Proof, error) {
 	data, err := c.read(ctx, desc, registry.MaxManifest)
 	if err != nil {
-		return err
+		return trust.Proof{}, err
 	}
 	var m ocispec.Manifest
 	if err := descriptor.Unmarshal(data, &m); err != nil {
-		return fmt.Errorf("manifest %s: %w", desc.Digest, err)
+		return trust.Proof{}, fmt.Errorf("manifest %s: %w", desc.Digest, err)
 	}
 	for _, layer := range m.Layers {
-		if layer.MediaType != simpleSigning && layer.MediaType != sign.MediaType {
+		if layer.MediaType != trust.SimpleSigning && layer.MediaType != sign.MediaType {
 			continue
 		}
 		data, err := c.read(ctx, layer, maxBundle)
 		if err != nil {
-			return err
+			return trust.Proof{}, err
 		}
-		for _, key := range c.o.ImageKeys {
+		for _, by := range c.o.Images {
+			var proof trust.Proof
 			if layer.MediaType == sign.MediaType {
-				_, err = sign.Verify(ctx, key, data, image)
+				proof, err = by.Signature(ctx, data, image)
 			} else {
-				err = verifySimple(key, data, layer.Annotations[annotationSignature], image)
+				proof, err = by.Simple(ctx, data, layer.Annotations, image)
 			}
 			if err == nil {
-				return nil
+				return proof, nil
 			}
 			because(err.Error())
 		}
 	}
-	return errUnsigned
-}
-
-// verifySimple verifies a signature made by cosign before version 3.
-func verifySimple(key sign.Verifier, payload []byte, signature string, image digest.Digest) error {
-	raw, err := base64.StdEncoding.DecodeString(signature)
-	if err != nil {
-		return fmt.Errorf("verify %s: signature: %w", image, err)
-	}
-	if err := key.VerifySignature(bytes.NewReader(raw), bytes.NewReader(payload)); err != nil {
-		return fmt.Errorf("verify %s: not signed by this key", image)
-	}
-	var p struct {
-		Critical struct {
-			Type  string `json:"type"`
-			Image struct {
-				Digest digest.Digest `json:"docker-manifest-digest"`
-			} `json:"image"`
-		} `json:"critical"`
-	}
-	if err := json.Unmarshal(payload, &p); err != nil {
-		return fmt.Errorf("verify %s: payload: %w", image, err)
-	}
-	if p.Critical.Type != simpleSigningType {
-		return fmt.Errorf("verify %s: the payload has type %q", image, p.Critical.Type)
-	}
-	if p.Critical.Image.Digest != image {
-		return fmt.Errorf("verify %s: the signature is for %s", image, p.Critical.Image.Digest)
-	}
-	return nil
+	return trust.Proof{}, errUnsigned
 }

@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine/content/layout"
+	"github.com/taped-dev/tape/stages/app/internal/trust"
 	"github.com/taped-dev/tape/stages/sign"
 )
 
@@ -50,10 +51,10 @@ func (p place) put(t *testing.T, v any) ocispec.Descriptor {
 func TestLargeSignatures(t *testing.T) {
 	p := place{blobs: map[digest.Digest][]byte{}}
 	c := &chain{place: p, slots: make(chan struct{}, 1)}
-	for _, mediaType := range []string{simpleSigning, sign.MediaType} {
+	for _, mediaType := range []string{trust.SimpleSigning, sign.MediaType} {
 		for _, size := range []int64{maxBundle + 1, -1} {
 			desc := p.put(t, ocispec.Manifest{Layers: []ocispec.Descriptor{{MediaType: mediaType, Digest: digest.FromString("large"), Size: size}}})
-			err := c.attachedSigned(t.Context(), digest.FromString("image"), desc, func(string) {})
+			_, err := c.attachedSigned(t.Context(), digest.FromString("image"), desc, func(string) {})
 			if err == nil || !strings.Contains(err.Error(), "more than 4194304") {
 				t.Errorf("%s of %d bytes: error %v", mediaType, size, err)
 			}

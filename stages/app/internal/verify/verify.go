@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package verify checks the whole chain of an application with only the artifact and a
-// key: the signature names the root by digest, the root names everything else, and its
+// Package verify checks the whole chain of an application with only the artifact and who
+// must have signed it: the signature names the root by digest, the root names everything else, and its
 // statements explain every byte of the manifests.
 //
 // All links are checked even if one of them fails, so that one run reports everything that
@@ -24,8 +24,8 @@ import (
 
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/stages/app/internal/trust"
 	"github.com/taped-dev/tape/stages/artifact"
-	"github.com/taped-dev/tape/stages/sign"
 )
 
 // asker is a place that can tell whether it has a blob without reading it.
@@ -37,8 +37,8 @@ var _ asker = (*registry.Repository)(nil)
 
 // Options configure what is checked.
 type Options struct {
-	// Key is the public key that must have signed the root.
-	Key sign.Verifier
+	// By is who must have signed the root.
+	By *trust.Authority
 	// Bundle is the signature of the root. If nil, the signatures attached to the root
 	// are used.
 	Bundle []byte
@@ -54,9 +54,9 @@ type Options struct {
 	Tag string
 	// AllowOutside accepts pods that run images that are not in the root.
 	AllowOutside bool
-	// ImageKeys are public keys, one of which must have signed each image where it was
-	// published. If empty, signatures of images are not checked.
-	ImageKeys []sign.Verifier
+	// Images are those of whom one must have signed each image where it was published. If
+	// empty, signatures of images are not checked.
+	Images []*trust.Authority
 }
 
 // Result is what `tape verify -o json` prints.
@@ -78,6 +78,8 @@ type Link struct {
 	Outside bool `json:"outside,omitempty"`
 	// Reason is why the link fails, or a remark on one that does not.
 	Reason string `json:"reason,omitempty"`
+	// Proof is what is known of the signature, if the link is one that was verified.
+	trust.Proof
 }
 
 // chain is the state of one verification.

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package trust decides whether what is signed may be used: who signed it ([Authority]),
+// and who has to have signed what ([Policy]). It asks no network but the place that holds
+// the signatures.
+package trust
+
+import (
+	"cmp"
+	"context"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
+	"github.com/sigstore/sigstore-go/pkg/root"
+	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
+
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/sign"
+)
+
+// Proof is what is known of a signature that was verified.
+type Proof struct {
+	// Authority is the name of the authority that signed, "" if it has none.
+	Authority string `json:"authority,omitempty"`
+	// Issuer is the URL of who vouched for Identity, "" for a key.
+	Issuer   string `json:"issuer,omitempty"`
+	Identity string `json:"identity,omitempty"`
+	// SignedAt is the time at which a log or a timestamp authority saw the signature; nil
+	// if none did.
+	SignedAt *time.Time `json:"signedAt,omitempty"`
+	// Log is the URL of a transparency log that has an entry of the signature.
+	Log string `json:"log,omitempty"`
+}
+
+// Authority is someone whose signatures are accepted: the holder of a key, or an identity
+// that a certificate authority certified.
+type Authority struct {
+	// Name is the authority's name in a policy, "" if it is in none.
+	Name string
+	// Key verifies signatures. If it is nil, Identity does.
+	Key      sign.Verifier
+	Identity *Identity
+}
+
+// Identity is who signs without a key of their own.
+type Identity struct {
+	Root *Root
+	// Issuer must be the issuer in the certificate, exactly.
+	Issuer string
+	// Pattern must be the identity in the certificate, or match it; see [CheckPattern].
+	Pattern string
+	// Claims must be what the certificate says besides, by the names of [Claims].
+	Claims map[string]string
+}
+
+// NewIdentity returns an authority that is certified for an identity.
+func NewIdentity(name string, id Identity) (*Authority, error) {
+	if !strings.HasPrefix(id.Issuer, "https://") && !strings.HasPrefix(id.Issuer, "http://") {
+		return nil, fmt.Errorf("issuer %q is not a URL", id.Issuer)
+	}
+	if err := CheckPattern(id.Pattern); err != nil {
+		return nil, err
+	}
+	return &Authority{Name: name, Identity: &id}, nil
+}
+
+// errOther means that a signature is valid, or may be, but is of someone else.
+var errOther = errors.New("not signed by this authority")
+
+// String describes the authority in messages.
+func (a *Authority) String() string {
+	if a.Identity != nil {
+		return cmp.Or(a.Name, a.Identity.Pattern)
+	}
+	return cmp.Or(a.Name, "this key")
+}
+
+// Signature verifies that a bundle is the authority's signature of a manifest.
+func (a *Authority) Signature(ctx context.Context, bundle []byte, manifest digest.Digest) (Proof, error) {
+	return a.Statement(ctx, bundle, manifest, artifact.PredicateSignature)
+}
+
+// Statement verifies that a bundle is a statement of the authority about a manifest, with
+// the type of predicate.
+func (a *Authority) Statement(ctx context.Context, bundle []byte, manifest digest.Digest, predicateType string) (Proof, error) {
+	if a.Key != nil {
+		_, err := sign.VerifyAs(ctx, a.Key, bundle, manifest, predicateType)
+		return Proof{Authority: a.Name}, err
+	}
+	claim, err := sign.Read(bundle)
+	switch {
+	case err != nil:
+		return Proof{}, err
+	case claim.Subject != manifest:
+		return Proof{}, fmt.Errorf("verify %s: the bundle signs %s", manifest, claim.Subject)
+	case claim.PredicateType != predicateType:
+		return Proof{}, fmt.Errorf("verify %s: the statement is a %s, not a %s", manifest, claim.PredicateType, predicateType)
+	}
+	var b sgbundle.Bundle
+	if err := b.UnmarshalJSON(bundle); err != nil {
+		return Proof{}, fmt.Errorf("read bundle: %w", err)
+	}
+	sum, err := hex.DecodeString(manifest.Encoded())
+	if err != nil {
+		return Proof{}, fmt.Errorf("verify %s: %w", manifest, err)
+	}
+	proof, err := a.entity(&b, sgverify.WithArtifactDigest(manifest.Algorithm().String(), sum))
+	if err != nil {
+		return Proof{}, fmt.Errorf("verify %s: %w", manifest, err)
+	}
+	return proof, nil
+}
+
+// entity verifies a signature with a certificate, and then who it is of.
+func (a *Authority) entity(entity sgverify.SignedEntity, of sgverify.ArtifactPolicyOption) (Proof, error) {
+	content, err := entity.VerificationContent()
+	if err != nil {
+		return Proof{}, err
+	}
+	cert := content.Certificate()
+	if cert == nil {
+		return Proof{}, fmt.Errorf("%w: it is signed with a key, not by an identity", errOther)
+	}
+	if n := len(cert.URIs) + len(cert.EmailAddresses) + len(cert.DNSNames) + len(cert.IPAddresses); n > 1 {
+		return Proof{}, fmt.Errorf("the certificate is for %d identities, not one", n)
+	}
+	by := a.Identity
+	result, err := by.Root.verifier.Verify(entity, sgverify.NewPolicy(of, sgverify.WithoutIdentitiesUnsafe()))
+	if err != nil {
+		return Proof{}, by.Root.explain(err, cert)
+	}
+	if err := by.accept(result.Signature.Certificate); err != nil {
+		return Proof{}, err
+	}
+	proof := Proof{Authority: a.Name, Issuer: result.Signature.Certificate.Issuer, Identity: result.Signature.Certificate.SubjectAlternativeName}
+	for _, stamp := range result.VerifiedTimestamps {
+		if at := stamp.Timestamp.UTC(); proof.SignedAt == nil || at.Before(*proof.SignedAt) {
+			proof.SignedAt = &at
+		}
+	}
+	if by.Root.log {
+		entries, err := entity.TlogEntries()
+		if err != nil {
+			return Proof{}, err
+		}
+		for _, entry := range entries {
+			if log := by.Root.material.RekorLogs()[hex.EncodeToString([]byte(entry.LogKeyID()))]; log != nil && proof.Log == "" {
+				proof.Log = log.BaseURL
+			}
+		}
+	}
+	return proof, nil
+}
+
+// accept reports why a certificate, which was verified, is of someone else.
+func (id *Identity) accept(cert *certificate.Summary) error {
+	switch {
+	case cert.Issuer != id.Issuer:
+		return fmt.Errorf("%w: it is signed by %s, for whom %s vouched and not %s", errOther, cert.SubjectAlternativeName, cert.Issuer, id.Issuer)
+	case !matchIdentity(id.Pattern, cert.SubjectAlternativeName):
+		return fmt.Errorf("%w: it is signed by %s, which is not %s", errOther, cert.SubjectAlternativeName, id.Pattern)
+	}
+	has := claims(cert.Extensions)
+	for _, name := range Claims() {
+		if want, ok := id.Claims[name]; ok && has[name] != want {
+			return fmt.Errorf("%w: the certificate of %s says %s %q, not %q", errOther, cert.SubjectAlternativeName, name, has[name], want)
+		}
+	}
+	return nil
+}
+
+// Claims returns what a policy may ask of a certificate besides issuer and identity, in
+// order.
+func Claims() []string {
+	return []string{"buildSignerDigest", "buildSignerURI", "buildTrigger", "runnerEnvironment", "sourceRepositoryDigest", "sourceRepositoryOwnerURI", "sourceRepositoryRef", "sourceRepositoryURI"}
+}
+
+func claims(e certificate.Extensions) map[string]string {
+	return map[string]string{
+		"buildSignerDigest": e.BuildSignerDigest, "buildSignerURI": e.BuildSignerURI, "buildTrigger": e.BuildTrigger,
+		"runnerEnvironment": e.RunnerEnvironment, "sourceRepositoryDigest": e.SourceRepositoryDigest,
+		"sourceRepositoryOwnerURI": e.SourceRepositoryOwnerURI, "sourceRepositoryRef": e.SourceRepositoryRef, "sourceRepositoryURI": e.SourceRepositoryURI,
+	}
+}
+
+// Root is a trusted root: the certificate authorities, logs and timestamp authorities of a
+// Sigstore.
+type Root struct {
+	material root.TrustedMaterial
+	verifier *sgverify.Verifier
+	log      bool
+}
+
+// Want is what signatures must come with. What is nil is wanted if the root has it.
+type Want struct {
+	Log       *bool // an entry of a transparency log
+	Timestamp *bool // a token of a timestamp authority
+	SCT       *bool // a certificate that a certificate transparency log knows
+}
+
+// NewRoot reads a trusted root, in JSON.
+func NewRoot(data []byte, want Want) (*Root, error) {
+	material, err := root.NewTrustedRootFromJSON(data)
+	if err != nil {
+		return nil, fmt.Errorf("trusted root: %w", err)
+	}
+	if len(material.FulcioCertificateAuthorities()) == 0 {
+		return nil, errors.New("trusted root: it lists no certificate authority")
+	}
+	r := &Root{material: material}
+	var options []sgverify.VerifierOption
+	wanted := func(what string, want *bool, has int, fallback bool) (bool, error) {
+		if want == nil {
+			return has > 0 && fallback, nil
+		}
+		if *want && has == 0 {
+			return false, fmt.Errorf("trusted root: %s is wanted, and it lists no authority for that", what)
+		}
+		return *want, nil
+	}
+	if r.log, err = wanted("log", want.Log, len(material.RekorLogs()), true); err != nil {
+		return nil, err
+	}
+	stamp, err := wanted("timestamp", want.Timestamp, len(material.TimestampingAuthorities()), false)
+	if err != nil {
+		return nil, err
+	}
+	sct, err := wanted("sct", want.SCT, len(material.CTLogs()), true)
+	if err != nil {
+		return nil, err
+	}
+	if r.log {
+		options = append(options, sgverify.WithTransparencyLog(1))
+	}
+	if sct {
+		options = append(options, sgverify.WithSignedCertificateTimestamps(1))
+	}
+	switch {
+	case stamp:
+		options = append(options, sgverify.WithSignedTimestamps(1))
+	case r.log || len(material.TimestampingAuthorities()) > 0:
+		options = append(options, sgverify.WithObserverTimestamps(1))
+	default:
+		return nil, errors.New("trusted root: nothing in it says when something was signed: it needs a log or a timestamp authority")
+	}
+	if r.verifier, err = sgverify.NewVerifier(material, options...); err != nil {
+		return nil, fmt.Errorf("trusted root: %w", err)
+	}
+	return r, nil
+}
+
+// explain adds to an error of sigstore's library what it means.
+func (r *Root) explain(err error, cert *x509.Certificate) error {
+	text := err.Error()
+	for _, known := range []struct{ has, means string }{
+		{"not enough verified log entries", "no entry of a log that the trusted root lists: it was not logged, or is of another Sigstore"},
+		{"threshold not met for verified signed", "no authority that the trusted root lists says when it was signed"},
+		{"log entry", "its log entry is not one of this signature"},
+		{"transparency log", "its log entry is not one of this signature"},
+		{"no valid observer timestamps", "no authority that the trusted root lists says when it was signed"},
+		{"integrated time outside certificate validity", fmt.Sprintf("it was signed while its certificate was not valid (%s to %s)", utc(cert.NotBefore), utc(cert.NotAfter))},
+		{"leaf certificate", fmt.Sprintf("no certificate authority of the trusted root certified it for when it was signed (the certificate is valid %s to %s)", utc(cert.NotBefore), utc(cert.NotAfter))},
+		{"certificate timestamp", "its certificate is in no certificate transparency log of the trusted root (no SCT)"},
+		{"verify signature", "the signature is not one of this content"},
+	} {
+		if strings.Contains(text, known.has) {
+			return fmt.Errorf("%s: %w", known.means, err)
+		}
+	}
+	return err
+}
+
+func utc(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trust
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// CheckPattern checks the pattern of an identity: an identity, in which * stands for one
+// whole segment between slashes and @, and at the end of a URL for the rest. Where a
+// pattern begins, it names who: the host of a URL, or what comes behind the @ of an address.
+func CheckPattern(pattern string) error {
+	if pattern == "" {
+		return fmt.Errorf("an identity is missing: everybody has one, so name whose signatures are accepted")
+	}
+	if !strings.Contains(pattern, "*") {
+		return nil
+	}
+	if strings.Contains(pattern, "**") {
+		return fmt.Errorf("identity %q: * stands for one segment, and at the end for the rest: ** means nothing more", pattern)
+	}
+	scheme, rest, isURL := strings.Cut(pattern, "://")
+	if isURL {
+		host, path, _ := strings.Cut(rest, "/")
+		if host == "" || strings.ContainsAny(scheme+host, "*@") || strings.Contains(host, "%") {
+			return fmt.Errorf("identity %q is not anchored: anybody can have a name that matches; write the host in full and a slash behind it", pattern)
+		}
+		rest = path
+	} else if user, domain, ok := strings.Cut(pattern, "@"); !ok || user != "*" || domain == "" || strings.ContainsAny(domain, "*@") {
+		return fmt.Errorf("identity %q is not anchored: anybody can have a name that matches; write a URL with its host, or *@ and a domain", pattern)
+	}
+	for _, segment := range segments(rest) {
+		if segment != "*" && strings.Contains(segment, "*") {
+			return fmt.Errorf("identity %q: * stands for a whole segment, not for a part of one: %q would match names that others can take", pattern, segment)
+		}
+	}
+	return nil
+}
+
+// segments splits an identity at slashes and @.
+func segments(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == '/' || r == '@' })
+}
+
+// matchIdentity reports whether a pattern that was checked matches an identity.
+func matchIdentity(pattern, identity string) bool {
+	if !strings.Contains(pattern, "*") {
+		return pattern == identity
+	}
+	// Someone may be called by another path that leads to the same place: who is meant then
+	// depends on who reads it.
+	if plain, err := url.PathUnescape(identity); err != nil || plain != identity || slices.ContainsFunc(segments(identity), func(s string) bool { return s == ".." || s == "." }) ||
+		strings.ContainsAny(identity, "\\?#") {
+		return false
+	}
+	for {
+		before, after, more := strings.Cut(pattern, "*")
+		if !more {
+			return pattern == identity
+		}
+		rest, ok := strings.CutPrefix(identity, before)
+		if !ok || rest == "" {
+			return false
+		}
+		if after == "" {
+			return rest[0] != '/'
+		}
+		end := strings.IndexAny(rest, "/@")
+		if end < 0 {
+			end = len(rest)
+		}
+		if end == 0 {
+			return false
+		}
+		pattern, identity = after, rest[end:]
+	}
+}
+
+// checkGlob checks a glob of repositories: a name in which * stands for one part between
+// slashes, and /* or /** at the end for the rest.
+func checkGlob(glob string) error {
+	host, path, ok := strings.Cut(glob, "/")
+	switch {
+	case glob == "":
+		return fmt.Errorf("a name is empty")
+	case strings.Contains(glob, "://"):
+		return fmt.Errorf("%q: a repository has no scheme", glob)
+	case strings.ContainsAny(host, "*?["):
+		return fmt.Errorf("%q: * does not stand for registries: name each", glob)
+	case !ok || path == "":
+		return fmt.Errorf("%q names a registry and no repositories: write %s/*", glob, host)
+	case !strings.ContainsAny(host, ".:") && host != "localhost":
+		return fmt.Errorf("%q names no registry: %s is a part of a path; write docker.io/%s if that is meant", glob, host, glob)
+	case strings.ContainsAny(path, "?[]\\@ ") || strings.Contains(path, ":"):
+		return fmt.Errorf("%q: a name is a repository, without tag and digest, in which only * has a meaning", glob)
+	}
+	for i, part := range strings.Split(path, "/") {
+		switch {
+		case part == "" || part == "." || part == "..":
+			return fmt.Errorf("%q: a repository has no part %q", glob, part)
+		case part != strings.ToLower(part):
+			return fmt.Errorf("%q: repositories have no upper case letters", glob)
+		case strings.Contains(part, "**") && (part != "**" || i != strings.Count(path, "/")):
+			return fmt.Errorf("%q: ** stands at the end, for the rest", glob)
+		}
+	}
+	return nil
+}
+
+// matchGlob reports whether a glob that was checked matches a repository.
+func matchGlob(glob, repository string) bool {
+	want, have := strings.Split(glob, "/"), strings.Split(repository, "/")
+	for i, part := range want {
+		if i >= len(have) {
+			return false
+		}
+		if i == len(want)-1 && (part == "*" || part == "**") {
+			return true
+		}
+		if !matchPart(part, have[i]) {
+			return false
+		}
+	}
+	return len(want) == len(have)
+}
+
+// matchPart reports whether a part of a glob matches a part of a name.
+func matchPart(glob, name string) bool {
+	pieces := strings.Split(glob, "*")
+	if len(pieces) == 1 {
+		return glob == name
+	}
+	first, last := pieces[0], pieces[len(pieces)-1]
+	if len(name) < len(first)+len(last) || !strings.HasPrefix(name, first) || !strings.HasSuffix(name, last) {
+		return false
+	}
+	name = name[len(first) : len(name)-len(last)]
+	for _, piece := range pieces[1 : len(pieces)-1] {
+		_, after, ok := strings.Cut(name, piece)
+		if !ok {
+			return false
+		}
+		name = after
+	}
+	return true
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trust
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+	commonv1 "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	rekorv1 "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
+	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/sigstore/sigstore-go/pkg/tlog"
+	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
+)
+
+// Signatures of cosign before version 3: each is a layer that holds the payload, with the
+// signature and what vouches for it in annotations.
+const (
+	// SimpleSigning is the media type of such a layer.
+	SimpleSigning = "application/vnd.dev.cosign.simplesigning.v1+json"
+
+	simpleSigningType     = "cosign container image signature"
+	annotationSignature   = "dev.cosignproject.cosign/signature"
+	annotationCertificate = "dev.sigstore.cosign/certificate"
+	annotationBundle      = "dev.sigstore.cosign/bundle"
+	annotationTimestamp   = "dev.sigstore.cosign/rfc3161timestamp"
+)
+
+// Simple verifies a signature of a manifest that cosign made before version 3.
+func (a *Authority) Simple(_ context.Context, payload []byte, annotations map[string]string, manifest digest.Digest) (Proof, error) {
+	raw, err := base64.StdEncoding.DecodeString(annotations[annotationSignature])
+	if err != nil {
+		return Proof{}, fmt.Errorf("verify %s: signature: %w", manifest, err)
+	}
+	proof := Proof{Authority: a.Name}
+	if a.Key != nil {
+		if err := a.Key.VerifySignature(bytes.NewReader(raw), bytes.NewReader(payload)); err != nil {
+			return Proof{}, fmt.Errorf("verify %s: not signed by %s", manifest, a)
+		}
+	} else {
+		entity, err := newSimple(payload, raw, annotations)
+		if err == nil {
+			proof, err = a.entity(entity, sgverify.WithArtifact(bytes.NewReader(payload)))
+		}
+		if err != nil {
+			return Proof{}, fmt.Errorf("verify %s: %w", manifest, err)
+		}
+	}
+	var p struct {
+		Critical struct {
+			Type  string `json:"type"`
+			Image struct {
+				Digest digest.Digest `json:"docker-manifest-digest"`
+			} `json:"image"`
+		} `json:"critical"`
+	}
+	if err := json.Unmarshal(payload, &p); err != nil {
+		return Proof{}, fmt.Errorf("verify %s: payload: %w", manifest, err)
+	}
+	if p.Critical.Type != simpleSigningType {
+		return Proof{}, fmt.Errorf("verify %s: the payload has type %q", manifest, p.Critical.Type)
+	}
+	if p.Critical.Image.Digest != manifest {
+		return Proof{}, fmt.Errorf("verify %s: the signature is for %s", manifest, p.Critical.Image.Digest)
+	}
+	return proof, nil
+}
+
+// simple is a signature of cosign before version 3, as sigstore's library reads one.
+type simple struct {
+	cert    *x509.Certificate
+	content *sgbundle.MessageSignature
+	entries []*tlog.Entry
+	stamps  [][]byte
+}
+
+func newSimple(payload, signature []byte, annotations map[string]string) (*simple, error) {
+	text := annotations[annotationCertificate]
+	if text == "" {
+		return nil, fmt.Errorf("%w: it is signed with a key, not by an identity", errOther)
+	}
+	certs, err := cryptoutils.UnmarshalCertificatesFromPEM([]byte(text))
+	if err != nil {
+		return nil, fmt.Errorf("certificate: %w", err)
+	}
+	if len(certs) != 1 {
+		return nil, fmt.Errorf("there are %d certificates, not one", len(certs))
+	}
+	sum := sha256.Sum256(payload)
+	s := &simple{cert: certs[0], content: sgbundle.NewMessageSignature(sum[:], "SHA2_256", signature)}
+	if text := annotations[annotationBundle]; text != "" {
+		entry, err := logEntry(text)
+		if err != nil {
+			return nil, fmt.Errorf("log entry: %w", err)
+		}
+		s.entries = []*tlog.Entry{entry}
+	}
+	if text := annotations[annotationTimestamp]; text != "" {
+		var stamp struct{ SignedRFC3161Timestamp []byte }
+		if err := json.Unmarshal([]byte(text), &stamp); err != nil {
+			return nil, fmt.Errorf("timestamp: %w", err)
+		}
+		s.stamps = [][]byte{stamp.SignedRFC3161Timestamp}
+	}
+	return s, nil
+}
+
+// logEntry reads an entry of Rekor v1 with the log's promise.
+func logEntry(text string) (*tlog.Entry, error) {
+	var b struct {
+		SignedEntryTimestamp []byte
+		Payload              struct {
+			Body           []byte `json:"body"`
+			IntegratedTime int64  `json:"integratedTime"`
+			LogIndex       int64  `json:"logIndex"`
+			LogID          string `json:"logID"`
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &b); err != nil {
+		return nil, err
+	}
+	id, err := hex.DecodeString(b.Payload.LogID)
+	if err != nil {
+		return nil, err
+	}
+	var kind struct {
+		Kind       string `json:"kind"`
+		APIVersion string `json:"apiVersion"`
+	}
+	if err := json.Unmarshal(b.Payload.Body, &kind); err != nil {
+		return nil, err
+	}
+	if len(b.SignedEntryTimestamp) == 0 {
+		return nil, errors.New("the log did not sign it")
+	}
+	return tlog.NewTlogEntry(&rekorv1.TransparencyLogEntry{
+		LogIndex: b.Payload.LogIndex, LogId: &commonv1.LogId{KeyId: id}, KindVersion: &rekorv1.KindVersion{Kind: kind.Kind, Version: kind.APIVersion},
+		IntegratedTime: b.Payload.IntegratedTime, CanonicalizedBody: b.Payload.Body,
+		InclusionPromise: &rekorv1.InclusionPromise{SignedEntryTimestamp: b.SignedEntryTimestamp},
+	})
+}
+
+func (s *simple) HasInclusionPromise() bool                            { return len(s.entries) > 0 }
+func (s *simple) HasInclusionProof() bool                              { return false }
+func (s *simple) SignatureContent() (sgverify.SignatureContent, error) { return s.content, nil }
+func (s *simple) Timestamps() ([][]byte, error)                        { return s.stamps, nil }
+func (s *simple) TlogEntries() ([]*tlog.Entry, error)                  { return s.entries, nil }
+func (s *simple) Version() (string, error)                             { return "v0.1", nil }
+func (s *simple) VerificationContent() (sgverify.VerificationContent, error) {
+	return sgbundle.NewCertificate(s.cert), nil
+}
+
+var _ sgverify.SignedEntity = (*simple)(nil)
