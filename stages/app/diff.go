@@ -23,15 +23,26 @@ import (
 // DiffOptions are what Diff takes.
 type DiffOptions struct {
 	Environment
-	// A and B are the references of two applications.
+	// A and B are the references of two applications, or what people call the sources.
 	A, B string
+	// SourceA and SourceB are rendered and resolved in place of A and B, and not pushed; nil
+	// is none. Deterministic renders them twice: what then differs is generated.
+	SourceA, SourceB *Options
+	// EnvironmentA and EnvironmentB are the one environment of each that is compared; "" is
+	// all of it.
+	EnvironmentA, EnvironmentB string
 }
 
 // DiffResult is how an application differs from another.
 type DiffResult struct {
+	// Matters are what a reviewer looks at first, the gravest first.
+	Matters []Matter    `json:"matters"`
 	Images  ImagesDiff  `json:"images"`
 	Objects ObjectsDiff `json:"objects"`
 	Source  SourceDiff  `json:"source"`
+	// Generated are the fields that differ from one rendering of a source to the next, and
+	// so do not count.
+	Generated []ObjectChange `json:"generated,omitempty"`
 }
 
 // Empty says that nothing differs.
@@ -91,75 +102,164 @@ type SourceChange struct {
 // digests of their objects, and, if some differ, once more for those.
 func Diff(ctx context.Context, o DiffOptions) (d *DiffResult, err error) {
 	var sides [2]*side
-	for i, ref := range []string{o.A, o.B} {
-		if sides[i], err = openSide(ctx, o.Environment, ref); err != nil {
+	for i, of := range []struct {
+		ref         string
+		source      *Options
+		environment string
+	}{{o.A, o.SourceA, o.EnvironmentA}, {o.B, o.SourceB, o.EnvironmentB}} {
+		if of.source != nil {
+			sides[i], err = sourceSide(ctx, of.source, of.ref, of.environment)
+		} else {
+			sides[i], err = openSide(ctx, o.Environment, of.ref, of.environment)
+		}
+		if err != nil {
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, sides[i].close()) }()
-		if sides[i].sums, err = sides[i].digests(ctx); err != nil {
-			return nil, err
-		}
 	}
 	a, b := sides[0], sides[1]
-	d = &DiffResult{Images: diffImages(a.view.Images, b.view.Images), Source: diffSources(a.view.Sources, b.view.Sources)}
+	d = &DiffResult{Matters: []Matter{}, Images: diffImages(a.view.Images, b.view.Images), Source: diffSources(a.view.Sources, b.view.Sources)}
+	d.Matters = append(d.Matters, imageMatters(a.view.Images, b.view.Images, d.Images)...)
+	if err := d.compareObjects(ctx, a, b); err != nil {
+		return nil, err
+	}
+	d.Objects.Changed, d.Generated = generated(d.Objects.Changed, a.generated, b.generated)
+	sortMatters(d.Matters)
+	// What would be the same application is not another because of, say, its commit.
+	if same := (DiffResult{Images: d.Images, Objects: d.Objects}); same.Empty() && (o.SourceA != nil || o.SourceB != nil) {
+		d.Source.Changed = []SourceChange{}
+	}
+	return d, nil
+}
+
+// compareObjects finds how the objects of b differ from those of a.
+func (d *DiffResult) compareObjects(ctx context.Context, a, b *side) (err error) {
+	for _, s := range []*side{a, b} {
+		if s.sums, err = s.digests(ctx); err != nil {
+			return err
+		}
+	}
 	var pairs []pair
 	d.Objects, pairs = diffObjects(a.sums, b.sums)
-	if len(pairs) == 0 {
-		return d, nil
+	for _, key := range d.Objects.Removed {
+		d.Matters = append(d.Matters, Matter{What: Removed, Object: &key, Text: "is gone"})
 	}
-	before, after := map[ObjectKey][]byte{}, map[ObjectKey][]byte{}
+	before, after, added := map[ObjectKey][]byte{}, map[ObjectKey][]byte{}, map[ObjectKey]bool{}
 	for _, p := range pairs {
 		before[p.from], after[p.to] = nil, nil
 	}
-	if err := a.read(ctx, before); err != nil {
-		return nil, err
+	for _, key := range d.Objects.Added {
+		added[key] = true
 	}
-	if err := b.read(ctx, after); err != nil {
-		return nil, err
-	}
-	c := changes{cells: maxCells, room: maxText, from: a.repository, to: b.repository}
-	for _, p := range pairs {
-		changed, err := c.object(p, before[p.from], after[p.to])
-		if err != nil {
-			return nil, fmt.Errorf("compare %s: %w", p.to, err)
+	if len(pairs) > 0 {
+		if err := a.read(ctx, before, nil); err != nil {
+			return err
 		}
+	}
+	if len(pairs)+len(added) > 0 {
+		err := b.read(ctx, after, func(key ObjectKey, object any) {
+			if added[key] {
+				d.Matters = append(d.Matters, objectMatters(key, nil, object)...)
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	c := changes{cells: maxCells, room: maxText, from: a.shown(b), to: b.shown(a)}
+	for _, p := range pairs {
+		changed, matters, err := c.object(p, before[p.from], after[p.to])
+		if err != nil {
+			return fmt.Errorf("compare %s: %w", p.to, err)
+		}
+		d.Matters = append(d.Matters, matters...)
 		if len(changed.Fields) > 0 {
 			d.Objects.Changed = append(d.Objects.Changed, changed)
 		}
 	}
-	return d, nil
+	return nil
 }
 
 // side is one of the two that are compared.
 type side struct {
 	ref  string
-	app  *artifact.Application
 	view *artifact.View
+	// eachFile calls visit with each file.
+	eachFile func(ctx context.Context, visit func(files.File) error) error
 	// edits are where the references stand, which point to repository; anywhere stands for
 	// that in objects. "" if it is not known.
 	edits      artifact.Transform
 	repository string
 	sums       map[ObjectKey]digest.Digest
-	close      func() error
+	// generated are the fields that differ from one rendering to the next.
+	generated map[generatedField]bool
+	close     func() error
 }
 
-func openSide(ctx context.Context, env Environment, ref string) (*side, error) {
+// shown is the repository that the references are shown with. A source has none: it gets
+// that of the other side.
+func (s *side) shown(other *side) string {
+	switch {
+	case s.repository != nowhere:
+		return s.repository
+	case other.repository != nowhere && other.repository != "":
+		return other.repository
+	}
+	return "repository"
+}
+
+func openSide(ctx context.Context, env Environment, ref, environment string) (*side, error) {
 	app, at, err := application(ctx, env.Registry, ref)
 	if err != nil {
 		return nil, err
 	}
-	s := &side{ref: ref, app: app, close: at.close}
+	s, err := newSide(ctx, app, ref, at.name, at.tag, environment)
+	if err != nil {
+		return nil, errors.Join(err, at.close())
+	}
+	s.close = at.close
+	return s, nil
+}
+
+// newSide is an application as a side, or one environment of it.
+func newSide(ctx context.Context, app *artifact.Application, ref, name, tag, environment string) (*side, error) {
+	s := &side{ref: ref, close: func() error { return nil }, eachFile: app.EachFile}
 	var statements []artifact.Statement
-	if s.view, err = app.View(ctx, at.name, at.tag, false); err == nil {
+	var err error
+	if s.view, err = app.View(ctx, name, tag, false); err == nil {
 		statements, err = app.Statements(ctx)
 	}
+	if err == nil && environment != "" {
+		err = s.only(environment)
+	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("read %s: %w", ref, err), at.close())
+		return nil, fmt.Errorf("read %s: %w", ref, err)
 	}
 	if edits, ok := artifact.ImageRefs(statements); ok {
 		s.edits, s.repository = edits, edits.Repository
 	}
 	return s, nil
+}
+
+// only limits the side to one environment. Its sources are compared with those of another
+// environment by their own names.
+func (s *side) only(environment string) error {
+	if err := s.view.Only(environment); err != nil {
+		return err
+	}
+	for i := range s.view.Sources {
+		s.view.Sources[i].Name = strings.TrimPrefix(s.view.Sources[i].Name, environment+"/")
+	}
+	all := s.eachFile
+	s.eachFile = func(ctx context.Context, visit func(files.File) error) error {
+		return all(ctx, func(f files.File) error {
+			if artifact.EnvironmentSet(s.view.Environments).Of(f.Name) != environment {
+				return nil
+			}
+			return visit(f)
+		})
+	}
+	return nil
 }
 
 // anywhere stands for the repository that references point to, while objects are
@@ -185,12 +285,22 @@ func (s *side) digests(ctx context.Context) (map[ObjectKey]digest.Digest, error)
 	return sums, err
 }
 
-// read fills in the objects whose keys are in wanted, as JSON.
-func (s *side) read(ctx context.Context, wanted map[ObjectKey][]byte) error {
+// read fills in the objects whose keys are in wanted, as JSON, and calls other, if there is
+// one, with each of the others.
+func (s *side) read(ctx context.Context, wanted map[ObjectKey][]byte, other func(ObjectKey, any)) error {
 	values, text := maxValues, maxText
 	return s.each(ctx, func(key ObjectKey, object *manifests.Node) error {
-		if _, ok := wanted[key]; !ok {
+		if _, ok := wanted[key]; !ok && other == nil {
 			return nil
+		} else if !ok {
+			var data bytes.Buffer
+			var v any
+			err := writeJSON(&data, object)
+			if err == nil {
+				err = decodeJSON(data.Bytes(), &v)
+			}
+			other(key, v)
+			return err
 		}
 		if values -= count(object); values < 0 {
 			return fmt.Errorf("the objects that differ have more than %d values up to here, aliases counted each time", maxValues)
@@ -229,7 +339,7 @@ func (s *side) each(ctx context.Context, visit func(ObjectKey, *manifests.Node) 
 		}
 		renamed = r.File
 	}
-	err := s.app.EachFile(ctx, func(f files.File) error {
+	err := s.eachFile(ctx, func(f files.File) error {
 		f, err := renamed(f)
 		if err == nil {
 			err = objects.file(f)

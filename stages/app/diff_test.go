@@ -49,7 +49,7 @@ func diffParsed(t *testing.T, a, b map[ObjectKey][]byte) ObjectsDiff {
 	d, pairs := diffObjects(sums(a), sums(b))
 	c := changes{cells: maxCells, room: maxText}
 	for _, p := range pairs {
-		changed, err := c.object(p, a[p.from], b[p.to])
+		changed, _, err := c.object(p, a[p.from], b[p.to])
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -283,15 +283,15 @@ type changes struct {
 }
 
 // object compares an object that is on both sides, as JSON.
-func (c *changes) object(p pair, before, after []byte) (ObjectChange, error) {
-	out := ObjectChange{ObjectKey: p.to}
+func (c *changes) object(p pair, before, after []byte) (out ObjectChange, matters []Matter, err error) {
+	out.ObjectKey = p.to
 	var a, b any
-	err := errors.Join(decodeJSON(before, &a), decodeJSON(after, &b))
+	err = errors.Join(decodeJSON(before, &a), decodeJSON(after, &b))
 	if err == nil {
 		out.Fields, err = diffFields(a, b, &c.cells, &c.room)
 	}
 	if err != nil {
-		return out, err
+		return out, nil, err
 	}
 	if p.to.Group == "" && p.to.Kind == "Secret" {
 		hideValues(out.Fields)
@@ -304,14 +304,14 @@ func (c *changes) object(p pair, before, after []byte) (ObjectChange, error) {
 		}{{&f.From, c.from}, {&f.To, c.to}} {
 			there := bytes.Count(*v.text, []byte(anywhere))
 			if c.room -= there * (len(v.repository) - len(anywhere)); c.room < 0 {
-				return out, errTooMuch
+				return out, nil, errTooMuch
 			}
 			if there > 0 {
 				*v.text = bytes.ReplaceAll(*v.text, []byte(anywhere), []byte(v.repository))
 			}
 		}
 	}
-	return out, nil
+	return out, objectMatters(p.to, a, b), nil
 }
 
 // decodeJSON decodes what writeJSON wrote. Numbers stay as they are written.

@@ -280,7 +280,7 @@ func (a *program) asRoot(root *cobra.Command) {
 	root.SetHelpCommand(helpCommand(root))
 	f := root.PersistentFlags()
 	f.SortFlags = false
-	f.StringVarP(&a.flags.output, "output-format", "o", "text", "`FORMAT`: text, json or yaml; view makes html too")
+	f.StringVarP(&a.flags.output, "output-format", "o", "text", "`FORMAT`: text, json or yaml; view and diff make html too")
 	f.StringVarP(&a.flags.logLevel, "log-level", "l", "warn", "`LEVEL`: debug, info, warn or error")
 	f.StringVar(&a.flags.progress, "progress", "auto", "`MODE`: auto, tty, plain, json or none")
 	f.StringVar(&a.flags.store, "store", "", "`DIR` kept between runs (default $XDG_CACHE_HOME/tape)")
@@ -302,7 +302,7 @@ func (a *program) begin(cmd *cobra.Command) error {
 		a.flags.output = "json"
 	case "html":
 		if cmd.Name() != "view" && !hasFormat(cmd, "html") {
-			return usagef("only view, and reports of a fleet, have the output format html")
+			return usagef("only view, diff and reports of a fleet have the output format html")
 		}
 	default:
 		if hasFormat(cmd, a.flags.output) {
