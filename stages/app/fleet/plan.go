@@ -252,12 +252,18 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 	}
 	var before previous
 	get(ctx, kept, keyOf("before", here.identity), &before)
-	m := planning{PlanOptions: o, kept: kept, before: &before.Plan, asked: before.Asked, last: map[string]*Planned{}, plan: &Plan{
+	m := planning{PlanOptions: o, kept: kept, before: &before.Plan, asked: before.Asked, last: map[string]*Planned{}, answers: map[question]*answer{}, led: map[*Record]*lead{}, plan: &Plan{
 		APIVersion: pipeline.APIVersion, Kind: PlanKind, Version: o.Version, Commit: here.head.Commit, When: here.head.When,
 		Applications: make([]Planned, len(applications)), Images: images.Known{},
 	}}
 	for i := range before.Applications {
 		m.last[before.Applications[i].Name] = &before.Applications[i]
+	}
+	if m.asked == nil {
+		m.asked = asked{}
+	}
+	if changed == nil {
+		defer m.early(ctx, applications)()
 	}
 	if err := m.survey(ctx, here, applications, changed); err != nil {
 		return nil, "", err
@@ -275,7 +281,12 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 	if err != nil {
 		return nil, "", err
 	}
-	if err := errors.Join(put(ctx, kept, dgst, m.plan), put(ctx, kept, keyOf("latest", here.identity), dgst), put(ctx, kept, keyOf("before", here.identity), m.next())); err != nil {
+	next := m.next()
+	var keeping errgroup.Group
+	keeping.Go(func() error { return put(ctx, kept, dgst, m.plan) })
+	keeping.Go(func() error { return put(ctx, kept, keyOf("latest", here.identity), dgst) })
+	keeping.Go(func() error { return put(ctx, kept, keyOf("before", here.identity), next) })
+	if err := keeping.Wait(); err != nil {
 		return nil, "", fmt.Errorf("keep the plan: %w", err)
 	}
 	if o.Shared && o.Keeper != nil && !get(ctx, o.Keeper, dgst, &Plan{}) {
@@ -335,6 +346,58 @@ type planning struct {
 
 	mu       sync.Mutex
 	progress Progress
+	answers  map[question]*answer
+	led      map[*Record]*lead
+}
+
+// answer is what a registry says of an image, which is asked once.
+type answer struct {
+	once sync.Once
+	images.Answer
+	err error
+}
+
+// lead is why the tags of a record do not lead to it any more.
+type lead struct {
+	once   sync.Once
+	reason string
+}
+
+// early begins to ask registries about what the plan before has of the applications: most
+// of it will be asked, and reading the applications takes as long. What it returns ends that.
+func (m *planning) early(ctx context.Context, applications []Application) (stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var group errgroup.Group
+	group.SetLimit(imagesAtOnce)
+	ended := make(chan struct{})
+	ask := func(what func()) {
+		group.Go(func() error {
+			if ctx.Err() == nil {
+				what()
+			}
+			return nil
+		})
+	}
+	go func() {
+		defer close(ended)
+		for _, a := range applications {
+			last := m.last[a.Name]
+			if last == nil || last.Survey == nil || last.Survey.Local {
+				continue
+			}
+			for _, q := range questionsOf(last.Survey) {
+				ask(func() { _, _ = m.answer(ctx, q) })
+			}
+			if last.Record != nil {
+				ask(func() { m.leads(ctx, last.Record) })
+			}
+		}
+		_ = group.Wait()
+	}()
+	return func() {
+		cancel(context.Canceled)
+		<-ended
+	}
 }
 
 func (m *planning) doing(what Doing, of int) {
@@ -462,6 +525,13 @@ type question struct{ name, platform, related string }
 // asked is when the list of what is beside an image was recorded, in seconds.
 type asked map[string]int64
 
+func questionsOf(s *app.Survey) (all []question) {
+	for _, name := range s.References {
+		all = append(all, question{name, s.Platform, s.Related})
+	}
+	return all
+}
+
 func (q question) String() string { return q.name + " " + q.platform + " " + q.related }
 
 // ask asks registries about each image of the fleet once. What is beside an image whose
@@ -472,13 +542,9 @@ func (m *planning) ask(ctx context.Context) error {
 		if p.State == Skipped || p.Survey == nil || p.Survey.Local {
 			continue
 		}
-		for _, name := range p.Survey.References {
-			questions[question{name, p.Survey.Platform, p.Survey.Related}] = true
+		for _, q := range questionsOf(p.Survey) {
+			questions[q] = true
 		}
-	}
-	when := maps.Clone(m.asked)
-	if when == nil {
-		when = asked{}
 	}
 	m.doing(DoResolve, len(questions))
 	var (
@@ -489,7 +555,7 @@ func (m *planning) ask(ctx context.Context) error {
 	for q := range questions {
 		group.Go(func() error {
 			defer m.did()
-			answer, err := m.askOne(ctx, q, when)
+			answer, err := m.answer(ctx, q)
 			if cause := context.Cause(ctx); cause != nil {
 				return cause
 			}
@@ -510,22 +576,36 @@ func (m *planning) ask(ctx context.Context) error {
 	}
 	// Keep the times of images that this plan does not name: a later one may name them.
 	now := m.now()
-	maps.DeleteFunc(when, func(_ string, at int64) bool { return !m.recent(at) })
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	maps.DeleteFunc(m.asked, func(_ string, at int64) bool { return !m.recent(at) })
 	for _, a := range m.plan.Images {
 		q := question{a.Name, a.Platform, a.Mode}.String()
-		when[q] = cmp.Or(when[q], now.Unix())
+		m.asked[q] = cmp.Or(m.asked[q], now.Unix())
 	}
-	m.asked = when
 	return nil
+}
+
+// answer asks about an image, unless that was done.
+func (m *planning) answer(ctx context.Context, q question) (images.Answer, error) {
+	m.mu.Lock()
+	a := m.answers[q]
+	if a == nil {
+		a = &answer{}
+		m.answers[q] = a
+	}
+	m.mu.Unlock()
+	a.once.Do(func() { a.Answer, a.err = m.askOne(ctx, q) })
+	return a.Answer, a.err
 }
 
 // imagesAtOnce is how many images are asked about at once.
 const imagesAtOnce = 128
 
-func (m *planning) askOne(ctx context.Context, q question, when asked) (images.Answer, error) {
+func (m *planning) askOne(ctx context.Context, q question) (images.Answer, error) {
 	known, ok := m.before.Images.Find(q.name, q.platform, q.related)
 	m.mu.Lock()
-	recorded := when[q.String()]
+	recorded := m.asked[q.String()]
 	m.mu.Unlock()
 	if ok && known.Image != nil && known.Unknown == "" && m.recent(recorded) {
 		if same, err := m.unmoved(ctx, q.name, known.Image); err == nil && same {
@@ -533,7 +613,7 @@ func (m *planning) askOne(ctx context.Context, q question, when asked) (images.A
 		}
 	}
 	m.mu.Lock()
-	delete(when, q.String())
+	delete(m.asked, q.String())
 	m.mu.Unlock()
 	return app.AskImage(ctx, app.AskOptions{Environment: m.Environment, Name: q.name, Platform: q.platform, Related: q.related})
 }
@@ -586,7 +666,13 @@ func (m *planning) decide(ctx context.Context) error {
 			if !ok {
 				return context.Cause(ctx)
 			}
-			if reason := m.leads(ctx, record, p); reason != "" {
+			reason := ""
+			if record.Repository != p.Survey.Repository || len(record.Tags) == 0 {
+				reason = "it went to " + record.Repository
+			} else {
+				reason = m.leads(ctx, record)
+			}
+			if reason != "" {
 				p.Reason, p.Again = reason, true
 				return context.Cause(ctx)
 			}
@@ -611,11 +697,21 @@ func (m *planning) record(ctx context.Context, p *Planned) (*Record, bool) {
 	return &r, ok
 }
 
-// leads says why what was packaged does not do any more: "" where it does.
-func (m *planning) leads(ctx context.Context, r *Record, p *Planned) string {
-	if r.Repository != p.Survey.Repository || len(r.Tags) == 0 {
-		return "it went to " + r.Repository
+// leads says why the tags of a record do not lead to it any more: "" where they do. It asks
+// once.
+func (m *planning) leads(ctx context.Context, r *Record) string {
+	m.mu.Lock()
+	l := m.led[r]
+	if l == nil {
+		l = &lead{}
+		m.led[r] = l
 	}
+	m.mu.Unlock()
+	l.once.Do(func() { l.reason = m.strayed(ctx, r) })
+	return l.reason
+}
+
+func (m *planning) strayed(ctx context.Context, r *Record) string {
 	repository, err := m.Registry.Repository(r.Repository)
 	if err != nil {
 		return err.Error()
