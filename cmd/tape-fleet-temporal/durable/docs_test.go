@@ -10,7 +10,8 @@ import (
 	"testing"
 
 	apps "k8s.io/api/apps/v1"
-	"sigs.k8s.io/yaml"
+	"k8s.io/apimachinery/pkg/runtime"
+	serializer "k8s.io/apimachinery/pkg/runtime/serializer/json"
 
 	"github.com/taped-dev/tape/cmd/tape/cli"
 )
@@ -27,7 +28,12 @@ func TestDeployment(t *testing.T) {
 		t.Fatal("docs/fleet.md has no Deployment")
 	}
 	var d apps.Deployment
-	if err := yaml.UnmarshalStrict(m[1], &d); err != nil {
+	scheme := runtime.NewScheme()
+	if err := apps.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	strict := serializer.NewSerializerWithOptions(serializer.DefaultMetaFactory, scheme, scheme, serializer.SerializerOptions{Yaml: true, Strict: true})
+	if _, _, err := strict.Decode(m[1], nil, &d); err != nil {
 		t.Fatal(err)
 	}
 	pod := d.Spec.Template

@@ -4,13 +4,20 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
-	"go.yaml.in/yaml/v3"
+	batch "k8s.io/api/batch/v1"
+	core "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	serializer "k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/yaml"
 
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
@@ -105,14 +112,63 @@ func TestJobs(t *testing.T) {
 	if err := yaml.Unmarshal(none.Bytes(), &map[string]any{}); err != nil {
 		t.Error(err)
 	}
-	var manifest struct {
-		Kind string
-		Spec struct {
-			Completions    int
-			CompletionMode string `yaml:"completionMode"`
+	three := jobOf(t, job.String())
+	if got := three.Spec.Template.Spec.Containers[0].Args; !slices.Equal(got, []string{"fleet", "package", "--plan", dgst, "--shard", "auto"}) {
+		t.Errorf("args %q", got)
+	}
+
+	// What a repository says of itself is a value, whatever it says.
+	for _, odd := range []string{`https://example.com/"x": y.git`, "https://example.com/a\nkind: Pod #.git", "https://example.com/ü\t{}%d.git", ""} {
+		var text bytes.Buffer
+		if err := Job(&text, plan, dgst, odd, 20); err != nil {
+			t.Fatal(err)
+		}
+		clone := jobOf(t, text.String()).Spec.Template.Spec.InitContainers[0]
+		if want := cmp.Or(odd, "https://example.com/your/repository.git"); clone.Env[0].Value != want || clone.Env[1].Value != plan.Commit {
+			t.Errorf("it clones %q at %q, want %q at %q", clone.Env[0].Value, clone.Env[1].Value, want, plan.Commit)
 		}
 	}
-	if err := yaml.Unmarshal(job.Bytes(), &manifest); err != nil || manifest.Kind != "Job" || manifest.Spec.Completions != 3 || manifest.Spec.CompletionMode != "Indexed" {
-		t.Errorf("%+v, %v", manifest, err)
+}
+
+// jobOf decodes a Job as Kubernetes does, and looks for what Kubernetes refuses or waits for
+// in vain.
+func jobOf(t *testing.T, text string) batch.Job {
+	t.Helper()
+	var j batch.Job
+	scheme := runtime.NewScheme()
+	if err := batch.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
 	}
+	strict := serializer.NewSerializerWithOptions(serializer.DefaultMetaFactory, scheme, scheme, serializer.SerializerOptions{Yaml: true, Strict: true})
+	if _, _, err := strict.Decode([]byte(text), nil, &j); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	s, pod := j.Spec, j.Spec.Template.Spec
+	if j.APIVersion != "batch/v1" || j.Kind != "Job" || s.CompletionMode == nil || *s.CompletionMode != batch.IndexedCompletion {
+		t.Fatalf("%s %s, completion mode %v", j.APIVersion, j.Kind, s.CompletionMode)
+	}
+	if problems := validation.IsDNS1123Label(j.Name); len(problems) > 0 { // pods are named after it
+		t.Errorf("name %q: %v", j.Name, problems)
+	}
+	// backoffLimitPerIndex is of Indexed jobs whose pods never restart.
+	if s.BackoffLimitPerIndex == nil || pod.RestartPolicy != core.RestartPolicyNever {
+		t.Errorf("restart policy %q, a limit for each index %v", pod.RestartPolicy, s.BackoffLimitPerIndex)
+	}
+	volumes := map[string]bool{}
+	for _, v := range pod.Volumes {
+		volumes[v.Name] = true
+	}
+	for _, c := range append(slices.Clone(pod.InitContainers), pod.Containers...) {
+		for _, m := range c.VolumeMounts {
+			if !volumes[m.Name] {
+				t.Errorf("%s mounts %s, which the pod does not have", c.Name, m.Name)
+			}
+		}
+	}
+	tape := pod.Containers[0]
+	if s.Completions == nil || s.Parallelism == nil || *s.Completions != *s.Parallelism ||
+		!slices.Contains(tape.Env, core.EnvVar{Name: "TAPE_SHARDS", Value: fmt.Sprint(*s.Completions)}) {
+		t.Errorf("%v pods, %v at once, told %v", s.Completions, s.Parallelism, tape.Env)
+	}
+	return j
 }
