@@ -85,7 +85,7 @@ func Copy(ctx context.Context, o CopyOptions) ([]CopyResult, error) {
 			if len(o.Pairs) > 1 {
 				node += " " + pair.Source
 			}
-			results[i], errs[i] = copyPair(ctx, o, pair, node, events)
+			results[i], errs[i] = copyPair(ctx, o, pair, node, events, nil)
 			if errs[i] != nil {
 				errs[i] = &CopyError{Pair: i, Err: fmt.Errorf("copy %s to %s: %w", pair.Source, pair.Target, errs[i])}
 			}
@@ -186,8 +186,9 @@ func openTarget(client *registry.Client, text, tag string) (*target, error) {
 	return &target{Target: transfer.ToRepository(client, repo), repository: r.Name, name: r.Name, tag: cmp.Or(r.Tag, tag)}, nil
 }
 
-// copyPair copies one pair, and tells of it as of a node.
-func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, node string, events func(engine.Event)) (result *CopyResult, err error) {
+// copyPair copies one pair, and tells of it as of a node. Copied is called when an
+// application is there and has no tag yet; nil is nothing.
+func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, node string, events func(engine.Event), copied func(context.Context, *copying) error) (result *CopyResult, err error) {
 	env := o.Environment
 	from, err := open(ctx, env.Registry, pair.Source)
 	if err != nil {
@@ -207,7 +208,7 @@ func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, node string, ev
 	}
 	progress := newMeter(events, node)
 	result = &CopyResult{Source: pair.Source, Digest: root.Digest, Tags: []string{}, MovedTags: []transfer.MovedTag{}}
-	c := &copying{from: from, to: to, root: root}
+	c := &copying{from: from, to: to, root: root, copied: copied}
 	if err = c.open(ctx, transfer.Options{
 		Check: o.Check, Asked: 1, Immutable: o.Immutable, Progress: progress.Progress,
 		TagMoved: func(m transfer.MovedTag) {
@@ -276,7 +277,8 @@ type copying struct {
 	root ocispec.Descriptor
 	app  *artifact.Application // nil: it is something else
 	// index is the root where that is one.
-	index ocispec.Index
+	index  ocispec.Index
+	copied func(context.Context, *copying) error
 }
 
 // open finds out what it is that is copied, and whether anything is where it goes.
@@ -397,6 +399,11 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	}
 	if err := c.List(ctx, nil); err != nil {
 		return err
+	}
+	if c.copied != nil {
+		if err := c.copied(ctx, c); err != nil {
+			return err
+		}
 	}
 	if err := c.tags(ctx, tags); err != nil {
 		return err

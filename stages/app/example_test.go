@@ -487,6 +487,25 @@ func ExampleVerify() {
 	// Output: true
 }
 
+// Promote verifies an application, copies it, and signs a record of that.
+func ExamplePromote() {
+	p := newPlace()
+	defer p.close()
+	ref, keys := p.pack(web), p.keys()
+	must(app.Sign(context.Background(), app.SignOptions{Environment: p.env, Ref: ref, Signer: must(app.LoadSigner(context.Background(), app.SignerOptions{Name: keys.Private}))}))
+	promoter := must(app.GenerateKey(context.Background(), app.KeyOptions{Prefix: filepath.Join(p.dir, "promoter")}))
+
+	result, err := app.Promote(context.Background(), app.PromoteOptions{
+		Environment: p.env, Source: ref, Target: p.repository + "-prod", Key: keys.Public,
+		Signer: must(app.LoadSigner(context.Background(), app.SignerOptions{Name: promoter.Private})),
+	})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(result.Tags, result.Existing)
+	// Output: [manifests.v1.4.0 v1.4.0] false
+}
+
 // Init looks at a folder and writes a pipeline file for what is in it.
 func ExampleInit() {
 	p := newPlace()

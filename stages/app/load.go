@@ -50,7 +50,7 @@ func Load(ctx context.Context, o LoadOptions) (*CopyResult, error) {
 			return nil, fmt.Errorf("load %s: it does not say which repository it is for: name one", o.File)
 		}
 	}
-	result, err := copyPair(ctx, CopyOptions{Environment: o.Environment, Check: o.Check, Immutable: o.Immutable}, CopyPair{Source: source, Target: o.Repository}, "load", o.Events)
+	result, err := copyPair(ctx, CopyOptions{Environment: o.Environment, Check: o.Check, Immutable: o.Immutable}, CopyPair{Source: source, Target: o.Repository}, "load", o.Events, nil)
 	if err != nil {
 		return nil, fmt.Errorf("load %s into %s: %w", o.File, o.Repository, err)
 	}

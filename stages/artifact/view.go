@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine/content/descriptor"
+	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/images"
@@ -42,6 +43,9 @@ type View struct {
 	Source     ViewSource   `json:"source"`
 	Sources    []ViewSource `json:"sources"`
 	Signatures []Signature  `json:"signatures"` // of root and content; not verified
+	// Promotions are the records of how the root, and those before it, came here, the
+	// latest first; not verified.
+	Promotions []ViewPromotion `json:"promotions,omitempty"`
 	// Warnings are what could not be found out.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -168,7 +172,7 @@ func (a *Application) View(ctx context.Context, repository, tag string, data boo
 	})
 	group.Go(func() error {
 		// What is attached may be unknown; what the root lists may not.
-		signatures, unsigned = a.signatures(groupCtx)
+		signatures, v.Promotions, unsigned = a.signatures(groupCtx)
 		return nil
 	})
 	group.Go(func() (err error) {
@@ -239,40 +243,58 @@ func (a *Application) tags(ctx context.Context, tag string) (tags []string, cont
 }
 
 // Signatures are the Sigstore bundles attached to root and content. They are
-// read, not verified.
-func (a *Application) signatures(ctx context.Context) ([]Signature, error) {
+// read, not verified. Records of promotions are among those of the root.
+func (a *Application) signatures(ctx context.Context) ([]Signature, []ViewPromotion, error) {
 	out := []Signature{}
+	var records []ViewPromotion
 	for _, subject := range []digest.Digest{a.Root.Digest, a.Content.Digest} {
-		referrers, err := a.source.Referrers(ctx, subject)
+		found, promotions, err := attached(ctx, a.source, subject)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		for _, desc := range referrers {
-			s, ok, err := a.signature(ctx, desc)
-			if err != nil {
-				return nil, err
-			}
-			if s.Subject = subject; ok {
-				out = append(out, s)
-			}
+		out = append(out, found...)
+		records = append(records, promotions...)
+	}
+	history, err := history(ctx, a.source, a.Root.Digest, records)
+	return out, history, err
+}
+
+// attached reads the bundles that are attached to a manifest.
+func attached(ctx context.Context, source layout.Repository, subject digest.Digest) (list []Signature, records []ViewPromotion, err error) {
+	referrers, err := source.Referrers(ctx, subject)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, desc := range referrers {
+		s, record, ok, err := signature(ctx, source, desc)
+		if err != nil {
+			return nil, nil, err
+		}
+		s.Subject = subject
+		switch {
+		case record != nil:
+			record.Subject = subject
+			records = append(records, *record)
+		case ok:
+			list = append(list, s)
 		}
 	}
-	return out, nil
+	return list, records, nil
 }
 
 // signature reads a referrer, where it is a bundle. Not every registry reports
 // the artifactType: the manifest is what tells.
-func (a *Application) signature(ctx context.Context, desc ocispec.Descriptor) (Signature, bool, error) {
-	data, err := read(ctx, a.source, desc, maxManifest)
+func signature(ctx context.Context, source layout.Repository, desc ocispec.Descriptor) (Signature, *ViewPromotion, bool, error) {
+	data, err := read(ctx, source, desc, maxManifest)
 	if err != nil {
-		return Signature{}, false, err
+		return Signature{}, nil, false, err
 	}
 	var m ocispec.Manifest
 	if descriptor.Unmarshal(data, &m) != nil || len(m.Layers) != 1 || m.Layers[0].MediaType != MediaTypeBundle {
-		return Signature{}, false, nil
+		return Signature{}, nil, false, nil
 	}
-	if data, err = read(ctx, a.source, m.Layers[0], maxBundle); err != nil {
-		return Signature{}, false, err
+	if data, err = read(ctx, source, m.Layers[0], maxBundle); err != nil {
+		return Signature{}, nil, false, err
 	}
 	var bundle struct {
 		VerificationMaterial struct {
@@ -286,9 +308,16 @@ func (a *Application) signature(ctx context.Context, desc ocispec.Descriptor) (S
 	}
 	var s Statement
 	if json.Unmarshal(data, &bundle) != nil || json.Unmarshal(bundle.Envelope.Payload, &s) != nil {
-		return Signature{}, false, nil
+		return Signature{}, nil, false, nil
 	}
-	return Signature{Digest: desc.Digest, KeyHint: bundle.VerificationMaterial.PublicKey.Hint, PredicateType: s.PredicateType}, true, nil
+	out := Signature{Digest: desc.Digest, KeyHint: bundle.VerificationMaterial.PublicKey.Hint, PredicateType: s.PredicateType}
+	if s.PredicateType == PredicatePromotion {
+		record := &ViewPromotion{Digest: out.Digest, KeyHint: out.KeyHint, Bundle: data}
+		if json.Unmarshal(s.Predicate, &record.Promotion) == nil {
+			return out, record, true, nil
+		}
+	}
+	return out, nil, true, nil
 }
 
 // images looks at every image that the root lists. What is not there (an archive

@@ -41,7 +41,12 @@ const (
 
 // Bundle signs a manifest by its digest.
 func Bundle(ctx context.Context, signer Signer, manifest digest.Digest) ([]byte, error) {
-	statement, err := artifact.NewStatement(predicateType, struct{}{}, artifact.Resource{Digest: artifact.DigestSet(manifest)})
+	return bundleOf(ctx, signer, manifest, predicateType, struct{}{})
+}
+
+// bundleOf signs a statement about a manifest.
+func bundleOf(ctx context.Context, signer Signer, manifest digest.Digest, predicateType string, predicate any) ([]byte, error) {
+	statement, err := artifact.NewStatement(predicateType, predicate, artifact.Resource{Digest: artifact.DigestSet(manifest)})
 	if err != nil {
 		return nil, err
 	}
@@ -75,6 +80,21 @@ func (k *Key) Bundle(ctx context.Context, statement []byte) ([]byte, error) {
 			Payload: statement, PayloadType: payloadType, Signatures: []*protodsse.Signature{{Sig: sig}},
 		}},
 	})
+}
+
+// MadeStatement reports whether a bundle is a statement about the manifest by this key. It
+// is an error if the bundle names this key and is not.
+func (k *Key) MadeStatement(ctx context.Context, bundle []byte, manifest digest.Digest, predicateType string) (bool, error) {
+	claim, err := Read(bundle)
+	if err != nil {
+		return false, nil
+	}
+	own, err := hint(k.public)
+	if err != nil || claim.KeyHint != own {
+		return false, err
+	}
+	_, err = VerifyAs(ctx, k.verifier, bundle, manifest, predicateType)
+	return err == nil, err
 }
 
 // Made implements [Signer].
@@ -193,6 +213,11 @@ func otherKey(claim Claim, public crypto.PublicKey) string {
 // Manifest is the referrer that carries a bundle, in cosign 3's shape. The empty
 // config ({}) and the bundle are its blobs.
 func Manifest(bundle []byte, subject ocispec.Descriptor) (artifact.Blob, error) {
+	return manifestOf(bundle, subject, predicateType)
+}
+
+// manifestOf is Manifest of a bundle with another type of predicate.
+func manifestOf(bundle []byte, subject ocispec.Descriptor, predicateType string) (artifact.Blob, error) {
 	m := ocispec.Manifest{
 		Versioned:    specs.Versioned{SchemaVersion: 2},
 		MediaType:    ocispec.MediaTypeImageManifest,

@@ -96,11 +96,16 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 // Blobs are a signature of a manifest as it is stored: the empty config, the
 // bundle, and last the manifest that carries it.
 func Blobs(ctx context.Context, signer Signer, subject ocispec.Descriptor) ([]artifact.Blob, error) {
-	bundle, err := Bundle(ctx, signer, subject.Digest)
+	return Statement(ctx, signer, subject, predicateType, struct{}{})
+}
+
+// Statement is Blobs of a statement that says more of the manifest than that it is signed.
+func Statement(ctx context.Context, signer Signer, subject ocispec.Descriptor, predicateType string, predicate any) ([]artifact.Blob, error) {
+	bundle, err := bundleOf(ctx, signer, subject.Digest, predicateType, predicate)
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := Manifest(bundle, subject)
+	manifest, err := manifestOf(bundle, subject, predicateType)
 	if err != nil {
 		return nil, err
 	}

@@ -242,7 +242,7 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 		{"fleet", "Do all of this for many:", []*cobra.Command{a.fleetCommand()}},
 		{"trust", "Vouch for one:", []*cobra.Command{a.signCommand(), a.verifyCommand()}},
 		{"move", "Bring one elsewhere:", []*cobra.Command{
-			a.copyCommand(), a.relocateCommand(), a.saveCommand(), a.loadCommand(), a.cnabCommand(),
+			a.copyCommand(), a.promoteCommand(), a.relocateCommand(), a.saveCommand(), a.loadCommand(), a.cnabCommand(),
 		}},
 		{"set", "Set up:", []*cobra.Command{
 			a.pipelineCommand(), a.interpreterCommand(), a.cacheCommand(), a.loginCommand(), a.logoutCommand(), a.registryCommand(), a.versionCommand(),

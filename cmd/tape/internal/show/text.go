@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -32,6 +33,9 @@ func WriteText(w io.Writer, v *artifact.View, width int) error {
 		{fmt.Sprintf("statements (%d)", len(v.Statements)), statementBranches(v.Statements)},
 		{fmt.Sprintf("signatures (%d, not verified here)", len(v.Signatures)), signatureBranches(v)},
 	}}
+	if len(v.Promotions) > 0 {
+		tree.branches = append(tree.branches, branch{fmt.Sprintf("promotions (%d, the latest first, not verified here)", len(v.Promotions)), promotionBranches(v.Promotions)})
+	}
 	tree.branches = slices.DeleteFunc(tree.branches, func(b branch) bool { return b.text == "" })
 	tree.write(&out, width, "", "", "")
 	if v.TagReason != "" {
@@ -206,6 +210,23 @@ func signatureBranches(v *artifact.View) []branch {
 			of = "content"
 		}
 		out = append(out, branch{text: fmt.Sprintf("of %s by key %s  %s", of, cmp.Or(s.KeyHint, "unknown"), s.Digest)})
+	}
+	return out
+}
+
+func promotionBranches(list []artifact.ViewPromotion) []branch {
+	var out []branch
+	for _, r := range list {
+		text := fmt.Sprintf("%s  %s to %s by key %s", r.At.Format(time.RFC3339), r.Root, r.To, cmp.Or(r.KeyHint, "unknown"))
+		b := branch{text: text}
+		for _, line := range []struct{ name, value string }{
+			{"from", r.From}, {"for", r.Environment}, {"before", r.Previous.String()}, {"verified with", r.Policy.String()}, {"because", r.Reason},
+		} {
+			if line.value != "" {
+				b.branches = append(b.branches, branch{text: line.name + " " + line.value})
+			}
+		}
+		out = append(out, b)
 	}
 	return out
 }

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/advice"
+	"github.com/taped-dev/tape/engine/content/imageref"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/sign"
+)
+
+// PromoteOptions are what Promote takes.
+type PromoteOptions struct {
+	Environment
+	// Source is a signed application.
+	Source string
+	// Target is REPOSITORY[:TAG], by default with the source's tag.
+	Target string
+	// Key is the public key of who signed the source.
+	Key string
+	// Signer signs the record. It must not be who signed the source.
+	Signer Signer
+	// Env is the environment that the application is promoted for; "" is all.
+	Env string
+	// Reason is for the record.
+	Reason string
+	// At is for the record; zero is now.
+	At time.Time
+	// Force also promotes what is older than what the tag leads to.
+	Force bool
+	// Immutable refuses to move a tag, before anything is copied.
+	Immutable bool
+}
+
+// PromoteResult is what was promoted.
+type PromoteResult struct {
+	CopyResult
+	// Previous is the root that the tag led to before, "" if there was none.
+	Previous digest.Digest `json:"previous,omitempty"`
+	// Record is the digest of the manifest with the record.
+	Record digest.Digest `json:"record"`
+	// Existing: it had been promoted before, and no record was added.
+	Existing bool `json:"existing"`
+}
+
+// Promote verifies an application, copies it with all that is attached, signs a record of
+// that, and sets the tag, in this order. It refuses what is older than what the tag leads
+// to. What was promoted already is not promoted again.
+func Promote(ctx context.Context, o PromoteOptions) (*PromoteResult, error) {
+	result, err := o.promote(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("promote %s to %s: %w", o.Source, o.Target, err)
+	}
+	return result, nil
+}
+
+// promotion is one promotion.
+type promotion struct {
+	*PromoteOptions
+	app    *artifact.Application // the source
+	record artifact.Promotion
+	to     *registry.Repository
+	done   digest.Digest // of the manifest with the record, once there is one
+	found  bool          // done was there before
+}
+
+func (o *PromoteOptions) promote(ctx context.Context) (result *PromoteResult, err error) {
+	if o.Signer == nil {
+		return nil, usagef("a promotion is signed: it needs a key")
+	}
+	if o.Key == "" {
+		return nil, usagef("what is promoted is verified first: it needs the public key of who signed it")
+	}
+	app, at, err := application(ctx, o.Registry, o.Source)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, at.close()) }()
+	p := &promotion{PromoteOptions: o, app: app}
+	tag, err := p.target(at)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.verify(ctx, at); err != nil {
+		return nil, err
+	}
+	if err := p.compare(ctx, tag); err != nil {
+		return nil, err
+	}
+	copied, err := copyPair(ctx, CopyOptions{Environment: o.Environment, Immutable: o.Immutable},
+		CopyPair{Source: o.Source, Target: p.record.To}, "promote", serial(o.Events), p.sign)
+	if err != nil {
+		return nil, err
+	}
+	return &PromoteResult{CopyResult: *copied, Previous: p.record.Previous, Record: p.done, Existing: p.found}, nil
+}
+
+// target reads where the application goes, and returns the tag.
+func (p *promotion) target(at *opened) (tag string, err error) {
+	to, err := parseReference(p.Target)
+	if err != nil {
+		return "", err
+	}
+	if to.Digest != "" {
+		return "", usagef("%s: an application is promoted to a tag, not to a digest", p.Target)
+	}
+	if tag = cmp.Or(to.Tag, at.tag); tag == "" {
+		return "", usagef("%s: name the tag to promote to, such as %s:prod", p.Target, to.Name)
+	}
+	if p.to, err = p.Registry.Repository(to.Name); err != nil {
+		return "", err
+	}
+	if p.Env != "" {
+		if err := p.app.Environments().Check(p.Env); err != nil {
+			return "", asUsage(err)
+		}
+	}
+	p.record = artifact.Promotion{
+		To: to.Name + ":" + tag, Root: p.app.Root.Digest, Environment: p.Env, Reason: p.Reason, At: p.At.UTC(),
+	}
+	if p.At.IsZero() {
+		p.record.At = time.Now().UTC().Truncate(time.Second)
+	}
+	if at.name != "" {
+		p.record.From = imageref.Reference{Name: at.name, Tag: at.tag}.String()
+	}
+	return tag, nil
+}
+
+// verify checks the whole chain of the source, and that another key signed it: any bundle
+// that is attached to a root counts as its signature for cosign and Flux, so a record must
+// not look like one of the vendor's.
+func (p *promotion) verify(ctx context.Context, at *opened) error {
+	verified, err := Verify(ctx, VerifyOptions{Environment: p.Environment, Ref: p.Source, Key: p.Key})
+	if err != nil {
+		return err
+	}
+	for _, link := range verified.Links {
+		if !link.OK {
+			return refused{fmt.Errorf("it is not verified: %s: %s", link.Name, link.Reason)}
+		}
+	}
+	if verified.Root != p.app.Root.Digest {
+		return refused{fmt.Errorf("it was %s, and is %s now", p.app.Root.Digest, verified.Root)}
+	}
+	_, own, err := findSignature(ctx, p.Signer, at, p.app.Root.Digest)
+	if err == nil && own != nil {
+		err = errors.New("the key that would sign the record signed the application: promote with another key")
+	}
+	return err
+}
+
+// compare looks at what the tag leads to, and refuses to go back from it.
+func (p *promotion) compare(ctx context.Context, tag string) error {
+	now, err := p.to.Resolve(ctx, tag)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	history, err := artifact.History(ctx, p.to, now.Digest)
+	if err != nil {
+		return err
+	}
+	for _, record := range history {
+		own, err := p.own(ctx, record)
+		if err != nil {
+			return err
+		}
+		if record.To != p.record.To || record.Root != p.app.Root.Digest {
+			continue
+		}
+		switch {
+		case now.Digest != p.app.Root.Digest && !p.Force:
+			return p.older("it was there before %s, as the record %s says", now.Digest, record.Digest)
+		case now.Digest == p.app.Root.Digest && own && record.Environment == p.Env:
+			p.done, p.found = record.Digest, true
+		}
+	}
+	if now.Digest == p.app.Root.Digest {
+		return nil
+	}
+	p.record.Previous = now.Digest
+	if p.Force {
+		return nil
+	}
+	current, err := artifact.OpenRoot(ctx, p.to, now)
+	if err != nil { // something else has the tag
+		return fmt.Errorf("the tag leads to what is no application: %w", err)
+	}
+	if created, than := p.app.Index.Annotations, current.Index.Annotations; created[ocispec.AnnotationSource] == than[ocispec.AnnotationSource] && before(created, than) {
+		return p.older("its commit is of %s, that of %s, which the tag leads to, of %s",
+			created[ocispec.AnnotationCreated], now.Digest, than[ocispec.AnnotationCreated])
+	}
+	return nil
+}
+
+// before reports whether one root was created before another.
+func before(a, b map[string]string) bool {
+	one, err := time.Parse(time.RFC3339, a[ocispec.AnnotationCreated])
+	if err != nil {
+		return false
+	}
+	two, err := time.Parse(time.RFC3339, b[ocispec.AnnotationCreated])
+	return err == nil && one.Before(two)
+}
+
+func (p *promotion) older(format string, args ...any) error {
+	return refused{advice.Add(fmt.Errorf("it is older than what the tag leads to: "+format, args...), advice.PromoteAnyway)}
+}
+
+// own reports whether a record is by this signer. A record that says so and does not hold,
+// or is about another root than the one that it is attached to, is refused.
+func (p *promotion) own(ctx context.Context, record artifact.ViewPromotion) (bool, error) {
+	key, ok := p.Signer.(interface {
+		MadeStatement(ctx context.Context, bundle []byte, manifest digest.Digest, predicateType string) (bool, error)
+	})
+	if !ok {
+		return false, nil
+	}
+	own, err := key.MadeStatement(ctx, record.Bundle, record.Subject, artifact.PredicatePromotion)
+	if err == nil && own && record.Root != record.Subject {
+		err = fmt.Errorf("it says that it is about %s", record.Root)
+	}
+	if err != nil {
+		return false, refused{fmt.Errorf("the record %s of an earlier promotion, attached to %s, is not what was signed: %w", record.Digest, record.Subject, err)}
+	}
+	return own, nil
+}
+
+// sign attaches the record to what was copied.
+func (p *promotion) sign(ctx context.Context, c *copying) error {
+	if c.root.Digest != p.app.Root.Digest {
+		return refused{fmt.Errorf("%s was verified, and %s was copied", p.app.Root.Digest, c.root.Digest)}
+	}
+	if p.found {
+		return nil
+	}
+	blobs, err := sign.Statement(ctx, p.Signer, p.app.Root, artifact.PredicatePromotion, p.record)
+	if err != nil {
+		return err
+	}
+	attach, err := attacher(&opened{Repository: p.to})
+	if err != nil {
+		return err
+	}
+	manifest := blobs[len(blobs)-1]
+	p.done = manifest.Desc.Digest
+	return attach(ctx, blobs[:len(blobs)-1], manifest)
+}
