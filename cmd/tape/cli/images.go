@@ -56,6 +56,7 @@ func (a *program) imagesCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&noResolve, "no-resolve", false, "ask no registry")
 	cmd.Flags().StringSliceVar(&classes, "class", nil, "only these: pod, crd, indirect (default all)")
 	source.register(cmd)
+	source.registerEnvironments(cmd)
 	source.registerImages(cmd)
 	return cmd
 }

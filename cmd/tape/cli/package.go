@@ -103,6 +103,7 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 	cmd.Flags().StringVar(&as, "as", "tape", "`KIND`: tape, or cnab: the index of a CNAB bundle, of a bundle.json")
 	cmd.Flags().StringVar(&list, "from-file", "", "package what `LIST` says, SOURCE REPOSITORY[:TAG] a line; - is stdin")
 	source.register(cmd)
+	source.registerEnvironments(cmd)
 	source.registerImages(cmd)
 	cmd.Flags().StringVar(&o.Update, "update", "", "write the lock beside the pipeline: images, interpreters, materials, the `NAME` of one, or all")
 	cmd.Flags().Lookup("update").NoOptDefVal = "all"

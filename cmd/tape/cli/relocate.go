@@ -86,6 +86,7 @@ it was made of.`,
 	f.BoolVar(&o.Force, "force", false, "replace what is in --manifests-out")
 	f.BoolVar(&o.Immutable, "immutable", false, immutableHelp)
 	source.register(cmd)
+	source.registerEnvironments(cmd)
 	source.registerImages(cmd)
 	return cmd
 }

@@ -61,5 +61,6 @@ func (a *program) renderCommand() *cobra.Command {
 	cmd.Flags().StringVar(&o.Out, "out", "", "`DIR` to write the files to (created, or empty)")
 	cmd.Flags().BoolVar(&o.Force, "force", false, "replace what is in --out")
 	source.register(cmd)
+	source.registerEnvironments(cmd)
 	return cmd
 }

@@ -54,12 +54,16 @@ type sourceFlags struct {
 	tags, packages                  []string
 }
 
+// registerEnvironments registers --env, which diff has of its own.
+func (f *sourceFlags) registerEnvironments(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&f.environments, "env", nil, "environment `NAME` of the pipeline to take (repeats; default all)")
+}
+
 func (f *sourceFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	fl.StringVarP(&f.manifestDir, "manifest-dir", "D", "", "`DIR` of the source, the same as SOURCE")
 	f.registerPipeline(cmd)
-	fl.StringArrayVar(&f.environments, "env", nil, "environment `NAME` of the pipeline to take (repeats; default all)")
 	fl.StringVar(&f.interpreter, "interpreter", "", "`NAME` of the interpreter (default: found by the files)")
 	fl.StringArrayVar(&f.options, "set-option", nil, "`K=V` option of the interpreter (repeats; a list takes one item a time)")
 	fl.StringVar(&f.optionsFile, "options-file", "", "`FILE` of options for the interpreter, YAML or JSON")
