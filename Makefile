@@ -60,6 +60,12 @@ test-browser: ## open the pages of tape view and of a fleet in headless Chromium
 test-cosign: ## hold signatures against cosign: make test-cosign TAPE_COSIGN=PATH
 	TAPE_COSIGN=$(TAPE_COSIGN) $(GO) test -tags cosign -count=1 -run 'Cosign|ImageKey' ./stages/app
 
+.PHONY: test-hsm
+test-hsm: build ## sign with keys in an HSM (Debian: softhsm2 and opensc; needs gcc)
+	@for need in softhsm2-util pkcs11-tool gcc; do \
+		command -v $$need >/dev/null || { echo "test-hsm: skipped, because there is no $$need"; exit 0; }; \
+	done; TAPE=$(CURDIR)/$(BIN)/tape CGO_ENABLED=1 $(GO) test -C cmd/sigstore-kms-pkcs11 -count=1 ./...
+
 .PHONY: test-cnab
 test-cnab: ## hold bundles against cnab-to-oci, which is built from its module
 	$(GO) test -C stages/app/internal/cnab/compat -count=1 ./...
