@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/taped-dev/tape/interpreters/cnab"
 	"github.com/taped-dev/tape/interpreters/cue"
@@ -59,7 +60,7 @@ func TestConformance(t *testing.T) {
 			if err := os.Symlink(exe, path); err != nil {
 				t.Fatal(err)
 			}
-			report, err := conformance.CheckBinary(t.Context(), path, conformance.Options{Cases: all}, nil)
+			report, err := conformance.CheckBinary(t.Context(), path, conformance.Options{Cases: all, Timeout: patience}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -108,3 +109,7 @@ func cases(t *testing.T, name string) (small, all fs.FS) {
 }
 
 const big = "big.txtar"
+
+// patience is for the big case: with the race detector, on a machine that does other things
+// too, it takes longer than an author's interpreter may.
+const patience = 8 * time.Minute

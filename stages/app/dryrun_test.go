@@ -32,7 +32,7 @@ func TestDryRunCounts(t *testing.T) {
 			up := registrytest.Serve(t, &registrytest.Upstream{Image: func(name, _ string) (registrytest.Image, bool) {
 				image := registrytest.Published()
 				if name == "large" {
-					image.Layers = []int64{6 << 20}
+					image.Layers = []int64{1<<20 + 1} // more than goes through memory
 				}
 				return image, true
 			}})

@@ -153,6 +153,11 @@ args: {end: ""}
 				if end != "" && name != "literal" && name != "remote" {
 					continue
 				}
+				// Settings and arguments have become references before a node is sent anywhere,
+				// and how a render ends tells of an address as of an option: one of each is sent.
+				if away && (name == "settings" || name == "argument" || end != "" && name == "remote") {
+					continue
+				}
 				t.Run(fmt.Sprintf("%s/away=%t/%s", name, away, end), func(t *testing.T) {
 					out := &seen{}
 					dir := t.TempDir()
@@ -207,7 +212,7 @@ args: {end: ""}
 						t.Errorf("no reference in the pipeline:\n%s", expanded.YAML)
 					}
 					for _, dry := range []bool{true, false} {
-						if dry && end != "" {
+						if dry && (away || end != "") { // the run has its nodes, and more
 							continue
 						}
 						result, err := app.Package(t.Context(), app.PackageOptions{

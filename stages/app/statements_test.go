@@ -63,7 +63,7 @@ func encode(v any) string {
 
 // spoiled are what may stand in the place of a value.
 func spoiled(v any) map[string]text {
-	long, deep := `"`+strings.Repeat("x", 1<<20)+`"`, strings.Repeat("[", 9_000)+strings.Repeat("]", 9_000)
+	long, deep := `"`+strings.Repeat("x", 1<<17)+`"`, strings.Repeat("[", 9_000)+strings.Repeat("]", 9_000)
 	out := map[string]text{"null": "null", "deep": text(deep), "very deep": text(strings.Repeat(deep, 3))}
 	switch v := v.(type) {
 	case string:
@@ -187,7 +187,7 @@ func TestStatementVariants(t *testing.T) {
 }
 
 // step leaves one of so many variants: all of them take minutes.
-const step = 6
+const step = 7
 
 // mostAllocated is what all of it takes in passing with statements that are right.
 const mostAllocated = 32 << 20

@@ -273,6 +273,9 @@ func TestTampered(t *testing.T) {
 		if r := a.verify(t, app.VerifyOptions{Ref: "oci:" + dir}); r.OK {
 			t.Errorf("%s: it verifies", what)
 		}
+	}
+	brokenArchive := func(what string) {
+		t.Helper()
 		file := filepath.Join(t.TempDir(), "a.tar")
 		tarUp(t, dir, file)
 		if r := a.verify(t, app.VerifyOptions{Ref: "archive:" + file}); r.OK {
@@ -294,15 +297,21 @@ func TestTampered(t *testing.T) {
 			flipped := bytes.Clone(whole)
 			flipped[i] ^= 1
 			rewrite(t, file, flipped)
-			broken("byte " + entry.Name())
+			if i == len(whole)/2 {
+				brokenArchive("byte " + entry.Name())
+			} else {
+				broken("byte " + entry.Name())
+			}
 		}
 		rewrite(t, file, whole[:len(whole)-1])
 		broken("cut off " + entry.Name())
+		brokenArchive("cut off " + entry.Name())
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
 		if entry.Name() != contentSignature.Encoded() { // the root's covers it
 			broken("gone " + entry.Name())
+			brokenArchive("gone " + entry.Name())
 		}
 		rewrite(t, file, whole)
 	}
