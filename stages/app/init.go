@@ -7,20 +7,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
-	"unicode"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/stages/app/internal/newfile"
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
@@ -57,7 +55,7 @@ func Init(ctx context.Context, o InitOptions) (*InitResult, error) {
 	}
 	file := filepath.Join(o.Dir, PipelineFile)
 	if _, err := os.Lstat(file); err == nil && !o.Force {
-		return nil, thereAlready(file)
+		return nil, newfile.Exists(file)
 	}
 	f, err := newFinder(ctx, o.Interpreters, o.Dir, cmp.Or(o.Log, slog.New(slog.DiscardHandler)))
 	if err != nil {
@@ -75,26 +73,12 @@ func Init(ctx context.Context, o InitOptions) (*InitResult, error) {
 		return nil, err
 	}
 	name(sources)
-	data := []byte(o.text(sources, failed, found))
+	data := o.text(sources, failed, found)
 
-	flags := os.O_WRONLY | os.O_CREATE
-	if o.Force {
-		flags |= os.O_TRUNC
-	} else {
-		flags |= os.O_EXCL
-	}
-	out, err := os.OpenFile(file, flags, 0o644)
-	if errors.Is(err, fs.ErrExist) {
-		return nil, thereAlready(file)
-	}
-	if err != nil {
+	if err := newfile.Write(file, data, o.Force); err != nil {
 		return nil, fmt.Errorf("write pipeline: %w", err)
 	}
-	_, err = out.Write(data)
-	if err = errors.Join(err, out.Close()); err != nil {
-		return nil, fmt.Errorf("write pipeline: %w", err)
-	}
-	return &InitResult{File: file, Pipeline: string(data)}, nil
+	return &InitResult{File: file, Pipeline: data}, nil
 }
 
 // text is the pipeline.
@@ -106,7 +90,7 @@ func (o *InitOptions) text(sources []claimedSource, failed failures, found candi
 	}
 	b.WriteString("sources:\n")
 	for _, s := range sources {
-		fmt.Fprintf(&b, "  - path: %s\n    interpreter: %s", quote(s.Path), s.Interpreter)
+		fmt.Fprintf(&b, "  - path: %s\n    interpreter: %s", newfile.Quote(s.Path), s.Interpreter)
 		if len(s.also) > 0 {
 			fmt.Fprintf(&b, "  # or %s", strings.Join(s.also, ", "))
 		}
@@ -116,7 +100,7 @@ func (o *InitOptions) text(sources []claimedSource, failed failures, found candi
 		}
 	}
 	for _, f := range failed.reasons {
-		fmt.Fprintf(&b, "  # left out, as it does not render by itself: %s\n", oneLine(f))
+		fmt.Fprintf(&b, "  # left out, as it does not render by itself: %s\n", newfile.OneLine(f))
 	}
 	said := map[string]bool{}
 	for _, s := range sources {
@@ -232,16 +216,6 @@ func (o *InitOptions) path(s claimedSource) string {
 // initRenders is how many sources are tried at once.
 const initRenders = 4
 
-// quote makes a path a YAML string where it would not be one by itself.
-func quote(s string) string {
-	for _, r := range s {
-		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._/-", r)) {
-			return "'" + strings.ReplaceAll(s, "'", "''") + "'"
-		}
-	}
-	return s
-}
-
 // commentWidth is where the lines of a comment end.
 const commentWidth = 120
 
@@ -253,7 +227,7 @@ func comment(b *strings.Builder, what string, all []claimedSource) {
 	}
 	line := "  # " + what
 	for i, s := range all {
-		name := " " + oneLine(s.Path)
+		name := " " + newfile.OneLine(s.Path)
 		if i < len(all)-1 {
 			name += ","
 		}
@@ -264,13 +238,6 @@ func comment(b *strings.Builder, what string, all []claimedSource) {
 		line += name
 	}
 	b.WriteString(line + "\n")
-}
-
-// oneLine is a text without what YAML takes for the end of a comment, or does not
-// take at all: what a source says of itself must not write a pipeline.
-func oneLine(s string) string {
-	words := strings.FieldsFunc(strings.ToValidUTF8(s, "\uFFFD"), func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) })
-	return strings.Join(words, " ")
 }
 
 // name gives every source a name of its own: the last element of its path, and the
@@ -293,8 +260,4 @@ func name(sources []claimedSource) {
 			sources[i].Name = sourceName(strings.ReplaceAll(sources[i].Path, "/", "-"))
 		}
 	}
-}
-
-func thereAlready(file string) error {
-	return advice.Add(fmt.Errorf("%s is there already", file), advice.Replace)
 }

@@ -77,12 +77,9 @@ func (f *fleetFlags) options(ctx context.Context, a *program, args []string, pro
 		return o, err
 	}
 	f.take(file)
-	cache, err := a.cache(ctx, &f.cache, env)
+	o.Cache, err = a.cache(ctx, &f.cache, env)
 	if err != nil {
 		return o, err
-	}
-	if cache != nil {
-		o.Keeper, o.Results = cache, cache
 	}
 	shown := &fleetProgress{to: a}
 	o.Progress = shown.tell

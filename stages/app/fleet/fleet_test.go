@@ -218,7 +218,7 @@ func (l *lab) with(t *testing.T, machine, repository string, s app.CacheSettings
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Keeper, o.Results = cache, cache
+	o.Cache = cache
 	return o
 }
 

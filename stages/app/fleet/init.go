@@ -4,7 +4,6 @@ package fleet
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -15,9 +14,9 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/stages/app"
+	"github.com/taped-dev/tape/stages/app/internal/newfile"
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
@@ -48,26 +47,14 @@ func Init(ctx context.Context, o InitOptions) (*InitResult, error) {
 	}
 	file := filepath.Join(o.Dir, FileName)
 	if _, err := os.Lstat(file); err == nil && !o.Force {
-		return nil, advice.Add(fmt.Errorf("%s is there already", file), advice.Replace)
+		return nil, newfile.Exists(file)
 	}
 	found, err := app.Find(ctx, app.FindOptions{Environment: o.Environment, Dir: o.Dir})
 	if err != nil {
 		return nil, err
 	}
 	data, n := o.text(found)
-	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
-	if o.Force {
-		flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
-	}
-	out, err := os.OpenFile(file, flags, 0o644)
-	if errors.Is(err, fs.ErrExist) {
-		return nil, advice.Add(fmt.Errorf("%s is there already", file), advice.Replace)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("write fleet: %w", err)
-	}
-	_, err = out.WriteString(data)
-	if err = errors.Join(err, out.Close()); err != nil {
+	if err := newfile.Write(file, data, o.Force); err != nil {
 		return nil, fmt.Errorf("write fleet: %w", err)
 	}
 	return &InitResult{File: file, Fleet: data, Applications: n}, nil
@@ -87,7 +74,7 @@ func (o *InitOptions) text(found *app.Found) (string, int) {
 		b.WriteString("  - " + p + "\n")
 	}
 	for _, left := range found.Left {
-		fmt.Fprintf(&b, "  # left out, %s: %s\n", oneLine(left.Reason), oneLine(strings.Join(left.Paths, ", ")))
+		fmt.Fprintf(&b, "  # left out, %s: %s\n", newfile.OneLine(left.Reason), newfile.OneLine(strings.Join(left.Paths, ", ")))
 	}
 	repository := o.Repository
 	if repository == "" {
@@ -112,11 +99,11 @@ func (o *InitOptions) patterns(paths []string, names map[string]string) []string
 		case globbed[dir]:
 		case p != "." && len(in[dir]) > 1 && o.wholly(dir, in[dir], names):
 			globbed[dir] = true
-			out = append(out, quote(path.Join(dir, "*")))
+			out = append(out, newfile.Quote(path.Join(dir, "*")))
 		case names[p] == nameOf(p):
-			out = append(out, quote(p))
+			out = append(out, newfile.Quote(p))
 		default:
-			out = append(out, fmt.Sprintf("{path: %s, name: %s}", quote(p), names[p]))
+			out = append(out, fmt.Sprintf("{path: %s, name: %s}", newfile.Quote(p), names[p]))
 		}
 	}
 	return out
@@ -201,18 +188,3 @@ func nameAt(p string, depth int) string {
 }
 
 var overlays = regexp.MustCompile(`^(overlays?|env(s|ironments?)?|clusters?)$`)
-
-// plainText is what YAML reads as a text without quotes.
-var plainText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]*$`)
-
-func quote(text string) string {
-	if plainText.MatchString(text) {
-		return text
-	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(oneLine(text)) + `"`
-}
-
-// oneLine is a text that ends no comment.
-func oneLine(s string) string {
-	return strings.Join(strings.FieldsFunc(strings.ToValidUTF8(s, "\uFFFD"), func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }), " ")
-}

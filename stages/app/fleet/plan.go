@@ -85,11 +85,9 @@ func (p *Plan) Digest() (digest.Digest, error) {
 type Options struct {
 	app.Environment
 	File *File
-	// Keeper shares plans and records with other machines; nil: the store of the
-	// environment has them alone.
-	Keeper Keeper
-	// Results shares what is rendered; nil: it is kept on this machine.
-	Results *remote.Cache
+	// Cache shares plans, records and what is rendered with other machines; nil: the store
+	// of the environment has them alone.
+	Cache *remote.Cache
 	// Version of tape.
 	Version string
 	// Concurrency is how many applications are worked on at once; 0 fits most.
@@ -136,7 +134,7 @@ type PlanOptions struct {
 	// Since is a revision of the repository: applications of which no file changed since
 	// then are skipped.
 	Since string
-	// Shared says that other machines carry the plan out: it is an error if the Keeper
+	// Shared says that other machines carry the plan out: it is an error if the Cache
 	// does not take it.
 	Shared bool
 }
@@ -154,7 +152,11 @@ func (o *Options) open(ctx context.Context) (keepers, error) {
 	if kept == nil {
 		return keepers{}, errors.New("a fleet needs a store for its plans and records")
 	}
-	return keepers{o.Keeper, Local(kept)}, nil
+	all := keepers{own: Local(kept)}
+	if o.Cache != nil {
+		all.shared = o.Cache
+	}
+	return all, nil
 }
 
 func (o *Options) now() time.Time {
@@ -207,7 +209,7 @@ func (o *Options) options(a Application) app.PackageOptions {
 			Environment: o.Environment,
 			Platform:    o.File.Defaults.Images.Platform,
 			Related:     o.File.Defaults.Images.Related,
-			Version:     o.Version, Created: o.Created, Signer: o.Signer, Cache: o.Results,
+			Version:     o.Version, Created: o.Created, Signer: o.Signer, Cache: o.Cache,
 		},
 		Repository: a.Repository, Tags: a.Tags,
 	}
@@ -289,7 +291,7 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 	if err := keeping.Wait(); err != nil {
 		return nil, "", fmt.Errorf("keep the plan: %w", err)
 	}
-	if o.Shared && o.Keeper != nil && !get(ctx, o.Keeper, dgst, &Plan{}) {
+	if o.Shared && o.Cache != nil && !get(ctx, o.Cache, dgst, &Plan{}) {
 		return nil, "", fmt.Errorf("the cache did not take plan %s, which other machines are to read; the log says why", dgst)
 	}
 	return m.plan, dgst, nil
