@@ -145,6 +145,21 @@ release: ## make a release in bin/dist: make release VERSION=v0.1.0, or SNAPSHOT
 test-release: ## make a release of HEAD in two folders, compare them, and use what they hold
 	$(GO) test -tags release -count=1 -timeout 40m -v ./release
 
+.PHONY: changelog
+changelog: ## move the fragments of changes/ into CHANGELOG.md: make changelog VERSION=v0.1.0
+	@test -n "$(VERSION)" || { echo "usage: make changelog VERSION=v0.1.0" >&2; exit 2; }
+	@{ sed '/^## /,$$d' CHANGELOG.md; echo; echo "## $(VERSION)"; \
+		for kind in added changed fixed removed security; do \
+			ls changes/$$kind-*.md >/dev/null 2>&1 || continue; printf '\n### %s\n\n' $$kind; sed 's/^/- /' changes/$$kind-*.md; \
+		done; awk '/^## / { on = 1; print "" } on' CHANGELOG.md; } >$(BIN)/CHANGELOG.md
+	@mv $(BIN)/CHANGELOG.md CHANGELOG.md && rm -f changes/*-*.md
+
+.PHONY: lint-workflows
+lint-workflows: ## check the workflows of .github
+	$(GO) run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 -shellcheck= -pyflakes= .github/workflows/*.yml
+	@# An action's tag can be moved, a commit cannot.
+	@! grep -nE 'uses: ' .github/workflows/*.yml | grep -vE '@[0-9a-f]{40} # v[0-9.]+$$'
+
 .PHONY: demo
 demo: build ## package, view and pull the example application on a registry of its own
 	./examples/demo.sh

@@ -140,7 +140,7 @@ func completeValues(cmd *cobra.Command) {
 	words := map[string][]string{
 		"output-format": {"text", "json", "yaml"},
 		"log-level":     {"debug", "info", "warn", "error"},
-		"progress":      {"auto", "tty", "plain", "json", "none"},
+		"progress":      {"auto", "tty", "plain", "github", "gitlab", "json", "none"},
 		"class":         {"pod", "crd", "indirect"},
 		"related":       {"default", "all", "none"},
 		"as":            {"tape", "cnab"},

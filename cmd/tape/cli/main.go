@@ -186,7 +186,11 @@ type flags struct {
 }
 
 func (a *program) fail(err error) {
-	fmt.Fprintf(a.Err, "%s: %s\n", a.name, strings.TrimSpace(hinted(err)))
+	text := a.name + ": " + strings.TrimSpace(hinted(err))
+	if a.flags.progress == "github" {
+		text = annotation("error", text)
+	}
+	fmt.Fprintln(a.Err, text)
 }
 
 func (a *program) close() {
@@ -282,7 +286,7 @@ func (a *program) asRoot(root *cobra.Command) {
 	f.SortFlags = false
 	f.StringVarP(&a.flags.output, "output-format", "o", "text", "`FORMAT`: text, json or yaml; view and diff make html too")
 	f.StringVarP(&a.flags.logLevel, "log-level", "l", "warn", "`LEVEL`: debug, info, warn or error")
-	f.StringVar(&a.flags.progress, "progress", "auto", "`MODE`: auto, tty, plain, json or none")
+	f.StringVar(&a.flags.progress, "progress", "auto", "`MODE`: auto, tty, plain, github, gitlab, json or none")
 	f.StringVar(&a.flags.store, "store", "", "`DIR` kept between runs (default $XDG_CACHE_HOME/tape)")
 	f.IntVar(&a.flags.concurrency, "concurrency", 0, "`N` requests in flight per registry (default: found out, 64 at most)")
 	f.Var(&a.flags.limits, "limit", "send a registry at most `HOST=N/s` requests, or N/m a minute (repeats)")

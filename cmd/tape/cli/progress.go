@@ -45,10 +45,14 @@ func newProgress(mode string, w io.Writer) (progress, error) {
 		return &plainLines{w: w, nodes: map[string]*nodeState{}}, nil
 	case "json":
 		return &jsonLines{w: w}, nil
+	case "github":
+		return newGitHub(w), nil
+	case "gitlab":
+		return newGitLab(w, time.Now), nil
 	case "none":
 		return quiet{w}, nil
 	}
-	return nil, usagef("unknown --progress %q: want auto, tty, plain, json or none", mode)
+	return nil, usagef("unknown --progress %q: want auto, tty, plain, github, gitlab, json or none", mode)
 }
 
 // cleaned shows what a terminal would take for orders, in events and in lines.

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/taped-dev/tape/engine"
+)
+
+// github prints plain lines in a group, which GitHub folds, and warnings and notes as
+// annotations, which it shows beside the lines of files.
+type github struct{ *plainLines }
+
+func newGitHub(w io.Writer) github {
+	fmt.Fprintln(w, "::group::tape")
+	return github{&plainLines{w: w, nodes: map[string]*nodeState{}}}
+}
+
+func (g github) Event(e engine.Event) {
+	if !said(e) {
+		g.plainLines.Event(e)
+		return
+	}
+	level := "notice"
+	if e.Level == engine.Warning {
+		level = "warning"
+	}
+	fmt.Fprintln(g, annotation(level, e.Message))
+}
+
+func (g github) Close() { fmt.Fprintln(g, "::endgroup::") }
+
+// position matches a place in a file as errors have it: FILE:LINE: or FILE:LINE:COLUMN:.
+// (What follows tells it from a host with a port.)
+var position = regexp.MustCompile(`([^\s:"]+\.[A-Za-z0-9]+):([0-9]+)(?::([0-9]+))?:\s`)
+
+// annotation is a command for GitHub's runner that shows text beside the first place that
+// it names. What the text holds cannot end the command or begin another.
+func annotation(level, text string) string {
+	data := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
+	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
+	where := ""
+	if m := position.FindStringSubmatch(text); m != nil {
+		file := m[1]
+		// GitHub wants a path in the repository, whose top is the working folder.
+		if dir, err := os.Getwd(); err == nil && filepath.IsAbs(file) {
+			if rel, err := filepath.Rel(dir, file); err == nil && filepath.IsLocal(rel) {
+				file = rel
+			}
+		}
+		where = " file=" + property.Replace(filepath.ToSlash(file)) + ",line=" + m[2]
+		if m[3] != "" {
+			where += ",col=" + m[3]
+		}
+	}
+	return "::" + level + where + "::" + data.Replace(text)
+}
+
+// gitlab prints plain lines in a section, which GitLab folds.
+type gitlab struct {
+	*plainLines
+	now func() time.Time
+}
+
+func newGitLab(w io.Writer, now func() time.Time) gitlab {
+	fmt.Fprintf(w, "\x1b[0Ksection_start:%d:tape\r\x1b[0Ktape\n", now().Unix())
+	return gitlab{&plainLines{w: w, nodes: map[string]*nodeState{}}, now}
+}
+
+func (g gitlab) Close() { fmt.Fprintf(g, "\x1b[0Ksection_end:%d:tape\r\x1b[0K\n", g.now().Unix()) }
