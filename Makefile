@@ -143,7 +143,7 @@ release: ## make a release in bin/dist: make release VERSION=v0.1.0, or SNAPSHOT
 
 .PHONY: test-release
 test-release: ## make a release of HEAD in two folders, compare them, and use what they hold
-	$(GO) test -tags release -count=1 -timeout 40m -v ./release
+	PLATFORMS='$(PLATFORMS)' $(GO) test -tags release -count=1 -timeout 40m -v ./release
 
 .PHONY: changelog
 changelog: ## move the fragments of changes/ into CHANGELOG.md: make changelog VERSION=v0.1.0

@@ -55,7 +55,7 @@ func served() map[string]interpreter.Interpreter {
 // TestScript runs testdata/script. Every script has registries of its own:
 //
 //	$UPSTREAM  makes up an image for every name but those that contain "missing",
-//	           and stands in for every registry through $TAPE_HOSTS_DIR
+//	           none is attached to those with "unsigned", and it stands in for every registry through $TAPE_HOSTS_DIR
 //	$REG       distribution's, without the referrers API
 //	$GGCR      go-containerregistry's, with it
 //	$PRIVATE   refuses whoever has no password
@@ -82,7 +82,10 @@ func scripts(t *testing.T, dir string) testscript.Params {
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		Setup: func(env *testscript.Env) error {
 			upstream := &registrytest.Upstream{Image: func(name, _ string) (registrytest.Image, bool) {
-				return registrytest.Published(), !strings.Contains(name, "missing")
+				if image := registrytest.Published(); !strings.Contains(name, "unsigned") {
+					return image, !strings.Contains(name, "missing")
+				}
+				return registrytest.Image{Platforms: []string{"linux/amd64"}}, true
 			}}
 			hosts := filepath.Join(env.WorkDir, ".hosts")
 			up := httptest.NewServer(upstream)

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Packages a source, signs it and verifies it. Needs tape and credentials (docker's config).
+#
+#	package.sh SOURCE REPOSITORY[:TAG] KEY PUBLIC-KEY    KEY may be env://NAME
+#
+# Exit status: tape's. $TAPE_FLAGS are flags for tape, and keep a cache with --store DIR.
+set -euo pipefail
+
+if [ $# != 4 ]; then
+  echo "usage: package.sh SOURCE REPOSITORY[:TAG] KEY PUBLIC-KEY" >&2
+  exit 2
+fi
+read -ra flags <<<"${TAPE_FLAGS:-}"
+if [ "${GITHUB_ACTIONS:-}" = true ]; then
+  flags+=(--progress github)
+elif [ "${GITLAB_CI:-}" = true ]; then
+  flags+=(--progress gitlab)
+fi
+result=$(tape package "$1" -O "$2" --sign --key "$3" -o json "${flags[@]}")
+ref=$(jq -r .root.ref <<<"$result")
+tape verify "$ref" --key "$4" "${flags[@]}" >&2
+echo "$ref"
+[ -z "${GITHUB_OUTPUT:-}" ] || echo "ref=$ref" >>"$GITHUB_OUTPUT"
