@@ -24,11 +24,11 @@ func (a *program) promoteCommand() *cobra.Command {
     --signed-by release.pub --key promoter.key
   tape view registry.example.com/prod/shop:live     # shows the history`,
 		Long: `Verifies REF as tape verify does, copies it with all that is attached, attaches
-a signed record (from where, to which tag, what the tag led to before, when and
-why) to the copy, and sets the tag, in this order. The exit status is 3 where REF
-is not verified, is older than what the tag leads to, or an earlier record was
-changed. Who promotes has another key than who signed REF. A second run changes
-nothing.`,
+a signed record (from where, to which tag, what the tag led to before, when,
+why) to the copy, and sets the tag, in this order. The exit status is 3 where
+REF is not verified, is older than what the tag leads to, or an earlier record
+was changed. Who promotes has another key than who signed REF. A second run
+changes nothing.`,
 		Args: argsRange(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Source, o.Target = args[0], args[1]
