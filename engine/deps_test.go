@@ -74,7 +74,7 @@ const dependencies = `
 	NONE < stages/sign/sigstoretest;
 
 	# Commands.
-	NONE < cmd/tape/internal/serve;
+	internal/* < cmd/tape/internal/serve;
 	# Text, pages and drawings are made of data, for people.
 	NOUNS < cmd/tape/internal/show;
 	stages/app/fleet, cmd/tape/internal/show < cmd/tape/internal/report;

@@ -145,15 +145,14 @@ func (e *equalRoots) check(t *testing.T, o app.Options) {
 	}
 }
 
-// TestElsewhere packs everything in examples/ that the standard stages and interpreters
-// take; what brings a stage or an interpreter is a module of its own.
+// TestElsewhere packs what is in examples/ with every interpreter that is a process, and the
+// pipeline. (Package app has the test of plain manifests; what brings a stage or an
+// interpreter is a module of its own.)
 func TestElsewhere(t *testing.T) {
 	e := newEqualRoots(t)
 	for name, o := range map[string]app.Options{
 		"pipeline":   {Pipeline: "../../examples/pipeline/tape.yaml"},
-		"shop":       {Sources: []app.Source{{Path: "../../examples/shop/manifests"}}},
 		"storefront": {Sources: []app.Source{{Path: "../../examples/helm/storefront"}}},
-		"database":   {Sources: []app.Source{{Path: "../../examples/helm/database"}}},
 		"kustomize":  {Sources: []app.Source{{Path: "../../examples/kustomize/overlays/prod"}}},
 		"cue":        {Sources: []app.Source{{Path: "../../examples/cue", Settings: []app.Setting{{Name: "tags", Value: "environment=prod"}}}}},
 	} {

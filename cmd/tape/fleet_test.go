@@ -105,7 +105,7 @@ func (m *machines) run(t *testing.T, store string, into any, args ...string) {
 // then and begun again, on a machine that knows nothing. Every application is
 // packaged, with the roots that one process makes.
 func TestKilledShards(t *testing.T) {
-	const applications, shards = 16, 4
+	const applications, shards = 8, 4
 	m := newMachines(t, applications)
 	var alone fleet.Report
 	m.run(t, t.TempDir(), &alone, "package")

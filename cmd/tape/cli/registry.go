@@ -30,7 +30,7 @@ func (a *program) registryServeCommand() *cobra.Command {
 		Example: `  tape registry serve
   tape registry serve --addr 127.0.0.1:5000 --data ./registry`,
 		Long: `Serves a registry (distribution's, without TLS or passwords) until interrupted.
-Without --data its contents are in memory and gone afterwards.`,
+Without --data its contents are in a temporary folder and gone afterwards.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return serve.Serve(cmd.Context(), serve.Options{Addr: addr, Data: data, Ready: func(at string) {
@@ -39,6 +39,6 @@ Without --data its contents are in memory and gone afterwards.`,
 		},
 	}
 	cmd.Flags().StringVar(&addr, "addr", "127.0.0.1:5000", "`ADDRESS` to listen on; port 0 takes a free one")
-	cmd.Flags().StringVar(&data, "data", "", "`DIR` to keep the contents in (default: in memory)")
+	cmd.Flags().StringVar(&data, "data", "", "`DIR` to keep the contents in (default: a temporary one)")
 	return cmd
 }

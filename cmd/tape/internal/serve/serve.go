@@ -18,14 +18,16 @@ import (
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/distribution/distribution/v3/registry/handlers"
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem" // driver "filesystem"
-	_ "github.com/distribution/distribution/v3/registry/storage/driver/inmemory"   // driver "inmemory"
 	"github.com/sirupsen/logrus"
+
+	"github.com/taped-dev/tape/internal/temporary"
 )
 
 // Options say where the registry listens and keeps what it is given.
 type Options struct {
 	Addr string // host:port; port 0 takes a free one
-	// Data is a folder, made where it does not exist; empty: in memory.
+	// Data is a folder, made where it does not exist; empty: a temporary one, which is
+	// removed at the end.
 	Data string
 	// Ready, if not nil, is called with the address once requests are answered.
 	Ready func(addr string)
@@ -37,7 +39,17 @@ const drain = 500 * time.Millisecond
 
 // Serve runs the registry until ctx ends, which is not an error. Nothing is
 // logged; that is a setting of logrus and so of the whole process.
-func Serve(ctx context.Context, opts Options) error {
+func Serve(ctx context.Context, opts Options) (err error) {
+	if opts.Data == "" {
+		// Not in memory: distribution's driver copies all of a blob that it has with every
+		// part that comes, which takes minutes where a blob has 100 MB.
+		folder, makeErr := temporary.New("", "tape-registry-")
+		if makeErr != nil {
+			return fmt.Errorf("make a folder for the registry: %w", makeErr)
+		}
+		defer func() { err = errors.Join(err, folder.Remove()) }()
+		opts.Data = folder.Dir()
+	}
 	app, err := newApp(opts.Data)
 	if err != nil {
 		return err
@@ -78,22 +90,18 @@ func newApp(data string) (app *handlers.App, err error) {
 		}
 	}()
 	logrus.SetLevel(logrus.PanicLevel)
+	dir, err := filepath.Abs(data)
+	if err != nil {
+		return nil, fmt.Errorf("find the registry's folder: %w", err)
+	}
+	// distribution would only notice at the first push.
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make the registry's folder: %w", err)
+	}
 	storage := configuration.Storage{
-		"inmemory":    configuration.Parameters{},
+		"filesystem":  configuration.Parameters{"rootdirectory": dir},
 		"delete":      configuration.Parameters{"enabled": true},
 		"maintenance": configuration.Parameters{"uploadpurging": map[any]any{"enabled": false}},
-	}
-	if data != "" {
-		dir, err := filepath.Abs(data)
-		if err != nil {
-			return nil, fmt.Errorf("find the registry's folder: %w", err)
-		}
-		// distribution would only notice at the first push.
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, fmt.Errorf("make the registry's folder: %w", err)
-		}
-		delete(storage, "inmemory")
-		storage["filesystem"] = configuration.Parameters{"rootdirectory": dir}
 	}
 	config := &configuration.Configuration{Storage: storage}
 	config.Catalog.MaxEntries = 1000

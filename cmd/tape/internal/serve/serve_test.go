@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -72,7 +73,11 @@ func mustDigest(t *testing.T) string {
 	return d.String()
 }
 
-func TestInMemory(t *testing.T) {
+// Without a folder of its own the registry keeps what it is given in a temporary one,
+// which is gone afterwards.
+func TestTemporary(t *testing.T) {
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
 	addr, stop := start(t, "")
 	ref, err := name.ParseReference(addr + "/app:1")
 	if err != nil {
@@ -81,8 +86,15 @@ func TestInMemory(t *testing.T) {
 	if err := remote.Write(ref, empty.Image); err != nil {
 		t.Error(err)
 	}
+	kept := filepath.Join(tmp, "tape-registry-*", "docker", "registry", "v2", "repositories", "app")
+	if found, err := filepath.Glob(kept); err != nil || len(found) != 1 {
+		t.Errorf("what is served is in %v, %v, want in %s", found, err, kept)
+	}
 	if err := stop(); err != nil {
 		t.Error(err)
+	}
+	if left, err := os.ReadDir(tmp); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
 
