@@ -11,6 +11,7 @@ import (
 	"go/token"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -691,4 +692,27 @@ func TestVerbs(t *testing.T) {
 func isContext(e ast.Expr) bool {
 	s, ok := e.(*ast.SelectorExpr)
 	return ok && s.Sel.Name == "Context"
+}
+
+// Reproduce makes an application of a repository again.
+func ExampleReproduce() {
+	p := newPlace()
+	defer p.close()
+	top := filepath.Join(p.dir, "clone")
+	must(0, os.Mkdir(top, 0o755))
+	must(0, os.WriteFile(filepath.Join(top, "web.yaml"), must(os.ReadFile(web)), 0o644))
+	for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-qm", "x"}} {
+		must(exec.Command("git", append([]string{"-C", top}, args...)...).CombinedOutput())
+	}
+	ref := p.pack(filepath.Join(top, "web.yaml"))
+
+	result := must(app.Reproduce(context.Background(), app.ReproduceOptions{Environment: p.env, Ref: ref, Source: top}))
+	fmt.Println(result.Same)
+
+	must(0, os.WriteFile(filepath.Join(top, "web.yaml"), append(must(os.ReadFile(web)), ' '), 0o644))
+	result = must(app.Reproduce(context.Background(), app.ReproduceOptions{Environment: p.env, Ref: ref, Source: top}))
+	fmt.Println(result.Same, result.Differs[0].What, result.Differs[0].Name)
+	// Output:
+	// true
+	// false file web.yaml:34
 }

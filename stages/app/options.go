@@ -65,6 +65,9 @@ type Options struct {
 	Version string
 	// Signer signs root and content; nil: nobody does.
 	Signer Signer
+
+	// digests are those of the images, by normalised name, in place of a lock's.
+	digests map[string]digest.Digest
 }
 
 // Source is a folder, a file or a remote reference.

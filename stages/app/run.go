@@ -115,7 +115,11 @@ func (o *Options) pipeline() (*pipeline.Pipeline, error) {
 		}
 	}
 	p.SetEnvironments(o.Environments...)
-	if digests := lock.digests(); digests != nil {
+	digests := lock.digests()
+	if o.digests != nil {
+		digests = o.digests
+	}
+	if digests != nil {
 		err = errors.Join(err, p.With("resolve", "digests", digests), p.With("resolve", "locked", lock.locked))
 	}
 	for path, v := range map[string]string{"images.platform": o.Platform, "images.related": o.Related} {

@@ -5,8 +5,11 @@ package vcs
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/taped-dev/tape/internal/regular"
 )
 
 // Commit is what a repository has checked out.
@@ -71,4 +74,16 @@ func Changed(ctx context.Context, top, since string) ([]string, error) {
 		return nil, err
 	}
 	return strings.FieldsFunc(string(differ)+string(untracked), func(r rune) bool { return r == 0 }), nil
+}
+
+// Committed returns a file as HEAD has it, and as it is in the work tree. Its path is
+// relative to top.
+func Committed(ctx context.Context, top, path string) (committed, now []byte, err error) {
+	if !filepath.IsLocal(filepath.FromSlash(path)) {
+		return nil, nil, fmt.Errorf("%s is not below %s", path, top)
+	}
+	if committed, err = runGit(ctx, top, nil, "cat-file", "blob", "HEAD:"+path); err == nil {
+		now, err = regular.ReadFile(filepath.Join(top, filepath.FromSlash(path)))
+	}
+	return committed, now, err
 }

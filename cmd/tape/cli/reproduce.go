@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"cmp"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taped-dev/tape/stages/app"
+)
+
+func (a *program) reproduceCommand() *cobra.Command {
+	var o app.ReproduceOptions
+	var given []string
+	cmd := &cobra.Command{
+		Use:   "reproduce REF [SOURCE]",
+		Short: "Make an application again, and compare the digests",
+		Example: `  git worktree add ../again v1.2.3
+  tape reproduce registry.example.com/team/podinfo:v1.2.3 ../again
+  tape reproduce registry.example.com/team/podinfo:v1.2.3 ../again/tape.yaml`,
+		Long: `Makes the application again, of the commit and with the options that its
+provenance states and the images that it has, without pushing anything, and
+compares the digests of the roots. SOURCE is a clone of its repository that has
+this commit checked out (default: this folder), or the pipeline file that it was
+packed with. Exit status: 0 same, 1 it differs, and what differs first is named.`,
+		Args: argsRange(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			env, err := a.environment(cmd.Context())
+			if err != nil {
+				return err
+			}
+			o.Environment, o.Ref = env, args[0]
+			if len(args) > 1 {
+				o.Source = args[1]
+			}
+			o.Args = map[string]string{}
+			for _, kv := range given {
+				k, v, ok := strings.Cut(kv, "=")
+				if !ok || k == "" {
+					return usagef("--arg %q is not K=V", kv)
+				}
+				o.Args[k] = v
+			}
+			result, err := app.Reproduce(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			a.settle()
+			if err := a.print(result, func(w io.Writer) error { return reproduceText(w, result) }); err != nil {
+				return err
+			}
+			if !result.Same {
+				return &statusError{code: exitDiffers}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringArrayVar(&given, "arg", nil, "`K=V` for an argument of the pipeline file (repeats)")
+	return cmd
+}
+
+func reproduceText(w io.Writer, r *app.ReproduceResult) error {
+	p := &printer{w: w}
+	if r.Same {
+		p.f("same      %s\n", r.Root)
+		return p.err
+	}
+	for _, d := range r.Differs {
+		p.f("differs   %s %s\n            was %s\n            is  %s\n", d.What, d.Name, cmp.Or(d.Was, "not there"), cmp.Or(d.Is, "not there"))
+	}
+	p.f("root      %s\nmade      %s\n", r.Root, r.Made)
+	return p.err
+}

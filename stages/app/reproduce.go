@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/files"
+	"github.com/taped-dev/tape/stages/vcs"
+)
+
+// ReproduceOptions are what Reproduce takes.
+type ReproduceOptions struct {
+	Environment
+	// Ref is the application.
+	Ref string
+	// Source is a folder of a clone of its repository, with the commit of the application
+	// checked out, or the pipeline file that it was packed with. "" is the working folder.
+	Source string
+	// Args are values for the arguments of the pipeline file.
+	Args map[string]string
+}
+
+// ReproduceResult is whether an application can be made again.
+type ReproduceResult struct {
+	Same bool          `json:"same"`
+	Root digest.Digest `json:"root"`
+	Made digest.Digest `json:"made"`
+	// Differs are what differs, in the order in which one leads to the next.
+	Differs []Difference `json:"differs"`
+}
+
+// Difference is something that was made differently.
+type Difference struct {
+	// What is one of file, option, interpreter, image, content, source, statement and root.
+	What string `json:"what"`
+	// Name is that of the option or the image, or file:line. If the line is not known it is
+	// the file.
+	Name string `json:"name"`
+	// Was is of the application, Is of what was made; "" is not there.
+	Was string `json:"was"`
+	Is  string `json:"is"`
+}
+
+// Reproduce makes an application again in memory, of the commit and the options that its
+// provenance states and the images that it has, and compares the digests of the roots.
+func Reproduce(ctx context.Context, o ReproduceOptions) (result *ReproduceResult, err error) {
+	app, at, err := application(ctx, o.Registry, o.Ref)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, at.close()) }()
+	statements, err := app.Statements(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", o.Ref, err)
+	}
+	was, err := newSide(ctx, app, o.Ref, at.name, at.tag, "")
+	if err != nil {
+		return nil, err
+	}
+	provenance, err := provenanceOf(statements)
+	if err != nil {
+		return nil, fmt.Errorf("reproduce %s: %w", o.Ref, err)
+	}
+	top, err := o.checkout(ctx, was.view)
+	if err != nil {
+		return nil, fmt.Errorf("reproduce %s: %w", o.Ref, err)
+	}
+	made, err := o.make(ctx, app, provenance, top)
+	if err != nil {
+		return nil, fmt.Errorf("reproduce %s: %w", o.Ref, err)
+	}
+	result = &ReproduceResult{Root: app.Root.Digest, Made: made.Root.Digest, Differs: []Difference{}}
+	if result.Same = result.Root == result.Made; result.Same {
+		return result, nil
+	}
+	is, err := newSide(ctx, made, "what was made", at.name, at.tag, "")
+	if err == nil {
+		err = result.compare(ctx, was, is, top)
+	}
+	var again []artifact.Statement
+	if err == nil {
+		again, err = made.Statements(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	result.statements(statements, again)
+	if len(result.Differs) == 0 {
+		result.Differs = append(result.Differs, Difference{What: "root", Name: "annotations or the order of what it lists", Was: result.Root.String(), Is: result.Made.String()})
+	}
+	return result, nil
+}
+
+func provenanceOf(statements []artifact.Statement) (p artifact.Provenance, err error) {
+	for _, s := range statements {
+		if s.PredicateType == artifact.PredicateProvenance {
+			return p, json.Unmarshal(s.Predicate, &p)
+		}
+	}
+	return p, errors.New("it has no provenance, which states what it was made of")
+}
+
+// checkout returns the top of the repository, in which the commit of the application must
+// be checked out. "" is of sources that are in none.
+func (o *ReproduceOptions) checkout(ctx context.Context, v *artifact.View) (string, error) {
+	commit := v.Source.Commit
+	if commit == "" {
+		return "", errors.New("it states no commit: only what was packed from a repository can be made again")
+	}
+	dir, err := filepath.Abs(cmp.Or(o.Source, "."))
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir)
+	}
+	if err != nil {
+		return "", err
+	}
+	if IsPipeline(dir) {
+		dir = filepath.Dir(dir)
+	}
+	top, ok := vcs.FindTop(dir)
+	if !ok {
+		return "", usagef("%s is not in a repository: give a clone of %s", dir, cmp.Or(v.Source.URI, "its repository"))
+	}
+	head, err := vcs.Head(ctx, top)
+	if err != nil {
+		return "", err
+	}
+	if head.Commit != commit {
+		return "", usagef("%s has commit %s checked out, and the application is of %s: git -C %[1]s worktree add ../reproduce %[3]s", top, head.Commit, commit)
+	}
+	return top, nil
+}
+
+// make makes the application again.
+func (o *ReproduceOptions) make(ctx context.Context, app *artifact.Application, p artifact.Provenance, top string) (*artifact.Application, error) {
+	parameters := p.BuildDefinition.ExternalParameters
+	if parameters.Naming != "" || parameters.Prefix != "" {
+		return nil, errors.New("it was relocated: reproduce the application that it was relocated from")
+	}
+	options := Options{Environment: o.Environment, Args: o.Args, Platform: parameters.Platform, NoCache: true, Version: p.RunDetails.Builder.Version["tape"]}
+	if IsPipeline(o.Source) {
+		options.Pipeline = o.Source
+	} else {
+		for _, s := range parameters.Sources {
+			if s.Environment != "" {
+				return nil, usagef("it has environments: give the pipeline file that it was packed with")
+			}
+			source, err := sourceOf(s, top)
+			if err != nil {
+				return nil, err
+			}
+			if len(parameters.Sources) > 1 && len(source.Settings) > 0 {
+				return nil, usagef("it has several sources with options: give the pipeline file that it was packed with")
+			}
+			options.Sources = append(options.Sources, source)
+		}
+	}
+	digests := map[string]digest.Digest{}
+	for _, child := range app.Children(artifact.RoleImage) {
+		for name := range strings.SplitSeq(child.Annotations[artifact.AnnotationImageSource], ",") {
+			digests[name] = child.Digest
+		}
+	}
+	options.digests = digests
+	_, made, err := options.packed(ctx, parameters.Repository)
+	return made, err
+}
+
+// sourceOf is a source as it was.
+func sourceOf(s artifact.SourceParameters, top string) (Source, error) {
+	out := Source{Name: s.Folder, Path: filepath.Join(top, filepath.FromSlash(s.Path)), Interpreter: s.Interpreter}
+	if s.Reference != "" {
+		out.Path = s.Reference
+	}
+	var options map[string]json.RawMessage
+	if len(s.Options) > 0 {
+		if err := json.Unmarshal(s.Options, &options); err != nil {
+			return out, fmt.Errorf("options of %s: %w", s.Path, err)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		out.Settings = append(out.Settings, Setting{Name: name, JSON: options[name], Base: top})
+	}
+	return out, nil
+}
+
+func (r *ReproduceResult) add(what, name, was, is string) {
+	r.Differs = append(r.Differs, Difference{what, name, was, is})
+}
+
+// compare finds what differs in sources, images and content.
+func (r *ReproduceResult) compare(ctx context.Context, was, is *side, top string) error {
+	var facts []Difference // which only follow from the rest, such as that a file is modified
+	for _, c := range diffSources(was.view.Sources, is.view.Sources).Changed {
+		file, read := strings.CutPrefix(c.Fact, "file ")
+		option, given := strings.CutPrefix(c.Fact, "options.")
+		switch {
+		case read:
+			if line := changedLine(ctx, top, file); line > 0 {
+				file += ":" + strconv.Itoa(line)
+			}
+			r.add("file", file, c.From, c.To)
+		case given:
+			r.add("option", option, c.From, c.To)
+		case c.Fact == "interpreter":
+			r.add("interpreter", c.Fact, c.From, c.To)
+		default:
+			facts = append(facts, Difference{"source", c.Fact, c.From, c.To})
+		}
+	}
+	images := diffImages(was.view.Images, is.view.Images)
+	for _, i := range images.Removed {
+		r.add("image", i.Name, i.Digest.String(), "")
+	}
+	for _, i := range images.Added {
+		r.add("image", i.Name, "", i.Digest.String())
+	}
+	for _, i := range images.Changed {
+		r.add("image", i.Name, i.From.String(), i.To.String())
+	}
+	before, after := map[string][]byte{}, map[string][]byte{}
+	for of, into := range map[*side]map[string][]byte{was: before, is: after} {
+		err := of.eachFile(ctx, func(f files.File) error {
+			into[f.Name] = f.Data
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	names := maps.Clone(before)
+	maps.Copy(names, after)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		a, had := before[name]
+		b, has := after[name]
+		if had && has && bytes.Equal(a, b) {
+			continue
+		}
+		digestOf := func(data []byte, there bool) string {
+			if !there {
+				return ""
+			}
+			return digest.FromBytes(data).String()
+		}
+		at := name
+		if had && has {
+			at += ":" + strconv.Itoa(firstDifference(a, b))
+		}
+		r.add("content", at, digestOf(a, had), digestOf(b, has))
+	}
+	r.Differs = append(r.Differs, facts...)
+	return nil
+}
+
+// changedLine returns the first line of a file that is not as committed; 0 if that is not
+// known.
+func changedLine(ctx context.Context, top, file string) int {
+	committed, now, err := vcs.Committed(ctx, top, file)
+	if err != nil || bytes.Equal(committed, now) {
+		return 0
+	}
+	return firstDifference(committed, now)
+}
+
+// firstDifference returns the first line, from 1, in which two texts differ.
+func firstDifference(a, b []byte) int {
+	n := 0
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return 1 + bytes.Count(a[:n], []byte("\n"))
+}
+
+// statements finds which kinds of statements differ. They differ where anything above does,
+// so they are told if nothing above is.
+func (r *ReproduceResult) statements(was, is []artifact.Statement) {
+	if len(r.Differs) > 0 {
+		return
+	}
+	kinds := func(list []artifact.Statement) map[string]string {
+		out := map[string]string{}
+		for _, s := range list {
+			out[s.PredicateType] += string(s.Predicate)
+		}
+		return out
+	}
+	a, b := kinds(was), kinds(is)
+	all := maps.Clone(a)
+	maps.Copy(all, b)
+	for _, kind := range slices.Sorted(maps.Keys(all)) {
+		if a[kind] != b[kind] {
+			r.add("statement", kind, digest.FromString(a[kind]).String(), digest.FromString(b[kind]).String())
+		}
+	}
+}
