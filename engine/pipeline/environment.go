@@ -19,6 +19,14 @@ var environmentName = regexp.MustCompile(environmentPattern)
 // MaxEnvironments bounds the environments of a pipeline.
 const MaxEnvironments = 64
 
+// CheckEnvironment returns an error if a name is not one that an environment may have.
+func CheckEnvironment(name string) error {
+	if !environmentName.MatchString(name) {
+		return fmt.Errorf("environment name %q must consist of lower-case letters, digits and dashes", name)
+	}
+	return nil
+}
+
 // environment is an environment as written in a file.
 type environment struct {
 	name string
@@ -46,8 +54,8 @@ func readEnvironments(v *value, p *problems) []environment {
 	}
 	var all []environment
 	for _, f := range v.fields {
-		if !environmentName.MatchString(f.key) {
-			p.add(f.at, "environment name %q must consist of lower-case letters, digits and dashes", f.key)
+		if err := CheckEnvironment(f.key); err != nil {
+			p.cause(f.at, err)
 			continue
 		}
 		all = append(all, readEnvironment(f, p))

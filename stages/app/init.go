@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -124,11 +125,39 @@ func (o *InitOptions) text(sources []claimedSource, failed failures, found candi
 			return again
 		}))
 	}
+	b.WriteString(o.environments(sources))
 	repository := o.Repository
 	if repository == "" {
 		repository = "registry.example.com/team/" + strings.ToLower(sourceName(filepath.Base(found.dir)))
 	}
 	fmt.Fprintf(&b, "output:\n  image: %s\n", repository)
+	return b.String()
+}
+
+// environments proposes environments in a comment: one for each file values-NAME.yaml of a
+// chart. Which values go together is the author's to say.
+func (o *InitOptions) environments(sources []claimedSource) string {
+	of := map[string][]string{}
+	for _, s := range sources {
+		files, err := filepath.Glob(filepath.Join(o.path(s), "values-*.yaml"))
+		if s.Interpreter != "helm" || err != nil {
+			continue
+		}
+		for _, file := range files {
+			base := filepath.Base(file)
+			if e := strings.TrimSuffix(strings.TrimPrefix(base, "values-"), ".yaml"); pipeline.CheckEnvironment(e) == nil {
+				of[e] = append(of[e], fmt.Sprintf("%s: {options: {values: [%s]}}", s.Name, newfile.Quote(path.Join(s.Path, base))))
+			}
+		}
+	}
+	if len(of) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("# All of these in one artifact, a folder each:\n# environments:\n")
+	for _, e := range slices.Sorted(maps.Keys(of)) {
+		fmt.Fprintf(&b, "#   %s: {sources: {%s}}\n", e, strings.Join(of[e], ", "))
+	}
 	return b.String()
 }
 
