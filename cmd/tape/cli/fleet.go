@@ -39,7 +39,7 @@ of the registries. An application that fails stops no other.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.fleetInitCommand(), a.fleetPlanCommand(), a.fleetPackageCommand(), a.fleetReportCommand("status"), a.fleetReportCommand("report"),
-		a.fleetVerifyCommand(), a.fleetSignCommand(), a.fleetCopyCommand(), a.fleetRelocateCommand(), a.fleetCancelCommand(), a.fleetSchemaCommand())
+		a.fleetVerifyCommand(), a.fleetSignCommand(), a.fleetCopyCommand(), a.fleetRelocateCommand(), a.fleetPromoteCommand(), a.fleetCancelCommand(), a.fleetSchemaCommand())
 	return cmd
 }
 

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -223,4 +224,50 @@ func (a *program) fleetRelocateCommand() *cobra.Command {
 			}
 			return result, result.Root.Ref, nil
 		})
+}
+
+func (a *program) fleetPromoteCommand() *cobra.Command {
+	var (
+		o    app.PromoteOptions
+		sign signFlags
+		to   string
+	)
+	return a.fleetRootsCommand(rootsCommand{
+		use: "promote [FILE]", short: "Promote every application of a report",
+		example: "  tape fleet promote --to 'prod.example.com/apps/${name}:live' \\\n    --signed-by release.pub --key promoter.key",
+		flags: func(cmd *cobra.Command) {
+			f := cmd.Flags()
+			f.StringVar(&to, "to", "", "`REPOSITORY[:TAG]` for each, in which ${name} and ${path} stand for those of the application")
+			f.StringVar(&o.Key, "signed-by", "", "public key `FILE` of who must have signed each")
+			sign.register(f)
+			f.StringVar(&o.Env, "env", "", "environment `NAME` that they are promoted for, for the records")
+			f.StringVar(&o.Reason, "reason", "", "`TEXT` for the records")
+			f.BoolVar(&o.Force, "force", false, "promote what is older than what the tag leads to")
+			f.BoolVar(&o.Immutable, "immutable", false, immutableHelp)
+		},
+		ready: func(ctx context.Context, env app.Environment) (doRoot, error) {
+			if o.Key == "" {
+				return nil, usagef("applications are verified first: give the public key of who signed them, --signed-by FILE")
+			}
+			if err := errors.Join(checkTarget(to), sign.check()); err != nil {
+				return nil, err
+			}
+			var err error
+			o.Environment = env
+			o.Signer, err = a.signWith(ctx, env, sign)
+			return func(ctx context.Context, of fleet.Outcome) (any, string, error) {
+				one := o
+				one.Source = of.Root
+				var err error
+				if one.Target, err = target(to, of); err != nil {
+					return nil, "", err
+				}
+				result, err := app.Promote(ctx, one)
+				if err != nil {
+					return nil, "", err
+				}
+				return result, result.Ref, nil
+			}, err
+		},
+	})
 }
