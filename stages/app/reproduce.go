@@ -140,7 +140,7 @@ func (o *ReproduceOptions) checkout(ctx context.Context, v *artifact.View) (stri
 		return "", err
 	}
 	if head.Commit != commit {
-		return "", usagef("%s has commit %s checked out, and the application is of %s: git -C %[1]s worktree add ../reproduce %[3]s", top, head.Commit, commit)
+		return "", usagef("%s has commit %s checked out, and the application is of %s: check that out, for example in a work tree of its own", top, head.Commit, commit)
 	}
 	return top, nil
 }
