@@ -37,6 +37,8 @@ type CopyOptions struct {
 	Check bool
 	// Immutable refuses to move a tag, before anything is copied.
 	Immutable bool
+	// Trust is a trust file that what is copied must hold against; "" is none.
+	Trust string
 }
 
 // CopyPair is what to copy, and where to.
@@ -196,10 +198,16 @@ func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, node string, ev
 	}
 	defer func() { err = errors.Join(err, from.close()) }()
 	if file, ok := strings.CutPrefix(pair.Target, "archive:"); ok {
+		if o.Trust != "" {
+			return nil, usagef("a trust file is for what is copied to a repository or a layout: verify what is to be saved, or what was")
+		}
 		return copyToArchive(ctx, env, pair.Source, file)
 	}
 	root, err := from.resolve(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkTrust(ctx, o.Trust, from, root); err != nil {
 		return nil, err
 	}
 	to, err := openTarget(env.Registry, pair.Target, cmp.Or(from.tag, tagOf(root.Annotations[ocispec.AnnotationRefName])))

@@ -507,6 +507,25 @@ func ExamplePromote() {
 	// Output: [manifests.v1.4.0 v1.4.0] false
 }
 
+// CheckTrust explains rule by rule who must have signed what, and whether they did.
+func ExampleCheckTrust() {
+	p := newPlace()
+	defer p.close()
+	ref, keys := p.pack(web), p.keys()
+	file := p.file("trust.yaml", fmt.Sprintf(`apiVersion: tape/v1
+kind: Trust
+authorities: {release: {key: %q}}
+applications: [{names: [%q], require: release}]
+`, keys.Public, strings.Split(ref, ":v")[0]))
+
+	result, err := app.CheckTrust(context.Background(), app.TrustOptions{Environment: p.env, File: file, Ref: ref})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(result.OK, result.Rules[0].Require, result.Rules[0].Matched)
+	// Output: false release 1
+}
+
 // Init looks at a folder and writes a pipeline file for what is in it.
 func ExampleInit() {
 	p := newPlace()

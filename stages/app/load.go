@@ -30,6 +30,8 @@ type LoadOptions struct {
 	Check bool
 	// Immutable refuses to move a tag, before anything is written.
 	Immutable bool
+	// Trust is a trust file that what is loaded must hold against; "" is none.
+	Trust string
 }
 
 // Load writes the application of an archive, or an image, into a repository: everything by its
@@ -50,7 +52,7 @@ func Load(ctx context.Context, o LoadOptions) (*CopyResult, error) {
 			return nil, fmt.Errorf("load %s: it does not say which repository it is for: name one", o.File)
 		}
 	}
-	result, err := copyPair(ctx, CopyOptions{Environment: o.Environment, Check: o.Check, Immutable: o.Immutable}, CopyPair{Source: source, Target: o.Repository}, "load", o.Events, nil)
+	result, err := copyPair(ctx, CopyOptions{Environment: o.Environment, Check: o.Check, Immutable: o.Immutable, Trust: o.Trust}, CopyPair{Source: source, Target: o.Repository}, "load", o.Events, nil)
 	if err != nil {
 		return nil, fmt.Errorf("load %s into %s: %w", o.File, o.Repository, err)
 	}

@@ -65,6 +65,9 @@ type Options struct {
 	Version string
 	// Signer signs root and content; nil: nobody does.
 	Signer Signer
+	// Trust is a trust file that the images must hold against before any is copied; "" is
+	// none.
+	Trust string
 
 	// digests are those of the images, by normalised name, in place of a lock's.
 	digests map[string]digest.Digest

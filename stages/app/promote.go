@@ -27,8 +27,9 @@ type PromoteOptions struct {
 	Source string
 	// Target is REPOSITORY[:TAG], by default with the source's tag.
 	Target string
-	// Key is the public key of who signed the source.
-	Key string
+	// Key is the public key of who signed the source, Trust a trust file that it must hold
+	// against; one of them is needed.
+	Key, Trust string
 	// Signer signs the record. It must not be who signed the source.
 	Signer Signer
 	// Env is the environment that the application is promoted for; "" is all.
@@ -79,8 +80,8 @@ func (o *PromoteOptions) promote(ctx context.Context) (result *PromoteResult, er
 	if o.Signer == nil {
 		return nil, usagef("a promotion is signed: it needs a key")
 	}
-	if o.Key == "" {
-		return nil, usagef("what is promoted is verified first: it needs the public key of who signed it")
+	if o.Key == "" && o.Trust == "" {
+		return nil, usagef("what is promoted is verified first: it needs the public key of who signed it, or a trust file")
 	}
 	app, at, err := application(ctx, o.Registry, o.Source)
 	if err != nil {
@@ -142,7 +143,7 @@ func (p *promotion) target(at *opened) (tag string, err error) {
 // that is attached to a root counts as its signature for cosign and Flux, so a record must
 // not look like one of the vendor's.
 func (p *promotion) verify(ctx context.Context, at *opened) error {
-	verified, err := Verify(ctx, VerifyOptions{Environment: p.Environment, Ref: p.Source, Key: p.Key})
+	verified, err := Verify(ctx, VerifyOptions{Environment: p.Environment, Ref: p.Source, Key: p.Key, Trust: p.Trust})
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,8 @@ type PullOptions struct {
 	// to it. With neither key nor identity nothing is verified.
 	Key, Bundle string
 	Identity    Identity
+	// Trust is a trust file that it must hold against, with a key or in place of one.
+	Trust string
 	// AllowOutside lets pods run images that are not in the artifact.
 	AllowOutside bool
 	// Attestations is a file for the statements, one JSON object a line; "" is
@@ -70,7 +72,7 @@ func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
 	}
 	defer func() { err = errors.Join(err, at.close()) }()
 	var warnings []string
-	verified := o.Key != "" || !o.Identity.IsZero()
+	verified := o.Key != "" || !o.Identity.IsZero() || o.Trust != ""
 	if verified {
 		if warnings, err = o.verify(ctx, app.Root, at); err != nil {
 			return nil, fmt.Errorf("pull %s: %w", o.Ref, err)
@@ -129,11 +131,11 @@ func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
 // named by digests of that chain: what is written is what was verified, whatever the
 // tag leads to by then.
 func (o *PullOptions) verify(ctx context.Context, root ocispec.Descriptor, at *opened) (warnings []string, err error) {
-	options, err := verifyOptions(ctx, o.Key, o.Identity, o.Bundle)
+	options, err := verifyOptions(ctx, o.Key, o.Identity, o.Trust, o.Bundle)
 	if err != nil {
 		return nil, err
 	}
-	options.AllowOutside = o.AllowOutside
+	options.AllowOutside, options.Name = o.AllowOutside, at.name
 	checked, err := verify.Application(ctx, at.Repository, root, options)
 	if err != nil {
 		return nil, err

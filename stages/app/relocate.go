@@ -391,6 +391,9 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 		return err
 	}
 	defer func() { err = errors.Join(err, at.close()) }()
+	if err := checkTrust(ctx, o.Trust, at, app.Root); err != nil {
+		return err
+	}
 	if list := app.Root.Annotations[artifact.AnnotationPlatforms]; list != "" {
 		return fmt.Errorf("it has only %s of the images: relocate what was saved with all platforms", list)
 	}

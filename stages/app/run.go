@@ -258,6 +258,9 @@ func (o *Options) traced(ctx context.Context, p *pipeline.Pipeline, targets ...s
 	if o.Executor != nil {
 		executor = o.Executor(expanded.Stages())
 	}
+	if executor, err = o.gated(ctx, executor); err != nil {
+		return made{}, nil, err
+	}
 	from := o.originsOf(executor)
 	run := engine.Options{
 		Executor: from, Secrets: expanded.Secrets(o.Secrets), Workers: o.Workers, Log: o.Log, Events: o.Events, NoCache: o.NoCache, Strict: o.Strict,

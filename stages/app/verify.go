@@ -25,6 +25,9 @@ type VerifyOptions struct {
 	// NAME://REF. "" leaves it to Identity, which a Sigstore must have certified.
 	Key      string
 	Identity Identity
+	// Trust is a trust file that says who must have signed what; "" is none. With it
+	// neither Key nor Identity is needed.
+	Trust string
 	// Bundle is a file that signs the root; "" takes what is attached to it.
 	Bundle string
 	// Offline refuses to ask a registry.
@@ -86,7 +89,7 @@ func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err err
 	if _, err := os.Stat(o.Ref); o.Offline && !layout.IsReference(o.Ref) && err != nil {
 		return nil, advice.Add(fmt.Errorf("verify %s: it is in a registry, which is not asked offline", o.Ref), advice.SaveFirst)
 	}
-	options, err := verifyOptions(ctx, o.Key, o.Identity, o.Bundle)
+	options, err := verifyOptions(ctx, o.Key, o.Identity, o.Trust, o.Bundle)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +118,7 @@ func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err err
 		return &VerifyResult{Root: root.Digest, Links: []VerifiedLink{{Name: "archive", Reason: err.Error()}}}, nil
 	}
 	if err == nil {
-		if at.name != "" {
+		if options.Name = at.name; at.name != "" {
 			options.Tag = at.tag
 		}
 		result, err = verify.Application(ctx, at.Repository, root, options)
@@ -135,11 +138,18 @@ func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err err
 }
 
 // verifyOptions are those of who signed and of a bundle, which is a file; "" is none.
-func verifyOptions(ctx context.Context, key string, id Identity, bundle string) (options verify.Options, err error) {
-	if id.IsZero() {
+func verifyOptions(ctx context.Context, key string, id Identity, file, bundle string) (options verify.Options, err error) {
+	if file != "" {
+		if options.Policy, err = trust.Read(ctx, file); err != nil {
+			return options, asUsage(err)
+		}
+	}
+	switch {
+	case file != "" && key == "" && id.IsZero():
+	case id.IsZero():
 		options.By = &trust.Authority{}
 		options.By.Key, err = sign.OpenVerifier(ctx, key)
-	} else {
+	default:
 		options.By, err = id.open()
 	}
 	if err != nil {

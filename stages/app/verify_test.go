@@ -700,7 +700,8 @@ func TestForged(t *testing.T) {
 		}
 		f.edits.Edits = nil
 	}
-	for _, c := range []struct {
+	trusted := trustFile(t, map[string]string{"vendor": a.public}, fmt.Sprintf("applications: [{names: [%q], require: vendor}]", a.host+"/team/*"))
+	for i, c := range []struct {
 		name   string
 		change func(*forged)
 		want   map[string]string // link → part of the reason
@@ -764,8 +765,18 @@ func TestForged(t *testing.T) {
 		}, map[string]string{"layer": "more than its", "files": "", "edits": "", "origin": "", "images": "", "references": ""}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := a.verify(t, app.VerifyOptions{Ref: a.forge(t, c.change)})
+			ref := a.forge(t, c.change)
+			r := a.verify(t, app.VerifyOptions{Ref: ref})
 			got := failing(r)
+			// A trust file that accepts the key accepts no more than the key does.
+			to := fmt.Sprintf("%s/forged/%d", a.host, i)
+			_, err := app.Copy(t.Context(), app.CopyOptions{Environment: a.env, Pairs: []app.CopyPair{{Source: ref, Target: to + ":v1"}}, Trust: trusted})
+			if r.OK != (err == nil) || err != nil && !errors.Is(err, engine.ErrPolicy) {
+				t.Errorf("copy: %v", err)
+			}
+			if err != nil {
+				a.untagged(t, to, "v1")
+			}
 			if strings.Contains(c.want["references"], "outside") {
 				maps.DeleteFunc(got, func(link, _ string) bool { return strings.HasPrefix(link, "image outside ") })
 			}

@@ -202,6 +202,25 @@ func VerifyAs(ctx context.Context, verifier signature.Verifier, bundle []byte, m
 	return claim, nil
 }
 
+// Predicate returns the predicate of the statement in a bundle, without verifying it.
+func Predicate(bundle []byte) (map[string]any, error) {
+	_, envelope, err := read(bundle)
+	if err != nil {
+		return nil, err
+	}
+	payload, err := base64.StdEncoding.DecodeString(envelope.Payload)
+	if err != nil {
+		return nil, fmt.Errorf("read bundle: %w", err)
+	}
+	var s struct {
+		Predicate map[string]any `json:"predicate"`
+	}
+	if err := json.Unmarshal(payload, &s); err != nil {
+		return nil, fmt.Errorf("read bundle: predicate: %w", err)
+	}
+	return s.Predicate, nil
+}
+
 // otherKey says that a bundle names another key than the one it was held against.
 func otherKey(claim Claim, public crypto.PublicKey) string {
 	if hint, err := hint(public); err == nil && claim.KeyHint != "" && claim.KeyHint != hint {

@@ -17,6 +17,7 @@ func (a *program) copyCommand() *cobra.Command {
 	var (
 		file             string
 		check, immutable bool
+		trust            string
 	)
 	cmd := &cobra.Command{
 		Use:         "copy SRC DST",
@@ -45,7 +46,7 @@ registry is copied too.`,
 			for _, l := range list {
 				pairs = append(pairs, app.CopyPair{Source: l.words[0], Target: l.words[1]})
 			}
-			results, err := app.Copy(cmd.Context(), app.CopyOptions{Environment: env, Pairs: pairs, Check: check, Immutable: immutable})
+			results, err := app.Copy(cmd.Context(), app.CopyOptions{Environment: env, Pairs: pairs, Check: check, Immutable: immutable, Trust: trust})
 			a.settle()
 			for _, r := range results {
 				for _, warning := range r.Warnings {
@@ -66,6 +67,7 @@ registry is copied too.`,
 	}
 	cmd.Flags().StringVar(&file, "from-file", "", "copy what `FILE` lists, SRC DST a line, several at once; - is stdin")
 	cmd.Flags().BoolVar(&check, "check", false, checkHelp)
+	cmd.Flags().StringVar(&trust, "trust", "", trustHelp)
 	cmd.Flags().BoolVar(&immutable, "immutable", false, immutableHelp)
 	return cmd
 }

@@ -53,6 +53,7 @@ points them elsewhere.`,
 		},
 	}
 	cmd.Flags().BoolVar(&o.Check, "check", false, checkHelp)
+	cmd.Flags().StringVar(&o.Trust, "trust", "", trustHelp)
 	cmd.Flags().BoolVar(&o.Immutable, "immutable", false, immutableHelp)
 	return cmd
 }

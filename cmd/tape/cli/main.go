@@ -244,7 +244,7 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 		{"make", "Make an application:", []*cobra.Command{a.imagesCommand(), a.renderCommand(), a.packageCommand()}},
 		{"use", "Look into one, and take it:", []*cobra.Command{a.listCommand(), a.viewCommand(), a.diffCommand(), a.pullCommand()}},
 		{"fleet", "Do all of this for many:", []*cobra.Command{a.fleetCommand()}},
-		{"trust", "Vouch for one:", []*cobra.Command{a.signCommand(), a.verifyCommand(), a.reproduceCommand()}},
+		{"trust", "Vouch for one:", []*cobra.Command{a.signCommand(), a.verifyCommand(), a.trustCommand(), a.reproduceCommand()}},
 		{"move", "Bring one elsewhere:", []*cobra.Command{
 			a.copyCommand(), a.promoteCommand(), a.relocateCommand(), a.saveCommand(), a.loadCommand(), a.cnabCommand(),
 		}},

@@ -112,6 +112,7 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 	cmd.Flags().StringVar(&o.Save, "save", "", "write an archive `FILE` instead of pushing; -O still says what images are called")
 	cmd.Flags().BoolVar(&o.Push, "push", false, "with --save: push as well")
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "write nowhere, and say what would move")
+	cmd.Flags().StringVar(&o.Trust, "trust", "", trustHelp)
 	cmd.Flags().BoolVar(&o.Immutable, "immutable", false, immutableHelp)
 	cmd.Flags().BoolVar(&o.SBOM, "sbom", false, "add an SPDX document of the application to the statements")
 	cmd.Flags().BoolVar(&o.Check, "check", false, checkHelp)

@@ -32,8 +32,8 @@ changes nothing.`,
 		Args: argsRange(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Source, o.Target = args[0], args[1]
-			if o.Key == "" {
-				return usagef("REF is verified first: give the public key of who signed it, --signed-by FILE")
+			if o.Key == "" && o.Trust == "" {
+				return usagef("REF is verified first: give the public key of who signed it, --signed-by FILE, or --trust FILE")
 			}
 			if err := sign.check(); err != nil {
 				return err
@@ -62,6 +62,7 @@ changes nothing.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.Key, "signed-by", "", "public key `FILE` of who must have signed REF")
+	f.StringVar(&o.Trust, "trust", "", trustHelp)
 	sign.register(f)
 	f.StringVar(&o.Env, "env", "", "environment `NAME` that it is promoted for, for the record")
 	f.StringVar(&o.Reason, "reason", "", "`TEXT` for the record")

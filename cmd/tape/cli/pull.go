@@ -47,8 +47,8 @@ written and the exit status is 3 where the chain does not hold.`,
 			if dir == "" {
 				return usagef("no DIR given: name a folder to write the manifests into")
 			}
-			if o.Bundle != "" || o.Key != "" || !o.Identity.IsZero() {
-				if err := checkWho(o.Key, o.Identity); err != nil {
+			if o.Bundle != "" || o.Key != "" || o.Trust != "" || !o.Identity.IsZero() {
+				if err := checkWho(o.Key, o.Identity, o.Trust); err != nil {
 					return err
 				}
 			}
@@ -80,7 +80,7 @@ written and the exit status is 3 where the chain does not hold.`,
 				p := &printer{w: w}
 				p.f("pulled %s\n", result.Root.Ref)
 				if result.Verified {
-					p.f("verified by %s\n", cmp.Or(o.Key, o.Identity.Pattern))
+					p.f("verified by %s\n", cmp.Or(o.Key, o.Identity.Pattern, o.Trust))
 				}
 				for _, f := range result.Files {
 					p.f("  %s\n", f)
@@ -102,6 +102,7 @@ written and the exit status is 3 where the chain does not hold.`,
 	f.StringVarP(&dir, "manifest-dir", "D", "", "the folder, the same as DIR")
 	f.StringVarP(&o.Attestations, "attestations", "a", "", "`FILE` for the statements, one JSON object a line; - is stdout")
 	f.StringVar(&o.Key, "key", "", "public key `FILE` of who signed the application: verify before anything is written")
+	f.StringVar(&o.Trust, "trust", "", trustHelp)
 	identityFlags(f, &o.Identity, "", "who must have signed the application")
 	f.StringVar(&o.Bundle, "bundle", "", "`FILE` that signs the root, instead of what is attached to it")
 	f.BoolVar(&o.AllowOutside, "allow-outside", false, "with --key: let pods run images that are not in the artifact")

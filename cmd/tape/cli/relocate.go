@@ -84,6 +84,7 @@ it was made of.`,
 	f.StringVar(&o.Mapping, "mapping", "", "`FILE` for a JSON object of old names to new ones")
 	f.StringVar(&o.Manifests, "manifests-out", "", "`DIR` for the manifests with the new names")
 	f.BoolVar(&o.Force, "force", false, "replace what is in --manifests-out")
+	f.StringVar(&o.Trust, "trust", "", trustHelp)
 	f.BoolVar(&o.Immutable, "immutable", false, immutableHelp)
 	source.register(cmd)
 	source.registerEnvironments(cmd)

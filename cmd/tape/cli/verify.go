@@ -49,7 +49,7 @@ link that does not hold, unless --allow-outside is given.`,
 					return err
 				}
 			}
-			if err := checkWho(o.Key, o.Identity); err != nil {
+			if err := checkWho(o.Key, o.Identity, o.Trust); err != nil {
 				return err
 			}
 			if err := checkIdentity(o.ImageIdentity, "image-"); err != nil {
@@ -75,6 +75,7 @@ link that does not hold, unless --allow-outside is given.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.Key, "key", "", "public key of who signed the application: `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
+	f.StringVar(&o.Trust, "trust", "", "trust `FILE` (trust.yaml) that root and images must hold against")
 	identityFlags(f, &o.Identity, "", "who must have signed the application")
 	f.StringVar(&list, "from-file", "", "verify what `LIST` names, REF a line; - is stdin")
 	f.StringVar(&o.Bundle, "bundle", "", "`FILE` that signs the root, instead of what is attached to it")
@@ -96,10 +97,10 @@ func identityFlags(f *pflag.FlagSet, id *app.Identity, prefix, what string) {
 }
 
 // checkWho checks that flags name who signed: a key or an identity.
-func checkWho(key string, id app.Identity) error {
+func checkWho(key string, id app.Identity, trust string) error {
 	switch {
-	case key == "" && id.IsZero():
-		return usagef("verifying needs to know who signed: give --key FILE, or --trusted-root FILE --issuer URL --identity PATTERN")
+	case key == "" && id.IsZero() && trust == "":
+		return usagef("verifying needs to know who signed: give --key FILE, --trust FILE, or --trusted-root FILE --issuer URL --identity PATTERN")
 	case key != "" && !id.IsZero():
 		return usagef("--key and --identity both say who signed: give one")
 	}

@@ -408,7 +408,7 @@ func (c *chain) references(ctx context.Context, s *said, list []files.File) ([]L
 				switch {
 				case l.Class == images.Pod:
 					outside = append(outside, c.outside(l.Place(), l.Value))
-					if !listed[spotOf(l)] && !c.o.AllowOutside {
+					if !listed[spotOf(l)] && (!c.o.AllowOutside || c.o.Policy != nil) {
 						wrong = append(wrong, fmt.Sprintf("%s: %s is outside the root, and the statements do not list it", l.Place(), l.Value))
 					}
 				case !listed[spotOf(l)]:
@@ -436,8 +436,10 @@ func (c *chain) references(ctx context.Context, s *said, list []files.File) ([]L
 
 // outside returns the link for an image that a pod runs and that is not in the root.
 func (c *chain) outside(place, value string) Link {
+	// What is outside has no signature here that a policy could be satisfied with.
+	allowed := c.o.AllowOutside && (c.o.Policy == nil || !c.o.Policy.Names(value))
 	return Link{
-		Name: "image outside " + value, Subject: c.app.Content.Digest, OK: c.o.AllowOutside, Outside: true,
+		Name: "image outside " + value, Subject: c.app.Content.Digest, OK: allowed, Outside: true,
 		Reason: place + ": a pod runs this image, but the root does not list it",
 	}
 }

@@ -37,6 +37,9 @@ func (unsigned) Is(target error) bool { return target == errUnsigned }
 
 // signatures checks the key's signatures of the root and of the content.
 func (c *chain) signatures(ctx context.Context) []Link {
+	if c.o.By == nil {
+		return nil
+	}
 	root := c.app.Root.Digest
 	if c.o.Bundle != nil {
 		proof, err := c.o.By.Signature(ctx, c.o.Bundle, root)

@@ -37,8 +37,13 @@ var _ asker = (*registry.Repository)(nil)
 
 // Options configure what is checked.
 type Options struct {
-	// By is who must have signed the root.
+	// By is who must have signed the root; nil leaves that to Policy.
 	By *trust.Authority
+	// Policy is what root and images must hold against; nil is none.
+	Policy *trust.Policy
+	// Name is the repository that the root is in, for rules of Policy; "" is the one that
+	// it says it was made for.
+	Name string
 	// Bundle is the signature of the root. If nil, the signatures attached to the root
 	// are used.
 	Bundle []byte
@@ -78,6 +83,8 @@ type Link struct {
 	Outside bool `json:"outside,omitempty"`
 	// Reason is why the link fails, or a remark on one that does not.
 	Reason string `json:"reason,omitempty"`
+	// Rule is the rule of a policy that the link is about.
+	Rule string `json:"rule,omitempty"`
 	// Proof is what is known of the signature, if the link is one that was verified.
 	trust.Proof
 }
@@ -117,7 +124,7 @@ func Application(ctx context.Context, place layout.Repository, root ocispec.Desc
 	for _, child := range app.Children(artifact.RoleImage) {
 		c.images[child.Digest] = true
 	}
-	parts := []part{c.signatures, c.contentTag, c.content, c.children, c.imageSignatures}
+	parts := []part{c.signatures, c.trusted, c.contentTag, c.content, c.children, c.imageSignatures}
 	links := make([][]Link, len(parts))
 	var wait sync.WaitGroup
 	for i, part := range parts {

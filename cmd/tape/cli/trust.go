@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taped-dev/tape/stages/app"
+)
+
+const trustHelp = "trust `FILE` (trust.yaml) that it must hold against, before anything is written"
+
+func (a *program) trustCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "trust",
+		Short: "Say who must have signed what, in a file",
+		Example: `  tape trust check trust.yaml
+  tape trust check trust.yaml registry.example.com/team/podinfo:v1.2.3
+  tape trust schema`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.trustCheckCommand(), a.trustSchemaCommand())
+	return cmd
+}
+
+func (a *program) trustCheckCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check FILE [REF]",
+		Short: "Explain rule by rule what a trust file says of an application",
+		Example: `  tape trust check trust.yaml
+  tape trust check trust.yaml registry.example.com/team/podinfo:v1.2.3`,
+		Long: `Reads the file with the keys and trusted roots that it names. With REF it says
+of each rule what it names there, and whether it holds; exits with 3 if one does
+not, or if the chain of the application does not hold.`,
+		Args: argsRange(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			env, err := a.environment(cmd.Context())
+			if err != nil {
+				return err
+			}
+			o := app.TrustOptions{Environment: env, File: args[0]}
+			if len(args) > 1 {
+				o.Ref = args[1]
+			}
+			result, err := app.CheckTrust(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			if err := a.print(result, func(w io.Writer) error { return trustText(w, result) }); err != nil {
+				return err
+			}
+			if i := slices.IndexFunc(result.Links, func(l app.VerifiedLink) bool { return !l.OK }); i >= 0 {
+				return &statusError{exitPolicy, fmt.Errorf("%s is not trusted: %s: %s", o.Ref, result.Links[i].Name, result.Links[i].Reason)}
+			}
+			return nil
+		},
+	}
+}
+
+func trustText(w io.Writer, r *app.TrustResult) error {
+	p := &printer{w: w}
+	for _, rule := range r.Rules {
+		p.f("%s %s (%s)\n", rule.Section, strings.Join(rule.Names, ", "), rule.At)
+		if rule.Require != "" {
+			p.f("       signed by %s\n", rule.Require)
+		}
+		for _, attestation := range rule.Attestations {
+			p.f("       with %s\n", attestation)
+		}
+	}
+	p.f("what no rule names: %s\n", r.Default)
+	for _, link := range r.Links {
+		state := "ok    "
+		if !link.OK {
+			state = "FAILS "
+		}
+		p.f("%s %s %s\n       %s\n", state, link.Name, link.Subject, cmp.Or(link.Reason, link.Rule))
+		if by := proofText(link); by != "" {
+			p.f("       %s\n", by)
+		}
+	}
+	for _, warning := range r.Warnings {
+		p.f("note   %s\n", warning)
+	}
+	return p.err
+}
+
+func (a *program) trustSchemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "schema",
+		Short:   "Print the JSON Schema of trust files",
+		Example: "  tape trust schema > trust.schema.json",
+		Args:    noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := a.Out.Write(app.TrustSchema())
+			return err
+		},
+	}
+}

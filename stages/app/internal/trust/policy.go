@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trust
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/content/descriptor"
+	"github.com/taped-dev/tape/engine/content/imageref"
+	"github.com/taped-dev/tape/stages/sign"
+)
+
+// Policy says who has to have signed what.
+type Policy struct {
+	Authorities  map[string]*Authority
+	Images       []*Rule
+	Applications []*Rule
+	// Origin is the authority that a relocated application must come from; nil is any.
+	Origin *Authority
+	// Deny refuses what no rule names.
+	Deny bool
+}
+
+// Rule is for repositories. Every rule that names a repository has to hold.
+type Rule struct {
+	At      string   // where it is in the file
+	Section string   // images or applications
+	Names   []string // globs
+	// Of are the authorities of whom Threshold must have signed.
+	Of        []*Authority
+	Threshold int
+	// Attestations are statements that must be there besides.
+	Attestations []Attestation
+}
+
+// Attestation is a statement that must be about an image or application.
+type Attestation struct {
+	Type string
+	By   *Authority
+	// Fields of the predicate by their path, such as verificationResult or a.b, with the
+	// values that they must have.
+	Fields map[string]string
+}
+
+// String names the rule in messages.
+func (r *Rule) String() string {
+	return fmt.Sprintf("%s rule %s (%s)", r.Section, strings.Join(r.Names, ", "), r.At)
+}
+
+// Require says in words who must have signed.
+func (r *Rule) Require() string {
+	var names []string
+	for _, a := range r.Of {
+		names = append(names, a.Name)
+	}
+	list := strings.Join(names, ", ")
+	switch {
+	case len(r.Of) == 1:
+		return list
+	case r.Threshold == 1:
+		return "one of " + list
+	case r.Threshold == len(r.Of):
+		return "all of " + list
+	}
+	return fmt.Sprintf("%d of %s", r.Threshold, list)
+}
+
+// names reports whether the rule is for a repository.
+func (r *Rule) matches(repository string) bool {
+	return slices.ContainsFunc(r.Names, func(glob string) bool { return matchGlob(glob, repository) })
+}
+
+// Subject is what is held against a policy.
+type Subject struct {
+	// Application holds it against the rules for applications, not those for images.
+	Application bool
+	// Names are what it is called: references, of which the repositories count.
+	Names  []string
+	Digest digest.Digest
+	// Where are places that name it, for messages.
+	Where []string
+	// Evidence returns what is attached to it.
+	Evidence func(ctx context.Context) (*Evidence, error)
+}
+
+// String names the subject in messages.
+func (s *Subject) String() string {
+	name := strings.Join(s.Names, ", ")
+	if name == "" {
+		name = "(of no repository)"
+	}
+	if len(s.Where) == 0 {
+		return name
+	}
+	return fmt.Sprintf("%s, which %s names", name, s.Where[0])
+}
+
+// Finding is what a rule has to say of a subject.
+type Finding struct {
+	Rule *Rule // nil if none is for it
+	OK   bool
+	// Reason is why it is not OK.
+	Reason string
+	Proof  Proof // the first one that counted
+}
+
+// Evidence is what is attached to a manifest.
+type Evidence struct {
+	bundles    [][]byte
+	simple     []simpleSignature
+	unreadable []error
+}
+
+type simpleSignature struct {
+	payload     []byte
+	annotations map[string]string
+}
+
+// Add adds a bundle.
+func (e *Evidence) Add(bundle []byte) { e.bundles = append(e.bundles, bundle) }
+
+const (
+	// maxEvidence is the maximum size of a bundle or payload, in bytes.
+	maxEvidence = 4 << 20
+	// mostEvidence is how many signatures and statements of one manifest are read.
+	mostEvidence = 256
+)
+
+// Collect reads the signatures and statements that manifests carry. What cannot be read is
+// none, unless the place cannot be asked: everybody who may push can attach something
+// unreadable.
+func Collect(ctx context.Context, place content.Provider, attached []ocispec.Descriptor) (*Evidence, error) {
+	e := &Evidence{}
+	for _, desc := range attached {
+		if err := e.collect(ctx, place, desc); err != nil {
+			if errdefs.IsUnavailable(err) || errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) || context.Cause(ctx) != nil {
+				return nil, err
+			}
+			e.unreadable = append(e.unreadable, err)
+		}
+		if len(e.bundles)+len(e.simple)+len(e.unreadable) > mostEvidence {
+			return nil, fmt.Errorf("more than %d signatures and statements are attached: %w", mostEvidence, errdefs.ErrInvalidArgument)
+		}
+	}
+	return e, nil
+}
+
+func (e *Evidence) collect(ctx context.Context, place content.Provider, desc ocispec.Descriptor) error {
+	data, err := read(ctx, place, desc)
+	if err != nil {
+		return err
+	}
+	var m ocispec.Manifest
+	if err := descriptor.Unmarshal(data, &m); err != nil {
+		return fmt.Errorf("manifest %s: %w", desc.Digest, err)
+	}
+	for _, layer := range m.Layers {
+		if layer.MediaType != SimpleSigning && layer.MediaType != sign.MediaType {
+			continue
+		}
+		data, err := read(ctx, place, layer)
+		if err != nil {
+			return err
+		}
+		if layer.MediaType == SimpleSigning {
+			e.simple = append(e.simple, simpleSignature{data, layer.Annotations})
+		} else {
+			e.bundles = append(e.bundles, data)
+		}
+	}
+	return nil
+}
+
+func read(ctx context.Context, place content.Provider, desc ocispec.Descriptor) (data []byte, err error) {
+	if err := desc.Digest.Validate(); err != nil {
+		return nil, fmt.Errorf("%q: %w", desc.Digest, err)
+	}
+	if desc.Size < 0 || desc.Size > maxEvidence {
+		return nil, fmt.Errorf("%s has %d bytes, more than %d", desc.Digest, desc.Size, maxEvidence)
+	}
+	ra, err := place.ReaderAt(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, ra.Close()) }()
+	if ra.Size() != desc.Size {
+		return nil, fmt.Errorf("%s has %d bytes, not %d: %w", desc.Digest, ra.Size(), desc.Size, errdefs.ErrDataLoss)
+	}
+	if data, err = io.ReadAll(content.NewReader(ra)); err != nil {
+		return nil, err
+	}
+	if desc.Digest.Algorithm().FromBytes(data) != desc.Digest {
+		return nil, fmt.Errorf("%s: the content has another digest: %w", desc.Digest, errdefs.ErrDataLoss)
+	}
+	return data, nil
+}
+
+// Names reports whether a rule for images names a reference, or all are refused that none
+// names.
+func (p *Policy) Names(reference string) bool {
+	repository := repositoryOf(reference)
+	return p.Deny || slices.ContainsFunc(p.Images, func(r *Rule) bool { return r.matches(repository) })
+}
+
+// repositoryOf returns the repository of a reference, in full.
+func repositoryOf(reference string) string {
+	if r, err := imageref.Parse(reference); err == nil {
+		return r.Name
+	}
+	return imageref.Split(reference).Name
+}
+
+// Check holds a subject against every rule that names it. With a finding that is not OK it
+// may not be used. The error means that it could not be found out.
+func (p *Policy) Check(ctx context.Context, s Subject) ([]Finding, error) {
+	rules, what := p.Images, "images"
+	if s.Application {
+		rules, what = p.Applications, "applications"
+	}
+	var matching []*Rule
+	for _, r := range rules {
+		if slices.ContainsFunc(s.Names, func(name string) bool { return r.matches(repositoryOf(name)) }) {
+			matching = append(matching, r)
+		}
+	}
+	if len(matching) == 0 {
+		if p.Deny {
+			return []Finding{{Reason: fmt.Sprintf("no rule for %s names it, and what none names is denied: add a rule if it is to be used", what)}}, nil
+		}
+		return nil, nil
+	}
+	evidence, err := s.Evidence(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Finding, 0, len(matching))
+	for _, r := range matching {
+		out = append(out, r.check(ctx, s.Digest, evidence))
+	}
+	return out, nil
+}
+
+func (r *Rule) check(ctx context.Context, subject digest.Digest, e *Evidence) Finding {
+	f := Finding{Rule: r}
+	var (
+		signed int
+		why    []string
+	)
+	for _, by := range r.Of {
+		proof, reasons := by.signed(ctx, subject, e)
+		if reasons == nil {
+			if signed++; signed == 1 {
+				f.Proof = proof
+			}
+			continue
+		}
+		why = append(why, by.Name+": "+strings.Join(reasons, "; "))
+	}
+	if signed < r.Threshold {
+		f.Reason = fmt.Sprintf("it must be signed by %s: %s", r.Require(), strings.Join(why, "; "))
+		return f
+	}
+	for _, a := range r.Attestations {
+		if reasons := a.check(ctx, subject, e); reasons != nil {
+			f.Reason = fmt.Sprintf("%s must have attested %s: %s", a.By.Name, a.Type, strings.Join(reasons, "; "))
+			return f
+		}
+	}
+	f.OK = true
+	return f
+}
+
+// mostReasons is how many signatures a message explains.
+const mostReasons = 3
+
+// signed returns the proof that an authority signed, or why not.
+func (a *Authority) signed(ctx context.Context, subject digest.Digest, e *Evidence) (Proof, []string) {
+	reasons := []string{}
+	add := func(err error) {
+		if text := err.Error(); !slices.Contains(reasons, text) && len(reasons) < mostReasons {
+			reasons = append(reasons, text)
+		}
+	}
+	for _, bundle := range e.bundles {
+		proof, err := a.Signature(ctx, bundle, subject)
+		if err == nil {
+			return proof, nil
+		}
+		add(err)
+	}
+	for _, s := range e.simple {
+		proof, err := a.Simple(ctx, s.payload, s.annotations, subject)
+		if err == nil {
+			return proof, nil
+		}
+		add(err)
+	}
+	for _, err := range e.unreadable {
+		add(err)
+	}
+	if len(reasons) == 0 {
+		reasons = append(reasons, "no signature is attached, or it was not copied")
+	}
+	return Proof{}, reasons
+}
+
+// check returns why there is no such statement, nil if there is.
+func (a Attestation) check(ctx context.Context, subject digest.Digest, e *Evidence) []string {
+	reasons := []string{}
+	for _, bundle := range e.bundles {
+		if _, err := a.By.Statement(ctx, bundle, subject, a.Type); err != nil {
+			if claim, readErr := sign.Read(bundle); readErr == nil && claim.PredicateType == a.Type && len(reasons) < mostReasons {
+				reasons = append(reasons, err.Error())
+			}
+			continue
+		}
+		err := a.fields(bundle)
+		if err == nil {
+			return nil
+		}
+		reasons = append(reasons, err.Error())
+	}
+	if len(reasons) == 0 {
+		reasons = append(reasons, "no such statement is attached, or it was not copied")
+	}
+	return reasons
+}
+
+// fields compares fields of the predicate of a statement, which was verified.
+func (a Attestation) fields(bundle []byte) error {
+	predicate, err := sign.Predicate(bundle)
+	if err != nil {
+		return err
+	}
+	for _, path := range slices.Sorted(maps.Keys(a.Fields)) {
+		var at any = predicate
+		for name := range strings.SplitSeq(path, ".") {
+			object, _ := at.(map[string]any)
+			at = object[name]
+		}
+		var is string
+		switch v := at.(type) {
+		case string:
+			is = v
+		case bool, float64:
+			is = fmt.Sprint(v)
+		}
+		if want := a.Fields[path]; at == nil || is != want {
+			return fmt.Errorf("%s is %q, not %q", path, is, want)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trust
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/sign"
+)
+
+// folder has keys a, b and c, and the trusted root of an instance.
+func folder(t *testing.T) (dir string, keys map[string]*sign.Key) {
+	t.Helper()
+	dir, keys = t.TempDir(), map[string]*sign.Key{}
+	for _, name := range []string{"a", "b", "c"} {
+		private, public, err := sign.GenerateKey(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(dir, name+".pub"), public)
+		write(t, filepath.Join(dir, name+".key"), private)
+		if keys[name], err = sign.LoadSigner(t.Context(), filepath.Join(dir, name+".key"), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(dir, "root.json"), newInstance(t).trusted(t))
+	return dir, keys
+}
+
+func write(t *testing.T, file string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const head = `apiVersion: tape/v1
+kind: Trust
+roots: {r: {file: root.json}}
+authorities:
+  a: {key: a.pub}
+  b: {key: b.pub}
+  c: {key: c.pub}
+  ci: {root: r, issuer: "https://issuer.example", identity: "https://github.com/acme/*"}
+`
+
+func policy(t *testing.T, dir, rules string) (*Policy, error) {
+	t.Helper()
+	return parse(filepath.Join(dir, "trust.yaml"), []byte(head+rules))
+}
+
+func TestRules(t *testing.T) {
+	dir, keys := folder(t)
+	signed := func(of digest.Digest, predicate string, names ...string) *Evidence {
+		e := &Evidence{}
+		for _, name := range names {
+			bundle, err := keys[name].Bundle(t.Context(), statement(t, of, predicate))
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.Add(bundle)
+		}
+		return e
+	}
+	with := func(e *Evidence, more *Evidence) *Evidence {
+		e.bundles = append(e.bundles, more.bundles...)
+		return e
+	}
+	const vsa = "https://slsa.dev/verification_summary/v1"
+	signature := func(names ...string) *Evidence { return signed(manifest, artifact.PredicateSignature, names...) }
+	for name, c := range map[string]struct {
+		rules    string
+		subject  string
+		evidence *Evidence
+		ok       bool
+		want     string
+	}{
+		"one":                         {`images: [{names: ["ex.io/*"], require: a}]`, "ex.io/web:1", signature("a"), true, ""},
+		"unsigned":                    {`images: [{names: ["ex.io/*"], require: a}]`, "ex.io/web:1", &Evidence{}, false, "no signature is attached"},
+		"signed by another":           {`images: [{names: ["ex.io/*"], require: a}]`, "ex.io/web:1", signature("b"), false, "not signed by this key"},
+		"signature of another":        {`images: [{names: ["ex.io/*"], require: a}]`, "ex.io/web:1", signed(digest.FromString("other"), artifact.PredicateSignature, "a"), false, "the bundle signs"},
+		"statement for a signature":   {`images: [{names: ["ex.io/*"], require: a}]`, "ex.io/web:1", signed(manifest, vsa, "a"), false, "not a signature"},
+		"among others":                {`images: [{names: ["ex.io/*"], require: a}]`, "ex.io/web:1", signature("c", "b", "a"), true, ""},
+		"authority of another rule":   {`images: [{names: ["ex.io/*"], require: a}, {names: ["other.io/*"], require: b}]`, "ex.io/web:1", signature("b"), false, "images rule ex.io/*"},
+		"every rule":                  {`images: [{names: ["ex.io/*"], require: a}, {names: ["ex.io/web"], require: b}]`, "ex.io/web:1", signature("a"), false, "images rule ex.io/web"},
+		"every rule holds":            {`images: [{names: ["ex.io/*"], require: a}, {names: ["ex.io/web"], require: b}]`, "ex.io/web:1", signature("a", "b"), true, ""},
+		"any":                         {`images: [{names: ["ex.io/*"], require: {anyOf: [a, b]}}]`, "ex.io/web:1", signature("b"), true, ""},
+		"none of any":                 {`images: [{names: ["ex.io/*"], require: {anyOf: [a, b]}}]`, "ex.io/web:1", signature("c"), false, "one of a, b"},
+		"all":                         {`images: [{names: ["ex.io/*"], require: {allOf: [a, b]}}]`, "ex.io/web:1", signature("b", "a"), true, ""},
+		"not all":                     {`images: [{names: ["ex.io/*"], require: {allOf: [a, b]}}]`, "ex.io/web:1", signature("b", "b"), false, "all of a, b"},
+		"threshold":                   {`images: [{names: ["ex.io/*"], require: {threshold: 2, of: [a, b, c]}}]`, "ex.io/web:1", signature("a", "c"), true, ""},
+		"one key twice":               {`images: [{names: ["ex.io/*"], require: {threshold: 2, of: [a, b, c]}}]`, "ex.io/web:1", signature("a", "a"), false, "2 of a, b, c"},
+		"identity wanted":             {`images: [{names: ["ex.io/*"], require: ci}]`, "ex.io/web:1", signature("a"), false, "signed with a key"},
+		"attested":                    {`images: [{names: ["ex.io/*"], attestations: [{type: "` + vsa + `", by: a, fields: {result: passed}}]}]`, "ex.io/web:1", signed(manifest, vsa, "a"), true, ""},
+		"attested otherwise":          {`images: [{names: ["ex.io/*"], attestations: [{type: "` + vsa + `", by: a, fields: {result: failed}}]}]`, "ex.io/web:1", signed(manifest, vsa, "a"), false, `result is "passed", not "failed"`},
+		"attested without field":      {`images: [{names: ["ex.io/*"], attestations: [{type: "` + vsa + `", by: a, fields: {result.x: ""}}]}]`, "ex.io/web:1", signed(manifest, vsa, "a"), false, "result.x"},
+		"attested by another":         {`images: [{names: ["ex.io/*"], attestations: [{type: "` + vsa + `", by: a}]}]`, "ex.io/web:1", signed(manifest, vsa, "b"), false, "not signed by this key"},
+		"attested about another":      {`images: [{names: ["ex.io/*"], attestations: [{type: "` + vsa + `", by: a}]}]`, "ex.io/web:1", signed(digest.FromString("other"), vsa, "a"), false, "the bundle signs"},
+		"signed, not attested":        {`images: [{names: ["ex.io/*"], require: a, attestations: [{type: "` + vsa + `", by: a}]}]`, "ex.io/web:1", signature("a"), false, "no such statement"},
+		"signed and attested":         {`images: [{names: ["ex.io/*"], require: a, attestations: [{type: "` + vsa + `", by: b}]}]`, "ex.io/web:1", with(signature("a"), signed(manifest, vsa, "b")), true, ""},
+		"no rule":                     {`images: [{names: ["ex.io/*"], require: a}]`, "other.io/web:1", &Evidence{}, true, ""},
+		"no rule, denied":             {"images: [{names: [\"ex.io/*\"], require: a}]\ndefault: deny", "other.io/web:1", signature("a"), false, "no rule for images names it"},
+		"registry with a longer name": {"images: [{names: [\"ex.io/*\"], require: a}]\ndefault: deny", "ex.io.evil/web:1", signature("a"), false, "no rule for images names it"},
+		"Docker Hub's short name":     {`images: [{names: ["docker.io/library/*"], require: a}]`, "nginx:1", &Evidence{}, false, "no signature"},
+		"rules for applications":      {"applications: [{names: [\"ex.io/*\"], require: a}]\ndefault: deny", "ex.io/web:1", signature("a"), false, "no rule for images names it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, err := policy(t, dir, c.rules)
+			if err != nil {
+				t.Fatal(err)
+			}
+			findings, err := p.Check(t.Context(), Subject{Names: []string{c.subject}, Digest: manifest, Evidence: func(context.Context) (*Evidence, error) { return c.evidence, nil }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ok, text := true, ""
+			for _, f := range findings {
+				if !f.OK {
+					ok = false
+					if f.Rule != nil {
+						text += f.Rule.String() + ": "
+					}
+					text += f.Reason
+				}
+			}
+			if ok != c.ok || !strings.Contains(text, c.want) {
+				t.Errorf("ok %v, %q; want %v, %q", ok, text, c.ok, c.want)
+			}
+		})
+	}
+}
+
+// schema is the JSON Schema of trust files.
+func schema(t *testing.T) *jsonschema.Schema {
+	t.Helper()
+	var doc any
+	if err := json.Unmarshal(Schema, &doc); err != nil {
+		t.Fatal(err)
+	}
+	compiler := jsonschema.NewCompiler()
+	if err := compiler.AddResource("trust.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	s, err := compiler.Compile("trust.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestFile(t *testing.T) {
+	dir, _ := folder(t)
+	s := schema(t)
+	for _, c := range []struct {
+		rules, want string
+		shape       bool // a schema can tell
+	}{
+		{`images: [{names: ["ex.io/*"], require: a}]`, "", false},
+		{"applications: [{names: [\"ex.io/*\"], require: {threshold: 1, of: [a, ci]}}]\ndefault: allow", "", false},
+		{`imges: []`, `trust.yaml:9:1: there is no field "imges" here (did you mean "images"?)`, true},
+		{`images: [{name: ["ex.io/*"], require: a}]`, `there is no field "name" here (did you mean "names"?)`, true},
+		{`images: [{names: ["ex.io/*"], require: vendr}]`, `there is no authority "vendr"`, false},
+		{`images: [{names: ["ex.io/*"], require: {anyOf: []}}]`, "cannot be required", true},
+		{`images: [{names: ["ex.io/*"], require: {anyOf: [a, a]}}]`, "a is here twice", true},
+		{`images: [{names: ["ex.io/*"], require: {anyOf: [a], allOf: [b]}}]`, "require is a NAME", true},
+		{`images: [{names: ["ex.io/*"], require: {threshold: 3, of: [a, b]}}]`, "3 of 2 authorities", false},
+		{`images: [{names: ["ex.io/*"], require: {threshold: 0, of: [a, b]}}]`, "0 of 2 authorities", true},
+		{`images: [{names: ["ex.io/*"]}]`, "requires nothing", true},
+		{`images: [{names: [], require: a}]`, "matches nothing", true},
+		{`images: [{names: ["*"], require: a}]`, "* does not stand for registries", false},
+		{`images: [{names: ["ex.io/../x"], require: a}]`, `no part ".."`, false},
+		{`images: [{names: ["ex.io/x:1"], require: a}]`, "without tag and digest", false},
+		{`images: [{names: ["ex.io/*"], attestations: [{by: a}]}]`, "an attestation has a type", true},
+		{`default: maybe`, "default is deny or allow", true},
+		{``, "there is no rule", false},
+		{"default: deny\ndefault: allow", `"default" is here twice`, true},
+		{"default: deny\n---\na: b", "one YAML document", true},
+	} {
+		_, err := policy(t, dir, c.rules)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", c.rules, err, c.want)
+		}
+		var doc any
+		if yaml.Unmarshal([]byte(head+c.rules), &doc) != nil || strings.Contains(c.rules, "---") {
+			continue
+		}
+		if err := s.Validate(doc); (err != nil) != c.shape {
+			t.Errorf("%s: the schema says %v", c.rules, err)
+		}
+	}
+	for text, want := range map[string]string{
+		"roots: {r: {file: root.json, sha256: abc}}":             "has the sha256",
+		"roots: {r: {file: missing.json}}":                       "missing.json",
+		"roots: {r: {file: a.pub}}":                              "trusted root",
+		"authorities: {a: {key: a.key}}":                         "verifying needs a public key",
+		"authorities: {a: {key: a.pub, issuer: x}}":              "has a key",
+		"authorities: {a: {issuer: \"https://x\", identity: x}}": "has no root",
+		"roots: {r: {file: root.json}}\nauthorities: {a: {root: s, issuer: \"https://x\", identity: x}}":                      `there is no root "s"`,
+		"roots: {r: {file: root.json}}\nauthorities: {a: {root: r, issuer: \"https://x\", identity: \"*\"}}":                  "is not anchored",
+		"roots: {r: {file: root.json}}\nauthorities: {a: {root: r, issuer: x, identity: x}}":                                  "is not a URL",
+		"roots: {r: {file: root.json}}\nauthorities: {a: {root: r, issuer: \"https://x\", identity: x, runnerEnviroment: y}}": `did you mean "runnerEnvironment"?`,
+	} {
+		_, err := parse(filepath.Join(dir, "trust.yaml"), []byte("apiVersion: tape/v1\nkind: Trust\ndefault: deny\n"+text+"\n"))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", text, err, want)
+		}
+	}
+}

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/containerd/errdefs"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/stages/app/internal/trust"
+	"github.com/taped-dev/tape/stages/app/internal/verify"
+	"github.com/taped-dev/tape/stages/images"
+)
+
+// TrustSchema returns the JSON Schema of trust files.
+func TrustSchema() []byte { return trust.Schema }
+
+// TrustOptions are what Trust takes.
+type TrustOptions struct {
+	Environment
+	// File is a trust file.
+	File string
+	// Ref is an application to hold against it; "" only checks the file.
+	Ref string
+}
+
+// TrustResult says what the rules of a trust file are and, of an application, which of
+// them hold.
+type TrustResult struct {
+	OK    bool        `json:"ok"`
+	Rules []TrustRule `json:"rules"`
+	// Default is what happens to what no rule names: allow or deny.
+	Default string `json:"default"`
+	// Links are those of the application, the chain's that do not hold among them.
+	Links    []VerifiedLink `json:"links"`
+	Warnings []string       `json:"warnings,omitempty"`
+}
+
+// TrustRule is a rule of a trust file.
+type TrustRule struct {
+	Section string   `json:"section"`
+	At      string   `json:"at"`
+	Names   []string `json:"names"`
+	Require string   `json:"require,omitempty"`
+	// Attestations are the types of the statements that must be there.
+	Attestations []string `json:"attestations,omitempty"`
+	// Matched is how many images or applications the rule names.
+	Matched int `json:"matched"`
+}
+
+// CheckTrust reads a trust file and, with a reference, says of each rule whether it holds
+// for the application.
+func CheckTrust(ctx context.Context, o TrustOptions) (*TrustResult, error) {
+	policy, err := trust.Read(ctx, o.File)
+	if err != nil {
+		return nil, asUsage(err)
+	}
+	result := &TrustResult{OK: true, Rules: []TrustRule{}, Default: "allow", Links: []VerifiedLink{}}
+	if policy.Deny {
+		result.Default = "deny"
+	}
+	if o.Ref != "" {
+		checked, err := Verify(ctx, VerifyOptions{Environment: o.Environment, Ref: o.Ref, Trust: o.File})
+		if err != nil {
+			return nil, err
+		}
+		result.OK, result.Warnings = checked.OK, checked.Warnings
+		for _, link := range checked.Links {
+			if link.Rule != "" || !link.OK {
+				result.Links = append(result.Links, link)
+			}
+		}
+	}
+	for _, r := range slices.Concat(policy.Images, policy.Applications) {
+		rule := TrustRule{Section: r.Section, At: r.At, Names: r.Names}
+		if len(r.Of) > 0 {
+			rule.Require = r.Require()
+		}
+		for _, a := range r.Attestations {
+			rule.Attestations = append(rule.Attestations, a.Type+" by "+a.By.Name)
+		}
+		for _, link := range result.Links {
+			if link.Rule == r.String() {
+				rule.Matched++
+			}
+		}
+		if o.Ref != "" && rule.Matched == 0 {
+			result.Warnings = append(result.Warnings, r.String()+" names nothing of it")
+		}
+		result.Rules = append(result.Rules, rule)
+	}
+	return result, nil
+}
+
+// checkTrust refuses an application of which the chain or a rule of a trust file does not
+// hold, or an image that a rule refuses. What is read after it by its digest is what was
+// checked. An empty file trusts everything.
+func checkTrust(ctx context.Context, file string, at *opened, root ocispec.Descriptor) error {
+	if file == "" {
+		return nil
+	}
+	policy, err := trust.Read(ctx, file)
+	if err != nil {
+		return asUsage(err)
+	}
+	isApplication, err := at.isRoot(ctx, root)
+	if err != nil {
+		return err
+	}
+	if !isApplication {
+		return checkImage(ctx, policy, at, root)
+	}
+	// What is outside is for the policy to allow.
+	checked, err := verify.Application(ctx, at.Repository, root, verify.Options{Policy: policy, Name: at.name, AllowOutside: true})
+	if err != nil {
+		return err
+	}
+	return broken(checked)
+}
+
+// broken is an error where a link does not hold.
+func broken(r *VerifyResult) error {
+	for _, link := range r.Links {
+		if !link.OK {
+			return refused{fmt.Errorf("it is not trusted: %s: %s", link.Name, link.Reason)}
+		}
+	}
+	return nil
+}
+
+// checkImage holds an image, with what is attached to it, against the rules for images.
+func checkImage(ctx context.Context, policy *trust.Policy, at *opened, image ocispec.Descriptor) error {
+	name := at.name
+	if name == "" {
+		name = image.Annotations[ocispec.AnnotationRefName]
+	}
+	findings, err := policy.Check(ctx, trust.Subject{Names: []string{name}, Digest: image.Digest, Evidence: func(ctx context.Context) (*trust.Evidence, error) {
+		attached, err := at.Referrers(ctx, image.Digest)
+		if err != nil {
+			return nil, err
+		}
+		desc, err := at.Resolve(ctx, registry.AttachedTag(image.Digest, ".sig"))
+		if err == nil {
+			attached = append(attached, desc)
+		} else if !errdefs.IsNotFound(err) {
+			return nil, err
+		}
+		return trust.Collect(ctx, at, attached)
+	}})
+	if err != nil {
+		return err
+	}
+	return unheld("image "+name, findings)
+}
+
+// unheld is an error where a finding is not OK.
+func unheld(what string, findings []trust.Finding) error {
+	for _, f := range findings {
+		if f.OK {
+			continue
+		}
+		if f.Rule != nil {
+			what += ": " + f.Rule.String()
+		}
+		return refused{fmt.Errorf("it is not trusted: %s: %s", what, f.Reason)}
+	}
+	return nil
+}
+
+// gate holds images against a policy when they are known, before anything is copied.
+type gate struct {
+	engine.Executor
+	policy  *trust.Policy
+	origins images.Origins
+}
+
+// gated returns an executor that checks images if there is a trust file.
+func (o *Options) gated(ctx context.Context, executor engine.Executor) (engine.Executor, error) {
+	if o.Trust == "" {
+		return executor, nil
+	}
+	policy, err := trust.Read(ctx, o.Trust)
+	if err != nil {
+		return nil, asUsage(err)
+	}
+	return &gate{executor, policy, o.origins()}, nil
+}
+
+// Run implements [engine.Executor].
+func (g *gate) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+	outputs, err := g.Executor.Run(ctx, t)
+	if err == nil {
+		err = g.check(ctx, t, outputs)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return outputs, nil
+}
+
+// Replay implements [engine.Executor].
+func (g *gate) Replay(ctx context.Context, t *engine.Task, outputs engine.Outputs) error {
+	if err := g.Executor.Replay(ctx, t, outputs); err != nil {
+		return err
+	}
+	return g.check(ctx, t, outputs)
+}
+
+func (g *gate) check(ctx context.Context, t *engine.Task, outputs engine.Outputs) error {
+	if t.Node.Kind != "discover" {
+		return nil
+	}
+	var list images.List
+	if err := engine.GetJSON(ctx, t.Store, outputs["images"], images.MediaTypeList, &list); err != nil {
+		return err
+	}
+	var refusals []error
+	for _, image := range list.Images {
+		s := trust.Subject{Names: []string{image.Name}, Digest: image.Digest, Evidence: func(ctx context.Context) (*trust.Evidence, error) {
+			return g.evidence(ctx, image)
+		}}
+		for _, l := range image.Locations {
+			s.Where = append(s.Where, l.Place())
+		}
+		findings, err := g.policy.Check(ctx, s)
+		if err != nil {
+			return fmt.Errorf("image %s: %w", image.Source, err)
+		}
+		if err := unheld("image "+s.String(), findings); err != nil {
+			refusals = append(refusals, err)
+		}
+	}
+	return errors.Join(refusals...)
+}
+
+// evidence is what was found beside an image.
+func (g *gate) evidence(ctx context.Context, image images.Image) (*trust.Evidence, error) {
+	place, err := g.origins.Open(ctx, image.Name, image.From)
+	if err != nil {
+		return nil, err
+	}
+	var attached []ocispec.Descriptor
+	for _, r := range image.Related {
+		if r.To == image.Digest && r.Via != images.Inline {
+			attached = append(attached, ocispec.Descriptor{MediaType: r.MediaType, ArtifactType: r.ArtifactType, Digest: r.Digest, Size: r.Size})
+		}
+	}
+	return trust.Collect(ctx, place, attached)
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/registry/registrytest"
+	"github.com/taped-dev/tape/stages/app"
+	"github.com/taped-dev/tape/stages/sign/sigstoretest"
+)
+
+// trustFile writes a trust file whose authorities are the holders of keys.
+func trustFile(t *testing.T, keys map[string]string, rules string) string {
+	t.Helper()
+	text := "apiVersion: tape/v1\nkind: Trust\nauthorities:\n"
+	for name, public := range keys {
+		text += fmt.Sprintf("  %s: {key: %q}\n", name, public)
+	}
+	file := filepath.Join(t.TempDir(), "trust.yaml")
+	if err := os.WriteFile(file, []byte(text+rules+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// untagged fails if a repository has a tag.
+func (a *signedApp) untagged(t *testing.T, name, tag string) {
+	t.Helper()
+	repository, err := a.env.Registry.Repository(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if empty, err := repository.Empty(t.Context()); err != nil || !empty {
+		t.Errorf("%s: something was written (%v)", name, err)
+	}
+	if _, err := repository.Resolve(t.Context(), tag); !errdefs.IsNotFound(err) {
+		t.Errorf("%s:%s: error %v", name, tag, err)
+	}
+}
+
+func TestTrust(t *testing.T) {
+	a := newSignedApp(t, registrytest.GGCR())
+	other, _ := newKey(t)
+	keys := map[string]string{"vendor": a.public, "stranger": other}
+	rule := func(section, glob, require string) string {
+		return fmt.Sprintf("%s: [{names: [%q], require: %s}]\n", section, glob, require)
+	}
+	for name, c := range map[string]struct {
+		rules string
+		want  string // "": it may be used
+	}{
+		"signed":                   {rule("applications", a.host+"/team/*", "vendor"), ""},
+		"signed by another":        {rule("applications", a.host+"/team/*", "stranger"), "applications rule " + a.host + "/team/*"},
+		"no rule":                  {rule("applications", a.host+"/elsewhere/*", "stranger"), ""},
+		"no rule, denied":          {rule("applications", a.host+"/elsewhere/*", "vendor") + "default: deny", "no rule for applications names it"},
+		"image":                    {rule("images", "registry.example/*", "vendor"), "shop.yaml:9:29: images rule registry.example/*"},
+		"image by no rule, denied": {rule("applications", a.host+"/team/*", "vendor") + "default: deny", "no rule for images names it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := trustFile(t, keys, c.rules)
+			to := a.host + "/to/" + strings.ToLower(strings.NewReplacer(" ", "-", ",", "").Replace(name))
+			result, err := app.Verify(t.Context(), app.VerifyOptions{Environment: a.env, Ref: a.ref, Trust: file})
+			if err != nil || result.OK != (c.want == "") {
+				t.Errorf("verify: %v, %v", result, err)
+			}
+			explained, err := app.CheckTrust(t.Context(), app.TrustOptions{Environment: a.env, File: file, Ref: a.ref})
+			if err != nil || explained.OK != (c.want == "") {
+				t.Errorf("check: %v, %v", explained, err)
+			}
+			layout := "oci:" + a.layout(t)
+			dir := filepath.Join(t.TempDir(), "manifests")
+			for verb, do := range map[string]func() error{
+				"pull": func() error {
+					_, err := app.Pull(t.Context(), app.PullOptions{Environment: a.env, Ref: a.ref, Dir: dir, Trust: file})
+					return err
+				},
+				"copy": func() error {
+					_, err := app.Copy(t.Context(), app.CopyOptions{Environment: a.env, Pairs: []app.CopyPair{{Source: a.ref, Target: to + "/copied:v1"}}, Trust: file})
+					return err
+				},
+				"load": func() error {
+					_, err := app.Load(t.Context(), app.LoadOptions{Environment: a.env, File: layout, Repository: to + "/loaded", Trust: file})
+					return err
+				},
+				"relocate": func() error {
+					_, err := app.Relocate(t.Context(), app.RelocateOptions{
+						Options: app.Options{Environment: a.env, Trust: file}, Source: a.ref, Repository: to + "/relocated",
+					})
+					return err
+				},
+			} {
+				err := do()
+				if c.want == "" {
+					if err != nil {
+						t.Errorf("%s: %v", verb, err)
+					}
+					continue
+				}
+				if !errors.Is(err, engine.ErrPolicy) || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("%s: error %v, want %q", verb, err, c.want)
+				}
+			}
+			if c.want == "" {
+				return
+			}
+			if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("pull wrote %s: %v", dir, err)
+			}
+			for _, name := range []string{"/copied", "/loaded", "/relocated"} {
+				a.untagged(t, to+name, "v1")
+			}
+		})
+	}
+}
+
+// What is packaged is held against the rules for images before any is copied. The image of
+// this application is another application: it is signed where it was published.
+func TestTrustPackage(t *testing.T) {
+	a := newSignedApp(t, registrytest.GGCR())
+	other, _ := newKey(t)
+	keys := map[string]string{"vendor": a.public, "stranger": other}
+	source := t.TempDir()
+	pod := fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - {name: a, image: %q}\n", a.ref)
+	if err := os.WriteFile(filepath.Join(source, "pod.yaml"), []byte(pod), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	pack := func(to, rules string) error {
+		_, err := app.Package(t.Context(), app.PackageOptions{Repository: to, Tags: []string{"v1"}, Options: app.Options{
+			Environment: a.env, Sources: []app.Source{{Path: source}}, Trust: trustFile(t, keys, rules),
+		}})
+		return err
+	}
+	if err := pack(a.host+"/packed/good", fmt.Sprintf("images: [{names: [%q], require: vendor}]\ndefault: deny", a.host+"/team/*")); err != nil {
+		t.Error(err)
+	}
+	to := a.host + "/packed/bad"
+	err := pack(to, fmt.Sprintf("images: [{names: [%q], require: stranger}]", a.host+"/team/*"))
+	if !errors.Is(err, engine.ErrPolicy) || !strings.Contains(err.Error(), "pod.yaml:6:23") || !strings.Contains(err.Error(), "images rule "+a.host+"/team/*") {
+		t.Errorf("error %v", err)
+	}
+	a.untagged(t, to, "v1")
+}
+
+// Someone whom a Sigstore certified signs, and nobody is asked who verifies.
+func TestVerifyIdentity(t *testing.T) {
+	a := newSignedApp(t, registrytest.GGCR())
+	sigstore, err := sigstoretest.New(time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	file := func(name string, data []byte) string {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return filepath.Join(dir, name)
+	}
+	root, err := sigstore.TrustedRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	trusted := file("trusted_root.json", root)
+	opened, err := app.OpenSigstore(t.Context(), app.SigstoreOptions{
+		Environment: a.env, SigningConfig: file("signing_config.json", sigstore.SigningConfig()), TrustedRoot: trusted,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const who = "https://github.com/acme/shop/.github/workflows/ci.yml@refs/heads/main"
+	token := file("token", []byte(sigstore.Token(sigstoretest.Identity{Subject: who})))
+	signer, err := opened.Keyless(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := app.Sign(t.Context(), app.SignOptions{Environment: a.env, Ref: a.ref, Signer: signer}); err != nil {
+		t.Fatal(err)
+	}
+	sigstore.Close()
+	verify := func(pattern string) *app.VerifyResult {
+		t.Helper()
+		r, err := app.Verify(t.Context(), app.VerifyOptions{Environment: a.env, Ref: a.ref, Identity: app.Identity{
+			TrustedRoot: trusted, Issuer: sigstore.URL, Pattern: pattern,
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if r := verify("https://github.com/acme/*"); !r.OK || r.Links[0].Identity != who || r.Links[0].Issuer != sigstore.URL || r.Links[0].SignedAt == nil || r.Links[0].Log == "" {
+		t.Errorf("%+v, %v", r.Links[0], failing(r))
+	}
+	if r := verify("https://github.com/other/*"); r.OK || !strings.Contains(failing(r)["signature"], "it is signed by "+who) {
+		t.Errorf("%v", failing(r))
+	}
+}
