@@ -145,7 +145,7 @@ func (e *equalRoots) check(t *testing.T, o app.Options) {
 	}
 }
 
-// TestElsewhere packs what is in examples/ with every interpreter that is a process, and the
+// TestElsewhere packs examples with interpreters that are processes, and with the
 // pipeline. (Package app has the test of plain manifests; what brings a stage or an
 // interpreter is a module of its own.)
 func TestElsewhere(t *testing.T) {

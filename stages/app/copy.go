@@ -491,7 +491,7 @@ func manifestsOf(ctx context.Context, from content.Provider, root ocispec.Descri
 // is about a manifest.
 var cosignSuffixes = []string{".sig", ".att", ".sbom"}
 
-// anything copies what is no application: an image, a chart, whatever it is, and
+// anything copies what is not an application: an image, a chart, whatever it is, and
 // what is about it and about its platforms.
 func (c *copying) anything(ctx context.Context, result *CopyResult) error {
 	subjects, err := manifestsOf(ctx, c.from, c.root)

@@ -63,7 +63,7 @@ type Options struct {
 	Created time.Time
 	// Version of tape, for the provenance.
 	Version string
-	// Signer signs root and content; nil: nobody does.
+	// Signer signs root and content; nil leaves them unsigned.
 	Signer Signer
 	// Trust is a trust file that the images must hold against before any is copied; "" is
 	// none.

@@ -199,7 +199,7 @@ func (p *promotion) compare(ctx context.Context, tag string) error {
 	}
 	current, err := artifact.OpenRoot(ctx, p.to, now)
 	if err != nil { // something else has the tag
-		return fmt.Errorf("the tag leads to what is no application: %w", err)
+		return fmt.Errorf("the tag leads to what is not an application: %w", err)
 	}
 	if created, than := p.app.Index.Annotations, current.Index.Annotations; created[ocispec.AnnotationSource] == than[ocispec.AnnotationSource] && before(created, than) {
 		return p.older("its commit is of %s, that of %s, which the tag leads to, of %s",

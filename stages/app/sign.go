@@ -62,7 +62,7 @@ type Sigstore struct {
 	transport http.RoundTripper
 }
 
-// OpenSigstore reads the files of a Sigstore, and asks nobody yet.
+// OpenSigstore reads the files of a Sigstore. It makes no request.
 func OpenSigstore(_ context.Context, o SigstoreOptions) (*Sigstore, error) {
 	config, err := regular.ReadArgument(o.SigningConfig)
 	if err != nil {

@@ -46,9 +46,9 @@ type VerifyOptions struct {
 }
 
 // Identity is who signs without a key of their own: someone that a Sigstore certified. The
-// zero value is nobody.
+// zero value names no one.
 type Identity struct {
-	// TrustedRoot is a file that lists the authorities of a Sigstore; nobody else is asked.
+	// TrustedRoot is a file that lists the authorities of a Sigstore; no request is made.
 	TrustedRoot string
 	// Issuer is the URL of who vouched for the identity, exactly.
 	Issuer string
@@ -57,7 +57,7 @@ type Identity struct {
 	Pattern string
 }
 
-// IsZero reports whether it is nobody.
+// IsZero reports whether it names no one.
 func (s Identity) IsZero() bool { return s == Identity{} }
 
 // open reads the trusted root.

@@ -14,7 +14,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/layout"
 )
 
-// Promotion is the predicate of PredicatePromotion: that somebody brought a root to a tag.
+// Promotion is the predicate of PredicatePromotion: which records that a root was brought to a tag.
 // Its bundle is attached to the root there, and made by another key than the root's.
 type Promotion struct {
 	// From is what was promoted, REPOSITORY:TAG; "" if it was in no registry.

@@ -177,7 +177,7 @@ func readKey(from string) ([]byte, error) {
 	return data, err
 }
 
-// newSigner signs with what sigstore takes for a kind of key when nobody says.
+// newSigner signs with what sigstore takes for a kind of key by default.
 func newSigner(key crypto.PrivateKey) (signature.Signer, error) {
 	signer, err := signature.LoadDefaultSigner(key)
 	if err != nil {
@@ -273,7 +273,7 @@ func LoadVerifier(file string) (signature.Verifier, error) {
 	return verifier, nil
 }
 
-// NewVerifier verifies what sigstore takes for a kind of key when nobody says.
+// NewVerifier verifies what sigstore takes for a kind of key by default.
 func NewVerifier(key crypto.PublicKey) (signature.Verifier, error) {
 	return signature.LoadDefaultVerifier(key)
 }

@@ -63,7 +63,7 @@ type Services struct {
 	wait, try time.Duration
 }
 
-// NewServices reads the files of a Sigstore, and asks nobody yet.
+// NewServices reads the files of a Sigstore. It makes no request.
 func NewServices(o ServiceOptions) (*Services, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -366,7 +366,7 @@ func (a *asker) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // logClient adds entries to a Rekor v2: sigstore's own client knows neither certificates
-// of the user's nor when nobody waits for it.
+// of the user's nor when its context is done.
 type logClient struct {
 	at  string
 	ask *asker

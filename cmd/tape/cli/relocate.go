@@ -142,7 +142,7 @@ func relocateText(w io.Writer, r *app.RelocateResult) error {
 	p.f("\n")
 	if r.Root != nil {
 		p.f("from      %s\nroot      %s\n", r.Root.From, r.Root.Ref)
-		p.f("          a new root, which nobody signed: tape sign %s --key FILE\n", r.Root.Ref)
+		p.f("          a new root, which is not signed: tape sign %s --key FILE\n", r.Root.Ref)
 	}
 	return p.err
 }

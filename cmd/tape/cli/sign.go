@@ -129,7 +129,7 @@ func (s *signFlags) check() error {
 	case services && !s.keyless && !s.timestamp:
 		return usagef("--signing-config and --trusted-root go with --keyless or --timestamp")
 	case (s.keyless || s.timestamp) && (s.signingConfig == "" || s.trustedRoot == ""):
-		return usagef("--keyless and --timestamp need --signing-config FILE, because nothing is sent where nobody said, and --trusted-root FILE")
+		return usagef("--keyless and --timestamp need --signing-config FILE, to name the services, and --trusted-root FILE")
 	}
 	return nil
 }
