@@ -224,6 +224,23 @@ func TestArchive(t *testing.T) {
 	}
 }
 
+// TestDebian installs the package below a folder, and uses what is there.
+func TestDebian(t *testing.T) {
+	packages, err := filepath.Glob(filepath.Join(dist(one), "tape_*_linux_"+runtime.GOARCH+".deb"))
+	if err != nil || len(packages) != 1 {
+		t.Fatalf("packages %q, %v", packages, err)
+	}
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "var/lib/dpkg/info"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m := &machine{T: t, home: t.TempDir(), env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}}
+	m.run("dpkg", "--root="+root, "--force-not-root", "--install", packages[0])
+	m.env = append(m.env, "HOME="+m.home)
+	m.tape = filepath.Join(root, "usr/bin/tape")
+	m.checkVersion()
+}
+
 // checkVersion checks that tape says what it is, and which interpreters came with it.
 func (m *machine) checkVersion() {
 	m.Helper()
