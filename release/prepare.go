@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -116,9 +117,9 @@ func sum(file string) (digest.Digest, error) {
 }
 
 // describe asks an interpreter what it is.
-func describe(ctx context.Context, file string) (interpreter.Description, error) {
+func describe(ctx context.Context, file string) (_ interpreter.Description, err error) {
 	h := host.New(host.Options{})
-	defer h.Close()
+	defer func() { err = errors.Join(err, h.Close()) }()
 	i, err := h.Open(ctx, file)
 	if err != nil {
 		return interpreter.Description{}, err
