@@ -526,6 +526,30 @@ applications: [{names: [%q], require: release}]
 	// Output: false release 1
 }
 
+// ExportTrust writes what a cluster needs to enforce a trust file.
+func ExampleExportTrust() {
+	p := newPlace()
+	defer p.close()
+	file := p.file("trust.yaml", fmt.Sprintf(`apiVersion: tape/v1
+kind: Trust
+authorities: {release: {key: %q}}
+applications: [{names: [registry.example.com/team/shop], require: release}]
+`, p.keys().Public))
+
+	objects, err := app.ExportTrust(context.Background(), app.TrustExportOptions{File: file, Target: "flux"})
+	if err != nil {
+		panic(err)
+	}
+	for line := range strings.Lines(string(objects)) {
+		if strings.HasPrefix(line, "kind:") {
+			fmt.Print(line)
+		}
+	}
+	// Output:
+	// kind: Secret
+	// kind: OCIRepository
+}
+
 // Init looks at a folder and writes a pipeline file for what is in it.
 func ExampleInit() {
 	p := newPlace()

@@ -98,6 +98,25 @@ func CheckTrust(ctx context.Context, o TrustOptions) (*TrustResult, error) {
 	return result, nil
 }
 
+// TrustExportOptions are what ExportTrust takes.
+type TrustExportOptions struct {
+	// File is a trust file.
+	File string
+	// Target is what enforces the rules: flux, kyverno or policy-controller.
+	Target string
+}
+
+// ExportTrust returns the rules of a trust file as objects of Kubernetes, in YAML. A rule
+// that the target cannot enforce as it is written is an error.
+func ExportTrust(ctx context.Context, o TrustExportOptions) ([]byte, error) {
+	policy, err := trust.Read(ctx, o.File)
+	if err != nil {
+		return nil, asUsage(err)
+	}
+	out, err := policy.Export(trust.Target(o.Target))
+	return out, asUsage(err)
+}
+
 // checkTrust refuses an application of which the chain or a rule of a trust file does not
 // hold, or an image that a rule refuses. What is read after it by its digest is what was
 // checked. An empty file trusts everything.

@@ -22,11 +22,12 @@ func (a *program) trustCommand() *cobra.Command {
 		Short: "Say who must have signed what, in a file",
 		Example: `  tape trust check trust.yaml
   tape trust check trust.yaml registry.example.com/team/podinfo:v1.2.3
+  tape trust export trust.yaml --flux
   tape trust schema`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.trustCheckCommand(), a.trustSchemaCommand())
+	cmd.AddCommand(a.trustCheckCommand(), a.trustExportCommand(), a.trustSchemaCommand())
 	return cmd
 }
 
@@ -90,6 +91,43 @@ func trustText(w io.Writer, r *app.TrustResult) error {
 		p.f("note   %s\n", warning)
 	}
 	return p.err
+}
+
+func (a *program) trustExportCommand() *cobra.Command {
+	var flux, kyverno, policyController bool
+	cmd := &cobra.Command{
+		Use:   "export FILE",
+		Short: "Print what a cluster needs to enforce a trust file",
+		Example: `  tape trust export trust.yaml --flux
+  tape trust export trust.yaml --kyverno | kubectl apply -f -
+  tape trust export trust.yaml --policy-controller | kubectl apply -f -`,
+		Long: `Prints objects of Kubernetes: for Flux the rules for applications, as
+OCIRepositories to which you add what they fetch (spec.ref); for Kyverno and
+policy-controller the rules for images. A rule that the target cannot enforce as
+it is written is an error, and nothing is printed.`,
+		Args: argsRange(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var targets []string
+			for name, chosen := range map[string]bool{"flux": flux, "kyverno": kyverno, "policy-controller": policyController} {
+				if chosen {
+					targets = append(targets, name)
+				}
+			}
+			if len(targets) != 1 {
+				return usagef("say for what: one of --flux, --kyverno and --policy-controller")
+			}
+			objects, err := app.ExportTrust(cmd.Context(), app.TrustExportOptions{File: args[0], Target: targets[0]})
+			if err != nil {
+				return err
+			}
+			_, err = a.Out.Write(objects)
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&flux, "flux", false, "OCIRepositories of Flux, for the rules for applications")
+	cmd.Flags().BoolVar(&kyverno, "kyverno", false, "ImageValidatingPolicies of Kyverno, for the rules for images")
+	cmd.Flags().BoolVar(&policyController, "policy-controller", false, "ClusterImagePolicies of Sigstore's policy-controller, for the rules for images")
+	return cmd
 }
 
 func (a *program) trustSchemaCommand() *cobra.Command {

@@ -12,6 +12,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -196,6 +198,10 @@ type Root struct {
 	material root.TrustedMaterial
 	verifier *sgverify.Verifier
 	log      bool
+	// timestamp is whether a token of a timestamp authority is wanted.
+	timestamp bool
+	// public is whether it is of the public Sigstore.
+	public bool
 }
 
 // Want is what signatures must come with. What is nil is wanted if the root has it.
@@ -214,7 +220,7 @@ func NewRoot(data []byte, want Want) (*Root, error) {
 	if len(material.FulcioCertificateAuthorities()) == 0 {
 		return nil, errors.New("trusted root: it lists no certificate authority")
 	}
-	r := &Root{material: material}
+	r := &Root{material: material, public: isPublic(material)}
 	var options []sgverify.VerifierOption
 	wanted := func(what string, want *bool, has int, fallback bool) (bool, error) {
 		if want == nil {
@@ -228,8 +234,7 @@ func NewRoot(data []byte, want Want) (*Root, error) {
 	if r.log, err = wanted("log", want.Log, len(material.RekorLogs()), true); err != nil {
 		return nil, err
 	}
-	stamp, err := wanted("timestamp", want.Timestamp, len(material.TimestampingAuthorities()), false)
-	if err != nil {
+	if r.timestamp, err = wanted("timestamp", want.Timestamp, len(material.TimestampingAuthorities()), false); err != nil {
 		return nil, err
 	}
 	sct, err := wanted("sct", want.SCT, len(material.CTLogs()), true)
@@ -243,7 +248,7 @@ func NewRoot(data []byte, want Want) (*Root, error) {
 		options = append(options, sgverify.WithSignedCertificateTimestamps(1))
 	}
 	switch {
-	case stamp:
+	case r.timestamp:
 		options = append(options, sgverify.WithSignedTimestamps(1))
 	case r.log || len(material.TimestampingAuthorities()) > 0:
 		options = append(options, sgverify.WithObserverTimestamps(1))
@@ -254,6 +259,27 @@ func NewRoot(data []byte, want Want) (*Root, error) {
 		return nil, fmt.Errorf("trusted root: %w", err)
 	}
 	return r, nil
+}
+
+// isPublic reports whether everything is of the public Sigstore, whose trusted root other
+// programs fetch by themselves.
+func isPublic(material root.TrustedMaterial) bool {
+	roots := []string{
+		"03a38ffb1f450100c2596d1d10b900ac4d504058006dda58199576bbeb9c73d0", // until 2022
+		"3ba7b6cc4e95469d4d334b49cb257ad8537076fa84b0ca87ff4ecfe6a54680c1",
+	}
+	for _, authority := range material.FulcioCertificateAuthorities() {
+		ca, ok := authority.(*root.FulcioCertificateAuthority)
+		if !ok || ca.Root == nil || !slices.Contains(roots, digest.FromBytes(ca.Root.Raw).Encoded()) {
+			return false
+		}
+	}
+	for _, log := range material.RekorLogs() {
+		if u, err := url.Parse(log.BaseURL); err != nil || !strings.HasSuffix(u.Hostname(), ".sigstore.dev") {
+			return false
+		}
+	}
+	return true
 }
 
 // explain adds to an error of sigstore's library what it means.
