@@ -95,6 +95,27 @@ test-fleet: build $(BIN)/temporal-server ## carry out a fleet with Temporal, who
 $(BIN)/temporal-server: $(wildcard cmd/tape-fleet-temporal/server/*)
 	$(GO) build -C cmd/tape-fleet-temporal/server -o $(CURDIR)/$@ .
 
+# Sigstore's servers, and the packages that they are.
+SIGSTORE := fulcio rekor-server timestamp-server tesseract
+$(BIN)/sigstore/fulcio: package := github.com/sigstore/fulcio
+$(BIN)/sigstore/rekor-server: package := github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix
+$(BIN)/sigstore/timestamp-server: package := github.com/sigstore/timestamp-authority/v2/cmd/timestamp-server
+$(BIN)/sigstore/tesseract: package := github.com/transparency-dev/tesseract/cmd/tesseract/posix
+
+.PHONY: test-sigstore
+test-sigstore: build $(SIGSTORE:%=$(BIN)/sigstore/%) ## sign keyless with Sigstore's own servers, and verify when they and the network are gone
+	$(GO) test -C stages/sign/e2e -c -o $(CURDIR)/$(BIN)/sigstore/e2e.test .
+	@if unshare -n ip link set lo up 2>/dev/null; then \
+		TAPE=$(CURDIR)/$(BIN)/tape TAPE_SIGSTORE=$(CURDIR)/$(BIN)/sigstore TAPE_OUTSIDE=$$(readlink /proc/self/ns/net) \
+			unshare -n sh -c 'ip link set lo up && exec $(BIN)/sigstore/e2e.test -test.v -test.timeout 5m'; \
+	else \
+		echo "test-sigstore: SKIPPED TestOffline, whose network is taken down: that needs root, unshare of util-linux, and ip of iproute2" >&2; \
+	fi
+
+# Take minutes to build, the first time.
+$(SIGSTORE:%=$(BIN)/sigstore/%): stages/sign/e2e/go.mod
+	$(GO) build -C stages/sign/e2e -o $(CURDIR)/$@ $(package)
+
 .PHONY: fuzz
 FUZZTIME ?= 10s
 fuzz: ## run every fuzz target for a while: make fuzz FUZZTIME=1m

@@ -2,7 +2,8 @@
 
 // Package sigstoretest is a Sigstore in one process, for tests: an issuer of identity
 // tokens, Fulcio, a timestamp authority and Rekor v2, with a clock of its own. Each entry
-// is a log of its own, and certificates have no SCT.
+// is a log of its own, and certificates have no SCT; make test-sigstore uses the real
+// servers.
 package sigstoretest
 
 import (
