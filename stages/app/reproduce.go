@@ -145,26 +145,45 @@ func (o *ReproduceOptions) checkout(ctx context.Context, v *artifact.View) (stri
 	return top, nil
 }
 
+// pipeline returns the pipeline file to use: the one that is given or, where sources alone
+// do not say all, the one in the folder that is given. "" is none.
+func (o *ReproduceOptions) pipeline(sources []artifact.SourceParameters) (string, error) {
+	if IsPipeline(o.Source) {
+		return o.Source, nil
+	}
+	var reason string
+	for _, s := range sources {
+		switch {
+		case s.Environment != "":
+			reason = "environments"
+		case len(sources) > 1 && len(s.Options) > 0:
+			reason = "several sources with options"
+		}
+	}
+	if reason == "" {
+		return "", nil
+	}
+	if file := filepath.Join(o.Source, PipelineFile); IsPipeline(file) {
+		return file, nil
+	}
+	return "", usagef("it has %s, and there is no %s in %s: give the pipeline file that it was packed with", reason, PipelineFile, cmp.Or(o.Source, "this folder"))
+}
+
 // make makes the application again.
-func (o *ReproduceOptions) make(ctx context.Context, app *artifact.Application, p artifact.Provenance, top string) (*artifact.Application, error) {
+func (o *ReproduceOptions) make(ctx context.Context, app *artifact.Application, p artifact.Provenance, top string) (_ *artifact.Application, err error) {
 	parameters := p.BuildDefinition.ExternalParameters
 	if parameters.Naming != "" || parameters.Prefix != "" {
 		return nil, errors.New("it was relocated: reproduce the application that it was relocated from")
 	}
 	options := Options{Environment: o.Environment, Args: o.Args, Platform: parameters.Platform, NoCache: true, Version: p.RunDetails.Builder.Version["tape"]}
-	if IsPipeline(o.Source) {
-		options.Pipeline = o.Source
-	} else {
+	if options.Pipeline, err = o.pipeline(parameters.Sources); err != nil {
+		return nil, err
+	}
+	if options.Pipeline == "" {
 		for _, s := range parameters.Sources {
-			if s.Environment != "" {
-				return nil, usagef("it has environments: give the pipeline file that it was packed with")
-			}
 			source, err := sourceOf(s, top)
 			if err != nil {
 				return nil, err
-			}
-			if len(parameters.Sources) > 1 && len(source.Settings) > 0 {
-				return nil, usagef("it has several sources with options: give the pipeline file that it was packed with")
 			}
 			options.Sources = append(options.Sources, source)
 		}
