@@ -281,6 +281,7 @@ func TestToLayout(t *testing.T) {
 		"wrong for good":   {registrytest.Corrupt(1000), 100, false},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait between tries
 			var left atomic.Int32
 			left.Store(test.times)
 			isBlob := registrytest.Is(registrytest.Blobs, http.MethodGet)
