@@ -25,7 +25,8 @@ func (a *program) reproduceCommand() *cobra.Command {
 provenance states and the images that it has, without pushing anything, and
 compares the digests of the roots. SOURCE is a clone of its repository that has
 this commit checked out (default: this folder), or the pipeline file that it was
-packed with; tape.yaml of that folder is used if it has environments. Exit status: 0 same, 1 it differs, and what differs first is named.`,
+packed with. tape.yaml of that folder is used if the application has
+environments. Exit status: 0 same; 1 differs, and what differs first is named.`,
 		Args: argsRange(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			env, err := a.environment(cmd.Context())
