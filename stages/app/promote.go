@@ -147,10 +147,8 @@ func (p *promotion) verify(ctx context.Context, at *opened) error {
 	if err != nil {
 		return err
 	}
-	for _, link := range verified.Links {
-		if !link.OK {
-			return refused{fmt.Errorf("it is not verified: %s: %s", link.Name, link.Reason)}
-		}
+	if err := broken(verified, "verified"); err != nil {
+		return err
 	}
 	if verified.Root != p.app.Root.Digest {
 		return refused{fmt.Errorf("it was %s, and is %s now", p.app.Root.Digest, verified.Root)}

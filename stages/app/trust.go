@@ -140,14 +140,14 @@ func checkTrust(ctx context.Context, file string, at *opened, root ocispec.Descr
 	if err != nil {
 		return err
 	}
-	return broken(checked)
+	return broken(checked, "trusted")
 }
 
-// broken is an error where a link does not hold.
-func broken(r *VerifyResult) error {
+// broken returns an error that says what an application is not, if a link does not hold.
+func broken(r *VerifyResult, what string) error {
 	for _, link := range r.Links {
 		if !link.OK {
-			return refused{fmt.Errorf("it is not trusted: %s: %s", link.Name, link.Reason)}
+			return refused{fmt.Errorf("it is not %s: %s: %s", what, link.Name, link.Reason)}
 		}
 	}
 	return nil

@@ -151,7 +151,7 @@ func TestTrustPackage(t *testing.T) {
 	a.untagged(t, to, "v1")
 }
 
-// Someone whom a Sigstore certified signs, and nobody is asked who verifies.
+// A certified identity signs, and verifying makes no request to the Sigstore.
 func TestVerifyIdentity(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
 	sigstore, err := sigstoretest.New(time.Now)

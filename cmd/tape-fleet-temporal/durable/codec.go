@@ -89,7 +89,7 @@ func (s *sealing) Encode(payloads []*common.Payload) ([]*common.Payload, error) 
 }
 
 // Decode implements [converter.PayloadCodec]. It refuses what is not sealed,
-// because whoever wrote that does not have the key.
+// because its writer does not have the key.
 func (s *sealing) Decode(payloads []*common.Payload) ([]*common.Payload, error) {
 	out := make([]*common.Payload, len(payloads))
 	for i, p := range payloads {

@@ -157,7 +157,7 @@ func (a *program) signWith(ctx context.Context, env app.Environment, f signFlags
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(a.Err, "note: each signature is entered in %s for good: whoever reads it sees who signed (the identity and issuer of the token), when, and the digest of what\n", strings.Join(sigstore.Logs(), ", "))
+	fmt.Fprintf(a.Err, "note: each signature is entered in %s for good: its readers see who signed (the identity and issuer of the token), when, and the digest of what\n", strings.Join(sigstore.Logs(), ", "))
 	return signer, nil
 }
 

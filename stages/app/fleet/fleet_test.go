@@ -526,8 +526,8 @@ func TestWrongClock(t *testing.T) {
 	if report := l.pack(t, fleet.PackageOptions{Options: l.options(t, "right")}); report.Totals.Done != 1 {
 		t.Errorf("a commit that is dated before its parent: %+v", report.Applications)
 	}
-	// Where there is no history, the dates are what is known: no tag moves, and whoever
-	// knows better says so.
+	// Where there is no history, the dates are what is known: no tag moves, unless
+	// the user forces it.
 	if err := os.RemoveAll(filepath.Join(l.dir, ".git")); err != nil {
 		t.Fatal(err)
 	}
