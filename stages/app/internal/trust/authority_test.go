@@ -88,10 +88,11 @@ func statement(t *testing.T, of digest.Digest, predicateType string) []byte {
 	return data
 }
 
-// bundle signs a statement.
+// bundle signs a statement, which is logged a minute after at: the certificate is made after the
+// caller looked at the clock, and must not begin after it was used.
 func (i instance) bundle(t *testing.T, statement []byte, at time.Time) *bundlev1.Bundle {
 	t.Helper()
-	e, err := i.AttestAtTime(identity, issuer, statement, at, true)
+	e, err := i.AttestAtTime(identity, issuer, statement, at.Add(time.Minute), true)
 	if err != nil {
 		t.Fatal(err)
 	}
