@@ -18,8 +18,8 @@ import (
 // maxBlob bounds what Get reads into memory.
 const maxBlob = 2 << 30
 
-// Put writes data into the store and describes it. What is there already is
-// not written again. It must not be changed afterwards: a store in memory keeps it,
+// Put writes data into the store and returns its descriptor. A blob that the store already has
+// is not written again. The data must not be changed afterwards: a store in memory keeps it
 // instead of a copy.
 func Put(ctx context.Context, store content.Ingester, mediaType string, data []byte) (ocispec.Descriptor, error) {
 	desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
@@ -33,8 +33,7 @@ func Put(ctx context.Context, store content.Ingester, mediaType string, data []b
 	return desc, nil
 }
 
-// Get reads a blob whole. It must not be written to: what is in memory already
-// is not copied.
+// Get reads a whole blob. The result must not be changed: a blob in memory is not copied.
 func Get(ctx context.Context, store content.Provider, desc ocispec.Descriptor) ([]byte, error) {
 	if desc.Size > maxBlob {
 		return nil, fmt.Errorf("read %s: %d bytes are more than the %d allowed", desc.Digest, desc.Size, int64(maxBlob))
@@ -62,8 +61,8 @@ type keeper interface {
 	KeepBytes(ctx context.Context, dgst digest.Digest, data []byte) error
 }
 
-// PutJSON writes v as canonical JSON: struct order, map keys sorted, no HTML
-// escaping, no newline at the end.
+// PutJSON writes v as canonical JSON: fields in the order of the struct, sorted map keys, no
+// HTML escaping, no final newline.
 func PutJSON(ctx context.Context, store content.Ingester, mediaType string, v any) (ocispec.Descriptor, error) {
 	data, err := MarshalJSON(v)
 	if err != nil {
@@ -91,7 +90,7 @@ func GetJSON(ctx context.Context, store content.Provider, desc ocispec.Descripto
 	return nil
 }
 
-// MarshalJSON encodes v as everything tape writes is encoded.
+// MarshalJSON encodes v in the form in which tape writes all its JSON.
 func MarshalJSON(v any) ([]byte, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)

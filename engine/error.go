@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// StageError says which node failed, and why.
+// StageError reports which node failed, and why.
 type StageError struct {
 	Node string
 	Err  error
@@ -16,10 +16,11 @@ type StageError struct {
 func (e *StageError) Error() string { return e.Node + ": " + e.Err.Error() }
 func (e *StageError) Unwrap() error { return e.Err }
 
-// OptionError is a mistake in the options of a stage that their schema cannot
-// tell: it shows when the stage is made, checked or run. Whoever has the file that they come from can say where it stands.
+// OptionError is a mistake in the options of a stage that their schema cannot express. It is
+// found when the stage is made, checked or run. A caller that has the file that the options
+// come from can add the position.
 type OptionError struct {
-	// Path leads to the option, or to a part of it: keys, and indexes of lists.
+	// Path leads to the option, or to a part of it: map keys, and indexes of lists.
 	Path []string
 	Err  error
 }
@@ -27,7 +28,7 @@ type OptionError struct {
 func (e *OptionError) Error() string { return e.Err.Error() }
 func (e *OptionError) Unwrap() error { return e.Err }
 
-// OptionErrors are all mistakes that a stage found in its options, one a line.
+// OptionErrors are all mistakes that a stage found in its options, one per line.
 type OptionErrors []*OptionError
 
 func (e OptionErrors) Error() string {
@@ -38,7 +39,7 @@ func (e OptionErrors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Unwrap gives the mistakes.
+// Unwrap returns the mistakes.
 func (e OptionErrors) Unwrap() []error {
 	out := make([]error, len(e))
 	for i, one := range e {
@@ -47,7 +48,7 @@ func (e OptionErrors) Unwrap() []error {
 	return out
 }
 
-// Mistaken is what is wrong with one option, by name; nil where err is.
+// Mistaken returns err as a mistake in the option of that name; nil if err is nil.
 func Mistaken(option string, err error) error {
 	if err == nil {
 		return nil

@@ -4,9 +4,8 @@ package engine
 
 import "sync"
 
-// queue hands events to a function in a goroutine of its own, in order. A
-// function that is slow holds up nothing: of the progress of one item it is told
-// the last only.
+// queue hands events to a function in a goroutine of its own, in order. A slow function delays
+// no one else: it receives only the latest progress event of each item.
 type queue struct {
 	tell func(Event)
 	done chan struct{}
@@ -19,8 +18,7 @@ type queue struct {
 	closed   bool
 }
 
-// newQueue starts a queue, which must be closed by the caller. A nil function is
-// told nothing.
+// newQueue starts a queue, which must be closed by the caller. The function may be nil.
 func newQueue(tell func(Event)) *queue {
 	q := &queue{tell: tell, done: make(chan struct{}), progress: map[[2]string]int{}}
 	q.ready = sync.NewCond(&q.mu)
@@ -42,7 +40,7 @@ func (q *queue) put(e Event) {
 	}
 	item := [2]string{e.Node, e.Item}
 	if e.State != "" || e.Message != "" {
-		delete(q.progress, item) // what comes later must not stand before this
+		delete(q.progress, item) // a later event must not come before this one
 	} else if at, waits := q.progress[item]; waits {
 		q.events[at] = e
 		return
@@ -53,7 +51,7 @@ func (q *queue) put(e Event) {
 	q.ready.Signal()
 }
 
-// close waits until all events were told.
+// close waits until all events have been handed over.
 func (q *queue) close() {
 	q.mu.Lock()
 	q.closed = true

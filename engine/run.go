@@ -25,55 +25,54 @@ import (
 )
 
 const (
-	// namespace is set for the parts of containerd that want one.
+	// namespace is required by some of containerd's packages.
 	namespace = "tape"
-	// fewestWorkers is for small machines: a stage mostly waits, for a registry
-	// or for another process.
+	// fewestWorkers is the minimum on small machines: a stage mostly waits for a registry or for
+	// another process.
 	fewestWorkers = 4
 )
 
 // Options of a run; the zero value runs everything in memory.
 type Options struct {
-	// Executor runs the nodes; it is required.
+	// Executor runs the nodes. It is required.
 	Executor Executor
-	// Store holds what is kept between runs. It must verify what it reads, as
-	// the one of engine/content/store does. The outputs of stages that are not
-	// Keyers never get there.
+	// Store holds what is kept between runs. It must verify what it reads, as the one of
+	// engine/content/store does. The outputs of stages that are not Keyers are never written to
+	// it.
 	Store Store
-	// Cache remembers which outputs a key led to; nil: nothing is kept.
+	// Cache maps keys to the outputs of earlier runs; nil keeps nothing.
 	Cache Cache
-	// Workers is how many nodes run at once; 0: as many as there are CPUs, and
-	// at least 4.
+	// Workers is how many nodes run at once; 0 is the number of CPUs, and at least 4.
 	Workers int
 	Log     *slog.Logger // nil: silent
-	// Secrets returns what references in the nodes stand for; nil knows none.
+	// Secrets returns the values of references in the nodes; nil if there are none.
 	Secrets Secrets
-	// Events is told what happens, in order and in one goroutine, which no stage
-	// waits for; Run returns when it has been told everything. It may be nil.
+	// Events receives all events, in order and from one goroutine, which no stage waits for. Run
+	// returns after the last one. It may be nil.
 	Events func(Event)
-	// Results are the outputs that the caller reads from the result. Others leave
-	// memory when the last node that takes them has ended; nil: all stay.
+	// Results lists the outputs that the caller reads from the result. Other outputs are
+	// released when the last node that reads them has ended; nil keeps all.
 	Results []Ref
 	// Strict ends the run at the first warning, with [ErrWarning].
 	Strict bool
-	// NoCache runs every node. What is made is kept all the same.
+	// NoCache runs every node. Outputs are still kept.
 	NoCache bool
-	// Audit reports whether the outputs that the cache has for a key are made again and
-	// compared. A difference ends the run with an *[AuditError]. Nil audits nothing.
+	// Audit reports whether cached outputs of a key are made again and compared. A difference
+	// ends the run with an *[AuditError]. Nil audits nothing.
 	Audit func(key digest.Digest) bool
 }
 
-// Cache remembers between runs which outputs the key of a node led to, as the
-// one of engine/cache does. Its methods may be called concurrently.
+// Cache remembers between runs which outputs the key of a node led to, as the one of
+// engine/cache does. Its methods may be called concurrently.
 type Cache interface {
-	// Get returns what was put under the key, or an error.
+	// Get returns the outputs that were put under the key, or an error.
 	Get(ctx context.Context, key digest.Digest) (map[string]ocispec.Descriptor, error)
-	// Put remembers outputs, whose blobs are in the store that is kept, and what those
-	// list, by its digest.
+	// Put remembers outputs. Their blobs, and the list by its digest, are in the store that is
+	// kept.
 	Put(ctx context.Context, key digest.Digest, outputs map[string]ocispec.Descriptor) error
 }
 
-// AuditError is an output in the cache that is another one if it is made again.
+// AuditError is a cached output that differs from the one made again.
 type AuditError struct {
 	Key        digest.Digest // of the node
 	Output     string
@@ -89,20 +88,20 @@ func (e *AuditError) Error() string {
 		"someone may have tampered with the entry, or the stage does not make the same twice", e.Kept, e.Output, e.Key, made)
 }
 
-// ErrWarning is the error of a strict run in which a stage warned.
+// ErrWarning is the error of a strict run in which a stage reported a warning.
 var ErrWarning = errors.New("a stage warned")
 
-// Result is what came of a run.
+// Result is the result of a run.
 type Result struct {
 	// Nodes are in the order of the graph.
 	Nodes []NodeResult
-	// Store has the outputs that [Options.Results] names, with what they list.
+	// Store has the outputs named in [Options.Results] and everything that they list.
 	Store Store
 	// Warnings that stages reported, in the order of the graph, then by message.
 	Warnings []Event
 }
 
-// NodeResult is what came of a node.
+// NodeResult is the result of a node.
 type NodeResult struct {
 	Name    string        `json:"name"`
 	State   State         `json:"state"`
@@ -122,12 +121,11 @@ func (r *Result) Output(ref Ref) (ocispec.Descriptor, error) {
 	return ocispec.Descriptor{}, fmt.Errorf("the run has no output %q", ref)
 }
 
-// Run runs the graph and returns when every stage that it started has ended.
-// One goroutine, the caller's, owns the state; a node starts when its inputs
-// are known, what stands first in the graph first. The first failure cancels
-// the stages that run and starts no other; it is returned as a *[StageError].
-// Where ctx ends first, its cause is returned. The result tells how far the run
-// came in either case.
+// Run runs the graph and returns when every stage that it started has ended. A single
+// goroutine, the caller's, owns the state. A node starts when its inputs are known, in the
+// order of the graph. The first failure cancels the running stages and starts no others; it is
+// returned as a *[StageError]. If ctx ends first, its cause is returned. In both cases the
+// result shows how far the run came.
 func Run(ctx context.Context, g *Graph, o Options) (*Result, error) {
 	if o.Workers <= 0 {
 		o.Workers = max(runtime.GOMAXPROCS(0), fewestWorkers)
@@ -157,7 +155,7 @@ type run struct {
 	warnings []Event
 }
 
-// ended is what a worker says of a node.
+// ended is a worker's report about a node.
 type ended struct {
 	node    int
 	state   State
@@ -169,7 +167,7 @@ type ended struct {
 	err      error
 }
 
-// all is the scheduler.
+// all schedules the nodes.
 func (r *run) all(ctx context.Context) (*Result, error) {
 	ctx, r.warned = context.WithCancelCause(ctx)
 	defer r.warned(nil)
@@ -181,11 +179,11 @@ func (r *run) all(ctx context.Context) (*Result, error) {
 		results = make([]NodeResult, len(nodes))
 		started = make([]time.Time, len(nodes))
 		pending = make([]int, len(nodes))   // inputs that are not known yet
-		feeds   = make([][]int, len(nodes)) // who waits for a node
+		feeds   = make([][]int, len(nodes)) // nodes that wait for a node
 		ready   []int                       // sorted
 		busy    int
 		failure error
-		stopped []string // what the end of ctx cut off
+		stopped []string // nodes that the end of ctx stopped
 		live    = r.outputs()
 	)
 	for i, n := range nodes {
@@ -237,7 +235,7 @@ func (r *run) all(ctx context.Context) (*Result, error) {
 			cancel(failure)
 			result.State, event.Err = Failed, e.err.Error()
 		default:
-			// It was stopped, or failed while it was being stopped.
+			// The stage was stopped, or failed while it was being stopped.
 			r.o.Log.Debug("stage stopped", "node", result.Name, "err", e.err)
 			result.State = Cancelled
 			stopped = append(stopped, result.Name)
@@ -264,7 +262,7 @@ func (r *run) all(ctx context.Context) (*Result, error) {
 	return &Result{Nodes: results, Store: r.layer, Warnings: r.sortedWarnings()}, failure
 }
 
-// live counts who will still read the outputs of nodes.
+// live counts the remaining readers of each node's outputs.
 type live struct {
 	layer    *store.Overlay
 	results  []Ref // nil: all
@@ -282,7 +280,8 @@ func (r *run) outputs() *live {
 	return l
 }
 
-// ended releases what a node was the last to read, and what nobody wants of its outputs.
+// ended releases the outputs that the node was the last to read, and those of its own that no
+// node reads.
 func (l *live) ended(n Node, retained map[string][]digest.Digest) {
 	for output, digests := range retained {
 		ref := Ref(n.Name + "." + output)
@@ -303,8 +302,8 @@ func (l *live) release(ref Ref) {
 	delete(l.retained, ref)
 }
 
-// work runs a node in a goroutine of its own and always says how it ended, even
-// where the stage ends the goroutine.
+// work runs a node in a goroutine of its own and always reports its end, even if the stage ends
+// the goroutine.
 func (r *run) work(ctx context.Context, node int, inputs map[string]ocispec.Descriptor) {
 	e := ended{err: errors.New("the stage ended its goroutine")}
 	defer func() {
@@ -314,7 +313,7 @@ func (r *run) work(ctx context.Context, node int, inputs map[string]ocispec.Desc
 	e = r.execute(ctx, r.graph.nodes[node], inputs)
 }
 
-// execute finds the outputs of a node in the cache, or has the stage make them.
+// execute finds the outputs of a node in the cache, or runs the stage.
 func (r *run) execute(ctx context.Context, n Node, inputs map[string]ocispec.Descriptor) (e ended) {
 	hold := r.layer.Hold()
 	defer hold.LetGo()
@@ -385,7 +384,7 @@ func (r *run) executeTask(ctx context.Context, task *Task) ended {
 	return ended{state: Done, key: key, outputs: outputs}
 }
 
-// audit makes the outputs of a node again, and compares them with those of the cache.
+// audit makes the outputs of a node again and compares them with the cached ones.
 func (r *run) audit(ctx context.Context, task *Task, key digest.Digest, kept Outputs) error {
 	report := task.Report
 	task.Report = func(Event) {} // the replay has reported it
@@ -402,8 +401,8 @@ func (r *run) audit(ctx context.Context, task *Task, key digest.Digest, kept Out
 	return nil
 }
 
-// check tells whether outputs are what their node was to make: those that
-// others want are there, and every blob reads back with its digest.
+// check verifies the outputs of a node: those that others read must exist, and every blob must
+// match its digest.
 func (r *run) check(ctx context.Context, n Node, outputs Outputs) error {
 	for _, name := range r.graph.wanted(n.Name) {
 		if _, ok := outputs[name]; !ok {
@@ -431,7 +430,7 @@ func (r *run) retain(ctx context.Context, outputs Outputs) (map[string][]digest.
 	out := map[string][]digest.Digest{}
 	for name, desc := range outputs {
 		all, err := r.layer.Closure(ctx, desc)
-		if err != nil && !errdefs.IsNotFound(err) { // it lies below
+		if err != nil && !errdefs.IsNotFound(err) { // it is in the store below
 			return nil, fmt.Errorf("output %q: %w", name, err)
 		}
 		for _, one := range all {
@@ -442,9 +441,9 @@ func (r *run) retain(ctx context.Context, outputs Outputs) (map[string][]digest.
 	return out, nil
 }
 
-// keep puts outputs where the next run finds them, all at once: each waits for
-// the disk. What they list is kept under its digest, so that whoever prunes the cache
-// and its store need not know what outputs are.
+// keep puts all outputs of a node into the kept store at once, because each waits for the disk.
+// The list of what they name is kept under its digest, so that pruning the cache and its store
+// requires no knowledge of outputs.
 func (r *run) keep(ctx context.Context, key digest.Digest, outputs Outputs) error {
 	kept := maps.Clone(outputs)
 	for name, desc := range outputs {
@@ -466,8 +465,8 @@ func (r *run) keep(ctx context.Context, key digest.Digest, outputs Outputs) erro
 	return r.o.Cache.Put(ctx, key, kept)
 }
 
-// emit passes an event on. Those of a goroutine that a stage left behind, which
-// come after the run, are lost.
+// emit passes an event on. Events of a goroutine that a stage left behind are dropped after the
+// run.
 func (r *run) emit(e Event) {
 	if e.At.IsZero() {
 		e.At = time.Now()
@@ -483,7 +482,7 @@ func (r *run) emit(e Event) {
 	r.events.put(e)
 }
 
-// sortedWarnings has an order that does not depend on how the run went.
+// sortedWarnings returns the warnings in an order that does not depend on scheduling.
 func (r *run) sortedWarnings() []Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()

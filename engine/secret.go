@@ -15,9 +15,9 @@ import (
 	"sync"
 )
 
-// Secret is a reference to a value that no node, output, event or error may hold:
-// secret://NAME stands for a text, and secret://NAME?json for a value in JSON. A
-// reference is the whole of a string in the configuration of a node.
+// Secret is a reference to a value that must not appear in a node, output, event or error:
+// secret://NAME refers to a text, and secret://NAME?json to a JSON value. A reference is always
+// a whole string in the configuration of a node.
 type Secret string
 
 const (
@@ -28,7 +28,7 @@ const (
 // NewSecret returns the reference to a text.
 func NewSecret(name string) Secret { return Secret(secretScheme + name) }
 
-// NewJSONSecret returns the reference to a value in JSON.
+// NewJSONSecret returns the reference to a JSON value.
 func NewJSONSecret(name string) Secret { return Secret(secretScheme + name + secretJSON) }
 
 // IsSecret reports whether a text is a reference.
@@ -41,11 +41,11 @@ func (s Secret) Name() (name string, isJSON bool) {
 	return strings.CutSuffix(strings.TrimPrefix(string(s), secretScheme), secretJSON)
 }
 
-// Secrets returns what the name of a secret stands for. It is asked where a task
-// runs, and may be called concurrently; nil knows none.
+// Secrets returns the value of a named secret. It is called where a task runs, and may be
+// called concurrently; nil knows none.
 type Secrets func(ctx context.Context, name string) (string, error)
 
-// value returns what a reference stands for, as encoding/json decodes it.
+// value returns the value of a reference, as encoding/json decodes it.
 func (s Secrets) value(ctx context.Context, secret Secret) (any, error) {
 	name, isJSON := secret.Name()
 	if s == nil {
@@ -60,12 +60,12 @@ func (s Secrets) value(ctx context.Context, secret Secret) (any, error) {
 	}
 	value, err := decode([]byte(text))
 	if err != nil {
-		return nil, fmt.Errorf("secret %s: its value is not JSON", name) // and is not told
+		return nil, fmt.Errorf("secret %s: its value is not JSON", name) // which is not repeated in the error
 	}
 	return value, nil
 }
 
-// Reveal replaces the references in a JSON document by what they stand for.
+// Reveal replaces the references in a JSON document by their values.
 func (s Secrets) Reveal(ctx context.Context, document json.RawMessage) (json.RawMessage, error) {
 	return replace(document, func(v any) (any, bool, error) {
 		text, ok := v.(string)
@@ -77,15 +77,14 @@ func (s Secrets) Reveal(ctx context.Context, document json.RawMessage) (json.Raw
 	})
 }
 
-// Reveal replaces the references in a JSON document, which another stage handed
-// on, by what they stand for.
+// Reveal replaces the references in a JSON document that another stage handed on by their
+// values.
 func (t *Task) Reveal(ctx context.Context, document json.RawMessage) (json.RawMessage, error) {
 	return t.Secrets.Reveal(ctx, document)
 }
 
-// Conceal puts references in the place of values in a JSON document that a stage
-// hands on: those that the configuration of its node has, wherever what they stand
-// for is a whole value of the document.
+// Conceal replaces values in a JSON document that a stage hands on by references: those in the
+// configuration of its node, wherever the value of one is a whole value of the document.
 func (t *Task) Conceal(ctx context.Context, document json.RawMessage) (json.RawMessage, error) {
 	references, err := t.references(ctx)
 	if err != nil || len(references) == 0 {
@@ -98,7 +97,7 @@ func (t *Task) Conceal(ctx context.Context, document json.RawMessage) (json.RawM
 	})
 }
 
-// references are those of the node, by the value that each stands for.
+// references returns the references of the node by their values.
 func (t *Task) references(ctx context.Context) (map[string]Secret, error) {
 	found := map[Secret]bool{}
 	if _, err := replace(t.Node.Config, func(v any) (any, bool, error) {
@@ -125,7 +124,7 @@ func (t *Task) references(ctx context.Context) (map[string]Secret, error) {
 		if err := add(v, secret); err != nil {
 			return nil, err
 		}
-		// A text may have been read as the number, say, that an option wants.
+		// A text may have been read as another type that an option wants, such as a number.
 		if text, ok := v.(string); ok {
 			if v, err := decode([]byte(text)); err == nil {
 				name, _ := secret.Name()
@@ -138,8 +137,8 @@ func (t *Task) references(ctx context.Context) (map[string]Secret, error) {
 	return out, nil
 }
 
-// replace copies a JSON document with the values replaced that fn has another one
-// for. A document without references is left as it is.
+// replace copies a JSON document, replacing the values for which fn returns another. A document
+// without references is returned unchanged.
 func replace(document json.RawMessage, fn func(v any) (any, bool, error)) (json.RawMessage, error) {
 	if len(document) == 0 {
 		return document, nil
@@ -191,17 +190,17 @@ func decode(data []byte) (any, error) {
 	return v, nil
 }
 
-// hiddenFrom is how long a value must be to be looked for in a text: to hide every 3
-// or true would leave no message readable.
+// hiddenFrom is the least length of a value that is hidden in a text: hiding every "3" or
+// "true" would make messages unreadable.
 const hiddenFrom = 6
 
-// gate hides in what a task says the secrets that were revealed to it.
+// gate hides the secrets that were revealed to a task in everything that it reports.
 type gate struct {
 	mu       sync.Mutex
 	revealed map[string]bool
 }
 
-// hide puts a gate before whatever the task says from now on.
+// hide puts a gate before everything that the task reports from now on.
 func (t *Task) hide() {
 	if t.gate != nil {
 		return
@@ -225,8 +224,8 @@ func (t *Task) hide() {
 	t.gate = g
 }
 
-// guard is deferred by whoever runs a task, after hide: a panic becomes an error, and an error
-// does not tell a secret.
+// guard is deferred by the function that runs a task, after hide. It turns a panic into an
+// error, and hides secrets in errors.
 func (t *Task) guard(err *error) {
 	g := t.gate
 	if v := recover(); v != nil {
@@ -246,7 +245,7 @@ func (t *Task) guard(err *error) {
 	}
 }
 
-// text is a text that may be told.
+// text returns a text without the secrets.
 func (g *gate) text(s string) string {
 	g.mu.Lock()
 	defer g.mu.Unlock()

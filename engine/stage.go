@@ -14,43 +14,43 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Stage is one step of a pipeline. A stage keeps its configuration and its
-// dependencies; what a run hands it is in the task. Run may be called from any
-// goroutine, and by several runs at once.
+// Stage is one step of a pipeline. A stage holds its configuration and its dependencies;
+// everything that belongs to a run is in the task. Run may be called concurrently, also by
+// several runs.
 type Stage interface {
 	Run(ctx context.Context, t *Task) (Outputs, error)
 }
 
-// Keyer is a stage whose outputs are kept between runs. Key covers the stage's
-// kind, version and configuration and whatever else its outputs depend on
-// besides the inputs; it is called once the inputs are known. Where it is empty
-// the outputs are not kept this time. A stage that is not a Keyer runs every time.
+// Keyer is a stage whose outputs are kept between runs. Key covers the stage's kind, version
+// and configuration, and everything else that its outputs depend on besides the inputs; it is
+// called once the inputs are known. If it is empty, the outputs of this run are not kept. A
+// stage that is not a Keyer runs every time.
 type Keyer interface {
 	Stage
 	Key(ctx context.Context, t *Task) (digest.Digest, error)
 }
 
-// Checker is a Stage that can say what is wrong with its options, and with what
-// they name, before anything runs. A run says the same; it need not call Check.
+// Checker is a Stage that can report mistakes in its options, and in what they name, before
+// anything runs. A run reports the same mistakes; it need not call Check.
 type Checker interface {
 	Stage
 	Check(ctx context.Context) error
 }
 
-// Replayer is a Keyer that has something to say also when its kept outputs are
-// used instead of running it, such as the warnings of the run that made them.
-// Replay changes nothing; its error makes the stage run.
+// Replayer is a Keyer that has something to report even if its kept outputs are used instead of
+// running it, such as the warnings of the run that made them. Replay changes nothing; if it
+// fails, the stage is run.
 type Replayer interface {
 	Keyer
 	Replay(ctx context.Context, t *Task, outputs Outputs) error
 }
 
-// Outputs names what a stage made. Every descriptor's blob is in Task.Store; so is what
-// a manifest or an index among them lists, unless it is nowhere in the run. Nothing
-// else passes from one stage to another.
+// Outputs are the results of a stage by name. The blob of every descriptor is in Task.Store,
+// and so is everything that a manifest or an index among them lists, unless no part of the run
+// has it. Nothing else passes from one stage to another.
 type Outputs map[string]ocispec.Descriptor
 
-// Store is what a stage reads and writes: the part of containerd's content.Store that
+// Store is what a stage reads from and writes to: the part of containerd's content.Store that
 // is about blobs. Reads are verified against the digest.
 type Store interface {
 	content.Provider
@@ -58,21 +58,21 @@ type Store interface {
 	content.Ingester
 }
 
-// Task is what a node is given to run.
+// Task is the input of one run of a node.
 type Task struct {
-	// Node is what is run.
+	// Node is the node to run.
 	Node Node
-	// Inputs holds a descriptor for every input of the node. An input that
-	// takes several is spelled name/<key>, one entry a key.
+	// Inputs holds a descriptor for every input of the node. The entries of an input that takes
+	// several are named name/<key>.
 	Inputs map[string]ocispec.Descriptor
-	// Store has every input's blob and what that names, and takes every output's.
-	// What else is written to it is gone when the task ends.
+	// Store has the blobs of all inputs and everything that they name, and takes those of the
+	// outputs. Other blobs that are written to it are removed when the task ends.
 	Store Store
-	// Secrets returns what references in the configuration of the node, and in its
-	// inputs, stand for. The values must not get into outputs, events and errors.
+	// Secrets returns the values of references in the configuration of the node and in its
+	// inputs. The values must not appear in outputs, events or errors.
 	Secrets Secrets
 	Log     *slog.Logger
-	// Report tells of progress; never nil. Node and time are filled in.
+	// Report reports progress. It is never nil, and fills in node and time.
 	Report func(Event)
 
 	transient bool
@@ -80,13 +80,12 @@ type Task struct {
 	gate      *gate
 }
 
-// DoNotKeep says, from within Run, that the outputs of this run are good for
-// this run only, although the stage is a Keyer: something entered them that the
-// key does not cover.
+// DoNotKeep is called by Run if its outputs must not be reused by later runs although the stage
+// is a Keyer, because they depend on something that the key does not cover.
 func (t *Task) DoNotKeep() { t.transient = true }
 
-// Skip reports, from within Run, that there was nothing to do, and why. The outputs
-// count as those of any other run.
+// Skip is called by Run if there was nothing to do, with the reason. The outputs count as those
+// of any other run.
 func (t *Task) Skip(why string) { t.skipped = why }
 
 // Many returns the inputs name/<key> of a port that takes several, by key.

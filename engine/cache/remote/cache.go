@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package remote keeps small documents in a repository of a registry, under keys, for all
+// Package remote keeps small documents under keys in a repository of a registry, for all
 // machines that may read it.
 //
-// An entry is one manifest with one blob, tagged by the key: it takes at most three requests
-// to put, two to get, and one to miss. Its digests and its key are checked, it expires, and
-// where keys are trusted it must be signed by one of them. Without that, whoever may write
+// An entry is one manifest with one blob, tagged by the key: it takes at most three requests to
+// put, two to get, and one to miss. Its digests and its key are checked, it expires, and if
+// keys are trusted it must be signed by one of them. Without trusted keys, anyone who may write
 // to the repository decides what readers get.
 //
-// A cache costs a run neither its result nor much of its time. Whatever is wrong with it or
-// with an entry is a miss, and a warning, of which there is one in a run; waiting is
-// bounded; and reading or writing, if it failed a few times or cost a few seconds too many, is
-// not tried again.
+// A cache never changes the result of a run and takes little of its time. Any failure of the
+// cache or of an entry is a miss and a warning, of which there is one per run; waiting is
+// bounded; and after a few failures or a few wasted seconds, reading or writing is not tried
+// again.
 package remote
 
 import (
@@ -37,20 +37,19 @@ const (
 	// have been faster.
 	getTime = 5 * time.Second
 	putTime = 5 * time.Second
-	// maxFailures and maxWasted are how many operations of a kind may fail in a run, and how
-	// much time those may take that fail, or take longer than slowTime.
+	// maxFailures and maxWasted bound how many operations of a kind may fail in a run, and how
+	// much time may be spent on operations that fail or take longer than slowTime.
 	maxFailures = 3
 	maxWasted   = 5 * time.Second
 	slowTime    = 2 * time.Second
 )
 
-// Options say how a cache is used. The zero value reads and writes entries without
-// signatures.
+// Options configure a cache. The zero value reads and writes entries without signatures.
 type Options struct {
-	// Signer signs what is put; nil signs nothing.
+	// Signer signs entries; nil signs nothing.
 	Signer signature.Signer
-	// Trust are the keys of which one must have signed what is read; none: signatures are
-	// not looked at. A cache with trusted keys and without a Signer is only read.
+	// Trust lists the keys of which one must have signed an entry. If it is empty, signatures
+	// are ignored. A cache with trusted keys and without a Signer is read-only.
 	Trust []signature.Verifier
 	// Keep is how long an entry is used after it was put; 0 is [DefaultKeep].
 	Keep time.Duration
@@ -62,21 +61,21 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Cache is a cache in a repository. Its methods may be called concurrently. It is for one
-// run: what failed is not tried for ever.
+// Cache is a cache in a repository. Its methods may be called concurrently. It serves one run,
+// because operations that keep failing are given up.
 type Cache struct {
 	repo *registry.Repository
 	o    Options
 	*health
 }
 
-// health is what a run knows of its cache.
+// health records how the cache has behaved during the run.
 type health struct {
 	reads, writes side
 	warned        sync.Once
 }
 
-// New returns the cache in a repository, which it does not ask yet.
+// New returns the cache in a repository. It sends no request.
 func New(repo *registry.Repository, o Options) *Cache {
 	if o.Keep <= 0 {
 		o.Keep = DefaultKeep
@@ -93,7 +92,7 @@ func New(repo *registry.Repository, o Options) *Cache {
 	return &Cache{repo: repo, o: o, health: &health{}}
 }
 
-// ReadOnly returns the same cache, into which nothing is put.
+// ReadOnly returns the same cache, to which nothing is written.
 func (c *Cache) ReadOnly() *Cache {
 	only := *c
 	only.o.ReadOnly = true
@@ -103,10 +102,9 @@ func (c *Cache) ReadOnly() *Cache {
 // Name returns the name of the entry of a key, for messages.
 func (c *Cache) Name(key digest.Digest) string { return c.repo.Ref(tagPrefix + key.Encoded()) }
 
-// Get returns the documents under a key, or an error of class ErrNotFound, whatever the
-// reason: there is no entry, it has expired or is damaged, no trusted key signed it, or the
-// registry did not answer in time. Only where ctx has ended, or the key is not valid, is the
-// error another.
+// Get returns the documents under a key, or an error of class ErrNotFound for any reason: there
+// is no entry, it has expired or is damaged, no trusted key signed it, or the registry did not
+// answer in time. The error is of another class only if ctx has ended or the key is invalid.
 func (c *Cache) Get(ctx context.Context, key digest.Digest) (map[string][]byte, error) {
 	tag, err := tagOf(key)
 	if err != nil {
@@ -130,7 +128,7 @@ func (c *Cache) Get(ctx context.Context, key digest.Digest) (map[string][]byte, 
 	return documents, nil
 }
 
-// get returns as well what failed of the registry, and not of the entry.
+// get also returns a failure of the registry, as opposed to one of the entry.
 func (c *Cache) get(ctx context.Context, tag string, key digest.Digest) (documents map[string][]byte, failed, err error) {
 	_, data, err := c.repo.Manifest(ctx, tag)
 	if errdefs.IsNotFound(err) {
@@ -158,13 +156,13 @@ func (c *Cache) get(ctx context.Context, tag string, key digest.Digest) (documen
 	return documents, nil, err
 }
 
-// What is no reason for a warning.
+// Reasons that do not deserve a warning.
 var (
 	errAbsent  = errors.New("there is no entry")
 	errExpired = errors.New("the entry has expired")
 )
 
-// miss logs why an entry is not used, and returns the error of that.
+// miss logs why an entry is not used, and returns that reason as an error.
 func (c *Cache) miss(ctx context.Context, key digest.Digest, reason error) error {
 	name := c.Name(key)
 	c.o.Log.DebugContext(ctx, "no entry to use", "entry", name, "reason", reason)
@@ -174,17 +172,15 @@ func (c *Cache) miss(ctx context.Context, key digest.Digest, reason error) error
 	return fmt.Errorf("cache entry %s: %w: %w", name, reason, errdefs.ErrNotFound)
 }
 
-// warn is the only warning of a run: a cache with which something is wrong has more of it
-// than anybody wants to read.
+// warn logs the only warning of a run: more would repeat the same failure.
 func (c *Cache) warn(ctx context.Context, message, entry string, reason error) {
 	c.warned.Do(func() {
 		c.o.Log.WarnContext(ctx, message+"; there may be more", "entry", entry, "reason", reason)
 	})
 }
 
-// Put puts documents under a key. An error means that the next run does not find them; it
-// need not be handled where that costs time only, and what there is to say about it has been
-// logged.
+// Put puts documents under a key. An error means that the next run will not find them. It has
+// been logged, and callers that lose only time by it may ignore it.
 func (c *Cache) Put(ctx context.Context, key digest.Digest, documents map[string][]byte) error {
 	return c.PutAbout(ctx, key, "", documents)
 }
@@ -254,8 +250,7 @@ type side struct {
 }
 
 // ended counts an operation that took some time, and failed unless err is nil. It reports
-// whether the side is given up for it. Where something is not permitted, the first failure is
-// enough.
+// whether the side is given up because of it. A denied operation is enough.
 func (s *side) ended(err error, took time.Duration) (last bool) {
 	before := s.givenUp()
 	s.mu.Lock()
@@ -276,7 +271,7 @@ func (s *side) givenUp() bool {
 	return s.denied || s.failures >= maxFailures || s.wasted >= maxWasted
 }
 
-// denied reports whether a registry does not permit something.
+// denied reports whether the registry denied an operation.
 func denied(err error) bool {
 	return errdefs.IsPermissionDenied(err) || errdefs.IsUnauthorized(err)
 }

@@ -27,9 +27,9 @@ import (
 	"github.com/taped-dev/tape/engine/content/descriptor"
 )
 
-// How an entry lies in its repository: a manifest with one layer, the pack, which is the
-// config as well, because another blob would take two more requests. The manifest has a tag
-// made of the key.
+// The shape of an entry in its repository: a manifest with one layer, the pack, which is also
+// the config, because another blob would take two more requests. The manifest's tag is derived
+// from the key.
 const (
 	artifactPrefix = "application/vnd.tape.cache.entry."
 	artifactType   = artifactPrefix + "v1"
@@ -46,8 +46,8 @@ const (
 )
 
 const (
-	// maxPack is the size of the largest pack, before it is compressed: what takes longer to
-	// fetch than to make again is not worth keeping.
+	// maxPack bounds a pack before compression. A larger one takes longer to fetch than to make
+	// again.
 	maxPack = 64 << 20
 	// maxDocuments is how many documents an entry may have.
 	maxDocuments = 10_000
@@ -82,8 +82,8 @@ type statement struct {
 	Expires time.Time     `json:"expires"`
 }
 
-// message is what is signed: it begins with its type, so that the signature is of nothing
-// else that the key signs.
+// message returns the bytes to sign. They begin with their type, so that no other use of the
+// key can produce the signature.
 func (s statement) message() ([]byte, error) {
 	data, err := engine.MarshalJSON(s)
 	return append([]byte(artifactType+"\n"), data...), err

@@ -82,8 +82,7 @@ func readOutputs(documents map[string][]byte) (map[string]ocispec.Descriptor, er
 	return found, nil
 }
 
-// Put implements [engine.Cache]. Where the outputs cannot be shared, they are kept all the
-// same.
+// Put implements [engine.Cache]. Outputs that cannot be shared are still kept locally.
 func (o *outputs) Put(ctx context.Context, key digest.Digest, made map[string]ocispec.Descriptor) error {
 	if err := o.local.Put(ctx, key, made); err != nil {
 		return err

@@ -24,7 +24,7 @@ const (
 	supersededFor = 24 * time.Hour
 )
 
-// State is what an entry is good for.
+// State is the state of an entry.
 type State string
 
 // The states.
@@ -48,7 +48,7 @@ type Entry struct {
 	Reason  string        `json:"reason,omitempty"` // why it is unusable
 }
 
-// Entries reads all entries, the oldest first. It takes a request for each, and unlike Get
+// Entries reads all entries, oldest first. It takes one request per entry, and unlike Get it
 // fails if the registry does.
 func (c *Cache) Entries(ctx context.Context) ([]Entry, error) {
 	tags, err := c.repo.Tags(ctx)
@@ -81,7 +81,8 @@ func (c *Cache) Entries(ctx context.Context) ([]Entry, error) {
 	return entries, nil
 }
 
-// entry reads the entry of a tag; nil: it went away meanwhile, or is something else.
+// entry reads the entry of a tag. It returns nil if the tag was removed meanwhile or is not an
+// entry.
 func (c *Cache) entry(ctx context.Context, tag string) (*Entry, error) {
 	desc, data, err := c.repo.Manifest(ctx, tag)
 	if errdefs.IsNotFound(err) {
@@ -107,7 +108,8 @@ func (c *Cache) entry(ctx context.Context, tag string) (*Entry, error) {
 	return out, nil
 }
 
-// supersede marks usable entries about what a later one has been about for a while.
+// supersede marks usable entries that a later entry about the same subject has superseded for
+// long enough.
 func (c *Cache) supersede(entries []Entry) {
 	later := map[string]time.Time{}
 	for i := len(entries) - 1; i >= 0; i-- {
@@ -122,13 +124,13 @@ func (c *Cache) supersede(entries []Entry) {
 	}
 }
 
-// Info says what a cache holds.
+// Info describes the contents of a cache.
 type Info struct {
 	Repository string        `json:"repository"`
 	Entries    int           `json:"entries"`
 	Bytes      int64         `json:"bytes"` // of the packs
 	States     map[State]int `json:"states"`
-	// Oldest and Newest are when the entries were made that can be used.
+	// Oldest and Newest are the times at which the usable entries were made.
 	Oldest time.Time `json:"oldest,omitzero"`
 	Newest time.Time `json:"newest,omitzero"`
 }
@@ -156,9 +158,9 @@ func (c *Cache) Info(ctx context.Context) (*Info, error) {
 	return info, nil
 }
 
-// PruneOptions say what goes besides what nobody can use.
+// PruneOptions select what Prune removes in addition to unusable entries.
 type PruneOptions struct {
-	// MaxAge removes entries that were put this long ago; 0: at any age.
+	// MaxAge removes entries that are older; 0 sets no limit.
 	MaxAge time.Duration
 	// All removes every entry.
 	All bool
@@ -166,17 +168,17 @@ type PruneOptions struct {
 	DryRun bool
 }
 
-// Pruned says what was removed.
+// Pruned reports what was removed.
 type Pruned struct {
 	Removed []Entry `json:"removed"`
 	Left    int     `json:"left"`
-	// Bytes are those of the packs of what was removed. The registry frees them when it
-	// collects its garbage.
+	// Bytes is the size of the packs of removed entries. The registry frees them at its next
+	// garbage collection.
 	Bytes int64 `json:"bytes"`
 }
 
-// Prune removes the tags of entries that have expired, are superseded, or cannot be used.
-// The error is of class ErrNotImplemented where the registry does not delete.
+// Prune removes the tags of entries that have expired, are superseded, or cannot be used. The
+// error is of class ErrNotImplemented if the registry does not support deletion.
 func (c *Cache) Prune(ctx context.Context, o PruneOptions) (*Pruned, error) {
 	entries, err := c.Entries(ctx)
 	if err != nil {
@@ -206,8 +208,7 @@ func (c *Cache) Prune(ctx context.Context, o PruneOptions) (*Pruned, error) {
 	return pruned, nil
 }
 
-// remove removes the tag of an entry or, in a registry that deletes by digest alone, its
-// manifest.
+// remove removes the tag of an entry, or its manifest if the registry deletes only by digest.
 func (c *Cache) remove(ctx context.Context, e Entry) error {
 	err := c.repo.Delete(ctx, e.Tag)
 	if errdefs.IsNotImplemented(err) {
