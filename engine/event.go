@@ -18,23 +18,22 @@ const (
 	Cancelled State = "cancelled"
 )
 
-// The levels of a message. One without a level is progress, which is shown or not.
+// The levels of a message. A message without a level is progress, which need not be shown.
 const (
-	// Warning is the level of a message that --strict makes an error.
+	// Warning is the level of a message that --strict turns into an error.
 	Warning = "warning"
-	// Note is the level of a message that is worth reading in every run and is no
-	// fault: it is shown as a warning is, and fails nothing.
+	// Note is the level of a message that is worth reading in every run but reports no fault: it
+	// is shown like a warning, and never fails a run.
 	Note = "note"
 )
 
-// Event tells of a change of state (State set), of progress (Current and Total,
-// in bytes where Unit is "bytes") or of something worth knowing (Message). It is
-// plain data: the engine prints nothing.
+// Event reports a change of state (State is set), progress (Current and Total, in bytes if Unit
+// is "bytes") or a message. It is plain data: the engine prints nothing.
 type Event struct {
 	Node    string    `json:"node"`
 	State   State     `json:"state,omitempty"`
 	At      time.Time `json:"at"`
-	Item    string    `json:"item,omitempty"` // what Current and Total count, where not the whole node
+	Item    string    `json:"item,omitempty"` // what Current and Total count, unless it is the whole node
 	Current int64     `json:"current,omitempty"`
 	Total   int64     `json:"total,omitempty"`
 	Unit    string    `json:"unit,omitempty"`  // "bytes", "images", "files"

@@ -13,27 +13,25 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Executor runs the tasks of a graph. [Stages] runs them in this process;
-// another executor may hand a task, whose node is data, to another process that
-// shares the store. Its methods may be called concurrently.
+// Executor runs the tasks of a graph. [Stages] runs them in this process. Because a node is
+// data, another executor may pass a task to another process that shares the store. Its methods
+// may be called concurrently.
 type Executor interface {
-	// Run makes the outputs of a task; their blobs are in Task.Store.
+	// Run returns the outputs of a task. Their blobs are in Task.Store.
 	Run(ctx context.Context, t *Task) (Outputs, error)
-	// Key returns the key of a task, as [Keyer] has it, "" where the outputs are
-	// not kept.
+	// Key returns the key of a task as defined by [Keyer], "" if the outputs are not kept.
 	Key(ctx context.Context, t *Task) (digest.Digest, error)
-	// Replay is called where kept outputs are used in the place of Run, as
-	// [Replayer] has it.
+	// Replay is called, as defined by [Replayer], when kept outputs are used instead of Run.
 	Replay(ctx context.Context, t *Task, outputs Outputs) error
 }
 
-// Stages is the executor of this process. It holds, for each kind of node, what
-// makes the stage of a configuration. A stage that panics fails, and what a task says
-// holds no secret that was revealed to it.
+// Stages is the executor of this process: for each kind of node, a constructor of the stage
+// from its configuration. A panic of a stage becomes an error, and secrets that were revealed
+// to a task are hidden in its events and errors.
 type Stages map[string]func(config json.RawMessage) (Stage, error)
 
-// Stage makes the stage of a node, with what the references in its configuration
-// stand for.
+// Stage returns the stage of a node, with the references in its configuration replaced by their
+// values.
 func (s Stages) Stage(ctx context.Context, n Node, secrets Secrets) (Stage, error) {
 	make, ok := s[n.Kind]
 	if !ok {

@@ -16,8 +16,8 @@ import (
 // Ref names an output of a node: "node.output".
 type Ref string
 
-// Split gives the two halves. A node's name may hold dots, an output's may not;
-// ok is false where either half is empty.
+// Split returns the two parts. The name of a node may contain dots, that of an output may not;
+// ok is false if either part is empty.
 func (r Ref) Split() (node, output string, ok bool) {
 	i := strings.LastIndexByte(string(r), '.')
 	if i < 0 {
@@ -27,48 +27,47 @@ func (r Ref) Split() (node, output string, ok bool) {
 	return node, output, node != "" && output != ""
 }
 
-// Node is a stage at its place in a graph. It is data: an [Executor] may write it
-// down and run it elsewhere.
+// Node is one use of a stage in a graph. It is data: an [Executor] may serialize it and run it
+// elsewhere.
 type Node struct {
 	Name string `json:"name"`
-	// Kind of the stage, and the configuration that it is made of, with references
-	// ([Secret]) in the place of secrets.
+	// Kind of the stage, and the configuration that it is made from, with references ([Secret])
+	// instead of secrets.
 	Kind   string          `json:"kind"`
 	Config json.RawMessage `json:"config,omitempty"`
-	// Inputs by name. An input that takes several has one entry a key,
-	// name/<key>.
+	// Inputs by name. An input that takes several has one entry for each, named name/<key>.
 	Inputs map[string]Ref `json:"inputs,omitempty"`
-	// Outputs are the names that the stage declares; nil is whatever it makes.
+	// Outputs are the names that the stage declares; nil allows any.
 	Outputs []string `json:"outputs,omitempty"`
-	// Effects reports whether running the node changes anything but the store:
-	// a dry run leaves it out.
+	// Effects reports whether running the node changes anything but the store. A dry run leaves
+	// such nodes out.
 	Effects bool `json:"effects,omitempty"`
-	// Needs are what a process must have to run the node.
+	// Needs lists what a process must have to run the node.
 	Needs []Need `json:"needs,omitempty"`
 }
 
-// Need is something outside the store that a stage stands on.
+// Need is something outside the store that a stage depends on.
 type Need string
 
-// What a stage may need.
+// The needs of stages.
 const (
-	NeedFiles        Need = "files"        // the source's, as they lie on this machine
+	NeedFiles        Need = "files"        // the files of the source on this machine
 	NeedInterpreters Need = "interpreters" // installed programs that render
 	NeedRegistries   Need = "registries"   // a network and credentials
-	NeedLocalImages  Need = "local images" // of Docker, containerd or a layout on this machine
-	NeedKey          Need = "key"          // that signs
+	NeedLocalImages  Need = "local images" // images in Docker, containerd or a layout on this machine
+	NeedKey          Need = "key"          // private keys
 )
 
-// Graph is a set of nodes that is known to be sound: names are unique, every
-// reference leads somewhere, and nothing needs itself. It is immutable.
+// Graph is a valid set of nodes: names are unique, every reference is to an existing node, and
+// there are no cycles. It is immutable.
 type Graph struct {
-	nodes []Node // each after what it needs, depth first
+	nodes []Node // each after its dependencies, depth first
 	index map[string]int
-	needs [][]int // indexes of the nodes that feed a node, each once, sorted
+	needs [][]int // for each node the indexes of its dependencies, unique and sorted
 }
 
-// NewGraph validates the nodes and orders them. Depth first means that a run
-// does, as far as the inputs allow, first what stands first.
+// NewGraph validates the nodes and orders them. The order is depth first, so that a run follows
+// the order of the arguments as far as the inputs allow.
 func NewGraph(nodes ...Node) (*Graph, error) {
 	given := make(map[string]int, len(nodes))
 	for i, n := range nodes {
@@ -116,7 +115,7 @@ func NewGraph(nodes ...Node) (*Graph, error) {
 	return g, nil
 }
 
-// resolve finds the node that an input comes from.
+// resolve returns the node that an input comes from.
 func (n Node) resolve(input string, nodes []Node, given map[string]int) (int, error) {
 	ref := n.Inputs[input]
 	name, output, ok := ref.Split()
@@ -133,7 +132,7 @@ func (n Node) resolve(input string, nodes []Node, given map[string]int) (int, er
 	return from, nil
 }
 
-// depthFirst orders nodes so that each stands after what it needs.
+// depthFirst orders nodes so that each comes after its dependencies.
 func depthFirst(nodes []Node, needs [][]int) ([]int, error) {
 	const (
 		unseen = iota
@@ -174,12 +173,12 @@ func depthFirst(nodes []Node, needs [][]int) ([]int, error) {
 	return order, nil
 }
 
-// WithoutEffects returns the names of the nodes that change nothing but the
-// store, and do not wait for one that does. Stages that are harmless count as such.
+// WithoutEffects returns the names of the nodes that change only the store and do not depend on
+// one that changes more. Stages in harmless are taken to change only the store.
 func (g *Graph) WithoutEffects(harmless ...string) []string {
 	effects := make([]bool, len(g.nodes))
 	var names []string
-	for i, n := range g.nodes { // what is needed stands before
+	for i, n := range g.nodes { // dependencies come first
 		effects[i] = n.Effects && !slices.Contains(harmless, n.Kind) || slices.ContainsFunc(g.needs[i], func(from int) bool { return effects[from] })
 		if !effects[i] {
 			names = append(names, n.Name)
@@ -188,11 +187,11 @@ func (g *Graph) WithoutEffects(harmless ...string) []string {
 	return names
 }
 
-// Nodes are in the order in which one worker would run them. The slice must not
-// be changed.
+// Nodes returns the nodes in the order in which a single worker would run them. The slice must
+// not be changed.
 func (g *Graph) Nodes() []Node { return g.nodes }
 
-// wanted are the outputs of a node that others take, sorted.
+// wanted returns the outputs of a node that other nodes read, sorted.
 func (g *Graph) wanted(node string) []string {
 	var names []string
 	for _, n := range g.nodes {
@@ -206,7 +205,7 @@ func (g *Graph) wanted(node string) []string {
 	return slices.Compact(names)
 }
 
-// checkName keeps names fit for a Ref, an event and one line of print.
+// checkName restricts names to those that fit a Ref, an event and one line of output.
 func checkName(name string) error {
 	if name == "" {
 		return errors.New("a node has no name")

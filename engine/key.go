@@ -10,10 +10,10 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// nodeKey is what a Keyer's outputs are kept under: its own key together with
-// the name and digest of every input. Which node it is, and what made the
-// inputs, does not count; so an output that came out the same as the last time
-// stops the rebuild of all that lies below.
+// nodeKey returns the key under which the outputs of a Keyer are kept: its own key together
+// with the name and digest of every input. The key does not depend on the node's name or on
+// what made the inputs, so an output that is the same as last time stops the rebuild of
+// everything below it.
 func nodeKey(stage digest.Digest, inputs map[string]ocispec.Descriptor) (digest.Digest, error) {
 	definition := struct {
 		Version int           `json:"version"` // of this encoding

@@ -24,16 +24,16 @@ import (
 	"github.com/taped-dev/tape/engine/content/store"
 )
 
-// Elsewhere is an executor that runs every node in a process of its own, over one
-// store: the proof that a node is data. The process calls [Serve].
+// Elsewhere is an executor that runs every node in a separate process over a shared store,
+// which proves that a node is data. The process calls [Serve].
 type Elsewhere struct {
-	// Stages run the nodes that stay here.
+	// Stages runs the nodes that stay in this process.
 	engine.Stages
-	// Store is what the processes share.
+	// Store is shared by the processes.
 	Store engine.Store
-	// Command makes a process that will call Serve.
+	// Command returns the command of a process that calls Serve.
 	Command func(ctx context.Context) *exec.Cmd
-	// Here are needs that only this process meets, such as a key.
+	// Here lists the needs that only this process meets, such as a key.
 	Here []engine.Need
 
 	mu         sync.Mutex
@@ -41,15 +41,15 @@ type Elsewhere struct {
 	said       []byte
 }
 
-// Away returns the names of the nodes that ran in other processes, and of those that
-// ran here, sorted.
+// Away returns the names of the nodes that ran in other processes and of those that ran here,
+// sorted.
 func (e *Elsewhere) Away() (away, here []string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Sorted(slices.Values(e.away)), slices.Sorted(slices.Values(e.stay))
 }
 
-// Said returns all that went to and came from the processes, beside the store and the
+// Said returns everything that was exchanged with the processes, except the store and the
 // secrets that they asked for.
 func (e *Elsewhere) Said() []byte {
 	e.mu.Lock()
@@ -57,7 +57,7 @@ func (e *Elsewhere) Said() []byte {
 	return slices.Clone(e.said)
 }
 
-// sent is a task on its way to a process, and ran what comes back.
+// sent is a task for a process, and ran its result.
 type (
 	sent struct {
 		Node   engine.Node                   `json:"node"`
@@ -82,7 +82,7 @@ func (e *Elsewhere) Run(ctx context.Context, t *engine.Task) (engine.Outputs, er
 	if here {
 		return e.Stages.Run(ctx, t)
 	}
-	// What ran here lies in the memory of this process.
+	// The outputs of nodes that ran here are in the memory of this process.
 	for name, desc := range t.Inputs {
 		if err := e.share(ctx, t.Store, desc); err != nil {
 			return nil, fmt.Errorf("input %s: %w", name, err)
@@ -113,7 +113,7 @@ func (e *Elsewhere) Run(ctx context.Context, t *engine.Task) (engine.Outputs, er
 	return out.Outputs, nil
 }
 
-// share puts a blob, and what it lists, into the store of all processes.
+// share copies a blob, and everything that it lists, into the shared store.
 func (e *Elsewhere) share(ctx context.Context, from engine.Store, desc ocispec.Descriptor) error {
 	all, err := store.Closure(ctx, from, desc)
 	if err != nil {
@@ -132,8 +132,8 @@ func (e *Elsewhere) share(ctx context.Context, from engine.Store, desc ocispec.D
 	return nil
 }
 
-// run runs a process that may ask for secrets: a name at one pipe, a line each in JSON,
-// and the answer at another.
+// run runs a process that may ask for secrets: it writes names to one pipe, as one line of JSON
+// each, and reads the answers from another.
 func run(ctx context.Context, cmd *exec.Cmd, secrets engine.Secrets) error {
 	ask, asks, err := os.Pipe()
 	if err != nil {
@@ -154,13 +154,13 @@ func run(ctx context.Context, cmd *exec.Cmd, secrets engine.Secrets) error {
 	return cmd.Wait()
 }
 
-// answered is a secret, or why there is none.
+// answered is a secret, or the error of resolving it.
 type answered struct {
 	Value string `json:"value"`
 	Err   string `json:"err,omitempty"`
 }
 
-// answer serves the secrets of a task to a process until that ends.
+// answer serves the secrets of a task to a process until the process ends.
 func answer(ctx context.Context, ask io.Reader, answers io.Writer, secrets engine.Secrets) {
 	for names := json.NewDecoder(ask); ; {
 		var name string
@@ -179,7 +179,7 @@ func answer(ctx context.Context, ask io.Reader, answers io.Writer, secrets engin
 	}
 }
 
-// asked returns the secrets of the process that started this one.
+// asked returns the secrets of the parent process.
 func asked() engine.Secrets {
 	var mu sync.Mutex
 	ask, answers := os.NewFile(3, "ask"), json.NewDecoder(os.NewFile(4, "answers"))
@@ -200,8 +200,8 @@ func asked() engine.Secrets {
 	}
 }
 
-// Serve is what a process does that [Elsewhere] starts: it reads a task from stdin,
-// runs it over the store and writes what came of it to stdout.
+// Serve is the main function of a process that [Elsewhere] starts: it reads a task from stdin,
+// runs it over the store and writes the result to stdout.
 func Serve(ctx context.Context, stages engine.Executor, shared engine.Store) error {
 	var task sent
 	if err := json.NewDecoder(os.Stdin).Decode(&task); err != nil {

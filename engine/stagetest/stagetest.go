@@ -38,36 +38,35 @@ type Blob struct {
 	Data      []byte
 }
 
-// JSON is a document as a blob, encoded as [engine.PutJSON] does.
+// JSON returns a document as a blob, encoded as by [engine.PutJSON].
 func JSON(mediaType string, v any) (Blob, error) {
 	data, err := engine.MarshalJSON(v)
 	return Blob{MediaType: mediaType, Data: data}, err
 }
 
-// Decode reads the document in a blob.
+// Decode decodes the document in a blob.
 func (b Blob) Decode(v any) error { return json.Unmarshal(b.Data, v) }
 
-// Case is a stage with what it is given.
+// Case is a stage with its inputs.
 type Case struct {
 	Stage  engine.Stage
 	Inputs map[string]Blob
-	// Also is in the store without being an input: what manifests and indexes among
-	// the inputs list.
+	// Also is in the store without being an input, such as blobs that manifests and indexes
+	// among the inputs list.
 	Also []Blob
-	// Node is what the stage is told that it is. Its Outputs are the names that the
-	// kind declares.
+	// Node is the node that the stage runs as. Its Outputs are the names that the kind declares.
 	Node engine.Node
-	// Secrets are the values that references of the node and the inputs stand for.
+	// Secrets are the values of references in the node and the inputs.
 	Secrets map[string]string
 	Log     *slog.Logger // nil: silent
 }
 
-// Result is what a stage made of a case.
+// Result is the result of a case.
 type Result struct {
 	Outputs map[string]Blob
 	// Descriptors of the outputs, as the stage returned them.
 	Descriptors engine.Outputs
-	// Store has the outputs, and what else the stage wrote.
+	// Store has the outputs and everything else that the stage wrote.
 	Store engine.Store
 	// Events that the stage reported, in order.
 	Events []engine.Event
@@ -91,7 +90,7 @@ func (c Case) Run(ctx context.Context) (*Result, error) {
 	return c.run(ctx, layer, layer, func() {})
 }
 
-// run puts the inputs into one store and gives the stage another, over it. hear is called
+// run puts the inputs into one store and gives the stage another store over it. It calls hear
 // with each event.
 func (c Case) run(ctx context.Context, below, given engine.Store, hear func()) (*Result, error) {
 	inputs := map[string]ocispec.Descriptor{}
@@ -165,7 +164,7 @@ func (c Case) secret(_ context.Context, name string) (string, error) {
 	return value, nil
 }
 
-// slow is how long an event takes where its consumer is slow.
+// slow is the time that a slow consumer takes for an event.
 const slow = time.Millisecond
 
 // Check runs the stage several times and says what is wrong with it:
@@ -229,7 +228,7 @@ func (c Case) Check(ctx context.Context) error {
 	return nil
 }
 
-// checkNames holds that the outputs are declared.
+// checkNames checks that the outputs are declared.
 func (c Case) checkNames(r *Result) error {
 	for _, name := range slices.Sorted(maps.Keys(r.Outputs)) {
 		if c.Node.Outputs != nil && !slices.Contains(c.Node.Outputs, name) {
@@ -239,7 +238,7 @@ func (c Case) checkNames(r *Result) error {
 	return nil
 }
 
-// checkReads holds that the stage read only what it may.
+// checkReads checks that the stage read only its inputs and what they list.
 func checkReads(ctx context.Context, r *Result, counted *counter) error {
 	left := maps.Clone(counted.read)
 	maps.DeleteFunc(left, func(dgst digest.Digest, _ bool) bool { return counted.written[dgst] })
@@ -264,7 +263,7 @@ func checkReads(ctx context.Context, r *Result, counted *counter) error {
 	return nil
 }
 
-// checkSecrets holds that no value of a secret got out.
+// checkSecrets checks that the values of secrets were not disclosed.
 func (c Case) checkSecrets(r *Result) error {
 	for _, name := range slices.Sorted(maps.Keys(c.Secrets)) {
 		text, err := json.Marshal(c.Secrets[name])
@@ -286,7 +285,7 @@ func (c Case) checkSecrets(r *Result) error {
 	return nil
 }
 
-// checkKey holds that a task has one key.
+// checkKey checks that the key of a task does not vary.
 func checkKey(ctx context.Context, keyer engine.Keyer, task *engine.Task) error {
 	a, errA := keyer.Key(ctx, task)
 	b, errB := keyer.Key(ctx, task)
@@ -303,8 +302,8 @@ func checkKey(ctx context.Context, keyer engine.Keyer, task *engine.Task) error 
 
 var errCancelled = errors.New("cancelled by stagetest")
 
-// checkCancelled ends the context before the stage's at-th use of its store; 0
-// is before it starts.
+// checkCancelled ends the context before the at-th use of the store; 0 is before the stage
+// starts.
 func (c Case) checkCancelled(ctx context.Context, at int) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -327,7 +326,7 @@ func (c Case) checkCancelled(ctx context.Context, at int) error {
 	return nil
 }
 
-// same compares outputs and says where they part.
+// same compares outputs and returns an error that names the first difference.
 func same(a, b map[string]Blob) error {
 	if namesA, namesB := slices.Sorted(maps.Keys(a)), slices.Sorted(maps.Keys(b)); !slices.Equal(namesA, namesB) {
 		return fmt.Errorf("outputs are %s and %s", strings.Join(namesA, ", "), strings.Join(namesB, ", "))
@@ -351,7 +350,7 @@ func same(a, b map[string]Blob) error {
 
 func excerpt(data []byte, at int) []byte { return data[at:min(at+40, len(data))] }
 
-// watched counts what a stage does with its store.
+// watched counts how a stage uses its store.
 type watched struct {
 	engine.Store
 	*counter
@@ -362,7 +361,7 @@ type counter struct {
 	uses          int
 	at            int // the use at which to cancel
 	cancel        context.CancelCauseFunc
-	read, written map[digest.Digest]bool // nil: not noted
+	read, written map[digest.Digest]bool // nil: not recorded
 }
 
 func (c *counter) use() {
@@ -405,7 +404,7 @@ func (w watched) Writer(ctx context.Context, opts ...content.WriterOpt) (content
 	return watchedWriter{writer, w.counter}, nil
 }
 
-// watchedWriter notes what is written.
+// watchedWriter records writes.
 type watchedWriter struct {
 	content.Writer
 	*counter

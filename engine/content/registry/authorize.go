@@ -26,14 +26,14 @@ import (
 )
 
 const (
-	// maxRefusals is how many authorizations of one request may be refused: a token may
-	// be refused before it expires, and the next one while the request waits its turn.
+	// maxRefusals bounds how many authorizations of one request may be refused: a token may be
+	// refused before it expires, and the next one while the request waits its turn.
 	maxRefusals = 3
-	// maxTokenLife is how long a token is believed to live at most.
+	// maxTokenLife is the longest lifetime of a token that is trusted.
 	maxTokenLife = 24 * time.Hour
 )
 
-// origin is scheme, host and port: what credentials and tokens belong to. (RFC 6454)
+// origin returns scheme, host and port (RFC 6454), to which credentials and tokens belong.
 func origin(u *url.URL) string {
 	scheme, port := strings.ToLower(u.Scheme), u.Port()
 	switch {
@@ -44,50 +44,50 @@ func origin(u *url.URL) string {
 		port = "80"
 	}
 	if docker.IsLocalhost(u.Host) {
-		// containerd's transport finds out by itself what is spoken there.
+		// containerd's transport finds out by itself which protocol the host speaks.
 		scheme = "local"
 	}
 	return scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 }
 
-// authorizer answers the challenges of the hosts that requests are sent to, each with
-// the credentials of that host. It is used in place of containerd's, which goes by the
-// name of the host alone, asks for the scope of its first challenge with every token,
-// keeps a token that is refused, and reads one challenge a header.
+// authorizer answers the challenges of the hosts that requests are sent to, each with the
+// credentials of that host. It replaces containerd's authorizer, which looks only at the name
+// of the host, asks for the scope of its first challenge with every token, keeps a token that
+// was refused, and reads only one challenge per header.
 type authorizer struct {
 	client      *http.Client // for tokens
 	header      http.Header  // of requests for tokens
 	credentials func(ctx context.Context, name string) (user, secret string, err error)
-	// clear reports whether a host may be sent credentials in the clear.
+	// clear reports whether credentials may be sent to a host in plain text.
 	clear func(host string) bool
 
 	mu      sync.Mutex
 	origins map[string]*authority
 }
 
-// authority is what is known of an origin that asks for authorization.
+// authority is what is known about an origin that asks for authorization.
 type authority struct {
 	host       string
 	encrypted  bool // it is reached by https
 	bearer     *challenge
 	realm      *url.URL // of bearer
 	basic      bool
-	getsTokens bool                // its token server takes no POST
-	scopes     map[string][]string // that it asked for where others were to be sent
+	getsTokens bool                // its token server does not accept POST
+	scopes     map[string][]string // that it asks for instead of those of the request
 	tokens     map[string]*token   // by scopes and repository
 }
 
-// token is asked for by one request at a time.
+// token is requested by one request at a time.
 type token struct {
 	turn  chan struct{}
-	value string    // "": none, or it was refused
-	until time.Time // zero: until it is refused
+	value string    // "": there is none, or it was refused
+	until time.Time // zero: valid until it is refused
 }
 
 var _ docker.Authorizer = (*authorizer)(nil)
 
-// Authorize implements [docker.Authorizer]. When it fails it closes the body of the
-// request: what writes to it would wait for ever.
+// Authorize implements [docker.Authorizer]. If it fails it closes the body of the request,
+// because a writer to the body would otherwise wait forever.
 func (a *authorizer) Authorize(ctx context.Context, req *http.Request) error {
 	value, err := a.authorization(ctx, req)
 	if err != nil {
@@ -133,7 +133,7 @@ func basic(host, user, secret string) (string, error) {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+secret)), nil
 }
 
-// token gives the token for what is wanted, which one caller asks for. asked are the
+// token returns the token for the wanted scopes, which a single caller requests. asked are the
 // scopes that the registry named in answer to such a request.
 func (a *authorizer) token(ctx context.Context, at *authority, seen authority, wanted, asked []string, user, secret string) (string, error) {
 	both := mergeScopes(wanted, asked)
@@ -152,8 +152,8 @@ func (a *authorizer) token(ctx context.Context, at *authority, seen authority, w
 		return value, nil
 	}
 	var err error
-	// A token server may give no token for two repositories at once, nor for another
-	// name of a repository than it knows.
+	// A token server may refuse a token for two repositories at once, or for a repository under
+	// another name than it knows.
 	tries := [][]string{both}
 	for _, scopes := range [][]string{mergeScopes(asked, nil), mergeScopes(wanted, nil)} {
 		if len(scopes) > 0 && !slices.ContainsFunc(tries, func(s []string) bool { return slices.Equal(s, scopes) }) {
@@ -189,7 +189,7 @@ func (a *authorizer) tokenOf(at *authority, key string) *token {
 	return t
 }
 
-// valid is the token for a request, "" where another is needed.
+// valid returns the token for a request, "" if a new one is needed.
 func (a *authorizer) valid(t *token) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -199,8 +199,8 @@ func (a *authorizer) valid(t *token) string {
 	return "Bearer " + t.value
 }
 
-// expiry is when another token is asked for, a little before the end of its life in
-// seconds. Zero is not known.
+// expiry returns when a new token is requested, a little before the end of its lifetime in
+// seconds. Zero means unknown.
 func expiry(seconds int) time.Time {
 	if seconds <= 0 {
 		return time.Time{}
@@ -209,7 +209,7 @@ func expiry(seconds int) time.Time {
 	return time.Now().Add(life - min(life/10, 10*time.Second))
 }
 
-// fetch asks the token server.
+// fetch requests a token.
 func (a *authorizer) fetch(ctx context.Context, at *authority, seen authority, scopes []string, user, secret string) (value string, life int, err error) {
 	realm := seen.realm
 	if secret != "" && seen.encrypted && realm.Scheme != "https" && !a.clear(realm.Host) {
@@ -231,7 +231,7 @@ func (a *authorizer) fetch(ctx context.Context, at *authority, seen authority, s
 		if failed := tokenFailure(seen, err); !isRefusal(failed) {
 			return "", 0, failed
 		}
-		// Many take only GET, and say so in many ways.
+		// Many servers accept only GET, and report this in many ways.
 	}
 	resp, err := auth.FetchToken(ctx, a.client, a.header, options)
 	if err != nil {
@@ -245,7 +245,7 @@ func (a *authorizer) fetch(ctx context.Context, at *authority, seen authority, s
 	return resp.Token, resp.ExpiresInSeconds, nil
 }
 
-// shortAnswer is the answer of a token server, or an error, without its content codings.
+// shortAnswer is the answer of a token server, bounded and without its content codings.
 type shortAnswer struct {
 	body    io.Reader
 	codings []string
@@ -270,9 +270,9 @@ func (a *shortAnswer) Read(p []byte) (int, error) {
 	return a.text.Read(p)
 }
 
-// plainToken is the answer of a token server as containerd reads it: the life of a token as
-// a number of seconds, and without what is of no use here and may have any form. It leaves
-// what is not an answer with a token as it is.
+// plainToken returns the answer of a token server as containerd reads it: with the lifetime as
+// a number of seconds, and without fields that are not needed and may have any form. An answer
+// without a token is returned unchanged.
 func plainToken(data []byte) []byte {
 	var answer struct {
 		Token        string          `json:"token,omitempty"`
@@ -295,8 +295,7 @@ func plainToken(data []byte) []byte {
 	return plain
 }
 
-// tokenFailure tells a token server that gives no token, which is a refusal, from one
-// that cannot be asked.
+// tokenFailure distinguishes a token server that refuses a token from one that cannot be asked.
 func tokenFailure(at authority, err error) error {
 	if _, ok := errors.AsType[*requestError](err); ok {
 		return err
@@ -313,13 +312,13 @@ func tokenFailure(at authority, err error) error {
 	return &authError{host: at.realm.Host, reason: "the token server did not answer with a token", cause: err, refused: true}
 }
 
-// isRefusal reports whether a token server answered, without a token.
+// isRefusal reports whether a token server answered without a token.
 func isRefusal(err error) bool {
 	failed, ok := errors.AsType[*authError](err)
 	return ok && failed.refused
 }
 
-// authError is a request that cannot be authorized.
+// authError is the error of a request that cannot be authorized.
 type authError struct {
 	host    string
 	reason  string
@@ -388,7 +387,7 @@ func (a *authorizer) AddResponses(ctx context.Context, responses []*http.Respons
 	return nil
 }
 
-// newAuthority reads what an origin offers.
+// newAuthority reads the challenges of an origin.
 func newAuthority(at *url.URL, offered []challenge) *authority {
 	out := &authority{host: at.Host, encrypted: at.Scheme == "https", scopes: map[string][]string{}, tokens: map[string]*token{}}
 	for _, c := range offered {
@@ -410,7 +409,7 @@ func newAuthority(at *url.URL, offered []challenge) *authority {
 	return out
 }
 
-// same reports whether tokens of one serve for the other.
+// same reports whether a token of one is valid for the other.
 func (a *authority) same(b *authority) bool {
 	if a.basic != b.basic || (a.bearer == nil) != (b.bearer == nil) || a.encrypted != b.encrypted {
 		return false
@@ -418,7 +417,7 @@ func (a *authority) same(b *authority) bool {
 	return a.bearer == nil || *a.realm == *b.realm && a.bearer.parameters["service"] == b.bearer.parameters["service"]
 }
 
-// mergeScopes joins the actions on each resource, and sorts.
+// mergeScopes joins the actions on each resource, sorted.
 func mergeScopes(lists ...[]string) []string {
 	actions := map[string][]string{}
 	for _, scope := range slices.Concat(lists...) {
@@ -445,8 +444,8 @@ func mergeScopes(lists ...[]string) []string {
 
 type repositoryKey struct{}
 
-// credentialsName is what credentials are looked up by: the host, and the repository
-// there that the request is about.
+// credentialsName returns the name by which credentials are looked up: the host, and the
+// repository that the request is about.
 func credentialsName(ctx context.Context, host string) string {
 	if path, ok := ctx.Value(repositoryKey{}).(string); ok {
 		return host + "/" + path

@@ -11,15 +11,15 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// pace is the part of a limit that is used. Requests leave evenly spaced, but arrive as the
-// network and the schedulers of two machines please: some that belong to one window of a
-// quota are counted in the next. Without the rest they would be refused.
+// pace is the share of a limit that is used. Requests leave evenly spaced, but networks and the
+// schedulers of two machines change the spacing: some requests are counted in the next window
+// of a quota. Without the margin they would be refused.
 const pace = 0.95
 
-// Rate is how many requests a host is sent in a second, at most.
+// Rate is the largest number of requests per second that a host is sent.
 type Rate float64
 
-// ParseRate parses a number of requests a second or a minute: "300/s", "100/m".
+// ParseRate parses a number of requests per second or minute: "300/s", "100/m".
 func ParseRate(text string) (Rate, error) {
 	number, unit, _ := strings.Cut(text, "/")
 	seconds := map[string]Rate{"s": 1, "m": 60}[unit]
@@ -36,8 +36,8 @@ func (r *Rate) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// Limits are rates by host, spelled as in references, with its port where that has one.
-// docker.io is the host that it stands for, registry-1.docker.io.
+// Limits are rates by host, spelled as in references, with the port if there is one. docker.io
+// stands for its host, registry-1.docker.io.
 type Limits map[string]Rate
 
 // ParseLimit parses a host and its rate: "registry.example.com=300/s".
@@ -61,8 +61,8 @@ func (l Limits) Share(n int) Limits {
 	return shares
 }
 
-// Limit sets the limits of hosts, for requests from now on; those of others stay. A client
-// begins with those of [Options.Limits].
+// Limit sets the limits of hosts for later requests; those of other hosts are unchanged. A
+// client starts with those of [Options.Limits].
 func (c *Client) Limit(limits Limits) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -72,13 +72,13 @@ func (c *Client) Limit(limits Limits) {
 			budget.SetLimit(used)
 			continue
 		}
-		// A request that could not leave when it might have is not made up for: two at once
-		// would be one too many in a window of a quota that other processes use as well.
+		// A request that could have left earlier is not made up for: two at once would be one too
+		// many in a window of a quota that other processes use as well.
 		c.budgets[name] = rate.NewLimiter(used, 1)
 	}
 }
 
-// await waits until the limit of a host, if it has one, lets a request go.
+// await waits until the limit of a host, if it has one, allows a request.
 func (c *Client) await(ctx context.Context, host string) error {
 	c.mu.Lock()
 	budget, ok := c.budgets[limitedHost(host)]
@@ -98,7 +98,8 @@ func (c *Client) await(ctx context.Context, host string) error {
 	return nil
 }
 
-// limitedError is a request that was given up while it waited for the limit of its host.
+// limitedError is the error of a request that was given up while it waited for the limit of its
+// host.
 type limitedError struct {
 	host  string
 	cause error
@@ -110,8 +111,8 @@ func (e *limitedError) Error() string {
 
 func (e *limitedError) Unwrap() error { return e.cause }
 
-// limitedHost is the one name of a host for limits: neither the port of its scheme nor the
-// case of its letters makes it another.
+// limitedHost returns the canonical name of a host for limits, without the default port and in
+// lower case.
 func limitedHost(host string) string {
 	host = strings.ToLower(host)
 	host = strings.TrimSuffix(strings.TrimSuffix(host, ":443"), ":80")

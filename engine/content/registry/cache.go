@@ -9,12 +9,12 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// cacheBudget is how many bytes of manifests a client remembers: those of some
-// thousand images.
+// cacheBudget is how many bytes of manifests a client remembers, enough for a few thousand
+// images.
 const cacheBudget = 32 << 20
 
-// manifestCache remembers manifests by repository and digest, and which digest a
-// tag had. It forgets the manifests it has known longest.
+// manifestCache remembers manifests by repository and digest, and the digests of tags. The
+// oldest manifests are forgotten first.
 type manifestCache struct {
 	mu    sync.Mutex
 	known map[manifestKey]manifest

@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// challenge is one way to authorize that a server offers in WWW-Authenticate
-// (RFC 9110, 11.6.1).
+// challenge is one way to authorize that a server offers in WWW-Authenticate (RFC 9110,
+// 11.6.1).
 type challenge struct {
 	scheme     string            // in lower case
 	parameters map[string]string // by name in lower case
 }
 
-// challenges parses all WWW-Authenticate headers of an answer, in order. A header may
-// list several challenges, of schemes that are not known here, and values may be
-// quoted with commas in them. What cannot be read ends its header.
+// challenges parses all WWW-Authenticate headers of an answer, in order. A header may list
+// several challenges, also of unknown schemes, and values may be quoted with commas in them. A
+// malformed part ends its header.
 func challenges(header http.Header) []challenge {
 	var out []challenge
 	for _, value := range header.Values("WWW-Authenticate") {
@@ -42,7 +42,7 @@ func parseChallenges(s string) []challenge {
 			s = after
 			continue
 		}
-		// A scheme, which parameters or one opaque token (RFC 9110's token68) may follow.
+		// A scheme may be followed by parameters or by one opaque token (RFC 9110's token68).
 		out = append(out, challenge{scheme: strings.ToLower(name), parameters: map[string]string{}})
 		s = rest
 		if word, after := cutToken68(rest); word != "" && (after == "" || after[0] == ',') {
@@ -53,8 +53,8 @@ func parseChallenges(s string) []challenge {
 	}
 }
 
-// startsChallenge reports whether s, which follows a scheme and a space, cannot be an
-// opaque token of that scheme.
+// startsChallenge reports whether s, which follows a scheme and a space, cannot be an opaque
+// token of that scheme.
 func startsChallenge(s string) bool { return s == "" || s[0] == ',' }
 
 // cutParameter reads name=value.
@@ -74,7 +74,7 @@ func cutValue(s string) (value, rest string, ok bool) {
 	}
 	s = strings.TrimLeft(s, " \t")
 	if !strings.HasPrefix(s, `"`) {
-		// Not every server quotes what it should, such as a realm that is a URL.
+		// Some servers do not quote what they should, such as a realm that is a URL.
 		end := strings.IndexAny(s, ", \t")
 		if end < 0 {
 			end = len(s)

@@ -19,18 +19,18 @@ import (
 )
 
 const (
-	// maxChildren bounds what one manifest names. The root of an application of
-	// thousands of images stays below it.
+	// maxChildren bounds the children of one manifest. The root of an application of thousands
+	// of images has fewer.
 	maxChildren = 1 << 14
-	// MaxDepth bounds how deep indexes lie in indexes; two levels are common.
+	// MaxDepth bounds the nesting of indexes; two levels are common.
 	MaxDepth = 16
 )
 
-// IsManifest tells manifests and indexes, OCI's and Docker's, from blobs.
+// IsManifest reports whether a media type is that of a manifest or an index, of OCI or Docker.
 func IsManifest(mediaType string) bool { return descriptor.IsManifest(mediaType) }
 
-// MayBeManifest reports whether a media type is not known as that of a manifest
-// nor as that of a blob. What an index lists under such a type is either.
+// MayBeManifest reports whether a media type is known neither as that of a manifest nor as that
+// of a blob. An index may list either under such a type.
 func MayBeManifest(mediaType string) bool {
 	switch mediaType {
 	case blobType, ocispec.MediaTypeEmptyJSON:
@@ -39,16 +39,15 @@ func MayBeManifest(mediaType string) bool {
 	return !IsManifest(mediaType) && !images.IsLayerType(mediaType) && !images.IsConfigType(mediaType)
 }
 
-// MayBeElsewhere reports whether a blob need not be in its registry: it has URLs to read
-// it from, or may not be distributed.
+// MayBeElsewhere reports whether a blob may be missing from its registry: it has URLs to read
+// it from, or must not be distributed.
 func MayBeElsewhere(desc ocispec.Descriptor) bool {
 	return len(desc.URLs) > 0 || images.IsNonDistributable(desc.MediaType)
 }
 
-// Children are what a manifest names: the blobs of which it is made, and what it
-// lists as an index, which [Listed] tells apart. All of them pass
-// [descriptor.Check]. Of a manifest of a type that is not known, what does not
-// look like a descriptor is not one.
+// Children returns what a manifest names: the blobs that are its parts, and the entries of an
+// index, which [Listed] classifies. All of them pass [descriptor.Check]. In a manifest of an
+// unknown type, anything that does not look like a descriptor is ignored.
 func Children(desc ocispec.Descriptor, data []byte) (parts, listed []ocispec.Descriptor, err error) {
 	var m struct {
 		Config    *ocispec.Descriptor  `json:"config"`
@@ -67,7 +66,7 @@ func Children(desc ocispec.Descriptor, data []byte) (parts, listed []ocispec.Des
 	}
 	for i := range parts {
 		if IsManifest(parts[i].MediaType) {
-			parts[i].MediaType = blobType // whatever is in it, it lies among the blobs
+			parts[i].MediaType = blobType // whatever it contains, it is stored as a blob
 		}
 	}
 	if n := len(parts) + len(listed); n > maxChildren {
@@ -93,8 +92,8 @@ func Children(desc ocispec.Descriptor, data []byte) (parts, listed []ocispec.Des
 	return parts, listed, nil
 }
 
-// Read reads a manifest that something else describes, and gives the type that it
-// has by what it says of itself. It has the size that it is described with.
+// Read reads a manifest by its descriptor, and returns the media type that the manifest itself
+// declares. Its size is that of the descriptor.
 func Read(ctx context.Context, from content.Provider, desc ocispec.Descriptor) (ocispec.Descriptor, []byte, error) {
 	if err := descriptor.Check(desc); err != nil {
 		return desc, nil, err
@@ -115,9 +114,8 @@ func Read(ctx context.Context, from content.Provider, desc ocispec.Descriptor) (
 	return desc, data, nil
 }
 
-// Listed reports whether what an index lists is a manifest, by its type. Under a
-// type that is not known it is one where it says so itself; a registry has it among
-// its manifests then.
+// Listed reports whether an entry of an index is a manifest. If its type is unknown, the blob
+// itself decides: a registry then stores it as a manifest.
 func Listed(ctx context.Context, from content.Provider, desc ocispec.Descriptor) (bool, error) {
 	if !MayBeManifest(desc.MediaType) || desc.Size > MaxManifest {
 		return IsManifest(desc.MediaType), nil

@@ -12,12 +12,12 @@ import (
 	"github.com/taped-dev/tape/engine/content/descriptor"
 )
 
-// CopyBlob moves a blob between repositories, of one registry or of two. Within a
-// registry it is mounted where that works. report, which may be nil, hears of the
-// bytes as they move, and of a negative number when they have to move again.
+// CopyBlob copies a blob between repositories of one registry or of two. Within a registry it
+// is mounted if possible. report, which may be nil, is called with the bytes as they move, and
+// with a negative number if they have to move again.
 //
-// A small blob goes through memory, so that it is read once however often it takes
-// to write it. A large one streams, and is read again when its upload breaks off.
+// A small blob is held in memory, so that it is read once even if writing it takes several
+// tries. A large one is streamed, and read again if its upload breaks off.
 func (c *Client) CopyBlob(ctx context.Context, dst, src *Repository, desc ocispec.Descriptor, report func(n int64)) (How, error) {
 	if err := descriptor.Check(desc); err != nil {
 		return "", dst.explain(ctx, "copy", src.Ref(desc.Digest.String()), err)
@@ -49,7 +49,7 @@ func (c *Client) CopyBlob(ctx context.Context, dst, src *Repository, desc ocispe
 	if err != nil {
 		return "", err
 	}
-	// Only now: while some blobs are read, others are written.
+	// Only now, so that other blobs can be written while this one is read.
 	release, err := c.transfer(ctx, dst)
 	if err != nil {
 		return "", err
@@ -62,8 +62,8 @@ func (c *Client) CopyBlob(ctx context.Context, dst, src *Repository, desc ocispe
 	return how, err
 }
 
-// Foresee is how CopyBlob, or PushBlob where src is nil, would move a blob, found out
-// without moving it: that a registry mounts what it has is taken for granted.
+// Foresee returns how CopyBlob, or PushBlob if src is nil, would move a blob, without moving
+// it. It assumes that a registry mounts the blobs that it has.
 func (c *Client) Foresee(ctx context.Context, dst, src *Repository, desc ocispec.Descriptor) (How, error) {
 	switch {
 	case src != nil && dst.name == src.name:
@@ -77,10 +77,10 @@ func (c *Client) Foresee(ctx context.Context, dst, src *Repository, desc ocispec
 		}
 		return Streamed, err
 	}
-	return Streamed, nil // a small one is not asked for
+	return Streamed, nil // CopyBlob does not ask for a small one either
 }
 
-// transfer waits for a place among the blobs on their way to a repository's host.
+// transfer waits for one of the places for blobs on their way to the host of a repository.
 func (c *Client) transfer(ctx context.Context, dst *Repository) (release func(), err error) {
 	transfers := c.host(dst.endpoint()).transfers
 	return transfers.release, transfers.acquire(ctx)
@@ -95,9 +95,9 @@ func (r *Repository) stream(ctx context.Context, src *Repository, desc ocispec.D
 	return how, err
 }
 
-// Counted reports what is read of the last body that open opened, in bytes, and
-// takes back what was read of those before it; undo takes back all. A body may
-// still be read by net/http after the answer that ended its request.
+// Counted reports the bytes that are read of the latest body that open returned, and takes back
+// those of earlier bodies; undo takes back all. net/http may still read a body after the answer
+// that ended its request.
 func Counted(open func() (io.ReadCloser, error), report func(int64)) (counted func() (io.ReadCloser, error), undo func()) {
 	var (
 		mu      sync.Mutex
@@ -130,7 +130,7 @@ func Counted(open func() (io.ReadCloser, error), report func(int64)) (counted fu
 	return counted, func() { restart() }
 }
 
-// endpoint is the name of the host that takes pushes.
+// endpoint returns the name of the host that accepts pushes.
 func (r *Repository) endpoint() string {
 	host, err := r.pushHost()
 	if err != nil {
@@ -139,7 +139,7 @@ func (r *Repository) endpoint() string {
 	return host.Host
 }
 
-// reported tells of what is read.
+// reported reports the bytes that are read.
 type reported struct {
 	io.ReadCloser
 	report func(int64)

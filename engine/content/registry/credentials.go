@@ -30,9 +30,9 @@ const (
 )
 
 const (
-	// helperTime is how long a credential helper may take. It may ask a person.
+	// helperTime bounds how long a credential helper may take. It may ask a person.
 	helperTime = 30 * time.Second
-	// maxHelperOutput bounds what one may print, in bytes.
+	// maxHelperOutput bounds the output of a credential helper, in bytes.
 	maxHelperOutput = 1 << 20
 	// maxAuthFile bounds a file of credentials, in bytes.
 	maxAuthFile = 16 << 20
@@ -42,8 +42,8 @@ const (
 
 var errHelperTime = fmt.Errorf("no answer for %s", helperTime)
 
-// authFile is what matters in docker's config.json and podman's auth.json. Each entry
-// is read when it is needed, so that a broken one is the business of its registry.
+// authFile has the relevant fields of docker's config.json and podman's auth.json. Each entry
+// is decoded when it is needed, so that a malformed one affects only its own registry.
 type authFile struct {
 	name    string
 	Auths   map[string]json.RawMessage `json:"auths"`
@@ -73,7 +73,7 @@ func newCredentials(log *slog.Logger) *credentials {
 	return s
 }
 
-// places are the files that may hold credentials, in the order in which they count.
+// places returns the files that may have credentials, in order of precedence.
 func places() []string {
 	var out []string
 	if name := os.Getenv("REGISTRY_AUTH_FILE"); name != "" {
@@ -92,7 +92,7 @@ func (s *credentials) read() []*authFile {
 			err = json.Unmarshal(data, file)
 		}
 		if err != nil {
-			// Its text may quote what is in the file.
+			// The text of the error may quote the content of the file.
 			s.log.Warn("cannot read credentials: the file is not used", "file", name, "error", kind(err))
 			return
 		}
@@ -118,7 +118,7 @@ func (s *credentials) read() []*authFile {
 	return out
 }
 
-// kind describes an error of decoding without what was decoded.
+// kind describes a decoding error without what was decoded.
 func kind(err error) string {
 	if at, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return fmt.Sprintf("not JSON at byte %d", at.Offset)
@@ -129,9 +129,9 @@ func kind(err error) string {
 	return "not JSON"
 }
 
-// credentials are those of HOST/PATH: what is kept under the longest part of that
-// name counts. A secret without a user is an identity token. What cannot be read, or a
-// helper that fails, is a warning: a registry that wants credentials says so itself.
+// credentials returns the credentials of HOST/PATH: those under the longest prefix of that
+// name. A secret without a user is an identity token. An unreadable entry or a failing helper
+// is only a warning, because a registry that needs credentials will refuse.
 func (s *credentials) credentials(ctx context.Context, name string) (user, secret string, err error) {
 	s.mu.Lock()
 	found := s.known[name]
@@ -185,7 +185,7 @@ func (s *credentials) find(ctx context.Context, name string) (user, secret strin
 	return "", ""
 }
 
-// namesOf are the keys of credentials for HOST/PATH, the most exact first.
+// namesOf returns the keys of credentials for HOST/PATH, the most specific first.
 func namesOf(name string) []string {
 	var out []string
 	host, path, _ := strings.Cut(name, "/")
@@ -203,7 +203,7 @@ func namesOf(name string) []string {
 	}
 	for _, h := range hosts {
 		out = append(out, h)
-		// As older versions of docker and people write it.
+		// Older versions of docker, and people, write it like this.
 		for _, scheme := range []string{"https://", "http://", ""} {
 			for _, path := range []string{"", "/", "/v1/", "/v2/", "/v1", "/v2"} {
 				if scheme+path != "" {
@@ -215,8 +215,8 @@ func namesOf(name string) []string {
 	return out
 }
 
-// helper is the program to ask for a key, "" for none. The one for everything is asked
-// by the names that docker and podman store by.
+// helper returns the program to ask for a key, "" for none. A helper for all registries is
+// asked by the names that docker and podman store credentials by.
 func (f *authFile) helper(key, host string) string {
 	var program string
 	if raw, ok := f.Helpers[key]; ok && json.Unmarshal(raw, &program) == nil && program != "" {
@@ -276,7 +276,7 @@ func (s *credentials) ask(ctx context.Context, program, key string) (user, secre
 	return found.Username, found.Secret, nil
 }
 
-// helperError is an error without what a helper printed, which may be a secret.
+// helperError returns an error without the output of the helper, which may be a secret.
 func helperError(err error) error {
 	text, _, printed := strings.Cut(err.Error(), ", out: `")
 	if !printed && !errors.Is(err, errHelperTime) && !errors.Is(err, context.Canceled) {
@@ -288,8 +288,7 @@ func helperError(err error) error {
 	return errors.New(oneLine(text))
 }
 
-// helperProgram is a helper that is killed when its time is over, and whose output is
-// bounded.
+// helperProgram is a helper that is killed when its time is over, and whose output is bounded.
 type helperProgram struct{ cmd *exec.Cmd }
 
 var _ helper.Program = (*helperProgram)(nil)
@@ -300,13 +299,13 @@ func (p *helperProgram) Output() ([]byte, error) {
 	var out bounded
 	p.cmd.Stdout = &out
 	p.cmd.Env = os.Environ()
-	p.cmd.WaitDelay = time.Second // what it started may keep its output open
+	p.cmd.WaitDelay = time.Second // a child of it may keep its output open
 	err := p.cmd.Run()
 	return out.kept.Bytes(), err
 }
 
-// bounded keeps the beginning of what is written to it. (The buffer is not embedded:
-// its ReadFrom would take everything.)
+// bounded keeps the beginning of what is written to it. (The buffer is not embedded: its
+// ReadFrom would read everything.)
 type bounded struct{ kept bytes.Buffer }
 
 func (b *bounded) Write(p []byte) (int, error) {

@@ -24,7 +24,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// resuming is the body of a blob that is asked for again, from where it broke off.
+// resuming is the body of a blob that is requested again, from where it broke off.
 type resuming struct {
 	io.ReadCloser
 	ctx    context.Context // of the request that it is the body of
@@ -34,11 +34,11 @@ type resuming struct {
 
 	offset  int64
 	came    int // bytes since the last try
-	tries   int // since as much came as is worth another
+	tries   int // tries since enough bytes arrived to justify another
 	resumes int
 }
 
-// maxResumes bounds how often one blob is gone on with.
+// maxResumes bounds how often the download of one blob is resumed.
 const maxResumes = 100
 
 func (r *resuming) Read(p []byte) (int, error) {
@@ -53,7 +53,7 @@ func (r *resuming) Read(p []byte) (int, error) {
 		case broken == nil:
 			return n, err
 		case n > 0:
-			return n, nil // the next Read hears of the error again
+			return n, nil // the next Read returns the error again
 		}
 		if err := r.resume(broken, err); err != nil {
 			return 0, err
@@ -61,8 +61,8 @@ func (r *resuming) Read(p []byte) (int, error) {
 	}
 }
 
-// broke is the error of a body that can be gone on with, or nil. A body that ends too early
-// may have been cut off by a proxy, which then says that the part is the whole.
+// broke returns the error of a body that can be resumed, or nil. A body that ends too early may
+// have been cut off by a proxy that declares the part to be the whole.
 func (r *resuming) broke(err error) *requestError {
 	if r.offset >= r.size {
 		return nil
@@ -76,7 +76,7 @@ func (r *resuming) broke(err error) *requestError {
 	return nil
 }
 
-// resume asks for what is left, until that is tried often enough.
+// resume requests the remaining bytes, unless that was tried often enough.
 func (r *resuming) resume(broken *requestError, err error) error {
 	for {
 		r.tries++
@@ -108,8 +108,8 @@ func (r *resuming) resume(broken *requestError, err error) error {
 	}
 }
 
-// openBlob asks for a blob from an offset on. Where the registry does not offer that, it
-// is asked for the whole blob, and what comes before is skipped.
+// openBlob requests a blob from an offset. If the registry does not support ranges, the whole
+// blob is requested and the beginning is skipped.
 func (r *Repository) openBlob(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
 	ask := request{method: http.MethodGet, path: "/blobs/" + desc.Digest.String(), wanted: []int{http.StatusOK}, page: desc.Size}
 	if offset > 0 {
@@ -122,7 +122,7 @@ func (r *Repository) openBlob(ctx context.Context, desc ocispec.Descriptor, offs
 			return nil, err
 		}
 		switch {
-		case refused: // some mind that a part is asked for
+		case refused: // some refuse ranges
 		case resp.StatusCode == http.StatusOK:
 			return skip(resp, desc, offset)
 		case resp.StatusCode == http.StatusPartialContent && len(codings(resp.Header)) == 0 &&
@@ -130,7 +130,7 @@ func (r *Repository) openBlob(ctx context.Context, desc ocispec.Descriptor, offs
 			return resp.Body, nil
 		}
 		if !refused {
-			drain(resp) // it is another part than was asked for
+			drain(resp) // it is another part than the requested one
 		}
 	}
 	resp, err := r.read(ctx, docker.HostCapabilityPull, ask)
@@ -140,7 +140,7 @@ func (r *Repository) openBlob(ctx context.Context, desc ocispec.Descriptor, offs
 	return skip(resp, desc, offset)
 }
 
-// skip is the blob in an answer from an offset on.
+// skip returns the part of an answer that begins at an offset of the blob.
 func skip(resp *http.Response, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
 	body, err := plainBlob(resp, desc)
 	if err == nil {
@@ -155,11 +155,11 @@ func skip(resp *http.Response, desc ocispec.Descriptor, offset int64) (io.ReadCl
 	return body, nil
 }
 
-// maxCodings bounds how often something is compressed.
+// maxCodings bounds the number of content codings.
 const maxCodings = 3
 
-// codings are the content codings of an answer, outermost last. None was asked for: they
-// tell of what a proxy did, or of what is stored compressed and sent as it is stored.
+// codings returns the content codings of an answer, outermost last. tape requests none: they
+// were added by a proxy, or describe a blob that is stored and sent compressed.
 func codings(header http.Header) []string {
 	var out []string
 	for _, value := range header.Values("Content-Encoding") {
@@ -187,7 +187,7 @@ func decoder(body io.Reader, codings []string) (io.Reader, error) {
 			}
 			body = r
 		case "deflate":
-			// RFC 9110 means zlib; some send what is in it alone.
+			// RFC 9110 means zlib; some servers send a bare deflate stream.
 			buffered := bufio.NewReader(body)
 			if head, err := buffered.Peek(2); err == nil && head[0]&0x0f == 8 && (int(head[0])<<8|int(head[1]))%31 == 0 {
 				r, err := zlib.NewReader(buffered)
@@ -214,8 +214,8 @@ func decoder(body io.Reader, codings []string) (io.Reader, error) {
 // maxWindow bounds the memory of a decoder, in bytes.
 const maxWindow = 8 << 20
 
-// plainJSON undoes what a proxy did to a manifest or another document. want is its digest,
-// "" if that is not known.
+// plainJSON undoes the content codings that a proxy added to a manifest or another document.
+// want is its digest, "" if unknown.
 func plainJSON(data []byte, codings []string, want digest.Digest) ([]byte, error) {
 	if len(codings) == 0 || want != "" && want.Algorithm().FromBytes(data) == want ||
 		want == "" && bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
@@ -232,16 +232,16 @@ func plainJSON(data []byte, codings []string, want digest.Digest) ([]byte, error
 	return out, nil
 }
 
-// plainBlob is the body of an answer as it has the digest of desc. A Content-Encoding may
-// be what a proxy did, or tell of the blob itself: the sizes tell which, or else the
-// first bytes and the media type.
+// plainBlob returns the body of an answer in the form that has the digest of desc. A
+// Content-Encoding may have been added by a proxy or describe the blob itself: the sizes tell
+// which, or else the first bytes and the media type.
 func plainBlob(resp *http.Response, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	codings := codings(resp.Header)
 	if len(codings) == 0 || resp.ContentLength == desc.Size {
 		return resp.Body, nil
 	}
 	buffered := bufio.NewReaderSize(resp.Body, peeked)
-	head, _ := buffered.Peek(peeked) // what cannot be read now is an error later
+	head, _ := buffered.Peek(peeked) // a failure here shows up later as an error of reading
 	as := func(body io.Reader) io.ReadCloser {
 		return struct {
 			io.Reader
@@ -258,11 +258,11 @@ func plainBlob(resp *http.Response, desc ocispec.Descriptor) (io.ReadCloser, err
 	return as(&decoding{body}), nil
 }
 
-// peeked is how much of a blob is looked at, in bytes.
+// peeked is how many bytes of a blob are examined.
 const peeked = 4 << 10
 
-// encoded reports whether what begins with head has the codings, and is not only said
-// to. sized is that its length is known, and not that of the blob.
+// encoded reports whether data that begins with head is really in the codings that the header
+// declares. sized means that its length is known and is not that of the blob.
 func encoded(head []byte, codings []string, desc ocispec.Descriptor, sized bool) bool {
 	inner, err := decoder(bytes.NewReader(head), codings)
 	if err != nil {
@@ -277,8 +277,8 @@ func encoded(head []byte, codings []string, desc ocispec.Descriptor, sized bool)
 	return sized || !compressed || bytes.HasPrefix(first[:n], []byte{0x1f, 0x8b}) || bytes.Equal(first[:n], []byte{0x28, 0xb5, 0x2f, 0xfd})
 }
 
-// decoding makes an error of a decoder, unless it is one of the connection, one of what
-// was sent.
+// decoding marks the errors of a decoder, as opposed to those of the connection, as errors in
+// the data.
 type decoding struct{ io.Reader }
 
 func (d *decoding) Read(p []byte) (int, error) {

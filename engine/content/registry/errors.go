@@ -28,11 +28,11 @@ import (
 	"github.com/taped-dev/tape/engine/advice"
 )
 
-// Error is an operation on a registry that failed.
+// Error is a failed operation on a registry.
 type Error struct {
 	Op        string // "resolve", "fetch", "push", …
 	Reference string // repository with tag or digest
-	Host      string // that failed: the registry's, a mirror's, one it redirected to; may be ""
+	Host      string // the host that failed: of the registry, of a mirror, or one it redirected to; may be ""
 	Reason    string
 	Hint      string // what to do about it; may be ""
 
@@ -59,15 +59,14 @@ func (e *Error) Error() string {
 // Advice implements [advice.Advised].
 func (e *Error) Advice() (a advice.Action, about []any) { return e.hint.action, e.hint.about() }
 
-// hint is what to do about an error: an action, which may be about a host, or what
-// is the same for everybody.
+// hint is advice about an error: an action, which may be about a host, or a fixed text.
 type hint struct {
 	text   string
 	action advice.Action
 	host   string
 }
 
-// about is what an action is about, which is a host or nothing.
+// about returns what an action is about: a host or nothing.
 func (h hint) about() []any {
 	if strings.Contains(string(h.action), "%s") {
 		return []any{h.host}
@@ -82,20 +81,20 @@ func (e *Error) advise(h hint) {
 	}
 }
 
-// Unwrap gives the class, of github.com/containerd/errdefs, and the causes, such as
-// a [net.DNSError].
+// Unwrap returns the class, of github.com/containerd/errdefs, and the causes, such as a
+// [net.DNSError].
 func (e *Error) Unwrap() []error { return []error{e.class, e.cause, e.below} }
 
-// explain says what happened to an operation on a reference: "name:tag",
-// "name@digest" or the name alone.
+// explain makes an [Error] of an operation on a reference: "name:tag", "name@digest" or the
+// name alone.
 func (r *Repository) explain(ctx context.Context, op, ref string, err error) error {
 	if err == nil {
 		return nil
 	}
 	cause := context.Cause(ctx)
 	if found, done := errors.AsType[*Error](err); done {
-		// Where the error of another request ended this one, containerd's words around
-		// it tell of a request that nothing is wrong with.
+		// If the error of another request ended this one, containerd's text around it names a
+		// request that did not fail.
 		if ended, ok := errors.AsType[*Error](cause); ok && ended == found {
 			return cause
 		}
@@ -153,7 +152,7 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 				out.class = class
 			}
 		}
-		// containerd's text names the request, with a scheme that need not be the one used.
+		// containerd's text names the request, with a scheme that may not be the one used.
 		if sent, ok := errors.AsType[*url.Error](err); ok {
 			err = sent.Err
 		}
@@ -179,10 +178,10 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 	return out
 }
 
-// writes tells the operations that put something into a repository.
+// writes reports whether an operation writes to a repository.
 func writes(op string) bool { return op == "push" || op == "mount" }
 
-// said is a status with what the registry says about it.
+// said returns a status with the message of the registry.
 func said(status remoteerrors.ErrUnexpectedStatus) string {
 	if text := messages(strings.NewReader(string(status.Body))); text != "" {
 		return status.Status + ": " + text
@@ -193,16 +192,16 @@ func said(status remoteerrors.ErrUnexpectedStatus) string {
 	return status.Status
 }
 
-// Refused says whether an error is of a registry that does not take a manifest for
-// what it is: its type, its artifactType, its config or that it has a subject.
+// Refused reports whether a registry does not accept a manifest of this kind: because of its
+// type, artifactType, config or subject.
 func Refused(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.refused
 }
 
-// refusal says of a manifest that was not taken what it is, or that something it
-// names is not there. An error of another reference, which ended this operation,
-// stays what it is: others read it too.
+// refusal explains why a manifest was not accepted: its kind, or something missing that it
+// names. The error of another reference that ended this operation is returned unchanged,
+// because others read it too.
 func refusal(err error, ref string, desc ocispec.Descriptor, data []byte) error {
 	found, ok := errors.AsType[*Error](err)
 	if !ok || found.Reference != ref {
@@ -223,14 +222,14 @@ func refusal(err error, ref string, desc ocispec.Descriptor, data []byte) error 
 	return &e
 }
 
-// shape is what a registry may mind in a manifest.
+// shape describes the properties of a manifest that a registry may object to.
 func shape(desc ocispec.Descriptor, data []byte) string {
 	var m struct {
 		ArtifactType string              `json:"artifactType"`
 		Config       *ocispec.Descriptor `json:"config"`
 		Subject      *ocispec.Descriptor `json:"subject"`
 	}
-	_ = json.Unmarshal(data, &m) // it may be no JSON: then that is minded
+	_ = json.Unmarshal(data, &m) // if it is not JSON, the registry may object to that
 	out := "a manifest of type " + desc.MediaType
 	if images.IsIndexType(desc.MediaType) {
 		out = "an index, " + desc.MediaType
@@ -255,7 +254,7 @@ func shape(desc ocispec.Descriptor, data []byte) string {
 	return out
 }
 
-// classify returns the class of a status, and what to do about it.
+// classify returns the class of a status, and advice about it.
 func (r *Repository) classify(status remoteerrors.ErrUnexpectedStatus) (hint, error) {
 	switch code := status.StatusCode; {
 	case code == http.StatusUnauthorized:
@@ -271,7 +270,7 @@ func (r *Repository) classify(status remoteerrors.ErrUnexpectedStatus) (hint, er
 		return hint{text: proxyHint}, errdefs.ErrUnavailable
 	case code == http.StatusBadRequest && slices.Contains(r.client.options.PlainHTTP, r.host) && strings.HasPrefix(status.RequestURL, "http://") &&
 		(status.RequestMethod == http.MethodHead || strings.Contains(string(status.Body), "HTTPS")):
-		// What a TLS server says to plain http; its words are lost with a HEAD.
+		// A TLS server answers plain http like this; its text is lost with a HEAD.
 		return hint{action: advice.RefusePlainHTTP, host: r.host}, errdefs.ErrInvalidArgument
 	case code == http.StatusTooManyRequests || code == http.StatusRequestTimeout:
 		return hint{action: advice.AskLess}, errdefs.ErrUnavailable
@@ -285,7 +284,7 @@ func (r *Repository) classify(status remoteerrors.ErrUnexpectedStatus) (hint, er
 	return hint{}, errdefs.ErrUnavailable
 }
 
-// reason and hint for want of a usable answer.
+// reason returns the reason for a missing or unusable answer, with advice.
 func (e *requestError) reason() (string, hint) {
 	tried := ""
 	if e.tried > 1 {
@@ -339,7 +338,7 @@ func pathOf(address string) string {
 	return ""
 }
 
-// cleanLocation is what a registry sends, for an error.
+// cleanLocation returns a location that a registry sent, for an error.
 func cleanLocation(text string) string { return cleanText(errors.New(text)) }
 
 func hostOf(address string) string {
@@ -349,7 +348,7 @@ func hostOf(address string) string {
 	return ""
 }
 
-// messages are what a registry says in the body of an error, on one line.
+// messages returns the messages in the body of an error, on one line.
 func messages(body io.Reader) string {
 	data, err := io.ReadAll(body)
 	if err != nil {
@@ -377,7 +376,7 @@ func messages(body io.Reader) string {
 	return strings.Join(out, ", ")
 }
 
-// maxMessage bounds what a registry gets to say, in bytes.
+// maxMessage bounds the text of a registry in an error, in bytes.
 const maxMessage = 300
 
 func oneLine(text string) string {
@@ -393,7 +392,8 @@ var (
 	userinfo = regexp.MustCompile(`//[^/\s"'@]*@`)
 )
 
-// cleanText is an error on one line without the parts of URLs that may be secret.
+// cleanText returns the text of an error on one line, without the parts of URLs that may be
+// secret.
 func cleanText(err error) string {
 	text := query.ReplaceAllString(err.Error(), "?…")
 	return oneLine(userinfo.ReplaceAllString(text, "//…@"))

@@ -19,31 +19,30 @@ import (
 )
 
 const (
-	// maxKept is the size in bytes over which the file is begun anew.
+	// maxKept is the size in bytes at which the file is started anew.
 	maxKept = 32 << 20
-	// keptFreshness is how exactly the last use of the file is known.
+	// keptFreshness is the precision of the time of last use.
 	keptFreshness = time.Hour
 )
 
-// kept remembers between runs the manifests that were read from sources, by
-// repository and digest, and the digests that tags had. It is a file that is only
-// ever appended to: a record is a line of key, media type and base64, and the last
-// one of a key counts. (A file each would cost more than reading them again from a
-// registry near by.)
+// kept remembers between runs the manifests that were read from sources, by repository and
+// digest, and the digests of tags. It is a file that is only appended to: a record is a line of
+// key, media type and base64, and the last record of a key is valid. (One file per record would
+// cost more than reading the manifests again from a nearby registry.)
 //
-// It is a cache and no more. Nothing is synced; several processes may append at
-// once; what is torn is no record, and a manifest is believed only if it has the
-// digest that it is looked up by. A nil kept is empty.
+// It is only a cache. Nothing is synced; several processes may append at once; a torn record is
+// ignored, and a manifest is used only if it has the digest that it is looked up by. A nil kept
+// is empty.
 //
-// Only sources have one. What lies in a destination is asked of it, as it may
-// have been removed there.
+// Only sources have one. A destination is always asked, because its content may have been
+// removed.
 type kept struct {
 	name string
 
 	mu      sync.Mutex
 	loaded  bool
 	records map[string]record
-	file    *os.File // once something was written
+	file    *os.File // nil until something is written
 }
 
 // record is the rest of a line.
@@ -52,7 +51,7 @@ type record struct {
 	encoded   []byte
 }
 
-// newKept names the file, which is read when it is first needed; "" is nil.
+// newKept returns the cache in a file, which is read when it is first needed; "" gives nil.
 func newKept(name string) *kept {
 	if name == "" {
 		return nil
@@ -83,24 +82,24 @@ func manifestRecord(repository string, dgst digest.Digest) string {
 	return repository + "@" + dgst.String()
 }
 
-// tag is the digest that a tag had when it was last read, "" where none is known.
-// A wrong one costs a request.
+// tag returns the digest that a tag had when it was last read, "" if unknown. A wrong one costs
+// a request.
 func (k *kept) tag(repository, tag string) digest.Digest {
 	_, data := k.read(repository + ":" + tag)
 	return digest.Digest(data)
 }
 
-// Remember keeps for later runs, in [Options.ManifestFile], that the repository has
-// an index and all that it names. One index of a repository is remembered.
+// Remember records for later runs, in [Options.ManifestFile], that the repository has an index
+// and everything that it names. One index per repository is remembered.
 func (r *Repository) Remember(ctx context.Context, desc ocispec.Descriptor, data []byte) {
 	if err := r.client.kept.write(r.name, desc.MediaType, data); err != nil {
 		r.client.log.DebugContext(ctx, "not remembered", "index", r.Ref(desc.Digest.String()), "error", err)
 	}
 }
 
-// Remembered is the index of the last Remember if the repository, which is asked,
-// still has it; else it is nil. Unless the registry has broken its own index, all
-// that the index names is there too.
+// Remembered returns the index of the last Remember if the repository, which is asked, still
+// has it; otherwise nil. Unless the registry has damaged its own index, everything that the
+// index names is there too.
 func (r *Repository) Remembered(ctx context.Context) ([]byte, error) {
 	mediaType, data := r.client.kept.read(r.name)
 	if !IsManifest(mediaType) {
@@ -113,7 +112,7 @@ func (r *Repository) Remembered(ctx context.Context) ([]byte, error) {
 	return data, nil
 }
 
-// begun is kept of a repository in place of an index until there is one.
+// begun is recorded for a repository until there is an index.
 const begun = "begun"
 
 func (r *Repository) begun() bool {
@@ -164,14 +163,14 @@ func (k *kept) write(key, mediaType string, data []byte) error {
 		}
 		k.file = file
 	}
-	// It begins a line too: the one before may be torn.
+	// The newline also ends a torn record.
 	if _, err := fmt.Fprintf(k.file, "\n%s %s %s\n", key, r.mediaType, r.encoded); err != nil {
 		return fmt.Errorf("keep manifest: %w", err)
 	}
 	return nil
 }
 
-// load reads the file, once. One that cannot be read is empty.
+// load reads the file once. An unreadable file counts as empty.
 func (k *kept) load() {
 	if k.loaded {
 		return
@@ -198,7 +197,7 @@ func (k *kept) load() {
 		}
 	}
 	if time.Since(info.ModTime()) > keptFreshness {
-		// A failure costs an early removal at worst.
+		// If this fails, the file may be removed early.
 		_ = os.Chtimes(k.name, time.Time{}, time.Now())
 	}
 }

@@ -13,17 +13,17 @@ const (
 	maxLimit   = 64
 )
 
-// limiter bounds how many do something at once. The bound doubles each time that
-// as many succeeded in a row, as long as nobody was told to slow down. Then it is
-// halved, and grows by one from there.
+// limiter bounds concurrent operations. The bound doubles each time that as many operations
+// succeeded in a row without being throttled. After a throttled one it is halved, and then
+// grows by one.
 type limiter struct {
 	mu      sync.Mutex
 	limit   int
 	busy    int
 	fixed   bool
-	row     int       // successes since the bound changed or somebody was told to slow down
-	slow    bool      // somebody was told to slow down
-	earlier int       // that were under way when the bound was halved
+	row     int       // successes since the bound changed or an operation was throttled
+	slow    bool      // an operation was throttled
+	earlier int       // operations under way when the bound was halved
 	waiting list.List // of chan struct{}, closed when its turn comes
 }
 
@@ -53,7 +53,7 @@ func (l *limiter) acquire(ctx context.Context) error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		select {
-		case <-turn: // it came meanwhile: the next one has it
+		case <-turn: // a place arrived meanwhile and is passed on
 			l.busy--
 			l.admit()
 		default:
@@ -71,7 +71,7 @@ func (l *limiter) release() {
 	l.admit()
 }
 
-// admit lets in as many as there are places.
+// admit lets in as many waiters as there are places.
 func (l *limiter) admit() {
 	for l.busy < l.limit && l.waiting.Len() > 0 {
 		l.busy++
@@ -96,7 +96,7 @@ func (l *limiter) succeeded() {
 	l.admit()
 }
 
-// throttled halves the bound, once for all that were under way together.
+// throttled halves the bound, once for all operations that were under way together.
 func (l *limiter) throttled() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -4,9 +4,9 @@ package registry
 
 import "strings"
 
-// linksTo are the targets of the links of a relation in the values of Link headers
-// (RFC 8288): each value may have several links, and names and relations are of any
-// case. What does not parse ends its value.
+// linksTo returns the targets of the links of a relation in the values of Link headers (RFC
+// 8288): each value may have several links, and names and relations may be in any case. A
+// malformed part ends its value.
 func linksTo(relation string, values []string) []string {
 	var targets []string
 	for _, value := range values {
@@ -31,8 +31,7 @@ func linksTo(relation string, values []string) []string {
 	return targets
 }
 
-// relationsOf reads the parameters of a link, of which the first rel counts, up to
-// the next link.
+// relationsOf parses the parameters of a link up to the next link. Only the first rel counts.
 func relationsOf(text string) (relations, rest string) {
 	found := false
 	for {

@@ -27,19 +27,19 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// Account is where the credentials of a registry are kept.
+// Account describes where the credentials of a registry are kept.
 type Account struct {
 	Registry string
-	// Place is docker's configuration, or the credential helper that it names.
+	// Place is docker's configuration file, or the credential helper that it names.
 	Place string
-	// Checked is that the registry was asked for something that needs credentials. Of a
-	// logout it is that there were some.
+	// Checked reports, after a login, whether the registry was sent a request that needs
+	// credentials, and after a logout, whether there were any.
 	Checked bool
 }
 
-// Login checks credentials with the registry, and keeps them where docker does: with
-// the credential helper that its configuration names, or else in that. A user and
-// password that the registry refuses are not kept.
+// Login checks credentials with the registry, and stores them where docker does: with the
+// credential helper that its configuration names, or else in the configuration. A user and
+// password that the registry refuses are not stored.
 func (c *Client) Login(ctx context.Context, host, user, secret string) (Account, error) {
 	host, err := registryName(host)
 	if err != nil {
@@ -68,7 +68,7 @@ func (c *Client) Login(ctx context.Context, host, user, secret string) (Account,
 	return Account{Registry: host, Place: place, Checked: checked}, nil
 }
 
-// checkLogin sends a request that needs no more than credentials.
+// checkLogin sends a request that needs only valid credentials.
 func (c *Client) checkLogin(ctx context.Context, host, user, secret string) (checked bool, err error) {
 	options := c.options
 	endpoint := host
@@ -104,7 +104,7 @@ func (c *Client) checkLogin(ctx context.Context, host, user, secret string) (che
 	return checked, r.explain(ctx, "log in to", host, err)
 }
 
-// registryName is the name of a registry as it stands before a repository's.
+// registryName returns the name of a registry as it is written in references.
 func registryName(text string) (string, error) {
 	host := strings.TrimPrefix(strings.TrimPrefix(text, "https://"), "http://")
 	for _, end := range []string{"/", "/v1", "/v2"} {
@@ -121,7 +121,7 @@ func registryName(text string) (string, error) {
 	return host, nil
 }
 
-// configKey is what docker keeps the credentials of a registry by.
+// configKey returns the key under which docker stores the credentials of a registry.
 func configKey(host string) string {
 	if host == hubName {
 		return hubConfig
@@ -129,7 +129,7 @@ func configKey(host string) string {
 	return host
 }
 
-// dockerFile is docker's configuration.
+// dockerFile returns the path of docker's configuration.
 func dockerFile() string {
 	dir := os.Getenv("DOCKER_CONFIG")
 	if dir == "" {
@@ -142,7 +142,7 @@ func dockerFile() string {
 	return filepath.Join(dir, "config.json")
 }
 
-// editable is docker's configuration with all that it holds.
+// editable is docker's configuration with all fields.
 type editable struct {
 	authFile
 	all map[string]json.RawMessage
@@ -154,7 +154,7 @@ func openEditable() (*editable, error) {
 		return nil, errors.New("there is no home folder to keep credentials in: set $DOCKER_CONFIG")
 	}
 	if to, err := filepath.EvalSymlinks(name); err == nil {
-		name = to // the file that is linked to is written, not a file in place of the link
+		name = to // through a link the target is written; the link is not replaced by a file
 	}
 	file := &editable{authFile: authFile{name: name}, all: map[string]json.RawMessage{}}
 	data, err := os.ReadFile(name)
@@ -177,15 +177,15 @@ func openEditable() (*editable, error) {
 }
 
 const (
-	// lockTime is how long another login or logout may take; lockDelay is how often it is
-	// looked whether it is over.
+	// lockTime bounds the wait for another login or logout; lockDelay is the interval between
+	// tries.
 	lockTime  = helperTime + 10*time.Second
 	lockDelay = 20 * time.Millisecond
 )
 
-// lockEditable has one process at a time change docker's configuration. The lock is on
-// the folder, as the file is replaced. Where a folder cannot be locked, as on some network
-// file systems, the file is changed without, as docker does.
+// lockEditable lets one process at a time change docker's configuration. The lock is on the
+// folder, because the file is replaced. If a folder cannot be locked, as on some network file
+// systems, the file is changed without a lock, as docker does.
 func lockEditable(ctx context.Context) (unlock func(), err error) {
 	name := dockerFile()
 	if to, err := filepath.EvalSymlinks(name); err == nil {
@@ -193,7 +193,7 @@ func lockEditable(ctx context.Context) (unlock func(), err error) {
 	}
 	dir := filepath.Dir(name)
 	if name == "" {
-		return func() {}, nil // which is an error later
+		return func() {}, nil // the write fails later
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -269,8 +269,8 @@ func keepLogin(ctx context.Context, host, user, secret string) (place string, er
 	return place, file.write()
 }
 
-// Logout removes the credentials of a registry from docker's configuration, and has
-// the credential helper that it names remove them.
+// Logout removes the credentials of a registry from docker's configuration, and with the
+// credential helper that it names.
 func Logout(ctx context.Context, host string) (Account, error) {
 	host, err := registryName(host)
 	if err != nil {
@@ -314,7 +314,7 @@ func removeLogin(ctx context.Context, host string) (Account, error) {
 	return account, file.write()
 }
 
-// runHelper gives a credential helper its time.
+// runHelper runs a credential helper within its time limit.
 func runHelper(ctx context.Context, program string, do func(helper.ProgramFunc) error) error {
 	if program != filepath.Base(program) {
 		return fmt.Errorf("%q is not the name of a helper", program)
@@ -332,7 +332,7 @@ func runHelper(ctx context.Context, program string, do func(helper.ProgramFunc) 
 	return err
 }
 
-// podmanFiles are where podman keeps credentials, but for $REGISTRY_AUTH_FILE.
+// podmanFiles returns the files where podman keeps credentials, except $REGISTRY_AUTH_FILE.
 func podmanFiles() []string {
 	var out []string
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {

@@ -24,7 +24,7 @@ import (
 
 const blobType = "application/octet-stream"
 
-// How a blob came into a repository.
+// How tells how a blob came into a repository.
 type How string
 
 // The ways.
@@ -34,14 +34,14 @@ const (
 	Streamed How = "streamed" // its bytes were sent
 )
 
-// PushManifest writes a manifest, by its digest or, with a tag, under both. What
-// it refers to must be there.
+// PushManifest writes a manifest by its digest and, if tag is set, under the tag. Everything
+// that it refers to must be there.
 func (r *Repository) PushManifest(ctx context.Context, desc ocispec.Descriptor, data []byte, tag string) error {
 	_, err := r.pushManifest(ctx, desc, data, tag)
 	return err
 }
 
-// pushManifest says as well whether the registry took note of the manifest's subject.
+// pushManifest also reports whether the registry processed the subject of the manifest.
 func (r *Repository) pushManifest(ctx context.Context, desc ocispec.Descriptor, data []byte, tag string) (registered bool, err error) {
 	ref, at := r.Ref(desc.Digest.String()), desc.Digest.String()
 	if tag != "" {
@@ -84,16 +84,16 @@ func (r *Repository) putManifest(ctx context.Context, at string, desc ocispec.De
 	return resp.Header.Get("OCI-Subject") != "", nil
 }
 
-// refuses reports whether a registry refused what it was sent. It may have it already, and
-// not take it again.
+// refuses reports whether a registry refused a request to write. It may already have the
+// content, and refuse to write it again.
 func refuses(err error) (status remoteerrors.ErrUnexpectedStatus, ok bool) {
 	status, ok = errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
 	return status, ok && status.StatusCode < http.StatusInternalServerError &&
 		status.StatusCode != http.StatusUnauthorized && status.StatusCode != http.StatusNotFound
 }
 
-// immutable tells why a tag or digest was not written: registries refuse in many ways to
-// move a tag, and to write again what is there already, which is not a failure.
+// immutable returns why a tag or digest was not written. Registries report in many ways that a
+// tag cannot be moved, or that content is already there, which is not a failure.
 func (r *Repository) immutable(ctx context.Context, at string, desc ocispec.Descriptor, err error) error {
 	status, ok := refuses(err)
 	if !ok {
@@ -127,12 +127,12 @@ func (e *tagError) Error() string {
 
 func (e *tagError) Unwrap() error { return e.cause }
 
-// stores are the statuses of an answer to what is to be stored. The specification says
-// 201. Registries say others as well, and so does what is none.
+// stores are the statuses of a successful write. The specification requires 201; some
+// registries send others, and so do servers that are not registries.
 var stores = []int{http.StatusCreated, http.StatusOK, http.StatusAccepted, http.StatusNoContent}
 
-// stored reports whether a registry has what it was sent, as far as it says: with
-// another status than 201 it is to name the digest.
+// stored reports whether a registry stored what it was sent. With another status than 201 the
+// answer must name the digest.
 func stored(resp *http.Response, desc ocispec.Descriptor) (bool, error) {
 	said := digest.Digest(resp.Header.Get(contentDigest))
 	if said.Validate() != nil || said.Algorithm() != desc.Digest.Algorithm() {
@@ -144,12 +144,12 @@ func stored(resp *http.Response, desc ocispec.Descriptor) (bool, error) {
 	return true, nil
 }
 
-// notStored is the error of an answer that does not tell that something is stored.
+// notStored is the error of an answer that does not confirm that something was stored.
 func notStored(resp *http.Response) error {
 	return &answerError{host: resp.Request.URL.Host, method: resp.Request.Method, status: resp.Status, wanted: []string{"201 Created"}}
 }
 
-// checkDigest is for what becomes part of a path.
+// checkDigest guards a digest that becomes part of a path.
 func checkDigest(desc ocispec.Descriptor) error {
 	if err := desc.Digest.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
@@ -157,7 +157,8 @@ func checkDigest(desc ocispec.Descriptor) error {
 	return nil
 }
 
-// checkTag is too: tags come from annotations that a stranger wrote.
+// checkTag guards a tag that becomes part of a path: tags come from annotations that a stranger
+// may have written.
 func (r *Repository) checkTag(tag string) error {
 	if tag == "" {
 		return nil
@@ -172,9 +173,9 @@ func (r *Repository) checkTag(tag string) error {
 	return nil
 }
 
-// PushBlob writes a blob whose bytes open gives from the start, each time it is
-// called: a second time when the registry broke off. What is there is not sent. Small
-// blobs are read into memory, and are not asked for first, as sending them costs less.
+// PushBlob writes a blob. Each call of open returns its bytes from the start; it is called
+// again if the registry breaks off. A blob that is already there is not sent. Small blobs are
+// read into memory and sent without asking first, which costs less.
 func (r *Repository) PushBlob(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) (How, error) {
 	if err := descriptor.Check(desc); err != nil {
 		return "", r.explain(ctx, "push", r.Ref(desc.Digest.String()), err)
@@ -193,9 +194,9 @@ func (r *Repository) PushBlob(ctx context.Context, desc ocispec.Descriptor, open
 	return r.pushSmall(ctx, desc, data)
 }
 
-// PushBytes writes a small blob from memory. It sends one request where the host is known
-// to take a blob that way, and else the two of an upload; unlike [Repository.PushBlob] it
-// does not try which it is, so that it never takes three.
+// PushBytes writes a small blob from memory. It sends one request if the host is known to
+// accept a blob that way, and otherwise the two of an upload; unlike [Repository.PushBlob] it
+// does not find out which, so that it never takes three.
 func (r *Repository) PushBytes(ctx context.Context, desc ocispec.Descriptor, data []byte) error {
 	err := descriptor.Check(desc)
 	if err == nil && (desc.Size != int64(len(data)) || desc.Digest != desc.Digest.Algorithm().FromBytes(data)) {
@@ -218,7 +219,7 @@ func (r *Repository) pushLarge(ctx context.Context, desc ocispec.Descriptor, ope
 		return Existing, nil
 	}
 	err = r.client.retry(ctx, func() error {
-		// Nothing is begun that there are no bytes for.
+		// An upload is not begun before its bytes are at hand.
 		bytes, err := newStream(open, desc.Size)
 		if err != nil {
 			return err
@@ -233,8 +234,8 @@ func (r *Repository) pushLarge(ctx context.Context, desc ocispec.Descriptor, ope
 	return Streamed, r.explain(ctx, "push", r.Ref(desc.Digest.String()), err)
 }
 
-// pushSmall sends a blob with one request where the registry takes that, which the
-// first one finds out, and else with two.
+// pushSmall sends a blob with one request if the registry accepts that, which the first blob
+// finds out, and otherwise with two.
 func (r *Repository) pushSmall(ctx context.Context, desc ocispec.Descriptor, data []byte) (How, error) {
 	host := r.client.host(r.endpoint())
 	whole := host.mayPost()
@@ -245,13 +246,13 @@ func (r *Repository) pushSmall(ctx context.Context, desc ocispec.Descriptor, dat
 	})
 }
 
-// pushKnown sends a blob whole first, where that is wanted, and reports what the registry
-// said to that.
+// pushKnown first sends the whole blob, if asked to, and returns the registry's verdict on
+// that.
 func (r *Repository) pushKnown(ctx context.Context, desc ocispec.Descriptor, data []byte, whole bool, report func(said verdict, sent bool)) (How, error) {
 	said, next := undecided, whole
 	err := r.client.retry(ctx, func() (err error) {
 		if next {
-			next = false // whatever fails, it is not for this again
+			next = false // after any failure this way is not tried again
 			if said, err = r.post(ctx, desc, data); said == taken || err != nil {
 				return err
 			}
@@ -263,7 +264,7 @@ func (r *Repository) pushKnown(ctx context.Context, desc ocispec.Descriptor, dat
 }
 
 // send writes the bytes of a blob with the two requests of an upload. put is the second
-// one, as far as its body.
+// request, apart from its body.
 func (r *Repository) send(ctx context.Context, desc ocispec.Descriptor, put request) error {
 	if err := descriptor.Check(desc); err != nil {
 		return err
@@ -297,11 +298,11 @@ func (r *Repository) send(ctx context.Context, desc ocispec.Descriptor, put requ
 	return err
 }
 
-// begins are the statuses of an upload that began. The specification says 202.
+// begins are the statuses of an upload that has begun. The specification requires 202.
 var begins = []int{http.StatusAccepted, http.StatusOK, http.StatusCreated, http.StatusNoContent}
 
-// uploadLocation is where an upload goes on: a reference relative to what answered
-// (RFC 9110, 10.2.2), with a query that is to be kept.
+// uploadLocation returns where an upload continues: a reference relative to the URL that
+// answered (RFC 9110, 10.2.2), whose query must be kept.
 func uploadLocation(resp *http.Response) (*url.URL, error) {
 	text, from := resp.Header.Get("Location"), resp.Request.URL
 	if text == "" {
@@ -314,12 +315,13 @@ func uploadLocation(resp *http.Response) (*url.URL, error) {
 	return to, nil
 }
 
-// location is where a registry says to go on, relative to what was asked. It returns false
-// if that is not a URL of a registry.
+// location resolves the location in an answer, relative to the request. It returns false if
+// that is not the URL of a registry.
 func location(from *url.URL, text string) (*url.URL, bool) {
 	to, err := from.Parse(text)
 	if err != nil || to.Opaque != "" {
-		// Some leave out the scheme, and what is left, HOST:PORT/PATH, is not a reference.
+		// Some registries omit the scheme, and the rest, HOST:PORT/PATH, is not a valid
+		// reference.
 		to, err = url.Parse(from.Scheme + "://" + text)
 	}
 	if err != nil || to.Hostname() == "" || to.Scheme != "http" && to.Scheme != "https" {
@@ -327,14 +329,14 @@ func location(from *url.URL, text string) (*url.URL, bool) {
 	}
 	to.Fragment, to.RawFragment, to.User = "", "", nil
 	if from.Scheme == "https" && to.Scheme == "http" && to.Hostname() == from.Hostname() && (to.Port() == "" || to.Port() == from.Port()) {
-		// What is behind a proxy that speaks TLS for it often does not know.
+		// A registry behind a proxy that terminates TLS often does not know its scheme.
 		to.Scheme, to.Host = from.Scheme, from.Host
 	}
 	return to, true
 }
 
-// lost makes an upload that the registry no longer knows one to begin again: another of
-// its machines may have begun it.
+// lost turns the error of an upload that the registry no longer knows into one that begins the
+// upload again: another of the registry's machines may have begun it.
 func lost(err error) error {
 	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
 	if ok && status.StatusCode == http.StatusNotFound && strings.Contains(string(status.Body), "BLOB_UPLOAD_UNKNOWN") {
@@ -346,9 +348,9 @@ func lost(err error) error {
 	return err
 }
 
-// post sends a blob with the request that else only announces it. Registries need
-// not take that (distribution specification, "Single POST"), and say so by beginning
-// an upload. That one is left alone: some of the bytes may be in it.
+// post sends a blob with the request that usually only announces it. Registries need not accept
+// that (distribution specification, "Single POST"), and then begin an upload. That upload is
+// abandoned, because it may have some of the bytes.
 func (r *Repository) post(ctx context.Context, desc ocispec.Descriptor, data []byte) (verdict, error) {
 	if err := descriptor.Check(desc); err != nil {
 		return undecided, err
@@ -359,7 +361,7 @@ func (r *Repository) post(ctx context.Context, desc ocispec.Descriptor, data []b
 	})
 	if status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); ok {
 		switch status.StatusCode {
-		case http.StatusUnauthorized, http.StatusForbidden: // it may be what is minded, or who sends it
+		case http.StatusUnauthorized, http.StatusForbidden: // the registry may object to the method, or to the user
 			return undecided, nil
 		}
 		return refused, nil
@@ -377,18 +379,19 @@ func (r *Repository) post(ctx context.Context, desc ocispec.Descriptor, data []b
 	return taken, nil
 }
 
-// verdict is whether a registry takes blobs with one request.
+// verdict is whether a registry accepts blobs with one request.
 type verdict int
 
 const (
 	undecided verdict = iota
-	asking            // somebody finds out
+	asking            // another request finds out
 	refused
 	taken
 )
 
-// mount has the registry take a blob from another of its repositories. False says
-// that it does not, which is remembered: it may not know how, or not be allowed to.
+// mount asks the registry to take a blob from another of its repositories. False means that it
+// does not, which is remembered: it may not support mounting, or the user may not be allowed
+// to.
 func (r *Repository) mount(ctx context.Context, desc ocispec.Descriptor, from *Repository) (bool, error) {
 	if desc.Digest.Validate() != nil || r.client.known(r.client.noMounts, from.name) {
 		return false, nil
@@ -407,7 +410,7 @@ func (r *Repository) mount(ctx context.Context, desc ocispec.Descriptor, from *R
 	_, answered := errors.AsType[*answerError](err)
 	_, status := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
 	if err == nil || answered || status || errors.Is(err, docker.ErrInvalidAuthorization) {
-		// What it began instead is left alone: where the bytes come from is to be
+		// The upload that it began instead is abandoned, because the source of the bytes must be
 		// known first.
 		r.client.remember(r.client.noMounts, from.name)
 		return false, nil

@@ -29,26 +29,26 @@ import (
 )
 
 const (
-	// maxPages bounds how many pages of referrers are read, and maxReferrers how
-	// many referrers they list.
+	// maxPages and maxReferrers bound how many pages of referrers are read, and how many
+	// referrers they list.
 	maxPages     = 100
 	maxReferrers = 1 << 14
-	// maxTag is how many characters a tag may have.
+	// maxTag is the largest number of characters in a tag.
 	maxTag = 128
-	// maxTagDigest is how many characters of a digest are in a fallback tag.
+	// maxTagDigest is how many characters of a digest a fallback tag has.
 	maxTagDigest = 64
 )
 
-// FallbackTag is the tag of the index of a manifest's referrers in a registry that
-// has no API for them. The distribution specification cuts the digest to 64
-// characters, which are all of a sha256.
+// FallbackTag returns the tag of the index of a manifest's referrers in a registry without the
+// referrers API. The distribution specification truncates the digest to 64 characters, which is
+// a complete sha256.
 func FallbackTag(subject digest.Digest) string {
 	encoded := subject.Encoded()
 	return subject.Algorithm().String() + "-" + encoded[:min(len(encoded), maxTagDigest)]
 }
 
-// AttachedTag is the tag that cosign gives to what is about a manifest; "" where that
-// is not a tag, for a digest that is too long.
+// AttachedTag returns the tag under which cosign attaches something to a manifest; "" if the
+// digest is too long for a tag.
 func AttachedTag(subject digest.Digest, suffix string) string {
 	tag := wholeTag(subject) + suffix
 	if len(tag) > maxTag {
@@ -57,12 +57,12 @@ func AttachedTag(subject digest.Digest, suffix string) string {
 	return tag
 }
 
-// wholeTag is the fallback tag with all of the digest, which some tools write.
+// wholeTag returns the fallback tag with the complete digest, which some tools write.
 func wholeTag(subject digest.Digest) string { return strings.Replace(subject.String(), ":", "-", 1) }
 
-// Referrers lists the manifests that name subject as theirs: those that the
-// registry's API gives, or else the fallback tag. Nobody filters them. The order
-// is the registry's; a digest comes once. None is no error; not to know is.
+// Referrers lists the manifests whose subject is the given one: those of the registry's API or,
+// without an API, of the fallback tag. The list is unfiltered, in the order of the registry,
+// and without duplicates. An empty list is not an error; a registry that cannot tell is.
 func (r *Repository) Referrers(ctx context.Context, subject digest.Digest) ([]ocispec.Descriptor, error) {
 	list, err := r.referrers(ctx, subject)
 	if err != nil {
@@ -71,7 +71,7 @@ func (r *Repository) Referrers(ctx context.Context, subject digest.Digest) ([]oc
 	return list, nil
 }
 
-// errAbsent is of a host without the referrers API.
+// errAbsent means that a host has no referrers API.
 var errAbsent = errors.New("it has no referrers API")
 
 func (r *Repository) referrers(ctx context.Context, subject digest.Digest) ([]ocispec.Descriptor, error) {
@@ -108,8 +108,8 @@ func (r *Repository) referrers(ctx context.Context, subject digest.Digest) ([]oc
 	var first error
 	for _, host := range hosts {
 		list, err := r.tagged(ctx, host, subject)
-		// What a host with an API cannot tell right now is an error, lest a signature be
-		// taken for absent.
+		// A temporary failure of a host that has the API is an error. Otherwise an existing
+		// signature would be taken for missing.
 		if err = cmp.Or(failed[host.Host], err); err == nil {
 			return list, nil
 		}
@@ -121,8 +121,8 @@ func (r *Repository) referrers(ctx context.Context, subject digest.Digest) ([]oc
 	return nil, first
 }
 
-// listed are the referrers that the API of a host lists, page by page; errAbsent: it
-// has none, or does not know the repository.
+// listed returns the referrers in the API of a host, page by page. The error is errAbsent if
+// the host has no API, or does not know the repository.
 func (r *Repository) listed(ctx context.Context, host docker.RegistryHost, subject digest.Digest) ([]ocispec.Descriptor, error) {
 	ask := request{
 		method: http.MethodGet, path: "/referrers/" + subject.String(), wanted: []int{http.StatusOK},
@@ -160,7 +160,7 @@ func (r *Repository) listed(ctx context.Context, host docker.RegistryHost, subje
 	return nil, fmt.Errorf("more than %d pages: %w", maxPages, errdefs.ErrInvalidArgument)
 }
 
-// tagged returns the referrers that the fallback tag lists: none where there is no tag.
+// tagged returns the referrers listed under the fallback tag: none if there is no tag.
 func (r *Repository) tagged(ctx context.Context, host docker.RegistryHost, subject digest.Digest) ([]ocispec.Descriptor, error) {
 	tags := []string{FallbackTag(subject)}
 	if whole := wholeTag(subject); whole != tags[0] {
@@ -170,7 +170,7 @@ func (r *Repository) tagged(ctx context.Context, host docker.RegistryHost, subje
 	for _, tag := range tags {
 		index, _, err := r.referrersPage(ctx, host, request{method: http.MethodGet, path: "/manifests/" + tag, wanted: []int{http.StatusOK}})
 		if notFound(err) || len(list.all) > 0 && err != nil {
-			continue // the second is no tag for most registries
+			continue // most registries do not accept the second as a tag
 		}
 		if err == nil {
 			err = list.add(index.Manifests)
@@ -182,7 +182,7 @@ func (r *Repository) tagged(ctx context.Context, host docker.RegistryHost, subje
 	return list.all, nil
 }
 
-// referrerList is a list of which every entry is checked, and comes once.
+// referrerList is a list without duplicates, of which every entry was checked.
 type referrerList struct {
 	all   []ocispec.Descriptor
 	known map[digest.Digest]bool
@@ -204,8 +204,8 @@ func (l *referrerList) add(page []ocispec.Descriptor) error {
 	return nil
 }
 
-// referrersPage reads an index, and where its next page is. What comes under another
-// type, and does not look like one, is an empty index without a list.
+// referrersPage reads an index, and the URL of the next page. An answer of another type that
+// does not look like an index is an empty index without a list.
 func (r *Repository) referrersPage(ctx context.Context, host docker.RegistryHost, ask request) (index ocispec.Index, next *url.URL, err error) {
 	err = r.client.retry(ctx, func() error {
 		resp, err := r.ask(ctx, host, ask)
@@ -223,7 +223,7 @@ func (r *Repository) referrersPage(ctx context.Context, host docker.RegistryHost
 		if err != nil {
 			return err
 		}
-		mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // "" is none
+		mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // "" if not declared
 		index = ocispec.Index{}
 		if err := descriptor.Unmarshal(data, &index); err != nil {
 			index.Manifests = nil
@@ -246,9 +246,9 @@ func notFound(err error) bool {
 	return ok && status.StatusCode == http.StatusNotFound
 }
 
-// noReferrersAPI tells a registry without the API, or of which it is not known, from
-// one that fails. Registries that know no such path answer in many ways, with a web page
-// or nothing too.
+// noReferrersAPI reports whether an error means that a registry lacks the API, or may lack it,
+// as opposed to a failure. Registries answer an unknown path in many ways, also with a web page
+// or an empty body.
 func noReferrersAPI(err error) bool {
 	if _, ok := errors.AsType[*answerError](err); ok {
 		return true
@@ -263,8 +263,8 @@ func noReferrersAPI(err error) bool {
 	return status.StatusCode >= http.StatusBadRequest && status.StatusCode < http.StatusInternalServerError
 }
 
-// aboutSubject reports whether an answer may be about the subject, which is not there or
-// has a digest of a kind that is not known, and so tells nothing of others.
+// aboutSubject reports whether an error may be about the subject, which does not exist or has a
+// digest of an unknown algorithm, so that it says nothing about other subjects.
 func aboutSubject(err error) bool {
 	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
 	return ok && subjectCodes.Match(status.Body)
@@ -272,7 +272,7 @@ func aboutSubject(err error) bool {
 
 var subjectCodes = regexp.MustCompile(`NAME_UNKNOWN|NAME_INVALID|MANIFEST_UNKNOWN|MANIFEST_INVALID|DIGEST_INVALID|NOT_FOUND`)
 
-// nextPage is where an answer says that the next page is; nil: there is none.
+// nextPage returns the URL of the next page, nil if there is none.
 func nextPage(resp *http.Response) (*url.URL, error) {
 	asked := resp.Request.URL
 	targets := linksTo("next", resp.Header.Values("Link"))
@@ -286,8 +286,8 @@ func nextPage(resp *http.Response) (*url.URL, error) {
 	return next, nil
 }
 
-// PushReferrer writes a manifest that has a subject, by its digest, and enters it
-// at the fallback tag unless the registry says that it took note of the subject.
+// PushReferrer writes a manifest that has a subject by its digest, and adds it to the fallback
+// tag unless the registry reports that it processed the subject.
 func (r *Repository) PushReferrer(ctx context.Context, desc ocispec.Descriptor, data []byte) error {
 	subject, entry, err := Referrer(desc, data)
 	if err != nil {
@@ -300,15 +300,15 @@ func (r *Repository) PushReferrer(ctx context.Context, desc ocispec.Descriptor, 
 	return r.AddReferrers(ctx, subject, entry)
 }
 
-// PushSubject writes a manifest that has a subject, by its digest, and says
-// whether the registry took note of the subject. If not, [Repository.AddReferrers]
-// is to be called when all is there that readers of the tag may look for.
+// PushSubject writes a manifest that has a subject by its digest, and reports whether the
+// registry processed the subject. If not, [Repository.AddReferrers] must be called once
+// everything is there that readers of the tag may look for.
 func (r *Repository) PushSubject(ctx context.Context, desc ocispec.Descriptor, data []byte) (registered bool, err error) {
 	return r.pushManifest(ctx, desc, data, "")
 }
 
-// Referrer is what the list of a subject's referrers says of a manifest. A
-// manifest that has no subject gives an error of class ErrInvalidArgument.
+// Referrer returns the entry of a manifest in the list of its subject's referrers. The error is
+// of class ErrInvalidArgument if the manifest has no subject.
 func Referrer(desc ocispec.Descriptor, data []byte) (subject digest.Digest, entry ocispec.Descriptor, err error) {
 	var manifest struct {
 		ArtifactType string              `json:"artifactType"`
@@ -335,11 +335,10 @@ func Referrer(desc ocispec.Descriptor, data []byte) (subject digest.Digest, entr
 	return manifest.Subject.Digest, entry, nil
 }
 
-// AddReferrers enters referrers, as [Referrer] makes them, at the subject's
-// fallback tag. What is there stays; what is there already is not written again.
-// Calls of one client take turns. The specification has no way to lock a tag, so
-// the list is read again after it was written, when another who read it before has
-// written it too, and what was lost is entered again.
+// AddReferrers adds referrers, as [Referrer] returns them, to the subject's fallback tag.
+// Existing entries are kept, and a list that is complete is not written. Calls of one client
+// take turns. The specification has no way to lock a tag, so the list is read again after
+// writing, in case another process wrote it in between, and lost entries are added again.
 func (r *Repository) AddReferrers(ctx context.Context, subject digest.Digest, entries ...ocispec.Descriptor) error {
 	tag := FallbackTag(subject)
 	turn := r.client.turn(r.Ref(tag))
@@ -352,8 +351,8 @@ func (r *Repository) AddReferrers(ctx context.Context, subject digest.Digest, en
 		if err != nil || !written {
 			return err
 		}
-		// Another takes as long as this one did from reading to writing; the rest is
-		// chance, lest two of them meet again.
+		// Another process takes about as long as this one between reading and writing; the random
+		// part keeps the two from colliding again.
 		took := time.Since(start)
 		if err := sleep(ctx, 2*took+rand.N(took+time.Millisecond)); err != nil {
 			return err
@@ -362,8 +361,7 @@ func (r *Repository) AddReferrers(ctx context.Context, subject digest.Digest, en
 	return r.explain(ctx, "add referrers to", r.Ref(tag), fmt.Errorf("others write the list at the same time, %d times now; try again: %w", addTries, errdefs.ErrUnavailable))
 }
 
-// addTries bounds how often a list is entered into: as often as others may come
-// between.
+// addTries bounds how often a list is written because other processes intervened.
 const addTries = 20
 
 // addReferrers reports whether the list had to be written.
@@ -398,7 +396,7 @@ func (r *Repository) addReferrers(ctx context.Context, tag string, entries []oci
 	return true, r.PushManifest(ctx, desc, data, tag)
 }
 
-// turn is the lock of a tag that is read, changed and written.
+// turn returns the lock of a tag that is read, changed and written.
 func (c *Client) turn(ref string) *sync.Mutex {
 	c.mu.Lock()
 	defer c.mu.Unlock()

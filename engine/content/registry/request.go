@@ -20,32 +20,31 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-// maxChallenges is how often one request is sent again with what the registry asked
-// for: tokens that it had may be refused. See maxRefusals.
+// maxChallenges bounds how often one request is repeated with the authorization that the
+// registry asked for: the tokens it had may be refused. See maxRefusals.
 const maxChallenges = maxRefusals
 
-// request is one about a repository.
+// request is a request about a repository.
 type request struct {
 	method string
 	path   string   // below the repository's: /manifests/v1
-	at     *url.URL // in place of path: where a registry sends an upload
+	at     *url.URL // instead of path: an upload location of the registry
 	query  url.Values
 	header http.Header
 
 	mediaType string // of the body
 	body      []byte
-	stream    *stream // in place of body
+	stream    *stream // instead of body
 
-	// pulls is another repository that is read by the way.
+	// pulls is another repository that the request also reads from.
 	pulls string
-	// wanted are the statuses that answer the request; others are errors, and so are web
-	// pages, unless one has this length.
+	// wanted are the expected statuses. Others are errors, and so are web pages, unless one has
+	// this length.
 	wanted []int
 	page   int64
 }
 
-// do sends a request to the host that takes pushes. The answer is for the caller to
-// drain.
+// do sends a request to the host that accepts pushes. The answer must be drained by the caller.
 func (r *Repository) do(ctx context.Context, ask request) (*http.Response, error) {
 	host, err := r.pushHost()
 	if err != nil {
@@ -54,9 +53,9 @@ func (r *Repository) do(ctx context.Context, ask request) (*http.Response, error
 	return r.ask(r.scope(ctx, "pull,push", ask.pulls), host, ask)
 }
 
-// read sends a request to the hosts to read from, mirrors first, until one answers.
-// Of several errors the one of the host that answered most counts: a status before
-// "not found", and that before no answer.
+// read sends a request to the hosts to read from, mirrors first, until one succeeds. Of several
+// errors, the most informative is returned: a status before "not found", and that before no
+// answer.
 func (r *Repository) read(ctx context.Context, capability docker.HostCapabilities, ask request) (*http.Response, error) {
 	hosts, err := r.hosts(r.host)
 	if err != nil {
@@ -86,7 +85,7 @@ func (r *Repository) read(ctx context.Context, capability docker.HostCapabilitie
 	return nil, first
 }
 
-// telling is how much an error says about what was asked for.
+// telling ranks an error by how much it tells about the requested content.
 func telling(err error) int {
 	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
 	switch {
@@ -98,8 +97,8 @@ func telling(err error) int {
 	return 3
 }
 
-// scope is the context of requests about the repository: what tokens are for, and
-// whose credentials are needed.
+// scope returns the context of requests about the repository: the scopes of tokens, and the
+// repository whose credentials are needed.
 func (r *Repository) scope(ctx context.Context, actions, pulls string) context.Context {
 	ctx = context.WithValue(ctx, repositoryKey{}, r.path)
 	ctx = docker.WithScope(ctx, "repository:"+r.path+":"+actions)
@@ -109,7 +108,7 @@ func (r *Repository) scope(ctx context.Context, actions, pulls string) context.C
 	return ctx
 }
 
-// ask sends a request to a host, again when it has to be authorized.
+// ask sends a request to a host, and repeats it if it must be authorized.
 func (r *Repository) ask(ctx context.Context, host docker.RegistryHost, ask request) (*http.Response, error) {
 	var answers []*http.Response
 	for {
@@ -130,7 +129,7 @@ func (r *Repository) ask(ctx context.Context, host docker.RegistryHost, ask requ
 		answers = append(answers, resp)
 		err = host.Authorizer.AddResponses(ctx, answers)
 		if errdefs.IsNotImplemented(err) || err == nil && len(answers) > maxChallenges {
-			return nil, unexpected(resp) // it says no more than that
+			return nil, unexpected(resp) // the answer has no more information
 		}
 		drain(resp)
 		if err != nil {
@@ -139,8 +138,7 @@ func (r *Repository) ask(ctx context.Context, host docker.RegistryHost, ask requ
 	}
 }
 
-// stale reports whether a registry says with 403, as some do, that it no longer takes a
-// token.
+// stale reports whether a registry rejects an expired token with 403, as some do.
 func stale(resp *http.Response) bool {
 	return resp.StatusCode == http.StatusForbidden && resp.Request.Header.Get("Authorization") != "" &&
 		slices.ContainsFunc(challenges(resp.Header), func(c challenge) bool { return c.scheme == "bearer" && c.parameters["error"] == "invalid_token" })
@@ -158,9 +156,9 @@ func (ask request) to(ctx context.Context, r *Repository, host docker.RegistryHo
 		query[key] = values
 	}
 	if own && host.Host != r.host && (r.host != hubName || host.Host != hubHost) {
-		query.Set("ns", r.host) // it stands for the registry: containerd's hosts.toml
+		query.Set("ns", r.host) // names the registry of a mirror, as containerd's hosts.toml expects
 	}
-	// What is there stays as it is: it may be signed.
+	// The existing query is kept as it is: it may be signed.
 	to.RawQuery = strings.Trim(to.RawQuery+"&"+query.Encode(), "&")
 	req, err := http.NewRequestWithContext(ctx, ask.method, to.String(), bytes.NewReader(ask.body))
 	if err != nil {
@@ -187,7 +185,7 @@ func (ask request) to(ctx context.Context, r *Repository, host docker.RegistryHo
 	return req, nil
 }
 
-// judge makes an error of an answer that is none of those wanted, and ends it.
+// judge returns an error for an unexpected answer, and drains it.
 func (ask request) judge(resp *http.Response) error {
 	page := isPage(resp) && (ask.page == 0 || resp.ContentLength != ask.page)
 	if slices.Contains(ask.wanted, resp.StatusCode) && !(page && resp.StatusCode < http.StatusMultipleChoices) {
@@ -204,19 +202,19 @@ func (ask request) judge(resp *http.Response) error {
 	return answered
 }
 
-// unexpected is the error of a status that is one.
+// unexpected returns the error of an unexpected status.
 func unexpected(resp *http.Response) error {
 	defer drain(resp)
 	return remoteerrors.NewUnexpectedStatusErr(resp)
 }
 
-// isPage reports whether an answer is a web page. No registry's is.
+// isPage reports whether an answer is a web page, which a registry never sends.
 func isPage(resp *http.Response) bool {
 	mediaType, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	return err == nil && (mediaType == "text/html" || mediaType == "application/xhtml+xml")
 }
 
-// answerError is an answer that tells of success, and is not a registry's.
+// answerError is a successful answer that is not from a registry.
 type answerError struct {
 	host, method, status string
 	wanted               []string
@@ -234,15 +232,15 @@ func (e *answerError) Error() string {
 	return fmt.Sprintf("it answers %s with %s", e.method, what)
 }
 
-// stream is a body that is opened again where a request is sent again: after a
-// redirection, or with another token.
+// stream is a body that is opened again if a request is sent again: after a redirection, or
+// with another token.
 type stream struct {
 	open func() (io.ReadCloser, error)
 	size int64
 
 	mu   sync.Mutex
-	body io.ReadCloser // nil: the next one is to be opened
-	err  error         // of reading, which is none of the request's
+	body io.ReadCloser // nil: the next one must be opened
+	err  error         // of reading, as opposed to one of the request
 }
 
 // newStream opens the first body.
@@ -254,7 +252,7 @@ func newStream(open func() (io.ReadCloser, error), size int64) (*stream, error) 
 	return &stream{open: open, size: size, body: body}, nil
 }
 
-// next hands out a body from its start.
+// next returns a body from its start.
 func (s *stream) next() (io.ReadCloser, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -271,7 +269,7 @@ func (s *stream) next() (io.ReadCloser, error) {
 	return out, nil
 }
 
-// close closes a body that was not handed out.
+// close closes a body that was not used.
 func (s *stream) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -281,14 +279,14 @@ func (s *stream) close() {
 	}
 }
 
-// failed is why a body could not be read.
+// failed returns why a body could not be read.
 func (s *stream) failed() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
 }
 
-// streamed is one body of a stream. net/http may read it, and close it, while it is read.
+// streamed is one body of a stream. net/http may close it while reading it.
 type streamed struct {
 	stream *stream
 
@@ -322,7 +320,7 @@ func (s *streamed) Close() error {
 	return s.body.Close()
 }
 
-// pushHost is the host that takes pushes.
+// pushHost returns the host that accepts pushes.
 func (r *Repository) pushHost() (docker.RegistryHost, error) {
 	hosts, err := r.hosts(r.host)
 	if err != nil {
@@ -338,7 +336,7 @@ func (r *Repository) pushHost() (docker.RegistryHost, error) {
 
 var errNoPushHost = errors.New("hosts.toml names no host that takes pushes")
 
-// drain ends an answer, and keeps its connection if there is little left to read.
+// drain closes an answer, and keeps its connection if there is little left to read.
 func drain(resp *http.Response) {
 	_, _ = io.CopyN(io.Discard, resp.Body, maxDrained)
 	resp.Body.Close()

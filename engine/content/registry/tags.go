@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	// tagsPage is how many tags are asked for at once.
+	// tagsPage is how many tags are requested at once.
 	tagsPage = "1000"
-	// maxTags and maxTagsPage bound what a registry may answer.
+	// maxTags and maxTagsPage bound the answers of a registry.
 	maxTags     = 1_000_000
 	maxTagsPage = 16 << 20
 )
@@ -35,7 +35,7 @@ func (r *Repository) Tags(ctx context.Context) ([]string, error) {
 }
 
 func (r *Repository) tags(ctx context.Context) ([]string, error) {
-	host, err := r.pushHost() // mirrors need not have all of them
+	host, err := r.pushHost() // mirrors may not have all of them
 	if err != nil {
 		return nil, err
 	}
@@ -87,8 +87,8 @@ func (r *Repository) tags(ctx context.Context) ([]string, error) {
 	return nil, fmt.Errorf("more than %d tags: %w", maxTags, errdefs.ErrInvalidArgument)
 }
 
-// Delete removes a tag or, by its digest, a manifest with all of its tags. The error is of
-// class ErrNotImplemented where the registry does not delete.
+// Delete removes a tag or, by its digest, a manifest with all its tags. The error is of class
+// ErrNotImplemented if the registry does not support deletion.
 func (r *Repository) Delete(ctx context.Context, reference string) error {
 	err := r.remove(ctx, reference)
 	return r.explain(ctx, "delete", r.Ref(reference), err)

@@ -8,23 +8,23 @@ import (
 	"time"
 )
 
-// Timer bounds how long operations with its context may take. The time that their requests
-// wait for their turn does not count: it says nothing about the registry.
+// Timer bounds how long operations with its context may take. Time that their requests spend
+// waiting for their turn is not counted, because it says nothing about the registry.
 type Timer struct {
 	end context.CancelCauseFunc
 
 	mu      sync.Mutex
 	timer   *time.Timer
 	left    time.Duration // when it last ran or was stopped
-	running time.Time     // since when it runs; zero: it does not
+	running time.Time     // when it was last started; zero: it is stopped
 	waiting int           // requests that wait for their turn
 	limit   time.Duration
 }
 
 type timerKey struct{}
 
-// WithTimer returns a context that ends with cause once operations have taken d. The caller
-// stops the timer.
+// WithTimer returns a context that ends with cause once operations have taken d. The timer must
+// be stopped by the caller.
 func WithTimer(ctx context.Context, d time.Duration, cause error) (context.Context, *Timer) {
 	ctx, end := context.WithCancelCause(ctx)
 	t := &Timer{end: end, left: d, limit: d, running: time.Now()}
@@ -41,7 +41,7 @@ func (t *Timer) Stop() time.Duration {
 	return t.limit - t.left
 }
 
-// pause stops the clock. The lock is held.
+// pause stops the clock. The lock must be held.
 func (t *Timer) pause() {
 	if !t.running.IsZero() {
 		t.timer.Stop()

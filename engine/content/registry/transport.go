@@ -25,56 +25,56 @@ import (
 
 const (
 	maxTries = 6
-	// fewTries is for what seldom goes away in seconds: nobody listens.
+	// fewTries is for a refused connection, which seldom recovers within seconds.
 	fewTries = 3
 	// stalledTries is for a host that did nothing for [Options.Patience].
 	stalledTries = 2
-	// mirrorTries is for a host that has another one after it.
+	// mirrorTries is for a host that is followed by another one.
 	mirrorTries = 2
 
 	firstBackoff = 250 * time.Millisecond
 	maxBackoff   = 8 * time.Second
-	// maxRetryAfter is the longest wait that a registry is granted for one request.
+	// maxRetryAfter is the longest wait that a registry may impose on one request.
 	maxRetryAfter = 2 * time.Minute
 
 	defaultPatience = 30 * time.Second
-	// slowest is how many bytes of an answer, or its end, are to come within the patience:
-	// a registry that sends fewer would never be done.
+	// slowest is how many bytes of an answer, or its end, must arrive within the patience. A
+	// registry that sends fewer would never finish.
 	slowest = 16 << 10
-	// commitPatience is how many times longer a registry may take to answer once
-	// it has a whole large blob: it may be hashing, or moving it.
+	// commitPatience is how many times longer a registry may take to answer once it has a whole
+	// large blob: it may be hashing or moving it.
 	commitPatience = 10
-	// noticeAfter is how long nothing happens before [Options.Waiting] hears of it.
+	// noticeAfter is how long nothing happens before [Options.Waiting] is called.
 	noticeAfter = 5 * time.Second
-	// downFor is how long a host counts as down that was not reached.
+	// downFor is how long an unreachable host is assumed to be down.
 	downFor = 30 * time.Second
-	// maxDrained is what is read of an answer nobody wants, to keep its connection.
+	// maxDrained bounds how much of an unwanted answer is read to keep its connection.
 	maxDrained = 64 << 10
-	// maxTokenAnswer is what is read of a token server's answer.
+	// maxTokenAnswer bounds the answer of a token server.
 	maxTokenAnswer = 1 << 20
 )
 
-// accepted manifests. Registries refuse, or even convert, what is not named.
+// accepted lists the media types of manifests. Registries refuse, or even convert, others.
 var accepted = strings.Join([]string{
 	ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest,
 	images.MediaTypeDockerSchema2ManifestList, images.MediaTypeDockerSchema2Manifest,
 	"*/*",
 }, ", ")
 
-// contentDigest is the header in which a registry says a manifest's digest.
+// contentDigest is the header with a manifest's digest.
 const contentDigest = "Docker-Content-Digest"
 
-// transport sends the requests of one host of a registry, and of those that it
-// redirects to or that hand out its tokens.
+// transport sends the requests of one host of a registry, and of the hosts that it redirects to
+// or that issue its tokens.
 type transport struct {
 	client *Client
 	base   http.RoundTripper
-	tries  int  // at most, of one request
-	tokens bool // sends requests for tokens, which are no operation's own
+	tries  int  // bounds the tries of one request
+	tokens bool // sends requests for tokens, which belong to no operation
 }
 
-// RoundTrip implements [http.RoundTripper]. An answer that calls for another try
-// is never returned.
+// RoundTrip implements [http.RoundTripper]. It never returns an answer that asks for another
+// try.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, host := req.Context(), t.client.host(req.URL.Host)
 	body, replayable, err := t.readBody(req)
@@ -94,7 +94,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if isManifest(req) && req.Method != http.MethodPut {
 			attempt.Header.Set("Accept", accepted)
 		}
-		// Bytes are to have the digest that they go by.
+		// Digests are those of the bytes without a content coding.
 		attempt.Header.Set("Accept-Encoding", "identity")
 		start := time.Now()
 		resp, err := t.once(attempt, host)
@@ -124,7 +124,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			failure.again, tries = tries > 1, 1
 		}
 		if failure.tried = try; try >= tries {
-			// What is sent once only is tried again by who sends it.
+			// A request that cannot be replayed is repeated by its sender.
 			if failure.down && replayable {
 				host.reached(failure)
 			}
@@ -138,8 +138,8 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// once sends a request. It holds a place at the host until the answer begins,
-// unless the body is a stream: that has its place as a transfer.
+// once sends a request. It holds a place at the host until the answer begins, unless the body
+// is a stream, which has a place as a transfer.
 func (t *transport) once(req *http.Request, host *host) (*http.Response, error) {
 	release, err := t.turn(req, host)
 	if err != nil {
@@ -153,7 +153,7 @@ func (t *transport) once(req *http.Request, host *host) (*http.Response, error) 
 	watch.expect(patience)
 	defer watch.end()
 	if req.Body != nil && req.Body != http.NoBody {
-		// What writes to containerd's pipe may be gone without a word.
+		// A writer to containerd's pipe may silently be gone.
 		body := req.Body
 		defer context.AfterFunc(ctx, func() { body.Close() })()
 		commit := patience
@@ -194,7 +194,7 @@ func (t *transport) once(req *http.Request, host *host) (*http.Response, error) 
 	return resp, nil
 }
 
-// turn waits until a request may go, with a place at the host unless its body is a stream.
+// turn waits until a request may be sent, with a place at the host unless its body is a stream.
 func (t *transport) turn(req *http.Request, host *host) (release func(), err error) {
 	ctx := req.Context()
 	defer waits(ctx)()
@@ -205,7 +205,7 @@ func (t *transport) turn(req *http.Request, host *host) (release func(), err err
 		}
 		release = host.requests.release
 	}
-	// Last: what waited for a place with its turn at hand would leave in a bunch.
+	// This comes last: requests that waited for a place after their turn would leave in a burst.
 	if err := t.client.await(ctx, host.name); err != nil {
 		release()
 		return nil, err
@@ -213,8 +213,8 @@ func (t *transport) turn(req *http.Request, host *host) (release func(), err err
 	return release, nil
 }
 
-// readBody makes the body of a request replayable. That of a blob is not: half
-// an upload is worth nothing, and its next try is another upload.
+// readBody makes the body of a request replayable, except that of a blob: half an upload is
+// worthless, and its next try is another upload.
 func (t *transport) readBody(req *http.Request) (body []byte, replayable bool, err error) {
 	if req.Body == nil || req.Body == http.NoBody {
 		return nil, true, nil
@@ -240,21 +240,21 @@ func closeBody(req *http.Request) {
 	}
 }
 
-// requestError is a request that got no answer, or one that says to come back
-// later. Its chain ends here: containerd takes a timeout or an io.EOF in it for a
-// reason to try again at once, what was done already with more patience.
+// requestError is a request without an answer, or with one that asks to come back later. Its
+// chain ends here, because containerd takes a timeout or an io.EOF in it as a reason to retry
+// at once, which the transport has already done with more patience.
 type requestError struct {
 	method, host, path string
 
 	status  int    // 0: no answer
 	message string // of the registry, with its status
-	cause   error  // for want of an answer
+	cause   error  // why there is no answer
 
-	worth int           // how many tries it is worth
-	tried int           // how many it got
+	worth int           // how many tries are worthwhile
+	tried int           // how many were made
 	wait  time.Duration // that the registry asked for
 	down  bool          // the host cannot be reached at all
-	again bool          // tried once, as it takes the whole operation to try again
+	again bool          // tried once, because another try repeats the whole operation
 }
 
 func (e *requestError) Error() string {
@@ -273,8 +273,8 @@ func (e *requestError) Error() string {
 type stalledError struct {
 	method, host, path string
 	waited             time.Duration
-	begun              bool // its answer had
-	came               int  // bytes of it meanwhile
+	begun              bool // whether the answer had begun
+	came               int  // bytes of it that arrived meanwhile
 }
 
 func stalled(req *http.Request, waited time.Duration, begun bool) *stalledError {
@@ -295,7 +295,7 @@ func (e *stalledError) Error() string {
 	return fmt.Sprintf("no answer for %s to %s %s", waited, e.method, e.path)
 }
 
-// judge tells an answer, which gives nil, from what a later try may mend.
+// judge returns nil for a final answer, and an error if a later try may succeed.
 func judge(req *http.Request, resp *http.Response, err error) *requestError {
 	failure := &requestError{method: req.Method, host: req.URL.Host, path: req.URL.Path, cause: err, worth: maxTries}
 	if err == nil {
@@ -341,12 +341,12 @@ func judge(req *http.Request, resp *http.Response, err error) *requestError {
 	return failure
 }
 
-// remoteAlert is the operation of a [net.OpError] with which crypto/tls tells of an alert
-// that the other side sent.
+// remoteAlert is the operation of a [net.OpError] in which crypto/tls reports an alert of the
+// other side.
 const remoteAlert = "remote error"
 
-// proxyRefuses reports whether a proxy wants a password. net/http has no more for it than
-// the text of the status.
+// proxyRefuses reports whether a proxy asks for a password. net/http reports only the text of
+// the status.
 func proxyRefuses(err error) bool {
 	return strings.Contains(err.Error(), http.StatusText(http.StatusProxyAuthRequired))
 }
@@ -361,10 +361,10 @@ func isTimeout(err error) bool {
 	return ok && timeout.Timeout()
 }
 
-// maxSeconds is a wait longer than any, which is a [time.Duration] still.
+// maxSeconds is longer than any real wait, and still fits a [time.Duration].
 const maxSeconds = 1 << 31
 
-// retryAfter reads the header of that name: seconds, or a date.
+// retryAfter parses the header of that name: seconds, or a date.
 func retryAfter(value string) time.Duration {
 	if seconds, err := strconv.Atoi(value); err == nil {
 		return time.Duration(min(max(seconds, 0), maxSeconds)) * time.Second
@@ -375,8 +375,8 @@ func retryAfter(value string) time.Duration {
 	return 0
 }
 
-// backoff is how long to wait after the nth try: twice as long as the one
-// before, give or take, so that clients that failed together do not return together.
+// backoff returns how long to wait after the nth try: about twice as long as before, with a
+// random part, so that clients that failed together do not return together.
 func backoff(n int) time.Duration {
 	wait := min(firstBackoff<<(n-1), maxBackoff)
 	return wait/2 + rand.N(wait/2)
@@ -405,7 +405,7 @@ type watch struct {
 	patience       time.Duration
 }
 
-// newWatch makes one at rest.
+// newWatch returns a watch that is not running.
 func newWatch(fire, notice func(waited time.Duration)) *watch {
 	w := &watch{fire: fire, notice: notice, resting: true}
 	w.timer = time.AfterFunc(time.Hour, w.ring)
@@ -413,7 +413,7 @@ func newWatch(fire, notice func(waited time.Duration)) *watch {
 	return w
 }
 
-// expect something within d.
+// expect starts the watch: something must happen within d.
 func (w *watch) expect(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -423,7 +423,7 @@ func (w *watch) expect(d time.Duration) {
 	}
 }
 
-// ring is for the time that expect waits for.
+// ring is called when the time of expect is over.
 func (w *watch) ring() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -439,7 +439,7 @@ func (w *watch) ring() {
 	w.timer.Reset(min(w.patience-w.waited, noticeAfter))
 }
 
-// rest while it is somebody else's turn.
+// rest stops the watch while others have their turn.
 func (w *watch) rest() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -454,8 +454,8 @@ func (w *watch) end() {
 	w.timer.Stop()
 }
 
-// notices are what the client's owner hears of a host that keeps it waiting: one at
-// a time, however many requests wait.
+// notices returns the function that reports to the client's owner how long a host has kept it
+// waiting: one notice at a time, however many requests wait.
 func (c *Client) notices(h *host) func(waited time.Duration) {
 	return func(waited time.Duration) {
 		h.mu.Lock()
