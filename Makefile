@@ -166,6 +166,10 @@ release: ## make a release in bin/dist: make release VERSION=v0.1.0, or SNAPSHOT
 test-release: ## make a release of HEAD in two folders, compare them, and use what they hold
 	PLATFORMS='$(PLATFORMS)' $(GO) test -tags release -count=1 -timeout 40m -v ./release
 
+.PHONY: test-install
+test-install: ## install tape, and write an interpreter, as docs/ tells people who have only Go
+	$(GO) test -tags install -count=1 -timeout 20m -v -run TestInstall ./release
+
 .PHONY: changelog
 changelog: ## move the fragments of changes/ into CHANGELOG.md: make changelog VERSION=v0.1.0
 	@test -n "$(VERSION)" || { echo "usage: make changelog VERSION=v0.1.0" >&2; exit 2; }

@@ -4,6 +4,7 @@
 // `make release` runs it; docs/releasing.md says how the parts fit together.
 //
 //	release prepare DIR PLATFORM…   interpreters, their descriptions, completions, man pages
+//	release proxy DIR VERSION       a GOPROXY folder with the modules at HEAD
 package main
 
 import (
@@ -30,6 +31,8 @@ func run(ctx context.Context, args []string) error {
 	switch {
 	case command == "prepare" && len(args) >= 2:
 		return prepare(ctx, args[0], args[1:])
+	case command == "proxy" && len(args) == 2:
+		return proxy(ctx, args[0], args[1])
 	}
 	return fmt.Errorf("%q with %d arguments: see the comment of this program", command, len(args))
 }

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/mod/module"
 )
 
 func (a *program) versionCommand() *cobra.Command {
@@ -36,8 +37,8 @@ func (a *program) versionCommand() *cobra.Command {
 // version is what `tape version -o json` prints.
 type version struct {
 	Version  string `json:"version"`
-	Commit   string `json:"commit,omitempty"`
-	Format   string `json:"format"` // of the artifact
+	Commit   string `json:"commit,omitempty"` // where it is known; its first 12 digits, where the version has them
+	Format   string `json:"format"`           // of the artifact
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
 	// Interpreters are those that tape finds; nil where a person is told, who asks
@@ -46,15 +47,27 @@ type version struct {
 }
 
 func readVersion() version {
+	info, _ := debug.ReadBuildInfo()
+	return versionOf(info)
+}
+
+// versionOf reads the version and the commit that Go wrote into a program: of the
+// repository it was built in, or of the module that `go install` downloaded. The latter
+// has a commit only where its version was made from one.
+func versionOf(info *debug.BuildInfo) version {
 	v := version{Version: "devel", Format: "1", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		if m := info.Main.Version; m != "" && m != "(devel)" {
-			v.Version = m
-		}
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				v.Commit = s.Value
-			}
+	if info == nil {
+		return v
+	}
+	if m := info.Main.Version; m != "" && m != "(devel)" {
+		v.Version = m
+	}
+	if rev, err := module.PseudoVersionRev(v.Version); err == nil {
+		v.Commit = rev
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			v.Commit = s.Value
 		}
 	}
 	return v
