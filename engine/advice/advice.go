@@ -33,6 +33,7 @@ const (
 const (
 	GiveArgument     Action = "give %s a value"
 	NameInterpreter  Action = "say which interpreter reads it"
+	InstallEach      Action = "install each"
 	NameSource       Action = "name one of them, or write a pipeline"
 	NamePipeline     Action = "name another, or write one"
 	TakePipeline     Action = "if it is the pipeline that you mean, name %s as such"

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/taped-dev/tape/engine/advice"
+	"github.com/taped-dev/tape/plugins/host"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/vcs"
@@ -30,6 +33,9 @@ type ReproduceOptions struct {
 	// Source is a folder of a clone of its repository, with the commit of the application
 	// checked out, or the pipeline file that it was packed with. "" is the working folder.
 	Source string
+	// Clone clones the repository from where the provenance says that it is. Source is then
+	// relative to its top.
+	Clone bool
 	// Args are values for the arguments of the pipeline file.
 	Args map[string]string
 }
@@ -47,8 +53,8 @@ type ReproduceResult struct {
 type Difference struct {
 	// What is one of file, option, interpreter, image, content, source, statement and root.
 	What string `json:"what"`
-	// Name is that of the option or the image, or file:line. If the line is not known it is
-	// the file.
+	// Name is that of the option or the image, file:line or, if the line is not known, the
+	// file, or the type of a statement and the path of a value in it.
 	Name string `json:"name"`
 	// Was is of the application, Is of what was made; "" is not there.
 	Was string `json:"was"`
@@ -75,6 +81,19 @@ func Reproduce(ctx context.Context, o ReproduceOptions) (result *ReproduceResult
 	if err != nil {
 		return nil, fmt.Errorf("reproduce %s: %w", o.Ref, err)
 	}
+	if err := o.installed(ctx, was.view.Sources); err != nil {
+		return nil, fmt.Errorf("reproduce %s: %w", o.Ref, err)
+	}
+	if o.Clone {
+		dir, err := o.tempDir()
+		if err != nil {
+			return nil, fmt.Errorf("reproduce %s: %w", o.Ref, err)
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		if o.Source, err = o.clone(ctx, statements, dir); err != nil {
+			return nil, fmt.Errorf("reproduce %s: %w", o.Ref, err)
+		}
+	}
 	top, err := o.checkout(ctx, was.view)
 	if err != nil {
 		return nil, fmt.Errorf("reproduce %s: %w", o.Ref, err)
@@ -98,7 +117,9 @@ func Reproduce(ctx context.Context, o ReproduceOptions) (result *ReproduceResult
 	if err != nil {
 		return nil, err
 	}
-	result.statements(statements, again)
+	if err := result.statements(statements, again); err != nil {
+		return nil, err
+	}
 	if len(result.Differs) == 0 {
 		result.Differs = append(result.Differs, Difference{What: "root", Name: "annotations or the order of what it lists", Was: result.Root.String(), Is: result.Made.String()})
 	}
@@ -112,6 +133,55 @@ func provenanceOf(statements []artifact.Statement) (p artifact.Provenance, err e
 		}
 	}
 	return p, errors.New("it has no provenance, which states what it was made of")
+}
+
+// installed finds all interpreters that are missing, before anything is fetched.
+func (o *ReproduceOptions) installed(ctx context.Context, sources []artifact.ViewSource) error {
+	var missing []string
+	for _, s := range sources {
+		name, _, _ := strings.Cut(s.Interpreter, " ")
+		if name == "" || slices.Contains(missing, s.Interpreter) {
+			continue
+		}
+		_, err := o.Interpreters.Find(ctx, name)
+		if _, not := errors.AsType[*host.NotFoundError](err); not {
+			missing = append(missing, s.Interpreter)
+		} else if err != nil {
+			return err
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return advice.Add(fmt.Errorf("interpreters that rendered it are missing: %s", strings.Join(missing, ", ")), advice.InstallEach)
+}
+
+// clone clones the repository that the statements name into dir, and returns Source in it.
+func (o *ReproduceOptions) clone(ctx context.Context, statements []artifact.Statement, dir string) (string, error) {
+	var of vcs.Repository
+	for _, s := range statements {
+		var facts vcs.Facts
+		if s.PredicateType == artifact.PredicateSource && json.Unmarshal(s.Predicate, &facts) == nil && len(facts.Repositories) > 0 {
+			of = facts.Repositories[0] // the outermost; sources share it
+			break
+		}
+	}
+	if of.URI == "" || of.Commit == "" {
+		return "", errors.New("it does not state the URL and the commit of a repository: only what was packed from a clone of one can be cloned")
+	}
+	if o.Source != "" && !filepath.IsLocal(o.Source) {
+		return "", usagef("%s: the source is a path in the clone", o.Source)
+	}
+	top, err := vcs.Clone(ctx, vcs.CloneOptions{Repository: of, Dir: dir, Transport: o.Registry.Transport()})
+	return filepath.Join(top, o.Source), err
+}
+
+// tempDir makes a folder.
+func (o *ReproduceOptions) tempDir() (string, error) {
+	if o.TempDir != nil {
+		return o.TempDir()
+	}
+	return os.MkdirTemp("", "tape-clone-*")
 }
 
 // checkout returns the top of the repository, in which the commit of the application must
@@ -304,25 +374,40 @@ func firstDifference(a, b []byte) int {
 	return 1 + bytes.Count(a[:n], []byte("\n"))
 }
 
-// statements finds which kinds of statements differ. They differ where anything above does,
-// so they are told if nothing above is.
-func (r *ReproduceResult) statements(was, is []artifact.Statement) {
+// statements finds what differs in statements. They differ where anything above does, so they
+// are told if nothing above is.
+func (r *ReproduceResult) statements(was, is []artifact.Statement) error {
 	if len(r.Differs) > 0 {
-		return
+		return nil
 	}
-	kinds := func(list []artifact.Statement) map[string]string {
-		out := map[string]string{}
+	kinds := func(list []artifact.Statement) (map[string]any, error) {
+		out := map[string]any{}
 		for _, s := range list {
-			out[s.PredicateType] += string(s.Predicate)
+			var predicate any
+			if err := decodeJSON(s.Predicate, &predicate); err != nil {
+				return nil, err
+			}
+			of, _ := out[s.PredicateType].([]any)
+			out[s.PredicateType] = append(of, predicate)
 		}
-		return out
+		return out, nil
 	}
-	a, b := kinds(was), kinds(is)
+	a, errA := kinds(was)
+	b, errB := kinds(is)
+	if err := errors.Join(errA, errB); err != nil {
+		return err
+	}
 	all := maps.Clone(a)
 	maps.Copy(all, b)
+	cells, room := maxCells, maxText
 	for _, kind := range slices.Sorted(maps.Keys(all)) {
-		if a[kind] != b[kind] {
-			r.add("statement", kind, digest.FromString(a[kind]).String(), digest.FromString(b[kind]).String())
+		changed, err := diffFields(a[kind], b[kind], &cells, &room)
+		if err != nil {
+			return err
+		}
+		for _, c := range changed {
+			r.add("statement", strings.TrimSpace(kind+" "+c.Path), string(c.From), string(c.To))
 		}
 	}
+	return nil
 }

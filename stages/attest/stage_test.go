@@ -302,10 +302,10 @@ func TestUnexplained(t *testing.T) {
 
 func TestGitURI(t *testing.T) {
 	for want, r := range map[string]vcs.Repository{
-		"": {Ref: "refs/heads/main"},
-		"git+https://example.com/a@refs/heads/main": {URI: "https://example.com/a", Ref: "refs/heads/main"},
-		"git+ssh://git@example.com/team/a":          {URI: "git@example.com:team/a"},
-		"git+ssh://git@example.com:22/a":            {URI: "ssh://git@example.com:22/a"},
+		"":                                 {Ref: "refs/heads/main"},
+		"git+https://example.com/a":        {URI: "https://example.com/a", Ref: "refs/heads/main"},
+		"git+ssh://git@example.com/team/a": {URI: "git@example.com:team/a"},
+		"git+ssh://git@example.com:22/a":   {URI: "ssh://git@example.com:22/a"},
 	} {
 		if got := gitURI(r); got != want {
 			t.Errorf("gitURI(%+v) = %q, want %q", r, got, want)

@@ -182,7 +182,7 @@ func gitHash(name, hex string) string {
 	return name + "Sha256"
 }
 
-// gitURI names a repository in SLSA's form: git+https://host/path@refs/heads/main.
+// gitURI names a repository in SLSA's form, git+https://host/path, without the branch.
 func gitURI(r vcs.Repository) string {
 	uri := r.URI
 	if uri == "" {
@@ -190,9 +190,6 @@ func gitURI(r vcs.Repository) string {
 	}
 	if host, dir, scp := strings.Cut(uri, ":"); scp && !strings.HasPrefix(dir, "//") {
 		uri = "ssh://" + host + "/" + strings.TrimPrefix(dir, "/") // git@host:path
-	}
-	if r.Ref != "" {
-		uri += "@" + r.Ref
 	}
 	return "git+" + uri
 }

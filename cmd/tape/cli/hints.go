@@ -27,6 +27,7 @@ var hints = map[advice.Action]string{
 
 	advice.GiveArgument:     "set it with --arg %s=…",
 	advice.NameInterpreter:  "say which with --interpreter, or with 'interpreter' in tape.yaml",
+	advice.InstallEach:      "install each with 'tape interpreter install FILE'",
 	advice.NameSource:       "name one of them, or write a pipeline with 'tape pipeline init'",
 	advice.NamePipeline:     "name the pipeline with -p, or write one with 'tape pipeline init'",
 	advice.TakePipeline:     "if it is the pipeline that you mean: -p %s",

@@ -18,7 +18,8 @@ func (a *program) reproduceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reproduce REF [SOURCE]",
 		Short: "Make an application again, and compare the digests",
-		Example: `  git worktree add ../again v1.2.3
+		Example: `  tape reproduce registry.example.com/team/podinfo:v1.2.3 --clone
+  git worktree add ../again v1.2.3
   tape reproduce registry.example.com/team/podinfo:v1.2.3 ../again
   tape reproduce registry.example.com/team/podinfo:v1.2.3 ../again/tape.yaml`,
 		Long: `Makes the application again, of the commit and with the options that its
@@ -26,7 +27,10 @@ provenance states and the images that it has, without pushing anything, and
 compares the digests of the roots. SOURCE is a clone of its repository that has
 this commit checked out (default: this folder), or the pipeline file that it was
 packed with. tape.yaml of that folder is used if the application has
-environments. Exit status: 0 same; 1 differs, and what differs first is named.`,
+environments. With --clone the commit is cloned from the URL that the provenance
+states, with your credentials for git, and SOURCE is a path in the clone. No
+hooks or filters run, and submodules are not cloned. Exit status: 0 same; 1
+differs, and what differs first is named.`,
 		Args: argsRange(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			env, err := a.environment(cmd.Context())
@@ -59,6 +63,7 @@ environments. Exit status: 0 same; 1 differs, and what differs first is named.`,
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&o.Clone, "clone", false, "clone the commit from the URL that the provenance states")
 	cmd.Flags().StringArrayVar(&given, "arg", nil, "`K=V` for an argument of the pipeline file (repeats)")
 	return cmd
 }

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vcs
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/go-git/go-billy/v5/osfs"
+	"github.com/go-git/go-git/v5/config"
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/cache"
+	"github.com/go-git/go-git/v5/plumbing/filemode"
+	"github.com/go-git/go-git/v5/plumbing/format/packfile"
+	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp/capability"
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp/sideband"
+	"github.com/go-git/go-git/v5/plumbing/storer"
+	"github.com/go-git/go-git/v5/plumbing/transport"
+	githttp "github.com/go-git/go-git/v5/plumbing/transport/http"
+	gitssh "github.com/go-git/go-git/v5/plumbing/transport/ssh"
+	"github.com/go-git/go-git/v5/storage/filesystem"
+)
+
+const (
+	// maxPack bounds what a clone downloads, maxClone the files that it checks out,
+	// together, and maxCloneFiles how many they are.
+	maxPack       = 2 << 30
+	maxClone      = 4 << 30
+	maxCloneFiles = 1 << 20
+	// maxTreeDepth bounds how deep its folders are.
+	maxTreeDepth = 255
+)
+
+// CloneOptions are what Clone takes.
+type CloneOptions struct {
+	// Repository is the repository as it was: Clone uses URI, Remotes, Commit and the names
+	// of Tags.
+	Repository Repository
+	// Dir is an empty folder, which gets the git directory and the work tree.
+	Dir string
+	// Transport sends requests over HTTP.
+	Transport http.RoundTripper
+}
+
+// Clone checks out one commit of a repository and returns the top of the work tree, with the
+// remotes and tags that it had. It downloads no more history than the server insists on. Neither hooks nor filters run, and
+// submodules are not checked out. The credentials are those that the user has for git: of
+// its credential helpers for HTTPS, of the SSH agent for SSH.
+func Clone(ctx context.Context, o CloneOptions) (top string, err error) {
+	uri := o.Repository.URI
+	if !plumbing.IsHash(o.Repository.Commit) {
+		return "", fmt.Errorf("clone %s: commit %q is not a SHA-1: clone it with git", uri, o.Repository.Commit)
+	}
+	if top, err = o.clone(ctx); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return "", fmt.Errorf("clone %s: %w", uri, err)
+	}
+	return top, nil
+}
+
+func (o *CloneOptions) clone(ctx context.Context) (string, error) {
+	// The git directory is beside the work tree: whatever a commit calls its files, none of
+	// them is part of it.
+	git, top := filepath.Join(o.Dir, "git"), filepath.Join(o.Dir, "tree")
+	if err := os.Mkdir(top, 0o700); err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(filepath.Join(top, ".git"), []byte("gitdir: "+git+"\n"), 0o600); err != nil {
+		return "", err
+	}
+	storage := filesystem.NewStorage(osfs.New(git), cache.NewObjectLRUDefault())
+	if err := o.configure(storage); err != nil {
+		return "", err
+	}
+	if err := o.fetch(ctx, storage); err != nil {
+		return "", err
+	}
+	commit, err := object.GetCommit(storage, plumbing.NewHash(o.Repository.Commit))
+	if err != nil {
+		return "", fmt.Errorf("commit %s: %w", o.Repository.Commit, err)
+	}
+	tree, err := commit.Tree()
+	if err != nil {
+		return "", err
+	}
+	root, err := os.OpenRoot(top)
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
+	out := checkout{root: root, bytes: maxClone, files: maxCloneFiles}
+	return top, out.tree(ctx, tree, "")
+}
+
+// configure writes HEAD and the remotes, which are facts of a source.
+func (o *CloneOptions) configure(storage *filesystem.Storage) error {
+	if err := storage.Init(); err != nil {
+		return err
+	}
+	c := config.NewConfig()
+	for _, r := range o.Repository.Remotes {
+		c.Remotes[r.Name] = &config.RemoteConfig{Name: r.Name, URLs: r.URLs}
+		// A branch follows the remote that was the URI.
+		if slices.Contains(r.URLs, o.Repository.URI) && len(c.Branches) == 0 {
+			c.Branches[branchName] = &config.Branch{Name: branchName, Remote: r.Name}
+		}
+	}
+	if err := storage.SetConfig(c); err != nil {
+		return err
+	}
+	branch := plumbing.NewBranchReferenceName(branchName)
+	return errors.Join(
+		storage.SetReference(plumbing.NewHashReference(branch, plumbing.NewHash(o.Repository.Commit))),
+		storage.SetReference(plumbing.NewSymbolicReference(plumbing.HEAD, branch)))
+}
+
+// branchName is the branch of a clone. It is not in statements.
+const branchName = "tape"
+
+// fetch downloads the commit and the tags that lead to it.
+func (o *CloneOptions) fetch(ctx context.Context, storage *filesystem.Storage) (err error) {
+	session, err := o.session(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closed := session.Close(); err == nil {
+			err = closed
+		}
+	}()
+	advertised, err := session.AdvertisedReferencesContext(ctx)
+	if err != nil {
+		return err
+	}
+	request := packp.NewUploadPackRequestFromCapabilities(advertised.Capabilities)
+	commit := plumbing.NewHash(o.Repository.Commit)
+	request.Wants = []plumbing.Hash{commit}
+	tip := false
+	for name, id := range advertised.References {
+		peeled, annotated := advertised.Peeled[name]
+		if id != commit && peeled != commit {
+			continue
+		}
+		tip = true
+		tag, ok := strings.CutPrefix(name, "refs/tags/")
+		if !ok || !slices.ContainsFunc(o.Repository.Tags, func(t GitTag) bool { return t.Name == tag }) {
+			continue
+		}
+		if annotated {
+			request.Wants = append(request.Wants, id)
+		}
+		if err := storage.SetReference(plumbing.NewHashReference(plumbing.ReferenceName(name), id)); err != nil {
+			return err
+		}
+	}
+	able := advertised.Capabilities
+	switch alone := tip || able.Supports(capability.AllowReachableSHA1InWant); {
+	case !alone: // the server sends a commit only with what leads to it
+		for _, id := range advertised.References {
+			request.Wants = append(request.Wants, id)
+		}
+		request.Wants = request.Wants[1:]
+	case able.Supports(capability.Shallow):
+		request.Depth = packp.DepthCommits(1)
+		if err := request.Capabilities.Set(capability.Shallow); err != nil {
+			return err
+		}
+	}
+	if able.Supports(capability.NoProgress) {
+		if err := request.Capabilities.Set(capability.NoProgress); err != nil {
+			return err
+		}
+	}
+	response, err := session.UploadPack(ctx, request)
+	if err != nil {
+		return err
+	}
+	defer response.Close()
+	if err := storage.SetShallow(response.Shallows); err != nil {
+		return err
+	}
+	return packfile.UpdateObjectStorage(bounded{storage}, demultiplexed(request.Capabilities, response))
+}
+
+// demultiplexed is the pack in an answer, without what the server says meanwhile.
+func demultiplexed(able *capability.List, r io.Reader) io.Reader {
+	switch {
+	case able.Supports(capability.Sideband64k):
+		return sideband.NewDemuxer(sideband.Sideband64k, r)
+	case able.Supports(capability.Sideband):
+		return sideband.NewDemuxer(sideband.Sideband, r)
+	}
+	return r
+}
+
+// bounded is a storage that takes packs of up to maxPack bytes.
+type bounded struct{ *filesystem.Storage }
+
+// PackfileWriter implements [storer.PackfileWriter].
+func (b bounded) PackfileWriter() (io.WriteCloser, error) {
+	w, err := b.Storage.PackfileWriter()
+	if err != nil {
+		return nil, err
+	}
+	return &boundedWriter{WriteCloser: w, left: maxPack}, nil
+}
+
+type boundedWriter struct {
+	io.WriteCloser
+	left int64
+}
+
+func (w *boundedWriter) Write(p []byte) (int, error) {
+	if w.left -= int64(len(p)); w.left < 0 {
+		return 0, fmt.Errorf("it has more than %d GiB, compressed: clone it with git", maxPack>>30)
+	}
+	return w.WriteCloser.Write(p)
+}
+
+var _ storer.PackfileWriter = bounded{}
+
+// session opens a connection to the server. Folders on this machine and git's programs for
+// other protocols are refused: who made the application chose the URI.
+func (o *CloneOptions) session(ctx context.Context) (transport.UploadPackSession, error) {
+	if CleanURL(o.Repository.URI) != o.Repository.URI || o.Repository.URI == "" {
+		return nil, errors.New("it is not the URL of a repository on a server")
+	}
+	endpoint, err := transport.NewEndpoint(o.Repository.URI)
+	if err != nil {
+		return nil, err
+	}
+	switch endpoint.Protocol {
+	case "http":
+		return githttp.NewClient(&http.Client{Transport: o.Transport}).NewUploadPackSession(endpoint, nil)
+	case "https":
+		var auth transport.AuthMethod
+		if user, password, ok := credential(ctx, o.Repository.URI); ok {
+			auth = &githttp.BasicAuth{Username: user, Password: password}
+		}
+		return githttp.NewClient(&http.Client{Transport: o.Transport}).NewUploadPackSession(endpoint, auth)
+	case "ssh":
+		return gitssh.NewClient(nil).NewUploadPackSession(endpoint, nil)
+	}
+	return nil, fmt.Errorf("the protocol %s is not supported: clone it with git", endpoint.Protocol)
+}
+
+// credential asks git for the user's credential for a URL. It asks nobody on a terminal.
+func credential(ctx context.Context, uri string) (user, password string, ok bool) {
+	u, err := url.Parse(uri)
+	if err != nil || strings.ContainsAny(uri, "\r\n\x00") {
+		return "", "", false
+	}
+	ask := fmt.Sprintf("protocol=%s\nhost=%s\npath=%s\n\n", u.Scheme, u.Host, strings.TrimPrefix(u.Path, "/"))
+	out, err := runGit(ctx, os.TempDir(), strings.NewReader(ask), "credential", "fill")
+	if err != nil {
+		return "", "", false // there is none, or no git
+	}
+	for line := range strings.Lines(string(out)) {
+		switch key, value, _ := strings.Cut(strings.TrimRight(line, "\n"), "="); key {
+		case "username":
+			user = value
+		case "password":
+			password = value
+		}
+	}
+	return user, password, password != ""
+}
+
+// checkout writes the files of a commit, and nothing outside of root.
+type checkout struct {
+	root  *os.Root
+	bytes int64 // that are left
+	files int
+}
+
+func (c *checkout) tree(ctx context.Context, tree *object.Tree, dir string) error {
+	if strings.Count(dir, "/") >= maxTreeDepth {
+		return fmt.Errorf("%s is more than %d folders deep", dir, maxTreeDepth)
+	}
+	for _, entry := range tree.Entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if c.files--; c.files < 0 {
+			return fmt.Errorf("it has more than %d files", maxCloneFiles)
+		}
+		name := path.Join(dir, entry.Name)
+		if strings.ContainsAny(entry.Name, `/\`) || !filepath.IsLocal(entry.Name) || entry.Name == "." {
+			return fmt.Errorf("%q is not the name of a file", name)
+		}
+		if err := c.entry(ctx, tree, entry, name); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (c *checkout) entry(ctx context.Context, tree *object.Tree, entry object.TreeEntry, name string) error {
+	switch entry.Mode {
+	case filemode.Dir:
+		if err := c.root.Mkdir(name, 0o755); err != nil {
+			return err
+		}
+		below, err := tree.Tree(entry.Name)
+		if err != nil {
+			return err
+		}
+		return c.tree(ctx, below, name)
+	case filemode.Submodule: // git leaves an empty folder, too
+		return c.root.Mkdir(name, 0o755)
+	}
+	file, err := tree.TreeEntryFile(&entry)
+	if err != nil {
+		return err
+	}
+	if c.bytes -= file.Size; c.bytes < 0 {
+		return fmt.Errorf("the files up to here have more than %d GiB", maxClone>>30)
+	}
+	if entry.Mode == filemode.Symlink {
+		target, err := file.Contents()
+		if err != nil {
+			return err
+		}
+		return c.root.Symlink(filepath.FromSlash(target), name)
+	}
+	return c.write(file, entry.Mode, name)
+}
+
+func (c *checkout) write(file *object.File, mode filemode.FileMode, name string) (err error) {
+	from, err := file.Reader()
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	perm := os.FileMode(0o644)
+	if mode == filemode.Executable {
+		perm = 0o755
+	}
+	to, err := c.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriter(to)
+	_, err = io.Copy(w, from)
+	return errors.Join(err, w.Flush(), to.Close())
+}
