@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package advice adds to an error what to do next, but not how: a program sets a field
-// and a person gives a flag, and only the code that shows the error knows which. The tape command puts its flags in place of the general words.
+// Package advice adds to an error what to do next, but not how: a program sets a field and a
+// person gives a flag, and only the code that shows the error knows which. The tape command
+// replaces the general words by its flags.
 package advice
 
 import (
@@ -9,11 +10,11 @@ import (
 	"strings"
 )
 
-// Action is what would help: a sentence without end, in which what it is about is to
-// be filled in as by [fmt.Sprintf].
+// Action is a suggested remedy: a sentence without a full stop, whose placeholders are filled
+// in as by [fmt.Sprintf].
 type Action string
 
-// What helps against errors of registries and the store.
+// Remedies for errors of registries and the store.
 const (
 	ChooseStore      Action = "choose another folder for the store"
 	LogIn            Action = "log in to %s"
@@ -29,7 +30,7 @@ const (
 	NameHosts        Action = "name one that has a HOST/hosts.toml for each registry"
 )
 
-// What helps against errors of sources and pipelines.
+// Remedies for errors of sources and pipelines.
 const (
 	GiveArgument     Action = "give %s a value"
 	NameInterpreter  Action = "say which interpreter reads it"
@@ -57,7 +58,7 @@ const (
 	SaveIndexInstead Action = "one platform of each image leaves out its index; the application is an index all the same, which an archive takes"
 )
 
-// What helps against errors of applications.
+// Remedies for errors of applications.
 const (
 	Relocate         Action = "relocate it to make one of format %s"
 	RelocateTo       Action = "name a prefix of the images' names, a repository, or both"
@@ -99,14 +100,14 @@ func (e *Error) Unwrap() error { return e.Err }
 // Advice implements [Advised].
 func (e *Error) Advice() (a Action, about []any) { return e.Action, e.About }
 
-// Advised is an error whose text has the advice in it. A is "" where there is none.
+// Advised is an error whose text includes the advice. A is "" if it has none.
 type Advised interface {
 	error
 	Advice() (a Action, about []any)
 }
 
-// Render returns the text of an error with each advice in it, and in what it wraps,
-// in other words: say returns the format for an action, "" to leave it as it is.
+// Render returns the text of an error in which the advice, also that in wrapped errors, is
+// rephrased: say returns the format for an action, "" to leave it unchanged.
 func Render(err error, say func(Action) string) string {
 	text := err.Error()
 	walk(err, func(e Advised) {

@@ -10,14 +10,14 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Reference is a reference in its parts. A tag or digest of "" is none.
+// Reference is a reference split into its parts. The tag and the digest may be "".
 type Reference struct {
 	Name   string // registry and path
 	Tag    string
 	Digest digest.Digest
 }
 
-// Split splits a reference by its form. Nothing is checked, and nothing is filled in.
+// Split splits a reference by its form, without checking or completing it.
 func Split(text string) Reference {
 	name, dgst, _ := strings.Cut(text, "@")
 	r := Reference{Name: name, Digest: digest.Digest(dgst)}
@@ -27,7 +27,7 @@ func Split(text string) Reference {
 	return r
 }
 
-// Parse checks a reference, and gives it its full name: docker.io/library/nginx.
+// Parse validates a reference and completes its name: docker.io/library/nginx.
 func Parse(text string) (Reference, error) {
 	named, err := reference.ParseNormalizedNamed(text)
 	if err != nil {
@@ -36,7 +36,7 @@ func Parse(text string) (Reference, error) {
 	return Split(named.String()), nil
 }
 
-// Normalise is the text of what Parse returns, where latest is the tag of one that has
+// Normalise returns the text of what Parse returns, with the tag latest if the reference has
 // neither tag nor digest: docker.io/library/nginx:latest.
 func Normalise(text string) (string, error) {
 	r, err := Parse(text)
@@ -46,7 +46,7 @@ func Normalise(text string) (string, error) {
 	return r.OrLatest().String(), nil
 }
 
-// OrLatest is the reference, with the tag latest where it has neither tag nor digest.
+// OrLatest returns the reference, with the tag latest if it has neither tag nor digest.
 func (r Reference) OrLatest() Reference {
 	if r.Tag == "" && r.Digest == "" {
 		r.Tag = "latest"
@@ -54,7 +54,7 @@ func (r Reference) OrLatest() Reference {
 	return r
 }
 
-// Version is what a registry is asked for: the digest, else the tag.
+// Version returns what a registry is asked for: the digest, or else the tag.
 func (r Reference) Version() string {
 	if r.Digest != "" {
 		return r.Digest.String()
@@ -62,13 +62,13 @@ func (r Reference) Version() string {
 	return r.Tag
 }
 
-// Tagged is the reference without its digest.
+// Tagged returns the reference without its digest.
 func (r Reference) Tagged() string {
 	r.Digest = ""
 	return r.String()
 }
 
-// String undoes Split.
+// String is the inverse of Split.
 func (r Reference) String() string {
 	text := r.Name
 	if r.Tag != "" {

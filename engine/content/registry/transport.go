@@ -470,8 +470,8 @@ func (c *Client) notices(h *host) func(waited time.Duration) {
 	}
 }
 
-// sending is the body of a request. The registry is on the watch between reads;
-// during one it is the turn of who has the body.
+// sending is the body of a request. The registry is watched between reads, but not during one,
+// when the reader of the body is waited for.
 type sending struct {
 	io.ReadCloser
 	watch    *watch
@@ -490,8 +490,8 @@ func (s *sending) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// receiving is the body of an answer. The registry is on the watch during a read, until
-// it has sent as much as it is to send within the patience.
+// receiving is the body of an answer. The registry is watched during a read, until it has sent
+// what it must send within the patience.
 type receiving struct {
 	io.ReadCloser
 	ctx      context.Context // of the request, for its cause
@@ -500,13 +500,13 @@ type receiving struct {
 	watch    *watch
 	patience time.Duration
 
-	// came are the bytes, and waited the time they took, that the patience is for. They
-	// are changed while the watch rests.
+	// came are the bytes that arrived, and waited the time they took, in the current patience.
+	// They are changed while the watch is stopped.
 	came   int
 	waited time.Duration
 }
 
-// stalled is for the time that the watch waits for.
+// stalled is called when the time of the watch is over.
 func (r *receiving) stalled(waited time.Duration) {
 	cause := stalled(r.request, r.waited+waited, true)
 	if r.waited > waited {

@@ -17,7 +17,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/descriptor"
 )
 
-// verifier reads a blob and keeps its last bytes back until all of it is right.
+// verifier reads a blob and holds back its last bytes until all of it is verified.
 type verifier struct {
 	body     io.ReadCloser
 	desc     ocispec.Descriptor
@@ -26,7 +26,7 @@ type verifier struct {
 	err      error
 }
 
-// newVerifier takes a descriptor with a valid digest.
+// newVerifier returns a verifier of a blob whose descriptor has a valid digest.
 func newVerifier(body io.ReadCloser, desc ocispec.Descriptor) *verifier {
 	return &verifier{body: body, desc: desc, digester: desc.Digest.Algorithm().Digester(), left: desc.Size}
 }
@@ -63,7 +63,7 @@ func (v *verifier) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// finish is io.EOF when everything is right.
+// finish returns io.EOF if the blob is correct.
 func (v *verifier) finish() error {
 	var more [1]byte
 	if n, _ := io.ReadFull(v.body, more[:]); n > 0 {
@@ -77,9 +77,9 @@ func (v *verifier) finish() error {
 
 func (v *verifier) Close() error { return v.body.Close() }
 
-// ReaderAt implements [content.Provider]. Bytes are fetched as they are read, in
-// order; to go back is to fetch from the start again. A blob that is wrong is so
-// at its last byte; a manifest is verified before its first.
+// ReaderAt implements [content.Provider]. Bytes are fetched as they are read, in order; reading
+// backwards fetches them from the start again. A wrong blob is detected at its last byte, a
+// manifest before its first.
 func (r *Repository) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
 	if IsManifest(desc.MediaType) {
 		_, data, err := r.Manifest(ctx, desc.Digest.String())

@@ -12,33 +12,33 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry"
 )
 
-// flightKey tells what is copied as a manifest, with all below it, from the same
-// bytes as a blob.
+// flightKey distinguishes a manifest, which is copied with everything below it, from a blob of
+// the same bytes.
 type flightKey struct {
 	digest digest.Digest
 	blob   bool
 }
 
-// flight is the one copying of a manifest or blob, whoever asks for it. It runs under
-// a context of its own, which ends when nobody waits for it any more: an image that
-// fails or is given up takes no other with it that shares something. (BuildKit's
-// flightcontrol is the model.)
+// flight is the copying of one manifest or blob for all that ask for it. It runs under a
+// context of its own, which ends when no one waits for it any more, so that an image that fails
+// or is cancelled does not fail others that share a part of it. (BuildKit's flightcontrol is
+// the model.)
 type flight struct {
 	from   layout.Repository
 	desc   ocispec.Descriptor
 	cancel context.CancelCauseFunc
-	done   chan struct{} // closed when it ended
+	done   chan struct{} // closed when it has ended
 	there  bool
 	err    error
 
-	// Under the copier's lock: how many wait, and whether all who did gave up.
+	// Guarded by the copier's lock: how many wait, and whether all that did have given up.
 	waiting   int
 	abandoned bool
 }
 
-// once runs do for what several ask for, and one flight at a time. What went well is
-// not done again. Where a flight failed for another, with another's source or
-// another's description, it is tried again with one's own.
+// once runs do for several callers, with one flight at a time. Work that succeeded is not
+// repeated. If the flight of another caller failed, with its source or its descriptor, the
+// caller tries again with its own.
 func (c *Copier) once(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, blob bool, do func(context.Context) (there bool, err error)) (there bool, err error) {
 	for {
 		f := c.join(ctx, flightKey{desc.Digest, blob}, from, desc, do)
@@ -60,7 +60,7 @@ func (c *Copier) once(ctx context.Context, from layout.Repository, desc ocispec.
 	}
 }
 
-// join waits with others for a flight, or begins it.
+// join waits for a flight together with others, or starts it.
 func (c *Copier) join(ctx context.Context, key flightKey, from layout.Repository, desc ocispec.Descriptor, do func(context.Context) (bool, error)) *flight {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,7 +84,8 @@ func (c *Copier) join(ctx context.Context, key flightKey, from layout.Repository
 	return f
 }
 
-// leave gives a flight up. The last one ends it, and waits until it has ended.
+// leave ends the wait for a flight. The last caller to leave cancels the flight, and waits
+// until it has ended.
 func (c *Copier) leave(f *flight, cause error) {
 	c.mu.Lock()
 	f.waiting--
@@ -97,7 +98,7 @@ func (c *Copier) leave(f *flight, cause error) {
 	}
 }
 
-// has reports whether a manifest was copied, with all below it.
+// has reports whether a manifest was copied with everything below it.
 func (c *Copier) has(dgst digest.Digest) bool {
 	c.mu.Lock()
 	f := c.flights[flightKey{digest: dgst}]

@@ -7,21 +7,21 @@ import "sync"
 // progressStep is how many bytes arrive between two reports.
 const progressStep = 1 << 20
 
-// Progress adds up the bytes of copiers, and of whoever else moves some. Its methods
-// may be called concurrently, and of a nil one do nothing.
+// Progress adds up the bytes that copiers, and other code, move. Its methods may be called
+// concurrently, and do nothing if it is nil.
 type Progress struct {
 	report func(current, total int64)
 
 	mu                      sync.Mutex
-	current, total, unheard int64 // bytes; unheard arrived since the last report
+	current, total, unheard int64 // bytes; unheard is what arrived since the last report
 }
 
-// NewProgress makes a Progress. report hears how many bytes arrived, and of how many
-// it is known that they are to come; one call at a time.
+// NewProgress returns a Progress. report is called, one call at a time, with the number of
+// bytes that arrived and the number that is known to be needed.
 func NewProgress(report func(current, total int64)) *Progress { return &Progress{report: report} }
 
-// Add tells of bytes that arrived, and of others that are to come. A negative number
-// takes back what has to arrive again, or need not arrive.
+// Add records bytes that arrived and bytes that are needed. A negative number takes back bytes
+// that must arrive again, or are no longer needed.
 func (p *Progress) Add(arrived, expected int64) {
 	if p == nil {
 		return
@@ -37,5 +37,5 @@ func (p *Progress) Add(arrived, expected int64) {
 	p.report(p.current, p.total)
 }
 
-// End reports what was held back.
+// End reports the rest.
 func (p *Progress) End() { p.Add(0, 0) }

@@ -22,32 +22,32 @@ import (
 )
 
 const (
-	// maxNodes bounds how many manifests and blobs one manifest leads to: an
-	// application of 1,000 images has some 20,000.
+	// maxNodes bounds how many manifests and blobs one manifest leads to: an application of
+	// 1,000 images has about 20,000.
 	maxNodes = 1 << 20
-	// manifestMemory is how many bytes of manifests are read and written at once.
+	// manifestMemory bounds the manifests that are read and written at once, in bytes.
 	manifestMemory = 64 << 20
-	// smallManifest is how many bytes a manifest may have that is kept while what it
-	// names moves. All but those that are made to take memory are smaller.
+	// smallManifest is the size in bytes up to which the data of a manifest is kept while its
+	// children are copied. Only manifests that are made to use memory are larger.
 	smallManifest = 64 << 10
 	// walkers is how many manifests of one index are read at once.
 	walkers = 64
-	// maxIndexes is how many bytes the indexes have that one index leads to: what they
-	// list is held at once. Those of an application of 1,000 images have some 10 MB.
+	// maxIndexes bounds the indexes that one index leads to, in bytes: their entries are held at
+	// once. Those of an application of 1,000 images have about 10 MB.
 	maxIndexes = 64 << 20
 )
 
 // Manifest is a manifest or index that was read.
 type Manifest struct {
-	Desc ocispec.Descriptor // with the type that it says it has
+	Desc ocispec.Descriptor // with the type that the manifest declares
 	Data []byte
-	// What it names, all of it checked. Layers that may not be distributed, and have
-	// URLs, are not among the blobs: they are left where those say.
+	// Its children, all of them checked. Layers that must not be distributed and have URLs are
+	// not among the blobs: they stay where the URLs lead.
 	Manifests, Blobs []ocispec.Descriptor
 }
 
-// Read reads a manifest, which has the size that it is described with, and checks
-// what it names. Everything that is copied, saved or looked for passes here.
+// Read reads a manifest, whose size must be that of the descriptor, and checks its children.
+// Everything that is copied, saved or inspected is read by it.
 func Read(ctx context.Context, from content.Provider, desc ocispec.Descriptor) (*Manifest, error) {
 	desc, data, err := registry.Read(ctx, from, desc)
 	if err != nil {
@@ -73,14 +73,14 @@ func Read(ctx context.Context, from content.Provider, desc ocispec.Descriptor) (
 	return m, nil
 }
 
-// elsewhere reports whether a blob may not be distributed, and has URLs to read it from.
-// One that has none is in its registry or nowhere.
+// elsewhere reports whether a blob must not be distributed and has URLs to read it from. A blob
+// without URLs can only be in its registry.
 func elsewhere(desc ocispec.Descriptor) bool {
 	return images.IsNonDistributable(desc.MediaType) && len(desc.URLs) > 0
 }
 
-// Below lists the manifests that an index leads to, each before those that it lists
-// itself. Of those only indexes are read, each once.
+// Below lists the manifests that an index leads to, each before its own children. Only indexes
+// are read, each once.
 func Below(ctx context.Context, from content.Provider, index ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	lists := map[digest.Digest][]ocispec.Descriptor{} // of the indexes
 	walker, nodes, size := newWalker(), 0, int64(0)
@@ -121,7 +121,7 @@ func Below(ctx context.Context, from content.Provider, index ocispec.Descriptor)
 	return inOrder(lists, index, nil), nil
 }
 
-// indexes are the indexes of a list that are not among the known, and are from now on.
+// indexes returns the indexes of a list that are not in known, and adds them to it.
 func indexes(known map[digest.Digest][]ocispec.Descriptor, list ...ocispec.Descriptor) []ocispec.Descriptor {
 	var out []ocispec.Descriptor
 	for _, desc := range list {
@@ -133,8 +133,7 @@ func indexes(known map[digest.Digest][]ocispec.Descriptor, list ...ocispec.Descr
 	return out
 }
 
-// inOrder appends what an index lists, and after each what that lists, where it comes
-// first.
+// inOrder appends the entries of an index, each followed by its own, where they occur first.
 func inOrder(lists map[digest.Digest][]ocispec.Descriptor, index ocispec.Descriptor, out []ocispec.Descriptor) []ocispec.Descriptor {
 	list := lists[index.Digest]
 	delete(lists, index.Digest)
@@ -144,7 +143,7 @@ func inOrder(lists map[digest.Digest][]ocispec.Descriptor, index ocispec.Descrip
 	return out
 }
 
-// sameSize reports that something is described with two sizes.
+// sameSize returns an error if a digest is described with two sizes.
 func sameSize(desc ocispec.Descriptor, size int64) error {
 	if desc.Size == size {
 		return nil
@@ -160,15 +159,15 @@ func tooMany(desc ocispec.Descriptor) error {
 	return fmt.Errorf("manifest %s leads to more than %d others: %w", desc.Digest, maxNodes, errdefs.ErrInvalidArgument)
 }
 
-// walker reads manifests, and no more of them at once than fit into its memory. Its
-// methods may be called concurrently.
+// walker reads manifests, and bounds the memory of those that are read at once. Its methods may
+// be called concurrently.
 type walker struct{ memory *semaphore.Weighted }
 
 // newWalker makes a walker.
 func newWalker() *walker { return &walker{semaphore.NewWeighted(manifestMemory)} }
 
-// hold waits for the memory of a manifest, for as long as do has its bytes. do waits
-// for no other manifest.
+// hold runs do once there is memory for the manifest, which do releases by returning. do must
+// not wait for another manifest.
 func (w *walker) hold(ctx context.Context, desc ocispec.Descriptor, do func() error) error {
 	weight := min(max(desc.Size, 1), manifestMemory)
 	if err := w.memory.Acquire(ctx, weight); err != nil {
@@ -178,8 +177,8 @@ func (w *walker) hold(ctx context.Context, desc ocispec.Descriptor, do func() er
 	return do()
 }
 
-// read is [Read], with the data of a small manifest alone: that of another is to be
-// read again when all that it names has moved.
+// read is [Read], but keeps only the data of a small manifest: that of another is read again
+// when its children have been copied.
 func (w *walker) read(ctx context.Context, from content.Provider, desc ocispec.Descriptor) (m *Manifest, err error) {
 	err = w.hold(ctx, desc, func() error {
 		m, err = Read(ctx, from, desc)
@@ -191,7 +190,7 @@ func (w *walker) read(ctx context.Context, from content.Provider, desc ocispec.D
 	return m, err
 }
 
-// write gives the data of a manifest to do.
+// write calls do with the data of a manifest.
 func (w *walker) write(ctx context.Context, from content.Provider, m *Manifest, do func(data []byte) error) error {
 	if m.Data != nil {
 		return do(m.Data)
@@ -205,9 +204,9 @@ func (w *walker) write(ctx context.Context, from content.Provider, m *Manifest, 
 	})
 }
 
-// walk reads a manifest with all manifests below it, so that what is wrong with one is
-// known before anything is written; what is below one that the target is known to have
-// is not. It keeps none: a registry's client remembers some.
+// walk reads a manifest with all manifests below it, so that a fault in any of them is found
+// before anything is written. It does not look below a manifest that the target is known to
+// have. It keeps none of them; the client of a registry remembers some.
 func (w *walker) walk(ctx context.Context, from layout.Repository, top ocispec.Descriptor, known func(layout.Repository, ocispec.Descriptor) (there, known bool)) error {
 	one := &walking{walker: w, from: from, top: top, known: known, seen: map[digest.Digest]int64{}}
 	return one.manifest(ctx, top, 0)
@@ -240,7 +239,7 @@ func (w *walking) manifest(ctx context.Context, desc ocispec.Descriptor, depth i
 	return group.Wait()
 }
 
-// list gives the manifests below one that no other has read.
+// list returns the manifests below one that were not read before.
 func (w *walking) list(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	m, err := w.read(ctx, w.from, desc)
 	if err != nil {

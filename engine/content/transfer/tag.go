@@ -18,7 +18,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/layout"
 )
 
-// Tagged is a tag and the manifest that it is to lead to.
+// Tagged is a tag and the manifest that it should lead to.
 type Tagged struct {
 	Tag  string
 	Desc ocispec.Descriptor
@@ -26,7 +26,7 @@ type Tagged struct {
 
 // MovedTag is a tag that led to another manifest before.
 type MovedTag struct {
-	// Repository is set where tags of several were set.
+	// Repository is set if tags of several repositories were set.
 	Repository string        `json:"repository,omitempty"`
 	Tag        string        `json:"tag"`
 	Was        digest.Digest `json:"was"`
@@ -48,13 +48,13 @@ func SortMoved(list []MovedTag) {
 	})
 }
 
-// Tags finds what tags lead to.
+// Tags looks up tags.
 type Tags interface {
 	Digest(ctx context.Context, tag string) (digest.Digest, error)
 }
 
-// Was asks what tags lead to, side by side; "" is of a tag that is not there. One
-// that is named twice is asked for once.
+// Was looks up tags concurrently. The result of a tag that does not exist is "". A duplicate is
+// looked up once.
 func Was(ctx context.Context, at Tags, tags []Tagged) (map[string]digest.Digest, error) {
 	var names []string
 	for _, tag := range tags {
@@ -84,7 +84,7 @@ func Was(ctx context.Context, at Tags, tags []Tagged) (map[string]digest.Digest,
 	return was, nil
 }
 
-// Moves are the tags that were there and led elsewhere, sorted by name.
+// Moves returns the tags that existed and led to another manifest, sorted by name.
 func Moves(tags []Tagged, was map[string]digest.Digest) []MovedTag {
 	moved := []MovedTag{}
 	for _, tag := range tags {
@@ -96,7 +96,7 @@ func Moves(tags []Tagged, was map[string]digest.Digest) []MovedTag {
 	return slices.Compact(moved)
 }
 
-// Taken is an error that names tags which lead elsewhere; nil where there are none.
+// Taken returns an error that names tags which lead to another manifest; nil if there are none.
 func Taken(moves []MovedTag) error {
 	if len(moves) == 0 {
 		return nil
@@ -112,8 +112,8 @@ func Taken(moves []MovedTag) error {
 	return fmt.Errorf("tags are not to move, and these lead to something else: %s", strings.Join(names, ", "))
 }
 
-// Plan asks what tags of the target lead to, before anything is copied. Where the
-// copier is Immutable it fails if one of them would move.
+// Plan looks up tags of the target before anything is copied. If the copier is Immutable, it
+// fails if one of them would move.
 func (c *Copier) Plan(ctx context.Context, tags []Tagged) (was map[string]digest.Digest, err error) {
 	was = map[string]digest.Digest{}
 	if !c.Empty {
@@ -132,7 +132,7 @@ func (c *Copier) Plan(ctx context.Context, tags []Tagged) (was map[string]digest
 	return was, nil
 }
 
-// Tag names a manifest that was copied, or that is there.
+// Tag tags a manifest that was copied, or that the target has.
 func (c *Copier) Tag(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, tag string) error {
 	c.mu.Lock()
 	was, known := c.tags[tag]

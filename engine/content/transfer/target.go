@@ -23,7 +23,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry"
 )
 
-// ToRepository copies into a repository.
+// ToRepository returns a target that copies into a repository.
 func ToRepository(client *registry.Client, repository *registry.Repository) Target {
 	return &repositoryTarget{client: client, Repository: repository}
 }
@@ -33,7 +33,7 @@ type repositoryTarget struct {
 	client *registry.Client
 }
 
-// Blob hides the repository's own, which reads.
+// Blob hides the method of the repository, which reads.
 func (t *repositoryTarget) Blob(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, report func(int64)) (registry.How, error) {
 	if source, ok := from.(*registry.Repository); ok {
 		return t.client.CopyBlob(ctx, t.Repository, source, desc, report)
@@ -51,9 +51,9 @@ func (t *repositoryTarget) Blob(ctx context.Context, from layout.Repository, des
 	return t.PushBlob(ctx, desc, open)
 }
 
-// SourceError is of a file that cannot be read while it is copied from. What is damaged
-// there is so the next time too, and not worth another try, as it is from a registry: it
-// does not unwrap, so that nothing sees of which class Err is.
+// SourceError is the failure to read a file that is copied from. Unlike a registry, a damaged
+// file is not worth another try, so the error does not unwrap, and the class of Err stays
+// hidden.
 type SourceError struct{ Err error }
 
 func (e *SourceError) Error() string { return e.Err.Error() }
@@ -69,12 +69,12 @@ func (f final) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Manifest hides the repository's own, which reads.
+// Manifest hides the method of the repository, which reads.
 func (t *repositoryTarget) Manifest(ctx context.Context, _ layout.Repository, desc ocispec.Descriptor, data []byte) (listed bool, err error) {
 	return t.PushSubject(ctx, desc, data)
 }
 
-// List asks the registry where it is likely to list one already.
+// List asks the registry if it probably lists one already.
 func (t *repositoryTarget) List(ctx context.Context, subject digest.Digest, referrers []Referrer) (err error) {
 	var listed, entries []ocispec.Descriptor
 	if slices.ContainsFunc(referrers, func(r Referrer) bool { return r.Existing }) {
@@ -111,7 +111,7 @@ func (*repositoryTarget) Close() error { return nil }
 // layoutWriters is how many blobs are written to a disk at once.
 const layoutWriters = 16
 
-// ToLayout copies into an OCI layout in a folder, which is made.
+// ToLayout returns a target that copies into an OCI layout in a folder, which is created.
 func ToLayout(dir string) (Target, error) {
 	w, err := layout.Create(dir)
 	if err != nil {
@@ -129,7 +129,7 @@ type layoutTarget struct {
 	named, listed []ocispec.Descriptor // for the layout's index
 }
 
-// Empty is never said: to look on the disk costs nothing.
+// Empty returns false, because looking on the disk costs nothing.
 func (*layoutTarget) Empty(context.Context) (bool, error) { return false, nil }
 
 func (t *layoutTarget) Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
@@ -140,7 +140,7 @@ func (t *layoutTarget) Exists(ctx context.Context, desc ocispec.Descriptor) (boo
 	return err == nil, err
 }
 
-// tries is how often a blob that breaks off is begun.
+// tries is how often a blob is started that breaks off.
 const tries = 3
 
 func (t *layoutTarget) Blob(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, report func(int64)) (registry.How, error) {
@@ -185,8 +185,8 @@ func (t *layoutTarget) Manifest(ctx context.Context, _ layout.Repository, desc o
 	return false, nil
 }
 
-// List lists the manifests themselves: whoever reads a layout looks at all that
-// it lists for what is about something else.
+// List adds the manifests themselves to the index of the layout: readers of a layout search its
+// whole index for what is attached to a manifest.
 func (t *layoutTarget) List(ctx context.Context, _ digest.Digest, referrers []Referrer) error {
 	for _, r := range referrers {
 		data, err := engine.Get(ctx, t.writer.Store(), r.Manifest)
@@ -225,7 +225,7 @@ func (t *layoutTarget) Tag(_ context.Context, desc ocispec.Descriptor, _ []byte,
 	return nil
 }
 
-// Close writes the index: what has a tag, then what is about it.
+// Close writes the index: first manifests with a tag, then those that are attached to others.
 func (t *layoutTarget) Close() error {
 	byName := func(a, b ocispec.Descriptor) int {
 		return cmp.Or(cmp.Compare(a.Annotations[ocispec.AnnotationRefName], b.Annotations[ocispec.AnnotationRefName]), cmp.Compare(a.Digest, b.Digest))
@@ -238,7 +238,7 @@ func (t *layoutTarget) Close() error {
 	return t.writer.Close()
 }
 
-// reported tells of what is read.
+// reported reports the bytes that are read.
 type reported struct {
 	io.ReadCloser
 	report func(int64)

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package transfer copies manifests, with all that they name, between
-// repositories, OCI layouts and archives. Whatever moves bytes here is a [Copier] with
-// a [Target].
+// Package transfer copies manifests, with everything that they name, between repositories, OCI
+// layouts and archives. All copying is done by a [Copier] with a [Target].
 //
-// Everything is copied byte for byte, so that every digest stays. A manifest is
-// written when all that it names is there: what is cut off leaves nothing
-// incomplete behind, and what is there already is not sent again. Nothing gets a
-// name on the way; whoever copies sets tags when all of it is there.
+// Everything is copied byte for byte, so that every digest is kept. A manifest is written once
+// everything that it names is there: an interrupted copy leaves nothing incomplete behind, and
+// content that is already there is not sent again. Nothing is tagged on the way; the caller
+// sets tags when everything is there.
 package transfer
 
 import (
@@ -26,17 +25,17 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry"
 )
 
-// Made is a repository whose content was made here: Root, and what it leads to, are in a
-// store.
+// Made is a repository of content that this process made: Root, and everything it leads to, are
+// in a store.
 type Made struct {
 	content.Provider
 	Root ocispec.Descriptor
 }
 
-// Resolve knows the root alone.
+// Resolve knows only the root.
 func (m *Made) Resolve(context.Context, string) (ocispec.Descriptor, error) { return m.Root, nil }
 
-// Referrers knows of none.
+// Referrers returns none.
 func (*Made) Referrers(context.Context, digest.Digest) ([]ocispec.Descriptor, error) { return nil, nil }
 
 // Blob implements layout.Repository.
@@ -51,37 +50,37 @@ func (m *Made) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser
 	}{content.NewReader(ra), ra}, nil
 }
 
-// Target is what is copied to.
+// Target is the destination of a copy.
 type Target interface {
-	// Empty reports whether nothing is there: then nobody need ask what is.
+	// Empty reports whether the target is known to have nothing, so that it need not be asked.
 	Empty(ctx context.Context) (bool, error)
-	// Exists reports whether a manifest is there, and so all below it, or a blob.
+	// Exists reports whether the target has a manifest, with everything below it, or a blob.
 	Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error)
-	// Blob copies a blob, unless it is there. report hears of bytes as they
-	// arrive, and of a negative number where they have to arrive again.
+	// Blob copies a blob unless it is there. report is called with the bytes as they arrive, and
+	// with a negative number if they have to arrive again.
 	Blob(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, report func(n int64)) (registry.How, error)
-	// Manifest writes a manifest by its digest. listed reports that it is listed
-	// among the referrers of its subject by that alone.
+	// Manifest writes a manifest by its digest. listed reports whether this also listed it among
+	// the referrers of its subject.
 	Manifest(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, data []byte) (listed bool, err error)
-	// List enters manifests, which are there, among the referrers of a subject.
+	// List adds manifests, which are there, to the referrers of a subject.
 	List(ctx context.Context, subject digest.Digest, referrers []Referrer) error
 	Tags
-	// Tag names a manifest that is there. A layout takes an empty tag: it lists the
-	// manifest without a name.
+	// Tag tags a manifest that is there. A layout accepts an empty tag, and lists the manifest
+	// without a name.
 	Tag(ctx context.Context, desc ocispec.Descriptor, data []byte, tag string) error
-	// Close makes what was written last.
+	// Close writes what must be written last.
 	Close() error
 }
 
 // Moved counts what a copier did.
 type Moved struct {
 	Blobs    int   `json:"blobs"`    // sent
-	Bytes    int64 `json:"bytes"`    // of those
+	Bytes    int64 `json:"bytes"`    // of the blobs sent
 	Mounted  int   `json:"mounted"`  // blobs that the registry took from another of its repositories
-	Existing int   `json:"existing"` // blobs that were there, and manifests that were, with all below them
+	Existing int   `json:"existing"` // blobs that were there, and manifests that were there with everything below them
 }
 
-// Add adds what another copier did.
+// Add adds the counts of another copier.
 func (m *Moved) Add(o Moved) {
 	m.Blobs += o.Blobs
 	m.Bytes += o.Bytes
@@ -89,44 +88,44 @@ func (m *Moved) Add(o Moved) {
 	m.Existing += o.Existing
 }
 
-// Referrer is a manifest with a subject of which it is not certain that the target
-// lists it.
+// Referrer is a manifest with a subject of which it is not certain that the target lists it.
 type Referrer struct {
 	Subject  digest.Digest      `json:"subject"`
 	Manifest ocispec.Descriptor `json:"manifest"`
-	// Existing: it was there, and is likely to be listed. Else it was copied, and
-	// the target did not say that it took note of the subject.
+	// Existing reports that the manifest was there, and so is probably listed. Otherwise it was
+	// copied, and the target did not report that it processed the subject.
 	Existing bool `json:"existing"`
 }
 
-// Options are how a copier copies. The zero value asks the target for what is copied,
-// and trusts that a manifest there has all below it.
+// Options configure a copier. The zero value asks the target what it has, and trusts that a
+// manifest that is there has everything below it.
 type Options struct {
-	// Check walks what the target has, instead of trusting it.
+	// Check walks what the target has instead of trusting it.
 	Check bool
-	// Empty: the target has nothing, and need not be asked.
+	// Empty means that the target has nothing and need not be asked.
 	Empty bool
-	// Asked is how deep below what is copied the target is asked for manifests. Of an
-	// image that is not there, little else is; of an application, what it lists may be.
+	// Asked is the depth below the copied manifest up to which the target is asked for
+	// manifests. If an image is missing, most of its parts are; if an application is, its images
+	// may be there.
 	Asked int
-	// Known reports whether the target has something, where that is known without
-	// asking it, whatever Check says. It may be nil.
+	// Known reports whether the target is known to have something without asking, regardless of
+	// Check. It may be nil.
 	Known func(from layout.Repository, desc ocispec.Descriptor) (there, known bool)
-	// Keep chooses among the manifests that an index lists; nil keeps all.
+	// Keep chooses among the entries of an index; nil keeps all.
 	Keep Keep
-	// Immutable refuses to move a tag that leads elsewhere.
+	// Immutable refuses to move a tag that leads to another manifest.
 	Immutable bool
-	// TagMoved hears of each tag that led elsewhere before; one call at a time. It
-	// may be nil.
+	// TagMoved is called with each tag that led to another manifest before; one call at a time.
+	// It may be nil.
 	TagMoved func(MovedTag)
-	// Progress hears of bytes; nil is nobody.
+	// Progress counts bytes; it may be nil.
 	Progress *Progress
 }
 
-// Copier copies from anywhere into one target. Its methods may be called
-// concurrently: every manifest and blob moves once, whoever names it, in a [flight]
-// of its own; the registry's client and the target bound what is in flight, and none
-// holds anything while it waits for those below it.
+// Copier copies from anywhere into one target. Its methods may be called concurrently: every
+// manifest and blob is copied once for all that name it, in a [flight]. The client of the
+// registry and the target bound what is in flight, and no flight holds a place while it waits
+// for those below it.
 type Copier struct {
 	Options
 	target Target
@@ -135,11 +134,11 @@ type Copier struct {
 	mu        sync.Mutex
 	flights   map[flightKey]*flight
 	moved     Moved
-	tags      map[string]digest.Digest     // what they lead to, as far as that is known
+	tags      map[string]digest.Digest     // what they lead to, as far as it is known
 	referrers map[digest.Digest][]Referrer // to be listed, by subject
 }
 
-// NewCopier copies into a target.
+// NewCopier returns a copier into a target.
 func NewCopier(target Target, o Options) *Copier {
 	if o.Known == nil {
 		o.Known = func(layout.Repository, ocispec.Descriptor) (there, known bool) { return false, false }
@@ -150,20 +149,20 @@ func NewCopier(target Target, o Options) *Copier {
 	}
 }
 
-// Moved counts what was done so far.
+// Moved returns what was done so far.
 func (c *Copier) Moved() Moved {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.moved
 }
 
-// Manifest copies a manifest with all that it names, unless the target has it, and
-// reports whether it did.
+// Manifest copies a manifest with everything that it names, unless the target has it, and
+// reports whether it was copied.
 func (c *Copier) Manifest(ctx context.Context, from layout.Repository, desc ocispec.Descriptor) (there bool, err error) {
 	return c.manifest(ctx, from, desc, 0)
 }
 
-// Manifests copies several, side by side.
+// Manifests copies several manifests concurrently.
 func (c *Copier) Manifests(ctx context.Context, from layout.Repository, list ...ocispec.Descriptor) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, desc := range list {
@@ -187,7 +186,7 @@ func (c *Copier) manifest(ctx context.Context, from layout.Repository, desc ocis
 			c.count(func(m *Moved) { m.Existing++ })
 			return true, nil
 		}
-		// What is not there is looked at as a whole before any of it is written.
+		// A missing manifest is read with everything below it before any of it is written.
 		if depth == c.Asked && !c.Empty || depth == 0 && c.Empty {
 			if err := c.walker.walk(ctx, from, desc, c.known); err != nil {
 				return false, err
@@ -197,7 +196,7 @@ func (c *Copier) manifest(ctx context.Context, from layout.Repository, desc ocis
 	})
 }
 
-// known reports whether the target has a manifest, where it need not be asked.
+// known reports whether the target has a manifest, if that is known without asking.
 func (c *Copier) known(from layout.Repository, desc ocispec.Descriptor) (there, known bool) {
 	if c.has(desc.Digest) {
 		return true, true
@@ -205,8 +204,7 @@ func (c *Copier) known(from layout.Repository, desc ocispec.Descriptor) (there, 
 	return c.Known(from, desc)
 }
 
-// there reports whether the target, which is checked, has a manifest or blob, and
-// counts it.
+// there reports whether the target, which is asked, has a manifest or blob, and counts it.
 func (c *Copier) there(ctx context.Context, from layout.Repository, desc ocispec.Descriptor) (bool, error) {
 	there, known := c.Known(from, desc)
 	if !known {
@@ -221,7 +219,7 @@ func (c *Copier) there(ctx context.Context, from layout.Repository, desc ocispec
 	return there, nil
 }
 
-// below copies a manifest that is not there, after all that it names.
+// below copies a missing manifest after everything that it names.
 func (c *Copier) below(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, depth int) (there bool, err error) {
 	m, err := c.children(ctx, from, desc, depth)
 	if err != nil {
@@ -244,10 +242,10 @@ func (c *Copier) below(ctx context.Context, from layout.Repository, desc ocispec
 	})
 }
 
-// childrenAtOnce bounds how many of what one manifest names are copied at once.
+// childrenAtOnce bounds how many children of one manifest are copied at once.
 const childrenAtOnce = 128
 
-// children copies what a manifest names.
+// children copies the children of a manifest.
 func (c *Copier) children(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, depth int) (*Manifest, error) {
 	if depth > registry.MaxDepth {
 		return nil, tooDeep(desc)
@@ -275,11 +273,11 @@ func (c *Copier) children(ctx context.Context, from layout.Repository, desc ocis
 	return m, group.Wait()
 }
 
-// blob copies a blob. One that its registry never had lies where its URLs say; that
-// excuses the manifest that says so, and no other that names the same.
+// blob copies a blob. A blob that its registry never had is where its URLs lead; this excuses
+// only the manifest with these URLs, not another that names the same blob.
 func (c *Copier) blob(ctx context.Context, from layout.Repository, desc ocispec.Descriptor) error {
 	if there, _ := c.known(from, desc); there && registry.MayBeManifest(desc.MediaType) {
-		return nil // it is a manifest of a type that is not known
+		return nil // it is a manifest of an unknown type
 	}
 	_, err := c.once(ctx, from, desc, true, func(ctx context.Context) (there bool, err error) {
 		if c.Check {

@@ -23,13 +23,13 @@ import (
 )
 
 const (
-	// treeSmall is the size of blobs that are read whole, in bytes.
+	// treeSmall is the size in bytes up to which blobs are read whole.
 	treeSmall = 1 << 20
-	// treeMemory is how many bytes of manifests a tree holds.
+	// treeMemory bounds the manifests that a tree holds, in bytes.
 	treeMemory = 64 << 20
 )
 
-// treeNode is a manifest or a blob, and where it lies.
+// treeNode is a manifest or a blob, and its source.
 type treeNode struct {
 	desc ocispec.Descriptor
 	from layout.Repository
@@ -39,24 +39,24 @@ type treeNode struct {
 // Keep chooses among the manifests that an index lists.
 type Keep func(index ocispec.Descriptor, list []ocispec.Descriptor) ([]ocispec.Descriptor, error)
 
-// Tree is what some manifests lead to, known before any of it moves. It describes
-// manifests and blobs, and holds the first of the manifests, which are all of an
-// application of some thousand images. It is built by [Tree.Add], one call after
-// the other, or as the target of a copier that asks it at every level.
+// Tree is everything that some manifests lead to, known before any of it is copied. It has the
+// descriptors of manifests and blobs, and the data of the first manifests, which is enough for
+// an application of a few thousand images. It is built by sequential calls of [Tree.Add], or as
+// the target of a copier that asks it at every level.
 type Tree struct {
 	mu               sync.Mutex
 	manifests, blobs map[digest.Digest]treeNode
 	held             int // bytes
 }
 
-// Add reads what the manifests lead to. What the tree has already is not read
-// again, whatever the source. Layers that may not be distributed are left where
-// their URLs say they are, as are those that are nowhere else.
+// Add reads everything that the manifests lead to. What is already in the tree is not read
+// again from another source. Layers that must not be distributed stay where their URLs lead, as
+// do those that are nowhere else.
 func (t *Tree) Add(ctx context.Context, from layout.Repository, keep Keep, tops ...ocispec.Descriptor) error {
 	return t.Copier(keep).Manifests(ctx, from, tops...)
 }
 
-// Copier adds to the tree.
+// Copier returns a copier that adds to the tree.
 func (t *Tree) Copier(keep Keep) *Copier {
 	return NewCopier(t, Options{Keep: keep, Asked: registry.MaxDepth})
 }
@@ -70,10 +70,11 @@ func (t *Tree) Has(dgst digest.Digest) bool {
 	return manifest || blob
 }
 
-// Manifests are the digests of the manifests in the tree, sorted.
+// Manifests returns the digests of the manifests in the tree, sorted.
 func (t *Tree) Manifests() []digest.Digest { return slices.Sorted(maps.Keys(t.manifests)) }
 
-// Descriptors of everything in the tree, manifests and blobs, sorted by digest.
+// Descriptors returns the descriptors of everything in the tree, manifests and blobs, sorted by
+// digest.
 func (t *Tree) Descriptors() []ocispec.Descriptor {
 	out := make([]ocispec.Descriptor, 0, len(t.manifests)+len(t.blobs))
 	for _, m := range t.manifests {
@@ -86,8 +87,8 @@ func (t *Tree) Descriptors() []ocispec.Descriptor {
 	return out
 }
 
-// Open reads anything that is in the tree. Small blobs are read again where the
-// reading breaks off.
+// Open reads anything that is in the tree. Small blobs are read again if the reading breaks
+// off.
 func (t *Tree) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if m, ok := t.manifests[desc.Digest]; ok {
 		data, err := m.data, error(nil)
@@ -118,7 +119,7 @@ func (t *Tree) Exists(_ context.Context, desc ocispec.Descriptor) (bool, error) 
 	return true, sameSize(desc, m.desc.Size)
 }
 
-// Blob implements Target: it notes the blob. One that may be elsewhere is looked for.
+// Blob implements Target: it records the blob. A blob that may be elsewhere is looked for.
 func (t *Tree) Blob(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, _ func(int64)) (registry.How, error) {
 	if registry.MayBeElsewhere(desc) {
 		body, err := from.Blob(ctx, desc)
@@ -135,7 +136,7 @@ func (t *Tree) Blob(ctx context.Context, from layout.Repository, desc ocispec.De
 	return registry.Existing, t.enter(&t.blobs, treeNode{desc: desc, from: from})
 }
 
-// Manifest implements Target: it notes the manifest.
+// Manifest implements Target: it records the manifest.
 func (t *Tree) Manifest(_ context.Context, from layout.Repository, desc ocispec.Descriptor, data []byte) (listed bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -158,7 +159,7 @@ func (t *Tree) enter(nodes *map[digest.Digest]treeNode, node treeNode) error {
 	return nil
 }
 
-// A tree has no names: what lists it is made of what is known besides.
+// A tree has no tags: an index is made of its content by other code.
 
 // List implements Target.
 func (*Tree) List(context.Context, digest.Digest, []Referrer) error { return nil }
@@ -171,7 +172,7 @@ func (*Tree) Digest(_ context.Context, tag string) (digest.Digest, error) {
 // Tag implements Target.
 func (*Tree) Tag(context.Context, ocispec.Descriptor, []byte, string) error { return nil }
 
-// Empty implements Target: to look costs nothing.
+// Empty implements Target. It returns false, because looking costs nothing.
 func (*Tree) Empty(context.Context) (bool, error) { return false, nil }
 
 // Close implements Target.
