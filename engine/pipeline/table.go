@@ -53,11 +53,12 @@ func NewTable(defaults []byte, kinds ...Kind) (*Table, error) {
 	return new(Schemas).NewTable(defaults, kinds...)
 }
 
-// Schemas keeps the schemas of kinds, so that one that many tables have is compiled once.
-// The zero value is ready; its methods may be called concurrently.
+// Schemas keeps the schemas of kinds and the default pipeline, so that what many tables
+// have is compiled once. The zero value is ready; its methods may be called concurrently.
 type Schemas struct {
-	mu    sync.Mutex
-	ready map[string]kindOf // by the schema's text
+	mu       sync.Mutex
+	ready    map[string]kindOf // by the schema's text
+	defaults map[string]*value // by their text
 }
 
 // NewTable is the package's NewTable.
@@ -73,7 +74,7 @@ func (s *Schemas) NewTable(defaults []byte, kinds ...Kind) (*Table, error) {
 		}
 		t.kinds[k.Name] = ready
 	}
-	root, err := parse(defaultFile, defaults)
+	root, err := s.parse(defaults)
 	if err != nil {
 		return nil, err
 	}
@@ -90,6 +91,24 @@ func (s *Schemas) NewTable(defaults []byte, kinds ...Kind) (*Table, error) {
 		t.readSections(n, &p)
 	}
 	return t, p.sorted()
+}
+
+// parse parses a default pipeline. Values are not modified.
+func (s *Schemas) parse(defaults []byte) (*value, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if root, ok := s.defaults[string(defaults)]; ok {
+		return root, nil
+	}
+	root, err := parse(defaultFile, defaults)
+	if err != nil {
+		return nil, err
+	}
+	if s.defaults == nil {
+		s.defaults = map[string]*value{}
+	}
+	s.defaults[string(defaults)] = root
+	return root, nil
 }
 
 // kind returns a kind with its schema.

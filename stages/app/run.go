@@ -243,13 +243,24 @@ func (o *Options) run(ctx context.Context, p *pipeline.Pipeline, targets ...stri
 
 // traced is run, and says where what was rendered comes from.
 func (o *Options) traced(ctx context.Context, p *pipeline.Pipeline, targets ...string) (made, *origins, error) {
-	if err := o.describe(p); err != nil {
+	expanded, err := o.expand(ctx, p)
+	if err != nil {
 		return made{}, nil, err
 	}
-	expanded, err := p.Expand(ctx, o.Args)
-	if err != nil {
-		return made{}, nil, fromOptions(err)
+	return o.carryOut(ctx, expanded, targets...)
+}
+
+// expand fills in all that a pipeline runs with.
+func (o *Options) expand(ctx context.Context, p *pipeline.Pipeline) (*pipeline.Expanded, error) {
+	if err := o.describe(p); err != nil {
+		return nil, err
 	}
+	expanded, err := p.Expand(ctx, o.Args)
+	return expanded, fromOptions(err)
+}
+
+// carryOut runs the targets of an expanded pipeline, and what they depend on.
+func (o *Options) carryOut(ctx context.Context, expanded *pipeline.Expanded, targets ...string) (made, *origins, error) {
 	graph, err := expanded.Graph(targets...)
 	if err != nil {
 		return made{}, nil, fromOptions(err)

@@ -63,6 +63,9 @@ type SurveyOptions struct {
 	PackageOptions
 	// Render finds References, for which the sources are rendered.
 	Render bool
+	// Unless, if not nil, is shown the survey before that, and reports whether nothing need
+	// be rendered. It may set what it knows.
+	Unless func(*Survey) bool
 }
 
 // MakeSurvey reads the sources, and renders them where that is wanted.
@@ -77,46 +80,41 @@ func MakeSurvey(ctx context.Context, o SurveyOptions) (*Survey, error) {
 	if err := o.set(p); err != nil {
 		return nil, err
 	}
-	if err := o.describe(p); err != nil {
+	expanded, err := o.expand(ctx, p)
+	if err != nil {
 		return nil, err
 	}
-	graph, err := p.Build(ctx, o.Args)
+	graph, err := expanded.Graph()
 	if err != nil {
 		return nil, fromOptions(err)
 	}
 	survey := &Survey{Nodes: map[string]digest.Digest{}, Related: discover.Default}
-	var target string
+	hasSource := false
 	for _, node := range graph.Nodes() {
 		if err := survey.add(node); err != nil {
 			return nil, err
 		}
-		if node.Kind == "source" {
-			target = "source"
-		}
+		hasSource = hasSource || node.Kind == "source"
 	}
-	if o.Render || target == "" {
-		target, _, _ = references.Split()
+	scan, _, _ := references.Split()
+	target := scan
+	if hasSource && (!o.Render || o.Unless != nil) {
+		target = "source"
 	}
-	run, err := o.run(ctx, p, target)
+	run, _, err := o.carryOut(ctx, expanded, target)
 	if err != nil {
 		return nil, err
 	}
-	var facts []vcs.Facts
-	for _, node := range run.Nodes {
-		if _, ok := node.Outputs["request"]; !ok {
-			continue
-		}
-		of, source, err := run.source(ctx, node.Name)
-		if err != nil {
+	if err := survey.read(ctx, run); err != nil {
+		return nil, err
+	}
+	if !o.Render || o.Unless != nil && o.Unless(survey) {
+		return survey, nil
+	}
+	if target != scan {
+		if run, _, err = o.carryOut(ctx, expanded, scan); err != nil {
 			return nil, err
 		}
-		survey.Sources, facts = append(survey.Sources, source), append(facts, of)
-	}
-	if len(survey.Tags) == 0 {
-		survey.Tags = artifact.VersionTags(facts)
-	}
-	if !o.Render {
-		return survey, nil
 	}
 	report, err := run.references(ctx)
 	if err != nil {
@@ -129,6 +127,25 @@ func MakeSurvey(ctx context.Context, o SurveyOptions) (*Survey, error) {
 	slices.Sort(survey.References)
 	survey.References = slices.Compact(survey.References)
 	return survey, nil
+}
+
+// read adds what the sources are.
+func (s *Survey) read(ctx context.Context, run made) error {
+	var facts []vcs.Facts
+	for _, node := range run.Nodes {
+		if _, ok := node.Outputs["request"]; !ok {
+			continue
+		}
+		of, source, err := run.source(ctx, node.Name)
+		if err != nil {
+			return err
+		}
+		s.Sources, facts = append(s.Sources, source), append(facts, of)
+	}
+	if len(s.Tags) == 0 {
+		s.Tags = artifact.VersionTags(facts)
+	}
+	return nil
 }
 
 // add adds a node's configuration. Where a source lies on this machine is left out: its

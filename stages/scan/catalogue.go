@@ -26,6 +26,9 @@ type knowledge struct {
 	Registries []string
 	Elsewhere  []string
 	Official   []string
+
+	compiled []field // of Fields
+	official map[string]bool
 }
 
 // builtin parses the catalogue once. It is not modified.
@@ -35,6 +38,10 @@ var builtin = sync.OnceValues(func() (*knowledge, error) {
 	dec.KnownFields(true)
 	if err := dec.Decode(&k); err != nil {
 		return nil, fmt.Errorf("read catalogue: %w", err)
+	}
+	k.compiled, k.official = compile(k.Fields), map[string]bool{}
+	for _, name := range k.Official {
+		k.official[name] = true
 	}
 	return &k, nil
 })
@@ -116,8 +123,17 @@ func newCatalogue(user []Field) (*catalogue, error) {
 	if err := check(user); err != nil {
 		return nil, err
 	}
-	c := &catalogue{users: len(user), notes: k.Notes, registries: k.Registries, elsewhere: k.Elsewhere, official: map[string]bool{}}
-	for i, f := range slices.Concat(user, k.Fields) {
+	c := &catalogue{fields: k.compiled, users: len(user), notes: k.Notes, registries: k.Registries, elsewhere: k.Elsewhere, official: k.official}
+	if len(user) > 0 {
+		c.fields = compile(slices.Concat(user, k.Fields))
+	}
+	return c, nil
+}
+
+// compile returns the paths of fields.
+func compile(fields []Field) []field {
+	var out []field
+	for i, f := range fields {
 		for _, path := range f.Paths {
 			compiled := field{Field: f, index: i, cost: 1 + strings.Count(f.Unless, "|")}
 			for _, values := range f.When {
@@ -130,13 +146,10 @@ func newCatalogue(user []Field) (*catalogue, error) {
 					compiled.path = append(compiled.path, embeddedMark)
 				}
 			}
-			c.fields = append(c.fields, compiled)
+			out = append(out, compiled)
 		}
 	}
-	for _, name := range k.Official {
-		c.official[name] = true
-	}
-	return c, nil
+	return out
 }
 
 // isUsers reports whether an entry is from the configuration.

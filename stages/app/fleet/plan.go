@@ -244,28 +244,40 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 	if err != nil {
 		return nil, "", err
 	}
-	changed, err := changedSince(ctx, here, o.Since)
-	if err != nil {
+	var (
+		changed      *changes
+		applications []Application
+		before       latest
+		reading      errgroup.Group
+	)
+	reading.Go(func() (err error) {
+		if changed, err = changedSince(ctx, here, o.Since); err == nil {
+			applications, err = o.File.Find(ctx)
+		}
+		return err
+	})
+	reading.Go(func() error {
+		before = latestOf(ctx, kept, here)
+		return nil
+	})
+	if err := reading.Wait(); err != nil {
 		return nil, "", err
 	}
-	applications, err := o.File.Find(ctx)
-	if err != nil {
-		return nil, "", err
-	}
-	var before previous
-	get(ctx, kept, keyOf("before", here.identity), &before)
-	m := planning{PlanOptions: o, kept: kept, before: &before.Plan, asked: before.Asked, last: map[string]*Planned{}, answers: map[question]*answer{}, led: map[*Record]*lead{}, plan: &Plan{
+	m := planning{PlanOptions: o, kept: kept, before: before.plan, asked: before.Asked, last: map[string]*Planned{}, answers: map[question]*answer{}, led: map[*Record]*lead{}, plan: &Plan{
 		APIVersion: pipeline.APIVersion, Kind: PlanKind, Version: o.Version, Commit: here.head.Commit, When: here.head.When,
 		Applications: make([]Planned, len(applications)), Images: images.Known{},
 	}}
-	for i := range before.Applications {
-		m.last[before.Applications[i].Name] = &before.Applications[i]
+	for i := range m.before.Applications {
+		m.last[m.before.Applications[i].Name] = &m.before.Applications[i]
 	}
-	if m.asked == nil {
-		m.asked = asked{}
-	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer func() {
+		stop(context.Canceled)
+		_ = m.asking.Wait()
+	}()
+	m.asking.SetLimit(imagesAtOnce)
 	if changed == nil {
-		defer m.early(ctx, applications)()
+		m.early(ctx, applications)
 	}
 	if err := m.survey(ctx, here, applications, changed); err != nil {
 		return nil, "", err
@@ -273,21 +285,20 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 	if err := distinctOutputs(m.plan.Applications); err != nil {
 		return nil, "", err
 	}
-	if err := m.ask(ctx); err != nil {
+	if err := m.resolve(ctx); err != nil {
 		return nil, "", err
 	}
 	if err := m.decide(ctx); err != nil {
 		return nil, "", err
 	}
-	dgst, err := m.plan.Digest()
+	data, err := engine.MarshalJSON(m.plan)
 	if err != nil {
 		return nil, "", err
 	}
-	next := m.next()
+	dgst := digest.FromBytes(data)
 	var keeping errgroup.Group
-	keeping.Go(func() error { return put(ctx, kept, dgst, m.plan) })
-	keeping.Go(func() error { return put(ctx, kept, keyOf("latest", here.identity), dgst) })
-	keeping.Go(func() error { return put(ctx, kept, keyOf("before", here.identity), next) })
+	keeping.Go(func() error { return kept.Put(ctx, dgst, map[string][]byte{document: data}) })
+	keeping.Go(func() error { return put(ctx, kept, latestKey(here), m.latest(dgst)) })
 	if err := keeping.Wait(); err != nil {
 		return nil, "", fmt.Errorf("keep the plan: %w", err)
 	}
@@ -306,6 +317,10 @@ func ReadPlan(ctx context.Context, o Options, dgst digest.Digest) (*Plan, error)
 	if err != nil {
 		return nil, err
 	}
+	return readPlan(ctx, kept, dgst)
+}
+
+func readPlan(ctx context.Context, kept keepers, dgst digest.Digest) (*Plan, error) {
 	documents, err := kept.constant().Get(ctx, dgst)
 	if err != nil {
 		return nil, advice.Add(fmt.Errorf("plan %s is not kept here, or not any more: %w", dgst, err), advice.MakePlan)
@@ -330,11 +345,11 @@ func LatestPlan(ctx context.Context, o Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	var dgst digest.Digest
-	if !get(ctx, kept, keyOf("latest", here.identity), &dgst) {
+	var l latest
+	if !get(ctx, kept, latestKey(here), &l) {
 		return nil, advice.Add(errors.New("there is no plan of this fleet yet"), advice.MakePlan)
 	}
-	return ReadPlan(ctx, o, dgst)
+	return readPlan(ctx, kept, l.Plan)
 }
 
 // planning makes a plan.
@@ -346,6 +361,7 @@ type planning struct {
 	asked  asked
 	last   map[string]*Planned // by name
 
+	asking   errgroup.Group // what is asked about images and tags
 	mu       sync.Mutex
 	progress Progress
 	answers  map[question]*answer
@@ -354,7 +370,7 @@ type planning struct {
 
 // answer is what a registry says of an image, which is asked once.
 type answer struct {
-	once sync.Once
+	done chan struct{} // closed when the rest is there
 	images.Answer
 	err error
 }
@@ -366,39 +382,30 @@ type lead struct {
 }
 
 // early begins to ask registries about what the plan before has of the applications: most
-// of it will be asked, and reading the applications takes as long. What it returns ends that.
-func (m *planning) early(ctx context.Context, applications []Application) (stop func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	var group errgroup.Group
-	group.SetLimit(imagesAtOnce)
-	ended := make(chan struct{})
-	ask := func(what func()) {
-		group.Go(func() error {
-			if ctx.Err() == nil {
-				what()
-			}
-			return nil
-		})
-	}
-	go func() {
-		defer close(ended)
+// of it will be asked, and reading the applications takes as long.
+func (m *planning) early(ctx context.Context, applications []Application) {
+	m.asking.Go(func() error {
 		for _, a := range applications {
 			last := m.last[a.Name]
 			if last == nil || last.Survey == nil || last.Survey.Local {
 				continue
 			}
-			for _, q := range questionsOf(last.Survey) {
-				ask(func() { _, _ = m.answer(ctx, q) })
-			}
+			m.begin(ctx, last.Survey)
 			if last.Record != nil {
-				ask(func() { m.leads(ctx, last.Record) })
+				m.asking.Go(func() error {
+					m.leads(ctx, last.Record)
+					return nil
+				})
 			}
 		}
-		_ = group.Wait()
-	}()
-	return func() {
-		cancel(context.Canceled)
-		<-ended
+		return nil
+	})
+}
+
+// begin begins to ask about the images of an application.
+func (m *planning) begin(ctx context.Context, s *app.Survey) {
+	for _, q := range questionsOf(s) {
+		m.ask(ctx, q)
 	}
 }
 
@@ -423,19 +430,22 @@ func (m *planning) tell() {
 // survey reads every application, and renders those that are not as they were.
 func (m *planning) survey(ctx context.Context, here checkout, applications []Application, changed *changes) error {
 	m.doing(DoRead, len(applications))
-	group, ctx := errgroup.WithContext(ctx)
+	group, reading := errgroup.WithContext(ctx)
 	group.SetLimit(cmp.Or(m.Concurrency, atOnce))
 	for i, a := range applications {
 		group.Go(func() error {
 			defer m.did()
 			p := &m.plan.Applications[i]
 			p.Application = a
-			err := m.surveyOne(ctx, here, p, changed)
-			if cause := context.Cause(ctx); cause != nil {
+			err := m.surveyOne(reading, here, p, changed)
+			if cause := context.Cause(reading); cause != nil {
 				return cause
 			}
 			if err != nil {
 				p.State, p.Failure, p.Reason = ToPackage, failureOf(err), "it cannot be read"
+			}
+			if p.asks() {
+				m.begin(ctx, p.Survey) // while others are read
 			}
 			return nil
 		})
@@ -443,26 +453,26 @@ func (m *planning) survey(ctx context.Context, here checkout, applications []App
 	return group.Wait()
 }
 
-func (m *planning) surveyOne(ctx context.Context, here checkout, p *Planned, changed *changes) error {
+// asks reports whether registries are asked about the application's images.
+func (p *Planned) asks() bool { return p.State != Skipped && p.Survey != nil && !p.Survey.Local }
+
+// surveyOne surveys an application. It is rendered unless that is known to change nothing.
+func (m *planning) surveyOne(ctx context.Context, here checkout, p *Planned, changed *changes) (err error) {
 	last := m.last[p.Name]
-	options := app.SurveyOptions{PackageOptions: m.options(p.Application), Render: last == nil && changed == nil}
-	survey, err := app.MakeSurvey(ctx, options)
-	if err != nil {
-		return err
+	options := app.SurveyOptions{PackageOptions: m.options(p.Application), Render: true}
+	if last != nil || changed != nil {
+		options.Unless = func(s *app.Survey) bool {
+			if changed != nil && !changed.touch(here, m.File, p.Application, s) {
+				p.State, p.Reason = Skipped, "no file of it changed since "+m.Since
+				return true
+			}
+			if last == nil || last.Survey == nil || last.Survey.References == nil || m.before.Version != m.plan.Version || !sameSources(last.Survey, s) {
+				return false
+			}
+			s.References = last.Survey.References
+			return true
+		}
 	}
-	p.Survey = survey
-	if changed != nil && !changed.touch(here, m.File, p) {
-		p.State, p.Reason = Skipped, "no file of it changed since "+m.Since
-		return nil
-	}
-	if options.Render {
-		return nil
-	}
-	if last != nil && last.Survey != nil && last.Survey.References != nil && m.before.Version == m.plan.Version && sameSources(last.Survey, survey) {
-		survey.References = last.Survey.References
-		return nil
-	}
-	options.Render = true
 	p.Survey, err = app.MakeSurvey(ctx, options)
 	return err
 }
@@ -492,33 +502,64 @@ func distinctOutputs(all []Planned) error {
 	return errors.Join(errs...)
 }
 
-// next is what the next plan is compared with: this one, with what was known of the
-// applications that it skips.
-func (m *planning) next() previous {
-	next := previous{Plan: *m.plan, Asked: m.asked}
-	next.Applications = slices.Clone(next.Applications)
-	next.Images = slices.Clone(next.Images)
-	for i, p := range next.Applications {
+// latest says which plan was made last, and what the next is compared with besides: all
+// that was known of the applications that the plan skips.
+type latest struct {
+	Plan    digest.Digest `json:"plan"`
+	Asked   asked         `json:"asked"`
+	Skipped []Planned     `json:"skipped,omitempty"`
+	Images  images.Known  `json:"images,omitempty"` // of those that are skipped
+
+	plan *Plan // with what is known besides
+}
+
+func latestKey(here checkout) digest.Digest { return keyOf("latest", here.identity) }
+
+// latestOf reads the plan that was made last; without one, it is empty.
+func latestOf(ctx context.Context, kept keepers, here checkout) (l latest) {
+	if get(ctx, kept, latestKey(here), &l) {
+		l.plan, _ = readPlan(ctx, kept, l.Plan) // one that is gone is none
+	}
+	if l.plan == nil {
+		l.plan = &Plan{}
+	}
+	if l.Asked == nil {
+		l.Asked = asked{}
+	}
+	known := map[string]Planned{}
+	for _, p := range l.Skipped {
+		known[p.Name] = p
+	}
+	for i, p := range l.plan.Applications {
+		if before, ok := known[p.Name]; ok {
+			l.plan.Applications[i] = before
+		}
+	}
+	for _, a := range l.Images {
+		l.plan.Images = l.plan.Images.Add(a)
+	}
+	return l
+}
+
+// latest is what latestOf returns to the next planner.
+func (m *planning) latest(plan digest.Digest) latest {
+	m.mu.Lock()
+	l := latest{Plan: plan, Asked: maps.Clone(m.asked)}
+	m.mu.Unlock()
+	for _, p := range m.plan.Applications {
 		last := m.last[p.Name]
 		if p.State != Skipped || last == nil || last.Survey == nil {
 			continue
 		}
-		next.Applications[i] = *last
-		for _, name := range last.Survey.References {
-			answer, ok := m.before.Images.Find(name, last.Survey.Platform, last.Survey.Related)
-			if _, asked := next.Images.Find(name, last.Survey.Platform, last.Survey.Related); ok && !asked {
-				next.Images = next.Images.Add(answer)
+		l.Skipped = append(l.Skipped, *last)
+		for _, q := range questionsOf(last.Survey) {
+			answer, ok := m.before.Images.Find(q.name, q.platform, q.related)
+			if _, asked := m.plan.Images.Find(q.name, q.platform, q.related); ok && !asked {
+				l.Images = l.Images.Add(answer)
 			}
 		}
 	}
-	return next
-}
-
-// previous is what a plan is compared with: the one before, and when the lists of what is
-// beside images were recorded.
-type previous struct {
-	Plan
-	Asked asked `json:"asked"`
+	return l
 }
 
 // question is what is asked of a registry.
@@ -536,12 +577,12 @@ func questionsOf(s *app.Survey) (all []question) {
 
 func (q question) String() string { return q.name + " " + q.platform + " " + q.related }
 
-// ask asks registries about each image of the fleet once. What is beside an image whose
+// resolve asks registries about each image of the fleet once. What is beside an image whose
 // digest is the same is not asked again for a while.
-func (m *planning) ask(ctx context.Context) error {
+func (m *planning) resolve(ctx context.Context) error {
 	questions := map[question]bool{}
 	for _, p := range m.plan.Applications {
-		if p.State == Skipped || p.Survey == nil || p.Survey.Local {
+		if !p.asks() {
 			continue
 		}
 		for _, q := range questionsOf(p.Survey) {
@@ -557,16 +598,17 @@ func (m *planning) ask(ctx context.Context) error {
 	for q := range questions {
 		group.Go(func() error {
 			defer m.did()
-			answer, err := m.answer(ctx, q)
+			a := m.ask(ctx, q)
+			<-a.done
 			if cause := context.Cause(ctx); cause != nil {
 				return cause
 			}
-			if err != nil {
+			if a.err != nil {
 				return nil // the applications that need it ask again, and say so
 			}
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			answers = append(answers, answer)
+			answers = append(answers, a.Answer)
 			return nil
 		})
 	}
@@ -588,17 +630,23 @@ func (m *planning) ask(ctx context.Context) error {
 	return nil
 }
 
-// answer asks about an image, unless that was done.
-func (m *planning) answer(ctx context.Context, q question) (images.Answer, error) {
+// ask begins to ask about an image, unless that was done.
+func (m *planning) ask(ctx context.Context, q question) *answer {
 	m.mu.Lock()
-	a := m.answers[q]
-	if a == nil {
-		a = &answer{}
+	a, asked := m.answers[q]
+	if !asked {
+		a = &answer{done: make(chan struct{})}
 		m.answers[q] = a
 	}
 	m.mu.Unlock()
-	a.once.Do(func() { a.Answer, a.err = m.askOne(ctx, q) })
-	return a.Answer, a.err
+	if !asked {
+		m.asking.Go(func() error {
+			defer close(a.done)
+			a.Answer, a.err = m.askOne(ctx, q)
+			return nil
+		})
+	}
+	return a
 }
 
 // imagesAtOnce is how many images are asked about at once.
@@ -880,10 +928,10 @@ func changedSince(ctx context.Context, here checkout, since string) (*changes, e
 
 // touch reports whether any of the changes is of an application: of a file that it
 // reads, or of one that lay where it lies.
-func (c *changes) touch(here checkout, f *File, p *Planned) bool {
+func (c *changes) touch(here checkout, f *File, p Application, survey *app.Survey) bool {
 	files := map[string]bool{}
 	var folders []string
-	for _, s := range p.Survey.Sources {
+	for _, s := range survey.Sources {
 		for name := range s.Files {
 			files[name] = true
 		}
