@@ -73,6 +73,8 @@ const dependencies = `
 
 	NONE < stages/sign/sigstoretest;
 
+	NONE < engine/content/local/containerdtest;
+
 	# Commands.
 	internal/* < cmd/tape/internal/serve;
 	# Text, pages and drawings are made of data, for people.
@@ -83,8 +85,8 @@ const dependencies = `
 	< cmd/tape;
 	# What packages a fleet with other machines is a program of its own, with tape's flags.
 	cmd/tape/cli < cmd/tape-fleet-temporal/durable < cmd/tape-fleet-temporal;
-	# What makes releases describes commands and interpreters.
-	cmd/tape/cli, plugins/host < release;
+	# What makes releases describes commands and interpreters, and makes an image.
+	cmd/tape/cli, plugins/host, engine/content/layout < release;
 	plugins/serve < SERVE;
 	SERVE, interpreters/plain < cmd/tape-interpreter-plain;
 	SERVE, interpreters/kustomize < cmd/tape-interpreter-kustomize;
@@ -109,10 +111,12 @@ const libraries = `
 	github.com/go-git/...                     < stages/vcs, stages/source;
 	github.com/spf13/...                      < cmd/tape/cli, cmd/tape-fleet-temporal/durable, release;
 	github.com/vbauerster/mpb/...             < cmd/tape/cli;
+	golang.org/x/crypto/x509roots/...         < release;
 	github.com/distribution/distribution/...  < cmd/tape/internal/serve, engine/content/registry/registrytest;
 
 	# For tests alone; registrytest is what they stand on.
-	github.com/google/go-containerregistry/..., testing < engine/content/registry/registrytest;
+	github.com/google/go-containerregistry/...          < engine/content/registry/registrytest;
+	testing                                             < engine/content/registry/registrytest, engine/content/local/containerdtest;
 	go.uber.org/goleak                                  < NOBODY;
 `
 

@@ -5,6 +5,7 @@
 //
 //	release prepare DIR PLATFORM…   interpreters, their descriptions, completions, man pages
 //	release proxy DIR VERSION       a GOPROXY folder with the modules at HEAD
+//	release image DIST              the image, of the archives in DIST
 package main
 
 import (
@@ -33,6 +34,8 @@ func run(ctx context.Context, args []string) error {
 		return prepare(ctx, args[0], args[1:])
 	case command == "proxy" && len(args) == 2:
 		return proxy(ctx, args[0], args[1])
+	case command == "image" && len(args) == 1:
+		return image(ctx, args[0])
 	}
 	return fmt.Errorf("%q with %d arguments: see the comment of this program", command, len(args))
 }

@@ -5,18 +5,15 @@
 package app_test
 
 import (
-	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine/content/local"
+	"github.com/taped-dev/tape/engine/content/local/containerdtest"
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 	"github.com/taped-dev/tape/stages/app"
 )
@@ -25,7 +22,7 @@ import (
 // one platform, and of images alone. It needs root, and containerd and ctr on the
 // PATH.
 func TestContainerd(t *testing.T) {
-	ctr, _ := startContainerd(t)
+	ctr, _ := containerdtest.Start(t)
 	a := newSignedApp(t, registrytest.GGCR())
 	for name, o := range map[string]app.SaveOptions{
 		"whole":        {},
@@ -56,7 +53,7 @@ func TestContainerd(t *testing.T) {
 // TestContainerdFrom takes an image from a containerd of its own that has all of it,
 // one platform of it, and nothing.
 func TestContainerdFrom(t *testing.T) {
-	ctr, socket := startContainerd(t)
+	ctr, socket := containerdtest.Start(t)
 	a := newLocalApp(t)
 	file := filepath.Join(t.TempDir(), "web.tar")
 	tarUp(t, a.layout, file)
@@ -105,57 +102,4 @@ func TestContainerdFrom(t *testing.T) {
 			}
 		})
 	}
-}
-
-// startContainerd starts containerd on a root and a socket of its own, and gives
-// what runs ctr against it.
-func startContainerd(t *testing.T) (ctr func(t *testing.T, args ...string) string, socket string) {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "ctrd") // a socket's path must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	socket = filepath.Join(dir, "c.sock")
-	config := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = %q\n",
-		filepath.Join(dir, "root"), filepath.Join(dir, "state"), socket)
-	file := filepath.Join(dir, "config.toml")
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var log strings.Builder
-	server := exec.Command("containerd", "-c", file)
-	server.Stderr = &log
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = server.Process.Signal(os.Interrupt)
-		_ = server.Wait()
-		if t.Failed() {
-			t.Log(log.String())
-		}
-	})
-	run := func(t *testing.T, args ...string) string {
-		t.Helper()
-		out, err := exec.Command("ctr", append([]string{"-a", socket, "--connect-timeout", "30s"}, args...)...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("ctr %s: %v\n%s", strings.Join(args, " "), err, out)
-		}
-		return string(out)
-	}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		if _, err := os.Stat(socket); err == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("containerd did not come up")
-		}
-	}
-	run(t, "version")
-	return run, socket
 }

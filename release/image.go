@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"debug/buildinfo"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	specs "github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/crypto/x509roots/fallback/bundle"
+
+	"github.com/taped-dev/tape/engine/content/layout"
+)
+
+const (
+	// imageRepository is where the image of a release is published.
+	imageRepository = "ghcr.io/taped-dev/tape"
+	// imageUser runs the image. It is a number, because that is what a cluster can tell
+	// from root.
+	imageUser = 65532
+)
+
+// image writes the image of a release, as an OCI archive: what its archives for Linux hold,
+// for each platform.
+func image(ctx context.Context, dist string) error {
+	archives, err := filepath.Glob(filepath.Join(dist, "tape_*_linux_*.tar.gz"))
+	if err != nil {
+		return err
+	}
+	if len(archives) == 0 {
+		return fmt.Errorf("there is no archive tape_*_linux_*.tar.gz in %s", dist)
+	}
+	var (
+		builds  []built
+		version string
+	)
+	for _, archive := range archives { // sorted
+		b, err := readArchive(archive)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", archive, err)
+		}
+		name, arch, _ := strings.Cut(strings.TrimSuffix(filepath.Base(archive), ".tar.gz"), "_linux_")
+		version = strings.TrimPrefix(name, "tape_")
+		b.platform = ocispec.Platform{OS: "linux", Architecture: arch}
+		builds = append(builds, b)
+	}
+	name := "tape_" + version + "_image.tar"
+	if err := writeImage(ctx, filepath.Join(dist, name), "v"+version, builds); err != nil {
+		return err
+	}
+	return addChecksum(dist, name)
+}
+
+// addChecksum adds a file to the checksums that GoReleaser wrote before there was that file.
+func addChecksum(dist, name string) error {
+	d, err := sum(filepath.Join(dist, name))
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(dist, "checksums.txt"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(f, "%s  %s\n", d.Encoded(), name)
+	return errors.Join(err, f.Close())
+}
+
+// built is what was built for a platform.
+type built struct {
+	platform ocispec.Platform
+	revision string // the commit
+	created  time.Time
+	files    []file
+}
+
+// writeImage writes an index of the images of builds. The same builds make the same bytes.
+func writeImage(ctx context.Context, to, version string, builds []built) error {
+	b := blobs{}
+	base, err := b.layer(baseFiles())
+	if err != nil {
+		return err
+	}
+	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
+	for _, build := range builds {
+		index.Annotations = build.annotations(version)
+		desc, err := b.image(build, index.Annotations, base)
+		if err != nil {
+			return err
+		}
+		index.Manifests = append(index.Manifests, desc)
+	}
+	root, err := b.addJSON(ocispec.MediaTypeImageIndex, index)
+	if err != nil {
+		return err
+	}
+	root.Annotations = map[string]string{
+		ocispec.AnnotationRefName:  version,
+		"io.containerd.image.name": imageRepository + ":" + version,
+	}
+	data, err := json.Marshal(ocispec.Index{
+		Versioned: index.Versioned, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{root},
+	})
+	if err != nil {
+		return err
+	}
+	plan, err := layout.NewPlan(data, b.list())
+	if err != nil {
+		return err
+	}
+	return plan.WriteFile(ctx, to, b.open, layout.PlanOptions{})
+}
+
+func (b built) annotations(version string) map[string]string {
+	return map[string]string{
+		ocispec.AnnotationTitle:       "tape",
+		ocispec.AnnotationDescription: "Pack a Kubernetes application into one OCI artifact",
+		ocispec.AnnotationURL:         "https://github.com/taped-dev/tape",
+		ocispec.AnnotationSource:      "https://github.com/taped-dev/tape",
+		ocispec.AnnotationLicenses:    "Apache-2.0",
+		ocispec.AnnotationVersion:     version,
+		ocispec.AnnotationRevision:    b.revision,
+		ocispec.AnnotationCreated:     b.created.Format(time.RFC3339),
+	}
+}
+
+// image adds the image of a build, and returns what an index says of it.
+func (b blobs) image(build built, annotations map[string]string, base layer) (ocispec.Descriptor, error) {
+	programs, err := b.layer(build.files)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	config, err := b.addJSON(ocispec.MediaTypeImageConfig, ocispec.Image{
+		Created:  &build.created,
+		Platform: build.platform,
+		Config: ocispec.ImageConfig{
+			User: fmt.Sprintf("%d:%d", imageUser, imageUser),
+			// /tmp can be written to by any user, and is all that must be.
+			Env:        []string{"PATH=/usr/bin", "HOME=/home/tape", "XDG_CACHE_HOME=/tmp/cache"},
+			Entrypoint: []string{"/usr/bin/tape"},
+			WorkingDir: "/work",
+			Labels:     annotations,
+		},
+		RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{base.diffID, programs.diffID}},
+		History: []ocispec.History{
+			{Created: &build.created, CreatedBy: "release image", Comment: "folders and certificates"},
+			{Created: &build.created, CreatedBy: "release image", Comment: "programs"},
+		},
+	})
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	desc, err := b.addJSON(ocispec.MediaTypeImageManifest, ocispec.Manifest{
+		Versioned:   specs.Versioned{SchemaVersion: 2},
+		MediaType:   ocispec.MediaTypeImageManifest,
+		Config:      config,
+		Layers:      []ocispec.Descriptor{base.Descriptor, programs.Descriptor},
+		Annotations: annotations,
+	})
+	desc.Platform = &build.platform
+	return desc, err
+}
+
+// file is what a layer has at a path.
+type file struct {
+	tar.Header
+	data []byte
+}
+
+// baseFiles are folders that can be written to, who writes there, and the certificate
+// authorities that Mozilla trusts. They are not dated: layers of all releases are the same
+// while these are.
+func baseFiles() []file {
+	dir := func(name string, mode int64, owner int) file {
+		return file{Header: tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: mode, Uid: owner, Gid: owner, ModTime: time.Unix(0, 0)}}
+	}
+	text := func(name, data string) file {
+		return file{tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, ModTime: time.Unix(0, 0)}, []byte(data)}
+	}
+	var certificates strings.Builder
+	for root := range bundle.Roots() {
+		// A file of certificates cannot say until when one counts.
+		if root.Constraint == nil {
+			certificates.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Certificate}))
+		}
+	}
+	return []file{
+		dir("etc/", 0o755, 0),
+		text("etc/group", fmt.Sprintf("root:x:0:\ntape:x:%d:\n", imageUser)),
+		text("etc/passwd", fmt.Sprintf("root:x:0:0:root:/root:/sbin/nologin\ntape:x:%d:%d:tape:/home/tape:/sbin/nologin\n", imageUser, imageUser)),
+		dir("etc/ssl/", 0o755, 0),
+		dir("etc/ssl/certs/", 0o755, 0),
+		text("etc/ssl/certs/ca-certificates.crt", certificates.String()),
+		dir("home/", 0o755, 0),
+		dir("home/tape/", 0o755, imageUser),
+		dir("tmp/", 0o1777, 0),
+		dir("work/", 0o755, imageUser),
+	}
+}
+
+// readArchive returns what an archive of a release has of programs, with their descriptions,
+// in one folder, where tape finds its interpreters, and the licence.
+func readArchive(archive string) (built, error) {
+	f, err := os.Open(archive)
+	if err != nil {
+		return built{}, err
+	}
+	defer f.Close()
+	gz, err := gzip.NewReader(f)
+	if err != nil {
+		return built{}, err
+	}
+	var (
+		b    built
+		tape []byte
+	)
+	for r := tar.NewReader(gz); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return built{}, err
+		}
+		// Completions and manuals are in folders of their own.
+		dir, name := path.Split(h.Name)
+		if h.Typeflag != tar.TypeReg || strings.Count(dir, "/") != 1 {
+			continue
+		}
+		to := "usr/bin/" + name
+		switch {
+		case name == "LICENSE":
+			to = "usr/share/doc/tape/" + name
+		case name != "tape" && !strings.HasPrefix(name, "tape-"):
+			continue
+		}
+		data, err := io.ReadAll(r)
+		if err != nil {
+			return built{}, err
+		}
+		if name == "tape" {
+			tape, b.created = data, h.ModTime.UTC()
+		}
+		b.files = append(b.files, file{tar.Header{Typeflag: tar.TypeReg, Name: to, Mode: h.Mode & 0o755, ModTime: h.ModTime}, data})
+	}
+	info, err := buildinfo.Read(bytes.NewReader(tape))
+	if err != nil {
+		return built{}, fmt.Errorf("read the commit that tape was built of: %w", err)
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			b.revision = s.Value
+		}
+	}
+	for _, dir := range []string{"usr/", "usr/bin/", "usr/share/", "usr/share/doc/", "usr/share/doc/tape/"} {
+		b.files = append(b.files, file{Header: tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o755, ModTime: b.created}})
+	}
+	slices.SortFunc(b.files, func(a, b file) int { return strings.Compare(a.Name, b.Name) })
+	return b, nil
+}
+
+// blobs are what an image is made of, by digest.
+type blobs map[digest.Digest]blob
+
+type blob struct {
+	mediaType string
+	data      []byte
+}
+
+func (b blobs) add(mediaType string, data []byte) ocispec.Descriptor {
+	d := digest.FromBytes(data)
+	b[d] = blob{mediaType, data}
+	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}
+}
+
+func (b blobs) addJSON(mediaType string, v any) (ocispec.Descriptor, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return b.add(mediaType, data), nil
+}
+
+// layer is a layer, and the digest of it before it was compressed.
+type layer struct {
+	ocispec.Descriptor
+	diffID digest.Digest
+}
+
+func (b blobs) layer(files []file) (layer, error) {
+	var compressed bytes.Buffer
+	gz := gzip.NewWriter(&compressed)
+	plain := digest.Canonical.Digester()
+	w := tar.NewWriter(io.MultiWriter(gz, plain.Hash()))
+	for _, f := range files {
+		f.Size = int64(len(f.data))
+		if err := w.WriteHeader(&f.Header); err != nil {
+			return layer{}, err
+		}
+		if _, err := w.Write(f.data); err != nil {
+			return layer{}, err
+		}
+	}
+	if err := errors.Join(w.Close(), gz.Close()); err != nil {
+		return layer{}, err
+	}
+	return layer{b.add(ocispec.MediaTypeImageLayerGzip, compressed.Bytes()), plain.Digest()}, nil
+}
+
+// list returns what there is, for a [layout.Plan].
+func (b blobs) list() []ocispec.Descriptor {
+	var out []ocispec.Descriptor
+	for d, blob := range b {
+		out = append(out, ocispec.Descriptor{MediaType: blob.mediaType, Digest: d, Size: int64(len(blob.data))})
+	}
+	return out
+}
+
+func (b blobs) open(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(b[desc.Digest].data)), nil
+}
