@@ -16,30 +16,29 @@ import (
 	"github.com/taped-dev/tape/internal/regular"
 )
 
-// maxBelow is how many sources below a folder are counted, maxNamed how many are
-// named.
+// maxBelow bounds how many sources below a folder are counted, and maxNamed how many are named.
 const (
 	maxBelow = 1000
 	maxNamed = 6
 )
 
-// inner is a source that lies below a folder.
+// inner is a source below a folder.
 type inner struct{ path, what string }
 
-// sourcesIn finds the kustomizations, charts and modules that lie below a folder,
-// and does not look into those. Hidden folders, and those that hold what others
-// made or tests read, hold none. It looks at so many files and folders at most.
+// sourcesIn finds the kustomizations, charts and modules below a folder, without looking into
+// those. Hidden folders, and folders of generated files or of tests, are not searched. It looks
+// at a limited number of files and folders.
 func sourcesIn(ctx context.Context, dir string, most int) ([]inner, error) {
 	var found []inner
 	err := filepath.WalkDir(dir, func(at string, d fs.DirEntry, err error) error {
 		if most--; most < 0 {
-			return fs.SkipAll // there are more than a source may have, which reading it says
+			return fs.SkipAll // there are more than a source may have, which reading the source reports
 		}
 		switch {
 		case context.Cause(ctx) != nil:
 			return context.Cause(ctx)
 		case err != nil:
-			return fs.SkipDir // nobody may look there, the interpreter neither
+			return fs.SkipDir // the interpreter cannot read it either
 		case !d.IsDir() || at == dir:
 			return nil
 		case NotSource(d.Name()):
@@ -70,15 +69,15 @@ func sourcesIn(ctx context.Context, dir string, most int) ([]inner, error) {
 	return found, err
 }
 
-// NotSource reports whether a folder of that name holds no sources: what others
-// made, what tests read, what is hidden.
+// NotSource reports whether folders of that name are not searched for sources: they hold what
+// programs generate or what tests read, or are hidden.
 func NotSource(name string) bool {
 	return strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") || notSources.MatchString(name)
 }
 
 var notSources = regexp.MustCompile(`^(cue\.mod|node_modules|third_party|vendor|tests?|testdata\d*)$`)
 
-// notBuilt are files of a kustomization's name that kustomize does not build by
+// notBuilt matches files with a kustomization's name that kustomize does not build by
 // themselves: components, and Flux's objects.
 var notBuilt = regexp.MustCompile(`(?m)^(kind: *["']?Component\b|apiVersion: *["']?kustomize\.toolkit\.fluxcd\.io/)`)
 
@@ -87,7 +86,7 @@ func builds(kustomization string) bool {
 	return err != nil || !notBuilt.Match(data)
 }
 
-// several says that a folder is several sources and none itself.
+// several describes a folder that contains several sources and is not one itself.
 func several(found []inner) string {
 	count := map[string]int{}
 	var kinds, named []string
@@ -121,8 +120,8 @@ func several(found []inner) string {
 	return fmt.Sprintf("%s %s below it: %s", kind, verb, strings.Join(named, ", "))
 }
 
-// whole refuses a folder that no interpreter claims where sources lie below: as
-// plain manifests it would be their parts, of which no cluster runs any as it is.
+// whole refuses a folder that no interpreter claims if there are sources below it. As plain
+// manifests it would consist of their parts, which are not deployed as they are.
 func (s *Stage) whole(ctx context.Context, report func(engine.Event), at place) error {
 	if !at.folder {
 		return nil

@@ -23,8 +23,8 @@ import (
 	"github.com/taped-dev/tape/stages/rendering"
 )
 
-// wellKnown are files and folders that mark a source, also where the interpreter
-// for it is not installed.
+// wellKnown are files and folders that mark a source, even if the interpreter for it is not
+// installed.
 var wellKnown = []struct{ name, interpreter, what string }{
 	{"Chart.yaml", "helm", "chart"},
 	{"Kustomization", "kustomize", "kustomization"},
@@ -33,13 +33,13 @@ var wellKnown = []struct{ name, interpreter, what string }{
 	{"kustomization.yml", "kustomize", "kustomization"},
 }
 
-// find gets the interpreter that the source names, or else the one that claims
-// it. A marker above the source moves a root that may grow.
+// find returns the interpreter that the source names, or else the one that claims it. A marker
+// above the source moves a root that may grow.
 func (s *Stage) find(ctx context.Context, report func(engine.Event), at *place) (*found, error) {
 	if s.config.Interpreter != "" {
 		i, err := s.o.Interpreters.Find(ctx, s.config.Interpreter)
 		if err != nil {
-			others, _ := s.o.Interpreters.List(ctx) // the first error is the one to tell
+			others, _ := s.o.Interpreters.List(ctx) // the first error is the one to report
 			return nil, engine.Mistaken("interpreter", fmt.Errorf("%w%s", err, nearest.Hint(s.config.Interpreter, names(others))))
 		}
 		sum, err := s.allow(ctx, i)
@@ -76,7 +76,7 @@ func (s *Stage) find(ctx context.Context, report func(engine.Event), at *place) 
 		return nil, fmt.Errorf("ask interpreter %s what it is: %w", chosen.Name(), err)
 	}
 	if !reflect.DeepEqual(d, chosen.description) {
-		return s.find(ctx, report, at) // what it was chosen for was written down of another program
+		return s.find(ctx, report, at) // the recorded description that it was chosen by is of another program
 	}
 	if err := s.described(report, chosen, d, sum); err != nil {
 		return nil, err
@@ -85,15 +85,15 @@ func (s *Stage) find(ctx context.Context, report func(engine.Event), at *place) 
 	return use(chosen.Interpreter, sum, d, at, chosen.claim)
 }
 
-// candidate is an interpreter that may be the one.
+// candidate is an interpreter that may be chosen.
 type candidate struct {
 	rendering.Interpreter
 	description interpreter.Description
 	claim
 }
 
-// detect finds the interpreter that claims a source, by what they are said to be:
-// none is read or started for that.
+// detect finds the interpreter that claims a source by the descriptions of all. It does not
+// read or start any program for that.
 func (s *Stage) detect(ctx context.Context, report func(engine.Event), at place) (*candidate, error) {
 	all, err := s.o.Interpreters.List(ctx)
 	if err != nil {
@@ -152,7 +152,7 @@ func (s *Stage) detect(ctx context.Context, report func(engine.Event), at place)
 	return &candidates[0], nil
 }
 
-// saidBy says whose call failed, where the error does not say so by itself.
+// saidBy names the interpreter whose call failed, unless the error does.
 func saidBy(i rendering.Interpreter, err error) error {
 	name := "interpreter " + i.Name()
 	if strings.HasPrefix(err.Error(), name) {
@@ -161,7 +161,7 @@ func saidBy(i rendering.Interpreter, err error) error {
 	return fmt.Errorf("%s: %w", name, err)
 }
 
-// allow asks whether an interpreter may be used, and answers with its checksum.
+// allow asks whether an interpreter may be used, and returns its checksum.
 func (s *Stage) allow(ctx context.Context, i rendering.Interpreter) (digest.Digest, error) {
 	if p, ok := i.(rendering.Preparer); ok && s.config.Lock == nil {
 		p.Prepare(ctx)
@@ -173,7 +173,7 @@ func (s *Stage) allow(ctx context.Context, i rendering.Interpreter) (digest.Dige
 	return sum, s.config.Lock.allow(i.Name(), sum, s.lockFile())
 }
 
-// described tells what there is to say of an interpreter that is about to be used.
+// described reports the warnings about an interpreter that is about to be used.
 func (s *Stage) described(report func(engine.Event), i rendering.Interpreter, d interpreter.Description, sum digest.Digest) error {
 	if s.config.Lock == nil {
 		return nil
@@ -185,7 +185,7 @@ func (s *Stage) described(report func(engine.Event), i rendering.Interpreter, d 
 	return err
 }
 
-// use settles on an interpreter.
+// use selects an interpreter.
 func use(i rendering.Interpreter, sum digest.Digest, d interpreter.Description, at *place, c claim) (*found, error) {
 	schema, err := compile(d.Options)
 	if err != nil {
@@ -198,9 +198,9 @@ func use(i rendering.Interpreter, sum digest.Digest, d interpreter.Description, 
 	return &found{Interpreter: i, checksum: sum, description: d, schema: schema}, nil
 }
 
-// Claims says why an interpreter is the one for a folder or a file that names
-// none: "" where it does not claim it. Markers above count up to the repository
-// that folder lies in, without one up to folder itself.
+// Claims returns why an interpreter claims a folder or file that names no interpreter: "" if it
+// does not. Markers above are considered up to the repository that folder is in, or up to
+// folder itself if there is none.
 func Claims(d interpreter.Description, path, folder string) (reason string, err error) {
 	path, err = filepath.Abs(path)
 	if err != nil {
@@ -218,8 +218,8 @@ func Claims(d interpreter.Description, path, folder string) (reason string, err 
 	return c.reason, err
 }
 
-// Reads are the files and folders that an interpreter reads of a source without
-// options, absolute. Folder is as for Claims.
+// Reads returns the absolute paths of the files and folders that an interpreter reads for a
+// source without options. Folder is as for Claims.
 func Reads(ctx context.Context, i interpreter.Interpreter, path, folder string) ([]string, error) {
 	at, err := locate(path, folder)
 	if err != nil {
@@ -236,7 +236,7 @@ func Reads(ctx context.Context, i interpreter.Interpreter, path, folder string) 
 	return out, nil
 }
 
-// claim is why a source is an interpreter's; without a reason it is not.
+// claim is why an interpreter claims a source; it does not if there is no reason.
 type claim struct {
 	reason string
 	above  string // the folder above the source that has the marker
@@ -273,7 +273,7 @@ func claims(d interpreter.Description, at place) (claim, error) {
 		for above := dir; at.mayHold(above); above = filepath.Dir(above) {
 			names, err := list(above)
 			if err != nil {
-				break // whoever may not look there has nothing to find there
+				break // an unreadable folder has no markers
 			}
 			if name := match(m.Name, names); name != "" {
 				return claim{reason: "found " + up + name, above: above}, nil
@@ -284,13 +284,13 @@ func claims(d interpreter.Description, at place) (claim, error) {
 	return claim{}, nil
 }
 
-// mayHold says whether a folder at or above the source is one to look into.
+// mayHold reports whether a folder at or above the source is searched for markers.
 func (at place) mayHold(dir string) bool {
 	return filepath.Dir(dir) != dir && at.grow(dir)
 }
 
-// match is the first name that a pattern matches, or "": folders have a slash at
-// the end, in the pattern as well.
+// match returns the first name that matches a pattern, or "". Names and patterns of folders end
+// in a slash.
 func match(pattern string, names []string) string {
 	for _, name := range names {
 		if ok, err := path.Match(pattern, name); ok && err == nil {
@@ -300,7 +300,7 @@ func match(pattern string, names []string) string {
 	return ""
 }
 
-// list has the names in a folder, sorted; those of folders end in a slash.
+// list returns the names in a folder, sorted; those of folders end in a slash.
 func list(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

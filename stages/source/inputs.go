@@ -25,8 +25,8 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// maxGrowth is how often an interpreter is asked again because what it named
-// lies above the root. A chain of bases needs one a link at most.
+// maxGrowth bounds how often an interpreter is asked again because a path that it named is
+// above the root. A chain of bases needs at most one per link.
 const maxGrowth = 16
 
 // taken is what was read of a source.
@@ -40,8 +40,8 @@ type taken struct {
 	tar         []byte
 }
 
-// facts says where what was read comes from. Of a remote source that is what
-// options named.
+// facts returns where the files come from. For a remote source these are the files that options
+// name.
 func (t taken) facts(ctx context.Context, name string, locked *vcs.Lock, read func(context.Context, vcs.Query) (vcs.Facts, []string, error)) (vcs.Facts, []string, error) {
 	query := vcs.Query{Name: name, Locked: locked, Root: t.at.root, Path: t.at.path, Folders: t.folders, Inputs: t.inputs}
 	if t.at.reference == "" {
@@ -58,19 +58,18 @@ func (t taken) facts(ctx context.Context, name string, locked *vcs.Lock, read fu
 	return facts, warnings, err
 }
 
-// answer is what is remembered of an interpreter's Inputs, for as long as the
-// files it led to are the same, and no file came or went beside them.
+// answer is the remembered answer of an interpreter's Inputs. It is valid while the files that
+// it led to are unchanged, and no file was added or removed beside them.
 type answer struct {
 	Up          int                      `json:"up,omitempty"` // how many folders the root moved up
 	Paths       []string                 `json:"paths"`
 	Exact       bool                     `json:"exact,omitempty"`
 	Diagnostics []interpreter.Diagnostic `json:"diagnostics,omitempty"`
 	Files       digest.Digest            `json:"files"` // of the tar
-	Names       digest.Digest            `json:"names"` // of what stands beside them
+	Names       digest.Digest            `json:"names"` // of the names beside them
 }
 
-// take reads what the interpreter needs: the files that it names, and those that
-// options name.
+// take reads what the interpreter needs: the files that it names, and those that options name.
 func (s *Stage) take(ctx context.Context, t *engine.Task, at place, f *found, options map[string]any) (taken, error) {
 	out := taken{at: at}
 	var named []string
@@ -117,8 +116,8 @@ func (s *Stage) take(ctx context.Context, t *engine.Task, at place, f *found, op
 	return out, nil
 }
 
-// ask has the interpreter name its inputs and reads them, again with a root
-// further up where one of them lies above it and the root may grow.
+// ask asks the interpreter for its inputs and reads them. If one of them is above the root and
+// the root may grow, it asks again with the new root.
 func (s *Stage) ask(ctx context.Context, f *found, out *taken, options map[string]any) (answer, error) {
 	for range maxGrowth {
 		raw, named, err := f.schema.placed(options, &out.at)
@@ -159,8 +158,8 @@ func (s *Stage) ask(ctx context.Context, f *found, out *taken, options map[strin
 		a := answer{Paths: resp.Paths, Exact: resp.Exact, Diagnostics: resp.Diagnostics}
 		err = s.read(ctx, out, a, named)
 		if link, ok := errors.AsType[*linkError](err); ok {
-			// Relative links are how folders that belong together refer to each
-			// other; an absolute one may lead anywhere.
+			// Folders that belong together refer to each other by relative links; an absolute link
+			// may lead anywhere.
 			if outside, ok := errors.AsType[*outsideError](err); ok && !filepath.IsAbs(link.target) && out.at.grow(outside.path) {
 				continue
 			}
@@ -170,7 +169,7 @@ func (s *Stage) ask(ctx context.Context, f *found, out *taken, options map[strin
 	return answer{}, fmt.Errorf("interpreter %s names other inputs each time the folder that holds them grows: put the source in a git repository", f.Name())
 }
 
-// onDisk are diagnostics that name files as the user finds them.
+// onDisk returns diagnostics with the paths of files as the user knows them.
 func (s *Stage) onDisk(at place, all []interpreter.Diagnostic) []interpreter.Diagnostic {
 	all = slices.Clone(all)
 	for i, d := range all {
@@ -200,7 +199,7 @@ func (s *Stage) read(ctx context.Context, out *taken, a answer, named []string) 
 		}
 	}
 	if a.Exact && out.at.folder && out.at.reference == "" {
-		r.folders[out.at.path] = true // what is missing there may have been an input
+		r.folders[out.at.path] = true // the missing file may have been an input
 	}
 	if out.at.reference == "" && len(r.inputs) == 0 {
 		return errors.New("there is nothing in it to package")
@@ -226,9 +225,9 @@ func (s *Stage) read(ctx context.Context, out *taken, a answer, named []string) 
 	return err
 }
 
-// names is a digest of the names that an answer may depend on although it does
-// not take what stands there: those in a source that is taken in parts, and
-// those beside a file that is named by itself. What cannot be listed has none.
+// names returns a digest of the names that an answer may depend on without reading them: those
+// in a source of which only parts are read, and those beside a file that is named itself. A
+// folder that cannot be listed has none.
 func (t taken) names(a answer) digest.Digest {
 	var all []string
 	if a.Exact && t.at.folder {
@@ -265,8 +264,8 @@ func (t taken) names(a answer) digest.Digest {
 	return digest.FromString(strings.Join(all, "\x00"))
 }
 
-// memoryKey covers what an answer may depend on besides the contents of the
-// files it names.
+// memoryKey covers everything that an answer may depend on except the contents of the files
+// that it names.
 func (s *Stage) memoryKey(f *found, at taken) (digest.Digest, error) {
 	key, err := engine.MarshalJSON(struct {
 		Kind        string
@@ -278,8 +277,8 @@ func (s *Stage) memoryKey(f *found, at taken) (digest.Digest, error) {
 	return digest.FromBytes(key), err
 }
 
-// remembered is the name under which the answer lies in an entry of the memory;
-// its data is in the descriptor itself, there is no blob.
+// remembered is the name of the answer in an entry of the memory. Its data is in the descriptor
+// itself; there is no blob.
 const remembered = "answer"
 
 func (s *Stage) recall(ctx context.Context, t *engine.Task, key digest.Digest) (a answer, ok bool) {

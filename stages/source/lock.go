@@ -16,22 +16,22 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// Lock is what is known of the interpreters of a source, and of files that git does
-// not have.
+// Lock is what the lock file records about the interpreters of a source, and about files that
+// are not in git.
 type Lock struct {
-	// File is where it stands, relative to the folder of the pipeline file.
+	// File is the path of the lock file, relative to the folder of the pipeline file.
 	File   string        `json:"file"`
 	Digest digest.Digest `json:"digest,omitempty"` // of the file
-	// Interpreters by name; all but plain, which is part of tape.
+	// Interpreters by name, except plain, which is part of tape.
 	Interpreters map[string]LockedInterpreter `json:"interpreters,omitempty"`
-	// Files by their path below the repository's top.
+	// Files by their path below the top of the repository.
 	Files map[string]digest.Digest `json:"files,omitempty"`
-	// Required makes an error of an interpreter that is not in the lock as it is.
+	// Required makes it an error if an interpreter does not match the lock.
 	Required bool `json:"required,omitempty"`
 }
 
-// LockedInterpreter is an interpreter as it was used: its version, and the checksum of
-// its build by os/arch.
+// LockedInterpreter is an interpreter that was used: its version, and the checksum of its build
+// by os/arch.
 type LockedInterpreter struct {
 	Version   string                   `json:"version"`
 	Checksums map[string]digest.Digest `json:"checksums"`
@@ -40,8 +40,8 @@ type LockedInterpreter struct {
 // platform is the key of a checksum.
 const platform = runtime.GOOS + "/" + runtime.GOARCH
 
-// allow refuses an interpreter that is not the locked one before it starts, where all
-// has to be as locked.
+// allow refuses an interpreter that does not match the lock before it is started, if everything
+// must match the lock.
 func (l *Lock) allow(name string, checksum digest.Digest, file string) error {
 	if !l.Required || name == fallbackName {
 		return nil
@@ -59,9 +59,8 @@ func (l *Lock) allow(name string, checksum digest.Digest, file string) error {
 	return advice.Add(fmt.Errorf("interpreter %s is not in %s", name, file), advice.Update, "interpreters")
 }
 
-// described refuses an interpreter of another version than the locked one. Of the
-// same version, another build than the one in the lock is used, with a warning:
-// whoever builds tape has one of their own.
+// described refuses an interpreter of another version than the locked one. Another build of the
+// same version is used, with a warning, because everyone who builds tape has a different one.
 func (l *Lock) described(name, version string, checksum digest.Digest, file string) (warning string, err error) {
 	if l.Required || name == fallbackName {
 		return "", nil
@@ -79,10 +78,10 @@ func (l *Lock) described(name, version string, checksum digest.Digest, file stri
 	return "", nil
 }
 
-// lockFile is where the lock lies, as seen from the working directory.
+// lockFile returns the path of the lock, relative to the working directory.
 func (s *Stage) lockFile() string { return filepath.Join(s.o.Folder, s.config.Lock.File) }
 
-// locked vouches for files that git does not have; nil vouches for none.
+// locked vouches for files that are not in git; nil if there is no lock.
 func (s *Stage) locked() *vcs.Lock {
 	lock := s.config.Lock
 	if lock == nil || len(lock.Files) == 0 {

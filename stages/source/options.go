@@ -25,19 +25,17 @@ import (
 	"github.com/taped-dev/tape/internal/nearest"
 )
 
-// The formats of strings that name files, and of those that hold what may be
-// secret.
+// The formats of strings that name files, or may hold secrets.
 const (
 	formatPath     = "path"
-	formatKeyPath  = "key=path"  // what follows the first = is a path
-	formatKeyValue = "key=value" // what follows the first = may be secret
+	formatKeyPath  = "key=path"  // the part after the first = is a path
+	formatKeyValue = "key=value" // the part after the first = may be secret
 )
 
 // schema is that of an interpreter's options.
 type schema struct{ *jsonschema.Schema }
 
-// compile reads a schema; without one there are no options. It reads nothing but
-// what it is given.
+// compile compiles a schema; an empty one allows no options. It does not read other files.
 func compile(raw json.RawMessage) (schema, error) {
 	if len(raw) == 0 {
 		raw = json.RawMessage(`{"type": "object", "additionalProperties": false}`)
@@ -60,7 +58,7 @@ func compile(raw json.RawMessage) (schema, error) {
 	return schema{compiled}, err
 }
 
-// options are what the source says, valid against the schema. Paths in them are
+// options returns the options of the source, validated against the schema. Paths in them are
 // absolute.
 func (s *Stage) options(sch schema) (map[string]any, error) {
 	base, err := filepath.Abs(s.o.Folder)
@@ -83,7 +81,7 @@ func (s *Stage) options(sch schema) (map[string]any, error) {
 		}
 		out = anchored.(map[string]any)
 	}
-	fresh := map[string]bool{} // lists that settings have begun
+	fresh := map[string]bool{} // lists that settings have started
 	for _, setting := range s.config.Settings {
 		property := sch.property(setting.Name)
 		value, err := setting.value(property)
@@ -109,7 +107,7 @@ func (s *Stage) options(sch schema) (map[string]any, error) {
 	return out, nil
 }
 
-// property is the schema of one option, nil where it says nothing.
+// property returns the schema of one option, nil if there is none.
 func (s schema) property(name string) *jsonschema.Schema {
 	var found *jsonschema.Schema
 	s.each(func(sch *jsonschema.Schema) {
@@ -140,7 +138,7 @@ func (s schema) each(fn func(*jsonschema.Schema)) {
 	visit(s.Schema)
 }
 
-// types are those that a schema allows; none where it does not say.
+// types returns the types that a schema allows; none if it does not restrict them.
 func (s schema) types() map[string]bool {
 	out := map[string]bool{}
 	s.each(func(sch *jsonschema.Schema) {
@@ -153,7 +151,7 @@ func (s schema) types() map[string]bool {
 	return out
 }
 
-// value reads a setting as the type that its option has.
+// value parses a setting as the type that its option has.
 func (s Setting) value(property *jsonschema.Schema) (any, error) {
 	if len(s.JSON) > 0 {
 		return jsonschema.UnmarshalJSON(bytes.NewReader(s.JSON))
@@ -166,7 +164,7 @@ func (s Setting) value(property *jsonschema.Schema) (any, error) {
 	return scalar(s.Value, types)
 }
 
-// scalar reads a text as one of the types, as a string where that is allowed.
+// scalar parses a text as one of the types, as a string if that is allowed.
 func scalar(text string, types map[string]bool) (any, error) {
 	switch {
 	case types["string"] || len(types) == 0:
@@ -186,7 +184,7 @@ func scalar(text string, types map[string]bool) (any, error) {
 	return nil, fmt.Errorf("want %s", strings.Join(slices.Sorted(maps.Keys(types)), " or "))
 }
 
-// items is the schema of a list's items, nil where it says nothing.
+// items returns the schema of a list's items, nil if there is none.
 func (s schema) items() *jsonschema.Schema {
 	var found *jsonschema.Schema
 	s.each(func(sch *jsonschema.Schema) {
@@ -201,9 +199,8 @@ func (s schema) items() *jsonschema.Schema {
 	return found
 }
 
-// mapped copies a value with every part replaced that fn wants replaced: fn gets
-// the schemas that apply to a part and answers with a new one, or with keep
-// false to leave it out.
+// mapped copies a value, replacing the parts that fn replaces: fn is called with the schemas
+// that apply to a part and returns a new value, or keep false to remove it.
 func (s schema) mapped(v any, at trail, fn func(sch schema, v any, at trail) (new any, keep bool, err error)) (any, bool, error) {
 	v, keep, err := fn(s, v, at)
 	if err != nil || !keep {
@@ -238,7 +235,7 @@ func (s schema) mapped(v any, at trail, fn func(sch schema, v any, at trail) (ne
 	return v, true, nil
 }
 
-// member is the schema of an object's member.
+// member returns the schema of an object's member.
 func (s schema) member(name string) schema {
 	if p := s.property(name); p != nil {
 		return schema{p}
@@ -260,7 +257,7 @@ func (s schema) member(name string) schema {
 // trail leads to a part of the options.
 type trail struct {
 	path []string
-	text string // as a person writes it: registry.hosts[0]
+	text string // as people write it: registry.hosts[0]
 }
 
 func (t trail) key(name string) trail {
@@ -275,12 +272,12 @@ func (t trail) index(i string) trail {
 	return trail{append(slices.Clip(t.path), i), t.text + "[" + i + "]"}
 }
 
-// mistake is one in the options, at this part of them.
+// mistake returns an error about this part of the options.
 func (t trail) mistake(format string, args ...any) *engine.OptionError {
 	return &engine.OptionError{Path: append([]string{"options"}, t.path...), Err: fmt.Errorf(format, args...)}
 }
 
-// paths replaces what names a file by what fn makes of it.
+// paths replaces each path by the result of fn.
 func (s schema) paths(v any, fn func(path string, at trail) (string, error)) (any, error) {
 	v, _, err := s.mapped(v, trail{}, func(sch schema, v any, at trail) (any, bool, error) {
 		text, ok := v.(string)
@@ -315,8 +312,8 @@ func (s schema) anchored(v any, base string) (any, error) {
 	})
 }
 
-// placed makes absolute paths ones below the root, which grows if it may, and
-// lists them. The folders of a path are free of symbolic links then.
+// placed makes absolute paths relative to the root, which grows if it may, and lists them.
+// Symbolic links to their folders are resolved.
 func (s schema) placed(options map[string]any, at *place) (json.RawMessage, []string, error) {
 	absolute, err := s.paths(options, func(path string, option trail) (string, error) {
 		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
@@ -337,7 +334,7 @@ func (s schema) placed(options map[string]any, at *place) (json.RawMessage, []st
 	if err != nil {
 		return nil, nil, err
 	}
-	// Only now does the root stand still.
+	// Only now is the root final.
 	var inputs []string
 	relative, err := s.paths(absolute, func(path string, _ trail) (string, error) {
 		rel, _ := below(at.root, path)
@@ -351,8 +348,8 @@ func (s schema) placed(options map[string]any, at *place) (json.RawMessage, []st
 	return raw, inputs, err
 }
 
-// shown are options as they may be published: without what the schema calls
-// writeOnly, and with the digest of a value in the place of the value of key=value.
+// shown returns options in a form that may be published: without values that the schema marks
+// as writeOnly, and with the digest of a value instead of the value in key=value.
 func (s schema) shown(raw json.RawMessage) (json.RawMessage, error) {
 	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
 	if err != nil {
@@ -378,7 +375,7 @@ func (s schema) writeOnly() bool {
 	return found
 }
 
-// format of a string, "" where it has none.
+// format returns the format of a string, "" if it has none.
 func (s schema) format() string {
 	format := ""
 	s.each(func(sch *jsonschema.Schema) {
@@ -389,10 +386,10 @@ func (s schema) format() string {
 	return format
 }
 
-// secret reports whether a value may hold what must not be told.
+// secret reports whether a value may be secret.
 func (s schema) secret() bool { return s.writeOnly() || s.format() == formatKeyValue }
 
-// check validates options and says in a user's terms what is wrong.
+// check validates options and describes mistakes in the user's terms.
 func (s schema) check(options map[string]any) error {
 	err := s.Validate(options)
 	if err == nil {
@@ -407,7 +404,7 @@ func (s schema) check(options map[string]any) error {
 	return all
 }
 
-// problems are the leaves of what the validator says.
+// problems returns the innermost causes of a validation error.
 func (s schema) problems(e *jsonschema.ValidationError, all *engine.OptionErrors) {
 	if len(e.Causes) > 0 {
 		for _, c := range e.Causes {

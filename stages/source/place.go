@@ -14,17 +14,17 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// place is where a source lies.
+// place is the location of a source.
 type place struct {
-	// reference is a remote source; root then holds the files that options name.
+	// reference is a remote source; root then contains the files that options name.
 	reference string
-	// root is absolute and free of symbolic links; "" for a reference until an
-	// option names a file.
+	// root is absolute and free of symbolic links; "" for a reference until an option names a
+	// file.
 	root string
-	// path is below root, slash-separated, free of symbolic links; "." for root.
+	// path is relative to root, with slashes and free of symbolic links; "." for root.
 	path   string
 	folder bool // path is a folder
-	// fixed: root may not grow.
+	// fixed means that root must not grow.
 	fixed bool
 }
 
@@ -86,7 +86,7 @@ func locate(path, folder string) (place, error) {
 	return at, nil
 }
 
-// species says what a file is that is neither a regular file nor a folder.
+// species describes a file that is neither a regular file nor a folder.
 func species(m fs.FileMode) string {
 	switch {
 	case m&fs.ModeNamedPipe != 0:
@@ -100,7 +100,7 @@ func species(m fs.FileMode) string {
 	}
 }
 
-// below is where an absolute path lies under a folder, slash-separated.
+// below returns an absolute path relative to a folder, with slashes.
 func below(folder, path string) (rel string, ok bool) {
 	rel, err := filepath.Rel(folder, path)
 	if err != nil || !filepath.IsLocal(rel) {
@@ -109,7 +109,7 @@ func below(folder, path string) (rel string, ok bool) {
 	return filepath.ToSlash(rel), true
 }
 
-// plant sets the root to the repository that a folder lies in, or to the folder.
+// plant sets the root to the repository that a folder is in, or to the folder.
 func (at *place) plant(folder string) {
 	at.root, at.path = folder, "."
 	if top, ok := vcs.FindTop(folder); ok {
@@ -117,8 +117,8 @@ func (at *place) plant(folder string) {
 	}
 }
 
-// grow moves the root up until it holds an absolute path, and says whether it
-// could: never to the home folder or above, where anything may lie.
+// grow moves the root up until it contains an absolute path, and reports whether it did. It
+// never reaches the home folder or above, which may contain anything.
 func (at *place) grow(path string) bool {
 	if at.root == "" {
 		at.plant(filepath.Dir(path))
@@ -146,10 +146,10 @@ func (at *place) grow(path string) bool {
 	return true
 }
 
-// abs is the absolute form of a path below root.
+// abs returns the absolute form of a path below root.
 func (at *place) abs(path string) string { return filepath.Join(at.root, filepath.FromSlash(path)) }
 
-// outside is the error about a path that the root does not hold.
+// outside returns the error about a path outside the root.
 func (at *place) outside(path string) error {
 	if at.fixed {
 		return fmt.Errorf("%s lies outside %s, and nothing outside of that is packaged: move it in", path, at.root)
@@ -158,7 +158,7 @@ func (at *place) outside(path string) error {
 		"a git repository or a tape.yaml says what belongs together", path, at.root)
 }
 
-// cause is what the system said, without the operation and path around it.
+// cause returns the error of the system without the operation and path around it.
 func cause(err error) error {
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 		return pathErr.Err

@@ -20,7 +20,7 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// maxLinks is how many symbolic links one path may lead through, as in Linux.
+// maxLinks bounds the symbolic links in the resolution of one path, as in Linux.
 const maxLinks = 40
 
 // reader reads files below a root.
@@ -28,7 +28,7 @@ type reader struct {
 	root     string
 	limits   files.Limits
 	inputs   map[string]vcs.Input // by path
-	folders  map[string]bool      // that were taken whole, where they really lie
+	folders  map[string]bool      // that were read completely, by their real paths
 	warnings map[string]bool
 	entries  int
 	bytes    int64
@@ -38,7 +38,7 @@ func newReader(root string, limits files.Limits) *reader {
 	return &reader{root: root, limits: limits, inputs: map[string]vcs.Input{}, folders: map[string]bool{}, warnings: map[string]bool{}}
 }
 
-// linkError says that a symbolic link leads to nothing that can be taken.
+// linkError is a symbolic link to something that cannot be read.
 type linkError struct {
 	link   string // below the root
 	target string // its text
@@ -56,20 +56,19 @@ var (
 	errLoops   = errors.New("and so back to itself")
 )
 
-// outsideError says that a path leads out of the root.
+// outsideError is a path that leads out of the root.
 type outsideError struct{ path string } // absolute
 
 func (e *outsideError) Error() string { return "which lies outside (" + e.path + ")" }
 
-// resolved is where a path below the root really lies.
+// resolved is the real location of a path below the root.
 type resolved struct {
 	real  string // below the root, free of symbolic links
 	links []vcs.Link
 	info  fs.FileInfo
 }
 
-// resolve follows the symbolic links in a path, as the system would, but only
-// inside the root.
+// resolve follows the symbolic links in a path as the system would, but only inside the root.
 func (r *reader) resolve(name string) (resolved, error) {
 	var (
 		out   = resolved{real: "."}
@@ -112,8 +111,7 @@ func (r *reader) resolve(name string) (resolved, error) {
 		if filepath.IsAbs(target) {
 			rel, ok := below(r.root, target)
 			if !ok {
-				// The target may be spelled by way of links outside, such as /tmp on
-				// some systems.
+				// The target may be written through links outside, such as /tmp on some systems.
 				real, err := filepath.EvalSymlinks(target)
 				if errors.Is(err, fs.ErrNotExist) {
 					return out, r.broken(out, name, errDangles)
@@ -136,7 +134,7 @@ func (r *reader) resolve(name string) (resolved, error) {
 	return out, nil
 }
 
-// broken is the error of resolve: about the first link where one was followed.
+// broken returns the error of resolve. If links were followed, it is about the first.
 func (r *reader) broken(at resolved, name string, reason error) error {
 	if len(at.links) == 0 {
 		if outside, ok := errors.AsType[*outsideError](reason); ok {
@@ -146,7 +144,7 @@ func (r *reader) broken(at resolved, name string, reason error) error {
 	}
 	first := at.links[0]
 	if outside, ok := errors.AsType[*outsideError](reason); ok {
-		// A link that leads out and nowhere only dangles.
+		// A link that leads outside to nothing is merely dangling.
 		if _, err := os.Stat(r.abs(first.Path)); errors.Is(err, fs.ErrNotExist) {
 			reason = errDangles
 		} else {
@@ -158,7 +156,7 @@ func (r *reader) broken(at resolved, name string, reason error) error {
 
 func (r *reader) abs(name string) string { return filepath.Join(r.root, filepath.FromSlash(name)) }
 
-// take reads a file, or a folder with all that is in it.
+// take reads a file, or a folder with everything in it.
 func (r *reader) take(ctx context.Context, name string) error {
 	at, err := r.resolve(name)
 	if err != nil {
@@ -171,8 +169,8 @@ func (r *reader) take(ctx context.Context, name string) error {
 	return r.file(ctx, name, at)
 }
 
-// folder reads what is in a folder. inside are the folders, where they really
-// lie, that it was reached through, itself included.
+// folder reads the content of a folder. inside are the real folders through which it was
+// reached, including itself.
 func (r *reader) folder(ctx context.Context, name string, at resolved, inside []string) error {
 	entries, err := os.ReadDir(r.abs(at.real))
 	if err != nil {
@@ -225,7 +223,7 @@ func isOutside(err error) bool {
 	return ok
 }
 
-// loops says whether a folder is one of those, or has one of those in it.
+// loops reports whether a folder is one of those, or contains one of them.
 func loops(real string, inside []string) bool {
 	return slices.ContainsFunc(inside, func(dir string) bool {
 		return dir == real || real == "." || strings.HasPrefix(dir, real+"/")
@@ -257,8 +255,8 @@ func (r *reader) file(ctx context.Context, name string, at resolved) error {
 	return nil
 }
 
-// readFile reads a file of a known size. One that is another by now, such as a pipe or a
-// device, or that has grown is an error: it was not counted as that.
+// readFile reads a file of a known size. It is an error if the file has become a pipe or a
+// device, or has grown since its size was counted.
 func readFile(name string, size int64) ([]byte, error) {
 	f, err := regular.Open(name)
 	if err != nil {
@@ -288,7 +286,7 @@ func (r *reader) count(name string) error {
 
 func (r *reader) warn(format string, args ...any) { r.warnings[fmt.Sprintf(format, args...)] = true }
 
-// sorted are the files by name.
+// sorted returns the files by name.
 func (r *reader) sorted() []vcs.Input {
 	out := make([]vcs.Input, 0, len(r.inputs))
 	for _, name := range slices.Sorted(maps.Keys(r.inputs)) {

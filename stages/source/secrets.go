@@ -16,9 +16,9 @@ import (
 	"github.com/taped-dev/tape/stages/rendering"
 )
 
-// secrets returns where in the configuration of a source secrets stand: the path,
-// where it has credentials, and what the schema of the interpreter says of options.
-// Where no interpreter is found it is every option.
+// secrets returns the paths of secrets in the configuration of a source: its path if that has
+// credentials, and the options that the schema of the interpreter marks. If no interpreter is
+// found, these are all options.
 func (o Options) secrets(ctx context.Context, with json.RawMessage) (paths [][]string) {
 	var config Config
 	if json.Unmarshal(with, &config) != nil {
@@ -65,9 +65,9 @@ func (o Options) schemaOf(ctx context.Context, config Config) (schema, bool) {
 	return found.schema, true
 }
 
-// secrets returns where in a value secrets stand. An object that is one is one as a
-// whole; of a list each item is. A name of a file is none: which files are read is
-// published.
+// secrets returns the paths of secrets in a value. A secret object is one secret as a whole; in
+// a secret list each item is. Names of files are not secret, because the files that are read
+// are published.
 func (s schema) secrets(v any, at []string, secret bool) (paths [][]string) {
 	secret = secret || s.secret()
 	switch v := v.(type) {
@@ -78,7 +78,7 @@ func (s schema) secrets(v any, at []string, secret bool) (paths [][]string) {
 		}
 		for _, name := range slices.Sorted(maps.Keys(v)) {
 			member := s.member(name)
-			// What the interpreter does not know may be a misspelt secret.
+			// An unknown option may be a misspelt secret.
 			unknown := secret || member.Schema == nil && len(at) == 1
 			paths = append(paths, member.secrets(v[name], append(slices.Clip(at), name), unknown)...)
 		}
@@ -94,8 +94,8 @@ func (s schema) secrets(v any, at []string, secret bool) (paths [][]string) {
 	return paths
 }
 
-// refused are references in options whose values are published: what they stand for
-// would be told.
+// refused returns an error for references in options whose values are published, because that
+// would disclose the secrets.
 func (s schema) refused(config json.RawMessage) error {
 	var told Config
 	if len(config) == 0 {

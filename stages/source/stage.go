@@ -1,27 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package source implements the stage source: it decides what a source is, which
-// interpreter reads it and which files that takes, and reads exactly these.
+// Package source implements the source stage: it determines what a source is, which interpreter
+// renders it and which files that needs, and reads exactly these.
 //
-// It has no inputs. Its outputs are files (a tar of the files, laid out as below
-// the root), facts ([vcs.Facts] about them) and request ([rendering.Request] for
-// the stage render). None is kept between runs; what is remembered is only which
-// files an interpreter asked for, so that nothing starts an interpreter while
-// those stay the same.
+// It has no inputs. Its outputs are files (a tar of the files, relative to the root), facts
+// ([vcs.Facts] about them) and request ([rendering.Request] for the render stage). No output is
+// kept between runs. What is remembered is which files an interpreter asked for, so that no
+// interpreter is started while these are unchanged.
 //
 // # Root
 //
-// Nothing outside the root is read. It is the top of the git repository that the
-// source lies in, or that the pipeline file lies in; without a repository the
-// pipeline file's folder; and without either the smallest folder that holds all
-// the interpreter asks for, as long as that is not the home folder or one above
-// it.
+// Nothing outside the root is read. It is the top of the git repository that the source, or the
+// pipeline file, is in. Without a repository it is the pipeline file's folder, and without a
+// pipeline file the smallest folder that contains everything that the interpreter asks for, but
+// never the home folder or one above it.
 //
 // # Links
 //
-// The tar has no links: a file or folder that a symbolic link leads to stands
-// where the link does. A link that dangles or leads into itself is left out with
-// a warning, one that leads outside the root is an error.
+// The tar has no links: the target of a symbolic link takes the place of the link. A link that
+// dangles or leads into itself is left out with a warning; one that leads outside the root is
+// an error.
 package source
 
 import (
@@ -54,54 +52,53 @@ const fallbackName = "plain"
 //go:embed config.schema.json
 var configSchema json.RawMessage
 
-// Config is what a pipeline says of a source.
+// Config is the configuration of a source in a pipeline.
 type Config struct {
-	// Name of the source; "" is the last element of Path.
+	// Name of the source; "" means the last element of Path.
 	Name string `json:"name,omitempty"`
-	// Path is a folder, a file, or a remote reference (scheme://…). What exists
-	// wins over what looks like a reference.
+	// Path is a folder, a file, or a remote reference (scheme://…). An existing file takes
+	// precedence over a reference.
 	Path string `json:"path"`
 	// Interpreter by name; "" finds it by the files.
 	Interpreter string `json:"interpreter,omitempty"`
 	// Options of the interpreter, an object.
 	Options json.RawMessage `json:"options,omitempty"`
-	// Environment that the source is rendered for; "" where the pipeline has none.
+	// Environment that the source is rendered for; "" if the pipeline has none.
 	Environment string `json:"environment,omitempty"`
-	// Settings are more options, one at a time, over Options.
+	// Settings are further options, each of which is set over Options.
 	Settings []Setting `json:"settings,omitempty"`
-	// Parts: a folder that no interpreter claims, and below which sources lie, is
-	// taken as plain manifests all the same, with a warning.
+	// Parts allows a folder that no interpreter claims and that has sources below it. It is read
+	// as plain manifests, with a warning.
 	Parts bool `json:"parts,omitempty"`
-	// Lock is what is known of the interpreter and the files; nil where there is none.
+	// Lock has the locked interpreters and files; nil without a lock.
 	Lock *Lock `json:"lock,omitempty"`
 }
 
-// Setting is one option by name: a text that is read as the type that the option
-// has, or a value in JSON. A later one of a name replaces an earlier one, or is
-// added to it where the option is a list.
+// Setting is one option by name: a text that is parsed as the type of the option, or a JSON
+// value. A later setting replaces an earlier one of the same name, or is added to it if the
+// option is a list.
 type Setting struct {
 	Name  string          `json:"name"`
 	Value string          `json:"value,omitempty"`
 	JSON  json.RawMessage `json:"json,omitempty"`
-	// Base is the folder that a path in the value is relative to; "" is where
+	// Base is the folder that a path in the value is relative to; "" is the folder that
 	// Config.Path is relative to.
 	Base string `json:"base,omitempty"`
 }
 
-// Options are what every source of a run stands on.
+// Options are shared by all sources of a run.
 type Options struct {
 	Interpreters rendering.Interpreters
-	// Folder of the pipeline file: paths are relative to it, and nothing outside
-	// of it, or of the repository it lies in, is read. "" where there is no such
-	// file: paths are relative to the working directory.
+	// Folder of the pipeline file. Paths are relative to it, and only files in it, or in its
+	// repository, are read. "" if there is no pipeline file: paths are relative to the working
+	// directory.
 	Folder string
-	// Memory keeps between runs what interpreters answered; nil asks them in every
-	// run. A failure to remember costs time only.
+	// Memory keeps the answers of interpreters between runs; nil asks them in every run. If it
+	// fails, the next run only takes longer.
 	Memory engine.Cache
-	// Repositories of git, which stay open between runs; nil opens those of each run.
+	// Repositories of git, which stay open between runs; nil opens them for each run.
 	Repositories *vcs.Opened
-	// LookupEnv is where the variables come from that interpreters ask for; nil
-	// is os.LookupEnv.
+	// LookupEnv looks up the variables that interpreters ask for; nil is os.LookupEnv.
 	LookupEnv func(string) (string, bool)
 	// Limits of one source; zero is [files.DefaultLimits].
 	Limits files.Limits
@@ -120,7 +117,7 @@ func Kind(o Options) pipeline.Kind {
 	}
 }
 
-// Stage is one source.
+// Stage reads one source.
 type Stage struct {
 	config Config
 	o      Options
@@ -128,7 +125,7 @@ type Stage struct {
 
 var interpreterName = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 
-// New makes the stage. It reads nothing yet.
+// New returns the stage. It does not read anything.
 func New(config Config, o Options) (*Stage, error) {
 	if config.Path == "" {
 		return nil, errors.New("a source needs a path")
@@ -160,10 +157,9 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	return out, err
 }
 
-// about says before an error, and before every mistake in the options, what it is
-// about.
+// about describes the subject of an error, and of each mistake in the options.
 func about(what string, err error) error {
-	if what == "." { // says nothing that the node's name does not
+	if what == "." { // adds nothing to the node's name
 		return err
 	}
 	mistakes, ok := errors.AsType[engine.OptionErrors](err)
@@ -177,9 +173,8 @@ func about(what string, err error) error {
 	return out
 }
 
-// Check implements [engine.Checker]: the source is there, an interpreter takes it,
-// and the options are that interpreter's. None is started for it that has said
-// before what it is.
+// Check implements [engine.Checker]: the source exists, an interpreter claims it, and the
+// options are valid. An interpreter whose description is recorded is not started.
 func (s *Stage) Check(ctx context.Context) error {
 	at, found, given, err := s.settle(ctx, func(engine.Event) {})
 	if err == nil {
@@ -261,7 +256,7 @@ func (s *Stage) run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	return outputs, err
 }
 
-// readFacts reads what git knows.
+// readFacts reads what git records.
 func (s *Stage) readFacts(ctx context.Context, q vcs.Query) (vcs.Facts, []string, error) {
 	if s.o.Repositories != nil {
 		return s.o.Repositories.Read(ctx, q)
@@ -269,7 +264,7 @@ func (s *Stage) readFacts(ctx context.Context, q vcs.Query) (vcs.Facts, []string
 	return vcs.Read(ctx, q)
 }
 
-// name is the source's.
+// name returns the name of the source.
 func (s *Stage) name() string {
 	if s.config.Name != "" {
 		return s.config.Name
@@ -283,7 +278,7 @@ func (s *Stage) name() string {
 	return filepath.Base(p)
 }
 
-// where is the source, as seen from the working directory.
+// where returns the path of the source relative to the working directory.
 func (s *Stage) where() string {
 	if filepath.IsAbs(s.config.Path) {
 		return s.config.Path
@@ -291,7 +286,7 @@ func (s *Stage) where() string {
 	return filepath.Join(s.o.Folder, s.config.Path)
 }
 
-// environment is a digest of the variables that are set, by names.
+// environment returns a digest of the variables that are set, by name.
 func (s *Stage) environment(names []string) digest.Digest {
 	var set strings.Builder
 	for _, name := range slices.Sorted(slices.Values(names)) {
@@ -305,7 +300,7 @@ func (s *Stage) environment(names []string) digest.Digest {
 	return digest.FromString(set.String())
 }
 
-// shown is a path or reference as it may be printed and published.
+// shown returns a path or reference in a form that may be printed and published.
 func shown(path string) string {
 	if strings.Contains(path, "://") {
 		return cmp.Or(vcs.CleanURL(path), "(a reference that does not parse)")
@@ -313,7 +308,7 @@ func shown(path string) string {
 	return path
 }
 
-// log is never nil.
+// log returns the log, which is never nil.
 func log(t *engine.Task) *slog.Logger {
 	if t.Log == nil {
 		return slog.New(slog.DiscardHandler)
@@ -323,7 +318,7 @@ func log(t *engine.Task) *slog.Logger {
 
 var _ engine.Stage = (*Stage)(nil)
 
-// found is an interpreter that will read the source.
+// found is the interpreter that will render the source.
 type found struct {
 	rendering.Interpreter
 	checksum    digest.Digest
