@@ -71,6 +71,8 @@ const (
 	Resume           Action = "resume to go on with it"
 	BundleOut        Action = "name a file for the bundle, or sign before saving"
 	PromoteAnyway    Action = "if it is meant to go back, promote it all the same"
+	AttestElsewhere  Action = "name a repository for the summary"
+	HideSignature    Action = "name a repository for the summaries, or hide it all the same"
 	GenerateKey      Action = "generate a pair"
 	GiveToken        Action = "give a file of one, set SIGSTORE_ID_TOKEN, or run where GitHub Actions or Kubernetes gives one"
 	AllowFallbacks   Action = "allow fallbacks to push it with older media types"

@@ -507,6 +507,31 @@ func ExamplePromote() {
 	// Output: [manifests.v1.4.0 v1.4.0] false
 }
 
+// Attest verifies an application, and signs a summary of that for others.
+func ExampleAttest() {
+	p := newPlace()
+	defer p.close()
+	ref, keys := p.pack(web), p.keys()
+	must(app.Sign(context.Background(), app.SignOptions{Environment: p.env, Ref: ref, Signer: must(app.LoadSigner(context.Background(), app.SignerOptions{Name: keys.Private}))}))
+	auditor := must(app.GenerateKey(context.Background(), app.KeyOptions{Prefix: filepath.Join(p.dir, "auditor")}))
+	trust := p.file("trust.yaml", fmt.Sprintf(`apiVersion: tape/v1
+kind: Trust
+authorities: {release: {key: %q}}
+applications: [{names: [%q], require: release}]
+`, keys.Public, strings.Split(ref, ":v")[0]))
+
+	must(app.Attest(context.Background(), app.AttestOptions{
+		VerifyOptions: app.VerifyOptions{Environment: p.env, Ref: ref, Trust: trust},
+		Signer:        must(app.LoadSigner(context.Background(), app.SignerOptions{Name: auditor.Private})),
+	}))
+	result, err := app.Verify(context.Background(), app.VerifyOptions{Environment: p.env, Ref: ref, Trust: trust, Summary: auditor.Public})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(result.OK, result.Summary.Policy.URI)
+	// Output: true trust.yaml
+}
+
 // CheckTrust explains rule by rule who must have signed what, and whether they did.
 func ExampleCheckTrust() {
 	p := newPlace()

@@ -153,9 +153,12 @@ func (p *promotion) verify(ctx context.Context, at *opened) error {
 	if verified.Root != p.app.Root.Digest {
 		return refused{fmt.Errorf("it was %s, and is %s now", p.app.Root.Digest, verified.Root)}
 	}
-	_, own, err := findSignature(ctx, p.Signer, at, p.app.Root.Digest)
-	if err == nil && own != nil {
-		err = errors.New("the key that would sign the record signed the application: promote with another key")
+	if verified.Policy != nil {
+		p.record.Policy = digest.NewDigestFromEncoded(digest.SHA256, verified.Policy.Digest["sha256"])
+	}
+	own, err := signedBy(ctx, p.Signer, at, p.app.Root.Digest)
+	if err == nil && own {
+		err = errors.New("who would sign the record signed the application: promote with another key or identity")
 	}
 	return err
 }
@@ -223,18 +226,15 @@ func (p *promotion) older(format string, args ...any) error {
 // own reports whether a record is by this signer. A record that says so and does not hold,
 // or is about another root than the one that it is attached to, is refused.
 func (p *promotion) own(ctx context.Context, record artifact.ViewPromotion) (bool, error) {
-	key, ok := p.Signer.(interface {
-		MadeStatement(ctx context.Context, bundle []byte, manifest digest.Digest, predicateType string) (bool, error)
-	})
-	if !ok {
-		return false, nil
+	own, err := p.Signer.MadeStatement(ctx, record.Bundle, record.Subject, artifact.PredicatePromotion)
+	if err != nil && !errors.Is(err, sign.ErrForged) {
+		return false, err
 	}
-	own, err := key.MadeStatement(ctx, record.Bundle, record.Subject, artifact.PredicatePromotion)
 	if err == nil && own && record.Root != record.Subject {
 		err = fmt.Errorf("it says that it is about %s", record.Root)
 	}
 	if err != nil {
-		return false, refused{fmt.Errorf("the record %s of an earlier promotion, attached to %s, is not what was signed: %w", record.Digest, record.Subject, err)}
+		return false, refused{fmt.Errorf("the record %s of an earlier promotion, attached to %s, cannot be relied on: %w", record.Digest, record.Subject, err)}
 	}
 	return own, nil
 }

@@ -268,6 +268,26 @@ func findSignature(ctx context.Context, signer Signer, at layout.Repository, sub
 	return "", nil, nil
 }
 
+// signedBy reports whether a signer has signed a manifest, by whichever of their keys. What
+// is attached and cannot be read, or does not hold, is not a signature.
+func signedBy(ctx context.Context, signer Signer, at layout.Repository, subject digest.Digest) (bool, error) {
+	referrers, err := at.Referrers(ctx, subject)
+	if err != nil {
+		return false, err
+	}
+	for _, desc := range referrers {
+		bundle, err := sign.Attached(ctx, at, desc)
+		if err != nil || bundle == nil {
+			continue
+		}
+		made, err := signer.MadeStatement(ctx, bundle, subject, artifact.PredicateSignature)
+		if made || err != nil && !errors.Is(err, sign.ErrForged) {
+			return made, err
+		}
+	}
+	return false, nil
+}
+
 // attach stores a signature's blobs and then its manifest, where whoever lists
 // referrers finds it.
 type attach func(ctx context.Context, blobs []artifact.Blob, manifest artifact.Blob) error

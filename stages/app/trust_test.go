@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
@@ -151,38 +152,59 @@ func TestTrustPackage(t *testing.T) {
 	a.untagged(t, to, "v1")
 }
 
+// sigstore is a Sigstore, and its files.
+type sigstore struct {
+	*sigstoretest.Sigstore
+	dir, trusted string
+	opened       *app.Sigstore
+}
+
+func newSigstore(t *testing.T, env app.Environment) *sigstore {
+	t.Helper()
+	s := &sigstore{dir: t.TempDir()}
+	var err error
+	if s.Sigstore, err = sigstoretest.New(time.Now); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	root, err := s.TrustedRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.trusted = s.file(t, "trusted_root.json", root)
+	if s.opened, err = app.OpenSigstore(t.Context(), app.SigstoreOptions{
+		Environment: env, SigningConfig: s.file(t, "signing_config.json", s.SigningConfig()), TrustedRoot: s.trusted,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (s *sigstore) file(t *testing.T, name string, data []byte) string {
+	t.Helper()
+	name = filepath.Join(s.dir, name)
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// signer returns one that signs as an identity.
+func (s *sigstore) signer(t *testing.T, who string) app.Signer {
+	t.Helper()
+	signer, err := s.opened.Keyless(s.file(t, "token-"+digest.FromString(who).Encoded(), []byte(s.Token(sigstoretest.Identity{Subject: who}))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer
+}
+
 // A certified identity signs, and verifying makes no request to the Sigstore.
 func TestVerifyIdentity(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
-	sigstore, err := sigstoretest.New(time.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	file := func(name string, data []byte) string {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return filepath.Join(dir, name)
-	}
-	root, err := sigstore.TrustedRoot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	trusted := file("trusted_root.json", root)
-	opened, err := app.OpenSigstore(t.Context(), app.SigstoreOptions{
-		Environment: a.env, SigningConfig: file("signing_config.json", sigstore.SigningConfig()), TrustedRoot: trusted,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	sigstore := newSigstore(t, a.env)
 	const who = "https://github.com/acme/shop/.github/workflows/ci.yml@refs/heads/main"
-	token := file("token", []byte(sigstore.Token(sigstoretest.Identity{Subject: who})))
-	signer, err := opened.Keyless(token)
-	if err != nil {
-		t.Fatal(err)
-	}
+	signer := sigstore.signer(t, who)
 	if _, err := app.Sign(t.Context(), app.SignOptions{Environment: a.env, Ref: a.ref, Signer: signer}); err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +212,7 @@ func TestVerifyIdentity(t *testing.T) {
 	verify := func(pattern string) *app.VerifyResult {
 		t.Helper()
 		r, err := app.Verify(t.Context(), app.VerifyOptions{Environment: a.env, Ref: a.ref, Identity: app.Identity{
-			TrustedRoot: trusted, Issuer: sigstore.URL, Pattern: pattern,
+			TrustedRoot: sigstore.trusted, Issuer: sigstore.URL, Pattern: pattern,
 		}})
 		if err != nil {
 			t.Fatal(err)

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/layout"
+	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/internal/regular"
 	"github.com/taped-dev/tape/stages/app/internal/trust"
 	"github.com/taped-dev/tape/stages/app/internal/verify"
@@ -43,6 +45,16 @@ type VerifyOptions struct {
 	// signed each image where it was published; with none, nothing is looked for.
 	ImageKeys     []string
 	ImageIdentity Identity
+	// Summary is the public key of who must have verified the application before, and
+	// SummaryIdentity is their identity. If either is given, the latest summary of theirs
+	// is taken instead of walking the chain: it must say that the root was verified, with
+	// Trust if that is given. Who signed the root cannot be who verified it.
+	Summary         string
+	SummaryIdentity Identity
+	// SummaryFrom is a repository to look for the summary in; "" is the application's.
+	SummaryFrom string
+	// SummaryAge is how old it may be; 0 is any age.
+	SummaryAge time.Duration
 }
 
 // Identity is who signs without a key of their own: someone that a Sigstore certified. The
@@ -86,37 +98,90 @@ type (
 // Verify walks the whole chain of an application. That it does not hold is in
 // the result; an error is that it could not be found out.
 func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err error) {
-	if _, err := os.Stat(o.Ref); o.Offline && !layout.IsReference(o.Ref) && err != nil {
-		return nil, advice.Add(fmt.Errorf("verify %s: it is in a registry, which is not asked offline", o.Ref), advice.SaveFirst)
-	}
-	options, err := verifyOptions(ctx, o.Key, o.Identity, o.Trust, o.Bundle)
+	options, at, err := o.open(ctx)
 	if err != nil {
 		return nil, err
 	}
+	defer func() { err = errors.Join(err, at.close()) }()
+	return o.verify(ctx, at, options)
+}
+
+// open opens what is verified, and says how. The caller closes it.
+func (o *VerifyOptions) open(ctx context.Context) (options verify.Options, at *opened, err error) {
+	if _, err := os.Stat(o.Ref); o.Offline && !layout.IsReference(o.Ref) && err != nil {
+		return options, nil, advice.Add(fmt.Errorf("verify %s: it is in a registry, which is not asked offline", o.Ref), advice.SaveFirst)
+	}
+	summary, err := o.summary(ctx)
+	if err != nil {
+		return options, nil, err
+	}
+	// Who verified it may be all that counts.
+	if summary == nil || o.Key != "" || !o.Identity.IsZero() || o.Trust != "" || o.Bundle != "" {
+		if options, err = verifyOptions(ctx, o.Key, o.Identity, o.Trust, o.Bundle); err != nil {
+			return options, nil, err
+		}
+	}
+	options.Summary = summary
 	options.Deep, options.Source, options.Commit, options.AllowOutside = o.Deep, o.Source, o.Commit, o.AllowOutside
 	for _, name := range o.ImageKeys {
 		key, err := sign.OpenVerifier(ctx, name)
 		if err != nil {
-			return nil, err
+			return options, nil, err
 		}
 		options.Images = append(options.Images, &trust.Authority{Key: key})
 	}
 	if !o.ImageIdentity.IsZero() {
 		by, err := o.ImageIdentity.open()
 		if err != nil {
-			return nil, err
+			return options, nil, err
 		}
 		options.Images = append(options.Images, by)
 	}
-	at, err := open(ctx, o.Registry, o.Ref)
+	at, err = open(ctx, o.Registry, o.Ref)
+	return options, at, err
+}
+
+// summary are the options of a summary; nil is none.
+func (o *VerifyOptions) summary(ctx context.Context) (_ *verify.SummaryOptions, err error) {
+	if o.Summary == "" && o.SummaryIdentity.IsZero() {
+		if o.SummaryFrom != "" || o.SummaryAge != 0 {
+			return nil, usagef("whose summary is taken must be said: a key or an identity")
+		}
+		return nil, nil
+	}
+	if o.Deep || o.Source != "" || o.Commit != "" || len(o.ImageKeys) > 0 || !o.ImageIdentity.IsZero() {
+		return nil, usagef("a summary says nothing about sources, commits, signers of images or blobs: verify without it")
+	}
+	s := &verify.SummaryOptions{By: &trust.Authority{}, MaxAge: o.SummaryAge, Now: time.Now()}
+	if o.Summary != "" {
+		s.By.Key, err = sign.OpenVerifier(ctx, o.Summary)
+	} else {
+		s.By, err = o.SummaryIdentity.open()
+	}
+	if err == nil && o.SummaryFrom != "" {
+		s.Place, err = repositoryOf(o.Registry, o.SummaryFrom)
+	}
+	return s, err
+}
+
+// repositoryOf opens a repository that is named without tag and digest.
+func repositoryOf(client *registry.Client, name string) (*registry.Repository, error) {
+	r, err := parseReference(name)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, at.close()) }()
+	if r.Version() != "" {
+		return nil, usagef("%s: name a repository, without tag and digest", name)
+	}
+	return client.Repository(r.Name)
+}
+
+func (o *VerifyOptions) verify(ctx context.Context, at *opened, options verify.Options) (*VerifyResult, error) {
 	root, err := at.find(ctx)
 	if errors.Is(err, engine.ErrPolicy) {
 		return &VerifyResult{Root: root.Digest, Links: []VerifiedLink{{Name: "archive", Reason: err.Error()}}}, nil
 	}
+	var result *VerifyResult
 	if err == nil {
 		if options.Name = at.name; at.name != "" {
 			options.Tag = at.tag

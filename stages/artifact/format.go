@@ -65,6 +65,7 @@ const (
 	PredicateTransform  = predicateBase + "/transform/v1"
 	PredicateSPDX       = "https://spdx.dev/Document/v2.3"
 	PredicatePromotion  = predicateBase + "/promotion/v1"
+	PredicateSummary    = "https://slsa.dev/verification_summary/v1"
 	PredicateSignature  = "https://sigstore.dev/cosign/sign/v1"
 
 	predicateBase = "https://github.com/taped-dev/tape/attestation"

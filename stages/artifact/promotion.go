@@ -48,11 +48,11 @@ const maxHistory = 256
 // History returns the records of a root, and of the roots before it, the latest first. It
 // ends with a root that is not there anymore.
 func History(ctx context.Context, source layout.Repository, root digest.Digest) ([]ViewPromotion, error) {
-	_, records, err := attached(ctx, source, root)
-	if err != nil {
+	var b bundles
+	if err := b.add(ctx, source, root); err != nil {
 		return nil, err
 	}
-	return history(ctx, source, root, records)
+	return history(ctx, source, root, b.promotions)
 }
 
 // history follows records of a root to those of the roots before it.
@@ -64,14 +64,15 @@ func history(ctx context.Context, source layout.Repository, root digest.Digest, 
 			continue
 		}
 		seen[previous] = true
-		_, more, err := attached(ctx, source, previous)
+		var more bundles
+		err := more.add(ctx, source, previous)
 		if errdefs.IsNotFound(err) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		records = append(records, more...)
+		records = append(records, more.promotions...)
 	}
 	slices.SortFunc(records, func(a, b ViewPromotion) int {
 		return cmp.Or(b.At.Compare(a.At), cmp.Compare(a.Digest, b.Digest))

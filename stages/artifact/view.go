@@ -46,6 +46,9 @@ type View struct {
 	// Promotions are the records of how the root, and those before it, came here, the
 	// latest first; not verified.
 	Promotions []ViewPromotion `json:"promotions,omitempty"`
+	// Summaries say that root or content were verified elsewhere, the latest first; not
+	// verified here.
+	Summaries []ViewSummary `json:"summaries,omitempty"`
 	// Warnings are what could not be found out.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -148,7 +151,7 @@ func (a *Application) View(ctx context.Context, repository, tag string, data boo
 		group, groupCtx = errgroup.WithContext(ctx)
 		statements      []Statement
 		contentTag      string
-		signatures      []Signature
+		found           bundles
 		unsigned        error
 	)
 	group.Go(func() (err error) {
@@ -172,7 +175,7 @@ func (a *Application) View(ctx context.Context, repository, tag string, data boo
 	})
 	group.Go(func() error {
 		// What is attached may be unknown; what the root lists may not.
-		signatures, v.Promotions, unsigned = a.signatures(groupCtx)
+		found, unsigned = a.bundles(groupCtx)
 		return nil
 	})
 	group.Go(func() (err error) {
@@ -185,7 +188,8 @@ func (a *Application) View(ctx context.Context, repository, tag string, data boo
 	if unsigned != nil {
 		v.Warnings = append(v.Warnings, "signatures: unknown: "+unsigned.Error())
 	}
-	v.Signatures = append(v.Signatures, signatures...)
+	v.Signatures = append(v.Signatures, found.signatures...)
+	v.Promotions, v.Summaries = found.promotions, found.summaries
 	v.Root.Ref = refTo(repository, first(v.Tags), a.Root.Digest)
 	v.Content.Ref = refTo(repository, contentTag, a.Content.Digest)
 	for _, s := range statements {
@@ -242,59 +246,53 @@ func (a *Application) tags(ctx context.Context, tag string) (tags []string, cont
 	return tags, contentTag
 }
 
-// Signatures are the Sigstore bundles attached to root and content. They are
-// read, not verified. Records of promotions are among those of the root.
-func (a *Application) signatures(ctx context.Context) ([]Signature, []ViewPromotion, error) {
-	out := []Signature{}
-	var records []ViewPromotion
-	for _, subject := range []digest.Digest{a.Root.Digest, a.Content.Digest} {
-		found, promotions, err := attached(ctx, a.source, subject)
-		if err != nil {
-			return nil, nil, err
-		}
-		out = append(out, found...)
-		records = append(records, promotions...)
-	}
-	history, err := history(ctx, a.source, a.Root.Digest, records)
-	return out, history, err
+// bundles are the Sigstore bundles that are attached to manifests, by what they say. They
+// are read, not verified.
+type bundles struct {
+	signatures []Signature
+	promotions []ViewPromotion
+	summaries  []ViewSummary
 }
 
-// attached reads the bundles that are attached to a manifest.
-func attached(ctx context.Context, source layout.Repository, subject digest.Digest) (list []Signature, records []ViewPromotion, err error) {
+// bundles returns those of root and content, with the promotions of the roots before.
+func (a *Application) bundles(ctx context.Context) (out bundles, err error) {
+	for _, subject := range []digest.Digest{a.Root.Digest, a.Content.Digest} {
+		if err := out.add(ctx, a.source, subject); err != nil {
+			return bundles{}, err
+		}
+	}
+	slices.SortStableFunc(out.summaries, func(a, b ViewSummary) int { return b.TimeVerified.Compare(a.TimeVerified) })
+	out.promotions, err = history(ctx, a.source, a.Root.Digest, out.promotions)
+	return out, err
+}
+
+// add reads what is attached to a manifest.
+func (b *bundles) add(ctx context.Context, source layout.Repository, subject digest.Digest) error {
 	referrers, err := source.Referrers(ctx, subject)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	for _, desc := range referrers {
-		s, record, ok, err := signature(ctx, source, desc)
-		if err != nil {
-			return nil, nil, err
-		}
-		s.Subject = subject
-		switch {
-		case record != nil:
-			record.Subject = subject
-			records = append(records, *record)
-		case ok:
-			list = append(list, s)
+		if err := b.read(ctx, source, subject, desc); err != nil {
+			return err
 		}
 	}
-	return list, records, nil
+	return nil
 }
 
-// signature reads a referrer, where it is a bundle. Not every registry reports
+// read reads a referrer, where it is a bundle. Not every registry reports
 // the artifactType: the manifest is what tells.
-func signature(ctx context.Context, source layout.Repository, desc ocispec.Descriptor) (Signature, *ViewPromotion, bool, error) {
+func (b *bundles) read(ctx context.Context, source layout.Repository, subject digest.Digest, desc ocispec.Descriptor) error {
 	data, err := read(ctx, source, desc, maxManifest)
 	if err != nil {
-		return Signature{}, nil, false, err
+		return err
 	}
 	var m ocispec.Manifest
 	if descriptor.Unmarshal(data, &m) != nil || len(m.Layers) != 1 || m.Layers[0].MediaType != MediaTypeBundle {
-		return Signature{}, nil, false, nil
+		return nil
 	}
 	if data, err = read(ctx, source, m.Layers[0], maxBundle); err != nil {
-		return Signature{}, nil, false, err
+		return err
 	}
 	var bundle struct {
 		VerificationMaterial struct {
@@ -308,16 +306,25 @@ func signature(ctx context.Context, source layout.Repository, desc ocispec.Descr
 	}
 	var s Statement
 	if json.Unmarshal(data, &bundle) != nil || json.Unmarshal(bundle.Envelope.Payload, &s) != nil {
-		return Signature{}, nil, false, nil
+		return nil
 	}
-	out := Signature{Digest: desc.Digest, KeyHint: bundle.VerificationMaterial.PublicKey.Hint, PredicateType: s.PredicateType}
-	if s.PredicateType == PredicatePromotion {
-		record := &ViewPromotion{Digest: out.Digest, KeyHint: out.KeyHint, Bundle: data}
+	hint := bundle.VerificationMaterial.PublicKey.Hint
+	switch s.PredicateType {
+	case PredicatePromotion:
+		record := ViewPromotion{Subject: subject, Digest: desc.Digest, KeyHint: hint, Bundle: data}
 		if json.Unmarshal(s.Predicate, &record.Promotion) == nil {
-			return out, record, true, nil
+			b.promotions = append(b.promotions, record)
+			return nil
+		}
+	case PredicateSummary:
+		summary := ViewSummary{Subject: subject, Digest: desc.Digest, KeyHint: hint}
+		if json.Unmarshal(s.Predicate, &summary.Summary) == nil {
+			b.summaries = append(b.summaries, summary)
+			return nil
 		}
 	}
-	return out, nil, true, nil
+	b.signatures = append(b.signatures, Signature{Digest: desc.Digest, Subject: subject, KeyHint: hint, PredicateType: s.PredicateType})
+	return nil
 }
 
 // images looks at every image that the root lists. What is not there (an archive

@@ -82,19 +82,23 @@ func (k *Key) Bundle(ctx context.Context, statement []byte) ([]byte, error) {
 	})
 }
 
-// MadeStatement reports whether a bundle is a statement about the manifest by this key. It
-// is an error if the bundle names this key and is not.
+// ErrForged means that a bundle names a signer, and is not what they signed.
+var ErrForged = errors.New("it is not what was signed")
+
+// MadeStatement implements [Signer].
 func (k *Key) MadeStatement(ctx context.Context, bundle []byte, manifest digest.Digest, predicateType string) (bool, error) {
 	claim, err := Read(bundle)
-	if err != nil {
+	if err != nil || claim.PredicateType != predicateType {
 		return false, nil
 	}
 	own, err := hint(k.public)
 	if err != nil || claim.KeyHint != own {
 		return false, err
 	}
-	_, err = VerifyAs(ctx, k.verifier, bundle, manifest, predicateType)
-	return err == nil, err
+	if _, err := VerifyAs(ctx, k.verifier, bundle, manifest, predicateType); err != nil {
+		return false, fmt.Errorf("%w: %w", ErrForged, err)
+	}
+	return true, nil
 }
 
 // Made implements [Signer].
@@ -202,23 +206,24 @@ func VerifyAs(ctx context.Context, verifier signature.Verifier, bundle []byte, m
 	return claim, nil
 }
 
-// Predicate returns the predicate of the statement in a bundle, without verifying it.
-func Predicate(bundle []byte) (map[string]any, error) {
+// Predicate reads the predicate of the statement in a bundle, without verifying it.
+func Predicate(bundle []byte, into any) error {
 	_, envelope, err := read(bundle)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	payload, err := base64.StdEncoding.DecodeString(envelope.Payload)
 	if err != nil {
-		return nil, fmt.Errorf("read bundle: %w", err)
+		return fmt.Errorf("read bundle: %w", err)
 	}
-	var s struct {
-		Predicate map[string]any `json:"predicate"`
+	var s artifact.Statement
+	if err = json.Unmarshal(payload, &s); err == nil {
+		err = json.Unmarshal(s.Predicate, into)
 	}
-	if err := json.Unmarshal(payload, &s); err != nil {
-		return nil, fmt.Errorf("read bundle: predicate: %w", err)
+	if err != nil {
+		return fmt.Errorf("read bundle: predicate: %w", err)
 	}
-	return s.Predicate, nil
+	return nil
 }
 
 // otherKey says that a bundle names another key than the one it was held against.

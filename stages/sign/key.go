@@ -19,6 +19,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/sigstore/sigstore/pkg/signature"
@@ -276,6 +277,19 @@ func LoadVerifier(file string) (signature.Verifier, error) {
 // NewVerifier verifies what sigstore takes for a kind of key by default.
 func NewVerifier(key crypto.PublicKey) (signature.Verifier, error) {
 	return signature.LoadDefaultVerifier(key)
+}
+
+// KeyDigest returns the digest of a verifier's public key, in PKIX DER.
+func KeyDigest(verifier signature.Verifier) (digest.Digest, error) {
+	key, err := verifier.PublicKey()
+	if err != nil {
+		return "", fmt.Errorf("public key of the verifier: %w", err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return "", fmt.Errorf("encode public key: %w", err)
+	}
+	return digest.FromBytes(der), nil
 }
 
 // hint names a public key in a bundle, as cosign does: base64 of the SHA-256 of

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/digitorus/timestamp"
@@ -22,6 +23,7 @@ import (
 	rekorv1 "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	rekorpb "github.com/sigstore/rekor-tiles/v2/pkg/generated/protobuf"
 	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	sgsign "github.com/sigstore/sigstore-go/pkg/sign"
 	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
@@ -130,6 +132,9 @@ func (s *Services) Logs() []string { return s.logs }
 type Keyless struct {
 	*Services
 	token Token
+
+	mu  sync.Mutex
+	who *certificate.Summary // whom the token names, once that was asked
 }
 
 // NewKeyless returns a signer. It asks for a token when it signs.
@@ -139,28 +144,118 @@ func NewKeyless(s *Services, token Token) *Keyless { return &Keyless{Services: s
 // signature is by another key, so none is taken for this one's.
 func (k *Keyless) Made(context.Context, []byte, digest.Digest) bool { return false }
 
-// Bundle implements [Signer].
-func (k *Keyless) Bundle(ctx context.Context, statement []byte) ([]byte, error) {
-	token, err := k.token(ctx)
+// MadeStatement implements [Signer]. Only a certificate says by what name Fulcio knows the
+// holder of a token, so it asks for one if the bundle has a certificate too.
+func (k *Keyless) MadeStatement(ctx context.Context, bundle []byte, manifest digest.Digest, predicateType string) (bool, error) {
+	claim, err := Read(bundle)
+	if err != nil || claim.PredicateType != predicateType {
+		return false, nil
+	}
+	var b sgbundle.Bundle
+	if b.UnmarshalJSON(bundle) != nil {
+		return false, nil
+	}
+	cert, err := x509.ParseCertificate(b.GetVerificationMaterial().GetCertificate().GetRawBytes())
+	if err != nil {
+		return false, nil
+	}
+	by, err := certificate.SummarizeCertificate(cert)
+	if err != nil {
+		return false, nil
+	}
+	own, err := k.identity(ctx)
+	if err != nil || by.Issuer != own.Issuer || by.SubjectAlternativeName != own.SubjectAlternativeName {
+		return false, err
+	}
+	if err = k.verify(&b); err == nil && claim.Subject != manifest {
+		err = fmt.Errorf("verify %s: the bundle signs %s", manifest, claim.Subject)
+	}
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", ErrForged, err)
+	}
+	return true, nil
+}
+
+// verify verifies a bundle that was signed keyless before, perhaps with other services.
+func (s *Services) verify(b *sgbundle.Bundle) error {
+	options := []sgverify.VerifierOption{sgverify.WithObserverTimestamps(1)}
+	if len(s.trusted.RekorLogs()) > 0 {
+		options = append(options, sgverify.WithTransparencyLog(1))
+	}
+	if len(s.trusted.CTLogs()) > 0 {
+		options = append(options, sgverify.WithSignedCertificateTimestamps(1))
+	}
+	verifier, err := sgverify.NewVerifier(s.trusted, options...)
+	if err != nil {
+		return err
+	}
+	_, err = verifier.Verify(b, sgverify.NewPolicy(sgverify.WithoutArtifactUnsafe(), sgverify.WithoutIdentitiesUnsafe()))
+	return err
+}
+
+// identity returns whom the token names, as a certificate has it.
+func (k *Keyless) identity(ctx context.Context) (*certificate.Summary, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.who != nil {
+		return k.who, nil
+	}
+	token, fulcio, cancel, err := k.certifier(ctx)
 	if err != nil {
 		return nil, err
 	}
-	said, err := readClaims(token)
-	if err != nil {
-		return nil, fmt.Errorf("identity token: %w", err)
-	}
-	if err := said.expired(k.o.Now()); err != nil {
-		return nil, err
-	}
+	defer cancel()
 	pair, err := sgsign.NewEphemeralKeypair(nil)
 	if err != nil {
 		return nil, fmt.Errorf("make key: %w", err)
 	}
+	der, err := fulcio.GetCertificate(fulcio.ask.ctx, pair, &sgsign.CertificateProviderOptions{IDToken: token})
+	if err != nil {
+		return nil, fulcio.ask.failed(ctx, err, token)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("certificate from %s: %w", k.ca, err)
+	}
+	who, err := certificate.SummarizeCertificate(cert)
+	if err != nil {
+		return nil, fmt.Errorf("certificate from %s: %w", k.ca, err)
+	}
+	k.who = &who
+	return k.who, nil
+}
+
+// certifier returns a token and what gives a certificate for it. The caller cancels.
+func (k *Keyless) certifier(ctx context.Context) (token string, c certifier, cancel context.CancelFunc, err error) {
+	if token, err = k.token(ctx); err != nil {
+		return "", certifier{}, nil, err
+	}
+	said, err := readClaims(token)
+	if err != nil {
+		return "", certifier{}, nil, fmt.Errorf("identity token: %w", err)
+	}
+	if err := said.expired(k.o.Now()); err != nil {
+		return "", certifier{}, nil, err
+	}
 	ask, cancel := k.asker(ctx)
+	return token, certifier{sgsign.NewFulcio(&sgsign.FulcioOptions{BaseURL: k.ca, Timeout: -1, Transport: ask}), k.ca, said, ask}, cancel, nil
+}
+
+// Bundle implements [Signer].
+func (k *Keyless) Bundle(ctx context.Context, statement []byte) ([]byte, error) {
+	token, fulcio, cancel, err := k.certifier(ctx)
+	if err != nil {
+		return nil, err
+	}
 	defer cancel()
+	ask := fulcio.ask
+	pair, err := sgsign.NewEphemeralKeypair(nil)
+	if err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
 	options := sgsign.BundleOptions{
 		Context:                    ask.ctx,
-		CertificateProvider:        certifier{sgsign.NewFulcio(&sgsign.FulcioOptions{BaseURL: k.ca, Timeout: -1, Transport: ask}), k.ca, said},
+		CertificateProvider:        fulcio,
 		CertificateProviderOptions: &sgsign.CertificateProviderOptions{IDToken: token},
 		TimestampAuthorities:       k.authorities(ask),
 	}
@@ -169,12 +264,7 @@ func (k *Keyless) Bundle(ctx context.Context, statement []byte) ([]byte, error) 
 	}
 	made, err := sgsign.Bundle(&sgsign.DSSEData{Data: statement, PayloadType: payloadType}, pair, options)
 	if err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		} else if ask.ctx.Err() != nil {
-			err = fmt.Errorf("%w (%w)", context.Cause(ask.ctx), err)
-		}
-		return nil, redacted{err, token}
+		return nil, ask.failed(ctx, err, token)
 	}
 	if err := k.check(made); err != nil {
 		return nil, err
@@ -198,6 +288,7 @@ type certifier struct {
 	*sgsign.Fulcio
 	at   string
 	said claims
+	ask  *asker
 }
 
 // GetCertificate implements [sgsign.CertificateProvider].
@@ -280,6 +371,11 @@ func (t *Timestamped) Made(ctx context.Context, bundle []byte, manifest digest.D
 	return err == nil && len(b.GetVerificationMaterial().GetTimestampVerificationData().GetRfc3161Timestamps()) > 0 && t.key.Made(ctx, bundle, manifest)
 }
 
+// MadeStatement implements [Signer].
+func (t *Timestamped) MadeStatement(ctx context.Context, bundle []byte, manifest digest.Digest, predicateType string) (bool, error) {
+	return t.key.MadeStatement(ctx, bundle, manifest, predicateType)
+}
+
 // Bundle implements [Signer].
 func (t *Timestamped) Bundle(ctx context.Context, statement []byte) ([]byte, error) {
 	data, err := t.key.Bundle(ctx, statement)
@@ -324,6 +420,17 @@ type asker struct {
 func (s *Services) asker(ctx context.Context) (*asker, context.CancelFunc) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.wait, fmt.Errorf("Sigstore's services have not answered in %s", s.wait)) //nolint:staticcheck // a name
 	return &asker{ctx, s.o.Transport, s.try}, cancel
+}
+
+// failed is an error of a service with why it was given up, and without the token. ctx is
+// that of the caller.
+func (a *asker) failed(ctx context.Context, err error, token string) error {
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	} else if a.ctx.Err() != nil {
+		err = fmt.Errorf("%w (%w)", context.Cause(a.ctx), err)
+	}
+	return redacted{err, token}
 }
 
 // RoundTrip implements [http.RoundTripper]. What a service says when it is busy or broken

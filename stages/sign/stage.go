@@ -38,6 +38,10 @@ type Signer interface {
 	// Made reports whether a bundle is this signer's signature of a manifest, so that
 	// it need not be made again.
 	Made(ctx context.Context, bundle []byte, manifest digest.Digest) bool
+	// MadeStatement reports whether a bundle is this signer's statement about a manifest.
+	// [ErrForged] is that it names this signer and does not hold. It may ask a service who
+	// the signer is.
+	MadeStatement(ctx context.Context, bundle []byte, manifest digest.Digest, predicateType string) (bool, error)
 }
 
 // Verifier says whether a signature is that of a key; LoadVerifier makes one of

@@ -60,6 +60,8 @@ var hints = map[advice.Action]string{
 	advice.SaveToWriter:     "name a file; 'tape save REF -' writes to stdout",
 	advice.Resume:           "--resume goes on with it",
 	advice.BundleOut:        "name a file with --bundle-out, or sign before saving",
+	advice.AttestElsewhere:  "name a repository for the summary with --attest-to REPO",
+	advice.HideSignature:    "put the summaries elsewhere with --attest-to REPO, or hide it with --force",
 	advice.PromoteAnyway:    "if it is meant to go back: --force",
 	advice.GenerateKey:      "make a pair with 'tape sign --generate-key PREFIX'",
 	advice.GiveToken:        "give one with --identity-token FILE, set SIGSTORE_ID_TOKEN, or run where GitHub Actions or Kubernetes gives one",

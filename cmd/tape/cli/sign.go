@@ -104,10 +104,15 @@ type signFlags struct {
 
 func (s *signFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&s.key, "key", "", "private key to sign with: `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
+	f.StringVar(&s.trustedRoot, "trusted-root", "", "`FILE` that verifies what they say (trusted_root.json)")
+	s.registerSigstore(f)
+}
+
+// registerSigstore adds the flags that no command has that verifies.
+func (s *signFlags) registerSigstore(f *pflag.FlagSet) {
 	f.BoolVar(&s.keyless, "keyless", false, "sign as whom an identity token names, with a certificate of Sigstore")
 	f.BoolVar(&s.timestamp, "timestamp", false, "with --key: add the time, of a timestamp authority")
 	f.StringVar(&s.signingConfig, "signing-config", "", "`FILE` that says where the services of Sigstore are (signing_config.json)")
-	f.StringVar(&s.trustedRoot, "trusted-root", "", "`FILE` that verifies what they say (trusted_root.json)")
 	f.StringVar(&s.token, "identity-token", "", "`FILE` of the identity token, or - for stdin; default: SIGSTORE_ID_TOKEN, GitHub Actions or Kubernetes")
 }
 

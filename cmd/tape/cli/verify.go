@@ -18,8 +18,9 @@ import (
 
 func (a *program) verifyCommand() *cobra.Command {
 	var (
-		o    app.VerifyOptions
-		list string
+		o      app.VerifyOptions
+		attest attestFlags
+		list   string
 	)
 	cmd := &cobra.Command{
 		Use:   "verify REF",
@@ -30,26 +31,45 @@ func (a *program) verifyCommand() *cobra.Command {
     --trusted-root root.json --identity 'https://github.com/acme/*' \
     --issuer https://token.actions.githubusercontent.com
   tape verify registry.example.com/team/podinfo:v1.2.3 --key release.pub \
-    --source https://github.com/acme/podinfo --commit 8c4f…`,
+    --source https://github.com/acme/podinfo --commit 8c4f…
+  tape verify registry.example.com/team/podinfo:v1.2.3 --trust trust.yaml \
+    --attest --key auditor.key          # leave a summary of the verification,
+  tape verify registry.example.com/team/podinfo:v1.2.3 --trust trust.yaml \
+    --summary auditor.pub               # which others take instead`,
 		Long: `Walks the whole chain, with nothing but the artifact and the key: the signature
 names the root, the root every image and signature in it, the statements how
 each byte of the manifests came about. Prints every link; exits with 3 if one
 does not hold. An image that a pod runs and that is not in the artifact is a
-link that does not hold, unless --allow-outside is given.`,
+link that does not hold, unless --allow-outside is given.
+
+With --attest, --key FILE (or --keyless) signs a summary of the verification,
+passed or failed, that is attached to the root; its signer is another than that
+of the application. With --summary the latest summary of that key is taken
+instead of walking the chain; it must have passed, with the policy of --trust.`,
 		Args: argsRange(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
 			switch {
 			case list != "" && (len(args) > 0 || o.Bundle != ""):
 				return usagef("--from-file says what to verify, and goes without REF and --bundle")
-			case list != "" && o.Key == app.Stdin:
+			case list == "-" && attest.sign.token == app.Stdin:
+				return usagef("--from-file - and a token from stdin do not go together")
+			case list != "" && o.Key == app.Stdin && !attest.attest:
 				return usagef("--key - is read once, and --from-file verifies with it each time: give FILE or env://NAME")
 			case list == "":
 				if o.Ref, err = oneReference("", args); err != nil {
 					return err
 				}
 			}
-			if err := checkWho(o.Key, o.Identity, o.Trust); err != nil {
+			if err := attest.take(&o); err != nil {
+				return err
+			}
+			if o.Summary == "" && o.SummaryIdentity.IsZero() || o.Key != "" || !o.Identity.IsZero() {
+				if err := checkWho(o.Key, o.Identity, o.Trust); err != nil {
+					return err
+				}
+			}
+			if err := checkIdentity(o.SummaryIdentity, "summary-"); err != nil {
 				return err
 			}
 			if err := checkIdentity(o.ImageIdentity, "image-"); err != nil {
@@ -60,10 +80,27 @@ link that does not hold, unless --allow-outside is given.`,
 				return err
 			}
 			o.Environment = env
-			if list != "" {
-				return a.verifyList(cmd.Context(), list, o)
+			verify := func(ctx context.Context, o app.VerifyOptions) (*app.AttestResult, error) {
+				result, err := app.Verify(ctx, o)
+				if err != nil {
+					return nil, err
+				}
+				return &app.AttestResult{VerifyResult: *result}, nil
 			}
-			result, err := app.Verify(cmd.Context(), o)
+			if attest.attest {
+				if attest.o.Signer, err = a.signWith(cmd.Context(), env, attest.sign); err != nil {
+					return err
+				}
+				verify = func(ctx context.Context, o app.VerifyOptions) (*app.AttestResult, error) {
+					one := attest.o
+					one.VerifyOptions, one.Version = o, readVersion().Version
+					return app.Attest(ctx, one)
+				}
+			}
+			if list != "" {
+				return a.verifyList(cmd.Context(), list, o, verify)
+			}
+			result, err := verify(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
@@ -74,7 +111,7 @@ link that does not hold, unless --allow-outside is given.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Key, "key", "", "public key of who signed the application: `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
+	f.StringVar(&o.Key, "key", "", "public key of who signed the application (with --attest: private key of who attests): `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
 	f.StringVar(&o.Trust, "trust", "", "trust `FILE` (trust.yaml) that root and images must hold against")
 	identityFlags(f, &o.Identity, "", "who must have signed the application")
 	f.StringVar(&list, "from-file", "", "verify what `LIST` names, REF a line; - is stdin")
@@ -86,7 +123,50 @@ link that does not hold, unless --allow-outside is given.`,
 	f.BoolVar(&o.AllowOutside, "allow-outside", false, "let pods run images that are not in the artifact (each is listed)")
 	f.StringArrayVar(&o.ImageKeys, "image-key", nil, "public key of which one must have signed each image where it was published: `FILE` or env://NAME (repeats)")
 	identityFlags(f, &o.ImageIdentity, "image-", "who must have signed each image, if no --image-key did")
+	f.StringVar(&o.Summary, "summary", "", "take the latest summary by this public key instead of walking the chain: `FILE`, env://NAME, or NAME://REF of a KMS")
+	identityFlags(f, &o.SummaryIdentity, "summary-", "who must have made the summary, if no --summary did")
+	f.StringVar(&o.SummaryFrom, "summary-from", "", "`REPOSITORY` that has the summary (default: the application's)")
+	f.DurationVar(&o.SummaryAge, "summary-age", 0, "`DURATION` since the summary was made at most, such as 24h (default: any)")
+	attest.register(f)
 	return cmd
+}
+
+// attestFlags are those of --attest.
+type attestFlags struct {
+	attest bool
+	sign   signFlags
+	o      app.AttestOptions
+}
+
+func (a *attestFlags) register(f *pflag.FlagSet) {
+	f.BoolVar(&a.attest, "attest", false, "sign a summary of the verification, and attach it")
+	f.BoolVar(&a.o.Images, "attest-images", false, "with --attest: sign a summary for each image too")
+	f.StringVar(&a.o.To, "attest-to", "", "with --attest: `REPOSITORY` for the summaries (default: the application's)")
+	f.BoolVar(&a.o.Force, "force", false, "with --attest-images: also hide signatures that cosign made before version 3")
+	a.sign.registerSigstore(f)
+}
+
+// take takes what says who signs the summary from what otherwise says who signed.
+func (a *attestFlags) take(o *app.VerifyOptions) error {
+	if !a.attest {
+		if a.o.Images || a.o.To != "" || a.o.Force || a.sign != (signFlags{}) {
+			return usagef("what says how to attest goes with --attest")
+		}
+		return nil
+	}
+	switch {
+	case o.Trust == "":
+		return usagef("--attest says with which policy it was verified: give --trust FILE")
+	case o.Summary != "" || !o.SummaryIdentity.IsZero():
+		return usagef("--attest makes a summary and --summary takes one: give one of them")
+	case o.AllowOutside:
+		return usagef("--attest and --allow-outside do not go together: let the trust file decide")
+	case o.Identity.Issuer != "" || o.Identity.Pattern != "":
+		return usagef("with --attest, --trust says who must have signed, and not --issuer and --identity")
+	}
+	a.sign.key, a.sign.trustedRoot = o.Key, o.Identity.TrustedRoot
+	o.Key, o.Identity = "", app.Identity{}
+	return a.sign.check()
 }
 
 // identityFlags adds the flags that name who signs without a key.
@@ -115,7 +195,7 @@ func checkIdentity(id app.Identity, prefix string) error {
 }
 
 // verified is an error where a link does not hold.
-func verified(ref string, r *app.VerifyResult) error {
+func verified(ref string, r *app.AttestResult) error {
 	if i := slices.IndexFunc(r.Links, func(l app.VerifiedLink) bool { return !l.OK }); i >= 0 {
 		link, hint := r.Links[i], ""
 		if link.Outside {
@@ -127,7 +207,7 @@ func verified(ref string, r *app.VerifyResult) error {
 }
 
 // verifyList verifies what a list names, one after the other.
-func (a *program) verifyList(ctx context.Context, file string, o app.VerifyOptions) error {
+func (a *program) verifyList(ctx context.Context, file string, o app.VerifyOptions, verify func(context.Context, app.VerifyOptions) (*app.AttestResult, error)) error {
 	list, err := a.readList(file, 1, 1, "REF")
 	if err != nil {
 		return err
@@ -135,12 +215,12 @@ func (a *program) verifyList(ctx context.Context, file string, o app.VerifyOptio
 	return a.each(ctx, list, func(ctx context.Context, words []string) (any, error) {
 		one := o
 		one.Ref = words[0]
-		result, err := app.Verify(ctx, one)
+		result, err := verify(ctx, one)
 		if err != nil {
 			return nil, err
 		}
 		return result, verified(one.Ref, result)
-	}, func(w io.Writer, result any) error { return verifyText(w, result.(*app.VerifyResult)) })
+	}, func(w io.Writer, result any) error { return verifyText(w, result.(*app.AttestResult)) })
 }
 
 // proofText says who signed, if that is known by a name.
@@ -158,7 +238,7 @@ func proofText(link app.VerifiedLink) string {
 }
 
 // verifyText prints a line a link.
-func verifyText(w io.Writer, r *app.VerifyResult) error {
+func verifyText(w io.Writer, r *app.AttestResult) error {
 	p := &printer{w: w}
 	for _, link := range r.Links {
 		state := "ok    "
@@ -176,7 +256,13 @@ func verifyText(w io.Writer, r *app.VerifyResult) error {
 	for _, warning := range r.Warnings {
 		p.f("note   %s\n", warning)
 	}
-	if r.OK {
+	for _, s := range r.Summaries {
+		p.f("summary %s of %s %s\n       %s\n", s.Result, s.Name, s.Subject, s.Digest)
+	}
+	switch {
+	case r.OK && r.Summary != nil:
+		p.f("verified %s by the summary of %s\n", r.Root, r.Summary.TimeVerified.Format(time.RFC3339))
+	case r.OK:
 		p.f("verified %s\n", r.Root)
 	}
 	return p.err

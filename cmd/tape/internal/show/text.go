@@ -36,6 +36,9 @@ func WriteText(w io.Writer, v *artifact.View, width int) error {
 	if len(v.Promotions) > 0 {
 		tree.branches = append(tree.branches, branch{fmt.Sprintf("promotions (%d, the latest first, not verified here)", len(v.Promotions)), promotionBranches(v.Promotions)})
 	}
+	if len(v.Summaries) > 0 {
+		tree.branches = append(tree.branches, branch{fmt.Sprintf("summaries of verifications (%d, the latest first, not verified here)", len(v.Summaries)), summaryBranches(v)})
+	}
 	tree.branches = slices.DeleteFunc(tree.branches, func(b branch) bool { return b.text == "" })
 	tree.write(&out, width, "", "", "")
 	if v.TagReason != "" {
@@ -202,13 +205,18 @@ func statementBranches(list []artifact.ViewStatement) []branch {
 	return out
 }
 
+// partOf names the root or the content.
+func partOf(v *artifact.View, subject digest.Digest) string {
+	if subject == v.Root.Digest {
+		return "root"
+	}
+	return "content"
+}
+
 func signatureBranches(v *artifact.View) []branch {
 	var out []branch
 	for _, s := range v.Signatures {
-		of := "root"
-		if s.Subject != v.Root.Digest {
-			of = "content"
-		}
+		of := partOf(v, s.Subject)
 		out = append(out, branch{text: fmt.Sprintf("of %s by key %s  %s", of, cmp.Or(s.KeyHint, "unknown"), s.Digest)})
 	}
 	return out
@@ -227,6 +235,19 @@ func promotionBranches(list []artifact.ViewPromotion) []branch {
 			}
 		}
 		out = append(out, b)
+	}
+	return out
+}
+
+func summaryBranches(v *artifact.View) []branch {
+	var out []branch
+	for _, s := range v.Summaries {
+		text := fmt.Sprintf("%s  %s %s by key %s", s.TimeVerified.Format(time.RFC3339), partOf(v, s.Subject), s.VerificationResult, cmp.Or(s.KeyHint, "unknown"))
+		policy := s.Policy.URI
+		if sum := s.Policy.Digest["sha256"]; sum != "" {
+			policy += " sha256:" + sum
+		}
+		out = append(out, branch{text, []branch{{"with the policy " + policy, nil}, {fmt.Sprintf("by %s %s", s.Verifier.ID, s.Verifier.Version["tape"]), nil}}})
 	}
 	return out
 }

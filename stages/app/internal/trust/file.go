@@ -54,7 +54,9 @@ func (f *file) wrong(n *yaml.Node, format string, args ...any) {
 }
 
 func parse(name string, data []byte) (*Policy, error) {
-	f := &file{name: name, roots: map[string]*Root{}, policy: &Policy{Authorities: map[string]*Authority{}}}
+	f := &file{name: name, roots: map[string]*Root{}, policy: &Policy{
+		Authorities: map[string]*Authority{}, Name: filepath.Base(name), Digest: digest.FromBytes(data), Digests: map[string]digest.Digest{},
+	}}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var document yaml.Node
 	if err := dec.Decode(&document); errors.Is(err, io.EOF) {
@@ -226,6 +228,7 @@ func (f *file) root(name string, n *yaml.Node) {
 		return
 	}
 	f.roots[name] = root
+	f.policy.Digests["roots."+name] = digest.FromBytes(data)
 }
 
 func (f *file) authority(name string, n *yaml.Node) {
@@ -242,7 +245,12 @@ func (f *file) authority(name string, n *yaml.Node) {
 			f.wrong(of["key"], "%v", err)
 			return
 		}
-		f.policy.Authorities[name].Key = key
+		sum, err := sign.KeyDigest(key)
+		if err != nil {
+			f.wrong(of["key"], "%v", err)
+			return
+		}
+		f.policy.Authorities[name].Key, f.policy.Digests["authorities."+name] = key, sum
 		return
 	}
 	for _, field := range []string{"root", "issuer", "identity"} {

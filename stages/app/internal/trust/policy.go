@@ -18,6 +18,7 @@ import (
 
 	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/imageref"
+	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/sign"
 )
 
@@ -30,6 +31,23 @@ type Policy struct {
 	Origin *Authority
 	// Deny refuses what no rule names.
 	Deny bool
+	// Name is that of the file, without its folder, and Digest that of its text. Digests has
+	// those of the keys (in DER) and trusted roots that it names.
+	Name    string
+	Digest  digest.Digest
+	Digests map[string]digest.Digest
+}
+
+// Resource describes the policy in statements: two that are alike are the same policy.
+func (p *Policy) Resource() artifact.Resource {
+	r := artifact.Resource{URI: p.Name, Digest: artifact.DigestSet(p.Digest)}
+	for name, sum := range p.Digests {
+		if r.Annotations == nil {
+			r.Annotations = map[string]string{}
+		}
+		r.Annotations[name] = sum.String()
+	}
+	return r
 }
 
 // Rule is for repositories. Every rule that names a repository has to hold.
@@ -339,8 +357,8 @@ func (a Attestation) check(ctx context.Context, subject digest.Digest, e *Eviden
 
 // fields compares fields of the predicate of a statement, which was verified.
 func (a Attestation) fields(bundle []byte) error {
-	predicate, err := sign.Predicate(bundle)
-	if err != nil {
+	var predicate map[string]any
+	if err := sign.Predicate(bundle, &predicate); err != nil {
 		return err
 	}
 	for _, path := range slices.Sorted(maps.Keys(a.Fields)) {

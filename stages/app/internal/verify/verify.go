@@ -62,6 +62,9 @@ type Options struct {
 	// Images are those of whom one must have signed each image where it was published. If
 	// empty, signatures of images are not checked.
 	Images []*trust.Authority
+	// Summary takes a summary of an earlier verification instead of walking the chain, in
+	// which Policy must be what it was verified with; nil walks it.
+	Summary *SummaryOptions
 }
 
 // Result is what `tape verify -o json` prints.
@@ -69,6 +72,10 @@ type Result struct {
 	OK    bool          `json:"ok"`
 	Root  digest.Digest `json:"root"`
 	Links []Link        `json:"links"`
+	// Policy describes the policy that was used; nil is none.
+	Policy *artifact.Resource `json:"policy,omitempty"`
+	// Summary is what was taken instead of walking the chain; nil if that was walked.
+	Summary *Summary `json:"summary,omitempty"`
 	// Warnings are findings that do not make verification fail.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -96,6 +103,8 @@ type chain struct {
 	o      Options
 	images map[digest.Digest]bool // images listed in the root
 	slots  chan struct{}
+	// summarized is the summary that was accepted.
+	summarized *Summary
 
 	mu       sync.Mutex
 	warnings []string
@@ -113,18 +122,27 @@ type part func(ctx context.Context) []Link
 // prevents verification; a failed check is in the result.
 func Application(ctx context.Context, place layout.Repository, root ocispec.Descriptor, o Options) (*Result, error) {
 	c := &chain{place: place, o: o, images: map[digest.Digest]bool{}, slots: make(chan struct{}, parallel)}
+	r := &Result{Root: root.Digest}
+	if o.Policy != nil {
+		policy := o.Policy.Resource()
+		r.Policy = &policy
+	}
 	app, err := artifact.OpenRoot(ctx, place, root)
 	if err != nil {
 		if c.stop(err); c.fatal != nil {
 			return nil, c.fatal
 		}
-		return &Result{Root: root.Digest, Links: []Link{broken("root", root.Digest, err)}}, nil
+		r.Links = []Link{broken("root", root.Digest, err)}
+		return r, nil
 	}
 	c.app = app
 	for _, child := range app.Children(artifact.RoleImage) {
 		c.images[child.Digest] = true
 	}
 	parts := []part{c.signatures, c.trusted, c.contentTag, c.content, c.children, c.imageSignatures}
+	if o.Summary != nil {
+		parts = []part{c.signatures, c.contentTag, c.summary}
+	}
 	links := make([][]Link, len(parts))
 	var wait sync.WaitGroup
 	for i, part := range parts {
@@ -138,7 +156,7 @@ func Application(ctx context.Context, place layout.Repository, root ocispec.Desc
 		return nil, c.fatal
 	}
 	slices.Sort(c.warnings)
-	r := &Result{OK: true, Root: root.Digest, Links: slices.Concat(links...), Warnings: c.warnings}
+	r.OK, r.Links, r.Summary, r.Warnings = true, slices.Concat(links...), c.summarized, c.warnings
 	for _, link := range r.Links {
 		r.OK = r.OK && link.OK
 	}

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/package-url/packageurl-go"
+
+	"github.com/taped-dev/tape/engine/advice"
+	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/sign"
+)
+
+// AttestOptions are what Attest takes.
+type AttestOptions struct {
+	// VerifyOptions say what is verified. Trust is needed: a summary says with which policy
+	// it was.
+	VerifyOptions
+	// Signer signs the summaries. It must not be who signed the application.
+	Signer Signer
+	// Images also makes a summary for each image, if the application is verified.
+	Images bool
+	// To is a repository for the summaries; "" attaches them where the application is.
+	To string
+	// Force also attaches a summary to an image that has only a signature of cosign before
+	// version 3, which cosign and others do not find beside a bundle.
+	Force bool
+	// At is when it was verified; zero is now. Version is tape's.
+	At      time.Time
+	Version string
+}
+
+// AttestResult says what was verified, and what was signed about that.
+type AttestResult struct {
+	VerifyResult
+	Summaries []Attested `json:"summaries,omitempty"`
+}
+
+// Attested is a summary.
+type Attested struct {
+	Name    string        `json:"name"` // root, or the image's
+	Subject digest.Digest `json:"subject"`
+	// Result is PASSED or FAILED.
+	Result string `json:"result"`
+	// Digest is that of the manifest that carries it.
+	Digest digest.Digest `json:"digest"`
+}
+
+// Attest verifies an application, and signs summaries of that for those who accept them
+// instead of verifying again: one for the root, whether it is verified or not, and, if it is
+// and is asked for, one for each image.
+func Attest(ctx context.Context, o AttestOptions) (result *AttestResult, err error) {
+	switch {
+	case o.Signer == nil:
+		return nil, usagef("a summary is signed: it needs a key")
+	case o.Trust == "":
+		return nil, usagef("a summary says with which policy the application was verified: it needs a trust file")
+	case o.AllowOutside:
+		return nil, usagef("a summary does not say that images outside of the application were accepted: let the trust file decide")
+	case o.Summary != "" || !o.SummaryIdentity.IsZero():
+		return nil, usagef("a summary is made of a verification, not of another summary")
+	}
+	options, at, err := o.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, at.close()) }()
+	verified, err := o.verify(ctx, at, options)
+	if err != nil {
+		return nil, err
+	}
+	result = &AttestResult{VerifyResult: *verified, Summaries: []Attested{}}
+	if verified.Policy == nil { // an archive in which no root is found
+		return result, nil
+	}
+	if err := o.attest(ctx, at, result); err != nil {
+		return nil, fmt.Errorf("attest %s: %w", o.Ref, err)
+	}
+	return result, nil
+}
+
+// subject is a manifest that gets a summary.
+type subject struct {
+	name, repository string
+	desc             ocispec.Descriptor
+}
+
+func (o *AttestOptions) attest(ctx context.Context, at *opened, r *AttestResult) error {
+	attach, err := attacher(at)
+	if o.To != "" {
+		var repository *registry.Repository
+		if repository, err = repositoryOf(o.Registry, o.To); err == nil {
+			attach, err = attacher(&opened{Repository: repository})
+		}
+	}
+	if attach == nil && err == nil {
+		err = advice.Add(errors.New("an archive is not written to"), advice.AttestElsewhere)
+	}
+	if err != nil {
+		return err
+	}
+	// Any bundle that is attached to a root counts as its signature for cosign and Flux.
+	own, err := signedBy(ctx, o.Signer, at, r.Root)
+	if err != nil {
+		return err
+	}
+	if own {
+		return refused{errors.New("who would sign the summary signed the application: attest with another key or identity")}
+	}
+	root, err := at.Resolve(ctx, r.Root.String())
+	if err != nil {
+		return err
+	}
+	subjects := []subject{{"root", at.name, root}}
+	said := artifact.Summary{
+		Verifier:     artifact.SummaryVerifier{ID: artifact.VerifierID, Version: map[string]string{"tape": cmp.Or(o.Version, "devel")}},
+		TimeVerified: o.At.UTC(), Policy: *r.Policy, SLSAVersion: artifact.SummaryVersion,
+		VerificationResult: artifact.SummaryFailed, VerifiedLevels: []string{artifact.SummaryFailed},
+	}
+	if o.At.IsZero() {
+		said.TimeVerified = time.Now().UTC().Truncate(time.Second)
+	}
+	var images int
+	if r.OK {
+		said.VerificationResult, said.VerifiedLevels = artifact.SummaryPassed, []string{artifact.LevelUnevaluated}
+		app, err := artifact.OpenRoot(ctx, at, root)
+		if err != nil {
+			return err
+		}
+		children := app.Children(artifact.RoleImage)
+		images = len(children)
+		if o.Images {
+			list, err := o.images(ctx, at, children)
+			if err != nil {
+				return err
+			}
+			subjects = append(subjects, list...)
+		}
+	}
+	for _, s := range subjects {
+		summary := said
+		summary.ResourceURI = packageURL(s.repository, s.desc.Digest)
+		if s.name == "root" && images > 0 {
+			summary.DependencyLevels = map[string]json.Number{artifact.LevelUnevaluated: json.Number(strconv.Itoa(images))}
+		}
+		blobs, err := sign.Statement(ctx, o.Signer, s.desc, artifact.PredicateSummary, summary)
+		if err != nil {
+			return err
+		}
+		manifest := blobs[len(blobs)-1]
+		if err := attach(ctx, blobs[:len(blobs)-1], manifest); err != nil {
+			return fmt.Errorf("summary of %s: %w", s.name, err)
+		}
+		r.Summaries = append(r.Summaries, Attested{s.name, s.desc.Digest, summary.VerificationResult, manifest.Desc.Digest})
+	}
+	return nil
+}
+
+// images are those of an application as subjects. A bundle would hide the signatures of
+// cosign before version 3 that an image has: those who look for bundles first find one.
+func (o *AttestOptions) images(ctx context.Context, at *opened, children []ocispec.Descriptor) ([]subject, error) {
+	var out []subject
+	for _, child := range children {
+		name, _, _ := strings.Cut(child.Annotations[artifact.AnnotationImageSource], ",")
+		if hidden, err := o.hides(ctx, at, child.Digest); err != nil {
+			return nil, err
+		} else if hidden {
+			return nil, refused{advice.Add(fmt.Errorf("image %s has a signature of cosign before version 3 and no bundle: a summary beside it would hide that signature from cosign, Flux and Kyverno", name), advice.HideSignature)}
+		}
+		out = append(out, subject{"image " + name, at.name, ocispec.Descriptor{MediaType: child.MediaType, Digest: child.Digest, Size: child.Size}})
+	}
+	return out, nil
+}
+
+// hides reports whether a summary would hide a signature of an image.
+func (o *AttestOptions) hides(ctx context.Context, at *opened, image digest.Digest) (bool, error) {
+	if o.Force || o.To != "" {
+		return false, nil
+	}
+	if _, err := at.Resolve(ctx, registry.AttachedTag(image, ".sig")); err != nil {
+		if errdefs.IsNotFound(err) {
+			err = nil
+		}
+		return false, err
+	}
+	referrers, err := at.Referrers(ctx, image)
+	if err != nil {
+		return false, err
+	}
+	for _, desc := range referrers {
+		if bundle, err := sign.Attached(ctx, at, desc); err == nil && bundle != nil {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// packageURL names a manifest in a repository; "" is none.
+func packageURL(repository string, manifest digest.Digest) string {
+	qualifiers := map[string]string{}
+	if repository != "" {
+		qualifiers["repository_url"] = repository
+	}
+	return packageurl.NewPackageURL(packageurl.TypeOCI, "", path.Base(cmp.Or(repository, "application")), manifest.String(),
+		packageurl.QualifiersFromMap(qualifiers), "").ToString()
+}
