@@ -23,7 +23,7 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// imagesAtOnce keeps a registry busy, which answers 64 requests at once.
+// imagesAtOnce keeps a registry busy that answers 64 requests at once.
 const imagesAtOnce = 64
 
 // mirroring copies images into one repository.
@@ -35,12 +35,12 @@ type mirroring struct {
 	copier  *transfer.Copier
 
 	mu    sync.Mutex
-	known map[digest.Digest]bool // whether it is there, without asking
+	known map[digest.Digest]bool // whether it is there, if that is known without asking
 	moved images.Moved
 }
 
-// copy copies images, and what is related to them. After an error the destination
-// has some of it, and nothing without what it names.
+// copy copies images and their related manifests. After an error the destination has some of
+// them, and no manifest without everything that it names.
 func (m *mirroring) copy(ctx context.Context, list []images.Image, report func(engine.Event)) (images.Moved, error) {
 	m.known, m.moved.Copied = map[digest.Digest]bool{}, []digest.Digest{}
 	if err := m.trust(ctx); err != nil {
@@ -77,7 +77,7 @@ func (m *mirroring) copy(ctx context.Context, list []images.Image, report func(e
 	return m.moved, nil
 }
 
-// place is where an image stands in the manifests.
+// place describes where the manifests name an image.
 func place(image images.Image) string {
 	if len(image.Locations) == 0 {
 		return ""
@@ -85,8 +85,8 @@ func place(image images.Image) string {
 	return " (" + image.Locations[0].Place() + ")"
 }
 
-// trust finds out what needs no asking: one request answers for all that did not
-// change since the last root was pushed, and one for a repository that is new.
+// trust finds out which content need not be asked for: one request answers for everything that
+// did not change since the last root was pushed, and one for a new repository.
 func (m *mirroring) trust(ctx context.Context) error {
 	if m.config.Check {
 		return nil
@@ -100,7 +100,7 @@ func (m *mirroring) trust(ctx context.Context) error {
 	}
 	if data == nil {
 		if m.config.DryRun {
-			return nil // whether it is empty is asked once, by who writes
+			return nil // the writer asks only once whether it is empty
 		}
 		m.moved.Empty, err = m.dst.Empty(ctx)
 		return err
@@ -115,9 +115,9 @@ func (m *mirroring) trust(ctx context.Context) error {
 	return nil
 }
 
-// isKnown reports what the last root there names, what is in the destination already,
-// and what is about an image that was not there: that is not there either, or does no
-// harm twice.
+// isKnown reports whether something need not be asked for: what the last root there names, what
+// is in the destination already, and what is related to an image that was not there, which is
+// missing as well or does no harm twice.
 func (m *mirroring) isKnown(from layout.Repository, desc ocispec.Descriptor) (there, known bool) {
 	if m.config.Check {
 		return false, false
@@ -131,7 +131,7 @@ func (m *mirroring) isKnown(from layout.Repository, desc ocispec.Descriptor) (th
 	return there, known
 }
 
-// image copies an image, then what is related to it.
+// image copies an image, and then its related manifests.
 func (m *mirroring) image(ctx context.Context, image images.Image) error {
 	from, err := m.origins.Open(ctx, image.Name, image.From)
 	if err != nil {
@@ -152,14 +152,14 @@ func (m *mirroring) image(ctx context.Context, image images.Image) error {
 	m.took(desc, there)
 	group, ctx := errgroup.WithContext(ctx)
 	for _, related := range image.Related {
-		if related.Via != images.Inline { // else it is in the image's index
+		if related.Via != images.Inline { // otherwise it is in the image's index
 			group.Go(func() error { return m.related(ctx, image, from, related, there) })
 		}
 	}
 	return group.Wait()
 }
 
-// nearer is where a manifest of an image, or of what is related to it, is copied from.
+// nearer returns the repository to copy a manifest of an image, or a related one, from.
 func (m *mirroring) nearer(ctx context.Context, image images.Image, from layout.Repository, desc ocispec.Descriptor) (layout.Repository, error) {
 	if m.config.DryRun {
 		return from, nil
@@ -167,7 +167,7 @@ func (m *mirroring) nearer(ctx context.Context, image images.Image, from layout.
 	return m.shared.Nearer(ctx, m.dst, image.Digest, from, desc)
 }
 
-// related copies what is related to an image. beside says that the image was there.
+// related copies the related manifests of an image. beside reports whether the image was there.
 func (m *mirroring) related(ctx context.Context, image images.Image, from layout.Repository, related images.Related, beside bool) error {
 	desc := ocispec.Descriptor{MediaType: related.MediaType, Digest: related.Digest, Size: related.Size}
 	m.mu.Lock()
@@ -194,7 +194,7 @@ func (m *mirroring) related(ctx context.Context, image images.Image, from layout
 	return nil
 }
 
-// took notes what the destination did not have.
+// took records what the destination did not have.
 func (m *mirroring) took(desc ocispec.Descriptor, there bool) {
 	if !there {
 		m.mu.Lock()
@@ -203,8 +203,8 @@ func (m *mirroring) took(desc ocispec.Descriptor, there bool) {
 	}
 }
 
-// foreseen is a target that nothing is written to. One that may not be read has
-// nothing.
+// foreseen is a target that nothing is written to. A destination that cannot be read counts as
+// empty.
 type foreseen struct {
 	transfer.Target
 	client *registry.Client

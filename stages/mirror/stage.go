@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package mirror implements the mirror stage: it copies every image, and what is
-// published beside it, into the destination repository.
+// Package mirror implements the mirror stage: it copies every image, and what is published
+// beside it, into the destination repository.
 //
-//	images   images.List, as discover left it
+//	images   images.List, as written by discover
 //	→ moved  images.Moved
 //
-// Manifests are copied byte for byte, so that every digest stays, and a manifest is
-// pushed when all that it names is there: blobs, then manifests from the bottom
-// up, then what is related to them. A blob or manifest that several images share
-// moves once. Nothing gets a tag: an application that is cut off here has none.
+// Manifests are copied byte for byte, so that every digest is kept, and a manifest is pushed
+// once everything that it names is there: first blobs, then manifests from the bottom up, then
+// related manifests. A blob or manifest that several images share is copied once. Nothing is
+// tagged, so an interrupted copy leaves no tag.
 //
-// An index that the destination has is trusted to have its children, and so is the
-// root that was pushed there last; Check walks instead. Layers that may not be
-// distributed are left where their URLs say they are.
+// An index that the destination has is trusted to have its children, and so is the root that
+// was pushed there last; with Check they are walked instead. Layers that must not be
+// distributed stay where their URLs lead.
 //
-// The stage is not cached: a registry may have lost what it was given.
+// The stage is not cached, because a registry may have lost its content.
 package mirror
 
 import (
@@ -37,7 +37,7 @@ var configSchema json.RawMessage
 type Config struct {
 	// Repository to copy to, without tag or digest.
 	Repository string `json:"repository"`
-	// Check walks what the destination has.
+	// Check walks what the destination has instead of trusting it.
 	Check bool `json:"check,omitempty"`
 	// DryRun copies nothing, and counts what would be copied.
 	DryRun bool `json:"dryRun,omitempty"`
@@ -64,7 +64,8 @@ type Stage struct {
 	shared  *transfer.Shared
 }
 
-// New makes the stage. What is shared with other runs moves once; nil shares nothing.
+// New returns the stage. Content that is shared with other runs is copied once; nil shares
+// nothing.
 func New(config Config, origins images.Origins, shared *transfer.Shared) (*Stage, error) {
 	if err := engine.Mistaken("repository", artifact.CheckRepository(config.Repository)); err != nil {
 		return nil, err

@@ -30,11 +30,11 @@ type pusher struct {
 	check      bool
 
 	content, statements ocispec.Descriptor
-	elsewhere           map[digest.Digest]bool // what the root lists besides: mirror copied it
+	elsewhere           map[digest.Digest]bool // what else the root lists: mirror copied it
 	rootData            []byte
 	signatures          []ocispec.Descriptor
 
-	was   map[string]digest.Digest // what tags lead to; "" is nothing
+	was   map[string]digest.Digest // the digests of tags; "" if there is none
 	whole bool                     // every tag of the application leads to it already
 }
 
@@ -43,7 +43,7 @@ type step struct {
 	do   func(context.Context) error
 }
 
-// steps are in the order in which a reader may look.
+// steps returns the steps in an order in which no reader finds anything incomplete.
 func (p *pusher) steps() []step {
 	return []step{
 		{"content and statements", func(ctx context.Context) error { return p.manifests(ctx, p.content, p.statements) }},
@@ -56,8 +56,8 @@ func (p *pusher) steps() []step {
 	}
 }
 
-// Tags are all that an application gets: those of its images and of what is related
-// to them, then of its content, and of the root. An image's tag stands once.
+// Tags returns all tags of an application: those of its images and related manifests, of its
+// content, and of the root. A tag of an image is listed once.
 func Tags(repository string, root, content ocispec.Descriptor, tags []string, list []images.Image) []transfer.Tagged {
 	return slices.Concat(imageTags(repository, list), contentTags(content, tags), rootTags(root, tags))
 }
@@ -87,7 +87,7 @@ func contentTags(content ocispec.Descriptor, tags []string) []transfer.Tagged {
 	return out
 }
 
-// rootTags has the tag that results are called by last.
+// rootTags returns the tags of the root. The one by which results name it comes last.
 func rootTags(root ocispec.Descriptor, tags []string) []transfer.Tagged {
 	var out []transfer.Tagged
 	for _, tag := range slices.Backward(tags) {
@@ -100,8 +100,8 @@ func (p *pusher) all() []transfer.Tagged {
 	return Tags(p.repository.Name(), p.made.Root, p.content, p.tags, p.images)
 }
 
-// ask finds out what the tags lead to. Where those of the application lead to it
-// already, the others were written before them, and are looked at with check only.
+// ask looks up the tags. If those of the application lead to it already, the others were
+// written before them, and are looked up only with Check.
 func (p *pusher) ask(ctx context.Context) (err error) {
 	own := slices.Concat(contentTags(p.content, p.tags), rootTags(p.made.Root, p.tags))
 	if p.was, err = p.copier.Plan(ctx, own); err != nil {
@@ -116,17 +116,17 @@ func (p *pusher) ask(ctx context.Context) (err error) {
 	return err
 }
 
-// isKnown reports what need not be asked: the root is written whatever is there, and
+// isKnown reports whether something need not be asked for: the root is always written, and
 // mirror has copied what it lists besides content and statements.
 func (p *pusher) isKnown(_ layout.Repository, desc ocispec.Descriptor) (there, known bool) {
 	return p.elsewhere[desc.Digest], p.elsewhere[desc.Digest] || desc.Digest == p.made.Root.Digest
 }
 
-// signed pushes the signatures, which are entered as referrers later.
+// signed pushes the signatures, which are added to the lists of referrers later.
 func (p *pusher) signed(ctx context.Context) error { return p.manifests(ctx, p.signatures...) }
 
-// manifests pushes manifests that are in the store. One that is there already is
-// likely to be listed.
+// manifests pushes manifests that are in the store. One that is already there is probably
+// listed.
 func (p *pusher) manifests(ctx context.Context, list ...ocispec.Descriptor) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, desc := range list {
@@ -148,14 +148,14 @@ func (p *pusher) manifests(ctx context.Context, list ...ocispec.Descriptor) erro
 	return group.Wait()
 }
 
-// referrers enters manifests at the fallback tags of their subjects where the
-// registry does not list them itself.
+// referrers adds manifests to the fallback tags of their subjects if the registry does not list
+// them itself.
 func (p *pusher) referrers(ctx context.Context) error {
 	p.copier.Note(p.mirrored.Referrers...)
 	return p.copier.List(ctx, nil)
 }
 
-// setTags sets tags side by side, but those that are set.
+// setTags sets tags concurrently, except those that are already set.
 func (p *pusher) setTags(ctx context.Context, from layout.Repository, tags []transfer.Tagged) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, tag := range tags {
@@ -172,7 +172,7 @@ func (p *pusher) contentTags(ctx context.Context) error {
 	return p.setTags(ctx, p.made, contentTags(p.content, p.tags))
 }
 
-// rootTags sets the tag that results are called by last.
+// rootTags sets the tags of the root, last the one by which results name it.
 func (p *pusher) rootTags(ctx context.Context) error {
 	for _, tag := range rootTags(p.made.Root, p.tags) {
 		if err := p.copier.Tag(ctx, p.made, tag.Desc, tag.Tag); err != nil {

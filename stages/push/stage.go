@@ -1,28 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package push implements the push stage: it uploads content, statements and root,
-// and then sets the tags, the one that people use last. Whoever sees a tag finds
-// everything that it leads to.
+// Package push implements the push stage: it uploads content, statements and root, and then
+// sets the tags, last the one that people use. Everything behind a visible tag is complete.
 //
 //	root     the root index; its content and attestation manifests, and their
 //	         blobs, are in the store
 //	tags     artifact.MediaTypeTags, the first one is what results are called by
 //	images   images.List: which tag each image gets
 //	moved    images.Moved of mirror: that images and what is beside them are there
-//	signatures  of root and content, may be left out: an index of their manifests
+//	signatures  of root and content, optional: an index of their manifests
 //	→ pushed Pushed
 //
-// First goes everything by its digest: content, statements, root, signatures. Then
-// what readers of a digest look for: the lists of referrers, the tags of signatures. Then the
-// tags of images, of the content, and of the root. A push that is cut off has
-// changed no tag that leads to anything incomplete.
+// Content, statements, root and signatures are first pushed by digest. Then come the lists of
+// referrers and the tags of signatures, which readers of a digest look for, and last the tags
+// of the images, of the content, and of the root. An interrupted push has changed no tag that
+// leads to anything incomplete.
 //
-// Where every tag leads to this root already there is nothing to do but to sign, as
-// they were written last; Check looks at all of it.
+// If every tag leads to this root already, only signatures are pushed, because the tags were
+// written last; Check looks at everything.
 //
-// Every tag that led to something else before is told.
+// Every tag that led to something else before is reported.
 //
-// The stage is not cached: a registry may have lost what it was given.
+// The stage is not cached, because a registry may have lost its content.
 package push
 
 import (
@@ -44,21 +43,21 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// MediaType is of the document that says what was pushed.
+// MediaType is the media type of a [Pushed] document.
 const MediaType = "application/vnd.tape.pushed.v1+json"
 
-// Pushed says where everything is now.
+// Pushed describes what was pushed.
 type Pushed struct {
 	Repository string        `json:"repository"`
 	Root       string        `json:"root"`    // REPO:TAG@DIGEST
 	Content    string        `json:"content"` // REPO:manifests.TAG@DIGEST
 	Tags       []string      `json:"tags"`
 	Images     []PushedImage `json:"images"` // sorted by source
-	// MovedTags are those that led to something else before, sorted.
+	// MovedTags are the tags that led to something else before, sorted.
 	MovedTags []transfer.MovedTag `json:"moved_tags"`
 }
 
-// PushedImage is an image under the name that the manifests have for it.
+// PushedImage is an image under the name that the manifests use.
 type PushedImage struct {
 	Source string        `json:"source"`
 	Digest digest.Digest `json:"digest"`
@@ -72,9 +71,9 @@ var configSchema json.RawMessage
 type Config struct {
 	// Repository to push to, without tag or digest.
 	Repository string `json:"repository"`
-	// Check looks at what the destination has even where its tags are right.
+	// Check looks at what the destination has even if its tags are correct.
 	Check bool `json:"check,omitempty"`
-	// Immutable refuses to move a tag that leads elsewhere.
+	// Immutable refuses to move a tag that leads to another root.
 	Immutable bool `json:"immutable,omitempty"`
 }
 
@@ -98,7 +97,7 @@ type Stage struct {
 	config Config
 }
 
-// New makes the stage.
+// New returns the stage.
 func New(config Config, client *registry.Client) (*Stage, error) {
 	if err := engine.Mistaken("repository", artifact.CheckRepository(config.Repository)); err != nil {
 		return nil, err
@@ -130,7 +129,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	}
 	steps := p.steps()
 	if p.whole && !s.config.Check {
-		// It may not have been signed then, or by another key.
+		// It may have been signed by another key, or not at all.
 		p.mirrored.Referrers = nil
 		steps = []step{{"signatures", p.signed}, {"referrers", p.referrers}}
 	}
@@ -199,7 +198,7 @@ func (p *pusher) read(ctx context.Context, inputs map[string]ocispec.Descriptor)
 	return nil
 }
 
-// Describe says where everything is once it is pushed.
+// Describe returns the description of what is pushed.
 func Describe(repository string, root, content digest.Digest, tags []string, list []images.Image) Pushed {
 	pushed := Pushed{
 		Repository: repository,
