@@ -61,6 +61,7 @@ const dependencies = `
 	< stages/files, stages/images, stages/vcs
 	< stages/rendering
 	< stages/manifests
+	< stages/credentials
 	< stages/artifact
 	< NOUNS;
 

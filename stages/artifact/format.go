@@ -64,6 +64,7 @@ const (
 	PredicateSource     = predicateBase + "/source/v1"
 	PredicateTransform  = predicateBase + "/transform/v1"
 	PredicateSPDX       = "https://spdx.dev/Document/v2.3"
+	PredicateSecrets    = predicateBase + "/secrets/v1"
 	PredicatePromotion  = predicateBase + "/promotion/v1"
 	PredicateSummary    = "https://slsa.dev/verification_summary/v1"
 	PredicateSignature  = "https://sigstore.dev/cosign/sign/v1"

@@ -142,6 +142,12 @@ type Transform struct {
 	Fields     json.RawMessage    `json:"fields,omitempty"`     // image fields that the pipeline added
 }
 
+// Secrets is the predicate of PredicateSecrets: what the subjects hold in plain text, and why
+// the pipeline accepts that. It has no values.
+type Secrets struct {
+	Accepted []images.Credential `json:"accepted"` // sorted by file
+}
+
 // Input is a file that a transform read.
 type Input struct {
 	Name   string            `json:"name"`

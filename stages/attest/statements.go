@@ -25,7 +25,7 @@ const (
 	orderImageRef = 2
 )
 
-// statements returns the statements in order: provenance, sources, renders, edits.
+// statements returns the statements in order: provenance, sources, renders, edits, secrets.
 // Content is the digest of the content manifest.
 func (k *known) statements(content digest.Digest) ([]artifact.Statement, error) {
 	var out []artifact.Statement
@@ -56,7 +56,8 @@ func (k *known) statements(content digest.Digest) ([]artifact.Statement, error) 
 	if err := add(artifact.PredicateTransform, predicate, subject...); err != nil {
 		return nil, err
 	}
-	return out, nil
+	secrets, subject := k.secrets()
+	return out, add(artifact.PredicateSecrets, secrets, subject...)
 }
 
 func resource(name string, d digest.Digest) artifact.Resource {
@@ -316,6 +317,27 @@ func (k *known) imageRef() (artifact.Transform, []artifact.Resource) {
 		if r, ok := rename(e); ok {
 			out.Excluded = append(out.Excluded, r)
 		}
+	}
+	return out, subject
+}
+
+// secrets returns the predicate and subjects of the statement about credentials that the
+// pipeline accepts in plain text; no subject if there are none.
+func (k *known) secrets() (out artifact.Secrets, subject []artifact.Resource) {
+	in := make(map[string]artifact.ListedFile, len(k.listing))
+	for _, file := range k.listing {
+		in[file.From] = file
+	}
+	for _, c := range k.report.Credentials {
+		file, ok := in[c.File]
+		if !ok || c.Reason == "" {
+			continue
+		}
+		if len(subject) == 0 || subject[len(subject)-1].Name != file.Name {
+			subject = append(subject, resource(file.Name, file.Digest))
+		}
+		c.File = file.Name
+		out.Accepted = append(out.Accepted, c)
 	}
 	return out, subject
 }

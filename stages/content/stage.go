@@ -214,6 +214,7 @@ func warnings(chosen []files.File, report images.Report, environments artifact.E
 			}
 		}
 	}
+	out = append(out, plain(stored, report.Credentials)...)
 	type identity struct{ environment, group, kind, namespace, name string }
 	first := make(map[identity]images.Object)
 	for _, o := range report.Objects {
@@ -234,6 +235,35 @@ func warnings(chosen []files.File, report images.Report, environments artifact.E
 		} else {
 			first[id] = o
 		}
+	}
+	return out
+}
+
+// mostKeys is how many credentials a warning names.
+const mostKeys = 8
+
+// plain returns a warning for each object that holds credentials in plain text which the
+// pipeline does not accept. It names their keys, and never their values.
+func plain(stored map[string]bool, all []images.Credential) []string {
+	type object struct{ file, kind, namespace, name string }
+	of := func(c images.Credential) object { return object{c.File, c.Kind, c.Namespace, c.Name} }
+	all = slices.DeleteFunc(slices.Clone(all), func(c images.Credential) bool { return !stored[c.File] || c.Reason != "" })
+	var out []string
+	for len(all) > 0 {
+		n := 1 // of the object
+		for n < len(all) && of(all[n]) == of(all[0]) {
+			n++
+		}
+		var keys []string
+		for _, c := range all[:min(n, mostKeys)] {
+			keys = append(keys, fmt.Sprintf("%s (%s)", c.Key, c.What))
+		}
+		if more := n - mostKeys; more > 0 {
+			keys = append(keys, fmt.Sprintf("%d more", more))
+		}
+		out = append(out, fmt.Sprintf("%s: %s %s holds in plain text, for everybody who can pull the artifact: %s; seal it, have the cluster fetch it, or accept it with a reason (secrets.accept)",
+			images.Place(all[0].File, all[0].Line, all[0].Column), all[0].Kind, all[0].Name, strings.Join(keys, ", ")))
+		all = all[n:]
 	}
 	return out
 }

@@ -196,6 +196,25 @@ type Mention struct {
 	Source
 }
 
+// Credential is a credential that stands in an object in plain text. Its value is nowhere but
+// in the manifest.
+type Credential struct {
+	File      string `json:"file"`
+	Line      int    `json:"line"`
+	Column    int    `json:"column"`
+	Pointer   string `json:"pointer"` // JSON pointer of the field
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+	// Key is what people call the value: a key of a Secret or ConfigMap, or the name of a
+	// variable.
+	Key string `json:"key"`
+	// What describes the credential: "a private key".
+	What string `json:"what"`
+	// Reason is why the pipeline accepts it; "" if it does not.
+	Reason string `json:"reason,omitempty"`
+}
+
 // Report is the result of scan. Every list is sorted: references by Source,
 // locations by file, document and offset, the others by file and line.
 type Report struct {
@@ -207,6 +226,8 @@ type Report struct {
 	Excluded []Reference `json:"excluded,omitempty"`
 	// Mentions are images that no object runs.
 	Mentions []Mention `json:"mentions,omitempty"`
+	// Credentials are those in plain text.
+	Credentials []Credential `json:"credentials,omitempty"`
 }
 
 // Image is a resolved reference.

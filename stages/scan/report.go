@@ -19,6 +19,7 @@ type fileReport struct {
 	skipped      []images.Skipped
 	objects      []images.Object
 	mentions     []images.Mention
+	credentials  []images.Credential
 }
 
 // report joins the batches of a file and converts offsets to lines and columns.
@@ -41,6 +42,7 @@ func (scan *fileScan) report() fileReport {
 		all.placeholders = append(all.placeholders, b.placeholders...)
 		all.mentions = append(all.mentions, b.mentions...)
 		all.objects = append(all.objects, b.objects...)
+		all.credentials = append(all.credentials, b.credentials...)
 		all.strangers = append(all.strangers, b.strangers...)
 		all.empty = cmp.Or(all.empty, b.empty)
 		if all.err == nil {
@@ -67,6 +69,7 @@ func (scan *fileScan) report() fileReport {
 		}
 		out.skipped = []images.Skipped{{File: scan.name, Reason: reason}}
 	default:
+		out.credentials = scan.locateCredentials(all.credentials)
 		at := scan.file.Positions()
 		for _, s := range all.strangers {
 			line, _ := at.At(s.offset)
@@ -139,6 +142,7 @@ func merge(all []fileReport, exclude patterns) *images.Report {
 		out.Skipped = append(out.Skipped, f.skipped...)
 		out.Objects = append(out.Objects, f.objects...)
 		out.Mentions = append(out.Mentions, f.mentions...)
+		out.Credentials = append(out.Credentials, f.credentials...)
 	}
 	for k, at := range locations {
 		slices.SortStableFunc(at, func(a, b images.Location) int {
@@ -160,6 +164,7 @@ func merge(all []fileReport, exclude patterns) *images.Report {
 	slices.SortStableFunc(out.Placeholders, func(a, b images.Placeholder) int { return cmp.Compare(a.File, b.File) })
 	slices.SortStableFunc(out.Skipped, func(a, b images.Skipped) int { return cmp.Compare(a.File, b.File) })
 	slices.SortStableFunc(out.Mentions, func(a, b images.Mention) int { return cmp.Compare(a.File, b.File) })
+	slices.SortStableFunc(out.Credentials, func(a, b images.Credential) int { return cmp.Compare(a.File, b.File) })
 	slices.SortStableFunc(out.Objects, func(a, b images.Object) int { return cmp.Compare(a.File, b.File) })
 	return out
 }

@@ -25,6 +25,8 @@
 // A value in an image field that something else replaces later is a placeholder. Status,
 // custom resource definitions, comments and the names of objects are not searched.
 //
+// The scan also finds credentials that objects hold in plain text.
+//
 // # Which files are part of the application
 //
 // A file is part of the application if the report's Objects list it. Every other file is
@@ -79,6 +81,8 @@ type Config struct {
 	// SkipSealed suppresses the warning about images that stay as written because the
 	// object is sealed by sops or by a signature.
 	SkipSealed bool `json:"skipSealed,omitempty"`
+	// Accept are credentials in plain text that are no reason for a warning.
+	Accept []Accepted `json:"accept,omitempty"`
 }
 
 // Field describes places in objects that contain image references, or that do not.
@@ -153,6 +157,8 @@ type Stage struct {
 	exclude     patterns
 	skipInvalid bool
 	skipSealed  bool
+	accept      []Accepted
+	imagesOnly  bool // credentials are not looked for
 }
 
 // New returns the stage, or an error that names what is wrong with the configuration.
@@ -161,7 +167,7 @@ func New(c Config) (*Stage, error) {
 	if err != nil {
 		return nil, engine.Mistaken("fields", err)
 	}
-	return &Stage{catalogue: known, exclude: c.Exclude, skipInvalid: c.SkipInvalid, skipSealed: c.SkipSealed}, nil
+	return &Stage{catalogue: known, exclude: c.Exclude, skipInvalid: c.SkipInvalid, skipSealed: c.SkipSealed, accept: c.Accept}, nil
 }
 
 // Run implements [engine.Stage].
@@ -304,12 +310,13 @@ func (s *Stage) Scan(ctx context.Context, in []files.File) (*images.Report, erro
 	return s.scan(ctx, in, newBudget(in))
 }
 
-// ScanEach is Scan of each file by itself, whatever lies beside it. The files are of
-// one application, and cost no more than that may.
+// ScanEach is Scan of each file by itself, whatever lies beside it, for images alone. The
+// files are of one application, and cost no more than that may.
 func (s *Stage) ScanEach(ctx context.Context, in []files.File, visit func(*images.Report)) error {
-	b := newBudget(in)
+	each, b := *s, newBudget(in)
+	each.imagesOnly = true
 	for _, f := range in {
-		report, err := s.scan(ctx, []files.File{f}, b)
+		report, err := each.scan(ctx, []files.File{f}, b)
 		if err != nil {
 			return err
 		}
@@ -384,8 +391,10 @@ type batchScan struct {
 	documents int
 	objects   []object
 	strangers []stranger // documents that are not objects
-	empty     string     // why a document that could be an object contains none
-	err       *images.Skipped
+	// credentials are those of the objects.
+	credentials []credential
+	empty       string // why a document that could be an object contains none
+	err         *images.Skipped
 }
 
 type object struct {
@@ -487,6 +496,9 @@ func (s *Stage) scanDocument(f *manifests.File, doc *manifests.Document, b *batc
 			},
 			offset: doc.Offset(o.Node),
 		})
+		if !s.imagesOnly {
+			s.credentials(f, doc, o, b, left)
+		}
 	}
 	if o, ok := doc.Unversioned(); ok {
 		found = append(found, o)

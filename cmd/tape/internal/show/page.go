@@ -252,6 +252,8 @@ func statementTitle(s artifact.ViewStatement) string {
 			return "Image references that were pinned"
 		}
 		return "What was done: " + of.Kind
+	case artifact.PredicateSecrets:
+		return "Secrets in plain text that are accepted"
 	case artifact.PredicateSPDX:
 		return "SBOM of the application"
 	}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package credentials
+
+import "strings"
+
+// assigned returns the credentials that a text assigns to names: password: x, TOKEN="x",
+// "secretKey": "x", --password=x, in any language that does so.
+func assigned(text string) []Hit {
+	if strings.IndexByte(text, ':') < 0 && strings.IndexByte(text, '=') < 0 {
+		return nil
+	}
+	in := comments{text: text}
+	var hits []Hit
+	for i := 0; i < len(text); {
+		if !nameByte(text[i]) {
+			i++
+			continue
+		}
+		from := i
+		for i < len(text) && nameByte(text[i]) {
+			i++
+		}
+		class := classOf(text[from:i])
+		if class == ordinary {
+			continue
+		}
+		v := assignedValue(text, i)
+		name := text[max(from, i-maxShownName):i]
+		i = max(i, v.to) // so that no value is looked at twice
+		value := text[v.from:v.to]
+		if !v.whole || value == "" || !class.takes(value) || !v.quoted && isExpression(value) || in.hold(from) {
+			continue
+		}
+		hits = append(hits, Hit{What: class.what(), Name: strings.Trim(name, "-."), From: v.from, To: v.to})
+	}
+	return hits
+}
+
+// maxShownName is how much of a name is shown, from its end.
+const maxShownName = 64
+
+func nameByte(c byte) bool { return alnum(c) || c == '_' || c == '-' || c == '.' }
+
+// assignment is the value that is assigned to a name, at an index of the text.
+type assignment struct {
+	from, to int
+	whole    bool // the value ends there: what follows is neither prose nor code
+	quoted   bool
+}
+
+// maxEscapes is how many backslashes a quote may have: "{\"a\": \"{\\\"b\\\": …
+const maxEscapes = 4
+
+// assignedValue returns the value that follows a name; none if no value does.
+func assignedValue(text string, i int) assignment {
+	const blank, quotes = " \t", "\"'`"
+	skip := func(of string) {
+		for i < len(text) && strings.IndexByte(of, text[i]) >= 0 {
+			i++
+		}
+	}
+	var none assignment
+	closing := i
+	skip(`\"'`) // of a name in quotes, which may be escaped
+	closed := i > closing
+	skip(blank)
+	if i >= len(text) {
+		return none
+	}
+	separator := text[i]
+	if separator != ':' && separator != '=' {
+		return none
+	}
+	i++
+	if i < len(text) && strings.IndexByte("=~>:", text[i]) >= 0 {
+		return none // a comparison
+	}
+	before := i
+	skip(blank)
+	if i >= len(text) || separator == ':' && i == before && !closed && strings.IndexByte(quotes, text[i]) < 0 {
+		return none // host:port
+	}
+	slashes := i
+	skip(`\`)
+	if i < len(text) && strings.IndexByte(quotes, text[i]) >= 0 {
+		if i-slashes > maxEscapes {
+			return none
+		}
+		i++
+		n := strings.Index(text[i:], text[slashes:i])
+		if n < 0 {
+			return none
+		}
+		return assignment{i, i + n, strings.IndexByte(text[i:i+n], '\n') < 0, true}
+	}
+	end := slashes
+	for end < len(text) && text[end] > ' ' && strings.IndexByte(",;&\"'`<>(){}[]|\\", text[end]) < 0 {
+		end++
+	}
+	// Behind it the line ends, or the next assignment begins: all else is prose, or code.
+	rest := text[end:min(len(text), end+16)]
+	next := strings.TrimLeft(rest, blank)
+	whole := next == "" || strings.IndexByte("\r\n,;&}\"'", next[0]) >= 0 || next[0] == '#' && next != rest
+	return assignment{slashes, end, whole, false}
+}
+
+// isExpression reports whether a value without quotes is one in code: a call, a field, a
+// variable.
+func isExpression(value string) bool {
+	word := true
+	for i := range len(value) {
+		word = word && (alnum(value[i]) || value[i] == '_' || value[i] == '.')
+	}
+	return word && (strings.Contains(value, ".") && !strings.ContainsAny(value, "0123456789") || classOf(value) != ordinary)
+}
+
+// comments finds the comments in a text: in whole lines, and behind a # at the end of one. It is
+// asked for positions in ascending order.
+type comments struct {
+	text       string
+	next, from int // the end of the current line, and where a comment begins in it
+}
+
+// hold reports whether a position is in a comment.
+func (c *comments) hold(at int) bool {
+	for at >= c.next && c.next < len(c.text) {
+		start := c.next
+		line := c.text[start:]
+		if n := strings.IndexByte(line, '\n'); n >= 0 {
+			line = line[:n+1]
+		}
+		c.next = start + len(line)
+		c.from = c.next
+		if isComment(strings.TrimLeft(line, " \t")) {
+			c.from = start
+			continue
+		}
+		for _, mark := range []string{" #", "\t#"} {
+			if n := strings.Index(line, mark); n >= 0 {
+				c.from = min(c.from, start+n)
+			}
+		}
+	}
+	return at >= c.from
+}
+
+// isComment reports whether a line is a comment in one of the languages of files.
+func isComment(line string) bool {
+	if strings.HasPrefix(line, "--") {
+		return len(line) < 3 || !alnum(line[2]) // else it is a flag
+	}
+	for _, mark := range []string{"#", "//", ";", "* ", "/*", "%", "<!--"} {
+		if strings.HasPrefix(line, mark) {
+			return true
+		}
+	}
+	return false
+}

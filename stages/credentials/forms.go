@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package credentials
+
+import (
+	"encoding/base64"
+	"strings"
+)
+
+// form is that of the tokens of a service: a prefix that nothing else has, and characters.
+type form struct {
+	what   string
+	prefix string
+	// least and most are how many characters follow; most 0 means any number.
+	least, most int
+	of          alphabet
+}
+
+// alphabet is what a token consists of, after its prefix.
+type alphabet func(c byte) bool
+
+func alnum(c byte) bool    { return lower(c) || upper(c) || digit(c) }
+func lower(c byte) bool    { return c >= 'a' && c <= 'z' }
+func upper(c byte) bool    { return c >= 'A' && c <= 'Z' }
+func digit(c byte) bool    { return c >= '0' && c <= '9' }
+func hex(c byte) bool      { return digit(c) || c >= 'a' && c <= 'f' }
+func word(c byte) bool     { return alnum(c) || c == '_' }
+func url64(c byte) bool    { return alnum(c) || c == '_' || c == '-' }
+func dotted(c byte) bool   { return url64(c) || c == '.' }
+func capitals(c byte) bool { return upper(c) || digit(c) }
+
+// forms are those that the services document.
+var forms = []form{
+	{"an AWS access key", "AKIA", 16, 16, capitals},
+	{"an AWS access key", "ASIA", 16, 16, capitals},
+	{"a Google API key", "AIza", 35, 35, url64},
+	{"a Google OAuth secret", "GOCSPX-", 28, 28, url64},
+	{"a Google access token", "ya29.", 30, 0, dotted},
+	{"a GitHub token", "ghp_", 36, 36, alnum},
+	{"a GitHub token", "gho_", 36, 36, alnum},
+	{"a GitHub token", "ghu_", 36, 36, alnum},
+	{"a GitHub token", "ghs_", 36, 0, alnum},
+	{"a GitHub token", "ghr_", 36, 0, alnum},
+	{"a GitHub token", "github_pat_", 60, 0, word},
+	{"a GitLab token", "glpat-", 20, 0, dotted},
+	{"a GitLab token", "gldt-", 20, 0, dotted},
+	{"a GitLab token", "glrt-", 20, 0, dotted},
+	{"a Slack token", "xoxb-", 20, 0, url64},
+	{"a Slack token", "xoxp-", 20, 0, url64},
+	{"a Slack token", "xoxa-", 20, 0, url64},
+	{"a Slack token", "xoxs-", 20, 0, url64},
+	{"a Slack token", "xapp-", 20, 0, url64},
+	{"a Slack webhook", "hooks.slack.com/services/T", 30, 0, func(c byte) bool { return alnum(c) || c == '/' }},
+	{"a Stripe key", "sk_live_", 20, 0, alnum},
+	{"a Stripe key", "rk_live_", 20, 0, alnum},
+	{"a Stripe key", "sk_test_", 20, 0, alnum},
+	{"a Stripe webhook secret", "whsec_", 30, 0, alnum},
+	{"a SendGrid key", "SG.", 60, 70, dotted},
+	{"an npm token", "npm_", 36, 36, alnum},
+	{"a PyPI token", "pypi-AgE", 60, 0, url64},
+	{"a Docker Hub token", "dckr_pat_", 27, 0, url64},
+	{"a Docker Hub token", "dckr_oat_", 27, 0, url64},
+	{"a Vault token", "hvs.", 24, 0, dotted},
+	{"a Vault token", "hvb.", 24, 0, dotted},
+	{"an age key", "AGE-SECRET-KEY-1", 58, 58, capitals},
+	{"a DigitalOcean token", "dop_v1_", 64, 64, hex},
+	{"a Grafana token", "glsa_", 32, 0, word},
+	{"a Databricks token", "dapi", 32, 32, hex},
+	{"a Shopify token", "shpat_", 32, 32, hex},
+	{"a Hugging Face token", "hf_", 34, 34, alnum},
+	{"a New Relic key", "NRAK-", 27, 27, capitals},
+	{"a Pulumi token", "pul-", 40, 40, hex},
+	{"an Anthropic key", "sk-ant-", 40, 0, url64},
+	{"an OpenAI key", "sk-proj-", 40, 0, url64},
+}
+
+// formed returns what is a credential by its form alone.
+func formed(text string) []Hit {
+	hits := privateKeys(text)
+	for i := range forms {
+		hits = forms[i].in(text, hits)
+	}
+	hits = jwts(text, hits)
+	return passwordURLs(text, hits)
+}
+
+// in appends the tokens of a form. A token is not part of a longer word.
+func (f *form) in(text string, hits []Hit) []Hit {
+	for at := 0; ; {
+		i := strings.Index(text[at:], f.prefix)
+		if i < 0 {
+			return hits
+		}
+		from := at + i
+		end := from + len(f.prefix)
+		for end < len(text) && f.of(text[end]) {
+			end++
+		}
+		at = end
+		n := end - from - len(f.prefix)
+		if n < f.least || f.most > 0 && n > f.most || from > 0 && url64(text[from-1]) || end < len(text) && url64(text[end]) {
+			continue
+		}
+		if isInvented(text[from+len(f.prefix) : end]) {
+			continue
+		}
+		hits = append(hits, Hit{What: f.what, From: from, To: end})
+	}
+}
+
+// privateKeys returns the private keys in PEM, also those with their line breaks as \n.
+func privateKeys(text string) []Hit {
+	const begin, dashes, most, least = "-----BEGIN ", "-----", 40, 40
+	var hits []Hit
+	for at := 0; ; {
+		i := strings.Index(text[at:], begin)
+		if i < 0 {
+			return hits
+		}
+		from := at + i
+		at = from + len(begin)
+		label, _, ok := strings.Cut(text[at:min(len(text), at+most)], dashes)
+		if !ok || !strings.HasSuffix(strings.TrimSuffix(label, " BLOCK"), "PRIVATE KEY") {
+			continue
+		}
+		at += len(label) + len(dashes)
+		to := len(text)
+		if end := strings.Index(text[at:], dashes); end >= 0 {
+			to = at + end
+		}
+		body := text[at:to]
+		at = to
+		if len(body) < least || strings.Contains(body[:least], "...") || isPlaceholder(strings.Trim(body, " \t\r\n\\")) {
+			continue // an example
+		}
+		hits = append(hits, Hit{What: "a private key", From: from, To: to})
+	}
+}
+
+// jwts appends JSON Web Tokens that are signed.
+func jwts(text string, hits []Hit) []Hit {
+	const prefix = "eyJ" // {"
+	for at := 0; ; {
+		i := strings.Index(text[at:], prefix)
+		if i < 0 {
+			return hits
+		}
+		from := at + i
+		end := from
+		for end < len(text) && dotted(text[end]) {
+			end++
+		}
+		at = end
+		parts := strings.Split(text[from:end], ".")
+		if len(parts) != 3 || from > 0 && url64(text[from-1]) || !strings.HasPrefix(parts[1], prefix) || len(parts[2]) < 20 {
+			continue
+		}
+		if header, err := base64.RawURLEncoding.DecodeString(parts[0]); err != nil || !strings.Contains(string(header), `"alg"`) {
+			continue
+		}
+		hits = append(hits, Hit{What: "a JSON Web Token", From: from, To: end})
+	}
+}
+
+// passwordURLs appends the passwords of URLs: scheme://user:password@host.
+func passwordURLs(text string, hits []Hit) []Hit {
+	const mark = "://"
+	in := comments{text: text}
+	for at := 0; ; {
+		i := strings.Index(text[at:], mark)
+		if i < 0 {
+			return hits
+		}
+		from := at + i
+		at = from + len(mark)
+		end := at
+		for end < len(text) && text[end] > ' ' && text[end] < 0x7f && strings.IndexByte(`/?#"'<>\,`+"`", text[end]) < 0 {
+			end++
+		}
+		authority := text[at:end]
+		at = end
+		host := strings.LastIndexByte(authority, '@')
+		if host < 0 {
+			continue
+		}
+		user, password, ok := strings.Cut(authority[:host], ":")
+		if !ok || len(authority) == host+1 || isExample(authority[host+1:]) || isStandIn(user, password) || !passwordClass.takes(password) || in.hold(from) {
+			continue
+		}
+		start := end - len(authority) + len(user) + 1
+		hits = append(hits, Hit{What: "a password in a URL", From: start, To: start + len(password)})
+	}
+}
+
+// isStandIn reports whether a user and a password only say what is to stand there:
+// user:password@.
+func isStandIn(user, password string) bool {
+	switch strings.ToLower(password) {
+	case "password", "pass", "passwd", "pwd", "secret", "token", "password123":
+		switch strings.ToLower(user) {
+		case "user", "username", "usr", "name", "login", "":
+			return true
+		}
+	}
+	return false
+}
+
+// isExample reports whether a host is one that examples have.
+func isExample(host string) bool {
+	host, _, _ = strings.Cut(host, ":")
+	for _, reserved := range []string{"example.com", "example.org", "example.net", ".example", "my.host", "host"} {
+		if host == strings.TrimPrefix(reserved, ".") || strings.HasSuffix(host, "."+strings.TrimPrefix(reserved, ".")) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package credentials
+
+import (
+	"math"
+	"strings"
+)
+
+// class is what a name says of its value.
+type class uint8
+
+const (
+	ordinary      class = iota
+	secretClass         // a credential if it looks random: token, secret, API key
+	passwordClass       // a credential whatever it looks like
+)
+
+func (c class) what() string {
+	if c == passwordClass {
+		return "a password"
+	}
+	return "a token or key"
+}
+
+// takes reports whether a value of a name of the class is a credential.
+func (c class) takes(value string) bool {
+	switch c {
+	case passwordClass:
+		return isLiteral(value)
+	case secretClass:
+		return isLiteral(value) && isRandom(value)
+	}
+	return false
+}
+
+// Last words of names, in lower case.
+var (
+	passwordWords = []string{"password", "passwd", "passphrase"} // also as the end of a word: PGPASSWORD
+	passwordShort = []string{"pass", "pwd"}
+	secretWords   = []string{"secret", "token", "apikey", "authtoken", "accesstoken", "apitoken", "bearertoken", "clientsecret", "secretkey", "accesskey", "privatekey"}
+	// keyKinds are the words before key of a name whose value is secret.
+	keyKinds = []string{"api", "access", "secret", "private", "encryption", "signing", "master", "account", "shared", "auth"}
+)
+
+const maxName = 128
+
+// classOf returns what a name says of its value. It is the last word that counts: a
+// passwordFile is the name of a file, a tokenTTL is a time.
+func classOf(name string) class {
+	if len(name) > maxName {
+		name = name[len(name)-maxName:]
+	}
+	rest, last := lastWord(name)
+	for _, w := range passwordWords {
+		if strings.HasSuffix(last, w) {
+			return passwordClass
+		}
+	}
+	for _, w := range passwordShort {
+		if last == w && rest != "" && !strings.EqualFold(rest, "old") {
+			return passwordClass
+		}
+	}
+	for _, w := range secretWords {
+		if last == w {
+			return secretClass
+		}
+	}
+	_, before := lastWord(rest)
+	if last == "base" && before == "key" { // SECRET_KEY_BASE
+		return secretClass
+	}
+	if last == "key" {
+		for _, w := range keyKinds {
+			if before == w {
+				return secretClass
+			}
+		}
+	}
+	return ordinary
+}
+
+// lastWord splits off the last word of a name, in lower case: dbPassword, DB_PASSWORD and
+// db.password all end in password.
+func lastWord(name string) (rest, word string) {
+	end := len(name)
+	for end > 0 && !alnum(name[end-1]) {
+		end--
+	}
+	start := end
+	for start > 0 && alnum(name[start-1]) {
+		start--
+		// An upper case letter begins a word if a lower case one is beside it.
+		if upper(name[start]) && (start > 0 && lower(name[start-1]) || start+1 < end && lower(name[start+1])) {
+			break
+		}
+	}
+	return name[:start], strings.ToLower(name[start:end])
+}
+
+// isLiteral reports whether a value is one, and not empty, a switch, or filled in later.
+func isLiteral(value string) bool {
+	if isPlaceholder(value) || strings.HasPrefix(value, "/") || strings.HasPrefix(value, "./") {
+		return false // a path leads to the credential
+	}
+	switch strings.ToLower(value) {
+	case "true", "false", "yes", "no", "on", "off", "null", "none", "nil", "undefined", "enabled", "disabled", "required", "optional", "string", "str":
+		return false
+	}
+	return true
+}
+
+// references begin values that say where a credential is, or are encrypted.
+var references = []string{
+	"vault:", "ref+", "op://", "secret://", "secrets://", "awssm:", "gcpsm:", "ssm:", "arn:aws:", "projects/", "file:", "env:", "env.", "kms:", "akv:", "azkv:",
+	"ENC[", "ENC(", "enc:", "!vault", "$ANSIBLE_VAULT", "$", "%", "@", "-----BEGIN PGP MESSAGE", "-----BEGIN AGE ENCRYPTED", "process.env", "os.environ", "data.", "secretKeyRef", "?{",
+}
+
+// isPlaceholder reports whether a value is empty, refers to another, or is for somebody to
+// fill in.
+func isPlaceholder(value string) bool {
+	value = strings.TrimSpace(value)
+	if value == Hidden || strings.Trim(value, "*xX.-_#?") == "" {
+		return true
+	}
+	for _, prefix := range references {
+		if strings.HasPrefix(value, prefix) {
+			return true
+		}
+	}
+	for _, pair := range [][2]string{{"<", ">"}, {"{{", "}}"}, {"[[", "]]"}, {"((", "))"}, {"__", "__"}, {"{", "}"}, {"[", "]"}} {
+		if strings.HasPrefix(value, pair[0]) && strings.HasSuffix(value, pair[1]) {
+			return true
+		}
+	}
+	return strings.Contains(value, "${") || strings.Contains(value, "$(") || strings.Contains(value, "{{") || strings.Contains(value, "$__")
+}
+
+// isPublic reports whether a value of a Secret is not secret: it is empty or filled in later,
+// or consists of certificates and public keys.
+func isPublic(value string) bool {
+	value = strings.TrimSpace(value)
+	if value == "{}" || value == "[]" || value == "null" || value == `{"auths":{}}` {
+		return true
+	}
+	if value == "" || strings.HasPrefix(value, "ENC[") {
+		return true
+	}
+	for _, pair := range [][2]string{{"<", ">"}, {"${", "}"}, {"$(", ")"}, {"{{", "}}"}} {
+		if strings.HasPrefix(value, pair[0]) && strings.HasSuffix(value, pair[1]) && !strings.Contains(value, "\n") {
+			return true
+		}
+	}
+	for _, prefix := range []string{"vault:", "ref+", "op://", "-----BEGIN PGP MESSAGE", "-----BEGIN AGE ENCRYPTED", "$ANSIBLE_VAULT"} {
+		if strings.HasPrefix(value, prefix) {
+			return true
+		}
+	}
+	return isPublicPEM(value) || isPublicSSH(value)
+}
+
+// isPublicSSH reports whether every line of a text is a public key of SSH, or a host's.
+func isPublicSSH(text string) bool {
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		fields := strings.Fields(line)
+		for len(fields) > 2 && !sshKey(fields[0]) {
+			fields = fields[1:] // names of the host, or @cert-authority
+		}
+		if len(fields) < 2 || !sshKey(fields[0]) || !strings.HasPrefix(fields[1], "AAAA") {
+			return false
+		}
+	}
+	return true
+}
+
+func sshKey(name string) bool {
+	return strings.HasPrefix(name, "ssh-") || strings.HasPrefix(name, "ecdsa-sha2-") || strings.HasPrefix(name, "sk-")
+}
+
+// isPublicPEM reports whether a text consists of certificates and public keys.
+func isPublicPEM(text string) bool {
+	const begin, end = "-----BEGIN ", "-----END "
+	if !strings.HasPrefix(text, begin) {
+		return false
+	}
+	for text != "" {
+		rest, ok := strings.CutPrefix(text, begin)
+		if !ok {
+			return false
+		}
+		label, rest, ok := strings.Cut(rest, "-----")
+		if !ok || label != "CERTIFICATE" && label != "TRUSTED CERTIFICATE" && !strings.HasSuffix(label, "PUBLIC KEY") && label != "X509 CRL" {
+			return false
+		}
+		if _, rest, ok = strings.Cut(rest, end+label+"-----"); !ok {
+			return false
+		}
+		text = strings.TrimSpace(rest)
+	}
+	return true
+}
+
+// isRandom reports whether a value looks as if a machine made it up: it is long, has letters
+// and digits, and is not made of words.
+func isRandom(value string) bool {
+	const least, most, bits = 16, 4096, 3.0
+	if len(value) < least || len(value) > most || isInvented(value) {
+		return false
+	}
+	letters, digits := 0, 0
+	for i := range len(value) {
+		switch c := value[i]; {
+		case lower(c), upper(c):
+			letters++
+		case digit(c):
+			digits++
+		case c <= ' ' || c >= 0x7f || strings.IndexByte("+/=_-.~!@#%^&*:|", c) < 0:
+			return false
+		}
+	}
+	if letters == 0 || digits == 0 || strings.Contains(value, "://") || entropy(value) < bits {
+		return false
+	}
+	return !wordy(value)
+}
+
+// wordy reports whether a value consists of words and small numbers, as names of objects,
+// hosts, files and images do.
+func wordy(value string) bool {
+	longest := 0
+	for _, chunk := range strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune("-_./:@|", r) }) {
+		changes := 0
+		for i := 1; i < len(chunk); i++ {
+			if kindOf(chunk[i]) != kindOf(chunk[i-1]) {
+				changes++
+			}
+		}
+		// my, token2, v1alpha1, camelCase
+		if changes > 3 {
+			longest = max(longest, len(chunk))
+		}
+	}
+	return longest < 8
+}
+
+func kindOf(c byte) int {
+	switch {
+	case lower(c):
+		return 0
+	case upper(c):
+		return 1
+	case digit(c):
+		return 2
+	}
+	return 3
+}
+
+// entropy returns the Shannon entropy of the characters, in bits a character.
+func entropy(s string) float64 {
+	var counts [256]int
+	for i := range len(s) {
+		counts[s[i]]++
+	}
+	sum := 0.0
+	for _, n := range counts {
+		if n > 0 {
+			p := float64(n) / float64(len(s))
+			sum -= p * math.Log2(p)
+		}
+	}
+	return sum
+}
+
+// isInvented reports whether a token stands in an example: it says so, or repeats a few
+// characters.
+func isInvented(token string) bool {
+	low := strings.ToLower(token)
+	for _, w := range []string{"example", "xxxx", "your", "replace", "changeme", "placeholder", "dummy", "....", "1234567890abcdef", "0123456789abcdef"} {
+		if strings.Contains(low, w) {
+			return true
+		}
+	}
+	return entropy(token) < 2.5
+}
