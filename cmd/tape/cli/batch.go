@@ -13,14 +13,14 @@ import (
 	"github.com/taped-dev/tape/internal/regular"
 )
 
-// line is one of a list of things to do.
+// line is one item of a list of things to do.
 type line struct {
 	number int
 	words  []string
 }
 
-// readList reads a file of lines with a number of words each; # begins a comment,
-// and - is stdin. takes names the words.
+// readList reads a file of lines with a number of words each; # begins a comment, and - is
+// stdin. takes describes the words.
 func (a *program) readList(file string, least, most int, takes string) ([]line, error) {
 	read := regular.ReadArgument
 	if file == "-" {
@@ -50,7 +50,7 @@ func (a *program) readList(file string, least, most int, takes string) ([]line, 
 	return list, nil
 }
 
-// batch is what came of a list. A line that fails stops no other.
+// batch is the result of a list. A line that fails does not stop the others.
 type batch struct {
 	Results  []any          `json:"results"`
 	Failures []batchFailure `json:"failures"`
@@ -60,7 +60,7 @@ type batch struct {
 		Failed int `json:"failed"`
 	} `json:"totals"`
 
-	status int // that of a policy where nothing else failed
+	status int // that of a policy if nothing else failed
 }
 
 // batchFailure is a line that failed.
@@ -70,12 +70,12 @@ type batchFailure struct {
 	Error struct {
 		Message string `json:"message"`
 	} `json:"error"`
-	// Result is what there is all the same, such as the links of a chain that does
-	// not hold.
+	// Result is what is known despite the failure, such as the links of a chain that was not
+	// verified.
 	Result any `json:"result,omitempty"`
 }
 
-// result is that of a line, nil where there is none.
+// result returns the result of a line, nil if there is none.
 func result[T any](v *T, err error) (any, error) {
 	if v == nil {
 		return nil, err
@@ -83,8 +83,8 @@ func result[T any](v *T, err error) (any, error) {
 	return v, err
 }
 
-// each does something with every line, and prints the results as text as they come or
-// as one document at the end.
+// each calls do with every line. It prints results as text as they arrive, or as one document
+// at the end.
 func (a *program) each(ctx context.Context, list []line, do func(ctx context.Context, words []string) (any, error), text func(io.Writer, any) error) error {
 	b := newBatch()
 	for _, l := range list {
@@ -111,7 +111,7 @@ func newBatch() *batch {
 	return &batch{Results: []any{}, Failures: []batchFailure{}, status: exitPolicy}
 }
 
-// fail adds a line that failed, and says so.
+// fail records and reports a line that failed.
 func (b *batch) fail(w io.Writer, l line, result any, err error) {
 	if refused, ok := errors.AsType[*statusError](err); !errors.Is(err, engine.ErrPolicy) && (!ok || refused.code != exitPolicy) {
 		b.status = exitFailed
@@ -122,7 +122,7 @@ func (b *batch) fail(w io.Writer, l line, result any, err error) {
 	fmt.Fprintf(w, "tape: line %d: %s\n", l.number, f.Error.Message)
 }
 
-// total counts, and prints what was not printed as it came.
+// total counts, and prints what has not been printed yet.
 func (a *program) total(b *batch) error {
 	b.Totals.Done, b.Totals.Failed = len(b.Results), len(b.Failures)
 	b.Totals.Lines = b.Totals.Done + b.Totals.Failed

@@ -30,7 +30,7 @@ func (a *program) cacheCommand() *cobra.Command {
 	return cmd
 }
 
-// cacheFlags say where results are shared.
+// cacheFlags configure where results are shared.
 type cacheFlags struct {
 	repository string
 	key        string
@@ -52,7 +52,7 @@ func (f *cacheFlags) registerTrust(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&f.trust, "cache-trust", nil, "use only shared results that the public key in `FILE`, or --cache-key, signed (repeats)")
 }
 
-// cache opens the cache that the flags name; nil: none.
+// cache opens the cache that the flags name; nil if they name none.
 func (a *program) cache(ctx context.Context, f *cacheFlags, env app.Environment) (*remote.Cache, error) {
 	switch {
 	case f.keep < 0:
@@ -72,8 +72,8 @@ func (a *program) cache(ctx context.Context, f *cacheFlags, env app.Environment)
 	return env.OpenCache(s)
 }
 
-// shared opens the cache in a repository that is an argument, with the flags that say whose
-// results are used.
+// shared opens the cache in a repository given as an argument, with the flags that say whose
+// results are trusted.
 func (a *program) shared(cmd *cobra.Command, f *cacheFlags, repository string) (*remote.Cache, error) {
 	env, err := a.environment(cmd.Context())
 	if err != nil {
@@ -223,7 +223,7 @@ func (a *program) cachePrune(ctx context.Context, o store.PruneOptions) error {
 	})
 }
 
-// parseSize reads 500MiB, 1GiB, 1000 (bytes); "" is 0.
+// parseSize parses 500MiB, 1GiB, 1000 (bytes); "" is 0.
 func parseSize(s string) (int64, error) {
 	if s == "" {
 		return 0, nil

@@ -119,7 +119,7 @@ are.`,
 	return cmd
 }
 
-// bundleFlags are those of push and fixup.
+// bundleFlags are the flags of push and fixup.
 type bundleFlags struct {
 	target string
 	update bool
@@ -132,7 +132,7 @@ func (f *bundleFlags) register(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.update, "auto-update-bundle", false, "take what is behind a name now where the bundle says that it is something else")
 }
 
-// bundle reads a bundle and does something with it.
+// bundle reads a bundle and calls do with it.
 func (a *program) bundle(ctx context.Context, file string, flags bundleFlags, do func(context.Context, app.BundleOptions) (*app.BundleResult, error)) (*app.BundleResult, error) {
 	if flags.target == "" {
 		return nil, usagef("no place for the bundle: give --target REPOSITORY[:TAG]")
@@ -164,7 +164,7 @@ func (a *program) bundle(ctx context.Context, file string, flags bundleFlags, do
 	return result, nil
 }
 
-// packageBundle is package --as cnab: push of a bundle, once a tag.
+// packageBundle is package --as cnab: it pushes a bundle, once for each tag.
 func (a *program) packageBundle(cmd *cobra.Command, args []string, repository string, tags []string, from placeFlags) error {
 	var err error
 	cmd.Flags().Visit(func(f *pflag.Flag) {
@@ -199,7 +199,7 @@ func (a *program) packageBundle(cmd *cobra.Command, args []string, repository st
 		}
 		results = append(results, result)
 	}
-	// All are the same but for the tag; what moved, moved for the first.
+	// The results differ only in the tag; tags of images were moved by the first.
 	return a.print(results[0], func(w io.Writer) error {
 		if err := bundleText(w, results[0]); err != nil {
 			return err
@@ -219,7 +219,7 @@ func (a *program) readBundle(file string) ([]byte, error) {
 	return regular.ReadArgument(file)
 }
 
-// bundleFiles are what pull and fixup write.
+// bundleFiles are the files that pull and fixup write.
 type bundleFiles struct{ bundle, relocation string }
 
 func (f *bundleFiles) register(cmd *cobra.Command, bundle string) {
@@ -239,7 +239,7 @@ func (a *program) checkBundleFiles(files bundleFiles) error {
 	return nil
 }
 
-// bundleOut writes the files, each of them whole or not at all, and says so.
+// bundleOut writes the files, each of them completely or not at all, and reports them.
 func (a *program) bundleOut(result *app.BundleResult, files bundleFiles) error {
 	relocation, err := engine.MarshalJSON(result.Relocation)
 	if err != nil {
@@ -263,8 +263,8 @@ func (a *program) bundleOut(result *app.BundleResult, files bundleFiles) error {
 	})
 }
 
-// writeFiles writes all of the files beside where they belong before it moves one
-// there. What is for stdout it gives back.
+// writeFiles writes all files under temporary names before it renames any. It returns the data
+// for stdout.
 func writeFiles(list map[string][]byte) (stdout []byte, err error) {
 	fresh := map[string]*artifact.Output{}
 	defer func() {

@@ -15,13 +15,13 @@ import (
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
-// Companion is a program beside tape, with commands of its own. It has tape's flags for
-// every command, and tells errors as tape does.
+// Companion is a program beside tape with commands of its own. It has tape's global flags, and
+// reports errors like tape.
 type Companion struct {
 	Name, Short, Long, Example string
-	// Grace is how long a command may take to end when it is told to; 0 is a moment.
+	// Grace is how long a command may take to end after a signal; 0 is a moment.
 	Grace time.Duration
-	// Commands makes the commands.
+	// Commands returns the commands.
 	Commands func(*Program) []*cobra.Command
 	// Kinds are added to tape's own kinds of stage, as by [Main].
 	Kinds []pipeline.Kind
@@ -44,8 +44,8 @@ func (c Companion) Run(ctx context.Context, args []string, streams Streams) int 
 // Program is one run of a command of a [Companion].
 type Program struct{ *program }
 
-// FleetFlags defines the flags of commands that work on a fleet. The function that it
-// returns reads the options of the fleet whose file is an argument, or lies in this folder.
+// FleetFlags defines the flags of commands that work on a fleet. The returned function reads
+// the options of the fleet whose file is an argument, or is in the working folder.
 func (p *Program) FleetFlags(cmd *cobra.Command) func(ctx context.Context, args []string) (fleet.Options, error) {
 	var flags fleetFlags
 	flags.register(cmd)
@@ -54,7 +54,7 @@ func (p *Program) FleetFlags(cmd *cobra.Command) func(ctx context.Context, args 
 	}
 }
 
-// Signer opens the key that signs, in the forms that tape's --key has.
+// Signer opens the key to sign with, in any form that tape's --key accepts.
 func (p *Program) Signer(ctx context.Context, key string) (app.Signer, error) {
 	return p.signer(ctx, key)
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// describeCompletion puts cobra's command for completion into the form of the others.
+// describeCompletion gives cobra's completion command the form of the others.
 func describeCompletion(root *cobra.Command) {
 	for _, c := range root.Commands() {
 		if c.Name() != "completion" {
@@ -40,7 +40,7 @@ func describeCompletion(root *cobra.Command) {
 // completeInterpreters completes names of interpreters, and their options.
 func (a *program) completeInterpreters(cmd *cobra.Command) {
 	flags := cmd.LocalFlags()
-	// It fails for a flag that is not there.
+	// This fails if the flag does not exist.
 	if flags.Lookup("interpreter") != nil {
 		_ = cmd.RegisterFlagCompletionFunc("interpreter", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 			var names []string
@@ -67,8 +67,8 @@ func (a *program) completeInterpreters(cmd *cobra.Command) {
 	}
 }
 
-// completeTags completes references: what is typed up to the colon names a
-// repository, whose applications are asked for.
+// completeTags completes references: the text up to the colon names a repository, whose
+// applications are listed.
 func (a *program) completeTags(root *cobra.Command) {
 	for _, c := range root.Commands() {
 		if !slices.Contains([]string{"view", "pull", "verify", "sign", "copy", "save", "diff", "relocate"}, c.Name()) {
@@ -97,11 +97,11 @@ func (a *program) completeTags(root *cobra.Command) {
 	}
 }
 
-// completionTime bounds what a person waits for at a key.
+// completionTime bounds how long a person waits after pressing a key.
 const completionTime = 3 * time.Second
 
-// described returns the interpreters that there are, of one name where that is
-// given. What cannot be described is left out: a shell has no place for errors.
+// described returns the interpreters, or those of one name if it is given. An interpreter that
+// cannot be described is left out, because a shell has no place for errors.
 func (a *program) described(ctx context.Context, name string) []interpreter.Description {
 	env, err := a.environment(ctx)
 	if err != nil {
@@ -117,8 +117,7 @@ func (a *program) described(ctx context.Context, name string) []interpreter.Desc
 	return out
 }
 
-// optionNames returns what --set-option takes before its value: name=, with what
-// it is.
+// optionNames returns what --set-option accepts before a value: name=, with a description.
 func optionNames(list []interpreter.Description) []string {
 	var names []string
 	for _, d := range list {
@@ -135,7 +134,7 @@ func optionNames(list []interpreter.Description) []string {
 	return names
 }
 
-// completeValues completes flags that take one of a few words.
+// completeValues completes flags that accept one of a few words.
 func completeValues(cmd *cobra.Command) {
 	words := map[string][]string{
 		"output-format": {"text", "json", "yaml"},
@@ -151,7 +150,7 @@ func completeValues(cmd *cobra.Command) {
 	}
 	complete := func(f *pflag.Flag) {
 		if values, ok := words[f.Name]; ok {
-			// It fails for a flag that is not there, which this one is.
+			// This fails only if the flag does not exist.
 			_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 		}
 	}

@@ -76,7 +76,7 @@ const immutableHelp = "fail, before anything is written, if a tag leads to somet
 
 const checkHelp = "look whether what is there already is whole, instead of trusting it"
 
-// copyList is what to copy and where to: the arguments, or the lines of a file.
+// copyList returns what to copy and where: the arguments, or the lines of a file.
 func (a *program) copyList(file string, args []string) ([]line, error) {
 	if file == "" {
 		if len(args) != 2 {
@@ -90,7 +90,7 @@ func (a *program) copyList(file string, args []string) ([]line, error) {
 	return a.readList(file, 2, 2, "SRC and DST")
 }
 
-// copied says what came of each line of a list.
+// copied prints the result of each line of a list.
 func (a *program) copied(ctx context.Context, list []line, results []app.CopyResult, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause

@@ -26,7 +26,8 @@ import (
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
-// EngineFlags say how the engine of a fleet is reached. Keys are named, never given.
+// EngineFlags configure how the engine of a fleet is reached. Keys are given by name, not by
+// value.
 type EngineFlags struct {
 	Address, Namespace     string
 	CAFile, Cert, Key      string
@@ -59,7 +60,7 @@ func (e *EngineFlags) list() []engineFlag {
 	}
 }
 
-// args are the flags that were given.
+// args returns the flags that were given, as arguments.
 func (e *EngineFlags) args() []string {
 	var out []string
 	for _, flag := range e.list() {
@@ -70,16 +71,16 @@ func (e *EngineFlags) args() []string {
 	return out
 }
 
-// engines are the names of what carries out a plan: this process, or a program beside tape.
+// engines are what carries out a plan: this process, or a program beside tape.
 const localEngine, temporalEngine = "local", "temporal"
 
-// add defines the flags, and the one that chooses the engine.
+// add defines the flags, including the one that selects the engine.
 func (e *EngineFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&e.engine, "engine", localEngine, "`NAME` of what does the work: local, or temporal, which gives it to workers")
 	e.Add(f)
 }
 
-// check refuses flags that do not go together.
+// check refuses flags that cannot be combined.
 func (e *EngineFlags) check(shard string, signed bool) error {
 	switch {
 	case e.engine == localEngine:
@@ -97,7 +98,7 @@ func (e *EngineFlags) check(shard string, signed bool) error {
 	return nil
 }
 
-// interrupted adds to an error that the run goes on although it is no longer followed.
+// interrupted adds to an error that the run continues although it is no longer followed.
 func (e *EngineFlags) interrupted(ctx context.Context, err error) error {
 	if e.engine == localEngine || ctx.Err() == nil {
 		return err
@@ -105,7 +106,7 @@ func (e *EngineFlags) interrupted(ctx context.Context, err error) error {
 	return &statusError{code: exitInterrupted, err: errors.New("interrupted; the run goes on: the same command follows it, and 'tape fleet cancel' ends it")}
 }
 
-// engine finds the engine that is chosen, nil for this process.
+// engine returns the selected engine, nil for this process.
 func (a *program) engine(flags *EngineFlags) (fleet.Engine, error) {
 	if flags.engine == localEngine {
 		return nil, nil //nolint:nilnil // none is a valid choice
@@ -132,8 +133,7 @@ func (a *program) engineProgram(flags *EngineFlags) (*engineProgram, error) {
 	return nil, fmt.Errorf("there is no %s in %s: put it beside tape", file, strings.Join(dirs, ", "))
 }
 
-// askEngine asks the engine that is chosen how far it is; there is nothing to ask this
-// process.
+// askEngine asks the selected engine for its status. This process has none.
 func (a *program) askEngine(ctx context.Context, flags *EngineFlags, o fleet.Options, r *fleet.Report) (*fleet.Run, error) {
 	if flags.engine == "" {
 		return nil, nil //nolint:nilnil // the command has no engine
@@ -216,8 +216,8 @@ Ctrl-C, or with the job.)`,
 	return cmd
 }
 
-// engineProgram is an engine of a fleet that is a program. Its commands take a
-// [fleet.Job] as JSON on stdin.
+// engineProgram is an engine that is a program. Its commands read a [fleet.Job] as JSON from
+// stdin.
 type engineProgram struct {
 	path string
 	args []string
@@ -246,7 +246,7 @@ func (e *engineProgram) Package(ctx context.Context, job fleet.Job, ended func(f
 	})
 }
 
-// Status asks how far a job is.
+// Status returns the status of a job.
 func (e *engineProgram) Status(ctx context.Context, job fleet.Job) (*fleet.Run, error) {
 	var run fleet.Run
 	err := e.run(ctx, "status", job, func(out io.Reader) error { return json.NewDecoder(out).Decode(&run) })
@@ -261,11 +261,11 @@ func (e *engineProgram) Cancel(ctx context.Context, job fleet.Job) error {
 	})
 }
 
-// patience is how long the program may take to end when it is told to.
+// patience is how long the program may take to end after a signal.
 const patience = 500 * time.Millisecond
 
-// run starts a command of the program. What goes wrong is the last line that it writes to
-// stderr; all others are shown as they come.
+// run starts a command of the program. The last line that it writes to stderr is its error; all
+// others are shown as they arrive.
 func (e *engineProgram) run(ctx context.Context, command string, job fleet.Job, read func(io.Reader) error) error {
 	in, err := json.Marshal(job)
 	if err != nil {
@@ -295,7 +295,7 @@ func (e *engineProgram) run(ctx context.Context, command string, job fleet.Job, 
 	return err
 }
 
-// lastLine passes on all lines but the last.
+// lastLine passes on all lines except the last.
 type lastLine struct {
 	to   io.Writer
 	line []byte

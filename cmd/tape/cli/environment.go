@@ -12,7 +12,7 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// environment is what the flags describe; close closes it.
+// environment returns the environment that the flags describe. It must be closed by the caller.
 func (a *program) environment(ctx context.Context) (app.Environment, error) {
 	if a.opened != nil {
 		return *a.opened, nil
@@ -33,7 +33,7 @@ func (a *program) environment(ctx context.Context) (app.Environment, error) {
 	return *env, nil
 }
 
-// settings are the flags that say what things stand on.
+// settings returns the settings from the flags.
 func (a *program) settings() app.Settings {
 	return app.Settings{
 		Store: a.flags.store, HostsDir: a.flags.hostsDir, PlainHTTP: a.flags.plainHTTP, CAFile: a.flags.caFile, Concurrency: a.flags.concurrency,

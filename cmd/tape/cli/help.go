@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// helpTemplate starts with an example: it is what most people look for.
+// helpTemplate starts with an example, which is what most people look for.
 const helpTemplate = `{{with .Short}}{{.}}.
 {{end}}{{if .HasExample}}
 Example:
@@ -22,11 +22,11 @@ Example:
 {{end}}{{if or .Runnable .HasSubCommands}}
 {{.UsageString}}{{end}}`
 
-// columns is the width of a terminal that help fits into.
+// columns is the width that help is wrapped to.
 const columns = 80
 
-// usage prints how a command is used: its commands by group, and its flags. Flags
-// that every command takes are listed by 'tape help flags'.
+// usage prints how a command is used: its subcommands by group, and its flags. The global flags
+// are listed by 'tape help flags'.
 func usage(cmd *cobra.Command) error {
 	p := &printer{w: cmd.OutOrStderr()}
 	p.f("Usage:\n")
@@ -62,14 +62,14 @@ func usage(cmd *cobra.Command) error {
 	return p.err
 }
 
-// flagGroup is flags under a title.
+// flagGroup is a titled group of flags.
 type flagGroup struct {
 	title string
 	flags *pflag.FlagSet
 }
 
-// flagGroups puts flags whose help begins with the name of an interpreter, such as
-// "helm: ", apart from the others.
+// flagGroups separates flags whose help begins with the name of an interpreter, such as "helm:
+// ", from the others.
 func flagGroups(all *pflag.FlagSet) []flagGroup {
 	var groups []flagGroup
 	add := func(title string, f *pflag.Flag) {
@@ -106,7 +106,7 @@ func flagGroups(all *pflag.FlagSet) []flagGroup {
 // interpreterFlags are the interpreters whose options have flags of their own.
 var interpreterFlags = []string{"helm", "cue"}
 
-// helpCommand is cobra's, but says what it does not know, and knows the topic flags.
+// helpCommand is cobra's, except that it rejects unknown topics and has the topic flags.
 func helpCommand(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND | flags]",
@@ -148,8 +148,8 @@ func flagsText(w io.Writer, flags *pflag.FlagSet) error {
 	return err
 }
 
-// checkCommand reports a command that does not exist before its flags are looked at,
-// which are those of the command that was meant.
+// checkCommand reports an unknown command before its flags are parsed, which belong to the
+// command that was meant.
 func checkCommand(root *cobra.Command, args []string) (*cobra.Command, error) {
 	at := root
 	for i := 0; i < len(args) && at.HasSubCommands(); i++ {
@@ -177,7 +177,7 @@ func checkCommand(root *cobra.Command, args []string) (*cobra.Command, error) {
 	return at, nil
 }
 
-// takesNext reports whether a flag has its value in the next argument.
+// takesNext reports whether the value of a flag is the next argument.
 func takesNext(flags *pflag.FlagSet, arg string) bool {
 	var f *pflag.Flag
 	if name, ok := strings.CutPrefix(arg, "--"); ok {
@@ -188,7 +188,7 @@ func takesNext(flags *pflag.FlagSet, arg string) bool {
 	return f != nil && f.NoOptDefVal == ""
 }
 
-// otherWords are what other tools call what a command does.
+// otherWords maps the names of commands in other tools to tape's.
 var otherWords = map[string]string{
 	"push": "package", "pack": "package", "build": "package", "bundle": "package", "publish": "package", "create": "package",
 	"inspect": "view", "show": "view", "describe": "view", "info": "view",
@@ -197,8 +197,7 @@ var otherWords = map[string]string{
 	"serve": "registry", "init": "pipeline", "plugin": "interpreter", "plugins": "interpreter",
 }
 
-// unknownCommand is the error of a command that does not exist, with one that may be
-// meant.
+// unknownCommand returns the error of an unknown command, with a suggestion.
 func unknownCommand(cmd *cobra.Command, name string) error {
 	meant := otherWords[name]
 	if name == "" {
@@ -207,7 +206,7 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	if !slices.ContainsFunc(cmd.Commands(), func(c *cobra.Command) bool { return c.Name() == meant }) {
 		meant = ""
 		near := cmd.SuggestionsFor(name)
-		// Letters are swapped more often than the first one is wrong.
+		// Swapped letters are more frequent than a wrong first letter.
 		slices.SortStableFunc(near, func(a, b string) int {
 			return strings.Index(b[:1], name[:1]) - strings.Index(a[:1], name[:1])
 		})

@@ -10,7 +10,7 @@ import (
 	"github.com/taped-dev/tape/plugins/host"
 )
 
-// hints say how a person does what the library advises.
+// hints are the remedies of the library as a person applies them.
 var hints = map[advice.Action]string{
 	advice.ChooseStore:      "name another folder with --store",
 	advice.LogIn:            "log in with: tape login %s",
@@ -69,7 +69,7 @@ var hints = map[advice.Action]string{
 	advice.AutoUpdateBundle: "name it by its digest, or take what is there with --auto-update-bundle",
 }
 
-// hinted is the text of an error, in which advice names flags.
+// hinted returns the text of an error, in which advice names flags.
 func hinted(err error) string {
 	text := advice.Render(err, func(a advice.Action) string { return hints[a] })
 	if _, missing := errors.AsType[*host.NotFoundError](err); missing {

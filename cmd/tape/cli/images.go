@@ -61,7 +61,7 @@ func (a *program) imagesCommand() *cobra.Command {
 	return cmd
 }
 
-// imagesText shows what the original tape showed, in its order.
+// imagesText prints what the original tape printed, in its order.
 func imagesText(w io.Writer, r *app.ImagesResult) error {
 	p := &printer{w: w}
 	for _, i := range r.Images {
@@ -114,7 +114,7 @@ func imagesText(w io.Writer, r *app.ImagesResult) error {
 	return p.err
 }
 
-// because is a reason behind something; "" of none.
+// because returns a reason in parentheses; "" if there is none.
 func because(reason string) string {
 	if reason == "" {
 		return ""

@@ -74,8 +74,8 @@ func (a *program) interpreterListCommand() *cobra.Command {
 	}
 }
 
-// allInterpreters returns the one that is built in, and those that are found. The error
-// names what must not be started, which does not hide the others.
+// allInterpreters returns the built-in interpreter and those that are found. The error names
+// the programs that must not be started, and does not hide the others.
 func (a *program) allInterpreters(ctx context.Context) ([]listedInterpreter, error) {
 	built, err := plain.New().Describe(ctx)
 	if err != nil {
@@ -87,14 +87,14 @@ func (a *program) allInterpreters(ctx context.Context) ([]listedInterpreter, err
 		return list, err
 	}
 	found, broken := env.Host.List(ctx)
-	// The one that is built in is used, not a program of its name.
+	// The built-in interpreter takes precedence over a program of its name.
 	found = slices.DeleteFunc(found, func(i *host.Interpreter) bool { return i.Name() == app.BuiltIn })
 	more, changed := listInterpreters(ctx, found)
 	return append(list, more...), errors.Join(broken, changed)
 }
 
-// listInterpreters reads them all, which is what takes time. Those that were
-// changed since they were installed are in the error.
+// listInterpreters reads the descriptions of all interpreters concurrently, which takes most of
+// the time. The error names those that changed since they were installed.
 func listInterpreters(ctx context.Context, found []*host.Interpreter) ([]listedInterpreter, error) {
 	var (
 		group errgroup.Group
@@ -109,7 +109,7 @@ func listInterpreters(ctx context.Context, found []*host.Interpreter) ([]listedI
 				return nil
 			}
 			l := listedInterpreter{Name: i.Name(), Path: i.Path(), Checksum: sum}
-			// One that is broken is listed too, with what is wrong.
+			// A broken interpreter is listed as well, with its error.
 			if d, err := i.Describe(ctx); err != nil {
 				l.Error = hinted(err)
 			} else {
@@ -123,8 +123,7 @@ func listInterpreters(ctx context.Context, found []*host.Interpreter) ([]listedI
 	return slices.DeleteFunc(list, func(l listedInterpreter) bool { return l.Name == "" }), errors.Join(errs...)
 }
 
-// find is the interpreter of that name, or of that file where it is a path with a
-// folder in it.
+// find returns the interpreter of that name, or the one in that file if name is a path.
 func (a *program) find(ctx context.Context, name string) (*host.Interpreter, error) {
 	env, err := a.environment(ctx)
 	if err != nil {
@@ -137,7 +136,7 @@ func (a *program) find(ctx context.Context, name string) (*host.Interpreter, err
 	i, err := h.Find(ctx, name)
 	if _, missing := errors.AsType[*host.NotFoundError](err); missing {
 		names := []string{app.BuiltIn}
-		others, _ := h.List(ctx) // the first error is the one to tell
+		others, _ := h.List(ctx) // the first error is the one to report
 		for _, i := range others {
 			names = append(names, i.Name())
 		}
@@ -228,7 +227,7 @@ func describeText(w io.Writer, d interpreter.Description) error {
 	return p.err
 }
 
-// describeMarker says in words what a marker claims.
+// describeMarker describes what a marker claims.
 func describeMarker(m interpreter.Marker) string {
 	text := m.Name
 	if m.Above {
@@ -297,7 +296,7 @@ func (a *program) interpreterCheckCommand() *cobra.Command {
 	return cmd
 }
 
-// caseFolder is a folder that holds cases.
+// caseFolder opens a folder of cases.
 func caseFolder(dir string) (fs.FS, error) {
 	info, err := os.Stat(dir)
 	if err != nil || !info.IsDir() {
@@ -314,8 +313,8 @@ func caseFolder(dir string) (fs.FS, error) {
 	return fsys, err
 }
 
-// interpreterFile is the absolute path of an executable: of the file of that name,
-// or else of the interpreter.
+// interpreterFile returns the absolute path of an executable: the file of that name, or else
+// the interpreter.
 func (a *program) interpreterFile(ctx context.Context, name string) (string, error) {
 	if _, err := os.Stat(name); err == nil {
 		return filepath.Abs(name)
@@ -370,7 +369,7 @@ layer, and the digest is required.`,
 				return err
 			}
 			installed := listedInterpreter{Name: name, Path: filepath.Join(dir, "tape-interpreter-"+name), Checksum: sum}
-			// One that does not answer is installed all the same: check says more.
+			// An interpreter that does not answer is still installed; check reports more.
 			i, err := a.find(cmd.Context(), installed.Path)
 			if err == nil {
 				err = i.WriteDescription(cmd.Context())
@@ -394,7 +393,7 @@ layer, and the digest is required.`,
 	return cmd
 }
 
-// openInterpreter opens a file, or the one layer of an artifact in a registry.
+// openInterpreter opens a file, or the only layer of an artifact in a registry.
 func (a *program) openInterpreter(ctx context.Context, from string) (io.ReadCloser, error) {
 	if f, err := os.Open(from); err == nil {
 		return f, nil

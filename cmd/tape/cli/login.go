@@ -95,10 +95,10 @@ type logoutResult struct {
 	Removed  bool   `json:"removed"`
 }
 
-// maxPassword bounds what is read of stdin, in bytes.
+// maxPassword bounds the password on stdin, in bytes.
 const maxPassword = 1 << 20
 
-// loginSecret reads the password, and the user where no flag names one.
+// loginSecret reads the password, and the user unless a flag names one.
 func (a *program) loginSecret(user *string, stdin bool) (string, error) {
 	if stdin {
 		if *user == "" {

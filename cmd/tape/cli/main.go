@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cli is the tape command: it reads flags, calls one function of
-// package stages and prints what that returns.
+// Package cli implements the tape command: it parses flags, calls one function of package app
+// and prints the result.
 //
-// Results go to stdout, everything else to stderr. Exit status: 0 done, 1
-// failed, 2 wrong usage, 3 a verification or policy said no.
+// Results are written to stdout, everything else to stderr. The exit status is 0 for success, 1
+// for a failure, 2 for wrong usage, and 3 if a verification failed or a policy refused.
 package cli
 
 import (
@@ -35,28 +35,28 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 	exitPolicy = 3
-	// exitInterrupted is what a shell says of a program that SIGINT ended.
+	// exitInterrupted is the status of a program that SIGINT ended.
 	exitInterrupted = 130
 )
 
-// grace is how long an interrupted command may take to end by itself: a system call that
-// cannot be interrupted, such as on a file system that hangs, does not hold it up. What it
-// leaves is what a killed one leaves.
+// grace is how long an interrupted command may take to end. A system call that cannot be
+// interrupted, such as one on a hanging file system, does not delay it further; the command
+// then leaves what a killed one leaves.
 const grace = 900 * time.Millisecond
 
-// softMemory is how much memory the process takes before it collects garbage more often
-// than Go does by itself. Little input comes near; what does is mostly hostile.
+// softMemory is the memory limit above which the garbage collector works harder. Little input
+// comes near it, and what does is mostly hostile.
 const softMemory = 640 << 20
 
-// Main runs the command and exits. The kinds are stages of one's own, which
-// pipelines can use beside tape's.
+// Main runs the command and exits. The kinds are additional stages, which pipelines can use
+// beside tape's.
 func Main(kinds ...pipeline.Kind) {
 	main("tape", grace, func(ctx context.Context, args []string, streams Streams) int {
 		return Run(ctx, args, streams, kinds...)
 	})
 }
 
-// main is the main function of a program, which has a while to end when it is told to.
+// main is the main function of a program, which has some time to end after a signal.
 func main(name string, grace time.Duration, run func(context.Context, []string, Streams) int) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(softMemory)
@@ -85,20 +85,20 @@ func Run(ctx context.Context, args []string, streams Streams, kinds ...pipeline.
 	return a.run(ctx, a.root(), args)
 }
 
-// Tree returns the tree of commands, of which manuals and scripts for completion are made.
+// Tree returns the tree of commands, from which manual pages and completion scripts are made.
 func Tree() *cobra.Command {
 	return newProgram("tape", Streams{Out: io.Discard, Err: io.Discard}, nil).root()
 }
 
 func newProgram(name string, streams Streams, kinds []pipeline.Kind) *program {
-	// What is printed holds text of others; progress draws with escapes of its
-	// own, and cleans what it is told.
+	// What is printed contains text of others. Progress draws with escapes of its own, and
+	// cleans what it shows.
 	terminal := streams.Err
 	streams.Err = visible{streams.Err}
 	return &program{name: name, Streams: streams, terminal: terminal, kinds: kinds}
 }
 
-// run runs one of the commands of root and returns the exit status.
+// run runs a command of root and returns the exit status.
 func (a *program) run(ctx context.Context, root *cobra.Command, args []string) int {
 	root.SetArgs(args)
 	root.SetIn(a.In)
@@ -118,7 +118,7 @@ func (a *program) run(ctx context.Context, root *cobra.Command, args []string) i
 	return status
 }
 
-// status says what went wrong, and returns the exit status.
+// status reports an error, and returns the exit status.
 func (a *program) status(ctx context.Context, cmd *cobra.Command, err error) int {
 	var (
 		usage   *usageError
@@ -150,11 +150,12 @@ func (a *program) status(ctx context.Context, cmd *cobra.Command, err error) int
 	return exitFailed
 }
 
-// afterInterrupt is the annotation of a command that says how to go on.
+// afterInterrupt is the annotation of a command that describes how to continue after an
+// interrupt.
 const afterInterrupt = "after interrupt"
 
-// goesOn is for commands that write to a registry: the tag that people use is the
-// last thing that they write.
+// goesOn is for commands that write to a registry, where the tag that people use is written
+// last.
 var goesOn = map[string]string{afterInterrupt: "what was sent stays, and the same command goes on from there"}
 
 // program is one run of the command: flags, streams and what is opened on demand.
@@ -171,7 +172,7 @@ type program struct {
 	printed  bool // a result is on stdout
 }
 
-// flags are those of every command.
+// flags are the global flags.
 type flags struct {
 	output      string
 	logLevel    string
@@ -206,7 +207,7 @@ func (a *program) close() {
 	}
 }
 
-// failed prints an error as a document where the output is to be one and has no result.
+// failed prints an error as a document if the output is one and has no result.
 func (a *program) failed(err error, status int) {
 	if a.printed || a.flags.output != "json" && a.flags.output != "yaml" {
 		return
@@ -223,7 +224,7 @@ func (a *program) failed(err error, status int) {
 	}
 }
 
-// root is the command tree.
+// root returns the command tree.
 func (a *program) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "tape",
@@ -268,10 +269,10 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 	return root
 }
 
-// asRoot gives the root of a tree of commands what every program has: flags, help, and
-// how mistakes are told.
+// asRoot adds to a tree of commands what every program has: flags, help, and the reporting of
+// mistakes.
 func (a *program) asRoot(root *cobra.Command) {
-	// Both spellings are asked for: the command version says more, and -o json.
+	// Both spellings exist: the version command prints more, and supports -o json.
 	root.Version = readVersion().Version
 	root.SuggestionsMinimumDistance = 2
 	root.SilenceErrors, root.SilenceUsage = true, true
@@ -296,7 +297,7 @@ func (a *program) asRoot(root *cobra.Command) {
 	f.DurationVar(&a.flags.timeout, "timeout", 0, "give up after `TIME`, such as 10m (one registry: after a minute of nothing)")
 }
 
-// begin checks what all commands share.
+// begin checks the global flags.
 func (a *program) begin(cmd *cobra.Command) error {
 	switch a.flags.output {
 	case "text", "json", "yaml":
@@ -336,15 +337,15 @@ func (a *program) begin(cmd *cobra.Command) error {
 	return nil
 }
 
-// formats is the annotation of a command that has more output formats than others, with a
-// space between them.
+// formats is the annotation of a command that has additional output formats, separated by
+// spaces.
 const formats = "formats"
 
 func hasFormat(cmd *cobra.Command, format string) bool {
 	return slices.Contains(strings.Fields(cmd.Annotations[formats]), format)
 }
 
-// log writes to stderr without garbling the progress.
+// log returns a logger to stderr that does not garble the progress.
 func (a *program) log() (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(a.flags.logLevel)); err != nil {
@@ -360,7 +361,7 @@ func (e *usageError) Unwrap() error { return e.error }
 
 func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
-// flagError says what is wrong with a flag in the words of whoever typed it.
+// flagError describes a wrong flag in the user's terms.
 func flagError(cmd *cobra.Command, err error) error {
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		var known []string
@@ -405,7 +406,7 @@ func (e *statusError) Error() string {
 	return e.err.Error()
 }
 
-// noArgs and argsRange say what is wrong with the number of arguments.
+// noArgs and argsRange report a wrong number of arguments.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil

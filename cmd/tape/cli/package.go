@@ -119,17 +119,17 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 	return cmd
 }
 
-// packageFlags are options whose repository may have a tag yet.
+// packageFlags are options whose repository may include a tag.
 type packageFlags struct{ app.PackageOptions }
 
-// splitTag makes a tag of -O REPOSITORY:TAG one of the tags.
+// splitTag moves the tag of -O REPOSITORY:TAG to the tags.
 func (o *packageFlags) splitTag() error {
 	var err error
 	o.Repository, o.Tags, err = outputTag(o.Repository, o.Tags)
 	return err
 }
 
-// packageList packages what a list says, one after the other.
+// packageList packages the sources in a list, one after the other.
 func (a *program) packageList(ctx context.Context, file string, o packageFlags, source *sourceFlags) error {
 	list, err := a.readList(file, 2, 2, "SOURCE and REPOSITORY[:TAG]")
 	if err != nil {
@@ -148,8 +148,8 @@ func (a *program) packageList(ctx context.Context, file string, o packageFlags, 
 	}, func(w io.Writer, result any) error { return packageText(w, result.(*app.PackageResult)) })
 }
 
-// withUpdateHint says that --update takes its value after an equals sign, where what
-// was meant as such is taken for a SOURCE.
+// withUpdateHint adds that --update takes its value after an equals sign, if its value was
+// parsed as a SOURCE.
 func withUpdateHint(err error, update string, args []string) error {
 	for _, arg := range args {
 		if _, statErr := os.Stat(arg); update == "all" && statErr != nil && !strings.ContainsAny(arg, "/:") {
@@ -162,7 +162,7 @@ func withUpdateHint(err error, update string, args []string) error {
 // mostSkipped is how many skipped files are named.
 const mostSkipped = 10
 
-// packageText says what was made, and what to do with it.
+// packageText prints what was packaged, and how to use it.
 func packageText(w io.Writer, r *app.PackageResult) error {
 	p := &printer{w: w}
 	for _, i := range r.Images {

@@ -42,7 +42,7 @@ func (a *program) pipelineInitCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			env.Events = nil // what does not render is in the file
+			env.Events = nil // the file describes what does not render
 			o.Environment = env
 			made, err := app.Init(cmd.Context(), o)
 			if err != nil {
@@ -59,7 +59,7 @@ func (a *program) pipelineInitCommand() *cobra.Command {
 	return cmd
 }
 
-// pipelineOptions are those of a pipeline that is looked at and not run.
+// pipelineOptions returns the options of a pipeline that is inspected but not run.
 func (a *program) pipelineOptions(ctx context.Context, source *sourceFlags, args []string) (app.Options, error) {
 	var o app.Options
 	err := source.to(&o, args)

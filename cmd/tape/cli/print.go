@@ -36,8 +36,7 @@ func (a *program) print(v any, text func(io.Writer) error) error {
 	return err
 }
 
-// width returns how many characters a line of the terminal has, 0 where results
-// do not go to one.
+// width returns the number of columns of the terminal, 0 if results are not printed to one.
 func (a *program) width() int {
 	f, ok := a.Out.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
@@ -50,12 +49,12 @@ func (a *program) width() int {
 	return width
 }
 
-// visible shows control characters as Go writes them, such as \x1b: names are somebody
-// else's, and would tell the terminal what to do.
+// visible shows control characters as in Go's syntax, such as \x1b: names come from strangers,
+// and could control the terminal.
 type visible struct{ io.Writer }
 
-// controls are those of ASCII but tab and line feed, those of Latin 1, other ends of lines,
-// and those that change the direction of text, so that it reads otherwise than it is.
+// controls are those of ASCII except tab and line feed, those of Latin 1, other line
+// separators, and those that change the direction of text, which make it read differently.
 var controls = regexp.MustCompile(`[\x00-\x08\x0b-\x1f\x7f-\x{9f}\x{61c}\x{200e}\x{200f}\x{2028}-\x{202e}\x{2066}-\x{2069}]`)
 
 func clean(text string) string {
@@ -75,8 +74,8 @@ func (v visible) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// escaped writes those controls of JSON as its escapes, which mean the same. (JSON has
-// escaped most of them already, and line ends are its own.)
+// escaped replaces those controls in JSON by its escapes, which mean the same. (Most are
+// escaped already, and line feeds belong to the layout.)
 func escaped(data []byte) []byte {
 	return controls.ReplaceAllFunc(data, func(c []byte) []byte {
 		r, _ := utf8.DecodeRune(c)
@@ -84,7 +83,7 @@ func escaped(data []byte) []byte {
 	})
 }
 
-// escapedJSON is escaped for what is written in pieces of whole characters.
+// escapedJSON is escaped for output that is written in pieces of whole characters.
 type escapedJSON struct{ w io.Writer }
 
 func (e escapedJSON) Write(p []byte) (int, error) {
@@ -94,7 +93,7 @@ func (e escapedJSON) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// data is where documents go that programs read: as they are, but for a terminal.
+// data returns the writer for documents that programs read: unchanged, except on a terminal.
 func (a *program) data() io.Writer {
 	if isTerminal(a.Out) {
 		return visible{a.Out}
@@ -102,8 +101,8 @@ func (a *program) data() io.Writer {
 	return a.Out
 }
 
-// toYAML turns JSON, which is YAML in flow style, into block style; the order of
-// the keys stays.
+// toYAML converts JSON, which is YAML in flow style, to block style, and keeps the order of
+// keys.
 func toYAML(data []byte) ([]byte, error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(data, &doc); err != nil {
@@ -118,8 +117,8 @@ func toYAML(data []byte) ([]byte, error) {
 }
 
 func block(n *yaml.Node) {
-	// An empty list or map has no block style, and a string that looks like
-	// something else keeps its quotes.
+	// An empty list or map has no block style, and a string that looks like another type keeps
+	// its quotes.
 	if n.Kind == yaml.MappingNode || n.Kind == yaml.SequenceNode {
 		n.Style = 0
 	} else if n.Tag == "!!str" {

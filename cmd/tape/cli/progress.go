@@ -22,15 +22,15 @@ import (
 	"github.com/taped-dev/tape/engine"
 )
 
-// progress shows events. Its Write is for log lines and warnings, which must
-// not garble a live view. Close leaves the terminal with the final state.
+// progress shows events. Its Write is for log lines and warnings, which must not garble a live
+// view. Close leaves the final state on the terminal.
 type progress interface {
 	io.Writer
 	Event(engine.Event)
 	Close()
 }
 
-// newProgress makes the progress of the given mode on w, which is stderr.
+// newProgress returns the progress of the given mode on w, which is stderr.
 func newProgress(mode string, w io.Writer) (progress, error) {
 	if mode == "auto" {
 		mode = "plain"
@@ -55,7 +55,7 @@ func newProgress(mode string, w io.Writer) (progress, error) {
 	return nil, usagef("unknown --progress %q: want auto, tty, plain, github, gitlab, json or none", mode)
 }
 
-// cleaned shows what a terminal would take for orders, in events and in lines.
+// cleaned removes terminal escapes from events and lines.
 type cleaned struct{ progress }
 
 func (c cleaned) Event(e engine.Event) {
@@ -73,7 +73,7 @@ func isTerminal(w io.Writer) bool {
 // said reports whether an event is a message that stays on the screen.
 func said(e engine.Event) bool { return e.Level == engine.Warning || e.Level == engine.Note }
 
-// quiet shows warnings and notes, which are no progress, and nothing else.
+// quiet shows only warnings and notes.
 type quiet struct{ io.Writer }
 
 func (q quiet) Event(e engine.Event) {
@@ -84,7 +84,7 @@ func (q quiet) Event(e engine.Event) {
 
 func (quiet) Close() {}
 
-// jsonLines is the event stream, one JSON object a line.
+// jsonLines prints the events, one JSON object per line.
 type jsonLines struct {
 	mu sync.Mutex
 	w  io.Writer
@@ -93,7 +93,7 @@ type jsonLines struct {
 func (j *jsonLines) Event(e engine.Event) {
 	data, err := json.Marshal(e)
 	if err != nil {
-		return // an Event always encodes
+		return // an Event can always be encoded
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -108,7 +108,7 @@ func (j *jsonLines) Write(p []byte) (int, error) {
 
 func (*jsonLines) Close() {}
 
-// nodeState is what is known of a node from its events.
+// nodeState is the state of a node according to its events.
 type nodeState struct {
 	name           string
 	state          engine.State
@@ -148,8 +148,8 @@ func (n *nodeState) elapsed(now time.Time) time.Duration {
 	return n.ended.Sub(n.begun)
 }
 
-// amount says how far the node is: "12.5 MB of 48.0 MB, 8.1 MB/s", "3 of 5 images"
-// or, of all of them, "5 images".
+// amount returns how far the node is: "12.5 MB of 48.0 MB, 8.1 MB/s", "3 of 5 images" or, if it
+// is complete, "5 images".
 func (n *nodeState) amount(now time.Time) string {
 	if n.total == 0 && n.current == 0 {
 		return ""
@@ -164,7 +164,7 @@ func (n *nodeState) amount(now time.Time) string {
 		}
 		return strings.TrimSpace(fmt.Sprintf("%d %s", n.current, unit))
 	}
-	if n.current == 0 && !n.ended.IsZero() { // all was there, or the registry moved it itself
+	if n.current == 0 && !n.ended.IsZero() { // everything was there, or the registry copied it itself
 		return ""
 	}
 	s := show.Bytes(n.current)
@@ -177,8 +177,8 @@ func (n *nodeState) amount(now time.Time) string {
 	return s
 }
 
-// plainLines prints a line where a node begins to take time, ends, or has something
-// to say: for logs and for terminals that cannot move the cursor.
+// plainLines prints a line when a node begins to take time, when it ends, and for its messages:
+// for logs, and for terminals that cannot move the cursor.
 type plainLines struct {
 	mu    sync.Mutex
 	w     io.Writer
@@ -191,7 +191,7 @@ const plainEvery = 5 * time.Second
 func (p *plainLines) Event(e engine.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if e.Node == "" && e.Level == "" { // of no node in particular
+	if e.Node == "" && e.Level == "" { // not about a particular node
 		fmt.Fprintln(p.w, e.Message)
 		return
 	}
@@ -238,30 +238,30 @@ func (*plainLines) Close() {}
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) }
 
-// tty is the live view: a line for each node that runs, below those of nodes that
-// ended, which are printed once. So little is redrawn that it fits on any terminal.
+// tty is the live view: a line for each running node, below the lines of ended nodes, which are
+// printed once. The part that is redrawn is small enough for any terminal.
 type tty struct {
 	bars  *mpb.Progress
 	color bool
 	rows  int        // nodes that are drawn at once
-	width func() int // columns; 0 where that is unknown
+	width func() int // columns; 0 if unknown
 
-	turn    sync.Mutex // of an event, and all that is printed of it
-	bar     *mpb.Bar   // all that is redrawn; nil: nothing ran yet
+	turn    sync.Mutex // held while an event and everything printed for it is handled
+	bar     *mpb.Bar   // everything that is redrawn; nil: nothing has run yet
 	printed atomic.Bool
 
-	// mu is for what is drawn meanwhile. Nobody prints who holds it: what prints
-	// waits for the frame that is being drawn.
+	// mu guards the state that frames are drawn from. It must not be held while printing,
+	// because printing waits for the current frame.
 	mu      sync.Mutex
 	nodes   map[string]*nodeState
-	running []*nodeState // in the order in which they began
-	names   int          // columns that the longest name takes
+	running []*nodeState // in the order in which they started
+	names   int          // columns of the longest name
 }
 
 const (
-	// Columns of a node's name in the live view.
+	// The least and most columns for a node's name in the live view.
 	leastName, mostName = 14, 32
-	// mostRunning is how many nodes are drawn at once, on a terminal that is higher.
+	// mostRunning is how many nodes are drawn at once if the terminal is high enough.
 	mostRunning = 8
 )
 
@@ -275,7 +275,7 @@ func newTTY(w io.Writer, color bool) *tty {
 			}
 			return width
 		}
-		// The line below is the cursor's.
+		// The line below is for the cursor.
 		if _, height, err := term.GetSize(int(f.Fd())); err == nil {
 			rows = max(min(height-1, mostRunning), 1)
 		}
@@ -291,7 +291,7 @@ func newTTY(w io.Writer, color bool) *tty {
 }
 
 func (t *tty) Event(e engine.Event) {
-	if e.Node == "" && e.Level == "" { // of no node in particular
+	if e.Node == "" && e.Level == "" { // not about a particular node
 		_, _ = fmt.Fprintln(t, e.Message)
 		return
 	}
@@ -327,8 +327,8 @@ func (t *tty) apply(e engine.Event) *nodeState {
 	return n
 }
 
-// draw begins to draw the nodes that run: the first as the bar, the others below.
-// A view that is closed already draws nothing: the event was late.
+// draw starts to draw the running nodes: the first as the bar, the others below. It does
+// nothing if the view is already closed, because the event is late.
 func (t *tty) draw() *mpb.Bar {
 	others := make([]mpb.BarFiller, t.rows-1)
 	for i := range others {
@@ -346,8 +346,8 @@ func (t *tty) draw() *mpb.Bar {
 	return bar
 }
 
-// end prints a node's line above those that run, among which it is no more. One that
-// was cancelled before it began has none.
+// end prints a node's line above those of running nodes, and removes it from them. A node that
+// was cancelled before it started has no line.
 func (t *tty) end(n *nodeState, now time.Time) {
 	t.mu.Lock()
 	ran := slices.Contains(t.running, n)
@@ -359,9 +359,9 @@ func (t *tty) end(n *nodeState, now time.Time) {
 	}
 }
 
-// line draws the i-th node that runs in width columns; "" where fewer run. It begins
-// with a return: the terminal echoes what is typed meanwhile, such as ^C, and the view
-// would go on beside it.
+// line draws the i-th running node in width columns; "" if fewer are running. It begins with a
+// carriage return, because the terminal echoes what is typed, such as ^C, and the view would
+// continue beside it.
 func (t *tty) line(i int, now time.Time, width int) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -374,7 +374,7 @@ func (t *tty) line(i int, now time.Time, width int) string {
 // fit returns the line of a node, cut to width columns unless width is 0.
 func (t *tty) fit(n *nodeState, now time.Time, width int) string {
 	mark, text := t.mark(n, now), []rune(t.text(n, now))
-	// mpb counts colors as columns, and takes them away from what is too long.
+	// mpb counts color codes as columns, and would cut them off.
 	if room := max(width-utf8.RuneCountInString(mark)-1, 1); width > 0 && len(text) > room {
 		text = append(text[:room-1], '…')
 	}
@@ -397,7 +397,7 @@ func (t *tty) mark(n *nodeState, now time.Time) string {
 	return t.paint("36", string([]rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")[now.UnixMilli()/100%10]))
 }
 
-// text is what a node's line says.
+// text returns the content of a node's line.
 func (t *tty) text(n *nodeState, now time.Time) string {
 	parts := []string{fmt.Sprintf("%-*s %6s", max(t.names, leastName), n.name, seconds(n.elapsed(now)))}
 	if n.state == engine.Cached || n.state == engine.Skipped {
@@ -422,8 +422,8 @@ func (t *tty) paint(code, s string) string {
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-// Write prints above the live lines, with a return before it, as line has: the cursor
-// goes up to where it prints in the column behind what was typed.
+// Write prints above the live lines, after a carriage return as in line: the cursor is in the
+// column behind what was typed.
 func (t *tty) Write(b []byte) (int, error) {
 	t.printed.Store(true)
 	if _, err := t.bars.Write(append([]byte("\r"), b...)); err != nil {
@@ -432,8 +432,8 @@ func (t *tty) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Close ends every line, also those of nodes that never ended, and waits until
-// the last frame is drawn.
+// Close ends every line, also those of nodes that never ended, and waits until the last frame
+// is drawn.
 func (t *tty) Close() {
 	t.turn.Lock()
 	defer t.turn.Unlock()
@@ -447,7 +447,7 @@ func (t *tty) Close() {
 		t.end(n, time.Now())
 	}
 	if t.bar == nil && t.printed.Load() {
-		t.bar = t.draw() // it is what has the last lines printed
+		t.bar = t.draw() // printing the last lines requires it
 	}
 	if t.bar != nil {
 		t.bar.Abort(true)

@@ -37,19 +37,19 @@ func (g github) Event(e engine.Event) {
 
 func (g github) Close() { fmt.Fprintln(g, "::endgroup::") }
 
-// position matches a place in a file as errors have it: FILE:LINE: or FILE:LINE:COLUMN:.
-// (What follows tells it from a host with a port.)
+// position matches a position in a file as written in errors: FILE:LINE: or FILE:LINE:COLUMN:.
+// (The text after it distinguishes it from a host with a port.)
 var position = regexp.MustCompile(`([^\s:"]+\.[A-Za-z0-9]+):([0-9]+)(?::([0-9]+))?:\s`)
 
-// annotation is a command for GitHub's runner that shows text beside the first place that
-// it names. What the text holds cannot end the command or begin another.
+// annotation returns a command for GitHub's runner that shows text beside the first position in
+// it. The text is escaped, so that it cannot end the command or begin another.
 func annotation(level, text string) string {
 	data := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
 	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
 	where := ""
 	if m := position.FindStringSubmatch(text); m != nil {
 		file := m[1]
-		// GitHub wants a path in the repository, whose top is the working folder.
+		// GitHub expects a path in the repository, whose top is the working folder.
 		if dir, err := os.Getwd(); err == nil && filepath.IsAbs(file) {
 			if rel, err := filepath.Rel(dir, file); err == nil && filepath.IsLocal(rel) {
 				file = rel

@@ -104,7 +104,7 @@ func outputTag(output string, tags []string) (string, []string, error) {
 	return repository, []string{tag}, nil
 }
 
-// relocateList relocates what a list says, one after the other.
+// relocateList relocates the applications in a list, one after the other.
 func (a *program) relocateList(ctx context.Context, file string, o app.RelocateOptions, source *sourceFlags) error {
 	list, err := a.readList(file, 1, 2, "SRC and, if it is to be another than -O, REPOSITORY[:TAG]")
 	if err != nil {
@@ -128,7 +128,7 @@ func (a *program) relocateList(ctx context.Context, file string, o app.RelocateO
 
 func relocateText(w io.Writer, r *app.RelocateResult) error {
 	p := &printer{w: w}
-	from := map[string][]string{} // by the new name
+	from := map[string][]string{} // under the new name
 	for _, name := range sortedKeys(r.Mapping) {
 		from[r.Mapping[name]] = append(from[r.Mapping[name]], name)
 	}

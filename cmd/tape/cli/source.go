@@ -23,8 +23,7 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// sourceFlags are the flags of images, render and package that say what to
-// render, and how.
+// sourceFlags are the flags of images, render and package that select what to render, and how.
 type sourceFlags struct {
 	manifestDir   string
 	pipeline      string
@@ -45,7 +44,7 @@ type sourceFlags struct {
 	related       string
 	from          placeFlags
 
-	// Spellings that the interpreters' users know.
+	// Spellings that users of the interpreters' own tools know.
 	values, set, setString, setFile []string
 	release, namespace              string
 	createNamespace                 bool
@@ -54,7 +53,7 @@ type sourceFlags struct {
 	tags, packages                  []string
 }
 
-// registerEnvironments registers --env, which diff has of its own.
+// registerEnvironments registers --env, except for diff, which has its own.
 func (f *sourceFlags) registerEnvironments(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&f.environments, "env", nil, "environment `NAME` of the pipeline to take (repeats; default all)")
 }
@@ -89,7 +88,7 @@ func (f *sourceFlags) register(cmd *cobra.Command) {
 	fl.BoolVar(&f.locked, "locked", false, "fail where anything is not as the lock says (tape.lock of tape.yaml)")
 }
 
-// registerPipeline registers the flags that say which pipeline.
+// registerPipeline registers the flags that select the pipeline.
 func (f *sourceFlags) registerPipeline(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.pipeline, "pipeline", "p", "", "pipeline `FILE` (default tape.yaml of this folder, where there is no SOURCE)")
 	cmd.Flags().StringArrayVar(&f.args, "arg", nil, "`K=V` for an argument of the pipeline (repeats)")
@@ -102,7 +101,7 @@ func (f *sourceFlags) registerImages(cmd *cobra.Command) {
 	fl.StringVar(&f.related, "related", "default", "`WHAT` beside the images to take: default (signatures, attestations, SBOMs), all or none")
 }
 
-// to fills the options from the flags and the arguments.
+// to sets the options from the flags and the arguments.
 func (f *sourceFlags) to(o *app.Options, args []string) error {
 	if f.manifestDir != "" {
 		args = append([]string{f.manifestDir}, args...)
@@ -162,14 +161,14 @@ func (f *sourceFlags) to(o *app.Options, args []string) error {
 	return nil
 }
 
-// sources is to, with - for a stream of manifests on stdin.
+// sources is like to, but also accepts - for a stream of manifests on stdin.
 func (a *program) sources(f *sourceFlags, o *app.Options, args []string) error {
 	if f.manifestDir == "-" {
 		f.manifestDir = ""
 		args = append([]string{"-"}, args...)
 	}
 	args = slices.Clone(args)
-	read := "" // the folder of what was read
+	read := "" // the folder of the stream
 	for i, arg := range args {
 		if arg != "-" {
 			continue
@@ -193,10 +192,10 @@ func (a *program) sources(f *sourceFlags, o *app.Options, args []string) error {
 	return err
 }
 
-// maxStream is how many bytes of manifests are taken from stdin: no file is longer.
+// maxStream bounds the manifests on stdin, in bytes: no file may be larger.
 const maxStream = 64 << 20
 
-// stream puts the manifests on stdin into a folder; close removes it.
+// stream writes the manifests on stdin to a folder, which close removes.
 func (a *program) stream() (string, error) {
 	data, err := io.ReadAll(io.LimitReader(a.In, maxStream+1))
 	switch {
@@ -226,7 +225,7 @@ func (f *placeFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar((*[]string)(f), "from", nil, "`REF=PLACE` takes an image that is in no registry from docker-daemon, containerd, oci:DIR[:TAG] or archive:FILE[:TAG] (repeats; * in REF is any characters)")
 }
 
-// places are where images are that are in no registry.
+// places returns the places of images that are not in a registry.
 func (f placeFlags) places() (map[string]local.Place, error) {
 	out := map[string]local.Place{}
 	for _, from := range f {
@@ -242,7 +241,7 @@ func (f placeFlags) places() (map[string]local.Place, error) {
 	return out, nil
 }
 
-// settings are the interpreter's options in the order given, the file's first.
+// settings returns the interpreter's options in the order given, those of the file first.
 func (f *sourceFlags) settings() ([]app.Setting, error) {
 	var out []app.Setting
 	if f.optionsFile != "" {
