@@ -95,6 +95,22 @@ func (s *Sigstore) Keyless(token string) (Signer, error) {
 	return sign.NewKeyless(s.services, found), nil
 }
 
+// Person is how a person logs in, and Prompt what they are to do.
+type (
+	Person = sign.Person
+	Prompt = sign.Prompt
+)
+
+// KeylessPerson returns a signer whose signatures are those of a person, who logs in at the
+// issuer that the signing config names when the first signature is made.
+func (s *Sigstore) KeylessPerson(p Person) (Signer, error) {
+	token, err := s.services.PersonToken(p)
+	if err != nil {
+		return nil, err
+	}
+	return sign.NewKeyless(s.services, token), nil
+}
+
 // Timestamped returns a signer with a key whose signatures say when they were made.
 func (s *Sigstore) Timestamped(key *Key) Signer { return sign.NewTimestamped(s.services, key) }
 

@@ -58,6 +58,7 @@ type ServiceOptions struct {
 // Services are those of one Sigstore.
 type Services struct {
 	o         ServiceOptions
+	config    *root.SigningConfig
 	ca        string
 	tsas      []string
 	logs      []string
@@ -75,6 +76,7 @@ func NewServices(o ServiceOptions) (*Services, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signing config: %w", err)
 	}
+	s.config = config
 	if s.trusted, err = root.NewTrustedRootFromJSON(o.TrustedRoot); err != nil {
 		return nil, fmt.Errorf("trusted root: %w", err)
 	}

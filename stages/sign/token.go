@@ -121,6 +121,7 @@ type claims struct {
 	Subject  string `json:"sub"`
 	Email    string `json:"email"`
 	Expires  int64  `json:"exp"`
+	Nonce    string `json:"nonce"`
 }
 
 // readClaims reads a token, which is not verified: Fulcio does that.

@@ -99,6 +99,7 @@ Sigstore says who signed; a log that others may read says it too.`,
 type signFlags struct {
 	key                               string
 	keyless, timestamp                bool
+	device, browser                   bool
 	signingConfig, trustedRoot, token string
 }
 
@@ -114,6 +115,8 @@ func (s *signFlags) registerSigstore(f *pflag.FlagSet) {
 	f.BoolVar(&s.timestamp, "timestamp", false, "with --key: add the time, of a timestamp authority")
 	f.StringVar(&s.signingConfig, "signing-config", "", "`FILE` that says where the services of Sigstore are (signing_config.json)")
 	f.StringVar(&s.token, "identity-token", "", "`FILE` of the identity token, or - for stdin; default: SIGSTORE_ID_TOKEN, GitHub Actions or Kubernetes")
+	f.BoolVar(&s.device, "device", false, "with --keyless: log in with a browser on any machine, with a code")
+	f.BoolVar(&s.browser, "browser", false, "with --keyless: log in with a browser on this machine")
 }
 
 // stdin reports whether a flag wants standard input.
@@ -131,6 +134,10 @@ func (s *signFlags) check() error {
 		return usagef("signing needs a key: give --key FILE, make a pair with 'tape sign --generate-key PREFIX', or sign with --keyless")
 	case s.token != "" && !s.keyless:
 		return usagef("--identity-token goes with --keyless")
+	case (s.device || s.browser) && !s.keyless:
+		return usagef("--device and --browser go with --keyless")
+	case s.device && s.browser || s.token != "" && (s.device || s.browser):
+		return usagef("--device, --browser and --identity-token say where the identity token comes from: give one")
 	case services && !s.keyless && !s.timestamp:
 		return usagef("--signing-config and --trusted-root go with --keyless or --timestamp")
 	case (s.keyless || s.timestamp) && (s.signingConfig == "" || s.trustedRoot == ""):
@@ -158,7 +165,14 @@ func (a *program) signWith(ctx context.Context, env app.Environment, f signFlags
 	if key != nil {
 		return sigstore.Timestamped(key), nil
 	}
-	signer, err := sigstore.Keyless(f.token)
+	var signer app.Signer
+	if f.device || f.browser {
+		signer, err = sigstore.KeylessPerson(app.Person{Device: f.device, Ask: func(ctx context.Context, p app.Prompt) error {
+			return askPerson(ctx, a.Err, p, openBrowser)
+		}})
+	} else {
+		signer, err = sigstore.Keyless(f.token)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -56,6 +56,10 @@ type Sigstore struct {
 	Skew time.Duration
 	// Before, if set, sees a request first, and reports whether it has answered it.
 	Before func(w http.ResponseWriter, r *http.Request) bool
+	// Person is who logs in. What Answers lists is said first to who asks for their token:
+	// authorization_pending, slow_down, access_denied and the like.
+	Person  Identity
+	Answers []string
 
 	server     *httptest.Server
 	ca, tsa    authority
@@ -63,6 +67,7 @@ type Sigstore struct {
 	stamped    *x509.Certificate
 	mu         sync.Mutex
 	tokens     map[string]Identity
+	logins     map[string]url.Values // what was asked for with a code, by that
 }
 
 // Identity is what a token says.
@@ -72,6 +77,8 @@ type Identity struct {
 	Issuer, Audience string
 	// Expires is an hour from now if zero.
 	Expires time.Time
+	// Nonce is what a log-in was asked to have in the token.
+	Nonce string
 }
 
 // authority signs certificates.
@@ -83,7 +90,7 @@ type authority struct {
 // New starts an instance, whose certificates are valid for years around now. The caller
 // closes it.
 func New(now func() time.Time) (*Sigstore, error) {
-	s := &Sigstore{Now: now, tokens: map[string]Identity{}}
+	s := &Sigstore{Now: now, tokens: map[string]Identity{}, logins: map[string]url.Values{}}
 	var err error
 	if s.ca, err = newAuthority("fulcio", now()); err != nil {
 		return nil, err
@@ -112,6 +119,10 @@ func New(now func() time.Time) (*Sigstore, error) {
 	mux.HandleFunc("POST /api/v1/timestamp", s.timestamp)
 	mux.HandleFunc("POST /api/v2/log/entries", s.entry)
 	mux.HandleFunc("GET /actions/token", s.actions)
+	mux.HandleFunc("GET /.well-known/openid-configuration", s.discovery)
+	mux.HandleFunc("POST /device/code", s.device)
+	mux.HandleFunc("GET /auth", s.auth)
+	mux.HandleFunc("POST /token", s.token)
 	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.Before == nil || !s.Before(w, r) {
 			mux.ServeHTTP(w, r)
@@ -119,6 +130,17 @@ func New(now func() time.Time) (*Sigstore, error) {
 	}))
 	s.URL = s.server.URL
 	return s, nil
+}
+
+// RoundTrip implements [http.RoundTripper]: it answers within the process, so that tests
+// may have a clock of their own.
+func (s *Sigstore) RoundTrip(r *http.Request) (*http.Response, error) {
+	if err := r.Context().Err(); err != nil {
+		return nil, err
+	}
+	w := httptest.NewRecorder()
+	s.server.Config.Handler.ServeHTTP(w, r)
+	return w.Result(), nil
 }
 
 // Close stops the instance. What it signed verifies all the same.
@@ -166,6 +188,9 @@ func (s *Sigstore) Token(id Identity) string {
 		id.Expires = s.Now().Add(time.Hour)
 	}
 	claims := map[string]any{"iss": id.Issuer, "aud": id.Audience, "sub": id.Subject, "iat": s.Now().Unix(), "exp": id.Expires.Unix()}
+	if id.Nonce != "" {
+		claims["nonce"] = id.Nonce
+	}
 	if strings.Contains(id.Subject, "@") && !strings.Contains(id.Subject, "://") {
 		claims["email"], claims["email_verified"] = id.Subject, true
 	}

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sign
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"github.com/sigstore/sigstore-go/pkg/root"
+	"golang.org/x/oauth2"
+)
+
+const (
+	// personTime bounds how long is waited for a person to log in.
+	personTime = 5 * time.Minute
+	// maxInterval is the longest that an issuer may ask to wait between questions.
+	maxInterval = time.Minute
+	// maxCode bounds the code that a person types.
+	maxCode = 64
+	// tokenReserve is how long a token must still be valid to be used again.
+	tokenReserve = 30 * time.Second
+	// clientID is what issuers for Sigstore know its clients by.
+	clientID = "sigstore"
+	// callbackPath is where the browser comes back to.
+	callbackPath = "/auth/callback"
+)
+
+// Prompt is what a person is to do to log in.
+type Prompt struct {
+	// URL to open in a browser.
+	URL string
+	// Code to enter there; "" if the URL has it.
+	Code string
+	// Browser: it has to be a browser on this machine, which comes back to it.
+	Browser bool
+}
+
+// Person is how a person logs in at the issuer that the signing config names.
+type Person struct {
+	// Device has the person log in on any machine, with a code. Otherwise a browser on this
+	// one comes back with the answer.
+	Device bool
+	// Ask tells the person what to do. It is called when a token is needed.
+	Ask func(ctx context.Context, prompt Prompt) error
+}
+
+// PersonToken returns tokens of a person who logs in. A token is used again while it is
+// valid, so that the person is asked once for several signatures.
+func (s *Services) PersonToken(p Person) (Token, error) {
+	chosen, err := root.SelectService(s.config.OIDCProviderURLs(), []uint32{1}, s.o.Now())
+	if err != nil {
+		return nil, fmt.Errorf("signing config: issuer of identity tokens: %w", err)
+	}
+	issuer, err := serviceURL(chosen.URL)
+	if err != nil {
+		return nil, fmt.Errorf("signing config: issuer of identity tokens: %w", err)
+	}
+	var (
+		mu   sync.Mutex
+		kept string
+	)
+	return func(ctx context.Context) (string, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if said, err := readClaims(kept); err == nil && said.expired(s.o.Now().Add(tokenReserve)) == nil {
+			return kept, nil
+		}
+		token, err := s.logIn(ctx, issuer, p)
+		if err != nil {
+			return "", fmt.Errorf("log in at %s: %w", issuer, err)
+		}
+		kept = token
+		return token, nil
+	}, nil
+}
+
+// logIn asks a person to log in.
+func (s *Services) logIn(ctx context.Context, issuer string, p Person) (string, error) {
+	caller := ctx
+	ctx, cancel := context.WithTimeoutCause(ctx, personTime, fmt.Errorf("nobody has logged in for %s", personTime))
+	defer cancel()
+	// The library makes requests without the context that it is given.
+	ctx = context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: &asker{ctx, s.o.Transport, s.try}})
+	config, err := discover(ctx, issuer)
+	if err != nil {
+		return "", err
+	}
+	logIn := inBrowser
+	if p.Device {
+		logIn = onDevice
+	}
+	made, nonce, err := logIn(ctx, config, p.Ask)
+	if err != nil {
+		switch {
+		case caller.Err() != nil:
+			return "", context.Cause(caller)
+		case ctx.Err() != nil:
+			return "", context.Cause(ctx)
+		}
+		return "", refusedLogIn(err)
+	}
+	text, _ := made.Extra("id_token").(string)
+	if text == "" {
+		return "", errors.New("it gave no identity token")
+	}
+	token, err := checkToken([]byte(text))
+	if err != nil {
+		return "", err
+	}
+	if said, err := readClaims(token); err != nil || nonce != "" && said.Nonce != nonce {
+		return "", errors.New("its identity token is not for this log-in (another nonce)")
+	}
+	return token, nil
+}
+
+// refusedLogIn says what an issuer means by an error.
+func refusedLogIn(err error) error {
+	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), ok && refused.ErrorCode == "expired_token":
+		return errors.New("the code expired before it was entered: try again")
+	case ok && refused.ErrorCode == "access_denied":
+		return errors.New("the log-in was denied")
+	case ok && refused.ErrorCode != "":
+		return fmt.Errorf("it answers %q %q", refused.ErrorCode, refused.ErrorDescription)
+	case ok:
+		return fmt.Errorf("it answers %s", refused.Response.Status) // and perhaps a secret
+	}
+	return err
+}
+
+// discover reads where an issuer is asked.
+func discover(ctx context.Context, issuer string) (*oauth2.Config, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, issuer+"/.well-known/openid-configuration", nil)
+	if err != nil {
+		return nil, err
+	}
+	client, _ := ctx.Value(oauth2.HTTPClient).(*http.Client)
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answers %s", req.URL, resp.Status)
+	}
+	var said struct {
+		Issuer        string `json:"issuer"`
+		Authorization string `json:"authorization_endpoint"`
+		Token         string `json:"token_endpoint"`
+		Device        string `json:"device_authorization_endpoint"`
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxService)).Decode(&said); err != nil {
+		return nil, fmt.Errorf("%s: %w", req.URL, err)
+	}
+	if strings.TrimSuffix(said.Issuer, "/") != issuer {
+		return nil, fmt.Errorf("%s is of another issuer, %q", req.URL, said.Issuer)
+	}
+	for _, at := range []string{said.Authorization, said.Token, said.Device} {
+		if at == "" {
+			continue // not every issuer has each
+		}
+		if _, err := serviceURL(at); err != nil {
+			return nil, fmt.Errorf("%s: %w", req.URL, err)
+		}
+	}
+	return &oauth2.Config{ClientID: clientID, Scopes: []string{"openid", "email"}, Endpoint: oauth2.Endpoint{
+		AuthURL: said.Authorization, TokenURL: said.Token, DeviceAuthURL: said.Device, AuthStyle: oauth2.AuthStyleInParams,
+	}}, nil
+}
+
+// onDevice has the person enter a code in a browser on any machine (RFC 8628).
+func onDevice(ctx context.Context, config *oauth2.Config, ask func(context.Context, Prompt) error) (*oauth2.Token, string, error) {
+	if config.Endpoint.DeviceAuthURL == "" {
+		return nil, "", errors.New("it has no device flow")
+	}
+	verifier := oauth2.GenerateVerifier()
+	code, err := config.DeviceAuth(ctx, oauth2.S256ChallengeOption(verifier))
+	if err != nil {
+		return nil, "", err
+	}
+	if code.Interval < 0 || code.Interval > int64(maxInterval/time.Second) {
+		return nil, "", fmt.Errorf("it wants to be asked every %d seconds", code.Interval)
+	}
+	if _, err := serviceURL(code.VerificationURI); err != nil {
+		return nil, "", fmt.Errorf("where to enter the code: %w", err)
+	}
+	if code.UserCode == "" || len(code.UserCode) > maxCode || strings.ContainsFunc(code.UserCode, func(r rune) bool { return r > unicode.MaxASCII || !unicode.IsPrint(r) }) {
+		return nil, "", fmt.Errorf("the code to enter is %q", code.UserCode[:min(len(code.UserCode), maxCode)])
+	}
+	if err := ask(ctx, Prompt{URL: code.VerificationURI, Code: code.UserCode}); err != nil {
+		return nil, "", err
+	}
+	made, err := config.DeviceAccessToken(ctx, code, oauth2.VerifierOption(verifier))
+	return made, "", err
+}
+
+// inBrowser has the person log in with a browser that comes back to this process, with
+// the code for which the token is given (RFC 8252, with PKCE).
+func inBrowser(ctx context.Context, config *oauth2.Config, ask func(context.Context, Prompt) error) (*oauth2.Token, string, error) {
+	if config.Endpoint.AuthURL == "" {
+		return nil, "", errors.New("it has no log-in for browsers")
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "localhost:0")
+	if err != nil {
+		return nil, "", fmt.Errorf("wait for the browser: %w", err)
+	}
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		return nil, "", errors.Join(err, listener.Close())
+	}
+	config.RedirectURL = (&url.URL{Scheme: "http", Host: net.JoinHostPort("localhost", port), Path: callbackPath}).String()
+	back := newCallback(rand.Text())
+	server := &http.Server{Handler: back, ReadHeaderTimeout: serviceTime}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(listener) }) // ends when it is closed
+	defer serving.Wait()
+	defer server.Close()
+
+	nonce, verifier := rand.Text(), oauth2.GenerateVerifier()
+	if err := ask(ctx, Prompt{URL: config.AuthCodeURL(back.state, oauth2.S256ChallengeOption(verifier), oauth2.SetAuthURLParam("nonce", nonce)), Browser: true}); err != nil {
+		return nil, "", err
+	}
+	select {
+	case answer := <-back.answers:
+		if answer.err != nil {
+			return nil, "", answer.err
+		}
+		made, err := config.Exchange(ctx, answer.code, oauth2.VerifierOption(verifier))
+		return made, nonce, err
+	case <-ctx.Done():
+		return nil, "", context.Cause(ctx)
+	}
+}
+
+// callback is where the browser comes back to.
+type callback struct {
+	state   string
+	answers chan answer // the first one
+}
+
+type answer struct {
+	code string
+	err  error
+}
+
+func newCallback(state string) *callback {
+	return &callback{state: state, answers: make(chan answer, 1)}
+}
+
+// ServeHTTP implements [http.Handler].
+func (c *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != callbackPath || r.Method != http.MethodGet {
+		http.NotFound(w, r)
+		return
+	}
+	query := r.URL.Query()
+	a := answer{code: query.Get("code")}
+	switch said := query.Get("error"); {
+	case subtle.ConstantTimeCompare([]byte(query.Get("state")), []byte(c.state)) != 1:
+		a.err = errors.New("the browser came back from another log-in (another state): try again")
+	case said == "access_denied":
+		a.err = errors.New("the log-in was denied")
+	case said != "":
+		a.err = fmt.Errorf("it answers %q %q", said, query.Get("error_description"))
+	case a.code == "":
+		a.err = errors.New("the browser came back without a code")
+	}
+	status, page := http.StatusOK, "You are logged in. Close this window and go back to tape.\n"
+	if a.err != nil {
+		status, page = http.StatusBadRequest, "The log-in failed. tape says why.\n"
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(page)))
+	w.Header().Set("Connection", "close")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, page)
+	_ = http.NewResponseController(w).Flush() // before the server is closed
+	select {
+	case c.answers <- a:
+	default: // it came back before
+	}
+}
