@@ -134,6 +134,30 @@ func TestDiffFields(t *testing.T) {
 			"a key with dots and slashes", `{"labels":{"a.b/c":"1"}}`, `{"labels":{}}`,
 			[]FieldChange{{Pointer: "/labels/a.b~1c", Path: "labels[a.b/c]", From: raw(`"1"`)}},
 		},
+		{
+			"a container that was renamed", `{"containers":[{"name":"kubectl","image":"a:1","args":["1","2","3"],"env":"e","stdin":true,"tty":false,"x":1,"y":2}]}`,
+			`{"containers":[{"name":"cli","image":"a:2","args":["1","2","3"],"env":"e","stdin":true,"tty":false,"x":1,"y":2}]}`,
+			[]FieldChange{
+				{Pointer: "/containers/0/image", Path: "containers[kubectl].image", From: raw(`"a:1"`), To: raw(`"a:2"`)},
+				{Pointer: "/containers/0/name", Path: "containers[kubectl].name", From: raw(`"kubectl"`), To: raw(`"cli"`)},
+			},
+		},
+		{
+			"a container in place of another", `{"containers":[{"name":"a","image":"a:1"}]}`, `{"containers":[{"name":"b","image":"a:1"}]}`,
+			[]FieldChange{
+				{Pointer: "/containers/0", Path: "containers[a]", From: raw(`{"image":"a:1","name":"a"}`)},
+				{Pointer: "/containers/0", Path: "containers[b]", To: raw(`{"image":"a:1","name":"b"}`)},
+			},
+		},
+		{
+			"a rule of a role, by what it is about", `{"rules":[{"resources":["pods","jobs","nodes"],"verbs":["get","list"]}]}`, `{"rules":[{"resources":["pods","jobs","nodes"],"verbs":["get"]},{"nonResourceURLs":["/x"],"verbs":["get"]}]}`,
+			[]FieldChange{
+				{Pointer: "/rules/0/verbs/1", Path: "rules[pods, jobs, …].verbs[1]", From: raw(`"list"`)},
+				{Pointer: "/rules/1", Path: "rules[/x]", To: raw(`{"nonResourceURLs":["/x"],"verbs":["get"]}`)},
+			},
+		},
+		{"null, which a cluster drops", `{"a":null,"b":1,"c":{"d":null}}`, `{"b":1,"c":{}}`, nil},
+		{"a value that became null", `{"a":1}`, `{"a":null}`, []FieldChange{{Pointer: "/a", Path: "a", From: raw(`1`)}}},
 		{"a list that became a map", `{"x":[]}`, `{"x":{}}`, []FieldChange{{Pointer: "/x", Path: "x", From: raw(`[]`), To: raw(`{}`)}}},
 		{"nothing", `{"x":[[1],[2]]}`, `{"x":[[1],[2]]}`, nil},
 	} {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -71,7 +72,11 @@ func imageMatters(a, b []artifact.ViewImage, d ImagesDiff) []Matter {
 		}
 	}
 	for _, image := range d.Added {
-		out = append(out, Matter{What: NewImage, Image: image.Name, Text: "is new"})
+		text := "is new"
+		if old := replaced(image.Name, d); old != "" {
+			text += ", in place of " + old
+		}
+		out = append(out, Matter{What: NewImage, Image: image.Name, Text: text})
 	}
 	was, is := evidence(a), evidence(b)
 	for _, image := range d.Changed {
@@ -83,15 +88,28 @@ func imageMatters(a, b []artifact.ViewImage, d ImagesDiff) []Matter {
 		before := was[cmp.Or(image.Was, image.Name)]
 		for _, kind := range []string{images.Signature, images.Attestation, images.SBOM} {
 			if before[kind] && !is[image.Name][kind] {
-				article := "a "
-				if kind == images.Attestation || kind == images.SBOM {
-					article = "an "
-				}
-				out = append(out, Matter{What: LostEvidence, Image: image.Name, Text: "has not " + article + kindName(kind) + " any more"})
+				out = append(out, Matter{What: LostEvidence, Image: image.Name, Text: "has no " + kindName(kind) + " any more"})
 			}
 		}
 	}
 	return out
+}
+
+// replaced returns the image that one of the same name in another repository took the place
+// of; "" is none, or one of several.
+func replaced(name string, d ImagesDiff) string {
+	called := func(list []DiffImage) (out []string) {
+		for _, image := range list {
+			if path.Base(imageRepository(image.Name)) == path.Base(imageRepository(name)) {
+				out = append(out, image.Name)
+			}
+		}
+		return out
+	}
+	if gone := called(d.Removed); len(gone) == 1 && len(called(d.Added)) == 1 {
+		return gone[0]
+	}
+	return ""
 }
 
 func kindName(kind string) string {

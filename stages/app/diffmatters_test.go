@@ -94,8 +94,8 @@ func TestImageMatters(t *testing.T) {
 		}
 		return i
 	}
-	a := []artifact.ViewImage{image("a.io/web:1", images.Signature, images.SBOM), image("a.io/db:1", images.Signature)}
-	b := []artifact.ViewImage{image("a.io/web:2", images.SBOM), image("a.io/db:2", images.Signature), image("b.io/new:1")}
+	a := []artifact.ViewImage{image("a.io/web:1", images.Signature, images.SBOM), image("a.io/db:1", images.Signature), image("a.io/redis:1")}
+	b := []artifact.ViewImage{image("a.io/web:2", images.SBOM), image("a.io/db:2", images.Signature), image("b.io/new:1"), image("b.io/cache/redis:2")}
 	matters := imageMatters(a, b, diffImages(a, b))
 	sortMatters(matters)
 	var got []string
@@ -104,7 +104,8 @@ func TestImageMatters(t *testing.T) {
 	}
 	want := []string{
 		"registry b.io/new:1 comes from b.io, a registry that no image came from before",
-		"evidence a.io/web:2 has not a signature any more",
+		"evidence a.io/web:2 has no signature any more",
+		"image b.io/cache/redis:2 is new, in place of a.io/redis:1",
 		"image b.io/new:1 is new",
 		"version a.io/db:2 was 1, and is 2",
 		"version a.io/web:2 was 1, and is 2",

@@ -437,10 +437,11 @@ func (d *fieldsDiff) maps(at *spot, x, y map[string]any) error {
 	}
 	slices.Sort(keys)
 	for _, k := range keys {
-		from, has := x[k]
-		to, will := y[k]
+		from, to := x[k], y[k]
+		has, will := from != nil, to != nil // a cluster drops null
 		var err error
 		switch {
+		case !has && !will:
 		case !has:
 			err = d.record(at.member(k), nil, &to)
 		case !will:
@@ -496,6 +497,11 @@ func itemName(v any) (string, bool) {
 
 func (d *fieldsDiff) named(at *spot, x, y []any, key string) error {
 	nx, ny := nameItems(x, key), nameItems(y, key)
+	gone, came := missing(nx, ny), missing(ny, nx)
+	if len(gone) == 1 && len(came) == 1 && alike(x[nx[gone[0]]], y[ny[came[0]]]) {
+		ny[gone[0]] = ny[came[0]] // it was renamed
+		nx[came[0]] = nx[gone[0]]
+	}
 	for i, item := range x {
 		name, _ := itemName(item.(map[string]any)[key])
 		var err error
@@ -518,6 +524,69 @@ func (d *fieldsDiff) named(at *spot, x, y []any, key string) error {
 		}
 	}
 	return nil
+}
+
+// missing returns the names that only the first index has.
+func missing(of, in map[string]int) (out []string) {
+	for name := range of {
+		if _, both := in[name]; !both {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// leastAlike is how many values two items have at least that count as one that was renamed.
+const leastAlike = 8
+
+// alike reports whether two items have most of their values in common.
+func alike(a, b any) bool {
+	x, y := map[string]int{}, map[string]int{}
+	countValues(x, "", a)
+	countValues(y, "", b)
+	common, all := 0, 0
+	for value, n := range x {
+		common += min(n, y[value])
+		all += n
+	}
+	for _, n := range y {
+		all += n
+	}
+	return all >= 2*leastAlike && 3*common >= all // two thirds of each
+}
+
+// countValues counts the values that are neither maps nor lists, by where they stand.
+func countValues(out map[string]int, at string, v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, value := range v {
+			countValues(out, at+"/"+key, value)
+		}
+	case []any:
+		for _, value := range v {
+			countValues(out, at, value)
+		}
+	default:
+		out[fmt.Sprint(at, "=", v)]++
+	}
+}
+
+// ruleName is what a rule of a role is called: by what it is about. "" is no rule.
+func ruleName(v any) string {
+	var names []string
+	for _, key := range []string{"resources", "nonResourceURLs"} {
+		for _, item := range itemsAt(v, key) {
+			name, _ := itemName(item)
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 || len(itemsAt(v, "verbs")) == 0 {
+		return ""
+	}
+	if len(names) > 2 {
+		names = append(names[:2:2], "…")
+	}
+	return strings.Join(names, ", ")
 }
 
 const (
@@ -560,11 +629,11 @@ func (d *fieldsDiff) run(at *spot, x, y []any, i, n, j, m int) error {
 		var err error
 		switch {
 		case i >= n:
-			err = d.record(at.item(j, strconv.Itoa(j)), nil, &y[j])
+			err = d.record(at.item(j, cmp.Or(ruleName(y[j]), strconv.Itoa(j))), nil, &y[j])
 		case j >= m:
-			err = d.record(at.item(i, strconv.Itoa(i)), &x[i], nil)
+			err = d.record(at.item(i, cmp.Or(ruleName(x[i]), strconv.Itoa(i))), &x[i], nil)
 		default:
-			err = d.values(at.item(i, strconv.Itoa(i)), x[i], y[j])
+			err = d.values(at.item(i, cmp.Or(ruleName(x[i]), strconv.Itoa(i))), x[i], y[j])
 		}
 		if err != nil {
 			return err

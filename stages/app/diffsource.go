@@ -16,6 +16,7 @@ import (
 	"github.com/taped-dev/tape/internal/regular"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/files"
+	"github.com/taped-dev/tape/stages/images"
 )
 
 // nowhere is the repository that a source is packed for when it is only compared.
@@ -39,8 +40,13 @@ func sourceSide(ctx context.Context, o *Options, ref, environment string) (*side
 	if err != nil {
 		return nil, err
 	}
-	platforms := map[digest.Digest][]artifact.ViewPlatform{}
+	platforms, inline := map[digest.Digest][]artifact.ViewPlatform{}, map[digest.Digest][]images.Related{}
 	for _, image := range list.Images {
+		for _, r := range image.Related {
+			if r.Via == images.Inline {
+				inline[image.Digest] = append(inline[image.Digest], r)
+			}
+		}
 		for _, m := range image.Manifests {
 			if m.Reference == "" && !strings.HasPrefix(m.Platform, "unknown") {
 				platforms[image.Digest] = append(platforms[image.Digest], artifact.ViewPlatform{Platform: m.Platform, Digest: m.Digest, Size: m.Size})
@@ -49,6 +55,7 @@ func sourceSide(ctx context.Context, o *Options, ref, environment string) (*side
 	}
 	for i, image := range s.view.Images {
 		s.view.Images[i].Platforms = platforms[image.Digest]
+		s.view.Images[i].Related = append(s.view.Images[i].Related, inline[image.Digest]...)
 	}
 	if o.Deterministic {
 		s.generated, err = quiet.generated(ctx)

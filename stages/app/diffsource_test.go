@@ -3,6 +3,7 @@
 package app_test
 
 import (
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -51,5 +52,19 @@ func TestDiffSource(t *testing.T) {
 	}
 	if _, err := app.Diff(t.Context(), app.DiffOptions{Environment: e.env, A: e.ref, B: e.ref, EnvironmentA: "dev", EnvironmentB: "pord"}); err == nil {
 		t.Error("there is no environment pord")
+	}
+	// Another version of an image loses no evidence that it has, be it in its index.
+	write(t, filepath.Join(filepath.Dir(e.file), "web", "dev", "web.yaml"), `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec: {template: {spec: {containers: [{name: c, image: "ex.io/web:2"}]}}}
+`)
+	d := diff(app.DiffOptions{A: e.ref, B: "tape.yaml", SourceB: &source, EnvironmentA: "dev", EnvironmentB: "dev"})
+	var matters []string
+	for _, m := range d.Matters {
+		matters = append(matters, string(m.What)+" "+m.Subject())
+	}
+	if diff := cmp.Diff([]string{"version ex.io/web:2"}, matters); diff != "" {
+		t.Error(diff)
 	}
 }

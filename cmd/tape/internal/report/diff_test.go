@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/stages/app"
 )
@@ -65,7 +66,7 @@ func TestDiffFits(t *testing.T) {
 	if len(text) > 65536 {
 		t.Errorf("%d bytes", len(text))
 	}
-	for _, want := range []string{"more\n", "`metadata.labels.version` in 3000 objects: `1` → `2`", "sections not shown"} {
+	for _, want := range []string{"`ConfigMap c19` and 2980 more\n", "`metadata.labels.version` in 3000 objects: `1` → `2`", "sections not shown"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q", want)
 		}
@@ -82,5 +83,83 @@ func TestDiffFits(t *testing.T) {
 	}
 	if n := strings.Count(b.String(), "<script>"); n != 1 {
 		t.Errorf("%d scripts in the page", n)
+	}
+}
+
+// TestDiffReads holds what people see of changes that real charts make.
+func TestDiffReads(t *testing.T) {
+	image := func(tag, digit string) string {
+		return "registry.example.com/team/shop:web." + tag + "@sha256:" + strings.Repeat(digit, 64)
+	}
+	object := func(kind, name string, fields ...app.FieldChange) app.ObjectChange {
+		fields = append(fields, app.FieldChange{Path: "metadata.labels[helm.sh/chart]", From: quote("web-1"), To: quote("web-2")})
+		return app.ObjectChange{ObjectKey: app.ObjectKey{Kind: kind, Name: name}, Fields: fields}
+	}
+	sum := func(digit string) json.RawMessage { return quote(strings.Repeat(digit, 64)) }
+	crd := "spec.versions[%s].schema.openAPIV3Schema.properties.spec.properties.%s"
+	schema := json.RawMessage(`{"description":"of a field","type":"object","properties":{"x":{"type":"string"}}}`)
+	d := &app.DiffResult{
+		Matters: []app.Matter{
+			{What: app.Version, Image: "a.io/web:2", Text: "was 1, and is 2"},
+			{What: app.Version, Image: "a.io/worker:2", Text: "was 1, and is 2"},
+		},
+		Images: app.ImagesDiff{Changed: []app.ImageChange{{Name: "a.io/web:2", Was: "a.io/web:1", From: digest.Digest("sha256:" + strings.Repeat("1", 64)), To: digest.Digest("sha256:" + strings.Repeat("2", 64))}}},
+		Objects: app.ObjectsDiff{Changed: []app.ObjectChange{
+			object("Service", "web"),
+			object("Secret", "web", app.FieldChange{Path: "data.password", From: quote("(hidden)"), To: quote("(hidden)")}),
+			object("Deployment", "web",
+				app.FieldChange{Path: "spec.template.metadata.annotations.checksum/config", From: sum("a"), To: sum("b")},
+				app.FieldChange{Path: "spec.template.metadata.annotations.checksum/secret", From: sum("c"), To: sum("d")},
+				app.FieldChange{Path: "spec.template.metadata.labels[helm.sh/chart]", From: quote("web-1"), To: quote("web-2")},
+				app.FieldChange{Path: "spec.containers[web].image", From: quote(image("1", "1")), To: quote(image("2", "2"))},
+				app.FieldChange{Path: "spec.containers[web].args[0]", From: quote("--old")},
+				app.FieldChange{Path: "spec.containers[web].args[3]", To: quote("--new")},
+				app.FieldChange{Path: "spec.containers[web].args[4]", To: quote("--more")},
+				app.FieldChange{Path: "spec.containers[web].env[LIST].value", From: quote("aaa," + strings.Repeat("b,c,d,", 30) + "e"), To: quote("aaa," + strings.Repeat("b,c,d,", 30) + "f")},
+				app.FieldChange{Path: "spec.containers[more]", To: json.RawMessage(`{"name":"more","command":["sh","-c","a && b"],"image":"` + image("2", "2") + `"}`)},
+			),
+			object("CustomResourceDefinition", "a.ex.io",
+				app.FieldChange{Path: fmt.Sprintf(crd, "v1", "a"), To: schema}, app.FieldChange{Path: fmt.Sprintf(crd, "v2", "a"), To: schema},
+				app.FieldChange{Path: fmt.Sprintf(crd, "v1", "b.maxLength"), From: json.RawMessage("9")}),
+			object("CustomResourceDefinition", "b.ex.io", app.FieldChange{Path: fmt.Sprintf(crd, "v1", "a.description"), From: quote("x"), To: quote("y")}),
+		}},
+		Source: app.SourceDiff{Changed: []app.SourceChange{{Fact: "file a.yaml", From: "sha256:1", To: "sha256:2"}, {Fact: "file b.yaml", From: "sha256:1", To: "sha256:2"}, {Fact: "file c.yaml", To: "sha256:2"}}},
+	}
+	var b strings.Builder
+	if err := DiffMarkdown(&b, d, Sides{"old", "./new"}); err != nil {
+		t.Fatal(err)
+	}
+	const want = "### What changes from `old` to `./new`\n\n5 objects changed, 1 image changed.\n\n" +
+		"**Version**\n- each was 1, and is 2: `a.io/web:2`, `a.io/worker:2`\n\n" +
+		"<details><summary>Versions, checksums, and what changed the same way in several objects: nothing else in 1 object</summary>\n\n" +
+		"- `metadata.labels[helm.sh/chart]` in 5 objects: `web-1` → `web-2`\n" +
+		"- `checksums` in Deployment web: what its pods read at their start changed, so they start anew\n\n</details>\n\n" +
+		"<details><summary>Secret web: 1 field</summary>\n\n- `data.password` has another value, which is not shown\n\n</details>\n\n" +
+		"<details><summary>Deployment web: 6 fields</summary>\n\n" +
+		"- `spec.containers[web].image`: `a.io/web:1` → `a.io/web:2`\n" +
+		"- `spec.containers[web].args`\n  ```diff\n  ---old\n  +--new\n  +--more\n  ```\n" +
+		"- `spec.containers[web].env[LIST].value` in the list of 92 values: `e` → `f`\n" +
+		"- `spec.containers[more]`\n  ```diff\n  +name: more\n  +command:\n  +  - sh\n  +  - -c\n  +  - a && b\n  +image: a.io/web:2\n  ```\n\n</details>\n\n" +
+		"<details><summary>CustomResourceDefinition a.ex.io: fields 1 gone, 1 new</summary>\n\n" +
+		"- `spec.versions[v1].spec.b.maxLength`: ~~`9`~~ is gone\n- `spec.versions[v1, v2].spec.a` is new\n\n</details>\n\n" +
+		"<details><summary>1 CustomResourceDefinition of which only descriptions changed</summary>\n\n- `b.ex.io`\n\n</details>\n\n" +
+		"<details><summary>Where it comes from</summary>\n\n- `files` 2 changed: a.yaml, b.yaml\n- `files` 1 new: c.yaml\n\n</details>\n"
+	if diff := cmp.Diff(want, b.String()); diff != "" {
+		t.Error(diff)
+	}
+	b.Reset()
+	if err := DiffText(&b, d, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"! version: each was 1, and is 2:\n    a.io/web:2\n    a.io/worker:2\n\n",
+		"\n~ source files 2 changed: a.yaml, b.yaml\n",
+		"\n    ~ metadata.labels[helm.sh/chart] in 5 objects: web-1 → web-2\n",
+		"\n~ Deployment web\n    ~ spec.containers[web].image: a.io/web:1 → a.io/web:2\n    ~ spec.containers[web].args\n        - --old\n        + --new\n",
+		"\n    - spec.versions[v1].spec.b.maxLength: 9\n",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, b.String())
+		}
 	}
 }
