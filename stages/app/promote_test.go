@@ -6,7 +6,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -254,5 +256,55 @@ func TestPromotedRecord(t *testing.T) {
 	}
 	if p.root(t) != oldRoot {
 		t.Error("a refused promotion moved the tag")
+	}
+}
+
+// Whoever promotes is known again by their identity, or by their key with a timestamp, and
+// the record says which policy the application was held against.
+func TestPromoteAgain(t *testing.T) {
+	p := newPromoted(t)
+	s := newSigstore(t, p.env)
+	file := trustFile(t, map[string]string{"vendor": p.public}, fmt.Sprintf("applications: [{names: [%q], require: vendor}]", p.dst+"/dev/*"))
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref, _ := p.release(t, "v1", 1)
+	for name, signer := range map[string]app.Signer{"keyless": s.signer(t, "promoter@example.com"), "timestamp": s.opened.Timestamped(p.signer)} {
+		change := func(o *app.PromoteOptions) {
+			o.Key, o.Trust, o.Signer, o.Target = "", file, signer, p.dst+"/prod/"+name+":live"
+		}
+		first, err := p.promote(t.Context(), ref, change)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := p.promote(t.Context(), ref, change)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first.Existing || !again.Existing || again.Record != first.Record {
+			t.Errorf("%s: %+v, then %+v", name, first, again)
+		}
+		view, err := app.View(t.Context(), app.ViewOptions{Environment: p.env, Ref: p.dst + "/prod/" + name + ":live"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(view.Promotions) != 1 || view.Promotions[0].Policy != digest.FromBytes(data) {
+			t.Errorf("%s: %+v", name, view.Promotions)
+		}
+	}
+	// Another identity leaves a record of its own, and who signed the application none.
+	other, err := p.promote(t.Context(), ref, func(o *app.PromoteOptions) {
+		o.Signer, o.Target = s.signer(t, "other@example.com"), p.dst+"/prod/keyless:live"
+	})
+	if err != nil || other.Existing {
+		t.Errorf("another: %+v, %v", other, err)
+	}
+	vendor := s.signer(t, "vendor@example.com")
+	if _, err := app.Sign(t.Context(), app.SignOptions{Environment: p.env, Ref: ref, Signer: vendor}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.promote(t.Context(), ref, func(o *app.PromoteOptions) { o.Signer = vendor }); err == nil || !strings.Contains(err.Error(), "promote with another key or identity") {
+		t.Errorf("by its vendor: %v", err)
 	}
 }

@@ -164,11 +164,13 @@ func checkImage(ctx context.Context, policy *trust.Policy, at *opened, image oci
 		if err != nil {
 			return nil, err
 		}
-		desc, err := at.Resolve(ctx, registry.AttachedTag(image.Digest, ".sig"))
-		if err == nil {
-			attached = append(attached, desc)
-		} else if !errdefs.IsNotFound(err) {
-			return nil, err
+		for _, suffix := range []string{".sig", ".att"} {
+			desc, err := at.Resolve(ctx, registry.AttachedTag(image.Digest, suffix))
+			if err == nil {
+				attached = append(attached, desc)
+			} else if !errdefs.IsNotFound(err) {
+				return nil, err
+			}
 		}
 		return trust.Collect(ctx, at, attached)
 	}})

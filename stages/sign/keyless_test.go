@@ -3,6 +3,7 @@
 package sign
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -338,5 +339,47 @@ func TestFindToken(t *testing.T) {
 	t.Setenv(variableToken, "a.e30.c")
 	if got, err := find(""); got != "a.e30.c" {
 		t.Errorf("variable: %v", err)
+	}
+}
+
+// TestMadeStatement knows a signer again by their identity, and a bundle in their name that
+// does not hold.
+func TestMadeStatement(t *testing.T) {
+	s := sigstore(t)
+	of := services(t, s)
+	by := func(who string) *Keyless { return NewKeyless(of, given(s.Token(sigstoretest.Identity{Subject: who}))) }
+	_, public, err := GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest := digest.FromString("a manifest")
+	bundle, err := Bundle(t.Context(), by(person), manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const other = "https://example.com/predicate"
+	for name, c := range map[string]struct {
+		who       string
+		bundle    []byte
+		subject   digest.Digest
+		predicate string
+		made      bool
+		forged    bool
+	}{
+		"own":             {person, bundle, manifest, predicateType, true, false},
+		"another's":       {"other@example.com", bundle, manifest, predicateType, false, false},
+		"another type":    {person, bundle, manifest, other, false, false},
+		"another subject": {person, bundle, digest.FromString("other"), predicateType, false, true},
+		"changed":         {person, bytes.Replace(bundle, []byte(`"sig":"`), []byte(`"sig":"AAAA`), 1), manifest, predicateType, false, true},
+		"not a bundle":    {person, public, manifest, predicateType, false, false},
+	} {
+		made, err := by(c.who).MadeStatement(t.Context(), c.bundle, c.subject, c.predicate)
+		if made != c.made || errors.Is(err, ErrForged) != c.forged || err != nil && !c.forged {
+			t.Errorf("%s: %v, %v", name, made, err)
+		}
+	}
+	s.Close()
+	if made, err := by(person).MadeStatement(t.Context(), bundle, manifest, predicateType); made || err == nil || errors.Is(err, ErrForged) {
+		t.Errorf("when nobody says who that is: %v, %v", made, err)
 	}
 }

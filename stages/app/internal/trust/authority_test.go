@@ -291,6 +291,37 @@ func (i instance) simple(t *testing.T, of digest.Digest) (payload []byte, annota
 	}
 }
 
+// Rekor v1 promises an entry, and says when it was made: nothing else needs to.
+func TestPromise(t *testing.T) {
+	here := newInstance(t)
+	now := time.Now().Truncate(time.Second)
+	b := here.bundle(t, statement(t, manifest, artifact.PredicateSignature), now)
+	entry := b.VerificationMaterial.TlogEntries[0]
+	set, err := here.RekorSignPayload(tlog.RekorPayload{
+		Body: base64.StdEncoding.EncodeToString(entry.CanonicalizedBody), IntegratedTime: entry.IntegratedTime,
+		LogIndex: entry.LogIndex, LogID: hex.EncodeToString(entry.LogId.KeyId),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry.InclusionPromise = &rekorv1.InclusionPromise{SignedEntryTimestamp: set}
+	b.VerificationMaterial.TimestampVerificationData = nil
+	proof, err := here.authority(t, identity, Want{SCT: no, Log: yes}).Signature(t.Context(), encode(t, b), manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if proof.SignedAt == nil || !proof.SignedAt.Equal(now.Add(time.Minute)) || proof.Log == "" {
+		t.Errorf("proof %+v", proof)
+	}
+	if _, err := here.authority(t, identity, Want{SCT: no, Timestamp: yes}).Signature(t.Context(), encode(t, b), manifest); err == nil || !strings.Contains(err.Error(), "says when it was signed") {
+		t.Errorf("where a timestamp is wanted: %v", err)
+	}
+	entry.InclusionPromise.SignedEntryTimestamp[8] ^= 1
+	if _, err := here.authority(t, identity, Want{SCT: no, Log: yes}).Signature(t.Context(), encode(t, b), manifest); err == nil {
+		t.Error("a promise that was changed counts")
+	}
+}
+
 func TestSimple(t *testing.T) {
 	here, other := newInstance(t), newInstance(t)
 	ci := here.authority(t, "https://github.com/acme/*", Want{SCT: no})

@@ -136,6 +136,7 @@ type Finding struct {
 // Evidence is what is attached to a manifest.
 type Evidence struct {
 	bundles    [][]byte
+	attested   [][]byte // bundles of attestations of cosign before version 3
 	simple     []simpleSignature
 	unreadable []error
 }
@@ -167,7 +168,7 @@ func Collect(ctx context.Context, place content.Provider, attached []ocispec.Des
 			}
 			e.unreadable = append(e.unreadable, err)
 		}
-		if len(e.bundles)+len(e.simple)+len(e.unreadable) > mostEvidence {
+		if len(e.bundles)+len(e.attested)+len(e.simple)+len(e.unreadable) > mostEvidence {
 			return nil, fmt.Errorf("more than %d signatures and statements are attached: %w", mostEvidence, errdefs.ErrInvalidArgument)
 		}
 	}
@@ -184,16 +185,23 @@ func (e *Evidence) collect(ctx context.Context, place content.Provider, desc oci
 		return fmt.Errorf("manifest %s: %w", desc.Digest, err)
 	}
 	for _, layer := range m.Layers {
-		if layer.MediaType != SimpleSigning && layer.MediaType != sign.MediaType {
+		if layer.MediaType != SimpleSigning && layer.MediaType != sign.MediaType && layer.MediaType != envelopeType {
 			continue
 		}
 		data, err := read(ctx, place, layer)
 		if err != nil {
 			return err
 		}
-		if layer.MediaType == SimpleSigning {
+		switch layer.MediaType {
+		case SimpleSigning:
 			e.simple = append(e.simple, simpleSignature{data, layer.Annotations})
-		} else {
+		case envelopeType:
+			if bundle, err := attestationBundle(data, layer.Annotations); err != nil {
+				e.unreadable = append(e.unreadable, fmt.Errorf("%s: %w", layer.Digest, err))
+			} else {
+				e.attested = append(e.attested, bundle)
+			}
+		default:
 			e.bundles = append(e.bundles, data)
 		}
 	}
@@ -336,7 +344,7 @@ func (a *Authority) signed(ctx context.Context, subject digest.Digest, e *Eviden
 // check returns why there is no such statement, nil if there is.
 func (a Attestation) check(ctx context.Context, subject digest.Digest, e *Evidence) []string {
 	reasons := []string{}
-	for _, bundle := range e.bundles {
+	for _, bundle := range slices.Concat(e.bundles, e.attested) {
 		if _, err := a.By.Statement(ctx, bundle, subject, a.Type); err != nil {
 			if claim, readErr := sign.Read(bundle); readErr == nil && claim.PredicateType == a.Type && len(reasons) < mostReasons {
 				reasons = append(reasons, err.Error())
@@ -347,6 +355,9 @@ func (a Attestation) check(ctx context.Context, subject digest.Digest, e *Eviden
 		if err == nil {
 			return nil
 		}
+		reasons = append(reasons, err.Error())
+	}
+	for _, err := range e.unreadable[:min(len(e.unreadable), mostReasons)] {
 		reasons = append(reasons, err.Error())
 	}
 	if len(reasons) == 0 {

@@ -14,12 +14,15 @@ import (
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
+	bundlev1 "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	commonv1 "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	protodsse "github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
 	rekorv1 "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/tlog"
 	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
+	"google.golang.org/protobuf/encoding/protojson"
 )
 
 // Signatures of cosign before version 3: each is a layer that holds the payload, with the
@@ -27,6 +30,8 @@ import (
 const (
 	// SimpleSigning is the media type of such a layer.
 	SimpleSigning = "application/vnd.dev.cosign.simplesigning.v1+json"
+	// envelopeType is the media type of a layer that holds an attestation of theirs.
+	envelopeType = "application/vnd.dsse.envelope.v1+json"
 
 	simpleSigningType     = "cosign container image signature"
 	annotationSignature   = "dev.cosignproject.cosign/signature"
@@ -84,34 +89,85 @@ type simple struct {
 }
 
 func newSimple(payload, signature []byte, annotations map[string]string) (*simple, error) {
-	text := annotations[annotationCertificate]
-	if text == "" {
+	if annotations[annotationCertificate] == "" {
 		return nil, fmt.Errorf("%w: it is signed with a key, not by an identity", errOther)
 	}
-	certs, err := cryptoutils.UnmarshalCertificatesFromPEM([]byte(text))
-	if err != nil {
-		return nil, fmt.Errorf("certificate: %w", err)
-	}
-	if len(certs) != 1 {
-		return nil, fmt.Errorf("there are %d certificates, not one", len(certs))
+	s := &simple{}
+	if err := s.vouch(annotations); err != nil {
+		return nil, err
 	}
 	sum := sha256.Sum256(payload)
-	s := &simple{cert: certs[0], content: sgbundle.NewMessageSignature(sum[:], "SHA2_256", signature)}
+	s.content = sgbundle.NewMessageSignature(sum[:], "SHA2_256", signature)
+	return s, nil
+}
+
+// vouch reads what vouches for a signature from the annotations.
+func (s *simple) vouch(annotations map[string]string) error {
+	certs, err := cryptoutils.UnmarshalCertificatesFromPEM([]byte(annotations[annotationCertificate]))
+	if err != nil {
+		return fmt.Errorf("certificate: %w", err)
+	}
+	if len(certs) != 1 {
+		return fmt.Errorf("there are %d certificates, not one", len(certs))
+	}
+	s.cert = certs[0]
 	if text := annotations[annotationBundle]; text != "" {
 		entry, err := logEntry(text)
 		if err != nil {
-			return nil, fmt.Errorf("log entry: %w", err)
+			return fmt.Errorf("log entry: %w", err)
 		}
 		s.entries = []*tlog.Entry{entry}
 	}
 	if text := annotations[annotationTimestamp]; text != "" {
 		var stamp struct{ SignedRFC3161Timestamp []byte }
 		if err := json.Unmarshal([]byte(text), &stamp); err != nil {
-			return nil, fmt.Errorf("timestamp: %w", err)
+			return fmt.Errorf("timestamp: %w", err)
 		}
 		s.stamps = [][]byte{stamp.SignedRFC3161Timestamp}
 	}
-	return s, nil
+	return nil
+}
+
+// attestationBundle makes a bundle of an attestation of cosign before version 3: a DSSE
+// envelope, with what vouches for it in annotations of its layer.
+func attestationBundle(envelope []byte, annotations map[string]string) ([]byte, error) {
+	var e struct {
+		PayloadType string `json:"payloadType"`
+		Payload     []byte `json:"payload"`
+		Signatures  []struct {
+			KeyID string `json:"keyid"`
+			Sig   []byte `json:"sig"`
+		} `json:"signatures"`
+	}
+	if err := json.Unmarshal(envelope, &e); err != nil {
+		return nil, fmt.Errorf("attestation: %w", err)
+	}
+	signed := &protodsse.Envelope{Payload: e.Payload, PayloadType: e.PayloadType}
+	for _, sig := range e.Signatures {
+		signed.Signatures = append(signed.Signatures, &protodsse.Signature{Keyid: sig.KeyID, Sig: sig.Sig})
+	}
+	material := &bundlev1.VerificationMaterial{Content: &bundlev1.VerificationMaterial_PublicKey{PublicKey: &commonv1.PublicKeyIdentifier{}}}
+	if annotations[annotationCertificate] != "" {
+		var s simple
+		if err := s.vouch(annotations); err != nil {
+			return nil, fmt.Errorf("attestation: %w", err)
+		}
+		material.Content = &bundlev1.VerificationMaterial_Certificate{Certificate: &commonv1.X509Certificate{RawBytes: s.cert.Raw}}
+		for _, entry := range s.entries {
+			material.TlogEntries = append(material.TlogEntries, entry.TransparencyLogEntry())
+		}
+		for _, stamp := range s.stamps {
+			if material.TimestampVerificationData == nil {
+				material.TimestampVerificationData = &bundlev1.TimestampVerificationData{}
+			}
+			material.TimestampVerificationData.Rfc3161Timestamps = append(material.TimestampVerificationData.Rfc3161Timestamps, &commonv1.RFC3161SignedTimestamp{SignedTimestamp: stamp})
+		}
+	}
+	// Of the versions of bundles, the first takes the log's promise alone.
+	return protojson.Marshal(&bundlev1.Bundle{
+		MediaType: "application/vnd.dev.sigstore.bundle+json;version=0.1", VerificationMaterial: material,
+		Content: &bundlev1.Bundle_DsseEnvelope{DsseEnvelope: signed},
+	})
 }
 
 // logEntry reads an entry of Rekor v1 with the log's promise.
