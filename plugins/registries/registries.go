@@ -6,22 +6,13 @@
 package registries
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"fmt"
-	"io"
 	"net/http"
-	"os"
-	"path/filepath"
-	"slices"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
-	"github.com/containerd/containerd/v2/core/remotes/docker/config"
-	"github.com/containerd/log"
-	"github.com/sirupsen/logrus"
 
+	"github.com/taped-dev/tape/internal/hoststoml"
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
@@ -31,16 +22,9 @@ func TLS(how *interpreter.Registries) (*tls.Config, error) {
 	if how == nil || how.CAFile == "" {
 		return nil, nil
 	}
-	pem, err := os.ReadFile(how.CAFile)
+	pool, err := hoststoml.Roots(how.CAFile)
 	if err != nil {
-		return nil, fmt.Errorf("read the CA file: %w", err)
-	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		return nil, fmt.Errorf("read the system's certificate authorities: %w", err)
-	}
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("CA file %s holds no certificate", how.CAFile)
+		return nil, err
 	}
 	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
 }
@@ -56,58 +40,13 @@ func Hosts(ctx context.Context, how *interpreter.Registries, registry string, lo
 	if err != nil {
 		return nil, err
 	}
-	options := config.HostOptions{
-		Credentials: login,
-		UpdateClient: func(c *http.Client) error {
+	return hoststoml.Hosts(ctx, registry, hoststoml.Options{
+		Dir: how.HostsDir, PlainHTTP: how.PlainHTTP, Credentials: login,
+		Update: func(c *http.Client) error {
 			if t, ok := c.Transport.(*http.Transport); ok && tlsConfig != nil {
 				t.TLSClientConfig.RootCAs = tlsConfig.RootCAs.Clone() // a hosts.toml may add to it
 			}
 			return nil
 		},
-	}
-	if how.HostsDir != "" {
-		options.HostDir = hostDir(how.HostsDir)
-	}
-	if slices.Contains(how.PlainHTTP, registry) {
-		options.DefaultScheme = "http"
-	}
-	// containerd logs a hosts.toml that it cannot read, and goes on without.
-	broken := &firstError{}
-	logger := logrus.New()
-	logger.SetOutput(io.Discard)
-	logger.AddHook(broken)
-	hosts, err := config.ConfigureHosts(log.WithLogger(ctx, logrus.NewEntry(logger)), options)(registry)
-	if err = cmp.Or(err, broken.err); err != nil {
-		return nil, fmt.Errorf("hosts.toml of %s: %w", registry, err)
-	}
-	return hosts, nil
-}
-
-// hostDir finds the folder of a registry. What is not a regular file is refused:
-// containerd would wait for a pipe.
-func hostDir(root string) func(string) (string, error) {
-	find := config.HostDirFromRoot(root)
-	return func(registry string) (string, error) {
-		dir, err := find(registry)
-		if err != nil {
-			return "", err
-		}
-		file := filepath.Join(dir, "hosts.toml")
-		if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
-			return "", fmt.Errorf("%s is not a regular file", file)
-		}
-		return dir, nil
-	}
-}
-
-// firstError is a hook that keeps the first error that is logged.
-type firstError struct{ err error }
-
-func (*firstError) Levels() []logrus.Level { return []logrus.Level{logrus.ErrorLevel} }
-
-func (f *firstError) Fire(entry *logrus.Entry) error {
-	if err, ok := entry.Data[logrus.ErrorKey].(error); ok && f.err == nil {
-		f.err = err
-	}
-	return nil
+	})
 }

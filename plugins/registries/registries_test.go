@@ -36,7 +36,7 @@ func TestHosts(t *testing.T) {
 		"plain.example":  "http://mirror.example:5000 http://plain.example",
 		"broken.example": "hosts.toml of broken.example: ",
 		"wrong.example":  "hosts.toml of wrong.example: ",
-		"folder.example": "is not a regular file",
+		"folder.example": "is a folder, want a regular file",
 	} {
 		hosts, err := registries.Hosts(t.Context(), how, host, nil)
 		var got []string

@@ -6,27 +6,17 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
-	"github.com/containerd/containerd/v2/core/remotes/docker/config"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/log"
-	"github.com/sirupsen/logrus"
 
-	"github.com/taped-dev/tape/internal/regular"
+	"github.com/taped-dev/tape/internal/hoststoml"
 )
-
-// defaultHosts is the folder of hosts.toml for registries that have none of their own.
-const defaultHosts = "_default"
 
 // registryHosts are the hosts to ask for a registry, mirrors first. They are kept,
 // and with them connections and tokens.
@@ -47,39 +37,11 @@ func (c *Client) registryHosts(registry string, source bool) (docker.RegistryHos
 }
 
 func (c *Client) configure(registry string, source bool) ([]docker.RegistryHost, error) {
-	options := config.HostOptions{UpdateClient: c.updateClient}
-	if slices.Contains(c.options.PlainHTTP, registry) {
-		options.DefaultScheme = "http"
-	}
-	if c.options.HostsDir != "" {
-		find := config.HostDirFromRoot(c.options.HostsDir)
-		options.HostDir = func(host string) (string, error) {
-			dir, err := find(host)
-			if err == nil && !source && filepath.Base(dir) == defaultHosts {
-				return "", errdefs.ErrNotFound
-			}
-			if err != nil {
-				return "", err
-			}
-			// containerd would wait for a pipe, and read a device for ever.
-			if _, err := regular.ReadFile(filepath.Join(dir, "hosts.toml")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return "", err
-			}
-			return dir, nil
-		}
-	}
-	// containerd logs a hosts.toml that it cannot read, and goes on without.
-	broken := &brokenFile{}
-	logger := logrus.New()
-	logger.SetOutput(io.Discard)
-	logger.AddHook(broken)
-	ctx := log.WithLogger(context.Background(), logrus.NewEntry(logger))
-	hosts, err := config.ConfigureHosts(ctx, options)(registry)
-	if err == nil {
-		err = broken.err
-	}
+	hosts, err := hoststoml.Hosts(context.Background(), registry, hoststoml.Options{
+		Dir: c.options.HostsDir, Own: !source, PlainHTTP: c.options.PlainHTTP, Update: c.updateClient,
+	})
 	if err != nil {
-		return nil, fmt.Errorf("%s: hosts.toml of %s: %w: %w", c.options.HostsDir, registry, err, errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	for i, host := range hosts {
 		tries := maxTries
@@ -180,7 +142,7 @@ func (c *Client) updateClient(client *http.Client) error {
 	base.MaxIdleConnsPerHost = max(maxLimit, c.options.Concurrency)
 	base.ResponseHeaderTimeout = 0 // the watch of the transport knows what is under way
 	if base.TLSClientConfig.RootCAs == nil {
-		base.TLSClientConfig.RootCAs = c.trust.roots()
+		base.TLSClientConfig.RootCAs = c.roots()
 	}
 	if c.options.DialContext != nil {
 		base.DialContext = c.options.DialContext
@@ -194,21 +156,9 @@ func (c *Client) Transport() *http.Transport {
 	t := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, DialContext: c.options.DialContext,
 		TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: 30 * time.Second,
-		TLSClientConfig: &tls.Config{RootCAs: c.trust.roots(), MinVersion: tls.VersionTLS12},
+		TLSClientConfig: &tls.Config{RootCAs: c.roots(), MinVersion: tls.VersionTLS12},
 	}
 	return t
-}
-
-// brokenFile keeps the first error that is logged.
-type brokenFile struct{ err error }
-
-func (*brokenFile) Levels() []logrus.Level { return []logrus.Level{logrus.ErrorLevel} }
-
-func (b *brokenFile) Fire(entry *logrus.Entry) error {
-	if err, ok := entry.Data[logrus.ErrorKey].(error); ok && b.err == nil {
-		b.err = err
-	}
-	return nil
 }
 
 // firstAlone lets one request go before all others. It finds out, in containerd's
@@ -231,31 +181,11 @@ func (f *firstAlone) RoundTrip(req *http.Request) (resp *http.Response, err erro
 	return f.base.RoundTrip(req)
 }
 
-// trust is the system's certificates and those of a file; nil is the system's alone.
-type trust struct{ pool *x509.CertPool }
-
-func newTrust(file string) (*trust, error) {
-	if file == "" {
-		return &trust{}, nil
-	}
-	data, err := regular.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("read CA file: %w", err)
-	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		return nil, fmt.Errorf("read the system's certificates: %w", err)
-	}
-	if !pool.AppendCertsFromPEM(data) {
-		return nil, fmt.Errorf("CA file %s holds no certificate in PEM", file)
-	}
-	return &trust{pool: pool}, nil
-}
-
-// roots is a copy: containerd adds to it what a hosts.toml names.
-func (t *trust) roots() *x509.CertPool {
-	if t.pool == nil {
+// roots returns the certificates to trust; nil is the system's. It is a copy: containerd adds
+// to it what a hosts.toml names.
+func (c *Client) roots() *x509.CertPool {
+	if c.trust == nil {
 		return nil
 	}
-	return t.pool.Clone()
+	return c.trust.Clone()
 }

@@ -40,6 +40,7 @@ package registry
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -58,6 +59,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/taped-dev/tape/engine/content/descriptor"
+	"github.com/taped-dev/tape/internal/hoststoml"
 )
 
 const (
@@ -117,7 +119,7 @@ type Client struct {
 	credentials func(ctx context.Context, name string) (user, secret string, err error)
 
 	log     *slog.Logger
-	trust   *trust
+	trust   *x509.CertPool // nil is the system's
 	buffers *semaphore.Weighted
 	cache   *manifestCache
 	kept    *kept
@@ -133,7 +135,7 @@ type Client struct {
 
 // New makes a client. It reads CAFile; everything else is read when needed.
 func New(options Options) (*Client, error) {
-	trust, err := newTrust(options.CAFile)
+	trust, err := hoststoml.Roots(options.CAFile)
 	if err != nil {
 		return nil, err
 	}
