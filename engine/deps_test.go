@@ -31,10 +31,10 @@ import (
 const dependencies = `
 	# What all may use.
 	NONE < internal/*;
-	internal/regular < internal/hoststoml;
+	internal/regular < internal/authorities, internal/hoststoml;
 
 	# The engine knows no stage and no plugin.
-	internal/*, internal/hoststoml
+	internal/*, internal/authorities, internal/hoststoml
 	< engine/advice, engine/content/imageref
 	< engine/content/internal/...
 	< engine/content/descriptor
@@ -50,7 +50,7 @@ const dependencies = `
 	# Plugins know neither engine nor stages. Who implements an interpreter
 	# compiles the contract, and where it asks registries how tape reaches those.
 	NONE < plugins/interpreter < plugins/registries < interpreters/*;
-	internal/hoststoml < plugins/registries;
+	internal/authorities, internal/hoststoml < plugins/registries;
 	plugins/interpreter
 	< plugins/internal/interpreterpb
 	< plugins/internal/...

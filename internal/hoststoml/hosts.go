@@ -7,7 +7,6 @@ package hoststoml
 import (
 	"cmp"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -91,24 +90,4 @@ func (f *firstError) Fire(entry *logrus.Entry) error {
 		f.err = err
 	}
 	return nil
-}
-
-// Roots returns the system's certificates and those of a file in PEM; nil, which stands for
-// the system's, without a file.
-func Roots(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil
-	}
-	data, err := regular.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("read CA file: %w", err)
-	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		return nil, fmt.Errorf("read the system's certificates: %w", err)
-	}
-	if !pool.AppendCertsFromPEM(data) {
-		return nil, fmt.Errorf("CA file %s holds no certificate in PEM", file)
-	}
-	return pool, nil
 }

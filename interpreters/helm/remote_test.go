@@ -355,7 +355,7 @@ func TestRegistriesAreReachedAsTapeReachesThem(t *testing.T) {
 		t.Errorf("a hosts.toml that cannot be read: %+v", got)
 	}
 	missing := filepath.Join(hosts, "none.pem")
-	if got := outcomeOf(t, &interpreter.RenderRequest{Reference: "oci://" + host + "/charts/shop", Registries: &interpreter.Registries{CAFile: missing}}); !strings.Contains(got.Problem, "read the CA file") {
+	if got := outcomeOf(t, &interpreter.RenderRequest{Reference: "oci://" + host + "/charts/shop", Registries: &interpreter.Registries{CAFile: missing}}); !strings.Contains(got.Problem, "read CA file") {
 		t.Errorf("a CA file that is missing: %+v", got)
 	}
 }

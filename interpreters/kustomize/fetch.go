@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +20,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/taped-dev/tape/internal/authorities"
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
@@ -110,18 +110,11 @@ func (f *fetcher) file(ctx context.Context, entry, dir string) (string, error) {
 func (f *fetcher) get(ctx context.Context, u *url.URL) ([]byte, error) {
 	if f.client == nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
-		if file := f.registries.CAFile; file != "" {
-			pem, err := os.ReadFile(file)
-			if err != nil {
-				return nil, fmt.Errorf("read the CA file: %w", err)
-			}
-			pool, err := x509.SystemCertPool()
-			if err != nil {
-				return nil, fmt.Errorf("read the system's certificate authorities: %w", err)
-			}
-			if !pool.AppendCertsFromPEM(pem) {
-				return nil, fmt.Errorf("CA file %s holds no certificate", file)
-			}
+		pool, err := authorities.Read(f.registries.CAFile)
+		if err != nil {
+			return nil, err
+		}
+		if pool != nil {
 			t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 		}
 		f.client = &http.Client{Transport: t}

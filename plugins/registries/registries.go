@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 
+	"github.com/taped-dev/tape/internal/authorities"
 	"github.com/taped-dev/tape/internal/hoststoml"
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
@@ -22,7 +23,7 @@ func TLS(how *interpreter.Registries) (*tls.Config, error) {
 	if how == nil || how.CAFile == "" {
 		return nil, nil
 	}
-	pool, err := hoststoml.Roots(how.CAFile)
+	pool, err := authorities.Read(how.CAFile)
 	if err != nil {
 		return nil, err
 	}

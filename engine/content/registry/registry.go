@@ -59,7 +59,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/taped-dev/tape/engine/content/descriptor"
-	"github.com/taped-dev/tape/internal/hoststoml"
+	"github.com/taped-dev/tape/internal/authorities"
 )
 
 const (
@@ -135,7 +135,7 @@ type Client struct {
 
 // New makes a client. It reads CAFile; everything else is read when needed.
 func New(options Options) (*Client, error) {
-	trust, err := hoststoml.Roots(options.CAFile)
+	trust, err := authorities.Read(options.CAFile)
 	if err != nil {
 		return nil, err
 	}
