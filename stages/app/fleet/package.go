@@ -253,11 +253,14 @@ func (r *Runner) tell(ended *Outcome) {
 
 // one packages an application, unless that was done.
 func (r *Runner) one(ctx context.Context, p *Planned) (Outcome, error) {
-	o := p.outcome(ctx, r.kept, r.digest)
-	if o.State == Done {
-		return o, nil
+	o := p.waiting()
+	// Who made the plan just now has looked for a record of the key.
+	if looked := !r.given && p.doneKey(r.digest) == (Record{}).key(p.Key); !looked {
+		if record := p.done(ctx, r.kept, r.digest); record != nil {
+			o.take(record, Done)
+			return o, nil
+		}
 	}
-	o.State, o.Error = Waiting, nil
 	if p.Failure != nil && p.Failure.Final && !r.Again {
 		o.State, o.Error = Failed, p.Failure
 		return o, r.keepFailure(ctx, p, p.Failure)
@@ -309,10 +312,11 @@ func (r *Runner) make(ctx context.Context, p *Planned) (*Record, error) {
 			}
 		}
 	}
-	head := keyOf("head", r.here.identity, p.Name)
-	if err := r.checkOrder(ctx, head); err != nil {
+	noted, err := r.checkOrder(ctx, keyOf("head", r.here.identity, p.Name))
+	if err != nil {
 		return nil, err
 	}
+	defer noted()
 	result, err := app.Package(ctx, options)
 	if err != nil {
 		return nil, err
@@ -344,26 +348,30 @@ type moment struct {
 	When   int64  `json:"when"`
 }
 
-// checkOrder refuses to go back: an application of a newer commit has its tags.
-func (r *Runner) checkOrder(ctx context.Context, key digest.Digest) error {
+// checkOrder refuses to go back: an application of a newer commit has its tags. While it is
+// packaged, the commit is noted; noted waits for that.
+func (r *Runner) checkOrder(ctx context.Context, key digest.Digest) (noted func(), err error) {
 	if r.plan.Commit == "" {
-		return nil
+		return func() {}, nil
 	}
 	var last moment
 	if get(ctx, r.kept, key, &last) && last.Commit != r.plan.Commit && !r.Force {
 		older, err := r.isOlder(ctx, last)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if older {
-			return fmt.Errorf("%w: %s, and this plan is of %s", errOlder, last.Commit, r.plan.Commit)
+			return nil, fmt.Errorf("%w: %s, and this plan is of %s", errOlder, last.Commit, r.plan.Commit)
 		}
 	}
 	if last.Commit == r.plan.Commit {
-		return nil
+		return func() {}, nil
 	}
-	_ = put(ctx, r.kept, key, moment{r.plan.Commit, r.plan.When}) // what is lost is told by time
-	return context.Cause(ctx)
+	var noting sync.WaitGroup
+	noting.Go(func() {
+		_ = put(ctx, r.kept, key, moment{r.plan.Commit, r.plan.When}) // what is lost is told by time
+	})
+	return noting.Wait, nil
 }
 
 // isOlder reports whether the plan's commit comes before another, by the history where

@@ -274,8 +274,10 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 	defer func() {
 		stop(context.Canceled)
 		_ = m.asking.Wait()
+		_ = m.leading.Wait()
 	}()
 	m.asking.SetLimit(imagesAtOnce)
+	m.leading.SetLimit(imagesAtOnce)
 	if changed == nil {
 		m.early(ctx, applications)
 	}
@@ -361,7 +363,8 @@ type planning struct {
 	asked  asked
 	last   map[string]*Planned // by name
 
-	asking   errgroup.Group // what is asked about images and tags
+	asking   errgroup.Group // what is asked about images
+	leading  errgroup.Group // and about tags, of other registries most often
 	mu       sync.Mutex
 	progress Progress
 	answers  map[question]*answer
@@ -384,15 +387,22 @@ type lead struct {
 // early begins to ask registries about what the plan before has of the applications: most
 // of it will be asked, and reading the applications takes as long.
 func (m *planning) early(ctx context.Context, applications []Application) {
+	var known []*Planned
+	for _, a := range applications {
+		if last := m.last[a.Name]; last != nil && last.Survey != nil && !last.Survey.Local {
+			known = append(known, last)
+		}
+	}
 	m.asking.Go(func() error {
-		for _, a := range applications {
-			last := m.last[a.Name]
-			if last == nil || last.Survey == nil || last.Survey.Local {
-				continue
-			}
+		for _, last := range known {
 			m.begin(ctx, last.Survey)
+		}
+		return nil
+	})
+	m.leading.Go(func() error {
+		for _, last := range known {
 			if last.Record != nil {
-				m.asking.Go(func() error {
+				m.leading.Go(func() error {
 					m.leads(ctx, last.Record)
 					return nil
 				})

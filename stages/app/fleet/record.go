@@ -96,17 +96,22 @@ func (p *Planned) outcome(ctx context.Context, k keepers, plan digest.Digest) Ou
 		o.take(p.Record, OutcomeUnchanged)
 		return o
 	}
-	var (
-		record  Record
-		failure Failure
-	)
-	switch {
-	case get(ctx, k.constant(), p.doneKey(plan), &record) && record.Name == p.Name && p.Survey != nil && record.Repository == p.Survey.Repository:
-		o.take(&record, Done)
-	case get(ctx, k, failureKey(plan, p.Name), &failure):
+	var failure Failure
+	if record := p.done(ctx, k, plan); record != nil {
+		o.take(record, Done)
+	} else if get(ctx, k, failureKey(plan, p.Name), &failure) {
 		o.State, o.Error = Failed, &failure
 	}
 	return o
+}
+
+// done is the record that a plan waits for; nil where it is not there.
+func (p *Planned) done(ctx context.Context, k keepers, plan digest.Digest) *Record {
+	var r Record
+	if get(ctx, k.constant(), p.doneKey(plan), &r) && r.Name == p.Name && p.Survey != nil && r.Repository == p.Survey.Repository {
+		return &r
+	}
+	return nil
 }
 
 // doneKey is where the record is that a plan waits for.
