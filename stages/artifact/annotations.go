@@ -51,7 +51,7 @@ func Annotations(repository string, facts []vcs.Facts, created time.Time) map[st
 	return out
 }
 
-// environments are those that sources are of.
+// environments returns the environments of the sources.
 func environments(facts []vcs.Facts) []string {
 	var out []string
 	for _, f := range facts {
@@ -62,8 +62,8 @@ func environments(facts []vcs.Facts) []string {
 	return out
 }
 
-// SourceDateEpoch reads the environment variable SOURCE_DATE_EPOCH: seconds
-// since 1970. Empty is the zero time: not set.
+// SourceDateEpoch parses the environment variable SOURCE_DATE_EPOCH: seconds since 1970. Empty
+// gives the zero time, which means not set.
 func SourceDateEpoch(value string) (time.Time, error) {
 	if value == "" {
 		return time.Time{}, nil
@@ -75,12 +75,12 @@ func SourceDateEpoch(value string) (time.Time, error) {
 	return time.Unix(seconds, 0).UTC(), nil
 }
 
-// maxEpoch is the end of the year 9999, the last that RFC 3339 can write.
+// maxEpoch is the end of the year 9999, the last that RFC 3339 can express.
 const maxEpoch = 253402300799
 
 const dirtySuffix = "-dirty"
 
-// revision is the commit that every source was taken from.
+// revision returns the commit that every source was taken from.
 func revision(facts []vcs.Facts) string {
 	commit := common(facts, func(r vcs.Repository) string { return r.Commit })
 	switch modified(facts) {
@@ -94,7 +94,7 @@ func revision(facts []vcs.Facts) string {
 	return ""
 }
 
-// modified says whether any source is; with none, that is unknown.
+// modified reports whether any source is modified; it is unknown without sources.
 func modified(facts []vcs.Facts) vcs.Tristate {
 	out := vcs.Unknown
 	for i, f := range facts {
@@ -108,7 +108,7 @@ func modified(facts []vcs.Facts) vcs.Tristate {
 	return out
 }
 
-// common is what the repositories of all sources have in common, else "".
+// common returns a property if it is the same for the repositories of all sources, else "".
 func common(facts []vcs.Facts, of func(vcs.Repository) string) string {
 	var out string
 	for i, f := range facts {

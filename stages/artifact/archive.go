@@ -15,26 +15,27 @@ import (
 	"github.com/taped-dev/tape/engine/content/imageref"
 )
 
-// annotationImageName is how containerd names what it imports, in full.
+// annotationImageName is the annotation from which containerd takes the full name of an
+// imported image.
 const annotationImageName = "io.containerd.image.name"
 
-// Archive is what the index.json of an archive lists.
+// Archive describes the index.json of an archive.
 type Archive struct {
-	// Images are the root's, Names what the manifests call them.
+	// Images are the root's images, and Names the names in the manifests.
 	Images []ocispec.Descriptor
 	Names  Naming
-	// Root, by each of Tags; none where an archive is of images alone.
+	// Root is listed under each of Tags; nil if the archive has only images.
 	Root *ocispec.Descriptor
 	Tags []string
 	// Signatures of root and content.
 	Signatures []ocispec.Descriptor
-	// Platforms that the archive has of the images; none is all.
+	// Platforms are the platforms of the images in the archive; none means all.
 	Platforms []string
 }
 
-// Index is the index.json. Each image comes by its digest and by its tags, as
-// container runtimes look for either; then the root, by the annotation that finds
-// it, and then the signatures, which have no name.
+// Index returns the index.json. Each image is listed by its digest and by its tags, because
+// container runtimes look for either. The root follows, with the annotation that marks it, and
+// then the signatures, without names.
 func (a Archive) Index() ([]byte, error) {
 	index := ocispec.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,
@@ -70,7 +71,7 @@ func (a Archive) Index() ([]byte, error) {
 	return engine.MarshalJSON(index)
 }
 
-// names are all that the manifests may call an image: by digest, and by tag.
+// names returns all names that the manifests may use for an image: by digest, and by tag.
 func (a Archive) names(image ocispec.Descriptor) ([]string, error) {
 	if !a.Names.OneToOne {
 		out := []string{a.Names.Repository + "@" + image.Digest.String()}

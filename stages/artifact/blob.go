@@ -20,7 +20,7 @@ import (
 	"github.com/taped-dev/tape/stages/files"
 )
 
-// Blob is a part of the artifact with its descriptor as whatever lists it has it.
+// Blob is a part of the artifact with its descriptor, as listed by its parent.
 type Blob struct {
 	Desc ocispec.Descriptor
 	Data []byte
@@ -43,15 +43,15 @@ func Put(ctx context.Context, store content.Ingester, blobs ...Blob) error {
 	return nil
 }
 
-// Empty is the config of manifests that need none.
+// Empty returns the config of manifests that need none.
 func Empty() Blob { return newBlob(ocispec.MediaTypeEmptyJSON, []byte("{}")) }
 
-// gzipLevel is a compromise: 12 MB of manifests take 0.1 s, and are 5 % larger
-// than at the highest level.
+// gzipLevel is a compromise: 12 MB of manifests take 0.1 s, and are 5 % larger than at the
+// highest level.
 const gzipLevel = 6
 
-// ContentLayer packs files as the layer of a content manifest. Same files, same
-// bytes: the compressor is pinned, and a test holds its output.
+// ContentLayer packs files as the layer of a content manifest. The same files give the same
+// bytes: the version of the compressor is pinned, and a test checks its output.
 func ContentLayer(list []files.File) (Blob, error) {
 	if err := files.ContentLimits().Check(list); err != nil {
 		return Blob{}, fmt.Errorf("content: %w", err)
@@ -78,8 +78,8 @@ func ContentLayer(list []files.File) (Blob, error) {
 	return layer, nil
 }
 
-// ContentManifest is the manifest over the one layer. It has no subject: Argo CD
-// would follow it. Its annotations are those of the root, and how to deploy it.
+// ContentManifest returns the manifest of the layer. It has no subject, because Argo CD would
+// follow it. Its annotations are those of the root, and how to deploy it.
 func ContentManifest(layer ocispec.Descriptor, annotations map[string]string) (Blob, error) {
 	all := maps.Clone(annotations)
 	if all == nil {
@@ -93,8 +93,9 @@ func ContentManifest(layer ocispec.Descriptor, annotations map[string]string) (B
 	})
 }
 
-// Attestations are the statements about the content as blobs, and last the manifest over
-// them, one a layer. The shape is BuildKit's. What no tape would read is an error.
+// Attestations returns the statements about the content as blobs, followed by their manifest,
+// which has one layer for each. The shape is BuildKit's. A statement that tape could not read
+// is an error.
 func Attestations(content ocispec.Descriptor, statements []Statement) ([]Blob, error) {
 	m := ocispec.Manifest{
 		ArtifactType: ArtifactTypeAttestations,

@@ -11,10 +11,10 @@ import (
 	"github.com/taped-dev/tape/stages/files"
 )
 
-// reservedFiles are file names, in any folder, that some deployer does not take
-// for manifests: Flux ignores most (sourceignore of fluxcd/pkg), Kustomize and
-// Argo CD read the first ones in their own way, and the last ones tell Argo CD to
-// render the folder otherwise. They are patterns of path.Match.
+// reservedFiles are patterns of [path.Match] for names of files, in any folder, that some
+// deployer does not read as manifests: Flux ignores most of them (sourceignore of fluxcd/pkg),
+// Kustomize and Argo CD interpret the first, and the last change how Argo CD renders the
+// folder.
 func reservedFiles() []string {
 	return []string{
 		"kustomization.yaml", "kustomization.yml", "Kustomization", "Chart.yaml",
@@ -25,14 +25,14 @@ func reservedFiles() []string {
 	}
 }
 
-// isReservedFolder reports whether a folder is ignored by Flux with all that is in it,
-// or is git's own, on whatever file system.
+// isReservedFolder reports whether a folder is ignored by Flux with everything in it, or is
+// git's own on any file system.
 func isReservedFolder(name string) bool {
 	return strings.EqualFold(name[:min(len(name), len(".git"))], ".git") || name == ".circleci"
 }
 
-// ContentName is what a manifest file is called in the content: its own name where
-// every deployer reads that, else the nearest that they do.
+// ContentName returns the name of a manifest file in the content: its own name if every
+// deployer reads a file of that name, else the nearest such name.
 func ContentName(file string) string {
 	dir, base := path.Split(file)
 	stem, ext := split(base)
@@ -67,7 +67,7 @@ func isReserved(base string) bool {
 	})
 }
 
-// split cuts the extension off, in lower case, where it is one of manifests.
+// split cuts off the extension, in lower case, if it is one of manifests.
 func split(base string) (stem, ext string) {
 	ext = strings.ToLower(path.Ext(base))
 	switch ext {
@@ -77,9 +77,8 @@ func split(base string) (stem, ext string) {
 	return base, ""
 }
 
-// CheckContent reports a file that no content holds which was packed: one that some
-// deployer, or a program that works in the folder, takes for something else than a
-// manifest.
+// CheckContent returns an error for a file that tape would not have packed: one that some
+// deployer, or a program that runs in the folder, does not take for a manifest.
 func CheckContent(list []files.File) error {
 	for _, f := range list {
 		if ContentName(f.Name) != f.Name {
@@ -89,8 +88,8 @@ func CheckContent(list []files.File) error {
 	return nil
 }
 
-// checkOriginalContent is CheckContent of the original's, which packed what was in the
-// folder: JSON, and files of Kustomize.
+// checkOriginalContent is CheckContent for the original format, which packed all files of the
+// folder: also JSON, and files of Kustomize.
 func checkOriginalContent(list []files.File) error {
 	for _, f := range list {
 		_, ext := split(path.Base(f.Name))

@@ -18,13 +18,12 @@ import (
 	"github.com/taped-dev/tape/stages/files"
 )
 
-// Extract writes the files into dir, all or none of them. It makes dir where it
-// is not there; what is there must be an empty folder, or is replaced by force.
+// Extract writes the files into dir, all or none of them. It creates dir if it does not exist;
+// an existing dir must be an empty folder, unless force replaces its content.
 //
-// The files are written to a folder beside their place first, on the same file
-// system, and renamed when all are there. A dir that exists stays the folder that
-// it is (it may be somebody's working directory, or a mount): what is in it is
-// exchanged, and put back where that fails.
+// The files are first written to a folder on the same file system, and renamed when all are
+// complete. An existing dir remains the same folder (it may be someone's working directory, or
+// a mount): its content is exchanged, and restored if that fails.
 func Extract(ctx context.Context, list []files.File, dir string, force bool) (err error) {
 	beside, exists, err := prepare(dir, force)
 	if err != nil {
@@ -39,7 +38,7 @@ func Extract(ctx context.Context, list []files.File, dir string, force bool) (er
 			err = fmt.Errorf("extracted to %s; remove what was there: %w", dir, e)
 		}
 	}()
-	// The stage itself is for this user alone.
+	// Only this user can access the stage.
 	fresh, old := filepath.Join(stage.Dir(), "new"), filepath.Join(stage.Dir(), "old")
 	for _, folder := range []string{fresh, old} {
 		if err := os.Mkdir(folder, 0o755); err != nil {
@@ -60,12 +59,11 @@ func Extract(ctx context.Context, list []files.File, dir string, force bool) (er
 	return nil
 }
 
-// stagePrefix is of the folder that files are written to first.
+// stagePrefix begins the name of the folder that files are first written to.
 const stagePrefix = ".tape-pull-"
 
-// prepare checks dir, but for what a killed process left there, and says where to
-// write before the rename: in dir where it exists, else in the nearest folder above
-// that does.
+// prepare checks dir, ignoring what a killed process left there, and returns where to write
+// before the rename: in dir if it exists, else in the nearest folder above it that does.
 func prepare(dir string, force bool) (beside string, exists bool, err error) {
 	temporary.Sweep(dir, stagePrefix)
 	entries, err := os.ReadDir(dir)
@@ -88,13 +86,13 @@ func prepare(dir string, force bool) (beside string, exists bool, err error) {
 	return dir, true, nil
 }
 
-// writeAll writes the files below dir, and nowhere else whatever they are called.
+// writeAll writes the files below dir, whatever their names are.
 func writeAll(ctx context.Context, list []files.File, dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = root.Close() }() // it holds a folder open, and nothing back
+	defer func() { _ = root.Close() }() // it only holds a folder open
 	for _, f := range list {
 		if err := context.Cause(ctx); err != nil {
 			return err
@@ -120,8 +118,8 @@ func writeAll(ctx context.Context, list []files.File, dir string) error {
 	return nil
 }
 
-// exchange moves what is in dir to old, and what is in fresh to dir. Where a
-// move fails, the ones before it are undone.
+// exchange moves the content of dir to old, and that of fresh to dir. If a move fails, the
+// previous ones are undone.
 func exchange(dir, fresh, old, except string) error {
 	type move struct{ from, to string }
 	var done []move

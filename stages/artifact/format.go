@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package artifact is the taped artifact, format 1: its names, its constants and
-// the shapes of its documents, for the stages that write it, and the reader that
-// opens it again (and opens what the original tape wrote, v1alpha1).
+// Package artifact implements the taped artifact, format 1: its names, its constants and the
+// shapes of its documents, for the stages that write it, and the reader that opens it (as well
+// as v1alpha1, the format of the original tape).
 //
-// docs/format.md describes the format; this package is where each string of it
-// is spelled, once.
+// docs/format.md describes the format. Every string of the format is defined in this package.
 package artifact
 
 import "github.com/opencontainers/go-digest"
 
-// Format is the version of what is written; a reader refuses any other.
+// Format is the version that is written. Readers refuse unknown versions.
 const Format = "1"
 
 // Media types and artifact types.
@@ -75,20 +74,19 @@ const (
 // BuildType of the provenance: what its parameters mean is in docs/format.md.
 const BuildType = "https://github.com/taped-dev/tape/buildtypes/package/v1"
 
-// BuildTypeRelocate is of an application that was made of another, with its images
-// elsewhere.
+// BuildTypeRelocate is the build type of an application that was made from another by moving
+// its images.
 const BuildTypeRelocate = "https://github.com/taped-dev/tape/buildtypes/relocate/v1"
 
-// MaxEdits is how often content may have been edited: once when it was packed, and by each
-// relocation. All of it is read for each of them.
+// MaxEdits bounds how often content may have been edited: once when it was packed, and once by
+// each relocation. All of the content is read for each.
 const MaxEdits = 32
 
-// maxRoot is the size in bytes over which a root is refused: registries take
-// manifests of up to 4 MiB.
+// maxRoot is the size in bytes above which a root is refused: registries accept manifests of up
+// to 4 MiB.
 const maxRoot = 7 << 19
 
-// Listing says which manifest file each file of the content is, sorted by Name:
-// content → attest.
+// Listing maps each file of the content to its manifest file, sorted by Name: content → attest.
 type Listing []ListedFile
 
 // ListedFile is a file of the content.

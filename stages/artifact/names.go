@@ -24,22 +24,21 @@ import (
 )
 
 const (
-	// maxTag is the distribution specification's limit.
+	// maxTag is the limit of the distribution specification.
 	maxTag = 128
-	// maxAppTag is the longest tag of an application: "manifests." goes before it.
+	// maxAppTag is the longest tag of an application, to which "manifests." is prepended.
 	maxAppTag = maxTag - len(contentTagPrefix)
-	// maxName is the longest repository name that every registry takes.
+	// maxName is the longest repository name that every registry accepts.
 	maxName = 255
 
 	contentTagPrefix = "manifests."
 	configTagPrefix  = "config."
 )
 
-// ImageTag is the tag of an image in the application's repository:
-// <basename>.<original tag>.<first 8 hex of digest>, such as
-// podinfo.6.4.1.92d43edf. The name is normalised (docker.io/library/nginx:1); a
-// name with a digest and no tag gives <basename>.<8 hex>. What is too long is
-// trimmed from the left.
+// ImageTag returns the tag of an image in the application's repository: <basename>.<original
+// tag>.<first 8 hex of digest>, such as podinfo.6.4.1.92d43edf. The name is normalised
+// (docker.io/library/nginx:1); a name with a digest and no tag gives <basename>.<8 hex>. A tag
+// that is too long is trimmed from the left.
 func ImageTag(name string, d digest.Digest) string {
 	named := imageref.Split(name).OrLatest()
 	base := path.Base(named.Name)
@@ -52,7 +51,7 @@ func ImageTag(name string, d digest.Digest) string {
 			out[i] = '-'
 		}
 	}
-	// A tag does not start with a dot or a dash.
+	// A tag must not start with a dot or a dash.
 	out = out[max(0, len(out)-maxTag):]
 	tag := strings.TrimLeft(string(out), ".-")
 	if ofOthers(tag) {
@@ -61,8 +60,8 @@ func ImageTag(name string, d digest.Digest) string {
 	return tag
 }
 
-// ofOthers reports whether a tag is of the form that contents have, or what is about other
-// manifests: an image may have a name of that form.
+// ofOthers reports whether a tag has the form of the tags of content, or of what is attached to
+// other manifests. An image may have such a name.
 func ofOthers(tag string) bool {
 	return strings.HasPrefix(tag, contentTagPrefix) || referrersTag.MatchString(tag)
 }
@@ -71,18 +70,18 @@ func isWord(c byte) bool {
 	return c == '_' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
 
-// short is what a tag tells of a digest.
+// short returns the part of a digest that tags contain.
 func short(d digest.Digest) string { return prefix(d, 8) }
 
-// prefix is the first n characters of the digest's hex.
+// prefix returns the first n characters of the digest's hex.
 func prefix(d digest.Digest, n int) string {
 	_, hex, _ := strings.Cut(string(d), ":")
 	return hex[:min(n, len(hex))]
 }
 
-// TagIn is the tag that the image gets in the repository. It is that of
-// [ImageTag], but an image that lies in the repository already under a tag that
-// ends in its own 8 hex keeps it, so that taping twice changes nothing.
+// TagIn returns the tag that the image gets in the repository. It is [ImageTag], except that an
+// image that is already in the repository, under a tag that ends in its own 8 hex, keeps that
+// tag. Packing a packed application therefore changes nothing.
 func TagIn(repository string, image images.Image) string {
 	name, _, _ := strings.Cut(image.Name, "@")
 	if tag, ok := strings.CutPrefix(name, repository+":"); ok && strings.HasSuffix(tag, "."+short(image.Digest)) && !ofOthers(tag) {
@@ -91,15 +90,14 @@ func TagIn(repository string, image images.Image) string {
 	return ImageTag(image.Name, image.Digest)
 }
 
-// ImageRef is what manifests say of the image once it lies in the repository:
+// ImageRef returns the reference that manifests have for the image in the repository:
 // REPO:<tag>@<digest>.
 func ImageRef(repository string, image images.Image) string {
 	return repository + ":" + TagIn(repository, image) + "@" + image.Digest.String()
 }
 
-// WrittenRef is what manifests say of the image where something else than the
-// kubelet reads the reference: REPO:<tag as written>@<digest>, without a tag where
-// none was written.
+// WrittenRef returns the reference that manifests have for the image if a program other than
+// the kubelet reads it: REPO:<tag as written>@<digest>, without a tag if none was written.
 func WrittenRef(repository, tag string, d digest.Digest) string {
 	if tag != "" {
 		repository += ":" + tag
@@ -107,14 +105,13 @@ func WrittenRef(repository, tag string, d digest.Digest) string {
 	return repository + "@" + d.String()
 }
 
-// ContentTag is the tag of the content manifest of an application. No semver
-// range ever matches it.
+// ContentTag returns the tag of the content manifest of an application. No semver range matches
+// it.
 func ContentTag(tag string) string { return contentTagPrefix + tag }
 
-// ConfigTag is the tag of an application that has no version: it says what the
-// content layer is and, where that is known, which commit the sources are of.
-// Another commit may leave the content as it is, and yet makes another root, which
-// must not take the tag from one that was signed.
+// ConfigTag returns the tag of an application without a version. It names the content layer
+// and, if it is known, the commit of the sources. Another commit with the same content makes
+// another root, which must not take the tag of one that was signed.
 func ConfigTag(layer digest.Digest, origin string) string {
 	tag := configTagPrefix + prefix(layer, 12)
 	if origin != "" {
@@ -123,9 +120,8 @@ func ConfigTag(layer digest.Digest, origin string) string {
 	return tag
 }
 
-// origin is the first 12 digits of the commit that the sources are of, or of a digest
-// of several commits, with "-dirty" where a source is modified; "" where no commit
-// is known.
+// origin returns the first 12 digits of the commit of the sources, or of a digest of several
+// commits, with "-dirty" if a source is modified; "" if no commit is known.
 func origin(facts []vcs.Facts) string {
 	var commits []string
 	for _, f := range facts {
@@ -144,7 +140,7 @@ func origin(facts []vcs.Facts) string {
 	return shortCommit(digest.FromString(strings.Join(commits, "\n")).Encoded(), modified(facts) == vcs.Yes)
 }
 
-// shortCommit is Origin of one commit.
+// shortCommit returns the origin of one commit.
 func shortCommit(commit string, dirty bool) string {
 	out := commit[:min(12, len(commit))]
 	if dirty {
@@ -153,8 +149,8 @@ func shortCommit(commit string, dirty bool) string {
 	return out
 }
 
-// ConfigTag is the one that the application would have without a version, as far as
-// its annotations tell.
+// ConfigTag returns the tag that the application would have without a version, according to its
+// annotations.
 func (a *Application) ConfigTag() string {
 	commit, dirty := strings.CutSuffix(a.Index.Annotations[ocispec.AnnotationRevision], dirtySuffix)
 	if commit == "" {
@@ -163,7 +159,7 @@ func (a *Application) ConfigTag() string {
 	return ConfigTag(a.Layer.Digest, shortCommit(commit, dirty))
 }
 
-// CheckTag says whether an application may have the tag.
+// CheckTag returns an error unless an application may have the tag.
 func CheckTag(tag string) error {
 	if len(tag) > maxAppTag {
 		return fmt.Errorf("tag %q has %d characters; %d are the most, as %s<tag> is a tag too", tag, len(tag), maxAppTag, contentTagPrefix)
@@ -185,11 +181,11 @@ func CheckTag(tag string) error {
 	return nil
 }
 
-// referrersTag is what tags look like that lead to what is about a manifest.
+// referrersTag matches tags of what is attached to a manifest.
 var referrersTag = regexp.MustCompile(`^sha(256|384|512)-[0-9a-f]{32,}`)
 
-// CheckRepository says whether name is a repository that an application can be
-// written to: a registry's host and a path, without tag or digest.
+// CheckRepository returns an error unless an application can be written to a repository of that
+// name: a registry's host and a path, without tag or digest.
 func CheckRepository(name string) error {
 	named, err := reference.ParseNormalizedNamed(name)
 	_, rest, hasScheme := strings.Cut(name, "://")
@@ -208,14 +204,13 @@ func CheckRepository(name string) error {
 	return nil
 }
 
-// DefaultTags are the tags of an application that was given none: the semver tags that
-// point at the HEAD of every source, else (and whenever a source is modified,
-// untracked, or not known to be clean) [ConfigTag].
+// DefaultTags returns the tags of an application without given tags: the semver tags at the
+// HEAD of every source, or [ConfigTag] if there are none, or if a source is modified,
+// untracked, or not known to be clean.
 //
-// A tag may be scoped by a folder, as Go modules' are: shop/v1.2.3 gives v1.2.3
-// to sources in shop or below. Where scoped tags match, those of the longest
-// folder alone count. A "+" (semver's build metadata) becomes "_", which is what
-// Helm does too.
+// A tag may be scoped by a folder, like those of Go modules: shop/v1.2.3 gives v1.2.3 to
+// sources in shop or below. If scoped tags match, only those of the longest folder are used. A
+// "+" (semver's build metadata) becomes "_", as in Helm.
 func DefaultTags(facts []vcs.Facts, layer digest.Digest) []string {
 	if tags := VersionTags(facts); len(tags) > 0 {
 		return tags
@@ -223,8 +218,8 @@ func DefaultTags(facts []vcs.Facts, layer digest.Digest) []string {
 	return []string{ConfigTag(layer, origin(facts))}
 }
 
-// TagReason says why the version tags at the HEADs of the sources are not the
-// application's; "" where they are, or there are none.
+// TagReason returns why the version tags at the HEADs of the sources are not used; "" if they
+// are, or if there are none.
 func TagReason(facts []vcs.Facts) string {
 	if len(VersionTags(facts)) > 0 {
 		return ""
@@ -260,8 +255,8 @@ func TagReason(facts []vcs.Facts) string {
 	return fmt.Sprintf("tags %s not used: %s", strings.Join(tags, ", "), strings.Join(reasons, "; "))
 }
 
-// changes says in what a source is not as it is committed: a file for each kind of
-// difference, and how many there are.
+// changes describes how a source differs from its commit: one file for each kind of difference,
+// and how many there are.
 func changes(f vcs.Facts) string {
 	var modified, untracked, unknown, removed []string
 	for _, file := range f.Files {
@@ -304,7 +299,7 @@ func changes(f vcs.Facts) string {
 	return strings.Join(out, ", ")
 }
 
-// VersionTags are the semver tags that every source has.
+// VersionTags returns the semver tags that every source has.
 func VersionTags(facts []vcs.Facts) []string {
 	var out []string
 	for i, f := range facts {
@@ -317,7 +312,7 @@ func VersionTags(facts []vcs.Facts) []string {
 	return out
 }
 
-// versions are the semver tags of one source that is as committed, sorted.
+// versions returns the semver tags of a source that is not modified, sorted.
 func versions(f vcs.Facts) []string {
 	if f.Modified != vcs.No {
 		return nil
@@ -325,7 +320,7 @@ func versions(f vcs.Facts) []string {
 	return candidates(f)
 }
 
-// candidates are the semver tags at a source's HEAD, sorted.
+// candidates returns the semver tags at a source's HEAD, sorted.
 func candidates(f vcs.Facts) []string {
 	if len(f.Repositories) == 0 {
 		return nil
@@ -350,14 +345,13 @@ func candidates(f vcs.Facts) []string {
 	return slices.Compact(out)
 }
 
-// relocatedName maps a reference to its own repository below the prefix, as
-// relocate --naming one-to-one does: example.com/user and istio/proxyv2:1.0 give
-// example.com/user/istio-proxyv2-<md5>:1.0. The sum is of the normalised name
-// without tag and digest, which are kept. Where the name would be too long the
-// components in the middle go first, then all but the last.
+// relocatedName maps a reference to its own repository below the prefix, like relocate --naming
+// one-to-one: example.com/user and istio/proxyv2:1.0 give
+// example.com/user/istio-proxyv2-<md5>:1.0. The sum is of the normalised name without tag and
+// digest, which are kept. If the name would be too long, the components in the middle are
+// removed first, then all but the last.
 //
-// The scheme is that of pivotal/image-relocation, so that what it relocated is
-// found again.
+// The scheme is that of pivotal/image-relocation, so that images relocated with it are found.
 func relocatedName(prefix, ref string) (string, error) {
 	if err := CheckRepository(prefix); err != nil {
 		return "", err

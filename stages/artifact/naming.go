@@ -18,18 +18,18 @@ import (
 // OneToOne is the naming that gives every image a repository of its own below a prefix.
 const OneToOne = "one-to-one"
 
-// Naming says what manifests call their images.
+// Naming determines the names of images in manifests.
 type Naming struct {
-	// Repository of all images; with OneToOne the prefix of theirs.
+	// Repository of all images; with OneToOne the prefix of their repositories.
 	Repository string
 	OneToOne   bool
-	// Taped is the repository that the images were taped for: one that came from
-	// there kept its tag.
+	// Taped is the repository that the images were packed for: one that came from there kept its
+	// tag.
 	Taped string
 }
 
-// Ref is what the image is called: name is the normalised one that it was taped
-// by. The digest is always part of it.
+// Ref returns the reference of an image: name is the normalised one that it was packed by. The
+// reference always has the digest.
 func (n Naming) Ref(name string, d digest.Digest) (string, error) {
 	named := imageref.Split(name)
 	named.Digest = d
@@ -40,7 +40,7 @@ func (n Naming) Ref(name string, d digest.Digest) (string, error) {
 	return n.Repository + ":" + tag + "@" + d.String(), nil
 }
 
-// at is what the image is called in the place of an edit.
+// at returns the name of the image in the place of an edit.
 func (n Naming) at(edit images.Edit) (string, error) {
 	if n.OneToOne || !edit.KeepTag {
 		return n.Ref(edit.Resolved, edit.Digest)
@@ -48,13 +48,13 @@ func (n Naming) at(edit images.Edit) (string, error) {
 	return WrittenRef(n.Repository, imageref.Split(edit.Resolved).Tag, edit.Digest), nil
 }
 
-// Names is how the transform calls images.
+// Names returns the naming of the transform.
 func (t Transform) Names(taped string) Naming {
 	return Naming{Repository: t.Repository, OneToOne: t.Naming == OneToOne, Taped: taped}
 }
 
-// Home is the repository that an application was written for, "" where its
-// statements do not say.
+// Home returns the repository that an application was written for, "" if its statements do not
+// record it.
 func Home(statements []Statement) string {
 	for _, s := range statements {
 		var p Provenance
@@ -65,7 +65,7 @@ func Home(statements []Statement) string {
 	return ""
 }
 
-// Taped is the repository that the images of an application were first taped for.
+// Taped returns the repository that the images of an application were first packed for.
 func Taped(statements []Statement) string {
 	for _, t := range transforms(statements) {
 		if t.Kind == TransformImageRef {
@@ -75,7 +75,7 @@ func Taped(statements []Statement) string {
 	return ""
 }
 
-// transforms are those that made the content by edits, in their order.
+// transforms returns the transforms that edited the content, in their order.
 func transforms(statements []Statement) []Transform {
 	var out []Transform
 	for _, s := range statements {
@@ -89,10 +89,10 @@ func transforms(statements []Statement) []Transform {
 	return out
 }
 
-// Sources are the names that a child of the root was taped by.
+// Sources returns the names that a child of the root was packed by.
 func Sources(child ocispec.Descriptor) []string { return list(child, AnnotationImageSource) }
 
-// tagsOf are those of a child of the root in the root's repository.
+// tagsOf returns the tags of a child of the root in the root's repository.
 func tagsOf(child ocispec.Descriptor) []string { return list(child, AnnotationImageTag) }
 
 func list(child ocispec.Descriptor, annotation string) []string {

@@ -24,33 +24,34 @@ import (
 	"github.com/taped-dev/tape/stages/files"
 )
 
-// What is read at most, in bytes: registries take manifests of 4 MiB; the others
-// are far above anything known.
+// Limits of what is read, in bytes. Registries accept manifests of 4 MiB; the others are far
+// above anything known.
 const (
 	maxManifest = 4 << 20
 	maxLayer    = 256 << 20 // of the content, compressed
 	maxBundle   = 4 << 20
 
-	// maxStatements bounds all statements of an application, with their manifests; those
-	// of 10,000 objects have some 10 MB. They are decoded as a whole, and so
-	// maxStatementObjects bounds what that takes.
+	// maxStatements bounds all statements of an application with their manifests; those of
+	// 10,000 objects have about 10 MB. They are decoded as a whole, and maxStatementObjects
+	// bounds the memory of that.
 	maxStatements       = 64 << 20
 	maxStatementObjects = 1 << 19
-	// leastStatement is what one counts at least: each is asked for.
+	// leastStatement is the minimum that a statement counts for, because each is requested.
 	leastStatement = 4 << 10
 )
 
-// FormatOriginal is what the tape that came before wrote: it can be read.
+// FormatOriginal is the format of the original tape, which can be read.
 const FormatOriginal = "v1alpha1"
 
-// Application is a taped application that was opened. Its methods read from the
-// source that it was opened from, and may be called concurrently.
+// Application is an open taped application. Its methods read from the source that it was opened
+// from, and may be called concurrently.
 type Application struct {
 	// Format is [Format] or [FormatOriginal].
 	Format string
 	Root   ocispec.Descriptor
 	Index  ocispec.Index
-	// Content describes the content manifest, Manifest is that, Layer its layer.
+	// Content describes the content manifest. Manifest is the manifest itself, and Layer its
+	// layer.
 	Content  ocispec.Descriptor
 	Manifest ocispec.Manifest
 	Layer    ocispec.Descriptor
@@ -58,10 +59,9 @@ type Application struct {
 	source layout.Repository
 }
 
-// Open opens the application at a tag or digest. What is no taped application is
-// an error that says what it is, as is one of a format from the future; the
-// caller knows the whole reference, and adds it. Children with a role that is not
-// known are ignored.
+// Open opens the application at a tag or digest. If there is something else, or an application
+// of an unknown format, the error says what it is; the caller adds the reference. Children with
+// an unknown role are ignored.
 func Open(ctx context.Context, source layout.Repository, tagOrDigest string) (*Application, error) {
 	root, err := source.Resolve(ctx, tagOrDigest)
 	if err != nil {
@@ -70,7 +70,7 @@ func Open(ctx context.Context, source layout.Repository, tagOrDigest string) (*A
 	return OpenRoot(ctx, source, root)
 }
 
-// OpenRoot is Open of what was resolved.
+// OpenRoot is Open for a manifest that was resolved.
 func OpenRoot(ctx context.Context, source layout.Repository, root ocispec.Descriptor) (*Application, error) {
 	data, err := read(ctx, source, root, maxManifest)
 	if err != nil {
@@ -89,7 +89,7 @@ func OpenRoot(ctx context.Context, source layout.Repository, root ocispec.Descri
 	return a, nil
 }
 
-// formatOf says which format a root has.
+// formatOf returns the format of a root.
 func formatOf(desc ocispec.Descriptor, data []byte, index *ocispec.Index) (string, error) {
 	if err := descriptor.Unmarshal(data, index); err != nil {
 		return "", fmt.Errorf("it is no taped application: %w", err)
@@ -145,7 +145,7 @@ func hasRole(role string) func(ocispec.Descriptor) bool {
 	return func(desc ocispec.Descriptor) bool { return desc.Annotations[AnnotationRole] == role }
 }
 
-// Children are the root's of one role, in its order.
+// Children returns the root's children of one role, in its order.
 func (a *Application) Children(role string) []ocispec.Descriptor {
 	has := hasRole(role)
 	if a.Format == FormatOriginal {
@@ -176,13 +176,13 @@ func (a *Application) Files(ctx context.Context) ([]files.File, error) {
 }
 
 // EachFile is Files for files that need not be in memory together: it calls visit with each.
-// They are what the digest of the content names only if EachFile returns nil.
+// They match the digest of the content only if EachFile returns nil.
 func (a *Application) EachFile(ctx context.Context, visit func(files.File) error) error {
 	return a.unpack(ctx, func(tar io.Reader) error { return a.visit(tar, visit) })
 }
 
-// CanonicalFiles is Files for an archive that holds nothing else: it must be what
-// [files.Write] makes of its files.
+// CanonicalFiles is Files for an archive that contains nothing else: its bytes must be those
+// that [files.Write] makes from its files.
 func (a *Application) CanonicalFiles(ctx context.Context) (list []files.File, err error) {
 	err = a.unpack(ctx, func(tar io.Reader) error {
 		found, canonical := sha256.New(), sha256.New()
@@ -192,7 +192,7 @@ func (a *Application) CanonicalFiles(ctx context.Context) (list []files.File, er
 			return nil
 		})
 		if err == nil {
-			_, err = io.Copy(io.Discard, tar) // what follows the end
+			_, err = io.Copy(io.Discard, tar) // after the end
 		}
 		if err == nil {
 			err = files.Write(canonical, list)
@@ -208,9 +208,9 @@ func (a *Application) CanonicalFiles(ctx context.Context) (list []files.File, er
 	return list, nil
 }
 
-// unpack calls do with the tar of the content, which ends where no content is as long. The
-// digest of the layer is known, and checked, when do has ended: so the layer is in memory
-// neither packed nor as a whole.
+// unpack calls do with the tar of the content, which ends after the largest size that content
+// may have. The digest of the layer is verified when do has returned, so the layer is never in
+// memory as a whole.
 func (a *Application) unpack(ctx context.Context, do func(tar io.Reader) error) error {
 	layer, err := open(ctx, a.source, a.Layer, maxLayer)
 	if err != nil {
@@ -218,7 +218,7 @@ func (a *Application) unpack(ctx context.Context, do func(tar io.Reader) error) 
 	}
 	defer layer.Close()
 	limits := files.ContentLimits()
-	// What the tar reader skips, such as headers of its own, is bounded too.
+	// What the tar reader skips, such as headers of its own, is bounded as well.
 	tar := &io.LimitedReader{N: limits.Bytes + int64(limits.Files)*2048}
 	unpacked, err := gzip.NewReader(layer)
 	if err == nil {
@@ -229,7 +229,7 @@ func (a *Application) unpack(ctx context.Context, do func(tar io.Reader) error) 
 	} else {
 		err = refused{err}
 	}
-	// If the layer is another one or cannot be read, that is what is wrong with it.
+	// If the layer is damaged, that is the cause of the error.
 	if damaged := layer.check(); damaged != nil {
 		return fmt.Errorf("read content: %w", damaged)
 	}
@@ -239,8 +239,7 @@ func (a *Application) unpack(ctx context.Context, do func(tar io.Reader) error) 
 	return nil
 }
 
-// visit calls visit with the files of a tar. Their names lead nowhere else, whatever the
-// tar says.
+// visit calls visit with the files of a tar. Their names never lead outside.
 func (a *Application) visit(tar io.Reader, visit func(files.File) error) error {
 	check := CheckContent
 	if a.Format == FormatOriginal {
@@ -259,7 +258,7 @@ func (a *Application) visit(tar io.Reader, visit func(files.File) error) error {
 	return err
 }
 
-// Statements reads what is said about the content.
+// Statements reads the statements about the content.
 func (a *Application) Statements(ctx context.Context) ([]Statement, error) {
 	var out []Statement
 	left := statementRoom{maxStatements, maxStatementObjects}
@@ -299,7 +298,7 @@ func (a *Application) Statements(ctx context.Context) ([]Statement, error) {
 	return out, nil
 }
 
-// statementRoom is what is left for statements.
+// statementRoom is the remaining space for statements.
 type statementRoom struct{ bytes, objects int }
 
 func (r *statementRoom) take(bytes int64) error {
@@ -327,7 +326,7 @@ func (r *statementRoom) unpack(data []byte) ([]byte, error) {
 	return data, err
 }
 
-// decode makes room for what JSON becomes.
+// decode accounts for the memory of decoded JSON.
 func (r *statementRoom) decode(data []byte) error {
 	if r.objects -= descriptor.Objects(data); r.objects < 0 {
 		return fmt.Errorf("the statements have more than %d objects: %w", maxStatementObjects, errdefs.ErrInvalidArgument)
@@ -335,7 +334,7 @@ func (r *statementRoom) decode(data []byte) error {
 	return nil
 }
 
-// parseStatements reads JSON documents one after the other.
+// parseStatements parses consecutive JSON documents.
 func parseStatements(data []byte) ([]Statement, error) {
 	var out []Statement
 	for dec := json.NewDecoder(bytes.NewReader(data)); ; {
@@ -358,8 +357,8 @@ func parseStatements(data []byte) ([]Statement, error) {
 	}
 }
 
-// WriteStatements writes the statements as JSON lines, with the bytes they were
-// read with where those are one line.
+// WriteStatements writes the statements as JSON lines, with the original bytes of those that
+// are one line.
 func WriteStatements(w io.Writer, list []Statement) error {
 	for _, s := range list {
 		var line bytes.Buffer
@@ -374,7 +373,7 @@ func WriteStatements(w io.Writer, list []Statement) error {
 	return nil
 }
 
-// read reads a blob that somebody else described, and checks it.
+// read reads a blob by the descriptor of someone else, and verifies it.
 func read(ctx context.Context, source content.Provider, desc ocispec.Descriptor, limit int64) ([]byte, error) {
 	b, err := open(ctx, source, desc, limit)
 	if err != nil {
@@ -388,7 +387,7 @@ func read(ctx context.Context, source content.Provider, desc ocispec.Descriptor,
 	return data, err
 }
 
-// described reads a blob that somebody else described.
+// described reads a blob by the descriptor of someone else.
 type described struct {
 	content.ReaderAt
 	desc     ocispec.Descriptor
@@ -426,7 +425,7 @@ func (d *described) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// check reads what is left, and reports an error unless all of it is what was described.
+// check reads the rest, and returns an error unless the whole blob matches its descriptor.
 func (d *described) check() error {
 	_, _ = io.Copy(io.Discard, d) // Read keeps the error
 	if d.err != nil {

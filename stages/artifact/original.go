@@ -12,9 +12,9 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// What the original tape (docker/labs-brown-tape) wrote, v1alpha1: an index of
-// two manifests, found by artifact type, and statements v0.1 in one layer of JSON
-// lines. Its images lie outside the root.
+// The format of the original tape (docker/labs-brown-tape), v1alpha1: an index of two
+// manifests, found by artifact type, and statements v0.1 in one layer of JSON lines. Its images
+// are not part of the root.
 const (
 	originalContent      = "application/vnd.docker.tape.content.v1alpha1.tar+gzip"
 	originalAttestations = "application/vnd.docker.tape.attest.v1alpha1.jsonl+gzip"
@@ -31,7 +31,7 @@ func isOriginalAttestations(desc ocispec.Descriptor) bool {
 	return desc.ArtifactType == originalAttestations
 }
 
-// originalEntry is what ManifestDir says of a folder or file.
+// originalEntry describes a folder or file in ManifestDir.
 type originalEntry struct {
 	Unmodified bool   `json:"unmodified"`
 	Path       string `json:"path"`
@@ -47,7 +47,7 @@ type originalEntry struct {
 	} `json:"git"`
 }
 
-// originalSources reads where the manifests came from.
+// originalSources returns where the manifests came from.
 func originalSources(statements []Statement) []ViewSource {
 	var out []ViewSource
 	for _, s := range statements {
@@ -88,8 +88,8 @@ func originalSources(statements []Statement) []ViewSource {
 	return out
 }
 
-// originalImages reads which images the manifests name. The place (file, line,
-// column) is what joins the statements about one reference.
+// originalImages returns the images that the manifests name. The position (file, line, column)
+// joins the statements about one reference.
 func originalImages(statements []Statement) []ViewImage {
 	type place struct {
 		file         string

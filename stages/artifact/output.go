@@ -8,16 +8,16 @@ import (
 	"path/filepath"
 )
 
-// Output is a file that is written beside its place, so that it comes there whole,
-// and when all that belongs with it is done.
+// Output is a file that is written under a temporary name, so that it appears complete, and
+// together with others.
 type Output struct {
 	name  string
-	fresh string // "" of what cannot be exchanged
+	fresh string // "" if it cannot be exchanged
 	data  []byte // for it
 }
 
-// NewOutput writes the data beside the file, which may be there already. A pipe or a
-// device stays what it is, and gets the data with Place. Place or Discard comes last.
+// NewOutput writes the data beside the file, which may exist. A pipe or a device is not
+// replaced, and gets the data with Place. Place or Discard must be called last.
 func NewOutput(name string, data []byte) (*Output, error) {
 	if target, err := filepath.EvalSymlinks(name); err == nil {
 		name = target
@@ -36,7 +36,7 @@ func NewOutput(name string, data []byte) (*Output, error) {
 	return &Output{name: name, fresh: f.Name()}, nil
 }
 
-// Place moves the file to its place; what it cannot move it removes.
+// Place renames the file to its final name, or removes it if that fails.
 func (o *Output) Place() error {
 	if o.fresh == "" {
 		return os.WriteFile(o.name, o.data, 0)

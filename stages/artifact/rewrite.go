@@ -16,8 +16,8 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// ImageRefs is what the statements say was edited last, and whether they say it:
-// an application of the original format does not.
+// ImageRefs returns the last edits in the statements, and whether there are any: an application
+// of the original format has none.
 func ImageRefs(statements []Statement) (Transform, bool) {
 	list := transforms(statements)
 	if len(list) == 0 {
@@ -26,10 +26,9 @@ func ImageRefs(statements []Statement) (Transform, bool) {
 	return list[len(list)-1], true
 }
 
-// Rewrite points the files to another repository: in each place that t says was
-// edited, and nowhere else, the repository's name is replaced. It returns new
-// files, and how many of them differ. A file that does not hold what t says is
-// an error.
+// Rewrite makes the files refer to another repository: the name of the repository is replaced
+// in every place that t lists as edited, and nowhere else. It returns the new files, and how
+// many of them differ. A file that does not match t is an error.
 func Rewrite(list []files.File, t Transform, repository string) ([]files.File, int, error) {
 	out, edits, err := Rename(list, t, Naming{Repository: repository})
 	changed := map[string]bool{}
@@ -41,9 +40,9 @@ func Rewrite(list []files.File, t Transform, repository string) ([]files.File, i
 	return out, len(changed), err
 }
 
-// Rename calls images otherwise, in each place that t says was edited and nowhere
-// else. It returns the files, new ones where something was edited, and what was edited,
-// sorted by file and offset. A file that does not hold what t says is an error.
+// Rename renames images in every place that t lists as edited, and nowhere else. It returns the
+// files, new ones if they were edited, and the edits, sorted by file and offset. A file that
+// does not match t is an error.
 func Rename(list []files.File, t Transform, to Naming) ([]files.File, []images.Edit, error) {
 	r, err := NewRenaming(t, to)
 	if err != nil {
@@ -58,14 +57,14 @@ func Rename(list []files.File, t Transform, to Naming) ([]files.File, []images.E
 	return out, r.Edits(), nil
 }
 
-// Renaming is [Rename] file by file.
+// Renaming is [Rename] for one file at a time.
 type Renaming struct {
 	from, to Naming
 	edits    map[string][]images.Edit // of files, by name
 	done     []images.Edit
 }
 
-// NewRenaming returns the renaming of what t says was edited, or an error if to names no
+// NewRenaming returns the renaming of the edits in t, or an error if to does not name a
 // repository.
 func NewRenaming(t Transform, to Naming) (*Renaming, error) {
 	if err := CheckRepository(to.Repository); err != nil {
@@ -78,7 +77,7 @@ func NewRenaming(t Transform, to Naming) (*Renaming, error) {
 	return r, nil
 }
 
-// File returns the file with the other names.
+// File returns the file with the new names.
 func (r *Renaming) File(f files.File) (files.File, error) {
 	data, made, err := rename(f.Data, r.edits[f.Name], r.from, r.to)
 	if err != nil {
@@ -88,7 +87,7 @@ func (r *Renaming) File(f files.File) (files.File, error) {
 	return files.File{Name: f.Name, Data: data}, nil
 }
 
-// Edits returns what was edited so far, sorted by file and offset.
+// Edits returns the edits so far, sorted by file and offset.
 func (r *Renaming) Edits() []images.Edit {
 	slices.SortStableFunc(r.done, func(a, b images.Edit) int { return cmp.Compare(a.File, b.File) })
 	return r.done
@@ -105,7 +104,7 @@ func rename(data []byte, edits []images.Edit, from, to Naming) (out []byte, made
 		if edit.Offset < done || edit.Offset > len(data) || !bytes.HasPrefix(data[edit.Offset:], []byte(edit.Replaced)) {
 			return nil, nil, fmt.Errorf("line %d does not hold %q, as the statements say it does; the content was changed", edit.Line, edit.Replaced)
 		}
-		// What was written is ASCII, in whatever encoding the file has.
+		// The text of an edit is ASCII, in any encoding of the file.
 		text, err := called(strings.ReplaceAll(edit.Replaced, "\x00", ""), edit, from, to)
 		if err != nil {
 			return nil, nil, fmt.Errorf("line %d: %w", edit.Line, err)
@@ -119,8 +118,8 @@ func rename(data []byte, edits []images.Edit, from, to Naming) (out []byte, made
 	return append(out, data[done:]...), made, nil
 }
 
-// called is what an edit wrote, a whole reference or a field of one, as the other
-// naming has it.
+// called returns the text of an edit, a whole reference or a field of one, under the other
+// naming.
 func called(text string, edit images.Edit, from, to Naming) (string, error) {
 	if !from.OneToOne && !to.OneToOne {
 		return repoint(text, from.Repository, to.Repository)
@@ -149,8 +148,8 @@ func called(text string, edit images.Edit, from, to Naming) (string, error) {
 	return found[0], nil
 }
 
-// partsOf are what a reference may be split into, always in the same order; ""
-// is what it lacks.
+// partsOf returns what a reference may be split into, always in the same order; "" for what it
+// lacks.
 func partsOf(ref string) []string {
 	r := imageref.Split(ref)
 	name, tag, dgst := r.Name, r.Tag, r.Digest.String()
@@ -174,15 +173,15 @@ func partsOf(ref string) []string {
 	return out
 }
 
-// repoint replaces one repository by another in what an edit wrote: a whole
-// reference, or one field of a reference that is split over several.
+// repoint replaces one repository by another in the text of an edit: a whole reference, or one
+// field of a reference that is split over several.
 func repoint(text, from, to string) (string, error) {
 	if rest, ok := strings.CutPrefix(text, from); ok && (rest == "" || rest[0] == ':' || rest[0] == '@') {
 		return to + rest, nil
 	}
 	found, rest := repointed(text, from, to), ""
 	if i := strings.IndexAny(text, ":@"); len(found) == 0 && i > strings.LastIndexByte(text, '/') && text[i] == ':' {
-		// A name may have its tag behind it, where only the digest has a field of its own.
+		// The name may include a tag if only the digest has a field of its own.
 		found, rest = repointed(text[:i], from, to), text[i:]
 	}
 	switch {
@@ -194,7 +193,7 @@ func repoint(text, from, to string) (string, error) {
 	return found[0] + rest, nil
 }
 
-// repointed are the parts of one repository that stand for a part of another.
+// repointed returns the parts of one repository that correspond to a part of another.
 func repointed(text, from, to string) (found []string) {
 	fromHost, fromPath, _ := strings.Cut(from, "/")
 	toHost, toPath, _ := strings.Cut(to, "/")

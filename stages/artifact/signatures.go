@@ -12,8 +12,8 @@ import (
 	"github.com/taped-dev/tape/engine"
 )
 
-// PutSignatures writes what flows from sign to push: an index of the manifests that
-// carry signatures, which thereby belong to the output.
+// PutSignatures writes the output of sign for push: an index of the manifests that carry
+// signatures, which thereby belong to the output.
 func PutSignatures(ctx context.Context, store content.Ingester, signatures []ocispec.Descriptor) (ocispec.Descriptor, error) {
 	return engine.PutJSON(ctx, store, ocispec.MediaTypeImageIndex, ocispec.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: append([]ocispec.Descriptor{}, signatures...),

@@ -114,7 +114,7 @@ func imagesText(w io.Writer, r *app.ImagesResult) error {
 	return p.err
 }
 
-// because returns a reason in parentheses; "" if there is none.
+// because returns a reason after a colon; "" if there is none.
 func because(reason string) string {
 	if reason == "" {
 		return ""
