@@ -34,7 +34,8 @@ import (
 type machines struct {
 	tape, dir, hosts string
 	destination      string
-	registry         atomic.Value // of http.Handler
+	registry         atomic.Value  // of http.Handler
+	asked            chan struct{} // holds one when the upstream was asked for something
 }
 
 type handler struct{ http.Handler }
@@ -45,12 +46,19 @@ func newMachines(t *testing.T, applications int) *machines {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machines{tape: filepath.Join(t.TempDir(), "tape"), dir: t.TempDir(), hosts: t.TempDir()}
+	m := &machines{tape: filepath.Join(t.TempDir(), "tape"), dir: t.TempDir(), hosts: t.TempDir(), asked: make(chan struct{}, 1)}
 	if err := os.Symlink(self, m.tape); err != nil {
 		t.Fatal(err)
 	}
 	m.registry.Store(handler{registrytest.Distribution("")})
-	upstream := registrytest.Serve(t, registrytest.Delay(&registrytest.Upstream{}, 5*time.Millisecond))
+	delayed := registrytest.Delay(&registrytest.Upstream{}, 5*time.Millisecond)
+	upstream := registrytest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case m.asked <- struct{}{}:
+		default:
+		}
+		delayed.ServeHTTP(w, r)
+	}))
 	m.destination = registrytest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		m.registry.Load().(handler).ServeHTTP(w, r)
 	}))
@@ -242,7 +250,7 @@ func TestInterruptedFleet(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(700 * time.Millisecond)
+	<-m.asked // so it is at work
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}

@@ -5,11 +5,15 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,10 +43,31 @@ func TestMain(m *testing.M) {
 	if i, ok := served()[strings.TrimPrefix(filepath.Base(os.Args[0]), "tape-interpreter-")]; ok {
 		serve.Interpreter(i)
 	}
+	if filepath.Base(os.Args[0]) == "tape" {
+		cli.Main()
+	}
 	runNode() // where this process is to run one
-	testscript.Main(m, map[string]func(){
-		"tape": func() { cli.Main() },
-	})
+	os.Exit(withTape(m))
+}
+
+// withTape runs the tests with a tape in $PATH, which is this program.
+func withTape(m *testing.M) int {
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	dir, err := os.MkdirTemp("", "tape")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Symlink(self, filepath.Join(dir, "tape")); err != nil {
+		panic(err)
+	}
+	if err := os.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH")); err != nil {
+		panic(err)
+	}
+	return m.Run()
 }
 
 // served are the interpreters that this program can be, by name.
@@ -61,6 +86,9 @@ func served() map[string]interpreter.Interpreter {
 //	$PRIVATE   refuses whoever has no password
 //
 // $SELF is a program that is an interpreter where it is called tape-interpreter-cnab.
+//
+// The command tape runs in this process; with something on stdin it is exec tape, which
+// starts one.
 func TestScript(t *testing.T) {
 	testscript.Run(t, scripts(t, filepath.Join("testdata", "script")))
 }
@@ -76,10 +104,14 @@ func scripts(t *testing.T, dir string) testscript.Params {
 	if err != nil {
 		t.Fatal(err)
 	}
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tape := &tapeInProcess{}
 	return testscript.Params{
-		Dir:                 dir,
-		RequireExplicitExec: false,
-		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
+		Dir:           dir,
+		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
 		Setup: func(env *testscript.Env) error {
 			upstream := &registrytest.Upstream{Image: func(name, _ string) (registrytest.Image, bool) {
 				if image := registrytest.Published(); !strings.Contains(name, "unsigned") {
@@ -126,7 +158,8 @@ func scripts(t *testing.T, dir string) testscript.Params {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exit":     exitCommand,
+			"tape":     tape.command,
+			"exit":     tape.exit,
 			"commit":   commitCommand,
 			"artifact": artifactCommand,
 			"runs":     runsCommand,
@@ -159,14 +192,54 @@ func built(t *testing.T, self string) string {
 
 func address(s *httptest.Server) string { return s.Listener.Addr().String() }
 
-// exitCommand runs a command that must end with a status: exit 2 tape frobnicate.
-func exitCommand(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exit STATUS COMMAND [ARG…]")
+// tapeInProcess runs the tape of scripts in this process. A start of this program with the race
+// detector in it takes longer than most of what the scripts have it do, and they do hundreds.
+// One runs at a time, because the working directory and the environment are the process's.
+type tapeInProcess struct{ mu sync.Mutex }
+
+// run returns the exit status.
+func (p *tapeInProcess) run(ts *testscript.TestScript, args []string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	dir, err := os.Getwd()
+	ts.Check(err)
+	before := os.Environ()
+	defer func() { ts.Check(errors.Join(os.Chdir(dir), setEnvironment(before))) }()
+	// Package testscript tells commands single variables only.
+	var env []string
+	for variable := reflect.ValueOf(ts).Elem().FieldByName("env"); len(env) < variable.Len(); {
+		env = append(env, variable.Index(len(env)).String())
 	}
-	err := ts.Exec(args[1], args[2:]...)
+	ts.Check(errors.Join(os.Chdir(ts.MkAbs(".")), setEnvironment(env)))
+	return cli.Run(context.Background(), args, cli.Streams{In: strings.NewReader(""), Out: ts.Stdout(), Err: ts.Stderr()})
+}
+
+func setEnvironment(env []string) error {
+	os.Clearenv()
+	for _, variable := range env {
+		name, value, _ := strings.Cut(variable, "=")
+		if err := os.Setenv(name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *tapeInProcess) command(ts *testscript.TestScript, neg bool, args []string) {
+	if status := p.run(ts, args); (status != 0) != neg {
+		ts.Fatalf("unexpected exit status %d", status)
+	}
+}
+
+// exit runs a command that must end with a status: exit 2 tape frobnicate.
+func (p *tapeInProcess) exit(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 || args[1] != "tape" && args[1] != "exec" {
+		ts.Fatalf("usage: exit STATUS tape ARG…, or exit STATUS exec COMMAND [ARG…]")
+	}
 	status := "0"
-	if err != nil {
+	if args[1] == "tape" {
+		status = strconv.Itoa(p.run(ts, args[2:]))
+	} else if err := ts.Exec(args[2], args[3:]...); err != nil {
 		status = strings.TrimPrefix(err.Error(), "exit status ")
 	}
 	if status != args[0] {

@@ -32,8 +32,9 @@ const (
 	// reported dead, which makes a better error.
 	lastWords = time.Second
 	// pipeDelay is how long to read output after the process died if a child that escaped
-	// keeps the pipe open.
-	pipeDelay = 200 * time.Millisecond
+	// keeps the pipe open. It also has to suffice for what the pipe still holds, on a busy
+	// machine.
+	pipeDelay = 2 * time.Second
 )
 
 // process is one running instance of an interpreter.

@@ -237,21 +237,23 @@ func TestPutGet(t *testing.T) {
 }
 
 func TestManyPutsTakeThreeRequestsEach(t *testing.T) {
-	counted := registrytest.Count(registrytest.Distribution(""))
-	c := remote.New(repository(t, registrytest.Serve(t, counted)), remote.Options{})
-	const entries = 50
-	var wg sync.WaitGroup
-	for i := range entries {
-		wg.Go(func() {
-			if err := c.Put(t.Context(), digest.FromString(fmt.Sprint(i)), documents()); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	if s := counted.Reset(); s.Total() > 3*entries {
-		t.Errorf("%d requests for %d entries: %v", s.Total(), entries, s.Requests)
-	}
+	counted := registrytest.Count(registrytest.Distribution("")) // which has a goroutine that does not end
+	bubble(t, "puts", func(t *testing.T, n *network) {
+		c := remote.New(n.repository(t, counted, 0), remote.Options{})
+		const entries = 50
+		var wg sync.WaitGroup
+		for i := range entries {
+			wg.Go(func() {
+				if err := c.Put(t.Context(), digest.FromString(fmt.Sprint(i)), documents()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if s := counted.Reset(); s.Total() > 3*entries {
+			t.Errorf("%d requests for %d entries: %v", s.Total(), entries, s.Requests)
+		}
+	})
 }
 
 func TestMisuse(t *testing.T) {
