@@ -205,6 +205,39 @@ func TestDiffMoved(t *testing.T) {
 	}
 }
 
+// TestDiffHidesCredentials holds that what looks like a credential is not shown where it
+// changed, and does not count where it did not, whatever holds it.
+func TestDiffHidesCredentials(t *testing.T) {
+	object := func(password string) string {
+		return fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","annotations":{"config":"user = me\npassword = %[1]s"}},
+			"spec":{"containers":[{"name":"c","args":["--password","%[1]s"],"env":[{"name":"PASSWORD","value":"%[1]s"},{"name":"TOKEN","value":"$(T)"}]}],
+			"url":"http://u:%[1]s@db","same":{"password":"hunter4"}}}`, password)
+	}
+	got := diffParsed(t, parseObjects(t, object("hunter2")), parseObjects(t, object("hunter3")))
+	hidden := json.RawMessage(`"` + hiddenValue + `"`)
+	change := func(pointer, path string) FieldChange {
+		return FieldChange{Pointer: pointer, Path: path, From: hidden, To: hidden}
+	}
+	config := change("/metadata/annotations/config", "metadata.annotations.config")
+	config.From = json.RawMessage(`"user = me\npassword = ` + hiddenValue + `"`)
+	config.To = config.From
+	url := change("/spec/url", "spec.url")
+	url.From = json.RawMessage(`"http://u:` + hiddenValue + `@db"`)
+	url.To = url.From
+	want := []FieldChange{
+		config,
+		change("/spec/containers/0/args/1", "spec.containers[c].args[1]"),
+		change("/spec/containers/0/env/0/value", "spec.containers[c].env[PASSWORD].value"),
+		url,
+	}
+	if len(got.Changed) != 1 {
+		t.Fatalf("%+v", got)
+	}
+	if diff := cmp.Diff(want, got.Changed[0].Fields); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // TestDiffImages holds that another version of an image is a change, where there
 // is one before and one after.
 func TestDiffImages(t *testing.T) {

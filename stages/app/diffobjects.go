@@ -20,6 +20,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/taped-dev/tape/stages/credentials"
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/manifests"
 )
@@ -50,7 +51,8 @@ func (k ObjectKey) compare(o ObjectKey) int {
 }
 
 // FieldChange is a field that differs. A field that one side lacks has no value
-// on that side, and a value of a Secret is Hidden on both.
+// on that side. A value of a Secret is hidden on both, and so is what looks like a
+// credential.
 type FieldChange struct {
 	// Pointer is a JSON pointer (RFC 6901) into the object: into that of the
 	// first side, or of the second where only that has the field.
@@ -218,7 +220,7 @@ func number(text string) any {
 }
 
 // hiddenValue stands for a value of a Secret in a FieldChange.
-const hiddenValue = "(hidden)"
+const hiddenValue = credentials.Hidden
 
 // pair is an object that both sides have and that differs.
 type pair struct{ from, to ObjectKey }
@@ -288,6 +290,7 @@ func (c *changes) object(p pair, before, after []byte) (out ObjectChange, matter
 	var a, b any
 	err = errors.Join(decodeJSON(before, &a), decodeJSON(after, &b))
 	if err == nil {
+		a, b = credentials.Replace(a, standIn), credentials.Replace(b, standIn)
 		out.Fields, err = diffFields(a, b, &c.cells, &c.room)
 	}
 	if err != nil {
@@ -298,6 +301,7 @@ func (c *changes) object(p pair, before, after []byte) (out ObjectChange, matter
 	}
 	for i := range out.Fields {
 		f := &out.Fields[i]
+		f.From, f.To = hideStandIns(f.From), hideStandIns(f.To)
 		for _, v := range []struct {
 			text       *json.RawMessage
 			repository string
@@ -319,6 +323,34 @@ func decodeJSON(data []byte, v any) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
 	return dec.Decode(v)
+}
+
+// standIn stands for a credential while objects are compared, so that one that changed is
+// a change.
+func standIn(credential string) string {
+	return standInPrefix + digest.FromString(credential).Encoded()[:standInLength]
+}
+
+const (
+	standInPrefix = "the.credential/"
+	standInLength = 16
+)
+
+// hideStandIns replaces what stands for credentials in JSON.
+func hideStandIns(text json.RawMessage) json.RawMessage {
+	if !bytes.Contains(text, []byte(standInPrefix)) {
+		return text
+	}
+	parts := bytes.Split(text, []byte(standInPrefix))
+	out := slices.Clone(parts[0])
+	for _, part := range parts[1:] {
+		n := 0
+		for n < min(standInLength, len(part)) && strings.IndexByte("0123456789abcdef", part[n]) >= 0 {
+			n++
+		}
+		out = append(append(out, hiddenValue...), part[n:]...)
+	}
+	return out
 }
 
 // hideValues replaces what a Secret holds, so that a diff can be shown to people

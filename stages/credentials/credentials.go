@@ -24,7 +24,7 @@ import (
 )
 
 // Hidden is shown in place of a credential.
-const Hidden = "hidden"
+const Hidden = "(hidden)"
 
 // Found is a credential in an object.
 type Found struct {
@@ -198,11 +198,16 @@ func (w *walker) list(n *manifests.Node) {
 	for i := range n.Items {
 		item := &n.Items[i]
 		w.in(strconv.Itoa(i), func() { w.node(item, flag) })
-		flag = ""
-		if text := item.Text(); strings.HasPrefix(text, "-") && !strings.ContainsAny(text, "= \n") {
-			flag = strings.TrimLeft(text, "-")
-		}
+		flag = flagOf(item.Text())
 	}
+}
+
+// flagOf returns the name of a flag whose value is the next argument, else "".
+func flagOf(arg string) string {
+	if strings.HasPrefix(arg, "-") && !strings.ContainsAny(arg, "= \n") {
+		return strings.TrimLeft(arg, "-")
+	}
+	return ""
 }
 
 func (w *walker) scalar(n *manifests.Node, name string) {
@@ -262,18 +267,61 @@ func (h Hit) String() string {
 
 // Hide returns a text, which is the value of a name, with its credentials replaced.
 func Hide(name, text string) string {
+	return replace(name, text, func(string) string { return Hidden })
+}
+
+func replace(name, text string, by func(credential string) string) string {
 	var b strings.Builder
 	at := 0
 	each(name, text, func(hit Hit) bool {
 		b.WriteString(text[at:hit.From])
-		b.WriteString(Hidden)
+		b.WriteString(by(text[hit.From:hit.To]))
 		at = hit.To
 		return true
 	})
-	if at == 0 && b.Len() == 0 {
+	if b.Len() == 0 {
 		return text
 	}
 	return b.String() + text[at:]
+}
+
+// Replace replaces the credentials in a value of a decoded JSON object by what a function
+// returns for them. It changes the value.
+func Replace(v any, by func(credential string) string) any { return replaceIn("", v, by) }
+
+func replaceIn(name string, v any, by func(string) string) any {
+	switch v := v.(type) {
+	case string:
+		return replace(name, v, by)
+	case []any:
+		flag := ""
+		for i, item := range v {
+			v[i] = replaceIn(flag, item, by)
+			flag = ""
+			if text, ok := item.(string); ok {
+				flag = flagOf(text)
+			}
+		}
+	case map[string]any:
+		named, _ := v["name"].(string)
+		for key, value := range v {
+			switch {
+			case unread[key]:
+			case (key == "data" || key == "stringData") && v["kind"] == "Secret" && v["apiVersion"] == "v1":
+				data, _ := value.(map[string]any)
+				for key, value := range data {
+					if text, ok := value.(string); ok {
+						data[key] = by(text)
+					}
+				}
+			case key == "value" && named != "":
+				v[key] = replaceIn(named, value, by)
+			default:
+				v[key] = replaceIn(key, value, by)
+			}
+		}
+	}
+	return v
 }
 
 // each calls visit for the credentials in a text that is the value of a name, in order, until

@@ -3,6 +3,7 @@
 package credentials_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -177,8 +178,27 @@ func TestArguments(t *testing.T) {
 // What a text hides is what stands in it, and nothing else changes.
 func TestHide(t *testing.T) {
 	got := credentials.Hide("app.ini", "user = shop\npassword = hunter2\nurl = http://a:hunter3@db/\n")
-	if want := "user = shop\npassword = hidden\nurl = http://a:hidden@db/\n"; got != want {
+	if want := "user = shop\npassword = (hidden)\nurl = http://a:(hidden)@db/\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Replacing knows the same names as looking: those of variables, fields, flags and assignments.
+func TestReplace(t *testing.T) {
+	var v any
+	const in = `{"spec":{"password":"p1","env":[{"name":"DB_PASSWORD","value":"p2"},{"name":"A","value":"b"}],"args":["--password","p3","x"],` +
+		`"config":"password = p4\nuser = me","manifest":{"apiVersion":"v1","kind":"Secret","data":{"a":"p5"}},"encryptedData":{"password":"c"},"n":1}}`
+	if err := json.Unmarshal([]byte(in), &v); err != nil {
+		t.Fatal(err)
+	}
+	got, err := json.Marshal(credentials.Replace(v, strings.ToUpper))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"spec":{"args":["--password","P3","x"],"config":"password = P4\nuser = me","encryptedData":{"password":"c"},` +
+		`"env":[{"name":"DB_PASSWORD","value":"P2"},{"name":"A","value":"b"}],"manifest":{"apiVersion":"v1","data":{"a":"P5"},"kind":"Secret"},"n":1,"password":"P1"}}`
+	if string(got) != want {
+		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 

@@ -23,7 +23,9 @@ import (
 
 	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/credentials"
 	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/manifests"
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
@@ -280,15 +282,38 @@ func pageManifests(files []artifact.ViewFile, edits []images.Edit) []pageManifes
 		m.Edits = len(in)
 		if len(f.Data) <= min(pageFile, room) && utf8.Valid(f.Data) {
 			room -= len(f.Data)
-			m.Lines = pageLines(f.Data, in)
+			m.Lines = pageLines(f.Data, in, plainIn(f.Name, f.Data))
 		}
 		out[i] = m
 	}
 	return out
 }
 
-func pageLines(data []byte, edits []images.Edit) []pageLine {
-	slices.SortFunc(edits, func(a, b images.Edit) int { return cmp.Compare(a.Offset, b.Offset) })
+// pageLines are the lines of a file. What it holds in plain text is not for everybody who is
+// shown a page: hidden are those ranges.
+func pageLines(data []byte, edits []images.Edit, hidden []manifests.Span) []pageLine {
+	type span struct {
+		from, to int
+		text     string
+		edit     *images.Edit
+	}
+	var spans []span
+	for i, e := range edits {
+		spans = append(spans, span{e.Offset, e.Offset + len(e.Replaced), e.Replaced, &edits[i]})
+	}
+	for _, h := range hidden {
+		from, to := min(h.Offset, len(data)), min(h.Offset+h.Length, len(data))
+		if !h.Exact { // it begins there
+			to = len(data)
+			if n := bytes.IndexByte(data[from:], '\n'); n >= 0 {
+				to = from + n
+			}
+		}
+		// The lines behind it keep their numbers.
+		spans = append(spans, span{from, to, credentials.Hidden + strings.Repeat("\n", bytes.Count(data[from:to], []byte("\n"))), nil})
+	}
+	// An edit of what is hidden is hidden too.
+	slices.SortStableFunc(spans, func(a, b span) int { return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(b.to, a.to)) })
 	line := pageLine{N: 1}
 	var lines []pageLine
 	add := func(text string, edit *images.Edit) {
@@ -303,19 +328,40 @@ func pageLines(data []byte, edits []images.Edit) []pageLine {
 		}
 	}
 	at := 0
-	for i, e := range edits {
-		if e.Offset < at {
+	for _, s := range spans {
+		if s.from < at {
 			continue
 		}
-		add(string(data[at:e.Offset]), nil)
-		at = e.Offset + len(e.Replaced)
-		add(e.Replaced, &edits[i])
+		add(string(data[at:s.from]), nil)
+		add(s.text, s.edit)
+		at = s.to
 	}
 	add(string(data[at:]), nil)
 	if len(line.Pieces) > 0 {
 		lines = append(lines, line)
 	}
 	return lines
+}
+
+// plainIn returns where the objects of a file hold credentials in plain text.
+func plainIn(name string, data []byte) []manifests.Span {
+	var out []manifests.Span
+	for _, piece := range manifests.Open(name, data).Text.Split() {
+		docs, err := manifests.Parse(piece)
+		if err != nil {
+			continue // no deployer applies it
+		}
+		for i := range docs {
+			objects, _ := docs[i].Objects()
+			for _, o := range objects {
+				credentials.In(&docs[i], o, func(found credentials.Found) bool {
+					out = append(out, found.Span)
+					return true
+				})
+			}
+		}
+	}
+	return out
 }
 
 // place follows an edit to the source it came from.

@@ -84,6 +84,29 @@ func TestWritePage(t *testing.T) {
 	}
 }
 
+// A page is for more people than the manifests are: it hides credentials, and the lines behind
+// them keep their numbers.
+func TestPageHidesCredentials(t *testing.T) {
+	v := pageView(t)
+	const manifest = "apiVersion: v1\nkind: Secret\nstringData:\n  key: |\n    planted-one\n    planted-two\n---\napiVersion: v1\nkind: ConfigMap\ndata: {PASSWORD: planted-three, user: me}\n"
+	v.Content.Files = []artifact.ViewFile{{Name: "a.yaml", Size: 9, Data: []byte(manifest)}}
+	var buf bytes.Buffer
+	if err := WritePage(&buf, v); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`<div id="f-0-5"><a href="#f-0-5" tabindex="-1">5</a>    (hidden)</div>`,
+		`<div id="f-0-10"><a href="#f-0-10" tabindex="-1">10</a>data: {PASSWORD: (hidden), user: me}</div>`,
+	} {
+		if !strings.Contains(buf.String(), want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if strings.Contains(buf.String(), "planted") {
+		t.Error("the page shows a credential")
+	}
+}
+
 // What would be too much for a page to show is left out of it, never cut.
 func TestPageLeavesOut(t *testing.T) {
 	v := pageView(t)
