@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,11 +18,14 @@ import (
 	"time"
 
 	"github.com/digitorus/timestamp"
+	"github.com/go-openapi/strfmt"
 	"github.com/opencontainers/go-digest"
 	bundlev1 "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	commonv1 "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	rekorv1 "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	rekorpb "github.com/sigstore/rekor-tiles/v2/pkg/generated/protobuf"
+	"github.com/sigstore/rekor/pkg/generated/client/entries"
+	"github.com/sigstore/rekor/pkg/generated/models"
 	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 	"github.com/sigstore/sigstore-go/pkg/root"
@@ -61,7 +65,7 @@ type Services struct {
 	config    *root.SigningConfig
 	ca        string
 	tsas      []string
-	logs      []string
+	logs      []service
 	trusted   *root.TrustedRoot
 	wait, try time.Duration
 }
@@ -87,28 +91,43 @@ func NewServices(o ServiceOptions) (*Services, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signing config: certificate authority: %w", err)
 	}
-	if s.tsas, err = selectServices(config.TimestampAuthorityURLs(), config.TimestampAuthorityURLsConfig(), sgsign.TimestampAuthorityAPIVersions, o.Now()); err != nil {
+	if s.logs, err = selectServices(config.RekorLogURLs(), config.RekorLogURLsConfig(), sgsign.RekorAPIVersions, o.Now()); err != nil {
+		return nil, fmt.Errorf("signing config: transparency log: %w", err)
+	}
+	// A log of version 1 says the time.
+	if len(config.TimestampAuthorityURLs()) == 0 && s.logs[0].version == 1 {
+		return s, nil
+	}
+	stamps, err := selectServices(config.TimestampAuthorityURLs(), config.TimestampAuthorityURLsConfig(), sgsign.TimestampAuthorityAPIVersions, o.Now())
+	if err != nil {
 		return nil, fmt.Errorf("signing config: timestamp authority: %w", err)
 	}
-	if s.logs, err = selectServices(config.RekorLogURLs(), config.RekorLogURLsConfig(), []uint32{2}, o.Now()); err != nil {
-		return nil, fmt.Errorf("signing config: transparency log (Rekor v2): %w", err)
+	for _, stamp := range stamps {
+		s.tsas = append(s.tsas, stamp.url)
 	}
 	return s, nil
 }
 
-func selectServices(list []root.Service, config root.ServiceConfiguration, versions []uint32, now time.Time) (urls []string, err error) {
+// service is one that is used.
+type service struct {
+	url     string
+	version uint32
+}
+
+// selectServices chooses services, all of one version.
+func selectServices(list []root.Service, config root.ServiceConfiguration, versions []uint32, now time.Time) (used []service, err error) {
 	chosen, err := root.SelectServices(list, config, versions, now)
 	if err != nil {
 		return nil, err
 	}
-	for _, service := range chosen {
-		u, err := serviceURL(service.URL)
+	for _, c := range chosen {
+		u, err := serviceURL(c.URL)
 		if err != nil {
 			return nil, err
 		}
-		urls = append(urls, u)
+		used = append(used, service{u, c.MajorAPIVersion})
 	}
-	return urls, nil
+	return used, nil
 }
 
 // serviceURL checks the URL of a service. An identity token is a secret: it goes over TLS,
@@ -127,7 +146,12 @@ func serviceURL(text string) (string, error) {
 
 // Logs are the URLs of the transparency logs that get an entry for each keyless
 // signature.
-func (s *Services) Logs() []string { return s.logs }
+func (s *Services) Logs() (urls []string) {
+	for _, log := range s.logs {
+		urls = append(urls, log.url)
+	}
+	return urls
+}
 
 // Keyless signs with keys that are made for one signature and certified for whom an
 // identity token names.
@@ -261,8 +285,9 @@ func (k *Keyless) Bundle(ctx context.Context, statement []byte) ([]byte, error) 
 		CertificateProviderOptions: &sgsign.CertificateProviderOptions{IDToken: token},
 		TimestampAuthorities:       k.authorities(ask),
 	}
-	for _, at := range k.logs {
-		options.TransparencyLogs = append(options.TransparencyLogs, sgsign.NewRekor(&sgsign.RekorOptions{BaseURL: at, Version: 2, ClientV2: logClient{at, ask}}))
+	for _, log := range k.logs {
+		client := logClient{log.url, ask}
+		options.TransparencyLogs = append(options.TransparencyLogs, sgsign.NewRekor(&sgsign.RekorOptions{BaseURL: log.url, Version: log.version, Timeout: -1, Client: client, ClientV2: client}))
 	}
 	made, err := sgsign.Bundle(&sgsign.DSSEData{Data: statement, PayloadType: payloadType}, pair, options)
 	if err != nil {
@@ -316,6 +341,9 @@ func (s *Services) check(made *bundlev1.Bundle, material ...root.TrustedMaterial
 		return fmt.Errorf("read the bundle that was made: %w", err)
 	}
 	options := []sgverify.VerifierOption{sgverify.WithSignedTimestamps(len(s.tsas))}
+	if len(s.tsas) == 0 {
+		options[0] = sgverify.WithIntegratedTimestamps(len(s.logs))
+	}
 	policy := sgverify.WithKey()
 	if cert := made.GetVerificationMaterial().GetCertificate(); cert != nil {
 		policy = sgverify.WithoutIdentitiesUnsafe()
@@ -380,6 +408,9 @@ func (t *Timestamped) MadeStatement(ctx context.Context, bundle []byte, manifest
 
 // Bundle implements [Signer].
 func (t *Timestamped) Bundle(ctx context.Context, statement []byte) ([]byte, error) {
+	if len(t.tsas) == 0 {
+		return nil, errors.New("signing config: it names no timestamp authority")
+	}
 	data, err := t.key.Bundle(ctx, statement)
 	if err != nil {
 		return nil, err
@@ -474,8 +505,8 @@ func (a *asker) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// logClient adds entries to a Rekor v2: sigstore's own client knows neither certificates
-// of the user's nor when its context is done.
+// logClient adds entries to a Rekor: sigstore's own clients know neither certificates
+// of the user's nor when their context is done.
 type logClient struct {
 	at  string
 	ask *asker
@@ -491,11 +522,53 @@ func (l logClient) Add(ctx context.Context, entry any) (*rekorv1.TransparencyLog
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.at+"/api/v2/log/entries", bytes.NewReader(body))
+	data, err := l.post(ctx, "/api/v2/log/entries", body)
+	if err != nil {
+		return nil, err
+	}
+	var out rekorv1.TransparencyLogEntry
+	if err := protojson.Unmarshal(data, &out); err != nil {
+		return nil, errors.Join(l.noEntry(), err)
+	}
+	return &out, nil
+}
+
+// CreateLogEntry implements [sgsign.RekorClient], for Rekor v1.
+func (l logClient) CreateLogEntry(params *entries.CreateLogEntryParams, _ ...entries.ClientOption) (*entries.CreateLogEntryCreated, error) {
+	body, err := json.Marshal(params.ProposedEntry)
+	if err != nil {
+		return nil, err
+	}
+	data, err := l.post(params.Context, "/api/v1/log/entries", body)
+	if err != nil {
+		return nil, err
+	}
+	var made models.LogEntry
+	if err := json.Unmarshal(data, &made); err != nil {
+		return nil, errors.Join(l.noEntry(), err)
+	}
+	for id, entry := range made {
+		// The library dereferences what is missing.
+		if err := entry.Validate(strfmt.Default); err != nil || len(made) != 1 || entry.Verification == nil || entry.Verification.InclusionProof == nil {
+			return nil, errors.Join(l.noEntry(), err)
+		}
+		return &entries.CreateLogEntryCreated{ETag: id, Payload: made}, nil
+	}
+	return nil, l.noEntry()
+}
+
+func (l logClient) noEntry() error {
+	return fmt.Errorf("write to the log %s: its answer is not an entry", l.at)
+}
+
+// post sends an entry, and returns the log's answer.
+func (l logClient) post(ctx context.Context, path string, body []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.at+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json")
 	resp, err := l.ask.RoundTrip(req)
 	if err != nil {
 		return nil, fmt.Errorf("write to the log %s: %w", l.at, err)
@@ -508,16 +581,13 @@ func (l logClient) Add(ctx context.Context, entry any) (*rekorv1.TransparencyLog
 	if resp.StatusCode != http.StatusCreated {
 		return nil, fmt.Errorf("write to the log %s: it answers %s: %s", l.at, resp.Status, data[:min(len(data), maxComplaint)])
 	}
-	var out rekorv1.TransparencyLogEntry
-	if err := protojson.Unmarshal(data, &out); err != nil {
-		return nil, errors.Join(fmt.Errorf("write to the log %s: its answer is not an entry", l.at), err)
-	}
-	return &out, nil
+	return data, nil
 }
 
 var (
 	_ Signer               = (*Key)(nil)
 	_ Signer               = (*Keyless)(nil)
 	_ Signer               = (*Timestamped)(nil)
+	_ sgsign.RekorClient   = logClient{}
 	_ sgsign.RekorV2Client = logClient{}
 )

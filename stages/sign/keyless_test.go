@@ -277,7 +277,7 @@ func TestServiceFiles(t *testing.T) {
 		"no config":     {"", string(trusted), "signing config: "},
 		"no root":       {config, "{}", "trusted root: "},
 		"plain http":    {strings.ReplaceAll(config, "127.0.0.1", "fulcio.example.com"), string(trusted), "want https"},
-		"old log":       {strings.Replace(config, `"majorApiVersion":2`, `"majorApiVersion":1`, 1), string(trusted), "transparency log (Rekor v2): "},
+		"newer log":     {strings.Replace(config, `"majorApiVersion":2`, `"majorApiVersion":3`, 1), string(trusted), "signing config: transparency log: "},
 		"no timestamps": {strings.Replace(config, `"tsaUrls"`, `"oidcUrls"`, 1), string(trusted), "signing config: "},
 	} {
 		_, err := NewServices(ServiceOptions{SigningConfig: []byte(c.config), TrustedRoot: []byte(c.trusted), Now: then})

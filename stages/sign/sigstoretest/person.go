@@ -31,7 +31,7 @@ func (s *Sigstore) device(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reply(w, http.StatusOK, map[string]any{
-		"device_code": s.logIn(r.PostForm), "user_code": "ABCD-EFGH", "verification_uri": s.URL + "/device", "expires_in": 300, "interval": 5,
+		"device_code": s.logIn(r.PostForm), "user_code": "ABCD-EFGH", "verification_uri": s.URL + "/device", "expires_in": 600, "interval": 5,
 	})
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package sigstoretest is a Sigstore in one process, for tests: an issuer of identity
-// tokens, Fulcio, a timestamp authority and Rekor v2, with a clock of its own. Each entry
+// tokens, Fulcio, a timestamp authority and Rekor v2 or v1, with a clock of its own. Each entry
 // is a log of its own, and certificates have no SCT; make test-sigstore uses the real
 // servers.
 package sigstoretest
@@ -60,6 +60,9 @@ type Sigstore struct {
 	// authorization_pending, slow_down, access_denied and the like.
 	Person  Identity
 	Answers []string
+	// OldLog: the log is a Rekor v1, which says the time, and the signing config names no
+	// timestamp authority.
+	OldLog bool
 
 	server     *httptest.Server
 	ca, tsa    authority
@@ -118,6 +121,7 @@ func New(now func() time.Time) (*Sigstore, error) {
 	mux.HandleFunc("POST /api/v2/signingCert", s.certificate)
 	mux.HandleFunc("POST /api/v1/timestamp", s.timestamp)
 	mux.HandleFunc("POST /api/v2/log/entries", s.entry)
+	mux.HandleFunc("POST /api/v1/log/entries", s.oldEntry)
 	mux.HandleFunc("GET /actions/token", s.actions)
 	mux.HandleFunc("GET /.well-known/openid-configuration", s.discovery)
 	mux.HandleFunc("POST /device/code", s.device)
@@ -396,12 +400,17 @@ func (s *Sigstore) SigningConfig() []byte {
 	service := func(path string, version int) any {
 		return []any{map[string]any{"url": s.URL + path, "majorApiVersion": version, "operator": "test", "validFor": map[string]any{"start": s.ca.cert.NotBefore.Format(time.RFC3339)}}}
 	}
-	data, _ := json.Marshal(map[string]any{ // of strings and numbers
+	config := map[string]any{
 		"mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json",
 		"caUrls":    service("", 1), "oidcUrls": service("", 1),
 		"rekorTlogUrls": service("", 2), "rekorTlogConfig": map[string]any{"selector": "ANY"},
 		"tsaUrls": service("/api/v1/timestamp", 1), "tsaConfig": map[string]any{"selector": "ANY"},
-	})
+	}
+	if s.OldLog {
+		config["rekorTlogUrls"] = service("", 1)
+		delete(config, "tsaUrls")
+	}
+	data, _ := json.Marshal(config) // of strings and numbers
 	return data
 }
 

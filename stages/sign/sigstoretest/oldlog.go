@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sigstoretest
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+
+	"github.com/cyberphone/json-canonicalization/go/src/webpki.org/jsoncanonicalizer"
+	"github.com/sigstore/rekor/pkg/generated/models"
+	"github.com/sigstore/rekor/pkg/types"
+	_ "github.com/sigstore/rekor/pkg/types/dsse/v0.0.1" // the entries that are made
+	"github.com/sigstore/rekor/pkg/util"
+	"github.com/sigstore/sigstore/pkg/signature"
+	"github.com/transparency-dev/merkle/rfc6962"
+)
+
+func (s *Sigstore) oldEntry(w http.ResponseWriter, r *http.Request) {
+	var proposed models.DSSE
+	err := json.NewDecoder(r.Body).Decode(&proposed)
+	var logged models.LogEntry
+	if err == nil {
+		logged, err = s.oldLog(r.Context(), &proposed)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	reply(w, http.StatusCreated, logged)
+}
+
+// oldLog makes an entry of a Rekor v1 that has no other.
+func (s *Sigstore) oldLog(ctx context.Context, proposed models.ProposedEntry) (models.LogEntry, error) {
+	entry, err := types.CreateVersionedEntry(proposed)
+	if err != nil {
+		return nil, err
+	}
+	body, err := types.CanonicalizeEntry(ctx, entry)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := signature.LoadECDSASignerVerifier(s.log, crypto.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	id, err := keyID(s.log)
+	if err != nil {
+		return nil, err
+	}
+	leaf := rfc6962.DefaultHasher.HashLeaf(body)
+	checkpoint, err := util.CreateAndSignCheckpoint(ctx, s.host(), 1, 1, leaf, signer)
+	if err != nil {
+		return nil, err
+	}
+	logID, at, index, size := hex.EncodeToString(id), s.Now().Unix(), int64(0), int64(1)
+	promised, err := json.Marshal(map[string]any{"body": body, "integratedTime": at, "logIndex": index, "logID": logID})
+	if err != nil {
+		return nil, err
+	}
+	if promised, err = jsoncanonicalizer.Transform(promised); err != nil {
+		return nil, err
+	}
+	promise, err := signer.SignMessage(bytes.NewReader(promised))
+	if err != nil {
+		return nil, err
+	}
+	root, note := hex.EncodeToString(leaf), string(checkpoint)
+	return models.LogEntry{hex.EncodeToString(leaf): models.LogEntryAnon{
+		Body: body, IntegratedTime: &at, LogIndex: &index, LogID: &logID,
+		Verification: &models.LogEntryAnonVerification{
+			SignedEntryTimestamp: promise,
+			InclusionProof:       &models.InclusionProof{Hashes: []string{}, LogIndex: &index, RootHash: &root, TreeSize: &size, Checkpoint: &note},
+		},
+	}}, nil
+}
