@@ -21,7 +21,7 @@ import (
 func (a *program) cacheCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "cache",
-		Short:   "Show or prune what is kept between runs",
+		Short:   "Show or prune the cache",
 		Example: "  tape cache info\n  tape cache prune --older 168h",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -87,7 +87,7 @@ func (a *program) cacheInfoCommand() *cobra.Command {
 	var flags cacheFlags
 	cmd := &cobra.Command{
 		Use:     "info [REPOSITORY]",
-		Short:   "Show what is kept, on this machine or in a repository",
+		Short:   "Show the size of the cache, on this machine or in a repository",
 		Example: "  tape cache info -o json\n  tape cache info registry.example.com/ci/tape-cache",
 		Args:    argsRange(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -153,7 +153,7 @@ func (a *program) cachePruneCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "prune [REPOSITORY]",
-		Short: "Remove what is not worth keeping",
+		Short: "Remove old and unused entries from the cache",
 		Example: "  tape cache prune\n  tape cache prune --older 168h --max-size 1GiB\n  tape cache prune --all\n" +
 			"  tape cache prune registry.example.com/ci/tape-cache --dry-run",
 		Long: `Removes what is kept on this machine and was not used for a while or, in a

@@ -22,7 +22,7 @@ import (
 func (a *program) cnabCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cnab",
-		Short: "Push, pull and fix up CNAB bundles as cnab-to-oci does",
+		Short: "Push, pull and fix up CNAB bundles like cnab-to-oci",
 		Example: `  tape cnab push bundle.json --target registry.example.com/team/app:v1.2.3
   tape cnab pull registry.example.com/team/app:v1.2.3`,
 		Args: noArgs,
@@ -39,7 +39,7 @@ func (a *program) cnabPushCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:     "push BUNDLE",
-		Short:   "Push a bundle with all of its images",
+		Short:   "Push a bundle with all its images",
 		Example: `  tape cnab push bundle.json --target registry.example.com/team/app:v1.2.3`,
 		Long: `Copies all images of the bundle into the repository, and pushes an index of them
 and of the bundle, into which it writes what they are. BUNDLE is a bundle.json;
@@ -68,7 +68,7 @@ func (a *program) cnabFixupCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:     "fixup BUNDLE",
-		Short:   "Copy a bundle's images, and write into the bundle what they are",
+		Short:   "Copy the images of a bundle, and add their digests to it",
 		Example: `  tape cnab fixup bundle.json --target registry.example.com/team/app`,
 		Long: `Copies all images of the bundle into the repository, and writes a bundle that
 has digest, size and media type of each, and a map from their names to those
@@ -94,7 +94,7 @@ func (a *program) cnabPullCommand() *cobra.Command {
 	var files bundleFiles
 	cmd := &cobra.Command{
 		Use:     "pull REF",
-		Short:   "Write a bundle from a registry, and where its images are",
+		Short:   "Write a bundle and its relocation map from a registry",
 		Example: `  tape cnab pull registry.example.com/team/app:v1.2.3 --bundle bundle.json`,
 		Long: `Writes the bundle byte for byte, and a map from the names that it has for its
 images to those that they have in the repository. The images stay where they

@@ -172,7 +172,7 @@ func (a *program) fleetCancelCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:     "cancel [FILE]",
-		Short:   "End a run that workers carry out",
+		Short:   "Cancel a run on the workers of an engine",
 		Example: "  tape fleet cancel\n  tape fleet cancel --plan sha256:…",
 		Long: `What was packaged stays. (A run of this machine, or of a CI job, ends with
 Ctrl-C, or with the job.)`,

@@ -104,7 +104,7 @@ func (a *program) fleetInitCommand() *cobra.Command {
 	var o fleet.InitOptions
 	cmd := &cobra.Command{
 		Use:     "init [DIR]",
-		Short:   "Find the applications of a folder, and write tape.fleet.yaml",
+		Short:   "Find the applications in a folder, and write tape.fleet.yaml",
 		Example: "  tape fleet init\n  tape fleet init ./deploy -O registry.example.com/apps",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -141,7 +141,7 @@ func (a *program) fleetPlanCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "plan [FILE]",
-		Short: "Say which applications changed, and why",
+		Short: "Show which applications changed, and why",
 		Example: `  tape fleet plan
   tape fleet plan --since origin/main -o markdown
   tape fleet plan -o github    # the matrix of a GitHub job`,

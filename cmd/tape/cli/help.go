@@ -56,7 +56,7 @@ func usage(cmd *cobra.Command) error {
 		p.f("\n%s:\n%s", group.title, group.flags.FlagUsagesWrapped(columns))
 	}
 	if cmd.HasAvailableSubCommands() {
-		p.f("\n'%s [command] --help' says more about a command.\n", cmd.CommandPath())
+		p.f("\n'%s [command] --help' describes a command.\n", cmd.CommandPath())
 	}
 	p.f("\nFor the flags of every command, such as -o json: '%s help flags'\n", cmd.Root().Name())
 	return p.err
@@ -110,7 +110,7 @@ var interpreterFlags = []string{"helm", "cue"}
 func helpCommand(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND | flags]",
-		Short: "Help about a command, or the flags that every command takes",
+		Short: "Help about a command, or about the global flags",
 		Example: `  tape help package
   tape help flags`,
 		RunE: func(cmd *cobra.Command, args []string) error {

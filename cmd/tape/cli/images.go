@@ -22,7 +22,7 @@ func (a *program) imagesCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "images [SOURCE…]",
-		Short: "Show every image the manifests name, and where",
+		Short: "List all images that the manifests reference, and where",
 		Example: `  tape images ./kustomize
   tape images ./charts/podinfo --no-resolve -o json`,
 		RunE: func(cmd *cobra.Command, args []string) error {

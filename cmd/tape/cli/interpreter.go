@@ -151,7 +151,7 @@ func (a *program) interpreterDescribeCommand() *cobra.Command {
 	var write bool
 	cmd := &cobra.Command{
 		Use:   "describe NAME|FILE",
-		Short: "Show what an interpreter takes: markers and options",
+		Short: "Show the markers and options of an interpreter",
 		Example: `  tape interpreter describe helm
   tape interpreter describe ./bin/tape-interpreter-mine --write`,
 		Args: argsRange(1, 1),
@@ -246,7 +246,7 @@ func (a *program) interpreterCheckCommand() *cobra.Command {
 	var cases string
 	cmd := &cobra.Command{
 		Use:   "check FILE|NAME",
-		Short: "Hold an interpreter against what tape expects of one",
+		Short: "Check that an interpreter conforms to the protocol",
 		Example: `  tape interpreter check ./tape-interpreter-mine --cases ./testdata
   tape interpreter check mine`,
 		Args: argsRange(1, 1),
@@ -333,7 +333,7 @@ func (a *program) interpreterInstallCommand() *cobra.Command {
 	var name, want string
 	cmd := &cobra.Command{
 		Use:   "install FILE|REF",
-		Short: "Install an interpreter for yourself",
+		Short: "Install an interpreter for the current user",
 		Example: `  tape interpreter install ./tape-interpreter-jsonnet
   tape interpreter install registry.example.com/tools/jsonnet@sha256:…`,
 		Long: `Copies an interpreter into your own folder of interpreters and records its

@@ -15,7 +15,7 @@ func (a *program) loadCommand() *cobra.Command {
 	var o app.LoadOptions
 	cmd := &cobra.Command{
 		Use:         "load FILE [REPO]",
-		Short:       "Write a saved application into a registry, with its signatures",
+		Short:       "Push a saved application to a registry, with its signatures",
 		Annotations: goesOn,
 		Example: `  tape load podinfo.tar      # to where it was taped for
   tape load podinfo.tar registry.inside.example/team/podinfo

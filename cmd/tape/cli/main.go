@@ -242,14 +242,14 @@ signatures and SBOMs beside those images, and statements of where it came from.`
 		id, title string
 		commands  []*cobra.Command
 	}{
-		{"make", "Make an application:", []*cobra.Command{a.imagesCommand(), a.renderCommand(), a.packageCommand()}},
-		{"use", "Look into one, and take it:", []*cobra.Command{a.listCommand(), a.viewCommand(), a.diffCommand(), a.pullCommand()}},
-		{"fleet", "Do all of this for many:", []*cobra.Command{a.fleetCommand()}},
-		{"trust", "Vouch for one:", []*cobra.Command{a.signCommand(), a.verifyCommand(), a.trustCommand(), a.reproduceCommand()}},
-		{"move", "Bring one elsewhere:", []*cobra.Command{
+		{"make", "Packaging:", []*cobra.Command{a.imagesCommand(), a.renderCommand(), a.packageCommand()}},
+		{"use", "Inspecting and pulling:", []*cobra.Command{a.listCommand(), a.viewCommand(), a.diffCommand(), a.pullCommand()}},
+		{"fleet", "Many applications:", []*cobra.Command{a.fleetCommand()}},
+		{"trust", "Signing and verification:", []*cobra.Command{a.signCommand(), a.verifyCommand(), a.trustCommand(), a.reproduceCommand()}},
+		{"move", "Moving:", []*cobra.Command{
 			a.copyCommand(), a.promoteCommand(), a.relocateCommand(), a.saveCommand(), a.loadCommand(), a.cnabCommand(),
 		}},
-		{"set", "Set up:", []*cobra.Command{
+		{"set", "Setup:", []*cobra.Command{
 			a.pipelineCommand(), a.interpreterCommand(), a.cacheCommand(), a.loginCommand(), a.logoutCommand(), a.registryCommand(), a.versionCommand(),
 		}},
 	} {

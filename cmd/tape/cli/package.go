@@ -27,7 +27,7 @@ func (a *program) packageCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:         "package [SOURCE…]",
-		Short:       "Pack an application and all it runs into one artifact, and push it",
+		Short:       "Pack an application with all its images, and push it",
 		Annotations: goesOn,
 		Example: `  tape package ./kustomize -O registry.example.com/team/podinfo
   tape package ./charts/podinfo -f prod.yaml --tag v1.2.3 \

@@ -30,7 +30,7 @@ func (a *program) pipelineInitCommand() *cobra.Command {
 	var o app.InitOptions
 	cmd := &cobra.Command{
 		Use:     "init [DIR]",
-		Short:   "Look at a folder and write a tape.yaml for it",
+		Short:   "Write a tape.yaml for a folder",
 		Example: "  tape pipeline init -O registry.example.com/team/app",
 		Args:    argsRange(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -73,7 +73,7 @@ func (a *program) pipelineValidateCommand() *cobra.Command {
 	var source sourceFlags
 	cmd := &cobra.Command{
 		Use:     "validate",
-		Short:   "Say what is wrong with a pipeline",
+		Short:   "Check a pipeline for mistakes",
 		Example: "  tape pipeline validate\n  tape pipeline validate -p deploy/tape.yaml --arg registry=ghcr.io/acme",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -102,7 +102,7 @@ func (a *program) pipelineShowCommand() *cobra.Command {
 	var source sourceFlags
 	cmd := &cobra.Command{
 		Use:     "show [SOURCE…]",
-		Short:   "Print a pipeline in full form, as it runs",
+		Short:   "Print the full form of a pipeline",
 		Example: "  tape pipeline show\n  tape pipeline show ./kustomize",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := a.pipelineOptions(cmd.Context(), &source, args)

@@ -18,7 +18,7 @@ func (a *program) promoteCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "promote REF DEST[:TAG] --signed-by PUB --key FILE",
-		Short: "Verify an application, copy it, and sign a record of that",
+		Short: "Verify and copy an application, and sign a record of it",
 		Example: `  tape promote registry.example.com/dev/shop:v1.4.0 \
     registry.example.com/prod/shop:live --env prod --reason "change 1234" \
     --signed-by release.pub --key promoter.key

@@ -20,7 +20,7 @@ func (a *program) pullCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "pull REF DIR",
-		Short: "Write the manifests of an application into a folder",
+		Short: "Write the manifests of an application to a folder",
 		Example: `  tape pull registry.example.com/team/podinfo:v1.2.3 ./podinfo
   tape pull registry.example.com/team/podinfo:v1.2.3 ./podinfo --key release.pub
   tape pull registry.example.com/team/shop:v1.4.0 ./shop --env prod

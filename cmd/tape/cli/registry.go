@@ -13,7 +13,7 @@ import (
 func (a *program) registryCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "registry",
-		Short:   "Run a registry, for trying things and for tests",
+		Short:   "Run a registry for experiments and tests",
 		Example: "  tape registry serve --addr 127.0.0.1:5000",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },

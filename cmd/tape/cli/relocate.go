@@ -22,7 +22,7 @@ func (a *program) relocateCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:         "relocate SRC",
-		Short:       "Copy images to other names, and point the manifests there",
+		Short:       "Copy images to other names, and rewrite the manifests",
 		Annotations: goesOn,
 		Example: `  tape relocate podinfo.tar -O registry.inside.example/team/podinfo
   tape relocate registry.example.com/team/podinfo:v1.2.3 \

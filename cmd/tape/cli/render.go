@@ -18,7 +18,7 @@ func (a *program) renderCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "render [SOURCE…]",
-		Short: "Print the manifests that would be packed, before pinning",
+		Short: "Print the rendered manifests, before images are pinned",
 		Example: `  tape render ./charts/podinfo --set replicas=2 | kubectl diff -f -
   tape render ./kustomize --out ./manifests`,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -17,7 +17,7 @@ func (a *program) reproduceCommand() *cobra.Command {
 	var given []string
 	cmd := &cobra.Command{
 		Use:   "reproduce REF [SOURCE]",
-		Short: "Make an application again, and compare the digests",
+		Short: "Build an application again, and compare the digests",
 		Example: `  tape reproduce registry.example.com/team/podinfo:v1.2.3 --clone
   git worktree add ../again v1.2.3
   tape reproduce registry.example.com/team/podinfo:v1.2.3 ../again

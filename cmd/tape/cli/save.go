@@ -16,7 +16,7 @@ func (a *program) saveCommand() *cobra.Command {
 	var o app.SaveOptions
 	cmd := &cobra.Command{
 		Use:         "save REF FILE",
-		Short:       "Write an application into one file, with its signatures",
+		Short:       "Write an application to one file, with its signatures",
 		Annotations: map[string]string{afterInterrupt: "with --resume the same command goes on from there"},
 		Example: `  tape save registry.example.com/team/podinfo:v1.2.3 podinfo.tar
   tape save registry.example.com/team/podinfo:v1.2.3 - --platform linux/arm64 \

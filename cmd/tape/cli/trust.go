@@ -19,7 +19,7 @@ const trustHelp = "trust `FILE` (trust.yaml) that it must hold against, before a
 func (a *program) trustCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trust",
-		Short: "Say who must have signed what, in a file",
+		Short: "Check, test and export trust policies",
 		Example: `  tape trust check trust.yaml
   tape trust check trust.yaml registry.example.com/team/podinfo:v1.2.3
   tape trust export trust.yaml --flux
@@ -34,7 +34,7 @@ func (a *program) trustCommand() *cobra.Command {
 func (a *program) trustCheckCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check FILE [REF]",
-		Short: "Explain rule by rule what a trust file says of an application",
+		Short: "Explain rule by rule how a trust policy judges an application",
 		Example: `  tape trust check trust.yaml
   tape trust check trust.yaml registry.example.com/team/podinfo:v1.2.3`,
 		Long: `Reads the file with the keys and trusted roots that it names. With REF it says
@@ -97,7 +97,7 @@ func (a *program) trustExportCommand() *cobra.Command {
 	var flux, kyverno, policyController bool
 	cmd := &cobra.Command{
 		Use:   "export FILE",
-		Short: "Print what a cluster needs to enforce a trust file",
+		Short: "Export a trust policy for admission controllers",
 		Example: `  tape trust export trust.yaml --flux
   tape trust export trust.yaml --kyverno | kubectl apply -f -
   tape trust export trust.yaml --policy-controller | kubectl apply -f -`,
@@ -133,7 +133,7 @@ it is written is an error, and nothing is printed.`,
 func (a *program) trustSchemaCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "schema",
-		Short:   "Print the JSON Schema of trust files",
+		Short:   "Print the JSON Schema of trust policies",
 		Example: "  tape trust schema > trust.schema.json",
 		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {

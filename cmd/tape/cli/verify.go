@@ -24,7 +24,7 @@ func (a *program) verifyCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "verify REF",
-		Short: "Verify who signed an application, and that it is whole",
+		Short: "Verify the signatures and the integrity of an application",
 		Example: `  tape verify registry.example.com/team/podinfo:v1.2.3 --key release.pub
   tape verify archive:podinfo.tar --key release.pub --offline
   tape verify registry.example.com/team/podinfo:v1.2.3 \

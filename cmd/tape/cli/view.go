@@ -19,7 +19,7 @@ func (a *program) viewCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "view REF",
-		Short: "Show what is in an application, and where it came from",
+		Short: "Show the content of an application, and its origin",
 		Example: `  tape view registry.example.com/team/podinfo:v1.2.3
   tape view registry.example.com/team/podinfo:v1.2.3 --manifests \
     | kubectl apply -f -
