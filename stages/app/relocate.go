@@ -434,12 +434,16 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 	tag := cmp.Or(at.tag, app.Root.Annotations[ocispec.AnnotationRefName])
 	var made *newRoot
 	if o.Repository != "" {
-		from, err := dependencies(ctx, app, at, cmp.Or(at.name, artifact.Home(statements)))
+		if err := checkLine(ctx, app); err != nil {
+			return err
+		}
+		proofs, err := signaturesOf(ctx, app, at)
 		if err != nil {
 			return err
 		}
 		blobs, err := app.Relocated(old, statements, artifact.Relocation{
-			Repository: o.Repository, Names: to, Files: r.files, Edits: edits, From: from,
+			Repository: o.Repository, Names: to, Files: r.files, Edits: edits,
+			From: dependencies(app, cmp.Or(at.name, artifact.Home(statements)), proofs), Origin: app.Root, Proofs: proofs,
 		})
 		if err != nil {
 			return err
@@ -447,6 +451,7 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 		if made, err = o.newRoot(ctx, r, app, tag, list, blobs); err != nil {
 			return err
 		}
+		made.from, made.origin, made.proofs = at.Repository, []ocispec.Descriptor{app.Root}, proofs
 	}
 	placed, err := r.images(ctx, to, list)
 	if err != nil {
@@ -528,7 +533,7 @@ func (o *RelocateOptions) original(ctx context.Context, was *artifact.Applicatio
 	for _, image := range list.Images {
 		r.result.Mapping[image.Source] = artifact.ImageRef(o.Repository, image)
 	}
-	from, err := dependencies(ctx, was, at, cmp.Or(at.name, o.Repository))
+	signatures, err := signaturesOf(ctx, was, at)
 	if err != nil {
 		return err
 	}
@@ -537,7 +542,8 @@ func (o *RelocateOptions) original(ctx context.Context, was *artifact.Applicatio
 		unedited[i] = digest.FromBytes(f.Data)
 	}
 	blobs, err := app.Relocated(unedited, statements, artifact.Relocation{
-		Repository: o.Repository, Names: artifact.Naming{Repository: o.Repository}, Files: r.files, From: from,
+		Repository: o.Repository, Names: artifact.Naming{Repository: o.Repository}, Files: r.files,
+		From: dependencies(was, cmp.Or(at.name, o.Repository), signatures),
 	})
 	if err != nil {
 		return err
@@ -578,11 +584,7 @@ func relocatedImages(ctx context.Context, app *artifact.Application, at *opened)
 }
 
 // dependencies are the root that is relocated, and what signs it.
-func dependencies(ctx context.Context, app *artifact.Application, at *opened, repository string) ([]artifact.Resource, error) {
-	signatures, err := signaturesOf(ctx, app, at)
-	if err != nil {
-		return nil, err
-	}
+func dependencies(app *artifact.Application, repository string, signatures []ocispec.Descriptor) []artifact.Resource {
 	resource := func(name string, dgst digest.Digest) artifact.Resource {
 		return artifact.Resource{
 			Name: name, Digest: artifact.DigestSet(dgst),
@@ -594,7 +596,16 @@ func dependencies(ctx context.Context, app *artifact.Application, at *opened, re
 	for _, desc := range signatures {
 		out = append(out, resource("signature", desc.Digest))
 	}
-	return out, nil
+	return out
+}
+
+// checkLine refuses to add to a line of origins that is as long as readers accept.
+func checkLine(ctx context.Context, app *artifact.Application) error {
+	line, err := app.Origins(ctx)
+	if err == nil && len(line) >= artifact.MaxOrigins {
+		err = fmt.Errorf("it was relocated %d times, and no more is accepted: relocate an application that it was made of", len(line))
+	}
+	return err
 }
 
 // newRoot is an application that is to be made.
@@ -603,6 +614,10 @@ type newRoot struct {
 	blobs     []artifact.Blob
 	tags      []string
 	imageTags map[string]ocispec.Descriptor
+	// origin is the old root, where it is of this format, and proofs are what is attached to
+	// it. They lie in from.
+	origin, proofs []ocispec.Descriptor
+	from           layout.Repository
 }
 
 func (n *newRoot) root() artifact.Blob    { return n.blobs[len(n.blobs)-1] }
@@ -646,6 +661,12 @@ func (o *RelocateOptions) root(ctx context.Context, r *relocating, made *newRoot
 	copier, err := r.copier(ctx, o.Repository)
 	if err != nil {
 		return err
+	}
+	// All that the old root lists is there by now, but for its own parts.
+	for _, list := range [][]ocispec.Descriptor{made.origin, made.proofs} {
+		if err := copier.Manifests(ctx, made.from, list...); err != nil {
+			return fmt.Errorf("origin %s: %w", made.was, err)
+		}
 	}
 	own := store.NewOverlay(nil)
 	if err := artifact.Put(ctx, own, made.blobs...); err != nil {

@@ -27,6 +27,9 @@ type VerifyOptions struct {
 	// NAME://REF. "" leaves it to Identity, which a Sigstore must have certified.
 	Key      string
 	Identity Identity
+	// OriginKey is the public key that signed the application or one that it was relocated
+	// from, as Key is given; "" leaves it to Trust.
+	OriginKey string
 	// Trust is a trust file that says who must have signed what; "" is none. With it
 	// neither Key nor Identity is needed.
 	Trust string
@@ -123,6 +126,12 @@ func (o *VerifyOptions) open(ctx context.Context) (options verify.Options, at *o
 	}
 	options.Summary = summary
 	options.Deep, options.Source, options.Commit, options.AllowOutside = o.Deep, o.Source, o.Commit, o.AllowOutside
+	if o.OriginKey != "" {
+		options.Origin = &trust.Authority{}
+		if options.Origin.Key, err = sign.OpenVerifier(ctx, o.OriginKey); err != nil {
+			return options, nil, err
+		}
+	}
 	for _, name := range o.ImageKeys {
 		key, err := sign.OpenVerifier(ctx, name)
 		if err != nil {

@@ -52,6 +52,8 @@ const (
 	RoleAttestations = "attestations"
 	RoleImage        = "image"
 	RoleRelated      = "related"
+	RoleOrigin       = "origin" // the root that this one was relocated from
+	RoleProof        = "proof"  // what was attached to that root or to its content
 
 	referenceAttestation = "attestation-manifest" // of annotationReferenceType
 	kubectlApply         = "kubectl-apply"        // of annotationInterpreter: kubectl is all it takes
@@ -81,6 +83,10 @@ const BuildTypeRelocate = "https://github.com/taped-dev/tape/buildtypes/relocate
 // MaxEdits bounds how often content may have been edited: once when it was packed, and once by
 // each relocation. All of the content is read for each.
 const MaxEdits = 32
+
+// MaxOrigins bounds the chain of applications that one was relocated from: each is nested in the
+// next one, and nested indexes are only followed to a certain depth.
+const MaxOrigins = 8
 
 // maxRoot is the size in bytes above which a root is refused: registries accept manifests of up
 // to 4 MiB.

@@ -26,6 +26,10 @@ type Relocation struct {
 	Edits      []images.Edit
 	// From are the old root, and what signed it.
 	From []Resource
+	// Origin is the old root, to be listed with Proofs, which are the manifests that are
+	// attached to it or to its content. The zero value lists neither.
+	Origin ocispec.Descriptor
+	Proofs []ocispec.Descriptor
 }
 
 // Relocated makes the parts of the new application: the root last, what it is
@@ -34,9 +38,7 @@ type Relocation struct {
 //
 // old are the digests of the files as they were, in the order of r.Files.
 func (a *Application) Relocated(old []digest.Digest, statements []Statement, r Relocation) ([]Blob, error) {
-	annotations := maps.Clone(a.Index.Annotations)
-	delete(annotations, AnnotationFormat)
-	annotations[ocispec.AnnotationTitle] = path.Base(r.Repository)
+	annotations := a.relocatedAnnotations(r.Repository)
 	layer, err := ContentLayer(r.Files)
 	if err != nil {
 		return nil, err
@@ -45,7 +47,11 @@ func (a *Application) Relocated(old []digest.Digest, statements []Statement, r R
 	if err != nil {
 		return nil, err
 	}
-	said, err := r.statements(old, statements, a.Content.Digest, content.Desc.Digest)
+	var renamed renamed
+	for i, f := range r.Files {
+		renamed.add(f.Name, old[i], digest.FromBytes(f.Data))
+	}
+	said, err := r.statements(renamed, statements, a.Content.Digest, content.Desc.Digest)
 	if err != nil {
 		return nil, err
 	}
@@ -55,30 +61,75 @@ func (a *Application) Relocated(old []digest.Digest, statements []Statement, r R
 	}
 	attestations := blobs[len(blobs)-1]
 	index := a.Index
-	index.Annotations = maps.Clone(annotations)
+	index.Annotations = annotations
 	index.Annotations[AnnotationFormat] = Format
-	index.Manifests = slices.Clone(index.Manifests)
-	for i, child := range index.Manifests {
+	index.Manifests = nil
+	for _, child := range a.Index.Manifests {
 		switch child.Annotations[AnnotationRole] {
+		case RoleOrigin, RoleProof:
+			continue // the origin lists them
 		case RoleContent:
-			index.Manifests[i].Digest, index.Manifests[i].Size = content.Desc.Digest, content.Desc.Size
+			child.Digest, child.Size = content.Desc.Digest, content.Desc.Size
 		case RoleAttestations:
-			index.Manifests[i].Digest, index.Manifests[i].Size = attestations.Desc.Digest, attestations.Desc.Size
-			index.Manifests[i].Annotations = maps.Clone(child.Annotations)
-			index.Manifests[i].Annotations[AnnotationReferenceDigest] = content.Desc.Digest.String()
+			child.Digest, child.Size = attestations.Desc.Digest, attestations.Desc.Size
+			child.Annotations = maps.Clone(child.Annotations)
+			child.Annotations[AnnotationReferenceDigest] = content.Desc.Digest.String()
 		}
+		index.Manifests = append(index.Manifests, child)
 	}
+	index.Manifests = append(index.Manifests, r.originChildren()...)
 	data, err := engine.MarshalJSON(index)
 	if err != nil {
 		return nil, err
+	}
+	if len(data) > maxRoot {
+		return nil, fmt.Errorf("the root index would have %.1f MiB, and registries take 4: %d manifests are attached to the origin", float64(len(data))/(1<<20), len(r.Proofs))
 	}
 	root := newBlob(ocispec.MediaTypeImageIndex, data)
 	root.Desc.ArtifactType = ArtifactTypeApp
 	return append(append([]Blob{Empty(), layer, content}, blobs...), root), nil
 }
 
+// relocatedAnnotations are those of the content in a repository.
+func (a *Application) relocatedAnnotations(repository string) map[string]string {
+	annotations := maps.Clone(a.Index.Annotations)
+	delete(annotations, AnnotationFormat)
+	annotations[ocispec.AnnotationTitle] = path.Base(repository)
+	return annotations
+}
+
+// originChildren list the old root, and what is attached to it. The subjects of that are in
+// its manifests.
+func (r Relocation) originChildren() []ocispec.Descriptor {
+	if r.Origin.Digest == "" {
+		return nil
+	}
+	out := []ocispec.Descriptor{{
+		MediaType: r.Origin.MediaType, Digest: r.Origin.Digest, Size: r.Origin.Size, ArtifactType: ArtifactTypeApp,
+		Annotations: map[string]string{AnnotationRole: RoleOrigin},
+	}}
+	for _, desc := range r.Proofs {
+		out = append(out, ocispec.Descriptor{
+			MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size, ArtifactType: desc.ArtifactType,
+			Platform: unknownPlatform(), Annotations: map[string]string{AnnotationRole: RoleProof},
+		})
+	}
+	return out
+}
+
+// renamed are the files of the content, before and after.
+type renamed struct {
+	inputs   []Input
+	subjects []Resource
+}
+
+func (r *renamed) add(name string, before, after digest.Digest) {
+	r.inputs = append(r.inputs, Input{Name: name, Digest: DigestSet(before), Output: name})
+	r.subjects = append(r.subjects, Resource{Name: name, Digest: DigestSet(after)})
+}
+
 // statements are the old ones, with a new provenance and what was edited.
-func (r Relocation) statements(old []digest.Digest, list []Statement, was, is digest.Digest) ([]Statement, error) {
+func (r Relocation) statements(renamed renamed, list []Statement, was, is digest.Digest) ([]Statement, error) {
 	var out []Statement
 	order, edited := 0, 1 // with this one
 	for _, s := range list {
@@ -109,16 +160,10 @@ func (r Relocation) statements(old []digest.Digest, list []Statement, was, is di
 	if edited > MaxEdits {
 		return nil, fmt.Errorf("its content was edited %d times, and no more is accepted: package it again, or relocate the application that it was made of", edited-1)
 	}
-	t := Transform{
-		Kind: transformRelocate, Order: order + 1, Inputs: []Input{},
+	s, err := NewStatement(PredicateTransform, Transform{
+		Kind: transformRelocate, Order: order + 1, Inputs: append([]Input{}, renamed.inputs...),
 		Repository: r.Names.Repository, Naming: r.Names.naming(), Edits: r.Edits,
-	}
-	var subject []Resource
-	for i, f := range r.Files {
-		t.Inputs = append(t.Inputs, Input{Name: f.Name, Digest: DigestSet(old[i]), Output: f.Name})
-		subject = append(subject, Resource{Name: f.Name, Digest: DigestSet(digest.FromBytes(f.Data))})
-	}
-	s, err := NewStatement(PredicateTransform, t, subject...)
+	}, renamed.subjects...)
 	return append(out, s), err
 }
 

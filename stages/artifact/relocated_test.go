@@ -25,13 +25,13 @@ func TestRelocatedEdits(t *testing.T) {
 	}
 	r := Relocation{Repository: "example.com/shop", Names: Naming{Repository: "example.com/shop"}}
 	for n := 1; n < MaxEdits; n++ {
-		made, err := r.statements(nil, list, digest.FromString("was"), digest.FromString("is"))
+		made, err := r.statements(renamed{}, list, digest.FromString("was"), digest.FromString("is"))
 		if err != nil {
 			t.Fatalf("relocation %d: %v", n, err)
 		}
 		list = made
 	}
-	if _, err := r.statements(nil, list, digest.FromString("was"), digest.FromString("is")); err == nil || !strings.Contains(err.Error(), "was edited 32 times") {
+	if _, err := r.statements(renamed{}, list, digest.FromString("was"), digest.FromString("is")); err == nil || !strings.Contains(err.Error(), "was edited 32 times") {
 		t.Errorf("error %v", err)
 	}
 }

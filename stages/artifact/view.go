@@ -43,6 +43,9 @@ type View struct {
 	Source     ViewSource   `json:"source"`
 	Sources    []ViewSource `json:"sources"`
 	Signatures []Signature  `json:"signatures"` // of root and content; not verified
+	// Origins are the applications that this one was relocated from, the one before it first;
+	// not verified.
+	Origins []ViewOrigin `json:"origins,omitempty"`
 	// Promotions are the records of how the root, and those before it, came here, the
 	// latest first; not verified.
 	Promotions []ViewPromotion `json:"promotions,omitempty"`
@@ -131,6 +134,16 @@ type Signature struct {
 	PredicateType string        `json:"predicateType"`
 }
 
+// ViewOrigin is an application that another was relocated from.
+type ViewOrigin struct {
+	Repository  string            `json:"repository"` // that it was written for
+	Root        digest.Digest     `json:"root"`
+	Content     digest.Digest     `json:"content"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// Signatures are those of root and content that came with it.
+	Signatures []Signature `json:"signatures"`
+}
+
 // parallel is how many manifests are asked for at once; how many of those go to
 // one registry is the client's to say.
 const parallel = 32
@@ -152,7 +165,7 @@ func (a *Application) View(ctx context.Context, repository, tag string, data boo
 		statements      []Statement
 		contentTag      string
 		found           bundles
-		unsigned        error
+		unsigned, lost  error
 	)
 	group.Go(func() (err error) {
 		statements, err = a.Statements(groupCtx)
@@ -178,6 +191,10 @@ func (a *Application) View(ctx context.Context, repository, tag string, data boo
 		found, unsigned = a.bundles(groupCtx)
 		return nil
 	})
+	group.Go(func() error {
+		v.Origins, lost = a.viewOrigins(groupCtx)
+		return nil
+	})
 	group.Go(func() (err error) {
 		v.Images, v.Warnings, err = a.images(groupCtx, repository)
 		return err
@@ -187,6 +204,9 @@ func (a *Application) View(ctx context.Context, repository, tag string, data boo
 	}
 	if unsigned != nil {
 		v.Warnings = append(v.Warnings, "signatures: unknown: "+unsigned.Error())
+	}
+	if lost != nil {
+		v.Warnings = append(v.Warnings, "what it was relocated from: "+lost.Error())
 	}
 	v.Signatures = append(v.Signatures, found.signatures...)
 	v.Promotions, v.Summaries = found.promotions, found.summaries
@@ -254,6 +274,32 @@ type bundles struct {
 	summaries  []ViewSummary
 }
 
+// viewOrigins reads the line that the application was relocated from.
+func (a *Application) viewOrigins(ctx context.Context) ([]ViewOrigin, error) {
+	line, lost := a.Origins(ctx)
+	var out []ViewOrigin
+	at := a
+	for _, origin := range line {
+		statements, err := origin.Statements(ctx)
+		if err != nil {
+			return out, fmt.Errorf("origin %s: %w", origin.Root.Digest, err)
+		}
+		v := ViewOrigin{
+			Repository: Home(statements), Root: origin.Root.Digest, Content: origin.Content.Digest,
+			Annotations: origin.Index.Annotations, Signatures: []Signature{},
+		}
+		var proofs bundles
+		for _, desc := range at.Children(RoleProof) {
+			if err := proofs.read(ctx, a.source, "", desc); err != nil {
+				return out, fmt.Errorf("origin %s: %w", origin.Root.Digest, err)
+			}
+		}
+		v.Signatures = append(v.Signatures, proofs.signatures...)
+		out, at = append(out, v), origin
+	}
+	return out, lost
+}
+
 // bundles returns those of root and content, with the promotions of the roots before.
 func (a *Application) bundles(ctx context.Context) (out bundles, err error) {
 	for _, subject := range []digest.Digest{a.Root.Digest, a.Content.Digest} {
@@ -280,7 +326,7 @@ func (b *bundles) add(ctx context.Context, source layout.Repository, subject dig
 	return nil
 }
 
-// read reads a referrer, where it is a bundle. Not every registry reports
+// read reads a referrer of a subject, "" if its manifest tells of which, where it is a bundle. Not every registry reports
 // the artifactType: the manifest is what tells.
 func (b *bundles) read(ctx context.Context, source layout.Repository, subject digest.Digest, desc ocispec.Descriptor) error {
 	data, err := read(ctx, source, desc, maxManifest)
@@ -307,6 +353,9 @@ func (b *bundles) read(ctx context.Context, source layout.Repository, subject di
 	var s Statement
 	if json.Unmarshal(data, &bundle) != nil || json.Unmarshal(bundle.Envelope.Payload, &s) != nil {
 		return nil
+	}
+	if subject == "" && m.Subject != nil {
+		subject = m.Subject.Digest
 	}
 	hint := bundle.VerificationMaterial.PublicKey.Hint
 	switch s.PredicateType {

@@ -112,6 +112,7 @@ instead of walking the chain; it must have passed, with the policy of --trust.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.Key, "key", "", "public key of who signed the application (with --attest: private key of who attests): `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
+	f.StringVar(&o.OriginKey, "origin-key", "", "public key of who signed what it was relocated from: `FILE`, env://NAME or NAME://REF")
 	f.StringVar(&o.Trust, "trust", "", "trust `FILE` (trust.yaml) that root and images must hold against")
 	identityFlags(f, &o.Identity, "", "who must have signed the application")
 	f.StringVar(&list, "from-file", "", "verify what `LIST` names, REF a line; - is stdin")

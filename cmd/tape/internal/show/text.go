@@ -33,6 +33,9 @@ func WriteText(w io.Writer, v *artifact.View, width int) error {
 		{fmt.Sprintf("statements (%d)", len(v.Statements)), statementBranches(v.Statements)},
 		{fmt.Sprintf("signatures (%d, not verified here)", len(v.Signatures)), signatureBranches(v)},
 	}}
+	if len(v.Origins) > 0 {
+		tree.branches = append(tree.branches, branch{fmt.Sprintf("relocated from (%d, not verified here)", len(v.Origins)), originBranches(v.Origins)})
+	}
 	if len(v.Promotions) > 0 {
 		tree.branches = append(tree.branches, branch{fmt.Sprintf("promotions (%d, the latest first, not verified here)", len(v.Promotions)), promotionBranches(v.Promotions)})
 	}
@@ -206,8 +209,8 @@ func statementBranches(list []artifact.ViewStatement) []branch {
 }
 
 // partOf names the root or the content.
-func partOf(v *artifact.View, subject digest.Digest) string {
-	if subject == v.Root.Digest {
+func partOf(root, subject digest.Digest) string {
+	if subject == root {
 		return "root"
 	}
 	return "content"
@@ -216,8 +219,23 @@ func partOf(v *artifact.View, subject digest.Digest) string {
 func signatureBranches(v *artifact.View) []branch {
 	var out []branch
 	for _, s := range v.Signatures {
-		of := partOf(v, s.Subject)
-		out = append(out, branch{text: fmt.Sprintf("of %s by key %s  %s", of, cmp.Or(s.KeyHint, "unknown"), s.Digest)})
+		out = append(out, signatureBranch(s, v.Root.Digest))
+	}
+	return out
+}
+
+func signatureBranch(s artifact.Signature, root digest.Digest) branch {
+	return branch{text: fmt.Sprintf("of %s by key %s  %s", partOf(root, s.Subject), cmp.Or(s.KeyHint, "unknown"), s.Digest)}
+}
+
+func originBranches(list []artifact.ViewOrigin) []branch {
+	var out []branch
+	for _, origin := range list {
+		b := branch{text: cmp.Or(origin.Repository, "an unknown repository") + "@" + origin.Root.String()}
+		for _, s := range origin.Signatures {
+			b.branches = append(b.branches, signatureBranch(s, origin.Root))
+		}
+		out = append(out, b)
 	}
 	return out
 }
@@ -242,7 +260,7 @@ func promotionBranches(list []artifact.ViewPromotion) []branch {
 func summaryBranches(v *artifact.View) []branch {
 	var out []branch
 	for _, s := range v.Summaries {
-		text := fmt.Sprintf("%s  %s %s by key %s", s.TimeVerified.Format(time.RFC3339), partOf(v, s.Subject), s.VerificationResult, cmp.Or(s.KeyHint, "unknown"))
+		text := fmt.Sprintf("%s  %s %s by key %s", s.TimeVerified.Format(time.RFC3339), partOf(v.Root.Digest, s.Subject), s.VerificationResult, cmp.Or(s.KeyHint, "unknown"))
 		policy := s.Policy.URI
 		if sum := s.Policy.Digest["sha256"]; sum != "" {
 			policy += " sha256:" + sum

@@ -27,7 +27,8 @@ type Policy struct {
 	Authorities  map[string]*Authority
 	Images       []*Rule
 	Applications []*Rule
-	// Origin is the authority that a relocated application must come from; nil is any.
+	// Origin is who must have signed each application, or one that it was relocated from; nil
+	// is anyone.
 	Origin *Authority
 	// Deny refuses what no rule names.
 	Deny bool

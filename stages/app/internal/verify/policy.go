@@ -54,10 +54,7 @@ func (c *chain) trusted(ctx context.Context) []Link {
 	}
 	wait.Wait()
 	links = append(links, slices.Concat(found...)...)
-	if c.o.Policy.Origin != nil {
-		c.warn("the origin in the trust file is not checked: this tape does not verify what an application was relocated from")
-	}
-	if !slices.ContainsFunc(links, func(l Link) bool { return l.Rule != "" }) {
+	if c.o.Policy.Origin == nil && !slices.ContainsFunc(links, func(l Link) bool { return l.Rule != "" }) {
 		c.warn("no rule of the trust file names this application or one of its images")
 	}
 	return links

@@ -45,14 +45,14 @@ func (c *chain) signatures(ctx context.Context) []Link {
 		proof, err := c.o.By.Signature(ctx, c.o.Bundle, root)
 		return []Link{c.proven("signature", root, proof, err)}
 	}
-	proof, err := c.signed(ctx, root)
+	proof, err := c.signed(ctx, c.o.By, root)
 	if errors.Is(err, errUnsigned) && c.app.Format == artifact.FormatOriginal {
 		err = fmt.Errorf("%w: format %s has no signatures", err, c.app.Format)
 	}
 	links := []Link{c.proven("signature", root, proof, err)}
 	// Flux and Argo CD check this one. The root's signature covers the content too, so
 	// this one may be missing, but not invalid.
-	proof, err = c.signed(ctx, c.app.Content.Digest)
+	proof, err = c.signed(ctx, c.o.By, c.app.Content.Digest)
 	content := c.proven("content signature", c.app.Content.Digest, proof, nil)
 	if errors.Is(err, errUnsigned) && links[0].OK {
 		content.Reason = fmt.Sprintf("no separate signature by %s; the signature of the root covers it", c.o.By)
@@ -69,16 +69,17 @@ func (c *chain) proven(name string, subject digest.Digest, proof trust.Proof, er
 	return link
 }
 
-// signed verifies the signatures attached to a manifest, of which one must be by the
-// authority, whatever else is attached: everyone who may push can attach something
-// unreadable.
-func (c *chain) signed(ctx context.Context, subject digest.Digest) (trust.Proof, error) {
+// signed verifies the signatures attached to a manifest, and others that may be of it, of
+// which one must be by the authority, whatever else is attached: everyone who may push can
+// attach something unreadable.
+func (c *chain) signed(ctx context.Context, by *trust.Authority, subject digest.Digest, others ...ocispec.Descriptor) (trust.Proof, error) {
 	referrers, err := c.place.Referrers(ctx, subject)
 	if err != nil {
 		return trust.Proof{}, err
 	}
+	referrers = slices.Concat(others, referrers)
 	var (
-		others     []string
+		reasons    []string
 		unreadable error // the first one
 	)
 	for _, desc := range referrers {
@@ -89,19 +90,21 @@ func (c *chain) signed(ctx context.Context, subject digest.Digest) (trust.Proof,
 		if bundle == nil {
 			continue
 		}
-		proof, err := c.o.By.Signature(ctx, bundle, subject)
+		proof, err := by.Signature(ctx, bundle, subject)
 		if err == nil {
 			return proof, nil
 		}
-		others = append(others, err.Error())
+		if !slices.Contains(reasons, err.Error()) {
+			reasons = append(reasons, err.Error())
+		}
 	}
 	if unreadable != nil {
 		return trust.Proof{}, unreadable
 	}
-	if others == nil {
-		others = []string{"no signature is attached"}
+	if reasons == nil {
+		reasons = []string{"no signature is attached"}
 	}
-	return trust.Proof{}, unsigned{c.o.By, some(others)}
+	return trust.Proof{}, unsigned{by, some(reasons)}
 }
 
 // imageSignatures checks the signatures of the images, which are among their related

@@ -39,6 +39,9 @@ var _ asker = (*registry.Repository)(nil)
 type Options struct {
 	// By is who must have signed the root; nil leaves that to Policy.
 	By *trust.Authority
+	// Origin is who must have signed the root or one that it was relocated from; nil leaves
+	// that to Policy.
+	Origin *trust.Authority
 	// Policy is what root and images must hold against; nil is none.
 	Policy *trust.Policy
 	// Name is the repository that the root is in, for rules of Policy; "" is the one that
@@ -139,9 +142,12 @@ func Application(ctx context.Context, place layout.Repository, root ocispec.Desc
 	for _, child := range app.Children(artifact.RoleImage) {
 		c.images[child.Digest] = true
 	}
-	parts := []part{c.signatures, c.trusted, c.contentTag, c.content, c.children, c.imageSignatures}
+	parts := []part{c.signatures, c.trusted, c.contentTag, c.content, c.children, c.imageSignatures, c.origins}
 	if o.Summary != nil {
 		parts = []part{c.signatures, c.contentTag, c.summary}
+		if o.Origin != nil {
+			parts = append(parts, c.origins)
+		}
 	}
 	links := make([][]Link, len(parts))
 	var wait sync.WaitGroup
