@@ -8,6 +8,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"html/template"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
+	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
@@ -300,8 +302,11 @@ report:
 var jobTemplate string
 
 // Job writes a Kubernetes Job with an index for each shard, which clones the repository
-// at the plan's commit.
+// at the plan's commit. The plan of files that are in no repository has none.
 func Job(w io.Writer, plan *fleet.Plan, dgst digest.Digest, uri string, shards int) error {
+	if plan.Commit == "" {
+		return &app.UsageError{Err: errors.New("the plan is of files outside a git repository, from which a Job clones: commit them and make another plan, or package them here")}
+	}
 	name := "tape-fleet-" + dgst.Encoded()[:12]
 	if uri == "" {
 		uri = "https://example.com/your/repository.git"

@@ -117,6 +117,12 @@ func TestJobs(t *testing.T) {
 		t.Errorf("args %q", got)
 	}
 
+	// A plan made outside a repository has no commit that a Job could check out.
+	var text bytes.Buffer
+	if err := Job(&text, &fleet.Plan{}, dgst, "", 1); err == nil || !strings.Contains(err.Error(), "commit them") || text.Len() > 0 {
+		t.Errorf("without a commit: %v, %q", err, text.String())
+	}
+
 	// What a repository says of itself is a value, whatever it says.
 	for _, odd := range []string{`https://example.com/"x": y.git`, "https://example.com/a\nkind: Pod #.git", "https://example.com/ü\t{}%d.git", ""} {
 		var text bytes.Buffer
