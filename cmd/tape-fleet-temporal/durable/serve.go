@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"
 
@@ -103,8 +104,8 @@ func newWork(o fleet.PackageOptions, c client.Client, queue string) *work {
 		one.Plan, one.Again, one.Force = t.Plan, t.Again, t.Force
 		return fleet.NewRunner(ctx, one)
 	}
-	w.count = func(ctx context.Context) (int, error) {
-		names, err := pollers(ctx, c, queue)
+	w.count = func(ctx context.Context, plan digest.Digest) (int, error) {
+		names, err := sharers(ctx, c, queue, plan)
 		return len(names), err
 	}
 	return w

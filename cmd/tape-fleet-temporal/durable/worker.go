@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
@@ -35,8 +36,8 @@ type work struct {
 	open func(ctx context.Context, t task) (runner, error)
 	// limit sets the worker's share of the limits.
 	limit func(registry.Limits)
-	// count counts the workers that there are.
-	count func(ctx context.Context) (int, error)
+	// count counts the workers that share the limits of a plan's run.
+	count func(ctx context.Context, plan digest.Digest) (int, error)
 	// batch is how many applications a run of the workflow does.
 	batch int
 	// silence is after how much of it a worker counts as gone.
@@ -86,7 +87,7 @@ const unavailable = "unavailable"
 // packageOne is the activity.
 func (w *work) packageOne(ctx context.Context, t task) (fleet.Outcome, error) {
 	defer w.saying.forget(t.Name)
-	w.share(ctx, t.Limits)
+	w.share(ctx, t)
 	defer w.heartbeat(ctx, t)()
 	r, err := w.runner(ctx, t)
 	if err != nil {
@@ -127,20 +128,20 @@ func shorten(o *fleet.Outcome) {
 // share keeps this worker to its part of the limits of a job. Workers come and go while
 // applications are worked on, so that each counts them now and then. Where they cannot be
 // counted there are as many as before.
-func (w *work) share(ctx context.Context, limits map[string]float64) {
-	if len(limits) == 0 {
+func (w *work) share(ctx context.Context, t task) {
+	if len(t.Limits) == 0 {
 		return
 	}
 	w.counting.Lock()
 	defer w.counting.Unlock()
 	if w.workers == 0 || time.Since(w.counted) >= recount {
-		if n, err := w.count(ctx); err == nil {
+		if n, err := w.count(ctx, t.Plan); err == nil {
 			w.workers = n
 		}
 		w.workers, w.counted = max(w.workers, 1), time.Now()
 	}
 	all := registry.Limits{}
-	for host, limit := range limits {
+	for host, limit := range t.Limits {
 		all[host] = registry.Rate(limit)
 	}
 	w.limit(all.Share(w.workers))
@@ -168,7 +169,7 @@ func (w *work) heartbeat(ctx context.Context, t task) (stop func()) {
 				return
 			case <-ticks.C:
 				activity.RecordHeartbeat(ctx, doing{t.Name, w.saying.last(t.Name)})
-				w.share(ctx, t.Limits)
+				w.share(ctx, t)
 			}
 		}
 	})
@@ -208,8 +209,8 @@ func (w *work) register(r worker.Registry) {
 	r.RegisterActivityWithOptions(w.packageOne, activity.RegisterOptions{Name: packageName})
 }
 
-// pollers are the workers that waited for work of a queue in the last minutes. Temporal cuts
-// a queue into partitions, of which a worker may wait at any: all are asked.
+// pollers are the workers that wait for work of a queue. Temporal cuts a queue into
+// partitions, of which a worker may wait at any: all are asked.
 func pollers(ctx context.Context, c client.Client, queue string) ([]string, error) {
 	described, err := c.DescribeTaskQueueEnhanced(ctx, client.DescribeTaskQueueEnhancedOptions{
 		TaskQueue: queue, TaskQueueTypes: []client.TaskQueueType{client.TaskQueueTypeActivity}, ReportPollers: true,
@@ -217,10 +218,51 @@ func pollers(ctx context.Context, c client.Client, queue string) ([]string, erro
 	if err != nil {
 		return nil, fmt.Errorf("ask who works on %s: %w", queue, err)
 	}
-	names := []string{}
+	var all []client.TaskQueuePollerInfo
 	for _, version := range described.VersionsInfo { //nolint:staticcheck // those without a version are there, too
-		for _, p := range version.TypesInfo[client.TaskQueueTypeActivity].Pollers {
+		all = append(all, version.TypesInfo[client.TaskQueueTypeActivity].Pollers...)
+	}
+	return waiting(all), nil
+}
+
+// wait is longer than a worker waits for work before it asks again, which is a minute.
+const wait = 75 * time.Second
+
+// waiting are the names of those that asked for work within a wait, sorted. Temporal lists
+// for five minutes whoever asked, also a worker that was killed. The times are the server's,
+// and so is what they are compared with: the newest of them.
+func waiting(pollers []client.TaskQueuePollerInfo) []string {
+	var newest time.Time
+	for _, p := range pollers {
+		if p.LastAccessTime.After(newest) {
+			newest = p.LastAccessTime
+		}
+	}
+	names := []string{}
+	for _, p := range pollers {
+		if newest.Sub(p.LastAccessTime) < wait {
 			names = append(names, p.Identity)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// sharers are the workers that share the limits of a plan's run: those that wait for work, and
+// those that are too busy for that. Temporal knows within seconds of silence that one of the
+// latter is gone.
+func sharers(ctx context.Context, c client.Client, queue string, plan digest.Digest) ([]string, error) {
+	names, err := pollers(ctx, c, queue)
+	if err != nil {
+		return nil, err
+	}
+	described, err := c.DescribeWorkflow(ctx, plan.String(), "")
+	if err != nil {
+		return nil, fmt.Errorf("ask who works on plan %s: %w", plan, err)
+	}
+	for _, p := range described.RawResponse.GetPendingActivities() {
+		if p.GetState() == enums.PENDING_ACTIVITY_STATE_STARTED {
+			names = append(names, p.GetLastWorkerIdentity())
 		}
 	}
 	slices.Sort(names)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
@@ -82,7 +83,7 @@ func environment(t *testing.T, m *machine) *testsuite.TestWorkflowEnvironment {
 			defer m.mu.Unlock()
 			m.limits = append(m.limits, l)
 		},
-		count: func(context.Context) (int, error) { return 4, nil },
+		count: func(context.Context, digest.Digest) (int, error) { return 4, nil },
 	}
 	w.register(env)
 	return env
@@ -131,6 +132,23 @@ func TestWorkflow(t *testing.T) {
 	}
 	if m.limits != nil {
 		t.Errorf("limits %v of a job without", m.limits)
+	}
+}
+
+// TestWaiting has a worker that was killed count as gone before Temporal forgets it, whatever
+// the time is here.
+func TestWaiting(t *testing.T) {
+	now := time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
+	asked := func(name string, ago time.Duration) client.TaskQueuePollerInfo {
+		return client.TaskQueuePollerInfo{Identity: name, LastAccessTime: now.Add(-ago)}
+	}
+	// Temporal has a worker once for each partition that it asked.
+	all := []client.TaskQueuePollerInfo{asked("two", 4*time.Minute), asked("killed", 80*time.Second), asked("two", 0), asked("one", time.Minute)}
+	if got := waiting(all); !slices.Equal(got, []string{"one", "two"}) {
+		t.Errorf("%q wait, want one and two", got)
+	}
+	if got := waiting(nil); got == nil || len(got) != 0 {
+		t.Errorf("of none: %q", got)
 	}
 }
 
