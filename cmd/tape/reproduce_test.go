@@ -5,8 +5,6 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"io/fs"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -18,44 +16,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
-
-	"github.com/taped-dev/tape/engine/content/registry/registrytest"
-	"github.com/taped-dev/tape/interpreters/plain"
-	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/app"
-	"github.com/taped-dev/tape/stages/rendering"
 )
-
-// inProcess has the interpreters without processes of their own.
-type inProcess map[string]interpreter.Interpreter
-
-func (p inProcess) Find(_ context.Context, name string) (rendering.Interpreter, error) {
-	i, ok := p[name]
-	if !ok {
-		return nil, errors.New("no interpreter " + name)
-	}
-	return here{i, name}, nil
-}
-
-func (p inProcess) List(ctx context.Context) (list []rendering.Interpreter, err error) {
-	for _, name := range []string{"cue", "helm", "kustomize", app.BuiltIn} {
-		i, err := p.Find(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, i)
-	}
-	return list, nil
-}
-
-type here struct {
-	interpreter.Interpreter
-	name string
-}
-
-func (h here) Name() string                                    { return h.name }
-func (h here) Checksum(context.Context) (digest.Digest, error) { return digest.FromString(h.name), nil }
 
 // TestReproduceExamples packages every example, and makes each again from a clone of the
 // commit at another path, with another umask.
@@ -77,35 +39,15 @@ func TestReproduceExamples(t *testing.T) {
 			t.Fatalf("git %s: %v\n%s", args, err, out)
 		}
 	}
-	hosts := t.TempDir()
-	upstream := httptest.NewServer(&registrytest.Upstream{})
-	defer upstream.Close()
-	registry := httptest.NewServer(registrytest.GGCR())
-	defer registry.Close()
-	for name, at := range map[string]*httptest.Server{"_default": upstream, address(registry): registry} {
-		if err := registrytest.WriteHosts(hosts, name, address(at)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	env, err := app.Open(t.Context(), app.Settings{
-		Store: t.TempDir(), HostsDir: hosts, Credentials: func(string) (string, string, error) { return "", "", nil },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = env.Close() }()
-	interpreters := inProcess(served())
-	interpreters[app.BuiltIn] = plain.New()
-	env.Interpreters = interpreters
-
+	env, registry := inThisProcess(t)
 	found := examples(t, dir)
 	if len(found) < 10 {
 		t.Fatalf("examples %q", found)
 	}
 	for _, name := range found {
-		repository := address(registry) + "/examples/" + name
-		options := app.Options{Environment: *env}
-		again := app.ReproduceOptions{Environment: *env, Ref: repository + ":v1", Clone: true}
+		repository := registry + "/examples/" + name
+		options := app.Options{Environment: env}
+		again := app.ReproduceOptions{Environment: env, Ref: repository + ":v1", Clone: true}
 		if file := filepath.Join(name, app.PipelineFile); app.IsPipeline(filepath.Join(dir, file)) {
 			options.Pipeline, again.Source = filepath.Join(dir, file), file
 		} else {

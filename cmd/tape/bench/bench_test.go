@@ -72,6 +72,7 @@ func TestBench(t *testing.T) {
 		{"version", version},
 		{"startUp", startUp},
 		{"charts", charts},
+		{"environments", environments},
 		{"unchanged", unchanged},
 		{"largeOutput", largeOutput},
 		{"sideBySide", sideBySide},

@@ -17,6 +17,8 @@ import (
 	"github.com/taped-dev/tape/interpreters/plain"
 	"github.com/taped-dev/tape/plugins/host"
 	"github.com/taped-dev/tape/plugins/interpreter"
+
+	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 )
 
 // startUp is the time from finding an interpreter to its first answer over the
@@ -83,6 +85,37 @@ func charts(t *testing.T, rows *table) {
 	theirs := new(lab).run(t, "", append([]string{"/bin/sh", "-c", loop, "sh"}, dirs...)...)
 	mine := (&lab{store: t.TempDir()}).tape(t, append([]string{"render"}, dirs...)...)
 	rows.ratio("100 charts in one run: time, against 100 runs of helm template", 0.35, mine.Wall.Seconds(), theirs.Wall.Seconds(), "s")
+}
+
+// environments packs a chart of 60 objects and 20 images for three environments, whose values
+// differ, and for one.
+func environments(t *testing.T, rows *table) {
+	const templates, delay = 20, 20 * time.Millisecond
+	var one, three []sample
+	for range rounds {
+		for _, all := range []bool{false, true} {
+			l := newLab(t, 0, registrytest.Image{Layers: []int64{20_000, 8_000}, Inline: 1, Signatures: 1})
+			chart := newChart(t, "shop", templates, 0)
+			file := filepath.Join(filepath.Dir(chart), "tape.yaml")
+			pipeline := "apiVersion: tape/v1\nkind: Pipeline\nsources:\n  - name: shop\n    path: shop\n    options: {set: [image.registry=" + l.upAddr + "]}\nenvironments:\n  dev:\n"
+			if all {
+				for i, name := range []string{"stage", "prod"} {
+					pipeline += fmt.Sprintf("  %s: {sources: {shop: {options: {set: [image.registry=%s, replicas=%d]}}}}\n", name, l.upAddr, i+3)
+				}
+			}
+			write(t, file, pipeline)
+			l.delay(delay)
+			s := l.tape(t, "package", "--pipeline", file, "-O", l.dstAddr+"/tape")
+			if all {
+				three = append(three, s)
+			} else {
+				one = append(one, s)
+			}
+		}
+	}
+	rows.ratio("three environments of a chart with 20 images, 20 ms a request: time, against one", 1.3, median(three).Wall.Seconds(), median(one).Wall.Seconds(), "s")
+	rows.ratio("  processor time", 1.6, median(three).CPU.Seconds(), median(one).CPU.Seconds(), "s")
+	rows.count(t, "  requests more than for one: two statements of each environment", 4, median(three).requests-median(one).requests)
 }
 
 // unchanged counts how often interpreters start: the one that tape finds is a
