@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -22,6 +23,7 @@ import (
 	"github.com/taped-dev/tape/plugins/host"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/files"
+	"github.com/taped-dev/tape/stages/sign"
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
@@ -36,6 +38,12 @@ type ReproduceOptions struct {
 	// Clone clones the repository from where the provenance says that it is. Source is then
 	// relative to its top.
 	Clone bool
+	// Signer signs a statement of the result, which is attached to the root; nil signs none.
+	// It must not be who signed the application.
+	Signer Signer
+	// At is when it was signed; zero is now. Version is tape's.
+	At      time.Time
+	Version string
 	// Args are values for the arguments of the pipeline file.
 	Args map[string]string
 }
@@ -47,6 +55,10 @@ type ReproduceResult struct {
 	Made digest.Digest `json:"made"`
 	// Differs are what differs, in the order in which one leads to the next.
 	Differs []Difference `json:"differs"`
+	// Statement is the digest of the manifest with the signed statement, "" if there is none.
+	// Existing: the same had been stated before, and none was added.
+	Statement digest.Digest `json:"statement,omitempty"`
+	Existing  bool          `json:"existing,omitempty"`
 }
 
 // Difference is something that was made differently.
@@ -81,6 +93,10 @@ func Reproduce(ctx context.Context, o ReproduceOptions) (result *ReproduceResult
 	if err != nil {
 		return nil, fmt.Errorf("reproduce %s: %w", o.Ref, err)
 	}
+	attach, err := o.attacher(ctx, at, app.Root.Digest)
+	if err != nil {
+		return nil, fmt.Errorf("reproduce %s: %w", o.Ref, err)
+	}
 	if err := o.installed(ctx, was.view.Sources); err != nil {
 		return nil, fmt.Errorf("reproduce %s: %w", o.Ref, err)
 	}
@@ -103,7 +119,11 @@ func Reproduce(ctx context.Context, o ReproduceOptions) (result *ReproduceResult
 		return nil, fmt.Errorf("reproduce %s: %w", o.Ref, err)
 	}
 	result = &ReproduceResult{Root: app.Root.Digest, Made: made.Root.Digest, Differs: []Difference{}}
-	if result.Same = result.Root == result.Made; result.Same {
+	result.Same = result.Root == result.Made
+	if err := o.attest(ctx, attach, app, was.view, result); err != nil {
+		return nil, fmt.Errorf("reproduce %s: %w", o.Ref, err)
+	}
+	if result.Same {
 		return result, nil
 	}
 	is, err := newSide(ctx, made, "what was made", at.name, at.tag, "")
@@ -124,6 +144,60 @@ func Reproduce(ctx context.Context, o ReproduceOptions) (result *ReproduceResult
 		result.Differs = append(result.Differs, Difference{What: "root", Name: "annotations or the order of what it lists", Was: result.Root.String(), Is: result.Made.String()})
 	}
 	return result, nil
+}
+
+// attacher attaches the statement; nil if none is wanted. Any bundle that is attached to a
+// root counts as its signature for cosign and Flux, so a statement must not look like one of
+// who signed the root.
+func (o *ReproduceOptions) attacher(ctx context.Context, at *opened, root digest.Digest) (attach, error) {
+	if o.Signer == nil {
+		return nil, nil
+	}
+	own, err := signedBy(ctx, o.Signer, at, root)
+	if err != nil {
+		return nil, err
+	}
+	if own {
+		return nil, refused{errors.New("who would sign the statement signed the application: attest with another key or identity")}
+	}
+	attach, err := attacher(at)
+	if attach == nil && err == nil {
+		err = errors.New("an archive is not written to: load it into a registry, and attest there")
+	}
+	return attach, err
+}
+
+// attest signs what was found out, unless the signer has stated the same.
+func (o *ReproduceOptions) attest(ctx context.Context, attach attach, app *artifact.Application, v *artifact.View, r *ReproduceResult) error {
+	if attach == nil {
+		return nil
+	}
+	for _, before := range v.Reproductions {
+		if before.Root != r.Root || before.Made != r.Made {
+			continue
+		}
+		own, err := o.Signer.MadeStatement(ctx, before.Bundle, r.Root, artifact.PredicateReproduction)
+		if err != nil && !errors.Is(err, sign.ErrForged) {
+			return err
+		}
+		if own {
+			r.Statement, r.Existing = before.Digest, true
+			return nil
+		}
+	}
+	said := artifact.Reproduction{
+		Root: r.Root, Made: r.Made, Same: r.Same, URI: v.Source.URI, Commit: v.Source.Commit, Tape: cmp.Or(o.Version, "devel"), At: o.At.UTC(),
+	}
+	if o.At.IsZero() {
+		said.At = time.Now().UTC().Truncate(time.Second)
+	}
+	blobs, err := sign.Statement(ctx, o.Signer, app.Root, artifact.PredicateReproduction, said)
+	if err != nil {
+		return err
+	}
+	manifest := blobs[len(blobs)-1]
+	r.Statement = manifest.Desc.Digest
+	return attach(ctx, blobs[:len(blobs)-1], manifest)
 }
 
 func provenanceOf(statements []artifact.Statement) (p artifact.Provenance, err error) {

@@ -61,14 +61,15 @@ const (
 
 // Predicate types of the statements.
 const (
-	PredicateProvenance = "https://slsa.dev/provenance/v1"
-	PredicateSource     = predicateBase + "/source/v1"
-	PredicateTransform  = predicateBase + "/transform/v1"
-	PredicateSPDX       = "https://spdx.dev/Document/v2.3"
-	PredicateSecrets    = predicateBase + "/secrets/v1"
-	PredicatePromotion  = predicateBase + "/promotion/v1"
-	PredicateSummary    = "https://slsa.dev/verification_summary/v1"
-	PredicateSignature  = "https://sigstore.dev/cosign/sign/v1"
+	PredicateProvenance   = "https://slsa.dev/provenance/v1"
+	PredicateSource       = predicateBase + "/source/v1"
+	PredicateTransform    = predicateBase + "/transform/v1"
+	PredicateSPDX         = "https://spdx.dev/Document/v2.3"
+	PredicateSecrets      = predicateBase + "/secrets/v1"
+	PredicatePromotion    = predicateBase + "/promotion/v1"
+	PredicateReproduction = predicateBase + "/reproduction/v1"
+	PredicateSummary      = "https://slsa.dev/verification_summary/v1"
+	PredicateSignature    = "https://sigstore.dev/cosign/sign/v1"
 
 	predicateBase = "https://github.com/taped-dev/tape/attestation"
 )

@@ -52,6 +52,8 @@ type View struct {
 	// Summaries say that root or content were verified elsewhere, the latest first; not
 	// verified here.
 	Summaries []ViewSummary `json:"summaries,omitempty"`
+	// Reproductions say whether the root could be made again, the latest first; not verified.
+	Reproductions []ViewReproduction `json:"reproductions,omitempty"`
 	// Warnings are what could not be found out.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -209,7 +211,7 @@ func (a *Application) View(ctx context.Context, repository, tag string, data boo
 		v.Warnings = append(v.Warnings, "what it was relocated from: "+lost.Error())
 	}
 	v.Signatures = append(v.Signatures, found.signatures...)
-	v.Promotions, v.Summaries = found.promotions, found.summaries
+	v.Promotions, v.Summaries, v.Reproductions = found.promotions, found.summaries, found.reproductions
 	v.Root.Ref = refTo(repository, first(v.Tags), a.Root.Digest)
 	v.Content.Ref = refTo(repository, contentTag, a.Content.Digest)
 	for _, s := range statements {
@@ -269,9 +271,10 @@ func (a *Application) tags(ctx context.Context, tag string) (tags []string, cont
 // bundles are the Sigstore bundles that are attached to manifests, by what they say. They
 // are read, not verified.
 type bundles struct {
-	signatures []Signature
-	promotions []ViewPromotion
-	summaries  []ViewSummary
+	signatures    []Signature
+	promotions    []ViewPromotion
+	summaries     []ViewSummary
+	reproductions []ViewReproduction
 }
 
 // viewOrigins reads the line that the application was relocated from.
@@ -308,6 +311,7 @@ func (a *Application) bundles(ctx context.Context) (out bundles, err error) {
 		}
 	}
 	slices.SortStableFunc(out.summaries, func(a, b ViewSummary) int { return b.TimeVerified.Compare(a.TimeVerified) })
+	slices.SortStableFunc(out.reproductions, func(a, b ViewReproduction) int { return b.At.Compare(a.At) })
 	out.promotions, err = history(ctx, a.source, a.Root.Digest, out.promotions)
 	return out, err
 }
@@ -369,6 +373,12 @@ func (b *bundles) read(ctx context.Context, source layout.Repository, subject di
 		summary := ViewSummary{Subject: subject, Digest: desc.Digest, KeyHint: hint}
 		if json.Unmarshal(s.Predicate, &summary.Summary) == nil {
 			b.summaries = append(b.summaries, summary)
+			return nil
+		}
+	case PredicateReproduction:
+		r := ViewReproduction{Subject: subject, Digest: desc.Digest, KeyHint: hint, Bundle: data}
+		if json.Unmarshal(s.Predicate, &r.Reproduction) == nil {
+			b.reproductions = append(b.reproductions, r)
 			return nil
 		}
 	}

@@ -13,8 +13,12 @@ import (
 )
 
 func (a *program) reproduceCommand() *cobra.Command {
-	var o app.ReproduceOptions
-	var given []string
+	var (
+		o      app.ReproduceOptions
+		given  []string
+		attest bool
+		sign   signFlags
+	)
 	cmd := &cobra.Command{
 		Use:   "reproduce REF [SOURCE]",
 		Short: "Build an application again, and compare the digests",
@@ -30,14 +34,26 @@ packed with. tape.yaml of that folder is used if the application has
 environments. With --clone the commit is cloned from the URL that the provenance
 states, with your credentials for git, and SOURCE is a path in the clone. No
 hooks or filters run, and submodules are not cloned. Exit status: 0 same; 1
-differs, and what differs first is named.`,
+differs, and what differs first is named. --attest attaches a signed statement
+of either to the root; who signs it has another key than who signed the root.`,
 		Args: argsRange(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			switch err := sign.check(); {
+			case attest && err != nil:
+				return err
+			case !attest && sign != signFlags{}:
+				return usagef("what says how to sign goes with --attest")
+			}
 			env, err := a.environment(cmd.Context())
 			if err != nil {
 				return err
 			}
-			o.Environment, o.Ref = env, args[0]
+			if attest {
+				if o.Signer, err = a.signWith(cmd.Context(), env, sign); err != nil {
+					return err
+				}
+			}
+			o.Environment, o.Ref, o.Version = env, args[0], readVersion().Version
 			if len(args) > 1 {
 				o.Source = args[1]
 			}
@@ -64,6 +80,8 @@ differs, and what differs first is named.`,
 		},
 	}
 	cmd.Flags().BoolVar(&o.Clone, "clone", false, "clone the commit from the URL that the provenance states")
+	cmd.Flags().BoolVar(&attest, "attest", false, "sign a statement of the result, and attach it to the root")
+	sign.register(cmd.Flags())
 	cmd.Flags().StringArrayVar(&given, "arg", nil, "`K=V` for an argument of the pipeline file (repeats)")
 	return cmd
 }
@@ -72,11 +90,19 @@ func reproduceText(w io.Writer, r *app.ReproduceResult) error {
 	p := &printer{w: w}
 	if r.Same {
 		p.f("same      %s\n", r.Root)
-		return p.err
 	}
 	for _, d := range r.Differs {
 		p.f("differs   %s %s\n            was %s\n            is  %s\n", d.What, d.Name, cmp.Or(d.Was, "not there"), cmp.Or(d.Is, "not there"))
 	}
-	p.f("root      %s\nmade      %s\n", r.Root, r.Made)
+	if !r.Same {
+		p.f("root      %s\nmade      %s\n", r.Root, r.Made)
+	}
+	if r.Statement != "" {
+		p.f("statement %s", r.Statement)
+		if r.Existing {
+			p.f(", of before")
+		}
+		p.f("\n")
+	}
 	return p.err
 }

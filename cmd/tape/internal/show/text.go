@@ -39,6 +39,9 @@ func WriteText(w io.Writer, v *artifact.View, width int) error {
 	if len(v.Promotions) > 0 {
 		tree.branches = append(tree.branches, branch{fmt.Sprintf("promotions (%d, the latest first, not verified here)", len(v.Promotions)), promotionBranches(v.Promotions)})
 	}
+	if len(v.Reproductions) > 0 {
+		tree.branches = append(tree.branches, branch{fmt.Sprintf("reproductions (%d, the latest first, not verified here)", len(v.Reproductions)), reproductionBranches(v.Reproductions)})
+	}
 	if len(v.Summaries) > 0 {
 		tree.branches = append(tree.branches, branch{fmt.Sprintf("summaries of verifications (%d, the latest first, not verified here)", len(v.Summaries)), summaryBranches(v)})
 	}
@@ -253,6 +256,23 @@ func promotionBranches(list []artifact.ViewPromotion) []branch {
 			}
 		}
 		out = append(out, b)
+	}
+	return out
+}
+
+func reproductionBranches(list []artifact.ViewReproduction) []branch {
+	var out []branch
+	for _, r := range list {
+		how := "made again, the same"
+		if !r.Same {
+			how = "made again as another, " + r.Made.String()
+		}
+		text := fmt.Sprintf("%s  %s by key %s", r.At.Format(time.RFC3339), how, cmp.Or(r.KeyHint, "unknown"))
+		of := "of commit " + r.Commit
+		if r.URI != "" {
+			of += " of " + r.URI
+		}
+		out = append(out, branch{text, []branch{{of + ", with tape " + r.Tape, nil}}})
 	}
 	return out
 }

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/stages/app"
+)
+
+// TestReproduceAttest states whether an application could be made again. The statement is
+// shown, and is no signature of the root.
+func TestReproduceAttest(t *testing.T) {
+	e := newEnvironments(t)
+	dir := filepath.Dir(e.file)
+	for _, args := range [][]string{{"init", "-q"}, {"add", "-A"}, {"commit", "-q", "-m", "one"}} {
+		cmd := exec.CommandContext(t.Context(), "git", args...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_CONFIG_NOSYSTEM=1",
+			"GIT_AUTHOR_NAME=x", "GIT_AUTHOR_EMAIL=x", "GIT_COMMITTER_NAME=x", "GIT_COMMITTER_EMAIL=x")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %s: %v\n%s", args, err, out)
+		}
+	}
+	public, by := newKey(t)
+	other, auditor := newKey(t)
+	options := e.options()
+	options.Signer = by
+	packed := e.pack(t, options)
+	at := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	reproduce := func(signer *app.Key) (*app.ReproduceResult, error) {
+		at = at.AddDate(0, 0, 1)
+		return app.Reproduce(t.Context(), app.ReproduceOptions{Environment: e.env, Ref: e.ref, Source: e.file, Signer: signer, At: at})
+	}
+
+	if _, err := reproduce(by); !errors.Is(err, engine.ErrPolicy) || !strings.Contains(err.Error(), "attest with another key") {
+		t.Errorf("by who signed it: %v", err)
+	}
+	first, err := reproduce(auditor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !first.Same || first.Statement == "" || first.Existing {
+		t.Errorf("first: %+v", first)
+	}
+	again, err := reproduce(auditor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !again.Existing || again.Statement != first.Statement {
+		t.Errorf("again: %+v", again)
+	}
+	write(t, filepath.Join(dir, "db", "db.yaml"), deployment("db", "ex.io/db:1")+"# more\n")
+	differs, err := reproduce(auditor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if differs.Same || differs.Existing || len(differs.Differs) == 0 || differs.Differs[0].Name != "db/db.yaml:5" {
+		t.Errorf("one that differs: %+v", differs)
+	}
+
+	view, err := app.View(t.Context(), app.ViewOptions{Environment: e.env, Ref: e.ref})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(view.Reproductions) != 2 || len(view.Signatures) != 2 {
+		t.Fatalf("%d reproductions, %d signatures", len(view.Reproductions), len(view.Signatures))
+	}
+	latest, r := view.Reproductions[0], view.Reproductions[1]
+	if latest.Same || latest.Made != differs.Made || !r.Same || r.Root != packed.Root.Digest || r.Made != packed.Root.Digest || r.Commit != view.Source.Commit || r.Tape != "devel" {
+		t.Errorf("%+v, %+v", latest, r)
+	}
+	for key, ok := range map[string]bool{public: true, other: false} {
+		verified, err := app.Verify(t.Context(), app.VerifyOptions{Environment: e.env, Ref: e.ref, Key: key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if verified.OK != ok {
+			t.Errorf("verified by %s: %t, want %t", key, verified.OK, ok)
+		}
+	}
+}
