@@ -382,7 +382,7 @@ func TestRules(t *testing.T) {
 	}{
 		{"helm.sh/helm/v3/pkg/chart", []string{"interpreters/helm"}, true},
 		{"cuelang.org/go/cue", []string{"interpreters/cue"}, true},
-		{"testing", []string{"engine/content/registry/registrytest"}, true},
+		{"testing", []string{"engine/content/local/containerdtest", "engine/content/registry/registrytest"}, true},
 		{"go.uber.org/goleak", []string{"NOBODY"}, true},
 		{"google.golang.org/grpc", []string{"engine/content/local", "plugins/conformance", "plugins/host", "plugins/internal/...", "plugins/serve"}, true},
 		{"testing/fstest", nil, false},

@@ -156,6 +156,11 @@ func TestOneEnvironment(t *testing.T) {
 	if len(view.Images) != 1 || len(view.Content.Files) != 1 || len(view.Sources) != 1 {
 		t.Errorf("dev has images %v, files %v, sources %v", view.Images, view.Content.Files, view.Sources)
 	}
+	for _, s := range view.Statements {
+		if strings.Contains(string(s.Predicate), `"environment":"prod"`) && s.PredicateType != artifact.PredicateProvenance {
+			t.Errorf("dev has a statement of prod about %v", s.Subjects)
+		}
+	}
 	manifests, err := app.Manifests(t.Context(), app.ViewOptions{Environment: e.env, Ref: e.ref, Env: "dev"})
 	if err != nil || len(manifests.Files) != 1 || manifests.Files[0].Name != "web/web.yaml" {
 		t.Errorf("manifests of dev: %v, %v", manifests, err)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -17,6 +18,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
+	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/artifact"
 )
@@ -171,4 +173,111 @@ func tagsOf(t *testing.T, repository *registry.Repository) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// TestMovedTags moves several tags with each command that does: it names all of them with
+// what they led to or, where tags are immutable, refuses and moves none.
+func TestMovedTags(t *testing.T) {
+	p := newPromoted(t)
+	_, first := p.release(t, "v1", 1)
+	_, second := p.release(t, "v2", 2)
+	archive := map[string]string{}
+	for _, tag := range []string{"v1", "v2"} {
+		archive[tag] = (&signedApp{env: p.env, ref: p.dst + "/dev/shop:" + tag}).save(t)
+	}
+	for name, c := range map[string]struct {
+		tags []string
+		move func(repository, from string, immutable bool) ([]transfer.MovedTag, error)
+	}{
+		"package": {[]string{"live", "manifests.live", "manifests.stable", "stable"}, func(repository, from string, immutable bool) ([]transfer.MovedTag, error) {
+			o := p.options()
+			o.Created = time.Date(2026, 1, int(from[1]-'0'), 0, 0, 0, 0, time.UTC)
+			r, err := app.Package(t.Context(), app.PackageOptions{Options: o, Repository: repository, Tags: []string{"live", "stable"}, Immutable: immutable})
+			if err != nil {
+				return nil, err
+			}
+			return r.MovedTags, nil
+		}},
+		"copy": {[]string{"live", "manifests.live"}, func(repository, from string, immutable bool) ([]transfer.MovedTag, error) {
+			r, err := app.Copy(t.Context(), app.CopyOptions{Environment: p.env, Pairs: []app.CopyPair{{Source: p.dst + "/dev/shop:" + from, Target: repository + ":live"}}, Immutable: immutable})
+			if err != nil {
+				return nil, err
+			}
+			return r[0].MovedTags, nil
+		}},
+		"load": {[]string{"live", "manifests.live"}, func(repository, from string, immutable bool) ([]transfer.MovedTag, error) {
+			r, err := app.Load(t.Context(), app.LoadOptions{Environment: p.env, File: archive[from], Repository: repository + ":live", Immutable: immutable})
+			if err != nil {
+				return nil, err
+			}
+			return r.MovedTags, nil
+		}},
+		"relocate": {[]string{"live", "manifests.live", "manifests.stable", "stable"}, func(repository, from string, immutable bool) ([]transfer.MovedTag, error) {
+			r, err := app.Relocate(t.Context(), app.RelocateOptions{Options: app.Options{Environment: p.env}, Source: p.dst + "/dev/shop:" + from, Repository: repository, Tags: []string{"live", "stable"}, Immutable: immutable})
+			if err != nil {
+				return nil, err
+			}
+			return r.MovedTags, nil
+		}},
+		"promote": {[]string{"live", "manifests.live"}, func(repository, from string, immutable bool) ([]transfer.MovedTag, error) {
+			r, err := p.promote(t.Context(), p.dst+"/dev/shop:"+from, func(o *app.PromoteOptions) { o.Target, o.Immutable = repository+":live", immutable })
+			if err != nil {
+				return nil, err
+			}
+			return r.MovedTags, nil
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			repository, err := p.env.Registry.Repository(p.dst + "/moved/" + name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			led := func() (out []string) {
+				for _, tag := range c.tags {
+					desc, err := repository.Resolve(t.Context(), tag)
+					if err != nil {
+						t.Fatal(err)
+					}
+					out = append(out, tag+" "+desc.Digest.String())
+				}
+				return out
+			}
+			move := func(from string, immutable bool) ([]transfer.MovedTag, error) {
+				return c.move(p.dst+"/moved/"+name, from, immutable)
+			}
+			if moved, err := move("v1", true); err != nil || len(moved) > 0 {
+				t.Fatalf("new tags: %v, %v", moved, err)
+			}
+			before := led()
+			_, err = move("v2", true)
+			if err == nil || errors.Is(err, engine.ErrPolicy) || !strings.Contains(err.Error(), "tags are not to move") {
+				t.Errorf("immutable: %v", err)
+			}
+			for _, tag := range c.tags {
+				if err != nil && !strings.Contains(err.Error(), tag+" (sha256:") {
+					t.Errorf("immutable: %s is not named in %v", tag, err)
+				}
+			}
+			if after := led(); !slices.Equal(after, before) {
+				t.Errorf("refused, and moved %q to %q", before, after)
+			}
+			if moved, err := move("v1", true); err != nil || len(moved) > 0 {
+				t.Errorf("to what it leads to: %v, %v", moved, err)
+			}
+			moved, err := move("v2", false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var was, is []string
+			for _, m := range moved {
+				was, is = append(was, m.Tag+" "+m.Was.String()), append(is, m.Tag+" "+m.Is.String())
+			}
+			if after := led(); !slices.Equal(was, before) || !slices.Equal(is, after) || slices.Equal(before, after) {
+				t.Errorf("moved %+v, before %q, after %q", moved, before, after)
+			}
+		})
+	}
+	if first == second {
+		t.Error("both releases are the same")
+	}
 }

@@ -105,8 +105,8 @@ func (v *View) inEnvironments(statements []Statement) {
 	}
 }
 
-// Only limits the view to one environment: its files, its sources, and the images that its
-// manifests name.
+// Only limits the view to one environment: its files, its sources, the images that its
+// manifests name, and the statements that are not of another environment.
 func (v *View) Only(environment string) error {
 	if err := EnvironmentSet(v.Environments).Check(environment); err != nil {
 		return err
@@ -116,5 +116,11 @@ func (v *View) Only(environment string) error {
 	v.Images = slices.DeleteFunc(v.Images, func(i ViewImage) bool { return !slices.Contains(i.Environments, environment) })
 	v.Sources = slices.DeleteFunc(v.Sources, func(s ViewSource) bool { return s.Environment != environment })
 	v.Source = commonSource(v.Sources)
+	v.Statements = slices.DeleteFunc(v.Statements, func(s ViewStatement) bool {
+		var of struct {
+			Environment string `json:"environment"`
+		}
+		return json.Unmarshal(s.Predicate, &of) == nil && of.Environment != "" && of.Environment != environment
+	})
 	return nil
 }
