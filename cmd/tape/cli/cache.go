@@ -41,15 +41,15 @@ type cacheFlags struct {
 
 func (f *cacheFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.repository, "cache", "", "share what is rendered with other machines, in `REPOSITORY` of a registry")
+	fl.StringVar(&f.repository, "cache", "", "share rendering results with other machines, in `REPOSITORY` of a registry")
 	fl.StringVar(&f.key, "cache-key", "", "private key to sign shared results with: `FILE`, env://NAME, or - for stdin")
 	f.registerTrust(cmd)
-	fl.DurationVar(&f.keep, "cache-keep", remote.DefaultKeep, "use what is shared for this long")
-	fl.BoolVar(&f.readOnly, "cache-read-only", false, "share nothing, and use what others do")
+	fl.DurationVar(&f.keep, "cache-keep", remote.DefaultKeep, "how long a shared result is used")
+	fl.BoolVar(&f.readOnly, "cache-read-only", false, "use shared results, but add none")
 }
 
 func (f *cacheFlags) registerTrust(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&f.trust, "cache-trust", nil, "use only shared results that the public key in `FILE`, or --cache-key, signed (repeats)")
+	cmd.Flags().StringArrayVar(&f.trust, "cache-trust", nil, "use only shared results signed by the public key in `FILE`, or by --cache-key (repeats)")
 }
 
 // cache opens the cache that the flags name; nil if they name none.
@@ -156,8 +156,8 @@ func (a *program) cachePruneCommand() *cobra.Command {
 		Short: "Remove old and unused entries from the cache",
 		Example: "  tape cache prune\n  tape cache prune --older 168h --max-size 1GiB\n  tape cache prune --all\n" +
 			"  tape cache prune registry.example.com/ci/tape-cache --dry-run",
-		Long: `Removes what is kept on this machine and was not used for a while or, in a
-repository, what has expired, is superseded, or cannot be used.`,
+		Long: `Removes entries on this machine that were not used for a while or, in a
+repository, entries that have expired, are superseded, or cannot be used.`,
 		Args: argsRange(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
@@ -199,10 +199,10 @@ repository, what has expired, is superseded, or cannot be used.`,
 			})
 		},
 	}
-	cmd.Flags().DurationVar(&o.MaxAge, "older", 30*24*time.Hour, "what was not used for this long goes; of a repository, what was put this long ago (default: none that can be used)")
-	cmd.Flags().StringVar(&limit, "max-size", "", "keep at most this much, such as 500MiB: the least recently used go first")
-	cmd.Flags().BoolVar(&o.All, "all", false, "everything goes")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "of a repository: say what would go, and remove nothing")
+	cmd.Flags().DurationVar(&o.MaxAge, "older", 30*24*time.Hour, "remove entries that were not used for this long; in a repository, entries that were added this long ago (default: only unusable ones)")
+	cmd.Flags().StringVar(&limit, "max-size", "", "keep at most this much, such as 500MiB; the least recently used entries are removed first")
+	cmd.Flags().BoolVar(&o.All, "all", false, "remove everything")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "with a repository: list what would be removed, and remove nothing")
 	flags.registerTrust(cmd)
 	return cmd
 }

@@ -41,9 +41,9 @@ func (a *program) cnabPushCommand() *cobra.Command {
 		Use:     "push BUNDLE",
 		Short:   "Push a bundle with all its images",
 		Example: `  tape cnab push bundle.json --target registry.example.com/team/app:v1.2.3`,
-		Long: `Copies all images of the bundle into the repository, and pushes an index of them
-and of the bundle, into which it writes what they are. BUNDLE is a bundle.json;
-- is stdin. Without a tag the index is found by the digest that is printed.`,
+		Long: `Copies all images of the bundle into the repository, adds their digests to the
+bundle, and pushes an index of both. BUNDLE is a bundle.json; - is stdin.
+Without a tag the index can be found by the digest that is printed.`,
 		Args: argsRange(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			result, err := a.bundle(cmd.Context(), args[0], flags, func(ctx context.Context, o app.BundleOptions) (*app.BundleResult, error) {
@@ -57,7 +57,7 @@ and of the bundle, into which it writes what they are. BUNDLE is a bundle.json;
 		},
 	}
 	flags.register(cmd)
-	cmd.Flags().BoolVar(&fallback, "allow-fallbacks", true, "push with older media types where a registry refuses those of a bundle, and say so")
+	cmd.Flags().BoolVar(&fallback, "allow-fallbacks", true, "push with older media types, with a note, if a registry refuses those of a bundle")
 	return cmd
 }
 
@@ -70,9 +70,9 @@ func (a *program) cnabFixupCommand() *cobra.Command {
 		Use:     "fixup BUNDLE",
 		Short:   "Copy the images of a bundle, and add their digests to it",
 		Example: `  tape cnab fixup bundle.json --target registry.example.com/team/app`,
-		Long: `Copies all images of the bundle into the repository, and writes a bundle that
-has digest, size and media type of each, and a map from their names to those
-that they have in the repository. BUNDLE is a bundle.json; - is stdin.`,
+		Long: `Copies all images of the bundle into the repository, and writes a bundle with
+the digest, size and media type of each, and a relocation map from their names
+to those in the repository. BUNDLE is a bundle.json; - is stdin.`,
 		Args: argsRange(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.checkBundleFiles(files); err != nil {
@@ -96,9 +96,8 @@ func (a *program) cnabPullCommand() *cobra.Command {
 		Use:     "pull REF",
 		Short:   "Write a bundle and its relocation map from a registry",
 		Example: `  tape cnab pull registry.example.com/team/app:v1.2.3 --bundle bundle.json`,
-		Long: `Writes the bundle byte for byte, and a map from the names that it has for its
-images to those that they have in the repository. The images stay where they
-are.`,
+		Long: `Writes the bundle byte for byte, and a relocation map from the names of its
+images to those in the repository. The images are not copied.`,
 		Args: argsRange(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.checkBundleFiles(files); err != nil {
@@ -129,7 +128,7 @@ type bundleFlags struct {
 func (f *bundleFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.target, "target", "t", "", "`REPOSITORY[:TAG]` for the bundle and its images")
 	f.from.register(cmd)
-	cmd.Flags().BoolVar(&f.update, "auto-update-bundle", false, "take what is behind a name now where the bundle says that it is something else")
+	cmd.Flags().BoolVar(&f.update, "auto-update-bundle", false, "update the bundle if a name now leads to another digest than it records")
 }
 
 // bundle reads a bundle and calls do with it.

@@ -28,10 +28,10 @@ func (a *program) copyCommand() *cobra.Command {
   tape copy registry.example.com/team/podinfo:v1.2.3 oci:./podinfo
   tape copy registry.example.com/team/podinfo:v1.2.3 archive:podinfo.tar
   tape copy --from-file LIST       # SRC DST a line`,
-		Long: `Copies root, images, what is about them and every tag, from and to registries,
-OCI layouts and archives; digests stay, and so do signatures. What is there
-already is not sent: a copy that was interrupted goes on. Anything else in a
-registry is copied too.`,
+		Long: `Copies the root, the images, everything attached to them and every tag, between
+registries, OCI layouts and archives. Digests do not change, so signatures
+remain valid. Existing content is not sent again, so an interrupted copy can be
+continued. Other artifacts and images can be copied as well.`,
 		Args: argsRange(0, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			list, err := a.copyList(file, args)
@@ -65,16 +65,16 @@ registry is copied too.`,
 			return a.print(results[0], func(w io.Writer) error { return copyText(w, "copied", results[0]) })
 		},
 	}
-	cmd.Flags().StringVar(&file, "from-file", "", "copy what `FILE` lists, SRC DST a line, several at once; - is stdin")
+	cmd.Flags().StringVar(&file, "from-file", "", "copy what `FILE` lists, one SRC DST per line, concurrently; - is stdin")
 	cmd.Flags().BoolVar(&check, "check", false, checkHelp)
 	cmd.Flags().StringVar(&trust, "trust", "", trustHelp)
 	cmd.Flags().BoolVar(&immutable, "immutable", false, immutableHelp)
 	return cmd
 }
 
-const immutableHelp = "fail, before anything is written, if a tag leads to something else"
+const immutableHelp = "fail, before anything is written, if a tag would be moved"
 
-const checkHelp = "look whether what is there already is whole, instead of trusting it"
+const checkHelp = "check that existing content is complete, instead of trusting it"
 
 // copyList returns what to copy and where: the arguments, or the lines of a file.
 func (a *program) copyList(file string, args []string) ([]line, error) {

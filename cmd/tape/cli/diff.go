@@ -32,17 +32,18 @@ func (a *program) diffCommand() *cobra.Command {
   tape diff registry.example.com/team/podinfo:v1.2.3 --env dev..prod
   tape diff archive:old.tar archive:new.tar -o html > diff.html`,
 		Long: `Compares images by name and digest, manifests object by object and field by
-field, and where they came from. First comes what a reviewer looks at first:
-new registries and images, other versions, images without the signature that
-they had, access to nodes, rights that grew, webhooks, and what is removed.
+field, and their origin. The most important changes come first: new registries
+and images, other versions, images that lost a signature, access to nodes,
+additional permissions, webhooks, and removed objects.
 
-A and B are applications, or sources: a folder, a chart or a pipeline file,
-rendered and resolved, but not pushed. Without B it is compared with the
-pipeline of this folder. --deterministic renders sources twice: what differs
-then is generated, such as certificates, and does not count.
+A and B are applications or sources: a folder, a chart or a pipeline file is
+rendered and resolved, but not pushed. Without B, A is compared with the
+pipeline of this folder. --deterministic renders sources twice, and ignores what
+differs then, such as generated certificates.
 
-Where the applications lie does not count, and what a Secret holds is not shown.
-Exit status: 0 same, 1 they differ, 2 they could not be compared.`,
+The location of an application is not compared, and values of Secrets are not
+shown. Exit status: 0 if they are the same, 1 if they differ, 2 if they could
+not be compared.`,
 		Args:        argsRange(1, 2),
 		Annotations: map[string]string{formats: "markdown html"},
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -67,7 +68,7 @@ Exit status: 0 same, 1 they differ, 2 they could not be compared.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&environments, "env", "", "`A..B`: two environments of one application; NAME: that one of both")
+	cmd.Flags().StringVar(&environments, "env", "", "`A..B`: two environments of one application; NAME: the same one of both")
 	source.register(cmd)
 	source.registerImages(cmd)
 	return cmd

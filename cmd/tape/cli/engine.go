@@ -76,7 +76,7 @@ const localEngine, temporalEngine = "local", "temporal"
 
 // add defines the flags, including the one that selects the engine.
 func (e *EngineFlags) add(f *pflag.FlagSet) {
-	f.StringVar(&e.engine, "engine", localEngine, "`NAME` of what does the work: local, or temporal, which gives it to workers")
+	f.StringVar(&e.engine, "engine", localEngine, "`NAME` of the engine: local, or temporal, which runs on workers")
 	e.Add(f)
 }
 
@@ -174,8 +174,8 @@ func (a *program) fleetCancelCommand() *cobra.Command {
 		Use:     "cancel [FILE]",
 		Short:   "Cancel a run on the workers of an engine",
 		Example: "  tape fleet cancel\n  tape fleet cancel --plan sha256:…",
-		Long: `What was packaged stays. (A run of this machine, or of a CI job, ends with
-Ctrl-C, or with the job.)`,
+		Long: `Applications that are already packaged are kept. (A run on this machine is ended
+with Ctrl-C, one in CI with its job.)`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			engine.engine = temporalEngine
@@ -210,7 +210,7 @@ Ctrl-C, or with the job.)`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&plan, "plan", "", "`DIGEST` of the plan (default: the one made last)")
+	cmd.Flags().StringVar(&plan, "plan", "", "`DIGEST` of the plan (default: the latest)")
 	flags.register(cmd)
 	engine.Add(cmd.Flags())
 	return cmd

@@ -32,9 +32,9 @@ func (a *program) fleetCommand() *cobra.Command {
   tape fleet plan
   tape fleet package
   tape fleet report -o html > report.html`,
-		Long: `Works on the applications that a tape.fleet.yaml finds. A plan says which of
-them changed, and why; every process that packages a shard of it sees one state
-of the registries. An application that fails stops no other.`,
+		Long: `Works on the applications that a tape.fleet.yaml selects. A plan lists which of
+them changed, and why. All processes that package its shards use the image
+digests in the plan. An application that fails does not stop the others.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -128,8 +128,8 @@ func (a *program) fleetInitCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVarP(&o.Repository, "output-image", "O", "", "`REPOSITORY` below which each application gets its own")
-	cmd.Flags().BoolVar(&o.Force, "force", false, "replace the file that is there")
+	cmd.Flags().StringVarP(&o.Repository, "output-image", "O", "", "`REPOSITORY` below which each application gets its own repository")
+	cmd.Flags().BoolVar(&o.Force, "force", false, "replace an existing file")
 	return cmd
 }
 
@@ -174,9 +174,9 @@ func (a *program) fleetPlanCommand() *cobra.Command {
 			return a.print(p, func(w io.Writer) error { return planText(w, p, report.PlanCounts(plan)) })
 		},
 	}
-	cmd.Flags().StringVar(&since, "since", "", "skip applications of which no file changed since `REV`")
+	cmd.Flags().StringVar(&since, "since", "", "skip applications whose files did not change since `REV`")
 	flags.register(cmd)
-	cmd.Flags().IntVar(&shards, "shards", 0, "`N` jobs, for -o github, gitlab and job (default: one for 100 applications to package, at most 20)")
+	cmd.Flags().IntVar(&shards, "shards", 0, "`N` jobs, for -o github, gitlab and job (default: one per 100 applications, at most 20)")
 	return cmd
 }
 
@@ -275,12 +275,12 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 			return a.reported(result, true)
 		},
 	}
-	cmd.Flags().StringVar(&plan, "plan", "", "`DIGEST` of the plan to carry out (default: make one)")
-	cmd.Flags().StringVar(&shard, "shard", "", "`I/N`: the part of the plan to do, from 1/N to N/N; auto: as the CI job says")
-	cmd.Flags().IntVar(&o.Concurrency, "concurrency", 0, "`N` applications at once (default 16)")
+	cmd.Flags().StringVar(&plan, "plan", "", "`DIGEST` of the plan to execute (default: make one)")
+	cmd.Flags().StringVar(&shard, "shard", "", "`I/N`: the part of the plan to execute, from 1/N to N/N; auto: from the environment of the CI job")
+	cmd.Flags().IntVar(&o.Concurrency, "concurrency", 0, "`N` concurrent applications (default 16)")
 	cmd.Flags().BoolVar(&o.FailFast, "fail-fast", false, "stop at the first application that fails")
-	cmd.Flags().BoolVar(&o.Force, "force", false, "move tags back, if a newer commit was packaged already")
-	cmd.Flags().BoolVar(&o.Again, "again", false, "try applications again that cannot be read")
+	cmd.Flags().BoolVar(&o.Force, "force", false, "move tags even if a newer commit was packaged already")
+	cmd.Flags().BoolVar(&o.Again, "again", false, "retry applications that could not be read")
 	flags.register(cmd)
 	cmd.Flags().BoolVar(&signed, "sign", false, "sign root and content of each with --key")
 	cmd.Flags().StringVar(&key, "key", "", "private key to sign with: `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
@@ -358,7 +358,7 @@ func (a *program) fleetReportCommand(name string) *cobra.Command {
 			return a.reported(result, name == "report")
 		},
 	}
-	cmd.Flags().StringVar(&plan, "plan", "", "`DIGEST` of the plan (default: the one made last)")
+	cmd.Flags().StringVar(&plan, "plan", "", "`DIGEST` of the plan (default: the latest)")
 	flags.register(cmd)
 	if name == "status" {
 		engine.add(cmd.Flags())

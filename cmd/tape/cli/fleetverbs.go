@@ -54,7 +54,7 @@ func (a *program) fleetRootsCommand(c rootsCommand) *cobra.Command {
 		},
 	}
 	c.flags(cmd)
-	cmd.Flags().StringVar(&plan, "plan", "", "`DIGEST` of the plan (default: the one made last)")
+	cmd.Flags().StringVar(&plan, "plan", "", "`DIGEST` of the plan (default: the latest)")
 	flags.register(cmd)
 	return cmd
 }
@@ -108,7 +108,7 @@ func (a *program) fleetVerifyCommand() *cobra.Command {
 		example: "  tape fleet verify --key release.pub",
 		flags: func(cmd *cobra.Command) {
 			cmd.Flags().StringVar(&o.Key, "key", "", "public key that signed the applications: `FILE`, env://NAME or NAME://REF")
-			cmd.Flags().BoolVar(&o.Deep, "deep", false, "read every blob instead of asking whether it is there")
+			cmd.Flags().BoolVar(&o.Deep, "deep", false, "read every blob instead of only checking that it exists")
 		},
 		ready: func(_ context.Context, env app.Environment) (doRoot, error) {
 			if o.Key == "" {
@@ -185,7 +185,7 @@ func (a *program) fleetMoveCommand(verb, short, example string, move moveRoot) *
 	return a.fleetRootsCommand(rootsCommand{
 		use: verb + " [FILE]", short: short, example: example,
 		flags: func(cmd *cobra.Command) {
-			cmd.Flags().StringVar(&to, "to", "", "`REPOSITORY` for each, in which ${name} and ${path} stand for those of the application")
+			cmd.Flags().StringVar(&to, "to", "", "`REPOSITORY` for each; ${name} and ${path} are replaced by those of the application")
 		},
 		ready: func(_ context.Context, env app.Environment) (doRoot, error) {
 			if err := checkTarget(to); err != nil {
@@ -237,12 +237,12 @@ func (a *program) fleetPromoteCommand() *cobra.Command {
 		example: "  tape fleet promote --to 'prod.example.com/apps/${name}:live' \\\n    --signed-by release.pub --key promoter.key",
 		flags: func(cmd *cobra.Command) {
 			f := cmd.Flags()
-			f.StringVar(&to, "to", "", "`REPOSITORY[:TAG]` for each, in which ${name} and ${path} stand for those of the application")
-			f.StringVar(&o.Key, "signed-by", "", "public key `FILE` of who must have signed each")
+			f.StringVar(&to, "to", "", "`REPOSITORY[:TAG]` for each; ${name} and ${path} are replaced by those of the application")
+			f.StringVar(&o.Key, "signed-by", "", "public key `FILE` that must have signed each")
 			sign.register(f)
-			f.StringVar(&o.Env, "env", "", "environment `NAME` that they are promoted for, for the records")
+			f.StringVar(&o.Env, "env", "", "environment `NAME` for the records")
 			f.StringVar(&o.Reason, "reason", "", "`TEXT` for the records")
-			f.BoolVar(&o.Force, "force", false, "promote what is older than what the tag leads to")
+			f.BoolVar(&o.Force, "force", false, "promote even if the tag leads to something newer")
 			f.BoolVar(&o.Immutable, "immutable", false, immutableHelp)
 		},
 		ready: func(ctx context.Context, env app.Environment) (doRoot, error) {

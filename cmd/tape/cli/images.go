@@ -53,8 +53,8 @@ func (a *program) imagesCommand() *cobra.Command {
 			return a.print(result, func(w io.Writer) error { return imagesText(w, result) })
 		},
 	}
-	cmd.Flags().BoolVar(&noResolve, "no-resolve", false, "ask no registry")
-	cmd.Flags().StringSliceVar(&classes, "class", nil, "only these: pod, crd, indirect (default all)")
+	cmd.Flags().BoolVar(&noResolve, "no-resolve", false, "do not ask registries")
+	cmd.Flags().StringSliceVar(&classes, "class", nil, "only these classes: pod, crd, indirect (default all)")
 	source.register(cmd)
 	source.registerEnvironments(cmd)
 	source.registerImages(cmd)

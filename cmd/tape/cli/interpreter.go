@@ -179,7 +179,7 @@ func (a *program) interpreterDescribeCommand() *cobra.Command {
 			return a.print(d, func(w io.Writer) error { return describeText(w, d) })
 		},
 	}
-	cmd.Flags().BoolVar(&write, "write", false, "write it beside the executable too, so that tape need not start it to know it")
+	cmd.Flags().BoolVar(&write, "write", false, "also write it beside the executable, so that tape can read it without starting the program")
 	return cmd
 }
 
@@ -292,7 +292,7 @@ func (a *program) interpreterCheckCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&cases, "cases", "", "`DIR` of sources with what they render to (*.txtar)")
+	cmd.Flags().StringVar(&cases, "cases", "", "`DIR` of cases: sources and their expected manifests (*.txtar)")
 	return cmd
 }
 
@@ -336,10 +336,10 @@ func (a *program) interpreterInstallCommand() *cobra.Command {
 		Short: "Install an interpreter for the current user",
 		Example: `  tape interpreter install ./tape-interpreter-jsonnet
   tape interpreter install registry.example.com/tools/jsonnet@sha256:…`,
-		Long: `Copies an interpreter into your own folder of interpreters and records its
-checksum, so that tape refuses it when it changes, and what it says it is, so
-that tape need not start it to know. From a registry it is an artifact of one
-layer, and the digest is required.`,
+		Long: `Copies an interpreter into your folder of interpreters, and records its
+checksum, so that tape refuses a modified program, and its description, so that
+tape can read it without starting the program. In a registry an interpreter is
+an artifact of one layer, and its digest must be given.`,
 		Args: argsRange(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir := host.UserDir(os.Getenv)
@@ -388,7 +388,7 @@ layer, and the digest is required.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&name, "name", "", "`NAME` that sources call it by (default: from the file's name)")
+	cmd.Flags().StringVar(&name, "name", "", "`NAME` by which sources use it (default: from the file's name)")
 	cmd.Flags().StringVar(&want, "digest", "", "sha256 `DIGEST` that the binary must have")
 	return cmd
 }

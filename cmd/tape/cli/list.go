@@ -19,9 +19,9 @@ func (a *program) listCommand() *cobra.Command {
 		Short:   "List the applications of a repository",
 		Example: `  tape list registry.example.com/team/podinfo
   tape list registry.example.com/team/podinfo -o json`,
-		Long: `Lists every tag that leads to an application, the latest first: when it was
-made, how many images it has, and whether something signs it. 'tape verify' says
-who.`,
+		Long: `Lists every tag that leads to an application, latest first: when it was created,
+how many images it has, and whether it has a signature. Use 'tape verify' to
+verify signatures.`,
 		Args: argsRange(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.list(cmd.Context(), args[0]) },
 	}

@@ -20,13 +20,14 @@ func (a *program) loadCommand() *cobra.Command {
 		Example: `  tape load podinfo.tar      # to where it was taped for
   tape load podinfo.tar registry.inside.example/team/podinfo
   tape load oci:./podinfo registry.inside.example/team/podinfo`,
-		Long: `FILE is an archive that tape save wrote, or the folder of an OCI layout; one of
-an image is taken too, as docker save, podman save and skopeo write it. It may
-be compressed with gzip or zstd.
-Everything in it is checked on the way, and nothing is tagged unless all of it
-is there. What the registry has is not sent: a load that was interrupted goes
-on. The manifests name the repository that they were taped for; tape relocate
-points them elsewhere.`,
+		Long: `FILE is an archive that tape save wrote, or the folder of an OCI layout.
+Archives of images, as written by docker save, podman save and skopeo, are
+accepted as well. FILE may be compressed with gzip or zstd.
+
+All content is verified, and nothing is tagged until everything is there.
+Existing content is not sent again, so an interrupted load can be continued. The
+manifests still name the repository that they were packed for; tape relocate
+rewrites them.`,
 		Args: argsRange(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			env, err := a.environment(cmd.Context())

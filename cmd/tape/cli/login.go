@@ -25,9 +25,10 @@ func (a *program) loginCommand() *cobra.Command {
 		Short: "Log in to a registry",
 		Example: `  tape login registry.example.com
   echo "$TOKEN" | tape login ghcr.io --username me --password-stdin`,
-		Long: `Asks the registry whether the user and the password are right, and keeps them
-where docker does: with the credential helper that its configuration names, or
-else in that. Every tool that reads docker's configuration is logged in, too.`,
+		Long: `Checks the user and the password with the registry, and stores them where docker
+does: with the credential helper in its configuration, or else in the
+configuration itself. Other tools that read docker's configuration are logged in
+as well.`,
 		Args: argsRange(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			secret, err := a.loginSecret(&user, stdin)
@@ -52,7 +53,7 @@ else in that. Every tool that reads docker's configuration is logged in, too.`,
 			})
 		},
 	}
-	cmd.Flags().StringVarP(&user, "username", "u", "", "`NAME` of the user (asked for if left out)")
+	cmd.Flags().StringVarP(&user, "username", "u", "", "`NAME` of the user (default: ask)")
 	cmd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from stdin")
 	return cmd
 }
@@ -69,8 +70,8 @@ func (a *program) logoutCommand() *cobra.Command {
 		Use:     "logout REGISTRY",
 		Short:   "Log out of a registry",
 		Example: "  tape logout registry.example.com",
-		Long: `Removes what is kept of the registry in docker's configuration, or with the
-credential helper that it names. Files of podman are left alone.`,
+		Long: `Removes the credentials of the registry from docker's configuration, or from the
+credential helper that it names. Files of podman are not changed.`,
 		Args: argsRange(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			account, err := registry.Logout(cmd.Context(), args[0])

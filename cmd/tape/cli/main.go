@@ -230,8 +230,8 @@ func (a *program) root() *cobra.Command {
 		Use:   "tape",
 		Short: "Pack a Kubernetes application into one OCI artifact",
 		Long: `tape packs a whole Kubernetes application into one OCI artifact: the rendered
-manifests with every image pinned by digest, every image they run, the
-signatures and SBOMs beside those images, and statements of where it came from.`,
+manifests with every image pinned by digest, all images that they use, the
+signatures and SBOMs of these images, and statements about their origin.`,
 		Example: `  tape package ./kustomize -O registry.example.com/team/podinfo
   tape view registry.example.com/team/podinfo:v1.2.3
   tape pull registry.example.com/team/podinfo:v1.2.3 ./podinfo
@@ -285,16 +285,16 @@ func (a *program) asRoot(root *cobra.Command) {
 	root.SetHelpCommand(helpCommand(root))
 	f := root.PersistentFlags()
 	f.SortFlags = false
-	f.StringVarP(&a.flags.output, "output-format", "o", "text", "`FORMAT`: text, json or yaml; view and diff make html too")
+	f.StringVarP(&a.flags.output, "output-format", "o", "text", "`FORMAT`: text, json or yaml; view and diff also html")
 	f.StringVarP(&a.flags.logLevel, "log-level", "l", "warn", "`LEVEL`: debug, info, warn or error")
 	f.StringVar(&a.flags.progress, "progress", "auto", "`MODE`: auto, tty, plain, github, gitlab, json or none")
-	f.StringVar(&a.flags.store, "store", "", "`DIR` kept between runs (default $XDG_CACHE_HOME/tape)")
-	f.IntVar(&a.flags.concurrency, "concurrency", 0, "`N` requests in flight per registry (default: found out, 64 at most)")
+	f.StringVar(&a.flags.store, "store", "", "`DIR` of the cache (default $XDG_CACHE_HOME/tape)")
+	f.IntVar(&a.flags.concurrency, "concurrency", 0, "`N` concurrent requests per registry (default: automatic, at most 64)")
 	f.Var(&a.flags.limits, "limit", "send a registry at most `HOST=N/s` requests, or N/m a minute (repeats)")
-	f.StringVar(&a.flags.hostsDir, "hosts-dir", "", "containerd hosts.toml `DIR` with mirrors (default $TAPE_HOSTS_DIR)")
-	f.StringSliceVar(&a.flags.plainHTTP, "plain-http", nil, "`HOST` to speak plain http to (repeats; loopback needs no flag)")
-	f.StringVar(&a.flags.caFile, "ca-file", "", "PEM `FILE` of further certificate authorities")
-	f.DurationVar(&a.flags.timeout, "timeout", 0, "give up after `TIME`, such as 10m (one registry: after a minute of nothing)")
+	f.StringVar(&a.flags.hostsDir, "hosts-dir", "", "`DIR` with containerd's hosts.toml files, for mirrors (default $TAPE_HOSTS_DIR)")
+	f.StringSliceVar(&a.flags.plainHTTP, "plain-http", nil, "`HOST` that uses plain http (repeats; not needed for loopback)")
+	f.StringVar(&a.flags.caFile, "ca-file", "", "PEM `FILE` of additional certificate authorities")
+	f.DurationVar(&a.flags.timeout, "timeout", 0, "give up after `TIME`, such as 10m")
 }
 
 // begin checks the global flags.

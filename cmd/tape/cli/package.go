@@ -35,9 +35,9 @@ func (a *program) packageCommand() *cobra.Command {
   tape package ./kustomize -O registry.example.com/team/podinfo \
     --save podinfo.tar    # pushes nothing
   tape package            # as tape.yaml says`,
-		Long: `Renders each SOURCE, finds every image, copies images and what is published
-beside them into the repository, pins the manifests to the copies by digest, and
-pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
+		Long: `Renders each SOURCE, finds all images, copies them and what is published beside
+them into the repository, pins the manifests to the copies by digest, and pushes
+one artifact with everything. The default tags are those of git at a clean HEAD.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch as {
 			case "tape":
@@ -100,21 +100,21 @@ pushes one artifact that holds it all. Tags are those of git at a clean HEAD.`,
 	}
 	cmd.Flags().StringVarP(&o.Repository, "output-image", "O", "", "`REPOSITORY[:TAG]` to push to, such as registry.example.com/team/app")
 	cmd.Flags().StringArrayVar(&o.Tags, "tag", nil, "`TAG` of the artifact (repeats; default: git's version tags, else config.<digest>)")
-	cmd.Flags().StringVar(&as, "as", "tape", "`KIND`: tape, or cnab: the index of a CNAB bundle, of a bundle.json")
-	cmd.Flags().StringVar(&list, "from-file", "", "package what `LIST` says, SOURCE REPOSITORY[:TAG] a line; - is stdin")
+	cmd.Flags().StringVar(&as, "as", "tape", "`KIND` of artifact: tape, or cnab for the index of a CNAB bundle, from a bundle.json")
+	cmd.Flags().StringVar(&list, "from-file", "", "package what `LIST` names, one SOURCE REPOSITORY[:TAG] per line; - is stdin")
 	source.register(cmd)
 	source.registerEnvironments(cmd)
 	source.registerImages(cmd)
-	cmd.Flags().StringVar(&o.Update, "update", "", "write the lock beside the pipeline: images, interpreters, materials, the `NAME` of one, or all")
+	cmd.Flags().StringVar(&o.Update, "update", "", "update the lock beside the pipeline: images, interpreters, materials, the `NAME` of an entry, or all")
 	cmd.Flags().Lookup("update").NoOptDefVal = "all"
 	cmd.Flags().BoolVar(&signed, "sign", false, "sign root and content, with --key or --keyless")
 	sign.register(cmd.Flags())
-	cmd.Flags().StringVar(&o.Save, "save", "", "write an archive `FILE` instead of pushing; -O still says what images are called")
-	cmd.Flags().BoolVar(&o.Push, "push", false, "with --save: push as well")
-	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "write nowhere, and say what would move")
+	cmd.Flags().StringVar(&o.Save, "save", "", "write an archive `FILE` instead of pushing; -O still determines the names of images")
+	cmd.Flags().BoolVar(&o.Push, "push", false, "with --save: also push")
+	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "write nothing, and show what would be pushed")
 	cmd.Flags().StringVar(&o.Trust, "trust", "", trustHelp)
 	cmd.Flags().BoolVar(&o.Immutable, "immutable", false, immutableHelp)
-	cmd.Flags().BoolVar(&o.SBOM, "sbom", false, "add an SPDX document of the application to the statements")
+	cmd.Flags().BoolVar(&o.SBOM, "sbom", false, "add an SPDX document about the application to the statements")
 	cmd.Flags().BoolVar(&o.Check, "check", false, checkHelp)
 	return cmd
 }

@@ -55,7 +55,7 @@ func (a *program) pipelineInitCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&o.Repository, "output-image", "O", "", "`REPOSITORY` to push to")
-	cmd.Flags().BoolVar(&o.Force, "force", false, "replace a tape.yaml that is there")
+	cmd.Flags().BoolVar(&o.Force, "force", false, "replace an existing tape.yaml")
 	return cmd
 }
 

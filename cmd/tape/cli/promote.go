@@ -23,12 +23,12 @@ func (a *program) promoteCommand() *cobra.Command {
     registry.example.com/prod/shop:live --env prod --reason "change 1234" \
     --signed-by release.pub --key promoter.key
   tape view registry.example.com/prod/shop:live     # shows the history`,
-		Long: `Verifies REF as tape verify does, copies it with all that is attached, attaches
-a signed record (from where, to which tag, what the tag led to before, when,
-why) to the copy, and sets the tag, in this order. The exit status is 3 where
-REF is not verified, is older than what the tag leads to, or an earlier record
-was changed. Who promotes has another key than who signed REF. A second run
-changes nothing.`,
+		Long: `Verifies REF like tape verify, copies it with everything attached to it,
+attaches a signed record (source, tag, previous root of the tag, time, reason)
+to the copy, and sets the tag, in this order. The exit status is 3 if the
+verification fails, if REF is older than the root that the tag leads to, or if
+an earlier record was changed. The key of the promoter must not be the one that
+signed REF. A second run changes nothing.`,
 		Args: argsRange(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Source, o.Target = args[0], args[1]
@@ -61,12 +61,12 @@ changes nothing.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Key, "signed-by", "", "public key `FILE` of who must have signed REF")
+	f.StringVar(&o.Key, "signed-by", "", "public key `FILE` that must have signed REF")
 	f.StringVar(&o.Trust, "trust", "", trustHelp)
 	sign.register(f)
-	f.StringVar(&o.Env, "env", "", "environment `NAME` that it is promoted for, for the record")
+	f.StringVar(&o.Env, "env", "", "environment `NAME` for the record")
 	f.StringVar(&o.Reason, "reason", "", "`TEXT` for the record")
-	f.BoolVar(&o.Force, "force", false, "promote what is older than what the tag leads to")
+	f.BoolVar(&o.Force, "force", false, "promote even if the tag leads to something newer")
 	f.BoolVar(&o.Immutable, "immutable", false, immutableHelp)
 	return cmd
 }

@@ -25,10 +25,10 @@ func (a *program) pullCommand() *cobra.Command {
   tape pull registry.example.com/team/podinfo:v1.2.3 ./podinfo --key release.pub
   tape pull registry.example.com/team/shop:v1.4.0 ./shop --env prod
   kubectl apply -R -f ./shop`,
-		Long: `Writes the manifests byte for byte, all of them or none. DIR is made, or must be
-empty; --force replaces what is in it. With --key the application is verified
-first, as tape verify does, and what is written is what was verified: nothing is
-written and the exit status is 3 where the chain does not hold.`,
+		Long: `Writes the manifests byte for byte, all of them or none. DIR is created, or must
+be empty; --force replaces its content. With --key the application is first
+verified like tape verify, and exactly the verified manifests are written. If
+the verification fails, nothing is written and the exit status is 3.`,
 		Args: argsRange(0, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if image == "" && len(args) > 0 {
@@ -100,14 +100,14 @@ written and the exit status is 3 where the chain does not hold.`,
 	f := cmd.Flags()
 	f.StringVarP(&image, "image", "I", "", "the reference, the same as REF")
 	f.StringVarP(&dir, "manifest-dir", "D", "", "the folder, the same as DIR")
-	f.StringVarP(&o.Attestations, "attestations", "a", "", "`FILE` for the statements, one JSON object a line; - is stdout")
-	f.StringVar(&o.Key, "key", "", "public key `FILE` of who signed the application: verify before anything is written")
+	f.StringVarP(&o.Attestations, "attestations", "a", "", "`FILE` for the statements, one JSON object per line; - is stdout")
+	f.StringVar(&o.Key, "key", "", "public key `FILE` that must have signed the application; verified before anything is written")
 	f.StringVar(&o.Trust, "trust", "", trustHelp)
 	identityFlags(f, &o.Identity, "", "who must have signed the application")
-	f.StringVar(&o.Bundle, "bundle", "", "`FILE` that signs the root, instead of what is attached to it")
-	f.BoolVar(&o.AllowOutside, "allow-outside", false, "with --key: let pods run images that are not in the artifact")
-	f.StringVar(&o.Env, "env", "", "environment `NAME` to write, without its folder (default: each into its own)")
+	f.StringVar(&o.Bundle, "bundle", "", "`FILE` with the signature of the root, instead of those attached to it")
+	f.BoolVar(&o.AllowOutside, "allow-outside", false, "with --key: allow pods to run images that are not in the artifact")
+	f.StringVar(&o.Env, "env", "", "write only environment `NAME`, without its folder (default: all, in a folder each)")
 	f.BoolVar(&o.Force, "force", false, "replace what is in DIR")
-	f.BoolVar(&o.Rewrite, "rewrite", false, "point the manifests to the repository they are pulled from")
+	f.BoolVar(&o.Rewrite, "rewrite", false, "rewrite the manifests to the repository that they are pulled from")
 	return cmd
 }

@@ -29,8 +29,9 @@ func (a *program) registryServeCommand() *cobra.Command {
 		Short: "Serve a registry until interrupted",
 		Example: `  tape registry serve
   tape registry serve --addr 127.0.0.1:5000 --data ./registry`,
-		Long: `Serves a registry (distribution's, without TLS or passwords) until interrupted.
-Without --data its contents are in a temporary folder and gone afterwards.`,
+		Long: `Serves a registry (CNCF distribution, without TLS or passwords) until
+interrupted. Without --data its contents are in a temporary folder, which is
+removed at the end.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return serve.Serve(cmd.Context(), serve.Options{Addr: addr, Data: data, Ready: func(at string) {
@@ -38,7 +39,7 @@ Without --data its contents are in a temporary folder and gone afterwards.`,
 			}})
 		},
 	}
-	cmd.Flags().StringVar(&addr, "addr", "127.0.0.1:5000", "`ADDRESS` to listen on; port 0 takes a free one")
-	cmd.Flags().StringVar(&data, "data", "", "`DIR` to keep the contents in (default: a temporary one)")
+	cmd.Flags().StringVar(&addr, "addr", "127.0.0.1:5000", "`ADDRESS` to listen on; port 0 selects a free one")
+	cmd.Flags().StringVar(&data, "data", "", "`DIR` of the contents (default: a temporary one)")
 	return cmd
 }

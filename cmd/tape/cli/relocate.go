@@ -30,11 +30,11 @@ func (a *program) relocateCommand() *cobra.Command {
     -O registry.inside.example/user/podinfo
   tape relocate ./kustomize --prefix registry.inside.example/user \
     --manifests-out ./inside --mapping images.json`,
-		Long: `SRC is an application, in a registry, an archive or an OCI layout, or else
-manifests as package takes them. Digests stay. Below --prefix every image gets a
-repository of its own, named after it; --naming single puts all of them into
-one. With -O a new application is made, which holds the images too and says what
-it was made of.`,
+		Long: `SRC is an application in a registry, an archive or an OCI layout, or a source of
+manifests as for package. Digests of images do not change. Below --prefix every
+image gets its own repository, named after it; --naming single copies all of
+them into one. With -O a new application is made, which contains the images and
+records what it was made from.`,
 		Args: argsRange(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if list != "" && (len(args) > 0 || o.Mapping != "" || o.Manifests != "") {
@@ -76,12 +76,12 @@ it was made of.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&list, "from-file", "", "relocate what `LIST` says, SRC [REPOSITORY[:TAG]] a line; - is stdin")
+	f.StringVar(&list, "from-file", "", "relocate what `LIST` names, one SRC [REPOSITORY[:TAG]] per line; - is stdin")
 	f.StringVar(&o.Prefix, "prefix", "", "`PREFIX` of the images' new names, such as registry.example.com/user")
 	f.StringVar(&o.Naming, "naming", "", "one-to-one (below --prefix), or single (all in one repository)")
 	f.StringVarP(&o.Repository, "output-image", "O", "", "`REPOSITORY[:TAG]` for a new application")
 	f.StringArrayVar(&o.Tags, "tag", nil, "`TAG` of the new application (repeats; default: the source's)")
-	f.StringVar(&o.Mapping, "mapping", "", "`FILE` for a JSON object of old names to new ones")
+	f.StringVar(&o.Mapping, "mapping", "", "`FILE` for a JSON object that maps old names to new ones")
 	f.StringVar(&o.Manifests, "manifests-out", "", "`DIR` for the manifests with the new names")
 	f.BoolVar(&o.Force, "force", false, "replace what is in --manifests-out")
 	f.StringVar(&o.Trust, "trust", "", trustHelp)

@@ -26,23 +26,23 @@ func (a *program) reproduceCommand() *cobra.Command {
   git worktree add ../again v1.2.3
   tape reproduce registry.example.com/team/podinfo:v1.2.3 ../again
   tape reproduce registry.example.com/team/podinfo:v1.2.3 ../again/tape.yaml`,
-		Long: `Makes the application again, of the commit and with the options that its
-provenance states and the images that it has, without pushing anything, and
-compares the digests of the roots. SOURCE is a clone of its repository that has
-this commit checked out (default: this folder), or the pipeline file that it was
-packed with. tape.yaml of that folder is used if the application has
-environments. With --clone the commit is cloned from the URL that the provenance
-states, with your credentials for git, and SOURCE is a path in the clone. No
-hooks or filters run, and submodules are not cloned. Exit status: 0 same; 1
-differs, and what differs first is named. --attest attaches a signed statement
-of either to the root; who signs it has another key than who signed the root.`,
+		Long: `Builds the application again from the commit and the options in its provenance,
+with the images that it has, without pushing anything, and compares the digests
+of the roots. SOURCE is a clone of its repository with this commit checked out
+(default: this folder), or the pipeline file that it was packed with. tape.yaml
+of that folder is used if the application has environments. With --clone the
+commit is cloned from the URL in the provenance, with your credentials for git,
+and SOURCE is a path in the clone. No hooks or filters are run, and submodules
+are not cloned. The exit status is 0 if the roots are the same, and 1 if they
+differ; the first difference is shown. --attest attaches a signed statement of
+either result to the root; its key must not be the one that signed the root.`,
 		Args: argsRange(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch err := sign.check(); {
 			case attest && err != nil:
 				return err
 			case !attest && sign != signFlags{}:
-				return usagef("what says how to sign goes with --attest")
+				return usagef("flags for signing require --attest")
 			}
 			env, err := a.environment(cmd.Context())
 			if err != nil {
@@ -79,7 +79,7 @@ of either to the root; who signs it has another key than who signed the root.`,
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&o.Clone, "clone", false, "clone the commit from the URL that the provenance states")
+	cmd.Flags().BoolVar(&o.Clone, "clone", false, "clone the commit from the URL in the provenance")
 	cmd.Flags().BoolVar(&attest, "attest", false, "sign a statement of the result, and attach it to the root")
 	sign.register(cmd.Flags())
 	cmd.Flags().StringArrayVar(&given, "arg", nil, "`K=V` for an argument of the pipeline file (repeats)")

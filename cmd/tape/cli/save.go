@@ -22,10 +22,11 @@ func (a *program) saveCommand() *cobra.Command {
   tape save registry.example.com/team/podinfo:v1.2.3 - --platform linux/arm64 \
     --images-only | ssh node ctr -n k8s.io images import -
   tape load podinfo.tar registry.inside.example/team/podinfo`,
-		Long: `Writes an OCI layout as a tar: tape load, containerd, k3s and kind take it as it
-is. FILE appears when it is whole; what an interruption leaves is FILE.partial,
-and --resume goes on with it. FILE - is stdout. With --platform the images lack
-the other platforms: such a file is for nodes, and no registry takes it.`,
+		Long: `Writes an OCI layout as a tar, which tape load, containerd, k3s and kind can
+import. FILE appears when it is complete; an interrupted command leaves
+FILE.partial, which --resume continues. FILE - is stdout. With --platform the
+other platforms of images are left out: such a file is for nodes, and cannot be
+loaded into a registry.`,
 		Args: argsRange(0, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 2 {
@@ -58,9 +59,9 @@ the other platforms: such a file is for nodes, and no registry takes it.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Platform, "platform", "", "leave the other platforms out of images: `OS/ARCH`")
-	f.BoolVar(&o.ImagesOnly, "images-only", false, "the images and nothing else")
-	f.BoolVar(&o.Resume, "resume", false, "go on with FILE.partial")
+	f.StringVar(&o.Platform, "platform", "", "save only `OS/ARCH` of images")
+	f.BoolVar(&o.ImagesOnly, "images-only", false, "save only the images")
+	f.BoolVar(&o.Resume, "resume", false, "continue with FILE.partial")
 	return cmd
 }
 

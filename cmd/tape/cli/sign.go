@@ -35,10 +35,11 @@ func (a *program) signCommand() *cobra.Command {
   tape verify registry.example.com/team/podinfo:v1.2.3 --key release.pub
   tape sign registry.example.com/team/podinfo:v1.2.3 --keyless \
     --signing-config signing_config.json --trusted-root trusted_root.json`,
-		Long: `Signs root and content, and attaches the signatures to them in cosign's shape.
-The password of an encrypted key is asked for, or taken from COSIGN_PASSWORD.
-Signing again with the same key changes nothing. With --keyless a certificate of
-Sigstore says who signed; a log that others may read says it too.`,
+		Long: `Signs root and content, and attaches the signatures to them in cosign's format.
+The password of an encrypted key is read from COSIGN_PASSWORD or the terminal.
+Signing again with the same key changes nothing. With --keyless the signer's
+identity is in a certificate of Sigstore, and becomes public if the transparency
+log is public.`,
 		Args: argsRange(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if prefix != "" {
@@ -89,9 +90,9 @@ Sigstore says who signed; a log that others may read says it too.`,
 	}
 	f := cmd.Flags()
 	flags.register(f)
-	f.StringVar(&list, "from-file", "", "sign what `LIST` names, REF a line; - is stdin")
-	f.StringVar(&o.BundleOut, "bundle-out", "", "`FILE` for the bundle that signs the root, for verifying without a registry")
-	f.StringVar(&prefix, "generate-key", "", "make a key pair: `PREFIX`.key and PREFIX.pub")
+	f.StringVar(&list, "from-file", "", "sign what `LIST` names, one REF per line; - is stdin")
+	f.StringVar(&o.BundleOut, "bundle-out", "", "`FILE` for the bundle with the signature of the root, to verify without a registry")
+	f.StringVar(&prefix, "generate-key", "", "generate a key pair: `PREFIX`.key and PREFIX.pub")
 	return cmd
 }
 
@@ -105,18 +106,18 @@ type signFlags struct {
 
 func (s *signFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&s.key, "key", "", "private key to sign with: `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
-	f.StringVar(&s.trustedRoot, "trusted-root", "", "`FILE` that verifies what they say (trusted_root.json)")
+	f.StringVar(&s.trustedRoot, "trusted-root", "", "`FILE` with the certificates of these services, to verify their answers (trusted_root.json)")
 	s.registerSigstore(f)
 }
 
 // registerSigstore adds the flags that no command has that verifies.
 func (s *signFlags) registerSigstore(f *pflag.FlagSet) {
-	f.BoolVar(&s.keyless, "keyless", false, "sign as whom an identity token names, with a certificate of Sigstore")
-	f.BoolVar(&s.timestamp, "timestamp", false, "with --key: add the time, of a timestamp authority")
-	f.StringVar(&s.signingConfig, "signing-config", "", "`FILE` that says where the services of Sigstore are (signing_config.json)")
+	f.BoolVar(&s.keyless, "keyless", false, "sign with the identity in a token, certified by Sigstore")
+	f.BoolVar(&s.timestamp, "timestamp", false, "with --key: add the time from a timestamp authority")
+	f.StringVar(&s.signingConfig, "signing-config", "", "`FILE` with the URLs of Sigstore's services (signing_config.json)")
 	f.StringVar(&s.token, "identity-token", "", "`FILE` of the identity token, or - for stdin; default: SIGSTORE_ID_TOKEN, GitHub Actions or Kubernetes")
-	f.BoolVar(&s.device, "device", false, "with --keyless: log in with a browser on any machine, with a code")
-	f.BoolVar(&s.browser, "browser", false, "with --keyless: log in with a browser on this machine")
+	f.BoolVar(&s.device, "device", false, "with --keyless: log in with a code, in a browser on any machine")
+	f.BoolVar(&s.browser, "browser", false, "with --keyless: log in in a browser on this machine")
 }
 
 // stdin reports whether a flag wants standard input.

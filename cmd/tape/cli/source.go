@@ -55,7 +55,7 @@ type sourceFlags struct {
 
 // registerEnvironments registers --env, except for diff, which has its own.
 func (f *sourceFlags) registerEnvironments(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&f.environments, "env", nil, "environment `NAME` of the pipeline to take (repeats; default all)")
+	cmd.Flags().StringArrayVar(&f.environments, "env", nil, "only environment `NAME` of the pipeline (repeats; default all)")
 }
 
 func (f *sourceFlags) register(cmd *cobra.Command) {
@@ -63,42 +63,42 @@ func (f *sourceFlags) register(cmd *cobra.Command) {
 	fl.SortFlags = false
 	fl.StringVarP(&f.manifestDir, "manifest-dir", "D", "", "`DIR` of the source, the same as SOURCE")
 	f.registerPipeline(cmd)
-	fl.StringVar(&f.interpreter, "interpreter", "", "`NAME` of the interpreter (default: found by the files)")
-	fl.StringArrayVar(&f.options, "set-option", nil, "`K=V` option of the interpreter (repeats; a list takes one item a time)")
+	fl.StringVar(&f.interpreter, "interpreter", "", "`NAME` of the interpreter (default: detected by the files)")
+	fl.StringArrayVar(&f.options, "set-option", nil, "`K=V` option of the interpreter (repeats, also for the items of a list)")
 	fl.StringVar(&f.optionsFile, "options-file", "", "`FILE` of options for the interpreter, YAML or JSON")
 	fl.StringArrayVarP(&f.values, "values", "f", nil, "helm, cue: values `FILE` (repeats)")
 	fl.StringArrayVar(&f.set, "set", nil, "helm: `K=V` value (repeats)")
 	fl.StringArrayVar(&f.setString, "set-string", nil, "helm: `K=V` value that stays a string (repeats)")
 	fl.StringArrayVar(&f.setFile, "set-file", nil, "helm: `K=FILE` value that is the file's content (repeats)")
 	fl.StringVar(&f.release, "release", "", "helm: release `NAME`")
-	fl.StringVarP(&f.namespace, "namespace", "n", "", "helm: release `NAMESPACE`, which objects that name none get")
+	fl.StringVarP(&f.namespace, "namespace", "n", "", "helm: release `NAMESPACE`, also of objects without a namespace")
 	fl.BoolVar(&f.createNamespace, "create-namespace", false, "helm: add the Namespace object")
 	fl.StringVar(&f.hooks, "hooks", "", "helm: `WHICH` hooks to render: install, none or all (default install)")
 	fl.StringVar(&f.kubeVersion, "kube-version", "", "helm: Kubernetes `VERSION` to render for")
 	fl.StringVarP(&f.expression, "expression", "e", "", "cue: `EXPRESSION` to render")
 	fl.StringArrayVar(&f.packages, "packages", nil, "cue: `PACKAGE` to render, ./... for all (repeats)")
 	fl.StringArrayVarP(&f.tags, "inject", "t", nil, "cue: `TAG` or TAG=VALUE to inject (repeats)")
-	fl.BoolVar(&f.deterministic, "deterministic", false, "render twice, and fail where the results differ")
+	fl.BoolVar(&f.deterministic, "deterministic", false, "render twice, and fail if the results differ")
 	fl.BoolVar(&f.skipInvalid, "skip-invalid", false, "leave out files that do not parse")
-	fl.BoolVar(&f.skipSealed, "skip-sealed", false, "accept that images are not pinned where sops or a signature seals the object")
-	fl.BoolVar(&f.noCache, "no-cache", false, "render anew, whatever is kept")
+	fl.BoolVar(&f.skipSealed, "skip-sealed", false, "accept that images are not pinned in objects sealed by sops or a signature")
+	fl.BoolVar(&f.noCache, "no-cache", false, "render again, without the cache")
 	f.cache.register(cmd)
-	fl.StringVar(&f.audit, "audit", "", "render `PERCENT` of what is kept again, and fail on a difference, such as 1%")
-	fl.BoolVar(&f.strict, "strict", false, "warnings fail")
-	fl.BoolVar(&f.locked, "locked", false, "fail where anything is not as the lock says (tape.lock of tape.yaml)")
+	fl.StringVar(&f.audit, "audit", "", "render `PERCENT` of the cached results again, such as 1%, and fail on a difference")
+	fl.BoolVar(&f.strict, "strict", false, "treat warnings as errors")
+	fl.BoolVar(&f.locked, "locked", false, "fail if anything differs from the lock (tape.lock of tape.yaml)")
 }
 
 // registerPipeline registers the flags that select the pipeline.
 func (f *sourceFlags) registerPipeline(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&f.pipeline, "pipeline", "p", "", "pipeline `FILE` (default tape.yaml of this folder, where there is no SOURCE)")
+	cmd.Flags().StringVarP(&f.pipeline, "pipeline", "p", "", "pipeline `FILE` (default: tape.yaml of this folder, without a SOURCE)")
 	cmd.Flags().StringArrayVar(&f.args, "arg", nil, "`K=V` for an argument of the pipeline (repeats)")
 }
 
 func (f *sourceFlags) registerImages(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.platform, "platform", "", "`OS/ARCH` of the one platform to take of every image")
+	fl.StringVar(&f.platform, "platform", "", "pack only platform `OS/ARCH` of every image")
 	f.from.register(cmd)
-	fl.StringVar(&f.related, "related", "default", "`WHAT` beside the images to take: default (signatures, attestations, SBOMs), all or none")
+	fl.StringVar(&f.related, "related", "default", "`WHAT` to pack that is published beside images: default (signatures, attestations, SBOMs), all or none")
 }
 
 // to sets the options from the flags and the arguments.
@@ -222,7 +222,7 @@ func (a *program) stream() (string, error) {
 type placeFlags []string
 
 func (f *placeFlags) register(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar((*[]string)(f), "from", nil, "`REF=PLACE` takes an image that is in no registry from docker-daemon, containerd, oci:DIR[:TAG] or archive:FILE[:TAG] (repeats; * in REF is any characters)")
+	cmd.Flags().StringArrayVar((*[]string)(f), "from", nil, "`REF=PLACE` takes an image from docker-daemon, containerd, oci:DIR[:TAG] or archive:FILE[:TAG] instead of a registry (repeats; * in REF matches any characters)")
 }
 
 // places returns the places of images that are not in a registry.

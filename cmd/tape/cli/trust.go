@@ -14,7 +14,7 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-const trustHelp = "trust `FILE` (trust.yaml) that it must hold against, before anything is written"
+const trustHelp = "trust policy `FILE` (trust.yaml), checked before anything is written"
 
 func (a *program) trustCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -37,9 +37,10 @@ func (a *program) trustCheckCommand() *cobra.Command {
 		Short: "Explain rule by rule how a trust policy judges an application",
 		Example: `  tape trust check trust.yaml
   tape trust check trust.yaml registry.example.com/team/podinfo:v1.2.3`,
-		Long: `Reads the file with the keys and trusted roots that it names. With REF it says
-of each rule what it names there, and whether it holds; exits with 3 if one does
-not, or if the chain of the application does not hold.`,
+		Long: `Reads the policy with the keys and trusted roots that it names. With REF it
+lists for each rule what it applies to, and whether it is satisfied. The exit
+status is 3 if a rule is not satisfied, or if the verification of the
+application fails.`,
 		Args: argsRange(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			env, err := a.environment(cmd.Context())
@@ -101,10 +102,10 @@ func (a *program) trustExportCommand() *cobra.Command {
 		Example: `  tape trust export trust.yaml --flux
   tape trust export trust.yaml --kyverno | kubectl apply -f -
   tape trust export trust.yaml --policy-controller | kubectl apply -f -`,
-		Long: `Prints objects of Kubernetes: for Flux the rules for applications, as
-OCIRepositories to which you add what they fetch (spec.ref); for Kyverno and
-policy-controller the rules for images. A rule that the target cannot enforce as
-it is written is an error, and nothing is printed.`,
+		Long: `Prints Kubernetes objects: for Flux the rules for applications, as
+OCIRepositories to which you add what to fetch (spec.ref); for Kyverno and
+policy-controller the rules for images. If the target cannot enforce a rule
+exactly, this is an error, and nothing is printed.`,
 		Args: argsRange(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var targets []string
@@ -124,9 +125,9 @@ it is written is an error, and nothing is printed.`,
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&flux, "flux", false, "OCIRepositories of Flux, for the rules for applications")
-	cmd.Flags().BoolVar(&kyverno, "kyverno", false, "ImageValidatingPolicies of Kyverno, for the rules for images")
-	cmd.Flags().BoolVar(&policyController, "policy-controller", false, "ClusterImagePolicies of Sigstore's policy-controller, for the rules for images")
+	cmd.Flags().BoolVar(&flux, "flux", false, "export OCIRepositories of Flux, from the rules for applications")
+	cmd.Flags().BoolVar(&kyverno, "kyverno", false, "export ImageValidatingPolicies of Kyverno, from the rules for images")
+	cmd.Flags().BoolVar(&policyController, "policy-controller", false, "export ClusterImagePolicies of Sigstore's policy-controller, from the rules for images")
 	return cmd
 }
 

@@ -36,16 +36,16 @@ func (a *program) verifyCommand() *cobra.Command {
     --attest --key auditor.key          # leave a summary of the verification,
   tape verify registry.example.com/team/podinfo:v1.2.3 --trust trust.yaml \
     --summary auditor.pub               # which others take instead`,
-		Long: `Walks the whole chain, with nothing but the artifact and the key: the signature
-names the root, the root every image and signature in it, the statements how
-each byte of the manifests came about. Prints every link; exits with 3 if one
-does not hold. An image that a pod runs and that is not in the artifact is a
-link that does not hold, unless --allow-outside is given.
+		Long: `Verifies the whole chain with only the artifact and the key: the signature is
+for the root, the root names every image and signature, and the statements
+account for each byte of the manifests. Every link is printed; the exit status
+is 3 if one fails. An image that a pod runs and that is not in the artifact is a
+failure, unless --allow-outside is given.
 
 With --attest, --key FILE (or --keyless) signs a summary of the verification,
-passed or failed, that is attached to the root; its signer is another than that
-of the application. With --summary the latest summary of that key is taken
-instead of walking the chain; it must have passed, with the policy of --trust.`,
+passed or failed, and attaches it to the root. The signer must not be that of
+the application. With --summary the latest summary of that key is accepted
+instead of verifying the chain; it must have passed, with the policy of --trust.`,
 		Args: argsRange(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
@@ -111,23 +111,23 @@ instead of walking the chain; it must have passed, with the policy of --trust.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Key, "key", "", "public key of who signed the application (with --attest: private key of who attests): `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
-	f.StringVar(&o.OriginKey, "origin-key", "", "public key of who signed what it was relocated from: `FILE`, env://NAME or NAME://REF")
-	f.StringVar(&o.Trust, "trust", "", "trust `FILE` (trust.yaml) that root and images must hold against")
+	f.StringVar(&o.Key, "key", "", "public key that signed the application (with --attest: private key to sign the summary): `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
+	f.StringVar(&o.OriginKey, "origin-key", "", "public key that signed the application that it was relocated from: `FILE`, env://NAME or NAME://REF")
+	f.StringVar(&o.Trust, "trust", "", "trust policy `FILE` (trust.yaml) for root and images")
 	identityFlags(f, &o.Identity, "", "who must have signed the application")
-	f.StringVar(&list, "from-file", "", "verify what `LIST` names, REF a line; - is stdin")
-	f.StringVar(&o.Bundle, "bundle", "", "`FILE` that signs the root, instead of what is attached to it")
-	f.BoolVar(&o.Offline, "offline", false, "ask no registry: REF is oci:DIR or archive:FILE")
-	f.BoolVar(&o.Deep, "deep", false, "read every blob of a repository instead of asking whether it is there")
-	f.StringVar(&o.Source, "source", "", "`URI` of the repository that the sources must be of")
+	f.StringVar(&list, "from-file", "", "verify what `LIST` names, one REF per line; - is stdin")
+	f.StringVar(&o.Bundle, "bundle", "", "`FILE` with the signature of the root, instead of those attached to it")
+	f.BoolVar(&o.Offline, "offline", false, "do not ask registries; REF is oci:DIR or archive:FILE")
+	f.BoolVar(&o.Deep, "deep", false, "read every blob of a repository instead of only checking that it exists")
+	f.StringVar(&o.Source, "source", "", "`URI` of the repository that the sources must come from")
 	f.StringVar(&o.Commit, "commit", "", "`COMMIT` that the sources must be at, without modifications")
-	f.BoolVar(&o.AllowOutside, "allow-outside", false, "let pods run images that are not in the artifact (each is listed)")
-	f.StringArrayVar(&o.ImageKeys, "image-key", nil, "public key of which one must have signed each image where it was published: `FILE` or env://NAME (repeats)")
+	f.BoolVar(&o.AllowOutside, "allow-outside", false, "allow pods to run images that are not in the artifact (each is listed)")
+	f.StringArrayVar(&o.ImageKeys, "image-key", nil, "public key of an image's publisher; one of them must have signed each image: `FILE` or env://NAME (repeats)")
 	identityFlags(f, &o.ImageIdentity, "image-", "who must have signed each image, if no --image-key did")
-	f.StringVar(&o.Summary, "summary", "", "take the latest summary by this public key instead of walking the chain: `FILE`, env://NAME, or NAME://REF of a KMS")
+	f.StringVar(&o.Summary, "summary", "", "accept the latest summary signed by this public key instead of verifying the chain: `FILE`, env://NAME, or NAME://REF of a KMS")
 	identityFlags(f, &o.SummaryIdentity, "summary-", "who must have made the summary, if no --summary did")
 	f.StringVar(&o.SummaryFrom, "summary-from", "", "`REPOSITORY` that has the summary (default: the application's)")
-	f.DurationVar(&o.SummaryAge, "summary-age", 0, "`DURATION` since the summary was made at most, such as 24h (default: any)")
+	f.DurationVar(&o.SummaryAge, "summary-age", 0, "largest age of the summary, such as 24h (default: any)")
 	attest.register(f)
 	return cmd
 }
@@ -141,9 +141,9 @@ type attestFlags struct {
 
 func (a *attestFlags) register(f *pflag.FlagSet) {
 	f.BoolVar(&a.attest, "attest", false, "sign a summary of the verification, and attach it")
-	f.BoolVar(&a.o.Images, "attest-images", false, "with --attest: sign a summary for each image too")
+	f.BoolVar(&a.o.Images, "attest-images", false, "with --attest: also sign a summary for each image")
 	f.StringVar(&a.o.To, "attest-to", "", "with --attest: `REPOSITORY` for the summaries (default: the application's)")
-	f.BoolVar(&a.o.Force, "force", false, "with --attest-images: also hide signatures that cosign made before version 3")
+	f.BoolVar(&a.o.Force, "force", false, "with --attest-images: attach even where this hides signatures of cosign before version 3")
 	a.sign.registerSigstore(f)
 }
 
@@ -173,8 +173,8 @@ func (a *attestFlags) take(o *app.VerifyOptions) error {
 // identityFlags adds the flags that name who signs without a key.
 func identityFlags(f *pflag.FlagSet, id *app.Identity, prefix, what string) {
 	f.StringVar(&id.TrustedRoot, prefix+"trusted-root", "", "`FILE` with the authorities of a Sigstore (trusted_root.json), to verify without a key")
-	f.StringVar(&id.Issuer, prefix+"issuer", "", "`URL` of who vouched for the identity, exactly")
-	f.StringVar(&id.Pattern, prefix+"identity", "", what+": exactly, or a `PATTERN` in which * is a segment, and at the end the rest")
+	f.StringVar(&id.Issuer, prefix+"issuer", "", "exact `URL` of the identity's issuer")
+	f.StringVar(&id.Pattern, prefix+"identity", "", what+": exact, or a `PATTERN` in which * matches a path segment, and at the end the rest")
 }
 
 // checkWho checks that flags name who signed: a key or an identity.

@@ -70,9 +70,9 @@ func (a *program) viewCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&image, "image", "I", "", "the reference, the same as REF")
-	cmd.Flags().StringVar(&only, "env", "", "the one environment to show (`NAME`)")
+	cmd.Flags().StringVar(&only, "env", "", "show only environment `NAME`")
 	cmd.Flags().BoolVar(&manifests, "manifests", false, "print the manifests as one YAML stream")
-	cmd.Flags().BoolVar(&statements, "statements", false, "print the statements, one JSON object a line")
+	cmd.Flags().BoolVar(&statements, "statements", false, "print the statements, one JSON object per line")
 	return cmd
 }
 
