@@ -185,7 +185,21 @@ changelog: ## move the fragments of changes/ into CHANGELOG.md: make changelog V
 lint-workflows: ## check the workflows of .github
 	$(GO) run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 -shellcheck= -pyflakes= .github/workflows/*.yml
 	@# An action's tag can be moved, a commit cannot.
-	@! grep -nE 'uses: ' .github/workflows/*.yml | grep -vE '@[0-9a-f]{40} # v[0-9.]+$$'
+	@! grep -nE 'uses: ' .github/workflows/*.yml examples/ci/action.yml | grep -vE '@[0-9a-f]{40} # v[0-9.]+$$'
+
+.PHONY: lint-ci
+lint-ci: ## check examples/ci as GitHub, GitLab and Tekton would (needs npx)
+	$(GO) test -C examples/ci/tekton -count=1 ./...
+	@# Like a repository that includes the component.
+	@mkdir -p $(BIN)/gitlab && cp examples/ci/gitlab.yml $(BIN)/gitlab/
+	@echo '{include: {local: gitlab.yml, inputs: {source: app, image: registry.example.com/app, runner-image: "ci:1"}}}' >$(BIN)/gitlab/.gitlab-ci.yml
+	@git init -q $(BIN)/gitlab && git -C $(BIN)/gitlab add -A
+	@if command -v npx >/dev/null; then \
+		npx --yes --package @action-validator/core@0.6.0 --package @action-validator/cli@0.6.0 action-validator examples/ci/action.yml && \
+		cd $(BIN)/gitlab && npx --yes --package gitlab-ci-local@4.61.0 gitlab-ci-local --list; \
+	else \
+		echo "lint-ci: SKIPPED the schemas of GitHub and GitLab: they need npx of npm" >&2; \
+	fi
 
 .PHONY: demo
 demo: build ## package, view and pull the example application on a registry of its own

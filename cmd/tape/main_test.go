@@ -158,6 +158,8 @@ func scripts(t *testing.T, dir string) testscript.Params {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"action":   actionCommand,
+			"github":   githubCommand,
 			"tape":     tape.command,
 			"exit":     tape.exit,
 			"commit":   commitCommand,

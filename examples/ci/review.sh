@@ -3,18 +3,24 @@
 # Fails where a change adds an image that is not pinned by digest, or that nobody signed,
 # and says in which line. Needs tape, git and jq, in a checkout that has the base commit.
 #
-#	review.sh SOURCE BASE    such as: review.sh ./manifests origin/main
+#	review.sh SOURCE BASE [TRUST]    such as: review.sh ./manifests origin/main trust.yaml
+#
+# With a trust file all images must hold against it, too, and warnings fail. It is read as the
+# base has it, if the base has it: a change does not decide whom to trust. What the change does
+# is written to $TAPE_DIFF, as Markdown. $TAPE_FLAGS are flags for tape, such as
+# --hosts-dir DIR.
 #
 # Exit status: 0 nothing to say, 3 the change adds such an image, 1 it could not be told.
-# $TAPE_FLAGS are flags for tape, such as --hosts-dir DIR.
 set -euo pipefail
 
-if [ $# != 2 ]; then
-  echo "usage: review.sh SOURCE BASE" >&2
+if [ $# != 2 ] && [ $# != 3 ]; then
+  echo "usage: review.sh SOURCE BASE [TRUST]" >&2
   exit 2
 fi
-source=$1 base=$2
+source=$1 base=$2 trust=${3:-}
 read -ra flags <<<"${TAPE_FLAGS:-}"
+progress=none
+[ "${GITHUB_ACTIONS:-}" != true ] || progress=github
 work=$(mktemp -d)
 trap 'git worktree remove --force "$work/base" 2>/dev/null || true; rm -rf "$work"' EXIT
 
@@ -26,22 +32,43 @@ if [ -e "$work/base/$source" ]; then
 fi
 tape images "$source" -o json --progress none "${flags[@]}" >"$work/after.json"
 
-# A line for each place: what is wrong, file, line, column, image.
-jq -r --slurpfile before "$work/before.json" '
+if [ -n "${TAPE_DIFF:-}" ]; then
+  if [ -e "$work/base/$source" ]; then
+    status=0
+    tape diff "$work/base/$source" "$source" -o markdown --progress none "${flags[@]}" >"$TAPE_DIFF" || status=$?
+    [ $status -lt 2 ] || echo "This and the base could not be compared." >"$TAPE_DIFF" # an image may be gone
+  else
+    echo "\`$source\` is new." >"$TAPE_DIFF"
+  fi
+fi
+
+# A line for each place: what is wrong, image, file, line, column. What was rendered may have
+# lines that are in no file: there it is the template.
+jq -r --slurpfile before "$work/before.json" --arg source "${source%/}" '
   ($before[0].images | map(.source)) as $known
   | .images[] | select(.source as $s | $known | index($s) | not)
   | [ (if .digestProvided then empty else "is not pinned by digest" end),
       (if any(.related[]?; .kind == "signature") then empty else "is not signed" end) ] as $faults
   | .locations[] as $at | $faults[]
-  | [., $at.file, $at.line, $at.column, $at.value] | @tsv' "$work/after.json" >"$work/faults"
+  | [., $at.value, $at.origin // ($source + "/" + $at.file),
+     (if $at.origin == null or $at.originLine == $at.line then $at.line, $at.column else empty end)]
+  | @tsv' "$work/after.json" >"$work/faults"
 
-while IFS=$'\t' read -r fault file line column image; do
-  if [ "${GITHUB_ACTIONS:-}" = true ]; then
+while IFS=$'\t' read -r fault image file line column; do
+  if [ $progress = github ]; then
     # The values are of the change: they must not end the command or begin another.
     escape() { local s=${1//'%'/%25}; s=${s//':'/%3A}; printf %s "${s//,/%2C}"; }
-    printf '::error file=%s,line=%s,col=%s::%s %s\n' "$(escape "${source%/}/$file")" "$line" "$column" "$image" "$fault"
+    printf '::error file=%s%s::%s %s\n' "$(escape "$file")" "${line:+,line=$line,col=$column}" "$image" "$fault"
   else
-    printf '%s:%s:%s: %s %s\n' "${source%/}/$file" "$line" "$column" "$image" "$fault" >&2
+    printf '%s%s: %s %s\n' "$file" "${line:+:$line:$column}" "$image" "$fault" >&2
   fi
 done <"$work/faults"
+
+# A rehearsal, which names the lines of images that are not trusted.
+if [ -n "$trust" ]; then
+  [ ! -e "$work/base/$trust" ] || trust=$work/base/$trust
+  status=0
+  tape package "$source" -O review.invalid/review --dry-run --trust "$trust" --strict --progress $progress "${flags[@]}" >"$work/rehearsal" || status=$?
+  [ $status = 0 ] || exit $status
+fi
 [ ! -s "$work/faults" ] || exit 3

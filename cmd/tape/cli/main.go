@@ -189,7 +189,7 @@ type flags struct {
 func (a *program) fail(err error) {
 	text := a.name + ": " + strings.TrimSpace(hinted(err))
 	if a.flags.progress == "github" {
-		text = annotation("error", text)
+		text = annotations("error", text)
 	}
 	fmt.Fprintln(a.Err, text)
 }

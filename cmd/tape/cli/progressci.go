@@ -32,17 +32,34 @@ func (g github) Event(e engine.Event) {
 	if e.Level == engine.Warning {
 		level = "warning"
 	}
-	fmt.Fprintln(g, annotation(level, e.Message))
+	fmt.Fprintln(g, annotations(level, e.Message))
 }
 
 func (g github) Close() { fmt.Fprintln(g, "::endgroup::") }
 
-// position matches a position in a file as written in errors: FILE:LINE: or FILE:LINE:COLUMN:.
-// (The text after it distinguishes it from a host with a port.)
-var position = regexp.MustCompile(`([^\s:"]+\.[A-Za-z0-9]+):([0-9]+)(?::([0-9]+))?:\s`)
+// position matches a position in a file as written in errors: FILE:LINE: or FILE:LINE:COLUMN.
+// (The text after the former distinguishes it from a host with a port.)
+var position = regexp.MustCompile(`([^\s:"]+\.[A-Za-z0-9]+):([0-9]+)(?::\s|:([0-9]+)(?:[:,\s]|$))`)
 
-// annotation returns a command for GitHub's runner that shows text beside the first position in
-// it. The text is escaped, so that it cannot end the command or begin another.
+// annotations returns commands for GitHub's runner that show text beside the positions in it:
+// one for each line with a position, together with the lines that follow it.
+func annotations(level, text string) string {
+	var parts []string
+	for line := range strings.Lines(text) {
+		if len(parts) > 0 && !position.MatchString(line) {
+			parts[len(parts)-1] += line
+		} else {
+			parts = append(parts, line)
+		}
+	}
+	for i, part := range parts {
+		parts[i] = annotation(level, strings.TrimSuffix(part, "\n"))
+	}
+	return strings.Join(parts, "\n")
+}
+
+// annotation returns a command that shows text beside the first position in it. The text is
+// escaped, so that it cannot end the command or begin another.
 func annotation(level, text string) string {
 	data := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
 	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")

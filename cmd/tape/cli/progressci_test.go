@@ -21,11 +21,15 @@ func TestAnnotation(t *testing.T) {
 		"no place":                                  "::error::no place",
 		"scan: app/pod.yaml:12:16: unpinned":        "::error file=app/pod.yaml,line=12,col=16::scan: app/pod.yaml:12:16: unpinned",
 		"a,b.yaml:3: x":                             "::error file=a%2Cb.yaml,line=3::a,b.yaml:3: x",
-		"100% of it\n::set-env name=PATH::/tmp\r\n": "::error::100%25 of it%0A::set-env name=PATH::/tmp%0D%0A",
+		"100% of it\n::set-env name=PATH::/tmp\r\n": "::error::100%25 of it%0A::set-env name=PATH::/tmp%0D",
 		filepath.Join(dir, "in.yaml") + ":7: x":     "::error file=in.yaml,line=7::" + filepath.Join(dir, "in.yaml") + ":7: x",
-		"registry.example.com:443/app: refused":     "::error::registry.example.com:443/app: refused", // a host and its port
+		"image b, which app/pod.yaml:7:13 names: x": "::error file=app/pod.yaml,line=7,col=13::image b, which app/pod.yaml:7:13 names: x",
+		"first: a.yaml:1:2 is odd\nmore\nb.yaml:3: x\n": "::error file=a.yaml,line=1,col=2::first: a.yaml:1:2 is odd%0Amore\n" +
+			"::error file=b.yaml,line=3::b.yaml:3: x",
+		"registry.example.com:443 is down":      "::error::registry.example.com:443 is down",
+		"registry.example.com:443/app: refused": "::error::registry.example.com:443/app: refused", // a host and its port
 	} {
-		if got := annotation("error", text); got != want {
+		if got := annotations("error", text); got != want {
 			t.Errorf("%q\n got %q\nwant %q", text, got, want)
 		}
 	}
