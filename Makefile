@@ -205,6 +205,10 @@ lint-ci: ## check examples/ci as GitHub, GitLab and Tekton would (needs npx)
 demo: build ## package, view and pull the example application on a registry of its own
 	./examples/demo.sh
 
+.PHONY: recording
+recording: ## record the commands of the demo anew for the README
+	$(GO) test -count=1 -run TestRecording ./cmd/tape -record
+
 .PHONY: bench
 bench: build ## measure tape beside its peers and print the table
 	$(GO) test -tags bench -count=1 -timeout 30m -run 'TestBench$$' -v ./cmd/tape/bench

@@ -224,6 +224,48 @@ func TestArchive(t *testing.T) {
 	}
 }
 
+// TestSelf packages examples/self with the image of the release, and verifies that what it
+// deploys is that image.
+func TestSelf(t *testing.T) {
+	images, err := filepath.Glob(filepath.Join(dist(one), "tape_*_image.tar"))
+	if err != nil || len(images) != 1 {
+		t.Fatalf("images %q, %v", images, err)
+	}
+	m := newMachine(t)
+	host := m.shop()
+	for _, name := range []string{"ghcr.io", "registry.k8s.io"} {
+		dir := filepath.Join(m.home, "hosts", name)
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "hosts.toml"), []byte("server = \"http://"+host+"\"\n"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.run(m.tape, "copy", "archive:"+images[0], host+"/taped-dev/tape:"+tag)
+	m.run(m.tape, "copy", host+"/web:1.4.0", host+"/git-sync/git-sync:v4.4.0") // stands in for it
+	m.run(m.tape, "sign", "--generate-key", "self")
+	self, err := filepath.Abs("../examples/self/tape.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.run(m.tape, "package", "-p", self, "--arg", "version="+tag, "--arg", "registry="+host+"/self", "--sign", "--key", "self.key")
+	root := host + "/self/tape-deployment:" + tag
+	m.run(m.tape, "verify", root, "--key", "self.pub")
+	var published struct {
+		Images []struct{ Name, Digest string }
+	}
+	if err := json.Unmarshal([]byte(m.run(m.tape, "view", root, "-o", "json")), &published); err != nil {
+		t.Fatal(err)
+	}
+	var pinned string
+	for _, i := range published.Images {
+		if i.Name == "ghcr.io/taped-dev/tape:"+tag {
+			pinned = i.Digest
+		}
+	}
+	if manifests := m.run(m.tape, "view", root, "--manifests"); pinned == "" || strings.Count(manifests, "@"+pinned) != 2 {
+		t.Errorf("the image is %q, the manifests are\n%s", pinned, manifests)
+	}
+}
+
 // TestDebian installs the package below a folder, and uses what is there.
 func TestDebian(t *testing.T) {
 	packages, err := filepath.Glob(filepath.Join(dist(one), "tape_*_linux_"+runtime.GOARCH+".deb"))
