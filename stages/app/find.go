@@ -56,6 +56,8 @@ type claimedSource struct {
 	reads  []string // absolute, once that was asked
 	by     rendering.Interpreter
 	inside bool // claimed for what lies in a folder above it
+	// overlays are the paths of the same for each environment; nil if there are none.
+	overlays map[string]string
 }
 
 // newFinder asks the interpreters what they take. One that cannot be asked claims
@@ -87,8 +89,12 @@ func newFinder(ctx context.Context, interpreters Interpreters, dir string, log *
 	return f, nil
 }
 
-// enters says whether a folder may hold sources, or be one.
-func (f *finder) enters(dir string) bool { return !source.NotSource(filepath.Base(dir)) }
+// enters says whether a folder may hold sources, or be one. Among overlays, test is an
+// environment.
+func (f *finder) enters(dir string) bool {
+	name := filepath.Base(dir)
+	return !source.NotSource(name) || name == "test" && slices.Contains(overlayFolders, filepath.Base(filepath.Dir(dir)))
+}
 
 // asides are names of folders that show, try or build something.
 var asides = regexp.MustCompile(`^(demos?|docs|e2e|examples?|hack|make|samples|scripts|tools|test-.*|.*-tests?)$`)

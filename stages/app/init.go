@@ -73,6 +73,7 @@ func Init(ctx context.Context, o InitOptions) (*InitResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	sources = overlaid(sources)
 	name(sources)
 	data := o.text(sources, failed, found)
 
@@ -96,7 +97,7 @@ func (o *InitOptions) text(sources []claimedSource, failed failures, found candi
 			fmt.Fprintf(&b, "  # or %s", strings.Join(s.also, ", "))
 		}
 		b.WriteByte('\n')
-		if len(sources) > 1 {
+		if len(sources) > 1 || s.overlays != nil {
 			fmt.Fprintf(&b, "    name: %s\n", s.Name)
 		}
 	}
@@ -106,6 +107,9 @@ func (o *InitOptions) text(sources []claimedSource, failed failures, found candi
 	said := map[string]bool{}
 	for _, s := range sources {
 		said[s.Path] = true
+		for _, overlay := range s.overlays {
+			said[overlay] = true
+		}
 	}
 	for _, left := range []struct {
 		why string
@@ -134,18 +138,104 @@ func (o *InitOptions) text(sources []claimedSource, failed failures, found candi
 	return b.String()
 }
 
-// environments proposes environments in a comment: one for each file values-NAME.yaml of a
-// chart. Which values go together is the author's to say.
-func (o *InitOptions) environments(sources []claimedSource) string {
-	of := map[string][]string{}
+// overlayFolders are names of folders that have a folder for each environment.
+var overlayFolders = []string{"overlays", "overlay", "environments", "envs"}
+
+// overlay is what the path of an overlay says.
+type overlay struct{ of, application, environment string }
+
+// overlaysOf returns the overlays among sources, by path. Below the folder of an environment may
+// be those of several applications, if others have them too (envs/dev/web and envs/prod/web),
+// or more environments (overlays/prod/eu).
+func overlaysOf(sources []claimedSource) map[string]overlay {
+	split := func(dir string) (of, first, rest string) {
+		parts := strings.Split(dir, "/")
+		for i := range len(parts) - 1 {
+			if slices.Contains(overlayFolders, parts[i]) {
+				return path.Join(parts[:i+1]...), parts[i+1], path.Join(parts[i+2:]...)
+			}
+		}
+		return "", "", ""
+	}
+	in := map[[2]string]int{} // how many environments have it, by folder and rest
+	applications := map[string]bool{}
 	for _, s := range sources {
+		if of, _, rest := split(s.Path); rest != "" {
+			in[[2]string{of, rest}]++
+			applications[of] = applications[of] || in[[2]string{of, rest}] > 1
+		}
+	}
+	out, members := map[string]overlay{}, map[string]int{}
+	for _, s := range sources {
+		of, first, rest := split(s.Path)
+		l := overlay{of, "", first}
+		if applications[of] {
+			l.application = rest
+		} else if rest != "" {
+			l.environment += "-" + strings.ReplaceAll(rest, "/", "-")
+		}
+		if pipeline.CheckEnvironment(l.environment) == nil {
+			out[s.Path] = l
+			members[of]++
+		}
+	}
+	maps.DeleteFunc(out, func(_ string, l overlay) bool { return members[l.of] < 2 })
+	return out
+}
+
+// overlaid returns the sources with those that are overlays of the same as one source. They
+// have the same objects, and so would not go into one artifact side by side.
+func overlaid(sources []claimedSource) []claimedSource {
+	overlays := overlaysOf(sources)
+	type family struct{ of, application, interpreter string }
+	at := map[family]int{} // in out, from 1
+	var out []claimedSource
+	for _, s := range sources {
+		l, ok := overlays[s.Path]
+		f := family{l.of, l.application, s.Interpreter}
+		switch {
+		case !ok:
+		case at[f] > 0 && out[at[f]-1].overlays[l.environment] == "":
+			out[at[f]-1].overlays[l.environment] = s.Path
+			continue
+		case at[f] == 0:
+			at[f] = len(out) + 1
+			s.overlays, s.Name = map[string]string{l.environment: s.Path}, path.Base(l.application)
+			if l.application == "" {
+				s.Name = path.Base(path.Dir(l.of))
+			}
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// environments proposes environments. Those of overlays are in the file. One for each file
+// values-NAME.yaml of a chart is in a comment, because which values go together is the
+// author's to say, unless there are overlays of that name.
+func (o *InitOptions) environments(sources []claimedSource) string {
+	of, skip := map[string][]string{}, map[string][]string{}
+	overlays := false
+	for _, s := range sources {
+		for e, dir := range s.overlays {
+			overlays = true
+			of[e] = append(of[e], fmt.Sprintf("%s: {path: %s}", s.Name, newfile.Quote(dir)))
+		}
+	}
+	for _, s := range sources {
+		for e := range of {
+			if s.overlays != nil && s.overlays[e] == "" {
+				skip[e] = append(skip[e], s.Name)
+			}
+		}
 		files, err := filepath.Glob(filepath.Join(o.path(s), "values-*.yaml"))
 		if s.Interpreter != "helm" || err != nil {
 			continue
 		}
 		for _, file := range files {
 			base := filepath.Base(file)
-			if e := strings.TrimSuffix(strings.TrimPrefix(base, "values-"), ".yaml"); pipeline.CheckEnvironment(e) == nil {
+			e := strings.TrimSuffix(strings.TrimPrefix(base, "values-"), ".yaml")
+			if pipeline.CheckEnvironment(e) == nil && (!overlays || of[e] != nil) {
 				of[e] = append(of[e], fmt.Sprintf("%s: {options: {values: [%s]}}", s.Name, newfile.Quote(path.Join(s.Path, base))))
 			}
 		}
@@ -153,10 +243,19 @@ func (o *InitOptions) environments(sources []claimedSource) string {
 	if len(of) == 0 {
 		return ""
 	}
+	mark := "# "
+	if overlays {
+		mark = ""
+	}
 	var b strings.Builder
-	b.WriteString("# All of these in one artifact, a folder each:\n# environments:\n")
+	b.WriteString("# All of these in one artifact, a folder each:\n" + mark + "environments:\n")
 	for _, e := range slices.Sorted(maps.Keys(of)) {
-		fmt.Fprintf(&b, "#   %s: {sources: {%s}}\n", e, strings.Join(of[e], ", "))
+		slices.Sort(of[e])
+		fmt.Fprintf(&b, "%s  %s: {sources: {%s}", mark, e, strings.Join(of[e], ", "))
+		if len(skip[e]) > 0 {
+			fmt.Fprintf(&b, ", skip: [%s]", strings.Join(skip[e], ", "))
+		}
+		b.WriteString("}\n")
 	}
 	return b.String()
 }
@@ -274,6 +373,9 @@ func comment(b *strings.Builder, what string, all []claimedSource) {
 func name(sources []claimedSource) {
 	last := func(s claimedSource) string {
 		base := path.Base(s.Path)
+		if s.overlays != nil {
+			base = s.Name // of what the overlays are of
+		}
 		if s.by != nil && path.Ext(base) == ".tgz" {
 			base = strings.TrimSuffix(base, ".tgz")
 		}
