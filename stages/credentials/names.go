@@ -51,6 +51,14 @@ func classOf(name string) class {
 	if len(name) > maxName {
 		name = name[len(name)-maxName:]
 	}
+	c := promised(name)
+	if c != ordinary && isSum(name) {
+		return ordinary
+	}
+	return c
+}
+
+func promised(name string) class {
 	rest, last := lastWord(name)
 	for _, w := range passwordWords {
 		if strings.HasSuffix(last, w) {
@@ -79,6 +87,19 @@ func classOf(name string) class {
 		}
 	}
 	return ordinary
+}
+
+// isSum reports whether a name is that of a checksum, which charts have of their Secrets:
+// checksum/secret.
+func isSum(name string) bool {
+	for name != "" {
+		var word string
+		switch name, word = lastWord(name); word {
+		case "checksum", "hash", "digest", "sha256", "sha", "sum", "fingerprint":
+			return true
+		}
+	}
+	return false
 }
 
 // lastWord splits off the last word of a name, in lower case: dbPassword, DB_PASSWORD and
@@ -134,7 +155,7 @@ func isPlaceholder(value string) bool {
 			return true
 		}
 	}
-	return strings.Contains(value, "${") || strings.Contains(value, "$(") || strings.Contains(value, "{{") || strings.Contains(value, "$__")
+	return len(value) > 4 && strings.EqualFold(value[:4], "your") || strings.Contains(value, "placeholder") || strings.Contains(value, "${") || strings.Contains(value, "$(") || strings.Contains(value, "{{") || strings.Contains(value, "$__")
 }
 
 // isPublic reports whether a value of a Secret is not secret: it is empty or filled in later,
