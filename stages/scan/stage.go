@@ -158,7 +158,8 @@ type Stage struct {
 	skipInvalid bool
 	skipSealed  bool
 	accept      []Accepted
-	imagesOnly  bool // credentials are not looked for
+	imagesOnly  bool         // credentials are not looked for
+	limits      files.Limits // of the manifests of all sources together
 }
 
 // New returns the stage, or an error that names what is wrong with the configuration.
@@ -167,22 +168,22 @@ func New(c Config) (*Stage, error) {
 	if err != nil {
 		return nil, engine.Mistaken("fields", err)
 	}
-	return &Stage{catalogue: known, exclude: c.Exclude, skipInvalid: c.SkipInvalid, skipSealed: c.SkipSealed, accept: c.Accept}, nil
+	return &Stage{catalogue: known, exclude: c.Exclude, skipInvalid: c.SkipInvalid, skipSealed: c.SkipSealed, accept: c.Accept, limits: files.DefaultLimits()}, nil
 }
 
 // Run implements [engine.Stage].
 func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
 	folders := t.Many("manifests")
 	var all []files.File
-	for _, desc := range folders {
+	for i, desc := range folders {
 		some, err := files.Get(ctx, t.Store, desc)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, some...)
-	}
-	if err := files.DefaultLimits().Check(all); err != nil {
-		return nil, fmt.Errorf("the manifests of %s: %w: make several applications", count(len(folders), "source"), err)
+		if err := s.limits.Check(all); err != nil { // before more is read
+			return nil, fmt.Errorf("the manifests of %s: %w: make several applications", count(i+1, "source"), err)
+		}
 	}
 	report, err := s.Scan(ctx, all)
 	if err != nil {

@@ -4,7 +4,6 @@ package scan
 
 import (
 	"bytes"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -74,23 +73,36 @@ func TestRunPassesOneFolderOn(t *testing.T) {
 	}
 }
 
-// What each of several sources may have, all of them together may not.
+// What each of several sources may have, all of them together may not, and no more is read
+// than shows it.
 func TestRunTogether(t *testing.T) {
-	stage, err := Kind().New([]byte(`{}`))
-	if err != nil {
-		t.Fatal(err)
+	inputs := map[string]stagetest.Blob{
+		"manifests/a": folderOf(t, "a/1.yaml", "a: 1\n", "a/2.yaml", "a: 2\n"),
+		"manifests/b": folderOf(t, "b/1.yaml", "b: 1\n", "b/2.yaml", "b: 2\n"),
+		"manifests/c": folderOf(t, "c.yaml", "c: 1\n"),
 	}
-	inputs := map[string]stagetest.Blob{}
-	for _, name := range []string{"a", "b"} {
-		var in []string
-		for i := range files.DefaultLimits().Files/2 + 1 {
-			in = append(in, fmt.Sprintf("%s/%d", name, i), "")
+	for _, c := range []struct {
+		limits files.Limits
+		want   string
+	}{
+		{files.Limits{Files: 7, Bytes: 25}, "no Kubernetes object in 5 files"},
+		{files.Limits{Files: 5, Bytes: 25}, "the manifests of 2 sources: there are 6 files and folders, more than 5: make several applications"},
+		{files.Limits{Files: 6, Bytes: 25}, "the manifests of 3 sources: there are 7 files and folders, more than 6: make several applications"},
+		{files.Limits{Files: 7, Bytes: 19}, "the manifests of 2 sources: 4 files have more than 19 bytes together: make several applications"},
+		{files.Limits{Files: 7, Bytes: 24}, "the manifests of 3 sources: 5 files have more than 24 bytes together: make several applications"},
+	} {
+		stage, err := New(Config{})
+		if err != nil {
+			t.Fatal(err)
 		}
-		inputs["manifests/"+name] = folderOf(t, in...)
-	}
-	_, err = stagetest.Case{Stage: stage, Inputs: inputs}.Run(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "the manifests of 2 sources: there are 100003 files and folders, more than 100000: make several applications") {
-		t.Errorf("error %v", err)
+		if stage.limits != files.DefaultLimits() {
+			t.Errorf("the limits are %v", stage.limits)
+		}
+		stage.limits = c.limits
+		_, err = stagetest.Case{Stage: stage, Inputs: inputs}.Run(t.Context())
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: error %v", c.limits, err)
+		}
 	}
 }
 
