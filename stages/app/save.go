@@ -14,16 +14,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/layout"
-	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
@@ -217,62 +214,15 @@ func signaturesOf(ctx context.Context, app *artifact.Application, at layout.Repo
 }
 
 // attachedTo are what is attached to some manifests of an application, and to that,
-// but for what the root lists itself. They are described the same whatever a registry
-// tells of them.
+// but for what the root lists itself.
 func attachedTo(ctx context.Context, app *artifact.Application, at layout.Repository, subjects []digest.Digest) ([]ocispec.Descriptor, error) {
 	known := map[digest.Digest]bool{}
 	for _, child := range app.Index.Manifests {
 		known[child.Digest] = true
 	}
-	out := []ocispec.Descriptor{}
-	for level := 0; len(subjects) > 0; level++ {
-		if level > registry.MaxDepth {
-			return nil, fmt.Errorf("signatures of signatures lead on after %d of them", registry.MaxDepth)
-		}
-		lists := make([][]ocispec.Descriptor, len(subjects))
-		group, groupCtx := errgroup.WithContext(ctx)
-		group.SetLimit(saveConcurrency)
-		for i, subject := range subjects {
-			group.Go(func() (err error) {
-				lists[i], err = attached(groupCtx, at, subject)
-				return err
-			})
-		}
-		if err := group.Wait(); err != nil {
-			return nil, fmt.Errorf("look for signatures: %w", err)
-		}
-		subjects = nil
-		for _, desc := range slices.Concat(lists...) {
-			if !known[desc.Digest] {
-				known[desc.Digest] = true
-				out, subjects = append(out, desc), append(subjects, desc.Digest)
-			}
-		}
-	}
-	slices.SortFunc(out, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
-	return out, nil
-}
-
-// attached are the manifests that are about a subject. What a list has that is about
-// something else, or gone, is not.
-func attached(ctx context.Context, at layout.Repository, subject digest.Digest) ([]ocispec.Descriptor, error) {
-	list, err := at.Referrers(ctx, subject)
+	out, err := transfer.Attached(ctx, at, subjects, known)
 	if err != nil {
-		return nil, err
-	}
-	var out []ocispec.Descriptor
-	for _, desc := range list {
-		desc, data, err := registry.Read(ctx, at, desc)
-		if errdefs.IsNotFound(err) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("signature %s: %w", desc.Digest, err)
-		}
-		if about, entry, err := registry.Referrer(desc, data); err == nil && about == subject {
-			entry.Annotations = nil
-			out = append(out, entry)
-		}
+		return nil, fmt.Errorf("look for signatures: %w", err)
 	}
 	return out, nil
 }

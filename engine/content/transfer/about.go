@@ -66,23 +66,20 @@ type listing struct {
 	desc    ocispec.Descriptor
 }
 
-// ask finds out what is about the subjects, what is about that, and so on. Nothing is
-// asked for twice: lists are a stranger's, and may lead in a circle. To a target that
-// was empty it copies all that is named there: what is left then are manifests, which
-// come after their subjects.
-func (c *Copier) ask(ctx context.Context, from layout.Repository, subjects []digest.Digest) ([][]listing, error) {
-	var levels [][]listing
+// eachLevel asks for the lists of the subjects, then for those of what visit makes of them,
+// and so on. Nothing is asked for twice: lists are a stranger's, and may lead in a circle.
+func eachLevel(ctx context.Context, from layout.Repository, subjects []digest.Digest, visit func([]listing) (next []digest.Digest, err error)) error {
 	asked := map[digest.Digest]bool{}
-	copying, copyCtx := errgroup.WithContext(ctx)
-	for len(subjects) > 0 {
-		if len(levels) > registry.MaxDepth || len(asked) > maxNodes {
-			copying.Go(func() error {
-				return fmt.Errorf("what is about %s leads on after %d levels: %w", subjects[0], len(levels), errdefs.ErrInvalidArgument)
-			})
-			return nil, copying.Wait()
+	for level := 0; ; level++ {
+		subjects = slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(subjects))), func(d digest.Digest) bool { return asked[d] })
+		if len(subjects) == 0 {
+			return nil
+		}
+		if level > registry.MaxDepth || len(asked) > maxNodes {
+			return fmt.Errorf("what is about %s leads on after %d levels: %w", subjects[0], level, errdefs.ErrInvalidArgument)
 		}
 		lists := make([][]ocispec.Descriptor, len(subjects))
-		asking, askCtx := errgroup.WithContext(copyCtx)
+		asking, askCtx := errgroup.WithContext(ctx)
 		asking.SetLimit(parallelQuestions)
 		for i, subject := range subjects {
 			asked[subject] = true
@@ -91,34 +88,89 @@ func (c *Copier) ask(ctx context.Context, from layout.Repository, subjects []dig
 				return err
 			})
 		}
-		if err := asking.Wait(); err != nil {
-			copying.Go(func() error { return err }) // which ends the others
-			return nil, copying.Wait()
-		}
-		var level []listing
-		next := map[digest.Digest]listing{}
+		err := asking.Wait()
+		var all []listing
 		for i, subject := range subjects {
 			for _, desc := range lists[i] {
-				level = append(level, listing{subject, desc})
-				if _, twice := next[desc.Digest]; !twice && !asked[desc.Digest] {
-					next[desc.Digest] = listing{subject, desc}
+				all = append(all, listing{subject, desc})
+			}
+		}
+		if err == nil {
+			subjects, err = visit(all)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// ask finds out what lists say to be about the subjects, about that, and so on. To a target
+// that was empty it copies all that is named there: what is left then are manifests, which
+// come after their subjects.
+func (c *Copier) ask(ctx context.Context, from layout.Repository, subjects []digest.Digest) ([][]listing, error) {
+	var levels [][]listing
+	begun := map[digest.Digest]bool{}
+	for _, subject := range subjects {
+		begun[subject] = true
+	}
+	copying, copyCtx := errgroup.WithContext(ctx)
+	copying.Go(func() error {
+		return eachLevel(copyCtx, from, subjects, func(level []listing) (next []digest.Digest, err error) {
+			levels = append(levels, level)
+			for _, l := range level {
+				if begun[l.desc.Digest] {
+					continue
+				}
+				begun[l.desc.Digest] = true
+				next = append(next, l.desc.Digest)
+				if c.Empty {
+					copying.Go(func() error {
+						desc, err := about(copyCtx, from, l)
+						if desc != nil {
+							_, err = c.children(copyCtx, from, l.desc, 0)
+						}
+						return err
+					})
 				}
 			}
+			return next, nil
+		})
+	})
+	err := copying.Wait()
+	return levels, err
+}
+
+// Attached finds what is attached to the subjects, to that, and so on, but for what is
+// known. It is described the same whatever a registry tells of it, and sorted by digest.
+func Attached(ctx context.Context, from layout.Repository, subjects []digest.Digest, known map[digest.Digest]bool) ([]ocispec.Descriptor, error) {
+	found := map[digest.Digest]ocispec.Descriptor{}
+	err := eachLevel(ctx, from, subjects, func(level []listing) (next []digest.Digest, err error) {
+		entries := make([]*ocispec.Descriptor, len(level))
+		reading, readCtx := errgroup.WithContext(ctx)
+		reading.SetLimit(parallelQuestions)
+		for i, l := range level {
+			if _, twice := found[l.desc.Digest]; twice || known[l.desc.Digest] {
+				continue
+			}
+			reading.Go(func() (err error) {
+				if entries[i], err = about(readCtx, from, l); err != nil {
+					err = fmt.Errorf("%s: %w", l.desc.Digest, err)
+				}
+				return err
+			})
 		}
-		if c.Empty {
-			for _, l := range next {
-				copying.Go(func() error {
-					desc, err := about(copyCtx, from, l)
-					if desc != nil {
-						_, err = c.children(copyCtx, from, l.desc, 0)
-					}
-					return err
-				})
+		err = reading.Wait()
+		for _, entry := range entries {
+			if entry != nil {
+				found[entry.Digest] = *entry
+				next = append(next, entry.Digest)
 			}
 		}
-		levels, subjects = append(levels, level), slices.Sorted(maps.Keys(next))
-	}
-	return levels, copying.Wait()
+		return next, err
+	})
+	out := slices.AppendSeq([]ocispec.Descriptor{}, maps.Values(found))
+	slices.SortFunc(out, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
+	return out, err
 }
 
 // referrer copies what a list has, where it is about the subject.
@@ -134,8 +186,9 @@ func (c *Copier) referrer(ctx context.Context, from layout.Repository, l listing
 	return err
 }
 
-// about is the manifest that a subject's list has, where it is about the subject. Lists
-// have others, and what is gone, as they are older than that: then it is nil.
+// about is the manifest that a subject's list has, where it is about the subject, as lists
+// describe it but for annotations. Lists have others, and what is gone, as they are older
+// than that: then it is nil.
 func about(ctx context.Context, from layout.Repository, l listing) (*ocispec.Descriptor, error) {
 	desc, data, err := registry.Read(ctx, from, l.desc)
 	if errdefs.IsNotFound(err) {
@@ -144,11 +197,12 @@ func about(ctx context.Context, from layout.Repository, l listing) (*ocispec.Des
 	if err != nil {
 		return nil, err
 	}
-	subject, _, err := registry.Referrer(desc, data)
+	subject, entry, err := registry.Referrer(desc, data)
 	if err != nil || subject != l.subject {
 		return nil, nil //nolint:nilerr // without a subject it is about nothing
 	}
-	return &ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}, nil
+	entry.Annotations = nil
+	return &entry, nil
 }
 
 // Note has the copier list manifests that it did not write.
