@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -22,14 +21,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine/content/store"
+	"github.com/taped-dev/tape/internal/atonce"
 )
 
 const (
 	// namespace is required by some of containerd's packages.
 	namespace = "tape"
-	// fewestWorkers is the minimum on small machines: a stage mostly waits for a registry or for
-	// another process.
-	fewestWorkers = 4
 )
 
 // Options of a run; the zero value runs everything in memory.
@@ -128,7 +125,7 @@ func (r *Result) Output(ref Ref) (ocispec.Descriptor, error) {
 // result shows how far the run came.
 func Run(ctx context.Context, g *Graph, o Options) (*Result, error) {
 	if o.Workers <= 0 {
-		o.Workers = max(runtime.GOMAXPROCS(0), fewestWorkers)
+		o.Workers = atonce.Stages()
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -20,6 +20,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/store"
 	"github.com/taped-dev/tape/engine/content/transfer"
+	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/app/internal/cnab"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/resolve"
@@ -132,9 +133,6 @@ func (o *BundleOptions) run(ctx context.Context, verb string, then func(context.
 	return b.result, nil
 }
 
-// bundleImages is how many images of a bundle are copied at once.
-const bundleImages = 8
-
 // fixup finds out what all images are before it copies one: a bundle that cannot be
 // fixed up moves nothing.
 func (b *bundling) fixup(ctx context.Context, replace bool, to transfer.Target, options transfer.Options) (err error) {
@@ -206,7 +204,7 @@ func (b *bundling) resolve(ctx context.Context, ref string) (bundleSource, ocisp
 // copy copies the images.
 func (b *bundling) copy(ctx context.Context, sources []bundleSource, found []ocispec.Descriptor) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(bundleImages)
+	group.SetLimit(atonce.Copies)
 	for i, image := range b.Images {
 		group.Go(func() error {
 			if _, err := b.copier.Manifest(ctx, sources[i].Origin, found[i]); err != nil {

@@ -24,6 +24,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/transfer"
+	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
@@ -65,9 +66,6 @@ type CopyResult struct {
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// parallelCopies is how many pairs are copied at once.
-const parallelCopies = 8
-
 // Copy copies applications, or whatever else is in a registry, byte for byte, with
 // all that they name and all that is about them: same digests, and so the same
 // signatures. Tags are set when all of it is there; what is there already is not
@@ -80,7 +78,7 @@ func Copy(ctx context.Context, o CopyOptions) ([]CopyResult, error) {
 		errs    = make([]error, len(o.Pairs))
 		events  = serial(o.Events)
 	)
-	group.SetLimit(parallelCopies)
+	group.SetLimit(atonce.Copies)
 	for i, pair := range o.Pairs {
 		group.Go(func() error {
 			node := "copy"

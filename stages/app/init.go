@@ -19,6 +19,7 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/app/internal/newfile"
 	"github.com/taped-dev/tape/stages/artifact"
 )
@@ -307,7 +308,7 @@ func (o *InitOptions) rendering(ctx context.Context, f *finder, all []claimedSou
 func (o *InitOptions) try(ctx context.Context, all []claimedSource) ([]error, error) {
 	problems := make([]error, len(all))
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(initRenders)
+	group.SetLimit(atonce.Renders)
 	for i, s := range all {
 		group.Go(func() error {
 			_, problems[i] = Render(ctx, RenderOptions{Options: Options{Environment: o.Environment, Sources: []Source{{
@@ -340,9 +341,6 @@ func (o *InitOptions) reason(s claimedSource, err error) string {
 func (o *InitOptions) path(s claimedSource) string {
 	return filepath.Join(o.Dir, filepath.FromSlash(s.Path))
 }
-
-// initRenders is how many sources are tried at once.
-const initRenders = 4
 
 // commentWidth is where the lines of a comment end.
 const commentWidth = 120

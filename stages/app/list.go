@@ -16,6 +16,7 @@ import (
 
 	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
@@ -42,9 +43,6 @@ type ListedApplication struct {
 	Signed bool `json:"signed"`
 }
 
-// parallelListed is how many tags are looked at at once.
-const parallelListed = 16
-
 // List lists the applications of a repository. Beside the list of tags it takes a
 // request a tag, and one for what is attached to each root.
 func List(ctx context.Context, o ListOptions) (*ListResult, error) {
@@ -65,7 +63,7 @@ func List(ctx context.Context, o ListOptions) (*ListResult, error) {
 	}
 	found := make([]*ListedApplication, len(tags))
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(parallelListed)
+	group.SetLimit(atonce.Applications)
 	for i, tag := range tags {
 		group.Go(func() (err error) {
 			found[i], err = listed(groupCtx, from, tag)
@@ -149,7 +147,7 @@ func signedRoots(ctx context.Context, from *registry.Repository, roots map[diges
 	}
 	signed := make([]bool, len(digests))
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(parallelListed)
+	group.SetLimit(atonce.Applications)
 	for i, root := range digests {
 		group.Go(func() error {
 			referrers, err := from.Referrers(ctx, root)

@@ -27,6 +27,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/store"
 	"github.com/taped-dev/tape/engine/content/transfer"
+	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/internal/temporary"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/files"
@@ -230,7 +231,7 @@ func (r *relocating) images(ctx context.Context, to artifact.Naming, list []relo
 		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(relocations)
+	group.SetLimit(atonce.Copies)
 	for _, name := range slices.Sorted(maps.Keys(destinations)) {
 		d := destinations[name]
 		group.Go(func() error {
@@ -242,9 +243,6 @@ func (r *relocating) images(ctx context.Context, to artifact.Naming, list []relo
 	}
 	return placed, group.Wait()
 }
-
-// relocations is how many repositories are written to at once.
-const relocations = 8
 
 // copy copies images into a repository, with what is about them, and sets the tags
 // that are theirs.

@@ -22,6 +22,7 @@ import (
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/transfer"
+	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 )
@@ -297,7 +298,7 @@ func (s *saving) write(ctx context.Context, o SaveOptions) (size int64, blobs in
 	if o.Writer != nil {
 		err = plan.Write(ctx, o.Writer, s.tree.Open, moved)
 	} else {
-		err = plan.WriteFile(ctx, o.File, s.tree.Open, layout.PlanOptions{Resume: o.Resume, Concurrency: saveConcurrency, Report: moved})
+		err = plan.WriteFile(ctx, o.File, s.tree.Open, layout.PlanOptions{Resume: o.Resume, Concurrency: atonce.Streams, Report: moved})
 	}
 	if progress.end(err); err == nil {
 		return plan.Size(), len(all), nil
@@ -309,9 +310,6 @@ func (s *saving) write(ctx context.Context, o SaveOptions) (size int64, blobs in
 	}
 	return 0, 0, err
 }
-
-// saveConcurrency is how many blobs are fetched at once into an archive.
-const saveConcurrency = 32
 
 // meter tells of one command as of a node. Its methods may be called concurrently.
 type meter struct {

@@ -20,6 +20,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/vcs"
@@ -145,10 +146,6 @@ type ViewOrigin struct {
 	// Signatures are those of root and content that came with it.
 	Signatures []Signature `json:"signatures"`
 }
-
-// parallel is how many manifests are asked for at once; how many of those go to
-// one registry is the client's to say.
-const parallel = 32
 
 // View looks at everything. Repository is the name that references get, "" where
 // there is none; tag is the one that the application was opened by, or "". The data of the
@@ -397,7 +394,7 @@ func (a *Application) images(ctx context.Context, repository string) ([]ViewImag
 	out := make([]ViewImage, len(children))
 	var missing notes
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(parallel)
+	group.SetLimit(atonce.Streams)
 	for i, child := range children {
 		names := strings.Split(child.Annotations[AnnotationImageSource], ",")
 		tag, _, _ := strings.Cut(child.Annotations[AnnotationImageTag], ",")
@@ -547,7 +544,7 @@ func (a *Application) related(ctx context.Context) (map[digest.Digest][]images.R
 	children := a.Children(RoleRelated)
 	kinds := make([][]string, len(children))
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(parallel)
+	group.SetLimit(atonce.Streams)
 	for i, child := range children {
 		group.Go(func() (err error) {
 			kinds[i], err = a.kindsOf(ctx, child)

@@ -21,6 +21,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/images"
 )
 
@@ -166,10 +167,6 @@ func (s *Stage) Ask(ctx context.Context, a *images.Answer) error {
 	return nil
 }
 
-// atOnce is how many questions are asked concurrently: twice the number of requests
-// that the client has in flight to one registry.
-const atOnce = 128
-
 // runAll runs the tasks concurrently.
 func runAll(ctx context.Context, tasks []func(context.Context), report func(engine.Event)) error {
 	var (
@@ -177,7 +174,7 @@ func runAll(ctx context.Context, tasks []func(context.Context), report func(engi
 		mu    sync.Mutex
 		done  int64
 	)
-	group.SetLimit(atOnce)
+	group.SetLimit(atonce.Tasks)
 	for _, task := range tasks {
 		group.Go(func() error {
 			task(ctx)

@@ -20,11 +20,9 @@ import (
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/transfer"
+	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/images"
 )
-
-// imagesAtOnce keeps a registry busy that answers 64 requests at once.
-const imagesAtOnce = 64
 
 // mirroring copies images into one repository.
 type mirroring struct {
@@ -58,7 +56,7 @@ func (m *mirroring) copy(ctx context.Context, list []images.Image, report func(e
 	}
 	m.copier = transfer.NewCopier(target, transfer.Options{Check: m.config.Check, Empty: m.moved.Empty, Known: m.isKnown, Progress: progress})
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(imagesAtOnce)
+	group.SetLimit(atonce.Requests)
 	for _, image := range list {
 		group.Go(func() error {
 			if err := m.image(ctx, image); err != nil {

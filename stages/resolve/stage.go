@@ -61,6 +61,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/images"
 )
 
@@ -187,10 +188,6 @@ func (s *Stage) unlocked(image images.Image) bool {
 	return s.config.Digests != nil && !image.DigestProvided && s.config.Digests[image.Name] == ""
 }
 
-// atOnce is how many references are resolved concurrently: twice the number of
-// requests that the client has in flight to one registry.
-const atOnce = 128
-
 // found is the result of resolving one reference.
 type found struct {
 	image    images.Image
@@ -206,7 +203,7 @@ func (s *Stage) resolveAll(ctx context.Context, references []images.Reference, r
 		mu    sync.Mutex
 		done  int64
 	)
-	group.SetLimit(atOnce)
+	group.SetLimit(atonce.Tasks)
 	for i, ref := range references {
 		group.Go(func() error {
 			f := &all[i]

@@ -12,12 +12,10 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
-
-// rootsAtOnce is how many applications of a report a verb works on at once.
-const rootsAtOnce = 16
 
 // rootsCommand is a verb for every application of a report that has a root.
 type rootsCommand struct {
@@ -69,7 +67,7 @@ func (a *program) eachRoot(ctx context.Context, report *fleet.Report, do doRoot)
 	}
 	all := make([]done, len(report.Applications))
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(rootsAtOnce)
+	group.SetLimit(atonce.Applications)
 	for i, o := range report.Applications {
 		group.Go(func() error {
 			if o.Root == "" {

@@ -13,12 +13,11 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/taped-dev/tape/internal/atonce"
 )
 
 const (
-	// inFlight is how many entries are read or removed at once; the client of the registry
-	// has its own, smaller, idea of that.
-	inFlight = 64
 	// supersededFor is how long a later entry about the same must be there before an
 	// earlier one is removed: runs of other branches may be using it.
 	supersededFor = 24 * time.Hour
@@ -58,7 +57,7 @@ func (c *Cache) Entries(ctx context.Context) ([]Entry, error) {
 	tags = slices.DeleteFunc(tags, func(tag string) bool { _, ok := keyOf(tag); return !ok })
 	found := make([]*Entry, len(tags))
 	reading, readCtx := errgroup.WithContext(ctx)
-	reading.SetLimit(inFlight)
+	reading.SetLimit(atonce.Requests)
 	for i, tag := range tags {
 		reading.Go(func() (err error) {
 			found[i], err = c.entry(readCtx, tag)
@@ -198,7 +197,7 @@ func (c *Cache) Prune(ctx context.Context, o PruneOptions) (*Pruned, error) {
 		return pruned, nil
 	}
 	removing, removeCtx := errgroup.WithContext(ctx)
-	removing.SetLimit(inFlight)
+	removing.SetLimit(atonce.Requests)
 	for _, e := range pruned.Removed {
 		removing.Go(func() error { return c.remove(removeCtx, e) })
 	}

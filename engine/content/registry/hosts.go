@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/errdefs"
 
+	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/internal/hoststoml"
 )
 
@@ -139,7 +140,7 @@ func (c *Client) updateClient(client *http.Client) error {
 		return fmt.Errorf("transport is %T", client.Transport)
 	}
 	base.MaxIdleConns = 0
-	base.MaxIdleConnsPerHost = max(maxLimit, c.options.Concurrency)
+	base.MaxIdleConnsPerHost = max(atonce.Requests, c.options.Concurrency)
 	base.ResponseHeaderTimeout = 0 // the watch of the transport knows what is under way
 	if base.TLSClientConfig.RootCAs == nil {
 		base.TLSClientConfig.RootCAs = c.roots()

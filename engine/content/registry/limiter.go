@@ -6,11 +6,12 @@ import (
 	"container/list"
 	"context"
 	"sync"
+
+	"github.com/taped-dev/tape/internal/atonce"
 )
 
 const (
 	firstLimit = 16
-	maxLimit   = 64
 )
 
 // limiter bounds concurrent operations. The bound doubles each time that as many operations
@@ -84,14 +85,14 @@ func (l *limiter) succeeded() {
 	defer l.mu.Unlock()
 	l.earlier = max(l.earlier-1, 0)
 	l.row++
-	if l.fixed || l.row < l.limit || l.limit == maxLimit {
+	if l.fixed || l.row < l.limit || l.limit == atonce.Requests {
 		return
 	}
 	l.row = 0
 	if l.slow {
 		l.limit++
 	} else {
-		l.limit = min(2*l.limit, maxLimit)
+		l.limit = min(2*l.limit, atonce.Requests)
 	}
 	l.admit()
 }

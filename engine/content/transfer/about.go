@@ -16,11 +16,8 @@ import (
 
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/internal/atonce"
 )
-
-// parallelQuestions leaves most of what a source answers at once to what is copied:
-// some look through all that they have for referrers.
-const parallelQuestions = 32
 
 // Whole copies a manifest with all that it names and then what is about the
 // subjects, and about that, and has it listed. What there is of that is found out
@@ -80,7 +77,7 @@ func eachLevel(ctx context.Context, from layout.Repository, subjects []digest.Di
 		}
 		lists := make([][]ocispec.Descriptor, len(subjects))
 		asking, askCtx := errgroup.WithContext(ctx)
-		asking.SetLimit(parallelQuestions)
+		asking.SetLimit(atonce.Streams)
 		for i, subject := range subjects {
 			asked[subject] = true
 			asking.Go(func() (err error) {
@@ -147,7 +144,7 @@ func Attached(ctx context.Context, from layout.Repository, subjects []digest.Dig
 	err := eachLevel(ctx, from, subjects, func(level []listing) (next []digest.Digest, err error) {
 		entries := make([]*ocispec.Descriptor, len(level))
 		reading, readCtx := errgroup.WithContext(ctx)
-		reading.SetLimit(parallelQuestions)
+		reading.SetLimit(atonce.Streams)
 		for i, l := range level {
 			if _, twice := found[l.desc.Digest]; twice || known[l.desc.Digest] {
 				continue

@@ -19,6 +19,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/internal/atonce"
 )
 
 const (
@@ -30,8 +31,6 @@ const (
 	// smallManifest is the size in bytes up to which the data of a manifest is kept while its
 	// children are copied. Only manifests that are made to use memory are larger.
 	smallManifest = 64 << 10
-	// walkers is how many manifests of one index are read at once.
-	walkers = 64
 	// maxIndexes bounds the indexes that one index leads to, in bytes: their entries are held at
 	// once. Those of an application of 1,000 images have about 10 MB.
 	maxIndexes = 64 << 20
@@ -95,7 +94,7 @@ func Below(ctx context.Context, from content.Provider, index ocispec.Descriptor)
 		}
 		read := make([][]ocispec.Descriptor, len(level))
 		group, ctx := errgroup.WithContext(ctx)
-		group.SetLimit(walkers)
+		group.SetLimit(atonce.Requests)
 		for i, desc := range level {
 			group.Go(func() error {
 				m, err := walker.read(ctx, from, desc)
@@ -232,7 +231,7 @@ func (w *walking) manifest(ctx context.Context, desc ocispec.Descriptor, depth i
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(walkers)
+	group.SetLimit(atonce.Requests)
 	for _, child := range list {
 		group.Go(func() error { return w.manifest(ctx, child, depth+1) })
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/internal/atonce"
 )
 
 // ToRepository returns a target that copies into a repository.
@@ -108,16 +109,13 @@ func (t *repositoryTarget) Tag(ctx context.Context, desc ocispec.Descriptor, dat
 
 func (*repositoryTarget) Close() error { return nil }
 
-// layoutWriters is how many blobs are written to a disk at once.
-const layoutWriters = 16
-
 // ToLayout returns a target that copies into an OCI layout in a folder, which is created.
 func ToLayout(dir string) (Target, error) {
 	w, err := layout.Create(dir)
 	if err != nil {
 		return nil, err
 	}
-	return &layoutTarget{writer: w, slots: make(chan struct{}, layoutWriters)}, nil
+	return &layoutTarget{writer: w, slots: make(chan struct{}, atonce.Files)}, nil
 }
 
 type layoutTarget struct {

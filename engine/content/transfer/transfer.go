@@ -23,6 +23,7 @@ import (
 
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/internal/atonce"
 )
 
 // Made is a repository of content that this process made: Root, and everything it leads to, are
@@ -242,9 +243,6 @@ func (c *Copier) below(ctx context.Context, from layout.Repository, desc ocispec
 	})
 }
 
-// childrenAtOnce bounds how many children of one manifest are copied at once.
-const childrenAtOnce = 128
-
 // children copies the children of a manifest.
 func (c *Copier) children(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, depth int) (*Manifest, error) {
 	if depth > registry.MaxDepth {
@@ -260,7 +258,7 @@ func (c *Copier) children(ctx context.Context, from layout.Repository, desc ocis
 		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(childrenAtOnce)
+	group.SetLimit(atonce.Tasks)
 	for _, child := range m.Blobs {
 		group.Go(func() error { return c.blob(ctx, from, child) })
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/vcs"
 )
@@ -199,7 +200,7 @@ func (r *Runner) run(ctx context.Context) (*Report, error) {
 	}
 	outcomes := make([]Outcome, len(mine))
 	group, running := errgroup.WithContext(ctx)
-	group.SetLimit(cmp.Or(r.Concurrency, atOnce))
+	group.SetLimit(cmp.Or(r.Concurrency, atonce.Applications))
 	for i, p := range mine {
 		outcomes[i] = p.waiting()
 		group.Go(func() error {

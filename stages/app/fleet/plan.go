@@ -24,6 +24,7 @@ import (
 	"github.com/taped-dev/tape/engine/cache/remote"
 	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/vcs"
@@ -138,10 +139,6 @@ type PlanOptions struct {
 	// does not take it.
 	Shared bool
 }
-
-// atOnce is how many applications are worked on at once: they mostly wait for
-// registries.
-const atOnce = 16
 
 // open returns where documents are kept.
 func (o *Options) open(ctx context.Context) (keepers, error) {
@@ -276,8 +273,8 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 		_ = m.asking.Wait()
 		_ = m.leading.Wait()
 	}()
-	m.asking.SetLimit(imagesAtOnce)
-	m.leading.SetLimit(imagesAtOnce)
+	m.asking.SetLimit(atonce.Tasks)
+	m.leading.SetLimit(atonce.Tasks)
 	if changed == nil {
 		m.early(ctx, applications)
 	}
@@ -441,7 +438,7 @@ func (m *planning) tell() {
 func (m *planning) survey(ctx context.Context, here checkout, applications []Application, changed *changes) error {
 	m.doing(DoRead, len(applications))
 	group, reading := errgroup.WithContext(ctx)
-	group.SetLimit(cmp.Or(m.Concurrency, atOnce))
+	group.SetLimit(cmp.Or(m.Concurrency, atonce.Applications))
 	for i, a := range applications {
 		group.Go(func() error {
 			defer m.did()
@@ -604,7 +601,7 @@ func (m *planning) resolve(ctx context.Context) error {
 		answers = images.Known{}
 		group   errgroup.Group
 	)
-	group.SetLimit(imagesAtOnce)
+	group.SetLimit(atonce.Tasks)
 	for q := range questions {
 		group.Go(func() error {
 			defer m.did()
@@ -659,9 +656,6 @@ func (m *planning) ask(ctx context.Context, q question) *answer {
 	return a
 }
 
-// imagesAtOnce is how many images are asked about at once.
-const imagesAtOnce = 128
-
 func (m *planning) askOne(ctx context.Context, q question) (images.Answer, error) {
 	known, ok := m.before.Images.Find(q.name, q.platform, q.related)
 	m.mu.Lock()
@@ -706,7 +700,7 @@ func (m *planning) unmoved(ctx context.Context, name string, image *images.Image
 func (m *planning) decide(ctx context.Context) error {
 	m.doing(DoCompare, len(m.plan.Applications))
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(cmp.Or(m.Concurrency, imagesAtOnce))
+	group.SetLimit(cmp.Or(m.Concurrency, atonce.Tasks))
 	for i := range m.plan.Applications {
 		p := &m.plan.Applications[i]
 		if p.State != "" {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine/content/transfer"
+	"github.com/taped-dev/tape/internal/atonce"
 )
 
 // OutcomeState is how far an application is.
@@ -111,7 +112,7 @@ func MakeReport(ctx context.Context, o ReportOptions) (*Report, error) {
 	}
 	outcomes := make([]Outcome, len(plan.Applications))
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(imagesAtOnce)
+	group.SetLimit(atonce.Tasks)
 	for i := range plan.Applications {
 		group.Go(func() error {
 			outcomes[i] = plan.Applications[i].outcome(ctx, kept, dgst)

@@ -24,6 +24,7 @@ import (
 
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/app/internal/trust"
 	"github.com/taped-dev/tape/stages/artifact"
 )
@@ -114,17 +115,13 @@ type chain struct {
 	fatal    error // why verification is not possible
 }
 
-// parallel is how many blobs are read at once. The registry client has its own limits
-// for each host.
-const parallel = 64
-
 // part checks some of the links.
 type part func(ctx context.Context) []Link
 
 // Application verifies the application with the given root. The error is for what
 // prevents verification; a failed check is in the result.
 func Application(ctx context.Context, place layout.Repository, root ocispec.Descriptor, o Options) (*Result, error) {
-	c := &chain{place: place, o: o, images: map[digest.Digest]bool{}, slots: make(chan struct{}, parallel)}
+	c := &chain{place: place, o: o, images: map[digest.Digest]bool{}, slots: make(chan struct{}, atonce.Requests)}
 	r := &Result{Root: root.Digest}
 	if o.Policy != nil {
 		policy := o.Policy.Resource()
