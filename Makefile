@@ -74,6 +74,10 @@ test-hsm: build ## sign with keys in an HSM (Debian: softhsm2 and opensc; needs 
 test-cnab: ## hold bundles against cnab-to-oci, which is built from its module
 	$(GO) test -C stages/app/internal/cnab/compat -count=1 ./...
 
+.PHONY: test-flux
+test-flux: build ## deploy environments with the code of Flux, which is built from its modules
+	TAPE=$(CURDIR)/$(BIN)/tape $(GO) test -C stages/app/internal/flux -count=1 ./...
+
 .PHONY: test-containerd
 test-containerd: ## import into, and take from, a containerd of its own (needs root, containerd and ctr)
 	$(GO) test -tags containerd -count=1 -run TestContainerd ./stages/app

@@ -64,8 +64,11 @@ func Clone(ctx context.Context, o CloneOptions) (top string, err error) {
 		return "", fmt.Errorf("clone %s: commit %q is not a SHA-1: clone it with git", uri, o.Repository.Commit)
 	}
 	if top, err = o.clone(ctx); err != nil {
-		if cause := context.Cause(ctx); cause != nil {
+		switch cause := context.Cause(ctx); {
+		case cause != nil:
 			err = cause
+		case errors.Is(err, transport.ErrAuthenticationRequired), errors.Is(err, transport.ErrAuthorizationFailed):
+			err = fmt.Errorf("%w: git has no credentials for it that the server accepts; clone it with git, and name the clone", err)
 		}
 		return "", fmt.Errorf("clone %s: %w", uri, err)
 	}

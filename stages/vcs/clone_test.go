@@ -121,6 +121,19 @@ func TestClone(t *testing.T) {
 	}
 }
 
+// TestCloneUnauthorized says what is missing where git has no credentials.
+func TestCloneUnauthorized(t *testing.T) {
+	dir := newRepository(t, map[string]string{"a": "x"})
+	server := served(t, filepath.Dir(dir))
+	_, err := Clone(t.Context(), CloneOptions{
+		Repository: Repository{URI: server.URL + "/" + filepath.Base(dir) + "/.git", Commit: gitIn(t, dir, "rev-parse", "HEAD")},
+		Dir:        t.TempDir(), Transport: server.Client().Transport,
+	})
+	if err == nil || !strings.Contains(err.Error(), "git has no credentials for it") {
+		t.Error(err)
+	}
+}
+
 // TestCloneNames refuses what a tree calls its entries to leave the work tree or to become
 // git's own.
 func TestCloneNames(t *testing.T) {
