@@ -3,12 +3,19 @@
 package app_test
 
 import (
+	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 	"github.com/taped-dev/tape/stages/app"
+	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/files"
+	"github.com/taped-dev/tape/stages/images"
 )
 
 // relocated relocates an application and signs what is made.
@@ -46,7 +53,7 @@ func TestOrigin(t *testing.T) {
 				t.Errorf("%+v, warnings %q", view.Origins, view.Warnings)
 			}
 			refs := []string{second.Ref}
-			far := registrytest.Serve(t, handler()) + "/far/shop:v1"
+			far := to + "/far/shop:v1"
 			if _, err := app.Copy(t.Context(), app.CopyOptions{Environment: a.env, Pairs: []app.CopyPair{{Source: second.Ref, Target: far}}}); err != nil {
 				t.Fatal(err)
 			}
@@ -54,7 +61,7 @@ func TestOrigin(t *testing.T) {
 			if _, err := app.Save(t.Context(), app.SaveOptions{Environment: a.env, Ref: far, File: archive}); err != nil {
 				t.Fatal(err)
 			}
-			loaded := registrytest.Serve(t, handler()) + "/loaded/shop"
+			loaded := a.host + "/loaded/shop"
 			if _, err := app.Load(t.Context(), app.LoadOptions{Environment: a.env, File: archive, Repository: loaded}); err != nil {
 				t.Fatal(err)
 			}
@@ -64,17 +71,189 @@ func TestOrigin(t *testing.T) {
 				t.Fatal(err)
 			}
 			refs = append(refs, "archive:"+node)
-			for _, ref := range refs {
-				for _, origin := range []string{a.public, dealer, site} {
-					if r := a.verify(t, app.VerifyOptions{Ref: ref, Key: site, OriginKey: origin}); !r.OK {
+			other, _ := newKey(t)
+			for i, ref := range refs {
+				origins := []string{a.public, dealer, site, other}
+				if i > 0 {
+					origins = origins[:1] // what moves is the same
+				}
+				for _, origin := range origins {
+					r := a.verify(t, app.VerifyOptions{Ref: ref, Key: site, OriginKey: origin})
+					if reason := failing(r)["origin signature"]; r.OK != (origin != other) || !r.OK && !strings.Contains(reason, "not signed by this key") {
 						t.Errorf("%s: %v", ref, failing(r))
 					}
-				}
-				other, _ := newKey(t)
-				if r := a.verify(t, app.VerifyOptions{Ref: ref, Key: site, OriginKey: other}); r.OK || !strings.Contains(failing(r)["origin signature"], "not signed by this key") {
-					t.Errorf("%s: %v", ref, failing(r))
 				}
 			}
 		})
 	}
+}
+
+// Whoever relocates and signs can change nothing but the names of images, and cannot put
+// another application in the place of the origin.
+func TestTamperedOrigins(t *testing.T) {
+	m := newMarket(t)
+	site, siteKey := newKey(t)
+	relocate := func(source, repository string) *app.RelocatedRoot {
+		t.Helper()
+		result, err := app.Relocate(t.Context(), app.RelocateOptions{Options: app.Options{Environment: m.env}, Source: source, Repository: m.host + repository})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return result.Root
+	}
+	relocate(m.shop.Name()+":v1", "/site/shop")
+	in := m.repository(t, "site/shop")
+	root, err := in.Resolve(t.Context(), "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust := trustFile(t, map[string]string{"site": site, "vendor": m.keys["vendor"]}, fmt.Sprintf("applications: [{names: [%q], require: site}]\norigin: vendor", in.Name()))
+	otherOrigin := func(p *parts, named bool) {
+		// The release before is in the repository, with its signature.
+		if _, err := app.Copy(t.Context(), app.CopyOptions{Environment: m.env, Pairs: []app.CopyPair{{Source: m.shop.Name() + ":v0", Target: in.Name() + ":old"}}}); err != nil {
+			t.Fatal(err)
+		}
+		origin := p.child(m.now.Digest, artifact.RoleOrigin)
+		origin.Digest, origin.Size = m.old.Digest, m.old.Size
+		if named {
+			p.provenance(t, func(v *artifact.Provenance) {
+				v.BuildDefinition.ResolvedDependencies[0].Digest = artifact.DigestSet(m.old.Digest)
+			})
+		}
+	}
+	recorded := func(p *parts) {
+		p.edit(t, "shop.yaml", "name: web}\n", "name: wub}\n", true)
+		data := string(p.files[0].Data)
+		p.transform(t, func(v *artifact.Transform) {
+			edit := v.Edits[0]
+			edit.Original, edit.Replaced, edit.Offset, edit.Line, edit.Column = "web", "wub", strings.Index(data, "wub"), 3, 18
+			v.Edits = append([]images.Edit{edit}, v.Edits...)
+		})
+	}
+	for i, c := range []struct {
+		name   string
+		change func(p *parts)
+		want   string
+	}{
+		{"nothing", func(*parts) {}, ""},
+		{"a byte that is recorded as an edit", recorded, "shop.yaml: it differs from the origin's in more than the names of images"},
+		{"a byte that is not recorded", func(p *parts) { p.edit(t, "shop.yaml", "name: web}\n", "name: wub}\n", true) }, "edits: undo the edits of shop.yaml"},
+		{"an edit that is not recorded", func(p *parts) {
+			p.transform(t, func(v *artifact.Transform) { v.Edits = v.Edits[:1] })
+		}, "relocation: shop.yaml:9:32: an edit is not recorded"},
+		{"an edit that is recorded otherwise", func(p *parts) {
+			p.transform(t, func(v *artifact.Transform) {
+				v.Edits[0].Resolved = "registry.example/acme/web:9@" + m.web.Digest.String()
+			})
+		}, "relocation: shop.yaml:8:29: the edit that is recorded is not one of the name of an image"},
+		{"another file", func(p *parts) {
+			p.files = append(p.files, files.File{Name: "zz.yaml", Data: []byte("{apiVersion: v1, kind: Namespace, metadata: {name: zz}}\n")})
+		}, "zz.yaml: the origin has no such file"},
+		{"a file that is left out", func(p *parts) {
+			p.files[0].Name = "a.yaml"
+		}, "a.yaml: the origin has no such file"},
+		{"another version", func(p *parts) { p.annotations[ocispec.AnnotationVersion] = "v9" }, `relocation: the content says org.opencontainers.image.version "v9", and the origin nothing`},
+		{"another statement", func(p *parts) {
+			i := slices.IndexFunc(p.statements, func(s artifact.Statement) bool { return s.PredicateType == artifact.PredicateSource })
+			p.statements[i].Predicate = []byte(`{"path":"elsewhere"}`)
+		}, "relocation: statement 2 (https://github.com/taped-dev/tape/attestation/source/v1) differs from the origin's"},
+		{"a statement that is left out", func(p *parts) { p.statements = slices.Delete(p.statements, 1, 2) }, "relocation: it has 4 statements, and the origin leads to 5"},
+		{"an image that is left out", func(p *parts) {
+			p.drop(m.ledger.Digest, artifact.RoleImage, artifact.RoleRelated)
+		}, "relocation: the origin lists " + m.ledger.Digest.String()},
+		{"a signature of an image that is left out", func(p *parts) { p.drop(m.ledger.Digest, artifact.RoleRelated) }, "relocation: the origin lists"},
+		{"an image by another name", func(p *parts) {
+			p.child(m.web.Digest, artifact.RoleImage).Annotations[artifact.AnnotationImageSource] = "registry.example/acme/web:1,registry.example/acme/webb:1"
+		}, "relocation: the root lists " + m.web.Digest.String()},
+		{"an origin of another release", func(p *parts) { otherOrigin(p, false) }, "relocation: its provenance does not say that it was made of " + m.old.Digest.String()},
+		{"an origin of another release, which is said", func(p *parts) { otherOrigin(p, true) }, "shop.yaml: it differs from the origin's"},
+		{"two origins", func(p *parts) {
+			p.children = append(p.children, *p.child(m.now.Digest, artifact.RoleOrigin))
+		}, "lists 2 origins, not one"},
+		{"no origin", func(p *parts) {
+			p.drop(m.now.Digest, artifact.RoleOrigin)
+		}, "origin signature: no signature by vendor: verify"},
+		{"an origin that is an image", func(p *parts) {
+			p.child(m.now.Digest, artifact.RoleOrigin).Digest = m.web.Digest
+			p.child(m.web.Digest, artifact.RoleOrigin).Size = m.web.Size
+		}, "it is no taped application"},
+		{"an origin of another size", func(p *parts) { p.child(m.now.Digest, artifact.RoleOrigin).Size = 5 << 20 }, "has 5242880 bytes, more than the 4194304 allowed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			tag := fmt.Sprintf("t%d", i)
+			remake(t, in, root, tag, func(p *parts) {
+				p.by = siteKey
+				c.change(p)
+			})
+			m.judge(t, in.Name()+":"+tag, trust, c.want)
+		})
+	}
+
+	// What the vendor did not sign has an origin, and no proof.
+	for i, c := range []struct {
+		name string
+		then func(root, content ocispec.Descriptor)
+		want string
+	}{
+		{"nothing", func(_, _ ocispec.Descriptor) {}, "no signature is attached"},
+		{"of the content", func(root, content ocispec.Descriptor) {
+			attach(t, m.shop, root, statementBy(t, m.vendor, content.Digest, artifact.PredicateSignature))
+		}, "the bundle signs sha256:"},
+		{"of the release before", func(root, _ ocispec.Descriptor) {
+			attach(t, m.shop, root, statementBy(t, m.vendor, m.old.Digest, artifact.PredicateSignature))
+		}, "the bundle signs " + m.old.Digest.String()},
+		{"a statement", func(root, _ ocispec.Descriptor) {
+			attach(t, m.shop, root, statementBy(t, m.vendor, root.Digest, artifact.PredicatePromotion))
+		}, "not a signature"},
+		{"by another", func(root, _ ocispec.Descriptor) {
+			attach(t, m.shop, root, statementBy(t, m.bank, root.Digest, artifact.PredicateSignature))
+		}, "not signed by this key"},
+	} {
+		t.Run("signature: "+c.name, func(t *testing.T) {
+			tag := fmt.Sprintf("s%d", i)
+			remake(t, m.shop, m.now, tag, func(p *parts) { p.annotations[ocispec.AnnotationDescription], p.then = tag, c.then })
+			made := relocate(m.shop.Name()+":"+tag, "/site/shop")
+			if _, err := app.Sign(t.Context(), app.SignOptions{Environment: m.env, Ref: made.Ref, Signer: siteKey}); err != nil {
+				t.Fatal(err)
+			}
+			m.judge(t, in.Name()+":"+tag, trust, c.want)
+		})
+	}
+}
+
+// A chain of relocations is no longer than readers accept.
+func TestOriginsBound(t *testing.T) {
+	m := newMarket(t)
+	ref := m.shop.Name() + ":v1"
+	for n := range artifact.MaxOrigins {
+		result, err := app.Relocate(t.Context(), app.RelocateOptions{Options: app.Options{Environment: m.env}, Source: ref, Repository: fmt.Sprintf("%s/line/%d", m.host, n)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ref = result.Root.Ref
+	}
+	if _, err := app.Sign(t.Context(), app.SignOptions{Environment: m.env, Ref: ref, Signer: m.bank}); err != nil {
+		t.Fatal(err)
+	}
+	trust := trustFile(t, map[string]string{"bank": m.keys["bank"], "vendor": m.keys["vendor"]}, fmt.Sprintf("applications: [{names: [%q], require: bank}]\norigin: vendor", m.host+"/line/*"))
+	m.judge(t, ref, trust, "")
+	_, err := app.Relocate(t.Context(), app.RelocateOptions{Options: app.Options{Environment: m.env}, Source: ref, Repository: m.host + "/line/more"})
+	if err == nil || !strings.Contains(err.Error(), "it was relocated 8 times, and no more is accepted") {
+		t.Errorf("error %v", err)
+	}
+
+	// Another program makes it longer.
+	in := m.repository(t, fmt.Sprintf("line/%d", artifact.MaxOrigins-1))
+	last, err := in.Resolve(t.Context(), "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	remake(t, in, last, "longer", func(p *parts) {
+		p.by = m.bank
+		p.children = slices.DeleteFunc(p.children, func(d ocispec.Descriptor) bool { return d.Annotations[artifact.AnnotationRole] == artifact.RoleOrigin })
+		p.children = append(p.children, ocispec.Descriptor{
+			MediaType: last.MediaType, Digest: last.Digest, Size: last.Size, Annotations: map[string]string{artifact.AnnotationRole: artifact.RoleOrigin},
+		})
+	})
+	m.judge(t, in.Name()+":longer", trust, "it was relocated more than 8 times")
 }

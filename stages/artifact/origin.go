@@ -241,9 +241,12 @@ func sameChildren(is, was []ocispec.Descriptor) error {
 		})
 	}
 	is, was = rest(is), rest(was)
+	lacks := func(child ocispec.Descriptor) bool {
+		return !slices.ContainsFunc(is, func(d ocispec.Descriptor) bool { return d.Digest == child.Digest })
+	}
 	for i := range max(len(is), len(was)) {
 		switch {
-		case i >= len(is):
+		case i >= len(is) || i < len(was) && lacks(was[i]):
 			return fmt.Errorf("the origin lists %s, and the root does not", was[i].Digest)
 		case i >= len(was) || !reflect.DeepEqual(is[i], was[i]):
 			return fmt.Errorf("the root lists %s, and the origin does not list it so", is[i].Digest)
