@@ -40,6 +40,9 @@ type Survey struct {
 	// Local: some of its images are in no registry, or other than a registry has them
 	// now. What is known of images elsewhere is not known of these.
 	Local bool `json:"local,omitempty"`
+	// Trust is a digest of the trust file that its images are held against, with the keys and
+	// trusted roots that it names; "" is none.
+	Trust digest.Digest `json:"trust,omitempty"`
 }
 
 // SurveyedSource is one source.
@@ -89,6 +92,9 @@ func MakeSurvey(ctx context.Context, o SurveyOptions) (*Survey, error) {
 		return nil, fromOptions(err)
 	}
 	survey := &Survey{Nodes: map[string]digest.Digest{}, Related: discover.Default}
+	if survey.Trust, err = o.TrustDigest(ctx); err != nil {
+		return nil, err
+	}
 	hasSource := false
 	for _, node := range graph.Nodes() {
 		if err := survey.add(node); err != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
@@ -115,6 +116,20 @@ func ExportTrust(ctx context.Context, o TrustExportOptions) ([]byte, error) {
 	}
 	out, err := policy.Export(trust.Target(o.Target))
 	return out, asUsage(err)
+}
+
+// TrustDigest identifies the trust file with the keys and trusted roots that it names; "" is
+// none.
+func (o *Options) TrustDigest(ctx context.Context) (digest.Digest, error) {
+	if o.Trust == "" {
+		return "", nil
+	}
+	policy, err := trust.Read(ctx, o.Trust)
+	if err != nil {
+		return "", asUsage(err)
+	}
+	data, err := engine.MarshalJSON(policy.Resource())
+	return digest.FromBytes(data), err
 }
 
 // checkTrust refuses an application of which the chain or a rule of a trust file does not

@@ -136,6 +136,7 @@ func (a *program) fleetInitCommand() *cobra.Command {
 func (a *program) fleetPlanCommand() *cobra.Command {
 	var (
 		since  string
+		trust  string
 		shards int
 		flags  fleetFlags
 	)
@@ -152,6 +153,7 @@ func (a *program) fleetPlanCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			o.Trust = trust
 			plan, dgst, err := fleet.MakePlan(cmd.Context(), fleet.PlanOptions{Options: o, Since: since, Shared: true})
 			if err != nil {
 				return err
@@ -175,6 +177,7 @@ func (a *program) fleetPlanCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&since, "since", "", "skip applications whose files did not change since `REV`")
+	cmd.Flags().StringVar(&trust, "trust", "", "trust `FILE` (trust.yaml) that package will hold images against")
 	flags.register(cmd)
 	cmd.Flags().IntVar(&shards, "shards", 0, "`N` jobs, for -o github, gitlab and job (default: one per 100 applications, at most 20)")
 	return cmd
@@ -230,6 +233,7 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 		shard  string
 		signed bool
 		key    string
+		trust  string
 		flags  fleetFlags
 	)
 	cmd := &cobra.Command{
@@ -249,6 +253,9 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 			if err = engine.check(shard, signed); err != nil {
 				return err
 			}
+			if trust != "" && engine.engine != localEngine {
+				return usagef("--trust goes with --engine %s: workers take no trust file", localEngine)
+			}
 			if o.Engine, err = a.engine(&engine); err != nil {
 				return err
 			}
@@ -266,7 +273,7 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 			if o.Options, err = flags.options(cmd.Context(), a, args, max(o.Shard.Of, 1)); err != nil {
 				return err
 			}
-			o.Signer, o.Concurrency, o.Plan = signer, concurrency, digest.Digest(plan)
+			o.Signer, o.Concurrency, o.Plan, o.Trust = signer, concurrency, digest.Digest(plan), trust
 			result, err := fleet.Package(cmd.Context(), o)
 			if err != nil {
 				return engine.interrupted(cmd.Context(), err)
@@ -284,6 +291,7 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 	flags.register(cmd)
 	cmd.Flags().BoolVar(&signed, "sign", false, "sign root and content of each with --key")
 	cmd.Flags().StringVar(&key, "key", "", "private key to sign with: `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
+	cmd.Flags().StringVar(&trust, "trust", "", "trust `FILE` (trust.yaml) that images must hold against, before any is copied")
 	engine.add(cmd.Flags())
 	return cmd
 }

@@ -106,11 +106,14 @@ func (a *program) fleetVerifyCommand() *cobra.Command {
 		example: "  tape fleet verify --key release.pub",
 		flags: func(cmd *cobra.Command) {
 			cmd.Flags().StringVar(&o.Key, "key", "", "public key that signed the applications: `FILE`, env://NAME or NAME://REF")
+			cmd.Flags().StringVar(&o.OriginKey, "origin-key", "", "public key that signed what they were relocated from: `FILE`, env://NAME or NAME://REF")
+			cmd.Flags().StringVar(&o.Trust, "trust", "", "trust `FILE` (trust.yaml) that roots and images must hold against")
+			identityFlags(cmd.Flags(), &o.Identity, "", "who must have signed the applications")
 			cmd.Flags().BoolVar(&o.Deep, "deep", false, "read every blob instead of only checking that it exists")
 		},
 		ready: func(_ context.Context, env app.Environment) (doRoot, error) {
-			if o.Key == "" {
-				return nil, usagef("verifying needs the public key of who signed: give --key FILE")
+			if err := checkWho(o.Key, o.Identity, o.Trust); err != nil {
+				return nil, err
 			}
 			return func(ctx context.Context, of fleet.Outcome) (any, string, error) {
 				one := o
@@ -175,15 +178,16 @@ func checkTarget(text string) error {
 }
 
 // moveRoot brings the root of an application into a repository, and returns the new reference.
-type moveRoot func(ctx context.Context, env app.Environment, root, repository string) (result any, ref string, err error)
+type moveRoot func(ctx context.Context, env app.Environment, trust, root, repository string) (result any, ref string, err error)
 
 // fleetMoveCommand is a verb that brings every application of a report to --to.
 func (a *program) fleetMoveCommand(verb, short, example string, move moveRoot) *cobra.Command {
-	var to string
+	var to, trust string
 	return a.fleetRootsCommand(rootsCommand{
 		use: verb + " [FILE]", short: short, example: example,
 		flags: func(cmd *cobra.Command) {
 			cmd.Flags().StringVar(&to, "to", "", "`REPOSITORY` for each; ${name} and ${path} are replaced by those of the application")
+			cmd.Flags().StringVar(&trust, "trust", "", trustHelp)
 		},
 		ready: func(_ context.Context, env app.Environment) (doRoot, error) {
 			if err := checkTarget(to); err != nil {
@@ -194,7 +198,7 @@ func (a *program) fleetMoveCommand(verb, short, example string, move moveRoot) *
 				if err != nil {
 					return nil, "", err
 				}
-				return move(ctx, env, of.Root, at)
+				return move(ctx, env, trust, of.Root, at)
 			}, nil
 		},
 	})
@@ -202,8 +206,8 @@ func (a *program) fleetMoveCommand(verb, short, example string, move moveRoot) *
 
 func (a *program) fleetCopyCommand() *cobra.Command {
 	return a.fleetMoveCommand("copy", "Copy every application of a report, as it is", "  tape fleet copy --to 'mirror.example.com/apps/${name}'",
-		func(ctx context.Context, env app.Environment, root, repository string) (any, string, error) {
-			results, err := app.Copy(ctx, app.CopyOptions{Environment: env, Pairs: []app.CopyPair{{Source: root, Target: repository}}})
+		func(ctx context.Context, env app.Environment, trust, root, repository string) (any, string, error) {
+			results, err := app.Copy(ctx, app.CopyOptions{Environment: env, Trust: trust, Pairs: []app.CopyPair{{Source: root, Target: repository}}})
 			if err != nil {
 				return nil, "", err
 			}
@@ -213,9 +217,9 @@ func (a *program) fleetCopyCommand() *cobra.Command {
 
 func (a *program) fleetRelocateCommand() *cobra.Command {
 	return a.fleetMoveCommand("relocate", "Make every application of a report anew for other repositories", "  tape fleet relocate --to 'site.example.com/apps/${name}'",
-		func(ctx context.Context, env app.Environment, root, repository string) (any, string, error) {
+		func(ctx context.Context, env app.Environment, trust, root, repository string) (any, string, error) {
 			result, err := app.Relocate(ctx, app.RelocateOptions{
-				Options: app.Options{Environment: env, Version: readVersion().Version}, Source: root, Repository: repository,
+				Options: app.Options{Environment: env, Version: readVersion().Version, Trust: trust}, Source: root, Repository: repository,
 			})
 			if err != nil {
 				return nil, "", err
@@ -237,6 +241,7 @@ func (a *program) fleetPromoteCommand() *cobra.Command {
 			f := cmd.Flags()
 			f.StringVar(&to, "to", "", "`REPOSITORY[:TAG]` for each; ${name} and ${path} are replaced by those of the application")
 			f.StringVar(&o.Key, "signed-by", "", "public key `FILE` that must have signed each")
+			f.StringVar(&o.Trust, "trust", "", trustHelp)
 			sign.register(f)
 			f.StringVar(&o.Env, "env", "", "environment `NAME` for the records")
 			f.StringVar(&o.Reason, "reason", "", "`TEXT` for the records")
@@ -244,8 +249,8 @@ func (a *program) fleetPromoteCommand() *cobra.Command {
 			f.BoolVar(&o.Immutable, "immutable", false, immutableHelp)
 		},
 		ready: func(ctx context.Context, env app.Environment) (doRoot, error) {
-			if o.Key == "" {
-				return nil, usagef("applications are verified first: give the public key of who signed them, --signed-by FILE")
+			if o.Key == "" && o.Trust == "" {
+				return nil, usagef("applications are verified first: give the public key of who signed them, --signed-by FILE, or --trust FILE")
 			}
 			if err := errors.Join(checkTarget(to), sign.check()); err != nil {
 				return nil, err

@@ -561,3 +561,50 @@ func TestAnyFolders(t *testing.T) {
 		}
 	}
 }
+
+// TestTrust holds the images of a fleet against a trust file, also those of applications that
+// were packaged without one.
+func TestTrust(t *testing.T) {
+	l := newLab(t, 2)
+	key, err := app.GenerateKey(t.Context(), app.KeyOptions{Prefix: filepath.Join(l.scratch, "vendor")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust := filepath.Join(l.scratch, "trust.yaml")
+	if err := os.WriteFile(trust, fmt.Appendf(nil, "apiVersion: tape/v1\nkind: Trust\nauthorities: {vendor: {key: %q}}\nimages: [{names: [ex.io/own/app01], require: vendor}]\n", key.Public), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := fleet.PackageOptions{Options: l.options(t, "a")}
+	o.Trust = trust
+	refused := func(r *fleet.Report) {
+		t.Helper()
+		for _, out := range r.Applications {
+			if out.Name == "app01" && (out.State != fleet.Failed || !strings.Contains(out.Error.Message, "ex.io/own/app01")) {
+				t.Errorf("%+v: %+v", out, out.Error)
+			}
+		}
+	}
+	r := l.pack(t, o)
+	if got := states(r); got["app00"] != fleet.Done || got["app01"] != fleet.Failed {
+		t.Errorf("%v", got)
+	}
+	refused(r)
+	o.Trust = ""
+	if got := states(l.pack(t, o)); got["app00"] != fleet.Done || got["app01"] != fleet.Done {
+		t.Errorf("without a trust file: %v", got)
+	}
+	o.Trust = trust
+	r = l.pack(t, o)
+	if got := states(r); got["app00"] != fleet.OutcomeState(fleet.Unchanged) || got["app01"] != fleet.Failed {
+		t.Errorf("again: %v", got)
+	}
+	refused(r)
+	plan, made, err := fleet.MakePlan(t.Context(), fleet.PlanOptions{Options: l.options(t, "a")})
+	if err != nil || len(plan.Applications) != 2 {
+		t.Fatal(err)
+	}
+	o.Plan = made
+	if _, err := fleet.Package(t.Context(), o); err == nil || !strings.Contains(err.Error(), "the plan was made with another trust file") {
+		t.Errorf("a plan without a trust file: %v", err)
+	}
+}

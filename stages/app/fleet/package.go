@@ -99,7 +99,9 @@ func NewRunner(ctx context.Context, o PackageOptions) (_ *Runner, err error) {
 	if !r.given {
 		r.plan, r.digest, err = MakePlan(ctx, PlanOptions{Options: o.Options})
 	} else if r.plan, err = ReadPlan(ctx, o.Options, o.Plan); err == nil {
-		err = r.plan.fits(o.Version, here)
+		if err = r.plan.fits(o.Version, here); err == nil {
+			err = r.plan.trusts(ctx, o.Trust)
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -109,6 +111,21 @@ func NewRunner(ctx context.Context, o PackageOptions) (_ *Runner, err error) {
 		err = r.Together.Through(r.Registry, s.Repository, r.plan.sharedBy(cmp.Or(s.From, 2)))
 	}
 	return r, err
+}
+
+// trusts reports that the plan was made with another trust file: what is recorded of its
+// applications was not held against this one.
+func (p *Plan) trusts(ctx context.Context, file string) error {
+	want, err := (&app.Options{Trust: file}).TrustDigest(ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range p.Applications {
+		if a.Survey != nil && a.Survey.Trust != want {
+			return &app.UsageError{Err: errors.New("the plan was made with another trust file, or with none: make a plan with this one")}
+		}
+	}
+	return nil
 }
 
 // Close ends what the applications had in common.

@@ -99,6 +99,9 @@ type Options struct {
 	Now func() time.Time
 	// Signer signs each application; nil signs none.
 	Signer app.Signer
+	// Trust is a trust file that the images of each application are held against before any
+	// is copied; "" is none. A plan is carried out with the one that it was made with.
+	Trust string
 	// Progress hears of each application, one call at a time; may be nil.
 	Progress func(Progress)
 	// Heard is told what happens to an application while it is packaged, one event of it
@@ -206,7 +209,7 @@ func (o *Options) options(a Application) app.PackageOptions {
 			Environment: o.Environment,
 			Platform:    o.File.Defaults.Images.Platform,
 			Related:     o.File.Defaults.Images.Related,
-			Version:     o.Version, Created: o.Created, Signer: o.Signer, Cache: o.Cache,
+			Version:     o.Version, Created: o.Created, Signer: o.Signer, Cache: o.Cache, Trust: o.Trust,
 		},
 		Repository: a.Repository, Tags: a.Tags,
 	}
@@ -840,6 +843,9 @@ func surveyChange(was, is *app.Survey) string {
 	}
 	if !slices.Equal(was.Tags, is.Tags) {
 		return fmt.Sprintf("its tags are %s, and were %s", list(is.Tags), list(was.Tags))
+	}
+	if was.Trust != is.Trust {
+		return "the trust file is another one"
 	}
 	before := map[string]app.SurveyedSource{}
 	for _, s := range was.Sources {

@@ -59,6 +59,10 @@ func childName(desc ocispec.Descriptor) string {
 		return "related " + cmp.Or(desc.Annotations[artifact.AnnotationRelatedTag], desc.ArtifactType, "manifest")
 	case artifact.RoleAttestations:
 		return "statements"
+	case artifact.RoleOrigin:
+		return "origin root" // not the link of the sources, which is called origin
+	case artifact.RoleProof:
+		return "origin proof"
 	case "":
 		return "child"
 	default:
