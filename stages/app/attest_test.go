@@ -338,6 +338,13 @@ func TestAttestKeyless(t *testing.T) {
 	if _, err := a.attest(t, func(o *app.AttestOptions) { o.Signer = auditor }); err != nil {
 		t.Fatal(err)
 	}
+	view, err := app.View(t.Context(), app.ViewOptions{Environment: a.env, Ref: a.ref})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(view.Summaries) != 1 || view.Summaries[0].By() != "auditor@example.com (of "+s.URL+")" {
+		t.Errorf("%+v", view.Summaries)
+	}
 	s.Close()
 	take := func(pattern string) *app.VerifyResult {
 		return a.taken(t, func(o *app.VerifyOptions) {

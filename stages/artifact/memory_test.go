@@ -358,7 +358,7 @@ func TestSignatures(t *testing.T) {
 		desc.ArtifactType = "" // some registries do not report it
 		other := m.put(ocispec.MediaTypeImageManifest, ocispec.Manifest{ArtifactType: artifact.ArtifactTypeAttestations})
 		m.referrers[subject.Digest] = []ocispec.Descriptor{other, desc}
-		want = append(want, artifact.Signature{Digest: desc.Digest, Subject: subject.Digest, KeyHint: claim.KeyHint, PredicateType: artifact.PredicateSignature})
+		want = append(want, artifact.Signature{Digest: desc.Digest, Subject: subject.Digest, ViewSigner: artifact.ViewSigner{KeyHint: claim.KeyHint}, PredicateType: artifact.PredicateSignature})
 	}
 	v, err := a.View(ctx, "", tag, true)
 	if err != nil {

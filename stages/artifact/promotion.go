@@ -38,8 +38,8 @@ type ViewPromotion struct {
 	Promotion
 	Subject digest.Digest `json:"subject"` // what the record is attached to
 	Digest  digest.Digest `json:"digest"`  // of the manifest that carries it
-	KeyHint string        `json:"keyHint"`
-	Bundle  []byte        `json:"-"`
+	ViewSigner
+	Bundle []byte `json:"-"`
 }
 
 // maxHistory is how many roots the history of a tag is followed through.

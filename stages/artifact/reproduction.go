@@ -28,6 +28,6 @@ type ViewReproduction struct {
 	Reproduction
 	Subject digest.Digest `json:"subject"` // what it is attached to
 	Digest  digest.Digest `json:"digest"`  // of the manifest that carries it
-	KeyHint string        `json:"keyHint"`
-	Bundle  []byte        `json:"-"`
+	ViewSigner
+	Bundle []byte `json:"-"`
 }

@@ -52,5 +52,5 @@ type ViewSummary struct {
 	Summary
 	Subject digest.Digest `json:"subject"` // what it is attached to
 	Digest  digest.Digest `json:"digest"`  // of the manifest that carries it
-	KeyHint string        `json:"keyHint"`
+	ViewSigner
 }

@@ -131,10 +131,10 @@ type ViewSource struct {
 
 // Signature is one that is attached to root or content.
 type Signature struct {
-	Digest        digest.Digest `json:"digest"`  // of the manifest that carries it
-	Subject       digest.Digest `json:"subject"` // what it signs
-	KeyHint       string        `json:"keyHint"`
-	PredicateType string        `json:"predicateType"`
+	Digest  digest.Digest `json:"digest"`  // of the manifest that carries it
+	Subject digest.Digest `json:"subject"` // what it signs
+	ViewSigner
+	PredicateType string `json:"predicateType"`
 }
 
 // ViewOrigin is an application that another was relocated from.
@@ -346,6 +346,9 @@ func (b *bundles) read(ctx context.Context, source layout.Repository, subject di
 			PublicKey struct {
 				Hint string `json:"hint"`
 			} `json:"publicKey"`
+			Certificate struct {
+				Raw []byte `json:"rawBytes"`
+			} `json:"certificate"`
 		} `json:"verificationMaterial"`
 		Envelope struct {
 			Payload []byte `json:"payload"`
@@ -358,28 +361,28 @@ func (b *bundles) read(ctx context.Context, source layout.Repository, subject di
 	if subject == "" && m.Subject != nil {
 		subject = m.Subject.Digest
 	}
-	hint := bundle.VerificationMaterial.PublicKey.Hint
+	signer := newViewSigner(bundle.VerificationMaterial.PublicKey.Hint, bundle.VerificationMaterial.Certificate.Raw)
 	switch s.PredicateType {
 	case PredicatePromotion:
-		record := ViewPromotion{Subject: subject, Digest: desc.Digest, KeyHint: hint, Bundle: data}
+		record := ViewPromotion{Subject: subject, Digest: desc.Digest, ViewSigner: signer, Bundle: data}
 		if json.Unmarshal(s.Predicate, &record.Promotion) == nil {
 			b.promotions = append(b.promotions, record)
 			return nil
 		}
 	case PredicateSummary:
-		summary := ViewSummary{Subject: subject, Digest: desc.Digest, KeyHint: hint}
+		summary := ViewSummary{Subject: subject, Digest: desc.Digest, ViewSigner: signer}
 		if json.Unmarshal(s.Predicate, &summary.Summary) == nil {
 			b.summaries = append(b.summaries, summary)
 			return nil
 		}
 	case PredicateReproduction:
-		r := ViewReproduction{Subject: subject, Digest: desc.Digest, KeyHint: hint, Bundle: data}
+		r := ViewReproduction{Subject: subject, Digest: desc.Digest, ViewSigner: signer, Bundle: data}
 		if json.Unmarshal(s.Predicate, &r.Reproduction) == nil {
 			b.reproductions = append(b.reproductions, r)
 			return nil
 		}
 	}
-	b.signatures = append(b.signatures, Signature{Digest: desc.Digest, Subject: subject, KeyHint: hint, PredicateType: s.PredicateType})
+	b.signatures = append(b.signatures, Signature{Digest: desc.Digest, Subject: subject, ViewSigner: signer, PredicateType: s.PredicateType})
 	return nil
 }
 

@@ -55,9 +55,9 @@ type page struct {
 	Bytes      int64 // of all platforms of all images, each blob as often as it is named
 }
 
-// pageSigner is a key, and what it signed.
+// pageSigner is who signed, and what.
 type pageSigner struct {
-	KeyHint       string
+	By            string
 	Root, Content bool
 }
 
@@ -220,9 +220,9 @@ func shortName(name string) string {
 func signers(v *artifact.View) []pageSigner {
 	var out []pageSigner
 	for _, s := range v.Signatures {
-		i := slices.IndexFunc(out, func(p pageSigner) bool { return p.KeyHint == s.KeyHint })
+		i := slices.IndexFunc(out, func(p pageSigner) bool { return p.By == s.By() })
 		if i < 0 {
-			i, out = len(out), append(out, pageSigner{KeyHint: s.KeyHint})
+			i, out = len(out), append(out, pageSigner{By: s.By()})
 		}
 		if s.Subject == v.Root.Digest {
 			out[i].Root = true

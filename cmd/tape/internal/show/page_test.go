@@ -40,7 +40,7 @@ func pageView(t *testing.T) *artifact.View {
 			{Name: "<script>alert(1)</script>", Digest: evil, Ref: "x"},
 		},
 		Sources:    []artifact.ViewSource{{Name: "app", Path: "deploy", URI: "https://github.com/acme/shop.git", Commit: "abc123", Modified: vcs.No}},
-		Signatures: []artifact.Signature{{Subject: digest.FromString("root"), KeyHint: "a-hint"}},
+		Signatures: []artifact.Signature{{Subject: digest.FromString("root"), ViewSigner: artifact.ViewSigner{KeyHint: "a-hint"}}},
 		Statements: []artifact.ViewStatement{
 			statement(artifact.PredicateSource, vcs.Facts{Path: "deploy",
 				Repositories: []vcs.Repository{{Dir: ".", URI: "https://github.com/acme/shop.git", Commit: "abc123", Modified: vcs.No}},

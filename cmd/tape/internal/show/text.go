@@ -228,7 +228,7 @@ func signatureBranches(v *artifact.View) []branch {
 }
 
 func signatureBranch(s artifact.Signature, root digest.Digest) branch {
-	return branch{text: fmt.Sprintf("of %s by key %s  %s", partOf(root, s.Subject), cmp.Or(s.KeyHint, "unknown"), s.Digest)}
+	return branch{text: fmt.Sprintf("of %s by %s  %s", partOf(root, s.Subject), s.By(), s.Digest)}
 }
 
 func originBranches(list []artifact.ViewOrigin) []branch {
@@ -246,7 +246,7 @@ func originBranches(list []artifact.ViewOrigin) []branch {
 func promotionBranches(list []artifact.ViewPromotion) []branch {
 	var out []branch
 	for _, r := range list {
-		text := fmt.Sprintf("%s  %s to %s by key %s", r.At.Format(time.RFC3339), r.Root, r.To, cmp.Or(r.KeyHint, "unknown"))
+		text := fmt.Sprintf("%s  %s to %s by %s", r.At.Format(time.RFC3339), r.Root, r.To, r.By())
 		b := branch{text: text}
 		for _, line := range []struct{ name, value string }{
 			{"from", r.From}, {"for", r.Environment}, {"before", r.Previous.String()}, {"verified with", r.Policy.String()}, {"because", r.Reason},
@@ -267,7 +267,7 @@ func reproductionBranches(list []artifact.ViewReproduction) []branch {
 		if !r.Same {
 			how = "made again as another, " + r.Made.String()
 		}
-		text := fmt.Sprintf("%s  %s by key %s", r.At.Format(time.RFC3339), how, cmp.Or(r.KeyHint, "unknown"))
+		text := fmt.Sprintf("%s  %s by %s", r.At.Format(time.RFC3339), how, r.By())
 		of := "of commit " + r.Commit
 		if r.URI != "" {
 			of += " of " + r.URI
@@ -280,7 +280,7 @@ func reproductionBranches(list []artifact.ViewReproduction) []branch {
 func summaryBranches(v *artifact.View) []branch {
 	var out []branch
 	for _, s := range v.Summaries {
-		text := fmt.Sprintf("%s  %s %s by key %s", s.TimeVerified.Format(time.RFC3339), partOf(v.Root.Digest, s.Subject), s.VerificationResult, cmp.Or(s.KeyHint, "unknown"))
+		text := fmt.Sprintf("%s  %s %s by %s", s.TimeVerified.Format(time.RFC3339), partOf(v.Root.Digest, s.Subject), s.VerificationResult, s.By())
 		policy := s.Policy.URI
 		if sum := s.Policy.Digest["sha256"]; sum != "" {
 			policy += " sha256:" + sum

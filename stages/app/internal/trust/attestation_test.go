@@ -184,3 +184,18 @@ func collected(t *testing.T, layers [][]any) *Evidence {
 	}
 	return e
 }
+
+// FuzzAttestation reads what anybody may attach, and panics at nothing.
+func FuzzAttestation(f *testing.F) {
+	f.Add([]byte(`{"payloadType":"x","payload":"e30=","signatures":[{"sig":"AA=="}]}`), "", "", "")
+	f.Add([]byte(`null`), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", `{"SignedEntryTimestamp":"AA==","Payload":{"body":"e30=","logID":"00"}}`, `{"SignedRFC3161Timestamp":"AA=="}`)
+	f.Fuzz(func(t *testing.T, data []byte, certificate, entry, stamp string) {
+		annotations := map[string]string{annotationCertificate: certificate, annotationBundle: entry, annotationTimestamp: stamp, annotationSignature: "AA=="}
+		bundle, err := attestationBundle(data, annotations)
+		if err == nil {
+			_, _ = sign.Read(bundle)
+		}
+		_, _ = newSimple(data, nil, annotations)
+		_, _ = logEntry(entry)
+	})
+}
