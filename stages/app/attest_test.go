@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -356,5 +358,43 @@ func TestAttestKeyless(t *testing.T) {
 	}
 	if r := take("release@example.com"); r.OK || !strings.Contains(failing(r)["summary"], "signed by auditor@example.com") {
 		t.Errorf("%v", failing(r))
+	}
+}
+
+// What is promoted or verified is not therefore signed, whether the registry tells what is
+// attached or not.
+func TestListSigned(t *testing.T) {
+	for name, dst := range twoRegistries() {
+		t.Run(name, func(t *testing.T) {
+			a := newSignedApp(t, dst())
+			source := t.TempDir()
+			if err := os.WriteFile(filepath.Join(source, "a.yaml"), []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := app.Package(t.Context(), app.PackageOptions{Repository: a.host + "/team/shop", Tags: []string{"unsigned"}, Options: app.Options{
+				Environment: a.env, Sources: []app.Source{{Path: source}},
+			}}); err != nil {
+				t.Fatal(err)
+			}
+			_, signer := newKey(t)
+			trust := trustFile(t, map[string]string{"vendor": a.public}, "images: [{names: [registry.example/*], require: vendor}]")
+			if _, err := app.Attest(t.Context(), app.AttestOptions{Signer: signer, VerifyOptions: app.VerifyOptions{
+				Environment: a.env, Ref: a.host + "/team/shop:unsigned", Trust: trust,
+			}}); err != nil {
+				t.Fatal(err)
+			}
+			list, err := app.List(t.Context(), app.ListOptions{Environment: a.env, Repository: a.host + "/team/shop"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, listed := range list.Applications {
+				if listed.Signed != (listed.Tag == "v1") {
+					t.Errorf("%s: signed %v", listed.Tag, listed.Signed)
+				}
+			}
+			if len(list.Applications) != 2 {
+				t.Errorf("%+v", list.Applications)
+			}
+		})
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/images"
 )
 
 // ListOptions are what List and Tags take.
@@ -39,12 +40,13 @@ type ListedApplication struct {
 	Digest  digest.Digest `json:"digest"`
 	Created time.Time     `json:"created,omitzero"`
 	Images  int           `json:"images"`
-	// Signed: something signs the root; nothing is verified.
+	// Signed: there is a signature of the root; nothing is verified.
 	Signed bool `json:"signed"`
 }
 
 // List lists the applications of a repository. Beside the list of tags it takes a
-// request a tag, and one for what is attached to each root.
+// request a tag, one for what is attached to each root, and one more for each signature
+// where the registry does not tell what is one.
 func List(ctx context.Context, o ListOptions) (*ListResult, error) {
 	r, err := parseReference(o.Repository)
 	if err != nil {
@@ -151,10 +153,11 @@ func signedRoots(ctx context.Context, from *registry.Repository, roots map[diges
 	for i, root := range digests {
 		group.Go(func() error {
 			referrers, err := from.Referrers(ctx, root)
-			signed[i] = slices.ContainsFunc(referrers, func(d ocispec.Descriptor) bool {
-				// Some registries report the type of the config instead.
-				return d.ArtifactType == artifact.MediaTypeBundle || d.ArtifactType == ocispec.MediaTypeEmptyJSON
-			})
+			for _, referrer := range referrers {
+				if err == nil && !signed[i] {
+					signed[i], err = isSignature(ctx, from, referrer)
+				}
+			}
 			return err
 		})
 	}
@@ -163,6 +166,23 @@ func signedRoots(ctx context.Context, from *registry.Repository, roots map[diges
 		roots[root] = signed[i]
 	}
 	return err
+}
+
+// isSignature reports whether a referrer is a signature, and not a record of a promotion or
+// a summary. Only if the registry does not tell, it asks for the manifest.
+func isSignature(ctx context.Context, from *registry.Repository, referrer ocispec.Descriptor) (bool, error) {
+	if images.TellsKind(referrer) {
+		return images.KindOf(referrer.ArtifactType, referrer.Annotations) == images.Signature, nil
+	}
+	_, data, err := from.Manifest(ctx, referrer.Digest.String())
+	if errdefs.IsNotFound(err) { // it was deleted
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	var m ocispec.Manifest
+	return descriptor.Unmarshal(data, &m) == nil && slices.Contains(images.KindsOf(m), images.Signature), nil
 }
 
 // IsRepository reports whether a reference names a repository without a tag or digest,
