@@ -124,7 +124,18 @@ func (o *AttestOptions) attest(ctx context.Context, at *opened, r *AttestResult)
 	if err != nil {
 		return err
 	}
-	subjects := []subject{{"root", at.name, root}}
+	app, err := artifact.OpenRoot(ctx, at, root)
+	if err != nil && r.OK {
+		return err
+	}
+	// What is in no registry is held against the rules for what it says it was taped for.
+	name := at.name
+	if name == "" && err == nil {
+		if statements, err := app.Statements(ctx); err == nil {
+			name = artifact.Home(statements)
+		}
+	}
+	subjects := []subject{{"root", name, root}}
 	said := artifact.Summary{
 		Verifier:     artifact.SummaryVerifier{ID: artifact.VerifierID, Version: map[string]string{"tape": cmp.Or(o.Version, "devel")}},
 		TimeVerified: o.At.UTC(), Policy: *r.Policy, SLSAVersion: artifact.SummaryVersion,
@@ -136,14 +147,10 @@ func (o *AttestOptions) attest(ctx context.Context, at *opened, r *AttestResult)
 	var images int
 	if r.OK {
 		said.VerificationResult, said.VerifiedLevels = artifact.SummaryPassed, []string{artifact.LevelUnevaluated}
-		app, err := artifact.OpenRoot(ctx, at, root)
-		if err != nil {
-			return err
-		}
 		children := app.Children(artifact.RoleImage)
 		images = len(children)
 		if o.Images {
-			list, err := o.images(ctx, at, children)
+			list, err := o.images(ctx, at, name, children)
 			if err != nil {
 				return err
 			}
@@ -171,7 +178,7 @@ func (o *AttestOptions) attest(ctx context.Context, at *opened, r *AttestResult)
 
 // images are those of an application as subjects. A bundle would hide the signatures of
 // cosign before version 3 that an image has: those who look for bundles first find one.
-func (o *AttestOptions) images(ctx context.Context, at *opened, children []ocispec.Descriptor) ([]subject, error) {
+func (o *AttestOptions) images(ctx context.Context, at *opened, repository string, children []ocispec.Descriptor) ([]subject, error) {
 	var out []subject
 	for _, child := range children {
 		name, _, _ := strings.Cut(child.Annotations[artifact.AnnotationImageSource], ",")
@@ -180,7 +187,7 @@ func (o *AttestOptions) images(ctx context.Context, at *opened, children []ocisp
 		} else if hidden {
 			return nil, refused{advice.Add(fmt.Errorf("image %s has a signature of cosign before version 3 and no bundle: a summary beside it would hide that signature from cosign, Flux and Kyverno", name), advice.HideSignature)}
 		}
-		out = append(out, subject{"image " + name, at.name, ocispec.Descriptor{MediaType: child.MediaType, Digest: child.Digest, Size: child.Size}})
+		out = append(out, subject{"image " + name, repository, ocispec.Descriptor{MediaType: child.MediaType, Digest: child.Digest, Size: child.Size}})
 	}
 	return out, nil
 }

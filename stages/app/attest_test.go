@@ -112,7 +112,7 @@ func TestAttest(t *testing.T) {
 	if !made.OK || len(made.Summaries) != 2 || made.Summaries[0].Subject != a.root || made.Summaries[1].Name != "image registry.example/web:1" || made.Summaries[1].Result != "PASSED" {
 		t.Fatalf("%+v", made)
 	}
-	copied := a.host + "/copied/shop:v1"
+	copied := a.host + "/team/copied:v1"
 	if _, err := app.Copy(t.Context(), app.CopyOptions{Environment: a.env, Pairs: []app.CopyPair{{Source: a.ref, Target: copied}}}); err != nil {
 		t.Fatal(err)
 	}
@@ -210,6 +210,14 @@ func TestSummaryRefused(t *testing.T) {
 			s.Policy.Annotations = map[string]string{"authorities.vendor": otherRoot.String()}
 			a.put(t, "v1", a.signer, a.root, artifact.PredicateSummary, s)
 		}, nil, "with another policy: in it authorities.vendor was " + otherRoot.String()},
+		"where other rules are": {func(t *testing.T, a *audited, s artifact.Summary) {
+			s.ResourceURI = good.ResourceURI
+			a.put(t, "v1", a.signer, a.root, artifact.PredicateSummary, s)
+		}, nil, "/team/copied\", for which the policy has other rules than for 127.0.0.1:"},
+		"of no resource": {func(t *testing.T, a *audited, s artifact.Summary) {
+			s.ResourceURI = ""
+			a.put(t, "v1", a.signer, a.root, artifact.PredicateSummary, s)
+		}, nil, "resourceUri"},
 		"failed": {func(t *testing.T, a *audited, s artifact.Summary) {
 			s.VerificationResult = artifact.SummaryFailed
 			a.put(t, "v1", a.signer, a.root, artifact.PredicateSummary, s)
@@ -262,7 +270,9 @@ func TestSummaryRefused(t *testing.T) {
 			if _, err := app.Copy(t.Context(), app.CopyOptions{Environment: a.env, Pairs: []app.CopyPair{{Source: base.ref, Target: a.ref}}}); err != nil {
 				t.Fatal(err)
 			}
-			c.put(t, &a, good)
+			s := good
+			s.ResourceURI = strings.Replace(strings.Replace(s.ResourceURI, base.host, a.host, 1), "copied", "shop", 2)
+			c.put(t, &a, s)
 			r := a.taken(t, c.verify)
 			if r.OK || r.Summary != nil || !strings.Contains(failing(r)["summary"], c.want) {
 				t.Errorf("%v, want %q", failing(r), c.want)

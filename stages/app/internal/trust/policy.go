@@ -248,6 +248,12 @@ func repositoryOf(reference string) string {
 	return imageref.Split(reference).Name
 }
 
+// Alike reports whether the same rules are for applications in two repositories.
+func (p *Policy) Alike(a, b string) bool {
+	a, b = repositoryOf(a), repositoryOf(b)
+	return !slices.ContainsFunc(p.Applications, func(r *Rule) bool { return r.matches(a) != r.matches(b) })
+}
+
 // Check holds a subject against every rule that names it. With a finding that is not OK it
 // may not be used. The error means that it could not be found out.
 func (p *Policy) Check(ctx context.Context, s Subject) ([]Finding, error) {

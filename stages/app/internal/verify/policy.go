@@ -21,13 +21,7 @@ func (c *chain) trusted(ctx context.Context) []Link {
 	if c.o.Policy == nil {
 		return nil
 	}
-	name := c.o.Name
-	if name == "" {
-		// What is in no registry is what it says that it was taped for.
-		if statements, err := c.app.Statements(ctx); err == nil {
-			name = artifact.Home(statements)
-		}
-	}
+	name := c.repository(ctx)
 	root := trust.Subject{Application: true, Digest: c.app.Root.Digest, Evidence: c.rootEvidence}
 	if name != "" {
 		root.Names = []string{name}
@@ -58,6 +52,19 @@ func (c *chain) trusted(ctx context.Context) []Link {
 		c.warn("no rule of the trust file names this application or one of its images")
 	}
 	return links
+}
+
+// repository is the one that the root is in. What is in no registry is what it says that it
+// was taped for.
+func (c *chain) repository(ctx context.Context) string {
+	if c.o.Name != "" {
+		return c.o.Name
+	}
+	statements, err := c.app.Statements(ctx)
+	if err != nil {
+		return "" // the link of the statements says so
+	}
+	return artifact.Home(statements)
 }
 
 // judge holds a subject against the policy.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/package-url/packageurl-go"
 
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/stages/app/internal/trust"
@@ -86,7 +87,7 @@ func (c *chain) latestSummary(ctx context.Context) (latest summarized, err error
 		}
 		found := summarized{digest: desc.Digest}
 		if found.proof, err = o.By.Statement(ctx, bundle, root, artifact.PredicateSummary); err == nil {
-			err = c.readSummary(bundle, &found.Summary)
+			err = c.readSummary(ctx, bundle, &found.Summary)
 		}
 		switch {
 		case err != nil:
@@ -106,7 +107,7 @@ func (c *chain) latestSummary(ctx context.Context) (latest summarized, err error
 
 // readSummary reads a summary, whose signature was verified, and reports whether it is one
 // that is asked for.
-func (c *chain) readSummary(bundle []byte, s *artifact.Summary) error {
+func (c *chain) readSummary(ctx context.Context, bundle []byte, s *artifact.Summary) error {
 	if err := sign.Predicate(bundle, s); err != nil {
 		return err
 	}
@@ -124,6 +125,14 @@ func (c *chain) readSummary(bundle []byte, s *artifact.Summary) error {
 		if is := s.Policy.Annotations[name]; is != want.Annotations[name] {
 			return fmt.Errorf("a summary of %s with another policy: in it %s was %s and not %s", utc(s.TimeVerified), name, cmp.Or(is, "something unknown"), want.Annotations[name])
 		}
+	}
+	// The rules are those for the repository that it was verified in.
+	there, err := packageurl.FromString(s.ResourceURI)
+	if err != nil {
+		return fmt.Errorf("a summary of %s: resourceUri: %w", utc(s.TimeVerified), err)
+	}
+	if was, is := there.Qualifiers.Map()["repository_url"], c.repository(ctx); !c.o.Policy.Alike(was, is) {
+		return fmt.Errorf("a summary of %s in %q, for which the policy has other rules than for %s", utc(s.TimeVerified), was, is)
 	}
 	return nil
 }
