@@ -151,7 +151,7 @@ func githubCommand(ts *testscript.TestScript, neg bool, args []string) {
 	)
 	dir := ts.MkAbs("comments")
 	ts.Check(os.MkdirAll(dir, 0o755))
-	// keep writes what a comment says now.
+	// keep writes what a comment says now; -1 is a new one.
 	keep := func(w http.ResponseWriter, r *http.Request, id int) {
 		var comment struct{ Body string }
 		if err := json.NewDecoder(r.Body).Decode(&comment); err != nil {
@@ -160,8 +160,12 @@ func githubCommand(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		if id == len(comments) {
-			comments = append(comments, "")
+		if id == -1 {
+			comments, id = append(comments, ""), len(comments)
+		}
+		if id >= len(comments) {
+			http.NotFound(w, r)
+			return
 		}
 		comments[id] = comment.Body
 		if err := os.WriteFile(filepath.Join(dir, strconv.Itoa(id)), []byte(comment.Body), 0o644); err != nil {
@@ -181,11 +185,11 @@ func githubCommand(ts *testscript.TestScript, neg bool, args []string) {
 	})
 	mux.HandleFunc("POST /repos/acme/shop/issues/7/comments", func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusCreated)
-		keep(w, r, len(comments))
+		keep(w, r, -1)
 	})
 	mux.HandleFunc("PATCH /repos/acme/shop/issues/comments/{id}", func(w http.ResponseWriter, r *http.Request) {
 		id, err := strconv.Atoi(r.PathValue("id"))
-		if err != nil || id >= len(comments) {
+		if err != nil || id < 0 {
 			http.NotFound(w, r)
 			return
 		}

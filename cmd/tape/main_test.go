@@ -160,6 +160,8 @@ func scripts(t *testing.T, dir string) testscript.Params {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"action":   actionCommand,
 			"github":   githubCommand,
+			"gitlab":   gitlabCommand,
+			"tekton":   tektonCommand,
 			"tape":     tape.command,
 			"exit":     tape.exit,
 			"commit":   commitCommand,
