@@ -287,7 +287,9 @@ func pry(scratch string, host int) (string, error) {
 			if err != nil {
 				continue
 			}
-			if _, err := f.ReadAt(make([]byte, 1), 0); file == "mem" || err == nil {
+			// There is nothing at address 0, which is another error than the end of the file:
+			// that is what kernels before 6.16 say of a thread that has just ended.
+			if _, err := f.ReadAt(make([]byte, 1), 0); err == nil || file == "mem" && !errors.Is(err, io.EOF) {
 				worked = append(worked, name)
 			}
 		}
