@@ -170,6 +170,7 @@ release: ## make a release in bin/dist: make release VERSION=v0.1.0, or SNAPSHOT
 		$(GORELEASER) release --config $(BIN)/goreleaser.yaml --clean --skip=publish,announce $(if $(SNAPSHOT),--snapshot)
 	@cp $(BIN)/release/interpreters.json $(BIN)/dist/
 	$(if $(findstring linux/,$(PLATFORMS)),$(BIN)/release-tool image $(BIN)/dist)
+	$(BIN)/release-tool complete $(BIN)/dist $(VERSION)
 
 .PHONY: test-release
 test-release: ## make a release of HEAD in two folders, compare them, and use what they hold (its image: as root, with containerd)

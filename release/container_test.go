@@ -2,7 +2,7 @@
 
 //go:build release && containerd
 
-package main_test
+package main
 
 import (
 	"os"

@@ -3,9 +3,11 @@
 // Command release makes what a release holds beside the programs that GoReleaser builds.
 // `make release` runs it; docs/releasing.md says how the parts fit together.
 //
-//	release prepare DIR PLATFORM…   interpreters, their descriptions, completions, man pages
-//	release proxy DIR VERSION       a GOPROXY folder with the modules at HEAD
-//	release image DIST              the image, of the archives in DIST
+//	release prepare DIR PLATFORM…        interpreters, their descriptions, completions, man pages
+//	release sbom ARCHIVE DOCUMENT TIME   the SPDX document of an archive
+//	release image DIST                   the image, of the archives in DIST
+//	release complete DIST [TAG]          what is said of all files: listings, provenance, checksums
+//	release proxy DIR VERSION            a GOPROXY folder with the modules at HEAD
 package main
 
 import (
@@ -32,6 +34,12 @@ func run(ctx context.Context, args []string) error {
 	switch {
 	case command == "prepare" && len(args) >= 2:
 		return prepare(ctx, args[0], args[1:])
+	case command == "sbom" && len(args) == 3:
+		return sbom(args[0], args[1], args[2])
+	case command == "complete" && len(args) == 1:
+		return complete(ctx, args[0], "", os.Getenv("TAPE_RELEASE_KEY"))
+	case command == "complete" && len(args) == 2:
+		return complete(ctx, args[0], args[1], os.Getenv("TAPE_RELEASE_KEY"))
 	case command == "proxy" && len(args) == 2:
 		return proxy(ctx, args[0], args[1])
 	case command == "image" && len(args) == 1:

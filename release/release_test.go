@@ -2,7 +2,7 @@
 
 //go:build release
 
-package main_test
+package main
 
 import (
 	"bytes"
@@ -15,9 +15,15 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/go-digest"
+	spdx "github.com/spdx/tools-golang/spdx/v2/v2_3"
+
+	"github.com/taped-dev/tape/stages/artifact"
 )
 
 // tag is the version that the tests release.
@@ -75,32 +81,184 @@ func runTests(m *testing.M) (code int, err error) {
 
 func dist(name string) string { return filepath.Join(releases, name, "bin/dist") }
 
-// TestReproducible compares the files of two releases of one commit.
-func TestReproducible(t *testing.T) {
-	files := 0
-	entries, err := os.ReadDir(dist(one))
+// listed returns the names of the files of a release.
+func listed(t *testing.T, name string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dist(name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
 		// What GoReleaser notes of itself names its folder, and is not published.
-		if e.IsDir() || e.Name() == "config.yaml" || e.Name() == "metadata.json" || e.Name() == "artifacts.json" {
-			continue
+		if !e.IsDir() && e.Name() != "config.yaml" && e.Name() != "metadata.json" && e.Name() != "artifacts.json" {
+			names = append(names, e.Name())
 		}
-		files++
-		a, err := os.ReadFile(filepath.Join(dist(one), e.Name()))
+	}
+	return names
+}
+
+// TestReproducible compares the files of two releases of one commit.
+func TestReproducible(t *testing.T) {
+	names := listed(t, one)
+	for _, name := range names {
+		a, err := sum(filepath.Join(dist(one), name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := os.ReadFile(filepath.Join(dist(two), e.Name()))
-		if err != nil {
-			t.Error(err)
-		} else if !bytes.Equal(a, b) {
-			t.Errorf("%s differs", e.Name())
+		if b, err := sum(filepath.Join(dist(two), name)); err != nil || a != b {
+			t.Errorf("%s differs, %v", name, err)
 		}
 	}
-	if files < 1+len(platforms()) {
-		t.Errorf("%d files were compared", files)
+	if other := listed(t, two); !slices.Equal(names, other) || len(names) < 5+2*len(platforms()) {
+		t.Errorf("one has %q, the other %q", names, other)
+	}
+}
+
+// readFiles returns the files of the release, as its checksums list them.
+func readFiles(t *testing.T) []artifact.Resource {
+	t.Helper()
+	files, err := readChecksums(filepath.Join(dist(one), checksums))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// TestChecksums checks that the checksums cover all that is published, and that the
+// provenance and the SBOMs say the truth about it.
+func TestChecksums(t *testing.T) {
+	dir, files := dist(one), readFiles(t)
+	covered := map[string]bool{checksums: true}
+	for _, f := range files {
+		covered[f.Name] = true
+		if d, err := sum(filepath.Join(dir, f.Name)); err != nil || d.Encoded() != f.Digest["sha256"] {
+			t.Errorf("%s has %s, %v", f.Name, d, err)
+		}
+	}
+	for _, name := range listed(t, one) {
+		if !covered[name] {
+			t.Errorf("%s has no checksum", name)
+		}
+	}
+	data, err := os.ReadFile(filepath.Join(dir, provenance))
+	if err != nil {
+		t.Fatal(err)
+	}
+	subjects := slices.DeleteFunc(slices.Clone(files), func(f artifact.Resource) bool { return f.Name == provenance })
+	p := checkProvenance(t, data, subjects)
+	commit, err := exec.Command("git", "-C", filepath.Join(releases, one), "rev-parse", "HEAD").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := p.BuildDefinition.ResolvedDependencies[0]
+	if from.Uri != "git+https://github.com/taped-dev/tape@refs/tags/"+tag || from.Digest["gitCommit"] != strings.TrimSpace(string(commit)) || from.Annotations != nil {
+		t.Errorf("it is of %v", from)
+	}
+	archives := archivesOf(files)
+	if len(archives) != len(platforms()) {
+		t.Errorf("%d archives for %d platforms", len(archives), len(platforms()))
+	}
+	for _, a := range archives {
+		d := checkSBOM(t, filepath.Join(dir, a.Name), filepath.Join(dir, a.Name+".spdx.json"))
+		for _, needed := range []string{"github.com/taped-dev/tape", "helm.sh/helm/v3", "cuelang.org/go", "stdlib"} {
+			if !slices.ContainsFunc(d.Packages, func(p *spdx.Package) bool { return p.PackageName == needed }) {
+				t.Errorf("the SBOM of %s lacks %s", a.Name, needed)
+			}
+		}
+	}
+}
+
+// TestHomebrew has Ruby carry out the formula, with what it uses of Homebrew.
+func TestHomebrew(t *testing.T) {
+	m := newMachine(t)
+	formula, err := filepath.Abs(filepath.Join(dist(one), formulaOf))
+	if err != nil {
+		t.Fatal(err)
+	}
+	brew, err := filepath.Abs("testdata/brew.rb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.run("ruby", "-wc", formula)
+	chosen := strings.Fields(m.run("ruby", brew, formula, map[string]string{"linux": "linux", "darwin": "macos"}[runtime.GOOS], map[string]string{"amd64": "intel", "arm64": "arm"}[runtime.GOARCH]))
+	a := m.archive
+	if want := []string{url(tag, a.Name), a.SHA256}; !slices.Equal(chosen, want) {
+		t.Errorf("it takes %q, want %q", chosen, want)
+	}
+	for _, file := range []string{"bash_completion/tape", "zsh_completion/_tape", "fish_completion/tape.fish", "man1/tape-package.1"} {
+		if _, err := os.Stat(filepath.Join(m.home, "prefix", file)); err != nil {
+			t.Error(err)
+		}
+	}
+	m.tape = filepath.Join(m.home, "prefix/bin/tape")
+	m.checkVersion()
+}
+
+// TestKrew installs the plugin with krew itself, for each platform.
+func TestKrew(t *testing.T) {
+	m := newMachine(t)
+	install := exec.Command("go", "install", "sigs.k8s.io/krew/cmd/krew@v0.4.3")
+	install.Env = append(os.Environ(), "GOBIN="+m.home)
+	if out, err := install.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	krew := filepath.Join(m.home, "krew")
+	manifest, err := filepath.Abs(filepath.Join(dist(one), krewOf))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range archivesOf(readFiles(t)) {
+		root := filepath.Join(m.home, a.OS+a.Arch)
+		m.env = append(m.env, "KREW_NO_UPGRADE_CHECK=1", "KREW_ROOT="+root, "KREW_OS="+a.OS, "KREW_ARCH="+a.Arch)
+		file, err := filepath.Abs(filepath.Join(dist(one), a.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.run(krew, "install", "--manifest="+manifest, "--archive="+file)
+		if a.OS == runtime.GOOS && a.Arch == runtime.GOARCH {
+			m.tape = filepath.Join(root, "bin/kubectl-tape")
+			m.checkVersion()
+		}
+	}
+}
+
+// TestHeaders checks the programs of other systems, which do not run here: that they are
+// of their platform, and need nothing but what each such system has.
+func TestHeaders(t *testing.T) {
+	for _, a := range archivesOf(readFiles(t)) {
+		programs := 0
+		err := walk(filepath.Join(dist(one), a.Name), func(p packed) error {
+			if p.build == nil {
+				return nil
+			}
+			programs++
+			if err := checkHeaders(a.OS, a.Arch, p.data); err != nil {
+				t.Errorf("%s in %s: %v", p.name, a.Name, err)
+			}
+			return nil
+		})
+		if err != nil || programs != 2+len(interpreters) {
+			t.Errorf("%s has %d programs, %v", a.Name, programs, err)
+		}
+	}
+	// Of a system that this release is not for, tape alone is built, as `make vet-os` does.
+	for _, system := range []string{"darwin", "windows"} {
+		if strings.Contains(strings.Join(platforms(), " "), system+"/") {
+			continue
+		}
+		file := filepath.Join(t.TempDir(), "tape")
+		build := exec.Command("go", "build", "-o", file, "../cmd/tape")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+system)
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := checkHeaders(system, runtime.GOARCH, data); err != nil {
+			t.Errorf("tape for %s: %v", system, err)
+		}
 	}
 }
 
@@ -108,19 +266,20 @@ func TestReproducible(t *testing.T) {
 type machine struct {
 	*testing.T
 	home, tape string
+	archive    archive
 	env        []string
 }
 
 // newMachine unpacks the archive of this platform.
 func newMachine(t *testing.T) *machine {
 	t.Helper()
-	home := t.TempDir()
-	archives, err := filepath.Glob(filepath.Join(dist(one), fmt.Sprintf("tape_*_%s_%s.tar.gz", runtime.GOOS, runtime.GOARCH)))
-	if err != nil || len(archives) != 1 {
-		t.Fatalf("archives %q, %v", archives, err)
+	home, all := t.TempDir(), archivesOf(readFiles(t))
+	i := slices.IndexFunc(all, func(a archive) bool { return a.OS == runtime.GOOS && a.Arch == runtime.GOARCH })
+	if i < 0 {
+		t.Fatalf("none of the archives is for this platform: %v", all)
 	}
-	m := &machine{T: t, home: home, env: []string{"HOME=" + home, "PATH=/usr/bin:/bin", "COSIGN_PASSWORD="}}
-	m.run("tar", "xzf", archives[0], "--strip-components=1")
+	m := &machine{T: t, home: home, archive: all[i], env: []string{"HOME=" + home, "PATH=/usr/bin:/bin", "COSIGN_PASSWORD="}}
+	m.run("tar", "xzf", filepath.Join(dist(one), all[i].Name), "--strip-components=1")
 	m.tape = filepath.Join(home, "tape")
 	return m
 }
@@ -210,12 +369,12 @@ func TestArchive(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.run(m.tape, "package", "-p", chart, "--update", "--tag", "v1")
-	var lock struct{ Interpreters map[string]interpreter }
+	var lock struct{ Interpreters map[string]published }
 	data, err := os.ReadFile(filepath.Join(m.home, "chart.lock"))
 	if err == nil {
 		err = json.Unmarshal(data, &lock)
 	}
-	if want := published(t)["helm"]; err != nil || !reflect.DeepEqual(lock.Interpreters["helm"], want) {
+	if want := readPublished(t)["helm"]; err != nil || !reflect.DeepEqual(lock.Interpreters["helm"], want) {
 		t.Errorf("the lock has %v, %v; want %v", lock.Interpreters, err, want)
 	}
 	// Interpreters are found beside tape, by their descriptions.
@@ -288,7 +447,10 @@ func (m *machine) checkVersion() {
 	m.Helper()
 	var version struct {
 		Version, Commit, Go string
-		Interpreters        []struct{ Name, Version, Checksum, Error string }
+		Interpreters        []struct {
+			Name, Version, Error string
+			Checksum             digest.Digest
+		}
 	}
 	if err := json.Unmarshal([]byte(m.run(m.tape, "version", "-o", "json")), &version); err != nil {
 		m.Fatal(err)
@@ -300,7 +462,7 @@ func (m *machine) checkVersion() {
 	if version.Version != tag || version.Commit != strings.TrimSpace(string(commit)) || version.Go == "" {
 		m.Errorf("it says that it is %+v", version)
 	}
-	all := published(m.T)
+	all := readPublished(m.T)
 	for _, i := range version.Interpreters {
 		if i.Name == "plain" {
 			continue
@@ -316,19 +478,14 @@ func (m *machine) checkVersion() {
 	}
 }
 
-type interpreter struct {
-	Version   string
-	Checksums map[string]string
-}
-
-// published returns what is published of the interpreters.
-func published(t *testing.T) map[string]interpreter {
+// readPublished returns what is published of the interpreters.
+func readPublished(t *testing.T) map[string]published {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(dist(one), "interpreters.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all map[string]interpreter
+	var all map[string]published
 	if err := json.Unmarshal(data, &all); err != nil || len(all) != 4 {
 		t.Fatalf("%d interpreters, %v", len(all), err)
 	}
