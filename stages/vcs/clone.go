@@ -104,7 +104,7 @@ func (o *CloneOptions) clone(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // nothing is written through it
 	out := checkout{root: root, bytes: maxClone, files: maxCloneFiles}
 	return top, out.tree(ctx, tree, "")
 }
@@ -192,7 +192,7 @@ func (o *CloneOptions) fetch(ctx context.Context, storage *filesystem.Storage) (
 	if err != nil {
 		return err
 	}
-	defer response.Close()
+	defer func() { _ = response.Close() }() // it was read
 	if err := storage.SetShallow(response.Shallows); err != nil {
 		return err
 	}
