@@ -53,6 +53,10 @@ func TestReproduceExamples(t *testing.T) {
 		} else {
 			options.Sources = []app.Source{{Path: filepath.Join(dir, name)}}
 		}
+		if name == "self" {
+			options.Args = map[string]string{"version": "v0.1.0"}
+			again.Args = options.Args
+		}
 		packed, err := app.Package(t.Context(), app.PackageOptions{Options: options, Repository: repository, Tags: []string{"v1"}})
 		if err != nil {
 			t.Errorf("package %s: %v", name, err)
