@@ -169,7 +169,7 @@ release: ## make a release in bin/dist: make release VERSION=v0.1.0, or SNAPSHOT
 		GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=remote.origin.url GIT_CONFIG_VALUE_0=https://github.com/taped-dev/tape \
 		$(GORELEASER) release --config $(BIN)/goreleaser.yaml --clean --skip=publish,announce $(if $(SNAPSHOT),--snapshot)
 	@cp $(BIN)/release/interpreters.json $(BIN)/dist/
-	$(if $(findstring linux/,$(PLATFORMS)),$(BIN)/release-tool image $(BIN)/dist)
+	$(if $(findstring linux/,$(PLATFORMS)),$(BIN)/release-tool image $(BIN)/dist $(VERSION))
 	$(BIN)/release-tool complete $(BIN)/dist $(VERSION)
 
 .PHONY: test-release

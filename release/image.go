@@ -16,6 +16,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -23,9 +24,11 @@ import (
 	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	spdx "github.com/spdx/tools-golang/json"
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 
 	"github.com/taped-dev/tape/engine/content/layout"
+	"github.com/taped-dev/tape/stages/artifact"
 )
 
 const (
@@ -37,8 +40,8 @@ const (
 )
 
 // image writes the image of a release, as an OCI archive: what its archives for Linux hold,
-// for each platform.
-func image(ctx context.Context, dist string) error {
+// for each platform. A snapshot has no tag.
+func image(ctx context.Context, dist, tag string) error {
 	archives, err := filepath.Glob(filepath.Join(dist, "tape_*_linux_*.tar.gz"))
 	if err != nil {
 		return err
@@ -61,7 +64,7 @@ func image(ctx context.Context, dist string) error {
 		builds = append(builds, b)
 	}
 	name := "tape_" + version + "_image.tar"
-	if err := writeImage(ctx, filepath.Join(dist, name), "v"+version, builds); err != nil {
+	if err := writeImage(ctx, filepath.Join(dist, name), "v"+version, tag, builds); err != nil {
 		return err
 	}
 	return addChecksum(dist, name)
@@ -84,19 +87,29 @@ func addChecksum(dist, name string) error {
 // built is what was built for a platform.
 type built struct {
 	platform ocispec.Platform
-	revision string // the commit
 	created  time.Time
 	files    []file
 }
 
-// writeImage writes an index of the images of builds. The same builds make the same bytes.
-func writeImage(ctx context.Context, to, version string, builds []built) error {
+// writeImage writes an index of the images of builds, and what is attached to it: what each
+// image holds, in SPDX, and how the index was made. The same builds make the same bytes.
+func writeImage(ctx context.Context, to, version, tag string, builds []built) error {
 	b := blobs{}
 	base, err := b.layer(baseFiles())
 	if err != nil {
 		return err
 	}
 	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
+	var (
+		attached []ocispec.Descriptor
+		programs []*debug.BuildInfo
+		with     = parameters{Tag: tag}
+	)
+	attach := func(subject ocispec.Descriptor, mediaType string, data []byte) error {
+		desc, err := b.attach(subject, mediaType, data)
+		attached = append(attached, desc)
+		return err
+	}
 	for _, build := range builds {
 		index.Annotations = build.annotations(version)
 		desc, err := b.image(build, index.Annotations, base)
@@ -104,6 +117,19 @@ func writeImage(ctx context.Context, to, version string, builds []built) error {
 			return err
 		}
 		index.Manifests = append(index.Manifests, desc)
+		document, err := build.sbom(desc)
+		if err == nil {
+			err = attach(desc, "application/spdx+json", document)
+		}
+		if err != nil {
+			return fmt.Errorf("SBOM of the image for %s: %w", build.platform.Architecture, err)
+		}
+		with.Platforms = append(with.Platforms, build.platform.OS+"/"+build.platform.Architecture)
+		for _, f := range build.files {
+			if f.build != nil {
+				programs = append(programs, f.build)
+			}
+		}
 	}
 	root, err := b.addJSON(ocispec.MediaTypeImageIndex, index)
 	if err != nil {
@@ -113,8 +139,15 @@ func writeImage(ctx context.Context, to, version string, builds []built) error {
 		ocispec.AnnotationRefName:  version,
 		"io.containerd.image.name": imageRepository + ":" + version,
 	}
+	statement, err := provenanceOf(with, programs, []artifact.Resource{{Name: imageRepository, Digest: artifact.DigestSet(root.Digest)}})
+	if err == nil {
+		err = attach(root, "application/vnd.in-toto+json", statement)
+	}
+	if err != nil {
+		return fmt.Errorf("provenance of the image: %w", err)
+	}
 	data, err := json.Marshal(ocispec.Index{
-		Versioned: index.Versioned, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{root},
+		Versioned: index.Versioned, MediaType: ocispec.MediaTypeImageIndex, Manifests: append([]ocispec.Descriptor{root}, attached...),
 	})
 	if err != nil {
 		return err
@@ -127,16 +160,61 @@ func writeImage(ctx context.Context, to, version string, builds []built) error {
 }
 
 func (b built) annotations(version string) map[string]string {
-	return map[string]string{
+	annotations := map[string]string{
 		ocispec.AnnotationTitle:       "tape",
 		ocispec.AnnotationDescription: "Pack a Kubernetes application into one OCI artifact",
 		ocispec.AnnotationURL:         "https://github.com/taped-dev/tape",
 		ocispec.AnnotationSource:      "https://github.com/taped-dev/tape",
 		ocispec.AnnotationLicenses:    "Apache-2.0",
 		ocispec.AnnotationVersion:     version,
-		ocispec.AnnotationRevision:    b.revision,
 		ocispec.AnnotationCreated:     b.created.Format(time.RFC3339),
 	}
+	for _, f := range b.files {
+		if f.build == nil {
+			continue
+		}
+		for _, s := range f.build.Settings {
+			if s.Key == "vcs.revision" { // the same for all, as provenanceOf checks
+				annotations[ocispec.AnnotationRevision] = s.Value
+			}
+		}
+	}
+	return annotations
+}
+
+// sbom describes the files of an image.
+func (b built) sbom(image ocispec.Descriptor) ([]byte, error) {
+	d := newDocument(imageRepository, image.Digest, b.created)
+	d.archive.PackageFileName, d.archive.PrimaryPackagePurpose = "", "CONTAINER"
+	for _, f := range append(baseFiles(), b.files...) {
+		if f.Typeflag != tar.TypeReg {
+			continue
+		}
+		if err := d.add(packed{f.Name, f.data, f.build}); err != nil {
+			return nil, err
+		}
+	}
+	document, err := d.finish()
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	err = spdx.Write(document, &out)
+	return out.Bytes(), err
+}
+
+// attach adds an artifact that is about a manifest, and returns what refers to it.
+func (b blobs) attach(subject ocispec.Descriptor, mediaType string, data []byte) (ocispec.Descriptor, error) {
+	desc, err := b.addJSON(ocispec.MediaTypeImageManifest, ocispec.Manifest{
+		Versioned:    specs.Versioned{SchemaVersion: 2},
+		MediaType:    ocispec.MediaTypeImageManifest,
+		ArtifactType: mediaType,
+		Config:       b.add(ocispec.MediaTypeEmptyJSON, []byte("{}")),
+		Layers:       []ocispec.Descriptor{b.add(mediaType, data)},
+		Subject:      &ocispec.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size},
+	})
+	desc.ArtifactType = mediaType
+	return desc, err
 }
 
 // image adds the image of a build, and returns what an index says of it.
@@ -179,7 +257,8 @@ func (b blobs) image(build built, annotations map[string]string, base layer) (oc
 // file is what a layer has at a path.
 type file struct {
 	tar.Header
-	data []byte
+	data  []byte
+	build *debug.BuildInfo // of a Go program, else nil
 }
 
 // baseFiles are folders that can be written to, who writes there, and the certificate
@@ -190,7 +269,7 @@ func baseFiles() []file {
 		return file{Header: tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: mode, Uid: owner, Gid: owner, ModTime: time.Unix(0, 0)}}
 	}
 	text := func(name, data string) file {
-		return file{tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, ModTime: time.Unix(0, 0)}, []byte(data)}
+		return file{tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, ModTime: time.Unix(0, 0)}, []byte(data), nil}
 	}
 	var certificates strings.Builder
 	for root := range bundle.Roots() {
@@ -225,10 +304,7 @@ func readArchive(archive string) (built, error) {
 	if err != nil {
 		return built{}, err
 	}
-	var (
-		b    built
-		tape []byte
-	)
+	var b built
 	for r := tar.NewReader(gz); ; {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -253,18 +329,14 @@ func readArchive(archive string) (built, error) {
 		if err != nil {
 			return built{}, err
 		}
-		if name == "tape" {
-			tape, b.created = data, h.ModTime.UTC()
+		added := file{tar.Header{Typeflag: tar.TypeReg, Name: to, Mode: h.Mode & 0o755, ModTime: h.ModTime}, data, nil}
+		// What is not a Go program has no such information.
+		if info, err := buildinfo.Read(bytes.NewReader(data)); err == nil {
+			added.build = info
 		}
-		b.files = append(b.files, file{tar.Header{Typeflag: tar.TypeReg, Name: to, Mode: h.Mode & 0o755, ModTime: h.ModTime}, data})
-	}
-	info, err := buildinfo.Read(bytes.NewReader(tape))
-	if err != nil {
-		return built{}, fmt.Errorf("read the commit that tape was built of: %w", err)
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			b.revision = s.Value
+		b.files = append(b.files, added)
+		if name == "tape" {
+			b.created = h.ModTime.UTC()
 		}
 	}
 	for _, dir := range []string{"usr/", "usr/bin/", "usr/share/", "usr/share/doc/", "usr/share/doc/tape/"} {

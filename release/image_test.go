@@ -13,6 +13,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime/debug"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,20 +34,21 @@ import (
 // TestImage writes an image twice, pushes it with tape, and reads it with another library.
 func TestImage(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	program := &debug.BuildInfo{GoVersion: "go1.26.0", Main: debug.Module{Path: "example.com/tape"}, Settings: []debug.BuildSetting{{Key: "vcs.revision", Value: "abc"}}}
 	var builds []built
 	for _, arch := range []string{"amd64", "arm64"} {
 		builds = append(builds, built{
-			platform: ocispec.Platform{OS: "linux", Architecture: arch}, revision: "abc", created: at,
+			platform: ocispec.Platform{OS: "linux", Architecture: arch}, created: at,
 			files: []file{
 				{Header: tar.Header{Typeflag: tar.TypeDir, Name: "usr/", Mode: 0o755, ModTime: at}},
-				{tar.Header{Typeflag: tar.TypeReg, Name: "usr/tape", Mode: 0o755, ModTime: at}, []byte(arch)},
+				{tar.Header{Typeflag: tar.TypeReg, Name: "usr/tape", Mode: 0o755, ModTime: at}, []byte(arch), program},
 			},
 		})
 	}
 	file, again := filepath.Join(t.TempDir(), "tape.tar"), filepath.Join(t.TempDir(), "other.tar")
 	var data [2][]byte
 	for i, to := range []string{file, again} {
-		err := writeImage(t.Context(), to, "v1", builds)
+		err := writeImage(t.Context(), to, "v1", "v1", builds)
 		if err == nil {
 			data[i], err = os.ReadFile(to)
 		}
@@ -84,7 +87,9 @@ func TestImage(t *testing.T) {
 	if err != nil || len(list.Manifests) != 2 {
 		t.Fatalf("%+v, %v", list, err)
 	}
+	checkAttached(t, ref.Context().Digest(digestOf(t, index)), "application/vnd.in-toto+json", `@refs/tags/v1","digest":{"gitCommit":"abc"}`)
 	for i, m := range list.Manifests {
+		checkAttached(t, ref.Context().Digest(m.Digest.String()), "application/spdx+json", "./usr/tape")
 		image, err := index.Image(m.Digest)
 		if err != nil {
 			t.Fatal(err)
@@ -100,6 +105,47 @@ func TestImage(t *testing.T) {
 			t.Errorf("it runs %q as %q", config.Config.Entrypoint, config.Config.User)
 		}
 		checkFiles(t, image, m.Platform.Architecture)
+	}
+}
+
+func digestOf(t *testing.T, index v1.ImageIndex) string {
+	t.Helper()
+	d, err := index.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.String()
+}
+
+// checkAttached checks that one artifact of a type is attached to a manifest, and has a text.
+func checkAttached(t *testing.T, subject name.Digest, artifactType, text string) {
+	t.Helper()
+	referrers, err := remote.Referrers(subject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := referrers.IndexManifest()
+	if err != nil || len(list.Manifests) != 1 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	attached, err := remote.Image(subject.Context().Digest(list.Manifests[0].Digest.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := attached.Layers()
+	if err != nil || len(layers) != 1 {
+		t.Fatalf("%d layers, %v", len(layers), err)
+	}
+	if got, err := layers[0].MediaType(); err != nil || string(got) != artifactType {
+		t.Errorf("%s has %q attached, %v; want %s", subject, got, err, artifactType)
+	}
+	r, err := layers[0].Compressed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if data, err := io.ReadAll(r); err != nil || !strings.Contains(string(data), text) {
+		t.Errorf("%s of %s lacks %q: %v\n%s", artifactType, subject, text, err, data)
 	}
 }
 

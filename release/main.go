@@ -5,7 +5,7 @@
 //
 //	release prepare DIR PLATFORM…        interpreters, their descriptions, completions, man pages
 //	release sbom ARCHIVE DOCUMENT TIME   the SPDX document of an archive
-//	release image DIST                   the image, of the archives in DIST
+//	release image DIST [TAG]             the image, of the archives in DIST
 //	release complete DIST [TAG]          what is said of all files: listings, provenance, checksums
 //	release proxy DIR VERSION            a GOPROXY folder with the modules at HEAD
 package main
@@ -43,7 +43,9 @@ func run(ctx context.Context, args []string) error {
 	case command == "proxy" && len(args) == 2:
 		return proxy(ctx, args[0], args[1])
 	case command == "image" && len(args) == 1:
-		return image(ctx, args[0])
+		return image(ctx, args[0], "")
+	case command == "image" && len(args) == 2:
+		return image(ctx, args[0], args[1])
 	}
 	return fmt.Errorf("%q with %d arguments: see the comment of this program", command, len(args))
 }

@@ -409,7 +409,10 @@ func TestSelf(t *testing.T) {
 	root := host + "/self/tape-deployment:" + tag
 	m.run(m.tape, "verify", root, "--key", "self.pub")
 	var published struct {
-		Images []struct{ Name, Digest string }
+		Images []struct {
+			Name, Digest string
+			Related      []struct{ Kind string }
+		}
 	}
 	if err := json.Unmarshal([]byte(m.run(m.tape, "view", root, "-o", "json")), &published); err != nil {
 		t.Fatal(err)
@@ -418,6 +421,9 @@ func TestSelf(t *testing.T) {
 	for _, i := range published.Images {
 		if i.Name == "ghcr.io/taped-dev/tape:"+tag {
 			pinned = i.Digest
+			if len(i.Related) != 1+strings.Count(strings.Join(platforms(), " "), "linux/") { // provenance, and an SBOM each
+				t.Errorf("with the image came %v", i.Related)
+			}
 		}
 	}
 	if manifests := m.run(m.tape, "view", root, "--manifests"); pinned == "" || strings.Count(manifests, "@"+pinned) != 2 {
