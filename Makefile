@@ -164,10 +164,11 @@ release: ## make a release in bin/dist: make release VERSION=v0.1.0, or SNAPSHOT
 		{ echo "usage: make release VERSION=TAG, where TAG is a tag of HEAD; or make release SNAPSHOT=1" >&2; exit 2; }
 	@mkdir -p $(BIN)
 	@sed 's|\(targets:\) .*|\1 [$(subst $(space),$(comma) ,$(subst /,_,$(PLATFORMS)))]|' .goreleaser.yaml >$(BIN)/goreleaser.yaml
+	@# Compiling for six platforms takes a slow machine longer than the hour that GoReleaser gives.
 	@# A clone of a folder has that folder as its remote, and a new repository has none.
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) GORELEASER_CURRENT_TAG=$(VERSION) \
 		GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=remote.origin.url GIT_CONFIG_VALUE_0=https://github.com/taped-dev/tape \
-		$(GORELEASER) release --config $(BIN)/goreleaser.yaml --clean --skip=publish,announce $(if $(SNAPSHOT),--snapshot)
+		$(GORELEASER) release --config $(BIN)/goreleaser.yaml --clean --timeout 3h --skip=publish,announce $(if $(SNAPSHOT),--snapshot)
 	@cp $(BIN)/release/interpreters.json $(BIN)/dist/
 	$(if $(findstring linux/,$(PLATFORMS)),$(BIN)/release-tool image $(BIN)/dist $(VERSION))
 	$(BIN)/release-tool complete $(BIN)/dist $(VERSION)
