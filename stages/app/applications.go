@@ -16,33 +16,33 @@ import (
 	"github.com/taped-dev/tape/engine"
 )
 
-// Found is what a folder of many applications holds. Paths are slash-separated and
-// relative to it.
+// Found is the content of a folder of many applications. Paths are slash-separated and relative
+// to the folder.
 type Found struct {
-	// Pipelines are folders with a pipeline of their own, sorted.
+	// Pipelines are the folders with a pipeline of their own, sorted.
 	Pipelines []string
-	// Sources are what else renders as it is, sorted by path.
+	// Sources are the other folders and files that can be rendered as they are, sorted by path.
 	Sources []Source
-	// Left is what is not an application by itself, and why.
+	// Left lists what is not an application by itself, with the reasons.
 	Left []Left
 }
 
-// Left is what is left out, for a reason.
+// Left is something that is left out, with the reason.
 type Left struct {
 	Reason string
 	Paths  []string // sorted
 }
 
-// FindOptions are what Find takes.
+// FindOptions are the options of Find.
 type FindOptions struct {
 	Environment
-	// Dir is looked at.
+	// Dir is the folder to search.
 	Dir string
 }
 
-// Find finds the applications in a folder, each of which is packaged by itself:
-// pipelines, charts, overlays and folders of manifests. Everything else that
-// holds manifests is in Left.
+// Find finds the applications in a folder, each of which is packaged by itself: pipelines,
+// charts, overlays and folders of manifests. Everything else that contains manifests is in
+// Left.
 func Find(ctx context.Context, o FindOptions) (*Found, error) {
 	var err error
 	if o.Store, err = o.kept(ctx); err != nil {
@@ -116,7 +116,8 @@ func hasPipeline(dir string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// pipelines are the folders that have one, sorted. None is looked for in another.
+// pipelines returns the folders that have a pipeline, sorted. Folders inside of such a folder
+// are not searched.
 func (f *finder) pipelines(ctx context.Context) ([]string, error) {
 	var out []string
 	err := filepath.WalkDir(f.dir, func(at string, d fs.DirEntry, err error) error {

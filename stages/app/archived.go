@@ -39,12 +39,12 @@ import (
 // This is of applications alone: archives and layouts of images are anybody's, as is
 // a layout in a folder, which several programs may write to.
 
-// refused is what is in an archive that is not what was saved.
+// refused is the error of an archive that is not what was saved.
 type refused struct{ error }
 
 func (r refused) Unwrap() []error { return []error{r.error, engine.ErrPolicy} }
 
-// refusal makes a refusal of an error that says that an archive is damaged or changed.
+// refusal turns an error that reports a damaged or changed archive into a refusal.
 func refusal(err error) error {
 	if errdefs.IsDataLoss(err) {
 		return refused{err}
@@ -52,7 +52,7 @@ func refusal(err error) error {
 	return err
 }
 
-// isArchive reports whether what was opened is one file.
+// isArchive reports whether a single file was opened.
 func (o *opened) isArchive() bool {
 	if o.layout == nil {
 		return false
@@ -61,8 +61,8 @@ func (o *opened) isArchive() bool {
 	return ok
 }
 
-// find finds the manifest that the reference names. In an archive without a tag that
-// is its application, whatever else it lists.
+// find returns the manifest that the reference names. In an archive without a tag this is its
+// application, whatever else it lists.
 func (o *opened) find(ctx context.Context) (ocispec.Descriptor, error) {
 	if !o.isArchive() {
 		return o.Resolve(ctx, o.version)
@@ -77,13 +77,13 @@ func (o *opened) find(ctx context.Context) (ocispec.Descriptor, error) {
 	}
 	desc, err := o.Resolve(ctx, version)
 	if err != nil && len(roots) > 0 {
-		// It may be that what was asked for was there, and was changed.
+		// The wanted manifest may have been there and been changed.
 		err = cmp.Or(o.checkArchive(ctx, roots[0], false), err)
 	}
 	return desc, refusal(err)
 }
 
-// roots are the applications that the layout lists, each once.
+// roots returns the applications that the layout lists, each once.
 func (o *opened) roots(ctx context.Context) ([]ocispec.Descriptor, error) {
 	var out []ocispec.Descriptor
 	seen := map[digest.Digest]bool{}
@@ -103,8 +103,8 @@ func (o *opened) roots(ctx context.Context) ([]ocispec.Descriptor, error) {
 	return out, nil
 }
 
-// isRoot reports whether a manifest is the root of an application, of any format but
-// the original's. What is not there, or is damaged, is not.
+// isRoot reports whether a manifest is the root of an application, of any format but the
+// original one. It is not if it is missing or damaged.
 func (o *opened) isRoot(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	if !images.IsIndexType(desc.MediaType) || desc.Size < 0 || desc.Size > registry.MaxManifest {
 		return false, nil
@@ -122,9 +122,9 @@ func (o *opened) isRoot(ctx context.Context, desc ocispec.Descriptor) (bool, err
 	return descriptor.Unmarshal(data, &index) == nil && index.Annotations[artifact.AnnotationFormat] != "", nil
 }
 
-// checkArchive reports how an archive differs from what Save writes for the
-// application that it lists, or that was found in it; nothing where there is none.
-// exact looks at every byte that no digest covers.
+// checkArchive returns an error if an archive differs from what Save writes for the application
+// that it lists, or that was found in it; it does nothing without an application. exact also
+// checks every byte that no digest covers.
 func (o *opened) checkArchive(ctx context.Context, found ocispec.Descriptor, exact bool) error {
 	if !o.isArchive() {
 		return nil
@@ -162,9 +162,8 @@ func (o *opened) checkArchive(ctx context.Context, found ocispec.Descriptor, exa
 	return nil
 }
 
-// checkedOnce returns what refuses to take images from the archive of an application
-// that is not what was saved: the names in it are believed there, too. Each file is
-// looked at once.
+// checkedOnce returns a function that refuses images from an archive of an application that is
+// not what was saved, because the names in it are trusted as well. Each file is checked once.
 func checkedOnce() func(context.Context, local.Place) error {
 	var (
 		mu      sync.Mutex
@@ -185,8 +184,8 @@ func checkedOnce() func(context.Context, local.Place) error {
 	}
 }
 
-// checkTaken checks the archive of an application; what is not readable as one, who
-// takes an image from it says.
+// checkTaken checks the archive of an application. If it is not readable as one, the reader of
+// the image reports that.
 func checkTaken(ctx context.Context, ref string) (err error) {
 	l, _, err := layout.OpenReference(ctx, ref)
 	if err != nil {
@@ -202,7 +201,7 @@ func checkTaken(ctx context.Context, ref string) (err error) {
 		err = o.checkArchive(ctx, roots[0], false)
 	}
 	if err != nil && context.Cause(ctx) == nil {
-		// Whatever it is that is not there: it is no image that a registry lacks.
+		// Whatever is missing, it is not an image that a registry lacks.
 		err = refused{fmt.Errorf("%s: %v", ref, err)} //nolint:errorlint // as said above
 	}
 	return err
@@ -267,12 +266,11 @@ func (o *opened) asSaved(ctx context.Context, app *artifact.Application, exact b
 	return nil
 }
 
-// maxTags bounds the tags and the platforms that an archive says it was saved with.
+// maxTags bounds the tags and the platforms of an archive.
 const maxTags = 1000
 
-// saveAgain is what Save would write for the application, with the index.json of it.
-// The tags and platforms that it was saved with are the only thing that is taken from
-// the archive's own.
+// saveAgain returns what Save would write for the application, with its index.json. Only the
+// tags and platforms are taken from the archive's own index.
 func (o *opened) saveAgain(ctx context.Context, app *artifact.Application) (*saving, []byte, error) {
 	var tags []string
 	platforms := []string{""}
@@ -322,7 +320,7 @@ func (o *opened) saveAgain(ctx context.Context, app *artifact.Application) (*sav
 	return saved, index, nil
 }
 
-// sameIndex reports how an index.json differs from the one that it should be.
+// sameIndex returns an error that describes how an index.json differs from the expected one.
 func sameIndex(found, want []byte) error {
 	if bytes.Equal(found, want) {
 		return nil
@@ -367,7 +365,7 @@ func sameIndex(found, want []byte) error {
 	return errors.New("its index.json is written otherwise: it is not what was saved")
 }
 
-// called is a manifest with the name that an index.json has for it.
+// called describes a manifest and the name that an index.json gives it.
 func called(desc ocispec.Descriptor) string {
 	for _, key := range []string{images.AnnotationImageName, ocispec.AnnotationRefName} {
 		if name := desc.Annotations[key]; name != "" {
@@ -377,8 +375,7 @@ func called(desc ocispec.Descriptor) string {
 	return desc.Digest.String()
 }
 
-// readSignatures reads all of what is attached to root and content, which is verified
-// on the way.
+// readSignatures reads everything that is attached to root and content, which verifies it.
 func (o *opened) readSignatures(ctx context.Context, list []ocispec.Descriptor) error {
 	var tree transfer.Tree
 	if err := tree.Add(ctx, o.layout, nil, list...); err != nil {

@@ -24,26 +24,26 @@ import (
 	"github.com/taped-dev/tape/stages/sign"
 )
 
-// AttestOptions are what Attest takes.
+// AttestOptions are the options of Attest.
 type AttestOptions struct {
-	// VerifyOptions say what is verified. Trust is needed: a summary says with which policy
-	// it was.
+	// VerifyOptions select what is verified. Trust is required, because a summary names the
+	// policy.
 	VerifyOptions
-	// Signer signs the summaries. It must not be who signed the application.
+	// Signer signs the summaries. It must not be the signer of the application.
 	Signer Signer
-	// Images also makes a summary for each image, if the application is verified.
+	// Images also makes a summary for each image if the verification passes.
 	Images bool
-	// To is a repository for the summaries; "" attaches them where the application is.
+	// To is a repository for the summaries; "" attaches them beside the application.
 	To string
-	// Force also attaches a summary to an image that has only a signature of cosign before
-	// version 3, which cosign and others do not find beside a bundle.
+	// Force also attaches a summary to an image whose only signature is by cosign before version
+	// 3, although cosign and others do not find such a signature beside a bundle.
 	Force bool
-	// At is when it was verified; zero is now. Version is tape's.
+	// At is the time of the verification; zero is now. Version is tape's.
 	At      time.Time
 	Version string
 }
 
-// AttestResult says what was verified, and what was signed about that.
+// AttestResult is the result of the verification, and the summaries of it.
 type AttestResult struct {
 	VerifyResult
 	Summaries []Attested `json:"summaries,omitempty"`
@@ -59,9 +59,9 @@ type Attested struct {
 	Digest digest.Digest `json:"digest"`
 }
 
-// Attest verifies an application, and signs summaries of that for those who accept them
-// instead of verifying again: one for the root, whether it is verified or not, and, if it is
-// and is asked for, one for each image.
+// Attest verifies an application, and signs summaries of that for readers that accept them
+// instead of verifying again: one for the root, whether the verification passes or not, and, if
+// it passes and this is requested, one for each image.
 func Attest(ctx context.Context, o AttestOptions) (result *AttestResult, err error) {
 	switch {
 	case o.Signer == nil:
@@ -128,7 +128,8 @@ func (o *AttestOptions) attest(ctx context.Context, at *opened, r *AttestResult)
 	if err != nil && r.OK {
 		return err
 	}
-	// What is in no registry is held against the rules for what it says it was taped for.
+	// An application outside of a registry is judged by the rules for the repository that it was
+	// packed for.
 	name := at.name
 	if name == "" && err == nil {
 		if statements, err := app.Statements(ctx); err == nil {
@@ -176,8 +177,8 @@ func (o *AttestOptions) attest(ctx context.Context, at *opened, r *AttestResult)
 	return nil
 }
 
-// images are those of an application as subjects. A bundle would hide the signatures of
-// cosign before version 3 that an image has: those who look for bundles first find one.
+// images returns the images of an application as subjects. A bundle hides signatures of cosign
+// before version 3, because readers that look for bundles first find one.
 func (o *AttestOptions) images(ctx context.Context, at *opened, repository string, children []ocispec.Descriptor) ([]subject, error) {
 	var out []subject
 	for _, child := range children {
@@ -215,7 +216,8 @@ func (o *AttestOptions) hides(ctx context.Context, at *opened, image digest.Dige
 	return true, nil
 }
 
-// packageURL names a manifest in a repository; "" is none.
+// packageURL returns the package URL of a manifest in a repository; "" if there is no
+// repository.
 func packageURL(repository string, manifest digest.Digest) string {
 	qualifiers := map[string]string{}
 	if repository != "" {

@@ -19,23 +19,23 @@ import (
 	"github.com/taped-dev/tape/stages/sign"
 )
 
-// CacheSettings say where results are shared with other machines, and whose are used.
+// CacheSettings configure where results are shared with other machines, and whose are trusted.
 type CacheSettings struct {
 	// Repository of a registry, without tag.
 	Repository string
-	// Signer signs what is put, and is trusted; nil signs nothing.
+	// Signer signs entries, and is trusted; nil signs nothing.
 	Signer *Key
-	// Trust are files of public keys, of which one must have signed what is used. With
-	// neither a key here nor a Signer, whatever is in the repository is used.
+	// Trust are files of public keys, one of which must have signed an entry. Without a key here
+	// and without a Signer, all entries in the repository are used.
 	Trust []string
-	// Keep is how long a result is used after it was put; 0 is [remote.DefaultKeep].
+	// Keep is how long a result is used after it was written; 0 is [remote.DefaultKeep].
 	Keep time.Duration
-	// ReadOnly puts nothing.
+	// ReadOnly writes nothing.
 	ReadOnly bool
 }
 
-// OpenCache returns the cache in a repository, which is not asked yet. It is for one run,
-// and may serve several verbs of it at once.
+// OpenCache returns the cache in a repository. It sends no request. The cache serves one run,
+// and may be used by several verbs of it at once.
 func (e *Environment) OpenCache(s CacheSettings) (*remote.Cache, error) {
 	repo, err := e.Registry.Repository(s.Repository)
 	if err != nil {
@@ -73,7 +73,7 @@ func ParsePercent(text string) (float64, error) {
 	return percent, nil
 }
 
-// results sets what a run keeps results in, and which of them it makes again.
+// results sets where a run keeps results, and which of them it makes again.
 func (o *Options) results(run *engine.Options) {
 	if o.Store == nil {
 		return
@@ -87,7 +87,7 @@ func (o *Options) results(run *engine.Options) {
 	}
 }
 
-// audited adds to the error of an audit where the entry is, and what to do about it.
+// audited adds the location of the entry, and advice, to the error of an audit.
 func (o *Options) audited(err error) error {
 	found, ok := errors.AsType[*engine.AuditError](err)
 	switch {

@@ -26,43 +26,42 @@ import (
 	"github.com/taped-dev/tape/stages/resolve"
 )
 
-// BundleOptions are what FixupBundle and PushBundle take.
+// BundleOptions are the options of FixupBundle and PushBundle.
 type BundleOptions struct {
 	Environment
 	// Bundle is a CNAB bundle.json.
 	Bundle []byte
 	// Target is REPOSITORY[:TAG].
 	Target string
-	// From says where images are that are in no registry, by reference or pattern.
+	// From gives the places of images that are not in a registry, by reference or pattern.
 	From map[string]local.Place
-	// AutoUpdate takes what is behind a name now where the bundle says that it is
-	// something else. What it does not say is filled in at any rate.
+	// AutoUpdate replaces digests in the bundle if a name now leads to another one. Missing
+	// digests are always filled in.
 	AutoUpdate bool
-	// NoFallbacks fails where a registry refuses the media types of a bundle,
-	// instead of pushing it with older ones.
+	// NoFallbacks fails if a registry refuses the media types of a bundle, instead of pushing it
+	// with older ones.
 	NoFallbacks bool
 }
 
-// PullBundleOptions are what PullBundle takes.
+// PullBundleOptions are the options of PullBundle.
 type PullBundleOptions struct {
 	Environment
 	// Ref is REPOSITORY:TAG or REPOSITORY@DIGEST.
 	Ref string
 }
 
-// BundleResult is a bundle in a registry, or one whose images are.
+// BundleResult is a bundle whose images are in a registry.
 type BundleResult struct {
-	// Ref and Digest are those of the index; "" where none was pushed.
+	// Ref and Digest are those of the index; "" if none was pushed.
 	Ref    string        `json:"ref,omitempty"`
 	Digest digest.Digest `json:"digest,omitempty"`
 	Images []BundleImage `json:"images"`
 	// Bundle is the bundle.json: fixed up, or as it was pulled.
 	Bundle json.RawMessage `json:"bundle"`
-	// Relocation is from the name that the bundle has for an image to the one that
-	// it has in the repository.
+	// Relocation maps the names of images in the bundle to those in the repository.
 	Relocation map[string]string `json:"relocationMap"`
 	Moved      *transfer.Moved   `json:"moved,omitempty"`
-	// MovedTags are those that led to something else before; nil where none is set.
+	// MovedTags are the tags that led to something else before; nil if none was set.
 	MovedTags []transfer.MovedTag `json:"moved_tags,omitzero"`
 	Warnings  []string            `json:"warnings,omitempty"`
 }
@@ -75,19 +74,19 @@ type BundleImage struct {
 	Digest digest.Digest `json:"digest"`
 }
 
-// FixupBundle copies all images of a bundle into one repository and writes into the
-// bundle what they are: digest, size, media type.
+// FixupBundle copies all images of a bundle into one repository, and adds their digest, size
+// and media type to the bundle.
 func FixupBundle(ctx context.Context, o BundleOptions) (*BundleResult, error) {
 	return o.run(ctx, "fixup", func(context.Context, *bundling) error { return nil })
 }
 
-// PushBundle is FixupBundle, and then pushes the index that cnab-to-oci writes: the
-// bundle, and all of its images by digest. It is tagged when all of it is there.
+// PushBundle is FixupBundle, and then pushes the index that cnab-to-oci writes: the bundle, and
+// all its images by digest. It is tagged when everything is there.
 func PushBundle(ctx context.Context, o BundleOptions) (*BundleResult, error) {
 	return o.run(ctx, "push", func(ctx context.Context, b *bundling) error { return b.push(ctx, o.NoFallbacks) })
 }
 
-// bundling is a bundle on its way into a repository.
+// bundling is the copying of a bundle into a repository.
 type bundling struct {
 	*cnab.Bundle
 	origins    images.Origins
@@ -133,8 +132,8 @@ func (o *BundleOptions) run(ctx context.Context, verb string, then func(context.
 	return b.result, nil
 }
 
-// fixup finds out what all images are before it copies one: a bundle that cannot be
-// fixed up moves nothing.
+// fixup resolves all images before it copies one, so that a bundle that cannot be fixed up
+// copies nothing.
 func (b *bundling) fixup(ctx context.Context, replace bool, to transfer.Target, options transfer.Options) (err error) {
 	sources := make([]bundleSource, len(b.Images))
 	found := make([]ocispec.Descriptor, len(b.Images))
@@ -172,13 +171,13 @@ func (b *bundling) fixup(ctx context.Context, replace bool, to transfer.Target, 
 	return err
 }
 
-// bundleSource is what an image is taken from. Those of one name are one.
+// bundleSource is the source of an image. Images of one name share it.
 type bundleSource struct {
 	images.Origin
 	name string
 }
 
-// resolve finds an image; one without tag and digest is latest.
+// resolve finds an image; the tag latest is used if it has neither tag nor digest.
 func (b *bundling) resolve(ctx context.Context, ref string) (bundleSource, ocispec.Descriptor, error) {
 	named, err := imageref.Parse(ref)
 	if err != nil {
@@ -218,7 +217,7 @@ func (b *bundling) copy(ctx context.Context, sources []bundleSource, found []oci
 	return err
 }
 
-// push pushes the index, in the first dialect that the registry takes.
+// push pushes the index, in the first dialect that the registry accepts.
 func (b *bundling) push(ctx context.Context, noFallbacks bool) error {
 	for i, dialect := range cnab.Dialects() {
 		docs, err := b.Documents(dialect)
@@ -263,8 +262,8 @@ func (b *bundling) documents(ctx context.Context, docs cnab.Documents) error {
 	return b.copier.Tag(ctx, from, from.Root, b.tag)
 }
 
-// PullBundle reads a bundle that tape or cnab-to-oci pushed: its bundle.json byte for
-// byte, and where its images are.
+// PullBundle reads a bundle that tape or cnab-to-oci pushed: its bundle.json byte for byte, and
+// the names of its images.
 func PullBundle(ctx context.Context, o PullBundleOptions) (*BundleResult, error) {
 	result, err := pullBundle(ctx, o.Registry, o.Ref)
 	if err != nil {

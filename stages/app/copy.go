@@ -28,49 +28,46 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// CopyOptions are what Copy takes.
+// CopyOptions are the options of Copy.
 type CopyOptions struct {
 	Environment
-	// Pairs are copied side by side.
+	// Pairs are copied concurrently.
 	Pairs []CopyPair
-	// Check walks what the targets have instead of trusting that what is there
-	// has all below it.
+	// Check walks what the targets have, instead of trusting that existing content is complete.
 	Check bool
-	// Immutable refuses to move a tag, before anything is copied.
+	// Immutable refuses to move a tag before anything is copied.
 	Immutable bool
-	// Trust is a trust file that what is copied must hold against; "" is none.
+	// Trust is the file of a trust policy that the source must satisfy; "" is none.
 	Trust string
 }
 
-// CopyPair is what to copy, and where to.
+// CopyPair is a source and a target.
 type CopyPair struct {
 	// Source is a registry reference, oci:DIR[:TAG] or archive:FILE[:TAG].
 	Source string
-	// Target is REPOSITORY[:TAG] or oci:DIR[:TAG], which gets the source's tag
-	// where it names none, or archive:FILE, for an application.
+	// Target is REPOSITORY[:TAG] or oci:DIR[:TAG], by default with the source's tag, or
+	// archive:FILE for an application.
 	Target string
 }
 
-// CopyResult is what was copied.
+// CopyResult describes what was copied.
 type CopyResult struct {
 	Source string         `json:"source"`
 	Ref    string         `json:"ref"` // of the copy
 	Digest digest.Digest  `json:"digest"`
 	Tags   []string       `json:"tags"` // of root and content, or of the image
 	Moved  transfer.Moved `json:"moved"`
-	// MovedTags are those that led to something else before, sorted.
+	// MovedTags are the tags that led to something else before, sorted.
 	MovedTags []transfer.MovedTag `json:"moved_tags"`
-	// PointsTo is the repository that the manifests name, where that is not the
-	// one copied to.
+	// PointsTo is the repository that the manifests name, if it is not the target.
 	PointsTo string   `json:"pointsTo,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// Copy copies applications, or whatever else is in a registry, byte for byte, with
-// all that they name and all that is about them: same digests, and so the same
-// signatures. Tags are set when all of it is there; what is there already is not
-// sent again. After an error, which is made of those of the pairs that were not copied
-// ([CopyErrors]), the results are those of the others.
+// Copy copies applications, or other content of registries, byte for byte, with everything that
+// they name and that is attached to them, so that digests and signatures remain valid. Tags are
+// set when everything is there; existing content is not sent again. If some pairs fail, the
+// error consists of their errors ([CopyErrors]), and the results are those of the others.
 func Copy(ctx context.Context, o CopyOptions) ([]CopyResult, error) {
 	var (
 		group   errgroup.Group
@@ -89,7 +86,7 @@ func Copy(ctx context.Context, o CopyOptions) ([]CopyResult, error) {
 			if errs[i] != nil {
 				errs[i] = &CopyError{Pair: i, Err: fmt.Errorf("copy %s to %s: %w", pair.Source, pair.Target, errs[i])}
 			}
-			return nil // the others go on
+			return nil // the others continue
 		})
 	}
 	_ = group.Wait()
@@ -102,16 +99,16 @@ func Copy(ctx context.Context, o CopyOptions) ([]CopyResult, error) {
 	return done, errors.Join(errs...)
 }
 
-// CopyError is why a pair was not copied.
+// CopyError is the error of one pair.
 type CopyError struct {
-	Pair int // its place among the pairs
+	Pair int // the index of the pair
 	Err  error
 }
 
 func (e *CopyError) Error() string { return e.Err.Error() }
 func (e *CopyError) Unwrap() error { return e.Err }
 
-// CopyErrors are those that an error of [Copy] is made of, in the order of the pairs.
+// CopyErrors returns the errors that an error of [Copy] consists of, in the order of the pairs.
 func CopyErrors(err error) []*CopyError {
 	var out []*CopyError
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
@@ -124,7 +121,7 @@ func CopyErrors(err error) []*CopyError {
 	return out
 }
 
-// serial lets one event through at a time.
+// serial passes on one event at a time.
 func serial(events func(engine.Event)) func(engine.Event) {
 	var mu sync.Mutex
 	return func(e engine.Event) {
@@ -151,7 +148,7 @@ func splitTarget(target string) (dir, tag string, err error) {
 	return dir, tag, err
 }
 
-// target is a place that is copied to.
+// target is the destination of a copy.
 type target struct {
 	transfer.Target
 	repository string // "" for a layout
@@ -159,7 +156,7 @@ type target struct {
 	tag        string
 }
 
-// openTarget opens what is copied to; tag is the source's.
+// openTarget opens a destination; tag is the source's.
 func openTarget(client *registry.Client, text, tag string) (*target, error) {
 	dir, ownTag, err := splitTarget(text)
 	if err != nil {
@@ -186,8 +183,8 @@ func openTarget(client *registry.Client, text, tag string) (*target, error) {
 	return &target{Target: transfer.ToRepository(client, repo), repository: r.Name, name: r.Name, tag: cmp.Or(r.Tag, tag)}, nil
 }
 
-// copyPair copies one pair, and tells of it as of a node. Copied is called when an
-// application is there and has no tag yet; nil is nothing.
+// copyPair copies one pair, and reports it like a node. copied is called when an application is
+// there and not tagged yet; it may be nil.
 func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, node string, events func(engine.Event), copied func(context.Context, *copying) error) (result *CopyResult, err error) {
 	env := o.Environment
 	from, err := open(ctx, env.Registry, pair.Source)
@@ -232,7 +229,7 @@ func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, node string, ev
 		err = to.Close()
 	}
 	if damaged, ok := errors.AsType[*transfer.SourceError](err); ok {
-		err = refusal(damaged.Err) // whatever was being done with it
+		err = refusal(damaged.Err) // whatever was being done
 	} else if from.isArchive() {
 		err = refusal(err)
 	}
@@ -251,7 +248,7 @@ func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, node string, ev
 	return result, nil
 }
 
-// tagOf is the tag of what a layout has for a name: a tag, or a whole name.
+// tagOf returns the tag of a name in a layout: a tag, or a complete name.
 func tagOf(name string) string {
 	if !strings.ContainsAny(name, ":/") {
 		return name
@@ -260,7 +257,7 @@ func tagOf(name string) string {
 	return named.Tag
 }
 
-// copyToArchive is Save, which goes on where an earlier one was cut off.
+// copyToArchive is Save, continuing an interrupted one.
 func copyToArchive(ctx context.Context, env Environment, source, file string) (*CopyResult, error) {
 	if strings.ContainsRune(file, ':') {
 		return nil, fmt.Errorf("archive:%s: what is in an archive keeps its tag: name the file alone", file)
@@ -287,7 +284,7 @@ type copying struct {
 	copied func(context.Context, *copying) error
 }
 
-// open finds out what it is that is copied, and whether anything is where it goes.
+// open finds out what is copied, and whether the destination is empty.
 func (c *copying) open(ctx context.Context, o transfer.Options) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
@@ -318,8 +315,8 @@ func (c *copying) read(ctx context.Context) error {
 	return nil
 }
 
-// checkRootTags reports a tag that a root cannot have in a repository where its
-// images have theirs; "" is no tag.
+// checkRootTags returns an error for a tag that a root cannot have in a repository with its
+// images; "" is ignored.
 func checkRootTags(images []artifact.Tagged, tags ...string) error {
 	for _, tag := range tags {
 		if tag == "" {
@@ -335,8 +332,8 @@ func checkRootTags(images []artifact.Tagged, tags ...string) error {
 	return nil
 }
 
-// application copies an application in the order of a push: everything by its
-// digest, what is about it, tags, and last the tag that people use.
+// application copies an application in the order of a push: everything by digest, what is
+// attached to it, tags, and last the tag that people use.
 func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	subjects, err := manifestsOf(ctx, c.from, c.root)
 	if err != nil {
@@ -425,7 +422,7 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	return c.name(ctx, result)
 }
 
-// plan looks where the tags lead that are to be set, the one of what is copied among them.
+// plan looks up the tags that are to be set, including that of the copied manifest.
 func (c *copying) plan(ctx context.Context, tags []transfer.Tagged) error {
 	if c.to.tag != "" {
 		tags = append(slices.Clone(tags), transfer.Tagged{Tag: c.to.tag, Desc: c.root})
@@ -434,8 +431,7 @@ func (c *copying) plan(ctx context.Context, tags []transfer.Tagged) error {
 	return err
 }
 
-// name gives what was copied its tag, last of all. Without one it is listed in a
-// layout all the same.
+// name tags what was copied, last of all. Without a tag it is only listed, in a layout.
 func (c *copying) name(ctx context.Context, result *CopyResult) error {
 	if c.to.tag == "" && c.to.repository != "" {
 		return nil
@@ -446,7 +442,7 @@ func (c *copying) name(ctx context.Context, result *CopyResult) error {
 	return c.Tag(ctx, c.from.Repository, c.root, c.to.tag)
 }
 
-// pointsTo is the repository that the manifests name; "" where that is not said.
+// pointsTo returns the repository that the manifests name; "" if that is not recorded.
 func (c *copying) pointsTo(ctx context.Context) (string, error) {
 	statements, err := c.app.Statements(ctx)
 	if err != nil {
@@ -458,7 +454,7 @@ func (c *copying) pointsTo(ctx context.Context) (string, error) {
 	return c.to.repository, nil
 }
 
-// tags sets tags side by side.
+// tags sets tags concurrently.
 func (c *copying) tags(ctx context.Context, list []transfer.Tagged) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, tag := range list {
@@ -467,8 +463,8 @@ func (c *copying) tags(ctx context.Context, list []transfer.Tagged) error {
 	return group.Wait()
 }
 
-// manifestsOf are a manifest and all that it leads to, at every level: what others
-// may be about.
+// manifestsOf returns a manifest and all manifests below it, to any of which others may be
+// attached.
 func manifestsOf(ctx context.Context, from content.Provider, root ocispec.Descriptor) ([]digest.Digest, error) {
 	list, err := transfer.Below(ctx, from, root)
 	if err != nil {
@@ -485,12 +481,12 @@ func manifestsOf(ctx context.Context, from content.Provider, root ocispec.Descri
 	return out, nil
 }
 
-// cosignSuffixes are of the tags under which cosign before version 3 keeps what
-// is about a manifest.
+// cosignSuffixes end the tags under which cosign before version 3 stores what is attached to a
+// manifest.
 var cosignSuffixes = []string{".sig", ".att", ".sbom"}
 
-// anything copies what is not an application: an image, a chart, whatever it is, and
-// what is about it and about its platforms.
+// anything copies what is not an application, such as an image or a chart, with what is
+// attached to it and its platforms.
 func (c *copying) anything(ctx context.Context, result *CopyResult) error {
 	subjects, err := manifestsOf(ctx, c.from, c.root)
 	if err != nil {

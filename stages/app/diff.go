@@ -20,54 +20,53 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// DiffOptions are what Diff takes.
+// DiffOptions are the options of Diff.
 type DiffOptions struct {
 	Environment
-	// A and B are the references of two applications, or what people call the sources.
+	// A and B are the references of two applications, or the names of the sources.
 	A, B string
-	// SourceA and SourceB are rendered and resolved in place of A and B, and not pushed; nil
-	// is none. Deterministic renders them twice: what then differs is generated.
+	// SourceA and SourceB are rendered and resolved instead of A and B, and not pushed; nil is
+	// none. Deterministic renders them twice, and ignores what differs then.
 	SourceA, SourceB *Options
-	// EnvironmentA and EnvironmentB are the one environment of each that is compared; "" is
-	// all of it.
+	// EnvironmentA and EnvironmentB select the environment of each side; "" is all of it.
 	EnvironmentA, EnvironmentB string
 }
 
-// DiffResult is how an application differs from another.
+// DiffResult describes how an application differs from another.
 type DiffResult struct {
-	// Matters are what a reviewer looks at first, the gravest first.
+	// Matters are what a reviewer should see first, the most serious first.
 	Matters []Matter    `json:"matters"`
 	Images  ImagesDiff  `json:"images"`
 	Objects ObjectsDiff `json:"objects"`
 	Source  SourceDiff  `json:"source"`
-	// Generated are the fields that differ from one rendering of a source to the next, and
-	// so do not count.
+	// Generated are the fields that differ from one rendering of a source to the next, and are
+	// ignored.
 	Generated []ObjectChange `json:"generated,omitempty"`
 }
 
-// Empty says that nothing differs.
+// Empty reports whether there is no difference.
 func (d DiffResult) Empty() bool {
 	return len(d.Images.Added)+len(d.Images.Removed)+len(d.Images.Changed) == 0 && d.Objects.empty() && len(d.Source.Changed) == 0
 }
 
-// ImagesDiff compares images by the name that they had where they came from.
+// ImagesDiff compares images by the names that they were published under.
 type ImagesDiff struct {
 	Added   []DiffImage   `json:"added"`
 	Removed []DiffImage   `json:"removed"`
 	Changed []ImageChange `json:"changed"`
 }
 
-// DiffImage is an image that one side has.
+// DiffImage is an image of one side.
 type DiffImage struct {
 	Name   string        `json:"name"`
 	Digest digest.Digest `json:"digest"`
 }
 
-// ImageChange is a name that means another image now, or a repository of which
-// another version runs now.
+// ImageChange is a name that now leads to another image, or a repository of which another
+// version is used now.
 type ImageChange struct {
 	Name      string         `json:"name"`
-	Was       string         `json:"was,omitempty"` // the name before, where it is another
+	Was       string         `json:"was,omitempty"` // the earlier name, if it is another
 	From      digest.Digest  `json:"from"`
 	To        digest.Digest  `json:"to"`
 	Platforms *PlatformsDiff `json:"platforms,omitempty"` // where those differ
@@ -79,14 +78,14 @@ type PlatformsDiff struct {
 	Removed []string `json:"removed"`
 }
 
-// SourceDiff compares where the manifests came from.
+// SourceDiff compares the origins of the manifests.
 type SourceDiff struct {
 	Changed []SourceChange `json:"changed"`
 }
 
-// SourceChange is a fact that differs: uri, path, reference, commit, modified,
-// interpreter, "options." and an option's name, or "file " and the path of a
-// file that a renderer read. From or To is "" where one side lacks it.
+// SourceChange is a difference in a fact: uri, path, reference, commit, modified, interpreter,
+// "options." and the name of an option, or "file " and the path of a file that a renderer read.
+// From or To is "" if that side lacks it.
 type SourceChange struct {
 	Source string `json:"source"` // its name
 	Fact   string `json:"fact"`
@@ -94,9 +93,8 @@ type SourceChange struct {
 	To     string `json:"to"`
 }
 
-// Diff says how application B differs from A. The repository that the references in
-// manifests point to is not a difference, so an application is the same wherever it
-// lies.
+// Diff compares application B with A. The repository that the references in manifests point to
+// is not compared, so an application is the same in every location.
 //
 // The contents may be large, so neither is in memory as a whole. They are read once for the
 // digests of their objects, and, if some differ, once more for those.
@@ -125,14 +123,14 @@ func Diff(ctx context.Context, o DiffOptions) (d *DiffResult, err error) {
 	}
 	d.Objects.Changed, d.Generated = generated(d.Objects.Changed, a.generated, b.generated)
 	sortMatters(d.Matters)
-	// What would be the same application is not another because of, say, its commit.
+	// The same application with, say, another commit is not reported as another.
 	if same := (DiffResult{Images: d.Images, Objects: d.Objects}); same.Empty() && (o.SourceA != nil || o.SourceB != nil) {
 		d.Source.Changed = []SourceChange{}
 	}
 	return d, nil
 }
 
-// compareObjects finds how the objects of b differ from those of a.
+// compareObjects compares the objects of b with those of a.
 func (d *DiffResult) compareObjects(ctx context.Context, a, b *side) (err error) {
 	for _, s := range []*side{a, b} {
 		if s.sums, err = s.digests(ctx); err != nil {
@@ -186,8 +184,8 @@ type side struct {
 	view *artifact.View
 	// eachFile calls visit with each file.
 	eachFile func(ctx context.Context, visit func(files.File) error) error
-	// edits are where the references stand, which point to repository; anywhere stands for
-	// that in objects. "" if it is not known.
+	// edits are the positions of the references, which point to repository; in objects they are
+	// replaced by anywhere. "" if the repository is not known.
 	edits      artifact.Transform
 	repository string
 	sums       map[ObjectKey]digest.Digest
@@ -196,8 +194,8 @@ type side struct {
 	close     func() error
 }
 
-// shown is the repository that the references are shown with. A source has none: it gets
-// that of the other side.
+// shown returns the repository that references are shown with. A source has none, and is shown
+// with that of the other side.
 func (s *side) shown(other *side) string {
 	switch {
 	case s.repository != nowhere:
@@ -221,7 +219,7 @@ func openSide(ctx context.Context, env Environment, ref, environment string) (*s
 	return s, nil
 }
 
-// newSide is an application as a side, or one environment of it.
+// newSide returns an application, or one environment of it, as a side.
 func newSide(ctx context.Context, app *artifact.Application, ref, name, tag, environment string) (*side, error) {
 	s := &side{ref: ref, close: func() error { return nil }, eachFile: app.EachFile}
 	var statements []artifact.Statement
@@ -262,14 +260,13 @@ func (s *side) only(environment string) error {
 	return nil
 }
 
-// anywhere stands for the repository that references point to, while objects are
-// compared.
+// anywhere replaces the repository of references while objects are compared.
 const anywhere = "the.repository/here"
 
 const (
-	// maxValues bounds the values of all objects that differ, of one side.
+	// maxValues bounds the values of all objects of one side that differ.
 	maxValues = 1 << 20
-	// maxText bounds the same as JSON, in bytes, and the changes that are found.
+	// maxText bounds their JSON, in bytes, and that of the differences.
 	maxText = 64 << 20
 )
 
@@ -315,7 +312,7 @@ func (s *side) read(ctx context.Context, wanted map[ObjectKey][]byte, other func
 	})
 }
 
-// limited is a buffer that takes what there is room for.
+// limited is a buffer of limited size.
 type limited struct {
 	bytes.Buffer
 	room int
@@ -328,7 +325,7 @@ func (l *limited) Write(p []byte) (int, error) {
 	return l.Buffer.Write(p)
 }
 
-// each calls visit with each object of the content, in the order in which they stand there.
+// each calls visit with each object of the content, in order.
 func (s *side) each(ctx context.Context, visit func(ObjectKey, *manifests.Node) error) error {
 	objects := newObjects(visit)
 	renamed := func(f files.File) (files.File, error) { return f, nil }
@@ -382,8 +379,8 @@ func diffImages(a, b []artifact.ViewImage) ImagesDiff {
 	return d
 }
 
-// joinVersions turns an image that went and the one that came from the same
-// repository into a change of version, where there is one of each.
+// joinVersions turns a removed image and an added one of the same repository into a change of
+// version, if there is one of each.
 func (d *ImagesDiff) joinVersions(from, to map[string]artifact.ViewImage) {
 	alone := func(list []DiffImage) map[string][]string {
 		out := map[string][]string{}
@@ -465,7 +462,7 @@ func diffSources(a, b []artifact.ViewSource) SourceDiff {
 	return d
 }
 
-// fact is something that is known of a source.
+// fact is a fact about a source.
 type fact struct{ name, value string }
 
 func factOf(list []fact, name string) string {
@@ -477,7 +474,7 @@ func factOf(list []fact, name string) string {
 	return ""
 }
 
-// sourceFacts returns what two sources are compared by.
+// sourceFacts returns the facts by which two sources are compared.
 func sourceFacts(s artifact.ViewSource) []fact {
 	list := []fact{
 		{"uri", s.URI}, {"path", s.Path}, {"reference", s.Reference}, {"commit", s.Commit},

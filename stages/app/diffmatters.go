@@ -16,35 +16,35 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// Concern is a kind of thing that a reviewer looks at first.
+// Concern is a kind of change that a reviewer should see first.
 type Concern string
 
-// The concerns, the gravest first.
+// The concerns, the most serious first.
 const (
-	NewRegistry  Concern = "registry"  // images come from a registry that none came from
-	LostEvidence Concern = "evidence"  // an image had a signature, attestation or SBOM
-	Access       Concern = "access"    // a pod is privileged, or reaches into its node
-	Rights       Concern = "rights"    // RBAC grew
+	NewRegistry  Concern = "registry"  // images come from a new registry
+	LostEvidence Concern = "evidence"  // an image lost a signature, attestation or SBOM
+	Access       Concern = "access"    // a pod is privileged, or has access to its node
+	Rights       Concern = "rights"    // RBAC grants more
 	Extension    Concern = "extension" // a new CustomResourceDefinition, webhook or API
 	Exposure     Concern = "exposure"  // something is reachable from outside
-	Removed      Concern = "removed"   // an object is gone
-	NewImage     Concern = "image"     // an image of a repository that none was from
+	Removed      Concern = "removed"   // an object was removed
+	NewImage     Concern = "image"     // an image of a new repository
 	Version      Concern = "version"   // another version of an image
 )
 
 var concerns = []Concern{NewRegistry, LostEvidence, Access, Rights, Extension, Exposure, Removed, NewImage, Version}
 
-// Matter is something that a reviewer looks at first.
+// Matter is a change that a reviewer should see first.
 type Matter struct {
 	What Concern `json:"what"`
-	// Object is set if it is about an object, and Image, its name, if about an image.
+	// Object is set for a change of an object, and Image, its name, for one of an image.
 	Object *ObjectKey `json:"object,omitempty"`
 	Image  string     `json:"image,omitempty"`
 	// Text is the rest of the sentence that begins with the object or the image.
 	Text string `json:"text"`
 }
 
-// Subject returns what the matter is about.
+// Subject returns the object or the image.
 func (m Matter) Subject() string {
 	if m.Object != nil {
 		return m.Object.String()
@@ -58,7 +58,7 @@ func sortMatters(list []Matter) {
 	})
 }
 
-// imageMatters are what matters of images that differ.
+// imageMatters returns the matters of images that differ.
 func imageMatters(a, b []artifact.ViewImage, d ImagesDiff) []Matter {
 	var out []Matter
 	had := map[string]bool{}
@@ -95,8 +95,8 @@ func imageMatters(a, b []artifact.ViewImage, d ImagesDiff) []Matter {
 	return out
 }
 
-// replaced returns the image that one of the same name in another repository took the place
-// of; "" is none, or one of several.
+// replaced returns the image that was replaced by one of the same name in another repository;
+// "" if there is none, or more than one.
 func replaced(name string, d ImagesDiff) string {
 	called := func(list []DiffImage) (out []string) {
 		for _, image := range list {
@@ -143,7 +143,7 @@ func tagOrDigest(name string) string {
 	return cmp.Or(imageref.Split(name).Version(), "untagged")
 }
 
-// extensions are kinds that change what the cluster does with the objects of others.
+// extensions are kinds that change how the cluster treats the objects of others.
 var extensions = map[string]string{
 	"CustomResourceDefinition":         "is a new kind of object in the whole cluster",
 	"MutatingWebhookConfiguration":     "is a new webhook that changes objects",
@@ -155,7 +155,7 @@ var extensions = map[string]string{
 	"APIService":                       "is a new API of the cluster",
 }
 
-// objectMatters are what matters of an object; before is nil if it is new.
+// objectMatters returns the matters of an object; before is nil if it is new.
 func objectMatters(key ObjectKey, before, after any) []Matter {
 	var out []Matter
 	add := func(what Concern, text string) { out = append(out, Matter{What: what, Object: &key, Text: text}) }
@@ -184,7 +184,7 @@ func objectMatters(key ObjectKey, before, after any) []Matter {
 	return out
 }
 
-// exposed returns how an object can be reached from outside; "" is not at all.
+// exposed returns how an object can be reached from outside; "" if it cannot.
 func exposed(key ObjectKey, object any) string {
 	switch {
 	case object == nil:
@@ -214,7 +214,7 @@ type access struct {
 	guards     []guard
 }
 
-// guard is something that holds a container back.
+// guard is a restriction that a container lost.
 type guard struct{ container, lost string }
 
 func newAccess(object any) *access {
@@ -302,7 +302,7 @@ func (a *access) container(c, pod any) {
 	}
 }
 
-// maxGrants bounds what the rules of one role are compared by, one verb on one resource each.
+// maxGrants bounds the grants of one role, which are single verbs on single resources.
 const maxGrants = 4096
 
 // grant is one verb on one resource.
@@ -361,7 +361,7 @@ func newRights(before, after any) []string {
 	return out
 }
 
-// grants returns what the rules of a role allow; all reports whether that is all of it.
+// grants returns what the rules of a role allow; all reports whether that is complete.
 func grants(role any) (out map[grant]bool, all bool) {
 	out = map[grant]bool{}
 	texts := func(rule any, field string, none ...string) []string {
@@ -412,7 +412,7 @@ func covered(by map[grant]bool, g grant) bool {
 	return false
 }
 
-// at returns the value below keys of maps; nil is none.
+// at returns the value below keys of maps; nil if there is none.
 func at(v any, keys ...string) any {
 	for _, key := range keys {
 		m, _ := v.(map[string]any)

@@ -29,61 +29,60 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// Environment is what every verb stands on, and may serve several at once. [Open]
-// makes one; one that is put together by hand has what its verbs need: to look at an
-// application takes a Registry, to render takes Interpreters.
+// Environment is what all verbs use, and may serve several at once. It is made by [Open]; one
+// that is made by hand needs only what its verbs use: a Registry to inspect an application, and
+// Interpreters to render.
 type Environment struct {
-	// Store keeps results between runs. Nil is the store that Open was asked for,
-	// which is opened when something first renders, or none.
+	// Store keeps results between runs. If nil, it is the store of Open, which is opened when
+	// something is first rendered, or none.
 	Store *store.Store
-	// Registry reaches registries.
+	// Registry is the client of registries.
 	Registry *registry.Client
-	// Local finds images that are in none; nil: there are no others.
+	// Local finds images that are not in a registry; nil if there are none.
 	Local *local.Places
-	// Interpreters finds what renders.
+	// Interpreters finds interpreters.
 	Interpreters Interpreters
-	// Host runs those of the Interpreters that are programs.
+	// Host runs the Interpreters that are programs.
 	Host *host.Host
-	// Registries says to interpreters how registries are reached; nil: as usual.
+	// Registries describes to interpreters how to reach registries; nil is the default.
 	Registries *interpreter.Registries
-	// TempDir makes the folders that sources are laid out in for interpreters; nil
-	// makes them where the system has its own. What it makes is removed, but not
-	// where the process is killed.
+	// TempDir creates the folders in which sources are laid out for interpreters; nil creates
+	// them in the system's temporary folder. They are removed, unless the process is killed.
 	TempDir func() (string, error)
-	// Kinds are stages of one's own, beside the standard ones.
+	// Kinds are additional stages.
 	Kinds []pipeline.Kind
-	// Executor makes what runs the nodes of a graph, given what would run them in
-	// this process; nil is the latter.
+	// Executor returns what runs the nodes of a graph, given the executor of this process; nil
+	// uses the latter.
 	Executor func(here engine.Stages) engine.Executor
-	// Secrets returns what references in a pipeline stand for (secret://NAME); nil
-	// knows none.
+	// Secrets returns the values of references in a pipeline (secret://NAME); nil if there are
+	// none.
 	Secrets engine.Secrets
-	// Known is what is known of images already: nobody is asked about them.
+	// Known is what is already known of images, for which registries are not asked.
 	Known images.Known
-	// Together is what verbs that run together have in common; nil: each stands alone.
+	// Together is shared by verbs that run together; nil shares nothing.
 	Together *Together
 	// Log may be nil.
 	Log *slog.Logger
-	// Events is told what happens, one event at a time; may be nil.
+	// Events is called with all events, one at a time. It may be nil.
 	Events func(engine.Event)
-	// Workers is how many stages run at once; 0 is a number that fits the machine.
+	// Workers is how many stages run at once; 0 chooses a number for the machine.
 	Workers int
 
 	opened *opening
 }
 
-// Together is what the packages of one run have in common: blobs that several need are
-// sent to a registry once, and all see one state of git's repositories. The zero value
-// is ready. It must be closed by the caller.
+// Together is shared by the packages of one run: blobs that several need are sent to a registry
+// once, and all see the same state of git repositories. The zero value is ready. It must be
+// closed by the caller.
 type Together struct {
 	blobs        transfer.Shared
 	repositories vcs.Opened
 	schemas      pipeline.Schemas
 }
 
-// Through has the images that are wanted go through a repository of their destination's
-// registry, so that processes that know nothing of each other send them there once. It is
-// called before anything is packaged.
+// Through sends wanted images through a repository of their destination's registry, so that
+// processes that do not know each other send them there only once. It must be called before
+// anything is packaged.
 func (t *Together) Through(client *registry.Client, repository string, wanted func(image digest.Digest) bool) error {
 	through, err := client.Repository(repository)
 	if err != nil {
@@ -96,34 +95,32 @@ func (t *Together) Through(client *registry.Client, repository string, wanted fu
 // Close closes the repositories.
 func (t *Together) Close() { t.repositories.Close() }
 
-// Settings say what an [Environment] is made of. What is zero is as the tape command
-// has it without flags: from the variables that docs/configuration.md lists, the
-// user's folders, and the credentials of docker and podman.
+// Settings configure an [Environment]. Zero values mean the defaults of the tape command: the
+// variables in docs/configuration.md, the user's folders, and the credentials of docker and
+// podman.
 type Settings struct {
-	// Store is the folder that is kept between runs; "" is tape's in the user's
-	// cache folder.
+	// Store is the folder of the cache; "" is tape's in the user's cache folder.
 	Store string
-	// HostsDir is a folder of containerd's hosts.toml files; "" is
-	// $TAPE_HOSTS_DIR.
+	// HostsDir is a folder of containerd's hosts.toml files; "" is $TAPE_HOSTS_DIR.
 	HostsDir string
-	// PlainHTTP names hosts, with their port, that are spoken to without TLS.
-	// Loopback addresses need not be named.
+	// PlainHTTP lists hosts, with their port, that are accessed without TLS. Loopback addresses
+	// need not be listed.
 	PlainHTTP []string
-	// CAFile holds certificates to trust, in PEM, besides those of the system.
+	// CAFile is a PEM file of certificates to trust in addition to the system's.
 	CAFile string
-	// Concurrency is how many requests a registry gets at once; 0 is found out.
+	// Concurrency is how many concurrent requests a registry gets; 0 is automatic.
 	Concurrency int
-	// Limits are how many requests a second registries get, by host.
+	// Limits are how many requests per second registries get, by host.
 	Limits registry.Limits
-	// Credentials of a registry; nil is what docker and podman have.
+	// Credentials returns the credentials of a registry; nil uses those of docker and podman.
 	Credentials func(host string) (user, secret string, err error)
-	// DockerHost, Containerd and Namespace say where images are that are in no
-	// registry; "" is $DOCKER_HOST, $CONTAINERD_ADDRESS and $CONTAINERD_NAMESPACE.
+	// DockerHost, Containerd and Namespace locate images that are not in a registry; "" is
+	// $DOCKER_HOST, $CONTAINERD_ADDRESS and $CONTAINERD_NAMESPACE.
 	DockerHost, Containerd, Namespace string
-	// InterpreterDirs are folders of programs that render; nil is the one of this
-	// program, those of $TAPE_INTERPRETERS, and the user's.
+	// InterpreterDirs are folders of interpreters; nil is that of this program, those of
+	// $TAPE_INTERPRETERS, and the user's.
 	InterpreterDirs []string
-	// InterpreterMemory is how much of it such a program may have, in bytes; 0 is
+	// InterpreterMemory is the memory limit of an interpreter, in bytes; 0 is
 	// $TAPE_INTERPRETER_MEMORY.
 	InterpreterMemory int64
 
@@ -135,7 +132,7 @@ type Settings struct {
 	Workers int
 }
 
-// opening is what Open opened, or is to open.
+// opening is what Open opened, or will open.
 type opening struct {
 	dir   string // of the store
 	log   *slog.Logger
@@ -144,9 +141,9 @@ type opening struct {
 	close []func() error
 }
 
-// Open makes an environment, which the caller closes. It starts nothing and asks
-// nobody yet: Docker, containerd, interpreters and the store wait for the first
-// verb that needs them.
+// Open returns an environment, which must be closed by the caller. It does not start or ask
+// anything: Docker, containerd, interpreters and the store are accessed by the first verb that
+// needs them.
 func Open(_ context.Context, s Settings) (*Environment, error) {
 	dir, err := s.StoreDir()
 	if err != nil {
@@ -181,8 +178,7 @@ func Open(_ context.Context, s Settings) (*Environment, error) {
 	}, nil
 }
 
-// Close ends what Open started. It does nothing to an environment that was put
-// together by hand.
+// Close ends what Open started. It does nothing to an environment that was made by hand.
 func (e *Environment) Close() error {
 	if e.opened == nil {
 		return nil
@@ -197,7 +193,7 @@ func (e *Environment) Close() error {
 	return err
 }
 
-// kept opens the store where that is still to be done; nil is none.
+// kept opens the store if that has not been done; nil if there is none.
 func (e *Environment) kept(ctx context.Context) (*store.Store, error) {
 	if e.Store != nil || e.opened == nil {
 		return e.Store, nil
@@ -214,10 +210,10 @@ func (e *Environment) kept(ctx context.Context) (*store.Store, error) {
 	return e.opened.store, nil
 }
 
-// OpenStore opens the environment's store; it is nil where there is to be none.
+// OpenStore opens the environment's store; it is nil if there is none.
 func (e *Environment) OpenStore(ctx context.Context) (*store.Store, error) { return e.kept(ctx) }
 
-// StoreDir returns the folder that is kept between runs.
+// StoreDir returns the folder of the cache.
 func (s Settings) StoreDir() (string, error) {
 	if s.Store != "" {
 		return s.Store, nil
@@ -227,9 +223,9 @@ func (s Settings) StoreDir() (string, error) {
 
 func (s Settings) hostsDir() string { return cmp.Or(s.HostsDir, os.Getenv("TAPE_HOSTS_DIR")) }
 
-// registry makes the client that the settings describe.
+// registry returns the client that the settings describe.
 func (s Settings) registry(storeDir string) (*registry.Client, error) {
-	// Without its mirrors, other images than meant might be asked for.
+	// Without its mirrors, the wrong images might be requested.
 	if hosts := s.hostsDir(); hosts != "" {
 		if info, err := os.Stat(hosts); err != nil || !info.IsDir() {
 			return nil, asUsage(advice.Add(fmt.Errorf("%s is no folder of hosts", hosts), advice.NameHosts))
@@ -253,7 +249,7 @@ func (s Settings) registry(storeDir string) (*registry.Client, error) {
 	return registry.New(o)
 }
 
-// host finds and runs interpreters.
+// host returns the host of interpreters.
 func (s Settings) host(storeDir string) (*host.Host, error) {
 	limits := host.Limits{Memory: s.InterpreterMemory}
 	if text := os.Getenv(host.MemoryVariable); text != "" && limits.Memory == 0 {
@@ -273,7 +269,7 @@ func (s Settings) host(storeDir string) (*host.Host, error) {
 	return host.New(host.Options{Limits: limits, Dirs: dirs, CacheDir: filepath.Join(storeDir, "interpreters"), Log: s.Log}), nil
 }
 
-// origins are what images are taken from.
+// origins returns the origins of images.
 func (e *Environment) origins() images.Origins {
 	return images.Origins{Registry: e.Registry, Local: e.Local, Check: checkedOnce(), Known: e.Known}
 }

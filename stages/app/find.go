@@ -26,19 +26,19 @@ type finder struct {
 	dir   string // absolute, without links
 	known []describedInterpreter
 	log   *slog.Logger
-	// apart: folders with a pipeline are applications of their own, which are not looked
-	// into, and so are folders of manifests that lie side by side.
+	// apart means that folders with a pipeline, which are applications of their own, are not
+	// searched, and that adjacent folders of manifests are separate.
 	apart bool
 }
 
-// describedInterpreter is an interpreter with what it says of itself.
+// describedInterpreter is an interpreter with its description.
 type describedInterpreter struct {
 	rendering.Interpreter
 	interpreter.Description
-	Name string // that sources call it by
+	Name string // that sources use
 }
 
-// takesFile says whether a file of that name could be a source by itself.
+// takesFile reports whether a file of that name could be a source by itself.
 func (d describedInterpreter) takesFile(name string) bool {
 	return slices.ContainsFunc(d.Markers, func(m interpreter.Marker) bool {
 		ok, err := path.Match(m.Name, name)
@@ -46,21 +46,21 @@ func (d describedInterpreter) takesFile(name string) bool {
 	})
 }
 
-// claimedSource is a source that interpreters claim. Its path is relative to what
-// the finder looks at.
+// claimedSource is a source that interpreters claim. Its path is relative to the folder of the
+// finder.
 type claimedSource struct {
 	Source
-	also []string // interpreters that claim it too
+	also []string // other interpreters that claim it
 
 	abs    string
-	reads  []string // absolute, once that was asked
+	reads  []string // absolute, once they were asked for
 	by     rendering.Interpreter
-	inside bool // claimed for what lies in a folder above it
-	// overlays are the paths of the same for each environment; nil if there are none.
+	inside bool // claimed because of a folder above it
+	// overlays are the paths of the source in each environment; nil if there are none.
 	overlays map[string]string
 }
 
-// newFinder asks the interpreters what they take. One that cannot be asked claims
+// newFinder asks the interpreters for their markers. An interpreter that cannot be asked claims
 // nothing, with a warning in log.
 func newFinder(ctx context.Context, interpreters Interpreters, dir string, log *slog.Logger) (*finder, error) {
 	dir, err := filepath.Abs(dir)
@@ -89,27 +89,27 @@ func newFinder(ctx context.Context, interpreters Interpreters, dir string, log *
 	return f, nil
 }
 
-// enters says whether a folder may hold sources, or be one. Among overlays, test is an
+// enters reports whether a folder is searched for sources. Below overlays, test is an
 // environment.
 func (f *finder) enters(dir string) bool {
 	name := filepath.Base(dir)
 	return !source.NotSource(name) || name == "test" && slices.Contains(overlayFolders, filepath.Base(filepath.Dir(dir)))
 }
 
-// asides are names of folders that show, try or build something.
+// asides matches names of folders for examples, tests or builds.
 var asides = regexp.MustCompile(`^(demos?|docs|e2e|examples?|hack|make|samples|scripts|tools|test-.*|.*-tests?)$`)
 
-// candidates are what a folder may be packed from, and what is left out of that.
+// candidates are what a folder may be packed from, and what is left out.
 type candidates struct {
 	dir     string // absolute
 	sources []claimedSource
-	// parts are what sources are made of, beside them.
+	// parts are parts of sources, beside them.
 	parts []claimedSource
-	// inside are sources in the folder of another one, which does not read them.
+	// inside are sources in the folder of another one that does not read them.
 	inside []claimedSource
-	// asides show, try or build something.
+	// asides are for examples, tests or builds.
 	asides []claimedSource
-	// shut are folders that hold sources and are not looked into, by their name.
+	// shut are folders with sources that are not searched, because of their name.
 	shut []claimedSource
 	// packed are files that an interpreter claims by their name.
 	packed []claimedSource
@@ -117,9 +117,9 @@ type candidates struct {
 	plain []claimedSource
 }
 
-// find finds the folders that interpreters claim, and what they are made of. Where
-// none is claimed, a file is a source that an interpreter claims by its name (a
-// packed chart), and else the folders that have manifests.
+// find finds the folders that interpreters claim, and their parts. If none is claimed, sources
+// are the files that an interpreter claims by their name (packed charts), or else the folders
+// with manifests.
 func (f *finder) find(ctx context.Context) (candidates, error) {
 	top, err := f.claimed(f.dir, "")
 	if err != nil {
@@ -143,7 +143,7 @@ func (f *finder) find(ctx context.Context) (candidates, error) {
 		read = append(read, s.reads...)
 		f.addParts(isPart, s)
 	}
-	// What is read of folders that are not looked into may be made of these.
+	// Sources in folders that are not searched may consist of these.
 	for _, s := range c.shut {
 		f.addParts(isPart, s)
 	}
@@ -185,8 +185,7 @@ func (f *finder) find(ctx context.Context) (candidates, error) {
 	return c, nil
 }
 
-// within adds to sources those that lie in their folders, at any depth, and says
-// of each what it reads.
+// within adds to sources those in their folders, at any depth, and records what each reads.
 func (f *finder) within(ctx context.Context, sources []claimedSource) (all []claimedSource, err error) {
 	for _, s := range sources {
 		if s.reads, err = f.reads(ctx, s); err != nil {
@@ -194,7 +193,7 @@ func (f *finder) within(ctx context.Context, sources []claimedSource) (all []cla
 		}
 		all = append(all, s)
 		if slices.Contains(s.reads, s.abs) || len(s.reads) == 0 && isChart(s.abs) {
-			continue // all that lies in a chart is the chart's
+			continue // everything in a chart belongs to the chart
 		}
 		found, err := f.claimed(s.abs, s.abs)
 		if err != nil {
@@ -209,8 +208,8 @@ func (f *finder) within(ctx context.Context, sources []claimedSource) (all []cla
 	return all, nil
 }
 
-// holding are the folders that hold sources, of some that are not looked into,
-// with what those sources read.
+// holding returns those of the folders, which are not searched, that contain sources, with what
+// these read.
 func (f *finder) holding(ctx context.Context, folders []string) ([]claimedSource, error) {
 	var out []claimedSource
 	for _, dir := range folders {
@@ -242,15 +241,15 @@ func (f *finder) holding(ctx context.Context, folders []string) ([]claimedSource
 	return out, nil
 }
 
-// claims are what claimed finds.
+// claims is the result of claimed.
 type claims struct {
 	folders, packed []claimedSource
-	shut            []string // folders that are not entered
+	shut            []string // folders that are not searched
 }
 
-// claimed finds the folders at and in top that interpreters claim, and does not
-// look into those, and the files that one claims by their name (packed charts).
-// The folder except is not asked about.
+// claimed finds the folders at and below top that interpreters claim, without looking into
+// those, and the files that one claims by their name (packed charts). The folder except is not
+// considered.
 func (f *finder) claimed(top, except string) (out claims, err error) {
 	err = filepath.WalkDir(top, func(at string, d fs.DirEntry, err error) error {
 		switch {
@@ -303,7 +302,7 @@ func (f *finder) claimed(top, except string) (out claims, err error) {
 	return out, nil
 }
 
-// withoutAsides leaves out what is aside, unless there is nothing else.
+// withoutAsides removes examples and tests, unless there is nothing else.
 func withoutAsides(all []claimedSource) []claimedSource {
 	rest := slices.DeleteFunc(slices.Clone(all), claimedSource.aside)
 	if len(rest) == 0 {
@@ -312,21 +311,19 @@ func withoutAsides(all []claimedSource) []claimedSource {
 	return rest
 }
 
-// aside says that a source lies in a folder that only shows, tries or builds
-// something.
+// aside reports whether a source is in a folder for examples, tests or builds.
 func (s claimedSource) aside() bool {
 	return slices.ContainsFunc(strings.Split(s.Path, "/"), asides.MatchString)
 }
 
-// base reports whether a source is called a base, which is made to be part of
-// something: of what, a file that cannot be read may say.
+// base reports whether a source is named base, and so is probably part of others, which may be
+// unreadable.
 func (s claimedSource) base() bool {
 	return slices.ContainsFunc(strings.Split(s.Path, "/"), func(e string) bool { return e == "base" || e == "bases" })
 }
 
-// addParts adds what a source is made of: whatever it reads as a folder, or by the
-// file that marks the folder. Kustomize's components are made to be part of
-// something.
+// addParts adds the parts of a source: the folders that it reads, or whose marking files it
+// reads. Kustomize's components are always parts.
 func (f *finder) addParts(part map[string]bool, s claimedSource) {
 	if isComponent(s.abs) {
 		part[s.abs] = true
@@ -340,8 +337,7 @@ func (f *finder) addParts(part map[string]bool, s claimedSource) {
 	}
 }
 
-// reads are the files and folders that a source reads; none where that is not
-// known.
+// reads returns the files and folders that a source reads; none if that is unknown.
 func (f *finder) reads(ctx context.Context, s claimedSource) ([]string, error) {
 	read, err := source.Reads(ctx, s.by, s.abs, f.dir)
 	if ctxErr := context.Cause(ctx); ctxErr != nil {
@@ -353,9 +349,9 @@ func (f *finder) reads(ctx context.Context, s claimedSource) ([]string, error) {
 	return read, nil
 }
 
-// below finds, in a folder that is no source by itself, the folders that its own
-// interpreter claims: the packages of a CUE module. What the folder reads, which
-// for a chart is all that lies in it, is none.
+// below finds the folders in a folder that is not a source by itself which its own interpreter
+// claims: the packages of a CUE module. It returns nothing in what the folder reads, which for
+// a chart is everything.
 func (f *finder) below(ctx context.Context, s claimedSource) ([]claimedSource, error) {
 	if s.by == nil {
 		return nil, nil
@@ -373,8 +369,8 @@ func (f *finder) below(ctx context.Context, s claimedSource) ([]claimedSource, e
 	}), nil
 }
 
-// plain finds the folders with manifests beside those that interpreters claim: as
-// few as hold them all.
+// plain finds the folders with manifests beside those that interpreters claim: as few as
+// contain them all.
 func (f *finder) plain(claimed []claimedSource) ([]claimedSource, error) {
 	paths, _, err := f.cover(f.dir, claimed)
 	if err != nil {
@@ -391,11 +387,11 @@ func (f *finder) plain(claimed []claimedSource) ([]claimedSource, error) {
 	return out, nil
 }
 
-// cover is plain for one folder. Whole says that nothing in it is claimed.
+// cover is plain for one folder. whole reports that nothing in it is claimed.
 func (f *finder) cover(dir string, claimed []claimedSource) (folders []string, whole bool, err error) {
 	at := slices.IndexFunc(claimed, func(s claimedSource) bool { return s.abs == dir })
 	if at >= 0 && (slices.Contains(claimed[at].reads, dir) || len(claimed[at].reads) == 0 || isChart(dir)) {
-		return nil, false, nil // all that lies in it is its own, or that is not known
+		return nil, false, nil // everything in it is its own, or that is unknown
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -430,8 +426,8 @@ func (f *finder) cover(dir string, claimed []claimedSource) (folders []string, w
 	return folders, whole, nil
 }
 
-// hasManifests says whether a file has a Kubernetes object in it, or would have
-// one if it parsed.
+// hasManifests reports whether a file contains a Kubernetes object, or would if it could be
+// parsed.
 func hasManifests(file string) (bool, error) {
 	switch strings.ToLower(filepath.Ext(file)) {
 	case ".yaml", ".yml", ".json":
@@ -458,7 +454,7 @@ func hasManifests(file string) (bool, error) {
 
 var apiVersion = regexp.MustCompile(`(?m)^apiVersion: `)
 
-// marks are the files that make a folder something to build.
+// marks are files that mark a folder for building.
 var marks = []string{"Chart.yaml", "kustomization.yaml", "kustomization.yml", "Kustomization"}
 
 func isChart(dir string) bool {

@@ -9,15 +9,15 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// Images finds every image that the sources name, and asks the registries about
-// them where that is wanted. A file that does not parse is among the skipped.
+// Images finds all images that the sources name, and resolves them if asked to. A file that
+// cannot be parsed is reported as skipped.
 func Images(ctx context.Context, o ImagesOptions) (*ImagesResult, error) {
 	o.SkipInvalid = true
 	p, err := o.prepare(ctx)
 	if err != nil {
 		return nil, err
 	}
-	// To look is no reason to refuse a folder that is several sources.
+	// Listing images need not fail because a folder contains several sources.
 	if err := p.With("source", "parts", true); err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func Images(ctx context.Context, o ImagesOptions) (*ImagesResult, error) {
 	return result, nil
 }
 
-// ofClasses keeps the locations of the classes, and the images that have any.
+// ofClasses returns the images that have locations of the classes, with only these.
 func ofClasses(list []images.Image, classes []images.Class) []images.Image {
 	out := []images.Image{}
 	for _, image := range list {
@@ -81,7 +81,7 @@ func ofClasses(list []images.Image, classes []images.Class) []images.Image {
 	return out
 }
 
-// orEmpty makes a list [] in JSON, never null.
+// orEmpty returns a list that is [] in JSON, never null.
 func orEmpty[T any](list []T) []T {
 	if list == nil {
 		return []T{}

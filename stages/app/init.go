@@ -24,24 +24,24 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// InitOptions are what Init takes.
+// InitOptions are the options of Init.
 type InitOptions struct {
 	Environment
-	// Dir is looked at, and gets the file.
+	// Dir is the folder to inspect, where the file is written.
 	Dir string
 	// Repository to push to; "" writes an example.
 	Repository string
-	// Force replaces a file that is there.
+	// Force replaces an existing file.
 	Force bool
 }
 
-// InitResult is the pipeline file that was written.
+// InitResult is the written pipeline file.
 type InitResult struct {
 	File     string `json:"file"`
 	Pipeline string `json:"pipeline"` // its content
 }
 
-// Init looks at a folder and writes a tape.yaml that packs what is in it.
+// Init writes a tape.yaml that packs what is in a folder.
 func Init(ctx context.Context, o InitOptions) (*InitResult, error) {
 	var err error
 	if o.Store, err = o.kept(ctx); err != nil {
@@ -84,7 +84,7 @@ func Init(ctx context.Context, o InitOptions) (*InitResult, error) {
 	return &InitResult{File: file, Pipeline: data}, nil
 }
 
-// text is the pipeline.
+// text returns the pipeline.
 func (o *InitOptions) text(sources []claimedSource, failed failures, found candidates) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "apiVersion: %s\nkind: %s\n", pipeline.APIVersion, pipeline.FileKind)
@@ -139,15 +139,15 @@ func (o *InitOptions) text(sources []claimedSource, failed failures, found candi
 	return b.String()
 }
 
-// overlayFolders are names of folders that have a folder for each environment.
+// overlayFolders are names of folders that contain a folder for each environment.
 var overlayFolders = []string{"overlays", "overlay", "environments", "envs"}
 
-// overlay is what the path of an overlay says.
+// overlay is the meaning of the path of an overlay.
 type overlay struct{ of, application, environment string }
 
-// overlaysOf returns the overlays among sources, by path. Below the folder of an environment may
-// be those of several applications, if others have them too (envs/dev/web and envs/prod/web),
-// or more environments (overlays/prod/eu).
+// overlaysOf returns the overlays among sources, by path. The folder of an environment may
+// contain those of several applications, if others do too (envs/dev/web and envs/prod/web), or
+// further environments (overlays/prod/eu).
 func overlaysOf(sources []claimedSource) map[string]overlay {
 	split := func(dir string) (of, first, rest string) {
 		parts := strings.Split(dir, "/")
@@ -158,7 +158,7 @@ func overlaysOf(sources []claimedSource) map[string]overlay {
 		}
 		return "", "", ""
 	}
-	in := map[[2]string]int{} // how many environments have it, by folder and rest
+	in := map[[2]string]int{} // the number of environments that have it, by folder and rest
 	applications := map[string]bool{}
 	for _, s := range sources {
 		if of, _, rest := split(s.Path); rest != "" {
@@ -184,8 +184,8 @@ func overlaysOf(sources []claimedSource) map[string]overlay {
 	return out
 }
 
-// overlaid returns the sources with those that are overlays of the same as one source. They
-// have the same objects, and so would not go into one artifact side by side.
+// overlaid returns the sources, combining overlays of the same application into one source.
+// They have the same objects, and could not be packed side by side.
 func overlaid(sources []claimedSource) []claimedSource {
 	overlays := overlaysOf(sources)
 	type family struct{ of, application, interpreter string }
@@ -212,8 +212,8 @@ func overlaid(sources []claimedSource) []claimedSource {
 }
 
 // environments proposes environments. Those of overlays are in the file. One for each file
-// values-NAME.yaml of a chart is in a comment, because which values go together is the
-// author's to say, unless there are overlays of that name.
+// values-NAME.yaml of a chart is in a comment, unless there are overlays of that name, because
+// only the author knows which values belong together.
 func (o *InitOptions) environments(sources []claimedSource) string {
 	of, skip := map[string][]string{}, map[string][]string{}
 	overlays := false
@@ -261,15 +261,15 @@ func (o *InitOptions) environments(sources []claimedSource) string {
 	return b.String()
 }
 
-// failures are the sources that do not render: why, and those in them.
+// failures are the sources that cannot be rendered, with the reasons, and those in them.
 type failures struct {
 	reasons []string
 	below   []claimedSource
 }
 
-// rendering tells the sources that render as they are from those that do not, with
-// the first line of why. In those it finds the folders below that do. None that
-// renders is an error.
+// rendering separates the sources that can be rendered from those that cannot, with the first
+// line of the reason. In the latter it finds the folders below that can. If none can, this is
+// an error.
 func (o *InitOptions) rendering(ctx context.Context, f *finder, all []claimedSource) (good []claimedSource, failed failures, err error) {
 	var first error
 	for depth, tries := 0, all; len(tries) > 0; depth++ {
@@ -284,7 +284,7 @@ func (o *InitOptions) rendering(ctx context.Context, f *finder, all []claimedSou
 				continue
 			}
 			first = cmp.Or(first, problems[i])
-			if depth == 0 { // there may be many packages below, and most hold no objects
+			if depth == 0 { // there may be many packages below, most without objects
 				failed.reasons = append(failed.reasons, fmt.Sprintf("%s (%s): %s", s.Path, s.Interpreter, o.reason(s, problems[i])))
 			} else {
 				failed.below = append(failed.below, s)
@@ -304,7 +304,7 @@ func (o *InitOptions) rendering(ctx context.Context, f *finder, all []claimedSou
 	return good, failed, nil
 }
 
-// try renders sources, and says of each what went wrong.
+// try renders sources, and returns the error of each.
 func (o *InitOptions) try(ctx context.Context, all []claimedSource) ([]error, error) {
 	problems := make([]error, len(all))
 	group, ctx := errgroup.WithContext(ctx)
@@ -320,8 +320,8 @@ func (o *InitOptions) try(ctx context.Context, all []claimedSource) ([]error, er
 	return problems, group.Wait()
 }
 
-// reason is the first line of why a source does not render. It is written beside the
-// source, whatever the working directory is now: files are named from there.
+// reason returns the first line of why a source cannot be rendered. It is written beside the
+// source, so it names files from there, whatever the working directory is.
 func (o *InitOptions) reason(s claimedSource, err error) string {
 	if failed, ok := errors.AsType[*engine.StageError](err); ok {
 		err = failed.Err
@@ -337,16 +337,16 @@ func (o *InitOptions) reason(s claimedSource, err error) string {
 	return first
 }
 
-// path of a source from the working directory.
+// path returns the path of a source from the working directory.
 func (o *InitOptions) path(s claimedSource) string {
 	return filepath.Join(o.Dir, filepath.FromSlash(s.Path))
 }
 
-// commentWidth is where the lines of a comment end.
+// commentWidth is the width of comments.
 const commentWidth = 120
 
-// comment names paths in a comment, all of them: what is left out and not named
-// would be missed in the cluster.
+// comment lists paths in a comment, all of them: something that is left out silently would be
+// missed in the cluster.
 func comment(b *strings.Builder, what string, all []claimedSource) {
 	if len(all) == 0 {
 		return
@@ -366,13 +366,13 @@ func comment(b *strings.Builder, what string, all []claimedSource) {
 	b.WriteString(line + "\n")
 }
 
-// name gives every source a name of its own: the last element of its path, and the
-// whole path where that is not enough.
+// name gives every source a unique name: the last element of its path, or the whole path if
+// necessary.
 func name(sources []claimedSource) {
 	last := func(s claimedSource) string {
 		base := path.Base(s.Path)
 		if s.overlays != nil {
-			base = s.Name // of what the overlays are of
+			base = s.Name // of the application of the overlays
 		}
 		if s.by != nil && path.Ext(base) == ".tgz" {
 			base = strings.TrimSuffix(base, ".tgz")

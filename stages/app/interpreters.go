@@ -12,7 +12,7 @@ import (
 	"github.com/taped-dev/tape/stages/rendering"
 )
 
-// interpreters are the one that is linked in, and those that a host runs.
+// interpreters are the built-in one, and those that a host runs.
 type interpreters struct{ host *host.Host }
 
 func (i interpreters) Find(ctx context.Context, name string) (rendering.Interpreter, error) {
@@ -26,7 +26,7 @@ func (i interpreters) Find(ctx context.Context, name string) (rendering.Interpre
 	return found, nil
 }
 
-// List has what is found even where something else that was found is broken.
+// List returns what is found even if some of it is broken.
 func (i interpreters) List(ctx context.Context) ([]rendering.Interpreter, error) {
 	first, err := newBuiltIn(ctx)
 	if err != nil {
@@ -35,7 +35,7 @@ func (i interpreters) List(ctx context.Context) ([]rendering.Interpreter, error)
 	list := []rendering.Interpreter{first}
 	found, err := i.host.List(ctx)
 	for _, f := range found {
-		// The one that is linked in goes before a program of its name.
+		// The built-in interpreter takes precedence over a program of its name.
 		if f.Name() != BuiltIn {
 			list = append(list, f)
 		}
@@ -43,10 +43,10 @@ func (i interpreters) List(ctx context.Context) ([]rendering.Interpreter, error)
 	return list, err
 }
 
-// BuiltIn is the interpreter that is part of tape: it takes manifests as they are.
+// BuiltIn is the name of the built-in interpreter, which reads manifests as they are.
 const BuiltIn = "plain"
 
-// builtIn is plain, which runs no code of the source and so needs no process.
+// builtIn is plain, which runs no code of the source and so needs no process of its own.
 type builtIn struct {
 	*plain.Interpreter
 	checksum digest.Digest
@@ -58,7 +58,7 @@ func newBuiltIn(ctx context.Context) (*builtIn, error) {
 	if err != nil {
 		return nil, err
 	}
-	// There is no binary of its own: name and version identify it.
+	// It has no executable of its own, so name and version identify it.
 	return &builtIn{impl, digest.FromString(d.Name + " " + d.Version)}, nil
 }
 

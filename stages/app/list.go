@@ -21,14 +21,14 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// ListOptions are what List and Tags take.
+// ListOptions are the options of List and Tags.
 type ListOptions struct {
 	Environment
 	// Repository whose applications are listed, without a tag.
 	Repository string
 }
 
-// ListResult are the applications of a repository, the latest first.
+// ListResult lists the applications of a repository, latest first.
 type ListResult struct {
 	Repository   string              `json:"repository"`
 	Applications []ListedApplication `json:"applications"`
@@ -40,13 +40,13 @@ type ListedApplication struct {
 	Digest  digest.Digest `json:"digest"`
 	Created time.Time     `json:"created,omitzero"`
 	Images  int           `json:"images"`
-	// Signed: there is a signature of the root; nothing is verified.
+	// Signed reports whether the root has a signature, which is not verified.
 	Signed bool `json:"signed"`
 }
 
-// List lists the applications of a repository. Beside the list of tags it takes a
-// request a tag, one for what is attached to each root, and one more for each signature
-// where the registry does not tell what is one.
+// List lists the applications of a repository. In addition to the list of tags it takes one
+// request per tag, one for what is attached to each root, and one more for each possible
+// signature if the registry does not report its type.
 func List(ctx context.Context, o ListOptions) (*ListResult, error) {
 	r, err := parseReference(o.Repository)
 	if err != nil {
@@ -93,8 +93,8 @@ func List(ctx context.Context, o ListOptions) (*ListResult, error) {
 	return result, nil
 }
 
-// Tags returns the tags of a repository that lead to applications, which takes
-// the requests of a list of tags only.
+// Tags returns the tags of a repository that lead to applications. It takes only the requests
+// for the list of tags.
 func Tags(ctx context.Context, o ListOptions) ([]string, error) {
 	from, err := o.Registry.Repository(o.Repository)
 	if err != nil {
@@ -103,8 +103,8 @@ func Tags(ctx context.Context, o ListOptions) ([]string, error) {
 	return applicationTags(ctx, from)
 }
 
-// applicationTags lists tags that have one of a content beside them: every
-// application has one, and nothing else does.
+// applicationTags returns the tags that have one for the content beside them, as only
+// applications do.
 func applicationTags(ctx context.Context, from *registry.Repository) ([]string, error) {
 	tags, err := from.Tags(ctx)
 	if err != nil {
@@ -116,7 +116,7 @@ func applicationTags(ctx context.Context, from *registry.Repository) ([]string, 
 	}), nil
 }
 
-// listed looks at one tag; nil is no application, or a tag that was removed meanwhile.
+// listed inspects one tag; nil if it is not an application, or was removed meanwhile.
 func listed(ctx context.Context, from *registry.Repository, tag string) (*ListedApplication, error) {
 	desc, data, err := from.Manifest(ctx, tag)
 	if errdefs.IsNotFound(err) {
@@ -141,7 +141,7 @@ func listed(ctx context.Context, from *registry.Repository, tag string) (*Listed
 	return app, nil
 }
 
-// signedRoots notes which roots something signs.
+// signedRoots records which roots have a signature.
 func signedRoots(ctx context.Context, from *registry.Repository, roots map[digest.Digest]bool) error {
 	var digests []digest.Digest
 	for root := range roots {
@@ -168,8 +168,8 @@ func signedRoots(ctx context.Context, from *registry.Repository, roots map[diges
 	return err
 }
 
-// isSignature reports whether a referrer is a signature, and not a record of a promotion or
-// a summary. Only if the registry does not tell, it asks for the manifest.
+// isSignature reports whether a referrer is a signature, as opposed to a record of a promotion
+// or a summary. It reads the manifest only if the registry does not report the type.
 func isSignature(ctx context.Context, from *registry.Repository, referrer ocispec.Descriptor) (bool, error) {
 	if images.TellsKind(referrer) {
 		return images.KindOf(referrer.ArtifactType, referrer.Annotations) == images.Signature, nil
@@ -185,8 +185,8 @@ func isSignature(ctx context.Context, from *registry.Repository, referrer ocispe
 	return descriptor.Unmarshal(data, &m) == nil && slices.Contains(images.KindsOf(m), images.Signature), nil
 }
 
-// IsRepository reports whether a reference names a repository without a tag or digest,
-// and nothing on this machine.
+// IsRepository reports whether a reference names a repository without a tag or digest, and not
+// a path on this machine.
 func IsRepository(ref string) bool {
 	if _, ok := applicationReference(ref); !ok || strings.HasPrefix(ref, "oci:") || strings.HasPrefix(ref, "archive:") {
 		return false

@@ -17,27 +17,27 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// LoadOptions are what Load takes.
+// LoadOptions are the options of Load.
 type LoadOptions struct {
 	Environment
 	// File is an archive or the folder of a layout, or a reference to one
 	// (archive:FILE[:TAG], oci:DIR[:TAG]).
 	File string
-	// Repository to write to, with a tag or without; "" is the one that the
-	// application was taped for.
+	// Repository to write to, with or without a tag; "" is the one that the application was
+	// packed for.
 	Repository string
-	// Check walks what the repository has instead of trusting it.
+	// Check walks what the repository has instead of trusting that existing content is complete.
 	Check bool
-	// Immutable refuses to move a tag, before anything is written.
+	// Immutable refuses to move a tag before anything is written.
 	Immutable bool
-	// Trust is a trust file that what is loaded must hold against; "" is none.
+	// Trust is the file of a trust policy that the source must satisfy; "" is none.
 	Trust string
 }
 
-// Load writes the application of an archive, or an image, into a repository: everything by its
-// digest, the lists of referrers, the tags of images and of the content, and the
-// root's last. Nothing is tagged unless the archive is whole. What is there is not
-// sent again, so that to load again is to go on.
+// Load writes the application of an archive, or an image, to a repository: everything by its
+// digest, the lists of referrers, the tags of images and of the content, and the root's last.
+// Nothing is tagged unless the archive is complete. Existing content is not sent again, so an
+// interrupted load can be repeated.
 func Load(ctx context.Context, o LoadOptions) (*CopyResult, error) {
 	source, err := layoutReference(o.File)
 	if err != nil {
@@ -59,7 +59,7 @@ func Load(ctx context.Context, o LoadOptions) (*CopyResult, error) {
 	return result, nil
 }
 
-// layoutReference is the reference to what a path names.
+// layoutReference returns the reference to the layout or archive at a path.
 func layoutReference(path string) (string, error) {
 	if layout.IsReference(path) {
 		return path, nil
@@ -74,8 +74,8 @@ func layoutReference(path string) (string, error) {
 	return "archive:" + path, nil
 }
 
-// checkLoad reports why what is in an archive or a layout cannot be loaded, or the
-// repository that it was written for: "" where it is not an application.
+// checkLoad returns an error if the content of an archive or a layout cannot be loaded, and the
+// repository that it was written for: "" if it is not an application.
 func checkLoad(ctx context.Context, env Environment, source string) (home string, err error) {
 	at, err := open(ctx, env.Registry, source)
 	if err != nil {
@@ -91,7 +91,7 @@ func checkLoad(ctx context.Context, env Environment, source string) (home string
 		if isRoot, rootErr := at.isRoot(ctx, root); isRoot || rootErr != nil {
 			return "", cmp.Or(rootErr, refusal(err))
 		}
-		return "", nil // an image, or whatever else it is
+		return "", nil // an image or something else
 	}
 	if list := app.Root.Annotations[artifact.AnnotationPlatforms]; list != "" {
 		return "", fmt.Errorf("it has only %s of the images, for nodes (ctr images import): a registry takes what was saved with all platforms", list)
@@ -105,8 +105,8 @@ func checkLoad(ctx context.Context, env Environment, source string) (home string
 	return artifact.Home(statements), err
 }
 
-// whole reports what a layout lacks of what it leads to. Blobs are not read: who
-// copies them does.
+// whole returns an error if a layout lacks anything that it refers to. Blobs are not read; that
+// is done when they are copied.
 func whole(ctx context.Context, layout *layout.Layout) error {
 	var tree transfer.Tree
 	if err := tree.Add(ctx, layout, nil, layout.Index().Manifests...); err != nil {

@@ -19,19 +19,19 @@ import (
 	"github.com/taped-dev/tape/stages/source"
 )
 
-// locking is the lock beside a pipeline file. The zero value is none.
+// locking is the lock beside a pipeline file. The zero value is no lock.
 type locking struct {
 	file string
-	// read is the lock as it lies on disk; used is what of it counts in this
-	// run, nil where there is none: what is to be updated does not.
+	// read is the lock on disk; used is the part that applies to this run, without what is to be
+	// updated, nil if there is none.
 	read, used *pipeline.Lock
 	locked     bool
 	data       []byte // of the file
-	// interpreters are asked for the builds of theirs for other platforms.
+	// interpreters are asked for their builds for other platforms.
 	interpreters Interpreters
 }
 
-// lock reads the lock. Sources without a pipeline file have none.
+// lock reads the lock. Without a pipeline file there is none.
 func (o *Options) lock() (locking, error) {
 	if o.Pipeline == "" {
 		return locking{}, nil
@@ -75,7 +75,7 @@ func (o *Options) lock() (locking, error) {
 	return l, nil
 }
 
-// digests of images that are locked; nil where there is no lock.
+// digests returns the locked digests of images; nil if there is no lock.
 func (l locking) digests() map[string]digest.Digest {
 	if l.used == nil || l.used.Images == nil && l.read.Images != nil {
 		return nil
@@ -86,7 +86,7 @@ func (l locking) digests() map[string]digest.Digest {
 	return l.used.Images
 }
 
-// materials that are locked; nil where there is no lock.
+// materials returns the locked materials; nil if there is no lock.
 func (l locking) materials() []interpreter.Material {
 	if l.used == nil || l.used.Materials == nil && l.read.Materials != nil {
 		return nil
@@ -98,7 +98,7 @@ func (l locking) materials() []interpreter.Material {
 	return out
 }
 
-// source is what of the lock counts for sources; nil where there is none.
+// source returns the part of the lock that is for sources; nil if there is none.
 func (l locking) source() *source.Lock {
 	if l.used == nil {
 		return nil
@@ -113,8 +113,8 @@ func (l locking) source() *source.Lock {
 	return lock
 }
 
-// checkUpdate refuses to update what nothing is named, before anything is pushed. What
-// the lock does not know either may be new: it takes resolving to know.
+// checkUpdate refuses to update an entry that cannot exist, before anything is pushed. A name
+// that is not in the lock may be new, which only resolving shows.
 func (o *PackageOptions) checkUpdate(ctx context.Context, p *pipeline.Pipeline) error {
 	if o.Update == "" {
 		return nil
@@ -131,7 +131,7 @@ func (o *PackageOptions) checkUpdate(ctx context.Context, p *pipeline.Pipeline) 
 	return err
 }
 
-// update writes what a run found into the lock.
+// update writes the findings of a run to the lock.
 func (l locking) update(ctx context.Context, run made, what string) error {
 	updated, err := l.updated(ctx, run, what)
 	if err != nil {
@@ -156,8 +156,8 @@ type builder interface {
 	Builds(ctx context.Context) (map[string]digest.Digest, error)
 }
 
-// addBuilds adds the checksums for the platforms that an interpreter was not used on, if it
-// belongs to a release: the lock then holds wherever that release runs.
+// addBuilds adds the checksums for platforms that an interpreter was not used on, if it belongs
+// to a release, so that the lock is valid wherever that release runs.
 func (l locking) addBuilds(ctx context.Context, found *pipeline.Lock) error {
 	for name, locked := range found.Interpreters {
 		i, err := l.interpreters.Find(ctx, name)
@@ -172,7 +172,7 @@ func (l locking) addBuilds(ctx context.Context, found *pipeline.Lock) error {
 		if err != nil {
 			return err
 		}
-		// What ran is what was recorded, or the release is another.
+		// The program that ran must be the recorded one, or the release is another.
 		if platform := runtime.GOOS + "/" + runtime.GOARCH; builds[platform] == locked.Checksums[platform] {
 			maps.Copy(locked.Checksums, builds)
 		}
@@ -180,7 +180,7 @@ func (l locking) addBuilds(ctx context.Context, found *pipeline.Lock) error {
 	return nil
 }
 
-// found is what a run found, as a lock has it.
+// found returns the findings of a run in the form of a lock.
 func found(ctx context.Context, run made) (*pipeline.Lock, error) {
 	lock := &pipeline.Lock{
 		Images: map[string]digest.Digest{}, Interpreters: map[string]pipeline.LockedInterpreter{}, Materials: map[string]string{},

@@ -37,8 +37,8 @@ const (
 	pushedMade     engine.Ref = "push.pushed"
 )
 
-// results are the outputs of a run that are read after it. Manifests are read where a
-// run is for them alone.
+// results returns the outputs of a run that are read after it. Manifests are only read if the
+// targets are for them.
 func results(graph *engine.Graph, targets []string) []engine.Ref {
 	out := []engine.Ref{
 		resolvedImages, foundImages, references, edits, contentMade, rootMade, rootTags, tagReason, signed, movedImages, pushedMade,
@@ -53,10 +53,10 @@ func results(graph *engine.Graph, targets []string) []engine.Ref {
 	return out
 }
 
-// made is what a run made.
+// made is the result of a run.
 type made struct{ *engine.Result }
 
-// document reads a JSON document that a node made.
+// document reads the JSON document that a node made.
 func document[T any](ctx context.Context, m made, ref engine.Ref, mediaType string) (v T, err error) {
 	desc, err := m.Output(ref)
 	if err != nil {
@@ -65,7 +65,7 @@ func document[T any](ctx context.Context, m made, ref engine.Ref, mediaType stri
 	return v, engine.GetJSON(ctx, m.Store, desc, mediaType, &v)
 }
 
-// images are those of resolve or of discover.
+// images returns the images of resolve or of discover.
 func (m made) images(ctx context.Context, of engine.Ref) (images.List, error) {
 	return document[images.List](ctx, m, of, images.MediaTypeList)
 }
@@ -102,7 +102,7 @@ func (m made) signatures(ctx context.Context) ([]ocispec.Descriptor, error) {
 	return artifact.Signatures(ctx, m.Store, desc)
 }
 
-// manifests are those of scan or of pin.
+// manifests returns the manifests of scan or of pin.
 func (m made) manifests(ctx context.Context, of engine.Ref) ([]files.File, error) {
 	desc, err := m.Output(of)
 	if err != nil {
@@ -111,7 +111,7 @@ func (m made) manifests(ctx context.Context, of engine.Ref) ([]files.File, error
 	return files.Get(ctx, m.Store, desc)
 }
 
-// application opens what the run made.
+// application opens the application that the run made.
 func (m made) application(ctx context.Context) (*transfer.Made, *artifact.Application, error) {
 	root, err := m.Output(rootMade)
 	if err != nil {
@@ -122,7 +122,7 @@ func (m made) application(ctx context.Context) (*transfer.Made, *artifact.Applic
 	return here, app, err
 }
 
-// facts are those of every source.
+// facts returns the facts of every source.
 func (m made) facts(ctx context.Context) ([]vcs.Facts, error) {
 	return every[vcs.Facts](ctx, m, "facts", vcs.MediaType)
 }
@@ -138,7 +138,7 @@ func (m made) renderings(ctx context.Context) ([]rendering.Rendering, error) {
 	return every[rendering.Rendering](ctx, m, "rendering", rendering.MediaTypeRendering)
 }
 
-// every reads the documents that nodes have as an output.
+// every reads the documents that all instances of a node made.
 func every[T any](ctx context.Context, m made, output, mediaType string) ([]T, error) {
 	var all []T
 	for _, node := range m.Nodes {
@@ -155,7 +155,7 @@ func every[T any](ctx context.Context, m made, output, mediaType string) ([]T, e
 	return all, nil
 }
 
-// warnings of the run as text.
+// warnings returns the warnings of the run as text.
 func (m made) warnings() []string {
 	out := []string{}
 	for _, w := range m.Warnings {
@@ -164,7 +164,7 @@ func (m made) warnings() []string {
 	return out
 }
 
-// nodes says how the nodes of the run ended.
+// nodes returns how the nodes of the run ended.
 func (m made) nodes() []NodeResult {
 	out := make([]NodeResult, 0, len(m.Nodes))
 	for _, n := range m.Nodes {

@@ -20,25 +20,25 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// opened is a reference, and the place that it is in. The caller closes it.
+// opened is an open reference. It must be closed by the caller.
 type opened struct {
 	layout.Repository
-	// name is the name of the repository, "" for layouts and archives; layout is one
-	// of those, else nil.
+	// name is the name of the repository, "" for layouts and archives; layout is one of those,
+	// or nil.
 	name   string
 	layout *layout.Layout
-	// tag is the reference's, "" where it has only a digest (or, in a layout, none).
+	// tag is the reference's, "" if it has only a digest (or, in a layout, none).
 	tag string
-	// version is what to resolve: digest, else tag; "" is the only one there is.
+	// version is what to resolve: the digest, or else the tag; "" is the only manifest.
 	version string
-	// warning is of what was opened; "" is none.
+	// warning is about what was opened; "" is none.
 	warning string
 	close   func() error
 }
 
 // open opens a reference: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or
-// archive:FILE[:TAG]. A layout or an archive that is there wins over the first,
-// also without its prefix.
+// archive:FILE[:TAG]. An existing layout or archive takes precedence over a repository, even
+// without its prefix.
 func open(ctx context.Context, client *registry.Client, ref string) (*opened, error) {
 	if layout.IsReference(ref) {
 		layout, version, err := layout.OpenReference(ctx, ref)
@@ -78,8 +78,8 @@ func open(ctx context.Context, client *registry.Client, ref string) (*opened, er
 	return &opened{Repository: repo, name: r.Name, tag: r.Tag, version: r.Version(), close: func() error { return nil }}, nil
 }
 
-// openSaved opens the image of an archive in Docker's own format, which is unpacked;
-// nil where the reference is to none.
+// openSaved opens the image in an archive in Docker's own format, which is unpacked; nil if the
+// reference is not to one.
 func openSaved(ctx context.Context, ref string) (*opened, error) {
 	file, version, err := layout.SplitReference(ref)
 	if err != nil || !strings.HasPrefix(ref, "archive:") {
@@ -93,8 +93,8 @@ func openSaved(ctx context.Context, ref string) (*opened, error) {
 	return &opened{Repository: source, tag: tag, warning: source.Warning(), close: places.Close}, nil
 }
 
-// SplitTag splits REPOSITORY[:TAG]. What is neither is given back as it is, for whoever
-// checks repositories.
+// SplitTag splits REPOSITORY[:TAG]. A text of another form is returned as the repository, which
+// its user checks.
 func SplitTag(text string) (repository, tag string, err error) {
 	r := imageref.Split(text)
 	if _, err := imageref.Parse(text); err != nil || r.Tag == "" || r.Digest != "" || !strings.Contains(r.Name, "/") { // registry.example.com:5000 is a host
@@ -103,7 +103,7 @@ func SplitTag(text string) (repository, tag string, err error) {
 	return r.Name, r.Tag, asUsage(artifact.CheckTag(r.Tag))
 }
 
-// isPath reports whether a text is a path for a person.
+// isPath reports whether a text is meant as a path.
 func isPath(text string) bool {
 	for _, prefix := range []string{"./", "../", "/", "~/"} {
 		if strings.HasPrefix(text, prefix) {
@@ -113,7 +113,7 @@ func isPath(text string) bool {
 	return text == "." || text == ".."
 }
 
-// isArchiveName reports whether a text is called as archives are.
+// isArchiveName reports whether a text has the form of an archive's name.
 func isArchiveName(text string) bool {
 	for _, suffix := range []string{".tar", ".tgz", ".tar.gz", ".tar.zst"} {
 		if strings.HasSuffix(text, suffix) {
@@ -123,7 +123,7 @@ func isArchiveName(text string) bool {
 	return false
 }
 
-// parseReference splits a reference that must name its registry.
+// parseReference parses a reference that must name its registry.
 func parseReference(text string) (imageref.Reference, error) {
 	none := imageref.Reference{}
 	if strings.Contains(text, "://") {
@@ -150,14 +150,14 @@ func parseReference(text string) (imageref.Reference, error) {
 	return r, nil
 }
 
-// isPort reports whether what stands behind a colon may be a port, as in HOST:PORT.
+// isPort reports whether the text after a colon may be a port, as in HOST:PORT.
 func isPort(s string) bool {
 	port, err := strconv.ParseUint(s, 10, 16)
 	return err == nil && port >= 80
 }
 
-// resolve finds the manifest that the reference names. Where it is in an archive of an
-// application, or is one, the archive must be what save writes.
+// resolve finds the manifest that the reference names. An archive of an application must be
+// what save writes.
 func (o *opened) resolve(ctx context.Context) (ocispec.Descriptor, error) {
 	root, err := o.find(ctx)
 	if err == nil {

@@ -21,31 +21,31 @@ import (
 	"github.com/taped-dev/tape/stages/source"
 )
 
-// origins runs stages, and has what they say name the files of the user, which can
-// be opened. Stages know the files of a tar: those that an interpreter reads are
-// named from the top of the repository, rendered ones exist nowhere else. What stages
-// make does not depend on where the sources lie, and what is kept of it serves any
-// working directory; so names change here, where they leave.
+// origins runs stages, and makes their messages name the files of the user, which can be
+// opened. Stages know the files of a tar: those that an interpreter reads are named from the
+// top of the repository, and rendered ones exist nowhere else. Outputs of stages must not
+// depend on where the sources are, because kept ones are used in any working directory; so
+// names are changed here, where messages leave.
 type origins struct {
 	engine.Executor
-	// place is where the source lies that a path in a pipeline names, as seen from
-	// the working directory; "" where nobody is to be told.
+	// place returns the location of the source at a path in a pipeline, relative to the working
+	// directory; "" if it must not be named.
 	place func(path string) string
 
 	mu       sync.Mutex
-	sources  map[string]string      // where each source lies, by its node
+	sources  map[string]string      // the location of each source, by its node
 	rendered map[string]origin      // by name among all manifests
 	made     map[digest.Digest]bool // the manifests that interpreters made
 	changed  bool                   // by a stage behind the interpreter: lines are others
 }
 
-// origin is what a rendered file was made of.
+// origin is what a rendered file was made from.
 type origin struct {
 	name string // relative to the working directory; of a folder it ends in a slash
 	same bool   // the files are the same, and so are their lines
 }
 
-// origins are those of a run by an executor.
+// originsOf returns the origins of a run by an executor.
 func (o *Options) originsOf(run engine.Executor) *origins {
 	return &origins{
 		Executor: run, place: o.placeOf,
@@ -53,8 +53,8 @@ func (o *Options) originsOf(run engine.Executor) *origins {
 	}
 }
 
-// placeOf is where a source lies, as seen from the working directory; "" where that
-// is no place of the user's.
+// placeOf returns the location of a source relative to the working directory; "" if it is not a
+// path of the user's.
 func (o *Options) placeOf(path string) string {
 	if slices.ContainsFunc(o.Sources, func(s Source) bool { return s.Temporary && s.Path == path }) {
 		return ""
@@ -89,7 +89,7 @@ func (o *origins) Replay(ctx context.Context, t *engine.Task, outputs engine.Out
 	return o.learn(ctx, t, outputs)
 }
 
-// report has names changed in the messages of a task, until what it returns is called.
+// report changes the names in the messages of a task, until the returned function is called.
 func (o *origins) report(t *engine.Task, rename func(string) string) (end func()) {
 	report := t.Report
 	t.Report = func(e engine.Event) {
@@ -99,8 +99,8 @@ func (o *origins) report(t *engine.Task, rename func(string) string) (end func()
 	return func() { t.Report = report }
 }
 
-// look sees, before a node runs, where a source lies, and whether what is scanned is
-// what interpreters made.
+// look records, before a node runs, the location of a source, and whether scanned files were
+// made by interpreters.
 func (o *origins) look(t *engine.Task) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -117,7 +117,7 @@ func (o *origins) look(t *engine.Task) {
 	}
 }
 
-// learn remembers what a node rendered.
+// learn records what a node rendered.
 func (o *origins) learn(ctx context.Context, t *engine.Task, outputs engine.Outputs) error {
 	if t.Node.Kind != "render" {
 		return nil
@@ -147,16 +147,16 @@ func (o *origins) learn(ctx context.Context, t *engine.Task, outputs engine.Outp
 	return nil
 }
 
-// source is where the source lies that a node renders.
+// source returns the location of the source that a node renders.
 func (o *origins) source(render *engine.Task) string {
 	name, _, _ := render.Node.Inputs["request"].Split()
 	return o.sources[name]
 }
 
-// renamer changes the names in what a node says.
+// renamer returns the function that changes the names in a node's messages.
 func (o *origins) renamer(ctx context.Context, t *engine.Task) func(string) string {
 	switch t.Node.Kind {
-	case "source", "attest", "index", "sign", "push": // what they name lies in the repository, or is published
+	case "source", "attest", "index", "sign", "push": // what they name is in the repository, or is published
 		return func(text string) string { return text }
 	case "render":
 		read := sync.OnceValue(func() func(string) string { return o.read(ctx, t) })
@@ -178,7 +178,7 @@ func (o *origins) read(ctx context.Context, t *engine.Task) func(string) string 
 	err := engine.GetJSON(ctx, t.Store, t.Inputs["request"], rendering.MediaTypeRequest, &request)
 	all, filesErr := files.Get(ctx, t.Store, t.Inputs["files"])
 	if err != nil || filesErr != nil || place == "" || request.Reference != "" {
-		return func(text string) string { return text } // who reads them for more says so
+		return func(text string) string { return text } // its reader reports that
 	}
 	names := make(map[string]bool, len(all))
 	for _, f := range all {
@@ -194,7 +194,7 @@ func (o *origins) read(ctx context.Context, t *engine.Task) func(string) string 
 	}
 }
 
-// at is where a line of a rendered file comes from.
+// at returns the origin of a line of a rendered file.
 func (o *origins) at(file string, line int) (images.Source, bool) {
 	from, ok := o.rendered[file]
 	if !from.same || o.changed {
@@ -203,7 +203,7 @@ func (o *origins) at(file string, line int) (images.Source, bool) {
 	return images.Source{Origin: from.name, OriginLine: line}, ok
 }
 
-// renamedError is an error in whose text other names stand.
+// renamedError is an error in whose text names were changed.
 type renamedError struct {
 	text string
 	err  error
@@ -212,12 +212,11 @@ type renamedError struct {
 func (e *renamedError) Error() string { return e.text }
 func (e *renamedError) Unwrap() error { return e.err }
 
-// maxName is how long the name of a file is that is looked for in a text.
+// maxName bounds the name of a file that is looked for in a text.
 const maxName = 4096
 
-// rename replaces the names of files in a text, with the line and column behind them,
-// by where those come from. A name is one where no other letter touches it; the longest
-// counts.
+// rename replaces the names of files in a text, with the line and column after them, by their
+// origins. A name must not touch other letters; the longest match is used.
 func rename(text string, from func(name string, line int) (images.Source, bool)) string {
 	const before, after = " \n\"'`(=[,;", " \n\"'`):],;"
 	var b strings.Builder
@@ -250,7 +249,7 @@ func rename(text string, from func(name string, line int) (images.Source, bool))
 	return b.String()
 }
 
-// position reads :line or :line:column at the start of a text.
+// position parses :line or :line:column at the start of a text.
 func position(text string) (line, column, length int) {
 	number := func(text string) (n, length int) {
 		digits := len(text) - len(strings.TrimLeft(strings.TrimPrefix(text, ":"), "0123456789"))
@@ -270,7 +269,7 @@ func position(text string) (line, column, length int) {
 	return line, column, length + more
 }
 
-// locations says of each where it comes from.
+// locations adds the origin to each location.
 func (o *origins) locations(list []images.Location) []images.Location {
 	list = slices.Clone(list)
 	for i, l := range list {
@@ -279,7 +278,7 @@ func (o *origins) locations(list []images.Location) []images.Location {
 	return list
 }
 
-// trace says of everything in lists where it comes from.
+// trace adds the origins to all lists.
 func (o *origins) trace(unpinned []images.Unpinned, placeholders []images.Placeholder, skipped []images.Skipped) {
 	for i := range unpinned {
 		unpinned[i].Locations = o.locations(unpinned[i].Locations)
