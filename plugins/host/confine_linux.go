@@ -10,31 +10,39 @@ import (
 	"runtime"
 	"slices"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 // ways returns the ways to start a process, the strictest first; the kernel may refuse all
-// but the last. In all of them the process leads its own process group and dies when this
-// process does. In a PID namespace it is the first process, so the kernel kills its
+// but the last. In all of them the process leads its own process group, and in all but one it
+// dies when this process does. In a PID namespace it is the first process, so the kernel kills its
 // children when it dies. A process that declares no network gets an empty network
 // namespace.
 //
 // Without root this needs a user namespace, in which the files of other users appear to
 // belong to nobody. Some programs refuse such files (ssh its own configuration), so an
-// interpreter that declares the network gets no namespace.
+// interpreter that declares the network gets no namespace. Only its Landlock domain then
+// separates it from this process, and the thread that started it is in that domain, with the
+// memory of all threads. So the process is held back until that thread has ended, which
+// precludes a parent-death signal: it notices the end of this process by the end of stdin.
 func (b bounds) ways() []syscall.SysProcAttr {
 	plain := syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	pid := plain
 	pid.Cloneflags = syscall.CLONE_NEWPID
 	if os.Geteuid() != 0 {
+		held := syscall.SysProcAttr{Setpgid: true, Ptrace: true}
 		if b.network {
-			return []syscall.SysProcAttr{plain}
+			return []syscall.SysProcAttr{held, plain}
 		}
 		pid.Cloneflags |= syscall.CLONE_NEWUSER
 		pid.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}}
 		pid.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}}
+		net := pid
+		net.Cloneflags |= syscall.CLONE_NEWNET
+		return []syscall.SysProcAttr{net, pid, held, plain}
 	}
 	if b.network {
 		return []syscall.SysProcAttr{pid, plain}
@@ -62,6 +70,33 @@ func onThread(f func()) {
 		})
 		<-done
 	}()
+}
+
+func traced(attr *syscall.SysProcAttr) bool { return attr.Ptrace }
+
+// hold exchanges the trap at which a traced process begins for a stop. It must be called by the
+// thread that started the process. The returned function lets the process run once that thread
+// has ended.
+func hold(pid int) (release func(), err error) {
+	var status unix.WaitStatus
+	for {
+		if _, err = unix.Wait4(pid, &status, 0, nil); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("hold the process: %w", err)
+	}
+	if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_DETACH, uintptr(pid), 0, uintptr(unix.SIGSTOP), 0, 0); errno != 0 {
+		return nil, fmt.Errorf("hold the process: %w", errno)
+	}
+	thread := unix.Gettid()
+	return func() {
+		for !errors.Is(unix.Tgkill(unix.Getpid(), thread, 0), unix.ESRCH) {
+			time.Sleep(time.Millisecond)
+		}
+		_ = unix.Kill(pid, unix.SIGCONT) // if it is gone, that is noticed by waiting for it
+	}, nil
 }
 
 // confine permanently drops rights of this thread that the process which it starts does not

@@ -3,9 +3,12 @@
 package host_test
 
 import (
+	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -43,14 +46,49 @@ func TestConfined(t *testing.T) {
 
 	env := map[string]string{"HOME": home, "TAPE_TEST_WANTED": listener.Addr().String()}
 	b := newBed(t, host.Options{LookupEnv: func(name string) (string, bool) { v, ok := env[name]; return v, ok }})
-	resp, err := render(t.Context(), t, b.find(t, "pries"), fakeOptions{Host: os.Getpid()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := string(resp.Files[0].Data); got != "" {
-		t.Errorf("it could: %s\n%s", got, b.log)
+	for mode, want := range map[string]string{"pries": "", "pries-online": "network udp"} {
+		resp, err := render(t.Context(), t, b.find(t, mode), fakeOptions{Host: os.Getpid()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(resp.Files[0].Data); got != want {
+			t.Errorf("%s could: %q, want %q\n%s", mode, got, want, b.log)
+		}
 	}
 	if data, err := os.ReadFile(kept); err != nil || string(data) != "kept" {
 		t.Errorf("a file outside now holds %q, %v", data, err)
+	}
+}
+
+// What holds for root holds for other users, whose interpreters are confined in other ways.
+func TestConfinedUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("TestConfined runs as another user already")
+	}
+	dir, err := os.MkdirTemp("/tmp", "tu") // which other users reach
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	test := filepath.Join(dir, "host.test")
+	if err := errors.Join(os.WriteFile(test, data, 0o755), os.Chmod(dir, 0o777)); err != nil { //nolint:gosec // for another user
+		t.Fatal(err)
+	}
+	const nobody = 65534
+	cmd := exec.CommandContext(t.Context(), test, "-test.run=^TestConfined$", "-test.v")
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "HOME="+dir, "TMPDIR="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
 }

@@ -134,6 +134,8 @@ func (f fake) Describe(context.Context) (interpreter.Description, error) {
 		Environment: []string{"TAPE_TEST_WANTED", "PLUGIN_CLIENT_CERT", "TMPDIR"},
 	}
 	switch f.mode {
+	case "pries-online":
+		d.Network = true
 	case "misnamed":
 		d.Name = "helm"
 	case "bad-schema":
@@ -173,7 +175,7 @@ func (f fake) Render(ctx context.Context, req *interpreter.RenderRequest) (*inte
 	}
 	resp := &interpreter.RenderResponse{Files: files}
 	switch f.mode {
-	case "pries":
+	case "pries", "pries-online":
 		pried, err := pry(req.Scratch, opts.Host)
 		if err != nil {
 			return nil, err

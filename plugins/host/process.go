@@ -173,20 +173,32 @@ func (p *process) runOnce(env []string, attr *syscall.SysProcAttr) error {
 		return err
 	}
 	started := make(chan error, 1)
-	// The kernel sends the parent-death signal when the thread that forked ends, not the
-	// process: this thread must outlive the child.
 	onThread(func() {
 		confined := p.bounds.confine(attr)
-		err := p.launch(cmd)
-		if err == nil {
-			if err := errors.Join(confined, p.bounds.limit(cmd.Process.Pid)); err != nil {
-				p.log.Debug("interpreter is not fully confined", "missing", err)
-			}
+		if err := p.launch(cmd); err != nil {
+			started <- err
+			return
 		}
-		started <- err
-		if err == nil {
+		if err := errors.Join(confined, p.bounds.limit(cmd.Process.Pid)); err != nil {
+			p.log.Debug("interpreter is not fully confined", "missing", err)
+		}
+		if !traced(attr) {
+			// The kernel sends the parent-death signal when the thread that forked ends, not
+			// the process: this thread must outlive the child.
+			started <- nil
 			p.reap(cmd, stdout, stderr)
+			return
 		}
+		release, err := hold(cmd.Process.Pid)
+		if err != nil {
+			p.kill()
+			release = func() {}
+		}
+		go func() {
+			release()
+			started <- err
+			p.reap(cmd, stdout, stderr)
+		}()
 	})
 	return <-started
 }

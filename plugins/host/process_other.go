@@ -19,6 +19,10 @@ func (bounds) limit(int) error { return nil }
 
 func peak(*os.ProcessState) int64 { return 0 }
 
+func traced(*syscall.SysProcAttr) bool { return false }
+
+func hold(int) (release func(), err error) { return nil, errNotConfined }
+
 // onThread runs f in a goroutine.
 func onThread(f func()) { go f() }
 
