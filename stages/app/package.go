@@ -18,8 +18,8 @@ import (
 	"github.com/taped-dev/tape/stages/push"
 )
 
-// Package packs the sources and everything they run into one artifact and pushes
-// it, or saves it. Nothing is tagged unless all of it is there.
+// Package packs the sources with all their images into one artifact, and pushes or saves it.
+// Nothing is tagged until everything is there.
 func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -28,7 +28,7 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 		o.Cache = o.Cache.ReadOnly()
 	}
 	if _, alone := o.Signer.(*Key); o.DryRun && !alone {
-		o.Signer = nil // it asks services, which keep what they signed
+		o.Signer = nil // it asks services, which record what they signed
 	}
 	p, err := o.prepare(ctx)
 	if err != nil {
@@ -37,7 +37,7 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	if err := o.set(p); err != nil {
 		return nil, err
 	}
-	// Whether it goes to the repository, if only in a dry run.
+	// Whether it is written to the repository, or would be but for a dry run.
 	sends := o.Save == "" || o.Push
 	var targets []string
 	switch {
@@ -147,7 +147,7 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	return result, nil
 }
 
-// set sets what the options say of the artifact.
+// set sets what the options determine about the artifact.
 func (o *PackageOptions) set(p *pipeline.Pipeline) (err error) {
 	if o.Repository != "" {
 		err = errors.Join(err, p.Set("output.image", o.Repository))
@@ -164,7 +164,7 @@ func (o *PackageOptions) set(p *pipeline.Pipeline) (err error) {
 	return err
 }
 
-// pushed is what was pushed, and what moved.
+// pushed adds what was pushed, and what moved.
 func (o *PackageOptions) pushed(ctx context.Context, run made, result *PackageResult) (push.Pushed, error) {
 	if err := mirrored(ctx, run, result); err != nil {
 		return push.Pushed{}, err
@@ -172,7 +172,7 @@ func (o *PackageOptions) pushed(ctx context.Context, run made, result *PackageRe
 	return run.pushed(ctx)
 }
 
-// mirrored is what mirror moved or, in a dry run, would.
+// mirrored adds what mirror copied or, in a dry run, would copy.
 func mirrored(ctx context.Context, run made, result *PackageResult) error {
 	moved, err := run.moved(ctx)
 	if err == nil {
@@ -181,8 +181,8 @@ func mirrored(ctx context.Context, run made, result *PackageResult) error {
 	return err
 }
 
-// forecast is what a run would move: bytes and tags. A repository that may not be
-// read has no tags.
+// forecast returns what a run would move: bytes and tags. A repository that cannot be read has
+// no tags.
 func (o *PackageOptions) forecast(ctx context.Context, run made, where *push.Pushed, result *PackageResult) error {
 	if err := mirrored(ctx, run, result); err != nil {
 		return err
@@ -203,7 +203,7 @@ func (o *PackageOptions) forecast(ctx context.Context, run made, where *push.Pus
 	return nil
 }
 
-// moves are the tags that an application, which a run made, would take from others.
+// moves returns the tags that an application, which a run made, would take from others.
 func (o *PackageOptions) moves(ctx context.Context, run made) ([]transfer.MovedTag, error) {
 	here, app, err := run.application(ctx)
 	if err != nil {
@@ -230,8 +230,8 @@ func (o *PackageOptions) moves(ctx context.Context, run made) ([]transfer.MovedT
 	return transfer.Moves(all, was), err
 }
 
-// checkTags makes the application without moving anything, and fails where a tag
-// of it leads to something else: push does the same, when the images have moved.
+// checkTags makes the application without copying anything, and fails if a tag of it leads to
+// something else. push does the same after the images have been copied.
 func (o *PackageOptions) checkTags(ctx context.Context, p *pipeline.Pipeline) error {
 	targets, err := o.unpushed(ctx, p)
 	if err != nil {
@@ -251,8 +251,8 @@ func (o *PackageOptions) checkTags(ctx context.Context, p *pipeline.Pipeline) er
 	return nil
 }
 
-// silent are options for a run before the one that counts, which repeats what this
-// one has to say.
+// silent returns options for a run before the final one, which repeats the messages of this
+// run.
 func (o *PackageOptions) silent() *Options {
 	quiet := o.Options
 	quiet.Events = func(e engine.Event) {
@@ -263,8 +263,8 @@ func (o *PackageOptions) silent() *Options {
 	return &quiet
 }
 
-// unpinned are the references that stay as they are written, each reason once: what
-// is never pinned is known when it is resolved, and again when it is passed over.
+// unpinned returns the references that are left as written, with each reason once: what is
+// never pinned is known when it is resolved, and again when it is skipped.
 func unpinned(resolved, pinned []images.Unpinned) []images.Unpinned {
 	out := []images.Unpinned{}
 	for _, u := range slices.Concat(resolved, pinned) {

@@ -11,16 +11,16 @@ import (
 	"github.com/taped-dev/tape/stages"
 )
 
-// ExpandResult is a pipeline in full form.
+// ExpandResult is the full form of a pipeline.
 type ExpandResult struct {
-	// YAML is the full form: what tape.yaml and the default pipeline come to.
+	// YAML is the full form: tape.yaml merged with the default pipeline.
 	YAML []byte
-	// Graph is for drawing: its stages do nothing.
+	// Graph is for drawing; its stages do nothing.
 	Graph *engine.Graph
 }
 
-// Expand expands the pipeline of the options and validates it; nothing runs, and no
-// source is read.
+// Expand expands and validates the pipeline of the options. Nothing is run, and no source is
+// read.
 func Expand(ctx context.Context, o Options) (*ExpandResult, error) {
 	p, err := o.pipeline()
 	if err != nil {
@@ -38,15 +38,14 @@ func Expand(ctx context.Context, o Options) (*ExpandResult, error) {
 	return out, err
 }
 
-// ValidateResult is a pipeline with which nothing is wrong.
+// ValidateResult describes a valid pipeline.
 type ValidateResult struct {
 	File string `json:"file"`
 	OK   bool   `json:"ok"`
 }
 
-// Validate says what is wrong with the pipeline of the options, down to the options
-// of every stage and of every interpreter: what a run would say before it reads
-// anything. What is wrong is the error.
+// Validate checks the pipeline of the options, including the options of every stage and every
+// interpreter, as a run would before it reads anything. The error describes the mistakes.
 func Validate(ctx context.Context, o Options) (*ValidateResult, error) {
 	p, err := o.pipeline()
 	if err != nil {
@@ -76,8 +75,8 @@ func Validate(ctx context.Context, o Options) (*ValidateResult, error) {
 	return &ValidateResult{File: o.Pipeline, OK: true}, nil
 }
 
-// Schema returns the JSON Schema of pipeline files, with the kinds of stage that the
-// environment has.
+// Schema returns the JSON Schema of pipeline files, with the kinds of stages of the
+// environment.
 func Schema(_ context.Context, o Options) ([]byte, error) {
 	table, err := pipeline.NewTable(stages.Default(), o.kinds("")...)
 	if err != nil {

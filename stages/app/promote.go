@@ -20,44 +20,44 @@ import (
 	"github.com/taped-dev/tape/stages/sign"
 )
 
-// PromoteOptions are what Promote takes.
+// PromoteOptions are the options of Promote.
 type PromoteOptions struct {
 	Environment
 	// Source is a signed application.
 	Source string
 	// Target is REPOSITORY[:TAG], by default with the source's tag.
 	Target string
-	// Key is the public key of who signed the source, Trust a trust file that it must hold
-	// against; one of them is needed.
+	// Key is the public key that signed the source, and Trust the file of a trust policy that it
+	// must satisfy; at least one is required.
 	Key, Trust string
-	// Signer signs the record. It must not be who signed the source.
+	// Signer signs the record. It must not be the signer of the source.
 	Signer Signer
-	// Env is the environment that the application is promoted for; "" is all.
+	// Env is the environment for the record; "" means all.
 	Env string
 	// Reason is for the record.
 	Reason string
-	// At is for the record; zero is now.
+	// At is the time in the record; zero is now.
 	At time.Time
-	// Force also promotes what is older than what the tag leads to.
+	// Force also promotes a source that is older than the root that the tag leads to.
 	Force bool
-	// Immutable refuses to move a tag, before anything is copied.
+	// Immutable refuses to move a tag before anything is copied.
 	Immutable bool
 }
 
-// PromoteResult is what was promoted.
+// PromoteResult describes what was promoted.
 type PromoteResult struct {
 	CopyResult
 	// Previous is the root that the tag led to before, "" if there was none.
 	Previous digest.Digest `json:"previous,omitempty"`
 	// Record is the digest of the manifest with the record.
 	Record digest.Digest `json:"record"`
-	// Existing: it had been promoted before, and no record was added.
+	// Existing reports that it had been promoted before, so that no record was added.
 	Existing bool `json:"existing"`
 }
 
-// Promote verifies an application, copies it with all that is attached, signs a record of
-// that, and sets the tag, in this order. It refuses what is older than what the tag leads
-// to. What was promoted already is not promoted again.
+// Promote verifies an application, copies it with everything attached to it, signs a record of
+// that, and sets the tag, in this order. It refuses a source that is older than the root that
+// the tag leads to. A second promotion changes nothing.
 func Promote(ctx context.Context, o PromoteOptions) (*PromoteResult, error) {
 	result, err := o.promote(ctx)
 	if err != nil {
@@ -107,7 +107,7 @@ func (o *PromoteOptions) promote(ctx context.Context) (result *PromoteResult, er
 	return &PromoteResult{CopyResult: *copied, Previous: p.record.Previous, Record: p.done, Existing: p.found}, nil
 }
 
-// target reads where the application goes, and returns the tag.
+// target parses the destination, and returns the tag.
 func (p *promotion) target(at *opened) (tag string, err error) {
 	to, err := parseReference(p.Target)
 	if err != nil {
@@ -139,9 +139,9 @@ func (p *promotion) target(at *opened) (tag string, err error) {
 	return tag, nil
 }
 
-// verify checks the whole chain of the source, and that another key signed it: any bundle
-// that is attached to a root counts as its signature for cosign and Flux, so a record must
-// not look like one of the vendor's.
+// verify verifies the whole chain of the source, and that another key signed it: cosign and
+// Flux take any bundle attached to a root for its signature, so a record must not look like one
+// of the vendor's.
 func (p *promotion) verify(ctx context.Context, at *opened) error {
 	verified, err := Verify(ctx, VerifyOptions{Environment: p.Environment, Ref: p.Source, Key: p.Key, Trust: p.Trust})
 	if err != nil {
@@ -163,7 +163,7 @@ func (p *promotion) verify(ctx context.Context, at *opened) error {
 	return err
 }
 
-// compare looks at what the tag leads to, and refuses to go back from it.
+// compare compares the source with the root that the tag leads to, and refuses to go back.
 func (p *promotion) compare(ctx context.Context, tag string) error {
 	now, err := p.to.Resolve(ctx, tag)
 	if errdefs.IsNotFound(err) {
@@ -199,7 +199,7 @@ func (p *promotion) compare(ctx context.Context, tag string) error {
 		return nil
 	}
 	current, err := artifact.OpenRoot(ctx, p.to, now)
-	if err != nil { // something else has the tag
+	if err != nil { // the tag leads to something else
 		return fmt.Errorf("the tag leads to what is not an application: %w", err)
 	}
 	if created, than := p.app.Index.Annotations, current.Index.Annotations; created[ocispec.AnnotationSource] == than[ocispec.AnnotationSource] && before(created, than) {
@@ -223,8 +223,8 @@ func (p *promotion) older(format string, args ...any) error {
 	return refused{advice.Add(fmt.Errorf("it is older than what the tag leads to: "+format, args...), advice.PromoteAnyway)}
 }
 
-// own reports whether a record is by this signer. A record that says so and does not hold,
-// or is about another root than the one that it is attached to, is refused.
+// own reports whether a record is by this signer. It refuses a record that claims to be but is
+// not valid, or is about another root than the one that it is attached to.
 func (p *promotion) own(ctx context.Context, record artifact.ViewPromotion) (bool, error) {
 	own, err := p.Signer.MadeStatement(ctx, record.Bundle, record.Subject, artifact.PredicatePromotion)
 	if err != nil && !errors.Is(err, sign.ErrForged) {
@@ -239,7 +239,7 @@ func (p *promotion) own(ctx context.Context, record artifact.ViewPromotion) (boo
 	return own, nil
 }
 
-// sign attaches the record to what was copied.
+// sign attaches the record to the copy.
 func (p *promotion) sign(ctx context.Context, c *copying) error {
 	if c.root.Digest != p.app.Root.Digest {
 		return refused{fmt.Errorf("%s was verified, and %s was copied", p.app.Root.Digest, c.root.Digest)}

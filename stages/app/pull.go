@@ -18,53 +18,52 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// PullOptions are what Pull takes.
+// PullOptions are the options of Pull.
 type PullOptions struct {
 	Environment
 	Ref string
-	// Dir is made, or must be empty unless Force.
+	// Dir is created, or must be empty unless Force is set.
 	Dir   string
 	Force bool
-	// Env is the environment whose files are written, without its folder; "" is all.
+	// Env is the environment whose files are written, without its folder; "" means all.
 	Env string
-	// Rewrite points the manifests to the repository they are pulled from.
+	// Rewrite rewrites the manifests to the repository that they are pulled from.
 	Rewrite bool
-	// Key is a file of the public key that must have signed the application, or Identity
-	// is who must have; Bundle is a file that signs the root instead of what is attached
-	// to it. With neither key nor identity nothing is verified.
+	// Key is the file of the public key, or Identity the identity, that must have signed the
+	// application; Bundle is a file with the signature of the root, instead of those attached to
+	// it. Without a key or an identity nothing is verified.
 	Key, Bundle string
 	Identity    Identity
-	// Trust is a trust file that it must hold against, with a key or in place of one.
+	// Trust is the file of a trust policy that the application must satisfy, with or without a
+	// key.
 	Trust string
-	// AllowOutside lets pods run images that are not in the artifact.
+	// AllowOutside allows pods to run images that are not in the artifact.
 	AllowOutside bool
-	// Attestations is a file for the statements, one JSON object a line; "" is
-	// none. Writer takes them instead where it is set.
+	// Attestations is a file for the statements, one JSON object per line; "" is none. If Writer
+	// is set, they are written to it instead.
 	Attestations string
 	Writer       io.Writer
 }
 
-// PullResult is what was written.
+// PullResult describes what was written.
 type PullResult struct {
 	Root struct {
 		Ref    string        `json:"ref"`
 		Digest digest.Digest `json:"digest"`
 	} `json:"root"`
-	// Verified says that the whole chain was verified before anything was written.
+	// Verified reports whether the whole chain was verified before anything was written.
 	Verified bool     `json:"verified,omitempty"`
 	Files    []string `json:"files"`
-	// Environments are those of the files, where the application has them.
+	// Environments are those of the files, if the application has environments.
 	Environments []string `json:"environments,omitempty"`
-	// Rewritten is how many files were pointed to another repository.
+	// Rewritten is how many files were rewritten to another repository.
 	Rewritten int `json:"rewritten"`
-	// PointsTo is the repository that the manifests point to, where that is not
-	// the one pulled from.
+	// PointsTo is the repository that the manifests name, if it is not the one pulled from.
 	PointsTo string   `json:"pointsTo,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// Pull writes the manifests of an application into a folder, byte for byte as
-// they are in it: all of them or none.
+// Pull writes the manifests of an application to a folder, byte for byte: all of them or none.
 func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
 	app, at, err := application(ctx, o.Registry, o.Ref)
 	if err != nil {
@@ -115,8 +114,8 @@ func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
 		result.Files = append(result.Files, f.Name)
 	}
 
-	// The statements are written beside their place before the manifests are,
-	// and renamed after: either both are there or neither is.
+	// The statements are written under a temporary name before the manifests, and renamed after,
+	// so that both or neither are there.
 	place, err := o.stageStatements(statements)
 	if err != nil {
 		return nil, err
@@ -127,9 +126,9 @@ func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
 	return result, place(true)
 }
 
-// verify walks the chain down from the root that is pulled. All that is read then is
-// named by digests of that chain: what is written is what was verified, whatever the
-// tag leads to by then.
+// verify verifies the chain from the root that is pulled. Everything that is read later is
+// named by digests of that chain, so what is written is what was verified, whatever the tag
+// leads to by then.
 func (o *PullOptions) verify(ctx context.Context, root ocispec.Descriptor, at *opened) (warnings []string, err error) {
 	options, err := verifyOptions(ctx, o.Key, o.Identity, o.Trust, o.Bundle)
 	if err != nil {
@@ -143,8 +142,8 @@ func (o *PullOptions) verify(ctx context.Context, root ocispec.Descriptor, at *o
 	return checked.Warnings, broken(checked, "verified")
 }
 
-// stageStatements prepares to write the statements; the function that it
-// returns does it, or undoes what was prepared.
+// stageStatements prepares to write the statements; the returned function completes or undoes
+// that.
 func (o *PullOptions) stageStatements(statements []artifact.Statement) (func(bool) error, error) {
 	var buf bytes.Buffer
 	if err := artifact.WriteStatements(&buf, statements); err != nil {

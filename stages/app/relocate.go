@@ -34,46 +34,46 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// Namings of relocated images.
+// Names of the namings of relocated images.
 const (
-	// SingleNaming puts all images into one repository.
+	// SingleNaming copies all images into one repository.
 	SingleNaming = "single"
-	// OneToOneNaming gives every image a repository of its own.
+	// OneToOneNaming gives every image its own repository.
 	OneToOneNaming = artifact.OneToOne
 )
 
-// RelocateOptions are what Relocate takes.
+// RelocateOptions are the options of Relocate.
 type RelocateOptions struct {
 	Options
-	// Source is an application, in a registry, an archive or a layout, or else
-	// manifests, which are rendered.
+	// Source is an application in a registry, an archive or a layout, or a source of manifests,
+	// which is rendered.
 	Source string
 	// Prefix of the images' names; "" is Repository.
 	Prefix string
-	// Naming is SingleNaming or OneToOneNaming; "" is one to one below a prefix,
-	// and single in the repository without one.
+	// Naming is SingleNaming or OneToOneNaming; by default one to one with a Prefix, and single
+	// without.
 	Naming string
-	// Repository for a new root, whose manifests have the new names; "" makes none.
+	// Repository is for a new root whose manifests have the new names; "" makes none.
 	Repository string
-	// Tags of the new root; none: the source's.
+	// Tags of the new root; by default the source's.
 	Tags []string
-	// Mapping is a file to write, Manifests a folder; "" is none.
+	// Mapping is a file and Manifests a folder to write; "" is none.
 	Mapping   string
 	Manifests string
-	Force     bool // replaces what is in Manifests
-	// Immutable refuses to move a tag, before anything is copied.
+	Force     bool // replaces the content of Manifests
+	// Immutable refuses to move a tag before anything is copied.
 	Immutable bool
 }
 
-// RelocateResult says where everything is now.
+// RelocateResult describes the new locations.
 type RelocateResult struct {
-	// Mapping is from each name that an image had in the source, the one that it
-	// was taped by and the one that its manifests had, to the new one.
+	// Mapping maps each name that an image had in the source, the one that it was packed by and
+	// the one in the manifests, to the new name.
 	Mapping map[string]string `json:"mapping"`
 	Root    *RelocatedRoot    `json:"root,omitempty"`
 	Files   []string          `json:"files"`
 	Moved   transfer.Moved    `json:"moved"`
-	// MovedTags are those that led to something else before, sorted.
+	// MovedTags are the tags that led to something else before, sorted.
 	MovedTags []transfer.MovedTag `json:"moved_tags"`
 }
 
@@ -82,13 +82,13 @@ type RelocatedRoot struct {
 	Ref    string        `json:"ref"`
 	Digest digest.Digest `json:"digest"`
 	Tags   []string      `json:"tags"`
-	// From is the digest of the root that it was made of.
+	// From is the digest of the root that it was made from.
 	From digest.Digest `json:"from"`
 }
 
-// Relocate copies the images of an application to other names, with what is
-// published beside them and with the same digests, and makes manifests that say
-// so; with Repository, an application too.
+// Relocate copies the images of an application to other names, with what is published beside
+// them and with the same digests, and rewrites the manifests; with Repository, it also makes a
+// new application.
 func Relocate(ctx context.Context, o RelocateOptions) (*RelocateResult, error) {
 	to, err := o.naming()
 	if err != nil {
@@ -120,7 +120,7 @@ func Relocate(ctx context.Context, o RelocateOptions) (*RelocateResult, error) {
 	return r.result, nil
 }
 
-// naming is how images are to be called.
+// naming returns the naming of the images.
 func (o *RelocateOptions) naming() (artifact.Naming, error) {
 	to := artifact.Naming{Repository: cmp.Or(o.Prefix, o.Repository)}
 	switch cmp.Or(o.Naming, map[bool]string{true: SingleNaming, false: OneToOneNaming}[o.Prefix == ""]) {
@@ -144,8 +144,8 @@ func (o *RelocateOptions) naming() (artifact.Naming, error) {
 	return to, asUsage(artifact.CheckRepository(to.Repository))
 }
 
-// applicationReference says whether a source is an application, and how it is
-// referred to. An existing path wins over a reference.
+// applicationReference reports whether a source is an application, and returns the reference to
+// it. An existing path takes precedence over a reference.
 func applicationReference(source string) (ref string, ok bool) {
 	if layout.IsReference(source) {
 		return source, true
@@ -168,7 +168,7 @@ type relocating struct {
 	progress *meter
 	result   *RelocateResult
 	files    []files.File // renamed
-	// repository is that of the new root, "" where none is made.
+	// repository is that of the new root, "" if none is made.
 	repository string
 	immutable  bool
 
@@ -176,17 +176,17 @@ type relocating struct {
 	copiers map[string]*transfer.Copier // by repository
 }
 
-// relocated is an image, with where it comes from and what it is called.
+// relocated is an image, with its source and its new name.
 type relocated struct {
 	from  layout.Repository
 	image ocispec.Descriptor
-	// about is what is published beside it, with the tags that it has.
+	// about is what is published beside it, with its tags.
 	about []artifact.Tagged
-	// names are those that it was taped by.
+	// names are those that it was packed by.
 	names []string
 }
 
-// images copies the images to their names, and says in which repository each is.
+// images copies the images to their new names, and records the repository of each.
 func (r *relocating) images(ctx context.Context, to artifact.Naming, list []relocated) (map[digest.Digest]string, error) {
 	type destination struct {
 		images []relocated
@@ -213,8 +213,8 @@ func (r *relocating) images(ctx context.Context, to artifact.Naming, list []relo
 				destinations[parsed.Name] = d
 			}
 			d.images = append(d.images, image)
-			// One that was named by its digest alone gets a tag all the same: there
-			// are registries that remove what has none.
+			// An image named only by its digest gets a tag as well, because some registries remove
+			// manifests without one.
 			tag := cmp.Or(parsed.Tag, artifact.ImageTag(name, image.image.Digest))
 			if _, taken := d.tags[tag]; !taken {
 				d.tags[tag] = image.image
@@ -244,8 +244,7 @@ func (r *relocating) images(ctx context.Context, to artifact.Naming, list []relo
 	return placed, group.Wait()
 }
 
-// copy copies images into a repository, with what is about them, and sets the tags
-// that are theirs.
+// copy copies images into a repository, with what is attached to them, and sets their tags.
 func (r *relocating) copy(ctx context.Context, name string, list []relocated, tags map[string]ocispec.Descriptor) error {
 	copier, err := r.copier(ctx, name)
 	if err != nil {
@@ -284,8 +283,8 @@ func (r *relocating) copy(ctx context.Context, name string, list []relocated, ta
 	return group.Wait()
 }
 
-// tagsOf are the tags of images, and of what is about them: of all the tags of a
-// repository those that lead to one of the images.
+// tagsOf returns the tags of images, and of what is attached to them: those of all tags of a
+// repository that lead to one of the images.
 func tagsOf(list []relocated, all map[string]ocispec.Descriptor) []transfer.Tagged {
 	var tags []transfer.Tagged
 	mine := map[digest.Digest]bool{}
@@ -305,7 +304,7 @@ func tagsOf(list []relocated, all map[string]ocispec.Descriptor) []transfer.Tagg
 	return tags
 }
 
-// free fails where tags are not to move and one of these would.
+// free fails if tags must not move and one of these would.
 func (r *relocating) free(ctx context.Context, name string, tags []transfer.Tagged) error {
 	if !r.immutable {
 		return nil
@@ -317,7 +316,7 @@ func (r *relocating) free(ctx context.Context, name string, tags []transfer.Tagg
 	return err
 }
 
-// copier is the one that copies into a repository.
+// copier returns the copier into a repository.
 func (r *relocating) copier(ctx context.Context, name string) (*transfer.Copier, error) {
 	repository, err := r.client.Repository(name)
 	if err != nil {
@@ -351,7 +350,7 @@ func (r *relocating) copier(ctx context.Context, name string) (*transfer.Copier,
 	return copier, nil
 }
 
-// write writes the files that were asked for, when all images are in their place.
+// write writes the requested files, once all images are in place.
 func (r *relocating) write(ctx context.Context, o RelocateOptions) error {
 	for _, f := range r.files {
 		r.result.Files = append(r.result.Files, f.Name)
@@ -455,7 +454,7 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 	if err != nil {
 		return err
 	}
-	// Whoever has the old manifests finds their names as well.
+	// Users of the old manifests find their names as well.
 	for _, edit := range edits {
 		was, is := strings.ReplaceAll(edit.Original, "\x00", ""), strings.ReplaceAll(edit.Replaced, "\x00", "")
 		if strings.HasSuffix(was, "@"+edit.Digest.String()) && strings.HasSuffix(is, "@"+edit.Digest.String()) && strings.HasPrefix(is, to.Repository) {
@@ -477,9 +476,9 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 	return o.root(ctx, r, made, list)
 }
 
-// original makes an application of this format of one of the original's. Its
-// manifests are packaged like any others, since neither it nor its statements hold
-// the images; what came of that says which root the manifests were in.
+// original makes an application of this format from one of the original format. Its manifests
+// are packaged like any others, since neither it nor its statements contain the images. The
+// result records the root that the manifests were in.
 func (o *RelocateOptions) original(ctx context.Context, was *artifact.Application, at *opened, r *relocating) (err error) {
 	if o.Repository == "" || o.Prefix != "" {
 		return fmt.Errorf("it is of format %s: make one of format %s of it first, with a repository alone", was.Format, artifact.Format)
@@ -554,7 +553,7 @@ func (o *RelocateOptions) original(ctx context.Context, was *artifact.Applicatio
 	return o.root(ctx, r, made, moving)
 }
 
-// relocatedImages are the images of an application.
+// relocatedImages returns the images of an application.
 func relocatedImages(ctx context.Context, app *artifact.Application, at *opened) ([]relocated, error) {
 	about := map[digest.Digest][]artifact.Tagged{}
 	for _, child := range app.Children(artifact.RoleRelated) {
@@ -568,7 +567,7 @@ func relocatedImages(ctx context.Context, app *artifact.Application, at *opened)
 		if err != nil {
 			return nil, fmt.Errorf("image %s: %w", child.Digest, err)
 		}
-		for i := 0; i < len(subjects); i++ { // it grows by what is about them
+		for i := 0; i < len(subjects); i++ { // it grows by what is attached to them
 			image.about = append(image.about, about[subjects[i]]...)
 			for _, n := range about[subjects[i]] {
 				if !slices.Contains(subjects, n.Desc.Digest) {
@@ -581,7 +580,7 @@ func relocatedImages(ctx context.Context, app *artifact.Application, at *opened)
 	return out, nil
 }
 
-// dependencies are the root that is relocated, and what signs it.
+// dependencies returns the root that is relocated, and its signatures.
 func dependencies(app *artifact.Application, repository string, signatures []ocispec.Descriptor) []artifact.Resource {
 	resource := func(name string, dgst digest.Digest) artifact.Resource {
 		return artifact.Resource{
@@ -597,7 +596,8 @@ func dependencies(app *artifact.Application, repository string, signatures []oci
 	return out
 }
 
-// checkLine refuses to add to a line of origins that is as long as readers accept.
+// checkLine refuses to extend a line of origins that has the largest length that readers
+// accept.
 func checkLine(ctx context.Context, app *artifact.Application) error {
 	line, err := app.Origins(ctx)
 	if err == nil && len(line) >= artifact.MaxOrigins {
@@ -606,14 +606,14 @@ func checkLine(ctx context.Context, app *artifact.Application) error {
 	return err
 }
 
-// newRoot is an application that is to be made.
+// newRoot describes an application to be made.
 type newRoot struct {
-	was       digest.Digest // the root that it was made of
+	was       digest.Digest // the root that it is made from
 	blobs     []artifact.Blob
 	tags      []string
 	imageTags map[string]ocispec.Descriptor
-	// origin is the old root, where it is of this format, and proofs are what is attached to
-	// it. They lie in from.
+	// origin is the old root, if it is of this format, and proofs are what is attached to it.
+	// Both are in from.
 	origin, proofs []ocispec.Descriptor
 	from           layout.Repository
 }
@@ -621,8 +621,8 @@ type newRoot struct {
 func (n *newRoot) root() artifact.Blob    { return n.blobs[len(n.blobs)-1] }
 func (n *newRoot) content() artifact.Blob { return n.blobs[2] }
 
-// newRoot says what the new application is and what tags it gets, where these are
-// free. tag is the old root's.
+// newRoot returns the description of the new application and its tags, if these are free. tag
+// is the old root's.
 func (o *RelocateOptions) newRoot(ctx context.Context, r *relocating, app *artifact.Application, tag string, list []relocated, blobs []artifact.Blob) (*newRoot, error) {
 	made := &newRoot{was: app.Root.Digest, blobs: blobs, tags: o.Tags, imageTags: map[string]ocispec.Descriptor{}}
 	if len(made.tags) == 0 {
@@ -650,8 +650,8 @@ func (o *RelocateOptions) newRoot(ctx context.Context, r *relocating, app *artif
 	return made, nil
 }
 
-// root makes the new application: its images are mounted or copied from where they
-// are, then come its own parts, and last its tags.
+// root makes the new application: its images are mounted or copied, then its own parts, and
+// last its tags.
 func (o *RelocateOptions) root(ctx context.Context, r *relocating, made *newRoot, list []relocated) error {
 	if err := r.copy(ctx, o.Repository, list, made.imageTags); err != nil {
 		return fmt.Errorf("to %s: %w", o.Repository, err)
@@ -660,7 +660,7 @@ func (o *RelocateOptions) root(ctx context.Context, r *relocating, made *newRoot
 	if err != nil {
 		return err
 	}
-	// All that the old root lists is there by now, but for its own parts.
+	// Everything that the old root lists is there by now, except its own parts.
 	for _, list := range [][]ocispec.Descriptor{made.origin, made.proofs} {
 		if err := copier.Manifests(ctx, made.from, list...); err != nil {
 			return fmt.Errorf("origin %s: %w", made.was, err)
@@ -694,7 +694,7 @@ func (o *RelocateOptions) root(ctx context.Context, r *relocating, made *newRoot
 	return nil
 }
 
-// manifests relocates the images of manifests that are in no application.
+// manifests relocates the images of manifests that are not in an application.
 func (o *RelocateOptions) manifests(ctx context.Context, to artifact.Naming, r *relocating) error {
 	if o.Repository != "" {
 		return advice.Add(errors.New("it is no application yet"), advice.PackageFirst, o.Source, o.Repository)
@@ -726,7 +726,7 @@ func (o *RelocateOptions) manifests(ctx context.Context, to artifact.Naming, r *
 	if err != nil {
 		return err
 	}
-	// Nothing but objects: as in an application.
+	// Only objects are kept, as in an application.
 	all = slices.DeleteFunc(all, func(f files.File) bool {
 		return !slices.ContainsFunc(report.Objects, func(object images.Object) bool { return object.File == f.Name })
 	})
@@ -751,10 +751,10 @@ func (o *RelocateOptions) manifests(ctx context.Context, to artifact.Naming, r *
 	return nil
 }
 
-// published are images where they are taken from.
+// published returns images with their sources.
 func (o *RelocateOptions) published(ctx context.Context, list []images.Image) ([]relocated, error) {
 	origins := o.origins()
-	known := map[string]images.Origin{} // one a repository, so that its images are copied together
+	known := map[string]images.Origin{} // one per repository, so that its images are copied together
 	var out []relocated
 	for _, image := range list {
 		key, _ := image.Repository()

@@ -16,7 +16,7 @@ import (
 	"github.com/taped-dev/tape/stages/files"
 )
 
-// RenderResult is what the sources render to, or what an application holds.
+// RenderResult is the rendered manifests of sources, or those of an application.
 type RenderResult struct {
 	Files []RenderedFile `json:"files"` // sorted by name
 	Nodes []NodeResult   `json:"nodes"` // that ran
@@ -37,7 +37,7 @@ func (t Text) MarshalText() ([]byte, error) { return t, nil }
 // textPiece is how much of a text is encoded at once, in bytes.
 const textPiece = 64 << 10
 
-// writeJSON writes the same as json.Marshal would, piece by piece.
+// writeJSON writes what json.Marshal would, piece by piece.
 func (t Text) writeJSON(w io.Writer) error {
 	if _, err := io.WriteString(w, `"`); err != nil {
 		return err
@@ -45,7 +45,7 @@ func (t Text) writeJSON(w io.Writer) error {
 	for len(t) > 0 {
 		n := min(textPiece, len(t))
 		for i := 1; i < utf8.UTFMax && n < len(t) && !utf8.RuneStart(t[n]); i++ {
-			n-- // not in the middle of a character
+			n-- // not within a character
 		}
 		data, err := engine.MarshalJSON(t[:n])
 		if err == nil {
@@ -60,8 +60,8 @@ func (t Text) writeJSON(w io.Writer) error {
 	return err
 }
 
-// Render renders the sources and asks no registry. What holds no Kubernetes
-// object is left out, as it is in the artifact.
+// Render renders the sources without asking registries. Files without Kubernetes objects are
+// left out, as in the artifact.
 func Render(ctx context.Context, o RenderOptions) (*RenderResult, error) {
 	p, err := o.prepare(ctx)
 	if err != nil {
@@ -105,8 +105,8 @@ func Render(ctx context.Context, o RenderOptions) (*RenderResult, error) {
 	return result, nil
 }
 
-// WriteJSON writes the result as [engine.MarshalJSON] encodes it, but no more than a piece of
-// it is in memory. Each write ends with a whole character.
+// WriteJSON writes the result as [engine.MarshalJSON] encodes it, with only a piece of it in
+// memory. Each write ends with a complete character.
 func (r *RenderResult) WriteJSON(w io.Writer) error {
 	nodes, err := engine.MarshalJSON(r.Nodes)
 	if err != nil {

@@ -27,7 +27,7 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// ReproduceOptions are what Reproduce takes.
+// ReproduceOptions are the options of Reproduce.
 type ReproduceOptions struct {
 	Environment
 	// Ref is the application.
@@ -35,46 +35,46 @@ type ReproduceOptions struct {
 	// Source is a folder of a clone of its repository, with the commit of the application
 	// checked out, or the pipeline file that it was packed with. "" is the working folder.
 	Source string
-	// Clone clones the repository from where the provenance says that it is. Source is then
-	// relative to its top.
+	// Clone clones the repository from the URL in the provenance. Source is then relative to its
+	// top.
 	Clone bool
-	// Signer signs a statement of the result, which is attached to the root; nil signs none.
-	// It must not be who signed the application.
+	// Signer signs a statement of the result, which is attached to the root; nil signs none. It
+	// must not be the signer of the application.
 	Signer Signer
-	// At is when it was signed; zero is now. Version is tape's.
+	// At is the time of the statement; zero is now. Version is tape's.
 	At      time.Time
 	Version string
 	// Args are values for the arguments of the pipeline file.
 	Args map[string]string
 }
 
-// ReproduceResult is whether an application can be made again.
+// ReproduceResult reports whether an application can be reproduced.
 type ReproduceResult struct {
 	Same bool          `json:"same"`
 	Root digest.Digest `json:"root"`
 	Made digest.Digest `json:"made"`
-	// Differs are what differs, in the order in which one leads to the next.
+	// Differs are the differences, in the order in which one causes the next.
 	Differs []Difference `json:"differs"`
 	// Statement is the digest of the manifest with the signed statement, "" if there is none.
-	// Existing: the same had been stated before, and none was added.
+	// Existing reports that the same had been stated before, so that none was added.
 	Statement digest.Digest `json:"statement,omitempty"`
 	Existing  bool          `json:"existing,omitempty"`
 }
 
-// Difference is something that was made differently.
+// Difference is a part that was made differently.
 type Difference struct {
 	// What is one of file, option, interpreter, image, content, source, statement and root.
 	What string `json:"what"`
-	// Name is that of the option or the image, file:line or, if the line is not known, the
-	// file, or the type of a statement and the path of a value in it.
+	// Name is that of the option or the image, file:line or, if the line is not known, the file,
+	// or the type of a statement and the path of a value in it.
 	Name string `json:"name"`
-	// Was is of the application, Is of what was made; "" is not there.
+	// Was is the value in the application, and Is the one made again; "" if it is missing.
 	Was string `json:"was"`
 	Is  string `json:"is"`
 }
 
-// Reproduce makes an application again in memory, of the commit and the options that its
-// provenance states and the images that it has, and compares the digests of the roots.
+// Reproduce makes an application again in memory, from the commit and the options in its
+// provenance and with the images that it has, and compares the digests of the roots.
 func Reproduce(ctx context.Context, o ReproduceOptions) (result *ReproduceResult, err error) {
 	app, at, err := application(ctx, o.Registry, o.Ref)
 	if err != nil {
@@ -146,9 +146,9 @@ func Reproduce(ctx context.Context, o ReproduceOptions) (result *ReproduceResult
 	return result, nil
 }
 
-// attacher attaches the statement; nil if none is wanted. Any bundle that is attached to a
-// root counts as its signature for cosign and Flux, so a statement must not look like one of
-// who signed the root.
+// attacher returns the function that attaches the statement; nil if none is requested. cosign
+// and Flux take any bundle attached to a root for its signature, so a statement must not look
+// like one of the signer's.
 func (o *ReproduceOptions) attacher(ctx context.Context, at *opened, root digest.Digest) (attach, error) {
 	if o.Signer == nil {
 		return nil, nil
@@ -167,7 +167,7 @@ func (o *ReproduceOptions) attacher(ctx context.Context, at *opened, root digest
 	return attach, err
 }
 
-// attest signs what was found out, unless the signer has stated the same.
+// attest signs the result, unless the signer has stated the same.
 func (o *ReproduceOptions) attest(ctx context.Context, attach attach, app *artifact.Application, v *artifact.View, r *ReproduceResult) error {
 	if attach == nil {
 		return nil
@@ -209,7 +209,7 @@ func provenanceOf(statements []artifact.Statement) (p artifact.Provenance, err e
 	return p, errors.New("it has no provenance, which states what it was made of")
 }
 
-// installed finds all interpreters that are missing, before anything is fetched.
+// installed reports all missing interpreters, before anything is fetched.
 func (o *ReproduceOptions) installed(ctx context.Context, sources []artifact.ViewSource) error {
 	var missing []string
 	for _, s := range sources {
@@ -250,7 +250,7 @@ func (o *ReproduceOptions) clone(ctx context.Context, statements []artifact.Stat
 	return filepath.Join(top, o.Source), err
 }
 
-// tempDir makes a folder.
+// tempDir creates a folder.
 func (o *ReproduceOptions) tempDir() (string, error) {
 	if o.TempDir != nil {
 		return o.TempDir()
@@ -258,8 +258,8 @@ func (o *ReproduceOptions) tempDir() (string, error) {
 	return os.MkdirTemp("", "tape-clone-*")
 }
 
-// checkout returns the top of the repository, in which the commit of the application must
-// be checked out. "" is of sources that are in none.
+// checkout returns the top of the repository, in which the commit of the application must be
+// checked out; "" if the sources are not in one.
 func (o *ReproduceOptions) checkout(ctx context.Context, v *artifact.View) (string, error) {
 	commit := v.Source.Commit
 	if commit == "" {
@@ -289,8 +289,8 @@ func (o *ReproduceOptions) checkout(ctx context.Context, v *artifact.View) (stri
 	return top, nil
 }
 
-// pipeline returns the pipeline file to use: the one that is given or, where sources alone
-// do not say all, the one in the folder that is given. "" is none.
+// pipeline returns the pipeline file to use: the given one or, if the sources alone are not
+// sufficient, the one in the given folder. "" is none.
 func (o *ReproduceOptions) pipeline(sources []artifact.SourceParameters) (string, error) {
 	if IsPipeline(o.Source) {
 		return o.Source, nil
@@ -343,7 +343,7 @@ func (o *ReproduceOptions) make(ctx context.Context, app *artifact.Application, 
 	return made, err
 }
 
-// sourceOf is a source as it was.
+// sourceOf returns a source as it was.
 func sourceOf(s artifact.SourceParameters, top string) (Source, error) {
 	out := Source{Name: s.Folder, Path: filepath.Join(top, filepath.FromSlash(s.Path)), Interpreter: s.Interpreter}
 	if s.Reference != "" {
@@ -365,7 +365,7 @@ func (r *ReproduceResult) add(what, name, was, is string) {
 	r.Differs = append(r.Differs, Difference{what, name, was, is})
 }
 
-// compare finds what differs in sources, images and content.
+// compare finds the differences in sources, images and content.
 func (r *ReproduceResult) compare(ctx context.Context, was, is *side, top string) error {
 	var facts []Difference // which only follow from the rest, such as that a file is modified
 	for _, c := range diffSources(was.view.Sources, is.view.Sources).Changed {
@@ -429,8 +429,8 @@ func (r *ReproduceResult) compare(ctx context.Context, was, is *side, top string
 	return nil
 }
 
-// changedLine returns the first line of a file that is not as committed; 0 if that is not
-// known.
+// changedLine returns the first line of a file that differs from the commit; 0 if that is
+// unknown.
 func changedLine(ctx context.Context, top, file string) int {
 	committed, now, err := vcs.Committed(ctx, top, file)
 	if err != nil || bytes.Equal(committed, now) {
@@ -448,8 +448,8 @@ func firstDifference(a, b []byte) int {
 	return 1 + bytes.Count(a[:n], []byte("\n"))
 }
 
-// statements finds what differs in statements. They differ where anything above does, so they
-// are told if nothing above is.
+// statements finds the differences in statements. They differ whenever anything above does, so
+// they are reported only if nothing above is.
 func (r *ReproduceResult) statements(was, is []artifact.Statement) error {
 	if len(r.Differs) > 0 {
 		return nil

@@ -26,7 +26,7 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// kinds are the stages of a pipeline file in a folder, over what the environment has.
+// kinds returns the stages of a pipeline file in a folder, based on those of the environment.
 func (o *Options) kinds(folder string) []pipeline.Kind {
 	d := stages.Dependencies{
 		Source: source.Options{
@@ -51,8 +51,8 @@ func (o *Options) kinds(folder string) []pipeline.Kind {
 	return slices.Concat(stages.Kinds(d), o.Kinds)
 }
 
-// Stages returns what runs the nodes of a graph that another process made. Paths
-// in their configuration are relative to folder.
+// Stages returns the executor of the nodes of a graph that another process made. Paths in their
+// configuration are relative to folder.
 func Stages(env Environment, folder string) engine.Stages {
 	o := Options{Environment: env}
 	out := engine.Stages{}
@@ -62,7 +62,7 @@ func Stages(env Environment, folder string) engine.Stages {
 	return out
 }
 
-// prepare is pipeline for what runs it, and so takes the store.
+// prepare is pipeline for a run, and so needs the store.
 func (o *Options) prepare(ctx context.Context) (*pipeline.Pipeline, error) {
 	var err error
 	if o.Store, err = o.kept(ctx); err != nil {
@@ -71,8 +71,8 @@ func (o *Options) prepare(ctx context.Context) (*pipeline.Pipeline, error) {
 	return o.pipeline()
 }
 
-// pipeline reads the pipeline file, or makes a pipeline of the sources, and sets
-// what the options say besides.
+// pipeline reads the pipeline file, or makes a pipeline of the sources, and applies the other
+// options.
 func (o *Options) pipeline() (*pipeline.Pipeline, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -160,8 +160,8 @@ func (o *Options) seenFrom(folder string) (map[string]local.Place, error) {
 	return seen, nil
 }
 
-// projectTop is what a pipeline file in a folder must not lead out of: its repository,
-// or the folder itself where that is in none.
+// projectTop returns the folder that a pipeline file must not lead out of: its repository, or
+// its own folder if that is not in one.
 func projectTop(folder string) string {
 	real, err := filepath.Abs(folder)
 	if err == nil {
@@ -176,18 +176,18 @@ func projectTop(folder string) string {
 	return real
 }
 
-// checkProjectFile checks a pipeline file or its lock, which may be a link that another
-// repository brought along.
+// checkProjectFile checks a pipeline file or its lock, which may be a link that came with the
+// repository.
 func checkProjectFile(file string) error {
 	err := regular.Inside(file, projectTop(filepath.Dir(file)))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil // its reader says so
+		return nil // its reader reports that
 	}
 	return err
 }
 
-// setFrom sets where images are that are in no registry, as seen from the folder of
-// the pipeline file.
+// setFrom sets the places of images that are not in a registry, relative to the folder of the
+// pipeline file.
 func (o *Options) setFrom(p *pipeline.Pipeline, folder string) error {
 	seen, err := o.seenFrom(folder)
 	if err != nil {
@@ -220,7 +220,7 @@ func (o *Options) setSources(p *pipeline.Pipeline) error {
 	return p.SetSources(list...)
 }
 
-// sourceName makes a name that is fit for a folder in the content and for a node.
+// sourceName returns a name that is valid for a folder in the content and for a node.
 func sourceName(base string) string {
 	name := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r) {
@@ -234,14 +234,14 @@ func sourceName(base string) string {
 	return name
 }
 
-// run builds the graph of the targets and runs it. The result holds what was
-// reported even where there is an error.
+// run builds the graph of the targets and runs it. The result contains what was reported even
+// if there is an error.
 func (o *Options) run(ctx context.Context, p *pipeline.Pipeline, targets ...string) (made, error) {
 	result, _, err := o.traced(ctx, p, targets...)
 	return result, err
 }
 
-// traced is run, and says where what was rendered comes from.
+// traced is run, with the origins of rendered files in all messages.
 func (o *Options) traced(ctx context.Context, p *pipeline.Pipeline, targets ...string) (made, *origins, error) {
 	expanded, err := o.expand(ctx, p)
 	if err != nil {
@@ -250,7 +250,7 @@ func (o *Options) traced(ctx context.Context, p *pipeline.Pipeline, targets ...s
 	return o.carryOut(ctx, expanded, targets...)
 }
 
-// expand fills in all that a pipeline runs with.
+// expand completes a pipeline for a run.
 func (o *Options) expand(ctx context.Context, p *pipeline.Pipeline) (*pipeline.Expanded, error) {
 	if err := o.describe(p); err != nil {
 		return nil, err
@@ -259,7 +259,7 @@ func (o *Options) expand(ctx context.Context, p *pipeline.Pipeline) (*pipeline.E
 	return expanded, fromOptions(err)
 }
 
-// carryOut runs the targets of an expanded pipeline, and what they depend on.
+// carryOut runs the targets of an expanded pipeline, and their dependencies.
 func (o *Options) carryOut(ctx context.Context, expanded *pipeline.Expanded, targets ...string) (made, *origins, error) {
 	graph, err := expanded.Graph(targets...)
 	if err != nil {
@@ -285,8 +285,7 @@ func (o *Options) carryOut(ctx context.Context, expanded *pipeline.Expanded, tar
 	return made{result}, from, o.audited(expanded.Placed(err))
 }
 
-// describe sets what an artifact says of how it was made, which is not the
-// pipeline's to choose.
+// describe sets what an artifact records about its making, which the pipeline must not choose.
 func (o *Options) describe(p *pipeline.Pipeline) error {
 	err := p.With("attest", "version", o.Version)
 	if o.Created.IsZero() {
@@ -298,8 +297,8 @@ func (o *Options) describe(p *pipeline.Pipeline) error {
 	return err
 }
 
-// unpushed are the nodes that write to no registry, and do not wait for one that
-// does. Stages that are harmless count as such.
+// unpushed returns the nodes that do not write to registries, and do not depend on one that
+// does. Stages in harmless are taken not to write.
 func (o *Options) unpushed(ctx context.Context, p *pipeline.Pipeline, harmless ...string) ([]string, error) {
 	graph, err := p.Build(ctx, o.Args)
 	if err != nil {

@@ -27,22 +27,22 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// SaveOptions are what Save takes.
+// SaveOptions are the options of Save.
 type SaveOptions struct {
 	Environment
 	Ref string
-	// File to write; Writer takes the archive instead where it is set.
+	// File to write. If Writer is set, the archive is written to it instead.
 	File   string
 	Writer io.Writer
-	// Platform leaves the others out of images that have several: os/arch[/variant].
+	// Platform leaves out the other platforms of images: os/arch[/variant].
 	Platform string
-	// ImagesOnly leaves out everything but the images.
+	// ImagesOnly saves only the images.
 	ImagesOnly bool
-	// Resume goes on with what an interrupted Save left beside File.
+	// Resume continues with what an interrupted Save left beside File.
 	Resume bool
 }
 
-// SaveResult is what was saved.
+// SaveResult describes what was saved.
 type SaveResult struct {
 	Root struct {
 		Ref    string        `json:"ref"`
@@ -53,12 +53,12 @@ type SaveResult struct {
 	Blobs      int    `json:"blobs"`
 	Images     int    `json:"images"`
 	Signatures int    `json:"signatures"`
-	// Platforms are what it has of images where others were left out.
+	// Platforms are the platforms of images, if others were left out.
 	Platforms []string `json:"platforms,omitempty"`
 }
 
-// Save writes an application into an archive, with its signatures. Same
-// application, same bytes, wherever it lies.
+// Save writes an application to an archive, with its signatures. The same application gives the
+// same bytes, whatever its location.
 func Save(ctx context.Context, o SaveOptions) (result *SaveResult, err error) {
 	if err := checkPlatform(o.Platform); err != nil {
 		return nil, err
@@ -93,7 +93,7 @@ type saving struct {
 	tree    transfer.Tree
 }
 
-// newSaving finds out what is to be in the archive of an application.
+// newSaving determines the content of the archive of an application.
 func newSaving(ctx context.Context, app *artifact.Application, at *opened, o SaveOptions) (*saving, error) {
 	if app.Format == artifact.FormatOriginal {
 		return nil, advice.Add(fmt.Errorf("it is of format %s, and its images lie outside", app.Format), advice.Relocate, artifact.Format)
@@ -131,8 +131,7 @@ func newSaving(ctx context.Context, app *artifact.Application, at *opened, o Sav
 	return s, s.application(ctx, at, app.Root, app.Index, signatures)
 }
 
-// signatures are what is attached to the application, at every level of it that is
-// saved.
+// signatures returns what is attached to the application, at every level of it that is saved.
 func (s *saving) signatures(ctx context.Context, app *artifact.Application, at *opened) ([]ocispec.Descriptor, error) {
 	subjects := append(s.tree.Manifests(), app.Root.Digest)
 	for _, child := range s.rest(app.Index) {
@@ -141,8 +140,8 @@ func (s *saving) signatures(ctx context.Context, app *artifact.Application, at *
 	return attachedTo(ctx, app, at, subjects)
 }
 
-// stays tells what is about the application and not in its archive, which holds what the root
-// and referrers lead to.
+// stays reports what is attached to the application and is not in its archive, which contains
+// what the root and referrers lead to.
 func (s *saving) stays(ctx context.Context, app *artifact.Application, at *opened, o SaveOptions) error {
 	subjects, err := manifestsOf(ctx, at, app.Root)
 	if err != nil {
@@ -165,12 +164,12 @@ func (s *saving) stays(ctx context.Context, app *artifact.Application, at *opene
 	return nil
 }
 
-// rest are the children of the root that are not in the tree. What is about a
-// platform that was left out is too.
+// rest returns the children of the root that are not in the tree, including what is attached to
+// a platform that was left out.
 func (s *saving) rest(index ocispec.Index) []ocispec.Descriptor {
 	var rest []ocispec.Descriptor
 	taken := map[digest.Digest]bool{}
-	for before := -1; before < len(rest); { // what is about something may be listed before it
+	for before := -1; before < len(rest); { // what is attached may be listed before its subject
 		before = len(rest)
 		for _, child := range index.Manifests {
 			about := digest.Digest(child.Annotations[artifact.AnnotationRelatedTo])
@@ -196,7 +195,7 @@ func (s *saving) application(ctx context.Context, from layout.Repository, root o
 	}, root)
 }
 
-// naming is what the manifests of an application call its images.
+// naming returns the names of images in the manifests of an application.
 func naming(ctx context.Context, app *artifact.Application) (artifact.Naming, error) {
 	statements, err := app.Statements(ctx)
 	if err != nil {
@@ -209,13 +208,13 @@ func naming(ctx context.Context, app *artifact.Application) (artifact.Naming, er
 	return refs.Names(artifact.Taped(statements)), nil
 }
 
-// signaturesOf are what is attached to root and content, and to that.
+// signaturesOf returns what is attached to root and content, and to that.
 func signaturesOf(ctx context.Context, app *artifact.Application, at layout.Repository) ([]ocispec.Descriptor, error) {
 	return attachedTo(ctx, app, at, []digest.Digest{app.Root.Digest, app.Content.Digest})
 }
 
-// attachedTo are what is attached to some manifests of an application, and to that,
-// but for what the root lists itself.
+// attachedTo returns what is attached to some manifests of an application, and to that, except
+// for what the root lists itself.
 func attachedTo(ctx context.Context, app *artifact.Application, at layout.Repository, subjects []digest.Digest) ([]ocispec.Descriptor, error) {
 	known := map[digest.Digest]bool{}
 	for _, child := range app.Index.Manifests {
@@ -228,9 +227,9 @@ func attachedTo(ctx context.Context, app *artifact.Application, at layout.Reposi
 	return out, nil
 }
 
-// onePlatform keeps one platform of every index of an image, with what is
-// attested of it inside the index. kept says afterwards which that were, and
-// nothing where there was nothing to leave out.
+// onePlatform keeps one platform of every index of an image, with its attestations inside the
+// index. kept then returns the platforms that were kept, and nothing if there was nothing to
+// leave out.
 func onePlatform(text string, all []ocispec.Descriptor) (keep transfer.Keep, kept func() []string, err error) {
 	if text == "" {
 		return nil, func() []string { return nil }, nil
@@ -277,7 +276,7 @@ func onePlatform(text string, all []ocispec.Descriptor) (keep transfer.Keep, kep
 	}, nil
 }
 
-// write writes the archive. It returns its size and how many blobs are in it.
+// write writes the archive. It returns its size and the number of blobs in it.
 func (s *saving) write(ctx context.Context, o SaveOptions) (size int64, blobs int, err error) {
 	index, err := s.archive.Index()
 	if err != nil {
@@ -311,7 +310,8 @@ func (s *saving) write(ctx context.Context, o SaveOptions) (size int64, blobs in
 	return 0, 0, err
 }
 
-// meter tells of one command as of a node. Its methods may be called concurrently.
+// meter reports the progress of a command like that of a node. Its methods may be called
+// concurrently.
 type meter struct {
 	*transfer.Progress
 	node string

@@ -33,13 +33,13 @@ type (
 // Stdin is the name of a key that is read from standard input.
 const Stdin = sign.Stdin
 
-// SignerOptions are what LoadSigner takes.
+// SignerOptions are the options of LoadSigner.
 type SignerOptions struct {
 	// Name of the key: a file (PEM, or cosign's encrypted form), env://NAME, [Stdin], or
-	// NAME://REF for a key of the program sigstore-kms-NAME, which is run. Only the user
-	// may choose that: never pass on a name that a checked-in file has.
+	// NAME://REF for a key of the program sigstore-kms-NAME, which is run. The name must be
+	// chosen by the user, and never taken from a checked-in file.
 	Name string
-	// Password of an encrypted key; nil knows none.
+	// Password returns the password of an encrypted key; it may be nil.
 	Password Password
 }
 
@@ -48,21 +48,21 @@ func LoadSigner(ctx context.Context, o SignerOptions) (*Key, error) {
 	return sign.LoadSigner(ctx, o.Name, o.Password)
 }
 
-// SigstoreOptions say which Sigstore to sign with.
+// SigstoreOptions configure the Sigstore to sign with.
 type SigstoreOptions struct {
 	Environment
-	// SigningConfig is a file that says where its services are, TrustedRoot one that
-	// verifies what they say: JSON, as sigstore's clients have them.
+	// SigningConfig is a file with the URLs of its services, and TrustedRoot one with their
+	// certificates: JSON, in the format of sigstore's clients.
 	SigningConfig, TrustedRoot string
 }
 
-// Sigstore is one whose services give times and certificates, and log what they signed.
+// Sigstore is an instance whose services issue timestamps and certificates, and log signatures.
 type Sigstore struct {
 	services  *sign.Services
 	transport http.RoundTripper
 }
 
-// OpenSigstore reads the files of a Sigstore. It makes no request.
+// OpenSigstore reads the files of a Sigstore. It sends no request.
 func OpenSigstore(_ context.Context, o SigstoreOptions) (*Sigstore, error) {
 	config, err := regular.ReadArgument(o.SigningConfig)
 	if err != nil {
@@ -101,8 +101,8 @@ type (
 	Prompt = sign.Prompt
 )
 
-// KeylessPerson returns a signer whose signatures are those of a person, who logs in at the
-// issuer that the signing config names when the first signature is made.
+// KeylessPerson returns a signer with the identity of a person, who logs in at the issuer in
+// the signing config when the first signature is made.
 func (s *Sigstore) KeylessPerson(p Person) (Signer, error) {
 	token, err := s.services.PersonToken(p)
 	if err != nil {
@@ -111,14 +111,14 @@ func (s *Sigstore) KeylessPerson(p Person) (Signer, error) {
 	return sign.NewKeyless(s.services, token), nil
 }
 
-// Timestamped returns a signer with a key whose signatures say when they were made.
+// Timestamped returns a signer with a key whose signatures are timestamped.
 func (s *Sigstore) Timestamped(key *Key) Signer { return sign.NewTimestamped(s.services, key) }
 
-// KeyOptions are what GenerateKey takes.
+// KeyOptions are the options of GenerateKey.
 type KeyOptions struct {
 	// Prefix of the files' names.
 	Prefix string
-	// Password of the private key; nil, or an empty one, leaves it readable.
+	// Password of the private key; nil, or an empty one, leaves it unencrypted.
 	Password Password
 }
 
@@ -128,8 +128,8 @@ type KeyResult struct {
 	Public  string `json:"public"`
 }
 
-// GenerateKey writes a key pair as PREFIX.key and PREFIX.pub, for tape and for
-// cosign. A file that is there is never overwritten.
+// GenerateKey writes a key pair as PREFIX.key and PREFIX.pub, for tape and for cosign. Existing
+// files are never overwritten.
 func GenerateKey(_ context.Context, o KeyOptions) (*KeyResult, error) {
 	private, public := o.Prefix+".key", o.Prefix+".pub"
 	for _, file := range []string{private, public} {
@@ -150,7 +150,7 @@ func GenerateKey(_ context.Context, o KeyOptions) (*KeyResult, error) {
 	return &KeyResult{Private: private, Public: public}, nil
 }
 
-// writeNew writes a file that was not there.
+// writeNew writes a file that must not exist.
 func writeNew(name string, data []byte, mode os.FileMode) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
@@ -163,17 +163,17 @@ func writeNew(name string, data []byte, mode os.FileMode) error {
 	return nil
 }
 
-// SignOptions are what Sign takes.
+// SignOptions are the options of Sign.
 type SignOptions struct {
 	Environment
 	Ref    string
 	Signer Signer
-	// BundleOut is a file for the bundle of the root, which is all that
-	// verifying needs; "" writes none. An archive is signed into it alone.
+	// BundleOut is a file for the bundle of the root, which is sufficient to verify it; ""
+	// writes none. The signatures of an archive are only written there.
 	BundleOut string
 }
 
-// SignResult says what was signed.
+// SignResult describes what was signed.
 type SignResult struct {
 	Root       digest.Digest `json:"root"`
 	Signatures []Signed      `json:"signatures"` // of root and content
@@ -184,13 +184,13 @@ type SignResult struct {
 type Signed struct {
 	Name    string        `json:"name"` // root, content
 	Subject digest.Digest `json:"subject"`
-	Digest  digest.Digest `json:"digest,omitempty"` // of the manifest that carries it; "" where only a file does
-	// Existing: this key had signed it before, and nothing was added.
+	Digest  digest.Digest `json:"digest,omitempty"` // of the manifest that carries it; "" if it is only in a file
+	// Existing reports that this key had signed it before, so that nothing was added.
 	Existing bool `json:"existing"`
 }
 
-// Sign signs root and content of an application, and attaches the signatures to
-// them where they lie. What the key has signed already is not signed again.
+// Sign signs root and content of an application, and attaches the signatures to them. What the
+// key has already signed is not signed again.
 func Sign(ctx context.Context, o SignOptions) (result *SignResult, err error) {
 	app, at, err := application(ctx, o.Registry, o.Ref)
 	if err != nil {
@@ -239,8 +239,8 @@ func Sign(ctx context.Context, o SignOptions) (result *SignResult, err error) {
 	return result, nil
 }
 
-// signOne signs a manifest, unless the key has, and gives the bundle. A nil
-// attach leaves it at that.
+// signOne signs a manifest, unless the key has, and returns the bundle. It is not attached if
+// attach is nil.
 func signOne(ctx context.Context, signer Signer, at layout.Repository, subject ocispec.Descriptor, attach attach) (Signed, []byte, error) {
 	signed := Signed{Subject: subject.Digest}
 	found, data, err := findSignature(ctx, signer, at, subject.Digest)
@@ -265,8 +265,8 @@ func signOne(ctx context.Context, signer Signer, at layout.Repository, subject o
 	return signed, bundle.Data, nil
 }
 
-// findSignature looks for a signature of a manifest by the signer; nil is none.
-// What is attached and is no signature, or cannot be read, is not one.
+// findSignature returns a signature of a manifest by the signer; nil if there is none. Attached
+// manifests that are not signatures, or cannot be read, are ignored.
 func findSignature(ctx context.Context, signer Signer, at layout.Repository, subject digest.Digest) (digest.Digest, []byte, error) {
 	referrers, err := at.Referrers(ctx, subject)
 	if err != nil {
@@ -284,8 +284,8 @@ func findSignature(ctx context.Context, signer Signer, at layout.Repository, sub
 	return "", nil, nil
 }
 
-// signedBy reports whether a signer has signed a manifest, by whichever of their keys. What
-// is attached and cannot be read, or does not hold, is not a signature.
+// signedBy reports whether a signer has signed a manifest, with any of their keys. Attached
+// manifests that are not valid signatures, or cannot be read, are ignored.
 func signedBy(ctx context.Context, signer Signer, at layout.Repository, subject digest.Digest) (bool, error) {
 	referrers, err := at.Referrers(ctx, subject)
 	if err != nil {
@@ -304,11 +304,11 @@ func signedBy(ctx context.Context, signer Signer, at layout.Repository, subject 
 	return false, nil
 }
 
-// attach stores a signature's blobs and then its manifest, where whoever lists
-// referrers finds it.
+// attach stores a signature's blobs and then its manifest, where it is listed among the
+// referrers.
 type attach func(ctx context.Context, blobs []artifact.Blob, manifest artifact.Blob) error
 
-// attacher attaches to what lies in a place; nil for an archive.
+// attacher returns the function that attaches to manifests in a place; nil for an archive.
 func attacher(at *opened) (attach, error) {
 	if repo, ok := at.Repository.(*registry.Repository); ok {
 		return func(ctx context.Context, blobs []artifact.Blob, manifest artifact.Blob) error {

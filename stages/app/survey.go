@@ -20,32 +20,32 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// Survey is what an application is made of, as far as that is known without asking a
-// registry. Where two surveys of an application are equal, and its images are, Package
-// makes the same root, but for the commit that its statements name.
+// Survey describes what an application is made of, as far as it is known without asking a
+// registry. If two surveys of an application are equal, and its images are, Package makes the
+// same root, except for the commit in its statements.
 type Survey struct {
-	// Repository is where the application goes, and Tags those that it will have there
-	// if they are known: a tag that is the digest of the content is not.
+	// Repository is the destination of the application. Tags are its tags if they are known: a
+	// tag that is the digest of the content is not.
 	Repository string   `json:"repository"`
 	Tags       []string `json:"tags,omitempty"`
 	// Nodes has a digest of the configuration of each node of the graph.
 	Nodes   map[string]digest.Digest `json:"nodes"`
 	Sources []SurveyedSource         `json:"sources"`
-	// References are the images that are named, normalised and sorted. They are null
-	// where nothing was rendered.
+	// References are the images that are named, normalised and sorted; null if nothing was
+	// rendered.
 	References []string `json:"references"`
-	// Platform and Related are what the application asks of its images.
+	// Platform and Related are as in Options.
 	Platform string `json:"platform,omitempty"`
 	Related  string `json:"related"`
-	// Local: some of its images are in no registry, or other than a registry has them
-	// now. What is known of images elsewhere is not known of these.
+	// Local reports that some of its images are not in a registry, or may differ from those in a
+	// registry, so that what is known about images elsewhere does not apply.
 	Local bool `json:"local,omitempty"`
-	// Trust is a digest of the trust file that its images are held against, with the keys and
-	// trusted roots that it names; "" is none.
+	// Trust is a digest of the trust policy for its images, with the keys and trusted roots that
+	// it names; "" is none.
 	Trust digest.Digest `json:"trust,omitempty"`
 }
 
-// SurveyedSource is one source.
+// SurveyedSource describes one source.
 type SurveyedSource struct {
 	Name string `json:"name"`
 	// Interpreter is its name and version.
@@ -55,23 +55,23 @@ type SurveyedSource struct {
 	Options digest.Digest `json:"options"`
 	// Files by their path below the top of the repository.
 	Files map[string]digest.Digest `json:"files"`
-	// Path of the source, as that of the files.
+	// Path of the source, relative to the same folder as Files.
 	Path string `json:"path"`
-	// Modified is what git says of the files.
+	// Modified is the state of the files according to git.
 	Modified vcs.Tristate `json:"modified"`
 }
 
-// SurveyOptions are what MakeSurvey takes.
+// SurveyOptions are the options of MakeSurvey.
 type SurveyOptions struct {
 	PackageOptions
 	// Render finds References, for which the sources are rendered.
 	Render bool
-	// Unless, if not nil, is shown the survey before that, and reports whether nothing need
-	// be rendered. It may set what it knows.
+	// Unless, if not nil, is called with the survey before rendering, and reports whether
+	// rendering is unnecessary. It may complete the survey.
 	Unless func(*Survey) bool
 }
 
-// MakeSurvey reads the sources, and renders them where that is wanted.
+// MakeSurvey reads the sources, and renders them if requested.
 func MakeSurvey(ctx context.Context, o SurveyOptions) (*Survey, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -135,7 +135,7 @@ func MakeSurvey(ctx context.Context, o SurveyOptions) (*Survey, error) {
 	return survey, nil
 }
 
-// read adds what the sources are.
+// read adds what the sources consist of.
 func (s *Survey) read(ctx context.Context, run made) error {
 	var facts []vcs.Facts
 	for _, node := range run.Nodes {
@@ -154,8 +154,8 @@ func (s *Survey) read(ctx context.Context, run made) error {
 	return nil
 }
 
-// add adds a node's configuration. Where a source lies on this machine is left out: its
-// place in the repository counts.
+// add adds a node's configuration. The location of a source on this machine is left out; only
+// its path in the repository matters.
 func (s *Survey) add(node engine.Node) error {
 	var config map[string]json.RawMessage
 	if len(node.Config) > 0 {
@@ -164,7 +164,7 @@ func (s *Survey) add(node engine.Node) error {
 		}
 	}
 	text := func(option string) (out string) {
-		_ = json.Unmarshal(config[option], &out) // a pipeline of one's own may have another type there
+		_ = json.Unmarshal(config[option], &out) // an added pipeline may use another type there
 		return out
 	}
 	switch node.Kind {
@@ -172,7 +172,7 @@ func (s *Survey) add(node engine.Node) error {
 		if !strings.Contains(text("path"), "://") {
 			delete(config, "path")
 		}
-		delete(config, "settings") // they are among the options, without where they were given
+		delete(config, "settings") // they are among the options, without their origin
 	case "resolve":
 		s.Platform = text("platform")
 		s.Local = s.Local || config["from"] != nil || config["digests"] != nil
@@ -194,7 +194,7 @@ func (s *Survey) add(node engine.Node) error {
 	return nil
 }
 
-// source is what a node of the kind source found.
+// source returns the facts that a source node found.
 func (m made) source(ctx context.Context, node string) (vcs.Facts, SurveyedSource, error) {
 	facts, err := document[vcs.Facts](ctx, m, engine.Ref(node+".facts"), vcs.MediaType)
 	if err != nil {
@@ -219,17 +219,17 @@ func (m made) source(ctx context.Context, node string) (vcs.Facts, SurveyedSourc
 	return facts, out, nil
 }
 
-// AskOptions are what AskImage takes.
+// AskOptions are the options of AskImage.
 type AskOptions struct {
 	Environment
 	// Name is a normalised reference.
 	Name string
-	// Platform and Related are as those of Options.
+	// Platform and Related are as in Options.
 	Platform, Related string
 }
 
-// AskImage asks a registry what a reference means now, and what is published beside the
-// image.
+// AskImage asks a registry for the current meaning of a reference, and for what is published
+// beside the image.
 func AskImage(ctx context.Context, o AskOptions) (images.Answer, error) {
 	resolving, err := resolve.New(resolve.Config{Platform: o.Platform}, o.origins(), "")
 	if err != nil {

@@ -19,44 +19,44 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// TrustSchema returns the JSON Schema of trust files.
+// TrustSchema returns the JSON Schema of trust policies.
 func TrustSchema() []byte { return trust.Schema }
 
-// TrustOptions are what Trust takes.
+// TrustOptions are the options of CheckTrust.
 type TrustOptions struct {
 	Environment
-	// File is a trust file.
+	// File is a trust policy.
 	File string
-	// Ref is an application to hold against it; "" only checks the file.
+	// Ref is an application to judge by it; "" only checks the file.
 	Ref string
 }
 
-// TrustResult says what the rules of a trust file are and, of an application, which of
-// them hold.
+// TrustResult lists the rules of a trust policy and, for an application, which of them are
+// satisfied.
 type TrustResult struct {
 	OK    bool        `json:"ok"`
 	Rules []TrustRule `json:"rules"`
-	// Default is what happens to what no rule names: allow or deny.
+	// Default is the decision for what no rule applies to: allow or deny.
 	Default string `json:"default"`
-	// Links are those of the application, the chain's that do not hold among them.
+	// Links are those of the application, including failed links of the chain.
 	Links    []VerifiedLink `json:"links"`
 	Warnings []string       `json:"warnings,omitempty"`
 }
 
-// TrustRule is a rule of a trust file.
+// TrustRule is a rule of a trust policy.
 type TrustRule struct {
 	Section string   `json:"section"`
 	At      string   `json:"at"`
 	Names   []string `json:"names"`
 	Require string   `json:"require,omitempty"`
-	// Attestations are the types of the statements that must be there.
+	// Attestations are the types of the required statements.
 	Attestations []string `json:"attestations,omitempty"`
-	// Matched is how many images or applications the rule names.
+	// Matched is the number of images or applications that the rule applies to.
 	Matched int `json:"matched"`
 }
 
-// CheckTrust reads a trust file and, with a reference, says of each rule whether it holds
-// for the application.
+// CheckTrust reads a trust policy and, with a reference, reports for each rule whether the
+// application satisfies it.
 func CheckTrust(ctx context.Context, o TrustOptions) (*TrustResult, error) {
 	policy, err := trust.Read(ctx, o.File)
 	if err != nil {
@@ -99,16 +99,16 @@ func CheckTrust(ctx context.Context, o TrustOptions) (*TrustResult, error) {
 	return result, nil
 }
 
-// TrustExportOptions are what ExportTrust takes.
+// TrustExportOptions are the options of ExportTrust.
 type TrustExportOptions struct {
-	// File is a trust file.
+	// File is a trust policy.
 	File string
-	// Target is what enforces the rules: flux, kyverno or policy-controller.
+	// Target enforces the rules: flux, kyverno or policy-controller.
 	Target string
 }
 
-// ExportTrust returns the rules of a trust file as objects of Kubernetes, in YAML. A rule
-// that the target cannot enforce as it is written is an error.
+// ExportTrust returns the rules of a trust policy as Kubernetes objects, in YAML. A rule that
+// the target cannot enforce exactly is an error.
 func ExportTrust(ctx context.Context, o TrustExportOptions) ([]byte, error) {
 	policy, err := trust.Read(ctx, o.File)
 	if err != nil {
@@ -118,7 +118,7 @@ func ExportTrust(ctx context.Context, o TrustExportOptions) ([]byte, error) {
 	return out, asUsage(err)
 }
 
-// TrustDigest identifies the trust file with the keys and trusted roots that it names; "" is
+// TrustDigest identifies the trust policy with the keys and trusted roots that it names; "" is
 // none.
 func (o *Options) TrustDigest(ctx context.Context) (digest.Digest, error) {
 	if o.Trust == "" {
@@ -132,9 +132,9 @@ func (o *Options) TrustDigest(ctx context.Context) (digest.Digest, error) {
 	return digest.FromBytes(data), err
 }
 
-// checkTrust refuses an application of which the chain or a rule of a trust file does not
-// hold, or an image that a rule refuses. What is read after it by its digest is what was
-// checked. An empty file trusts everything.
+// checkTrust refuses an application whose chain, or a rule of a trust policy, is not satisfied,
+// or an image that a rule refuses. What is read after it by digest is what was checked. An
+// empty file trusts everything.
 func checkTrust(ctx context.Context, file string, at *opened, root ocispec.Descriptor) error {
 	if file == "" {
 		return nil
@@ -150,7 +150,7 @@ func checkTrust(ctx context.Context, file string, at *opened, root ocispec.Descr
 	if !isApplication {
 		return checkImage(ctx, policy, at, root)
 	}
-	// What is outside is for the policy to allow.
+	// The policy decides about images outside of the application.
 	checked, err := verify.Application(ctx, at.Repository, root, verify.Options{Policy: policy, Name: at.name, AllowOutside: true})
 	if err != nil {
 		return err
@@ -158,7 +158,7 @@ func checkTrust(ctx context.Context, file string, at *opened, root ocispec.Descr
 	return broken(checked, "trusted")
 }
 
-// broken returns an error that says what an application is not, if a link does not hold.
+// broken returns an error that names the failed links.
 func broken(r *VerifyResult, what string) error {
 	for _, link := range r.Links {
 		if !link.OK {
@@ -168,7 +168,7 @@ func broken(r *VerifyResult, what string) error {
 	return nil
 }
 
-// checkImage holds an image, with what is attached to it, against the rules for images.
+// checkImage judges an image, with what is attached to it, by the rules for images.
 func checkImage(ctx context.Context, policy *trust.Policy, at *opened, image ocispec.Descriptor) error {
 	name := at.name
 	if name == "" {
@@ -195,7 +195,7 @@ func checkImage(ctx context.Context, policy *trust.Policy, at *opened, image oci
 	return unheld("image "+name, findings)
 }
 
-// unheld is an error where a finding is not OK.
+// unheld returns an error if a finding is not OK.
 func unheld(what string, findings []trust.Finding) error {
 	for _, f := range findings {
 		if f.OK {
@@ -209,14 +209,14 @@ func unheld(what string, findings []trust.Finding) error {
 	return nil
 }
 
-// gate holds images against a policy when they are known, before anything is copied.
+// gate judges images by a policy as soon as they are known, before anything is copied.
 type gate struct {
 	engine.Executor
 	policy  *trust.Policy
 	origins images.Origins
 }
 
-// gated returns an executor that checks images if there is a trust file.
+// gated returns an executor that checks images if there is a trust policy.
 func (o *Options) gated(ctx context.Context, executor engine.Executor) (engine.Executor, error) {
 	if o.Trust == "" {
 		return executor, nil
@@ -275,7 +275,7 @@ func (g *gate) check(ctx context.Context, t *engine.Task, outputs engine.Outputs
 	return errors.Join(refusals...)
 }
 
-// evidence is what was found beside an image.
+// evidence returns what was found beside an image.
 func (g *gate) evidence(ctx context.Context, image images.Image) (*trust.Evidence, error) {
 	place, err := g.origins.Open(ctx, image.Name, image.From)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/taped-dev/tape/stages/push"
 )
 
-// unsent saves what a run made, or says what would be sent, and where everything
-// is or would be.
+// unsent saves what a run made, or reports what would be sent, and where everything is or would
+// be.
 func (o *PackageOptions) unsent(ctx context.Context, run made, root ocispec.Descriptor, list []images.Image, result *PackageResult) (push.Pushed, error) {
 	here, app, err := run.application(ctx)
 	if err != nil {
@@ -48,7 +48,7 @@ func (o *PackageOptions) unsent(ctx context.Context, run made, root ocispec.Desc
 		return push.Pushed{}, err
 	}
 	if !o.DryRun {
-		// What an interruption left of the same archive is not wanted again.
+		// The rest of an interrupted archive is not continued.
 		if _, _, err := s.write(ctx, SaveOptions{Environment: o.Environment, File: o.Save, Resume: true}); err != nil {
 			return push.Pushed{}, fmt.Errorf("save %s: %w", o.Save, err)
 		}

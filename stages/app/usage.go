@@ -20,8 +20,8 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// UsageError says that the options themselves are wrong: nothing was done, and
-// the same would be said on any machine.
+// UsageError is a mistake in the options themselves: nothing was done, and it would occur on
+// any machine.
 type UsageError struct {
 	Err error
 }
@@ -39,8 +39,8 @@ func asUsage(err error) error {
 
 func usagef(format string, args ...any) error { return &UsageError{fmt.Errorf(format, args...)} }
 
-// fromOptions makes a UsageError of what is wrong with a pipeline at no place in
-// its file: it was given besides.
+// fromOptions turns mistakes in a pipeline that have no position in its file into a UsageError,
+// because they come from other options.
 func fromOptions(err error) error {
 	if e, ok := errors.AsType[*pipeline.Error](err); ok && e.File == "" {
 		return &UsageError{err}
@@ -56,7 +56,7 @@ func checkPlatform(platform string) error {
 	return asUsage(err)
 }
 
-// check says what is wrong with options, whatever the sources are.
+// check returns an error if the options are invalid for any sources.
 func (o *Options) check() error {
 	if o.Pipeline == "" && (o.Locked || o.Update != "") {
 		return asUsage(advice.Add(errors.New("a lock lies beside a pipeline file, and there is none"), advice.WritePipeline))
@@ -68,7 +68,7 @@ func (o *Options) check() error {
 	return checkPlatform(o.Platform)
 }
 
-// check says what is wrong with where the artifact is to go.
+// check returns an error if the destination is invalid.
 func (o *PackageOptions) check() error {
 	if o.Repository == "" && o.Pipeline == "" {
 		return asUsage(advice.Add(errors.New("no repository: the manifests will name it"), advice.NameRepository))
@@ -87,11 +87,11 @@ func (o *PackageOptions) check() error {
 	return nil
 }
 
-// looksSaved reports whether a file is empty or begins as an archive does.
+// looksSaved reports whether a file is empty or begins like an archive.
 func looksSaved(file string) bool {
 	f, err := os.Open(file)
 	if err != nil {
-		return true // which writing finds out
+		return true // writing it reports that
 	}
 	defer f.Close()
 	begin := make([]byte, 512)
@@ -101,7 +101,7 @@ func looksSaved(file string) bool {
 		bytes.HasPrefix(begin, []byte{0x1f, 0x8b}) || bytes.HasPrefix(begin, []byte{0x28, 0xb5, 0x2f, 0xfd})
 }
 
-// noteReplaced tells that an archive is there, which a whole new one replaces.
+// noteReplaced reports that an existing archive will be replaced.
 func (e *Environment) noteReplaced(file string) {
 	if info, err := os.Stat(file); file != "" && err == nil && info.Size() > 0 && e.Events != nil {
 		e.Events(engine.Event{Level: engine.Note, At: time.Now(), Message: file + " is there already, and is replaced when the new archive is whole"})
@@ -117,7 +117,8 @@ func checkTags(tags []string) error {
 	return nil
 }
 
-// checkFile says before the work begins that an archive cannot be written there.
+// checkFile returns an error, before the work begins, if an archive cannot be written to the
+// file.
 func checkFile(file string) error {
 	switch info, err := os.Stat(file); {
 	case err == nil && info.Mode().IsRegular() && !looksSaved(file):

@@ -19,56 +19,56 @@ import (
 	"github.com/taped-dev/tape/stages/sign"
 )
 
-// VerifyOptions are what Verify takes.
+// VerifyOptions are the options of Verify.
 type VerifyOptions struct {
 	Environment
 	Ref string
 	// Key is the public key that signed the application: a file, env://NAME, [Stdin] or
-	// NAME://REF. "" leaves it to Identity, which a Sigstore must have certified.
+	// NAME://REF. If it is "", Identity must have signed.
 	Key      string
 	Identity Identity
-	// OriginKey is the public key that signed the application or one that it was relocated
-	// from, as Key is given; "" leaves it to Trust.
+	// OriginKey is the public key that signed the application or one that it was relocated from,
+	// in the form of Key; "" leaves this to Trust.
 	OriginKey string
-	// Trust is a trust file that says who must have signed what; "" is none. With it
-	// neither Key nor Identity is needed.
+	// Trust is the file of a trust policy; "" is none. With a policy neither Key nor Identity is
+	// required.
 	Trust string
-	// Bundle is a file that signs the root; "" takes what is attached to it.
+	// Bundle is a file with the signature of the root; "" uses those attached to it.
 	Bundle string
 	// Offline refuses to ask a registry.
 	Offline bool
-	// Deep reads every blob of a repository instead of asking for it.
+	// Deep reads every blob of a repository instead of only checking that it exists.
 	Deep bool
-	// Source and Commit are what the statements must say; "" is anything.
+	// Source and Commit must be those in the statements; "" allows any.
 	Source, Commit string
-	// AllowOutside lets pods run images that are not in the artifact; they are
-	// links of the result all the same.
+	// AllowOutside allows pods to run images that are not in the artifact; they are still listed
+	// as links.
 	AllowOutside bool
-	// ImageKeys are public keys, and ImageIdentity is an identity, of which one must have
-	// signed each image where it was published; with none, nothing is looked for.
+	// ImageKeys are public keys, and ImageIdentity is an identity, one of which must have signed
+	// each image where it was published; without any, signatures of images are not verified.
 	ImageKeys     []string
 	ImageIdentity Identity
-	// Summary is the public key of who must have verified the application before, and
-	// SummaryIdentity is their identity. If either is given, the latest summary of theirs
-	// is taken instead of walking the chain: it must say that the root was verified, with
-	// Trust if that is given. Who signed the root cannot be who verified it.
+	// Summary is the public key, and SummaryIdentity the identity, that verified the application
+	// before. If either is given, their latest summary is accepted instead of verifying the
+	// chain: it must state that the root was verified, with Trust if that is given. The signer
+	// of the root cannot be the verifier.
 	Summary         string
 	SummaryIdentity Identity
-	// SummaryFrom is a repository to look for the summary in; "" is the application's.
+	// SummaryFrom is the repository of the summary; "" is the application's.
 	SummaryFrom string
-	// SummaryAge is how old it may be; 0 is any age.
+	// SummaryAge is the largest age of the summary; 0 allows any.
 	SummaryAge time.Duration
 }
 
-// Identity is who signs without a key of their own: someone that a Sigstore certified. The
-// zero value names no one.
+// Identity is a signer without a key of their own, whom a Sigstore certified. The zero value is
+// no one.
 type Identity struct {
-	// TrustedRoot is a file that lists the authorities of a Sigstore; no request is made.
+	// TrustedRoot is a file with the authorities of a Sigstore; no request is sent.
 	TrustedRoot string
-	// Issuer is the URL of who vouched for the identity, exactly.
+	// Issuer is the exact URL of the issuer of the identity.
 	Issuer string
-	// Pattern is the identity exactly, or a pattern in which * stands for one segment, and
-	// at the end for the rest.
+	// Pattern is the exact identity, or a pattern in which * matches one path segment, and at
+	// the end the rest.
 	Pattern string
 }
 
@@ -92,14 +92,14 @@ func (s Identity) open() (*trust.Authority, error) {
 	return by, asUsage(err)
 }
 
-// VerifyResult says of each link of the chain whether it holds.
+// VerifyResult reports for each link of the chain whether it was verified.
 type (
 	VerifyResult = verify.Result
 	VerifiedLink = verify.Link
 )
 
-// Verify walks the whole chain of an application. That it does not hold is in
-// the result; an error is that it could not be found out.
+// Verify verifies the whole chain of an application. A failed verification is in the result; an
+// error means that it could not be carried out.
 func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err error) {
 	options, at, err := o.open(ctx)
 	if err != nil {
@@ -109,7 +109,8 @@ func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err err
 	return o.verify(ctx, at, options)
 }
 
-// open opens what is verified, and says how. The caller closes it.
+// open opens the application, and returns the options of the verification. It must be closed by
+// the caller.
 func (o *VerifyOptions) open(ctx context.Context) (options verify.Options, at *opened, err error) {
 	if _, err := os.Stat(o.Ref); o.Offline && !layout.IsReference(o.Ref) && err != nil {
 		return options, nil, advice.Add(fmt.Errorf("verify %s: it is in a registry, which is not asked offline", o.Ref), advice.SaveFirst)
@@ -118,7 +119,7 @@ func (o *VerifyOptions) open(ctx context.Context) (options verify.Options, at *o
 	if err != nil {
 		return options, nil, err
 	}
-	// Who verified it may be all that counts.
+	// The verifier may be all that matters.
 	if summary == nil || o.Key != "" || !o.Identity.IsZero() || o.Trust != "" || o.Bundle != "" {
 		if options, err = verifyOptions(ctx, o.Key, o.Identity, o.Trust, o.Bundle); err != nil {
 			return options, nil, err
@@ -150,7 +151,7 @@ func (o *VerifyOptions) open(ctx context.Context) (options verify.Options, at *o
 	return options, at, err
 }
 
-// summary are the options of a summary; nil is none.
+// summary returns the options of a summary; nil is none.
 func (o *VerifyOptions) summary(ctx context.Context) (_ *verify.SummaryOptions, err error) {
 	if o.Summary == "" && o.SummaryIdentity.IsZero() {
 		if o.SummaryFrom != "" || o.SummaryAge != 0 {
@@ -200,7 +201,7 @@ func (o *VerifyOptions) verify(ctx context.Context, at *opened, options verify.O
 	if err != nil {
 		return nil, fmt.Errorf("verify %s: %w", o.Ref, err)
 	}
-	// A folder may hold what is not of the application.
+	// A folder may contain what is not part of the application.
 	if err := at.checkArchive(ctx, root, true); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			return nil, cause
@@ -211,7 +212,7 @@ func (o *VerifyOptions) verify(ctx context.Context, at *opened, options verify.O
 	return result, nil
 }
 
-// verifyOptions are those of who signed and of a bundle, which is a file; "" is none.
+// verifyOptions returns the options for a signer and a bundle, which is a file; "" is none.
 func verifyOptions(ctx context.Context, key string, id Identity, file, bundle string) (options verify.Options, err error) {
 	if file != "" {
 		if options.Policy, err = trust.Read(ctx, file); err != nil {

@@ -10,18 +10,18 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// ViewOptions are what View, Manifests and Statements take.
+// ViewOptions are the options of View, Manifests and Statements.
 type ViewOptions struct {
 	Environment
 	// Ref is REGISTRY/REPOSITORY:TAG, oci:DIR or archive:FILE.
 	Ref string
-	// Env is the environment to look at; "" is all.
+	// Env is the environment to view; "" means all.
 	Env string
-	// Data asks View for the data of the files too.
+	// Data makes View return the data of the files as well.
 	Data bool
 }
 
-// View looks into the application behind a reference.
+// View describes the application behind a reference.
 func View(ctx context.Context, o ViewOptions) (view *artifact.View, err error) {
 	app, at, err := application(ctx, o.Registry, o.Ref)
 	if err != nil {
@@ -29,7 +29,7 @@ func View(ctx context.Context, o ViewOptions) (view *artifact.View, err error) {
 	}
 	defer func() { err = errors.Join(err, at.close()) }()
 	name := at.name
-	if name == "" { // what a layout holds is called as its manifests call it
+	if name == "" { // the content of a layout has the names in its manifests
 		statements, err := app.Statements(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("view %s: %w", o.Ref, err)
@@ -48,7 +48,7 @@ func View(ctx context.Context, o ViewOptions) (view *artifact.View, err error) {
 	return view, nil
 }
 
-// Manifests returns the manifests of an application, as they are in it.
+// Manifests returns the manifests of an application, unchanged.
 func Manifests(ctx context.Context, o ViewOptions) (result *RenderResult, err error) {
 	app, at, err := application(ctx, o.Registry, o.Ref)
 	if err != nil {
