@@ -31,9 +31,9 @@ import (
 )
 
 const (
-	// MediaType is of a bundle, and the artifactType of the manifest that carries it.
+	// MediaType is the media type of a bundle, and the artifactType of its manifest.
 	MediaType = artifact.MediaTypeBundle
-	// predicateType says that a statement is a signature and nothing more.
+	// predicateType is that of a statement that is only a signature.
 	predicateType = artifact.PredicateSignature
 
 	payloadType = artifact.MediaTypeStatement
@@ -82,7 +82,7 @@ func (k *Key) Bundle(ctx context.Context, statement []byte) ([]byte, error) {
 	})
 }
 
-// ErrForged means that a bundle names a signer, and is not what they signed.
+// ErrForged means that a bundle names a signer but was not signed by them.
 var ErrForged = errors.New("it is not what was signed")
 
 // MadeStatement implements [Signer].
@@ -107,8 +107,8 @@ func (k *Key) Made(ctx context.Context, bundle []byte, manifest digest.Digest) b
 	return err == nil
 }
 
-// encode returns the JSON of a bundle, which protojson varies the white space of from
-// build to build on purpose.
+// encode returns the JSON of a bundle. It removes the white space that protojson deliberately
+// varies between builds.
 func encode(bundle *bundlev1.Bundle) ([]byte, error) {
 	data, err := protojson.Marshal(bundle)
 	if err != nil {
@@ -121,7 +121,7 @@ func encode(bundle *bundlev1.Bundle) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// Claim is what a bundle says, before or after it was verified.
+// Claim is the content of a bundle, which may not have been verified.
 type Claim struct {
 	Subject       digest.Digest
 	PredicateType string
@@ -167,13 +167,13 @@ func read(bundle []byte) (Claim, *dsse.Envelope, error) {
 	return claim, envelope, nil
 }
 
-// Verify says whether the bundle is a signature of the manifest by the key.
+// Verify returns an error unless the bundle is a signature of the manifest by the key.
 func Verify(ctx context.Context, verifier signature.Verifier, bundle []byte, manifest digest.Digest) (Claim, error) {
 	return VerifyAs(ctx, verifier, bundle, manifest, predicateType)
 }
 
-// VerifyAs reports whether the bundle is a statement about the manifest by the key, with
-// that type of predicate.
+// VerifyAs returns an error unless the bundle is a statement about the manifest by the key,
+// with that type of predicate.
 func VerifyAs(ctx context.Context, verifier signature.Verifier, bundle []byte, manifest digest.Digest, predicate string) (Claim, error) {
 	claim, envelope, err := read(bundle)
 	if err != nil {
@@ -206,7 +206,7 @@ func VerifyAs(ctx context.Context, verifier signature.Verifier, bundle []byte, m
 	return claim, nil
 }
 
-// Predicate reads the predicate of the statement in a bundle, without verifying it.
+// Predicate decodes the predicate of the statement in a bundle, without verifying it.
 func Predicate(bundle []byte, into any) error {
 	_, envelope, err := read(bundle)
 	if err != nil {
@@ -226,7 +226,7 @@ func Predicate(bundle []byte, into any) error {
 	return nil
 }
 
-// otherKey says that a bundle names another key than the one it was held against.
+// otherKey describes that a bundle names another key than the expected one.
 func otherKey(claim Claim, public crypto.PublicKey) string {
 	if hint, err := hint(public); err == nil && claim.KeyHint != "" && claim.KeyHint != hint {
 		return fmt.Sprintf(" (it was signed by key %s, this is %s)", claim.KeyHint, hint)
@@ -234,13 +234,13 @@ func otherKey(claim Claim, public crypto.PublicKey) string {
 	return ""
 }
 
-// Manifest is the referrer that carries a bundle, in cosign 3's shape. The empty
+// Manifest returns the referrer that carries a bundle, in the form of cosign 3. The empty
 // config ({}) and the bundle are its blobs.
 func Manifest(bundle []byte, subject ocispec.Descriptor) (artifact.Blob, error) {
 	return manifestOf(bundle, subject, predicateType)
 }
 
-// manifestOf is Manifest of a bundle with another type of predicate.
+// manifestOf is Manifest for a bundle with another type of predicate.
 func manifestOf(bundle []byte, subject ocispec.Descriptor, predicateType string) (artifact.Blob, error) {
 	m := ocispec.Manifest{
 		Versioned:    specs.Versioned{SchemaVersion: 2},
@@ -268,11 +268,11 @@ func layer(bundle []byte) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: MediaType, Digest: digest.FromBytes(bundle), Size: int64(len(bundle))}
 }
 
-// maxBundle bounds what is read as a bundle, in bytes.
+// maxBundle bounds a bundle, in bytes.
 const maxBundle = 4 << 20
 
-// Attached reads the bundle that a referrer carries; nil: it carries none. Not
-// every registry says of a referrer what it is: its manifest tells.
+// Attached reads the bundle in a referrer; nil if it has none. The manifest decides, because
+// not every registry reports the type of a referrer.
 func Attached(ctx context.Context, source content.Provider, referrer ocispec.Descriptor) ([]byte, error) {
 	data, err := readSmall(ctx, source, referrer)
 	if err != nil {

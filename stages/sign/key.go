@@ -28,22 +28,20 @@ import (
 	"github.com/taped-dev/tape/internal/regular"
 )
 
-// PEM types of cosign's encrypted keys: what cosign writes now, and what it
-// wrote before version 2.
+// PEM types of cosign's encrypted keys: the current one, and the one before version 2.
 const (
 	pemSigstore = "ENCRYPTED SIGSTORE PRIVATE KEY"
 	pemCosign   = "ENCRYPTED COSIGN PRIVATE KEY"
 )
 
-// Password gives the password of an encrypted key; confirm asks for it twice.
-// It is called only where one is needed; nil knows none.
+// Password returns the password of an encrypted key; confirm asks for it twice. It is called
+// only if a password is needed; it may be nil.
 type Password func(confirm bool) ([]byte, error)
 
 var errNoPassword = errors.New("it is encrypted: set COSIGN_PASSWORD")
 
-// GenerateKey makes an ECDSA P-256 key pair: the private key encrypted as
-// cosign does (or plain PKCS#8 where the password is empty), the public key as
-// PKIX, both PEM.
+// GenerateKey generates an ECDSA P-256 key pair in PEM: the private key encrypted like cosign's
+// (or plain PKCS#8 if the password is empty), the public key in PKIX form.
 func GenerateKey(password Password) (private, public []byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -72,10 +70,10 @@ func GenerateKey(password Password) (private, public []byte, err error) {
 	return pem.EncodeToMemory(block), public, nil
 }
 
-// LoadSigner opens a private key: a file (PKCS#8, PKCS#1 or SEC 1 PEM, or cosign's
-// encrypted form), env://NAME, [Stdin], or a key NAME://REF of the program
-// sigstore-kms-NAME, which is run. Only a person chooses a program: never pass on a
-// name that an artifact or a checked-in file has.
+// LoadSigner opens a private key: a file (PKCS#8, PKCS#1 or SEC 1 PEM, or cosign's encrypted
+// form), env://NAME, [Stdin], or a key NAME://REF of the program sigstore-kms-NAME, which is
+// run. The name must be chosen by a person, and never taken from an artifact or a checked-in
+// file.
 func LoadSigner(ctx context.Context, name string, password Password) (*Key, error) {
 	if isProgramKey(name) {
 		p, public, err := newProgram(ctx, name)
@@ -109,14 +107,14 @@ func LoadSigner(ctx context.Context, name string, password Password) (*Key, erro
 	return key, err
 }
 
-// Key is a private key, wherever it is. It implements [Signer], and
-// [signature.Signer] for what else is signed.
+// Key is a private key, which may be elsewhere. It implements [Signer], and [signature.Signer]
+// for other messages.
 type Key struct {
 	name     string
 	public   crypto.PublicKey
 	verifier signature.Verifier
 	sign     func(ctx context.Context, message []byte) ([]byte, error)
-	same     bool // gives one message one signature
+	same     bool // the same message gets the same signature
 }
 
 func newKey(public crypto.PublicKey, name string, sign func(context.Context, []byte) ([]byte, error)) (*Key, error) {
@@ -130,9 +128,8 @@ func newKey(public crypto.PublicKey, name string, sign func(context.Context, []b
 // PublicKey implements [signature.Signer].
 func (k *Key) PublicKey(...signature.PublicKeyOption) (crypto.PublicKey, error) { return k.public, nil }
 
-// SignMessage implements [signature.Signer]. It never returns a signature that the
-// public key does not verify: where the key is elsewhere, it may sign with another
-// hash, or be another one by now.
+// SignMessage implements [signature.Signer]. It never returns a signature that the public key
+// does not verify: a key that is elsewhere may sign with another hash, or have been replaced.
 func (k *Key) SignMessage(message io.Reader, opts ...signature.SignOption) ([]byte, error) {
 	ctx := context.Background()
 	for _, opt := range opts {
@@ -155,11 +152,11 @@ func (k *Key) SignMessage(message io.Reader, opts ...signature.SignOption) ([]by
 const (
 	// Stdin is the name of a key that is read from standard input.
 	Stdin = "-"
-	// environmentPrefix begins the name of a key that a variable holds.
+	// environmentPrefix begins the name of a key in a variable.
 	environmentPrefix = "env://"
 )
 
-// readKey reads a key: of a file, of standard input, or of a variable.
+// readKey reads a key from a file, standard input, or a variable.
 func readKey(from string) ([]byte, error) {
 	if name, ok := strings.CutPrefix(from, environmentPrefix); ok {
 		value := os.Getenv(name)
@@ -178,7 +175,7 @@ func readKey(from string) ([]byte, error) {
 	return data, err
 }
 
-// newSigner signs with what sigstore takes for a kind of key by default.
+// newSigner returns a signer with sigstore's default algorithm for the kind of key.
 func newSigner(key crypto.PrivateKey) (signature.Signer, error) {
 	signer, err := signature.LoadDefaultSigner(key)
 	if err != nil {
@@ -186,7 +183,7 @@ func newSigner(key crypto.PrivateKey) (signature.Signer, error) {
 	}
 	curve, ok := key.(*ecdsa.PrivateKey)
 	if !ok {
-		return signer, nil // RSA (PKCS #1 v1.5) and Ed25519 sign the same way each time
+		return signer, nil // signatures by RSA (PKCS #1 v1.5) and Ed25519 are deterministic
 	}
 	details, err := signature.GetDefaultAlgorithmDetails(curve.Public())
 	if err != nil {
@@ -195,8 +192,8 @@ func newSigner(key crypto.PrivateKey) (signature.Signer, error) {
 	return deterministic{Signer: signer, key: curve, hash: details.GetHashType()}, nil
 }
 
-// deterministic signs as RFC 6979 says, so that one key gives one manifest one
-// signature, however often it signs: what is pushed twice is pushed once.
+// deterministic signs according to RFC 6979: signing the same manifest again with the same key
+// gives the same signature, which need not be pushed again.
 type deterministic struct {
 	signature.Signer
 	key  *ecdsa.PrivateKey
@@ -237,9 +234,9 @@ func parsePrivate(data []byte, password Password) (crypto.PrivateKey, error) {
 	return cryptoutils.UnmarshalPEMToPrivateKey(data, cryptoutils.SkipPassword)
 }
 
-// OpenVerifier opens a public key as [LoadVerifier] does, and that of a key NAME://REF
-// by running the program sigstore-kms-NAME. Only a person chooses a program: never pass
-// on a name that an artifact or a checked-in file has.
+// OpenVerifier opens a public key like [LoadVerifier], and that of a key NAME://REF by running
+// the program sigstore-kms-NAME. The name must be chosen by a person, and never taken from an
+// artifact or a checked-in file.
 func OpenVerifier(ctx context.Context, name string) (signature.Verifier, error) {
 	if !isProgramKey(name) {
 		return LoadVerifier(name)
@@ -251,8 +248,8 @@ func OpenVerifier(ctx context.Context, name string) (signature.Verifier, error) 
 	return NewVerifier(public)
 }
 
-// LoadVerifier reads a public key, PKIX PEM: a file, env://NAME, or [Stdin]. A private
-// key is refused: whoever verifies should not hold it.
+// LoadVerifier reads a public key in PKIX PEM: a file, env://NAME, or [Stdin]. A private key is
+// refused, because verifiers should not have it.
 func LoadVerifier(file string) (signature.Verifier, error) {
 	data, err := readKey(file)
 	if err != nil {
@@ -274,7 +271,7 @@ func LoadVerifier(file string) (signature.Verifier, error) {
 	return verifier, nil
 }
 
-// NewVerifier verifies what sigstore takes for a kind of key by default.
+// NewVerifier returns a verifier with sigstore's default algorithm for the kind of key.
 func NewVerifier(key crypto.PublicKey) (signature.Verifier, error) {
 	return signature.LoadDefaultVerifier(key)
 }
@@ -292,8 +289,8 @@ func KeyDigest(verifier signature.Verifier) (digest.Digest, error) {
 	return digest.FromBytes(der), nil
 }
 
-// hint names a public key in a bundle, as cosign does: base64 of the SHA-256 of
-// its PKIX DER.
+// hint returns the name of a public key in a bundle, as in cosign: base64 of the SHA-256 of its
+// PKIX DER.
 func hint(key crypto.PublicKey) (string, error) {
 	der, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {

@@ -35,23 +35,22 @@ import (
 )
 
 const (
-	// serviceTime bounds what Sigstore's services take for one signature, all together.
+	// serviceTime bounds the total time of Sigstore's services for one signature.
 	serviceTime = time.Minute
-	// serviceTries is how often a service is asked that is busy or broken.
+	// serviceTries is how often a busy or broken service is asked.
 	serviceTries = 3
-	// serviceDelay is the time before it is asked again; then twice that.
+	// serviceDelay is the time before the second try; it doubles for each further one.
 	serviceDelay = time.Second
 	// maxService bounds an answer, in bytes.
 	maxService = 4 << 20
 )
 
-// ServiceOptions say where a Sigstore is, and how it is reached.
+// ServiceOptions configure the services of a Sigstore instance.
 type ServiceOptions struct {
-	// SigningConfig is the JSON that names the services; nothing is ever sent anywhere
-	// else.
+	// SigningConfig is the JSON with the URLs of the services. No request is sent anywhere else.
 	SigningConfig []byte
-	// TrustedRoot is the JSON that verifies what they say: a signature that does not
-	// verify is an error.
+	// TrustedRoot is the JSON with their certificates. A signature that it does not verify is an
+	// error.
 	TrustedRoot []byte
 	// Transport sends the requests.
 	Transport http.RoundTripper
@@ -59,7 +58,7 @@ type ServiceOptions struct {
 	Now func() time.Time
 }
 
-// Services are those of one Sigstore.
+// Services are those of one Sigstore instance.
 type Services struct {
 	o         ServiceOptions
 	config    *root.SigningConfig
@@ -70,7 +69,7 @@ type Services struct {
 	wait, try time.Duration
 }
 
-// NewServices reads the files of a Sigstore. It makes no request.
+// NewServices reads the files of a Sigstore. It sends no request.
 func NewServices(o ServiceOptions) (*Services, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -94,7 +93,7 @@ func NewServices(o ServiceOptions) (*Services, error) {
 	if s.logs, err = selectServices(config.RekorLogURLs(), config.RekorLogURLsConfig(), sgsign.RekorAPIVersions, o.Now()); err != nil {
 		return nil, fmt.Errorf("signing config: transparency log: %w", err)
 	}
-	// A log of version 1 says the time.
+	// A log of version 1 provides the time.
 	if len(config.TimestampAuthorityURLs()) == 0 && s.logs[0].version == 1 {
 		return s, nil
 	}
@@ -114,7 +113,7 @@ type service struct {
 	version uint32
 }
 
-// selectServices chooses services, all of one version.
+// selectServices selects services, all of one version.
 func selectServices(list []root.Service, config root.ServiceConfiguration, versions []uint32, now time.Time) (used []service, err error) {
 	chosen, err := root.SelectServices(list, config, versions, now)
 	if err != nil {
@@ -130,8 +129,8 @@ func selectServices(list []root.Service, config root.ServiceConfiguration, versi
 	return used, nil
 }
 
-// serviceURL checks the URL of a service. An identity token is a secret: it goes over TLS,
-// or does not leave the machine.
+// serviceURL checks the URL of a service. An identity token is a secret: it is sent by TLS, or
+// does not leave the machine.
 func serviceURL(text string) (string, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" {
@@ -144,8 +143,7 @@ func serviceURL(text string) (string, error) {
 	return strings.TrimSuffix(text, "/"), nil
 }
 
-// Logs are the URLs of the transparency logs that get an entry for each keyless
-// signature.
+// Logs returns the URLs of the transparency logs that record each keyless signature.
 func (s *Services) Logs() (urls []string) {
 	for _, log := range s.logs {
 		urls = append(urls, log.url)
@@ -153,25 +151,25 @@ func (s *Services) Logs() (urls []string) {
 	return urls
 }
 
-// Keyless signs with keys that are made for one signature and certified for whom an
-// identity token names.
+// Keyless signs with keys that are generated for one signature and certified for the identity
+// in a token.
 type Keyless struct {
 	*Services
 	token Token
 
 	mu  sync.Mutex
-	who *certificate.Summary // whom the token names, once that was asked
+	who *certificate.Summary // the identity in the token, once it was requested
 }
 
-// NewKeyless returns a signer. It asks for a token when it signs.
+// NewKeyless returns a signer. It requests a token when it signs.
 func NewKeyless(s *Services, token Token) *Keyless { return &Keyless{Services: s, token: token} }
 
-// Made implements [Signer]: who signs is known only when the token is there, and each
-// signature is by another key, so none is taken for this one's.
+// Made implements [Signer]. It returns false, because the signer is known only from a token,
+// and each signature is by another key.
 func (k *Keyless) Made(context.Context, []byte, digest.Digest) bool { return false }
 
-// MadeStatement implements [Signer]. Only a certificate says by what name Fulcio knows the
-// holder of a token, so it asks for one if the bundle has a certificate too.
+// MadeStatement implements [Signer]. Only a certificate shows how Fulcio names the holder of a
+// token, so it requests one if the bundle has a certificate too.
 func (k *Keyless) MadeStatement(ctx context.Context, bundle []byte, manifest digest.Digest, predicateType string) (bool, error) {
 	claim, err := Read(bundle)
 	if err != nil || claim.PredicateType != predicateType {
@@ -202,7 +200,7 @@ func (k *Keyless) MadeStatement(ctx context.Context, bundle []byte, manifest dig
 	return true, nil
 }
 
-// verify verifies a bundle that was signed keyless before, perhaps with other services.
+// verify verifies an earlier keyless bundle, which may be of other services.
 func (s *Services) verify(b *sgbundle.Bundle) error {
 	options := []sgverify.VerifierOption{sgverify.WithObserverTimestamps(1)}
 	if len(s.trusted.RekorLogs()) > 0 {
@@ -219,7 +217,7 @@ func (s *Services) verify(b *sgbundle.Bundle) error {
 	return err
 }
 
-// identity returns whom the token names, as a certificate has it.
+// identity returns the identity in the token, as it appears in a certificate.
 func (k *Keyless) identity(ctx context.Context) (*certificate.Summary, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -251,7 +249,8 @@ func (k *Keyless) identity(ctx context.Context) (*certificate.Summary, error) {
 	return k.who, nil
 }
 
-// certifier returns a token and what gives a certificate for it. The caller cancels.
+// certifier returns a token and a provider of certificates for it. The context must be
+// cancelled by the caller.
 func (k *Keyless) certifier(ctx context.Context) (token string, c certifier, cancel context.CancelFunc, err error) {
 	if token, err = k.token(ctx); err != nil {
 		return "", certifier{}, nil, err
@@ -299,7 +298,7 @@ func (k *Keyless) Bundle(ctx context.Context, statement []byte) ([]byte, error) 
 	return encode(made)
 }
 
-// redacted is an error whose text does not tell a secret, whoever repeated it.
+// redacted is an error whose text has no secret, even if a service repeated it.
 type redacted struct {
 	error
 	secret string
@@ -310,7 +309,7 @@ func (r redacted) Error() string {
 }
 func (r redacted) Unwrap() error { return r.error }
 
-// certifier says what a token was for where no certificate is given for it.
+// certifier adds to errors what the token was for.
 type certifier struct {
 	*sgsign.Fulcio
 	at   string
@@ -334,7 +333,7 @@ func (s *Services) authorities(ask *asker) (list []*sgsign.TimestampAuthority) {
 	return list
 }
 
-// check verifies a bundle before anybody gets it, material is what else it may rest on.
+// check verifies a bundle before it is returned; material is additional trusted material.
 func (s *Services) check(made *bundlev1.Bundle, material ...root.TrustedMaterial) error {
 	b, err := sgbundle.NewBundle(made)
 	if err != nil {
@@ -359,7 +358,7 @@ func (s *Services) check(made *bundlev1.Bundle, material ...root.TrustedMaterial
 	if err != nil {
 		return fmt.Errorf("verify the bundle that was made: %w", err)
 	}
-	// What was signed is known: it was made from the statement a moment ago.
+	// The signed content is known, because it was just made from the statement.
 	if _, err := verifier.Verify(b, sgverify.NewPolicy(sgverify.WithoutArtifactUnsafe(), policy)); err != nil {
 		return fmt.Errorf("the signature does not verify with the trusted root (is it of the Sigstore that the signing config names?), and is not used: %w", err)
 	}
@@ -442,8 +441,8 @@ func (t *Timestamped) Bundle(ctx context.Context, statement []byte) ([]byte, err
 	return encode(&b)
 }
 
-// asker sends the requests of one signature, within one context: sigstore-go's clients
-// make requests without one.
+// asker sends the requests of one signature within one context, because sigstore-go's clients
+// use none.
 type asker struct {
 	ctx  context.Context
 	base http.RoundTripper
@@ -455,8 +454,8 @@ func (s *Services) asker(ctx context.Context) (*asker, context.CancelFunc) {
 	return &asker{ctx, s.o.Transport, s.try}, cancel
 }
 
-// failed is an error of a service with why it was given up, and without the token. ctx is
-// that of the caller.
+// failed returns the error of a service, with the reason why it was given up and without the
+// token. ctx is that of the caller.
 func (a *asker) failed(ctx context.Context, err error, token string) error {
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -466,8 +465,8 @@ func (a *asker) failed(ctx context.Context, err error, token string) error {
 	return redacted{err, token}
 }
 
-// RoundTrip implements [http.RoundTripper]. What a service says when it is busy or broken
-// is an error here: sigstore-go's clients lose it.
+// RoundTrip implements [http.RoundTripper]. It returns the message of a busy or broken service
+// as an error, because sigstore-go's clients lose it.
 func (a *asker) RoundTrip(req *http.Request) (*http.Response, error) {
 	delay := a.try
 	for try := 1; ; try++ {
@@ -505,8 +504,8 @@ func (a *asker) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// logClient adds entries to a Rekor: sigstore's own clients know neither certificates
-// of the user's nor when their context is done.
+// logClient adds entries to a Rekor. Sigstore's own clients support neither the user's
+// certificates nor contexts.
 type logClient struct {
 	at  string
 	ask *asker
@@ -548,7 +547,7 @@ func (l logClient) CreateLogEntry(params *entries.CreateLogEntryParams, _ ...ent
 		return nil, errors.Join(l.noEntry(), err)
 	}
 	for id, entry := range made {
-		// The library dereferences what is missing.
+		// The library dereferences missing fields.
 		if err := entry.Validate(strfmt.Default); err != nil || len(made) != 1 || entry.Verification == nil || entry.Verification.InclusionProof == nil {
 			return nil, errors.Join(l.noEntry(), err)
 		}

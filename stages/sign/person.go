@@ -24,41 +24,41 @@ import (
 )
 
 const (
-	// personTime bounds how long is waited for a person to log in.
+	// personTime bounds how long a person may take to log in.
 	personTime = 5 * time.Minute
-	// maxInterval is the longest that an issuer may ask to wait between questions.
+	// maxInterval is the longest interval between requests that an issuer may ask for.
 	maxInterval = time.Minute
-	// maxCode bounds the code that a person types.
+	// maxCode bounds the code that a person enters.
 	maxCode = 64
-	// tokenReserve is how long a token must still be valid to be used again.
+	// tokenReserve is how long a token must remain valid to be used again.
 	tokenReserve = 30 * time.Second
-	// clientID is what issuers for Sigstore know its clients by.
+	// clientID is the name of Sigstore's clients at issuers.
 	clientID = "sigstore"
-	// callbackPath is where the browser comes back to.
+	// callbackPath is where the browser returns to.
 	callbackPath = "/auth/callback"
 )
 
-// Prompt is what a person is to do to log in.
+// Prompt describes what a person must do to log in.
 type Prompt struct {
 	// URL to open in a browser.
 	URL string
 	// Code to enter there; "" if the URL has it.
 	Code string
-	// Browser: it has to be a browser on this machine, which comes back to it.
+	// Browser means that it must be a browser on this machine, which returns to this process.
 	Browser bool
 }
 
-// Person is how a person logs in at the issuer that the signing config names.
+// Person configures how a person logs in at the issuer in the signing config.
 type Person struct {
-	// Device has the person log in on any machine, with a code. Otherwise a browser on this
-	// one comes back with the answer.
+	// Device lets the person log in on any machine, with a code. Otherwise a browser on this
+	// machine returns the answer.
 	Device bool
-	// Ask tells the person what to do. It is called when a token is needed.
+	// Ask shows a prompt to the person. It is called when a token is needed.
 	Ask func(ctx context.Context, prompt Prompt) error
 }
 
-// PersonToken returns tokens of a person who logs in. A token is used again while it is
-// valid, so that the person is asked once for several signatures.
+// PersonToken returns the tokens of a person who logs in. A token is used while it is valid, so
+// that the person is asked once for several signatures.
 func (s *Services) PersonToken(p Person) (Token, error) {
 	chosen, err := root.SelectService(s.config.OIDCProviderURLs(), []uint32{1}, s.o.Now())
 	if err != nil {
@@ -92,7 +92,7 @@ func (s *Services) logIn(ctx context.Context, issuer string, p Person) (string, 
 	caller := ctx
 	ctx, cancel := context.WithTimeoutCause(ctx, personTime, fmt.Errorf("nobody has logged in for %s", personTime))
 	defer cancel()
-	// The library makes requests without the context that it is given.
+	// The library sends requests without the given context.
 	ctx = context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: &asker{ctx, s.o.Transport, s.try}})
 	config, err := discover(ctx, issuer)
 	if err != nil {
@@ -126,7 +126,7 @@ func (s *Services) logIn(ctx context.Context, issuer string, p Person) (string, 
 	return token, nil
 }
 
-// refusedLogIn says what an issuer means by an error.
+// refusedLogIn explains the error of an issuer.
 func refusedLogIn(err error) error {
 	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
 	switch {
@@ -142,7 +142,7 @@ func refusedLogIn(err error) error {
 	return err
 }
 
-// discover reads where an issuer is asked.
+// discover finds the endpoints of an issuer.
 func discover(ctx context.Context, issuer string) (*oauth2.Config, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, issuer+"/.well-known/openid-configuration", nil)
 	if err != nil {
@@ -182,7 +182,7 @@ func discover(ctx context.Context, issuer string) (*oauth2.Config, error) {
 	}}, nil
 }
 
-// onDevice has the person enter a code in a browser on any machine (RFC 8628).
+// onDevice lets the person enter a code in a browser on any machine (RFC 8628).
 func onDevice(ctx context.Context, config *oauth2.Config, ask func(context.Context, Prompt) error) (*oauth2.Token, string, error) {
 	if config.Endpoint.DeviceAuthURL == "" {
 		return nil, "", errors.New("it has no device flow")
@@ -208,8 +208,8 @@ func onDevice(ctx context.Context, config *oauth2.Config, ask func(context.Conte
 	return made, "", err
 }
 
-// inBrowser has the person log in with a browser that comes back to this process, with
-// the code for which the token is given (RFC 8252, with PKCE).
+// inBrowser lets the person log in with a browser that returns to this process, with the code
+// that is exchanged for the token (RFC 8252, with PKCE).
 func inBrowser(ctx context.Context, config *oauth2.Config, ask func(context.Context, Prompt) error) (*oauth2.Token, string, error) {
 	if config.Endpoint.AuthURL == "" {
 		return nil, "", errors.New("it has no log-in for browsers")
@@ -246,7 +246,7 @@ func inBrowser(ctx context.Context, config *oauth2.Config, ask func(context.Cont
 	}
 }
 
-// callback is where the browser comes back to.
+// callback receives the request with which the browser returns.
 type callback struct {
 	state   string
 	answers chan answer // the first one
@@ -291,6 +291,6 @@ func (c *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = http.NewResponseController(w).Flush() // before the server is closed
 	select {
 	case c.answers <- a:
-	default: // it came back before
+	default: // the browser has returned before
 	}
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature/kms/cliplugin/common"
 )
 
-// programPrefix begins the names of programs that hold keys, as in sigstore's protocol
-// for plugins: NAME://REF is a key of the program sigstore-kms-NAME.
+// programPrefix begins the names of programs with keys, as in sigstore's plugin protocol:
+// NAME://REF is a key of the program sigstore-kms-NAME.
 const programPrefix = "sigstore-kms-"
 
 const (
@@ -30,28 +30,28 @@ const (
 	programLinger = time.Second
 	// maxAnswer bounds what a program may print, in bytes.
 	maxAnswer = 1 << 20
-	// maxComplaint bounds what an error repeats of a program's standard error, in bytes.
+	// maxComplaint bounds how much of a program's standard error is repeated, in bytes.
 	maxComplaint = 1 << 10
 )
 
-// programName is what may stand before "://": never a path.
+// programName matches what may precede "://", which is never a path.
 var programName = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 
-// program is a key in a KMS or HSM, behind a program that speaks sigstore's protocol:
-// it gets the request as an argument and the message on standard input, and prints the
-// answer. The client of sigstore's library is not used: it dereferences what an answer
-// leaves out, and calls [log.Fatal].
+// program is a key in a KMS or HSM, accessed by a program that implements sigstore's protocol:
+// it gets the request as an argument and the message on standard input, and prints the answer.
+// The client in sigstore's library is not used, because it dereferences missing fields and
+// calls [log.Fatal].
 type program struct {
 	key  string // NAME://REF, for errors
 	name string // of the executable
 	ref  string
 	hash crypto.Hash
-	// time bounds a call, linger how long a program that has ended, or was stopped, may
-	// keep its output open.
+	// time bounds a call, and linger how long a program that has ended, or was stopped, may keep
+	// its output open.
 	time, linger time.Duration
 }
 
-// isProgramKey reports whether a key is one of a program: NAME://REF.
+// isProgramKey reports whether a key belongs to a program: NAME://REF.
 func isProgramKey(key string) bool {
 	return strings.Contains(key, "://") && !strings.HasPrefix(key, environmentPrefix)
 }
@@ -73,8 +73,8 @@ func newProgram(ctx context.Context, key string) (*program, crypto.PublicKey, er
 	if err != nil {
 		return nil, nil, err
 	}
-	// The program is told the hash when it opens a key, so which key it is must be
-	// known first: P-384, for example, goes with SHA-384.
+	// The program must be given the hash when it opens a key, so the type of the key must be
+	// known first: P-384, for example, requires SHA-384.
 	details, err := signature.GetDefaultAlgorithmDetails(public)
 	if err != nil {
 		return nil, nil, fmt.Errorf("key %s: %w", key, err)
@@ -102,7 +102,7 @@ func (p *program) publicKey(ctx context.Context) (crypto.PublicKey, error) {
 	return public, nil
 }
 
-// sign has the program sign a message.
+// sign lets the program sign a message.
 func (p *program) sign(ctx context.Context, message []byte) ([]byte, error) {
 	answer, err := p.call(ctx, message, &common.MethodArgs{
 		MethodName: common.SignMessageMethodName, SignMessage: &common.SignMessageArgs{SignOptions: &common.SignOptions{}},
@@ -116,7 +116,7 @@ func (p *program) sign(ctx context.Context, message []byte) ([]byte, error) {
 	return answer.SignMessage.Signature, nil
 }
 
-// wrong is an error of a program that does not keep to the protocol.
+// wrong returns the error of a program that violates the protocol.
 func (p *program) wrong(err error) error {
 	return fmt.Errorf("key %s: %s does not keep to sigstore's plugin protocol %s: %w", p.key, p.name, common.ProtocolVersion, err)
 }
@@ -148,7 +148,7 @@ func (p *program) call(ctx context.Context, stdin []byte, method *common.MethodA
 	if called.Err() != nil {
 		return nil, fmt.Errorf("key %s: %s: %w%s", p.key, p.name, context.Cause(called), said)
 	}
-	// The protocol wants the exit status ignored: an answer may be an error.
+	// The protocol ignores the exit status, because an answer may be an error.
 	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited && !errors.Is(err, exec.ErrWaitDelay) {
 		return nil, fmt.Errorf("key %s: run %s: %w%s", p.key, p.name, err, said)
 	}

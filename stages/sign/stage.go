@@ -31,28 +31,27 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// Signer makes bundles. [LoadSigner] makes one of a key.
+// Signer makes bundles. [LoadSigner] returns one for a key.
 type Signer interface {
 	// Bundle returns a bundle with a signed statement.
 	Bundle(ctx context.Context, statement []byte) ([]byte, error)
-	// Made reports whether a bundle is this signer's signature of a manifest, so that
-	// it need not be made again.
+	// Made reports whether a bundle is this signer's signature of a manifest, so that it need
+	// not be made again.
 	Made(ctx context.Context, bundle []byte, manifest digest.Digest) bool
-	// MadeStatement reports whether a bundle is this signer's statement about a manifest.
-	// [ErrForged] is that it names this signer and does not hold. It may ask a service who
-	// the signer is.
+	// MadeStatement reports whether a bundle is this signer's statement about a manifest. The
+	// error is [ErrForged] if it names this signer but is not valid. It may ask a service for
+	// the identity of the signer.
 	MadeStatement(ctx context.Context, bundle []byte, manifest digest.Digest, predicateType string) (bool, error)
 }
 
-// Verifier says whether a signature is that of a key; LoadVerifier makes one of
-// a key file.
+// Verifier verifies signatures by a key. LoadVerifier returns one for a key file.
 type Verifier = signature.Verifier
 
 //go:embed config.schema.json
 var configSchema json.RawMessage
 
-// Config of the stage. It is empty: the key is not an option, so that a pipeline
-// that is checked in does not choose whose signature an application gets.
+// Config of the stage is empty: the key is not an option, so that a checked-in pipeline cannot
+// choose whose signature an application gets.
 type Config struct{}
 
 // Kind is the stage's entry in the table of stages. Without a signer nothing is
@@ -72,7 +71,7 @@ func Kind(signer Signer) pipeline.Kind {
 // Stage is the sign stage.
 type Stage struct{ signer Signer }
 
-// New makes the stage. A nil signer signs nothing.
+// New returns the stage. A nil signer signs nothing.
 func New(_ Config, signer Signer) (*Stage, error) { return &Stage{signer: signer}, nil }
 
 // Run implements [engine.Stage].
@@ -81,7 +80,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if s.signer == nil {
 		t.Skip("no key")
 	} else {
-		// One bundle a subject: of a statement with two, cosign reports the first.
+		// There is one bundle per subject, because cosign reports only the first of several.
 		for _, input := range []string{"root", "content"} {
 			blobs, err := Blobs(ctx, s.signer, t.Inputs[input])
 			if err != nil {
@@ -97,13 +96,13 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	return engine.Outputs{"signatures": out}, err
 }
 
-// Blobs are a signature of a manifest as it is stored: the empty config, the
-// bundle, and last the manifest that carries it.
+// Blobs returns the signature of a manifest as it is stored: the empty config, the bundle, and
+// last the manifest that carries it.
 func Blobs(ctx context.Context, signer Signer, subject ocispec.Descriptor) ([]artifact.Blob, error) {
 	return Statement(ctx, signer, subject, predicateType, struct{}{})
 }
 
-// Statement is Blobs of a statement that says more of the manifest than that it is signed.
+// Statement is Blobs for a statement that says more about the manifest than that it is signed.
 func Statement(ctx context.Context, signer Signer, subject ocispec.Descriptor, predicateType string, predicate any) ([]artifact.Blob, error) {
 	bundle, err := bundleOf(ctx, signer, subject.Digest, predicateType, predicate)
 	if err != nil {

@@ -19,28 +19,27 @@ import (
 	"github.com/taped-dev/tape/internal/regular"
 )
 
-// Token returns an identity token: a JWT that says who signs. It is a secret, and is
-// asked for each time one is needed, because tokens last minutes.
+// Token returns an identity token: a JWT that names the signer. It is a secret, and is
+// requested each time one is needed, because tokens are valid for minutes.
 type Token func(ctx context.Context) (string, error)
 
 const (
-	// audience is who identity tokens for Fulcio are for.
+	// audience is the audience of identity tokens for Fulcio.
 	audience = "sigstore"
-	// variableToken holds a token, as sigstore's own clients have it.
+	// variableToken is the variable with a token, as in sigstore's own clients.
 	variableToken = "SIGSTORE_ID_TOKEN"
-	// variableURL and variableRequest are what GitHub Actions gives to a job that has
-	// the permission "id-token: write".
+	// variableURL and variableRequest are set by GitHub Actions in a job with the permission
+	// "id-token: write".
 	variableURL     = "ACTIONS_ID_TOKEN_REQUEST_URL"
 	variableRequest = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
-	// projectedToken is the file that Kubernetes projects a token to, where cosign
-	// looks for it too.
+	// projectedToken is the file in which Kubernetes projects a token, as for cosign.
 	projectedToken = "/var/run/sigstore/cosign/oidc-token"
 	// maxToken bounds a token, in bytes.
 	maxToken = 64 << 10
 )
 
-// FindToken returns where an identity token comes from: a file, or [Stdin]; without one
-// the variable SIGSTORE_ID_TOKEN, GitHub Actions, or a projected file.
+// FindToken returns the source of identity tokens: a file, or [Stdin]; without one the variable
+// SIGSTORE_ID_TOKEN, GitHub Actions, or a projected file.
 func FindToken(file string, transport http.RoundTripper) (Token, error) {
 	switch {
 	case file == Stdin:
@@ -81,7 +80,7 @@ func inFileToken(file string) Token {
 	}
 }
 
-// actions asks GitHub Actions for a token.
+// actions requests a token from GitHub Actions.
 func actions(at, bearer string, transport http.RoundTripper) Token {
 	return func(ctx context.Context) (string, error) {
 		u, err := url.Parse(at)
@@ -108,13 +107,13 @@ func actions(at, bearer string, transport http.RoundTripper) Token {
 			return "", fmt.Errorf("ask GitHub Actions for an identity token: %s: does the job have the permission \"id-token: write\"?", resp.Status)
 		}
 		if err := json.NewDecoder(io.LimitReader(resp.Body, maxToken)).Decode(&answer); err != nil {
-			return "", errors.New("ask GitHub Actions for an identity token: its answer is not JSON") // which may hold one
+			return "", errors.New("ask GitHub Actions for an identity token: its answer is not JSON") // which may contain one
 		}
 		return checkToken([]byte(answer.Value))
 	}
 }
 
-// claims are what a token says, as far as messages and checks need it.
+// claims are the fields of a token that messages and checks need.
 type claims struct {
 	Issuer   string `json:"iss"`
 	Audience any    `json:"aud"` // a text, or several
@@ -124,7 +123,7 @@ type claims struct {
 	Nonce    string `json:"nonce"`
 }
 
-// readClaims reads a token, which is not verified: Fulcio does that.
+// readClaims parses a token without verifying it, which Fulcio does.
 func readClaims(token string) (c claims, err error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -149,7 +148,7 @@ func checkToken(data []byte) (string, error) {
 	return token, nil
 }
 
-// expired is an error if a token was for a time before now.
+// expired returns an error if the token is no longer valid.
 func (c claims) expired(now time.Time) error {
 	if at := time.Unix(c.Expires, 0); c.Expires != 0 && !now.Before(at) {
 		return fmt.Errorf("the identity token of %s expired at %s: get a new one", c.who(), at.UTC().Format(time.RFC3339))

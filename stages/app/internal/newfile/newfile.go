@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package newfile writes the YAML files that tape begins for people, of what others say of
-// themselves.
+// Package newfile writes the YAML files that tape generates for people from texts of strangers.
 package newfile
 
 import (
@@ -18,12 +17,12 @@ import (
 	"github.com/taped-dev/tape/engine/advice"
 )
 
-// Exists is the error of a file that is not to be replaced.
+// Exists returns the error of a file that must not be replaced.
 func Exists(name string) error {
 	return advice.Add(fmt.Errorf("%s is there already", name), advice.Replace)
 }
 
-// Write writes a file, which replaces one that is there only if that is wanted.
+// Write writes a file. It replaces an existing one only if replace is set.
 func Write(name, text string, replace bool) error {
 	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
 	if replace {
@@ -40,7 +39,7 @@ func Write(name, text string, replace bool) error {
 	return errors.Join(err, out.Close())
 }
 
-// Quote makes a text a YAML string where it would not be one by itself.
+// Quote quotes a text if it would not be a plain YAML string.
 func Quote(s string) string {
 	switch {
 	case plain.MatchString(s) && !strings.EqualFold(s, "null"):
@@ -48,14 +47,14 @@ func Quote(s string) string {
 	case utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }):
 		return "'" + strings.ReplaceAll(s, "'", "''") + "'"
 	}
-	return strconv.Quote(s) // whose escapes YAML has, too
+	return strconv.Quote(s) // whose escapes YAML has as well
 }
 
-// plain is what needs no quotes, wherever it stands.
+// plain matches texts that never need quotes.
 var plain = regexp.MustCompile(`^[A-Za-z0-9._/][A-Za-z0-9._/-]*$`)
 
-// OneLine is a text without what YAML takes for the end of a comment, or does not
-// take at all: what a source says of itself must not write a file.
+// OneLine returns a text without characters that end a comment in YAML, or that YAML does not
+// allow: a source's text must not write a file.
 func OneLine(s string) string {
 	words := strings.FieldsFunc(strings.ToValidUTF8(s, "\uFFFD"), func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) })
 	return strings.Join(words, " ")

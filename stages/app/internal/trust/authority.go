@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package trust decides whether what is signed may be used: who signed it ([Authority]),
-// and who has to have signed what ([Policy]). It asks no network but the place that holds
-// the signatures.
+// Package trust decides whether signed content may be used: who signed it ([Authority]), and
+// who must have signed what ([Policy]). It accesses no network except the place of the
+// signatures.
 package trust
 
 import (
@@ -27,11 +27,11 @@ import (
 	"github.com/taped-dev/tape/stages/sign"
 )
 
-// Proof is what is known of a signature that was verified.
+// Proof describes a verified signature.
 type Proof struct {
 	// Authority is the name of the authority that signed, "" if it has none.
 	Authority string `json:"authority,omitempty"`
-	// Issuer is the URL of who vouched for Identity, "" for a key.
+	// Issuer is the URL of the issuer of Identity, "" for a key.
 	Issuer   string `json:"issuer,omitempty"`
 	Identity string `json:"identity,omitempty"`
 	// SignedAt is the time at which a log or a timestamp authority saw the signature; nil
@@ -41,28 +41,27 @@ type Proof struct {
 	Log string `json:"log,omitempty"`
 }
 
-// Authority is someone whose signatures are accepted: the holder of a key, or an identity
-// that a certificate authority certified.
+// Authority is an accepted signer: the holder of a key, or an identity in a certificate.
 type Authority struct {
-	// Name is the authority's name in a policy, "" if it is in none.
+	// Name is the authority's name in a policy, "" without a policy.
 	Name string
 	// Key verifies signatures. If it is nil, Identity does.
 	Key      sign.Verifier
 	Identity *Identity
 }
 
-// Identity is who signs without a key of their own.
+// Identity is a signer without a key of their own.
 type Identity struct {
 	Root *Root
-	// Issuer must be the issuer in the certificate, exactly.
+	// Issuer must be the exact issuer in the certificate.
 	Issuer string
 	// Pattern must be the identity in the certificate, or match it; see [CheckPattern].
 	Pattern string
-	// Claims must be what the certificate says besides, by the names of [Claims].
+	// Claims are required fields of the certificate, by the names of [Claims].
 	Claims map[string]string
 }
 
-// NewIdentity returns an authority that is certified for an identity.
+// NewIdentity returns an authority with an identity.
 func NewIdentity(name string, id Identity) (*Authority, error) {
 	if !strings.HasPrefix(id.Issuer, "https://") && !strings.HasPrefix(id.Issuer, "http://") {
 		return nil, fmt.Errorf("issuer %q is not a URL", id.Issuer)
@@ -73,7 +72,7 @@ func NewIdentity(name string, id Identity) (*Authority, error) {
 	return &Authority{Name: name, Identity: &id}, nil
 }
 
-// errOther means that a signature is valid, or may be, but is of someone else.
+// errOther means that a signature is, or may be, valid but is by another signer.
 var errOther = errors.New("not signed by this authority")
 
 // String describes the authority in messages.
@@ -89,8 +88,8 @@ func (a *Authority) Signature(ctx context.Context, bundle []byte, manifest diges
 	return a.Statement(ctx, bundle, manifest, artifact.PredicateSignature)
 }
 
-// Statement verifies that a bundle is a statement of the authority about a manifest, with
-// the type of predicate.
+// Statement verifies that a bundle is a statement of the authority about a manifest, with that
+// type of predicate.
 func (a *Authority) Statement(ctx context.Context, bundle []byte, manifest digest.Digest, predicateType string) (Proof, error) {
 	if a.Key != nil {
 		_, err := sign.VerifyAs(ctx, a.Key, bundle, manifest, predicateType)
@@ -120,7 +119,7 @@ func (a *Authority) Statement(ctx context.Context, bundle []byte, manifest diges
 	return proof, nil
 }
 
-// entity verifies a signature with a certificate, and then who it is of.
+// entity verifies a signature with a certificate, and then its signer.
 func (a *Authority) entity(entity sgverify.SignedEntity, of sgverify.ArtifactPolicyOption) (Proof, error) {
 	content, err := entity.VerificationContent()
 	if err != nil {
@@ -161,7 +160,7 @@ func (a *Authority) entity(entity sgverify.SignedEntity, of sgverify.ArtifactPol
 	return proof, nil
 }
 
-// accept reports why a certificate, which was verified, is of someone else.
+// accept returns why a verified certificate is of another signer.
 func (id *Identity) accept(cert *certificate.Summary) error {
 	switch {
 	case cert.Issuer != id.Issuer:
@@ -178,8 +177,8 @@ func (id *Identity) accept(cert *certificate.Summary) error {
 	return nil
 }
 
-// Claims returns what a policy may ask of a certificate besides issuer and identity, in
-// order.
+// Claims returns the fields of a certificate that a policy may require besides issuer and
+// identity, in order.
 func Claims() []string {
 	return []string{"buildSignerDigest", "buildSignerURI", "buildTrigger", "runnerEnvironment", "sourceRepositoryDigest", "sourceRepositoryOwnerURI", "sourceRepositoryRef", "sourceRepositoryURI"}
 }
@@ -193,25 +192,25 @@ func claims(e certificate.Extensions) map[string]string {
 }
 
 // Root is a trusted root: the certificate authorities, logs and timestamp authorities of a
-// Sigstore.
+// Sigstore instance.
 type Root struct {
 	material root.TrustedMaterial
 	verifier *sgverify.Verifier
 	log      bool
-	// timestamp is whether a token of a timestamp authority is wanted.
+	// timestamp reports whether a token of a timestamp authority is required.
 	timestamp bool
-	// public is whether it is of the public Sigstore.
+	// public reports whether it is the public Sigstore.
 	public bool
 }
 
-// Want is what signatures must come with. What is nil is wanted if the root has it.
+// Want lists what signatures must come with. A nil field is required if the root supports it.
 type Want struct {
 	Log       *bool // an entry of a transparency log
 	Timestamp *bool // a token of a timestamp authority
-	SCT       *bool // a certificate that a certificate transparency log knows
+	SCT       *bool // a certificate listed in a certificate transparency log
 }
 
-// NewRoot reads a trusted root, in JSON.
+// NewRoot parses a trusted root, in JSON.
 func NewRoot(data []byte, want Want) (*Root, error) {
 	material, err := root.NewTrustedRootFromJSON(data)
 	if err != nil {
@@ -261,8 +260,8 @@ func NewRoot(data []byte, want Want) (*Root, error) {
 	return r, nil
 }
 
-// isPublic reports whether everything is of the public Sigstore, whose trusted root other
-// programs fetch by themselves.
+// isPublic reports whether everything belongs to the public Sigstore, whose trusted root other
+// programs fetch themselves.
 func isPublic(material root.TrustedMaterial) bool {
 	roots := []string{
 		"03a38ffb1f450100c2596d1d10b900ac4d504058006dda58199576bbeb9c73d0", // until 2022
@@ -282,7 +281,7 @@ func isPublic(material root.TrustedMaterial) bool {
 	return true
 }
 
-// explain adds to an error of sigstore's library what it means.
+// explain adds the meaning to an error of sigstore's library.
 func (r *Root) explain(err error, cert *x509.Certificate) error {
 	text := err.Error()
 	for _, known := range []struct{ has, means string }{

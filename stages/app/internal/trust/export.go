@@ -17,23 +17,23 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// Target is what enforces rules in a cluster.
+// Target is a program that enforces rules in a cluster.
 type Target string
 
-// What [Policy.Export] writes for.
+// The targets of [Policy.Export].
 const (
 	Flux             Target = "flux"
 	Kyverno          Target = "kyverno"
 	PolicyController Target = "policy-controller"
 )
 
-// object is an object of Kubernetes. YAML sorts its fields, so that the same policy is the
-// same bytes.
+// object is a Kubernetes object. YAML sorts its fields, so that the same policy gives the same
+// bytes.
 type object = map[string]any
 
-// Export returns the rules as objects of Kubernetes, in YAML: those for applications for
-// Flux, those for images for the others. What the target cannot enforce is an error that
-// names each rule: an object that enforced less would look like the rule.
+// Export returns the rules as Kubernetes objects, in YAML: those for applications for Flux,
+// those for images for the other targets. Rules that the target cannot enforce are named in the
+// error, because an object that enforces less would look like the rule.
 func (p *Policy) Export(to Target) ([]byte, error) {
 	var (
 		rules   = p.Images
@@ -91,7 +91,7 @@ func (p *Policy) Export(to Target) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// plain refuses rules that no target enforces as they are written.
+// plain refuses rules that no target can enforce exactly.
 func (r *Rule) plain() error {
 	if len(r.Attestations) > 0 {
 		return fmt.Errorf("attestations (%s) are not exported, and without them the rule would require less", r.Attestations[0].Type)
@@ -119,8 +119,8 @@ func (r *Rule) plain() error {
 	return nil
 }
 
-// flux writes the verification of one repository each. Flux accepts one of several keys or
-// identities, and has one verification for a repository.
+// flux writes a verification for each repository. Flux accepts one of several keys or
+// identities, and has one verification per repository.
 func (p *Policy) flux(n int, r *Rule) ([]object, error) {
 	if err := r.plain(); err != nil {
 		return nil, err
@@ -175,7 +175,7 @@ func (p *Policy) flux(n int, r *Rule) ([]object, error) {
 	return objects, nil
 }
 
-// rekor is the log of the public Sigstore. Kyverno wants its URL even if it is ignored.
+// rekor is the log of the public Sigstore. Kyverno requires its URL even if it is ignored.
 const rekor = "https://rekor.sigstore.dev"
 
 // kyverno writes one ImageValidatingPolicy.
@@ -246,8 +246,8 @@ func kyverno(n int, r *Rule) ([]object, error) {
 	}}, nil
 }
 
-// kyvernoGlobs translates a glob. Kyverno's stands for a reference as the pod has it, with
-// tag or digest, and its * for any text, slashes too.
+// kyvernoGlobs translates a glob. A glob of Kyverno matches a reference as written in the pod,
+// with tag or digest, and its * matches any text, including slashes.
 func kyvernoGlobs(glob string) ([]string, error) {
 	if strings.HasPrefix(glob, "docker.io/") {
 		return nil, fmt.Errorf("%s: pods may write images of Docker Hub in several ways, which its globs do not bring together", glob)
@@ -262,8 +262,8 @@ func kyvernoGlobs(glob string) ([]string, error) {
 	return []string{fixed, fixed + ":*", fixed + "@*"}, nil
 }
 
-// policyController writes ClusterImagePolicies. All that name an image have to hold, and in
-// each one of its authorities.
+// policyController writes ClusterImagePolicies. All that match an image must be satisfied, each
+// by one of its authorities.
 func policyController(n int, r *Rule) ([]object, error) {
 	if err := r.plain(); err != nil {
 		return nil, err
@@ -284,7 +284,7 @@ func policyController(n int, r *Rule) ([]object, error) {
 			"name": fmt.Sprintf("authority%d", i+1), "signatureFormat": "bundle",
 			"keyless": object{"url": "https://fulcio.sigstore.dev", "identities": []object{{"issuer": a.Identity.Issuer, "subjectRegExp": subject}}},
 			"ctlog":   object{"url": rekor},
-			// It verifies bundles only as attestations, which signatures are.
+			// It verifies bundles only as attestations, as which signatures qualify.
 			"attestations": []object{{"name": "signature", "predicateType": artifact.PredicateSignature}},
 		})
 	}
@@ -308,8 +308,8 @@ func policyController(n int, r *Rule) ([]object, error) {
 	return nil, fmt.Errorf("it accepts one or all authorities, and cannot require %s", r.Require())
 }
 
-// policyControllerGlob translates a glob. There * stands for any text without slashes, ** for
-// any text, and the whole for the name of an image with its digest.
+// policyControllerGlob translates a glob. * matches any text without slashes, ** any text, and
+// the whole must match the name of an image with its digest.
 func policyControllerGlob(glob string) string {
 	if rest, ok := strings.CutPrefix(glob, "docker.io/"); ok {
 		glob = "index.docker.io/" + rest
@@ -321,7 +321,7 @@ func policyControllerGlob(glob string) string {
 	return fixed + "@*"
 }
 
-// cutRest cuts what stands for the rest of a repository off a glob.
+// cutRest removes the part of a glob that matches the rest of a repository.
 func cutRest(glob string) (fixed string, rest bool) {
 	dir := glob[:strings.LastIndex(glob, "/")+1]
 	if last := glob[len(dir):]; last == "*" || last == "**" {
@@ -343,12 +343,12 @@ func publicKey(a *Authority) (string, error) {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), nil
 }
 
-// segment is a regular expression of a segment of an identity that is neither . nor .., and
-// has nothing that [matchIdentity] refuses.
+// segment is a regular expression for a segment of an identity that is neither . nor .., and
+// contains nothing that [matchIdentity] refuses.
 const segment = `(?:\.{0,2}[^./@%\\?#][^/@%\\?#]*|\.{3}[^/@%\\?#]*)`
 
-// identityExpression translates the pattern of an identity to a regular expression of the
-// same identities.
+// identityExpression translates the pattern of an identity to a regular expression that matches
+// the same identities.
 func identityExpression(pattern string) (string, error) {
 	if !strings.Contains(pattern, "*") {
 		return "^" + regexp.QuoteMeta(pattern) + "$", nil

@@ -31,8 +31,8 @@ const FileKind = "Trust"
 //go:embed trust.schema.json
 var Schema []byte
 
-// Read reads a trust file, with the keys and trusted roots that it names. Paths are
-// relative to the file.
+// Read reads a trust policy, with the keys and trusted roots that it names. Paths are relative
+// to the file.
 func Read(_ context.Context, name string) (*Policy, error) {
 	data, err := regular.ReadArgument(name)
 	if err != nil {
@@ -41,7 +41,7 @@ func Read(_ context.Context, name string) (*Policy, error) {
 	return parse(name, data)
 }
 
-// file is a trust file that is being read.
+// file is a trust policy that is being read.
 type file struct {
 	name     string
 	problems pipeline.Errors
@@ -75,7 +75,7 @@ func parse(name string, data []byte) (*Policy, error) {
 	return f.policy, nil
 }
 
-// read reads the sections in an order in which names are known before they are used.
+// read reads the sections in an order in which names are defined before they are used.
 func (f *file) read(n *yaml.Node) {
 	top := f.object(n, "apiVersion", "kind", "roots", "authorities", "images", "applications", "origin", "default")
 	if v := f.text(top["apiVersion"]); v != pipeline.APIVersion {
@@ -117,7 +117,7 @@ func or(n, otherwise *yaml.Node) *yaml.Node {
 	return otherwise
 }
 
-// pairs returns the keys and values of a mapping, each key once.
+// pairs returns the keys and values of a mapping, without duplicate keys.
 func (f *file) pairs(n *yaml.Node) (keys, values []*yaml.Node) {
 	if n == nil {
 		return nil, nil
@@ -142,7 +142,7 @@ func (f *file) pairs(n *yaml.Node) (keys, values []*yaml.Node) {
 	return keys, values
 }
 
-// object reads a mapping with only these fields.
+// object reads a mapping that may have only these fields.
 func (f *file) object(n *yaml.Node, fields ...string) map[string]*yaml.Node {
 	out := map[string]*yaml.Node{}
 	keys, values := f.pairs(n)
@@ -156,7 +156,7 @@ func (f *file) object(n *yaml.Node, fields ...string) map[string]*yaml.Node {
 	return out
 }
 
-// each reads a mapping from names.
+// each reads a mapping whose keys are names.
 func (f *file) each(n *yaml.Node, read func(name string, n *yaml.Node)) {
 	keys, values := f.pairs(n)
 	for i, key := range keys {
@@ -186,7 +186,7 @@ func (f *file) text(n *yaml.Node) string {
 	return n.Value
 }
 
-// flag reads true or false; nil is neither.
+// flag reads true or false; nil means neither.
 func (f *file) flag(n *yaml.Node) *bool {
 	if n == nil {
 		return nil
@@ -233,7 +233,7 @@ func (f *file) root(name string, n *yaml.Node) {
 
 func (f *file) authority(name string, n *yaml.Node) {
 	of := f.object(n, append([]string{"key", "root", "issuer", "identity"}, Claims()...)...)
-	// Known from here on, so that one mistake is one message.
+	// It is defined from here on, so that one mistake gives one message.
 	f.policy.Authorities[name] = &Authority{Name: name}
 	if of["key"] != nil {
 		if len(of) > 1 {
@@ -278,7 +278,7 @@ func (f *file) authority(name string, n *yaml.Node) {
 	f.policy.Authorities[name] = a
 }
 
-// known returns the authority that is named.
+// known returns the named authority.
 func (f *file) known(n *yaml.Node) *Authority {
 	name := f.text(n)
 	a := f.policy.Authorities[name]

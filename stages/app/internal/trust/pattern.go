@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// CheckPattern checks the pattern of an identity: an identity, in which * stands for one
-// whole segment between slashes and @, and at the end of a URL for the rest. Where a
-// pattern begins, it names who: the host of a URL, or what comes behind the @ of an address.
+// CheckPattern checks the pattern of an identity: an identity in which * matches one whole
+// segment between slashes and @, and at the end of a URL the rest. The part that determines who
+// is meant must be fixed: the host of a URL, or the part after the @ of an address.
 func CheckPattern(pattern string) error {
 	if pattern == "" {
 		return fmt.Errorf("an identity is missing: everybody has one, so name whose signatures are accepted")
@@ -45,13 +45,13 @@ func segments(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == '/' || r == '@' })
 }
 
-// matchIdentity reports whether a pattern that was checked matches an identity.
+// matchIdentity reports whether a valid pattern matches an identity.
 func matchIdentity(pattern, identity string) bool {
 	if !strings.Contains(pattern, "*") {
 		return pattern == identity
 	}
-	// Someone may be called by another path that leads to the same place: who is meant then
-	// depends on who reads it.
+	// Another path may lead to the same place, so that different readers would see different
+	// identities.
 	if plain, err := url.PathUnescape(identity); err != nil || plain != identity || slices.ContainsFunc(segments(identity), func(s string) bool { return s == ".." || s == "." }) ||
 		strings.ContainsAny(identity, "\\?#") {
 		return false
@@ -79,8 +79,8 @@ func matchIdentity(pattern, identity string) bool {
 	}
 }
 
-// checkGlob checks a glob of repositories: a name in which * stands for one part between
-// slashes, and /* or /** at the end for the rest.
+// checkGlob checks a glob of repositories: a name in which * matches one part between slashes,
+// and /* or /** at the end the rest.
 func checkGlob(glob string) error {
 	host, path, ok := strings.Cut(glob, "/")
 	switch {
@@ -110,7 +110,7 @@ func checkGlob(glob string) error {
 	return nil
 }
 
-// matchGlob reports whether a glob that was checked matches a repository.
+// matchGlob reports whether a valid glob matches a repository.
 func matchGlob(glob, repository string) bool {
 	want, have := strings.Split(glob, "/"), strings.Split(repository, "/")
 	for i, part := range want {

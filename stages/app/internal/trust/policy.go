@@ -22,24 +22,24 @@ import (
 	"github.com/taped-dev/tape/stages/sign"
 )
 
-// Policy says who has to have signed what.
+// Policy determines who must have signed what.
 type Policy struct {
 	Authorities  map[string]*Authority
 	Images       []*Rule
 	Applications []*Rule
-	// Origin is who must have signed each application, or one that it was relocated from; nil
-	// is anyone.
+	// Origin must have signed each application, or one that it was relocated from; nil allows
+	// anyone.
 	Origin *Authority
-	// Deny refuses what no rule names.
+	// Deny refuses what no rule applies to.
 	Deny bool
-	// Name is that of the file, without its folder, and Digest that of its text. Digests has
-	// those of the keys (in DER) and trusted roots that it names.
+	// Name is the name of the file, without its folder, and Digest the digest of its text.
+	// Digests has those of the keys (in DER) and trusted roots that it names.
 	Name    string
 	Digest  digest.Digest
 	Digests map[string]digest.Digest
 }
 
-// Resource describes the policy in statements: two that are alike are the same policy.
+// Resource describes the policy in statements. Equal resources mean the same policy.
 func (p *Policy) Resource() artifact.Resource {
 	r := artifact.Resource{URI: p.Name, Digest: artifact.DigestSet(p.Digest)}
 	for name, sum := range p.Digests {
@@ -51,24 +51,23 @@ func (p *Policy) Resource() artifact.Resource {
 	return r
 }
 
-// Rule is for repositories. Every rule that names a repository has to hold.
+// Rule applies to repositories. All rules that apply to a repository must be satisfied.
 type Rule struct {
 	At      string   // where it is in the file
 	Section string   // images or applications
 	Names   []string // globs
-	// Of are the authorities of whom Threshold must have signed.
+	// Of are the authorities, at least Threshold of which must have signed.
 	Of        []*Authority
 	Threshold int
-	// Attestations are statements that must be there besides.
+	// Attestations are additionally required statements.
 	Attestations []Attestation
 }
 
-// Attestation is a statement that must be about an image or application.
+// Attestation is a required statement about an image or application.
 type Attestation struct {
 	Type string
 	By   *Authority
-	// Fields of the predicate by their path, such as verificationResult or a.b, with the
-	// values that they must have.
+	// Fields maps paths in the predicate, such as verificationResult or a.b, to required values.
 	Fields map[string]string
 }
 
@@ -77,7 +76,7 @@ func (r *Rule) String() string {
 	return fmt.Sprintf("%s rule %s (%s)", r.Section, strings.Join(r.Names, ", "), r.At)
 }
 
-// Require says in words who must have signed.
+// Require describes who must have signed.
 func (r *Rule) Require() string {
 	var names []string
 	for _, a := range r.Of {
@@ -95,19 +94,19 @@ func (r *Rule) Require() string {
 	return fmt.Sprintf("%d of %s", r.Threshold, list)
 }
 
-// names reports whether the rule is for a repository.
+// matches reports whether the rule applies to a repository.
 func (r *Rule) matches(repository string) bool {
 	return slices.ContainsFunc(r.Names, func(glob string) bool { return matchGlob(glob, repository) })
 }
 
-// Subject is what is held against a policy.
+// Subject is something that a policy judges.
 type Subject struct {
-	// Application holds it against the rules for applications, not those for images.
+	// Application selects the rules for applications instead of those for images.
 	Application bool
-	// Names are what it is called: references, of which the repositories count.
+	// Names are its references, of which the repositories matter.
 	Names  []string
 	Digest digest.Digest
-	// Where are places that name it, for messages.
+	// Where lists places that name it, for messages.
 	Where []string
 	// Evidence returns what is attached to it.
 	Evidence func(ctx context.Context) (*Evidence, error)
@@ -125,13 +124,13 @@ func (s *Subject) String() string {
 	return fmt.Sprintf("%s, which %s names", name, s.Where[0])
 }
 
-// Finding is what a rule has to say of a subject.
+// Finding is the result of a rule for a subject.
 type Finding struct {
-	Rule *Rule // nil if none is for it
+	Rule *Rule // nil if none applies to it
 	OK   bool
 	// Reason is why it is not OK.
 	Reason string
-	Proof  Proof // the first one that counted
+	Proof  Proof // the first one that was sufficient
 }
 
 // Evidence is what is attached to a manifest.
@@ -153,13 +152,12 @@ func (e *Evidence) Add(bundle []byte) { e.bundles = append(e.bundles, bundle) }
 const (
 	// maxEvidence is the maximum size of a bundle or payload, in bytes.
 	maxEvidence = 4 << 20
-	// mostEvidence is how many signatures and statements of one manifest are read.
+	// mostEvidence bounds the signatures and statements that are read for one manifest.
 	mostEvidence = 256
 )
 
-// Collect reads the signatures and statements that manifests carry. What cannot be read is
-// none, unless the place cannot be asked: everybody who may push can attach something
-// unreadable.
+// Collect reads the signatures and statements in manifests. Unreadable ones are ignored,
+// because everyone who may push can attach them, unless the place cannot be accessed.
 func Collect(ctx context.Context, place content.Provider, attached []ocispec.Descriptor) (*Evidence, error) {
 	e := &Evidence{}
 	for _, desc := range attached {
@@ -233,8 +231,8 @@ func read(ctx context.Context, place content.Provider, desc ocispec.Descriptor) 
 	return data, nil
 }
 
-// Names reports whether a rule for images names a reference, or all are refused that none
-// names.
+// Names reports whether a rule for images applies to a reference, or references without a rule
+// are refused.
 func (p *Policy) Names(reference string) bool {
 	repository := repositoryOf(reference)
 	return p.Deny || slices.ContainsFunc(p.Images, func(r *Rule) bool { return r.matches(repository) })
@@ -248,14 +246,14 @@ func repositoryOf(reference string) string {
 	return imageref.Split(reference).Name
 }
 
-// Alike reports whether the same rules are for applications in two repositories.
+// Alike reports whether the same rules apply to applications in two repositories.
 func (p *Policy) Alike(a, b string) bool {
 	a, b = repositoryOf(a), repositoryOf(b)
 	return !slices.ContainsFunc(p.Applications, func(r *Rule) bool { return r.matches(a) != r.matches(b) })
 }
 
-// Check holds a subject against every rule that names it. With a finding that is not OK it
-// may not be used. The error means that it could not be found out.
+// Check judges a subject by every rule that applies to it. It must not be used if any finding
+// is not OK. The error means that this could not be determined.
 func (p *Policy) Check(ctx context.Context, s Subject) ([]Finding, error) {
 	rules, what := p.Images, "images"
 	if s.Application {
@@ -317,7 +315,7 @@ func (r *Rule) check(ctx context.Context, subject digest.Digest, e *Evidence) Fi
 // mostReasons is how many signatures a message explains.
 const mostReasons = 3
 
-// signed returns the proof that an authority signed, or why not.
+// signed returns the proof that an authority signed, or the reason why not.
 func (a *Authority) signed(ctx context.Context, subject digest.Digest, e *Evidence) (Proof, []string) {
 	reasons := []string{}
 	add := func(err error) {
@@ -348,7 +346,7 @@ func (a *Authority) signed(ctx context.Context, subject digest.Digest, e *Eviden
 	return Proof{}, reasons
 }
 
-// check returns why there is no such statement, nil if there is.
+// check returns why there is no such statement, nil if there is one.
 func (a Attestation) check(ctx context.Context, subject digest.Digest, e *Evidence) []string {
 	reasons := []string{}
 	for _, bundle := range slices.Concat(e.bundles, e.attested) {
@@ -373,7 +371,7 @@ func (a Attestation) check(ctx context.Context, subject digest.Digest, e *Eviden
 	return reasons
 }
 
-// fields compares fields of the predicate of a statement, which was verified.
+// fields compares fields of the predicate of a verified statement.
 func (a Attestation) fields(bundle []byte) error {
 	var predicate map[string]any
 	if err := sign.Predicate(bundle, &predicate); err != nil {

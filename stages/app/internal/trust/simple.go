@@ -25,12 +25,12 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 )
 
-// Signatures of cosign before version 3: each is a layer that holds the payload, with the
-// signature and what vouches for it in annotations.
+// Signatures of cosign before version 3: each is a layer with the payload, with the signature
+// and its verification material in annotations.
 const (
 	// SimpleSigning is the media type of such a layer.
 	SimpleSigning = "application/vnd.dev.cosign.simplesigning.v1+json"
-	// envelopeType is the media type of a layer that holds an attestation of theirs.
+	// envelopeType is the media type of a layer with an attestation of cosign before version 3.
 	envelopeType = "application/vnd.dsse.envelope.v1+json"
 
 	simpleSigningType     = "cosign container image signature"
@@ -80,7 +80,7 @@ func (a *Authority) Simple(_ context.Context, payload []byte, annotations map[st
 	return proof, nil
 }
 
-// simple is a signature of cosign before version 3, as sigstore's library reads one.
+// simple is a signature of cosign before version 3, in the form that sigstore's library reads.
 type simple struct {
 	cert    *x509.Certificate
 	content *sgbundle.MessageSignature
@@ -101,7 +101,7 @@ func newSimple(payload, signature []byte, annotations map[string]string) (*simpl
 	return s, nil
 }
 
-// vouch reads what vouches for a signature from the annotations.
+// vouch reads the verification material of a signature from the annotations.
 func (s *simple) vouch(annotations map[string]string) error {
 	certs, err := cryptoutils.UnmarshalCertificatesFromPEM([]byte(annotations[annotationCertificate]))
 	if err != nil {
@@ -128,8 +128,8 @@ func (s *simple) vouch(annotations map[string]string) error {
 	return nil
 }
 
-// attestationBundle makes a bundle of an attestation of cosign before version 3: a DSSE
-// envelope, with what vouches for it in annotations of its layer.
+// attestationBundle converts an attestation of cosign before version 3, which is a DSSE
+// envelope with its verification material in annotations of the layer, to a bundle.
 func attestationBundle(envelope []byte, annotations map[string]string) ([]byte, error) {
 	var e struct {
 		PayloadType string `json:"payloadType"`
@@ -163,14 +163,14 @@ func attestationBundle(envelope []byte, annotations map[string]string) ([]byte, 
 			material.TimestampVerificationData.Rfc3161Timestamps = append(material.TimestampVerificationData.Rfc3161Timestamps, &commonv1.RFC3161SignedTimestamp{SignedTimestamp: stamp})
 		}
 	}
-	// Of the versions of bundles, the first takes the log's promise alone.
+	// The first version of bundles accepts the log's promise alone.
 	return protojson.Marshal(&bundlev1.Bundle{
 		MediaType: "application/vnd.dev.sigstore.bundle+json;version=0.1", VerificationMaterial: material,
 		Content: &bundlev1.Bundle_DsseEnvelope{DsseEnvelope: signed},
 	})
 }
 
-// logEntry reads an entry of Rekor v1 with the log's promise.
+// logEntry parses an entry of Rekor v1 with the log's promise.
 func logEntry(text string) (*tlog.Entry, error) {
 	var b struct {
 		SignedEntryTimestamp []byte
