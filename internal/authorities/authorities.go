@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package authorities reads the certificates that connections trust, for tape itself and for
-// interpreters that fetch.
+// interpreters that fetch content.
 package authorities
 
 import (
@@ -11,8 +11,8 @@ import (
 	"github.com/taped-dev/tape/internal/regular"
 )
 
-// Read returns the system's certificates and those of a file in PEM; nil, which stands for
-// the system's, without a file.
+// Read returns the system's certificates and those of a PEM file. Without a file it returns
+// nil, which stands for the system's.
 func Read(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil

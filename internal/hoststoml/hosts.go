@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package hoststoml reads containerd's hosts.toml files, which say by way of which hosts a
-// registry is reached, for tape itself and for interpreters that fetch from registries.
+// Package hoststoml reads containerd's hosts.toml files, which determine the hosts of a
+// registry, for tape itself and for interpreters that fetch from registries.
 package hoststoml
 
 import (
@@ -24,26 +24,26 @@ import (
 	"github.com/taped-dev/tape/internal/regular"
 )
 
-// defaultHosts is the folder of the hosts.toml for registries that have none of their own.
+// defaultHosts is the folder of the hosts.toml for registries without one of their own.
 const defaultHosts = "_default"
 
-// Options say how registries are reached. The zero value reaches each at its own address.
+// Options configure how registries are accessed. With the zero value each is accessed at its
+// own address.
 type Options struct {
-	// Dir is a folder of hosts.toml files, laid out as containerd's; "" is none.
+	// Dir is a folder of hosts.toml files, in containerd's layout; "" is none.
 	Dir string
-	// Own leaves out the hosts.toml that is for all registries.
+	// Own ignores the hosts.toml for all registries.
 	Own bool
-	// PlainHTTP names registries that are spoken to without TLS.
+	// PlainHTTP lists registries that are accessed without TLS.
 	PlainHTTP []string
-	// Credentials of a host; may be nil.
+	// Credentials returns the credentials of a host; it may be nil.
 	Credentials func(host string) (user, secret string, err error)
-	// Update is called with the client of each host, whose transport is an
-	// [http.Transport].
+	// Update is called with the client of each host, whose transport is an [http.Transport].
 	Update func(*http.Client) error
 }
 
-// Hosts returns the hosts of a registry: its mirrors, then the registry itself. A hosts.toml
-// that cannot be read is an error: without it, requests would go elsewhere than they should.
+// Hosts returns the hosts of a registry: its mirrors, then the registry itself. An unreadable
+// hosts.toml is an error, because requests would be sent to the wrong hosts.
 func Hosts(ctx context.Context, registry string, o Options) ([]docker.RegistryHost, error) {
 	options := config.HostOptions{Credentials: o.Credentials, UpdateClient: o.Update}
 	if slices.Contains(o.PlainHTTP, registry) {
@@ -52,7 +52,7 @@ func Hosts(ctx context.Context, registry string, o Options) ([]docker.RegistryHo
 	if o.Dir != "" {
 		options.HostDir = o.find
 	}
-	// containerd logs a hosts.toml that it cannot read, and goes on without.
+	// containerd logs a hosts.toml that it cannot read, and continues without it.
 	broken := &firstError{}
 	logger := logrus.New()
 	logger.SetOutput(io.Discard)
@@ -73,14 +73,14 @@ func (o Options) find(host string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// containerd would wait for a pipe, and read a device for ever.
+	// containerd would block on a pipe, and read a device forever.
 	if _, err := regular.ReadFile(filepath.Join(dir, "hosts.toml")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
 	return dir, nil
 }
 
-// firstError is a hook that keeps the first error that is logged.
+// firstError is a hook that keeps the first logged error.
 type firstError struct{ err error }
 
 func (*firstError) Levels() []logrus.Level { return []logrus.Level{logrus.ErrorLevel} }

@@ -15,10 +15,9 @@ import (
 	"github.com/taped-dev/tape/engine/content/transfer"
 )
 
-// taggedLater finds what cosign's tags say about manifests, and about what is found, but for
-// the known tags: what was signed after it was taped is not in the root. In a registry one
-// list of all tags tells that for every manifest. The warning, if not "", says why it is not
-// known.
+// taggedLater finds what is attached by cosign's tags to manifests, and to that, except for the
+// known tags: the root does not contain what was signed after packing. In a registry a single
+// list of all tags is sufficient. The warning, if not "", is why this could not be determined.
 func taggedLater(ctx context.Context, from layout.Repository, subjects []digest.Digest, known []transfer.Tagged) (found []transfer.Tagged, warning string, err error) {
 	seen := map[string]bool{"": true}
 	for _, k := range known {

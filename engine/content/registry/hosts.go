@@ -19,8 +19,8 @@ import (
 	"github.com/taped-dev/tape/internal/hoststoml"
 )
 
-// registryHosts are the hosts to ask for a registry, mirrors first. They are kept,
-// and with them connections and tokens.
+// registryHosts returns the hosts of a registry, mirrors first. They are kept, with their
+// connections and tokens.
 func (c *Client) registryHosts(registry string, source bool) (docker.RegistryHosts, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -63,8 +63,8 @@ func (c *Client) configure(registry string, source bool) ([]docker.RegistryHost,
 		hosts[i].Authorizer = authorizer
 		hosts[i].Client.CheckRedirect = follow(authorizer, hosts[i].Header)
 		if host.Host == registry || registry == hubName && host.Host == hubHost {
-			// What a node may pull from and resolve at, it may ask for referrers: hosts.toml
-			// did not know the word before containerd 2.1.
+			// A host that may be used for pulling and resolving may be asked for referrers:
+			// hosts.toml has had that capability only since containerd 2.1.
 			if host.Capabilities.Has(docker.HostCapabilityPull | docker.HostCapabilityResolve) {
 				hosts[i].Capabilities |= docker.HostCapabilityReferrers
 			}
@@ -73,8 +73,8 @@ func (c *Client) configure(registry string, source bool) ([]docker.RegistryHost,
 	return hosts, nil
 }
 
-// canonical returns headers by the names that net/http looks them up by. containerd keeps
-// them as hosts.toml spells them, and a name in lower case could not be removed again.
+// canonical returns headers under the names that net/http uses. containerd keeps them as
+// written in hosts.toml, and one in lower case could not be removed later.
 func canonical(header http.Header) http.Header {
 	out := http.Header{}
 	for name, values := range header {
@@ -85,13 +85,12 @@ func canonical(header http.Header) http.Header {
 	return out
 }
 
-// maxRedirects is how many hosts a request is sent on to.
+// maxRedirects bounds the redirections of a request.
 const maxRedirects = 10
 
-// follow lets a request go on to where it is redirected, with what that host wants
-// for authorization. What is for the host that redirects, such as headers that a
-// hosts.toml has for it, stays there. A request that would become another, a PUT that
-// becomes a GET, has the redirection for an answer.
+// follow lets a request follow a redirection, with the authorization for the new host. Headers
+// for the redirecting host, such as those in its hosts.toml, are not sent. If the redirection
+// would change the request, such as a PUT to a GET, it is returned as the answer.
 func follow(authorizer docker.Authorizer, own http.Header) func(req *http.Request, via []*http.Request) error {
 	return func(req *http.Request, via []*http.Request) error {
 		if req.Method != via[0].Method {
@@ -111,7 +110,7 @@ func follow(authorizer docker.Authorizer, own http.Header) func(req *http.Reques
 	}
 }
 
-// stay follows the redirections of a token server as long as they stay there: others
+// stay follows the redirections of a token server only within the same origin, because others
 // would get the password.
 func stay(req *http.Request, via []*http.Request) error {
 	if len(via) >= maxRedirects {
@@ -123,7 +122,7 @@ func stay(req *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// clear reports whether a host may be sent credentials without TLS.
+// clear reports whether credentials may be sent to a host without TLS.
 func (c *Client) clear(host string) bool {
 	return slices.Contains(c.options.PlainHTTP, host)
 }
@@ -132,8 +131,8 @@ func (c *Client) header() http.Header {
 	return http.Header{"User-Agent": {c.options.UserAgent}}
 }
 
-// updateClient is called with every transport that containerd makes, and again
-// with the copy it makes for a host with settings of its own.
+// updateClient is called with every transport that containerd makes, and again with the copy
+// for a host with settings of its own.
 func (c *Client) updateClient(client *http.Client) error {
 	base, ok := client.Transport.(*http.Transport)
 	if !ok {
@@ -141,7 +140,7 @@ func (c *Client) updateClient(client *http.Client) error {
 	}
 	base.MaxIdleConns = 0
 	base.MaxIdleConnsPerHost = max(atonce.Requests, c.options.Concurrency)
-	base.ResponseHeaderTimeout = 0 // the watch of the transport knows what is under way
+	base.ResponseHeaderTimeout = 0 // the watch of the transport has better information
 	if base.TLSClientConfig.RootCAs == nil {
 		base.TLSClientConfig.RootCAs = c.roots()
 	}
@@ -151,8 +150,8 @@ func (c *Client) updateClient(client *http.Client) error {
 	return nil
 }
 
-// Transport returns what sends requests to services that are not registries: with proxies
-// of the environment, and the certificates that the client trusts.
+// Transport returns the transport for services that are not registries, with the proxies of the
+// environment and the certificates that the client trusts.
 func (c *Client) Transport() *http.Transport {
 	t := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, DialContext: c.options.DialContext,
@@ -162,8 +161,8 @@ func (c *Client) Transport() *http.Transport {
 	return t
 }
 
-// firstAlone lets one request go before all others. It finds out, in containerd's
-// transport, whether a registry on the loopback speaks TLS or plain http.
+// firstAlone sends one request before all others. It finds out, in containerd's transport,
+// whether a registry on the loopback uses TLS or plain http.
 type firstAlone struct {
 	base  http.RoundTripper
 	first sync.Once
@@ -182,8 +181,8 @@ func (f *firstAlone) RoundTrip(req *http.Request) (resp *http.Response, err erro
 	return f.base.RoundTrip(req)
 }
 
-// roots returns the certificates to trust; nil is the system's. It is a copy: containerd adds
-// to it what a hosts.toml names.
+// roots returns the certificates to trust; nil is the system's. It returns a copy, because
+// containerd adds those of a hosts.toml.
 func (c *Client) roots() *x509.CertPool {
 	if c.trust == nil {
 		return nil

@@ -63,59 +63,58 @@ import (
 )
 
 const (
-	// MaxManifest is the size of the largest manifest that is read or written,
-	// in bytes: the limit of the distribution specification.
+	// MaxManifest is the largest size of a manifest that is read or written, in bytes: the limit
+	// of the distribution specification.
 	MaxManifest = descriptor.MaxManifest
-	// maxBuffered is the size of the largest blob that moves through memory. A
-	// larger one streams.
+	// maxBuffered is the largest size of a blob that is held in memory. A larger one is
+	// streamed.
 	maxBuffered = 1 << 20
-	// bufferBudget bounds the memory of all blobs that move through it at once.
+	// bufferBudget bounds the memory of all blobs that are held in memory at once.
 	bufferBudget = 32 << 20
 )
 
-// Options say how to reach registries. The zero value works.
+// Options configure a client. The zero value is usable.
 type Options struct {
-	// HostsDir is a folder of containerd's hosts.toml files, one folder a
-	// registry, and _default.
+	// HostsDir is a folder of containerd's hosts.toml files, with a folder for each registry,
+	// and _default.
 	HostsDir string
-	// PlainHTTP names hosts, with their port, that are spoken to without TLS.
-	// Loopback addresses need not be named.
+	// PlainHTTP lists hosts, with their port, that are accessed without TLS. Loopback addresses
+	// need not be listed.
 	PlainHTTP []string
-	// CAFile holds certificates to trust, in PEM, besides those of the system.
+	// CAFile is a PEM file of certificates to trust in addition to the system's.
 	CAFile string
-	// Concurrency is how many requests a host gets at once. 0 starts with 16 and
-	// doubles up to 64, as long as the host does not say 429.
+	// Concurrency is how many concurrent requests a host gets. 0 starts with 16 and doubles up
+	// to 64, unless the host answers 429.
 	Concurrency int
-	// Limits are how many requests a second hosts are sent, whatever the requests are for.
-	// A host that is not named has no limit.
+	// Limits are how many requests per second hosts get, for any purpose. A host that is not
+	// listed has no limit.
 	Limits Limits
-	// Patience is how long a registry may do nothing before a request counts as
-	// broken. 0 is 30 seconds.
+	// Patience is how long a registry may do nothing before a request is considered broken. 0 is
+	// 30 seconds.
 	Patience time.Duration
-	// Waiting hears of a host that has not answered, or not gone on, for so long
-	// that a person may wonder; again every few seconds. It may be nil.
+	// Waiting is called with a host that has not answered, or not continued, for so long that a
+	// person may wonder; again every few seconds. It may be nil.
 	Waiting func(host string, waited time.Duration)
-	// Credentials of a host; a secret without a user is a refresh token, and
-	// neither is anonymous. Nil reads what docker and podman have, and asks the
-	// credential helpers that are named there.
+	// Credentials returns the credentials of a host; a secret without a user is a refresh token,
+	// and neither means anonymous. Nil uses those of docker and podman, and the credential
+	// helpers that they name.
 	Credentials func(host string) (user, secret string, err error)
-	// ManifestFile keeps the manifests read from sources between runs, so that one
-	// whose digest is known is not read again. "" keeps none.
+	// ManifestFile keeps the manifests read from sources between runs, so that one with a known
+	// digest is not read again. "" keeps none.
 	ManifestFile string
 	// UserAgent is sent with every request. "" is "tape".
 	UserAgent string
-	// DialContext opens connections. Nil is the network.
+	// DialContext opens connections. Nil uses the network.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
-	// Log hears of requests at the debug level, and of those tried again at the
-	// info level. Nil is silent.
+	// Log logs requests at the debug level, and retries at the info level. It may be nil.
 	Log *slog.Logger
 }
 
-// Client reaches registries. It remembers, for as long as it lives, tokens,
-// manifests and what registries cannot do. Its methods may be called concurrently.
+// Client accesses registries. It remembers tokens, manifests, and what registries do not
+// support. Its methods may be called concurrently.
 type Client struct {
 	options Options
-	// credentials are those of HOST/REPOSITORY.
+	// credentials returns the credentials of HOST/REPOSITORY.
 	credentials func(ctx context.Context, name string) (user, secret string, err error)
 
 	log     *slog.Logger
@@ -130,10 +129,10 @@ type Client struct {
 	registries  map[string]docker.RegistryHosts // by "source " or "repository " and registry
 	turns       map[string]*sync.Mutex          // by repository and tag
 	noReferrers map[string]bool                 // URL hosts without the referrers API
-	noMounts    map[string]bool                 // repositories that nothing is mounted from
+	noMounts    map[string]bool                 // repositories that nothing can be mounted from
 }
 
-// New makes a client. It reads CAFile; everything else is read when needed.
+// New returns a client. It reads CAFile; everything else is read when needed.
 func New(options Options) (*Client, error) {
 	trust, err := authorities.Read(options.CAFile)
 	if err != nil {
@@ -174,14 +173,14 @@ func New(options Options) (*Client, error) {
 	return c, nil
 }
 
-// Source is a repository to read images from, such as docker.io/library/nginx.
-// Mirrors, and the hosts.toml of _default, apply.
+// Source returns a repository to read images from, such as docker.io/library/nginx. Mirrors,
+// and the hosts.toml of _default, are used.
 func (c *Client) Source(name string) (*Repository, error) {
 	return c.repository(name, true)
 }
 
-// Repository is a repository to read and write, at the registry that its name
-// says. Only a hosts.toml of that very registry applies.
+// Repository returns a repository to read and write, at the registry in its name. Only a
+// hosts.toml of that registry is used.
 func (c *Client) Repository(name string) (*Repository, error) {
 	return c.repository(name, false)
 }
@@ -211,16 +210,16 @@ func (c *Client) repository(name string, source bool) (*Repository, error) {
 	return r, nil
 }
 
-// host is what a client knows of a host.
+// host is what a client knows about a host.
 type host struct {
 	name      string
 	requests  *limiter // that wait for an answer
-	transfers *limiter // blobs on their way to it
+	transfers *limiter // blobs being sent to it
 
 	mu      sync.Mutex
-	down    error     // why it was not reached
+	down    error     // why it could not be reached
 	at      time.Time // when
-	noticed time.Time // that it keeps somebody waiting
+	noticed time.Time // that it is slow
 	posts   verdict   // on blobs with one request
 }
 
@@ -235,7 +234,7 @@ func (c *Client) host(name string) *host {
 	return h
 }
 
-// known and remember keep what a registry cannot do.
+// known and remember record what a registry does not support.
 func (c *Client) known(what map[string]bool, key string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -248,8 +247,8 @@ func (c *Client) remember(what map[string]bool, key string) {
 	what[key] = true
 }
 
-// unreachable is why a host was not reached a moment ago: the next request need
-// not find out again.
+// unreachable returns why a host could not be reached a moment ago, so that the next request
+// need not find out again.
 func (h *host) unreachable() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -275,8 +274,8 @@ func (h *host) throttled() {
 	h.transfers.throttled()
 }
 
-// mayPost says whether to send a blob with one request. One finds out for all;
-// meanwhile the others send theirs with two. What it brought is for posted.
+// mayPost reports whether to send a blob with one request. A single request finds out for all;
+// meanwhile the others send theirs with two. The result must be passed to posted.
 func (h *host) mayPost() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -287,15 +286,15 @@ func (h *host) mayPost() bool {
 	return h.posts == taken
 }
 
-// takesPosts reports whether the host is known to take blobs with one request.
+// takesPosts reports whether the host is known to accept blobs with one request.
 func (h *host) takesPosts() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.posts == taken
 }
 
-// posted hears what the host said to a blob with one request, and whether the blob
-// was sent at last. What fails so, and not with two, is not for this host.
+// posted records the host's verdict on a blob with one request, and whether the blob was sent
+// in the end. If the one request failed, and two did not, the host does not support it.
 func (h *host) posted(said verdict, sent bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -309,8 +308,8 @@ func (h *host) posted(said verdict, sent bool) {
 	}
 }
 
-// readAll reads a small blob whole. An error that comes with its last bytes, as that of
-// a wrong digest does, is one.
+// readAll reads a small blob whole. An error that comes with its last bytes, such as that of a
+// wrong digest, is returned.
 func (c *Client) readAll(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) ([]byte, error) {
 	var data []byte
 	err := c.retry(ctx, func() error {
@@ -331,8 +330,8 @@ func (c *Client) readAll(ctx context.Context, desc ocispec.Descriptor, open func
 	return data, err
 }
 
-// retry does again what failed for the moment. What the transport has tried
-// again already is final.
+// retry repeats an operation after a temporary failure. What the transport has retried already
+// is final.
 func (c *Client) retry(ctx context.Context, try func() error) error {
 	for n := 1; ; n++ {
 		err := try()
@@ -350,7 +349,7 @@ func (c *Client) retry(ctx context.Context, try func() error) error {
 	}
 }
 
-// worth is how many tries an operation is worth that failed like this.
+// worth returns how many tries an operation is worth after an error.
 func worth(err error) int {
 	if broken, ok := errors.AsType[*requestError](err); ok {
 		if broken.again {

@@ -36,7 +36,7 @@ type Repository struct {
 // Name is the normalised name, with the registry: docker.io/library/nginx.
 func (r *Repository) Name() string { return r.name }
 
-// Ref is the name with a tag or a digest, or alone where reference is "".
+// Ref returns the name with a tag or a digest, or the name alone if reference is "".
 func (r *Repository) Ref(reference string) string {
 	switch {
 	case reference == "":
@@ -49,9 +49,9 @@ func (r *Repository) Ref(reference string) string {
 
 func isDigest(reference string) bool { return strings.Contains(reference, ":") }
 
-// Resolve gives the descriptor of the manifest of a tag or digest. The registry is asked
-// by HEAD. What that says is a hint: where it leads to no manifest that is remembered,
-// the tag or digest is read, and remembered for what reads it next.
+// Resolve returns the descriptor of the manifest of a tag or digest. The registry is asked by
+// HEAD, whose answer is only a hint: unless it leads to a remembered manifest, the manifest is
+// read, and remembered for the next reader.
 func (r *Repository) Resolve(ctx context.Context, reference string) (ocispec.Descriptor, error) {
 	dgst, err := r.headManifest(ctx, reads(reference), reference)
 	if err != nil {
@@ -64,7 +64,7 @@ func (r *Repository) Resolve(ctx context.Context, reference string) (ocispec.Des
 	return desc, err
 }
 
-// reads is what a host is to be capable of that a tag or digest is read from.
+// reads returns the capability that a host needs for reading a tag or digest.
 func reads(reference string) docker.HostCapabilities {
 	if isDigest(reference) {
 		return docker.HostCapabilityPull
@@ -72,13 +72,13 @@ func reads(reference string) docker.HostCapabilities {
 	return docker.HostCapabilityPull | docker.HostCapabilityResolve
 }
 
-// Digest asks for the digest of a tag, by HEAD.
+// Digest returns the digest of a tag, by HEAD.
 func (r *Repository) Digest(ctx context.Context, tag string) (digest.Digest, error) {
 	dgst, err := r.headManifest(ctx, reads(tag), tag)
 	return dgst, r.explain(ctx, "resolve", r.Ref(tag), err)
 }
 
-// Exists reports whether the repository has a manifest or, by its media type, a blob.
+// Exists reports whether the repository has a manifest or, according to its media type, a blob.
 func (r *Repository) Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	err := checkDigest(desc)
 	there := false
@@ -100,8 +100,8 @@ func (r *Repository) Exists(ctx context.Context, desc ocispec.Descriptor) (bool,
 	return there, err
 }
 
-// headManifest asks by HEAD for the digest of a manifest. Where the answer does not
-// name it, or HEAD is refused, the manifest is read.
+// headManifest asks for the digest of a manifest by HEAD. If the answer does not contain it, or
+// HEAD is refused, the manifest is read.
 func (r *Repository) headManifest(ctx context.Context, capability docker.HostCapabilities, reference string) (digest.Digest, error) {
 	resp, err := r.read(ctx, capability, request{method: http.MethodHead, path: "/manifests/" + reference, wanted: []int{http.StatusOK}})
 	if err == nil {
@@ -113,13 +113,13 @@ func (r *Repository) headManifest(ctx context.Context, capability docker.HostCap
 	} else if status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); !ok || status.StatusCode == http.StatusNotFound || status.StatusCode >= http.StatusInternalServerError && status.StatusCode != http.StatusNotImplemented {
 		return "", err
 	}
-	// A HEAD has no body to tell why it was refused either.
+	// A HEAD has no body to explain a refusal either.
 	desc, _, err := r.getManifest(ctx, capability, reference)
 	return desc.Digest, err
 }
 
-// headBlob asks by HEAD whether there is a blob: one that the answer calls by the digest
-// or, where it names none, that has the size.
+// headBlob asks by HEAD whether a blob exists: the answer must contain the digest or, if it has
+// none, the size.
 func (r *Repository) headBlob(ctx context.Context, capability docker.HostCapabilities, desc ocispec.Descriptor) (bool, error) {
 	resp, err := r.read(ctx, capability, request{method: http.MethodHead, path: "/blobs/" + desc.Digest.String(), wanted: []int{http.StatusOK}})
 	if err != nil {
@@ -132,12 +132,12 @@ func (r *Repository) headBlob(ctx context.Context, capability docker.HostCapabil
 	return desc.Size == 0 || resp.ContentLength == desc.Size, nil
 }
 
-// Empty says that the registry knows no such repository, so that nothing in it
-// need be asked for. A registry that does not tell has one.
+// Empty reports whether the registry does not know the repository, so that nothing in it need
+// be asked for. A registry that does not tell is taken to know it.
 //
-// Some know none that has no tag. It is empty once, then, where there is an
-// [Options.ManifestFile]: who asks is about to write to it, and may not get as far
-// as a tag.
+// Some registries do not know a repository without tags. If there is an [Options.ManifestFile],
+// a repository is therefore reported as empty only once: the caller is about to write to it,
+// and may be interrupted before it sets a tag.
 func (r *Repository) Empty(ctx context.Context) (bool, error) {
 	if r.begun() {
 		return false, nil
@@ -159,11 +159,10 @@ func (r *Repository) Empty(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// Manifest reads a manifest or index, of at most [MaxManifest] bytes, by tag or
-// digest. The bytes have the digest of the descriptor, which has the media type
-// too; they must not be changed. What was read is remembered: of a tag that was
-// read before, it is asked by HEAD whether it has moved; where that leads to nothing
-// that is remembered, the tag is read.
+// Manifest reads a manifest or index of at most [MaxManifest] bytes, by tag or digest. The
+// bytes match the digest of the descriptor, which also has the media type; they must not be
+// changed. The manifest is remembered: for a known tag a HEAD shows whether it has moved, and
+// the tag is read only if that does not lead to a remembered manifest.
 func (r *Repository) Manifest(ctx context.Context, reference string) (ocispec.Descriptor, []byte, error) {
 	dgst := digest.Digest(reference)
 	if !isDigest(reference) {
@@ -201,7 +200,7 @@ func (r *Repository) readManifest(ctx context.Context, op, reference string) (de
 	return desc, data, nil
 }
 
-// recall gives a manifest that was read before, in this run or an earlier one.
+// recall returns a manifest that was read before, in this run or an earlier one.
 func (r *Repository) recall(dgst digest.Digest) (ocispec.Descriptor, []byte, bool) {
 	if desc, data, ok := r.client.cache.get(r.name, dgst); ok {
 		return desc, data, true
@@ -213,7 +212,7 @@ func (r *Repository) recall(dgst digest.Digest) (ocispec.Descriptor, []byte, boo
 	return desc, data, ok
 }
 
-// knows says whether a manifest was read by the tag before, and is remembered.
+// knows reports whether a manifest was read by the tag before, and is remembered.
 func (r *Repository) knows(tag string) bool {
 	dgst := r.client.cache.tag(r.name, tag)
 	if dgst == "" {
@@ -235,8 +234,8 @@ func (r *Repository) remember(ctx context.Context, tag string, desc ocispec.Desc
 	}
 }
 
-// getManifest reads a manifest, whose bytes have the digest that is asked for or, of a
-// tag, that the registry names.
+// getManifest reads a manifest, and verifies it against the requested digest or, for a tag, the
+// one in the answer.
 func (r *Repository) getManifest(ctx context.Context, capability docker.HostCapabilities, reference string) (desc ocispec.Descriptor, data []byte, err error) {
 	resp, err := r.read(ctx, capability, request{method: http.MethodGet, path: "/manifests/" + reference, wanted: []int{http.StatusOK}})
 	if err != nil {
@@ -274,8 +273,8 @@ func (r *Repository) getManifest(ctx context.Context, capability docker.HostCapa
 
 var errTooLarge = fmt.Errorf("manifest of more than %d bytes: %w", MaxManifest, errdefs.ErrInvalidArgument)
 
-// readManifest reads a manifest, or a byte more than one may have. What is announced
-// with more is not waited for.
+// readManifest reads a manifest, or one byte more than allowed. It does not wait for one that
+// is announced to be larger.
 func readManifest(resp *http.Response) ([]byte, error) {
 	if resp.ContentLength > MaxManifest {
 		return nil, errTooLarge
@@ -286,8 +285,8 @@ func readManifest(resp *http.Response) ([]byte, error) {
 	return data.Bytes(), err
 }
 
-// manifestType is what a manifest says it is. One that says nothing is what the
-// registry said or, last, what it looks like.
+// manifestType returns the type that a manifest declares. If it declares none, this is the type
+// in the answer or, failing that, the one that it looks like.
 func manifestType(data []byte, answered string) (string, error) {
 	var document struct {
 		MediaType     string          `json:"mediaType"`
@@ -310,16 +309,16 @@ func manifestType(data []byte, answered string) (string, error) {
 	case document.SchemaVersion == 1:
 		return "", fmt.Errorf("image of Docker's schema 1, which registries no longer take; push it anew with a current tool: %w", errdefs.ErrNotImplemented)
 	case strings.Contains(document.MediaType, "/"):
-		return document.MediaType, nil // it is carried as it is
+		return document.MediaType, nil // it is copied unchanged
 	case document.MediaType == "" && strings.HasPrefix(answered, "application/vnd.") && strings.HasSuffix(answered, "+json"):
 		return answered, nil
 	}
 	return "", fmt.Errorf("manifest of unknown type %q: %w", document.MediaType, errdefs.ErrNotImplemented)
 }
 
-// Blob reads a blob. Read gives the last bytes only if all of them have the size
-// and digest of desc; else it fails with an error of class ErrDataLoss. Where the
-// connection breaks off, it goes on from there.
+// Blob reads a blob. Read returns the last bytes only if the whole blob matches the size and
+// digest of desc; otherwise it fails with an error of class ErrDataLoss. A broken download is
+// resumed.
 func (r *Repository) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	ref := r.Ref(desc.Digest.String())
 	if err := descriptor.Check(desc); err != nil {
@@ -336,7 +335,7 @@ func (r *Repository) Blob(ctx context.Context, desc ocispec.Descriptor) (io.Read
 	return &blobReader{repository: r, ctx: ctx, ref: ref, verifier: newVerifier(resumed, desc)}, nil
 }
 
-// blobReader says in its errors what was read.
+// blobReader adds the name of the blob to errors.
 type blobReader struct {
 	*verifier
 	repository *Repository
@@ -352,7 +351,7 @@ func (b *blobReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readBlob reads a small blob whole, as often as it takes.
+// readBlob reads a small blob whole, with as many tries as needed.
 func (r *Repository) readBlob(ctx context.Context, desc ocispec.Descriptor) ([]byte, error) {
 	return r.client.readAll(ctx, desc, func() (io.ReadCloser, error) { return r.Blob(ctx, desc) })
 }

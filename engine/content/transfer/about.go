@@ -19,10 +19,9 @@ import (
 	"github.com/taped-dev/tape/internal/atonce"
 )
 
-// Whole copies a manifest with all that it names and then what is about the
-// subjects, and about that, and has it listed. What there is of that is found out
-// while the manifest is on its way. It returns the digests of what is about them, which
-// includes what only a list says to be.
+// Whole copies a manifest with everything that it names, then what is attached to the subjects,
+// and to that, and lists it. The lists are read while the manifest is copied. It returns the
+// digests of everything attached, including what only a list claims to be.
 func (c *Copier) Whole(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, subjects []digest.Digest) ([]digest.Digest, error) {
 	var about [][]listing
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -57,14 +56,14 @@ func (c *Copier) Whole(ctx context.Context, from layout.Repository, desc ocispec
 	return slices.Compact(found), nil
 }
 
-// listing is what the list of a subject's referrers has.
+// listing is the content of the list of a subject's referrers.
 type listing struct {
 	subject digest.Digest
 	desc    ocispec.Descriptor
 }
 
-// eachLevel asks for the lists of the subjects, then for those of what visit makes of them,
-// and so on. Nothing is asked for twice: lists are a stranger's, and may lead in a circle.
+// eachLevel reads the lists of the subjects, then those of what visit returns for them, and so
+// on. No list is read twice, because lists come from strangers and may be circular.
 func eachLevel(ctx context.Context, from layout.Repository, subjects []digest.Digest, visit func([]listing) (next []digest.Digest, err error)) error {
 	asked := map[digest.Digest]bool{}
 	for level := 0; ; level++ {
@@ -101,9 +100,9 @@ func eachLevel(ctx context.Context, from layout.Repository, subjects []digest.Di
 	}
 }
 
-// ask finds out what lists say to be about the subjects, about that, and so on. To a target
-// that was empty it copies all that is named there: what is left then are manifests, which
-// come after their subjects.
+// ask finds what lists claim to be attached to the subjects, to that, and so on. If the target
+// was empty, it also copies everything named there: the rest are then manifests, which come
+// after their subjects.
 func (c *Copier) ask(ctx context.Context, from layout.Repository, subjects []digest.Digest) ([][]listing, error) {
 	var levels [][]listing
 	begun := map[digest.Digest]bool{}
@@ -137,8 +136,8 @@ func (c *Copier) ask(ctx context.Context, from layout.Repository, subjects []dig
 	return levels, err
 }
 
-// Attached finds what is attached to the subjects, to that, and so on, but for what is
-// known. It is described the same whatever a registry tells of it, and sorted by digest.
+// Attached finds what is attached to the subjects, to that, and so on, except for what is
+// known. The descriptors do not depend on the registry, and are sorted by digest.
 func Attached(ctx context.Context, from layout.Repository, subjects []digest.Digest, known map[digest.Digest]bool) ([]ocispec.Descriptor, error) {
 	found := map[digest.Digest]ocispec.Descriptor{}
 	err := eachLevel(ctx, from, subjects, func(level []listing) (next []digest.Digest, err error) {
@@ -170,7 +169,7 @@ func Attached(ctx context.Context, from layout.Repository, subjects []digest.Dig
 	return out, err
 }
 
-// referrer copies what a list has, where it is about the subject.
+// referrer copies an entry of a list, if it is attached to the subject.
 func (c *Copier) referrer(ctx context.Context, from layout.Repository, l listing) error {
 	desc, err := about(ctx, from, l)
 	if err != nil || desc == nil {
@@ -183,9 +182,9 @@ func (c *Copier) referrer(ctx context.Context, from layout.Repository, l listing
 	return err
 }
 
-// about is the manifest that a subject's list has, where it is about the subject, as lists
-// describe it but for annotations. Lists have others, and what is gone, as they are older
-// than that: then it is nil.
+// about returns the manifest of an entry in a subject's list, as described there but without
+// annotations, if it is attached to the subject. Lists may contain other manifests, and missing
+// ones, because they may be out of date: then it returns nil.
 func about(ctx context.Context, from layout.Repository, l listing) (*ocispec.Descriptor, error) {
 	desc, data, err := registry.Read(ctx, from, l.desc)
 	if errdefs.IsNotFound(err) {
@@ -202,7 +201,7 @@ func about(ctx context.Context, from layout.Repository, l listing) (*ocispec.Des
 	return &entry, nil
 }
 
-// Note has the copier list manifests that it did not write.
+// Note makes the copier list manifests that it did not write.
 func (c *Copier) Note(referrers ...Referrer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -214,7 +213,7 @@ func (c *Copier) Note(referrers ...Referrer) {
 	}
 }
 
-// Unlisted are the manifests with a subject of which it is not certain that the target
+// Unlisted returns the manifests with a subject of which it is not certain that the target
 // lists them, sorted by subject and digest.
 func (c *Copier) Unlisted() []Referrer {
 	c.mu.Lock()
@@ -228,8 +227,8 @@ func (c *Copier) Unlisted() []Referrer {
 	return out
 }
 
-// List has what is [Copier.Unlisted] listed among the referrers of its subject, but
-// for what except names. It comes when all of it is there.
+// List lists what [Copier.Unlisted] returns among the referrers of its subject, except what is
+// in except. It must be called when everything is there.
 func (c *Copier) List(ctx context.Context, except map[digest.Digest]bool) error {
 	bySubject := map[digest.Digest][]Referrer{}
 	for _, r := range c.Unlisted() {

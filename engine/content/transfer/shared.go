@@ -16,9 +16,9 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry"
 )
 
-// Shared has a blob that several repositories of a registry need sent there once: the
-// first copier sends it, the others wait for that and have the registry mount it. The
-// zero value is ready; its methods may be called concurrently.
+// Shared sends a blob that several repositories of a registry need only once: the first copier
+// sends it, and the others wait and mount it. The zero value is ready; its methods may be
+// called concurrently.
 type Shared struct {
 	mu    sync.Mutex
 	blobs map[sharedBlob]*placing
@@ -29,16 +29,15 @@ type Shared struct {
 	wanted  func(digest.Digest) bool
 }
 
-// Through has images that are wanted go through a repository, so that processes that know
-// nothing of each other send them to its registry once, too. It is called before anything
-// is copied.
+// Through sends wanted images through a repository, so that processes that do not know each
+// other also send them to its registry only once. It must be called before anything is copied.
 func (s *Shared) Through(client *registry.Client, repository *registry.Repository, wanted func(image digest.Digest) bool) {
 	s.through, s.wanted = repository, wanted
 	s.copier = NewCopier(s.Into(ToRepository(client, repository), repository), Options{})
 }
 
-// Nearer copies a manifest of an image to where images go through, and returns that
-// instead of where it comes from, if it is on its way to the same registry.
+// Nearer copies a manifest of an image to the repository that images are sent through, and
+// returns that repository instead of the source, if the destination is at the same registry.
 func (s *Shared) Nearer(ctx context.Context, to *registry.Repository, image digest.Digest, from layout.Repository, desc ocispec.Descriptor) (layout.Repository, error) {
 	if s == nil || s.through == nil || hostOf(to) != hostOf(s.through) || !s.wanted(image) {
 		return from, nil
@@ -59,14 +58,14 @@ type sharedBlob struct {
 	digest digest.Digest
 }
 
-// placing is a blob on its way to a registry.
+// placing is the sending of a blob to a registry.
 type placing struct {
 	done chan struct{}        // closed when it has ended
-	at   *registry.Repository // that has the blob; nil where it failed
+	at   *registry.Repository // that has the blob; nil if it failed
 }
 
-// Into returns a target that copies into a repository, as the given one does, and
-// shares blobs with the other targets of s.
+// Into returns a target that copies into a repository like the given one, and shares blobs with
+// the other targets of s.
 func (s *Shared) Into(target Target, repository *registry.Repository) Target {
 	return &sharing{Target: target, shared: s, repository: repository, host: hostOf(repository)}
 }
@@ -93,7 +92,7 @@ func (t *sharing) Blob(ctx context.Context, from layout.Repository, desc ocispec
 			return "", context.Cause(ctx)
 		}
 		if p.at == nil {
-			continue // it failed for another; this source may have it
+			continue // it failed for another source; this one may have it
 		}
 		how, err := t.Target.Blob(ctx, p.at, desc, report)
 		if errdefs.IsNotFound(err) {
