@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fleet packages many applications at once: those that a tape.fleet.yaml
-// finds in a repository.
+// Package fleet packages many applications at once: those that a tape.fleet.yaml selects in a
+// repository.
 //
-// A [Plan] is one truth for a run, wherever it runs: which applications there are,
-// what each is made of, which digest every image has now and what is beside it, and
-// what is packaged for which reason. [Package] carries out a plan, or a shard of one,
-// and keeps a [Record] of each application that it packaged; a [Report] is all records
-// of a plan. An application that fails stops no other.
+// A [Plan] gives all processes of a run the same view: which applications there are, what each
+// is made of, which digest every image has and what is published beside it, and what is
+// packaged for which reason. [Package] carries out a plan, or a shard of one, and keeps a
+// [Record] of each application that it packaged; a [Report] collects all records of a plan. An
+// application that fails does not stop the others.
 package fleet
 
 import (
@@ -42,7 +42,7 @@ import (
 )
 
 const (
-	// FileName is the name of a fleet file that is checked in.
+	// FileName is the name of a checked-in fleet file.
 	FileName = "tape.fleet.yaml"
 	// FileKind is the kind of a fleet file.
 	FileKind = "Fleet"
@@ -59,30 +59,30 @@ type File struct {
 	Kind       string `yaml:"kind"`
 	// Applications are globs of pipelines, charts and folders, relative to the file.
 	Applications []Pattern `yaml:"applications"`
-	// Defaults are for applications that do not say otherwise.
+	// Defaults are for applications that do not override them.
 	Defaults Defaults `yaml:"defaults"`
 	// Cache is where plans and records are kept.
 	Cache Cache `yaml:"cache"`
-	// Limits are requests to a host, such as 300/s, over all processes of a run.
+	// Limits are requests to a host, such as 300/s, for all processes of a run together.
 	Limits map[string]string `yaml:"limits"`
-	// Shared is where images that several applications need move once.
+	// Shared is the repository through which images that several applications need are sent
+	// once.
 	Shared Shared `yaml:"shared"`
-	// Related is how what is beside images is looked for.
+	// Related configures the search for what is published beside images.
 	Related Related `yaml:"related"`
 
 	name string // of the file
 	dir  string // of the file
 }
 
-// Pattern says which applications there are: a glob, or one application by its path.
+// Pattern selects applications: a glob, or one application by its path.
 type Pattern struct {
-	// Path is a glob in which * stands for any part of a name and ** for any folders. A
-	// leading ! leaves out what matches.
+	// Path is a glob in which * matches any part of a name and ** any folders. A leading !
+	// excludes what matches.
 	Path string `yaml:"path"`
-	// Name of the application, where Path leads to one alone; "" is the last element of
-	// its path.
+	// Name of the application, if Path selects a single one; "" is the last element of its path.
 	Name string `yaml:"name"`
-	// Output is where it goes, if not where the defaults say.
+	// Output is the destination, if it is not that of the defaults.
 	Output Output `yaml:"output"`
 
 	line int
@@ -98,8 +98,7 @@ func (p *Pattern) UnmarshalYAML(node *yaml.Node) error {
 	return strict(node, (*plain)(p))
 }
 
-// strict decodes a node and refuses fields that a struct does not have, which
-// Node.Decode would pass over.
+// strict decodes a node and refuses unknown fields, which Node.Decode would ignore.
 func strict(node *yaml.Node, into any) error {
 	t := reflect.TypeOf(into).Elem()
 	known := map[string]bool{}
@@ -114,21 +113,21 @@ func strict(node *yaml.Node, into any) error {
 	return node.Decode(into)
 }
 
-// Defaults are for applications that do not say otherwise.
+// Defaults are for applications that do not override them.
 type Defaults struct {
 	Output Output `yaml:"output"`
 	Images Images `yaml:"images"`
 }
 
-// Output is where an application goes.
+// Output is the destination of an application.
 type Output struct {
-	// Image is a repository, in which ${name} and ${path} stand for those of the
+	// Image is a repository, in which ${name} and ${path} are replaced by those of the
 	// application.
 	Image string   `yaml:"image"`
 	Tags  []string `yaml:"tags"`
 }
 
-// Images are what to take of images.
+// Images configures how images are packed.
 type Images struct {
 	Platform string `yaml:"platform"`
 	Related  string `yaml:"related"`
@@ -138,31 +137,30 @@ type Images struct {
 type Cache struct {
 	// Repository of a registry; "" is the store on this machine.
 	Repository string `yaml:"repository"`
-	// Trust is a file with the public key that signs what is read.
+	// Trust is a file with the public key that must have signed entries.
 	Trust string `yaml:"trust"`
-	// Keep is how long what is kept counts.
+	// Keep is how long entries are used.
 	Keep Duration `yaml:"keep"`
 }
 
-// Shared is where images that several applications need move once.
+// Shared is the repository through which images that several applications need are sent once.
 type Shared struct {
-	// Repository that images move to before they are mounted into those of the
-	// applications.
+	// Repository that images are sent to before they are mounted into those of the applications.
 	Repository string `yaml:"repository"`
-	// From is how many applications need an image that moves there; 0 is 2.
+	// From is how many applications must need an image for it to be sent there; 0 is 2.
 	From int `yaml:"from"`
 }
 
-// Related is how what is beside images is looked for.
+// Related configures the search for what is published beside images.
 type Related struct {
-	// Again is how old a list of what is beside an image may be; 0 is a day.
+	// Again is how long a list of what is published beside an image is used; 0 is a day.
 	Again *Duration `yaml:"again"`
 }
 
 // again is the default of Related.Again.
 const again = 24 * time.Hour
 
-// Duration is a time such as 90s, 24h or 30d.
+// Duration is a duration such as 90s, 24h or 30d.
 type Duration time.Duration
 
 var days = regexp.MustCompile(`^([0-9]{1,5})d$`)
@@ -240,7 +238,7 @@ func parse(name string, data []byte) (*File, error) {
 	return nil, all
 }
 
-// fields are the names that a type of this package has in a file.
+// fields returns the names that the fields of a type of this package have in a file.
 func fields(typeName string) []string {
 	for _, v := range []any{File{}, Pattern{}, Defaults{}, Output{}, Images{}, Cache{}, Shared{}, Related{}} {
 		t := reflect.TypeOf(v)
@@ -258,7 +256,7 @@ func fields(typeName string) []string {
 	return nil
 }
 
-// check finds what is wrong in itself.
+// check returns an error if the file is not valid by itself.
 func (f *File) check(name string) error {
 	var all pipeline.Errors
 	wrong := func(line int, format string, args ...any) {
@@ -329,12 +327,12 @@ func (f *File) check(name string) error {
 	return all
 }
 
-// maxAnyFolders is how often a glob may have **: each multiplies the ways to match a path.
+// maxAnyFolders bounds the number of ** in a glob: each multiplies the ways to match a path.
 const maxAnyFolders = 3
 
 var applicationName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-// Path returns a path of the file as seen from the working directory.
+// Path returns a path in the file, relative to the working directory.
 func (f *File) Path(name string) string {
 	if filepath.IsAbs(name) {
 		return name
@@ -342,7 +340,7 @@ func (f *File) Path(name string) string {
 	return filepath.Join(f.dir, filepath.FromSlash(name))
 }
 
-// Budget returns the file's limits, over which given ones win.
+// Budget returns the file's limits, overridden by the given ones.
 func (f *File) Budget(given registry.Limits) registry.Limits {
 	out := registry.Limits{}
 	for host, limit := range f.Limits {
@@ -355,7 +353,7 @@ func (f *File) Budget(given registry.Limits) registry.Limits {
 	return out
 }
 
-// again is how old a list of what is beside an image may be.
+// again returns how long a list of what is published beside an image is used.
 func (f *File) again() time.Duration {
 	if f.Related.Again != nil {
 		return time.Duration(*f.Related.Again)

@@ -22,16 +22,16 @@ import (
 	"github.com/taped-dev/tape/stages/source"
 )
 
-// Application is one of a fleet.
+// Application is an application of a fleet.
 type Application struct {
 	Name string `json:"name"`
-	// Path is slash-separated and relative to the fleet file: of a pipeline file, or of
-	// what is packaged by itself.
+	// Path is slash-separated and relative to the fleet file. It is that of a pipeline file, or
+	// of a source.
 	Path string `json:"path"`
-	// Pipeline says that Path is a pipeline file.
+	// Pipeline reports whether Path is a pipeline file.
 	Pipeline bool `json:"pipeline,omitempty"`
-	// Repository and Tags are what the fleet file says; a pipeline file that says where
-	// it goes wins.
+	// Repository and Tags are those in the fleet file; a destination in the pipeline file takes
+	// precedence.
 	Repository string   `json:"repository,omitempty"`
 	Tags       []string `json:"tags,omitempty"`
 	line       int
@@ -100,7 +100,7 @@ func (f *File) Find(ctx context.Context) ([]Application, error) {
 	return out, nil
 }
 
-// application is what a path that was matched is, if anything.
+// application returns the application at a path that was matched, if there is one.
 func (f *File) application(p Pattern, at string) (Application, bool, error) {
 	here := filepath.Join(f.dir, filepath.FromSlash(at))
 	if err := regular.Inside(here, f.dir); err != nil {
@@ -160,7 +160,7 @@ func (f *File) application(p Pattern, at string) (Application, bool, error) {
 	return a, true, nil
 }
 
-// Expand fills in ${name} and ${path}, in lower case as repositories are.
+// Expand replaces ${name} and ${path}, in lower case as repositories require.
 func Expand(text, name, path string) (string, error) {
 	var wrong error
 	out := os.Expand(text, func(key string) string {
@@ -239,8 +239,8 @@ func (t *tree) glob(ctx context.Context, pattern string) ([]string, error) {
 	return out, nil
 }
 
-// hidden reports whether an element of a path begins with a dot, which only a pattern
-// that says so matches.
+// hidden reports whether an element of a path begins with a dot, which only a pattern with a
+// dot matches.
 func hidden(name, pattern string) bool {
 	dotted := func(p string) bool {
 		return slices.ContainsFunc(strings.Split(p, "/"), func(e string) bool { return len(e) > 1 && e[0] == '.' })
@@ -248,7 +248,7 @@ func hidden(name, pattern string) bool {
 	return dotted(name) && !dotted(pattern)
 }
 
-// match matches a path with a glob in which ** stands for any number of folders.
+// match matches a path with a glob in which ** matches any number of folders.
 func match(pattern, name string) bool {
 	return matchElements(strings.Split(pattern, "/"), strings.Split(name, "/"))
 }

@@ -20,25 +20,25 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// InitOptions are what Init takes.
+// InitOptions are the options of Init.
 type InitOptions struct {
 	app.Environment
-	// Dir is looked at, and gets the file.
+	// Dir is the folder to inspect, where the file is written.
 	Dir string
-	// Repository below which each application gets its own; "" writes an example.
+	// Repository below which each application gets its own repository; "" writes an example.
 	Repository string
-	// Force replaces a file that is there.
+	// Force replaces an existing file.
 	Force bool
 }
 
-// InitResult is the file that was written.
+// InitResult is the written file.
 type InitResult struct {
 	File         string `json:"file"`
 	Fleet        string `json:"fleet"` // its content
 	Applications int    `json:"applications"`
 }
 
-// Init looks at a folder and writes a fleet file for the applications in it.
+// Init writes a fleet file for the applications in a folder.
 func Init(ctx context.Context, o InitOptions) (*InitResult, error) {
 	if o.Repository != "" {
 		if err := artifact.CheckRepository(o.Repository); err != nil {
@@ -60,7 +60,7 @@ func Init(ctx context.Context, o InitOptions) (*InitResult, error) {
 	return &InitResult{File: file, Fleet: data, Applications: n}, nil
 }
 
-// text is the file.
+// text returns the file.
 func (o *InitOptions) text(found *app.Found) (string, int) {
 	paths := slices.Clone(found.Pipelines)
 	for _, s := range found.Sources {
@@ -84,8 +84,8 @@ func (o *InitOptions) text(found *app.Found) (string, int) {
 	return b.String(), len(paths)
 }
 
-// patterns are the entries for applications: one glob for a folder in which every
-// folder is an application that is named after it, else one entry each.
+// patterns returns the entries for applications: one glob for a folder in which every folder is
+// an application with its name, else one entry each.
 func (o *InitOptions) patterns(paths []string, names map[string]string) []string {
 	in := map[string][]string{} // by parent
 	for _, p := range paths {
@@ -109,7 +109,7 @@ func (o *InitOptions) patterns(paths []string, names map[string]string) []string
 	return out
 }
 
-// wholly reports whether a glob of a folder finds these and no others.
+// wholly reports whether a glob of a folder matches exactly these applications.
 func (o *InitOptions) wholly(dir string, paths []string, names map[string]string) bool {
 	entries, err := os.ReadDir(filepath.Join(o.Dir, filepath.FromSlash(dir)))
 	if err != nil {
@@ -126,11 +126,11 @@ func (o *InitOptions) wholly(dir string, paths []string, names map[string]string
 
 func nameOf(p string) string { return path.Base(p) }
 
-// between are folders that say what lies in them, not what it is called.
+// between matches folders that group applications, and are not part of their names.
 var between = regexp.MustCompile(`^(apps?|applications?|base|charts?|clusters?|config|deploy(ments?)?|env(s|ironments?)?|helm|k8s|kubernetes|kustomize|manifests|overlays?|services?)$`)
 
-// distinctNames names each application after the last element of its path and, where that
-// is not enough, after what comes before: web-dev for web/overlays/dev.
+// distinctNames names each application after the last element of its path and, if that is not
+// unique, after what precedes it: web-dev for web/overlays/dev.
 func distinctNames(paths []string) map[string]string {
 	names := map[string]string{}
 	for depth := 1; ; depth++ {
@@ -157,7 +157,7 @@ func distinctNames(paths []string) map[string]string {
 		if !left {
 			return names
 		}
-		if depth > 64 { // names that differ only in what a name cannot have
+		if depth > 64 { // names that differ only in characters that a name cannot have
 			for i, p := range paths {
 				if names[p] == "" {
 					names[p] = fmt.Sprintf("app-%d", i+1)
@@ -168,8 +168,8 @@ func distinctNames(paths []string) map[string]string {
 	}
 }
 
-// nameAt is a name of up to so many elements of a path, of those that say what it is. An
-// overlay is called after what it is one of, too.
+// nameAt returns a name of up to depth elements of a path, without those that only group
+// applications. The name of an overlay includes that of its application.
 func nameAt(p string, depth int) string {
 	elements := strings.Split(p, "/")
 	telling := slices.DeleteFunc(slices.Clone(elements), between.MatchString)

@@ -17,16 +17,16 @@ import (
 	"github.com/taped-dev/tape/engine/content/store"
 )
 
-// Keeper keeps documents from one run to the next, and between the processes of one.
-// It may lose any of them. Its methods may be called concurrently.
+// Keeper keeps documents from one run to the next, and between the processes of one. It may
+// lose any of them. Its methods may be called concurrently.
 type Keeper interface {
 	// Get returns the documents under a key, by name, or an error of class ErrNotFound.
 	Get(ctx context.Context, key digest.Digest) (map[string][]byte, error)
-	// Put keeps documents under a key, in place of those that are there.
+	// Put keeps documents under a key, replacing earlier ones.
 	Put(ctx context.Context, key digest.Digest, documents map[string][]byte) error
 }
 
-// Local keeps documents in the store on this machine.
+// Local returns a keeper in the store on this machine.
 func Local(s *store.Store) Keeper { return local{s} }
 
 type local struct{ store *store.Store }
@@ -58,14 +58,14 @@ func (l local) Put(ctx context.Context, key digest.Digest, documents map[string]
 	return l.store.Cache().Put(ctx, key, kept)
 }
 
-// keepers are where a run looks for documents: in what other machines share, and in its
-// own store. A shared keeper that does not answer costs nothing but what it knew.
+// keepers are where a run looks for documents: in those shared by other machines, and in its
+// own store. If a shared keeper does not answer, only its documents are missing.
 type keepers struct {
 	shared Keeper // nil: none
 	own    Keeper
 }
 
-// Get looks where the newest is.
+// Get returns the newest documents.
 func (k keepers) Get(ctx context.Context, key digest.Digest) (map[string][]byte, error) {
 	if k.shared != nil {
 		if documents, err := k.shared.Get(ctx, key); err == nil {
@@ -75,7 +75,7 @@ func (k keepers) Get(ctx context.Context, key digest.Digest) (map[string][]byte,
 	return k.own.Get(ctx, key)
 }
 
-// Put keeps documents in both. It fails where none has them.
+// Put keeps documents in both. It fails only if neither accepts them.
 func (k keepers) Put(ctx context.Context, key digest.Digest, documents map[string][]byte) error {
 	err := k.own.Put(ctx, key, documents)
 	if k.shared == nil {
@@ -87,7 +87,7 @@ func (k keepers) Put(ctx context.Context, key digest.Digest, documents map[strin
 	return nil
 }
 
-// constant looks for what does not change under its key where that costs least.
+// constant returns the cheapest keeper for documents that never change under their key.
 func (k keepers) constant() Keeper {
 	if k.shared == nil {
 		return k.own
@@ -104,10 +104,10 @@ func (k ownFirst) Get(ctx context.Context, key digest.Digest) (map[string][]byte
 	return k.shared.Get(ctx, key)
 }
 
-// document is the name of what is kept under a key.
+// document is the name of a value under a key.
 const document = "document"
 
-// keyOf is the key of what a kind of document is about.
+// keyOf returns the key of a kind of document about something.
 func keyOf(kind string, about ...string) digest.Digest {
 	data, _ := json.Marshal(append([]string{"tape fleet", kind}, about...)) // of strings, which does not fail
 	return digest.FromBytes(data)
@@ -122,13 +122,13 @@ func put(ctx context.Context, k Keeper, key digest.Digest, v any) error {
 	return k.Put(ctx, key, map[string][]byte{document: data})
 }
 
-// get reads a value that was put. Whatever cannot be read is not there.
+// get reads a value that was put. An unreadable value counts as missing.
 func get(ctx context.Context, k Keeper, key digest.Digest, v any) bool {
 	documents, err := k.Get(ctx, key)
 	return err == nil && json.Unmarshal(documents[document], v) == nil
 }
 
-// identity is of a fleet: the same in every clone of its repository.
+// identity returns the identity of a fleet, which is the same in every clone of its repository.
 func identity(top, uri, file string) string {
 	if rel, err := filepath.Rel(top, file); err == nil && uri != "" {
 		return uri + " " + filepath.ToSlash(rel)

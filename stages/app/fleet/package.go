@@ -18,7 +18,7 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// Shard is one part of a plan. The zero value is all of it.
+// Shard is one part of a plan. The zero value is the whole plan.
 type Shard struct {
 	// Index counts from 1 to Of.
 	Index, Of int
@@ -26,7 +26,7 @@ type Shard struct {
 
 func (s Shard) takes(i int) bool { return s.Of == 0 || i%s.Of == s.Index-1 }
 
-// PackageOptions are what Package takes.
+// PackageOptions are the options of Package.
 type PackageOptions struct {
 	Options
 	// Plan to carry out; "" makes one.
@@ -35,19 +35,18 @@ type PackageOptions struct {
 	Shard Shard
 	// FailFast stops at the first application that fails.
 	FailFast bool
-	// Again packages the applications that failed under this plan, too, even those
-	// whose failure was final.
+	// Again also packages the applications that failed under this plan, even if the failure was
+	// final.
 	Again bool
-	// Force moves tags that a newer commit has moved.
+	// Force moves tags even if a newer commit has moved them.
 	Force bool
-	// Engine has the applications packaged elsewhere; nil packages them here.
+	// Engine packages the applications in other processes; nil packages them in this one.
 	Engine Engine
 }
 
-// Package carries out a plan: it packages every application that is to be packaged and
-// was not yet. An application that fails stops no other. The report is of what this
-// process did, and what the plan knows to be unchanged; it is returned where ctx ends,
-// too.
+// Package carries out a plan: it packages every application that must be packaged and has not
+// been yet. An application that fails does not stop the others. The report covers what this
+// process did, and what the plan knows to be unchanged; it is returned even if ctx ends.
 func Package(ctx context.Context, o PackageOptions) (*Report, error) {
 	r, err := NewRunner(ctx, o)
 	if err != nil {
@@ -57,8 +56,8 @@ func Package(ctx context.Context, o PackageOptions) (*Report, error) {
 	return r.run(ctx)
 }
 
-// Runner carries out a plan, one application at a time, whoever says in which order.
-// Its methods may be called concurrently.
+// Runner carries out a plan, one application at a time, in any order. Its methods may be called
+// concurrently.
 type Runner struct {
 	PackageOptions
 	kept   keepers
@@ -113,8 +112,8 @@ func NewRunner(ctx context.Context, o PackageOptions) (_ *Runner, err error) {
 	return r, err
 }
 
-// trusts reports that the plan was made with another trust file: what is recorded of its
-// applications was not held against this one.
+// trusts returns an error if the plan was made with another trust policy: its records were not
+// judged by this one.
 func (p *Plan) trusts(ctx context.Context, file string) error {
 	want, err := (&app.Options{Trust: file}).TrustDigest(ctx)
 	if err != nil {
@@ -128,17 +127,17 @@ func (p *Plan) trusts(ctx context.Context, file string) error {
 	return nil
 }
 
-// Close ends what the applications had in common.
+// Close releases what the applications shared.
 func (r *Runner) Close() {
 	if r.owned {
 		r.Together.Close()
 	}
 }
 
-// Plan is what the runner carries out, and the digest that identifies it.
+// Plan returns the plan, and the digest that identifies it.
 func (r *Runner) Plan() (*Plan, digest.Digest) { return r.plan, r.digest }
 
-// Names are the applications to package that are in the runner's shard, sorted.
+// Names returns the applications to package that are in the runner's shard, sorted.
 func (r *Runner) Names() []string {
 	var out []string
 	for _, p := range r.mine() {
@@ -147,8 +146,8 @@ func (r *Runner) Names() []string {
 	return out
 }
 
-// Do packages an application of the plan, unless that was done. What is wrong with the
-// application is in the outcome; an error is ctx's cause.
+// Do packages an application of the plan, unless that was done. A failure of the application is
+// in the outcome; an error is ctx's cause.
 func (r *Runner) Do(ctx context.Context, name string) (Outcome, error) {
 	for i := range r.plan.Applications {
 		if p := &r.plan.Applications[i]; p.Name == name && p.State == ToPackage {
@@ -158,7 +157,8 @@ func (r *Runner) Do(ctx context.Context, name string) (Outcome, error) {
 	return Outcome{}, fmt.Errorf("plan %s has no application %q to package", r.digest, name)
 }
 
-// sharedBy reports which images at least so many of the applications to package need.
+// sharedBy returns a function that reports whether at least that many of the applications to
+// package need an image.
 func (p *Plan) sharedBy(least int) func(digest.Digest) bool {
 	users := map[digest.Digest]int{}
 	for _, a := range p.Applications {
@@ -178,7 +178,7 @@ func (p *Plan) sharedBy(least int) func(digest.Digest) bool {
 	return func(image digest.Digest) bool { return users[image] >= least }
 }
 
-// fits reports why a plan cannot be carried out here.
+// fits returns an error if a plan cannot be carried out here.
 func (p *Plan) fits(version string, here checkout) error {
 	if p.Version != version {
 		return fmt.Errorf("the plan was made by tape %s, and this is %s: make another, or run it with that version", p.Version, version)
@@ -191,7 +191,7 @@ func (p *Plan) fits(version string, here checkout) error {
 
 var errFailFast = errors.New("an application failed")
 
-// mine are the applications of the shard.
+// mine returns the applications of the shard.
 func (r *Runner) mine() []*Planned {
 	var out []*Planned
 	n := 0
@@ -272,7 +272,7 @@ func (r *Runner) tell(ended *Outcome) {
 // one packages an application, unless that was done.
 func (r *Runner) one(ctx context.Context, p *Planned) (Outcome, error) {
 	o := p.waiting()
-	// Who made the plan just now has looked for a record of the key.
+	// If the plan was just made, a record of the key has already been looked for.
 	if looked := !r.given && p.doneKey(r.digest) == (Record{}).key(p.Key); !looked {
 		if record := p.done(ctx, r.kept, r.digest); record != nil {
 			o.take(record, Done)
@@ -313,7 +313,7 @@ func (r *Runner) keepFailure(ctx context.Context, p *Planned, f *Failure) error 
 	return context.Cause(ctx)
 }
 
-// errOlder is of a plan that came too late.
+// errOlder means that the plan came too late.
 var errOlder = errors.New("a newer commit was packaged already")
 
 // make packages an application.
@@ -346,7 +346,7 @@ func (r *Runner) make(ctx context.Context, p *Planned) (*Record, error) {
 	return record, nil
 }
 
-// repositoryOf is where an application went.
+// repositoryOf returns the repository that an application was written to.
 func repositoryOf(result *app.PackageResult) string {
 	ref := result.Root.Ref
 	for i := len(ref) - 1; i >= 0; i-- {
@@ -360,14 +360,14 @@ func repositoryOf(result *app.PackageResult) string {
 	return ref
 }
 
-// moment is the commit of which an application was packaged last.
+// moment is the commit that an application was last packaged from.
 type moment struct {
 	Commit string `json:"commit"`
 	When   int64  `json:"when"`
 }
 
-// checkOrder refuses to go back: an application of a newer commit has its tags. While it is
-// packaged, the commit is noted; noted waits for that.
+// checkOrder refuses to go back if the tags are those of an application of a newer commit. The
+// commit is recorded while the application is packaged; noted waits for that.
 func (r *Runner) checkOrder(ctx context.Context, key digest.Digest) (noted func(), err error) {
 	if r.plan.Commit == "" {
 		return func() {}, nil
@@ -387,13 +387,13 @@ func (r *Runner) checkOrder(ctx context.Context, key digest.Digest) (noted func(
 	}
 	var noting sync.WaitGroup
 	noting.Go(func() {
-		_ = put(ctx, r.kept, key, moment{r.plan.Commit, r.plan.When}) // what is lost is told by time
+		_ = put(ctx, r.kept, key, moment{r.plan.Commit, r.plan.When}) // after a loss, times decide
 	})
 	return noting.Wait, nil
 }
 
-// isOlder reports whether the plan's commit comes before another, by the history where
-// that is here and by the commits' times where it is not.
+// isOlder reports whether the plan's commit comes before another, according to the history if
+// it is available, and otherwise to the commits' times.
 func (r *Runner) isOlder(ctx context.Context, last moment) (bool, error) {
 	after, known, err := vcs.IsAncestor(ctx, r.here.top, last.Commit, r.plan.Commit)
 	if err != nil || known && after {

@@ -33,29 +33,29 @@ import (
 // PlanKind is the kind of a plan's document.
 const PlanKind = "FleetPlan"
 
-// State is what a plan makes of an application.
+// State is the decision of a plan about an application.
 type State string
 
 // The states.
 const (
 	ToPackage State = "package"
 	Unchanged State = "unchanged" // it was packaged as it is
-	Skipped   State = "skipped"   // nothing of it changed since the revision that was named
+	Skipped   State = "skipped"   // none of its files changed since the given revision
 )
 
-// Plan is what a run will do, whoever runs it.
+// Plan is what a run will do, in any process.
 type Plan struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
-	// Version of tape that made it, which carries it out too.
+	// Version is the version of tape that made the plan, and must carry it out.
 	Version string `json:"version"`
-	// Commit that is checked out, hex; "" outside a repository. When is its time, in
+	// Commit is the checked out commit, in hex; "" outside a repository. When is its time, in
 	// seconds: an older commit does not take a tag from a newer one.
 	Commit string `json:"commit,omitempty"`
 	When   int64  `json:"when,omitempty"`
 	// Applications are sorted by name.
 	Applications []Planned `json:"applications"`
-	// Images are the registries' answers for each reference. They are not asked again.
+	// Images are the registries' answers for all references. They are not asked again.
 	Images images.Known `json:"images"`
 }
 
@@ -63,14 +63,14 @@ type Plan struct {
 type Planned struct {
 	Application
 	State State `json:"state"`
-	// Key identifies all that the application is made of; "" where that is not known.
+	// Key identifies everything that the application is made of; "" if that is unknown.
 	Key    digest.Digest `json:"key"`
 	Reason string        `json:"reason"`
-	// Survey is null where the application could not be surveyed.
+	// Survey is nil if the application could not be surveyed.
 	Survey *app.Survey `json:"survey,omitempty"`
-	// Failure is why it will fail: it is not tried again.
+	// Failure is why it will fail, so that it is not tried.
 	Failure *Failure `json:"failure,omitempty"`
-	// Again reports that it was packaged as it is, but that its tags lead elsewhere now.
+	// Again reports that it was packaged as it is, but that its tags now lead elsewhere.
 	Again bool `json:"again,omitempty"`
 	// Record is that of an unchanged application.
 	Record *Record `json:"record,omitempty"`
@@ -82,37 +82,37 @@ func (p *Plan) Digest() (digest.Digest, error) {
 	return digest.FromBytes(data), err
 }
 
-// Options are common to what works on a fleet.
+// Options are shared by everything that works on a fleet.
 type Options struct {
 	app.Environment
 	File *File
-	// Cache shares plans, records and what is rendered with other machines; nil: the store
-	// of the environment has them alone.
+	// Cache shares plans, records and rendering results with other machines; if nil, they are
+	// only in the store of the environment.
 	Cache *remote.Cache
 	// Version of tape.
 	Version string
-	// Concurrency is how many applications are worked on at once; 0 fits most.
+	// Concurrency is how many applications are processed at once; 0 is the default.
 	Concurrency int
-	// Created is the time that the artifacts give as their own; zero: the commit's.
+	// Created is the creation time in the artifacts; zero means the commit's.
 	Created time.Time
-	// Now is the clock; nil is that of the system.
+	// Now is the clock; nil is the system's.
 	Now func() time.Time
-	// Signer signs each application; nil signs none.
+	// Signer signs each application; nil signs nothing.
 	Signer app.Signer
-	// Trust is a trust file that the images of each application are held against before any
-	// is copied; "" is none. A plan is carried out with the one that it was made with.
+	// Trust is a trust policy that the images of each application must satisfy before any is
+	// copied; "" is none. A plan must be carried out with the policy that it was made with.
 	Trust string
-	// Progress hears of each application, one call at a time; may be nil.
+	// Progress is called for each application, one call at a time; it may be nil.
 	Progress func(Progress)
-	// Heard is told what happens to an application while it is packaged, one event of it
-	// at a time; may be nil.
+	// Heard is called with each event of an application while it is packaged, one at a time; it
+	// may be nil.
 	Heard func(application string, e engine.Event)
 }
 
-// Doing is a part of a run.
+// Doing is a phase of a run.
 type Doing string
 
-// The parts.
+// The phases.
 const (
 	DoRead    Doing = "read"    // the applications
 	DoResolve Doing = "resolve" // the images
@@ -120,26 +120,26 @@ const (
 	DoPackage Doing = "package" // the applications that changed
 )
 
-// Progress is how far a run is.
+// Progress is the progress of a run.
 type Progress struct {
 	Doing Doing
-	// Of is how many applications, or images, there are to do. Done are those that ended,
-	// Failed those of them that failed, and Running those that were begun.
+	// Of is the number of applications, or images, to process. Done are those that ended, Failed
+	// those that ended with a failure, and Running those that were started.
 	Of, Done, Failed, Running int
-	// Ended is the application that ended now, if one did.
+	// Ended is the application that has just ended, if one did.
 	Ended *Outcome
-	// Began is the time of the first.
+	// Began is the time at which the first was started.
 	Began time.Time
 }
 
-// PlanOptions are what MakePlan takes.
+// PlanOptions are the options of MakePlan.
 type PlanOptions struct {
 	Options
-	// Since is a revision of the repository: applications of which no file changed since
-	// then are skipped.
+	// Since is a revision of the repository: applications whose files did not change since then
+	// are skipped.
 	Since string
-	// Shared says that other machines carry the plan out: it is an error if the Cache
-	// does not take it.
+	// Shared reports that other machines carry out the plan: it is an error if the Cache does
+	// not accept it.
 	Shared bool
 }
 
@@ -166,7 +166,7 @@ func (o *Options) now() time.Time {
 	return time.Now()
 }
 
-// checkout is the repository that the fleet lies in.
+// checkout is the repository of the fleet.
 type checkout struct {
 	top      string
 	head     vcs.Commit
@@ -193,7 +193,7 @@ func (o *Options) checkout(ctx context.Context) (checkout, error) {
 	return c, nil
 }
 
-// URI is where the repository that the fleet lies in comes from; "" where nothing says so.
+// URI returns the URI of the repository of the fleet; "" if it is unknown.
 func (o *Options) URI(ctx context.Context) string {
 	here, err := o.checkout(ctx)
 	if err != nil {
@@ -202,7 +202,7 @@ func (o *Options) URI(ctx context.Context) string {
 	return here.head.URI
 }
 
-// options are those of one application.
+// options returns the options of one application.
 func (o *Options) options(a Application) app.PackageOptions {
 	one := app.PackageOptions{
 		Options: app.Options{
@@ -226,11 +226,11 @@ func (o *Options) options(a Application) app.PackageOptions {
 	return one
 }
 
-// sourceName is the name of a lone source: that of its folder.
+// sourceName returns the name of a single source: that of its folder.
 func sourceName(a Application) string { return strings.TrimSuffix(path.Base(a.Path), path.Ext(a.Path)) }
 
-// MakePlan finds the applications of the fleet, reads each, and asks registries about
-// each image once. The plan is kept; its digest is what [ReadPlan] takes.
+// MakePlan finds the applications of the fleet, reads each, and asks registries about each
+// image once. The plan is kept, and read by [ReadPlan] with its digest.
 func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) {
 	kept, err := o.open(ctx)
 	if err != nil {
@@ -337,7 +337,7 @@ func readPlan(ctx context.Context, kept keepers, dgst digest.Digest) (*Plan, err
 	return &p, nil
 }
 
-// LatestPlan reads the plan that was made last.
+// LatestPlan reads the latest plan.
 func LatestPlan(ctx context.Context, o Options) (*Plan, error) {
 	kept, err := o.open(ctx)
 	if err != nil {
@@ -363,29 +363,29 @@ type planning struct {
 	asked  asked
 	last   map[string]*Planned // by name
 
-	asking   errgroup.Group // what is asked about images
-	leading  errgroup.Group // and about tags, of other registries most often
+	asking   errgroup.Group // about images
+	leading  errgroup.Group // about tags, usually in other registries
 	mu       sync.Mutex
 	progress Progress
 	answers  map[question]*answer
 	led      map[*Record]*lead
 }
 
-// answer is what a registry says of an image, which is asked once.
+// answer is a registry's answer about an image, which is asked for once.
 type answer struct {
 	done chan struct{} // closed when the rest is there
 	images.Answer
 	err error
 }
 
-// lead is why the tags of a record do not lead to it any more.
+// lead is why the tags of a record no longer lead to it.
 type lead struct {
 	once   sync.Once
 	reason string
 }
 
-// early begins to ask registries about what the plan before has of the applications: most
-// of it will be asked, and reading the applications takes as long.
+// early starts to ask registries about the applications in the previous plan: most of it will
+// be needed, and reading the applications takes as long.
 func (m *planning) early(ctx context.Context, applications []Application) {
 	var known []*Planned
 	for _, a := range applications {
@@ -412,7 +412,7 @@ func (m *planning) early(ctx context.Context, applications []Application) {
 	})
 }
 
-// begin begins to ask about the images of an application.
+// begin starts to ask about the images of an application.
 func (m *planning) begin(ctx context.Context, s *app.Survey) {
 	for _, q := range questionsOf(s) {
 		m.ask(ctx, q)
@@ -437,7 +437,7 @@ func (m *planning) tell() {
 	}
 }
 
-// survey reads every application, and renders those that are not as they were.
+// survey reads every application, and renders those that changed.
 func (m *planning) survey(ctx context.Context, here checkout, applications []Application, changed *changes) error {
 	m.doing(DoRead, len(applications))
 	group, reading := errgroup.WithContext(ctx)
@@ -466,7 +466,8 @@ func (m *planning) survey(ctx context.Context, here checkout, applications []App
 // asks reports whether registries are asked about the application's images.
 func (p *Planned) asks() bool { return p.State != Skipped && p.Survey != nil && !p.Survey.Local }
 
-// surveyOne surveys an application. It is rendered unless that is known to change nothing.
+// surveyOne surveys an application. It is rendered unless that is known to give the same
+// result.
 func (m *planning) surveyOne(ctx context.Context, here checkout, p *Planned, changed *changes) (err error) {
 	last := m.last[p.Name]
 	options := app.SurveyOptions{PackageOptions: m.options(p.Application), Render: true}
@@ -496,7 +497,7 @@ func sameSources(a, b *app.Survey) bool {
 	return err == nil && err2 == nil && string(x) == string(y)
 }
 
-// distinctOutputs refuses two applications with one output.
+// distinctOutputs refuses two applications with the same destination.
 func distinctOutputs(all []Planned) error {
 	by := map[string]string{}
 	var errs []error
@@ -512,8 +513,8 @@ func distinctOutputs(all []Planned) error {
 	return errors.Join(errs...)
 }
 
-// latest says which plan was made last, and what the next is compared with besides: all
-// that was known of the applications that the plan skips.
+// latest records the latest plan, and what the next one is compared with in addition:
+// everything known about the applications that the plan skips.
 type latest struct {
 	Plan    digest.Digest `json:"plan"`
 	Asked   asked         `json:"asked"`
@@ -525,10 +526,10 @@ type latest struct {
 
 func latestKey(here checkout) digest.Digest { return keyOf("latest", here.identity) }
 
-// latestOf reads the plan that was made last; without one, it is empty.
+// latestOf reads the latest plan; without one, it is empty.
 func latestOf(ctx context.Context, kept keepers, here checkout) (l latest) {
 	if get(ctx, kept, latestKey(here), &l) {
-		l.plan, _ = readPlan(ctx, kept, l.Plan) // one that is gone is none
+		l.plan, _ = readPlan(ctx, kept, l.Plan) // a missing plan counts as none
 	}
 	if l.plan == nil {
 		l.plan = &Plan{}
@@ -551,7 +552,7 @@ func latestOf(ctx context.Context, kept keepers, here checkout) (l latest) {
 	return l
 }
 
-// latest is what latestOf returns to the next planner.
+// latest returns what latestOf gives to the next planner.
 func (m *planning) latest(plan digest.Digest) latest {
 	m.mu.Lock()
 	l := latest{Plan: plan, Asked: maps.Clone(m.asked)}
@@ -572,10 +573,10 @@ func (m *planning) latest(plan digest.Digest) latest {
 	return l
 }
 
-// question is what is asked of a registry.
+// question is a question to a registry.
 type question struct{ name, platform, related string }
 
-// asked is when the list of what is beside an image was recorded, in seconds.
+// asked is when the list of what is published beside an image was recorded, in seconds.
 type asked map[string]int64
 
 func questionsOf(s *app.Survey) (all []question) {
@@ -587,8 +588,8 @@ func questionsOf(s *app.Survey) (all []question) {
 
 func (q question) String() string { return q.name + " " + q.platform + " " + q.related }
 
-// resolve asks registries about each image of the fleet once. What is beside an image whose
-// digest is the same is not asked again for a while.
+// resolve asks registries about each image of the fleet once. The list of what is published
+// beside an image with the same digest is used for a while.
 func (m *planning) resolve(ctx context.Context) error {
 	questions := map[question]bool{}
 	for _, p := range m.plan.Applications {
@@ -614,7 +615,7 @@ func (m *planning) resolve(ctx context.Context) error {
 				return cause
 			}
 			if a.err != nil {
-				return nil // the applications that need it ask again, and say so
+				return nil // the applications that need it ask again, and report it
 			}
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -628,7 +629,7 @@ func (m *planning) resolve(ctx context.Context) error {
 	for _, a := range answers {
 		m.plan.Images = m.plan.Images.Add(a)
 	}
-	// Keep the times of images that this plan does not name: a later one may name them.
+	// Keep the times of images that this plan does not name, because a later one may.
 	now := m.now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -640,7 +641,7 @@ func (m *planning) resolve(ctx context.Context) error {
 	return nil
 }
 
-// ask begins to ask about an image, unless that was done.
+// ask starts to ask about an image, unless that was done.
 func (m *planning) ask(ctx context.Context, q question) *answer {
 	m.mu.Lock()
 	a, asked := m.answers[q]
@@ -675,13 +676,13 @@ func (m *planning) askOne(ctx context.Context, q question) (images.Answer, error
 	return app.AskImage(ctx, app.AskOptions{Environment: m.Environment, Name: q.name, Platform: q.platform, Related: q.related})
 }
 
-// recent reports whether a list that was recorded at a time, in seconds, is used still. One
-// of a clock that was ahead would be for ever, if it were not too far from now.
+// recent reports whether a list that was recorded at a time, in seconds, is still used. A time
+// far in the future, by a wrong clock, is not, or the list would be used forever.
 func (m *planning) recent(at int64) bool {
 	return m.now().Sub(time.Unix(at, 0)).Abs() < m.File.again()
 }
 
-// unmoved reports whether a tag leads to the image still.
+// unmoved reports whether a tag still leads to the image.
 func (m *planning) unmoved(ctx context.Context, name string, image *images.Image) (bool, error) {
 	ref, err := imageref.Parse(name)
 	if err != nil {
@@ -699,7 +700,7 @@ func (m *planning) unmoved(ctx context.Context, name string, image *images.Image
 	return got == want, err
 }
 
-// decide says of each application whether it is packaged, and why.
+// decide decides for each application whether it is packaged, and why.
 func (m *planning) decide(ctx context.Context) error {
 	m.doing(DoCompare, len(m.plan.Applications))
 	group, ctx := errgroup.WithContext(ctx)
@@ -740,8 +741,8 @@ func (m *planning) decide(ctx context.Context) error {
 	return group.Wait()
 }
 
-// record finds that of an application as it is: the plan before has it, if it found the
-// application unchanged, and costs no request.
+// record finds the record of an application as it is. If the previous plan found the
+// application unchanged, it has the record, which saves a request.
 func (m *planning) record(ctx context.Context, p *Planned) (*Record, bool) {
 	if p.Key == "" {
 		return nil, false
@@ -754,8 +755,7 @@ func (m *planning) record(ctx context.Context, p *Planned) (*Record, bool) {
 	return &r, ok
 }
 
-// leads says why the tags of a record do not lead to it any more: "" where they do. It asks
-// once.
+// leads returns why the tags of a record no longer lead to it: "" if they do. It asks once.
 func (m *planning) leads(ctx context.Context, r *Record) string {
 	m.mu.Lock()
 	l := m.led[r]
@@ -784,7 +784,7 @@ func (m *planning) strayed(ctx context.Context, r *Record) string {
 	return ""
 }
 
-// key identifies what an application is made of; "" where an image of it is not known.
+// key identifies what an application is made of; "" if an image of it is unknown.
 func (p *Plan) key(a *Planned) (digest.Digest, error) {
 	if a.Survey.Local {
 		return "", nil
@@ -805,7 +805,7 @@ func (p *Plan) key(a *Planned) (digest.Digest, error) {
 	return digest.FromBytes(data), err
 }
 
-// why says what changed since the plan before.
+// why returns what changed since the previous plan.
 func (m *planning) why(p *Planned) string {
 	last := m.last[p.Name]
 	if last == nil || last.Survey == nil {
@@ -836,7 +836,7 @@ func (m *planning) why(p *Planned) string {
 	return "it was not packaged yet"
 }
 
-// surveyChange says what of an application changed; "" is nothing.
+// surveyChange returns what changed in an application; "" if nothing did.
 func surveyChange(was, is *app.Survey) string {
 	if was.Repository != is.Repository {
 		return fmt.Sprintf("it goes to %s, and went to %s", is.Repository, was.Repository)
@@ -886,7 +886,7 @@ func surveyChange(was, is *app.Survey) string {
 	return ""
 }
 
-// filesChange names the first file that changed.
+// filesChange returns the first file that changed.
 func filesChange(was, is map[string]digest.Digest) string {
 	var changed []string
 	for name, d := range is {
@@ -936,8 +936,8 @@ func changedSince(ctx context.Context, here checkout, since string) (*changes, e
 	return &changes{paths}, nil
 }
 
-// touch reports whether any of the changes is of an application: of a file that it
-// reads, or of one that lay where it lies.
+// touch reports whether any of the changes concerns an application: a file that it reads, or a
+// former file in its folder.
 func (c *changes) touch(here checkout, f *File, p Application, survey *app.Survey) bool {
 	files := map[string]bool{}
 	var folders []string

@@ -18,7 +18,7 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// Record is what came of an application: under its key, it is kept for later runs.
+// Record is the result of an application. It is kept under its key for later runs.
 type Record struct {
 	Key        digest.Digest       `json:"key"`
 	Name       string              `json:"name"`
@@ -42,13 +42,13 @@ type Failure struct {
 	Message string `json:"message"`
 	File    string `json:"file,omitempty"`
 	Line    int    `json:"line,omitempty"`
-	// Final says that another try would fail too.
+	// Final means that another try would fail as well.
 	Final bool `json:"final,omitempty"`
 }
 
 var position = regexp.MustCompile(`(?m)(?:^|[ (])([^\s:()]+\.[A-Za-z0-9]+):([1-9][0-9]*)(?::[0-9]+)?[:),]`)
 
-// failureOf is an error as data.
+// failureOf returns an error as data.
 func failureOf(err error) *Failure {
 	f := &Failure{Message: err.Error(), Final: true}
 	if failed, ok := errors.AsType[*engine.StageError](err); ok {
@@ -75,17 +75,17 @@ func failureOf(err error) *Failure {
 	return f
 }
 
-// failures are kept under the plan, and the name of the application.
+// failureKey returns the key of a failure: it is of the plan, and the name of the application.
 func failureKey(plan digest.Digest, name string) digest.Digest {
 	return keyOf("failure", plan.String(), name)
 }
 
-// waiting is what is known before anything was done.
+// waiting returns the outcome before anything was done.
 func (p *Planned) waiting() Outcome {
 	return Outcome{Name: p.Name, Path: p.Path, State: Waiting, Reason: p.Reason, Tags: []string{}, Warnings: []string{}}
 }
 
-// outcome is what is kept of an application of a plan.
+// outcome returns the recorded outcome of an application of a plan.
 func (p *Planned) outcome(ctx context.Context, k keepers, plan digest.Digest) Outcome {
 	o := p.waiting()
 	switch {
@@ -105,7 +105,7 @@ func (p *Planned) outcome(ctx context.Context, k keepers, plan digest.Digest) Ou
 	return o
 }
 
-// done is the record that a plan waits for; nil where it is not there.
+// done returns the record that a plan waits for; nil if there is none.
 func (p *Planned) done(ctx context.Context, k keepers, plan digest.Digest) *Record {
 	var r Record
 	if get(ctx, k.constant(), p.doneKey(plan), &r) && r.Name == p.Name && p.Survey != nil && r.Repository == p.Survey.Repository {
@@ -114,7 +114,7 @@ func (p *Planned) done(ctx context.Context, k keepers, plan digest.Digest) *Reco
 	return nil
 }
 
-// doneKey is where the record is that a plan waits for.
+// doneKey returns the key of the record that a plan waits for.
 func (p *Planned) doneKey(plan digest.Digest) digest.Digest {
 	if p.Key == "" || p.Again {
 		return keyOf("done", plan.String(), p.Name)

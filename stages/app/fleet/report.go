@@ -15,7 +15,7 @@ import (
 	"github.com/taped-dev/tape/internal/atonce"
 )
 
-// OutcomeState is how far an application is.
+// OutcomeState is the state of an application.
 type OutcomeState string
 
 // The states.
@@ -27,7 +27,7 @@ const (
 	OutcomeSkipped   OutcomeState = "skipped"
 )
 
-// Outcome is what came of an application.
+// Outcome is the outcome of an application.
 type Outcome struct {
 	Name      string              `json:"name"`
 	Path      string              `json:"path"`
@@ -43,8 +43,8 @@ type Outcome struct {
 	Error     *Failure            `json:"error,omitempty"`
 }
 
-// take takes what a record says. What an unchanged application once took is not of
-// this run.
+// take takes over a record. The time and size of an earlier run are left out for an unchanged
+// application.
 func (o *Outcome) take(r *Record, state OutcomeState) {
 	o.State, o.Root, o.Tags, o.Images, o.Warnings = state, r.Root, r.Tags, r.Images, r.Warnings
 	if state == Done {
@@ -55,7 +55,7 @@ func (o *Outcome) take(r *Record, state OutcomeState) {
 	}
 }
 
-// Totals count.
+// Totals are counts.
 type Totals struct {
 	Applications int            `json:"applications"`
 	Done         int            `json:"done"`
@@ -68,27 +68,27 @@ type Totals struct {
 	Moved        transfer.Moved `json:"moved"`
 }
 
-// Report is all that is known of a plan.
+// Report is everything known about a plan.
 type Report struct {
 	Plan    digest.Digest `json:"plan"`
 	Commit  string        `json:"commit,omitempty"`
 	Version string        `json:"version"`
-	// Shard is the part that a process did, as I/N; "" is all.
+	// Shard is the part that a process did, as I/N; "" is the whole plan.
 	Shard        string    `json:"shard,omitempty"`
 	Applications []Outcome `json:"applications"` // sorted by name
 	Totals       Totals    `json:"totals"`
-	// Run is how far an engine is with the plan, if one was asked.
+	// Run is the progress of an engine with the plan, if one was asked.
 	Run *Run `json:"run,omitempty"`
 }
 
-// ReportOptions are what MakeReport takes.
+// ReportOptions are the options of MakeReport.
 type ReportOptions struct {
 	Options
-	// Plan is what to report of; "" is the one made last.
+	// Plan is the plan to report on; "" is the latest.
 	Plan digest.Digest
 }
 
-// MakeReport puts together what every process kept of a plan.
+// MakeReport collects the records that all processes kept of a plan.
 func MakeReport(ctx context.Context, o ReportOptions) (*Report, error) {
 	var (
 		plan *Plan
@@ -125,7 +125,7 @@ func MakeReport(ctx context.Context, o ReportOptions) (*Report, error) {
 	return newReport(plan, dgst, "", outcomes), nil
 }
 
-// report is of one process.
+// report returns the report of one process.
 func (r *Runner) report(mine []Outcome) *Report {
 	of := map[string]Outcome{}
 	for _, o := range mine {
