@@ -63,8 +63,8 @@ func TestPlainSecrets(t *testing.T) {
 	}
 	place := filepath.Join(dir, "app.yaml")
 	for _, want := range []string{
-		place + ":5:9: Secret db holds in plain text, for everybody who can pull the artifact: user (a value), password (a password); ",
-		place + ":14:16: ConfigMap web holds in plain text, for everybody who can pull the artifact: app.ini (a password, password); ",
+		place + ":5:9: Secret db has plain text that everyone who can pull the artifact can read: user (a value), password (a password); ",
+		place + ":14:16: ConfigMap web has plain text that everyone who can pull the artifact can read: app.ini (a password, password); ",
 	} {
 		if !slices.ContainsFunc(result.Warnings, func(w string) bool { return strings.HasPrefix(w, want) }) {
 			t.Errorf("no warning begins with %q: %q", want, result.Warnings)

@@ -261,7 +261,7 @@ func plain(stored map[string]bool, all []images.Credential) []string {
 		if more := n - mostKeys; more > 0 {
 			keys = append(keys, fmt.Sprintf("%d more", more))
 		}
-		out = append(out, fmt.Sprintf("%s: %s %s holds in plain text, for everybody who can pull the artifact: %s; seal it, have the cluster fetch it, or accept it with a reason (secrets.accept)",
+		out = append(out, fmt.Sprintf("%s: %s %s has plain text that everyone who can pull the artifact can read: %s; seal it, let the cluster fetch it, or accept it with a reason (secrets.accept)",
 			images.Place(all[0].File, all[0].Line, all[0].Column), all[0].Kind, all[0].Name, strings.Join(keys, ", ")))
 		all = all[n:]
 	}
