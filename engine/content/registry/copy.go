@@ -118,14 +118,14 @@ func Counted(open func() (io.ReadCloser, error), report func(int64)) (counted fu
 		if err != nil {
 			return nil, err
 		}
-		return &reported{ReadCloser: body, report: func(n int64) {
+		return Reported(body, func(n int64) {
 			mu.Lock()
 			defer mu.Unlock()
 			if current == attempt {
 				read += n
 				report(n)
 			}
-		}}, nil
+		}), nil
 	}
 	return counted, func() { restart() }
 }
@@ -139,7 +139,11 @@ func (r *Repository) endpoint() string {
 	return host.Host
 }
 
-// reported reports the bytes that are read.
+// Reported returns the body, of which it reports the bytes that are read.
+func Reported(body io.ReadCloser, report func(int64)) io.ReadCloser {
+	return &reported{body, report}
+}
+
 type reported struct {
 	io.ReadCloser
 	report func(int64)

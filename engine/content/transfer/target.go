@@ -166,7 +166,7 @@ func (t *layoutTarget) write(ctx context.Context, from layout.Repository, desc o
 	}
 	defer body.Close()
 	var arrived int64
-	r := &reported{body, func(n int64) { arrived += n; report(n) }}
+	r := registry.Reported(body, func(n int64) { arrived += n; report(n) })
 	err = content.WriteBlob(ctx, t.writer.Store(), desc.Digest.String(), r, desc)
 	if err != nil {
 		report(-arrived)
@@ -234,16 +234,4 @@ func (t *layoutTarget) Close() error {
 		t.writer.Add(desc)
 	}
 	return t.writer.Close()
-}
-
-// reported reports the bytes that are read.
-type reported struct {
-	io.ReadCloser
-	report func(int64)
-}
-
-func (r *reported) Read(p []byte) (int, error) {
-	n, err := r.ReadCloser.Read(p)
-	r.report(int64(n))
-	return n, err
 }
