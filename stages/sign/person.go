@@ -228,7 +228,7 @@ func inBrowser(ctx context.Context, config *oauth2.Config, ask func(context.Cont
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) }) // ends when it is closed
 	defer serving.Wait()
-	defer server.Close()
+	defer func() { _ = server.Close() }() // its port is all that it has
 
 	nonce, verifier := rand.Text(), oauth2.GenerateVerifier()
 	if err := ask(ctx, Prompt{URL: config.AuthCodeURL(back.state, oauth2.S256ChallengeOption(verifier), oauth2.SetAuthURLParam("nonce", nonce)), Browser: true}); err != nil {
