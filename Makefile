@@ -115,6 +115,7 @@ test-sigstore: build $(SIGSTORE:%=$(BIN)/sigstore/%) ## sign keyless with Sigsto
 	$(GO) test -C stages/sign/e2e -c -o $(CURDIR)/$(BIN)/sigstore/e2e.test .
 	@if unshare -n ip link set lo up 2>/dev/null; then \
 		TAPE=$(CURDIR)/$(BIN)/tape TAPE_SIGSTORE=$(CURDIR)/$(BIN)/sigstore TAPE_OUTSIDE=$$(readlink /proc/self/ns/net) \
+			TAPE_COSIGN=$${TAPE_COSIGN:-$$(command -v cosign)} \
 			unshare -n sh -c 'ip link set lo up && exec $(BIN)/sigstore/e2e.test -test.v -test.timeout 5m'; \
 	else \
 		echo "test-sigstore: SKIPPED TestOffline, whose network is taken down: that needs root, unshare of util-linux, and ip of iproute2" >&2; \
