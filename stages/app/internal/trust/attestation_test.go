@@ -4,8 +4,6 @@ package trust
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"path/filepath"
 	"strings"
@@ -14,8 +12,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/sigstore/sigstore-go/pkg/tlog"
-	"github.com/sigstore/sigstore/pkg/cryptoutils"
 
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/stages/artifact"
@@ -44,29 +40,9 @@ func (i instance) attestation(t *testing.T, statement []byte) (data []byte, anno
 	if err != nil {
 		t.Fatal(err)
 	}
-	content, _ := e.VerificationContent()
-	signature, _ := e.SignatureContent()
-	entries, _ := e.TlogEntries()
-	entry := entries[0].TransparencyLogEntry()
-	p := tlog.RekorPayload{
-		Body: base64.StdEncoding.EncodeToString(entry.CanonicalizedBody), IntegratedTime: entry.IntegratedTime,
-		LogIndex: entry.LogIndex, LogID: hex.EncodeToString(entry.LogId.KeyId),
-	}
-	set, err := i.RekorSignPayload(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := json.Marshal(map[string]any{"SignedEntryTimestamp": set, "Payload": p})
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := cryptoutils.MarshalCertificateToPEM(content.Certificate())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return envelope(t, statement, signature.Signature()), map[string]string{
-		annotationSignature: "", annotationCertificate: string(cert), annotationBundle: string(b), "predicateType": scanned,
-	}
+	signature, annotations := i.vouched(t, e)
+	annotations[annotationSignature], annotations["predicateType"] = "", scanned
+	return envelope(t, statement, signature), annotations
 }
 
 // TestAttestations holds attestations of cosign before version 3 against a rule, each as a

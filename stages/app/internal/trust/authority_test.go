@@ -266,8 +266,17 @@ func (i instance) simple(t *testing.T, of digest.Digest) (payload []byte, annota
 	if err != nil {
 		t.Fatal(err)
 	}
+	signature, annotations := i.vouched(t, e)
+	annotations[annotationSignature] = base64.StdEncoding.EncodeToString(signature)
+	return payload, annotations
+}
+
+// vouched returns a signature, and the annotations in which cosign before version 3 has the
+// certificate of its signer and the log's promise.
+func (i instance) vouched(t *testing.T, e *ca.TestEntity) (signature []byte, annotations map[string]string) {
+	t.Helper()
 	content, _ := e.VerificationContent()
-	signature, _ := e.SignatureContent()
+	signed, _ := e.SignatureContent()
 	entries, _ := e.TlogEntries()
 	entry := entries[0].TransparencyLogEntry()
 	p := tlog.RekorPayload{
@@ -286,9 +295,7 @@ func (i instance) simple(t *testing.T, of digest.Digest) (payload []byte, annota
 	if err != nil {
 		t.Fatal(err)
 	}
-	return payload, map[string]string{
-		annotationSignature: base64.StdEncoding.EncodeToString(signature.Signature()), annotationCertificate: string(cert), annotationBundle: string(b),
-	}
+	return signed.Signature(), map[string]string{annotationCertificate: string(cert), annotationBundle: string(b)}
 }
 
 // Rekor v1 promises an entry, and says when it was made: nothing else needs to.
