@@ -225,12 +225,12 @@ func pollers(ctx context.Context, c client.Client, queue string) ([]string, erro
 	return waiting(all), nil
 }
 
-// wait is longer than a worker waits for work before it asks again, which is a minute.
+// wait is longer than the minute after which an idle worker asks for work again.
 const wait = 75 * time.Second
 
-// waiting are the names of those that asked for work within a wait, sorted. Temporal lists
-// for five minutes whoever asked, also a worker that was killed. The times are the server's,
-// and so is what they are compared with: the newest of them.
+// waiting returns the names of the workers that asked for work within a wait, sorted. Temporal
+// lists a worker for five minutes after it asked, even if it was killed. The times are the
+// server's, so they are compared with the newest of them, not with this machine's clock.
 func waiting(pollers []client.TaskQueuePollerInfo) []string {
 	var newest time.Time
 	for _, p := range pollers {
