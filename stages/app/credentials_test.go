@@ -75,7 +75,7 @@ func TestPlainSecrets(t *testing.T) {
 	}
 	unaccepted := result.Root
 
-	if _, _, err := pack(true); err == nil || !strings.Contains(err.Error(), "Secret db holds in plain text") || strings.Contains(err.Error(), "planted") {
+	if _, _, err := pack(true); err == nil || !strings.Contains(err.Error(), "Secret db has plain text") || strings.Contains(err.Error(), "planted") {
 		t.Errorf("a strict run: %v", err)
 	}
 
