@@ -40,4 +40,8 @@ type Event struct {
 	Level   string    `json:"level,omitempty"` // Warning, Note, or empty
 	Message string    `json:"message,omitempty"`
 	Err     string    `json:"err,omitempty"`
+	// Unused leads to the part of the node's options that a warning is about because it matched
+	// nothing: map keys, and indexes of lists. A caller that has the file that the options come
+	// from can add the position, and omit the warning if it ran only a part of the file.
+	Unused []string `json:"unused,omitempty"`
 }

@@ -26,6 +26,8 @@ type Expanded struct {
 	sources  []source
 	nodes    []expandedNode
 	secrets  map[string]string // by name: what references in nodes stand for
+	// partial is set if there are environments in the file that are left out.
+	partial bool
 }
 
 type expandedNode struct {

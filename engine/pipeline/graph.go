@@ -254,6 +254,27 @@ func (e *Expanded) Placed(err error) error {
 	return p.sorted()
 }
 
+// Unused adds the position in the file to the message of an event about a part of a node's
+// options that matched nothing. It returns false if that is no news: what is only used in an
+// environment that was left out matches nothing in the others.
+func (e *Expanded) Unused(event engine.Event) (message string, ok bool) {
+	if e.partial {
+		return "", false
+	}
+	i := slices.IndexFunc(e.nodes, func(n expandedNode) bool { return n.name == event.Node })
+	if i < 0 {
+		return event.Message, true
+	}
+	at, ok := locateKey(e.nodes[i].with, event.Unused)
+	if !ok {
+		at, _ = locate(e.nodes[i].with, event.Unused)
+	}
+	if at.line == 0 || at.file == defaultFile {
+		return event.Message, true // it is not from a file
+	}
+	return newError(at, errors.New(event.Message)).Error(), true
+}
+
 // placed adds mistakes in the options of a node at their positions. It returns false if one
 // of them has no position in a file.
 func (e *Expanded) placed(n expandedNode, mistakes engine.OptionErrors, prefix string, p *problems) bool {

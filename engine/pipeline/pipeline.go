@@ -168,7 +168,9 @@ func (p *Pipeline) Expand(ctx context.Context, args map[string]string) (*Expande
 	}
 	e := &Expanded{table: p.table, at: root.at, root: &root, argument: argument}
 	e.sources = readSources(root.get("sources"), &problems)
-	e.sources = inEnvironments(e.sources, readEnvironments(root.get("environments"), &problems), p.environments, &problems)
+	environments := readEnvironments(root.get("environments"), &problems)
+	e.sources = inEnvironments(e.sources, environments, p.environments, &problems)
+	e.partial = len(p.environments) > 0 && slices.ContainsFunc(environments, func(one environment) bool { return !slices.Contains(p.environments, one.name) })
 	own := readNodes(root.get("nodes"), &problems)
 	if len(problems) == 0 && len(e.sources) == 0 && len(own) == 0 {
 		at := e.at

@@ -31,6 +31,8 @@ type origins struct {
 	// place returns the location of the source at a path in a pipeline, relative to the working
 	// directory; "" if it must not be named.
 	place func(path string) string
+	// unused is [pipeline.Expanded.Unused].
+	unused func(engine.Event) (message string, ok bool)
 
 	mu       sync.Mutex
 	sources  map[string]string      // the location of each source, by its node
@@ -46,9 +48,9 @@ type origin struct {
 }
 
 // originsOf returns the origins of a run by an executor.
-func (o *Options) originsOf(run engine.Executor) *origins {
+func (o *Options) originsOf(run engine.Executor, unused func(engine.Event) (string, bool)) *origins {
 	return &origins{
-		Executor: run, place: o.placeOf,
+		Executor: run, place: o.placeOf, unused: unused,
 		sources: map[string]string{}, rendered: map[string]origin{}, made: map[digest.Digest]bool{},
 	}
 }
@@ -93,7 +95,14 @@ func (o *origins) Replay(ctx context.Context, t *engine.Task, outputs engine.Out
 func (o *origins) report(t *engine.Task, rename func(string) string) (end func()) {
 	report := t.Report
 	t.Report = func(e engine.Event) {
-		e.Message = rename(e.Message)
+		if e.Message = rename(e.Message); len(e.Unused) > 0 {
+			e.Node = t.Node.Name
+			message, ok := o.unused(e)
+			if !ok {
+				return
+			}
+			e.Message = message
+		}
 		report(e)
 	}
 	return func() { t.Report = report }

@@ -272,7 +272,7 @@ func (o *Options) carryOut(ctx context.Context, expanded *pipeline.Expanded, tar
 	if executor, err = o.gated(ctx, executor); err != nil {
 		return made{}, nil, err
 	}
-	from := o.originsOf(executor)
+	from := o.originsOf(executor, expanded.Unused)
 	run := engine.Options{
 		Executor: from, Secrets: expanded.Secrets(o.Secrets), Workers: o.Workers, Log: o.Log, Events: o.Events, NoCache: o.NoCache, Strict: o.Strict,
 		Results: results(graph, targets),

@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/local"
 	"github.com/taped-dev/tape/engine/content/registry"
@@ -122,8 +123,9 @@ func (f From) named(ref images.Reference) bool {
 
 // unused returns a warning for each reference or pattern in the configuration that
 // matches no image of the manifests.
-func (f From) unused(references []images.Reference) []string {
-	var sources, out []string
+func (f From) unused(references []images.Reference) []engine.Event {
+	var sources []string
+	var out []engine.Event
 	for _, ref := range references {
 		sources = append(sources, ref.Source)
 	}
@@ -131,7 +133,11 @@ func (f From) unused(references []images.Reference) []string {
 		if !slices.ContainsFunc(references, func(ref images.Reference) bool {
 			return ref.Name == normalise(written) || ref.Matches(written)
 		}) {
-			out = append(out, fmt.Sprintf("no image in the manifests matches %s, which was to be read from %s%s", written, f.places[written], nearest.Hint(written, slices.Values(sources))))
+			out = append(out, engine.Event{
+				Level:   engine.Warning,
+				Message: fmt.Sprintf("no image in the manifests matches %s, which was to be read from %s%s", written, f.places[written], nearest.Hint(written, slices.Values(sources))),
+				Unused:  []string{"from", written},
+			})
 		}
 	}
 	return out

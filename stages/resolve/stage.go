@@ -143,8 +143,8 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		t.Report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf(format, args...)})
 	}
 	if !s.config.Offline {
-		for _, sentence := range s.from.unused(references) {
-			warn("%s", sentence)
+		for _, warning := range s.from.unused(references) {
+			t.Report(warning)
 		}
 	}
 	var failures []error

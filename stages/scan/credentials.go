@@ -27,9 +27,12 @@ type Accepted struct {
 
 // covers reports whether a credential is accepted.
 func (a *Accepted) covers(c images.Credential) bool {
-	return images.Match(a.Kind, c.Kind) && images.Match(a.Name, c.Name) &&
-		(a.Namespace == "" || images.Match(a.Namespace, c.Namespace)) &&
-		(len(a.Keys) == 0 || patterns(a.Keys).match(c.Key))
+	return a.of(c) && (len(a.Keys) == 0 || patterns(a.Keys).match(c.Key))
+}
+
+// of reports whether a credential is in an object of the entry.
+func (a *Accepted) of(c images.Credential) bool {
+	return images.Match(a.Kind, c.Kind) && images.Match(a.Name, c.Name) && (a.Namespace == "" || images.Match(a.Namespace, c.Namespace))
 }
 
 // credential is one before its line and column are known.

@@ -20,6 +20,7 @@ type fileReport struct {
 	objects      []images.Object
 	mentions     []images.Mention
 	credentials  []images.Credential
+	fields       map[int]bool
 }
 
 // report joins the batches of a file and converts offsets to lines and columns.
@@ -43,6 +44,7 @@ func (scan *fileScan) report() fileReport {
 		all.mentions = append(all.mentions, b.mentions...)
 		all.objects = append(all.objects, b.objects...)
 		all.credentials = append(all.credentials, b.credentials...)
+		all.fields = joined(all.fields, b.fields)
 		all.strangers = append(all.strangers, b.strangers...)
 		all.empty = cmp.Or(all.empty, b.empty)
 		if all.err == nil {
@@ -81,7 +83,7 @@ func (scan *fileScan) report() fileReport {
 			out.objects = append(out.objects, o.Object)
 		}
 	}
-	out.references = all.references
+	out.references, out.fields = all.references, all.fields
 	if len(out.references) > 0 {
 		locate(out.references, scan.file)
 	}

@@ -80,6 +80,7 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 	}
 	for _, p := range s.places {
 		if p.reached() && p.index < s.ignored && p.Parts != nil && w.fits(p.field, n) {
+			w.use(p.field)
 			take(*p.Parts, max(labelOf(key), promise), p.field)
 		}
 	}

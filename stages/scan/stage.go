@@ -158,6 +158,7 @@ type Stage struct {
 	skipInvalid bool
 	skipSealed  bool
 	accept      []Accepted
+	fields      []Field
 	imagesOnly  bool         // credentials are not looked for
 	limits      files.Limits // of the manifests of all sources together
 }
@@ -168,7 +169,7 @@ func New(c Config) (*Stage, error) {
 	if err != nil {
 		return nil, engine.Mistaken("fields", err)
 	}
-	return &Stage{catalogue: known, exclude: c.Exclude, skipInvalid: c.SkipInvalid, skipSealed: c.SkipSealed, accept: c.Accept, limits: files.DefaultLimits()}, nil
+	return &Stage{catalogue: known, exclude: c.Exclude, skipInvalid: c.SkipInvalid, skipSealed: c.SkipSealed, accept: c.Accept, fields: c.Fields, limits: files.DefaultLimits()}, nil
 }
 
 // Run implements [engine.Stage].
@@ -185,7 +186,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 			return nil, fmt.Errorf("the manifests of %s: %w: make several applications", count(i+1, "source"), err)
 		}
 	}
-	report, err := s.Scan(ctx, all)
+	report, fields, err := s.scan(ctx, all, newBudget(all))
 	if err != nil {
 		return nil, err
 	}
@@ -205,6 +206,9 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	}
 	for _, sentence := range s.sealed(report) {
 		t.Report(engine.Event{Level: engine.Warning, Message: sentence})
+	}
+	for _, warning := range s.unused(report, fields) {
+		t.Report(warning)
 	}
 	var merged ocispec.Descriptor
 	if len(folders) == 1 {
@@ -308,7 +312,8 @@ func count(n int, noun string) string {
 // Scan returns what the files contain. Problems with files are in the report; the error is
 // the context's cause, or that the files exceed a limit of an application.
 func (s *Stage) Scan(ctx context.Context, in []files.File) (*images.Report, error) {
-	return s.scan(ctx, in, newBudget(in))
+	report, _, err := s.scan(ctx, in, newBudget(in))
+	return report, err
 }
 
 // ScanEach is Scan of each file by itself, whatever lies beside it, for images alone. The
@@ -317,7 +322,7 @@ func (s *Stage) ScanEach(ctx context.Context, in []files.File, visit func(*image
 	each, b := *s, newBudget(in)
 	each.imagesOnly = true
 	for _, f := range in {
-		report, err := each.scan(ctx, []files.File{f}, b)
+		report, _, err := each.scan(ctx, []files.File{f}, b)
 		if err != nil {
 			return err
 		}
@@ -326,7 +331,8 @@ func (s *Stage) ScanEach(ctx context.Context, in []files.File, visit func(*image
 	return nil
 }
 
-func (s *Stage) scan(ctx context.Context, in []files.File, b *budget) (*images.Report, error) {
+// scan also returns the indexes of the configured fields that there is something at.
+func (s *Stage) scan(ctx context.Context, in []files.File, b *budget) (*images.Report, map[int]bool, error) {
 	set := newFolder(in)
 	found := make([]fileReport, len(in))
 	group, ctx := errgroup.WithContext(ctx)
@@ -368,12 +374,16 @@ func (s *Stage) scan(ctx context.Context, in []files.File, b *budget) (*images.R
 		}
 	}
 	if err := group.Wait(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := b.err(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return merge(found, s.exclude), nil
+	var fields map[int]bool
+	for _, f := range found {
+		fields = joined(fields, f.fields)
+	}
+	return merge(found, s.exclude), fields, nil
 }
 
 // fileScan is the state of scanning one file.

@@ -32,7 +32,8 @@ type findings struct {
 	references   []found
 	placeholders []placeholder
 	mentions     []mentioned
-	problem      *problem // the first
+	fields       map[int]bool // the user's that something stands at, by index
+	problem      *problem     // the first
 }
 
 // problem is why a file cannot be read, found during the walk.
@@ -211,6 +212,7 @@ func (w *walker) settled(s scope, parent *manifests.Node) scope {
 	for _, p := range s.places {
 		if p.reached() && p.Ignore && p.index < s.ignored && w.fits(p.field, parent) {
 			s.ignored, s.reason = p.index, cmp.Or(p.Reason, notRun)
+			w.use(p.field)
 		}
 	}
 	return s
@@ -486,6 +488,7 @@ func (w *walker) scalar(n, parent *manifests.Node, key string, s scope) {
 	}
 	for _, p := range s.places {
 		if p.reached() && p.index < s.ignored && p.Parts == nil && !p.Ignore && w.fits(p.field, parent) && p.takes(n.Value) {
+			w.use(p.field)
 			w.image(n, key, images.CRD, p.field)
 			return
 		}
@@ -539,6 +542,17 @@ func (w *walker) fits(f *field, parent *manifests.Node) bool {
 		}
 	}
 	return true
+}
+
+// use records that there is something at a field of the user's.
+func (w *walker) use(f *field) {
+	if !w.catalogue.isUsers(f.index) {
+		return
+	}
+	if w.out.fields == nil {
+		w.out.fields = map[int]bool{}
+	}
+	w.out.fields[f.index] = true
 }
 
 // takes reports whether Scheme and Behind of a field match a value.
