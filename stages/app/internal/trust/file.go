@@ -4,6 +4,7 @@ package trust
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -86,12 +87,11 @@ func (f *file) read(n *yaml.Node) {
 	}
 	f.each(top["roots"], f.root)
 	f.each(top["authorities"], f.authority)
-	for section, rules := range map[string]*[]*Rule{"images": &f.policy.Images, "applications": &f.policy.Applications} {
-		for _, item := range f.list(top[section]) {
-			if r := f.rule(section, item); r != nil {
-				*rules = append(*rules, r)
-			}
-		}
+	for _, item := range f.list(top["images"]) {
+		f.policy.Images = append(f.policy.Images, f.rule("images", item))
+	}
+	for _, item := range f.list(top["applications"]) {
+		f.policy.Applications = append(f.policy.Applications, f.rule("applications", item))
 	}
 	if n := top["origin"]; n != nil {
 		f.policy.Origin = f.known(n)
@@ -105,8 +105,8 @@ func (f *file) read(n *yaml.Node) {
 			f.wrong(n, "default is deny or allow")
 		}
 	}
-	if len(f.policy.Images)+len(f.policy.Applications) == 0 && !f.policy.Deny && len(f.problems) == 0 {
-		f.wrong(n, "there is no rule, and so nothing is refused: add images or applications, or default: deny")
+	if len(f.policy.Images)+len(f.policy.Applications) == 0 && f.policy.Origin == nil && !f.policy.Deny && len(f.problems) == 0 {
+		f.wrong(n, "there is no rule, and so nothing is refused: add images, applications or origin, or default: deny")
 	}
 }
 
@@ -218,7 +218,7 @@ func (f *file) root(name string, n *yaml.Node) {
 		f.wrong(of["file"], "%v", err)
 		return
 	}
-	if sum := f.text(of["sha256"]); sum != "" && sum != digest.FromBytes(data).Encoded() {
+	if sum := f.text(of["sha256"]); of["sha256"] != nil && sum != digest.FromBytes(data).Encoded() {
 		f.wrong(of["sha256"], "%s has the sha256 %s", path, digest.FromBytes(data).Encoded())
 		return
 	}
@@ -280,9 +280,9 @@ func (f *file) authority(name string, n *yaml.Node) {
 
 // known returns the named authority.
 func (f *file) known(n *yaml.Node) *Authority {
-	name := f.text(n)
+	name, known := f.text(n), len(f.problems)
 	a := f.policy.Authorities[name]
-	if a == nil && name != "" {
+	if a == nil && len(f.problems) == known {
 		f.wrong(n, "there is no authority %q%s", name, nearest.Hint(name, maps.Keys(f.policy.Authorities)))
 	}
 	return a
@@ -301,13 +301,14 @@ func (f *file) rule(section string, n *yaml.Node) *Rule {
 	if len(r.Names) == 0 {
 		f.wrong(n, "a rule has no names, and so matches nothing")
 	}
-	if of["require"] == nil && of["attestations"] == nil {
+	attestations := f.list(of["attestations"])
+	if of["require"] == nil && len(attestations) == 0 {
 		f.wrong(n, "a rule requires nothing: add require or attestations")
 	}
 	if require := of["require"]; require != nil {
 		f.require(require, r)
 	}
-	for _, item := range f.list(of["attestations"]) {
+	for _, item := range attestations {
 		of := f.object(item, "type", "by", "fields")
 		a := Attestation{Type: f.text(of["type"]), Fields: map[string]string{}}
 		if a.Type == "" || of["by"] == nil {
@@ -332,13 +333,17 @@ func (f *file) require(n *yaml.Node, r *Rule) {
 		f.wrong(n, "require is a NAME, {anyOf: [...]}, {allOf: [...]} or {threshold: N, of: [...]}")
 		return
 	}
-	seen := map[string]bool{}
+	seen := map[digest.Digest]string{} // by the key
 	for _, item := range f.list(list) {
 		a := f.known(item)
-		if seen[item.Value] {
+		key := cmp.Or(f.policy.Digests["authorities."+item.Value], digest.Digest(item.Value))
+		switch other, twice := seen[key]; {
+		case twice && other == item.Value:
 			f.wrong(item, "%s is here twice, and signs once", item.Value)
+		case twice:
+			f.wrong(item, "%s has the key of %s, and signs once", item.Value, other)
 		}
-		seen[item.Value] = true
+		seen[key] = item.Value
 		r.Of = append(r.Of, a)
 	}
 	switch {

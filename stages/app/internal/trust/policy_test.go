@@ -49,6 +49,7 @@ kind: Trust
 roots: {r: {file: root.json}}
 authorities:
   a: {key: a.pub}
+  a2: {key: a.pub}
   b: {key: b.pub}
   c: {key: c.pub}
   ci: {root: r, issuer: "https://issuer.example", identity: "https://github.com/acme/*"}
@@ -167,7 +168,8 @@ func TestFile(t *testing.T) {
 	}{
 		{`images: [{names: ["ex.io/*"], require: a}]`, "", false},
 		{"applications: [{names: [\"ex.io/*\"], require: {threshold: 1, of: [a, ci]}}]\ndefault: allow", "", false},
-		{`imges: []`, `trust.yaml:9:1: there is no field "imges" here (did you mean "images"?)`, true},
+		{"origin: a", "", false},
+		{`imges: []`, `trust.yaml:10:1: there is no field "imges" here (did you mean "images"?)`, true},
 		{`images: [{name: ["ex.io/*"], require: a}]`, `there is no field "name" here (did you mean "names"?)`, true},
 		{`images: [{names: ["ex.io/*"], require: vendr}]`, `there is no authority "vendr"`, false},
 		{`images: [{names: ["ex.io/*"], require: {anyOf: []}}]`, "cannot be required", true},
@@ -176,6 +178,15 @@ func TestFile(t *testing.T) {
 		{`images: [{names: ["ex.io/*"], require: {threshold: 3, of: [a, b]}}]`, "3 of 2 authorities", false},
 		{`images: [{names: ["ex.io/*"], require: {threshold: 0, of: [a, b]}}]`, "0 of 2 authorities", true},
 		{`images: [{names: ["ex.io/*"]}]`, "requires nothing", true},
+		{`images: [{names: ["ex.io/*"], attestations: []}]`, "requires nothing", true},
+		{`images: [{names: ["ex.io/*"], attestations: {type: x, by: a}}]`, "this is to be a list", true},
+		{`images: [{names: ["ex.io/*"], require: ""}]`, `there is no authority ""`, true},
+		{`images: [{names: ["ex.io/*"], require: {anyOf: [""]}}]`, `there is no authority ""`, true},
+		{`images: [{names: ["ex.io/*"], require: {threshold: 2, of: [a, a2]}}]`, "a2 has the key of a, and signs once", false},
+		{`images: [{names: ["ex.io/*"], attestations: [{type: x, by: ""}]}]`, `there is no authority ""`, true},
+		{`origin: ""`, `there is no authority ""`, true},
+		{`origin: [a]`, "this is to be a text", true},
+		{`origin: vendr`, `there is no authority "vendr"`, false},
 		{`images: [{names: [], require: a}]`, "matches nothing", true},
 		{`images: [{names: ["*"], require: a}]`, "* does not stand for registries", false},
 		{`images: [{names: ["ex.io/../x"], require: a}]`, `no part ".."`, false},
@@ -199,12 +210,13 @@ func TestFile(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"roots: {r: {file: root.json, sha256: abc}}":             "has the sha256",
-		"roots: {r: {file: missing.json}}":                       "missing.json",
-		"roots: {r: {file: a.pub}}":                              "trusted root",
-		"authorities: {a: {key: a.key}}":                         "verifying needs a public key",
-		"authorities: {a: {key: a.pub, issuer: x}}":              "has a key",
-		"authorities: {a: {issuer: \"https://x\", identity: x}}": "has no root",
+		"roots: {r: {file: root.json, sha256: abc}}":                                                                          "has the sha256",
+		"roots: {r: {file: root.json, sha256: \"\"}}":                                                                         "has the sha256",
+		"roots: {r: {file: missing.json}}":                                                                                    "missing.json",
+		"roots: {r: {file: a.pub}}":                                                                                           "trusted root",
+		"authorities: {a: {key: a.key}}":                                                                                      "verifying needs a public key",
+		"authorities: {a: {key: a.pub, issuer: x}}":                                                                           "has a key",
+		"authorities: {a: {issuer: \"https://x\", identity: x}}":                                                              "has no root",
 		"roots: {r: {file: root.json}}\nauthorities: {a: {root: s, issuer: \"https://x\", identity: x}}":                      `there is no root "s"`,
 		"roots: {r: {file: root.json}}\nauthorities: {a: {root: r, issuer: \"https://x\", identity: \"*\"}}":                  "is not anchored",
 		"roots: {r: {file: root.json}}\nauthorities: {a: {root: r, issuer: x, identity: x}}":                                  "is not a URL",
