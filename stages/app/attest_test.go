@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -162,6 +163,64 @@ func TestAttest(t *testing.T) {
 	var s artifact.Summary
 	if err := json.Unmarshal([]byte(`{"dependencyLevels":{"SLSA_BUILD_LEVEL_3":"7"}}`), &s); err != nil || s.DependencyLevels["SLSA_BUILD_LEVEL_3"] != "7" {
 		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// TestSummariesTravel attaches summaries to root and image, and a signature of cosign before
+// version 3 by tag, after the application was packed. Whatever moves it takes them along.
+func TestSummariesTravel(t *testing.T) {
+	for kind, handler := range twoRegistries() {
+		t.Run(kind, func(t *testing.T) {
+			a := &audited{signedApp: newSignedApp(t, handler())}
+			a.trust = trustFile(t, map[string]string{"vendor": a.signedApp.public}, fmt.Sprintf("applications: [{names: [%q], require: vendor}]", a.host+"/team/*"))
+			a.public, a.signer = newKey(t)
+			made, err := a.attest(t, func(o *app.AttestOptions) { o.Images, o.Force = true, true })
+			if err != nil {
+				t.Fatal(err)
+			}
+			image := made.Summaries[1]
+			repository, _ := a.resolve(t, "v1")
+			here := shelf{t, repository}
+			later := registry.AttachedTag(image.Digest, ".sig")
+			here.put(ocispec.MediaTypeImageManifest, later, map[string]any{
+				"config": here.blob(ocispec.MediaTypeImageConfig, "{}"), "layers": []ocispec.Descriptor{here.blob("application/x", "signature of the summary")},
+			})
+
+			to := registrytest.Serve(t, handler())
+			a.copyTo(t, a.ref, to+"/copied/shop")
+			if _, err := app.Load(t.Context(), app.LoadOptions{Environment: a.env, File: a.save(t), Repository: to + "/loaded/shop"}); err != nil {
+				t.Fatal(err)
+			}
+			_, keeper := newKey(t)
+			if _, err := app.Promote(t.Context(), app.PromoteOptions{
+				Environment: a.env, Source: a.ref, Target: to + "/promoted/shop:v1", Trust: a.trust, Signer: keeper,
+			}); err != nil {
+				t.Fatal(err)
+			}
+			names := []string{"copied/shop", "loaded/shop", "promoted/shop", "relocated/shop", "site/shop"}
+			for _, o := range []app.RelocateOptions{{Repository: to + "/relocated/shop"}, {Repository: to + "/site/shop", Prefix: to + "/site"}, {Prefix: to + "/images"}} {
+				o.Environment, o.Source = a.env, a.ref
+				result, err := app.Relocate(t.Context(), o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				name, _, _ := strings.Cut(strings.TrimPrefix(result.Mapping["registry.example/web:1"], to+"/"), ":")
+				names = append(names, name)
+			}
+			for _, name := range names {
+				there, err := a.env.Registry.Repository(to + "/" + name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				list, err := there.Referrers(t.Context(), image.Subject)
+				if err != nil || !slices.ContainsFunc(list, func(d ocispec.Descriptor) bool { return d.Digest == image.Digest }) {
+					t.Errorf("%s: the summary of the image is left behind: %v, %v", name, list, err)
+				}
+				if _, err := there.Resolve(t.Context(), later); err != nil && name != "loaded/shop" { // as save says
+					t.Errorf("%s: the signature of the summary is left behind: %v", name, err)
+				}
+			}
+		})
 	}
 }
 

@@ -350,16 +350,21 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	if err := checkRootTags(tags, c.to.tag); err != nil {
 		return err
 	}
-	later, warning, err := taggedLater(ctx, c.from.Repository, slices.Clone(subjects), tags)
+	attached, warning, err := openLater(ctx, c.from.Repository)
 	if err != nil {
 		return err
 	}
 	if warning != "" {
 		result.Warnings = append(result.Warnings, warning)
 	}
+	later, err := attached.find(ctx, subjects, tags)
+	if err != nil {
+		return err
+	}
 	for _, l := range later {
 		subjects = append(subjects, l.Desc.Digest)
 	}
+	known := slices.Concat(tags, later)
 	if c.app.Format != artifact.FormatOriginal && c.to.tag != "" {
 		tags = append(tags, transfer.Tagged{Tag: artifact.ContentTag(c.to.tag), Desc: c.app.Content})
 	}
@@ -371,9 +376,12 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 		return err
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
-	var refs string
-	group.Go(func() error {
-		_, err := c.Whole(groupCtx, c.from.Repository, c.root, subjects)
+	var (
+		refs  string
+		about []digest.Digest
+	)
+	group.Go(func() (err error) {
+		about, err = c.Whole(groupCtx, c.from.Repository, c.root, subjects)
 		return err
 	})
 	for _, l := range later {
@@ -391,6 +399,17 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
+	more, err := attached.find(ctx, about, known)
+	if err != nil {
+		return err
+	}
+	if err := c.Manifests(ctx, c.from.Repository, descriptors(more)...); err != nil {
+		return err
+	}
+	if err := c.plan(ctx, more); err != nil {
+		return err
+	}
+	tags, later = append(tags, more...), append(later, more...)
 	if c.to.repository == "" {
 		if err := c.List(ctx, below); err != nil {
 			return err
@@ -420,6 +439,15 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 		result.Tags = append(result.Tags, artifact.ContentTag(c.to.tag))
 	}
 	return c.name(ctx, result)
+}
+
+// descriptors returns what tags are to lead to.
+func descriptors(tags []transfer.Tagged) []ocispec.Descriptor {
+	var out []ocispec.Descriptor
+	for _, t := range tags {
+		out = append(out, t.Desc)
+	}
+	return out
 }
 
 // plan looks up the tags that are to be set, including that of the copied manifest.

@@ -15,45 +15,58 @@ import (
 	"github.com/taped-dev/tape/engine/content/transfer"
 )
 
-// taggedLater finds what is attached by cosign's tags to manifests, and to that, except for the
-// known tags: the root does not contain what was signed after packing. In a registry a single
-// list of all tags is sufficient. The warning, if not "", is why this could not be determined.
-func taggedLater(ctx context.Context, from layout.Repository, subjects []digest.Digest, known []transfer.Tagged) (found []transfer.Tagged, warning string, err error) {
+// laterTags finds what cosign attached to manifests by tag. The root does not contain what was
+// signed after packing.
+type laterTags struct {
+	from layout.Repository
+	has  func(tag string) bool // as far as is known without asking
+}
+
+// openLater opens the tags of a place. In a registry a single list of all tags is sufficient.
+// The warning, if not "", is why it could not be read; then nothing is found.
+func openLater(ctx context.Context, from layout.Repository) (_ *laterTags, warning string, err error) {
+	repository, ok := from.(*registry.Repository)
+	if !ok {
+		return &laterTags{from, func(string) bool { return true }}, "", nil
+	}
+	list, err := repository.Tags(ctx)
+	if context.Cause(ctx) != nil {
+		return nil, "", err
+	}
+	if err != nil {
+		warning = fmt.Sprintf("what cosign attached by tag since it was taped is not known, and stays: %v", err)
+	}
+	return &laterTags{from, func(tag string) bool {
+		_, ok := slices.BinarySearch(list, tag)
+		return ok && warning == ""
+	}}, warning, nil
+}
+
+// find returns what is attached by tag to the subjects, and to that, except for the known tags.
+func (l *laterTags) find(ctx context.Context, subjects []digest.Digest, known []transfer.Tagged) ([]transfer.Tagged, error) {
 	seen := map[string]bool{"": true}
 	for _, k := range known {
 		seen[k.Tag] = true
 	}
-	there := func(string) bool { return true }
-	if repository, ok := from.(*registry.Repository); ok {
-		list, err := repository.Tags(ctx)
-		if context.Cause(ctx) != nil {
-			return nil, "", err
-		}
-		if err != nil {
-			return nil, fmt.Sprintf("what cosign attached by tag since it was taped is not known, and stays: %v", err), nil
-		}
-		there = func(tag string) bool {
-			_, ok := slices.BinarySearch(list, tag)
-			return ok
-		}
-	}
+	var found []transfer.Tagged
+	subjects = slices.Clone(subjects)
 	for i := 0; i < len(subjects); i++ { // it grows
 		for _, suffix := range cosignSuffixes {
 			tag := registry.AttachedTag(subjects[i], suffix)
-			if seen[tag] || !there(tag) {
+			if seen[tag] || !l.has(tag) {
 				continue
 			}
 			seen[tag] = true
-			desc, err := from.Resolve(ctx, tag)
+			desc, err := l.from.Resolve(ctx, tag)
 			if errdefs.IsNotFound(err) {
 				continue
 			}
 			if err != nil {
-				return nil, "", err
+				return nil, err
 			}
 			found = append(found, transfer.Tagged{Tag: tag, Desc: desc})
 			subjects = append(subjects, desc.Digest)
 		}
 	}
-	return found, "", nil
+	return found, nil
 }

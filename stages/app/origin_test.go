@@ -3,19 +3,23 @@
 package app_test
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/sign"
 )
 
 // relocated relocates an application and signs what is made.
@@ -256,4 +260,152 @@ func TestOriginsBound(t *testing.T) {
 		})
 	})
 	m.judge(t, in.Name()+":longer", trust, "it was relocated more than 8 times")
+}
+
+// A summary replaces the walk of the chain, and not the proof of whose the application is: the
+// origin of a trust file is asked for besides, whatever the verifier says.
+func TestOriginBesidesSummary(t *testing.T) {
+	m := newMarket(t)
+	site, siteKey := newKey(t)
+	auditor, auditorKey := newKey(t)
+	if _, err := app.Relocate(t.Context(), app.RelocateOptions{Options: app.Options{Environment: m.env}, Source: m.shop.Name() + ":v1", Repository: m.host + "/site/shop"}); err != nil {
+		t.Fatal(err)
+	}
+	in := m.repository(t, "site/shop")
+	root, err := in.Resolve(t.Context(), "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	attach(t, in, root, statementBy(t, siteKey, root.Digest, artifact.PredicateSignature))
+	remake(t, in, root, "dropped", func(p *parts) {
+		p.by = siteKey
+		p.children = slices.DeleteFunc(p.children, func(d ocispec.Descriptor) bool { return d.Annotations[artifact.AnnotationRole] == artifact.RoleOrigin })
+	})
+	keys := map[string]string{"site": site, "vendor": m.keys["vendor"], "forger": m.keys["forger"]}
+	rules := fmt.Sprintf("applications: [{names: [%q], require: site}]\n", in.Name())
+	trust, byAnother, weaker := trustFile(t, keys, rules+"origin: vendor"), trustFile(t, keys, rules+"origin: forger"), trustFile(t, keys, rules)
+	// claim has the auditor say that a root passed with a policy.
+	claim := func(tag, policy string) {
+		t.Helper()
+		made, err := app.Attest(t.Context(), app.AttestOptions{Signer: auditorKey, VerifyOptions: app.VerifyOptions{Environment: m.env, Ref: in.Name() + ":" + tag, Trust: policy}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if made.OK {
+			return
+		}
+		if made.Summaries[0].Result != artifact.SummaryFailed {
+			t.Errorf("%s: %+v", tag, made.Summaries)
+		}
+		about, err := in.Resolve(t.Context(), tag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lie := artifact.Summary{
+			Verifier: artifact.SummaryVerifier{ID: artifact.VerifierID}, TimeVerified: time.Now().UTC().Add(time.Minute), Policy: *made.Policy, SLSAVersion: artifact.SummaryVersion,
+			ResourceURI: "pkg:oci/shop?repository_url=" + in.Name(), VerificationResult: artifact.SummaryPassed, VerifiedLevels: []string{artifact.LevelUnevaluated},
+		}
+		blobs, err := sign.Statement(t.Context(), auditorKey, about, artifact.PredicateSummary, lie)
+		if err != nil {
+			t.Fatal(err)
+		}
+		attach(t, in, about, blobs[1].Data)
+	}
+	for _, c := range []struct{ name, tag, claimed, trust, originKey, link, want string }{
+		{"a policy without the origin", "v1", weaker, trust, "", "summary", "with another policy"},
+		{"proven", "v1", trust, trust, "", "", ""},
+		{"proven, by key", "v1", trust, "", m.keys["vendor"], "", ""},
+		{"another origin by key", "v1", trust, trust, m.keys["forger"], "origin signature", "not signed by this key"},
+		{"another origin, and a lie", "v1", byAnother, byAnother, "", "origin signature", "no signature by forger"},
+		{"no origin, and a lie", "dropped", trust, trust, "", "origin signature", "it lists no application that it was relocated from"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			claim(c.tag, c.claimed)
+			r, err := app.Verify(t.Context(), app.VerifyOptions{Environment: m.env, Ref: in.Name() + ":" + c.tag, Summary: auditor, Trust: c.trust, OriginKey: c.originKey})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if failed := failing(r); r.OK != (c.want == "") || c.want != "" && !strings.Contains(failed[c.link], c.want) {
+				t.Errorf("%v, want %q", failed, c.want)
+			}
+			if !slices.ContainsFunc(r.Links, func(l app.VerifiedLink) bool { return l.Name == "origin signature" }) {
+				t.Errorf("%+v", r.Links)
+			}
+			for _, l := range r.Links {
+				if strings.HasPrefix(l.Name, "image ") {
+					t.Errorf("%s was looked at", l.Name)
+				}
+			}
+		})
+	}
+}
+
+// What was relocated differs in nothing from what its vendor published, and is promoted with
+// its line: the vendor is asked for first, and proven wherever it goes.
+func TestOriginDiffAndPromote(t *testing.T) {
+	m := newMarket(t)
+	site, siteKey := newKey(t)
+	_, keeper := newKey(t)
+	relocate := func(source string, o app.RelocateOptions) string {
+		t.Helper()
+		o.Environment, o.Source = m.env, source
+		result, err := app.Relocate(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := app.Sign(t.Context(), app.SignOptions{Environment: m.env, Ref: result.Root.Ref, Signer: siteKey}); err != nil {
+			t.Fatal(err)
+		}
+		return result.Root.Ref
+	}
+	vendors := m.shop.Name() + ":v1"
+	once := relocate(vendors, app.RelocateOptions{Repository: m.host + "/dealer/shop"})
+	twice := relocate(once, app.RelocateOptions{Repository: m.host + "/site/shop", Prefix: m.host + "/mirror"})
+	for _, pair := range [][2]string{{vendors, once}, {once, vendors}, {vendors, twice}, {twice, once}} {
+		d, err := app.Diff(t.Context(), app.DiffOptions{Environment: m.env, A: pair[0], B: pair[1]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !d.Empty() || len(d.Matters) > 0 {
+			t.Errorf("%s and %s differ: %+v", pair[0], pair[1], d)
+		}
+	}
+	keys := map[string]string{"site": site, "vendor": m.keys["vendor"], "forger": m.keys["forger"]}
+	promote := func(origin string) (*app.PromoteResult, error) {
+		return app.Promote(t.Context(), app.PromoteOptions{
+			Environment: m.env, Source: twice, Target: m.host + "/prod/shop:live", Signer: keeper,
+			Trust: trustFile(t, keys, fmt.Sprintf("applications: [{names: [%q], require: site}]\norigin: %s", m.host+"/site/*", origin)),
+		})
+	}
+	prod := m.repository(t, "prod/shop")
+	_, err := promote("forger")
+	if empty, emptyErr := prod.Empty(t.Context()); !errors.Is(err, engine.ErrPolicy) || !strings.Contains(err.Error(), "origin signature: ") || !strings.Contains(err.Error(), "no signature by forger") || emptyErr != nil || !empty {
+		t.Errorf("error %v, empty %v, %v", err, empty, emptyErr)
+	}
+	if _, err := promote("vendor"); err != nil {
+		t.Fatal(err)
+	}
+	archive := filepath.Join(t.TempDir(), "prod.tar")
+	if _, err := app.Save(t.Context(), app.SaveOptions{Environment: m.env, Ref: prod.Name() + ":live", File: archive}); err != nil {
+		t.Fatal(err)
+	}
+	on := relocate(prod.Name()+":live", app.RelocateOptions{Repository: m.host + "/edge/shop"})
+	for ref, length := range map[string]int{prod.Name() + ":live": 2, "archive:" + archive: 2, on: 3} {
+		for origin, ok := range map[string]bool{"vendor": true, "site": true, "forger": false} {
+			r, err := app.Verify(t.Context(), app.VerifyOptions{Environment: m.env, Ref: ref, Key: site, OriginKey: keys[origin]})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.OK != ok {
+				t.Errorf("%s, origin %s: %v", ref, origin, failing(r))
+			}
+		}
+		view, err := app.View(t.Context(), app.ViewOptions{Environment: m.env, Ref: ref})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(view.Origins) != length || view.Origins[length-1].Root != m.now.Digest || len(view.Warnings) > 0 {
+			t.Errorf("%s: origins %+v, warnings %q", ref, view.Origins, view.Warnings)
+		}
+	}
 }

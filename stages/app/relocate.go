@@ -182,6 +182,10 @@ type relocated struct {
 	image ocispec.Descriptor
 	// about is what is published beside it, with its tags.
 	about []artifact.Tagged
+	// subjects are the manifests to which more may have been attached since it was packed, of
+	// which later has the tags; nil if about is everything.
+	subjects []digest.Digest
+	later    *laterTags
 	// names are those that it was packed by.
 	names []string
 }
@@ -250,21 +254,11 @@ func (r *relocating) copy(ctx context.Context, name string, list []relocated, ta
 	if err != nil {
 		return err
 	}
-	from := map[digest.Digest]layout.Repository{}
+	list = slices.Clone(list)
 	group, copying := errgroup.WithContext(ctx)
-	for _, image := range list {
-		from[image.image.Digest] = image.from
-		for _, about := range image.about {
-			from[about.Desc.Digest] = image.from
-		}
-		group.Go(func() error {
-			_, err := copier.Manifest(copying, image.from, image.image)
-			for _, about := range image.about {
-				if err == nil {
-					_, err = copier.Manifest(copying, image.from, about.Desc)
-				}
-			}
-			if err != nil {
+	for i, image := range list {
+		group.Go(func() (err error) {
+			if list[i].about, err = image.copy(copying, copier); err != nil {
 				return fmt.Errorf("image %s: %w", cmp.Or(strings.Join(image.names, ", "), image.image.Digest.String()), err)
 			}
 			return nil
@@ -272,6 +266,13 @@ func (r *relocating) copy(ctx context.Context, name string, list []relocated, ta
 	}
 	if err := group.Wait(); err != nil {
 		return err
+	}
+	from := map[digest.Digest]layout.Repository{}
+	for _, image := range list {
+		from[image.image.Digest] = image.from
+		for _, about := range image.about {
+			from[about.Desc.Digest] = image.from
+		}
 	}
 	if err := copier.List(ctx, nil); err != nil {
 		return err
@@ -281,6 +282,26 @@ func (r *relocating) copy(ctx context.Context, name string, list []relocated, ta
 		group.Go(func() error { return copier.Tag(copying, from[tag.Desc.Digest], tag.Desc, tag.Tag) })
 	}
 	return group.Wait()
+}
+
+// copy copies an image with everything that is about it, and returns that.
+func (r *relocated) copy(ctx context.Context, copier *transfer.Copier) ([]artifact.Tagged, error) {
+	attached, err := copier.Whole(ctx, r.from, r.image, r.subjects)
+	if err != nil {
+		return nil, err
+	}
+	about := slices.Clone(r.about)
+	if r.later != nil {
+		found, err := r.later.find(ctx, attached, about)
+		if err == nil {
+			_, err = copier.Plan(ctx, found)
+		}
+		if err != nil {
+			return nil, err
+		}
+		about = append(about, found...)
+	}
+	return about, copier.Manifests(ctx, r.from, descriptors(about)...)
 }
 
 // tagsOf returns the tags of images, and of what is attached to them: those of all tags of a
@@ -424,7 +445,7 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 		return err
 	}
 	edits := renaming.Edits()
-	list, err := relocatedImages(ctx, app, at)
+	list, err := relocatedImages(ctx, app, at, r.progress.note)
 	if err != nil {
 		return err
 	}
@@ -553,8 +574,16 @@ func (o *RelocateOptions) original(ctx context.Context, was *artifact.Applicatio
 	return o.root(ctx, r, made, moving)
 }
 
-// relocatedImages returns the images of an application.
-func relocatedImages(ctx context.Context, app *artifact.Application, at *opened) ([]relocated, error) {
+// relocatedImages returns the images of an application. It calls note with what is not known
+// about them.
+func relocatedImages(ctx context.Context, app *artifact.Application, at *opened, note func(string)) ([]relocated, error) {
+	later, warning, err := openLater(ctx, at.Repository)
+	if err != nil {
+		return nil, err
+	}
+	if warning != "" {
+		note(warning)
+	}
 	about := map[digest.Digest][]artifact.Tagged{}
 	for _, child := range app.Children(artifact.RoleRelated) {
 		subject := digest.Digest(child.Annotations[artifact.AnnotationRelatedTo])
@@ -562,7 +591,7 @@ func relocatedImages(ctx context.Context, app *artifact.Application, at *opened)
 	}
 	var out []relocated
 	for _, child := range app.Children(artifact.RoleImage) {
-		image := relocated{from: at.Repository, image: child, names: artifact.Sources(child)}
+		image := relocated{from: at.Repository, image: child, later: later, names: artifact.Sources(child)}
 		subjects, err := manifestsOf(ctx, at, child)
 		if err != nil {
 			return nil, fmt.Errorf("image %s: %w", child.Digest, err)
@@ -574,6 +603,14 @@ func relocatedImages(ctx context.Context, app *artifact.Application, at *opened)
 					subjects = append(subjects, n.Desc.Digest)
 				}
 			}
+		}
+		tagged, err := later.find(ctx, subjects, image.about)
+		if err != nil {
+			return nil, fmt.Errorf("image %s: %w", child.Digest, err)
+		}
+		image.about, image.subjects = append(image.about, tagged...), subjects
+		for _, t := range tagged {
+			image.subjects = append(image.subjects, t.Desc.Digest)
 		}
 		out = append(out, image)
 	}

@@ -151,7 +151,11 @@ func (s *saving) stays(ctx context.Context, app *artifact.Application, at *opene
 	if err != nil {
 		return err
 	}
-	later, warning, err := taggedLater(ctx, at.Repository, subjects, known)
+	tags, warning, err := openLater(ctx, at.Repository)
+	if err != nil {
+		return err
+	}
+	later, err := tags.find(ctx, subjects, known)
 	if err != nil {
 		return err
 	}

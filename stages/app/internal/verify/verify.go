@@ -142,7 +142,8 @@ func Application(ctx context.Context, place layout.Repository, root ocispec.Desc
 	parts := []part{c.signatures, c.trusted, c.contentTag, c.content, c.children, c.imageSignatures, c.origins}
 	if o.Summary != nil {
 		parts = []part{c.signatures, c.contentTag, c.summary}
-		if o.Origin != nil {
+		// Whose the application is does not rest on who summarizes: the root has the proof.
+		if o.Origin != nil || o.Policy != nil && o.Policy.Origin != nil {
 			parts = append(parts, c.origins)
 		}
 	}
