@@ -75,17 +75,9 @@ type batchFailure struct {
 	Result any `json:"result,omitempty"`
 }
 
-// result returns the result of a line, nil if there is none.
-func result[T any](v *T, err error) (any, error) {
-	if v == nil {
-		return nil, err
-	}
-	return v, err
-}
-
 // each calls do with every line. It prints results as text as they arrive, or as one document
 // at the end.
-func (a *program) each(ctx context.Context, list []line, do func(ctx context.Context, words []string) (any, error), text func(io.Writer, any) error) error {
+func each[T any](ctx context.Context, a *program, list []line, do func(ctx context.Context, words []string) (*T, error), text func(*printer, *T)) error {
 	b := newBatch()
 	for _, l := range list {
 		result, err := do(ctx, l.words)
@@ -93,17 +85,19 @@ func (a *program) each(ctx context.Context, list []line, do func(ctx context.Con
 			return cause
 		}
 		if result != nil && a.flags.output == "text" {
-			if err := text(visible{a.Out}, result); err != nil {
+			if err := a.text(func(p *printer) { text(p, result) }); err != nil {
 				return err
 			}
 		}
-		if err == nil {
+		switch {
+		case err == nil:
 			b.Results = append(b.Results, result)
-			continue
+		case result == nil:
+			b.fail(a.progress, l, nil, err)
+		default:
+			b.fail(a.progress, l, result, err)
 		}
-		b.fail(a.progress, l, result, err)
 	}
-	a.settle()
 	return a.total(b)
 }
 
@@ -126,9 +120,8 @@ func (b *batch) fail(w io.Writer, l line, result any, err error) {
 func (a *program) total(b *batch) error {
 	b.Totals.Done, b.Totals.Failed = len(b.Results), len(b.Failures)
 	b.Totals.Lines = b.Totals.Done + b.Totals.Failed
-	err := a.print(b, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "total     %d of %d done, %d failed\n", b.Totals.Done, b.Totals.Lines, b.Totals.Failed)
-		return err
+	err := a.print(b, func(p *printer) {
+		p.f("total     %d of %d done, %d failed\n", b.Totals.Done, b.Totals.Lines, b.Totals.Failed)
 	})
 	if err == nil && b.Totals.Failed > 0 {
 		err = &statusError{code: b.status, err: fmt.Errorf("%d of %d lines failed", b.Totals.Failed, b.Totals.Lines)}

@@ -4,8 +4,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -19,15 +17,9 @@ import (
 )
 
 func (a *program) cacheCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "cache",
-		Short:   "Show or prune the cache",
-		Example: "  tape cache info\n  tape cache prune --older 168h",
-		Args:    noArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(a.cacheInfoCommand(), a.cachePruneCommand())
-	return cmd
+	return group("cache", "Show or prune the cache",
+		"  tape cache info\n  tape cache prune --older 168h",
+		a.cacheInfoCommand(), a.cachePruneCommand())
 }
 
 // cacheFlags configure where results are shared.
@@ -105,9 +97,7 @@ func (a *program) cacheInfoCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			a.settle()
-			return a.print(info, func(w io.Writer) error {
-				p := &printer{w: w}
+			return a.print(info, func(p *printer) {
 				p.f("%s\n  entries     %d, %s\n", info.Repository, info.Entries, show.Bytes(info.Bytes))
 				for _, state := range []remote.State{remote.Usable, remote.Expired, remote.Superseded, remote.Unusable} {
 					p.f("  %-11s %d\n", state, info.States[state])
@@ -115,7 +105,6 @@ func (a *program) cacheInfoCommand() *cobra.Command {
 				if !info.Oldest.IsZero() {
 					p.f("  from        %s to %s\n", info.Oldest.Format(time.RFC3339), info.Newest.Format(time.RFC3339))
 				}
-				return p.err
 			})
 		},
 	}
@@ -137,10 +126,9 @@ func (a *program) cacheInfo(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.print(usage, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%s\n  results     %d\n  blobs       %d, %s\n  unfinished  %d, %s\n", usage.Dir,
+	return a.print(usage, func(p *printer) {
+		p.f("%s\n  results     %d\n  blobs       %d, %s\n  unfinished  %d, %s\n", usage.Dir,
 			usage.Results, usage.Blobs, show.Bytes(usage.Bytes), usage.Ingests, show.Bytes(usage.IngestBytes))
-		return err
 	})
 }
 
@@ -188,14 +176,12 @@ repository, entries that have expired, are superseded, or cannot be used.`,
 			if err != nil {
 				return err
 			}
-			a.settle()
-			return a.print(pruned, func(w io.Writer) error {
+			return a.print(pruned, func(p *printer) {
 				did := "removed"
 				if dryRun {
 					did = "would remove"
 				}
-				_, err := fmt.Fprintf(w, "%s %d entries with %s, and left %d\n", did, len(pruned.Removed), show.Bytes(pruned.Bytes), pruned.Left)
-				return err
+				p.f("%s %d entries with %s, and left %d\n", did, len(pruned.Removed), show.Bytes(pruned.Bytes), pruned.Left)
 			})
 		},
 	}
@@ -216,10 +202,9 @@ func (a *program) cachePrune(ctx context.Context, o store.PruneOptions) error {
 	if err != nil {
 		return err
 	}
-	return a.print(pruned, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "removed %d results, %d blobs and %d unfinished writes: %s\n",
+	return a.print(pruned, func(p *printer) {
+		p.f("removed %d results, %d blobs and %d unfinished writes: %s\n",
 			pruned.Results, pruned.Blobs, pruned.Ingests, show.Bytes(pruned.Bytes))
-		return err
 	})
 }
 

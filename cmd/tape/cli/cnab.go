@@ -5,14 +5,12 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/internal/regular"
 	"github.com/taped-dev/tape/stages/app"
@@ -20,16 +18,10 @@ import (
 )
 
 func (a *program) cnabCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "cnab",
-		Short: "Push, pull and fix up CNAB bundles like cnab-to-oci",
-		Example: `  tape cnab push bundle.json --target registry.example.com/team/app:v1.2.3
+	return group("cnab", "Push, pull and fix up CNAB bundles like cnab-to-oci",
+		`  tape cnab push bundle.json --target registry.example.com/team/app:v1.2.3
   tape cnab pull registry.example.com/team/app:v1.2.3`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(a.cnabPushCommand(), a.cnabPullCommand(), a.cnabFixupCommand())
-	return cmd
+		a.cnabPushCommand(), a.cnabPullCommand(), a.cnabFixupCommand())
 }
 
 func (a *program) cnabPushCommand() *cobra.Command {
@@ -53,7 +45,7 @@ Without a tag the index can be found by the digest that is printed.`,
 			if err != nil {
 				return err
 			}
-			return a.print(result, func(w io.Writer) error { return bundleText(w, result) })
+			return a.print(result, func(p *printer) { bundleText(p, result) })
 		},
 	}
 	flags.register(cmd)
@@ -148,11 +140,7 @@ func (a *program) bundle(ctx context.Context, file string, flags bundleFlags, do
 	if err != nil {
 		return nil, err
 	}
-	result, err := do(ctx, app.BundleOptions{
-		From:        from,
-		Environment: env,
-		Bundle:      data, Target: flags.target, AutoUpdate: flags.update,
-	})
+	result, err := do(ctx, app.BundleOptions{Environment: env, From: from, Bundle: data, Target: flags.target, AutoUpdate: flags.update})
 	a.settle()
 	if err != nil {
 		return nil, err
@@ -199,15 +187,11 @@ func (a *program) packageBundle(cmd *cobra.Command, args []string, repository st
 		results = append(results, result)
 	}
 	// The results differ only in the tag; tags of images were moved by the first.
-	return a.print(results[0], func(w io.Writer) error {
-		if err := bundleText(w, results[0]); err != nil {
-			return err
-		}
-		p := &printer{w: w}
+	return a.print(results[0], func(p *printer) {
+		bundleText(p, results[0])
 		for _, r := range results[1:] {
 			p.f("bundle    %s\n", r.Ref)
 		}
-		return p.err
 	})
 }
 
@@ -252,13 +236,9 @@ func (a *program) bundleOut(result *app.BundleResult, files bundleFiles) error {
 		_, err := fmt.Fprintf(a.data(), "%s\n", stdout)
 		return err
 	}
-	return a.print(result, func(w io.Writer) error {
-		if err := bundleText(w, result); err != nil {
-			return err
-		}
-		p := &printer{w: w}
+	return a.print(result, func(p *printer) {
+		bundleText(p, result)
 		p.f("written   %s\n          %s\n", files.bundle, files.relocation)
-		return p.err
 	})
 }
 
@@ -291,20 +271,15 @@ func writeFiles(list map[string][]byte) (stdout []byte, err error) {
 	return stdout, nil
 }
 
-func bundleText(w io.Writer, r *app.BundleResult) error {
-	p := &printer{w: w}
+func bundleText(p *printer, r *app.BundleResult) {
 	for _, i := range r.Images {
 		p.f("image     %s\n          from %s\n", i.Ref, i.Source)
 	}
 	if r.Moved != nil {
-		p.f("moved     %d blobs, %s", r.Moved.Blobs, show.Bytes(r.Moved.Bytes))
-		if r.Moved.Mounted+r.Moved.Existing > 0 {
-			p.f(" (%d mounted, %d there already)", r.Moved.Mounted, r.Moved.Existing)
-		}
-		p.f("\n")
+		p.f("moved    ")
+		p.moved(r.Moved)
 	}
 	if r.Ref != "" {
 		p.f("bundle    %s\n", r.Ref)
 	}
-	return p.err
 }

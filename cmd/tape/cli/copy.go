@@ -5,11 +5,9 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
-	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/stages/app"
 )
 
@@ -49,12 +47,7 @@ continued. Other artifacts and images can be copied as well.`,
 			results, err := app.Copy(cmd.Context(), app.CopyOptions{Environment: env, Pairs: pairs, Check: check, Immutable: immutable, Trust: trust})
 			a.settle()
 			for _, r := range results {
-				for _, warning := range r.Warnings {
-					fmt.Fprintf(a.Err, "warning: %s: %s\n", r.Ref, warning)
-				}
-				if r.PointsTo != "" {
-					fmt.Fprintf(a.Err, "note: the manifests of %s still point to %s; 'tape relocate' points them elsewhere\n", r.Ref, r.PointsTo)
-				}
+				a.copyNotes(r)
 			}
 			if file != "" {
 				return a.copied(cmd.Context(), list, results, err)
@@ -62,7 +55,7 @@ continued. Other artifacts and images can be copied as well.`,
 			if err != nil {
 				return err
 			}
-			return a.print(results[0], func(w io.Writer) error { return copyText(w, "copied", results[0]) })
+			return a.print(results[0], func(p *printer) { copyText(p, "copied", results[0]) })
 		},
 	}
 	cmd.Flags().StringVar(&file, "from-file", "", "copy what `FILE` lists, one SRC DST per line, concurrently; - is stdin")
@@ -98,7 +91,7 @@ func (a *program) copied(ctx context.Context, list []line, results []app.CopyRes
 	b := newBatch()
 	for _, r := range results {
 		if a.flags.output == "text" {
-			if err := copyText(visible{a.Out}, "copied", r); err != nil {
+			if err := a.text(func(p *printer) { copyText(p, "copied", r) }); err != nil {
 				return err
 			}
 		}
@@ -110,12 +103,17 @@ func (a *program) copied(ctx context.Context, list []line, results []app.CopyRes
 	return a.total(b)
 }
 
-func copyText(w io.Writer, did string, r app.CopyResult) error {
-	p := &printer{w: w}
-	p.f("%s %s\n       %d blobs, %s", did, r.Ref, r.Moved.Blobs, show.Bytes(r.Moved.Bytes))
-	if r.Moved.Mounted+r.Moved.Existing > 0 {
-		p.f(" (%d mounted, %d there already)", r.Moved.Mounted, r.Moved.Existing)
+// copyNotes prints what a person should know about a copy.
+func (a *program) copyNotes(r app.CopyResult) {
+	for _, warning := range r.Warnings {
+		fmt.Fprintf(a.Err, "warning: %s: %s\n", r.Ref, warning)
 	}
-	p.f("\n")
-	return p.err
+	if r.PointsTo != "" {
+		fmt.Fprintf(a.Err, "note: the manifests of %s still point to %s; 'tape relocate' points them elsewhere\n", r.Ref, r.PointsTo)
+	}
+}
+
+func copyText(p *printer, did string, r app.CopyResult) {
+	p.f("%s %s\n      ", did, r.Ref)
+	p.moved(&r.Moved)
 }

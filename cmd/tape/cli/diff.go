@@ -57,7 +57,9 @@ not be compared.`,
 			case "html":
 				err = report.DiffPage(visible{a.Out}, diff, of)
 			default:
-				err = a.print(diff, func(w io.Writer) error { return report.DiffText(w, diff, a.width()) })
+				err = a.print(diff, func(p *printer) {
+					p.by(func(w io.Writer) error { return report.DiffText(w, diff, a.width()) })
+				})
 			}
 			if err != nil {
 				return &statusError{exitTrouble, err}

@@ -152,16 +152,14 @@ func (a *program) askEngine(ctx context.Context, flags *EngineFlags, o fleet.Opt
 	return e.Status(ctx, fleet.Job{Fleet: id, Version: r.Version, Plan: r.Plan})
 }
 
-func runText(w io.Writer, r *fleet.Run) error {
-	p := &printer{w: w}
+func runText(p *printer, r *fleet.Run) {
 	if r == nil {
-		return nil
+		return
 	}
 	for _, one := range r.Running {
 		p.f("running    %s  attempt %d at %s  %s\n", cmp.Or(one.Name, "(begun just now)"), one.Attempt, one.Worker, one.Doing)
 	}
 	p.f("run        %s; workers: %d\n", r.State, len(r.Workers))
-	return p.err
 }
 
 func (a *program) fleetCancelCommand() *cobra.Command {
@@ -203,10 +201,8 @@ with Ctrl-C, one in CI with its job.)`,
 			if err := e.Cancel(cmd.Context(), job); err != nil {
 				return err
 			}
-			a.settle()
-			return a.print(map[string]digest.Digest{"canceled": job.Plan}, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "canceled   %s\n", job.Plan)
-				return err
+			return a.print(map[string]digest.Digest{"canceled": job.Plan}, func(p *printer) {
+				p.f("canceled   %s\n", job.Plan)
 			})
 		},
 	}

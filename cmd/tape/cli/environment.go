@@ -65,8 +65,10 @@ func (*limits) String() string { return "" }
 
 // settle ends the live view before a result is printed.
 func (a *program) settle() {
-	a.progress.Close()
-	a.progress = quiet{a.Err}
+	if a.progress != nil {
+		a.progress.Close()
+		a.progress = quiet{a.Err}
+	}
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,21 +24,17 @@ import (
 )
 
 func (a *program) fleetCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "fleet",
-		Short: "Package all applications of a repository",
-		Example: `  tape fleet init
+	cmd := group("fleet", "Package all applications of a repository",
+		`  tape fleet init
   tape fleet plan
   tape fleet package
   tape fleet report -o html > report.html`,
-		Long: `Works on the applications that a tape.fleet.yaml selects. A plan lists which of
+		a.fleetInitCommand(), a.fleetPlanCommand(), a.fleetPackageCommand(), a.fleetReportCommand("status"), a.fleetReportCommand("report"),
+		a.fleetVerifyCommand(), a.fleetSignCommand(), a.fleetCopyCommand(), a.fleetRelocateCommand(), a.fleetPromoteCommand(), a.fleetCancelCommand(),
+		schemaCommand("Print the JSON Schema of tape.fleet.yaml", "  tape fleet schema > tape.fleet.schema.json", a.Out, fleet.Schema))
+	cmd.Long = `Works on the applications that a tape.fleet.yaml selects. A plan lists which of
 them changed, and why. All processes that package its shards use the image
-digests in the plan. An application that fails does not stop the others.`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(a.fleetInitCommand(), a.fleetPlanCommand(), a.fleetPackageCommand(), a.fleetReportCommand("status"), a.fleetReportCommand("report"),
-		a.fleetVerifyCommand(), a.fleetSignCommand(), a.fleetCopyCommand(), a.fleetRelocateCommand(), a.fleetPromoteCommand(), a.fleetCancelCommand(), a.fleetSchemaCommand())
+digests in the plan. An application that fails does not stop the others.`
 	return cmd
 }
 
@@ -107,24 +102,20 @@ func (a *program) fleetInitCommand() *cobra.Command {
 		Short:   "Find the applications in a folder, and write tape.fleet.yaml",
 		Example: "  tape fleet init\n  tape fleet init ./deploy -O registry.example.com/apps",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			o.Dir = "."
 			if len(args) > 0 {
 				o.Dir = args[0]
 			}
-			env, err := a.environment(cmd.Context())
-			if err != nil {
+			if o.Environment, err = a.environment(cmd.Context()); err != nil {
 				return err
 			}
-			o.Environment = env
 			result, err := fleet.Init(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
-			a.settle()
-			return a.print(result, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "%swrote      %s: %d applications; see what 'tape fleet plan' makes of it\n", result.Fleet, result.File, result.Applications)
-				return err
+			return a.print(result, func(p *printer) {
+				p.f("%swrote      %s: %d applications; see what 'tape fleet plan' makes of it\n", result.Fleet, result.File, result.Applications)
 			})
 		},
 	}
@@ -173,7 +164,7 @@ func (a *program) fleetPlanCommand() *cobra.Command {
 				return a.written(func(w io.Writer) error { return report.Job(w, plan, dgst, o.URI(cmd.Context()), shards) })
 			}
 			p := plannedFleet(plan, dgst)
-			return a.print(p, func(w io.Writer) error { return planText(w, p, report.PlanCounts(plan)) })
+			return a.print(p, func(to *printer) { planText(to, p, report.PlanCounts(plan)) })
 		},
 	}
 	cmd.Flags().StringVar(&since, "since", "", "skip applications whose files did not change since `REV`")
@@ -208,8 +199,7 @@ func plannedFleet(plan *fleet.Plan, dgst digest.Digest) fleetPlan {
 	return p
 }
 
-func planText(w io.Writer, plan fleetPlan, totals string) error {
-	p := &printer{w: w}
+func planText(p *printer, plan fleetPlan, totals string) {
 	width := 0
 	for _, a := range plan.Applications {
 		width = max(width, len(a.Name))
@@ -222,7 +212,6 @@ func planText(w io.Writer, plan fleetPlan, totals string) error {
 		p.f("%-9s  %-*s  %s\n", a.State, width, a.Name, reason)
 	}
 	p.f("total      %s\nplan       %s\n", totals, plan.Plan)
-	return p.err
 }
 
 func (a *program) fleetPackageCommand() *cobra.Command {
@@ -385,7 +374,10 @@ func (a *program) reported(r *fleet.Report, whole bool) error {
 	case "junit":
 		err = a.written(func(w io.Writer) error { return report.JUnit(w, r) })
 	default:
-		err = a.print(r, func(w io.Writer) error { return errors.Join(report.Text(w, r, whole), runText(w, r.Run)) })
+		err = a.print(r, func(p *printer) {
+			p.by(func(w io.Writer) error { return report.Text(w, r, whole) })
+			runText(p, r.Run)
+		})
 	}
 	if err == nil && r.Totals.Failed > 0 {
 		err = &statusError{code: exitFailed, err: fmt.Errorf("%d of %d applications failed", r.Totals.Failed, r.Totals.Applications)}
@@ -397,20 +389,6 @@ func (a *program) reported(r *fleet.Report, whole bool) error {
 func (a *program) written(write func(io.Writer) error) error {
 	a.printed = true
 	return write(a.data())
-}
-
-func (a *program) fleetSchemaCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "schema",
-		Short:   "Print the JSON Schema of tape.fleet.yaml",
-		Example: "  tape fleet schema > tape.fleet.schema.json",
-		Args:    noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			a.printed = true
-			_, err := a.Out.Write(fleet.Schema)
-			return err
-		},
-	}
 }
 
 // fleetProgress shows how far a fleet is: one line for what is done, and one for each

@@ -238,15 +238,8 @@ func (a *program) fleetPromoteCommand() *cobra.Command {
 		use: "promote [FILE]", short: "Promote every application of a report",
 		example: "  tape fleet promote --to 'prod.example.com/apps/${name}:live' \\\n    --signed-by release.pub --key promoter.key",
 		flags: func(cmd *cobra.Command) {
-			f := cmd.Flags()
-			f.StringVar(&to, "to", "", "`REPOSITORY[:TAG]` for each; ${name} and ${path} are replaced by those of the application")
-			f.StringVar(&o.Key, "signed-by", "", "public key `FILE` that must have signed each")
-			f.StringVar(&o.Trust, "trust", "", trustHelp)
-			sign.register(f)
-			f.StringVar(&o.Env, "env", "", "environment `NAME` for the records")
-			f.StringVar(&o.Reason, "reason", "", "`TEXT` for the records")
-			f.BoolVar(&o.Force, "force", false, "promote even if the tag leads to something newer")
-			f.BoolVar(&o.Immutable, "immutable", false, immutableHelp)
+			cmd.Flags().StringVar(&to, "to", "", "`REPOSITORY[:TAG]` for each; ${name} and ${path} are replaced by those of the application")
+			promoteFlags(cmd, &o, &sign, "each", "the records")
 		},
 		ready: func(ctx context.Context, env app.Environment) (doRoot, error) {
 			if o.Key == "" && o.Trust == "" {

@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"io"
 	"slices"
 	"strings"
 
@@ -26,9 +25,6 @@ func (a *program) imagesCommand() *cobra.Command {
 		Example: `  tape images ./kustomize
   tape images ./charts/podinfo --no-resolve -o json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.sources(&source, &o.Options, args); err != nil {
-				return err
-			}
 			for _, c := range classes {
 				class := images.Class(c)
 				if !slices.Contains([]images.Class{images.Pod, images.CRD, images.Indirect}, class) {
@@ -37,20 +33,14 @@ func (a *program) imagesCommand() *cobra.Command {
 				o.Classes = append(o.Classes, class)
 			}
 			o.Resolve = !noResolve
-			env, err := a.environment(cmd.Context())
-			if err != nil {
-				return err
-			}
-			o.Environment = env
-			if o.Cache, err = a.cache(cmd.Context(), &source.cache, env); err != nil {
+			if err := a.open(cmd.Context(), &source, &o.Options, args); err != nil {
 				return err
 			}
 			result, err := app.Images(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
-			a.settle()
-			return a.print(result, func(w io.Writer) error { return imagesText(w, result) })
+			return a.print(result, func(p *printer) { imagesText(p, result) })
 		},
 	}
 	cmd.Flags().BoolVar(&noResolve, "no-resolve", false, "do not ask registries")
@@ -62,8 +52,7 @@ func (a *program) imagesCommand() *cobra.Command {
 }
 
 // imagesText prints what the original tape printed, in its order.
-func imagesText(w io.Writer, r *app.ImagesResult) error {
-	p := &printer{w: w}
+func imagesText(p *printer, r *app.ImagesResult) {
 	for _, i := range r.Images {
 		p.f("%s\n  Sources:\n", i.Ref)
 		for _, l := range i.Locations {
@@ -111,7 +100,6 @@ func imagesText(w io.Writer, r *app.ImagesResult) error {
 	for _, s := range r.Skipped {
 		p.f("skipped %s: %s\n", s.Place(s.File, s.Line, 0, ""), strings.TrimSpace(s.Reason))
 	}
-	return p.err
 }
 
 // because returns a reason after a colon; "" if there is none.

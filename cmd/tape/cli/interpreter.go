@@ -29,15 +29,9 @@ import (
 )
 
 func (a *program) interpreterCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "interpreter",
-		Short:   "List, describe, check and install interpreters",
-		Example: "  tape interpreter list\n  tape interpreter describe helm\n  tape interpreter check ./tape-interpreter-mine",
-		Args:    noArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(a.interpreterListCommand(), a.interpreterDescribeCommand(), a.interpreterCheckCommand(), a.interpreterInstallCommand())
-	return cmd
+	return group("interpreter", "List, describe, check and install interpreters",
+		"  tape interpreter list\n  tape interpreter describe helm\n  tape interpreter check ./tape-interpreter-mine",
+		a.interpreterListCommand(), a.interpreterDescribeCommand(), a.interpreterCheckCommand(), a.interpreterInstallCommand())
 }
 
 // listedInterpreter is an element of `tape interpreter list -o json`.
@@ -58,8 +52,7 @@ func (a *program) interpreterListCommand() *cobra.Command {
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			list, broken := a.allInterpreters(cmd.Context())
-			err := a.print(list, func(w io.Writer) error {
-				p := &printer{w: w}
+			err := a.print(list, func(p *printer) {
 				for _, l := range list {
 					at := l.Path
 					if at == "" {
@@ -67,7 +60,6 @@ func (a *program) interpreterListCommand() *cobra.Command {
 					}
 					p.f("%-12s %-10s %s\n             %s\n", l.Name, l.Version, l.Help+l.Error, at)
 				}
-				return p.err
 			})
 			return errors.Join(err, broken)
 		},
@@ -176,15 +168,14 @@ func (a *program) interpreterDescribeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(d, func(w io.Writer) error { return describeText(w, d) })
+			return a.print(d, func(p *printer) { describeText(p, d) })
 		},
 	}
 	cmd.Flags().BoolVar(&write, "write", false, "also write it beside the executable, so that tape can read it without starting the program")
 	return cmd
 }
 
-func describeText(w io.Writer, d interpreter.Description) error {
-	p := &printer{w: w}
+func describeText(p *printer, d interpreter.Description) {
 	p.f("%s %s\n%s\n", d.Name, d.Version, d.Help)
 	if len(d.Markers) > 0 {
 		p.f("\nclaims sources with\n")
@@ -204,7 +195,8 @@ func describeText(w io.Writer, d interpreter.Description) error {
 	}
 	if len(d.Options) > 0 {
 		if err := json.Unmarshal(d.Options, &schema); err != nil {
-			return fmt.Errorf("read the options of %s: %w", d.Name, err)
+			p.err = fmt.Errorf("read the options of %s: %w", d.Name, err)
+			return
 		}
 	}
 	if len(schema.Properties) > 0 {
@@ -224,7 +216,6 @@ func describeText(w io.Writer, d interpreter.Description) error {
 	if d.Network {
 		p.f("\nmay fetch from the network\n")
 	}
-	return p.err
 }
 
 // describeMarker describes what a marker claims.
@@ -269,9 +260,7 @@ func (a *program) interpreterCheckCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			a.settle()
-			if err := a.print(report, func(w io.Writer) error {
-				p := &printer{w: w}
+			if err := a.print(report, func(p *printer) {
 				for _, r := range report.Results {
 					mark, reason := "ok    ", r.Reason
 					if !r.OK {
@@ -282,7 +271,6 @@ func (a *program) interpreterCheckCommand() *cobra.Command {
 					}
 					p.f("%s  %s%s\n", mark, r.Check, reason)
 				}
-				return p.err
 			}); err != nil {
 				return err
 			}
@@ -377,14 +365,12 @@ an artifact of one layer, and its digest must be given.`,
 			if err != nil {
 				installed.Error = hinted(err)
 			}
-			return a.print(installed, func(w io.Writer) error {
-				p := &printer{w: w}
+			return a.print(installed, func(p *printer) {
 				p.f("installed %s (%s)\n", installed.Path, sum)
 				if installed.Error != "" {
 					p.f("it does not say what it is: %s\n", installed.Error)
 				}
 				p.f("check it with: tape interpreter check %s\n", installed.Path)
-				return p.err
 			})
 		},
 	}

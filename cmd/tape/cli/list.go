@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,14 +35,13 @@ func (a *program) list(ctx context.Context, repository string) error {
 	if err != nil {
 		return err
 	}
-	return a.print(result, func(w io.Writer) error { return listText(w, result) })
+	return a.print(result, func(p *printer) { listText(p, result) })
 }
 
-func listText(w io.Writer, r *app.ListResult) error {
-	p := &printer{w: w}
+func listText(p *printer, r *app.ListResult) {
 	if len(r.Applications) == 0 {
 		p.f("%s has no application\n", r.Repository)
-		return p.err
+		return
 	}
 	width := len("TAG")
 	for _, app := range r.Applications {
@@ -60,5 +58,4 @@ func listText(w io.Writer, r *app.ListResult) error {
 		}
 		p.f("%-*s  %-20.20s  %-10s  %6d  %s\n", width, app.Tag, app.Digest, created, app.Images, signed)
 	}
-	return p.err
 }

@@ -3,9 +3,6 @@
 package cli
 
 import (
-	"fmt"
-	"io"
-
 	"github.com/spf13/cobra"
 
 	"github.com/taped-dev/tape/stages/app"
@@ -29,12 +26,10 @@ Existing content is not sent again, so an interrupted load can be continued. The
 manifests still name the repository that they were packed for; tape relocate
 rewrites them.`,
 		Args: argsRange(1, 2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			env, err := a.environment(cmd.Context())
-			if err != nil {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if o.Environment, err = a.environment(cmd.Context()); err != nil {
 				return err
 			}
-			o.Environment = env
 			o.File = args[0]
 			if len(args) > 1 {
 				o.Repository = args[1]
@@ -44,13 +39,8 @@ rewrites them.`,
 				return err
 			}
 			a.settle()
-			for _, warning := range result.Warnings {
-				fmt.Fprintf(a.Err, "warning: %s: %s\n", result.Ref, warning)
-			}
-			if result.PointsTo != "" {
-				fmt.Fprintf(a.Err, "note: the manifests of %s still point to %s; 'tape relocate' points them elsewhere\n", result.Ref, result.PointsTo)
-			}
-			return a.print(result, func(w io.Writer) error { return copyText(w, "loaded", *result) })
+			a.copyNotes(*result)
+			return a.print(result, func(p *printer) { copyText(p, "loaded", *result) })
 		},
 	}
 	cmd.Flags().BoolVar(&o.Check, "check", false, checkHelp)

@@ -43,13 +43,11 @@ as well.`,
 			if err != nil {
 				return err
 			}
-			a.settle()
-			return a.print(loginResult{account.Registry, user, account.Place, account.Checked}, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "logged in to %s as %s, kept in %s\n", account.Registry, user, account.Place)
-				if err == nil && !account.Checked {
-					_, err = fmt.Fprintf(w, "%s did not ask for credentials: they are not checked\n", account.Registry)
+			return a.print(loginResult{account.Registry, user, account.Place, account.Checked}, func(p *printer) {
+				p.f("logged in to %s as %s, kept in %s\n", account.Registry, user, account.Place)
+				if !account.Checked {
+					p.f("%s did not ask for credentials: they are not checked\n", account.Registry)
 				}
-				return err
 			})
 		},
 	}
@@ -78,13 +76,12 @@ credential helper that it names. Files of podman are not changed.`,
 			if err != nil {
 				return err
 			}
-			return a.print(logoutResult{account.Registry, account.Place, account.Checked}, func(w io.Writer) error {
+			return a.print(logoutResult{account.Registry, account.Place, account.Checked}, func(p *printer) {
 				text := "logged out of %s, which was kept in %s\n"
 				if !account.Checked {
 					text = "not logged in to %s: nothing is kept in %s\n"
 				}
-				_, err := fmt.Fprintf(w, text, account.Registry, account.Place)
-				return err
+				p.f(text, account.Registry, account.Place)
 			})
 		},
 	}

@@ -393,6 +393,27 @@ func flagError(cmd *cobra.Command, err error) error {
 	return &usageError{err}
 }
 
+// group returns a command that has nothing but subcommands.
+func group(use, short, example string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, Example: example, Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+// schemaCommand returns a command that prints a JSON Schema.
+func schemaCommand(short, example string, out io.Writer, schema []byte) *cobra.Command {
+	return &cobra.Command{
+		Use: "schema", Short: short, Example: example, Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := out.Write(schema)
+			return err
+		},
+	}
+}
+
 // statusError ends the command with a status; err may be nil.
 type statusError struct {
 	code int

@@ -5,14 +5,11 @@ package cli
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"io"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/stages/app"
 )
 
@@ -38,7 +35,7 @@ func (a *program) packageCommand() *cobra.Command {
 		Long: `Renders each SOURCE, finds all images, copies them and what is published beside
 them into the repository, pins the manifests to the copies by digest, and pushes
 one artifact with everything. The default tags are those of git at a clean HEAD.`,
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			switch as {
 			case "tape":
 			case "cnab":
@@ -74,17 +71,15 @@ one artifact with everything. The default tags are those of git at a clean HEAD.
 			if o.Push && o.Save == "" {
 				return usagef("--push goes with --save: without it everything is pushed")
 			}
-			env, err := a.environment(cmd.Context())
-			if err != nil {
+			if o.Environment, err = a.environment(cmd.Context()); err != nil {
 				return err
 			}
-			o.Environment = env
 			if signed {
-				if o.Signer, err = a.signWith(cmd.Context(), env, sign); err != nil {
+				if o.Signer, err = a.signWith(cmd.Context(), o.Environment, sign); err != nil {
 					return err
 				}
 			}
-			if o.Cache, err = a.cache(cmd.Context(), &source.cache, env); err != nil {
+			if o.Cache, err = a.cache(cmd.Context(), &source.cache, o.Environment); err != nil {
 				return err
 			}
 			if list != "" {
@@ -94,8 +89,7 @@ one artifact with everything. The default tags are those of git at a clean HEAD.
 			if err != nil {
 				return withUpdateHint(err, o.Update, args)
 			}
-			a.settle()
-			return a.print(result, func(w io.Writer) error { return packageText(w, result) })
+			return a.print(result, func(p *printer) { packageText(p, result) })
 		},
 	}
 	cmd.Flags().StringVarP(&o.Repository, "output-image", "O", "", "`REPOSITORY[:TAG]` to push to, such as registry.example.com/team/app")
@@ -135,7 +129,7 @@ func (a *program) packageList(ctx context.Context, file string, o packageFlags, 
 	if err != nil {
 		return err
 	}
-	return a.each(ctx, list, func(ctx context.Context, words []string) (any, error) {
+	return each(ctx, a, list, func(ctx context.Context, words []string) (*app.PackageResult, error) {
 		one := o
 		one.Sources, one.Repository = nil, words[1]
 		if err := one.splitTag(); err != nil {
@@ -144,8 +138,8 @@ func (a *program) packageList(ctx context.Context, file string, o packageFlags, 
 		if err := source.to(&one.Options, words[:1]); err != nil {
 			return nil, err
 		}
-		return result(app.Package(ctx, one.PackageOptions))
-	}, func(w io.Writer, result any) error { return packageText(w, result.(*app.PackageResult)) })
+		return app.Package(ctx, one.PackageOptions)
+	}, packageText)
 }
 
 // withUpdateHint adds that --update takes its value after an equals sign, if its value was
@@ -163,8 +157,7 @@ func withUpdateHint(err error, update string, args []string) error {
 const mostSkipped = 10
 
 // packageText prints what was packaged, and how to use it.
-func packageText(w io.Writer, r *app.PackageResult) error {
-	p := &printer{w: w}
+func packageText(p *printer, r *app.PackageResult) {
 	for _, i := range r.Images {
 		p.f("image     %s\n          from %s\n", i.Ref, i.Source)
 	}
@@ -194,11 +187,8 @@ func packageText(w io.Writer, r *app.PackageResult) error {
 	if r.DryRun {
 		moved = "would move"
 	}
-	p.f("%s %d blobs, %s", moved, r.Moved.Blobs, show.Bytes(r.Moved.Bytes))
-	if r.Moved.Mounted+r.Moved.Existing > 0 {
-		p.f(" (%d mounted, %d there already)", r.Moved.Mounted, r.Moved.Existing)
-	}
-	p.f("\n")
+	p.f("%s", moved)
+	p.moved(&r.Moved)
 	if r.Signed {
 		p.f("signed    root and content\n")
 	}
@@ -209,17 +199,4 @@ func packageText(w io.Writer, r *app.PackageResult) error {
 		p.f("tags      %s\n", strings.Join(r.Tags, " "))
 	}
 	p.f("content   %s\nroot      %s\n", r.Content.Ref, r.Root.Ref)
-	return p.err
-}
-
-// printer prints until the first error.
-type printer struct {
-	w   io.Writer
-	err error
-}
-
-func (p *printer) f(format string, args ...any) {
-	if p.err == nil {
-		_, p.err = fmt.Fprintf(p.w, format, args...)
-	}
 }

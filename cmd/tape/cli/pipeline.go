@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -14,16 +13,10 @@ import (
 )
 
 func (a *program) pipelineCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "pipeline",
-		Short:   "Write, check and draw pipelines (tape.yaml)",
-		Example: "  tape pipeline init\n  tape pipeline validate\n  tape pipeline graph | less",
-		Args:    noArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(a.pipelineInitCommand(), a.pipelineValidateCommand(), a.pipelineShowCommand(),
+	return group("pipeline", "Write, check and draw pipelines (tape.yaml)",
+		"  tape pipeline init\n  tape pipeline validate\n  tape pipeline graph | less",
+		a.pipelineInitCommand(), a.pipelineValidateCommand(), a.pipelineShowCommand(),
 		a.pipelineGraphCommand(), a.pipelineSchemaCommand())
-	return cmd
 }
 
 func (a *program) pipelineInitCommand() *cobra.Command {
@@ -48,9 +41,8 @@ func (a *program) pipelineInitCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(made, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "wrote %s:\n\n%s\nlook at its images with: tape images -p %s\n", made.File, made.Pipeline, made.File)
-				return err
+			return a.print(made, func(p *printer) {
+				p.f("wrote %s:\n\n%s\nlook at its images with: tape images -p %s\n", made.File, made.Pipeline, made.File)
 			})
 		},
 	}
@@ -88,9 +80,8 @@ func (a *program) pipelineValidateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(valid, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "%s is fine\n", valid.File)
-				return err
+			return a.print(valid, func(p *printer) {
+				p.f("%s is fine\n", valid.File)
 			})
 		},
 	}

@@ -12,14 +12,17 @@ import (
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/term"
 
+	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/transfer"
 )
 
-// print writes a result to stdout: v as JSON or YAML, or what text writes.
-func (a *program) print(v any, text func(io.Writer) error) error {
+// print ends the live view and writes a result to stdout: v as JSON or YAML, or what text prints.
+func (a *program) print(v any, text func(*printer)) error {
+	a.settle()
 	a.printed = true
 	if a.flags.output == "text" {
-		return text(visible{a.Out})
+		return a.text(text)
 	}
 	data, err := engine.MarshalJSON(v)
 	if err != nil {
@@ -34,6 +37,42 @@ func (a *program) print(v any, text func(io.Writer) error) error {
 	}
 	_, err = fmt.Fprintf(a.Out, "%s\n", escaped(data))
 	return err
+}
+
+// text writes text to stdout.
+func (a *program) text(text func(*printer)) error {
+	p := &printer{w: visible{a.Out}}
+	text(p)
+	return p.err
+}
+
+// printer prints until the first error.
+type printer struct {
+	w   io.Writer
+	err error
+}
+
+func (p *printer) f(format string, args ...any) {
+	p.by(func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, format, args...)
+		return err
+	})
+}
+
+// by prints what a function writes.
+func (p *printer) by(write func(io.Writer) error) {
+	if p.err == nil {
+		p.err = write(p.w)
+	}
+}
+
+// moved ends a line with how much was moved, and how much did not have to be.
+func (p *printer) moved(m *transfer.Moved) {
+	p.f(" %d blobs, %s", m.Blobs, show.Bytes(m.Bytes))
+	if m.Mounted+m.Existing > 0 {
+		p.f(" (%d mounted, %d there already)", m.Mounted, m.Existing)
+	}
+	p.f("\n")
 }
 
 // width returns the number of columns of the terminal, 0 if results are not printed to one.

@@ -3,8 +3,6 @@
 package cli
 
 import (
-	"fmt"
-	"io"
 	"strings"
 	"testing"
 )
@@ -13,10 +11,7 @@ import (
 func TestPrintShowsControlCharacters(t *testing.T) {
 	var out strings.Builder
 	a := &program{Streams: Streams{Out: &out}, flags: flags{output: "text"}}
-	err := a.print(nil, func(w io.Writer) error {
-		_, err := fmt.Fprint(w, "├─\tü\x1b[2J\r\u009b\n")
-		return err
-	})
+	err := a.print(nil, func(p *printer) { p.f("├─\tü\x1b[2J\r\u009b\n") })
 	want := "├─\tü\\x1b[2J\\x0d\\x9b\n"
 	if err != nil || out.String() != want {
 		t.Errorf("printed %q, %v, want %q", out.String(), err, want)

@@ -4,7 +4,6 @@ package cli
 
 import (
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
@@ -30,7 +29,7 @@ verification fails, if REF is older than the root that the tag leads to, or if
 an earlier record was changed. The key of the promoter must not be the one that
 signed REF. A second run changes nothing.`,
 		Args: argsRange(2, 2),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			o.Source, o.Target = args[0], args[1]
 			if o.Key == "" && o.Trust == "" {
 				return usagef("REF is verified first: give the public key of who signed it, --signed-by FILE, or --trust FILE")
@@ -38,12 +37,10 @@ signed REF. A second run changes nothing.`,
 			if err := sign.check(); err != nil {
 				return err
 			}
-			env, err := a.environment(cmd.Context())
-			if err != nil {
+			if o.Environment, err = a.environment(cmd.Context()); err != nil {
 				return err
 			}
-			o.Environment = env
-			if o.Signer, err = a.signWith(cmd.Context(), env, sign); err != nil {
+			if o.Signer, err = a.signWith(cmd.Context(), o.Environment, sign); err != nil {
 				return err
 			}
 			result, err := app.Promote(cmd.Context(), o)
@@ -57,25 +54,27 @@ signed REF. A second run changes nothing.`,
 			if result.PointsTo != "" {
 				fmt.Fprintf(a.Err, "note: the manifests still point to %s\n", result.PointsTo)
 			}
-			return a.print(result, func(w io.Writer) error { return promoteText(w, result) })
+			return a.print(result, func(p *printer) { promoteText(p, result) })
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&o.Key, "signed-by", "", "public key `FILE` that must have signed REF")
-	f.StringVar(&o.Trust, "trust", "", trustHelp)
-	sign.register(f)
-	f.StringVar(&o.Env, "env", "", "environment `NAME` for the record")
-	f.StringVar(&o.Reason, "reason", "", "`TEXT` for the record")
-	f.BoolVar(&o.Force, "force", false, "promote even if the tag leads to something newer")
-	f.BoolVar(&o.Immutable, "immutable", false, immutableHelp)
+	promoteFlags(cmd, &o, &sign, "REF", "the record")
 	return cmd
 }
 
-func promoteText(w io.Writer, r *app.PromoteResult) error {
-	if err := copyText(w, "promoted", r.CopyResult); err != nil {
-		return err
-	}
-	p := &printer{w: w}
+// promoteFlags adds the flags about what is promoted, and about the record of it.
+func promoteFlags(cmd *cobra.Command, o *app.PromoteOptions, sign *signFlags, what, record string) {
+	f := cmd.Flags()
+	f.StringVar(&o.Key, "signed-by", "", "public key `FILE` that must have signed "+what)
+	f.StringVar(&o.Trust, "trust", "", trustHelp)
+	sign.register(f)
+	f.StringVar(&o.Env, "env", "", "environment `NAME` for "+record)
+	f.StringVar(&o.Reason, "reason", "", "`TEXT` for "+record)
+	f.BoolVar(&o.Force, "force", false, "promote even if the tag leads to something newer")
+	f.BoolVar(&o.Immutable, "immutable", false, immutableHelp)
+}
+
+func promoteText(p *printer, r *app.PromoteResult) {
+	copyText(p, "promoted", r.CopyResult)
 	if r.Previous != "" {
 		p.f("before %s\n", r.Previous)
 	}
@@ -84,5 +83,4 @@ func promoteText(w io.Writer, r *app.PromoteResult) error {
 		p.f(", of before")
 	}
 	p.f("\n")
-	return p.err
 }

@@ -5,7 +5,6 @@ package cli
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -76,8 +75,7 @@ the verification fails, nothing is written and the exit status is 3.`,
 			if o.Writer != nil {
 				return nil
 			}
-			return a.print(result, func(w io.Writer) error {
-				p := &printer{w: w}
+			return a.print(result, func(p *printer) {
 				p.f("pulled %s\n", result.Root.Ref)
 				if result.Verified {
 					p.f("verified by %s\n", cmp.Or(o.Key, o.Identity.Pattern, o.Trust))
@@ -90,10 +88,9 @@ the verification fails, nothing is written and the exit status is 3.`,
 				}
 				if len(result.Environments) > 1 {
 					p.f("environments: %s; pull one with --env NAME to deploy it\n", strings.Join(result.Environments, ", "))
-					return p.err
+					return
 				}
 				p.f("deploy it with: kubectl apply -R -f %s\n", dir)
-				return p.err
 			})
 		},
 	}

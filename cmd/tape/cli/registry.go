@@ -11,15 +11,9 @@ import (
 )
 
 func (a *program) registryCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "registry",
-		Short:   "Run a registry for experiments and tests",
-		Example: "  tape registry serve --addr 127.0.0.1:5000",
-		Args:    noArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(a.registryServeCommand())
-	return cmd
+	return group("registry", "Run a registry for experiments and tests",
+		"  tape registry serve --addr 127.0.0.1:5000",
+		a.registryServeCommand())
 }
 
 func (a *program) registryServeCommand() *cobra.Command {

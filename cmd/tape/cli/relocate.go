@@ -5,12 +5,10 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/stages/app"
 )
 
@@ -72,7 +70,7 @@ records what it was made from.`,
 			if o.Repository == "" && o.Mapping == "" && o.Manifests == "" {
 				fmt.Fprintln(a.Err, "note: the images are copied, and no manifest names the copies: --manifests-out DIR writes manifests, --mapping FILE the names, and -O REPO makes an application")
 			}
-			return a.print(result, func(w io.Writer) error { return relocateText(w, result) })
+			return a.print(result, func(p *printer) { relocateText(p, result) })
 		},
 	}
 	f := cmd.Flags()
@@ -110,7 +108,7 @@ func (a *program) relocateList(ctx context.Context, file string, o app.RelocateO
 	if err != nil {
 		return err
 	}
-	return a.each(ctx, list, func(ctx context.Context, words []string) (any, error) {
+	return each(ctx, a, list, func(ctx context.Context, words []string) (*app.RelocateResult, error) {
 		one := o
 		one.Sources, one.Source = nil, words[0]
 		if len(words) > 1 {
@@ -122,12 +120,11 @@ func (a *program) relocateList(ctx context.Context, file string, o app.RelocateO
 		if err := source.to(&one.Options, words[:1]); err != nil {
 			return nil, err
 		}
-		return result(app.Relocate(ctx, one))
-	}, func(w io.Writer, result any) error { return relocateText(w, result.(*app.RelocateResult)) })
+		return app.Relocate(ctx, one)
+	}, relocateText)
 }
 
-func relocateText(w io.Writer, r *app.RelocateResult) error {
-	p := &printer{w: w}
+func relocateText(p *printer, r *app.RelocateResult) {
 	from := map[string][]string{} // under the new name
 	for _, name := range sortedKeys(r.Mapping) {
 		from[r.Mapping[name]] = append(from[r.Mapping[name]], name)
@@ -135,14 +132,10 @@ func relocateText(w io.Writer, r *app.RelocateResult) error {
 	for _, name := range sortedKeys(from) {
 		p.f("image     %s\n          from %s\n", name, strings.Join(from[name], "\n          and  "))
 	}
-	p.f("moved     %d blobs, %s", r.Moved.Blobs, show.Bytes(r.Moved.Bytes))
-	if r.Moved.Mounted+r.Moved.Existing > 0 {
-		p.f(" (%d mounted, %d there already)", r.Moved.Mounted, r.Moved.Existing)
-	}
-	p.f("\n")
+	p.f("moved    ")
+	p.moved(&r.Moved)
 	if r.Root != nil {
 		p.f("from      %s\nroot      %s\n", r.Root.From, r.Root.Ref)
 		p.f("          a new root, which is not signed: tape sign %s --key FILE\n", r.Root.Ref)
 	}
-	return p.err
 }

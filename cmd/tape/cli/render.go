@@ -4,7 +4,6 @@ package cli
 
 import (
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
@@ -22,15 +21,7 @@ func (a *program) renderCommand() *cobra.Command {
 		Example: `  tape render ./charts/podinfo --set replicas=2 | kubectl diff -f -
   tape render ./kustomize --out ./manifests`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.sources(&source, &o.Options, args); err != nil {
-				return err
-			}
-			env, err := a.environment(cmd.Context())
-			if err != nil {
-				return err
-			}
-			o.Environment = env
-			if o.Cache, err = a.cache(cmd.Context(), &source.cache, env); err != nil {
+			if err := a.open(cmd.Context(), &source, &o.Options, args); err != nil {
 				return err
 			}
 			result, err := app.Render(cmd.Context(), o)
@@ -39,12 +30,10 @@ func (a *program) renderCommand() *cobra.Command {
 			}
 			a.settle()
 			if o.Out != "" {
-				return a.print(result, func(w io.Writer) error {
-					p := &printer{w: w}
+				return a.print(result, func(p *printer) {
 					for _, f := range result.Files {
 						p.f("%s\n", f.Name)
 					}
-					return p.err
 				})
 			}
 			if a.flags.output == "json" {

@@ -4,8 +4,6 @@ package cli
 
 import (
 	"cmp"
-	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -57,20 +55,14 @@ either result to the root; its key must not be the one that signed the root.`,
 			if len(args) > 1 {
 				o.Source = args[1]
 			}
-			o.Args = map[string]string{}
-			for _, kv := range given {
-				k, v, ok := strings.Cut(kv, "=")
-				if !ok || k == "" {
-					return usagef("--arg %q is not K=V", kv)
-				}
-				o.Args[k] = v
+			if o.Args, err = arguments(given); err != nil {
+				return err
 			}
 			result, err := app.Reproduce(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
-			a.settle()
-			if err := a.print(result, func(w io.Writer) error { return reproduceText(w, result) }); err != nil {
+			if err := a.print(result, func(p *printer) { reproduceText(p, result) }); err != nil {
 				return err
 			}
 			if !result.Same {
@@ -86,8 +78,7 @@ either result to the root; its key must not be the one that signed the root.`,
 	return cmd
 }
 
-func reproduceText(w io.Writer, r *app.ReproduceResult) error {
-	p := &printer{w: w}
+func reproduceText(p *printer, r *app.ReproduceResult) {
 	if r.Same {
 		p.f("same      %s\n", r.Root)
 	}
@@ -104,5 +95,4 @@ func reproduceText(w io.Writer, r *app.ReproduceResult) error {
 		}
 		p.f("\n")
 	}
-	return p.err
 }

@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -28,7 +27,7 @@ FILE.partial, which --resume continues. FILE - is stdout. With --platform the
 other platforms of images are left out: such a file is for nodes, and cannot be
 loaded into a registry.`,
 		Args: argsRange(0, 2),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if len(args) != 2 {
 				return usagef("save takes REF and FILE, such as registry.example.com/team/app:v1.2.3 app.tar")
 			}
@@ -42,11 +41,9 @@ loaded into a registry.`,
 				}
 				o.File, o.Writer = "", a.Out
 			}
-			env, err := a.environment(cmd.Context())
-			if err != nil {
+			if o.Environment, err = a.environment(cmd.Context()); err != nil {
 				return err
 			}
-			o.Environment = env
 			result, err := app.Save(cmd.Context(), o)
 			if err != nil {
 				return err
@@ -55,7 +52,7 @@ loaded into a registry.`,
 			if o.Writer != nil {
 				return nil
 			}
-			return a.print(result, func(w io.Writer) error { return saveText(w, result) })
+			return a.print(result, func(p *printer) { saveText(p, result) })
 		},
 	}
 	f := cmd.Flags()
@@ -65,12 +62,10 @@ loaded into a registry.`,
 	return cmd
 }
 
-func saveText(w io.Writer, r *app.SaveResult) error {
-	p := &printer{w: w}
+func saveText(p *printer, r *app.SaveResult) {
 	p.f("saved     %s (%s)\nroot      %s\nimages    %d\n", r.File, show.Bytes(r.Size), r.Root.Ref, r.Images)
 	if len(r.Platforms) > 0 {
 		p.f("platforms %s; the others were left out: for nodes, not for registries\n", strings.Join(r.Platforms, ", "))
 	}
 	p.f("signed    %d signatures are with it\n", r.Signatures)
-	return p.err
 }

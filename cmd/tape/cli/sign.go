@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -41,14 +40,13 @@ Signing again with the same key changes nothing. With --keyless the signer's
 identity is in a certificate of Sigstore, and becomes public if the transparency
 log is public.`,
 		Args: argsRange(0, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if prefix != "" {
 				if flags != (signFlags{}) || len(args) > 0 || o.BundleOut != "" {
 					return usagef("--generate-key stands alone: make the keys first, then sign with them")
 				}
 				return a.generateKey(cmd.Context(), prefix)
 			}
-			var err error
 			switch {
 			case list != "" && (len(args) > 0 || o.BundleOut != ""):
 				return usagef("--from-file says what to sign, and goes without REF and --bundle-out")
@@ -62,12 +60,10 @@ log is public.`,
 			if err := flags.check(); err != nil {
 				return err
 			}
-			env, err := a.environment(cmd.Context())
-			if err != nil {
+			if o.Environment, err = a.environment(cmd.Context()); err != nil {
 				return err
 			}
-			o.Environment = env
-			if o.Signer, err = a.signWith(cmd.Context(), env, flags); err != nil {
+			if o.Signer, err = a.signWith(cmd.Context(), o.Environment, flags); err != nil {
 				return err
 			}
 			if list != "" {
@@ -75,17 +71,17 @@ log is public.`,
 				if err != nil {
 					return err
 				}
-				return a.each(cmd.Context(), lines, func(ctx context.Context, words []string) (any, error) {
+				return each(cmd.Context(), a, lines, func(ctx context.Context, words []string) (*app.SignResult, error) {
 					one := o
 					one.Ref = words[0]
-					return result(app.Sign(ctx, one))
-				}, func(w io.Writer, result any) error { return signText(w, result.(*app.SignResult)) })
+					return app.Sign(ctx, one)
+				}, signText)
 			}
 			result, err := app.Sign(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
-			return a.print(result, func(w io.Writer) error { return signText(w, result) })
+			return a.print(result, func(p *printer) { signText(p, result) })
 		},
 	}
 	f := cmd.Flags()
@@ -181,8 +177,7 @@ func (a *program) signWith(ctx context.Context, env app.Environment, f signFlags
 	return signer, nil
 }
 
-func signText(w io.Writer, r *app.SignResult) error {
-	p := &printer{w: w}
+func signText(p *printer, r *app.SignResult) {
 	for _, s := range r.Signatures {
 		did := "signed"
 		if s.Existing {
@@ -193,7 +188,6 @@ func signText(w io.Writer, r *app.SignResult) error {
 	if r.Bundle != "" {
 		p.f("%-9s %s\n", "bundle", r.Bundle)
 	}
-	return p.err
 }
 
 func (a *program) generateKey(ctx context.Context, prefix string) error {
@@ -201,9 +195,8 @@ func (a *program) generateKey(ctx context.Context, prefix string) error {
 	if err != nil {
 		return err
 	}
-	return a.print(pair, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "private key %s (keep it to yourself)\npublic key  %s\n", pair.Private, pair.Public)
-		return err
+	return a.print(pair, func(p *printer) {
+		p.f("private key %s (keep it to yourself)\npublic key  %s\n", pair.Private, pair.Public)
 	})
 }
 

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -120,13 +121,8 @@ func (f *sourceFlags) to(o *app.Options, args []string) error {
 		o.Pipeline = app.PipelineFile
 	}
 	var err error
-	o.Args = map[string]string{}
-	for _, kv := range f.args {
-		k, v, ok := strings.Cut(kv, "=")
-		if !ok || k == "" {
-			return usagef("--arg %q is not K=V", kv)
-		}
-		o.Args[k] = v
+	if o.Args, err = arguments(f.args); err != nil {
+		return err
 	}
 	if o.From, err = f.from.places(); err != nil {
 		return err
@@ -159,6 +155,41 @@ func (f *sourceFlags) to(o *app.Options, args []string) error {
 	}
 	o.Strict, o.Locked, o.Platform, o.Related = f.strict, f.locked, f.platform, f.related
 	return nil
+}
+
+// arguments returns the arguments of a pipeline.
+func arguments(pairs []string) (map[string]string, error) {
+	args := map[string]string{}
+	for _, kv := range pairs {
+		k, v, err := cutPair("arg", kv)
+		if err != nil {
+			return nil, err
+		}
+		args[k] = v
+	}
+	return args, nil
+}
+
+// cutPair splits K=V of a flag.
+func cutPair(flag, kv string) (k, v string, err error) {
+	k, v, ok := strings.Cut(kv, "=")
+	if !ok || k == "" {
+		return "", "", usagef("--%s %q is not K=V", flag, kv)
+	}
+	return k, v, nil
+}
+
+// open sets the options as sources does, with the environment and the cache.
+func (a *program) open(ctx context.Context, f *sourceFlags, o *app.Options, args []string) error {
+	if err := a.sources(f, o, args); err != nil {
+		return err
+	}
+	var err error
+	if o.Environment, err = a.environment(ctx); err != nil {
+		return err
+	}
+	o.Cache, err = a.cache(ctx, &f.cache, o.Environment)
+	return err
 }
 
 // sources is like to, but also accepts - for a stream of manifests on stdin.
@@ -262,9 +293,9 @@ func (f *sourceFlags) settings() ([]app.Setting, error) {
 		}
 	}
 	for _, kv := range f.options {
-		k, v, ok := strings.Cut(kv, "=")
-		if !ok || k == "" {
-			return nil, usagef("--set-option %q is not K=V", kv)
+		k, v, err := cutPair("set-option", kv)
+		if err != nil {
+			return nil, err
 		}
 		out = append(out, app.Setting{Name: k, Value: v})
 	}

@@ -5,7 +5,6 @@ package cli
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -17,18 +16,12 @@ import (
 const trustHelp = "trust policy `FILE` (trust.yaml), checked before anything is written"
 
 func (a *program) trustCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "trust",
-		Short: "Check, test and export trust policies",
-		Example: `  tape trust check trust.yaml
+	return group("trust", "Check, test and export trust policies",
+		`  tape trust check trust.yaml
   tape trust check trust.yaml registry.example.com/team/podinfo:v1.2.3
   tape trust export trust.yaml --flux
   tape trust schema`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(a.trustCheckCommand(), a.trustExportCommand(), a.trustSchemaCommand())
-	return cmd
+		a.trustCheckCommand(), a.trustExportCommand(), schemaCommand("Print the JSON Schema of trust policies", "  tape trust schema > trust.schema.json", a.Out, app.TrustSchema()))
 }
 
 func (a *program) trustCheckCommand() *cobra.Command {
@@ -55,7 +48,7 @@ application fails.`,
 			if err != nil {
 				return err
 			}
-			if err := a.print(result, func(w io.Writer) error { return trustText(w, result) }); err != nil {
+			if err := a.print(result, func(p *printer) { trustText(p, result) }); err != nil {
 				return err
 			}
 			if i := slices.IndexFunc(result.Links, func(l app.VerifiedLink) bool { return !l.OK }); i >= 0 {
@@ -66,8 +59,7 @@ application fails.`,
 	}
 }
 
-func trustText(w io.Writer, r *app.TrustResult) error {
-	p := &printer{w: w}
+func trustText(p *printer, r *app.TrustResult) {
 	for _, rule := range r.Rules {
 		p.f("%s %s (%s)\n", rule.Section, strings.Join(rule.Names, ", "), rule.At)
 		if rule.Require != "" {
@@ -91,7 +83,6 @@ func trustText(w io.Writer, r *app.TrustResult) error {
 	for _, warning := range r.Warnings {
 		p.f("note   %s\n", warning)
 	}
-	return p.err
 }
 
 func (a *program) trustExportCommand() *cobra.Command {
@@ -129,17 +120,4 @@ exactly, this is an error, and nothing is printed.`,
 	cmd.Flags().BoolVar(&kyverno, "kyverno", false, "export ImageValidatingPolicies of Kyverno, from the rules for images")
 	cmd.Flags().BoolVar(&policyController, "policy-controller", false, "export ClusterImagePolicies of Sigstore's policy-controller, from the rules for images")
 	return cmd
-}
-
-func (a *program) trustSchemaCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "schema",
-		Short:   "Print the JSON Schema of trust policies",
-		Example: "  tape trust schema > trust.schema.json",
-		Args:    noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			_, err := a.Out.Write(app.TrustSchema())
-			return err
-		},
-	}
 }

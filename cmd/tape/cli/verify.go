@@ -5,7 +5,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -47,8 +46,7 @@ passed or failed, and attaches it to the root. The signer must not be that of
 the application. With --summary the latest summary of that key is accepted
 instead of verifying the chain; it must have passed, with the policy of --trust.`,
 		Args: argsRange(0, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			var err error
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			switch {
 			case list != "" && (len(args) > 0 || o.Bundle != ""):
 				return usagef("--from-file says what to verify, and goes without REF and --bundle")
@@ -75,11 +73,9 @@ instead of verifying the chain; it must have passed, with the policy of --trust.
 			if err := checkIdentity(o.ImageIdentity, "image-"); err != nil {
 				return err
 			}
-			env, err := a.environment(cmd.Context())
-			if err != nil {
+			if o.Environment, err = a.environment(cmd.Context()); err != nil {
 				return err
 			}
-			o.Environment = env
 			verify := func(ctx context.Context, o app.VerifyOptions) (*app.AttestResult, error) {
 				result, err := app.Verify(ctx, o)
 				if err != nil {
@@ -88,7 +84,7 @@ instead of verifying the chain; it must have passed, with the policy of --trust.
 				return &app.AttestResult{VerifyResult: *result}, nil
 			}
 			if attest.attest {
-				if attest.o.Signer, err = a.signWith(cmd.Context(), env, attest.sign); err != nil {
+				if attest.o.Signer, err = a.signWith(cmd.Context(), o.Environment, attest.sign); err != nil {
 					return err
 				}
 				verify = func(ctx context.Context, o app.VerifyOptions) (*app.AttestResult, error) {
@@ -104,7 +100,7 @@ instead of verifying the chain; it must have passed, with the policy of --trust.
 			if err != nil {
 				return err
 			}
-			if err := a.print(result, func(w io.Writer) error { return verifyText(w, result) }); err != nil {
+			if err := a.print(result, func(p *printer) { verifyText(p, result) }); err != nil {
 				return err
 			}
 			return verified(o.Ref, result)
@@ -213,7 +209,7 @@ func (a *program) verifyList(ctx context.Context, file string, o app.VerifyOptio
 	if err != nil {
 		return err
 	}
-	return a.each(ctx, list, func(ctx context.Context, words []string) (any, error) {
+	return each(ctx, a, list, func(ctx context.Context, words []string) (*app.AttestResult, error) {
 		one := o
 		one.Ref = words[0]
 		result, err := verify(ctx, one)
@@ -221,7 +217,7 @@ func (a *program) verifyList(ctx context.Context, file string, o app.VerifyOptio
 			return nil, err
 		}
 		return result, verified(one.Ref, result)
-	}, func(w io.Writer, result any) error { return verifyText(w, result.(*app.AttestResult)) })
+	}, verifyText)
 }
 
 // proofText says who signed, if that is known by a name.
@@ -239,8 +235,7 @@ func proofText(link app.VerifiedLink) string {
 }
 
 // verifyText prints a line a link.
-func verifyText(w io.Writer, r *app.AttestResult) error {
-	p := &printer{w: w}
+func verifyText(p *printer, r *app.AttestResult) {
 	for _, link := range r.Links {
 		state := "ok    "
 		if !link.OK {
@@ -266,5 +261,4 @@ func verifyText(w io.Writer, r *app.AttestResult) error {
 	case r.OK:
 		p.f("verified %s\n", r.Root)
 	}
-	return p.err
 }

@@ -4,8 +4,6 @@ package cli
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"runtime"
 	"runtime/debug"
 
@@ -25,9 +23,8 @@ func (a *program) versionCommand() *cobra.Command {
 			if a.flags.output != "text" {
 				v.Interpreters, broken = a.allInterpreters(cmd.Context())
 			}
-			err := a.print(v, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "tape %s (artifact format %s, %s %s)\n", v.Version, v.Format, v.Go, v.Platform)
-				return err
+			err := a.print(v, func(p *printer) {
+				p.f("tape %s (artifact format %s, %s %s)\n", v.Version, v.Format, v.Go, v.Platform)
 			})
 			return errors.Join(err, broken)
 		},

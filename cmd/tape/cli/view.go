@@ -66,7 +66,9 @@ func (a *program) viewCommand() *cobra.Command {
 			if a.flags.output == "html" {
 				return show.WritePage(visible{a.Out}, view)
 			}
-			return a.print(view, func(w io.Writer) error { return show.WriteText(w, view, a.width()) })
+			return a.print(view, func(p *printer) {
+				p.by(func(w io.Writer) error { return show.WriteText(w, view, a.width()) })
+			})
 		},
 	}
 	cmd.Flags().StringVarP(&image, "image", "I", "", "the reference, the same as REF")
