@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -31,13 +32,7 @@ func (e *OptionError) Unwrap() error { return e.Err }
 // OptionErrors are all mistakes that a stage found in its options, one per line.
 type OptionErrors []*OptionError
 
-func (e OptionErrors) Error() string {
-	lines := make([]string, len(e))
-	for i, one := range e {
-		lines[i] = one.Error()
-	}
-	return strings.Join(lines, "\n")
-}
+func (e OptionErrors) Error() string { return errors.Join(e.Unwrap()...).Error() }
 
 // Unwrap returns the mistakes.
 func (e OptionErrors) Unwrap() []error {

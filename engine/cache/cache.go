@@ -28,6 +28,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine/content/descriptor"
+	"github.com/taped-dev/tape/internal/replace"
 )
 
 const (
@@ -89,20 +90,12 @@ func (c *Cache) Put(_ context.Context, key digest.Digest, outputs map[string]oci
 	if err != nil {
 		return fmt.Errorf("encode cache entry: %w", err)
 	}
-	dir := filepath.Dir(file)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("write cache entry: %w", err)
-	}
-	tmp, err := os.CreateTemp(dir, temporary+"*")
-	if err != nil {
-		return fmt.Errorf("write cache entry: %w", err)
-	}
-	_, err = fmt.Fprintf(tmp, "%s\n%s", digest.FromBytes(body), body)
-	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), file)
+	err = os.MkdirAll(filepath.Dir(file), 0o700)
+	if err == nil {
+		err = replace.File(file, temporary, fmt.Appendf(nil, "%s\n%s", digest.FromBytes(body), body), 0o600)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("write cache entry: %w", err), os.Remove(tmp.Name()))
+		return fmt.Errorf("write cache entry: %w", err)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ package pipeline
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -46,13 +47,7 @@ func (e *Error) Error() string {
 // line for each.
 type Errors []*Error
 
-func (e Errors) Error() string {
-	lines := make([]string, len(e))
-	for i, one := range e {
-		lines[i] = one.Error()
-	}
-	return strings.Join(lines, "\n")
-}
+func (e Errors) Error() string { return errors.Join(e.Unwrap()...).Error() }
 
 // Unwrap returns the errors, for errors.As.
 func (e Errors) Unwrap() []error {

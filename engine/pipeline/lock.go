@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/internal/regular"
+	"github.com/taped-dev/tape/internal/replace"
 )
 
 // LockFile returns the path of a pipeline file's lock: tape.lock for tape.yaml,
@@ -138,17 +138,8 @@ func (l *Lock) Write(file string) error {
 	if old, err := regular.ReadFile(file); err == nil && bytes.Equal(old, b.Bytes()) {
 		return nil
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"-*")
-	if err != nil {
+	if err := replace.Durable(file, "."+filepath.Base(file)+"-", b.Bytes(), 0o644); err != nil {
 		return fmt.Errorf("write lock: %w", err)
-	}
-	_, err = tmp.Write(b.Bytes())
-	err = errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), file)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("write lock: %w", err), os.Remove(tmp.Name()))
 	}
 	return nil
 }

@@ -111,7 +111,7 @@ func (*Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest) 
 		defer m.close()
 		s.registry = m
 		files, remarks, err := s.render()
-		return &interpreter.RenderResponse{Files: files, Diagnostics: remarks, Materials: m.materials()}, err
+		return &interpreter.RenderResponse{Files: files, Diagnostics: remarks, Materials: m.Materials()}, err
 	})
 	if found, ok := errors.AsType[problems](err); ok {
 		return &interpreter.RenderResponse{Diagnostics: found}, nil

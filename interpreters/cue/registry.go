@@ -5,12 +5,12 @@ package cue
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
 	"cuelabs.dev/go/oci/ociregistry"
 	"cuelang.org/go/mod/modcache"
@@ -26,19 +26,13 @@ import (
 // the first module is requested: most sources need none.
 type modules struct {
 	*modconfig.LazyRegistry
-	dir    string // the cache, in the scratch folder
-	locked map[string]string
-	idle   []func()
-
-	mu      sync.Mutex
-	fetched map[string]string // URI → digest
+	*interpreter.Fetched
+	dir  string // the cache, in the scratch folder
+	idle []func()
 }
 
 func newModules(ctx context.Context, req *interpreter.RenderRequest) *modules {
-	m := &modules{dir: filepath.Join(req.Scratch, "modules"), locked: map[string]string{}, fetched: map[string]string{}}
-	for _, locked := range req.Materials {
-		m.locked[locked.URI] = locked.Digest
-	}
+	m := &modules{dir: filepath.Join(req.Scratch, "modules"), Fetched: interpreter.NewFetched(req.Materials)}
 	m.LazyRegistry = &modconfig.LazyRegistry{New: func() (modconfig.CachedRegistry, error) {
 		transport, err := m.transport(ctx, req.Registries)
 		if err != nil {
@@ -60,18 +54,6 @@ func (m *modules) close() {
 	for _, f := range m.idle {
 		f()
 	}
-}
-
-// materials returns what was fetched, sorted.
-func (m *modules) materials() []interpreter.Material {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var out []interpreter.Material
-	for uri, digest := range m.fetched {
-		out = append(out, interpreter.Material{URI: uri, Digest: digest})
-	}
-	slices.SortFunc(out, func(a, b interpreter.Material) int { return strings.Compare(a.URI, b.URI) })
-	return out
 }
 
 // noting resolves modules to registries that record what is fetched from them.
@@ -102,7 +84,7 @@ func (r notedRegistry) GetTag(ctx context.Context, repository, tag string) (ocir
 	uri := "oci://" + r.host + "/" + repository + ":" + tag
 	var manifest ociregistry.BlobReader
 	var err error
-	if locked, ok := r.m.locked[uri]; ok {
+	if locked := r.m.Locked(uri); locked != "" {
 		if manifest, err = r.GetManifest(ctx, repository, ociregistry.Digest(locked)); err != nil {
 			// Not wrapped: CUE would look elsewhere for a module that is not found.
 			return nil, fmt.Errorf("%s as locked (%s): %s", uri, locked, err.Error())
@@ -110,10 +92,7 @@ func (r notedRegistry) GetTag(ctx context.Context, repository, tag string) (ocir
 	} else if manifest, err = r.Interface.GetTag(ctx, repository, tag); err != nil {
 		return nil, err
 	}
-	r.m.mu.Lock()
-	defer r.m.mu.Unlock()
-	r.m.fetched[uri] = string(manifest.Descriptor().Digest)
-	return manifest, nil
+	return manifest, r.m.Record(uri, string(manifest.Descriptor().Digest))
 }
 
 // roundTripper is a transport that is a function.
@@ -173,9 +152,7 @@ func askMirror(req *http.Request, h docker.RegistryHost, rest string) *http.Resp
 	there := req.Clone(req.Context())
 	there.Host = ""
 	there.Header.Del("Authorization")
-	for k, v := range h.Header {
-		there.Header[k] = v
-	}
+	maps.Copy(there.Header, h.Header)
 	query := req.URL.Query()
 	query.Set("ns", req.URL.Host)
 	there.URL = &url.URL{Scheme: h.Scheme, Host: h.Host, Path: h.Path + rest, RawQuery: query.Encode()}

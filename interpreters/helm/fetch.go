@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/url"
 	"path"
 	"slices"
@@ -41,9 +40,8 @@ const (
 // fetcher fetches charts from registries and repositories. Every fetched chart is a
 // material; a locked one is fetched by its locked digest only.
 type fetcher struct {
+	*interpreter.Fetched
 	remote  remote
-	locked  map[string]string // material's URI → digest
-	fetched map[string]string
 	indexes map[string]map[string][]indexed // repository URL → chart → releases
 }
 
@@ -54,37 +52,20 @@ type indexed struct {
 }
 
 func newFetcher(locked []interpreter.Material, how *interpreter.Registries) *fetcher {
-	f := &fetcher{
-		locked:  map[string]string{},
-		fetched: map[string]string{},
-		indexes: map[string]map[string][]indexed{},
-	}
+	f := &fetcher{Fetched: interpreter.NewFetched(locked), indexes: map[string]map[string][]indexed{}}
 	if how != nil {
 		f.remote.how = *how
-	}
-	for _, m := range locked {
-		f.locked[m.URI] = m.Digest
 	}
 	return f
 }
 
 func (f *fetcher) Close() { f.remote.Close() }
 
-// materials returns what was fetched, sorted by URI.
-func (f *fetcher) materials() []interpreter.Material {
-	var out []interpreter.Material
-	for _, uri := range slices.Sorted(maps.Keys(f.fetched)) {
-		out = append(out, interpreter.Material{URI: uri, Digest: f.fetched[uri]})
-	}
-	return out
-}
-
-// record adds a material. It fails if the material is locked to another digest.
+// record adds a material.
 func (f *fetcher) record(uri string, got digest.Digest) error {
-	if want, ok := f.locked[uri]; ok && want != got.String() {
-		return problem("", "%s is locked to %s but now has %s: updating the materials of the lock accepts the new one", uri, want, got)
+	if err := f.Record(uri, got.String()); err != nil {
+		return problem("", "%w", err)
 	}
-	f.fetched[uri] = got.String()
 	return nil
 }
 
@@ -157,7 +138,7 @@ func (f *fetcher) oci(ctx context.Context, ref, version string) (*chart.Chart, e
 			return nil, err
 		}
 	}
-	uri, want := name+":"+r.Reference, f.locked[name+":"+r.Reference]
+	uri, want := name+":"+r.Reference, f.Locked(name+":"+r.Reference)
 	if d, err := r.Digest(); err == nil {
 		uri, want = name+"@"+d.String(), d.String()
 	}
@@ -206,7 +187,7 @@ func (f *fetcher) tag(ctx context.Context, r registry.Reference, name, version s
 	for i, t := range tags {
 		versions[i] = strings.ReplaceAll(t, "_", "+")
 	}
-	v, err := newest(versions, version, func(v string) bool { return f.locked[name+":"+tag(v)] != "" })
+	v, err := newest(versions, version, func(v string) bool { return f.Locked(name+":"+tag(v)) != "" })
 	if err != nil {
 		return "", problem("", "chart %s: %w", name, err)
 	}
@@ -238,7 +219,7 @@ func (f *fetcher) repository(ctx context.Context, base *url.URL, name, version s
 	if len(versions) == 0 {
 		return nil, problem("", "chart repository %s has no chart %q", where, name)
 	}
-	v, err := newest(versions, version, func(v string) bool { return f.locked[materialURI(urls[v])] != "" })
+	v, err := newest(versions, version, func(v string) bool { return f.Locked(materialURI(urls[v])) != "" })
 	if err != nil {
 		return nil, problem("", "chart %q in repository %s: %w", name, where, err)
 	}

@@ -146,7 +146,7 @@ func render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.R
 	return &interpreter.RenderResponse{
 		Files:       files,
 		Diagnostics: slices.Concat(b.warnings, r.said),
-		Materials:   b.fetch.materials(),
+		Materials:   b.fetch.Materials(),
 	}, nil
 }
 

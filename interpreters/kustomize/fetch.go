@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -31,15 +30,14 @@ const maxFile = 64 << 20
 // the tree. They are recorded as materials; a locked one is fetched as locked or not at
 // all.
 type fetcher struct {
-	tree       *tree
-	scratch    string
-	registries interpreter.Registries
-	client     *http.Client
-	locked     map[string]string // material's URI → digest
-	fetched    map[string]string
-	clones     map[string]clone  // by material's URI
-	files      map[string][]byte // entry → content
-	places     []string          // alternating: path in the tree, what was fetched there
+	*interpreter.Fetched
+	tree    *tree
+	scratch string
+	caFile  string // of authorities, "" for the system's alone
+	client  *http.Client
+	clones  map[string]clone  // by material's URI
+	files   map[string][]byte // entry → content
+	places  []string          // alternating: path in the tree, what was fetched there
 }
 
 // clone is a repository in the tree, or the error of cloning it.
@@ -50,38 +48,17 @@ type clone struct {
 
 func newFetcher(req *interpreter.RenderRequest, t *tree) *fetcher {
 	f := &fetcher{
-		tree: t, scratch: req.Scratch,
-		locked: map[string]string{}, fetched: map[string]string{},
+		Fetched: interpreter.NewFetched(req.Materials), tree: t, scratch: req.Scratch,
 		clones: map[string]clone{}, files: map[string][]byte{},
 	}
 	if req.Registries != nil {
-		f.registries = *req.Registries
-	}
-	for _, m := range req.Materials {
-		f.locked[m.URI] = m.Digest
+		f.caFile = req.Registries.CAFile
 	}
 	return f
 }
 
-// materials returns what was fetched, sorted by URI.
-func (f *fetcher) materials() []interpreter.Material {
-	var out []interpreter.Material
-	for _, uri := range slices.Sorted(maps.Keys(f.fetched)) {
-		out = append(out, interpreter.Material{URI: uri, Digest: f.fetched[uri]})
-	}
-	return out
-}
-
 // names replaces paths in the tree by what was fetched there, for messages.
 func (f *fetcher) names() *strings.Replacer { return strings.NewReplacer(f.places...) }
-
-func (f *fetcher) record(uri, got string) error {
-	if want, ok := f.locked[uri]; ok && want != got {
-		return fmt.Errorf("%s is locked to %s but now has %s: updating the materials of the lock accepts the new one", uri, want, got)
-	}
-	f.fetched[uri] = got
-	return nil
-}
 
 // file fetches a file into a folder of the tree and returns its name there.
 func (f *fetcher) file(ctx context.Context, entry, dir string) (string, error) {
@@ -96,7 +73,7 @@ func (f *fetcher) file(ctx context.Context, entry, dir string) (string, error) {
 		if data, err = f.get(ctx, u); err != nil {
 			return "", fmt.Errorf("fetch %s: %w", uri, err)
 		}
-		if err := f.record(uri, fmt.Sprintf("sha256:%x", sha256.Sum256(data))); err != nil {
+		if err := f.Record(uri, fmt.Sprintf("sha256:%x", sha256.Sum256(data))); err != nil {
 			return "", err
 		}
 		f.files[entry] = data
@@ -110,7 +87,7 @@ func (f *fetcher) file(ctx context.Context, entry, dir string) (string, error) {
 func (f *fetcher) get(ctx context.Context, u *url.URL) ([]byte, error) {
 	if f.client == nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
-		pool, err := authorities.Read(f.registries.CAFile)
+		pool, err := authorities.Read(f.caFile)
 		if err != nil {
 			return nil, err
 		}
@@ -171,7 +148,7 @@ func (f *fetcher) clone(ctx context.Context, uri string, r repository) (string, 
 	if err != nil {
 		return "", fmt.Errorf("fetch %s: %w", uri, err)
 	}
-	if err := f.record(uri, "gitCommit:"+commit); err != nil {
+	if err := f.Record(uri, "gitCommit:"+commit); err != nil {
 		return "", err
 	}
 	f.places = append(f.places, at, uri)
@@ -199,7 +176,7 @@ func (f *fetcher) checkout(ctx context.Context, dir string, r repository) (strin
 		_, err := git(ctx, dir, "fetch", "--quiet", "--depth=1", "--no-tags", "origin", ref)
 		return err
 	}
-	commit, locked := strings.CutPrefix(f.locked[r.uri()], "gitCommit:")
+	commit, locked := strings.CutPrefix(f.Locked(r.uri()), "gitCommit:")
 	if !locked || fetch(commit) != nil {
 		if err := fetch(r.ref); err != nil {
 			return "", err

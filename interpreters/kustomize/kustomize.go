@@ -111,7 +111,7 @@ func render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.R
 	if err != nil {
 		return nil, err
 	}
-	return &interpreter.RenderResponse{Files: objects, Materials: fetch.materials()}, nil
+	return &interpreter.RenderResponse{Files: objects, Materials: fetch.Materials()}, nil
 }
 
 var _ interpreter.Interpreter = (*Interpreter)(nil)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/taped-dev/tape/internal/replace"
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
@@ -175,5 +176,5 @@ func (e *executable) writeBeside(ctx context.Context, b beside) (err error) {
 	if err != nil {
 		return err
 	}
-	return replace(besideFile(e.path), append(data, '\n'), 0o644)
+	return replace.File(besideFile(e.path), ".new-", append(data, '\n'), 0o644)
 }

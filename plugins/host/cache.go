@@ -4,12 +4,12 @@ package host
 
 import (
 	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/taped-dev/tape/internal/replace"
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
@@ -77,21 +77,5 @@ func (c cache) write(name string, v any) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return
 	}
-	_ = replace(path, data, 0o600)
-}
-
-// replace writes a file atomically.
-func replace(path string, data []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Chmod(mode), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
+	_ = replace.File(path, ".new-", data, 0o600)
 }

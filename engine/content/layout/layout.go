@@ -38,6 +38,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/internal/blob"
 	"github.com/taped-dev/tape/engine/content/internal/class"
 	"github.com/taped-dev/tape/engine/content/store"
+	"github.com/taped-dev/tape/internal/replace"
 )
 
 const (
@@ -573,28 +574,11 @@ func (w *Writer) Close() (err error) {
 	}
 	data, err := json.Marshal(index)
 	if err == nil {
-		err = replaceFile(file, indexPrefix, data)
+		err = replace.Durable(file, indexPrefix, data, 0o644)
 	}
 	// This fails while another process is writing, since the folder is then not empty.
 	_ = os.Remove(filepath.Join(w.store.Dir(), store.IngestDir))
 	return err
-}
-
-// replaceFile writes a file atomically.
-func replaceFile(name, prefix string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(name), prefix+"*")
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(data)
-	err = errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
-	}
-	return nil
 }
 
 var _ Repository = (*Layout)(nil)

@@ -25,6 +25,8 @@ import (
 	helper "github.com/docker/docker-credential-helpers/client"
 	helpers "github.com/docker/docker-credential-helpers/credentials"
 	"github.com/gofrs/flock"
+
+	"github.com/taped-dev/tape/internal/replace"
 )
 
 // Account describes where the credentials of a registry are kept.
@@ -218,22 +220,10 @@ func (e *editable) write() error {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Dir(e.name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(e.name), 0o700); err != nil {
 		return err
 	}
-	beside, err := os.CreateTemp(dir, ".config.json-*") // 0600
-	if err != nil {
-		return err
-	}
-	_, err = beside.Write(append(data, '\n'))
-	if err = errors.Join(err, beside.Sync(), beside.Close()); err == nil {
-		err = os.Rename(beside.Name(), e.name)
-	}
-	if err != nil {
-		os.Remove(beside.Name())
-	}
-	return err
+	return replace.Durable(e.name, ".config.json-", append(data, '\n'), 0o600)
 }
 
 func keepLogin(ctx context.Context, host, user, secret string) (place string, err error) {
