@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -19,18 +20,19 @@ import (
 // packed is a file of an archive.
 type packed struct {
 	name  string // with the archive's folder
+	info  fs.FileInfo
 	data  []byte
 	build *debug.BuildInfo // of a Go program, else nil
 }
 
 // walk calls each with every file of an archive, a .tar.gz or a .zip, in its order.
 func walk(archive string, each func(packed) error) error {
-	read := func(name string, r io.Reader) error {
+	read := func(name string, info fs.FileInfo, r io.Reader) error {
 		data, err := io.ReadAll(r)
 		if err != nil {
 			return err
 		}
-		p := packed{name: name, data: data}
+		p := packed{name: name, info: info, data: data}
 		// What is not a Go program has no such information.
 		if info, err := buildinfo.Read(bytes.NewReader(data)); err == nil {
 			p.build = info
@@ -49,7 +51,7 @@ func walk(archive string, each func(packed) error) error {
 	return nil
 }
 
-func walkZip(archive string, read func(string, io.Reader) error) (err error) {
+func walkZip(archive string, read func(string, fs.FileInfo, io.Reader) error) (err error) {
 	z, err := zip.OpenReader(archive)
 	if err != nil {
 		return err
@@ -63,14 +65,14 @@ func walkZip(archive string, read func(string, io.Reader) error) (err error) {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(read(f.Name, r), r.Close()); err != nil {
+		if err := errors.Join(read(f.Name, f.FileInfo(), r), r.Close()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func walkTar(archive string, read func(string, io.Reader) error) (err error) {
+func walkTar(archive string, read func(string, fs.FileInfo, io.Reader) error) (err error) {
 	f, err := os.Open(archive)
 	if err != nil {
 		return err
@@ -91,7 +93,7 @@ func walkTar(archive string, read func(string, io.Reader) error) (err error) {
 		if h.Typeflag != tar.TypeReg {
 			continue
 		}
-		if err := read(h.Name, r); err != nil {
+		if err := read(h.Name, h.FileInfo(), r); err != nil {
 			return err
 		}
 	}

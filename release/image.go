@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"debug/buildinfo"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -56,7 +55,7 @@ func image(ctx context.Context, dist, tag string) error {
 	for _, archive := range archives { // sorted
 		b, err := readArchive(archive)
 		if err != nil {
-			return fmt.Errorf("read %s: %w", archive, err)
+			return err
 		}
 		name, arch, _ := strings.Cut(strings.TrimSuffix(filepath.Base(archive), ".tar.gz"), "_linux_")
 		version = strings.TrimPrefix(name, "tape_")
@@ -190,7 +189,7 @@ func (b built) sbom(image ocispec.Descriptor) ([]byte, error) {
 		if f.Typeflag != tar.TypeReg {
 			continue
 		}
-		if err := d.add(packed{f.Name, f.data, f.build}); err != nil {
+		if err := d.add(packed{name: f.Name, data: f.data, build: f.build}); err != nil {
 			return nil, err
 		}
 	}
@@ -295,49 +294,27 @@ func baseFiles() []file {
 // readArchive returns what an archive of a release has of programs, with their descriptions,
 // in one folder, where tape finds its interpreters, and the licence.
 func readArchive(archive string) (built, error) {
-	f, err := os.Open(archive)
-	if err != nil {
-		return built{}, err
-	}
-	defer f.Close()
-	gz, err := gzip.NewReader(f)
-	if err != nil {
-		return built{}, err
-	}
 	var b built
-	for r := tar.NewReader(gz); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return built{}, err
-		}
+	err := walk(archive, func(p packed) error {
 		// Completions and manuals are in folders of their own.
-		dir, name := path.Split(h.Name)
-		if h.Typeflag != tar.TypeReg || strings.Count(dir, "/") != 1 {
-			continue
-		}
+		dir, name := path.Split(p.name)
 		to := "usr/bin/" + name
 		switch {
+		case strings.Count(dir, "/") != 1:
+			return nil
 		case name == "LICENSE":
 			to = "usr/share/doc/tape/" + name
-		case name != "tape" && !strings.HasPrefix(name, "tape-"):
-			continue
+		case name == "tape":
+			b.created = p.info.ModTime().UTC()
+		case !strings.HasPrefix(name, "tape-"):
+			return nil
 		}
-		data, err := io.ReadAll(r)
-		if err != nil {
-			return built{}, err
-		}
-		added := file{tar.Header{Typeflag: tar.TypeReg, Name: to, Mode: h.Mode & 0o755, ModTime: h.ModTime}, data, nil}
-		// What is not a Go program has no such information.
-		if info, err := buildinfo.Read(bytes.NewReader(data)); err == nil {
-			added.build = info
-		}
-		b.files = append(b.files, added)
-		if name == "tape" {
-			b.created = h.ModTime.UTC()
-		}
+		h := tar.Header{Typeflag: tar.TypeReg, Name: to, Mode: int64(p.info.Mode() & 0o755), ModTime: p.info.ModTime()}
+		b.files = append(b.files, file{h, p.data, p.build})
+		return nil
+	})
+	if err != nil {
+		return built{}, err
 	}
 	for _, dir := range []string{"usr/", "usr/bin/", "usr/share/", "usr/share/doc/", "usr/share/doc/tape/"} {
 		b.files = append(b.files, file{Header: tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o755, ModTime: b.created}})
