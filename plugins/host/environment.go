@@ -8,12 +8,16 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/taped-dev/tape/internal/lategc"
 	"github.com/taped-dev/tape/plugins/internal/wire"
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// goLimit is the variable that sets the memory limit of a Go program.
-const goLimit = "GOMEMLIMIT"
+// Variables that set the memory limit of a Go program, and how often it collects garbage.
+const (
+	goLimit   = "GOMEMLIMIT"
+	goPercent = "GOGC"
+)
 
 // variables lists the environment variables that every interpreter gets if they are set:
 // those needed to find programs and user settings, for the locale and the proxies, and the
@@ -22,7 +26,7 @@ func variables() []string {
 	names := []string{
 		"PATH", "HOME",
 		"LANG", "LANGUAGE", "LC_ALL", "LC_COLLATE", "LC_CTYPE", "LC_MESSAGES", "LC_NUMERIC", "LC_TIME",
-		"GOGC", goLimit,
+		goPercent, goLimit,
 		"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
 	}
 	if runtime.GOOS == "windows" {
@@ -32,9 +36,9 @@ func variables() []string {
 }
 
 // environment returns the environment of a process: the fixed variables, those it asked
-// for, and its temporary folder. The variables of the handshake cannot be asked for. Go
-// programs get a memory limit below their hard limit, so that they collect garbage before
-// they hit it.
+// for, and its temporary folder. The variables of the handshake cannot be asked for. Unless
+// the user says otherwise, Go programs get a memory limit below their hard limit, so that they
+// collect garbage before they hit it, and start without collecting any.
 func environment(d interpreter.Description, b bounds, lookup func(string) (string, bool)) []string {
 	names := slices.DeleteFunc(slices.Concat(variables(), d.Environment), func(name string) bool {
 		return name == wire.Cookie || strings.HasPrefix(name, "PLUGIN_") || slices.Contains(folderVariables(), name)
@@ -44,8 +48,13 @@ func environment(d interpreter.Description, b bounds, lookup func(string) (strin
 	for _, name := range slices.Compact(names) {
 		if value, ok := lookup(name); ok {
 			env = append(env, name+"="+value)
-		} else if name == goLimit {
+			continue
+		}
+		switch name {
+		case goLimit:
 			env = append(env, fmt.Sprintf("%s=%d", name, b.memory/10*9))
+		case goPercent:
+			env = append(env, lategc.Environment()...)
 		}
 	}
 	for _, name := range folderVariables() {

@@ -284,6 +284,15 @@ func TestEnvironment(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("environment (-want +got):\n%s", diff)
 	}
+
+	delete(set, "GOGC")
+	b = newBed(t, host.Options{LookupEnv: func(name string) (string, bool) { value, ok := set[name]; return value, ok }})
+	if resp, err = render(t.Context(), t, b.find(t, "good"), fakeOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if env := string(resp.Files[0].Data); strings.Contains(env, "GOGC") || strings.Contains(env, "TAPE_LATE_GC") {
+		t.Errorf("programs that an interpreter starts inherit %q", env)
+	}
 }
 
 func TestDescriptionIsRemembered(t *testing.T) {

@@ -40,6 +40,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	plugin "github.com/hashicorp/go-plugin"
 
+	"github.com/taped-dev/tape/internal/lategc"
 	"github.com/taped-dev/tape/plugins/internal/wire"
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
@@ -60,6 +61,7 @@ func WithLogLevel(level slog.Leveler) Option {
 // Interpreter serves impl to the tape process that started this one. It does not return: it
 // exits the process when that tape is done or when serving fails.
 func Interpreter(impl interpreter.Interpreter, opts ...Option) {
+	lategc.Start()
 	c := config{level: slog.LevelInfo}
 	for _, opt := range opts {
 		opt(&c)

@@ -31,19 +31,20 @@ type knowledge struct {
 	official map[string]bool
 }
 
-// builtin parses the catalogue once. It is not modified.
-var builtin = sync.OnceValues(func() (*knowledge, error) {
+// builtin parses the catalogue once, when it is first needed: that takes milliseconds. The
+// result must not be modified.
+var builtin = sync.OnceValue(func() *knowledge {
 	var k knowledge
 	dec := yaml.NewDecoder(strings.NewReader(string(catalogueYAML)))
 	dec.KnownFields(true)
 	if err := dec.Decode(&k); err != nil {
-		return nil, fmt.Errorf("read catalogue: %w", err)
+		panic(fmt.Errorf("read catalogue: %w", err))
 	}
 	k.compiled, k.official = compile(k.Fields), map[string]bool{}
 	for _, name := range k.Official {
 		k.official[name] = true
 	}
-	return &k, nil
+	return &k
 })
 
 // catalogue lists the fields of objects that contain references, and the names of
@@ -115,19 +116,13 @@ func check(fields []Field) error {
 }
 
 // newCatalogue returns the built-in catalogue preceded by the user's fields.
-func newCatalogue(user []Field) (*catalogue, error) {
-	k, err := builtin()
-	if err != nil {
-		return nil, err
-	}
-	if err := check(user); err != nil {
-		return nil, err
-	}
+func newCatalogue(user []Field) *catalogue {
+	k := builtin()
 	c := &catalogue{fields: k.compiled, users: len(user), notes: k.Notes, registries: k.Registries, elsewhere: k.Elsewhere, official: k.official}
 	if len(user) > 0 {
 		c.fields = compile(slices.Concat(user, k.Fields))
 	}
-	return c, nil
+	return c
 }
 
 // compile returns the paths of fields.

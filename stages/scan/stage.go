@@ -52,6 +52,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -153,7 +154,7 @@ func Kind() pipeline.Kind {
 
 // Stage is the scan stage. It is safe for concurrent use.
 type Stage struct {
-	catalogue   *catalogue
+	catalogue   func() *catalogue
 	exclude     patterns
 	skipInvalid bool
 	skipSealed  bool
@@ -165,10 +166,10 @@ type Stage struct {
 
 // New returns the stage, or an error that names what is wrong with the configuration.
 func New(c Config) (*Stage, error) {
-	known, err := newCatalogue(c.Fields)
-	if err != nil {
+	if err := check(c.Fields); err != nil {
 		return nil, engine.Mistaken("fields", err)
 	}
+	known := sync.OnceValue(func() *catalogue { return newCatalogue(c.Fields) })
 	return &Stage{catalogue: known, exclude: c.Exclude, skipInvalid: c.SkipInvalid, skipSealed: c.SkipSealed, accept: c.Accept, fields: c.Fields, limits: files.DefaultLimits()}, nil
 }
 
@@ -522,7 +523,7 @@ func (s *Stage) walk(f *manifests.File, doc *manifests.Document, document int, o
 	defer func() { markShared(b.references[before:]) }()
 	room := manifests.MaxGrowth*doc.Written() + 16*manifests.FreeGrowth
 	for _, o := range objects {
-		w := walker{catalogue: s.catalogue, out: &b.findings, budget: left, indexes: map[*manifests.Node]map[string]*manifests.Node{}, doc: doc, room: &room, file: f.Name, document: document, object: o.String(), sealed: sealed(&doc.Root)}
+		w := walker{catalogue: s.catalogue(), out: &b.findings, budget: left, indexes: map[*manifests.Node]map[string]*manifests.Node{}, doc: doc, room: &room, file: f.Name, document: document, object: o.String(), sealed: sealed(&doc.Root)}
 		w.enter(o.Pointer())
 		w.resource(o)
 	}

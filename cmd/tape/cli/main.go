@@ -26,6 +26,7 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/internal/lategc"
 	"github.com/taped-dev/tape/internal/nearest"
 	"github.com/taped-dev/tape/stages/app"
 )
@@ -58,6 +59,7 @@ func Main(kinds ...pipeline.Kind) {
 
 // main is the main function of a program, which has some time to end after a signal.
 func main(name string, grace time.Duration, run func(context.Context, []string, Streams) int) {
+	lategc.Start()
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(softMemory)
 	}
