@@ -90,6 +90,19 @@ func GetJSON(ctx context.Context, store content.Provider, desc ocispec.Descripto
 	return nil
 }
 
+// GetAllJSON reads the documents of a list, each as GetJSON does.
+func GetAllJSON[T any](ctx context.Context, store content.Provider, list []ocispec.Descriptor, mediaType string) ([]T, error) {
+	var all []T
+	for _, desc := range list {
+		var v T
+		if err := GetJSON(ctx, store, desc, mediaType, &v); err != nil {
+			return nil, err
+		}
+		all = append(all, v)
+	}
+	return all, nil
+}
+
 // MarshalJSON encodes v in the form in which tape writes all its JSON.
 func MarshalJSON(v any) ([]byte, error) {
 	var buf bytes.Buffer

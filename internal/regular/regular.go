@@ -6,6 +6,7 @@
 package regular
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -100,6 +101,15 @@ func checkRegular(name string, info fs.FileInfo) error {
 		what = "a socket"
 	}
 	return fmt.Errorf("%s is %s, want a regular file", name, what)
+}
+
+// Cause returns the error of the system without the operation and the path around it, for one
+// who names the file otherwise.
+func Cause(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err
+	}
+	return err
 }
 
 // Inside returns an error unless an existing file or folder is below top after resolving

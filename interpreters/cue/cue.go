@@ -27,6 +27,7 @@ import (
 	"path"
 	"path/filepath"
 
+	"github.com/taped-dev/tape/internal/regular"
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
@@ -172,7 +173,7 @@ func locate(root, name string, o options) (*source, error) {
 	s := &source{options: o, root: root, dir: abs, packages: o.Packages}
 	folder, err := isFolder(abs)
 	if err != nil {
-		return nil, problem("open %s: %v", name, cause(err))
+		return nil, problem("open %s: %v", name, regular.Cause(err))
 	}
 	if !folder {
 		s.dir = filepath.Dir(abs)

@@ -17,6 +17,7 @@ import (
 	"cuelang.org/go/cue/parser"
 	"cuelang.org/go/mod/modfile"
 
+	"github.com/taped-dev/tape/internal/regular"
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
@@ -283,15 +284,7 @@ func cutPath(path, prefix string) (rest string, ok bool) {
 
 // unreadable returns the problem of a file that cannot be read.
 func unreadable(file string, err error) error {
-	return problems{{Severity: interpreter.Error, Summary: "cannot be read: " + cause(err).Error(), File: file}}
-}
-
-// cause returns the error of the system, without operation and path.
-func cause(err error) error {
-	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-		return pathErr.Err
-	}
-	return err
+	return problems{{Severity: interpreter.Error, Summary: "cannot be read: " + regular.Cause(err).Error(), File: file}}
 }
 
 func within(top, dir string) bool {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"path/filepath"
 	"slices"
@@ -120,10 +121,7 @@ func over(under, upper any) any {
 		if !ok {
 			return upper
 		}
-		out := map[string]any{}
-		for k, v := range below {
-			out[k] = v
-		}
+		out := maps.Clone(below)
 		for k, v := range upper {
 			if was, ok := out[k]; ok {
 				v = over(was, v)

@@ -18,6 +18,7 @@ import (
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/chartutil"
 
+	"github.com/taped-dev/tape/internal/regular"
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
@@ -35,7 +36,7 @@ type builder struct {
 func (b *builder) source(ctx context.Context, name string) (*chart.Chart, error) {
 	info, err := b.tree.root.Stat(name)
 	if err != nil {
-		return nil, problem(name, "cannot read the chart: %w", cause(err))
+		return nil, problem(name, "cannot read the chart: %w", regular.Cause(err))
 	}
 	if info.IsDir() {
 		return b.folder(ctx, name, nil)

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"regexp"
 	"strconv"
 	"strings"
@@ -68,15 +67,6 @@ func yamlProblem(file, what string, err error) error {
 		text = text[len(m[0]):]
 	}
 	return problems{{Severity: interpreter.Error, Summary: what + " is not valid: " + text, File: file, Line: line}}
-}
-
-// cause returns an error without its path, which may be in a temporary folder; the caller
-// adds the path that the user knows.
-func cause(err error) error {
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		return e.Err
-	}
-	return err
 }
 
 var (

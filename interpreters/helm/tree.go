@@ -17,6 +17,8 @@ import (
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/ignore"
+
+	"github.com/taped-dev/tape/internal/regular"
 )
 
 // tree reads a folder and prevents access outside of it, including through symbolic links.
@@ -51,7 +53,7 @@ func (t *tree) read(name string) ([]byte, error) {
 	}
 	data, err := t.root.ReadFile(filepath.FromSlash(name))
 	if err != nil {
-		return nil, cause(err)
+		return nil, regular.Cause(err)
 	}
 	return bytes.TrimPrefix(data, []byte("\ufeff")), nil
 }
@@ -73,7 +75,7 @@ func (t *tree) chart(dir string) (*chart.Chart, error) {
 	w := walk{tree: t, top: dir, rules: rules}
 	info, err := t.root.Stat(dir)
 	if err != nil {
-		return nil, problem(dir, "cannot read the chart: %w", cause(err))
+		return nil, problem(dir, "cannot read the chart: %w", regular.Cause(err))
 	}
 	if err := w.folder("", info, nil); err != nil {
 		return nil, err
@@ -124,7 +126,7 @@ func (w *walk) folder(name string, info fs.FileInfo, above []fs.FileInfo) error 
 	above = append(above, info)
 	entries, err := fs.ReadDir(w.tree.root.FS(), full)
 	if err != nil {
-		return problem(full, "cannot read the folder: %w", cause(err))
+		return problem(full, "cannot read the folder: %w", regular.Cause(err))
 	}
 	for _, e := range entries {
 		name, full := path.Join(name, e.Name()), path.Join(full, e.Name())
@@ -134,7 +136,7 @@ func (w *walk) folder(name string, info fs.FileInfo, above []fs.FileInfo) error 
 		info, err := w.tree.stat(full, e)
 		switch {
 		case err != nil:
-			return problem(full, "cannot be read: %w", cause(err))
+			return problem(full, "cannot be read: %w", regular.Cause(err))
 		case info == nil, w.rules.Ignore(name, info):
 			// Outside the tree, or its target is an ignored folder.
 		case info.IsDir():
@@ -177,7 +179,7 @@ func (t *tree) stat(name string, e fs.DirEntry) (fs.FileInfo, error) {
 	}
 	target, err := filepath.EvalSymlinks(filepath.Join(t.dir, filepath.FromSlash(name)))
 	if err != nil {
-		return nil, fmt.Errorf("the symbolic link leads nowhere: %w", cause(err))
+		return nil, fmt.Errorf("the symbolic link leads nowhere: %w", regular.Cause(err))
 	}
 	rel, err := filepath.Rel(t.dir, target)
 	if err != nil {

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+
+	"github.com/taped-dev/tape/internal/regular"
 )
 
 // tree is the read-only file system that kustomize sees: the source at /, fetched
@@ -87,7 +89,7 @@ func (t *tree) real(name string) (string, error) {
 	m, rest := t.at(name)
 	target, err := filepath.EvalSymlinks(filepath.Join(m.dir, filepath.FromSlash(rest)))
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", name, cause(err))
+		return "", fmt.Errorf("%s: %w", name, regular.Cause(err))
 	}
 	rel, err := filepath.Rel(m.dir, target)
 	if err != nil || !filepath.IsLocal(rel) {
@@ -112,7 +114,7 @@ func (t *tree) stat(name string) (fs.FileInfo, error) {
 	m, rest := t.at(real)
 	info, err := m.root.Stat(filepath.FromSlash(rest))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, cause(err))
+		return nil, fmt.Errorf("%s: %w", name, regular.Cause(err))
 	}
 	return info, nil
 }
@@ -124,14 +126,6 @@ func (t *tree) inSource(name string) bool {
 	}
 	info, err := t.mounts[0].root.Stat(filepath.FromSlash(name))
 	return err == nil && info.Mode().IsRegular()
-}
-
-// cause returns an error without its path, which is that on disk.
-func cause(err error) error {
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		return e.Err
-	}
-	return err
 }
 
 // The methods below implement kustomize's file system.
@@ -166,7 +160,7 @@ func (t *tree) read(name string) ([]byte, error) {
 		data, err = m.root.ReadFile(filepath.FromSlash(rest))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, cause(err))
+		return nil, fmt.Errorf("%s: %w", name, regular.Cause(err))
 	}
 	return data, nil
 }
@@ -203,7 +197,7 @@ func (t *tree) ReadDir(name string) ([]string, error) {
 	m, rest := t.at(real)
 	entries, err := fs.ReadDir(m.root.FS(), rest)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, cause(err))
+		return nil, fmt.Errorf("%s: %w", name, regular.Cause(err))
 	}
 	var names []string
 	for _, e := range entries {

@@ -127,32 +127,26 @@ func (m made) facts(ctx context.Context) ([]vcs.Facts, error) {
 	return every[vcs.Facts](ctx, m, "facts", vcs.MediaType)
 }
 
-// renderings are those of every source.
 // environments are those that were rendered; none where the pipeline has none.
 func (m made) environments(ctx context.Context) (artifact.EnvironmentSet, error) {
 	all, err := m.facts(ctx)
 	return artifact.Environments(artifact.Annotations("", all, time.Time{})), err
 }
 
+// renderings are those of every source.
 func (m made) renderings(ctx context.Context) ([]rendering.Rendering, error) {
 	return every[rendering.Rendering](ctx, m, "rendering", rendering.MediaTypeRendering)
 }
 
 // every reads the documents that all instances of a node made.
 func every[T any](ctx context.Context, m made, output, mediaType string) ([]T, error) {
-	var all []T
+	var list []ocispec.Descriptor
 	for _, node := range m.Nodes {
-		desc, ok := node.Outputs[output]
-		if !ok || desc.MediaType != mediaType {
-			continue
+		if desc, ok := node.Outputs[output]; ok && desc.MediaType == mediaType {
+			list = append(list, desc)
 		}
-		var v T
-		if err := engine.GetJSON(ctx, m.Store, desc, mediaType, &v); err != nil {
-			return nil, err
-		}
-		all = append(all, v)
 	}
-	return all, nil
+	return engine.GetAllJSON[T](ctx, m.Store, list, mediaType)
 }
 
 // warnings returns the warnings of the run as text.

@@ -99,10 +99,7 @@ func ImageRef(repository string, image images.Image) string {
 // WrittenRef returns the reference that manifests have for the image if a program other than
 // the kubelet reads it: REPO:<tag as written>@<digest>, without a tag if none was written.
 func WrittenRef(repository, tag string, d digest.Digest) string {
-	if tag != "" {
-		repository += ":" + tag
-	}
-	return repository + "@" + d.String()
+	return imageref.Reference{Name: repository, Tag: tag, Digest: d}.String()
 }
 
 // ContentTag returns the tag of the content manifest of an application. No semver range matches

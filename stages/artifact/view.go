@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine/content/descriptor"
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/internal/atonce"
@@ -209,8 +210,8 @@ func (a *Application) View(ctx context.Context, repository, tag string, data boo
 	}
 	v.Signatures = append(v.Signatures, found.signatures...)
 	v.Promotions, v.Summaries, v.Reproductions = found.promotions, found.summaries, found.reproductions
-	v.Root.Ref = refTo(repository, first(v.Tags), a.Root.Digest)
-	v.Content.Ref = refTo(repository, contentTag, a.Content.Digest)
+	v.Root.Ref = imageref.Reference{Name: repository, Tag: first(v.Tags), Digest: a.Root.Digest}.String()
+	v.Content.Ref = imageref.Reference{Name: repository, Tag: contentTag, Digest: a.Content.Digest}.String()
 	for _, s := range statements {
 		v.Statements = append(v.Statements, ViewStatement{PredicateType: s.PredicateType, Subjects: s.Subject, Predicate: s.Predicate})
 	}
@@ -233,14 +234,6 @@ func first(list []string) string {
 		return ""
 	}
 	return list[0]
-}
-
-// refTo is REPO:TAG@DIGEST without what there is none of.
-func refTo(repository, tag string, d digest.Digest) string {
-	if tag != "" {
-		repository += ":" + tag
-	}
-	return repository + "@" + d.String()
 }
 
 // tags are those of the root that can be known without listing all tags of the
@@ -401,7 +394,8 @@ func (a *Application) images(ctx context.Context, repository string) ([]ViewImag
 	for i, child := range children {
 		names := strings.Split(child.Annotations[AnnotationImageSource], ",")
 		tag, _, _ := strings.Cut(child.Annotations[AnnotationImageTag], ",")
-		out[i] = ViewImage{Name: names[0], Digest: child.Digest, Ref: refTo(repository, tag, child.Digest), Platforms: []ViewPlatform{}}
+		ref := imageref.Reference{Name: repository, Tag: tag, Digest: child.Digest}.String()
+		out[i] = ViewImage{Name: names[0], Digest: child.Digest, Ref: ref, Platforms: []ViewPlatform{}}
 		if len(names) > 1 {
 			out[i].Names = names
 		}

@@ -108,19 +108,12 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 			return nil, fmt.Errorf("%s: %w", input.name, err)
 		}
 	}
-	for _, desc := range t.Many("facts") {
-		var f vcs.Facts
-		if err := engine.GetJSON(ctx, t.Store, desc, vcs.MediaType, &f); err != nil {
-			return nil, fmt.Errorf("facts: %w", err)
-		}
-		k.facts = append(k.facts, f)
+	var err error
+	if k.facts, err = engine.GetAllJSON[vcs.Facts](ctx, t.Store, t.Many("facts"), vcs.MediaType); err != nil {
+		return nil, fmt.Errorf("facts: %w", err)
 	}
-	for _, desc := range t.Many("renderings") {
-		var r rendering.Rendering
-		if err := engine.GetJSON(ctx, t.Store, desc, rendering.MediaTypeRendering, &r); err != nil {
-			return nil, fmt.Errorf("renderings: %w", err)
-		}
-		k.renderings = append(k.renderings, r)
+	if k.renderings, err = engine.GetAllJSON[rendering.Rendering](ctx, t.Store, t.Many("renderings"), rendering.MediaTypeRendering); err != nil {
+		return nil, fmt.Errorf("renderings: %w", err)
 	}
 	k.anonymous()
 	content := t.Inputs["content"]

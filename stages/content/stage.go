@@ -85,13 +85,9 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err := engine.GetJSON(ctx, t.Store, t.Inputs["references"], images.MediaTypeReport, &report); err != nil {
 		return nil, err
 	}
-	var facts []vcs.Facts
-	for _, desc := range t.Many("facts") {
-		var f vcs.Facts
-		if err := engine.GetJSON(ctx, t.Store, desc, vcs.MediaType, &f); err != nil {
-			return nil, err
-		}
-		facts = append(facts, f)
+	facts, err := engine.GetAllJSON[vcs.Facts](ctx, t.Store, t.Many("facts"), vcs.MediaType)
+	if err != nil {
+		return nil, err
 	}
 
 	chosen := choose(manifests, report)

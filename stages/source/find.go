@@ -19,6 +19,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/internal/nearest"
+	"github.com/taped-dev/tape/internal/regular"
 	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/rendering"
 )
@@ -304,7 +305,7 @@ func match(pattern string, names []string) string {
 func list(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("read folder %s: %w", dir, cause(err))
+		return nil, fmt.Errorf("read folder %s: %w", dir, regular.Cause(err))
 	}
 	names := make([]string, len(entries))
 	for i, e := range entries {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/internal/nearest"
+	"github.com/taped-dev/tape/internal/regular"
 )
 
 // The formats of strings that name files, or may hold secrets.
@@ -325,7 +326,7 @@ func (s schema) placed(options map[string]any, at *place) (json.RawMessage, []st
 		case errors.Is(err, fs.ErrNotExist):
 			return "", engine.OptionErrors{option.mistake("option %s: %s does not exist", option.text, path)}
 		case err != nil:
-			return "", engine.OptionErrors{option.mistake("option %s: open %s: %w", option.text, path, cause(err))}
+			return "", engine.OptionErrors{option.mistake("option %s: open %s: %w", option.text, path, regular.Cause(err))}
 		case !at.grow(path):
 			return "", engine.OptionErrors{option.mistake("option %s: %w", option.text, at.outside(path))}
 		}

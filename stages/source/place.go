@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/taped-dev/tape/internal/regular"
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
@@ -52,7 +53,7 @@ func locate(path, folder string) (place, error) {
 	switch {
 	case err == nil:
 	case !errors.Is(err, fs.ErrNotExist):
-		return place{}, fmt.Errorf("open %s: %w", given, cause(err))
+		return place{}, fmt.Errorf("open %s: %w", given, regular.Cause(err))
 	case scheme.MatchString(path):
 		at.reference = path
 		real = base
@@ -156,12 +157,4 @@ func (at *place) outside(path string) error {
 	}
 	return fmt.Errorf("%s lies too far from %s: what is not in one git repository must lie in one folder below the home folder; "+
 		"a git repository or a tape.yaml says what belongs together", path, at.root)
-}
-
-// cause returns the error of the system without the operation and path around it.
-func cause(err error) error {
-	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-		return pathErr.Err
-	}
-	return err
 }

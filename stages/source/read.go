@@ -93,7 +93,7 @@ func (r *reader) resolve(name string) (resolved, error) {
 			if errors.Is(err, fs.ErrNotExist) && len(out.links) > 0 {
 				err = errDangles
 			}
-			return out, r.broken(out, name, cause(err))
+			return out, r.broken(out, name, regular.Cause(err))
 		}
 		out.info = info
 		if info.Mode()&fs.ModeSymlink == 0 {
@@ -102,7 +102,7 @@ func (r *reader) resolve(name string) (resolved, error) {
 		}
 		target, err := os.Readlink(r.abs(at))
 		if err != nil {
-			return out, r.broken(out, name, cause(err))
+			return out, r.broken(out, name, regular.Cause(err))
 		}
 		out.links = append(out.links, vcs.Link{Path: at, Target: target})
 		if len(out.links) > maxLinks {
@@ -127,7 +127,7 @@ func (r *reader) resolve(name string) (resolved, error) {
 	if out.info == nil || len(out.links) > 0 {
 		info, err := os.Lstat(r.abs(out.real))
 		if err != nil {
-			return out, r.broken(out, name, cause(err))
+			return out, r.broken(out, name, regular.Cause(err))
 		}
 		out.info = info
 	}
@@ -174,7 +174,7 @@ func (r *reader) take(ctx context.Context, name string) error {
 func (r *reader) folder(ctx context.Context, name string, at resolved, inside []string) error {
 	entries, err := os.ReadDir(r.abs(at.real))
 	if err != nil {
-		return fmt.Errorf("read folder %s: %w", name, cause(err))
+		return fmt.Errorf("read folder %s: %w", name, regular.Cause(err))
 	}
 	for _, entry := range entries {
 		if entry.Name() == ".git" {
@@ -195,7 +195,7 @@ func (r *reader) folder(ctx context.Context, name string, at resolved, inside []
 			}
 			next.links = slices.Concat(at.links, next.links)
 		} else if next.info, err = entry.Info(); err != nil {
-			return fmt.Errorf("open %s: %w", child, cause(err))
+			return fmt.Errorf("open %s: %w", child, regular.Cause(err))
 		}
 		switch {
 		case next.info.IsDir() && loops(next.real, inside):
@@ -249,7 +249,7 @@ func (r *reader) file(ctx context.Context, name string, at resolved) error {
 	}
 	data, err := readFile(r.abs(at.real), at.info.Size())
 	if err != nil {
-		return fmt.Errorf("read %s: %w", name, cause(err))
+		return fmt.Errorf("read %s: %w", name, regular.Cause(err))
 	}
 	r.inputs[name] = vcs.Input{Path: name, Real: at.real, Links: at.links, Data: data}
 	return nil

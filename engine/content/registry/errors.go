@@ -125,14 +125,14 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 		out.Host, out.Reason = auth.host, auth.reason
 		about, out.class = r.classify(remoteerrors.ErrUnexpectedStatus{StatusCode: http.StatusUnauthorized})
 	case isTag:
-		out.class, out.Host = errdefs.ErrAlreadyExists, hostOf(status.RequestURL)
+		out.class, out.Host = errdefs.ErrAlreadyExists, asked(status).Host
 		out.Reason = tag.Error() + ": " + said(status)
 		out.Hint = "push under another tag"
 	case isAnswer:
 		out.class, out.Host, out.Reason = errdefs.ErrFailedPrecondition, answer.host, answer.Error()
 		out.Hint = "a proxy or a login page may answer in place of the registry"
 	case isStatus:
-		out.Host = hostOf(status.RequestURL)
+		out.Host = asked(status).Host
 		out.Reason = said(status)
 		if status.StatusCode == http.StatusNotFound && !writes(op) {
 			out.Host, out.Reason = r.host, "not found" // none of its hosts has it
@@ -331,21 +331,16 @@ func (e *requestError) reason() (string, hint) {
 
 const proxyHint = "HTTPS_PROXY and HTTP_PROXY may hold them: http://USER:PASSWORD@HOST:PORT"
 
-func pathOf(address string) string {
-	if u, err := url.Parse(address); err == nil {
-		return u.Path
-	}
-	return ""
-}
-
 // cleanLocation returns a location that a registry sent, for an error.
 func cleanLocation(text string) string { return cleanText(errors.New(text)) }
 
-func hostOf(address string) string {
-	if u, err := url.Parse(address); err == nil {
-		return u.Host
+// asked returns the URL of a request that was answered with a status; it is empty if it is
+// unknown.
+func asked(status remoteerrors.ErrUnexpectedStatus) url.URL {
+	if u, err := url.Parse(status.RequestURL); err == nil {
+		return *u
 	}
-	return ""
+	return url.URL{}
 }
 
 // messages returns the messages in the body of an error, on one line.

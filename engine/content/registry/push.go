@@ -341,7 +341,7 @@ func lost(err error) error {
 	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
 	if ok && status.StatusCode == http.StatusNotFound && strings.Contains(string(status.Body), "BLOB_UPLOAD_UNKNOWN") {
 		return &requestError{
-			method: status.RequestMethod, host: hostOf(status.RequestURL), path: pathOf(status.RequestURL), status: status.StatusCode,
+			method: status.RequestMethod, host: asked(status).Host, path: asked(status).Path, status: status.StatusCode,
 			message: status.Status + ": it lost the upload", worth: fewTries, tried: 1, again: true,
 		}
 	}

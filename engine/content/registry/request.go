@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -152,9 +153,7 @@ func (ask request) to(ctx context.Context, r *Repository, host docker.RegistryHo
 	}
 	own := origin(&to) == origin(&url.URL{Scheme: host.Scheme, Host: host.Host})
 	query := url.Values{}
-	for key, values := range ask.query {
-		query[key] = values
-	}
+	maps.Copy(query, ask.query)
 	if own && host.Host != r.host && (r.host != hubName || host.Host != hubHost) {
 		query.Set("ns", r.host) // names the registry of a mirror, as containerd's hosts.toml expects
 	}
@@ -171,9 +170,7 @@ func (ask request) to(ctx context.Context, r *Repository, host docker.RegistryHo
 		}
 	}
 	req.Header = r.client.header()
-	for key, values := range ask.header {
-		req.Header[key] = values
-	}
+	maps.Copy(req.Header, ask.header)
 	if own {
 		for key, values := range host.Header {
 			req.Header[key] = append(req.Header[key], values...)

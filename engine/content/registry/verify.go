@@ -3,6 +3,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -86,7 +87,7 @@ func (r *Repository) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (con
 		if err != nil {
 			return nil, err
 		}
-		return memory{data}, nil
+		return memory{bytes.NewReader(data)}, nil
 	}
 	if err := descriptor.Check(desc); err != nil {
 		return nil, r.explain(ctx, "fetch", r.Ref(desc.Digest.String()), err)
@@ -95,13 +96,13 @@ func (r *Repository) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (con
 		data, err := r.readBlob(ctx, desc)
 		if errdefs.IsNotFound(err) && MayBeManifest(desc.MediaType) {
 			if _, manifest, found := r.Manifest(ctx, desc.Digest.String()); found == nil {
-				return memory{manifest}, nil
+				return memory{bytes.NewReader(manifest)}, nil
 			}
 		}
 		if err != nil {
 			return nil, err
 		}
-		return memory{data}, nil
+		return memory{bytes.NewReader(data)}, nil
 	}
 	body, err := r.Blob(ctx, desc)
 	if err != nil {
@@ -110,21 +111,10 @@ func (r *Repository) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (con
 	return &blobReaderAt{size: desc.Size, open: func() (io.ReadCloser, error) { return r.Blob(ctx, desc) }, body: body}, nil
 }
 
-type memory struct{ data []byte }
+// memory is a blob that was read whole.
+type memory struct{ *bytes.Reader }
 
-func (m memory) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 || off > int64(len(m.data)) {
-		return 0, io.EOF
-	}
-	n := copy(p, m.data[off:])
-	if n < len(p) {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-func (m memory) Size() int64  { return int64(len(m.data)) }
-func (m memory) Close() error { return nil }
+func (memory) Close() error { return nil }
 
 type blobReaderAt struct {
 	size int64

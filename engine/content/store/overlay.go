@@ -179,11 +179,9 @@ func (o *Overlay) Hold() *Hold { return &Hold{Overlay: o} }
 
 // Writer implements [content.Ingester].
 func (h *Hold) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
-	var wanted content.WriterOpts
-	for _, opt := range opts {
-		if err := opt(&wanted); err != nil {
-			return nil, err
-		}
+	wanted, err := writerOpts(opts)
+	if err != nil {
+		return nil, err
 	}
 	if wanted.Desc.Digest != "" {
 		h.hold(wanted.Desc.Digest) // before it is found to be there
@@ -235,11 +233,9 @@ func (o *Overlay) Writer(ctx context.Context, opts ...content.WriterOpt) (conten
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	var wanted content.WriterOpts
-	for _, opt := range opts {
-		if err := opt(&wanted); err != nil {
-			return nil, err
-		}
+	wanted, err := writerOpts(opts)
+	if err != nil {
+		return nil, err
 	}
 	algorithm := digest.Canonical
 	if dgst := wanted.Desc.Digest; dgst != "" {

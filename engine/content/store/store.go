@@ -287,14 +287,21 @@ func (s *Store) Walk(ctx context.Context, fn content.WalkFunc, filters ...string
 	return s.Store.Walk(ctx, fn, filters...)
 }
 
+func writerOpts(opts []content.WriterOpt) (wanted content.WriterOpts, err error) {
+	for _, opt := range opts {
+		if err := opt(&wanted); err != nil {
+			return wanted, err
+		}
+	}
+	return wanted, nil
+}
+
 // Writer implements [content.Ingester]. It returns an error of class ErrAlreadyExists if
 // the store has a valid blob of the digest. The caller must close the writer.
 func (s *Store) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
-	var wanted content.WriterOpts
-	for _, opt := range opts {
-		if err := opt(&wanted); err != nil {
-			return nil, err
-		}
+	wanted, err := writerOpts(opts)
+	if err != nil {
+		return nil, err
 	}
 	name := wanted.Ref
 	if dgst := wanted.Desc.Digest; dgst != "" {
