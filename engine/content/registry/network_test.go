@@ -42,6 +42,7 @@ type registryServer struct {
 	before func(w http.ResponseWriter, r *http.Request, n int) (answered bool)
 	server *http.Server
 	conns  chan net.Conn
+	closed chan struct{}
 	down   bool // nobody listens
 	refuse int  // dials, before it listens
 	dials  int  // guarded by network.mu
@@ -63,7 +64,7 @@ func (n *network) add(host string, handler http.Handler) *registryServer {
 	if handler == nil {
 		handler = registrytest.GGCR()
 	}
-	s := &registryServer{handler: handler, conns: make(chan net.Conn), counts: map[string]int{}}
+	s := &registryServer{handler: handler, conns: make(chan net.Conn), closed: make(chan struct{}), counts: map[string]int{}}
 	s.server = &http.Server{Handler: s, ErrorLog: log.New(io.Discard, "", 0)}
 	n.hosts[host] = s
 	go s.server.Serve(s)
@@ -113,6 +114,8 @@ func (n *network) dial(ctx context.Context, _, address string) (net.Conn, error)
 	select {
 	case s.conns <- theirs:
 		return ours, nil
+	case <-s.closed:
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -139,17 +142,18 @@ func (n *network) client(options registry.Options) *registry.Client {
 
 // Accept implements [net.Listener].
 func (s *registryServer) Accept() (net.Conn, error) {
-	conn, ok := <-s.conns
-	if !ok {
+	select {
+	case conn := <-s.conns:
+		return conn, nil
+	case <-s.closed:
 		return nil, net.ErrClosed
 	}
-	return conn, nil
 }
 
 // Close implements [net.Listener].
 func (s *registryServer) Close() error {
 	defer func() { _ = recover() }() // closed twice by http.Server
-	close(s.conns)
+	close(s.closed)                  // and not conns, which a client may be dialling
 	return nil
 }
 
