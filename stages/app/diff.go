@@ -140,7 +140,7 @@ func (d *DiffResult) compareObjects(ctx context.Context, a, b *side) (err error)
 	var pairs []pair
 	d.Objects, pairs = diffObjects(a.sums, b.sums)
 	for _, key := range d.Objects.Removed {
-		d.Matters = append(d.Matters, Matter{What: Removed, Object: &key, Text: "is gone"})
+		d.Matters = append(d.Matters, removed(key))
 	}
 	before, after, added := map[ObjectKey][]byte{}, map[ObjectKey][]byte{}, map[ObjectKey]bool{}
 	for _, p := range pairs {

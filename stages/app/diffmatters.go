@@ -54,8 +54,32 @@ func (m Matter) Subject() string {
 
 func sortMatters(list []Matter) {
 	slices.SortStableFunc(list, func(x, y Matter) int {
-		return cmp.Or(cmp.Compare(slices.Index(concerns, x.What), slices.Index(concerns, y.What)), strings.Compare(x.Subject(), y.Subject()))
+		return cmp.Or(cmp.Compare(slices.Index(concerns, x.What), slices.Index(concerns, y.What)), cmp.Compare(weight(y), weight(x)), strings.Compare(x.Subject(), y.Subject()))
 	})
+}
+
+// takesAlong are objects that do not go alone.
+var takesAlong = map[ObjectKey]string{
+	{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"}: "every object of its kind",
+	{Kind: "Namespace"}:             "everything in it",
+	{Kind: "PersistentVolumeClaim"}: "the data in it",
+}
+
+// removed returns the matter of an object that is gone.
+func removed(key ObjectKey) Matter {
+	text := "is gone"
+	if along := takesAlong[ObjectKey{Group: key.Group, Kind: key.Kind}]; along != "" {
+		text += "; deleting it deletes " + along
+	}
+	return Matter{What: Removed, Object: &key, Text: text}
+}
+
+// weight is greater for what comes first among matters of one concern.
+func weight(m Matter) int {
+	if m.What == Removed && m.Object != nil && takesAlong[ObjectKey{Group: m.Object.Group, Kind: m.Object.Kind}] != "" {
+		return 1
+	}
+	return 0
 }
 
 // imageMatters returns the matters of images that differ.
@@ -155,11 +179,17 @@ var extensions = map[string]string{
 	"APIService":                       "is a new API of the cluster",
 }
 
+// rbac is the group of roles and bindings.
+const rbac = "rbac.authorization.k8s.io"
+
 // objectMatters returns the matters of an object; before is nil if it is new.
 func objectMatters(key ObjectKey, before, after any) []Matter {
 	var out []Matter
 	add := func(what Concern, text string) { out = append(out, Matter{What: what, Object: &key, Text: text}) }
 	if text := extensions[key.Kind]; text != "" && before == nil && strings.HasSuffix(key.Group, ".k8s.io") {
+		add(Extension, text)
+	}
+	for _, text := range newWebhooks(key, before, after) {
 		add(Extension, text)
 	}
 	was, is := newAccess(before), newAccess(after)
@@ -173,13 +203,36 @@ func objectMatters(key ObjectKey, before, after any) []Matter {
 			add(Access, p.lost)
 		}
 	}
-	if key.Group == "rbac.authorization.k8s.io" {
+	if key.Group == rbac {
 		for _, text := range newRights(before, after) {
 			add(Rights, text)
 		}
 	}
 	if t := exposed(key, after); t != "" && t != exposed(key, before) {
 		add(Exposure, t)
+	}
+	return out
+}
+
+// newWebhooks returns what the webhooks of a configuration that was there before do that they
+// did not do.
+func newWebhooks(key ObjectKey, before, after any) (out []string) {
+	if key.Group != "admissionregistration.k8s.io" || before == nil {
+		return nil
+	}
+	was := map[string]any{}
+	for _, hook := range itemsAt(before, "webhooks") {
+		was[textAt(hook, "name")] = hook
+	}
+	does := map[string]string{"MutatingWebhookConfiguration": "changes objects", "ValidatingWebhookConfiguration": "refuses objects"}[key.Kind]
+	for _, hook := range itemsAt(after, "webhooks") {
+		name := textAt(hook, "name")
+		switch old := was[name]; {
+		case old == nil:
+			out = append(out, "has the new webhook "+name+", which "+does)
+		case textAt(old, "failurePolicy") == "Ignore" && textAt(hook, "failurePolicy") != "Ignore":
+			out = append(out, "lets no request pass any more while its webhook "+name+" does not answer")
+		}
 	}
 	return out
 }
@@ -334,31 +387,63 @@ func newRights(before, after any) []string {
 	if !all {
 		return []string{"has too many rules to compare: read them"}
 	}
-	verbs := map[string][]string{} // by resource
+	verbs := map[grant][]string{} // by resource
 	for g := range is {
 		if !covered(was, g) {
-			what := g.resource
-			if g.group != "" {
-				what += "." + g.group
-			}
-			if g.name != "" {
-				what += " " + g.name
-			}
-			verbs[what] = append(verbs[what], g.verb)
+			of := g
+			of.verb = ""
+			verbs[of] = append(verbs[of], g.verb)
 		}
 	}
-	resources := map[string][]string{} // by verbs
-	for what, list := range verbs {
+	resources := map[string][]grant{} // by verbs
+	for of, list := range verbs {
 		slices.Sort(list)
 		key := strings.Join(list, ", ")
-		resources[key] = append(resources[key], what)
+		resources[key] = append(resources[key], of)
 	}
 	for _, key := range slices.Sorted(maps.Keys(resources)) {
-		list := resources[key]
-		slices.Sort(list)
-		out = append(out, fmt.Sprintf("may %s %s", strings.ReplaceAll(key, "*", "do everything with"), strings.ReplaceAll(strings.Join(list, ", "), "*.*", "every resource")))
+		out = append(out, "may "+strings.ReplaceAll(key, "*", "do everything with")+" "+resourceNames(resources[key]))
 	}
 	return out
+}
+
+// resourceNames names resources, those of one group together.
+func resourceNames(resources []grant) string {
+	slices.SortFunc(resources, func(a, b grant) int {
+		return cmp.Or(strings.Compare(a.group, b.group), strings.Compare(a.resource, b.resource), strings.Compare(a.name, b.name))
+	})
+	var out []string
+	for len(resources) > 0 {
+		group := resources[0].group
+		var list []string
+		for len(resources) > 0 && resources[0].group == group {
+			of := resources[0]
+			n := 0 // that are the same resource
+			var names []string
+			for ; n < len(resources) && resources[n].group == group && resources[n].resource == of.resource; n++ {
+				if resources[n].name != "" {
+					names = append(names, resources[n].name)
+				}
+			}
+			if len(names) > 0 {
+				of.resource += " called " + strings.Join(names, " or ")
+			}
+			list, resources = append(list, of.resource), resources[n:]
+		}
+		text := strings.Join(list, ", ")
+		switch {
+		case group == "*" && text == "*":
+			text = "every resource"
+		case group == "*":
+			text += " of every group"
+		case text == "*":
+			text = "everything of " + cmp.Or(group, "the core group")
+		case group != "":
+			text += " of " + group
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, "; ")
 }
 
 // grants returns what the rules of a role allow; all reports whether that is complete.

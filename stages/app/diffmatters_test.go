@@ -25,6 +25,9 @@ func TestObjectMatters(t *testing.T) {
 	binding := func(subjects string) string {
 		return `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRoleBinding","metadata":{"name":"x"},"roleRef":{"kind":"ClusterRole","name":"admin"},"subjects":[` + subjects + `]}`
 	}
+	hooks := func(list string) string {
+		return `{"apiVersion":"admissionregistration.k8s.io/v1","kind":"ValidatingWebhookConfiguration","metadata":{"name":"x"},"webhooks":[` + list + `]}`
+	}
 	for _, tt := range []struct {
 		name, before, after string
 		want                []string
@@ -55,6 +58,14 @@ func TestObjectMatters(t *testing.T) {
 			[]string{"gives ClusterRole admin to ServiceAccount n/b"},
 		},
 		{"a webhook", "", `{"apiVersion":"admissionregistration.k8s.io/v1","kind":"MutatingWebhookConfiguration","metadata":{"name":"x"}}`, []string{"is a new webhook that changes objects"}},
+		{
+			"rights by group", "", role(`{"apiGroups":["ex.io"],"resources":["a","b"],"verbs":["get"]},{"apiGroups":[""],"resources":["pods"],"verbs":["get"]},{"apiGroups":[""],"resources":["secrets"],"resourceNames":["x","y"],"verbs":["get"]},{"apiGroups":["apps"],"resources":["*"],"verbs":["list"]}`),
+			[]string{"may get pods, secrets called x or y; a, b of ex.io", "may list everything of apps"},
+		},
+		{
+			"webhooks of a configuration that was there", hooks(`{"name":"a","failurePolicy":"Ignore"},{"name":"gone"}`), hooks(`{"name":"a"},{"name":"b"}`),
+			[]string{"lets no request pass any more while its webhook a does not answer", "has the new webhook b, which refuses objects"},
+		},
 		{"a service", `{"apiVersion":"v1","kind":"Service","metadata":{"name":"x"}}`, `{"apiVersion":"v1","kind":"Service","metadata":{"name":"x"},"spec":{"type":"NodePort"}}`, []string{"is reachable from outside the cluster (NodePort)"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -112,5 +123,38 @@ func TestImageMatters(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Error(cmp.Diff(want, got))
+	}
+}
+
+// TestGone holds that what takes others along is told first, and that what moved to another
+// namespace is gone from the first, and grants anew in the second.
+func TestGone(t *testing.T) {
+	matters := []Matter{removed(ObjectKey{Kind: "ConfigMap", Name: "a"}), removed(ObjectKey{Group: "ex.io", Kind: "Namespace", Name: "a"}), removed(ObjectKey{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition", Name: "b"}), removed(ObjectKey{Kind: "Namespace", Name: "c"})}
+	binding := func(namespace string) []byte {
+		return []byte(`{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"RoleBinding","metadata":{"name":"x","namespace":"` + namespace + `"},"roleRef":{"kind":"Role","name":"r"},"subjects":[{"kind":"User","name":"u"}]}`)
+	}
+	from := ObjectKey{Group: rbac, Kind: "RoleBinding", Namespace: "one", Name: "x"}
+	to := from
+	to.Namespace = "two"
+	_, moved, err := (&changes{cells: maxCells, room: maxText}).object(pair{from, to}, binding("one"), binding("two"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	matters = append(matters, moved...)
+	sortMatters(matters)
+	var got []string
+	for _, m := range matters {
+		got = append(got, string(m.What)+" "+m.Subject()+" "+m.Text)
+	}
+	want := []string{
+		"rights rbac.authorization.k8s.io RoleBinding two/x gives Role r to User u",
+		"removed Namespace c is gone; deleting it deletes everything in it",
+		"removed apiextensions.k8s.io CustomResourceDefinition b is gone; deleting it deletes every object of its kind",
+		"removed ConfigMap a is gone",
+		"removed ex.io Namespace a is gone",
+		"removed rbac.authorization.k8s.io RoleBinding two/x is gone from namespace one",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }

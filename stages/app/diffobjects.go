@@ -315,7 +315,14 @@ func (c *changes) object(p pair, before, after []byte) (out ObjectChange, matter
 			}
 		}
 	}
-	return out, objectMatters(p.to, a, b), nil
+	if p.from == p.to {
+		return out, objectMatters(p.to, a, b), nil
+	}
+	if p.to.Group == rbac {
+		a = nil // what it grants in another namespace is new
+	}
+	moved := Matter{What: Removed, Object: &p.to, Text: "is gone from namespace " + cmp.Or(p.from.Namespace, "default")}
+	return out, append(objectMatters(p.to, a, b), moved), nil
 }
 
 // decodeJSON decodes what writeJSON wrote. Numbers stay as they are written.
@@ -474,6 +481,9 @@ func (d *fieldsDiff) maps(at *spot, x, y map[string]any) error {
 		var err error
 		switch {
 		case !has && !will:
+		case at != nil && at.key == "metadata" && (k == "labels" || k == "annotations") && (!has || !will):
+			// Label by label, as if the other side had some.
+			err = d.values(at.member(k), orNone(from), orNone(to))
 		case !has:
 			err = d.record(at.member(k), nil, &to)
 		case !will:
@@ -486,6 +496,14 @@ func (d *fieldsDiff) maps(at *spot, x, y map[string]any) error {
 		}
 	}
 	return nil
+}
+
+// orNone returns labels; an empty map if there are none.
+func orNone(labels any) any {
+	if labels == nil {
+		return map[string]any{}
+	}
+	return labels
 }
 
 // identities are the fields that tell items of a Kubernetes list apart, the

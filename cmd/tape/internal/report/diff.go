@@ -206,10 +206,10 @@ func (g matterGroup) markdown() string {
 
 // diffSection is a part that is folded.
 type diffSection struct {
-	// Object is set if it is about what changed in one.
-	Object *app.ObjectKey
-	Title  string
-	Lines  []diffLine
+	// Objects are those that it is about what changed in.
+	Objects []app.ObjectKey
+	Title   string
+	Lines   []diffLine
 }
 
 // diffLine is a field, or a name, with what it was and is.
@@ -218,6 +218,8 @@ type diffLine struct {
 	Note string // behind the name
 	// Rows begin with -, + or a space, and are of values.
 	Rows []string
+	// Items is set if the rows are items of a list.
+	Items bool
 }
 
 const (
@@ -237,7 +239,7 @@ var versionLabels = map[string]bool{"helm.sh/chart": true, "chart": true, "app.k
 type shared struct {
 	line    diffLine
 	objects []string
-	always  bool // also if few objects have it
+	least   int // how many objects have it at least
 }
 
 // sharedChanges are those that several objects have in common, as the labels with the
@@ -250,13 +252,17 @@ func (n names) sharedChanges(changed []app.ObjectChange) (all map[string]*shared
 			key := same(o, f)
 			s := all[key]
 			if s == nil {
-				s = &shared{}
+				s = &shared{least: repeated}
 				switch label := metadataPath.FindStringSubmatch(f.Path); {
 				case isChecksum(f):
-					s.line, s.always = diffLine{Name: "checksums"}, true
+					s.line, s.least = diffLine{Name: "checksums"}, 1
+				case isVersion(f):
+					s.line, s.least = n.fieldLine("image", f.From, f.To), 2
 				case label != nil:
 					s.line = n.fieldLine(f.Path[strings.LastIndex(f.Path, "metadata."):], f.From, f.To)
-					s.always = versionLabels[label[1]]
+					if versionLabels[label[1]] {
+						s.least = 1
+					}
 				default:
 					s.line = n.fieldLine(f.Path, f.From, f.To)
 				}
@@ -268,7 +274,7 @@ func (n names) sharedChanges(changed []app.ObjectChange) (all map[string]*shared
 		}
 	}
 	for key, s := range all {
-		if len(s.objects) < repeated && !s.always {
+		if len(s.objects) < s.least {
 			delete(all, key)
 			continue
 		}
@@ -289,7 +295,7 @@ func (n names) sharedChanges(changed []app.ObjectChange) (all map[string]*shared
 func isChecksum(f app.FieldChange) bool {
 	label := metadataPath.FindStringSubmatch(f.Path)
 	return label != nil && strings.Contains(strings.ToLower(label[1]), "checksum") &&
-		longHex.Match(f.From) && longHex.Match(f.To)
+		(f.From == nil || longHex.Match(f.From)) && (f.To == nil || longHex.Match(f.To))
 }
 
 // diffSections are the details of a diff. A change that many objects have in common is told
@@ -306,7 +312,9 @@ func diffSections(d *app.DiffResult) []diffSection {
 		}
 		out = append(out, s)
 	}
-	list("removed", d.Objects.Removed)
+	if len(d.Objects.Removed) > maxSubjects || len(d.Matters) == 0 { // else each is named there
+		list("removed", d.Objects.Removed)
+	}
 	list("added", d.Objects.Added)
 
 	n := newNames(d.Images)
@@ -319,7 +327,7 @@ func diffSections(d *app.DiffResult) []diffSection {
 		}
 		out = append(out, s)
 	}
-	var definitions []diffSection
+	var changed, definitions []diffSection
 	described, others := diffSection{}, 0
 	for _, o := range d.Objects.Changed {
 		own := app.ObjectChange{ObjectKey: o.ObjectKey}
@@ -335,8 +343,8 @@ func diffSections(d *app.DiffResult) []diffSection {
 		key := o.ObjectKey
 		switch {
 		case o.Kind != definition:
-			s := diffSection{Object: &key, Title: objectName(key) + ": " + plural(len(own.Fields), "field"), Lines: n.lines(own.Fields)}
-			out = append(out, s)
+			lines := n.lines(own.Fields)
+			changed = append(changed, diffSection{Objects: []app.ObjectKey{key}, Title: plural(len(lines), "field"), Lines: lines})
 		case !slices.ContainsFunc(own.Fields, func(f app.FieldChange) bool { return !isDescription(f) }):
 			described.Lines = append(described.Lines, diffLine{Name: key.Name})
 		default:
@@ -344,9 +352,14 @@ func diffSections(d *app.DiffResult) []diffSection {
 		}
 	}
 	if others > 0 {
-		out[shared].Title += ": nothing else in " + plural(others, "object")
+		have := " have"
+		if others == 1 {
+			have = " has"
+		}
+		out[shared].Title += "; " + plural(others, "object") + have + " no other change"
 	}
-	out = append(out, definitions...)
+	out = append(out, joined(changed)...)
+	out = append(out, joined(definitions)...)
 	if len(described.Lines) > 0 {
 		described.Title = plural(len(described.Lines), definition) + " of which only descriptions changed"
 		out = append(out, described)
@@ -362,6 +375,35 @@ func diffSections(d *app.DiffResult) []diffSection {
 	}
 	if len(d.Source.Changed) > 0 {
 		out = append(out, diffSection{Title: "Where it comes from", Lines: n.sourceLines(d.Source.Changed)})
+	}
+	return out
+}
+
+// joined puts together the sections of objects of one kind that changed in the same way, and
+// adds the names of the objects to the titles.
+func joined(sections []diffSection) []diffSection {
+	var out []diffSection
+	at := map[string]int{}
+	for _, s := range sections {
+		key := s.Objects[0].Group + "\x00" + s.Objects[0].Kind + fmt.Sprint(s.Lines)
+		i, known := at[key]
+		if !known {
+			at[key] = len(out)
+			out = append(out, s)
+			continue
+		}
+		out[i].Objects = append(out[i].Objects, s.Objects...)
+	}
+	for i, s := range out {
+		title := plural(len(s.Objects), s.Objects[0].Kind)
+		if len(s.Objects) <= fewObjects {
+			var names []string
+			for _, key := range s.Objects {
+				names = append(names, objectName(key))
+			}
+			title = strings.Join(names, ", ")
+		}
+		out[i].Title = title + ": " + s.Title
 	}
 	return out
 }
@@ -448,53 +490,81 @@ var (
 
 func isDescription(f app.FieldChange) bool { return strings.HasSuffix(f.Path, ".description") }
 
+// schemaLine is a change of a schema, and of how many fields it is.
+type schemaLine struct {
+	diffLine
+	kind   int    // 0: it is gone, 1: it changed, 2: it is new
+	value  string // equal for those that changed in the same way
+	fields int
+}
+
 // schemaSection tells which fields of a definition differ: those that are gone and those
-// that changed before new ones, and once if several versions have them. What a new one looks
-// like, and what is said of them, is for the documentation.
+// that changed before new ones, and once if several versions or places have them. What a new
+// one looks like, and what is said of them, is for the documentation.
 func (n names) schemaSection(o app.ObjectChange) diffSection {
-	var kinds [3][]diffLine // gone, changed, new
+	var all []schemaLine
 	texts := 0
-	at := map[string][2]int{} // where a field is told
+	at := map[string]int{} // where a field is told
 	for _, f := range o.Fields {
 		if isDescription(f) {
 			texts++
 			continue
 		}
-		name := strings.TrimPrefix(schemaKeys.ReplaceAllString(f.Path, ""), ".")
-		line := n.fieldLine(name, f.From, f.To)
-		kind := 1
-		switch {
-		case f.From == nil && len(line.Rows) > 1:
-			line, kind = diffLine{Name: name, Note: "is new"}, 2
-		case f.From == nil:
-			kind = 2
-		case f.To == nil && len(line.Rows) > 1:
-			line, kind = diffLine{Name: name, Note: "is gone"}, 0
-		case f.To == nil:
-			kind = 0
+		l := schemaLine{value: string(f.From) + "\x00" + string(f.To), fields: 1}
+		l.diffLine = n.fieldLine(strings.TrimPrefix(schemaKeys.ReplaceAllString(f.Path, ""), "."), f.From, f.To)
+		if l.kind = 1; f.From == nil {
+			l.kind = 2
+		} else if f.To == nil {
+			l.kind = 0
 		}
-		if version := schemaVersion.FindStringSubmatch(name); version != nil {
-			key := strings.Join(append([]string{name[len(version[0]):], line.Note}, line.Rows...), "\x00")
+		if len(l.Rows) > 1 && l.kind != 1 {
+			l.Rows, l.Note, l.value = nil, []string{"is gone", "", "is new"}[l.kind], ""
+		}
+		if item := listItem.FindStringSubmatch(l.Name); item != nil && isText(f.From) && isText(f.To) {
+			l.Name, l.Items, l.value = item[1], true, ""
+			if last := len(all) - 1; last >= 0 && all[last].Items && all[last].Name == l.Name && all[last].kind == l.kind {
+				all[last].Rows = append(all[last].Rows, l.Rows...)
+				continue
+			}
+		}
+		all = append(all, l)
+	}
+	versions := all[:0]
+	for _, l := range all {
+		if version := schemaVersion.FindStringSubmatch(l.Name); version != nil {
+			key := strings.Join(append([]string{l.Name[len(version[0]):], l.Note, l.value}, l.Rows...), "\x00")
 			if i, is := at[key]; is {
-				told := &kinds[i[0]][i[1]]
+				told := &versions[i]
 				known := schemaVersion.FindString(told.Name)
 				told.Name = known[:len(known)-1] + ", " + version[1] + told.Name[len(known)-1:]
 				continue
 			}
-			at[key] = [2]int{kind, len(kinds[kind])}
+			at[key] = len(versions)
 		}
-		kinds[kind] = append(kinds[kind], line)
+		versions = append(versions, l)
 	}
-	key := o.ObjectKey
-	var counts []string
+	slices.SortStableFunc(versions, func(a, b schemaLine) int { return a.kind - b.kind })
+	var counts [3]int
+	for _, l := range versions {
+		counts[l.kind]++
+	}
+	var told []string
 	for i, how := range []string{"gone", "changed", "new"} {
-		if len(kinds[i]) > 0 {
-			counts = append(counts, fmt.Sprintf("%d %s", len(kinds[i]), how))
+		if counts[i] > 0 {
+			told = append(told, fmt.Sprintf("%d %s", counts[i], how))
 		}
 	}
-	s := diffSection{Object: &key, Title: objectName(key) + ": fields " + strings.Join(counts, ", "), Lines: slices.Concat(kinds[:]...)}
-	if more := len(s.Lines) - maxSchema; more > 0 {
-		s.Lines = append(s.Lines[:maxSchema], diffLine{Name: "schema", Note: fmt.Sprintf("differs in %s more", plural(more, "field"))})
+	s := diffSection{Objects: []app.ObjectKey{o.ObjectKey}, Title: "fields " + strings.Join(told, ", ")}
+	more := 0
+	for _, l := range inPlaces(versions) {
+		if len(s.Lines) == maxSchema {
+			more += l.fields
+			continue
+		}
+		s.Lines = append(s.Lines, l.diffLine)
+	}
+	if more > 0 {
+		s.Lines = append(s.Lines, diffLine{Name: "schema", Note: fmt.Sprintf("differs in %s more", plural(more, "field"))})
 	}
 	if texts > 0 {
 		s.Lines = append(s.Lines, diffLine{Name: "description", Note: fmt.Sprintf("of %s changed", plural(texts, "field"))})
@@ -502,13 +572,70 @@ func (n names) schemaSection(o app.ObjectChange) diffSection {
 	return s
 }
 
-// same is equal for two changes that are the same. All checksums are. Of definitions only
+// inPlaces tells once what changed in the same way in several places of a schema that end
+// alike, as where the same type is used.
+func inPlaces(lines []schemaLine) []schemaLine {
+	end := func(l schemaLine) string {
+		keys := strings.Split(l.Name, ".")
+		return strings.Join(append([]string{strings.Join(keys[max(0, len(keys)-alikeKeys):], "."), l.Note, l.value}, l.Rows...), "\x00")
+	}
+	places := map[string]int{}
+	for _, l := range lines {
+		places[end(l)]++
+	}
+	at := map[string]int{}
+	var out []schemaLine
+	for _, l := range lines {
+		key := end(l)
+		i, known := at[key]
+		if places[key] < repeated || !known {
+			at[key] = len(out)
+			out = append(out, l)
+			continue
+		}
+		out[i].Name = commonEnd(out[i].Name, l.Name)
+		out[i].fields++
+	}
+	for i, l := range out {
+		if l.fields > 1 {
+			out[i].Name = "…" + l.Name
+			out[i].Note = strings.TrimSpace(fmt.Sprintf("in %d places %s", l.fields, l.Note))
+		}
+	}
+	return out
+}
+
+// alikeKeys is how many keys places have in common at their end that are told together.
+const alikeKeys = 2
+
+// commonEnd returns the keys that two paths have in common at their end.
+func commonEnd(a, b string) string {
+	x, y := strings.Split(a, "."), strings.Split(b, ".")
+	n := 0
+	for n < min(len(x), len(y)) && x[len(x)-1-n] == y[len(y)-1-n] {
+		n++
+	}
+	return strings.Join(x[len(x)-n:], ".")
+}
+
+// containerImage is the path of the image of a container.
+var containerImage = regexp.MustCompile(`[cC]ontainers\[[^\]]+\]\.image$`)
+
+// isVersion reports whether a container has another image.
+func isVersion(f app.FieldChange) bool {
+	return containerImage.MatchString(f.Path) && f.From != nil && f.To != nil
+}
+
+// same is equal for two changes that are the same. All checksums are, and all changes of a
+// container from one image to another. Of definitions only
 // labels and annotations are compared: their schemas have more in common than it helps to know.
 func same(o app.ObjectChange, f app.FieldChange) string {
 	path := f.Path
 	switch {
 	case isChecksum(f):
 		return "checksums"
+	case isVersion(f):
+		path = "image"
 	case metadataPath.MatchString(path):
 		path = path[strings.LastIndex(path, "metadata."):]
 	case o.Kind == definition:
@@ -566,7 +693,7 @@ func (n names) lines(fields []app.FieldChange) []diffLine {
 			out, list = append(out, line), ""
 			continue
 		}
-		line.Name = item[1]
+		line.Name, line.Items = item[1], true
 		if last := len(out) - 1; list == item[1] && line.Note == "" && out[last].Note == "" {
 			out[last].Rows = append(out[last].Rows, line.Rows...)
 			continue
@@ -585,6 +712,51 @@ func isText(v json.RawMessage) bool {
 const maxRows, fewRows = 60, 12
 
 func (n names) fieldLine(path string, from, to json.RawMessage) diffLine {
+	l := n.wholeLine(path, from, to)
+	l.Rows = cut(l.Rows)
+	return l
+}
+
+// longRow is how many bytes of a row are shown, and beforeRow how many before the first
+// difference of two long rows.
+const longRow, beforeRow = 300, 20
+
+// cut shortens long rows: two to what is around their first difference, others to their
+// beginning.
+func cut(rows []string) []string {
+	from := 0
+	if len(rows) == 2 && rows[0][0] == '-' && rows[1][0] == '+' && max(len(rows[0]), len(rows[1])) > longRow {
+		for from = 1; from < min(len(rows[0]), len(rows[1])) && rows[0][from] == rows[1][from]; {
+			from++
+		}
+		from = max(0, from-beforeRow)
+	}
+	out := slices.Clone(rows)
+	for i, row := range rows {
+		start, end := 1, len(row)
+		if from > 1 && from < len(row) {
+			start = from
+		}
+		if end-start > longRow {
+			end = start + longRow
+		}
+		if start == 1 && end == len(row) {
+			continue
+		}
+		text := strings.ToValidUTF8(row[start:end], "")
+		if start > 1 {
+			text = "…" + text
+		}
+		if end < len(row) {
+			text += fmt.Sprintf("… (%d characters)", utf8.RuneCountInString(row)-1)
+		}
+		out[i] = row[:1] + text
+	}
+	return out
+}
+
+// wholeLine is fieldLine with rows of any length.
+func (n names) wholeLine(path string, from, to json.RawMessage) diffLine {
 	l := diffLine{Name: path}
 	if string(from) == hidden && string(to) == hidden {
 		l.Note = "has another value, which is not shown"
@@ -635,7 +807,9 @@ func (n names) rows(v json.RawMessage) []string {
 	text := string(v)
 	switch err := json.Unmarshal(v, &value); value := value.(type) {
 	case string:
-		text = value
+		if text = value; len(value) > 60 && !strings.Contains(value, "\n") && (value[0] == '{' || value[0] == '[') && json.Valid([]byte(value)) {
+			return n.rows(json.RawMessage(value))
+		}
 	case map[string]any, []any:
 		var data strings.Builder
 		enc := yaml.NewEncoder(&data)
@@ -736,6 +910,9 @@ func (l diffLine) markdown() string {
 	if len(l.Rows) == 0 {
 		return "- " + strings.TrimSpace(span(l.Name)+" "+escape(l.Note)) + "\n"
 	}
+	if text, short := l.items(); short {
+		return "- " + strings.TrimSpace(span(l.Name)+" "+escape(l.Note)) + ": " + text + "\n"
+	}
 	pair := len(l.Rows) == 2 && l.Rows[0][0] == '-' && l.Rows[1][0] == '+'
 	if (pair || len(l.Rows) == 1) && !slices.ContainsFunc(l.Rows, func(r string) bool { return len(r) > 80 }) {
 		text := "- " + strings.TrimSpace(span(l.Name)+" "+escape(l.Note)) + ": "
@@ -760,6 +937,31 @@ func (l diffLine) markdown() string {
 		text += "  " + row + "\n"
 	}
 	return text + "  " + fence + "\n"
+}
+
+// maxItems is how long items of a list are together that are told in one line, in bytes.
+const maxItems = 100
+
+// items are the items of a list that all are new, or all are gone, as one line if they are few.
+func (l diffLine) items() (text string, short bool) {
+	if !l.Items || len(l.Rows) < 2 {
+		return "", false
+	}
+	size := 0
+	var spans []string
+	for _, row := range l.Rows {
+		if size += len(row); row[0] != l.Rows[0][0] || size > maxItems {
+			return "", false
+		}
+		spans = append(spans, span(row[1:]))
+	}
+	switch text = strings.Join(spans, ", "); l.Rows[0][0] {
+	case '+':
+		return "new, " + text, true
+	case '-':
+		return "~~" + text + "~~ are gone", true
+	}
+	return "", false
 }
 
 // span is text as code that nothing in it ends.
@@ -853,9 +1055,10 @@ func DiffText(w io.Writer, d *app.DiffResult, width int) error {
 		line("+ %s", k)
 	}
 	for _, s := range diffSections(&app.DiffResult{Images: d.Images, Objects: app.ObjectsDiff{Changed: d.Objects.Changed}}) {
-		if s.Object != nil {
-			line("~ %s", *s.Object)
-		} else {
+		for _, key := range s.Objects {
+			line("~ %s", key)
+		}
+		if len(s.Objects) == 0 {
 			line("~ %s", strings.ToLower(s.Title[:1])+s.Title[1:])
 		}
 		for _, l := range s.Lines {

@@ -131,11 +131,11 @@ func TestDiffReads(t *testing.T) {
 	}
 	const want = "### What changes from `old` to `./new`\n\n5 objects changed, 1 image changed.\n\n" +
 		"**Version**\n- each was 1, and is 2: `a.io/web:2`, `a.io/worker:2`\n\n" +
-		"<details><summary>Versions, checksums, and what changed the same way in several objects: nothing else in 1 object</summary>\n\n" +
+		"<details><summary>Versions, checksums, and what changed the same way in several objects; 1 object has no other change</summary>\n\n" +
 		"- `metadata.labels[helm.sh/chart]` in 5 objects: `web-1` → `web-2`\n" +
 		"- `checksums` in Deployment web: what its pods read at their start changed, so they start anew\n\n</details>\n\n" +
 		"<details><summary>Secret web: 1 field</summary>\n\n- `data.password` has another value, which is not shown\n\n</details>\n\n" +
-		"<details><summary>Deployment web: 6 fields</summary>\n\n" +
+		"<details><summary>Deployment web: 4 fields</summary>\n\n" +
 		"- `spec.containers[web].image`: `a.io/web:1` → `a.io/web:2`\n" +
 		"- `spec.containers[web].args`\n  ```diff\n  ---old\n  +--new\n  +--more\n  ```\n" +
 		"- `spec.containers[web].env[LIST].value` in the list of 92 values: `e` → `f`\n" +
@@ -161,5 +161,63 @@ func TestDiffReads(t *testing.T) {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}
+	}
+}
+
+// TestDiffTellsOnce holds that what is the same in several objects, or in several places of a
+// schema, is told once, and that long values are cut.
+func TestDiffTellsOnce(t *testing.T) {
+	object := func(group, kind, name string, fields ...app.FieldChange) app.ObjectChange {
+		return app.ObjectChange{ObjectKey: app.ObjectKey{Group: group, Kind: kind, Name: name}, Fields: fields}
+	}
+	stateful := func(name, container string) app.ObjectChange {
+		return object("apps", "StatefulSet", name,
+			app.FieldChange{Path: "spec.template.spec.containers[" + container + "].image", From: quote("a.io/db:1"), To: quote("a.io/db:2")},
+			app.FieldChange{Path: "spec.args[0]", From: quote("-c"), To: quote("-ec")})
+	}
+	var fields []app.FieldChange
+	for _, at := range []string{"spec.properties.a", "spec.properties.b.items.properties.c", "status"} {
+		schema := "spec.versions[v1].schema.openAPIV3Schema.properties." + at + ".properties.template.properties."
+		fields = append(fields,
+			app.FieldChange{Path: schema + "mode.enum[2]", To: quote("x")}, app.FieldChange{Path: schema + "mode.enum[3]", To: quote("y")},
+			app.FieldChange{Path: schema + "retry", To: json.RawMessage(`{"type":"object","description":"of ` + at + ` and a bit more text","properties":{"n":{"type":"integer"}}}`)})
+	}
+	fields = append(fields, app.FieldChange{Path: "spec.versions[v1].schema.openAPIV3Schema.properties.spec.properties.d.minimum", To: json.RawMessage("1")},
+		app.FieldChange{Path: "spec.versions[v1].schema.openAPIV3Schema.properties.spec.properties.e.minimum", To: json.RawMessage("1")})
+	long := func(end string) json.RawMessage {
+		return quote(strings.Repeat("A", 3000) + end + strings.Repeat("B", 3000))
+	}
+	group := "apiextensions.k8s.io"
+	d := &app.DiffResult{
+		Matters: []app.Matter{{What: app.Removed, Object: &app.ObjectKey{Kind: "Service", Name: "old"}, Text: "is gone"}},
+		Objects: app.ObjectsDiff{
+			Removed: []app.ObjectKey{{Kind: "Service", Name: "old"}},
+			Changed: []app.ObjectChange{
+				stateful("db-0", "db"), stateful("db-1", "database"),
+				object("", "ConfigMap", "c",
+					app.FieldChange{Path: "data.ca", From: long("x"), To: long("y")},
+					app.FieldChange{Path: "data.key", To: long("z")},
+					app.FieldChange{Path: "data.json", From: quote(`{"first": ["a", "b", "c"], "second": {"third": "a value that is long enough"}}`), To: quote(`{"first": ["a", "b", "c"], "second": {"third": "another value that is long enough"}}`)}),
+				object(group, definition, "a.ex.io", fields...), object(group, definition, "b.ex.io", fields...),
+			},
+		},
+	}
+	var b strings.Builder
+	if err := DiffMarkdown(&b, d, Sides{"old", "new"}); err != nil {
+		t.Fatal(err)
+	}
+	want := "### What changes from `old` to `new`\n\n5 objects changed, 1 object removed.\n\n**Removed**\n- `Service old` is gone\n\n" +
+		"<details><summary>Versions, checksums, and what changed the same way in several objects</summary>\n\n" +
+		"- `image` in StatefulSet db-0, StatefulSet db-1: `a.io/db:1` → `a.io/db:2`\n\n</details>\n\n" +
+		"<details><summary>StatefulSet db-0, StatefulSet db-1: 1 field</summary>\n\n- `spec.args`: `-c` → `-ec`\n\n</details>\n\n" +
+		"<details><summary>ConfigMap c: 3 fields</summary>\n\n" +
+		"- `data.ca`\n  ```diff\n  -…" + strings.Repeat("A", 20) + "x" + strings.Repeat("B", 279) + "… (6001 characters)\n  +…" + strings.Repeat("A", 20) + "y" + strings.Repeat("B", 279) + "… (6001 characters)\n  ```\n" +
+		"- `data.key`\n  ```diff\n  +" + strings.Repeat("A", 300) + "… (6001 characters)\n  ```\n" +
+		"- `data.json`\n  ```diff\n   second:\n  -  third: a value that is long enough\n  +  third: another value that is long enough\n  ```\n\n</details>\n\n" +
+		"<details><summary>CustomResourceDefinition a.ex.io, CustomResourceDefinition b.ex.io: fields 8 new</summary>\n\n" +
+		"- `…template.mode.enum` in 3 places: new, `x`, `y`\n- `…template.retry` in 3 places is new\n" +
+		"- `spec.versions[v1].spec.d.minimum`: new, `1`\n- `spec.versions[v1].spec.e.minimum`: new, `1`\n\n</details>\n"
+	if diff := cmp.Diff(want, b.String()); diff != "" {
+		t.Error(diff)
 	}
 }
