@@ -74,9 +74,26 @@ test-hsm: build ## sign with keys in an HSM (Debian: softhsm2 and opensc; needs 
 test-cnab: ## hold bundles against cnab-to-oci, which is built from its module
 	$(GO) test -C stages/app/internal/cnab/compat -count=1 ./...
 
+# What people deploy with, and into, and the packages that they are.
+DEPLOYERS := stages/app/internal/deployers
+$(BIN)/deployers/etcd: package := go.etcd.io/etcd/server/v3
+$(BIN)/deployers/kube-apiserver: package := k8s.io/kubernetes/cmd/kube-apiserver
+$(BIN)/deployers/kubectl: package := k8s.io/kubernetes/cmd/kubectl
+$(BIN)/deployers/source-controller: package := github.com/fluxcd/source-controller
+$(BIN)/deployers/kustomize-controller: package := github.com/fluxcd/kustomize-controller
+CLUSTER := $(addprefix $(BIN)/deployers/,etcd kube-apiserver kubectl)
+FLUX := $(addprefix $(BIN)/deployers/,source-controller kustomize-controller)
+
 .PHONY: test-flux
-test-flux: build ## deploy environments with the code of Flux, which is built from its modules
+test-flux: build $(CLUSTER) ## deploy applications with kubectl into an API server of Kubernetes, and with the code of Flux
+	TAPE=$(CURDIR)/$(BIN)/tape TAPE_DEPLOYERS=$(CURDIR)/$(BIN)/deployers \
+		$(GO) test -tags deployers -count=1 -timeout 10m -run TestKubectl ./$(DEPLOYERS)
 	TAPE=$(CURDIR)/$(BIN)/tape $(GO) test -C stages/app/internal/flux -count=1 ./...
+
+# Take minutes to build, the first time; fewer without what debuggers read. The API server
+# is asked for its version.
+$(CLUSTER) $(FLUX): $(DEPLOYERS)/programs/go.mod
+	$(GO) build -C $(DEPLOYERS)/programs -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$(awk '$$1 == "k8s.io/kubernetes" { print $$2 }' $<)" -gcflags 'all=-dwarf=false' -o $(CURDIR)/$@ $(package)
 
 .PHONY: test-containerd
 test-containerd: ## import into, and take from, a containerd of its own (needs root, containerd and ctr)
