@@ -60,7 +60,7 @@ type TrustRule struct {
 func CheckTrust(ctx context.Context, o TrustOptions) (*TrustResult, error) {
 	policy, err := trust.Read(ctx, o.File)
 	if err != nil {
-		return nil, asUsage(err)
+		return nil, err
 	}
 	result := &TrustResult{OK: true, Rules: []TrustRule{}, Default: "allow", Links: []VerifiedLink{}}
 	if policy.Deny {
@@ -112,10 +112,10 @@ type TrustExportOptions struct {
 func ExportTrust(ctx context.Context, o TrustExportOptions) ([]byte, error) {
 	policy, err := trust.Read(ctx, o.File)
 	if err != nil {
-		return nil, asUsage(err)
+		return nil, err
 	}
 	out, err := policy.Export(trust.Target(o.Target))
-	return out, asUsage(err)
+	return out, err
 }
 
 // TrustDigest identifies the trust policy with the keys and trusted roots that it names; "" is
@@ -126,7 +126,7 @@ func (o *Options) TrustDigest(ctx context.Context) (digest.Digest, error) {
 	}
 	policy, err := trust.Read(ctx, o.Trust)
 	if err != nil {
-		return "", asUsage(err)
+		return "", err
 	}
 	data, err := engine.MarshalJSON(policy.Resource())
 	return digest.FromBytes(data), err
@@ -141,7 +141,7 @@ func checkTrust(ctx context.Context, file string, at *opened, root ocispec.Descr
 	}
 	policy, err := trust.Read(ctx, file)
 	if err != nil {
-		return asUsage(err)
+		return err
 	}
 	isApplication, err := at.isRoot(ctx, root)
 	if err != nil {
@@ -192,6 +192,9 @@ func checkImage(ctx context.Context, policy *trust.Policy, at *opened, image oci
 	if err != nil {
 		return err
 	}
+	if err := policy.Unnamed("image " + name); err != nil && len(findings) == 0 {
+		return refused{fmt.Errorf("it is not trusted: %w", err)}
+	}
 	return unheld("image "+name, findings)
 }
 
@@ -223,7 +226,7 @@ func (o *Options) gated(ctx context.Context, executor engine.Executor) (engine.E
 	}
 	policy, err := trust.Read(ctx, o.Trust)
 	if err != nil {
-		return nil, asUsage(err)
+		return nil, err
 	}
 	return &gate{executor, policy, o.origins()}, nil
 }
@@ -256,7 +259,10 @@ func (g *gate) check(ctx context.Context, t *engine.Task, outputs engine.Outputs
 	if err := engine.GetJSON(ctx, t.Store, outputs["images"], images.MediaTypeList, &list); err != nil {
 		return err
 	}
-	var refusals []error
+	var (
+		refusals []error
+		named    bool
+	)
 	for _, image := range list.Images {
 		s := trust.Subject{Names: []string{image.Name}, Digest: image.Digest, Evidence: func(ctx context.Context) (*trust.Evidence, error) {
 			return g.evidence(ctx, image)
@@ -271,8 +277,19 @@ func (g *gate) check(ctx context.Context, t *engine.Task, outputs engine.Outputs
 		if err := unheld("image "+s.String(), findings); err != nil {
 			refusals = append(refusals, err)
 		}
+		named = named || len(findings) > 0
 	}
-	return errors.Join(refusals...)
+	if len(list.Images) == 0 || named {
+		return errors.Join(refusals...)
+	}
+	if len(g.policy.Images) == 0 {
+		t.Report(engine.Event{Level: engine.Note, Message: "the trust file has no rules for images, and its others are for applications that exist: no image was checked"})
+		return nil
+	}
+	if err := g.policy.Unnamed("one of the images"); err != nil {
+		return refused{fmt.Errorf("it is not trusted: %w", err)}
+	}
+	return nil
 }
 
 // evidence returns what was found beside an image.

@@ -62,7 +62,8 @@ func TestTrust(t *testing.T) {
 	}{
 		"signed":                   {rule("applications", a.host+"/team/*", "vendor"), ""},
 		"signed by another":        {rule("applications", a.host+"/team/*", "stranger"), "applications rule " + a.host + "/team/*"},
-		"no rule":                  {rule("applications", a.host+"/elsewhere/*", "stranger"), ""},
+		"no rule":                  {rule("applications", a.host+"/elsewhere/*", "stranger"), "no rule of trust.yaml names this application or one of its images"},
+		"no rule, allowed":         {rule("applications", a.host+"/elsewhere/*", "stranger") + "default: allow", ""},
 		"no rule, denied":          {rule("applications", a.host+"/elsewhere/*", "vendor") + "default: deny", "no rule for applications names it"},
 		"image":                    {rule("images", "registry.example/*", "vendor"), "shop.yaml:9:29: images rule registry.example/*"},
 		"image by no rule, denied": {rule("applications", a.host+"/team/*", "vendor") + "default: deny", "no rule for images names it"},
@@ -144,8 +145,28 @@ func TestTrustPackage(t *testing.T) {
 	if err := pack(a.host+"/packed/good", fmt.Sprintf("images: [{names: [%q], require: vendor}]\ndefault: deny", a.host+"/team/*")); err != nil {
 		t.Error(err)
 	}
-	to := a.host + "/packed/bad"
-	err := pack(to, fmt.Sprintf("images: [{names: [%q], require: stranger}]", a.host+"/team/*"))
+	to := a.host + "/packed/unnamed"
+	if err := pack(to, "images: [{names: [elsewhere.example/*], require: vendor}]"); !errors.Is(err, engine.ErrPolicy) || !strings.Contains(err.Error(), "no rule of trust.yaml names one of the images") {
+		t.Errorf("error %v", err)
+	}
+	a.untagged(t, to, "v1")
+	for i, rules := range []string{"images: [{names: [elsewhere.example/*], require: vendor}]\ndefault: allow", "applications: [{names: [elsewhere.example/*], require: vendor}]"} {
+		if err := pack(fmt.Sprintf("%s/packed/allowed%d", a.host, i), rules); err != nil {
+			t.Error(err)
+		}
+	}
+	// Nor is an image copied that no rule names.
+	to = a.host + "/copied/image"
+	_, err := app.Copy(t.Context(), app.CopyOptions{
+		Environment: a.env, Pairs: []app.CopyPair{{Source: "registry.example/web:1", Target: to + ":v1"}},
+		Trust: trustFile(t, keys, "images: [{names: [elsewhere.example/*], require: vendor}]"),
+	})
+	if !errors.Is(err, engine.ErrPolicy) || !strings.Contains(err.Error(), "no rule of trust.yaml names image registry.example/web") {
+		t.Errorf("error %v", err)
+	}
+	a.untagged(t, to, "v1")
+	to = a.host + "/packed/bad"
+	err = pack(to, fmt.Sprintf("images: [{names: [%q], require: stranger}]", a.host+"/team/*"))
 	if !errors.Is(err, engine.ErrPolicy) || !strings.Contains(err.Error(), "pod.yaml:6:23") || !strings.Contains(err.Error(), "images rule "+a.host+"/team/*") {
 		t.Errorf("error %v", err)
 	}

@@ -88,8 +88,7 @@ func (s Identity) open() (*trust.Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", s.TrustedRoot, err)
 	}
-	by, err := trust.NewIdentity("", trust.Identity{Root: root, Issuer: s.Issuer, Pattern: s.Pattern})
-	return by, asUsage(err)
+	return trust.NewIdentity("", trust.Identity{Root: root, Issuer: s.Issuer, Pattern: s.Pattern})
 }
 
 // VerifyResult reports for each link of the chain whether it was verified.
@@ -216,7 +215,7 @@ func (o *VerifyOptions) verify(ctx context.Context, at *opened, options verify.O
 func verifyOptions(ctx context.Context, key string, id Identity, file, bundle string) (options verify.Options, err error) {
 	if file != "" {
 		if options.Policy, err = trust.Read(ctx, file); err != nil {
-			return options, asUsage(err)
+			return options, err
 		}
 	}
 	switch {

@@ -43,6 +43,9 @@ const (
 	serviceDelay = time.Second
 	// maxService bounds an answer, in bytes.
 	maxService = 4 << 20
+	// clockDifference is the largest difference between the clock of a timestamp authority and
+	// this machine's.
+	clockDifference = 5 * time.Minute
 )
 
 // ServiceOptions configure the services of a Sigstore instance.
@@ -235,7 +238,7 @@ func (k *Keyless) identity(ctx context.Context) (*certificate.Summary, error) {
 	}
 	der, err := fulcio.GetCertificate(fulcio.ask.ctx, pair, &sgsign.CertificateProviderOptions{IDToken: token})
 	if err != nil {
-		return nil, fulcio.ask.failed(ctx, err, token)
+		return nil, redacted{fulcio.ask.failed(err), token}
 	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
@@ -290,7 +293,7 @@ func (k *Keyless) Bundle(ctx context.Context, statement []byte) ([]byte, error) 
 	}
 	made, err := sgsign.Bundle(&sgsign.DSSEData{Data: statement, PayloadType: payloadType}, pair, options)
 	if err != nil {
-		return nil, ask.failed(ctx, err, token)
+		return nil, redacted{ask.failed(err), token}
 	}
 	if err := k.check(made); err != nil {
 		return nil, err
@@ -298,14 +301,14 @@ func (k *Keyless) Bundle(ctx context.Context, statement []byte) ([]byte, error) 
 	return encode(made)
 }
 
-// redacted is an error whose text has no secret, even if a service repeated it.
+// redacted is an error whose text is one line and has no secret, even if a service repeated it.
 type redacted struct {
 	error
 	secret string
 }
 
 func (r redacted) Error() string {
-	return strings.ReplaceAll(r.error.Error(), r.secret, "(identity token)")
+	return strings.Join(strings.Fields(strings.ReplaceAll(r.error.Error(), r.secret, "(identity token)")), " ")
 }
 func (r redacted) Unwrap() error { return r.error }
 
@@ -354,6 +357,9 @@ func (s *Services) check(made *bundlev1.Bundle, material ...root.TrustedMaterial
 			return err
 		}
 	}
+	if err := s.checkNow(made.GetVerificationMaterial().GetTimestampVerificationData()); err != nil {
+		return err
+	}
 	verifier, err := sgverify.NewVerifier(append(root.TrustedMaterialCollection{s.trusted}, material...), options...)
 	if err != nil {
 		return fmt.Errorf("verify the bundle that was made: %w", err)
@@ -364,6 +370,23 @@ func (s *Services) check(made *bundlev1.Bundle, material ...root.TrustedMaterial
 	}
 	return nil
 }
+
+// checkNow compares the times of the timestamp authorities with this machine's.
+func (s *Services) checkNow(stamps *bundlev1.TimestampVerificationData) error {
+	now := s.o.Now()
+	for i, stamp := range stamps.GetRfc3161Timestamps() {
+		t, err := timestamp.ParseResponse(stamp.GetSignedTimestamp())
+		if err != nil {
+			return fmt.Errorf("timestamp from %s: %w", s.tsas[i], err)
+		}
+		if difference := t.Time.Sub(now).Abs(); difference > clockDifference {
+			return fmt.Errorf("the clocks differ: for %s it is %s, and for this machine %s: correct the one that is wrong", s.tsas[i], utc(t.Time), utc(now))
+		}
+	}
+	return nil
+}
+
+func utc(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // checkClock compares the times of the timestamp authorities with a certificate's.
 func (s *Services) checkClock(certificate []byte, stamps *bundlev1.TimestampVerificationData) error {
@@ -377,8 +400,7 @@ func (s *Services) checkClock(certificate []byte, stamps *bundlev1.TimestampVeri
 			return fmt.Errorf("timestamp from %s: %w", s.tsas[i], err)
 		}
 		if t.Time.Before(cert.NotBefore) || t.Time.After(cert.NotAfter) {
-			text := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-			return fmt.Errorf("the clocks of the services differ: for %s it is %s, and the certificate from %s is valid from %s to %s", s.tsas[i], text(t.Time), s.ca, text(cert.NotBefore), text(cert.NotAfter))
+			return fmt.Errorf("the clocks of the services differ: for %s it is %s, and the certificate from %s is valid from %s to %s", s.tsas[i], utc(t.Time), s.ca, utc(cert.NotBefore), utc(cert.NotAfter))
 		}
 	}
 	return nil
@@ -424,10 +446,7 @@ func (t *Timestamped) Bundle(ctx context.Context, statement []byte) ([]byte, err
 	for i, authority := range t.authorities(ask) {
 		stamp, err := authority.GetTimestamp(ask.ctx, b.GetDsseEnvelope().GetSignatures()[0].GetSig())
 		if err != nil {
-			if ctx.Err() != nil {
-				return nil, context.Cause(ctx)
-			}
-			return nil, fmt.Errorf("get a timestamp from %s: %w", t.tsas[i], err)
+			return nil, fmt.Errorf("get a timestamp from %s: %w", t.tsas[i], ask.failed(err))
 		}
 		stamps.Rfc3161Timestamps = append(stamps.Rfc3161Timestamps, &commonv1.RFC3161SignedTimestamp{SignedTimestamp: stamp})
 	}
@@ -447,28 +466,30 @@ type asker struct {
 	ctx  context.Context
 	base http.RoundTripper
 	try  time.Duration
+	last string // scheme and host of the service that was asked last
 }
 
 func (s *Services) asker(ctx context.Context) (*asker, context.CancelFunc) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.wait, fmt.Errorf("Sigstore's services have not answered in %s", s.wait)) //nolint:staticcheck // a name
-	return &asker{ctx, s.o.Transport, s.try}, cancel
+	return &asker{ctx: ctx, base: s.o.Transport, try: s.try}, cancel
 }
 
-// failed returns the error of a service, with the reason why it was given up and without the
-// token. ctx is that of the caller.
-func (a *asker) failed(ctx context.Context, err error, token string) error {
-	if ctx.Err() != nil {
-		err = context.Cause(ctx)
-	} else if a.ctx.Err() != nil {
-		err = fmt.Errorf("%w (%w)", context.Cause(a.ctx), err)
+// failed returns the error of a service, with its URL, and the reason why it was given up.
+func (a *asker) failed(err error) error {
+	if cause := context.Cause(a.ctx); cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w (%w)", cause, err)
 	}
-	return redacted{err, token}
+	if !strings.Contains(err.Error(), a.last) {
+		err = fmt.Errorf("ask %s: %w", a.last, err)
+	}
+	return err
 }
 
 // RoundTrip implements [http.RoundTripper]. It returns the message of a busy or broken service
 // as an error, because sigstore-go's clients lose it.
 func (a *asker) RoundTrip(req *http.Request) (*http.Response, error) {
 	delay := a.try
+	a.last = req.URL.Scheme + "://" + req.URL.Host
 	for try := 1; ; try++ {
 		next := req.Clone(a.ctx)
 		if req.GetBody != nil {
@@ -527,7 +548,11 @@ func (l logClient) Add(ctx context.Context, entry any) (*rekorv1.TransparencyLog
 	}
 	var out rekorv1.TransparencyLogEntry
 	if err := protojson.Unmarshal(data, &out); err != nil {
-		return nil, errors.Join(l.noEntry(), err)
+		return nil, l.noEntry(err)
+	}
+	// The library dereferences missing fields.
+	if len(out.GetCanonicalizedBody()) == 0 || out.GetInclusionProof().GetCheckpoint() == nil || out.GetLogId() == nil || out.GetKindVersion() == nil {
+		return nil, l.noEntry(errors.New("fields are missing"))
 	}
 	return &out, nil
 }
@@ -544,20 +569,23 @@ func (l logClient) CreateLogEntry(params *entries.CreateLogEntryParams, _ ...ent
 	}
 	var made models.LogEntry
 	if err := json.Unmarshal(data, &made); err != nil {
-		return nil, errors.Join(l.noEntry(), err)
+		return nil, l.noEntry(err)
 	}
 	for id, entry := range made {
 		// The library dereferences missing fields.
-		if err := entry.Validate(strfmt.Default); err != nil || len(made) != 1 || entry.Verification == nil || entry.Verification.InclusionProof == nil {
-			return nil, errors.Join(l.noEntry(), err)
+		if err := entry.Validate(strfmt.Default); err != nil {
+			return nil, l.noEntry(err)
+		}
+		if len(made) != 1 || entry.Verification == nil || entry.Verification.InclusionProof == nil {
+			return nil, l.noEntry(errors.New("fields are missing"))
 		}
 		return &entries.CreateLogEntryCreated{ETag: id, Payload: made}, nil
 	}
-	return nil, l.noEntry()
+	return nil, l.noEntry(errors.New("it is empty"))
 }
 
-func (l logClient) noEntry() error {
-	return fmt.Errorf("write to the log %s: its answer is not an entry", l.at)
+func (l logClient) noEntry(err error) error {
+	return fmt.Errorf("write to the log %s: its answer is not an entry: %w", l.at, err)
 }
 
 // post sends an entry, and returns the log's answer.

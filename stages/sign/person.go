@@ -93,7 +93,7 @@ func (s *Services) logIn(ctx context.Context, issuer string, p Person) (string, 
 	ctx, cancel := context.WithTimeoutCause(ctx, personTime, fmt.Errorf("nobody has logged in for %s", personTime))
 	defer cancel()
 	// The library sends requests without the given context.
-	ctx = context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: &asker{ctx, s.o.Transport, s.try}})
+	ctx = context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: &asker{ctx: ctx, base: s.o.Transport, try: s.try}})
 	config, err := discover(ctx, issuer)
 	if err != nil {
 		return "", err

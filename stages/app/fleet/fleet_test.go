@@ -571,7 +571,7 @@ func TestTrust(t *testing.T) {
 		t.Fatal(err)
 	}
 	trust := filepath.Join(l.scratch, "trust.yaml")
-	if err := os.WriteFile(trust, fmt.Appendf(nil, "apiVersion: tape/v1\nkind: Trust\nauthorities: {vendor: {key: %q}}\nimages: [{names: [ex.io/own/app01], require: vendor}]\n", key.Public), 0o600); err != nil {
+	if err := os.WriteFile(trust, fmt.Appendf(nil, "apiVersion: tape/v1\nkind: Trust\nauthorities: {vendor: {key: %q}}\nimages: [{names: [ex.io/own/app01], require: vendor}]\ndefault: allow\n", key.Public), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	o := fleet.PackageOptions{Options: l.options(t, "a")}

@@ -378,9 +378,10 @@ func TestSimple(t *testing.T) {
 
 func TestPatterns(t *testing.T) {
 	for pattern, ok := range map[string]bool{
-		"https://github.com/acme/*": true, "https://github.com/*/shop/.github/workflows/ci.yml@refs/tags/*": true, "*@acme.example": true, "ops@acme.example": true,
+		"https://github.com/acme/*": true, "https://git.acme.example/*/shop/.github/workflows/ci.yml@refs/tags/*": true, "*@acme.example": true, "ops@acme.example": true,
 		"": false, "*": false, "https://*/acme": false, "https://*.example/acme/*": false, "https://github.com*": false, "https://github.com/acme*": false,
-		"ops@*": false, "*@*": false, "*@*.example": false, "*/acme/*": false, "https://github.com/**": false, "github.com/acme/*": false,
+		"ops@*": false, "*@*": false, "*@*.example": false, "*/acme/*": false, "https://github.com/**": false, "https://github.com/*": false, "https://gitlab.com/*/shop": false, "https://git.acme.example/*": true,
+		"https://github.com/acme/../*": false, "https://github.com/acme/./*": false, "https://github.com/a%20b/*": false, "https://github.com/acme/?x/*": false, "github.com/acme/*": false,
 	} {
 		if err := CheckPattern(pattern); (err == nil) != ok {
 			t.Errorf("%q: error %v", pattern, err)

@@ -112,9 +112,6 @@ func (r *Rule) plain() error {
 		if id.Root.timestamp {
 			return fmt.Errorf("it does not require the timestamp that the root of authority %s wants", a.Name)
 		}
-		if _, err := identityExpression(id.Pattern); err != nil {
-			return err
-		}
 	}
 	return nil
 }
@@ -138,10 +135,7 @@ func (p *Policy) flux(n int, r *Rule) ([]object, error) {
 			keys[fmt.Sprintf("key%d.pub", i+1)] = text
 			continue
 		}
-		subject, err := identityExpression(a.Identity.Pattern)
-		if err != nil {
-			return nil, err
-		}
+		subject := identityExpression(a.Identity.Pattern)
 		identities = append(identities, object{"issuer": "^" + regexp.QuoteMeta(a.Identity.Issuer) + "$", "subject": subject})
 	}
 	if len(keys) > 0 && len(identities) > 0 {
@@ -207,10 +201,7 @@ func kyverno(n int, r *Rule) ([]object, error) {
 			cosign["key"] = object{"data": text}
 			cosign["ctlog"] = object{"url": rekor, "insecureIgnoreTlog": true, "insecureIgnoreSCT": true}
 		} else {
-			subject, err := identityExpression(a.Identity.Pattern)
-			if err != nil {
-				return nil, err
-			}
+			subject := identityExpression(a.Identity.Pattern)
 			cosign["keyless"] = object{"identities": []object{{"issuer": a.Identity.Issuer, "subjectRegExp": subject}}}
 			cosign["ctlog"] = object{"url": rekor}
 		}
@@ -276,10 +267,7 @@ func policyController(n int, r *Rule) ([]object, error) {
 		if a.Key != nil {
 			return nil, fmt.Errorf("it does not verify bundles with a key, as authority %s has", a.Name)
 		}
-		subject, err := identityExpression(a.Identity.Pattern)
-		if err != nil {
-			return nil, err
-		}
+		subject := identityExpression(a.Identity.Pattern)
 		authorities = append(authorities, object{
 			"name": fmt.Sprintf("authority%d", i+1), "signatureFormat": "bundle",
 			"keyless": object{"url": "https://fulcio.sigstore.dev", "identities": []object{{"issuer": a.Identity.Issuer, "subjectRegExp": subject}}},
@@ -349,14 +337,9 @@ const segment = `(?:\.{0,2}[^./@%\\?#][^/@%\\?#]*|\.{3}[^/@%\\?#]*)`
 
 // identityExpression translates the pattern of an identity to a regular expression that matches
 // the same identities.
-func identityExpression(pattern string) (string, error) {
+func identityExpression(pattern string) string {
 	if !strings.Contains(pattern, "*") {
-		return "^" + regexp.QuoteMeta(pattern) + "$", nil
-	}
-	for _, s := range segments(pattern) {
-		if s == "." || s == ".." || strings.ContainsAny(s, `%\?#`) {
-			return "", fmt.Errorf("identity %s matches nobody", pattern)
-		}
+		return "^" + regexp.QuoteMeta(pattern) + "$"
 	}
 	var out strings.Builder
 	out.WriteString("^")
@@ -371,5 +354,5 @@ func identityExpression(pattern string) (string, error) {
 			out.WriteString(segment)
 		}
 	}
-	return out.String() + "$", nil
+	return out.String() + "$"
 }

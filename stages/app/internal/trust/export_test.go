@@ -49,10 +49,7 @@ authorities:
 func TestExport(t *testing.T) {
 	dir, head, key := exportFolder(t)
 	indented := strings.ReplaceAll(strings.TrimSpace(key), "\n", "\n      ")
-	acme, err := identityExpression("https://github.com/acme/*")
-	if err != nil {
-		t.Fatal(err)
-	}
+	acme := identityExpression("https://github.com/acme/*")
 	kyverno := func(globs, attestors, expression, message string) string {
 		return fmt.Sprintf(`apiVersion: policies.kyverno.io/v1
 kind: ImageValidatingPolicy
@@ -197,14 +194,12 @@ func TestExportRefuses(t *testing.T) {
 		"glob in the middle": {[]Target{Kyverno}, "images: [{names: ['r.example/*/web'], require: a}]", "its * stands for slashes too"},
 		"glob of a part":     {[]Target{Kyverno}, "images: [{names: ['r.example/web-*'], require: a}]", "its * stands for slashes too"},
 		"docker hub":         {[]Target{Kyverno}, "images: [{names: [docker.io/library/nginx], require: a}]", "Docker Hub"},
-		"identity of nobody": {everywhere, both("require: nobody"), "matches nobody"},
 		"timestamp":          {everywhere, both("require: stamped"), "does not require the timestamp"},
 		"an unknown target":  {[]Target{"gatekeeper"}, both("require: a"), `export to "gatekeeper"`},
 	} {
 		for _, to := range c.to {
 			t.Run(name+", "+string(to), func(t *testing.T) {
 				policy, err := parse(filepath.Join(dir, "trust.yaml"), []byte(head+`  mail2: {root: public, issuer: "https://issuer.example", identity: "dev@acme.example"}
-  nobody: {root: public, issuer: "https://issuer.example", identity: "https://github.com/a%20b/*"}
   stamped: {root: other, issuer: "https://issuer.example", identity: "dev@acme.example"}
 `+c.rules))
 				if err != nil {
@@ -227,20 +222,17 @@ func TestExportRefuses(t *testing.T) {
 // An expression matches the identities that the pattern does.
 func TestIdentityExpression(t *testing.T) {
 	identities := []string{
-		"https://github.com/acme/web/.github/workflows/ci.yaml@refs/heads/main", "https://github.com/acme/web", "https://github.com/acme/", "https://github.com/acme",
+		"https://github.com/acme/web/.github/workflows/ci.yaml@refs/heads/main", "https://github.com/acme/web", "https://git.acme.example/team/web/ci", "https://git.acme.example/team/x/web/ci", "https://github.com/acme/", "https://github.com/acme",
 		"https://github.com/acme/../evil/x", "https://github.com/acme/./x", "https://github.com/acme/...", "https://github.com/acme/..x", "https://github.com/acme/a/..",
 		"https://github.com/acme//x", "https://github.com/acme/a//x/", "https://github.com/acme/a%2fb", "https://github.com/acme/a?b", "https://github.com/acme/a#b", `https://github.com/acme/a\b`,
 		"https://githubXcom/acme/web", "http://github.com/acme/web", "https://github.com/acme/web/ci@v1", "https://github.com/acme/../ci@v1", "dev@acme.example", "x@dev@acme.example",
 		"dev@acme.example.evil", "@acme.example", "..@acme.example", "dev@acmeXexample", "https://github.com/acme/a/ci@v1", "https://github.com/acme/a/b/ci@v1", "prefix https://github.com/acme/web",
 	}
-	for _, pattern := range []string{"https://github.com/acme/*", "https://github.com/acme/*/ci@v1", "https://github.com/*/web/*", "*@acme.example", "dev@acme.example", "https://github.com/acme/web"} {
+	for _, pattern := range []string{"https://github.com/acme/*", "https://github.com/acme/*/ci@v1", "https://git.acme.example/*/web/*", "*@acme.example", "dev@acme.example", "https://github.com/acme/web"} {
 		if err := CheckPattern(pattern); err != nil {
 			t.Fatal(err)
 		}
-		text, err := identityExpression(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
+		text := identityExpression(pattern)
 		expression := regexp.MustCompile(text)
 		for _, identity := range identities {
 			if got, want := expression.MatchString(identity), matchIdentity(pattern, identity); got != want {

@@ -100,6 +100,7 @@ func (f *file) read(n *yaml.Node) {
 	case "deny":
 		f.policy.Deny = true
 	case "allow":
+		f.policy.Allow = true
 	default:
 		if n != nil {
 			f.wrong(n, "default is deny or allow")

@@ -4,7 +4,6 @@ package trust
 
 import (
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 )
@@ -28,9 +27,15 @@ func CheckPattern(pattern string) error {
 		if host == "" || strings.ContainsAny(scheme+host, "*@") || strings.Contains(host, "%") {
 			return fmt.Errorf("identity %q is not anchored: anybody can have a name that matches; write the host in full and a slash behind it", pattern)
 		}
+		if owner, _, _ := strings.Cut(path, "/"); owner == "*" && forEverybody(host) {
+			return fmt.Errorf("identity %q is not anchored: anybody can have a name at %s; write whose it is, such as %s://%[2]s/acme/*", pattern, host, scheme)
+		}
 		rest = path
 	} else if user, domain, ok := strings.Cut(pattern, "@"); !ok || user != "*" || domain == "" || strings.ContainsAny(domain, "*@") {
 		return fmt.Errorf("identity %q is not anchored: anybody can have a name that matches; write a URL with its host, or *@ and a domain", pattern)
+	}
+	if !plainIdentity(pattern) {
+		return fmt.Errorf("identity %q: no identity that a pattern matches has . or .. as a segment, or one of \\ ? # %%", pattern)
 	}
 	for _, segment := range segments(rest) {
 		if segment != "*" && strings.Contains(segment, "*") {
@@ -45,15 +50,21 @@ func segments(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == '/' || r == '@' })
 }
 
+// forEverybody reports whether anybody can have a name of one segment at a host.
+func forEverybody(host string) bool { return host == "github.com" || host == "gitlab.com" }
+
+// plainIdentity reports whether no other path leads to the same place as an identity, so that
+// all readers see the same identity.
+func plainIdentity(identity string) bool {
+	return !strings.ContainsAny(identity, "\\?#%") && !slices.ContainsFunc(segments(identity), func(s string) bool { return s == ".." || s == "." })
+}
+
 // matchIdentity reports whether a valid pattern matches an identity.
 func matchIdentity(pattern, identity string) bool {
 	if !strings.Contains(pattern, "*") {
 		return pattern == identity
 	}
-	// Another path may lead to the same place, so that different readers would see different
-	// identities.
-	if plain, err := url.PathUnescape(identity); err != nil || plain != identity || slices.ContainsFunc(segments(identity), func(s string) bool { return s == ".." || s == "." }) ||
-		strings.ContainsAny(identity, "\\?#") {
+	if !plainIdentity(identity) {
 		return false
 	}
 	for {
@@ -106,6 +117,17 @@ func checkGlob(glob string) error {
 		case strings.Contains(part, "**") && (part != "**" || i != strings.Count(path, "/")):
 			return fmt.Errorf("%q: ** stands at the end, for the rest", glob)
 		}
+	}
+	// What no reference has as its name would match nothing.
+	example := strings.ReplaceAll(strings.ReplaceAll(glob, "**", "*"), "*", "x")
+	switch name, err := repository(example); {
+	case err != nil:
+		return fmt.Errorf("%q: no repository has such a name: %w", glob, err)
+	case strings.HasPrefix(name, "docker.io/library/") && strings.Trim(path, "*") != "" && !strings.Contains(path, "/"):
+		return fmt.Errorf("%q: images of Docker Hub without a path are docker.io/library/%s", glob, path)
+	case !strings.HasPrefix(name, host+"/"):
+		registry, _, _ := strings.Cut(name, "/")
+		return fmt.Errorf("%q: the name of that registry is %s", glob, registry)
 	}
 	return nil
 }

@@ -30,8 +30,8 @@ type Policy struct {
 	// Origin must have signed each application, or one that it was relocated from; nil allows
 	// anyone.
 	Origin *Authority
-	// Deny refuses what no rule applies to.
-	Deny bool
+	// Deny refuses what no rule applies to, and Allow says that this may be everything.
+	Deny, Allow bool
 	// Name is the name of the file, without its folder, and Digest the digest of its text.
 	// Digests has those of the keys (in DER) and trusted roots that it names.
 	Name    string
@@ -240,16 +240,40 @@ func (p *Policy) Names(reference string) bool {
 
 // repositoryOf returns the repository of a reference, in full.
 func repositoryOf(reference string) string {
-	if r, err := imageref.Parse(reference); err == nil {
-		return r.Name
+	if name, err := repository(reference); err == nil {
+		return name
 	}
 	return imageref.Split(reference).Name
+}
+
+// repository returns the repository of a valid reference, in full, and the same for all
+// spellings of its registry: a rule must not be evaded by one.
+func repository(reference string) (string, error) {
+	r, err := imageref.Parse(reference)
+	if err != nil {
+		return "", err
+	}
+	host, path, _ := strings.Cut(r.Name, "/")
+	host, port, hasPort := strings.Cut(strings.ToLower(host), ":")
+	if port = strings.TrimLeft(port, "0"); hasPort && port != "443" {
+		host += ":" + port
+	}
+	return host + "/" + path, nil
 }
 
 // Alike reports whether the same rules apply to applications in two repositories.
 func (p *Policy) Alike(a, b string) bool {
 	a, b = repositoryOf(a), repositoryOf(b)
 	return !slices.ContainsFunc(p.Applications, func(r *Rule) bool { return r.matches(a) != r.matches(b) })
+}
+
+// Unnamed returns why something must not be used to which no rule applies, nor to any part of
+// it: then nothing would be checked, and nobody would know. It is nil if the policy allows that.
+func (p *Policy) Unnamed(what string) error {
+	if p.Allow || p.Origin != nil {
+		return nil
+	}
+	return fmt.Errorf("no rule of %s names %s, so nothing of it would be checked: name it in a rule, or write default: allow if that is meant", p.Name, what)
 }
 
 // Check judges a subject by every rule that applies to it. It must not be used if any finding

@@ -48,10 +48,16 @@ func (c *chain) trusted(ctx context.Context) []Link {
 	}
 	wait.Wait()
 	links = append(links, slices.Concat(found...)...)
-	if c.o.Policy.Origin == nil && !slices.ContainsFunc(links, func(l Link) bool { return l.Rule != "" }) {
+	if len(links) > 0 {
+		return links
+	}
+	if err := c.o.Policy.Unnamed("this application or one of its images"); err != nil {
+		return []Link{broken("trust", c.app.Root.Digest, err)}
+	}
+	if c.o.Policy.Origin == nil {
 		c.warn("no rule of the trust file names this application or one of its images")
 	}
-	return links
+	return nil
 }
 
 // repository is the one that the root is in. What is in no registry is what it says that it
