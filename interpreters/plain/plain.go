@@ -61,13 +61,8 @@ func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) 
 		return resp, nil
 	}
 	err = filepath.WalkDir(dir, func(at string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
+		if err := enter(ctx, d, err); err != nil {
 			return err
-		case context.Cause(ctx) != nil:
-			return context.Cause(ctx)
-		case d.IsDir() && d.Name() == gitDir:
-			return fs.SkipDir
 		}
 		below, err := filepath.Rel(dir, at)
 		if err != nil {
@@ -110,6 +105,19 @@ func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) 
 	return resp, nil
 }
 
+// enter ends a walk that failed or is to end, and does not enter git's own folder.
+func enter(ctx context.Context, d fs.DirEntry, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case context.Cause(ctx) != nil:
+		return context.Cause(ctx)
+	case d.IsDir() && d.Name() == gitDir:
+		return fs.SkipDir
+	}
+	return nil
+}
+
 func leftOut(file, why string) interpreter.Diagnostic {
 	return interpreter.Diagnostic{Severity: interpreter.Warning, Summary: "skipped a symbolic link that " + why, File: file}
 }
@@ -141,15 +149,8 @@ func (i *Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest
 	}
 	var source []interpreter.File
 	err = fs.WalkDir(root.FS(), req.Path, func(name string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
+		if err := enter(ctx, d, err); err != nil || !d.Type().IsRegular() || name != req.Path && !isManifest(name) {
 			return err
-		case context.Cause(ctx) != nil:
-			return context.Cause(ctx)
-		case d.IsDir() && d.Name() == gitDir:
-			return fs.SkipDir
-		case !d.Type().IsRegular() || name != req.Path && !isManifest(name):
-			return nil
 		}
 		data, err := fs.ReadFile(root.FS(), name)
 		if err != nil {

@@ -329,40 +329,27 @@ func sameIndex(found, want []byte) error {
 	if err := errors.Join(json.Unmarshal(found, &is), json.Unmarshal(want, &should)); err != nil {
 		return fmt.Errorf("read index.json: %w", err)
 	}
-	keys := func(index ocispec.Index) (map[string]bool, error) {
-		out := map[string]bool{}
-		for _, desc := range index.Manifests {
-			key, err := json.Marshal(desc)
-			if err != nil {
-				return nil, err
-			}
-			out[string(key)] = true
-		}
-		return out, nil
-	}
-	lists := func(keys map[string]bool, desc ocispec.Descriptor) bool {
-		key, err := json.Marshal(desc)
-		return err == nil && keys[string(key)]
-	}
-	isKeys, err := keys(is)
-	if err != nil {
-		return err
-	}
-	shouldKeys, err := keys(should)
-	if err != nil {
-		return err
-	}
-	for _, desc := range is.Manifests {
-		if !lists(shouldKeys, desc) {
-			return fmt.Errorf("its index.json lists %s, which the application in it does not: it is not what was saved", called(desc))
-		}
-	}
-	for _, desc := range should.Manifests {
-		if !lists(isKeys, desc) {
-			return fmt.Errorf("its index.json does not list %s: it is not what was saved", called(desc))
-		}
+	more, missing := without(is.Manifests, should.Manifests), without(should.Manifests, is.Manifests)
+	switch {
+	case len(more) > 0:
+		return fmt.Errorf("its index.json lists %s, which the application in it does not: it is not what was saved", called(more[0]))
+	case len(missing) > 0:
+		return fmt.Errorf("its index.json does not list %s: it is not what was saved", called(missing[0]))
 	}
 	return errors.New("its index.json is written otherwise: it is not what was saved")
+}
+
+// without returns the descriptors that are not among others.
+func without(list, others []ocispec.Descriptor) (rest []ocispec.Descriptor) {
+	key := func(desc ocispec.Descriptor) string {
+		data, _ := json.Marshal(desc) // which was decoded from JSON
+		return string(data)
+	}
+	known := map[string]bool{}
+	for _, desc := range others {
+		known[key(desc)] = true
+	}
+	return slices.DeleteFunc(slices.Clone(list), func(desc ocispec.Descriptor) bool { return known[key(desc)] })
 }
 
 // called describes a manifest and the name that an index.json gives it.

@@ -22,13 +22,9 @@ type ExpandResult struct {
 // Expand expands and validates the pipeline of the options. Nothing is run, and no source is
 // read.
 func Expand(ctx context.Context, o Options) (*ExpandResult, error) {
-	p, err := o.pipeline()
+	expanded, err := o.expanded(ctx)
 	if err != nil {
 		return nil, err
-	}
-	expanded, err := p.Expand(ctx, o.Args)
-	if err != nil {
-		return nil, fromOptions(err)
 	}
 	out := &ExpandResult{}
 	if out.YAML, err = expanded.YAML(); err != nil {
@@ -36,6 +32,16 @@ func Expand(ctx context.Context, o Options) (*ExpandResult, error) {
 	}
 	out.Graph, err = expanded.Outline()
 	return out, err
+}
+
+// expanded reads and expands the pipeline.
+func (o *Options) expanded(ctx context.Context) (*pipeline.Expanded, error) {
+	p, err := o.pipeline()
+	if err != nil {
+		return nil, err
+	}
+	expanded, err := p.Expand(ctx, o.Args)
+	return expanded, fromOptions(err)
 }
 
 // ValidateResult describes a valid pipeline.
@@ -47,13 +53,9 @@ type ValidateResult struct {
 // Validate checks the pipeline of the options, including the options of every stage and every
 // interpreter, as a run would before it reads anything. The error describes the mistakes.
 func Validate(ctx context.Context, o Options) (*ValidateResult, error) {
-	p, err := o.pipeline()
+	expanded, err := o.expanded(ctx)
 	if err != nil {
 		return nil, err
-	}
-	expanded, err := p.Expand(ctx, o.Args)
-	if err != nil {
-		return nil, fromOptions(err)
 	}
 	graph, err := expanded.Graph()
 	if err != nil {

@@ -191,49 +191,26 @@ func unit(value, raw string, s style) (from, to int) {
 	return 0, 0
 }
 
+// escapes are the texts of escapes of one character.
+var escapes = map[byte]string{
+	'0': "\x00", 'a': "\a", 'b': "\b", 't': "\t", '\t': "\t", 'n': "\n", 'v': "\v", 'f': "\f", 'r': "\r", 'e': "\x1b",
+	' ': " ", '"': `"`, '\'': "'", '/': "/", '\\': `\`, 'N': "\u0085", '_': "\u00a0", 'L': "\u2028", 'P': "\u2029",
+}
+
+// hexDigits are how many hexadecimal digits follow the character of an escape.
+var hexDigits = map[byte]int{'x': 2, 'u': 4, 'U': 8}
+
 // unescape returns the text that an escape of YAML or JSON stands for, and the length of the
 // escape.
 func unescape(raw string) (string, int) {
 	if len(raw) < 2 {
 		return "", 0
 	}
-	digits := 0
-	switch raw[1] {
-	case '0':
-		return "\x00", 2
-	case 'a':
-		return "\a", 2
-	case 'b':
-		return "\b", 2
-	case 't', '\t':
-		return "\t", 2
-	case 'n':
-		return "\n", 2
-	case 'v':
-		return "\v", 2
-	case 'f':
-		return "\f", 2
-	case 'r':
-		return "\r", 2
-	case 'e':
-		return "\x1b", 2
-	case ' ', '"', '\'', '/', '\\':
-		return raw[1:2], 2
-	case 'N':
-		return "\u0085", 2
-	case '_':
-		return "\u00a0", 2
-	case 'L':
-		return "\u2028", 2
-	case 'P':
-		return "\u2029", 2
-	case 'x':
-		digits = 2
-	case 'u':
-		digits = 4
-	case 'U':
-		digits = 8
-	default:
+	if text, ok := escapes[raw[1]]; ok {
+		return text, 2
+	}
+	digits, ok := hexDigits[raw[1]]
+	if !ok {
 		if w := lineBreak(raw[1:]); w > 0 {
 			return "", 1 + w // the line continues
 		}

@@ -53,19 +53,18 @@ one artifact with everything. The default tags are those of git at a clean HEAD.
 			} else if err := a.sources(&source, &o.Options, args); err != nil {
 				return withUpdateHint(err, o.Update, args)
 			}
-			if sign.stdin() && source.cache.key == app.Stdin {
+			switch {
+			case sign.stdin() && source.cache.key == app.Stdin:
 				return usagef("--cache-key - and a key or token from stdin do not go together")
-			}
-			if o.Locked && o.Update != "" {
+			case o.Locked && o.Update != "":
 				return usagef("--locked and --update do not go together")
-			}
-			if signed {
+			case signed:
 				if err := sign.check(); err != nil {
 					return err
 				}
-			} else if sign.key != "" {
+			case sign.key != "":
 				return usagef("--key goes with --sign")
-			} else if sign != (signFlags{}) {
+			case sign != signFlags{}:
 				return usagef("--keyless, --timestamp and their files go with --sign")
 			}
 			if o.Push && o.Save == "" {

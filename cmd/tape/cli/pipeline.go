@@ -51,6 +51,15 @@ func (a *program) pipelineInitCommand() *cobra.Command {
 	return cmd
 }
 
+// expanded returns a pipeline in its full form.
+func (a *program) expanded(ctx context.Context, source *sourceFlags, args []string) (*app.ExpandResult, error) {
+	o, err := a.pipelineOptions(ctx, source, args)
+	if err != nil {
+		return nil, err
+	}
+	return app.Expand(ctx, o)
+}
+
 // pipelineOptions returns the options of a pipeline that is inspected but not run.
 func (a *program) pipelineOptions(ctx context.Context, source *sourceFlags, args []string) (app.Options, error) {
 	var o app.Options
@@ -96,11 +105,7 @@ func (a *program) pipelineShowCommand() *cobra.Command {
 		Short:   "Print the full form of a pipeline",
 		Example: "  tape pipeline show\n  tape pipeline show ./kustomize",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := a.pipelineOptions(cmd.Context(), &source, args)
-			if err != nil {
-				return err
-			}
-			expanded, err := app.Expand(cmd.Context(), o)
+			expanded, err := a.expanded(cmd.Context(), &source, args)
 			if err != nil {
 				return err
 			}
@@ -123,11 +128,7 @@ func (a *program) pipelineGraphCommand() *cobra.Command {
 		Example: `  tape pipeline graph        # Mermaid, which README files show as a picture
   tape pipeline graph --format svg > graph.svg`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := a.pipelineOptions(cmd.Context(), &source, args)
-			if err != nil {
-				return err
-			}
-			expanded, err := app.Expand(cmd.Context(), o)
+			expanded, err := a.expanded(cmd.Context(), &source, args)
 			if err != nil {
 				return err
 			}

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -67,10 +68,7 @@ instead of verifying the chain; it must have passed, with the policy of --trust.
 					return err
 				}
 			}
-			if err := checkIdentity(o.SummaryIdentity, "summary-"); err != nil {
-				return err
-			}
-			if err := checkIdentity(o.ImageIdentity, "image-"); err != nil {
+			if err := cmp.Or(checkIdentity(o.SummaryIdentity, "summary-"), checkIdentity(o.ImageIdentity, "image-")); err != nil {
 				return err
 			}
 			if o.Environment, err = a.environment(cmd.Context()); err != nil {
