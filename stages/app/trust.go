@@ -45,6 +45,7 @@ type TrustResult struct {
 
 // TrustRule is a rule of a trust policy.
 type TrustRule struct {
+	// Section is images, applications or origin, which has no names.
 	Section string   `json:"section"`
 	At      string   `json:"at"`
 	Names   []string `json:"names"`
@@ -93,6 +94,13 @@ func CheckTrust(ctx context.Context, o TrustOptions) (*TrustResult, error) {
 		}
 		if o.Ref != "" && rule.Matched == 0 {
 			result.Warnings = append(result.Warnings, r.String()+" names nothing of it")
+		}
+		result.Rules = append(result.Rules, rule)
+	}
+	if by := policy.Origin; by != nil { // a rule for every application
+		rule := TrustRule{Section: "origin", At: policy.OriginAt, Names: []string{}, Require: by.Name}
+		if o.Ref != "" {
+			rule.Matched = 1
 		}
 		result.Rules = append(result.Rules, rule)
 	}
@@ -252,9 +260,33 @@ func (g *gate) Replay(ctx context.Context, t *engine.Task, outputs engine.Output
 }
 
 func (g *gate) check(ctx context.Context, t *engine.Task, outputs engine.Outputs) error {
-	if t.Node.Kind != "discover" {
-		return nil
+	switch t.Node.Kind {
+	case "scan":
+		return g.checkExcluded(ctx, t, outputs)
+	case "discover":
+		return g.checkImages(ctx, t, outputs)
 	}
+	return nil
+}
+
+// checkExcluded refuses images that pods run, the policy is about, and the application will not
+// have: nothing can be verified of them.
+func (g *gate) checkExcluded(ctx context.Context, t *engine.Task, outputs engine.Outputs) error {
+	var report images.Report
+	if err := engine.GetJSON(ctx, t.Store, outputs["references"], images.MediaTypeReport, &report); err != nil {
+		return err
+	}
+	var refusals []error
+	for _, ref := range report.Excluded {
+		i := slices.IndexFunc(ref.Locations, func(l images.Location) bool { return l.Class == images.Pod })
+		if i >= 0 && g.policy.Names(ref.Name) {
+			refusals = append(refusals, refused{fmt.Errorf("it is not trusted: image %s, which %s names: a pod runs it, the trust file is about it, and it is excluded from the application: include it", ref.Name, ref.Locations[i].Place())})
+		}
+	}
+	return errors.Join(refusals...)
+}
+
+func (g *gate) checkImages(ctx context.Context, t *engine.Task, outputs engine.Outputs) error {
 	var list images.List
 	if err := engine.GetJSON(ctx, t.Store, outputs["images"], images.MediaTypeList, &list); err != nil {
 		return err

@@ -173,6 +173,41 @@ func TestTrustPackage(t *testing.T) {
 	a.untagged(t, to, "v1")
 }
 
+// A pipeline does not evade a trust file by leaving out the images that it is about.
+func TestTrustExcluded(t *testing.T) {
+	a := newSignedApp(t, registrytest.GGCR())
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "app", "pod.yaml"), "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - {name: a, image: \"registry.example/web:1\"}\n")
+	for name, c := range map[string]struct{ exclude, rules, want string }{
+		"not excluded":   {"", "images: [{names: [registry.example/*], require: vendor}]", "it must be signed by vendor"},
+		"excluded":       {"registry.example/*", "images: [{names: [registry.example/*], require: vendor}]", "app/pod.yaml:6:23 names: a pod runs it, the trust file is about it, and it is excluded"},
+		"denied":         {"registry.example/*", "default: deny", "it is excluded"},
+		"about no image": {"registry.example/*", "images: [{names: [elsewhere.example/*], require: vendor}]", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pipeline := "apiVersion: tape/v1\nkind: Pipeline\nsources: [{path: app}]\n"
+			if c.exclude != "" {
+				pipeline += fmt.Sprintf("images: {exclude: [%q]}\n", c.exclude)
+			}
+			write(t, filepath.Join(dir, "tape.yaml"), pipeline)
+			to := a.host + "/excluded/" + strings.ReplaceAll(name, " ", "-")
+			_, err := app.Package(t.Context(), app.PackageOptions{Repository: to, Tags: []string{"v1"}, Options: app.Options{
+				Environment: a.env, Pipeline: filepath.Join(dir, "tape.yaml"), Trust: trustFile(t, map[string]string{"vendor": a.public}, c.rules),
+			}})
+			if c.want == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if !errors.Is(err, engine.ErrPolicy) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+			a.untagged(t, to, "v1")
+		})
+	}
+}
+
 // sigstore is a Sigstore, and its files.
 type sigstore struct {
 	*sigstoretest.Sigstore

@@ -61,7 +61,7 @@ application fails.`,
 
 func trustText(p *printer, r *app.TrustResult) {
 	for _, rule := range r.Rules {
-		p.f("%s %s (%s)\n", rule.Section, strings.Join(rule.Names, ", "), rule.At)
+		p.f("%s (%s)\n", strings.TrimSpace(rule.Section+" "+strings.Join(rule.Names, ", ")), rule.At)
 		if rule.Require != "" {
 			p.f("       signed by %s\n", rule.Require)
 		}

@@ -8,23 +8,35 @@ import (
 	"crypto"
 	"encoding/hex"
 	"encoding/json"
+	"io"
 	"net/http"
 
 	"github.com/cyberphone/json-canonicalization/go/src/webpki.org/jsoncanonicalizer"
 	"github.com/sigstore/rekor/pkg/generated/models"
 	"github.com/sigstore/rekor/pkg/types"
 	_ "github.com/sigstore/rekor/pkg/types/dsse/v0.0.1" // the entries that are made
+	_ "github.com/sigstore/rekor/pkg/types/hashedrekord/v0.0.1"
 	"github.com/sigstore/rekor/pkg/util"
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/transparency-dev/merkle/rfc6962"
 )
 
 func (s *Sigstore) oldEntry(w http.ResponseWriter, r *http.Request) {
-	var proposed models.DSSE
-	err := json.NewDecoder(r.Body).Decode(&proposed)
+	data, err := io.ReadAll(r.Body)
+	var is struct{ Kind string }
+	if err == nil {
+		err = json.Unmarshal(data, &is)
+	}
+	var proposed models.ProposedEntry = &models.DSSE{}
+	if is.Kind == "hashedrekord" { // of cosign before version 3
+		proposed = &models.Hashedrekord{}
+	}
+	if err == nil {
+		err = json.Unmarshal(data, proposed)
+	}
 	var logged models.LogEntry
 	if err == nil {
-		logged, err = s.oldLog(r.Context(), &proposed)
+		logged, err = s.oldLog(r.Context(), proposed)
 	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)

@@ -94,7 +94,7 @@ func (f *file) read(n *yaml.Node) {
 		f.policy.Applications = append(f.policy.Applications, f.rule("applications", item))
 	}
 	if n := top["origin"]; n != nil {
-		f.policy.Origin = f.known(n)
+		f.policy.Origin, f.policy.OriginAt = f.known(n), fmt.Sprintf("%s:%d", f.name, n.Line)
 	}
 	switch n := top["default"]; f.text(n) {
 	case "deny":

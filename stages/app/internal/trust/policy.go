@@ -28,8 +28,9 @@ type Policy struct {
 	Images       []*Rule
 	Applications []*Rule
 	// Origin must have signed each application, or one that it was relocated from; nil allows
-	// anyone.
-	Origin *Authority
+	// anyone. OriginAt is where the file says so.
+	Origin   *Authority
+	OriginAt string
 	// Deny refuses what no rule applies to, and Allow says that this may be everything.
 	Deny, Allow bool
 	// Name is the name of the file, without its folder, and Digest the digest of its text.
