@@ -66,5 +66,5 @@ type CycleError struct {
 }
 
 func (e *CycleError) Error() string {
-	return "nodes need each other in a circle: " + strings.Join(append(e.Nodes[:len(e.Nodes):len(e.Nodes)], e.Nodes[0]), " → ")
+	return "nodes depend on each other in a cycle: " + strings.Join(append(e.Nodes[:len(e.Nodes):len(e.Nodes)], e.Nodes[0]), " → ")
 }

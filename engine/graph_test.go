@@ -81,8 +81,8 @@ func TestNewGraphRefuses(t *testing.T) {
 		{"far", []engine.Node{node("scan"), node("pin", "x=render.y")}, `node "pin": input "x" comes from node "render", which does not exist`},
 		{"output", []engine.Node{declared, node("pin", "x=scan.images")}, `node "pin": input "x" comes from output "images" of node "scan", which has manifests, references`},
 		{"no outputs", []engine.Node{silent, node("pin", "x=push.y")}, `node "pin": input "x" comes from output "y" of node "push", which has none`},
-		{"itself", []engine.Node{node("a", "x=a.y")}, `nodes need each other in a circle: a → a`},
-		{"cycle", []engine.Node{node("z", "x=a.y"), node("a", "x=b.y"), node("b", "x=c.y"), node("c", "w=z0.y", "x=a.y"), node("z0")}, `nodes need each other in a circle: a → b → c → a`},
+		{"itself", []engine.Node{node("a", "x=a.y")}, `nodes depend on each other in a cycle: a → a`},
+		{"cycle", []engine.Node{node("z", "x=a.y"), node("a", "x=b.y"), node("b", "x=c.y"), node("c", "w=z0.y", "x=a.y"), node("z0")}, `nodes depend on each other in a cycle: a → b → c → a`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

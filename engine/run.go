@@ -82,7 +82,7 @@ func (e *AuditError) Error() string {
 		made = "nothing"
 	}
 	return fmt.Sprintf("the cache has %s for output %q of the key %s, and making it again gives %s; "+
-		"someone may have tampered with the entry, or the stage does not make the same twice", e.Kept, e.Output, e.Key, made)
+		"someone may have tampered with the entry, or the stage is not deterministic", e.Kept, e.Output, e.Key, made)
 }
 
 // ErrWarning is the error of a strict run in which a stage reported a warning.
@@ -416,7 +416,7 @@ func (r *run) check(ctx context.Context, n Node, outputs Outputs) error {
 			return fmt.Errorf("output %q: %w", name, err)
 		}
 		if size != desc.Size {
-			return fmt.Errorf("output %q is said to have %d bytes and has %d", name, desc.Size, size)
+			return fmt.Errorf("output %q is declared with %d bytes and has %d", name, desc.Size, size)
 		}
 	}
 	return nil

@@ -405,7 +405,7 @@ func TestOutputsAreChecked(t *testing.T) {
 				desc.Size = 5
 				return engine.Outputs{"out": desc}, err
 			},
-			`a: output "out" is said to have 5 bytes and has 4`,
+			`a: output "out" is declared with 5 bytes and has 4`,
 		},
 	}
 	for name, tt := range tests {

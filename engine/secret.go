@@ -49,7 +49,7 @@ type Secrets func(ctx context.Context, name string) (string, error)
 func (s Secrets) value(ctx context.Context, secret Secret) (any, error) {
 	name, isJSON := secret.Name()
 	if s == nil {
-		return nil, fmt.Errorf("secret %s: nothing here knows secrets", name)
+		return nil, fmt.Errorf("secret %s: no secrets are available here", name)
 	}
 	text, err := s(ctx, name)
 	if err != nil {

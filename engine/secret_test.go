@@ -49,7 +49,7 @@ func TestReveal(t *testing.T) {
 			t.Errorf("%s: %v", document, err)
 		}
 	}
-	if _, err := engine.Secrets(nil).Reveal(t.Context(), json.RawMessage(`"secret://text"`)); err == nil || err.Error() != "secret text: nothing here knows secrets" {
+	if _, err := engine.Secrets(nil).Reveal(t.Context(), json.RawMessage(`"secret://text"`)); err == nil || err.Error() != "secret text: no secrets are available here" {
 		t.Error(err)
 	}
 }

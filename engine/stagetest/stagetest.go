@@ -149,7 +149,7 @@ func (c Case) run(ctx context.Context, below, given engine.Store, hear func()) (
 			return result, fmt.Errorf("output %q: %w", name, err)
 		}
 		if int64(len(data)) != desc.Size {
-			return result, fmt.Errorf("output %q is said to have %d bytes and has %d", name, desc.Size, len(data))
+			return result, fmt.Errorf("output %q is declared with %d bytes and has %d", name, desc.Size, len(data))
 		}
 		result.Outputs[name] = Blob{MediaType: desc.MediaType, Data: data}
 	}
@@ -258,7 +258,7 @@ func checkReads(ctx context.Context, r *Result, counted *counter) error {
 		}
 	}
 	for _, dgst := range slices.Sorted(maps.Keys(left)) {
-		return fmt.Errorf("the stage read blob %s, which is no input and listed by none", dgst)
+		return fmt.Errorf("the stage read blob %s, which is neither an input nor listed by one", dgst)
 	}
 	return nil
 }

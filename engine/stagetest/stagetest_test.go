@@ -89,7 +89,7 @@ func TestAlso(t *testing.T) {
 	}
 	// Where nothing lists it, another process would not have it.
 	c.Inputs = nil
-	want := fmt.Sprintf("the stage read blob %s, which is no input and listed by none", named.Digest)
+	want := fmt.Sprintf("the stage read blob %s, which is neither an input nor listed by one", named.Digest)
 	if err := c.Check(t.Context()); err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
@@ -177,7 +177,7 @@ func TestCheckFinds(t *testing.T) {
 			desc, err := engine.Put(ctx, t.Store, "text/x", []byte("x"))
 			desc.Size = 2
 			return engine.Outputs{"a": desc}, err
-		}), `output "a" is said to have 2 bytes and has 1`},
+		}), `output "a" is declared with 2 bytes and has 1`},
 		"inputs": {stage(func(_ context.Context, t *engine.Task) (engine.Outputs, error) {
 			delete(t.Inputs, "text")
 			return nil, nil

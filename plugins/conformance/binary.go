@@ -84,13 +84,13 @@ func startByHand(ctx context.Context, path string) error {
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("without $%s it should print what it is and exit, but ran for %s", wire.Cookie, byHandTimeout)
+		return fmt.Errorf("without $%s it should print a description and exit, but ran for %s", wire.Cookie, byHandTimeout)
 	case err == nil || !errors.As(err, &exit):
 		return fmt.Errorf("without $%s it should exit with a non-zero status", wire.Cookie)
 	case stdout.Len() > 0:
 		return fmt.Errorf("without $%s it prints to stdout: %.80q", wire.Cookie, stdout.String())
 	case stderr.Len() == 0:
-		return fmt.Errorf("without $%s it does not print what it is to stderr", wire.Cookie)
+		return fmt.Errorf("without $%s it does not print a description to stderr", wire.Cookie)
 	}
 	return nil
 }

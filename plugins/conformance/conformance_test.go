@@ -265,7 +265,7 @@ func TestCheckBinary(t *testing.T) {
 	}
 	tests := []struct{ fault, check, want string }{
 		{},
-		{fault: "silent", check: "by hand", want: "does not print what it is"},
+		{fault: "silent", check: "by hand", want: "does not print a description"},
 		{fault: "agrees", check: "version", want: "it claims to speak version 4711"},
 		{fault: "random", check: "process: case cases/simple", want: "a.note.yaml differs"},
 		{fault: "home", check: "home", want: "wrote cache to the home folder"},

@@ -239,7 +239,7 @@ func TestCopyCollected(t *testing.T) {
 	}))
 	to := host + "/team/shop"
 	o := app.CopyOptions{Environment: a.env, Pairs: []app.CopyPair{{Source: a.ref, Target: to}}}
-	if _, err := app.Copy(t.Context(), o); err == nil || !strings.Contains(err.Error(), "what it names is gone") || !strings.Contains(err.Error(), "check all") {
+	if _, err := app.Copy(t.Context(), o); err == nil || !strings.Contains(err.Error(), "content that it refers to is gone") || !strings.Contains(err.Error(), "check everything") {
 		t.Errorf("got %v", err)
 	}
 	untagged(t, a.env, to)

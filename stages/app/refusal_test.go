@@ -28,22 +28,22 @@ func TestOldRegistriesRefuse(t *testing.T) {
 	}{
 		"an index": {
 			registrytest.Index, app.Options{},
-			[]string{"copy image registry.example/web:1 (" + source + "/shop.yaml:9:29)", "it does not take an index, application/vnd.oci.image.index.v1+json: 400 Bad Request", "one platform of each image", "which an archive takes"},
+			[]string{"copy image registry.example/web:1 (" + source + "/shop.yaml:9:29)", "it does not take an index, application/vnd.oci.image.index.v1+json: 400 Bad Request", "one platform of each image", "save it to an archive"},
 			"it does not take an index, ",
 		},
 		"the root alone": {
 			registrytest.Index, app.Options{Platform: "linux/amd64", Related: "none"},
-			[]string{"push root: ", "it does not take an index, application/vnd.oci.image.index.v1+json with artifactType application/vnd.tape.app.v1: 400", "an archive takes the application"},
+			[]string{"push root: ", "it does not take an index, application/vnd.oci.image.index.v1+json with artifactType application/vnd.tape.app.v1: 400", "save the application to an archive"},
 			"it does not take an index, ",
 		},
 		"an artifactType": {
 			registrytest.ArtifactType, app.Options{},
-			[]string{"the sbom of ", "it does not take a manifest of type application/vnd.oci.image.manifest.v1+json with artifactType application/spdx+json, an empty config, a subject: 400", "leave out what is published beside"},
+			[]string{"the sbom of ", "it does not take a manifest of type application/vnd.oci.image.manifest.v1+json with artifactType application/spdx+json, an empty config, a subject: 400", "leave out signatures"},
 			"with artifactType application/",
 		},
 		"an empty config": {
 			registrytest.EmptyConfig, app.Options{Related: "none"},
-			[]string{"push content and statements: ", ", an empty config", "an archive takes the application"},
+			[]string{"push content and statements: ", ", an empty config", "save the application to an archive"},
 			"an empty config",
 		},
 	} {
@@ -58,7 +58,7 @@ func TestOldRegistriesRefuse(t *testing.T) {
 				}
 			}
 			_, err = app.Copy(t.Context(), app.CopyOptions{Environment: a.env, Pairs: []app.CopyPair{{Source: a.ref, Target: host + "/copy/shop"}}})
-			if err == nil || !strings.Contains(err.Error(), test.copied) || !strings.Contains(err.Error(), "an archive takes everything") {
+			if err == nil || !strings.Contains(err.Error(), test.copied) || !strings.Contains(err.Error(), "copy it to an archive") {
 				t.Errorf("copy: %v, want %q", err, test.copied)
 			}
 			for _, repository := range []string{"team/shop", "copy/shop"} {

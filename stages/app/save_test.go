@@ -50,7 +50,7 @@ func TestSaveResumes(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "app.tar")
 	o := app.SaveOptions{Environment: a.env, Ref: a.ref, File: file}
 	broken.Store(true)
-	if _, err := app.Save(t.Context(), o); err == nil || !strings.Contains(err.Error(), "resume to go on") {
+	if _, err := app.Save(t.Context(), o); err == nil || !strings.Contains(err.Error(), "resume to continue") {
 		t.Fatalf("an interrupted save: %v", err)
 	}
 	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {

@@ -250,7 +250,7 @@ func TestMovedTags(t *testing.T) {
 			}
 			before := led()
 			_, err = move("v2", true)
-			if err == nil || errors.Is(err, engine.ErrPolicy) || !strings.Contains(err.Error(), "tags are not to move") {
+			if err == nil || errors.Is(err, engine.ErrPolicy) || !strings.Contains(err.Error(), "tags must not move") {
 				t.Errorf("immutable: %v", err)
 			}
 			for _, tag := range c.tags {

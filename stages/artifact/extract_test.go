@@ -86,7 +86,7 @@ func TestExtract(t *testing.T) {
 	put(t, here("full/old/x"), "x")
 	put(t, here("full/c.yaml"), "old c")
 	err := Extract(t.Context(), list, here("full"), false)
-	if err == nil || !strings.Contains(err.Error(), "is not empty (it has c.yaml); name another folder, or have what is in it replaced") {
+	if err == nil || !strings.Contains(err.Error(), "is not empty (it has c.yaml); name another folder, or replace its content") {
 		t.Errorf("full: %v", err)
 	}
 	if diff := cmp.Diff(map[string]string{"old": "/", "old/x": "x", "c.yaml": "old c"}, tree(t, here("full"))); diff != "" {

@@ -94,22 +94,22 @@ func (s *sealing) Decode(payloads []*common.Payload) ([]*common.Payload, error) 
 	out := make([]*common.Payload, len(payloads))
 	for i, p := range payloads {
 		if string(p.GetMetadata()[converter.MetadataEncoding]) != sealedEncoding {
-			return nil, errors.New("the run has data that is not encrypted, and a payload key is given: give every worker, and tape, the same one")
+			return nil, errors.New("the run has data that is not encrypted, although a payload key is given: give tape and every worker the same one")
 		}
 		if !bytes.Equal(p.GetMetadata()[keyField], s.id) {
-			return nil, errors.New("the run has data that another payload key encrypts: give every worker, and tape, the same one")
+			return nil, errors.New("the run has data encrypted with another payload key: give tape and every worker the same one")
 		}
 		n := s.aead.NonceSize()
 		if len(p.GetData()) < n {
-			return nil, errors.New("data that Temporal kept is damaged")
+			return nil, errors.New("data from Temporal is damaged")
 		}
 		open, err := s.aead.Open(nil, p.GetData()[:n], p.GetData()[n:], s.id)
 		if err != nil {
-			return nil, errors.New("data that Temporal kept is damaged")
+			return nil, errors.New("data from Temporal is damaged")
 		}
 		out[i] = &common.Payload{}
 		if err := proto.Unmarshal(open, out[i]); err != nil {
-			return nil, fmt.Errorf("decode data that Temporal kept: %w", err)
+			return nil, fmt.Errorf("decode data from Temporal: %w", err)
 		}
 	}
 	return out, nil

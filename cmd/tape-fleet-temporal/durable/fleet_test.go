@@ -244,7 +244,7 @@ func roots(r *fleet.Report) map[string]string {
 func lostOf(t *testing.T, r *fleet.Report) (lost int) {
 	t.Helper()
 	for _, o := range r.Applications {
-		if o.Error != nil && strings.HasPrefix(o.Error.Message, "3 workers began it") {
+		if o.Error != nil && strings.HasPrefix(o.Error.Message, "3 workers started it") {
 			lost++
 		} else if o.State != fleet.Done {
 			t.Errorf("%s is %s: %+v", o.Name, o.State, o.Error)

@@ -82,7 +82,7 @@ func TestRead(t *testing.T) {
 	}
 	want := map[string]string{
 		"good": "done ex.io/good", "refused": "failed registry: 503", "elsewhere": "failed the plan is of commit x",
-		"lost": "failed 3 workers began it, and none was heard of to its end (heartbeat timeout)",
+		"lost": "failed 3 workers started it, and none reported a result (heartbeat timeout)",
 	}
 	if diff := cmp.Diff(want, got); diff != "" || r.next != "second" || !r.closed {
 		t.Errorf("next %q, closed %v (-want +got):\n%s", r.next, r.closed, diff)

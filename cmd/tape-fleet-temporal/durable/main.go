@@ -20,16 +20,16 @@ func companion(kinds ...pipeline.Kind) cli.Companion {
 		Name: "tape-fleet-temporal", Short: "Package a fleet with Temporal",
 		Example: "  tape-fleet-temporal worker --temporal-address temporal.example.com:7233\n  tape fleet package --engine temporal --temporal-address temporal.example.com:7233",
 		Long: `Start a worker on each machine; 'tape fleet package --engine temporal' gives
-them work. The other commands are what tape starts.`,
+them work. The other commands are started by tape.`,
 		Grace: drain + 2*time.Second,
 		Kinds: kinds,
 		Commands: func(p *cli.Program) []*cobra.Command {
 			s := submitter{p}
 			return []*cobra.Command{
 				workerCommand(p),
-				s.command("submit", "Have a plan carried out, and say what comes of it", s.submit),
-				s.command("status", "Say how far a plan is", s.status),
-				s.command("cancel", "End a run", s.cancel),
+				s.command("submit", "Execute a plan, and report the outcome", s.submit),
+				s.command("status", "Show the progress of a plan", s.status),
+				s.command("cancel", "Cancel a run", s.cancel),
 			}
 		},
 	}

@@ -30,11 +30,12 @@ func workerCommand(p *cli.Program) *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:     "worker [FILE]",
-		Short:   "Package applications that Temporal gives this machine",
+		Short:   "Package the applications that Temporal assigns to this machine",
 		Example: "  tape-fleet-temporal worker --temporal-address temporal.example.com:7233 --store /shared/tape",
-		Long: `FILE is the fleet's, in a checkout of the commit that plans are made of. The
-worker finds plans in the cache of the fleet or, without one, in --store, which
-all share then. It takes plans of its own version only.`,
+		Long: `FILE is the fleet file, in a checkout of the commit that plans are made from.
+The worker reads plans from the cache of the fleet or, without one, from
+--store, which all workers must then share. It accepts only plans that were made
+by its own version.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()

@@ -62,7 +62,7 @@ func (s submitter) cancel(ctx context.Context, c client.Client, _ client.Options
 	// The server takes a cancellation of what has ended, too.
 	described, err := c.DescribeWorkflow(ctx, job.Plan.String(), "")
 	if _, missing := errors.AsType[*serviceerror.NotFound](err); missing || err == nil && described.RawResponse.GetWorkflowExecutionInfo().GetStatus() != enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
-		return fmt.Errorf("no run of plan %s goes on", job.Plan)
+		return fmt.Errorf("no run of plan %s is active", job.Plan)
 	}
 	if err == nil {
 		err = c.CancelWorkflow(ctx, job.Plan.String(), "")

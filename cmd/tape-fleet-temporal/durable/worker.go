@@ -119,7 +119,7 @@ func shorten(o *fleet.Outcome) {
 	left := maxText
 	for i, warning := range o.Warnings {
 		if left -= len(warning); left < 0 {
-			o.Warnings = append(o.Warnings[:i:i], fmt.Sprintf("and %d more, which the report has", len(o.Warnings)-i))
+			o.Warnings = append(o.Warnings[:i:i], fmt.Sprintf("and %d more, see the report", len(o.Warnings)-i))
 			return
 		}
 	}

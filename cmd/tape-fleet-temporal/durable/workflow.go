@@ -122,7 +122,7 @@ func outcomeOf(name string, err error) fleet.Outcome {
 	}
 	text := err.Error()
 	if late, ok := errors.AsType[*temporal.TimeoutError](err); ok {
-		text = fmt.Sprintf("%d workers began it, and none was heard of to its end (%s timeout)", attempts, strings.ToLower(late.TimeoutType().String()))
+		text = fmt.Sprintf("%d workers started it, and none reported a result (%s timeout)", attempts, strings.ToLower(late.TimeoutType().String()))
 	} else if failed, ok := errors.AsType[*temporal.ApplicationError](err); ok {
 		text = failed.Message()
 	}

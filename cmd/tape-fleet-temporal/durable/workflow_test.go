@@ -240,7 +240,7 @@ func TestShorten(t *testing.T) {
 	if n := len(o.Error.Message); n > maxText+len(" …") || !strings.HasPrefix(long, strings.TrimSuffix(o.Error.Message, " …")) {
 		t.Errorf("%d bytes of a message are left", n)
 	}
-	if want := []string{"one", "and 2 more, which the report has"}; !slices.Equal(o.Warnings, want) {
+	if want := []string{"one", "and 2 more, see the report"}; !slices.Equal(o.Warnings, want) {
 		t.Errorf("warnings %.100q, want %q", o.Warnings, want)
 	}
 	if kept.Message != long {

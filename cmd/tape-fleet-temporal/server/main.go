@@ -28,7 +28,7 @@ const (
 )
 
 func main() {
-	database := flag.String("database", "", "`FILE` with all state, made if need be")
+	database := flag.String("database", "", "`FILE` with all state, created if missing")
 	port := flag.Int("port", 7233, "of the frontend, on loopback")
 	flag.Parse()
 	if err := run(*database, *port); err != nil {

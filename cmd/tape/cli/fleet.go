@@ -329,9 +329,9 @@ func (a *program) fleetReportCommand(name string) *cobra.Command {
 		flags  fleetFlags
 		engine EngineFlags
 	)
-	short := "Show how far a plan is"
+	short := "Show the progress of a plan"
 	if name == "report" {
-		short = "Report what came of every application"
+		short = "Report the outcome of every application"
 	}
 	cmd := &cobra.Command{
 		Use:         name + " [FILE]",

@@ -111,7 +111,7 @@ func (c *Cache) Get(ctx context.Context, key digest.Digest) (map[string][]byte, 
 		return nil, err
 	}
 	if c.reads.givenUp() {
-		return nil, c.miss(ctx, key, errors.New("the cache is not asked any more"))
+		return nil, c.miss(ctx, key, errors.New("the cache is no longer read"))
 	}
 	bounded, timer := registry.WithTimer(ctx, getTime, fmt.Errorf("no answer within %s", getTime))
 	documents, failed, err := c.get(bounded, tag, key)
@@ -120,7 +120,7 @@ func (c *Cache) Get(ctx context.Context, key digest.Digest) (map[string][]byte, 
 		return nil, cause
 	}
 	if c.reads.ended(failed, took) && err == nil {
-		c.warn(ctx, "the cache is slow, and is not asked any more", c.repo.Name(), fmt.Errorf("it took %s", took))
+		c.warn(ctx, "the cache is slow, and is no longer read", c.repo.Name(), fmt.Errorf("it took %s", took))
 	}
 	if err != nil {
 		return nil, c.miss(ctx, key, err)
@@ -167,7 +167,7 @@ func (c *Cache) miss(ctx context.Context, key digest.Digest, reason error) error
 	name := c.Name(key)
 	c.o.Log.DebugContext(ctx, "no entry to use", "entry", name, "reason", reason)
 	if !errors.Is(reason, errAbsent) && !errors.Is(reason, errExpired) {
-		c.warn(ctx, "an entry of the cache is not used, and its result is made anew", name, reason)
+		c.warn(ctx, "ignoring an entry of the cache, and computing its result again", name, reason)
 	}
 	return fmt.Errorf("cache entry %s: %w: %w", name, reason, errdefs.ErrNotFound)
 }
@@ -194,9 +194,9 @@ func (c *Cache) PutAbout(ctx context.Context, key digest.Digest, about string, d
 	}
 	switch {
 	case c.o.ReadOnly:
-		return fmt.Errorf("put cache entry %s: the cache is only read: %w", c.Name(key), errdefs.ErrPermissionDenied)
+		return fmt.Errorf("put cache entry %s: the cache is read-only: %w", c.Name(key), errdefs.ErrPermissionDenied)
 	case c.writes.givenUp():
-		return fmt.Errorf("put cache entry %s: the cache is not written any more: %w", c.Name(key), errdefs.ErrUnavailable)
+		return fmt.Errorf("put cache entry %s: the cache is no longer written: %w", c.Name(key), errdefs.ErrUnavailable)
 	}
 	bounded, timer := registry.WithTimer(ctx, putTime, fmt.Errorf("not done within %s", putTime))
 	err = c.put(bounded, tag, key, about, documents)
@@ -218,9 +218,9 @@ func (c *Cache) PutAbout(ctx context.Context, key digest.Digest, about string, d
 	c.o.Log.DebugContext(ctx, "entry not put", "entry", c.Name(key), "reason", err)
 	switch {
 	case !denied(err):
-		c.warn(ctx, "a result is not put into the cache", c.Name(key), err)
+		c.warn(ctx, "a result was not added to the cache", c.Name(key), err)
 	case last:
-		c.o.Log.InfoContext(ctx, "the cache may not be written, and is only read", "cache", c.repo.Name(), "reason", err)
+		c.o.Log.InfoContext(ctx, "the cache cannot be written, and is used read-only", "cache", c.repo.Name(), "reason", err)
 	}
 	return fmt.Errorf("put cache entry %s: %w", c.Name(key), err)
 }

@@ -252,7 +252,7 @@ func unpack(mediaType string, data []byte) (map[string][]byte, error) {
 	for i, p := range index {
 		switch {
 		case p.Size < 0 || p.Size > int64(len(data)):
-			return nil, fmt.Errorf("document %q is not whole", p.Name)
+			return nil, fmt.Errorf("document %q is incomplete", p.Name)
 		case i > 0 && p.Name <= index[i-1].Name:
 			return nil, fmt.Errorf("document %q is not in order", p.Name)
 		}

@@ -76,7 +76,7 @@ func readOutputs(documents map[string][]byte) (map[string]ocispec.Descriptor, er
 		}
 		data, ok := documents[desc.Digest.String()]
 		if !ok || int64(len(data)) != desc.Size || desc.Digest.Algorithm().FromBytes(data) != desc.Digest {
-			return nil, fmt.Errorf("output %q is not what its digest says", name)
+			return nil, fmt.Errorf("output %q does not match its digest", name)
 		}
 	}
 	return found, nil

@@ -217,7 +217,7 @@ func (c *Cache) remove(ctx context.Context, e Entry) error {
 		return nil // somebody else removed it
 	}
 	if errdefs.IsNotImplemented(err) {
-		return fmt.Errorf("%w; have the registry itself remove tags %s* that are old", err, tagPrefix)
+		return fmt.Errorf("%w; configure the registry to remove old tags %s*", err, tagPrefix)
 	}
 	return err
 }

@@ -56,7 +56,7 @@ func connectDocker(host string) (*dockerClient, error) {
 	}
 	scheme, address, _ := strings.Cut(host, "://")
 	if scheme != "unix" && (scheme != "tcp" || os.Getenv("DOCKER_TLS_VERIFY") != "") {
-		return nil, fmt.Errorf("the Docker daemon at %s cannot be asked: tape knows unix:///PATH and tcp://HOST:PORT without TLS; take images out of it with docker save, and name them with archive:FILE", host)
+		return nil, fmt.Errorf("the Docker daemon at %s is not supported: tape connects to unix:///PATH and tcp://HOST:PORT without TLS; export images with docker save, and name them with archive:FILE", host)
 	}
 	d := &dockerClient{host: host, network: scheme, address: address}
 	d.http = &http.Client{Transport: &http.Transport{

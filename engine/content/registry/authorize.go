@@ -350,7 +350,7 @@ func (a *authorizer) AddResponses(ctx context.Context, responses []*http.Respons
 	at := newAuthority(req.URL, offered)
 	if at.bearer == nil && !at.basic {
 		if len(offered) > 0 {
-			return &authError{host: req.URL.Host, reason: "it wants another authorization than Bearer or Basic: " + oneLine(offered[0].scheme)}
+			return &authError{host: req.URL.Host, reason: "it requires an authorization scheme other than Bearer and Basic: " + oneLine(offered[0].scheme)}
 		}
 		return fmt.Errorf("no challenge: %w", errdefs.ErrNotImplemented)
 	}

@@ -93,7 +93,7 @@ func (s *credentials) read() []*authFile {
 		}
 		if err != nil {
 			// The text of the error may quote the content of the file.
-			s.log.Warn("cannot read credentials: the file is not used", "file", name, "error", kind(err))
+			s.log.Warn("cannot read credentials: ignoring the file", "file", name, "error", kind(err))
 			return
 		}
 		out = append(out, file)
@@ -107,7 +107,7 @@ func (s *credentials) read() []*authFile {
 			continue
 		}
 		if err != nil {
-			s.log.Warn("cannot read credentials: the file is not used", "file", name, "error", err)
+			s.log.Warn("cannot read credentials: ignoring the file", "file", name, "error", err)
 			continue
 		}
 		if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
@@ -164,7 +164,7 @@ func (s *credentials) find(ctx context.Context, name string) (user, secret strin
 			if entry, ok := file.Auths[key]; ok {
 				user, secret, err := readEntry(entry)
 				if err != nil {
-					s.log.WarnContext(ctx, "cannot read credentials: going on without", "registry", host, "file", file.name, "entry", key, "error", err)
+					s.log.WarnContext(ctx, "cannot read credentials: continuing without it", "registry", host, "file", file.name, "entry", key, "error", err)
 					continue
 				}
 				if secret != "" {
@@ -174,7 +174,7 @@ func (s *credentials) find(ctx context.Context, name string) (user, secret strin
 			if program := file.helper(key, host); program != "" {
 				user, secret, err := s.ask(ctx, program, key)
 				if err != nil {
-					s.log.WarnContext(ctx, "the credential helper failed: going on without", "registry", host, "helper", "docker-credential-"+program, "error", err)
+					s.log.WarnContext(ctx, "the credential helper failed: continuing without it", "registry", host, "helper", "docker-credential-"+program, "error", err)
 				}
 				if secret != "" {
 					return user, secret
@@ -310,7 +310,7 @@ type bounded struct{ kept bytes.Buffer }
 
 func (b *bounded) Write(p []byte) (int, error) {
 	if room := maxHelperOutput - b.kept.Len(); room < len(p) {
-		return 0, errors.New("it prints more than it should")
+		return 0, errors.New("it printed too much")
 	}
 	return b.kept.Write(p)
 }

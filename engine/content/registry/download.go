@@ -90,7 +90,7 @@ func (r *resuming) resume(broken *requestError, err error) error {
 			final.again, final.tried = false, r.tries
 			return &final
 		}
-		r.client.log.InfoContext(r.ctx, "going on with a blob", "at", r.offset, "of", r.size, "after", err)
+		r.client.log.InfoContext(r.ctx, "resuming a blob", "at", r.offset, "of", r.size, "after", err)
 		if err := sleep(r.ctx, max(broken.wait, backoff(r.tries))); err != nil {
 			return err
 		}

@@ -161,11 +161,11 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 	out.advise(about)
 	switch {
 	case op == "log in to" && (errors.Is(out.class, errdefs.ErrUnauthenticated) || errors.Is(out.class, errdefs.ErrPermissionDenied)):
-		out.Reason, out.Hint = "the user or the password is wrong ("+out.Reason+")", "what is kept stays as it is"
+		out.Reason, out.Hint = "the user or the password is wrong ("+out.Reason+")", "the stored credentials are unchanged"
 	case op == "log in to" && errors.Is(out.class, errdefs.ErrNotFound):
 		out.Reason, out.Hint = "it is not a registry: it has no /v2/", "check the name and the port"
 	case errors.Is(out.class, errdefs.ErrDataLoss):
-		out.Hint = "try again; if it stays, the registry or a proxy before it damages what it sends"
+		out.Hint = "try again; if it persists, the registry or a proxy in front of it damages what it sends"
 	case errors.Is(out.class, errdefs.ErrNotFound) && writes(op):
 		out.Hint = "the repository may have to be created there first"
 	case errors.Is(out.class, errdefs.ErrNotFound) && strings.Contains(ref, "@"):
@@ -173,7 +173,7 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 	case errors.Is(out.class, errdefs.ErrNotFound):
 		out.Hint = "check its name and tag"
 	case errors.Is(out.class, errdefs.ErrUnavailable) && out.Hint == "":
-		out.Hint = "try again later; if it stays, ask whoever runs the registry or a proxy before it"
+		out.Hint = "try again later; if it persists, ask the operator of the registry or of a proxy in front of it"
 	}
 	return out
 }
@@ -275,7 +275,7 @@ func (r *Repository) classify(status remoteerrors.ErrUnexpectedStatus) (hint, er
 	case code == http.StatusTooManyRequests || code == http.StatusRequestTimeout:
 		return hint{action: advice.AskLess}, errdefs.ErrUnavailable
 	case code < http.StatusInternalServerError && (status.RequestMethod == http.MethodGet || status.RequestMethod == http.MethodHead):
-		return hint{text: "check the name; if it is right, ask whoever runs the registry"}, errdefs.ErrInvalidArgument
+		return hint{text: "check the name; if it is right, ask the operator of the registry"}, errdefs.ErrInvalidArgument
 	case code < http.StatusInternalServerError:
 		return hint{}, errdefs.ErrInvalidArgument
 	case code == http.StatusNotImplemented:
@@ -306,11 +306,11 @@ func (e *requestError) reason() (string, hint) {
 	case isOperation && operation.Op == "proxyconnect":
 		return "the proxy cannot be reached: " + cleanText(operation.Err) + tried, hint{text: "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"}
 	case proxyRefuses(e.cause):
-		return "the proxy wants a user and a password", hint{text: proxyHint}
+		return "the proxy requires a user and a password", hint{text: proxyHint}
 	case isOperation && operation.Op == remoteAlert && strings.Contains(operation.Err.Error(), "certificate"):
-		return "it refuses the client's certificate, or that there is none: " + cleanText(operation.Err), hint{text: "a hosts.toml names the certificate for it: client = [[CERTIFICATE, KEY]]"}
+		return "it rejects the client's certificate, or requires one: " + cleanText(operation.Err), hint{text: "a hosts.toml names the certificate for it: client = [[CERTIFICATE, KEY]]"}
 	case isOperation && operation.Op == remoteAlert:
-		return "it refuses the connection: " + cleanText(operation.Err), hint{text: "check which versions of TLS it speaks, and whether it wants a client certificate"}
+		return "it refuses the connection: " + cleanText(operation.Err), hint{text: "check which versions of TLS it supports, and whether it requires a client certificate"}
 	case isDNS && dns.IsNotFound:
 		return "no such host", hint{text: "check the name, the network and the proxy"}
 	case isRecord && string(record.RecordHeader[:]) == "HTTP/":

@@ -420,9 +420,9 @@ func TestTLS(t *testing.T) {
 		options registry.Options
 		text    string
 	}{
-		"not trusted":    {to(server.URL), registry.Options{}, "resolve example.com/app:1: example.com: its certificate is signed by an unknown authority; if it is yours, have it trusted"},
+		"not trusted":    {to(server.URL), registry.Options{}, "resolve example.com/app:1: example.com: its certificate is signed by an unknown authority; if it is yours, trust it"},
 		"plain http":     {to(plain.URL), registry.Options{}, "resolve example.com/app:1: example.com: it answers https with plain http; if that is what you want, allow plain http for example.com"},
-		"not plain http": {to(server.URL), registry.Options{PlainHTTP: []string{"example.com"}}, "resolve example.com/app:1: example.com: 400 Bad Request; if the registry speaks TLS, do not name example.com as one of plain http"},
+		"not plain http": {to(server.URL), registry.Options{PlainHTTP: []string{"example.com"}}, "resolve example.com/app:1: example.com: 400 Bad Request; if the registry uses TLS, do not allow plain http for example.com"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := resolve(t, test.network, test.options); err == nil || err.Error() != test.text {

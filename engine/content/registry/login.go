@@ -52,9 +52,9 @@ func (c *Client) Login(ctx context.Context, host, user, secret string) (Account,
 	case user == "" || secret == "":
 		wrong = "the user or the password is empty"
 	case strings.ContainsAny(user, ":\x00\r\n"):
-		wrong = "a user has no colon, and is one line"
+		wrong = "a user name must be one line without a colon"
 	case strings.ContainsAny(secret, "\x00\r\n"):
-		wrong = "a password is one line"
+		wrong = "a password must be one line"
 	}
 	if wrong != "" {
 		return Account{}, &Error{Op: "log in to", Reference: host, Reason: wrong, class: errdefs.ErrInvalidArgument}
@@ -153,7 +153,7 @@ type editable struct {
 func openEditable() (*editable, error) {
 	name := dockerFile()
 	if name == "" {
-		return nil, errors.New("there is no home folder to keep credentials in: set $DOCKER_CONFIG")
+		return nil, errors.New("there is no home folder to store credentials in: set $DOCKER_CONFIG")
 	}
 	if to, err := filepath.EvalSymlinks(name); err == nil {
 		name = to // through a link the target is written; the link is not replaced by a file
@@ -172,7 +172,7 @@ func openEditable() (*editable, error) {
 			err = json.Unmarshal(data, &file.authFile)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s cannot be read, and is left as it is: %s", name, kind(err))
+			return nil, fmt.Errorf("%s cannot be read, and is not changed: %s", name, kind(err))
 		}
 	}
 	return file, nil

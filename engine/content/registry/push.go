@@ -48,7 +48,7 @@ func (r *Repository) pushManifest(ctx context.Context, desc ocispec.Descriptor, 
 		ref, at = r.name+":"+tag+"@"+at, tag
 	}
 	if desc.MediaType == "" || !IsManifest(desc.MediaType) && !MayBeManifest(desc.MediaType) || desc.Size != int64(len(data)) || desc.Size > MaxManifest {
-		return false, r.explain(ctx, "push", ref, fmt.Errorf("%d bytes of type %q, announced with %d, are no manifest: %w",
+		return false, r.explain(ctx, "push", ref, fmt.Errorf("%d bytes of type %q, announced with %d, are not a manifest: %w",
 			len(data), desc.MediaType, desc.Size, errdefs.ErrInvalidArgument))
 	}
 	if err = errors.Join(descriptor.Check(desc), r.checkTag(tag)); err == nil {

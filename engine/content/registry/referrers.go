@@ -358,7 +358,7 @@ func (r *Repository) AddReferrers(ctx context.Context, subject digest.Digest, en
 			return err
 		}
 	}
-	return r.explain(ctx, "add referrers to", r.Ref(tag), fmt.Errorf("others write the list at the same time, %d times now; try again: %w", addTries, errdefs.ErrUnavailable))
+	return r.explain(ctx, "add referrers to", r.Ref(tag), fmt.Errorf("the list was changed concurrently, %d times in a row; try again: %w", addTries, errdefs.ErrUnavailable))
 }
 
 // addTries bounds how often a list is written because other processes intervened.

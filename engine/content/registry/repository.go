@@ -307,7 +307,7 @@ func manifestType(data []byte, answered string) (string, error) {
 	case document.MediaType == "" && document.Config != nil:
 		return ocispec.MediaTypeImageManifest, nil
 	case document.SchemaVersion == 1:
-		return "", fmt.Errorf("image of Docker's schema 1, which registries no longer take; push it anew with a current tool: %w", errdefs.ErrNotImplemented)
+		return "", fmt.Errorf("image of Docker's schema 1, which registries no longer accept; push it again with a current tool: %w", errdefs.ErrNotImplemented)
 	case strings.Contains(document.MediaType, "/"):
 		return document.MediaType, nil // it is copied unchanged
 	case document.MediaType == "" && strings.HasPrefix(answered, "application/vnd.") && strings.HasSuffix(answered, "+json"):

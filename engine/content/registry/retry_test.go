@@ -105,7 +105,7 @@ func TestGiveUp(t *testing.T) {
 				return true
 			},
 			6, errdefs.ErrUnavailable,
-			"resolve registry.example.com/app:1: registry.example.com: 503 Service Unavailable (tried 6 times); try again later; if it stays, ask whoever runs the registry or a proxy before it",
+			"resolve registry.example.com/app:1: registry.example.com: 503 Service Unavailable (tried 6 times); try again later; if it persists, ask the operator of the registry or of a proxy in front of it",
 		},
 		"bad gateway of a proxy": {
 			func(w http.ResponseWriter, _ *http.Request, _ int) bool {
@@ -114,7 +114,7 @@ func TestGiveUp(t *testing.T) {
 				return true
 			},
 			6, errdefs.ErrUnavailable,
-			"resolve registry.example.com/app:1: registry.example.com: 502 Bad Gateway (tried 6 times); try again later; if it stays, ask whoever runs the registry or a proxy before it",
+			"resolve registry.example.com/app:1: registry.example.com: 502 Bad Gateway (tried 6 times); try again later; if it persists, ask the operator of the registry or of a proxy in front of it",
 		},
 		"comes back tomorrow": {
 			func(w http.ResponseWriter, _ *http.Request, _ int) bool {
@@ -123,7 +123,7 @@ func TestGiveUp(t *testing.T) {
 				return true
 			},
 			1, errdefs.ErrUnavailable,
-			"resolve registry.example.com/app:1: registry.example.com: 429 Too Many Requests; it asks to come back in 24h0m0s; wait, log in for a higher limit, or ask for less at once",
+			"resolve registry.example.com/app:1: registry.example.com: 429 Too Many Requests; it asks to come back in 24h0m0s; wait, log in for a higher limit, or lower the concurrency",
 		},
 		"hangs": {
 			func(_ http.ResponseWriter, r *http.Request, _ int) bool {
@@ -136,7 +136,7 @@ func TestGiveUp(t *testing.T) {
 		"cuts": {
 			func(http.ResponseWriter, *http.Request, int) bool { cut(); return true },
 			6, errdefs.ErrUnavailable,
-			"resolve registry.example.com/app:1: registry.example.com: the connection broke off (tried 6 times); try again later; if it stays, ask whoever runs the registry or a proxy before it",
+			"resolve registry.example.com/app:1: registry.example.com: the connection broke off (tried 6 times); try again later; if it persists, ask the operator of the registry or of a proxy in front of it",
 		},
 		"forbids": {
 			func(w http.ResponseWriter, r *http.Request, _ int) bool {

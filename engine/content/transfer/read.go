@@ -151,7 +151,7 @@ func sameSize(desc ocispec.Descriptor, size int64) error {
 }
 
 func tooDeep(desc ocispec.Descriptor) error {
-	return fmt.Errorf("manifest %s lies in more than %d indexes: %w", desc.Digest, registry.MaxDepth, errdefs.ErrInvalidArgument)
+	return fmt.Errorf("manifest %s is nested in more than %d indexes: %w", desc.Digest, registry.MaxDepth, errdefs.ErrInvalidArgument)
 }
 
 func tooMany(desc ocispec.Descriptor) error {

@@ -109,7 +109,7 @@ func Taken(moves []MovedTag) error {
 		}
 		names = append(names, text)
 	}
-	return fmt.Errorf("tags are not to move, and these lead to something else: %s", strings.Join(names, ", "))
+	return fmt.Errorf("tags must not move, and these point to something else: %s", strings.Join(names, ", "))
 }
 
 // Plan looks up tags of the target before anything is copied. If the copier is Immutable, it

@@ -9,7 +9,7 @@
 // it with the protocol of HashiCorp's go-plugin, gRPC only:
 //
 //   1. The environment has TAPE_INTERPRETER=5b0d6f4e-interpreter (without it, a
-//      person started the program: print what it is to stderr and exit),
+//      person started the program: print a description to stderr and exit),
 //      PLUGIN_PROTOCOL_VERSIONS (comma-separated: the versions that tape speaks),
 //      PLUGIN_CLIENT_CERT (PEM: the only client certificate to accept) and
 //      PLUGIN_UNIX_SOCKET_DIR (an empty folder for the socket).

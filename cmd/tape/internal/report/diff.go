@@ -123,7 +123,7 @@ func Summary(d *app.DiffResult) string {
 		}
 	}
 	if len(parts) == 0 {
-		return "Only where it comes from differs."
+		return "Only the origin differs."
 	}
 	return strings.Join(parts, ", ") + "."
 }
@@ -374,7 +374,7 @@ func diffSections(d *app.DiffResult) []diffSection {
 		out = append(out, s)
 	}
 	if len(d.Source.Changed) > 0 {
-		out = append(out, diffSection{Title: "Where it comes from", Lines: n.sourceLines(d.Source.Changed)})
+		out = append(out, diffSection{Title: "Origin", Lines: n.sourceLines(d.Source.Changed)})
 	}
 	return out
 }
