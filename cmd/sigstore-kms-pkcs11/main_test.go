@@ -89,7 +89,7 @@ func TestSoftHSM(t *testing.T) {
 		if out := must(tape, "sign", "oci:shop", "--key", key); !strings.Contains(out, "signed\n") {
 			t.Errorf("%s: %s", key, out)
 		}
-		if out := must(tape, "sign", "oci:shop", "--key", key); !strings.Contains(out, "signed by this key already") {
+		if out := must(tape, "sign", "oci:shop", "--key", key); !strings.Contains(out, "already signed by this key") {
 			t.Errorf("%s again: %s", key, out)
 		}
 		must(tape, "verify", "oci:shop", "--key", key)

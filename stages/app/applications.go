@@ -49,7 +49,7 @@ func Find(ctx context.Context, o FindOptions) (*Found, error) {
 		return nil, err
 	}
 	if info, err := os.Stat(o.Dir); err != nil || !info.IsDir() {
-		return nil, usagef("%s is not a folder: name the one that the applications lie in", o.Dir)
+		return nil, usagef("%s is not a folder: name the folder of the applications", o.Dir)
 	}
 	f, err := newFinder(ctx, o.Interpreters, o.Dir, cmp.Or(o.Log, slog.New(slog.DiscardHandler)))
 	if err != nil {

@@ -215,12 +215,12 @@ func (o *opened) asSaved(ctx context.Context, app *artifact.Application, exact b
 	}
 	for _, desc := range o.layout.Index().Manifests {
 		if _, ok := slices.BinarySearch(there, desc.Digest); !ok {
-			return fmt.Errorf("it is not whole, save it again: manifest %s is not in %s", desc.Digest, o.layout.Path())
+			return fmt.Errorf("it is incomplete, save it again: manifest %s is not in %s", desc.Digest, o.layout.Path())
 		}
 	}
 	want, index, err := o.saveAgain(ctx, app)
 	if errdefs.IsNotFound(err) {
-		err = fmt.Errorf("it is not whole, save it again: %w", err)
+		err = fmt.Errorf("it is incomplete, save it again: %w", err)
 	}
 	if err != nil {
 		return err
@@ -232,7 +232,7 @@ func (o *opened) asSaved(ctx context.Context, app *artifact.Application, exact b
 	for _, desc := range all {
 		blob, err := o.layout.Blob(ctx, desc) // which looks at its size
 		if errdefs.IsNotFound(err) {
-			err = fmt.Errorf("it is not whole, save it again: %w", err)
+			err = fmt.Errorf("it is incomplete, save it again: %w", err)
 		}
 		if err != nil {
 			return err

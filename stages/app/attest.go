@@ -65,11 +65,11 @@ type Attested struct {
 func Attest(ctx context.Context, o AttestOptions) (result *AttestResult, err error) {
 	switch {
 	case o.Signer == nil:
-		return nil, usagef("a summary is signed: it needs a key")
+		return nil, usagef("a summary must be signed: a key is missing")
 	case o.Trust == "":
-		return nil, usagef("a summary says with which policy the application was verified: it needs a trust file")
+		return nil, usagef("a summary records the policy of the verification: a trust file is missing")
 	case o.AllowOutside:
-		return nil, usagef("a summary does not say that images outside of the application were accepted: let the trust file decide")
+		return nil, usagef("a summary cannot record that images outside of the application were accepted: let the trust file decide")
 	case o.Summary != "" || !o.SummaryIdentity.IsZero():
 		return nil, usagef("a summary is made of a verification, not of another summary")
 	}
@@ -107,7 +107,7 @@ func (o *AttestOptions) attest(ctx context.Context, at *opened, r *AttestResult)
 		}
 	}
 	if attach == nil && err == nil {
-		err = advice.Add(errors.New("an archive is not written to"), advice.AttestElsewhere)
+		err = advice.Add(errors.New("an archive cannot be changed"), advice.AttestElsewhere)
 	}
 	if err != nil {
 		return err
@@ -118,7 +118,7 @@ func (o *AttestOptions) attest(ctx context.Context, at *opened, r *AttestResult)
 		return err
 	}
 	if own {
-		return refused{errors.New("who would sign the summary signed the application: attest with another key or identity")}
+		return refused{errors.New("the signer of the summary also signed the application: attest with another key or identity")}
 	}
 	root, err := at.Resolve(ctx, r.Root.String())
 	if err != nil {

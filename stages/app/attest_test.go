@@ -309,14 +309,14 @@ func TestSummaryRefused(t *testing.T) {
 		"from the future": {func(t *testing.T, a *audited, s artifact.Summary) {
 			s.TimeVerified = s.TimeVerified.Add(48 * time.Hour)
 			a.put(t, "v1", a.signer, a.root, artifact.PredicateSummary, s)
-		}, func(o *app.VerifyOptions) { o.SummaryAge = 24 * time.Hour }, "which is not yet"},
+		}, func(o *app.VerifyOptions) { o.SummaryAge = 24 * time.Hour }, "which is in the future"},
 		"without a time": {func(t *testing.T, a *audited, s artifact.Summary) {
 			s.TimeVerified = time.Time{}
 			a.put(t, "v1", a.signer, a.root, artifact.PredicateSummary, s)
 		}, nil, "does not say when"},
 		"by who signed the root": {func(t *testing.T, a *audited, s artifact.Summary) {
 			a.put(t, "v1", a.signedApp.signer, a.root, artifact.PredicateSummary, s)
-		}, func(o *app.VerifyOptions) { o.Summary = base.signedApp.public }, "made the summary and signed the root"},
+		}, func(o *app.VerifyOptions) { o.Summary = base.signedApp.public }, "made the summary and also signed the root"},
 		"in another repository": {func(t *testing.T, a *audited, s artifact.Summary) {
 			a.put(t, "v1", a.signer, a.root, artifact.PredicateSummary, s)
 		}, func(o *app.VerifyOptions) { o.SummaryFrom = base.host + "/elsewhere" }, "no summary of a verification is attached to the root"},
@@ -349,11 +349,11 @@ func TestAttestRefuses(t *testing.T) {
 		want   string
 	}{
 		"by who signed it":        {func(o *app.AttestOptions) { o.Signer = a.signedApp.signer }, true, "attest with another key"},
-		"no key":                  {func(o *app.AttestOptions) { o.Signer = nil }, false, "it needs a key"},
-		"no policy":               {func(o *app.AttestOptions) { o.Trust, o.Key = "", a.signedApp.public }, false, "it needs a trust file"},
+		"no key":                  {func(o *app.AttestOptions) { o.Signer = nil }, false, "a key is missing"},
+		"no policy":               {func(o *app.AttestOptions) { o.Trust, o.Key = "", a.signedApp.public }, false, "a trust file is missing"},
 		"with images outside":     {func(o *app.AttestOptions) { o.AllowOutside = true }, false, "let the trust file decide"},
 		"of a summary":            {func(o *app.AttestOptions) { o.Summary = a.public }, false, "not of another summary"},
-		"an archive":              {func(o *app.AttestOptions) { o.Ref = "archive:" + a.save(t) }, false, "an archive is not written to"},
+		"an archive":              {func(o *app.AttestOptions) { o.Ref = "archive:" + a.save(t) }, false, "an archive cannot be changed"},
 		"to a tag":                {func(o *app.AttestOptions) { o.To = a.ref }, false, "without tag and digest"},
 		"beside an old signature": {func(o *app.AttestOptions) { o.Images = true }, true, "would hide that signature from cosign"},
 	} {

@@ -103,7 +103,7 @@ func (o *BundleOptions) run(ctx context.Context, verb string, then func(context.
 	}
 	to, err := parseReference(o.Target)
 	if err == nil && to.Digest != "" {
-		err = usagef("a bundle gets the digest that it has: leave it out of the target")
+		err = usagef("the digest of a bundle cannot be chosen: leave it out of the target")
 	}
 	if err != nil {
 		return fail(err)
@@ -289,7 +289,7 @@ func pullBundle(ctx context.Context, client *registry.Client, ref string) (*Bund
 		return nil, err
 	}
 	if !cnab.IsIndex(desc.MediaType) {
-		return nil, fmt.Errorf("it is no CNAB bundle but %s", desc.MediaType)
+		return nil, fmt.Errorf("it is not a CNAB bundle but %s", desc.MediaType)
 	}
 	var index ocispec.Index
 	if err := descriptor.Unmarshal(data, &index); err != nil {

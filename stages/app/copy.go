@@ -174,7 +174,7 @@ func openTarget(client *registry.Client, text, tag string) (*target, error) {
 		return nil, err
 	}
 	if r.Digest != "" {
-		return nil, usagef("a copy has the digest that it has: leave it out of the target")
+		return nil, usagef("a copy keeps its digest: leave it out of the target")
 	}
 	repo, err := client.Repository(r.Name)
 	if err != nil {
@@ -194,7 +194,7 @@ func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, node string, ev
 	defer func() { err = errors.Join(err, from.close()) }()
 	if file, ok := strings.CutPrefix(pair.Target, "archive:"); ok {
 		if o.Trust != "" {
-			return nil, usagef("a trust file is for what is copied to a repository or a layout: verify what is to be saved, or what was")
+			return nil, usagef("a trust file applies to copies into a repository or a layout: verify the application before or after it is saved")
 		}
 		return copyToArchive(ctx, env, pair.Source, file)
 	}
@@ -260,7 +260,7 @@ func tagOf(name string) string {
 // copyToArchive is Save, continuing an interrupted one.
 func copyToArchive(ctx context.Context, env Environment, source, file string) (*CopyResult, error) {
 	if strings.ContainsRune(file, ':') {
-		return nil, fmt.Errorf("archive:%s: what is in an archive keeps its tag: name the file alone", file)
+		return nil, fmt.Errorf("archive:%s: an application in an archive keeps its tag: give only the file", file)
 	}
 	saved, err := Save(ctx, SaveOptions{Environment: env, Ref: source, File: file, Resume: true})
 	if err != nil {

@@ -228,7 +228,7 @@ func (s Settings) registry(storeDir string) (*registry.Client, error) {
 	// Without its mirrors, the wrong images might be requested.
 	if hosts := s.hostsDir(); hosts != "" {
 		if info, err := os.Stat(hosts); err != nil || !info.IsDir() {
-			return nil, asUsage(advice.Add(fmt.Errorf("%s is no folder of hosts", hosts), advice.NameHosts))
+			return nil, asUsage(advice.Add(fmt.Errorf("%s is not a folder of hosts", hosts), advice.NameHosts))
 		}
 	}
 	o := registry.Options{

@@ -48,7 +48,7 @@ func Init(ctx context.Context, o InitOptions) (*InitResult, error) {
 		return nil, err
 	}
 	if info, err := os.Stat(o.Dir); err != nil || !info.IsDir() {
-		return nil, usagef("%s is no folder: name the one that the application lies in", o.Dir)
+		return nil, usagef("%s is not a folder: name the folder of the application", o.Dir)
 	}
 	if o.Repository != "" {
 		if err := artifact.CheckRepository(o.Repository); err != nil {

@@ -34,7 +34,7 @@ func openLater(ctx context.Context, from layout.Repository) (_ *laterTags, warni
 		return nil, "", err
 	}
 	if err != nil {
-		warning = fmt.Sprintf("what cosign attached by tag since it was taped is not known, and stays: %v", err)
+		warning = fmt.Sprintf("what cosign attached by tag since it was taped is unknown, and is not copied: %v", err)
 	}
 	return &laterTags{from, func(tag string) bool {
 		_, ok := slices.BinarySearch(list, tag)

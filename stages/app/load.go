@@ -111,7 +111,7 @@ func whole(ctx context.Context, layout *layout.Layout) error {
 	var tree transfer.Tree
 	if err := tree.Add(ctx, layout, nil, layout.Index().Manifests...); err != nil {
 		if errdefs.IsNotFound(err) {
-			err = fmt.Errorf("it is not whole, save it again: %w", err)
+			err = fmt.Errorf("it is incomplete, save it again: %w", err)
 		}
 		return err
 	}
@@ -125,7 +125,7 @@ func whole(ctx context.Context, layout *layout.Layout) error {
 	}
 	for _, desc := range tree.Descriptors() {
 		if !known[desc.Digest.String()] && !registry.MayBeElsewhere(desc) {
-			return fmt.Errorf("it is not whole, save it again: blob %s is not in %s: %w", desc.Digest, layout.Path(), errdefs.ErrNotFound)
+			return fmt.Errorf("it is incomplete, save it again: blob %s is not in %s: %w", desc.Digest, layout.Path(), errdefs.ErrNotFound)
 		}
 	}
 	return nil

@@ -127,13 +127,13 @@ func isArchiveName(text string) bool {
 func parseReference(text string) (imageref.Reference, error) {
 	none := imageref.Reference{}
 	if strings.Contains(text, "://") {
-		return none, usagef("%q is no reference: leave out the scheme", text)
+		return none, usagef("%q is not a reference: leave out the scheme", text)
 	}
 	if isPath(text) {
 		return none, usagef("there is no %s; an application is REGISTRY/REPOSITORY:TAG, archive:FILE or oci:DIR", text)
 	}
 	if _, err := imageref.Parse(text); err != nil {
-		return none, usagef("%q is no reference: %w", text, err)
+		return none, usagef("%q is not a reference: %w", text, err)
 	}
 	r := imageref.Split(text)
 	host, _, path := strings.Cut(r.Name, "/")

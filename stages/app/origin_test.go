@@ -180,7 +180,7 @@ func TestTamperedOrigins(t *testing.T) {
 		{"an origin that is an image", func(p *parts) {
 			p.child(m.now.Digest, artifact.RoleOrigin).Digest = m.web.Digest
 			p.child(m.web.Digest, artifact.RoleOrigin).Size = m.web.Size
-		}, "it is no taped application"},
+		}, "it is not a taped application"},
 		{"an origin of another size", func(p *parts) { p.child(m.now.Digest, artifact.RoleOrigin).Size = 5 << 20 }, "has 5242880 bytes, more than the 4194304 allowed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -242,7 +242,7 @@ func TestOriginsBound(t *testing.T) {
 	trust := trustFile(t, map[string]string{"bank": m.keys["bank"], "vendor": m.keys["vendor"]}, fmt.Sprintf("applications: [{names: [%q], require: bank}]\norigin: vendor", m.host+"/line/*"))
 	m.judge(t, ref, trust, "")
 	_, err := app.Relocate(t.Context(), app.RelocateOptions{Options: app.Options{Environment: m.env}, Source: ref, Repository: m.host + "/line/more"})
-	if err == nil || !strings.Contains(err.Error(), "it was relocated 8 times, and no more is accepted") {
+	if err == nil || !strings.Contains(err.Error(), "it was relocated 8 times, which is the limit") {
 		t.Errorf("error %v", err)
 	}
 

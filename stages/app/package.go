@@ -197,7 +197,7 @@ func (o *PackageOptions) forecast(ctx context.Context, run made, where *push.Pus
 	where.MovedTags = moves
 	for _, m := range moves {
 		if o.Events != nil {
-			o.Events(engine.Event{Level: engine.Note, At: time.Now(), Message: fmt.Sprintf("tag %s is %s, and would be %s", m.Tag, m.Was, m.Is)})
+			o.Events(engine.Event{Level: engine.Note, At: time.Now(), Message: fmt.Sprintf("tag %s would move from %s to %s", m.Tag, m.Was, m.Is)})
 		}
 	}
 	return nil

@@ -78,10 +78,10 @@ type promotion struct {
 
 func (o *PromoteOptions) promote(ctx context.Context) (result *PromoteResult, err error) {
 	if o.Signer == nil {
-		return nil, usagef("a promotion is signed: it needs a key")
+		return nil, usagef("a promotion must be signed: a key is missing")
 	}
 	if o.Key == "" && o.Trust == "" {
-		return nil, usagef("what is promoted is verified first: it needs the public key of who signed it, or a trust file")
+		return nil, usagef("an application is verified before it is promoted: the public key of its signer or a trust file is missing")
 	}
 	app, at, err := application(ctx, o.Registry, o.Source)
 	if err != nil {
@@ -158,7 +158,7 @@ func (p *promotion) verify(ctx context.Context, at *opened) error {
 	}
 	own, err := signedBy(ctx, p.Signer, at, p.app.Root.Digest)
 	if err == nil && own {
-		err = errors.New("who would sign the record signed the application: promote with another key or identity")
+		err = errors.New("the signer of the record also signed the application: promote with another key or identity")
 	}
 	return err
 }
@@ -186,7 +186,7 @@ func (p *promotion) compare(ctx context.Context, tag string) error {
 		}
 		switch {
 		case now.Digest != p.app.Root.Digest && !p.Force:
-			return p.older("it was there before %s, as the record %s says", now.Digest, record.Digest)
+			return p.older("it was there before %s, according to the record %s", now.Digest, record.Digest)
 		case now.Digest == p.app.Root.Digest && own && record.Environment == p.Env:
 			p.done, p.found = record.Digest, true
 		}
@@ -200,7 +200,7 @@ func (p *promotion) compare(ctx context.Context, tag string) error {
 	}
 	current, err := artifact.OpenRoot(ctx, p.to, now)
 	if err != nil { // the tag leads to something else
-		return fmt.Errorf("the tag leads to what is not an application: %w", err)
+		return fmt.Errorf("the tag does not point to an application: %w", err)
 	}
 	if created, than := p.app.Index.Annotations, current.Index.Annotations; created[ocispec.AnnotationSource] == than[ocispec.AnnotationSource] && before(created, than) {
 		return p.older("its commit is of %s, that of %s, which the tag leads to, of %s",

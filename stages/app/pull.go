@@ -99,7 +99,7 @@ func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
 			result.PointsTo = ""
 		}
 	} else if o.Rewrite && at.name != "" {
-		return nil, advice.Add(fmt.Errorf("rewrite %s: it does not say where its references stand", o.Ref), advice.RelocateRewrite)
+		return nil, advice.Add(fmt.Errorf("rewrite %s: it does not record where its references are", o.Ref), advice.RelocateRewrite)
 	} else if o.Rewrite {
 		return nil, fmt.Errorf("rewrite %s: only what is pulled from a registry can be pointed there", o.Ref)
 	}

@@ -424,7 +424,7 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 	}
 	refs, ok := artifact.ImageRefs(statements)
 	if !ok {
-		return errors.New("its statements do not say where its references stand")
+		return errors.New("its statements do not record where its references are")
 	}
 	if _, err := app.Tags(ctx); err != nil {
 		return err
@@ -638,7 +638,7 @@ func dependencies(app *artifact.Application, repository string, signatures []oci
 func checkLine(ctx context.Context, app *artifact.Application) error {
 	line, err := app.Origins(ctx)
 	if err == nil && len(line) >= artifact.MaxOrigins {
-		err = fmt.Errorf("it was relocated %d times, and no more is accepted: relocate an application that it was made of", len(line))
+		err = fmt.Errorf("it was relocated %d times, which is the limit: relocate an application that it was made from", len(line))
 	}
 	return err
 }
@@ -734,7 +734,7 @@ func (o *RelocateOptions) root(ctx context.Context, r *relocating, made *newRoot
 // manifests relocates the images of manifests that are not in an application.
 func (o *RelocateOptions) manifests(ctx context.Context, to artifact.Naming, r *relocating) error {
 	if o.Repository != "" {
-		return advice.Add(errors.New("it is no application yet"), advice.PackageFirst, o.Source, o.Repository)
+		return advice.Add(errors.New("it is not an application yet"), advice.PackageFirst, o.Source, o.Repository)
 	}
 	p, err := o.prepare(ctx)
 	if err != nil {

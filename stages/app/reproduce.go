@@ -158,11 +158,11 @@ func (o *ReproduceOptions) attacher(ctx context.Context, at *opened, root digest
 		return nil, err
 	}
 	if own {
-		return nil, refused{errors.New("who would sign the statement signed the application: attest with another key or identity")}
+		return nil, refused{errors.New("the signer of the statement also signed the application: attest with another key or identity")}
 	}
 	attach, err := attacher(at)
 	if attach == nil && err == nil {
-		err = errors.New("an archive is not written to: load it into a registry, and attest there")
+		err = errors.New("an archive cannot be changed: load it into a registry, and attest there")
 	}
 	return attach, err
 }

@@ -207,7 +207,7 @@ func naming(ctx context.Context, app *artifact.Application) (artifact.Naming, er
 	}
 	refs, ok := artifact.ImageRefs(statements)
 	if !ok {
-		return artifact.Naming{}, errors.New("its statements do not say what its manifests call the images")
+		return artifact.Naming{}, errors.New("its statements do not record what its manifests call the images")
 	}
 	return refs.Names(artifact.Taped(statements)), nil
 }
@@ -308,7 +308,7 @@ func (s *saving) write(ctx context.Context, o SaveOptions) (size int64, blobs in
 	}
 	if o.Writer == nil {
 		if _, e := os.Stat(o.File + layout.PartialSuffix); e == nil {
-			err = advice.Add(fmt.Errorf("%w; what is there is in %s", err, o.File+layout.PartialSuffix), advice.Resume)
+			err = advice.Add(fmt.Errorf("%w; the incomplete archive is %s", err, o.File+layout.PartialSuffix), advice.Resume)
 		}
 	}
 	return 0, 0, err

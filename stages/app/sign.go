@@ -134,7 +134,7 @@ func GenerateKey(_ context.Context, o KeyOptions) (*KeyResult, error) {
 	private, public := o.Prefix+".key", o.Prefix+".pub"
 	for _, file := range []string{private, public} {
 		if _, err := os.Lstat(file); err == nil {
-			return nil, fmt.Errorf("%s is there already: keys are never overwritten, choose another prefix", file)
+			return nil, fmt.Errorf("%s already exists: keys are never overwritten, choose another prefix", file)
 		}
 	}
 	key, pub, err := sign.GenerateKey(o.Password)
@@ -202,7 +202,7 @@ func Sign(ctx context.Context, o SignOptions) (result *SignResult, err error) {
 	}
 	attach, err := attacher(at)
 	if attach == nil && o.BundleOut == "" && err == nil {
-		err = advice.Add(errors.New("an archive is not written to"), advice.BundleOut)
+		err = advice.Add(errors.New("an archive cannot be changed"), advice.BundleOut)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("sign %s: %w", o.Ref, err)

@@ -59,7 +59,7 @@ func checkPlatform(platform string) error {
 // check returns an error if the options are invalid for any sources.
 func (o *Options) check() error {
 	if o.Pipeline == "" && (o.Locked || o.Update != "") {
-		return asUsage(advice.Add(errors.New("a lock lies beside a pipeline file, and there is none"), advice.WritePipeline))
+		return asUsage(advice.Add(errors.New("a lock belongs to a pipeline file, and there is none"), advice.WritePipeline))
 	}
 	related := []string{discover.Default, discover.All, discover.None}
 	if o.Related != "" && !slices.Contains(related, o.Related) {
@@ -104,7 +104,7 @@ func looksSaved(file string) bool {
 // noteReplaced reports that an existing archive will be replaced.
 func (e *Environment) noteReplaced(file string) {
 	if info, err := os.Stat(file); file != "" && err == nil && info.Size() > 0 && e.Events != nil {
-		e.Events(engine.Event{Level: engine.Note, At: time.Now(), Message: file + " is there already, and is replaced when the new archive is whole"})
+		e.Events(engine.Event{Level: engine.Note, At: time.Now(), Message: file + " already exists, and is replaced when the new archive is complete"})
 	}
 }
 
@@ -122,7 +122,7 @@ func checkTags(tags []string) error {
 func checkFile(file string) error {
 	switch info, err := os.Stat(file); {
 	case err == nil && info.Mode().IsRegular() && !looksSaved(file):
-		return usagef("%s is there, and is not an archive: it would be replaced; remove it, or choose another name", file)
+		return usagef("%s exists, and is not an archive: remove it, or choose another name", file)
 	case err != nil || info.Mode().IsRegular():
 	case info.IsDir():
 		return usagef("%s is a folder: name a file, such as %s", file, filepath.Join(file, "app.tar"))
@@ -132,9 +132,9 @@ func checkFile(file string) error {
 	folder := filepath.Dir(file)
 	switch info, err := os.Stat(folder); {
 	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("write %s: there is no folder %s; make it first", file, folder)
+		return fmt.Errorf("write %s: there is no folder %s; create it first", file, folder)
 	case err == nil && !info.IsDir():
-		return fmt.Errorf("write %s: %s is no folder", file, folder)
+		return fmt.Errorf("write %s: %s is not a folder", file, folder)
 	}
 	return nil
 }

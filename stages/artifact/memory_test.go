@@ -146,7 +146,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	one := map[string]string{"vnd.tape.format": "1"}
 	for want, make := range map[string]func(m *memory) ocispec.Descriptor{
-		"it is no taped application, but an image for linux/amd64, linux/arm64": indexOf("", nil, platform("linux", "arm64"), platform("linux", "amd64"), platform("unknown", "unknown")),
+		"it is not a taped application, but an image for linux/amd64, linux/arm64": indexOf("", nil, platform("linux", "arm64"), platform("linux", "amd64"), platform("unknown", "unknown")),
 		"but an image":                                           image(ocispec.MediaTypeImageConfig, ocispec.MediaTypeImageLayerGzip),
 		"but a cosign signature":                                 image(ocispec.MediaTypeImageConfig, "application/vnd.dev.cosign.simplesigning.v1+json"),
 		"but a Helm chart":                                       image("application/vnd.cncf.helm.config.v1+json"),

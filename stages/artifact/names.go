@@ -159,21 +159,21 @@ func (a *Application) ConfigTag() string {
 // CheckTag returns an error unless an application may have the tag.
 func CheckTag(tag string) error {
 	if len(tag) > maxAppTag {
-		return fmt.Errorf("tag %q has %d characters; %d are the most, as %s<tag> is a tag too", tag, len(tag), maxAppTag, contentTagPrefix)
+		return fmt.Errorf("tag %q has %d characters; the maximum is %d, because %s<tag> is a tag too", tag, len(tag), maxAppTag, contentTagPrefix)
 	}
 	for i, c := range []byte(tag) {
 		if !isWord(c) && (i == 0 || c != '.' && c != '-') {
-			return fmt.Errorf("tag %q: %q may not stand there; a tag is of letters, digits, underscores, dots and dashes, with no dot or dash first", tag, c)
+			return fmt.Errorf("tag %q: %q is not allowed there; a tag consists of letters, digits, underscores, dots and dashes, and does not begin with a dot or dash", tag, c)
 		}
 	}
 	if tag == "" {
 		return errors.New("tag is empty")
 	}
 	if strings.HasPrefix(tag, contentTagPrefix) {
-		return fmt.Errorf("tag %q: %s is how the tags of contents begin", tag, contentTagPrefix)
+		return fmt.Errorf("tag %q: the prefix %s is reserved for contents", tag, contentTagPrefix)
 	}
 	if referrersTag.MatchString(tag) {
-		return fmt.Errorf("tag %q: tags of this form are of what is about other manifests", tag)
+		return fmt.Errorf("tag %q: tags of this form are reserved for signatures, attestations and SBOMs", tag)
 	}
 	return nil
 }
@@ -276,7 +276,7 @@ func changes(f vcs.Facts) string {
 		is    string
 	}{
 		{modified, "is modified"}, {untracked, "is untracked"}, {removed, "is removed"},
-		{unknown, "is not known to be as committed"},
+		{unknown, "may differ from the commit"},
 	} {
 		if len(kind.paths) == 0 {
 			continue
@@ -291,7 +291,7 @@ func changes(f vcs.Facts) string {
 		out = append(out, "a submodule or link is not as committed")
 	}
 	if len(out) == 0 {
-		out = append(out, "whether it is as committed is not known")
+		out = append(out, "it is unknown whether it is as committed")
 	}
 	return strings.Join(out, ", ")
 }
@@ -361,7 +361,7 @@ func relocatedName(prefix, ref string) (string, error) {
 	suffix := hex.EncodeToString(sum[:])
 	room := maxName - len(prefix) - len("/-") - len(suffix)
 	if room < -1 {
-		return "", fmt.Errorf("prefix %q is too long: a name below it takes %d characters, and %d are the most", prefix, len(suffix)+1, maxName)
+		return "", fmt.Errorf("prefix %q is too long: a name below it has %d characters, and the maximum is %d", prefix, len(suffix)+1, maxName)
 	}
 	if flat := flatten(strings.Split(reference.Path(named), "/"), room); flat != "" {
 		suffix = flat + "-" + suffix

@@ -146,7 +146,7 @@ func TestTagReason(t *testing.T) {
 		"untracked": {[]vcs.Facts{facts("a", "6.14.1", vcs.Yes, file("charts/x.tgz", vcs.Yes, true), file("charts/y.tgz", vcs.Yes, true))}, "tag 6.14.1 not used: charts/x.tgz is untracked (2 files)"},
 		"both":      {[]vcs.Facts{facts("a", "v1.0.0 v1.0.1", vcs.Yes, file("a", vcs.Yes, false), file("b", vcs.Yes, true), file("c", vcs.No, false))}, "tags v1.0.0, v1.0.1 not used: a is modified, b is untracked"},
 		"removed":   {[]vcs.Facts{removed}, "tag v1.0.0 not used: gone.yaml is removed"},
-		"unknown":   {[]vcs.Facts{facts("a", "v1.0.0", vcs.Unknown, file("a", vcs.Unknown, false))}, "tag v1.0.0 not used: a is not known to be as committed"},
+		"unknown":   {[]vcs.Facts{facts("a", "v1.0.0", vcs.Unknown, file("a", vcs.Unknown, false))}, "tag v1.0.0 not used: a may differ from the commit"},
 		"submodule": {[]vcs.Facts{facts("a", "v1.0.0", vcs.Yes)}, "tag v1.0.0 not used: a submodule or link is not as committed"},
 		"another":   {[]vcs.Facts{facts("a", "v1.0.0", vcs.No), facts("b", "", vcs.No)}, "tag v1.0.0 not used: b has no version tag"},
 		"remote":    {[]vcs.Facts{facts("a", "v1.0.0", vcs.No), {Name: "c", Reference: "oci://x"}}, "tag v1.0.0 not used: c is not in git"},

@@ -92,7 +92,7 @@ func OpenRoot(ctx context.Context, source layout.Repository, root ocispec.Descri
 // formatOf returns the format of a root.
 func formatOf(desc ocispec.Descriptor, data []byte, index *ocispec.Index) (string, error) {
 	if err := descriptor.Unmarshal(data, index); err != nil {
-		return "", fmt.Errorf("it is no taped application: %w", err)
+		return "", fmt.Errorf("it is not a taped application: %w", err)
 	}
 	for _, child := range index.Manifests {
 		if err := child.Digest.Validate(); err != nil {
@@ -107,7 +107,7 @@ func formatOf(desc ocispec.Descriptor, data []byte, index *ocispec.Index) (strin
 	case slices.ContainsFunc(index.Manifests, isOriginalContent):
 		return FormatOriginal, nil
 	}
-	return "", fmt.Errorf("it is no taped application, but %s", whatIs(desc, data))
+	return "", fmt.Errorf("it is not a taped application, but %s", whatIs(desc, data))
 }
 
 func (a *Application) openContent(ctx context.Context) error {
@@ -350,7 +350,7 @@ func parseStatements(data []byte) ([]Statement, error) {
 			return nil, err
 		}
 		if !strings.HasPrefix(s.Type, statementTypePrefix) {
-			return nil, fmt.Errorf("a document of type %q is no in-toto statement", s.Type)
+			return nil, fmt.Errorf("a document of type %q is not an in-toto statement", s.Type)
 		}
 		s.raw = raw
 		out = append(out, s)

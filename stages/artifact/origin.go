@@ -129,7 +129,7 @@ func provenanceOf(list []Statement) (p Provenance, err error) {
 func (a *Application) checkRenamed(ctx context.Context, origin *Application, r *Relocation, old, list []Statement) (renamed, error) {
 	refs, ok := ImageRefs(old)
 	if !ok {
-		return renamed{}, errors.New("origin: its statements do not say where its references stand")
+		return renamed{}, errors.New("origin: its statements do not record where its references are")
 	}
 	renaming, err := NewRenaming(refs, r.Names)
 	if err != nil {

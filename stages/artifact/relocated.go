@@ -83,7 +83,7 @@ func (a *Application) Relocated(old []digest.Digest, statements []Statement, r R
 		return nil, err
 	}
 	if len(data) > maxRoot {
-		return nil, fmt.Errorf("the root index would have %.1f MiB, and registries take 4: %d manifests are attached to the origin", float64(len(data))/(1<<20), len(r.Proofs))
+		return nil, fmt.Errorf("the root index would have %.1f MiB, and registries accept 4: %d manifests are attached to the origin", float64(len(data))/(1<<20), len(r.Proofs))
 	}
 	root := newBlob(ocispec.MediaTypeImageIndex, data)
 	root.Desc.ArtifactType = ArtifactTypeApp

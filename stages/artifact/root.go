@@ -170,6 +170,6 @@ func tooLarge(size int, list []images.Image) error {
 	for _, s := range shares[:min(3, len(shares))] {
 		names = append(names, fmt.Sprintf("%s (%d related manifests)", s.name, s.related))
 	}
-	return advice.Add(fmt.Errorf("the root index of %d images would have %.1f MiB, and registries take 4: most is of %s",
+	return advice.Add(fmt.Errorf("the root index of %d images would have %.1f MiB, and registries accept 4: most is of %s",
 		len(list), float64(size)/(1<<20), strings.Join(names, ", ")), advice.PackageRelated)
 }

@@ -123,7 +123,7 @@ func TestTags(t *testing.T) {
 		"given":         {config: `{"repository":"` + repository + `","tags":["z","a","z"]}`, facts: []vcs.Facts{clean}, want: []string{"z", "a"}},
 		"an image's":    {config: `{"repository":"` + repository + `","tags":["nginx.1.bbbbbbbb"]}`, err: "image docker.io/library/nginx:1"},
 		"a signature's": {config: `{"repository":"` + repository + `","tags":["sha256-b.sig"]}`, err: "signature of docker.io/library/nginx:1"},
-		"the content's": {config: `{"repository":"` + repository + `","tags":["a","manifests.a"]}`, err: "is how the tags of contents begin"},
+		"the content's": {config: `{"repository":"` + repository + `","tags":["a","manifests.a"]}`, err: "is reserved for contents"},
 		"none":          {config: `{"repository":"` + repository + `","tags":["a b"]}`, err: `tag "a b"`},
 		"no repository": {config: `{"repository":"Shop"}`, err: "Shop"},
 	} {

@@ -55,7 +55,7 @@ func graver(before, e *ParseError) *ParseError {
 func repeats(line int, key string) *ParseError {
 	return &ParseError{
 		Line: line, repeats: true,
-		Reason: fmt.Sprintf("the key %q stands twice in one map: kustomize and Flux refuse that, and others take the last", key),
+		Reason: fmt.Sprintf("the key %q appears twice in one map: kustomize and Flux reject that, and others use the last", key),
 	}
 }
 
@@ -132,11 +132,11 @@ func checkLines(s string) *ParseError {
 	for line := 1; s != ""; line++ {
 		text, rest, _ := strings.Cut(s, "\n")
 		if strings.HasPrefix(text, "\ufeff") {
-			return &ParseError{Line: line, Reason: "a byte order mark stands inside the file: readers of YAML disagree on what it means there"}
+			return &ParseError{Line: line, Reason: "a byte order mark inside the file: readers of YAML disagree on what it means there"}
 		}
 		if behind, ok := strings.CutPrefix(text, "---"); ok && behind != "" && white(behind) == 0 {
 			if behind = strings.TrimSpace(behind); behind == "" || behind[0] == '#' {
-				return &ParseError{Line: line, Reason: "a space that YAML does not know stands behind ---: kubectl takes that for a document marker, and YAML does not"}
+				return &ParseError{Line: line, Reason: "a space that YAML does not allow follows ---: kubectl takes that for a document marker, and YAML does not"}
 			}
 		}
 		s = rest
@@ -454,7 +454,7 @@ func (c *converter) fields(n *yaml.Node, depth int) (fields []Field, repeated bo
 		cost += s
 		if isMerge {
 			if merged != nil {
-				c.disputed(key, "a second merge key (<<) stands in one map: readers of YAML disagree on what it means")
+				c.disputed(key, "a second merge key (<<) in one map: readers of YAML disagree on what it means")
 			} else {
 				merged = keys{}
 			}
@@ -488,7 +488,7 @@ func (c *converter) key(n *yaml.Node, k Node) (isMerge bool, err error) {
 	plainMerge := tag == "!!merge" && strings.HasPrefix(c.text[k.at:], "<<")
 	switch {
 	case k.Kind != Scalar:
-		return false, &ParseError{Line: n.Line, Reason: "a map or list stands where a key must be (is this a template that was not rendered?)"}
+		return false, &ParseError{Line: n.Line, Reason: "a map or list in place of a key (is this a template that was not rendered?)"}
 	case k.Type == Binary:
 		return false, &ParseError{Line: n.Line, Reason: "a key is !!binary: some readers of YAML decode that, and others do not"}
 	case plainMerge:
@@ -518,7 +518,7 @@ func (c *converter) merge(key *yaml.Node, value Node, fields []Field, index *key
 			return nil, &ParseError{Line: key.Line, Reason: "a merge key (<<) takes a map or a list of maps"}
 		}
 		if m.repeated {
-			c.disputed(key, "a merge key (<<) takes a map in which a key stands twice: readers of YAML disagree on which of the two counts")
+			c.disputed(key, "a merge key (<<) takes a map in which a key appears twice: readers of YAML disagree on which of the two counts")
 		}
 		for _, f := range m.Fields {
 			at, there := index.at(fields, f.Key)

@@ -181,7 +181,7 @@ func TestDispute(t *testing.T) {
 		{"null that is a string, as a key", "kind: A\n! null : x\n", `"null" has the tag !:`, 2},
 		{"string that is a string", "kind: A\na: ! x\nb: ! \"1\"\nc: '! null'\nd: !!null\n", "", 0},
 		{"key that is null", "kind: A\n!!null a: 1\n", `the key "a" has the tag !!null`, 2},
-		{"merge of a map that repeats itself", "kind: A\na:\n  <<: {b: 1, b: 2}\n", "a merge key (<<) takes a map in which a key stands twice", 3},
+		{"merge of a map that repeats itself", "kind: A\na:\n  <<: {b: 1, b: 2}\n", "a merge key (<<) takes a map in which a key appears twice", 3},
 		{"merge of a map that repeats a merged key", "x: &x {<<: {b: 1}, b: 2}\nkind: A\na: {<<: *x}\n", "", 0},
 		{"tag of one's own", "kind: A\n!x a: 1\n", `the key "a" has the tag !x`, 2},
 		{"key that is a string", "kind: A\n!!str a: 1\n", "", 0},

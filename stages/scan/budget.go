@@ -101,7 +101,7 @@ func (b *budget) err() error {
 		return fmt.Errorf("%s: with those of this file, the places of the images of the manifests, and the names and keys above them, have more than %d MiB: shorten the keys, or make several applications",
 			*places, maxPlaces>>20)
 	case looks != nil:
-		return fmt.Errorf("%s: with those of this file, the values of the manifests are held against the image fields of the pipeline more than %d times: use fewer fields, or paths with fewer **",
+		return fmt.Errorf("%s: with those of this file, the values of the manifests are compared with the image fields of the pipeline more than %d times: use fewer fields, or paths with fewer **",
 			*looks, maxLooks)
 	}
 	return nil

@@ -140,7 +140,7 @@ func TestFieldLimits(t *testing.T) {
 		name, reason string
 		fields       []Field
 	}{
-		{"any depth", "** stands in it more than 4 times", []Field{{Kinds: kinds, Paths: []string{"/**/**/**/**/**/x"}}}},
+		{"any depth", "has ** more than 4 times", []Field{{Kinds: kinds, Paths: []string{"/**/**/**/**/**/x"}}}},
 		{"a long path", "more than 64 keys", []Field{{Kinds: kinds, Paths: []string{strings.Repeat("/a", 65)}}}},
 		{"many paths", "more than 1024 keys", []Field{{Kinds: kinds, Paths: strings.Fields(strings.Repeat("/x ", 600))}}},
 		{"many conditions", "more than 1024 keys", []Field{{Kinds: kinds, Paths: []string{"/x"}, When: map[string]string{"a": strings.Repeat("|", 1100)}}}},
@@ -178,7 +178,7 @@ func TestBudgetOfLooks(t *testing.T) {
 				t.Errorf("%d looks, less than %d", used, c.looks)
 			}
 			b.looks.left.Store(c.looks)
-			if _, _, err := stage.scan(t.Context(), in, b); err == nil || !strings.HasPrefix(err.Error(), "a.yaml: with those of this file, the values of the manifests are held against the image fields") {
+			if _, _, err := stage.scan(t.Context(), in, b); err == nil || !strings.HasPrefix(err.Error(), "a.yaml: with those of this file, the values of the manifests are compared with the image fields") {
 				t.Errorf("error %v", err)
 			}
 		})

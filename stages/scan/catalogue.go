@@ -105,7 +105,7 @@ func check(fields []Field) error {
 			case len(elements) > maxPathKeys+1:
 				return fmt.Errorf("an image field of %s has more than %d keys", of, maxPathKeys)
 			case strings.Count(path, "/**") > maxAnyDepth:
-				return fmt.Errorf("image field %q of %s: ** stands in it more than %d times", path, of, maxAnyDepth)
+				return fmt.Errorf("image field %q of %s has ** more than %d times", path, of, maxAnyDepth)
 			}
 		}
 	}

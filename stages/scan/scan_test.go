@@ -266,7 +266,7 @@ func TestSkipped(t *testing.T) {
 		{"chart", []string{"c/Chart.yaml", "name: c\n", "c/templates/x/y.yaml", "a: {{ x }}-y\n"},
 			[]images.Skipped{{File: "c/Chart.yaml", Reason: "not a Kubernetes object"}, {File: "c/templates/x/y.yaml", Reason: "a template of the Helm chart c: tape the chart itself"}}, nil},
 		{"objects in a map", []string{"a.yaml", "app:\n- apiVersion: v1\n  kind: Pod\n  spec: {containers: [{image: a}]}\n"},
-			[]images.Skipped{{File: "a.yaml", Reason: "objects in a map or list, which no cluster takes"}}, []string{"pod a /app/0/spec/containers/0/image"}},
+			[]images.Skipped{{File: "a.yaml", Reason: "objects in a map or list, which no cluster accepts"}}, []string{"pod a /app/0/spec/containers/0/image"}},
 		{"another ending", []string{"a.txt", "x"}, []images.Skipped{{File: "a.txt", Reason: "the file name does not end in .yaml, .yml or .json"}}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

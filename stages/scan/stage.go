@@ -272,7 +272,7 @@ func Rewriters(r *images.Report) []string {
 	var out []string
 	for _, o := range r.Objects {
 		if o.Kind == "AssignImage" && strings.HasPrefix(o.APIVersion, "mutations.gatekeeper.sh/") {
-			out = append(out, fmt.Sprintf("%s: %s %s rewrites the images of pods in the cluster; what they run then is not known here",
+			out = append(out, fmt.Sprintf("%s: %s %s rewrites the images of pods in the cluster; what those then run is unknown here",
 				images.Place(o.File, o.Line, 0), o.Kind, o.Name))
 		}
 	}
@@ -480,7 +480,7 @@ func (s *Stage) scanDocument(f *manifests.File, doc *manifests.Document, b *batc
 	if reason != "" {
 		inner := doc.Inner()
 		if len(inner) > 0 {
-			reason = "objects in a map or list, which no cluster takes"
+			reason = "objects in a map or list, which no cluster accepts"
 		} else if o, ok := doc.Unversioned(); ok {
 			inner = []manifests.Object{o}
 		}

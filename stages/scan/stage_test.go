@@ -194,7 +194,7 @@ func TestRunTellsOfRewriters(t *testing.T) {
 			warnings = append(warnings, e.Message)
 		}
 	}
-	if diff := cmp.Diff([]string{"a.yaml:1: AssignImage m rewrites the images of pods in the cluster; what they run then is not known here"}, warnings); diff != "" {
+	if diff := cmp.Diff([]string{"a.yaml:1: AssignImage m rewrites the images of pods in the cluster; what those then run is unknown here"}, warnings); diff != "" {
 		t.Error(diff)
 	}
 }

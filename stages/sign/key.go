@@ -170,7 +170,7 @@ func readKey(from string) ([]byte, error) {
 	}
 	data, err := regular.ReadArgument(from)
 	if isProgramKey(from) && err != nil {
-		return nil, fmt.Errorf("%s: a key of a program is only taken from who runs tape, not from a file that names it: give the public key as a file", from)
+		return nil, fmt.Errorf("%s: a key of a program is not accepted from a file that names it, only from the person who runs tape: give the public key as a file", from)
 	}
 	return data, err
 }

@@ -507,7 +507,7 @@ func (a *asker) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		case resp.StatusCode >= 300 && resp.StatusCode < 400:
 			resp.Body.Close()
-			return nil, fmt.Errorf("%s sends on to another place, which the signing config does not name", req.URL.Redacted())
+			return nil, fmt.Errorf("%s redirects to a host that the signing config does not name", req.URL.Redacted())
 		case resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode < 500:
 			return resp, nil
 		}

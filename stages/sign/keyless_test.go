@@ -147,7 +147,7 @@ func TestKeylessErrors(t *testing.T) {
 				http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusTemporaryRedirect)
 				return true
 			}
-		}, []string{"sends on to another place"}},
+		}, []string{"redirects to a host"}},
 		"bad timestamp": {sigstoretest.Identity{Subject: person}, func(_ *testing.T, s *sigstoretest.Sigstore, _ *Keyless) {
 			s.Before = answer(http.StatusOK, "soon", "/api/v1/timestamp")
 		}, []string{"ask http://", "asn1"}},

@@ -90,7 +90,7 @@ func (s *Services) PersonToken(p Person) (Token, error) {
 // logIn asks a person to log in.
 func (s *Services) logIn(ctx context.Context, issuer string, p Person) (string, error) {
 	caller := ctx
-	ctx, cancel := context.WithTimeoutCause(ctx, personTime, fmt.Errorf("nobody has logged in for %s", personTime))
+	ctx, cancel := context.WithTimeoutCause(ctx, personTime, fmt.Errorf("no one logged in within %s", personTime))
 	defer cancel()
 	// The library sends requests without the given context.
 	ctx = context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: &asker{ctx: ctx, base: s.o.Transport, try: s.try}})
@@ -121,7 +121,7 @@ func (s *Services) logIn(ctx context.Context, issuer string, p Person) (string, 
 		return "", err
 	}
 	if said, err := readClaims(token); err != nil || nonce != "" && said.Nonce != nonce {
-		return "", errors.New("its identity token is not for this log-in (another nonce)")
+		return "", errors.New("its identity token is not for this login (another nonce)")
 	}
 	return token, nil
 }
@@ -133,7 +133,7 @@ func refusedLogIn(err error) error {
 	case errors.Is(err, context.DeadlineExceeded), ok && refused.ErrorCode == "expired_token":
 		return errors.New("the code expired before it was entered: try again")
 	case ok && refused.ErrorCode == "access_denied":
-		return errors.New("the log-in was denied")
+		return errors.New("the login was denied")
 	case ok && refused.ErrorCode != "":
 		return fmt.Errorf("it answers %q %q", refused.ErrorCode, refused.ErrorDescription)
 	case ok:
@@ -193,7 +193,7 @@ func onDevice(ctx context.Context, config *oauth2.Config, ask func(context.Conte
 		return nil, "", err
 	}
 	if code.Interval < 0 || code.Interval > int64(maxInterval/time.Second) {
-		return nil, "", fmt.Errorf("it wants to be asked every %d seconds", code.Interval)
+		return nil, "", fmt.Errorf("its polling interval is %d seconds", code.Interval)
 	}
 	if _, err := serviceURL(code.VerificationURI); err != nil {
 		return nil, "", fmt.Errorf("where to enter the code: %w", err)
@@ -212,7 +212,7 @@ func onDevice(ctx context.Context, config *oauth2.Config, ask func(context.Conte
 // that is exchanged for the token (RFC 8252, with PKCE).
 func inBrowser(ctx context.Context, config *oauth2.Config, ask func(context.Context, Prompt) error) (*oauth2.Token, string, error) {
 	if config.Endpoint.AuthURL == "" {
-		return nil, "", errors.New("it has no log-in for browsers")
+		return nil, "", errors.New("it has no login for browsers")
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "localhost:0")
 	if err != nil {
@@ -271,9 +271,9 @@ func (c *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a := answer{code: query.Get("code")}
 	switch said := query.Get("error"); {
 	case subtle.ConstantTimeCompare([]byte(query.Get("state")), []byte(c.state)) != 1:
-		a.err = errors.New("the browser came back from another log-in (another state): try again")
+		a.err = errors.New("the browser came back from another login (another state): try again")
 	case said == "access_denied":
-		a.err = errors.New("the log-in was denied")
+		a.err = errors.New("the login was denied")
 	case said != "":
 		a.err = fmt.Errorf("it answers %q %q", said, query.Get("error_description"))
 	case a.code == "":
@@ -281,7 +281,7 @@ func (c *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	status, page := http.StatusOK, "You are logged in. Close this window and go back to tape.\n"
 	if a.err != nil {
-		status, page = http.StatusBadRequest, "The log-in failed. tape says why.\n"
+		status, page = http.StatusBadRequest, "The login failed. See the output of tape.\n"
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Content-Length", strconv.Itoa(len(page)))

@@ -78,9 +78,9 @@ func TestDeviceRefused(t *testing.T) {
 		before  func(w http.ResponseWriter, r *http.Request) bool
 		want    string
 	}{
-		"denied":       {answers: []string{"authorization_pending", "access_denied"}, want: "the log-in was denied"},
+		"denied":       {answers: []string{"authorization_pending", "access_denied"}, want: "the login was denied"},
 		"expired":      {answers: []string{"expired_token"}, want: "the code expired before it was entered"},
-		"never":        {answers: strings.Fields(strings.Repeat("authorization_pending ", 100)), want: "nobody has logged in for 5m0s"},
+		"never":        {answers: strings.Fields(strings.Repeat("authorization_pending ", 100)), want: "no one logged in within 5m0s"},
 		"its code":     {before: says("/device/code", `{"device_code":"x","user_code":"A","verification_uri":"https://example.com","expires_in":60}`, http.StatusOK), answers: strings.Fields(strings.Repeat("authorization_pending ", 100)), want: "the code expired before it was entered"},
 		"another code": {answers: []string{"invalid_grant"}, want: `"invalid_grant" "so it is"`},
 		"a terminal":   {before: says("/device/code", `{"device_code":"x","user_code":"\u001b[2J","verification_uri":"https://example.com"}`, http.StatusOK), want: `the code to enter is "\x1b[2J"`},
@@ -196,11 +196,11 @@ func TestBrowserRefused(t *testing.T) {
 		open    error
 		want    string
 	}{
-		"another state": {change: func(q url.Values) { q.Set("state", "x") }, want: "the browser came back from another log-in"},
-		"no state":      {change: func(q url.Values) { q.Del("state") }, want: "the browser came back from another log-in"},
+		"another state": {change: func(q url.Values) { q.Set("state", "x") }, want: "the browser came back from another login"},
+		"no state":      {change: func(q url.Values) { q.Del("state") }, want: "the browser came back from another login"},
 		"no code":       {change: func(q url.Values) { q.Del("code") }, want: "without a code"},
 		"another code":  {change: func(q url.Values) { q.Set("code", "x") }, want: `"invalid_grant"`},
-		"denied":        {answers: []string{"access_denied"}, want: "the log-in was denied"},
+		"denied":        {answers: []string{"access_denied"}, want: "the login was denied"},
 		"an error":      {answers: []string{"server_error"}, want: `it answers "server_error"`},
 		"another nonce": {person: sigstoretest.Identity{Subject: person, Nonce: "x"}, want: "another nonce"},
 		"no browser":    {open: errors.New("there is no browser"), want: "there is no browser"},

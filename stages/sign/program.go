@@ -118,7 +118,7 @@ func (p *program) sign(ctx context.Context, message []byte) ([]byte, error) {
 
 // wrong returns the error of a program that violates the protocol.
 func (p *program) wrong(err error) error {
-	return fmt.Errorf("key %s: %s does not keep to sigstore's plugin protocol %s: %w", p.key, p.name, common.ProtocolVersion, err)
+	return fmt.Errorf("key %s: %s does not follow sigstore's plugin protocol %s: %w", p.key, p.name, common.ProtocolVersion, err)
 }
 
 // call runs the program once.

@@ -206,7 +206,7 @@ func TestBadPrograms(t *testing.T) {
 			t.Errorf("verify with %s: %v, want %q", key, err, want)
 		}
 		// What a file names is never run.
-		if _, err := LoadVerifier(key); err == nil || !strings.Contains(err.Error(), "only taken from who runs tape") {
+		if _, err := LoadVerifier(key); err == nil || !strings.Contains(err.Error(), "only from the person who runs tape") {
 			t.Errorf("a file that names %s: %v", key, err)
 		}
 	}

@@ -131,10 +131,10 @@ func (s *Stage) whole(ctx context.Context, report func(engine.Event), at place) 
 		return err
 	}
 	if s.config.Parts {
-		report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("%s is no source itself, and %s; this is about the files as they are, and not about what those make of them: "+
+		report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("%s is not a source itself, and %s; this is about the files as they are, and not about what those make of them: "+
 			"name one of them, or write a pipeline", s.where(), several(found))})
 		return nil
 	}
 	return engine.Mistaken("path", advice.Add(fmt.Errorf(
-		"it is no source itself (the interpreter plain takes the files as they are), and %s", several(found)), advice.NameSource))
+		"it is not a source itself (the interpreter plain takes the files as they are), and %s", several(found)), advice.NameSource))
 }

@@ -142,7 +142,7 @@ func (s *Stage) detect(ctx context.Context, report func(engine.Event), at place)
 		here, err := list(at.abs(at.path))
 		for _, m := range wellKnown {
 			if err == nil && at.folder && match(m.name, here) != "" {
-				return nil, engine.Mistaken("path", fmt.Errorf("%s asks for the interpreter %s, which is not installed (there are: %s); the interpreter plain takes the files as they are",
+				return nil, engine.Mistaken("path", fmt.Errorf("%s needs the interpreter %s, which is not installed (there are: %s); the interpreter plain takes the files as they are",
 					strings.TrimSuffix(m.name, "/"), m.interpreter, strings.Join(slices.Sorted(names(all)), ", ")))
 			}
 		}

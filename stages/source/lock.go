@@ -73,7 +73,7 @@ func (l *Lock) described(name, version string, checksum digest.Digest, file stri
 		return "", advice.Add(fmt.Errorf("interpreter %s is of version %s, and %s has version %s", name, version, file, locked.Version), advice.Update, "interpreters")
 	}
 	if sum := locked.Checksums[platform]; sum != "" && sum != checksum {
-		return fmt.Sprintf("interpreter %s is of the locked version %s, and another build than the one in %s for %s; what must be as locked refuses it, and updating the lock takes it", name, version, file, platform), nil
+		return fmt.Sprintf("interpreter %s is of the locked version %s, and another build than the one in %s for %s; a locked run refuses it, and updating the lock accepts it", name, version, file, platform), nil
 	}
 	return "", nil
 }

@@ -82,7 +82,7 @@ func locate(path, folder string) (place, error) {
 	at.plant(start)
 	var inside bool
 	if at.path, inside = below(at.root, real); !inside {
-		return place{}, fmt.Errorf("it lies in %s, outside %s: everything that a pipeline packages lies in the pipeline file's repository or folder", real, at.root)
+		return place{}, fmt.Errorf("it is in %s, outside %s: everything that a pipeline packages must be in the pipeline file's repository or folder", real, at.root)
 	}
 	return at, nil
 }
@@ -153,8 +153,8 @@ func (at *place) abs(path string) string { return filepath.Join(at.root, filepat
 // outside returns the error about a path outside the root.
 func (at *place) outside(path string) error {
 	if at.fixed {
-		return fmt.Errorf("%s lies outside %s, and nothing outside of that is packaged: move it in", path, at.root)
+		return fmt.Errorf("%s is outside %s, and nothing outside of that is packaged: move it in", path, at.root)
 	}
-	return fmt.Errorf("%s lies too far from %s: what is not in one git repository must lie in one folder below the home folder; "+
-		"a git repository or a tape.yaml says what belongs together", path, at.root)
+	return fmt.Errorf("%s is too far from %s: what is not in one git repository must be in one folder below the home folder; "+
+		"a git repository or a tape.yaml determines what belongs together", path, at.root)
 }

@@ -199,7 +199,7 @@ func (r *reader) folder(ctx context.Context, name string, at resolved, inside []
 		}
 		switch {
 		case next.info.IsDir() && loops(next.real, inside):
-			r.warn("%s is left out: the symbolic link leads to a folder that it lies in", child)
+			r.warn("%s is left out: the symbolic link leads to a folder that contains it", child)
 		case next.info.IsDir():
 			if err := r.count(child); err != nil {
 				return err

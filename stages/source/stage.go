@@ -131,8 +131,8 @@ func New(config Config, o Options) (*Stage, error) {
 		return nil, errors.New("a source needs a path")
 	}
 	if config.Interpreter != "" && !interpreterName.MatchString(config.Interpreter) {
-		return nil, fmt.Errorf("interpreter %q: name one that is installed; neither an executable nor a path is taken, "+
-			"so that what is checked in cannot choose which program runs", config.Interpreter)
+		return nil, fmt.Errorf("interpreter %q: name one that is installed; neither an executable nor a path is accepted, "+
+			"so that a file in a repository cannot choose which program runs", config.Interpreter)
 	}
 	o.LookupEnv = cmpFunc(o.LookupEnv, os.LookupEnv)
 	if o.Limits == (files.Limits{}) {

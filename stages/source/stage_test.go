@@ -297,7 +297,7 @@ func TestRoot(t *testing.T) {
 		{name: "out of a pipeline's repository", path: "../base", pipeline: "apps", git: "apps", err: "outside"},
 		{name: "needs what is out of a pipeline's folder", path: "shop", pipeline: "apps", needs: []string{"../../base/x.yaml"}, err: "base/x.yaml lies outside"},
 		{name: "needs what is not there", path: "apps/shop", needs: []string{"../gone"}, err: "open gone: no such file"},
-		{name: "needs what is far away", path: "apps/shop", needs: []string{"../../../../../../../../../../../../../../etc"}, err: "lies too far"},
+		{name: "needs what is far away", path: "apps/shop", needs: []string{"../../../../../../../../../../../../../../etc"}, err: "is too far"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := newFolder(t, tree)
@@ -371,7 +371,7 @@ func TestDetection(t *testing.T) {
 		{name: "a marker for files beside others", tree: map[string]string{"a.tgz": "", "a.yaml": ""}, want: "plain"},
 		{name: "a marker for files", tree: map[string]string{"a.tgz": ""}, path: "a.tgz", want: "helm"},
 		{name: "a chart below", tree: map[string]string{"chart/Chart.yaml": "", "chart/charts/db/Chart.yaml": "", "a.yaml": ""},
-			err: []string{"it is no source itself", "and 1 chart lies below it: chart; name one of them, or write a pipeline", "plain"}},
+			err: []string{"it is not a source itself", "and 1 chart lies below it: chart; name one of them, or write a pipeline", "plain"}},
 		{name: "sources below", tree: map[string]string{
 			"base/kustomization.yaml": "", "base/crds/kustomization.yml": "", "overlays/prod/Kustomization": "", "charts/a/Chart.yaml": "", "lib/cue.mod/module.cue": "",
 			"components/x/kustomization.yaml": "apiVersion: x\nkind: Component\n", "flux/kustomization.yaml": "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\n",
@@ -620,7 +620,7 @@ func TestLinks(t *testing.T) {
 			name: "a loop of folders", git: true,
 			tree:     map[string]string{"src/a.yaml": "a", "src/b/up": "-> ../../src", "src/b/b.yaml": "b"},
 			want:     map[string]string{"src/a.yaml": "a", "src/b/b.yaml": "b"},
-			messages: []string{"!src/b/up is left out: the symbolic link leads to a folder that it lies in"},
+			messages: []string{"!src/b/up is left out: the symbolic link leads to a folder that contains it"},
 		}, {
 			name: "a loop of links", git: true,
 			tree:     map[string]string{"src/a.yaml": "a", "src/x": "-> y", "src/y": "-> x"},

@@ -46,7 +46,7 @@ by its own version.`,
 					return err
 				}
 			} else if key != "" {
-				return cli.Usage("--key goes with --sign")
+				return cli.Usage("--key requires --sign")
 			}
 			if concurrency < 1 {
 				return cli.Usage("--concurrency is %d: want 1 or more", concurrency)

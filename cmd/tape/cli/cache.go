@@ -50,7 +50,7 @@ func (a *program) cache(ctx context.Context, f *cacheFlags, env app.Environment)
 	case f.keep < 0:
 		return nil, usagef("--cache-keep %s: want a time such as 168h", f.keep)
 	case f.repository == "" && (f.key != "" || len(f.trust) > 0 || f.readOnly):
-		return nil, usagef("--cache-key, --cache-trust and --cache-read-only go with --cache")
+		return nil, usagef("--cache-key, --cache-trust and --cache-read-only require --cache")
 	case f.repository == "":
 		return nil, nil
 	}
@@ -85,7 +85,7 @@ func (a *program) cacheInfoCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				if len(flags.trust) > 0 {
-					return usagef("--cache-trust goes with a REPOSITORY")
+					return usagef("--cache-trust requires a REPOSITORY")
 				}
 				return a.cacheInfo(cmd.Context())
 			}
@@ -157,12 +157,12 @@ repository, entries that have expired, are superseded, or cannot be used.`,
 			}
 			if len(args) == 0 {
 				if dryRun || len(flags.trust) > 0 {
-					return usagef("--dry-run and --cache-trust go with a REPOSITORY")
+					return usagef("--dry-run and --cache-trust require a REPOSITORY")
 				}
 				return a.cachePrune(cmd.Context(), o)
 			}
 			if limit != "" {
-				return usagef("--max-size goes without a REPOSITORY, which does not know what was used")
+				return usagef("--max-size cannot be combined with a REPOSITORY, which does not record what is used")
 			}
 			cache, err := a.shared(cmd, &flags, args[0])
 			if err != nil {
@@ -221,7 +221,7 @@ func parseSize(s string) (int64, error) {
 	}
 	n, err := strconv.ParseInt(strings.TrimSpace(number), 10, 64)
 	if err != nil || n < 0 || n > (1<<62)/factor {
-		return 0, usagef("%q is no size: want bytes, or a number with KiB, MiB, GiB or TiB", s)
+		return 0, usagef("%q is not a size: want bytes, or a number with KiB, MiB, GiB or TiB", s)
 	}
 	return n * factor, nil
 }

@@ -156,7 +156,7 @@ func (a *program) packageBundle(cmd *cobra.Command, args []string, repository st
 	var err error
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if name := f.Name; cmd.InheritedFlags().Lookup(name) == nil && name != "as" && name != "output-image" && name != "tag" && name != "from" {
-			err = usagef("--%s does not go with --as cnab: nothing is rendered for it", name)
+			err = usagef("--%s cannot be combined with --as cnab, which renders nothing", name)
 		}
 	})
 	switch {
@@ -217,7 +217,7 @@ func (a *program) checkBundleFiles(files bundleFiles) error {
 	case files.bundle == files.relocation:
 		return usagef("--bundle and --relocation-map are both %s", files.bundle)
 	case (files.bundle == "-" || files.relocation == "-") && a.flags.output != "text":
-		return usagef("a file - and --output-format %s both want stdout", a.flags.output)
+		return usagef("a file - and --output-format %s both write to stdout", a.flags.output)
 	}
 	return nil
 }

@@ -83,7 +83,7 @@ func (a *program) completeTags(root *cobra.Command) {
 			if err != nil {
 				return nil, cobra.ShellCompDirectiveError
 			}
-			ctx, cancel := context.WithTimeoutCause(cmd.Context(), completionTime, errors.New("completing takes too long"))
+			ctx, cancel := context.WithTimeoutCause(cmd.Context(), completionTime, errors.New("completion takes too long"))
 			defer cancel()
 			tags, err := app.Tags(ctx, app.ListOptions{Environment: env, Repository: typed[:colon]})
 			if err != nil {

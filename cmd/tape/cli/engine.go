@@ -86,14 +86,14 @@ func (e *EngineFlags) check(shard string, signed bool) error {
 	case e.engine == localEngine:
 		if args := e.args(); len(args) > 0 {
 			given, _, _ := strings.Cut(args[0], "=")
-			return usagef("%s goes with --engine %s", given, temporalEngine)
+			return usagef("%s requires --engine %s", given, temporalEngine)
 		}
 	case e.engine != temporalEngine:
 		return usagef("unknown --engine %q: want %s or %s", e.engine, localEngine, temporalEngine)
 	case shard != "":
 		return usagef("--engine %s gives every worker its part: leave out --shard", e.engine)
 	case signed:
-		return usagef("with --engine %s it is the workers that sign: give --sign and --key to them", e.engine)
+		return usagef("with --engine %s the workers sign: give --sign and --key to them", e.engine)
 	}
 	return nil
 }

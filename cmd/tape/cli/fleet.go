@@ -168,7 +168,7 @@ func (a *program) fleetPlanCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&since, "since", "", "skip applications whose files did not change since `REV`")
-	cmd.Flags().StringVar(&trust, "trust", "", "trust `FILE` (trust.yaml) that package will hold images against")
+	cmd.Flags().StringVar(&trust, "trust", "", "trust policy `FILE` (trust.yaml) that package will apply to images")
 	flags.register(cmd)
 	cmd.Flags().IntVar(&shards, "shards", 0, "`N` jobs, for -o github, gitlab and job (default: one per 100 applications, at most 20)")
 	return cmd
@@ -232,7 +232,7 @@ func (a *program) fleetPackageCommand() *cobra.Command {
   tape fleet package --plan sha256:… --shard 3/8
   tape fleet package --sign --key cosign.key
   tape fleet package --engine temporal`,
-		Annotations: map[string]string{afterInterrupt: "what was packaged stays, and the same command goes on from there", formats: "markdown html junit"},
+		Annotations: map[string]string{afterInterrupt: "what was packaged is kept; run the same command to continue", formats: "markdown html junit"},
 		Args:        cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
@@ -243,7 +243,7 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 				return err
 			}
 			if trust != "" && engine.engine != localEngine {
-				return usagef("--trust goes with --engine %s: workers take no trust file", localEngine)
+				return usagef("--trust requires --engine %s: workers have no trust file", localEngine)
 			}
 			if o.Engine, err = a.engine(&engine); err != nil {
 				return err
@@ -253,7 +253,7 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 					return err
 				}
 			} else if key != "" {
-				return usagef("--key goes with --sign")
+				return usagef("--key requires --sign")
 			}
 			if os.Getenv("GOGC") == "" {
 				debug.SetGCPercent(fleetGarbage)
@@ -280,7 +280,7 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 	flags.register(cmd)
 	cmd.Flags().BoolVar(&signed, "sign", false, "sign root and content of each with --key")
 	cmd.Flags().StringVar(&key, "key", "", "private key to sign with: `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
-	cmd.Flags().StringVar(&trust, "trust", "", "trust `FILE` (trust.yaml) that images must hold against, before any is copied")
+	cmd.Flags().StringVar(&trust, "trust", "", "trust policy `FILE` (trust.yaml) for images, checked before any is copied")
 	engine.add(cmd.Flags())
 	return cmd
 }
@@ -305,7 +305,7 @@ func parseShard(text string, getenv func(string) string) (fleet.Shard, error) {
 			}
 			text = strconv.Itoa(n+1) + "/" + of
 		default:
-			return fleet.Shard{}, usagef("--shard auto: this job does not say which shard it is; set TAPE_SHARD=I/N, or TAPE_SHARDS=N in a Job of Kubernetes with an index")
+			return fleet.Shard{}, usagef("--shard auto: the environment does not name the shard; set TAPE_SHARD=I/N, or TAPE_SHARDS=N in a Job of Kubernetes with an index")
 		}
 	}
 	if text == "" {

@@ -107,7 +107,7 @@ func (a *program) fleetVerifyCommand() *cobra.Command {
 		flags: func(cmd *cobra.Command) {
 			cmd.Flags().StringVar(&o.Key, "key", "", "public key that signed the applications: `FILE`, env://NAME or NAME://REF")
 			cmd.Flags().StringVar(&o.OriginKey, "origin-key", "", "public key that signed what they were relocated from: `FILE`, env://NAME or NAME://REF")
-			cmd.Flags().StringVar(&o.Trust, "trust", "", "trust `FILE` (trust.yaml) that roots and images must hold against")
+			cmd.Flags().StringVar(&o.Trust, "trust", "", "trust policy `FILE` (trust.yaml) for roots and images")
 			identityFlags(cmd.Flags(), &o.Identity, "", "who must have signed the applications")
 			cmd.Flags().BoolVar(&o.Deep, "deep", false, "read every blob instead of only checking that it exists")
 		},
@@ -129,7 +129,7 @@ func (a *program) fleetVerifyCommand() *cobra.Command {
 							broken = append(broken, link.Name+": "+link.Reason)
 						}
 					}
-					return result, "does not hold", &statusError{code: exitPolicy, err: fmt.Errorf("the chain does not hold: %s", strings.Join(broken, "; "))}
+					return result, "does not hold", &statusError{code: exitPolicy, err: fmt.Errorf("verification failed: %s", strings.Join(broken, "; "))}
 				}
 				return result, "ok", nil
 			}, nil
@@ -165,7 +165,7 @@ func target(text string, o fleet.Outcome) (string, error) {
 
 func checkTarget(text string) error {
 	if text == "" {
-		return usagef("say where to: --to 'registry.example.com/apps/${name}'")
+		return usagef("give a target: --to 'registry.example.com/apps/${name}'")
 	}
 	if !strings.Contains(text, "${") {
 		return usagef("--to %s: all would go to one repository; add /${name}, in single quotes", text)
@@ -216,7 +216,7 @@ func (a *program) fleetCopyCommand() *cobra.Command {
 }
 
 func (a *program) fleetRelocateCommand() *cobra.Command {
-	return a.fleetMoveCommand("relocate", "Make every application of a report anew for other repositories", "  tape fleet relocate --to 'site.example.com/apps/${name}'",
+	return a.fleetMoveCommand("relocate", "Relocate every application of a report to other repositories", "  tape fleet relocate --to 'site.example.com/apps/${name}'",
 		func(ctx context.Context, env app.Environment, trust, root, repository string) (any, string, error) {
 			result, err := app.Relocate(ctx, app.RelocateOptions{
 				Options: app.Options{Environment: env, Version: readVersion().Version, Trust: trust}, Source: root, Repository: repository,
@@ -243,7 +243,7 @@ func (a *program) fleetPromoteCommand() *cobra.Command {
 		},
 		ready: func(ctx context.Context, env app.Environment) (doRoot, error) {
 			if o.Key == "" && o.Trust == "" {
-				return nil, usagef("applications are verified first: give the public key of who signed them, --signed-by FILE, or --trust FILE")
+				return nil, usagef("applications are verified first: give the public key of their signer, --signed-by FILE, or --trust FILE")
 			}
 			if err := errors.Join(checkTarget(to), sign.check()); err != nil {
 				return nil, err

@@ -211,7 +211,7 @@ func describeText(p *printer, d interpreter.Description) {
 		}
 	}
 	if len(d.Environment) > 0 {
-		p.f("\nsees of the environment\n  %s\n", strings.Join(d.Environment, " "))
+		p.f("\nis passed these environment variables\n  %s\n", strings.Join(d.Environment, " "))
 	}
 	if d.Network {
 		p.f("\nmay fetch from the network\n")
@@ -368,7 +368,7 @@ an artifact of one layer, and its digest must be given.`,
 			return a.print(installed, func(p *printer) {
 				p.f("installed %s (%s)\n", installed.Path, sum)
 				if installed.Error != "" {
-					p.f("it does not say what it is: %s\n", installed.Error)
+					p.f("it has no description: %s\n", installed.Error)
 				}
 				p.f("check it with: tape interpreter check %s\n", installed.Path)
 			})

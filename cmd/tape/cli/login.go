@@ -44,7 +44,7 @@ as well.`,
 				return err
 			}
 			return a.print(loginResult{account.Registry, user, account.Place, account.Checked}, func(p *printer) {
-				p.f("logged in to %s as %s, kept in %s\n", account.Registry, user, account.Place)
+				p.f("logged in to %s as %s, stored in %s\n", account.Registry, user, account.Place)
 				if !account.Checked {
 					p.f("%s did not ask for credentials: they are not checked\n", account.Registry)
 				}
@@ -77,9 +77,9 @@ credential helper that it names. Files of podman are not changed.`,
 				return err
 			}
 			return a.print(logoutResult{account.Registry, account.Place, account.Checked}, func(p *printer) {
-				text := "logged out of %s, which was kept in %s\n"
+				text := "logged out of %s, removed from %s\n"
 				if !account.Checked {
-					text = "not logged in to %s: nothing is kept in %s\n"
+					text = "not logged in to %s: no credentials in %s\n"
 				}
 				p.f(text, account.Registry, account.Place)
 			})

@@ -158,7 +158,7 @@ const afterInterrupt = "after interrupt"
 
 // goesOn is for commands that write to a registry, where the tag that people use is written
 // last.
-var goesOn = map[string]string{afterInterrupt: "what was sent stays, and the same command goes on from there"}
+var goesOn = map[string]string{afterInterrupt: "what was sent is kept; run the same command to continue"}
 
 // program is one run of the command: flags, streams and what is opened on demand.
 type program struct {

@@ -15,8 +15,8 @@ func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(nil)
 	for command, want := range map[string]string{
-		"copy 127.0.0.1:1/a/b:c 127.0.0.1:1/d/e": "tape: interrupted; what was sent stays, and the same command goes on from there\n",
-		"save 127.0.0.1:1/a/b:c f.tar":           "tape: interrupted; with --resume the same command goes on from there\n",
+		"copy 127.0.0.1:1/a/b:c 127.0.0.1:1/d/e": "tape: interrupted; what was sent is kept; run the same command to continue\n",
+		"save 127.0.0.1:1/a/b:c f.tar":           "tape: interrupted; run the same command with --resume to continue\n",
 		"view 127.0.0.1:1/a/b:c":                 "tape: interrupted\n",
 	} {
 		t.Run(command, func(t *testing.T) {

@@ -48,27 +48,27 @@ one artifact with everything. The default tags are those of git at a clean HEAD.
 			}
 			if list != "" {
 				if len(args) > 0 || source.manifestDir != "" || source.pipeline != "" || o.Repository != "" || o.Save != "" {
-					return usagef("--from-file says what to package, and where to: leave out SOURCE, -O, -p and --save")
+					return usagef("--from-file lists what to package, and where to: leave out SOURCE, -O, -p and --save")
 				}
 			} else if err := a.sources(&source, &o.Options, args); err != nil {
 				return withUpdateHint(err, o.Update, args)
 			}
 			switch {
 			case sign.stdin() && source.cache.key == app.Stdin:
-				return usagef("--cache-key - and a key or token from stdin do not go together")
+				return usagef("--cache-key - cannot be combined with a key or token from stdin")
 			case o.Locked && o.Update != "":
-				return usagef("--locked and --update do not go together")
+				return usagef("--locked and --update cannot be combined")
 			case signed:
 				if err := sign.check(); err != nil {
 					return err
 				}
 			case sign.key != "":
-				return usagef("--key goes with --sign")
+				return usagef("--key requires --sign")
 			case sign != signFlags{}:
-				return usagef("--keyless, --timestamp and their files go with --sign")
+				return usagef("--keyless, --timestamp and their files require --sign")
 			}
 			if o.Push && o.Save == "" {
-				return usagef("--push goes with --save: without it everything is pushed")
+				return usagef("--push requires --save: without it everything is pushed")
 			}
 			if o.Environment, err = a.environment(cmd.Context()); err != nil {
 				return err
@@ -164,7 +164,7 @@ func packageText(p *printer, r *app.PackageResult) {
 		p.f("unpinned  %s: %s\n", u.Source, u.Reason)
 	}
 	for _, ph := range r.Placeholders {
-		p.f("unpinned  %q at %s: %s\n", ph.Value, ph.Place(ph.File, ph.Line, ph.Column, ""), cmp.Or(ph.Reason, "something else fills it in later"))
+		p.f("unpinned  %q at %s: %s\n", ph.Value, ph.Place(ph.File, ph.Line, ph.Column, ""), cmp.Or(ph.Reason, "it is filled in later"))
 	}
 	for i, s := range r.Skipped {
 		if i == mostSkipped {

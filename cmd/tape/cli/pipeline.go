@@ -90,7 +90,7 @@ func (a *program) pipelineValidateCommand() *cobra.Command {
 				return err
 			}
 			return a.print(valid, func(p *printer) {
-				p.f("%s is fine\n", valid.File)
+				p.f("%s is valid\n", valid.File)
 			})
 		},
 	}

@@ -32,7 +32,7 @@ signed REF. A second run changes nothing.`,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			o.Source, o.Target = args[0], args[1]
 			if o.Key == "" && o.Trust == "" {
-				return usagef("REF is verified first: give the public key of who signed it, --signed-by FILE, or --trust FILE")
+				return usagef("REF is verified first: give the public key of its signer, --signed-by FILE, or --trust FILE")
 			}
 			if err := sign.check(); err != nil {
 				return err

@@ -58,7 +58,7 @@ the verification fails, nothing is written and the exit status is 3.`,
 			o.Environment, o.Dir = env, dir
 			if o.Attestations == "-" {
 				if a.flags.output != "text" {
-					return usagef("--attestations - and --output-format %s both want stdout", a.flags.output)
+					return usagef("--attestations - and --output-format %s both write to stdout", a.flags.output)
 				}
 				o.Writer = a.Out
 			}

@@ -36,7 +36,7 @@ records what it was made from.`,
 		Args: argsRange(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if list != "" && (len(args) > 0 || o.Mapping != "" || o.Manifests != "") {
-				return usagef("--from-file says what to relocate, and goes without SRC, --mapping and --manifests-out")
+				return usagef("--from-file lists what to relocate: leave out SRC, --mapping and --manifests-out")
 			}
 			if len(args) == 0 && list == "" {
 				return usagef("relocate takes SRC: an application, or manifests")
@@ -48,7 +48,7 @@ records what it was made from.`,
 				return usagef("no place to relocate to: give --prefix, -O, or both")
 			}
 			if o.Repository == "" && len(o.Tags) > 0 {
-				return usagef("--tag goes with -O")
+				return usagef("--tag requires -O")
 			}
 			env, err := a.environment(cmd.Context())
 			if err != nil {
@@ -68,7 +68,7 @@ records what it was made from.`,
 			}
 			a.settle()
 			if o.Repository == "" && o.Mapping == "" && o.Manifests == "" {
-				fmt.Fprintln(a.Err, "note: the images are copied, and no manifest names the copies: --manifests-out DIR writes manifests, --mapping FILE the names, and -O REPO makes an application")
+				fmt.Fprintln(a.Err, "note: the images are copied, but no manifest refers to the copies: --manifests-out DIR writes manifests, --mapping FILE the names, and -O REPO makes an application")
 			}
 			return a.print(result, func(p *printer) { relocateText(p, result) })
 		},
@@ -97,14 +97,14 @@ func outputTag(output string, tags []string) (string, []string, error) {
 		return output, tags, err
 	}
 	if len(tags) > 0 {
-		return "", nil, usagef("-O %s has a tag, and so has --tag: give one", output)
+		return "", nil, usagef("-O %s has a tag, and --tag is given: give one", output)
 	}
 	return repository, []string{tag}, nil
 }
 
 // relocateList relocates the applications in a list, one after the other.
 func (a *program) relocateList(ctx context.Context, file string, o app.RelocateOptions, source *sourceFlags) error {
-	list, err := a.readList(file, 1, 2, "SRC and, if it is to be another than -O, REPOSITORY[:TAG]")
+	list, err := a.readList(file, 1, 2, "SRC and, if it differs from -O, REPOSITORY[:TAG]")
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ func (a *program) saveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "save REF FILE",
 		Short:       "Write an application to one file, with its signatures",
-		Annotations: map[string]string{afterInterrupt: "with --resume the same command goes on from there"},
+		Annotations: map[string]string{afterInterrupt: "run the same command with --resume to continue"},
 		Example: `  tape save registry.example.com/team/podinfo:v1.2.3 podinfo.tar
   tape save registry.example.com/team/podinfo:v1.2.3 - --platform linux/arm64 \
     --images-only | ssh node ctr -n k8s.io images import -
@@ -34,10 +34,10 @@ loaded into a registry.`,
 			o.Ref, o.File = args[0], args[1]
 			if o.File == "-" {
 				if o.Resume {
-					return usagef("--resume goes with a file, and not with stdout")
+					return usagef("--resume requires a file, and cannot be combined with stdout")
 				}
 				if a.flags.output != "text" {
-					return usagef("FILE - and --output-format %s both want stdout", a.flags.output)
+					return usagef("FILE - and --output-format %s both write to stdout", a.flags.output)
 				}
 				o.File, o.Writer = "", a.Out
 			}

@@ -43,15 +43,15 @@ log is public.`,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if prefix != "" {
 				if flags != (signFlags{}) || len(args) > 0 || o.BundleOut != "" {
-					return usagef("--generate-key stands alone: make the keys first, then sign with them")
+					return usagef("--generate-key cannot be combined with anything else: generate the keys first, then sign with them")
 				}
 				return a.generateKey(cmd.Context(), prefix)
 			}
 			switch {
 			case list != "" && (len(args) > 0 || o.BundleOut != ""):
-				return usagef("--from-file says what to sign, and goes without REF and --bundle-out")
+				return usagef("--from-file lists what to sign: leave out REF and --bundle-out")
 			case list == "-" && flags.stdin():
-				return usagef("--from-file - and a key or token from stdin do not go together")
+				return usagef("--from-file - cannot be combined with a key or token from stdin")
 			case list == "":
 				if o.Ref, err = oneReference("", args); err != nil {
 					return err
@@ -124,19 +124,19 @@ func (s *signFlags) check() error {
 	services := s.signingConfig != "" || s.trustedRoot != ""
 	switch {
 	case s.key != "" && s.keyless:
-		return usagef("--key and --keyless do not go together: who signs, a key or an identity?")
+		return usagef("--key and --keyless cannot be combined: sign with a key or with an identity")
 	case s.key == "" && s.timestamp:
-		return usagef("--timestamp goes with --key: a keyless signature has the time anyway")
+		return usagef("--timestamp requires --key: a keyless signature has the time anyway")
 	case s.key == "" && !s.keyless:
 		return usagef("signing needs a key: give --key FILE, make a pair with 'tape sign --generate-key PREFIX', or sign with --keyless")
 	case s.token != "" && !s.keyless:
-		return usagef("--identity-token goes with --keyless")
+		return usagef("--identity-token requires --keyless")
 	case (s.device || s.browser) && !s.keyless:
-		return usagef("--device and --browser go with --keyless")
+		return usagef("--device and --browser require --keyless")
 	case s.device && s.browser || s.token != "" && (s.device || s.browser):
-		return usagef("--device, --browser and --identity-token say where the identity token comes from: give one")
+		return usagef("--device, --browser and --identity-token each provide the identity token: give one")
 	case services && !s.keyless && !s.timestamp:
-		return usagef("--signing-config and --trusted-root go with --keyless or --timestamp")
+		return usagef("--signing-config and --trusted-root require --keyless or --timestamp")
 	case (s.keyless || s.timestamp) && (s.signingConfig == "" || s.trustedRoot == ""):
 		return usagef("--keyless and --timestamp need --signing-config FILE, to name the services, and --trusted-root FILE")
 	}
@@ -173,7 +173,7 @@ func (a *program) signWith(ctx context.Context, env app.Environment, f signFlags
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(a.Err, "note: each signature is entered in %s for good: its readers see who signed (the identity and issuer of the token), when, and the digest of what\n", strings.Join(sigstore.Logs(), ", "))
+	fmt.Fprintf(a.Err, "note: each signature is recorded permanently in %s: its readers see who signed (the identity and issuer of the token), when, and the digest of what\n", strings.Join(sigstore.Logs(), ", "))
 	return signer, nil
 }
 
@@ -181,7 +181,7 @@ func signText(p *printer, r *app.SignResult) {
 	for _, s := range r.Signatures {
 		did := "signed"
 		if s.Existing {
-			did = "signed by this key already"
+			did = "already signed by this key"
 		}
 		p.f("%-9s %s %s\n", s.Name, s.Subject, did)
 	}
@@ -225,9 +225,9 @@ func (a *program) password(confirm bool) ([]byte, error) {
 	if err != nil || !confirm {
 		return first, err
 	}
-	second, err := a.ask(in, "once more: ")
+	second, err := a.ask(in, "password of the key, again: ")
 	if err == nil && !bytes.Equal(first, second) {
-		err = errors.New("these are two different passwords")
+		err = errors.New("the passwords differ")
 	}
 	return first, err
 }

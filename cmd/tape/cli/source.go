@@ -99,7 +99,7 @@ func (f *sourceFlags) registerImages(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.platform, "platform", "", "pack only platform `OS/ARCH` of every image")
 	f.from.register(cmd)
-	fl.StringVar(&f.related, "related", "default", "`WHAT` to pack that is published beside images: default (signatures, attestations, SBOMs), all or none")
+	fl.StringVar(&f.related, "related", "default", "`WHAT` to pack of the artifacts attached to images: default (signatures, attestations, SBOMs), all or none")
 }
 
 // to sets the options from the flags and the arguments.
@@ -111,7 +111,7 @@ func (f *sourceFlags) to(o *app.Options, args []string) error {
 		return usagef("give a SOURCE or --pipeline, not both")
 	}
 	if len(args) > 0 && len(f.environments) > 0 {
-		return usagef("--env names an environment of a pipeline, and a SOURCE has none: leave out SOURCE")
+		return usagef("--env selects an environment of a pipeline: leave out SOURCE")
 	}
 	o.Pipeline, o.Environments = f.pipeline, f.environments
 	if len(args) == 0 && o.Pipeline == "" {
@@ -133,9 +133,9 @@ func (f *sourceFlags) to(o *app.Options, args []string) error {
 	}
 	if len(args) != 1 && (f.interpreter != "" || len(settings) > 0) {
 		if len(args) == 0 {
-			return usagef("--interpreter and its options go with a SOURCE: %s has its own, below each source", o.Pipeline)
+			return usagef("--interpreter and its options require a SOURCE: %s has its own, below each source", o.Pipeline)
 		}
-		return usagef("--interpreter and its options go with one SOURCE; for several, write a %s ('tape pipeline init')", app.PipelineFile)
+		return usagef("--interpreter and its options require a single SOURCE; for several, write a %s ('tape pipeline init')", app.PipelineFile)
 	}
 	for _, path := range args {
 		o.Sources = append(o.Sources, app.Source{Path: path, Interpreter: f.interpreter, Settings: settings})
@@ -150,7 +150,7 @@ func (f *sourceFlags) to(o *app.Options, args []string) error {
 			return usagef("--audit %w", err)
 		}
 		if f.noCache {
-			return usagef("--audit goes without --no-cache, which uses nothing that is kept")
+			return usagef("--audit and --no-cache cannot be combined: without the cache there is nothing to check")
 		}
 	}
 	o.Strict, o.Locked, o.Platform, o.Related = f.strict, f.locked, f.platform, f.related

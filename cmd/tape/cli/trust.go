@@ -69,7 +69,7 @@ func trustText(p *printer, r *app.TrustResult) {
 			p.f("       with %s\n", attestation)
 		}
 	}
-	p.f("what no rule names: %s\n", r.Default)
+	p.f("without a rule: %s\n", r.Default)
 	for _, link := range r.Links {
 		state := "ok    "
 		if !link.OK {
@@ -106,7 +106,7 @@ exactly, this is an error, and nothing is printed.`,
 				}
 			}
 			if len(targets) != 1 {
-				return usagef("say for what: one of --flux, --kyverno and --policy-controller")
+				return usagef("give one of --flux, --kyverno and --policy-controller")
 			}
 			objects, err := app.ExportTrust(cmd.Context(), app.TrustExportOptions{File: args[0], Target: targets[0]})
 			if err != nil {

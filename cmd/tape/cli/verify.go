@@ -50,11 +50,11 @@ instead of verifying the chain; it must have passed, with the policy of --trust.
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			switch {
 			case list != "" && (len(args) > 0 || o.Bundle != ""):
-				return usagef("--from-file says what to verify, and goes without REF and --bundle")
+				return usagef("--from-file lists what to verify: leave out REF and --bundle")
 			case list == "-" && attest.sign.token == app.Stdin:
-				return usagef("--from-file - and a token from stdin do not go together")
+				return usagef("--from-file - cannot be combined with a token from stdin")
 			case list != "" && o.Key == app.Stdin && !attest.attest:
-				return usagef("--key - is read once, and --from-file verifies with it each time: give FILE or env://NAME")
+				return usagef("--key - can be read only once, and --from-file needs it for each REF: give FILE or env://NAME")
 			case list == "":
 				if o.Ref, err = oneReference("", args); err != nil {
 					return err
@@ -145,19 +145,19 @@ func (a *attestFlags) register(f *pflag.FlagSet) {
 func (a *attestFlags) take(o *app.VerifyOptions) error {
 	if !a.attest {
 		if a.o.Images || a.o.To != "" || a.o.Force || a.sign != (signFlags{}) {
-			return usagef("what says how to attest goes with --attest")
+			return usagef("flags for attesting require --attest")
 		}
 		return nil
 	}
 	switch {
 	case o.Trust == "":
-		return usagef("--attest says with which policy it was verified: give --trust FILE")
+		return usagef("--attest records the policy of the verification: give --trust FILE")
 	case o.Summary != "" || !o.SummaryIdentity.IsZero():
-		return usagef("--attest makes a summary and --summary takes one: give one of them")
+		return usagef("--attest makes a summary, and --summary accepts one: give one of them")
 	case o.AllowOutside:
-		return usagef("--attest and --allow-outside do not go together: let the trust file decide")
+		return usagef("--attest and --allow-outside cannot be combined: let the trust file decide")
 	case o.Identity.Issuer != "" || o.Identity.Pattern != "":
-		return usagef("with --attest, --trust says who must have signed, and not --issuer and --identity")
+		return usagef("with --attest, --trust determines who must have signed: leave out --issuer and --identity")
 	}
 	a.sign.key, a.sign.trustedRoot = o.Key, o.Identity.TrustedRoot
 	o.Key, o.Identity = "", app.Identity{}
@@ -175,16 +175,16 @@ func identityFlags(f *pflag.FlagSet, id *app.Identity, prefix, what string) {
 func checkWho(key string, id app.Identity, trust string) error {
 	switch {
 	case key == "" && id.IsZero() && trust == "":
-		return usagef("verifying needs to know who signed: give --key FILE, --trust FILE, or --trusted-root FILE --issuer URL --identity PATTERN")
+		return usagef("verifying requires a signer: give --key FILE, --trust FILE, or --trusted-root FILE --issuer URL --identity PATTERN")
 	case key != "" && !id.IsZero():
-		return usagef("--key and --identity both say who signed: give one")
+		return usagef("--key and --identity both name the signer: give one")
 	}
 	return checkIdentity(id, "")
 }
 
 func checkIdentity(id app.Identity, prefix string) error {
 	if !id.IsZero() && (id.TrustedRoot == "" || id.Issuer == "" || id.Pattern == "") {
-		return usagef("--%[1]strusted-root, --%[1]sissuer and --%[1]sidentity go together: give all three", prefix)
+		return usagef("--%[1]strusted-root, --%[1]sissuer and --%[1]sidentity require each other: give all three", prefix)
 	}
 	return nil
 }

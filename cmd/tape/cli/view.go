@@ -35,10 +35,10 @@ func (a *program) viewCommand() *cobra.Command {
 				return a.list(cmd.Context(), ref)
 			}
 			if only != "" && statements {
-				return usagef("--statements are about the whole application: leave out --env")
+				return usagef("--statements cover the whole application: leave out --env")
 			}
 			if manifests && statements {
-				return usagef("--manifests and --statements do not go together")
+				return usagef("--manifests and --statements cannot be combined")
 			}
 			env, err := a.environment(cmd.Context())
 			if err != nil {

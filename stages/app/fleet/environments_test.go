@@ -34,7 +34,7 @@ func TestEnvironments(t *testing.T) {
 
 	for _, c := range []struct{ name, file, data, reason string }{
 		{"a file of prod", "apps/shop/prod/pod.yaml", pod("shop:2"), "apps/shop/prod/pod.yaml changed"},
-		{"an environment has fewer sources", "apps/shop/tape.yaml", pipeline("{sources: {web: {path: prod}}, skip: [more]}"), "it has no source any more: prod/more"},
+		{"an environment has fewer sources", "apps/shop/tape.yaml", pipeline("{sources: {web: {path: prod}}, skip: [more]}"), "it no longer has these sources: prod/more"},
 		{"an environment has another path", "apps/shop/tape.yaml", pipeline("{skip: [more]}"), "apps/shop/dev/pod.yaml is new"},
 	} {
 		l.write(t, c.file, c.data)

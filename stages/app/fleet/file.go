@@ -229,9 +229,9 @@ func parse(name string, data []byte) (*File, error) {
 			e.Message = m[2]
 		}
 		if m := unknownField.FindStringSubmatch(e.Message); m != nil {
-			e.Message = fmt.Sprintf("there is no field %q here%s", m[1], nearest.Hint(m[1], slices.Values(fields(m[2]))))
+			e.Message = fmt.Sprintf("unknown field %q%s", m[1], nearest.Hint(m[1], slices.Values(fields(m[2]))))
 		} else if m := wrongType.FindStringSubmatch(e.Message); m != nil {
-			e.Message = fmt.Sprintf("%s is not what belongs here", cmp.Or(strings.TrimSpace(m[2]), "a "+m[1]))
+			e.Message = fmt.Sprintf("%s is not allowed here", cmp.Or(strings.TrimSpace(m[2]), "a "+m[1]))
 		}
 		all = append(all, e)
 	}
@@ -269,7 +269,7 @@ func (f *File) check(name string) error {
 		wrong(0, "kind is %q, want %s", f.Kind, FileKind)
 	}
 	if len(f.Applications) == 0 {
-		wrong(0, "applications lists none: add globs such as apps/*")
+		wrong(0, "applications is empty: add globs such as apps/*")
 	}
 	for _, p := range f.Applications {
 		glob := strings.TrimPrefix(p.Path, "!")
@@ -278,7 +278,7 @@ func (f *File) check(name string) error {
 			continue
 		}
 		if path.IsAbs(glob) || !filepath.IsLocal(filepath.FromSlash(glob)) {
-			wrong(p.line, "%s leads out of the folder of this file", glob)
+			wrong(p.line, "%s is outside the folder of this file", glob)
 		}
 		if strings.Count(glob, "**") > maxAnyFolders {
 			wrong(p.line, "%s has ** more than %d times", glob, maxAnyFolders)
@@ -290,7 +290,7 @@ func (f *File) check(name string) error {
 			wrong(p.line, "a name goes with the path of one application, and %s is a glob", p.Path)
 		}
 		if p.Name != "" && !applicationName.MatchString(p.Name) {
-			wrong(p.line, "name %q: it is of letters, digits, dots, dashes and underscores", p.Name)
+			wrong(p.line, "name %q must consist of letters, digits, dots, dashes and underscores", p.Name)
 		}
 	}
 	if f.Defaults.Images.Platform != "" {
@@ -315,10 +315,10 @@ func (f *File) check(name string) error {
 		}
 	}
 	if f.Shared.From < 0 || f.Shared.From == 1 {
-		wrong(0, "shared.from is %d: an image is shared by 2 applications or more", f.Shared.From)
+		wrong(0, "shared.from is %d: want 2 or more", f.Shared.From)
 	}
 	if f.Cache.Trust != "" && f.Cache.Repository == "" {
-		wrong(0, "cache.trust goes with cache.repository")
+		wrong(0, "cache.trust requires cache.repository")
 	}
 	if len(all) == 0 {
 		return nil

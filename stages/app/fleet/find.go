@@ -141,7 +141,7 @@ func (f *File) application(p Pattern, at string) (Application, bool, error) {
 		a.Name = base
 	}
 	if !applicationName.MatchString(a.Name) {
-		return Application{}, false, fmt.Errorf("%s has no name that a repository can have: give it as {path: %s, name: …}", at, at)
+		return Application{}, false, fmt.Errorf("%s is not a valid name for a repository: give it as {path: %s, name: …}", at, at)
 	}
 	image := cmp.Or(p.Output.Image, f.Defaults.Output.Image)
 	if image != "" {

@@ -469,7 +469,7 @@ func TestPlanElsewhere(t *testing.T) {
 		want string
 	}{
 		"another version": {fleet.PackageOptions{Options: other, Plan: dgst}, "made by tape test, and this is v9: make another"},
-		"gone":            {fleet.PackageOptions{Options: l.options(t, "another machine"), Plan: dgst}, dgst.String() + " is not kept here"},
+		"gone":            {fleet.PackageOptions{Options: l.options(t, "another machine"), Plan: dgst}, dgst.String() + " is not stored here"},
 		"no digest":       {fleet.PackageOptions{Options: l.options(t, "one"), Plan: "sha256:beef"}, "is not a digest"},
 		"no such shard":   {fleet.PackageOptions{Options: l.options(t, "one"), Plan: dgst, Shard: fleet.Shard{Index: 3, Of: 2}}, "shard 3/2 is out of range"},
 		"shard 0":         {fleet.PackageOptions{Options: l.options(t, "one"), Plan: dgst, Shard: fleet.Shard{Index: 0, Of: 2}}, "shard 0/2 is out of range"},

@@ -300,7 +300,7 @@ func (r *Runner) one(ctx context.Context, p *Planned) (Outcome, error) {
 		err = errors.Join(err, put(ctx, r.kept, key, record))
 	}
 	if err != nil {
-		record.Warnings = append(record.Warnings, "it is packaged, and that is not kept for the next run: "+err.Error())
+		record.Warnings = append(record.Warnings, "it is packaged, but not recorded for the next run: "+err.Error())
 	}
 	o.take(record, Done)
 	return o, context.Cause(ctx)
@@ -326,7 +326,7 @@ func (r *Runner) make(ctx context.Context, p *Planned) (*Record, error) {
 		}
 		if p.Survey != nil {
 			if reason := surveyChange(p.Survey, survey); reason != "" {
-				return nil, fmt.Errorf("it is not as the plan found it: %s", reason)
+				return nil, fmt.Errorf("it changed since the plan: %s", reason)
 			}
 		}
 	}

@@ -305,7 +305,7 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 		return nil, "", fmt.Errorf("keep the plan: %w", err)
 	}
 	if o.Shared && o.Cache != nil && !get(ctx, o.Cache, dgst, &Plan{}) {
-		return nil, "", fmt.Errorf("the cache did not take plan %s, which other machines are to read; the log says why", dgst)
+		return nil, "", fmt.Errorf("the cache did not store plan %s, which other machines need; see the log", dgst)
 	}
 	return m.plan, dgst, nil
 }
@@ -325,14 +325,14 @@ func ReadPlan(ctx context.Context, o Options, dgst digest.Digest) (*Plan, error)
 func readPlan(ctx context.Context, kept keepers, dgst digest.Digest) (*Plan, error) {
 	documents, err := kept.constant().Get(ctx, dgst)
 	if err != nil {
-		return nil, advice.Add(fmt.Errorf("plan %s is not kept here, or not any more: %w", dgst, err), advice.MakePlan)
+		return nil, advice.Add(fmt.Errorf("plan %s is not stored here, or no longer: %w", dgst, err), advice.MakePlan)
 	}
 	if digest.FromBytes(documents[document]) != dgst {
 		return nil, advice.Add(fmt.Errorf("plan %s is damaged", dgst), advice.MakePlan)
 	}
 	var p Plan
 	if err := json.Unmarshal(documents[document], &p); err != nil || p.Kind != PlanKind {
-		return nil, fmt.Errorf("%s is not the plan of a fleet", dgst)
+		return nil, fmt.Errorf("%s is not a plan of a fleet", dgst)
 	}
 	return &p, nil
 }
@@ -778,7 +778,7 @@ func (m *planning) strayed(ctx context.Context, r *Record) string {
 		case err != nil:
 			return fmt.Sprintf("%s:%s cannot be found: %v", r.Repository, tag, err)
 		case got != r.Digest:
-			return fmt.Sprintf("%s:%s leads elsewhere", r.Repository, tag)
+			return fmt.Sprintf("%s:%s points to something else", r.Repository, tag)
 		}
 	}
 	return ""
@@ -812,7 +812,7 @@ func (m *planning) why(p *Planned) string {
 		return "it is new"
 	}
 	if m.before.Version != m.plan.Version {
-		return fmt.Sprintf("tape is %s, and was %s", m.plan.Version, m.before.Version)
+		return fmt.Sprintf("tape is %s, was %s", m.plan.Version, m.before.Version)
 	}
 	if reason := surveyChange(last.Survey, p.Survey); reason != "" {
 		return reason
@@ -820,17 +820,17 @@ func (m *planning) why(p *Planned) string {
 	for _, name := range p.Survey.References {
 		now, ok := m.plan.Images.Find(name, p.Survey.Platform, p.Survey.Related)
 		if !ok {
-			return fmt.Sprintf("what image %s is now is not known", name)
+			return fmt.Sprintf("the current digest of image %s is unknown", name)
 		}
 		was, ok := m.before.Images.Find(name, p.Survey.Platform, p.Survey.Related)
 		switch {
 		case !ok || now.Digest() == was.Digest():
 		case now.Image == nil || was.Image == nil:
-			return fmt.Sprintf("image %s is there now, or not any more", name)
+			return fmt.Sprintf("image %s was added or removed", name)
 		case now.Image.Digest != was.Image.Digest:
 			return fmt.Sprintf("image %s moved from %s to %s", name, was.Image.Digest, now.Image.Digest)
 		default:
-			return fmt.Sprintf("what is published beside image %s changed", name)
+			return fmt.Sprintf("what is attached to image %s changed", name)
 		}
 	}
 	return "it was not packaged yet"
@@ -839,13 +839,13 @@ func (m *planning) why(p *Planned) string {
 // surveyChange returns what changed in an application; "" if nothing did.
 func surveyChange(was, is *app.Survey) string {
 	if was.Repository != is.Repository {
-		return fmt.Sprintf("it goes to %s, and went to %s", is.Repository, was.Repository)
+		return fmt.Sprintf("its repository is %s, was %s", is.Repository, was.Repository)
 	}
 	if !slices.Equal(was.Tags, is.Tags) {
-		return fmt.Sprintf("its tags are %s, and were %s", list(is.Tags), list(was.Tags))
+		return fmt.Sprintf("its tags are %s, were %s", list(is.Tags), list(was.Tags))
 	}
 	if was.Trust != is.Trust {
-		return "the trust file is another one"
+		return "the trust file changed"
 	}
 	before := map[string]app.SurveyedSource{}
 	for _, s := range was.Sources {
@@ -857,9 +857,9 @@ func surveyChange(was, is *app.Survey) string {
 		case !ok:
 			return fmt.Sprintf("source %s is new", s.Name)
 		case b.Interpreter != s.Interpreter:
-			return fmt.Sprintf("the interpreter of %s is %s, and was %s", s.Name, s.Interpreter, b.Interpreter)
+			return fmt.Sprintf("the interpreter of %s is %s, was %s", s.Name, s.Interpreter, b.Interpreter)
 		case b.Checksum != s.Checksum:
-			return fmt.Sprintf("the interpreter of %s, %s, is another program", s.Name, s.Interpreter)
+			return fmt.Sprintf("the program of the interpreter of %s, %s, changed", s.Name, s.Interpreter)
 		}
 		if reason := filesChange(b.Files, s.Files); reason != "" {
 			return reason
@@ -868,12 +868,12 @@ func surveyChange(was, is *app.Survey) string {
 			return fmt.Sprintf("the options of %s changed", s.Name)
 		}
 		if b.Modified != s.Modified {
-			return fmt.Sprintf("git says %q of whether files of %s are modified, and said %q", s.Modified, s.Name, b.Modified)
+			return fmt.Sprintf("git reports modified files of %[2]s as %[1]q, was %[3]q", s.Modified, s.Name, b.Modified)
 		}
 		delete(before, s.Name)
 	}
 	if len(before) > 0 {
-		return "it has no source any more: " + list(slices.Sorted(maps.Keys(before)))
+		return "it no longer has these sources: " + list(slices.Sorted(maps.Keys(before)))
 	}
 	for _, node := range slices.Sorted(maps.Keys(is.Nodes)) {
 		if was.Nodes[node] != is.Nodes[node] {

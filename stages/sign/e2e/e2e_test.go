@@ -141,7 +141,7 @@ func TestOffline(t *testing.T) {
 		{"tlogs", logs(rekor, otherKey), "no entry of a log"},
 		{"ctlogs", logs(tesseract, otherKey), "(no SCT)"},
 		{"certificateAuthorities", trusted["timestampAuthorities"], "no certificate authority of the trusted root certified it"},
-		{"timestampAuthorities", trusted["certificateAuthorities"], "no authority that the trusted root lists says when it was signed"},
+		{"timestampAuthorities", trusted["certificateAuthorities"], "no log or authority of the trusted root states when it was signed"},
 	} {
 		changed := maps.Clone(trusted)
 		changed[test.part] = test.other

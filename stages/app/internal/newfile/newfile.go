@@ -19,7 +19,7 @@ import (
 
 // Exists returns the error of a file that must not be replaced.
 func Exists(name string) error {
-	return advice.Add(fmt.Errorf("%s is there already", name), advice.Replace)
+	return advice.Add(fmt.Errorf("%s already exists", name), advice.Replace)
 }
 
 // Write writes a file. It replaces an existing one only if replace is set.

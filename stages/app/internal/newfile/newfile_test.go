@@ -37,7 +37,7 @@ func TestWrite(t *testing.T) {
 	if err := Write(name, "first", false); err != nil {
 		t.Fatal(err)
 	}
-	if err := Write(name, "second", false); err == nil || !strings.Contains(err.Error(), "is there already") {
+	if err := Write(name, "second", false); err == nil || !strings.Contains(err.Error(), "already exists") {
 		t.Errorf("a file that is there: %v", err)
 	}
 	if err := Write(name, "2", true); err != nil {

@@ -164,14 +164,14 @@ func (a *Authority) entity(entity sgverify.SignedEntity, of sgverify.ArtifactPol
 func (id *Identity) accept(cert *certificate.Summary) error {
 	switch {
 	case cert.Issuer != id.Issuer:
-		return fmt.Errorf("%w: it is signed by %s, for whom %s vouched and not %s", errOther, cert.SubjectAlternativeName, cert.Issuer, id.Issuer)
+		return fmt.Errorf("%w: it is signed by %s, whose issuer is %s and not %s", errOther, cert.SubjectAlternativeName, cert.Issuer, id.Issuer)
 	case !matchIdentity(id.Pattern, cert.SubjectAlternativeName):
 		return fmt.Errorf("%w: it is signed by %s, which is not %s", errOther, cert.SubjectAlternativeName, id.Pattern)
 	}
 	has := claims(cert.Extensions)
 	for _, name := range Claims() {
 		if want, ok := id.Claims[name]; ok && has[name] != want {
-			return fmt.Errorf("%w: the certificate of %s says %s %q, not %q", errOther, cert.SubjectAlternativeName, name, has[name], want)
+			return fmt.Errorf("%w: the certificate of %s has %s %q, not %q", errOther, cert.SubjectAlternativeName, name, has[name], want)
 		}
 	}
 	return nil
@@ -252,7 +252,7 @@ func NewRoot(data []byte, want Want) (*Root, error) {
 	case r.log || len(material.TimestampingAuthorities()) > 0:
 		options = append(options, sgverify.WithObserverTimestamps(1))
 	default:
-		return nil, errors.New("trusted root: nothing in it says when something was signed: it needs a log or a timestamp authority")
+		return nil, errors.New("trusted root: it has neither a transparency log nor a timestamp authority, and so no time of signing")
 	}
 	if r.verifier, err = sgverify.NewVerifier(material, options...); err != nil {
 		return nil, fmt.Errorf("trusted root: %w", err)
@@ -286,10 +286,10 @@ func (r *Root) explain(err error, cert *x509.Certificate) error {
 	text := err.Error()
 	for _, known := range []struct{ has, means string }{
 		{"not enough verified log entries", "no entry of a log that the trusted root lists: it was not logged, or is of another Sigstore"},
-		{"threshold not met for verified signed", "no authority that the trusted root lists says when it was signed"},
+		{"threshold not met for verified signed", "no log or authority of the trusted root states when it was signed"},
 		{"log entry", "its log entry is not one of this signature"},
 		{"transparency log", "its log entry is not one of this signature"},
-		{"no valid observer timestamps", "no authority that the trusted root lists says when it was signed"},
+		{"no valid observer timestamps", "no log or authority of the trusted root states when it was signed"},
 		{"integrated time outside certificate validity", fmt.Sprintf("it was signed while its certificate was not valid (%s to %s)", utc(cert.NotBefore), utc(cert.NotAfter))},
 		{"leaf certificate", fmt.Sprintf("no certificate authority of the trusted root certified it for when it was signed (the certificate is valid %s to %s)", utc(cert.NotBefore), utc(cert.NotAfter))},
 		{"certificate timestamp", "its certificate is in no certificate transparency log of the trusted root (no SCT)"},

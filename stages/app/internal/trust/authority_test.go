@@ -192,7 +192,7 @@ func TestKeyless(t *testing.T) {
 			b := here.bundle(t, statement(t, manifest, artifact.PredicateSignature), now)
 			b.VerificationMaterial.TimestampVerificationData = nil
 			return b
-		}, want: "no authority that the trusted root lists says when"},
+		}, want: "no log or authority of the trusted root states when"},
 		"stamp of another": {bundle: func() *bundlev1.Bundle {
 			b := here.bundle(t, statement(t, manifest, artifact.PredicateSignature), now)
 			b.VerificationMaterial.TimestampVerificationData = good.VerificationMaterial.TimestampVerificationData
@@ -320,7 +320,7 @@ func TestPromise(t *testing.T) {
 	if proof.SignedAt == nil || !proof.SignedAt.Equal(now.Add(time.Minute)) || proof.Log == "" {
 		t.Errorf("proof %+v", proof)
 	}
-	if _, err := here.authority(t, identity, Want{SCT: no, Timestamp: yes}).Signature(t.Context(), encode(t, b), manifest); err == nil || !strings.Contains(err.Error(), "says when it was signed") {
+	if _, err := here.authority(t, identity, Want{SCT: no, Timestamp: yes}).Signature(t.Context(), encode(t, b), manifest); err == nil || !strings.Contains(err.Error(), "states when it was signed") {
 		t.Errorf("where a timestamp is wanted: %v", err)
 	}
 	entry.InclusionPromise.SignedEntryTimestamp[8] ^= 1

@@ -153,7 +153,7 @@ func (p *Policy) flux(n int, r *Rule) ([]object, error) {
 	}
 	for i, repository := range r.Names {
 		if strings.Contains(repository, "*") {
-			return nil, fmt.Errorf("%s: an OCIRepository is for one repository, and * stands for many: name each", repository)
+			return nil, fmt.Errorf("%s: an OCIRepository is for one repository, and * matches many: name each", repository)
 		}
 		for _, other := range p.Applications {
 			if other != r && other.matches(repository) || other == r && slices.Index(r.Names, repository) != i {
@@ -246,7 +246,7 @@ func kyvernoGlobs(glob string) ([]string, error) {
 	fixed, rest := cutRest(glob)
 	switch {
 	case strings.Contains(fixed, "*"):
-		return nil, fmt.Errorf("%s: its * stands for slashes too, and would name other repositories", glob)
+		return nil, fmt.Errorf("%s: its * matches slashes too, and would match other repositories", glob)
 	case rest:
 		return []string{fixed + "*"}, nil
 	}

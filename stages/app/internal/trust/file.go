@@ -103,7 +103,7 @@ func (f *file) read(n *yaml.Node) {
 		f.policy.Allow = true
 	default:
 		if n != nil {
-			f.wrong(n, "default is deny or allow")
+			f.wrong(n, "default must be deny or allow")
 		}
 	}
 	if len(f.policy.Images)+len(f.policy.Applications) == 0 && f.policy.Origin == nil && !f.policy.Deny && len(f.problems) == 0 {
@@ -124,7 +124,7 @@ func (f *file) pairs(n *yaml.Node) (keys, values []*yaml.Node) {
 		return nil, nil
 	}
 	if n.Kind != yaml.MappingNode {
-		f.wrong(n, "this is to be a mapping")
+		f.wrong(n, "this must be a mapping")
 		return nil, nil
 	}
 	seen := map[string]bool{}
@@ -132,9 +132,9 @@ func (f *file) pairs(n *yaml.Node) (keys, values []*yaml.Node) {
 		key := n.Content[i]
 		switch {
 		case key.Kind != yaml.ScalarNode:
-			f.wrong(key, "a key is a text")
+			f.wrong(key, "a key must be a string")
 		case seen[key.Value]:
-			f.wrong(key, "%q is here twice", key.Value)
+			f.wrong(key, "%q appears twice", key.Value)
 		default:
 			seen[key.Value] = true
 			keys, values = append(keys, key), append(values, n.Content[i+1])
@@ -149,7 +149,7 @@ func (f *file) object(n *yaml.Node, fields ...string) map[string]*yaml.Node {
 	keys, values := f.pairs(n)
 	for i, key := range keys {
 		if !slices.Contains(fields, key.Value) {
-			f.wrong(key, "there is no field %q here%s", key.Value, nearest.Hint(key.Value, slices.Values(fields)))
+			f.wrong(key, "unknown field %q%s", key.Value, nearest.Hint(key.Value, slices.Values(fields)))
 			continue
 		}
 		out[key.Value] = values[i]
@@ -170,7 +170,7 @@ func (f *file) list(n *yaml.Node) []*yaml.Node {
 		return nil
 	}
 	if n.Kind != yaml.SequenceNode {
-		f.wrong(n, "this is to be a list")
+		f.wrong(n, "this must be a list")
 		return nil
 	}
 	return n.Content
@@ -181,7 +181,7 @@ func (f *file) text(n *yaml.Node) string {
 		return ""
 	}
 	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
-		f.wrong(n, "this is to be a text")
+		f.wrong(n, "this must be a string")
 		return ""
 	}
 	return n.Value
@@ -194,7 +194,7 @@ func (f *file) flag(n *yaml.Node) *bool {
 	}
 	v, err := strconv.ParseBool(n.Value)
 	if n.Tag != "!!bool" || err != nil {
-		f.wrong(n, "this is true or false")
+		f.wrong(n, "this must be true or false")
 		return nil
 	}
 	return &v
@@ -238,7 +238,7 @@ func (f *file) authority(name string, n *yaml.Node) {
 	f.policy.Authorities[name] = &Authority{Name: name}
 	if of["key"] != nil {
 		if len(of) > 1 {
-			f.wrong(n, "authority %s has a key, and so neither identity nor root", name)
+			f.wrong(n, "authority %s has a key, and cannot have identity or root", name)
 			return
 		}
 		key, err := sign.LoadVerifier(f.path(f.text(of["key"])))
@@ -340,7 +340,7 @@ func (f *file) require(n *yaml.Node, r *Rule) {
 		key := cmp.Or(f.policy.Digests["authorities."+item.Value], digest.Digest(item.Value))
 		switch other, twice := seen[key]; {
 		case twice && other == item.Value:
-			f.wrong(item, "%s is here twice, and signs once", item.Value)
+			f.wrong(item, "%s appears twice, but can sign only once", item.Value)
 		case twice:
 			f.wrong(item, "%s has the key of %s, and signs once", item.Value, other)
 		}

@@ -13,33 +13,33 @@ import (
 // is meant must be fixed: the host of a URL, or the part after the @ of an address.
 func CheckPattern(pattern string) error {
 	if pattern == "" {
-		return fmt.Errorf("an identity is missing: everybody has one, so name whose signatures are accepted")
+		return fmt.Errorf("identity is missing: anyone can get one, so name whose signatures are accepted")
 	}
 	if !strings.Contains(pattern, "*") {
 		return nil
 	}
 	if strings.Contains(pattern, "**") {
-		return fmt.Errorf("identity %q: * stands for one segment, and at the end for the rest: ** means nothing more", pattern)
+		return fmt.Errorf("identity %q: * matches one segment, and at the end the rest: ** has no other meaning", pattern)
 	}
 	scheme, rest, isURL := strings.Cut(pattern, "://")
 	if isURL {
 		host, path, _ := strings.Cut(rest, "/")
 		if host == "" || strings.ContainsAny(scheme+host, "*@") || strings.Contains(host, "%") {
-			return fmt.Errorf("identity %q is not anchored: anybody can have a name that matches; write the host in full and a slash behind it", pattern)
+			return fmt.Errorf("identity %q is not anchored: anyone can get a name that matches; write the full host followed by a slash", pattern)
 		}
 		if owner, _, _ := strings.Cut(path, "/"); owner == "*" && forEverybody(host) {
 			return fmt.Errorf("identity %q is not anchored: anybody can have a name at %s; write whose it is, such as %s://%[2]s/acme/*", pattern, host, scheme)
 		}
 		rest = path
 	} else if user, domain, ok := strings.Cut(pattern, "@"); !ok || user != "*" || domain == "" || strings.ContainsAny(domain, "*@") {
-		return fmt.Errorf("identity %q is not anchored: anybody can have a name that matches; write a URL with its host, or *@ and a domain", pattern)
+		return fmt.Errorf("identity %q is not anchored: anyone can get a name that matches; write a URL with its host, or *@ and a domain", pattern)
 	}
 	if !plainIdentity(pattern) {
 		return fmt.Errorf("identity %q: no identity that a pattern matches has . or .. as a segment, or one of \\ ? # %%", pattern)
 	}
 	for _, segment := range segments(rest) {
 		if segment != "*" && strings.Contains(segment, "*") {
-			return fmt.Errorf("identity %q: * stands for a whole segment, not for a part of one: %q would match names that others can take", pattern, segment)
+			return fmt.Errorf("identity %q: * matches a whole segment, not a part of one: %q would match names that others can register", pattern, segment)
 		}
 	}
 	return nil
@@ -100,7 +100,7 @@ func checkGlob(glob string) error {
 	case strings.Contains(glob, "://"):
 		return fmt.Errorf("%q: a repository has no scheme", glob)
 	case strings.ContainsAny(host, "*?["):
-		return fmt.Errorf("%q: * does not stand for registries: name each", glob)
+		return fmt.Errorf("%q: * does not match registries: name each", glob)
 	case !ok || path == "":
 		return fmt.Errorf("%q names a registry and no repositories: write %s/*", glob, host)
 	case !strings.ContainsAny(host, ".:") && host != "localhost":
@@ -115,7 +115,7 @@ func checkGlob(glob string) error {
 		case part != strings.ToLower(part):
 			return fmt.Errorf("%q: repositories have no upper case letters", glob)
 		case strings.Contains(part, "**") && (part != "**" || i != strings.Count(path, "/")):
-			return fmt.Errorf("%q: ** stands at the end, for the rest", glob)
+			return fmt.Errorf("%q: ** is only allowed at the end, for the rest", glob)
 		}
 	}
 	// What no reference has as its name would match nothing.

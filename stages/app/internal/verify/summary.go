@@ -148,7 +148,7 @@ func (c *chain) accept(ctx context.Context, s summarized) error {
 	case o.MaxAge > 0 && age > o.MaxAge:
 		return fmt.Errorf("it was verified at %s, more than %s ago: verify it again", utc(s.TimeVerified), o.MaxAge)
 	case o.MaxAge > 0 && age < 0:
-		return fmt.Errorf("it was verified at %s, which is not yet: the clock here or there is wrong", utc(s.TimeVerified))
+		return fmt.Errorf("it was verified at %s, which is in the future: a clock is wrong", utc(s.TimeVerified))
 	}
 	// Who signs what they verified themselves vouches for nothing but themselves.
 	referrers, err := c.place.Referrers(ctx, c.app.Root.Digest)
@@ -162,7 +162,7 @@ func (c *chain) accept(ctx context.Context, s summarized) error {
 		}
 		proof, err := o.By.Signature(ctx, bundle, c.app.Root.Digest)
 		if err == nil && proof.Issuer == s.proof.Issuer && proof.Identity == s.proof.Identity {
-			return fmt.Errorf("%s made the summary and signed the root: who verifies is to be another", cmp.Or(proof.Identity, o.By.String()))
+			return fmt.Errorf("%s made the summary and also signed the root: the verifier must be another", cmp.Or(proof.Identity, o.By.String()))
 		}
 	}
 	return nil
