@@ -85,7 +85,7 @@ func TestDeviceRefused(t *testing.T) {
 		"another code": {answers: []string{"invalid_grant"}, want: `"invalid_grant" "so it is"`},
 		"a terminal":   {before: says("/device/code", `{"device_code":"x","user_code":"\u001b[2J","verification_uri":"https://example.com"}`, http.StatusOK), want: `the code to enter is "\x1b[2J"`},
 		"plain http":   {before: says("/device/code", `{"device_code":"x","user_code":"A","verification_uri":"http://example.com"}`, http.StatusOK), want: "http://example.com: want https"},
-		"often":        {before: says("/device/code", `{"device_code":"x","user_code":"A","verification_uri":"https://example.com","interval":-1}`, http.StatusOK), want: "asked every -1 seconds"},
+		"often":        {before: says("/device/code", `{"device_code":"x","user_code":"A","verification_uri":"https://example.com","interval":-1}`, http.StatusOK), want: "its polling interval is -1 seconds"},
 		"no token":     {before: says("/token", `{"access_token":"x","token_type":"Bearer"}`, http.StatusOK), want: "it gave no identity token"},
 		"not a token":  {before: says("/token", `{"access_token":"x","token_type":"Bearer","id_token":"y"}`, http.StatusOK), want: "it is not a JWT"},
 		"broken":       {before: says("/token", `<html>secret</html>`, http.StatusForbidden), want: "it answers 403 Forbidden"},

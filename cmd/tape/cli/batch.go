@@ -45,7 +45,7 @@ func (a *program) readList(file string, least, most int, takes string) ([]line, 
 		list = append(list, line{n, words})
 	}
 	if len(list) == 0 {
-		return nil, usagef("%s is empty", file)
+		return nil, usagef("%s has no entries", file)
 	}
 	return list, nil
 }

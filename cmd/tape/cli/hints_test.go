@@ -85,10 +85,10 @@ func TestHints(t *testing.T) {
 func TestHinted(t *testing.T) {
 	locked := advice.Add(errors.New("b is not locked"), advice.Update, "images")
 	err := fmt.Errorf("package x: %w", errors.Join(advice.Add(errors.New("a is not there"), advice.LogIn, "a.example"), locked))
-	if want := "package x: a is not there; log in to a.example\nb is not locked; update the images of the lock to take this"; err.Error() != want {
+	if want := "package x: a is not there; log in to a.example\nb is not locked; update the images of the lock to accept this"; err.Error() != want {
 		t.Errorf("got %q, want %q", err, want)
 	}
-	if got, want := hinted(err), "package x: a is not there; log in with: tape login a.example\nb is not locked; --update=images takes it into the lock"; got != want {
+	if got, want := hinted(err), "package x: a is not there; log in with: tape login a.example\nb is not locked; --update=images accepts it"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

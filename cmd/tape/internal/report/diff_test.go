@@ -143,7 +143,7 @@ func TestDiffReads(t *testing.T) {
 		"<details><summary>CustomResourceDefinition a.ex.io: fields 1 gone, 1 new</summary>\n\n" +
 		"- `spec.versions[v1].spec.b.maxLength`: ~~`9`~~ is gone\n- `spec.versions[v1, v2].spec.a` is new\n\n</details>\n\n" +
 		"<details><summary>1 CustomResourceDefinition of which only descriptions changed</summary>\n\n- `b.ex.io`\n\n</details>\n\n" +
-		"<details><summary>Where it comes from</summary>\n\n- `files` 2 changed: a.yaml, b.yaml\n- `files` 1 new: c.yaml\n\n</details>\n"
+		"<details><summary>Origin</summary>\n\n- `files` 2 changed: a.yaml, b.yaml\n- `files` 1 new: c.yaml\n\n</details>\n"
 	if diff := cmp.Diff(want, b.String()); diff != "" {
 		t.Error(diff)
 	}

@@ -197,7 +197,7 @@ func TestKeyless(t *testing.T) {
 			b := here.bundle(t, statement(t, manifest, artifact.PredicateSignature), now)
 			b.VerificationMaterial.TimestampVerificationData = good.VerificationMaterial.TimestampVerificationData
 			return b
-		}, want: "says when"},
+		}, want: "states when"},
 		"expired when logged": {bundle: func() *bundlev1.Bundle {
 			return here.bundle(t, statement(t, manifest, artifact.PredicateSignature), now.Add(-2*time.Hour))
 		}, want: "while its certificate was not valid"},
