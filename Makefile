@@ -6,39 +6,39 @@ GO ?= go
 BIN := bin
 # The linter is built from its module, so that a new machine needs nothing but Go.
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
-# So is what makes releases: the newest that Go 1.26 builds.
+# So is GoReleaser, in the newest version that Go 1.26 can build.
 GORELEASER := $(GO) run github.com/goreleaser/goreleaser/v2@v2.17.0
 export GOTOOLCHAIN ?= local
-# The race detector wants a C compiler; without one the tests run without it.
+# The race detector needs a C compiler; without one the tests run without it.
 RACE := $(shell command -v gcc >/dev/null && echo CGO_ENABLED=1 $(GO) test -race || echo $(GO) test)
-# A program with the race detector in it waits a second before it ends, unless told
-# not to; the tests start hundreds.
+# By default a program with the race detector sleeps for a second before it exits, and the
+# tests start hundreds of them.
 export GORACE := atexit_sleep_ms=0
 export CGO_ENABLED ?= 0
-# What the linter remembers of a file are findings with their paths: another checkout's
-# would point to files that may be gone, whose exceptions it then cannot read.
+# The linter caches findings with their paths. In a cache shared with another checkout these
+# may point to files that no longer exist, whose exceptions it then cannot read.
 export GOLANGCI_LINT_CACHE := $(CURDIR)/$(BIN)/lint-cache
 
 include plugins/proto/proto.mk
 
 .PHONY: help
-help: ## say what there is
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build tape and its interpreters into bin/
 	$(GO) build -trimpath -ldflags "-s -w" -o $(BIN)/ ./cmd/...
-	@# What each is, so that tape need not start it to know. (For another platform only they could say it.)
+	@# Descriptions, so that tape need not start the interpreters. (Those of another platform cannot run here.)
 	@[ "$$($(GO) env GOOS GOARCH)" != "$$($(GO) env GOHOSTOS GOHOSTARCH)" ] || \
 		for i in $(notdir $(wildcard cmd/tape-interpreter-*)); do $(BIN)/tape interpreter describe ./$(BIN)/$$i --write >/dev/null || exit 1; done
 
-# How the tests are built: vetting is lint's, nobody debugs these binaries, and what others
-# wrote runs as fast here without inlining; a first run is two minutes shorter. (Not
-# arguments, so that a test that builds something finds it built.)
+# Tests are built without vet (make lint runs it), debug information and, for dependencies,
+# inlining: a first run is two minutes shorter. (Set in GOFLAGS and not as arguments, so that
+# a test that builds something finds it in the build cache.)
 #
-# The race detector does not watch the packages that parse, compress, match and encrypt: all
-# that goroutines share in them is guarded by package sync, and it makes them five times as
-# slow. None may use sync/atomic, also by inlining, whose order the detector would miss.
+# Packages that parse, compress, match and encrypt are built without the race detector, which
+# makes them five times as slow: package sync guards all that goroutines share in them. None
+# may use sync/atomic, not even inlined, because the detector would miss its ordering.
 UNWATCHED := compress/flate encoding/json regexp go.yaml.in/yaml/v3 golang.org/x/crypto/scrypt
 test: export GOFLAGS += -vet=off -ldflags=-s '-gcflags=all=-dwarf=false -l' -gcflags=std=-dwarf=false \
 	-gcflags=github.com/taped-dev/tape/...=-dwarf=false $(foreach p,$(UNWATCHED),'-gcflags=$(p)=-dwarf=false -l -race=false')
@@ -48,7 +48,7 @@ test: ## run every test that needs nothing outside this repository
 
 .PHONY: test-examples
 test-examples: build ## build and test the examples that are modules or programs of their own
-	@# Go may have to bring their go.mod up to date with tape's: it does that to a copy.
+	@# Go may have to update their go.mod to match tape's: it updates a copy.
 	for m in interpreters/jsonnet stages/policy; do \
 		copy=$(CURDIR)/$(BIN)/$$(basename $$m); \
 		cp examples/$$m/go.mod $$copy.mod && cp examples/$$m/go.sum $$copy.sum && \
@@ -61,17 +61,17 @@ test-browser: ## open the pages of tape view and of a fleet in headless Chromium
 	$(GO) test -tags browser -count=1 -run InBrowser ./cmd/tape/internal/show ./cmd/tape/internal/report
 
 .PHONY: test-cosign
-test-cosign: ## hold signatures against cosign: make test-cosign TAPE_COSIGN=PATH
+test-cosign: ## verify signatures with cosign: make test-cosign TAPE_COSIGN=PATH
 	TAPE_COSIGN=$(TAPE_COSIGN) $(GO) test -tags cosign -count=1 -run 'Cosign|ImageKey' ./stages/app
 
 .PHONY: test-hsm
 test-hsm: build ## sign with keys in an HSM (Debian: softhsm2 and opensc; needs gcc)
 	@for need in softhsm2-util pkcs11-tool gcc; do \
-		command -v $$need >/dev/null || { echo "test-hsm: skipped, because there is no $$need"; exit 0; }; \
+		command -v $$need >/dev/null || { echo "test-hsm: skipped, because $$need is not installed"; exit 0; }; \
 	done; TAPE=$(CURDIR)/$(BIN)/tape CGO_ENABLED=1 $(GO) test -C cmd/sigstore-kms-pkcs11 -count=1 ./...
 
 .PHONY: test-cnab
-test-cnab: ## hold bundles against cnab-to-oci, which is built from its module
+test-cnab: ## compare bundles with cnab-to-oci, which is built from its module
 	$(GO) test -C stages/app/internal/cnab/compat -count=1 ./...
 
 # What people deploy with, and into, and the packages that they are.
@@ -96,19 +96,19 @@ $(CLUSTER) $(FLUX): $(DEPLOYERS)/programs/go.mod
 	$(GO) build -C $(DEPLOYERS)/programs -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$(awk '$$1 == "k8s.io/kubernetes" { print $$2 }' $<)" -gcflags 'all=-dwarf=false' -o $(CURDIR)/$@ $(package)
 
 .PHONY: test-containerd
-test-containerd: ## import into, and take from, a containerd of its own (needs root, containerd and ctr)
+test-containerd: ## import images into a private containerd, and read them from it (needs root, containerd and ctr)
 	$(GO) test -tags containerd -count=1 -run TestContainerd ./stages/app
 
 .PHONY: test-registries
-test-registries: ## hold applications against Debian's docker-registry 2.8 and skopeo
+test-registries: ## copy applications with Debian's docker-registry 2.8 and skopeo
 	$(GO) test -tags registries -count=1 -run 'OldRegistry|Skopeo' ./stages/app
 
 .PHONY: test-docker
-test-docker: ## take images from a Docker daemon of its own (needs root, dockerd and containerd)
+test-docker: ## read images from a private Docker daemon (needs root, dockerd and containerd)
 	$(GO) test -tags docker -count=1 -run TestDocker ./stages/app
 
 .PHONY: test-fleet
-test-fleet: build $(BIN)/temporal-server ## carry out a fleet with Temporal, whose server and workers are killed meanwhile
+test-fleet: build $(BIN)/temporal-server ## package a fleet with Temporal, while its server and workers are killed
 	$(GO) test -tags fleet -count=1 -timeout 20m -run 'TestTemporal|TestCancelRun|TestBudget' ./cmd/tape-fleet-temporal/durable
 	@if ip netns add tape-try 2>/dev/null; then \
 		ip netns delete tape-try && $(GO) test -tags fleet -count=1 -timeout 5m -run TestCutOff ./cmd/tape-fleet-temporal/durable; \
@@ -116,11 +116,11 @@ test-fleet: build $(BIN)/temporal-server ## carry out a fleet with Temporal, who
 		echo "test-fleet: SKIPPED TestCutOff, a worker whose link is taken down: that needs root, and ip of iproute2" >&2; \
 	fi
 
-# Takes minutes to build, the first time.
+# The first build takes minutes.
 $(BIN)/temporal-server: $(wildcard cmd/tape-fleet-temporal/server/*)
 	$(GO) build -C cmd/tape-fleet-temporal/server -o $(CURDIR)/$@ .
 
-# Sigstore's servers, and the packages that they are.
+# Sigstore's servers and their packages.
 SIGSTORE := fulcio rekor-server timestamp-server tesseract
 $(BIN)/sigstore/fulcio: package := github.com/sigstore/fulcio
 $(BIN)/sigstore/rekor-server: package := github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix
@@ -128,7 +128,7 @@ $(BIN)/sigstore/timestamp-server: package := github.com/sigstore/timestamp-autho
 $(BIN)/sigstore/tesseract: package := github.com/transparency-dev/tesseract/cmd/tesseract/posix
 
 .PHONY: test-sigstore
-test-sigstore: build $(SIGSTORE:%=$(BIN)/sigstore/%) ## sign keyless with Sigstore's own servers, and verify when they and the network are gone
+test-sigstore: build $(SIGSTORE:%=$(BIN)/sigstore/%) ## sign keyless with Sigstore's own servers, and verify without them and without a network
 	$(GO) test -C stages/sign/e2e -c -o $(CURDIR)/$(BIN)/sigstore/e2e.test .
 	@if unshare -n ip link set lo up 2>/dev/null; then \
 		TAPE=$(CURDIR)/$(BIN)/tape TAPE_SIGSTORE=$(CURDIR)/$(BIN)/sigstore TAPE_OUTSIDE=$$(readlink /proc/self/ns/net) \
@@ -138,7 +138,7 @@ test-sigstore: build $(SIGSTORE:%=$(BIN)/sigstore/%) ## sign keyless with Sigsto
 		echo "test-sigstore: SKIPPED TestOffline, whose network is taken down: that needs root, unshare of util-linux, and ip of iproute2" >&2; \
 	fi
 
-# Take minutes to build, the first time.
+# The first build takes minutes.
 $(SIGSTORE:%=$(BIN)/sigstore/%): stages/sign/e2e/go.mod
 	$(GO) build -C stages/sign/e2e -o $(CURDIR)/$@ $(package)
 
@@ -149,10 +149,10 @@ fuzz: ## run every fuzz target for a while: make fuzz FUZZTIME=1m
 		echo "== $$(dirname "$$file") $$target"; \
 		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x "$$(dirname "$$file")" </dev/null >$(BIN)/fuzz.log 2>&1 \
 			|| grep -q '^ *context deadline exceeded' $(BIN)/fuzz.log || { cat $(BIN)/fuzz.log; exit 1; }; \
-	done # Go reports its own deadline as a failure now and then; one that an input causes is another.
+	done # Go sometimes reports its own deadline as a failure. One that an input causes reads differently.
 
 .PHONY: cover
-cover: ## print what share of the statements of each package the tests run, and write bin/cover.html
+cover: ## print the statement coverage of each package, and write bin/cover.html
 	@mkdir -p $(BIN)
 	$(GO) test -coverpkg=./... -coverprofile=$(BIN)/cover.out ./... >/dev/null
 	@$(GO) tool cover -html=$(BIN)/cover.out -o $(BIN)/cover.html
@@ -162,7 +162,7 @@ cover: ## print what share of the statements of each package the tests run, and 
 		for (d in n) printf "%5.1f %%  %s\n", 100 * r[d] / n[d], d; printf "%5.1f %%  all\n", 100 * R / N }' $(BIN)/cover.out | sort -k3
 
 .PHONY: vet-os
-vet-os: ## vet for the other systems that tape is for
+vet-os: ## vet for darwin and windows
 	GOOS=darwin $(GO) vet ./...
 	GOOS=windows $(GO) vet ./...
 
@@ -171,7 +171,7 @@ lint: ## vet and lint
 	$(GO) vet ./...
 	$(GOLANGCI) run --allow-parallel-runners ./...
 
-# A release is of the tag at HEAD; a snapshot is of whatever lies here.
+# A release is made from the tag at HEAD, a snapshot from the working tree.
 PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 comma := ,
 space := $() $()
@@ -182,7 +182,7 @@ release: ## make a release in bin/dist: make release VERSION=v0.1.0, or SNAPSHOT
 		{ echo "usage: make release VERSION=TAG, where TAG is a tag of HEAD; or make release SNAPSHOT=1" >&2; exit 2; }
 	@mkdir -p $(BIN)
 	@sed 's|\(targets:\) .*|\1 [$(subst $(space),$(comma) ,$(subst /,_,$(PLATFORMS)))]|' .goreleaser.yaml >$(BIN)/goreleaser.yaml
-	@# Compiling for six platforms takes a slow machine longer than the hour that GoReleaser gives.
+	@# Compiling for six platforms takes a slow machine longer than GoReleaser's default timeout of an hour.
 	@# A clone of a folder has that folder as its remote, and a new repository has none.
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) GORELEASER_CURRENT_TAG=$(VERSION) \
 		GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=remote.origin.url GIT_CONFIG_VALUE_0=https://github.com/taped-dev/tape \
@@ -192,12 +192,12 @@ release: ## make a release in bin/dist: make release VERSION=v0.1.0, or SNAPSHOT
 	$(BIN)/release-tool complete $(BIN)/dist $(VERSION)
 
 .PHONY: test-release
-test-release: ## make a release of HEAD in two folders, compare them, and use what they hold (its image: as root, with containerd)
+test-release: ## make a release of HEAD twice, compare the two, and use them (the image: as root, with containerd)
 	@[ "$$(id -u)" = 0 ] || echo "test-release: SKIPPED TestContainer: that needs root, containerd, ctr and runc" >&2
 	PLATFORMS='$(PLATFORMS)' $(GO) test -tags release$$([ "$$(id -u)" != 0 ] || echo ,containerd) -count=1 -timeout 40m -v ./release
 
 .PHONY: test-install
-test-install: ## install tape, and write an interpreter, as docs/ tells people who have only Go
+test-install: ## install tape and write an interpreter with nothing but Go, as docs/ describes
 	$(GO) test -tags install -count=1 -timeout 20m -v -run TestInstall ./release
 
 .PHONY: changelog
@@ -218,7 +218,7 @@ lint-workflows: ## check the workflows of .github
 .PHONY: lint-ci
 lint-ci: ## check examples/ci as GitHub, GitLab and Tekton would (needs npx)
 	$(GO) test -C examples/ci/tekton -count=1 ./...
-	@# Like a repository that includes the component.
+	@# A repository that includes the component.
 	@mkdir -p $(BIN)/gitlab && cp examples/ci/gitlab.yml $(BIN)/gitlab/
 	@echo '{include: {local: gitlab.yml, inputs: {source: app, image: registry.example.com/app, runner-image: "ci:1"}}}' >$(BIN)/gitlab/.gitlab-ci.yml
 	@git init -q $(BIN)/gitlab && git -C $(BIN)/gitlab add -A
@@ -230,29 +230,29 @@ lint-ci: ## check examples/ci as GitHub, GitLab and Tekton would (needs npx)
 	fi
 
 .PHONY: demo
-demo: build ## package, view and pull the example application on a registry of its own
+demo: build ## package, view and pull the example application with a local registry
 	./examples/demo.sh
 
 .PHONY: recording
-recording: ## record the commands of the demo anew for the README
+recording: ## record the commands of the demo again for the README
 	$(GO) test -count=1 -run TestRecording ./cmd/tape -record
 
 .PHONY: bench
-bench: build ## measure tape beside its peers and print the table
+bench: build ## benchmark tape and its peers, and print the table
 	$(GO) test -tags bench -count=1 -timeout 30m -run 'TestBench$$' -v ./cmd/tape/bench
 
 .PHONY: bench-fleet
-bench-fleet: build $(BIN)/temporal-server ## measure a fleet of 600 applications, and print the table
+bench-fleet: build $(BIN)/temporal-server ## benchmark a fleet of 600 applications, and print the table
 	$(GO) test -tags bench -count=1 -timeout 30m -run TestBenchFleet -v ./cmd/tape/bench
 	$(GO) test -tags bench -count=1 -timeout 30m -run TestBenchTemporal -v ./cmd/tape-fleet-temporal/durable
 
 .PHONY: corpus
-corpus: build ## hold tape against real inputs: make corpus CORPUS=DIR
+corpus: build ## test tape with real inputs: make corpus CORPUS=DIR
 	@test -n "$(CORPUS)" || { echo "usage: make corpus CORPUS=DIR" >&2; exit 2; }
 	TAPE_CORPUS=$(abspath $(CORPUS)) $(GO) test -tags corpus -count=1 -v -run TestCorpus ./cmd/tape ./cmd/tape/corpus ./stages/pin ./interpreters/kustomize
 
 .PHONY: cases
-cases: build ## hold tape against small inputs that once had a wrong answer: make cases CASES=DIR
+cases: build ## test tape with small inputs that it once got wrong: make cases CASES=DIR
 	@test -n "$(CASES)" || { echo "usage: make cases CASES=DIR" >&2; exit 2; }
-	@# In its own folder, so that the line of each case is seen as the case ends.
+	@# Run in its own folder, so that go test prints each case when it ends.
 	TAPE_CASES=$(abspath $(CASES)) $(GO) test -C cmd/tape/cases -tags cases -count=1 -timeout 40m -parallel 4

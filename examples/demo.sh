@@ -1,25 +1,25 @@
 #!/usr/bin/env bash
-# Packs the example shop on a registry of its own, looks into it and pulls it
-# back. Needs what `make build` made; leaves nothing behind but /tmp/tape-demo.
+# Packages the example shop with a local registry, views it and pulls it. Run `make build`
+# first. Leaves nothing behind but /tmp/tape-demo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/bin:$PATH"
 
 work=${TAPE_DEMO_DIR:-${TMPDIR:-/tmp}/tape-demo}
-# A folder of somebody else's is not ours to clear.
+# Remove only a folder that an earlier demo made.
 if [ -e "$work" ] && [ ! -e "$work/.tape-demo" ]; then
-  echo "demo: $work is there already, and no demo made it: remove it, or set TAPE_DEMO_DIR" >&2
+  echo "demo: $work already exists, and no demo made it: remove it, or set TAPE_DEMO_DIR" >&2
   exit 1
 fi
 rm -rf "$work" && mkdir -p "$work/hosts/registry.shop.example" && touch "$work/.tape-demo"
-GOCACHE=$(go env GOCACHE); export GOCACHE # it would follow XDG_CACHE_HOME
+GOCACHE=$(go env GOCACHE); export GOCACHE # its default depends on XDG_CACHE_HOME
 export XDG_CACHE_HOME="$work/cache" DOCKER_CONFIG="$work/docker"
 bold=; plain=
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$(printf "\033[1m"); plain=$(printf "\033[0m"); fi
 say() { printf "\n%s%s%s\n" "$bold" "$*" "$plain"; }
 run() { say "\$ $*"; "$@"; }
 
-say "# A registry of our own, and the shop's images in it"
+say "# A local registry, and the shop's images in it"
 tape registry serve --addr 127.0.0.1:0 --data "$work/registry" >"$work/registry.log" &
 registry=$!
 trap 'kill $registry 2>/dev/null; wait $registry 2>/dev/null || true' EXIT
@@ -30,7 +30,7 @@ done
 host=$(sed -n 's/.* at //p' "$work/registry.log")
 go run ./examples/shop/images "$host" examples/shop/manifests
 
-# The manifests name registry.shop.example; this says who stands in for it.
+# The manifests name registry.shop.example: redirect it to the local registry.
 cat >"$work/hosts/registry.shop.example/hosts.toml" <<TOML
 server = "http://$host"
 TOML
@@ -43,12 +43,12 @@ say "# Everything into one artifact"
 run tape package ./examples/shop/manifests -O "$host/team/shop" --tag v1.4.0
 run tape view "$host/team/shop:v1.4.0"
 
-say "# Whoever may pull it can deploy it"
+say "# Anyone who may pull it can deploy it"
 run tape pull "$host/team/shop:v1.4.0" "$work/shop"
 say "\$ diff -r examples/shop/manifests $work/shop"
 diff -r examples/shop/manifests "$work/shop" || true
 
-say "# Signed, and verified by whoever has the public key"
+say "# Signed, and verified with the public key"
 (cd "$work" && COSIGN_PASSWORD= tape sign --generate-key shop)
 run tape sign "$host/team/shop:v1.4.0" --key "$work/shop.key"
 run tape verify "$host/team/shop:v1.4.0" --key "$work/shop.pub"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Comments a pull request on GitHub with Markdown from stdin, or updates the comment of that
-# name that it made before. Needs curl and jq.
+# Comments on a pull request on GitHub with Markdown from stdin, or updates its earlier comment
+# of the same name. Needs curl and jq.
 #
 #	comment.sh NAME PULL-REQUEST <diff.md
 #
-# $GITHUB_TOKEN may write to the pull request; that of a fork's may not, which is a warning.
+# $GITHUB_TOKEN must be allowed to write to the pull request. If it is not, as in a fork, that is a warning.
 set -euo pipefail
 
 if [ $# != 2 ]; then
@@ -18,8 +18,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 jq -Rs --arg mark "$mark" '{body: ($mark + "\n" + .)}' >"$work/comment.json"
 
-# call METHOD URL [CURL-FLAG…] leaves what GitHub answers in answer.json. (The token is not among
-# the arguments, which others on the machine can see.)
+# call METHOD URL [CURL-FLAG…] writes GitHub's answer to answer.json. (The token is not among
+# the arguments, which other users of the machine can see.)
 call() {
   local status
   status=$(curl -sS --retry 3 -X "$1" "${@:3}" -H "Accept: application/vnd.github+json" \

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Installs a release of tape into a folder, once it is certain that it is that release.
+# Installs a release of tape into a folder, after verifying its checksum.
 # Needs curl and tar.
 #
 #	install.sh VERSION SHA256 DIR    SHA256 is that of the release's checksums.txt
 #
-# $TAPE_RELEASES is where releases are downloaded from, such as a mirror.
+# $TAPE_RELEASES is the URL to download releases from, such as a mirror.
 set -euo pipefail
 
 if [ $# != 3 ]; then

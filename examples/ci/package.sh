@@ -4,7 +4,7 @@
 #
 #	package.sh SOURCE REPOSITORY[:TAG] KEY PUBLIC-KEY    KEY may be env://NAME
 #
-# Exit status: tape's. $TAPE_FLAGS are flags for tape, and keep a cache with --store DIR.
+# The exit status is tape's. $TAPE_FLAGS are flags for tape, such as --store DIR to keep a cache.
 set -euo pipefail
 
 if [ $# != 4 ]; then

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Fails where a change adds an image that is not pinned by digest, or that nobody signed,
-# and says in which line. Needs tape, git and jq, in a checkout that has the base commit.
+# Fails if a change adds an image that is not pinned by digest or not signed, and prints the
+# line. Needs tape, git and jq, in a checkout that has the base commit.
 #
 #	review.sh SOURCE BASE [TRUST]    such as: review.sh ./manifests origin/main trust.yaml
 #
-# With a trust file all images must hold against it, too, and warnings fail. It is read as the
-# base has it, if the base has it: a change does not decide whom to trust. What the change does
-# is written to $TAPE_DIFF, as Markdown. $TAPE_FLAGS are flags for tape, such as
+# With a trust file all images must also comply with it, and warnings fail. If the base has the
+# file, its version is used: a change must not decide whom to trust. The difference that the
+# change makes is written to $TAPE_DIFF, as Markdown. $TAPE_FLAGS are flags for tape, such as
 # --hosts-dir DIR.
 #
-# Exit status: 0 nothing to say, 3 the change adds such an image, 1 it could not be told.
+# Exit status: 0 no finding, 3 the change adds such an image, 1 the check failed.
 set -euo pipefail
 
 if [ $# != 2 ] && [ $# != 3 ]; then
@@ -24,7 +24,7 @@ progress=none
 work=$(mktemp -d)
 trap 'git worktree remove --force "$work/base" 2>/dev/null || true; rm -rf "$work"' EXIT
 
-# What was there before is not this change's fault. A source that is new had no images.
+# Images that the base already has are not reported. A new source had none.
 git worktree add --quiet --detach "$work/base" "$base"
 echo '{"images":[]}' >"$work/before.json"
 if [ -e "$work/base/$source" ]; then
@@ -36,14 +36,14 @@ if [ -n "${TAPE_DIFF:-}" ]; then
   if [ -e "$work/base/$source" ]; then
     status=0
     tape diff "$work/base/$source" "$source" -o markdown --progress none "${flags[@]}" >"$TAPE_DIFF" || status=$?
-    [ $status -lt 2 ] || echo "This and the base could not be compared." >"$TAPE_DIFF" # an image may be gone
+    [ $status -lt 2 ] || echo "This and the base could not be compared." >"$TAPE_DIFF" # an image may no longer exist
   else
     echo "\`$source\` is new." >"$TAPE_DIFF"
   fi
 fi
 
-# A line for each place: what is wrong, image, file, line, column. What was rendered may have
-# lines that are in no file: there it is the template.
+# A line for each place: finding, image, file, line, column. Rendered manifests may have lines
+# that are in no file: then it is the template.
 jq -r --slurpfile before "$work/before.json" --arg source "${source%/}" '
   ($before[0].images | map(.source)) as $known
   | .images[] | select(.source as $s | $known | index($s) | not)
@@ -56,7 +56,7 @@ jq -r --slurpfile before "$work/before.json" --arg source "${source%/}" '
 
 while IFS=$'\t' read -r fault image file line column; do
   if [ $progress = github ]; then
-    # The values are of the change: they must not end the command or begin another.
+    # The change controls the values: they must not end the command or begin another.
     escape() { local s=${1//'%'/%25}; s=${s//':'/%3A}; printf %s "${s//,/%2C}"; }
     printf '::error file=%s%s::%s %s\n' "$(escape "$file")" "${line:+,line=$line,col=$column}" "$image" "$fault"
   else
@@ -64,7 +64,7 @@ while IFS=$'\t' read -r fault image file line column; do
   fi
 done <"$work/faults"
 
-# A rehearsal, which names the lines of images that are not trusted.
+# A dry run, which names the lines of images that are not trusted.
 if [ -n "$trust" ]; then
   [ ! -e "$work/base/$trust" ] || trust=$work/base/$trust
   status=0

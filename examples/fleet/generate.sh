@@ -1,10 +1,10 @@
 #!/bin/sh
 # Writes the applications of this example below a folder (default: this one): 40 small
-# ones, ten each of plain manifests, Helm, Kustomize and CUE. The same each time.
+# ones, ten each of plain manifests, Helm, Kustomize and CUE. The output never varies.
 set -eu
 cd "${1:-$(dirname "$0")}"
 
-image() { # of application $1: its own, or one of a few that many have
+image() { # image of application $1: its own, or one of a few that many share
 	case $(($1 % 4)) in
 	0) echo "docker.io/library/nginx:1.27" ;;
 	1) echo "ghcr.io/stefanprodan/podinfo:6.7.1" ;;

@@ -117,7 +117,7 @@ func TestRunRefuses(t *testing.T) {
 		{"invalid", false, []string{"a.yaml", pod, "b.yaml", "x:\n  {{ y }}-z\n"}, []string{"b.yaml:2", "did not find expected key", "leave out invalid files"}},
 		{"invalid, wanted so", true, []string{"a.yaml", pod, "b.yaml", "x:\n  {{ y }}-z\n"}, nil},
 		{"values alone", false, []string{"values.yaml", "a: 1\n"}, []string{"no Kubernetes object in 1 file", "values.yaml: not a Kubernetes object"}},
-		{"a pipeline", false, []string{"a.yaml", "a: 1\n", "tape.yaml", "apiVersion: tape/v1\nkind: Pipeline\n"}, []string{"no Kubernetes object in 2 files: tape.yaml: read by tape", "name tape.yaml as such"}},
+		{"a pipeline", false, []string{"a.yaml", "a: 1\n", "tape.yaml", "apiVersion: tape/v1\nkind: Pipeline\n"}, []string{"no Kubernetes object in 2 files: tape.yaml: read by tape", "name it as such"}},
 		{"nothing", false, nil, []string{"no manifests"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

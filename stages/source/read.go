@@ -59,7 +59,7 @@ var (
 // outsideError is a path that leads out of the root.
 type outsideError struct{ path string } // absolute
 
-func (e *outsideError) Error() string { return "which lies outside (" + e.path + ")" }
+func (e *outsideError) Error() string { return "which is outside (" + e.path + ")" }
 
 // resolved is the real location of a path below the root.
 type resolved struct {

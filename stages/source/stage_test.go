@@ -290,12 +290,12 @@ func TestRoot(t *testing.T) {
 			want: []string{"apps/shop/b/svc.yaml", "apps/shop/deploy.yaml", "base/x.yaml"}},
 		{name: "in a repository", path: "apps/shop", git: ".", needs: []string{"../../base"}, root: ".",
 			want: []string{"apps/shop/b/svc.yaml", "apps/shop/deploy.yaml", "base/x.yaml"}},
-		{name: "out of a repository", path: "apps/shop", git: "apps", needs: []string{"../../base"}, err: "base lies outside"},
+		{name: "out of a repository", path: "apps/shop", git: "apps", needs: []string{"../../base"}, err: "base is outside"},
 		{name: "of a pipeline", path: "shop", pipeline: "apps", root: "apps", want: []string{"shop/b/svc.yaml", "shop/deploy.yaml"}},
 		{name: "of a pipeline in a repository", path: "../base", pipeline: "apps", git: ".", root: ".", want: []string{"base/x.yaml"}},
 		{name: "out of a pipeline's folder", path: "../base", pipeline: "apps", err: "outside"},
 		{name: "out of a pipeline's repository", path: "../base", pipeline: "apps", git: "apps", err: "outside"},
-		{name: "needs what is out of a pipeline's folder", path: "shop", pipeline: "apps", needs: []string{"../../base/x.yaml"}, err: "base/x.yaml lies outside"},
+		{name: "needs what is out of a pipeline's folder", path: "shop", pipeline: "apps", needs: []string{"../../base/x.yaml"}, err: "base/x.yaml is outside"},
 		{name: "needs what is not there", path: "apps/shop", needs: []string{"../gone"}, err: "open gone: no such file"},
 		{name: "needs what is far away", path: "apps/shop", needs: []string{"../../../../../../../../../../../../../../etc"}, err: "is too far"},
 	} {
@@ -396,7 +396,7 @@ func TestDetection(t *testing.T) {
 		{name: "one that is not there", tree: map[string]string{"a.yaml": ""}, explicit: "kustomise", err: []string{`no interpreter "kustomise" (did you mean "kustomize"?)`}},
 		{name: "a path", tree: map[string]string{"a.yaml": ""}, explicit: "./evil", err: []string{"neither an executable nor a path"}},
 		{name: "not installed", tree: map[string]string{"kustomization.yaml": ""}, known: finder{plain()},
-			err: []string{"kustomization.yaml asks for the interpreter kustomize, which is not installed (there are: plain)"}},
+			err: []string{"kustomization.yaml needs the interpreter kustomize, which is not installed (there are: plain)"}},
 		{name: "not installed, taken as it is", tree: map[string]string{"kustomization.yaml": ""}, explicit: "plain", known: finder{plain()}, want: "plain"},
 		{name: "none at all", tree: map[string]string{"a.yaml": ""}, known: finder{helm}, err: []string{"no interpreter claims it", "helm"}},
 	} {
@@ -633,7 +633,7 @@ func TestLinks(t *testing.T) {
 		}, {
 			name: "outside, absolute, without a repository",
 			tree: map[string]string{"src/a.yaml": "-> /etc/hosts"},
-			err:  "leads to /etc/hosts, which lies outside",
+			err:  "leads to /etc/hosts, which is outside",
 		}, {
 			name: "outside, but not needed", git: true, exact: true, needs: []string{"a.yaml"},
 			tree: map[string]string{"src/a.yaml": "a", "src/etc": "-> /etc"},
@@ -755,7 +755,7 @@ func TestOptions(t *testing.T) {
 		{name: "too long", options: `{"release": "abcdef"}`, err: []string{"option release: maxLength"}},
 		{name: "a wrong secret", options: `{"password": "hunter2"}`, err: []string{"option password: its value is not allowed"}},
 		{name: "a path that is not there", options: `{"values": ["gone.yaml"]}`, err: []string{"option values[0]", "gone.yaml does not exist"}},
-		{name: "a path outside", options: `{"values": ["/etc/hosts"]}`, err: []string{"option values[0]: /etc/hosts lies outside"}},
+		{name: "a path outside", options: `{"values": ["/etc/hosts"]}`, err: []string{"option values[0]: /etc/hosts is outside"}},
 		{name: "no object", options: `["a"]`, err: []string{"want an object"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
