@@ -123,7 +123,7 @@ func release(ctx context.Context, settings app.Settings, source, repository, pre
 	return packed.Root.Ref, nil
 }
 
-// explain tells errors of three kinds apart.
+// explain distinguishes three kinds of errors.
 func explain(err error) string {
 	if _, ok := errors.AsType[*app.UsageError](err); ok {
 		return "the options are wrong: " + err.Error()

@@ -165,7 +165,7 @@ func TestLoadRefuses(t *testing.T) {
 		"a damaged manifest": {func(l []entry) []entry { return flip(l, isManifest) }, "damaged"},
 		"a damaged blob":     {func(l []entry) []entry { return flip(l, isBlob) }, "damaged"},
 		"a missing manifest": {func(l []entry) []entry { return drop(l, isManifest) }, "is not in"},
-		"a missing blob":     {func(l []entry) []entry { return drop(l, isBlob) }, "not whole, save it again"},
+		"a missing blob":     {func(l []entry) []entry { return drop(l, isBlob) }, "incomplete, save it again"},
 		"no index": {func(l []entry) []entry {
 			return drop(l, func(e entry) bool { return e.header.Name == "index.json" })
 		}, "index.json"},

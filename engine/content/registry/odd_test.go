@@ -948,7 +948,7 @@ func TestRetryAfterInAll(t *testing.T) {
 			}
 			start := time.Now()
 			_, err := repository(t, n.client(registry.Options{}), host+"/app").Digest(t.Context(), "1")
-			if took := time.Since(start); !errdefs.IsUnavailable(err) || took > 3*time.Minute || !strings.Contains(err.Error(), "asks to come back") {
+			if took := time.Since(start); !errdefs.IsUnavailable(err) || took > 3*time.Minute || !strings.Contains(err.Error(), "asks to wait") {
 				t.Errorf("after %s: %v", took, err)
 			}
 		})

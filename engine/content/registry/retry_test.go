@@ -123,7 +123,7 @@ func TestGiveUp(t *testing.T) {
 				return true
 			},
 			1, errdefs.ErrUnavailable,
-			"resolve registry.example.com/app:1: registry.example.com: 429 Too Many Requests; it asks to come back in 24h0m0s; wait, log in for a higher limit, or lower the concurrency",
+			"resolve registry.example.com/app:1: registry.example.com: 429 Too Many Requests; it asks to wait 24h0m0s; wait, log in for a higher limit, or lower the concurrency",
 		},
 		"hangs": {
 			func(_ http.ResponseWriter, r *http.Request, _ int) bool {

@@ -116,7 +116,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			host.throttled()
 		}
 		if waited += failure.wait; waited > maxRetryAfter && failure.wait <= maxRetryAfter {
-			failure.message += fmt.Sprintf("; it asks to come back once more, in %s", failure.wait.Round(time.Second))
+			failure.message += fmt.Sprintf("; it asks to wait another %s", failure.wait.Round(time.Second))
 			failure.worth = 1
 		}
 		tries := min(failure.worth, t.tries)
@@ -240,7 +240,7 @@ func closeBody(req *http.Request) {
 	}
 }
 
-// requestError is a request without an answer, or with one that asks to come back later. Its
+// requestError is a request without an answer, or with one that asks to wait. Its
 // chain ends here, because containerd takes a timeout or an io.EOF in it as a reason to retry
 // at once, which the transport has already done with more patience.
 type requestError struct {
@@ -312,7 +312,7 @@ func judge(req *http.Request, resp *http.Response, err error) *requestError {
 		resp.Body.Close()
 		failure.wait = retryAfter(resp.Header.Get("Retry-After"))
 		if failure.wait > maxRetryAfter {
-			failure.message += fmt.Sprintf("; it asks to come back in %s", failure.wait.Round(time.Second))
+			failure.message += fmt.Sprintf("; it asks to wait %s", failure.wait.Round(time.Second))
 			failure.worth = 1
 		}
 		return failure

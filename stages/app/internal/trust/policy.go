@@ -292,7 +292,7 @@ func (p *Policy) Check(ctx context.Context, s Subject) ([]Finding, error) {
 	}
 	if len(matching) == 0 {
 		if p.Deny {
-			return []Finding{{Reason: fmt.Sprintf("no rule for %s matches it, and the default is deny: add a rule to allow it", what)}}, nil
+			return []Finding{{Reason: fmt.Sprintf("no rule for %s names it, and the default is deny: add a rule to allow it", what)}}, nil
 		}
 		return nil, nil
 	}
