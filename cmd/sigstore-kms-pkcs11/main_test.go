@@ -93,7 +93,7 @@ func TestSoftHSM(t *testing.T) {
 			t.Errorf("%s again: %s", key, out)
 		}
 		must(tape, "verify", "oci:shop", "--key", key)
-		// Who has the public key needs no HSM.
+		// Verifying with the public key needs no HSM.
 		var answer common.PluginResp
 		said := must("sigstore-kms-pkcs11", "v1", `{"initOptions":{"keyResourceID":"token=release;id=`+id+`"},"methodName":"publicKey"}`)
 		if err := json.Unmarshal([]byte(said), &answer); err != nil {

@@ -32,9 +32,9 @@ type step struct {
 	Env               map[string]string
 }
 
-// actionCommand does what a runner of GitHub does with examples/ci/action.yml, on pull request
-// 7 with the base $BASE: action NAME=VALUE|NAME=@FILE…. What its steps print is in action.log, and its
-// outputs are variables. Steps that use other actions are not run.
+// actionCommand runs examples/ci/action.yml like a runner of GitHub, on pull request 7 with the
+// base $BASE: action NAME=VALUE|NAME=@FILE…. The output of the steps is in action.log, and
+// their outputs are variables. Steps that use other actions are not run.
 func actionCommand(ts *testscript.TestScript, neg bool, args []string) {
 	dir := filepath.Join(ts.Getenv("REPOSITORY"), "examples/ci")
 	data, err := os.ReadFile(filepath.Join(dir, "action.yml"))
@@ -108,7 +108,7 @@ func actionCommand(ts *testscript.TestScript, neg bool, args []string) {
 
 var expression = regexp.MustCompile(`\$\{\{ *(.*?) *\}\}`)
 
-// expand replaces the expressions in a text. What has no value is empty.
+// expand replaces the expressions in a text. An expression without a value is empty.
 func expand(ts *testscript.TestScript, is map[string]string, text string) string {
 	return expression.ReplaceAllStringFunc(text, func(e string) string {
 		name := expression.FindStringSubmatch(e)[1]
@@ -139,7 +139,7 @@ func holds(ts *testscript.TestScript, is map[string]string, condition string, fa
 	return failed == nil
 }
 
-// githubCommand starts an API that keeps comments of pull requests in comments/ID, each made
+// githubCommand starts an API that stores comments of pull requests in comments/ID, each made
 // by POST and changed by PATCH: github.
 func githubCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) > 0 {
@@ -151,7 +151,7 @@ func githubCommand(ts *testscript.TestScript, neg bool, args []string) {
 	)
 	dir := ts.MkAbs("comments")
 	ts.Check(os.MkdirAll(dir, 0o755))
-	// keep writes what a comment says now; -1 is a new one.
+	// keep stores the current text of a comment; -1 is a new one.
 	keep := func(w http.ResponseWriter, r *http.Request, id int) {
 		var comment struct{ Body string }
 		if err := json.NewDecoder(r.Body).Decode(&comment); err != nil {

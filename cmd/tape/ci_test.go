@@ -12,7 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// runsAs runs a script of a CI in which the scripts of examples/ci are on the PATH.
+// runsAs runs a script of a CI system with the scripts of examples/ci on the PATH.
 func runsAs(ts *testscript.TestScript, neg bool, env map[string]string, script string) {
 	env["PATH"] = filepath.Join(ts.Getenv("REPOSITORY"), "examples/ci") + string(os.PathListSeparator) + ts.Getenv("PATH")
 	for name, value := range env {
@@ -23,8 +23,7 @@ func runsAs(ts *testscript.TestScript, neg bool, env map[string]string, script s
 	}
 }
 
-// replaced replaces the placeholders that a pattern matches by values, all of which must be
-// there.
+// replaced replaces the placeholders that a pattern matches by values, all of which must exist.
 func replaced(ts *testscript.TestScript, pattern *regexp.Regexp, values map[string]string, text string) string {
 	return pattern.ReplaceAllStringFunc(text, func(placeholder string) string {
 		value, ok := values[pattern.FindStringSubmatch(placeholder)[1]]
@@ -35,7 +34,7 @@ func replaced(ts *testscript.TestScript, pattern *regexp.Regexp, values map[stri
 	})
 }
 
-// given are the values that arguments NAME=VALUE give.
+// given returns the values of arguments NAME=VALUE.
 func given(args []string) map[string]string {
 	values := map[string]string{}
 	for _, arg := range args {
@@ -47,8 +46,8 @@ func given(args []string) map[string]string {
 
 var gitlabInput = regexp.MustCompile(`\$\[\[ inputs\.([a-z-]+) \]\]`)
 
-// gitlabCommand does what GitLab does with a job of examples/ci/gitlab.yml, for a merge request
-// with the base $BASE, in a project whose variable TAPE_KEY is the file tape.key: gitlab JOB
+// gitlabCommand runs a job of examples/ci/gitlab.yml like GitLab, for a merge request with the
+// base $BASE, in a project whose variable TAPE_KEY is the file tape.key: gitlab JOB
 // INPUT=VALUE….
 func gitlabCommand(ts *testscript.TestScript, neg bool, args []string) {
 	data, err := os.ReadFile(filepath.Join(ts.Getenv("REPOSITORY"), "examples/ci/gitlab.yml"))
@@ -81,8 +80,8 @@ func gitlabCommand(ts *testscript.TestScript, neg bool, args []string) {
 
 var tektonVariable = regexp.MustCompile(`\$\(([a-z.-]+)\)`)
 
-// tektonCommand does what Tekton does with the step of examples/ci/tekton.yaml, with this folder
-// as the workspaces. The result ref is in the file ref: tekton PARAM=VALUE….
+// tektonCommand runs the step of examples/ci/tekton.yaml like Tekton, with this folder as the
+// workspaces. The result ref is in the file ref: tekton PARAM=VALUE….
 func tektonCommand(ts *testscript.TestScript, neg bool, args []string) {
 	data, err := os.ReadFile(filepath.Join(ts.Getenv("REPOSITORY"), "examples/ci/tekton.yaml"))
 	ts.Check(err)

@@ -17,10 +17,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// TestDocs runs what the examples say to type, and renders the examples that the
-// pages about interpreters name, from the top of the repository. Their pods must
-// run: the program that stands in for every image of the shop wants to be told
-// what it is.
+// TestDocs runs the commands in the examples, and renders the examples that the pages about
+// interpreters name, from the top of the repository. Their pods must run: the program that
+// replaces every image of the shop needs a mode as its argument.
 func TestDocs(t *testing.T) {
 	var script strings.Builder
 	script.WriteString("env TAPE_INTERPRETERS=$INTERPRETERS\ncd $REPOSITORY\n")
@@ -59,8 +58,8 @@ func TestDocs(t *testing.T) {
 	testscript.Run(t, scripts(t, dir))
 }
 
-// runsCommand checks that every container of the pods in a folder would run beside
-// the others: it is told what it is, and no two listen at one port.
+// runsCommand checks that every container of the pods in a folder would run together with the
+// others: each has a mode, and no two listen on the same port.
 func runsCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: runs DIR")

@@ -16,27 +16,26 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// applications is how many there are at least.
+// applications is the minimum number of applications.
 const applications = 20
 
-// fixed is a digest that an image has; the upstream of a test makes up others.
+// fixed is the digest of an image; the upstream of a test makes up others.
 var fixed = regexp.MustCompile(`@sha256:[0-9a-f]+`)
 
-// TestCorpusElsewhere packs the applications of the corpus in one process, and with
-// every node in a process of its own. Where the corpus has no input, it is what another
-// renderer made of it.
+// TestCorpusElsewhere packs the applications of the corpus in one process, and with every node
+// in its own process. If the corpus has no input, the source is the output of another renderer.
 func TestCorpusElsewhere(t *testing.T) {
 	corpus := os.Getenv("TAPE_CORPUS")
 	truths, err := filepath.Glob(filepath.Join(corpus, "truth", "*.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	// One that lies in another.
+	// A source inside another one.
 	sources := map[string]app.Source{"base": {Path: filepath.Join(corpus, "inputs", "y-tape-tekton", "manifest", "testdata", "tekton", "base")}}
 	for _, truth := range truths {
 		name := strings.TrimSuffix(filepath.Base(truth), ".json")
 		if name == "c-timoni-podinfo" {
-			continue // its objects are in a map, which no cluster takes
+			continue // its objects are in a map, which no cluster accepts
 		}
 		data, err := os.ReadFile(truth)
 		if err != nil {
@@ -51,7 +50,7 @@ func TestCorpusElsewhere(t *testing.T) {
 			source.Path = filepath.Join(corpus, "inputs", name, about.Entry[0])
 		}
 		if !strings.HasPrefix(name, "k-") {
-			source.Interpreter = "plain" // sources lie below some of them
+			source.Interpreter = "plain" // some of them contain sources
 		}
 		sources[name] = source
 	}
@@ -67,8 +66,8 @@ func TestCorpusElsewhere(t *testing.T) {
 	}
 }
 
-// unpinned copies what belongs to a source, without digests of images, and returns where
-// the source is there.
+// unpinned copies the files of a source, without digests of images, and returns the path of the
+// copy.
 func unpinned(t *testing.T, corpus, source string) string {
 	t.Helper()
 	rel, err := filepath.Rel(corpus, source)

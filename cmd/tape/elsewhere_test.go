@@ -24,14 +24,13 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// place is what a process needs to run a node: where things are, and nothing of the
-// node itself.
+// place is what a process needs to run a node: locations, and nothing about the node itself.
 type place struct {
 	Store, Hosts, Interpreters string
 	Folder                     string // of the pipeline file
 }
 
-// nodeVariable has the place, in JSON, of a process that is to run one node.
+// nodeVariable contains, as JSON, the place of a process that runs one node.
 const nodeVariable = "TAPE_TEST_NODE"
 
 // open opens the environment of a place.
@@ -49,7 +48,7 @@ func (p place) open(ctx context.Context) (*app.Environment, error) {
 	return env, nil
 }
 
-// runNode runs one node where the process is for that, and then does not return.
+// runNode runs one node if the process was started for that, and then does not return.
 func runNode() {
 	text := os.Getenv(nodeVariable)
 	if text == "" {
@@ -75,8 +74,8 @@ func runNode() {
 	os.Exit(0)
 }
 
-// equalRoots packs an application here, and with every node in a process of its own,
-// and compares the roots.
+// equalRoots packs an application here, and with every node in its own process, and compares
+// the roots.
 type equalRoots struct {
 	hosts, interpreters, destination string
 }
@@ -145,9 +144,8 @@ func (e *equalRoots) check(t *testing.T, o app.Options) {
 	}
 }
 
-// TestElsewhere packs examples with interpreters that are processes, and with the
-// pipeline. (Package app has the test of plain manifests; what brings a stage or an
-// interpreter is a module of its own.)
+// TestElsewhere packs examples with interpreters as processes, and the pipeline. (Package app
+// tests plain manifests; examples that include a stage or an interpreter are separate modules.)
 func TestElsewhere(t *testing.T) {
 	e := newEqualRoots(t)
 	for name, o := range map[string]app.Options{

@@ -19,8 +19,8 @@ import (
 )
 
 // TestThreeEnvironments packs a chart for three environments, 20 objects each, into one root.
-// Its environments differ in exactly the fields that their values say, and a deployer that is
-// given the path of one deploys its objects, which are another set for each.
+// Its environments differ in exactly the fields that their values set, and a deployer that gets
+// the path of one deploys its objects, a different set for each.
 func TestThreeEnvironments(t *testing.T) {
 	env, registry := inThisProcess(t)
 	dir := t.TempDir()
@@ -107,8 +107,8 @@ environments:
 		t.Errorf("%+v, %+v", d.Objects, d.Images)
 	}
 
-	// What a deployer builds from the path of each: as kustomize-controller does, one
-	// kustomization of all files below it.
+	// What a deployer builds from the path of each: like kustomize-controller, one kustomization
+	// of all files below it.
 	all := filepath.Join(t.TempDir(), "all")
 	if _, err := app.Pull(t.Context(), app.PullOptions{Environment: env, Ref: ref, Dir: all}); err != nil {
 		t.Fatal(err)
@@ -124,7 +124,7 @@ environments:
 		}
 		_, host, _ := strings.Cut(text, "host: ")
 		hosts[name], _, _ = strings.Cut(host, "\n")
-		// kubectl apply -R takes what pull writes of one environment: the same files.
+		// kubectl apply -R accepts what pull writes for one environment: the same files.
 		alone := filepath.Join(t.TempDir(), name)
 		if _, err := app.Pull(t.Context(), app.PullOptions{Environment: env, Ref: ref, Dir: alone, Env: name}); err != nil {
 			t.Fatal(err)
@@ -136,13 +136,13 @@ environments:
 	if want := map[string]string{"dev": "dev.example.com", "stage": "stage.example.com", "prod": "shop.example.com"}; !maps.Equal(hosts, want) {
 		t.Errorf("hosts %v, want %v", hosts, want)
 	}
-	// One that takes the whole root fails, and deploys nothing.
+	// A deployer that uses the whole root fails, and deploys nothing.
 	if _, err := kustomized(t.Context(), env, all); err == nil || !strings.Contains(err.Error(), "may not add resource with an already registered id") {
 		t.Errorf("the whole root: %v", err)
 	}
 }
 
-// kustomized is what a kustomization of all files in a folder makes.
+// kustomized returns the output of a kustomization of all files in a folder.
 func kustomized(ctx context.Context, env app.Environment, dir string) (string, error) {
 	files := slices.Sorted(maps.Keys(tree(nil, dir)))
 	text := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n- " + strings.Join(files, "\n- ") + "\n"
@@ -162,7 +162,7 @@ func kustomized(ctx context.Context, env app.Environment, dir string) (string, e
 	return out.String(), nil
 }
 
-// tree is the files below a folder.
+// tree returns the files below a folder.
 func tree(t *testing.T, dir string) map[string]string {
 	out := map[string]string{}
 	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, entry fs.DirEntry, err error) error {

@@ -29,13 +29,13 @@ import (
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
-// machines are processes of tape with stores of their own, and what they share: a
-// repository of applications, an upstream, and a registry.
+// machines are processes of tape with separate stores, and what they share: a repository of
+// applications, an upstream, and a registry.
 type machines struct {
 	tape, dir, hosts string
 	destination      string
 	registry         atomic.Value  // of http.Handler
-	asked            chan struct{} // holds one when the upstream was asked for something
+	asked            chan struct{} // non-empty if the upstream received a request
 }
 
 type handler struct{ http.Handler }
@@ -87,7 +87,7 @@ func (m *machines) write(t *testing.T, name, data string) {
 	}
 }
 
-// command is tape on a machine.
+// command returns a tape command on a machine.
 func (m *machines) command(ctx context.Context, store string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, m.tape, append([]string{"--store", store, "--hosts-dir", m.hosts, "--progress", "none", "-o", "json", "fleet"}, args...)...)
 	cmd.Dir = m.dir
@@ -109,9 +109,8 @@ func (m *machines) run(t *testing.T, store string, into any, args ...string) {
 	}
 }
 
-// TestKilledShards has four processes carry out a plan while each is killed now and
-// then and begun again, on a machine that knows nothing. Every application is
-// packaged, with the roots that one process makes.
+// TestKilledShards executes a plan with four processes that are repeatedly killed and restarted
+// with an empty store. Every application is packaged, with the same roots as by one process.
 func TestKilledShards(t *testing.T) {
 	const applications, shards = 8, 4
 	m := newMachines(t, applications)
@@ -166,7 +165,7 @@ func TestKilledShards(t *testing.T) {
 }
 
 // TestFleetKeepsSecrets plants secrets where a fleet uses them, and finds none in what it
-// keeps, sends or prints: the plan, the records, the cache, the applications, the reports.
+// stores, sends or prints: the plan, the records, the cache, the applications, the reports.
 func TestFleetKeepsSecrets(t *testing.T) {
 	m := newMachines(t, 1)
 	held := t.TempDir()
@@ -216,7 +215,7 @@ func TestFleetKeepsSecrets(t *testing.T) {
 			}
 			data, err := os.ReadFile(file)
 			all = append(all, data...)
-			// What is packed is looked at, too.
+			// Compressed content is searched, too.
 			if r, zErr := zstd.NewReader(bytes.NewReader(data)); zErr == nil {
 				plain, _ := io.ReadAll(r)
 				all = append(all, plain...)
@@ -240,8 +239,8 @@ func TestFleetKeepsSecrets(t *testing.T) {
 	}
 }
 
-// TestInterruptedFleet presses Ctrl-C: the command ends within its grace and says how to go
-// on.
+// TestInterruptedFleet presses Ctrl-C: the command ends within its grace period and tells how
+// to continue.
 func TestInterruptedFleet(t *testing.T) {
 	m := newMachines(t, 30)
 	cmd := m.command(t.Context(), t.TempDir(), "package", "--concurrency", "1")
@@ -250,7 +249,7 @@ func TestInterruptedFleet(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	<-m.asked // so it is at work
+	<-m.asked // so the run has started
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +262,8 @@ func TestInterruptedFleet(t *testing.T) {
 	}
 }
 
-// TestExampleFleet has the script of the example write what is checked in, and plans it.
+// TestExampleFleet checks that the script of the example writes the files that are checked in,
+// and plans them.
 func TestExampleFleet(t *testing.T) {
 	example, err := filepath.Abs("../../examples/fleet")
 	if err != nil {

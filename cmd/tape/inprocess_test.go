@@ -17,7 +17,7 @@ import (
 	"github.com/taped-dev/tape/stages/rendering"
 )
 
-// inProcess has the interpreters without processes of their own.
+// inProcess runs the interpreters without processes.
 type inProcess map[string]interpreter.Interpreter
 
 func (p inProcess) Find(_ context.Context, name string) (rendering.Interpreter, error) {
@@ -47,7 +47,7 @@ type here struct {
 func (h here) Name() string                                    { return h.name }
 func (h here) Checksum(context.Context) (digest.Digest, error) { return digest.FromString(h.name), nil }
 
-// inThisProcess is an environment with all interpreters in this process, an upstream with
+// inThisProcess returns an environment with all interpreters in this process, an upstream with
 // every image, and an empty registry.
 func inThisProcess(t *testing.T) (env app.Environment, registry string) {
 	t.Helper()

@@ -46,11 +46,11 @@ func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "tape" {
 		cli.Main()
 	}
-	runNode() // where this process is to run one
+	runNode() // if this process is to run one
 	os.Exit(withTape(m))
 }
 
-// withTape runs the tests with a tape in $PATH, which is this program.
+// withTape runs the tests with a tape on the PATH, which is this program.
 func withTape(m *testing.M) int {
 	self, err := os.Executable()
 	if err != nil {
@@ -77,23 +77,24 @@ func served() map[string]interpreter.Interpreter {
 	}
 }
 
-// TestScript runs testdata/script. Every script has registries of its own:
+// TestScript runs testdata/script. Every script has its own registries:
 //
-//	$UPSTREAM  makes up an image for every name but those that contain "missing",
-//	           none is attached to those with "unsigned", and it stands in for every registry through $TAPE_HOSTS_DIR
+//	$UPSTREAM  makes up an image for every name but those that contain "missing";
+//	           images with "unsigned" have no signatures. It replaces every registry
+//	           through $TAPE_HOSTS_DIR
 //	$REG       distribution's, without the referrers API
 //	$GGCR      go-containerregistry's, with it
-//	$PRIVATE   refuses whoever has no password
+//	$PRIVATE   rejects requests without a password
 //
-// $SELF is a program that is an interpreter where it is called tape-interpreter-cnab.
+// $SELF is a program that is an interpreter if it is called tape-interpreter-cnab.
 //
-// The command tape runs in this process; with something on stdin it is exec tape, which
-// starts one.
+// The command tape runs in this process; with something on stdin it is exec tape, which starts
+// one.
 func TestScript(t *testing.T) {
 	testscript.Run(t, scripts(t, filepath.Join("testdata", "script")))
 }
 
-// scripts are how the scripts in a folder run.
+// scripts returns how the scripts in a folder run.
 func scripts(t *testing.T, dir string) testscript.Params {
 	self, err := os.Executable()
 	if err != nil {
@@ -140,7 +141,7 @@ func scripts(t *testing.T, dir string) testscript.Params {
 			} {
 				env.Defer(server.Close)
 				env.Setenv(name, address(server))
-				// As a source it is itself too, and not what the upstream makes up.
+				// As a source the registry is itself, and not the upstream.
 				if err := registrytest.WriteHosts(hosts, address(server), address(server)); err != nil {
 					return err
 				}
@@ -172,8 +173,8 @@ func scripts(t *testing.T, dir string) testscript.Params {
 	}
 }
 
-// built is a folder with interpreters as make build leaves them: each with its
-// description beside it, so that no command starts one that it does not need.
+// built returns a folder with interpreters like that of make build: each has its description,
+// so that no command starts one unnecessarily.
 func built(t *testing.T, self string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -196,9 +197,9 @@ func built(t *testing.T, self string) string {
 
 func address(s *httptest.Server) string { return s.Listener.Addr().String() }
 
-// tapeInProcess runs the tape of scripts in this process. A start of this program with the race
-// detector in it takes longer than most of what the scripts have it do, and they do hundreds.
-// One runs at a time, because the working directory and the environment are the process's.
+// tapeInProcess runs the tape of scripts in this process. Starting this program with the race
+// detector takes longer than most commands of the scripts, and they run hundreds. One runs at a
+// time, because the working directory and the environment belong to the process.
 type tapeInProcess struct{ mu sync.Mutex }
 
 // run returns the exit status.
@@ -209,7 +210,7 @@ func (p *tapeInProcess) run(ts *testscript.TestScript, args []string) int {
 	ts.Check(err)
 	before := os.Environ()
 	defer func() { ts.Check(errors.Join(os.Chdir(dir), setEnvironment(before))) }()
-	// Package testscript tells commands single variables only.
+	// Package testscript only gives commands single variables.
 	var env []string
 	for variable := reflect.ValueOf(ts).Elem().FieldByName("env"); len(env) < variable.Len(); {
 		env = append(env, variable.Index(len(env)).String())
@@ -235,7 +236,7 @@ func (p *tapeInProcess) command(ts *testscript.TestScript, neg bool, args []stri
 	}
 }
 
-// exit runs a command that must end with a status: exit 2 tape frobnicate.
+// exit runs a command that must end with the given status: exit 2 tape frobnicate.
 func (p *tapeInProcess) exit(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 || args[1] != "tape" && args[1] != "exec" {
 		ts.Fatalf("usage: exit STATUS tape ARG…, or exit STATUS exec COMMAND [ARG…]")
@@ -295,7 +296,7 @@ func artifactCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("DIGEST", dgst.String())
 }
 
-// keeper is an interpreter that takes a secret, and talks of it where it can.
+// keeper is an interpreter that takes a secret, and reveals it wherever it can.
 type keeper struct{}
 
 func (keeper) Describe(context.Context) (interpreter.Description, error) {
@@ -330,8 +331,8 @@ func (keeper) Render(_ context.Context, req *interpreter.RenderRequest) (*interp
 	}, nil
 }
 
-// commitCommand makes a repository of a folder, with all that is in it committed
-// at a fixed time, and tags: commit DIR [TAG…].
+// commitCommand turns a folder into a repository with all files committed at a fixed time, and
+// tags it: commit DIR [TAG…].
 func commitCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: commit DIR [TAG…]")

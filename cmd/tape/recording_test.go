@@ -27,8 +27,8 @@ const recordingFile = "../../docs/demo.svg"
 
 // TestRecording runs the commands of examples/demo.sh, up to the one that verifies, and checks
 // that they are those of docs/demo.svg, which the README shows. With -record it writes that
-// file: the same bytes on every machine, since what names a machine or depends on it is not
-// in it.
+// file: the same bytes on every machine, because it contains nothing that depends on the
+// machine.
 func TestRecording(t *testing.T) {
 	demo, err := os.ReadFile("../../examples/demo.sh")
 	if err != nil {
@@ -51,7 +51,7 @@ func TestRecording(t *testing.T) {
 		t.Fatal(err)
 	}
 	var session recording
-	// A session of its own, so that the script has ended when what it shows is looked at.
+	// A subtest, so that the script has ended when its output is read.
 	t.Run("demo", func(t *testing.T) {
 		params := scripts(t, dir)
 		params.Cmds["show"] = session.show
@@ -85,16 +85,16 @@ func TestRecording(t *testing.T) {
 	}
 }
 
-// recording is a session in a terminal: the lines of commands and of what they print.
+// recording is a terminal session: the lines of commands and of their output.
 type recording struct{ lines []string }
 
 const (
 	columns = 94 // of the terminal
-	head    = 3  // lines that are shown of what a command prints,
+	head    = 3  // lines of a command's output that are shown,
 	tail    = 4  // and at its end
 )
 
-// show adds a command, and what it printed, which was the last: show COMMAND….
+// show adds a command with the output of the last one: show COMMAND….
 func (r *recording) show(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: show COMMAND [ARG…]")
@@ -116,11 +116,11 @@ func (r *recording) show(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// digests are shown by their first digits.
+// digests match digests, of which only the first digits are shown.
 var digests = regexp.MustCompile(`(sha256[:-][0-9a-f]{8})[0-9a-f]{56}`)
 
 // svg draws a terminal that is dark on any page, as wide as GitHub's pages. Monospaced fonts
-// differ in width: every line is stretched to what its characters are to take.
+// differ in width, so every line is stretched to the width of its characters.
 func (r *recording) svg() []byte {
 	const advance, height, margin = 8, 19, 20
 	width, bottom := columns*advance+2*margin, len(r.lines)*height+2*margin

@@ -19,8 +19,8 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// TestReproduceExamples packages every example, and makes each again from a clone of the
-// commit at another path, with another umask.
+// TestReproduceExamples packages every example, and reproduces each from a clone of the commit
+// at another path, with another umask.
 func TestReproduceExamples(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "shop")
 	if err := os.CopyFS(dir, os.DirFS("../../examples")); err != nil {
@@ -73,7 +73,7 @@ func TestReproduceExamples(t *testing.T) {
 	}
 }
 
-// gitServer is git's own HTTP server, for the repositories in a folder.
+// gitServer returns git's own HTTP server for the repositories in a folder.
 func gitServer(t *testing.T, dir string) *cgi.Handler {
 	t.Helper()
 	where, err := exec.CommandContext(t.Context(), "git", "--exec-path").Output()
@@ -86,8 +86,8 @@ func gitServer(t *testing.T, dir string) *cgi.Handler {
 	}
 }
 
-// examples are the folders that can be packaged with stages and interpreters of tape. Of the fleet, which has ten of each kind,
-// it is one of each.
+// examples returns the folders that can be packaged with tape's own stages and interpreters. Of
+// the fleet, which has ten of each kind, it returns one of each.
 func examples(t *testing.T, dir string) (out []string) {
 	t.Helper()
 	more := regexp.MustCompile(`^fleet/apps/\w+-[1-9]`)

@@ -23,17 +23,17 @@ import (
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
-// namespace is one of the network, which a link leads to.
+// namespace is a network namespace that is reached through a link.
 type namespace struct{ name, link, here, there string }
 
-// newNamespace makes one, for which this process must be root.
+// newNamespace makes one. It needs root.
 func newNamespace(t *testing.T) *namespace {
 	t.Helper()
 	n := os.Getpid() % 250
 	m := &namespace{name: fmt.Sprintf("tape%d", os.Getpid()), here: fmt.Sprintf("198.18.%d.1", n), there: fmt.Sprintf("198.18.%d.2", n)}
 	m.link = m.name
 	ip(t, "netns", "add", m.name)
-	t.Cleanup(func() { ip(t, "netns", "delete", m.name) }) // the link ends with it
+	t.Cleanup(func() { ip(t, "netns", "delete", m.name) }) // removes the link as well
 	ip(t, "link", "add", m.link, "type", "veth", "peer", "name", "eth0", "netns", m.name)
 	ip(t, "address", "add", m.here+"/30", "dev", m.link)
 	ip(t, "-netns", m.name, "address", "add", m.there+"/30", "dev", "eth0")
@@ -82,8 +82,8 @@ func forward(t *testing.T, at, to string) string {
 	return listener.Addr().String()
 }
 
-// TestCutOff takes down the link of a worker that is in the middle of its work. Others do
-// what it had; when the link is up again, it ends as it is told to.
+// TestCutOff takes down the link of a worker in the middle of its work. Other workers take
+// over; when the link is up again, the worker ends on a signal.
 func TestCutOff(t *testing.T) {
 	away := newNamespace(t)
 	const applications = 40
@@ -117,7 +117,7 @@ func TestCutOff(t *testing.T) {
 		t.Fatal("the worker that is to be cut off does nothing")
 	}
 	ip(t, "link", "set", away.link, "down")
-	time.Sleep(time.Second) // for what was under way
+	time.Sleep(time.Second) // for work in progress
 	reached := asked.Load()
 	lost := lostOf(t, <-first)
 	if n := asked.Load() - reached; n != 0 {
@@ -134,8 +134,8 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
-// TestBudget has four workers, of which some are late, share a quota of 300 requests a
-// second: as good as none is refused.
+// TestBudget has four workers, some of them late, share a quota of 300 requests a second:
+// practically none is rejected.
 func TestBudget(t *testing.T) {
 	const applications, quota = 30, 300
 	l := newLab(t, loopback, applications, fmt.Sprintf("limits: {\"HOST\": %d/s}\n", quota))
@@ -150,7 +150,7 @@ func TestBudget(t *testing.T) {
 		l.worker(t, name)
 	}
 	plan := string(report(t, l.command(t, "tape", "submitter", "fleet", "plan", "-o", "json")).Plan)
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) { // until one of them waits for work
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) { // until one of them polls
 		r := report(t, l.command(t, "tape", "submitter", l.with("fleet", "status", "--plan", plan, "--engine", "temporal", "-o", "json")...))
 		if r.Run != nil && len(r.Run.Workers) > 0 {
 			break

@@ -21,7 +21,7 @@ import (
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
-// workerVariable makes the program of the test a worker of the Temporal that it names.
+// workerVariable turns the test binary into a worker of the Temporal server at its value.
 const workerVariable = "TAPE_TEST_WORKER"
 
 // sleeper takes 50 ms for each application.
@@ -63,7 +63,7 @@ func benchOptions(address string) client.Options {
 
 func benchQueue() string { j := job(0); return queue(j.Fleet, j.Version) }
 
-// TestBenchTemporal has four workers carry out 2,000 activities of 50 ms.
+// TestBenchTemporal executes 2,000 activities of 50 ms with four workers.
 func TestBenchTemporal(t *testing.T) {
 	s := startServer(t)
 	for range 4 {

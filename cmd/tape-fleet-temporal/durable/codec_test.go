@@ -22,8 +22,8 @@ func sealed(t *testing.T, key string) (*sealing, converter.DataConverter) {
 	return codec, converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), codec)
 }
 
-// TestSealing shows that Temporal sees nothing of a payload or an error, and that only who
-// has the key reads it.
+// TestSealing checks that Temporal cannot read payloads and errors, and that only the key
+// decrypts them.
 func TestSealing(t *testing.T) {
 	const secret = "hunter2"
 	codec, data := sealed(t, "ab")

@@ -23,7 +23,8 @@ func (v variables) Environ() []string {
 
 func (v variables) LookupEnv(name string) (string, bool) { value, ok := v[name]; return value, ok }
 
-// TestClientOptions takes flags before the environment, and that before Temporal's file.
+// TestClientOptions checks that flags take precedence over the environment, and the environment
+// over Temporal's file.
 func TestClientOptions(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "temporal.toml")
 	if err := os.WriteFile(file, []byte("[profile.default]\naddress = \"file:1\"\nnamespace = \"of-file\"\n"), 0o600); err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/taped-dev/tape/cmd/tape/cli"
 )
 
-// TestDeployment decodes the Deployment of docs/fleet.md as Kubernetes does, and reads the
+// TestDeployment decodes the Deployment in docs/fleet.md as Kubernetes does, and parses the
 // command that it runs.
 func TestDeployment(t *testing.T) {
 	page, err := os.ReadFile("../../../docs/fleet.md")

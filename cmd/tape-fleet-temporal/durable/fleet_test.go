@@ -46,7 +46,7 @@ type lab struct {
 	env          []string
 }
 
-// destination is a registry, and how often a tag was pushed to it.
+// destination is a registry that counts how often each tag was pushed to it.
 type destination struct {
 	handler http.Handler
 	mu      sync.Mutex
@@ -64,7 +64,7 @@ func (d *destination) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d.handler.ServeHTTP(w, r)
 }
 
-// again is how many tags were pushed more than once.
+// again returns how many tags were pushed more than once.
 func (d *destination) again(t *testing.T) (again int) {
 	t.Helper()
 	d.mu.Lock()
@@ -80,15 +80,15 @@ func (d *destination) again(t *testing.T) (again int) {
 	return again
 }
 
-// reset makes an empty registry the destination.
+// reset replaces the destination by an empty registry.
 func (l *lab) reset() *destination {
 	d := &destination{handler: registrytest.Basic(registrytest.Delay(registrytest.Distribution(""), 10*time.Millisecond), "ci", password), pushed: map[string]int{}}
 	l.current.Store(d)
 	return d
 }
 
-// newLab has registries at an address of this machine. more goes into the fleet file, in
-// which HOST stands for the destination.
+// newLab starts registries at an address of this machine. more is appended to the fleet file;
+// HOST in it stands for the destination.
 func newLab(t *testing.T, at string, applications int, more string) *lab {
 	t.Helper()
 	l := &lab{dir: t.TempDir(), scratch: t.TempDir()}
@@ -144,7 +144,7 @@ func serve(t *testing.T, at string, h http.Handler) string {
 	return listener.Addr().String()
 }
 
-// command is one of a machine, which has a store of its own.
+// command is a command on a machine, which has its own store.
 func (l *lab) command(t *testing.T, file, machine string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(program(t, file), append(args, "--store", filepath.Join(l.scratch, machine), "--plain-http", l.host, "--progress", "none")...)
@@ -152,12 +152,12 @@ func (l *lab) command(t *testing.T, file, machine string, args ...string) *exec.
 	return cmd
 }
 
-// with are the flags for Temporal.
+// with appends the flags for Temporal.
 func (l *lab) with(args ...string) []string {
 	return append(args, "--temporal-address", l.temporal, "--payload-key", "env://PAYLOAD_KEY")
 }
 
-// process is a worker on a machine of its own.
+// process is a worker on its own machine.
 type process struct {
 	start func() *exec.Cmd
 	mu    sync.Mutex
@@ -165,7 +165,7 @@ type process struct {
 	log   *os.File
 }
 
-// worker starts one; wrap, if any, is a command that runs it elsewhere.
+// worker starts one; wrap, if any, is a command that runs it in another environment.
 func (l *lab) worker(t *testing.T, machine string, wrap ...string) *process {
 	t.Helper()
 	log, err := os.Create(filepath.Join(l.scratch, machine+".log"))
@@ -197,7 +197,7 @@ func (l *lab) worker(t *testing.T, machine string, wrap ...string) *process {
 }
 
 func (w *process) kill() {
-	_ = w.cmd.Process.Kill() // it may have ended
+	_ = w.cmd.Process.Kill() // it may have ended already
 	_ = w.cmd.Wait()
 }
 
@@ -208,8 +208,8 @@ func (w *process) signal(t *testing.T, s os.Signal) {
 	}
 }
 
-// report runs tape fleet and reads what it prints. An application that three workers were
-// killed with is in the report, and makes tape fail.
+// report runs tape fleet and decodes its output. An application during which three workers were
+// killed is in the report, and makes tape fail.
 func report(t *testing.T, cmd *exec.Cmd) *fleet.Report {
 	t.Helper()
 	var stderr bytes.Buffer
@@ -239,8 +239,8 @@ func roots(r *fleet.Report) map[string]string {
 	return out
 }
 
-// lostOf is how many applications three workers were lost with, which another run does. All
-// others are to be done.
+// lostOf returns how many applications failed because three workers were lost, which another
+// run packages. All others must be done.
 func lostOf(t *testing.T, r *fleet.Report) (lost int) {
 	t.Helper()
 	for _, o := range r.Applications {
@@ -260,8 +260,8 @@ func (l *lab) start(t *testing.T) {
 	l.temporal = l.server.address()
 }
 
-// TestTemporal packages a fleet with four workers, of which one is killed every 2 seconds
-// and one is frozen for 8, while the server is killed once, too.
+// TestTemporal packages a fleet with four workers, of which one is killed every 2 seconds and
+// one is frozen for 8, while the server is killed once.
 func TestTemporal(t *testing.T) {
 	const applications = 150
 	l := newLab(t, loopback, applications, "")
@@ -356,7 +356,7 @@ func TestTemporal(t *testing.T) {
 	}
 }
 
-// TestCancelRun asks how far a run is, and ends it.
+// TestCancelRun reads the progress of a run, and cancels it.
 func TestCancelRun(t *testing.T) {
 	l := newLab(t, loopback, 60, "")
 	l.start(t)
@@ -397,7 +397,7 @@ func TestCancelRun(t *testing.T) {
 		t.Errorf("a second cancel: %v\n%s", err, out)
 	}
 
-	// A worker that is told to end ends by itself.
+	// A worker ends on SIGTERM.
 	one.signal(t, syscall.SIGTERM)
 	if err := one.cmd.Wait(); err != nil {
 		t.Errorf("a worker that was told to end: %v", err)

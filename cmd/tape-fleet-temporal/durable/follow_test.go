@@ -17,8 +17,8 @@ import (
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
-// TestRead reads outcomes in a history: of applications that were packaged, that failed,
-// that no worker could package, and that were canceled.
+// TestRead reads outcomes from a history: of applications that were packaged, that failed, that
+// no worker could package, and that were canceled.
 func TestRead(t *testing.T) {
 	_, data := sealed(t, "ab")
 	convert := failures(data, true)

@@ -69,14 +69,14 @@ func (s *server) start(t *testing.T) {
 	}
 }
 
-// kill leaves it no time.
+// kill sends SIGKILL.
 func (s *server) kill() {
-	_ = s.cmd.Process.Kill() // it may have ended
+	_ = s.cmd.Process.Kill() // it may have ended already
 	_ = s.cmd.Wait()
 	s.cpu += s.cmd.ProcessState.UserTime() + s.cmd.ProcessState.SystemTime()
 }
 
-// bytes is the size of the database.
+// bytes returns the size of the database.
 func (s *server) bytes(t *testing.T) int64 {
 	t.Helper()
 	var n int64

@@ -25,14 +25,14 @@ import (
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
-// machine stands for a worker's runner, of which one outcome an attempt is known.
+// machine is the runner of a worker, with a given outcome for each attempt.
 type machine struct {
 	do func(ctx context.Context, name string, attempt int) (fleet.Outcome, error)
 
 	mu     sync.Mutex
 	tried  map[string]int
 	now    int
-	most   int // at once
+	most   int // concurrently
 	limits []registry.Limits
 }
 
@@ -89,7 +89,7 @@ func environment(t *testing.T, m *machine) *testsuite.TestWorkflowEnvironment {
 	return env
 }
 
-// some applications are more than are worked on at once.
+// some is more applications than are worked on concurrently.
 const some = window + 50
 
 func job(n int) fleet.Job {
@@ -100,8 +100,8 @@ func job(n int) fleet.Job {
 	return j
 }
 
-// TestWorkflow carries out a job with an application that is broken, one that a registry
-// refuses once, and one that it always refuses.
+// TestWorkflow executes a job with an application that is broken, one that a registry rejects
+// once, and one that it always rejects.
 func TestWorkflow(t *testing.T) {
 	m := &machine{do: func(ctx context.Context, name string, attempt int) (fleet.Outcome, error) {
 		switch {
@@ -135,14 +135,14 @@ func TestWorkflow(t *testing.T) {
 	}
 }
 
-// TestWaiting has a worker that was killed count as gone before Temporal forgets it, whatever
-// the time is here.
+// TestWaiting checks that a killed worker is no longer counted before Temporal forgets it,
+// whatever the local clock shows.
 func TestWaiting(t *testing.T) {
 	now := time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
 	asked := func(name string, ago time.Duration) client.TaskQueuePollerInfo {
 		return client.TaskQueuePollerInfo{Identity: name, LastAccessTime: now.Add(-ago)}
 	}
-	// Temporal has a worker once for each partition that it asked.
+	// Temporal lists a worker once for each partition that it polled.
 	all := []client.TaskQueuePollerInfo{asked("two", 4*time.Minute), asked("killed", 80*time.Second), asked("two", 0), asked("one", time.Minute)}
 	if got := waiting(all); !slices.Equal(got, []string{"one", "two"}) {
 		t.Errorf("%q wait, want one and two", got)
@@ -152,7 +152,7 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
-// TestShares has every worker keep to its part of the limits.
+// TestShares checks that every worker keeps to its share of the limits.
 func TestShares(t *testing.T) {
 	m := &machine{do: done}
 	env := environment(t, m)
@@ -167,7 +167,7 @@ func TestShares(t *testing.T) {
 	}
 }
 
-// TestFailFast begins nothing after an application failed.
+// TestFailFast starts nothing after an application failed.
 func TestFailFast(t *testing.T) {
 	m := &machine{do: func(ctx context.Context, name string, attempt int) (fleet.Outcome, error) {
 		return failed(name, "broken", true), nil
@@ -185,7 +185,8 @@ func TestFailFast(t *testing.T) {
 	}
 }
 
-// TestContinue goes on as a new run, with what is left and what failed.
+// TestContinue continues as a new run, with the remaining applications and the number of
+// failures.
 func TestContinue(t *testing.T) {
 	m := &machine{do: func(ctx context.Context, name string, attempt int) (fleet.Outcome, error) {
 		if name == "app0000" {
@@ -213,7 +214,7 @@ func TestContinue(t *testing.T) {
 	}
 }
 
-// TestCancel ends a run: what is begun is told to end, and nothing else begins.
+// TestCancel cancels a run: activities in progress are canceled, and no others start.
 func TestCancel(t *testing.T) {
 	m := &machine{}
 	env := environment(t, m)
@@ -231,7 +232,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// TestShorten leaves out what Temporal has no room for.
+// TestShorten shortens outcomes that exceed Temporal's limits.
 func TestShorten(t *testing.T) {
 	long := strings.Repeat("ü", maxText)
 	o := fleet.Outcome{Error: &fleet.Failure{Message: long}, Warnings: []string{"one", long, "three"}}
@@ -252,7 +253,7 @@ func TestShorten(t *testing.T) {
 	}
 }
 
-// TestRunnersAreKept reads a plan once, and again when others were carried out since.
+// TestRunnersAreKept reads a plan once, and again after others were executed.
 func TestRunnersAreKept(t *testing.T) {
 	var read []string
 	w := &work{open: func(_ context.Context, t task) (runner, error) {

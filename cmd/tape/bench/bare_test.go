@@ -17,16 +17,15 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// bare copies images with all that is attached to them by cosign's tags, with no more
-// requests than that takes and without a check of what it reads: what a client that
-// knows the images beforehand would do.
+// bare copies images with everything that cosign's tags attach to them, with only the necessary
+// requests and without verifying what it reads: like a client that knows the images beforehand.
 type bare struct {
 	client *http.Client
 	to     string // repository of the destination
 	slots  chan struct{}
 }
 
-// bare copies the images, Jobs requests at once.
+// bare copies the images, with Jobs concurrent requests.
 func (w craneWork) bare() error {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost, transport.MaxConnsPerHost = w.Jobs, w.Jobs
@@ -41,7 +40,7 @@ func (w craneWork) bare() error {
 	return group.Wait()
 }
 
-// manifest copies a manifest, under a tag of the destination where it is not "".
+// manifest copies a manifest, and tags it at the destination unless tag is "".
 func (b *bare) manifest(from, reference, tag string) error {
 	mediaType, data, err := b.get(from + "/manifests/" + reference)
 	if err != nil {
@@ -80,7 +79,7 @@ func (b *bare) manifest(from, reference, tag string) error {
 	return err
 }
 
-// blob copies a blob in the three requests that every registry takes.
+// blob copies a blob in the three requests that every registry supports.
 func (b *bare) blob(from string, desc ocispec.Descriptor) error {
 	_, data, err := b.get(from + "/blobs/" + desc.Digest.String())
 	if err != nil {
@@ -108,8 +107,8 @@ func (b *bare) get(path string) (mediaType string, data []byte, err error) {
 	return resp.Header.Get("Content-Type"), data, err
 }
 
-// do sends a request, and returns the address where the answer leads, as a path of
-// the kind that it was given.
+// do sends a request, and returns the Location of the response, as a path like the one that it
+// was given.
 func (b *bare) do(method, path, mediaType string, body []byte) (location string, err error) {
 	b.slots <- struct{}{}
 	defer func() { <-b.slots }()
@@ -131,19 +130,19 @@ func (b *bare) do(method, path, mediaType string, body []byte) (location string,
 	}
 	next, err := resp.Location()
 	if err != nil {
-		return "", nil // most answers lead nowhere
+		return "", nil // most responses have none
 	}
 	return next.Host + strings.TrimPrefix(next.Path, "/v2"), nil
 }
 
-// address of HOST/PATH in the API of a registry.
+// address returns the URL of HOST/PATH in the API of a registry.
 func address(path string) string {
 	host, rest, _ := strings.Cut(path, "/")
 	return "http://" + host + "/v2/" + rest
 }
 
-// stream copies the same bytes without any registry protocol but the requests: each
-// blob of each image goes from one body to the other.
+// stream copies the same bytes without a registry client: it copies the body of each blob of
+// each image from one request to the other.
 func (w craneWork) stream() error {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = w.Jobs

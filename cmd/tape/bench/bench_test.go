@@ -2,14 +2,13 @@
 
 //go:build bench
 
-// Package bench measures tape beside its peers. Its tests are built with the tag
-// bench and run by `make bench`, which builds the commands first: tape is
-// measured as the process that people start, and so is crane's library, in a
-// child of the test. Both talk to registries inside the test's own process,
-// which count requests and can delay each of them.
+// Package bench benchmarks tape and its peers. Its tests are built with the tag bench and run
+// by `make bench`, which builds the commands first: tape is measured as the process that users
+// start, and so is crane's library, in a child of the test. Both use registries inside the
+// test's own process, which count requests and can delay each of them.
 //
-// The result is a table. Times are for reading; what must hold on every machine,
-// the number of requests, fails the test.
+// The result is a table. Times are only printed; the number of requests, which must be the same
+// on every machine, fails the test.
 package bench
 
 import (
@@ -36,11 +35,11 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 )
 
-// rounds is how often what is compared is run; the median counts.
+// rounds is how often each comparison is run; the median is used.
 const rounds = 3
 
-// TestMain also is the two kinds of child that a test starts: one that starts
-// what is measured, and one that is measured as crane.
+// TestMain is also the two kinds of child that a test starts: one launches what is measured,
+// and one is measured as crane.
 func TestMain(m *testing.M) {
 	var err error
 	switch {
@@ -82,7 +81,7 @@ func TestBench(t *testing.T) {
 	t.Log("\n" + rows.String())
 }
 
-// manySmall is 100 images of two platforms, far away, and then the same again.
+// manySmall copies 100 images of two platforms from a distant registry, twice.
 func manySmall(t *testing.T, rows *table) {
 	const images, delay = 100, 20 * time.Millisecond
 	var taped, craned, bared, again []sample
@@ -106,7 +105,7 @@ func manySmall(t *testing.T, rows *table) {
 	rows.count(t, "  again: bodies of images' manifests and blobs", 0, second.bodies)
 }
 
-// fewLarge is 12 images of two platforms, 165 MB, near by.
+// fewLarge copies 12 images of two platforms, 165 MB, from a nearby registry.
 func fewLarge(t *testing.T, rows *table) {
 	const images = 12
 	var taped, craned, streamed []sample
@@ -123,10 +122,10 @@ func fewLarge(t *testing.T, rows *table) {
 	rows.most("  peak memory", 150, float64(mine.Memory)/1e6, "MB")
 }
 
-// atOnce is how many requests tape has under way at one registry, at most.
+// atOnce is the maximum number of concurrent requests of tape to one registry.
 const atOnce = 64
 
-// blobs are the addresses of all blobs of the lab's images.
+// blobs returns the URLs of all blobs of the lab's images.
 func (l *lab) blobs(t *testing.T) []string {
 	t.Helper()
 	var out []string
@@ -160,7 +159,7 @@ func (l *lab) blobs(t *testing.T) []string {
 	return out
 }
 
-// hugeLayer is one image with a layer of 2 GB.
+// hugeLayer copies one image with a layer of 2 GB.
 func hugeLayer(t *testing.T, rows *table) {
 	l := newLab(t, 1, registrytest.Image{Single: true, Layers: []int64{2 << 30}})
 	l.dst.Store(holder{registrytest.Distribution(t.TempDir())})
@@ -168,7 +167,7 @@ func hugeLayer(t *testing.T, rows *table) {
 	rows.most(fmt.Sprintf("a layer of 2 GB (in %.1f s): peak memory", s.Wall.Seconds()), 150, float64(s.Memory)/1e6, "MB")
 }
 
-// manyDocuments is a scan of 10,000 documents in 17 MB, in 100 files.
+// manyDocuments scans 10,000 documents in 17 MB, in 100 files.
 func manyDocuments(t *testing.T, rows *table) {
 	dir, size := t.TempDir(), 0
 	for file := range 100 {
@@ -238,9 +237,9 @@ metadata:
 data:
 `
 
-// lab is an upstream with images, a registry to copy them to, and the manifests
-// of an application that names them. The registry is the one that costs the least,
-// as it runs on the processors of what is measured.
+// lab is an upstream with images, a registry to copy them to, and the manifests of an
+// application that refers to them. The registry is the cheapest one, because it shares the
+// processors with what is measured.
 type lab struct {
 	up, down         *registrytest.Counter
 	upAddr, dstAddr  string
@@ -276,7 +275,7 @@ func newLab(t *testing.T, images int, img registrytest.Image) *lab {
 	return l
 }
 
-// delayed answers after the delay that is set at the time.
+// delayed responds after the delay that is currently set.
 func (l *lab) delayed(next func() http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		registrytest.Delay(next(), time.Duration(l.wait.Load())).ServeHTTP(w, r)
@@ -289,18 +288,18 @@ func (l *lab) delay(d time.Duration) { l.wait.Store(int64(d)) }
 type sample struct {
 	Wall, CPU time.Duration
 	Memory    int64 // bytes, at most
-	requests  int   // at both registries
+	requests  int   // to both registries
 	bodies    int   // manifests and blobs of images that were read, blobs that were written
 	uploaded  int64 // bytes of blobs
 }
 
-// tape runs the command that make built.
+// tape runs the command built by make.
 func (l *lab) tape(t *testing.T, args ...string) sample {
 	t.Helper()
 	return l.run(t, "", append([]string{filepath.Join(bin(t), "tape"), "--store", l.store, "--progress", "none"}, args...)...)
 }
 
-// crane copies every image, so many at once.
+// crane copies every image with the given number of concurrent jobs.
 func (l *lab) crane(t *testing.T, jobs int) sample {
 	t.Helper()
 	return l.work(t, craneWork{Verb: "copy", Images: l.images, To: l.dstAddr + "/crane", Jobs: jobs})
@@ -315,8 +314,8 @@ func (l *lab) work(t *testing.T, work craneWork) sample {
 	return l.run(t, string(job), os.Args[0])
 }
 
-// run has a command launched. The launcher is between because a process starts
-// with the peak memory of the one that starts it, and this one holds registries.
+// run launches a command through the launcher: a process starts with the peak memory of its
+// parent, and this process holds registries.
 func (l *lab) run(t *testing.T, job string, command ...string) sample {
 	t.Helper()
 	if l.up != nil {
@@ -324,7 +323,7 @@ func (l *lab) run(t *testing.T, job string, command ...string) sample {
 		l.down.Reset()
 	}
 	cmd := exec.Command(os.Args[0], command...)
-	// A folder without credentials; the same each time, as what is rendered may depend on it.
+	// A folder without credentials; the same each time, because renderings may depend on it.
 	config := cmp.Or(l.store, t.TempDir())
 	cmd.Env = append(os.Environ(), "DOCKER_CONFIG="+config, launchJob+"=1", craneJob+"="+job)
 	var result, output bytes.Buffer
@@ -349,7 +348,7 @@ func (l *lab) run(t *testing.T, job string, command ...string) sample {
 // launchJob is the variable that makes the child a launcher.
 const launchJob = "TAPE_BENCH_LAUNCH"
 
-// launch runs a command and writes a sample of it to the output.
+// launch runs a command and writes its sample to the output.
 func launch(command []string) error {
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Stderr = os.Stderr
@@ -365,10 +364,10 @@ func launch(command []string) error {
 	})
 }
 
-// craneJob is the variable that tells the child what to do.
+// craneJob is the variable with the job of the child.
 const craneJob = "TAPE_BENCH_CRANE"
 
-// craneWork is what crane is to do.
+// craneWork is a job for crane.
 type craneWork struct {
 	Verb   string // copy, pull, push, bare or stream
 	Images []string
@@ -409,7 +408,7 @@ func median(samples []sample) sample {
 	return samples[len(samples)/2]
 }
 
-// table is what was measured.
+// table is the table of results.
 type table struct{ rows []string }
 
 func (r *table) add(what, target, measured string, met bool) {
@@ -420,24 +419,24 @@ func (r *table) add(what, target, measured string, met bool) {
 	r.rows = append(r.rows, fmt.Sprintf("%s\t%s\t%s\t%s", what, target, measured, verdict))
 }
 
-// most is a value with a bound.
+// most adds a value with an upper bound.
 func (r *table) most(what string, bound, value float64, unit string) {
 	r.add(what, fmt.Sprintf("≤ %g %s", bound, unit), fmt.Sprintf("%.3g %s", value, unit), value <= bound)
 }
 
-// ratio is tape's value beside a peer's.
+// ratio adds tape's value relative to a peer's.
 func (r *table) ratio(what string, bound, mine, theirs float64, unit string) {
 	r.add(what, fmt.Sprintf("≤ %g of it", bound), fmt.Sprintf("%.2f (%.3g against %.3g %s)", mine/theirs, mine, theirs, unit), mine <= bound*theirs)
 }
 
-// over is by how much tape may take longer than a peer, in ms.
+// over adds by how many ms tape may take longer than a peer.
 func (r *table) over(what string, bound float64, mine, theirs time.Duration) {
 	more := milliseconds(mine - theirs)
 	r.add(what, fmt.Sprintf("≤ %g ms more", bound),
 		fmt.Sprintf("%+.0f ms, %.2f of it (%.0f against %.0f ms)", more, mine.Seconds()/theirs.Seconds(), milliseconds(mine), milliseconds(theirs)), more <= bound)
 }
 
-// count is a number that does not depend on the machine.
+// count adds a number that does not depend on the machine.
 func (r *table) count(t *testing.T, what string, bound, value int) {
 	t.Helper()
 	r.add(what, fmt.Sprintf("≤ %d", bound), fmt.Sprint(value), value <= bound)
@@ -457,5 +456,5 @@ func (r *table) String() string {
 	return out.String()
 }
 
-// holder gives every handler one type, as atomic.Value wants.
+// holder gives every handler one type, as atomic.Value requires.
 type holder struct{ http.Handler }

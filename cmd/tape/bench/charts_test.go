@@ -19,8 +19,8 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 )
 
-// chartFleet plans a fleet of charts, for which all are rendered, and compares that with
-// `helm template` of one after the other.
+// chartFleet plans a fleet of charts, which renders all of them, and compares that with running
+// `helm template` for one after the other.
 func chartFleet(t *testing.T, rows *table) {
 	const charts = 400
 	helm := buildHelm(t)
@@ -67,13 +67,13 @@ func chartFleet(t *testing.T, rows *table) {
 	rows.most("  memory of all processes", 400, float64(all.memory)/1e6, "MB")
 }
 
-// family is what a process and those that it started were at most at once.
+// family is the peak of a process and its descendants.
 type family struct {
 	interpreters int
-	memory       int64 // bytes that are resident
+	memory       int64 // resident bytes
 }
 
-// watch looks at a process and its descendants until it ended.
+// watch observes a process and its descendants until it ends.
 func watch(pid int, ended <-chan struct{}) (most family) {
 	for {
 		select {
@@ -97,11 +97,11 @@ func watch(pid int, ended <-chan struct{}) (most family) {
 	}
 }
 
-// descendants are the processes that one started, and those that they did.
+// descendants returns the process ids of all descendants of a process.
 func descendants(pid int) (all []int) {
 	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // of any of its threads
 	for _, file := range threads {
-		data, _ := os.ReadFile(file) // it may have ended
+		data, _ := os.ReadFile(file) // it may have ended already
 		for _, text := range strings.Fields(string(data)) {
 			if child, err := strconv.Atoi(text); err == nil {
 				all = append(append(all, child), descendants(child)...)

@@ -20,7 +20,7 @@ import (
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
-// fleetSize is how many applications the fleet that is measured has.
+// fleetSize is the number of applications in the measured fleet.
 const fleetSize = 600
 
 // TestBenchFleet is what `make bench-fleet` runs.
@@ -67,13 +67,13 @@ func git(t *testing.T, dir string, args ...string) {
 	}
 }
 
-// apart are the requests to both registries of the last run.
+// apart is the number of requests to each registry in the last run.
 type apart struct{ source, destination int }
 
-// wholeFleet packages a fleet, and then what little changed.
+// wholeFleet packages a fleet, and then again after a small change.
 func wholeFleet(t *testing.T, rows *table) {
 	l := newLab(t, 0, registrytest.Image{Layers: []int64{20_000, 8_000}, Inline: 1, Signatures: 1})
-	l.dst.Store(holder{registrytest.Distribution("")}) // which mounts
+	l.dst.Store(holder{registrytest.Distribution("")}) // which supports mounts
 	l.delay(20 * time.Millisecond)
 	hosts := t.TempDir()
 	if err := registrytest.WriteHosts(hosts, "_default", l.upAddr); err != nil {
@@ -110,7 +110,7 @@ func wholeFleet(t *testing.T, rows *table) {
 	rows.most("  one changed: time", 3, one.Wall.Seconds(), "s")
 	rows.most("  one changed: requests", 2000, float64(asked.source+asked.destination), "")
 
-	// A runner that knows nothing has the cache in the registry.
+	// A runner with an empty store has the cache in the registry.
 	cache := l.dstAddr + "/ci/cache"
 	run("package", file, "--cache", cache)
 	fleetApplication(t, dir, 8, "1.1")
@@ -121,7 +121,7 @@ func wholeFleet(t *testing.T, rows *table) {
 	rows.most("  fresh runner: requests", 6000, float64(asked.source+asked.destination), "")
 }
 
-// fleetReport is that of the plan made last.
+// fleetReport returns the report of the latest plan.
 func (l *lab) fleetReport(t *testing.T, hosts, file string) (r fleet.Report) {
 	t.Helper()
 	cmd := exec.Command(filepath.Join(bin(t), "tape"), "--store", l.store, "--progress", "none", "--hosts-dir", hosts, "fleet", "report", file, "-o", "json")
@@ -180,7 +180,7 @@ func quotaFleet(t *testing.T, rows *table) {
 	rows.ratio("  time, against requests / 300", 1.1, wall.Seconds(), float64(asked)/quota, "s")
 }
 
-// launched is run without the counts of registries.
+// launched is run without counting requests.
 func (l *lab) launched(t *testing.T, command ...string) sample {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], command...)

@@ -21,16 +21,15 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 )
 
-// startUp is the time from finding an interpreter to its first answer over the
-// wire, with a checksum that is known: a process, its handshake with mutual TLS,
-// and a question.
+// startUp measures the time from finding an interpreter to its first response over the wire,
+// with a known checksum: a process, its handshake with mutual TLS, and a call.
 func startUp(t *testing.T, rows *table) {
 	sources := map[string]string{
 		"kustomize": "kustomization.yaml", "cue": "a.cue", "cnab": "bundle.json", "plain": "a.yaml", "helm": "Chart.yaml",
 	}
 	for _, name := range []string{"kustomize", "cue", "cnab", "plain", "helm"} {
 		root, cache := t.TempDir(), t.TempDir()
-		// It need not be a good source: to be told what is wrong with it takes an answer too.
+		// The source need not be valid: a diagnostic is a response too.
 		write(t, filepath.Join(root, sources[name]), "{}\n")
 		var samples []sample
 		for range 5 * rounds {
@@ -40,7 +39,7 @@ func startUp(t *testing.T, rows *table) {
 		if name == "helm" {
 			bound = 120
 		}
-		rows.most(name+": start to first reply", bound, milliseconds(median(samples[1:]).Wall), "ms") // the first takes the checksum
+		rows.most(name+": start to first reply", bound, milliseconds(median(samples[1:]).Wall), "ms") // the first call computes the checksum
 	}
 }
 
@@ -59,8 +58,8 @@ func firstReply(t *testing.T, name, root, cache string) time.Duration {
 	return time.Since(start)
 }
 
-// charts compares with `helm template`, each time in a store that is all new: so
-// that tape reads, checks and renders everything as if for the first time.
+// charts compares with `helm template`, each time with an empty store, so that tape reads,
+// checks and renders everything.
 func charts(t *testing.T, rows *table) {
 	helm := buildHelm(t)
 	for _, c := range []struct {
@@ -76,7 +75,7 @@ func charts(t *testing.T, rows *table) {
 		}
 		rows.over("render of a "+c.what+", against helm template of it", c.bound, median(mine).Wall, median(theirs).Wall)
 	}
-	// A hundred charts in one run, whose renders share a process.
+	// A hundred charts in one run, which share a process.
 	var dirs []string
 	for n := range 100 {
 		dirs = append(dirs, newChart(t, fmt.Sprintf("shop%d", n), 1, 0))
@@ -87,8 +86,8 @@ func charts(t *testing.T, rows *table) {
 	rows.ratio("100 charts in one run: time, against 100 runs of helm template", 0.35, mine.Wall.Seconds(), theirs.Wall.Seconds(), "s")
 }
 
-// environments packs a chart of 60 objects and 20 images for three environments, whose values
-// differ, and for one.
+// environments packs a chart of 60 objects and 20 images for three environments with different
+// values, and for one.
 func environments(t *testing.T, rows *table) {
 	const templates, delay = 20, 20 * time.Millisecond
 	var one, three []sample
@@ -118,9 +117,8 @@ func environments(t *testing.T, rows *table) {
 	rows.count(t, "  requests more than for one: two statements of each environment", 4, median(three).requests-median(one).requests)
 }
 
-// unchanged counts how often interpreters start: the one that tape finds is a
-// script that says so before it becomes the real one. It may write nowhere but to
-// tape, which logs it.
+// unchanged counts how often interpreters start: tape finds a script that logs its start before
+// it executes the real one. It can only write to tape, which logs it.
 func unchanged(t *testing.T, rows *table) {
 	dir := t.TempDir()
 	tape := filepath.Join(dir, "tape")
@@ -154,7 +152,7 @@ func unchanged(t *testing.T, rows *table) {
 	rows.count(t, fmt.Sprintf("render again, nothing changed: processes of interpreters (first: %d)", first), 0, count())
 }
 
-// largeOutput is what it costs that 12 MB come from another process.
+// largeOutput measures the cost of receiving 12 MB from another process.
 func largeOutput(t *testing.T, rows *table) {
 	root := t.TempDir()
 	line := strings.Repeat("x", 99) + "\n"
@@ -176,7 +174,7 @@ func largeOutput(t *testing.T, rows *table) {
 		}
 		return time.Since(start)
 	}
-	render(process) // starts it
+	render(process) // starts the process
 	var mine, theirs []sample
 	for range 3 * rounds {
 		theirs = append(theirs, sample{Wall: render(plain.New())})
@@ -185,7 +183,7 @@ func largeOutput(t *testing.T, rows *table) {
 	rows.over("12 MB of output from a process, against rendering in tape", 200, median(mine).Wall, median(theirs).Wall)
 }
 
-// sideBySide is four charts in one run.
+// sideBySide renders four charts in one run.
 func sideBySide(t *testing.T, rows *table) {
 	var dirs []string
 	for n := range 4 {
@@ -200,7 +198,7 @@ func sideBySide(t *testing.T, rows *table) {
 		median(four).Wall.Seconds(), 4*median(one).Wall.Seconds(), "s")
 }
 
-// buildHelm builds the helm of the packages that the interpreter is built of.
+// buildHelm builds the helm command from the packages that the interpreter uses.
 func buildHelm(t *testing.T) string {
 	t.Helper()
 	version, err := exec.Command("go", "list", "-m", "-f", "{{.Version}}", "helm.sh/helm/v3").Output()
@@ -216,9 +214,8 @@ func buildHelm(t *testing.T) string {
 	return filepath.Join(dir, "helm")
 }
 
-// newChart makes a chart in the manner of those that people write: templates of
-// three objects each, with names and labels from a library of definitions, and so
-// many more settings of each container.
+// newChart makes a typical chart: templates of three objects each, with names and labels from a
+// library of definitions, and the given number of additional settings for each container.
 func newChart(t *testing.T, name string, templates, settings int) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), name)
@@ -299,7 +296,7 @@ func write(t *testing.T, file, data string) {
 	}
 }
 
-// bin is where make put the commands.
+// bin returns the folder with the commands built by make.
 func bin(t *testing.T) string {
 	t.Helper()
 	dir, err := filepath.Abs("../../../bin")

@@ -20,8 +20,8 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 )
 
-// saveAndLoad is an application of 10 images, 500 MB, near by, into a file and out
-// of it.
+// saveAndLoad saves an application of 10 images, 500 MB, from a nearby registry into a file,
+// and loads it.
 func saveAndLoad(t *testing.T, rows *table) {
 	const images, size = 10, 50_000_000
 	l := newLab(t, images, registrytest.Image{Single: true, Layers: []int64{size - 10_000_000, 8_000_000, 2_000_000}})
@@ -53,7 +53,8 @@ func saveAndLoad(t *testing.T, rows *table) {
 	rows.most("  peak memory", 150, float64(mine.Memory)/1e6, "MB")
 }
 
-// copyAndVerify is an application of 100 images of two platforms, far away.
+// copyAndVerify copies and verifies an application of 100 images of two platforms in a distant
+// registry.
 func copyAndVerify(t *testing.T, rows *table) {
 	const images, delay = 100, 20 * time.Millisecond
 	l := newLab(t, images, registrytest.Image{Layers: []int64{20_000, 8_000}, Inline: 1, Signatures: 1})
@@ -73,7 +74,7 @@ func copyAndVerify(t *testing.T, rows *table) {
 		verified = append(verified, l.tape(t, "verify", ref, "--key", key+".pub"))
 	}
 	l.delay(0)
-	l.dst.Store(holder{registrytest.Distribution("")}) // it mounts
+	l.dst.Store(holder{registrytest.Distribution("")}) // it supports mounts
 	within := l.tape(t, "copy", l.taped(t), l.dstAddr+"/elsewhere")
 	mine := median(copied)
 	rows.most("copy, 100 images, 20 ms a request: time", 2, mine.Wall.Seconds(), "s")
@@ -85,7 +86,7 @@ func copyAndVerify(t *testing.T, rows *table) {
 	rows.most("  peak memory", 150, float64(mine.Memory)/1e6, "MB")
 }
 
-// taped packages the lab's images and gives the reference.
+// taped packages the lab's images and returns the reference.
 func (l *lab) taped(t *testing.T, flags ...string) string {
 	t.Helper()
 	l.delay(0)
@@ -93,7 +94,7 @@ func (l *lab) taped(t *testing.T, flags ...string) string {
 	return l.dstAddr + "/app:v1"
 }
 
-// pull is crane pull --format oci, of several images into one folder.
+// pull does the same as crane pull --format oci, for several images into one folder.
 func (w craneWork) pull() error {
 	folder, err := layout.Write(w.Folder, empty.Index)
 	if err != nil {
@@ -111,7 +112,7 @@ func (w craneWork) pull() error {
 	return nil
 }
 
-// push is crane push --index.
+// push does the same as crane push --index.
 func (w craneWork) push() error {
 	index, err := layout.ImageIndexFromPath(w.Folder)
 	if err != nil {

@@ -2,12 +2,11 @@
 
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cases holds the built tape against a folder of small inputs that
-// once had a wrong answer: `make cases CASES=DIR`.
+// Package cases tests the built tape with a folder of small inputs that it once got wrong:
+// `make cases CASES=DIR`.
 //
-// DIR has manifests/run.py and a folder for each of its cases,
-// registry/<case>/case.py, security/yaml/* and security/forge.py. Each case
-// prints one line.
+// DIR has manifests/run.py and a folder for each of its cases, registry/<case>/case.py,
+// security/yaml/* and security/forge.py. Each case prints one line.
 package cases
 
 import (
@@ -38,10 +37,10 @@ import (
 // nowhere is an address at which no registry listens.
 const nowhere = "127.0.0.1:1"
 
-// timeout bounds one case, so that a tape that hangs fails its case alone.
+// timeout bounds one case, so that a hanging tape only fails that case.
 const timeout = 8 * time.Minute
 
-// report prints the line of a case and fails the test where it is wrong.
+// report prints the line of a case, and fails the test if it is wrong.
 func report(t *testing.T, name, wrong string) {
 	t.Helper()
 	if wrong == "" {
@@ -52,7 +51,7 @@ func report(t *testing.T, name, wrong string) {
 	t.Error(wrong)
 }
 
-// bench is what the cases run against.
+// bench is the environment of the cases.
 type bench struct {
 	cases string // the folder of the cases
 	bin   string // the folder of tape
@@ -74,7 +73,7 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
-// run runs a program to its end and returns its exit status and what it printed.
+// run runs a program to its end and returns its exit status and its output.
 func (b *bench) run(t *testing.T, name string, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), timeout, fmt.Errorf("%s takes longer than %s", name, timeout))
@@ -147,8 +146,8 @@ search:
 	return 0
 }
 
-// TestManifests holds what tape finds, pins and leaves alone in manifests
-// against what each case expects.
+// TestManifests compares what tape finds, pins and leaves alone in manifests with what each
+// case expects.
 func TestManifests(t *testing.T) {
 	b := newBench(t)
 	b.registries(t)
@@ -174,7 +173,7 @@ func TestManifests(t *testing.T) {
 	}
 }
 
-// TestRegistry runs tape against registries that misbehave.
+// TestRegistry runs tape against faulty registries.
 func TestRegistry(t *testing.T) {
 	b := newBench(t)
 	scripts, err := filepath.Glob(filepath.Join(b.cases, "registry", "*", "case.py"))
@@ -204,8 +203,8 @@ func TestRegistry(t *testing.T) {
 	}
 }
 
-// TestYAML holds that tape refuses to pack a document, or finds every image that
-// readers of Kubernetes' own YAML library would run.
+// TestYAML checks that tape rejects a document, or finds every image that readers using
+// Kubernetes' own YAML library would run.
 func TestYAML(t *testing.T) {
 	b := newBench(t)
 	files, err := filepath.Glob(filepath.Join(b.cases, "security", "yaml", "*"))
@@ -219,7 +218,7 @@ func TestYAML(t *testing.T) {
 			if err != nil {
 				t.Logf("the reader of Kubernetes refuses it too: %v", err)
 			}
-			// A refusal names the file and the line.
+			// The error names the file and the line.
 			refusal := regexp.MustCompile(regexp.QuoteMeta(id) + `:\d+`)
 			packed, _, why := b.tape(t, "package", file, "--dry-run", "-O", nowhere+"/cases/yaml")
 			if packed != 0 && refusal.MatchString(why) && !strings.Contains(why, "connection refused") {
@@ -295,7 +294,7 @@ func imagesIn(v any) []string {
 	return images
 }
 
-// containers returns the images of the containers that stand in the spec of a pod.
+// containers returns the images of the containers in the spec of a pod.
 func containers(spec map[string]any) []string {
 	var images []string
 	for _, key := range []string{"containers", "initContainers", "ephemeralContainers"} {
@@ -310,8 +309,8 @@ func containers(spec map[string]any) []string {
 	return images
 }
 
-// TestForgedArchives holds that verify and load refuse an archive that was
-// changed by someone without the key.
+// TestForgedArchives checks that verify and load reject an archive that was changed by someone
+// without the key.
 func TestForgedArchives(t *testing.T) {
 	b := newBench(t)
 	destination := b.registries(t)

@@ -12,7 +12,7 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// A person sees what to do, also where no browser can be opened.
+// A person sees what to do, even if no browser can be opened.
 func TestAskPerson(t *testing.T) {
 	for _, c := range []struct {
 		prompt app.Prompt

@@ -13,11 +13,11 @@ import (
 	"github.com/taped-dev/tape/engine"
 )
 
-// hostile is what terminals take for orders: a title, a colour, a return, 8-bit ones,
-// and text that reads backwards.
+// hostile contains sequences that terminals interpret: a title, a colour, a carriage return,
+// 8-bit controls, and text that is displayed backwards.
 const hostile = "a\x1b]0;pwned\x07b\x1b[31mc\rd\x7fe\u009b2Jf\u202eg\u2028h"
 
-// Whatever is printed, and how, a terminal gets no orders from it.
+// No output, in whatever format, has control sequences.
 func TestClean(t *testing.T) {
 	for _, mode := range []string{"plain", "json", "none", "tty"} {
 		var out bytes.Buffer

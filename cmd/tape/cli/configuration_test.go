@@ -17,8 +17,8 @@ import (
 	"testing"
 )
 
-// variablesRead returns the environment variables that the code below a folder reads
-// by name, or that an interpreter declares, tests left out.
+// variablesRead returns the environment variables that the code below a folder reads by name,
+// or that an interpreter declares, except in tests.
 func variablesRead(t *testing.T, dirs ...string) map[string]token.Position {
 	t.Helper()
 	set := token.NewFileSet()
@@ -96,8 +96,8 @@ func variablesRead(t *testing.T, dirs ...string) map[string]token.Position {
 	return found
 }
 
-// TestConfiguration holds docs/configuration.md against the code: it names every
-// variable that is read, and no other, and every exit status.
+// TestConfiguration compares docs/configuration.md with the code: it lists every variable that
+// is read, no other, and every exit status.
 func TestConfiguration(t *testing.T) {
 	top := "../../.."
 	page, err := os.ReadFile(filepath.Join(top, "docs", "configuration.md"))

@@ -12,8 +12,8 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// TestGraphInDocs holds the picture in docs/architecture.md against the graph
-// that the default pipeline makes today.
+// TestGraphInDocs compares the diagram in docs/architecture.md with the graph of the default
+// pipeline.
 func TestGraphInDocs(t *testing.T) {
 	client, err := registry.New(registry.Options{})
 	if err != nil {

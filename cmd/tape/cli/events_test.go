@@ -17,7 +17,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 )
 
-// What --progress json prints of an event has the fields that docs/events.md lists.
+// --progress json prints the fields that docs/events.md lists.
 func TestEventFormat(t *testing.T) {
 	var out bytes.Buffer
 	(&jsonLines{w: &out}).Event(engine.Event{

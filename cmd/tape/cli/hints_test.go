@@ -18,7 +18,7 @@ import (
 	"github.com/taped-dev/tape/engine/advice"
 )
 
-// literals visits every string of the Go files below a folder, tests left out.
+// literals visits every string in the Go files below a folder, except tests.
 func literals(t *testing.T, dir string, visit func(at token.Position, text string)) {
 	t.Helper()
 	set := token.NewFileSet()
@@ -45,20 +45,20 @@ func literals(t *testing.T, dir string, visit func(at token.Position, text strin
 	}
 }
 
-// TestLibraryNamesNoFlags checks that texts of the library name no flags and commands of
-// this package: other programs call it too.
+// TestLibraryNamesNoFlags checks that texts of the library do not name flags and commands of
+// this package, because other programs use it too.
 func TestLibraryNamesNoFlags(t *testing.T) {
 	spoken := regexp.MustCompile(`^--[a-z-]+ %|[ (\x60'"]--[a-z]|[ (]-[A-Zp]\b|'tape [a-z]|\btape (package|images|render|list|view|diff|pull|sign|verify|copy|relocate|save|load|cnab|pipeline|interpreter|cache|login) `)
 	for _, dir := range []string{"engine", "stages", "plugins", "interpreters"} {
 		literals(t, filepath.Join("../../..", dir), func(at token.Position, text string) {
-			if spoken.MatchString(strings.ReplaceAll(text, "git submodule update --init", "")) && !strings.HasSuffix(at.Filename, "plugins/serve/serve.go") { // which tells a person who started it by hand
+			if spoken.MatchString(strings.ReplaceAll(text, "git submodule update --init", "")) && !strings.HasSuffix(at.Filename, "plugins/serve/serve.go") { // which addresses a person who started it in a shell
 				t.Errorf("%s: %q names a flag or a command: say what would help in package advice, and how in hints", at, text)
 			}
 		})
 	}
 }
 
-// There is a hint for each advice, about the same.
+// Each advice has a hint about the same subject.
 func TestHints(t *testing.T) {
 	known := map[advice.Action]bool{}
 	literals(t, "../../../engine/advice", func(_ token.Position, text string) {

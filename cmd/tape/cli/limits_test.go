@@ -18,8 +18,8 @@ import (
 	"testing"
 )
 
-// docs/limits.md has the limits that are in force. A row names, in a comment, the constant
-// that it is held against: folder.name.
+// docs/limits.md lists the actual limits. A row names, in a comment, the constant that it is
+// compared with: folder.name.
 func TestLimits(t *testing.T) {
 	const top = "../../.."
 	doc, err := os.ReadFile(filepath.Join(top, "docs/limits.md"))
@@ -68,7 +68,7 @@ func parseLimit(text string) (float64, error) {
 	return n * factor, err
 }
 
-// constantOf evaluates a constant of a package, also one of a function.
+// constantOf evaluates a constant of a package, including those in functions.
 func constantOf(t *testing.T, dir, name string) constant.Value {
 	t.Helper()
 	units := strings.NewReplacer("time.Hour", "3600e9", "time.Minute", "60e9", "time.Second", "1e9", "time.Millisecond", "1e6")

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestInterrupted: whoever stops a command is told how to go on.
+// TestInterrupted checks that an interrupted command tells how to continue.
 func TestInterrupted(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	ctx, cancel := context.WithCancelCause(t.Context())

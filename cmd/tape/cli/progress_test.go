@@ -13,8 +13,8 @@ import (
 	"github.com/taped-dev/tape/engine"
 )
 
-// TestTTYPrintsOnce: whatever is drawn meanwhile, each node that ran has one last line,
-// in the order in which they ended, and nothing lives on behind them.
+// TestTTYPrintsOnce checks that each node that ran has exactly one final line, in the order in
+// which the nodes ended, whatever is drawn in between, and that nothing is drawn after it.
 func TestTTYPrintsOnce(t *testing.T) {
 	var out bytes.Buffer
 	view := newTTY(&out, false)
@@ -28,7 +28,7 @@ func TestTTYPrintsOnce(t *testing.T) {
 			for n := range int64(100) {
 				view.Event(engine.Event{Node: name, Current: n + 1, Total: 100, Unit: "files"})
 			}
-			if i > 0 { // the first one is still running when the view closes
+			if i > 0 { // the first node is still running when the view closes
 				view.Event(engine.Event{Node: name, State: engine.Done, At: begun.Add(time.Second)})
 			}
 		})
@@ -59,7 +59,7 @@ func TestTTYPrintsOnce(t *testing.T) {
 	}
 }
 
-// TestTTYPrintsAll: what is said when nothing ran is said all the same.
+// TestTTYPrintsAll checks that messages are printed even if no node ran.
 func TestTTYPrintsAll(t *testing.T) {
 	var out bytes.Buffer
 	view := newTTY(&out, false)
@@ -75,7 +75,7 @@ func TestTTYPrintsAll(t *testing.T) {
 	}
 }
 
-// TestTTYAgain: a node that runs a second time begins anew.
+// TestTTYAgain checks that a node that runs a second time starts from zero.
 func TestTTYAgain(t *testing.T) {
 	n := &nodeState{name: "resolve"}
 	begun := time.Unix(1000, 0)
@@ -90,8 +90,8 @@ func TestTTYAgain(t *testing.T) {
 	}
 }
 
-// TestTTYLine: a line fills its row at most, keeps its color where it is cut, and
-// begins at the left wherever the cursor is.
+// TestTTYLine checks that a line never exceeds its row, keeps its color where it is cut, and
+// starts at the left wherever the cursor is.
 func TestTTYLine(t *testing.T) {
 	begun := time.Unix(1000, 0)
 	node := &nodeState{name: "source/shop"}
@@ -119,7 +119,7 @@ func TestTTYLine(t *testing.T) {
 	}
 }
 
-// TestAmount: how far a node is, in words.
+// TestAmount formats the progress of a node.
 func TestAmount(t *testing.T) {
 	begun := time.Unix(1000, 0)
 	for _, test := range []struct {
@@ -135,7 +135,7 @@ func TestAmount(t *testing.T) {
 		{"0 B of 2.0 MB", engine.Event{Total: 2e6, Unit: "bytes"}, false},
 		{"1.0 MB of 2.0 MB, 500.0 kB/s", engine.Event{Current: 1e6, Total: 2e6, Unit: "bytes"}, false},
 		{"1.0 MB, 500.0 kB/s", engine.Event{Current: 1e6, Total: 2e6, Unit: "bytes"}, true},
-		{"", engine.Event{Total: 234, Unit: "bytes"}, true}, // the registry had all of it
+		{"", engine.Event{Total: 234, Unit: "bytes"}, true}, // the registry already had everything
 	} {
 		n := &nodeState{}
 		n.apply(engine.Event{State: engine.Running, At: begun})

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The commit is known of what was built in a repository, and of a version made from one.
+// The commit is known for a binary built in a repository, and for a version that contains one.
 func TestVersionOf(t *testing.T) {
 	const commit = "9596ad5391e14b8f98ecd26d1cbf4a5a7ce4a0a3"
 	revision := []debug.BuildSetting{{Key: "vcs.revision", Value: commit}}

@@ -2,11 +2,11 @@
 
 // SPDX-License-Identifier: Apache-2.0
 
-// Package corpus holds tape against real inputs: `make corpus CORPUS=DIR`.
+// Package corpus tests tape with real inputs: `make corpus CORPUS=DIR`.
 //
-// DIR has inputs/<case>/<entry> (what a user points tape at), rendered/<case>.yaml
-// (what other renderers made of the cases whose inputs are elsewhere),
-// truth/<case>.json (what a careful reader finds) and score.py (which compares).
+// DIR has inputs/<case>/<entry> (the source that a user passes to tape), rendered/<case>.yaml
+// (the output of other renderers, for cases whose inputs are elsewhere), truth/<case>.json (the
+// references that a careful reader finds) and score.py (which compares).
 package corpus
 
 import (
@@ -62,8 +62,8 @@ func TestCorpus(t *testing.T) {
 	}
 }
 
-// source is what tape is pointed at: the case's input, and where the corpus has
-// none what another renderer made of it.
+// source returns the source of a case: its input or, if the corpus has none, the output of
+// another renderer.
 func source(t *testing.T, corpus, name, truth string) string {
 	t.Helper()
 	data, err := os.ReadFile(truth)

@@ -19,7 +19,7 @@ func quote(s string) json.RawMessage {
 	return data
 }
 
-// TestDiffMarkdown writes a diff whose values try to end what they stand in.
+// TestDiffMarkdown writes a diff whose values try to break out of the Markdown around them.
 func TestDiffMarkdown(t *testing.T) {
 	key := app.ObjectKey{Group: "apps", Kind: "Deployment", Name: "web"}
 	d := &app.DiffResult{
@@ -47,7 +47,8 @@ func TestDiffMarkdown(t *testing.T) {
 	}
 }
 
-// TestDiffFits holds that the largest diff fits a comment, and that the page has all of it.
+// TestDiffFits checks that the largest diff fits into a comment, and that the page contains all
+// of it.
 func TestDiffFits(t *testing.T) {
 	d := &app.DiffResult{}
 	for i := range 3000 {
@@ -86,7 +87,7 @@ func TestDiffFits(t *testing.T) {
 	}
 }
 
-// TestDiffReads holds what people see of changes that real charts make.
+// TestDiffReads compares the rendered texts of changes that real charts make.
 func TestDiffReads(t *testing.T) {
 	image := func(tag, digit string) string {
 		return "registry.example.com/team/shop:web." + tag + "@sha256:" + strings.Repeat(digit, 64)

@@ -14,8 +14,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// TestPageInBrowser opens the page in headless Chromium, as narrow as a phone and as wide as
-// a desk: nothing hangs over, and the search, the states and the columns do what they say.
+// TestPageInBrowser opens the page in headless Chromium, at the width of a phone and of a
+// desktop: nothing overflows, and search, states and column headers work.
 func TestPageInBrowser(t *testing.T) {
 	var buf bytes.Buffer
 	if err := Page(&buf, sample(200)); err != nil {
@@ -52,7 +52,7 @@ func TestPageInBrowser(t *testing.T) {
 		do(t, ctx, chromedp.Click(`button[data-state=failed]`))
 		rows(200, "of any state")
 		if width < 700 {
-			continue // there are no heads of columns
+			continue // there are no column headers
 		}
 		do(t, ctx, chromedp.Click(`th:nth-child(4) button`))
 		do(t, ctx, chromedp.Click(`th:nth-child(4) button`))

@@ -22,7 +22,7 @@ import (
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
-// sample is a report of so many applications, of which every ninth failed.
+// sample returns a report of n applications, of which every ninth failed.
 func sample(n int) *fleet.Report {
 	r := &fleet.Report{Plan: "sha256:fd5c67041544c0a99d6d4e6c58c1f35edcda1cddbd4b4ea10f9fd9a214b038f7", Commit: "e2f029a2eb9b40c2d3c4aa374f72a7a908c4bcbd", Version: "v1.0.0"}
 	for i := range n {
@@ -43,7 +43,7 @@ func sample(n int) *fleet.Report {
 	return r
 }
 
-// TestFormats reads what is written as its readers do; what a failure says is text there.
+// TestFormats parses each format; the text of a failure is never markup in it.
 func TestFormats(t *testing.T) {
 	r := sample(20)
 	var page, markdown, junit bytes.Buffer
@@ -78,7 +78,7 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// TestJobs decodes what is written for CI.
+// TestJobs decodes the output for CI.
 func TestJobs(t *testing.T) {
 	plan := &fleet.Plan{Commit: "e2f0"}
 	for range 250 {
@@ -123,7 +123,7 @@ func TestJobs(t *testing.T) {
 		t.Errorf("without a commit: %v, %q", err, text.String())
 	}
 
-	// What a repository says of itself is a value, whatever it says.
+	// The URL of a repository stays a value, whatever it contains.
 	for _, odd := range []string{`https://example.com/"x": y.git`, "https://example.com/a\nkind: Pod #.git", "https://example.com/ü\t{}%d.git", ""} {
 		var text bytes.Buffer
 		if err := Job(&text, plan, dgst, odd, 20); err != nil {
@@ -136,8 +136,8 @@ func TestJobs(t *testing.T) {
 	}
 }
 
-// jobOf decodes a Job as Kubernetes does, and looks for what Kubernetes refuses or waits for
-// in vain.
+// jobOf decodes a Job as Kubernetes does, and checks for settings that Kubernetes rejects or
+// waits for forever.
 func jobOf(t *testing.T, text string) batch.Job {
 	t.Helper()
 	var j batch.Job

@@ -73,8 +73,8 @@ func mustDigest(t *testing.T) string {
 	return d.String()
 }
 
-// Without a folder of its own the registry keeps what it is given in a temporary one,
-// which is gone afterwards.
+// Without a folder the registry stores its content in a temporary one, which is removed at the
+// end.
 func TestTemporary(t *testing.T) {
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)

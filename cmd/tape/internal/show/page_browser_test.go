@@ -14,9 +14,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// TestPageInBrowser opens the page in headless Chromium, as narrow as a phone and
-// as wide as a desk: nothing hangs over, the search finds and hides, and a link
-// to an image opens it.
+// TestPageInBrowser opens the page in headless Chromium, at the width of a phone and of a
+// desktop: nothing overflows, the search finds and hides, and a link to an image opens it.
 func TestPageInBrowser(t *testing.T) {
 	var buf bytes.Buffer
 	view := pageView(t)
@@ -43,7 +42,7 @@ func TestPageInBrowser(t *testing.T) {
 		if n := do(t, ctx, chromedp.Evaluate[int](`document.querySelectorAll('details[open]').length`)); n != 1 {
 			t.Errorf("%d px: %d images are open, want the one of the link", width, n)
 		}
-		// What an image's place in the picture leads to, and comes from, stands out.
+		// The predecessors and successors of an image in the diagram are highlighted.
 		if n := do(t, ctx, chromedp.Evaluate[int](`(document.querySelector('[data-box=i0]').dispatchEvent(new Event('mouseenter')), document.querySelectorAll('.picture .on').length)`)); n != 5 {
 			t.Errorf("%d px: %d boxes and lines of the picture are lit, want 5", width, n)
 		}

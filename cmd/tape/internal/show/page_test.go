@@ -16,8 +16,8 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// pageView is an application of two images: one named in a committed file, one
-// in a rendered file; and with names that try to be markup.
+// pageView returns an application of two images, one referenced in a committed file and one in
+// a rendered file, with names that try to be markup.
 func pageView(t *testing.T) *artifact.View {
 	t.Helper()
 	statement := func(predicateType string, predicate any) artifact.ViewStatement {
@@ -84,8 +84,8 @@ func TestWritePage(t *testing.T) {
 	}
 }
 
-// A page is for more people than the manifests are: it hides credentials, and the lines behind
-// them keep their numbers.
+// A page is shown to more people than the manifests: it hides credentials, and keeps the line
+// numbers after them.
 func TestPageHidesCredentials(t *testing.T) {
 	v := pageView(t)
 	const manifest = "apiVersion: v1\nkind: Secret\nstringData:\n  key: |\n    planted-one\n    planted-two\n---\napiVersion: v1\nkind: ConfigMap\ndata: {PASSWORD: planted-three, user: me}\n"
@@ -107,7 +107,7 @@ func TestPageHidesCredentials(t *testing.T) {
 	}
 }
 
-// What would be too much for a page to show is left out of it, never cut.
+// Content that is too large for a page is left out, never cut.
 func TestPageLeavesOut(t *testing.T) {
 	v := pageView(t)
 	v.Content.Files = append(v.Content.Files, artifact.ViewFile{Name: "big.yaml", Size: pageFile + 1, Data: bytes.Repeat([]byte("x"), pageFile+1)})
@@ -123,7 +123,7 @@ func TestPageLeavesOut(t *testing.T) {
 	}
 }
 
-// The browser runs nothing but the page's own script.
+// The browser only runs the page's own script.
 func TestPagePolicy(t *testing.T) {
 	var buf bytes.Buffer
 	if err := WritePage(&buf, pageView(t)); err != nil {
