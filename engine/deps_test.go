@@ -19,15 +19,14 @@ import (
 	"testing"
 )
 
-// dependencies says which package may import which, in the manner of
-// go/build/deps_test.go. It is a statement of policy: when the test fails, change
-// the code, not this.
+// dependencies defines which package may import which, in the notation of
+// go/build/deps_test.go. It is a statement of policy: if the test fails, change the code, not
+// this.
 //
-// What stands left of a < may be imported by what stands right of it, together
-// with all that it may import itself. Packages are folders of this module; a *
-// stands for any part of a name, /... for all below. Of several patterns that
-// fit a package the most exact counts. NONE is nothing, a name in capitals is
-// short for what stands left of it.
+// What is left of a < may be imported by what is right of it, together with everything that it
+// may import itself. Packages are folders of this module; a * is any part of a name, /...
+// includes everything below. Of several matching patterns the most specific one applies. NONE
+// is nothing; a name in capitals is an abbreviation of what is left of it.
 const dependencies = `
 	# What all may use.
 	NONE < internal/*;
@@ -101,8 +100,8 @@ const dependencies = `
 	cmd/tape/cli, SERVE < examples/...;
 `
 
-// libraries says who may import a heavy library, whatever else it brings. One
-// that is not named here may be imported by anybody.
+// libraries defines who may import a heavy library, whatever else that entails. A library that
+// is not listed may be imported by any package.
 const libraries = `
 	cuelang.org/go/...                        < interpreters/cue;
 	helm.sh/helm/v3/...                       < interpreters/helm;
@@ -123,8 +122,8 @@ const libraries = `
 	go.uber.org/goleak                                  < NOBODY;
 `
 
-// notLinked are what the tape program must not contain: interpreters, and what
-// packages a fleet with other machines, are processes of their own.
+// notLinked is what the tape program must not contain: interpreters and the engine for fleets
+// are separate processes.
 var notLinked = []string{"helm.sh/helm", "cuelang.org/go", "k8s.io/client-go", "go.temporal.io/sdk", "go.temporal.io/api"}
 
 // rules maps a pattern to the patterns that it may import.
@@ -172,7 +171,7 @@ func parseRules(text string) rules {
 	return all
 }
 
-// match tells how exactly a pattern fits a package, 0 where not at all.
+// match returns how specifically a pattern matches a package, 0 if it does not.
 func match(pattern, pkg string) int {
 	if pattern == pkg {
 		return 3
@@ -189,7 +188,7 @@ func match(pattern, pkg string) int {
 	return 0
 }
 
-// best is the pattern that fits a package most exactly, "" where none does.
+// best returns the most specific pattern that matches a package, "" if none does.
 func (r rules) best(pkg string) string {
 	best, exact := "", 0
 	for _, pattern := range slices.Sorted(maps.Keys(r)) {
@@ -200,13 +199,12 @@ func (r rules) best(pkg string) string {
 	return best
 }
 
-// allows tells whether a package of the module may import another.
+// allows reports whether a package of the module may import another.
 func (r rules) allows(pkg, imported string) bool {
 	return slices.ContainsFunc(r[r.best(pkg)], func(pattern string) bool { return match(pattern, imported) > 0 })
 }
 
-// users are the patterns that may import a library; ok is false for one that
-// anybody may.
+// users returns the patterns that may import a library; ok is false if any package may.
 func (r rules) users(library string) (users []string, ok bool) {
 	for _, user := range slices.Sorted(maps.Keys(r)) {
 		for _, pattern := range r[user] {
@@ -238,7 +236,7 @@ func module(t *testing.T) (root, name string) {
 	return "", ""
 }
 
-// imports are those of every package in the module, tests left out.
+// imports returns those of every package in the module, except in tests.
 func imports(t *testing.T, root string) map[string][]string {
 	t.Helper()
 	found := map[string][]string{}
@@ -250,7 +248,7 @@ func imports(t *testing.T, root string) map[string][]string {
 		if entry.IsDir() {
 			_, err := os.Stat(filepath.Join(file, "go.mod"))
 			if file != root && (err == nil || name == "testdata" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_")) {
-				return filepath.SkipDir // another module, or no package
+				return filepath.SkipDir // another module, or not a package
 			}
 			return nil
 		}
@@ -310,7 +308,7 @@ func TestDependencies(t *testing.T) {
 func TestTapeLinksNoInterpreter(t *testing.T) {
 	root, _ := module(t)
 	if _, err := os.Stat(filepath.Join(root, "cmd", "tape", "main.go")); err != nil {
-		return // nothing is linked yet
+		return // nothing has been linked yet
 	}
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "./cmd/tape")
 	cmd.Dir = root
@@ -330,7 +328,7 @@ func TestTapeLinksNoInterpreter(t *testing.T) {
 	}
 }
 
-// The rules mean what they say.
+// Each rule has the documented meaning.
 func TestRules(t *testing.T) {
 	ours, theirs := parseRules(dependencies), parseRules(libraries)
 	for _, tt := range []struct {

@@ -13,14 +13,14 @@ import (
 	"github.com/taped-dev/tape/engine"
 )
 
-// stage is a function as a stage.
+// stage adapts a function to a stage.
 type stage func(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 
 func (s stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) { return s(ctx, t) }
 
 var idle = stage(func(context.Context, *engine.Task) (engine.Outputs, error) { return nil, nil })
 
-// node has the inputs a=node.output….
+// node returns a node with the inputs a=node.output….
 func node(name string, inputs ...string) engine.Node {
 	n := engine.Node{Name: name, Kind: "idle"}
 	for _, input := range inputs {

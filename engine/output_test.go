@@ -18,8 +18,8 @@ import (
 	"github.com/taped-dev/tape/engine/content/store"
 )
 
-// lister makes an index of a manifest that has one layer; the layer is no output by
-// itself. It is kept.
+// lister makes an index of a manifest with one layer, which is not itself an output. It is
+// kept.
 type lister struct{ runs *atomic.Int32 }
 
 func (lister) Key(context.Context, *engine.Task) (digest.Digest, error) {
@@ -48,7 +48,7 @@ func (l lister) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	return engine.Outputs{"index": index}, err
 }
 
-// reads reads blobs by text.
+// reads returns a stage that reads blobs by their text.
 func reads(texts ...string) engine.Stage {
 	return stage(func(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
 		for _, text := range texts {
@@ -60,8 +60,8 @@ func reads(texts ...string) engine.Stage {
 	})
 }
 
-// What an output lists is kept with it and outlives a prune; a result that lacks some
-// of it is made again.
+// Everything that an output lists is kept with it and survives a prune; a result that lacks
+// some of it is made again.
 func TestKeptClosure(t *testing.T) {
 	dir := t.TempDir()
 	var runs atomic.Int32
@@ -96,7 +96,7 @@ func TestKeptClosure(t *testing.T) {
 	run(2)
 }
 
-// Nothing passes from a stage to another but outputs and what they list.
+// Stages only exchange outputs and what these list.
 func TestUndeclared(t *testing.T) {
 	var runs atomic.Int32
 	g := graph(t, with(node("list"), lister{&runs}), with(node("read", "x=list.index"), reads("layer", "named by no output")))

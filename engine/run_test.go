@@ -61,7 +61,7 @@ func (j join) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
 	return engine.Outputs{"out": desc}, err
 }
 
-// kept is a join whose output is kept.
+// kept is a join with a key.
 type kept struct {
 	join
 	key string
@@ -74,7 +74,7 @@ func (k kept) Key(context.Context, *engine.Task) (digest.Digest, error) {
 	return digest.FromString(k.key), nil
 }
 
-// stages are those of the nodes that [with] makes, by kind.
+// stages holds the stages of the nodes made by [with], by kind.
 var stages sync.Map
 
 func with(n engine.Node, s engine.Stage) engine.Node {
@@ -83,7 +83,7 @@ func with(n engine.Node, s engine.Stage) engine.Node {
 	return n
 }
 
-// runGraph runs a graph of the stages that were made by [with].
+// runGraph runs a graph of stages made by [with].
 func runGraph(ctx context.Context, g *engine.Graph, o engine.Options) (*engine.Result, error) {
 	kinds := engine.Stages{"idle": func(json.RawMessage) (engine.Stage, error) { return idle, nil }}
 	stages.Range(func(kind, made any) bool {
@@ -202,8 +202,8 @@ func TestRunGivesStagesWhatTheyNeed(t *testing.T) {
 	}
 }
 
-// Four stages that wait for each other end only if four run at once; a fifth
-// is not started meanwhile.
+// Four stages that wait for each other only end if four run concurrently; a fifth is not
+// started meanwhile.
 func TestRunUsesAllWorkersAndNoMore(t *testing.T) {
 	const workers = 4
 	var busy, most atomic.Int32
@@ -284,7 +284,7 @@ func TestFirstFailureWins(t *testing.T) {
 	}
 }
 
-// What a stage makes of the cancellation is not the reason of the failure.
+// The error of a cancelled stage is not the cause of the failure.
 func TestFailureIsNotMaskedByCancelledStages(t *testing.T) {
 	waiting := make(chan struct{})
 	first := stage(func(ctx context.Context, _ *engine.Task) (engine.Outputs, error) {
@@ -334,7 +334,7 @@ func TestRunStopsWithItsContext(t *testing.T) {
 	}
 }
 
-// A stage that ends well in spite of the cancellation has ended well.
+// A stage that succeeds in spite of the cancellation has succeeded.
 func TestRunThatCompletesIsNotStopped(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	g := graph(t, with(node("a"), stage(func(context.Context, *engine.Task) (engine.Outputs, error) {
@@ -454,7 +454,7 @@ func TestEventsAreFilledInAndEndWithTheRun(t *testing.T) {
 	}
 }
 
-// chain is a kept node between two that are not.
+// chain is a kept node between two that are not kept.
 func chain(t *testing.T, source, config string, runs *atomic.Int32) *engine.Graph {
 	return graph(t,
 		with(node("source"), join{text: source}),
@@ -500,7 +500,7 @@ func TestResultsAreKept(t *testing.T) {
 		}
 	}
 
-	// Only what is kept ever reached the disk.
+	// Only kept outputs are on disk.
 	var stored []string
 	if err := s.Walk(t.Context(), func(info content.Info) error {
 		data, err := engine.Get(t.Context(), s, ocispec.Descriptor{Digest: info.Digest, Size: info.Size})
@@ -516,7 +516,7 @@ func TestResultsAreKept(t *testing.T) {
 	}
 }
 
-// upper makes the same of "a" and "A".
+// upper returns the same for "a" and "A".
 type upper struct{ kept }
 
 func (u upper) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
@@ -572,7 +572,7 @@ func (f fickle) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	return f.kept.Run(ctx, t)
 }
 
-// A stage whose outputs are kept still says what there is to say of them.
+// A cached stage still repeats its messages.
 func TestReplay(t *testing.T) {
 	s := open(t, t.TempDir())
 	var runs atomic.Int32
@@ -590,7 +590,7 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// live is a cache that fails if the context that it is given has ended.
+// live is a cache that fails if its context has ended.
 type live struct{ engine.Cache }
 
 func (l live) Put(ctx context.Context, key digest.Digest, outputs map[string]ocispec.Descriptor) error {
@@ -606,8 +606,8 @@ func TestCacheGetsAContextThatGoesOn(t *testing.T) {
 	}
 }
 
-// An audit makes again what the cache has. What is the same counts as cached, with the
-// warnings of the replay alone; a difference fails the run and names the key.
+// An audit runs cached nodes again. An equal result counts as cached, with only the warnings of
+// the replay; a difference fails the run and names the key.
 func TestAudit(t *testing.T) {
 	s := open(t, t.TempDir())
 	var runs atomic.Int32
@@ -623,7 +623,7 @@ func TestAudit(t *testing.T) {
 			t.Errorf("run %d: %s after %d runs and %d audits, warnings %+v", n+1, got, runs.Load(), audited, r.Warnings)
 		}
 	}
-	// A stage that makes something else under the same key is as if somebody else had.
+	// A stage with another result under the same key is like a tampered entry.
 	other := graph(t, with(node("a"), telling{kept{join{"b", &runs}, "a"}}))
 	r, err := runGraph(t.Context(), other, o)
 	found, ok := errors.AsType[*engine.AuditError](err)
@@ -639,7 +639,7 @@ func TestAudit(t *testing.T) {
 	}
 }
 
-// telling warns of its outputs' names.
+// telling warns about the names of its outputs.
 type telling struct{ kept }
 
 func (s telling) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
@@ -657,7 +657,7 @@ func (telling) Replay(_ context.Context, t *engine.Task, outputs engine.Outputs)
 	return nil
 }
 
-// Whatever happens to the store between two runs, the second is right.
+// Whatever happens to the store between two runs, the second has the right result.
 func TestSpoiledStore(t *testing.T) {
 	spoil := map[string]func(t *testing.T, blob, key string){
 		"blob missing":   func(t *testing.T, blob, _ string) { check(t, os.Remove(blob)) },
@@ -675,7 +675,7 @@ func TestSpoiledStore(t *testing.T) {
 			dir := t.TempDir()
 			var runs atomic.Int32
 			for i, want := range []engine.State{engine.Done, engine.Done, engine.Cached} {
-				// Every run is a process of its own.
+				// Every run is a separate process.
 				s, err := store.Open(t.Context(), dir, store.Options{})
 				check(t, err)
 				r, err := runGraph(t.Context(), chain(t, "1", "helm", &runs), engine.Options{Store: s, Cache: s.Cache()})
@@ -720,7 +720,7 @@ func only(t *testing.T, pattern ...string) string {
 	return found[0]
 }
 
-// fullDisk takes no more blobs.
+// fullDisk accepts no more blobs.
 type fullDisk struct{ *store.Store }
 
 func (fullDisk) Writer(context.Context, ...content.WriterOpt) (content.Writer, error) {
@@ -749,7 +749,7 @@ func TestFullDiskIsAWarning(t *testing.T) {
 	}
 }
 
-// A cache entry that lacks an output somebody wants is no hit.
+// A cache entry without an output that is needed is a miss.
 func TestEntryWithoutWantedOutput(t *testing.T) {
 	s := open(t, t.TempDir())
 	var runs atomic.Int32
@@ -847,8 +847,8 @@ func TestPutGetJSON(t *testing.T) {
 	}
 }
 
-// TestSlowEvents holds that no stage waits for who is told, who is told all the
-// same: every change of state and message, and of progress the last.
+// TestSlowEvents checks that no stage waits for a consumer of events, which still receives
+// every change of state, every message, and the latest progress.
 func TestSlowEvents(t *testing.T) {
 	const steps = 1000
 	ended := make(chan struct{})
@@ -863,7 +863,7 @@ func TestSlowEvents(t *testing.T) {
 	var told []engine.Event
 	_, err := runGraph(t.Context(), graph(t, with(node("a"), busy)), engine.Options{Events: func(e engine.Event) {
 		if e.State == engine.Running {
-			<-ended // the stage ends while this is told
+			<-ended // the stage ends while the consumer is busy
 		}
 		told = append(told, e)
 	}})
@@ -875,7 +875,7 @@ func TestSlowEvents(t *testing.T) {
 	}
 	var got []string
 	for _, e := range told {
-		if e.Current == 0 || e.Current == steps { // the last; some may have come before
+		if e.Current == 0 || e.Current == steps { // the latest; earlier ones may have been received
 			got = append(got, fmt.Sprint(e.State, e.Message, e.Current))
 		}
 	}
@@ -885,8 +885,7 @@ func TestSlowEvents(t *testing.T) {
 	}
 }
 
-// TestStrict holds that the first warning of a strict run ends it, before what
-// comes after.
+// TestStrict checks that the first warning ends a strict run before later stages start.
 func TestStrict(t *testing.T) {
 	var pushed atomic.Int32
 	warns := stage(func(ctx context.Context, t *engine.Task) (engine.Outputs, error) {

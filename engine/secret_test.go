@@ -13,7 +13,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 )
 
-// known are the secrets of these tests.
+// known resolves the secrets of these tests.
 func known(_ context.Context, name string) (string, error) {
 	switch name {
 	case "text":
@@ -29,11 +29,11 @@ func known(_ context.Context, name string) (string, error) {
 func TestReveal(t *testing.T) {
 	for document, want := range map[string]string{
 		``:                          ``,
-		`{"b": 1.50, "a": "x"}`:     `{"b": 1.50, "a": "x"}`, // as it is where there is nothing to reveal
+		`{"b": 1.50, "a": "x"}`:     `{"b": 1.50, "a": "x"}`, // unchanged if there is nothing to reveal
 		`{"a": "secret://text"}`:    `{"a":"opensesame"}`,
 		`["secret://number?json"]`:  `[12345678]`,
 		`"secret://object?json"`:    `{"user":["opensesame",1.50]}`,
-		`{"a": "x secret://text"}`:  `{"a": "x secret://text"}`, // a part of a text is none
+		`{"a": "x secret://text"}`:  `{"a": "x secret://text"}`, // part of a text is not a reference
 		`{"secret://text": "name"}`: `{"secret://text": "name"}`,
 	} {
 		got, err := engine.Secrets(known).Reveal(t.Context(), json.RawMessage(document))
@@ -71,7 +71,7 @@ func TestConceal(t *testing.T) {
 	}
 }
 
-// careless tells everything.
+// careless reveals everything.
 type careless struct{ end, value string }
 
 func (c careless) Run(_ context.Context, t *engine.Task) (engine.Outputs, error) {
@@ -82,7 +82,7 @@ func (c careless) Run(_ context.Context, t *engine.Task) (engine.Outputs, error)
 	return nil, fmt.Errorf("not %s", c.value)
 }
 
-// A stage gets values in the place of references, and may tell nobody.
+// A stage gets values in place of references, and its messages do not reveal them.
 func TestGate(t *testing.T) {
 	for _, end := range []string{"error", "panic"} {
 		graph, err := engine.NewGraph(engine.Node{Name: "a", Kind: "careless", Config: json.RawMessage(`"secret://text"`)})

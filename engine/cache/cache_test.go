@@ -30,7 +30,7 @@ func outputs(text string) map[string]ocispec.Descriptor {
 	}
 }
 
-// entryFile is the only file below dir.
+// entryFile returns the only file below dir.
 func entryFile(t *testing.T, dir string) string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(dir, "*", "*"))
@@ -208,7 +208,7 @@ func TestConcurrent(t *testing.T) {
 
 func TestPutLeavesNothingBehind(t *testing.T) {
 	dir := t.TempDir()
-	// A folder where the entry belongs makes the rename fail.
+	// A folder in place of the entry makes the rename fail.
 	if err := os.MkdirAll(filepath.Join(dir, key.Encoded()[:2], key.Encoded()), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -220,8 +220,8 @@ func TestPutLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-// Whatever lies in the file of an entry, it is absent, or all of its outputs can be
-// asked for.
+// Whatever the file of an entry contains, the entry is a miss, or all of its outputs have valid
+// descriptors.
 func FuzzEntry(f *testing.F) {
 	key := digest.FromString("key")
 	for _, body := range []string{
@@ -242,7 +242,7 @@ func FuzzEntry(f *testing.F) {
 		if err := os.WriteFile(file, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		// Most bytes have no right checksum: what is behind one is tried as well.
+		// Most data has no valid checksum: also try it with one.
 		for _, data := range [][]byte{data, append([]byte(digest.FromBytes(data).String()+"\n"), data...)} {
 			if err := os.WriteFile(file, data, 0o600); err != nil {
 				t.Fatal(err)

@@ -81,7 +81,7 @@ render/prod/web render map[files:source/prod/web.files] {"deterministic":true,"f
 			t.Errorf("the full form means something else:\n%s", diff)
 		}
 	}
-	// The folder of a lone source is that of the environment.
+	// The folder of a single source is that of the environment.
 	e := expand(t, "sources: [{path: web}]\nenvironments: {dev: , prod: }\noutput: {image: a}", nil)
 	g, err := e.Graph("render")
 	if err != nil {

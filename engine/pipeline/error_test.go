@@ -11,7 +11,7 @@ import (
 	"github.com/taped-dev/tape/engine/pipeline"
 )
 
-// Every mistake is told with its place. The body begins in line 3.
+// Every error has a position. The body begins in line 3.
 func TestErrors(t *testing.T) {
 	tests := []struct {
 		name, body string
@@ -168,7 +168,7 @@ func TestUnknownTarget(t *testing.T) {
 	}
 }
 
-// A mistake that shows only in a run is told where the file has it.
+// An error that only shows in a run has the position in the file.
 func TestPlaced(t *testing.T) {
 	e := expand(t, "sources:\n  - path: x\n    options:\n      values: [a, b]\n      replicas: many\n  - path: y", nil)
 	wrong := func(node string, paths ...[]string) error {
@@ -189,7 +189,7 @@ func TestPlaced(t *testing.T) {
 			wrong("source/x", []string{"options", "replicas"}, []string{"path"}),
 			"tape.yaml:4:11: source/x: wrong path\ntape.yaml:7:7: source/x: wrong options.replicas",
 		},
-		{wrong("source/x", []string{"interpreter"}), "source/x: wrong interpreter"}, // the file does not say it
+		{wrong("source/x", []string{"interpreter"}), "source/x: wrong interpreter"}, // the file does not contain it
 		{wrong("scan", []string{"depth"}), "scan: wrong depth"},                     // the default pipeline does
 		{errors.New("else"), "else"},
 	} {

@@ -74,7 +74,7 @@ func TestLockFile(t *testing.T) {
 		t.Errorf("read back (-want +got):\n%s", diff)
 	}
 
-	// The same again touches nothing.
+	// Writing the same again changes nothing.
 	before, err := os.Stat(file)
 	if err != nil {
 		t.Fatal(err)

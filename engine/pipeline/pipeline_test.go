@@ -18,7 +18,7 @@ import (
 	"github.com/taped-dev/tape/engine/pipeline"
 )
 
-// idle is a stage that does nothing.
+// idle is a stage without effect.
 type idle struct{}
 
 func (idle) Run(context.Context, *engine.Task) (engine.Outputs, error) { return nil, nil }
@@ -105,7 +105,7 @@ func table(t *testing.T) *pipeline.Table {
 	return table
 }
 
-// file is a pipeline file with the header.
+// file returns a pipeline file with the header.
 func file(body string) []byte {
 	return []byte("apiVersion: tape/v1\nkind: Pipeline\n" + body)
 }
@@ -123,7 +123,7 @@ func expand(t *testing.T, body string, args map[string]string) *pipeline.Expande
 	return e
 }
 
-// nodes is a graph as text, a line a node.
+// nodes returns a graph as text, one line per node.
 func nodes(t *testing.T, g *engine.Graph) string {
 	t.Helper()
 	var b strings.Builder
@@ -344,7 +344,7 @@ source/api source map[] {"name":"api","options":{"big":1000,"none":null,"octal":
 				t.Errorf("graph differs (-want +got):\n%s", diff)
 			}
 
-			// In full form it is the same pipeline.
+			// The expanded form is the same pipeline.
 			full, err := e.YAML()
 			if err != nil {
 				t.Fatal(err)
@@ -355,7 +355,7 @@ source/api source map[] {"name":"api","options":{"big":1000,"none":null,"octal":
 			}
 			again, err := p.Build(t.Context(), nil, tt.targets...)
 			if err == nil && len(tt.targets) == 0 {
-				// Written out, the order of the sources is that of their names.
+				// In the expanded form the sources are sorted by name.
 				if diff := cmp.Diff(sortedLines(nodes(t, g)), sortedLines(nodes(t, again))); diff != "" {
 					t.Errorf("graph of the full form differs (-short +full):\n%s\n%s", diff, full)
 				}
@@ -411,7 +411,7 @@ push push map[facts/web:source/web.facts images:resolve.images] {"repository":"e
 		t.Errorf("graph differs (-want +got):\n%s", diff)
 	}
 
-	// What is set stands in the place of what the file has.
+	// A setting replaces the value in the file.
 	p, err = table(t).Parse("tape.yaml", file("sources: [{path: web}]\nimages: {platform: linux/amd64, fields: [{kind: Pump}]}\n"))
 	check(err)
 	check(p.Set("images.platform", "linux/arm64"))
@@ -440,7 +440,7 @@ push push map[facts/web:source/web.facts images:resolve.images] {"repository":"e
 	}
 }
 
-// A wrong value that came from code has no place to name.
+// A wrong value that was set by code has no position.
 func TestErrorsFromCode(t *testing.T) {
 	p := table(t).New()
 	if _, err := p.Build(t.Context(), nil); err == nil || err.Error() != "the pipeline has no sources" {
@@ -493,8 +493,8 @@ func TestOutline(t *testing.T) {
 	}
 }
 
-// Nothing that a file may hold makes tape fall over, and what expands can be
-// written out and read again.
+// No content of a file makes tape panic, and an expanded pipeline can be written and read
+// again.
 func FuzzParse(f *testing.F) {
 	f.Add(file("sources: [{path: x}]\noutput: {image: x}"))
 	f.Add(file("args: {a: 1}\nsources: [&a {path: x, options: {a: ${a}, b: 'x${a}', c: $${d}}}, {name: y, path: x}]"))

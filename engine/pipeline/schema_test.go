@@ -10,8 +10,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// The schema takes what Parse and Expand take, and refuses the mistakes that an
-// editor can show.
+// The schema accepts what Parse and Expand accept, and rejects the mistakes that an editor can
+// show.
 func TestSchema(t *testing.T) {
 	data, err := table(t).Schema()
 	if err != nil {

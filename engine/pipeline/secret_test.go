@@ -16,8 +16,8 @@ type nothing struct{}
 
 func (nothing) Run(context.Context, *engine.Task) (engine.Outputs, error) { return nil, nil }
 
-// What a kind of stage calls secret is in no node, and the file that is printed refers
-// to it; what the stage is made of has it again.
+// Options that a kind of stage marks as secret are in no node, and the printed file has
+// references; the stage gets the values.
 func TestSecrets(t *testing.T) {
 	var made []string
 	table, err := pipeline.NewTable(nil, pipeline.Kind{
@@ -79,12 +79,12 @@ func TestSecrets(t *testing.T) {
 		t.Errorf("the stage is made of %s", made[len(made)-1])
 	}
 
-	// A mistake does not tell the value.
+	// An error does not contain the value.
 	e, _ = expand("planted")
 	if _, err := e.Graph(); err == nil || strings.Contains(err.Error(), "planted") || !strings.Contains(err.Error(), "tape.yaml:5:19: option token of notify: its value is not allowed") {
 		t.Error(err)
 	}
-	// What is a reference in the file stays one.
+	// A reference in the file is kept.
 	e, _ = expand(`"secret://vault/token"`)
 	secrets := e.Secrets(func(_ context.Context, name string) (string, error) { return "planted-" + name, nil })
 	if graph, err = e.Graph(); err != nil {

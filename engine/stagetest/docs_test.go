@@ -16,8 +16,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 )
 
-// The stage, the program and the test of docs/writing-a-stage.md build, and the test
-// passes.
+// The stage, the program and the test in docs/writing-a-stage.md compile, and the test passes.
 func TestDocs(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
@@ -27,7 +26,7 @@ func TestDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// As if they stood in this module.
+	// As if they were in this module.
 	dir, replace := t.TempDir(), map[string]string{}
 	names := []string{"docs/internal/digests/digests.go", "docs/internal/digests/tape/main.go", "docs/internal/digests/digests_test.go"}
 	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllSubmatch(doc, -1)
@@ -56,7 +55,7 @@ func TestDocs(t *testing.T) {
 		{binary},
 	} {
 		cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
-		cmd.Env = append(os.Environ(), "GOFLAGS=", "CGO_ENABLED=0") // as make build does, which has compiled most of it
+		cmd.Env = append(os.Environ(), "GOFLAGS=", "CGO_ENABLED=0") // like make build, which has compiled most of it
 		if cmd.Dir = root; args[0] == binary {
 			cmd.Dir = dir
 		}

@@ -32,7 +32,7 @@ type keyer struct {
 
 func (k keyer) Key(context.Context, *engine.Task) (digest.Digest, error) { return k.key(), nil }
 
-// upper is a stage without fault.
+// upper is a correct stage.
 func upper(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
 	data, err := engine.Get(ctx, t.Store, t.Inputs["text"])
 	if err != nil {
@@ -87,7 +87,7 @@ func TestAlso(t *testing.T) {
 	if err := c.Check(t.Context()); err != nil {
 		t.Error(err)
 	}
-	// Where nothing lists it, another process would not have it.
+	// Without a list of it, another process would not have it.
 	c.Inputs = nil
 	want := fmt.Sprintf("the stage read blob %s, which is neither an input nor listed by one", named.Digest)
 	if err := c.Check(t.Context()); err == nil || err.Error() != want {
@@ -95,7 +95,7 @@ func TestAlso(t *testing.T) {
 	}
 }
 
-// What a stage wrote itself it may read.
+// A stage may read what it wrote itself.
 func TestReadsItsOwn(t *testing.T) {
 	c := stagetest.Case{Inputs: inputs(), Stage: stage(func(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
 		out, err := upper(ctx, t)
@@ -109,7 +109,7 @@ func TestReadsItsOwn(t *testing.T) {
 	}
 }
 
-// A stage is told its node, and the values of secrets.
+// A stage gets its node, and the values of secrets.
 func TestNode(t *testing.T) {
 	c := stagetest.Case{
 		Node:    engine.Node{Kind: "kind", Config: json.RawMessage(`{"key":"secret://key"}`), Outputs: []string{"config"}},
@@ -149,7 +149,7 @@ func TestJSON(t *testing.T) {
 
 func TestCheckFinds(t *testing.T) {
 	boom := errors.New("boom")
-	// counting makes something else every time.
+	// counting returns a different result every time.
 	counting := func(output, mediaType func(n int32) string, data func(n int32) string) engine.Stage {
 		var n atomic.Int32
 		return stage(func(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
@@ -187,7 +187,7 @@ func TestCheckFinds(t *testing.T) {
 		"deaf": {stage(func(context.Context, *engine.Task) (engine.Outputs, error) { return nil, nil }), "the stage succeeded although its context ended before it started"},
 		"half": {stage(func(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
 			out, err := upper(ctx, t)
-			// What it wants besides, it does without.
+			// An error of an additional write is ignored.
 			_, _ = engine.Put(ctx, t.Store, "text/x", []byte("more"))
 			return out, err
 		}), "the stage succeeded although its context ended at use 3 of its store"},
@@ -218,7 +218,7 @@ func TestCheckFinds(t *testing.T) {
 		t.Report(engine.Event{Message: "read " + string(data)})
 		return nil
 	}), "an event has the value of secret key"}
-	// Its last event comes when the next run begins.
+	// Its last event is reported during the next run.
 	var last atomic.Pointer[engine.Task]
 	tests["late"] = test{stage(func(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
 		if before := last.Swap(t); before != nil {

@@ -2,9 +2,9 @@
 
 //go:build examples
 
-// Package interpreters checks the interpreters beside it as their authors would,
-// with the kit. It wants make and, for the one in Python, Debian's
-// python3-grpcio, python3-grpc-tools and python3-cryptography.
+// Package interpreters checks the interpreters in the folders below with the conformance kit,
+// like their authors would. It needs make and, for the one in Python, Debian's python3-grpcio,
+// python3-grpc-tools and python3-cryptography.
 package interpreters
 
 import (

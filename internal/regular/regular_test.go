@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// What is not a file, or too large, is refused at once.
+// Anything that is not a file, or too large, is rejected immediately.
 func TestReadFile(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -65,8 +65,8 @@ func TestInside(t *testing.T) {
 	}
 }
 
-// TestReadArgument reads what a shell opens for a process, and of named pipes
-// and devices no more than ReadFile does.
+// TestReadArgument reads what a shell opens for a process, and otherwise rejects named pipes
+// and devices like ReadFile.
 func TestReadArgument(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {

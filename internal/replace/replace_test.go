@@ -10,8 +10,8 @@ import (
 	"github.com/taped-dev/tape/internal/replace"
 )
 
-// A file is replaced as a whole with its mode, and nothing is left beside it, whether that
-// works or not.
+// A file and its mode are replaced atomically, and no temporary file is left, whether that
+// succeeds or not.
 func TestFile(t *testing.T) {
 	for name, write := range map[string]func(name, prefix string, data []byte, mode os.FileMode) error{
 		"file": replace.File, "durable": replace.Durable,

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// What a killed process left is gone when the next one comes, also where it may not
-// be written to, while what is in use and what is called otherwise stays.
+// The next process removes what a killed one left, even if it is not writable; folders in use
+// and those with other names are kept.
 func TestNew(t *testing.T) {
 	parent := t.TempDir()
 	folder := func() *Folder {
@@ -32,7 +32,7 @@ func TestNew(t *testing.T) {
 	if err := os.Mkdir(other, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	// What the kernel does of a process that is killed.
+	// The kernel does this when a process is killed.
 	if err := killed.held.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// What another user puts in the place of a folder is not touched, whoever runs tape.
+// A folder that another user put there is not touched, whoever runs tape.
 func TestSweepLeavesOthers(t *testing.T) {
 	parent := t.TempDir()
 	mine, other, link := filepath.Join(parent, "tape-test-1"), filepath.Join(parent, "tape-test-2"), filepath.Join(parent, "tape-test-3")
@@ -65,7 +65,7 @@ func TestSweepLeavesOthers(t *testing.T) {
 	if err := errors.Join(os.Mkdir(mine, 0o755), os.Mkdir(other, 0o755), os.Symlink(aim, link)); err != nil {
 		t.Fatal(err)
 	}
-	// Only root can give a folder away.
+	// Only root can change the owner of a folder.
 	gave := os.Chown(other, os.Geteuid()+1, -1)
 	Sweep(parent, "tape-test-")
 	if _, err := os.Stat(mine); !errors.Is(err, os.ErrNotExist) {

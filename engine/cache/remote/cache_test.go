@@ -37,12 +37,13 @@ var (
 	other = digest.FromString("other key")
 )
 
-// documents of an entry: empty, small, large and repetitive, and of odd names.
+// documents returns the documents of an entry: empty, small, large and repetitive, and with odd
+// names.
 func documents() map[string][]byte {
 	return map[string][]byte{"": {}, "a/b:c\n": []byte("small"), "large": bytes.Repeat([]byte("kind: Pod\n"), 2_000)}
 }
 
-// lines counts what is logged, by level.
+// lines counts log records by level.
 type lines struct {
 	mu  sync.Mutex
 	all map[slog.Level][]string
@@ -69,13 +70,13 @@ func (l *lines) of(level slog.Level) []string {
 	return l.all[level]
 }
 
-// bubble runs a test in which time is made up, with registries in memory.
+// bubble runs a test with fake time and registries in memory.
 func bubble(t *testing.T, name string, test func(t *testing.T, n *network)) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			n := &network{}
-			defer time.Sleep(time.Second) // http.Server leaves a connection half a second
+			defer time.Sleep(time.Second) // http.Server keeps a connection open for half a second
 			defer n.close()
 			test(t, n)
 		})
@@ -88,7 +89,8 @@ type network struct {
 	conns []net.Conn
 }
 
-// repository is a repository of the registry, which is sent requests at a rate; 0: at any.
+// repository returns a repository of the registry, with a limit on the rate of requests; 0
+// means no limit.
 func (n *network) repository(t *testing.T, handler http.Handler, limit registry.Rate) *registry.Repository {
 	t.Helper()
 	const host = "registry.example"
@@ -126,7 +128,7 @@ func (n *network) close() {
 	}
 }
 
-// once is a listener that has one connection.
+// once is a listener for a single connection.
 type once struct {
 	mu   sync.Mutex
 	conn net.Conn
@@ -150,7 +152,7 @@ func (o *once) Close() error { return nil }
 // Addr implements [net.Listener].
 func (o *once) Addr() net.Addr { return &net.TCPAddr{} }
 
-// repository is a repository of the registry at an address, seen by a client of its own.
+// repository returns a repository of the registry at an address, with its own client.
 func repository(t *testing.T, addr string) *registry.Repository {
 	t.Helper()
 	client, err := registry.New(registry.Options{Credentials: func(string) (string, string, error) { return "", "", nil }})
@@ -217,7 +219,7 @@ func TestPutGet(t *testing.T) {
 			if s := counted.Reset(); s.Total() > 2 || s.Bytes["GET blobs"] > 5_000 {
 				t.Errorf("getting took %d requests: %v, %v", s.Total(), s.Requests, s.Bytes)
 			}
-			// A later entry of the key takes its place, for the same client too.
+			// A later entry of the key replaces it, also for the same client.
 			c := remote.New(repository(t, addr), o)
 			for i := range 3 {
 				want := map[string][]byte{"x": fmt.Append(nil, i)}
@@ -237,7 +239,7 @@ func TestPutGet(t *testing.T) {
 }
 
 func TestManyPutsTakeThreeRequestsEach(t *testing.T) {
-	counted := registrytest.Count(registrytest.Distribution("")) // which has a goroutine that does not end
+	counted := registrytest.Count(registrytest.Distribution("")) // which has a goroutine that never ends
 	bubble(t, "puts", func(t *testing.T, n *network) {
 		c := remote.New(n.repository(t, counted, 0), remote.Options{})
 		const entries = 50
@@ -277,7 +279,7 @@ func TestMisuse(t *testing.T) {
 	}
 }
 
-// rewrite is a registry in which everybody gets another manifest than was pushed.
+// rewrite is a registry that serves other manifests than were pushed.
 func rewrite(next http.Handler, change func(m *ocispec.Manifest)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPut || !registrytest.Is(registrytest.Manifests)(r) {
@@ -299,7 +301,7 @@ func rewrite(next http.Handler, change func(m *ocispec.Manifest)) http.Handler {
 	})
 }
 
-// digestless is a registry that does not say what it has stored.
+// digestless is a registry that does not return the digest of what it stored.
 type digestless struct{ http.ResponseWriter }
 
 func (w *digestless) WriteHeader(code int) {
@@ -307,8 +309,7 @@ func (w *digestless) WriteHeader(code int) {
 	w.ResponseWriter.WriteHeader(code)
 }
 
-// Whatever is wrong with an entry, it is a miss and one warning, and so is whatever comes
-// after it.
+// Any problem with an entry is a miss and one warning, and so is any problem after it.
 func TestUnusableEntry(t *testing.T) {
 	signer, verifier := keyPair(t)
 	stranger, _ := keyPair(t)
@@ -362,7 +363,7 @@ func TestUnusableEntry(t *testing.T) {
 			if n := len(log.of(slog.LevelWarn)); n != 1 && !test.silent || n > 0 && test.silent {
 				t.Errorf("warned %d times: %q", n, log.of(slog.LevelWarn))
 			}
-			// What replaces it is used.
+			// A new entry replaces it, and is used.
 			if test.change == nil {
 				put(t, remote.New(repository(t, addr), trusted), key, documents())
 				if _, err := c.Get(t.Context(), key); err != nil {
@@ -373,8 +374,8 @@ func TestUnusableEntry(t *testing.T) {
 	}
 }
 
-// What the registry itself does wrong is a miss and one warning; the run goes on, and waits
-// no longer than it may.
+// A fault of the registry is a miss and one warning; the run continues, and does not wait
+// longer than it may.
 func TestFaultyRegistry(t *testing.T) {
 	manifests, blobs := registrytest.Is(registrytest.Manifests, http.MethodGet), registrytest.Is(registrytest.Blobs, http.MethodGet)
 	all := func(*http.Request) bool { return true }
@@ -413,15 +414,14 @@ func TestFaultyRegistry(t *testing.T) {
 			if n := counted.Stats().Total(); n > test.most {
 				t.Errorf("%d requests for ten misses", n)
 			}
-			if took := time.Since(start); took > 10*time.Second { // of made-up time
+			if took := time.Since(start); took > 10*time.Second { // of fake time
 				t.Errorf("waited %s for ten misses", took)
 			}
 		})
 	}
 }
 
-// A registry that answers late is used, but not for long; waiting for one's own limit is not
-// its fault.
+// A slow registry is used, but not for long; waiting for the client's own limit does not count.
 func TestSlowRegistry(t *testing.T) {
 	for name, test := range map[string]struct {
 		delay   time.Duration
@@ -482,7 +482,7 @@ func TestWhereItMayNotWrite(t *testing.T) {
 			if n := counted.Reset().Total(); n > test.most {
 				t.Errorf("%d requests for ten puts", n)
 			}
-			if took := time.Since(start); took > 10*time.Second { // of made-up time
+			if took := time.Since(start); took > 10*time.Second { // of fake time
 				t.Errorf("waited %s for ten puts", took)
 			}
 			if got, err := c.Get(t.Context(), key); err != nil || !cmp.Equal(documents(), got) {

@@ -56,7 +56,7 @@ func TestUnpackRefuses(t *testing.T) {
 	}
 }
 
-// Whatever lies in a registry, it is an error, or what comes out packs to the same again.
+// Whatever a registry returns, it is an error, or it packs to the same bytes again.
 func FuzzEntry(f *testing.F) {
 	key := digest.FromString("key")
 	desc, data, err := pack(map[string][]byte{"a": []byte("1"), "b": nil})

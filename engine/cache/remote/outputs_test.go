@@ -20,7 +20,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/store"
 )
 
-// maker is a stage whose outputs are kept.
+// maker is a stage with a key.
 type maker struct {
 	runs *atomic.Int64
 	text string
@@ -36,7 +36,7 @@ func (m maker) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) 
 	if err != nil {
 		return nil, err
 	}
-	// What an index lists is kept with it.
+	// The content that an index lists is kept with it.
 	listed, err := engine.Put(ctx, t.Store, ocispec.MediaTypeImageManifest, []byte(`{"schemaVersion":2,"layers":[]}`))
 	if err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func (m maker) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) 
 	return engine.Outputs{"text": text, "index": index}, err
 }
 
-// machine is a store of its own, and runs the stage over a cache.
+// machine returns a function that runs the stage with a new store and a cache.
 func machine(t *testing.T) func(shared *remote.Cache, m maker) engine.NodeResult {
 	t.Helper()
 	kept, err := store.Open(t.Context(), t.TempDir(), store.Options{})
@@ -101,7 +101,7 @@ func TestOutputs(t *testing.T) {
 	if n := counted.Reset().Total(); n != 2 {
 		t.Errorf("%d requests, want 2", n)
 	}
-	// It is there now, without the registry.
+	// It is stored locally now, and the registry is not needed.
 	if again := second(shared(), m); again.State != engine.Cached || counted.Reset().Total() > 0 {
 		t.Errorf("again on the other machine: %s", again.State)
 	}
@@ -110,7 +110,7 @@ func TestOutputs(t *testing.T) {
 	}
 }
 
-// An entry that does not hold what it says is a miss: the stage runs.
+// An entry whose content is wrong is a miss: the stage runs.
 func TestOutputsThatAreNot(t *testing.T) {
 	text := digest.FromString("made")
 	listed := func(digest digest.Digest, size int) []byte {
@@ -127,13 +127,13 @@ func TestOutputsThatAreNot(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			addr := registrytest.Serve(t, registrytest.GGCR())
 			m := maker{runs: new(atomic.Int64), text: "made"}
-			// The key of the node is found by having it made once.
+			// Run it once to find the key of the node.
 			key := machine(t)(remote.New(repository(t, addr), remote.Options{}), m).Key
 			put(t, remote.New(repository(t, addr), remote.Options{}), key, documents)
 			if got := machine(t)(remote.New(repository(t, addr), remote.Options{}), m); got.State != engine.Done || m.runs.Load() != 2 {
 				t.Errorf("%s after %d runs", got.State, m.runs.Load())
 			}
-			// What was made has taken its place.
+			// The new result has replaced it.
 			if got := machine(t)(remote.New(repository(t, addr), remote.Options{}), m); got.State != engine.Cached {
 				t.Errorf("then: %s", got.State)
 			}

@@ -20,7 +20,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 )
 
-// filled puts entries in every state into a repository, and other things beside them.
+// filled adds entries in every state to a repository, and other content.
 func filled(t *testing.T, repo *registry.Repository) remote.Options {
 	t.Helper()
 	signer, verifier := keyPair(t)
@@ -100,7 +100,7 @@ func TestPrune(t *testing.T) {
 				t.Errorf("%+v (-want +got):\n%s", pruned, diff)
 			}
 			if name == "somebody else too" {
-				return // what it said to have removed is there yet
+				return // an entry that it reported as removed still exists
 			}
 			for name, want := range map[string]bool{
 				"expired": false, "superseded": false, "unsigned": false, "newest": true, "of another": true, "earlier": true, "later, for an hour": true,

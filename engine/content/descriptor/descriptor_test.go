@@ -25,7 +25,7 @@ func TestObjects(t *testing.T) {
 	}
 }
 
-// Every form of many things in few bytes is refused before any of it is made.
+// Every encoding of many objects in few bytes is rejected before they are allocated.
 func TestUnmarshalBounds(t *testing.T) {
 	list := func(element string) string {
 		return `{"layers":[` + strings.Repeat(element+",", 1<<20) + element + `]}`

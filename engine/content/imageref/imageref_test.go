@@ -70,7 +70,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// FuzzParse holds what is split by form against what the library parses.
+// FuzzParse compares the fast path with the library's parser.
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{"", "nginx", "nginx:1", "host:5000/a/b:1@" + sum, "host:5000", "a@b@c", "a:b:c", "/:@"} {
 		f.Add(text)

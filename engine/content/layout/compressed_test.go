@@ -11,7 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-// TestSpill unpacks no more than it may, and leaves no file.
+// TestSpill unpacks no more than the limit, and leaves no file.
 func TestSpill(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)

@@ -22,7 +22,7 @@ func TestCheckDescriptor(t *testing.T) {
 	some, none := digest.FromString("some"), digest.FromString("")
 	for name, tt := range map[string]struct {
 		desc ocispec.Descriptor
-		want string // "" is right
+		want string // "" is valid
 	}{
 		"blob":                {ocispec.Descriptor{Digest: some, Size: 4}, ""},
 		"empty":               {ocispec.Descriptor{Digest: none}, ""},
@@ -52,8 +52,8 @@ func TestCheckDescriptor(t *testing.T) {
 	}
 }
 
-// Several writers have one layout open at once, and what each of them adds is kept,
-// as is what was there.
+// Several writers have one layout open at the same time: everything that they add, and
+// everything that existed, is kept.
 func TestLayoutWritersAtOnce(t *testing.T) {
 	const writers = 16
 	dir := filepath.Join(t.TempDir(), "layout")
@@ -91,8 +91,8 @@ func TestLayoutWritersAtOnce(t *testing.T) {
 	}
 }
 
-// TestLayoutBegun checks that a layout without an index, which a process left that was
-// killed, can be written.
+// TestLayoutBegun checks that a layout without an index, as a killed process leaves it, can be
+// written.
 func TestLayoutBegun(t *testing.T) {
 	dir := t.TempDir()
 	check(t, os.WriteFile(filepath.Join(dir, "oci-layout"), nil, 0o600))

@@ -76,7 +76,7 @@ func newApp(t testing.TB) *app {
 	}
 	a.content, a.layer = manifest("content", nil, strings.Repeat("manifests ", 1000))
 	a.attestations, _ = manifest("attestations", &a.content, "statements")
-	// Docker's own manifests need no artifactType, and name no mediaType to us.
+	// Docker's own manifests need no artifactType, and have no mediaType here.
 	a.image = a.json(t, "application/vnd.docker.distribution.manifest.v2+json", map[string]any{
 		"schemaVersion": 2, "config": a.put("application/vnd.docker.container.image.v1+json", []byte("{ }")), "layers": []any{},
 	})
@@ -126,8 +126,8 @@ func (a *app) files(t testing.TB) map[string][]byte {
 	return files
 }
 
-// tar writes the app as an archive, sorted, in the manner of other tools: with
-// "./", folders, and a file that is none of a layout's.
+// tar writes the app as an archive, sorted, like other tools: with "./", folders, and a file
+// that is not part of a layout.
 func (a *app) tar(t testing.TB) []byte {
 	t.Helper()
 	files := a.files(t)
@@ -235,7 +235,7 @@ func TestLayoutResolve(t *testing.T) {
 		d.ArtifactType = artifactType
 		return d
 	}
-	// Neither says what it is; both look like it.
+	// Neither states its type; both look like it.
 	silentIndex := a.json(t, ocispec.MediaTypeImageIndex, ocispec.Index{Manifests: []ocispec.Descriptor{a.image}})
 	silentManifest := a.json(t, ocispec.MediaTypeImageManifest, ocispec.Manifest{Config: a.layer})
 	bare := a.image
@@ -321,8 +321,8 @@ func TestLayoutResolveWithoutTag(t *testing.T) {
 
 func TestLayoutReferrers(t *testing.T) {
 	a := newApp(t)
-	// Two signatures of the root, one of them in an index that stands for the
-	// referrers (the fallback tag of a registry without an API for them).
+	// Two signatures of the root, one of them in the index of the fallback tag (of a registry
+	// without the referrers API).
 	second := a.json(t, ocispec.MediaTypeImageManifest, ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: "second", Subject: &a.root})
 	fallback := a.json(t, ocispec.MediaTypeImageIndex, ocispec.Index{Manifests: []ocispec.Descriptor{second, blob("left out")}})
 	left := blob("left out, too")
@@ -352,7 +352,7 @@ func TestLayoutReferrers(t *testing.T) {
 	}
 }
 
-// Whatever part is damaged, no byte of it is handed out as if it were right.
+// Whatever part is damaged, none of its bytes is returned as valid.
 func TestDamagedLayout(t *testing.T) {
 	a := newApp(t)
 	honest := a.layer.Digest
@@ -379,7 +379,7 @@ func TestDamagedLayout(t *testing.T) {
 	}
 }
 
-// A blob that was not read to its end is not said to be damaged.
+// A blob that was not read to its end is not reported as damaged.
 func TestLayoutStopsWithItsContext(t *testing.T) {
 	a := newApp(t)
 	interrupted := errors.New("interrupted")
@@ -497,7 +497,7 @@ func TestOpenArchiveRefuses(t *testing.T) {
 	}
 }
 
-// compressed are the data in every form that is unpacked.
+// compressed returns the data in every supported format.
 func compressed(t *testing.T, data []byte) map[string][]byte {
 	t.Helper()
 	var zipped, zstandard bytes.Buffer
@@ -511,8 +511,8 @@ func compressed(t *testing.T, data []byte) map[string][]byte {
 	return map[string][]byte{"gzip": zipped.Bytes(), "zstd": zstandard.Bytes()}
 }
 
-// Cut off anywhere, an archive does not open, or lacks what it names: never
-// does it read as another.
+// A truncated archive does not open, or lacks what it refers to: it is never read as another
+// one.
 func TestArchiveCutOff(t *testing.T) {
 	a := newApp(t)
 	whole := a.tar(t)
@@ -532,8 +532,8 @@ func TestArchiveCutOff(t *testing.T) {
 		}
 		check(t, l.Close())
 	}
-	// In this order index.json and oci-layout come last: only cuts in the zero
-	// blocks at the end open.
+	// In this order index.json and oci-layout come last: only archives that are truncated in the
+	// zero blocks at the end open.
 	if opened > 6 {
 		t.Errorf("%d cut archives opened", opened)
 	}
@@ -566,7 +566,7 @@ func TestLayoutWriter(t *testing.T) {
 	ctx := t.Context()
 	a := newApp(t)
 	dir := filepath.Join(t.TempDir(), "new", "layout")
-	for range 2 { // the second time nothing changes
+	for range 2 { // the second copy changes nothing
 		w, err := layout.Create(dir)
 		check(t, err)
 		for dgst, data := range a.blobs {
@@ -616,7 +616,7 @@ func TestLayoutWriterKeepsItsHandsOff(t *testing.T) {
 	if _, err := layout.Create(dir); !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("folder with other files: %v", err)
 	}
-	// Cut off before it was closed, and begun again.
+	// Interrupted before it was closed, and started again.
 	dir = t.TempDir()
 	w, err := layout.Create(dir)
 	check(t, err)
@@ -635,8 +635,8 @@ func TestLayoutWriterKeepsItsHandsOff(t *testing.T) {
 	}
 }
 
-// What a writer makes in a new folder is no other's: several begin there at once, and
-// one goes on where another was killed.
+// Several writers start in one new folder at the same time, and one continues where another was
+// killed.
 func TestLayoutWritersBeginAtOnce(t *testing.T) {
 	for range 50 {
 		dir := filepath.Join(t.TempDir(), "layout")
@@ -662,7 +662,7 @@ func TestLayoutWritersBeginAtOnce(t *testing.T) {
 	}
 }
 
-// A layout is read by a library that did not write it, and the other way round.
+// A layout is read by an independent library, and the other way round.
 func TestLayoutOfOthers(t *testing.T) {
 	index, err := random.Index(100, 2, 2)
 	check(t, err)
@@ -746,7 +746,7 @@ func blob(data string) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: "text/plain", Digest: digest.FromString(data), Size: int64(len(data))}
 }
 
-// files are the paths of all files below dir.
+// files returns the paths of all files below dir.
 func files(t *testing.T, dir string) []string {
 	t.Helper()
 	var out []string

@@ -24,7 +24,7 @@ type source struct {
 	mu     sync.Mutex
 	blobs  map[digest.Digest][]byte
 	opened map[digest.Digest]int
-	broken digest.Digest // answers half of it
+	broken digest.Digest // returns half of it
 }
 
 func newSource(contents ...string) (*source, []ocispec.Descriptor) {
@@ -80,7 +80,7 @@ func TestWriteFileAndStreamAgree(t *testing.T) {
 	if want := int64(len(big)+1+len("manifest")) + int64(len(`{"schemaVersion":2}`)+len(`{"imageLayoutVersion":"1.0.0"}`)); reported != want {
 		t.Errorf("reported %d bytes, want %d", reported, want)
 	}
-	// Read it as anybody would.
+	// Read it with the standard library.
 	tr := tar.NewReader(bytes.NewReader(got))
 	last := ""
 	for n := 0; ; n++ {
@@ -175,8 +175,8 @@ func TestBadBlobs(t *testing.T) {
 	}
 }
 
-// TestWritersOfOneFile has several write to one file at once: it is one of theirs,
-// whole, whichever process was the last.
+// TestWritersOfOneFile has several processes write to one file at the same time: it is the
+// complete file of one of them.
 func TestWritersOfOneFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "a.tar")
 	whole := map[string]bool{}
@@ -211,7 +211,7 @@ func TestWritersOfOneFile(t *testing.T) {
 		t.Errorf("left: %v, %v", left, err)
 	}
 
-	// One that ends is no reason to wait for ever.
+	// A cancelled writer does not wait for another forever.
 	ctx, cancel := context.WithCancel(t.Context())
 	waiting := func(context.Context, ocispec.Descriptor) (io.ReadCloser, error) {
 		wait.Go(func() { cancel() })

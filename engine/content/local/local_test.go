@@ -29,9 +29,8 @@ import (
 	"github.com/taped-dev/tape/engine/content/local"
 )
 
-// madeDigest is the digest of the manifest that is made of the image of saved. Where
-// it changes, so does the digest of every image from a Docker without containerd's
-// store.
+// madeDigest is the digest of the manifest that is made for the image of saved. If it changes,
+// so does the digest of every image from a Docker without containerd's store.
 const madeDigest = "sha256:1308163ae9f24be77939c17e78791a677adf51f8753325c27db39dcff552c089"
 
 func TestPlace(t *testing.T) {
@@ -76,7 +75,7 @@ func TestPlaceSeenFromAFolder(t *testing.T) {
 	}
 }
 
-// TestDocker takes an image from daemons that keep it in different ways.
+// TestDocker reads an image from daemons that store it in different ways.
 func TestDocker(t *testing.T) {
 	classic := saved{}
 	kept := newLayout(t, map[string]string{ocispec.AnnotationRefName: "dev", "io.containerd.image.name": "docker.io/library/app:dev"})
@@ -107,7 +106,7 @@ func TestDocker(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// By its tag and by its digest, it is the same.
+			// Its tag and its digest give the same manifest.
 			desc, data, err := source.Manifest(t.Context(), "dev")
 			if err != nil {
 				t.Fatal(err)
@@ -191,7 +190,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestFiles takes images from layouts and archives, under whatever they are named by.
+// TestFiles reads images from layouts and archives, by every kind of name.
 func TestFiles(t *testing.T) {
 	named := newLayout(t, map[string]string{"io.containerd.image.name": "docker.io/library/app:dev"})
 	other := named.add(t, map[string]string{"io.containerd.image.name": "docker.io/library/other:dev", ocispec.AnnotationRefName: "dev"})
@@ -240,8 +239,8 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// TestTarball reads what go-containerregistry writes in Docker's format, whose
-// layers are compressed.
+// TestTarball reads archives of go-containerregistry in Docker's format, whose layers are
+// compressed.
 func TestTarball(t *testing.T) {
 	image, err := random.Image(1000, 2)
 	if err != nil {
@@ -290,7 +289,7 @@ func TestLayoutThatChanges(t *testing.T) {
 	}
 }
 
-// TestContext finds the daemon that the docker command's context names.
+// TestContext finds the daemon of the docker command's context.
 func TestContext(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("DOCKER_CONFIG", dir)
@@ -323,7 +322,7 @@ func TestHaving(t *testing.T) {
 	}
 }
 
-// A daemon that hangs does not keep whoever only wants a hint.
+// A daemon that hangs does not delay a hint.
 func TestHavingAsksNotForLong(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "hangs.sock")
 	listener, err := net.Listen("unix", socket)
@@ -339,7 +338,7 @@ func TestHavingAsksNotForLong(t *testing.T) {
 
 // A tar that would fill the disk is not unpacked.
 func TestTarballWithHoles(t *testing.T) {
-	// A package that writes no such entry is given other names, of as many letters.
+	// The tar package cannot write such an entry: replace names by others of the same length.
 	entry := tar.Header{Typeflag: tar.TypeReg, Name: "holes", Size: 512, Mode: 0o644, PAXRecords: map[string]string{
 		"XXX.sparse.major": "1", "XXX.sparse.minor": "0", "XXX.sparse.name": "holes", "XXX.sparse.realsize": "16777216",
 	}}
@@ -355,7 +354,7 @@ func TestTarballWithHoles(t *testing.T) {
 		t.Fatal(err)
 	}
 	image := saved{}.tar(t)
-	image = image[:len(image)-1024] // more comes
+	image = image[:len(image)-1024] // more than the limit
 	file := filepath.Join(t.TempDir(), "app.tar")
 	if err := os.WriteFile(file, append(image, bytes.ReplaceAll(holes.Bytes(), []byte("XXX."), []byte("GNU."))...), 0o644); err != nil {
 		t.Fatal(err)
@@ -366,7 +365,7 @@ func TestTarballWithHoles(t *testing.T) {
 	}
 }
 
-// What a killed process put aside goes with what the next one does.
+// The next process removes what a killed one left behind.
 func TestPutAside(t *testing.T) {
 	dir := t.TempDir()
 	dockers, left := filepath.Join(t.TempDir(), "saved.tar"), filepath.Join(dir, "tape-images-1", "blobs")
@@ -401,7 +400,7 @@ func places(t *testing.T, o local.Options) *local.Places {
 	return p
 }
 
-// readAll reads all that a manifest names.
+// readAll reads everything that a manifest refers to.
 func readAll(t *testing.T, source *local.Source, data []byte) {
 	t.Helper()
 	var m ocispec.Manifest
@@ -430,14 +429,14 @@ func errText(err error) string {
 	return err.Error()
 }
 
-// image is what a daemon has.
+// image is an image of a daemon.
 type image struct {
 	id  digest.Digest
 	tar []byte
 }
 
-// daemon answers as the Docker daemon does, on a socket. The real one is asked by
-// TestDocker of package stages.
+// daemon responds like the Docker daemon, on a socket. TestDocker of package stages uses the
+// real one.
 func daemon(t *testing.T, images map[string]image) local.Options {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "dkr") // a socket's path must be short
@@ -482,8 +481,8 @@ func daemon(t *testing.T, images map[string]image) local.Options {
 	return local.Options{DockerHost: "unix://" + socket}
 }
 
-// saved is an image as docker save writes it: two layers that are the same, and one
-// more. Since version 25 the tar is an OCI layout too.
+// saved returns an image as docker save writes it: two equal layers, and another one. Since
+// version 25 the tar is also an OCI layout.
 type saved struct {
 	oci, damaged, missing bool
 	text                  string
@@ -554,8 +553,8 @@ func marshal(t *testing.T, v any) []byte {
 	return data
 }
 
-// file is an entry of a tar; one without content is a link to the first layer, as
-// Docker writes one that is there already.
+// file is an entry of a tar; one without content is a link to the first layer, as Docker writes
+// a repeated layer.
 type file struct {
 	name string
 	data []byte
@@ -583,7 +582,7 @@ func tarFiles(t *testing.T, files ...file) []byte {
 	return b.Bytes()
 }
 
-// tarOf is a folder in a tar.
+// tarOf packs a folder into a tar.
 func tarOf(t *testing.T, dir string) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -597,7 +596,7 @@ func tarOf(t *testing.T, dir string) []byte {
 	return b.Bytes()
 }
 
-// ociLayout is a layout of random images.
+// ociLayout returns a layout of random images.
 type ociLayout struct {
 	dir    string
 	digest digest.Digest // of the first one

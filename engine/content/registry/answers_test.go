@@ -17,10 +17,10 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 )
 
-// Whatever a registry answers, with odd statuses, headers and bodies: nothing panics,
-// nothing takes longer than the retries, and what is said to be there is.
+// Whatever a registry returns, with odd statuses, headers and bodies: nothing panics, nothing
+// takes longer than the retries, and content that is reported to exist does exist.
 func TestAnswers(t *testing.T) {
-	// Not 201: a registry that says so and keeps nothing cannot be told from another.
+	// Without 201: a registry that returns it and stores nothing cannot be detected.
 	statuses := []int{200, 202, 204, 206, 301, 304, 307, 400, 401, 403, 404, 405, 409, 416, 429, 500, 503}
 	headers := map[string][]string{
 		"Location":              {"", "/", "?", "#", "//", "http://%zz", "http://none.example.com/x", "ftp://x/", "../../..", "a:b:c", "/v2/app/blobs/uploads/1"},

@@ -60,7 +60,7 @@ func TestShare(t *testing.T) {
 	}
 }
 
-// Several clients that share a limit are never refused by a quota of that size, and use most
+// Several clients that share a limit are never rejected by a quota of that size, and use most
 // of it.
 func TestLimitFitsQuota(t *testing.T) {
 	for _, shards := range []int{1, 4, 20} {
@@ -89,15 +89,15 @@ func TestLimitFitsQuota(t *testing.T) {
 			if s := q.Stats(); s.Refused > 0 || s.Requests != total+1 {
 				t.Errorf("%d of %d requests were refused, %d in one second", s.Refused, s.Requests, s.Most)
 			}
-			if ratio := took * quota / total; ratio < 1 || ratio > 1.1 { // of made-up time
+			if ratio := took * quota / total; ratio < 1 || ratio > 1.1 { // of fake time
 				t.Errorf("took %.3f of what the quota allows", ratio)
 			}
 		})
 	}
 }
 
-// Everything that is sent to a host counts: what is tried again, asks for tokens, is
-// redirected from elsewhere, or is part of an upload.
+// Every request to a host counts: retries, requests for tokens, redirects from other hosts, and
+// parts of an upload.
 func TestLimitCountsEveryRequest(t *testing.T) {
 	const limit = 2
 	apart := time.Duration(float64(time.Second) / limit)
@@ -189,7 +189,7 @@ func TestLimitCountsEveryRequest(t *testing.T) {
 	})
 }
 
-// times notes when requests came.
+// times records the times of requests.
 type times struct {
 	next http.Handler
 	mu   sync.Mutex
@@ -207,7 +207,7 @@ func (s *times) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.next.ServeHTTP(w, r)
 }
 
-// A request that is given up while it waits for its turn says so, and leaves its turn to
+// A request that is cancelled while it waits for its turn reports that, and leaves its turn to
 // the next.
 func TestLimitGivesUp(t *testing.T) {
 	bubble(t, "", func(t *testing.T, n *network) {
@@ -225,13 +225,14 @@ func TestLimitGivesUp(t *testing.T) {
 		if _, err := r.Digest(t.Context(), "1"); err != nil {
 			t.Error(err)
 		}
-		if took := time.Since(start); took > 64*time.Second { // of made-up time
+		if took := time.Since(start); took > 64*time.Second { // of fake time
 			t.Errorf("the next one waited %s", took)
 		}
 	})
 }
 
-// A timer counts what the registry takes, and not what requests wait for their turn.
+// A timer counts the time that the registry takes, not the time that requests wait for their
+// turn.
 func TestTimer(t *testing.T) {
 	cause := errors.New("too long")
 	bubble(t, "waits for its turn", func(t *testing.T, n *network) {
@@ -276,7 +277,7 @@ func TestTimer(t *testing.T) {
 
 const shardVariable = "TAPE_TEST_SHARD"
 
-// Processes that know nothing of each other share a quota: each has a part of the limit.
+// Processes that do not coordinate share a quota: each has a part of the limit.
 func TestLimitSharedByProcesses(t *testing.T) {
 	const quota, shards, requests = 400, 4, 200
 	if addr := os.Getenv(shardVariable); addr != "" {
@@ -286,7 +287,7 @@ func TestLimitSharedByProcesses(t *testing.T) {
 		}
 		r := repository(t, client, addr+"/app")
 		var wg sync.WaitGroup
-		for range 4 { // in flight at once, so that a machine that stands still shifts few to another window
+		for range 4 { // in flight at once, so that a stalled machine shifts few of them into another window
 			wg.Go(func() {
 				for range requests / 4 {
 					if _, err := r.Digest(t.Context(), "1"); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 )
 
-// resolveAll asks for a tag many times at once.
+// resolveAll resolves a tag many times concurrently.
 func resolveAll(t *testing.T, r *registry.Repository, times int) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -38,7 +38,7 @@ func TestConcurrency(t *testing.T) {
 		s.handler = registrytest.Delay(s.handler, delay)
 		s.forget()
 		start := time.Now()
-		// 16, 32, and from then on 64 at once.
+		// 16, 32, and from then on 64 concurrent requests.
 		resolveAll(t, r, 16+32+3*64)
 		if s.together != 64 {
 			t.Errorf("%d at once, want 64", s.together)
@@ -59,7 +59,7 @@ func TestConcurrency(t *testing.T) {
 		}
 	})
 	bubble(t, "gives way", func(t *testing.T, n *network) {
-		// A registry that stands four requests at once, and says so.
+		// A registry that accepts four concurrent requests, and responds with 429 to others.
 		s := n.add(host, nil)
 		r := repository(t, n.client(registry.Options{}), host+"/app")
 		pushed(t, r, "1")
@@ -102,8 +102,8 @@ func TestConcurrency(t *testing.T) {
 	})
 }
 
-// A body that streams holds up no request, and as many transfers as are allowed
-// leave room for requests.
+// A streaming body does not block requests, and the maximum number of transfers leaves room for
+// them.
 func TestStreamsHoldNoPlace(t *testing.T) {
 	bubble(t, "while transfers wait", func(t *testing.T, n *network) {
 		x := newTransfer(t, n, large, nil, registry.Options{Concurrency: 1})
@@ -140,8 +140,8 @@ func TestStreamsHoldNoPlace(t *testing.T) {
 	})
 }
 
-// Each blob is read once and written once, however many move. A small one is one
-// request to a registry that is known to take it so.
+// Each blob is read once and written once, however many are copied. A small one takes one
+// request to a registry that is known to support it.
 func TestRequestsOfManyBlobs(t *testing.T) {
 	for name, test := range map[string]struct {
 		to       http.Handler
@@ -179,8 +179,8 @@ func TestRequestsOfManyBlobs(t *testing.T) {
 	}
 }
 
-// One blob finds out whether a registry takes blobs with one request; those that
-// move meanwhile do not wait for it.
+// One blob finds out whether a registry accepts blobs in one request; concurrent transfers do
+// not wait for it.
 func TestOneFindsOut(t *testing.T) {
 	bubble(t, "many at once", func(t *testing.T, n *network) {
 		s := n.add(host, nil)

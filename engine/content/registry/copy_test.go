@@ -25,7 +25,7 @@ const (
 	from = "upstream.example.com"
 
 	small = 5000
-	large = 1<<20 + 5 // more than goes through memory
+	large = 1<<20 + 5 // too large for memory
 )
 
 // transfer is two registries, and a blob in the first.
@@ -89,7 +89,7 @@ func TestCopyBlob(t *testing.T) {
 			if how, err := x.copy(t.Context()); err != nil || how != registry.Streamed {
 				t.Fatalf("CopyBlob = %v, %v", how, err)
 			}
-			// A small blob is not worth asking for, and goes with one request.
+			// A small blob is pushed with one request, without asking whether it exists.
 			want := []string{"POST "}
 			if size > 1<<20 {
 				want = []string{"HEAD ", "POST ", "PUT "}
@@ -119,7 +119,8 @@ func TestCopyBlob(t *testing.T) {
 	})
 }
 
-// Whatever a registry does to a transfer once is mended; nothing wrong ever lands.
+// Any single fault of a registry during a transfer is recovered from; wrong content is never
+// written.
 func TestCopyBlobMends(t *testing.T) {
 	once := func(m registrytest.Match, how registrytest.Fault) func(http.Handler) http.Handler {
 		return func(h http.Handler) http.Handler { return registrytest.Misbehave(h, registrytest.First(1, m), how) }
@@ -155,7 +156,7 @@ func TestCopyBlobMends(t *testing.T) {
 	}
 	for kind, size := range map[string]int{"small ": small, "large ": large} {
 		for name, fault := range halfway(int64(size / 2)) {
-			post := strings.HasPrefix(name, "post") // with the bytes, which is for small ones
+			post := strings.HasPrefix(name, "post") // with the bytes, which only small blobs use
 			if post && size == large {
 				continue
 			}
@@ -202,8 +203,7 @@ func stallAfter(n int64) registrytest.Fault {
 			if err != nil {
 				panic(err)
 			}
-			// The server no longer watches the connection; a time out of the
-			// client's is what ends this.
+			// The server no longer watches the connection; a timeout of the client ends this.
 			time.AfterFunc(time.Hour, func() { conn.Close() })
 		})
 	}
@@ -272,7 +272,8 @@ func TestCopyBlobFails(t *testing.T) {
 			if !errdefs.IsPermissionDenied(err) || !strings.HasPrefix(err.Error(), want) {
 				t.Errorf("got  %v\nwant %v", err, want)
 			}
-			// A small one is tried with one request, and as all registries take it.
+			// A small blob is tried with one request, and then in the way that all registries
+			// support.
 			if got, want := len(x.to.requests("POST ")), map[int]int{small: 2, large: 1}[size]; got != want {
 				t.Errorf("asked %d times, want %d", got, want)
 			}
@@ -335,13 +336,13 @@ func TestMount(t *testing.T) {
 			s.forget()
 			how, err := client.CopyBlob(t.Context(), repository(t, client, registryHost+"/app"), source(t, client, registryHost+"/team/lib"), desc, nil)
 			want := registry.Streamed
-			if size == large { // it is asked for, and this registry has it everywhere
+			if size == large { // it is requested, and this registry has it in every repository
 				want = registry.Existing
 			}
 			if err != nil || how != want {
 				t.Errorf("CopyBlob = %v, %v", how, err)
 			}
-			// It is not asked to mount again.
+			// Mounting is not tried again.
 			s.forget()
 			desc, data = blob(size, 2)
 			push(t, repository(t, client, registryHost+"/team/lib"), desc, data)
@@ -356,8 +357,7 @@ func TestMount(t *testing.T) {
 	}
 }
 
-// One place at each host, transfers in both directions, requests between: nobody
-// holds what another waits for.
+// One slot at each host, transfers in both directions, and requests in between: no deadlock.
 func TestNoDeadlock(t *testing.T) {
 	bubble(t, "both ways", func(t *testing.T, n *network) {
 		n.add(from, nil)

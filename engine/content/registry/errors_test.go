@@ -11,7 +11,8 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-// A request that another's error ended says what that error is, and of itself nothing.
+// The error of a request that was ended by another error states that error, and nothing about
+// itself.
 func TestExplainEndedByAnother(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	denied := &Error{Op: "push", Reference: "registry.example.com/app@sha256:1", Reason: "403 Forbidden", class: errdefs.ErrPermissionDenied}

@@ -16,8 +16,8 @@ import (
 	"github.com/taped-dev/tape/engine/content/descriptor"
 )
 
-// Whatever a manifest says, its children have sizes and digests that are possible,
-// and none of them is both a blob and a manifest by its type.
+// Whatever a manifest contains, its children have valid sizes and digests, and none of them is
+// both a blob and a manifest by its type.
 func FuzzChildren(f *testing.F) {
 	const d = `"digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"`
 	f.Add(ocispec.MediaTypeImageManifest, `{"config":{`+d+`,"size":0},"layers":[{`+d+`,"size":-1}]}`)
@@ -44,8 +44,8 @@ func FuzzChildren(f *testing.F) {
 	})
 }
 
-// A page of referrers, of whatever type and with whatever Link, gives entries that
-// are possible, and a next page that is not in plain text where this one is not.
+// A page of referrers, with any type and Link, gives valid entries, and a next page that does
+// not use plain text if this one does not.
 func FuzzReferrersPage(f *testing.F) {
 	f.Add(ocispec.MediaTypeImageIndex, `{"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0}]}`, `</v2/a?n=1>; rel="next"`)
 	f.Add("text/html", `<html>`, `<http://other/>; rel=next`)
@@ -84,8 +84,8 @@ func FuzzReferrersPage(f *testing.F) {
 	})
 }
 
-// Whatever the file of kept manifests holds, only bytes with the digest that is asked
-// for come out, and what is written next comes back.
+// Whatever the file of kept manifests contains, only bytes with the requested digest are
+// returned, and what is written next can be read.
 func FuzzKept(f *testing.F) {
 	const index = `{"manifests":[]}`
 	dgst := digest.FromString(index)

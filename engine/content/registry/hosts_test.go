@@ -25,7 +25,7 @@ import (
 
 const mirror = "mirror.example.com"
 
-// hostsDir is a folder with a hosts.toml for a registry.
+// hostsDir returns a folder with a hosts.toml for a registry.
 func hostsDir(t *testing.T, host, toml string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -42,7 +42,7 @@ func TestMirrors(t *testing.T) {
 	const mirrored = `[host."http://mirror.example.com"]
   capabilities = ["pull", "resolve", "referrers"]
 `
-	// put has the same tag at the mirror and at the registry, with different images.
+	// put gives the mirror and the registry different images under the same tag.
 	put := func(t *testing.T, n *network) (atMirror, atHost string) {
 		t.Helper()
 		client := n.client(registry.Options{})
@@ -63,7 +63,7 @@ func TestMirrors(t *testing.T) {
 			if desc, err := source(t, client, host+"/app").Resolve(t.Context(), "1"); err != nil || desc.Digest.String() != atMirror {
 				t.Errorf("a source is %v, %v", desc.Digest, err)
 			}
-			// What _default says is of sources; what is said of the registry itself is meant.
+			// Settings in _default apply to sources; those of the registry itself take precedence.
 			want := atHost
 			if folder == host {
 				want = atMirror
@@ -71,7 +71,7 @@ func TestMirrors(t *testing.T) {
 			if desc, err := repository(t, client, host+"/app").Resolve(t.Context(), "1"); err != nil || desc.Digest.String() != want {
 				t.Errorf("a repository is %v, %v", desc.Digest, err)
 			}
-			// Nothing is pushed to what cannot take it.
+			// Nothing is pushed to a host without the push capability.
 			pushed(t, repository(t, client, host+"/app"), "2")
 			if got := m.requests("PUT "); len(got) != 0 {
 				t.Errorf("the mirror got %q", got)
@@ -275,14 +275,15 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// A registry that forgets a token in the middle of an upload is no reason to wait for ever.
+// A registry that forgets a token in the middle of an upload does not make the client wait
+// forever.
 func TestCredentialsExpire(t *testing.T) {
 	bubble(t, "token server gone", func(t *testing.T, n *network) {
 		bearer := &registrytest.Bearer{Next: registrytest.TwoRequests(registrytest.GGCR()), User: user, Password: secret}
 		s := n.add(host, bearer)
 		s.before = func(w http.ResponseWriter, r *http.Request, _ int) bool {
 			if r.Method == http.MethodPut {
-				// The upload's token is refused, and no other is given.
+				// The upload's token is rejected, and no other is issued.
 				w.Header().Set("WWW-Authenticate", `Bearer realm="http://registry.example.com/token",service="test",error="invalid_token"`)
 				w.WriteHeader(http.StatusUnauthorized)
 				return true
@@ -331,7 +332,7 @@ func TestDockerConfiguration(t *testing.T) {
 	}
 }
 
-// Storage that a registry redirects to is reached by a URL that is a secret.
+// The URL of a storage backend that a registry redirects to is a secret.
 func TestRedirect(t *testing.T) {
 	bubble(t, "to storage", func(t *testing.T, n *network) {
 		storage := n.add("storage.example.com", nil)
@@ -359,7 +360,7 @@ func TestRedirect(t *testing.T) {
 	})
 }
 
-// What a hosts.toml says to send to a host stays there, however it spells the name.
+// Headers from a hosts.toml are only sent to its host, however their names are spelled.
 func TestRedirectHeaders(t *testing.T) {
 	for _, name := range []string{"X-Secret", "x-secret", "Authorization", "authorization", "cookie"} {
 		dir := hostsDir(t, host, fmt.Sprintf("[host.%q]\n  capabilities = [\"pull\", \"resolve\"]\n  [host.%[1]q.header]\n    %s = %q\n", "http://"+atPort, name, secret))
@@ -397,7 +398,8 @@ func TestTLS(t *testing.T) {
 	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	// The name is that of the server's certificate. Loopback addresses are not checked.
+	// The name is that of the server's certificate. Certificates of loopback addresses are not
+	// verified.
 	to := func(address string) *network {
 		n := newNetwork(t)
 		n.forward = strings.TrimPrefix(strings.TrimPrefix(address, "https://"), "http://")

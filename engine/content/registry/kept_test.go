@@ -15,8 +15,8 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 )
 
-// A manifest is read from its source once, whichever run wants it; what lies in a
-// destination is always asked of that.
+// A manifest is read from its source once, by whichever run; a destination is always asked for
+// its own.
 func TestManifestsAreKept(t *testing.T) {
 	up := &registrytest.Upstream{}
 	desc, err := up.Resolve("team/app", "1")
@@ -61,7 +61,7 @@ func TestManifestsAreKept(t *testing.T) {
 	read(false)
 	requests(first)
 
-	// What somebody changed is not believed.
+	// Modified data is rejected.
 	data, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +78,7 @@ func TestManifestsAreKept(t *testing.T) {
 	read(true)
 	requests(again)
 
-	// Nor is what a crash tore, and what comes after it is.
+	// So is a record that a crash truncated, but not those after it.
 	if err := os.WriteFile(file, data[:at], 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestManifestsAreKept(t *testing.T) {
 	requests(again)
 }
 
-// A file that cannot be written costs requests and nothing else.
+// A file that cannot be written only costs requests.
 func TestNothingKept(t *testing.T) {
 	addr := registrytest.Serve(t, &registrytest.Upstream{})
 	c, err := registry.New(registry.Options{ManifestFile: "/dev/null/manifests"})

@@ -17,7 +17,7 @@ func TestLimiterBound(t *testing.T) {
 				l.succeeded()
 			case 't':
 				l.throttled()
-			case 'S': // as many as are allowed
+			case 'S': // as many as the limit
 				for range l.limit {
 					l.succeeded()
 				}
@@ -85,7 +85,7 @@ func TestLimiterOrder(t *testing.T) {
 			}()
 			synctest.Wait()
 		}
-		cancel(stop) // who leaves holds nobody up
+		cancel(stop) // a cancelled waiter does not block others
 		synctest.Wait()
 		for range 3 {
 			l.release()

@@ -41,7 +41,7 @@ func TestLinksTo(t *testing.T) {
 	}
 }
 
-// Where a registry says to go on, which is often not in the form that it should be.
+// Location headers, which are often malformed.
 func TestLocation(t *testing.T) {
 	at, err := url.Parse("https://r.example:5000/v2/a/referrers/x?n=1")
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 )
 
-// home is where credentials are kept, and nowhere else.
+// home makes a temporary folder the only place for credentials.
 func home(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -44,7 +44,7 @@ func keep(t *testing.T, name, text string) {
 	}
 }
 
-// helperProgram puts a credential helper on the path.
+// helperProgram puts a credential helper on the PATH.
 func helperProgram(t *testing.T, name, script string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -56,8 +56,8 @@ func helperProgram(t *testing.T, name, script string) {
 
 var encoded = base64.StdEncoding.EncodeToString([]byte(user + ":" + secret))
 
-// asked makes a client with the credentials of the environment, and a registry that
-// wants those for a repository; it returns what is logged.
+// asked returns a repository of a registry that requires the credentials of the environment,
+// and the log of its client.
 func asked(t *testing.T, name string) (*registry.Repository, *bytes.Buffer) {
 	t.Helper()
 	n := newNetwork(t)
@@ -132,8 +132,7 @@ func TestPlacesOfCredentials(t *testing.T) {
 	}
 }
 
-// A helper that is of no use is a warning, and the registry says that it wants
-// credentials.
+// A helper that does not work is a warning, and the registry reports that it needs credentials.
 func TestBrokenHelpers(t *testing.T) {
 	for name, script := range map[string]string{
 		"fails":           "echo " + secret + "; exit 1",

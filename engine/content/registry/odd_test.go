@@ -27,7 +27,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 )
 
-// A registry on one port of a host, and something else on another.
+// A registry on one port of a host, and another service on another port.
 const (
 	atPort    = "registry.example.com:5000"
 	otherPort = "registry.example.com:5001"
@@ -35,8 +35,8 @@ const (
 
 func known(string) (string, string, error) { return user, secret, nil }
 
-// What a registry redirects to, or has uploads go to, gets neither credentials nor
-// tokens, though it is on the same host, nor does a token server's redirection.
+// The targets of redirects and uploads of a registry get neither credentials nor tokens, even
+// on the same host, nor do those of a token server.
 func TestCredentialsStay(t *testing.T) {
 	redirect := func(to string) func(w http.ResponseWriter, r *http.Request, _ int) bool {
 		return func(w http.ResponseWriter, r *http.Request, _ int) bool {
@@ -113,7 +113,7 @@ func TestCredentialsStay(t *testing.T) {
 	})
 }
 
-// tokens is a registry with tokens of its own making.
+// tokens is a registry that issues its own tokens.
 type tokens struct {
 	next   http.Handler
 	scope  func(path string) string // of the challenge
@@ -271,7 +271,7 @@ func TestTokens(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-	// 403 with error="invalid_token" is a token that is no longer taken, as 401 is.
+	// 403 with error="invalid_token" means that a token has expired, like 401.
 	bubble(t, "403 for an old token", func(t *testing.T, n *network) {
 		content, dead := registrytest.GGCR(), ""
 		s := &tokens{good: func(string) bool { return true }, next: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -314,7 +314,7 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// What is no registry's word of success is none.
+// A response that is not a registry's success is an error.
 func TestNoSuccess(t *testing.T) {
 	answers := map[string]func(w http.ResponseWriter){
 		"a web page": func(w http.ResponseWriter) {
@@ -367,7 +367,7 @@ func TestNoSuccess(t *testing.T) {
 	}
 }
 
-// A registry may answer with another 2xx than it should, as long as it has what it was sent.
+// A registry may return another 2xx status than specified, as long as it has the content.
 func TestOtherSuccess(t *testing.T) {
 	for _, status := range []int{200, 202, 204} {
 		for _, says := range []bool{true, false} {
@@ -399,7 +399,7 @@ func TestOtherSuccess(t *testing.T) {
 	}
 }
 
-// The Location of an upload is any reference, and its query is kept as it is.
+// The Location of an upload may be any URI reference, and its query is kept as it is.
 func TestUploadLocation(t *testing.T) {
 	for name, form := range map[string]func(id string) string{
 		"path":            func(id string) string { return "/v2/app/blobs/uploads/" + id },
@@ -486,7 +486,7 @@ func TestUploadLocation(t *testing.T) {
 	}
 }
 
-// A Content-Encoding is undone where there is one, and only there.
+// A Content-Encoding is undone if there is one, and only then.
 func TestContentEncoding(t *testing.T) {
 	zipped := func(data []byte) []byte {
 		var out bytes.Buffer
@@ -521,7 +521,7 @@ func TestContentEncoding(t *testing.T) {
 				next := registrytest.GGCR()
 				s := n.add(host, next)
 				r := repository(t, n.client(registry.Options{}), host+"/app")
-				// A layer that is compressed as it is stored, and one that is not.
+				// A layer that is stored compressed, and one that is not.
 				_, raw := blob(large, 1)
 				layer := zipped(raw)
 				layers := []ocispec.Descriptor{describe(ocispec.MediaTypeImageLayerGzip, layer), describe(ocispec.MediaTypeImageLayer, raw)}
@@ -566,8 +566,8 @@ func TestContentEncoding(t *testing.T) {
 	}
 }
 
-// A download that breaks off goes on where it was, whether the registry sends parts,
-// does not, or sends another part than it is asked for.
+// An interrupted download is resumed, whether the registry supports ranges, does not, or sends
+// another range than requested.
 func TestResume(t *testing.T) {
 	desc, data := blob(large, 1)
 	for name, part := range map[string]func(w http.ResponseWriter, offset int){
@@ -618,7 +618,7 @@ func TestResume(t *testing.T) {
 			})
 		}
 	}
-	// A proxy may say of the part that it got that this is the whole.
+	// A proxy may claim that a part is the whole.
 	for _, part := range []int{0, 1, len(data) / 2} {
 		bubble(t, fmt.Sprintf("%d bytes as the whole", part), func(t *testing.T, n *network) {
 			s := n.add(host, nil)
@@ -637,7 +637,7 @@ func TestResume(t *testing.T) {
 			}
 		})
 	}
-	// The digest has the last word.
+	// The digest decides.
 	bubble(t, "wrong bytes", func(t *testing.T, n *network) {
 		s := n.add(host, nil)
 		s.before = func(w http.ResponseWriter, r *http.Request, _ int) bool {
@@ -658,7 +658,7 @@ func TestResume(t *testing.T) {
 	})
 }
 
-// What HEAD says of a manifest's size and type is a hint.
+// The size and type of a manifest in the response to HEAD are hints.
 func TestHead(t *testing.T) {
 	for name, change := range map[string]func(http.Header){
 		"length 0":       func(h http.Header) { h.Set("Content-Length", "0") },
@@ -698,7 +698,8 @@ func TestHead(t *testing.T) {
 	}
 }
 
-// A tag is read where HEAD is refused, or leads to nothing, also when it was read before.
+// A tag is read if HEAD is rejected, or returns a digest that does not exist, even if it was
+// read before.
 func TestHeadIsAHint(t *testing.T) {
 	for name, head := range map[string]func(http.ResponseWriter){
 		"405": func(w http.ResponseWriter) { w.WriteHeader(http.StatusMethodNotAllowed) },
@@ -730,8 +731,7 @@ func TestHeadIsAHint(t *testing.T) {
 	}
 }
 
-// A registry that sends a little now and then is not waited for to the end, whatever it
-// sends; one that is only slow is.
+// A registry that sends a little now and then is given up; one that is only slow is not.
 func TestTrickle(t *testing.T) {
 	desc, data := blob(large, 1)
 	for name, tt := range map[string]struct {
@@ -791,7 +791,7 @@ func TestTrickle(t *testing.T) {
 	}
 }
 
-// A tag that a registry does not move is named, and is no failure where it is right.
+// The error names what an immutable tag points to; it is not an error if that is right.
 func TestImmutable(t *testing.T) {
 	for name, refusal := range map[string]struct {
 		status int
@@ -834,7 +834,7 @@ func TestImmutable(t *testing.T) {
 	}
 }
 
-// What a registry refuses to be sent because it has it is there.
+// If a registry rejects content because it already has it, the push succeeds.
 func TestThereAlready(t *testing.T) {
 	for _, status := range []int{400, 403, 405, 409, 412} {
 		bubble(t, strconv.Itoa(status), func(t *testing.T, n *network) {
@@ -889,7 +889,7 @@ func read(body io.ReadCloser, err error) ([]byte, error) {
 	return data, errors.Join(err, body.Close())
 }
 
-// A registry with TLS cannot have the password sent to a token server without.
+// A registry with TLS cannot make the client send the password to a token server without TLS.
 func TestTokenServerInTheClear(t *testing.T) {
 	for name, test := range map[string]struct {
 		credentials func(string) (string, string, error)
@@ -936,7 +936,7 @@ func TestTokenServerInTheClear(t *testing.T) {
 	}
 }
 
-// What a registry asks to wait for has an end.
+// The total delay that a registry may ask for is limited.
 func TestRetryAfterInAll(t *testing.T) {
 	for name, value := range map[string]string{"a minute": "60", "long": "9223372036854", "a date": "Fri, 01 Jan 2100 00:00:00 GMT"} {
 		bubble(t, name, func(t *testing.T, n *network) {

@@ -23,7 +23,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 )
 
-// A registry that listens a moment later is tried again, whatever is sent first.
+// A registry that only listens a moment later is retried, whatever is sent first.
 func TestPushWhereNobodyListensYet(t *testing.T) {
 	for kind, size := range map[string]int{"small": small, "large": large} {
 		bubble(t, kind, func(t *testing.T, n *network) {
@@ -37,13 +37,13 @@ func TestPushWhereNobodyListensYet(t *testing.T) {
 	}
 }
 
-// withBytes matches a blob that comes with the request that else announces it.
+// withBytes matches a request that contains a blob instead of announcing it.
 func withBytes(r *http.Request) bool {
 	return r.Method == http.MethodPost && r.URL.Query().Has("digest")
 }
 
-// Whatever a registry says to a blob with one request, it gets it with two, and from
-// then on no other way.
+// Whatever a registry returns for a blob in one request, it gets the blob in two requests, and
+// from then on always.
 func TestOneRequestIsNoMatter(t *testing.T) {
 	for name, fault := range map[string]registrytest.Fault{
 		"400":          registrytest.Status(http.StatusBadRequest),
@@ -75,7 +75,7 @@ func TestOneRequestIsNoMatter(t *testing.T) {
 	}
 }
 
-// A manifest is there when the registry has it under the digest that it has.
+// A manifest is pushed if the registry has it under its digest.
 func TestPushManifestElsewhere(t *testing.T) {
 	put := registrytest.Is(registrytest.Manifests, http.MethodPut)
 	for name, test := range map[string]struct {
@@ -107,8 +107,7 @@ func TestPushManifestElsewhere(t *testing.T) {
 	})
 }
 
-// What is written is redirected with its method, and with what the other host wants
-// to see.
+// A write is redirected with its method, and with the headers that the other host needs.
 func TestPushIsRedirected(t *testing.T) {
 	const region = "eu.registry.example.com"
 	bubble(t, "to a host with tokens of its own", func(t *testing.T, n *network) {
@@ -131,7 +130,7 @@ func TestPushIsRedirected(t *testing.T) {
 	})
 }
 
-// However many small blobs wait for a registry, only so many are in memory.
+// However many small blobs wait for a registry, the number in memory is limited.
 func TestPushHoldsLittle(t *testing.T) {
 	bubble(t, "many", func(t *testing.T, n *network) {
 		const size, budget = 1 << 20, 32
@@ -162,7 +161,7 @@ func TestPushHoldsLittle(t *testing.T) {
 	})
 }
 
-// A source may tell with its last bytes that they are wrong: nothing is written then.
+// A source may report with its last bytes that they are wrong: then nothing is written.
 func TestPushWrongBytes(t *testing.T) {
 	for name, size := range map[string]int{"small": small, "large": large} {
 		bubble(t, name, func(t *testing.T, n *network) {

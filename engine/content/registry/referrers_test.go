@@ -21,13 +21,13 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 )
 
-// about is a manifest whose subject is another.
+// about returns a manifest with a subject.
 func about(subject ocispec.Descriptor, name string) (ocispec.Descriptor, []byte) {
 	return manifestOf(fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"artifactType":"application/vnd.example.%s","config":%s,"layers":[],"subject":{"mediaType":%q,"digest":%q,"size":%d},"annotations":{"name":%q}}`,
 		ocispec.MediaTypeImageManifest, name, emptyConfig, subject.MediaType, subject.Digest, subject.Size, name))
 }
 
-// empty pushes the config that the manifests of these tests have.
+// empty pushes the config of the manifests in these tests.
 func empty(t *testing.T, r *registry.Repository) {
 	t.Helper()
 	data := []byte("{}")
@@ -44,7 +44,7 @@ func digests(list []ocispec.Descriptor) []string {
 }
 
 func TestPushReferrer(t *testing.T) {
-	subjects := func(next http.Handler) http.Handler { // answers as a registry with the API does
+	subjects := func(next http.Handler) http.Handler { // responds like a registry with the API
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodPut {
 				w.Header().Set("OCI-Subject", "sha256:of-something")
@@ -80,7 +80,7 @@ func TestPushReferrer(t *testing.T) {
 			for i := range 5 {
 				desc, data := about(subject, fmt.Sprint(i))
 				want = append(want, desc.Digest.String())
-				wg.Go(func() { // at once: none is lost
+				wg.Go(func() { // concurrently: none is lost
 					if err := r.PushReferrer(t.Context(), desc, data); err != nil {
 						t.Error(err)
 					}
@@ -118,7 +118,7 @@ func TestPushReferrer(t *testing.T) {
 			if name := entry.Annotations["name"]; entry.ArtifactType != "application/vnd.example."+name {
 				t.Errorf("entry %+v", entry)
 			}
-			// Once more changes nothing, and writes nothing but the manifest.
+			// Repeating it changes nothing, and only writes the manifest.
 			s.forget()
 			desc, data := about(subject, "3")
 			if err := r.PushReferrer(t.Context(), desc, data); err != nil {
@@ -199,7 +199,7 @@ func TestReferrersRemembersNoAPI(t *testing.T) {
 	}
 }
 
-// A registry that has the API and cannot answer does not have no referrers.
+// A failing referrers API is not an empty list.
 func TestReferrersFailure(t *testing.T) {
 	for _, status := range []int{403, 429, 500, 503} {
 		bubble(t, fmt.Sprint(status), func(t *testing.T, n *network) {
@@ -235,7 +235,7 @@ func TestReferrersPages(t *testing.T) {
 				w.Header().Set("Link", fmt.Sprintf(`<%s?n=2&last=%d>; rel="next"`, r.URL.Path, page+1))
 			}
 			w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
-			// The last of a page is the first of the next one again.
+			// The last entry of a page is repeated on the next one.
 			json.NewEncoder(w).Encode(ocispec.Index{Manifests: []ocispec.Descriptor{entry(page), entry(page + 1)}})
 			return true
 		}
@@ -272,7 +272,7 @@ func TestReferrersTag(t *testing.T) {
 	})
 }
 
-// entries are a list of referrers as a registry gives it.
+// entriesOf returns a list of referrers as a registry does.
 func entriesOf(list ...string) string {
 	return `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[` + strings.Join(list, ",") + `]}`
 }
@@ -286,7 +286,7 @@ func TestReferrersAnswers(t *testing.T) {
 	const index = ocispec.MediaTypeImageIndex
 	for name, tt := range map[string]struct {
 		mediaType, body string
-		tag             string // what the fallback tag leads to; "" is nothing
+		tag             string // the content of the fallback tag; "" is none
 		want            int
 		err             string
 	}{
@@ -318,7 +318,7 @@ func TestReferrersAnswers(t *testing.T) {
 				}
 			}))
 			r := repository(t, n.client(registry.Options{}), host+"/app")
-			for range 2 { // what is remembered of the host changes nothing
+			for range 2 { // the remembered state of the host changes nothing
 				got, err := r.Referrers(t.Context(), subject)
 				if tt.err != "" {
 					if err == nil || !strings.Contains(err.Error(), tt.err) {
@@ -340,14 +340,14 @@ func manyEntries(n int) []string {
 	return out
 }
 
-// Pages are followed wherever they are, as long as they lead on; credentials are for
-// the registry alone.
+// Pages are followed to any URL, as long as they continue; credentials are only sent to the
+// registry.
 func TestReferrersLinks(t *testing.T) {
 	subject := digest.FromString("subject")
 	const other = "cdn.example.com"
 	first := "/v2/app/referrers/" + subject.String()
 	for name, tt := range map[string]struct {
-		link func(page int) string // of the answer to a page, from 0
+		link func(page int) string // of the response to a page, from 0
 		want int
 		err  string
 	}{
@@ -391,7 +391,7 @@ func TestReferrersLinks(t *testing.T) {
 			}
 		})
 	}
-	// A list that has begun is whole or an error.
+	// A list is complete or an error.
 	for name, fail := range map[string]func(w http.ResponseWriter){
 		"page gone":       func(w http.ResponseWriter) { w.WriteHeader(http.StatusNotFound) },
 		"page forbidden":  func(w http.ResponseWriter) { w.WriteHeader(http.StatusForbidden) },
@@ -418,7 +418,7 @@ func TestReferrersLinks(t *testing.T) {
 	}
 }
 
-// Several processes enter referrers at one fallback tag at the same time.
+// Several processes add referrers to one fallback tag at the same time.
 func TestAddReferrersAtOnce(t *testing.T) {
 	bubble(t, "", func(t *testing.T, n *network) {
 		const writers = 5
@@ -452,7 +452,7 @@ func TestAddReferrersAtOnce(t *testing.T) {
 	})
 }
 
-// The tag has 64 characters of a digest; the whole of it is read as well.
+// The tag has 64 characters of the digest; one with all of them is read as well.
 func TestFallbackTagOfLongDigest(t *testing.T) {
 	subject := digest.SHA512.FromString("subject")
 	short := "sha512-" + subject.Encoded()[:64]

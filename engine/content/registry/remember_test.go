@@ -37,7 +37,7 @@ func TestRemember(t *testing.T) {
 		want("", 0)
 		one, data := plain("1")
 		open().Remember(t.Context(), one, data)
-		want("", 1) // it is not there
+		want("", 1) // it does not exist
 		if err := open().PushManifest(t.Context(), one, data, "1"); err != nil {
 			t.Fatal(err)
 		}

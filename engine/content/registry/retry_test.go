@@ -21,7 +21,7 @@ import (
 
 const host = "registry.example.com"
 
-// pushed puts a tagged manifest into a repository.
+// pushed pushes a tagged manifest into a repository.
 func pushed(t *testing.T, r *registry.Repository, tag string) (digest string) {
 	t.Helper()
 	desc, data := plain(tag)
@@ -192,7 +192,7 @@ func TestUnreachable(t *testing.T) {
 		if !errdefs.IsUnavailable(err) || err.Error() != want {
 			t.Errorf("got  %v\nwant %v", err, want)
 		}
-		// That it is down is remembered for a while.
+		// An unreachable host is remembered for a while.
 		start := time.Now()
 		if _, err := r.Resolve(t.Context(), "2"); !errdefs.IsUnavailable(err) || time.Since(start) != 0 {
 			t.Errorf("after %s: %v", time.Since(start), err)
@@ -232,7 +232,7 @@ func TestCancel(t *testing.T) {
 			r := repository(t, n.client(registry.Options{Concurrency: 1}), host+"/app")
 			ctx, cancel := context.WithCancelCause(t.Context())
 			errs := make(chan error)
-			for range 3 { // the others wait for the first one's place
+			for range 3 { // the others wait for the slot of the first
 				go func() {
 					_, err := r.Resolve(ctx, "1")
 					errs <- err
@@ -254,15 +254,15 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// A registry that does nothing is given up after a while, which is told meanwhile:
-// how long, by what it was asked, and by when the caller's time was up.
+// A registry that does not respond is given up after a while; the error states how long, for
+// which request, and whether the caller's deadline ended it.
 func TestStalled(t *testing.T) {
 	desc, _ := blob(large, 1)
 	errUp := errors.New("time is up")
 	for name, test := range map[string]struct {
 		fault   registrytest.Fault
 		timeout time.Duration
-		took    time.Duration // at most: waits between tries are random
+		took    time.Duration // at most: delays between attempts are random
 		notices int
 		text    string
 	}{

@@ -16,7 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// A store is its user's alone, whatever was there before and whatever the umask is.
+// A store is only accessible to its user, whatever existed before and whatever the umask is.
 func TestPrivate(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	dir := filepath.Join(t.TempDir(), "store")

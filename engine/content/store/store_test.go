@@ -65,7 +65,7 @@ func get(t *testing.T, s content.Provider, desc ocispec.Descriptor) string {
 	return string(data)
 }
 
-// digests are the blobs on disk; a layer lists none.
+// digests returns the blobs on disk; an overlay has none.
 func digests(t *testing.T, s store.Blobs) []digest.Digest {
 	t.Helper()
 	var out []digest.Digest
@@ -81,7 +81,7 @@ func digests(t *testing.T, s store.Blobs) []digest.Digest {
 	return out
 }
 
-// files are the paths of all files below dir.
+// files returns the paths of all files below dir.
 func files(t *testing.T, dir string) []string {
 	t.Helper()
 	var out []string
@@ -105,7 +105,7 @@ func tamper(t *testing.T, file, data string) {
 	check(t, os.WriteFile(file, []byte(data), 0o600))
 }
 
-// stores are what must behave alike.
+// stores returns the implementations that must behave alike.
 func stores(t *testing.T) map[string]store.Blobs {
 	return map[string]store.Blobs{
 		"disk":   open(t, t.TempDir()),
@@ -177,7 +177,7 @@ func TestSHA512(t *testing.T) {
 			if got := get(t, s, desc); got != "hello" {
 				t.Errorf("read %q", got)
 			}
-			// The digest known only at the end.
+			// A digest that is only known at the end.
 			late := ocispec.Descriptor{Digest: digest.SHA512.FromString("late"), Size: 4}
 			w, err := s.Writer(t.Context(), content.WithRef("late"))
 			check(t, err)
@@ -310,7 +310,7 @@ func TestTamperedBlobIsRemovedAndMadeAgain(t *testing.T) {
 	}
 }
 
-// A file that changes after it was found sound is hashed again.
+// A file that changes after it was verified is hashed again.
 func TestTamperedWhileOpen(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
@@ -339,8 +339,7 @@ func TestVerifyingStopsWithItsContext(t *testing.T) {
 	}
 }
 
-// Many write the same blobs into one folder at once, each as a process of its
-// own would.
+// Many processes write the same blobs into one folder concurrently.
 func TestConcurrentWriters(t *testing.T) {
 	dir := t.TempDir()
 	var wg sync.WaitGroup
@@ -355,7 +354,7 @@ func TestConcurrentWriters(t *testing.T) {
 			for n := range 20 {
 				data := strings.Repeat(fmt.Sprint(n), 1000)
 				desc := blob(data)
-				// All under one ref, as they would be in engine.Put.
+				// All under one ref, as in engine.Put.
 				if err := content.WriteBlob(t.Context(), s, desc.Digest.String(), strings.NewReader(data), desc); err != nil {
 					t.Error(err)
 				}
@@ -394,8 +393,8 @@ func TestOpenIsQuietAndPrivate(t *testing.T) {
 	}
 }
 
-// A folder that others may read becomes the user's own where it is a store's, also
-// while another process opens it, and stays where it is not.
+// A folder that others may read becomes private if it is a store's, even while another process
+// opens it, and is left alone if it is not.
 func TestOpenMakesPrivate(t *testing.T) {
 	for name, want := range map[string]os.FileMode{"blobs": 0o700, ".fsverity-check-1": 0o700, "others": 0o755} {
 		dir := t.TempDir()
@@ -467,7 +466,7 @@ func TestOverlay(t *testing.T) {
 		t.Errorf("keep without base: %v", err)
 	}
 
-	// An ingest is its writer's alone.
+	// An ingest is private to its writer.
 	mine, err := o.Writer(ctx, content.WithRef("mine"))
 	check(t, err)
 	check(t, mine.Close())
@@ -490,7 +489,7 @@ func TestOverlay(t *testing.T) {
 	}
 }
 
-// What is put in memory is not copied, and stays as long as somebody holds it.
+// Bytes in memory are not copied, and are kept as long as they are referenced.
 func TestKeepBytes(t *testing.T) {
 	ctx := t.Context()
 	base := open(t, t.TempDir())
@@ -522,7 +521,7 @@ func TestKeepBytes(t *testing.T) {
 	}
 }
 
-// What lies in an entry itself stays for as long as it is used.
+// Data in the entry itself is kept as long as the entry is used.
 func TestPruneKeepsWhatNeedsNoBlob(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	s, err := store.Open(ctx, dir, store.Options{})
@@ -545,7 +544,7 @@ func TestPruneKeepsWhatNeedsNoBlob(t *testing.T) {
 func TestUsageAndPrune(t *testing.T) {
 	ctx := t.Context()
 	hour := time.Hour
-	// Results, the newest first: what each names, how long ago it was used.
+	// Results, the newest first: their references, and the time since their last use.
 	type result struct {
 		key   string
 		blobs []string
@@ -575,7 +574,7 @@ func TestUsageAndPrune(t *testing.T) {
 			dir := t.TempDir()
 			s, err := store.Open(ctx, dir, store.Options{})
 			check(t, err)
-			put(t, s, "ffff") // nothing names it
+			put(t, s, "ffff") // nothing refers to it
 			for _, r := range results {
 				outputs := map[string]ocispec.Descriptor{}
 				for i, data := range r.blobs {

@@ -20,13 +20,13 @@ import (
 	"github.com/taped-dev/tape/engine/content/store"
 )
 
-// ours are the parts of containerd's suite that are about reading and writing blobs.
-// The others are about labels and about ingests that others see and resume, which
-// nothing here has: UpdateStatus, Resume…, Labels, CommitErrorState.
+// ours are the tests of containerd's suite about reading and writing blobs. The others are
+// about labels, and about ingests that are visible to and resumed by others, which are not
+// supported: UpdateStatus, Resume…, Labels, CommitErrorState.
 var ours = []string{"Writer", "CommitExists", "SmallBlob"}
 
-// TestContainerdSuite runs containerd's own tests of a content store. Which of them run
-// is chosen by the flag of a process of its own.
+// TestContainerdSuite runs containerd's own tests of a content store. The flag of a separate
+// process selects them.
 func TestContainerdSuite(t *testing.T) {
 	if run := flag.Lookup("test.run").Value.String(); strings.Contains(run, "/") {
 		suite(t)
@@ -48,7 +48,7 @@ func TestContainerdSuite(t *testing.T) {
 	}
 }
 
-// suites are the stores that are tested.
+// suites are the stores under test.
 var suites = map[string]func(ctx context.Context, root string) (store.Blobs, func() error, error){
 	"disk": func(ctx context.Context, root string) (store.Blobs, func() error, error) {
 		s, err := store.Open(ctx, root, store.Options{})
@@ -83,7 +83,7 @@ func suite(t *testing.T) {
 	}
 }
 
-// labelled gives blobs the labels that the suite asks for.
+// labelled gives blobs the labels that the suite requires.
 type labelled struct {
 	store.Blobs
 	content.Manager // not implemented

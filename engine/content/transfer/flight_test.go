@@ -21,13 +21,13 @@ import (
 	"github.com/taped-dev/tape/engine/content/transfer"
 )
 
-// gate is a source that holds one blob back: it tells when it is asked for it, and
-// answers when it is opened.
+// gate is a source that holds one blob back: it reports when the blob is requested, and returns
+// it when opened.
 type gate struct {
 	layout.Repository
 	blob  digest.Digest
 	asked chan struct{}
-	opens chan error // what is received is the answer
+	opens chan error // its values are results
 }
 
 func newGate(from layout.Repository, blob digest.Digest) *gate {
@@ -50,7 +50,7 @@ func (g *gate) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser
 	}
 }
 
-// sharing is a repository with two images that share a layer. They are called a and b.
+// sharing returns a repository with two images, a and b, that share a layer.
 func sharing(t *testing.T) (l *lab, images map[string]ocispec.Descriptor, shared digest.Digest) {
 	t.Helper()
 	l = newLab(t, upstream(registrytest.Image{Single: true, Layers: []int64{700}, Shared: []int64{5000}}), registrytest.GGCR())
@@ -78,14 +78,14 @@ func sharing(t *testing.T) (l *lab, images map[string]ocispec.Descriptor, shared
 	return l, images, shared
 }
 
-// Two images share a layer. Whatever becomes of the one that asked for it first, the
-// other gets it.
+// Two images share a layer. Whatever happens to the first one that requests it, the other gets
+// it.
 func TestSharedBlob(t *testing.T) {
 	stop := errors.New("given up")
 	for name, test := range map[string]struct {
 		fail func(g *gate, cancel context.CancelCauseFunc) // the first one
 		want func(error) bool
-		asks int // for the layer, of the first one's source
+		asks int // for the layer, from the first one's source
 	}{
 		"given up":         {func(_ *gate, cancel context.CancelCauseFunc) { cancel(stop) }, func(err error) bool { return errors.Is(err, stop) }, 1},
 		"not in its place": {func(g *gate, _ context.CancelCauseFunc) { g.opens <- errdefs.ErrNotFound }, errdefs.IsNotFound, 1},
@@ -104,14 +104,14 @@ func TestSharedBlob(t *testing.T) {
 			if err := <-errs["a"]; !test.want(err) {
 				t.Errorf("the first: %v", err)
 			}
-			first.opens <- nil // for the second, where it waits for the flight of the first
+			first.opens <- nil // for the second, which waits for the first
 			if err := <-errs["b"]; err != nil {
 				t.Errorf("the second: %v", err)
 			}
 			if there, err := l.to.Exists(t.Context(), images["b"]); err != nil || !there {
 				t.Errorf("the second is there: %v, %v", there, err)
 			}
-			// What the first one left behind goes on.
+			// The first one is copied afterwards.
 			if err := c.Manifests(t.Context(), l.from, images["a"]); err != nil {
 				t.Errorf("again: %v", err)
 			}
@@ -119,8 +119,7 @@ func TestSharedBlob(t *testing.T) {
 	}
 }
 
-// One image lacks a layer of its own: it is the one that fails, though all wait for
-// the same.
+// One image lacks its own layer: only that one fails, though all wait for the same one.
 func TestFailsAlone(t *testing.T) {
 	l, images, shared := sharing(t)
 	var own digest.Digest
@@ -156,7 +155,7 @@ func TestFailsAlone(t *testing.T) {
 	}
 }
 
-// When all who wait for a blob give up, so does what copies it.
+// When all that wait for a blob give up, its copy is cancelled.
 func TestAllGiveUp(t *testing.T) {
 	l, images, shared := sharing(t)
 	held := newGate(l.from, shared)

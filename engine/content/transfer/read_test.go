@@ -25,7 +25,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/transfer"
 )
 
-// drawer is a layout that holds what a test puts into it, right or wrong.
+// drawer is a layout with arbitrary content.
 type drawer struct {
 	t   *testing.T
 	dir string
@@ -90,13 +90,13 @@ func sized(desc ocispec.Descriptor, by int64) ocispec.Descriptor {
 	return desc
 }
 
-// What is wrong anywhere below a manifest is one error for a copy and for a save, and
-// nothing was written by then.
+// An error anywhere below a manifest is one error of a copy and of a save, before anything is
+// written.
 func TestWrongBelow(t *testing.T) {
 	const unknown = "application/vnd.example.thing.v1+json"
 	for name, tt := range map[string]struct {
 		top  func(d *drawer) ocispec.Descriptor
-		want string // "" is right
+		want string // "" is valid
 	}{
 		"image":                  {func(d *drawer) ocispec.Descriptor { return d.image("a") }, ""},
 		"nested":                 {func(d *drawer) ocispec.Descriptor { return d.index(d.index(d.image("a")), d.image("b")) }, ""},
@@ -149,8 +149,8 @@ func TestWrongBelow(t *testing.T) {
 	}
 }
 
-// A list of what lies below an index is in the order of the index, and has a nested
-// index once. The indexes are read side by side: each waits here for all.
+// The list of everything below an index is in the order of the index, and has a nested index
+// once. The indexes are read concurrently: each waits here for all.
 func TestBelow(t *testing.T) {
 	d := newDrawer(t)
 	var want []digest.Digest
@@ -195,7 +195,7 @@ func TestBelow(t *testing.T) {
 	}
 }
 
-// meeting gives some blobs when all of them are asked for.
+// meeting returns some blobs only when all of them are requested.
 type meeting struct {
 	content.Provider
 	mu       sync.Mutex
@@ -222,7 +222,7 @@ func (m *meeting) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (conten
 	return m.Provider.ReaderAt(ctx, desc)
 }
 
-// What the indexes below one list has to fit into memory.
+// The indexes below one must fit into memory.
 func TestBelowTooLarge(t *testing.T) {
 	d := newDrawer(t)
 	index := func(note string, children ...ocispec.Descriptor) ocispec.Descriptor {
@@ -241,8 +241,7 @@ func TestBelowTooLarge(t *testing.T) {
 	}
 }
 
-// A blob that is nowhere is missed by the manifest that does not say where it lies,
-// whichever comes first.
+// A missing blob is an error of the manifest that has no URL for it, whichever comes first.
 func TestURLs(t *testing.T) {
 	for i := range 8 {
 		d := newDrawer(t)

@@ -24,7 +24,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/transfer"
 )
 
-// lab is a repository with images, and another one to copy them to.
+// lab is a repository with images, and a destination.
 type lab struct {
 	client   *registry.Client
 	up, down *registrytest.Counter
@@ -65,8 +65,8 @@ func upstream(image registrytest.Image) http.Handler {
 	return &registrytest.Upstream{Image: func(string, string) (registrytest.Image, bool) { return image, true }}
 }
 
-// TestOnce: what several manifests name moves once, however many are copied at the
-// same time, and progress ends where it said that it would.
+// TestOnce checks that content of several manifests is copied once, however many are copied
+// concurrently, and that progress reaches its total.
 func TestOnce(t *testing.T) {
 	const images = 6
 	l := newLab(t, upstream(registrytest.Image{Single: true, Layers: []int64{700}, Shared: []int64{5000, 1_200_000}}), registrytest.Distribution(""))
@@ -84,7 +84,7 @@ func TestOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	progress.End()
-	// Each has a layer and a config of its own.
+	// Each has its own layer and config.
 	if got := l.up.Stats().Requests["GET blobs"]; got != 2*images+2 || c.Moved().Blobs != got || c.Moved().Existing != 0 {
 		t.Errorf("%d blobs were read, want %d; moved %+v", got, 2*images+2, c.Moved())
 	}
@@ -93,8 +93,8 @@ func TestOnce(t *testing.T) {
 	}
 }
 
-// TestCheck: a registry lost what an index that it has names. Who trusts it leaves
-// it so, who checks mends it, with what is missing alone.
+// TestCheck removes content of an index from a registry. Without Check the loss is not found;
+// with Check the missing content, and nothing else, is copied again.
 func TestCheck(t *testing.T) {
 	l := newLab(t, upstream(registrytest.Image{Layers: []int64{700}}), registrytest.Distribution(""))
 	index := l.resolve(t, "1")
@@ -142,7 +142,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// circle is a source in which every list of referrers leads on to all the others.
+// circle is a source in which every list of referrers leads to all the others.
 type circle struct {
 	*registry.Repository
 	all   []ocispec.Descriptor
@@ -154,7 +154,7 @@ func (c *circle) Referrers(context.Context, digest.Digest) ([]ocispec.Descriptor
 	return c.all, nil
 }
 
-// TestCircle: lists are a stranger's, and copying what they lead to comes to an end.
+// TestCircle checks that copying terminates although lists of referrers are untrusted.
 func TestCircle(t *testing.T) {
 	for kind, down := range map[string]http.Handler{"distribution": registrytest.Distribution(""), "ggcr": registrytest.GGCR()} {
 		t.Run(kind, func(t *testing.T) {
@@ -182,8 +182,8 @@ func TestCircle(t *testing.T) {
 	}
 }
 
-// TestElsewhere: a blob that its registry does not have is passed over where its
-// manifest says that it lies elsewhere, and missing where it does not.
+// TestElsewhere checks that a blob that its registry lacks is skipped if its manifest has a URL
+// for it, and is an error otherwise.
 func TestElsewhere(t *testing.T) {
 	l := newLab(t, registrytest.GGCR(), registrytest.GGCR())
 	push := func(layer ocispec.Descriptor) ocispec.Descriptor {
@@ -216,8 +216,7 @@ func TestElsewhere(t *testing.T) {
 	}
 }
 
-// A layer that may not be distributed is moved where it is in its registry, and has no
-// URLs to read it from.
+// A non-distributable layer is copied if it is in its registry and has no URLs.
 func TestNonDistributable(t *testing.T) {
 	data := []byte("a layer")
 	layer := ocispec.Descriptor{MediaType: "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", Digest: digest.FromBytes(data), Size: int64(len(data))}
@@ -266,10 +265,10 @@ func TestNonDistributable(t *testing.T) {
 	}
 }
 
-// TestToLayout: a blob that breaks off on its way to a disk is begun again; one
-// that is wrong never gets there, and nothing of it stays.
+// TestToLayout checks that an interrupted blob is written again, and that a wrong one is never
+// written.
 func TestToLayout(t *testing.T) {
-	const size = 1_500_000 // more than is replayed from memory
+	const size = 1_500_000 // too large to be replayed from memory
 	for name, test := range map[string]struct {
 		fault registrytest.Fault
 		times int32
@@ -281,7 +280,7 @@ func TestToLayout(t *testing.T) {
 		"wrong for good":   {registrytest.Corrupt(1000), 100, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // they wait between tries
+			t.Parallel() // they wait between attempts
 			var left atomic.Int32
 			left.Store(test.times)
 			isBlob := registrytest.Is(registrytest.Blobs, http.MethodGet)
@@ -316,8 +315,8 @@ func TestToLayout(t *testing.T) {
 	}
 }
 
-// TestTree: an index of which one manifest is kept leads to that one's blobs alone,
-// and what is read twice is fetched once.
+// TestTree checks that an index of which one manifest is kept only leads to the blobs of that,
+// and that content that is read twice is fetched once.
 func TestTree(t *testing.T) {
 	l := newLab(t, upstream(registrytest.Image{Layers: []int64{700}}), registrytest.GGCR())
 	index := l.resolve(t, "1")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package tekton holds ../tekton.yaml against Tekton's own types, which tape does not link.
+// Package tekton checks ../tekton.yaml with Tekton's own types, which tape does not link.
 package tekton
 
 import (
@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// TestTask decodes the task as strictly as a cluster does, and has Tekton validate it.
+// TestTask decodes the task as strictly as a cluster, and validates it with Tekton.
 func TestTask(t *testing.T) {
 	data, err := os.ReadFile("../tekton.yaml")
 	if err != nil {

@@ -23,8 +23,7 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// TestMain makes this test binary the process that runs one node, where it is started as
-// that.
+// TestMain makes this test binary the process that runs one node, if it is started as that.
 func TestMain(m *testing.M) {
 	if text := os.Getenv(nodeVariable); text != "" {
 		if err := runNode(context.Background(), text); err != nil {
@@ -36,10 +35,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// nodeVariable has the place, in JSON, of a process that is to run one node.
+// nodeVariable contains, as JSON, the place of a process that runs one node.
 const nodeVariable = "POLICY_TEST_NODE"
 
-// place is what a process needs to run a node: where things are, and nothing of the node.
+// place is what a process needs to run a node: locations, and nothing about the node.
 type place struct{ Store, Hosts, Folder string }
 
 func (p place) open(ctx context.Context) (*app.Environment, error) {
@@ -67,8 +66,8 @@ func runNode(ctx context.Context, text string) error {
 	return errors.Join(err, env.Store.Close(), env.Close())
 }
 
-// The node of the stage is data: run in a process of its own, as all others, it leads to
-// the same root.
+// The node of the stage is data: run in a separate process, like all others, it gives the same
+// root.
 func TestElsewhere(t *testing.T) {
 	upstream := registrytest.Serve(t, &registrytest.Upstream{Image: func(string, string) (registrytest.Image, bool) {
 		return registrytest.Published(), true
@@ -132,8 +131,8 @@ func TestElsewhere(t *testing.T) {
 	}
 }
 
-// The tape with the stage refuses what is not on the list, before anything is
-// pushed, and passes what is.
+// The tape with the stage rejects images that are not on the list, before anything is pushed,
+// and accepts others.
 func TestTape(t *testing.T) {
 	work := t.TempDir()
 	tape := filepath.Join(work, "tape")

@@ -73,7 +73,7 @@ func TestNoiseIsTheSameReadAnyWay(t *testing.T) {
 	}
 }
 
-// An image that was made up is one that an independent reader takes for valid.
+// An independent library accepts the made-up images.
 func TestUpstreamMakesValidImages(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -350,7 +350,7 @@ func TestAuth(t *testing.T) {
 	}
 }
 
-// Both registries take what the other helpers make.
+// Both registries accept the output of the other helpers.
 func TestRegistries(t *testing.T) {
 	src, err := name.ParseReference(Serve(t, &Upstream{}) + "/app:1")
 	if err != nil {
