@@ -70,7 +70,7 @@ func (p *printer) by(write func(io.Writer) error) {
 func (p *printer) moved(m *transfer.Moved) {
 	p.f(" %d blobs, %s", m.Blobs, show.Bytes(m.Bytes))
 	if m.Mounted+m.Existing > 0 {
-		p.f(" (%d mounted, %d there already)", m.Mounted, m.Existing)
+		p.f(" (%d mounted, %d already there)", m.Mounted, m.Existing)
 	}
 	p.f("\n")
 }
