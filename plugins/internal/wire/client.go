@@ -73,11 +73,7 @@ func (c *Client) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*i
 	if n := len(resp.GetPaths()) + len(resp.GetDiagnostics()); n > c.limits.Files {
 		return nil, fmt.Errorf("interpreter returned %d inputs, more than %d", n, c.limits.Files)
 	}
-	out := &interpreter.InputsResponse{Paths: resp.GetPaths(), Exact: resp.GetExact()}
-	for _, d := range resp.GetDiagnostics() {
-		out.Diagnostics = append(out.Diagnostics, diagnosticFromProto(d))
-	}
-	return out, nil
+	return &interpreter.InputsResponse{Paths: resp.GetPaths(), Exact: resp.GetExact(), Diagnostics: each(resp.GetDiagnostics(), diagnosticFromProto)}, nil
 }
 
 // Render implements [interpreter.Interpreter].

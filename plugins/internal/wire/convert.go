@@ -25,32 +25,32 @@ func checkText(what, s string) error {
 
 func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
-func texts(list []string) []string {
-	out := make([]string, len(list))
-	for i, s := range list {
-		out[i] = text(s)
+// each converts every element of a list.
+func each[A, B any](list []A, convert func(A) B) []B {
+	var out []B
+	for _, a := range list {
+		out = append(out, convert(a))
 	}
 	return out
 }
 
 func descriptionToProto(d interpreter.Description) *interpreterpb.DescribeResponse {
-	out := &interpreterpb.DescribeResponse{
+	return &interpreterpb.DescribeResponse{
 		Name:          text(d.Name),
 		Version:       text(d.Version),
 		Help:          text(d.Help),
 		OptionsSchema: text(string(d.Options)),
-		Environment:   texts(d.Environment),
+		Environment:   each(d.Environment, text),
 		Network:       d.Network,
-		References:    texts(d.References),
+		References:    each(d.References, text),
+		Markers: each(d.Markers, func(m interpreter.Marker) *interpreterpb.Marker {
+			return &interpreterpb.Marker{Name: text(m.Name), File: m.File, Above: m.Above, With: text(m.With)}
+		}),
 	}
-	for _, m := range d.Markers {
-		out.Markers = append(out.Markers, &interpreterpb.Marker{Name: text(m.Name), File: m.File, Above: m.Above, With: text(m.With)})
-	}
-	return out
 }
 
 func descriptionFromProto(d *interpreterpb.DescribeResponse) interpreter.Description {
-	out := interpreter.Description{
+	return interpreter.Description{
 		Name:        d.GetName(),
 		Version:     d.GetVersion(),
 		Help:        d.GetHelp(),
@@ -58,11 +58,10 @@ func descriptionFromProto(d *interpreterpb.DescribeResponse) interpreter.Descrip
 		Environment: d.GetEnvironment(),
 		Network:     d.GetNetwork(),
 		References:  d.GetReferences(),
+		Markers: each(d.GetMarkers(), func(m *interpreterpb.Marker) interpreter.Marker {
+			return interpreter.Marker{Name: m.GetName(), File: m.GetFile(), Above: m.GetAbove(), With: m.GetWith()}
+		}),
 	}
-	for _, m := range d.GetMarkers() {
-		out.Markers = append(out.Markers, interpreter.Marker{Name: m.GetName(), File: m.GetFile(), Above: m.GetAbove(), With: m.GetWith()})
-	}
-	return out
 }
 
 func rawJSON(s string) json.RawMessage {
@@ -90,11 +89,7 @@ func inputsResponseToProto(r *interpreter.InputsResponse) (*interpreterpb.Inputs
 			return nil, err
 		}
 	}
-	out := &interpreterpb.InputsResponse{Paths: r.Paths, Exact: r.Exact}
-	for _, d := range r.Diagnostics {
-		out.Diagnostics = append(out.Diagnostics, diagnosticToProto(d))
-	}
-	return out, nil
+	return &interpreterpb.InputsResponse{Paths: r.Paths, Exact: r.Exact, Diagnostics: each(r.Diagnostics, diagnosticToProto)}, nil
 }
 
 func renderRequestToProto(r *interpreter.RenderRequest) (*interpreterpb.RenderRequest, error) {
@@ -114,16 +109,14 @@ func renderRequestToProto(r *interpreter.RenderRequest) (*interpreterpb.RenderRe
 		Reference: r.Reference,
 		Options:   string(r.Options),
 		Scratch:   r.Scratch,
-	}
-	for _, m := range r.Materials {
-		out.Materials = append(out.Materials, materialToProto(m))
+		Materials: each(r.Materials, materialToProto),
 	}
 	if reg := r.Registries; reg != nil {
 		err := errors.Join(checkText("folder of registry hosts", reg.HostsDir), checkText("file of certificates", reg.CAFile))
 		if err != nil {
 			return nil, err
 		}
-		out.Registries = &interpreterpb.Registries{HostsDir: reg.HostsDir, PlainHttp: texts(reg.PlainHTTP), CaFile: reg.CAFile}
+		out.Registries = &interpreterpb.Registries{HostsDir: reg.HostsDir, PlainHttp: each(reg.PlainHTTP, text), CaFile: reg.CAFile}
 	}
 	return out, nil
 }
@@ -135,9 +128,7 @@ func renderRequestFromProto(r *interpreterpb.RenderRequest) *interpreter.RenderR
 		Reference: r.GetReference(),
 		Options:   rawJSON(r.GetOptions()),
 		Scratch:   r.GetScratch(),
-	}
-	for _, m := range r.GetMaterials() {
-		out.Materials = append(out.Materials, materialFromProto(m))
+		Materials: each(r.GetMaterials(), materialFromProto),
 	}
 	if reg := r.GetRegistries(); reg != nil {
 		out.Registries = &interpreter.Registries{HostsDir: reg.GetHostsDir(), PlainHTTP: reg.GetPlainHttp(), CAFile: reg.GetCaFile()}
