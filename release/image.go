@@ -324,17 +324,12 @@ func readArchive(archive string) (built, error) {
 }
 
 // blobs are what an image is made of, by digest.
-type blobs map[digest.Digest]blob
-
-type blob struct {
-	mediaType string
-	data      []byte
-}
+type blobs map[digest.Digest]artifact.Blob
 
 func (b blobs) add(mediaType string, data []byte) ocispec.Descriptor {
-	d := digest.FromBytes(data)
-	b[d] = blob{mediaType, data}
-	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}
+	blob := artifact.NewBlob(mediaType, data)
+	b[blob.Desc.Digest] = blob
+	return blob.Desc
 }
 
 func (b blobs) addJSON(mediaType string, v any) (ocispec.Descriptor, error) {
@@ -374,12 +369,12 @@ func (b blobs) layer(files []file) (layer, error) {
 // list returns what there is, for a [layout.Plan].
 func (b blobs) list() []ocispec.Descriptor {
 	var out []ocispec.Descriptor
-	for d, blob := range b {
-		out = append(out, ocispec.Descriptor{MediaType: blob.mediaType, Digest: d, Size: int64(len(blob.data))})
+	for _, blob := range b {
+		out = append(out, blob.Desc)
 	}
 	return out
 }
 
 func (b blobs) open(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	return io.NopCloser(bytes.NewReader(b[desc.Digest].data)), nil
+	return io.NopCloser(bytes.NewReader(b[desc.Digest].Data)), nil
 }

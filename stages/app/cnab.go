@@ -22,6 +22,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/app/internal/cnab"
+	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/resolve"
 )
@@ -227,8 +228,8 @@ func (b *bundling) push(ctx context.Context, noFallbacks bool) error {
 		err = b.documents(ctx, docs)
 		switch {
 		case err == nil:
-			b.result.Digest = docs.Index.Digest
-			b.result.Ref = imageref.Reference{Name: b.repository.Name(), Tag: b.tag, Digest: docs.Index.Digest}.String()
+			b.result.Digest = docs.Index.Desc.Digest
+			b.result.Ref = imageref.Reference{Name: b.repository.Name(), Tag: b.tag, Digest: docs.Index.Desc.Digest}.String()
 			return nil
 		case !errdefs.IsInvalidArgument(err) && !errdefs.IsNotImplemented(err):
 			return err
@@ -246,12 +247,10 @@ func (b *bundling) push(ctx context.Context, noFallbacks bool) error {
 
 func (b *bundling) documents(ctx context.Context, docs cnab.Documents) error {
 	own := store.NewOverlay(nil)
-	for _, d := range []cnab.Blob{docs.Config, docs.Manifest, docs.Index} {
-		if _, err := engine.Put(ctx, own, d.MediaType, d.Data); err != nil {
-			return err
-		}
+	if err := artifact.Put(ctx, own, docs.Config, docs.Manifest, docs.Index); err != nil {
+		return err
 	}
-	from := &transfer.Made{Provider: own, Root: docs.Index.Descriptor}
+	from := &transfer.Made{Provider: own, Root: docs.Index.Desc}
 	if err := b.copier.Manifests(ctx, from, from.Root); err != nil {
 		return err
 	}

@@ -26,7 +26,8 @@ type Blob struct {
 	Data []byte
 }
 
-func newBlob(mediaType string, data []byte) Blob {
+// NewBlob returns a blob of data.
+func NewBlob(mediaType string, data []byte) Blob {
 	return Blob{
 		Desc: ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))},
 		Data: data,
@@ -44,7 +45,7 @@ func Put(ctx context.Context, store content.Ingester, blobs ...Blob) error {
 }
 
 // Empty returns the config of manifests that need none.
-func Empty() Blob { return newBlob(ocispec.MediaTypeEmptyJSON, []byte("{}")) }
+func Empty() Blob { return NewBlob(ocispec.MediaTypeEmptyJSON, []byte("{}")) }
 
 // gzipLevel is a compromise: 12 MB of manifests take 0.1 s, and are 5 % larger than at the
 // highest level.
@@ -69,7 +70,7 @@ func ContentLayer(list []files.File) (Blob, error) {
 	if err := w.Close(); err != nil {
 		return Blob{}, fmt.Errorf("compress content: %w", err)
 	}
-	layer := newBlob(ocispec.MediaTypeImageLayerGzip, out.Bytes())
+	layer := NewBlob(ocispec.MediaTypeImageLayerGzip, out.Bytes())
 	layer.Desc.Annotations = map[string]string{
 		ocispec.AnnotationTitle: ".",
 		annotationUnpack:        "true",
@@ -132,7 +133,7 @@ func manifest(m ocispec.Manifest) (Blob, error) {
 	if err != nil {
 		return Blob{}, err
 	}
-	b := newBlob(m.MediaType, data)
+	b := NewBlob(m.MediaType, data)
 	b.Desc.ArtifactType = m.ArtifactType
 	return b, nil
 }

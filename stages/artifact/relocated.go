@@ -85,7 +85,7 @@ func (a *Application) Relocated(old []digest.Digest, statements []Statement, r R
 	if len(data) > maxRoot {
 		return nil, fmt.Errorf("the root index would have %.1f MiB, and registries accept 4: %d manifests are attached to the origin", float64(len(data))/(1<<20), len(r.Proofs))
 	}
-	root := newBlob(ocispec.MediaTypeImageIndex, data)
+	root := NewBlob(ocispec.MediaTypeImageIndex, data)
 	root.Desc.ArtifactType = ArtifactTypeApp
 	return append(append([]Blob{Empty(), layer, content}, blobs...), root), nil
 }

@@ -66,7 +66,7 @@ func Root(repository string, content, attestations ocispec.Descriptor, list []im
 	if len(data) > maxRoot {
 		return Blob{}, tooLarge(len(data), list)
 	}
-	root := newBlob(ocispec.MediaTypeImageIndex, data)
+	root := NewBlob(ocispec.MediaTypeImageIndex, data)
 	root.Desc.ArtifactType = ArtifactTypeApp
 	return root, nil
 }

@@ -51,7 +51,7 @@ func (s Statement) Blob() (Blob, error) {
 	if err != nil {
 		return Blob{}, err
 	}
-	b := newBlob(MediaTypeStatement, data)
+	b := NewBlob(MediaTypeStatement, data)
 	b.Desc.Annotations = map[string]string{annotationPredicateType: s.PredicateType}
 	return b, nil
 }

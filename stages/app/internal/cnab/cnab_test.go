@@ -121,7 +121,7 @@ func TestDocuments(t *testing.T) {
 		if err := json.Unmarshal(docs.Manifest.Data, &manifest); err != nil {
 			t.Fatal(err)
 		}
-		if manifest.Config.Digest != docs.Config.Digest || manifest.Config.MediaType != d.Config || manifest.MediaType != d.Manifest || manifest.Layers == nil || (len(manifest.Layers) == 1) != (n == 2) {
+		if manifest.Config.Digest != docs.Config.Desc.Digest || manifest.Config.MediaType != d.Config || manifest.MediaType != d.Manifest || manifest.Layers == nil || (len(manifest.Layers) == 1) != (n == 2) {
 			t.Errorf("%+v: %s", d, docs.Manifest.Data)
 		}
 		var index ocispec.Index
@@ -146,7 +146,7 @@ func TestDocuments(t *testing.T) {
 			t.Error(diff)
 		}
 		config, err := ConfigManifest(index)
-		if err != nil || config.Digest != docs.Manifest.Digest || !IsIndex(docs.Index.MediaType) {
+		if err != nil || config.Digest != docs.Manifest.Desc.Digest || !IsIndex(docs.Index.Desc.MediaType) {
 			t.Errorf("config %+v, %v", config, err)
 		}
 		relocation, err := b.RelocationMap(index, "example.com/x")

@@ -8,9 +8,10 @@ import (
 	"fmt"
 
 	"github.com/containerd/containerd/v2/core/images"
-	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/stages/artifact"
 )
 
 // Media types of a bundle in a registry.
@@ -43,22 +44,12 @@ const (
 	TypeComponent  = "component"
 )
 
-// Blob is a document with its descriptor.
-type Blob struct {
-	ocispec.Descriptor
-	Data []byte
-}
-
-func newBlob(mediaType string, data []byte) Blob {
-	return Blob{ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}, data}
-}
-
-func marshal(mediaType string, v any) (Blob, error) {
+func marshal(mediaType string, v any) (artifact.Blob, error) {
 	data, err := json.Marshal(v)
 	if err != nil {
-		return Blob{}, fmt.Errorf("encode %s: %w", mediaType, err)
+		return artifact.Blob{}, fmt.Errorf("encode %s: %w", mediaType, err)
 	}
-	return newBlob(mediaType, data), nil
+	return artifact.NewBlob(mediaType, data), nil
 }
 
 // Dialect is a set of media types for a bundle in a registry.
@@ -79,7 +70,7 @@ func Dialects() []Dialect {
 }
 
 // Documents are pushed in addition to the images of a bundle, in the order of the fields.
-type Documents struct{ Config, Manifest, Index Blob }
+type Documents struct{ Config, Manifest, Index artifact.Blob }
 
 // Documents returns the documents of the bundle. It is an error if an image has no digest,
 // size or media type, see [Image.Describe].
@@ -88,14 +79,14 @@ func (b *Bundle) Documents(d Dialect) (Documents, error) {
 	if err != nil {
 		return Documents{}, err
 	}
-	out := Documents{Config: newBlob(d.Config, data)}
+	out := Documents{Config: artifact.NewBlob(d.Config, data)}
 	manifest := ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: d.Manifest,
-		Config: out.Config.Descriptor, Layers: []ocispec.Descriptor{},
+		Config: out.Config.Desc, Layers: []ocispec.Descriptor{},
 	}
 	if d.Manifest != ocispec.MediaTypeImageManifest {
 		// Old registries require a layer, so the bundle is used for that too.
-		manifest.Layers = append(manifest.Layers, out.Config.Descriptor)
+		manifest.Layers = append(manifest.Layers, out.Config.Desc)
 	}
 	if out.Manifest, err = marshal(d.Manifest, manifest); err != nil {
 		return Documents{}, err
@@ -109,7 +100,7 @@ func (b *Bundle) Documents(d Dialect) (Documents, error) {
 			MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size, Annotations: annotations,
 		})
 	}
-	list(out.Manifest.Descriptor, map[string]string{AnnotationManifestType: TypeConfig})
+	list(out.Manifest.Desc, map[string]string{AnnotationManifestType: TypeConfig})
 	for _, i := range b.Images {
 		if i.Described.Digest == "" || i.Described.Size == 0 || i.Described.MediaType == "" {
 			return Documents{}, fmt.Errorf("%s has no digest, size or media type: fix up the bundle first", i)
