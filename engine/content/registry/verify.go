@@ -3,7 +3,6 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine/content/descriptor"
+	"github.com/taped-dev/tape/engine/content/internal/blob"
 )
 
 // verifier reads a blob and holds back its last bytes until all of it is verified.
@@ -87,7 +87,7 @@ func (r *Repository) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (con
 		if err != nil {
 			return nil, err
 		}
-		return memory{bytes.NewReader(data)}, nil
+		return blob.InMemory(data), nil
 	}
 	if err := descriptor.Check(desc); err != nil {
 		return nil, r.explain(ctx, "fetch", r.Ref(desc.Digest.String()), err)
@@ -96,13 +96,13 @@ func (r *Repository) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (con
 		data, err := r.readBlob(ctx, desc)
 		if errdefs.IsNotFound(err) && MayBeManifest(desc.MediaType) {
 			if _, manifest, found := r.Manifest(ctx, desc.Digest.String()); found == nil {
-				return memory{bytes.NewReader(manifest)}, nil
+				return blob.InMemory(manifest), nil
 			}
 		}
 		if err != nil {
 			return nil, err
 		}
-		return memory{bytes.NewReader(data)}, nil
+		return blob.InMemory(data), nil
 	}
 	body, err := r.Blob(ctx, desc)
 	if err != nil {
@@ -110,11 +110,6 @@ func (r *Repository) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (con
 	}
 	return &blobReaderAt{size: desc.Size, open: func() (io.ReadCloser, error) { return r.Blob(ctx, desc) }, body: body}, nil
 }
-
-// memory is a blob that was read whole.
-type memory struct{ *bytes.Reader }
-
-func (memory) Close() error { return nil }
 
 type blobReaderAt struct {
 	size int64

@@ -13,6 +13,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/content/internal/blob"
 )
 
 // trustedSize is the most memory to allocate in advance based on a descriptor; for larger
@@ -99,8 +101,8 @@ func (o *Overlay) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (conten
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	if blob, ok := o.memory(desc.Digest); ok {
-		return memoryReader{bytes.NewReader(blob.data)}, nil
+	if kept, ok := o.memory(desc.Digest); ok {
+		return blob.InMemory(kept.data), nil
 	}
 	if o.base == nil {
 		return nil, notFound(desc.Digest)
@@ -150,11 +152,11 @@ func (o *Overlay) Closure(ctx context.Context, desc ocispec.Descriptor) ([]ocisp
 type inMemory struct{ *Overlay }
 
 func (o inMemory) ReaderAt(_ context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
-	blob, ok := o.memory(desc.Digest)
+	kept, ok := o.memory(desc.Digest)
 	if !ok {
 		return nil, notFound(desc.Digest)
 	}
-	return memoryReader{bytes.NewReader(blob.data)}, nil
+	return blob.InMemory(kept.data), nil
 }
 
 func (o inMemory) Info(_ context.Context, dgst digest.Digest) (content.Info, error) {
@@ -267,11 +269,6 @@ func (o *Overlay) memory(dgst digest.Digest) (memoryBlob, bool) {
 func (b memoryBlob) info(dgst digest.Digest) content.Info {
 	return content.Info{Digest: dgst, Size: int64(len(b.data)), CreatedAt: b.at, UpdatedAt: b.at}
 }
-
-// memoryReader's Size is that of bytes.Reader.
-type memoryReader struct{ *bytes.Reader }
-
-func (memoryReader) Close() error { return nil }
 
 type memoryWriter struct {
 	overlay  *Overlay

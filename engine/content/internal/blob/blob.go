@@ -4,6 +4,7 @@
 package blob
 
 import (
+	"bytes"
 	"context"
 	_ "crypto/sha512" // an image may be named by such a digest; sha256 is there anyway
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/internal/regular"
@@ -93,3 +95,11 @@ func (r contextReader) Read(p []byte) (int, error) {
 	}
 	return r.Reader.Read(p)
 }
+
+// InMemory returns a reader of a blob that is in memory.
+func InMemory(data []byte) content.ReaderAt { return memory{bytes.NewReader(data)} }
+
+// memory's Size is that of bytes.Reader.
+type memory struct{ *bytes.Reader }
+
+func (memory) Close() error { return nil }
