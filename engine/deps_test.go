@@ -54,6 +54,7 @@ const dependencies = `
 	< plugins/internal/interpreterpb
 	< plugins/internal/...
 	< plugins/serve;
+	internal/lategc < plugins/serve;
 	plugins/internal/..., internal/* < plugins/host;
 	plugins/host, plugins/serve < plugins/conformance;
 
