@@ -308,7 +308,7 @@ type redacted struct {
 }
 
 func (r redacted) Error() string {
-	return strings.Join(strings.Fields(strings.ReplaceAll(r.error.Error(), r.secret, "(identity token)")), " ")
+	return oneLine(strings.ReplaceAll(r.error.Error(), r.secret, "(identity token)"))
 }
 func (r redacted) Unwrap() error { return r.error }
 

@@ -141,7 +141,7 @@ func (p *program) call(ctx context.Context, stdin []byte, method *common.MethodA
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), answer, complaint
 	cmd.WaitDelay = p.linger
 	err = cmd.Run()
-	said := strings.TrimSpace(string(complaint.data))
+	said := oneLine(string(complaint.data))
 	if said != "" {
 		said = " (" + said + ")"
 	}
@@ -163,10 +163,13 @@ func (p *program) call(ctx context.Context, stdin []byte, method *common.MethodA
 		return nil, p.wrong(fmt.Errorf("its answer is not JSON: %w%s", err, said))
 	}
 	if out.ErrorMessage != "" {
-		return nil, fmt.Errorf("key %s: %s: %s", p.key, p.name, out.ErrorMessage)
+		return nil, fmt.Errorf("key %s: %s: %s", p.key, p.name, oneLine(out.ErrorMessage))
 	}
 	return &out, nil
 }
+
+// oneLine puts what others wrote in one line.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // head keeps the beginning of what is written to it.
 type head struct {

@@ -170,8 +170,8 @@ func TestBadPrograms(t *testing.T) {
 	keyPrograms(t, map[string]string{
 		"garbage":   `echo "<html>"`,
 		"silent":    `exit 0`,
-		"broken":    `echo "no such slot" >&2; exit 3`,
-		"refuses":   `printf '{"errorMessage":"no such key"}'; exit 1`,
+		"broken":    `printf 'no\nsuch slot\n' >&2; exit 3`,
+		"refuses":   `printf '{"errorMessage":"no\\nsuch key"}'; exit 1`,
 		"empty":     `printf '{}'`,
 		"null":      `printf 'null'`,
 		"halfempty": `printf '{"publicKey":{}}'`,

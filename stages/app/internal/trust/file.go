@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	"go.yaml.in/yaml/v3"
@@ -234,6 +235,9 @@ func (f *file) root(name string, n *yaml.Node) {
 
 func (f *file) authority(name string, n *yaml.Node) {
 	of := f.object(n, append([]string{"key", "root", "issuer", "identity"}, Claims()...)...)
+	if name == "" {
+		f.wrong(n, "an authority has a name")
+	}
 	// It is defined from here on, so that one mistake gives one message.
 	f.policy.Authorities[name] = &Authority{Name: name}
 	if of["key"] != nil {
@@ -241,7 +245,12 @@ func (f *file) authority(name string, n *yaml.Node) {
 			f.wrong(n, "authority %s has a key, and cannot have identity or root", name)
 			return
 		}
-		key, err := sign.LoadVerifier(f.path(f.text(of["key"])))
+		file := f.text(of["key"])
+		if file == "" || file == "-" || strings.Contains(file, "://") {
+			f.wrong(of["key"], "the key of authority %s is the file of a public key, not %q: nothing else is read or run for a trust file", name, file)
+			return
+		}
+		key, err := sign.LoadVerifier(f.path(file))
 		if err != nil {
 			f.wrong(of["key"], "%v", err)
 			return

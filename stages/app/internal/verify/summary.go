@@ -59,7 +59,7 @@ func (c *chain) summary(ctx context.Context) []Link {
 	}
 	c.summarized = &Summary{latest.digest, latest.TimeVerified, latest.Verifier, latest.Policy}
 	link := c.proven("summary", root, latest.proof, nil)
-	link.Reason = fmt.Sprintf("verified at %s with the policy %s; its images, statements and files were not looked at again", utc(latest.TimeVerified), latest.Policy.URI)
+	link.Reason = fmt.Sprintf("verified at %s with the policy %s; its chain was not walked again", utc(latest.TimeVerified), latest.Policy.URI)
 	return []Link{link}
 }
 
