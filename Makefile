@@ -82,6 +82,7 @@ $(BIN)/deployers/kubectl: package := k8s.io/kubernetes/cmd/kubectl
 $(BIN)/deployers/source-controller: package := github.com/fluxcd/source-controller
 $(BIN)/deployers/kustomize-controller: package := github.com/fluxcd/kustomize-controller
 CLUSTER := $(addprefix $(BIN)/deployers/,etcd kube-apiserver kubectl)
+ARGOCD := v3.6.1
 FLUX := $(addprefix $(BIN)/deployers/,source-controller kustomize-controller)
 
 .PHONY: test-flux
@@ -94,6 +95,26 @@ test-flux: build $(CLUSTER) ## deploy applications with kubectl into an API serv
 # is asked for its version.
 $(CLUSTER) $(FLUX): $(DEPLOYERS)/programs/go.mod
 	$(GO) build -C $(DEPLOYERS)/programs -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$(awk '$$1 == "k8s.io/kubernetes" { print $$2 }' $<)" -gcflags 'all=-dwarf=false' -o $(CURDIR)/$@ $(package)
+
+.PHONY: test-argocd
+test-argocd: build $(CLUSTER) $(BIN)/deployers/argocd ## deploy applications with Argo CD into an API server of Kubernetes
+	TAPE=$(CURDIR)/$(BIN)/tape TAPE_DEPLOYERS=$(CURDIR)/$(BIN)/deployers \
+		$(GO) test -tags deployers -count=1 -timeout 10m -run TestArgoCD -v ./$(DEPLOYERS)
+
+# Built like tape, which has half of its packages.
+$(BIN)/deployers/argocd: $(BIN)/deployers/argocd-source $(DEPLOYERS)/argocd/go.mod $(DEPLOYERS)/argocd/main.go
+	$(GO) build -C $(DEPLOYERS)/argocd -trimpath -ldflags "-s -w" -o $(CURDIR)/$@ .
+
+# Argo CD requires Go 1.27: these are copies of its two modules, in which the patch writes out
+# what Go 1.26 cannot read. (Go says that it will not build them, once it has checked them.)
+$(BIN)/deployers/argocd-source: $(DEPLOYERS)/argocd/go1.26.patch
+	rm -rf $@ $@.new && mkdir -p $@.new/argo-cd $@.new/gitops-engine
+	$(GO) mod download github.com/argoproj/argo-cd/v3@$(ARGOCD) github.com/argoproj/argo-cd/gitops-engine/v3@$(ARGOCD) 2>/dev/null || true
+	cd $$($(GO) env GOMODCACHE)/github.com/argoproj/argo-cd && \
+		tar -c --exclude=./docs --exclude=./ui/src -C v3@$(ARGOCD) . | tar -x -C $(CURDIR)/$@.new/argo-cd && \
+		tar -c -C gitops-engine/v3@$(ARGOCD) . | tar -x -C $(CURDIR)/$@.new/gitops-engine
+	chmod -R u+w $@.new && git apply --directory=$@.new $<
+	mv $@.new $@
 
 .PHONY: test-containerd
 test-containerd: ## import images into a private containerd, and read them from it (needs root, containerd and ctr)
