@@ -32,6 +32,9 @@ type CacheSettings struct {
 	Keep time.Duration
 	// ReadOnly writes nothing.
 	ReadOnly bool
+	// Patience is how long a run waits for the cache before it goes on without; 0 is
+	// [remote.DefaultPatience].
+	Patience time.Duration
 }
 
 // OpenCache returns the cache in a repository. It sends no request. The cache serves one run,
@@ -41,7 +44,7 @@ func (e *Environment) OpenCache(s CacheSettings) (*remote.Cache, error) {
 	if err != nil {
 		return nil, asUsage(fmt.Errorf("cache: %w", err))
 	}
-	o := remote.Options{Keep: s.Keep, ReadOnly: s.ReadOnly, Log: e.Log}
+	o := remote.Options{Keep: s.Keep, ReadOnly: s.ReadOnly, Patience: s.Patience, Log: e.Log}
 	if s.Signer != nil {
 		o.Signer = s.Signer
 		public, err := s.Signer.PublicKey()

@@ -33,15 +33,11 @@ import (
 const (
 	// DefaultKeep is how long an entry is used.
 	DefaultKeep = 30 * 24 * time.Hour
-	// getTime and putTime bound one operation: after that, making the result again would
-	// have been faster.
-	getTime = 5 * time.Second
-	putTime = 5 * time.Second
-	// maxFailures and maxWasted bound how many operations of a kind may fail in a run, and how
-	// much time may be spent on operations that fail or take longer than slowTime.
+	// DefaultPatience is how long one operation may take: after that, making the result again
+	// would have been faster.
+	DefaultPatience = 5 * time.Second
+	// maxFailures bounds how many operations of a kind may fail in a run.
 	maxFailures = 3
-	maxWasted   = 5 * time.Second
-	slowTime    = 2 * time.Second
 )
 
 // Options configure a cache. The zero value reads and writes entries without signatures.
@@ -55,6 +51,9 @@ type Options struct {
 	Keep time.Duration
 	// ReadOnly puts nothing.
 	ReadOnly bool
+	// Patience bounds an operation, and how much time of a run may be spent on operations of a
+	// kind that fail or take two fifths of it; 0 is [DefaultPatience].
+	Patience time.Duration
 	// Log gets the warning, and at the debug level the reason of each miss. Nil is silent.
 	Log *slog.Logger
 	// Now is the clock; nil is that of the system.
@@ -80,6 +79,9 @@ func New(repo *registry.Repository, o Options) *Cache {
 	if o.Keep <= 0 {
 		o.Keep = DefaultKeep
 	}
+	if o.Patience <= 0 {
+		o.Patience = DefaultPatience
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -89,7 +91,7 @@ func New(repo *registry.Repository, o Options) *Cache {
 	if len(o.Trust) > 0 && o.Signer == nil {
 		o.ReadOnly = true
 	}
-	return &Cache{repo: repo, o: o, health: &health{}}
+	return &Cache{repo: repo, o: o, health: &health{reads: side{patience: o.Patience}, writes: side{patience: o.Patience}}}
 }
 
 // ReadOnly returns the same cache, to which nothing is written.
@@ -113,7 +115,7 @@ func (c *Cache) Get(ctx context.Context, key digest.Digest) (map[string][]byte, 
 	if c.reads.givenUp() {
 		return nil, c.miss(ctx, key, errors.New("the cache is no longer read"))
 	}
-	bounded, timer := registry.WithTimer(ctx, getTime, fmt.Errorf("no answer within %s", getTime))
+	bounded, timer := registry.WithTimer(ctx, c.o.Patience, fmt.Errorf("no answer within %s", c.o.Patience))
 	documents, failed, err := c.get(bounded, tag, key)
 	took := timer.Stop()
 	if cause := context.Cause(ctx); err != nil && cause != nil {
@@ -198,7 +200,7 @@ func (c *Cache) PutAbout(ctx context.Context, key digest.Digest, about string, d
 	case c.writes.givenUp():
 		return fmt.Errorf("put cache entry %s: the cache is no longer written: %w", c.Name(key), errdefs.ErrUnavailable)
 	}
-	bounded, timer := registry.WithTimer(ctx, putTime, fmt.Errorf("not done within %s", putTime))
+	bounded, timer := registry.WithTimer(ctx, c.o.Patience, fmt.Errorf("not done within %s", c.o.Patience))
 	err = c.put(bounded, tag, key, about, documents)
 	took := timer.Stop()
 	if errdefs.IsAlreadyExists(err) { // the registry moves no tags: another put it
@@ -243,6 +245,8 @@ func (c *Cache) put(ctx context.Context, tag string, key digest.Digest, about st
 
 // side is one side of a cache, reading or writing.
 type side struct {
+	patience time.Duration
+
 	mu       sync.Mutex
 	failures int
 	wasted   time.Duration
@@ -258,7 +262,7 @@ func (s *side) ended(err error, took time.Duration) (last bool) {
 		s.failures++
 		s.denied = s.denied || denied(err)
 	}
-	if err != nil || took > slowTime {
+	if err != nil || took > s.patience*2/5 {
 		s.wasted += took
 	}
 	s.mu.Unlock()
@@ -268,7 +272,7 @@ func (s *side) ended(err error, took time.Duration) (last bool) {
 func (s *side) givenUp() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.denied || s.failures >= maxFailures || s.wasted >= maxWasted
+	return s.denied || s.failures >= maxFailures || s.wasted >= s.patience
 }
 
 // denied reports whether the registry denied an operation.

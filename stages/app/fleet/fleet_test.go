@@ -213,7 +213,7 @@ func TestPackage(t *testing.T) {
 func (l *lab) with(t *testing.T, machine, repository string, s app.CacheSettings) fleet.Options {
 	t.Helper()
 	o := l.options(t, machine)
-	s.Repository = repository
+	s.Repository, s.Patience = repository, time.Minute // the machine may be busy
 	cache, err := o.OpenCache(s)
 	if err != nil {
 		t.Fatal(err)
