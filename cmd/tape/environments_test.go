@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/taped-dev/tape/stages/app"
+	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
 // TestThreeEnvironments packs a chart for three environments, 20 objects each, into one root.
@@ -177,4 +179,148 @@ func tree(t *testing.T, dir string) map[string]string {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// TestFleetOfCharts packages a fleet with a chart in three environments, whose values differ: a
+// changed value of one environment packages only its application again, and changes only that
+// environment.
+func TestFleetOfCharts(t *testing.T) {
+	env, registry := inThisProcess(t)
+	dir := t.TempDir()
+	put := func(name, data string) {
+		t.Helper()
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	git := func(args ...string) {
+		t.Helper()
+		cmd := exec.Command("git", append([]string{"-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false"}, args...)...)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, out)
+		}
+	}
+	put("tape.fleet.yaml", "apiVersion: tape/v1\nkind: Fleet\napplications: ['apps/*']\ndefaults: {output: {image: '"+registry+"/fleet/${name}'}}\n")
+	put("apps/plain/pod.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: ex.io/a:1}]}\n")
+	put("apps/shop/tape.yaml", `apiVersion: tape/v1
+kind: Pipeline
+sources: [{name: shop, path: shop}]
+environments:
+  dev: {}
+  stage: {sources: {shop: {options: {set: [tag=2]}}}}
+  prod: {sources: {shop: {options: {values: [prod.yaml], release: live, namespace: live}}}}
+`)
+	put("apps/shop/prod.yaml", "replicas: 3\ntag: 2\n")
+	put("apps/shop/shop/Chart.yaml", "apiVersion: v2\nname: shop\nversion: 1.0.0\n")
+	put("apps/shop/shop/values.yaml", "replicas: 1\ntag: 1\n")
+	put("apps/shop/shop/templates/web.yaml", `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: "{{ .Release.Name }}-web"}
+spec:
+  replicas: {{ .Values.replicas }}
+  template: {spec: {containers: [{name: web, image: "ex.io/web:{{ .Values.tag }}"}]}}
+`)
+	git("init", "-q")
+	commit := func() {
+		t.Helper()
+		git("add", "-A")
+		git("commit", "-q", "-m", "x")
+	}
+	o := fleet.Options{Environment: env, Version: "test"}
+	pack := func() map[string]fleet.Outcome {
+		t.Helper()
+		var err error
+		if o.File, err = fleet.Read(filepath.Join(dir, fleet.FileName)); err != nil {
+			t.Fatal(err)
+		}
+		report, err := fleet.Package(t.Context(), fleet.PackageOptions{Options: o})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]fleet.Outcome{}
+		for _, a := range report.Applications {
+			if a.Error != nil {
+				t.Fatalf("%s: %v", a.Name, a.Error)
+			}
+			out[a.Name] = a
+		}
+		return out
+	}
+	ref := func(a fleet.Outcome) string { return registry + "/fleet/" + a.Name + ":" + a.Tags[0] }
+
+	commit()
+	first := pack()
+	view, err := app.View(t.Context(), app.ViewOptions{Environment: env, Ref: ref(first["shop"])})
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := map[string][]string{}
+	for _, image := range view.Images {
+		used[image.Name] = image.Environments
+	}
+	if diff := cmp.Diff(map[string][]string{"ex.io/web:1": {"dev"}, "ex.io/web:2": {"prod", "stage"}}, used); diff != "" {
+		t.Error(diff)
+	}
+	dirs := filepath.Join(t.TempDir(), "all")
+	if _, err := app.Pull(t.Context(), app.PullOptions{Environment: env, Ref: ref(first["shop"]), Dir: dirs}); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][]string{"dev": {"shop-web", "replicas: 1"}, "stage": {"shop-web", "replicas: 1"}, "prod": {"live-web", `"namespace": "live"`, "replicas: 3"}} {
+		text, err := os.ReadFile(filepath.Join(dirs, name, "templates", "web.yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range want {
+			if !strings.Contains(string(text), w) {
+				t.Errorf("%s has no %q:\n%s", name, w, text)
+			}
+		}
+	}
+
+	put("apps/shop/prod.yaml", "replicas: 4\ntag: 2\n")
+	commit()
+	plan, _, err := fleet.MakePlan(t.Context(), fleet.PlanOptions{Options: o})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range plan.Applications {
+		if want := map[string]string{"shop": "apps/shop/prod.yaml changed"}[a.Name]; want != "" && a.Reason != want || (a.State == fleet.ToPackage) != (want != "") {
+			t.Errorf("%s is %s: %s", a.Name, a.State, a.Reason)
+		}
+	}
+	second := pack()
+	if second["plain"].State != fleet.OutcomeUnchanged || second["shop"].State != fleet.Done {
+		t.Errorf("%+v", second)
+	}
+	d, err := app.Diff(t.Context(), app.DiffOptions{Environment: env, A: ref(first["shop"]), B: ref(second["shop"]), EnvironmentA: "dev", EnvironmentB: "dev"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(d.Objects.Changed) > 0 {
+		t.Errorf("dev changed: %+v", d.Objects)
+	}
+	if d, err = app.Diff(t.Context(), app.DiffOptions{Environment: env, A: ref(first["shop"]), B: ref(second["shop"]), EnvironmentA: "prod", EnvironmentB: "prod"}); err != nil {
+		t.Fatal(err)
+	}
+	if len(d.Objects.Changed) != 1 || len(d.Objects.Changed[0].Fields) != 1 || d.Objects.Changed[0].Fields[0].Path != "spec.replicas" {
+		t.Errorf("prod: %+v", d.Objects)
+	}
+	// The options of one environment are in tape.yaml.
+	pipeline, err := os.ReadFile(filepath.Join(dir, "apps/shop/tape.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	put("apps/shop/tape.yaml", strings.Replace(string(pipeline), "release: live", "release: shop", 1))
+	commit()
+	if plan, _, err = fleet.MakePlan(t.Context(), fleet.PlanOptions{Options: o}); err != nil {
+		t.Fatal(err)
+	}
+	if i := slices.IndexFunc(plan.Applications, func(a fleet.Planned) bool { return a.Name == "shop" }); plan.Applications[i].Reason != "the options of prod/shop changed" {
+		t.Errorf("%+v", plan.Applications[i])
+	}
 }

@@ -7,7 +7,7 @@ import "strings"
 // assigned returns the credentials that a text assigns to names: password: x, TOKEN="x",
 // "secretKey": "x", --password=x, in any language that does so.
 func assigned(text string) []Hit {
-	if strings.IndexByte(text, ':') < 0 && strings.IndexByte(text, '=') < 0 {
+	if !strings.ContainsAny(text, ":= \t") {
 		return nil
 	}
 	in := comments{text: text}
@@ -27,9 +27,13 @@ func assigned(text string) []Hit {
 		}
 		v := assignedValue(text, i)
 		name := text[max(from, i-maxShownName):i]
+		if v.separator == ' ' && (class != passwordClass || !v.quoted && !isDirective(text, from, name)) {
+			continue
+		}
 		i = max(i, v.to) // so that no value is looked at twice
 		value := text[v.from:v.to]
-		if !v.whole || value == "" || !class.takes(value) || !v.quoted && isExpression(value) || in.hold(from) {
+		matcher := from > 0 && text[from-1] == '{' && v.separator == '=' // {name="value"} of metrics
+		if !v.whole || value == "" || matcher || !class.takes(value) || !v.quoted && isExpression(value) || in.hold(from) {
 			continue
 		}
 		hits = append(hits, Hit{What: class.what(), Name: strings.Trim(name, "-."), From: v.from, To: v.to})
@@ -44,9 +48,10 @@ func nameByte(c byte) bool { return alnum(c) || c == '_' || c == '-' || c == '.'
 
 // assignment is the value that is assigned to a name, at an index of the text.
 type assignment struct {
-	from, to int
-	whole    bool // the value ends there: what follows is neither prose nor code
-	quoted   bool
+	from, to  int
+	whole     bool // the value ends there: what follows is neither prose nor code
+	quoted    bool
+	separator byte // ':' or '='; ' ' if there is only a blank
 }
 
 // maxEscapes is how many backslashes a quote may have: "{\"a\": \"{\\\"b\\\": …
@@ -69,12 +74,16 @@ func assignedValue(text string, i int) assignment {
 		return none
 	}
 	separator := text[i]
-	if separator != ':' && separator != '=' {
+	switch {
+	case separator == ':' || separator == '=':
+		i++
+		if i < len(text) && strings.IndexByte("=~>:", text[i]) >= 0 {
+			return none // a comparison
+		}
+	case !closed && i > closing:
+		separator = ' '
+	default:
 		return none
-	}
-	i++
-	if i < len(text) && strings.IndexByte("=~>:", text[i]) >= 0 {
-		return none // a comparison
 	}
 	before := i
 	skip(blank)
@@ -92,7 +101,7 @@ func assignedValue(text string, i int) assignment {
 		if n < 0 {
 			return none
 		}
-		return assignment{i, i + n, strings.IndexByte(text[i:i+n], '\n') < 0, true}
+		return assignment{i, i + n, strings.IndexByte(text[i:i+n], '\n') < 0, true, separator}
 	}
 	end := slashes
 	for end < len(text) && text[end] > ' ' && strings.IndexByte(",;&\"'`<>(){}[]|\\", text[end]) < 0 {
@@ -102,7 +111,25 @@ func assignedValue(text string, i int) assignment {
 	rest := text[end:min(len(text), end+16)]
 	next := strings.TrimLeft(rest, blank)
 	whole := next == "" || strings.IndexByte("\r\n,;&}\"'", next[0]) >= 0 || next[0] == '#' && next != rest
-	return assignment{slashes, end, whole, false}
+	if separator == '=' && next != rest { // user=x password=x dbname=x
+		word := run(next, 0, nameByte)
+		whole = whole || 0 < word && word < len(next) && next[word] == '='
+	}
+	return assignment{slashes, end, whole, false, separator}
+}
+
+// isDirective reports whether a name is one behind which a value follows without any sign: of
+// Redis, or in a .netrc.
+func isDirective(text string, at int, name string) bool {
+	line := text[max(0, at-maxPassword):at]
+	line = strings.TrimLeft(line[strings.LastIndexByte(line, '\n')+1:], " \t")
+	switch name {
+	case "requirepass", "masterauth":
+		return line == ""
+	case "password":
+		return strings.HasPrefix(line, "machine ") && strings.Contains(line, " login ")
+	}
+	return false
 }
 
 // isExpression reports whether a value without quotes is one in code: a call, a field, a
@@ -149,6 +176,9 @@ func (c *comments) hold(at int) bool {
 func isComment(line string) bool {
 	if strings.HasPrefix(line, "--") {
 		return len(line) < 3 || !alnum(line[2]) // else it is a flag
+	}
+	if strings.HasPrefix(line, "//") && strings.Contains(line, "/:_") {
+		return false // of an .npmrc: //host/:_authToken=
 	}
 	for _, mark := range []string{"#", "//", ";", "* ", "/*", "%", "<!--"} {
 		if strings.HasPrefix(line, mark) {

@@ -4,6 +4,7 @@ package credentials
 
 import (
 	"encoding/base64"
+	"iter"
 	"strings"
 )
 
@@ -45,6 +46,13 @@ var forms = []form{
 	{"a GitLab token", "glpat-", 20, 0, dotted},
 	{"a GitLab token", "gldt-", 20, 0, dotted},
 	{"a GitLab token", "glrt-", 20, 0, dotted},
+	{"a GitLab token", "glptt-", 20, 0, dotted},
+	{"a GitLab token", "glcbt-", 20, 0, dotted},
+	{"a GitLab token", "glsoat-", 20, 0, dotted},
+	{"a GitLab token", "glft-", 20, 0, dotted},
+	{"a GitLab token", "glimt-", 20, 0, dotted},
+	{"a GitLab token", "glagent-", 20, 0, dotted},
+	{"a GitLab token", "gloas-", 20, 0, dotted},
 	{"a Slack token", "xoxb-", 20, 0, url64},
 	{"a Slack token", "xoxp-", 20, 0, url64},
 	{"a Slack token", "xoxa-", 20, 0, url64},
@@ -55,6 +63,8 @@ var forms = []form{
 	{"a Stripe key", "rk_live_", 20, 0, alnum},
 	{"a Stripe key", "sk_test_", 20, 0, alnum},
 	{"a Stripe webhook secret", "whsec_", 30, 0, alnum},
+	{"a Twilio key", "SK", 32, 32, hex},
+	{"a Mailgun key", "key-", 32, 32, hex},
 	{"a SendGrid key", "SG.", 60, 70, dotted},
 	{"an npm token", "npm_", 36, 36, alnum},
 	{"a PyPI token", "pypi-AgE", 60, 0, url64},
@@ -76,11 +86,15 @@ var forms = []form{
 
 // formed returns what is a credential by its form alone.
 func formed(text string) []Hit {
-	hits := privateKeys(text)
+	hits := encodedKeys(text, privateKeys(text))
 	for i := range forms {
 		hits = forms[i].in(text, hits)
 	}
 	hits = jwts(text, hits)
+	hits = headers(text, hits)
+	hits = dsns(text, hits)
+	hits = curls(text, hits)
+	hits = statements(text, hits)
 	return passwordURLs(text, hits)
 }
 
@@ -136,6 +150,159 @@ func privateKeys(text string) []Hit {
 		hits = append(hits, Hit{What: "a private key", From: from, To: to})
 	}
 }
+
+// encodedKeys appends private keys whose PEM is in base64, as in a kubeconfig.
+func encodedKeys(text string, hits []Hit) []Hit {
+	const prefix = "LS0tLS1CRUdJTi" // -----BEGIN
+	const head = 96                 // characters that have the label
+	for at := 0; ; {
+		i := strings.Index(text[at:], prefix)
+		if i < 0 {
+			return hits
+		}
+		from := at + i
+		end := run(text, from, base64s)
+		at = end
+		start, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(text[from:min(end, from+head)], "="))
+		if err == nil && len(privateKeys(string(start))) > 0 {
+			hits = append(hits, Hit{What: "a private key", From: from, To: end})
+		}
+	}
+}
+
+func base64s(c byte) bool { return alnum(c) || c == '+' || c == '/' || c == '=' }
+
+// run returns where the characters of an alphabet end that begin at an index.
+func run(text string, at int, of alphabet) int {
+	for at < len(text) && of(text[at]) {
+		at++
+	}
+	return at
+}
+
+// headers appends the credentials of HTTP headers: Basic with a user and a password in base64,
+// and Bearer with a token that looks random.
+func headers(text string, hits []Hit) []Hit {
+	for _, scheme := range []struct {
+		name, what string
+		takes      func(string) bool
+	}{
+		{"Basic ", basicClass.what(), isBasic}, {"Bearer ", secretClass.what(), secretClass.takes},
+	} {
+		in := comments{text: text}
+		for at := 0; ; {
+			i := strings.Index(text[at:], scheme.name)
+			if i < 0 {
+				break
+			}
+			before := at + i
+			from := before + len(scheme.name)
+			at = run(text, from, func(c byte) bool { return base64s(c) || dotted(c) || c == '~' })
+			if scheme.takes(text[from:at]) && (before == 0 || !alnum(text[before-1])) && !in.hold(before) {
+				hits = append(hits, Hit{What: scheme.what, From: from, To: at})
+			}
+		}
+	}
+	return hits
+}
+
+// isBasic reports whether a value is a user and a password in base64.
+func isBasic(value string) bool {
+	const least, most = 8, 1024
+	if len(value) < least || len(value) > most {
+		return false
+	}
+	data, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(value, "="))
+	if err != nil {
+		return false
+	}
+	user, password, ok := strings.Cut(string(data), ":")
+	return ok && user != "" && strings.IndexFunc(string(data), func(r rune) bool { return r < ' ' || r > '~' }) < 0 && passwordClass.takes(password)
+}
+
+// dsns appends the passwords of MySQL's data source names: user:password@tcp(host).
+func dsns(text string, hits []Hit) []Hit {
+	for _, mark := range []string{"@tcp(", "@unix("} {
+		for at := 0; ; {
+			i := strings.Index(text[at:], mark)
+			if i < 0 {
+				break
+			}
+			end := at + i
+			at = end + len(mark)
+			start := end
+			for start > 0 && end-start < maxPassword && text[start-1] > ' ' && strings.IndexByte("\"'`=", text[start-1]) < 0 {
+				start--
+			}
+			user, password, ok := strings.Cut(text[start:end], ":")
+			if ok && user != "" && passwordClass.takes(password) && !isStandIn(user, password) {
+				hits = append(hits, Hit{What: "a password in a URL", From: end - len(password), To: end})
+			}
+		}
+	}
+	return hits
+}
+
+// curls appends the passwords of curl -u user:password.
+func curls(text string, hits []Hit) []Hit {
+	in := comments{text: text}
+	for line, start := range lines(text) {
+		if !strings.Contains(line, "curl ") {
+			continue
+		}
+		for _, flag := range []string{" -u ", " --user "} {
+			i := strings.Index(line, flag)
+			if i < 0 {
+				continue
+			}
+			from := i + len(flag)
+			from += len(line[from:]) - len(strings.TrimLeft(line[from:], " \"'"))
+			to := run(line, from, func(c byte) bool { return c > ' ' && strings.IndexByte("\"'`\\", c) < 0 })
+			user, password, ok := strings.Cut(line[from:to], ":")
+			if ok && user != "" && passwordClass.takes(password) && !isStandIn(user, password) && !in.hold(start+from) {
+				hits = append(hits, Hit{What: passwordClass.what(), From: start + to - len(password), To: start + to})
+			}
+		}
+	}
+	return hits
+}
+
+// lines are the lines of a text, with where they begin.
+func lines(text string) iter.Seq2[string, int] {
+	return func(yield func(string, int) bool) {
+		at := 0
+		for line := range strings.Lines(text) {
+			if !yield(line, at) {
+				return
+			}
+			at += len(line)
+		}
+	}
+}
+
+// statements appends the passwords of SQL: IDENTIFIED BY 'password'.
+func statements(text string, hits []Hit) []Hit {
+	in := comments{text: text}
+	for _, mark := range []string{"IDENTIFIED BY '", "identified by '"} {
+		for at := 0; ; {
+			i := strings.Index(text[at:], mark)
+			if i < 0 {
+				break
+			}
+			from := at + i + len(mark)
+			at = from
+			n := strings.IndexByte(text[from:min(len(text), from+maxPassword)], '\'')
+			if n > 0 && passwordClass.takes(text[from:from+n]) && !in.hold(from) {
+				hits = append(hits, Hit{What: passwordClass.what(), From: from, To: from + n})
+			}
+		}
+		in = comments{text: text}
+	}
+	return hits
+}
+
+// maxPassword is how long a user and a password are together.
+const maxPassword = 256
 
 // jwts appends JSON Web Tokens that are signed.
 func jwts(text string, hits []Hit) []Hit {

@@ -13,12 +13,16 @@ type class uint8
 const (
 	ordinary      class = iota
 	secretClass         // a credential if it looks random: token, secret, API key
+	basicClass          // a credential if it is a user and a password in base64: auth
 	passwordClass       // a credential whatever it looks like
 )
 
 func (c class) what() string {
-	if c == passwordClass {
+	switch c {
+	case passwordClass:
 		return "a password"
+	case basicClass:
+		return "a user and a password"
 	}
 	return "a token or key"
 }
@@ -30,17 +34,19 @@ func (c class) takes(value string) bool {
 		return isLiteral(value)
 	case secretClass:
 		return isLiteral(value) && isRandom(value)
+	case basicClass:
+		return isBasic(value)
 	}
 	return false
 }
 
 // Last words of names, in lower case.
 var (
-	passwordWords = []string{"password", "passwd", "passphrase"} // also as the end of a word: PGPASSWORD
+	passwordWords = []string{"password", "passwd", "passphrase", "requirepass", "masterauth"} // also as the end of a word: PGPASSWORD
 	passwordShort = []string{"pass", "pwd"}
 	secretWords   = []string{"secret", "token", "apikey", "authtoken", "accesstoken", "apitoken", "bearertoken", "clientsecret", "secretkey", "accesskey", "privatekey"}
 	// keyKinds are the words before key of a name whose value is secret.
-	keyKinds = []string{"api", "access", "secret", "private", "encryption", "signing", "master", "account", "shared", "auth"}
+	keyKinds = []string{"api", "access", "secret", "private", "encryption", "encrypt", "signing", "master", "account", "shared", "auth", "app", "application", "license", "hmac"}
 )
 
 const maxName = 128
@@ -74,6 +80,9 @@ func promised(name string) class {
 		if last == w {
 			return secretClass
 		}
+	}
+	if last == "auth" {
+		return basicClass
 	}
 	_, before := lastWord(rest)
 	if last == "base" && before == "key" { // SECRET_KEY_BASE
@@ -122,7 +131,7 @@ func lastWord(name string) (rest, word string) {
 
 // isLiteral reports whether a value is one, and not empty, a switch, or filled in later.
 func isLiteral(value string) bool {
-	if isPlaceholder(value) || strings.HasPrefix(value, "/") || strings.HasPrefix(value, "./") {
+	if isPlaceholder(value) || strings.HasPrefix(value, "/") || strings.HasPrefix(value, "./") || strings.HasPrefix(value, "~/") || isHash(value) {
 		return false // a path leads to the credential
 	}
 	switch strings.ToLower(value) {
@@ -132,11 +141,28 @@ func isLiteral(value string) bool {
 	return true
 }
 
+// isHash reports whether a value is the hash of a password, as htpasswd and shadow have it,
+// perhaps behind its user.
+func isHash(value string) bool {
+	if i := strings.IndexByte(value, ':'); i > 0 {
+		value = value[i+1:]
+	}
+	if value == "" || value[0] != '$' && value[0] != '{' {
+		return false
+	}
+	kind, _, ok := strings.Cut(value[1:], map[byte]string{'$': "$", '{': "}"}[value[0]])
+	return ok && len(kind) > 0 && len(kind) < 16 && strings.IndexFunc(kind, func(r rune) bool { return r > 0x7f || !url64(byte(r)) }) < 0
+}
+
 // references begin values that say where a credential is, or are encrypted.
 var references = []string{
 	"vault:", "ref+", "op://", "secret://", "secrets://", "awssm:", "gcpsm:", "ssm:", "arn:aws:", "projects/", "file:", "env:", "env.", "kms:", "akv:", "azkv:",
 	"ENC[", "ENC(", "enc:", "!vault", "$ANSIBLE_VAULT", "$", "%", "@", "-----BEGIN PGP MESSAGE", "-----BEGIN AGE ENCRYPTED", "process.env", "os.environ", "data.", "secretKeyRef", "?{",
 }
+
+// fillIn are values that say in capitals that somebody is to replace them. (In lower case they
+// are passwords that many clusters have.)
+var fillIn = map[string]bool{"CHANGEME": true, "CHANGEIT": true, "REPLACEME": true, "REPLACED": true, "REDACTED": true, "TODO": true, "FIXME": true, "TBD": true, "FILLME": true, "SECRET": true, "PASSWORD": true}
 
 // isPlaceholder reports whether a value is empty, refers to another, or is for somebody to
 // fill in.
@@ -150,10 +176,13 @@ func isPlaceholder(value string) bool {
 			return true
 		}
 	}
-	for _, pair := range [][2]string{{"<", ">"}, {"{{", "}}"}, {"[[", "]]"}, {"((", "))"}, {"__", "__"}, {"{", "}"}, {"[", "]"}} {
+	for _, pair := range [][2]string{{"<", ">"}, {"{{", "}}"}, {"[[", "]]"}, {"((", "))"}, {"__", "__"}, {"{", "}"}, {"[", "]"}, {"#{", "}"}, {"#{", "}#"}} {
 		if strings.HasPrefix(value, pair[0]) && strings.HasSuffix(value, pair[1]) {
 			return true
 		}
+	}
+	if fillIn[strings.NewReplacer("_", "", "-", "", " ", "").Replace(value)] {
+		return true
 	}
 	return len(value) > 4 && strings.EqualFold(value[:4], "your") || strings.Contains(value, "placeholder") || strings.Contains(value, "${") || strings.Contains(value, "$(") || strings.Contains(value, "{{") || strings.Contains(value, "$__")
 }
@@ -240,7 +269,7 @@ func isRandom(value string) bool {
 			letters++
 		case digit(c):
 			digits++
-		case c <= ' ' || c >= 0x7f || strings.IndexByte("+/=_-.~!@#%^&*:|", c) < 0:
+		case c <= ' ' || c >= 0x7f || strings.IndexByte("+/=_-.~!@#%^&*:|()?", c) < 0:
 			return false
 		}
 	}
