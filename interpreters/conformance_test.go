@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package interpreters_test runs the conformance kit against every interpreter of
-// this repository: in process, over gRPC, and in a process of its own.
+// Package interpreters_test runs the conformance kit with every interpreter of this repository:
+// in process, over gRPC, and as a process.
 package interpreters_test
 
 import (
@@ -24,7 +24,7 @@ import (
 	"github.com/taped-dev/tape/plugins/serve"
 )
 
-// ours by name.
+// ours returns the interpreters by name.
 func ours() map[string]interpreter.Interpreter {
 	return map[string]interpreter.Interpreter{
 		"cnab":      cnab.New(),
@@ -35,8 +35,8 @@ func ours() map[string]interpreter.Interpreter {
 	}
 }
 
-// TestMain makes this test binary every one of them: the name it is started by
-// says which.
+// TestMain makes this test binary every interpreter: the name that it is started by selects
+// one.
 func TestMain(m *testing.M) {
 	if name, ok := strings.CutPrefix(filepath.Base(os.Args[0]), "tape-interpreter-"); ok {
 		serve.Interpreter(ours()[name])
@@ -65,7 +65,7 @@ func TestConformance(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, r := range report.Results {
-				// A case may leave open what it renders to: it is there for its size.
+				// A case may leave its output open: it only tests the size.
 				if open := strings.Contains(r.Reason, "has no file below out/"); !r.OK || r.Reason != "" && !open {
 					t.Errorf("%s: ok is %v: %s", r.Check, r.OK, r.Reason)
 				}
@@ -74,9 +74,9 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// cases of an interpreter: all, and those but the one that renders to megabytes.
-// With the race detector that takes ten seconds, and shows what it is there for where
-// the answer comes out of a process. Plain, whose files are what they were, is quick.
+// cases returns the cases of an interpreter: all, and those except the one that renders to
+// megabytes. That one takes ten seconds with the race detector, and only matters if the output
+// comes from another process. Plain, which renders files unchanged, is fast.
 func cases(t *testing.T, name string) (small, all fs.FS) {
 	t.Helper()
 	fsys := os.DirFS(filepath.Join("testdata", name))
@@ -92,7 +92,7 @@ func cases(t *testing.T, name string) (small, all fs.FS) {
 		}
 		files[file] = &fstest.MapFile{Data: data}
 	}
-	if name == "cnab" { // a filled file is no JSON
+	if name == "cnab" { // a filled file is not JSON
 		files[big] = &fstest.MapFile{Data: []byte(`-- in/bundle.json --
 {"name": "big", "description": "` + strings.Repeat("x", 4_300_000) + `", "invocationImages": [{"image": "installer:1"}]}
 `)}
@@ -110,6 +110,6 @@ func cases(t *testing.T, name string) (small, all fs.FS) {
 
 const big = "big.txtar"
 
-// patience is for the big case: with the race detector, on a machine that does other things
-// too, it takes longer than an author's interpreter may.
+// patience is for the big case: with the race detector, on a busy machine, it takes longer than
+// an interpreter may.
 const patience = 8 * time.Minute

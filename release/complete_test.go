@@ -42,7 +42,7 @@ func programOf(commit string) *debug.BuildInfo {
 	}
 }
 
-// The provenance is what SLSA and in-toto say it is, and names what it was built from.
+// The provenance conforms to SLSA and in-toto, and names what the files were built from.
 func TestProvenance(t *testing.T) {
 	files := []artifact.Resource{
 		{Name: "tape_0.1.0_linux_amd64.tar.gz", Digest: artifact.DigestSet(digest.FromString("archive"))},
@@ -82,7 +82,7 @@ func TestProvenance(t *testing.T) {
 	}
 }
 
-// checkProvenance checks a statement against in-toto's own types, and that its subjects are
+// checkProvenance parses a statement with in-toto's own types, and checks that its subjects are
 // the files.
 func checkProvenance(t *testing.T, data []byte, files []artifact.Resource) *provenancev1.Provenance {
 	t.Helper()
@@ -119,8 +119,7 @@ func checkProvenance(t *testing.T, data []byte, files []artifact.Resource) *prov
 	return &p
 }
 
-// The bundle of a provenance verifies, without a network, for a file of the release and for
-// no other.
+// The bundle of a provenance verifies offline, for a file of the release and for no other.
 func TestSignedProvenance(t *testing.T) {
 	private, public, err := sign.GenerateKey(nil)
 	if err != nil {
@@ -157,7 +156,7 @@ func TestSignedProvenance(t *testing.T) {
 	}
 }
 
-// verifyFile verifies as cosign does, whose library this is.
+// verifyFile verifies like cosign, with the same library.
 func verifyFile(data, public []byte, file string) error {
 	key, err := cryptoutils.UnmarshalPEMToPublicKey(public)
 	if err != nil {
@@ -182,7 +181,7 @@ func verifyFile(data, public []byte, file string) error {
 	return err
 }
 
-// The listings name the archives of their systems, with the checksums of the release.
+// The listings name the archives of their platforms, with the checksums of the release.
 func TestListings(t *testing.T) {
 	archives := archivesOf([]artifact.Resource{
 		{Name: "tape_0.1.0_windows_amd64.zip", Digest: map[string]string{"sha256": "aa"}},

@@ -15,7 +15,7 @@ import (
 )
 
 // TestContainer imports the image into containerd, and packages a commit of this repository
-// with it: as no root, where only /tmp can be written to, without privileges.
+// with it: not as root, with only /tmp writable, and without privileges.
 func TestContainer(t *testing.T) {
 	images, err := filepath.Glob(filepath.Join(dist(one), "tape_*_image.tar"))
 	if err != nil || len(images) != 1 {
@@ -24,7 +24,7 @@ func TestContainer(t *testing.T) {
 	m := newMachine(t)
 	host := m.shop()
 	m.run(m.tape, "sign", "--generate-key", "shop")
-	if err := os.Chmod(filepath.Join(m.home, "shop.key"), 0o644); err != nil { // the image's user reads it
+	if err := os.Chmod(filepath.Join(m.home, "shop.key"), 0o644); err != nil { // the image's user must be able to read it
 		t.Fatal(err)
 	}
 	ctr, socket := containerdtest.Start(t)
@@ -47,7 +47,7 @@ func TestContainer(t *testing.T) {
 	}{
 		{args: "tape version", want: "tape " + tag + " "},
 		{args: "tape-fleet-temporal --version", want: tag},
-		// go-git reads the checkout, which is another user's.
+		// go-git reads the checkout, which belongs to another user.
 		{args: "tape package examples/shop/manifests --tag v1 --sign --key /home/tape/shop.key -O " + host + "/team/shop", want: "/team/shop:v1@sha256:", not: "git state"},
 		{args: "tape verify --key /home/tape/shop.pub " + host + "/team/shop:v1", want: "verified sha256:"},
 		// Interpreters, confined.

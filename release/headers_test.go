@@ -16,8 +16,8 @@ import (
 	"testing"
 )
 
-// checkHeaders checks that a program is one of a platform, and needs no library that not
-// every such system has.
+// checkHeaders checks that a program is for the platform, and only needs libraries that every
+// such system has.
 func checkHeaders(system, arch string, program []byte) error {
 	check, ok := map[string]func(string, []byte) ([]string, error){"linux": checkELF, "darwin": checkMachO, "windows": checkPE}[system]
 	if !ok {
@@ -27,7 +27,7 @@ func checkHeaders(system, arch string, program []byte) error {
 	if err != nil {
 		return fmt.Errorf("program for %s: %w", system, err)
 	}
-	// What Go programs without cgo are linked to.
+	// Libraries that Go programs without cgo are linked to.
 	has := map[string][]string{
 		"darwin": {
 			"/usr/lib/libSystem.B.dylib", "/usr/lib/libresolv.9.dylib",
@@ -71,7 +71,7 @@ func checkMachO(arch string, program []byte) (needs []string, err error) {
 	if f.Type != macho.TypeExec || f.Flags&macho.FlagPIE == 0 {
 		return nil, fmt.Errorf("it is of type %s, with flags %#x", f.Type, f.Flags)
 	}
-	// The kernel of macOS on arm64 kills what has none.
+	// The kernel of macOS on arm64 kills programs without one.
 	const codeSignature = 0x1d
 	if arch == "arm64" && !slices.ContainsFunc(f.Loads, func(l macho.Load) bool { return f.ByteOrder.Uint32(l.Raw()) == codeSignature }) {
 		return nil, errors.New("it has no signature")
@@ -94,7 +94,7 @@ func checkPE(arch string, program []byte) (needs []string, err error) {
 	if h.Subsystem != pe.IMAGE_SUBSYSTEM_WINDOWS_CUI {
 		return nil, fmt.Errorf("its subsystem is %d, not the console", h.Subsystem)
 	}
-	// NAME:DLL, and Go says nothing in ImportedLibraries.
+	// NAME:DLL. ImportedLibraries returns nothing on this platform.
 	symbols, err := f.ImportedSymbols()
 	if err != nil || len(symbols) == 0 {
 		return nil, errors.Join(errors.New("it imports nothing"), err)
@@ -106,8 +106,8 @@ func checkPE(arch string, program []byte) (needs []string, err error) {
 	return needs, nil
 }
 
-// A program is of its platform and of no other. (Those of a release are checked when there
-// is one.)
+// A program is for its platform and no other. (Programs of a release are checked if there is
+// one.)
 func TestCheckHeaders(t *testing.T) {
 	file, err := os.Executable()
 	if err != nil {

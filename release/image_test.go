@@ -117,7 +117,8 @@ func digestOf(t *testing.T, index v1.ImageIndex) string {
 	return d.String()
 }
 
-// checkAttached checks that one artifact of a type is attached to a manifest, and has a text.
+// checkAttached checks that one artifact of a type is attached to a manifest, and contains a
+// text.
 func checkAttached(t *testing.T, subject name.Digest, artifactType, text string) {
 	t.Helper()
 	referrers, err := remote.Referrers(subject)
@@ -149,8 +150,8 @@ func checkAttached(t *testing.T, subject name.Digest, artifactType, text string)
 	}
 }
 
-// checkFiles checks who may write where, that the certificates are some, and that the
-// program is that of the platform.
+// checkFiles checks permissions, that there are certificates, and that the program is for the
+// platform.
 func checkFiles(t *testing.T, image v1.Image, arch string) {
 	t.Helper()
 	all := mutate.Extract(image)

@@ -16,16 +16,15 @@ import (
 	"time"
 )
 
-// TestInstall does what docs/install.md and docs/writing-an-interpreter.md tell a stranger
-// to do, word for word, where the only tape is in a GOPROXY folder made from the commit
-// at HEAD.
+// TestInstall follows docs/install.md and docs/writing-an-interpreter.md word for word, with
+// tape only in a GOPROXY folder made from the commit at HEAD.
 func TestInstall(t *testing.T) {
 	const version = "v0.1.0"
 	modules := t.TempDir()
 	if err := proxy(t.Context(), modules, version); err != nil {
 		t.Fatal(err)
 	}
-	// What tape depends on is taken from Go's own cache, where it was held against go.sum.
+	// Dependencies of tape are taken from Go's own cache, where they were verified with go.sum.
 	for _, dir := range []string{"..", "../cmd/sigstore-kms-pkcs11"} {
 		if out, err := exec.Command("go", "mod", "download", "-C", dir).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
@@ -39,8 +38,8 @@ func TestInstall(t *testing.T) {
 		return strings.TrimSpace(string(out))
 	}
 	home := t.TempDir()
-	// Of the machine only the compiler is used, and what it compiled already: the flags are
-	// those that others build with.
+	// Only the compiler of the machine is used, and its build cache: the flags are those that
+	// others build with.
 	env := []string{
 		"HOME=" + home, "PATH=" + filepath.Join(goenv("GOROOT"), "bin") + ":/usr/bin:/bin",
 		"GOPROXY=file://" + modules + ",file://" + filepath.Join(goenv("GOMODCACHE"), "cache/download"), "GOSUMDB=off",
@@ -81,8 +80,8 @@ func TestInstall(t *testing.T) {
 	}
 }
 
-// shown returns what the section of a document has its readers do, as a script: the
-// commands of its consoles, and the files that its text has them write.
+// shown returns the steps in a section of a document as a script: the commands of its consoles,
+// and the files that it tells the reader to write.
 func shown(t *testing.T, doc, heading string) string {
 	t.Helper()
 	data, err := os.ReadFile(doc)

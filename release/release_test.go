@@ -29,7 +29,7 @@ import (
 // tag is the version that the tests release.
 const tag = "v0.1.0"
 
-// platforms are those that the release is for; fewer in $PLATFORMS take less time.
+// platforms returns the platforms of the release; fewer in $PLATFORMS take less time.
 func platforms() []string {
 	if p := os.Getenv("PLATFORMS"); p != "" {
 		return strings.Fields(p)
@@ -37,7 +37,8 @@ func platforms() []string {
 	return []string{"linux/amd64", "linux/arm64", "darwin/amd64", "darwin/arm64", "windows/amd64", "windows/arm64"}
 }
 
-// releases holds two clones of HEAD, each with its release: one, and some/where/else.
+// releases is a folder with two clones of HEAD, each with its release: one, and
+// some/where/else.
 var releases string
 
 const one, two = "one", "some/where/else"
@@ -51,7 +52,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// runTests releases, unless $TAPE_RELEASES is a folder where that was done.
+// runTests makes the releases, unless $TAPE_RELEASES is a folder that already has them.
 func runTests(m *testing.M) (code int, err error) {
 	if releases = os.Getenv("TAPE_RELEASES"); releases == "" {
 		if releases, err = os.MkdirTemp("", "tape-releases"); err != nil {
@@ -89,7 +90,7 @@ func listed(t *testing.T, name string) (names []string) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		// What GoReleaser notes of itself names its folder, and is not published.
+		// GoReleaser's own metadata contains its folder, and is not published.
 		if !e.IsDir() && e.Name() != "config.yaml" && e.Name() != "metadata.json" && e.Name() != "artifacts.json" {
 			names = append(names, e.Name())
 		}
@@ -114,7 +115,7 @@ func TestReproducible(t *testing.T) {
 	}
 }
 
-// readFiles returns the files of the release, as its checksums list them.
+// readFiles returns the files in the checksums of the release.
 func readFiles(t *testing.T) []artifact.Resource {
 	t.Helper()
 	files, err := readChecksums(filepath.Join(dist(one), checksums))
@@ -124,8 +125,8 @@ func readFiles(t *testing.T) []artifact.Resource {
 	return files
 }
 
-// TestChecksums checks that the checksums cover all that is published, and that the
-// provenance and the SBOMs say the truth about it.
+// TestChecksums checks that the checksums cover everything that is published, and that the
+// provenance and the SBOMs are correct.
 func TestChecksums(t *testing.T) {
 	dir, files := dist(one), readFiles(t)
 	covered := map[string]bool{checksums: true}
@@ -168,7 +169,7 @@ func TestChecksums(t *testing.T) {
 	}
 }
 
-// TestHomebrew has Ruby carry out the formula, with what it uses of Homebrew.
+// TestHomebrew runs the formula with Ruby, with the parts of Homebrew that it uses.
 func TestHomebrew(t *testing.T) {
 	m := newMachine(t)
 	formula, err := filepath.Abs(filepath.Join(dist(one), formulaOf))
@@ -222,8 +223,8 @@ func TestKrew(t *testing.T) {
 	}
 }
 
-// TestHeaders checks the programs of other systems, which do not run here: that they are
-// of their platform, and need nothing but what each such system has.
+// TestHeaders checks the programs for other systems, which cannot run here: that they are for
+// their platform, and only need what every such system has.
 func TestHeaders(t *testing.T) {
 	for _, a := range archivesOf(readFiles(t)) {
 		programs := 0
@@ -241,7 +242,7 @@ func TestHeaders(t *testing.T) {
 			t.Errorf("%s has %d programs, %v", a.Name, programs, err)
 		}
 	}
-	// Of a system that this release is not for, tape alone is built, as `make vet-os` does.
+	// For a system that this release does not include, only tape is built, like `make vet-os`.
 	for _, system := range []string{"darwin", "windows"} {
 		if strings.Contains(strings.Join(platforms(), " "), system+"/") {
 			continue
@@ -262,7 +263,7 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// machine is a user's: an empty home, and a release that was unpacked into it.
+// machine is a user's machine: an empty home folder with an unpacked release.
 type machine struct {
 	*testing.T
 	home, tape string
@@ -306,8 +307,8 @@ func (m *machine) try(args ...string) (string, error) {
 	return stdout.String(), nil
 }
 
-// shop starts the release's registry, with the images of the example shop in it, and
-// returns its address. Tape then finds registry.shop.example there.
+// shop starts the release's registry with the images of the example shop, and returns its
+// address. Tape then finds registry.shop.example there.
 func (m *machine) shop() string {
 	m.Helper()
 	serve := exec.Command(m.tape, "registry", "serve", "--addr", "127.0.0.1:0")
@@ -361,7 +362,7 @@ func TestArchive(t *testing.T) {
 	m.run(m.tape, "package", filepath.Join(examples, "shop/manifests"), "-O", host+"/team/shop", "--tag", "v1", "--sign", "--key", "shop.key")
 	m.run(m.tape, "verify", host+"/team/shop:v1", "--key", "shop.pub")
 	t.Logf("packaged, signed and verified in %s", time.Since(began))
-	// A lock that is made here holds on all platforms of the release.
+	// A lock written here is valid on all platforms of the release.
 	chart := filepath.Join(m.home, "chart.yaml")
 	pipeline := "apiVersion: tape/v1\nkind: Pipeline\nsources: [{path: charts/storefront}]\noutput: {image: " + host + "/team/chart}\n"
 	if err := errors.Join(os.CopyFS(filepath.Join(m.home, "charts"), os.DirFS(filepath.Join(examples, "helm"))),
@@ -377,14 +378,14 @@ func TestArchive(t *testing.T) {
 	if want := readPublished(t)["helm"]; err != nil || !reflect.DeepEqual(lock.Interpreters["helm"], want) {
 		t.Errorf("the lock has %v, %v; want %v", lock.Interpreters, err, want)
 	}
-	// Interpreters are found beside tape, by their descriptions.
+	// Interpreters are found in the folder of tape, by their descriptions.
 	if got := m.run(m.tape, "render", filepath.Join(examples, "helm/storefront")); !strings.Contains(got, "kind: Deployment") {
 		t.Errorf("the chart renders as\n%s", got)
 	}
 }
 
-// TestSelf packages examples/self with the image of the release, and verifies that what it
-// deploys is that image.
+// TestSelf packages examples/self with the image of the release, and verifies that it deploys
+// that image.
 func TestSelf(t *testing.T) {
 	images, err := filepath.Glob(filepath.Join(dist(one), "tape_*_image.tar"))
 	if err != nil || len(images) != 1 {
@@ -399,7 +400,7 @@ func TestSelf(t *testing.T) {
 		}
 	}
 	m.run(m.tape, "copy", "archive:"+images[0], host+"/taped-dev/tape:"+tag)
-	m.run(m.tape, "copy", host+"/web:1.4.0", host+"/git-sync/git-sync:v4.4.0") // stands in for it
+	m.run(m.tape, "copy", host+"/web:1.4.0", host+"/git-sync/git-sync:v4.4.0") // replaces it
 	m.run(m.tape, "sign", "--generate-key", "self")
 	self, err := filepath.Abs("../examples/self/tape.yaml")
 	if err != nil {
@@ -421,7 +422,7 @@ func TestSelf(t *testing.T) {
 	for _, i := range published.Images {
 		if i.Name == "ghcr.io/taped-dev/tape:"+tag {
 			pinned = i.Digest
-			if len(i.Related) != 1+strings.Count(strings.Join(platforms(), " "), "linux/") { // provenance, and an SBOM each
+			if len(i.Related) != 1+strings.Count(strings.Join(platforms(), " "), "linux/") { // provenance, and one SBOM each
 				t.Errorf("with the image came %v", i.Related)
 			}
 		}
@@ -431,7 +432,7 @@ func TestSelf(t *testing.T) {
 	}
 }
 
-// TestDebian installs the package below a folder, and uses what is there.
+// TestDebian installs the package below a folder, and uses it.
 func TestDebian(t *testing.T) {
 	packages, err := filepath.Glob(filepath.Join(dist(one), "tape_*_linux_"+runtime.GOARCH+".deb"))
 	if err != nil || len(packages) != 1 {
@@ -448,7 +449,7 @@ func TestDebian(t *testing.T) {
 	m.checkVersion()
 }
 
-// checkVersion checks that tape says what it is, and which interpreters came with it.
+// checkVersion checks the output of tape version, and its interpreters.
 func (m *machine) checkVersion() {
 	m.Helper()
 	var version struct {
@@ -484,7 +485,7 @@ func (m *machine) checkVersion() {
 	}
 }
 
-// readPublished returns what is published of the interpreters.
+// readPublished returns the published checksums of the interpreters.
 func readPublished(t *testing.T) map[string]published {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(dist(one), "interpreters.json"))

@@ -27,7 +27,7 @@ import (
 	"github.com/spdx/tools-golang/spdxlib"
 )
 
-// The document of an archive has its files and its programs, and is the same whenever and
+// The document of an archive lists its files and its programs, and is the same whenever and
 // wherever it is made.
 func TestSBOM(t *testing.T) {
 	goroot, err := exec.Command("go", "env", "GOROOT").Output()
@@ -67,8 +67,8 @@ func TestSBOM(t *testing.T) {
 	}
 }
 
-// Each program has its modules: the one it is made from, what is linked in, in the version
-// that replaces another, and Go's library.
+// Each program lists its modules: the main module, dependencies in the version of their
+// replacement, and Go's library.
 func TestSBOMModules(t *testing.T) {
 	made := newDocument("archive", digest.FromString("archive"), time.Now())
 	for _, name := range []string{"archive/tape", "archive/tape-interpreter-helm"} {
@@ -125,7 +125,7 @@ func checkSBOM(t *testing.T, archive, document string) *spdx.Document {
 	if err := json.ReadInto(bytes.NewReader(data), &d); err != nil {
 		t.Fatal(err)
 	}
-	// Every relation is of elements that are there.
+	// Every relation is between elements of the document.
 	if err := spdxlib.ValidateDocument(&d); err != nil {
 		t.Error(err)
 	}

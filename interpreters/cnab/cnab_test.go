@@ -16,7 +16,7 @@ import (
 
 const invocation = `"invocationImages":[{"image":"a"}]`
 
-// TestBytes: whatever a bundle looks like, the ConfigMap holds the same bytes.
+// TestBytes checks that the ConfigMap contains the same bytes, whatever the bundle contains.
 func TestBytes(t *testing.T) {
 	for _, data := range []string{
 		`{` + invocation + `}`,

@@ -23,10 +23,9 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// TestCorpus renders the CUE cases of a corpus (TAPE_CORPUS: cases in truth/, what
-// the cue command printed in rendered/) from checkouts of their repositories
-// (TAPE_CORPUS_REPOS: owner+name at the case's commit), and compares sets of
-// objects, as values.
+// TestCorpus renders the CUE cases of a corpus (TAPE_CORPUS: cases in truth/, output of the cue
+// command in rendered/) from checkouts of their repositories (TAPE_CORPUS_REPOS: owner+name at
+// the case's commit), and compares sets of objects, as values.
 func TestCorpus(t *testing.T) {
 	corpus, repos := os.Getenv("TAPE_CORPUS"), os.Getenv("TAPE_CORPUS_REPOS")
 	cases, err := filepath.Glob(filepath.Join(corpus, "truth", "c-*.json"))
@@ -49,7 +48,7 @@ func TestCorpus(t *testing.T) {
 				t.Fatal(err)
 			}
 			root, entry := filepath.Join(repos, strings.ReplaceAll(c.Repo, "/", "+")), c.Entry[0]
-			if c.Prep != "" { // a shell line of the corpus, run on a copy
+			if c.Prep != "" { // a shell line of the corpus, run in a copy
 				root = prepared(t, root, path.Dir(entry), c.Prep)
 			}
 			want, err := os.ReadFile(filepath.Join(corpus, "rendered", name+".yaml"))
@@ -85,7 +84,7 @@ func prepared(t *testing.T, root, folder, prep string) string {
 	return dir
 }
 
-// arguments turns those of the cue command into options.
+// arguments converts those of the cue command to options.
 func arguments(t *testing.T, args string) json.RawMessage {
 	t.Helper()
 	var o struct {
@@ -115,7 +114,7 @@ func arguments(t *testing.T, args string) json.RawMessage {
 	return raw
 }
 
-// objects are those in a stream, at any depth, as JSON, sorted.
+// objects returns those in a stream, at any depth, as JSON, sorted.
 func objects(t *testing.T, stream []byte) []string {
 	t.Helper()
 	var out []string

@@ -23,7 +23,7 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// The cases in testdata, with all that the contract asks for.
+// The cases in testdata, with all checks of the contract.
 func TestConformance(t *testing.T) {
 	if err := conformance.Check(t.Context(), cue.New(), conformance.Options{Cases: os.DirFS("testdata")}); err != nil {
 		t.Error(err)
@@ -71,14 +71,14 @@ module: "example.com/shop@v0"
 language: version: "v0.15.0"
 `
 
-// Mistakes are diagnostics at the places that CUE names.
+// Mistakes are diagnostics at the positions that CUE reports.
 func TestProblems(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		archive string
 		options string
 		path    string
-		want    []interpreter.Diagnostic // Summary is a part of what is said
+		want    []interpreter.Diagnostic // Summary is a part of the actual one
 	}{
 		{
 			name: "syntax", archive: module + "-- app.cue --\npackage app\n\na: [\n",
@@ -209,7 +209,7 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// Inputs are what loading may read, and nothing beside it.
+// Inputs are what loading may read, and nothing else.
 func TestInputs(t *testing.T) {
 	const tree = module + `
 -- README.md --
@@ -281,7 +281,7 @@ package other
 			}
 		})
 	}
-	// One file names no others of its folder.
+	// A single file has no other files of its folder as inputs.
 	resp, err := cue.New().Inputs(t.Context(), &interpreter.InputsRequest{Root: layOut(t, tree), Path: "apps/web/web.cue"})
 	if err != nil {
 		t.Fatal(err)
@@ -300,7 +300,7 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
-// The version is that of the module that is linked in.
+// The version is that of the linked module.
 func TestVersion(t *testing.T) {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -60,7 +60,7 @@ import "example.org/lib"
 config: lib.#Map & {#name: "web"}
 `
 
-// registryServer is a registry that has modules and notes what it is asked.
+// registryServer is a registry that has modules and records requests.
 type registryServer struct {
 	host string
 	mu   sync.Mutex
@@ -90,7 +90,7 @@ func newRegistry(t *testing.T, archive string) *registryServer {
 	return s
 }
 
-// asked are the requests for what contains a text.
+// asked returns the requests that contain a text.
 func (s *registryServer) asked(text string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,15 +99,15 @@ func (s *registryServer) asked(text string) []string {
 
 const want = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: shop-web\n"
 
-// noConfiguration keeps the user's own out of the test.
+// noConfiguration isolates the test from the user's configuration.
 func noConfiguration(t *testing.T) {
 	for _, name := range []string{"HOME", "XDG_CONFIG_HOME", "DOCKER_CONFIG", "CUE_CONFIG_DIR"} {
 		t.Setenv(name, t.TempDir())
 	}
 }
 
-// Modules from a registry are materials; one that is locked comes by its digest
-// although its tag was moved meanwhile.
+// Modules from a registry are materials; a locked one is fetched by its digest even if its tag
+// was moved.
 func TestRegistry(t *testing.T) {
 	noConfiguration(t)
 	registry := newRegistry(t, published)
@@ -146,14 +146,14 @@ func TestRegistry(t *testing.T) {
 	}
 }
 
-// tape's registry settings count here too: plain HTTP and mirrors.
+// tape's registry settings apply: plain HTTP and mirrors.
 func TestRegistries(t *testing.T) {
 	noConfiguration(t)
 	registry := newRegistry(t, published)
 	dir := layOut(t, consumer)
 	_, port, _ := strings.Cut(registry.host, ":")
 
-	// A name that CUE itself would speak TLS to.
+	// For this name CUE itself would use TLS.
 	name := "ip6-localhost.example:" + port
 	t.Setenv("CUE_REGISTRY", name)
 	hosts := t.TempDir()
@@ -194,7 +194,7 @@ func TestRegistries(t *testing.T) {
 	}
 }
 
-// A module that needs no other asks no registry, whatever is configured.
+// A module without dependencies sends no request, whatever is configured.
 func TestNoRegistry(t *testing.T) {
 	noConfiguration(t)
 	t.Setenv("CUE_REGISTRY", "not a registry!")

@@ -24,10 +24,9 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// TestCorpus renders the Helm cases of a corpus (TAPE_CORPUS: cases in truth/,
-// what Helm printed in rendered/) from checkouts of their repositories
-// (TAPE_CORPUS_REPOS: owner+name at the case's commit), and compares sets of
-// objects, as values.
+// TestCorpus renders the Helm cases of a corpus (TAPE_CORPUS: cases in truth/, output of Helm
+// in rendered/) from checkouts of their repositories (TAPE_CORPUS_REPOS: owner+name at the
+// case's commit), and compares sets of objects, as values.
 func TestCorpus(t *testing.T) {
 	corpus, repos := os.Getenv("TAPE_CORPUS"), os.Getenv("TAPE_CORPUS_REPOS")
 	if corpus == "" || repos == "" {
@@ -49,7 +48,7 @@ func TestCorpus(t *testing.T) {
 			readJSON(t, file, &c)
 			root := filepath.Join(repos, strings.ReplaceAll(c.Repo, "/", "+"))
 			entry := c.Entry[0]
-			if c.Prep != "" { // a shell line of the corpus, run on a copy of what it moves
+			if c.Prep != "" { // a shell line of the corpus, run in a copy of the files that it moves
 				root = prepared(t, root, entry, c.Prep)
 			}
 			want, err := os.ReadFile(filepath.Join(corpus, "rendered", name+".yaml"))
@@ -66,9 +65,9 @@ func TestCorpus(t *testing.T) {
 	}
 }
 
-// TestCharts renders every chart below TAPE_CHARTS, with its ci/ values too, with
-// TAPE_HELM (the command) and with the interpreter. Charts that Helm refuses, the
-// interpreter must refuse.
+// TestCharts renders every chart below TAPE_CHARTS, also with its ci/ values, with TAPE_HELM
+// (the command) and with the interpreter. The interpreter must reject the charts that Helm
+// rejects.
 func TestCharts(t *testing.T) {
 	dirs, command := filepath.SplitList(os.Getenv("TAPE_CHARTS")), os.Getenv("TAPE_HELM")
 	if len(dirs) == 0 || command == "" {
@@ -96,7 +95,7 @@ func TestCharts(t *testing.T) {
 					var stderr strings.Builder
 					cmd.Stderr = &stderr
 					want, helmErr := cmd.Output()
-					again, _ := exec.Command(command, args...).Output() // differs where the chart draws random values
+					again, _ := exec.Command(command, args...).Output() // differs if the chart uses random values
 					raw, _ := json.Marshal(opts)
 					resp, err := helm.New().Render(t.Context(), &interpreter.RenderRequest{Source: dir, Path: filepath.Base(chart), Options: raw, Scratch: t.TempDir()})
 					if err != nil {
@@ -153,7 +152,7 @@ func prepared(t *testing.T, root, entry, prep string) string {
 	return dir
 }
 
-// options turns arguments of `helm template` into options.
+// options converts arguments of `helm template` to options.
 func options(t *testing.T, args string, opts map[string]any) json.RawMessage {
 	t.Helper()
 	fields := strings.Fields(args)
@@ -194,7 +193,7 @@ func join(files []interpreter.File) []byte {
 	return all
 }
 
-// objects are the documents of a stream with content, as JSON, sorted.
+// objects returns the documents of a stream that have content, as JSON, sorted.
 func objects(t *testing.T, stream []byte) []string {
 	t.Helper()
 	var out []string
@@ -224,9 +223,8 @@ func objects(t *testing.T, stream []byte) []string {
 	return out
 }
 
-// stable is what got holds, with the objects replaced by those of want that differ
-// between two renders of the same chart: keys and names drawn at random, of
-// which only the number and kind can be compared.
+// stable returns got, with objects that differ between two renders of the same chart replaced
+// by those of want: of random keys and names only the number and kind can be compared.
 func stable(want, again, got []string) []string {
 	if len(want) != len(got) || len(again) != len(got) {
 		return got
@@ -246,7 +244,7 @@ func kind(object string) string {
 	return o.APIVersion + " " + o.Kind
 }
 
-// lastKeys drops all but the last of a mapping's duplicate keys, as Kubernetes does.
+// lastKeys drops all but the last of a mapping's duplicate keys, like Kubernetes.
 func lastKeys(n *yaml.Node) {
 	if n.Kind == yaml.MappingNode {
 		last := map[string]int{}

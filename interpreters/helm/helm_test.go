@@ -28,8 +28,8 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// TestErrors holds what bad charts get against the `# want: file:line:column: summary`
-// lines of testdata/errors.
+// TestErrors compares the diagnostics of faulty charts with the `# want: file:line:column:
+// summary` lines of testdata/errors.
 func TestErrors(t *testing.T) {
 	cases, err := filepath.Glob("testdata/errors/*.txtar")
 	if err != nil || len(cases) == 0 {
@@ -63,7 +63,7 @@ func place(d interpreter.Diagnostic) string {
 	return at
 }
 
-// testCase is a case of the conformance kit, laid out in a folder.
+// testCase writes a case of the conformance kit to a folder.
 type testCase struct {
 	root, path string
 	options    json.RawMessage
@@ -123,7 +123,7 @@ func write(t *testing.T, file, data string) {
 	}
 }
 
-// names are the paths of files.
+// names returns the paths of files.
 func names(files []interpreter.File) []string {
 	var out []string
 	for _, f := range files {
@@ -329,7 +329,7 @@ func TestRenderSideBySide(t *testing.T) {
 func TestRenderStopsWithItsContext(t *testing.T) {
 	root := t.TempDir()
 	write(t, filepath.Join(root, "Chart.yaml"), "apiVersion: v2\nname: app\nversion: 0.1.0\n")
-	// Far more steps than anybody waits for.
+	// Far more steps than can be executed.
 	write(t, filepath.Join(root, "templates/a.yaml"), "{{ range until 100000 }}{{ range until 100000 }}{{ end }}{{ end }}")
 	gone := errors.New("the user went away")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -344,7 +344,7 @@ func TestRenderStopsWithItsContext(t *testing.T) {
 	}
 }
 
-// The example is what docs/interpreters/helm.md shows.
+// The example shows the output documented in docs/interpreters/helm.md.
 func TestExample(t *testing.T) {
 	root := "../../examples/helm"
 	in, err := New().Inputs(t.Context(), &interpreter.InputsRequest{Root: root, Path: "storefront"})
@@ -375,7 +375,7 @@ func TestExample(t *testing.T) {
 			for _, f := range resp.Files {
 				want := "storefront/" + f.Path
 				if strings.HasPrefix(f.Path, "charts/") {
-					want = "" // a chart from elsewhere
+					want = "" // a chart from another source
 				}
 				if f.Origin != want {
 					t.Errorf("%s is of %q, want %q", f.Path, f.Origin, want)

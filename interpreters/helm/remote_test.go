@@ -36,7 +36,7 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// packaged is a chart with one ConfigMap that says its version.
+// packaged returns a chart with one ConfigMap that contains its version.
 func packaged(t *testing.T, chart, version string) []byte {
 	t.Helper()
 	var buf bytes.Buffer
@@ -100,7 +100,7 @@ func pushImage(t *testing.T, ref string, img v1.Image) string {
 	return d.String()
 }
 
-// isolated keeps the credentials of whoever runs the tests out of them.
+// isolated isolates the tests from the user's credentials.
 func isolated(t *testing.T) {
 	t.Setenv("DOCKER_CONFIG", t.TempDir())
 	t.Setenv("HELM_CONFIG_HOME", t.TempDir())
@@ -108,7 +108,7 @@ func isolated(t *testing.T) {
 	t.Setenv("HELM_REPOSITORY_CONFIG", "")
 }
 
-// outcome is what a render of a remote chart comes to.
+// outcome is the result of rendering a remote chart.
 type outcome struct {
 	Object    string // the name of its ConfigMap
 	Materials []interpreter.Material
@@ -473,7 +473,7 @@ func TestCAFile(t *testing.T) {
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	write(t, ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})))
-	// A name that is no loopback address, where TLS would go unchecked.
+	// A name that is not a loopback address, for which TLS would not be verified.
 	hosts := t.TempDir()
 	write(t, filepath.Join(hosts, "registry.invalid/hosts.toml"), fmt.Sprintf("[host.%q]\n", s.URL))
 

@@ -24,9 +24,8 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// TestCorpus renders the Kustomize cases of a corpus (TAPE_CORPUS: inputs in
-// inputs/, entries in truth/, what kustomize printed in rendered/) and compares
-// sets of objects, as values.
+// TestCorpus renders the Kustomize cases of a corpus (TAPE_CORPUS: inputs in inputs/, entries
+// in truth/, output of kustomize in rendered/) and compares sets of objects, as values.
 func TestCorpus(t *testing.T) {
 	corpus := os.Getenv("TAPE_CORPUS")
 	cases, err := filepath.Glob(filepath.Join(corpus, "truth", "k-*.json"))
@@ -57,8 +56,8 @@ func TestCorpus(t *testing.T) {
 }
 
 // TestOverlays renders every kustomization below the folders in TAPE_OVERLAYS with
-// TAPE_KUSTOMIZE (the command) and with the interpreter, which sees nothing but
-// the inputs it named. What kustomize refuses, the interpreter must refuse.
+// TAPE_KUSTOMIZE (the command) and with the interpreter, which only sees the inputs that it
+// named. The interpreter must reject the kustomizations that kustomize rejects.
 func TestOverlays(t *testing.T) {
 	roots, command := filepath.SplitList(os.Getenv("TAPE_OVERLAYS")), os.Getenv("TAPE_KUSTOMIZE")
 	if len(roots) == 0 || command == "" {
@@ -105,7 +104,7 @@ func TestOverlays(t *testing.T) {
 	}
 }
 
-// fromInputs renders what Inputs names, copied to a folder of its own.
+// fromInputs renders from a copy of the files that Inputs names.
 func fromInputs(t *testing.T, root, path string) *interpreter.RenderResponse {
 	t.Helper()
 	in, err := kustomize.New().Inputs(t.Context(), &interpreter.InputsRequest{Root: root, Path: path})
@@ -129,12 +128,12 @@ func fromInputs(t *testing.T, root, path string) *interpreter.RenderResponse {
 	return resp
 }
 
-// copyTo copies a file or folder, and what symbolic links lead to.
+// copyTo copies a file or folder, following symbolic links.
 func copyTo(t *testing.T, to, from string) {
 	t.Helper()
 	info, err := os.Stat(from)
 	if errors.Is(err, fs.ErrNotExist) {
-		return // a link that dangles
+		return // a dangling link
 	} else if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +167,7 @@ func join(files []interpreter.File) []byte {
 	return all
 }
 
-// objects are the documents of a stream with content, as JSON, sorted.
+// objects returns the documents of a stream that have content, as JSON, sorted.
 func objects(t *testing.T, stream []byte) []string {
 	t.Helper()
 	var out []string

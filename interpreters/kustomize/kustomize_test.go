@@ -24,7 +24,7 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// TestErrors holds what bad kustomizations get against the `# want: file:line:
+// TestErrors compares the diagnostics of faulty kustomizations with the `# want: file:line:
 // summary` lines of testdata/errors.
 func TestErrors(t *testing.T) {
 	cases, err := filepath.Glob("testdata/errors/*.txtar")
@@ -45,7 +45,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// testCase is a case of the conformance kit, laid out in a folder.
+// testCase writes a case of the conformance kit to a folder.
 type testCase struct {
 	root, path string
 	want       []string
@@ -213,7 +213,8 @@ func TestRenderSideBySide(t *testing.T) {
 	wg.Wait()
 }
 
-// A schema tells kustomize how to merge lists of a custom resource; kyaml keeps it.
+// An openapi schema defines how lists of a custom resource are merged; kyaml keeps it in a
+// global.
 func TestSchemaIsForgotten(t *testing.T) {
 	root := t.TempDir()
 	const kustomization = "resources: [widget.yaml]\npatches: [{path: patch.yaml}]\n"
@@ -239,7 +240,7 @@ func TestSchemaIsForgotten(t *testing.T) {
 	}
 }
 
-// The example is what docs/interpreters/kustomize.md shows.
+// The example shows the output documented in docs/interpreters/kustomize.md.
 func TestExample(t *testing.T) {
 	root, path := "../../examples/kustomize", "overlays/prod"
 	in, err := New().Inputs(t.Context(), &interpreter.InputsRequest{Root: root, Path: path})

@@ -11,8 +11,7 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// That origins are noted shows in nothing that is rendered, neither in text nor in
-// what fails.
+// Recording origins has no effect on the output or on errors.
 func TestOriginsLeaveTheBuildAsItIs(t *testing.T) {
 	const (
 		bare   = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n"

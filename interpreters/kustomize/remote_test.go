@@ -28,7 +28,7 @@ func configMap(name string) string {
 	return "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: " + name + "\n"
 }
 
-// outcome is what a render comes to.
+// outcome is the result of a render.
 type outcome struct {
 	Objects   []string
 	Materials []interpreter.Material
@@ -170,8 +170,7 @@ func gitServer(t *testing.T, dir string) string {
 	return s.URL
 }
 
-// commit makes a commit of files in a repository, and the repository, and returns
-// the commit's name.
+// commit commits files to a repository, creating it if needed, and returns the commit.
 func commit(t *testing.T, dir string, files map[string]string) string {
 	t.Helper()
 	for name, data := range files {

@@ -40,7 +40,7 @@ func TestRender(t *testing.T) {
 	}{
 		{path: "app", files: map[string]string{"a.yaml": "a: 1\n", "sub dir/ü.YML": "b: 2\r\n", "c.json": "{}", ".github/x.yaml": "x: 1\n"}},
 		{path: "app/c.json", files: map[string]string{"c.json": "{}"}},
-		{path: "app/README.md", files: map[string]string{"README.md": "# no"}}, // named, so wanted
+		{path: "app/README.md", files: map[string]string{"README.md": "# no"}}, // named explicitly
 		{path: "empty", diag: "no manifests: no file has the extension .yaml, .yml or .json"},
 		{path: "gone", diag: "no such file or folder"},
 	} {

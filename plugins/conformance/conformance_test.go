@@ -44,12 +44,12 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// note makes a ConfigMap of every *.note in a folder: a small interpreter that
-// keeps the contract, but for its fault.
+// note makes a ConfigMap of every *.note in a folder: a small interpreter that conforms to the
+// contract, except for its fault.
 type note struct {
 	fault    string
 	calls    atomic.Int64
-	released chan struct{} // lets the heedless go, for the sake of the leak check
+	released chan struct{} // releases interpreters that ignore cancellation, for the leak check
 }
 
 func (n *note) Describe(context.Context) (interpreter.Description, error) {
@@ -152,7 +152,7 @@ func fail(err error) *interpreter.RenderResponse {
 	return &interpreter.RenderResponse{Diagnostics: []interpreter.Diagnostic{{Severity: interpreter.Error, Summary: err.Error()}}}
 }
 
-// cases of notes; those with a big one take their time.
+// cases returns cases of notes; those with a big one take time.
 func cases(big bool) fs.FS {
 	files := fstest.MapFS{}
 	for name, text := range map[string]string{
@@ -186,7 +186,7 @@ func TestCheckWithoutCases(t *testing.T) {
 	}
 }
 
-// Every fault is found, by the check of its name.
+// Every fault is found by the check of its name.
 func TestFaults(t *testing.T) {
 	tests := []struct{ fault, check, want string }{
 		{"changes", "describe", "answers differ"},
@@ -286,7 +286,7 @@ func TestCheckBinary(t *testing.T) {
 				}
 				return
 			}
-			// Where the kernel confines it, it could not write there in the first place.
+			// If the kernel confines it, the write fails in the first place.
 			if denied := "cache: permission denied"; test.fault == "home" && strings.Contains(fmt.Sprint(report), denied) {
 				return
 			}

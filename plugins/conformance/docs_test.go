@@ -18,7 +18,7 @@ import (
 	"github.com/taped-dev/tape/plugins/conformance"
 )
 
-// What docs/writing-an-interpreter.md shows builds, and passes the kit.
+// The code in docs/writing-an-interpreter.md compiles and passes the kit.
 func TestDocs(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
@@ -37,7 +37,7 @@ func TestDocs(t *testing.T) {
 		return m[1]
 	}
 
-	// The program is built as if it stood in this module.
+	// The program is built as if it were in this module.
 	dir := t.TempDir()
 	source := filepath.Join(dir, "main.go")
 	if err := os.WriteFile(source, block("go\n(package main\n.*?)"), 0o644); err != nil {
@@ -55,7 +55,7 @@ func TestDocs(t *testing.T) {
 	}
 	binary := filepath.Join(dir, "tape-interpreter-note")
 	args := []string{"build", "-overlay", overlayFile, "-o", binary}
-	// Built as the test itself is, so that what was compiled for that serves here too.
+	// Built like the test itself, so that its compiled packages are reused.
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		args = append(args, "-race")
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/taped-dev/tape/plugins/host"
 )
 
-// From finding an interpreter to its first answer, with what a run before
-// remembered; and its end.
+// From finding an interpreter to its first response, with results of an earlier run; and its
+// end.
 func BenchmarkStart(b *testing.B) {
 	dir, cache := b.TempDir(), b.TempDir()
 	addTo(b, dir, "good")
@@ -33,7 +33,7 @@ func BenchmarkStart(b *testing.B) {
 	}
 }
 
-// What 12 MB of output cost more than none.
+// The cost of 12 MB of output compared with none.
 func BenchmarkOutput(b *testing.B) {
 	for _, size := range []int{0, 12 << 20} {
 		b.Run(fmt.Sprintf("%dMiB", size>>20), func(b *testing.B) {

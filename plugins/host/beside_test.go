@@ -19,10 +19,10 @@ import (
 	"github.com/taped-dev/tape/plugins/host"
 )
 
-// starts is how many processes were started so far.
+// starts returns how many processes have been started.
 func (b *bed) starts() int { return strings.Count(b.log.String(), "interpreter started") }
 
-// list is the one interpreter in the bed, unread.
+// list returns the only interpreter in the bed, before it is read.
 func (b *bed) list(t *testing.T) *host.Interpreter {
 	t.Helper()
 	list, err := b.List(t.Context())
@@ -32,8 +32,8 @@ func (b *bed) list(t *testing.T) *host.Interpreter {
 	return list[0]
 }
 
-// describe has the interpreter described, and answers with its version and
-// whether it was started for that.
+// describe returns the version in the interpreter's description, and whether it was started for
+// that.
 func (b *bed) describe(t *testing.T, i *host.Interpreter) (version string, started bool) {
 	t.Helper()
 	before := b.starts()
@@ -44,13 +44,12 @@ func (b *bed) describe(t *testing.T, i *host.Interpreter) (version string, start
 	return d.Version, b.starts() > before
 }
 
-// padding makes room in the executable for a change that neither shows at its
-// ends nor matters to it.
+// padding is space in the executable for a change that neither shows at its ends nor affects
+// it.
 const padding = 256 << 10
 
-// written is a bed with a copy of the interpreter good that nobody installed, and
-// what it says of itself beside it, with the version "written" so that one can
-// tell.
+// written returns a bed with a copy of the interpreter good, which was not installed, and its
+// description, with the version "written" to tell it apart.
 func written(t *testing.T, opts host.Options) (b *bed, exe string) {
 	t.Helper()
 	b = newBed(t, opts)
@@ -82,7 +81,7 @@ func edit(t *testing.T, file string, f func([]byte) []byte) {
 	}
 }
 
-// replace is an edit of a text that is there.
+// replace is an edit that replaces a text.
 func replace(before, after string) func([]byte) []byte {
 	return func(data []byte) []byte {
 		if !bytes.Contains(data, []byte(before)) {
@@ -100,13 +99,13 @@ func change(fromEnd int) func([]byte) []byte {
 	}
 }
 
-// What lies beside an executable is believed, and nothing is started.
+// A description file is used, and nothing is started.
 func TestDescriptionBeside(t *testing.T) {
 	b, exe := written(t, host.Options{})
 	if version, started := b.describe(t, b.list(t)); version != "written" || started {
 		t.Errorf("version %s, started is %v", version, started)
 	}
-	// The right checksum changes nothing.
+	// With the right checksum nothing changes.
 	i, err := b.Find(t.Context(), "good")
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +113,7 @@ func TestDescriptionBeside(t *testing.T) {
 	if version, started := b.describe(t, i); version != "written" || started {
 		t.Errorf("after its checksum: version %s, started is %v", version, started)
 	}
-	// It is one process, for the call.
+	// One process starts, for the call.
 	before := b.starts()
 	if _, err := render(t.Context(), t, i, fakeOptions{}); err != nil {
 		t.Fatal(err)
@@ -122,14 +121,14 @@ func TestDescriptionBeside(t *testing.T) {
 	if n := b.starts() - before; n != 1 {
 		t.Errorf("%d processes were started, want 1", n)
 	}
-	// Who installs another one does not leave what was said of this one.
+	// Installing another one replaces the description.
 	defer func() {
 		copyTo(t, b.dir, "good")
 		if _, err := os.Stat(exe + ".json"); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("after an install the description is still there: %v", err)
 		}
 	}()
-	// Opened by its path it is asked itself.
+	// Opened by its path, the interpreter itself is asked.
 	if i, err = b.Open(t.Context(), exe); err != nil {
 		t.Fatal(err)
 	}
@@ -138,8 +137,8 @@ func TestDescriptionBeside(t *testing.T) {
 	}
 }
 
-// A description of another executable, or one that is none, is not believed: the
-// interpreter is asked, as where there is nothing beside it.
+// A description of another executable, or an invalid one, is ignored: the interpreter is asked,
+// as without a file.
 func TestDescriptionBesideIsRefused(t *testing.T) {
 	tests := map[string]func(exe string) error{
 		"there is none":         func(exe string) error { return os.Remove(exe + ".json") },
@@ -184,8 +183,8 @@ func TestDescriptionBesideIsRefused(t *testing.T) {
 	}
 }
 
-// A change that does not show at a glance is seen before the executable starts,
-// and what was believed is asked for anew.
+// A change that does not show in size and ends is detected before the executable starts, and
+// the description is requested again.
 func TestDescriptionBesideIsStale(t *testing.T) {
 	cache := t.TempDir()
 	b, exe := written(t, host.Options{CacheDir: cache})
@@ -203,7 +202,7 @@ func TestDescriptionBesideIsStale(t *testing.T) {
 	if _, err := render(t.Context(), t, i, fakeOptions{}); err != nil {
 		t.Error(err)
 	}
-	// The next run knows without reading or starting it.
+	// The next run neither reads nor starts it.
 	before := b.starts()
 	log := slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	next := host.New(host.Options{Dirs: []string{b.dir}, CacheDir: cache, Log: log})
@@ -217,7 +216,7 @@ func TestDescriptionBesideIsStale(t *testing.T) {
 	}
 }
 
-// A call settles which program it is, also where nobody asked for its checksum.
+// A call determines the program, even if its checksum was never requested.
 func TestCallOfStaleDescription(t *testing.T) {
 	t.Setenv("TAPE_TEST_WANTED", "yes")
 	b, exe := written(t, host.Options{})
@@ -232,7 +231,7 @@ func TestCallOfStaleDescription(t *testing.T) {
 	}
 }
 
-// fresh is another host for the same folder, which knows no checksum yet, and the
+// fresh returns another host for the same folder, which knows no checksum yet, and the
 // interpreter that it lists.
 func (b *bed) fresh(t *testing.T) (*host.Host, *host.Interpreter) {
 	t.Helper()
@@ -248,7 +247,7 @@ func (b *bed) fresh(t *testing.T) (*host.Host, *host.Interpreter) {
 	return h, list[0]
 }
 
-// The process that Prepare starts is the one that the first call uses.
+// The first call uses the process that Prepare started.
 func TestPrepare(t *testing.T) {
 	b, exe := written(t, host.Options{})
 	_, i := b.fresh(t)
@@ -263,7 +262,7 @@ func TestPrepare(t *testing.T) {
 		t.Errorf("%d processes were started, want 1", n)
 	}
 
-	// It is not used once the executable is another.
+	// It is not used if the executable has changed.
 	_, i = b.fresh(t)
 	i.Prepare(t.Context())
 	if _, err := i.Checksum(t.Context()); err != nil {
@@ -271,7 +270,7 @@ func TestPrepare(t *testing.T) {
 	}
 	data, err := os.ReadFile(exe)
 	if err == nil {
-		// A program that runs cannot be written to, only replaced.
+		// A running program cannot be written to, only replaced.
 		err = errors.Join(os.WriteFile(exe+".new", append(data, 0), 0o700), os.Rename(exe+".new", exe))
 	}
 	if err != nil {
@@ -283,8 +282,7 @@ func TestPrepare(t *testing.T) {
 	}
 }
 
-// Where it is recorded which program it must be, none is started before its checksum
-// is known.
+// If the expected checksum is recorded, no process starts before the checksum is known.
 func TestPrepareInstalled(t *testing.T) {
 	b, exe := written(t, host.Options{})
 	h, i := b.fresh(t)
@@ -301,7 +299,7 @@ func TestPrepareInstalled(t *testing.T) {
 	}
 }
 
-// A process that was prepared by a description of another program does not get the call.
+// A process that was prepared with a description of another program does not get the call.
 func TestPrepareStale(t *testing.T) {
 	t.Setenv("TAPE_TEST_WANTED", "yes")
 	b, exe := written(t, host.Options{})
@@ -318,7 +316,7 @@ func TestPrepareStale(t *testing.T) {
 	}
 }
 
-// A release says what its other builds are, for as long as it is the program that is there.
+// A release lists its other builds, as long as the executable is part of it.
 func TestBuilds(t *testing.T) {
 	b, exe := written(t, host.Options{})
 	i := b.list(t)

@@ -16,9 +16,9 @@ import (
 	"github.com/taped-dev/tape/plugins/host"
 )
 
-// An interpreter writes to its scratch folder only, has no network that it did not
-// declare, none of tape's files, and no look at tape's environment. (What the kernel
-// lacks is logged: this test needs one that has it all.)
+// An interpreter can only write to its scratch folder, has no undeclared network, none of
+// tape's files, and no access to tape's environment. (What the kernel lacks is logged: this
+// test needs one that supports everything.)
 func TestConfined(t *testing.T) {
 	if version, _, _ := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION); int(version) < 2 {
 		t.Skip("this kernel has no Landlock")
@@ -60,12 +60,12 @@ func TestConfined(t *testing.T) {
 	}
 }
 
-// What holds for root holds for other users, whose interpreters are confined in other ways.
+// The same applies to users other than root, whose interpreters are confined in other ways.
 func TestConfinedUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("TestConfined runs as another user already")
 	}
-	dir, err := os.MkdirTemp("/tmp", "tu") // which other users reach
+	dir, err := os.MkdirTemp("/tmp", "tu") // which other users can access
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,9 +35,8 @@ import (
 	"github.com/taped-dev/tape/plugins/serve"
 )
 
-// TestMain makes this test binary every program that the tests start: an
-// interpreter, where it is started by the name of one, which also says how that
-// one behaves; or a host that will be killed.
+// TestMain makes this test binary every program that the tests start: an interpreter, if it is
+// started by the name of one, which also defines its behaviour; or a host that will be killed.
 func TestMain(m *testing.M) {
 	if mode, ok := strings.CutPrefix(filepath.Base(os.Args[0]), "tape-interpreter-"); ok {
 		startFake(mode)
@@ -80,7 +79,7 @@ func startFake(mode string) {
 	case "listens-to-all":
 		says("1", "1", "tcp", "192.0.2.1:80", "grpc", "")
 	case "never-accepts":
-		// A handshake as it should be, and nobody behind it.
+		// A valid handshake without a server.
 		if _, err := net.Listen("unix", socket); err != nil {
 			panic(err)
 		}
@@ -93,16 +92,14 @@ func startFake(mode string) {
 	serve.Interpreter(fake{mode})
 }
 
-// hang waits to be killed: in a system call, where the runtime does not take it for
-// a deadlock.
+// hang blocks until killed: in a system call, so that the runtime does not report a deadlock.
 func hang() {
 	for {
 		_, _ = unix.Poll(nil, -1)
 	}
 }
 
-// hostToKill is a process of its own that renders with an interpreter that
-// hangs and has a child.
+// hostToKill is a process that renders with an interpreter that hangs and has a child.
 func hostToKill(dir string) {
 	h := host.New(host.Options{Dirs: []string{dir}})
 	i, err := h.Find(context.Background(), "has-children")
@@ -113,17 +110,16 @@ func hostToKill(dir string) {
 	panic(fmt.Sprint("render returned: ", err))
 }
 
-// fakeOptions are what a test wants of a render.
+// fakeOptions are the options of a render in tests.
 type fakeOptions struct {
 	Life  string            `json:"life"`  // a socket, connected to for as long as the process lives
 	Files map[string]string `json:"files"` // to answer with
 	Size  int               `json:"size"`  // of one more file
 	Count int               `json:"count"` // of more files
-	Host  int               `json:"host"`  // the process to pry into
+	Host  int               `json:"host"`  // the process to inspect
 }
 
-// fake is an interpreter that behaves as its mode says, and well where that says
-// nothing.
+// fake is an interpreter that behaves as its mode says, and correctly by default.
 type fake struct{ mode string }
 
 func (f fake) Describe(context.Context) (interpreter.Description, error) {
@@ -223,8 +219,8 @@ func (f fake) Render(ctx context.Context, req *interpreter.RenderRequest) (*inte
 	return resp, nil
 }
 
-// hold connects to a socket for as long as the process lives, and says so to it. With
-// a child, so does that.
+// hold connects to a socket for as long as the process lives, and writes "alive" to it. With a
+// child, the child does so, too.
 func hold(socket string, child bool) error {
 	conn, err := net.Dial("unix", socket)
 	if err != nil {
@@ -237,7 +233,7 @@ func hold(socket string, child bool) error {
 	if child {
 		cmd := exec.Command("sh", "-c", "echo alive; exec sleep 1000")
 		cmd.Stdout = f
-		cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true} // as far away as it gets
+		cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true} // in its own session
 		if err := cmd.Start(); err != nil {
 			return err
 		}
@@ -252,7 +248,7 @@ var (
 	eaten [][]byte
 )
 
-// pry does what an interpreter must not be able to do, and answers with what worked.
+// pry tries what an interpreter must not be able to do, and returns what succeeded.
 func pry(scratch string, host int) (string, error) {
 	var worked []string
 	elsewhere := filepath.Join(os.Getenv("HOME"), "pried")
@@ -289,8 +285,8 @@ func pry(scratch string, host int) (string, error) {
 			if err != nil {
 				continue
 			}
-			// There is nothing at address 0, which is another error than the end of the file:
-			// that is what kernels before 6.16 say of a thread that has just ended.
+			// Address 0 is not mapped, which is an error other than the end of the file: the
+			// latter is what kernels before 6.16 return for a thread that has just ended.
 			if _, err := f.ReadAt(make([]byte, 1), 0); err == nil || file == "mem" && !errors.Is(err, io.EOF) {
 				worked = append(worked, name)
 			}
@@ -299,12 +295,12 @@ func pry(scratch string, host int) (string, error) {
 	slices.Sort(worked)
 	sub := filepath.Join(scratch, "sub")
 	err := errors.Join(os.Mkdir(sub, 0o700), os.WriteFile(filepath.Join(scratch, "file"), nil, 0o600),
-		os.Rename(filepath.Join(scratch, "file"), filepath.Join(sub, "file")), // between folders, as git does
+		os.Rename(filepath.Join(scratch, "file"), filepath.Join(sub, "file")), // between folders, like git
 		os.WriteFile(os.DevNull, nil, 0))
 	return strings.Join(worked, " "), err
 }
 
-// life is the other end of such a connection.
+// life is the other end of such connections.
 type life struct {
 	path     string
 	listener *net.UnixListener
@@ -322,14 +318,14 @@ func newLife(t *testing.T) *life {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = errors.Join(l.listener.Close(), os.RemoveAll(dir)) })
-	// Interpreters of other users connect too.
+	// Interpreters of other users connect, too.
 	if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(l.path, 0o777)); err != nil {
 		t.Fatal(err)
 	}
 	return l
 }
 
-// begins waits until n processes hold it.
+// begins waits until n processes are connected.
 func (l *life) begins(t *testing.T, n int) {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)
@@ -352,7 +348,7 @@ func (l *life) begins(t *testing.T, n int) {
 	}
 }
 
-// ends waits until no process holds it.
+// ends waits until no process is connected.
 func (l *life) ends(t *testing.T) {
 	t.Helper()
 	if rest, err := io.ReadAll(l.r); err != nil || len(rest) > 0 {
@@ -386,7 +382,7 @@ func (j *journal) String() string {
 	return j.text.String()
 }
 
-// pid of the process started last.
+// pid returns the id of the process started last.
 func (j *journal) pid(t *testing.T) int {
 	t.Helper()
 	pids := regexp.MustCompile(`pid=(\d+)`).FindAllStringSubmatch(j.String(), -1)
@@ -397,11 +393,11 @@ func (j *journal) pid(t *testing.T) int {
 	return pid
 }
 
-// newBed makes a host. When the test is over nothing may be left of it.
+// newBed makes a host. At the end of the test nothing of it may be left.
 func newBed(t *testing.T, opts host.Options) *bed {
 	t.Helper()
 	b := &bed{dir: t.TempDir(), log: &journal{}}
-	// Short, for the sockets.
+	// Short, because of the sockets.
 	tmp, err := os.MkdirTemp("/tmp", "th")
 	if err != nil {
 		t.Fatal(err)
@@ -462,7 +458,7 @@ func options(t testing.TB, o fakeOptions) json.RawMessage {
 	return data
 }
 
-// render is [host.Interpreter.Render] with options.
+// render calls [host.Interpreter.Render] with options.
 func render(ctx context.Context, t testing.TB, i *host.Interpreter, o fakeOptions) (*interpreter.RenderResponse, error) {
 	t.Helper()
 	return i.Render(ctx, &interpreter.RenderRequest{Source: "/src", Path: "app", Options: options(t, o)})

@@ -30,7 +30,7 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// certificate is a valid one, in the words of the handshake.
+// certificate returns a valid one, as encoded in the handshake.
 func certificate() string {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -108,8 +108,7 @@ func TestSeveralCallsShareOneProcess(t *testing.T) {
 	}
 }
 
-// What goes wrong is an error that says what, and nothing is left behind (the
-// bed sees to that).
+// Failures are errors that state the reason, and nothing is left behind (which the bed checks).
 func TestFailures(t *testing.T) {
 	long := strings.Repeat("x", 300)
 	tests := []struct {
@@ -167,7 +166,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// Files that may be executed, and cannot.
+// Files that are executable, but cannot be executed.
 func TestNoProgram(t *testing.T) {
 	tests := []struct{ text, want string }{
 		{"", "exec format error: it was built for another platform"},
@@ -211,7 +210,7 @@ func TestDiagnosticOfErrorDropsFiles(t *testing.T) {
 	}
 }
 
-// A process that crashed is replaced, one that panicked or was cancelled too.
+// A process that crashed, panicked or was cancelled is replaced.
 func TestNextCallStartsAnotherProcess(t *testing.T) {
 	b := newBed(t, host.Options{})
 	i := b.find(t, "crashes")
@@ -311,7 +310,7 @@ func TestDescriptionIsRemembered(t *testing.T) {
 			}
 		})
 	}
-	// What is spoiled is learned again.
+	// Damaged cache entries are replaced.
 	err := filepath.WalkDir(cache, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -342,7 +341,7 @@ func TestFind(t *testing.T) {
 		}
 	}
 	write(first, "plain-file", 0o644)
-	write(second, "plain-file", 0o755) // not passed over
+	write(second, "plain-file", 0o755) // not skipped
 	write(first, "open", 0o777)
 	write(first, "Bad_Name", 0o755)
 	if err := os.Mkdir(filepath.Join(first, "tape-interpreter-folder"), 0o755); err != nil {
@@ -423,7 +422,7 @@ func TestSearchPath(t *testing.T) {
 	}
 }
 
-// copyTo is a copy of this test binary that can be changed.
+// copyTo makes a copy of this test binary that can be changed.
 func copyTo(t *testing.T, dir, mode string) string {
 	t.Helper()
 	exe, err := os.Executable()
@@ -451,7 +450,7 @@ func TestInstall(t *testing.T) {
 	if _, err := i.Describe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// Another file in its place is refused, when it is found and when it starts.
+	// A replaced file is rejected, when it is found and when it starts.
 	if err := os.Chmod(path, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -472,7 +471,7 @@ func TestInstall(t *testing.T) {
 	if _, err := b.Find(t.Context(), "good"); !errors.As(err, &changed) || !strings.Contains(err.Error(), "when it was installed") {
 		t.Errorf("find of a changed file: got %v, want a ChecksumError", err)
 	}
-	// A wrong checksum leaves what is there as it is.
+	// A wrong checksum leaves the installed files unchanged.
 	before, err := os.ReadFile(path + ".sha256")
 	if err != nil {
 		t.Fatal(err)
@@ -493,7 +492,7 @@ func TestInstall(t *testing.T) {
 	if err != nil || len(entries) != 2 {
 		t.Errorf("folder has %v, %v; want the binary and its checksum", entries, err)
 	}
-	// Installed again it is right again.
+	// After it is installed again it is valid again.
 	copyTo(t, b.dir, "good")
 	if _, err := b.Find(t.Context(), "good"); err != nil {
 		t.Error(err)
@@ -601,7 +600,7 @@ func TestCancelOneOfTwo(t *testing.T) {
 	two.ends(t)
 }
 
-// Close ends what is under way.
+// Close ends calls in progress.
 func TestCloseDuringCall(t *testing.T) {
 	b := newBed(t, host.Options{})
 	i := b.find(t, "has-children")
@@ -621,7 +620,7 @@ func TestCloseDuringCall(t *testing.T) {
 	l.ends(t)
 }
 
-// Folders of hosts that were killed are removed by the next.
+// Folders of killed hosts are removed by the next.
 func TestSweep(t *testing.T) {
 	b := newBed(t, host.Options{})
 	abandoned := filepath.Join(b.tmp, "tape-host-1")
@@ -637,7 +636,7 @@ func TestSweep(t *testing.T) {
 	if _, err := os.Stat(abandoned); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("still there: %v", err)
 	}
-	// That of a living host is not.
+	// The folder of a running host is not.
 	other := host.New(host.Options{Dirs: []string{b.dir}, Log: slog.New(slog.DiscardHandler)})
 	defer other.Close()
 	i, err := other.Find(t.Context(), "good")

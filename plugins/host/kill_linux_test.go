@@ -17,8 +17,7 @@ import (
 	"github.com/taped-dev/tape/plugins/host"
 )
 
-// When tape is killed, so are interpreters and what they started; also when it
-// is not root's.
+// When tape is killed, so are interpreters and their children, even without root.
 func TestKilledHost(t *testing.T) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -27,7 +26,7 @@ func TestKilledHost(t *testing.T) {
 	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
 	for name, user := range map[string]*syscall.Credential{"same user": nil, "nobody": nobody} {
 		if user != nil && os.Geteuid() != 0 {
-			continue // the first case is what there is to test
+			continue // the first case applies
 		}
 		t.Run(name, func(t *testing.T) {
 			// A folder that other users can read, unlike that of the test binary.
@@ -76,7 +75,7 @@ func TestKilledHost(t *testing.T) {
 			select {
 			case <-begun:
 			case <-died:
-				if conn, err := net.Dial("unix", l.path); err == nil { // lets begins return
+				if conn, err := net.Dial("unix", l.path); err == nil { // makes begins return
 					_, _ = io.WriteString(conn, "alive\nalive\n")
 				}
 				<-begun
@@ -91,7 +90,7 @@ func TestKilledHost(t *testing.T) {
 	}
 }
 
-// A frozen interpreter does not answer, but dies.
+// A frozen interpreter does not respond, but is killed.
 func TestFrozen(t *testing.T) {
 	b := newBed(t, host.Options{})
 	i := b.find(t, "heeds")
@@ -115,7 +114,7 @@ func TestFrozen(t *testing.T) {
 	t.Logf("killed within %s", time.Since(begin))
 }
 
-// An interpreter that somebody kills is an error, and says so.
+// An interpreter that is killed from outside is an error that states that.
 func TestKilledInterpreter(t *testing.T) {
 	b := newBed(t, host.Options{})
 	i := b.find(t, "heeds")

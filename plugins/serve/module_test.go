@@ -14,8 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// needed are the modules that an interpreter needs besides its own: what go-plugin
-// speaks gRPC with. Neither Helm, CUE, containerd nor a registry client is among them.
+// needed are the modules that an interpreter needs: those of go-plugin for gRPC. Neither Helm,
+// CUE, containerd nor a registry client is among them.
 var needed = []string{
 	"github.com/fatih/color",
 	"github.com/golang/protobuf",
@@ -34,14 +34,14 @@ var needed = []string{
 	"google.golang.org/protobuf",
 }
 
-// TestModule writes an interpreter in a module of its own and has go mod tidy fill its
-// go.mod: whoever writes one pays for the wire, and for nothing else of tape.
+// TestModule writes an interpreter in a separate module and runs go mod tidy on its go.mod: its
+// author only depends on the wire protocol, and on nothing else of tape.
 func TestModule(t *testing.T) {
 	top, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	sums, err := os.ReadFile(filepath.Join(top, "go.sum")) // so that no sum is asked for
+	sums, err := os.ReadFile(filepath.Join(top, "go.sum")) // so that no checksum is requested
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// TestMain makes this test binary an interpreter where a test starts it as one.
+// TestMain makes this test binary an interpreter if a test starts it as one.
 func TestMain(m *testing.M) {
 	if os.Getenv("SERVE_TEST") != "" {
 		Interpreter(described{})
@@ -73,7 +73,7 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
-// start serves in a process, and answers after the handshake.
+// start starts the server in a process, and returns after the handshake.
 func start(t *testing.T) (*exec.Cmd, io.Closer) {
 	t.Helper()
 	exe, err := os.Executable()
@@ -105,7 +105,7 @@ func start(t *testing.T) (*exec.Cmd, io.Closer) {
 	return cmd, stdin
 }
 
-// It ends when its host is gone.
+// It ends when its host has ended.
 func TestEndsWithHost(t *testing.T) {
 	cmd, stdin := start(t)
 	if err := stdin.Close(); err != nil {

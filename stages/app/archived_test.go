@@ -24,7 +24,7 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// forgery is an archive that somebody changed who has no key.
+// forgery is an archive that was changed by someone without a key.
 type forgery struct {
 	index ocispec.Index
 	list  []entry
@@ -41,7 +41,7 @@ func (f *forgery) file(name string, data []byte) {
 	f.list = append(f.list, entry{tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(data)), Mode: 0o644}, data})
 }
 
-// evil adds an image, with all that it is made of.
+// evil adds a complete image.
 func (f *forgery) evil() ocispec.Descriptor {
 	config, layer := []byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`), []byte("evil layer")
 	data, _ := json.Marshal(ocispec.Manifest{
@@ -52,7 +52,7 @@ func (f *forgery) evil() ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: f.put(data), Size: int64(len(data))}
 }
 
-// named are the entries of index.json that have the annotation.
+// named returns the entries of index.json that have the annotation.
 func (f *forgery) named(annotation string) []*ocispec.Descriptor {
 	var out []*ocispec.Descriptor
 	for i := range f.index.Manifests {
@@ -70,7 +70,7 @@ func (f *forgery) add(desc ocispec.Descriptor, annotation, name string) {
 	f.index.Manifests = append(f.index.Manifests, desc)
 }
 
-// pack makes the archive, in the order of save.
+// pack packs the archive, in the order of save.
 func (f *forgery) pack(t *testing.T) []byte {
 	t.Helper()
 	index, err := engine.MarshalJSON(f.index)
@@ -91,12 +91,12 @@ const (
 	refName   = ocispec.AnnotationRefName
 )
 
-// TestForgedArchive loads and verifies archives that say more, less or something else
-// than the root in them, which is signed and whole in each.
+// TestForgedArchive loads and verifies archives that contain more, less or something else than
+// the root in them, which is signed and complete in each.
 func TestForgedArchive(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
 	whole := entries(t, a.save(t))
-	// Each changes what is in the archive; those of bytes are below.
+	// Each changes the content of the archive; changes to bytes are below.
 	for name, change := range map[string]func(f *forgery){
 		"another image by the names of the good one": func(f *forgery) {
 			evil := f.evil()
@@ -210,7 +210,7 @@ func TestForgedArchive(t *testing.T) {
 		copy(data[148:156], []byte{byte('0' + sum>>15&7), byte('0' + sum>>12&7), byte('0' + sum>>9&7), byte('0' + sum>>6&7), byte('0' + sum>>3&7), byte('0' + sum&7), 0, ' '})
 		return data
 	}
-	// readable are packed otherwise, and have nothing else in them.
+	// readable are packed differently, but have no additional content.
 	for name, test := range map[string]struct {
 		data     []byte
 		readable bool
@@ -266,7 +266,7 @@ func pad(data []byte) []byte {
 	}
 }
 
-// content is the root's first child.
+// content returns the root's first child.
 func (f *forgery) content(t *testing.T) ocispec.Descriptor {
 	t.Helper()
 	var index ocispec.Index
@@ -292,7 +292,7 @@ func (f *forgery) imageTag() string {
 	return name[strings.LastIndexByte(name, ':')+1:]
 }
 
-// second is the same application, but for one annotation of its root.
+// second returns the same application, except for one annotation of its root.
 func (f *forgery) second(t *testing.T) ocispec.Descriptor {
 	t.Helper()
 	var index ocispec.Index
@@ -305,8 +305,8 @@ func (f *forgery) second(t *testing.T) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: index.MediaType, Digest: f.put(data), Size: int64(len(data)), ArtifactType: index.ArtifactType}
 }
 
-// isForged reports where an archive is verified that is not byte for byte what was
-// saved, or is read where it says something else.
+// isForged checks that verify rejects an archive that is not byte for byte what was saved and,
+// if elsewhere is set, that all other readers do, too.
 func isForged(t *testing.T, a *signedApp, data []byte, elsewhere bool) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "forged.tar")
@@ -329,7 +329,7 @@ func isForged(t *testing.T, a *signedApp, data []byte, elsewhere bool) {
 	_, pullErr := app.Pull(t.Context(), app.PullOptions{Environment: a.env, Ref: ref, Dir: filepath.Join(t.TempDir(), "out")})
 	_, viewErr := app.View(t.Context(), app.ViewOptions{Environment: a.env, Ref: ref})
 	if elsewhere {
-		// What is no archive at all cannot be opened, which is no refusal.
+		// A file that is not an archive cannot be opened, which is not a failed verification.
 		err := a.packageFrom(t, local.Place(ref))
 		if err == nil || !errors.Is(err, engine.ErrPolicy) && !strings.Contains(err.Error(), ": open archive ") {
 			t.Errorf("package --from: %v, want a refusal", err)

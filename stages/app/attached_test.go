@@ -25,7 +25,7 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// shelf is a repository that tests put manifests into.
+// shelf is a repository that tests push manifests into.
 type shelf struct {
 	t *testing.T
 	*registry.Repository
@@ -68,7 +68,7 @@ func (s shelf) image(tag string) ocispec.Descriptor {
 	})
 }
 
-// about puts something that is about a manifest.
+// about pushes a manifest with a subject.
 func (s shelf) about(subject ocispec.Descriptor, artifactType string) ocispec.Descriptor {
 	s.t.Helper()
 	return s.put(ocispec.MediaTypeImageManifest, "", map[string]any{
@@ -78,9 +78,9 @@ func (s shelf) about(subject ocispec.Descriptor, artifactType string) ocispec.De
 	})
 }
 
-// What is about an image is taken from every level of it, the same by package, copy and
-// save: of an index in an index, of platforms, of what is about those. What only a list
-// says to be about it is not.
+// Everything attached to an image is copied from every level of it, in the same way by package,
+// copy and save: of an index in an index, of platforms, of attachments to those. A manifest
+// that is only listed as a referrer is not.
 func TestAttachedAtEveryLevel(t *testing.T) {
 	const (
 		sbom      = "application/spdx+json"
@@ -170,7 +170,7 @@ func TestAttachedAtEveryLevel(t *testing.T) {
 			}
 			all("package", in(down+"/team/app"))
 
-			// Some things are attached later, where the application lies.
+			// Some artifacts are attached later, to the application.
 			destination := open(down + "/team/app")
 			root, err := destination.Resolve(t.Context(), "v1")
 			if err != nil || root.Digest != result.Root.Digest {
@@ -208,8 +208,8 @@ func TestAttachedAtEveryLevel(t *testing.T) {
 	}
 }
 
-// What cosign before version 3 attached by tag to any part of an application since it was
-// taped is copied with it. An archive has no place for it, and that is said.
+// What cosign before version 3 attached by tag to any part of an application after it was taped
+// is copied with it. An archive cannot contain it, which is a warning.
 func TestTaggedLater(t *testing.T) {
 	for name, src := range twoRegistries() {
 		t.Run(name, func(t *testing.T) {

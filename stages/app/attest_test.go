@@ -26,7 +26,7 @@ import (
 	"github.com/taped-dev/tape/stages/sign"
 )
 
-// audited is a signed application, a policy that it holds against, and who verifies it.
+// audited is a signed application, a policy that it complies with, and a verifier.
 type audited struct {
 	*signedApp
 	trust, public string
@@ -77,7 +77,7 @@ func (a *audited) resolve(t *testing.T, version string) (*registry.Repository, o
 	return repository, desc
 }
 
-// put attaches a statement to a manifest, which need not be what it is about.
+// put attaches a statement to a manifest, which need not be its subject.
 func (a *audited) put(t *testing.T, to string, signer app.Signer, about digest.Digest, predicateType string, predicate any) {
 	t.Helper()
 	repository, desc := a.resolve(t, to)
@@ -99,7 +99,7 @@ func (a *audited) put(t *testing.T, to string, signer app.Signer, about digest.D
 	}
 }
 
-// TestAttest verifies an application once, and takes the summary of that after.
+// TestAttest verifies an application once, and accepts the summary afterwards.
 func TestAttest(t *testing.T) {
 	a := newAudited(t)
 	if r := a.taken(t, nil); r.OK || !strings.Contains(failing(r)["summary"], "no summary of a verification is attached") {
@@ -128,11 +128,11 @@ func TestAttest(t *testing.T) {
 			}
 		}
 	}
-	// Who signed the root can be asked for besides, and nothing else.
+	// The signature of the root can be required as well, and nothing else.
 	if r := a.taken(t, func(o *app.VerifyOptions) { o.Key = a.signedApp.public }); !r.OK || r.Links[0].Name != "signature" {
 		t.Errorf("%v", r.Links)
 	}
-	// It is not a signature, and the application is still its vendor's.
+	// A summary is not a signature, and the application is still signed by its vendor.
 	if r := a.verify(t, app.VerifyOptions{Key: a.public}); r.OK || !strings.Contains(failing(r)["signature"], "not a signature") {
 		t.Errorf("as a signature: %v", failing(r))
 	}
@@ -146,7 +146,7 @@ func TestAttest(t *testing.T) {
 	if len(view.Signatures) != 2 || len(view.Summaries) != 1 || view.Summaries[0].VerificationResult != "PASSED" || view.Summaries[0].KeyHint == "" {
 		t.Fatalf("%+v, %+v", view.Signatures, view.Summaries)
 	}
-	// Counts are numbers, as SLSA says.
+	// Counts are numbers, as SLSA specifies.
 	data, err := json.Marshal(view.Summaries[0])
 	if err != nil {
 		t.Fatal(err)
@@ -159,7 +159,7 @@ func TestAttest(t *testing.T) {
 			t.Errorf("no %s in %s", want, data)
 		}
 	}
-	// Other programs write them as texts.
+	// Other programs write them as strings.
 	var s artifact.Summary
 	if err := json.Unmarshal([]byte(`{"dependencyLevels":{"SLSA_BUILD_LEVEL_3":"7"}}`), &s); err != nil || s.DependencyLevels["SLSA_BUILD_LEVEL_3"] != "7" {
 		t.Errorf("%+v, %v", s, err)
@@ -167,7 +167,7 @@ func TestAttest(t *testing.T) {
 }
 
 // TestSummariesTravel attaches summaries to root and image, and a signature of cosign before
-// version 3 by tag, after the application was packed. Whatever moves it takes them along.
+// version 3 by tag, after the application was packed. They are copied with it.
 func TestSummariesTravel(t *testing.T) {
 	for kind, handler := range twoRegistries() {
 		t.Run(kind, func(t *testing.T) {
@@ -224,8 +224,8 @@ func TestSummariesTravel(t *testing.T) {
 	}
 }
 
-// A summary that does not say that this root was verified, with this policy, by this
-// verifier, is refused.
+// A summary that does not state that this root was verified, with this policy, by this
+// verifier, is rejected.
 func TestSummaryRefused(t *testing.T) {
 	base := newAudited(t)
 	copied := base.host + "/team/copied:v1"
@@ -322,7 +322,7 @@ func TestSummaryRefused(t *testing.T) {
 		}, func(o *app.VerifyOptions) { o.SummaryFrom = base.host + "/elsewhere" }, "no summary of a verification is attached to the root"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			// Each has a copy of the application of its own.
+			// Each has its own copy of the application.
 			a := *base
 			a.signedApp = &signedApp{env: base.env, host: registrytest.Serve(t, registrytest.GGCR()), root: base.root, signer: base.signedApp.signer}
 			a.ref = a.host + "/team/shop:v1"
@@ -340,7 +340,7 @@ func TestSummaryRefused(t *testing.T) {
 	}
 }
 
-// Attest signs nothing where that would say too much or hide something.
+// Attest does not sign a summary that would claim too much or hide something.
 func TestAttestRefuses(t *testing.T) {
 	a := newAudited(t)
 	for name, c := range map[string]struct {
@@ -364,8 +364,8 @@ func TestAttestRefuses(t *testing.T) {
 	}
 }
 
-// Summaries may be in a repository of their own, also of what lies in an archive. A
-// verification that fails says so of the root alone.
+// Summaries may be in another repository, also for an application in an archive. If the
+// verification fails, only the root gets one.
 func TestAttestElsewhere(t *testing.T) {
 	a := newAudited(t)
 	strange, _ := newKey(t)
@@ -395,7 +395,7 @@ func TestAttestElsewhere(t *testing.T) {
 	}
 }
 
-// A certified identity may verify for others, if another signed the application.
+// A certified identity may verify for others, unless it signed the application.
 func TestAttestKeyless(t *testing.T) {
 	a := newAudited(t)
 	s := newSigstore(t, a.env)
@@ -430,8 +430,8 @@ func TestAttestKeyless(t *testing.T) {
 	}
 }
 
-// What is promoted or verified is not therefore signed, whether the registry tells what is
-// attached or not.
+// A promotion or a verification does not count as a signature, whether or not the registry
+// lists referrers.
 func TestListSigned(t *testing.T) {
 	for name, dst := range twoRegistries() {
 		t.Run(name, func(t *testing.T) {

@@ -17,8 +17,8 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// Whoever may write to a cache can put a result of another source under the key of this one.
-// With trusted keys it is not used, and an audit finds it without any.
+// Anyone who may write to a cache can add a result of another source under the key of this one.
+// With trusted keys it is not used, and without any an audit finds it.
 func TestPoisonedCache(t *testing.T) {
 	up := registrytest.Serve(t, &registrytest.Upstream{})
 	destination := registrytest.Serve(t, registrytest.Distribution(""))
@@ -35,7 +35,7 @@ func TestPoisonedCache(t *testing.T) {
 		return dir
 	}
 	good, evil := source("good"), source("evil")
-	// pack packages on a machine of its own.
+	// pack packages with a new store.
 	pack := func(source string, s app.CacheSettings, audit float64) (digest.Digest, *remote.Cache, error) {
 		t.Helper()
 		env, closeEnv, err := environment(t.TempDir(), up)
@@ -107,7 +107,7 @@ func TestPoisonedCache(t *testing.T) {
 	if got := packed(good, signed, 0); got != want {
 		t.Errorf("with a key the root is %s, without a cache %s", got, want)
 	}
-	// That has put a signed one in its place.
+	// That has added a signed one in its place.
 	if got := packed(good, plain, 100); got != want {
 		t.Errorf("then the root is %s", got)
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// bundleOf is a bundle of images in a registry.
+// bundleOf returns a bundle of images in a registry.
 func bundleOf(host string) []byte {
 	return []byte(`{"schemaVersion":"v1.0.0","name":"shop","version":"1.0.0","description":"",` +
 		`"invocationImages":[{"image":"` + host + `/shop/installer:1","imageType":"docker"}],` +
@@ -34,8 +34,8 @@ func bundleEnvironment(t *testing.T) app.Environment {
 	return app.Environment{Registry: client}
 }
 
-// TestBundle: what is pushed to any kind of registry is pulled from there, images
-// and all.
+// TestBundle checks that a bundle pushed to any kind of registry can be pulled from it, with
+// all images.
 func TestBundle(t *testing.T) {
 	upstream := registrytest.Serve(t, &registrytest.Upstream{})
 	for kind, handler := range twoRegistries() {
@@ -60,7 +60,7 @@ func TestBundle(t *testing.T) {
 					t.Errorf("%s (-pushed +pulled):\n%s", ref, diff)
 				}
 			}
-			// Whoever may pull the index may pull what it lists, blobs and all.
+			// Permission to pull the index is permission to pull everything that it lists.
 			to := registrytest.Serve(t, registrytest.GGCR()) + "/copy"
 			if _, err := app.Copy(t.Context(), app.CopyOptions{
 				Environment: o.Environment, Pairs: []app.CopyPair{{Source: repository + "@" + pushed.Digest.String(), Target: to}},
@@ -78,7 +78,7 @@ func TestBundle(t *testing.T) {
 	}
 }
 
-// TestBundleMounts: images of the same registry are not sent again.
+// TestBundleMounts checks that images of the same registry are not sent again.
 func TestBundleMounts(t *testing.T) {
 	host := registrytest.Serve(t, registrytest.Distribution(""))
 	env := bundleEnvironment(t)
@@ -99,8 +99,8 @@ func TestBundleMounts(t *testing.T) {
 	}
 }
 
-// TestBundleFallbacks: a registry that refuses media types gets a bundle with older
-// ones, which is said and pulled all the same, or none.
+// TestBundleFallbacks checks that a registry that rejects media types gets a bundle with older
+// ones, with a warning, which can be pulled; or none.
 func TestBundleFallbacks(t *testing.T) {
 	upstream := registrytest.Serve(t, &registrytest.Upstream{Image: func(string, string) (registrytest.Image, bool) {
 		return registrytest.Image{Single: true, Docker: true}, true
@@ -154,8 +154,8 @@ func TestBundleFallbacks(t *testing.T) {
 	}
 }
 
-// TestBundleWhole: where anything of a bundle cannot be had, nothing is pushed; where
-// its push breaks off, no tag is set.
+// TestBundleWhole checks that nothing is pushed if any part of a bundle is missing, and that no
+// tag is set if the push is interrupted.
 func TestBundleWhole(t *testing.T) {
 	upstream := registrytest.Serve(t, &registrytest.Upstream{Image: func(name, _ string) (registrytest.Image, bool) {
 		return registrytest.Image{}, !strings.Contains(name, "installer")

@@ -18,9 +18,8 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// TestContainerd imports archives into a containerd of its own: as they are, for
-// one platform, and of images alone. It needs root, and containerd and ctr on the
-// PATH.
+// TestContainerd imports archives into a private containerd: unchanged, for one platform, and
+// of images alone. It needs root, and containerd and ctr on the PATH.
 func TestContainerd(t *testing.T) {
 	ctr, _ := containerdtest.Start(t)
 	a := newSignedApp(t, registrytest.GGCR())
@@ -35,7 +34,7 @@ func TestContainerd(t *testing.T) {
 				t.Fatal(err)
 			}
 			namespace := strings.ReplaceAll(name, " ", "-")
-			// The test's layers are noise, which nothing can unpack.
+			// The layers of the test are random, and cannot be unpacked.
 			ctr(t, "-n", namespace, "images", "import", "--no-unpack", o.File)
 			names := ctr(t, "-n", namespace, "images", "ls", "-q")
 			for _, want := range []string{a.host + "/team/shop@sha256:", a.host + "/team/shop:web.1."} {
@@ -50,8 +49,8 @@ func TestContainerd(t *testing.T) {
 	}
 }
 
-// TestContainerdFrom takes an image from a containerd of its own that has all of it,
-// one platform of it, and nothing.
+// TestContainerdFrom reads an image from a private containerd that has all of it, one platform
+// of it, or nothing.
 func TestContainerdFrom(t *testing.T) {
 	ctr, socket := containerdtest.Start(t)
 	a := newLocalApp(t)
@@ -72,7 +71,7 @@ func TestContainerdFrom(t *testing.T) {
 		related      int
 		warning, err string
 	}{
-		"whole": {want: a.image, related: 1}, // a signature by its tag; of subjects it knows nothing
+		"whole": {want: a.image, related: 1}, // a signature by its tag; containerd has no referrers
 		"part":  {want: index.Manifests[0].Digest, warning: "only linux/amd64 is taken: containerd does not have its attestations, linux/arm64"},
 		"none":  {err: "containerd has no image registry.example/web:1 in namespace none, which has none; $CONTAINERD_NAMESPACE names another"},
 	} {

@@ -23,7 +23,7 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// copyTo copies the application, or whatever from names.
+// copyTo copies the application, or the one that from names.
 func (a *signedApp) copyTo(t *testing.T, from, to string) app.CopyResult {
 	t.Helper()
 	results, err := app.Copy(t.Context(), app.CopyOptions{Environment: a.env, Pairs: []app.CopyPair{{Source: from, Target: to}}})
@@ -33,7 +33,7 @@ func (a *signedApp) copyTo(t *testing.T, from, to string) app.CopyResult {
 	return results[0]
 }
 
-// tags of a repository, sorted, but those of referrers.
+// tags returns the tags of a repository, sorted, except those for referrers.
 func tags(t *testing.T, repository string) []string {
 	t.Helper()
 	list, err := crane.ListTags(repository, crane.Insecure)
@@ -46,8 +46,8 @@ func tags(t *testing.T, repository string) []string {
 	})
 }
 
-// TestCopy: from any kind of registry to any other, by way of a layout and
-// without, everything is where it was.
+// TestCopy copies from any kind of registry to any other, directly and through a layout, and
+// checks that everything arrives.
 func TestCopy(t *testing.T) {
 	for from, src := range twoRegistries() {
 		a := newSignedApp(t, src())
@@ -84,7 +84,7 @@ func TestCopy(t *testing.T) {
 	}
 }
 
-// TestCopyMounts: within a registry that mounts no blob moves.
+// TestCopyMounts checks that no blob is sent within a registry that supports mounts.
 func TestCopyMounts(t *testing.T) {
 	a := newSignedApp(t, registrytest.Distribution(""))
 	r := a.copyTo(t, a.ref, a.host+"/elsewhere/shop")
@@ -96,7 +96,7 @@ func TestCopyMounts(t *testing.T) {
 	}
 }
 
-// TestCopyLayouts: a layout of a layout lists the same.
+// TestCopyLayouts checks that a copy of a layout lists the same.
 func TestCopyLayouts(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
 	first := a.layout(t)
@@ -119,7 +119,7 @@ func TestCopyLayouts(t *testing.T) {
 	}
 }
 
-// TestCopyImage: what is no application is copied with what is about it.
+// TestCopyImage copies an image that is not an application, with everything attached to it.
 func TestCopyImage(t *testing.T) {
 	upstream := &registrytest.Upstream{Image: func(string, string) (registrytest.Image, bool) {
 		i := registrytest.Published()
@@ -160,12 +160,11 @@ func TestCopyImage(t *testing.T) {
 	}
 }
 
-// TestCopyInterrupted: what was cut off left no tag, and goes on where it was.
+// TestCopyInterrupted checks that an interrupted copy leaves no tag, and can be continued.
 func TestCopyInterrupted(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
-	// All that the root lists arrives (an image of two platforms with what is
-	// attested of each, its signature and its SBOM, content and statements); the
-	// root does not.
+	// Everything that the root lists arrives (an image of two platforms with their attestations,
+	// its signature and its SBOM, content and statements); the root does not.
 	registry := registrytest.Distribution("")
 	cut := registrytest.Misbehave(registry, registrytest.After(9, registrytest.Is(registrytest.Manifests, http.MethodPut)), registrytest.Status(http.StatusForbidden))
 	now := &atomic.Pointer[http.Handler]{}
@@ -187,7 +186,7 @@ func TestCopyInterrupted(t *testing.T) {
 	}
 }
 
-// TestCopySeveral: one that fails does not keep the others from being copied.
+// TestCopySeveral checks that a failed copy does not stop the others.
 func TestCopySeveral(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
 	dir := filepath.Join(t.TempDir(), "layout")
@@ -210,9 +209,8 @@ func TestCopySeveral(t *testing.T) {
 	}
 }
 
-// TestCopyCollected: a registry that deletes what has no tag while it is copied to
-// gets no tag that points at something incomplete. The error says what to do, and
-// that helps.
+// TestCopyCollected checks that a registry that deletes untagged content during a copy gets no
+// tag for incomplete content. The error gives advice, and following it succeeds.
 func TestCopyCollected(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
 	view, err := app.View(t.Context(), app.ViewOptions{Environment: a.env, Ref: a.ref})

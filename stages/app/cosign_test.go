@@ -19,8 +19,7 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// cosign runs the program that TAPE_COSIGN names (version 3), which asks nobody
-// on the network.
+// cosign runs the program that TAPE_COSIGN names (version 3), without network requests.
 func cosign(t *testing.T, args ...string) string {
 	t.Helper()
 	program := os.Getenv("TAPE_COSIGN")
@@ -36,7 +35,7 @@ func cosign(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// cosignKey is a pair that tape made, encrypted, for both.
+// cosignKey returns an encrypted key pair made by tape, for both.
 func cosignKey(t *testing.T) (private, public string) {
 	t.Helper()
 	pair, err := app.GenerateKey(t.Context(), app.KeyOptions{Prefix: filepath.Join(t.TempDir(), "k"), Password: password})
@@ -48,10 +47,10 @@ func cosignKey(t *testing.T) (private, public string) {
 
 func password(bool) ([]byte, error) { return []byte("secret"), nil }
 
-// private keeps cosign away from the transparency log.
+// private are flags that keep cosign from using the transparency log.
 var private = []string{"--use-signing-config=false", "--tlog-upload=false", "--yes"}
 
-// TestCosignVerifies has cosign accept what tape signed.
+// TestCosignVerifies checks that cosign accepts signatures of tape.
 func TestCosignVerifies(t *testing.T) {
 	for name, dst := range twoRegistries() {
 		t.Run(name, func(t *testing.T) {
@@ -70,8 +69,7 @@ func TestCosignVerifies(t *testing.T) {
 	}
 }
 
-// TestVerifiesCosign has tape accept what cosign signed, with a key that either
-// made.
+// TestVerifiesCosign checks that tape accepts signatures of cosign, with a key of either.
 func TestVerifiesCosign(t *testing.T) {
 	for name, dst := range twoRegistries() {
 		t.Run(name, func(t *testing.T) {
@@ -81,7 +79,7 @@ func TestVerifiesCosign(t *testing.T) {
 			if r := a.verify(t, app.VerifyOptions{Key: public}); !r.OK {
 				t.Errorf("signed by cosign: %v", failing(r))
 			}
-			// It is signed: tape adds nothing to the root.
+			// It is already signed: tape adds nothing to the root.
 			signer, err := app.LoadSigner(t.Context(), app.SignerOptions{Name: key, Password: password})
 			if err != nil {
 				t.Fatal(err)
@@ -106,8 +104,8 @@ func TestVerifiesCosign(t *testing.T) {
 	}
 }
 
-// TestImageKey: the images' own signatures, in cosign's shape before version 3 and
-// in that of now.
+// TestImageKey verifies signatures of images, in the form of cosign before version 3 and in the
+// present one.
 func TestImageKey(t *testing.T) {
 	for name, format := range map[string]string{"simple signing": "--new-bundle-format=false", "bundle": "--new-bundle-format=true"} {
 		t.Run(name, func(t *testing.T) {

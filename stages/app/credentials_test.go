@@ -32,8 +32,8 @@ data:
 `
 
 // Packing credentials in plain text is a warning that names file, line, object and key, an
-// error in a strict run, and can be accepted with a reason, which is in the statements. What
-// is not in the manifests has no values.
+// error in a strict run, and can be accepted with a reason, which is recorded in the
+// statements. Values are only in the manifests.
 func TestPlainSecrets(t *testing.T) {
 	src, dst := registrytest.Serve(t, &registrytest.Upstream{}), registrytest.Serve(t, registrytest.GGCR())
 	env, done, err := environment(t.TempDir(), src)

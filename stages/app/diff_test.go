@@ -36,7 +36,7 @@ func parseObjects(t *testing.T, docs ...string) map[ObjectKey][]byte {
 	return out
 }
 
-// diffParsed compares objects as Diff does.
+// diffParsed compares objects like Diff.
 func diffParsed(t *testing.T, a, b map[ObjectKey][]byte) ObjectsDiff {
 	t.Helper()
 	sums := func(of map[ObjectKey][]byte) map[ObjectKey]digest.Digest {
@@ -92,8 +92,8 @@ func TestDiffObjects(t *testing.T) {
 	}
 }
 
-// TestDiffFields compares lists as people read them: by what names their items,
-// or else by what both have in common.
+// TestDiffFields compares lists as people read them: by the names of items, or else by what
+// both have in common.
 func TestDiffFields(t *testing.T) {
 	raw := func(s string) json.RawMessage { return json.RawMessage(s) }
 	for _, test := range []struct {
@@ -178,13 +178,13 @@ func TestDiffFields(t *testing.T) {
 	}
 }
 
-// TestDiffMoved holds that an object in another namespace is the same object,
-// where there is no doubt which, and that what a Secret holds is not shown.
+// TestDiffMoved checks that an object in another namespace is the same object if that is
+// unambiguous, and that values of a Secret are not shown.
 func TestDiffMoved(t *testing.T) {
 	object := func(namespace, name, value string) string {
 		return fmt.Sprintf(`{"apiVersion":"v1","kind":"Secret","metadata":{"namespace":%q,"name":%q},"data":{"password":%q}}`, namespace, name, value)
 	}
-	// Of the second ones, nothing tells which of two the one before became.
+	// It is ambiguous which of the second ones replaced the one before.
 	got := diffParsed(t,
 		parseObjects(t, object("dev", "one", "aaa"), object("dev", "two", "x")),
 		parseObjects(t, object("prod", "one", "bbb"), object("prod", "two", "x"), object("test", "two", "x")))
@@ -205,8 +205,8 @@ func TestDiffMoved(t *testing.T) {
 	}
 }
 
-// TestDiffHidesCredentials holds that what looks like a credential is not shown where it
-// changed, and does not count where it did not, whatever holds it.
+// TestDiffHidesCredentials checks that a value that looks like a credential is not shown if it
+// changed, and does not count if it did not, wherever it is.
 func TestDiffHidesCredentials(t *testing.T) {
 	object := func(password string) string {
 		return fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","annotations":{"config":"user = me\npassword = %[1]s"}},
@@ -238,8 +238,8 @@ func TestDiffHidesCredentials(t *testing.T) {
 	}
 }
 
-// TestDiffImages holds that another version of an image is a change, where there
-// is one before and one after.
+// TestDiffImages checks that another version of an image is a change, if there is one before
+// and one after.
 func TestDiffImages(t *testing.T) {
 	digestOf := func(s string) digest.Digest { return digest.FromString(s) }
 	image := func(name string) artifact.ViewImage { return artifact.ViewImage{Name: name, Digest: digestOf(name)} }
@@ -260,7 +260,7 @@ func TestDiffImages(t *testing.T) {
 	}
 }
 
-// TestDiffSources holds that options and rendered files that differ are named.
+// TestDiffSources checks that options and rendered files that differ are listed.
 func TestDiffSources(t *testing.T) {
 	source := func(options, values string) artifact.ViewSource {
 		return artifact.ViewSource{
@@ -282,7 +282,8 @@ func TestDiffSources(t *testing.T) {
 	}
 }
 
-// Values are the same however they are written; what JSON cannot spell stays as it is.
+// Values are equal however they are written; values that JSON cannot represent are kept as they
+// are.
 func TestDiffSpellings(t *testing.T) {
 	const same = "kind: A\na: 16\nb: [1.5, true, null, .inf]\nc: 2020-01-01\n"
 	for _, other := range []string{
@@ -301,7 +302,7 @@ func TestDiffSpellings(t *testing.T) {
 	}
 }
 
-// Many objects of one key take a step each, and lists that are mostly equal no tables.
+// Many objects of one key take a step each, and lists that are mostly equal need no tables.
 func TestDiffBounds(t *testing.T) {
 	const n = 10_000
 	many := parseObjects(t, strings.Repeat("---\nkind: A\nmetadata: {name: x}\n", n))
@@ -333,7 +334,7 @@ func TestDiffBounds(t *testing.T) {
 		}
 	}
 
-	// Aliases repeat what is written once.
+	// Aliases repeat a value that is written once.
 	repeated := "kind: A\na: &a " + strings.Repeat("x", 1000) + "\nb: [" + strings.Repeat("*a,", 8) + "]\n"
 	found := newObjects(func(_ ObjectKey, n *manifests.Node) error { return writeJSON(&limited{room: 8000}, n) })
 	if err := found.file(files.File{Name: "a.yaml", Data: []byte(repeated)}); err == nil || !strings.HasPrefix(err.Error(), "a.yaml: the objects that differ have more than 64 MiB") {
@@ -345,7 +346,7 @@ func TestDiffBounds(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 
-	// Long keys stand above many values that differ.
+	// Long keys above many values that differ.
 	cells, room := maxCells, maxText
 	key := strings.Repeat("k", 1<<20)
 	of := func(value string) any {

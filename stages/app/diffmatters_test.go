@@ -13,8 +13,7 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// TestObjectMatters holds what a reviewer is told of an object: what it may do that it could
-// not, and nothing that it could before.
+// TestObjectMatters checks what a reviewer is told about an object: only what it newly may do.
 func TestObjectMatters(t *testing.T) {
 	pod := func(spec string) string {
 		return `{"apiVersion":"apps/v1","kind":"DaemonSet","metadata":{"name":"x"},"spec":{"template":{"spec":` + spec + `}}}`
@@ -95,8 +94,8 @@ func TestObjectMatters(t *testing.T) {
 	}
 }
 
-// TestImageMatters holds that a new registry, another version and a signature that went are
-// told, the gravest first.
+// TestImageMatters checks that a new registry, another version and a missing signature are
+// reported, the most important first.
 func TestImageMatters(t *testing.T) {
 	image := func(name string, kinds ...string) artifact.ViewImage {
 		i := artifact.ViewImage{Name: name, Digest: digest.FromString(name)}

@@ -11,8 +11,8 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// A source does not differ from what it was packed to; two environments differ in exactly
-// what their manifests do.
+// A source does not differ from the application that was packed from it; two environments
+// differ in exactly what their manifests do.
 func TestDiffSource(t *testing.T) {
 	e := newEnvironments(t)
 	e.pack(t, e.options())
@@ -53,7 +53,7 @@ func TestDiffSource(t *testing.T) {
 	if _, err := app.Diff(t.Context(), app.DiffOptions{Environment: e.env, A: e.ref, B: e.ref, EnvironmentA: "dev", EnvironmentB: "pord"}); err == nil {
 		t.Error("there is no environment pord")
 	}
-	// Another version of an image loses no evidence that it has, be it in its index.
+	// Another version of an image does not lose the evidence in its index.
 	write(t, filepath.Join(filepath.Dir(e.file), "web", "dev", "web.yaml"), `apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web}

@@ -27,8 +27,8 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// TestDockerFrom takes an image from a Docker daemon of its own. It needs root, and
-// dockerd and containerd on the PATH.
+// TestDockerFrom reads an image from a private Docker daemon. It needs root, and dockerd and
+// containerd on the PATH.
 func TestDockerFrom(t *testing.T) {
 	host, client := startDocker(t)
 	a := newLocalApp(t)
@@ -87,7 +87,7 @@ func TestDockerFrom(t *testing.T) {
 		t.Errorf("digest %s, and %s the next time", first, again)
 	}
 
-	// A registry that does not have it: who does, is said.
+	// If a registry does not have an image that Docker has, the error says so.
 	o := a.options("")
 	o.From = nil
 	if err := registrytest.WriteHosts(a.hosts, "_default", registrytest.Serve(t, registrytest.GGCR())); err != nil {
@@ -103,8 +103,8 @@ func TestDockerFrom(t *testing.T) {
 	}
 }
 
-// startDocker starts a daemon on folders and a socket of its own, and gives its
-// address and what asks it.
+// startDocker starts a daemon with its own folders and socket, and returns its address and a
+// client.
 func startDocker(t *testing.T) (string, *http.Client) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "dkrd") // a socket's path must be short

@@ -20,9 +20,8 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// A dry run counts what the run that follows it counts: in a new repository, again,
-// where one image is another, where what is there is looked at, and where images come
-// from a repository of the same registry.
+// A dry run reports the same counts as the following run: in a new repository, again, with a
+// changed image, with --check, and with images from a repository of the same registry.
 func TestDryRunCounts(t *testing.T) {
 	for kind, destination := range map[string]http.Handler{
 		"distribution": registrytest.Distribution(""), "ggcr": registrytest.GGCR(),
@@ -32,7 +31,7 @@ func TestDryRunCounts(t *testing.T) {
 			up := registrytest.Serve(t, &registrytest.Upstream{Image: func(name, _ string) (registrytest.Image, bool) {
 				image := registrytest.Published()
 				if name == "large" {
-					image.Layers = []int64{1<<20 + 1} // more than goes through memory
+					image.Layers = []int64{1<<20 + 1} // too large for memory
 				}
 				return image, true
 			}})
@@ -92,7 +91,7 @@ func TestDryRunCounts(t *testing.T) {
 				{"mounted", "other", false, []string{down + "/lib/a:1"}},
 			} {
 				if kind == "ggcr" && test.name == "mounted" {
-					continue // it mounts nothing, which only trying tells
+					continue // it does not support mounts, which only shows when one is tried
 				}
 				dry := pack(test.repository, true, test.check, test.images...)
 				if again := pack(test.repository, true, test.check, test.images...); again != dry {
@@ -106,7 +105,7 @@ func TestDryRunCounts(t *testing.T) {
 	}
 }
 
-// writer is a stage of a third party that writes somewhere, and says so.
+// writer is a third-party stage that declares effects.
 type writer struct{ ran *atomic.Int32 }
 
 func (w writer) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
@@ -115,8 +114,8 @@ func (w writer) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	return engine.Outputs{"told": desc}, err
 }
 
-// A stage that writes, whoever made it, is not run by a dry run nor by a run that saves,
-// and neither is what waits for it.
+// A stage with effects is not run by a dry run nor by a run that saves, and neither are its
+// dependents.
 func TestDryRunLeavesOutWhatWrites(t *testing.T) {
 	up := registrytest.Serve(t, &registrytest.Upstream{})
 	env, closeEnv, err := environment(t.TempDir(), up)

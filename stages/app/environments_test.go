@@ -15,7 +15,8 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// deployment is one with an image; the environments of newEnvironments have one each.
+// deployment returns a Deployment with an image; the environments of newEnvironments have one
+// each.
 func deployment(name, image string) string {
 	return `apiVersion: apps/v1
 kind: Deployment
@@ -24,8 +25,8 @@ spec: {template: {spec: {containers: [{name: c, image: "` + image + `"}]}}}
 `
 }
 
-// environments is a pipeline with two sources in the environments dev and prod, of which
-// dev leaves one out.
+// environments is a pipeline with two sources in the environments dev and prod, of which dev
+// skips one.
 type environments struct {
 	env  app.Environment
 	file string // tape.yaml
@@ -77,8 +78,8 @@ func (e *environments) pack(t *testing.T, o app.Options) *app.PackageResult {
 	return result
 }
 
-// TestEnvironments packs two environments that define the same object into one artifact,
-// in which every statement names the environment that it is about.
+// TestEnvironments packs two environments that define the same object into one artifact, in
+// which every statement names its environment.
 func TestEnvironments(t *testing.T) {
 	e := newEnvironments(t)
 	result := e.pack(t, e.options())
@@ -114,7 +115,7 @@ func TestEnvironments(t *testing.T) {
 			}
 		}
 	}
-	// The path that Flux and Argo CD are given is a folder of the layer.
+	// The path that Flux and Argo CD get is a folder of the layer.
 	dir := filepath.Join(t.TempDir(), "out")
 	if _, err := app.Pull(t.Context(), app.PullOptions{Environment: e.env, Ref: e.ref, Dir: dir}); err != nil {
 		t.Fatal(err)
@@ -129,7 +130,7 @@ func TestEnvironments(t *testing.T) {
 	}
 }
 
-// TestOneEnvironment does with one environment what else is done with all.
+// TestOneEnvironment runs with one environment.
 func TestOneEnvironment(t *testing.T) {
 	e := newEnvironments(t)
 	e.pack(t, e.options())
@@ -193,7 +194,7 @@ func TestOneEnvironment(t *testing.T) {
 	}
 }
 
-// TestEnvironmentsElsewhere verifies what was signed, copied, saved and relocated.
+// TestEnvironmentsElsewhere signs, copies, saves and relocates, and verifies the results.
 func TestEnvironmentsElsewhere(t *testing.T) {
 	e := newEnvironments(t)
 	public, signer := newKey(t)
@@ -228,7 +229,7 @@ func TestEnvironmentsElsewhere(t *testing.T) {
 	}
 }
 
-// TestEnvironmentTwice refuses the same object twice in one environment.
+// TestEnvironmentTwice rejects the same object twice in one environment.
 func TestEnvironmentTwice(t *testing.T) {
 	e := newEnvironments(t)
 	write(t, filepath.Join(filepath.Dir(e.file), "db", "web.yaml"), deployment("web", "ex.io/web:1"))

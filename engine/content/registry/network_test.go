@@ -23,28 +23,28 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 )
 
-// network is registries in memory, by host. In a bubble of testing/synctest
-// everything that waits takes no time, and takes exactly as long as it should.
+// network is a set of registries in memory, by host. In a bubble of testing/synctest, waiting
+// takes no real time, and exactly as long as it should.
 type network struct {
 	t     *testing.T
 	mu    sync.Mutex
 	hosts map[string]*registryServer
 	conns []net.Conn
-	// forward is the address of a real server that stands for every host.
+	// forward is the address of a real server that replaces every host.
 	forward string
 }
 
-// registryServer is a registry that counts what it is asked.
+// registryServer is a registry that counts requests.
 type registryServer struct {
 	handler http.Handler
-	// before may answer a request in the registry's place. n counts the requests
-	// with this method and path, from 1.
+	// before may handle a request instead of the registry. n counts the requests with this
+	// method and path, from 1.
 	before func(w http.ResponseWriter, r *http.Request, n int) (answered bool)
 	server *http.Server
 	conns  chan net.Conn
 	closed chan struct{}
-	down   bool // nobody listens
-	refuse int  // dials, before it listens
+	down   bool // it does not listen
+	refuse int  // number of dials before it listens
 	dials  int  // guarded by network.mu
 
 	mu       sync.Mutex
@@ -52,14 +52,14 @@ type registryServer struct {
 	headers  []http.Header
 	counts   map[string]int
 	flying   int
-	together int // most requests at once
+	together int // most concurrent requests
 }
 
 func newNetwork(t *testing.T) *network {
 	return &network{t: t, hosts: map[string]*registryServer{}}
 }
 
-// add puts a registry on the network: nil is go-containerregistry's, with referrers.
+// add adds a registry to the network: nil is go-containerregistry's, with the referrers API.
 func (n *network) add(host string, handler http.Handler) *registryServer {
 	if handler == nil {
 		handler = registrytest.GGCR()
@@ -121,7 +121,7 @@ func (n *network) dial(ctx context.Context, _, address string) (net.Conn, error)
 	}
 }
 
-// client reaches every registry on the network by plain http.
+// client returns a client that reaches every registry on the network by plain http.
 func (n *network) client(options registry.Options) *registry.Client {
 	n.t.Helper()
 	options.DialContext = n.dial
@@ -181,7 +181,7 @@ func (s *registryServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.handler.ServeHTTP(w, r)
 }
 
-// requests are those whose "METHOD path" contains all of parts.
+// requests returns those whose "METHOD path" contains all parts.
 func (s *registryServer) requests(parts ...string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -207,14 +207,14 @@ func (s *registryServer) forget() {
 // cut breaks the connection.
 func cut() { panic(http.ErrAbortHandler) }
 
-// bubble runs a test in which time is made up.
+// bubble runs a test with fake time.
 func bubble(t *testing.T, name string, test func(t *testing.T, n *network)) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
 			n := newNetwork(t)
-			defer time.Sleep(time.Second) // http.Server leaves a connection half a second
+			defer time.Sleep(time.Second) // http.Server keeps a connection open for half a second
 			defer n.close()
 			test(t, n)
 		})
@@ -239,7 +239,7 @@ func source(t *testing.T, client *registry.Client, name string) *registry.Reposi
 	return r
 }
 
-// blob of a size, and what describes it. Blobs of one size and seed are one blob.
+// blob returns a blob of a size, and its descriptor. The same size and seed give the same blob.
 func blob(size int, seed byte) (ocispec.Descriptor, []byte) {
 	data := make([]byte, size)
 	for i := range data {
@@ -253,7 +253,7 @@ func manifestOf(text string) (ocispec.Descriptor, []byte) {
 	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(data), Size: int64(len(data))}, data
 }
 
-// plain is a manifest of an image, told from others by its name.
+// plain returns the manifest of an image, which is different for each name.
 func plain(name string) (ocispec.Descriptor, []byte) {
 	return manifestOf(fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":%s,"layers":[],"annotations":{"name":%q}}`,
 		ocispec.MediaTypeImageManifest, emptyConfig, name))

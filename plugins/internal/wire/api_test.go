@@ -15,9 +15,9 @@ import (
 	"github.com/taped-dev/tape/plugins/internal/interpreterpb"
 )
 
-// api.txt is what interpreters in the world were built with. Lines are added to
-// it, with the fields they name; a line that is changed or removed breaks them,
-// and wants interpreter.v2 instead.
+// api.txt is the protocol that released interpreters were built with. Lines may be added, with
+// the fields they name; changing or removing a line breaks these interpreters, and requires
+// interpreter.v2.
 func TestAPI(t *testing.T) {
 	const file = "../../proto/interpreter/v1/api.txt"
 	data, err := os.ReadFile(file)
@@ -30,7 +30,7 @@ func TestAPI(t *testing.T) {
 	}
 }
 
-// describeAPI is one line for every method, field and value, sorted.
+// describeAPI returns one line for every method, field and value, sorted.
 func describeAPI() []string {
 	file := interpreterpb.File_interpreter_v1_interpreter_proto
 	var lines []string

@@ -28,7 +28,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// stub answers what it holds, and keeps what it was asked.
+// stub returns fixed responses, and records requests.
 type stub struct {
 	description interpreter.Description
 	inputs      *interpreter.InputsResponse
@@ -53,7 +53,7 @@ func (s *stub) Render(_ context.Context, req *interpreter.RenderRequest) (*inter
 	return s.rendered, s.err
 }
 
-// connect serves and answers with a client of it.
+// connect serves the server and returns a client of it.
 func connect(t testing.TB, server interpreterpb.InterpreterServer) *Client {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
@@ -73,7 +73,7 @@ func connect(t testing.TB, server interpreterpb.InterpreterServer) *Client {
 	return NewClient(conn, Limits{Files: 1000, Bytes: 64 << 20})
 }
 
-// Everything that the contract has arrives.
+// Every field of the contract is transferred.
 func TestEverythingArrives(t *testing.T) {
 	diagnostics := []interpreter.Diagnostic{
 		{Severity: interpreter.Warning, Summary: "w", Detail: "two\nlines", File: "a/b.yaml", Line: 3, Column: 7},
@@ -139,8 +139,7 @@ func TestEverythingArrives(t *testing.T) {
 	}
 }
 
-// What is no UTF-8 is mended where a person reads it, and refused where it names
-// something.
+// Invalid UTF-8 is replaced in texts for people, and rejected in names.
 func TestInvalidUTF8(t *testing.T) {
 	s := &stub{rendered: &interpreter.RenderResponse{Diagnostics: []interpreter.Diagnostic{{Severity: interpreter.Error, Summary: "byte \xff"}}}}
 	c := connect(t, NewServer(s))
@@ -178,7 +177,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// raw answers a render with parts as they are.
+// raw responds to a render with the given parts.
 type raw struct {
 	interpreterpb.UnimplementedInterpreterServer
 	parts []*interpreterpb.RenderResponse
@@ -237,7 +236,7 @@ func TestStrangeStreams(t *testing.T) {
 	}
 }
 
-// A stack in the log is all that remains of a panic.
+// Only the log has the stack of a panic.
 func TestPanic(t *testing.T) {
 	c := connect(t, NewServer(panicking{}))
 	if _, err := c.Describe(t.Context()); err == nil || err.Error() != "interpreter panicked: oh" {
@@ -255,8 +254,8 @@ func (panicking) Render(context.Context, *interpreter.RenderRequest) (*interpret
 	panic("oh")
 }
 
-// FuzzAnswer: whatever parts arrive, what is let through is in the limits, with
-// paths that stay inside.
+// FuzzAnswer checks that, whatever parts arrive, a response is within the limits and its paths
+// are inside the root.
 func FuzzAnswer(f *testing.F) {
 	for _, parts := range [][]*interpreterpb.RenderResponse{
 		{begin("a/b.yaml"), chunk("x"), begin("c"), chunk("y"), chunk("z")},
@@ -304,7 +303,7 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
-// The errors of an interpreter's own gRPC calls must not pass for ours.
+// Errors of an interpreter's own gRPC calls must not be taken for ours.
 func TestForeignStatus(t *testing.T) {
 	foreign := status.Error(14, "registry is down")
 	c := connect(t, NewServer(&stub{err: fmt.Errorf("fetch: %w", foreign)}))
@@ -313,7 +312,7 @@ func TestForeignStatus(t *testing.T) {
 	}
 }
 
-// clock notes which calls knew when they were to end.
+// clock records which calls have a deadline.
 type clock struct {
 	stub
 	dated []string
@@ -340,7 +339,8 @@ func (c *clock) Render(ctx context.Context, req *interpreter.RenderRequest) (*in
 	return c.stub.Render(ctx, req)
 }
 
-// A deadline is this side's: the other one would end the call first, and say less.
+// Deadlines are not sent: otherwise the other side would end the call first, with less
+// information.
 func TestDeadlineStays(t *testing.T) {
 	s := &clock{stub: stub{inputs: &interpreter.InputsResponse{}, rendered: &interpreter.RenderResponse{}}}
 	c := connect(t, NewServer(s))
