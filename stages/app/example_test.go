@@ -24,11 +24,11 @@ import (
 	"github.com/taped-dev/tape/stages/sign/sigstoretest"
 )
 
-// web is a source of the examples.
+// web is the source of the examples.
 const web = "../../examples/shop/manifests/web.yaml"
 
-// place is where the examples run: an environment whose images are made up, a
-// repository, and a folder.
+// place is where the examples run: an environment with made-up images, a repository, and a
+// folder.
 type place struct {
 	env             app.Environment
 	repository, dir string
@@ -68,7 +68,7 @@ func (p place) pack(source string, tags ...string) string {
 	return p.repository + ":" + result.Tags[0]
 }
 
-// keys makes a key pair that signs.
+// keys generates a key pair.
 func (p place) keys() *app.KeyResult {
 	return must(app.GenerateKey(context.Background(), app.KeyOptions{Prefix: filepath.Join(p.dir, "release")}))
 }
@@ -156,7 +156,7 @@ func Example() {
 	// true
 }
 
-// TestLibraryPage: every Go block of docs/library.md is code of this file, which is
+// TestLibraryPage checks that every Go block of docs/library.md is in this file, which is
 // compiled and run.
 func TestLibraryPage(t *testing.T) {
 	page, err := os.ReadFile("../../docs/library.md")
@@ -178,8 +178,8 @@ func TestLibraryPage(t *testing.T) {
 	}
 }
 
-// Open has what the tape command has: registries with the credentials of docker,
-// mirrors, Docker and containerd, interpreters, and a folder of what was made before.
+// Open has what the tape command has: registries with the credentials of docker, mirrors,
+// Docker and containerd, interpreters, and a store.
 func ExampleOpen() {
 	dir := must(os.MkdirTemp("", "example"))
 	defer os.RemoveAll(dir)
@@ -194,7 +194,7 @@ func ExampleOpen() {
 	// Output: plain
 }
 
-// Render gives the manifests as they are before references are pinned.
+// Render returns the manifests before references are pinned.
 func ExampleRender() {
 	p := newPlace()
 	defer p.close()
@@ -211,7 +211,7 @@ func ExampleRender() {
 	// Output: web.yaml
 }
 
-// Images says which images the manifests name, where, and what they are now.
+// Images lists the images that the manifests reference, where, and their current digests.
 func ExampleImages() {
 	p := newPlace()
 	defer p.close()
@@ -229,7 +229,7 @@ func ExampleImages() {
 	// Output: registry.shop.example/web:1.4.0 true 18
 }
 
-// Package packs a file of manifests and all that they run.
+// Package packs a file of manifests with all their images.
 func ExamplePackage() {
 	p := newPlace()
 	defer p.close()
@@ -328,7 +328,7 @@ func ExampleDiff() {
 	// Output: registry.shop.example/web:1.4.0 registry.shop.example/catalog:1.4.0 false
 }
 
-// Pull writes manifests into a folder; with a key, only what the key has signed.
+// Pull writes manifests to a folder; with a key, only if that key signed them.
 func ExamplePull() {
 	p := newPlace()
 	defer p.close()
@@ -358,8 +358,7 @@ func ExampleCopy() {
 	// Output: 1 true
 }
 
-// Save writes one file, and Load reads it where there is no network to the first
-// registry.
+// Save writes one file, and Load reads it, without access to the first registry.
 func ExampleSave() {
 	p := newPlace()
 	defer p.close()
@@ -426,7 +425,7 @@ func ExampleLoadSigner() {
 		signer, err := app.LoadSigner(context.Background(), app.SignerOptions{Name: name})
 		fmt.Println(signer != nil, err)
 	}
-	// A KMS is reached through a program.
+	// A key in a KMS is used through a program.
 	_, err := app.LoadSigner(context.Background(), app.SignerOptions{Name: "mykms://release"})
 	fmt.Println(err)
 	// Output:
@@ -435,7 +434,7 @@ func ExampleLoadSigner() {
 	// key mykms://release: there is no program sigstore-kms-mykms on the PATH: install the sigstore plugin of that name
 }
 
-// OpenSigstore is for signing without a key that anybody holds.
+// OpenSigstore signs without a long-lived key.
 func ExampleOpenSigstore() {
 	p := newPlace()
 	defer p.close()
@@ -473,7 +472,7 @@ func ExampleSign() {
 	// content false
 }
 
-// Verify walks the chain from the signature down to every image.
+// Verify verifies the chain from the signature down to every image.
 func ExampleVerify() {
 	p := newPlace()
 	defer p.close()
@@ -507,7 +506,7 @@ func ExamplePromote() {
 	// Output: [manifests.v1.4.0 v1.4.0] false
 }
 
-// Attest verifies an application, and signs a summary of that for others.
+// Attest verifies an application, and signs a summary for others.
 func ExampleAttest() {
 	p := newPlace()
 	defer p.close()
@@ -532,7 +531,7 @@ applications: [{names: [%q], require: release}]
 	// Output: true trust.yaml
 }
 
-// CheckTrust explains rule by rule who must have signed what, and whether they did.
+// CheckTrust explains rule by rule who must have signed what, and whether they have.
 func ExampleCheckTrust() {
 	p := newPlace()
 	defer p.close()
@@ -575,7 +574,7 @@ applications: [{names: [registry.example.com/team/shop], require: release}]
 	// kind: OCIRepository
 }
 
-// Init looks at a folder and writes a pipeline file for what is in it.
+// Init inspects a folder and writes a pipeline file for its sources.
 func ExampleInit() {
 	p := newPlace()
 	defer p.close()
@@ -605,7 +604,7 @@ func (p place) pipeline() app.Options {
 	return app.Options{Environment: p.env, Pipeline: file}
 }
 
-// Expand shows which nodes a run has; nothing runs.
+// Expand returns the nodes of a run, without running them.
 func ExampleFind() {
 	p := newPlace()
 	defer p.close()
@@ -717,8 +716,8 @@ func ExamplePullBundle() {
 	// Output: true
 }
 
-// TestVerbs: what takes a context and its options is a verb, returns a result and an
-// error, and has an example above.
+// TestVerbs checks that every function of a context and options returns a result and an error,
+// and has an example above.
 func TestVerbs(t *testing.T) {
 	names, err := filepath.Glob("*.go")
 	if err != nil {
@@ -762,7 +761,7 @@ func isContext(e ast.Expr) bool {
 	return ok && s.Sel.Name == "Context"
 }
 
-// Reproduce makes an application of a repository again.
+// Reproduce packages an application of a repository again.
 func ExampleReproduce() {
 	p := newPlace()
 	defer p.close()

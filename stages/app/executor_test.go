@@ -21,8 +21,8 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// nodeProcess names the variable that makes the test binary run one node, in the
-// environment of the folder that it holds.
+// nodeProcess is the variable that makes the test binary run one node, in the environment of
+// the folder that it names.
 const (
 	nodeProcess  = "TAPE_TEST_NODE"
 	nodeUpstream = "TAPE_TEST_UPSTREAM"
@@ -51,7 +51,7 @@ func runNode(ctx context.Context, dir string) (err error) {
 	return stagetest.Serve(ctx, app.Stages(env, os.Getenv(nodeFolder)), env.Store)
 }
 
-// elsewhere runs nodes in processes of their own, but for those that need a key.
+// elsewhere runs nodes in separate processes, except those that need a key.
 func elsewhere(dir, upstream, folder string, shared *store.Store) *stagetest.Elsewhere {
 	return &stagetest.Elsewhere{Store: shared, Here: []engine.Need{engine.NeedKey}, Command: func(ctx context.Context) *exec.Cmd {
 		cmd := exec.CommandContext(ctx, os.Args[0])
@@ -60,9 +60,9 @@ func elsewhere(dir, upstream, folder string, shared *store.Store) *stagetest.Els
 	}}
 }
 
-// TestElsewhere holds that a node is data: every one that needs no key runs in a
-// process of its own, which gets nothing but JSON and a store, and the root is
-// the one that a run in a single process makes.
+// TestElsewhere checks that a node is data: every node that needs no key runs in a separate
+// process, which gets nothing but JSON and a store, and the root is the same as that of a run
+// in a single process.
 func TestElsewhere(t *testing.T) {
 	up := registrytest.Serve(t, &registrytest.Upstream{})
 	destination := registrytest.Serve(t, registrytest.Distribution(""))
@@ -102,22 +102,22 @@ func TestElsewhere(t *testing.T) {
 	if diff := cmp.Diff([]string{"attest", "content", "discover", "index", "mirror", "pin", "push", "render/manifests", "resolve", "scan", "source/manifests"}, away); diff != "" {
 		t.Errorf("nodes that ran elsewhere: %s", diff)
 	}
-	// The key stays on the machine that has it; push got the signatures all the same.
+	// The key stays on the machine that has it; push still got the signatures.
 	if diff := cmp.Diff([]string{"sign"}, own); diff != "" {
 		t.Errorf("nodes that ran here: %s", diff)
 	}
 }
 
-// What keeps a stage on a machine, and why: whoever distributes nodes reads it here.
+// What ties a stage to a machine, and why, for authors of executors.
 func TestNeeds(t *testing.T) {
 	want := map[string][]engine.Need{
-		"source":   {engine.NeedFiles, engine.NeedInterpreters},     // reads the clone; an interpreter says which files
-		"render":   {engine.NeedInterpreters},                       // the files come as an output
-		"resolve":  {engine.NeedRegistries, engine.NeedLocalImages}, // asks for digests
-		"discover": {engine.NeedRegistries, engine.NeedLocalImages}, // asks what is attached
-		"mirror":   {engine.NeedRegistries, engine.NeedLocalImages}, // moves the bytes of images
-		"sign":     {engine.NeedKey},                                // the only one that stays where the key is
-		"push":     {engine.NeedRegistries},                         // writes what was made
+		"source":   {engine.NeedFiles, engine.NeedInterpreters},     // reads the clone; an interpreter lists the files
+		"render":   {engine.NeedInterpreters},                       // an input has the files
+		"resolve":  {engine.NeedRegistries, engine.NeedLocalImages}, // resolves digests
+		"discover": {engine.NeedRegistries, engine.NeedLocalImages}, // lists what is attached
+		"mirror":   {engine.NeedRegistries, engine.NeedLocalImages}, // copies images
+		"sign":     {engine.NeedKey},                                // the only one tied to the key
+		"push":     {engine.NeedRegistries},                         // writes the result
 	}
 	for _, kind := range stages.Kinds(stages.Dependencies{}) {
 		if diff := cmp.Diff(want[kind.Name], kind.Needs); diff != "" {

@@ -21,8 +21,8 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// localApp is a folder of manifests whose image, registry.example/web:1, is in no
-// registry that anybody can reach, and in a layout.
+// localApp is a folder of manifests whose image, registry.example/web:1, is not in any
+// reachable registry, but in a layout.
 type localApp struct {
 	env      app.Environment
 	manifest string // folder
@@ -130,7 +130,7 @@ func TestFrom(t *testing.T) {
 	}
 }
 
-// dependency is what the provenance says of the image.
+// dependency returns the provenance's entry for the image.
 func dependency(t *testing.T, statements []artifact.ViewStatement) artifact.Resource {
 	t.Helper()
 	for _, s := range statements {
@@ -150,7 +150,7 @@ func dependency(t *testing.T, statements []artifact.ViewStatement) artifact.Reso
 	return artifact.Resource{}
 }
 
-// TestFromArchive takes an image out of an archive, and relocates it.
+// TestFromArchive reads an image from an archive, and relocates it.
 func TestFromArchive(t *testing.T) {
 	a := newLocalApp(t)
 	file := filepath.Join(t.TempDir(), "web.tar")
@@ -166,7 +166,7 @@ func TestFromArchive(t *testing.T) {
 	}
 }
 
-// TestFromLocked holds an image to the digest of the lock.
+// TestFromLocked requires an image to have the digest in the lock.
 func TestFromLocked(t *testing.T) {
 	a := newLocalApp(t)
 	file := filepath.Join(a.manifest, app.PipelineFile)
@@ -174,7 +174,7 @@ func TestFromLocked(t *testing.T) {
 	if err := os.WriteFile(file, []byte(pipeline), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	// What is given beside the file counts more than a pattern in it.
+	// An option takes precedence over a pattern in the file.
 	o := a.options(local.Place("oci:" + a.layout))
 	o.Sources, o.Pipeline, o.Update = nil, file, "all"
 	if _, err := app.Package(t.Context(), app.PackageOptions{Options: o}); err != nil {
@@ -191,7 +191,7 @@ func TestFromLocked(t *testing.T) {
 	}
 }
 
-// TestFromIncomplete takes images of which a place has a part.
+// TestFromIncomplete reads images of which a place has a part.
 func TestFromIncomplete(t *testing.T) {
 	const amd64, arm64 = "linux/amd64", "linux/arm64"
 	for name, tt := range map[string]struct {
@@ -253,7 +253,7 @@ func TestFromIncomplete(t *testing.T) {
 	}
 }
 
-// TestFromNothing says what was written and is in no manifest.
+// TestFromNothing reports an entry that matches no image in the manifests.
 func TestFromNothing(t *testing.T) {
 	a := newLocalApp(t)
 	o := a.options(local.Place("oci:" + a.layout))
@@ -275,8 +275,7 @@ func TestFromNothing(t *testing.T) {
 	}
 }
 
-// TestFromIndirect insists on an image that only a ConfigMap names, where somebody
-// wrote where it is.
+// TestFromIndirect requires an image that only a ConfigMap references, if its place was given.
 func TestFromIndirect(t *testing.T) {
 	a := newLocalApp(t)
 	if err := os.WriteFile(filepath.Join(a.manifest, "config.yaml"), []byte(`apiVersion: v1

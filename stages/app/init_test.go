@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestInitEnvironments holds which environments init proposes, by the folders of sources that
-// render and the values of charts.
+// TestInitEnvironments checks which environments init proposes, from the folders of sources
+// that render and the values of charts.
 func TestInitEnvironments(t *testing.T) {
 	kustomize := func(paths ...string) (out []claimedSource) {
 		for _, p := range paths {

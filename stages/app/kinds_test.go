@@ -17,9 +17,9 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// What is attached to an image is of the same kinds when it is looked for, and in the
-// application that was made: bundles, of which one is a signature, what only its layers
-// tell, and what is inside the image's index.
+// What is attached to an image has the same kind before and after packaging: bundles, of which
+// one is a signature, artifacts that only their layers identify, and manifests in the image's
+// index.
 func TestKindsAgree(t *testing.T) {
 	up := registrytest.Serve(t, &registrytest.Upstream{Image: func(string, string) (registrytest.Image, bool) {
 		image := registrytest.Published()

@@ -20,8 +20,8 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// dockerArchive is what docker save wrote before version 25, with links as podman's
-// and GNU tar's, of images that have the same layers.
+// dockerArchive returns an archive like those of docker save before version 25, with links like
+// podman's and GNU tar's, of images with the same layers.
 func dockerArchive(t *testing.T, link byte, tags ...string) []byte {
 	t.Helper()
 	add := func(list []entry, h tar.Header, data []byte) []entry {
@@ -54,8 +54,8 @@ func dockerArchive(t *testing.T, link byte, tags ...string) []byte {
 	return pack(t, add(list, tar.Header{Name: "manifest.json"}, manifest))
 }
 
-// TestLoadDockerArchive loads and copies an image out of Docker's own format, in every
-// form that there is: it has one digest, which is said to be none of a registry's.
+// TestLoadDockerArchive loads and copies an image from Docker's own format, in every variant:
+// it has the same digest each time, and a note that the digest is not from a registry.
 func TestLoadDockerArchive(t *testing.T) {
 	env := environmentOf(t, t.TempDir())
 	host := registrytest.Serve(t, registrytest.Distribution(""))

@@ -22,7 +22,7 @@ import (
 	"github.com/taped-dev/tape/stages/sign"
 )
 
-// relocated relocates an application and signs what is made.
+// relocated relocates an application and signs the result.
 func (a *signedApp) relocated(t *testing.T, o app.RelocateOptions, signer app.Signer) *app.RelocatedRoot {
 	t.Helper()
 	o.Environment = a.env
@@ -36,8 +36,8 @@ func (a *signedApp) relocated(t *testing.T, o app.RelocateOptions, signer app.Si
 	return result.Root
 }
 
-// The signature of who published an application holds after it was relocated twice, copied,
-// saved and loaded.
+// The publisher's signature of an application still verifies after it was relocated twice,
+// copied, saved and loaded.
 func TestOrigin(t *testing.T) {
 	for kind, handler := range twoRegistries() {
 		t.Run(kind, func(t *testing.T) {
@@ -92,8 +92,8 @@ func TestOrigin(t *testing.T) {
 	}
 }
 
-// Whoever relocates and signs can change nothing but the names of images, and cannot put
-// another application in the place of the origin.
+// A relocating signer can change nothing but the names of images, and cannot replace the origin
+// by another application.
 func TestTamperedOrigins(t *testing.T) {
 	m := newMarket(t)
 	site, siteKey := newKey(t)
@@ -113,7 +113,7 @@ func TestTamperedOrigins(t *testing.T) {
 	}
 	trust := trustFile(t, map[string]string{"site": site, "vendor": m.keys["vendor"]}, fmt.Sprintf("applications: [{names: [%q], require: site}]\norigin: vendor", in.Name()))
 	otherOrigin := func(p *parts, named bool) {
-		// The release before is in the repository, with its signature.
+		// The previous release is in the repository, with its signature.
 		if _, err := app.Copy(t.Context(), app.CopyOptions{Environment: m.env, Pairs: []app.CopyPair{{Source: m.shop.Name() + ":v0", Target: in.Name() + ":old"}}}); err != nil {
 			t.Fatal(err)
 		}
@@ -193,7 +193,7 @@ func TestTamperedOrigins(t *testing.T) {
 		})
 	}
 
-	// What the vendor did not sign has an origin, and no proof.
+	// What the vendor did not sign has an origin, but no proof.
 	for i, c := range []struct {
 		name string
 		then func(root, content ocispec.Descriptor)
@@ -246,7 +246,7 @@ func TestOriginsBound(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 
-	// Another program makes it longer.
+	// Another program makes a longer one.
 	in := m.repository(t, fmt.Sprintf("line/%d", artifact.MaxOrigins-1))
 	last, err := in.Resolve(t.Context(), "v1")
 	if err != nil {
@@ -262,8 +262,8 @@ func TestOriginsBound(t *testing.T) {
 	m.judge(t, in.Name()+":longer", trust, "it was relocated more than 8 times")
 }
 
-// A summary replaces the walk of the chain, and not the proof of whose the application is: the
-// origin of a trust file is asked for besides, whatever the verifier says.
+// A summary replaces verifying the chain, but not the proof of the application's origin: the
+// origin in a trust file is required as well, whatever the verifier states.
 func TestOriginBesidesSummary(t *testing.T) {
 	m := newMarket(t)
 	site, siteKey := newKey(t)
@@ -284,7 +284,7 @@ func TestOriginBesidesSummary(t *testing.T) {
 	keys := map[string]string{"site": site, "vendor": m.keys["vendor"], "forger": m.keys["forger"]}
 	rules := fmt.Sprintf("applications: [{names: [%q], require: site}]\n", in.Name())
 	trust, byAnother, weaker := trustFile(t, keys, rules+"origin: vendor"), trustFile(t, keys, rules+"origin: forger"), trustFile(t, keys, rules)
-	// claim has the auditor say that a root passed with a policy.
+	// claim has the auditor state that a root passed with a policy.
 	claim := func(tag, policy string) {
 		t.Helper()
 		made, err := app.Attest(t.Context(), app.AttestOptions{Signer: auditorKey, VerifyOptions: app.VerifyOptions{Environment: m.env, Ref: in.Name() + ":" + tag, Trust: policy}})
@@ -340,8 +340,8 @@ func TestOriginBesidesSummary(t *testing.T) {
 	}
 }
 
-// What was relocated differs in nothing from what its vendor published, and is promoted with
-// its line: the vendor is asked for first, and proven wherever it goes.
+// A relocated application differs in nothing from what its vendor published, and is promoted
+// with its line: the vendor is verified first, and proven at every target.
 func TestOriginDiffAndPromote(t *testing.T) {
 	m := newMarket(t)
 	site, siteKey := newKey(t)

@@ -18,8 +18,8 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// A vendor without a key signs as an identity. After two relocations, signed with keys, a trust
-// file proves the identity of the vendor, without a request to the Sigstore.
+// A vendor signs as an identity, without a key. After two relocations, signed with keys, a
+// trust file proves the identity of the vendor, without a request to the Sigstore.
 func TestOriginIdentity(t *testing.T) {
 	m := newMarket(t)
 	const who = "https://github.com/acme/shop/.github/workflows/release.yml@refs/tags/v1"
@@ -37,8 +37,8 @@ func TestOriginIdentity(t *testing.T) {
 		}
 		return result.Root
 	}
-	// release publishes an application that only what then attaches is a signature of, and
-	// relocates it twice.
+	// release publishes an application whose only signature is attached by then, and relocates
+	// it twice.
 	release := func(tag string, then func(root ocispec.Descriptor)) (made ocispec.Descriptor, ref string) {
 		t.Helper()
 		made = remake(t, m.shop, m.now, tag, func(p *parts) {

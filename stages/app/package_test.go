@@ -49,7 +49,7 @@ func (plainAlone) List(context.Context) ([]rendering.Interpreter, error) {
 	return []rendering.Interpreter{inProcess{plain.New()}}, nil
 }
 
-// environment has an upstream that makes up every image, and a store.
+// environment returns one with an upstream that makes up every image, and a store.
 func environment(dir string, upstream string) (app.Environment, func() error, error) {
 	hosts := filepath.Join(dir, "hosts")
 	if err := registrytest.WriteHosts(hosts, "_default", upstream); err != nil {
@@ -66,8 +66,8 @@ func environment(dir string, upstream string) (app.Environment, func() error, er
 	return app.Environment{Store: kept, Registry: client, Interpreters: plainAlone{}}, kept.Close, nil
 }
 
-// TestReadBackByOthers reads what was pushed with a library that tape does not
-// write with, from both kinds of registry.
+// TestReadBackByOthers reads what was pushed, with an independent library and from both kinds
+// of registry.
 func TestReadBackByOthers(t *testing.T) {
 	upstream := &registrytest.Upstream{}
 	up := registrytest.Serve(t, upstream)
@@ -120,7 +120,7 @@ func TestReadBackByOthers(t *testing.T) {
 					t.Errorf("%s is not in the root (%v)", image.Ref, err)
 				}
 			}
-			// What Flux does: the root as an image of the default platform.
+			// Flux fetches the root as an image of the default platform.
 			image, err := remote.Image(ref)
 			if err != nil {
 				t.Fatal(err)
@@ -132,7 +132,7 @@ func TestReadBackByOthers(t *testing.T) {
 			if got.String() != result.Content.Digest.String() {
 				t.Errorf("the default platform is %s, not the content %s", got, result.Content.Digest)
 			}
-			// Whoever copies the root copies everything.
+			// Copying the root copies everything.
 			elsewhere := registrytest.Serve(t, registrytest.GGCR()) + "/other/place:v1"
 			if err := crane.Copy(ref.String(), elsewhere); err != nil {
 				t.Fatal(err)
@@ -153,8 +153,8 @@ func TestReadBackByOthers(t *testing.T) {
 	}
 }
 
-// TestSameInputSameRoot packages one commit from a full and from a shallow clone,
-// from another folder, and under other umasks, time zones and locales.
+// TestSameInputSameRoot packages one commit from a full and from a shallow clone, from another
+// folder, and with other umasks, time zones and locales.
 func TestSameInputSameRoot(t *testing.T) {
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Fatal("this test needs git")
@@ -220,7 +220,7 @@ func TestSameInputSameRoot(t *testing.T) {
 		t.Errorf("from inside the folder: %+v, want %+v", got, want)
 	}
 
-	// The password in the remote's address is nowhere.
+	// The password in the remote's URL is not written anywhere.
 	env, done, err := environment(t.TempDir(), up)
 	if err != nil {
 		t.Fatal(err)

@@ -21,7 +21,7 @@ import (
 	"github.com/taped-dev/tape/stages/sign"
 )
 
-// promoted is a registry with signed applications, and who may promote them.
+// promoted is a registry with signed applications, and a promoter.
 type promoted struct {
 	*environments
 	public string
@@ -37,7 +37,7 @@ func newPromoted(t *testing.T) *promoted {
 	return p
 }
 
-// release packs and signs the application as of a day.
+// release packs and signs the application on a given day.
 func (p *promoted) release(t *testing.T, tag string, day int) (ref string, root digest.Digest) {
 	t.Helper()
 	o := p.options()
@@ -57,7 +57,7 @@ func (p *promoted) promote(ctx context.Context, ref string, change ...func(*app.
 	return app.Promote(ctx, o)
 }
 
-// root is what the tag of the promotions leads to, "" if it does not exist.
+// root returns the digest that the tag of the promotions points to, "" if it does not exist.
 func (p *promoted) root(t *testing.T) digest.Digest {
 	t.Helper()
 	repository, err := p.env.Registry.Repository(p.dst + "/prod/shop")
@@ -111,7 +111,7 @@ func TestPromote(t *testing.T) {
 	if _, err := p.promote(t.Context(), old, day(5), func(o *app.PromoteOptions) { o.Force, o.Reason = true, "v2 is broken" }); err != nil {
 		t.Fatal(err)
 	}
-	// A record says that the second was there before; its commit is later.
+	// A record states that the second was there before; its commit is later.
 	if _, err := p.promote(t.Context(), next, day(6)); !errors.Is(err, engine.ErrPolicy) || !strings.Contains(err.Error(), "it was there before") {
 		t.Errorf("to what was there before: %v", err)
 	}
@@ -145,7 +145,7 @@ func TestPromote(t *testing.T) {
 	}
 }
 
-// TestPromoteRefuses leaves the tag as it is.
+// TestPromoteRefuses checks that the tag is not moved.
 func TestPromoteRefuses(t *testing.T) {
 	p := newPromoted(t)
 	ref, root := p.release(t, "v1", 1)
@@ -181,7 +181,7 @@ func TestPromoteRefuses(t *testing.T) {
 	}
 }
 
-// TestPromotedRecord refuses to go on from a record that was changed.
+// TestPromotedRecord fails to continue from a record that was changed.
 func TestPromotedRecord(t *testing.T) {
 	p := newPromoted(t)
 	old, oldRoot := p.release(t, "v1", 1)
@@ -259,8 +259,8 @@ func TestPromotedRecord(t *testing.T) {
 	}
 }
 
-// Whoever promotes is known again by their identity, or by their key with a timestamp, and
-// the record says which policy the application was held against.
+// A promoter is recognised by identity, or by the key with a timestamp, and the record names
+// the policy that the application was verified with.
 func TestPromoteAgain(t *testing.T) {
 	p := newPromoted(t)
 	s := newSigstore(t, p.env)
@@ -293,7 +293,7 @@ func TestPromoteAgain(t *testing.T) {
 			t.Errorf("%s: %+v", name, view.Promotions)
 		}
 	}
-	// Another identity leaves a record of its own, and who signed the application none.
+	// Another identity adds its own record, and the signer of the application cannot.
 	other, err := p.promote(t.Context(), ref, func(o *app.PromoteOptions) {
 		o.Signer, o.Target = s.signer(t, "other@example.com"), p.dst+"/prod/keyless:live"
 	})

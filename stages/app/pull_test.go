@@ -16,12 +16,12 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// TestPullVerifies pulls with a key: the right one, another one, a bundle, and from
-// a tag that moves after it was read.
+// TestPullVerifies pulls with a key: the right one, another one, a bundle, and from a tag that
+// moves after it was resolved.
 func TestPullVerifies(t *testing.T) {
 	var moving atomic.Pointer[http.Request]
 	inner := registrytest.GGCR()
-	var swap atomic.Value // the path that is another one, once it was asked for
+	var swap atomic.Value // the path that was replaced after it was requested
 	swap.Store("")
 	a := newSignedApp(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if tag := swap.Load().(string); tag != "" && strings.HasSuffix(r.URL.Path, "/manifests/"+tag) && r.Method != http.MethodPut {
@@ -32,7 +32,7 @@ func TestPullVerifies(t *testing.T) {
 		inner.ServeHTTP(w, r)
 	}))
 	other, _ := newKey(t)
-	// Another application, which is not signed, under the tag evil.
+	// Another application, which is not signed, with the tag evil.
 	source := t.TempDir()
 	if err := os.WriteFile(filepath.Join(source, "evil.yaml"), []byte("apiVersion: v1\nkind: Namespace\nmetadata: {name: evil}\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -108,14 +108,14 @@ func TestContentTag(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// The root is no content, and as good as any other.
+			// The root is not a content, and as wrong as any other manifest.
 			if err := repository.PushManifest(t.Context(), desc, data, "manifests.v1"); err != nil {
 				t.Fatal(err)
 			}
 			if r := a.verify(t, app.VerifyOptions{}); r.OK || !strings.Contains(failing(r)["tag manifests.v1"], "points to "+a.root.String()) || len(failing(r)) != 1 {
 				t.Errorf("a content's tag that leads elsewhere: %v", failing(r))
 			}
-			// By its digest nobody asks for tags, and another tag has another content.
+			// By digest no tag is checked, and another tag has another content.
 			if r := a.verify(t, app.VerifyOptions{Ref: a.host + "/team/shop@" + a.root.String()}); !r.OK {
 				t.Error(failing(r))
 			}

@@ -12,8 +12,8 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// TestOldRegistriesRefuse: what a registry does not take is named, with what to do
-// instead, and nothing is made of it that it would take.
+// TestOldRegistriesRefuse checks that the error names what a registry does not support and an
+// alternative, and that tape does not convert anything on its own.
 func TestOldRegistriesRefuse(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
 	source := t.TempDir()
@@ -23,8 +23,8 @@ func TestOldRegistriesRefuse(t *testing.T) {
 	for name, test := range map[string]struct {
 		refuses func(registrytest.ManifestFields) bool
 		options app.Options
-		pushed  []string // in the error of a package
-		copied  string   // in that of a copy
+		pushed  []string // in the error of package
+		copied  string   // in the error of copy
 	}{
 		"an index": {
 			registrytest.Index, app.Options{},

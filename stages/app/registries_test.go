@@ -26,8 +26,7 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// oldRegistry is Debian's docker-registry, distribution 2.8: a process of its own
-// on a folder of its own.
+// oldRegistry is Debian's docker-registry, distribution 2.8, as a process with its own folder.
 type oldRegistry struct {
 	host   string
 	config string // file
@@ -36,7 +35,7 @@ type oldRegistry struct {
 
 var listening = regexp.MustCompile(`listening on (127\.0\.0\.1:\d+)`)
 
-// startOldRegistry starts one on a folder, which may have been another's.
+// startOldRegistry starts one on a folder, possibly of an earlier one.
 func startOldRegistry(t *testing.T, root string) *oldRegistry {
 	t.Helper()
 	config := filepath.Join(t.TempDir(), "config.yml")
@@ -62,7 +61,7 @@ func startOldRegistry(t *testing.T, root string) *oldRegistry {
 		}
 	}
 	read := make(chan struct{})
-	go func() { // what nobody reads would stop it
+	go func() { // a full pipe would block it
 		defer close(read)
 		for lines.Scan() {
 		}
@@ -81,7 +80,7 @@ func startOldRegistry(t *testing.T, root string) *oldRegistry {
 	return r
 }
 
-// collect has it collect garbage, as it stands still, and starts it again.
+// collect stops it, collects garbage, and starts it again.
 func (r *oldRegistry) collect(t *testing.T, root string, flags ...string) *oldRegistry {
 	t.Helper()
 	r.stop()
@@ -109,8 +108,8 @@ func tryCommand(name string, args ...string) ([]byte, error) {
 	return out, nil
 }
 
-// TestOldRegistry: docker-registry 2.8 takes an application, and everything that
-// is done with one works there. It knows nothing of referrers.
+// TestOldRegistry checks that docker-registry 2.8 accepts an application, and that all commands
+// work there. It does not support referrers.
 func TestOldRegistry(t *testing.T) {
 	old := startOldRegistry(t, t.TempDir())
 	a := newSignedAppAt(t, old.host, app.Options{})
@@ -184,9 +183,8 @@ func TestOldRegistry(t *testing.T) {
 	})
 }
 
-// TestOldRegistryCollects: its garbage collection leaves applications alone,
-// unless it is told to delete what has no tag. Then verify says so, and a copy
-// that checks mends it.
+// TestOldRegistryCollects checks that its garbage collection keeps applications, unless it
+// deletes untagged content. Then verify reports that, and a copy with Check restores it.
 func TestOldRegistryCollects(t *testing.T) {
 	root := t.TempDir()
 	old := startOldRegistry(t, root)
@@ -195,7 +193,7 @@ func TestOldRegistryCollects(t *testing.T) {
 
 	old = old.collect(t, root)
 	ref := old.host + "/team/shop:v1"
-	a.env = environmentOf(t, "") // nothing is remembered
+	a.env = environmentOf(t, "") // nothing is cached
 	if r := a.verify(t, app.VerifyOptions{Ref: ref, Deep: true}); !r.OK {
 		t.Errorf("after a collection: %v", failing(r))
 	}
@@ -219,8 +217,8 @@ func TestOldRegistryCollects(t *testing.T) {
 	}
 }
 
-// TestSkopeo: it copies no application of indexes. Of one platform it does, and
-// loses what the old version does not know, which is the signature with it.
+// TestSkopeo checks that skopeo does not copy an application of indexes. It copies one of a
+// single platform, and loses what the old version does not know, including the signature.
 func TestSkopeo(t *testing.T) {
 	old := startOldRegistry(t, t.TempDir())
 	skopeo := func(args ...string) ([]byte, error) {

@@ -21,9 +21,8 @@ import (
 	"github.com/taped-dev/tape/stages/files"
 )
 
-// TestRelocateKeepsDigests relocates into registries of both kinds: every image
-// and what is beside it is the same, and the new root names the old one and its
-// signatures.
+// TestRelocateKeepsDigests relocates into registries of both kinds: every image and what is
+// attached to it is the same, and the new root names the old one and its signatures.
 func TestRelocateKeepsDigests(t *testing.T) {
 	for kind, make := range twoRegistries() {
 		t.Run(kind, func(t *testing.T) {
@@ -74,7 +73,7 @@ func TestRelocateKeepsDigests(t *testing.T) {
 	}
 }
 
-// TestRelocateOriginal makes an application of what the original tape wrote.
+// TestRelocateOriginal makes an application from the format of the original tape.
 func TestRelocateOriginal(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
 	dir := filepath.Join(t.TempDir(), "original")

@@ -11,7 +11,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 )
 
-// pieces fails for a write that ends in the middle of a character.
+// pieces rejects a write that ends in the middle of a character.
 type pieces struct {
 	*testing.T
 	bytes.Buffer
@@ -24,7 +24,7 @@ func (p *pieces) Write(data []byte) (int, error) {
 	return p.Buffer.Write(data)
 }
 
-// What is written in pieces is what is encoded as a whole.
+// Writing in pieces gives the same result as encoding at once.
 func TestRenderJSON(t *testing.T) {
 	for _, data := range []string{
 		"", "a: \"b\"\n<&>\x00\u2028", strings.Repeat("x", textPiece), strings.Repeat("é", textPiece), "x" + strings.Repeat("é", textPiece),

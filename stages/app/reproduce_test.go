@@ -15,8 +15,8 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// TestReproduceAttest states whether an application could be made again. The statement is
-// shown, and is no signature of the root.
+// TestReproduceAttest states whether an application could be reproduced. The statement is
+// shown, and is not a signature of the root.
 func TestReproduceAttest(t *testing.T) {
 	e := newEnvironments(t)
 	dir := filepath.Dir(e.file)

@@ -15,9 +15,9 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// A run asks registries no more than it must, and the next one only what can have
-// changed: the tags, and what was published beside the images since. (An image has
-// two platforms with attestation manifests, two layers each, and a signature.)
+// A run makes only the necessary requests, and the next one only those for what can have
+// changed: the tags, and what was attached to the images since. (An image has two platforms
+// with attestation manifests, two layers each, and a signature.)
 func TestRequests(t *testing.T) {
 	const count, first, again = 20, 63, 15
 	for name, destination := range map[string]http.Handler{
@@ -46,7 +46,7 @@ func TestRequests(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer kept.Close()
-			// run is one process: what a client knows it has from the store.
+			// run is one process: what a client knows comes from the store.
 			run := func() (upstream, downstream registrytest.Stats) {
 				t.Helper()
 				client, err := registry.New(registry.Options{ManifestFile: store.ManifestFile(kept.Dir())})

@@ -34,8 +34,8 @@ func (a *signedApp) save(t *testing.T) string {
 	return file
 }
 
-// TestSaveResumes interrupts a save: what is there is not fetched again, and the
-// file is what it would have been.
+// TestSaveResumes interrupts a save: what was written is not fetched again, and the resulting
+// file is the same.
 func TestSaveResumes(t *testing.T) {
 	var broken atomic.Bool
 	counter := registrytest.Count(registrytest.GGCR())
@@ -61,7 +61,7 @@ func TestSaveResumes(t *testing.T) {
 	}
 	broken.Store(false)
 
-	// What an interruption leaves is a file with gaps.
+	// An interruption leaves a file with gaps.
 	gap := bytes.Clone(want)
 	clear(gap[len(gap)/2 : len(gap)/2+1024])
 	if err := os.WriteFile(file+layout.PartialSuffix, gap, 0o644); err != nil {
@@ -134,8 +134,8 @@ func pack(t *testing.T, list []entry) []byte {
 	return buf.Bytes()
 }
 
-// TestLoadRefuses loads archives that are not what was saved: each is an error
-// that says so, and leaves no tag.
+// TestLoadRefuses loads archives that differ from what was saved: each is an error that states
+// that, and leaves no tag.
 func TestLoadRefuses(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
 	whole := entries(t, a.save(t))
@@ -207,7 +207,7 @@ func refuses(t *testing.T, a *signedApp, data []byte, want string) {
 	}
 }
 
-// untagged says that a repository has none of the tags that an application gets.
+// untagged checks that a repository has none of the application's tags.
 func untagged(t *testing.T, env app.Environment, name string) {
 	t.Helper()
 	repository, err := env.Registry.Repository(name)
@@ -221,14 +221,14 @@ func untagged(t *testing.T, env app.Environment, name string) {
 	}
 }
 
-// TestLoadGoesOn interrupts a load: the second one sends what is missing and no
-// more, and the tag appears with that alone.
+// TestLoadGoesOn interrupts a load: the second one sends only what is missing, and only then
+// the tag appears.
 func TestLoadGoesOn(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
 	file := a.save(t)
 	var broken atomic.Bool
 	broken.Store(true)
-	// As in TestCopyInterrupted all that the root lists arrives, and the root does not.
+	// As in TestCopyInterrupted, everything that the root lists arrives, and the root does not.
 	puts := registrytest.Is(registrytest.Manifests, http.MethodPut)
 	late := registrytest.After(9, func(r *http.Request) bool { return broken.Load() && puts(r) })
 	counter := registrytest.Count(registrytest.GGCR())
@@ -256,8 +256,7 @@ func TestLoadGoesOn(t *testing.T) {
 	}
 }
 
-// TestOrasReadsArchive copies root and signatures out of an archive with another
-// library.
+// TestOrasReadsArchive copies root and signatures from an archive with another library.
 func TestOrasReadsArchive(t *testing.T) {
 	a := newSignedApp(t, registrytest.Distribution(""))
 	layout, err := oci.NewFromTar(t.Context(), a.save(t))

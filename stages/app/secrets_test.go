@@ -26,7 +26,7 @@ import (
 	"github.com/taped-dev/tape/stages/rendering"
 )
 
-// vaultToo finds plain, and an interpreter of secrets.
+// vaultToo finds plain, and an interpreter with secrets.
 type vaultToo struct{ plainAlone }
 
 func (v vaultToo) Find(ctx context.Context, name string) (rendering.Interpreter, error) {
@@ -41,7 +41,7 @@ func (v vaultToo) List(ctx context.Context) ([]rendering.Interpreter, error) {
 	return append(all, vault{}), err
 }
 
-// vault renders its options and variables, and tells them to whoever listens.
+// vault renders its options and variables, and reveals them in diagnostics and errors.
 type vault struct{}
 
 func (vault) Name() string { return "vault" }
@@ -61,7 +61,7 @@ func (vault) Describe(context.Context) (interpreter.Description, error) {
 	}, nil
 }
 
-// told are diagnostics with everything that is secret.
+// told returns diagnostics with all secrets.
 func told(severity interpreter.Severity, options json.RawMessage) []interpreter.Diagnostic {
 	return []interpreter.Diagnostic{{Severity: severity, Summary: "told " + string(options), Detail: os.Getenv("VAULT_TEST_TOKEN")}}
 }
@@ -91,10 +91,10 @@ func (vault) Render(_ context.Context, req *interpreter.RenderRequest) (*interpr
 	}, nil
 }
 
-// planted is in every value that is secret.
+// planted is part of every secret value.
 const planted = "planted-"
 
-// seen is what is written anywhere while an application is packed.
+// seen is everything that is written anywhere while an application is packed.
 type seen struct {
 	mu  sync.Mutex
 	all bytes.Buffer
@@ -106,9 +106,9 @@ func (s *seen) Write(p []byte) (int, error) {
 	return s.all.Write(p)
 }
 
-// TestSecrets holds that a secret is in the rendered manifests and nowhere else: not
-// in the JSON of a node, an event, the store, a log or an error; here, and where every
-// node runs in a process of its own, which gets it from this one by name.
+// TestSecrets checks that a secret is only in the rendered manifests: not in the JSON of a
+// node, an event, the store, a log or an error; here, and when every node runs in a separate
+// process, which gets the secret from this one by name.
 func TestSecrets(t *testing.T) {
 	t.Setenv("VAULT_TEST_TOKEN", planted+"token")
 	up := registrytest.Serve(t, &registrytest.Upstream{})
@@ -153,8 +153,8 @@ args: {end: ""}
 				if end != "" && name != "literal" && name != "remote" {
 					continue
 				}
-				// Settings and arguments have become references before a node is sent anywhere,
-				// and how a render ends tells of an address as of an option: one of each is sent.
+				// Settings and arguments have become references before a node is sent anywhere, and
+				// every end of a render treats them alike: one of each is sent.
 				if away && (name == "settings" || name == "argument" || end != "" && name == "remote") {
 					continue
 				}
@@ -212,7 +212,7 @@ args: {end: ""}
 						t.Errorf("no reference in the pipeline:\n%s", expanded.YAML)
 					}
 					for _, dry := range []bool{true, false} {
-						if dry && (away || end != "") { // the run has its nodes, and more
+						if dry && (away || end != "") { // the run has its nodes, and others
 							continue
 						}
 						result, err := app.Package(t.Context(), app.PackageOptions{
@@ -249,7 +249,7 @@ args: {end: ""}
 	}
 }
 
-// watching writes down the nodes and inputs that are run.
+// watching records the nodes and inputs that are run.
 type watching struct {
 	engine.Executor
 	out *seen
@@ -269,7 +269,7 @@ func (w watching) Run(ctx context.Context, t *engine.Task) (engine.Outputs, erro
 	return w.Executor.Run(ctx, t)
 }
 
-// stored finds texts in a store, but for manifests.
+// stored searches a store, except manifests, for texts.
 func stored(t *testing.T, dir string, texts ...string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
@@ -295,7 +295,7 @@ func stored(t *testing.T, dir string, texts ...string) {
 	}
 }
 
-// A secret may not stand where its value would be published, nor where nothing knows it.
+// A secret is rejected where its value would be published, or where it cannot be resolved.
 func TestSecretsRefused(t *testing.T) {
 	up := registrytest.Serve(t, &registrytest.Upstream{})
 	env, closeEnv, err := environment(t.TempDir(), up)

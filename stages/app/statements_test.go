@@ -30,17 +30,17 @@ import (
 	"github.com/taped-dev/tape/stages/sign"
 )
 
-// variant is a statement of an application as somebody else has it.
+// variant is a changed statement of an application.
 type variant struct {
 	name string
 	n    int // of the statement
 	data []byte
 }
 
-// text is JSON as it stands, right or wrong.
+// text is JSON as written, valid or not.
 type text string
 
-// encode is JSON of values that are text in places.
+// encode returns JSON of values of which some are text.
 func encode(v any) string {
 	var parts []string
 	switch v := v.(type) {
@@ -57,11 +57,11 @@ func encode(v any) string {
 		}
 		return "[" + strings.Join(parts, ",") + "]"
 	}
-	data, _ := json.Marshal(v) // a scalar that was decoded
+	data, _ := json.Marshal(v) // a decoded scalar
 	return string(data)
 }
 
-// spoiled are what may stand in the place of a value.
+// spoiled returns replacements for a value.
 func spoiled(v any) map[string]text {
 	long, deep := `"`+strings.Repeat("x", 1<<17)+`"`, strings.Repeat("[", 9_000)+strings.Repeat("]", 9_000)
 	out := map[string]text{"null": "null", "deep": text(deep), "very deep": text(strings.Repeat(deep, 3))}
@@ -101,8 +101,7 @@ func without(v map[string]any, key string) map[string]any {
 	return out
 }
 
-// variants spoil each value of a statement in every way; of a list the first element
-// stands for all.
+// variants replaces each value of a statement in every way; of a list only the first element.
 func variants(t *testing.T, n int, data []byte) []variant {
 	t.Helper()
 	decoder := json.NewDecoder(bytes.NewReader(data))
@@ -140,10 +139,9 @@ func variants(t *testing.T, n int, data []byte) []variant {
 	return out
 }
 
-// A statement that somebody spoiled, in an application that is right otherwise and signed,
-// is read by everything that reads statements: nothing panics, nothing is taken for more
-// than it is, what pull writes is the content, in its folder, and a few hundred bytes do not
-// become much in memory.
+// A changed statement, in an application that is otherwise valid and signed, is read by
+// everything that reads statements: nothing panics, nothing is accepted for more than it is,
+// pull writes the content into its folder, and a few hundred bytes do not use much memory.
 func TestStatementVariants(t *testing.T) {
 	host := registrytest.GGCR()
 	a := newSignedApp(t, host)
@@ -186,14 +184,14 @@ func TestStatementVariants(t *testing.T) {
 	}
 }
 
-// step leaves one of so many variants: all of them take minutes.
+// step tests one of this many variants: all of them take minutes.
 const step = 7
 
-// mostAllocated is what all of it takes in passing with statements that are right.
+// mostAllocated is the memory that a run with valid statements allocates.
 const mostAllocated = 32 << 20
 
-// vouchedFor are the values that verify follows byte by byte: from which files the content
-// was rendered, and how it was edited then; and what the provenance's parameters mean.
+// vouchedFor matches the values that verify follows byte by byte: the files that the content
+// was rendered from, its edits, and the provenance's parameters.
 var vouchedFor = regexp.MustCompile(`^0/predicate/buildDefinition/buildType: |^[23]/(subject|predicate/inputs)/0/(name|output|digest/sha256): |^3/predicate/edits/0/(file|original|replaced|digest|offset): `)
 
 func allocated() uint64 {
@@ -202,7 +200,7 @@ func allocated() uint64 {
 	return sample[0].Value.Uint64()
 }
 
-// intact is an application whose statements are to be spoiled.
+// intact is an application whose statements are to be changed.
 type intact struct {
 	signer       app.Signer
 	repository   string
@@ -243,7 +241,7 @@ func (a *signedApp) base(t *testing.T) *intact {
 	return out
 }
 
-// spoil puts the application with the variant into the registry, and gives the reference.
+// spoil pushes the application with the variant to the registry, and returns its reference.
 func (b *intact) spoil(t *testing.T, registry http.Handler, v variant) string {
 	t.Helper()
 	request := func(method, path, mediaType string, data []byte) {
@@ -254,7 +252,7 @@ func (b *intact) spoil(t *testing.T, registry http.Handler, v variant) string {
 		if registry.ServeHTTP(answer, r); answer.Code != http.StatusCreated {
 			t.Fatalf("%s %s: %d %s", method, path, answer.Code, answer.Body)
 		}
-		if method == http.MethodPut { // it looks at each that it has when it lists referrers
+		if method == http.MethodPut { // it reads each of its manifests to list referrers
 			t.Cleanup(func() {
 				registry.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodDelete, path, http.NoBody))
 			})
@@ -296,8 +294,7 @@ func (b *intact) spoil(t *testing.T, registry http.Handler, v variant) string {
 	return b.repository + "@" + root.Digest.String()
 }
 
-// pull writes the content and nothing else, or nothing. With a key it does what verify
-// does.
+// pull writes the content and nothing else, or nothing. With a key it does the same as verify.
 func (b *intact) pull(t *testing.T, a *signedApp, o app.PullOptions, verified bool) {
 	t.Helper()
 	top := t.TempDir()

@@ -43,7 +43,7 @@ func TestStreamBeginsWithWhatOthersNeed(t *testing.T) {
 	}
 }
 
-// A stream is one text: kubectl takes the encoding of its first bytes for all of it.
+// A stream is one text: kubectl uses the encoding of its first bytes for all of it.
 func TestStreamIsUTF8(t *testing.T) {
 	wide := []byte("\xff\xfe")
 	for _, r := range "kind: Service\n" {

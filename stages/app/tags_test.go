@@ -23,8 +23,8 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// TestForeignTags reads roots of a stranger that name tags which are not theirs to
-// give: each is refused by everything that reads it, and moves no tag.
+// TestForeignTags reads untrusted roots that name tags which they may not set: every reader
+// rejects them, and no tag moves.
 func TestForeignTags(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
 	repository, err := a.env.Registry.Repository(a.host + "/team/shop")
@@ -65,7 +65,7 @@ func TestForeignTags(t *testing.T) {
 	hex := good[strings.LastIndexByte(good, '.')+1:]
 	for name, test := range map[string]struct {
 		change func(index *ocispec.Index)
-		copies bool // only what writes tags need refuse it
+		copies bool // only commands that write tags must reject it
 	}{
 		"the root's tag":                    {imageTag("v1"), false},
 		"another root's tag":                {imageTag("stable"), false},
@@ -150,7 +150,7 @@ func TestForeignTags(t *testing.T) {
 	}
 }
 
-// tagsOf are the tags of a repository with the digests that they lead to.
+// tagsOf returns the tags of a repository and the digests that they point to.
 func tagsOf(t *testing.T, repository *registry.Repository) []string {
 	t.Helper()
 	host, path, _ := strings.Cut(repository.Name(), "/")
@@ -175,8 +175,8 @@ func tagsOf(t *testing.T, repository *registry.Repository) []string {
 	return out
 }
 
-// TestMovedTags moves several tags with each command that does: it names all of them with
-// what they led to or, where tags are immutable, refuses and moves none.
+// TestMovedTags moves several tags with each command that can: it names all of them with their
+// old digests or, if tags are immutable, fails and moves none.
 func TestMovedTags(t *testing.T) {
 	p := newPromoted(t)
 	_, first := p.release(t, "v1", 1)

@@ -27,8 +27,8 @@ import (
 	"github.com/taped-dev/tape/stages/sign"
 )
 
-// market is where a vendor publishes an application of two images, whose publishers sign
-// them, and what a trust file says of that.
+// market is a repository in which a vendor publishes an application of two images, which their
+// publishers sign, and a trust file for it.
 type market struct {
 	env                              app.Environment
 	upstream, host                   string
@@ -88,7 +88,7 @@ func (m *market) repository(t *testing.T, name string) *registry.Repository {
 	return r
 }
 
-// release packs an application, and has the vendor sign it.
+// release packs an application, and signs it as the vendor.
 func (m *market) release(t *testing.T, tag, manifest string) ocispec.Descriptor {
 	t.Helper()
 	source := t.TempDir()
@@ -143,7 +143,7 @@ func manifestOf(t *testing.T, v any) artifact.Blob {
 	return blobOf(mediaType, data)
 }
 
-// push writes blobs and manifests in their order, and tags the last one.
+// push pushes blobs and manifests in order, and tags the last one.
 func push(t *testing.T, to *registry.Repository, tag string, blobs ...artifact.Blob) {
 	t.Helper()
 	for i, b := range blobs {
@@ -162,7 +162,7 @@ func push(t *testing.T, to *registry.Repository, tag string, blobs ...artifact.B
 	}
 }
 
-// statementBy is a statement about a manifest, signed.
+// statementBy returns a signed statement about a manifest.
 func statementBy(t *testing.T, by app.Signer, subject digest.Digest, predicateType string) []byte {
 	t.Helper()
 	s, err := artifact.NewStatement(predicateType, struct{}{}, artifact.Resource{Digest: artifact.DigestSet(subject)})
@@ -180,7 +180,7 @@ func statementBy(t *testing.T, by app.Signer, subject digest.Digest, predicateTy
 	return bundle
 }
 
-// attach attaches a bundle to a manifest, whatever it says.
+// attach attaches a bundle to a manifest, whatever its content.
 func attach(t *testing.T, to *registry.Repository, subject ocispec.Descriptor, bundle []byte) ocispec.Descriptor {
 	t.Helper()
 	carrier, err := sign.Manifest(bundle, subject)
@@ -194,19 +194,19 @@ func attach(t *testing.T, to *registry.Repository, subject ocispec.Descriptor, b
 	return carrier.Desc
 }
 
-// parts are what an application is made of, for a forger to change.
+// parts are the components of an application, for a forger to change.
 type parts struct {
 	files       []files.File
 	statements  []artifact.Statement
 	annotations map[string]string
-	children    []ocispec.Descriptor // but for content and attestations
+	children    []ocispec.Descriptor // except content and attestations
 	layer       func(*artifact.Blob)
-	by          app.Signer // of the root; nil is nobody
-	// then is done when all of it is there.
+	by          app.Signer // of the root; nil is none
+	// then is called when everything is pushed.
 	then func(root, content ocispec.Descriptor)
 }
 
-// remake makes an application anew, of the parts of one in the repository.
+// remake assembles an application from changed parts of one in the repository.
 func remake(t *testing.T, in *registry.Repository, of ocispec.Descriptor, tag string, change func(*parts)) ocispec.Descriptor {
 	t.Helper()
 	was, err := artifact.OpenRoot(t.Context(), in, of)
@@ -264,8 +264,7 @@ func remake(t *testing.T, in *registry.Repository, of ocispec.Descriptor, tag st
 	return root.Desc
 }
 
-// edit replaces text in a file. The digest that the statements have for it is the new one
-// if they are said to agree.
+// edit replaces text in a file. If agree is set, the statements get its new digest.
 func (p *parts) edit(t *testing.T, name, old, text string, agree bool) {
 	t.Helper()
 	i := slices.IndexFunc(p.files, func(f files.File) bool { return f.Name == name })
@@ -312,7 +311,7 @@ func (p *parts) provenance(t *testing.T, change func(*artifact.Provenance)) {
 	p.statements[0].Predicate = data
 }
 
-// child is the first one that is of a digest, or about it.
+// child returns the first child that has a digest, or is about it.
 func (p *parts) child(dgst digest.Digest, role string) *ocispec.Descriptor {
 	i := slices.IndexFunc(p.children, func(d ocispec.Descriptor) bool {
 		return d.Annotations[artifact.AnnotationRole] == role && (d.Digest == dgst || d.Annotations[artifact.AnnotationRelatedTo] == dgst.String())
@@ -321,14 +320,14 @@ func (p *parts) child(dgst digest.Digest, role string) *ocispec.Descriptor {
 	return &p.children[i]
 }
 
-// drop leaves out the children that are of a digest or about it.
+// drop removes the children that have a digest or are about it.
 func (p *parts) drop(dgst digest.Digest, roles ...string) {
 	p.children = slices.DeleteFunc(p.children, func(d ocispec.Descriptor) bool {
 		return slices.Contains(roles, d.Annotations[artifact.AnnotationRole]) && (d.Digest == dgst || d.Annotations[artifact.AnnotationRelatedTo] == dgst.String())
 	})
 }
 
-// list adds an image, which is copied from where it was published with what is attached.
+// list adds an image, which is copied with everything attached from where it was published.
 func (m *market) list(t *testing.T, p *parts, image ocispec.Descriptor, from, source string) {
 	t.Helper()
 	if _, err := app.Copy(t.Context(), app.CopyOptions{Environment: m.env, Pairs: []app.CopyPair{{
@@ -355,8 +354,8 @@ func relatedTo(d ocispec.Descriptor, to digest.Digest) ocispec.Descriptor {
 	}
 }
 
-// TestTamperedApplications has a trust file refuse what others made of an application, each
-// for its own reason, before anything is written.
+// TestTamperedApplications checks that a trust file rejects what others made from an
+// application, each for the right reason, before anything is written.
 func TestTamperedApplications(t *testing.T) {
 	m := newMarket(t)
 	signed := func(change func(*parts)) func(*testing.T, string) {
@@ -367,7 +366,7 @@ func TestTamperedApplications(t *testing.T) {
 			})
 		}
 	}
-	// unsigned has another root, and something attached to that.
+	// unsigned has another root, with something attached to it.
 	unsigned := func(then func(root, content ocispec.Descriptor)) func(*testing.T, string) {
 		return func(t *testing.T, tag string) {
 			remake(t, m.shop, m.now, tag, func(p *parts) {
@@ -387,11 +386,11 @@ func TestTamperedApplications(t *testing.T) {
 	for i, c := range []struct {
 		name string
 		do   func(t *testing.T, tag string)
-		want string // "": it may be used
+		want string // "": it is accepted
 	}{
 		{"nothing", signed(func(*parts) {}), ""},
 
-		// Whose signature the root has.
+		// Signatures of the root.
 		{"no signature", unsigned(func(_, _ ocispec.Descriptor) {}), application},
 		{"a forger's", unsigned(func(root, _ ocispec.Descriptor) {
 			attach(t, m.shop, root, statementBy(t, m.forger, root.Digest, artifact.PredicateSignature))
@@ -422,7 +421,7 @@ func TestTamperedApplications(t *testing.T) {
 		}), "not signed by this key"},
 		{"one that cannot be read", unsigned(func(root, _ ocispec.Descriptor) { attach(t, m.shop, root, []byte("{")) }), "read bundle"},
 
-		// Where tags lead.
+		// Tags.
 		{"a tag that was moved to a forger's", func(t *testing.T, tag string) {
 			push(t, m.shop, tag, artifact.Blob{Desc: m.now, Data: mustGet(t, m.shop, m.now)})
 			remake(t, m.shop, m.now, tag, func(p *parts) { p.by, p.annotations[ocispec.AnnotationVersion] = m.forger, "v9" })
@@ -434,7 +433,7 @@ func TestTamperedApplications(t *testing.T) {
 			p.child(m.web.Digest, artifact.RoleRelated).Annotations[artifact.AnnotationRelatedTag] = "v1"
 		}), `the tag "v1", which is not one of that manifest`},
 
-		// What runs.
+		// Images that run.
 		{"an image that was swapped", signed(func(p *parts) {
 			p.edit(t, "shop.yaml", m.web.Digest.String(), m.ledger.Digest.String(), false)
 		}), "shop.yaml: the statements have another digest for it"},
@@ -490,7 +489,7 @@ func TestTamperedApplications(t *testing.T) {
 			p.provenance(t, func(v *artifact.Provenance) { v.BuildDefinition.BuildType = "https://example.com/build" })
 		}), `its build type is "https://example.com/build"`},
 
-		// Whose signatures images have.
+		// Signatures of images.
 		{"an image that no rule names", signed(func(p *parts) { m.list(t, p, m.bad, "evil/miner", "registry.example/evil/miner:1") }), "no rule for images names it"},
 		{"an image by a name that is trusted", signed(func(p *parts) {
 			m.list(t, p, m.bad, "evil/miner", "registry.example/acme/miner:1")
@@ -514,7 +513,7 @@ func TestTamperedApplications(t *testing.T) {
 			p.child(m.web.Digest, artifact.RoleRelated).Annotations[artifact.AnnotationRelatedTo] = m.ledger.Digest.String()
 		}), "it must be signed by publisher"},
 
-		// What is there.
+		// Completeness.
 		{"an image of another size", signed(func(p *parts) { p.child(m.web.Digest, artifact.RoleImage).Size++ }), "bytes"},
 		{"two contents", signed(func(p *parts) {
 			p.children = append(p.children, ocispec.Descriptor{
@@ -542,8 +541,8 @@ func TestTamperedApplications(t *testing.T) {
 	}
 }
 
-// judge has a trust file refuse an application for a reason, with nothing written; "" is that
-// it does not.
+// judge checks that a trust file rejects an application for a reason, with nothing written; ""
+// means that it accepts it.
 func (m *market) judge(t *testing.T, ref, trust, want string) {
 	t.Helper()
 	to := m.repository(t, fmt.Sprintf("to/%s", digest.FromString(ref).Encoded()[:12]))

@@ -20,7 +20,7 @@ import (
 	"github.com/taped-dev/tape/stages/sign/sigstoretest"
 )
 
-// trustFile writes a trust file whose authorities are the holders of keys.
+// trustFile writes a trust file whose authorities have keys.
 func trustFile(t *testing.T, keys map[string]string, rules string) string {
 	t.Helper()
 	text := "apiVersion: tape/v1\nkind: Trust\nauthorities:\n"
@@ -58,7 +58,7 @@ func TestTrust(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		rules string
-		want  string // "": it may be used
+		want  string // "": it is accepted
 	}{
 		"signed":                   {rule("applications", a.host+"/team/*", "vendor"), ""},
 		"signed by another":        {rule("applications", a.host+"/team/*", "stranger"), "applications rule " + a.host + "/team/*"},
@@ -125,8 +125,8 @@ func TestTrust(t *testing.T) {
 	}
 }
 
-// What is packaged is held against the rules for images before any is copied. The image of
-// this application is another application: it is signed where it was published.
+// Images are checked with the rules for images before any is copied. The image of this
+// application is another application: it is signed where it was published.
 func TestTrustPackage(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
 	other, _ := newKey(t)
@@ -208,7 +208,7 @@ func TestTrustExcluded(t *testing.T) {
 	}
 }
 
-// sigstore is a Sigstore, and its files.
+// sigstore is a Sigstore instance, and its files.
 type sigstore struct {
 	*sigstoretest.Sigstore
 	dir, trusted string

@@ -13,8 +13,8 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// What a pipeline lists and no manifest has is a warning with its position, an error in a
-// strict run. What an environment uses that is left out is not.
+// An entry of a pipeline that matches nothing in the manifests is a warning with its position,
+// an error in a strict run. An entry that an excluded environment uses is not.
 func TestUnused(t *testing.T) {
 	e := newEnvironments(t)
 	dir := filepath.Dir(e.file)

@@ -36,7 +36,7 @@ import (
 	"github.com/taped-dev/tape/stages/sign"
 )
 
-// twoRegistries are the kinds that everything is tested against.
+// twoRegistries are the kinds of registry that everything is tested with.
 func twoRegistries() map[string]func() http.Handler {
 	return map[string]func() http.Handler{
 		"without referrers API": func() http.Handler { return registrytest.Distribution("") },
@@ -44,7 +44,7 @@ func twoRegistries() map[string]func() http.Handler {
 	}
 }
 
-// onlyPlain is the interpreter that needs no process.
+// onlyPlain finds the interpreter that needs no process.
 type onlyPlain struct{ *plain.Interpreter }
 
 func (onlyPlain) Name() string { return "plain" }
@@ -169,7 +169,7 @@ func (a *signedApp) verify(t *testing.T, o app.VerifyOptions) *app.VerifyResult 
 	return result
 }
 
-// failing are the names of the links that do not hold, with their reasons.
+// failing returns the names of the links that failed, with their reasons.
 func failing(r *app.VerifyResult) map[string]string {
 	out := map[string]string{}
 	for _, link := range r.Links {
@@ -254,8 +254,7 @@ func TestSignAgain(t *testing.T) {
 	}
 }
 
-// TestTampered flips a byte in every part of an application in turn, and takes
-// every part away.
+// TestTampered flips a byte in every part of an application in turn, and removes every part.
 func TestTampered(t *testing.T) {
 	a := newSignedApp(t, registrytest.Distribution(""))
 	dir := unpackTar(t, a.save(t))
@@ -360,7 +359,7 @@ func TestIncomplete(t *testing.T) {
 			}
 			for _, part := range parts {
 				lost.Store(part.String())
-				a.env = environmentOf(t, "") // nothing is remembered
+				a.env = environmentOf(t, "") // nothing is cached
 				if r := a.verify(t, app.VerifyOptions{}); r.OK {
 					t.Errorf("without %s: it verifies", part)
 				}
@@ -373,7 +372,7 @@ func TestIncomplete(t *testing.T) {
 	}
 }
 
-// signatureOf is the manifest that carries the signature of root or content.
+// signatureOf returns the manifest with the signature of root or content.
 func (a *signedApp) signatureOf(t *testing.T, name string) digest.Digest {
 	t.Helper()
 	r, err := app.Sign(t.Context(), app.SignOptions{Environment: a.env, Ref: a.ref, Signer: a.signer})
@@ -384,7 +383,7 @@ func (a *signedApp) signatureOf(t *testing.T, name string) digest.Digest {
 	return r.Signatures[i].Digest
 }
 
-// rewrite replaces a file: what it was is remembered by file and time.
+// rewrite replaces a file by a new one, because its content is cached by file and time.
 func rewrite(t *testing.T, file string, data []byte) {
 	t.Helper()
 	if err := os.RemoveAll(file); err != nil {
@@ -441,8 +440,7 @@ func tarUp(t *testing.T, dir, file string) {
 	}
 }
 
-// forged is an application that is made anew, and signed with the right key, from
-// what the forger changed.
+// forged is an application made from changed parts, and signed with the right key.
 type forged struct {
 	files      []files.File
 	provenance artifact.Provenance
@@ -451,13 +449,13 @@ type forged struct {
 	rendered   []artifact.Resource
 	edits      artifact.Transform
 	edited     []artifact.Resource
-	children   []ocispec.Descriptor // images, and what is related to them
+	children   []ocispec.Descriptor // images, and manifests attached to them
 	layer      func(*artifact.Blob)
-	statement  func(n int, data []byte) []byte                                                // another statement in place of one
-	about      func(content ocispec.Descriptor) (provenance, attestations ocispec.Descriptor) // what they are about
+	statement  func(n int, data []byte) []byte                                                // replacements of statements
+	about      func(content ocispec.Descriptor) (provenance, attestations ocispec.Descriptor) // their subjects
 }
 
-// forge makes the layout that the change leads to.
+// forge makes the layout that results from the change.
 func (a *signedApp) forge(t *testing.T, change func(*forged)) string {
 	t.Helper()
 	ctx := t.Context()
@@ -561,7 +559,7 @@ func (a *signedApp) forge(t *testing.T, change func(*forged)) string {
 	return "oci:" + dir + ":v2"
 }
 
-// said gives the statements as the forger has them, and the manifest over those.
+// said returns the changed statements, and their manifest.
 func (f *forged) said(t *testing.T, blobs []artifact.Blob) []artifact.Blob {
 	t.Helper()
 	last := &blobs[len(blobs)-1]
@@ -679,7 +677,7 @@ func TestForeignContent(t *testing.T) {
 	}
 }
 
-// TestForged has somebody with the right key sign what does not hold together.
+// TestForged signs inconsistent applications with the right key.
 func TestForged(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
 	other := files.File{Name: "other.yaml", Data: []byte("{apiVersion: v1, kind: Namespace, metadata: {name: other}}\n")}
@@ -689,7 +687,7 @@ func TestForged(t *testing.T) {
 	at := func(f *forged, name string) int {
 		return slices.IndexFunc(f.files, func(file files.File) bool { return file.Name == name })
 	}
-	// without undoes what was edited, so that manifests and statements agree.
+	// without undoes the edits, so that manifests and statements agree.
 	without := func(f *forged) {
 		i := at(f, "shop.yaml")
 		f.files[i].Data = []byte(shop)
@@ -768,7 +766,7 @@ func TestForged(t *testing.T) {
 			ref := a.forge(t, c.change)
 			r := a.verify(t, app.VerifyOptions{Ref: ref})
 			got := failing(r)
-			// A trust file that accepts the key accepts no more than the key does.
+			// A trust file that accepts the key accepts no more than the key itself.
 			to := fmt.Sprintf("%s/forged/%d", a.host, i)
 			_, err := app.Copy(t.Context(), app.CopyOptions{Environment: a.env, Pairs: []app.CopyPair{{Source: ref, Target: to + ":v1"}}, Trust: trusted})
 			if r.OK != (err == nil) || err != nil && !errors.Is(err, engine.ErrPolicy) {
@@ -792,8 +790,7 @@ func TestForged(t *testing.T) {
 	}
 }
 
-// Nothing hides an image of a pod: not the pipeline's wish, and not that it looks
-// like a placeholder.
+// Nothing hides an image of a pod: neither the pipeline, nor that it looks like a placeholder.
 func TestOutside(t *testing.T) {
 	pod := func(image string) string {
 		return "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - {name: a, image: registry.example/in:1}\n  - {name: b, image: \"" + image + "\"}\n"
@@ -802,7 +799,7 @@ func TestOutside(t *testing.T) {
 	for _, c := range []struct {
 		name, image, pipeline string
 		warning               string
-		runs                  bool // it is a reference
+		runs                  bool // a reference
 	}{
 		{"nothing", "registry.example/web:1", "", "", false},
 		{"excluded", "registry.example/web:1", "images: {exclude: [\"*/web:*\"]}\n", "is excluded by the pipeline", true},
@@ -861,7 +858,7 @@ func TestOutside(t *testing.T) {
 	}
 }
 
-// appendToTar adds to a layer what no reader of files sees.
+// appendToTar adds content to a layer that readers of files do not see.
 func appendToTar(t *testing.T, layer *artifact.Blob) {
 	t.Helper()
 	r, err := gzip.NewReader(bytes.NewReader(layer.Data))

@@ -11,8 +11,8 @@ import (
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
-// TestEnvironments packages an application with environments in a fleet: what changes in one of
-// them is named by its file or its source, and makes the application anew.
+// TestEnvironments packages an application with environments in a fleet: a change in one of
+// them is named by its file or its source, and packages the application again.
 func TestEnvironments(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 1)

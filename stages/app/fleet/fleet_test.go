@@ -85,7 +85,7 @@ func newLab(t *testing.T, applications int) *lab {
 	return l
 }
 
-// application writes one with an image of its own and one of a pool.
+// application writes one with an image of its own and one from a pool.
 func (l *lab) application(t *testing.T, i int, tag string) {
 	t.Helper()
 	l.write(t, fmt.Sprintf("apps/app%02d/pod.yaml", i), fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: app%02d}\nspec:\n  containers:\n"+
@@ -120,7 +120,7 @@ func (l *lab) commit(t *testing.T, message string) {
 	l.git(t, "commit", "-q", "-m", message)
 }
 
-// options are of a machine: its store is of that name.
+// options returns those of a machine, whose store has that name.
 func (l *lab) options(t *testing.T, machine string) fleet.Options {
 	t.Helper()
 	client, err := registry.New(registry.Options{HostsDir: l.hosts, ManifestFile: filepath.Join(l.scratch, machine+".manifests")})
@@ -162,7 +162,7 @@ func states(r *fleet.Report) map[string]fleet.OutcomeState {
 	return out
 }
 
-// TestPackage packages a fleet, of which one application is broken, then what changed.
+// TestPackage packages a fleet of which one application is broken, and then what changed.
 func TestPackage(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 4)
@@ -186,7 +186,7 @@ func TestPackage(t *testing.T) {
 		t.Fatalf("after mending one: %+v: %+v", got, report.Applications)
 	}
 
-	// All is as it was: nothing is sent, and little asked.
+	// Nothing changed: nothing is sent, and few requests are made.
 	l.source.Reset()
 	l.destination.Reset()
 	report = l.pack(t, o)
@@ -209,7 +209,7 @@ func TestPackage(t *testing.T) {
 	}
 }
 
-// with makes options of a machine that shares a cache in a repository.
+// with returns options of a machine that shares a cache in a repository.
 func (l *lab) with(t *testing.T, machine, repository string, s app.CacheSettings) fleet.Options {
 	t.Helper()
 	o := l.options(t, machine)
@@ -222,8 +222,8 @@ func (l *lab) with(t *testing.T, machine, repository string, s app.CacheSettings
 	return o
 }
 
-// TestSharedCache has a second machine go on from what the first shares, without reading
-// an image again; the plan of the one is carried out by the other.
+// TestSharedCache has a second machine continue with what the first one shares, without reading
+// an image again; the second executes the plan of the first.
 func TestSharedCache(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 6)
@@ -261,8 +261,8 @@ func TestSharedCache(t *testing.T) {
 	}
 }
 
-// TestCacheIsNeverNeeded runs a fleet whose cache cannot be reached: all is packaged, and
-// only a plan that others are to carry out is an error.
+// TestCacheIsNeverNeeded runs a fleet with an unreachable cache: everything is packaged, and
+// only a plan for other machines is an error.
 func TestCacheIsNeverNeeded(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 2)
@@ -276,8 +276,8 @@ func TestCacheIsNeverNeeded(t *testing.T) {
 	}
 }
 
-// TestForgedRecord has somebody who may write the cache claim that an application was
-// packaged: what its tag leads to decides, and with trusted keys nothing of it is read.
+// TestForgedRecord has a writer of the cache claim that an application was packaged: the root
+// that its tag points to decides, and with trusted keys the claim is not even read.
 func TestForgedRecord(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 1)
@@ -288,7 +288,7 @@ func TestForgedRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	forger := l.with(t, "forger", cache, app.CacheSettings{})
-	l.pack(t, fleet.PackageOptions{Options: forger}) // a stranger, without the key
+	l.pack(t, fleet.PackageOptions{Options: forger}) // an attacker, without the key
 
 	reader := l.with(t, "reader", cache, app.CacheSettings{Trust: []string{pair.Public}})
 	plan, _, err := fleet.MakePlan(t.Context(), fleet.PlanOptions{Options: reader})
@@ -300,7 +300,7 @@ func TestForgedRecord(t *testing.T) {
 	}
 }
 
-// TestOlderPlan carries out a plan of an older commit after a newer one was: no tag moves
+// TestOlderPlan executes a plan of an older commit after one of a newer commit: no tag moves
 // back.
 func TestOlderPlan(t *testing.T) {
 	t.Parallel()
@@ -338,8 +338,8 @@ func TestOlderPlan(t *testing.T) {
 	}
 }
 
-// TestRegistryDown packages while the source registry is down: what failed for that is
-// tried again by the next run, what is broken is not.
+// TestRegistryDown packages while the source registry is down: applications that failed for
+// that reason are retried by the next run, broken ones are not.
 func TestRegistryDown(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 3)
@@ -370,8 +370,8 @@ func TestRegistryDown(t *testing.T) {
 	}
 }
 
-// TestSharedRepository has two shards, which know nothing of each other, package
-// applications with images in common: those are read and sent once.
+// TestSharedRepository has two independent shards package applications with common images,
+// which are read and sent once.
 func TestSharedRepository(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 8)
@@ -394,7 +394,7 @@ func TestSharedRepository(t *testing.T) {
 	l.source.Reset()
 	first := uploaded("one", 1)
 	pool := l.source.Reset().Requests["GET blobs"]
-	second := uploaded("three", 3) // which has the same image of the pool
+	second := uploaded("three", 3) // which has the same image from the pool
 	if again := l.source.Reset().Requests["GET blobs"]; again >= pool {
 		t.Errorf("the other shard read %d blobs of images, the first %d: what they share was read twice", again, pool)
 	}
@@ -403,8 +403,8 @@ func TestSharedRepository(t *testing.T) {
 	}
 }
 
-// TestShards carries out a plan with one process and with twenty, none of which knows more
-// than what the cache has: the roots are the same byte for byte, and each run has one report.
+// TestShards executes a plan with one process and with twenty, which only share the cache: the
+// roots are the same byte for byte, and each run has one report.
 func TestShards(t *testing.T) {
 	t.Parallel()
 	const applications = 20
@@ -453,8 +453,8 @@ func TestShards(t *testing.T) {
 	}
 }
 
-// TestPlanElsewhere carries out plans that do not fit: nothing is packaged, and the error
-// says what to do.
+// TestPlanElsewhere executes plans that do not match: nothing is packaged, and the error states
+// what to do.
 func TestPlanElsewhere(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 1)
@@ -488,9 +488,9 @@ func TestPlanElsewhere(t *testing.T) {
 	}
 }
 
-// TestWrongClock has machines whose clocks are wrong: what they recorded is not used for
-// longer than what others did, no entry of theirs makes a run wrong, and a commit that is
-// dated before its parent comes after it.
+// TestWrongClock has machines with wrong clocks: their records are not used for longer than
+// others, no entry of theirs makes a run wrong, and a commit that is dated before its parent
+// comes after it.
 func TestWrongClock(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 1)
@@ -505,7 +505,7 @@ func TestWrongClock(t *testing.T) {
 		return l.source.Stats().Requests["HEAD manifests"] + l.source.Stats().Requests["GET manifests"] + l.source.Stats().Requests["GET referrers"]
 	}
 	now := time.Now()
-	least := 2 // a request for each image: is it still that?
+	least := 2 // a request for each image, to check its digest
 	if got := asked("ahead", now.AddDate(70, 0, 0)); got <= least {
 		t.Fatalf("the first run asked %d times", got)
 	}
@@ -519,15 +519,14 @@ func TestWrongClock(t *testing.T) {
 		t.Errorf("a clock that is a minute behind: %d requests, want %d", got, least)
 	}
 
-	// The next commit is dated before this one, which the history outweighs.
+	// The next commit is dated before this one, but the history takes precedence.
 	l.env = []string{"GIT_COMMITTER_DATE=2001-01-01T00:00:00Z"}
 	l.application(t, 0, "2.0")
 	l.commit(t, "dated before its parent")
 	if report := l.pack(t, fleet.PackageOptions{Options: l.options(t, "right")}); report.Totals.Done != 1 {
 		t.Errorf("a commit that is dated before its parent: %+v", report.Applications)
 	}
-	// Where there is no history, the dates are what is known: no tag moves, unless
-	// the user forces it.
+	// Without history only the dates are known: no tag moves, unless the user forces it.
 	if err := os.RemoveAll(filepath.Join(l.dir, ".git")); err != nil {
 		t.Fatal(err)
 	}
@@ -545,7 +544,7 @@ func TestWrongClock(t *testing.T) {
 	}
 }
 
-// TestAnyFolders reads globs with as many ** as may be, and with one more.
+// TestAnyFolders matches globs with the maximum number of **, and rejects one more.
 func TestAnyFolders(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), fleet.FileName)
@@ -562,8 +561,8 @@ func TestAnyFolders(t *testing.T) {
 	}
 }
 
-// TestTrust holds the images of a fleet against a trust file, also those of applications that
-// were packaged without one.
+// TestTrust checks the images of a fleet with a trust file, including those of applications
+// that were packaged without one.
 func TestTrust(t *testing.T) {
 	l := newLab(t, 2)
 	key, err := app.GenerateKey(t.Context(), app.KeyOptions{Prefix: filepath.Join(l.scratch, "vendor")})

@@ -11,7 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// TestQuote reads what is written, alone and in a map that is written in one line.
+// TestQuote reads a quoted value back, alone and in a flow map.
 func TestQuote(t *testing.T) {
 	for _, text := range []string{
 		"apps/web-1.0", ".", "-", "-x", "a b", "a  b", " a", "it's", `say "x"`, `back\slash`, "a: b", "a #b", "{a, b}", "*x", "charts/*", "null", "~", "true", "1.0",
@@ -31,7 +31,7 @@ func TestQuote(t *testing.T) {
 	}
 }
 
-// TestWrite replaces a file only if that is wanted.
+// TestWrite replaces a file only on request.
 func TestWrite(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "x.yaml")
 	if err := Write(name, "first", false); err != nil {

@@ -20,7 +20,7 @@ import (
 
 const scanned = "https://cosign.sigstore.dev/attestation/vuln/v1"
 
-// envelope is a DSSE envelope as cosign before version 3 has it.
+// envelope returns a DSSE envelope like those of cosign before version 3.
 func envelope(t *testing.T, statement, sig []byte) []byte {
 	t.Helper()
 	data, err := json.Marshal(map[string]any{
@@ -33,7 +33,8 @@ func envelope(t *testing.T, statement, sig []byte) []byte {
 	return data
 }
 
-// attestation is one of an identity, with an entry of Rekor v1 that has only the log's promise.
+// attestation returns one by an identity, with an entry of Rekor v1 that only has the log's
+// promise.
 func (i instance) attestation(t *testing.T, statement []byte) (data []byte, annotations map[string]string) {
 	t.Helper()
 	e, err := i.AttestAtTime(identity, issuer, statement, time.Now().Add(time.Minute), false)
@@ -45,8 +46,8 @@ func (i instance) attestation(t *testing.T, statement []byte) (data []byte, anno
 	return envelope(t, statement, signature), annotations
 }
 
-// TestAttestations holds attestations of cosign before version 3 against a rule, each as a
-// layer of one manifest.
+// TestAttestations checks attestations of cosign before version 3 with a rule, each as a layer
+// of one manifest.
 func TestAttestations(t *testing.T) {
 	here, other := newInstance(t), newInstance(t)
 	dir, keys := folder(t)
@@ -123,7 +124,7 @@ func TestAttestations(t *testing.T) {
 			}
 		})
 	}
-	// It is not a signature, whatever it says.
+	// It is not a signature, whatever it contains.
 	data, annotations := here.attestation(t, statementOf(manifest, artifact.PredicateSignature, struct{}{}))
 	rule := &Rule{Section: "images", Of: []*Authority{ci}, Threshold: 1}
 	if f := rule.check(t.Context(), manifest, collected(t, one(data, annotations))); f.OK {
@@ -131,7 +132,7 @@ func TestAttestations(t *testing.T) {
 	}
 }
 
-// collected is the evidence in a manifest with these layers.
+// collected returns the evidence in a manifest with these layers.
 func collected(t *testing.T, layers [][]any) *Evidence {
 	t.Helper()
 	m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest}
@@ -161,7 +162,7 @@ func collected(t *testing.T, layers [][]any) *Evidence {
 	return e
 }
 
-// FuzzAttestation reads what anybody may attach, and panics at nothing.
+// FuzzAttestation reads untrusted attestations, and must not panic.
 func FuzzAttestation(f *testing.F) {
 	f.Add([]byte(`{"payloadType":"x","payload":"e30=","signatures":[{"sig":"AA=="}]}`), "", "", "")
 	f.Add([]byte(`null`), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", `{"SignedEntryTimestamp":"AA==","Payload":{"body":"e30=","logID":"00"}}`, `{"SignedRFC3161Timestamp":"AA=="}`)

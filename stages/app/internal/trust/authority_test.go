@@ -34,7 +34,7 @@ const (
 
 var manifest = digest.FromString("manifest")
 
-// instance is a Sigstore.
+// instance is a Sigstore instance.
 type instance struct{ *ca.VirtualSigstore }
 
 func newInstance(t *testing.T) instance {
@@ -46,7 +46,7 @@ func newInstance(t *testing.T) instance {
 	return instance{v}
 }
 
-// trusted returns the trusted root of the instance, as a file has it.
+// trusted returns the trusted root of the instance as a file.
 func (i instance) trusted(t *testing.T) []byte {
 	t.Helper()
 	logs := func(all map[string]*root.TransparencyLog) map[string]*root.TransparencyLog {
@@ -138,8 +138,8 @@ func encode(t *testing.T, b *bundlev1.Bundle) []byte {
 
 var no, yes = new(bool), func() *bool { b := true; return &b }()
 
-// authority accepts an identity of the instance. The virtual certificate authority knows no
-// certificate transparency log.
+// authority returns an authority that accepts an identity of the instance. The virtual
+// certificate authority has no certificate transparency log.
 func (i instance) authority(t *testing.T, pattern string, want Want) *Authority {
 	t.Helper()
 	r, err := NewRoot(i.trusted(t), want)
@@ -234,7 +234,7 @@ func TestKeyless(t *testing.T) {
 	}
 }
 
-// Whatever byte of a bundle is another, it is refused, or says the same.
+// A bundle with a changed byte is rejected, or has the same meaning.
 func TestFlippedBundle(t *testing.T) {
 	here := newInstance(t)
 	ci := here.authority(t, identity, Want{SCT: no})
@@ -243,7 +243,7 @@ func TestFlippedBundle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// All of them take ten seconds, so each run takes others.
+	// Testing every byte takes ten seconds, so each run tests others.
 	const step = 29
 	for i := rand.IntN(step); i < len(data); i += step {
 		flipped := append([]byte{}, data...)
@@ -271,7 +271,7 @@ func (i instance) simple(t *testing.T, of digest.Digest) (payload []byte, annota
 	return payload, annotations
 }
 
-// vouched returns a signature, and the annotations in which cosign before version 3 has the
+// vouched returns a signature, and the annotations in which cosign before version 3 stores the
 // certificate of its signer and the log's promise.
 func (i instance) vouched(t *testing.T, e *ca.TestEntity) (signature []byte, annotations map[string]string) {
 	t.Helper()
@@ -298,7 +298,7 @@ func (i instance) vouched(t *testing.T, e *ca.TestEntity) (signature []byte, ann
 	return signed.Signature(), map[string]string{annotationCertificate: string(cert), annotationBundle: string(b)}
 }
 
-// Rekor v1 promises an entry, and says when it was made: nothing else needs to.
+// Rekor v1 promises an entry with its time: no other timestamp is needed.
 func TestPromise(t *testing.T) {
 	here := newInstance(t)
 	now := time.Now().Truncate(time.Second)

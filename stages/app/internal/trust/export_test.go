@@ -19,8 +19,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// exportFolder is a folder in which the identity ci is one of the public Sigstore, and
-// private one of another.
+// exportFolder returns a folder and the head of a trust file in which the identity ci is one of
+// the public Sigstore, and private one of another.
 func exportFolder(t *testing.T) (dir, head, key string) {
 	t.Helper()
 	dir, _ = folder(t)
@@ -205,7 +205,7 @@ func TestExportRefuses(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				// The public root of the tests lists no timestamp authority.
+				// The public root in the tests lists no timestamp authority.
 				policy.Authorities["stamped"].Identity.Root = &Root{public: true, timestamp: true}
 				out, err := policy.Export(to)
 				if err == nil || !strings.Contains(err.Error(), c.want) || out != nil {

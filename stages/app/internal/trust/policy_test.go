@@ -18,7 +18,7 @@ import (
 	"github.com/taped-dev/tape/stages/sign"
 )
 
-// folder has keys a, b and c, and the trusted root of an instance.
+// folder returns one with keys a, b and c, and the trusted root of an instance.
 func folder(t *testing.T) (dir string, keys map[string]*sign.Key) {
 	t.Helper()
 	dir, keys = t.TempDir(), map[string]*sign.Key{}
@@ -166,7 +166,7 @@ func TestFile(t *testing.T) {
 	s := schema(t)
 	for _, c := range []struct {
 		rules, want string
-		shape       bool // a schema can tell
+		shape       bool // whether a schema can detect it
 	}{
 		{`images: [{names: ["ex.io/*"], require: a}]`, "", false},
 		{"applications: [{names: [\"ex.io/*\"], require: {threshold: 1, of: [a, ci]}}]\ndefault: allow", "", false},

@@ -18,7 +18,7 @@ import (
 	"github.com/taped-dev/tape/stages/sign"
 )
 
-// place has blobs, and promises any.
+// place has blobs, and claims to have any.
 type place struct {
 	layout.Repository
 	blobs map[digest.Digest][]byte
@@ -47,7 +47,7 @@ func (p place) put(t *testing.T, v any) ocispec.Descriptor {
 	return desc
 }
 
-// What is too large for a signature is not read, in whatever form it is published.
+// A signature that is too large is not read, in whatever form it is published.
 func TestLargeSignatures(t *testing.T) {
 	p := place{blobs: map[digest.Digest][]byte{}}
 	c := &chain{place: p, slots: make(chan struct{}, 1)}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package compat_test compares tape with cnab-to-oci: each pulls what the other pushed. It
-// is a separate module, so that tape does not depend on the dependencies of cnab-to-oci.
+// Package compat_test compares tape with cnab-to-oci: each pulls what the other pushed. It is a
+// separate module, so that tape does not depend on the dependencies of cnab-to-oci.
 package compat_test
 
 import (
