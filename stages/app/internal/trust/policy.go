@@ -3,6 +3,7 @@
 package trust
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -310,21 +311,29 @@ func (p *Policy) Check(ctx context.Context, s Subject) ([]Finding, error) {
 func (r *Rule) check(ctx context.Context, subject digest.Digest, e *Evidence) Finding {
 	f := Finding{Rule: r}
 	var (
-		signed int
-		why    []string
+		signers [][]string // of each authority that signed
+		why     []string
 	)
 	for _, by := range r.Of {
-		proof, reasons := by.signed(ctx, subject, e)
-		if reasons == nil {
-			if signed++; signed == 1 {
-				f.Proof = proof
-			}
+		proofs, reasons := by.signed(ctx, subject, e, r.Threshold > 1)
+		if len(proofs) == 0 {
+			why = append(why, by.Name+": "+strings.Join(reasons, "; "))
 			continue
 		}
-		why = append(why, by.Name+": "+strings.Join(reasons, "; "))
+		if len(signers) == 0 {
+			f.Proof = proofs[0]
+		}
+		var names []string
+		for _, proof := range proofs {
+			names = append(names, cmp.Or(strings.TrimSpace(proof.Identity+" "+proof.Issuer), "the key of "+by.Name))
+		}
+		signers = append(signers, names)
 	}
-	if signed < r.Threshold {
-		f.Reason = fmt.Sprintf("it must be signed by %s: %s", r.Require(), strings.Join(why, "; "))
+	if signed := distinct(signers); signed < r.Threshold {
+		if len(signers) > signed {
+			why = append([]string{fmt.Sprintf("%s counts once", signers[0][0])}, why...)
+		}
+		f.Proof, f.Reason = Proof{}, fmt.Sprintf("it must be signed by %s: %s", r.Require(), strings.Join(why, "; "))
 		return f
 	}
 	for _, a := range r.Attestations {
@@ -340,35 +349,64 @@ func (r *Rule) check(ctx context.Context, subject digest.Digest, e *Evidence) Fi
 // mostReasons is how many signatures a message explains.
 const mostReasons = 3
 
-// signed returns the proof that an authority signed, or the reason why not.
-func (a *Authority) signed(ctx context.Context, subject digest.Digest, e *Evidence) (Proof, []string) {
-	reasons := []string{}
-	add := func(err error) {
+// distinct returns how many authorities can be given a signer of their own: identities may match
+// several authorities, and whoever has one signs once.
+func distinct(signers [][]string) int {
+	given := map[string]int{} // signers to authorities
+	var give func(authority int, asked map[string]bool) bool
+	give = func(authority int, asked map[string]bool) bool {
+		for _, name := range signers[authority] {
+			if asked[name] {
+				continue
+			}
+			asked[name] = true
+			if other, taken := given[name]; !taken || give(other, asked) {
+				given[name] = authority
+				return true
+			}
+		}
+		return false
+	}
+	n := 0
+	for authority := range signers {
+		if give(authority, map[string]bool{}) {
+			n++
+		}
+	}
+	return n
+}
+
+// signed returns the proof that an authority signed, or those of all its signers, or the reasons
+// why there is none.
+func (a *Authority) signed(ctx context.Context, subject digest.Digest, e *Evidence, all bool) (proofs []Proof, reasons []string) {
+	// more reports whether to look further.
+	more := func(proof Proof, err error) bool {
+		if err == nil {
+			proofs = append(proofs, proof)
+			return all
+		}
 		if text := err.Error(); !slices.Contains(reasons, text) && len(reasons) < mostReasons {
 			reasons = append(reasons, text)
 		}
+		return true
 	}
 	for _, bundle := range e.bundles {
-		proof, err := a.Signature(ctx, bundle, subject)
-		if err == nil {
-			return proof, nil
+		if !more(a.Signature(ctx, bundle, subject)) {
+			return proofs, nil
 		}
-		add(err)
 	}
 	for _, s := range e.simple {
-		proof, err := a.Simple(ctx, s.payload, s.annotations, subject)
-		if err == nil {
-			return proof, nil
+		if !more(a.Simple(ctx, s.payload, s.annotations, subject)) {
+			return proofs, nil
 		}
-		add(err)
 	}
 	for _, err := range e.unreadable {
-		add(err)
+		more(Proof{}, err)
 	}
 	if len(reasons) == 0 {
-		reasons = append(reasons, "no signature is attached, or it was not copied")
+		reasons = []string{"no signature is attached, or it was not copied"}
 	}
-	return Proof{}, reasons
+	return proofs, reasons
 }
 
 // check returns why there is no such statement, nil if there is one.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -140,6 +141,45 @@ func TestRules(t *testing.T) {
 				t.Errorf("ok %v, %q; want %v, %q", ok, text, c.ok, c.want)
 			}
 		})
+	}
+}
+
+// One signer does not fulfil a threshold for two authorities that match it.
+func TestThresholdOfOneSigner(t *testing.T) {
+	here := newInstance(t)
+	dir, keys := folder(t)
+	verifier, err := sign.LoadVerifier(filepath.Join(dir, "a.pub"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wide, exact := here.authority(t, "https://github.com/acme/*", Want{SCT: no}), here.authority(t, identity, Want{SCT: no})
+	wide.Name, exact.Name = "wide", "exact"
+	key := &Authority{Name: "key", Key: verifier}
+	e := &Evidence{}
+	for range 2 {
+		e.Add(encode(t, here.bundle(t, statement(t, manifest, artifact.PredicateSignature), time.Now())))
+	}
+	rule := &Rule{Section: "images", Names: []string{"ex.io/*"}, Of: []*Authority{wide, exact, key}, Threshold: 2}
+	if f := rule.check(t.Context(), manifest, e); f.OK || !strings.Contains(f.Reason, identity+" "+issuer+" counts once; key: ") || f.Proof != (Proof{}) {
+		t.Errorf("%+v", f)
+	}
+	bundle, err := keys["a"].Bundle(t.Context(), statement(t, manifest, artifact.PredicateSignature))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Add(bundle)
+	if f := rule.check(t.Context(), manifest, e); !f.OK || f.Proof.Identity != identity {
+		t.Errorf("%+v", f)
+	}
+	for _, c := range []struct {
+		signers [][]string
+		want    int
+	}{
+		{nil, 0}, {[][]string{{"a"}, {"a"}}, 1}, {[][]string{{"a", "b"}, {"a"}}, 2}, {[][]string{{"a"}, {"a", "b"}, {"b", "c"}}, 3}, {[][]string{{"a", "b"}, {"a", "b"}, {"b", "a"}}, 2},
+	} {
+		if got := distinct(c.signers); got != c.want {
+			t.Errorf("%v: %d, want %d", c.signers, got, c.want)
+		}
 	}
 }
 
