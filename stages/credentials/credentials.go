@@ -331,8 +331,8 @@ func each(name, text string, visit func(Hit) bool) {
 		return
 	}
 	class := classOf(name)
-	if class != ordinary && !strings.Contains(text, "\n") {
-		if value := strings.TrimSpace(text); class.takes(value) {
+	if class != ordinary {
+		if value := strings.TrimSpace(text); !strings.Contains(value, "\n") && class.takes(value) {
 			from := strings.Index(text, value)
 			visit(Hit{What: class.what(), From: from, To: from + len(value)})
 			return

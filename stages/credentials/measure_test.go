@@ -83,7 +83,7 @@ func planted() map[string][]line {
 			{"SMTP_URL", "smtps://robot%40acme.io:q8Zk1mX0@smtp.acme.io:465"},
 		},
 		"variables": {
-			{"DB_PASSWORD", "hunter2"}, {"POSTGRES_PASSWORD", "s3cr3t!"}, {"MYSQL_ROOT_PASSWORD", "correct horse battery staple"},
+			{"DB_PASSWORD", "hunter2"}, {"password", "hunter2\n"}, {"POSTGRES_PASSWORD", "s3cr3t!"}, {"MYSQL_ROOT_PASSWORD", "correct horse battery staple"},
 			{"REDIS_PASS", "q8Zk1mX0"}, {"SMTP_PWD", "q8Zk1mX0"}, {"adminPassword", "prom-operator"}, {"GF_SECURITY_ADMIN_PASSWORD", "strongpassword"},
 			{"JWT_SECRET", "q8Zk1mX0sJ7wB4tYchV23dF5"}, {"SESSION_SECRET", hex}, {"SECRET_KEY_BASE", hex + hex}, {"DJANGO_SECRET_KEY", "k(8z)q1m^x0sj7w&b4tychv2#3df5gh6jk9lq8rt1uv0wx2yz4"},
 			{"ENCRYPTION_KEY", "q8Zk1mX0sJ7wB4tYchV23dF5gH6jK9lQ"}, {"APP_KEY", "base64:q8Zk1mX0sJ7wB4tYchV23dF5gH6jK9lQ8rT1uV0wX2y="}, {"API_KEY", "8f2c1d7e-9a4b-4c3d-8e0f-1a2b3c4d5e6f"},
