@@ -86,10 +86,9 @@ ARGOCD := v3.6.1
 FLUX := $(addprefix $(BIN)/deployers/,source-controller kustomize-controller)
 
 .PHONY: test-flux
-test-flux: build $(CLUSTER) ## deploy applications with kubectl into an API server of Kubernetes, and with the code of Flux
+test-flux: build $(CLUSTER) $(FLUX) ## deploy applications with kubectl and Flux, into an API server of Kubernetes (Linux)
 	TAPE=$(CURDIR)/$(BIN)/tape TAPE_DEPLOYERS=$(CURDIR)/$(BIN)/deployers \
-		$(GO) test -tags deployers -count=1 -timeout 10m -run TestKubectl ./$(DEPLOYERS)
-	TAPE=$(CURDIR)/$(BIN)/tape $(GO) test -C stages/app/internal/flux -count=1 ./...
+		$(GO) test -tags deployers -count=1 -timeout 10m -run 'TestKubectl|TestFlux' ./$(DEPLOYERS)
 
 # Take minutes to build, the first time; fewer without what debuggers read. The API server
 # is asked for its version.

@@ -5,6 +5,8 @@
 package deployers_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,16 +22,28 @@ const kinds = "namespaces,configmaps,services,deployments"
 
 var environments = []string{"dev", "stage", "prod"}
 
-// tape runs what make built, and returns its output.
+// tape runs what make built, and returns its results.
 func tape(t *testing.T, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Getenv("TAPE"), append([]string{"--store", t.TempDir()}, args...)...)
 	cmd.Env = append(os.Environ(), "COSIGN_PASSWORD=")
-	out, err := cmd.CombinedOutput()
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("tape %q: %v\n%s", args, err, out)
+		t.Fatalf("tape %q: %v\n%s%s", args, err, out, log.Bytes())
 	}
 	return string(out)
+}
+
+// digest returns the digest of the root that a tag leads to.
+func digest(t *testing.T, ref string) string {
+	t.Helper()
+	var view struct{ Root struct{ Digest string } }
+	if err := json.Unmarshal([]byte(tape(t, "view", ref, "-o", "json")), &view); err != nil {
+		t.Fatal(err)
+	}
+	return view.Root.Digest
 }
 
 // newKey makes a key pair, and returns its path without the endings .key and .pub.
