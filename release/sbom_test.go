@@ -113,8 +113,8 @@ func TestSBOMModules(t *testing.T) {
 	}
 }
 
-// checkSBOM checks the document of an archive against the archive, and for what SPDX
-// requires and the library does not.
+// checkSBOM compares the document of an archive with the archive, and checks what SPDX requires
+// and the library does not.
 func checkSBOM(t *testing.T, archive, document string) *spdx.Document {
 	t.Helper()
 	data, err := os.ReadFile(document)

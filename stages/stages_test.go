@@ -17,7 +17,7 @@ import (
 	"github.com/taped-dev/tape/stages"
 )
 
-// Whoever knows the folder of one stage knows them all.
+// All folders of stages have the same structure.
 func TestFolders(t *testing.T) {
 	for _, kind := range stages.Kinds(stages.Dependencies{}) {
 		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(kind.Name, "stage.go"), nil, parser.ParseComments)

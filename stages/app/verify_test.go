@@ -584,10 +584,8 @@ func mustUnmarshal(t *testing.T, data []byte, v any) {
 	}
 }
 
-// TestForeignContent reads content that nobody packed: files that are not manifests to
-// everything that works in a folder of them. No reader takes it.
-// Everyone who may push can attach something that cannot be read; the signature holds
-// beside it, and is missing without it.
+// TestUnreadableSignature attaches content that cannot be read, as anyone who may push can. A
+// signature next to it verifies, and without one the signature is missing.
 func TestUnreadableSignature(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
 	repository, err := a.env.Registry.Repository(a.host + "/team/shop")
@@ -623,6 +621,8 @@ func TestUnreadableSignature(t *testing.T) {
 	}
 }
 
+// TestForeignContent reads content that tape did not pack: files that other tools working in the
+// folder would not read as manifests. Every reader rejects it.
 func TestForeignContent(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
 	for _, name := range []string{

@@ -31,7 +31,7 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// registries are the two kinds that everything is tested against.
+// registries are the two kinds that everything is tested with.
 func registries() map[string]func() http.Handler {
 	return map[string]func() http.Handler{
 		"without referrers API": func() http.Handler { return registrytest.Distribution("") },
@@ -39,7 +39,7 @@ func registries() map[string]func() http.Handler {
 	}
 }
 
-// app is an application in a registry, made by the stages themselves.
+// app is an application in a registry, made by the stages.
 type app struct {
 	repo     *registry.Repository
 	files    []files.File // of the content
@@ -182,7 +182,7 @@ func run(t *testing.T, stage engine.Stage, inputs map[string]stagetest.Blob) *st
 	return result
 }
 
-// push pushes a manifest with the blobs that it names.
+// push pushes a manifest with the blobs that it refers to.
 func push(t *testing.T, from *stagetest.Result, to *registry.Repository, desc ocispec.Descriptor, tag string) {
 	t.Helper()
 	ctx := t.Context()

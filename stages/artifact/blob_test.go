@@ -21,8 +21,8 @@ import (
 	"github.com/taped-dev/tape/stages/files"
 )
 
-// corpus is text that looks like manifests: repetitive, and long enough for every
-// block of the compressor.
+// corpus returns text that looks like manifests: repetitive, and long enough for every block of
+// the compressor.
 func corpus() []files.File {
 	r := rand.New(rand.NewPCG(1, 2))
 	var out []files.File
@@ -40,9 +40,9 @@ func corpus() []files.File {
 	return append(out, files.File{Name: "empty.yaml"}, files.File{Name: "noise.yaml", Data: noise})
 }
 
-// The digests below are the format: when they change, every application that is
-// taped again from the same commit gets another digest. A change of the pinned
-// compressor that changes them is a new minor version of tape at least.
+// The digests below are the format: if they change, every application that is taped again from
+// the same commit gets another digest. An update of the pinned compressor that changes them
+// requires at least a new minor version of tape.
 func TestContentLayerGolden(t *testing.T) {
 	for name, c := range map[string]struct {
 		files        []files.File

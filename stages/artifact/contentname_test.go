@@ -58,8 +58,8 @@ func TestContentName(t *testing.T) {
 	}
 }
 
-// FuzzContentName: whatever a file is called, its name in the content is one that every
-// deployer reads, and stays when it is taped again.
+// FuzzContentName checks that, whatever a file is called, every deployer reads its name in the
+// content, and that it stays the same when it is taped again.
 func FuzzContentName(f *testing.F) {
 	for _, seed := range []string{"a.yaml", "d/Kustomization", ".git/a.JSON", ".json", "x/.github/.yaml", "Chart.YAML"} {
 		f.Add(seed)

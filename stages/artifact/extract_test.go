@@ -16,7 +16,7 @@ import (
 	"github.com/taped-dev/tape/stages/files"
 )
 
-// tree reads a folder: names to contents, folders to "/".
+// tree reads a folder: contents by name, "/" for folders.
 func tree(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
@@ -100,7 +100,8 @@ func TestExtract(t *testing.T) {
 	}
 }
 
-// TestExtractIntoWorkingDirectory: whoever stands in the folder still does.
+// TestExtractIntoWorkingDirectory checks that a process in the folder is still in it
+// afterwards.
 func TestExtractIntoWorkingDirectory(t *testing.T) {
 	t.Chdir(t.TempDir())
 	if err := Extract(t.Context(), []files.File{{Name: "a", Data: []byte("a")}}, ".", false); err != nil {
@@ -111,8 +112,8 @@ func TestExtractIntoWorkingDirectory(t *testing.T) {
 	}
 }
 
-// TestExtractAllOrNothing: what fails leaves everything as it was.
-// What a killed process left is in nobody's way, in the folder and beside it.
+// TestExtractAfterKilled checks that remains of a killed process, in the folder and next to it,
+// are not in the way.
 func TestExtractAfterKilled(t *testing.T) {
 	above := t.TempDir()
 	dir, missing := filepath.Join(above, "dir"), filepath.Join(above, "missing")
@@ -132,6 +133,7 @@ func TestExtractAfterKilled(t *testing.T) {
 	}
 }
 
+// TestExtractAllOrNothing checks that a failure changes nothing.
 func TestExtractAllOrNothing(t *testing.T) {
 	top := t.TempDir()
 	put(t, filepath.Join(top, "full/old"), "old")
@@ -163,7 +165,7 @@ func TestExtractAllOrNothing(t *testing.T) {
 	}
 }
 
-// TestExchangeUndoes has a move fail half way.
+// TestExchangeUndoes has a move fail halfway.
 func TestExchangeUndoes(t *testing.T) {
 	top := t.TempDir()
 	put(t, filepath.Join(top, "dir/a"), "old a")

@@ -26,7 +26,7 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// memory is a source that serves whatever it was given, sound or not.
+// memory is a source of arbitrary content, valid or not.
 type memory struct {
 	blobs     map[digest.Digest][]byte
 	tags      map[string]ocispec.Descriptor
@@ -208,7 +208,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// TestFilesRefuses has layers that nobody honest makes.
+// TestFilesRefuses reads malicious layers.
 func TestFilesRefuses(t *testing.T) {
 	for want, layer := range map[string][]byte{
 		"unexpected EOF":         packed([]byte("no tar"))[:20],
@@ -235,7 +235,7 @@ func TestFilesRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// 64 KB that unpack to 64 MiB of zeros: an empty tar, and then rubbish.
+	// 64 KB that unpack to 64 MiB of zeros: an empty tar, and then garbage.
 	bomb := bytes.Repeat(packed(make([]byte, 1<<20)), 64)
 	a.Layer = m.put(ocispec.MediaTypeImageLayerGzip, bomb)
 	if list, err := a.Files(t.Context()); err != nil || len(list) != 0 {
@@ -243,15 +243,15 @@ func TestFilesRefuses(t *testing.T) {
 	}
 }
 
-// Who makes statements and who reads them have one bound: on their bytes, all together,
-// on what they become in memory, and on how many are asked for.
+// Writers and readers of statements have the same limits: on all of their bytes, on their
+// objects in memory, and on their number.
 func TestStatementBounds(t *testing.T) {
 	const limit = 64 << 20
 	text := func(bytes int) string { return `"` + strings.Repeat("x", bytes) + `"` }
 	objects := func(n int) string { return "[" + strings.Repeat("1,", n-1) + "1]" }
 	for name, c := range map[string]struct {
 		predicates []string
-		want       string // "" is right
+		want       string // "" is valid
 	}{
 		"few bytes":       {[]string{text(limit / 2), text(limit/2 - 20_000)}, ""},
 		"many bytes":      {[]string{text(limit / 2), text(limit / 2)}, "more than 67108864 bytes"},
@@ -301,7 +301,7 @@ func TestStatementBounds(t *testing.T) {
 	}
 }
 
-// escaping is a layer whose file lies outside the folder it is unpacked to.
+// escaping returns a layer with a file outside the folder that it is unpacked to.
 func escaping(t *testing.T) []byte {
 	t.Helper()
 	var tar bytes.Buffer
@@ -309,7 +309,7 @@ func escaping(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	data := bytes.ReplaceAll(tar.Bytes(), []byte("xx/a"), []byte("../a"))
-	// The header's checksum: four bytes changed their sum.
+	// The header's checksum: four changed bytes changed their sum.
 	for _, block := range []int{0, 512} {
 		header := data[block : block+512]
 		copy(header[148:156], "        ")
@@ -404,7 +404,7 @@ func TestViewOfOriginal(t *testing.T) {
 
 const podinfoDigest = "sha256:92d43edf253c30782a1a9ceb970a718e6cb0454cff32a473e4f8a62dac355559"
 
-// original writes what the original tape wrote.
+// original writes the format of the original tape.
 func original(m *memory) ocispec.Descriptor {
 	const contentType, attestType = "application/vnd.docker.tape.content.v1alpha1.tar+gzip", "application/vnd.docker.tape.attest.v1alpha1.jsonl+gzip"
 	var tar bytes.Buffer
@@ -433,7 +433,7 @@ func original(m *memory) ocispec.Descriptor {
 	})
 }
 
-// TestViewIncomplete: what is not there, or cannot be asked for, is said.
+// TestViewIncomplete checks that missing or unreadable parts are reported.
 func TestViewIncomplete(t *testing.T) {
 	m := newMemory()
 	m.application(t)
@@ -467,7 +467,7 @@ func TestViewIncomplete(t *testing.T) {
 	}
 }
 
-// FuzzOpen opens garbage in the place of each part of an application in turn.
+// FuzzOpen opens garbage in place of each part of an application in turn.
 func FuzzOpen(f *testing.F) {
 	m := newMemory()
 	m.application(f)

@@ -25,7 +25,7 @@ func TestImageTag(t *testing.T) {
 		{"ghcr.io/stefanprodan/podinfo@" + podinfo.String(), "podinfo.92d43edf"},
 		{"ghcr.io/stefanprodan/podinfo:6.4.1@" + podinfo.String(), "podinfo.6.4.1.92d43edf"},
 		{"example.com/a/b:" + x, x[:119] + ".92d43edf"},
-		{"example.com/a/b:.-" + x[:117], x[:117] + ".92d43edf"}, // what is left does not start with .-
+		{"example.com/a/b:.-" + x[:117], x[:117] + ".92d43edf"}, // the rest does not start with .-
 		{"example.com/a/" + x + ":" + x[:10], x[:108] + "." + x[:10] + ".92d43edf"},
 		{"example.com/a/o dd*:1+2", "o-dd-.1-2.92d43edf"},
 		{"ex.io/sha256-92d43edf253c30782a1a9ceb970a718e6cb045a2:1", "_sha256-92d43edf253c30782a1a9ceb970a718e6cb045a2.1.92d43edf"},
@@ -122,7 +122,7 @@ func TestDefaultTags(t *testing.T) {
 	}
 }
 
-// Why a version is not used is said in terms of files.
+// The reason why a version is not used names files.
 func TestTagReason(t *testing.T) {
 	facts := func(name string, tags string, modified vcs.Tristate, files ...vcs.File) vcs.Facts {
 		repo := vcs.Repository{Dir: ".", Commit: "c0ffee0123456789"}
@@ -158,7 +158,7 @@ func TestTagReason(t *testing.T) {
 	}
 }
 
-// The vectors are those that image relocation has had since 2019.
+// The vectors are those of image relocation since 2019.
 func TestRelocatedName(t *testing.T) {
 	const prefix = "example.com/user"
 	for _, c := range []struct{ in, want string }{
@@ -211,8 +211,8 @@ func TestRelocatedNameIsNeverTooLong(t *testing.T) {
 	}
 }
 
-// FuzzNames: whatever a reference is, its names here are ones that registries
-// take, and say the same about the same image.
+// FuzzNames checks that, whatever a reference is, registries accept its names here, and the
+// names of the same image are consistent.
 func FuzzNames(f *testing.F) {
 	for _, seed := range []string{
 		"nginx", "istio/proxyv2:1.0", "docker.io/library/nginx:1.25.3", "localhost:5000/a/b/c:x@" + podinfo.String(),

@@ -14,8 +14,7 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// TestRename calls images otherwise and back, whole references and those that are
-// split over fields.
+// TestRename renames images and back, in whole references and in split ones.
 func TestRename(t *testing.T) {
 	const name = "docker.io/istio/proxyv2:1.0"
 	d := digest.FromString("proxy")
@@ -84,7 +83,8 @@ func TestRenameAmbiguous(t *testing.T) {
 	}
 }
 
-// TestArchiveNames: an archive lists an image by whatever the manifests may call it.
+// TestArchiveNames checks that an archive lists an image by every name that the manifests may
+// use.
 func TestArchiveNames(t *testing.T) {
 	d := digest.FromString("x")
 	image := ocispec.Descriptor{Digest: d, Annotations: map[string]string{

@@ -111,8 +111,7 @@ func checkView(t *testing.T, app *app, v *artifact.View) {
 	}
 }
 
-// TestIndependentReaders has libraries that tape writes nothing with read what
-// it wrote.
+// TestIndependentReaders reads what tape wrote with independent libraries.
 func TestIndependentReaders(t *testing.T) {
 	for kind, handler := range registries() {
 		t.Run(kind, func(t *testing.T) {
@@ -122,7 +121,7 @@ func TestIndependentReaders(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			// What Flux does with the root's tag: the default platform is content.
+			// Flux fetches the root's tag: the default platform is the content.
 			image, err := remote.Image(ref)
 			if err != nil {
 				t.Fatal(err)
@@ -131,7 +130,7 @@ func TestIndependentReaders(t *testing.T) {
 				t.Errorf("the default platform of the root is %s, not content %s (%v)", d, app.manifest.Digest, err)
 			}
 
-			// What oras pull does with the content's tag: it unpacks.
+			// oras pull unpacks the content's tag.
 			client, err := orasremote.NewRepository(app.repo.Name())
 			if err != nil {
 				t.Fatal(err)
@@ -152,7 +151,7 @@ func TestIndependentReaders(t *testing.T) {
 				}
 			}
 
-			// Whoever copies the root copies the application.
+			// Copying the root copies the application.
 			elsewhere := registrytest.Serve(t, handler()) + "/mirror/shop"
 			copyTag(t, ref.String(), elsewhere+":"+tag)
 			checkComplete(t, elsewhere, app.root.Digest.String())
@@ -160,7 +159,7 @@ func TestIndependentReaders(t *testing.T) {
 	}
 }
 
-// checkComplete says whether everything that a manifest reaches is there.
+// checkComplete checks that everything that a manifest refers to exists.
 func checkComplete(t *testing.T, repo, dgst string) {
 	t.Helper()
 	data, err := crane.Manifest(repo+"@"+dgst, crane.Insecure)

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// A file is as it was until it is placed, whether it is there itself or by a link.
+// A file is unchanged until it is replaced, whether it is a file or a link to one.
 func TestOutput(t *testing.T) {
 	dir := t.TempDir()
 	file, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
@@ -54,13 +54,13 @@ func TestOutput(t *testing.T) {
 	}
 }
 
-// A pipe is written to, and not replaced by a file: so is /dev/stdout.
+// A pipe is written to, not replaced by a file: so is /dev/stdout.
 func TestOutputPipe(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	reader, err := os.OpenFile(pipe, os.O_RDWR, 0) // so that neither side waits for the other
+	reader, err := os.OpenFile(pipe, os.O_RDWR, 0) // so that neither side blocks
 	if err != nil {
 		t.Fatal(err)
 	}

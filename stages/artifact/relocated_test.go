@@ -9,7 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Relocating makes nothing that verify would refuse.
+// Relocating makes nothing that verify would reject.
 func TestRelocatedEdits(t *testing.T) {
 	statement := func(predicate string, v any) Statement {
 		s, err := NewStatement(predicate, v)

@@ -89,7 +89,7 @@ func TestRewriteRefuses(t *testing.T) {
 	}
 }
 
-// TestRewriteParts: a part that may stand for two things is not guessed at.
+// TestRewriteParts checks that a part with two possible meanings is rejected.
 func TestRewriteParts(t *testing.T) {
 	for _, c := range []struct{ text, from, to, want string }{
 		{"old.example.com", "old.example.com/team/shop", "new.example.com/x", "new.example.com"},

@@ -15,8 +15,8 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// TestSBOM reads the document with SPDX's own library, and finds every image in
-// it, once a digest, with its package URL and its own SBOM.
+// TestSBOM reads the document with SPDX's own library, and finds every image in it, once for each
+// digest, with its package URL and its own SBOM.
 func TestSBOM(t *testing.T) {
 	web, db := digest.FromString("web"), digest.FromString("db")
 	k := &known{repository: "registry.example.com/team/shop", images: images.List{Images: []images.Image{

@@ -100,7 +100,7 @@ func application() known {
 	}
 }
 
-// run runs the stage on k and reads back the statements.
+// run runs the stage on k and decodes the statements.
 func run(t *testing.T, k known) (ocispec.Manifest, []artifact.Statement, []string) {
 	t.Helper()
 	stage, err := Kind().New(json.RawMessage(`{"version":"v0.1.0","repository":"` + repository + `","fields":[{"kinds":["Shop"],"paths":["/spec/image"]}]}`))

@@ -13,8 +13,8 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// Tokens of the forms that services document. They are made of pieces so that scanners of
-// this repository do not report them.
+// Tokens in documented forms. They are made of pieces so that scanners of this repository do
+// not report them.
 var (
 	aws    = "AKIA" + "QYLPMN5HHHFPZAM2"
 	github = "ghp_" + "16C7e42F292c6912E7710c838347Ae178B4a"
@@ -26,7 +26,7 @@ var (
 	random = "hV8q2Zk1mX0sJ7wB4tYc"
 )
 
-// found returns what is found in manifests: KEY: WHAT.
+// found returns the credentials in manifests: KEY: WHAT.
 func found(t *testing.T, manifest string) []string {
 	t.Helper()
 	f := manifests.Open("a.yaml", []byte(manifest))
@@ -51,7 +51,8 @@ func found(t *testing.T, manifest string) []string {
 
 func indent(s string) string { return strings.ReplaceAll(s, "\n", "\n    ") }
 
-// A Secret holds credentials, whatever they look like, unless they are public or to be filled in.
+// All values of a Secret are credentials, whatever they look like, unless they are public or
+// placeholders.
 func TestSecret(t *testing.T) {
 	for _, c := range []struct {
 		name, secret string
@@ -76,7 +77,7 @@ func TestSecret(t *testing.T) {
 	}
 }
 
-// Kinds that are made for secrets in git hold none in plain text.
+// Kinds that encrypt secrets for git contain none in plain text.
 func TestSealed(t *testing.T) {
 	for _, manifest := range []string{
 		"apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db}\nspec: {encryptedData: {password: AgBy3i4OJSWK+PiTySYZZA9rO43cGDEq0aB1c2D3e4F5}}\n",
@@ -116,7 +117,7 @@ func TestValues(t *testing.T) {
 		{"run.sh", "export API_KEY='" + random + "'\n", "a token or key, API_KEY"},
 		{"A", "--verbose --db-password=hunter2", "a password, db-password"},
 
-		{"A", "AKIA" + "IOSFODNN7EXAMPLE", ""}, // of AWS's documentation
+		{"A", "AKIA" + "IOSFODNN7EXAMPLE", ""}, // from AWS's documentation
 		{"A", "AKIA", ""},
 		{"A", "ghp_" + strings.Repeat("x", 36), ""},
 		{"A", "sha256:9b2d2cd7d8b0f0b58d5f4b9a2a1c3e5f7a9b1c3d5e7f9a1b3c5d7e9f1a3b5c7d", ""},
@@ -179,7 +180,7 @@ func TestArguments(t *testing.T) {
 	}
 }
 
-// What a text hides is what stands in it, and nothing else changes.
+// Hiding replaces credentials in a text, and nothing else.
 func TestHide(t *testing.T) {
 	got := credentials.Hide("app.ini", "user = shop\npassword = hunter2\nurl = http://a:hunter3@db/\n")
 	if want := "user = shop\npassword = (hidden)\nurl = http://a:(hidden)@db/\n"; got != want {
@@ -187,7 +188,8 @@ func TestHide(t *testing.T) {
 	}
 }
 
-// Replacing knows the same names as looking: those of variables, fields, flags and assignments.
+// Replacing uses the same names as searching: those of variables, fields, flags and
+// assignments.
 func TestReplace(t *testing.T) {
 	var v any
 	const in = `{"spec":{"password":"p1","env":[{"name":"DB_PASSWORD","value":"p2"},{"name":"A","value":"b"}],"args":["--password","p3","x"],` +
@@ -206,8 +208,8 @@ func TestReplace(t *testing.T) {
 	}
 }
 
-// Whatever a text is, hiding replaces pieces of it and leaves the rest, in order; and no more
-// is found after that than was before.
+// Whatever a text is, hiding replaces pieces of it and keeps the rest, in order; and afterwards
+// no more is found than before.
 func FuzzHide(f *testing.F) {
 	for _, s := range []string{"password=hunter2", "a: {\"token\": \"" + random + "\"}", key, jwt, aws, "x://a:b@c", "password='", "password=password=", "\\\"password\\\":\\\"x\\\""} {
 		f.Add("name", s)
@@ -227,7 +229,7 @@ func FuzzHide(f *testing.F) {
 	})
 }
 
-// No text takes more than linear time. (Quadratic time would be minutes.)
+// Every text takes linear time. (Quadratic time would be minutes.)
 func TestLongTexts(t *testing.T) {
 	for _, piece := range []string{
 		"password=", "password='", "password=\\\"", "token: ", "x://a:b@", "eyJ", "eyJhbGciOiJIUzI1NiJ9.", "-----BEGIN RSA PRIVATE KEY-----", "-----BEGIN ",

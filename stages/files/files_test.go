@@ -295,7 +295,7 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// A name that is too long is told of in few bytes, whatever has it.
+// An error shortens a name that is too long.
 func TestReadLongName(t *testing.T) {
 	for _, kind := range []byte{tar.TypeReg, tar.TypeDir, tar.TypeSymlink, tar.TypeChar} {
 		var buf bytes.Buffer
@@ -309,8 +309,8 @@ func TestReadLongName(t *testing.T) {
 	}
 }
 
-// Names are written into comments of YAML streams and printed: whatever ends a line or
-// turns text around could add an object that nothing else reads.
+// Names are written into comments of YAML streams and printed: a name with a line end or a
+// bidirectional control could add an object that no other reader sees.
 func TestCheckNamePrintable(t *testing.T) {
 	for _, name := range []string{
 		"a\n---\nkind: Pod\n.yaml", "a\r.yaml", "a\x00", "a\x1b[2J.yaml", "a\x7f", "a\u0085.yaml", "a\u2028.yaml", "a\u2029.yaml",
@@ -354,8 +354,8 @@ func TestUnpack(t *testing.T) {
 	}
 }
 
-// The buffer of a file is as large as the file: neither what its header promises nor what
-// growing leaves.
+// The buffer of a file has the size of the file: neither the size in its header nor that of a
+// growing buffer.
 func TestEachSize(t *testing.T) {
 	const size = 5 << 20 / 2
 	data := write(t, File{Name: "a", Data: make([]byte, size)}, File{Name: "b"})

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// show prints a tree in a line.
+// show prints a tree on one line.
 func show(n *Node) string {
 	var b strings.Builder
 	var walk func(n *Node)
@@ -48,7 +48,7 @@ func show(n *Node) string {
 	return b.String()
 }
 
-// parseAll parses a file piece by piece.
+// parseAll parses a file document by document.
 func parseAll(data string) ([]Document, error) {
 	var docs []Document
 	for _, piece := range Open("f.yaml", []byte(data)).Text.Split() {
@@ -153,8 +153,8 @@ func TestParseError(t *testing.T) {
 	}
 }
 
-// What readers of YAML disagree on is an error of a document that a cluster may get,
-// and of no other.
+// YAML that readers disagree on is an error in a document that a cluster may get, and in no
+// other.
 func TestDispute(t *testing.T) {
 	for _, c := range []struct {
 		name, in, reason string
@@ -249,8 +249,8 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestParseList holds a List that is read item by item against the same List
-// read whole: values and positions.
+// TestParseList compares a List that is read item by item with the same List read as a whole:
+// values and positions.
 func TestParseList(t *testing.T) {
 	for _, c := range []struct {
 		name, in string

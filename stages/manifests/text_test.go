@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// at is the node at a JSON pointer.
+// at returns the node at a JSON pointer.
 func at(n *Node, pointer string) *Node {
 	for _, key := range strings.Split(pointer, "/")[1:] {
 		if n.Kind == List {
@@ -23,8 +23,8 @@ func at(n *Node, pointer string) *Node {
 	return n
 }
 
-// TestSpan looks for the word a/b:1 in a value, and says which bytes of the file
-// hold it and where they stand.
+// TestSpan looks for the word a/b:1 in a value, and checks which bytes of the file it is and
+// their position.
 func TestSpan(t *testing.T) {
 	const word = "a/b:1"
 	wide := func(order string, s string) string {
@@ -105,7 +105,7 @@ func TestSpan(t *testing.T) {
 	}
 }
 
-// TestSpanOfEmbedded goes down strings that are documents themselves.
+// TestSpanOfEmbedded descends into strings that are documents.
 func TestSpanOfEmbedded(t *testing.T) {
 	in := "data:\n  x: |\n    y: \"{\\\"z\\\": \\\"\\\\u0061\\\\/b:1\\\"}\"\n"
 	docs, err := parseAll(in)
@@ -158,8 +158,7 @@ func TestPositions(t *testing.T) {
 	}
 }
 
-// FuzzParse holds what the parser says of a scalar against the bytes it comes
-// from: there is no scalar without a place.
+// FuzzParse compares each scalar with its bytes: every scalar has a position.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"a: b\n---\n- c\n", "x: &a 'y'\nz: *a\n", "x: |2-\n   y\n\n  z\n", "x: >+\n a\n\n  b\n c\n\n", "x: \"a\\\n  b\\tc\\u00e9\\/\"\n",

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestConsumer tells objects of a cluster from the files of tools.
+// TestConsumer distinguishes objects of a cluster from files of tools.
 func TestConsumer(t *testing.T) {
 	for _, c := range []struct{ apiVersion, kind, tool string }{
 		{"v1", "ConfigMap", ""},
@@ -64,8 +64,7 @@ func TestConsumer(t *testing.T) {
 	}
 }
 
-// TestAlias finds where an alias stands, and counts who uses the text that it
-// leads to.
+// TestAlias finds the position of an alias, and counts the uses of the text that it refers to.
 func TestAlias(t *testing.T) {
 	const in = "a: &x nginx # c\nb: [*x , {c: *x}]\nd: &m {e: *x}\nf: *m\n? *x\n: g\n"
 	docs, err := Parse(Open("", []byte(in)).Text)

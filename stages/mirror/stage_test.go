@@ -32,13 +32,13 @@ import (
 	"github.com/taped-dev/tape/stages/mirror"
 )
 
-// destinations are the registries that everything is tested against.
+// destinations are the registries that everything is tested with.
 var destinations = map[string]func() http.Handler{
 	"distribution": func() http.Handler { return registrytest.Distribution("") },
 	"ggcr":         registrytest.GGCR,
 }
 
-// lab is a source and a destination, both counted.
+// lab is a source and a destination, both of which count requests.
 type lab struct {
 	t        *testing.T
 	upstream *registrytest.Upstream
@@ -66,7 +66,7 @@ func (l *lab) client() *registry.Client {
 
 func (l *lab) repository() string { return l.dst + "/team/app" }
 
-// image describes what is at the source as resolve and discover do.
+// image returns an image of the source like resolve and discover do.
 func (l *lab) image(path, tag string) images.Image {
 	l.t.Helper()
 	desc, err := l.upstream.Resolve(path, tag)
@@ -152,8 +152,7 @@ func (l *lab) mirror(check bool, list ...images.Image) (images.Moved, []engine.E
 	return moved, result.Events
 }
 
-// whole reads an image back, to the last byte, with a library that tape does not
-// write with and that verifies what it reads.
+// whole reads an image completely, with an independent library that verifies what it reads.
 func (l *lab) whole(dgst digest.Digest) {
 	l.t.Helper()
 	repository, err := name.NewRepository(l.repository())
@@ -196,7 +195,7 @@ func (l *lab) whole(dgst digest.Digest) {
 	}
 }
 
-// tags of the destination.
+// tags returns the tags of the destination.
 func (l *lab) tags() []string {
 	l.t.Helper()
 	repository, err := name.NewRepository(l.repository())
@@ -265,10 +264,10 @@ func TestMirror(t *testing.T) {
 			if len(moved.Referrers) != referrers {
 				t.Errorf("%d referrers, want %d", len(moved.Referrers), referrers)
 			}
-			// The repository is new: nothing small is asked for, and nothing is written twice.
+			// The repository is new: small blobs are not asked for, and nothing is written twice.
 			down.Requests["HEAD blobs"] -= 2 // the large layers
 			posts, puts := moved.Blobs, down.Requests["PUT uploads"]
-			if kind == "distribution" { // it does not take a blob with one request, which one of them finds out
+			if kind == "distribution" { // it does not accept a blob in one request, which one of them finds out
 				posts++
 				puts = moved.Blobs
 			} else if puts < 2 || puts == moved.Blobs { // the large layers, and those that did not wait for the first
@@ -284,7 +283,7 @@ func TestMirror(t *testing.T) {
 				t.Errorf("last report %+v, moved %d bytes", last, moved.Bytes)
 			}
 
-			// Again, everything is there: one question an image and related manifest.
+			// Everything exists now: one request for each image and related manifest.
 			l.forget()
 			moved, _ = l.mirror(false, list...)
 			want := images.Moved{Moved: transfer.Moved{Existing: tops}, Copied: []digest.Digest{}}
@@ -306,7 +305,7 @@ func TestMirror(t *testing.T) {
 	}
 }
 
-// What the root pushed last names is there: one request answers for all of it.
+// Everything that the root pushed last refers to exists: one request finds out.
 func TestTrustsTheLastRoot(t *testing.T) {
 	l := newLab(t, &registrytest.Upstream{}, registrytest.Distribution(""))
 	one, two := l.image("lib/one", "1"), l.image("lib/two", "1")
@@ -340,7 +339,7 @@ func TestTrustsTheLastRoot(t *testing.T) {
 	if diff := cmp.Diff(map[string]int{"HEAD manifests": 1}, l.down.Reset().Requests); diff != "" {
 		t.Errorf("requests (-want +got):\n%s", diff)
 	}
-	// What is new is copied.
+	// New content is copied.
 	if moved, _ = l.mirror(false, one, two); moved.Existing < 3 || moved.Blobs == 0 {
 		t.Errorf("moved %+v", moved)
 	}
@@ -370,7 +369,7 @@ func TestCheck(t *testing.T) {
 		}
 		resp.Body.Close()
 	}
-	// The index is there, and is trusted.
+	// The index exists, and is trusted to be complete.
 	if moved, _ := l.mirror(false, image); moved.Blobs != 0 {
 		t.Errorf("moved %+v", moved)
 	}
@@ -380,7 +379,7 @@ func TestCheck(t *testing.T) {
 	l.whole(image.Digest)
 }
 
-// handmade puts manifests into a registry that takes anything.
+// handmade pushes manifests to a registry that accepts anything.
 func handmade(t *testing.T, l *lab, path, mediaType, text string) ocispec.Descriptor {
 	t.Helper()
 	repository, err := l.client().Repository(l.src + "/" + path)
@@ -449,18 +448,18 @@ func TestUnusualImages(t *testing.T) {
 	})
 }
 
-// lax takes manifests whose children it lacks.
+// lax accepts manifests whose children it lacks.
 type lax struct{ http.Handler }
 
 func (l lax) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPut && r.Header.Get("Content-Type") == ocispec.MediaTypeImageIndex {
-		// GET gives the type that a manifest was put with, which is not to matter.
+		// GET returns the type that a manifest was pushed with, which must not matter.
 		r.Header.Set("Content-Type", "application/json")
 	}
 	l.Handler.ServeHTTP(w, r)
 }
 
-// Within a registry nothing is sent that the registry has.
+// Within a registry nothing is sent that it already has.
 func TestMounts(t *testing.T) {
 	l := newLab(t, registrytest.Distribution(""), registrytest.Distribution(""))
 	up := newLab(t, &registrytest.Upstream{Image: published}, registrytest.Distribution(""))
@@ -490,7 +489,7 @@ func TestMounts(t *testing.T) {
 	if got := l.down.Stats().Requests; got["GET blobs"] != 0 || got["PUT uploads"] != 0 {
 		t.Errorf("requests %v", got)
 	}
-	// What is in the repository already stays.
+	// Content that is already in the repository is kept.
 	image.Name = l.repository() + ":1"
 	if moved, _ := l.mirror(false, image); moved.Existing != 1 {
 		t.Errorf("moved %+v", moved)
@@ -529,7 +528,7 @@ func TestFailure(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // some wait before they try again
+			t.Parallel() // some wait before they retry
 			l := newLab(t, &registrytest.Upstream{}, registrytest.Distribution(""))
 			image := l.image("lib/app", "1")
 			if test.source != nil {

@@ -517,13 +517,13 @@ func generated(seed uint64) []byte {
 // TestReaders compares pinned files with what deployers read from them: every image
 // that runs is pinned or listed. The fuzz test tries more files.
 func TestReaders(t *testing.T) {
-	// Of seed 161581: kubectl reads yes as true, which no cluster takes for a version, and tape
+	// Of seed 161581: kubectl reads yes as true, which no cluster accepts as a version, and tape
 	// as the version of some tool.
 	const odd = "{kind: Secret, apiVersion: v1}\n---\nkind: Pod\napiVersion: yes\nspec: {containers: [{name: a, image: EX.IO/a:1}]}\n"
 	if wrong := disagree([]byte(odd)); wrong != "" {
 		t.Error(wrong)
 	}
-	seeds := []uint64{104072, 199895} // an object that comes of a merge key of another name; an image that is called null
+	seeds := []uint64{104072, 199895} // an object from a merge key of another name; an image called null
 	for seed := range uint64(1000) {
 		seeds = append(seeds, seed)
 	}

@@ -36,7 +36,7 @@ var destinations = map[string]func() http.Handler{
 	"ggcr":         registrytest.GGCR,
 }
 
-// lab is a destination, with what mirror left there.
+// lab is a destination with the content that mirror copied.
 type lab struct {
 	t     *testing.T
 	watch *watch
@@ -51,7 +51,7 @@ type lab struct {
 	content, statements ocispec.Descriptor
 }
 
-// watch keeps the order of what is written, and may refuse it.
+// watch records the order of writes, and may reject them.
 type watch struct {
 	http.Handler
 	mu     sync.Mutex
@@ -175,7 +175,7 @@ func (l *lab) image(name string) ocispec.Descriptor {
 	return desc
 }
 
-// build makes the artifact of the images.
+// build makes an artifact of the images.
 func (l *lab) build(text string) {
 	l.t.Helper()
 	layer := l.blob(ocispec.MediaTypeImageLayerGzip, []byte("layer "+text))
@@ -224,7 +224,7 @@ func (l *lab) push(check bool, tags ...string) push.Pushed {
 	return pushed
 }
 
-// leads fails unless a tag leads to a digest.
+// leads fails unless a tag points to a digest.
 func (l *lab) leads(tag string, want digest.Digest) {
 	l.t.Helper()
 	desc, err := l.repository().Resolve(l.t.Context(), tag)
@@ -284,7 +284,8 @@ func TestPush(t *testing.T) {
 				t.Errorf("pushed (-want +got):\n%s", diff)
 			}
 
-			// Everything by digest, then who looks for a digest, then tags, the first last.
+			// First everything by digest, then manifests with a subject, then tags, the first one
+			// last.
 			rank := func(reference string) int {
 				switch {
 				case reference == l.content.Digest.String(), reference == l.statements.Digest.String():
@@ -312,7 +313,7 @@ func TestPush(t *testing.T) {
 				t.Errorf("%d manifests written: %q", len(puts), puts)
 			}
 
-			// Again, each tag is asked for, and that is all.
+			// Again: only each tag is asked for.
 			l.watch.reset(0)
 			if diff := cmp.Diff(want, l.push(false, "v1.2.3", "latest")); diff != "" {
 				t.Errorf("pushed again (-want +got):\n%s", diff)
@@ -324,8 +325,8 @@ func TestPush(t *testing.T) {
 	}
 }
 
-// Wherever a push is cut off, no tag leads to anything that is not whole, the
-// root's come last, and another push completes it.
+// Wherever a push is interrupted, no tag points to incomplete content, the root's tags come
+// last, and another push completes it.
 func TestCutOff(t *testing.T) {
 	for kind, destination := range destinations {
 		t.Run(kind, func(t *testing.T) {
@@ -351,7 +352,7 @@ func TestCutOff(t *testing.T) {
 					l.leads("manifests.v2", l.content.Digest)
 					l.leads(artifact.TagIn(l.name(), l.images[0]), l.images[0].Digest)
 				}
-				// What mirror copied is there when it is asked the next time.
+				// What mirror copied exists when it is asked for the next time.
 				l.moved.Copied = []digest.Digest{}
 				for i := range l.moved.Referrers {
 					l.moved.Referrers[i].Existing = true
@@ -369,7 +370,7 @@ func TestNewRoot(t *testing.T) {
 	l.image("one:1.0")
 	l.build("1")
 	l.push(false, "latest")
-	// Images stay; one is new; the content is another.
+	// Old images are kept; one is new; the content changed.
 	l.moved = images.Moved{Copied: []digest.Digest{}, Referrers: []transfer.Referrer{}}
 	l.image("two:1.0")
 	l.build("2")
@@ -381,7 +382,7 @@ func TestNewRoot(t *testing.T) {
 		}
 	}
 	l.complete("latest")
-	// Somebody moves the tag of an image, and with Check it is found out.
+	// The tag of an image was moved by others, which Check detects.
 	elsewhere := l.images[1]
 	_, data, err := l.repository().Manifest(t.Context(), elsewhere.Digest.String())
 	if err != nil {
@@ -399,7 +400,7 @@ func TestNewRoot(t *testing.T) {
 	l.complete("latest")
 }
 
-// A signature is there before any tag, and one more can come later.
+// A signature exists before any tag, and another one can be added later.
 func TestSignatures(t *testing.T) {
 	for kind, destination := range destinations {
 		t.Run(kind, func(t *testing.T) {

@@ -13,9 +13,9 @@ import (
 	"github.com/taped-dev/tape/stages/files"
 )
 
-// A source is written to memory, beside those that are in use.
+// A source is written to memory, next to those in use.
 func TestInMemory(t *testing.T) {
-	t.Setenv("TMPDIR", "") // set by some who run tests
+	t.Setenv("TMPDIR", "") // may be set for the tests
 	source := []files.File{{Name: "a/b.yaml", Data: []byte("kind: List\n")}}
 	first, err := layOut(t.Context(), "", nil, source)
 	if err != nil {
@@ -23,7 +23,7 @@ func TestInMemory(t *testing.T) {
 	}
 	defer func() { _ = first.remove() }()
 	if first.memory == nil {
-		// A machine without: everything is in one folder.
+		// Without it everything is in one folder.
 		if !strings.HasPrefix(first.source, first.dir) {
 			t.Errorf("source is in %s, all else in %s", first.source, first.dir)
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// What each document may cost, an application of many may not.
+// What each document may use, an application of many may not.
 func TestBudget(t *testing.T) {
 	grown := "---\napiVersion: x.io/v1\nkind: X\na: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c,*c,*c,*c,*c,*c,*c]\n"
 	many := strings.Repeat(grown, 120)
@@ -52,7 +52,7 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// named matches an error that names a file, of several not the first.
+// named matches an error that names a file and, of several, not the first.
 func named(in []string) *regexp.Regexp {
 	if len(in) == 1 {
 		return regexp.MustCompile(`^0\.yaml: with those of this file, `)
@@ -60,7 +60,7 @@ func named(in []string) *regexp.Regexp {
 	return regexp.MustCompile(`^[1-9]\d*\.yaml: with those of this file, `)
 }
 
-// Documents of as many values as one may have are not parsed at once.
+// Documents with the maximum number of values are not parsed concurrently.
 func TestBudgetOfMemory(t *testing.T) {
 	b := newBudget(nil)
 	large := manifests.Open("x.yaml", []byte("a: ["+strings.Repeat("1,", manifests.MaxValues)+"]"))
@@ -74,7 +74,7 @@ func TestBudgetOfMemory(t *testing.T) {
 	}
 }
 
-// What scanning allocates grows with what is scanned, and not with its square.
+// Scanning allocates memory in proportion to its input, not to its square.
 func TestScanIsLinear(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -122,7 +122,7 @@ func TestScanIsLinear(t *testing.T) {
 	}
 }
 
-// A place of a path is looked at once, however many ways lead to it.
+// A position in a path is visited once, however many ways lead to it.
 func TestPlaces(t *testing.T) {
 	c := newCatalogue([]Field{{Groups: []string{"x.io"}, Kinds: []string{"X"}, Paths: []string{"/**/**/**/**/x"}}})
 	places := c.begin("x.io", "X")
@@ -152,8 +152,8 @@ func TestFieldLimits(t *testing.T) {
 	}
 }
 
-// Image fields cost what they are compared with, and an error names the file that cost too
-// much.
+// Image fields cost as much as they are compared, and an error names the file that exceeded the
+// limit.
 func TestBudgetOfLooks(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -185,7 +185,7 @@ func TestBudgetOfLooks(t *testing.T) {
 	}
 }
 
-// Documents that are large as text take turns, whatever they consist of.
+// Documents with large texts take turns, whatever they contain.
 func TestWeight(t *testing.T) {
 	long := strings.Repeat("x", 32<<20)
 	for _, text := range []string{"#" + long, "a: " + long, "a: |\n" + long} {

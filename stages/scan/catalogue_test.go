@@ -15,7 +15,7 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// TestCatalogue checks that every entry is one that a pipeline could have too.
+// TestCatalogue checks that every entry would be valid in a pipeline.
 func TestCatalogue(t *testing.T) {
 	k := builtin()
 	data, err := engine.MarshalJSON(Config{Fields: k.Fields})

@@ -13,7 +13,7 @@ import (
 	"github.com/taped-dev/tape/stages/scan"
 )
 
-// Credentials are reported with their places, also in items of lists and of objects in
+// Credentials are reported with their positions, also in items of lists and in embedded
 // objects, and once for each field and kind.
 func TestCredentials(t *testing.T) {
 	s, err := scan.New(scan.Config{Accept: []scan.Accepted{
@@ -67,7 +67,7 @@ spec: {template: {apiVersion: v1, kind: Secret, metadata: {name: inner}, data: {
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	// Whoever verifies looks for images alone.
+	// Verifying only looks for images.
 	err = s.ScanEach(t.Context(), in, func(r *images.Report) {
 		if len(r.Credentials) > 0 {
 			t.Errorf("%+v", r.Credentials)

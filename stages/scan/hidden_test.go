@@ -13,8 +13,8 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// What a pod runs is found whatever stands around it: what is read as part of
-// something else is that alone, and no rule for other fields holds in a PodSpec.
+// The images of a pod are found whatever surrounds it: a value that is read as part of
+// something else is only that, and no rule for other fields applies to a PodSpec.
 func TestPodsHideNothing(t *testing.T) {
 	const evil = "evil.example.com/evil/app:1"
 	const policy = "{apiVersion: constraints.gatekeeper.sh/v1, kind: X, spec: {containers: [{image: " + evil + "}]}}"
@@ -84,7 +84,7 @@ func TestSpokenFields(t *testing.T) {
 			t.Errorf("%s: %q, mentions %v", c.name, lines(report), report.Mentions)
 		}
 	}
-	// An entry that ignores a field does so where it says.
+	// An entry that ignores a field only does so where it says.
 	fields := []Field{{Kinds: []string{"X"}, Paths: []string{"/spec/*/image"}, When: map[string]string{"kind": "a"}, Ignore: true}}
 	got := scan(t, Config{Fields: fields}, "f.yaml", resource("x.io/v1", "X", "  a: {kind: a, image: x.io/a:1}\n  b: {kind: b, image: x.io/b:1}\n"))
 	if diff := cmp.Diff([]string{"crd x.io/b:1 /spec/b/image"}, lines(got)); diff != "" {

@@ -35,8 +35,8 @@ func scan(t *testing.T, c Config, in ...string) *images.Report {
 	return report
 }
 
-// lines prints every reference and placeholder of a report in a line each, in
-// the order they stand in a file: class, value, pointer, and what is odd.
+// lines prints every reference and placeholder of a report on one line, in the order of the
+// file: class, value, pointer, and peculiarities.
 func lines(r *images.Report) []string {
 	type line struct {
 		file             string
@@ -74,7 +74,7 @@ func lines(r *images.Report) []string {
 	return out
 }
 
-// resource makes a custom resource of a spec, indented by two.
+// resource returns a custom resource with a spec, indented by two.
 func resource(apiVersion, kind, spec string) string {
 	return "apiVersion: " + apiVersion + "\nkind: " + kind + "\nmetadata: {name: x}\nspec:\n" + spec
 }
@@ -200,7 +200,7 @@ func TestScan(t *testing.T) {
 	}
 }
 
-// TestLocation checks everything that is said of one place.
+// TestLocation checks every field of a location.
 func TestLocation(t *testing.T) {
 	in := "\ufeff# c\r\n---\r\napiVersion: v1\r\nkind: ConfigMap\r\nmetadata: {name: m}\r\n---\r\napiVersion: apps/v1\r\nkind: Deployment\r\nmetadata: {name: d}\r\nspec:\r\n  containers:\r\n  - image: 'docker.io/library/nginx:1'\r\n  - args: [\"--image=\\x6eginx:1\"]\r\n"
 	got := scan(t, Config{}, "dir/f.yaml", in)
@@ -331,7 +331,7 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// TestMerging sees spellings of one reference as one, with the first as source.
+// TestMerging merges spellings of one reference, with the first as source.
 func TestMerging(t *testing.T) {
 	got := scan(t, Config{},
 		"b.yaml", resource("v1", "Pod", "  containers: [{image: nginx}]\n"),
@@ -356,8 +356,7 @@ func TestLabel(t *testing.T) {
 	}
 }
 
-// FuzzScan checks that whatever a file holds, what is found stands where it is
-// said to.
+// FuzzScan checks that, whatever a file contains, references are at their reported positions.
 func FuzzScan(f *testing.F) {
 	for _, seed := range []string{
 		resource("v1", "Pod", "  containers: [{image: a/b:1, args: [--image, c/d], env: [{name: X_IMAGE, value: \"e\\x2ff\"}]}]\n"),

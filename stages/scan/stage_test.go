@@ -73,8 +73,8 @@ func TestRunPassesOneFolderOn(t *testing.T) {
 	}
 }
 
-// What each of several sources may have, all of them together may not, and no more is read
-// than shows it.
+// What each of several sources may have, all of them together may not, and reading stops as
+// soon as that is known.
 func TestRunTogether(t *testing.T) {
 	inputs := map[string]stagetest.Blob{
 		"manifests/a": folderOf(t, "a/1.yaml", "a: 1\n", "a/2.yaml", "a: 2\n"),
@@ -144,7 +144,7 @@ func TestRunRefuses(t *testing.T) {
 	}
 }
 
-// What Helm would keep for later is applied with all other manifests.
+// Helm hooks that would run later are applied with all other manifests.
 func TestRunTellsOfHooks(t *testing.T) {
 	job := func(name, hook string) string {
 		return "apiVersion: batch/v1\nkind: Job\nmetadata: {name: " + name + ", annotations: {\"helm.sh/hook\": \"" + hook + "\"}}\n---\n"
@@ -177,7 +177,8 @@ func TestRunTellsOfHooks(t *testing.T) {
 	}
 }
 
-// What rewrites images in the cluster is warned of, as no manifest holds what pods run then.
+// Objects that rewrite images in the cluster are a warning, because no manifest contains what
+// pods then run.
 func TestRunTellsOfRewriters(t *testing.T) {
 	stage, err := New(Config{})
 	if err != nil {

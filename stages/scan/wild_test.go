@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestWild reads documents of the shapes that operators, charts and tools have:
-// what they run, what is half said, and what they only speak of.
+// TestWild reads documents in the shapes of operators, charts and tools: images that they run,
+// incomplete references, and mentions.
 func TestWild(t *testing.T) {
 	const unknown = " never"
 	deployment := func(container string) string {
@@ -100,7 +100,7 @@ func TestWild(t *testing.T) {
 			[]string{"crd q.io/x/a:1 /spec/template/components/0/container/image"}},
 		{"MachineOSConfig", resource("machineconfiguration.openshift.io/v1", "MachineOSConfig", "  renderedImagePushSpec: q.io/x/a:1\n  baseOSImagePullspec: q.io/x/b:1\n"), []string{"crd q.io/x/b:1 /spec/baseOSImagePullspec"}},
 
-		// Images that are only spoken of.
+		// Images that are only mentioned.
 		{"lists to compare with", resource("x.io/v1", "X", "  allowedImages: ['q.io/x/a:1']\n  imageDenyList: ['q.io/x/b:1']\n  exemptImages: ['q.io/x/c:1']\n  removeImages: ['q.io/x/d:1']\n  images: ['q.io/x/e:1']\n"), []string{"crd q.io/x/e:1 /spec/images/0"}},
 		{"lists by other names", resource("x.io/v1", "X", "  deny: {images: ['q.io/x/a:1']}\n  excluded: ['q.io/x/b:1']\n  image-deny-list: [{image: 'q.io/x/c:1'}]\n  removal: {images: ['q.io/x/d:1'], image: 'q.io/x/run:1'}\n  match: {image: 'q.io/x/e:1'}\n  policy: [{pattern: 'q.io/x/f:1'}, {glob: 'q.io/x/g:1'}]\n  rules: [{name: image, op: containsAny, value: 'q.io/x/h:1'}, {key: image, operator: In, values: ['q.io/x/i:1']}]\n  conditions: [{image: 'q.io/x/j:1'}]\n  selector: {image: 'q.io/x/k:1'}\n  allowance: {image: 'q.io/x/l:1'}\n"),
 			[]string{"crd q.io/x/run:1 /spec/removal/image", "crd q.io/x/l:1 /spec/allowance/image"}},
@@ -154,8 +154,8 @@ func TestWild(t *testing.T) {
 	}
 }
 
-// TestAdvice checks that what the reasons advise works: images.fields reaches what
-// they are about.
+// TestAdvice checks that the advice in the reasons works: images.fields applies to the fields
+// in question.
 func TestAdvice(t *testing.T) {
 	for _, c := range []struct {
 		name, in string
@@ -189,7 +189,7 @@ func TestAdvice(t *testing.T) {
 	}
 }
 
-// TestMentions checks that what is not run is said, with the reason.
+// TestMentions checks that images that are not run are reported with the reason.
 func TestMentions(t *testing.T) {
 	got := scan(t, Config{}, "f.yaml", resource("x.io/v1", "X", "  outputImage: q.io/x/a:1\n  allowedImages: ['q.io/x/b:1', 'q.io/*']\n"))
 	var said []string

@@ -22,7 +22,7 @@ import (
 	"github.com/taped-dev/tape/stages/sign/sigstoretest"
 )
 
-// then is when the tests sign: the past.
+// then is the time of signing in tests: in the past.
 func then() time.Time { return time.Date(2024, 2, 29, 12, 0, 0, 0, time.UTC) }
 
 const person = "release@example.com"
@@ -56,8 +56,8 @@ func given(token string) Token {
 	return func(context.Context) (string, error) { return token, nil }
 }
 
-// TestKeyless: what is signed verifies with the trusted root alone, for its identity, when
-// the services are gone.
+// TestKeyless checks that a signature verifies with the trusted root alone, for its identity,
+// without the services.
 func TestKeyless(t *testing.T) {
 	s := sigstore(t)
 	k := NewKeyless(services(t, s), given(s.Token(sigstoretest.Identity{Subject: person})))
@@ -108,7 +108,7 @@ func TestKeyless(t *testing.T) {
 	}
 }
 
-// What may go wrong names the service, and what to do; a token is never repeated.
+// Errors name the service, and what to do; a token is never repeated.
 func TestKeylessErrors(t *testing.T) {
 	other := sigstore(t)
 	answer := func(status int, body string, path string) func(http.ResponseWriter, *http.Request) bool {
@@ -196,7 +196,7 @@ func TestKeylessErrors(t *testing.T) {
 	}
 }
 
-// A service that is busy is asked again.
+// A request to a busy service is retried.
 func TestKeylessRetries(t *testing.T) {
 	s := sigstore(t)
 	seen := map[string]bool{}
@@ -217,7 +217,7 @@ func TestKeylessRetries(t *testing.T) {
 	}
 }
 
-// A service that hangs is not waited for when nobody waits for the signature, nor for ever.
+// A hanging service is given up when the caller cancels, and after a while in any case.
 func TestKeylessHangs(t *testing.T) {
 	for _, path := range []string{"/api/v2/signingCert", "/api/v1/timestamp", "/api/v2/log/entries"} {
 		s := sigstore(t)
@@ -227,7 +227,7 @@ func TestKeylessHangs(t *testing.T) {
 			if r.URL.Path != path {
 				return false
 			}
-			_, _ = io.Copy(io.Discard, r.Body) // then the server sees that the client goes
+			_, _ = io.Copy(io.Discard, r.Body) // then the server sees that the client disconnects
 			cancel(reason)
 			<-r.Context().Done()
 			return true
@@ -243,8 +243,8 @@ func TestKeylessHangs(t *testing.T) {
 	}
 }
 
-// A key's signature with a time verifies with the key; an instance that is not trusted
-// does not give one.
+// A key's signature with a timestamp verifies with the key; an instance that is not trusted
+// cannot provide one.
 func TestTimestamped(t *testing.T) {
 	s, other := sigstore(t), sigstore(t)
 	key, verifier := pair(t, "")
@@ -311,7 +311,7 @@ func TestFindToken(t *testing.T) {
 		}
 		return token(t.Context())
 	}
-	// A projected file is read anew each time: it changes.
+	// A projected file is read again each time: it changes.
 	file := filepath.Join(t.TempDir(), "token")
 	fromFile, err := FindToken(file, nil)
 	if err != nil {
@@ -332,7 +332,7 @@ func TestFindToken(t *testing.T) {
 	if _, err := find(file); err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "not a JWT") {
 		t.Errorf("no JWT: %v", err)
 	}
-	// GitHub Actions gives one for the right audience.
+	// GitHub Actions issues one for the right audience.
 	t.Setenv(variableURL, s.URL+"/actions/token?api-version=2")
 	if _, err := find(""); err == nil || !strings.Contains(err.Error(), "id-token: write") {
 		t.Errorf("without permission: %v", err)
@@ -351,8 +351,8 @@ func TestFindToken(t *testing.T) {
 	}
 }
 
-// TestMadeStatement knows a signer again by their identity, and a bundle in their name that
-// does not hold.
+// TestMadeStatement recognises a signer by identity, and rejects a bundle in that name that
+// does not verify.
 func TestMadeStatement(t *testing.T) {
 	s := sigstore(t)
 	of := services(t, s)

@@ -15,7 +15,7 @@ import (
 )
 
 // TestOldLog signs with a Sigstore that has a Rekor v1 and no timestamp authority: the log
-// says when.
+// provides the time.
 func TestOldLog(t *testing.T) {
 	s := sigstore(t)
 	s.OldLog = true
@@ -55,7 +55,8 @@ func TestOldLog(t *testing.T) {
 	}
 }
 
-// TestOldLogAnswers refuses what is not an entry, which the library would dereference.
+// TestOldLogAnswers rejects responses that are not an entry, which the library would
+// dereference.
 func TestOldLogAnswers(t *testing.T) {
 	const fields = `"body":"e30=","integratedTime":1,"logID":"` + "0123456789012345678901234567890123456789012345678901234567890123" + `","logIndex":0`
 	for name, c := range map[string]struct {

@@ -19,7 +19,7 @@ import (
 	"github.com/taped-dev/tape/stages/sign/sigstoretest"
 )
 
-// byPerson returns services that are reached without a network, and a signer as whoever
+// byPerson returns services that are reached without a network, and a signer for the person who
 // logs in.
 func byPerson(t *testing.T, s *sigstoretest.Sigstore, p Person) *Keyless {
 	t.Helper()
@@ -37,7 +37,7 @@ func manifest() ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: digest.FromString("a manifest"), Size: 10}
 }
 
-// asked counts what a person was asked.
+// asked records prompts.
 type asked []Prompt
 
 func (a *asked) ask(_ context.Context, p Prompt) error {
@@ -45,7 +45,7 @@ func (a *asked) ask(_ context.Context, p Prompt) error {
 	return nil
 }
 
-// TestDevice has a person log in elsewhere, whom the issuer waits for.
+// TestDevice has a person log in on another device while tape polls the issuer.
 func TestDevice(t *testing.T) {
 	s := sigstore(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -71,7 +71,7 @@ func TestDevice(t *testing.T) {
 	})
 }
 
-// TestDeviceRefused gives no signature, and says why.
+// TestDeviceRefused checks that a failed login is an error with the reason.
 func TestDeviceRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		answers []string
@@ -112,7 +112,7 @@ func TestDeviceRefused(t *testing.T) {
 	}
 }
 
-// says answers a path.
+// says returns a handler that serves a text at a path.
 func says(path, text string, status int) func(http.ResponseWriter, *http.Request) bool {
 	return func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path != path {
@@ -125,7 +125,7 @@ func says(path, text string, status int) func(http.ResponseWriter, *http.Request
 	}
 }
 
-// TestPersonCancelled ends as soon as the caller wants it to, also while nobody logs in.
+// TestPersonCancelled ends as soon as the caller cancels, even while it waits for a login.
 func TestPersonCancelled(t *testing.T) {
 	why := errors.New("enough")
 	for name, device := range map[string]bool{"device": true, "browser": false} {
@@ -159,7 +159,7 @@ func browse(ctx context.Context, at string) (string, error) {
 	return string(page), err
 }
 
-// TestBrowser has a person log in with a browser, which comes back.
+// TestBrowser has a person log in with a browser, which is redirected back.
 func TestBrowser(t *testing.T) {
 	s := sigstore(t)
 	times := 0
@@ -192,7 +192,7 @@ func TestBrowserRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		person  sigstoretest.Identity
 		answers []string
-		change  func(query url.Values) // of where the browser comes back to
+		change  func(query url.Values) // of the redirect back
 		open    error
 		want    string
 	}{

@@ -26,8 +26,8 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature/kms/cliplugin/handler"
 )
 
-// keyProgram has this binary be a key program with sigstore's own handler: the value
-// is the file of its key.
+// keyProgram makes this binary a key program with sigstore's own handler: its value is the file
+// of the key.
 const keyProgram = "TAPE_TEST_KEY_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// inFile is a key whose program is this binary.
+// inFile is a key in a file whose program is this binary.
 type inFile struct{ signature.SignerVerifier }
 
 func (inFile) CreateKey(context.Context, string) (crypto.PublicKey, error) {
@@ -79,7 +79,7 @@ func serveKey(file string) error {
 	return err
 }
 
-// keyPrograms puts programs on the PATH: shell scripts by the names that keys have.
+// keyPrograms puts programs on the PATH: shell scripts with the names of keys.
 func keyPrograms(t *testing.T, scripts map[string]string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -91,7 +91,7 @@ func keyPrograms(t *testing.T, scripts map[string]string) {
 	t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
 }
 
-// serving is a script that is this binary, with keys in a folder.
+// serving returns a script that runs this binary, with keys in a folder.
 func serving(t *testing.T, keys map[string]crypto.PrivateKey) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -111,7 +111,7 @@ func serving(t *testing.T, keys map[string]crypto.PrivateKey) string {
 	return fmt.Sprintf("%s=%q exec %q \"$@\"", keyProgram, dir, self)
 }
 
-// A key in a program signs as a file's does: each kind with its own hash.
+// A key in a program signs like one in a file: each kind with its own hash.
 func TestProgramKey(t *testing.T) {
 	keys := map[string]crypto.PrivateKey{}
 	for name, curve := range map[string]elliptic.Curve{"p256": elliptic.P256(), "p384": elliptic.P384(), "p521": elliptic.P521()} {
@@ -146,7 +146,7 @@ func TestProgramKey(t *testing.T) {
 		if _, err := Verify(t.Context(), verifier, first, manifest); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		// ECDSA signs differently each time: each is a signature all the same.
+		// ECDSA signs differently each time: each signature is valid.
 		second, err := Bundle(t.Context(), signer, manifest)
 		if err != nil {
 			t.Fatal(err)
@@ -164,8 +164,7 @@ func TestProgramKey(t *testing.T) {
 	}
 }
 
-// What a program may do wrong is an error that names it: nothing panics, hangs or ends
-// tape.
+// Any fault of a program is an error that names it: nothing panics, hangs or ends tape.
 func TestBadPrograms(t *testing.T) {
 	keyPrograms(t, map[string]string{
 		"garbage":   `echo "<html>"`,
@@ -205,14 +204,14 @@ func TestBadPrograms(t *testing.T) {
 		if _, err := OpenVerifier(t.Context(), key); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("verify with %s: %v, want %q", key, err, want)
 		}
-		// What a file names is never run.
+		// A program that a file names is never run.
 		if _, err := LoadVerifier(key); err == nil || !strings.Contains(err.Error(), "only from the person who runs tape") {
 			t.Errorf("a file that names %s: %v", key, err)
 		}
 	}
 }
 
-// A program that answers the first question well may fail the second.
+// A program that answers the first request correctly may fail the second.
 func TestBadSignatures(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -247,8 +246,7 @@ func TestBadSignatures(t *testing.T) {
 	}
 }
 
-// A program that hangs is stopped: when nobody waits for it any longer, and after a
-// while anyway.
+// A hanging program is stopped: when the caller cancels, and after a while in any case.
 func TestHangingProgram(t *testing.T) {
 	started := filepath.Join(t.TempDir(), "started")
 	keyPrograms(t, map[string]string{"hangs": "touch " + started + "\nexec sleep 600", "leaves": "sleep 3 & printf '{}'"})
@@ -271,7 +269,7 @@ func TestHangingProgram(t *testing.T) {
 	if _, err := p.publicKey(ctx); !errors.Is(err, reason) {
 		t.Errorf("cancelled: %v", err)
 	}
-	// What it left behind may keep the output open; the answer counts.
+	// Its children may keep the output open; the answer is used.
 	p = &program{key: "leaves://k", name: programPrefix + "leaves", time: time.Hour, linger: time.Millisecond}
 	if _, err := p.publicKey(t.Context()); err == nil || !strings.Contains(err.Error(), "its answer has no public key") {
 		t.Errorf("left a child: %v", err)

@@ -41,7 +41,7 @@ func write(t *testing.T, name string, data []byte) string {
 	return file
 }
 
-// pair makes a key pair and loads it back from files.
+// pair generates a key pair and loads it from files.
 func pair(t *testing.T, secret string) (*Key, signature.Verifier) {
 	t.Helper()
 	private, public, err := GenerateKey(password(secret))
@@ -85,7 +85,7 @@ func TestSignAndVerify(t *testing.T) {
 	}
 }
 
-// TestIndependentVerifier has sigstore's own verifier accept what was signed.
+// TestIndependentVerifier checks that sigstore's own verifier accepts signatures.
 func TestIndependentVerifier(t *testing.T) {
 	ctx := context.Background()
 	signer, verifier := pair(t, "")
@@ -110,8 +110,8 @@ func TestIndependentVerifier(t *testing.T) {
 	}
 }
 
-// TestTampered flips every byte of a bundle in turn: what was signed is never
-// taken for something else.
+// TestTampered flips every byte of a bundle in turn: the signature is never accepted for
+// anything else.
 func TestTampered(t *testing.T) {
 	ctx := context.Background()
 	signer, verifier := pair(t, "")
@@ -175,7 +175,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestManifestShape holds the referrer against cosign 3's shape.
+// TestManifestShape compares the referrer with that of cosign 3.
 func TestManifestShape(t *testing.T) {
 	subject := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: digest.FromString("root"), Size: 4,
 		Annotations: map[string]string{"not": "carried"}}
@@ -224,7 +224,8 @@ func b64JSON(data []byte) string {
 	return string(out)
 }
 
-// TestStage: signing again gives the same bytes, and nobody without a key signs.
+// TestStage checks that signing again gives the same bytes, and that nothing is signed without
+// a key.
 func TestStage(t *testing.T) {
 	signer, verifier := pair(t, "")
 	stage := func(signer Signer) *Stage {
@@ -278,8 +279,8 @@ func TestStage(t *testing.T) {
 	}
 }
 
-// A bundle that is read has the digest of one manifest; one that was changed in any
-// byte of its statement or signature is not one of the key.
+// A parsed bundle has the digest of one manifest; if any byte of its statement or signature was
+// changed, it does not verify with the key.
 func FuzzBundle(f *testing.F) {
 	private, public, err := GenerateKey(nil)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/taped-dev/tape/stages/files"
 )
 
-// A file counts with the size that it had when it was looked at: what is larger when it is
-// read, or no file any more, is an error.
+// A file has the size that was read first: one that is larger when it is read, or no longer a
+// file, is an error.
 func TestReadFile(t *testing.T) {
 	dir := t.TempDir()
 	name := filepath.Join(dir, "a.yaml")

@@ -30,8 +30,8 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// TestMain keeps the git configuration of whoever runs the tests out of them,
-// and puts the home folder where no test's folder lies below it.
+// TestMain isolates the tests from the user's git configuration, and sets a home folder that
+// contains no folder of a test.
 func TestMain(m *testing.M) {
 	for _, name := range []string{"HOME", "XDG_CONFIG_HOME"} {
 		if err := os.Setenv(name, os.DevNull); err != nil {
@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// fake is an interpreter that answers as it is told.
+// fake is an interpreter with fixed answers.
 type fake struct {
 	description interpreter.Description
 	inputs      func(req *interpreter.InputsRequest) (*interpreter.InputsResponse, error)
@@ -152,7 +152,7 @@ func initRepository(t *testing.T, dir string) {
 	}
 }
 
-// result is what a source came to.
+// result is the result of a source.
 type result struct {
 	files    map[string]string
 	facts    vcs.Facts
@@ -232,8 +232,7 @@ func TestStage(t *testing.T) {
 	}
 }
 
-// A source in a repository is the same wherever the repository lies and wherever
-// tape is started.
+// A source in a repository is the same wherever the repository is and wherever tape is started.
 func TestRepository(t *testing.T) {
 	var results []result
 	for _, path := range []string{"abs", "inside", "above"} {
@@ -334,7 +333,7 @@ func TestRoot(t *testing.T) {
 	}
 }
 
-// Without a repository, what is needed may not lead up to the home folder.
+// Without a repository, inputs must not lead up to the home folder.
 func TestRootStopsBelowHome(t *testing.T) {
 	dir := newFolder(t, tree)
 	t.Setenv("HOME", dir)
@@ -457,8 +456,8 @@ func TestRefusedInterpreter(t *testing.T) {
 	}
 }
 
-// stale says what it is only once its checksum is known; before, that it claims
-// every source.
+// stale has its real description only once its checksum is known; before, it claims every
+// source.
 type stale struct {
 	*fake
 	settled bool
@@ -485,7 +484,7 @@ func (f found) Find(context.Context, string) (rendering.Interpreter, error) {
 
 func (f found) List(context.Context) ([]rendering.Interpreter, error) { return f, nil }
 
-// An interpreter that is chosen for what another program was is not used.
+// An interpreter that was chosen by the description of another program is not used.
 func TestStaleDescription(t *testing.T) {
 	old := &stale{fake: &fake{description: interpreter.Description{Name: "old", Version: "2"}}}
 	p := plain()
@@ -498,7 +497,7 @@ func TestStaleDescription(t *testing.T) {
 	}
 }
 
-// eager notes that it was told to start before its checksum was known.
+// eager records that it was started before its checksum was known.
 type eager struct {
 	*fake
 	prepared bool
@@ -506,7 +505,7 @@ type eager struct {
 
 func (e *eager) Prepare(context.Context) { e.prepared = true }
 
-// An interpreter may start before its checksum is known only where no lock states it.
+// An interpreter may start before its checksum is known only if no lock states it.
 func TestPrepare(t *testing.T) {
 	dir := newFolder(t, map[string]string{"a.x": "a"})
 	locked := source.LockedInterpreter{
@@ -684,7 +683,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// A name with a line end would be another line wherever it is written.
+// A name with a line end would break every output that contains it.
 func TestNameWithLineEnd(t *testing.T) {
 	dir := newFolder(t, map[string]string{"new\nline.yaml": "3"})
 	if _, err := run(t, source.Config{Path: dir}, source.Options{Interpreters: finder{plain()}}); err == nil || !strings.Contains(err.Error(), `file name "new\nline.yaml"`) {
@@ -824,7 +823,7 @@ func TestDiagnostics(t *testing.T) {
 	}
 }
 
-// An unchanged source asks its interpreter once.
+// An interpreter is asked once about an unchanged source.
 func TestMemory(t *testing.T) {
 	dir := newFolder(t, tree)
 	f := plain()
@@ -869,8 +868,8 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// An interpreter that takes a folder in parts is asked again when something comes
-// or goes there, or beside a file elsewhere that it named.
+// An interpreter that reads a folder in part is asked again when files are added or removed
+// there, or next to a file elsewhere that it named.
 func TestMemoryOfParts(t *testing.T) {
 	dir := newFolder(t, tree)
 	f := plain()

@@ -13,8 +13,7 @@ import (
 	"testing"
 )
 
-// served is a folder of repositories behind git's own HTTP server, which asks for a
-// password.
+// served serves a folder of repositories with git's own HTTP server, which requires a password.
 func served(t *testing.T, dir string) *httptest.Server {
 	t.Helper()
 	where, err := exec.CommandContext(t.Context(), "git", "--exec-path").Output()
@@ -36,8 +35,8 @@ func served(t *testing.T, dir string) *httptest.Server {
 	return server
 }
 
-// TestClone clones an old commit and a tagged one, from a server that gives single commits
-// and from one that does not.
+// TestClone clones an old commit and a tagged one, from a server that serves single commits and
+// from one that does not.
 func TestClone(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)
@@ -88,7 +87,7 @@ func TestClone(t *testing.T) {
 			for _, tag := range r.Tags {
 				tags = append(tags, tag.Name)
 			}
-			// Whatever is missing on disk would be in Removed.
+			// Files that are missing on disk would be in Removed.
 			if r.Commit != c.commit || r.URI != uri || strings.Join(tags, " ") != c.tags || len(r.Remotes) != 2 || len(r.Removed) > 0 || r.Modified != No {
 				t.Errorf("single commits %s: %+v", allowed, r)
 			}
@@ -121,7 +120,7 @@ func TestClone(t *testing.T) {
 	}
 }
 
-// TestCloneUnauthorized says what is missing where git has no credentials.
+// TestCloneUnauthorized checks that the error tells that git has no credentials.
 func TestCloneUnauthorized(t *testing.T) {
 	dir := newRepository(t, map[string]string{"a": "x"})
 	server := served(t, filepath.Dir(dir))
@@ -134,8 +133,7 @@ func TestCloneUnauthorized(t *testing.T) {
 	}
 }
 
-// TestCloneNames refuses what a tree calls its entries to leave the work tree or to become
-// git's own.
+// TestCloneNames rejects names of tree entries that leave the work tree or belong to git.
 func TestCloneNames(t *testing.T) {
 	dir := newRepository(t, map[string]string{"a": "x"})
 	object := func(data string, args ...string) string {

@@ -111,7 +111,7 @@ func read(t *testing.T, q Query) Facts {
 
 var shop = map[string]string{"deploy/a.yaml": "a: 1\n", "deploy/b/c.yaml": "c: 1\n", "README.md": "hi\n"}
 
-// What is too large to be a commit or a tree is not read, and the next object is.
+// An object that is too large to be a commit or a tree is not read, and the next object is.
 func TestObjectTooLarge(t *testing.T) {
 	dir := newRepository(t, map[string]string{"large": strings.Repeat("\x00", maxObject+1), "small": "x"})
 	large, small := gitIn(t, dir, "rev-parse", "HEAD:large"), gitIn(t, dir, "rev-parse", "HEAD:small")
@@ -599,7 +599,7 @@ func TestReadRunsNothing(t *testing.T) {
 	}
 }
 
-// A named pipe blocks whoever opens it, and go-git heeds no context.
+// A named pipe blocks its reader, and go-git ignores contexts.
 func TestReadNamedPipes(t *testing.T) {
 	for _, name := range []string{"HEAD", "config", "packed-refs", "index", "shallow", "refs/tags/v1", "objects/info/alternates", "info/attributes", "commondir"} {
 		t.Run(strings.ReplaceAll(name, "/", " "), func(t *testing.T) {
@@ -620,7 +620,8 @@ func TestReadNamedPipes(t *testing.T) {
 			}
 		})
 	}
-	// Nor may the git directory of a linked work tree, or the one it shares, hold one.
+	// The git directory of a linked work tree, and the one it shares, must not contain one
+	// either.
 	for _, name := range []string{"worktrees/linked/HEAD", "packed-refs"} {
 		dir := newRepository(t, shop)
 		linked := filepath.Join(newFolder(t), "linked")

@@ -2,8 +2,8 @@
 
 //go:build linux
 
-// Package e2e_test signs with the servers of Sigstore, and verifies when they and the
-// network are gone. It is a separate module, so that tape does not depend on theirs.
+// Package e2e_test signs with the servers of Sigstore, and verifies without them and without a
+// network. It is a separate module, so that tape does not depend on theirs.
 package e2e_test
 
 import (
@@ -35,7 +35,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
-// Where everything listens: the network is the test's own, so each port is free.
+// The addresses of the servers: the network is the test's own, so each port is free.
 const (
 	registry  = "127.0.0.1:5000"
 	issuer    = "http://127.0.0.1:5001"
@@ -72,7 +72,8 @@ func TestOffline(t *testing.T) {
 	s.start(t, fulcio+"/healthz", server("fulcio"), "serve", "--host", "127.0.0.1", "--port", port(fulcio),
 		"--grpc-host", "127.0.0.1", "--grpc-port", "5012", "--metrics-port", "5022", "--ca", "ephemeralca",
 		"--config-path", "fulcio.yaml", "--ct-log-url", tesseract, "--ct-log-public-key-path", "ct.pem.pub")
-	// The log of certificates takes those of the authority, which made itself when it started.
+	// The log of certificates accepts those of the authority, which created itself when it
+	// started.
 	var bundle struct {
 		Chains []struct{ Certificates []string }
 	}
@@ -108,7 +109,7 @@ func TestOffline(t *testing.T) {
 	run(t, 0, tape, "package", "app.yaml", "-O", app, "--sign", "--keyless", "--signing-config", "signing_config.json",
 		"--trusted-root", "trusted_root.json", "--identity-token", "token.jwt")
 	run(t, 0, tape, "copy", app, "archive:app.tar")
-	// cosign takes minutes to build: it is held against where there is one.
+	// cosign takes minutes to build, so it is used only if it is installed.
 	if cosign := os.Getenv("TAPE_COSIGN"); cosign != "" {
 		verify := func(status int, identity string) {
 			t.Helper()
@@ -131,7 +132,7 @@ func TestOffline(t *testing.T) {
 		t.Errorf("verify does not name who signed:\n%s", said)
 	}
 	verify(3, "trusted_root.json", "*@example.org")
-	// Each of the four servers had its part.
+	// Each of the four servers was involved.
 	otherKey := newKey(t, "other.pem")
 	for _, test := range []struct {
 		part  string
@@ -152,7 +153,7 @@ func TestOffline(t *testing.T) {
 	}
 }
 
-// services are what was started, in a way that can be stopped.
+// services are the started servers, which can be stopped.
 type services struct{ stops []func() }
 
 // stop ends them all, once.
@@ -201,7 +202,7 @@ func (s *services) start(t *testing.T, url, program string, args ...string) {
 	}
 }
 
-// serveIssuer serves what verifies identity tokens, and writes one to token.jwt.
+// serveIssuer serves the keys that verify identity tokens, and writes a token to token.jwt.
 func (s *services) serveIssuer(t *testing.T, email string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -268,12 +269,12 @@ func newKey(t *testing.T, file string) []byte {
 	return public
 }
 
-// since is a time of validity, which began an hour ago.
+// since returns a validity period that began an hour ago.
 func since() any {
 	return map[string]any{"start": time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)}
 }
 
-// logs are, in a trusted root, the log at url whose public key is key.
+// logs returns, for a trusted root, the log at url with a public key.
 func logs(url string, key []byte) any {
 	id := sha256.Sum256(key)
 	return []any{map[string]any{
@@ -282,7 +283,7 @@ func logs(url string, key []byte) any {
 	}}
 }
 
-// chain is, in a trusted root, the authority at url whose certificates are in PEM.
+// chain returns, for a trusted root, the authority at url with certificates in PEM.
 func chain(t *testing.T, url string, data []byte) any {
 	t.Helper()
 	certs := []any{}
@@ -295,7 +296,7 @@ func chain(t *testing.T, url string, data []byte) any {
 	}}
 }
 
-// pushImage pushes an image that is like no other.
+// pushImage pushes a unique image.
 func pushImage(t *testing.T, ref string) {
 	t.Helper()
 	image, err := random.Image(1024, 1)
@@ -311,7 +312,7 @@ func pushImage(t *testing.T, ref string) {
 	}
 }
 
-// run runs a program that must end with a status, and returns what it said.
+// run runs a program that must end with a status, and returns its output.
 func run(t *testing.T, status int, program string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), program, args...)
