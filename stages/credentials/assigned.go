@@ -5,7 +5,7 @@ package credentials
 import "strings"
 
 // assigned returns the credentials that a text assigns to names: password: x, TOKEN="x",
-// "secretKey": "x", --password=x, in any language that does so.
+// "secretKey": "x", --password=x, in any language.
 func assigned(text string) []Hit {
 	if !strings.ContainsAny(text, ":= \t") {
 		return nil
@@ -30,9 +30,9 @@ func assigned(text string) []Hit {
 		if v.separator == ' ' && (class != passwordClass || !v.quoted && !isDirective(text, from, name)) {
 			continue
 		}
-		i = max(i, v.to) // so that no value is looked at twice
+		i = max(i, v.to) // so that no value is examined twice
 		value := text[v.from:v.to]
-		matcher := from > 0 && text[from-1] == '{' && v.separator == '=' // {name="value"} of metrics
+		matcher := from > 0 && text[from-1] == '{' && v.separator == '=' // a label of a metric: {name="value"}
 		if !v.whole || value == "" || matcher || !class.takes(value) || !v.quoted && isExpression(value) || in.hold(from) {
 			continue
 		}
@@ -41,7 +41,7 @@ func assigned(text string) []Hit {
 	return hits
 }
 
-// maxShownName is how much of a name is shown, from its end.
+// maxShownName is the maximum length of a name that is shown, from its end.
 const maxShownName = 64
 
 func nameByte(c byte) bool { return alnum(c) || c == '_' || c == '-' || c == '.' }
@@ -49,15 +49,15 @@ func nameByte(c byte) bool { return alnum(c) || c == '_' || c == '-' || c == '.'
 // assignment is the value that is assigned to a name, at an index of the text.
 type assignment struct {
 	from, to  int
-	whole     bool // the value ends there: what follows is neither prose nor code
+	whole     bool // the value ends there: neither prose nor code follows
 	quoted    bool
 	separator byte // ':' or '='; ' ' if there is only a blank
 }
 
-// maxEscapes is how many backslashes a quote may have: "{\"a\": \"{\\\"b\\\": …
+// maxEscapes is the maximum number of backslashes before a quote: "{\"a\": \"{\\\"b\\\": …
 const maxEscapes = 4
 
-// assignedValue returns the value that follows a name; none if no value does.
+// assignedValue returns the value that follows a name, if any.
 func assignedValue(text string, i int) assignment {
 	const blank, quotes = " \t", "\"'`"
 	skip := func(of string) {
@@ -67,7 +67,7 @@ func assignedValue(text string, i int) assignment {
 	}
 	var none assignment
 	closing := i
-	skip(`\"'`) // of a name in quotes, which may be escaped
+	skip(`\"'`) // the end of a name in quotes, which may be escaped
 	closed := i > closing
 	skip(blank)
 	if i >= len(text) {
@@ -107,7 +107,7 @@ func assignedValue(text string, i int) assignment {
 	for end < len(text) && text[end] > ' ' && strings.IndexByte(",;&\"'`<>(){}[]|\\", text[end]) < 0 {
 		end++
 	}
-	// Behind it the line ends, or the next assignment begins: all else is prose, or code.
+	// The line ends, or the next assignment begins; otherwise it is prose or code.
 	rest := text[end:min(len(text), end+16)]
 	next := strings.TrimLeft(rest, blank)
 	whole := next == "" || strings.IndexByte("\r\n,;&}\"'", next[0]) >= 0 || next[0] == '#' && next != rest
@@ -118,8 +118,8 @@ func assignedValue(text string, i int) assignment {
 	return assignment{slashes, end, whole, false, separator}
 }
 
-// isDirective reports whether a name is one behind which a value follows without any sign: of
-// Redis, or in a .netrc.
+// isDirective reports whether a name is followed by its value without a separator, as in the
+// configuration of Redis or in a .netrc.
 func isDirective(text string, at int, name string) bool {
 	line := text[max(0, at-maxPassword):at]
 	line = strings.TrimLeft(line[strings.LastIndexByte(line, '\n')+1:], " \t")
@@ -132,8 +132,7 @@ func isDirective(text string, at int, name string) bool {
 	return false
 }
 
-// isExpression reports whether a value without quotes is one in code: a call, a field, a
-// variable.
+// isExpression reports whether an unquoted value is code: a call, a field, a variable.
 func isExpression(value string) bool {
 	word := true
 	for i := range len(value) {
@@ -142,11 +141,11 @@ func isExpression(value string) bool {
 	return word && (strings.Contains(value, ".") && !strings.ContainsAny(value, "0123456789") || classOf(value) != ordinary)
 }
 
-// comments finds the comments in a text: in whole lines, and behind a # at the end of one. It is
-// asked for positions in ascending order.
+// comments finds the comments in a text: whole lines, and from a # at the end of a line.
+// Positions must be requested in ascending order.
 type comments struct {
 	text       string
-	next, from int // the end of the current line, and where a comment begins in it
+	next, from int // the end of the current line, and the start of its comment
 }
 
 // hold reports whether a position is in a comment.
@@ -172,13 +171,13 @@ func (c *comments) hold(at int) bool {
 	return at >= c.from
 }
 
-// isComment reports whether a line is a comment in one of the languages of files.
+// isComment reports whether a line is a comment in a common language.
 func isComment(line string) bool {
 	if strings.HasPrefix(line, "--") {
-		return len(line) < 3 || !alnum(line[2]) // else it is a flag
+		return len(line) < 3 || !alnum(line[2]) // otherwise it is a flag
 	}
 	if strings.HasPrefix(line, "//") && strings.Contains(line, "/:_") {
-		return false // of an .npmrc: //host/:_authToken=
+		return false // in an .npmrc: //host/:_authToken=
 	}
 	for _, mark := range []string{"#", "//", ";", "* ", "/*", "%", "<!--"} {
 		if strings.HasPrefix(line, mark) {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package credentials finds credentials that stand in plain text in Kubernetes objects:
-// all values of a Secret, and elsewhere values that look like credentials.
+// Package credentials finds credentials in plain text in Kubernetes objects: all values of a
+// Secret, and elsewhere values that look like credentials.
 //
-// A value looks like one by its form (a private key, the token of a known service, a URL with
-// a password) or by its name: password: x, and token: x where x looks random. Names are those
-// of fields, of variables, of flags, and of what is assigned in a text: a file in a ConfigMap,
-// a script. It is more important that what is found is a credential than that all are found:
-// a warning that is mostly wrong is switched off.
+// A value looks like a credential by its form (a private key, the token of a known service, a
+// URL with a password) or by its name: password: x, and token: x if x looks random. Names are
+// those of fields, variables and flags, and those in assignments in a text, such as a file in a
+// ConfigMap or a script. It is more important that findings are credentials than that all are
+// found: users switch off a warning that is mostly wrong.
 //
-// Every look at a text takes linear time.
+// Each check takes linear time.
 package credentials
 
 import (
@@ -28,15 +28,14 @@ const Hidden = "(hidden)"
 
 // Found is a credential in an object.
 type Found struct {
-	// Key is what people call the value: the key in a Secret or ConfigMap, the name of a
+	// Key identifies the value for people: the key in a Secret or ConfigMap, the name of a
 	// variable or field.
 	Key string
 	// What describes the credential, without its value: "a private key".
 	What string
-	// Path are the keys and indexes of the field that holds it, in the object. It is valid
-	// until visit returns.
+	// Path has the keys and indexes of the field in the object. It is valid until visit returns.
 	Path []string
-	// Span is where the value stands.
+	// Span is the position of the value.
 	Span manifests.Span
 }
 
@@ -46,7 +45,7 @@ func In(doc *manifests.Document, o manifests.Object, visit func(Found) bool) {
 	w.object(o)
 }
 
-// walker looks at the values of an object.
+// walker visits the values of an object.
 type walker struct {
 	doc   *manifests.Document
 	visit func(Found) bool
@@ -54,16 +53,16 @@ type walker struct {
 	done  bool
 }
 
-// in walks what is under a key.
+// in calls walk for the value of a key.
 func (w *walker) in(key string, walk func()) {
 	w.path = append(w.path, key)
 	walk()
 	w.path = w.path[:len(w.path)-1]
 }
 
-// object walks an object. One that is sealed by sops holds in plain text what its author
-// left so, and the values of a SealedSecret are sealed. A definition has no values, and a
-// status is the cluster's.
+// object walks an object. A value that sops left in plain text was not meant to be encrypted,
+// and the values of a SealedSecret are encrypted. A definition has no values, and the status is
+// written by the cluster.
 func (w *walker) object(o manifests.Object) {
 	group := o.Group()
 	switch {
@@ -107,8 +106,8 @@ func (w *walker) items(o *manifests.Object, n *manifests.Node) {
 	}
 }
 
-// secret walks the values of a Secret, each of which is a credential unless it is public or
-// is filled in later.
+// secret walks the values of a Secret, each of which is a credential unless it is public or a
+// placeholder.
 func (w *walker) secret(n *manifests.Node, encoded bool) {
 	for i := range n.Fields {
 		key, value := n.Fields[i].Key, &n.Fields[i].Value
@@ -152,7 +151,7 @@ func (w *walker) binary(n *manifests.Node) {
 	}
 }
 
-// node walks a value. name is the key that it is under.
+// node walks a value. name is its key.
 func (w *walker) node(n *manifests.Node, name string) {
 	if w.done {
 		return
@@ -167,7 +166,7 @@ func (w *walker) node(n *manifests.Node, name string) {
 	}
 }
 
-// unread are keys of what describes values, instead of holding some.
+// unread are keys of fields that describe values instead of containing any.
 var unread = map[string]bool{
 	"openAPIV3Schema": true, "description": true, "labels": true, "matchLabels": true, "selector": true,
 	"encryptedData": true, "caBundle": true,
@@ -202,7 +201,7 @@ func (w *walker) list(n *manifests.Node) {
 	}
 }
 
-// flagOf returns the name of a flag whose value is the next argument, else "".
+// flagOf returns the name of a flag whose value is the next argument, or "".
 func flagOf(arg string) string {
 	if strings.HasPrefix(arg, "-") && !strings.ContainsAny(arg, "= \n") {
 		return strings.TrimLeft(arg, "-")
@@ -243,15 +242,15 @@ func (w *walker) found(key, what string, text *manifests.Text, from, to int) {
 	w.done = !w.visit(Found{Key: key, What: what, Path: w.path, Span: text.Span(from, to)})
 }
 
-// maxKey is how much of a key is shown.
+// maxKey is the maximum length of a key that is shown.
 const maxKey = 128
 
 // Hit is a credential in a text.
 type Hit struct {
 	// What describes it: "a private key".
 	What string
-	// Name is what it is assigned to in the text; "" if it is known by its form, or is the
-	// whole text.
+	// Name is the name that it is assigned to in the text; "" if it is known by its form, or is
+	// the whole text.
 	Name string
 	// From and To delimit it.
 	From, To int
@@ -265,7 +264,7 @@ func (h Hit) String() string {
 	return h.What + ", " + h.Name
 }
 
-// Hide returns a text, which is the value of a name, with its credentials replaced.
+// Hide returns a text, the value of a name, with its credentials replaced.
 func Hide(name, text string) string {
 	return replace(name, text, func(string) string { return Hidden })
 }
@@ -285,8 +284,8 @@ func replace(name, text string, by func(credential string) string) string {
 	return b.String() + text[at:]
 }
 
-// Replace replaces the credentials in a value of a decoded JSON object by what a function
-// returns for them. It changes the value.
+// Replace replaces the credentials in a value of a decoded JSON object by the results of a
+// function. It changes the value.
 func Replace(v any, by func(credential string) string) any { return replaceIn("", v, by) }
 
 func replaceIn(name string, v any, by func(string) string) any {
@@ -324,8 +323,8 @@ func replaceIn(name string, v any, by func(string) string) any {
 	return v
 }
 
-// each calls visit for the credentials in a text that is the value of a name, in order, until
-// visit returns false. They do not overlap.
+// each calls visit for the credentials in a text, the value of a name, in order, until visit
+// returns false. They do not overlap.
 func each(name, text string, visit func(Hit) bool) {
 	if len(text) < shortest {
 		return
@@ -356,5 +355,5 @@ func each(name, text string, visit func(Hit) bool) {
 	}
 }
 
-// shortest is the length of the shortest text that is looked at.
+// shortest is the length of the shortest text that is examined.
 const shortest = 2

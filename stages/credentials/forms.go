@@ -8,16 +8,17 @@ import (
 	"strings"
 )
 
-// form is that of the tokens of a service: a prefix that nothing else has, and characters.
+// form is the form of a service's tokens: a unique prefix, followed by characters of an
+// alphabet.
 type form struct {
 	what   string
 	prefix string
-	// least and most are how many characters follow; most 0 means any number.
+	// least and most are the numbers of characters that follow; most 0 means any number.
 	least, most int
 	of          alphabet
 }
 
-// alphabet is what a token consists of, after its prefix.
+// alphabet reports whether a token may contain a character after its prefix.
 type alphabet func(c byte) bool
 
 func alnum(c byte) bool    { return lower(c) || upper(c) || digit(c) }
@@ -30,7 +31,7 @@ func url64(c byte) bool    { return alnum(c) || c == '_' || c == '-' }
 func dotted(c byte) bool   { return url64(c) || c == '.' }
 func capitals(c byte) bool { return upper(c) || digit(c) }
 
-// forms are those that the services document.
+// forms are those documented by the services.
 var forms = []form{
 	{"an AWS access key", "AKIA", 16, 16, capitals},
 	{"an AWS access key", "ASIA", 16, 16, capitals},
@@ -84,7 +85,7 @@ var forms = []form{
 	{"an OpenAI key", "sk-proj-", 40, 0, url64},
 }
 
-// formed returns what is a credential by its form alone.
+// formed returns the credentials that are recognised by their form alone.
 func formed(text string) []Hit {
 	hits := encodedKeys(text, privateKeys(text))
 	for i := range forms {
@@ -122,7 +123,7 @@ func (f *form) in(text string, hits []Hit) []Hit {
 	}
 }
 
-// privateKeys returns the private keys in PEM, also those with their line breaks as \n.
+// privateKeys returns the private keys in PEM, including those with line breaks written as \n.
 func privateKeys(text string) []Hit {
 	const begin, dashes, most, least = "-----BEGIN ", "-----", 40, 40
 	var hits []Hit
@@ -172,7 +173,7 @@ func encodedKeys(text string, hits []Hit) []Hit {
 
 func base64s(c byte) bool { return alnum(c) || c == '+' || c == '/' || c == '=' }
 
-// run returns where the characters of an alphabet end that begin at an index.
+// run returns the end of the characters of an alphabet that begin at an index.
 func run(text string, at int, of alphabet) int {
 	for at < len(text) && of(text[at]) {
 		at++
@@ -180,7 +181,7 @@ func run(text string, at int, of alphabet) int {
 	return at
 }
 
-// headers appends the credentials of HTTP headers: Basic with a user and a password in base64,
+// headers appends the credentials in HTTP headers: Basic with a user and a password in base64,
 // and Bearer with a token that looks random.
 func headers(text string, hits []Hit) []Hit {
 	for _, scheme := range []struct {
@@ -220,7 +221,7 @@ func isBasic(value string) bool {
 	return ok && user != "" && strings.IndexFunc(string(data), func(r rune) bool { return r < ' ' || r > '~' }) < 0 && passwordClass.takes(password)
 }
 
-// dsns appends the passwords of MySQL's data source names: user:password@tcp(host).
+// dsns appends the passwords in MySQL's data source names: user:password@tcp(host).
 func dsns(text string, hits []Hit) []Hit {
 	for _, mark := range []string{"@tcp(", "@unix("} {
 		for at := 0; ; {
@@ -267,7 +268,7 @@ func curls(text string, hits []Hit) []Hit {
 	return hits
 }
 
-// lines are the lines of a text, with where they begin.
+// lines returns the lines of a text with their positions.
 func lines(text string) iter.Seq2[string, int] {
 	return func(yield func(string, int) bool) {
 		at := 0
@@ -280,7 +281,7 @@ func lines(text string) iter.Seq2[string, int] {
 	}
 }
 
-// statements appends the passwords of SQL: IDENTIFIED BY 'password'.
+// statements appends the passwords in SQL: IDENTIFIED BY 'password'.
 func statements(text string, hits []Hit) []Hit {
 	in := comments{text: text}
 	for _, mark := range []string{"IDENTIFIED BY '", "identified by '"} {
@@ -301,10 +302,10 @@ func statements(text string, hits []Hit) []Hit {
 	return hits
 }
 
-// maxPassword is how long a user and a password are together.
+// maxPassword is the maximum length of a user and a password together.
 const maxPassword = 256
 
-// jwts appends JSON Web Tokens that are signed.
+// jwts appends signed JSON Web Tokens.
 func jwts(text string, hits []Hit) []Hit {
 	const prefix = "eyJ" // {"
 	for at := 0; ; {
@@ -329,7 +330,7 @@ func jwts(text string, hits []Hit) []Hit {
 	}
 }
 
-// passwordURLs appends the passwords of URLs: scheme://user:password@host.
+// passwordURLs appends the passwords in URLs: scheme://user:password@host.
 func passwordURLs(text string, hits []Hit) []Hit {
 	const mark = "://"
 	in := comments{text: text}
@@ -359,8 +360,7 @@ func passwordURLs(text string, hits []Hit) []Hit {
 	}
 }
 
-// isStandIn reports whether a user and a password only say what is to stand there:
-// user:password@.
+// isStandIn reports whether a user and a password are placeholders: user:password@.
 func isStandIn(user, password string) bool {
 	switch strings.ToLower(password) {
 	case "password", "pass", "passwd", "pwd", "secret", "token", "password123":
@@ -372,7 +372,7 @@ func isStandIn(user, password string) bool {
 	return false
 }
 
-// isExample reports whether a host is one that examples have.
+// isExample reports whether a host is used in examples.
 func isExample(host string) bool {
 	host, _, _ = strings.Cut(host, ":")
 	for _, reserved := range []string{"example.com", "example.org", "example.net", ".example", "my.host", "host"} {

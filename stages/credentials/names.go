@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// class is what a name says of its value.
+// class is the meaning of a name for its value.
 type class uint8
 
 const (
 	ordinary      class = iota
 	secretClass         // a credential if it looks random: token, secret, API key
 	basicClass          // a credential if it is a user and a password in base64: auth
-	passwordClass       // a credential whatever it looks like
+	passwordClass       // always a credential
 )
 
 func (c class) what() string {
@@ -42,7 +42,7 @@ func (c class) takes(value string) bool {
 
 // Last words of names, in lower case.
 var (
-	passwordWords = []string{"password", "passwd", "passphrase", "requirepass", "masterauth"} // also as the end of a word: PGPASSWORD
+	passwordWords = []string{"password", "passwd", "passphrase", "requirepass", "masterauth"} // also as a suffix: PGPASSWORD
 	passwordShort = []string{"pass", "pwd"}
 	secretWords   = []string{"secret", "token", "apikey", "authtoken", "accesstoken", "apitoken", "bearertoken", "clientsecret", "secretkey", "accesskey", "privatekey"}
 	// keyKinds are the words before key of a name whose value is secret.
@@ -51,8 +51,8 @@ var (
 
 const maxName = 128
 
-// classOf returns what a name says of its value. It is the last word that counts: a
-// passwordFile is the name of a file, a tokenTTL is a time.
+// classOf returns the class of a name. Its last word decides: a passwordFile is the name of a
+// file, a tokenTTL is a time.
 func classOf(name string) class {
 	if len(name) > maxName {
 		name = name[len(name)-maxName:]
@@ -98,7 +98,7 @@ func promised(name string) class {
 	return ordinary
 }
 
-// isSum reports whether a name is that of a checksum, which charts have of their Secrets:
+// isSum reports whether a name is that of a checksum, which charts compute of their Secrets:
 // checksum/secret.
 func isSum(name string) bool {
 	for name != "" {
@@ -121,7 +121,7 @@ func lastWord(name string) (rest, word string) {
 	start := end
 	for start > 0 && alnum(name[start-1]) {
 		start--
-		// An upper case letter begins a word if a lower case one is beside it.
+		// An upper case letter begins a word if it is next to a lower case one.
 		if upper(name[start]) && (start > 0 && lower(name[start-1]) || start+1 < end && lower(name[start+1])) {
 			break
 		}
@@ -129,10 +129,10 @@ func lastWord(name string) (rest, word string) {
 	return name[:start], strings.ToLower(name[start:end])
 }
 
-// isLiteral reports whether a value is one, and not empty, a switch, or filled in later.
+// isLiteral reports whether a value is a literal: not empty, a switch, or a placeholder.
 func isLiteral(value string) bool {
 	if isPlaceholder(value) || strings.HasPrefix(value, "/") || strings.HasPrefix(value, "./") || strings.HasPrefix(value, "~/") || isHash(value) {
-		return false // a path leads to the credential
+		return false // a path to the credential
 	}
 	switch strings.ToLower(value) {
 	case "true", "false", "yes", "no", "on", "off", "null", "none", "nil", "undefined", "enabled", "disabled", "required", "optional", "string", "str":
@@ -141,8 +141,8 @@ func isLiteral(value string) bool {
 	return true
 }
 
-// isHash reports whether a value is the hash of a password, as htpasswd and shadow have it,
-// perhaps behind its user.
+// isHash reports whether a value is the hash of a password as in htpasswd and shadow,
+// optionally after the user.
 func isHash(value string) bool {
 	if i := strings.IndexByte(value, ':'); i > 0 {
 		value = value[i+1:]
@@ -154,18 +154,17 @@ func isHash(value string) bool {
 	return ok && len(kind) > 0 && len(kind) < 16 && strings.IndexFunc(kind, func(r rune) bool { return r > 0x7f || !url64(byte(r)) }) < 0
 }
 
-// references begin values that say where a credential is, or are encrypted.
+// references are prefixes of values that refer to a credential, or are encrypted.
 var references = []string{
 	"vault:", "ref+", "op://", "secret://", "secrets://", "awssm:", "gcpsm:", "ssm:", "arn:aws:", "projects/", "file:", "env:", "env.", "kms:", "akv:", "azkv:",
 	"ENC[", "ENC(", "enc:", "!vault", "$ANSIBLE_VAULT", "$", "%", "@", "-----BEGIN PGP MESSAGE", "-----BEGIN AGE ENCRYPTED", "process.env", "os.environ", "data.", "secretKeyRef", "?{",
 }
 
-// fillIn are values that say in capitals that somebody is to replace them. (In lower case they
-// are passwords that many clusters have.)
+// fillIn are placeholders in capitals. (In lower case they are actual passwords of many
+// clusters.)
 var fillIn = map[string]bool{"CHANGEME": true, "CHANGEIT": true, "REPLACEME": true, "REPLACED": true, "REDACTED": true, "TODO": true, "FIXME": true, "TBD": true, "FILLME": true, "SECRET": true, "PASSWORD": true}
 
-// isPlaceholder reports whether a value is empty, refers to another, or is for somebody to
-// fill in.
+// isPlaceholder reports whether a value is empty, refers to another, or is to be filled in.
 func isPlaceholder(value string) bool {
 	value = strings.TrimSpace(value)
 	if value == Hidden || strings.Trim(value, "*xX.-_#?") == "" {
@@ -187,8 +186,8 @@ func isPlaceholder(value string) bool {
 	return len(value) > 4 && strings.EqualFold(value[:4], "your") || strings.Contains(value, "placeholder") || strings.Contains(value, "${") || strings.Contains(value, "$(") || strings.Contains(value, "{{") || strings.Contains(value, "$__")
 }
 
-// isPublic reports whether a value of a Secret is not secret: it is empty or filled in later,
-// or consists of certificates and public keys.
+// isPublic reports whether a value of a Secret is not secret: it is empty or a placeholder, or
+// consists of certificates and public keys.
 func isPublic(value string) bool {
 	value = strings.TrimSpace(value)
 	if value == "{}" || value == "[]" || value == "null" || value == `{"auths":{}}` {
@@ -210,7 +209,7 @@ func isPublic(value string) bool {
 	return isPublicPEM(value) || isPublicSSH(value)
 }
 
-// isPublicSSH reports whether every line of a text is a public key of SSH, or a host's.
+// isPublicSSH reports whether every line of a text is a public key of SSH, or of a host.
 func isPublicSSH(text string) bool {
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
@@ -255,8 +254,8 @@ func isPublicPEM(text string) bool {
 	return true
 }
 
-// isRandom reports whether a value looks as if a machine made it up: it is long, has letters
-// and digits, and is not made of words.
+// isRandom reports whether a value looks machine-generated: it is long, has letters and digits,
+// and does not consist of words.
 func isRandom(value string) bool {
 	const least, most, bits = 16, 4096, 3.0
 	if len(value) < least || len(value) > most || isInvented(value) {
@@ -279,8 +278,8 @@ func isRandom(value string) bool {
 	return !wordy(value)
 }
 
-// wordy reports whether a value consists of words and small numbers, as names of objects,
-// hosts, files and images do.
+// wordy reports whether a value consists of words and small numbers, like names of objects,
+// hosts, files and images.
 func wordy(value string) bool {
 	longest := 0
 	for _, chunk := range strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune("-_./:@|", r) }) {
@@ -326,8 +325,7 @@ func entropy(s string) float64 {
 	return sum
 }
 
-// isInvented reports whether a token stands in an example: it says so, or repeats a few
-// characters.
+// isInvented reports whether a token is an example: it says so, or repeats a few characters.
 func isInvented(token string) bool {
 	low := strings.ToLower(token)
 	for _, w := range []string{"example", "xxxx", "your", "replace", "changeme", "placeholder", "dummy", "....", "1234567890abcdef", "0123456789abcdef"} {

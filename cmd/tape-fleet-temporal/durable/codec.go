@@ -22,16 +22,16 @@ import (
 )
 
 const (
-	// sealedEncoding is the encoding of a payload that a key seals, and keyField names
-	// which in its metadata.
+	// sealedEncoding is the encoding of an encrypted payload, and keyField the metadata field
+	// with the id of its key.
 	sealedEncoding = "binary/vnd.tape.aes-256-gcm"
 	keyField       = "tape-key"
 
 	keySize = 32
 )
 
-// sealing encrypts payloads, with AES-256 in Galois/Counter Mode under a nonce of its own
-// for each: only holders of the key can read what Temporal keeps.
+// sealing encrypts payloads with AES-256-GCM, each with a random nonce: only holders of the key
+// can read what Temporal stores.
 type sealing struct {
 	aead cipher.AEAD
 	id   []byte // of the key
@@ -39,8 +39,7 @@ type sealing struct {
 
 var _ converter.PayloadCodec = (*sealing)(nil)
 
-// readSecret reads what a flag names: the content of a file, or of a variable for
-// env://NAME.
+// readSecret reads the value of a flag: the content of a file, or of a variable for env://NAME.
 func readSecret(from string) (string, error) {
 	if name, ok := strings.CutPrefix(from, "env://"); ok {
 		if value := os.Getenv(name); value != "" {
@@ -52,10 +51,10 @@ func readSecret(from string) (string, error) {
 	return strings.TrimSpace(string(data)), err
 }
 
-// newSealing makes a codec of a key in hex.
+// newSealing returns a codec with a key in hex.
 func newSealing(text string) (*sealing, error) {
 	key, err := hex.DecodeString(text)
-	if err != nil || len(key) != keySize { // the error would tell of the key
+	if err != nil || len(key) != keySize { // the error would reveal the key
 		return nil, fmt.Errorf("the key is not %d bytes in hex, as 'openssl rand -hex %d' makes them", keySize, keySize)
 	}
 	block, err := aes.NewCipher(key)
@@ -79,7 +78,7 @@ func (s *sealing) Encode(payloads []*common.Payload) ([]*common.Payload, error) 
 			return nil, err
 		}
 		nonce := make([]byte, s.aead.NonceSize(), s.aead.NonceSize()+len(open)+s.aead.Overhead())
-		_, _ = rand.Read(nonce) // it does not fail
+		_, _ = rand.Read(nonce) // it never fails
 		out[i] = &common.Payload{
 			Metadata: map[string][]byte{converter.MetadataEncoding: []byte(sealedEncoding), keyField: s.id},
 			Data:     s.aead.Seal(nonce, nonce, open, s.id),
@@ -88,8 +87,8 @@ func (s *sealing) Encode(payloads []*common.Payload) ([]*common.Payload, error) 
 	return out, nil
 }
 
-// Decode implements [converter.PayloadCodec]. It refuses what is not sealed,
-// because its writer does not have the key.
+// Decode implements [converter.PayloadCodec]. It rejects payloads that are not encrypted,
+// because their writer does not have the key.
 func (s *sealing) Decode(payloads []*common.Payload) ([]*common.Payload, error) {
 	out := make([]*common.Payload, len(payloads))
 	for i, p := range payloads {

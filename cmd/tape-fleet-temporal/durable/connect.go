@@ -18,8 +18,8 @@ import (
 	"github.com/taped-dev/tape/cmd/tape/cli"
 )
 
-// clientOptions are what flags, the environment and Temporal's own configuration file
-// say, in this order.
+// clientOptions returns the options from flags, the environment and Temporal's own
+// configuration file, in this order of precedence.
 func clientOptions(flags cli.EngineFlags, env envconfig.EnvLookup) (client.Options, error) {
 	profile, err := envconfig.LoadClientConfigProfile(envconfig.LoadClientConfigProfileOptions{EnvLookup: env})
 	if err != nil {
@@ -68,15 +68,15 @@ func clientOptions(flags cli.EngineFlags, env envconfig.EnvLookup) (client.Optio
 	return o, nil
 }
 
-// failures converts errors; the text of one is sealed like everything else.
+// failures returns a converter for errors, whose texts are encrypted like everything else.
 func failures(data converter.DataConverter, sealed bool) converter.FailureConverter {
 	return temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{DataConverter: data, EncodeCommonAttributes: sealed})
 }
 
-// again is how long to wait before Temporal is tried again.
+// again is the delay between attempts to reach Temporal.
 const again = time.Second
 
-// connect reaches Temporal. With patience it tries until ctx ends.
+// connect connects to Temporal. With patience it retries until ctx ends.
 func connect(ctx context.Context, o client.Options, logger *slog.Logger, patient bool) (client.Client, error) {
 	o.Logger = log.NewStructuredLogger(logger)
 	for {

@@ -19,29 +19,27 @@ import (
 )
 
 const (
-	// pace is how long to wait between two looks at a history, so that a look has many
-	// events.
+	// pace is the interval of reading a history, so that each read has many events.
 	pace = 300 * time.Millisecond
-	// absence is how long Temporal may be away.
+	// absence is how long Temporal may be unreachable.
 	absence = 5 * time.Minute
 )
 
 // errCanceled reports that the run was canceled.
 var errCanceled = errors.New("the run was canceled")
 
-// reader reads outcomes in the history of runs.
+// reader reads outcomes from the history of runs.
 type reader struct {
 	options client.Options
 	ended   func(fleet.Outcome)
 
-	names  map[int64]string // of applications, by the event that scheduled them
-	next   string           // run that continues this one
+	names  map[int64]string // applications, by the event that scheduled them
+	next   string           // the run that continues this one
 	closed bool
-	err    error // that the run ended with
+	err    error // the error that the run ended with
 }
 
-// follow reads the history of a run, and of those that continue it, until the last has
-// ended.
+// follow reads the history of a run, and of those that continue it, until the last has ended.
 func follow(ctx context.Context, c client.Client, o client.Options, workflow, first string, ended func(fleet.Outcome)) error {
 	for at := first; ; {
 		r := &reader{options: o, ended: ended, names: map[int64]string{}}
@@ -87,7 +85,7 @@ func (r *reader) follow(ctx context.Context, c client.Client, workflow, id strin
 	}
 }
 
-// away reports whether an error is of a server that may come back.
+// away reports whether an error is temporary.
 func away(err error) bool {
 	switch serviceerror.ToStatus(err).Code().String() {
 	case "Unavailable", "DeadlineExceeded", "Aborted", "Internal", "ResourceExhausted", "Unknown", "Canceled":

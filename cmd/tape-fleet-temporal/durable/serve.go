@@ -16,8 +16,8 @@ import (
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
-// drain is how long a worker that is told to end may take for what it has begun; others
-// take what is left.
+// drain is how long a worker may take after a signal to finish work in progress; other workers
+// take the rest.
 const drain = 25 * time.Second
 
 func workerCommand(p *cli.Program) *cobra.Command {

@@ -47,7 +47,7 @@ func (s submitter) status(ctx context.Context, c client.Client, o client.Options
 	return json.NewEncoder(s.Out).Encode(r)
 }
 
-// states are words for what a run is.
+// states are texts for the states of a run.
 var states = map[enums.WorkflowExecutionStatus]string{
 	enums.WORKFLOW_EXECUTION_STATUS_RUNNING:          "running",
 	enums.WORKFLOW_EXECUTION_STATUS_COMPLETED:        "completed",
@@ -59,7 +59,7 @@ var states = map[enums.WorkflowExecutionStatus]string{
 }
 
 func (s submitter) cancel(ctx context.Context, c client.Client, _ client.Options, job fleet.Job, _ string) error {
-	// The server takes a cancellation of what has ended, too.
+	// The server accepts a cancellation of a run that has ended, too.
 	described, err := c.DescribeWorkflow(ctx, job.Plan.String(), "")
 	if _, missing := errors.AsType[*serviceerror.NotFound](err); missing || err == nil && described.RawResponse.GetWorkflowExecutionInfo().GetStatus() != enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
 		return fmt.Errorf("no run of plan %s is active", job.Plan)

@@ -16,10 +16,10 @@ import (
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
-// submitter are the commands that tape starts.
+// submitter has the commands that tape starts.
 type submitter struct{ *cli.Program }
 
-// command is one that takes a job on stdin.
+// command returns a command that reads a job from stdin.
 func (s submitter) command(name, short string, do func(context.Context, client.Client, client.Options, fleet.Job, string) error) *cobra.Command {
 	var (
 		flags     cli.EngineFlags
@@ -60,8 +60,8 @@ func (s submitter) command(name, short string, do func(context.Context, client.C
 	return cmd
 }
 
-// mostNames is how many bytes of names fit into what Temporal takes as one payload, which
-// is 2 MB, with what the rest of a job needs.
+// mostNames bounds the bytes of names in a job: Temporal accepts 2 MB in one payload, which
+// also contains the rest of the job.
 const mostNames = 1 << 20
 
 func (s submitter) submit(ctx context.Context, c client.Client, o client.Options, job fleet.Job, queue string) error {

@@ -23,44 +23,44 @@ import (
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
-// runner packages the applications of a plan. [fleet.Runner] does.
+// runner packages the applications of a plan. It is implemented by [fleet.Runner].
 type runner interface {
 	Do(ctx context.Context, name string) (fleet.Outcome, error)
 }
 
-// work is what a worker does for Temporal.
+// work is the work of a worker.
 type work struct {
-	// name of this worker.
+	// name is the name of this worker.
 	name string
-	// open makes the runner of a plan.
+	// open returns the runner of a plan.
 	open func(ctx context.Context, t task) (runner, error)
 	// limit sets the worker's share of the limits.
 	limit func(registry.Limits)
-	// count counts the workers that share the limits of a plan's run.
+	// count returns the number of workers that share the limits of a plan's run.
 	count func(ctx context.Context, plan digest.Digest) (int, error)
-	// batch is how many applications a run of the workflow does.
+	// batch is the number of applications in one run of the workflow.
 	batch int
-	// silence is after how much of it a worker counts as gone.
+	// silence is the time without heartbeats after which a worker counts as lost.
 	silence time.Duration
-	// saying is what was heard last of each application.
+	// saying has the latest event of each application.
 	saying doings
 
 	mu      sync.Mutex
-	runners []opened // the one that was used last is the last
+	runners []opened // the most recently used is the last
 
 	counting sync.Mutex
-	workers  int // when they were counted last; 0 before
+	workers  int // time of the latest count; 0 before the first
 	counted  time.Time
 }
 
-// opened is a runner that is kept: it knows the plan and has interpreters that are warm.
+// opened is a cached runner: it has read the plan, and its interpreters are running.
 type opened struct {
 	plan         digest.Digest
 	again, force bool
 	runner       runner
 }
 
-// keptRunners is how many plans a worker goes between without reading them anew.
+// keptRunners is the number of plans that a worker keeps open.
 const keptRunners = 2
 
 func (w *work) runner(ctx context.Context, t task) (runner, error) {
@@ -81,7 +81,7 @@ func (w *work) runner(ctx context.Context, t task) (runner, error) {
 	return r, nil
 }
 
-// unavailable is the type of an error that another try may not have.
+// unavailable is the type of an error that another attempt may not have.
 const unavailable = "unavailable"
 
 // packageOne is the activity.
@@ -101,15 +101,15 @@ func (w *work) packageOne(ctx context.Context, t task) (fleet.Outcome, error) {
 	case o.State == fleet.Failed && !o.Error.Final:
 		return fleet.Outcome{}, temporal.NewApplicationError(o.Error.Message, unavailable, o)
 	}
-	o.Path, o.Reason = "", "" // the plan has them
+	o.Path, o.Reason = "", "" // the plan contains them
 	return o, nil
 }
 
-// maxText is how many bytes of text an outcome has for Temporal, whose histories and
-// payloads are bounded.
+// maxText bounds the texts of an outcome, in bytes, because Temporal's histories and payloads
+// are bounded.
 const maxText = 16 << 10
 
-// shorten leaves out text that is too much; the record of the application has it.
+// shorten shortens texts that are too long; the application's record has all of them.
 func shorten(o *fleet.Outcome) {
 	if o.Error != nil && len(o.Error.Message) > maxText {
 		short := *o.Error
@@ -125,9 +125,9 @@ func shorten(o *fleet.Outcome) {
 	}
 }
 
-// share keeps this worker to its part of the limits of a job. Workers come and go while
-// applications are worked on, so that each counts them now and then. Where they cannot be
-// counted there are as many as before.
+// share keeps this worker to its share of the limits of a job. The number of workers changes
+// while applications are packaged, so each worker counts them from time to time. If counting
+// fails, the number stays the same.
 func (w *work) share(ctx context.Context, t task) {
 	if len(t.Limits) == 0 {
 		return
@@ -147,14 +147,13 @@ func (w *work) share(ctx context.Context, t task) {
 	w.limit(all.Share(w.workers))
 }
 
-// doing is what Temporal is told of an application that a worker works on.
+// doing is the content of a heartbeat: the latest event of an application.
 type doing struct {
 	Name string `json:"name"`
 	Last string `json:"last,omitempty"` // event
 }
 
-// heartbeat tells Temporal that this worker lives, and what it does, until the function
-// that it returns is called.
+// heartbeat sends heartbeats, with the worker's progress, until stop is called.
 func (w *work) heartbeat(ctx context.Context, t task) (stop func()) {
 	done := make(chan struct{})
 	var ended sync.WaitGroup
@@ -176,7 +175,7 @@ func (w *work) heartbeat(ctx context.Context, t task) (stop func()) {
 	return func() { close(done); ended.Wait() }
 }
 
-// doings are the last events of applications, as text.
+// doings are the latest events of applications, as text.
 type doings struct{ of sync.Map }
 
 func (d *doings) hear(application string, e engine.Event) {
@@ -198,7 +197,8 @@ func (d *doings) last(application string) string {
 
 func (d *doings) forget(application string) { d.of.Delete(application) }
 
-// queue is the task queue of a fleet: only workers of the version that made a plan see it.
+// queue returns the task queue of a fleet, which only workers of the same version as the plan
+// poll.
 func queue(fleet digest.Digest, version string) string {
 	return "tape-fleet-" + fleet.Encoded()[:12] + "-" + version
 }
@@ -209,8 +209,8 @@ func (w *work) register(r worker.Registry) {
 	r.RegisterActivityWithOptions(w.packageOne, activity.RegisterOptions{Name: packageName})
 }
 
-// pollers are the workers that wait for work of a queue. Temporal cuts a queue into
-// partitions, of which a worker may wait at any: all are asked.
+// pollers returns the workers that poll a queue. Temporal divides a queue into partitions, and
+// a worker may poll any of them: all are asked.
 func pollers(ctx context.Context, c client.Client, queue string) ([]string, error) {
 	described, err := c.DescribeTaskQueueEnhanced(ctx, client.DescribeTaskQueueEnhancedOptions{
 		TaskQueue: queue, TaskQueueTypes: []client.TaskQueueType{client.TaskQueueTypeActivity}, ReportPollers: true,
@@ -225,12 +225,12 @@ func pollers(ctx context.Context, c client.Client, queue string) ([]string, erro
 	return waiting(all), nil
 }
 
-// wait is longer than the minute after which an idle worker asks for work again.
+// wait is longer than the minute after which an idle worker polls again.
 const wait = 75 * time.Second
 
-// waiting returns the names of the workers that asked for work within a wait, sorted. Temporal
-// lists a worker for five minutes after it asked, even if it was killed. The times are the
-// server's, so they are compared with the newest of them, not with this machine's clock.
+// waiting returns the names of the workers that polled within a wait, sorted. Temporal lists a
+// worker for five minutes after its last poll, even if it was killed. The times are the
+// server's, so they are compared with the latest of them, not with the local clock.
 func waiting(pollers []client.TaskQueuePollerInfo) []string {
 	var newest time.Time
 	for _, p := range pollers {
@@ -248,9 +248,8 @@ func waiting(pollers []client.TaskQueuePollerInfo) []string {
 	return slices.Compact(names)
 }
 
-// sharers are the workers that share the limits of a plan's run: those that wait for work, and
-// those that are too busy for that. Temporal knows within seconds of silence that one of the
-// latter is gone.
+// sharers returns the workers that share the limits of a plan's run: those that poll, and those
+// that are too busy to. Temporal notices the loss of the latter within seconds.
 func sharers(ctx context.Context, c client.Client, queue string, plan digest.Digest) ([]string, error) {
 	names, err := pollers(ctx, c, queue)
 	if err != nil {
@@ -269,7 +268,7 @@ func sharers(ctx context.Context, c client.Client, queue string, plan digest.Dig
 	return slices.Compact(names), nil
 }
 
-// serve works until ctx ends, and then finishes what it has begun within a while.
+// serve works until ctx ends, and then finishes work in progress within the drain time.
 func (w *work) serve(ctx context.Context, c client.Client, queue string, concurrency int, drain time.Duration) error {
 	broken := make(chan error, 1)
 	one := worker.New(c, queue, worker.Options{

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package durable has the applications of a fleet packaged by workers that Temporal gives
-// the work to: a worker that is killed, frozen or cut off loses nothing, as another one
-// takes what it had.
+// Package durable packages the applications of a fleet with workers that get their work from
+// Temporal: if a worker is killed, frozen or cut off, another one takes over.
 //
-// A run is one workflow, whose id is the digest of the plan, so that who submits a plan
-// twice follows the run that there is. An application is one activity. What is wrong with
-// an application is its result, which no other worker would better; an error, which
-// Temporal tries again, is a machine or a registry that could not be reached. Temporal is
-// given the plan's digest, names of applications, limits and outcomes. Everything else the
-// worker has: the repository, and what opens registries.
+// A run is one workflow, whose id is the digest of the plan, so that submitting a plan twice
+// follows the existing run. An application is one activity. A broken application is a result,
+// because another worker would fail in the same way; an error, which Temporal retries, means
+// that a machine or a registry could not be reached. Temporal only gets the plan's digest,
+// names of applications, limits and outcomes. The worker has everything else: the repository,
+// and the credentials of registries.
 package durable
 
 import (
@@ -27,36 +26,36 @@ import (
 )
 
 const (
-	// workflowName and packageName are what Temporal knows of this program.
+	// workflowName and packageName identify the workflow and the activity in Temporal.
 	workflowName = "tape-fleet"
 	packageName  = "package"
 
-	// window is how many applications workers are given at once, at most.
+	// window is the maximum number of applications that are assigned to workers at once.
 	window = 200
-	// batch is how many a run of the workflow does. Its history has 3 events for each, of
-	// which Temporal allows 51,200.
+	// batch is the number of applications in a run of the workflow. Its history has 3 events for
+	// each, and Temporal allows 51,200.
 	batch = 1000
-	// recount is how often a worker counts those that it shares the limits with.
+	// recount is the interval in which a worker counts those that it shares the limits with.
 	recount = 2 * time.Second
 
-	// attempts is how often an application is given to a worker.
+	// attempts is how often an application is assigned to a worker.
 	attempts = 3
-	// silence is how long a worker that counts as alive says nothing.
+	// silence is the time without heartbeats after which a worker counts as lost.
 	silence = 5 * time.Second
-	// beat is how often a worker says what it does.
+	// beat is the interval of heartbeats.
 	beat = time.Second
-	// longest is how long an application may take.
+	// longest bounds the time of an application.
 	longest = time.Hour
 )
 
-// run is what the workflow is given.
+// run is the input of the workflow.
 type run struct {
 	Job fleet.Job `json:"job"`
-	// Failed counts applications of the batches before.
+	// Failed counts the failed applications of earlier batches.
 	Failed int `json:"failed,omitempty"`
 }
 
-// task is what a worker is given.
+// task is the input of the activity.
 type task struct {
 	Plan digest.Digest `json:"plan"`
 	Name string        `json:"name"`
@@ -66,8 +65,8 @@ type task struct {
 	Force  bool               `json:"force,omitempty"`
 }
 
-// packageFleet is the workflow. It returns how many applications failed; a follower reads
-// the outcomes in its history.
+// packageFleet is the workflow. It returns the number of failed applications; followers read
+// the outcomes from its history.
 func (w *work) packageFleet(ctx workflow.Context, r run) (int, error) {
 	names := r.Job.Names[:min(w.batch, len(r.Job.Names))]
 	var (
@@ -110,8 +109,8 @@ func (w *work) packageOptions(ctx workflow.Context) workflow.Context {
 	})
 }
 
-// outcomeOf is the outcome of an application whose activity ended with an error; the zero
-// outcome is of one that was canceled.
+// outcomeOf returns the outcome of an application whose activity ended with an error; the zero
+// outcome if it was canceled.
 func outcomeOf(name string, err error) fleet.Outcome {
 	if temporal.IsCanceledError(err) {
 		return fleet.Outcome{}

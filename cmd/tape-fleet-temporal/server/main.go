@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command server runs Temporal's server, all services in one process, on loopback, with
-// SQLite: for tests, which kill it.
+// Command server runs Temporal's server, all services in one process, on loopback, with SQLite.
+// It is for tests that kill it.
 package main
 
 import (
@@ -89,7 +89,7 @@ func run(database string, port int) error {
 	return server.Start()
 }
 
-// listen finds a port for every service but the frontend, which has one.
+// listen finds a port for every service except the frontend, which has a fixed one.
 func listen(port int) (map[string]config.Service, map[primitives.ServiceName]static.Hosts, error) {
 	services, hosts := map[string]config.Service{}, map[primitives.ServiceName]static.Hosts{}
 	for _, s := range []primitives.ServiceName{primitives.FrontendService, primitives.HistoryService, primitives.MatchingService, primitives.WorkerService} {

@@ -24,23 +24,23 @@ import (
 //go:embed diff.html
 var diffTemplate string
 
-// Sides are what people call the two things that a diff compares.
+// Sides are the names of the two sides of a diff.
 type Sides struct{ A, B string }
 
-// maxComment is how long a comment of a pull request may be: GitHub takes 65536 characters.
+// maxComment is the maximum length of a comment in bytes: GitHub accepts 65536 characters.
 const maxComment = 64_000
 
-// concernNames are what a matter is called at the beginning of its line.
+// concernNames begin the lines of matters.
 var concernNames = map[app.Concern]string{
 	app.NewRegistry: "New registry", app.LostEvidence: "Lost evidence", app.Access: "Access to the node", app.Rights: "Rights",
 	app.Extension: "Cluster-wide", app.Exposure: "Exposed", app.Removed: "Removed", app.NewImage: "New image", app.Version: "Version",
 }
 
-// Concern is what a kind of matter is called.
+// Concern returns the name of a kind of matter.
 func Concern(c app.Concern) string { return concernNames[c] }
 
-// DiffMarkdown writes a diff as a comment of a pull request: what matters, and the rest
-// folded. What does not fit is counted.
+// DiffMarkdown writes a diff as a comment on a pull request: first what matters, then folded
+// sections. It counts sections that do not fit.
 func DiffMarkdown(w io.Writer, d *app.DiffResult, of Sides) error {
 	b := &comment{room: maxComment}
 	if d.Empty() {
@@ -107,7 +107,7 @@ func (c *comment) add(text string) bool {
 	return true
 }
 
-// Summary counts what differs.
+// Summary counts the differences.
 func Summary(d *app.DiffResult) string {
 	var parts []string
 	for _, c := range []struct {
@@ -138,15 +138,15 @@ func plural(n int, noun string) string {
 // maxSubjects is how many subjects of a matter are named.
 const maxSubjects = 20
 
-// matterGroup is what matters of one subject, or what is the same of several.
+// matterGroup has the matters of one subject, or a matter of several subjects.
 type matterGroup struct {
 	What     app.Concern
 	Subjects []string
-	More     int // subjects that are not named
+	More     int // number of subjects that are not named
 	Texts    []string
 }
 
-// groupMatters puts together what is about one subject, and what several subjects have in
+// groupMatters groups matters by subject, and merges those that several subjects have in
 // common.
 func groupMatters(list []app.Matter) []matterGroup {
 	var subjects []matterGroup
@@ -177,7 +177,7 @@ func groupMatters(list []app.Matter) []matterGroup {
 	return out
 }
 
-// Text is what the matter says of each of several subjects.
+// Text returns the text of the matter, for each of several subjects.
 func (g matterGroup) Text() string { return strings.Join(g.Texts, "; ") }
 
 func (g matterGroup) markdown() string {
@@ -204,46 +204,46 @@ func (g matterGroup) markdown() string {
 	return fmt.Sprintf("- %s %s\n", span(g.Subjects[0]), escape(g.Texts[0]))
 }
 
-// diffSection is a part that is folded.
+// diffSection is a folded section.
 type diffSection struct {
-	// Objects are those that it is about what changed in.
+	// Objects are the changed objects of the section.
 	Objects []app.ObjectKey
 	Title   string
 	Lines   []diffLine
 }
 
-// diffLine is a field, or a name, with what it was and is.
+// diffLine is a field, or a name, with its old and new value.
 type diffLine struct {
 	Name string
-	Note string // behind the name
-	// Rows begin with -, + or a space, and are of values.
+	Note string // after the name
+	// Rows begin with -, + or a space; they are the rows of values.
 	Rows []string
 	// Items is set if the rows are items of a list.
 	Items bool
 }
 
 const (
-	// repeated is how many objects a change is in that is told once for all of them.
+	// repeated is the number of objects from which on a common change is reported once.
 	repeated = 3
-	// fewObjects is how many are named.
+	// fewObjects is how many of them are named.
 	fewObjects = 4
 )
 
-// metadataPath is the path of a label or an annotation, of an object or of its pods.
+// metadataPath matches the path of a label or an annotation, of an object or of its pods.
 var metadataPath = regexp.MustCompile(`(?:^|\.)metadata\.(?:labels|annotations)[.\[](.+?)\]?$`)
 
-// versionLabels are labels that differ with each version of a chart.
+// versionLabels are labels that differ in each version of a chart.
 var versionLabels = map[string]bool{"helm.sh/chart": true, "chart": true, "app.kubernetes.io/version": true, "version": true}
 
-// shared is a change that is told once.
+// shared is a change that is reported once.
 type shared struct {
 	line    diffLine
 	objects []string
-	least   int // how many objects have it at least
+	least   int // minimum number of objects that have it
 }
 
-// sharedChanges are those that several objects have in common, as the labels with the
-// version of a chart, by what is equal for those that are the same. Names of the objects
+// sharedChanges returns the changes that several objects have in common, such as labels with
+// the version of a chart, by a key that is equal for equal changes. The names of the objects
 // follow the changes.
 func (n names) sharedChanges(changed []app.ObjectChange) (all map[string]*shared, order []string) {
 	all = map[string]*shared{}
@@ -290,16 +290,16 @@ func (n names) sharedChanges(changed []app.ObjectChange) (all map[string]*shared
 	return all, slices.DeleteFunc(order, func(key string) bool { return all[key] == nil })
 }
 
-// isChecksum reports whether a change is of an annotation with a checksum, which differs with
-// what it is of.
+// isChecksum reports whether a change is of an annotation with a checksum, which differs
+// whenever its content does.
 func isChecksum(f app.FieldChange) bool {
 	label := metadataPath.FindStringSubmatch(f.Path)
 	return label != nil && strings.Contains(strings.ToLower(label[1]), "checksum") &&
 		(f.From == nil || longHex.Match(f.From)) && (f.To == nil || longHex.Match(f.To))
 }
 
-// diffSections are the details of a diff. A change that many objects have in common is told
-// once.
+// diffSections returns the details of a diff. A change that many objects have in common is
+// reported once.
 func diffSections(d *app.DiffResult) []diffSection {
 	var out []diffSection
 	list := func(title string, list []app.ObjectKey) {
@@ -312,7 +312,7 @@ func diffSections(d *app.DiffResult) []diffSection {
 		}
 		out = append(out, s)
 	}
-	if len(d.Objects.Removed) > maxSubjects || len(d.Matters) == 0 { // else each is named there
+	if len(d.Objects.Removed) > maxSubjects || len(d.Matters) == 0 { // otherwise each is named there
 		list("removed", d.Objects.Removed)
 	}
 	list("added", d.Objects.Added)
@@ -379,8 +379,8 @@ func diffSections(d *app.DiffResult) []diffSection {
 	return out
 }
 
-// joined puts together the sections of objects of one kind that changed in the same way, and
-// adds the names of the objects to the titles.
+// joined merges the sections of objects of one kind that changed in the same way, and adds the
+// names of the objects to the titles.
 func joined(sections []diffSection) []diffSection {
 	var out []diffSection
 	at := map[string]int{}
@@ -411,11 +411,11 @@ func joined(sections []diffSection) []diffSection {
 // fewFiles is how many files of a source are named.
 const fewFiles = 12
 
-// sourceLines tell what differs of the sources, and which of their files, in one line each
-// for those that are new, gone and changed.
+// sourceLines returns the differences of sources, with one line each for their new, removed and
+// changed files.
 func (n names) sourceLines(changed []app.SourceChange) []diffLine {
 	var out []diffLine
-	files := map[string][]string{} // by source and what happened
+	files := map[string][]string{} // by source and kind of change
 	var order []string
 	for _, c := range changed {
 		file, is := strings.CutPrefix(c.Fact, "file ")
@@ -449,7 +449,7 @@ func (n names) sourceLines(changed []app.SourceChange) []diffLine {
 	return out
 }
 
-// quoted is a text as a value; nil if there is none.
+// quoted returns a text as a value; nil if it is empty.
 func quoted(text string) json.RawMessage {
 	if text == "" {
 		return nil
@@ -458,10 +458,10 @@ func quoted(text string) json.RawMessage {
 	return data
 }
 
-// own are the groups of Kubernetes' own kinds, which people know by their kind.
+// own matches the groups of Kubernetes' own kinds, which need no group to be recognised.
 var own = regexp.MustCompile(`^(|apps|batch|autoscaling|policy|[a-z.]+\.k8s\.io)$`)
 
-// objectName names an object as people do.
+// objectName returns the name of an object for people.
 func objectName(key app.ObjectKey) string {
 	if own.MatchString(key.Group) {
 		key.Group = ""
@@ -469,7 +469,7 @@ func objectName(key app.ObjectKey) string {
 	return key.String()
 }
 
-// subject is what a matter is about.
+// subject returns the subject of a matter.
 func subject(m app.Matter) string {
 	if m.Object != nil {
 		return objectName(*m.Object)
@@ -477,10 +477,10 @@ func subject(m app.Matter) string {
 	return m.Image
 }
 
-// definition is the kind whose fields are mostly a schema.
+// definition is the kind that mostly consists of a schema.
 const definition = "CustomResourceDefinition"
 
-// maxSchema is how many fields of a definition are told one by one.
+// maxSchema is how many fields of a definition are listed one by one.
 const maxSchema = 20
 
 var (
@@ -490,21 +490,21 @@ var (
 
 func isDescription(f app.FieldChange) bool { return strings.HasSuffix(f.Path, ".description") }
 
-// schemaLine is a change of a schema, and of how many fields it is.
+// schemaLine is a change in a schema, and the number of fields that it affects.
 type schemaLine struct {
 	diffLine
-	kind   int    // 0: it is gone, 1: it changed, 2: it is new
-	value  string // equal for those that changed in the same way
+	kind   int    // 0: removed, 1: changed, 2: new
+	value  string // equal for fields that changed in the same way
 	fields int
 }
 
-// schemaSection tells which fields of a definition differ: those that are gone and those
-// that changed before new ones, and once if several versions or places have them. What a new
-// one looks like, and what is said of them, is for the documentation.
+// schemaSection lists the fields of a definition that differ: removed and changed fields before
+// new ones, and once if several versions or places have them. The content of new fields, and
+// descriptions, are left to the documentation.
 func (n names) schemaSection(o app.ObjectChange) diffSection {
 	var all []schemaLine
 	texts := 0
-	at := map[string]int{} // where a field is told
+	at := map[string]int{} // where a field is listed
 	for _, f := range o.Fields {
 		if isDescription(f) {
 			texts++
@@ -572,8 +572,8 @@ func (n names) schemaSection(o app.ObjectChange) diffSection {
 	return s
 }
 
-// inPlaces tells once what changed in the same way in several places of a schema that end
-// alike, as where the same type is used.
+// inPlaces merges equal changes in several places of a schema whose paths end alike, as if the
+// same type is used.
 func inPlaces(lines []schemaLine) []schemaLine {
 	end := func(l schemaLine) string {
 		keys := strings.Split(l.Name, ".")
@@ -605,7 +605,7 @@ func inPlaces(lines []schemaLine) []schemaLine {
 	return out
 }
 
-// alikeKeys is how many keys places have in common at their end that are told together.
+// alikeKeys is the number of last keys that the paths of merged places have in common.
 const alikeKeys = 2
 
 // commonEnd returns the keys that two paths have in common at their end.
@@ -618,7 +618,7 @@ func commonEnd(a, b string) string {
 	return strings.Join(x[len(x)-n:], ".")
 }
 
-// containerImage is the path of the image of a container.
+// containerImage matches the path of the image of a container.
 var containerImage = regexp.MustCompile(`[cC]ontainers\[[^\]]+\]\.image$`)
 
 // isVersion reports whether a container has another image.
@@ -626,9 +626,9 @@ func isVersion(f app.FieldChange) bool {
 	return containerImage.MatchString(f.Path) && f.From != nil && f.To != nil
 }
 
-// same is equal for two changes that are the same. All checksums are, and all changes of a
-// container from one image to another. Of definitions only
-// labels and annotations are compared: their schemas have more in common than it helps to know.
+// same returns a key that is equal for equal changes. All checksums have the same, and all
+// changes of a container from one image to another. Of definitions only labels and annotations
+// are compared: their schemas have more in common than is useful.
 func same(o app.ObjectChange, f app.FieldChange) string {
 	path := f.Path
 	switch {
@@ -644,7 +644,7 @@ func same(o app.ObjectChange, f app.FieldChange) string {
 	return path + "\x00" + string(f.From) + "\x00" + string(f.To)
 }
 
-// names are the images as they were named where they come from, by digest.
+// names are the original names of images, by digest.
 type names map[string]string
 
 func newNames(d app.ImagesDiff) names {
@@ -654,18 +654,17 @@ func newNames(d app.ImagesDiff) names {
 	}
 	for _, i := range d.Changed {
 		n[i.From.String()], n[i.To.String()] = i.Was, i.Name
-		if i.Was == "" { // the same name: the digests tell them apart
+		if i.Was == "" { // the same name: the digests distinguish them
 			n[i.From.String()], n[i.To.String()] = i.Name+"@"+i.From.String(), i.Name+"@"+i.To.String()
 		}
 	}
 	return n
 }
 
-// pinned is a reference as tape writes it.
+// pinned matches a reference as tape writes it.
 var pinned = regexp.MustCompile(`[^\s"'=,]+@(sha256:[0-9a-f]{64})\b`)
 
-// text is a row for people: images that differ are called as where they come from, and
-// digests are short.
+// text returns a row for people: images have their original names, and digests are shortened.
 func (n names) text(row string) string {
 	row = pinned.ReplaceAllStringFunc(row, func(ref string) string {
 		if name := n[ref[strings.LastIndex(ref, "@")+1:]]; name != "" {
@@ -676,13 +675,13 @@ func (n names) text(row string) string {
 	return printable(longHex.ReplaceAllString(row, "$1…"))
 }
 
-// hidden is what stands for a value of a Secret.
+// hidden replaces a value of a Secret.
 const hidden = `"(hidden)"`
 
-// listItem is the path of an item that has no name.
+// listItem matches the path of an item without a name.
 var listItem = regexp.MustCompile(`^(.+)\[\d+\]$`)
 
-// lines are the fields of an object. Items of a list of texts are told together.
+// lines returns the fields of an object. Items of a list of texts are merged.
 func (n names) lines(fields []app.FieldChange) []diffLine {
 	var out []diffLine
 	list := ""
@@ -707,8 +706,7 @@ func isText(v json.RawMessage) bool {
 	return v == nil || v[0] == '"' && !bytes.Contains(v, []byte(`\n`))
 }
 
-// maxRows is how many rows of a value are shown that is new as a whole; of what is gone it
-// is fewRows.
+// maxRows is how many rows of a new value are shown, and fewRows how many of a removed one.
 const maxRows, fewRows = 60, 12
 
 func (n names) fieldLine(path string, from, to json.RawMessage) diffLine {
@@ -721,7 +719,7 @@ func (n names) fieldLine(path string, from, to json.RawMessage) diffLine {
 // difference of two long rows.
 const longRow, beforeRow = 300, 20
 
-// cut shortens long rows: two to what is around their first difference, others to their
+// cut shortens long rows: two to the surroundings of their first difference, others to their
 // beginning.
 func cut(rows []string) []string {
 	from := 0
@@ -777,15 +775,16 @@ func (n names) wholeLine(path string, from, to json.RawMessage) diffLine {
 	return l
 }
 
-// longValue is how long two values are together of which only the difference is shown.
+// longValue is the total length of two values from which on only the difference is shown.
 const longValue = 160
 
-// changedRows are those that differ.
+// changedRows returns the rows that differ.
 func changedRows(rows []string) []string {
 	return slices.DeleteFunc(rows, func(row string) bool { return row[0] == ' ' })
 }
 
-// some are the rows with a sign, or the first of them.
+// some returns rows with a sign in front; if there are too many, the first of them and the
+// number of the rest.
 func some(sign string, rows []string, most int) []string {
 	var out []string
 	for i, row := range rows {
@@ -797,8 +796,8 @@ func some(sign string, rows []string, most int) []string {
 	return out
 }
 
-// rows is a value as rows: texts as they are, what is structured as YAML, or as JSON if it
-// is short.
+// rows returns a value as rows: texts as they are, structures as YAML, or as JSON if they are
+// short.
 func (n names) rows(v json.RawMessage) []string {
 	if v == nil {
 		return nil
@@ -825,7 +824,7 @@ func (n names) rows(v json.RawMessage) []string {
 	return rows
 }
 
-// structure is JSON as YAML has it. Numbers stay as they are written.
+// structure converts JSON to YAML. Numbers stay as they are written.
 func structure(v json.RawMessage) *yaml.Node {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(v, &doc); err != nil {
@@ -842,13 +841,13 @@ func structure(v json.RawMessage) *yaml.Node {
 	return &doc
 }
 
-// longHex is a digest or a checksum, of which the beginning is enough for people.
+// longHex matches a digest or a checksum, whose first digits are sufficient for people.
 var longHex = regexp.MustCompile(`\b([0-9a-f]{12})[0-9a-f]{28,116}\b`)
 
 // maxCells bounds the table that compares the rows of two texts.
 const maxCells = 1 << 20
 
-// lineDiff is what differs between two lists of rows, with a row around it.
+// lineDiff returns the differences between two lists of rows, with a row around each.
 func lineDiff(a, b []string) []string {
 	start, n, m := 0, len(a), len(b)
 	for start < min(n, m) && a[start] == b[start] {
@@ -905,7 +904,7 @@ func lineDiff(a, b []string) []string {
 	return rows
 }
 
-// markdown is the line as an item of a list.
+// markdown returns the line as an item of a list.
 func (l diffLine) markdown() string {
 	if len(l.Rows) == 0 {
 		return "- " + strings.TrimSpace(span(l.Name)+" "+escape(l.Note)) + "\n"
@@ -939,10 +938,11 @@ func (l diffLine) markdown() string {
 	return text + "  " + fence + "\n"
 }
 
-// maxItems is how long items of a list are together that are told in one line, in bytes.
+// maxItems is the maximum total length of items of a list on one line, in bytes.
 const maxItems = 100
 
-// items are the items of a list that all are new, or all are gone, as one line if they are few.
+// items returns the items of a list that are all new or all removed; short reports whether they
+// fit on one line.
 func (l diffLine) items() (text string, short bool) {
 	if !l.Items || len(l.Rows) < 2 {
 		return "", false
@@ -964,7 +964,7 @@ func (l diffLine) items() (text string, short bool) {
 	return "", false
 }
 
-// span is text as code that nothing in it ends.
+// span returns text as code in Markdown, which its content cannot end.
 func span(text string) string {
 	text = printable(strings.ReplaceAll(text, "\n", " "))
 	if text == "" {
@@ -988,10 +988,10 @@ func longestRun(text string) int {
 	return longest
 }
 
-// markup are the characters that mean something in Markdown or HTML.
+// markup matches characters that have a meaning in Markdown or HTML.
 var markup = regexp.MustCompile("[\\\\`*_{}\\[\\]<>#|~!&@]")
 
-// escape is text that is only text in Markdown.
+// escape returns text without a meaning in Markdown.
 func escape(text string) string {
 	return markup.ReplaceAllStringFunc(printable(text), func(s string) string {
 		switch s {
@@ -1006,7 +1006,7 @@ func escape(text string) string {
 	})
 }
 
-// printable replaces control characters, also those that change the direction of text.
+// printable replaces control characters, including those that change the direction of text.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' && r != '\t' || r == 0x7f || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 || r == utf8.RuneError {
@@ -1016,7 +1016,7 @@ func printable(text string) string {
 	}, text)
 }
 
-// DiffText writes a diff with lines of at most width characters; 0 is any width.
+// DiffText writes a diff with lines of at most width characters; 0 is unlimited.
 func DiffText(w io.Writer, d *app.DiffResult, width int) error {
 	var text strings.Builder
 	line := func(format string, args ...any) {
@@ -1100,10 +1100,10 @@ func imagesText(line func(string, ...any), d app.ImagesDiff) {
 	}
 }
 
-// lineLength is how long a field's values may be to stand on its line.
+// lineLength is the maximum length of a field's values on its line.
 const lineLength = 80
 
-// text is the line for a terminal.
+// text writes the line for a terminal.
 func (l diffLine) text(line func(string, ...any), indent string) {
 	name := l.Name
 	if l.Note != "" {

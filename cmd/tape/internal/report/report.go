@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package report shows people what came of a fleet: as text, Markdown, JUnit and a page.
+// Package report presents the results of a fleet: as text, Markdown, JUnit and HTML.
 package report
 
 import (
@@ -23,8 +23,8 @@ import (
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
-// Text writes a report for a terminal: the applications that failed or wait, or
-// all of them, and the totals.
+// Text writes a report for a terminal: the applications that failed or are waiting, or all of
+// them, and the totals.
 func Text(w io.Writer, r *fleet.Report, whole bool) error {
 	width := 0
 	for _, o := range r.Applications {
@@ -56,7 +56,7 @@ func Text(w io.Writer, r *fleet.Report, whole bool) error {
 	return err
 }
 
-// counts are the states that there are.
+// counts returns the numbers of applications in each state.
 func counts(t fleet.Totals) string {
 	var parts []string
 	for _, c := range []struct {
@@ -73,8 +73,8 @@ func counts(t fleet.Totals) string {
 	return strings.Join(parts, ", ")
 }
 
-// Markdown writes a report for a pull request or the summary of a job: failures
-// first, what was packaged in a table.
+// Markdown writes a report for a pull request or the summary of a job: failures first, then a
+// table of applications.
 func Markdown(w io.Writer, r *fleet.Report) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "### %d applications: %s\n\n", r.Totals.Applications, counts(r.Totals))
@@ -97,7 +97,7 @@ func Markdown(w io.Writer, r *fleet.Report) error {
 
 var markdown = strings.NewReplacer("\n", " ", "|", `\|`, "<", "&lt;", "*", `\*`, "_", `\_`, "`", "\\`", "[", `\[`)
 
-// cell is a text in a table of Markdown.
+// cell returns a text for a table in Markdown.
 func cell(text string) string { return markdown.Replace(text) }
 
 func code(text string) string {
@@ -107,7 +107,7 @@ func code(text string) string {
 	return "`" + strings.NewReplacer("`", "", "|", "", "\n", " ").Replace(text) + "`"
 }
 
-// suite is what JUnit's readers call a run.
+// suite is a test suite of JUnit.
 type suite struct {
 	XMLName  xml.Name   `xml:"testsuite"`
 	Name     string     `xml:"name,attr"`
@@ -132,7 +132,7 @@ type failure struct {
 	Text    string `xml:",chardata"`
 }
 
-// JUnit writes a report as the readers of test results want it.
+// JUnit writes a report in the format of JUnit.
 func JUnit(w io.Writer, r *fleet.Report) error {
 	s := suite{Name: "tape fleet", Tests: r.Totals.Applications, Failures: r.Totals.Failed, Skipped: r.Totals.Skipped + r.Totals.Unchanged + r.Totals.Waiting}
 	for _, o := range r.Applications {
@@ -158,25 +158,24 @@ func JUnit(w io.Writer, r *fleet.Report) error {
 //go:embed page.html
 var pageTemplate string
 
-// page is what page.html shows.
+// page is the data of page.html.
 type page struct {
 	*fleet.Report
 	Counts string
 	Bar    []segment
 }
 
-// segment is how many applications have a state.
+// segment is the number of applications in a state.
 type segment struct {
 	State fleet.OutcomeState
 	N     int
-	X     int // how many stand before
+	X     int // number of applications in segments before it
 }
 
 // order is the order of states on the page: those that need attention come first.
 var order = []fleet.OutcomeState{fleet.Failed, fleet.Waiting, fleet.Done, fleet.OutcomeUnchanged, fleet.OutcomeSkipped}
 
-// Page writes a report as one self-contained page that is searched and sorted in the
-// browser.
+// Page writes a report as one self-contained page with search and sorting.
 func Page(w io.Writer, r *fleet.Report) error {
 	p := page{Report: r, Counts: counts(r.Totals)}
 	sorted := *r
@@ -256,7 +255,7 @@ func Shards(plan *fleet.Plan) int {
 	return min((n+perShard-1)/perShard, mostShards)
 }
 
-// GitHub writes the matrix of a job: strategy.matrix is fromJSON of it.
+// GitHub writes the matrix of a job, for fromJSON in strategy.matrix.
 func GitHub(w io.Writer, dgst digest.Digest, shards int) error {
 	type job struct {
 		Plan  digest.Digest `json:"plan"`
@@ -278,7 +277,7 @@ func GitLab(w io.Writer, dgst digest.Digest, shards int) error {
 		return err
 	}
 	var parallel, shard string
-	if shards > 1 { // GitLab takes no parallel of 1
+	if shards > 1 { // GitLab rejects parallel: 1
 		parallel, shard = fmt.Sprintf("  parallel: %d\n", shards), " --shard auto"
 	}
 	_, err := fmt.Fprintf(w, `stages: [package, report]
@@ -301,8 +300,8 @@ report:
 //go:embed job.yaml
 var jobTemplate string
 
-// Job writes a Kubernetes Job with an index for each shard, which clones the repository
-// at the plan's commit. The plan of files that are in no repository has none.
+// Job writes a Kubernetes Job with an index for each shard, which clones the repository at the
+// plan's commit. A plan of files outside a repository has no commit, which is an error.
 func Job(w io.Writer, plan *fleet.Plan, dgst digest.Digest, uri string, shards int) error {
 	if plan.Commit == "" {
 		return &app.UsageError{Err: errors.New("the plan is of files outside a git repository, from which a Job clones: commit them and make another plan, or package them here")}

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package serve runs the registry of CNCF distribution that is linked into tape,
-// for trying things and for tests: plain http, no authentication, deleting
-// allowed, no referrers API.
+// Package serve runs the registry of CNCF distribution that is linked into tape, for
+// experiments and tests: plain http, no authentication, deletion allowed, no referrers API.
 package serve
 
 import (
@@ -23,26 +22,26 @@ import (
 	"github.com/taped-dev/tape/internal/temporary"
 )
 
-// Options say where the registry listens and keeps what it is given.
+// Options configure the registry.
 type Options struct {
-	Addr string // host:port; port 0 takes a free one
-	// Data is a folder, made where it does not exist; empty: a temporary one, which is
-	// removed at the end.
+	Addr string // host:port; port 0 selects a free one
+	// Data is the folder of its content, which is created if missing; empty: a temporary one,
+	// which is removed at the end.
 	Data string
-	// Ready, if not nil, is called with the address once requests are answered.
+	// Ready, if not nil, is called with the address once the registry accepts requests.
 	Ready func(addr string)
 }
 
-// drain is how long requests that are being answered may take when the registry
-// is stopped: an interrupted tape is gone within a second.
+// drain is how long requests in progress may take when the registry is stopped: an interrupted
+// tape must end within a second.
 const drain = 500 * time.Millisecond
 
-// Serve runs the registry until ctx ends, which is not an error. Nothing is
-// logged; that is a setting of logrus and so of the whole process.
+// Serve runs the registry until ctx ends, which is not an error. Nothing is logged, because
+// that is a global setting of logrus.
 func Serve(ctx context.Context, opts Options) (err error) {
 	if opts.Data == "" {
-		// Not in memory: distribution's driver copies all of a blob that it has with every
-		// part that comes, which takes minutes where a blob has 100 MB.
+		// Not in memory: distribution's driver copies the whole blob for every part that it
+		// receives, which takes minutes for a blob of 100 MB.
 		folder, makeErr := temporary.New("", "tape-registry-")
 		if makeErr != nil {
 			return fmt.Errorf("make a folder for the registry: %w", makeErr)
@@ -81,8 +80,7 @@ func Serve(ctx context.Context, opts Options) (err error) {
 	return nil
 }
 
-// newApp makes the registry. It panics where it is misconfigured, which is an
-// error here.
+// newApp makes the registry. It panics if it is misconfigured, which is an error here.
 func newApp(data string) (app *handlers.App, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -94,7 +92,7 @@ func newApp(data string) (app *handlers.App, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the registry's folder: %w", err)
 	}
-	// distribution would only notice at the first push.
+	// distribution would only notice this at the first push.
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the registry's folder: %w", err)
 	}

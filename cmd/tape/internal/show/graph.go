@@ -13,8 +13,8 @@ import (
 	"github.com/taped-dev/tape/engine"
 )
 
-// Mermaid draws a graph as a Mermaid flowchart. An edge is named after the output
-// it carries.
+// Mermaid draws a graph as a Mermaid flowchart. An edge has the name of the output that it
+// carries.
 func Mermaid(g *engine.Graph) string {
 	var b strings.Builder
 	b.WriteString("flowchart LR\n")
@@ -41,7 +41,7 @@ func DOT(g *engine.Graph) string {
 	return b.String()
 }
 
-// label is the node's name, and its kind where that says more.
+// label returns the node's name, followed by its kind if that differs.
 func label(n engine.Node, newline string) string {
 	if base, _, _ := strings.Cut(n.Name, "/"); n.Kind == "" || n.Kind == base {
 		return n.Name
@@ -55,11 +55,12 @@ type edge struct {
 	to     int
 }
 
-// edges are what flows, each output of a node once a taker, in graph order.
+// edges returns the inputs of nodes, each output of a node once for each of its readers, in
+// graph order.
 func edges(g *engine.Graph) []edge {
 	var edges []edge
 	index := map[string]int{}
-	for to, n := range g.Nodes() { // what is needed stands before
+	for to, n := range g.Nodes() { // dependencies come first
 		index[n.Name] = to
 		var refs []engine.Ref
 		for _, input := range slices.Sorted(maps.Keys(n.Inputs)) {

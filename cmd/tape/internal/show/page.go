@@ -32,30 +32,29 @@ import (
 //go:embed page.html
 var pageTemplate string
 
-// A page shows the text of manifests up to these sizes, in bytes: a browser
-// should open it at once.
+// A page shows the text of manifests up to these sizes, in bytes, so that a browser opens it
+// quickly.
 const (
 	pageFile  = 256 << 10 // of one file
-	pageFiles = 4 << 20   // of all
+	pageFiles = 4 << 20   // of all files
 )
 
-// page is what page.html shows: a view, each image with the places that name it,
-// back to the line and commit they came from, and each manifest with what was
-// edited in it.
+// page is the data of page.html: a view, each image with the places that refer to it, traced to
+// their line and commit, and each manifest with its edits.
 type page struct {
 	*artifact.View
 	Title, Tag string
 	Signers    []pageSigner
 	Pictured   []pageImage
 	Files      []pageManifest
-	Picture    *picture // nil where it would show nothing
+	Picture    *picture // nil if it would be empty
 	Unpinned   []images.Unpinned
 	Excluded   []images.Reference
 	Renders    []artifact.Transform
-	Bytes      int64 // of all platforms of all images, each blob as often as it is named
+	Bytes      int64 // of all platforms of all images, each blob as often as it is referenced
 }
 
-// pageSigner is who signed, and what.
+// pageSigner is a signer, with what was signed.
 type pageSigner struct {
 	By            string
 	Root, Content bool
@@ -67,24 +66,23 @@ type pageImage struct {
 	Places []place
 }
 
-// place is a line of the manifests that names an image.
+// place is a line of the manifests that refers to an image.
 type place struct {
 	images.Edit
-	// Manifest is the file on the page, nil where it is not there.
+	// Manifest is the file on the page, nil if it is not on it.
 	Manifest *pageManifest
-	// Origin is the file in the source; Line is the same there. It is empty for
-	// a file that was rendered.
+	// Origin is the file in the source, which has the same Line. It is empty for a rendered
+	// file.
 	Origin, Commit string
 	Modified       vcs.Tristate
-	// URL leads to the line, where the host of the repository is known to have
-	// such addresses.
+	// URL is the URL of the line, if the host of the repository is known.
 	URL string
 	// By is the interpreter that rendered the file.
 	By string
 }
 
-// pageManifest is a file of the content. Lines is nil where it is too large for the
-// page, or no text.
+// pageManifest is a file of the content. Lines is nil if it is too large for the page, or not
+// text.
 type pageManifest struct {
 	artifact.ViewFile
 	ID    string
@@ -92,8 +90,7 @@ type pageManifest struct {
 	Lines []pageLine
 }
 
-// pageLine is a line, in pieces: what was written in place of a reference, and
-// what stands around it.
+// pageLine is a line, in pieces: replacements of references, and the text around them.
 type pageLine struct {
 	N      int
 	Pieces []pagePiece
@@ -101,11 +98,11 @@ type pageLine struct {
 
 type pagePiece struct {
 	Text string
-	Edit *images.Edit // nil: as it came
+	Edit *images.Edit // nil: unchanged
 }
 
-// WritePage writes one self-contained HTML page: no script or picture is loaded
-// from anywhere, and without scripts all but the search works.
+// WritePage writes one self-contained HTML page: it loads nothing, and everything but the
+// search works without scripts.
 func WritePage(w io.Writer, v *artifact.View) error {
 	p := &page{View: v, Title: title(v), Signers: signers(v)}
 	if len(v.Tags) > 0 {
@@ -170,8 +167,8 @@ func WritePage(w io.Writer, v *artifact.View) error {
 	return err
 }
 
-// WithPolicy has the browser run and load nothing but the page's own style and script,
-// whatever got into the text around them.
+// WithPolicy adds a policy to a page: the browser runs and loads nothing but the page's own
+// style and script, whatever the text around them contains.
 func WithPolicy(page []byte) []byte {
 	const charset = "<meta charset=\"utf-8\">\n"
 	policy := fmt.Sprintf(`<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src '%s'; script-src '%s'; base-uri 'none'; form-action 'none'">`,
@@ -179,8 +176,8 @@ func WithPolicy(page []byte) []byte {
 	return bytes.Replace(page, []byte(charset), []byte(charset+policy+"\n"), 1)
 }
 
-// hashOf is that of the content of the one element of a name, as a policy names it: text
-// of others has no tags in it.
+// hashOf returns the hash of the content of the only element with a name, for a policy: text
+// from others contains no tags.
 func hashOf(page []byte, element string) string {
 	_, rest, _ := bytes.Cut(page, []byte("<"+element+">"))
 	content, _, _ := bytes.Cut(rest, []byte("</"+element+">"))
@@ -194,7 +191,7 @@ type sourceOption struct{ Name, Value string }
 // sourceOptions lists options by name.
 func sourceOptions(raw json.RawMessage) []sourceOption {
 	var options map[string]json.RawMessage
-	_ = json.Unmarshal(raw, &options) // none, or an object
+	_ = json.Unmarshal(raw, &options) // nil, or an object
 	var out []sourceOption
 	for _, name := range slices.Sorted(maps.Keys(options)) {
 		out = append(out, sourceOption{name, string(options[name])})
@@ -202,16 +199,16 @@ func sourceOptions(raw json.RawMessage) []sourceOption {
 	return out
 }
 
-// title is what the application is called.
+// title returns the title of the application.
 func title(v *artifact.View) string {
 	name := path.Base(imageref.Split(v.Root.Ref).Name)
 	return cmp.Or(v.Root.Annotations["org.opencontainers.image.title"], name, "application")
 }
 
-// short is the beginning of a digest's hex.
+// short returns the first digits of a digest.
 func short(d digest.Digest) string { return d.Encoded()[:min(8, len(d.Encoded()))] }
 
-// shortName is the last element of an image's name, with its tag.
+// shortName returns the last element of an image's name, with its tag.
 func shortName(name string) string {
 	name, _, _ = strings.Cut(name, "@")
 	return path.Base(name)
@@ -233,14 +230,14 @@ func signers(v *artifact.View) []pageSigner {
 	return out
 }
 
-// statementTitle says in words what a statement is about.
+// statementTitle returns a title for a statement.
 func statementTitle(s artifact.ViewStatement) string {
 	var of struct {
 		Name   string `json:"name"`
 		Kind   string `json:"kind"`
 		Source string `json:"source"`
 	}
-	_ = json.Unmarshal(s.Predicate, &of) // what has other fields gets no such title
+	_ = json.Unmarshal(s.Predicate, &of) // a statement with other fields gets no such title
 	switch s.PredicateType {
 	case artifact.PredicateProvenance:
 		return "What it was built from"
@@ -262,7 +259,7 @@ func statementTitle(s artifact.ViewStatement) string {
 	return s.PredicateType
 }
 
-// pageManifests are the files, with the edits marked that stand in them.
+// pageManifests returns the files, with their edits marked.
 func pageManifests(files []artifact.ViewFile, edits []images.Edit) []pageManifest {
 	out := make([]pageManifest, len(files))
 	room := pageFiles
@@ -274,7 +271,7 @@ func pageManifests(files []artifact.ViewFile, edits []images.Edit) []pageManifes
 		m := pageManifest{ViewFile: f, ID: fmt.Sprintf("f-%d", i)}
 		var in []images.Edit
 		for _, e := range of[f.Name] {
-			// Of a place that was edited twice, only the last edit is still there.
+			// Of a place that was edited twice, only the last edit can be found.
 			if e.Offset >= 0 && e.Offset < len(f.Data) && bytes.HasPrefix(f.Data[e.Offset:], []byte(e.Replaced)) {
 				in = append(in, e)
 			}
@@ -289,8 +286,8 @@ func pageManifests(files []artifact.ViewFile, edits []images.Edit) []pageManifes
 	return out
 }
 
-// pageLines are the lines of a file. What it holds in plain text is not for everybody who is
-// shown a page: hidden are those ranges.
+// pageLines returns the lines of a file. The hidden ranges contain credentials, which must not
+// be shown to everyone who sees a page.
 func pageLines(data []byte, edits []images.Edit, hidden []manifests.Span) []pageLine {
 	type span struct {
 		from, to int
@@ -309,10 +306,10 @@ func pageLines(data []byte, edits []images.Edit, hidden []manifests.Span) []page
 				to = from + n
 			}
 		}
-		// The lines behind it keep their numbers.
+		// The lines after it keep their numbers.
 		spans = append(spans, span{from, to, credentials.Hidden + strings.Repeat("\n", bytes.Count(data[from:to], []byte("\n"))), nil})
 	}
-	// An edit of what is hidden is hidden too.
+	// An edit in a hidden range is hidden, too.
 	slices.SortStableFunc(spans, func(a, b span) int { return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(b.to, a.to)) })
 	line := pageLine{N: 1}
 	var lines []pageLine
@@ -343,7 +340,7 @@ func pageLines(data []byte, edits []images.Edit, hidden []manifests.Span) []page
 	return lines
 }
 
-// plainIn returns where the objects of a file hold credentials in plain text.
+// plainIn returns the positions of credentials in plain text in the objects of a file.
 func plainIn(name string, data []byte) []manifests.Span {
 	var out []manifests.Span
 	for _, piece := range manifests.Open(name, data).Text.Split() {
@@ -364,7 +361,7 @@ func plainIn(name string, data []byte) []manifests.Span {
 	return out
 }
 
-// place follows an edit to the source it came from.
+// place returns the place of an edit in its source.
 func (p *page) place(e images.Edit, from origin) place {
 	out := place{Edit: e, Origin: from.path, Commit: from.commit, Modified: from.modified}
 	if i := slices.IndexFunc(p.Files, func(m pageManifest) bool { return m.Name == e.File }); i >= 0 {
@@ -403,7 +400,7 @@ func addOrigins(origins map[digest.Digest]origin, facts vcs.Facts) {
 	}
 }
 
-// lineURL is where the well-known hosts show a line of a file at a commit.
+// lineURL returns the URL of a line of a file at a commit, for well-known hosts.
 func lineURL(uri, commit, path string, line int) string {
 	u, err := url.Parse(uri)
 	if err != nil || u.Scheme != "https" || commit == "" {

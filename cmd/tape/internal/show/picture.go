@@ -13,38 +13,37 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// picture shows which manifests came from which source, and which images they
-// name: three columns of boxes, and the lines between them.
+// picture shows which manifests came from which source, and which images they refer to: three
+// columns of boxes, and the links between them.
 type picture struct {
 	Width, Height int
 	Boxes         []box
 	Lines         []link
 }
 
-// box is one thing, with the place on the page that says more of it.
+// box is one item, with the URL of its details on the page.
 type box struct {
 	ID, Class, Href    string
 	X, Y, Width        int
 	Text, Detail, Full string
 }
 
-// link leads from one box to another.
+// link connects two boxes.
 type link struct{ From, To, Path string }
 
-// What the picture measures, in its own units, which are pixels where it is shown in full.
+// Measures of the picture, in its own units, which are pixels at full size.
 const (
-	pictureRow    = 38  // from one box to the next
+	pictureRow    = 38  // between boxes
 	pictureBox    = 30  // height of a box
-	pictureColumn = 400 // from one column to the next
+	pictureColumn = 400 // between columns
 	pictureText   = 36  // characters that fit into a box
-	pictureMost   = 200 // boxes in a column; a larger picture shows nothing
+	pictureMost   = 200 // maximum boxes in a column; a larger picture is not shown
 )
 
-// pictureWidths of the columns: sources, manifests, images.
+// pictureWidths are the widths of the columns: sources, manifests, images.
 var pictureWidths = [3]int{300, 300, 320}
 
-// newPicture draws the manifests that name images; the others would be boxes
-// without a line.
+// newPicture draws the manifests that refer to images; others would be boxes without a link.
 func newPicture(p *page) *picture {
 	var (
 		columns [3][]box
@@ -116,8 +115,8 @@ func newPicture(p *page) *picture {
 	return out
 }
 
-// sourceOf is the source of a file of the content: of several, each has a folder
-// of its name. It is -1 where that is not known.
+// sourceOf returns the index of the source of a file of the content: if there are several, each
+// has a folder with its name. It returns -1 if it is unknown.
 func sourceOf(sources []artifact.ViewSource, file string) int {
 	if len(sources) == 1 {
 		return 0
@@ -126,7 +125,7 @@ func sourceOf(sources []artifact.ViewSource, file string) int {
 	return slices.IndexFunc(sources, func(s artifact.ViewSource) bool { return s.Name == folder })
 }
 
-// fit leaves out the beginning of a text that is too long: its end tells more.
+// fit drops the beginning of a text that is too long: its end is more specific.
 func fit(text string, most int) string {
 	runes := []rune(text)
 	if len(runes) <= most {

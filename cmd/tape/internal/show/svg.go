@@ -17,20 +17,20 @@ const (
 	svgRowGap    = 22
 	svgColumnGap = 70
 	svgMargin    = 20
-	svgLetter    = 8 // width of one
+	svgLetter    = 8 // width of a character
 )
 
-// SVG draws a graph as a picture that stands alone: what feeds a node is to
-// its left. It follows the reader's light or dark colors.
+// SVG draws a graph as a self-contained picture: the inputs of a node are to its left. It
+// follows the reader's light or dark colors.
 func SVG(g *engine.Graph) []byte {
 	nodes := g.Nodes()
-	needs := make([][]int, len(nodes)) // nodes that feed a node, each once
+	needs := make([][]int, len(nodes)) // inputs of a node, each once
 	for _, e := range edges(g) {
 		if !slices.Contains(needs[e.to], e.from) {
 			needs[e.to] = append(needs[e.to], e.from)
 		}
 	}
-	// A node's column is one after the last of what feeds it.
+	// A node's column is one after that of its last input.
 	column := make([]int, len(nodes))
 	var columns [][]int
 	for i := range nodes {

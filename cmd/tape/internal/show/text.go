@@ -21,8 +21,8 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// WriteText writes the view as a tree, for a person. Lines that are wider than
-// width, in characters, show the beginning of each digest only; 0 is any width.
+// WriteText writes the view as a tree. Lines that are wider than width, in characters, only
+// show the beginning of each digest; 0 is unlimited.
 func WriteText(w io.Writer, v *artifact.View, width int) error {
 	var out strings.Builder
 	tree := branch{v.Root.Ref, []branch{
@@ -63,8 +63,7 @@ type branch struct {
 	branches []branch
 }
 
-// write prints the branch: lead goes before its own line, rest before the lines
-// below it.
+// write prints the branch: lead precedes its own line, and rest the lines below it.
 func (b branch) write(w *strings.Builder, width int, indent, lead, rest string) {
 	fmt.Fprintln(w, Fit(indent+lead+printable(b.text), width))
 	indent += rest
@@ -79,8 +78,8 @@ func (b branch) write(w *strings.Builder, width int, indent, lead, rest string) 
 
 var hexDigest = regexp.MustCompile(`\b(sha256:[a-f0-9]{12}|[a-f0-9]{12})[a-f0-9]{28,116}\b`)
 
-// Fit shortens a line that is wider than width, in characters: digests and
-// commits first, then what is between its ends. 0 is any width.
+// Fit shortens a line that is wider than width, in characters: digests and commits first, then
+// its middle. 0 is unlimited.
 func Fit(line string, width int) string {
 	if width <= 0 || utf8.RuneCountInString(line) <= width {
 		return line
@@ -93,7 +92,7 @@ func Fit(line string, width int) string {
 	return line
 }
 
-// printable keeps what others wrote from steering the terminal.
+// printable prevents text of others from controlling the terminal.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -139,8 +138,7 @@ func sourceBranches(list []artifact.ViewSource) []branch {
 	return out
 }
 
-// environmentsText says which environments there are, and what a deployer is given; ""
-// where there are none.
+// environmentsText lists the environments and the path for a deployer; "" if there are none.
 func environmentsText(all []string) string {
 	if len(all) == 0 {
 		return ""
@@ -211,7 +209,7 @@ func statementBranches(list []artifact.ViewStatement) []branch {
 	return out
 }
 
-// partOf names the root or the content.
+// partOf returns the name of the root or the content.
 func partOf(root, subject digest.Digest) string {
 	if subject == root {
 		return "root"
@@ -297,7 +295,7 @@ func count(n int, noun string) string {
 	return fmt.Sprintf("%d %s", n, noun)
 }
 
-// Bytes writes a number of bytes as a person reads it: 999 B, 1.5 kB, 20.1 MB.
+// Bytes formats a number of bytes for people: 999 B, 1.5 kB, 20.1 MB.
 func Bytes(n int64) string {
 	const units = "kMGTPE"
 	if n < 1000 {
