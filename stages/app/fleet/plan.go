@@ -263,7 +263,7 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 	if err := reading.Wait(); err != nil {
 		return nil, "", err
 	}
-	m := planning{PlanOptions: o, kept: kept, before: before.plan, asked: before.Asked, last: map[string]*Planned{}, answers: map[question]*answer{}, led: map[*Record]*lead{}, plan: &Plan{
+	m := planning{PlanOptions: o, kept: kept, before: before.plan, asked: before.Asked, last: map[string]*Planned{}, answers: map[question]func() (images.Answer, error){}, led: map[*Record]func() string{}, plan: &Plan{
 		APIVersion: pipeline.APIVersion, Kind: PlanKind, Version: o.Version, Commit: here.head.Commit, When: here.head.When,
 		Applications: make([]Planned, len(applications)), Images: images.Known{},
 	}}
@@ -367,21 +367,8 @@ type planning struct {
 	leading  errgroup.Group // about tags, usually in other registries
 	mu       sync.Mutex
 	progress Progress
-	answers  map[question]*answer
-	led      map[*Record]*lead
-}
-
-// answer is a registry's answer about an image, which is asked for once.
-type answer struct {
-	done chan struct{} // closed when the rest is there
-	images.Answer
-	err error
-}
-
-// lead is why the tags of a record no longer lead to it.
-type lead struct {
-	once   sync.Once
-	reason string
+	answers  map[question]func() (images.Answer, error) // each asks once
+	led      map[*Record]func() string                  // why the tags of a record no longer lead to it
 }
 
 // early starts to ask registries about the applications in the previous plan: most of it will
@@ -609,17 +596,16 @@ func (m *planning) resolve(ctx context.Context) error {
 	for q := range questions {
 		group.Go(func() error {
 			defer m.did()
-			a := m.ask(ctx, q)
-			<-a.done
+			answer, err := m.ask(ctx, q)()
 			if cause := context.Cause(ctx); cause != nil {
 				return cause
 			}
-			if a.err != nil {
+			if err != nil {
 				return nil // the applications that need it ask again, and report it
 			}
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			answers = append(answers, a.Answer)
+			answers = append(answers, answer)
 			return nil
 		})
 	}
@@ -642,22 +628,21 @@ func (m *planning) resolve(ctx context.Context) error {
 }
 
 // ask starts to ask about an image, unless that was done.
-func (m *planning) ask(ctx context.Context, q question) *answer {
+func (m *planning) ask(ctx context.Context, q question) (answer func() (images.Answer, error)) {
 	m.mu.Lock()
-	a, asked := m.answers[q]
+	answer, asked := m.answers[q]
 	if !asked {
-		a = &answer{done: make(chan struct{})}
-		m.answers[q] = a
+		answer = sync.OnceValues(func() (images.Answer, error) { return m.askOne(ctx, q) })
+		m.answers[q] = answer
 	}
 	m.mu.Unlock()
 	if !asked {
 		m.asking.Go(func() error {
-			defer close(a.done)
-			a.Answer, a.err = m.askOne(ctx, q)
+			_, _ = answer() // who asked for it hears of errors
 			return nil
 		})
 	}
-	return a
+	return answer
 }
 
 func (m *planning) askOne(ctx context.Context, q question) (images.Answer, error) {
@@ -758,14 +743,13 @@ func (m *planning) record(ctx context.Context, p *Planned) (*Record, bool) {
 // leads returns why the tags of a record no longer lead to it: "" if they do. It asks once.
 func (m *planning) leads(ctx context.Context, r *Record) string {
 	m.mu.Lock()
-	l := m.led[r]
-	if l == nil {
-		l = &lead{}
-		m.led[r] = l
+	reason := m.led[r]
+	if reason == nil {
+		reason = sync.OnceValue(func() string { return m.strayed(ctx, r) })
+		m.led[r] = reason
 	}
 	m.mu.Unlock()
-	l.once.Do(func() { l.reason = m.strayed(ctx, r) })
-	return l.reason
+	return reason()
 }
 
 func (m *planning) strayed(ctx context.Context, r *Record) string {

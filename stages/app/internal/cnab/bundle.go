@@ -22,9 +22,6 @@ import (
 	"github.com/taped-dev/tape/engine/advice"
 )
 
-// FileName is the name of a bundle in a source.
-const FileName = "bundle.json"
-
 // Bundle is a bundle.json. It keeps all fields, including those that this package does not
 // know, such as parameters, credentials and custom extensions.
 type Bundle struct {
@@ -143,9 +140,6 @@ func isImage(mediaType string) bool {
 	}
 	return false
 }
-
-// Name returns the name of the bundle, which may be "".
-func (b *Bundle) Name() string { return b.text("name") }
 
 func (b *Bundle) text(field string) string {
 	s, _ := b.fields[field].(string)
