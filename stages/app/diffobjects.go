@@ -20,6 +20,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/taped-dev/tape/internal/sequence"
 	"github.com/taped-dev/tape/stages/credentials"
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/manifests"
@@ -720,32 +721,7 @@ func commonSequence(a, b []any) ([][2]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	length := make([][]int32, len(x)+1)
-	for i := range length {
-		length[i] = make([]int32, len(y)+1)
-	}
-	for i := len(x) - 1; i >= 0; i-- {
-		for j := len(y) - 1; j >= 0; j-- {
-			if x[i] == y[j] {
-				length[i][j] = length[i+1][j+1] + 1
-			} else {
-				length[i][j] = max(length[i+1][j], length[i][j+1])
-			}
-		}
-	}
-	var out [][2]int
-	for i, j := 0, 0; i < len(x) && j < len(y); {
-		switch {
-		case x[i] == y[j]:
-			out = append(out, [2]int{i, j})
-			i, j = i+1, j+1
-		case length[i+1][j] >= length[i][j+1]:
-			i++
-		default:
-			j++
-		}
-	}
-	return out, nil
+	return sequence.Common(x, y), nil
 }
 
 // record notes a change; nil stands for a value that is not there.

@@ -18,6 +18,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
+	"github.com/taped-dev/tape/internal/sequence"
 	"github.com/taped-dev/tape/stages/app"
 )
 
@@ -862,17 +863,6 @@ func lineDiff(a, b []string) []string {
 		rows = append(rows, fmt.Sprintf(" %d lines became %d", len(x), len(y)))
 		return rows
 	}
-	length := make([][]int32, len(x)+1)
-	for i := range length {
-		length[i] = make([]int32, len(y)+1)
-	}
-	for i := len(x) - 1; i >= 0; i-- {
-		for j := len(y) - 1; j >= 0; j-- {
-			if length[i][j] = max(length[i+1][j], length[i][j+1]); x[i] == y[j] {
-				length[i][j] = length[i+1][j+1] + 1
-			}
-		}
-	}
 	if start > 0 {
 		rows = append(rows, " "+a[start-1])
 	}
@@ -883,20 +873,21 @@ func lineDiff(a, b []string) []string {
 		}
 		rows, equal = append(rows, equal...), nil
 	}
-	for i, j := 0, 0; i < len(x) || j < len(y); {
-		switch {
-		case i < len(x) && j < len(y) && x[i] == y[j]:
-			equal = append(equal, " "+x[i])
-			i, j = i+1, j+1
-		case i < len(x) && (j == len(y) || length[i+1][j] >= length[i][j+1]):
+	i, j := 0, 0
+	for _, same := range append(sequence.Common(x, y), [2]int{len(x), len(y)}) {
+		if i < same[0] || j < same[1] {
 			between()
-			rows = append(rows, "-"+x[i])
-			i++
-		default:
-			between()
-			rows = append(rows, "+"+y[j])
-			j++
 		}
+		for ; i < same[0]; i++ {
+			rows = append(rows, "-"+x[i])
+		}
+		for ; j < same[1]; j++ {
+			rows = append(rows, "+"+y[j])
+		}
+		if i < len(x) {
+			equal = append(equal, " "+x[i])
+		}
+		i, j = i+1, j+1
 	}
 	if n < len(a) {
 		rows = append(rows, " "+a[n])
