@@ -239,9 +239,9 @@ func (w *walker) file(name string) error {
 	return nil
 }
 
-// imported adds a package by its import path, if it is in the tree. A package of this
-// module may also lie in cue.mod, in part or as a whole: `cue get go` writes the module's
-// own Go packages there.
+// imported adds a package by its import path, if it is in the tree. A package of this module
+// may also be in cue.mod, in part or as a whole: `cue get go` writes the module's own Go
+// packages there.
 func (w *walker) imported(path string) error {
 	path = ast.ParseImportPath(path).Path
 	if dir, ok := w.inModule(path); ok {

@@ -42,8 +42,8 @@ func (s *source) problems(err error) problems {
 			d.Detail = "not set: " + tagList(s.unset)
 		}
 		positions := slices.DeleteFunc(errors.Positions(e), func(p token.Pos) bool { return !p.IsValid() || p.Filename() == "" })
-		// The user's files come first: a fetched or generated schema shows what is wanted,
-		// and seldom what is wrong.
+		// The user's files come first: a fetched or generated schema shows what is allowed, and
+		// seldom what is wrong.
 		slices.SortStableFunc(positions, func(a, b token.Pos) int {
 			switch there, here := s.foreign(a.Filename()), s.foreign(b.Filename()); {
 			case there == here:

@@ -100,9 +100,9 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// transport reaches registries as tape does: with its CA file, without TLS where
-// it is told so, and by way of the mirrors of hosts.toml. Requests end with ctx;
-// CUE's loader has none to pass on.
+// transport accesses registries like tape: with its CA file, without TLS if so configured, and
+// through the mirrors of hosts.toml. Requests end with ctx, because CUE's loader passes on no
+// context.
 func (m *modules) transport(ctx context.Context, how *interpreter.Registries) (http.RoundTripper, error) {
 	if how == nil {
 		how = &interpreter.Registries{}
@@ -140,8 +140,8 @@ func (m *modules) transport(ctx context.Context, how *interpreter.Registries) (h
 	}), nil
 }
 
-// askMirror asks a mirror for what a registry has, without the credentials that
-// are the registry's. Without an answer of use there is none.
+// askMirror requests content of a registry from a mirror, without the registry's credentials.
+// It returns nil if the mirror does not serve it.
 func askMirror(req *http.Request, h docker.RegistryHost, rest string) *http.Response {
 	if h.Host == req.URL.Host || !h.Capabilities.Has(docker.HostCapabilityPull) {
 		return nil

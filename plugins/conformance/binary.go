@@ -21,7 +21,7 @@ import (
 	"github.com/taped-dev/tape/plugins/internal/wire"
 )
 
-// byHandTimeout bounds how long a program started by hand may take to exit.
+// byHandTimeout bounds how long a program started from a shell may take to exit.
 const byHandTimeout = 20 * time.Second
 
 // CheckBinary checks the interpreter at a path, written in any language, by starting it as
@@ -71,7 +71,7 @@ func CheckBinary(ctx context.Context, path string, opts Options, log *slog.Logge
 	return report, err
 }
 
-// startByHand checks that the program, started by hand, prints what it is and exits.
+// startByHand checks that the program, started from a shell, prints a description and exits.
 func startByHand(ctx context.Context, path string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, byHandTimeout, errors.New("timeout"))
 	defer cancel()

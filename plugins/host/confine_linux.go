@@ -95,7 +95,7 @@ func hold(pid int) (release func(), err error) {
 		for !errors.Is(unix.Tgkill(unix.Getpid(), thread, 0), unix.ESRCH) {
 			time.Sleep(time.Millisecond)
 		}
-		_ = unix.Kill(pid, unix.SIGCONT) // if it is gone, that is noticed by waiting for it
+		_ = unix.Kill(pid, unix.SIGCONT) // if it has ended, its Wait reports that
 	}, nil
 }
 

@@ -321,7 +321,7 @@ func (p *process) died() error {
 	if p.killed {
 		return errClosed
 	}
-	// A process that died close to its limit wanted more, whatever it printed.
+	// A process that ended close to its memory limit needed more, whatever it printed.
 	if p.out.outOfMemory() || p.peak > p.bounds.memory/8*7 {
 		return &MemoryError{Limit: p.bounds.memory}
 	}

@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// Fetched records what a render fetches, and holds it against the materials that are locked. It
-// may be used concurrently.
+// Fetched records what a render fetches, and compares it with the locked materials. It may be
+// used concurrently.
 type Fetched struct {
 	locked map[string]string // by URI
 

@@ -15,8 +15,8 @@ import (
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
-// Companion is a program beside tape with commands of its own. It has tape's global flags, and
-// reports errors like tape.
+// Companion is a program in the folder of tape with its own commands. It has tape's global
+// flags, and reports errors like tape.
 type Companion struct {
 	Name, Short, Long, Example string
 	// Grace is how long a command may take to end after a signal; 0 is a moment.

@@ -103,7 +103,7 @@ func (a *program) copied(ctx context.Context, list []line, results []app.CopyRes
 	return a.total(b)
 }
 
-// copyNotes prints what a person should know about a copy.
+// copyNotes prints notes about a copy.
 func (a *program) copyNotes(r app.CopyResult) {
 	for _, warning := range r.Warnings {
 		fmt.Fprintf(a.Err, "warning: %s: %s\n", r.Ref, warning)

@@ -71,7 +71,8 @@ func (e *EngineFlags) args() []string {
 	return out
 }
 
-// engines are what carries out a plan: this process, or a program beside tape.
+// localEngine and temporalEngine execute a plan: in this process, or in a program in the folder
+// of tape.
 const localEngine, temporalEngine = "local", "temporal"
 
 // add defines the flags, including the one that selects the engine.

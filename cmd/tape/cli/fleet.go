@@ -55,8 +55,8 @@ type fleetFlags struct{ cache cacheFlags }
 
 func (f *fleetFlags) register(cmd *cobra.Command) { f.cache.register(cmd) }
 
-// options are what every command of a fleet stands on. Its file names a cache and limits,
-// unless flags do; the limits are shared by so many processes.
+// options returns the options that all commands of a fleet share. Its file names a cache and
+// limits, unless flags do; processes is the number of processes that share the limits.
 func (f *fleetFlags) options(ctx context.Context, a *program, args []string, processes int) (fleet.Options, error) {
 	file, err := fleetFile(args)
 	if err != nil {
@@ -81,7 +81,7 @@ func (f *fleetFlags) options(ctx context.Context, a *program, args []string, pro
 	return o, nil
 }
 
-// take takes what the file says of the cache, where no flag names another.
+// take takes the settings of the cache from the file, unless flags set them.
 func (f *fleetFlags) take(file *fleet.File) {
 	if f.cache.repository != "" || file.Cache.Repository == "" {
 		return
@@ -285,12 +285,12 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 	return cmd
 }
 
-// fleetGarbage is how much garbage may be beside what is used, in percent, while many
-// applications are packaged: each is short-lived, and there is more of it than they need.
+// fleetGarbage is the percentage of garbage relative to live memory while many applications are
+// packaged: objects are short-lived, and there are more of them than needed.
 const fleetGarbage = 40
 
-// parseShard reads I/N. auto is what the environment of a job says: GitLab's parallel, a
-// Kubernetes Job with an index, or TAPE_SHARD=I/N.
+// parseShard parses I/N. auto takes the shard from the environment of the job: GitLab's
+// parallel, a Kubernetes Job with an index, or TAPE_SHARD=I/N.
 func parseShard(text string, getenv func(string) string) (fleet.Shard, error) {
 	if text == "auto" {
 		switch index, of := getenv("JOB_COMPLETION_INDEX"), getenv("TAPE_SHARDS"); {
@@ -385,13 +385,13 @@ func (a *program) reported(r *fleet.Report, whole bool) error {
 	return err
 }
 
-// written prints a format that is not data.
+// written prints a format for people.
 func (a *program) written(write func(io.Writer) error) error {
 	a.printed = true
 	return write(a.data())
 }
 
-// fleetProgress shows how far a fleet is: one line for what is done, and one for each
+// fleetProgress shows the progress of a fleet: a line with the total, and one for each
 // application that ends.
 type fleetProgress struct {
 	to *program
@@ -401,7 +401,7 @@ type fleetProgress struct {
 	said  time.Time // when the rate was said last
 }
 
-// sayEvery is how often the rate and the time left are said.
+// sayEvery is the interval of printing the rate and the remaining time.
 const sayEvery = 2 * time.Second
 
 func (f *fleetProgress) tell(p fleet.Progress) {

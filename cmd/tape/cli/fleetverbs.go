@@ -20,12 +20,12 @@ import (
 // rootsCommand is a verb for every application of a report that has a root.
 type rootsCommand struct {
 	use, short, example string
-	// flags registers flags; ready checks them and returns what is done with a root.
+	// flags registers flags; ready checks them and returns the function to call with each root.
 	flags func(*cobra.Command)
 	ready func(ctx context.Context, env app.Environment) (doRoot, error)
 }
 
-// doRoot does something with the root of an application, and says what.
+// doRoot processes the root of an application, and returns the result and a text for people.
 type doRoot func(ctx context.Context, o fleet.Outcome) (result any, text string, err error)
 
 func (a *program) fleetRootsCommand(c rootsCommand) *cobra.Command {

@@ -40,17 +40,16 @@ const (
 	exitInterrupted = 130
 )
 
-// grace is how long an interrupted command may take to end. A system call that cannot be
-// interrupted, such as one on a hanging file system, does not delay it further; the command
-// then leaves what a killed one leaves.
+// grace is how long an interrupted command may take to end, even if it is in a system call that
+// cannot be interrupted, such as one on a hanging file system. Afterwards the command exits,
+// and leaves the same files as a killed one.
 const grace = 900 * time.Millisecond
 
-// softMemory is the memory limit above which the garbage collector works harder. Little input
-// comes near it, and what does is mostly hostile.
+// softMemory is the memory limit above which the garbage collector works harder. Few inputs
+// come near it, and those are mostly hostile.
 const softMemory = 640 << 20
 
-// Main runs the command and exits. The kinds are additional stages, which pipelines can use
-// beside tape's.
+// Main runs the command and exits. The kinds are additional stages for pipelines.
 func Main(kinds ...pipeline.Kind) {
 	main("tape", grace, func(ctx context.Context, args []string, streams Streams) int {
 		return Run(ctx, args, streams, kinds...)
@@ -93,8 +92,8 @@ func Tree() *cobra.Command {
 }
 
 func newProgram(name string, streams Streams, kinds []pipeline.Kind) *program {
-	// What is printed contains text of others. Progress draws with escapes of its own, and
-	// cleans what it shows.
+	// The output contains untrusted text. Progress uses escape sequences, and cleans its texts
+	// itself.
 	terminal := streams.Err
 	streams.Err = visible{streams.Err}
 	return &program{name: name, Streams: streams, terminal: terminal, kinds: kinds}
@@ -160,7 +159,7 @@ const afterInterrupt = "after interrupt"
 // last.
 var goesOn = map[string]string{afterInterrupt: "what was sent is kept; run the same command to continue"}
 
-// program is one run of the command: flags, streams and what is opened on demand.
+// program is one run of the command: flags, streams, and what is opened on demand.
 type program struct {
 	Streams
 	name     string

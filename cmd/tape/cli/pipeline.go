@@ -35,7 +35,7 @@ func (a *program) pipelineInitCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			env.Events = nil // the file describes what does not render
+			env.Events = nil // the file has a comment about sources that do not render
 			o.Environment = env
 			made, err := app.Init(cmd.Context(), o)
 			if err != nil {

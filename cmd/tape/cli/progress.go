@@ -360,8 +360,8 @@ func (t *tty) end(n *nodeState, now time.Time) {
 }
 
 // line draws the i-th running node in width columns; "" if fewer are running. It begins with a
-// carriage return, because the terminal echoes what is typed, such as ^C, and the view would
-// continue beside it.
+// carriage return, because the terminal echoes typed characters, such as ^C, and moves the
+// cursor.
 func (t *tty) line(i int, now time.Time, width int) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -422,8 +422,8 @@ func (t *tty) paint(code, s string) string {
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-// Write prints above the live lines, after a carriage return as in line: the cursor is in the
-// column behind what was typed.
+// Write prints above the live lines, after a carriage return as in line: typed characters may
+// have moved the cursor.
 func (t *tty) Write(b []byte) (int, error) {
 	t.printed.Store(true)
 	if _, err := t.bars.Write(append([]byte("\r"), b...)); err != nil {

@@ -15,7 +15,7 @@ import (
 )
 
 // github prints plain lines in a group, which GitHub folds, and warnings and notes as
-// annotations, which it shows beside the lines of files.
+// annotations, which it shows next to the lines of files.
 type github struct{ *plainLines }
 
 func newGitHub(w io.Writer) github {
@@ -41,8 +41,8 @@ func (g github) Close() { fmt.Fprintln(g, "::endgroup::") }
 // (The text after the former distinguishes it from a host with a port.)
 var position = regexp.MustCompile(`([^\s:"]+\.[A-Za-z0-9]+):([0-9]+)(?::\s|:([0-9]+)(?:[:,\s]|$))`)
 
-// annotations returns commands for GitHub's runner that show text beside the positions in it:
-// one for each line with a position, together with the lines that follow it.
+// annotations returns commands for GitHub's runner that show a text next to the positions in
+// it: one for each line with a position, together with the lines that follow it.
 func annotations(level, text string) string {
 	var parts []string
 	for line := range strings.Lines(text) {
@@ -58,7 +58,7 @@ func annotations(level, text string) string {
 	return strings.Join(parts, "\n")
 }
 
-// annotation returns a command that shows text beside the first position in it. The text is
+// annotation returns a command that shows a text next to the first position in it. The text is
 // escaped, so that it cannot end the command or begin another.
 func annotation(level, text string) string {
 	data := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")

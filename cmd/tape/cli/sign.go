@@ -92,7 +92,7 @@ log is public.`,
 	return cmd
 }
 
-// signFlags say who signs.
+// signFlags select the signer.
 type signFlags struct {
 	key                               string
 	keyless, timestamp                bool
@@ -116,7 +116,7 @@ func (s *signFlags) registerSigstore(f *pflag.FlagSet) {
 	f.BoolVar(&s.browser, "browser", false, "with --keyless: log in in a browser on this machine")
 }
 
-// stdin reports whether a flag wants standard input.
+// stdin reports whether a flag reads standard input.
 func (s *signFlags) stdin() bool { return s.key == app.Stdin || s.token == app.Stdin }
 
 // check checks that the flags go together.
@@ -143,7 +143,7 @@ func (s *signFlags) check() error {
 	return nil
 }
 
-// signWith opens what signs, and says what becomes public.
+// signWith opens the signer, and prints a note about what becomes public.
 func (a *program) signWith(ctx context.Context, env app.Environment, f signFlags) (app.Signer, error) {
 	var key *app.Key
 	if !f.keyless {
@@ -208,8 +208,7 @@ func (a *program) signer(ctx context.Context, key string) (*app.Key, error) {
 	return app.LoadSigner(ctx, app.SignerOptions{Name: key, Password: a.password})
 }
 
-// password gives the password of a key: the environment's, or what a person
-// types.
+// password returns the password of a key: from the environment, or typed by a person.
 func (a *program) password(confirm bool) ([]byte, error) {
 	if value, ok := os.LookupEnv(passwordVariable); ok {
 		return []byte(value), nil

@@ -141,7 +141,7 @@ func (a *attestFlags) register(f *pflag.FlagSet) {
 	a.sign.registerSigstore(f)
 }
 
-// take takes what says who signs the summary from what otherwise says who signed.
+// take checks the flags, and takes those that select the signer of the summary out of o.
 func (a *attestFlags) take(o *app.VerifyOptions) error {
 	if !a.attest {
 		if a.o.Images || a.o.To != "" || a.o.Force || a.sign != (signFlags{}) {
@@ -201,7 +201,7 @@ func verified(ref string, r *app.AttestResult) error {
 	return nil
 }
 
-// verifyList verifies what a list names, one after the other.
+// verifyList verifies the applications of a list, one after the other.
 func (a *program) verifyList(ctx context.Context, file string, o app.VerifyOptions, verify func(context.Context, app.VerifyOptions) (*app.AttestResult, error)) error {
 	list, err := a.readList(file, 1, 1, "REF")
 	if err != nil {
@@ -218,7 +218,7 @@ func (a *program) verifyList(ctx context.Context, file string, o app.VerifyOptio
 	}, verifyText)
 }
 
-// proofText says who signed, if that is known by a name.
+// proofText describes the signature of a link: authority, identity, issuer, log and time.
 func proofText(link app.VerifiedLink) string {
 	var parts []string
 	for _, part := range []struct{ what, is string }{{"authority", link.Authority}, {"signed by", link.Identity}, {"issuer", link.Issuer}, {"log", link.Log}} {

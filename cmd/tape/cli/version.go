@@ -38,8 +38,8 @@ type version struct {
 	Format   string `json:"format"`           // of the artifact
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
-	// Interpreters are those that tape finds; nil where a person is told, who asks
-	// `tape interpreter list`.
+	// Interpreters are those that tape finds; nil in text output, because `tape interpreter
+	// list` prints them.
 	Interpreters []listedInterpreter `json:"interpreters,omitempty"`
 }
 
