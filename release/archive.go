@@ -19,13 +19,13 @@ import (
 
 // packed is a file of an archive.
 type packed struct {
-	name  string // with the archive's folder
+	name  string // including the archive's folder
 	info  fs.FileInfo
 	data  []byte
 	build *debug.BuildInfo // of a Go program, else nil
 }
 
-// walk calls each with every file of an archive, a .tar.gz or a .zip, in its order.
+// walk calls each with every file of an archive, a .tar.gz or a .zip, in order.
 func walk(archive string, each func(packed) error) error {
 	read := func(name string, info fs.FileInfo, r io.Reader) error {
 		data, err := io.ReadAll(r)
@@ -33,7 +33,7 @@ func walk(archive string, each func(packed) error) error {
 			return err
 		}
 		p := packed{name: name, info: info, data: data}
-		// What is not a Go program has no such information.
+		// Files other than Go programs have no such information.
 		if info, err := buildinfo.Read(bytes.NewReader(data)); err == nil {
 			p.build = info
 		}

@@ -36,9 +36,9 @@ const (
 	signed = "provenance.sigstore.json"
 )
 
-// complete adds to the files that GoReleaser made what is said of all of them: how
-// Homebrew and krew install a tag (there is none of a snapshot), and the provenance, signed
-// with a key if there is one. The checksums cover all but the signature.
+// complete adds files about all others to those of GoReleaser: the Homebrew formula and the
+// krew manifest for a tag (a snapshot has none), and the provenance, signed if a key is given.
+// The checksums cover all but the signature.
 func complete(ctx context.Context, dist, tag, key string) error {
 	files, err := readChecksums(filepath.Join(dist, checksums))
 	if err != nil {
@@ -92,7 +92,7 @@ func complete(ctx context.Context, dist, tag, key string) error {
 	return os.WriteFile(filepath.Join(dist, signed), bundle, 0o644)
 }
 
-// programsOf returns what the Go programs in the archives say of themselves.
+// programsOf returns the build information of the Go programs in the archives.
 func programsOf(dist string, archives []archive) (programs []*debug.BuildInfo, err error) {
 	for _, a := range archives {
 		err := walk(filepath.Join(dist, a.Name), func(f packed) error {
@@ -108,8 +108,8 @@ func programsOf(dist string, archives []archive) (programs []*debug.BuildInfo, e
 	return programs, nil
 }
 
-// signProvenance returns a statement as a Sigstore bundle, signed with a key as `tape sign`
-// loads it.
+// signProvenance returns a statement as a Sigstore bundle, signed with a key in any form that
+// `tape sign` accepts.
 func signProvenance(ctx context.Context, key string, statement []byte) ([]byte, error) {
 	signer, err := sign.LoadSigner(ctx, key, func(bool) ([]byte, error) { return []byte(os.Getenv("COSIGN_PASSWORD")), nil })
 	if err != nil {
@@ -126,7 +126,7 @@ func byName(files []artifact.Resource) {
 	slices.SortFunc(files, func(a, b artifact.Resource) int { return cmp.Compare(a.Name, b.Name) })
 }
 
-// readChecksums reads what sha256sum writes.
+// readChecksums parses the output of sha256sum.
 func readChecksums(file string) (files []artifact.Resource, err error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -151,10 +151,10 @@ func writeChecksums(file string, files []artifact.Resource) error {
 	return os.WriteFile(file, []byte(out.String()), 0o644)
 }
 
-// archive is one that people unpack, of a platform.
+// archive is an archive for a platform.
 type archive struct{ Name, Folder, OS, Arch, SHA256 string }
 
-// archiveName is as .goreleaser.yaml names archives.
+// archiveName matches the names of archives in .goreleaser.yaml.
 var archiveName = regexp.MustCompile(`^(tape_.*_(linux|darwin|windows)_(amd64|arm64))\.(tar\.gz|zip)$`)
 
 func archivesOf(files []artifact.Resource) (list []archive) {
@@ -167,7 +167,7 @@ func archivesOf(files []artifact.Resource) (list []archive) {
 	return list
 }
 
-// buildType names how releases are built: docs/releasing.md says it.
+// buildType identifies how releases are built, as described in docs/releasing.md.
 const buildType = repository + "/buildtypes/release/v1"
 
 // predicate is SLSA provenance v1.
@@ -182,15 +182,15 @@ type definition struct {
 	ResolvedDependencies []artifact.Resource `json:"resolvedDependencies"`
 }
 
-// parameters are what a person decided.
+// parameters are the inputs that a person chose.
 type parameters struct {
 	Tag       string   `json:"tag,omitempty"`
 	Platforms []string `json:"platforms"`
 }
 
-// provenanceOf states how the files came to be, as the programs in the archives say it: of
-// a commit and of modules, by a version of Go. It does not name the machine: whoever makes
-// the same release states the same, and signs it as himself.
+// provenanceOf states how the files were made, from the build information of the programs in
+// the archives: the commit, the modules, and the version of Go. It does not name the machine:
+// everyone who makes the same release states the same, under their own signature.
 func provenanceOf(with parameters, programs []*debug.BuildInfo, files []artifact.Resource) ([]byte, error) {
 	from := artifact.Resource{URI: "git+" + repository}
 	if with.Tag != "" {

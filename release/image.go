@@ -33,13 +33,13 @@ import (
 const (
 	// imageRepository is where the image of a release is published.
 	imageRepository = "ghcr.io/taped-dev/tape"
-	// imageUser runs the image. It is a number, because that is what a cluster can tell
-	// from root.
+	// imageUser runs the image. It is a number, because a cluster can only tell from a number
+	// that it is not root.
 	imageUser = 65532
 )
 
-// image writes the image of a release, as an OCI archive: what its archives for Linux hold,
-// for each platform. A snapshot has no tag.
+// image writes the image of a release, as an OCI archive: the content of its archives for
+// Linux, for each platform. A snapshot has no tag.
 func image(ctx context.Context, dist, tag string) error {
 	archives, err := filepath.Glob(filepath.Join(dist, "tape_*_linux_*.tar.gz"))
 	if err != nil {
@@ -69,7 +69,7 @@ func image(ctx context.Context, dist, tag string) error {
 	return addChecksum(dist, name)
 }
 
-// addChecksum adds a file to the checksums that GoReleaser wrote before there was that file.
+// addChecksum adds a later file to the checksums that GoReleaser wrote.
 func addChecksum(dist, name string) error {
 	d, err := sum(filepath.Join(dist, name))
 	if err != nil {
@@ -83,15 +83,15 @@ func addChecksum(dist, name string) error {
 	return errors.Join(err, f.Close())
 }
 
-// built is what was built for a platform.
+// built is the content of the image for a platform.
 type built struct {
 	platform ocispec.Platform
 	created  time.Time
 	files    []file
 }
 
-// writeImage writes an index of the images of builds, and what is attached to it: what each
-// image holds, in SPDX, and how the index was made. The same builds make the same bytes.
+// writeImage writes an index of the images of builds, with an SPDX document attached to each
+// image and the provenance to the index. The same builds give the same bytes.
 func writeImage(ctx context.Context, to, version, tag string, builds []built) error {
 	b := blobs{}
 	base, err := b.layer(baseFiles())
@@ -181,7 +181,7 @@ func (b built) annotations(version string) map[string]string {
 	return annotations
 }
 
-// sbom describes the files of an image.
+// sbom returns the SPDX document of the files of an image.
 func (b built) sbom(image ocispec.Descriptor) ([]byte, error) {
 	d := newDocument(imageRepository, image.Digest, b.created)
 	d.archive.PackageFileName, d.archive.PrimaryPackagePurpose = "", "CONTAINER"
@@ -202,7 +202,7 @@ func (b built) sbom(image ocispec.Descriptor) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// attach adds an artifact that is about a manifest, and returns what refers to it.
+// attach adds an artifact with a manifest as its subject, and returns its descriptor.
 func (b blobs) attach(subject ocispec.Descriptor, mediaType string, data []byte) (ocispec.Descriptor, error) {
 	desc, err := b.addJSON(ocispec.MediaTypeImageManifest, ocispec.Manifest{
 		Versioned:    specs.Versioned{SchemaVersion: 2},
@@ -216,7 +216,7 @@ func (b blobs) attach(subject ocispec.Descriptor, mediaType string, data []byte)
 	return desc, err
 }
 
-// image adds the image of a build, and returns what an index says of it.
+// image adds the image of a build, and returns its descriptor for an index.
 func (b blobs) image(build built, annotations map[string]string, base layer) (ocispec.Descriptor, error) {
 	programs, err := b.layer(build.files)
 	if err != nil {
@@ -227,7 +227,7 @@ func (b blobs) image(build built, annotations map[string]string, base layer) (oc
 		Platform: build.platform,
 		Config: ocispec.ImageConfig{
 			User: fmt.Sprintf("%d:%d", imageUser, imageUser),
-			// /tmp can be written to by any user, and is all that must be.
+			// /tmp is writable by any user; nothing else needs to be.
 			Env:        []string{"PATH=/usr/bin", "HOME=/home/tape", "XDG_CACHE_HOME=/tmp/cache"},
 			Entrypoint: []string{"/usr/bin/tape"},
 			WorkingDir: "/work",
@@ -253,16 +253,16 @@ func (b blobs) image(build built, annotations map[string]string, base layer) (oc
 	return desc, err
 }
 
-// file is what a layer has at a path.
+// file is a file of a layer.
 type file struct {
 	tar.Header
 	data  []byte
 	build *debug.BuildInfo // of a Go program, else nil
 }
 
-// baseFiles are folders that can be written to, who writes there, and the certificate
-// authorities that Mozilla trusts. They are not dated: layers of all releases are the same
-// while these are.
+// baseFiles returns the writable folders with their owners, and the certificate authorities
+// that Mozilla trusts. They have no date, so that the layer is the same in all releases until
+// they change.
 func baseFiles() []file {
 	dir := func(name string, mode int64, owner int) file {
 		return file{Header: tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: mode, Uid: owner, Gid: owner, ModTime: time.Unix(0, 0)}}
@@ -272,7 +272,7 @@ func baseFiles() []file {
 	}
 	var certificates strings.Builder
 	for root := range bundle.Roots() {
-		// A file of certificates cannot say until when one counts.
+		// A PEM file cannot express until when a certificate is trusted.
 		if root.Constraint == nil {
 			certificates.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Certificate}))
 		}
@@ -291,12 +291,12 @@ func baseFiles() []file {
 	}
 }
 
-// readArchive returns what an archive of a release has of programs, with their descriptions,
-// in one folder, where tape finds its interpreters, and the licence.
+// readArchive returns the programs in an archive of a release, with their descriptions, in one
+// folder, where tape finds its interpreters, and the licence.
 func readArchive(archive string) (built, error) {
 	var b built
 	err := walk(archive, func(p packed) error {
-		// Completions and manuals are in folders of their own.
+		// Completions and manuals are in other folders.
 		dir, name := path.Split(p.name)
 		to := "usr/bin/" + name
 		switch {
@@ -323,7 +323,7 @@ func readArchive(archive string) (built, error) {
 	return b, nil
 }
 
-// blobs are what an image is made of, by digest.
+// blobs are the blobs of an image, by digest.
 type blobs map[digest.Digest]artifact.Blob
 
 func (b blobs) add(mediaType string, data []byte) ocispec.Descriptor {
@@ -340,7 +340,7 @@ func (b blobs) addJSON(mediaType string, v any) (ocispec.Descriptor, error) {
 	return b.add(mediaType, data), nil
 }
 
-// layer is a layer, and the digest of it before it was compressed.
+// layer is a layer, and its digest before compression.
 type layer struct {
 	ocispec.Descriptor
 	diffID digest.Digest
@@ -366,7 +366,7 @@ func (b blobs) layer(files []file) (layer, error) {
 	return layer{b.add(ocispec.MediaTypeImageLayerGzip, compressed.Bytes()), plain.Digest()}, nil
 }
 
-// list returns what there is, for a [layout.Plan].
+// list returns the descriptors of all blobs, for a [layout.Plan].
 func (b blobs) list() []ocispec.Descriptor {
 	var out []ocispec.Descriptor
 	for _, blob := range b {

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// short is what lists of packages say of tape.
+	// short describes tape in lists of packages.
 	short = "Pack a Kubernetes application into one OCI artifact"
 	long  = `Finds every image that manifests, charts and overlays refer to, copies them with their
 signatures and SBOMs, pins the manifests to the copies, and pushes one artifact
@@ -20,13 +20,13 @@ that holds it all: signed, with statements about where everything came from.
 `
 )
 
-// url is where a file of a release is published.
+// url returns the URL of a file of a release.
 func url(tag, name string) string { return repository + "/releases/download/" + tag + "/" + name }
 
 //go:embed tape.rb.tmpl
 var formulaText string
 
-// formula is what Homebrew installs a release by.
+// formula returns the Homebrew formula of a release.
 func formula(tag string, archives []archive) ([]byte, error) {
 	t, err := template.New("").Parse(formulaText)
 	if err != nil {
@@ -38,13 +38,13 @@ func formula(tag string, archives []archive) ([]byte, error) {
 		os := map[string]string{"darwin": "macos", "linux": "linux"}[a.OS]
 		of[os] = append(of[os], map[string]string{"CPU": cpu, "URL": url(tag, a.Name), "SHA256": a.SHA256})
 	}
-	delete(of, "") // Homebrew is not for Windows
+	delete(of, "") // Homebrew does not support Windows
 	var out bytes.Buffer
 	err = t.Execute(&out, map[string]any{"Short": short, "Homepage": repository, "Version": strings.TrimPrefix(tag, "v"), "Of": of})
 	return out.Bytes(), err
 }
 
-// krew is what krew installs a release by, as the plugin of kubectl that it links as
+// krew returns the krew manifest of a release, for the plugin of kubectl that krew links as
 // kubectl-tape: https://krew.sigs.k8s.io/docs/developer-guide/plugin-manifest/.
 func krew(tag string, archives []archive) ([]byte, error) {
 	type object = map[string]any

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command release makes what a release holds beside the programs that GoReleaser builds.
-// `make release` runs it; docs/releasing.md says how the parts fit together.
+// Command release makes the files of a release that GoReleaser does not make. `make release` runs
+// it; docs/releasing.md describes how the parts fit together.
 //
 //	release prepare DIR PLATFORM…        interpreters, their descriptions, completions, man pages
 //	release sbom ARCHIVE DOCUMENT TIME   the SPDX document of an archive
-//	release image DIST [TAG]             the image, of the archives in DIST
-//	release complete DIST [TAG]          what is said of all files: listings, provenance, checksums
+//	release image DIST [TAG]             the image, from the archives in DIST
+//	release complete DIST [TAG]          files about all others: listings, provenance, checksums
 //	release proxy DIR VERSION            a GOPROXY folder with the modules at HEAD
 package main
 

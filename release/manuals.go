@@ -14,8 +14,8 @@ import (
 	"github.com/taped-dev/tape/cmd/tape/cli"
 )
 
-// manuals writes a man page for each command, and a script for each shell, named as their
-// readers look for them. The pages have the date of $SOURCE_DATE_EPOCH.
+// manuals writes a man page for each command, and a completion script for each shell, under the
+// names that man and shells expect. The pages have the date of $SOURCE_DATE_EPOCH.
 func manuals(man, completions string) error {
 	if err := errors.Join(os.MkdirAll(man, 0o755), os.MkdirAll(completions, 0o755)); err != nil {
 		return err
@@ -37,7 +37,7 @@ func manuals(man, completions string) error {
 	return nil
 }
 
-// exclude leaves out when a page was made, which is in its header.
+// exclude omits the line with the date of generation; the header has the date, too.
 func exclude(c *cobra.Command) {
 	c.DisableAutoGenTag = true
 	for _, sub := range c.Commands() {

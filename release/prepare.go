@@ -19,20 +19,20 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// interpreters are those that are programs of their own; plain is part of tape.
+// interpreters are those that are separate programs; plain is part of tape.
 var interpreters = []string{"cnab", "cue", "helm", "kustomize"}
 
-// published is what a release says of an interpreter, in the form of tape.lock.
+// published is the entry of an interpreter in checksumsFile, in the form of tape.lock.
 type published struct {
 	Version   string                   `json:"version"`
 	Checksums map[string]digest.Digest `json:"checksums"` // by os/arch
 }
 
-// checksumsFile holds what is published of all interpreters, by name.
+// checksumsFile has the published entries of all interpreters, by name.
 const checksumsFile = "interpreters.json"
 
-// prepare builds what tape starts for all platforms: the description beside an interpreter
-// names its checksums on all of them.
+// prepare builds the programs that tape starts for all platforms: the description of an
+// interpreter contains its checksums on all of them.
 func prepare(ctx context.Context, dir string, platforms []string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
@@ -47,7 +47,8 @@ func prepare(ctx context.Context, dir string, platforms []string) error {
 				return err
 			}
 		}
-		// Only a program of this platform can say what it is, and all say the same.
+		// Only a program for this platform can describe itself, and the others have the same
+		// description.
 		if _, built := p.Checksums[here]; !built {
 			return fmt.Errorf("the platforms %s lack this one, %s", platforms, here)
 		}
@@ -86,7 +87,7 @@ func prepare(ctx context.Context, dir string, platforms []string) error {
 	return os.WriteFile(filepath.Join(dir, checksumsFile), append(data, '\n'), 0o644)
 }
 
-// program returns where a program for a platform is built.
+// program returns the path of a program for a platform.
 func program(dir, name, platform string) string {
 	file := filepath.Join(dir, strings.ReplaceAll(platform, "/", "_"), "programs", name)
 	if strings.HasPrefix(platform, "windows/") {
@@ -95,7 +96,7 @@ func program(dir, name, platform string) string {
 	return file
 }
 
-// build builds a program of ./cmd as .goreleaser.yaml has tape built, and returns its checksum.
+// build builds a program of ./cmd with the flags of .goreleaser.yaml, and returns its checksum.
 func build(ctx context.Context, dir, name, platform string) (digest.Digest, error) {
 	goos, goarch, _ := strings.Cut(platform, "/")
 	file := program(dir, name, platform)
@@ -116,7 +117,7 @@ func sum(file string) (digest.Digest, error) {
 	return digest.FromReader(f)
 }
 
-// describe asks an interpreter what it is.
+// describe runs an interpreter to get its description.
 func describe(ctx context.Context, file string) (_ interpreter.Description, err error) {
 	h := host.New(host.Options{})
 	defer func() { err = errors.Join(err, h.Close()) }()

@@ -20,15 +20,15 @@ import (
 	modzip "golang.org/x/mod/zip"
 )
 
-// modules are those that others install or build with, and where they are in the tree.
-// The rest are examples and servers for tests.
+// modules are those that others install or depend on, with their folders. The rest are examples
+// and servers for tests.
 var modules = map[string]string{
 	"github.com/taped-dev/tape":                         "",
 	"github.com/taped-dev/tape/cmd/sigstore-kms-pkcs11": "cmd/sigstore-kms-pkcs11",
 }
 
-// proxy writes what a GOPROXY serves of the commit at HEAD to a folder, as the given
-// version: its URL with file:// is a GOPROXY, for the tests and for those without a network.
+// proxy writes a GOPROXY folder with the commit at HEAD as the given version: its file:// URL
+// is a GOPROXY, for tests and for machines without a network.
 func proxy(ctx context.Context, dir, version string) error {
 	if module.CanonicalVersion(version) != version || semver.Build(version) != "" {
 		return fmt.Errorf("%q is not a version such as v0.1.0", version)
@@ -41,8 +41,8 @@ func proxy(ctx context.Context, dir, version string) error {
 	if err != nil {
 		return err
 	}
-	// In a worktree .git is a file, which the maker of zips does not know; the repository
-	// that it is of has the commit too.
+	// In a worktree .git is a file, which package zip does not support; the repository that it
+	// belongs to has the commit, too.
 	repository, err := git(ctx, "rev-parse", "--path-format=absolute", "--git-common-dir")
 	if err != nil {
 		return err
@@ -60,7 +60,7 @@ func proxy(ctx context.Context, dir, version string) error {
 	return nil
 }
 
-// place is where a module is: in a folder of a commit.
+// place is the location of a module: a folder of a commit.
 type place struct{ root, commit, sub string }
 
 // serve writes the files of one version of a module: https://go.dev/ref/mod#goproxy-protocol.
@@ -92,12 +92,12 @@ func serve(ctx context.Context, dir string, of place, m module.Version, when tim
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	// As Go does it: without nested modules, and with an error for a name that not every
-	// system has.
+	// Like Go: without nested modules, and with an error for a name that some systems do not
+	// support.
 	return modzip.CreateFromVCS(f, m, of.root, of.commit, of.sub)
 }
 
-// git returns what git prints.
+// git runs git and returns its output.
 func git(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "git", args...)
 	var stderr bytes.Buffer

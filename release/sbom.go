@@ -28,14 +28,14 @@ import (
 
 const (
 	repository = "https://github.com/taped-dev/tape"
-	// unsaid is what SPDX writes where nothing is said.
+	// unsaid is the value of SPDX for an unknown field.
 	unsaid = "NOASSERTION"
 	// idArchive is the archive's identifier in its document.
 	idArchive = common.ElementID("Archive")
 )
 
 // sbom writes the SPDX 2.3 document of an archive: its files, and the Go modules that are
-// linked into each of its programs. The same archive gives the same bytes, whenever.
+// linked into each of its programs. The same archive always gives the same bytes.
 func sbom(archive, document, created string) error {
 	when, err := time.Parse(time.RFC3339, created)
 	if err != nil {
@@ -64,7 +64,7 @@ func describeArchive(archive string, created time.Time) (*spdx.Document, error) 
 	return d.finish()
 }
 
-// document is one that grows by the files of its archive.
+// document collects the elements of the files in an archive.
 type document struct {
 	spdx.Document
 	archive *spdx.Package
@@ -106,7 +106,7 @@ func (d *document) relate(a common.ElementID, how string, b common.ElementID) {
 	})
 }
 
-// add adds a file, and what is linked into it.
+// add adds a file, and the modules linked into it.
 func (d *document) add(p packed) error {
 	f := describeFile(p)
 	d.Files = append(d.Files, f)
@@ -154,8 +154,8 @@ func describeFile(p packed) *spdx.File {
 	}
 }
 
-// linked returns the modules of a program: its own first, and Go's library, which scanners
-// know as stdlib, last.
+// linked returns the modules of a program: its own first, and Go's library, which scanners know
+// as stdlib, last.
 func linked(build *debug.BuildInfo) []debug.Module {
 	var list []debug.Module
 	if build.Main.Path != "" { // Go's own programs have no module
