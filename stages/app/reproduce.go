@@ -361,8 +361,11 @@ func sourceOf(s artifact.SourceParameters, top string) (Source, error) {
 	return out, nil
 }
 
+// add adds a difference, once: several environments read the same files.
 func (r *ReproduceResult) add(what, name, was, is string) {
-	r.Differs = append(r.Differs, Difference{what, name, was, is})
+	if d := (Difference{what, name, was, is}); !slices.Contains(r.Differs, d) {
+		r.Differs = append(r.Differs, d)
+	}
 }
 
 // compare finds the differences in sources, images and content.
@@ -371,6 +374,7 @@ func (r *ReproduceResult) compare(ctx context.Context, was, is *side, top string
 	for _, c := range diffSources(was.view.Sources, is.view.Sources).Changed {
 		file, read := strings.CutPrefix(c.Fact, "file ")
 		option, given := strings.CutPrefix(c.Fact, "options.")
+		of := func(what string) string { return strings.TrimSpace(c.Source + " " + what) } // one of several
 		switch {
 		case read:
 			if line := changedLine(ctx, top, file); line > 0 {
@@ -378,11 +382,11 @@ func (r *ReproduceResult) compare(ctx context.Context, was, is *side, top string
 			}
 			r.add("file", file, c.From, c.To)
 		case given:
-			r.add("option", option, c.From, c.To)
+			r.add("option", of(option), c.From, c.To)
 		case c.Fact == "interpreter":
-			r.add("interpreter", c.Fact, c.From, c.To)
+			r.add("interpreter", of(c.Fact), c.From, c.To)
 		default:
-			facts = append(facts, Difference{"source", c.Fact, c.From, c.To})
+			facts = append(facts, Difference{"source", of(c.Fact), c.From, c.To})
 		}
 	}
 	images := diffImages(was.view.Images, is.view.Images)

@@ -7,19 +7,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// TestReproduceAttest states whether an application could be reproduced. The statement is
-// shown, and is not a signature of the root.
-func TestReproduceAttest(t *testing.T) {
-	e := newEnvironments(t)
-	dir := filepath.Dir(e.file)
+// commit makes a repository of a folder, with a commit of everything in it.
+func commit(t *testing.T, dir string) {
+	t.Helper()
 	for _, args := range [][]string{{"init", "-q"}, {"add", "-A"}, {"commit", "-q", "-m", "one"}} {
 		cmd := exec.CommandContext(t.Context(), "git", args...)
 		cmd.Dir = dir
@@ -29,6 +30,48 @@ func TestReproduceAttest(t *testing.T) {
 			t.Fatalf("git %s: %v\n%s", args, err, out)
 		}
 	}
+}
+
+// TestReproduceEnvironments names a changed byte of a file that several environments read once,
+// with its line, and the source and environment of what is only of one.
+func TestReproduceEnvironments(t *testing.T) {
+	e := newEnvironments(t)
+	dir := filepath.Dir(e.file)
+	const pipeline = "apiVersion: tape/v1\nkind: Pipeline\nsources: [{name: web, path: web/dev}, {name: db, path: db}]\nenvironments: {dev: {}, prod: {skip: [db]}}\n"
+	write(t, e.file, pipeline)
+	commit(t, dir)
+	e.pack(t, e.options())
+	differs := func() (out []string) {
+		t.Helper()
+		r, err := app.Reproduce(t.Context(), app.ReproduceOptions{Environment: e.env, Ref: e.ref, Source: e.file})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range r.Differs {
+			out = append(out, d.What+" "+d.Name)
+		}
+		return out
+	}
+	write(t, filepath.Join(dir, "web/dev/web.yaml"), deployment("wxb", "ex.io/web:1"))
+	want := []string{
+		"file web/dev/web.yaml:3", "content dev/web/web.yaml:3", "content prod/web/web.yaml:3", "source dev/web modified", "source prod/web modified",
+	}
+	if diff := cmp.Diff(want, differs()); diff != "" {
+		t.Error(diff)
+	}
+	write(t, filepath.Join(dir, "web/dev/web.yaml"), deployment("web", "ex.io/web:1"))
+	write(t, e.file, strings.Replace(pipeline, "prod: {", "prod: {sources: {web: {path: web/prod}}, ", 1))
+	if got := differs(); !slices.Contains(got, "source prod/web path") {
+		t.Errorf("another path: %q", got)
+	}
+}
+
+// TestReproduceAttest states whether an application could be reproduced. The statement is
+// shown, and is not a signature of the root.
+func TestReproduceAttest(t *testing.T) {
+	e := newEnvironments(t)
+	dir := filepath.Dir(e.file)
+	commit(t, dir)
 	public, by := newKey(t)
 	other, auditor := newKey(t)
 	options := e.options()

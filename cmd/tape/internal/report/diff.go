@@ -437,6 +437,7 @@ func (n names) sourceLines(changed []app.SourceChange) []diffLine {
 		}
 		files[key] = append(files[key], file)
 	}
+	told := map[string]int{} // where a list of files is told
 	for _, key := range order {
 		source, how, _ := strings.Cut(key, "\x00")
 		list := files[key]
@@ -445,7 +446,14 @@ func (n names) sourceLines(changed []app.SourceChange) []diffLine {
 		if count > fewFiles {
 			list, more = list[:fewFiles], fmt.Sprintf(" and %d more", count-fewFiles)
 		}
-		out = append(out, diffLine{Name: strings.TrimSpace(source + " files"), Note: fmt.Sprintf("%d %s: %s%s", count, how, strings.Join(list, ", "), more)})
+		note := fmt.Sprintf("%d %s: %s%s", count, how, strings.Join(list, ", "), more)
+		all := how + "\x00" + strings.Join(files[key], "\x00")
+		if i, is := told[all]; is { // several environments read them
+			out[i].Name = strings.TrimSuffix(out[i].Name, " files") + ", " + source + " files"
+			continue
+		}
+		told[all] = len(out)
+		out = append(out, diffLine{Name: strings.TrimSpace(source + " files"), Note: note})
 	}
 	return out
 }

@@ -202,6 +202,10 @@ func TestDiffTellsOnce(t *testing.T) {
 				object(group, definition, "a.ex.io", fields...), object(group, definition, "b.ex.io", fields...),
 			},
 		},
+		Source: app.SourceDiff{Changed: []app.SourceChange{
+			{Source: "dev/web", Fact: "file a.yaml", From: "1", To: "2"}, {Source: "dev/web", Fact: "file b.yaml", To: "2"},
+			{Source: "prod/web", Fact: "file a.yaml", From: "1", To: "2"}, {Source: "prod/web", Fact: "file c.yaml", To: "2"},
+		}},
 	}
 	var b strings.Builder
 	if err := DiffMarkdown(&b, d, Sides{"old", "new"}); err != nil {
@@ -217,7 +221,8 @@ func TestDiffTellsOnce(t *testing.T) {
 		"- `data.json`\n  ```diff\n   second:\n  -  third: a value that is long enough\n  +  third: another value that is long enough\n  ```\n\n</details>\n\n" +
 		"<details><summary>CustomResourceDefinition a.ex.io, CustomResourceDefinition b.ex.io: fields 8 new</summary>\n\n" +
 		"- `…template.mode.enum` in 3 places: new, `x`, `y`\n- `…template.retry` in 3 places is new\n" +
-		"- `spec.versions[v1].spec.d.minimum`: new, `1`\n- `spec.versions[v1].spec.e.minimum`: new, `1`\n\n</details>\n"
+		"- `spec.versions[v1].spec.d.minimum`: new, `1`\n- `spec.versions[v1].spec.e.minimum`: new, `1`\n\n</details>\n\n" +
+		"<details><summary>Origin</summary>\n\n- `dev/web, prod/web files` 1 changed: a.yaml\n- `dev/web files` 1 new: b.yaml\n- `prod/web files` 1 new: c.yaml\n\n</details>\n"
 	if diff := cmp.Diff(want, b.String()); diff != "" {
 		t.Error(diff)
 	}
