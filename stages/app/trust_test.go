@@ -157,16 +157,17 @@ func TestTrustPackage(t *testing.T) {
 	}
 	// Nor is an image copied that no rule names.
 	to = a.host + "/copied/image"
-	_, err := app.Copy(t.Context(), app.CopyOptions{
-		Environment: a.env, Pairs: []app.CopyPair{{Source: "registry.example/web:1", Target: to + ":v1"}},
-		Trust: trustFile(t, keys, "images: [{names: [elsewhere.example/*], require: vendor}]"),
-	})
-	if !errors.Is(err, engine.ErrPolicy) || !strings.Contains(err.Error(), "no rule of trust.yaml names image registry.example/web") {
-		t.Errorf("error %v", err)
+	for _, rules := range []string{"images: [{names: [elsewhere.example/*], require: vendor}]", "origin: vendor"} {
+		_, err := app.Copy(t.Context(), app.CopyOptions{
+			Environment: a.env, Pairs: []app.CopyPair{{Source: "registry.example/web:1", Target: to + ":v1"}}, Trust: trustFile(t, keys, rules),
+		})
+		if !errors.Is(err, engine.ErrPolicy) || !strings.Contains(err.Error(), "no rule of trust.yaml names image registry.example/web") {
+			t.Errorf("error %v", err)
+		}
 	}
 	a.untagged(t, to, "v1")
 	to = a.host + "/packed/bad"
-	err = pack(to, fmt.Sprintf("images: [{names: [%q], require: stranger}]", a.host+"/team/*"))
+	err := pack(to, fmt.Sprintf("images: [{names: [%q], require: stranger}]", a.host+"/team/*"))
 	if !errors.Is(err, engine.ErrPolicy) || !strings.Contains(err.Error(), "pod.yaml:6:23") || !strings.Contains(err.Error(), "images rule "+a.host+"/team/*") {
 		t.Errorf("error %v", err)
 	}

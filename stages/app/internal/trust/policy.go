@@ -272,7 +272,7 @@ func (p *Policy) Alike(a, b string) bool {
 // Unnamed returns why something must not be used to which no rule applies, nor to any part of
 // it: then nothing would be checked, and nobody would know. It is nil if the policy allows that.
 func (p *Policy) Unnamed(what string) error {
-	if p.Allow || p.Origin != nil {
+	if p.Allow {
 		return nil
 	}
 	return fmt.Errorf("no rule of %s names %s, so nothing of it would be checked: name it in a rule, or write default: allow if that is meant", p.Name, what)

@@ -48,15 +48,13 @@ func (c *chain) trusted(ctx context.Context) []Link {
 	}
 	wait.Wait()
 	links = append(links, slices.Concat(found...)...)
-	if len(links) > 0 {
+	if len(links) > 0 || c.o.Policy.Origin != nil {
 		return links
 	}
 	if err := c.o.Policy.Unnamed("this application or one of its images"); err != nil {
 		return []Link{broken("trust", c.app.Root.Digest, err)}
 	}
-	if c.o.Policy.Origin == nil {
-		c.warn("no rule of the trust file names this application or one of its images")
-	}
+	c.warn("no rule of the trust file names this application or one of its images")
 	return nil
 }
 
