@@ -85,6 +85,15 @@ func (c cluster) apply(t *testing.T, yaml string) {
 	}
 }
 
+// established waits until the API server serves the objects of every CustomResourceDefinition. It
+// waits for the names first, because kubectl wait fails while there are no conditions.
+func (c cluster) established(t *testing.T) {
+	t.Helper()
+	for _, state := range []string{"jsonpath={.status.acceptedNames.plural}", "condition=Established"} {
+		c.kubectl(t, "wait", "crd", "--all", "--for="+state, "--timeout=1m")
+	}
+}
+
 // kubectl returns what kubectl prints, and fails the test if it fails.
 func (c cluster) kubectl(t *testing.T, args ...string) string {
 	t.Helper()

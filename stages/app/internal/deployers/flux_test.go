@@ -108,7 +108,7 @@ func startFlux(t *testing.T, c cluster) {
 		}
 		c.kubectl(t, "apply", "--server-side", "-f", filepath.Join(of.Dir, "config/crd/bases"))
 	}
-	c.kubectl(t, "wait", "--for=condition=Established", "--timeout=1m", "crd", "--all")
+	c.established(t)
 	c.kubectl(t, "create", "namespace", "flux-system")
 	at := addresses(t, 1)[0]
 	env := []string{"KUBECONFIG=" + c.kubeconfig, "RUNTIME_NAMESPACE=flux-system"}
