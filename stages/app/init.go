@@ -89,7 +89,7 @@ func (o *InitOptions) text(sources []claimedSource, failed failures, found candi
 	var b strings.Builder
 	fmt.Fprintf(&b, "apiVersion: %s\nkind: %s\n", pipeline.APIVersion, pipeline.FileKind)
 	if len(sources) > 1 {
-		b.WriteString("# All of these go into one artifact: remove what is not wanted.\n")
+		b.WriteString("# All of these go into one artifact: remove those that you do not want.\n")
 	}
 	b.WriteString("sources:\n")
 	for _, s := range sources {

@@ -51,7 +51,7 @@ environments:
   prod-us: {sources: {app: {path: overlays/prod/us}}}
 `},
 		{"overlays of several", kustomize("apps/db/overlays/dev", "apps/db/overlays/prod", "apps/web/overlays/dev", "apps/web/overlays/prod", "apps/web/overlays/test", "rules"), nil, `
-# All of these go into one artifact: remove what is not wanted.
+# All of these go into one artifact: remove those that you do not want.
 sources:
   - path: apps/db/overlays/dev
     interpreter: kustomize
@@ -69,7 +69,7 @@ environments:
   test: {sources: {web: {path: apps/web/overlays/test}}, skip: [db]}
 `},
 		{"several in each environment", kustomize("environments/dev/db", "environments/dev/debug", "environments/dev/web", "environments/prod/db", "environments/prod/web"), nil, `
-# All of these go into one artifact: remove what is not wanted.
+# All of these go into one artifact: remove those that you do not want.
 sources:
   - path: environments/dev/db
     interpreter: kustomize
@@ -95,7 +95,7 @@ sources:
 #   prod: {sources: {chart: {options: {values: [chart/values-prod.yaml]}}}}
 `},
 		{"overlays and a chart", append(kustomize("envs/dev", "envs/prod"), chart("web")), []string{"web/values-ci.yaml", "web/values-prod.yaml"}, `
-# All of these go into one artifact: remove what is not wanted.
+# All of these go into one artifact: remove those that you do not want.
 sources:
   - path: envs/dev
     interpreter: kustomize
