@@ -586,7 +586,11 @@ func (n names) schemaSection(o app.ObjectChange) diffSection {
 func inPlaces(lines []schemaLine) []schemaLine {
 	end := func(l schemaLine) string {
 		keys := strings.Split(l.Name, ".")
-		return strings.Join(append([]string{strings.Join(keys[max(0, len(keys)-alikeKeys):], "."), l.Note, l.value}, l.Rows...), "\x00")
+		from := max(0, len(keys)-alikeKeys)
+		if strings.HasPrefix(keys[len(keys)-1], "x-kubernetes-") { // a hint for the server
+			from = len(keys) - 1
+		}
+		return strings.Join(append([]string{strings.Join(keys[from:], "."), l.Note, l.value}, l.Rows...), "\x00")
 	}
 	places := map[string]int{}
 	for _, l := range lines {
@@ -771,7 +775,8 @@ func (n names) wholeLine(path string, from, to json.RawMessage) diffLine {
 	}
 	was, is := n.rows(from), n.rows(to)
 	if len(was) == 1 && len(is) == 1 && len(was[0])+len(is[0]) > longValue {
-		if was, is := strings.Split(was[0], ","), strings.Split(is[0], ","); len(was) > 4 && len(is) > 4 {
+		words := !strings.ContainsAny(was[0]+is[0], " ()[]{}\"") // else they are an expression, or prose
+		if was, is := strings.Split(was[0], ","), strings.Split(is[0], ","); words && len(was) > 4 && len(is) > 4 {
 			l.Note, l.Rows = "in the list of "+plural(len(is), "value"), changedRows(lineDiff(was, is))
 			return l
 		}

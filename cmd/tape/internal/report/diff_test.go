@@ -185,6 +185,9 @@ func TestDiffTellsOnce(t *testing.T) {
 	}
 	fields = append(fields, app.FieldChange{Path: "spec.versions[v1].schema.openAPIV3Schema.properties.spec.properties.d.minimum", To: json.RawMessage("1")},
 		app.FieldChange{Path: "spec.versions[v1].schema.openAPIV3Schema.properties.spec.properties.e.minimum", To: json.RawMessage("1")})
+	for _, at := range []string{"f", "g", "h"} {
+		fields = append(fields, app.FieldChange{Path: "spec.versions[v1].schema.openAPIV3Schema.properties." + at + ".x-kubernetes-list-type", To: quote("atomic")})
+	}
 	long := func(end string) json.RawMessage {
 		return quote(strings.Repeat("A", 3000) + end + strings.Repeat("B", 3000))
 	}
@@ -198,6 +201,7 @@ func TestDiffTellsOnce(t *testing.T) {
 				object("", "ConfigMap", "c",
 					app.FieldChange{Path: "data.ca", From: long("x"), To: long("y")},
 					app.FieldChange{Path: "data.key", To: long("z")},
+					app.FieldChange{Path: "data.rule", From: quote("[" + strings.Repeat("has(a), ", 12) + "has(b)].all()"), To: quote("[" + strings.Repeat("has(a), ", 12) + "has(c)].all()")},
 					app.FieldChange{Path: "data.json", From: quote(`{"first": ["a", "b", "c"], "second": {"third": "a value that is long enough"}}`), To: quote(`{"first": ["a", "b", "c"], "second": {"third": "another value that is long enough"}}`)}),
 				object(group, definition, "a.ex.io", fields...), object(group, definition, "b.ex.io", fields...),
 			},
@@ -215,13 +219,14 @@ func TestDiffTellsOnce(t *testing.T) {
 		"<details><summary>Versions, checksums, and what changed the same way in several objects</summary>\n\n" +
 		"- `image` in StatefulSet db-0, StatefulSet db-1: `a.io/db:1` → `a.io/db:2`\n\n</details>\n\n" +
 		"<details><summary>StatefulSet db-0, StatefulSet db-1: 1 field</summary>\n\n- `spec.args`: `-c` → `-ec`\n\n</details>\n\n" +
-		"<details><summary>ConfigMap c: 3 fields</summary>\n\n" +
+		"<details><summary>ConfigMap c: 4 fields</summary>\n\n" +
 		"- `data.ca`\n  ```diff\n  -…" + strings.Repeat("A", 20) + "x" + strings.Repeat("B", 279) + "… (6001 characters)\n  +…" + strings.Repeat("A", 20) + "y" + strings.Repeat("B", 279) + "… (6001 characters)\n  ```\n" +
 		"- `data.key`\n  ```diff\n  +" + strings.Repeat("A", 300) + "… (6001 characters)\n  ```\n" +
+		"- `data.rule`\n  ```diff\n  -[" + strings.Repeat("has(a), ", 12) + "has(b)].all()\n  +[" + strings.Repeat("has(a), ", 12) + "has(c)].all()\n  ```\n" +
 		"- `data.json`\n  ```diff\n   second:\n  -  third: a value that is long enough\n  +  third: another value that is long enough\n  ```\n\n</details>\n\n" +
-		"<details><summary>CustomResourceDefinition a.ex.io, CustomResourceDefinition b.ex.io: fields 8 new</summary>\n\n" +
+		"<details><summary>CustomResourceDefinition a.ex.io, CustomResourceDefinition b.ex.io: fields 11 new</summary>\n\n" +
 		"- `…template.mode.enum` in 3 places: new, `x`, `y`\n- `…template.retry` in 3 places is new\n" +
-		"- `spec.versions[v1].spec.d.minimum`: new, `1`\n- `spec.versions[v1].spec.e.minimum`: new, `1`\n\n</details>\n\n" +
+		"- `spec.versions[v1].spec.d.minimum`: new, `1`\n- `spec.versions[v1].spec.e.minimum`: new, `1`\n- `…x-kubernetes-list-type` in 3 places: new, `atomic`\n\n</details>\n\n" +
 		"<details><summary>Origin</summary>\n\n- `dev/web, prod/web files` 1 changed: a.yaml\n- `dev/web files` 1 new: b.yaml\n- `prod/web files` 1 new: c.yaml\n\n</details>\n"
 	if diff := cmp.Diff(want, b.String()); diff != "" {
 		t.Error(diff)
