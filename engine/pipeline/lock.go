@@ -175,9 +175,7 @@ func (l *Lock) Update(found *Lock, what string) (*Lock, error) {
 	out := &Lock{Images: maps.Clone(l.Images), Interpreters: maps.Clone(l.Interpreters), Materials: maps.Clone(l.Materials), Files: maps.Clone(l.Files)}
 	all := what == "all"
 	if all || what == "images" {
-		for name, dgst := range found.Images {
-			put(&out.Images, name, dgst)
-		}
+		merge(&out.Images, found.Images)
 	}
 	if all || what == "interpreters" {
 		for name, b := range found.Interpreters {
@@ -185,14 +183,10 @@ func (l *Lock) Update(found *Lock, what string) (*Lock, error) {
 		}
 	}
 	if all || what == "materials" {
-		for uri, sum := range found.Materials {
-			put(&out.Materials, uri, sum)
-		}
+		merge(&out.Materials, found.Materials)
 	}
 	if all || what == "files" {
-		for path, dgst := range found.Files {
-			put(&out.Files, path, dgst)
-		}
+		merge(&out.Files, found.Files)
 	}
 	if isGroup(what) {
 		return out, nil
@@ -225,10 +219,14 @@ func (a LockedInterpreter) update(b LockedInterpreter) LockedInterpreter {
 		return b
 	}
 	sums := maps.Clone(a.Checksums)
-	for platform, sum := range b.Checksums {
-		put(&sums, platform, sum)
-	}
+	merge(&sums, b.Checksums)
 	return LockedInterpreter{Version: b.Version, Checksums: sums}
+}
+
+func merge[V any](into *map[string]V, from map[string]V) {
+	for key, v := range from {
+		put(into, key, v)
+	}
 }
 
 func put[V any](m *map[string]V, key string, v V) {

@@ -30,13 +30,7 @@ const byHandTimeout = 20 * time.Second
 // something it does not declare thus fails here as it would for its users. The error means
 // that the kit failed or that the program does not exist.
 func CheckBinary(ctx context.Context, path string, opts Options, log *slog.Logger) (Report, error) {
-	var report Report
-	err := func() error {
-		k, err := newKit(opts)
-		if err != nil {
-			return err
-		}
-		defer k.remove()
+	return withKit(opts, func(k *kit, report *Report) error {
 		home, err := os.MkdirTemp(k.dir, "home-")
 		if err != nil {
 			return err
@@ -55,7 +49,7 @@ func CheckBinary(ctx context.Context, path string, opts Options, log *slog.Logge
 		}
 		report.add("by hand", startByHand(ctx, i.Path()))
 		report.add("version", startWithVersion(ctx, i.Path(), k.dir))
-		if err := k.check(ctx, "process", i, &report); err != nil {
+		if err := k.check(ctx, "process", i, report); err != nil {
 			return err
 		}
 		left, err := os.ReadDir(home)
@@ -64,11 +58,7 @@ func CheckBinary(ctx context.Context, path string, opts Options, log *slog.Logge
 		}
 		report.add("home", err)
 		return h.Close()
-	}()
-	if err != nil {
-		err = fmt.Errorf("conformance: %w", err)
-	}
-	return report, err
+	})
 }
 
 // startByHand checks that the program, started from a shell, prints a description and exits.

@@ -103,14 +103,8 @@ func Check(ctx context.Context, impl interpreter.Interpreter, opts Options) erro
 // Run is like [Check] but returns all results. The error means that the kit itself failed,
 // for example because a case cannot be read.
 func Run(ctx context.Context, impl interpreter.Interpreter, opts Options) (Report, error) {
-	var report Report
-	err := func() error {
-		k, err := newKit(opts)
-		if err != nil {
-			return err
-		}
-		defer k.remove()
-		if err := k.check(ctx, "in process", impl, &report); err != nil {
+	return withKit(opts, func(k *kit, report *Report) error {
+		if err := k.check(ctx, "in process", impl, report); err != nil {
 			return err
 		}
 		remote, closeRemote, err := overWire(impl)
@@ -118,8 +112,17 @@ func Run(ctx context.Context, impl interpreter.Interpreter, opts Options) (Repor
 			return err
 		}
 		defer closeRemote()
-		return k.check(ctx, "over gRPC", remote, &report)
-	}()
+		return k.check(ctx, "over gRPC", remote, report)
+	})
+}
+
+// withKit calls check with a new kit.
+func withKit(opts Options, check func(*kit, *Report) error) (report Report, err error) {
+	k, err := newKit(opts)
+	if err == nil {
+		defer k.remove()
+		err = check(k, &report)
+	}
 	if err != nil {
 		err = fmt.Errorf("conformance: %w", err)
 	}

@@ -101,12 +101,7 @@ func formed(text string) []Hit {
 
 // in appends the tokens of a form. A token is not part of a longer word.
 func (f *form) in(text string, hits []Hit) []Hit {
-	for at := 0; ; {
-		i := strings.Index(text[at:], f.prefix)
-		if i < 0 {
-			return hits
-		}
-		from := at + i
+	for at, from := 0, next(text, f.prefix, 0); from >= 0; from = next(text, f.prefix, at) {
 		end := from + len(f.prefix)
 		for end < len(text) && f.of(text[end]) {
 			end++
@@ -121,18 +116,14 @@ func (f *form) in(text string, hits []Hit) []Hit {
 		}
 		hits = append(hits, Hit{What: f.what, From: from, To: end})
 	}
+	return hits
 }
 
 // privateKeys returns the private keys in PEM, including those with line breaks written as \n.
 func privateKeys(text string) []Hit {
 	const begin, dashes, most, least = "-----BEGIN ", "-----", 40, 40
 	var hits []Hit
-	for at := 0; ; {
-		i := strings.Index(text[at:], begin)
-		if i < 0 {
-			return hits
-		}
-		from := at + i
+	for at, from := 0, next(text, begin, 0); from >= 0; from = next(text, begin, at) {
 		at = from + len(begin)
 		label, _, ok := strings.Cut(text[at:min(len(text), at+most)], dashes)
 		if !ok || !strings.HasSuffix(strings.TrimSuffix(label, " BLOCK"), "PRIVATE KEY") {
@@ -150,18 +141,14 @@ func privateKeys(text string) []Hit {
 		}
 		hits = append(hits, Hit{What: "a private key", From: from, To: to})
 	}
+	return hits
 }
 
 // encodedKeys appends private keys whose PEM is in base64, as in a kubeconfig.
 func encodedKeys(text string, hits []Hit) []Hit {
 	const prefix = "LS0tLS1CRUdJTi" // -----BEGIN
 	const head = 96                 // characters that have the label
-	for at := 0; ; {
-		i := strings.Index(text[at:], prefix)
-		if i < 0 {
-			return hits
-		}
-		from := at + i
+	for at, from := 0, next(text, prefix, 0); from >= 0; from = next(text, prefix, at) {
 		end := run(text, from, base64s)
 		at = end
 		start, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(text[from:min(end, from+head)], "="))
@@ -169,6 +156,15 @@ func encodedKeys(text string, hits []Hit) []Hit {
 			hits = append(hits, Hit{What: "a private key", From: from, To: end})
 		}
 	}
+	return hits
+}
+
+// next returns where a mark begins in a text, at an index or after it; -1 if it does not.
+func next(text, mark string, at int) int {
+	if i := strings.Index(text[at:], mark); i >= 0 {
+		return at + i
+	}
+	return -1
 }
 
 func base64s(c byte) bool { return alnum(c) || c == '+' || c == '/' || c == '=' }
@@ -191,12 +187,7 @@ func headers(text string, hits []Hit) []Hit {
 		{"Basic ", basicClass.what(), isBasic}, {"Bearer ", secretClass.what(), secretClass.takes},
 	} {
 		in := comments{text: text}
-		for at := 0; ; {
-			i := strings.Index(text[at:], scheme.name)
-			if i < 0 {
-				break
-			}
-			before := at + i
+		for at, before := 0, next(text, scheme.name, 0); before >= 0; before = next(text, scheme.name, at) {
 			from := before + len(scheme.name)
 			at = run(text, from, func(c byte) bool { return base64s(c) || dotted(c) || c == '~' })
 			if scheme.takes(text[from:at]) && (before == 0 || !alnum(text[before-1])) && !in.hold(before) {
@@ -224,12 +215,7 @@ func isBasic(value string) bool {
 // dsns appends the passwords in MySQL's data source names: user:password@tcp(host).
 func dsns(text string, hits []Hit) []Hit {
 	for _, mark := range []string{"@tcp(", "@unix("} {
-		for at := 0; ; {
-			i := strings.Index(text[at:], mark)
-			if i < 0 {
-				break
-			}
-			end := at + i
+		for at, end := 0, next(text, mark, 0); end >= 0; end = next(text, mark, at) {
 			at = end + len(mark)
 			start := end
 			for start > 0 && end-start < maxPassword && text[start-1] > ' ' && strings.IndexByte("\"'`=", text[start-1]) < 0 {
@@ -285,12 +271,8 @@ func lines(text string) iter.Seq2[string, int] {
 func statements(text string, hits []Hit) []Hit {
 	in := comments{text: text}
 	for _, mark := range []string{"IDENTIFIED BY '", "identified by '"} {
-		for at := 0; ; {
-			i := strings.Index(text[at:], mark)
-			if i < 0 {
-				break
-			}
-			from := at + i + len(mark)
+		for at, begin := 0, next(text, mark, 0); begin >= 0; begin = next(text, mark, at) {
+			from := begin + len(mark)
 			at = from
 			n := strings.IndexByte(text[from:min(len(text), from+maxPassword)], '\'')
 			if n > 0 && passwordClass.takes(text[from:from+n]) && !in.hold(from) {
@@ -308,12 +290,7 @@ const maxPassword = 256
 // jwts appends signed JSON Web Tokens.
 func jwts(text string, hits []Hit) []Hit {
 	const prefix = "eyJ" // {"
-	for at := 0; ; {
-		i := strings.Index(text[at:], prefix)
-		if i < 0 {
-			return hits
-		}
-		from := at + i
+	for at, from := 0, next(text, prefix, 0); from >= 0; from = next(text, prefix, at) {
 		end := from
 		for end < len(text) && dotted(text[end]) {
 			end++
@@ -328,18 +305,14 @@ func jwts(text string, hits []Hit) []Hit {
 		}
 		hits = append(hits, Hit{What: "a JSON Web Token", From: from, To: end})
 	}
+	return hits
 }
 
 // passwordURLs appends the passwords in URLs: scheme://user:password@host.
 func passwordURLs(text string, hits []Hit) []Hit {
 	const mark = "://"
 	in := comments{text: text}
-	for at := 0; ; {
-		i := strings.Index(text[at:], mark)
-		if i < 0 {
-			return hits
-		}
-		from := at + i
+	for at, from := 0, next(text, mark, 0); from >= 0; from = next(text, mark, at) {
 		at = from + len(mark)
 		end := at
 		for end < len(text) && text[end] > ' ' && text[end] < 0x7f && strings.IndexByte(`/?#"'<>\,`+"`", text[end]) < 0 {
@@ -358,6 +331,7 @@ func passwordURLs(text string, hits []Hit) []Hit {
 		start := end - len(authority) + len(user) + 1
 		hits = append(hits, Hit{What: "a password in a URL", From: start, To: start + len(password)})
 	}
+	return hits
 }
 
 // isStandIn reports whether a user and a password are placeholders: user:password@.
