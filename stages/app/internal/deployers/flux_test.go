@@ -27,25 +27,26 @@ func TestFlux(t *testing.T) {
 	key := func(who string) string { return filepath.Join(keys, who+".key") }
 	pub := func(who string) string { return filepath.Join(keys, who+".pub") }
 	pipeline := writeShop(t)
-	tape(t, "package", "-p", pipeline, "-O", host+"/vendor/shop:v1", "--strict", "--sign", "--key", key("vendor"))
+	tape(t, "package", "-p", pipeline, "-O", host+"/vendor/shop:v1.4.0", "--strict", "--sign", "--key", key("vendor"))
 	// A site has the vendor's application in its own registry, and another has that one.
 	from := "vendor"
 	for _, site := range []string{"site1", "site2"} {
-		tape(t, "relocate", host+"/"+from+"/shop:v1", "-O", host+"/"+site+"/shop:v1")
-		tape(t, "sign", host+"/"+site+"/shop:v1", "--key", key(site))
+		tape(t, "relocate", host+"/"+from+"/shop:v1.4.0", "-O", host+"/"+site+"/shop:v1.4.0")
+		tape(t, "sign", host+"/"+site+"/shop:v1.4.0", "--key", key(site))
 		from = site
 	}
-	tape(t, "verify", host+"/site2/shop:v1", "--key", pub("site2"), "--origin-key", pub("vendor"))
+	tape(t, "verify", host+"/site2/shop:v1.4.0", "--key", pub("site2"), "--origin-key", pub("vendor"))
 
 	// One root has three environments, each a Kustomization. The site deploys its own root in place
-	// of the vendor's.
-	for _, who := range []string{"vendor", "site2"} {
+	// of the vendor's, and has Flux choose among the tags.
+	for _, deployed := range []struct{ who, ref string }{{"vendor", "tag: v1.4.0"}, {"site2", `semver: ">=1.0.0"`}} {
+		who := deployed.who
 		t.Run(who, func(t *testing.T) {
-			c.apply(t, source("shop", host+"/"+who+"/shop")+"  verify: {provider: cosign, secretRef: {name: "+who+"}}\n")
+			c.apply(t, source("shop", host+"/"+who+"/shop", deployed.ref)+"  verify: {provider: cosign, secretRef: {name: "+who+"}}\n")
 			for _, env := range environments {
 				c.apply(t, kustomization(env, "shop", "./"+env))
 			}
-			revision := "v1@" + digest(t, host+"/"+who+"/shop:v1")
+			revision := "v1.4.0@" + digest(t, host+"/"+who+"/shop:v1.4.0")
 			for _, env := range environments {
 				c.wait(t, "kustomization/"+env, "jsonpath={.status.lastAppliedRevision}="+revision)
 				checkShop(t, c.objects(t, kinds, "kustomize.toolkit.fluxcd.io/name="+env), env, host+"/"+who+"/shop")
@@ -63,8 +64,8 @@ func TestFlux(t *testing.T) {
 		twice := t.TempDir()
 		write(t, filepath.Join(twice, "web.yaml"), "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: twice, namespace: default}\n")
 		write(t, filepath.Join(twice, "tape.yaml"), "apiVersion: tape/v1\nkind: Pipeline\nsources: [{name: web, path: web.yaml}]\nenvironments: {dev: , prod: }\n")
-		tape(t, "package", "-p", filepath.Join(twice, "tape.yaml"), "-O", host+"/vendor/twice:v1")
-		c.apply(t, source("twice", host+"/vendor/twice"))
+		tape(t, "package", "-p", filepath.Join(twice, "tape.yaml"), "-O", host+"/vendor/twice:v1.4.0")
+		c.apply(t, source("twice", host+"/vendor/twice", "tag: v1.4.0"))
 		c.wait(t, "ocirepository/twice", "condition=Ready")
 		c.apply(t, kustomization("twice", "twice", "./"))
 		if why := c.refused(t, "kustomization/twice", "BuildFailed"); !strings.Contains(why, "may not add resource with an already registered id") {
@@ -72,7 +73,7 @@ func TestFlux(t *testing.T) {
 		}
 	})
 	t.Run("exported trust", func(t *testing.T) {
-		tape(t, "package", "-p", pipeline, "-O", host+"/unsigned/shop:v1")
+		tape(t, "package", "-p", pipeline, "-O", host+"/unsigned/shop:v1.4.0")
 		trust := filepath.Join(keys, "trust.yaml")
 		write(t, trust, fmt.Sprintf(`apiVersion: tape/v1
 kind: Trust
@@ -82,7 +83,7 @@ applications: [{names: [%s/site2/shop, %[1]s/unsigned/shop, %[1]s/vendor/shop], 
 		c.apply(t, tape(t, "trust", "export", trust, "--flux"))
 		for i, trusted := range []bool{true, false, false} {
 			name := fmt.Sprintf("ocirepository/tape-trust-applications-1-%d", i+1)
-			c.kubectl(t, "patch", name, "--namespace=flux-system", "--type=merge", "--patch", `{"spec": {"ref": {"tag": "v1"}, "insecure": true}}`)
+			c.kubectl(t, "patch", name, "--namespace=flux-system", "--type=merge", "--patch", `{"spec": {"ref": {"tag": "v1.4.0"}, "insecure": true}}`)
 			if trusted {
 				c.wait(t, name, "condition=Ready")
 			} else if why := c.refused(t, name, "VerificationError"); !strings.Contains(why, "no matching signatures were found") {
@@ -117,17 +118,17 @@ func startFlux(t *testing.T, c cluster) {
 	start(t, env, "kustomize-controller", "--metrics-addr=0", "--health-addr=0")
 }
 
-// source is an OCIRepository of the tag v1.
-func source(name, repository string) string {
+// source is an OCIRepository.
+func source(name, repository, ref string) string {
 	return fmt.Sprintf(`apiVersion: source.toolkit.fluxcd.io/v1
 kind: OCIRepository
 metadata: {name: %s, namespace: flux-system}
 spec:
   interval: 10m
   url: oci://%s
-  ref: {tag: v1}
+  ref: {%s}
   insecure: true
-`, name, repository)
+`, name, repository, ref)
 }
 
 // kustomization applies a path of an OCIRepository. It does not wait until Deployments are
