@@ -25,7 +25,7 @@ type Expanded struct {
 	argument lookup
 	sources  []source
 	nodes    []expandedNode
-	secrets  map[string]string // by name: what references in nodes stand for
+	secrets  map[string]string // by name: the values of references in nodes
 	// partial is set if there are environments in the file that are left out.
 	partial bool
 }

@@ -255,8 +255,8 @@ func (e *Expanded) Placed(err error) error {
 }
 
 // Unused adds the position in the file to the message of an event about a part of a node's
-// options that matched nothing. It returns false if that is no news: what is only used in an
-// environment that was left out matches nothing in the others.
+// options that matched nothing. It returns false if the event must be ignored: an entry that
+// only applies to an excluded environment matches nothing in the others.
 func (e *Expanded) Unused(event engine.Event) (message string, ok bool) {
 	if e.partial {
 		return "", false

@@ -32,7 +32,7 @@ type CacheSettings struct {
 	Keep time.Duration
 	// ReadOnly writes nothing.
 	ReadOnly bool
-	// Patience is how long a run waits for the cache before it goes on without; 0 is
+	// Patience is how long a run waits for the cache before it continues without; 0 is
 	// [remote.DefaultPatience].
 	Patience time.Duration
 }

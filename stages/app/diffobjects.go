@@ -58,7 +58,7 @@ type FieldChange struct {
 	// Pointer is a JSON pointer (RFC 6901) into the object: into that of the
 	// first side, or of the second where only that has the field.
 	Pointer string `json:"pointer"`
-	// Path is the same for people: items of lists are called by their names.
+	// Path is the same for people: items of lists are identified by their names.
 	Path string          `json:"path"`
 	From json.RawMessage `json:"from,omitempty"`
 	To   json.RawMessage `json:"to,omitempty"`
@@ -220,7 +220,7 @@ func number(text string) any {
 	return v
 }
 
-// hiddenValue stands for a value of a Secret in a FieldChange.
+// hiddenValue replaces a value of a Secret in a FieldChange.
 const hiddenValue = credentials.Hidden
 
 // pair is an object that both sides have and that differs.
@@ -281,7 +281,7 @@ func movedObjects(a, b map[ObjectKey]digest.Digest) map[ObjectKey]ObjectKey {
 type changes struct {
 	cells int // left for tables
 	room  int // left for the text of changes
-	// from and to are the repositories that anywhere stands for.
+	// from and to are the repositories that anywhere replaces.
 	from, to string
 }
 
@@ -333,8 +333,8 @@ func decodeJSON(data []byte, v any) error {
 	return dec.Decode(v)
 }
 
-// standIn stands for a credential while objects are compared, so that one that changed is
-// a change.
+// standIn replaces a credential while objects are compared, so that a changed credential is a
+// change.
 func standIn(credential string) string {
 	return standInPrefix + digest.FromString(credential).Encoded()[:standInLength]
 }
@@ -344,7 +344,7 @@ const (
 	standInLength = 16
 )
 
-// hideStandIns replaces what stands for credentials in JSON.
+// hideStandIns replaces the stand-ins for credentials in JSON.
 func hideStandIns(text json.RawMessage) json.RawMessage {
 	if !bytes.Contains(text, []byte(standInPrefix)) {
 		return text
@@ -390,11 +390,11 @@ func diffFields(a, b any, cells, room *int) ([]FieldChange, error) {
 	return d.changes, nil
 }
 
-// spot is where a value stands in an object; nil: it is the object.
+// spot is the position of a value in an object; nil is the object itself.
 type spot struct {
 	above *spot
 	key   string // or the name of an item
-	index int    // of an item, from 1; 0: it is no item
+	index int    // of an item, from 1; 0: not an item
 }
 
 // member returns the spot of a key's value.
@@ -444,10 +444,9 @@ type fieldsDiff struct {
 	room    *int // left for the text of changes, in bytes
 }
 
-// values compares what stands at a spot. Items of lists are compared by what
-// names them (containers, variables, ports); items of others, such as arguments,
-// by what is the longest common sequence. So an item that moved or was put in
-// between does not change the others.
+// values compares the values at a spot. Items of lists are matched by their names (containers,
+// variables, ports), or else by the longest common sequence, such as arguments. So an item that
+// was moved or inserted does not change the others.
 func (d *fieldsDiff) values(at *spot, a, b any) error {
 	switch x := a.(type) {
 	case map[string]any:
@@ -622,7 +621,7 @@ func countValues(out map[string]int, at string, v any) {
 	}
 }
 
-// ruleName is what a rule of a role is called: by what it is about. "" is no rule.
+// ruleName identifies a rule of a role by its subject; "" if it is not a rule.
 func ruleName(v any) string {
 	var names []string
 	for _, key := range []string{"resources", "nonResourceURLs"} {
@@ -724,7 +723,7 @@ func commonSequence(a, b []any) ([][2]int, error) {
 	return sequence.Common(x, y), nil
 }
 
-// record notes a change; nil stands for a value that is not there.
+// record records a change; nil is an absent value.
 func (d *fieldsDiff) record(at *spot, from, to *any) error {
 	if *d.room -= at.length(); *d.room < 0 {
 		return errTooMuch

@@ -29,9 +29,9 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// Environment is what all verbs use, and may serve several at once. It is made by [Open]; one
-// that is made by hand needs only what its verbs use: a Registry to inspect an application, and
-// Interpreters to render.
+// Environment is shared by all verbs, and may serve several at once. It is made by [Open]; one
+// that is made directly only needs what its verbs use: a Registry to inspect an application,
+// and Interpreters to render.
 type Environment struct {
 	// Store keeps results between runs. If nil, it is the store of Open, which is opened when
 	// something is first rendered, or none.
@@ -178,7 +178,7 @@ func Open(_ context.Context, s Settings) (*Environment, error) {
 	}, nil
 }
 
-// Close ends what Open started. It does nothing to an environment that was made by hand.
+// Close ends what Open started. It does nothing to an environment that was made directly.
 func (e *Environment) Close() error {
 	if e.opened == nil {
 		return nil

@@ -12,8 +12,8 @@ import (
 // ViewSigner is who signed a bundle, as that says; it is not verified.
 type ViewSigner struct {
 	KeyHint string `json:"keyHint"`
-	// Identity is whom the certificate is for, and Issuer who vouched for them; "" if it was
-	// a key.
+	// Identity is the identity in the certificate, and Issuer its issuer; "" if it was signed
+	// with a key.
 	Identity string `json:"identity,omitempty"`
 	Issuer   string `json:"issuer,omitempty"`
 }

@@ -68,7 +68,7 @@ type Provenance struct {
 	RunDetails      RunDetails      `json:"runDetails"`
 }
 
-// BuildDefinition says what went in.
+// BuildDefinition describes the inputs of the build.
 type BuildDefinition struct {
 	BuildType            string     `json:"buildType"`
 	ExternalParameters   Parameters `json:"externalParameters"`

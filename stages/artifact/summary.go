@@ -16,7 +16,7 @@ type Summary struct {
 	Verifier     SummaryVerifier `json:"verifier"`
 	TimeVerified time.Time       `json:"timeVerified"`
 	ResourceURI  string          `json:"resourceUri"`
-	// Policy is what it was held against: its name, its digest and, as annotations, the
+	// Policy is the policy of the verification: its name, its digest and, as annotations, the
 	// digests of the files that it names.
 	Policy             Resource `json:"policy"`
 	VerificationResult string   `json:"verificationResult"`
@@ -42,8 +42,8 @@ const (
 	VerifierID = "https://github.com/taped-dev/tape/verify"
 	// SummaryVersion is that of SLSA which a summary follows.
 	SummaryVersion = "1.2"
-	// LevelUnevaluated is the level of what was verified, but not held against SLSA's
-	// levels of builds.
+	// LevelUnevaluated is the level of an application that was verified, but not evaluated
+	// against SLSA's build levels.
 	LevelUnevaluated = "SLSA_BUILD_LEVEL_UNEVALUATED"
 )
 

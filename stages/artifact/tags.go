@@ -28,9 +28,9 @@ type refused struct{ error }
 
 func (e refused) Unwrap() []error { return []error{e.error, engine.ErrPolicy} }
 
-// checkTags reports a tag that a child of the root may not have. A root may be
-// anybody's, and what reads it moves tags because it says so: it is to name none but
-// those that no other manifest has, which end in its own digest.
+// checkTags returns an error for a tag that a child of the root may not have. A root is
+// untrusted, and its readers move the tags that it names: it may only name those that no other
+// manifest has, which end in its own digest.
 func (a *Application) checkTags() error {
 	if a.Format != Format {
 		return nil

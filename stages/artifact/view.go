@@ -91,7 +91,7 @@ type ViewImage struct {
 	// Environments are those whose manifests name it, where there are some.
 	Environments []string         `json:"environments,omitempty"`
 	Digest       digest.Digest    `json:"digest"`
-	Ref          string           `json:"ref"` // where it lies now
+	Ref          string           `json:"ref"` // its present location
 	Platforms    []ViewPlatform   `json:"platforms"`
 	Related      []images.Related `json:"related"`
 }
@@ -567,7 +567,7 @@ func (a *Application) related(ctx context.Context) (map[digest.Digest][]images.R
 	return out, nil
 }
 
-// kindsOf says what a manifest beside an image is, as discover did when it was packed.
+// kindsOf returns the kind of a manifest attached to an image, as discover determined it.
 func (a *Application) kindsOf(ctx context.Context, child ocispec.Descriptor) ([]string, error) {
 	if tag := child.Annotations[AnnotationRelatedTag]; tag != "" {
 		return []string{images.KindOfTag(tag)}, nil

@@ -15,8 +15,7 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// whatIs says what a manifest is, to somebody who thought it was a taped
-// application.
+// whatIs describes a manifest that is not a taped application, for an error.
 func whatIs(desc ocispec.Descriptor, data []byte) string {
 	var m struct {
 		MediaType    string               `json:"mediaType"`

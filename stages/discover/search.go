@@ -144,8 +144,8 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 	return nil
 }
 
-// notKnown is what is said of an image whose related manifests could not be listed,
-// after its name.
+// notKnown returns the end of a warning about an image whose related manifests could not be
+// listed.
 func notKnown(err error) string {
 	return fmt.Sprintf(": which signatures, attestations and SBOMs it has is not known: %v", err)
 }

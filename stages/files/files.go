@@ -35,7 +35,7 @@ const MediaType = "application/vnd.tape.files.v1.tar"
 
 const (
 	block   = 512     // bytes in a block of a tar
-	trusted = 1 << 20 // bytes allocated for a file because its header says so
+	trusted = 1 << 20 // bytes allocated because of the size in a header
 
 	maxFiles       = 100_000
 	maxBytes       = 256 << 20
@@ -173,8 +173,8 @@ func Each(r io.Reader, limits Limits, visit func(File) error) error {
 	return each(r, limits, readSized, visit)
 }
 
-// readSized reads size bytes. The buffer grows with what there is, because a header may
-// promise more, and ends with the size that was promised.
+// readSized reads size bytes. The buffer grows with the data, because the size in a header may
+// be false, and is size bytes long at the end.
 func readSized(r io.Reader, size int64) ([]byte, error) {
 	data := make([]byte, 0, min(size, trusted))
 	for int64(len(data)) < size {

@@ -196,8 +196,7 @@ type Mention struct {
 	Source
 }
 
-// Credential is a credential that stands in an object in plain text. Its value is nowhere but
-// in the manifest.
+// Credential is a credential in plain text in an object. Its value is only in the manifest.
 type Credential struct {
 	File      string `json:"file"`
 	Line      int    `json:"line"`

@@ -39,8 +39,7 @@ var words = []struct{ word, kind string }{
 	{".att.", Attestation},
 }
 
-// KindOf returns the kind of manifest or layer that a media type or artifact type
-// stands for.
+// KindOf returns the kind of manifest or layer that a media type or artifact type identifies.
 func KindOf(mediaType string, annotations map[string]string) string {
 	if strings.HasPrefix(mediaType, bundleType) {
 		if annotations[bundlePredicate] == signPredicate || annotations[bundleContent] == "message-signature" {

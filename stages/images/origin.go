@@ -53,8 +53,7 @@ func (o Origins) Open(ctx context.Context, name string, from local.Place) (Origi
 	return o.Local.Open(ctx, from, name)
 }
 
-// Match reports whether s matches pattern, in which * stands for any characters,
-// including none.
+// Match reports whether s matches pattern, in which * matches any characters, including none.
 func Match(pattern, s string) bool {
 	parts := strings.Split(pattern, "*")
 	last := len(parts) - 1

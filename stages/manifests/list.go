@@ -66,7 +66,7 @@ func parseList(t *Text) (Document, bool) {
 		line += strings.Count(t.String[start:end], "\n")
 	}
 	if out.grown > out.written*MaxGrowth+FreeGrowth {
-		return Document{}, false // parseYAML says where
+		return Document{}, false // parseYAML reports where
 	}
 	return Document{Root: root, text: t, aliased: aliased, keys: keys, dispute: dispute, cost: out.cost, grown: out.grown, written: out.written}, true
 }

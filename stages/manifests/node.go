@@ -31,7 +31,7 @@ type Node struct {
 	Type Type // of a scalar
 	// Anchored reports that other nodes may use the same text through an alias.
 	Anchored bool
-	repeated bool // of a map: a key stands in it twice
+	repeated bool // of a map: it has a duplicate key
 	style    style
 	at       int32 // offset in the document's text, including anchor and tag
 	// alias is the position, from 1, of the alias through which the node was read; 0 if

@@ -80,7 +80,7 @@ func (t *Text) Split() []*Text {
 		if rest, ok := strings.CutPrefix(s[i:], "---"); ok && (rest == "" || white(rest) > 0) {
 			if i > start {
 				if len(pieces) == MaxDocuments {
-					break // Parse of the rest says so
+					break // Parse of the rest reports it
 				}
 				pieces = append(pieces, t.slice(start, i))
 			}
@@ -249,8 +249,8 @@ func index(s, part string) int {
 	return len(s)
 }
 
-// beginsValue reports whether a value may stand behind a character: each has such a
-// one before it.
+// beginsValue reports whether a value may follow a character: every value has such a character
+// before it.
 func beginsValue(c byte) bool {
 	switch c {
 	case '\n', '\r', ',', ':', '[', '{', '-', '?':
@@ -329,7 +329,7 @@ type converter struct {
 	written int                      // cost of the document as written
 	aliased bool                     // the document has an alias
 	keys    []int32                  // offsets of keys that have an anchor or are an alias
-	grown   int                      // cost of the nodes that aliases stand for
+	grown   int                      // cost of the nodes that aliases refer to
 	dispute *ParseError              // the most serious so far
 	binary  bool                     // a value is tagged !!binary
 }
@@ -402,8 +402,8 @@ func (c *converter) node(n *yaml.Node, depth int) (out Node, cost int, err error
 	return out, cost, nil
 }
 
-// untyped reports whether what begins at a place has the tag "!", which says that it is a
-// string. The parser does not tell of it.
+// untyped reports whether the node at a position has the tag "!", which makes it a string. The
+// parser does not report it.
 func (c *converter) untyped(at int) bool {
 	const space, end = " \t\r\n", " \t\r\n,[]{}"
 	for rest := c.text[at:]; rest != ""; rest = strings.TrimLeft(rest, space) {

@@ -200,8 +200,7 @@ var escapes = map[byte]string{
 // hexDigits are how many hexadecimal digits follow the character of an escape.
 var hexDigits = map[byte]int{'x': 2, 'u': 4, 'U': 8}
 
-// unescape returns the text that an escape of YAML or JSON stands for, and the length of the
-// escape.
+// unescape returns the text of an escape in YAML or JSON, and the length of the escape.
 func unescape(raw string) (string, int) {
 	if len(raw) < 2 {
 		return "", 0

@@ -80,8 +80,8 @@ type Config struct {
 	Digests map[string]digest.Digest `json:"digests,omitempty"`
 	// Locked makes an image that is not locked an error.
 	Locked bool `json:"locked,omitempty"`
-	// From is where to read images that are not in a registry, by reference (app:dev)
-	// or by a pattern in which * stands for any characters.
+	// From maps references (app:dev), or patterns in which * matches any characters, to the
+	// places of images that are not in a registry.
 	From map[string]local.Place `json:"from,omitempty"`
 }
 

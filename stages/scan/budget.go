@@ -13,16 +13,16 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// maxPlaces bounds what a report says of places: names of files and objects, and
-// JSON pointers, which repeat the keys above each image.
+// maxPlaces bounds the positions in a report: names of files and objects, and JSON pointers,
+// which repeat the keys above each image.
 const maxPlaces = 64 << 20
 
 // leastPlace is what a place counts at least, in bytes: what else is known of it.
 const leastPlace = 256
 
-// maxLooks bounds how often image fields are held against values: each place of a path, and
-// the conditions of its field. The built-in fields need a hundredth of it for as many objects
-// as an application may have; a pipeline's, and those that statements tell of, may need any.
+// maxLooks bounds how often image fields are compared with values: each place of a path, and
+// the conditions of its field. The built-in fields need a hundredth of it for the largest
+// application; fields of a pipeline, and of statements, may need any number.
 const maxLooks = 1 << 28
 
 // budget is what an application may cost, beside what each of its documents may.
@@ -62,11 +62,12 @@ func newBudget(in []files.File) *budget {
 // grow counts the values that aliases add in a file, and reports whether they may be.
 func (b *budget) grow(file string, values int) bool { return b.growth.take(file, values) }
 
-// say counts characters that are said of a place in a file, and reports whether they may be.
+// say counts the characters of a position in a file, and reports whether they are within the
+// limit.
 func (b *budget) say(file string, characters int) bool { return b.places.take(file, characters) }
 
-// look counts how often places of image fields are held against values of a file, and
-// reports whether they may be.
+// look counts comparisons of image fields with values of a file, and reports whether they are
+// within the limit.
 func (b *budget) look(file string, times int) bool { return b.looks.take(file, times) }
 
 // parse does what parses pieces of a file when there is memory for their values.

@@ -153,7 +153,7 @@ func (c *catalogue) isUsers(index int) bool { return 0 <= index && index < c.use
 // embeddedMark is the element of a path that continues in the document in a string.
 const embeddedMark = "#"
 
-// patterns are texts in which * stands for any characters.
+// patterns are texts in which * matches any characters.
 type patterns []string
 
 // match reports whether s matches one of the patterns.
@@ -204,8 +204,8 @@ func enter(places []place, key string) []place {
 	return out
 }
 
-// appendPlace appends a place, and those reached if ** stands for nothing, unless it is
-// among the places already, in which those of a field are next to each other.
+// appendPlace appends a place, and those reached if ** matches nothing, unless it is among the
+// places already, in which those of a field are next to each other.
 func appendPlace(places []place, p place) []place {
 	for i := len(places) - 1; i >= 0 && places[i].field == p.field; i-- {
 		if places[i].next == p.next {

@@ -12,7 +12,7 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// Accepted describes credentials in plain text that the author accepts. * stands for any
+// Accepted describes credentials in plain text that the author accepts. * matches any
 // characters.
 type Accepted struct {
 	Kind string `json:"kind"`

@@ -329,8 +329,8 @@ func (w *walker) likely(n *manifests.Node, promise label, value string, f *field
 	return hasAny(n, "pullPolicy", "imagePullPolicy", "image", "pullSecrets")
 }
 
-// exact reports whether an entry of the catalogue says which maps have the parts, and not only
-// below what.
+// exact reports whether an entry of the catalogue names the maps that have the parts, and not
+// only what is above them.
 func (f *field) exact() bool {
 	return f != nil && (len(f.path) == 0 || f.path[len(f.path)-1] != "**")
 }

@@ -44,7 +44,7 @@ var (
 	// comparedTo are keys of maps whose lists of images are such lists.
 	comparedTo = set("watch watched track tracked remove removed removal delete deleted prune pruned purge garbageCollect")
 	listFiles  = set("json yaml yml txt list csv")
-	// machineKeys stand beside the image of a machine.
+	// machineKeys are keys next to the image of a machine.
 	machineKeys = strings.Fields("flavor flavorName serverType instanceType machineType vmSize bootDisk")
 )
 

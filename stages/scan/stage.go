@@ -73,23 +73,22 @@ var configSchema json.RawMessage
 type Config struct {
 	// Fields are image fields of custom resources. They precede those of the catalogue.
 	Fields []Field `json:"fields,omitempty"`
-	// Exclude are patterns of references that are neither copied nor pinned. They are
-	// matched against the reference as written and as normalised; * stands for any
-	// characters.
+	// Exclude are patterns of references that are neither copied nor pinned. They are matched
+	// against the reference as written and as normalised; * matches any characters.
 	Exclude []string `json:"exclude,omitempty"`
 	// SkipInvalid leaves out files that do not parse, instead of failing.
 	SkipInvalid bool `json:"skipInvalid,omitempty"`
 	// SkipSealed suppresses the warning about images that stay as written because the
 	// object is sealed by sops or by a signature.
 	SkipSealed bool `json:"skipSealed,omitempty"`
-	// Accept are credentials in plain text that are no reason for a warning.
+	// Accept are credentials in plain text that cause no warning.
 	Accept []Accepted `json:"accept,omitempty"`
 }
 
 // Field describes places in objects that contain image references, or that do not.
 type Field struct {
-	// Groups and Kinds are those of the objects. "" is the core group, "*" stands for
-	// any characters. No groups means any group that is not one of Kubernetes itself.
+	// Groups and Kinds are those of the objects. "" is the core group, "*" matches any
+	// characters. No groups means any group that is not one of Kubernetes itself.
 	Groups []string `json:"groups,omitempty"`
 	Kinds  []string `json:"kinds"`
 	// Paths are JSON pointers (RFC 6901) from the top of the object, in which * is any
@@ -100,9 +99,9 @@ type Field struct {
 	// Parts is set if the reference is split over several fields. Paths then point to
 	// the map that contains them, and Parts names the keys.
 	Parts *Parts `json:"parts,omitempty"`
-	// When restricts the field to maps in which these keys have these values. A key that
-	// begins with a slash is a JSON pointer from the top of the object. A value may be
-	// several patterns separated by |, in which * stands for any characters.
+	// When restricts the field to maps in which these keys have these values. A key that begins
+	// with a slash is a JSON pointer from the top of the object. A value may be several patterns
+	// separated by |, in which * matches any characters.
 	When map[string]string `json:"when,omitempty"`
 	// Unless excludes maps that have one of these keys, which are separated by |.
 	Unless string `json:"unless,omitempty"`
@@ -317,8 +316,8 @@ func (s *Stage) Scan(ctx context.Context, in []files.File) (*images.Report, erro
 	return report, err
 }
 
-// ScanEach is Scan of each file by itself, whatever lies beside it, for images alone. The
-// files are of one application, and cost no more than that may.
+// ScanEach scans each file separately, regardless of its neighbours, and only for images. The
+// files belong to one application, and must not cost more than one may.
 func (s *Stage) ScanEach(ctx context.Context, in []files.File, visit func(*images.Report)) error {
 	each, b := *s, newBudget(in)
 	each.imagesOnly = true

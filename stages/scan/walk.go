@@ -24,7 +24,7 @@ type found struct {
 	images.Location
 	uses     int   // of the text that contains it, see [manifests.Document.Uses]
 	partUses []int // the same for each part
-	excluded bool  // in a PodSpec, but an entry says that it is not an image
+	excluded bool  // in a PodSpec, although an entry says that it is not an image
 }
 
 // findings are the results of a walk, in the order of the document.
@@ -32,7 +32,7 @@ type findings struct {
 	references   []found
 	placeholders []placeholder
 	mentions     []mentioned
-	fields       map[int]bool // the user's that something stands at, by index
+	fields       map[int]bool // fields of the user that matched something, by index
 	problem      *problem     // the first
 }
 

@@ -261,7 +261,7 @@ func (o *CloneOptions) session(ctx context.Context) (transport.UploadPackSession
 	return nil, fmt.Errorf("the protocol %s is not supported: clone it with git", endpoint.Protocol)
 }
 
-// credential asks git for the user's credential for a URL. It asks nobody on a terminal.
+// credential asks git for the user's credential for a URL, without a prompt on the terminal.
 func credential(ctx context.Context, uri string) (user, password string, ok bool) {
 	u, err := url.Parse(uri)
 	if err != nil || strings.ContainsAny(uri, "\r\n\x00") {

@@ -214,7 +214,7 @@ func (c *Cache) remove(ctx context.Context, e Entry) error {
 		err = c.repo.Delete(ctx, e.Digest.String())
 	}
 	if errdefs.IsNotFound(err) {
-		return nil // somebody else removed it
+		return nil // it was already removed
 	}
 	if errdefs.IsNotImplemented(err) {
 		return fmt.Errorf("%w; configure the registry to remove old tags %s*", err, tagPrefix)

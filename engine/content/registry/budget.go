@@ -36,8 +36,8 @@ func (r *Rate) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// Limits are rates by host, spelled as in references, with the port if there is one. docker.io
-// stands for its host, registry-1.docker.io.
+// Limits are rates by host, as in references, with the port if there is one. docker.io means
+// its host, registry-1.docker.io.
 type Limits map[string]Rate
 
 // ParseLimit parses a host and its rate: "registry.example.com=300/s".

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// maxKept is the size in bytes at which the file is started anew.
+	// maxKept is the size in bytes at which the file is rewritten.
 	maxKept = 32 << 20
 	// keptFreshness is the precision of the time of last use.
 	keptFreshness = time.Hour

@@ -92,8 +92,8 @@ type Options struct {
 	// Patience is how long a registry may do nothing before a request is considered broken. 0 is
 	// 30 seconds.
 	Patience time.Duration
-	// Waiting is called with a host that has not answered, or not continued, for so long that a
-	// person may wonder; again every few seconds. It may be nil.
+	// Waiting is called with a host that has not responded, or not continued, for so long that a
+	// user should know; again every few seconds. It may be nil.
 	Waiting func(host string, waited time.Duration)
 	// Credentials returns the credentials of a host; a secret without a user is a refresh token,
 	// and neither means anonymous. Nil uses those of docker and podman, and the credential

@@ -14,10 +14,10 @@ import (
 	"github.com/taped-dev/tape/engine/content/descriptor"
 )
 
-// Closure returns a blob and what it names, and so on, as far as a place has it: the
-// blob first, each once. Manifests and indexes name others. What an index lists and the
-// place has not, such as images that lie in a registry, is left out; the blob itself
-// must be there.
+// Closure returns a blob and everything that it refers to, directly or not, as far as the place
+// has it: the blob first, each once. Manifests and indexes refer to others. Children of an
+// index that the place does not have, such as images in a registry, are left out; the blob
+// itself must exist.
 func Closure(ctx context.Context, from interface {
 	content.Provider
 	content.InfoProvider

@@ -167,8 +167,8 @@ func (o inMemory) Info(_ context.Context, dgst digest.Digest) (content.Info, err
 	return blob.info(dgst), nil
 }
 
-// Hold is the layer as one of its users has it: what that writes stays for as long as
-// the user holds it, whoever else releases the same blob.
+// Hold is one user's view of the layer: what the user writes stays as long as the user holds
+// it, even if others release the same blob.
 type Hold struct {
 	*Overlay
 

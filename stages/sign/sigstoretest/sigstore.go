@@ -56,8 +56,8 @@ type Sigstore struct {
 	Skew time.Duration
 	// Before, if set, sees a request first, and reports whether it has answered it.
 	Before func(w http.ResponseWriter, r *http.Request) bool
-	// Person is who logs in. What Answers lists is said first to who asks for their token:
-	// authorization_pending, slow_down, access_denied and the like.
+	// Person is the identity that logs in. Answers are sent first to a client that polls for a
+	// token: authorization_pending, slow_down, access_denied and similar.
 	Person  Identity
 	Answers []string
 	// OldLog: the log is a Rekor v1, which says the time, and the signing config names no
@@ -147,7 +147,7 @@ func (s *Sigstore) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-// Close stops the instance. What it signed verifies all the same.
+// Close stops the instance. Its signatures still verify.
 func (s *Sigstore) Close() { s.server.Close() }
 
 func newAuthority(name string, now time.Time) (authority, error) {
@@ -261,7 +261,7 @@ func (s *Sigstore) certificate(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, map[string]any{"signedCertificateEmbeddedSct": map[string]any{"chain": map[string]any{"certificates": chain}}})
 }
 
-// Certify issues a certificate for ten minutes to whoever has the key.
+// Certify issues a certificate for ten minutes to the holder of a key.
 func (s *Sigstore) Certify(id Identity, key string, proof []byte) (*x509.Certificate, error) {
 	public, err := cryptoutils.UnmarshalPEMToPublicKey([]byte(key))
 	if err != nil {
@@ -395,7 +395,7 @@ func keyID(key *ecdsa.PrivateKey) ([]byte, error) {
 	return sum[:], err
 }
 
-// SigningConfig returns the file that says where to ask.
+// SigningConfig returns the signing config, with the URLs of the services.
 func (s *Sigstore) SigningConfig() []byte {
 	service := func(path string, version int) any {
 		return []any{map[string]any{"url": s.URL + path, "majorApiVersion": version, "operator": "test", "validFor": map[string]any{"start": s.ca.cert.NotBefore.Format(time.RFC3339)}}}

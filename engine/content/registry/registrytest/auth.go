@@ -29,7 +29,7 @@ func Basic(next http.Handler, user, password string) http.Handler {
 type Bearer struct {
 	Next           http.Handler
 	User, Password string
-	// Public says which names anybody may read; nil: none.
+	// Public reports whether anyone may read a repository; nil: no.
 	Public func(name string) bool
 
 	mu     sync.Mutex

@@ -17,7 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Match says which requests are meant.
+// Match reports whether a request is affected.
 type Match func(*http.Request) bool
 
 // Is matches requests of a kind, with one of the methods where any are given.
@@ -45,8 +45,7 @@ func After(n int64, m Match) Match {
 	return func(r *http.Request) bool { return m(r) && seen.Add(1) > n }
 }
 
-// Fault is a way to misbehave: it stands before the handler that would have
-// answered.
+// Fault is a faulty behaviour: it wraps the handler that would have responded.
 type Fault func(next http.Handler) http.Handler
 
 // Misbehave lets the fault answer the requests that match.

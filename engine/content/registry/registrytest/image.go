@@ -26,15 +26,15 @@ const (
 	SPDX           = "application/spdx+json"
 )
 
-// Image says what [Upstream] makes for a name. The zero value is an index of
-// two platforms with one small layer each and nothing published beside it.
+// Image describes what [Upstream] makes for a name. The zero value is an index of two platforms
+// with one small layer each and nothing attached.
 type Image struct {
 	Platforms []string // os/arch[/variant]; none: linux/amd64 and linux/arm64
 	Layers    []int64  // sizes in bytes of each platform's own layers; none: one of 1000
 	Shared    []int64  // sizes of layers that every image with a layer of this size has in common, below its own
 	Single    bool     // the first platform's manifest alone, without an index
 	Docker    bool     // Docker's media types
-	Schema1   bool     // a manifest of Docker's schema 1, which nobody reads any more
+	Schema1   bool     // a manifest of Docker's obsolete schema 1
 	Salt      string   // changes the layers: the tag was pushed again
 
 	// Inline is the number of SBOMs beside the provenance in the BuildKit

@@ -39,7 +39,7 @@ func Distribution(dir string) http.Handler {
 		delete(config.Storage, "inmemory")
 		config.Storage["filesystem"] = configuration.Parameters{"rootdirectory": dir}
 	}
-	config.HTTP.Secret = "registrytest" // signs the state of uploads; else made anew with a warning
+	config.HTTP.Secret = "registrytest" // signs the state of uploads; otherwise generated with a warning
 	config.Catalog.MaxEntries = 1000
 	return handlers.NewApp(context.Background(), config)
 }

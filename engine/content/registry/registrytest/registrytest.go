@@ -80,7 +80,7 @@ func writeHosts(dir, host, content string) error {
 	return nil
 }
 
-// Kind says what part of the distribution API a request is for.
+// Kind is the part of the distribution API that a request uses.
 type Kind string
 
 // The kinds.
@@ -98,7 +98,7 @@ const (
 // request is a request of the distribution API taken apart.
 type request struct {
 	kind Kind
-	name string // repository, with the host before it where a mirror is told (?ns=)
+	name string // repository, preceded by the host in requests to a mirror (?ns=)
 	ref  string // tag or digest; of an upload whatever follows
 }
 

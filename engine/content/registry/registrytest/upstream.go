@@ -132,7 +132,7 @@ func (r *repository) resolve(u *Upstream, name, tag string) (ocispec.Descriptor,
 	return r.tags[tag], true
 }
 
-// fallback makes the index that stands for the referrers API.
+// fallback makes the index of the fallback tag for the referrers API.
 func (r *repository) fallback(subject digest.Digest) (ocispec.Descriptor, bool) {
 	if len(r.referrers[subject]) == 0 {
 		return ocispec.Descriptor{}, false

@@ -29,10 +29,11 @@ type Policy struct {
 	Images       []*Rule
 	Applications []*Rule
 	// Origin must have signed each application, or one that it was relocated from; nil allows
-	// anyone. OriginAt is where the file says so.
+	// anyone. OriginAt is its position in the file.
 	Origin   *Authority
 	OriginAt string
-	// Deny refuses what no rule applies to, and Allow says that this may be everything.
+	// Deny rejects a subject that no rule applies to. Allow accepts an application even if no
+	// rule applies to any part of it.
 	Deny, Allow bool
 	// Name is the name of the file, without its folder, and Digest the digest of its text.
 	// Digests has those of the keys (in DER) and trusted roots that it names.
@@ -269,8 +270,8 @@ func (p *Policy) Alike(a, b string) bool {
 	return !slices.ContainsFunc(p.Applications, func(r *Rule) bool { return r.matches(a) != r.matches(b) })
 }
 
-// Unnamed returns why something must not be used to which no rule applies, nor to any part of
-// it: then nothing would be checked, and nobody would know. It is nil if the policy allows that.
+// Unnamed returns why a subject must not be used if no rule applies to it or to any part of it:
+// otherwise nothing would be checked, unnoticed. It is nil if the policy allows that.
 func (p *Policy) Unnamed(what string) error {
 	if p.Allow {
 		return nil
@@ -349,8 +350,8 @@ func (r *Rule) check(ctx context.Context, subject digest.Digest, e *Evidence) Fi
 // mostReasons is how many signatures a message explains.
 const mostReasons = 3
 
-// distinct returns how many authorities can be given a signer of their own: identities may match
-// several authorities, and whoever has one signs once.
+// distinct returns how many authorities can be given different signers: identities may match
+// several authorities, and each signer counts once.
 func distinct(signers [][]string) int {
 	given := map[string]int{} // signers to authorities
 	var give func(authority int, asked map[string]bool) bool

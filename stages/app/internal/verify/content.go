@@ -146,8 +146,8 @@ func (s *said) take(statement artifact.Statement, content digest.Digest) error {
 		if len(statement.Subject) != 1 || digestOf(statement.Subject[0].Digest) != content {
 			return fmt.Errorf("it is not about the content %s", content)
 		}
-		// Its parameters mean what this type says they do. Who the builder is says nothing:
-		// the key vouches for the statement.
+		// The parameters have the meaning of this type. The builder does not matter: the key
+		// vouches for the statement.
 		if t := p.BuildDefinition.BuildType; t != artifact.BuildType && t != artifact.BuildTypeRelocate {
 			return fmt.Errorf("its build type is %q, not one of tape's", t)
 		}

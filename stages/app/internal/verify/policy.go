@@ -16,7 +16,7 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// trusted holds the application, and then each of its images, against the policy.
+// trusted checks the application, and then each of its images, with the policy.
 func (c *chain) trusted(ctx context.Context) []Link {
 	if c.o.Policy == nil {
 		return nil
@@ -58,20 +58,20 @@ func (c *chain) trusted(ctx context.Context) []Link {
 	return nil
 }
 
-// repository is the one that the root is in. What is in no registry is what it says that it
-// was taped for.
+// repository returns the repository of the root. For a root that is not in a registry it is the
+// one that it states.
 func (c *chain) repository(ctx context.Context) string {
 	if c.o.Name != "" {
 		return c.o.Name
 	}
 	statements, err := c.app.Statements(ctx)
 	if err != nil {
-		return "" // the link of the statements says so
+		return "" // the link of the statements reports it
 	}
 	return artifact.Home(statements)
 }
 
-// judge holds a subject against the policy.
+// judge checks a subject with the policy.
 func (c *chain) judge(ctx context.Context, name string, s trust.Subject) []Link {
 	findings, err := c.o.Policy.Check(ctx, s)
 	if err != nil {
@@ -116,7 +116,7 @@ func (c *chain) where(ctx context.Context) map[digest.Digest][]string {
 	out := map[digest.Digest][]string{}
 	statements, err := c.app.Statements(ctx)
 	if err != nil {
-		return out // the link of the statements says so
+		return out // the link of the statements reports it
 	}
 	if refs, ok := artifact.ImageRefs(statements); ok {
 		for _, edit := range refs.Edits {

@@ -47,7 +47,7 @@ type summarized struct {
 	proof  trust.Proof
 }
 
-// summary checks that the latest summary by the authority says that the root was verified.
+// summary checks that the latest summary by the authority states that the root was verified.
 func (c *chain) summary(ctx context.Context) []Link {
 	root := c.app.Root.Digest
 	latest, err := c.latestSummary(ctx)
@@ -150,7 +150,7 @@ func (c *chain) accept(ctx context.Context, s summarized) error {
 	case o.MaxAge > 0 && age < 0:
 		return fmt.Errorf("it was verified at %s, which is in the future: a clock is wrong", utc(s.TimeVerified))
 	}
-	// Who signs what they verified themselves vouches for nothing but themselves.
+	// A summary by the signer of the root has no value.
 	referrers, err := c.place.Referrers(ctx, c.app.Root.Digest)
 	if err != nil {
 		return err
