@@ -406,7 +406,7 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	if err := c.Manifests(ctx, c.from.Repository, descriptors(more)...); err != nil {
 		return err
 	}
-	if err := c.plan(ctx, more); err != nil {
+	if _, err := c.Plan(ctx, more); err != nil {
 		return err
 	}
 	tags, later = append(tags, more...), append(later, more...)

@@ -13,9 +13,11 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/stages/app/internal/trust"
 	"github.com/taped-dev/tape/stages/app/internal/verify"
+	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 )
 
@@ -151,11 +153,13 @@ func checkTrust(ctx context.Context, file string, at *opened, root ocispec.Descr
 	if err != nil {
 		return err
 	}
-	isApplication, err := at.isRoot(ctx, root)
+	// Whoever reads it goes by the content, and not by the type that a registry tells.
+	data, err := engine.Get(ctx, at, root)
 	if err != nil {
 		return err
 	}
-	if !isApplication {
+	var index ocispec.Index
+	if descriptor.Unmarshal(data, &index) != nil || !artifact.IsApplication(index) {
 		return checkImage(ctx, policy, at, root)
 	}
 	// The policy decides about images outside of the application.

@@ -5,6 +5,7 @@ package app_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -207,6 +208,58 @@ func TestTrustExcluded(t *testing.T) {
 			a.untagged(t, to, "v1")
 		})
 	}
+}
+
+// What verbs read as an application is judged as one: one of the original format, and one that
+// a registry calls an image.
+func TestTrustIsApplication(t *testing.T) {
+	a := newSignedApp(t, registrytest.GGCR())
+	other, _ := newKey(t)
+	dir := filepath.Join(t.TempDir(), "original")
+	original(t, dir, "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: c, image: 'registry.example/web:1'}]}\n")
+	a.copyTo(t, "oci:"+dir, a.host+"/old/shop:v1")
+	inner := registrytest.GGCR()
+	lying := registrytest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/manifests/v1") && r.Method != http.MethodPut {
+			w = &typed{w}
+		}
+		inner.ServeHTTP(w, r)
+	}))
+	a.copyTo(t, a.ref, lying+"/lying/shop:v1")
+	for name, ref := range map[string]string{"original": a.host + "/old/shop:v1", "lying": lying + "/lying/shop:v1"} {
+		trust := trustFile(t, map[string]string{"stranger": other}, fmt.Sprintf("applications: [{names: [%q], require: stranger}]\ndefault: allow", strings.TrimSuffix(ref, ":v1")))
+		for verb, do := range map[string]func(to string) error{
+			"copy": func(to string) error {
+				_, err := app.Copy(t.Context(), app.CopyOptions{Environment: a.env, Pairs: []app.CopyPair{{Source: ref, Target: to + ":v1"}}, Trust: trust})
+				return err
+			},
+			"relocate": func(to string) error {
+				_, err := app.Relocate(t.Context(), app.RelocateOptions{Options: app.Options{Environment: a.env, Trust: trust}, Source: ref, Repository: to})
+				return err
+			},
+		} {
+			to := a.host + "/is/" + name + "-" + verb
+			if err := do(to); !errors.Is(err, engine.ErrPolicy) || !strings.Contains(err.Error(), "it must be signed by stranger") {
+				t.Errorf("%s %s: %v", verb, name, err)
+			}
+			a.untagged(t, to, "v1")
+		}
+	}
+}
+
+// typed calls every manifest an image.
+type typed struct{ http.ResponseWriter }
+
+// WriteHeader implements [http.ResponseWriter].
+func (w *typed) WriteHeader(status int) {
+	w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements [http.ResponseWriter].
+func (w *typed) Write(data []byte) (int, error) {
+	w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+	return w.ResponseWriter.Write(data)
 }
 
 // sigstore is a Sigstore instance, and its files.

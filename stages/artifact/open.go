@@ -89,6 +89,12 @@ func OpenRoot(ctx context.Context, source layout.Repository, root ocispec.Descri
 	return a, nil
 }
 
+// IsApplication reports whether an index says that it is an application, of any format.
+func IsApplication(index ocispec.Index) bool {
+	_, ok := index.Annotations[AnnotationFormat]
+	return ok || slices.ContainsFunc(index.Manifests, isOriginalContent)
+}
+
 // formatOf returns the format of a root.
 func formatOf(desc ocispec.Descriptor, data []byte, index *ocispec.Index) (string, error) {
 	if err := descriptor.Unmarshal(data, index); err != nil {
