@@ -104,15 +104,15 @@ test-argocd: build $(CLUSTER) $(BIN)/deployers/argocd ## deploy applications wit
 $(BIN)/deployers/argocd: $(BIN)/deployers/argocd-source $(DEPLOYERS)/argocd/go.mod $(DEPLOYERS)/argocd/main.go
 	$(GO) build -C $(DEPLOYERS)/argocd -trimpath -ldflags "-s -w" -o $(CURDIR)/$@ .
 
-# Argo CD requires Go 1.27: these are copies of its two modules, in which the patch writes out
-# what Go 1.26 cannot read. (Go says that it will not build them, once it has checked them.)
-$(BIN)/deployers/argocd-source: $(DEPLOYERS)/argocd/go1.26.patch
+# Argo CD requires Go 1.27: these are copies of its two modules, rewritten for Go 1.26.
+# (go mod download fails because of the version, after it has checked them.)
+$(BIN)/deployers/argocd-source: $(DEPLOYERS)/go126/main.go
 	rm -rf $@ $@.new && mkdir -p $@.new/argo-cd $@.new/gitops-engine
 	$(GO) mod download github.com/argoproj/argo-cd/v3@$(ARGOCD) github.com/argoproj/argo-cd/gitops-engine/v3@$(ARGOCD) 2>/dev/null || true
 	cd $$($(GO) env GOMODCACHE)/github.com/argoproj/argo-cd && \
 		tar -c --exclude=./docs --exclude=./ui/src -C v3@$(ARGOCD) . | tar -x -C $(CURDIR)/$@.new/argo-cd && \
 		tar -c -C gitops-engine/v3@$(ARGOCD) . | tar -x -C $(CURDIR)/$@.new/gitops-engine
-	chmod -R u+w $@.new && git apply --directory=$@.new $<
+	chmod -R u+w $@.new && $(GO) run ./$(DEPLOYERS)/go126 $@.new
 	mv $@.new $@
 
 .PHONY: test-containerd
