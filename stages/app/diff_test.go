@@ -206,7 +206,8 @@ func TestDiffMoved(t *testing.T) {
 }
 
 // TestDiffHidesCredentials checks that a value that looks like a credential is not shown if it
-// changed, and does not count if it did not, wherever it is.
+// changed, and does not count if it did not, wherever it is. In a longer text it is said which
+// changed.
 func TestDiffHidesCredentials(t *testing.T) {
 	object := func(password string) string {
 		return fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","annotations":{"config":"user = me\npassword = %[1]s"}},
@@ -220,10 +221,10 @@ func TestDiffHidesCredentials(t *testing.T) {
 	}
 	config := change("/metadata/annotations/config", "metadata.annotations.config")
 	config.From = json.RawMessage(`"user = me\npassword = ` + hiddenValue + `"`)
-	config.To = config.From
+	config.To = json.RawMessage(`"user = me\npassword = ` + changedValue + `"`)
 	url := change("/spec/url", "spec.url")
 	url.From = json.RawMessage(`"http://u:` + hiddenValue + `@db"`)
-	url.To = url.From
+	url.To = json.RawMessage(`"http://u:` + changedValue + `@db"`)
 	want := []FieldChange{
 		config,
 		change("/spec/containers/0/args/1", "spec.containers[c].args[1]"),

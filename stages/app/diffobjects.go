@@ -302,7 +302,7 @@ func (c *changes) object(p pair, before, after []byte) (out ObjectChange, matter
 	}
 	for i := range out.Fields {
 		f := &out.Fields[i]
-		f.From, f.To = hideStandIns(f.From), hideStandIns(f.To)
+		f.From, f.To = hideStandIns(f.From, nil), hideStandIns(f.To, f.From)
 		for _, v := range []struct {
 			text       *json.RawMessage
 			repository string
@@ -344,11 +344,16 @@ const (
 	standInLength = 16
 )
 
-// hideStandIns replaces the stand-ins for credentials in JSON.
-func hideStandIns(text json.RawMessage) json.RawMessage {
+// changedValue stands for a credential in a text that had another one before.
+const changedValue = "(hidden, changed)"
+
+// hideStandIns replaces the stand-ins for credentials in JSON, and marks those that are not in
+// the value from before, unless that is nil.
+func hideStandIns(text, before json.RawMessage) json.RawMessage {
 	if !bytes.Contains(text, []byte(standInPrefix)) {
 		return text
 	}
+	whole := len(text) == len(standInPrefix)+standInLength+len(`""`)
 	parts := bytes.Split(text, []byte(standInPrefix))
 	out := slices.Clone(parts[0])
 	for _, part := range parts[1:] {
@@ -356,7 +361,11 @@ func hideStandIns(text json.RawMessage) json.RawMessage {
 		for n < min(standInLength, len(part)) && strings.IndexByte("0123456789abcdef", part[n]) >= 0 {
 			n++
 		}
-		out = append(append(out, hiddenValue...), part[n:]...)
+		shown := hiddenValue
+		if before != nil && !whole && !bytes.Contains(before, append([]byte(standInPrefix), part[:n]...)) {
+			shown = changedValue
+		}
+		out = append(append(out, shown...), part[n:]...)
 	}
 	return out
 }
