@@ -26,16 +26,7 @@ import (
 func TestThreeEnvironments(t *testing.T) {
 	env, registry := inThisProcess(t)
 	dir := t.TempDir()
-	put := func(name, data string) {
-		t.Helper()
-		file := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(data), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	put := writer(t, dir)
 	put("shop/Chart.yaml", "apiVersion: v2\nname: shop\nversion: 1.0.0\n")
 	put("shop/values.yaml", "replicas: 1\nlevel: debug\nhost: dev.example.com\n")
 	put("shop/stage.yaml", "level: info\nhost: stage.example.com\n")
@@ -187,16 +178,7 @@ func tree(t *testing.T, dir string) map[string]string {
 func TestFleetOfCharts(t *testing.T) {
 	env, registry := inThisProcess(t)
 	dir := t.TempDir()
-	put := func(name, data string) {
-		t.Helper()
-		file := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(data), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	put := writer(t, dir)
 	git := func(args ...string) {
 		t.Helper()
 		cmd := exec.Command("git", append([]string{"-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false"}, args...)...)
@@ -322,5 +304,19 @@ spec:
 	}
 	if i := slices.IndexFunc(plan.Applications, func(a fleet.Planned) bool { return a.Name == "shop" }); plan.Applications[i].Reason != "the options of prod/shop changed" {
 		t.Errorf("%+v", plan.Applications[i])
+	}
+}
+
+// writer returns a function that writes a file below dir, and its folder.
+func writer(t *testing.T, dir string) func(name, data string) {
+	return func(name, data string) {
+		t.Helper()
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

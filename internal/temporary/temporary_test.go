@@ -57,7 +57,7 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// A folder that another user put there is not touched, whoever runs tape.
+// A folder that another user put there is not touched, even if root runs tape.
 func TestSweepLeavesOthers(t *testing.T) {
 	parent := t.TempDir()
 	mine, other, link := filepath.Join(parent, "tape-test-1"), filepath.Join(parent, "tape-test-2"), filepath.Join(parent, "tape-test-3")

@@ -44,7 +44,7 @@ type DiffResult struct {
 	Generated []ObjectChange `json:"generated,omitempty"`
 }
 
-// Empty reports whether there is no difference.
+// Empty reports whether d has no difference.
 func (d DiffResult) Empty() bool {
 	return len(d.Images.Added)+len(d.Images.Removed)+len(d.Images.Changed) == 0 && d.Objects.empty() && len(d.Source.Changed) == 0
 }

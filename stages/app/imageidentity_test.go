@@ -109,8 +109,8 @@ func TestImageIdentity(t *testing.T) {
 	swapped, of := image("swapped") // has the signature of another image
 	_, different := image("different")
 	attach(t, swapped.Repository, of, statementBy(t, vendors.signer(t, who), different.Digest, artifact.PredicateSignature))
-	image("nobodys")
-	for _, name := range []string{"bundled", "older", "swapped", "nobodys"} {
+	image("unsigned")
+	for _, name := range []string{"bundled", "older", "swapped", "unsigned"} {
 		m.release(t, name, fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: a, image: registry.example/acme/%s:1}]}\n", name))
 	}
 	vendors.Close()
@@ -130,7 +130,7 @@ func TestImageIdentity(t *testing.T) {
 		{"another Sigstore", "bundled", other, vendors.URL, who, "of another Sigstore"},
 		{"another Sigstore, older", "older", other, vendors.URL, who, "of another Sigstore"},
 		{"signature of another image", "swapped", vendors, vendors.URL, who, "the bundle signs " + different.Digest.String()},
-		{"not signed", "nobodys", vendors, vendors.URL, who, "no signature"},
+		{"not signed", "unsigned", vendors, vendors.URL, who, "no signature"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			name, ref := "registry.example/acme/"+c.tag+":1", m.shop.Name()+":"+c.tag

@@ -19,7 +19,7 @@ import (
 	"github.com/taped-dev/tape/stages/source"
 )
 
-// locking is the lock of a pipeline file. The zero value is no lock.
+// locking is the lock of a pipeline file. The zero value locks nothing.
 type locking struct {
 	file string
 	// read is the lock on disk; used is the part that applies to this run, without what is to be

@@ -158,18 +158,9 @@ func groupMatters(list []app.Matter) []matterGroup {
 		}
 		subjects = append(subjects, matterGroup{What: m.What, Subjects: []string{subject(m)}, Texts: []string{m.Text}})
 	}
-	var out []matterGroup
-	at := map[string]int{}
-	for _, g := range subjects {
-		key := string(g.What) + "\x00" + strings.Join(g.Texts, "\x00")
-		i, known := at[key]
-		if !known {
-			at[key] = len(out)
-			out = append(out, g)
-			continue
-		}
-		out[i].Subjects = append(out[i].Subjects, g.Subjects...)
-	}
+	out := merged(subjects, func(g matterGroup) string {
+		return string(g.What) + "\x00" + strings.Join(g.Texts, "\x00")
+	}, func(into *matterGroup, g matterGroup) { into.Subjects = append(into.Subjects, g.Subjects...) })
 	for i, g := range out {
 		if more := len(g.Subjects) - maxSubjects; more > 0 {
 			out[i].Subjects, out[i].More = g.Subjects[:maxSubjects], more
@@ -380,21 +371,29 @@ func diffSections(d *app.DiffResult) []diffSection {
 	return out
 }
 
+// merged returns the elements in their order, in which the first of each key stands for all:
+// join adds every later one to it.
+func merged[T any](all []T, key func(T) string, join func(into *T, more T)) []T {
+	var out []T
+	at := map[string]int{}
+	for _, e := range all {
+		k := key(e)
+		if i, known := at[k]; known {
+			join(&out[i], e)
+			continue
+		}
+		at[k] = len(out)
+		out = append(out, e)
+	}
+	return out
+}
+
 // joined merges the sections of objects of one kind that changed in the same way, and adds the
 // names of the objects to the titles.
 func joined(sections []diffSection) []diffSection {
-	var out []diffSection
-	at := map[string]int{}
-	for _, s := range sections {
-		key := s.Objects[0].Group + "\x00" + s.Objects[0].Kind + fmt.Sprint(s.Lines)
-		i, known := at[key]
-		if !known {
-			at[key] = len(out)
-			out = append(out, s)
-			continue
-		}
-		out[i].Objects = append(out[i].Objects, s.Objects...)
-	}
+	out := merged(sections, func(s diffSection) string {
+		return s.Objects[0].Group + "\x00" + s.Objects[0].Kind + fmt.Sprint(s.Lines)
+	}, func(into *diffSection, s diffSection) { into.Objects = append(into.Objects, s.Objects...) })
 	for i, s := range out {
 		title := plural(len(s.Objects), s.Objects[0].Kind)
 		if len(s.Objects) <= fewObjects {

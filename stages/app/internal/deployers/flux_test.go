@@ -53,7 +53,7 @@ func TestFlux(t *testing.T) {
 			}
 		})
 	}
-	// Whoever takes the whole root gets every environment, or nothing if an object is in two.
+	// The whole root deploys every environment, or nothing if an object is in two.
 	t.Run("the whole root", func(t *testing.T) {
 		c.apply(t, kustomization("all", "shop", "./"))
 		c.wait(t, "kustomization/all", "condition=Ready")
