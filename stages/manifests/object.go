@@ -245,8 +245,11 @@ func appendObjects(out []Object, n *Node, above string, item int32, apiVersion, 
 	return out
 }
 
-// isObject reports whether a node has a kind, and so is an object in any list.
-func (n *Node) isObject() bool { return n.Get("kind").Text() != "" }
+// isObject reports whether a node is an object in any list: it has a kind, or items that are
+// objects, which kubectl applies even if the node says Kind.
+func (n *Node) isObject() bool {
+	return n.Get("kind").Text() != "" || slices.ContainsFunc(n.Get("items").items(), func(item Node) bool { return item.isObject() })
+}
 
 // Unfolded reports whether an item of the object is an object of its own, which
 // [Document.Objects] gives beside this one.
