@@ -21,9 +21,7 @@ type openedRepository struct {
 	abs string
 
 	mu      sync.Mutex
-	checked bool
-	tried   int // openers that were tried
-	read    *history
+	read    *history  // nil: not yet, or trouble says why it cannot be read
 	opened  []objects // to be closed
 	found   Repository
 	trouble error
@@ -47,7 +45,7 @@ func (o *Opened) at(abs string) *openedRepository {
 	defer o.mu.Unlock()
 	repo := o.repos[abs]
 	if repo == nil {
-		repo = &openedRepository{abs: abs}
+		repo = &openedRepository{abs: abs, found: Repository{Modified: No}}
 		if o.repos == nil {
 			o.repos = map[string]*openedRepository{}
 		}
@@ -56,64 +54,49 @@ func (o *Opened) at(abs string) *openedRepository {
 	return repo
 }
 
-// openers are the ways to read a repository, the better one first.
-func openers() []func(context.Context, string) (objects, error) {
-	return []func(context.Context, string) (objects, error){
-		func(_ context.Context, abs string) (objects, error) { return openLibrary(abs) },
-		openCommand,
-	}
-}
-
-// history opens the repository with go-git or, if that fails or another is asked for, with
-// the git command. It returns nil where trouble says why.
-func (repo *openedRepository) history(ctx context.Context, another bool) *history {
+// history returns the repository's HEAD and what is known of the whole repository, which may be
+// something even where there is an error.
+func (repo *openedRepository) history(ctx context.Context) (*history, Repository, error) {
 	repo.mu.Lock()
 	defer repo.mu.Unlock()
-	if !repo.checked {
-		repo.checked, repo.trouble = true, checkFiles(repo.abs)
-		if repo.trouble != nil {
-			repo.tried = len(openers())
+	err := repo.trouble
+	if repo.read == nil && err == nil {
+		if err = repo.open(ctx); ctx.Err() == nil {
+			repo.trouble = err // otherwise the next to ask may have more time
 		}
 	}
-	ways := openers()
-	if repo.read != nil && (!another || repo.tried == len(ways)) {
-		return repo.read
+	out := repo.found
+	out.Tags, out.Remotes = slices.Clone(out.Tags), slices.Clone(out.Remotes)
+	return repo.read, out, err
+}
+
+// open reads the repository with go-git or, if that fails, with the git command.
+func (repo *openedRepository) open(ctx context.Context) error {
+	trouble := checkFiles(repo.abs)
+	if trouble != nil {
+		return trouble
 	}
-	for ; repo.tried < len(ways); repo.tried++ {
-		objects, err := ways[repo.tried](ctx, repo.abs)
+	for _, open := range []func() (objects, error){
+		func() (objects, error) { return openLibrary(repo.abs) },
+		func() (objects, error) { return openCommand(ctx, repo.abs) },
+	} {
+		objects, err := open()
 		if err == nil {
 			repo.opened = append(repo.opened, objects)
-			next, found := &history{objects: objects}, Repository{Modified: No}
-			err = next.read(ctx, &found)
-			if err == nil || repo.read == nil {
-				repo.found = found // or what was found before the error
-			}
-			if err == nil {
-				repo.read = next // one that was read before may still be read by others
-				repo.tried++
-				return repo.read
+			h := &history{objects: objects}
+			repo.found = Repository{Modified: No}
+			if err = h.read(ctx, &repo.found); err == nil {
+				repo.read = h
+				return nil
 			}
 		}
 		if ctx.Err() != nil {
-			repo.trouble = context.Cause(ctx)
-			return nil // the next to ask may have more time
+			return context.Cause(ctx)
 		}
 		// Git's message is the more helpful one, unless git is not installed.
-		if repo.trouble == nil || exitCode(err) >= 0 {
-			repo.trouble = err
+		if trouble == nil || exitCode(err) >= 0 {
+			trouble = err
 		}
 	}
-	if another {
-		return nil
-	}
-	return repo.read
-}
-
-// facts are those of the whole repository, for one who calls its folder dir.
-func (repo *openedRepository) facts(dir string) Repository {
-	repo.mu.Lock()
-	defer repo.mu.Unlock()
-	out := repo.found
-	out.Dir, out.Tags, out.Remotes = dir, slices.Clone(out.Tags), slices.Clone(out.Remotes)
-	return out
+	return trouble
 }

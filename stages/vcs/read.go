@@ -193,35 +193,44 @@ func (r *reader) topOf(dir string) (string, bool) {
 	return top, top != ""
 }
 
-// open reads a repository's HEAD with go-git or, if that fails, with the git command.
+// open reads the HEAD of the repository with that top.
 func (r *reader) open(ctx context.Context, top string) *repository {
 	if repo, ok := r.repos[top]; ok {
 		return repo
 	}
-	abs := filepath.Join(r.query.Root, filepath.FromSlash(top))
-	repo := &repository{abs: abs, Repository: Repository{Dir: top, Modified: No}}
+	repo := &repository{abs: filepath.Join(r.query.Root, filepath.FromSlash(top))}
 	r.repos[top] = repo
-
-	at := r.opened.at(abs)
-	if repo.history = at.history(ctx, false); repo.history != nil {
-		repo.Repository = at.facts(top)
-		if err := r.pathTree(ctx, repo); err == nil {
-			return repo
-		}
-		// Objects may lie where go-git does not look.
-		if repo.history = at.history(ctx, true); repo.history != nil {
-			repo.Repository = at.facts(top)
-			if err := r.pathTree(ctx, repo); err != nil {
-				repo.fail(err)
-			}
-			return repo
-		}
+	var err error
+	repo.history, repo.Repository, err = r.opened.at(repo.abs).history(ctx)
+	if repo.Dir = top; err == nil {
+		err = r.pathTree(ctx, repo)
 	}
-	if known := at.facts(top); known.Modified != "" {
-		repo.Repository = known
+	if err != nil {
+		repo.fail(err)
 	}
-	repo.fail(at.trouble)
 	return repo
+}
+
+// holder returns the repository that contains a file, nil if there is none.
+func (r *reader) holder(ctx context.Context, name string) *repository {
+	top, ok := r.topOf(path.Dir(name))
+	if !ok {
+		return nil
+	}
+	return r.open(ctx, top)
+}
+
+// recorded returns what HEAD has at a path below Root; its mode is "" if that is nothing. An
+// error is a trouble of the repository.
+func (repo *repository) recorded(ctx context.Context, name string) (e entry, err error) {
+	if repo.trouble != nil {
+		return entry{}, repo.trouble
+	}
+	rel, _ := below(repo.Dir, name)
+	if e, err = repo.lookup(ctx, rel); err != nil {
+		repo.fail(err)
+	}
+	return e, err
 }
 
 // fail records that something about the repository could not be found out.
@@ -242,8 +251,8 @@ func (r *reader) pathTree(ctx context.Context, repo *repository) error {
 		}
 		return nil
 	}
-	e, ok, err := repo.lookup(ctx, rel)
-	if ok && e.mode != modeGitlink {
+	e, err := repo.lookup(ctx, rel)
+	if e.mode != modeGitlink {
 		repo.PathTree = e.id
 	}
 	return err
@@ -269,12 +278,11 @@ func (r *reader) file(ctx context.Context, in Input) File {
 	if in.Real != in.Path {
 		f.Link = in.Real
 	}
-	top, ok := r.topOf(path.Dir(in.Real))
-	if !ok {
+	repo := r.holder(ctx, in.Real)
+	if repo == nil {
 		return f
 	}
-	repo := r.open(ctx, top)
-	f.Repository = top
+	f.Repository = repo.Dir
 	if repo.history == nil {
 		return f
 	}
@@ -282,20 +290,18 @@ func (r *reader) file(ctx context.Context, in Input) File {
 	if repo.trouble != nil {
 		return f
 	}
-	rel, _ := below(top, in.Real)
-	e, tracked, err := repo.lookup(ctx, rel)
+	e, err := repo.recorded(ctx, in.Real)
 	switch {
 	case err != nil:
-		repo.fail(err)
-	case !tracked || e.mode == modeTree || e.mode == modeGitlink:
+	case e.mode == "" || e.mode == modeTree || e.mode == modeGitlink:
 		f.Untracked, f.Modified = true, Yes
 		if r.locked(ctx, f) {
 			f.Locked, f.Modified = true, No
 		}
-	case e.mode != modeLink && e.id == f.Blob:
-		f.Modified = No
 	case e.mode == modeLink:
 		f.Modified = Yes
+	case e.id == f.Blob:
+		f.Modified = No
 	}
 	for _, l := range in.Links {
 		f.Modified = worse(f.Modified, r.link(ctx, l))
@@ -330,17 +336,12 @@ func (r *reader) committed(ctx context.Context, lock *Lock) bool {
 		return false
 	}
 	at := filepath.ToSlash(rel)
-	top, ok := r.topOf(path.Dir(at))
-	if !ok {
+	repo := r.holder(ctx, at)
+	if repo == nil {
 		return false
 	}
-	repo := r.open(ctx, top)
-	if repo.history == nil || repo.trouble != nil {
-		return false
-	}
-	below, _ := below(top, at)
-	e, tracked, err := repo.lookup(ctx, below)
-	if err != nil || !tracked {
+	e, err := repo.recorded(ctx, at)
+	if err != nil || e.mode == "" {
 		return false
 	}
 	data, err := regular.ReadFile(abs)
@@ -349,21 +350,15 @@ func (r *reader) committed(ctx context.Context, lock *Lock) bool {
 
 // link compares a symbolic link with HEAD.
 func (r *reader) link(ctx context.Context, l Link) Tristate {
-	top, ok := r.topOf(path.Dir(l.Path))
-	if !ok {
+	repo := r.holder(ctx, l.Path)
+	if repo == nil {
 		return Unknown
 	}
-	repo := r.open(ctx, top)
-	if repo.trouble != nil {
+	e, err := repo.recorded(ctx, l.Path)
+	switch {
+	case err != nil:
 		return Unknown
-	}
-	rel, _ := below(top, l.Path)
-	e, tracked, err := repo.lookup(ctx, rel)
-	if err != nil {
-		repo.fail(err)
-		return Unknown
-	}
-	if tracked && e.mode == modeLink && e.id == repo.blobID([]byte(l.Target)) {
+	case e.mode == modeLink && e.id == repo.blobID([]byte(l.Target)):
 		return No
 	}
 	repo.Modified = Yes
@@ -414,7 +409,7 @@ func (r *reader) convert(ctx context.Context, repo *repository, files []differen
 		return
 	}
 	for _, f := range files {
-		e, _, lookupErr := repo.lookup(ctx, f.path)
+		e, lookupErr := repo.lookup(ctx, f.path)
 		switch {
 		case err == nil && lookupErr == nil && ids[f.path] == e.id:
 			f.Modified = No
@@ -462,16 +457,10 @@ func (r *reader) removed(ctx context.Context, folder string) {
 			}
 			at = folder
 		}
-		if repo.trouble != nil {
-			continue
-		}
-		rel, _ := below(top, at)
-		e, ok, err := repo.lookup(ctx, rel)
-		if err == nil && ok && e.mode == modeTree {
-			err = r.missing(ctx, repo, e.id, at, inputs)
-		}
-		if err != nil {
-			repo.fail(err)
+		if e, err := repo.recorded(ctx, at); err == nil && e.mode == modeTree {
+			if err := r.missing(ctx, repo, e.id, at, inputs); err != nil {
+				repo.fail(err)
+			}
 		}
 	}
 }
@@ -530,16 +519,11 @@ func (r *reader) gitlinks(ctx context.Context) {
 			queue = append(queue, top)
 		}
 		outer := r.open(ctx, top)
-		if outer.trouble != nil {
-			continue
-		}
-		rel, _ := below(top, inner.Dir)
-		e, tracked, err := outer.lookup(ctx, rel)
+		e, err := outer.recorded(ctx, inner.Dir)
 		switch {
 		case err != nil:
-			outer.fail(err)
-		case tracked && e.mode == modeGitlink && e.id == inner.Commit:
-		case tracked && e.mode == modeGitlink && inner.Commit == "" && inner.trouble != nil:
+		case e.mode == modeGitlink && e.id == inner.Commit:
+		case e.mode == modeGitlink && inner.Commit == "" && inner.trouble != nil:
 			outer.Modified = worse(outer.Modified, Unknown)
 		default:
 			outer.Modified = Yes

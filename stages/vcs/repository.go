@@ -116,28 +116,26 @@ func (h *history) tagsAt(ctx context.Context, commit string) ([]GitTag, error) {
 	return out, nil
 }
 
-// lookup returns the entry at a path in HEAD's tree. ok is false if there is none.
-func (h *history) lookup(ctx context.Context, path string) (e entry, ok bool, err error) {
+// lookup returns the entry at a path in HEAD's tree; its mode is "" if there is none.
+func (h *history) lookup(ctx context.Context, path string) (entry, error) {
 	if h.tree == "" {
-		return entry{}, false, nil
+		return entry{}, nil
 	}
-	e = entry{mode: modeTree, id: h.tree}
+	e := entry{mode: modeTree, id: h.tree}
 	if path == "." {
-		return e, true, nil
+		return e, nil
 	}
 	for name := range strings.SplitSeq(path, "/") {
 		if e.mode != modeTree {
-			return entry{}, false, nil
+			return entry{}, nil
 		}
 		names, err := h.list(ctx, e.id)
 		if err != nil {
-			return entry{}, false, err
+			return entry{}, err
 		}
-		if e, ok = names[name]; !ok {
-			return entry{}, false, nil
-		}
+		e = names[name]
 	}
-	return e, true, nil
+	return e, nil
 }
 
 // list returns the entries of one tree, by name.
