@@ -21,7 +21,6 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
-	"errors"
 	"io/fs"
 	"os"
 	"path"
@@ -66,45 +65,23 @@ type options struct {
 	Values     []string `json:"values"`
 }
 
-func parseOptions(raw json.RawMessage) (options, error) {
-	var o options
-	if len(raw) > 0 {
-		if err := json.Unmarshal(raw, &o); err != nil {
-			return options{}, problem("options: %v", err)
-		}
-	}
-	return o, nil
-}
-
 // Inputs implements interpreter.Interpreter. The inputs are the files of the packages and
 // of their imports inside the module.
 func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
-	resp, err := guard(ctx, func() (*interpreter.InputsResponse, error) {
-		o, err := parseOptions(req.Options)
-		if err != nil {
-			return nil, err
-		}
-		s, err := locate(req.Root, req.Path, o)
+	return interpreter.AnswerInputs(ctx, func() (*interpreter.InputsResponse, error) {
+		s, err := locate(req.Root, req.Path, req.Options)
 		if err != nil {
 			return nil, err
 		}
 		paths, err := s.inputs()
 		return &interpreter.InputsResponse{Paths: paths, Exact: true}, err
 	})
-	if found, ok := errors.AsType[problems](err); ok {
-		return &interpreter.InputsResponse{Diagnostics: found}, nil
-	}
-	return resp, err
 }
 
 // Render implements interpreter.Interpreter by evaluating the packages.
 func (*Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
-	resp, err := guard(ctx, func() (*interpreter.RenderResponse, error) {
-		o, err := parseOptions(req.Options)
-		if err != nil {
-			return nil, err
-		}
-		s, err := locate(req.Source, req.Path, o)
+	return interpreter.AnswerRender(ctx, func() (*interpreter.RenderResponse, error) {
+		s, err := locate(req.Source, req.Path, req.Options)
 		if err != nil {
 			return nil, err
 		}
@@ -114,42 +91,6 @@ func (*Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest) 
 		files, remarks, err := s.render()
 		return &interpreter.RenderResponse{Files: files, Diagnostics: remarks, Materials: m.Materials()}, err
 	})
-	if found, ok := errors.AsType[problems](err); ok {
-		return &interpreter.RenderResponse{Diagnostics: found}, nil
-	}
-	return resp, err
-}
-
-// guard calls f and returns when f does or when ctx ends: an evaluation cannot be stopped,
-// and dies with the process. A panic of CUE becomes a problem of the source.
-func guard[T any](ctx context.Context, f func() (*T, error)) (*T, error) {
-	type result struct {
-		out *T
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		var r result
-		defer func() {
-			if v := recover(); v != nil {
-				r = result{err: problem("CUE panicked on this source: %v", v)}
-			}
-			done <- r
-		}()
-		r.out, r.err = f()
-	}()
-	select {
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case r := <-done:
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		if r.err != nil {
-			return nil, r.err
-		}
-		return r.out, nil
-	}
 }
 
 // source is a folder or file with CUE, and the tree that holds it.
@@ -168,7 +109,11 @@ type source struct {
 }
 
 // locate finds the module of a source.
-func locate(root, name string, o options) (*source, error) {
+func locate(root, name string, given json.RawMessage) (*source, error) {
+	var o options
+	if err := interpreter.DecodeOptions(given, &o); err != nil {
+		return nil, err
+	}
 	abs := filepath.Join(root, filepath.FromSlash(name))
 	s := &source{options: o, root: root, dir: abs, packages: o.Packages}
 	folder, err := isFolder(abs)

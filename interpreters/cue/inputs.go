@@ -284,7 +284,7 @@ func cutPath(path, prefix string) (rest string, ok bool) {
 
 // unreadable returns the problem of a file that cannot be read.
 func unreadable(file string, err error) error {
-	return problems{{Severity: interpreter.Error, Summary: "cannot be read: " + regular.Cause(err).Error(), File: file}}
+	return interpreter.Problem(file, 0, "cannot be read: %w", regular.Cause(err))
 }
 
 func within(top, dir string) bool {

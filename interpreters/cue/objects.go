@@ -43,7 +43,7 @@ type collector struct {
 	streams bool // search strings for streams of documents
 	written bool // the values were read from a stream
 	found   []object
-	failed  problems
+	failed  interpreter.Problems
 }
 
 // collect searches a value: it takes objects whole and descends into lists and structs.
@@ -52,7 +52,7 @@ func (c *collector) collect(v cue.Value) {
 	v, _ = v.Default()
 	switch v.IncompleteKind() {
 	case cue.BottomKind:
-		c.failed.add(c.problems(v.Err()))
+		add(&c.failed, c.problems(v.Err()))
 	case cue.StructKind:
 		if id, ok := identify(v); ok {
 			c.add(id, v)
@@ -60,7 +60,7 @@ func (c *collector) collect(v cue.Value) {
 		}
 		fields, err := v.Fields()
 		if err != nil {
-			c.failed.add(c.problems(err))
+			add(&c.failed, c.problems(err))
 			return
 		}
 		for fields.Next() {
@@ -69,7 +69,7 @@ func (c *collector) collect(v cue.Value) {
 	case cue.ListKind:
 		items, err := v.List()
 		if err != nil {
-			c.failed.add(c.problems(err))
+			add(&c.failed, c.problems(err))
 			return
 		}
 		for items.Next() {
@@ -117,19 +117,19 @@ func open(v cue.Value, field string) bool {
 // add adds an object.
 func (c *collector) add(id identity, v cue.Value) {
 	if err := v.Validate(cue.Concrete(true)); err != nil {
-		c.failed.add(c.of(v, c.problems(err)))
+		add(&c.failed, c.of(v, c.problems(err)))
 		return
 	}
 	data, err := c.encode(v)
 	if err != nil {
-		c.failed.add(c.problems(err))
+		add(&c.failed, c.problems(err))
 		return
 	}
 	c.take(object{folder: c.folder, at: v.Path().String(), identity: id, data: data})
 }
 
 // of moves problems that CUE locates only in a schema to the object that has them.
-func (c *collector) of(v cue.Value, found problems) problems {
+func (c *collector) of(v cue.Value, found interpreter.Problems) interpreter.Problems {
 	at := v.Pos()
 	if !at.IsValid() || c.foreign(at.Filename()) {
 		return found
@@ -219,7 +219,7 @@ func (c *collector) stream(v cue.Value) {
 	for _, expr := range exprs {
 		inner.collect(c.ctx.BuildExpr(expr))
 	}
-	c.failed.add(inner.failed)
+	add(&c.failed, inner.failed)
 	for _, o := range inner.found {
 		o.at = at
 		c.take(o)
@@ -243,7 +243,7 @@ func documents(d interface{ Extract() (ast.Expr, error) }) ([]ast.Expr, error) {
 
 // result returns the objects, or what went wrong.
 func (c *collector) result() ([]object, error) {
-	if err := c.failed.err(); err != nil {
+	if err := c.failed.Err(); err != nil {
 		return nil, err
 	}
 	return c.found, c.conflicts()

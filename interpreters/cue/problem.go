@@ -23,19 +23,12 @@ const (
 	maxPositions = 10
 )
 
-// problems are diagnostics as an error.
-type problems []interpreter.Diagnostic
-
-func (p problems) Error() string { return p[0].Summary }
-
 // problem returns a problem without a position.
-func problem(format string, args ...any) error {
-	return problems{{Severity: interpreter.Error, Summary: fmt.Sprintf(format, args...)}}
-}
+func problem(format string, args ...any) error { return interpreter.Problem("", 0, format, args...) }
 
 // problems converts errors of CUE to diagnostics with their positions.
-func (s *source) problems(err error) problems {
-	var out problems
+func (s *source) problems(err error) interpreter.Problems {
+	var out interpreter.Problems
 	for _, e := range errors.Errors(err) {
 		d := interpreter.Diagnostic{Severity: interpreter.Error, Summary: s.readable(errors.String(e))}
 		if strings.Contains(d.Summary, "incomplete value") && len(s.unset) > 0 {
@@ -69,7 +62,7 @@ func (s *source) problems(err error) problems {
 			d.Summary = strings.TrimSuffix(first, ":")
 			d.Detail = strings.TrimPrefix(rest+"\n"+d.Detail, "\n")
 		}
-		out.add(problems{d})
+		add(&out, interpreter.Problems{d})
 	}
 	return out
 }
@@ -93,13 +86,8 @@ func tagList(tags []string) string {
 	return what + strings.Join(tags, ", ")
 }
 
-// problemIn returns a problem of a file.
-func (s *source) problemIn(file, format string, args ...any) error {
-	return problems{{Severity: interpreter.Error, Summary: fmt.Sprintf(format, args...), File: s.name(file)}}
-}
-
 // add appends problems, up to maxProblems.
-func (p *problems) add(more problems) {
+func add(p *interpreter.Problems, more interpreter.Problems) {
 	for _, d := range more {
 		switch {
 		case len(*p) < maxProblems && !slices.Contains(*p, d):
@@ -108,14 +96,6 @@ func (p *problems) add(more problems) {
 			*p = append(*p, interpreter.Diagnostic{Severity: interpreter.Error, Summary: "too many problems: the rest are not shown"})
 		}
 	}
-}
-
-// err returns the problems as an error, nil if there are none.
-func (p problems) err() error {
-	if len(p) == 0 {
-		return nil
-	}
-	return p
 }
 
 // name returns the path of a file for people: relative to the root or, in a fetched module,

@@ -18,6 +18,8 @@ import (
 	"cuelang.org/go/cue/load"
 	"cuelang.org/go/cue/parser"
 	"cuelang.org/go/encoding/yaml"
+
+	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
 const (
@@ -91,7 +93,7 @@ func (s *source) valuesOf(ctx *cue.Context, file string) (any, error) {
 	v := ctx.BuildFile(f)
 	if v.Err() == nil {
 		if v = v.LookupPath(cue.ParsePath(valuesField)); !v.Exists() {
-			return nil, s.problemIn(file, "the file has no field %q", valuesField)
+			return nil, interpreter.Problem(s.name(file), 0, "the file has no field %q", valuesField)
 		}
 	}
 	return s.plain(v)

@@ -57,7 +57,7 @@ func (s *source) ofCommands(ctx *cue.Context, v cue.Value, folder string) ([]obj
 	for commands.Next() {
 		c := collector{source: s, ctx: ctx, folder: folder, streams: true}
 		c.strings(commands.Value())
-		if err := c.failed.err(); err != nil {
+		if err := c.failed.Err(); err != nil {
 			return nil, err
 		}
 		name := commands.Selector().String()

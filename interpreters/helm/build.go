@@ -156,7 +156,7 @@ func (b *builder) dependency(ctx context.Context, c *chart.Chart, dep *chart.Dep
 		version = c.Lock.Dependencies[i].Version
 	}
 	sub, err := b.fetch.dependency(ctx, dep, version)
-	if found, ok := errors.AsType[problems](err); ok {
+	if found, ok := errors.AsType[interpreter.Problems](err); ok {
 		for i := range found {
 			if !strings.HasPrefix(found[i].Summary, "dependency ") {
 				found[i].Summary = fmt.Sprintf("dependency %q (%s): %s", dep.Name, cmp.Or(version, "any version"), found[i].Summary)
@@ -173,7 +173,7 @@ func (b *builder) dependency(ctx context.Context, c *chart.Chart, dep *chart.Dep
 
 // atDependency adds the line of the dependency to problems in Chart.yaml.
 func atDependency(c *chart.Chart, dep *chart.Dependency, file string, err error) error {
-	found, ok := errors.AsType[problems](err)
+	found, ok := errors.AsType[interpreter.Problems](err)
 	if !ok {
 		return err
 	}

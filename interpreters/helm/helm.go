@@ -25,10 +25,8 @@ package helm
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	_ "embed"
-	"errors"
 	"slices"
 
 	"helm.sh/helm/v3/pkg/chart"
@@ -68,43 +66,30 @@ func (*Interpreter) Describe(context.Context) (interpreter.Description, error) {
 // file:// dependencies missing from charts/, their dependencies in turn, and the targets of
 // symbolic links. Values files are options of format path, which tape adds.
 func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
-	paths, err := guard(ctx, req.Path, func() ([]string, error) { return inputs(ctx, req) })
-	if found, ok := errors.AsType[problems](err); ok {
-		return &interpreter.InputsResponse{Diagnostics: found}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &interpreter.InputsResponse{Paths: paths}, nil
-}
+	return interpreter.AnswerInputs(ctx, func() (*interpreter.InputsResponse, error) {
+		opts, err := parseOptions(req.Options)
+		if err != nil {
+			return nil, err
+		}
+		t, err := openTree(req.Root, true)
+		if err != nil {
+			return nil, err
+		}
+		defer t.Close()
 
-func inputs(ctx context.Context, req *interpreter.InputsRequest) ([]string, error) {
-	opts, err := parseOptions(req.Options)
-	if err != nil {
-		return nil, err
-	}
-	t, err := openTree(req.Root, true)
-	if err != nil {
-		return nil, err
-	}
-	defer t.Close()
-
-	b := builder{tree: t}
-	if _, err := b.source(ctx, req.Path); err != nil {
-		return nil, err
-	}
-	paths := slices.Concat(opts.setFiles(), b.folders, t.links)
-	slices.Sort(paths)
-	return slices.Compact(paths), nil
+		b := builder{tree: t}
+		if _, err := b.source(ctx, req.Path); err != nil {
+			return nil, err
+		}
+		paths := slices.Concat(opts.setFiles(), b.folders, t.links)
+		slices.Sort(paths)
+		return &interpreter.InputsResponse{Paths: slices.Compact(paths)}, nil
+	})
 }
 
 // Render implements interpreter.Interpreter.
 func (*Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
-	resp, err := guard(ctx, cmp.Or(req.Reference, req.Path), func() (*interpreter.RenderResponse, error) { return render(ctx, req) })
-	if found, ok := errors.AsType[problems](err); ok {
-		return &interpreter.RenderResponse{Diagnostics: found}, nil
-	}
-	return resp, err
+	return interpreter.AnswerRender(ctx, func() (*interpreter.RenderResponse, error) { return render(ctx, req) })
 }
 
 func render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
@@ -139,7 +124,7 @@ func render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.R
 	if req.Reference == "" {
 		r.folder, r.tree = req.Path, b.tree
 	}
-	files, err := r.render(ctx, vals)
+	files, err := r.render(vals)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@
 package helm
 
 import (
-	"bytes"
 	"encoding/json"
 	"maps"
 	"regexp"
@@ -12,6 +11,8 @@ import (
 
 	"helm.sh/helm/v3/pkg/strvals"
 	"sigs.k8s.io/yaml"
+
+	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
 // options are the options in options.schema.json.
@@ -47,17 +48,10 @@ const defaultKubeVersion = "1.34.0"
 // namespaceName matches a namespace: an RFC 1123 label.
 var namespaceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
-// parseOptions parses options. It is strict although tape has validated them: other
-// programs may call this interpreter.
 func parseOptions(raw json.RawMessage) (options, error) {
 	opts := options{Hooks: hooksInstall, KubeVersion: defaultKubeVersion, IncludeCRDs: true}
-	if len(raw) == 0 {
-		return opts, nil
-	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&opts); err != nil {
-		return options{}, problem("", "options: %s", strings.TrimPrefix(err.Error(), "json: "))
+	if err := interpreter.DecodeOptions(raw, &opts); err != nil {
+		return options{}, err
 	}
 	if !slices.Contains([]string{hooksInstall, hooksNone, hooksAll}, opts.Hooks) {
 		return options{}, problem("", "option hooks: %q is not one of install, none and all", opts.Hooks)

@@ -4,9 +4,7 @@ package helm
 
 import (
 	"cmp"
-	"context"
 	"errors"
-	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -14,42 +12,19 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// problems are diagnostics as an error.
-type problems []interpreter.Diagnostic
-
-func (p problems) Error() string { return p[0].Summary }
-
 // problem returns a problem of a file below the root ("" for none).
 func problem(file, format string, args ...any) error {
-	if file == "." {
-		file = "" // the source itself
-	}
-	summary, detail, _ := strings.Cut(fmt.Errorf(format, args...).Error(), "\n")
-	return problems{{Severity: interpreter.Error, Summary: summary, Detail: detail, File: file}}
+	return interpreter.Problem(file, 0, format, args...)
 }
 
 // inFile sets the file of problems that have none.
 func inFile(file string, err error) error {
-	if found, ok := errors.AsType[problems](err); ok {
+	if found, ok := errors.AsType[interpreter.Problems](err); ok {
 		for i := range found {
 			found[i].File = cmp.Or(found[i].File, file)
 		}
 	}
 	return err
-}
-
-// guard calls f and converts a panic to a problem: odd charts have caused nil dereferences
-// in Helm's packages. If ctx has ended, its cause is the error.
-func guard[T any](ctx context.Context, source string, f func() (T, error)) (out T, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = problem(source, "helm panicked on this chart: %v", v)
-		}
-		if err != nil && ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-	}()
-	return f()
 }
 
 var yamlLine = regexp.MustCompile(`^line (\d+): `)
@@ -66,7 +41,7 @@ func yamlProblem(file, what string, err error) error {
 		line, _ = strconv.Atoi(m[1])
 		text = text[len(m[0]):]
 	}
-	return problems{{Severity: interpreter.Error, Summary: what + " is not valid: " + text, File: file, Line: line}}
+	return interpreter.Problem(file, line, "%s is not valid: %s", what, text)
 }
 
 var (
@@ -108,7 +83,7 @@ func templateProblem(err error, where func(string) string) error {
 	if more {
 		d.Summary, d.Detail = summary, strings.TrimRight(rest+"\n"+d.Detail, "\n")
 	}
-	return problems{d}
+	return interpreter.Problems{d}
 }
 
 // column converts a column of package template, which counts from 0.

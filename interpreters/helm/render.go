@@ -4,7 +4,6 @@ package helm
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"maps"
 	"path"
@@ -34,7 +33,7 @@ type renderer struct {
 	said []interpreter.Diagnostic
 }
 
-func (r *renderer) render(ctx context.Context, vals map[string]any) ([]interpreter.File, error) {
+func (r *renderer) render(vals map[string]any) ([]interpreter.File, error) {
 	top, caps, err := r.valuesToRender(vals)
 	if err != nil {
 		return nil, err
@@ -42,9 +41,10 @@ func (r *renderer) render(ctx context.Context, vals map[string]any) ([]interpret
 	if need := r.chart.Metadata.KubeVersion; need != "" && !chartutil.IsCompatibleRange(need, caps.KubeVersion.Version) {
 		return nil, problem(path.Join(r.folder, "Chart.yaml"), "the chart requires Kubernetes %s, but option kubeVersion is %s", need, r.opts.KubeVersion)
 	}
-	rendered, err := r.execute(ctx, top)
+	var e engine.Engine // it has no client, so lookup finds nothing
+	rendered, err := e.Render(r.chart, top)
 	if err != nil {
-		return nil, err
+		return nil, templateProblem(err, r.where)
 	}
 	for name := range rendered {
 		if strings.HasSuffix(name, "NOTES.txt") {
@@ -138,30 +138,6 @@ func (r *renderer) valuesToRender(vals map[string]any) (chartutil.Values, *chart
 		return nil, nil, s.problems
 	}
 	return top, caps, nil
-}
-
-// execute runs the templates. Package template cannot be interrupted, so a run that
-// outlives its context is abandoned; tape kills the process.
-func (r *renderer) execute(ctx context.Context, top chartutil.Values) (map[string]string, error) {
-	type result struct {
-		files map[string]string
-		err   error
-	}
-	done := make(chan result, 1)
-	go func() {
-		var e engine.Engine // it has no client, so lookup finds nothing
-		files, err := e.Render(r.chart, top)
-		done <- result{files, err}
-	}()
-	select {
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case res := <-done:
-		if res.err != nil {
-			return nil, templateProblem(res.err, r.where)
-		}
-		return res.files, nil
-	}
 }
 
 // warnUnknownHooks warns about templates with objects that Helm leaves out because it does

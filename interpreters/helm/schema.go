@@ -25,7 +25,7 @@ import (
 // everything that a render fetches must be recorded and locked, and a remote schema cannot
 // be. A reference to one allows any value.
 type schemas struct {
-	problems problems
+	problems interpreter.Problems
 	warnings []interpreter.Diagnostic
 }
 
@@ -84,7 +84,7 @@ func (s *schemas) one(file string, c *chart.Chart, values map[string]any) {
 }
 
 func (s *schemas) problem(file, format string, args ...any) {
-	s.problems = append(s.problems, interpreter.Diagnostic{Severity: interpreter.Error, Summary: fmt.Sprintf(format, args...), File: file})
+	s.problems = append(s.problems, interpreter.Problem(file, 0, format, args...)...)
 }
 
 // leaves returns the values that do not match, each as `at image.tag: got number, want

@@ -3,8 +3,6 @@
 package kustomize
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"path"
 	"regexp"
@@ -27,34 +25,12 @@ import (
 var building sync.Mutex
 
 // build runs kustomize on a folder that a walker has visited.
-func build(ctx context.Context, w *walker, folder string) ([]interpreter.File, error) {
-	type result struct {
-		files []interpreter.File
-		err   error
+func build(w *walker, folder string) ([]interpreter.File, error) {
+	out, err := run(w, folder)
+	if err != nil {
+		return nil, buildProblem(w.fetch.names().Replace(err.Error()), folder, w.file)
 	}
-	done := make(chan result, 1)
-	// Kustomize cannot be interrupted, so a build that outlives its context is abandoned;
-	// tape kills the process.
-	go func() {
-		var res result
-		res.err = guard(ctx, folder, func() (err error) {
-			res.files, err = run(w, folder)
-			return err
-		})
-		done <- res
-	}()
-	select {
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case res := <-done:
-		if res.err == nil {
-			return res.files, nil
-		}
-		if p, ok := errors.AsType[problems](res.err); ok {
-			return nil, p
-		}
-		return nil, buildProblem(w.fetch.names().Replace(res.err.Error()), folder, w.file)
-	}
+	return out, nil
 }
 
 func run(w *walker, folder string) ([]interpreter.File, error) {

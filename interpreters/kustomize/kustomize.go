@@ -13,9 +13,7 @@
 package kustomize
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"slices"
 
 	"github.com/taped-dev/tape/plugins/interpreter"
@@ -49,52 +47,33 @@ func (*Interpreter) Describe(context.Context) (interpreter.Description, error) {
 // generators, transformers or validators, whose configuration may name further files, has
 // its whole folder as input.
 func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
-	w := walker{}
-	err := guard(ctx, req.Path, func() error {
-		if err := checkOptions(req.Options); err != nil {
-			return err
+	return interpreter.AnswerInputs(ctx, func() (*interpreter.InputsResponse, error) {
+		if err := interpreter.DecodeOptions(req.Options, &struct{}{}); err != nil {
+			return nil, err
 		}
 		tree, err := newTree(req.Root)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer tree.Close()
-		w.tree = tree
+		w := walker{tree: tree}
 		w.source(ctx, req.Path)
-		return w.problems.err()
+		slices.Sort(w.inputs)
+		return &interpreter.InputsResponse{Paths: slices.Compact(w.inputs), Exact: true}, w.problems.Err()
 	})
-	if found, ok := errors.AsType[problems](err); ok {
-		return &interpreter.InputsResponse{Diagnostics: found}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	slices.Sort(w.inputs)
-	return &interpreter.InputsResponse{Paths: slices.Compact(w.inputs), Exact: true}, nil
 }
 
 // Render implements interpreter.Interpreter.
 func (*Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
-	var resp *interpreter.RenderResponse
-	err := guard(ctx, cmp.Or(req.Reference, req.Path), func() (err error) {
-		resp, err = render(ctx, req)
-		return err
-	})
-	if found, ok := errors.AsType[problems](err); ok {
-		return &interpreter.RenderResponse{Diagnostics: found}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return resp, nil
+	return interpreter.AnswerRender(ctx, func() (*interpreter.RenderResponse, error) { return render(ctx, req) })
 }
 
 func render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
-	if err := checkOptions(req.Options); err != nil {
+	if err := interpreter.DecodeOptions(req.Options, &struct{}{}); err != nil {
 		return nil, err
 	}
 	if req.Reference != "" {
-		return nil, problem("", 0, "%s: a remote kustomization can only be a base of a local one: add it to resources", req.Reference)
+		return nil, interpreter.Problem("", 0, "%s: a remote kustomization can only be a base of a local one: add it to resources", req.Reference)
 	}
 	tree, err := newTree(req.Source)
 	if err != nil {
@@ -104,10 +83,10 @@ func render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.R
 	fetch := newFetcher(req, tree)
 	w := walker{tree: tree, fetch: fetch}
 	w.source(ctx, req.Path)
-	if err := w.problems.err(); err != nil {
+	if err := w.problems.Err(); err != nil {
 		return nil, err
 	}
-	objects, err := build(ctx, &w, req.Path)
+	objects, err := build(&w, req.Path)
 	if err != nil {
 		return nil, err
 	}

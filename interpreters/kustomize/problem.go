@@ -3,10 +3,6 @@
 package kustomize
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
-	"fmt"
 	"path"
 	"regexp"
 	"strconv"
@@ -15,63 +11,17 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// problems are diagnostics as an error.
-type problems []interpreter.Diagnostic
-
-func (p problems) Error() string { return p[0].Summary }
-
-// err returns the problems as an error, nil if there are none.
-func (p problems) err() error {
-	if len(p) == 0 {
-		return nil
-	}
-	return p
-}
-
-// problem returns a problem at a line of a file below the root; "" and 0 mean unknown.
-func problem(file string, line int, format string, args ...any) problems {
-	summary, detail, _ := strings.Cut(fmt.Sprintf(format, args...), "\n")
-	return problems{{Severity: interpreter.Error, Summary: summary, Detail: detail, File: file, Line: line}}
-}
-
 var yamlLine = regexp.MustCompile(`^yaml: line (\d+): `)
 
 // yamlProblem returns the problem of an invalid YAML file, at the line in the parser's
 // error.
-func yamlProblem(file string, err error) problems {
+func yamlProblem(file string, err error) interpreter.Problems {
 	text, line := err.Error(), 0
 	if m := yamlLine.FindStringSubmatch(text); m != nil {
 		line, _ = strconv.Atoi(m[1])
 		text = text[len(m[0]):]
 	}
-	return problem(file, line, "not valid YAML: %s", strings.TrimPrefix(text, "yaml: "))
-}
-
-// guard calls f and converts a panic to a problem. If ctx has ended, its cause is the
-// error.
-func guard(ctx context.Context, source string, f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = problem(source, 0, "kustomize panicked on this kustomization: %v", v)
-		}
-		if err != nil && ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-	}()
-	return f()
-}
-
-// checkOptions rejects options: there are none.
-func checkOptions(raw json.RawMessage) error {
-	if len(bytes.TrimSpace(raw)) == 0 {
-		return nil
-	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&struct{}{}); err != nil {
-		return problem("", 0, "options: %s", strings.TrimPrefix(err.Error(), "json: "))
-	}
-	return nil
+	return interpreter.Problem(file, line, "not valid YAML: %s", strings.TrimPrefix(text, "yaml: "))
 }
 
 var (
@@ -105,5 +55,5 @@ func buildProblem(text, folder string, file func(string) string) error {
 	if d.Summary != text {
 		d.Detail = text
 	}
-	return problems{d}
+	return interpreter.Problems{d}
 }

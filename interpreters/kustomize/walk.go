@@ -14,6 +14,8 @@ import (
 	"sigs.k8s.io/kustomize/api/konfig"
 	"sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/kustomize/kyaml/yaml"
+
+	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
 // walker visits a kustomization and everything it refers to, as kustomize will. It collects
@@ -25,7 +27,7 @@ type walker struct {
 	inputs   []string          // relative to the root
 	names    map[string]string // folder → kustomization file
 	schema   bool              // a kustomization has an OpenAPI schema
-	problems problems
+	problems interpreter.Problems
 }
 
 // kustomization is a kustomization being visited.
@@ -50,10 +52,10 @@ func (p place) replace(name string) {
 func (w *walker) source(ctx context.Context, name string) {
 	if !w.tree.IsDir(name) {
 		if base := path.Base(name); slices.Contains(konfig.RecognizedKustomizationFileNames(), base) && w.tree.Exists(name) {
-			w.add(problem(name, 0, "name the folder, not the %s in it", base))
+			w.add(interpreter.Problem(name, 0, "name the folder, not the %s in it", base))
 			return
 		}
-		w.add(problem(name, 0, "no such folder"))
+		w.add(interpreter.Problem(name, 0, "no such folder"))
 		return
 	}
 	w.folder(ctx, path.Clean(name), nil)
@@ -71,11 +73,11 @@ func (w *walker) file(dir string) string {
 }
 
 func (w *walker) fail(at place, format string, args ...any) {
-	w.add(problem(at.in.file, at.node.Line, format, args...))
+	w.add(interpreter.Problem(at.in.file, at.node.Line, format, args...))
 }
 
 // add adds problems. Those in a fetched repository get its name.
-func (w *walker) add(found problems) {
+func (w *walker) add(found interpreter.Problems) {
 	for _, p := range found {
 		if mountOf(p.File) != "" {
 			p.Summary = w.fetch.names().Replace("/"+p.File) + ": " + p.Summary
@@ -98,7 +100,7 @@ func (w *walker) folder(ctx context.Context, dir string, above []string) {
 		}
 	}
 	if len(found) != 1 {
-		w.add(problem(dir, 0, "the folder has %d kustomization files; one of %s is needed", len(found), strings.Join(konfig.RecognizedKustomizationFileNames(), ", ")))
+		w.add(interpreter.Problem(dir, 0, "the folder has %d kustomization files; one of %s is needed", len(found), strings.Join(konfig.RecognizedKustomizationFileNames(), ", ")))
 		return
 	}
 	file := found[0]
@@ -110,7 +112,7 @@ func (w *walker) folder(ctx context.Context, dir string, above []string) {
 
 	data, err := w.tree.read(file)
 	if err != nil {
-		w.add(problem(file, 0, "%s", err))
+		w.add(interpreter.Problem(file, 0, "%s", err))
 		return
 	}
 	var doc yaml.Node
@@ -121,11 +123,11 @@ func (w *walker) folder(ctx context.Context, dir string, above []string) {
 	var valid types.Kustomization
 	if err := valid.Unmarshal(data); err != nil {
 		text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "invalid Kustomization: "), "json: ")
-		w.add(problem(file, lineOf(&doc, text), "the kustomization is not valid: %s", text))
+		w.add(interpreter.Problem(file, lineOf(&doc, text), "the kustomization is not valid: %s", text))
 		return
 	}
 	if len(doc.Content) == 0 || doc.Content[0].Kind != yaml.MappingNode {
-		w.add(problem(file, 0, "the kustomization is empty"))
+		w.add(interpreter.Problem(file, 0, "the kustomization is empty"))
 		return
 	}
 	k := &kustomization{dir: dir, file: file, above: append(slices.Clip(above), dir)}
@@ -133,7 +135,7 @@ func (w *walker) folder(ctx context.Context, dir string, above []string) {
 	if k.changed {
 		data, err := yaml.Marshal(&doc)
 		if err != nil {
-			w.add(problem(file, 0, "%s", err))
+			w.add(interpreter.Problem(file, 0, "%s", err))
 			return
 		}
 		w.tree.files[path.Join("/", file)] = data

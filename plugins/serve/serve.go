@@ -45,28 +45,12 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// Option configures how an interpreter is served.
-type Option func(*config)
-
-type config struct {
-	level slog.Leveler
-}
-
-// WithLogLevel sets the minimum level at which slog's default logger passes records to
-// tape, which logs them at debug level. The default is [slog.LevelInfo].
-func WithLogLevel(level slog.Leveler) Option {
-	return func(c *config) { c.level = level }
-}
-
 // Interpreter serves impl to the tape process that started this one. It does not return: it
-// exits the process when that tape is done or when serving fails.
-func Interpreter(impl interpreter.Interpreter, opts ...Option) {
+// exits the process when that tape is done or when serving fails. What is logged with slog
+// appears in tape's log at debug level.
+func Interpreter(impl interpreter.Interpreter) {
 	lategc.Start()
-	c := config{level: slog.LevelInfo}
-	for _, opt := range opts {
-		opt(&c)
-	}
-	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.level})))
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if os.Getenv(wire.Cookie) != wire.CookieValue {
 		os.Exit(byHand(context.Background(), impl, os.Args, os.Stdout, os.Stderr))
 	}

@@ -19,7 +19,7 @@ func guardStdout() error {
 	if err != nil {
 		return fmt.Errorf("copy stdout: %w", err)
 	}
-	if err := dup2(2, 1); err != nil {
+	if err := unix.Dup2(2, 1); err != nil {
 		_ = unix.Close(fd)
 		return fmt.Errorf("send stdout to stderr: %w", err)
 	}

@@ -74,47 +74,45 @@ func (Jsonnet) Describe(context.Context) (interpreter.Description, error) {
 
 // Inputs implements [interpreter.Interpreter]. The inputs are the file and its imports.
 func (Jsonnet) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
-	s, err := open(req.Root, req.Path, req.Options)
-	if err != nil {
-		return &interpreter.InputsResponse{Diagnostics: s.diagnose(err)}, nil
-	}
-	found, err := await(ctx, func() ([]string, error) { return s.vm.FindDependencies("", []string{s.file}) })
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	if err != nil {
-		return &interpreter.InputsResponse{Diagnostics: s.diagnose(err)}, nil
-	}
-	resp := &interpreter.InputsResponse{Exact: true}
-	for _, file := range append(found, s.file) {
-		rel, err := filepath.Rel(s.root, file)
+	return interpreter.AnswerInputs(ctx, func() (*interpreter.InputsResponse, error) {
+		s, err := open(req.Root, req.Path, req.Options)
 		if err != nil {
 			return nil, err
 		}
-		resp.Paths = append(resp.Paths, filepath.ToSlash(rel))
-	}
-	slices.Sort(resp.Paths)
-	return resp, nil
+		found, err := s.vm.FindDependencies("", []string{s.file})
+		if err != nil {
+			return nil, s.problem(err)
+		}
+		resp := &interpreter.InputsResponse{Exact: true}
+		for _, file := range append(found, s.file) {
+			rel, err := filepath.Rel(s.root, file)
+			if err != nil {
+				return nil, err
+			}
+			resp.Paths = append(resp.Paths, filepath.ToSlash(rel))
+		}
+		slices.Sort(resp.Paths)
+		return resp, nil
+	})
 }
 
 // Render implements [interpreter.Interpreter].
 func (Jsonnet) Render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
-	s, err := open(req.Source, req.Path, req.Options)
-	if err != nil {
-		return &interpreter.RenderResponse{Diagnostics: s.diagnose(err)}, nil
-	}
-	out, err := await(ctx, func() (string, error) { return s.vm.EvaluateFile(s.file) })
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	if err != nil {
-		return &interpreter.RenderResponse{Diagnostics: s.diagnose(err)}, nil
-	}
-	files, err := manifests([]byte(out))
-	if err != nil {
-		return &interpreter.RenderResponse{Diagnostics: s.diagnose(err)}, nil
-	}
-	return &interpreter.RenderResponse{Files: files}, nil
+	return interpreter.AnswerRender(ctx, func() (*interpreter.RenderResponse, error) {
+		s, err := open(req.Source, req.Path, req.Options)
+		if err != nil {
+			return nil, err
+		}
+		out, err := s.vm.EvaluateFile(s.file)
+		if err != nil {
+			return nil, s.problem(err)
+		}
+		files, err := manifests([]byte(out))
+		if err != nil {
+			return nil, s.problem(err)
+		}
+		return &interpreter.RenderResponse{Files: files}, nil
+	})
 }
 
 // source is a file to evaluate.
@@ -123,25 +121,19 @@ type source struct {
 	vm         *jsonnet.VM
 }
 
-// open returns a source even if it fails, so that the caller can diagnose the error.
 func open(root, at string, options json.RawMessage) (*source, error) {
 	// The evaluator reports real paths, so the root must be one too.
 	if real, err := filepath.EvalSymlinks(root); err == nil {
 		root = real
 	}
-	s := &source{root: root, vm: jsonnet.MakeVM()}
+	s := &source{root: root, file: filepath.Join(root, filepath.FromSlash(at)), vm: jsonnet.MakeVM()}
 	var opts Options
-	if len(options) > 0 {
-		dec := json.NewDecoder(bytes.NewReader(options))
-		dec.DisallowUnknownFields()
-		if err := dec.Decode(&opts); err != nil {
-			return s, fmt.Errorf("options: %w", err)
-		}
+	if err := interpreter.DecodeOptions(options, &opts); err != nil {
+		return nil, err
 	}
-	s.file = filepath.Join(root, filepath.FromSlash(at))
 	info, err := os.Stat(s.file)
 	if err != nil {
-		return s, err
+		return nil, s.problem(err)
 	}
 	if info.IsDir() {
 		s.file = filepath.Join(s.file, entry)
@@ -176,33 +168,6 @@ func (i *inside) Import(from, imported string) (jsonnet.Contents, string, error)
 		return jsonnet.Contents{}, "", fmt.Errorf("import %q leads outside the source", imported)
 	}
 	return contents, at, nil
-}
-
-// await returns when f does or when ctx ends: the evaluator cannot be interrupted; tape
-// then kills the process.
-func await[T any](ctx context.Context, f func() (T, error)) (T, error) {
-	type result struct {
-		value T
-		err   error
-	}
-	done := make(chan result, 1)
-	go func() {
-		var r result
-		defer func() {
-			if p := recover(); p != nil {
-				r.err = fmt.Errorf("evaluator panicked: %v", p)
-			}
-			done <- r
-		}()
-		r.value, r.err = f()
-	}()
-	select {
-	case r := <-done:
-		return r.value, r.err
-	case <-ctx.Done():
-		var none T
-		return none, context.Cause(ctx)
-	}
 }
 
 // manifests converts the result of an evaluation to files.
@@ -268,19 +233,14 @@ func file(name string, objects []json.RawMessage) ([]interpreter.File, error) {
 // position matches go-jsonnet's positions: FILE:LINE:COLUMN-… or FILE:(LINE:COLUMN)-….
 var position = regexp.MustCompile(`(?m)^\s*(?:RUNTIME ERROR: )?(\S.*?):\(?(\d+):(\d+)`)
 
-// diagnose converts an error to a diagnostic.
-func (s *source) diagnose(err error) []interpreter.Diagnostic {
+// problem converts an error of the evaluator, whose first line is the summary.
+func (s *source) problem(err error) error {
 	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), s.root+string(filepath.Separator), "")
-	first, rest, _ := strings.Cut(text, "\n")
-	d := interpreter.Diagnostic{
-		Severity: interpreter.Error,
-		Summary:  strings.TrimPrefix(first, "RUNTIME ERROR: "),
-		Detail:   rest,
-	}
+	found := interpreter.Problem("", 0, "%s", strings.TrimPrefix(text, "RUNTIME ERROR: "))
 	if m := position.FindStringSubmatch(text); m != nil {
-		d.File = filepath.ToSlash(m[1])
-		d.Line, _ = strconv.Atoi(m[2])
-		d.Column, _ = strconv.Atoi(m[3])
+		found[0].File = filepath.ToSlash(m[1])
+		found[0].Line, _ = strconv.Atoi(m[2])
+		found[0].Column, _ = strconv.Atoi(m[3])
 	}
-	return []interpreter.Diagnostic{d}
+	return found
 }
