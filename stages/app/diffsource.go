@@ -36,8 +36,8 @@ func sourceSide(ctx context.Context, o *Options, ref, environment string) (*side
 	}
 	// The images are where they are published.
 	s.view.Warnings = nil
-	list, err := run.images(ctx, foundImages)
-	if err != nil {
+	var list images.List
+	if err := run.read(ctx, foundImages.into(&list)); err != nil {
 		return nil, err
 	}
 	platforms, inline := map[digest.Digest][]artifact.ViewPlatform{}, map[digest.Digest][]images.Related{}

@@ -28,17 +28,16 @@ func Images(ctx context.Context, o ImagesOptions) (*ImagesResult, error) {
 			return nil, err
 		}
 	}
-	node, _, _ := target.Split()
+	node, _, _ := target.ref.Split()
 	run, from, err := o.traced(ctx, p, node)
 	if err != nil {
 		return nil, err
 	}
-	list, err := run.images(ctx, target)
-	if err != nil {
-		return nil, err
-	}
-	report, err := run.references(ctx)
-	if err != nil {
+	var (
+		list   images.List
+		report images.Report
+	)
+	if err := run.read(ctx, target.into(&list), references.into(&report)); err != nil {
 		return nil, err
 	}
 	result := &ImagesResult{

@@ -9,13 +9,17 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/internal/regular"
 	"github.com/taped-dev/tape/plugins/interpreter"
+	"github.com/taped-dev/tape/stages/images"
+	"github.com/taped-dev/tape/stages/rendering"
 	"github.com/taped-dev/tape/stages/source"
 )
 
@@ -131,13 +135,20 @@ func (o *PackageOptions) checkUpdate(ctx context.Context, p *pipeline.Pipeline) 
 	return err
 }
 
-// update writes the findings of a run to the lock.
-func (l locking) update(ctx context.Context, run made, what string) error {
-	updated, err := l.updated(ctx, run, what)
+// updateLock writes the findings of a run to the lock.
+func (o *PackageOptions) updateLock(ctx context.Context, run made) error {
+	l, err := o.lock()
 	if err != nil {
 		return err
 	}
-	return updated.Write(l.file)
+	updated, err := l.updated(ctx, run, o.Update)
+	if err == nil {
+		err = updated.Write(l.file)
+	}
+	if err == nil && o.Events != nil {
+		o.Events(engine.Event{Message: "wrote " + l.file, At: time.Now()})
+	}
+	return err
 }
 
 func (l locking) updated(ctx context.Context, run made, what string) (*pipeline.Lock, error) {
@@ -186,8 +197,8 @@ func found(ctx context.Context, run made) (*pipeline.Lock, error) {
 		Images: map[string]digest.Digest{}, Interpreters: map[string]pipeline.LockedInterpreter{}, Materials: map[string]string{},
 		Files: map[string]digest.Digest{},
 	}
-	list, err := run.images(ctx, resolvedImages)
-	if err != nil {
+	var list images.List
+	if err := run.read(ctx, resolvedImages.into(&list)); err != nil {
 		return nil, err
 	}
 	for _, image := range list.Images {
@@ -210,7 +221,7 @@ func found(ctx context.Context, run made) (*pipeline.Lock, error) {
 			}
 		}
 	}
-	rendered, err := run.renderings(ctx)
+	rendered, err := every[rendering.Rendering](ctx, run, "rendering", rendering.MediaTypeRendering)
 	if err != nil {
 		return nil, err
 	}

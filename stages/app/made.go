@@ -16,32 +16,40 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/index"
 	"github.com/taped-dev/tape/stages/push"
-	"github.com/taped-dev/tape/stages/rendering"
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// Outputs of the default pipeline's nodes that a verb reads.
+// document is an output of the default pipeline that is a JSON document.
+type document[T any] struct {
+	ref       engine.Ref
+	mediaType string
+}
+
+// Outputs of the default pipeline that a verb reads.
+var (
+	resolvedImages = document[images.List]{"resolve.images", images.MediaTypeList}
+	foundImages    = document[images.List]{"discover.images", images.MediaTypeList}
+	references     = document[images.Report]{"scan.references", images.MediaTypeReport}
+	edits          = document[images.Edits]{"pin.edits", images.MediaTypeEdits}
+	rootTags       = document[[]string]{"index.tags", artifact.MediaTypeTags}
+	tagReason      = document[string]{"index.reason", index.MediaTypeReason}
+	movedImages    = document[images.Moved]{"mirror.moved", images.MediaTypeMoved}
+	pushedMade     = document[push.Pushed]{"push.pushed", push.MediaType}
+)
+
 const (
-	resolvedImages engine.Ref = "resolve.images"
-	foundImages    engine.Ref = "discover.images"
-	references     engine.Ref = "scan.references"
-	scannedFiles   engine.Ref = "scan.manifests"
-	edits          engine.Ref = "pin.edits"
-	pinnedFiles    engine.Ref = "pin.manifests"
-	contentMade    engine.Ref = "content.manifest"
-	rootMade       engine.Ref = "index.root"
-	rootTags       engine.Ref = "index.tags"
-	tagReason      engine.Ref = "index.reason"
-	signed         engine.Ref = "sign.signatures"
-	movedImages    engine.Ref = "mirror.moved"
-	pushedMade     engine.Ref = "push.pushed"
+	scannedFiles engine.Ref = "scan.manifests"
+	pinnedFiles  engine.Ref = "pin.manifests"
+	contentMade  engine.Ref = "content.manifest"
+	rootMade     engine.Ref = "index.root"
+	signed       engine.Ref = "sign.signatures"
 )
 
 // results returns the outputs of a run that are read after it. Manifests are only read if the
 // targets are for them.
 func results(graph *engine.Graph, targets []string) []engine.Ref {
 	out := []engine.Ref{
-		resolvedImages, foundImages, references, edits, contentMade, rootMade, rootTags, tagReason, signed, movedImages, pushedMade,
+		resolvedImages.ref, foundImages.ref, references.ref, edits.ref, contentMade, rootMade, rootTags.ref, tagReason.ref, signed, movedImages.ref, pushedMade.ref,
 	}
 	for _, node := range graph.Nodes() {
 		for _, output := range node.Outputs {
@@ -56,50 +64,28 @@ func results(graph *engine.Graph, targets []string) []engine.Ref {
 // made is the result of a run.
 type made struct{ *engine.Result }
 
-// document reads the JSON document that a node made.
-func document[T any](ctx context.Context, m made, ref engine.Ref, mediaType string) (v T, err error) {
-	desc, err := m.Output(ref)
-	if err != nil {
-		return v, err
+// reading reads an output of a run.
+type reading func(context.Context, made) error
+
+// read reads outputs, until one cannot be read.
+func (m made) read(ctx context.Context, list ...reading) error {
+	for _, read := range list {
+		if err := read(ctx, m); err != nil {
+			return err
+		}
 	}
-	return v, engine.GetJSON(ctx, m.Store, desc, mediaType, &v)
+	return nil
 }
 
-// images returns the images of resolve or of discover.
-func (m made) images(ctx context.Context, of engine.Ref) (images.List, error) {
-	return document[images.List](ctx, m, of, images.MediaTypeList)
-}
-
-func (m made) references(ctx context.Context) (images.Report, error) {
-	return document[images.Report](ctx, m, references, images.MediaTypeReport)
-}
-
-func (m made) edits(ctx context.Context) (images.Edits, error) {
-	return document[images.Edits](ctx, m, edits, images.MediaTypeEdits)
-}
-
-func (m made) tags(ctx context.Context) ([]string, error) {
-	return document[[]string](ctx, m, rootTags, artifact.MediaTypeTags)
-}
-
-func (m made) tagReason(ctx context.Context) (string, error) {
-	return document[string](ctx, m, tagReason, index.MediaTypeReason)
-}
-
-func (m made) moved(ctx context.Context) (images.Moved, error) {
-	return document[images.Moved](ctx, m, movedImages, images.MediaTypeMoved)
-}
-
-func (m made) pushed(ctx context.Context) (push.Pushed, error) {
-	return document[push.Pushed](ctx, m, pushedMade, push.MediaType)
-}
-
-func (m made) signatures(ctx context.Context) ([]ocispec.Descriptor, error) {
-	desc, err := m.Output(signed)
-	if err != nil {
-		return nil, err
+// into reads the document into v.
+func (d document[T]) into(v *T) reading {
+	return func(ctx context.Context, m made) error {
+		desc, err := m.Output(d.ref)
+		if err != nil {
+			return err
+		}
+		return engine.GetJSON(ctx, m.Store, desc, d.mediaType, v)
 	}
-	return artifact.Signatures(ctx, m.Store, desc)
 }
 
 // manifests returns the manifests of scan or of pin.
@@ -122,6 +108,31 @@ func (m made) application(ctx context.Context) (*transfer.Made, *artifact.Applic
 	return here, app, err
 }
 
+// product is the application that a run made, with its images and tags.
+type product struct {
+	*artifact.Application
+	from   *transfer.Made
+	names  artifact.Naming
+	images []images.Image
+	tags   []string
+}
+
+func (m made) product(ctx context.Context) (*product, error) {
+	var (
+		p    product
+		list images.List
+	)
+	err := m.read(ctx, foundImages.into(&list), rootTags.into(&p.tags))
+	if err == nil {
+		p.from, p.Application, err = m.application(ctx)
+	}
+	if err == nil {
+		p.names, err = naming(ctx, p.Application)
+	}
+	p.images = list.Images
+	return &p, err
+}
+
 // facts returns the facts of every source.
 func (m made) facts(ctx context.Context) ([]vcs.Facts, error) {
 	return every[vcs.Facts](ctx, m, "facts", vcs.MediaType)
@@ -131,11 +142,6 @@ func (m made) facts(ctx context.Context) ([]vcs.Facts, error) {
 func (m made) environments(ctx context.Context) (artifact.EnvironmentSet, error) {
 	all, err := m.facts(ctx)
 	return artifact.Environments(artifact.Annotations("", all, time.Time{})), err
-}
-
-// renderings are those of every source.
-func (m made) renderings(ctx context.Context) ([]rendering.Rendering, error) {
-	return every[rendering.Rendering](ctx, m, "rendering", rendering.MediaTypeRendering)
 }
 
 // every reads the documents that all instances of a node made.

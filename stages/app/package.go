@@ -3,6 +3,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,10 +32,10 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 		o.Signer = nil // it asks services, which record what they signed
 	}
 	p, err := o.prepare(ctx)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = o.set(p)
 	}
-	if err := o.set(p); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	// Whether it is written to the repository, or would be but for a dry run.
@@ -42,10 +43,9 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	var targets []string
 	switch {
 	case sends && o.DryRun:
-		if err := p.With("mirror", "dryRun", true); err != nil {
-			return nil, err
+		if err = p.With("mirror", "dryRun", true); err == nil {
+			targets, err = o.unpushed(ctx, p, "mirror")
 		}
-		targets, err = o.unpushed(ctx, p, "mirror")
 	case !sends:
 		targets, err = o.unpushed(ctx, p)
 	case o.Immutable:
@@ -70,55 +70,42 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 		return nil, err
 	}
 	if o.Update != "" && !o.DryRun {
-		lock, err := o.lock()
-		if err == nil {
-			err = lock.update(ctx, run, o.Update)
-		}
-		if err != nil {
+		if err := o.updateLock(ctx, run); err != nil {
 			return nil, err
 		}
-		if o.Events != nil {
-			o.Events(engine.Event{Message: "wrote " + lock.file, At: time.Now()})
-		}
-	}
-	list, err := run.images(ctx, foundImages)
-	if err != nil {
-		return nil, err
-	}
-	report, err := run.references(ctx)
-	if err != nil {
-		return nil, err
-	}
-	edits, err := run.edits(ctx)
-	if err != nil {
-		return nil, err
-	}
-	root, err := run.Output(rootMade)
-	if err != nil {
-		return nil, err
-	}
-	content, err := run.Output(contentMade)
-	if err != nil {
-		return nil, err
 	}
 	result := &PackageResult{
-		Unpinned:     unpinned(list.Unpinned, edits.Unpinned),
-		Placeholders: orEmpty(report.Placeholders),
-		Skipped:      orEmpty(report.Skipped),
-		Signed:       o.Signer != nil,
-		Nodes:        run.nodes(),
-		DryRun:       o.DryRun,
-		Warnings:     run.warnings(),
+		Signed:   o.Signer != nil,
+		Nodes:    run.nodes(),
+		DryRun:   o.DryRun,
+		Warnings: run.warnings(),
 	}
-	if result.Environments, err = run.environments(ctx); err != nil {
+	var (
+		list   images.List
+		report images.Report
+		pinned images.Edits
+		moved  images.Moved
+		where  push.Pushed
+	)
+	root, rootErr := run.Output(rootMade)
+	content, contentErr := run.Output(contentMade)
+	if err = cmp.Or(rootErr, contentErr); err == nil {
+		err = run.read(ctx, foundImages.into(&list), references.into(&report), edits.into(&pinned), tagReason.into(&result.TagReason))
+	}
+	if err == nil {
+		result.Environments, err = run.environments(ctx)
+	}
+	if err == nil && sends { // what mirror copied or, in a dry run, would copy
+		err = run.read(ctx, movedImages.into(&moved))
+		result.Moved = moved.Moved
+	}
+	if err != nil {
 		return nil, err
 	}
+	result.Root.Digest, result.Root.Size, result.Content.Digest = root.Digest, root.Size, content.Digest
+	result.Unpinned = unpinned(list.Unpinned, pinned.Unpinned)
+	result.Placeholders, result.Skipped = orEmpty(report.Placeholders), orEmpty(report.Skipped)
 	from.trace(result.Unpinned, result.Placeholders, result.Skipped)
-	if result.TagReason, err = run.tagReason(ctx); err != nil {
-		return nil, err
-	}
-	result.Root.Digest, result.Root.Size = root.Digest, root.Size
-	result.Content.Digest = content.Digest
 	for _, image := range list.Images {
 		for _, r := range image.Related {
 			if r.Via != images.Inline {
@@ -126,21 +113,16 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 			}
 		}
 	}
-	var where push.Pushed
-	if targets == nil {
-		if where, err = o.pushed(ctx, run, result); err != nil {
-			return nil, err
-		}
-	}
 	if o.Save != "" || targets != nil {
-		if where, err = o.unsent(ctx, run, root, list.Images, result); err != nil {
-			return nil, err
-		}
+		where, err = o.unsent(ctx, run, result)
+	} else {
+		err = run.read(ctx, pushedMade.into(&where))
 	}
-	if sends && o.DryRun {
-		if err := o.forecast(ctx, run, &where, result); err != nil {
-			return nil, err
-		}
+	if err == nil && sends && o.DryRun {
+		where.MovedTags, err = o.forecast(ctx, run)
+	}
+	if err != nil {
+		return nil, err
 	}
 	result.Tags, result.Images, result.MovedTags = where.Tags, where.Images, where.MovedTags
 	result.Root.Ref, result.Content.Ref = where.Root, where.Content
@@ -164,68 +146,34 @@ func (o *PackageOptions) set(p *pipeline.Pipeline) (err error) {
 	return err
 }
 
-// pushed adds what was pushed, and what moved.
-func (o *PackageOptions) pushed(ctx context.Context, run made, result *PackageResult) (push.Pushed, error) {
-	if err := mirrored(ctx, run, result); err != nil {
-		return push.Pushed{}, err
-	}
-	return run.pushed(ctx)
-}
-
-// mirrored adds what mirror copied or, in a dry run, would copy.
-func mirrored(ctx context.Context, run made, result *PackageResult) error {
-	moved, err := run.moved(ctx)
-	if err == nil {
-		result.Moved = moved.Moved
-	}
-	return err
-}
-
-// forecast returns what a run would move: bytes and tags. A repository that cannot be read has
-// no tags.
-func (o *PackageOptions) forecast(ctx context.Context, run made, where *push.Pushed, result *PackageResult) error {
-	if err := mirrored(ctx, run, result); err != nil {
-		return err
-	}
+// forecast returns the tags that a run would move: none in a repository that cannot be read.
+func (o *PackageOptions) forecast(ctx context.Context, run made) ([]transfer.MovedTag, error) {
 	moves, err := o.moves(ctx, run)
 	if errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) || errdefs.IsUnavailable(err) {
-		return nil
+		return []transfer.MovedTag{}, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	where.MovedTags = moves
 	for _, m := range moves {
 		if o.Events != nil {
 			o.Events(engine.Event{Level: engine.Note, At: time.Now(), Message: fmt.Sprintf("tag %s would move from %s to %s", m.Tag, m.Was, m.Is)})
 		}
 	}
-	return nil
+	return moves, nil
 }
 
 // moves returns the tags that an application, which a run made, would take from others.
 func (o *PackageOptions) moves(ctx context.Context, run made) ([]transfer.MovedTag, error) {
-	here, app, err := run.application(ctx)
+	app, err := run.product(ctx)
 	if err != nil {
 		return nil, err
 	}
-	names, err := naming(ctx, app)
+	repository, err := o.Registry.Repository(app.names.Repository)
 	if err != nil {
 		return nil, err
 	}
-	tags, err := run.tags(ctx)
-	if err != nil {
-		return nil, err
-	}
-	list, err := run.images(ctx, foundImages)
-	if err != nil {
-		return nil, err
-	}
-	repository, err := o.Registry.Repository(names.Repository)
-	if err != nil {
-		return nil, err
-	}
-	all := push.Tags(names.Repository, here.Root, app.Content, tags, list.Images)
+	all := push.Tags(app.names.Repository, app.Root, app.Content, app.tags, app.images)
 	was, err := transfer.Was(ctx, repository, all)
 	return transfer.Moves(all, was), err
 }

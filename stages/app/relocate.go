@@ -540,8 +540,8 @@ func (o *RelocateOptions) original(ctx context.Context, was *artifact.Applicatio
 	if r.files, err = app.Files(ctx); err != nil {
 		return err
 	}
-	list, err := run.images(ctx, foundImages)
-	if err != nil {
+	var list images.List
+	if err := run.read(ctx, foundImages.into(&list)); err != nil {
 		return err
 	}
 	moving, err := o.published(ctx, list.Images)
@@ -747,16 +747,12 @@ func (o *RelocateOptions) manifests(ctx context.Context, to artifact.Naming, r *
 	if err != nil {
 		return err
 	}
-	list, err := run.images(ctx, foundImages)
-	if err != nil {
-		return err
-	}
-	report, err := run.references(ctx)
-	if err != nil {
-		return err
-	}
-	pinned, err := run.edits(ctx)
-	if err != nil {
+	var (
+		list   images.List
+		report images.Report
+		pinned images.Edits
+	)
+	if err := run.read(ctx, foundImages.into(&list), references.into(&report), edits.into(&pinned)); err != nil {
 		return err
 	}
 	all, err := run.manifests(ctx, pinnedFiles)

@@ -14,6 +14,7 @@ import (
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/files"
+	"github.com/taped-dev/tape/stages/images"
 )
 
 // RenderResult is the rendered manifests of sources, or those of an application.
@@ -71,8 +72,8 @@ func Render(ctx context.Context, o RenderOptions) (*RenderResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	report, err := run.references(ctx)
-	if err != nil {
+	var report images.Report
+	if err := run.read(ctx, references.into(&report)); err != nil {
 		return nil, err
 	}
 	all, err := run.manifests(ctx, scannedFiles)

@@ -102,7 +102,7 @@ func MakeSurvey(ctx context.Context, o SurveyOptions) (*Survey, error) {
 		}
 		hasSource = hasSource || node.Kind == "source"
 	}
-	scan, _, _ := references.Split()
+	scan, _, _ := references.ref.Split()
 	target := scan
 	if hasSource && (!o.Render || o.Unless != nil) {
 		target = "source"
@@ -122,8 +122,8 @@ func MakeSurvey(ctx context.Context, o SurveyOptions) (*Survey, error) {
 			return nil, err
 		}
 	}
-	report, err := run.references(ctx)
-	if err != nil {
+	var report images.Report
+	if err := run.read(ctx, references.into(&report)); err != nil {
 		return nil, err
 	}
 	survey.References = []string{}
@@ -196,11 +196,12 @@ func (s *Survey) add(node engine.Node) error {
 
 // source returns the facts that a source node found.
 func (m made) source(ctx context.Context, node string) (vcs.Facts, SurveyedSource, error) {
-	facts, err := document[vcs.Facts](ctx, m, engine.Ref(node+".facts"), vcs.MediaType)
-	if err != nil {
-		return vcs.Facts{}, SurveyedSource{}, err
-	}
-	request, err := document[rendering.Request](ctx, m, engine.Ref(node+".request"), rendering.MediaTypeRequest)
+	var (
+		facts   vcs.Facts
+		request rendering.Request
+	)
+	err := m.read(ctx, document[vcs.Facts]{engine.Ref(node + ".facts"), vcs.MediaType}.into(&facts),
+		document[rendering.Request]{engine.Ref(node + ".request"), rendering.MediaTypeRequest}.into(&request))
 	if err != nil {
 		return vcs.Facts{}, SurveyedSource{}, err
 	}

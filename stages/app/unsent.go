@@ -16,41 +16,37 @@ import (
 
 // unsent saves what a run made, or reports what would be sent, and where everything is or would
 // be.
-func (o *PackageOptions) unsent(ctx context.Context, run made, root ocispec.Descriptor, list []images.Image, result *PackageResult) (push.Pushed, error) {
-	here, app, err := run.application(ctx)
+func (o *PackageOptions) unsent(ctx context.Context, run made, result *PackageResult) (where push.Pushed, err error) {
+	app, err := run.product(ctx)
 	if err != nil {
-		return push.Pushed{}, err
+		return where, err
 	}
-	tags, err := run.tags(ctx)
-	if err != nil {
-		return push.Pushed{}, err
-	}
-	signatures, err := run.signatures(ctx)
-	if err != nil {
-		return push.Pushed{}, err
-	}
-	names, err := naming(ctx, app)
-	if err != nil {
-		return push.Pushed{}, err
-	}
-	repository := names.Repository
-	s := &saving{archive: artifact.Archive{
-		Images: app.Children(artifact.RoleImage), Names: names, Root: &root, Tags: tags, Signatures: signatures,
-	}}
+	where = push.Describe(app.names.Repository, app.Root.Digest, app.Content.Digest, app.tags, app.images)
 	if o.DryRun && o.Save == "" {
-		return push.Describe(repository, root.Digest, app.Content.Digest, tags, list), nil
+		return where, nil
 	}
-	if err := o.fetch(ctx, s, list); err != nil {
-		return push.Pushed{}, err
+	made, err := run.Output(signed)
+	if err != nil {
+		return where, err
+	}
+	signatures, err := artifact.Signatures(ctx, run.Store, made)
+	if err != nil {
+		return where, err
+	}
+	s := &saving{archive: artifact.Archive{
+		Images: app.Children(artifact.RoleImage), Names: app.names, Root: &app.Root, Tags: app.tags, Signatures: signatures,
+	}}
+	if err := o.fetch(ctx, s, app.images); err != nil {
+		return where, err
 	}
 	own := ocispec.Index{Manifests: append(app.Children(artifact.RoleContent), app.Children(artifact.RoleAttestations)...)}
-	if err := s.application(ctx, here, root, own, signatures); err != nil {
-		return push.Pushed{}, err
+	if err := s.application(ctx, app.from, app.Root, own, signatures); err != nil {
+		return where, err
 	}
 	if !o.DryRun {
 		// The rest of an interrupted archive is not continued.
 		if _, _, err := s.write(ctx, SaveOptions{Environment: o.Environment, File: o.Save, Resume: true}); err != nil {
-			return push.Pushed{}, fmt.Errorf("save %s: %w", o.Save, err)
+			return where, fmt.Errorf("save %s: %w", o.Save, err)
 		}
 		result.File = o.Save
 	}
@@ -61,7 +57,7 @@ func (o *PackageOptions) unsent(ctx context.Context, run made, root ocispec.Desc
 			result.Moved.Bytes += desc.Size
 		}
 	}
-	return push.Describe(repository, root.Digest, app.Content.Digest, tags, list), nil
+	return where, nil
 }
 
 // fetch adds the images, and what is published beside them, to the tree.
