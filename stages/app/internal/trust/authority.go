@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -180,7 +181,7 @@ func (id *Identity) accept(cert *certificate.Summary) error {
 // Claims returns the fields of a certificate that a policy may require besides issuer and
 // identity, in order.
 func Claims() []string {
-	return []string{"buildSignerDigest", "buildSignerURI", "buildTrigger", "runnerEnvironment", "sourceRepositoryDigest", "sourceRepositoryOwnerURI", "sourceRepositoryRef", "sourceRepositoryURI"}
+	return slices.Sorted(maps.Keys(claims(certificate.Extensions{})))
 }
 
 func claims(e certificate.Extensions) map[string]string {

@@ -4,6 +4,7 @@ package trust
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 )
@@ -27,7 +28,7 @@ func CheckPattern(pattern string) error {
 		if host == "" || strings.ContainsAny(scheme+host, "*@") || strings.Contains(host, "%") {
 			return fmt.Errorf("identity %q is not anchored: anyone can get a name that matches; write the full host followed by a slash", pattern)
 		}
-		if owner, _, _ := strings.Cut(path, "/"); owner == "*" && forEverybody(host) {
+		if owner, _, _ := strings.Cut(path, "/"); owner == "*" && (host == "github.com" || host == "gitlab.com") {
 			return fmt.Errorf("identity %q is not anchored: anybody can have a name at %s; write whose it is, such as %s://%[2]s/acme/*", pattern, host, scheme)
 		}
 		rest = path
@@ -49,9 +50,6 @@ func CheckPattern(pattern string) error {
 func segments(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == '/' || r == '@' })
 }
-
-// forEverybody reports whether anybody can have a name of one segment at a host.
-func forEverybody(host string) bool { return host == "github.com" || host == "gitlab.com" }
 
 // plainIdentity reports whether no other path leads to the same place as an identity, so that
 // all readers see the same identity.
@@ -134,38 +132,10 @@ func checkGlob(glob string) error {
 
 // matchGlob reports whether a valid glob matches a repository.
 func matchGlob(glob, repository string) bool {
-	want, have := strings.Split(glob, "/"), strings.Split(repository, "/")
-	for i, part := range want {
-		if i >= len(have) {
-			return false
-		}
-		if i == len(want)-1 && (part == "*" || part == "**") {
-			return true
-		}
-		if !matchPart(part, have[i]) {
-			return false
-		}
+	if fixed, rest := cutRest(glob); rest {
+		parts := strings.SplitAfterN(repository, "/", strings.Count(fixed, "/")+1)
+		glob, repository = fixed, strings.Join(parts[:len(parts)-1], "")
 	}
-	return len(want) == len(have)
-}
-
-// matchPart reports whether a part of a glob matches a part of a name.
-func matchPart(glob, name string) bool {
-	pieces := strings.Split(glob, "*")
-	if len(pieces) == 1 {
-		return glob == name
-	}
-	first, last := pieces[0], pieces[len(pieces)-1]
-	if len(name) < len(first)+len(last) || !strings.HasPrefix(name, first) || !strings.HasSuffix(name, last) {
-		return false
-	}
-	name = name[len(first) : len(name)-len(last)]
-	for _, piece := range pieces[1 : len(pieces)-1] {
-		_, after, ok := strings.Cut(name, piece)
-		if !ok {
-			return false
-		}
-		name = after
-	}
-	return true
+	ok, _ := path.Match(glob, repository) // the glob is valid
+	return ok
 }

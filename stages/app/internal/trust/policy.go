@@ -178,7 +178,7 @@ func Collect(ctx context.Context, place content.Provider, attached []ocispec.Des
 }
 
 func (e *Evidence) collect(ctx context.Context, place content.Provider, desc ocispec.Descriptor) error {
-	data, err := read(ctx, place, desc)
+	data, err := ReadBlob(ctx, place, desc, maxEvidence)
 	if err != nil {
 		return err
 	}
@@ -190,7 +190,7 @@ func (e *Evidence) collect(ctx context.Context, place content.Provider, desc oci
 		if layer.MediaType != SimpleSigning && layer.MediaType != sign.MediaType && layer.MediaType != envelopeType {
 			continue
 		}
-		data, err := read(ctx, place, layer)
+		data, err := ReadBlob(ctx, place, layer, maxEvidence)
 		if err != nil {
 			return err
 		}
@@ -210,12 +210,14 @@ func (e *Evidence) collect(ctx context.Context, place content.Provider, desc oci
 	return nil
 }
 
-func read(ctx context.Context, place content.Provider, desc ocispec.Descriptor) (data []byte, err error) {
+// ReadBlob reads a blob of at most limit bytes from a place, even if the descriptor embeds its
+// content.
+func ReadBlob(ctx context.Context, place content.Provider, desc ocispec.Descriptor, limit int64) (data []byte, err error) {
 	if err := desc.Digest.Validate(); err != nil {
 		return nil, fmt.Errorf("%q: %w", desc.Digest, err)
 	}
-	if desc.Size < 0 || desc.Size > maxEvidence {
-		return nil, fmt.Errorf("%s has %d bytes, more than %d", desc.Digest, desc.Size, maxEvidence)
+	if desc.Size < 0 || desc.Size > limit {
+		return nil, fmt.Errorf("%s has %d bytes, more than %d", desc.Digest, desc.Size, limit)
 	}
 	ra, err := place.ReaderAt(ctx, desc)
 	if err != nil {

@@ -32,52 +32,46 @@ func (c *chain) content(ctx context.Context) []Link {
 		return []Link{broken("statements", subject, fmt.Errorf("format %s has no statements about every byte, "+
 			"and its images are outside of it: relocating makes one of format %s of it", c.app.Format, artifact.Format))}
 	}
-	list, err := c.files(ctx)
+	var list []files.File
+	// In the canonical form it has nothing but the files that statements are about.
+	err := c.slot(ctx, func() (err error) {
+		list, err = c.app.CanonicalFiles(ctx)
+		return err
+	})
 	links := []Link{c.link("layer", c.app.Layer.Digest, err)}
 	s, statementErr := c.statements(ctx)
 	links = append(links, c.link("provenance", subject, statementErr))
-	checks := []string{"files", "edits", "origin", "images", "references"}
-	if c.o.Source != "" || c.o.Commit != "" {
-		checks = append(checks, "source")
-	}
 	sums := make([]digest.Digest, len(list))
 	for i, f := range list {
 		sums[i] = digest.FromBytes(f.Data)
 	}
 	var outside []Link
-	for _, name := range checks {
+	for _, check := range []struct {
+		name string
+		do   func() error
+	}{
+		{"files", func() error {
+			return cmp.Or(s.accountFor(list, sums), s.environments(c.app.Environments(), list))
+		}},
+		{"edits", func() error { return s.undo(list, sums) }},
+		{"origin", func() error { return s.origin() }},
+		{"images", func() error { return s.inside(c.images) }},
+		{"references", func() (err error) {
+			outside, err = c.references(ctx, s, list)
+			return err
+		}},
+		{"source", func() error { return s.from(c.o.Source, c.o.Commit) }},
+	} {
+		if check.name == "source" && c.o.Source == "" && c.o.Commit == "" {
+			continue
+		}
 		reason := errors.New("not checked: the layer or the statements cannot be read")
 		if err == nil && statementErr == nil {
-			switch name {
-			case "files":
-				if reason = s.accountFor(list, sums); reason == nil {
-					reason = s.environments(c.app.Environments(), list)
-				}
-			case "edits":
-				reason = s.undo(list, sums)
-			case "origin":
-				reason = s.origin()
-			case "images":
-				reason = s.inside(c.images)
-			case "references":
-				outside, reason = c.references(ctx, s, list)
-			case "source":
-				reason = s.from(c.o.Source, c.o.Commit)
-			}
+			reason = check.do()
 		}
-		links = append(links, c.link(name, subject, reason))
+		links = append(links, c.link(check.name, subject, reason))
 	}
 	return append(links, outside...)
-}
-
-// files reads the content. It must be packed in the canonical form, so that it contains
-// nothing but the files that statements are about.
-func (c *chain) files(ctx context.Context) (list []files.File, err error) {
-	err = c.slot(ctx, func() error {
-		list, err = c.app.CanonicalFiles(ctx)
-		return err
-	})
-	return list, err
 }
 
 // said holds the parsed statements.

@@ -4,9 +4,7 @@ package verify
 
 import (
 	"context"
-	"slices"
 	"strings"
-	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -28,26 +26,12 @@ func (c *chain) trusted(ctx context.Context) []Link {
 	}
 	links := c.judge(ctx, "application", root)
 	where := c.where(ctx)
-	related := map[digest.Digest][]ocispec.Descriptor{}
-	for _, child := range c.app.Children(artifact.RoleRelated) {
-		to := digest.Digest(child.Annotations[artifact.AnnotationRelatedTo])
-		related[to] = append(related[to], child)
-	}
-	list := c.app.Children(artifact.RoleImage)
-	found := make([][]Link, len(list))
-	var wait sync.WaitGroup
-	for i, image := range list {
-		wait.Go(func() {
-			found[i] = c.judge(ctx, childName(image), trust.Subject{
-				Names: strings.Split(image.Annotations[artifact.AnnotationImageSource], ","), Digest: image.Digest, Where: where[image.Digest],
-				Evidence: func(ctx context.Context) (*trust.Evidence, error) {
-					return trust.Collect(ctx, c.place, related[image.Digest])
-				},
-			})
+	links = append(links, c.eachImage(func(image ocispec.Descriptor, related []ocispec.Descriptor) []Link {
+		return c.judge(ctx, childName(image), trust.Subject{
+			Names: strings.Split(image.Annotations[artifact.AnnotationImageSource], ","), Digest: image.Digest, Where: where[image.Digest],
+			Evidence: func(ctx context.Context) (*trust.Evidence, error) { return trust.Collect(ctx, c.place, related) },
 		})
-	}
-	wait.Wait()
-	links = append(links, slices.Concat(found...)...)
+	})...)
 	if len(links) > 0 || c.o.Policy.Origin != nil {
 		return links
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -113,22 +112,10 @@ func (c *chain) imageSignatures(ctx context.Context) []Link {
 	if len(c.o.Images) == 0 {
 		return nil
 	}
-	related := map[digest.Digest][]ocispec.Descriptor{}
-	for _, child := range c.app.Children(artifact.RoleRelated) {
-		to := digest.Digest(child.Annotations[artifact.AnnotationRelatedTo])
-		related[to] = append(related[to], child)
-	}
-	list := c.app.Children(artifact.RoleImage)
-	links := make([]Link, len(list))
-	var wait sync.WaitGroup
-	for i, image := range list {
-		wait.Go(func() {
-			proof, err := c.imageSigned(ctx, image.Digest, related[image.Digest])
-			links[i] = c.proven("signature of "+childName(image), image.Digest, proof, err)
-		})
-	}
-	wait.Wait()
-	return links
+	return c.eachImage(func(image ocispec.Descriptor, related []ocispec.Descriptor) []Link {
+		proof, err := c.imageSigned(ctx, image.Digest, related)
+		return []Link{c.proven("signature of "+childName(image), image.Digest, proof, err)}
+	})
 }
 
 func (c *chain) imageSigned(ctx context.Context, image digest.Digest, related []ocispec.Descriptor) (trust.Proof, error) {

@@ -13,11 +13,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 
-	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -227,29 +225,28 @@ func (c *chain) slot(ctx context.Context, do func() error) error {
 	}
 }
 
-// read reads a blob of at most limit bytes from the place, even if the descriptor embeds
-// its content.
+// read reads a blob of at most limit bytes from the place.
 func (c *chain) read(ctx context.Context, desc ocispec.Descriptor, limit int64) (data []byte, err error) {
-	if err := desc.Digest.Validate(); err != nil {
-		return nil, fmt.Errorf("%q: %w", desc.Digest, err)
-	}
-	if desc.Size < 0 || desc.Size > limit {
-		return nil, fmt.Errorf("%s has %d bytes, more than %d", desc.Digest, desc.Size, limit)
-	}
 	err = c.slot(ctx, func() error {
-		ra, err := c.place.ReaderAt(ctx, desc)
-		if err != nil {
-			return err
-		}
-		defer ra.Close()
-		if ra.Size() != desc.Size {
-			return fmt.Errorf("%s has %d bytes, not %d: %w", desc.Digest, ra.Size(), desc.Size, errdefs.ErrDataLoss)
-		}
-		data, err = io.ReadAll(content.NewReader(ra))
+		data, err = trust.ReadBlob(ctx, c.place, desc, limit)
 		return err
 	})
-	if err == nil && desc.Digest.Algorithm().FromBytes(data) != desc.Digest {
-		err = fmt.Errorf("%s: the content has another digest: %w", desc.Digest, errdefs.ErrDataLoss)
-	}
 	return data, err
+}
+
+// eachImage checks every image, with what is related to it, concurrently.
+func (c *chain) eachImage(check func(image ocispec.Descriptor, related []ocispec.Descriptor) []Link) []Link {
+	related := map[digest.Digest][]ocispec.Descriptor{}
+	for _, child := range c.app.Children(artifact.RoleRelated) {
+		to := digest.Digest(child.Annotations[artifact.AnnotationRelatedTo])
+		related[to] = append(related[to], child)
+	}
+	list := c.app.Children(artifact.RoleImage)
+	links := make([][]Link, len(list))
+	var wait sync.WaitGroup
+	for i, image := range list {
+		wait.Go(func() { links[i] = check(image, related[image.Digest]) })
+	}
+	wait.Wait()
+	return slices.Concat(links...)
 }
