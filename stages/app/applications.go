@@ -45,7 +45,7 @@ type FindOptions struct {
 // Left.
 func Find(ctx context.Context, o FindOptions) (*Found, error) {
 	var err error
-	if o.Store, err = o.kept(ctx); err != nil {
+	if o.Store, err = o.OpenStore(ctx); err != nil {
 		return nil, err
 	}
 	if info, err := os.Stat(o.Dir); err != nil || !info.IsDir() {

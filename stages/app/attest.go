@@ -139,11 +139,8 @@ func (o *AttestOptions) attest(ctx context.Context, at *opened, r *AttestResult)
 	subjects := []subject{{"root", name, root}}
 	said := artifact.Summary{
 		Verifier:     artifact.SummaryVerifier{ID: artifact.VerifierID, Version: map[string]string{"tape": cmp.Or(o.Version, "devel")}},
-		TimeVerified: o.At.UTC(), Policy: *r.Policy, SLSAVersion: artifact.SummaryVersion,
+		TimeVerified: stated(o.At), Policy: *r.Policy, SLSAVersion: artifact.SummaryVersion,
 		VerificationResult: artifact.SummaryFailed, VerifiedLevels: []string{artifact.SummaryFailed},
-	}
-	if o.At.IsZero() {
-		said.TimeVerified = time.Now().UTC().Truncate(time.Second)
 	}
 	var images int
 	if r.OK {
@@ -164,15 +161,11 @@ func (o *AttestOptions) attest(ctx context.Context, at *opened, r *AttestResult)
 		if s.name == "root" && images > 0 {
 			summary.DependencyLevels = map[string]json.Number{artifact.LevelUnevaluated: json.Number(strconv.Itoa(images))}
 		}
-		blobs, err := sign.Statement(ctx, o.Signer, s.desc, artifact.PredicateSummary, summary)
+		made, err := attach.state(ctx, o.Signer, s.desc, artifact.PredicateSummary, summary)
 		if err != nil {
-			return err
-		}
-		manifest := blobs[len(blobs)-1]
-		if err := attach(ctx, blobs[:len(blobs)-1], manifest); err != nil {
 			return fmt.Errorf("summary of %s: %w", s.name, err)
 		}
-		r.Summaries = append(r.Summaries, Attested{s.name, s.desc.Digest, summary.VerificationResult, manifest.Desc.Digest})
+		r.Summaries = append(r.Summaries, Attested{s.name, s.desc.Digest, summary.VerificationResult, made})
 	}
 	return nil
 }

@@ -21,7 +21,6 @@ import (
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/imageref"
-	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/internal/atonce"
@@ -569,8 +568,3 @@ func (c *copying) byTag(ctx context.Context, subjects []digest.Digest) ([]transf
 	err := group.Wait()
 	return slices.DeleteFunc(found, func(t transfer.Tagged) bool { return t.Tag == "" }), err
 }
-
-var (
-	_ layout.Repository = (*registry.Repository)(nil)
-	_ layout.Repository = (*layout.Layout)(nil)
-)

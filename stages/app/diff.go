@@ -417,17 +417,10 @@ func diffPlatforms(x, y artifact.ViewImage) *PlatformsDiff {
 		return out
 	}
 	a, b := names(x), names(y)
-	d := &PlatformsDiff{Added: []string{}, Removed: []string{}}
-	for _, p := range a {
-		if !slices.Contains(b, p) {
-			d.Removed = append(d.Removed, p)
-		}
+	without := func(list, others []string) []string {
+		return slices.DeleteFunc(append([]string{}, list...), func(p string) bool { return slices.Contains(others, p) })
 	}
-	for _, p := range b {
-		if !slices.Contains(a, p) {
-			d.Added = append(d.Added, p)
-		}
-	}
+	d := &PlatformsDiff{Added: without(b, a), Removed: without(a, b)}
 	if len(d.Added)+len(d.Removed) == 0 {
 		return nil
 	}
@@ -444,9 +437,7 @@ func diffSources(a, b []artifact.ViewSource) SourceDiff {
 		return out
 	}
 	from, to := byName(a), byName(b)
-	both := maps.Clone(from)
-	maps.Copy(both, to)
-	for _, name := range slices.Sorted(maps.Keys(both)) {
+	for _, name := range keysOf(from, to) {
 		x, y := sourceFacts(from[name]), sourceFacts(to[name])
 		known := map[string]bool{}
 		for _, fact := range slices.Concat(x, y) {
@@ -460,6 +451,13 @@ func diffSources(a, b []artifact.ViewSource) SourceDiff {
 		}
 	}
 	return d
+}
+
+// keysOf returns the keys of both maps, sorted.
+func keysOf[V any](a, b map[string]V) []string {
+	keys := slices.AppendSeq(slices.Collect(maps.Keys(a)), maps.Keys(b))
+	slices.Sort(keys)
+	return slices.Compact(keys)
 }
 
 // fact is a fact about a source.

@@ -112,7 +112,7 @@ func imageMatters(a, b []artifact.ViewImage, d ImagesDiff) []Matter {
 		before := was[cmp.Or(image.Was, image.Name)]
 		for _, kind := range []string{images.Signature, images.Attestation, images.SBOM} {
 			if before[kind] && !is[image.Name][kind] {
-				out = append(out, Matter{What: LostEvidence, Image: image.Name, Text: "has no " + kindName(kind) + " any more"})
+				out = append(out, Matter{What: LostEvidence, Image: image.Name, Text: "has no " + strings.Replace(kind, images.SBOM, "SBOM", 1) + " any more"})
 			}
 		}
 	}
@@ -134,13 +134,6 @@ func replaced(name string, d ImagesDiff) string {
 		return gone[0]
 	}
 	return ""
-}
-
-func kindName(kind string) string {
-	if kind == images.SBOM {
-		return "SBOM"
-	}
-	return kind
 }
 
 // evidence returns the kinds of what is published beside each image, by name.

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math"
 	"reflect"
 	"slices"
@@ -477,14 +476,7 @@ func (d *fieldsDiff) values(at *spot, a, b any) error {
 }
 
 func (d *fieldsDiff) maps(at *spot, x, y map[string]any) error {
-	keys := slices.Collect(maps.Keys(x))
-	for k := range y {
-		if _, both := x[k]; !both {
-			keys = append(keys, k)
-		}
-	}
-	slices.Sort(keys)
-	for _, k := range keys {
+	for _, k := range keysOf(x, y) {
 		from, to := x[k], y[k]
 		has, will := from != nil, to != nil // a cluster drops null
 		var err error

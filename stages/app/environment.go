@@ -193,8 +193,8 @@ func (e *Environment) Close() error {
 	return err
 }
 
-// kept opens the store if that has not been done; nil if there is none.
-func (e *Environment) kept(ctx context.Context) (*store.Store, error) {
+// OpenStore opens the environment's store if that has not been done; it is nil if there is none.
+func (e *Environment) OpenStore(ctx context.Context) (*store.Store, error) {
 	if e.Store != nil || e.opened == nil {
 		return e.Store, nil
 	}
@@ -209,9 +209,6 @@ func (e *Environment) kept(ctx context.Context) (*store.Store, error) {
 	}
 	return e.opened.store, nil
 }
-
-// OpenStore opens the environment's store; it is nil if there is none.
-func (e *Environment) OpenStore(ctx context.Context) (*store.Store, error) { return e.kept(ctx) }
 
 // StoreDir returns the folder of the cache.
 func (s Settings) StoreDir() (string, error) {

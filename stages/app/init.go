@@ -44,7 +44,7 @@ type InitResult struct {
 // Init writes a tape.yaml that packs what is in a folder.
 func Init(ctx context.Context, o InitOptions) (*InitResult, error) {
 	var err error
-	if o.Store, err = o.kept(ctx); err != nil {
+	if o.Store, err = o.OpenStore(ctx); err != nil {
 		return nil, err
 	}
 	if info, err := os.Stat(o.Dir); err != nil || !info.IsDir() {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/containerd/errdefs"
 
@@ -119,12 +120,8 @@ func whole(ctx context.Context, layout *layout.Layout) error {
 	if err != nil {
 		return err
 	}
-	known := make(map[string]bool, len(there))
-	for _, dgst := range there {
-		known[dgst.String()] = true
-	}
 	for _, desc := range tree.Descriptors() {
-		if !known[desc.Digest.String()] && !registry.MayBeElsewhere(desc) {
+		if _, ok := slices.BinarySearch(there, desc.Digest); !ok && !registry.MayBeElsewhere(desc) {
 			return fmt.Errorf("it is incomplete, save it again: blob %s is not in %s: %w", desc.Digest, layout.Path(), errdefs.ErrNotFound)
 		}
 	}

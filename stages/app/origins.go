@@ -47,14 +47,6 @@ type origin struct {
 	same bool   // the files are the same, and so are their lines
 }
 
-// originsOf returns the origins of a run by an executor.
-func (o *Options) originsOf(run engine.Executor, unused func(engine.Event) (string, bool)) *origins {
-	return &origins{
-		Executor: run, place: o.placeOf, unused: unused,
-		sources: map[string]string{}, rendered: map[string]origin{}, made: map[digest.Digest]bool{},
-	}
-}
-
 // placeOf returns the location of a source relative to the working directory; "" if it is not a
 // path of the user's.
 func (o *Options) placeOf(path string) string {

@@ -128,10 +128,7 @@ func (p *promotion) target(at *opened) (tag string, err error) {
 		}
 	}
 	p.record = artifact.Promotion{
-		To: to.Name + ":" + tag, Root: p.app.Root.Digest, Environment: p.Env, Reason: p.Reason, At: p.At.UTC(),
-	}
-	if p.At.IsZero() {
-		p.record.At = time.Now().UTC().Truncate(time.Second)
+		To: to.Name + ":" + tag, Root: p.app.Root.Digest, Environment: p.Env, Reason: p.Reason, At: stated(p.At),
 	}
 	if at.name != "" {
 		p.record.From = imageref.Reference{Name: at.name, Tag: at.tag}.String()
@@ -240,22 +237,16 @@ func (p *promotion) own(ctx context.Context, record artifact.ViewPromotion) (boo
 }
 
 // sign attaches the record to the copy.
-func (p *promotion) sign(ctx context.Context, c *copying) error {
+func (p *promotion) sign(ctx context.Context, c *copying) (err error) {
 	if c.root.Digest != p.app.Root.Digest {
 		return refused{fmt.Errorf("%s was verified, and %s was copied", p.app.Root.Digest, c.root.Digest)}
 	}
 	if p.found {
 		return nil
 	}
-	blobs, err := sign.Statement(ctx, p.Signer, p.app.Root, artifact.PredicatePromotion, p.record)
-	if err != nil {
-		return err
-	}
 	attach, err := attacher(&opened{Repository: p.to})
-	if err != nil {
-		return err
+	if err == nil {
+		p.done, err = attach.state(ctx, p.Signer, p.app.Root, artifact.PredicatePromotion, p.record)
 	}
-	manifest := blobs[len(blobs)-1]
-	p.done = manifest.Desc.Digest
-	return attach(ctx, blobs[:len(blobs)-1], manifest)
+	return err
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,7 +16,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/package-url/packageurl-go"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
@@ -452,7 +450,11 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 	tag := cmp.Or(at.tag, app.Root.Annotations[ocispec.AnnotationRefName])
 	var made *newRoot
 	if o.Repository != "" {
-		if err := checkLine(ctx, app); err != nil {
+		line, err := app.Origins(ctx)
+		if err == nil && len(line) >= artifact.MaxOrigins { // which readers refuse
+			err = fmt.Errorf("it was relocated %d times, which is the limit: relocate an application that it was made from", len(line))
+		}
+		if err != nil {
 			return err
 		}
 		proofs, err := signaturesOf(ctx, app, at)
@@ -620,27 +622,13 @@ func relocatedImages(ctx context.Context, app *artifact.Application, at *opened,
 // dependencies returns the root that is relocated, and its signatures.
 func dependencies(app *artifact.Application, repository string, signatures []ocispec.Descriptor) []artifact.Resource {
 	resource := func(name string, dgst digest.Digest) artifact.Resource {
-		return artifact.Resource{
-			Name: name, Digest: artifact.DigestSet(dgst),
-			URI: packageurl.NewPackageURL(packageurl.TypeOCI, "", path.Base(repository), dgst.String(),
-				packageurl.QualifiersFromMap(map[string]string{"repository_url": repository}), "").ToString(),
-		}
+		return artifact.Resource{Name: name, Digest: artifact.DigestSet(dgst), URI: packageURL(repository, dgst)}
 	}
 	out := []artifact.Resource{resource("root", app.Root.Digest)}
 	for _, desc := range signatures {
 		out = append(out, resource("signature", desc.Digest))
 	}
 	return out
-}
-
-// checkLine refuses to extend a line of origins that has the largest length that readers
-// accept.
-func checkLine(ctx context.Context, app *artifact.Application) error {
-	line, err := app.Origins(ctx)
-	if err == nil && len(line) >= artifact.MaxOrigins {
-		err = fmt.Errorf("it was relocated %d times, which is the limit: relocate an application that it was made from", len(line))
-	}
-	return err
 }
 
 // newRoot describes an application to be made.

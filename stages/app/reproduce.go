@@ -101,7 +101,11 @@ func Reproduce(ctx context.Context, o ReproduceOptions) (result *ReproduceResult
 		return nil, fmt.Errorf("reproduce %s: %w", o.Ref, err)
 	}
 	if o.Clone {
-		dir, err := o.tempDir()
+		newDir := o.TempDir
+		if newDir == nil {
+			newDir = func() (string, error) { return os.MkdirTemp("", "tape-clone-*") }
+		}
+		dir, err := newDir()
 		if err != nil {
 			return nil, fmt.Errorf("reproduce %s: %w", o.Ref, err)
 		}
@@ -186,18 +190,11 @@ func (o *ReproduceOptions) attest(ctx context.Context, attach attach, app *artif
 		}
 	}
 	said := artifact.Reproduction{
-		Root: r.Root, Made: r.Made, Same: r.Same, URI: v.Source.URI, Commit: v.Source.Commit, Tape: cmp.Or(o.Version, "devel"), At: o.At.UTC(),
+		Root: r.Root, Made: r.Made, Same: r.Same, URI: v.Source.URI, Commit: v.Source.Commit, Tape: cmp.Or(o.Version, "devel"), At: stated(o.At),
 	}
-	if o.At.IsZero() {
-		said.At = time.Now().UTC().Truncate(time.Second)
-	}
-	blobs, err := sign.Statement(ctx, o.Signer, app.Root, artifact.PredicateReproduction, said)
-	if err != nil {
-		return err
-	}
-	manifest := blobs[len(blobs)-1]
-	r.Statement = manifest.Desc.Digest
-	return attach(ctx, blobs[:len(blobs)-1], manifest)
+	var err error
+	r.Statement, err = attach.state(ctx, o.Signer, app.Root, artifact.PredicateReproduction, said)
+	return err
 }
 
 func provenanceOf(statements []artifact.Statement) (p artifact.Provenance, err error) {
@@ -248,14 +245,6 @@ func (o *ReproduceOptions) clone(ctx context.Context, statements []artifact.Stat
 	}
 	top, err := vcs.Clone(ctx, vcs.CloneOptions{Repository: of, Dir: dir, Transport: o.Registry.Transport()})
 	return filepath.Join(top, o.Source), err
-}
-
-// tempDir creates a folder.
-func (o *ReproduceOptions) tempDir() (string, error) {
-	if o.TempDir != nil {
-		return o.TempDir()
-	}
-	return os.MkdirTemp("", "tape-clone-*")
 }
 
 // checkout returns the top of the repository, in which the commit of the application must be
@@ -377,8 +366,8 @@ func (r *ReproduceResult) compare(ctx context.Context, was, is *side, top string
 		of := func(what string) string { return strings.TrimSpace(c.Source + " " + what) } // one of several
 		switch {
 		case read:
-			if line := changedLine(ctx, top, file); line > 0 {
-				file += ":" + strconv.Itoa(line)
+			if committed, now, err := vcs.Committed(ctx, top, file); err == nil && !bytes.Equal(committed, now) {
+				file += ":" + strconv.Itoa(firstDifference(committed, now))
 			}
 			r.add("file", file, c.From, c.To)
 		case given:
@@ -409,9 +398,7 @@ func (r *ReproduceResult) compare(ctx context.Context, was, is *side, top string
 			return err
 		}
 	}
-	names := maps.Clone(before)
-	maps.Copy(names, after)
-	for _, name := range slices.Sorted(maps.Keys(names)) {
+	for _, name := range keysOf(before, after) {
 		a, had := before[name]
 		b, has := after[name]
 		if had && has && bytes.Equal(a, b) {
@@ -431,16 +418,6 @@ func (r *ReproduceResult) compare(ctx context.Context, was, is *side, top string
 	}
 	r.Differs = append(r.Differs, facts...)
 	return nil
-}
-
-// changedLine returns the first line of a file that differs from the commit; 0 if that is
-// unknown.
-func changedLine(ctx context.Context, top, file string) int {
-	committed, now, err := vcs.Committed(ctx, top, file)
-	if err != nil || bytes.Equal(committed, now) {
-		return 0
-	}
-	return firstDifference(committed, now)
 }
 
 // firstDifference returns the first line, from 1, in which two texts differ.
@@ -475,10 +452,8 @@ func (r *ReproduceResult) statements(was, is []artifact.Statement) error {
 	if err := errors.Join(errA, errB); err != nil {
 		return err
 	}
-	all := maps.Clone(a)
-	maps.Copy(all, b)
 	cells, room := maxCells, maxText
-	for _, kind := range slices.Sorted(maps.Keys(all)) {
+	for _, kind := range keysOf(a, b) {
 		changed, err := diffFields(a[kind], b[kind], &cells, &room)
 		if err != nil {
 			return err

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/local"
@@ -44,7 +46,7 @@ func (o *Options) kinds(folder string) []pipeline.Kind {
 	if o.Together != nil {
 		d.Shared, d.Source.Repositories = &o.Together.blobs, &o.Together.repositories
 	}
-	d.Given, _ = o.seenFrom(folder) // setFrom has the error
+	d.Given, _ = o.seenFrom(folder) // pipeline has the error
 	if o.Store != nil {
 		d.Source.Memory = o.Store.Cache()
 	}
@@ -65,7 +67,7 @@ func Stages(env Environment, folder string) engine.Stages {
 // prepare is pipeline for a run, and so needs the store.
 func (o *Options) prepare(ctx context.Context) (*pipeline.Pipeline, error) {
 	var err error
-	if o.Store, err = o.kept(ctx); err != nil {
+	if o.Store, err = o.OpenStore(ctx); err != nil {
 		return nil, err
 	}
 	return o.pipeline()
@@ -134,7 +136,8 @@ func (o *Options) pipeline() (*pipeline.Pipeline, error) {
 		err = errors.Join(err, p.With("source", "lock", used))
 	}
 	if len(o.From) > 0 {
-		err = errors.Join(err, o.setFrom(p, folder))
+		seen, seenErr := o.seenFrom(folder)
+		err = errors.Join(err, seenErr, p.Set("images.from", seen))
 	}
 	for _, option := range []struct {
 		on         bool
@@ -149,6 +152,7 @@ func (o *Options) pipeline() (*pipeline.Pipeline, error) {
 	return p, err
 }
 
+// seenFrom returns the places of images that are not in a registry, relative to a folder.
 func (o *Options) seenFrom(folder string) (map[string]local.Place, error) {
 	seen := map[string]local.Place{}
 	for reference, place := range o.From {
@@ -184,16 +188,6 @@ func checkProjectFile(file string) error {
 		return nil // its reader reports that
 	}
 	return err
-}
-
-// setFrom sets the places of images that are not in a registry, relative to the folder of the
-// pipeline file.
-func (o *Options) setFrom(p *pipeline.Pipeline, folder string) error {
-	seen, err := o.seenFrom(folder)
-	if err != nil {
-		return err
-	}
-	return p.Set("images.from", seen)
 }
 
 func (o *Options) setSources(p *pipeline.Pipeline) error {
@@ -272,7 +266,10 @@ func (o *Options) carryOut(ctx context.Context, expanded *pipeline.Expanded, tar
 	if executor, err = o.gated(ctx, executor); err != nil {
 		return made{}, nil, err
 	}
-	from := o.originsOf(executor, expanded.Unused)
+	from := &origins{
+		Executor: executor, place: o.placeOf, unused: expanded.Unused,
+		sources: map[string]string{}, rendered: map[string]origin{}, made: map[digest.Digest]bool{},
+	}
 	run := engine.Options{
 		Executor: from, Secrets: expanded.Secrets(o.Secrets), Workers: o.Workers, Log: o.Log, Events: o.Events, NoCache: o.NoCache, Strict: o.Strict,
 		Results: results(graph, targets),

@@ -117,7 +117,12 @@ func newSaving(ctx context.Context, app *artifact.Application, at *opened, o Sav
 	if o.ImagesOnly {
 		return s, nil
 	}
-	signatures, err := s.signatures(ctx, app, at)
+	// What is attached to the application, at every level of it that is saved.
+	subjects := append(s.tree.Manifests(), app.Root.Digest)
+	for _, child := range s.rest(app.Index) {
+		subjects = append(subjects, child.Digest)
+	}
+	signatures, err := attachedTo(ctx, app, at, subjects)
 	if err != nil {
 		return nil, err
 	}
@@ -129,15 +134,6 @@ func newSaving(ctx context.Context, app *artifact.Application, at *opened, o Sav
 	s.archive.Root, s.archive.Signatures = &app.Root, signatures
 	s.archive.Tags = []string{cmp.Or(at.tag, app.Root.Annotations[ocispec.AnnotationRefName], app.ConfigTag())}
 	return s, s.application(ctx, at, app.Root, app.Index, signatures)
-}
-
-// signatures returns what is attached to the application, at every level of it that is saved.
-func (s *saving) signatures(ctx context.Context, app *artifact.Application, at *opened) ([]ocispec.Descriptor, error) {
-	subjects := append(s.tree.Manifests(), app.Root.Digest)
-	for _, child := range s.rest(app.Index) {
-		subjects = append(subjects, child.Digest)
-	}
-	return attachedTo(ctx, app, at, subjects)
 }
 
 // stays reports what is attached to the application and is not in its archive, which contains

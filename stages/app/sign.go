@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -255,14 +256,12 @@ func signOne(ctx context.Context, signer Signer, at layout.Repository, subject o
 	if err != nil {
 		return signed, nil, err
 	}
-	bundle, manifest := blobs[len(blobs)-2], blobs[len(blobs)-1]
 	if attach != nil {
-		if err := attach(ctx, blobs[:len(blobs)-1], manifest); err != nil {
+		if signed.Digest, err = attach(ctx, blobs); err != nil {
 			return signed, nil, err
 		}
-		signed.Digest = manifest.Desc.Digest
 	}
-	return signed, bundle.Data, nil
+	return signed, blobs[len(blobs)-2].Data, nil
 }
 
 // findSignature returns a signature of a manifest by the signer; nil if there is none. Attached
@@ -304,36 +303,55 @@ func signedBy(ctx context.Context, signer Signer, at layout.Repository, subject 
 	return false, nil
 }
 
-// attach stores a signature's blobs and then its manifest, where it is listed among the
-// referrers.
-type attach func(ctx context.Context, blobs []artifact.Blob, manifest artifact.Blob) error
+// attach stores the blobs of a signature, and then the last one, which is its manifest, where it
+// is listed among the referrers. It returns the digest of the manifest.
+type attach func(ctx context.Context, blobs []artifact.Blob) (digest.Digest, error)
+
+// state attaches a signed statement about a manifest.
+func (a attach) state(ctx context.Context, signer Signer, subject ocispec.Descriptor, predicateType string, predicate any) (digest.Digest, error) {
+	blobs, err := sign.Statement(ctx, signer, subject, predicateType, predicate)
+	if err != nil {
+		return "", err
+	}
+	return a(ctx, blobs)
+}
+
+// stated returns the time for a statement, which is now unless another is given.
+func stated(at time.Time) time.Time {
+	if at.IsZero() {
+		return time.Now().UTC().Truncate(time.Second)
+	}
+	return at.UTC()
+}
 
 // attacher returns the function that attaches to manifests in a place; nil for an archive.
 func attacher(at *opened) (attach, error) {
 	if repo, ok := at.Repository.(*registry.Repository); ok {
-		return func(ctx context.Context, blobs []artifact.Blob, manifest artifact.Blob) error {
-			for _, b := range blobs {
+		return func(ctx context.Context, blobs []artifact.Blob) (digest.Digest, error) {
+			manifest := blobs[len(blobs)-1]
+			for _, b := range blobs[:len(blobs)-1] {
 				if _, err := repo.PushBlob(ctx, b.Desc, func() (io.ReadCloser, error) {
 					return io.NopCloser(bytes.NewReader(b.Data)), nil
 				}); err != nil {
-					return err
+					return "", err
 				}
 			}
-			return repo.PushReferrer(ctx, manifest.Desc, manifest.Data)
+			return manifest.Desc.Digest, repo.PushReferrer(ctx, manifest.Desc, manifest.Data)
 		}, nil
 	}
 	if info, err := os.Stat(at.layout.Path()); err != nil || !info.IsDir() {
 		return nil, err
 	}
-	return func(ctx context.Context, blobs []artifact.Blob, manifest artifact.Blob) error {
+	return func(ctx context.Context, blobs []artifact.Blob) (digest.Digest, error) {
+		manifest := blobs[len(blobs)-1].Desc
 		w, err := layout.Create(at.layout.Path())
+		if err == nil {
+			err = artifact.Put(ctx, w.Store(), blobs...)
+		}
 		if err != nil {
-			return err
+			return "", err
 		}
-		if err := artifact.Put(ctx, w.Store(), append(blobs, manifest)...); err != nil {
-			return err
-		}
-		w.Add(manifest.Desc)
-		return w.Close()
+		w.Add(manifest)
+		return manifest.Digest, w.Close()
 	}, nil
 }

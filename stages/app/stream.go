@@ -40,7 +40,8 @@ func writeStream(w io.Writer, all []files.File) error {
 		if f := all[p.file]; open != p.file {
 			open, text = p.file, manifests.Open(f.Name, f.Data).Text.String
 		}
-		if err := writeDocuments(w, all[p.file].Name, text[p.start:p.end]); err != nil {
+		// Each part ends with a line feed.
+		if _, err := fmt.Fprintf(w, "---\n# %s\n%s\n", all[p.file].Name, strings.TrimSuffix(text[p.start:p.end], "\n")); err != nil {
 			return err
 		}
 	}
@@ -93,14 +94,4 @@ func rank(t *manifests.Text) (rank int, empty bool) {
 		return rankRest, false
 	}
 	return rank, empty
-}
-
-// writeDocuments writes a file as part of a YAML stream, under its name.
-func writeDocuments(w io.Writer, name, data string) error {
-	end := ""
-	if !strings.HasSuffix(data, "\n") {
-		end = "\n"
-	}
-	_, err := fmt.Fprintf(w, "---\n# %s\n%s%s", name, data, end)
-	return err
 }

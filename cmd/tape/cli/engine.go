@@ -99,22 +99,6 @@ func (e *EngineFlags) check(shard string, signed bool) error {
 	return nil
 }
 
-// interrupted adds to an error that the run continues although it is no longer followed.
-func (e *EngineFlags) interrupted(ctx context.Context, err error) error {
-	if e.engine == localEngine || ctx.Err() == nil {
-		return err
-	}
-	return &statusError{code: exitInterrupted, err: errors.New("interrupted; the run goes on: the same command follows it, and 'tape fleet cancel' ends it")}
-}
-
-// engine returns the selected engine, nil for this process.
-func (a *program) engine(flags *EngineFlags) (fleet.Engine, error) {
-	if flags.engine == localEngine {
-		return nil, nil //nolint:nilnil // none is a valid choice
-	}
-	return a.engineProgram(flags)
-}
-
 func (a *program) engineProgram(flags *EngineFlags) (*engineProgram, error) {
 	file := "tape-fleet-" + flags.engine
 	if runtime.GOOS == "windows" {
@@ -150,7 +134,11 @@ func (a *program) askEngine(ctx context.Context, flags *EngineFlags, o fleet.Opt
 	if err != nil {
 		return nil, err
 	}
-	return e.Status(ctx, fleet.Job{Fleet: id, Version: r.Version, Plan: r.Plan})
+	var run fleet.Run
+	err = e.run(ctx, "status", fleet.Job{Fleet: id, Version: r.Version, Plan: r.Plan}, func(out io.Reader) error {
+		return json.NewDecoder(out).Decode(&run)
+	})
+	return &run, err
 }
 
 func runText(p *printer, r *fleet.Run) {
@@ -199,7 +187,7 @@ with Ctrl-C, one in CI with its job.)`,
 			if job.Fleet, err = fleet.Identify(cmd.Context(), o); err != nil {
 				return err
 			}
-			if err := e.Cancel(cmd.Context(), job); err != nil {
+			if err := e.run(cmd.Context(), "cancel", job, func(io.Reader) error { return nil }); err != nil {
 				return err
 			}
 			return a.print(map[string]digest.Digest{"canceled": job.Plan}, func(p *printer) {
@@ -243,21 +231,6 @@ func (e *engineProgram) Package(ctx context.Context, job fleet.Job, ended func(f
 	})
 }
 
-// Status returns the status of a job.
-func (e *engineProgram) Status(ctx context.Context, job fleet.Job) (*fleet.Run, error) {
-	var run fleet.Run
-	err := e.run(ctx, "status", job, func(out io.Reader) error { return json.NewDecoder(out).Decode(&run) })
-	return &run, err
-}
-
-// Cancel ends a job.
-func (e *engineProgram) Cancel(ctx context.Context, job fleet.Job) error {
-	return e.run(ctx, "cancel", job, func(out io.Reader) error {
-		_, err := io.Copy(io.Discard, out)
-		return err
-	})
-}
-
 // patience is how long the program may take to end after a signal.
 const patience = 500 * time.Millisecond
 
@@ -284,7 +257,12 @@ func (e *engineProgram) run(ctx context.Context, command string, job fleet.Job, 
 	err = read(out)
 	_, _ = io.Copy(io.Discard, out) // so that it ends
 	if failed := cmd.Wait(); failed != nil {
-		err = said.error(filepath.Base(e.path), failed)
+		program := filepath.Base(e.path)
+		if text := strings.TrimPrefix(strings.TrimSpace(string(said.line)), program+": "); text != "" {
+			err = errors.New(text)
+		} else {
+			err = fmt.Errorf("%s: %w", program, failed)
+		}
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
@@ -309,12 +287,4 @@ func (l *lastLine) Write(p []byte) (int, error) {
 		l.line = append(l.line, part...)
 	}
 	return len(p), nil
-}
-
-func (l *lastLine) error(program string, failed error) error {
-	text := strings.TrimPrefix(strings.TrimSpace(string(l.line)), program+": ")
-	if text == "" {
-		return fmt.Errorf("%s: %w", program, failed)
-	}
-	return errors.New(text)
 }

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -102,19 +103,12 @@ func (a *program) fleetInitCommand() *cobra.Command {
 		Short:   "Find the applications in a folder, and write tape.fleet.yaml",
 		Example: "  tape fleet init\n  tape fleet init ./deploy -O registry.example.com/apps",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Dir = "."
 			if len(args) > 0 {
 				o.Dir = args[0]
 			}
-			if o.Environment, err = a.environment(cmd.Context()); err != nil {
-				return err
-			}
-			result, err := fleet.Init(cmd.Context(), o)
-			if err != nil {
-				return err
-			}
-			return a.print(result, func(p *printer) {
+			return call(cmd.Context(), a, fleet.Init, &o, &o.Environment, func(p *printer, result *fleet.InitResult) {
 				p.f("%swrote      %s: %d applications; see what 'tape fleet plan' makes of it\n", result.Fleet, result.File, result.Applications)
 			})
 		},
@@ -155,15 +149,18 @@ func (a *program) fleetPlanCommand() *cobra.Command {
 			}
 			switch a.flags.output {
 			case "markdown":
-				return a.written(func(w io.Writer) error { return report.PlanMarkdown(w, plan, dgst) })
+				return report.PlanMarkdown(a.data(), plan, dgst)
 			case "github":
-				return a.written(func(w io.Writer) error { return report.GitHub(w, dgst, shards) })
+				return report.GitHub(a.data(), dgst, shards)
 			case "gitlab":
-				return a.written(func(w io.Writer) error { return report.GitLab(w, dgst, shards) })
+				return report.GitLab(a.data(), dgst, shards)
 			case "job":
-				return a.written(func(w io.Writer) error { return report.Job(w, plan, dgst, o.URI(cmd.Context()), shards) })
+				return report.Job(a.data(), plan, dgst, o.URI(cmd.Context()), shards)
 			}
-			p := plannedFleet(plan, dgst)
+			p := fleetPlan{Plan: dgst, Commit: plan.Commit, Applications: []fleetApplication{}, Images: len(plan.Images)}
+			for _, a := range plan.Applications {
+				p.Applications = append(p.Applications, fleetApplication{a.Name, a.Path, a.State, a.Key, a.Reason, a.Failure})
+			}
 			return a.print(p, func(to *printer) { planText(to, p, report.PlanCounts(plan)) })
 		},
 	}
@@ -189,14 +186,6 @@ type fleetApplication struct {
 	Key    digest.Digest  `json:"key"`
 	Reason string         `json:"reason"`
 	Error  *fleet.Failure `json:"error,omitempty"`
-}
-
-func plannedFleet(plan *fleet.Plan, dgst digest.Digest) fleetPlan {
-	p := fleetPlan{Plan: dgst, Commit: plan.Commit, Applications: []fleetApplication{}, Images: len(plan.Images)}
-	for _, a := range plan.Applications {
-		p.Applications = append(p.Applications, fleetApplication{a.Name, a.Path, a.State, a.Key, a.Reason, a.Failure})
-	}
-	return p
 }
 
 func planText(p *printer, plan fleetPlan, totals string) {
@@ -245,8 +234,10 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 			if trust != "" && engine.engine != localEngine {
 				return usagef("--trust requires --engine %s: workers have no trust file", localEngine)
 			}
-			if o.Engine, err = a.engine(&engine); err != nil {
-				return err
+			if engine.engine != localEngine {
+				if o.Engine, err = a.engineProgram(&engine); err != nil {
+					return err
+				}
 			}
 			if signed {
 				if o.Signer, err = a.signer(cmd.Context(), key); err != nil {
@@ -264,8 +255,12 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 			}
 			o.Signer, o.Concurrency, o.Plan, o.Trust = signer, concurrency, digest.Digest(plan), trust
 			result, err := fleet.Package(cmd.Context(), o)
+			if err != nil && engine.engine != localEngine && cmd.Context().Err() != nil {
+				err = errors.New("interrupted; the run goes on: the same command follows it, and 'tape fleet cancel' ends it")
+				return &statusError{code: exitInterrupted, err: err}
+			}
 			if err != nil {
-				return engine.interrupted(cmd.Context(), err)
+				return err
 			}
 			a.settle()
 			return a.reported(result, true)
@@ -368,11 +363,11 @@ func (a *program) reported(r *fleet.Report, whole bool) error {
 	var err error
 	switch a.flags.output {
 	case "markdown":
-		err = a.written(func(w io.Writer) error { return report.Markdown(w, r) })
+		err = report.Markdown(a.data(), r)
 	case "html":
-		err = a.written(func(w io.Writer) error { return report.Page(w, r) })
+		err = report.Page(a.data(), r)
 	case "junit":
-		err = a.written(func(w io.Writer) error { return report.JUnit(w, r) })
+		err = report.JUnit(a.data(), r)
 	default:
 		err = a.print(r, func(p *printer) {
 			p.by(func(w io.Writer) error { return report.Text(w, r, whole) })
@@ -383,12 +378,6 @@ func (a *program) reported(r *fleet.Report, whole bool) error {
 		err = &statusError{code: exitFailed, err: fmt.Errorf("%d of %d applications failed", r.Totals.Failed, r.Totals.Applications)}
 	}
 	return err
-}
-
-// written prints a format for people.
-func (a *program) written(write func(io.Writer) error) error {
-	a.printed = true
-	return write(a.data())
 }
 
 // fleetProgress shows the progress of a fleet: a line with the total, and one for each

@@ -4,7 +4,6 @@ package cli
 
 import (
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -115,7 +114,8 @@ func helpCommand(root *cobra.Command) *cobra.Command {
   tape help flags`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 && args[0] == "flags" {
-				return flagsText(cmd.OutOrStdout(), root.PersistentFlags())
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "Every command takes these flags.\n\n%s", root.PersistentFlags().FlagUsagesWrapped(columns))
+				return err
 			}
 			of, rest, err := root.Find(args)
 			if err != nil || len(rest) > 0 && of.HasSubCommands() {
@@ -141,11 +141,6 @@ func helpCommand(root *cobra.Command) *cobra.Command {
 			return names, cobra.ShellCompDirectiveNoFileComp
 		},
 	}
-}
-
-func flagsText(w io.Writer, flags *pflag.FlagSet) error {
-	_, err := fmt.Fprintf(w, "Every command takes these flags.\n\n%s", flags.FlagUsagesWrapped(columns))
-	return err
 }
 
 // checkCommand reports an unknown command before its flags are parsed, which belong to the

@@ -36,11 +36,7 @@ func (a *program) imagesCommand() *cobra.Command {
 			if err := a.open(cmd.Context(), &source, &o.Options, args); err != nil {
 				return err
 			}
-			result, err := app.Images(cmd.Context(), o)
-			if err != nil {
-				return err
-			}
-			return a.print(result, func(p *printer) { imagesText(p, result) })
+			return call(cmd.Context(), a, app.Images, &o, &o.Environment, imagesText)
 		},
 	}
 	cmd.Flags().BoolVar(&noResolve, "no-resolve", false, "do not ask registries")

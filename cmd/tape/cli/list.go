@@ -27,15 +27,8 @@ verify signatures.`,
 }
 
 func (a *program) list(ctx context.Context, repository string) error {
-	env, err := a.environment(ctx)
-	if err != nil {
-		return err
-	}
-	result, err := app.List(ctx, app.ListOptions{Environment: env, Repository: repository})
-	if err != nil {
-		return err
-	}
-	return a.print(result, func(p *printer) { listText(p, result) })
+	o := app.ListOptions{Repository: repository}
+	return call(ctx, a, app.List, &o, &o.Environment, listText)
 }
 
 func listText(p *printer, r *app.ListResult) {

@@ -43,7 +43,13 @@ as well.`,
 			if err != nil {
 				return err
 			}
-			return a.print(loginResult{account.Registry, user, account.Place, account.Checked}, func(p *printer) {
+			result := struct {
+				Registry string `json:"registry"`
+				User     string `json:"user"`
+				Place    string `json:"place"`
+				Checked  bool   `json:"checked"`
+			}{account.Registry, user, account.Place, account.Checked}
+			return a.print(result, func(p *printer) {
 				p.f("logged in to %s as %s, stored in %s\n", account.Registry, user, account.Place)
 				if !account.Checked {
 					p.f("%s did not ask for credentials: they are not checked\n", account.Registry)
@@ -54,13 +60,6 @@ as well.`,
 	cmd.Flags().StringVarP(&user, "username", "u", "", "`NAME` of the user (default: ask)")
 	cmd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from stdin")
 	return cmd
-}
-
-type loginResult struct {
-	Registry string `json:"registry"`
-	User     string `json:"user"`
-	Place    string `json:"place"`
-	Checked  bool   `json:"checked"`
 }
 
 func (a *program) logoutCommand() *cobra.Command {
@@ -76,7 +75,12 @@ credential helper that it names. Files of podman are not changed.`,
 			if err != nil {
 				return err
 			}
-			return a.print(logoutResult{account.Registry, account.Place, account.Checked}, func(p *printer) {
+			result := struct {
+				Registry string `json:"registry"`
+				Place    string `json:"place"`
+				Removed  bool   `json:"removed"`
+			}{account.Registry, account.Place, account.Checked}
+			return a.print(result, func(p *printer) {
 				text := "logged out of %s, removed from %s\n"
 				if !account.Checked {
 					text = "not logged in to %s: no credentials in %s\n"
@@ -85,12 +89,6 @@ credential helper that it names. Files of podman are not changed.`,
 			})
 		},
 	}
-}
-
-type logoutResult struct {
-	Registry string `json:"registry"`
-	Place    string `json:"place"`
-	Removed  bool   `json:"removed"`
 }
 
 // maxPassword bounds the password on stdin, in bytes.

@@ -85,11 +85,7 @@ func (a *program) pipelineValidateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			valid, err := app.Validate(cmd.Context(), o)
-			if err != nil {
-				return err
-			}
-			return a.print(valid, func(p *printer) {
+			return call(cmd.Context(), a, app.Validate, &o, &o.Environment, func(p *printer, valid *app.ValidateResult) {
 				p.f("%s is valid\n", valid.File)
 			})
 		},

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/transfer"
+	"github.com/taped-dev/tape/stages/app"
 )
 
 // print ends the live view and writes a result to stdout: v as JSON or YAML, or what text prints.
@@ -37,6 +39,20 @@ func (a *program) print(v any, text func(*printer)) error {
 	}
 	_, err = fmt.Fprintf(a.Out, "%s\n", escaped(data))
 	return err
+}
+
+// call opens the environment, calls a function of the library with options that have it in
+// env, and prints the result.
+func call[O, R any](ctx context.Context, a *program, verb func(context.Context, O) (R, error), o *O, env *app.Environment, text func(*printer, R)) error {
+	var err error
+	if *env, err = a.environment(ctx); err != nil {
+		return err
+	}
+	result, err := verb(ctx, *o)
+	if err != nil {
+		return err
+	}
+	return a.print(result, func(p *printer) { text(p, result) })
 }
 
 // text writes text to stdout.

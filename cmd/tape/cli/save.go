@@ -27,7 +27,7 @@ FILE.partial, which --resume continues. FILE - is stdout. With --platform the
 other platforms of images are left out: such a file is for nodes, and cannot be
 loaded into a registry.`,
 		Args: argsRange(0, 2),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return usagef("save takes REF and FILE, such as registry.example.com/team/app:v1.2.3 app.tar")
 			}
@@ -41,18 +41,16 @@ loaded into a registry.`,
 				}
 				o.File, o.Writer = "", a.Out
 			}
-			if o.Environment, err = a.environment(cmd.Context()); err != nil {
-				return err
-			}
-			result, err := app.Save(cmd.Context(), o)
-			if err != nil {
-				return err
-			}
-			a.settle()
-			if o.Writer != nil {
-				return nil
-			}
-			return a.print(result, func(p *printer) { saveText(p, result) })
+			return call(cmd.Context(), a, app.Save, &o, &o.Environment, func(p *printer, r *app.SaveResult) {
+				if o.Writer != nil {
+					return // stdout has the archive
+				}
+				p.f("saved     %s (%s)\nroot      %s\nimages    %d\n", r.File, show.Bytes(r.Size), r.Root.Ref, r.Images)
+				if len(r.Platforms) > 0 {
+					p.f("platforms %s; the others were left out: for nodes, not for registries\n", strings.Join(r.Platforms, ", "))
+				}
+				p.f("signed    %d signatures are with it\n", r.Signatures)
+			})
 		},
 	}
 	f := cmd.Flags()
@@ -60,12 +58,4 @@ loaded into a registry.`,
 	f.BoolVar(&o.ImagesOnly, "images-only", false, "save only the images")
 	f.BoolVar(&o.Resume, "resume", false, "continue with FILE.partial")
 	return cmd
-}
-
-func saveText(p *printer, r *app.SaveResult) {
-	p.f("saved     %s (%s)\nroot      %s\nimages    %d\n", r.File, show.Bytes(r.Size), r.Root.Ref, r.Images)
-	if len(r.Platforms) > 0 {
-		p.f("platforms %s; the others were left out: for nodes, not for registries\n", strings.Join(r.Platforms, ", "))
-	}
-	p.f("signed    %d signatures are with it\n", r.Signatures)
 }

@@ -77,11 +77,7 @@ log is public.`,
 					return app.Sign(ctx, one)
 				}, signText)
 			}
-			result, err := app.Sign(cmd.Context(), o)
-			if err != nil {
-				return err
-			}
-			return a.print(result, func(p *printer) { signText(p, result) })
+			return call(cmd.Context(), a, app.Sign, &o, &o.Environment, signText)
 		},
 	}
 	f := cmd.Flags()

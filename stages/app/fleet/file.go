@@ -101,12 +101,8 @@ func (p *Pattern) UnmarshalYAML(node *yaml.Node) error {
 // strict decodes a node and refuses unknown fields, which Node.Decode would ignore.
 func strict(node *yaml.Node, into any) error {
 	t := reflect.TypeOf(into).Elem()
-	known := map[string]bool{}
-	for i := range t.NumField() {
-		known[t.Field(i).Tag.Get("yaml")] = true
-	}
 	for i := 0; i+1 < len(node.Content); i += 2 {
-		if key := node.Content[i]; node.Kind == yaml.MappingNode && !known[key.Value] {
+		if key := node.Content[i]; node.Kind == yaml.MappingNode && !slices.Contains(fields(t), key.Value) {
 			return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: field %s not found in type %s", key.Line, key.Value, t)}}
 		}
 	}
@@ -229,7 +225,7 @@ func parse(name string, data []byte) (*File, error) {
 			e.Message = m[2]
 		}
 		if m := unknownField.FindStringSubmatch(e.Message); m != nil {
-			e.Message = fmt.Sprintf("unknown field %q%s", m[1], nearest.Hint(m[1], slices.Values(fields(m[2]))))
+			e.Message = fmt.Sprintf("unknown field %q%s", m[1], nearest.Hint(m[1], slices.Values(fieldsOf(m[2]))))
 		} else if m := wrongType.FindStringSubmatch(e.Message); m != nil {
 			e.Message = fmt.Sprintf("%s is not allowed here", cmp.Or(strings.TrimSpace(m[2]), "a "+m[1]))
 		}
@@ -238,22 +234,23 @@ func parse(name string, data []byte) (*File, error) {
 	return nil, all
 }
 
-// fields returns the names that the fields of a type of this package have in a file.
-func fields(typeName string) []string {
+// fieldsOf returns the names that the fields of a type of this package have in a file.
+func fieldsOf(typeName string) []string {
 	for _, v := range []any{File{}, Pattern{}, Defaults{}, Output{}, Images{}, Cache{}, Shared{}, Related{}} {
-		t := reflect.TypeOf(v)
-		if t.String() != strings.Replace(typeName, "plain", "Pattern", 1) {
-			continue
+		if t := reflect.TypeOf(v); t.String() == strings.Replace(typeName, "plain", "Pattern", 1) {
+			return fields(t)
 		}
-		var out []string
-		for i := range t.NumField() {
-			if tag := t.Field(i).Tag.Get("yaml"); tag != "" {
-				out = append(out, tag)
-			}
-		}
-		return out
 	}
 	return nil
+}
+
+func fields(t reflect.Type) (out []string) {
+	for i := range t.NumField() {
+		if tag := t.Field(i).Tag.Get("yaml"); tag != "" {
+			out = append(out, tag)
+		}
+	}
+	return out
 }
 
 // check returns an error if the file is not valid by itself.

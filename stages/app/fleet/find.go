@@ -200,20 +200,8 @@ type tree struct {
 
 // glob returns the paths that match, sorted.
 func (t *tree) glob(ctx context.Context, pattern string) ([]string, error) {
-	var out []string
-	if !strings.Contains(pattern, "**") {
-		found, err := fs.Glob(os.DirFS(t.dir), pattern)
-		if err != nil {
-			return nil, fmt.Errorf("find applications: %w", err)
-		}
-		for _, name := range found {
-			if !hidden(name, pattern) {
-				out = append(out, name)
-			}
-		}
-		return out, nil
-	}
-	if t.all == nil {
+	folders := strings.Contains(pattern, "**")
+	if folders && t.all == nil {
 		err := fs.WalkDir(os.DirFS(t.dir), ".", func(name string, d fs.DirEntry, err error) error {
 			if err != nil {
 				return err
@@ -231,12 +219,14 @@ func (t *tree) glob(ctx context.Context, pattern string) ([]string, error) {
 			return nil, fmt.Errorf("find applications: %w", err)
 		}
 	}
-	for _, name := range t.all {
-		if match(pattern, name) && !hidden(name, pattern) {
-			out = append(out, name)
+	found := slices.Clone(t.all)
+	if !folders {
+		var err error
+		if found, err = fs.Glob(os.DirFS(t.dir), pattern); err != nil {
+			return nil, fmt.Errorf("find applications: %w", err)
 		}
 	}
-	return out, nil
+	return slices.DeleteFunc(found, func(name string) bool { return hidden(name, pattern) || folders && !match(pattern, name) }), nil
 }
 
 // hidden reports whether an element of a path begins with a dot, which only a pattern with a

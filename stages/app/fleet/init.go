@@ -100,7 +100,7 @@ func (o *InitOptions) patterns(paths []string, names map[string]string) []string
 		case p != "." && len(in[dir]) > 1 && o.wholly(dir, in[dir], names):
 			globbed[dir] = true
 			out = append(out, newfile.Quote(path.Join(dir, "*")))
-		case names[p] == nameOf(p):
+		case names[p] == path.Base(p):
 			out = append(out, newfile.Quote(p))
 		default:
 			out = append(out, fmt.Sprintf("{path: %s, name: %s}", newfile.Quote(p), names[p]))
@@ -121,10 +121,8 @@ func (o *InitOptions) wholly(dir string, paths []string, names map[string]string
 			folders++
 		}
 	}
-	return folders == len(paths) && !slices.ContainsFunc(paths, func(p string) bool { return names[p] != nameOf(p) })
+	return folders == len(paths) && !slices.ContainsFunc(paths, func(p string) bool { return names[p] != path.Base(p) })
 }
-
-func nameOf(p string) string { return path.Base(p) }
 
 // between matches folders that group applications, and are not part of their names.
 var between = regexp.MustCompile(`^(apps?|applications?|base|charts?|clusters?|config|deploy(ments?)?|env(s|ironments?)?|helm|k8s|kubernetes|kustomize|manifests|overlays?|services?)$`)

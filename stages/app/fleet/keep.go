@@ -7,7 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -26,9 +26,7 @@ type Keeper interface {
 	Put(ctx context.Context, key digest.Digest, documents map[string][]byte) error
 }
 
-// Local returns a keeper in the store on this machine.
-func Local(s *store.Store) Keeper { return local{s} }
-
+// local keeps documents in the store on this machine.
 type local struct{ store *store.Store }
 
 const mediaTypeDocument = "application/vnd.tape.fleet.document.v1+json"
@@ -58,50 +56,41 @@ func (l local) Put(ctx context.Context, key digest.Digest, documents map[string]
 	return l.store.Cache().Put(ctx, key, kept)
 }
 
-// keepers are where a run looks for documents: in those shared by other machines, and in its
-// own store. If a shared keeper does not answer, only its documents are missing.
-type keepers struct {
-	shared Keeper // nil: none
-	own    Keeper
-}
+// keepers are where a run looks for documents, the preferred one first: those shared by other
+// machines have the newest, and the own store is the cheapest. If a shared keeper does not
+// answer, only its documents are missing.
+type keepers []Keeper
 
-// Get returns the newest documents.
-func (k keepers) Get(ctx context.Context, key digest.Digest) (map[string][]byte, error) {
-	if k.shared != nil {
-		if documents, err := k.shared.Get(ctx, key); err == nil {
+// Get returns the documents of the first keeper that has them.
+func (k keepers) Get(ctx context.Context, key digest.Digest) (documents map[string][]byte, err error) {
+	for _, one := range k {
+		if documents, err = one.Get(ctx, key); err == nil {
 			return documents, nil
 		}
 	}
-	return k.own.Get(ctx, key)
+	return nil, err
 }
 
-// Put keeps documents in both. It fails only if neither accepts them.
+// Put keeps documents in all. It fails only if none accepts them.
 func (k keepers) Put(ctx context.Context, key digest.Digest, documents map[string][]byte) error {
-	err := k.own.Put(ctx, key, documents)
-	if k.shared == nil {
-		return err
+	var errs []error
+	for _, one := range k {
+		if err := one.Put(ctx, key, documents); err != nil {
+			errs = append(errs, err)
+		}
 	}
-	if sharedErr := k.shared.Put(ctx, key, documents); sharedErr != nil && err != nil {
-		return errors.Join(err, sharedErr)
+	if len(errs) < len(k) {
+		return nil
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-// constant returns the cheapest keeper for documents that never change under their key.
-func (k keepers) constant() Keeper {
-	if k.shared == nil {
-		return k.own
-	}
-	return ownFirst{k}
-}
-
-type ownFirst struct{ keepers }
-
-func (k ownFirst) Get(ctx context.Context, key digest.Digest) (map[string][]byte, error) {
-	if documents, err := k.own.Get(ctx, key); err == nil {
-		return documents, nil
-	}
-	return k.shared.Get(ctx, key)
+// constant returns the keepers for documents that never change under their key, the cheapest
+// first.
+func (k keepers) constant() keepers {
+	k = slices.Clone(k)
+	slices.Reverse(k)
+	return k
 }
 
 // document is the name of a value under a key.
@@ -126,12 +115,4 @@ func put(ctx context.Context, k Keeper, key digest.Digest, v any) error {
 func get(ctx context.Context, k Keeper, key digest.Digest, v any) bool {
 	documents, err := k.Get(ctx, key)
 	return err == nil && json.Unmarshal(documents[document], v) == nil
-}
-
-// identity returns the identity of a fleet, which is the same in every clone of its repository.
-func identity(top, uri, file string) string {
-	if rel, err := filepath.Rel(top, file); err == nil && uri != "" {
-		return uri + " " + filepath.ToSlash(rel)
-	}
-	return file
 }

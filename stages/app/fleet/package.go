@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/vcs"
@@ -224,7 +225,9 @@ func (r *Runner) run(ctx context.Context) (*Report, error) {
 			if running.Err() != nil {
 				return context.Cause(running)
 			}
-			r.begin()
+			r.mu.Lock()
+			r.progress.Running++
+			r.mu.Unlock()
 			o, err := r.one(running, p)
 			if err != nil {
 				return err
@@ -245,12 +248,6 @@ func (r *Runner) run(ctx context.Context) (*Report, error) {
 		err = fmt.Errorf("stopped with %d of %d applications packaged, under plan %s: %w", r.progress.Done-r.progress.Failed, len(mine), r.digest, cause)
 	}
 	return r.report(outcomes), err
-}
-
-func (r *Runner) begin() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.progress.Running++
 }
 
 func (r *Runner) tell(ended *Outcome) {
@@ -339,25 +336,10 @@ func (r *Runner) make(ctx context.Context, p *Planned) (*Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	record := &Record{
-		Key: p.Key, Name: p.Name, Repository: repositoryOf(result), Digest: result.Root.Digest, Root: result.Root.Ref,
+	return &Record{
+		Key: p.Key, Name: p.Name, Repository: imageref.Split(result.Root.Ref).Name, Digest: result.Root.Digest, Root: result.Root.Ref,
 		Tags: result.Tags, MovedTags: result.MovedTags, Images: len(result.Images), Warnings: result.Warnings, Moved: result.Moved, Commit: r.plan.Commit,
-	}
-	return record, nil
-}
-
-// repositoryOf returns the repository that an application was written to.
-func repositoryOf(result *app.PackageResult) string {
-	ref := result.Root.Ref
-	for i := len(ref) - 1; i >= 0; i-- {
-		if ref[i] == '@' {
-			ref = ref[:i]
-		}
-	}
-	if len(result.Tags) > 0 {
-		return ref[:len(ref)-len(result.Tags[0])-1]
-	}
-	return ref
+	}, nil
 }
 
 // moment is the commit that an application was last packaged from.

@@ -147,16 +147,15 @@ type PlanOptions struct {
 func (o *Options) open(ctx context.Context) (keepers, error) {
 	kept, err := o.OpenStore(ctx)
 	if err != nil {
-		return keepers{}, err
+		return nil, err
 	}
 	if kept == nil {
-		return keepers{}, errors.New("a fleet needs a store for its plans and records")
+		return nil, errors.New("a fleet needs a store for its plans and records")
 	}
-	all := keepers{own: Local(kept)}
 	if o.Cache != nil {
-		all.shared = o.Cache
+		return keepers{o.Cache, local{kept}}, nil
 	}
-	return all, nil
+	return keepers{local{kept}}, nil
 }
 
 func (o *Options) now() time.Time {
@@ -189,7 +188,10 @@ func (o *Options) checkout(ctx context.Context) (checkout, error) {
 	if c.head, err = vcs.Head(ctx, c.top); err != nil {
 		return c, err
 	}
-	c.identity = identity(c.top, c.head.URI, file)
+	// It is the same in every clone of the repository.
+	if rel, err := filepath.Rel(c.top, file); err == nil && c.head.URI != "" {
+		c.identity = c.head.URI + " " + filepath.ToSlash(rel)
+	}
 	return c, nil
 }
 
@@ -221,13 +223,10 @@ func (o *Options) options(a Application) app.PackageOptions {
 	if a.Pipeline {
 		one.Pipeline = at
 	} else {
-		one.Sources = []app.Source{{Path: at, Name: sourceName(a)}}
+		one.Sources = []app.Source{{Path: at, Name: strings.TrimSuffix(path.Base(a.Path), path.Ext(a.Path))}}
 	}
 	return one
 }
-
-// sourceName returns the name of a single source: that of its folder.
-func sourceName(a Application) string { return strings.TrimSuffix(path.Base(a.Path), path.Ext(a.Path)) }
 
 // MakePlan finds the applications of the fleet, reads each, and asks registries about each
 // image once. The plan is kept, and read by [ReadPlan] with its digest.

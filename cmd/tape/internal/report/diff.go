@@ -37,9 +37,6 @@ var concernNames = map[app.Concern]string{
 	app.Extension: "Cluster-wide", app.Exposure: "Exposed", app.Removed: "Removed", app.NewImage: "New image", app.Version: "Version",
 }
 
-// Concern returns the name of a kind of matter.
-func Concern(c app.Concern) string { return concernNames[c] }
-
 // DiffMarkdown writes a diff as a comment on a pull request: first what matters, then folded
 // sections. It counts sections that do not fit.
 func DiffMarkdown(w io.Writer, d *app.DiffResult, of Sides) error {
@@ -175,13 +172,11 @@ func (g matterGroup) Text() string { return strings.Join(g.Texts, "; ") }
 func (g matterGroup) markdown() string {
 	switch {
 	case len(g.Subjects) > 1:
-		text := "- each " + escape(g.Text()) + ": "
-		for i, s := range g.Subjects {
-			if i > 0 {
-				text += ", "
-			}
-			text += span(s)
+		var spans []string
+		for _, s := range g.Subjects {
+			spans = append(spans, span(s))
 		}
+		text := "- each " + escape(g.Text()) + ": " + strings.Join(spans, ", ")
 		if g.More > 0 {
 			text += fmt.Sprintf(" and %d more", g.More)
 		}
@@ -776,7 +771,8 @@ func (n names) wholeLine(path string, from, to json.RawMessage) diffLine {
 	if len(was) == 1 && len(is) == 1 && len(was[0])+len(is[0]) > longValue {
 		words := !strings.ContainsAny(was[0]+is[0], " ()[]{}\"") // else they are an expression, or prose
 		if was, is := strings.Split(was[0], ","), strings.Split(is[0], ","); words && len(was) > 4 && len(is) > 4 {
-			l.Note, l.Rows = "in the list of "+plural(len(is), "value"), changedRows(lineDiff(was, is))
+			l.Note = "in the list of " + plural(len(is), "value")
+			l.Rows = slices.DeleteFunc(lineDiff(was, is), func(row string) bool { return row[0] == ' ' })
 			return l
 		}
 	}
@@ -790,11 +786,6 @@ func (n names) wholeLine(path string, from, to json.RawMessage) diffLine {
 
 // longValue is the total length of two values from which on only the difference is shown.
 const longValue = 160
-
-// changedRows returns the rows that differ.
-func changedRows(rows []string) []string {
-	return slices.DeleteFunc(rows, func(row string) bool { return row[0] == ' ' })
-}
 
 // some returns rows with a sign in front; if there are too many, the first of them and the
 // number of the rest.
@@ -909,36 +900,37 @@ func lineDiff(a, b []string) []string {
 
 // markdown returns the line as an item of a list.
 func (l diffLine) markdown() string {
+	head := "- " + strings.TrimSpace(span(l.Name)+" "+escape(l.Note))
 	if len(l.Rows) == 0 {
-		return "- " + strings.TrimSpace(span(l.Name)+" "+escape(l.Note)) + "\n"
+		return head + "\n"
 	}
 	if text, short := l.items(); short {
-		return "- " + strings.TrimSpace(span(l.Name)+" "+escape(l.Note)) + ": " + text + "\n"
+		return head + ": " + text + "\n"
 	}
-	pair := len(l.Rows) == 2 && l.Rows[0][0] == '-' && l.Rows[1][0] == '+'
-	if (pair || len(l.Rows) == 1) && !slices.ContainsFunc(l.Rows, func(r string) bool { return len(r) > 80 }) {
-		text := "- " + strings.TrimSpace(span(l.Name)+" "+escape(l.Note)) + ": "
-		for i, row := range l.Rows {
-			value := span(row[1:])
-			switch {
-			case row[0] == '-' && len(l.Rows) == 1:
-				text += "~~" + value + "~~ is gone"
-			case row[0] == '+' && len(l.Rows) == 1:
-				text += "new, " + value
-			case i > 0:
-				text += " → " + value
-			default:
-				text += value
-			}
+	if !slices.ContainsFunc(l.Rows, func(r string) bool { return len(r) > 80 }) {
+		switch first := span(l.Rows[0][1:]); {
+		case l.isPair():
+			return head + ": " + first + " → " + span(l.Rows[1][1:]) + "\n"
+		case len(l.Rows) > 1:
+		case l.Rows[0][0] == '-':
+			return head + ": ~~" + first + "~~ is gone\n"
+		case l.Rows[0][0] == '+':
+			return head + ": new, " + first + "\n"
+		default:
+			return head + ": " + first + "\n"
 		}
-		return text + "\n"
 	}
 	fence := strings.Repeat("`", max(3, longestRun(strings.Join(l.Rows, "\n"))+1))
-	text := "- " + strings.TrimSpace(span(l.Name)+" "+escape(l.Note)) + "\n  " + fence + "diff\n"
+	text := head + "\n  " + fence + "diff\n"
 	for _, row := range l.Rows {
 		text += "  " + row + "\n"
 	}
 	return text + "  " + fence + "\n"
+}
+
+// isPair reports whether the rows are an old and a new value.
+func (l diffLine) isPair() bool {
+	return len(l.Rows) == 2 && l.Rows[0][0] == '-' && l.Rows[1][0] == '+'
 }
 
 // maxItems is the maximum total length of items of a list on one line, in bytes.
@@ -1117,7 +1109,7 @@ func (l diffLine) text(line func(string, ...any), indent string) {
 		line("%s~ %s", indent, name)
 	case n == 1 && l.Rows[0][0] != ' ':
 		line("%s%c %s: %s", indent, l.Rows[0][0], name, l.Rows[0][1:])
-	case n == 2 && l.Rows[0][0] == '-' && l.Rows[1][0] == '+' && len(name)+len(l.Rows[0])+len(l.Rows[1]) < lineLength:
+	case l.isPair() && len(name)+len(l.Rows[0])+len(l.Rows[1]) < lineLength:
 		line("%s~ %s: %s → %s", indent, name, l.Rows[0][1:], l.Rows[1][1:])
 	default:
 		line("%s~ %s", indent, name)
@@ -1130,7 +1122,7 @@ func (l diffLine) text(line func(string, ...any), indent string) {
 // DiffPage writes a diff as one self-contained HTML page.
 func DiffPage(w io.Writer, d *app.DiffResult, of Sides) error {
 	t, err := template.New("diff").Funcs(template.FuncMap{
-		"concern": Concern,
+		"concern": func(c app.Concern) string { return concernNames[c] },
 		"kind": func(row string) string {
 			return map[byte]string{'-': "del", '+': "ins"}[cmp.Or(row, " ")[0]]
 		},

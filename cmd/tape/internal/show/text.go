@@ -25,26 +25,30 @@ import (
 // show the beginning of each digest; 0 is unlimited.
 func WriteText(w io.Writer, v *artifact.View, width int) error {
 	var out strings.Builder
+	counted := func(n int, title string) string { // "" leaves the branch out
+		if n == 0 {
+			return ""
+		}
+		return fmt.Sprintf(title, n)
+	}
+	signature := func(s artifact.Signature) branch { return signatureBranch(s, v.Root.Digest) }
+	summary := func(s artifact.ViewSummary) branch { return summaryBranch(s, v.Root.Digest) }
+	environments := ""
+	if n := len(v.Environments); n > 0 {
+		environments = fmt.Sprintf("environments %s (a deployer takes the path of one, such as ./%s)", strings.Join(v.Environments, ", "), v.Environments[n-1])
+	}
 	tree := branch{v.Root.Ref, []branch{
-		{"sources", sourceBranches(v.Sources)},
-		{environmentsText(v.Environments), nil},
-		{fmt.Sprintf("content %s (%s, %s packed)", v.Content.Ref, count(len(v.Content.Files), "file"), Bytes(v.Content.Size)), fileBranches(v.Content.Files)},
-		{fmt.Sprintf("images (%d)", len(v.Images)), imageBranches(v.Images)},
-		{fmt.Sprintf("statements (%d)", len(v.Statements)), statementBranches(v.Statements)},
-		{fmt.Sprintf("signatures (%d, not verified here)", len(v.Signatures)), signatureBranches(v)},
+		{"sources", branches(v.Sources, sourceBranch)},
+		{environments, nil},
+		{fmt.Sprintf("content %s (%s, %s packed)", v.Content.Ref, count(len(v.Content.Files), "file"), Bytes(v.Content.Size)), branches(v.Content.Files, fileBranch)},
+		{fmt.Sprintf("images (%d)", len(v.Images)), branches(v.Images, imageBranch)},
+		{fmt.Sprintf("statements (%d)", len(v.Statements)), branches(v.Statements, statementBranch)},
+		{fmt.Sprintf("signatures (%d, not verified here)", len(v.Signatures)), branches(v.Signatures, signature)},
+		{counted(len(v.Origins), "relocated from (%d, not verified here)"), branches(v.Origins, originBranch)},
+		{counted(len(v.Promotions), "promotions (%d, the latest first, not verified here)"), branches(v.Promotions, promotionBranch)},
+		{counted(len(v.Reproductions), "reproductions (%d, the latest first, not verified here)"), branches(v.Reproductions, reproductionBranch)},
+		{counted(len(v.Summaries), "summaries of verifications (%d, the latest first, not verified here)"), branches(v.Summaries, summary)},
 	}}
-	if len(v.Origins) > 0 {
-		tree.branches = append(tree.branches, branch{fmt.Sprintf("relocated from (%d, not verified here)", len(v.Origins)), originBranches(v.Origins)})
-	}
-	if len(v.Promotions) > 0 {
-		tree.branches = append(tree.branches, branch{fmt.Sprintf("promotions (%d, the latest first, not verified here)", len(v.Promotions)), promotionBranches(v.Promotions)})
-	}
-	if len(v.Reproductions) > 0 {
-		tree.branches = append(tree.branches, branch{fmt.Sprintf("reproductions (%d, the latest first, not verified here)", len(v.Reproductions)), reproductionBranches(v.Reproductions)})
-	}
-	if len(v.Summaries) > 0 {
-		tree.branches = append(tree.branches, branch{fmt.Sprintf("summaries of verifications (%d, the latest first, not verified here)", len(v.Summaries)), summaryBranches(v)})
-	}
 	tree.branches = slices.DeleteFunc(tree.branches, func(b branch) bool { return b.text == "" })
 	tree.write(&out, width, "", "", "")
 	if v.TagReason != "" {
@@ -61,6 +65,15 @@ func WriteText(w io.Writer, v *artifact.View, width int) error {
 type branch struct {
 	text     string
 	branches []branch
+}
+
+// branches returns a branch for each element of a list.
+func branches[T any](list []T, of func(T) branch) []branch {
+	var out []branch
+	for _, v := range list {
+		out = append(out, of(v))
+	}
+	return out
 }
 
 // write prints the branch: lead precedes its own line, and rest the lines below it.
@@ -102,84 +115,62 @@ func printable(text string) string {
 	}, text)
 }
 
-func sourceBranches(list []artifact.ViewSource) []branch {
-	var out []branch
-	for _, s := range list {
-		text := cmp.Or(s.Reference, s.Path, ".")
-		if s.Name != "" && s.Name != text {
-			text = s.Name + ": " + text
-		}
-		if s.URI != "" {
-			text += " in " + s.URI
-		}
-		if s.Commit != "" {
-			text += " at " + s.Commit
-		}
-		switch s.Modified {
-		case vcs.Yes:
-			text += ", modified"
-			if s.Changes != "" {
-				text += ": " + s.Changes
-			}
-		case vcs.No:
-			text += ", not modified"
-		default:
-			text += ", not known whether modified"
-		}
-		b := branch{text: text}
-		if s.Interpreter != "" {
-			b.branches = append(b.branches, branch{text: "rendered by " + s.Interpreter})
-		}
-		for _, o := range sourceOptions(s.Options) {
-			b.branches = append(b.branches, branch{text: o.Name + ": " + o.Value})
-		}
-		out = append(out, b)
+func sourceBranch(s artifact.ViewSource) branch {
+	text := cmp.Or(s.Reference, s.Path, ".")
+	if s.Name != "" && s.Name != text {
+		text = s.Name + ": " + text
 	}
-	return out
+	if s.URI != "" {
+		text += " in " + s.URI
+	}
+	if s.Commit != "" {
+		text += " at " + s.Commit
+	}
+	switch s.Modified {
+	case vcs.Yes:
+		text += ", modified"
+		if s.Changes != "" {
+			text += ": " + s.Changes
+		}
+	case vcs.No:
+		text += ", not modified"
+	default:
+		text += ", not known whether modified"
+	}
+	b := branch{text: text}
+	if s.Interpreter != "" {
+		b.branches = append(b.branches, branch{text: "rendered by " + s.Interpreter})
+	}
+	for _, o := range sourceOptions(s.Options) {
+		b.branches = append(b.branches, branch{text: o.Name + ": " + o.Value})
+	}
+	return b
 }
 
-// environmentsText lists the environments and the path for a deployer; "" if there are none.
-func environmentsText(all []string) string {
-	if len(all) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("environments %s (a deployer takes the path of one, such as ./%s)", strings.Join(all, ", "), all[len(all)-1])
-}
+func fileBranch(f artifact.ViewFile) branch { return branch{text: f.Name + "  " + Bytes(f.Size)} }
 
-func fileBranches(list []artifact.ViewFile) []branch {
-	var out []branch
-	for _, f := range list {
-		out = append(out, branch{text: f.Name + "  " + Bytes(f.Size)})
+func imageBranch(image artifact.ViewImage) branch {
+	text := image.Name
+	if len(image.Names) > 1 {
+		text = strings.Join(image.Names, ", ")
 	}
-	return out
-}
-
-func imageBranches(list []artifact.ViewImage) []branch {
-	var out []branch
-	for _, image := range list {
-		text := image.Name
-		if len(image.Names) > 1 {
-			text = strings.Join(image.Names, ", ")
-		}
-		b := branch{text: text, branches: []branch{{text: image.Ref}}}
-		if len(image.Environments) > 0 {
-			b.branches = append(b.branches, branch{text: "in " + strings.Join(image.Environments, ", ")})
-		}
-		attached := map[digest.Digest][]branch{}
-		for _, r := range image.Related {
-			attached[r.To] = append(attached[r.To], relatedBranch(r))
-		}
-		for _, p := range image.Platforms {
-			platform := branch{text: fmt.Sprintf("%s  %s  %s", cmp.Or(p.Platform, "platform unknown"), p.Digest, Bytes(p.Bytes))}
-			if p.Digest != image.Digest {
-				platform.branches = attached[p.Digest]
-			}
-			b.branches = append(b.branches, platform)
-		}
-		b.branches = append(b.branches, attached[image.Digest]...)
-		out = append(out, b)
+	b := branch{text: text, branches: []branch{{text: image.Ref}}}
+	if len(image.Environments) > 0 {
+		b.branches = append(b.branches, branch{text: "in " + strings.Join(image.Environments, ", ")})
 	}
-	return out
+	attached := map[digest.Digest][]branch{}
+	for _, r := range image.Related {
+		attached[r.To] = append(attached[r.To], relatedBranch(r))
+	}
+	for _, p := range image.Platforms {
+		platform := branch{text: fmt.Sprintf("%s  %s  %s", cmp.Or(p.Platform, "platform unknown"), p.Digest, Bytes(p.Bytes))}
+		if p.Digest != image.Digest {
+			platform.branches = attached[p.Digest]
+		}
+		b.branches = append(b.branches, platform)
+	}
+	b.branches = append(b.branches, attached[image.Digest]...)
+	return b
 }
 
 func relatedBranch(r images.Related) branch {
@@ -193,20 +184,16 @@ func relatedBranch(r images.Related) branch {
 	return branch{text: fmt.Sprintf("%s  %s  %s", r.Kind, r.Digest, how)}
 }
 
-func statementBranches(list []artifact.ViewStatement) []branch {
-	var out []branch
-	for _, s := range list {
-		text, of := s.PredicateType, count(len(s.Subjects), "subject")
-		var t artifact.Transform
-		if s.PredicateType == artifact.PredicateTransform && json.Unmarshal(s.Predicate, &t) == nil {
-			text += " (" + t.Kind + ")"
-		}
-		if len(s.Subjects) == 1 {
-			of = s.Subjects[0].Name
-		}
-		out = append(out, branch{text: text + " of " + of})
+func statementBranch(s artifact.ViewStatement) branch {
+	text, of := s.PredicateType, count(len(s.Subjects), "subject")
+	var t artifact.Transform
+	if s.PredicateType == artifact.PredicateTransform && json.Unmarshal(s.Predicate, &t) == nil {
+		text += " (" + t.Kind + ")"
 	}
-	return out
+	if len(s.Subjects) == 1 {
+		of = s.Subjects[0].Name
+	}
+	return branch{text: text + " of " + of}
 }
 
 // partOf returns the name of the root or the content.
@@ -217,75 +204,51 @@ func partOf(root, subject digest.Digest) string {
 	return "content"
 }
 
-func signatureBranches(v *artifact.View) []branch {
-	var out []branch
-	for _, s := range v.Signatures {
-		out = append(out, signatureBranch(s, v.Root.Digest))
-	}
-	return out
-}
-
 func signatureBranch(s artifact.Signature, root digest.Digest) branch {
 	return branch{text: fmt.Sprintf("of %s by %s  %s", partOf(root, s.Subject), s.By(), s.Digest)}
 }
 
-func originBranches(list []artifact.ViewOrigin) []branch {
-	var out []branch
-	for _, origin := range list {
-		b := branch{text: cmp.Or(origin.Repository, "an unknown repository") + "@" + origin.Root.String()}
-		for _, s := range origin.Signatures {
-			b.branches = append(b.branches, signatureBranch(s, origin.Root))
-		}
-		out = append(out, b)
+func originBranch(origin artifact.ViewOrigin) branch {
+	b := branch{text: cmp.Or(origin.Repository, "an unknown repository") + "@" + origin.Root.String()}
+	for _, s := range origin.Signatures {
+		b.branches = append(b.branches, signatureBranch(s, origin.Root))
 	}
-	return out
+	return b
 }
 
-func promotionBranches(list []artifact.ViewPromotion) []branch {
-	var out []branch
-	for _, r := range list {
-		text := fmt.Sprintf("%s  %s to %s by %s", r.At.Format(time.RFC3339), r.Root, r.To, r.By())
-		b := branch{text: text}
-		for _, line := range []struct{ name, value string }{
-			{"from", r.From}, {"for", r.Environment}, {"before", r.Previous.String()}, {"verified with", r.Policy.String()}, {"because", r.Reason},
-		} {
-			if line.value != "" {
-				b.branches = append(b.branches, branch{text: line.name + " " + line.value})
-			}
+func promotionBranch(r artifact.ViewPromotion) branch {
+	text := fmt.Sprintf("%s  %s to %s by %s", r.At.Format(time.RFC3339), r.Root, r.To, r.By())
+	b := branch{text: text}
+	for _, line := range []struct{ name, value string }{
+		{"from", r.From}, {"for", r.Environment}, {"before", r.Previous.String()}, {"verified with", r.Policy.String()}, {"because", r.Reason},
+	} {
+		if line.value != "" {
+			b.branches = append(b.branches, branch{text: line.name + " " + line.value})
 		}
-		out = append(out, b)
 	}
-	return out
+	return b
 }
 
-func reproductionBranches(list []artifact.ViewReproduction) []branch {
-	var out []branch
-	for _, r := range list {
-		how := "made again, the same"
-		if !r.Same {
-			how = "made again as another, " + r.Made.String()
-		}
-		text := fmt.Sprintf("%s  %s by %s", r.At.Format(time.RFC3339), how, r.By())
-		of := "of commit " + r.Commit
-		if r.URI != "" {
-			of += " of " + r.URI
-		}
-		out = append(out, branch{text, []branch{{of + ", with tape " + r.Tape, nil}}})
+func reproductionBranch(r artifact.ViewReproduction) branch {
+	how := "made again, the same"
+	if !r.Same {
+		how = "made again as another, " + r.Made.String()
 	}
-	return out
+	text := fmt.Sprintf("%s  %s by %s", r.At.Format(time.RFC3339), how, r.By())
+	of := "of commit " + r.Commit
+	if r.URI != "" {
+		of += " of " + r.URI
+	}
+	return branch{text, []branch{{of + ", with tape " + r.Tape, nil}}}
 }
 
-func summaryBranches(v *artifact.View) []branch {
-	var out []branch
-	for _, s := range v.Summaries {
-		text := fmt.Sprintf("%s  %s %s by %s", s.TimeVerified.Format(time.RFC3339), partOf(v.Root.Digest, s.Subject), s.VerificationResult, s.By())
-		policy := s.Policy.URI
-		if sum := s.Policy.Digest["sha256"]; sum != "" {
-			policy += " sha256:" + sum
-		}
-		out = append(out, branch{text, []branch{{"with the policy " + policy, nil}, {fmt.Sprintf("by %s %s", s.Verifier.ID, s.Verifier.Version["tape"]), nil}}})
+func summaryBranch(s artifact.ViewSummary, root digest.Digest) branch {
+	text := fmt.Sprintf("%s  %s %s by %s", s.TimeVerified.Format(time.RFC3339), partOf(root, s.Subject), s.VerificationResult, s.By())
+	policy := s.Policy.URI
+	if sum := s.Policy.Digest["sha256"]; sum != "" {
+		policy += " sha256:" + sum
 	}
-	return out
+	return branch{text, []branch{{"with the policy " + policy, nil}, {fmt.Sprintf("by %s %s", s.Verifier.ID, s.Verifier.Version["tape"]), nil}}}
 }
 
 func count(n int, noun string) string {
