@@ -318,8 +318,11 @@ func (r *Rule) check(ctx context.Context, subject digest.Digest, e *Evidence) Fi
 		why     []string
 	)
 	for _, by := range r.Of {
-		proofs, reasons := by.signed(ctx, subject, e, r.Threshold > 1)
+		proofs, reasons := by.Signed(ctx, subject, e, r.Threshold > 1)
 		if len(proofs) == 0 {
+			if reasons == nil {
+				reasons = []string{"no signature is attached, or it was not copied"}
+			}
 			why = append(why, by.Name+": "+strings.Join(reasons, "; "))
 			continue
 		}
@@ -379,9 +382,9 @@ func distinct(signers [][]string) int {
 	return n
 }
 
-// signed returns the proof that an authority signed, or those of all its signers, or the reasons
-// why there is none.
-func (a *Authority) signed(ctx context.Context, subject digest.Digest, e *Evidence, all bool) (proofs []Proof, reasons []string) {
+// Signed returns the proof that the authority signed a manifest, or those of all its signers, or
+// the reasons why what is attached is not one: nil if nothing is.
+func (a *Authority) Signed(ctx context.Context, subject digest.Digest, e *Evidence, all bool) (proofs []Proof, reasons []string) {
 	// more reports whether to look further.
 	more := func(proof Proof, err error) bool {
 		if err == nil {
@@ -405,9 +408,6 @@ func (a *Authority) signed(ctx context.Context, subject digest.Digest, e *Eviden
 	}
 	for _, err := range e.unreadable {
 		more(Proof{}, err)
-	}
-	if len(reasons) == 0 {
-		reasons = []string{"no signature is attached, or it was not copied"}
 	}
 	return proofs, reasons
 }

@@ -11,15 +11,10 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/taped-dev/tape/engine/content/descriptor"
-	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/stages/app/internal/trust"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/sign"
 )
-
-// maxBundle is the maximum size of a bundle or payload, in bytes.
-const maxBundle = 4 << 20
 
 // errUnsigned means that there is no signature by the authority. A malformed signature is
 // another error.
@@ -118,63 +113,23 @@ func (c *chain) imageSignatures(ctx context.Context) []Link {
 	})
 }
 
+// imageSigned verifies that one of the authorities signed an image.
 func (c *chain) imageSigned(ctx context.Context, image digest.Digest, related []ocispec.Descriptor) (trust.Proof, error) {
-	reasons := []string{}
-	var unreadable error // the first one
-	for _, desc := range related {
-		proof, err := c.attachedSigned(ctx, image, desc, func(reason string) {
-			if !slices.Contains(reasons, reason) {
-				reasons = append(reasons, reason)
-			}
-		})
-		if err == nil {
-			return proof, nil
-		}
-		if unreadable == nil && !errors.Is(err, errUnsigned) {
-			unreadable = err
-		}
-	}
-	switch {
-	case unreadable != nil:
-		return trust.Proof{}, unreadable
-	case len(reasons) == 0:
-		return trust.Proof{}, errors.New("no signature was published with the image, or it was not copied")
-	}
-	return trust.Proof{}, some(reasons)
-}
-
-// attachedSigned verifies the signatures in a manifest attached to an image, of which one
-// must be by one of the authorities; errUnsigned means that none is. It passes to because
-// why each other signature is not valid.
-func (c *chain) attachedSigned(ctx context.Context, image digest.Digest, desc ocispec.Descriptor, because func(reason string)) (trust.Proof, error) {
-	data, err := c.read(ctx, desc, registry.MaxManifest)
+	evidence, err := trust.Collect(ctx, c.place, related)
 	if err != nil {
 		return trust.Proof{}, err
 	}
-	var m ocispec.Manifest
-	if err := descriptor.Unmarshal(data, &m); err != nil {
-		return trust.Proof{}, fmt.Errorf("manifest %s: %w", desc.Digest, err)
+	var reasons []string
+	for _, by := range c.o.Images {
+		proofs, why := by.Signed(ctx, image, evidence, false)
+		if len(proofs) > 0 {
+			return proofs[0], nil
+		}
+		reasons = append(reasons, why...)
 	}
-	for _, layer := range m.Layers {
-		if layer.MediaType != trust.SimpleSigning && layer.MediaType != sign.MediaType {
-			continue
-		}
-		data, err := c.read(ctx, layer, maxBundle)
-		if err != nil {
-			return trust.Proof{}, err
-		}
-		for _, by := range c.o.Images {
-			var proof trust.Proof
-			if layer.MediaType == sign.MediaType {
-				proof, err = by.Signature(ctx, data, image)
-			} else {
-				proof, err = by.Simple(ctx, data, layer.Annotations, image)
-			}
-			if err == nil {
-				return proof, nil
-			}
-			because(err.Error())
-		}
+	if len(reasons) == 0 {
+		reasons = []string{"no signature was published with the image, or it was not copied"}
 	}
-	return trust.Proof{}, errUnsigned
+	slices.Sort(reasons)
+	return trust.Proof{}, some(slices.Compact(reasons))
 }

@@ -50,11 +50,11 @@ func (p place) put(t *testing.T, v any) ocispec.Descriptor {
 // A signature that is too large is not read, in whatever form it is published.
 func TestLargeSignatures(t *testing.T) {
 	p := place{blobs: map[digest.Digest][]byte{}}
-	c := &chain{place: p, slots: make(chan struct{}, 1)}
+	c := &chain{place: p, o: Options{Images: []*trust.Authority{{Name: "publisher"}}}}
 	for _, mediaType := range []string{trust.SimpleSigning, sign.MediaType} {
-		for _, size := range []int64{maxBundle + 1, -1} {
+		for _, size := range []int64{4<<20 + 1, -1} {
 			desc := p.put(t, ocispec.Manifest{Layers: []ocispec.Descriptor{{MediaType: mediaType, Digest: digest.FromString("large"), Size: size}}})
-			_, err := c.attachedSigned(t.Context(), digest.FromString("image"), desc, func(string) {})
+			_, err := c.imageSigned(t.Context(), digest.FromString("image"), []ocispec.Descriptor{desc})
 			if err == nil || !strings.Contains(err.Error(), "more than 4194304") {
 				t.Errorf("%s of %d bytes: error %v", mediaType, size, err)
 			}
