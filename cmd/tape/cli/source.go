@@ -45,13 +45,28 @@ type sourceFlags struct {
 	related       string
 	from          placeFlags
 
-	// Spellings that users of the interpreters' own tools know.
-	values, set, setString, setFile []string
-	release, namespace              string
-	createNamespace                 bool
-	hooks, kubeVersion              string
-	expression                      string
-	tags, packages                  []string
+	// spelled has the values of each of the spellings, and namespace whether it is created.
+	spelled         [len(spellings)][]string
+	createNamespace bool
+}
+
+// spellings are flags for options of interpreters that users of their own tools know.
+var spellings = [...]struct {
+	option, flag, short string
+	list                bool
+	usage               string
+}{
+	{"values", "values", "f", true, "helm, cue: values `FILE` (repeats)"},
+	{"set", "set", "", true, "helm: `K=V` value (repeats)"},
+	{"setString", "set-string", "", true, "helm: `K=V` value that stays a string (repeats)"},
+	{"setFile", "set-file", "", true, "helm: `K=FILE` value that is the file's content (repeats)"},
+	{"release", "release", "", false, "helm: release `NAME`"},
+	{"hooks", "hooks", "", false, "helm: `WHICH` hooks to render: install, none or all (default install)"},
+	{"kubeVersion", "kube-version", "", false, "helm: Kubernetes `VERSION` to render for"},
+	{"namespace", "namespace", "n", false, "helm: release `NAMESPACE`, also of objects without a namespace"},
+	{"expression", "expression", "e", false, "cue: `EXPRESSION` to render"},
+	{"packages", "packages", "", true, "cue: `PACKAGE` to render, ./... for all (repeats)"},
+	{"tags", "inject", "t", true, "cue: `TAG` or TAG=VALUE to inject (repeats)"},
 }
 
 // registerEnvironments registers --env, except for diff, which has its own.
@@ -67,18 +82,10 @@ func (f *sourceFlags) register(cmd *cobra.Command) {
 	fl.StringVar(&f.interpreter, "interpreter", "", "`NAME` of the interpreter (default: detected by the files)")
 	fl.StringArrayVar(&f.options, "set-option", nil, "`K=V` option of the interpreter (repeats, also for the items of a list)")
 	fl.StringVar(&f.optionsFile, "options-file", "", "`FILE` of options for the interpreter, YAML or JSON")
-	fl.StringArrayVarP(&f.values, "values", "f", nil, "helm, cue: values `FILE` (repeats)")
-	fl.StringArrayVar(&f.set, "set", nil, "helm: `K=V` value (repeats)")
-	fl.StringArrayVar(&f.setString, "set-string", nil, "helm: `K=V` value that stays a string (repeats)")
-	fl.StringArrayVar(&f.setFile, "set-file", nil, "helm: `K=FILE` value that is the file's content (repeats)")
-	fl.StringVar(&f.release, "release", "", "helm: release `NAME`")
-	fl.StringVarP(&f.namespace, "namespace", "n", "", "helm: release `NAMESPACE`, also of objects without a namespace")
+	for i, s := range spellings {
+		fl.StringArrayVarP(&f.spelled[i], s.flag, s.short, nil, s.usage)
+	}
 	fl.BoolVar(&f.createNamespace, "create-namespace", false, "helm: add the Namespace object")
-	fl.StringVar(&f.hooks, "hooks", "", "helm: `WHICH` hooks to render: install, none or all (default install)")
-	fl.StringVar(&f.kubeVersion, "kube-version", "", "helm: Kubernetes `VERSION` to render for")
-	fl.StringVarP(&f.expression, "expression", "e", "", "cue: `EXPRESSION` to render")
-	fl.StringArrayVar(&f.packages, "packages", nil, "cue: `PACKAGE` to render, ./... for all (repeats)")
-	fl.StringArrayVarP(&f.tags, "inject", "t", nil, "cue: `TAG` or TAG=VALUE to inject (repeats)")
 	fl.BoolVar(&f.deterministic, "deterministic", false, "render twice, and fail if the results differ")
 	fl.BoolVar(&f.skipInvalid, "skip-invalid", false, "leave out files that do not parse")
 	fl.BoolVar(&f.skipSealed, "skip-sealed", false, "accept that images are not pinned in objects sealed by sops or a signature")
@@ -299,32 +306,15 @@ func (f *sourceFlags) settings() ([]app.Setting, error) {
 		}
 		out = append(out, app.Setting{Name: k, Value: v})
 	}
-	for _, s := range []struct {
-		name   string
-		values []string
-	}{
-		{"values", f.values}, {"set", f.set}, {"setString", f.setString}, {"setFile", f.setFile},
-		{"release", some(f.release)}, {"namespace", some(f.namespace)}, {"kubeVersion", some(f.kubeVersion)},
-		{"hooks", some(f.hooks)}, {"createNamespace", given(f.createNamespace)},
-		{"expression", some(f.expression)}, {"tags", f.tags}, {"packages", f.packages},
-	} {
-		for _, v := range s.values {
-			out = append(out, app.Setting{Name: s.name, Value: v})
+	for i, s := range spellings {
+		for _, v := range f.spelled[i] {
+			if s.list || v != "" {
+				out = append(out, app.Setting{Name: s.option, Value: v})
+			}
 		}
 	}
+	if f.createNamespace {
+		out = append(out, app.Setting{Name: "createNamespace", Value: "true"})
+	}
 	return out, nil
-}
-
-func some(s string) []string {
-	if s == "" {
-		return nil
-	}
-	return []string{s}
-}
-
-func given(b bool) []string {
-	if !b {
-		return nil
-	}
-	return []string{"true"}
 }
