@@ -8,13 +8,10 @@ import (
 	"slices"
 	"strings"
 
-	containerd "github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/stages/images"
@@ -126,35 +123,21 @@ func RelatedTag(child ocispec.Descriptor) string {
 // does not list.
 func (a *Application) subjects(ctx context.Context, related []Tagged) (map[digest.Digest]bool, error) {
 	inside := map[digest.Digest]bool{}
-	next := append(a.Children(RoleImage), a.Children(RoleRelated)...)
-	for _, child := range next {
+	listed := append(a.Children(RoleImage), a.Children(RoleRelated)...)
+	for _, child := range listed {
 		inside[child.Digest] = true
 	}
-	all := func() bool {
-		return !slices.ContainsFunc(related, func(r Tagged) bool { return !inside[digest.Digest(r.Desc.Annotations[AnnotationRelatedTo])] })
-	}
-	for len(next) > 0 && !all() {
-		desc := next[0]
-		next = next[1:]
-		if !containerd.IsIndexType(desc.MediaType) {
-			continue
+	for _, child := range listed {
+		if !slices.ContainsFunc(related, func(r Tagged) bool { return !inside[digest.Digest(r.Desc.Annotations[AnnotationRelatedTo])] }) {
+			break
 		}
-		data, err := read(ctx, a.source, desc, maxManifest)
-		if errdefs.IsNotFound(err) {
-			continue // a platform that was left out
-		}
+		// A platform may have been left out.
+		below, err := transfer.BelowPresent(ctx, a.source, child, func(ocispec.Descriptor) {})
 		if err != nil {
-			return nil, fmt.Errorf("image %s: %w", desc.Digest, err)
+			return nil, fmt.Errorf("image %s: %w", child.Digest, err)
 		}
-		var index ocispec.Index
-		if err := descriptor.Unmarshal(data, &index); err != nil {
-			return nil, fmt.Errorf("image %s: %w", desc.Digest, err)
-		}
-		for _, child := range index.Manifests {
-			if !inside[child.Digest] {
-				inside[child.Digest] = true
-				next = append(next, child)
-			}
+		for _, desc := range below {
+			inside[desc.Digest] = true
 		}
 	}
 	return inside, nil

@@ -21,6 +21,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/files"
 	"github.com/taped-dev/tape/stages/images"
@@ -423,20 +424,20 @@ func (n *notes) add(format string, args ...any) {
 // image reads the platforms of an image, and what is attached to it.
 func (a *Application) image(ctx context.Context, desc ocispec.Descriptor, related map[digest.Digest][]images.Related, out *ViewImage, missing *notes) error {
 	out.Related = append([]images.Related{}, related[desc.Digest]...)
-	data, err := read(ctx, a.source, desc, maxManifest)
-	if errdefs.IsNotFound(err) {
-		missing.add("image %s: %s is not there", out.Name, desc.Digest)
-		return nil
+	list, err := []ocispec.Descriptor{desc}, error(nil)
+	if containerdimages.IsIndexType(desc.MediaType) {
+		list, err = transfer.BelowPresent(ctx, a.source, desc, func(desc ocispec.Descriptor) {
+			missing.add("image %s: %s is not there", out.Name, desc.Digest)
+		})
 	}
-	if err != nil {
-		return fmt.Errorf("image %s: %w", out.Name, err)
-	}
-	_, list, err := registry.Children(desc, data)
-	if list == nil {
-		list = []ocispec.Descriptor{desc}
-	}
-	if err == nil {
-		err = a.platforms(ctx, list, desc.Digest, related, out, missing, 0)
+	// What an index has besides manifests is not shown.
+	for _, child := range list {
+		switch {
+		case containerdimages.IsIndexType(child.MediaType):
+			out.Related = append(out.Related, related[child.Digest]...)
+		case err == nil && registry.IsManifest(child.MediaType):
+			err = a.platform(ctx, child, desc.Digest, related, out, missing)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("image %s: %w", out.Name, err)
@@ -451,40 +452,6 @@ func (a *Application) image(ctx context.Context, desc ocispec.Descriptor, relate
 	return nil
 }
 
-// platforms are what an index of an image lists, and the indexes in it. What it has
-// besides manifests is not shown.
-func (a *Application) platforms(ctx context.Context, list []ocispec.Descriptor, image digest.Digest, related map[digest.Digest][]images.Related, out *ViewImage, missing *notes, depth int) error {
-	if depth > registry.MaxDepth {
-		return fmt.Errorf("it has more than %d indexes in each other", registry.MaxDepth)
-	}
-	for _, child := range list {
-		var err error
-		switch {
-		case containerdimages.IsIndexType(child.MediaType):
-			var data []byte
-			var below []ocispec.Descriptor
-			data, err = read(ctx, a.source, child, maxManifest)
-			if errdefs.IsNotFound(err) {
-				missing.add("image %s: %s is not there", out.Name, child.Digest)
-				continue
-			}
-			if err == nil {
-				_, below, err = registry.Children(child, data)
-			}
-			if err == nil {
-				out.Related = append(out.Related, related[child.Digest]...)
-				err = a.platforms(ctx, below, image, related, out, missing, depth+1)
-			}
-		case registry.IsManifest(child.MediaType):
-			err = a.platform(ctx, child, image, related, out, missing)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // platform reads one manifest of an image: a platform, or an attestation that
 // travels inside the image.
 func (a *Application) platform(ctx context.Context, desc ocispec.Descriptor, image digest.Digest, related map[digest.Digest][]images.Related, out *ViewImage, missing *notes) error {
@@ -493,10 +460,13 @@ func (a *Application) platform(ctx context.Context, desc ocispec.Descriptor, ima
 	switch {
 	case errdefs.IsNotFound(err):
 		missing.add("image %s: %s is not there", out.Name, desc.Digest)
+		if desc.Digest == image {
+			return nil
+		}
 	case err != nil:
 		return err
 	default:
-		if err := json.Unmarshal(data, &m); err != nil {
+		if err := descriptor.Unmarshal(data, &m); err != nil {
 			return fmt.Errorf("%s: %w", desc.Digest, err)
 		}
 	}

@@ -81,55 +81,46 @@ func elsewhere(desc ocispec.Descriptor) bool {
 // Below lists the manifests that an index leads to, each before its own children. Only indexes
 // are read, each once.
 func Below(ctx context.Context, from content.Provider, index ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-	lists := map[digest.Digest][]ocispec.Descriptor{} // of the indexes
-	walker, nodes, size := newWalker(), 0, int64(0)
-	for depth, level := 0, indexes(lists, index); len(level) > 0; depth++ {
-		if depth > registry.MaxDepth {
-			return nil, tooDeep(level[0])
-		}
-		for _, desc := range level {
-			if size += desc.Size; size > maxIndexes {
-				return nil, fmt.Errorf("the indexes that %s leads to have more than %d bytes: %w", index.Digest, maxIndexes, errdefs.ErrInvalidArgument)
-			}
-		}
-		read := make([][]ocispec.Descriptor, len(level))
-		group, ctx := errgroup.WithContext(ctx)
-		group.SetLimit(atonce.Requests)
-		for i, desc := range level {
-			group.Go(func() error {
-				m, err := walker.read(ctx, from, desc)
-				if err == nil {
-					read[i] = m.Manifests
-				}
-				return err
-			})
-		}
-		if err := group.Wait(); err != nil {
-			return nil, err
-		}
-		var next []ocispec.Descriptor
-		for i, list := range read {
-			if nodes += len(list); nodes > maxNodes {
-				return nil, tooMany(index)
-			}
-			lists[level[i].Digest] = list
-			next = append(next, indexes(lists, list...)...)
-		}
-		level = next
-	}
-	return inOrder(lists, index, nil), nil
+	return BelowPresent(ctx, from, index, nil)
 }
 
-// indexes returns the indexes of a list that are not in known, and adds them to it.
-func indexes(known map[digest.Digest][]ocispec.Descriptor, list ...ocispec.Descriptor) []ocispec.Descriptor {
-	var out []ocispec.Descriptor
-	for _, desc := range list {
-		if _, is := known[desc.Digest]; !is && images.IsIndexType(desc.MediaType) {
-			known[desc.Digest] = nil
-			out = append(out, desc)
-		}
+// BelowPresent is [Below] for a place that may lack an index: lacks is called with it, and
+// nothing below it is listed.
+func BelowPresent(ctx context.Context, from content.Provider, index ocispec.Descriptor, lacks func(ocispec.Descriptor)) ([]ocispec.Descriptor, error) {
+	if !images.IsIndexType(index.MediaType) {
+		return nil, nil
 	}
-	return out
+	lists := map[digest.Digest][]ocispec.Descriptor{index.Digest: nil} // of the indexes
+	nodes, size := 0, index.Size
+	err := newWalker().each(ctx, from, index, func(desc ocispec.Descriptor, m *Manifest, err error) ([]ocispec.Descriptor, error) {
+		if errdefs.IsNotFound(err) && lacks != nil {
+			lacks(desc)
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		lists[desc.Digest] = m.Manifests
+		if nodes += len(m.Manifests); nodes > maxNodes {
+			return nil, tooMany(index)
+		}
+		var next []ocispec.Descriptor
+		for _, child := range m.Manifests {
+			if _, known := lists[child.Digest]; known || !images.IsIndexType(child.MediaType) {
+				continue
+			}
+			if size += child.Size; size > maxIndexes {
+				return nil, fmt.Errorf("the indexes that %s leads to have more than %d bytes: %w", index.Digest, maxIndexes, errdefs.ErrInvalidArgument)
+			}
+			lists[child.Digest] = nil
+			next = append(next, child)
+		}
+		return next, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return inOrder(lists, index, nil), nil
 }
 
 // inOrder appends the entries of an index, each followed by its own, where they occur first.
@@ -203,74 +194,60 @@ func (w *walker) write(ctx context.Context, from content.Provider, m *Manifest, 
 	})
 }
 
+// each reads a manifest, what visit returns of its children, and so on, concurrently. It calls
+// visit with each manifest, or why it could not be read, one call at a time.
+func (w *walker) each(ctx context.Context, from content.Provider, top ocispec.Descriptor, visit func(desc ocispec.Descriptor, m *Manifest, err error) (next []ocispec.Descriptor, _ error)) error {
+	var mu sync.Mutex
+	var read func(ctx context.Context, desc ocispec.Descriptor, depth int) error
+	read = func(ctx context.Context, desc ocispec.Descriptor, depth int) error {
+		if depth > registry.MaxDepth {
+			return tooDeep(desc)
+		}
+		m, err := w.read(ctx, from, desc)
+		mu.Lock()
+		next, err := visit(desc, m, err)
+		mu.Unlock()
+		if err != nil {
+			return err
+		}
+		group, ctx := errgroup.WithContext(ctx)
+		group.SetLimit(atonce.Requests)
+		for _, child := range next {
+			group.Go(func() error { return read(ctx, child, depth+1) })
+		}
+		return group.Wait()
+	}
+	return read(ctx, top, 0)
+}
+
 // walk reads a manifest with all manifests below it, so that a fault in any of them is found
 // before anything is written. It does not look below a manifest that the target is known to
 // have. It keeps none of them; the client of a registry remembers some.
 func (w *walker) walk(ctx context.Context, from layout.Repository, top ocispec.Descriptor, known func(layout.Repository, ocispec.Descriptor) (there, known bool)) error {
-	one := &walking{walker: w, from: from, top: top, known: known, seen: map[digest.Digest]int64{}}
-	return one.manifest(ctx, top, 0)
-}
-
-type walking struct {
-	*walker
-	from  layout.Repository
-	top   ocispec.Descriptor
-	known func(layout.Repository, ocispec.Descriptor) (there, known bool)
-
-	mu    sync.Mutex
-	seen  map[digest.Digest]int64 // sizes
-	nodes int
-}
-
-func (w *walking) manifest(ctx context.Context, desc ocispec.Descriptor, depth int) error {
-	if depth > registry.MaxDepth {
-		return tooDeep(desc)
-	}
-	list, err := w.list(ctx, desc)
-	if err != nil {
-		return err
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(atonce.Requests)
-	for _, child := range list {
-		group.Go(func() error { return w.manifest(ctx, child, depth+1) })
-	}
-	return group.Wait()
-}
-
-// list returns the manifests below one that were not read before.
-func (w *walking) list(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-	m, err := w.read(ctx, w.from, desc)
-	if err != nil {
-		return nil, err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.nodes += len(m.Blobs) + len(m.Manifests); w.nodes > maxNodes {
-		return nil, tooMany(w.top)
-	}
-	again := func(child ocispec.Descriptor) (bool, error) {
-		size, again := w.seen[child.Digest]
-		if again {
-			return true, sameSize(child, size)
-		}
-		w.seen[child.Digest] = child.Size
-		return false, nil
-	}
-	for _, blob := range m.Blobs {
-		if _, err := again(blob); err != nil {
-			return nil, err
-		}
-	}
-	var fresh []ocispec.Descriptor
-	for _, child := range m.Manifests {
-		again, err := again(child)
+	seen := map[digest.Digest]int64{} // sizes
+	nodes := 0
+	return w.each(ctx, from, top, func(_ ocispec.Descriptor, m *Manifest, err error) (next []ocispec.Descriptor, _ error) {
 		if err != nil {
 			return nil, err
 		}
-		if there, _ := w.known(w.from, child); !again && !there {
-			fresh = append(fresh, child)
+		if nodes += len(m.Blobs) + len(m.Manifests); nodes > maxNodes {
+			return nil, tooMany(top)
 		}
-	}
-	return fresh, nil
+		for i, child := range slices.Concat(m.Blobs, m.Manifests) {
+			if size, again := seen[child.Digest]; again {
+				if err := sameSize(child, size); err != nil {
+					return nil, err
+				}
+				continue
+			}
+			seen[child.Digest] = child.Size
+			if i < len(m.Blobs) {
+				continue
+			}
+			if there, _ := known(from, child); !there {
+				next = append(next, child)
+			}
+		}
+		return next, nil
+	})
 }
