@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
@@ -46,6 +47,43 @@ func Get(ctx context.Context, store content.Provider, desc ocispec.Descriptor) (
 	data, err := content.ReadBlob(ctx, store, desc)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", desc.Digest, err)
+	}
+	return data, nil
+}
+
+// Open opens a blob by a descriptor of someone else, whose size it must have, and no more than
+// limit bytes. It is the place that is read, even if the descriptor embeds the content.
+func Open(ctx context.Context, from content.Provider, desc ocispec.Descriptor, limit int64) (content.ReaderAt, error) {
+	if err := desc.Digest.Validate(); err != nil {
+		return nil, fmt.Errorf("%q: %w", desc.Digest, err)
+	}
+	if desc.Size < 0 || desc.Size > limit {
+		return nil, fmt.Errorf("%s has %d bytes, more than the %d allowed", desc.Digest, desc.Size, limit)
+	}
+	ra, err := from.ReaderAt(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	if ra.Size() != desc.Size {
+		err := fmt.Errorf("%s has %d bytes, not %d: %w", desc.Digest, ra.Size(), desc.Size, errdefs.ErrDataLoss)
+		return nil, errors.Join(err, ra.Close())
+	}
+	return ra, nil
+}
+
+// Read is [Open] for a whole blob, whose digest it verifies.
+func Read(ctx context.Context, from content.Provider, desc ocispec.Descriptor, limit int64) ([]byte, error) {
+	ra, err := Open(ctx, from, desc, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer ra.Close()
+	data, err := io.ReadAll(content.NewReader(ra))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", desc.Digest, err)
+	}
+	if got := desc.Digest.Algorithm().FromBytes(data); got != desc.Digest {
+		return nil, fmt.Errorf("%s came as %s: %w", desc.Digest, got, errdefs.ErrDataLoss)
 	}
 	return data, nil
 }

@@ -616,7 +616,7 @@ func TestUnreadableSignature(t *testing.T) {
 		t.Errorf("beside a good signature: %v", failing(r))
 	}
 	other, _ := newKey(t)
-	if r := a.verify(t, app.VerifyOptions{Ref: a.ref, Key: other}); r.OK || !strings.Contains(failing(r)["signature"], "are more than the") {
+	if r := a.verify(t, app.VerifyOptions{Ref: a.ref, Key: other}); r.OK || !strings.Contains(failing(r)["signature"], "more than the") {
 		t.Errorf("by another key: %v", failing(r))
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/stages/files"
@@ -72,7 +73,7 @@ func Open(ctx context.Context, source layout.Repository, tagOrDigest string) (*A
 
 // OpenRoot is Open for a manifest that was resolved.
 func OpenRoot(ctx context.Context, source layout.Repository, root ocispec.Descriptor) (*Application, error) {
-	data, err := read(ctx, source, root, maxManifest)
+	data, err := engine.Read(ctx, source, root, maxManifest)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +132,7 @@ func (a *Application) openContent(ctx context.Context) error {
 	if found != 1 {
 		return fmt.Errorf("it lists %d contents, not one", found)
 	}
-	data, err := read(ctx, a.source, a.Content, maxManifest)
+	data, err := engine.Read(ctx, a.source, a.Content, maxManifest)
 	if err != nil {
 		return fmt.Errorf("content: %w", err)
 	}
@@ -218,11 +219,13 @@ func (a *Application) CanonicalFiles(ctx context.Context) (list []files.File, er
 // may have. The digest of the layer is verified when do has returned, so the layer is never in
 // memory as a whole.
 func (a *Application) unpack(ctx context.Context, do func(tar io.Reader) error) error {
-	layer, err := open(ctx, a.source, a.Layer, maxLayer)
+	ra, err := engine.Open(ctx, a.source, a.Layer, maxLayer)
 	if err != nil {
 		return fmt.Errorf("read content: %w", err)
 	}
-	defer layer.Close()
+	defer ra.Close()
+	verifier := a.Layer.Digest.Verifier()
+	layer := io.TeeReader(content.NewReader(ra), verifier)
 	limits := files.ContentLimits()
 	// What the tar reader skips, such as headers of its own, is bounded as well.
 	tar := &io.LimitedReader{N: limits.Bytes + int64(limits.Files)*2048}
@@ -236,8 +239,11 @@ func (a *Application) unpack(ctx context.Context, do func(tar io.Reader) error) 
 		err = refused{err}
 	}
 	// If the layer is damaged, that is the cause of the error.
-	if damaged := layer.check(); damaged != nil {
-		return fmt.Errorf("read content: %w", damaged)
+	if _, broken := io.Copy(io.Discard, layer); broken != nil {
+		return fmt.Errorf("read content %s: %w", a.Layer.Digest, broken)
+	}
+	if !verifier.Verified() {
+		return fmt.Errorf("read content: %s came with another digest: %w", a.Layer.Digest, errdefs.ErrDataLoss)
 	}
 	if err != nil {
 		return fmt.Errorf("content %s: %w", a.Layer.Digest, err)
@@ -318,7 +324,7 @@ func (r *statementRoom) read(ctx context.Context, source content.Provider, desc 
 	if err := r.take(desc.Size); err != nil {
 		return nil, err
 	}
-	return read(ctx, source, desc, limit)
+	return engine.Read(ctx, source, desc, limit)
 }
 
 func (r *statementRoom) unpack(data []byte) ([]byte, error) {
@@ -379,66 +385,21 @@ func WriteStatements(w io.Writer, list []Statement) error {
 	return nil
 }
 
-// read reads a blob by the descriptor of someone else, and verifies it.
-func read(ctx context.Context, source content.Provider, desc ocispec.Descriptor, limit int64) ([]byte, error) {
-	b, err := open(ctx, source, desc, limit)
+// ReadBundle reads the Sigstore bundle in a referrer, and what its manifest says that it is
+// about; nil if it has none. The manifest decides, because not every registry reports the type
+// of a referrer.
+func ReadBundle(ctx context.Context, source content.Provider, referrer ocispec.Descriptor) (bundle []byte, subject digest.Digest, err error) {
+	data, err := engine.Read(ctx, source, referrer, maxManifest)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	defer b.Close()
-	data, err := io.ReadAll(b)
-	if err := b.check(); err != nil {
-		return nil, err
+	var m ocispec.Manifest
+	if descriptor.Unmarshal(data, &m) != nil || len(m.Layers) != 1 || m.Layers[0].MediaType != MediaTypeBundle {
+		return nil, "", nil
 	}
-	return data, err
-}
-
-// described reads a blob by the descriptor of someone else.
-type described struct {
-	content.ReaderAt
-	desc     ocispec.Descriptor
-	in       io.Reader
-	digester digest.Digester
-	err      error // why it cannot be read
-}
-
-func open(ctx context.Context, source content.Provider, desc ocispec.Descriptor, limit int64) (*described, error) {
-	if err := desc.Digest.Validate(); err != nil {
-		return nil, fmt.Errorf("%q: %w", desc.Digest, err)
+	if m.Subject != nil {
+		subject = m.Subject.Digest
 	}
-	if desc.Size < 0 || desc.Size > limit {
-		return nil, fmt.Errorf("%s has %d bytes, more than the %d allowed", desc.Digest, desc.Size, limit)
-	}
-	ra, err := source.ReaderAt(ctx, desc)
-	if err != nil {
-		return nil, err
-	}
-	if ra.Size() != desc.Size {
-		err := fmt.Errorf("%s has %d bytes, not %d: %w", desc.Digest, ra.Size(), desc.Size, errdefs.ErrDataLoss)
-		return nil, errors.Join(err, ra.Close())
-	}
-	return &described{
-		ReaderAt: ra, desc: desc, in: io.NewSectionReader(ra, 0, desc.Size), digester: desc.Digest.Algorithm().Digester(),
-	}, nil
-}
-
-func (d *described) Read(p []byte) (int, error) {
-	n, err := d.in.Read(p)
-	d.digester.Hash().Write(p[:n])
-	if err != nil && !errors.Is(err, io.EOF) {
-		d.err = err
-	}
-	return n, err
-}
-
-// check reads the rest, and returns an error unless the whole blob matches its descriptor.
-func (d *described) check() error {
-	_, _ = io.Copy(io.Discard, d) // Read keeps the error
-	if d.err != nil {
-		return fmt.Errorf("read %s: %w", d.desc.Digest, d.err)
-	}
-	if got := d.digester.Digest(); got != d.desc.Digest {
-		return fmt.Errorf("%s came as %s: %w", d.desc.Digest, got, errdefs.ErrDataLoss)
-	}
-	return nil
+	bundle, err = engine.Read(ctx, source, m.Layers[0], maxBundle)
+	return bundle, subject, err
 }

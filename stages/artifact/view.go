@@ -3,6 +3,7 @@
 package artifact
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/layout"
@@ -321,18 +323,10 @@ func (b *bundles) add(ctx context.Context, source layout.Repository, subject dig
 	return nil
 }
 
-// read reads a referrer of a subject, "" if its manifest tells of which, where it is a bundle. Not every registry reports
-// the artifactType: the manifest is what tells.
+// read reads a referrer of a subject, "" if its manifest tells of which, where it is a bundle.
 func (b *bundles) read(ctx context.Context, source layout.Repository, subject digest.Digest, desc ocispec.Descriptor) error {
-	data, err := read(ctx, source, desc, maxManifest)
-	if err != nil {
-		return err
-	}
-	var m ocispec.Manifest
-	if descriptor.Unmarshal(data, &m) != nil || len(m.Layers) != 1 || m.Layers[0].MediaType != MediaTypeBundle {
-		return nil
-	}
-	if data, err = read(ctx, source, m.Layers[0], maxBundle); err != nil {
+	data, about, err := ReadBundle(ctx, source, desc)
+	if err != nil || data == nil {
 		return err
 	}
 	var bundle struct {
@@ -352,9 +346,7 @@ func (b *bundles) read(ctx context.Context, source layout.Repository, subject di
 	if json.Unmarshal(data, &bundle) != nil || json.Unmarshal(bundle.Envelope.Payload, &s) != nil {
 		return nil
 	}
-	if subject == "" && m.Subject != nil {
-		subject = m.Subject.Digest
-	}
+	subject = cmp.Or(subject, about)
 	signer := newViewSigner(bundle.VerificationMaterial.PublicKey.Hint, bundle.VerificationMaterial.Certificate.Raw)
 	switch s.PredicateType {
 	case PredicatePromotion:
@@ -456,7 +448,7 @@ func (a *Application) image(ctx context.Context, desc ocispec.Descriptor, relate
 // travels inside the image.
 func (a *Application) platform(ctx context.Context, desc ocispec.Descriptor, image digest.Digest, related map[digest.Digest][]images.Related, out *ViewImage, missing *notes) error {
 	var m ocispec.Manifest
-	data, err := read(ctx, a.source, desc, maxManifest)
+	data, err := engine.Read(ctx, a.source, desc, maxManifest)
 	switch {
 	case errdefs.IsNotFound(err):
 		missing.add("image %s: %s is not there", out.Name, desc.Digest)
@@ -499,7 +491,7 @@ func (a *Application) platform(ctx context.Context, desc ocispec.Descriptor, ima
 // does not say.
 func (a *Application) configPlatform(ctx context.Context, desc ocispec.Descriptor) string {
 	var p ocispec.Platform
-	data, err := read(ctx, a.source, desc, maxManifest)
+	data, err := engine.Read(ctx, a.source, desc, maxManifest)
 	if err != nil || json.Unmarshal(data, &p) != nil || p.OS == "" {
 		return ""
 	}
@@ -546,7 +538,7 @@ func (a *Application) kindsOf(ctx context.Context, child ocispec.Descriptor) ([]
 		return []string{images.KindOf(child.ArtifactType, child.Annotations)}, nil
 	}
 	m := ocispec.Manifest{ArtifactType: child.ArtifactType}
-	data, err := read(ctx, a.source, child, maxManifest)
+	data, err := engine.Read(ctx, a.source, child, maxManifest)
 	switch {
 	case errdefs.IsNotFound(err): // an archive of one platform lacks what is about the others
 	case err != nil:

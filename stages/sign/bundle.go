@@ -12,7 +12,6 @@ import (
 	"fmt"
 
 	"github.com/containerd/containerd/v2/core/content"
-	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -268,30 +267,8 @@ func layer(bundle []byte) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: MediaType, Digest: digest.FromBytes(bundle), Size: int64(len(bundle))}
 }
 
-// maxBundle bounds a bundle, in bytes.
-const maxBundle = 4 << 20
-
-// Attached reads the bundle in a referrer; nil if it has none. The manifest decides, because
-// not every registry reports the type of a referrer.
+// Attached reads the bundle in a referrer; nil if it has none.
 func Attached(ctx context.Context, source content.Provider, referrer ocispec.Descriptor) ([]byte, error) {
-	data, err := readSmall(ctx, source, referrer)
-	if err != nil {
-		return nil, err
-	}
-	var m ocispec.Manifest
-	if descriptor.Unmarshal(data, &m) != nil || len(m.Layers) != 1 || m.Layers[0].MediaType != MediaType {
-		return nil, nil
-	}
-	return readSmall(ctx, source, m.Layers[0])
-}
-
-func readSmall(ctx context.Context, source content.Provider, desc ocispec.Descriptor) ([]byte, error) {
-	if desc.Size < 0 || desc.Size > maxBundle {
-		return nil, fmt.Errorf("read %s: %d bytes are more than the %d allowed", desc.Digest, desc.Size, maxBundle)
-	}
-	data, err := engine.Get(ctx, source, desc)
-	if err == nil && desc.Digest.Algorithm().FromBytes(data) != desc.Digest {
-		err = fmt.Errorf("read %s: it came with another digest: %w", desc.Digest, errdefs.ErrDataLoss)
-	}
-	return data, err
+	bundle, _, err := artifact.ReadBundle(ctx, source, referrer)
+	return bundle, err
 }
