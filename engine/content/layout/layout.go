@@ -197,7 +197,7 @@ func (l *Layout) Blob(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser
 	if err != nil {
 		return nil, err
 	}
-	return &verifyingReader{layout: l, dgst: desc.Digest, verifier: desc.Digest.Verifier(), r: r}, nil
+	return blob.Verify(r, r, desc.Digest, func(err error) error { return l.damaged(desc.Digest, err) }), nil
 }
 
 func (l *Layout) open(desc ocispec.Descriptor) (*blob.Reader, error) {
@@ -371,25 +371,6 @@ func (l *Layout) manifest(ctx context.Context, desc ocispec.Descriptor) (descrip
 	}
 	return m, int64(len(data)), nil
 }
-
-// verifyingReader verifies the content while it is read.
-type verifyingReader struct {
-	layout   *Layout
-	dgst     digest.Digest
-	verifier digest.Verifier
-	r        *blob.Reader
-}
-
-func (v *verifyingReader) Read(p []byte) (int, error) {
-	n, err := v.r.Read(p)
-	_, _ = v.verifier.Write(p[:n])
-	if errors.Is(err, io.EOF) && !v.verifier.Verified() {
-		err = v.layout.damaged(v.dgst, blob.ErrWrongDigest)
-	}
-	return n, err
-}
-
-func (v *verifyingReader) Close() error { return v.r.Close() }
 
 // folder is the blobs of a layout in a folder.
 type folder string

@@ -27,14 +27,12 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/descriptor"
+	"github.com/taped-dev/tape/engine/content/internal/blob"
 	"github.com/taped-dev/tape/internal/nearest"
 )
 
 // defaultContainerd is the default address of containerd.
 const defaultContainerd = "/run/containerd/containerd.sock"
-
-// maxManifest is the maximum size of a manifest in bytes; registries accept no more.
-const maxManifest = 4 << 20
 
 // containerd is a namespace of containerd, accessed through the content and image services.
 // containerd's own client would pull in all of containerd.
@@ -158,7 +156,7 @@ func (n *namespace) Resolve(ctx context.Context, tagOrDigest string) (ocispec.De
 	if err := ra.Close(); err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("read %s: %w", dgst, err)
 	}
-	if size > maxManifest {
+	if size > descriptor.MaxManifest {
 		return ocispec.Descriptor{}, fmt.Errorf("blob %s in containerd is not a manifest: it has %d bytes: %w", dgst, size, errdefs.ErrInvalidArgument)
 	}
 	data, err := engine.Get(ctx, n, ocispec.Descriptor{Digest: dgst, Size: size})
@@ -196,10 +194,11 @@ func (n *namespace) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadC
 	if err != nil {
 		return nil, err
 	}
-	check := desc.Digest.Verifier()
 	// Every read is a request.
 	body := bufio.NewReaderSize(io.NewSectionReader(ra, 0, ra.Size()), readBuffer)
-	return &verified{Reader: io.TeeReader(body, check), Closer: ra, verifier: check, digest: desc.Digest}, nil
+	return blob.Verify(body, ra, desc.Digest, func(err error) error {
+		return fmt.Errorf("blob %s of containerd is damaged: %w: %w", desc.Digest, err, errdefs.ErrDataLoss)
+	}), nil
 }
 
 func (n *namespace) open(ctx context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
@@ -214,20 +213,4 @@ func (n *namespace) open(ctx context.Context, desc ocispec.Descriptor) (content.
 		return nil, errors.Join(fmt.Errorf("blob %s of containerd has %d bytes, not %d: %w", desc.Digest, ra.Size(), desc.Size, errdefs.ErrDataLoss), ra.Close())
 	}
 	return ra, nil
-}
-
-// verified verifies the content while it is read.
-type verified struct {
-	io.Reader
-	io.Closer
-	verifier digest.Verifier
-	digest   digest.Digest
-}
-
-func (v *verified) Read(p []byte) (int, error) {
-	n, err := v.Reader.Read(p)
-	if errors.Is(err, io.EOF) && !v.verifier.Verified() {
-		err = fmt.Errorf("blob %s of containerd is damaged: its bytes have another digest: %w", v.digest, errdefs.ErrDataLoss)
-	}
-	return n, err
 }

@@ -206,32 +206,42 @@ func tagOf(desc ocispec.Descriptor) string {
 	return named.Tag
 }
 
+// only returns an image in an index for which rule holds, and how many different ones there are.
+func only(index ocispec.Index, rule func(ocispec.Descriptor) bool) (one ocispec.Descriptor, n int) {
+	found := map[digest.Digest]bool{}
+	for _, desc := range index.Manifests {
+		if rule(desc) && !found[desc.Digest] {
+			found[desc.Digest], one = true, desc
+		}
+	}
+	return one, len(found)
+}
+
+// namesIn returns the names of the images in an index, which are in the annotations.
+func namesIn(index ocispec.Index, annotations ...string) []string {
+	var all []string
+	for _, desc := range index.Manifests {
+		for _, annotation := range annotations {
+			all = append(all, desc.Annotations[annotation])
+		}
+	}
+	slices.Sort(all)
+	return slices.DeleteFunc(slices.Compact(all), func(name string) bool { return name == "" })
+}
+
 // pickTag selects the image with the tag; "" selects the only image.
 func pickTag(wanted string) chooser {
 	return func(index ocispec.Index) (ocispec.Descriptor, error) {
-		found := map[digest.Digest]ocispec.Descriptor{}
-		var all []string
-		for _, desc := range index.Manifests {
-			if name := desc.Annotations[images.AnnotationImageName]; name != "" {
-				all = append(all, name)
-			}
-			if _, twice := found[desc.Digest]; !twice && (wanted == "" || tagOf(desc) == wanted) {
-				found[desc.Digest] = desc
-			}
-		}
-		slices.Sort(all)
-		for _, desc := range found {
-			if len(found) == 1 {
-				return desc, nil
-			}
-		}
-		if len(index.Manifests) == 0 {
+		desc, n := only(index, func(desc ocispec.Descriptor) bool { return wanted == "" || tagOf(desc) == wanted })
+		switch {
+		case n == 1:
+			return desc, nil
+		case len(index.Manifests) == 0:
 			return ocispec.Descriptor{}, fmt.Errorf("it has no image: %w", errdefs.ErrNotFound)
+		case n == 0:
+			return ocispec.Descriptor{}, fmt.Errorf("it has no image with tag %q, only %s: %w", wanted, list(namesIn(index, images.AnnotationImageName)), errdefs.ErrNotFound)
 		}
-		if len(found) == 0 {
-			return ocispec.Descriptor{}, fmt.Errorf("it has no image with tag %q, only %s: %w", wanted, list(all), errdefs.ErrNotFound)
-		}
-		return ocispec.Descriptor{}, fmt.Errorf("it has %d images, name the tag of one: %s: %w", len(found), list(all), errdefs.ErrInvalidArgument)
+		return ocispec.Descriptor{}, fmt.Errorf("it has %d images, name the tag of one: %s: %w", n, list(namesIn(index, images.AnnotationImageName)), errdefs.ErrInvalidArgument)
 	}
 }
 
@@ -290,32 +300,16 @@ func pick(index ocispec.Index, named reference.Named) (ocispec.Descriptor, error
 		func(ocispec.Descriptor) bool { return true },
 	}
 	for _, rule := range rules {
-		found := map[digest.Digest]ocispec.Descriptor{}
-		for _, desc := range index.Manifests {
-			if rule(desc) {
-				found[desc.Digest] = desc
-			}
-		}
-		for _, desc := range found {
-			if len(found) == 1 {
-				return desc, nil
-			}
+		if desc, n := only(index, rule); n == 1 {
+			return desc, nil
 		}
 	}
-	var all []string
-	for _, desc := range index.Manifests {
-		for _, name := range names(desc) {
-			if name != "" && !slices.Contains(all, name) {
-				all = append(all, name)
-			}
-		}
-	}
-	if len(index.Manifests) == 0 {
+	all := namesIn(index, images.AnnotationImageName, ocispec.AnnotationRefName)
+	switch {
+	case len(index.Manifests) == 0:
 		return ocispec.Descriptor{}, fmt.Errorf("it has no image: %w", errdefs.ErrNotFound)
-	}
-	if len(all) == 0 {
+	case len(all) == 0:
 		return ocispec.Descriptor{}, fmt.Errorf("it has %d manifests without names: %w", len(index.Manifests), errdefs.ErrNotFound)
 	}
-	slices.Sort(all)
 	return ocispec.Descriptor{}, fmt.Errorf("it has no %s, only %s: %w", familiar(named), list(all), errdefs.ErrNotFound)
 }

@@ -80,6 +80,28 @@ func (s *Sound) Verify(ctx context.Context, r *Reader, dgst digest.Digest) error
 	return nil
 }
 
+// Verify returns a blob that is verified on the way: at the end of content with another digest,
+// reading fails with the error that damaged returns for ErrWrongDigest.
+func Verify(r io.Reader, c io.Closer, dgst digest.Digest, damaged func(error) error) io.ReadCloser {
+	return &verifying{r, c, dgst.Verifier(), damaged}
+}
+
+type verifying struct {
+	io.Reader
+	io.Closer
+	verifier digest.Verifier
+	damaged  func(error) error
+}
+
+func (v *verifying) Read(p []byte) (int, error) {
+	n, err := v.Reader.Read(p)
+	_, _ = v.verifier.Write(p[:n])
+	if errors.Is(err, io.EOF) && !v.verifier.Verified() {
+		err = v.damaged(ErrWrongDigest)
+	}
+	return n, err
+}
+
 // WithContext returns a reader that fails when ctx ends, for reading local files, which
 // cannot be interrupted.
 func WithContext(ctx context.Context, r io.Reader) io.Reader { return contextReader{ctx, r} }
