@@ -4,6 +4,7 @@ package pipeline
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -212,20 +213,11 @@ func (e *Expanded) resolve(n *expandedNode, p *problems) {
 
 // resolveRef returns the node, or the instances, that a reference means.
 func (e *Expanded) resolveRef(n expandedNode, port Port, r ref, p *problems) []ref {
-	from := func(name string) *expandedNode {
-		i := slices.IndexFunc(e.nodes, func(n expandedNode) bool { return n.name == name })
-		if i < 0 {
-			return nil
-		}
-		return &e.nodes[i]
-	}
 	var found []ref
 	var base bool
-	if from(r.node) != nil {
+	if from := e.node(r.node); from != nil {
 		if port.Many && r.key == "" {
-			if r.key = from(r.node).source; r.key == "" {
-				r.key = r.node[strings.LastIndexByte(r.node, '/')+1:]
-			}
+			r.key = cmp.Or(from.source, r.node[strings.LastIndexByte(r.node, '/')+1:])
 		}
 		found = []ref{r}
 	} else {
@@ -257,12 +249,22 @@ func (e *Expanded) resolveRef(n expandedNode, port Port, r ref, p *problems) []r
 		return nil
 	}
 	for _, f := range found {
-		if outputs := from(f.node).kind.Outputs; !slices.Contains(outputs, f.output) {
+		if outputs := e.node(f.node).kind.Outputs; !slices.Contains(outputs, f.output) {
 			p.add(r.at, "input %q of node %q refers to output %q of node %q, which does not exist%s", port.Name, n.name, f.output, f.node, hintOrList(f.output, outputs))
 			return nil
 		}
 	}
 	return found
+}
+
+// node returns the node of a name, or nil.
+func (e *Expanded) node(name string) *expandedNode {
+	for i := range e.nodes {
+		if e.nodes[i].name == name {
+			return &e.nodes[i]
+		}
+	}
+	return nil
 }
 
 // names returns the names of the nodes, and of the nodes that they are instances of.

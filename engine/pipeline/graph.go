@@ -3,6 +3,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -80,14 +81,9 @@ func (e *Expanded) needed(targets []string) (map[string]bool, error) {
 			return
 		}
 		needed[name] = true
-		for _, n := range e.nodes {
-			if n.name != name {
-				continue
-			}
-			for _, in := range n.inputs {
-				for _, r := range in.refs {
-					mark(r.node)
-				}
+		for _, in := range e.node(name).inputs {
+			for _, r := range in.refs {
+				mark(r.node)
 			}
 		}
 	}
@@ -150,7 +146,7 @@ func leaves(err *jsonschema.ValidationError) []*jsonschema.ValidationError {
 
 // report adds a problem for an invalid option, at its position.
 func (e *Expanded) report(n expandedNode, with *value, err *jsonschema.ValidationError, needed bool, p *problems) {
-	at, path := locate(with, err.InstanceLocation)
+	at, _, path := locate(with, err.InstanceLocation)
 	if at == (position{}) || at.file == defaultFile {
 		at = e.blame(n)
 	}
@@ -162,15 +158,12 @@ func (e *Expanded) report(n expandedNode, with *value, err *jsonschema.Validatio
 	case *violation.AdditionalProperties:
 		names := properties(n.kind.schema, err.InstanceLocation)
 		for _, name := range k.Properties {
-			keyAt, _ := locateKey(with, append(slices.Clone(err.InstanceLocation), name))
-			if keyAt == (position{}) {
-				keyAt = at
-			}
+			_, keyAt, _ := locate(with, append(slices.Clone(err.InstanceLocation), name))
 			what := n.uses
 			if path != "" {
 				what = path + " of " + n.uses
 			}
-			p.add(keyAt, "%s has no option %q%s", what, name, hintOrList(name, names))
+			p.add(cmp.Or(keyAt, at), "%s has no option %q%s", what, name, hintOrList(name, names))
 		}
 	case *violation.Required:
 		for _, name := range k.Missing {
@@ -206,30 +199,31 @@ func (e *Expanded) report(n expandedNode, with *value, err *jsonschema.Validatio
 	}
 }
 
-// locate returns the position of a value by its path, and the path in readable form:
-// fields[0].path.
-func locate(v *value, path []string) (position, string) {
-	var name strings.Builder
+// locate returns the position of a value by its path, that of the last key of the path, and the
+// path in readable form: fields[0].path.
+func locate(v *value, path []string) (at, key position, name string) {
 	for _, step := range path {
+		key = position{}
 		if v != nil && v.kind == list {
 			i, err := strconv.Atoi(step)
-			if err != nil || i >= len(v.items) {
-				return position{}, name.String()
+			if err != nil || i < 0 || i >= len(v.items) {
+				return position{}, key, name
 			}
 			v = v.items[i]
-			fmt.Fprintf(&name, "[%d]", i)
+			name += "[" + step + "]"
 			continue
 		}
-		v = v.get(step)
-		if name.Len() > 0 {
-			name.WriteByte('.')
+		f := v.field(step)
+		v, key = f.value, f.at
+		if name != "" {
+			name += "."
 		}
-		name.WriteString(step)
+		name += step
 	}
-	if v == nil {
-		return position{}, name.String()
+	if v != nil {
+		at = v.at
 	}
-	return v.at, name.String()
+	return at, key, name
 }
 
 // Placed adds the positions in the file to mistakes in options ([engine.OptionErrors]) that
@@ -243,12 +237,12 @@ func (e *Expanded) Placed(err error) error {
 	if !ok {
 		return err
 	}
-	i := slices.IndexFunc(e.nodes, func(n expandedNode) bool { return n.name == failed.Node })
-	if i < 0 {
+	n := e.node(failed.Node)
+	if n == nil {
 		return err
 	}
 	var p problems
-	if !e.placed(e.nodes[i], mistakes, failed.Node+": ", &p) {
+	if !e.placed(*n, mistakes, failed.Node+": ", &p) {
 		return err
 	}
 	return p.sorted()
@@ -261,15 +255,12 @@ func (e *Expanded) Unused(event engine.Event) (message string, ok bool) {
 	if e.partial {
 		return "", false
 	}
-	i := slices.IndexFunc(e.nodes, func(n expandedNode) bool { return n.name == event.Node })
-	if i < 0 {
+	n := e.node(event.Node)
+	if n == nil {
 		return event.Message, true
 	}
-	at, ok := locateKey(e.nodes[i].with, event.Unused)
-	if !ok {
-		at, _ = locate(e.nodes[i].with, event.Unused)
-	}
-	if at.line == 0 || at.file == defaultFile {
+	at, key, _ := locate(n.with, event.Unused)
+	if at = cmp.Or(key, at); at.line == 0 || at.file == defaultFile {
 		return event.Message, true // it is not from a file
 	}
 	return newError(at, errors.New(event.Message)).Error(), true
@@ -280,41 +271,14 @@ func (e *Expanded) Unused(event engine.Event) (message string, ok bool) {
 func (e *Expanded) placed(n expandedNode, mistakes engine.OptionErrors, prefix string, p *problems) bool {
 	var all problems
 	for _, m := range mistakes {
-		at, ok := locateKey(n.with, m.Path)
-		if !ok {
-			at, _ = locate(n.with, m.Path)
-		}
-		if at.line == 0 || at.file == defaultFile {
+		at, key, _ := locate(n.with, m.Path)
+		if at = cmp.Or(key, at); at.line == 0 || at.file == defaultFile {
 			return false
 		}
 		all.cause(at, fmt.Errorf("%s%w", prefix, m))
 	}
 	*p = append(*p, all...)
 	return true
-}
-
-// locateKey returns the position of the last key of a path.
-func locateKey(v *value, path []string) (position, bool) {
-	for i, step := range path {
-		if v == nil {
-			break
-		}
-		if v.kind == list {
-			n, err := strconv.Atoi(step)
-			if err != nil || n >= len(v.items) {
-				break
-			}
-			v = v.items[n]
-			continue
-		}
-		for _, f := range v.fields {
-			if f.key == step && i == len(path)-1 {
-				return f.at, true
-			}
-		}
-		v = v.get(step)
-	}
-	return position{}, false
 }
 
 // properties returns the names of the properties in a schema at a path.

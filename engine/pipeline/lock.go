@@ -81,36 +81,33 @@ func parseLock(file string, data []byte) (*Lock, error) {
 		err = errors.New("unexpected data after the end")
 	}
 	if err != nil {
-		line := 1 + bytes.Count(data[:min(dec.InputOffset(), int64(len(data)))], []byte("\n"))
-		var syntax *json.SyntaxError
-		var wrong *json.UnmarshalTypeError
-		switch {
-		case errors.As(err, &syntax):
-			line = 1 + bytes.Count(data[:min(syntax.Offset, int64(len(data)))], []byte("\n"))
-		case errors.As(err, &wrong):
-			line = 1 + bytes.Count(data[:min(wrong.Offset, int64(len(data)))], []byte("\n"))
+		offset := dec.InputOffset()
+		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+			offset = syntax.Offset
+		} else if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			offset = wrong.Offset
 		}
+		line := 1 + bytes.Count(data[:min(offset, int64(len(data)))], []byte("\n"))
 		return nil, newError(position{file: file, line: line}, advice.Add(errors.New(strings.TrimPrefix(err.Error(), "json: ")), advice.RenewLock))
 	}
 	if doc.Version != lockVersion {
 		return nil, &Error{File: file, Message: fmt.Sprintf("the lock has version %d, this tape reads version %d", doc.Version, lockVersion)}
 	}
-	for _, name := range slices.Sorted(maps.Keys(doc.Images)) {
-		if err := doc.Images[name].Validate(); err != nil {
-			return nil, &Error{File: file, Message: fmt.Sprintf("image %s: %q: %v", name, doc.Images[name], err)}
+	digests := map[string]digest.Digest{} // by what they are of
+	for name, dgst := range doc.Images {
+		digests["image "+name] = dgst
+	}
+	for name, locked := range doc.Interpreters {
+		for platform, sum := range locked.Checksums {
+			digests["interpreter "+name+" for "+platform] = sum
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(doc.Interpreters)) {
-		sums := doc.Interpreters[name].Checksums
-		for _, platform := range slices.Sorted(maps.Keys(sums)) {
-			if err := sums[platform].Validate(); err != nil {
-				return nil, &Error{File: file, Message: fmt.Sprintf("interpreter %s for %s: %q: %v", name, platform, sums[platform], err)}
-			}
-		}
+	for path, dgst := range doc.Files {
+		digests["file "+path] = dgst
 	}
-	for _, path := range slices.Sorted(maps.Keys(doc.Files)) {
-		if err := doc.Files[path].Validate(); err != nil {
-			return nil, &Error{File: file, Message: fmt.Sprintf("file %s: %q: %v", path, doc.Files[path], err)}
+	for _, of := range slices.Sorted(maps.Keys(digests)) {
+		if err := digests[of].Validate(); err != nil {
+			return nil, &Error{File: file, Message: fmt.Sprintf("%s: %q: %v", of, digests[of], err)}
 		}
 	}
 	for _, uri := range slices.Sorted(maps.Keys(doc.Materials)) {
@@ -173,35 +170,16 @@ func (l *Lock) Update(found *Lock, what string) (*Lock, error) {
 		found = &Lock{}
 	}
 	out := &Lock{Images: maps.Clone(l.Images), Interpreters: maps.Clone(l.Interpreters), Materials: maps.Clone(l.Materials), Files: maps.Clone(l.Files)}
-	all := what == "all"
-	if all || what == "images" {
-		merge(&out.Images, found.Images)
+	interpreters := maps.Clone(found.Interpreters)
+	for name, b := range interpreters {
+		interpreters[name] = l.Interpreters[name].update(b)
 	}
-	if all || what == "interpreters" {
-		for name, b := range found.Interpreters {
-			put(&out.Interpreters, name, l.Interpreters[name].update(b))
-		}
-	}
-	if all || what == "materials" {
-		merge(&out.Materials, found.Materials)
-	}
-	if all || what == "files" {
-		merge(&out.Files, found.Files)
-	}
+	image := update(&out.Images, found.Images, "images", what)
+	interpreter := update(&out.Interpreters, interpreters, "interpreters", what)
+	material := update(&out.Materials, found.Materials, "materials", what)
 	if isGroup(what) {
+		update(&out.Files, found.Files, "files", what)
 		return out, nil
-	}
-	dgst, image := found.Images[what]
-	if image {
-		put(&out.Images, what, dgst)
-	}
-	b, interpreter := found.Interpreters[what]
-	if interpreter {
-		put(&out.Interpreters, what, l.Interpreters[what].update(b))
-	}
-	sum, material := found.Materials[what]
-	if material {
-		put(&out.Materials, what, sum)
 	}
 	if !image && !interpreter && !material {
 		for _, name := range slices.Sorted(maps.Keys(found.Images)) {
@@ -215,23 +193,26 @@ func (l *Lock) Update(found *Lock, what string) (*Lock, error) {
 }
 
 func (a LockedInterpreter) update(b LockedInterpreter) LockedInterpreter {
-	if a.Version != b.Version {
+	if a.Version != b.Version || a.Checksums == nil {
 		return b
 	}
 	sums := maps.Clone(a.Checksums)
-	merge(&sums, b.Checksums)
+	maps.Copy(sums, b.Checksums)
 	return LockedInterpreter{Version: b.Version, Checksums: sums}
 }
 
-func merge[V any](into *map[string]V, from map[string]V) {
-	for key, v := range from {
-		put(into, key, v)
+// update takes over what was found in a group, all of it or one entry, and reports whether
+// there is an entry of that name.
+func update[V any](into *map[string]V, found map[string]V, group, what string) (named bool) {
+	_, named = found[what]
+	for name, v := range found {
+		if what != "all" && what != group && what != name {
+			continue
+		}
+		if *into == nil {
+			*into = map[string]V{}
+		}
+		(*into)[name] = v
 	}
-}
-
-func put[V any](m *map[string]V, key string, v V) {
-	if *m == nil {
-		*m = map[string]V{}
-	}
-	(*m)[key] = v
+	return named
 }

@@ -71,17 +71,20 @@ type field struct {
 	value *value
 }
 
-// get returns the value of a key, or nil.
-func (v *value) get(key string) *value {
+// field returns the field of a key, zero if there is none.
+func (v *value) field(key string) field {
 	if v != nil {
 		for _, f := range v.fields {
 			if f.key == key {
-				return f.value
+				return f
 			}
 		}
 	}
-	return nil
+	return field{}
 }
+
+// get returns the value of a key, or nil.
+func (v *value) get(key string) *value { return v.field(key).value }
 
 // with returns the mapping with a key set; v may be nil.
 func (v *value) with(f field) *value {

@@ -87,11 +87,7 @@ func (v *View) inEnvironments(statements []Statement) {
 		return
 	}
 	found := map[digest.Digest][]string{}
-	for _, s := range statements {
-		var t Transform
-		if s.PredicateType != PredicateTransform || json.Unmarshal(s.Predicate, &t) != nil {
-			continue
-		}
+	for _, t := range predicates[Transform](statements, PredicateTransform) {
 		for _, edit := range t.Edits {
 			if environment := EnvironmentSet(v.Environments).Of(edit.File); environment != "" {
 				found[edit.Digest] = append(found[edit.Digest], environment)

@@ -4,7 +4,6 @@ package artifact
 
 import (
 	"cmp"
-	"encoding/json"
 	"slices"
 	"strings"
 
@@ -56,11 +55,8 @@ func (t Transform) Names(taped string) Naming {
 // Home returns the repository that an application was written for, "" if its statements do not
 // record it.
 func Home(statements []Statement) string {
-	for _, s := range statements {
-		var p Provenance
-		if s.PredicateType == PredicateProvenance && json.Unmarshal(s.Predicate, &p) == nil {
-			return p.BuildDefinition.ExternalParameters.Repository
-		}
+	for _, p := range predicates[Provenance](statements, PredicateProvenance) {
+		return p.BuildDefinition.ExternalParameters.Repository
 	}
 	return ""
 }
@@ -77,14 +73,9 @@ func Taped(statements []Statement) string {
 
 // transforms returns the transforms that edited the content, in their order.
 func transforms(statements []Statement) []Transform {
-	var out []Transform
-	for _, s := range statements {
-		var t Transform
-		if s.PredicateType == PredicateTransform && json.Unmarshal(s.Predicate, &t) == nil &&
-			(t.Kind == TransformImageRef || t.Kind == transformRelocate) {
-			out = append(out, t)
-		}
-	}
+	out := slices.DeleteFunc(predicates[Transform](statements, PredicateTransform), func(t Transform) bool {
+		return t.Kind != TransformImageRef && t.Kind != transformRelocate
+	})
 	slices.SortStableFunc(out, func(a, b Transform) int { return cmp.Compare(a.Order, b.Order) })
 	return out
 }

@@ -45,6 +45,18 @@ func NewStatement(predicateType string, predicate any, subject ...Resource) (Sta
 	return Statement{Type: StatementType, Subject: subject, PredicateType: predicateType, Predicate: data}, nil
 }
 
+// predicates are those of one type in statements; one that cannot be read is left out.
+func predicates[T any](statements []Statement, predicateType string) []T {
+	var out []T
+	for _, s := range statements {
+		var predicate T
+		if s.PredicateType == predicateType && json.Unmarshal(s.Predicate, &predicate) == nil {
+			out = append(out, predicate)
+		}
+	}
+	return out
+}
+
 // Blob is the statement as a layer of the attestation manifest.
 func (s Statement) Blob() (Blob, error) {
 	data, err := engine.MarshalJSON(s)

@@ -175,7 +175,7 @@ func (a *Application) View(ctx context.Context, repository, tag string, data boo
 		return err
 	})
 	group.Go(func() error {
-		err := a.EachFile(groupCtx, func(f files.File) error {
+		return a.EachFile(groupCtx, func(f files.File) error {
 			file := ViewFile{Name: f.Name, Size: int64(len(f.Data)), Digest: digest.FromBytes(f.Data)}
 			if data {
 				file.Data = f.Data
@@ -183,7 +183,6 @@ func (a *Application) View(ctx context.Context, repository, tag string, data boo
 			v.Content.Files = append(v.Content.Files, file)
 			return nil
 		})
-		return err
 	})
 	group.Go(func() error {
 		v.Tags, contentTag = a.tags(groupCtx, tag)
@@ -213,13 +212,13 @@ func (a *Application) View(ctx context.Context, repository, tag string, data boo
 	}
 	v.Signatures = append(v.Signatures, found.signatures...)
 	v.Promotions, v.Summaries, v.Reproductions = found.promotions, found.summaries, found.reproductions
-	v.Root.Ref = imageref.Reference{Name: repository, Tag: first(v.Tags), Digest: a.Root.Digest}.String()
+	v.Root.Ref = imageref.Reference{Name: repository, Tag: cmp.Or(v.Tags...), Digest: a.Root.Digest}.String()
 	v.Content.Ref = imageref.Reference{Name: repository, Tag: contentTag, Digest: a.Content.Digest}.String()
 	for _, s := range statements {
 		v.Statements = append(v.Statements, ViewStatement{PredicateType: s.PredicateType, Subjects: s.Subject, Predicate: s.Predicate})
 	}
 	v.Sources = append(v.Sources, sources(statements)...)
-	v.TagReason = tagReason(statements)
+	v.TagReason = TagReason(predicates[vcs.Facts](statements, PredicateSource))
 	v.Environments = a.Environments()
 	v.inEnvironments(statements)
 	v.Source = commonSource(v.Sources)
@@ -230,13 +229,6 @@ func (a *Application) View(ctx context.Context, repository, tag string, data boo
 		}
 	}
 	return v, nil
-}
-
-func first(list []string) string {
-	if len(list) == 0 {
-		return ""
-	}
-	return list[0]
 }
 
 // tags are those of the root that can be known without listing all tags of the
@@ -555,22 +547,14 @@ func (a *Application) kindsOf(ctx context.Context, child ocispec.Descriptor) ([]
 // with what the source statement of that name says.
 func sources(statements []Statement) []ViewSource {
 	out := originalSources(statements)
-	for _, s := range statements {
-		var p Provenance
-		if s.PredicateType != PredicateProvenance || json.Unmarshal(s.Predicate, &p) != nil {
-			continue
-		}
+	for _, p := range predicates[Provenance](statements, PredicateProvenance) {
 		for _, source := range p.BuildDefinition.ExternalParameters.Sources {
 			out = append(out, ViewSource{
 				Name: source.Name, Environment: source.Environment, Path: source.Path, Reference: source.Reference, Modified: vcs.Unknown, Options: options(source.Options),
 			})
 		}
 	}
-	for _, s := range statements {
-		var f vcs.Facts
-		if s.PredicateType != PredicateSource || json.Unmarshal(s.Predicate, &f) != nil {
-			continue
-		}
+	for _, f := range predicates[vcs.Facts](statements, PredicateSource) {
 		i := slices.IndexFunc(out, func(v ViewSource) bool { return v.Name == f.Name })
 		if i < 0 {
 			i, out = len(out), append(out, ViewSource{Name: f.Name, Path: f.Path, Reference: f.Reference})
@@ -583,9 +567,8 @@ func sources(statements []Statement) []ViewSource {
 			out[i].URI, out[i].Commit = f.Repositories[0].URI, f.Repositories[0].Commit
 		}
 	}
-	for _, s := range statements {
-		var t Transform
-		if s.PredicateType != PredicateTransform || json.Unmarshal(s.Predicate, &t) != nil || t.Interpreter == nil {
+	for _, t := range predicates[Transform](statements, PredicateTransform) {
+		if t.Interpreter == nil {
 			continue
 		}
 		if i := slices.IndexFunc(out, func(v ViewSource) bool { return v.Name == t.Source }); i >= 0 {
@@ -593,18 +576,6 @@ func sources(statements []Statement) []ViewSource {
 		}
 	}
 	return out
-}
-
-// tagReason is [TagReason] of what the source statements say.
-func tagReason(statements []Statement) string {
-	var all []vcs.Facts
-	for _, s := range statements {
-		var f vcs.Facts
-		if s.PredicateType == PredicateSource && json.Unmarshal(s.Predicate, &f) == nil {
-			all = append(all, f)
-		}
-	}
-	return TagReason(all)
 }
 
 // options returns what was given to an interpreter, nil where that is nothing.
