@@ -4,6 +4,7 @@ package registry
 
 import (
 	"net/http"
+	"regexp"
 	"strings"
 )
 
@@ -25,90 +26,25 @@ func challenges(header http.Header) []challenge {
 	return out
 }
 
+// challengePart matches the name of a scheme, with the one opaque token that may follow it (RFC
+// 9110's token68), or a parameter with its value, which is quoted, with the end missing or not,
+// or everything up to a space or comma: some servers do not quote what they should, such as a
+// realm that is a URL.
+var challengePart = regexp.MustCompile(`(?s)^[ \t,]*([^\x00-\x20\x7f-\x{10FFFF}"(),/:;<=>?@\[\\\]{}]+)` +
+	`(?:[ \t]*(=)[ \t]*(?:"((?:[^"\\]|\\.)*)"?|([^", \t][^, \t]*))|[ \t]*[^, \t"=]*=*[ \t]*(?:,|$))?`)
+
+var quotedPair = regexp.MustCompile(`\\(.)`)
+
 func parseChallenges(s string) []challenge {
 	var out []challenge
-	for {
-		s = strings.TrimLeft(s, " \t,")
-		name, rest := cutToken(s)
-		if name == "" {
-			return out
-		}
-		rest = strings.TrimLeft(rest, " \t")
-		if value, after, ok := cutValue(rest); ok && len(out) > 0 {
-			last := out[len(out)-1].parameters
-			if name = strings.ToLower(name); last[name] == "" {
-				last[name] = value
-			}
-			s = after
-			continue
-		}
-		// A scheme may be followed by parameters or by one opaque token (RFC 9110's token68).
-		out = append(out, challenge{scheme: strings.ToLower(name), parameters: map[string]string{}})
-		s = rest
-		if word, after := cutToken68(rest); word != "" && (after == "" || after[0] == ',') {
-			if _, _, isParameter := cutParameter(rest); !isParameter && !startsChallenge(rest) {
-				s = after
-			}
+	for m := challengePart.FindStringSubmatch(s); m != nil; m = challengePart.FindStringSubmatch(s) {
+		s = s[len(m[0]):]
+		name := strings.ToLower(m[1])
+		if m[2] == "" || len(out) == 0 {
+			out = append(out, challenge{scheme: name, parameters: map[string]string{}})
+		} else if last := out[len(out)-1].parameters; last[name] == "" {
+			last[name] = quotedPair.ReplaceAllString(m[3], "$1") + m[4]
 		}
 	}
-}
-
-// startsChallenge reports whether s, which follows a scheme and a space, cannot be an opaque
-// token of that scheme.
-func startsChallenge(s string) bool { return s == "" || s[0] == ',' }
-
-// cutParameter reads name=value.
-func cutParameter(s string) (value, rest string, ok bool) {
-	name, rest := cutToken(s)
-	if name == "" {
-		return "", s, false
-	}
-	return cutValue(strings.TrimLeft(rest, " \t"))
-}
-
-// cutValue reads the = and the value of a parameter.
-func cutValue(s string) (value, rest string, ok bool) {
-	s, ok = strings.CutPrefix(s, "=")
-	if !ok {
-		return "", s, false
-	}
-	s = strings.TrimLeft(s, " \t")
-	if !strings.HasPrefix(s, `"`) {
-		// Some servers do not quote what they should, such as a realm that is a URL.
-		end := strings.IndexAny(s, ", \t")
-		if end < 0 {
-			end = len(s)
-		}
-		return s[:end], s[end:], s[:end] != "" && s[:end] != "="
-	}
-	var out strings.Builder
-	for i := 1; i < len(s); i++ {
-		switch s[i] {
-		case '"':
-			return out.String(), s[i+1:], true
-		case '\\':
-			if i++; i < len(s) {
-				out.WriteByte(s[i])
-			}
-		default:
-			out.WriteByte(s[i])
-		}
-	}
-	return out.String(), "", true // the end is missing
-}
-
-func cutToken(s string) (token, rest string) {
-	end := strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r) })
-	if end < 0 {
-		return s, ""
-	}
-	return s[:end], s[end:]
-}
-
-func cutToken68(s string) (token, rest string) {
-	end := strings.IndexAny(s, ", \t\"")
-	if end < 0 {
-		return s, ""
-	}
-	return s[:end], s[end:]
+	return out
 }

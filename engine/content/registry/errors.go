@@ -120,7 +120,7 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 	case isRequest:
 		out.class, out.Host = errdefs.ErrUnavailable, request.host
 		out.below = request.cause
-		out.Reason, about = request.reason()
+		out.Reason, about = request.message+request.tries(), request.hint
 	case isAuth && !isStatus:
 		out.Host, out.Reason = auth.host, auth.reason
 		about, out.class = r.classify(remoteerrors.ErrUnexpectedStatus{StatusCode: http.StatusUnauthorized})
@@ -284,49 +284,49 @@ func (r *Repository) classify(status remoteerrors.ErrUnexpectedStatus) (hint, er
 	return hint{}, errdefs.ErrUnavailable
 }
 
-// reason returns the reason for a missing or unusable answer, with advice.
-func (e *requestError) reason() (string, hint) {
-	tried := ""
-	if e.tried > 1 {
-		tried = fmt.Sprintf(" (tried %d times)", e.tried)
-	}
-	if e.cause == nil {
-		if e.status == http.StatusTooManyRequests {
-			return e.message + tried, hint{action: advice.RaiseLimit}
-		}
-		return e.message + tried, hint{}
-	}
-	dns, isDNS := errors.AsType[*net.DNSError](e.cause)
-	record, isRecord := errors.AsType[tls.RecordHeaderError](e.cause)
-	_, isAuthority := errors.AsType[x509.UnknownAuthorityError](e.cause)
-	_, isTrust := errors.AsType[*tls.CertificateVerificationError](e.cause)
-	stalled, isStalled := errors.AsType[*stalledError](e.cause)
-	operation, isOperation := errors.AsType[*net.OpError](e.cause)
+// diagnose finds out why there is no usable answer: the reason, what to do about it, and whether
+// to try again.
+func (e *requestError) diagnose(err error) {
+	operation, isOperation := errors.AsType[*net.OpError](err)
+	dns, isDNS := errors.AsType[*net.DNSError](err)
+	record, isRecord := errors.AsType[tls.RecordHeaderError](err)
+	stalled, isStalled := errors.AsType[*stalledError](err)
+	_, isAuthority := errors.AsType[x509.UnknownAuthorityError](err)
+	_, isTrust := errors.AsType[*tls.CertificateVerificationError](err)
+	e.message = cleanText(err)
 	switch {
-	case isOperation && operation.Op == "proxyconnect":
-		return "the proxy cannot be reached: " + cleanText(operation.Err) + tried, hint{text: "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"}
-	case proxyRefuses(e.cause):
-		return "the proxy requires a user and a password", hint{text: proxyHint}
-	case isOperation && operation.Op == remoteAlert && strings.Contains(operation.Err.Error(), "certificate"):
-		return "it rejects the client's certificate, or requires one: " + cleanText(operation.Err), hint{text: "a hosts.toml names the certificate for it: client = [[CERTIFICATE, KEY]]"}
-	case isOperation && operation.Op == remoteAlert:
-		return "it refuses the connection: " + cleanText(operation.Err), hint{text: "check which versions of TLS it supports, and whether it requires a client certificate"}
-	case isDNS && dns.IsNotFound:
-		return "no such host", hint{text: "check the name, the network and the proxy"}
-	case isRecord && string(record.RecordHeader[:]) == "HTTP/":
-		return "it answers https with plain http", hint{action: advice.AllowPlainHTTP, host: e.host}
+	case strings.Contains(err.Error(), http.StatusText(http.StatusProxyAuthRequired)): // net/http reports only the text
+		e.message, e.hint, e.worth = "the proxy requires a user and a password", hint{text: proxyHint}, 1
+	case isOperation && operation.Op == "remote error": // an alert of the other side, in crypto/tls
+		e.message, e.hint, e.worth = "it refuses the connection: "+cleanText(operation.Err), hint{text: "check which versions of TLS it supports, and whether it requires a client certificate"}, 1
+		if strings.Contains(operation.Err.Error(), "certificate") {
+			e.message, e.hint = "it rejects the client's certificate, or requires one: "+cleanText(operation.Err), hint{text: "a hosts.toml names the certificate for it: client = [[CERTIFICATE, KEY]]"}
+		}
+	case isRecord:
+		e.worth = 1
+		if string(record.RecordHeader[:]) == "HTTP/" {
+			e.message, e.hint = "it answers https with plain http", hint{action: advice.AllowPlainHTTP, host: e.host}
+		}
 	case isAuthority:
-		return "its certificate is signed by an unknown authority", hint{action: advice.TrustAuthority}
+		e.message, e.hint, e.worth = "its certificate is signed by an unknown authority", hint{action: advice.TrustAuthority}, 1
 	case isTrust:
-		return cleanText(e.cause), hint{action: advice.TrustCertificate}
-	case errors.Is(e.cause, syscall.ECONNREFUSED):
-		return "connection refused" + tried, hint{text: "check the name and the port, and that the registry runs"}
+		e.hint, e.worth = hint{action: advice.TrustCertificate}, 1
+	case isDNS && dns.IsNotFound:
+		e.message, e.hint, e.worth, e.down = "no such host", hint{text: "check the name, the network and the proxy"}, 1, true
+	case isDNS, errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		e.worth, e.down = fewTries, true
+	case errors.Is(err, syscall.ECONNREFUSED):
+		e.message, e.hint, e.worth, e.down = "connection refused", hint{text: "check the name and the port, and that the registry runs"}, fewTries, true
 	case isStalled:
-		return stalled.Error() + tried, hint{action: advice.WaitLonger}
-	case errors.Is(e.cause, io.EOF), errors.Is(e.cause, io.ErrUnexpectedEOF), errors.Is(e.cause, syscall.ECONNRESET), errors.Is(e.cause, syscall.EPIPE):
-		return "the connection broke off" + tried, hint{}
+		e.message, e.hint, e.worth = stalled.Error(), hint{action: advice.WaitLonger}, stalledTries
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		e.message = "the connection broke off"
+	case isOperation && operation.Timeout():
+		e.worth, e.down = mirrorTries, true
 	}
-	return cleanText(e.cause) + tried, hint{}
+	if isOperation && operation.Op == "proxyconnect" {
+		e.message, e.hint = "the proxy cannot be reached: "+cleanText(operation.Err), hint{text: "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"}
+	}
 }
 
 const proxyHint = "HTTPS_PROXY and HTTP_PROXY may hold them: http://USER:PASSWORD@HOST:PORT"

@@ -5,22 +5,20 @@ package registry
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/advice"
 )
 
 const (
@@ -247,8 +245,9 @@ type requestError struct {
 	method, host, path string
 
 	status  int    // 0: no answer
-	message string // of the registry, with its status
-	cause   error  // why there is no answer
+	message string // of the registry, with its status, or why there is no answer
+	hint    hint   // what to do about it
+	cause   error  // of no answer
 
 	worth int           // how many tries are worthwhile
 	tried int           // how many were made
@@ -262,11 +261,14 @@ func (e *requestError) Error() string {
 	if e.cause != nil {
 		text = cleanText(e.cause)
 	}
-	out := fmt.Sprintf("%s %s%s: %s", e.method, e.host, e.path, text)
+	return fmt.Sprintf("%s %s%s: %s%s", e.method, e.host, e.path, text, e.tries())
+}
+
+func (e *requestError) tries() string {
 	if e.tried > 1 {
-		out += fmt.Sprintf(" (tried %d times)", e.tried)
+		return fmt.Sprintf(" (tried %d times)", e.tried)
 	}
-	return out
+	return ""
 }
 
 // stalledError is a host that did nothing for a while.
@@ -305,6 +307,9 @@ func judge(req *http.Request, resp *http.Response, err error) *requestError {
 			return nil
 		}
 		failure.status = resp.StatusCode
+		if resp.StatusCode == http.StatusTooManyRequests {
+			failure.hint = hint{action: advice.RaiseLimit}
+		}
 		failure.message = resp.Status
 		if text := messages(io.LimitReader(resp.Body, maxDrained)); text != "" {
 			failure.message += ": " + text
@@ -317,48 +322,8 @@ func judge(req *http.Request, resp *http.Response, err error) *requestError {
 		}
 		return failure
 	}
-	operation, isDial := errors.AsType[*net.OpError](err)
-	dns, isDNS := errors.AsType[*net.DNSError](err)
-	_, isRecord := errors.AsType[tls.RecordHeaderError](err)
-	_, isTrust := errors.AsType[*tls.CertificateVerificationError](err)
-	_, isHost := errors.AsType[x509.HostnameError](err)
-	switch {
-	case isRecord, isTrust, isHost, isDial && operation.Op == remoteAlert, proxyRefuses(err):
-		failure.worth = 1
-	case isDNS:
-		failure.down, failure.worth = true, fewTries
-		if dns.IsNotFound {
-			failure.worth = 1
-		}
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		failure.down, failure.worth = true, fewTries
-	case isDial && isTimeout(err):
-		failure.down, failure.worth = true, mirrorTries
-	}
-	if isStalled(err) {
-		failure.worth = stalledTries
-	}
+	failure.diagnose(err)
 	return failure
-}
-
-// remoteAlert is the operation of a [net.OpError] in which crypto/tls reports an alert of the
-// other side.
-const remoteAlert = "remote error"
-
-// proxyRefuses reports whether a proxy asks for a password. net/http reports only the text of
-// the status.
-func proxyRefuses(err error) bool {
-	return strings.Contains(err.Error(), http.StatusText(http.StatusProxyAuthRequired))
-}
-
-func isStalled(err error) bool {
-	_, ok := errors.AsType[*stalledError](err)
-	return ok
-}
-
-func isTimeout(err error) bool {
-	timeout, ok := errors.AsType[net.Error](err)
-	return ok && timeout.Timeout()
 }
 
 // maxSeconds is longer than any real wait, and still fits a [time.Duration].
