@@ -26,11 +26,14 @@ func normalise(s string) (string, bool) {
 // schemes are the prefixes of references in some fields.
 var schemes = []string{"docker://", "docker-image://", "oci://", "registry://"}
 
+// ciphertext begins what sops and eyaml encrypted, which ends in a bracket.
+const ciphertext = "ENC["
+
 // isPlaceholder reports whether something else replaces the value later: "", auto, $(X),
 // ${X}, {{x}}, <x>, %s, *, ko://…, ENC[…], a part in capitals (docker.io/[YOUR NAME]/x), or a value
 // without beginning or end (/proxy:, from a template without values).
 func isPlaceholder(s string) bool {
-	if s == "" || s == "auto" || strings.ContainsAny(s, "$<>{}%*") || strings.Contains(s, "://") || strings.HasPrefix(s, "ENC[") {
+	if s == "" || s == "auto" || strings.ContainsAny(s, "$<>{}%*") || strings.Contains(s, "://") || strings.Contains(s, ciphertext) {
 		return true
 	}
 	if !isAlnum(s[0]) && s[0] != '[' || strings.IndexByte(":/@", s[len(s)-1]) >= 0 {

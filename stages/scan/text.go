@@ -198,6 +198,12 @@ func (p *prose) line(start, end int) {
 			i++
 			continue
 		}
+		if strings.HasPrefix(p.text[i:end], ciphertext) {
+			if n := strings.IndexByte(p.text[i:end], ']'); n > 0 {
+				i += n
+				continue
+			}
+		}
 		from := i
 		for i < end && isReferenceByte(p.text[i]) {
 			i++

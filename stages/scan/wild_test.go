@@ -144,6 +144,10 @@ func TestWild(t *testing.T) {
 		{"sops, of a document in a string", configMap("v.yaml", "image: q.io/x/a:1\nsops: {mac: 'ENC[x]'}\n"), []string{"indirect q.io/x/a:1 /data/v.yaml never"}},
 		{"sops, of variables in a string", configMap("env", "IMAGE=q.io/x/a:1\nsops_mac=ENC[x]\nsops_version=3.8\n"), []string{"indirect q.io/x/a:1 /data/env never"}},
 		{"an image that is encrypted", "apiVersion: v1\nkind: Pod\nspec: {containers: [{image: 'ENC[AES256_GCM,data:x,type:str]'}]}\nsops: {mac: 'ENC[x]'}\n", []string{`placeholder "ENC[AES256_GCM,data:x,type:str]" /spec/containers/0/image`}},
+		{"what is encrypted, wherever it is", deployment("args: ['ENC[AES256_GCM,data:1xkT,tag:B,type:str]', '--image=ENC[AES256_GCM,data:x/y:1,type:str]'], env: [{name: X_IMAGE, value: 'ENC[AES256_GCM,data:1xkT,tag:B,type:str]'}]"), []string{pod}},
+		{"what is encrypted in text", configMap("env", "IMAGE=ENC[AES256_GCM,data:1xkT,type:str] q.io/x/a:1\nimage = ENC[PKCS7,q.io/x/b:1]\nfield: [ENC[x, q.io/x/c:1\n"), []string{"indirect q.io/x/a:1 /data/env", "indirect q.io/x/c:1 /data/env"}},
+		{"a field that is encrypted, and a part", resource("x.io/v1", "X", "  image: ENC[AES256_GCM,data:1xkT,type:str]\n  a: {image: q.io/x/a, tag: 'ENC[AES256_GCM,data:1xkT,type:str]'}\n"),
+			[]string{`placeholder "q.io/x/a" /spec/a/image`}},
 		{"a signature", "apiVersion: v1\nkind: Pod\nmetadata: {annotations: {cosign.sigstore.dev/message: x, cosign.sigstore.dev/signature: y}}\nspec: {containers: [{image: 'a/b:1'}]}\n", []string{"pod a/b:1 /spec/containers/0/image never"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
