@@ -37,6 +37,7 @@ type origins struct {
 	mu       sync.Mutex
 	sources  map[string]string      // the location of each source, by its node
 	rendered map[string]origin      // by name among all manifests
+	words    words                  // of the names in rendered
 	made     map[digest.Digest]bool // the manifests that interpreters made
 	changed  bool                   // by a stage behind the interpreter: lines are others
 }
@@ -144,6 +145,7 @@ func (o *origins) learn(ctx context.Context, t *engine.Task, outputs engine.Outp
 			from = origin{rendering.OnDisk(place, r.Path, f.Origin), f.Same}
 		}
 		o.rendered[f.Path] = from
+		o.words.add(f.Path)
 	}
 	return nil
 }
@@ -166,7 +168,7 @@ func (o *origins) renamer(ctx context.Context, t *engine.Task) func(string) stri
 	return func(text string) string {
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		return rename(text, o.at)
+		return rename(text, o.words, o.at)
 	}
 }
 
@@ -181,16 +183,20 @@ func (o *origins) read(ctx context.Context, t *engine.Task) func(string) string 
 	if err != nil || filesErr != nil || place == "" || request.Reference != "" {
 		return func(text string) string { return text } // its reader reports that
 	}
-	names := make(map[string]bool, len(all))
+	names, first := make(map[string]bool, len(all)), words{}
 	for _, f := range all {
 		names[f.Name] = true
+		first.add(f.Name)
 	}
 	return func(text string) string {
 		if rest, ok := strings.CutPrefix(text, request.Path+": "); ok && request.Path != "." {
 			text = place + ": " + rest
 		}
-		return rename(text, func(name string, line int) (images.Source, bool) {
-			return images.Source{Origin: rendering.OnDisk(place, request.Path, name), OriginLine: line}, names[name]
+		return rename(text, first, func(name string, line int) (images.Source, bool) {
+			if !names[name] {
+				return images.Source{}, false
+			}
+			return images.Source{Origin: rendering.OnDisk(place, request.Path, name), OriginLine: line}, true
 		})
 	}
 }
@@ -213,19 +219,44 @@ type renamedError struct {
 func (e *renamedError) Error() string { return e.text }
 func (e *renamedError) Unwrap() error { return e.err }
 
-// maxName bounds the name of a file that is looked for in a text.
-const maxName = 4096
+const (
+	// maxName bounds the name of a file that is looked for in a text, and maxMessage the text:
+	// a longer one is the output of a template rather than a message.
+	maxName    = 4096
+	maxMessage = 64 << 10
+	// beforeName and afterName are the characters that a name in a text stands between.
+	beforeName, afterName = " \n\"'`(=[,;", " \n\"'`):],;"
+)
+
+// words holds the length of the longest name that begins with a word, so that names are looked
+// for only after the first words of names.
+type words map[string]int
+
+func (w words) add(name string) {
+	first := word(name)
+	w[first] = max(w[first], min(len(name), maxName))
+}
+
+// word returns the text up to the first character after which a name may end.
+func word(text string) string {
+	if end := strings.IndexAny(text, afterName); end >= 0 {
+		return text[:end]
+	}
+	return text
+}
 
 // rename replaces the names of files in a text, with the line and column after them, by their
 // origins. A name must not touch other letters; the longest match is used.
-func rename(text string, from func(name string, line int) (images.Source, bool)) string {
-	const before, after = " \n\"'`(=[,;", " \n\"'`):],;"
+func rename(text string, first words, from func(name string, line int) (images.Source, bool)) string {
+	if len(text) > maxMessage {
+		return text
+	}
 	var b strings.Builder
 	for i := 0; i < len(text); {
-		if i == 0 || strings.IndexByte(before, text[i-1]) >= 0 {
-			end := min(len(text), i+maxName)
+		if i == 0 || strings.IndexByte(beforeName, text[i-1]) >= 0 {
+			end := min(len(text), i+first[word(text[i:min(len(text), i+maxName)])])
 			for ; end > i; end-- {
-				if end < len(text) && strings.IndexByte(after, text[end]) < 0 {
+				if end < len(text) && strings.IndexByte(afterName, text[end]) < 0 {
 					continue
 				}
 				name := text[i:end]

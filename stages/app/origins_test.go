@@ -3,6 +3,7 @@
 package app
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/taped-dev/tape/stages/images"
@@ -17,7 +18,12 @@ func TestRename(t *testing.T) {
 		"with space.yaml": {Origin: "src/with space.yaml", OriginLine: -1},
 		"é.yaml":          {Origin: "src/é.yaml", OriginLine: -1},
 	}
+	first, looked := words{}, 0
+	for name := range files {
+		first.add(name)
+	}
 	from := func(name string, line int) (images.Source, bool) {
+		looked++
 		s, ok := files[name]
 		if s.OriginLine < 0 {
 			s.OriginLine = line
@@ -45,8 +51,15 @@ func TestRename(t *testing.T) {
 		"a.yaml:0 a.yaml:x a.yaml:":      "src/a.yaml:0 src/a.yaml:x src/a.yaml:",
 		"a.yaml:99999999999999999999:1":  "src/a.yaml:99999999999999999999:1",
 	} {
-		if got := rename(text, from); got != want {
+		if got := rename(text, first, from); got != want {
 			t.Errorf("%q\ngot  %q\nwant %q", text, got, want)
+		}
+	}
+	// Output of templates is often long.
+	looked = 0
+	for _, text := range []string{strings.Repeat("a: ", maxMessage/3), "a.yaml " + strings.Repeat("x ", maxMessage/2)} {
+		if got := rename(text, first, from); got != text || looked > 0 {
+			t.Errorf("%.10q… is changed to %.10q…, after %d looks for a name", text, got, looked)
 		}
 	}
 }
