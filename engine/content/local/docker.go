@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
@@ -30,6 +31,13 @@ import (
 
 // defaultDocker is the default address of the Docker daemon.
 const defaultDocker = "unix:///var/run/docker.sock"
+
+const (
+	// dockerPatience is how long the daemon may take to answer, and dockerExport how long it
+	// may send nothing of an image, which it first writes to its disk.
+	dockerPatience = time.Minute
+	dockerExport   = 10 * time.Minute
+)
 
 // docker accesses the Docker daemon. Its API is HTTP, of which three requests are needed.
 type docker struct {
@@ -99,12 +107,23 @@ func contextHost() (string, error) {
 	return host, nil
 }
 
-// get sends a request to the daemon. The caller closes the body.
-func (d *docker) get(ctx context.Context, path string) (io.ReadCloser, error) {
+// get sends a request to the daemon, which must not be silent for longer than the patience. The
+// caller closes the body.
+func (d *docker) get(ctx context.Context, path string, patience time.Duration) (_ io.ReadCloser, err error) {
 	client, err := d.connect()
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	silent := time.AfterFunc(patience, func() {
+		cancel(fmt.Errorf("the Docker daemon at %s has sent nothing for %v; is it running?", client.host, patience))
+	})
+	defer func() {
+		if err != nil {
+			silent.Stop()
+			cancel(nil)
+		}
+	}()
 	target := url.URL{Scheme: "http", Host: "docker", Path: path}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), http.NoBody)
 	if err != nil {
@@ -118,7 +137,7 @@ func (d *docker) get(ctx context.Context, path string) (io.ReadCloser, error) {
 		return nil, unreachable("the Docker daemon", client.host, "DOCKER_HOST", err)
 	}
 	if resp.StatusCode == http.StatusOK {
-		return resp.Body, nil
+		return &dockerBody{resp.Body, silent, patience, func() error { return context.Cause(ctx) }, cancel}, nil
 	}
 	defer resp.Body.Close()
 	var answer struct{ Message string }
@@ -130,6 +149,32 @@ func (d *docker) get(ctx context.Context, path string) (io.ReadCloser, error) {
 		err = fmt.Errorf("%w: %w", err, errdefs.ErrNotFound)
 	}
 	return nil, err
+}
+
+// dockerBody is the body of an answer. A read fails once nothing has come for the patience.
+type dockerBody struct {
+	io.ReadCloser
+	silent   *time.Timer
+	patience time.Duration
+	ended    func() error // the reason why the request ended, nil if it did not
+	cancel   context.CancelCauseFunc
+}
+
+func (b *dockerBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if n > 0 {
+		b.silent.Reset(b.patience)
+	}
+	if cause := b.ended(); err != nil && err != io.EOF && cause != nil {
+		err = cause
+	}
+	return n, err
+}
+
+func (b *dockerBody) Close() error {
+	b.silent.Stop()
+	b.cancel(nil)
+	return b.ReadCloser.Close()
 }
 
 // unreachable returns an error with advice for a socket that does not answer. It drops the
@@ -149,7 +194,7 @@ func unreachable(what, at, variable string, err error) error {
 // inspect returns the daemon's ID of an image: with the containerd image store, the digest
 // of its manifest or index, else that of its config.
 func (d *docker) inspect(ctx context.Context, name string) (digest.Digest, error) {
-	body, err := d.get(ctx, "/images/"+name+"/json")
+	body, err := d.get(ctx, "/images/"+name+"/json", dockerPatience)
 	if err != nil {
 		return "", err
 	}
@@ -165,7 +210,7 @@ func (d *docker) inspect(ctx context.Context, name string) (digest.Digest, error
 
 // near returns a hint to a similar name that the daemon has.
 func (d *docker) near(ctx context.Context, name string) string {
-	body, err := d.get(ctx, "/images/json")
+	body, err := d.get(ctx, "/images/json", dockerPatience)
 	if err != nil {
 		return ""
 	}
@@ -196,7 +241,7 @@ func (p *Places) openDocker(ctx context.Context, named reference.Named) (*Source
 	}
 	choose := func(index ocispec.Index) (ocispec.Descriptor, error) { return pick(index, named) }
 	source, err := spool.image(ctx, id.String(), choose, id, func() (io.ReadCloser, error) {
-		return p.docker.get(ctx, "/images/"+name+"/get")
+		return p.docker.get(ctx, "/images/"+name+"/get", dockerExport)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("take %s from the Docker daemon: %w", name, err)

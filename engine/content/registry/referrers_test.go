@@ -391,6 +391,18 @@ func TestReferrersLinks(t *testing.T) {
 			}
 		})
 	}
+	bubble(t, "tags without end", func(t *testing.T, n *network) {
+		page := 0
+		n.add(host, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			page++
+			w.Header().Set("Link", fmt.Sprintf(`<?last=t%d>; rel="next"`, page))
+			fmt.Fprintf(w, `{"tags":["t%d"]}`, page)
+		}))
+		tags, err := repository(t, n.client(registry.Options{}), host+"/app").Tags(t.Context())
+		if err == nil || !strings.Contains(err.Error(), "more than 1000 pages of tags") {
+			t.Errorf("got %d tags, %v", len(tags), err)
+		}
+	})
 	// A list is complete or an error.
 	for name, fail := range map[string]func(w http.ResponseWriter){
 		"page gone":       func(w http.ResponseWriter) { w.WriteHeader(http.StatusNotFound) },

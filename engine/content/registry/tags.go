@@ -19,8 +19,9 @@ import (
 const (
 	// tagsPage is how many tags are requested at once.
 	tagsPage = "1000"
-	// maxTags and maxTagsPage bound the answers of a registry.
+	// maxTags, maxTagPages and maxTagsPage bound the answers of a registry.
 	maxTags     = 1_000_000
+	maxTagPages = 1000
 	maxTagsPage = 16 << 20
 )
 
@@ -82,6 +83,9 @@ func (r *Repository) tags(ctx context.Context) ([]string, error) {
 			return nil, fmt.Errorf("the pages of the list lead in a circle: %w", errdefs.ErrInvalidArgument)
 		}
 		seen[next.String()] = true
+		if len(seen) == maxTagPages {
+			return nil, fmt.Errorf("more than %d pages of tags: %w", maxTagPages, errdefs.ErrInvalidArgument)
+		}
 		ask.at = next
 	}
 	return nil, fmt.Errorf("more than %d tags: %w", maxTags, errdefs.ErrInvalidArgument)
