@@ -66,7 +66,7 @@ func main(name string, grace time.Duration, run func(context.Context, []string, 
 	context.AfterFunc(ctx, func() {
 		time.AfterFunc(grace, func() {
 			fmt.Fprintln(os.Stderr, name+": interrupted")
-			os.Exit(exitFailed)
+			os.Exit(exitInterrupted)
 		})
 	})
 	code := run(ctx, os.Args[1:], Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
