@@ -5,6 +5,7 @@ package scan
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
@@ -28,14 +29,23 @@ const maxLooks = 1 << 28
 // budget is what an application may cost, beside what each of its documents may.
 // Spending more is an error of the scan: what was not looked at may hold images.
 type budget struct {
-	growth, places, looks account
-	parsing               *semaphore.Weighted // in values; see weight
+	growth  account             // values that aliases add
+	places  account             // characters of positions
+	looks   account             // comparisons of image fields with values
+	parsing *semaphore.Weighted // in values; see weight
 }
 
 // account is what is left of a part of the budget.
 type account struct {
-	left atomic.Int64
-	file atomic.Pointer[string] // that took the last of it; nil: something is left
+	left  atomic.Int64
+	limit string                 // what its end means
+	file  atomic.Pointer[string] // that took the last of it; nil: something is left
+}
+
+// open sets what there is.
+func (a *account) open(n int, limit string, args ...any) {
+	a.left.Store(int64(n))
+	a.limit = fmt.Sprintf(limit, args...)
 }
 
 // take takes some for a file, and reports whether there was enough.
@@ -53,22 +63,36 @@ func newBudget(in []files.File) *budget {
 	for _, f := range in {
 		written += len(f.Data)
 	}
-	b.growth.left.Store(int64(manifests.MaxGrowth*written/16 + manifests.FreeApplicationGrowth))
-	b.places.left.Store(maxPlaces)
-	b.looks.left.Store(maxLooks)
+	b.growth.open(manifests.MaxGrowth*written/16+manifests.FreeApplicationGrowth,
+		"aliases and merge keys add more than %d values to the manifests, and %d for every 16 bytes of them: write them out",
+		manifests.FreeApplicationGrowth, manifests.MaxGrowth)
+	b.places.open(maxPlaces,
+		"the places of the images of the manifests, and the names and keys above them, have more than %d MiB: shorten the keys, or make several applications",
+		maxPlaces>>20)
+	b.looks.open(maxLooks,
+		"the values of the manifests are compared with the image fields of the pipeline more than %d times: use fewer fields, or paths with fewer **",
+		maxLooks)
 	return b
 }
 
-// grow counts the values that aliases add in a file, and reports whether they may be.
-func (b *budget) grow(file string, values int) bool { return b.growth.take(file, values) }
-
-// say counts the characters of a position in a file, and reports whether they are within the
-// limit.
-func (b *budget) say(file string, characters int) bool { return b.places.take(file, characters) }
-
-// look counts comparisons of image fields with values of a file, and reports whether they are
-// within the limit.
-func (b *budget) look(file string, times int) bool { return b.looks.take(file, times) }
+// pointer returns the JSON pointer of what is below another one in a file. It returns false if
+// the positions in the application, each with what else is known there, have too many characters.
+func (b *budget) pointer(file string, known int, above string, path []string) (string, bool) {
+	size := leastPlace + len(file) + known + len(above)
+	for _, key := range path {
+		size += len("/") + len(key)
+	}
+	if !b.places.take(file, size) {
+		return "", false
+	}
+	var out strings.Builder
+	out.WriteString(above)
+	for _, key := range path {
+		out.WriteByte('/')
+		out.WriteString(manifests.EscapePointer(key))
+	}
+	return out.String(), true
+}
 
 // parse does what parses pieces of a file when there is memory for their values.
 func (b *budget) parse(ctx context.Context, pieces []*manifests.Text, do func()) error {
@@ -93,17 +117,10 @@ func weight(pieces []*manifests.Text) int64 {
 
 // err is what was spent too much of.
 func (b *budget) err() error {
-	growth, places, looks := b.growth.file.Load(), b.places.file.Load(), b.looks.file.Load()
-	switch {
-	case growth != nil:
-		return fmt.Errorf("%s: with those of this file, aliases and merge keys add more than %d values to the manifests, and %d for every 16 bytes of them: write them out",
-			*growth, manifests.FreeApplicationGrowth, manifests.MaxGrowth)
-	case places != nil:
-		return fmt.Errorf("%s: with those of this file, the places of the images of the manifests, and the names and keys above them, have more than %d MiB: shorten the keys, or make several applications",
-			*places, maxPlaces>>20)
-	case looks != nil:
-		return fmt.Errorf("%s: with those of this file, the values of the manifests are compared with the image fields of the pipeline more than %d times: use fewer fields, or paths with fewer **",
-			*looks, maxLooks)
+	for _, a := range []*account{&b.growth, &b.places, &b.looks} {
+		if file := a.file.Load(); file != nil {
+			return fmt.Errorf("%s: with those of this file, %s", *file, a.limit)
+		}
 	}
 	return nil
 }

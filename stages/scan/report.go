@@ -14,100 +14,90 @@ import (
 
 // fileReport is the result of scanning one file, in the order of the file.
 type fileReport struct {
-	references   []found
-	placeholders []images.Placeholder
-	skipped      []images.Skipped
-	objects      []images.Object
-	mentions     []images.Mention
-	credentials  []images.Credential
-	fields       map[int]bool
+	images.Report // without References
+	references    []found
+	fields        map[int]bool
+}
+
+// add adds what the next documents of the file contain.
+func (f *findings) add(next *findings) {
+	for i := range next.references {
+		next.references[i].Document += f.documents
+	}
+	for i := range next.objects {
+		next.objects[i].what.Document += f.documents
+	}
+	f.documents += next.documents
+	f.references = append(f.references, next.references...)
+	f.placeholders = append(f.placeholders, next.placeholders...)
+	f.mentions = append(f.mentions, next.mentions...)
+	f.objects = append(f.objects, next.objects...)
+	f.strangers = append(f.strangers, next.strangers...)
+	f.credentials = append(f.credentials, next.credentials...)
+	f.fields = joined(f.fields, next.fields)
+	f.empty = cmp.Or(f.empty, next.empty)
+	f.fail(next.err)
 }
 
 // report joins the batches of a file and converts offsets to lines and columns.
 func (scan *fileScan) report() fileReport {
-	var (
-		out       fileReport
-		all       batchScan
-		documents int
-	)
+	var all findings
 	for i := range scan.batches {
-		b := &scan.batches[i]
-		for i := range b.references {
-			b.references[i].Document += documents
-		}
-		for i := range b.objects {
-			b.objects[i].Document += documents
-		}
-		documents += b.documents
-		all.references = append(all.references, b.references...)
-		all.placeholders = append(all.placeholders, b.placeholders...)
-		all.mentions = append(all.mentions, b.mentions...)
-		all.objects = append(all.objects, b.objects...)
-		all.credentials = append(all.credentials, b.credentials...)
-		all.fields = joined(all.fields, b.fields)
-		all.strangers = append(all.strangers, b.strangers...)
-		all.empty = cmp.Or(all.empty, b.empty)
-		if all.err == nil {
-			all.err = b.err
-		}
-		if b.problem != nil && all.err == nil {
-			line, _ := scan.file.Positions().At(b.problem.offset)
-			all.err = &images.Skipped{File: scan.name, Line: line, Reason: b.problem.reason, Invalid: true}
-		}
+		all.add(&scan.batches[i])
 	}
+	out := fileReport{references: all.references, fields: all.fields}
 	switch {
 	case scan.reason != "":
-		out.skipped = []images.Skipped{{File: scan.name, Reason: scan.reason}}
-		for i := range all.references {
-			all.references[i].Class = images.Indirect
+		out.Skipped = []images.Skipped{{File: scan.name, Reason: scan.reason}}
+		for i := range out.references {
+			out.references[i].Class = images.Indirect
 		}
 		all.placeholders = nil
 	case all.err != nil:
-		out.skipped = []images.Skipped{*all.err}
+		out.Skipped = []images.Skipped{*all.err}
 	case len(all.objects) == 0:
 		reason := cmp.Or(all.empty, "the file is empty")
 		if len(all.strangers) > 0 {
-			reason = all.strangers[0].reason
+			reason = all.strangers[0].what.Reason
 		}
-		out.skipped = []images.Skipped{{File: scan.name, Reason: reason}}
+		out.Skipped = []images.Skipped{{File: scan.name, Reason: reason}}
 	default:
-		out.credentials = scan.locateCredentials(all.credentials)
-		at := scan.file.Positions()
-		for _, s := range all.strangers {
-			line, _ := at.At(s.offset)
-			out.skipped = append(out.skipped, images.Skipped{File: scan.name, Line: line, Reason: s.reason})
-		}
-		at = scan.file.Positions()
-		for _, o := range all.objects {
-			o.Line, _ = at.At(o.offset)
-			out.objects = append(out.objects, o.Object)
-		}
+		out.Credentials = positioned(scan.file, sorted(all.credentials), func(c *images.Credential, line, column int) { c.Line, c.Column = line, column })
+		out.Skipped = positioned(scan.file, all.strangers, func(s *images.Skipped, line, _ int) { s.Line = line })
+		out.Objects = positioned(scan.file, all.objects, func(o *images.Object, line, _ int) { o.Line = line })
 	}
-	out.references, out.fields = all.references, all.fields
-	if len(out.references) > 0 {
-		locate(out.references, scan.file)
+	out.Placeholders = positioned(scan.file, sorted(all.placeholders), func(p *images.Placeholder, line, column int) { p.Line, p.Column = line, column })
+	out.Mentions = positioned(scan.file, sorted(all.mentions), func(m *images.Mention, line, column int) { m.Line, m.Column = line, column })
+	locate(out.references, scan.file)
+	return out
+}
+
+// sorted sorts by offset, which may differ from the order of the walk.
+func sorted[T any](all []located[T]) []located[T] {
+	slices.SortStableFunc(all, func(a, b located[T]) int { return cmp.Compare(a.offset, b.offset) })
+	return all
+}
+
+// positioned sets lines and columns.
+func positioned[T any](f *manifests.File, all []located[T], set func(what *T, line, column int)) []T {
+	if len(all) == 0 {
+		return nil
 	}
-	if len(all.placeholders) > 0 {
-		slices.SortStableFunc(all.placeholders, func(a, b placeholder) int { return cmp.Compare(a.offset, b.offset) })
-		at := scan.file.Positions()
-		for _, p := range all.placeholders {
-			p.Line, p.Column = at.At(p.offset)
-			out.placeholders = append(out.placeholders, p.Placeholder)
-		}
-	}
-	if len(all.mentions) > 0 {
-		slices.SortStableFunc(all.mentions, func(a, b mentioned) int { return cmp.Compare(a.offset, b.offset) })
-		at := scan.file.Positions()
-		for _, m := range all.mentions {
-			m.Line, m.Column = at.At(m.offset)
-			out.mentions = append(out.mentions, m.Mention)
-		}
+	at := f.Positions()
+	out := make([]T, len(all))
+	for i, l := range all {
+		out[i] = l.what
+		line, column := at.At(l.offset)
+		set(&out[i], line, column)
 	}
 	return out
 }
 
 // locate sorts the references of a file and sets their lines, columns and FileDigest.
 func locate(references []found, f *manifests.File) {
+	if len(references) == 0 {
+		return
+	}
 	slices.SortStableFunc(references, func(a, b found) int {
 		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Pointer, b.Pointer))
 	})
@@ -124,7 +114,7 @@ func locate(references []found, f *manifests.File) {
 	}
 }
 
-// merge joins the reports of all files and sorts everything.
+// merge joins the reports of all files, which are sorted.
 func merge(all []fileReport, exclude patterns) *images.Report {
 	out := &images.Report{
 		References: []images.Reference{}, Placeholders: []images.Placeholder{},
@@ -140,16 +130,13 @@ func merge(all []fileReport, exclude patterns) *images.Report {
 			k := key{r.name, r.excluded}
 			locations[k] = append(locations[k], r.Location)
 		}
-		out.Placeholders = append(out.Placeholders, f.placeholders...)
-		out.Skipped = append(out.Skipped, f.skipped...)
-		out.Objects = append(out.Objects, f.objects...)
-		out.Mentions = append(out.Mentions, f.mentions...)
-		out.Credentials = append(out.Credentials, f.credentials...)
+		out.Placeholders = append(out.Placeholders, f.Placeholders...)
+		out.Skipped = append(out.Skipped, f.Skipped...)
+		out.Objects = append(out.Objects, f.Objects...)
+		out.Mentions = append(out.Mentions, f.Mentions...)
+		out.Credentials = append(out.Credentials, f.Credentials...)
 	}
 	for k, at := range locations {
-		slices.SortStableFunc(at, func(a, b images.Location) int {
-			return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Document, b.Document), cmp.Compare(a.Offset, b.Offset))
-		})
 		ref := images.Reference{Source: at[0].Value, Name: k.name, Locations: at}
 		if k.excluded || slices.ContainsFunc(exclude, ref.Matches) {
 			out.Excluded = append(out.Excluded, ref)
@@ -162,11 +149,5 @@ func merge(all []fileReport, exclude patterns) *images.Report {
 	}
 	slices.SortFunc(out.References, bySource)
 	slices.SortFunc(out.Excluded, bySource)
-	// The entries of one file are already in order.
-	slices.SortStableFunc(out.Placeholders, func(a, b images.Placeholder) int { return cmp.Compare(a.File, b.File) })
-	slices.SortStableFunc(out.Skipped, func(a, b images.Skipped) int { return cmp.Compare(a.File, b.File) })
-	slices.SortStableFunc(out.Mentions, func(a, b images.Mention) int { return cmp.Compare(a.File, b.File) })
-	slices.SortStableFunc(out.Credentials, func(a, b images.Credential) int { return cmp.Compare(a.File, b.File) })
-	slices.SortStableFunc(out.Objects, func(a, b images.Object) int { return cmp.Compare(a.File, b.File) })
 	return out
 }

@@ -346,7 +346,7 @@ func (w *walker) part(f *found, p piece) {
 		f.Never = encoded
 	}
 	pointer := w.pointer()
-	if w.embedded == 0 && w.budget.say(w.file, len(p.key)) {
+	if w.embedded == 0 && w.budget.places.take(w.file.Name, len(p.key)) {
 		pointer += "/" + strings.TrimPrefix(p.key, "/")
 	}
 	if len(f.Parts) == 0 || span.Offset < f.Offset {

@@ -160,12 +160,6 @@ func isMachine(name string) bool {
 	return len(words) > 1 && (last == "image" || last == "images") && (machineWords[words[len(words)-2]] || otherImages[words[len(words)-2]])
 }
 
-// mentioned is an image that is mentioned but not run.
-type mentioned struct {
-	images.Mention
-	offset int
-}
-
 // mention records the images in a string as mentioned, with the reason.
 func (w *walker) mention(n *manifests.Node, reason string) {
 	if reason == "" || !n.IsString() || strings.Contains(n.Value, "*") || !mayHold(n.Value) {
@@ -183,9 +177,9 @@ func (w *walker) mentionAt(text *manifests.Text, h hit, reason string) {
 	if w.embedded > 0 {
 		return
 	}
-	w.out.mentions = append(w.out.mentions, mentioned{
-		Mention: images.Mention{Value: text.String[h.from:h.to], File: w.file, Pointer: w.pointer(), Object: w.object, Reason: reason},
-		offset:  text.Span(h.from, h.to).Offset,
+	w.out.mentions = append(w.out.mentions, located[images.Mention]{
+		images.Mention{Value: text.String[h.from:h.to], File: w.file.Name, Pointer: w.pointer(), Object: w.object, Reason: reason},
+		text.Span(h.from, h.to).Offset,
 	})
 }
 
@@ -195,7 +189,7 @@ func (w *walker) mentionAt(text *manifests.Text, h hit, reason string) {
 func (w *walker) leaveMade(first, said int) {
 	var products map[string]bool
 	for _, m := range w.out.mentions[said:] {
-		if m.Reason == pushed || m.Reason == parameter || m.Reason == made {
+		if m := m.what; m.Reason == pushed || m.Reason == parameter || m.Reason == made {
 			if name, ok := normalise(m.Value); ok {
 				if products == nil {
 					products = map[string]bool{}
@@ -213,9 +207,8 @@ func (w *walker) leaveMade(first, said int) {
 			kept = append(kept, f)
 			continue
 		}
-		w.out.mentions = append(w.out.mentions, mentioned{
-			Mention: images.Mention{Value: f.Value, File: f.File, Pointer: f.Pointer, Object: f.Object, Reason: made},
-			offset:  f.Offset,
+		w.out.mentions = append(w.out.mentions, located[images.Mention]{
+			images.Mention{Value: f.Value, File: f.File, Pointer: f.Pointer, Object: f.Object, Reason: made}, f.Offset,
 		})
 	}
 	w.out.references = kept

@@ -201,10 +201,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	for _, sentence := range hooks(report) {
 		t.Report(engine.Event{Level: engine.Note, Message: sentence})
 	}
-	for _, sentence := range Rewriters(report) {
-		t.Report(engine.Event{Level: engine.Warning, Message: sentence})
-	}
-	for _, sentence := range s.sealed(report) {
+	for _, sentence := range slices.Concat(Rewriters(report), s.sealed(report)) {
 		t.Report(engine.Event{Level: engine.Warning, Message: sentence})
 	}
 	for _, warning := range s.unused(report, fields) {
@@ -333,6 +330,7 @@ func (s *Stage) ScanEach(ctx context.Context, in []files.File, visit func(*image
 
 // scan also returns the indexes of the configured fields that there is something at.
 func (s *Stage) scan(ctx context.Context, in []files.File, b *budget) (*images.Report, map[int]bool, error) {
+	in = slices.SortedStableFunc(slices.Values(in), func(a, b files.File) int { return cmp.Compare(a.Name, b.Name) })
 	set := newFolder(in)
 	found := make([]fileReport, len(in))
 	group, ctx := errgroup.WithContext(ctx)
@@ -351,12 +349,12 @@ func (s *Stage) scan(ctx context.Context, in []files.File, b *budget) (*images.R
 			err = fmt.Errorf("more than %d documents", manifests.MaxDocuments)
 		}
 		if err != nil {
-			scan.batches = []batchScan{{err: invalid(scan.file, scan.file.Text, err)}}
+			scan.batches = []findings{{err: invalid(scan.file, scan.file.Text, err)}}
 			found[i] = scan.report()
 			continue
 		}
 		work := batches(pieces)
-		scan.batches = make([]batchScan, len(work))
+		scan.batches = make([]findings, len(work))
 		scan.left.Store(int32(len(work)))
 		for j, batch := range work {
 			group.Go(func() error {
@@ -391,31 +389,8 @@ type fileScan struct {
 	name    string
 	reason  string // why the file is not applied, whatever it contains
 	file    *manifests.File
-	batches []batchScan
+	batches []findings
 	left    atomic.Int32 // batches that are not done
-}
-
-// batchScan is the result of scanning some documents of a file. Document indexes in it
-// begin at 0.
-type batchScan struct {
-	findings
-	documents int
-	objects   []object
-	strangers []stranger // documents that are not objects
-	// credentials are those of the objects.
-	credentials []credential
-	empty       string // why a document that could be an object contains none
-	err         *images.Skipped
-}
-
-type object struct {
-	images.Object
-	offset int
-}
-
-type stranger struct {
-	offset int
-	reason string
 }
 
 // batchSize is the size in bytes of the text that one goroutine scans.
@@ -436,23 +411,23 @@ func batches(pieces []*manifests.Text) [][]*manifests.Text {
 }
 
 // scanBatch parses pieces of a file and walks their objects.
-func (s *Stage) scanBatch(f *manifests.File, pieces []*manifests.Text, b *batchScan, left *budget) {
+func (s *Stage) scanBatch(f *manifests.File, pieces []*manifests.Text, out *findings, left *budget) {
 	for _, piece := range pieces {
 		docs, err := manifests.Parse(piece)
-		if err != nil && b.err == nil {
-			b.err = invalid(f, piece, err)
+		if err != nil {
+			out.fail(invalid(f, piece, err))
 		}
 		for i := range docs {
-			if dispute := docs[i].Dispute(); dispute != nil && b.err == nil {
-				b.err = invalid(f, piece, dispute)
+			if dispute := docs[i].Dispute(); dispute != nil {
+				out.fail(invalid(f, piece, dispute))
 			}
-			if !left.grow(f.Name, docs[i].Added()) {
+			if !left.growth.take(f.Name, docs[i].Added()) {
 				return
 			}
-			s.scanDocument(f, &docs[i], b, left)
+			s.scanDocument(f, &docs[i], out, left)
 		}
 		if err != nil {
-			b.documents++
+			out.documents++
 		}
 	}
 }
@@ -469,9 +444,9 @@ func invalid(f *manifests.File, piece *manifests.Text, err error) *images.Skippe
 	return out
 }
 
-func (s *Stage) scanDocument(f *manifests.File, doc *manifests.Document, b *batchScan, left *budget) {
-	document := b.documents
-	b.documents++
+func (s *Stage) scanDocument(f *manifests.File, doc *manifests.Document, out *findings, left *budget) {
+	document := out.documents
+	out.documents++
 	if doc.Empty() {
 		return
 	}
@@ -483,46 +458,43 @@ func (s *Stage) scanDocument(f *manifests.File, doc *manifests.Document, b *batc
 		} else if o, ok := doc.Unversioned(); ok {
 			inner = []manifests.Object{o}
 		}
-		b.strangers = append(b.strangers, stranger{doc.Offset(&doc.Root), reason})
-		s.walk(f, doc, document, inner, b, left)
+		out.strangers = append(out.strangers, located[images.Skipped]{images.Skipped{File: f.Name, Reason: reason}, doc.Offset(&doc.Root)})
+		s.walk(f, doc, document, inner, out, left)
 		return
 	}
 	if len(found) == 0 {
-		b.empty = "a list without items"
+		out.empty = "a list without items"
 	}
 	if len(found) > manifests.MaxDocuments {
-		b.err = &images.Skipped{File: f.Name, Invalid: true, Reason: fmt.Sprintf("more than %d objects", manifests.MaxDocuments)}
+		out.fail(&images.Skipped{File: f.Name, Invalid: true, Reason: fmt.Sprintf("more than %d objects", manifests.MaxDocuments)})
 		return
 	}
 	for _, o := range found {
-		if !left.say(f.Name, len(f.Name)+len(o.APIVersion)+len(o.Kind)) {
+		if !left.places.take(f.Name, len(f.Name)+len(o.APIVersion)+len(o.Kind)) {
 			return
 		}
 		annotations := o.Get("metadata").Get("annotations")
-		b.objects = append(b.objects, object{
-			Object: images.Object{
-				File: f.Name, Document: document,
-				APIVersion: o.APIVersion, Kind: o.Kind, Namespace: o.Namespace, Name: o.Name,
-				Hook: cmp.Or(annotations.Get("helm.sh/hook").Text(), annotations.Get("argocd.argoproj.io/hook").Text()),
-			},
-			offset: doc.Offset(o.Node),
-		})
+		out.objects = append(out.objects, located[images.Object]{images.Object{
+			File: f.Name, Document: document,
+			APIVersion: o.APIVersion, Kind: o.Kind, Namespace: o.Namespace, Name: o.Name,
+			Hook: cmp.Or(annotations.Get("helm.sh/hook").Text(), annotations.Get("argocd.argoproj.io/hook").Text()),
+		}, doc.Offset(o.Node)})
 		if !s.imagesOnly {
-			s.credentials(f, doc, o, b, left)
+			s.credentials(f, doc, o, out, left)
 		}
 	}
 	if o, ok := doc.Unversioned(); ok {
 		found = append(found, o)
 	}
-	s.walk(f, doc, document, found, b, left)
+	s.walk(f, doc, document, found, out, left)
 }
 
-func (s *Stage) walk(f *manifests.File, doc *manifests.Document, document int, objects []manifests.Object, b *batchScan, left *budget) {
-	before := len(b.references)
-	defer func() { markShared(b.references[before:]) }()
+func (s *Stage) walk(f *manifests.File, doc *manifests.Document, document int, objects []manifests.Object, out *findings, left *budget) {
+	before := len(out.references)
+	defer func() { markShared(out.references[before:]) }()
 	room := manifests.MaxGrowth*doc.Written() + 16*manifests.FreeGrowth
 	for _, o := range objects {
-		w := walker{catalogue: s.catalogue(), out: &b.findings, budget: left, indexes: map[*manifests.Node]map[string]*manifests.Node{}, doc: doc, room: &room, file: f.Name, document: document, object: o.String(), sealed: sealed(&doc.Root)}
+		w := walker{catalogue: s.catalogue(), out: out, budget: left, indexes: map[*manifests.Node]map[string]*manifests.Node{}, doc: doc, room: &room, file: f, document: document, object: o.String(), sealed: sealed(&doc.Root)}
 		w.enter(o.Pointer())
 		w.resource(o)
 	}

@@ -100,9 +100,8 @@ var embeddedTooMuch = fmt.Sprintf("documents in strings make more than %d times 
 // document.
 func (w *walker) embed(n *manifests.Node, text *manifests.Text, places []place) bool {
 	if *w.room -= len(text.String); *w.room < 0 {
-		if w.out.problem == nil {
-			w.out.problem = &problem{text.Span(0, 0).Offset, embeddedTooMuch}
-		}
+		line, _ := w.file.Positions().At(text.Span(0, 0).Offset)
+		w.out.fail(&images.Skipped{File: w.file.Name, Line: line, Reason: embeddedTooMuch, Invalid: true})
 		return false
 	}
 	var docs []manifests.Document
@@ -119,7 +118,7 @@ func (w *walker) embed(n *manifests.Node, text *manifests.Text, places []place) 
 			return false // as text, all of it is searched, whatever its reader uses
 		}
 		*w.room -= docs[i].Grown()
-		if !w.budget.grow(w.file, docs[i].Added()) {
+		if !w.budget.growth.take(w.file.Name, docs[i].Added()) {
 			return false
 		}
 	}

@@ -27,25 +27,29 @@ type found struct {
 	excluded bool  // in a PodSpec, although an entry says that it is not an image
 }
 
-// findings are the results of a walk, in the order of the document.
+// located is something at an offset in a file, before its line and column are known.
+type located[T any] struct {
+	what   T
+	offset int
+}
+
+// findings are what some documents of a file contain, in their order. The indexes of documents
+// in them begin at 0.
 type findings struct {
+	documents    int
 	references   []found
-	placeholders []placeholder
-	mentions     []mentioned
-	fields       map[int]bool // fields of the user that matched something, by index
-	problem      *problem     // the first
+	placeholders []located[images.Placeholder]
+	mentions     []located[images.Mention]
+	objects      []located[images.Object]
+	strangers    []located[images.Skipped] // documents that are not objects
+	credentials  []located[images.Credential]
+	fields       map[int]bool    // fields of the user that matched something, by index
+	empty        string          // why a document that could be an object contains none
+	err          *images.Skipped // the first reason why the file cannot be read
 }
 
-// problem is why a file cannot be read, found during the walk.
-type problem struct {
-	offset int
-	reason string
-}
-
-type placeholder struct {
-	images.Placeholder
-	offset int
-}
+// fail records why the file cannot be read.
+func (f *findings) fail(err *images.Skipped) { f.err = cmp.Or(f.err, err) }
 
 // walker looks for references in one document.
 type walker struct {
@@ -55,7 +59,7 @@ type walker struct {
 
 	doc      *manifests.Document
 	room     *int // remaining size of embedded documents, in characters
-	file     string
+	file     *manifests.File
 	document int      // in the file
 	object   string   // in the document
 	path     []string // keys and indexes of the current node
@@ -144,19 +148,8 @@ func (w *walker) pointer() string {
 	if w.embedded > 0 {
 		path = path[:w.outer]
 	}
-	size := leastPlace + len(w.file) + len(w.object)
-	for _, key := range path {
-		size += len("/") + len(key)
-	}
-	if !w.budget.say(w.file, size) {
-		return ""
-	}
-	var b strings.Builder
-	for _, key := range path {
-		b.WriteByte('/')
-		b.WriteString(manifests.EscapePointer(key))
-	}
-	return b.String()
+	pointer, _ := w.budget.pointer(w.file.Name, len(w.object), "", path)
+	return pointer
 }
 
 // enter appends a pointer to the path.
@@ -200,7 +193,7 @@ func (w *walker) step(places []place, key string) []place {
 	for _, p := range places {
 		cost += p.cost
 	}
-	if !w.budget.look(w.file, cost) {
+	if !w.budget.looks.take(w.file.Name, cost) {
 		return nil
 	}
 	return enter(places, key)
@@ -659,9 +652,9 @@ func (w *walker) placeholderAt(text *manifests.Text, from int, value string, cla
 		return
 	}
 	span := text.Span(from, from+len(value))
-	w.out.placeholders = append(w.out.placeholders, placeholder{
-		Placeholder: images.Placeholder{Pod: class == images.Pod, Value: value, Reason: reason, File: w.file, Pointer: w.pointer(), Object: w.object},
-		offset:      span.Offset,
+	w.out.placeholders = append(w.out.placeholders, located[images.Placeholder]{
+		images.Placeholder{Pod: class == images.Pod, Value: value, Reason: reason, File: w.file.Name, Pointer: w.pointer(), Object: w.object},
+		span.Offset,
 	})
 }
 
@@ -704,6 +697,6 @@ func (w *walker) addFound(f found, by *field) {
 		f.Class = images.Indirect
 	}
 	f.KeepTag = f.Class != images.Pod || !w.workload
-	f.File, f.Document, f.Object, f.Pointer = w.file, w.document, w.object, w.pointer()
+	f.File, f.Document, f.Object, f.Pointer = w.file.Name, w.document, w.object, w.pointer()
 	w.out.references = append(w.out.references, f)
 }
