@@ -37,34 +37,13 @@ var wellKnown = []struct{ name, interpreter, what string }{
 // find returns the interpreter that the source names, or else the one that claims it. A marker
 // above the source moves a root that may grow.
 func (s *Stage) find(ctx context.Context, report func(engine.Event), at *place) (*found, error) {
+	var chosen *candidate
+	var err error
 	if s.config.Interpreter != "" {
-		i, err := s.o.Interpreters.Find(ctx, s.config.Interpreter)
-		if err != nil {
-			others, _ := s.o.Interpreters.List(ctx) // the first error is the one to report
-			return nil, engine.Mistaken("interpreter", fmt.Errorf("%w%s", err, nearest.Hint(s.config.Interpreter, names(others))))
-		}
-		sum, err := s.allow(ctx, i)
-		if err != nil {
-			return nil, err
-		}
-		d, err := i.Describe(ctx)
-		if err != nil {
-			return nil, saidBy(i, err)
-		}
-		if at.reference != "" && !slices.Contains(d.References, referenceScheme(at.reference)) {
-			return nil, engine.Mistaken("interpreter", fmt.Errorf("interpreter %s does not take %s:// sources", i.Name(), referenceScheme(at.reference)))
-		}
-		c, err := claims(d, *at)
-		if err != nil {
-			return nil, err
-		}
-		if err := s.described(report, i, d, sum); err != nil {
-			return nil, err
-		}
-		return use(i, sum, d, at, c)
+		chosen, err = s.named(ctx)
+	} else {
+		chosen, err = s.detect(ctx, report, *at)
 	}
-
-	chosen, err := s.detect(ctx, report, *at)
 	if err != nil {
 		return nil, err
 	}
@@ -74,16 +53,45 @@ func (s *Stage) find(ctx context.Context, report func(engine.Event), at *place) 
 	}
 	d, err := chosen.Describe(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("ask interpreter %s what it is: %w", chosen.Name(), err)
+		return nil, saidBy(chosen, err)
 	}
-	if !reflect.DeepEqual(d, chosen.description) {
-		return s.find(ctx, report, at) // the recorded description that it was chosen by is of another program
+	switch {
+	case s.config.Interpreter == "":
+		if !reflect.DeepEqual(d, chosen.description) {
+			return s.find(ctx, report, at) // the recorded description that it was chosen by is of another program
+		}
+	case at.reference != "" && !slices.Contains(d.References, referenceScheme(at.reference)):
+		return nil, engine.Mistaken("interpreter", fmt.Errorf("interpreter %s does not take %s:// sources", chosen.Name(), referenceScheme(at.reference)))
+	default:
+		if chosen.claim, err = claims(d, *at); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.described(report, chosen, d, sum); err != nil {
 		return nil, err
 	}
-	report(engine.Event{Message: fmt.Sprintf("interpreter %s: %s", chosen.Name(), chosen.reason)})
-	return use(chosen.Interpreter, sum, d, at, chosen.claim)
+	if s.config.Interpreter == "" {
+		report(engine.Event{Message: fmt.Sprintf("interpreter %s: %s", chosen.Name(), chosen.reason)})
+	}
+	schema, err := compile(d.Options)
+	if err != nil {
+		text := strings.Join(strings.Fields(err.Error()), " ")
+		return nil, fmt.Errorf("interpreter %s: the schema of its options is not valid: %s", chosen.Name(), text)
+	}
+	if chosen.above != "" {
+		at.grow(chosen.above) // claims looks no further than the root may grow
+	}
+	return &found{Interpreter: chosen.Interpreter, checksum: sum, description: d, schema: schema}, nil
+}
+
+// named returns the interpreter that the source names.
+func (s *Stage) named(ctx context.Context) (*candidate, error) {
+	i, err := s.o.Interpreters.Find(ctx, s.config.Interpreter)
+	if err != nil {
+		others, _ := s.o.Interpreters.List(ctx) // the first error is the one to report
+		return nil, engine.Mistaken("interpreter", fmt.Errorf("%w%s", err, nearest.Hint(s.config.Interpreter, names(others))))
+	}
+	return &candidate{Interpreter: i}, nil
 }
 
 // candidate is an interpreter that may be chosen.
@@ -184,19 +192,6 @@ func (s *Stage) described(report func(engine.Event), i rendering.Interpreter, d 
 		report(engine.Event{Level: engine.Warning, Message: warning})
 	}
 	return err
-}
-
-// use selects an interpreter.
-func use(i rendering.Interpreter, sum digest.Digest, d interpreter.Description, at *place, c claim) (*found, error) {
-	schema, err := compile(d.Options)
-	if err != nil {
-		text := strings.Join(strings.Fields(err.Error()), " ")
-		return nil, fmt.Errorf("interpreter %s: the schema of its options is not valid: %s", i.Name(), text)
-	}
-	if c.above != "" {
-		at.grow(c.above) // claims looks no further than the root may grow
-	}
-	return &found{Interpreter: i, checksum: sum, description: d, schema: schema}, nil
 }
 
 // Claims returns why an interpreter claims a folder or file that names no interpreter: "" if it

@@ -74,8 +74,8 @@ func (s *Stage) take(ctx context.Context, t *engine.Task, at place, f *found, op
 	out := taken{at: at}
 	var named []string
 	var err error
-	if out.options, named, err = f.schema.placed(options, &out.at); err != nil {
-		return out, about("interpreter "+f.Name(), err)
+	if out.options, named, err = f.placed(options, &out.at); err != nil {
+		return out, err
 	}
 	if at.reference != "" {
 		return out, s.read(ctx, &out, answer{Exact: true}, named)
@@ -90,8 +90,8 @@ func (s *Stage) take(ctx context.Context, t *engine.Task, at place, f *found, op
 		for range remembered.Up {
 			again.at.grow(filepath.Dir(again.at.root))
 		}
-		if again.options, named, err = f.schema.placed(options, &again.at); err != nil {
-			return out, about("interpreter "+f.Name(), err)
+		if again.options, named, err = f.placed(options, &again.at); err != nil {
+			return out, err
 		}
 		err := s.read(ctx, &again, remembered, named)
 		if err == nil && digest.FromBytes(again.tar) == remembered.Files && again.names(remembered) == remembered.Names {
@@ -120,9 +120,9 @@ func (s *Stage) take(ctx context.Context, t *engine.Task, at place, f *found, op
 // the root may grow, it asks again with the new root.
 func (s *Stage) ask(ctx context.Context, f *found, out *taken, options map[string]any) (answer, error) {
 	for range maxGrowth {
-		raw, named, err := f.schema.placed(options, &out.at)
+		raw, named, err := f.placed(options, &out.at)
 		if err != nil {
-			return answer{}, about("interpreter "+f.Name(), err)
+			return answer{}, err
 		}
 		out.options = raw
 		root := out.at.root

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"maps"
 	"os"
 	"path/filepath"
@@ -33,8 +34,12 @@ const (
 	formatKeyValue = "key=value" // the part after the first = may be secret
 )
 
-// schema is that of an interpreter's options.
-type schema struct{ *jsonschema.Schema }
+// schema is that of an interpreter's options, or of a part of them; it is nil for a part that it
+// does not describe.
+type schema struct {
+	*jsonschema.Schema
+	hidden bool // what contains the part is secret
+}
 
 // compile compiles a schema; an empty one allows no options. It does not read other files.
 func compile(raw json.RawMessage) (schema, error) {
@@ -56,7 +61,7 @@ func compile(raw json.RawMessage) (schema, error) {
 		return schema{}, err
 	}
 	compiled, err := c.Compile(location)
-	return schema{compiled}, err
+	return schema{Schema: compiled}, err
 }
 
 // options returns the options of the source, validated against the schema. Paths in them are
@@ -93,7 +98,7 @@ func (s *Stage) options(sch schema) (map[string]any, error) {
 		if !filepath.IsAbs(from) {
 			from = filepath.Join(base, from)
 		}
-		if value, err = (schema{property}).anchored(value, from); err != nil {
+		if value, err = property.anchored(value, from); err != nil {
 			return nil, err
 		}
 		if more, ok := value.([]any); ok && fresh[setting.Name] {
@@ -108,58 +113,113 @@ func (s *Stage) options(sch schema) (map[string]any, error) {
 	return out, nil
 }
 
-// property returns the schema of one option, nil if there is none.
-func (s schema) property(name string) *jsonschema.Schema {
-	var found *jsonschema.Schema
-	s.each(func(sch *jsonschema.Schema) {
-		if p, ok := sch.Properties[name]; ok && found == nil {
-			found = p
-		}
-	})
-	return found
-}
-
-// each calls fn for the schema and those that apply to the same value.
-func (s schema) each(fn func(*jsonschema.Schema)) {
-	seen := map[*jsonschema.Schema]bool{}
-	var visit func(*jsonschema.Schema)
-	visit = func(sch *jsonschema.Schema) {
-		if sch == nil || seen[sch] {
-			return
-		}
-		seen[sch] = true
-		fn(sch)
-		visit(sch.Ref)
-		for _, list := range [][]*jsonschema.Schema{sch.AllOf, sch.AnyOf, sch.OneOf, {sch.Then, sch.Else}} {
-			for _, sub := range list {
-				visit(sub)
+// all returns the schema and those that apply to the same value.
+func (s schema) all() iter.Seq[*jsonschema.Schema] {
+	return func(yield func(*jsonschema.Schema) bool) {
+		seen := map[*jsonschema.Schema]bool{nil: true}
+		for queue := []*jsonschema.Schema{s.Schema}; len(queue) > 0; {
+			sch, rest := queue[0], queue[1:]
+			queue = rest
+			if seen[sch] {
+				continue
 			}
+			seen[sch] = true
+			if !yield(sch) {
+				return
+			}
+			queue = slices.Concat([]*jsonschema.Schema{sch.Ref}, sch.AllOf, sch.AnyOf, sch.OneOf, []*jsonschema.Schema{sch.Then, sch.Else}, rest)
 		}
 	}
-	visit(s.Schema)
+}
+
+// part returns the schema of a part of the value.
+func (s schema) part(sch *jsonschema.Schema) schema { return schema{sch, s.secret()} }
+
+// property returns the schema of one option.
+func (s schema) property(name string) schema {
+	for sch := range s.all() {
+		if p, ok := sch.Properties[name]; ok {
+			return s.part(p)
+		}
+	}
+	return s.part(nil)
+}
+
+// member returns the schema of an object's member, which need not be one of its properties.
+func (s schema) member(name string) schema {
+	if p := s.property(name); p.Schema != nil {
+		return p
+	}
+	var found *jsonschema.Schema
+	for sch := range s.all() {
+		for pattern, p := range sch.PatternProperties {
+			if pattern.MatchString(name) {
+				found = p
+			}
+		}
+		if more, ok := sch.AdditionalProperties.(*jsonschema.Schema); ok && found == nil {
+			found = more
+		}
+	}
+	return s.part(found)
+}
+
+// items returns the schema of a list's items.
+func (s schema) items() schema {
+	for sch := range s.all() {
+		if sch.Items2020 != nil {
+			return s.part(sch.Items2020)
+		}
+		if old, ok := sch.Items.(*jsonschema.Schema); ok {
+			return s.part(old)
+		}
+	}
+	return s.part(nil)
 }
 
 // types returns the types that a schema allows; none if it does not restrict them.
 func (s schema) types() map[string]bool {
 	out := map[string]bool{}
-	s.each(func(sch *jsonschema.Schema) {
+	for sch := range s.all() {
 		if sch.Types != nil {
 			for _, t := range sch.Types.ToStrings() {
 				out[t] = true
 			}
 		}
-	})
+	}
 	return out
 }
 
+// format returns the format of a string, "" if it has none.
+func (s schema) format() string {
+	for sch := range s.all() {
+		if sch.Format != nil {
+			return sch.Format.Name
+		}
+	}
+	return ""
+}
+
+func (s schema) writeOnly() bool {
+	for sch := range s.all() {
+		if sch.WriteOnly {
+			return true
+		}
+	}
+	return false
+}
+
+// secret reports whether a value may be secret.
+func (s schema) secret() bool { return s.hidden || s.writeOnly() || s.format() == formatKeyValue }
+
 // value parses a setting as the type that its option has.
-func (s Setting) value(property *jsonschema.Schema) (any, error) {
+func (s Setting) value(property schema) (any, error) {
 	if len(s.JSON) > 0 {
 		return jsonschema.UnmarshalJSON(bytes.NewReader(s.JSON))
 	}
-	types := schema{property}.types()
+	types := property.types()
 	if types["array"] {
-		item, err := scalar(s.Value, schema{schema{property}.items()}.types())
+		item, err := scalar(s.Value, property.items().types())
 		return []any{item}, err
 	}
 	return scalar(s.Value, types)
@@ -185,21 +245,6 @@ func scalar(text string, types map[string]bool) (any, error) {
 	return nil, fmt.Errorf("want %s", strings.Join(slices.Sorted(maps.Keys(types)), " or "))
 }
 
-// items returns the schema of a list's items, nil if there is none.
-func (s schema) items() *jsonschema.Schema {
-	var found *jsonschema.Schema
-	s.each(func(sch *jsonschema.Schema) {
-		if found != nil {
-			return
-		}
-		found = sch.Items2020
-		if old, ok := sch.Items.(*jsonschema.Schema); ok && found == nil {
-			found = old
-		}
-	})
-	return found
-}
-
 // mapped copies a value, replacing the parts that fn replaces: fn is called with the schemas
 // that apply to a part and returns a new value, or keep false to remove it.
 func (s schema) mapped(v any, at trail, fn func(sch schema, v any, at trail) (new any, keep bool, err error)) (any, bool, error) {
@@ -223,7 +268,7 @@ func (s schema) mapped(v any, at trail, fn func(sch schema, v any, at trail) (ne
 	case []any:
 		out := make([]any, 0, len(v))
 		for i, item := range v {
-			sub, keep, err := schema{s.items()}.mapped(item, at.index(strconv.Itoa(i)), fn)
+			sub, keep, err := s.items().mapped(item, at.index(strconv.Itoa(i)), fn)
 			if err != nil {
 				return nil, false, err
 			}
@@ -234,25 +279,6 @@ func (s schema) mapped(v any, at trail, fn func(sch schema, v any, at trail) (ne
 		return out, true, nil
 	}
 	return v, true, nil
-}
-
-// member returns the schema of an object's member.
-func (s schema) member(name string) schema {
-	if p := s.property(name); p != nil {
-		return schema{p}
-	}
-	var found *jsonschema.Schema
-	s.each(func(sch *jsonschema.Schema) {
-		for pattern, p := range sch.PatternProperties {
-			if pattern.MatchString(name) {
-				found = p
-			}
-		}
-		if more, ok := sch.AdditionalProperties.(*jsonschema.Schema); ok && found == nil {
-			found = more
-		}
-	})
-	return schema{found}
 }
 
 // trail leads to a part of the options.
@@ -370,26 +396,6 @@ func (s schema) shown(raw json.RawMessage) (json.RawMessage, error) {
 	return engine.MarshalJSON(v)
 }
 
-func (s schema) writeOnly() bool {
-	found := false
-	s.each(func(sch *jsonschema.Schema) { found = found || sch.WriteOnly })
-	return found
-}
-
-// format returns the format of a string, "" if it has none.
-func (s schema) format() string {
-	format := ""
-	s.each(func(sch *jsonschema.Schema) {
-		if sch.Format != nil {
-			format = sch.Format.Name
-		}
-	})
-	return format
-}
-
-// secret reports whether a value may be secret.
-func (s schema) secret() bool { return s.writeOnly() || s.format() == formatKeyValue }
-
 // check validates options and describes mistakes in the user's terms.
 func (s schema) check(options map[string]any) error {
 	err := s.Validate(options)
@@ -413,14 +419,13 @@ func (s schema) problems(e *jsonschema.ValidationError, all *engine.OptionErrors
 		}
 		return
 	}
-	at, sch, secret := trail{}, s, s.secret()
+	at, sch := trail{}, s
 	for _, name := range e.InstanceLocation {
-		if _, err := strconv.Atoi(name); err == nil && sch.items() != nil {
-			at, sch = at.index(name), schema{sch.items()}
+		if _, err := strconv.Atoi(name); err == nil && sch.items().Schema != nil {
+			at, sch = at.index(name), sch.items()
 		} else {
 			at, sch = at.key(name), sch.member(name)
 		}
-		secret = secret || sch.secret()
 	}
 	option := "options"
 	if at.text != "" {
@@ -429,11 +434,11 @@ func (s schema) problems(e *jsonschema.ValidationError, all *engine.OptionErrors
 	switch k := e.ErrorKind.(type) {
 	case *kind.AdditionalProperties:
 		known := map[string]bool{}
-		sch.each(func(sub *jsonschema.Schema) {
+		for sub := range sch.all() {
 			for name := range sub.Properties {
 				known[name] = true
 			}
-		})
+		}
 		for _, name := range k.Properties {
 			hint := nearest.Hint(name, maps.Keys(known))
 			switch {
@@ -453,7 +458,7 @@ func (s schema) problems(e *jsonschema.ValidationError, all *engine.OptionErrors
 		case sch.format() == formatKeyValue:
 			*all = append(*all, at.mistake("%s: want key=value", option))
 			return
-		case secret:
+		case sch.secret():
 			*all = append(*all, at.mistake("%s: its value is not allowed", option))
 			return
 		}

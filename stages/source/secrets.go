@@ -31,17 +31,22 @@ func (o Options) secrets(ctx context.Context, with json.RawMessage) (paths [][]s
 		return paths
 	}
 	sch, known := o.schemaOf(ctx, config)
-	add := func(sch schema, raw json.RawMessage, at []string, unknown bool) {
-		if v, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw)); err == nil {
-			paths = append(paths, sch.secrets(v, at, unknown)...)
+	var options map[string]any
+	if err := json.Unmarshal(config.Options, &options); err == nil {
+		for _, name := range slices.Sorted(maps.Keys(options)) {
+			member := sch.member(name)
+			member.hidden = member.hidden || !known || member.Schema == nil // an unknown option may be a misspelt secret
+			paths = append(paths, member.secrets(options[name], []string{"options", name})...)
 		}
 	}
-	add(sch, config.Options, []string{"options"}, !known)
 	for i, setting := range config.Settings {
 		property := sch.property(setting.Name)
+		property.hidden = property.hidden || property.Schema == nil
 		at := []string{"settings", strconv.Itoa(i)}
-		add(schema{property}, setting.JSON, append(slices.Clip(at), "json"), property == nil)
-		if s := (schema{property}); property == nil || s.secret() || (schema{s.items()}).secret() {
+		if v, err := jsonschema.UnmarshalJSON(bytes.NewReader(setting.JSON)); err == nil {
+			paths = append(paths, property.secrets(v, append(slices.Clip(at), "json"))...)
+		}
+		if property.items().secret() {
 			paths = append(paths, append(at, "value"))
 		}
 	}
@@ -68,26 +73,22 @@ func (o Options) schemaOf(ctx context.Context, config Config) (schema, bool) {
 // secrets returns the paths of secrets in a value. A secret object is one secret as a whole; in
 // a secret list each item is. Names of files are not secret, because the files that are read
 // are published.
-func (s schema) secrets(v any, at []string, secret bool) (paths [][]string) {
-	secret = secret || s.secret()
+func (s schema) secrets(v any, at []string) (paths [][]string) {
 	switch v := v.(type) {
 	case nil:
 	case map[string]any:
-		if secret && len(at) > 1 {
+		if s.secret() {
 			return [][]string{at}
 		}
 		for _, name := range slices.Sorted(maps.Keys(v)) {
-			member := s.member(name)
-			// An unknown option may be a misspelt secret.
-			unknown := secret || member.Schema == nil && len(at) == 1
-			paths = append(paths, member.secrets(v[name], append(slices.Clip(at), name), unknown)...)
+			paths = append(paths, s.member(name).secrets(v[name], append(slices.Clip(at), name))...)
 		}
 	case []any:
 		for i, item := range v {
-			paths = append(paths, schema{s.items()}.secrets(item, append(slices.Clip(at), strconv.Itoa(i)), secret)...)
+			paths = append(paths, s.items().secrets(item, append(slices.Clip(at), strconv.Itoa(i)))...)
 		}
 	default:
-		if format := s.format(); secret && format != formatPath && format != formatKeyPath {
+		if format := s.format(); s.secret() && format != formatPath && format != formatKeyPath {
 			return [][]string{at}
 		}
 	}
@@ -113,37 +114,24 @@ func (s schema) refused(config json.RawMessage) error {
 		if err != nil {
 			return err
 		}
-		var walk func(sch schema, v any, at trail, secret bool)
-		walk = func(sch schema, v any, at trail, secret bool) {
-			secret = secret || sch.secret()
-			switch v := v.(type) {
-			case map[string]any:
-				for _, name := range slices.Sorted(maps.Keys(v)) {
-					walk(sch.member(name), v[name], at.key(name), secret)
-				}
-			case []any:
-				for i, item := range v {
-					walk(schema{sch.items()}, item, at.index(strconv.Itoa(i)), secret)
-				}
-			case string:
-				if engine.IsSecret(v) && !secret && sch.Schema != nil {
-					mistakes = append(mistakes, at.mistake("option %s: its value is published, so that it cannot be a secret", at.text))
-				}
+		_, _, err = sch.mapped(v, trail{path, option}, func(sch schema, v any, at trail) (any, bool, error) {
+			if text, ok := v.(string); ok && engine.IsSecret(text) && !sch.secret() && sch.Schema != nil {
+				mistakes = append(mistakes, at.mistake("option %s: its value is published, so that it cannot be a secret", at.text))
 			}
-		}
-		walk(sch, v, trail{path, option}, false)
-		return nil
+			return v, true, nil
+		})
+		return err
 	}
 	if err := look(s, told.Options, ""); err != nil {
 		return err
 	}
 	for _, setting := range told.Settings {
 		value := setting.JSON
-		sch := schema{s.property(setting.Name)}
+		sch := s.property(setting.Name)
 		if setting.Value != "" {
 			value, _ = json.Marshal(setting.Value)
-			if items := sch.items(); items != nil {
-				sch = schema{items}
+			if items := sch.items(); items.Schema != nil {
+				sch = items
 			}
 		}
 		if err := look(sch, value, setting.Name, setting.Name); err != nil {

@@ -134,18 +134,13 @@ func New(config Config, o Options) (*Stage, error) {
 		return nil, fmt.Errorf("interpreter %q: name one that is installed; neither an executable nor a path is accepted, "+
 			"so that a file in a repository cannot choose which program runs", config.Interpreter)
 	}
-	o.LookupEnv = cmpFunc(o.LookupEnv, os.LookupEnv)
+	if o.LookupEnv == nil {
+		o.LookupEnv = os.LookupEnv
+	}
 	if o.Limits == (files.Limits{}) {
 		o.Limits = files.DefaultLimits()
 	}
 	return &Stage{config: config, o: o}, nil
-}
-
-func cmpFunc(f, or func(string) (string, bool)) func(string) (string, bool) {
-	if f == nil {
-		return or
-	}
-	return f
 }
 
 // Run implements [engine.Stage].
@@ -178,9 +173,7 @@ func about(what string, err error) error {
 func (s *Stage) Check(ctx context.Context) error {
 	at, found, given, err := s.settle(ctx, func(engine.Event) {})
 	if err == nil {
-		if _, _, err = found.schema.placed(given, &at); err != nil {
-			err = about("interpreter "+found.Name(), err)
-		}
+		_, _, err = found.placed(given, &at)
 	}
 	if err != nil {
 		return about(shown(s.config.Path), err)
@@ -324,4 +317,13 @@ type found struct {
 	checksum    digest.Digest
 	description interpreter.Description
 	schema      schema
+}
+
+// placed is [schema.placed] of the options, which are those of the interpreter.
+func (f *found) placed(options map[string]any, at *place) (json.RawMessage, []string, error) {
+	raw, inputs, err := f.schema.placed(options, at)
+	if err != nil {
+		err = about("interpreter "+f.Name(), err)
+	}
+	return raw, inputs, err
 }
