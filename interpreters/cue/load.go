@@ -146,23 +146,26 @@ func (s *source) timoniTags(instances []*build.Instance, config *load.Config) []
 	return remarks
 }
 
-// isTimoni reports whether a package belongs to a Timoni module: it has a field timoni with
-// a field apply.
-func isTimoni(inst *build.Instance) bool {
-	for _, f := range inst.Files {
-		for _, d := range f.Decls {
-			if field, ok := d.(*ast.Field); ok && label(field) == "timoni" {
-				if body, ok := field.Value.(*ast.StructLit); ok {
-					for _, d := range body.Elts {
-						if field, ok := d.(*ast.Field); ok && label(field) == "apply" {
-							return true
-						}
-					}
-				}
-			}
+// isTimoni reports whether a package belongs to a Timoni module.
+func isTimoni(inst *build.Instance) bool { return hasField(inst, "timoni", "apply") }
+
+// hasField reports whether a package has a field with a field in it.
+func hasField(inst *build.Instance, outer, inner string) bool {
+	is := func(name string) func(ast.Decl) bool {
+		return func(d ast.Decl) bool {
+			f, ok := d.(*ast.Field)
+			return ok && label(f) == name
 		}
 	}
-	return false
+	return slices.ContainsFunc(inst.Files, func(f *ast.File) bool {
+		return slices.ContainsFunc(f.Decls, func(d ast.Decl) bool {
+			if !is(outer)(d) {
+				return false
+			}
+			body, ok := d.(*ast.Field).Value.(*ast.StructLit)
+			return ok && slices.ContainsFunc(body.Elts, is(inner))
+		})
+	})
 }
 
 func label(f *ast.Field) string {

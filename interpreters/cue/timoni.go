@@ -145,25 +145,8 @@ func over(under, upper any) any {
 	return upper
 }
 
-// isBundle reports whether a package is a Timoni bundle: it has a field bundle with a field
-// instances.
-func isBundle(inst *build.Instance) bool {
-	for _, f := range inst.Files {
-		for _, d := range f.Decls {
-			field, ok := d.(*ast.Field)
-			if !ok || label(field) != "bundle" {
-				continue
-			}
-			if body, ok := field.Value.(*ast.StructLit); ok && slices.ContainsFunc(body.Elts, func(d ast.Decl) bool {
-				in, ok := d.(*ast.Field)
-				return ok && label(in) == "instances"
-			}) {
-				return true
-			}
-		}
-	}
-	return false
-}
+// isBundle reports whether a package is a Timoni bundle.
+func isBundle(inst *build.Instance) bool { return hasField(inst, "bundle", "instances") }
 
 // bundle returns the objects of a bundle's modules, each in a folder named after its
 // instance.

@@ -45,7 +45,7 @@ func (r *renderer) place(pieces []piece, crds []string) {
 		var edits []edit
 		for _, o := range p.objects {
 			if write && o.namespace == "" {
-				s, ok := kinds[o.kind]
+				s, ok := kinds()[o.kind]
 				if !ok {
 					s = own()[o.kind]
 				}

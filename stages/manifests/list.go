@@ -21,22 +21,21 @@ func parseList(t *Text) (Document, bool) {
 	if err != nil || len(docs) != 1 {
 		return Document{}, false
 	}
-	root, dispute := docs[0].Root, docs[0].dispute
-	items := root.Get("items")
+	out := docs[0]
+	out.text = t
+	items := out.Root.Get("items")
 	if items == nil || items.Kind != Scalar || items.Type != Null || items.Anchored {
 		return Document{}, false
 	}
-	shift(&root, list.start, list.end-list.start)
-	out := docs[0]
-	aliased, keys := out.aliased, out.keys
-	for i, at := range keys {
+	shift(&out.Root, list.start, list.end-list.start)
+	for i, at := range out.keys {
 		if int(at) >= list.start {
-			keys[i] += int32(list.end - list.start)
+			out.keys[i] += int32(list.end - list.start)
 		}
 	}
 	line := 1 + strings.Count(t.String[:list.start], "\n") // of the first item, or of what comes before it
-	if dispute != nil && dispute.Line >= line {
-		dispute.Line += strings.Count(t.String[list.start:list.end], "\n")
+	if out.dispute != nil && out.dispute.Line >= line {
+		out.dispute.Line += strings.Count(t.String[list.start:list.end], "\n")
 	}
 	*items = Node{Kind: List, Items: make([]Node, 0, len(list.items)), at: int32(list.start)}
 	line += strings.Count(t.String[list.start:list.items[0]], "\n")
@@ -49,26 +48,25 @@ func parseList(t *Text) (Document, bool) {
 		if err != nil || len(docs) != 1 || len(docs[0].Root.Items) != 1 {
 			return Document{}, false
 		}
-		item := docs[0].Root.Items[0]
+		doc := docs[0]
+		item := doc.Root.Items[0]
 		shift(&item, 0, start)
-		aliased = aliased || docs[0].aliased
-		for _, at := range docs[0].keys {
-			keys = append(keys, at+int32(start))
-		}
 		items.Items = append(items.Items, item)
-		out.cost += docs[0].cost
-		out.grown += docs[0].grown
-		out.written += docs[0].written
-		if d := docs[0].dispute; d != nil {
+		out.aliased = out.aliased || doc.aliased
+		for _, at := range doc.keys {
+			out.keys = append(out.keys, at+int32(start))
+		}
+		out.cost, out.grown, out.written = out.cost+doc.cost, out.grown+doc.grown, out.written+doc.written
+		if d := doc.dispute; d != nil {
 			d.Line += line - 1
-			dispute = graver(dispute, d)
+			out.dispute = graver(out.dispute, d)
 		}
 		line += strings.Count(t.String[start:end], "\n")
 	}
 	if out.grown > out.written*MaxGrowth+FreeGrowth {
 		return Document{}, false // parseYAML reports where
 	}
-	return Document{Root: root, text: t, aliased: aliased, keys: keys, dispute: dispute, cost: out.cost, grown: out.grown, written: out.written}, true
+	return out, true
 }
 
 // shift moves the positions of nodes that begin at or after from.

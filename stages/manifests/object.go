@@ -3,9 +3,11 @@
 package manifests
 
 import (
+	_ "embed"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Object is a Kubernetes object in a document.
@@ -286,107 +288,40 @@ func consumer(apiVersion, kind string) string {
 	case !grouped:
 		return ""
 	}
-	for _, t := range tools {
-		if (t.group == group || strings.HasPrefix(t.group, "*.") && strings.HasSuffix(group, t.group[1:])) && (len(t.kinds) == 0 || slices.Contains(t.kinds, kind)) {
-			return t.name
-		}
+	known := tools()
+	t := known[group]
+	for rest := group; t == nil && rest != ""; {
+		_, rest, _ = strings.Cut(rest, ".")
+		t = known["*."+rest]
 	}
-	return ""
+	if t == nil || t.kinds != nil && !slices.Contains(t.kinds, kind) {
+		return ""
+	}
+	return t.name
 }
 
-// tools lists the tools whose files look like objects, by API group. Kinds are listed if a
-// cluster serves other kinds of the group.
-var tools = []struct {
-	name, group string
-	kinds       []string
-}{
-	{"kustomize", "kustomize.config.k8s.io", nil},
-	{"kustomize", "builtin", nil},
-	{"ksops", "viaduct.ai", nil},
-	{"kubectl", "client.authentication.k8s.io", nil},
-	{"kubectl", "kubectl.config.k8s.io", nil},
-	{"kubeadm", "kubeadm.k8s.io", nil},
-	{"a component of Kubernetes", "kubelet.config.k8s.io", nil},
-	{"a component of Kubernetes", "kubescheduler.config.k8s.io", nil},
-	{"a component of Kubernetes", "kubeproxy.config.k8s.io", nil},
-	{"a component of Kubernetes", "kubecontrollermanager.config.k8s.io", nil},
-	{"a component of Kubernetes", "cloudcontrollermanager.config.k8s.io", nil},
-	{"a component of Kubernetes", "credentialprovider.kubelet.k8s.io", nil},
-	{"a component of Kubernetes", "apiserver.config.k8s.io", nil},
-	{"a component of Kubernetes", "apiserver.k8s.io", nil},
-	{"a component of Kubernetes", "*.admission.k8s.io", nil},
-	{"a component of Kubernetes", "pod-security.admission.config.k8s.io", nil},
-	{"a component of Kubernetes", "audit.k8s.io", []string{"Policy"}},
-	{"the program that it configures", "controller-runtime.sigs.k8s.io", nil},
-	{"the program that it configures", "config.kueue.x-k8s.io", nil},
-	{"the program that it configures", "config.jobset.x-k8s.io", nil},
-	{"the program that it configures", "config.lws.x-k8s.io", nil},
-	{"eraser", "eraser.sh", []string{"EraserConfig"}},
-	{"kind", "kind.x-k8s.io", nil},
-	{"kwok", "config.kwok.x-k8s.io", nil},
-	{"minikube", "minikube.sigs.k8s.io", nil},
-	{"k3d", "k3d.io", nil},
-	{"k0sctl", "k0sctl.k0sproject.io", nil},
-	{"ctlptl", "ctlptl.dev", nil},
-	{"eksctl", "eksctl.io", nil},
-	{"kops", "kops.k8s.io", nil},
-	{"KubeOne", "kubeone.k8c.io", nil},
-	{"KubeOne", "kubeone.io", nil},
-	{"clusterctl", "clusterctl.cluster.x-k8s.io", []string{"Metadata"}},
-	{"openshift-install", "install.openshift.io", nil},
-	{"oc-mirror", "mirror.openshift.io", nil},
-	{"operator-sdk", "scorecard.operatorframework.io", nil},
-	{"Backstage", "backstage.io", nil},
-	{"Backstage", "scaffolder.backstage.io", nil},
-	{"Skaffold", "skaffold", nil},
-	{"Garden", "garden.io", nil},
-	{"Tilt", "tilt.dev", nil},
-	{"Tanka", "tanka.dev", nil},
-	{"Score", "score.dev", nil},
-	{"kpt", "kpt.dev", nil},
-	{"kpt", "fn.kpt.dev", nil},
-	{"Carvel's tools", "kbld.k14s.io", nil},
-	{"Carvel's tools", "kbld.carvel.dev", nil},
-	{"Carvel's tools", "vendir.k14s.io", nil},
-	{"Carvel's tools", "imgpkg.carvel.dev", nil},
-	{"Carvel's tools", "kapp.k14s.io", nil},
-	{"Carvel's tools", "kctrl.carvel.dev", nil},
-	{"Zarf", "zarf.dev", []string{"ZarfPackageConfig", "ZarfInitConfig"}},
-	{"UDS", "uds.dev", []string{"UDSBundle"}},
-	{"Hauler", "content.hauler.cattle.io", nil},
-	{"Hauler", "collection.hauler.cattle.io", nil},
-	{"Chainsaw", "chainsaw.kyverno.io", nil},
-	{"the Kyverno CLI", "cli.kyverno.io", nil},
-	{"KUTTL", "kuttl.dev", nil},
-	{"KUTTL", "kudo.dev", []string{"TestSuite", "TestStep", "TestAssert"}},
-	{"gator", "test.gatekeeper.sh", nil},
-	{"krew", "krew.googlecontainertools.github.com", nil},
-	{"the Crossplane CLI", "meta.pkg.crossplane.io", nil},
-	{"the Upbound CLI", "meta.dev.upbound.io", nil},
-	{"a component of Kubernetes", "abac.authorization.kubernetes.io", nil},
-	{"a component of OpenShift", "kubecontrolplane.config.openshift.io", nil},
-	{"a component of OpenShift", "openshiftcontrolplane.config.openshift.io", nil},
-	{"a component of OpenShift", "osin.config.openshift.io", nil},
-	{"a component of OpenShift", "legacyconfig.openshift.io", nil},
-	{"the program that it configures", "descheduler", nil},
-	{"the program that it configures", "*.config.cert-manager.io", nil},
-	{"kustomize", "policy.open-cluster-management.io", []string{"PolicyGenerator"}},
-	{"kustomize", "ran.openshift.io", []string{"PolicyGenTemplate", "SiteConfig"}},
-	{"kustomize", "goabout.com", []string{"SopsSecretGenerator"}},
-	{"kustomize and kpt", "config.kubernetes.io", []string{"ResourceList"}},
-	{"Argo CD's repository server", "argoproj.io", []string{"ConfigManagementPlugin"}},
-	{"kind", "kind.sigs.k8s.io", nil},
-	{"KubeKey", "kubekey.kubesphere.io", []string{"Cluster", "Manifest"}},
-	{"sealos", "apps.sealos.io", []string{"Cluster", "Config"}},
-	{"the Fission CLI", "fission.io", []string{"DeploymentConfig"}},
-	{"ChaosHub", "litmuschaos.io", []string{"ChartServiceVersion"}},
-	{"KOTS", "kots.io", nil},
-	{"Replicated's Embedded Cluster", "embeddedcluster.replicated.com", []string{"Config"}},
-	{"Troubleshoot", "troubleshoot.sh", nil},
-	{"Cloud Deploy", "deploy.cloud.google.com", nil},
-	{"jx", "gitops.jenkins-x.io", nil},
-	{"jx", "core.jenkins-x.io", []string{"Requirements"}},
-	{"jx", "project.jenkins-x.io", nil},
-	{"the Tanzu CLI", "config.tanzu.vmware.com", nil},
-	{"tape", "tape", nil},
+// tool reads files that look like objects of a group; nil kinds are all of the group.
+type tool struct {
+	name  string
+	kinds []string
 }
+
+//go:embed tools.txt
+var toolsText string
+
+// tools parses tools.txt, by API group.
+var tools = sync.OnceValue(func() map[string]*tool {
+	out := map[string]*tool{}
+	for line := range strings.Lines(toolsText) {
+		name, groups, _ := strings.Cut(line, ": ")
+		for group := range strings.FieldsSeq(groups) {
+			t := &tool{name: name}
+			group, kinds, some := strings.Cut(group, "/")
+			if some {
+				t.kinds = strings.Split(kinds, "|")
+			}
+			out[group] = t
+		}
+	}
+	return out
+})

@@ -28,8 +28,8 @@ type Document struct {
 	// dispute is what readers of YAML read in different ways; nil: nothing.
 	dispute *ParseError
 	cost    int // see charge
-	// of that cost, what its aliases stand for, and what is written
-	grown, written int
+	grown   int // of that, what its aliases stand for
+	written int // and what is written
 }
 
 // ParseError is the error for text that is neither YAML nor JSON, or that Kubernetes would
@@ -167,27 +167,26 @@ func parseYAML(t *Text) (docs []Document, err error) {
 	dec := yaml.NewDecoder(strings.NewReader(t.String))
 	c := converter{cursor: newCursor(t.String)}
 	for {
-		var doc yaml.Node
-		if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
+		var node yaml.Node
+		if err := dec.Decode(&node); errors.Is(err, io.EOF) {
 			return docs, nil
 		} else if err != nil {
 			return docs, newYAMLError(err)
 		}
 		if len(docs) == MaxDocuments {
-			return docs, &ParseError{Line: doc.Line, Reason: tooManyDocuments}
+			return docs, &ParseError{Line: node.Line, Reason: tooManyDocuments}
 		}
-		c.anchors, c.dispute, c.binary = map[*yaml.Node]converted{}, nil, false
-		c.aliased, c.keys, c.grown, c.written = false, nil, 0, 0
-		root, cost, err := c.node(doc.Content[0], 0)
-		if err != nil {
+		doc := Document{text: t}
+		c.doc, c.anchors, c.binary = &doc, map[*yaml.Node]converted{}, false
+		if doc.Root, doc.cost, err = c.node(node.Content[0], 0); err != nil {
 			return docs, err
 		}
 		if c.binary {
-			if e := binaryOutsideData(t.String, &root, ""); e != nil {
-				c.dispute = graver(c.dispute, e)
+			if e := binaryOutsideData(t.String, &doc.Root, ""); e != nil {
+				doc.dispute = graver(doc.dispute, e)
 			}
 		}
-		docs = append(docs, Document{Root: root, text: t, aliased: c.aliased, keys: c.keys, dispute: c.dispute, cost: cost, grown: c.grown, written: c.written})
+		docs = append(docs, doc)
 	}
 }
 
@@ -322,15 +321,11 @@ func newYAMLError(err error) *ParseError {
 	return e
 }
 
-// converter converts the parser's nodes to this package's.
+// converter converts the parser's nodes to those of a document.
 type converter struct {
 	cursor
+	doc     *Document
 	anchors map[*yaml.Node]converted // anchored nodes that are complete
-	written int                      // cost of the document as written
-	aliased bool                     // the document has an alias
-	keys    []int32                  // offsets of keys that have an anchor or are an alias
-	grown   int                      // cost of the nodes that aliases refer to
-	dispute *ParseError              // the most serious so far
 	binary  bool                     // a value is tagged !!binary
 }
 
@@ -341,7 +336,7 @@ type converted struct {
 }
 
 func (c *converter) disputed(n *yaml.Node, reason string) {
-	c.dispute = graver(c.dispute, &ParseError{Line: n.Line, Reason: reason})
+	c.doc.dispute = graver(c.doc.dispute, &ParseError{Line: n.Line, Reason: reason})
 }
 
 func (c *converter) node(n *yaml.Node, depth int) (out Node, cost int, err error) {
@@ -353,15 +348,15 @@ func (c *converter) node(n *yaml.Node, depth int) (out Node, cost int, err error
 		if !ok {
 			return out, 0, &ParseError{Line: n.Line, Reason: fmt.Sprintf("anchor %q contains itself", n.Value)}
 		}
-		if c.grown += anchored.cost; c.grown > c.written*MaxGrowth+FreeGrowth {
+		if c.doc.grown += anchored.cost; c.doc.grown > c.doc.written*MaxGrowth+FreeGrowth {
 			return out, 0, &ParseError{Line: n.Line, Reason: tooMuchGrowth}
 		}
-		c.aliased = true
+		c.doc.aliased = true
 		anchored.node.alias = int32(c.offset(n.Line, n.Column)) + 1
 		return anchored.node, anchored.cost, nil
 	}
 	own := charge(n.Value)
-	c.written += own
+	c.doc.written += own
 	out.at, cost = int32(c.offset(n.Line, n.Column)), own
 	switch n.Kind {
 	case yaml.ScalarNode:
@@ -445,7 +440,7 @@ func (c *converter) fields(n *yaml.Node, depth int) (fields []Field, repeated bo
 			return nil, false, 0, err
 		}
 		if k.Anchored {
-			c.keys = append(c.keys, k.at)
+			c.doc.keys = append(c.doc.keys, k.at)
 		}
 		v, s, err := c.node(value, depth+1)
 		if err != nil {
@@ -466,8 +461,8 @@ func (c *converter) fields(n *yaml.Node, depth int) (fields []Field, repeated bo
 		if at, twice := index.at(fields, k.Value); twice {
 			if _, isMerged := merged[k.Value]; !isMerged {
 				repeated = true
-				if c.dispute == nil {
-					c.dispute = repeats(key.Line, k.Value)
+				if c.doc.dispute == nil {
+					c.doc.dispute = repeats(key.Line, k.Value)
 				}
 			}
 			delete(merged, k.Value)
@@ -661,7 +656,7 @@ func parseJSON(t *Text) ([]Document, error) {
 		p.values, p.dispute = 0, nil
 		root, err := p.value(token, at, 0)
 		if err == nil && len(docs) == MaxDocuments {
-			err = &limitError{tooManyDocuments}
+			err = p.exceeds(tooManyDocuments)
 		}
 		if err != nil {
 			return docs, p.error(err)
@@ -669,11 +664,6 @@ func parseJSON(t *Text) ([]Document, error) {
 		docs = append(docs, Document{Root: root, text: t, dispute: p.dispute, cost: len(t.String) / 16})
 	}
 }
-
-// limitError is the error for JSON that exceeds a limit.
-type limitError struct{ reason string }
-
-func (e *limitError) Error() string { return e.reason }
 
 type jsonParser struct {
 	text    string
@@ -701,12 +691,12 @@ func (p *jsonParser) value(token json.Token, at, depth int) (Node, error) {
 	n := Node{at: int32(at)}
 	var err error
 	if p.values++; p.values > MaxValues {
-		return n, &limitError{tooManyValues}
+		return n, p.exceeds(tooManyValues)
 	}
 	switch v := token.(type) {
 	case string:
 		if len(v) > maxScalar {
-			return n, &limitError{tooLong}
+			return n, p.exceeds(tooLong)
 		}
 		n.Value, n.style = v, double
 	case json.Number:
@@ -718,7 +708,7 @@ func (p *jsonParser) value(token json.Token, at, depth int) (Node, error) {
 	case json.Delim:
 		switch {
 		case depth > maxDepth:
-			err = &limitError{tooDeep}
+			err = p.exceeds(tooDeep)
 		case v == '[':
 			n.Kind = List
 			n.Items, err = p.items(depth)
@@ -762,7 +752,7 @@ func (p *jsonParser) fields(depth int) ([]Field, error) {
 			return nil, errors.New("a key is not a string")
 		}
 		if len(key) > maxScalar {
-			return nil, &limitError{tooLong}
+			return nil, p.exceeds(tooLong)
 		}
 		keyAt := p.skip + int(p.dec.InputOffset())
 		if key == "<<" && (p.dispute == nil || p.dispute.repeats) {
@@ -791,12 +781,19 @@ func (p *jsonParser) fields(depth int) ([]Field, error) {
 
 // error adds the line to an error of the JSON decoder.
 func (p *jsonParser) error(err error) *ParseError {
-	at := p.skip + int(p.dec.InputOffset())
-	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
-		at = p.skip + int(syntax.Offset)
+	if e, ok := errors.AsType[*ParseError](err); ok {
+		return e
 	}
-	_, limit := errors.AsType[*limitError](err)
-	return &ParseError{Line: p.line(at), Reason: err.Error(), limit: limit}
+	at := int(p.dec.InputOffset())
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		at = int(syntax.Offset)
+	}
+	return &ParseError{Line: p.line(p.skip + at), Reason: err.Error()}
+}
+
+// exceeds returns the error for a limit, which YAML has too.
+func (p *jsonParser) exceeds(limit string) *ParseError {
+	return &ParseError{Line: p.line(p.skip + int(p.dec.InputOffset())), Reason: limit, limit: true}
 }
 
 func (p *jsonParser) line(at int) int { return 1 + strings.Count(p.text[:min(at, len(p.text))], "\n") }

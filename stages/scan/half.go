@@ -205,36 +205,37 @@ var assignment = regexp.MustCompile(`(?m)^[ \t]*(?:export[ \t]+|-[ \t]+)?["']?([
 
 // assigned returns a function that looks up keys in the assignments of a text.
 func assigned(text string) func(flat string) (string, bool) {
-	var values map[string]string
-	return func(name string) (string, bool) {
-		if values == nil {
-			values = map[string]string{}
-			for _, m := range assignment.FindAllStringSubmatch(text, -1) {
-				values[flat(m[1])] = m[2]
-			}
+	return lookup(func(values map[string]string) {
+		for _, m := range assignment.FindAllStringSubmatch(text, -1) {
+			values[flat(m[1])] = m[2]
 		}
-		value, ok := values[name]
-		return value, ok
-	}
+	})
 }
 
 // flags returns a function that looks up flags in a list of arguments.
 func flags(n *manifests.Node) func(flat string) (string, bool) {
+	return lookup(func(values map[string]string) {
+		for i := range n.Items {
+			arg := n.Items[i].Text()
+			if !strings.HasPrefix(arg, "-") {
+				continue
+			}
+			flag, value, given := strings.Cut(arg, "=")
+			if !given && i+1 < len(n.Items) {
+				value = n.Items[i+1].Text()
+			}
+			values[flat(flag)] = value
+		}
+	})
+}
+
+// lookup returns a function that looks up values, which it reads when it is first called.
+func lookup(read func(values map[string]string)) func(flat string) (string, bool) {
 	var values map[string]string
 	return func(name string) (string, bool) {
 		if values == nil {
 			values = map[string]string{}
-			for i := range n.Items {
-				arg := n.Items[i].Text()
-				if !strings.HasPrefix(arg, "-") {
-					continue
-				}
-				flag, value, given := strings.Cut(arg, "=")
-				if !given && i+1 < len(n.Items) {
-					value = n.Items[i+1].Text()
-				}
-				values[flat(flag)] = value
-			}
+			read(values)
 		}
 		value, ok := values[name]
 		return value, ok
