@@ -28,8 +28,8 @@ type builder struct {
 	// fetch is nil if only the tree is read.
 	fetch *fetcher
 	// folders are the folders of file:// dependencies, relative to the tree's root.
-	folders  []string
-	warnings []interpreter.Diagnostic
+	folders []string
+	remarks
 }
 
 // source loads the chart at a path of the tree: a folder or a package.
@@ -211,10 +211,6 @@ func (b *builder) warnIncomplete(c *chart.Chart, source string) {
 	for _, sub := range c.Dependencies() {
 		b.warnIncomplete(sub, path.Join(source, "charts", c.Name()))
 	}
-}
-
-func (b *builder) warn(file, format string, args ...any) {
-	b.warnings = append(b.warnings, interpreter.Diagnostic{Severity: interpreter.Warning, Summary: fmt.Sprintf(format, args...), File: file})
 }
 
 func named(dep *chart.Dependency) func(*chart.Chart) bool {

@@ -130,7 +130,7 @@ func render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.R
 	}
 	return &interpreter.RenderResponse{
 		Files:       files,
-		Diagnostics: slices.Concat(b.warnings, r.said),
+		Diagnostics: slices.Concat(b.said, r.said),
 		Materials:   b.fetch.Materials(),
 	}, nil
 }

@@ -5,6 +5,7 @@ package helm
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -15,6 +16,18 @@ import (
 // problem returns a problem of a file below the root ("" for none).
 func problem(file, format string, args ...any) error {
 	return interpreter.Problem(file, 0, format, args...)
+}
+
+// remarks are warnings and notes about a chart.
+type remarks struct{ said []interpreter.Diagnostic }
+
+func (r *remarks) warn(file, format string, args ...any) {
+	r.said = append(r.said, interpreter.Diagnostic{Severity: interpreter.Warning, Summary: fmt.Sprintf(format, args...), File: file})
+}
+
+// note reports something that follows from the options but is good to know.
+func (r *remarks) note(file, format string, args ...any) {
+	r.said = append(r.said, interpreter.Diagnostic{Severity: interpreter.Info, Summary: fmt.Sprintf(format, args...), File: file})
 }
 
 // inFile sets the file of problems that have none.

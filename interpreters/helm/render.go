@@ -4,7 +4,6 @@ package helm
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"path"
 	"path/filepath"
@@ -29,8 +28,7 @@ type renderer struct {
 	folder string
 	tree   *tree // holds the folder; nil if the chart is remote
 	opts   options
-	// said are warnings and notes.
-	said []interpreter.Diagnostic
+	remarks
 }
 
 func (r *renderer) render(vals map[string]any) ([]interpreter.File, error) {
@@ -131,13 +129,9 @@ func (r *renderer) valuesToRender(vals map[string]any) (chartutil.Values, *chart
 	if err != nil {
 		return nil, nil, problem(path.Join(r.folder, "values.yaml"), "%w", err)
 	}
-	var s schemas
-	s.check(c, values, r.where)
-	r.said = append(r.said, s.warnings...)
-	if len(s.problems) > 0 {
-		return nil, nil, s.problems
-	}
-	return top, caps, nil
+	s := schemas{renderer: r}
+	s.check(c, values)
+	return top, caps, s.problems.Err()
 }
 
 // warnUnknownHooks warns about templates with objects that Helm leaves out because it does
@@ -161,19 +155,6 @@ func (r *renderer) warnUnknownHooks(rendered map[string]string, hooks []*release
 			r.warn(r.where(name), "%d object(s) have an unknown helm.sh/hook, and are left out, as in Helm", n)
 		}
 	}
-}
-
-func (r *renderer) warn(file, format string, args ...any) {
-	r.say(interpreter.Warning, file, format, args...)
-}
-
-// note reports something that follows from the options but is good to know.
-func (r *renderer) note(file, format string, args ...any) {
-	r.say(interpreter.Info, file, format, args...)
-}
-
-func (r *renderer) say(severity interpreter.Severity, file, format string, args ...any) {
-	r.said = append(r.said, interpreter.Diagnostic{Severity: severity, Summary: fmt.Sprintf(format, args...), File: file})
 }
 
 // where returns the path below the root for Helm's name <chart>/templates/x.yaml.

@@ -25,21 +25,21 @@ import (
 // everything that a render fetches must be recorded and locked, and a remote schema cannot
 // be. A reference to one allows any value.
 type schemas struct {
+	*renderer
 	problems interpreter.Problems
-	warnings []interpreter.Diagnostic
 }
 
-func (s *schemas) check(c *chart.Chart, values map[string]any, where func(string) string) {
+func (s *schemas) check(c *chart.Chart, values map[string]any) {
 	if c.Schema != nil {
-		s.one(where(path.Join(c.ChartFullPath(), "values.schema.json")), c, values)
+		s.one(s.where(path.Join(c.ChartFullPath(), "values.schema.json")), c, values)
 	}
 	for _, sub := range c.Dependencies() {
 		switch vals := values[sub.Name()].(type) {
 		case map[string]any:
-			s.check(sub, vals, where)
+			s.check(sub, vals)
 		case nil:
 		default:
-			s.problem(where(path.Join(c.ChartFullPath(), "values.yaml")), "the values of subchart %s are %T, not a table", sub.Name(), vals)
+			s.problem(s.where(path.Join(c.ChartFullPath(), "values.yaml")), "the values of subchart %s are %T, not a table", sub.Name(), vals)
 		}
 	}
 }
@@ -64,10 +64,7 @@ func (s *schemas) one(file string, c *chart.Chart, values map[string]any) {
 	}
 	schema, err := compiler.Compile(schemaURL)
 	for _, url := range refs.urls {
-		s.warnings = append(s.warnings, interpreter.Diagnostic{
-			Severity: interpreter.Warning, File: file,
-			Summary: fmt.Sprintf("the schema refers to %s, which is not fetched: that part is not checked", url),
-		})
+		s.warn(file, "the schema refers to %s, which is not fetched: that part is not checked", url)
 	}
 	if err != nil {
 		s.problem(file, "the schema is not valid: %s", strings.ReplaceAll(err.Error(), schemaURL, "values.schema.json"))

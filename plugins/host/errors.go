@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	"github.com/docker/go-units"
 )
 
 var errClosed = errors.New("interpreters are closed")
@@ -39,15 +37,6 @@ func (e *ChecksumError) Error() string {
 	return fmt.Sprintf("%s has checksum %s, but had %s %s; install it again if that is right", e.Path, e.Got, e.Want, e.When)
 }
 
-// VersionError is returned when an interpreter speaks another protocol version.
-type VersionError struct {
-	Speaks, Want string
-}
-
-func (e *VersionError) Error() string {
-	return fmt.Sprintf("it speaks version %s of the interpreter protocol, this tape speaks version %s; install the interpreter that belongs to this tape", e.Speaks, e.Want)
-}
-
 // DiedError is returned when a process ended before it answered.
 type DiedError struct {
 	How  string // the exit status or signal
@@ -61,15 +50,6 @@ func (e *DiedError) Error() string {
 	return fmt.Sprintf("process died (%s); its last output was:\n%s", e.How, e.Tail)
 }
 
-// MemoryError is returned when a process ended because it exceeded its memory limit.
-type MemoryError struct {
-	Limit int64
-}
-
-func (e *MemoryError) Error() string {
-	return fmt.Sprintf("out of memory: it used more than %s; set $%s to allow more", units.BytesSize(float64(e.Limit)), MemoryVariable)
-}
-
 // TimeoutError is returned when a call took too long.
 type TimeoutError struct {
 	Limit time.Duration
@@ -78,6 +58,3 @@ type TimeoutError struct {
 func (e *TimeoutError) Error() string {
 	return fmt.Sprintf("no answer within %s", e.Limit)
 }
-
-// Timeout reports true, as package net expects of a timeout.
-func (e *TimeoutError) Timeout() bool { return true }

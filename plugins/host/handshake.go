@@ -31,7 +31,7 @@ func checkHandshake(line, dir string) error {
 		return errNoHandshake(line)
 	}
 	if want := strconv.Itoa(wire.Version); parts[1] != want {
-		return &VersionError{Speaks: parts[1], Want: want}
+		return fmt.Errorf("it speaks version %s of the interpreter protocol, this tape speaks version %s; install the interpreter that belongs to this tape", parts[1], want)
 	}
 	if err := checkAddress(parts[2], parts[3], dir); err != nil {
 		return err

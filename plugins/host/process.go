@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/docker/go-units"
 	"github.com/hashicorp/go-hclog"
 	plugin "github.com/hashicorp/go-plugin"
 	"github.com/hashicorp/go-plugin/runner"
@@ -323,7 +324,7 @@ func (p *process) died() error {
 	}
 	// A process that ended close to its memory limit needed more, whatever it printed.
 	if p.out.outOfMemory() || p.peak > p.bounds.memory/8*7 {
-		return &MemoryError{Limit: p.bounds.memory}
+		return fmt.Errorf("out of memory: it used more than %s; set $%s to allow more", units.BytesSize(float64(p.bounds.memory)), MemoryVariable)
 	}
 	return &DiedError{How: p.how, Tail: p.out.tail()}
 }

@@ -179,10 +179,5 @@ func isComment(line string) bool {
 	if strings.HasPrefix(line, "//") && strings.Contains(line, "/:_") {
 		return false // in an .npmrc: //host/:_authToken=
 	}
-	for _, mark := range []string{"#", "//", ";", "* ", "/*", "%", "<!--"} {
-		if strings.HasPrefix(line, mark) {
-			return true
-		}
-	}
-	return false
+	return begins(line, "#", "//", ";", "* ", "/*", "%", "<!--")
 }

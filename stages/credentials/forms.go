@@ -5,6 +5,7 @@ package credentials
 import (
 	"encoding/base64"
 	"iter"
+	"slices"
 	"strings"
 )
 
@@ -349,10 +350,7 @@ func isStandIn(user, password string) bool {
 // isExample reports whether a host is used in examples.
 func isExample(host string) bool {
 	host, _, _ = strings.Cut(host, ":")
-	for _, reserved := range []string{"example.com", "example.org", "example.net", ".example", "my.host", "host"} {
-		if host == strings.TrimPrefix(reserved, ".") || strings.HasSuffix(host, "."+strings.TrimPrefix(reserved, ".")) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc([]string{"example.com", "example.org", "example.net", "example", "my.host", "host"}, func(reserved string) bool {
+		return host == reserved || strings.HasSuffix(host, "."+reserved)
+	})
 }

@@ -4,6 +4,7 @@ package credentials
 
 import (
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -65,34 +66,17 @@ func classOf(name string) class {
 }
 
 func promised(name string) class {
-	rest, last := lastWord(name)
-	for _, w := range passwordWords {
-		if strings.HasSuffix(last, w) {
-			return passwordClass
-		}
-	}
-	for _, w := range passwordShort {
-		if last == w && rest != "" && !strings.EqualFold(rest, "old") {
-			return passwordClass
-		}
-	}
-	for _, w := range secretWords {
-		if last == w {
-			return secretClass
-		}
-	}
-	if last == "auth" {
-		return basicClass
-	}
-	_, before := lastWord(rest)
-	if last == "base" && before == "key" { // SECRET_KEY_BASE
+	switch rest, last := lastWord(name); {
+	case slices.ContainsFunc(passwordWords, func(w string) bool { return strings.HasSuffix(last, w) }),
+		slices.Contains(passwordShort, last) && rest != "" && !strings.EqualFold(rest, "old"):
+		return passwordClass
+	case slices.Contains(secretWords, last):
 		return secretClass
-	}
-	if last == "key" {
-		for _, w := range keyKinds {
-			if before == w {
-				return secretClass
-			}
+	case last == "auth":
+		return basicClass
+	case last == "key", last == "base": // SECRET_KEY_BASE
+		if _, before := lastWord(rest); last == "base" && before == "key" || last == "key" && slices.Contains(keyKinds, before) {
+			return secretClass
 		}
 	}
 	return ordinary
@@ -170,17 +154,8 @@ func isPlaceholder(value string) bool {
 	if value == Hidden || strings.Trim(value, "*xX.-_#?") == "" {
 		return true
 	}
-	for _, prefix := range references {
-		if strings.HasPrefix(value, prefix) {
-			return true
-		}
-	}
-	for _, pair := range [][2]string{{"<", ">"}, {"{{", "}}"}, {"[[", "]]"}, {"((", "))"}, {"__", "__"}, {"{", "}"}, {"[", "]"}, {"#{", "}"}, {"#{", "}#"}} {
-		if strings.HasPrefix(value, pair[0]) && strings.HasSuffix(value, pair[1]) {
-			return true
-		}
-	}
-	if fillIn[strings.NewReplacer("_", "", "-", "", " ", "").Replace(value)] {
+	if begins(value, references...) || enclosed(value, "< >", "{{ }}", "[[ ]]", "(( ))", "__ __", "{ }", "[ ]", "#{ }", "#{ }#") ||
+		fillIn[strings.NewReplacer("_", "", "-", "", " ", "").Replace(value)] {
 		return true
 	}
 	return len(value) > 4 && strings.EqualFold(value[:4], "your") || strings.Contains(value, "placeholder") || strings.Contains(value, "${") || strings.Contains(value, "$(") || strings.Contains(value, "{{") || strings.Contains(value, "$__")
@@ -189,24 +164,25 @@ func isPlaceholder(value string) bool {
 // isPublic reports whether a value of a Secret is not secret: it is empty or a placeholder, or
 // consists of certificates and public keys.
 func isPublic(value string) bool {
-	value = strings.TrimSpace(value)
-	if value == "{}" || value == "[]" || value == "null" || value == `{"auths":{}}` {
+	switch value = strings.TrimSpace(value); value {
+	case "", "{}", "[]", "null", `{"auths":{}}`:
 		return true
 	}
-	if value == "" || strings.HasPrefix(value, "ENC[") {
-		return true
-	}
-	for _, pair := range [][2]string{{"<", ">"}, {"${", "}"}, {"$(", ")"}, {"{{", "}}"}} {
-		if strings.HasPrefix(value, pair[0]) && strings.HasSuffix(value, pair[1]) && !strings.Contains(value, "\n") {
-			return true
-		}
-	}
-	for _, prefix := range []string{"vault:", "ref+", "op://", "-----BEGIN PGP MESSAGE", "-----BEGIN AGE ENCRYPTED", "$ANSIBLE_VAULT"} {
-		if strings.HasPrefix(value, prefix) {
-			return true
-		}
-	}
-	return isPublicPEM(value) || isPublicSSH(value)
+	return begins(value, "ENC[", "vault:", "ref+", "op://", "-----BEGIN PGP MESSAGE", "-----BEGIN AGE ENCRYPTED", "$ANSIBLE_VAULT") ||
+		enclosed(value, "< >", "${ }", "$( )", "{{ }}") && !strings.Contains(value, "\n") || isPublicPEM(value) || isPublicSSH(value)
+}
+
+// begins reports whether a text begins with one of the prefixes.
+func begins(text string, prefixes ...string) bool {
+	return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(text, prefix) })
+}
+
+// enclosed reports whether a text is between the two parts of one of the pairs.
+func enclosed(text string, pairs ...string) bool {
+	return slices.ContainsFunc(pairs, func(pair string) bool {
+		before, after, _ := strings.Cut(pair, " ")
+		return strings.HasPrefix(text, before) && strings.HasSuffix(text, after)
+	})
 }
 
 // isPublicSSH reports whether every line of a text is a public key of SSH, or of a host.
@@ -227,9 +203,7 @@ func isPublicSSH(text string) bool {
 	return true
 }
 
-func sshKey(name string) bool {
-	return strings.HasPrefix(name, "ssh-") || strings.HasPrefix(name, "ecdsa-sha2-") || strings.HasPrefix(name, "sk-")
-}
+func sshKey(name string) bool { return begins(name, "ssh-", "ecdsa-sha2-", "sk-") }
 
 // isPublicPEM reports whether a text consists of certificates and public keys.
 func isPublicPEM(text string) bool {
