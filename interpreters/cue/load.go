@@ -63,7 +63,7 @@ func (s *source) fromPackages(ctx *cue.Context, expression ast.Expr) ([]object, 
 		if err != nil {
 			return nil, remarks, err
 		}
-		all = union(all, found)
+		all = union(all, found...)
 	}
 	return all, remarks, nil
 }
@@ -95,14 +95,18 @@ func (s *source) load(ctx *cue.Context, tools bool) ([]*build.Instance, []interp
 	return instances, remarks, nil
 }
 
+// given reports whether tags set one with this name.
+func given(tags []string, name string) bool {
+	return slices.ContainsFunc(tags, func(t string) bool { key, _, _ := strings.Cut(t, "="); return key == name })
+}
+
 // unset returns the tags of the packages that have no value. A tag that only selects files
 // (@if) needs none.
 func unset(instances []*build.Instance, tags []string) []string {
 	var out []string
 	for _, inst := range instances {
 		for _, name := range tagNames(inst) {
-			set := slices.ContainsFunc(tags, func(t string) bool { key, _, _ := strings.Cut(t, "="); return key == name })
-			if !set && !slices.Contains(out, name) {
+			if !given(tags, name) && !slices.Contains(out, name) {
 				out = append(out, name)
 			}
 		}
@@ -113,11 +117,6 @@ func unset(instances []*build.Instance, tags []string) []string {
 // timoniTags sets the tags that Timoni sets when it builds an unpublished module, unless
 // the source sets them.
 func (s *source) timoniTags(instances []*build.Instance, config *load.Config) []interpreter.Diagnostic {
-	given := map[string]bool{}
-	for _, t := range s.Tags {
-		name, _, _ := strings.Cut(t, "=")
-		given[name] = true
-	}
 	var remarks []interpreter.Diagnostic
 	for _, inst := range instances {
 		if !isTimoni(inst) {
@@ -127,15 +126,12 @@ func (s *source) timoniTags(instances []*build.Instance, config *load.Config) []
 		if m := ast.ParseImportPath(inst.Module).Path; m != "" {
 			name = path.Base(m)
 		}
-		defaults := map[string]string{
-			"name": name, "namespace": "default", "mv": "0.0.0-devel", "kv": "1.34.0",
-		}
+		defaults := map[string]string{"name": name, "namespace": "default", "mv": "0.0.0-devel", "kv": "1.34.0"}
 		for _, tag := range tagNames(inst) {
 			value, known := defaults[tag]
-			if !known || given[tag] {
+			if !known || given(config.Tags, tag) {
 				continue
 			}
-			given[tag] = true
 			config.Tags = append(slices.Clip(config.Tags), tag+"="+value)
 			remarks = append(remarks, interpreter.Diagnostic{
 				Severity: interpreter.Info,

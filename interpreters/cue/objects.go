@@ -125,7 +125,7 @@ func (c *collector) add(id identity, v cue.Value) {
 		add(&c.failed, c.problems(err))
 		return
 	}
-	c.take(object{folder: c.folder, at: v.Path().String(), identity: id, data: data})
+	c.found = union(c.found, object{folder: c.folder, at: v.Path().String(), identity: id, data: data})
 }
 
 // of moves problems that CUE locates only in a schema to the object that has them.
@@ -176,28 +176,21 @@ func hasBytes(v cue.Value) bool {
 	return found
 }
 
-// take adds an object once, even if it is found in several places of a package, such as in
-// a map and in a list made from it.
-func (c *collector) take(o object) {
-	if !holds(c.found, o) {
-		c.found = append(c.found, o)
-	}
-}
-
-// holds reports whether an object is in a list.
-func holds(all []object, o object) bool {
-	return slices.ContainsFunc(all, func(have object) bool { return have.identity == o.identity && bytes.Equal(have.data, o.data) })
-}
-
-// union adds the objects of another package. A package inherits the objects of a package of
-// the same name in a folder above.
-func union(all, more []object) []object {
+// union adds objects that are not in a list yet: one may be found in several places of a
+// package, such as in a map and in a list made from it, and a package inherits those of a package
+// of the same name in a folder above.
+func union(all []object, more ...object) []object {
 	for _, o := range more {
 		if !holds(all, o) {
 			all = append(all, o)
 		}
 	}
 	return all
+}
+
+// holds reports whether an object is in a list.
+func holds(all []object, o object) bool {
+	return slices.ContainsFunc(all, func(have object) bool { return have.identity == o.identity && bytes.Equal(have.data, o.data) })
 }
 
 // stream adds the objects in a string with YAML or JSON documents. Other strings are
@@ -222,7 +215,7 @@ func (c *collector) stream(v cue.Value) {
 	add(&c.failed, inner.failed)
 	for _, o := range inner.found {
 		o.at = at
-		c.take(o)
+		c.found = union(c.found, o)
 	}
 }
 

@@ -32,14 +32,14 @@ func (s *source) fromTools(ctx *cue.Context, expression ast.Expr) ([]object, err
 			if err != nil {
 				return nil, err
 			}
-			all = union(all, found)
+			all = union(all, found...)
 			continue
 		}
 		found, err := s.ofCommands(ctx, v, s.folderOf(inst))
 		if err != nil {
 			return nil, err
 		}
-		all = union(all, found)
+		all = union(all, found...)
 	}
 	return all, nil
 }

@@ -251,55 +251,46 @@ func (r *remote) ask(ctx context.Context, h docker.RegistryHost, namespace, rest
 	}
 	var refused []*http.Response
 	for {
-		a, err := once(ctx, h, u, limit)
+		resp, data, err := once(ctx, h, u, limit)
 		if err != nil {
 			return nil, "", err
 		}
-		switch a.status {
+		switch resp.StatusCode {
 		case http.StatusOK:
-			return a.data, nextPage(a.header), nil
+			return data, nextPage(resp.Header), nil
 		case http.StatusUnauthorized:
-			//nolint:bodyclose // once has closed the body
-			refused = append(refused, &http.Response{StatusCode: a.status, Header: a.header, Request: a.request})
+			refused = append(refused, resp)
 			if len(refused) < 3 && h.Authorizer.AddResponses(ctx, refused) == nil {
 				continue
 			}
 			fallthrough
 		case http.StatusForbidden:
-			return nil, "", fmt.Errorf("%s returned %s: log in with `helm registry login %s`", h.Host, statusText(a.status), namespace)
+			return nil, "", fmt.Errorf("%s returned %s: log in with `helm registry login %s`", h.Host, statusText(resp.StatusCode), namespace)
 		}
-		return nil, "", fmt.Errorf("%s returned %s", h.Host, statusText(a.status))
+		return nil, "", fmt.Errorf("%s returned %s", h.Host, statusText(resp.StatusCode))
 	}
 }
 
-// answer is the response of a host; data is set only if the status is 200.
-type answer struct {
-	status  int
-	header  http.Header
-	request *http.Request
-	data    []byte
-}
-
-func once(ctx context.Context, h docker.RegistryHost, u string, limit int64) (answer, error) {
+// once sends a request. The body of the response is closed; it is data if the status is 200.
+func once(ctx context.Context, h docker.RegistryHost, u string, limit int64) (resp *http.Response, data []byte, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
 	if err != nil {
-		return answer{}, err
+		return nil, nil, err
 	}
 	maps.Copy(req.Header, h.Header)
 	req.Header.Set("Accept", ocispec.MediaTypeImageManifest+", application/vnd.docker.distribution.manifest.v2+json, */*")
 	if err := h.Authorizer.Authorize(ctx, req); err != nil {
-		return answer{}, fmt.Errorf("%s: %w", h.Host, reason(ctx, err))
+		return nil, nil, fmt.Errorf("%s: %w", h.Host, reason(ctx, err))
 	}
-	resp, err := h.Client.Do(req)
-	if err != nil {
-		return answer{}, reason(ctx, err)
+	if resp, err = h.Client.Do(req); err != nil {
+		return nil, nil, reason(ctx, err)
 	}
 	defer resp.Body.Close()
-	a := answer{status: resp.StatusCode, header: resp.Header, request: req}
-	if a.status == http.StatusOK {
-		a.data, err = read(ctx, resp.Body, limit)
+	resp.Request = req // credentials are for its host, and not for one that a redirect led to
+	if resp.StatusCode == http.StatusOK {
+		data, err = read(ctx, resp.Body, limit)
 	}
-	return a, err
+	return resp, data, err
 }
 
 func statusText(code int) string { return fmt.Sprintf("%d %s", code, http.StatusText(code)) }

@@ -56,7 +56,7 @@ func (r *renderer) render(vals map[string]any) ([]interpreter.File, error) {
 	r.warnUnknownHooks(rendered, hooks, manifests)
 
 	var (
-		out    output
+		out    = output{docs: map[string][]string{}, templates: map[string]string{}}
 		crds   []string
 		pieces []piece
 	)
@@ -198,17 +198,11 @@ func (o *output) add(template, doc string) {
 		name += ".yaml"
 	}
 	o.put(name, doc)
-	if o.templates == nil {
-		o.templates = map[string]string{}
-	}
 	o.templates[name] = template
 }
 
 // put appends a document to a file.
 func (o *output) put(name, doc string) {
-	if o.docs == nil {
-		o.docs = map[string][]string{}
-	}
 	o.docs[name] = append(o.docs[name], strings.TrimSuffix(doc, "\n")+"\n")
 }
 

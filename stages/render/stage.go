@@ -367,18 +367,18 @@ func same(first, second []interpreter.File) error {
 	const most = 10
 	one, two := byPath(first), byPath(second)
 	var differ []string
-	for _, f := range first {
-		data, ok := two[f.Path]
+	for name, data := range one {
+		again, ok := two[name]
 		switch {
 		case !ok:
-			differ = append(differ, f.Path+" exists only the first time")
-		case !bytes.Equal(f.Data, data):
-			differ = append(differ, fmt.Sprintf("%s differs from rendered line %d", f.Path, 1+bytes.Count(f.Data[:common(f.Data, data)], []byte("\n"))))
+			differ = append(differ, name+" exists only the first time")
+		case !bytes.Equal(data, again):
+			differ = append(differ, fmt.Sprintf("%s differs from rendered line %d", name, 1+bytes.Count(data[:common(data, again)], []byte("\n"))))
 		}
 	}
-	for _, f := range second {
-		if _, ok := one[f.Path]; !ok {
-			differ = append(differ, f.Path+" exists only the second time")
+	for name := range two {
+		if _, ok := one[name]; !ok {
+			differ = append(differ, name+" exists only the second time")
 		}
 	}
 	if differ == nil {

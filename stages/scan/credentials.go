@@ -57,8 +57,8 @@ func (s *Stage) credentials(f *manifests.File, doc *manifests.Document, o manife
 			File: f.Name, Pointer: pointer, Kind: o.Kind, Namespace: o.Namespace, Name: cmp.Or(o.Name, o.Generated),
 			Key: found.Key, What: found.What,
 		}
-		if i := slices.IndexFunc(s.accept, func(a Accepted) bool { return a.covers(c) }); i >= 0 {
-			c.Reason = s.accept[i].Reason
+		if i := slices.IndexFunc(s.config.Accept, func(a Accepted) bool { return a.covers(c) }); i >= 0 {
+			c.Reason = s.config.Accept[i].Reason
 		}
 		out.credentials = append(out.credentials, located[images.Credential]{c, found.Span.Offset})
 		return true

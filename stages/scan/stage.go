@@ -153,14 +153,10 @@ func Kind() pipeline.Kind {
 
 // Stage is the scan stage. It is safe for concurrent use.
 type Stage struct {
-	catalogue   func() *catalogue
-	exclude     patterns
-	skipInvalid bool
-	skipSealed  bool
-	accept      []Accepted
-	fields      []Field
-	imagesOnly  bool         // credentials are not looked for
-	limits      files.Limits // of the manifests of all sources together
+	config     Config
+	catalogue  func() *catalogue
+	imagesOnly bool         // credentials are not looked for
+	limits     files.Limits // of the manifests of all sources together
 }
 
 // New returns the stage, or an error that names what is wrong with the configuration.
@@ -169,7 +165,7 @@ func New(c Config) (*Stage, error) {
 		return nil, engine.Mistaken("fields", err)
 	}
 	known := sync.OnceValue(func() *catalogue { return newCatalogue(c.Fields) })
-	return &Stage{catalogue: known, exclude: c.Exclude, skipInvalid: c.SkipInvalid, skipSealed: c.SkipSealed, accept: c.Accept, fields: c.Fields, limits: files.DefaultLimits()}, nil
+	return &Stage{config: c, catalogue: known, limits: files.DefaultLimits()}, nil
 }
 
 // Run implements [engine.Stage].
@@ -230,7 +226,7 @@ func (s *Stage) check(r *images.Report) error {
 		}
 	}
 	switch {
-	case len(invalid) > 0 && !s.skipInvalid:
+	case len(invalid) > 0 && !s.config.SkipInvalid:
 		return advice.Add(errors.New(strings.Join(invalid, "; ")), advice.SkipInvalid)
 	case len(r.Objects) > manifests.MaxDocuments:
 		return fmt.Errorf("%s: more than %d Kubernetes objects", position(images.Skipped{File: r.Objects[manifests.MaxDocuments].File, Line: r.Objects[manifests.MaxDocuments].Line}), manifests.MaxDocuments)
@@ -254,7 +250,7 @@ func (s *Stage) sealed(r *images.Report) []string {
 	var out []string
 	for _, reference := range r.References {
 		for _, l := range reference.Locations {
-			if !s.skipSealed && l.Class != images.Indirect && (l.Never == bySops || l.Never == bySigstore) {
+			if !s.config.SkipSealed && l.Class != images.Indirect && (l.Never == bySops || l.Never == bySigstore) {
 				out = append(out, fmt.Sprintf("%s: image %s stays as written: %s; or accept that it is not pinned (skipSealed)", l.Place(), l.Value, l.Never))
 			}
 		}
@@ -381,7 +377,7 @@ func (s *Stage) scan(ctx context.Context, in []files.File, b *budget) (*images.R
 	for _, f := range found {
 		fields = joined(fields, f.fields)
 	}
-	return merge(found, s.exclude), fields, nil
+	return merge(found, s.config.Exclude), fields, nil
 }
 
 // fileScan is the state of scanning one file.

@@ -24,17 +24,17 @@ func (s *Stage) unused(r *images.Report, fields map[int]bool) []engine.Event {
 		out = append(out, engine.Event{Level: engine.Warning, Message: message, Unused: path})
 	}
 	all := slices.Concat(r.References, r.Excluded)
-	for i, pattern := range s.exclude {
+	for i, pattern := range s.config.Exclude {
 		if !slices.ContainsFunc(all, func(ref images.Reference) bool { return ref.Matches(pattern) }) {
 			warn(fmt.Sprintf("no image in the manifests matches %s, which was to be excluded%s", pattern, nearest.Hint(pattern, spelled(all, func(ref images.Reference) string { return ref.Source }))), "exclude", strconv.Itoa(i))
 		}
 	}
-	for i, f := range s.fields {
+	for i, f := range s.config.Fields {
 		if !fields[i] {
 			warn(fmt.Sprintf("no object in the manifests has the image field %s of %s", strings.Join(f.Paths, ", "), strings.Join(f.Kinds, ", ")), "fields", strconv.Itoa(i))
 		}
 	}
-	for i, a := range s.accept {
+	for i, a := range s.config.Accept {
 		entry := []string{"accept", strconv.Itoa(i)}
 		here := slices.DeleteFunc(slices.Clone(r.Credentials), func(c images.Credential) bool { return !a.of(c) })
 		if len(here) == 0 {

@@ -166,16 +166,12 @@ func (w *walker) in(key string, walk func()) {
 	w.path = w.path[:len(w.path)-1]
 }
 
-// inAll calls walk with a pointer appended to the path.
+// inAll calls walk with a relative pointer appended to the path.
 func (w *walker) inAll(pointer string, walk func()) {
-	key, rest, more := strings.Cut(strings.TrimPrefix(pointer, "/"), "/")
-	w.in(manifests.UnescapePointer(key), func() {
-		if more {
-			w.inAll(rest, walk)
-		} else {
-			walk()
-		}
-	})
+	before := len(w.path)
+	w.enter("/" + strings.TrimPrefix(pointer, "/"))
+	walk()
+	w.path = w.path[:before]
 }
 
 // below returns the scope of the value of a key or index of parent.
