@@ -73,7 +73,7 @@ func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) 
 		if err != nil {
 			return nil, err
 		}
-		paths, err := s.inputs()
+		paths, err := interpreter.Await(ctx, s.inputs)
 		return &interpreter.InputsResponse{Paths: paths, Exact: true}, err
 	})
 }
@@ -85,11 +85,12 @@ func (*Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest) 
 		if err != nil {
 			return nil, err
 		}
-		m := newModules(ctx, req)
-		defer m.close()
-		s.registry = m
-		files, remarks, err := s.render()
-		return &interpreter.RenderResponse{Files: files, Diagnostics: remarks, Materials: m.Materials()}, err
+		s.registry = newModules(ctx, req)
+		return interpreter.Await(ctx, func() (*interpreter.RenderResponse, error) {
+			defer s.registry.close()
+			files, remarks, err := s.render()
+			return &interpreter.RenderResponse{Files: files, Diagnostics: remarks, Materials: s.registry.Materials()}, err
+		})
 	})
 }
 

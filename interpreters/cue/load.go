@@ -200,7 +200,7 @@ func (s *source) objects(ctx *cue.Context, inst *build.Instance, expression ast.
 	}
 	c := collector{source: s, ctx: ctx, folder: s.folderOf(inst)}
 	switch apply := v.LookupPath(cue.ParsePath(timoniApply)); {
-	case expression == nil && isBundle(inst):
+	case expression == nil && hasField(inst, "bundle", "instances"):
 		return s.bundle(ctx, inst, v)
 	case expression != nil:
 		result := ctx.BuildExpr(expression, cue.Scope(v), cue.ImportPath(inst.ID()), cue.InferBuiltins(true))

@@ -145,9 +145,6 @@ func over(under, upper any) any {
 	return upper
 }
 
-// isBundle reports whether a package is a Timoni bundle.
-func isBundle(inst *build.Instance) bool { return hasField(inst, "bundle", "instances") }
-
 // bundle returns the objects of a bundle's modules, each in a folder named after its
 // instance.
 func (s *source) bundle(ctx *cue.Context, inst *build.Instance, v cue.Value) ([]object, error) {

@@ -124,7 +124,7 @@ func render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.R
 	if req.Reference == "" {
 		r.folder, r.tree = req.Path, b.tree
 	}
-	files, err := r.render(vals)
+	files, err := r.render(ctx, vals)
 	if err != nil {
 		return nil, err
 	}

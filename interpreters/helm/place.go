@@ -3,7 +3,6 @@
 package helm
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -121,11 +120,6 @@ func refersToDefault(n *yaml.Node) bool {
 		}
 	}
 	return slices.ContainsFunc(n.Content, refersToDefault)
-}
-
-// namespaceObject returns the Namespace of the release.
-func (r *renderer) namespaceObject() string {
-	return fmt.Sprintf("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: %q\n", r.opts.Namespace)
 }
 
 // createsNamespace reports whether the chart itself has the Namespace.

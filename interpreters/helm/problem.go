@@ -40,21 +40,13 @@ func inFile(file string, err error) error {
 	return err
 }
 
-var yamlLine = regexp.MustCompile(`^line (\d+): `)
-
-// yamlProblem returns the problem of an invalid YAML file, at the line in the parser's
-// error.
+// yamlProblem returns the problem of an invalid YAML file.
 func yamlProblem(file, what string, err error) error {
 	text := err.Error()
-	for _, prefix := range []string{"error converting YAML to JSON: ", "error unmarshaling JSON: while decoding JSON: ", "yaml: "} {
+	for _, prefix := range []string{"error converting YAML to JSON: ", "error unmarshaling JSON: while decoding JSON: "} {
 		text = strings.TrimPrefix(text, prefix)
 	}
-	line := 0
-	if m := yamlLine.FindStringSubmatch(text); m != nil {
-		line, _ = strconv.Atoi(m[1])
-		text = text[len(m[0]):]
-	}
-	return interpreter.Problem(file, line, "%s is not valid: %s", what, text)
+	return interpreter.YAMLProblem(file, what+" is not valid", errors.New(text))
 }
 
 var (

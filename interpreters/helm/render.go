@@ -4,6 +4,9 @@ package helm
 
 import (
 	"cmp"
+	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"path"
 	"path/filepath"
@@ -31,7 +34,7 @@ type renderer struct {
 	remarks
 }
 
-func (r *renderer) render(vals map[string]any) ([]interpreter.File, error) {
+func (r *renderer) render(ctx context.Context, vals map[string]any) ([]interpreter.File, error) {
 	top, caps, err := r.valuesToRender(vals)
 	if err != nil {
 		return nil, err
@@ -39,9 +42,13 @@ func (r *renderer) render(vals map[string]any) ([]interpreter.File, error) {
 	if need := r.chart.Metadata.KubeVersion; need != "" && !chartutil.IsCompatibleRange(need, caps.KubeVersion.Version) {
 		return nil, problem(path.Join(r.folder, "Chart.yaml"), "the chart requires Kubernetes %s, but option kubeVersion is %s", need, r.opts.KubeVersion)
 	}
-	var e engine.Engine // it has no client, so lookup finds nothing
-	rendered, err := e.Render(r.chart, top)
-	if err != nil {
+	rendered, err := interpreter.Await(ctx, func() (map[string]string, error) {
+		var e engine.Engine // it has no client, so lookup finds nothing
+		return e.Render(r.chart, top)
+	})
+	if _, panicked := errors.AsType[interpreter.Problems](err); panicked {
+		return nil, err
+	} else if err != nil {
 		return nil, templateProblem(err, r.where)
 	}
 	for name := range rendered {
@@ -80,7 +87,7 @@ func (r *renderer) render(vals map[string]any) ([]interpreter.File, error) {
 	}
 	r.place(pieces, crds)
 	if r.opts.CreateNamespace && !r.createsNamespace(pieces) {
-		out.put(namespaceFile, r.namespaceObject())
+		out.put(namespaceFile, fmt.Sprintf("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: %q\n", r.opts.Namespace))
 	}
 	for _, p := range pieces {
 		out.add(p.template, p.text)

@@ -3,6 +3,8 @@
 package kustomize
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"path"
 	"regexp"
@@ -25,9 +27,11 @@ import (
 var building sync.Mutex
 
 // build runs kustomize on a folder that a walker has visited.
-func build(w *walker, folder string) ([]interpreter.File, error) {
-	out, err := run(w, folder)
-	if err != nil {
+func build(ctx context.Context, w *walker, folder string) ([]interpreter.File, error) {
+	out, err := interpreter.Await(ctx, func() ([]interpreter.File, error) { return run(w, folder) })
+	if _, panicked := errors.AsType[interpreter.Problems](err); panicked {
+		return nil, err
+	} else if err != nil {
 		return nil, buildProblem(w.fetch.names().Replace(err.Error()), folder, w.file)
 	}
 	return out, nil
@@ -75,15 +79,11 @@ func run(w *walker, folder string) ([]interpreter.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !sameObjects(plain, objects) {
+	same := func(a, b *resource.Resource) bool { return a.OrgId() == b.OrgId() }
+	if objects != nil && !slices.EqualFunc(plain.Resources(), objects.Resources(), same) {
 		from = nil
 	}
 	return files(plain, from)
-}
-
-// sameObjects reports whether two builds have the same objects in the same order.
-func sameObjects(a, b resmap.ResMap) bool {
-	return a != nil && b != nil && slices.EqualFunc(a.Resources(), b.Resources(), func(x, y *resource.Resource) bool { return x.OrgId() == y.OrgId() })
 }
 
 func kustomize(tree filesys.FileSystem, folder string) (resmap.ResMap, error) {

@@ -86,7 +86,7 @@ func render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.R
 	if err := w.problems.Err(); err != nil {
 		return nil, err
 	}
-	objects, err := build(&w, req.Path)
+	objects, err := build(ctx, &w, req.Path)
 	if err != nil {
 		return nil, err
 	}

@@ -11,19 +11,6 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-var yamlLine = regexp.MustCompile(`^yaml: line (\d+): `)
-
-// yamlProblem returns the problem of an invalid YAML file, at the line in the parser's
-// error.
-func yamlProblem(file string, err error) interpreter.Problems {
-	text, line := err.Error(), 0
-	if m := yamlLine.FindStringSubmatch(text); m != nil {
-		line, _ = strconv.Atoi(m[1])
-		text = text[len(m[0]):]
-	}
-	return interpreter.Problem(file, line, "not valid YAML: %s", strings.TrimPrefix(text, "yaml: "))
-}
-
 var (
 	malformed = regexp.MustCompile(`(?s)MalformedYAMLError: (?:yaml: )?(?:line (\d+): )?(.*?) in File: (\S+?)['\n]*$`)
 	// The folders that kustomize descended into: the last one is where it failed.

@@ -117,7 +117,7 @@ func (w *walker) folder(ctx context.Context, dir string, above []string) {
 	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(data, &doc); err != nil {
-		w.add(yamlProblem(file, err))
+		w.add(interpreter.YAMLProblem(file, "not valid YAML", err))
 		return
 	}
 	var valid types.Kustomization

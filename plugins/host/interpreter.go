@@ -181,9 +181,8 @@ func (i *Interpreter) call(ctx context.Context, limit time.Duration, what string
 		err = f(ctx, p)
 		if err != nil {
 			err = p.explain(err)
-			i.retire(p)
 		}
-		i.release(p)
+		i.release(p, err != nil)
 		return err
 	})
 }
@@ -238,18 +237,13 @@ func (i *Interpreter) acquire(ctx context.Context, d interpreter.Description) (*
 	return p, nil
 }
 
-// retire keeps new calls from a process, in which one failed.
-func (i *Interpreter) retire(p *process) {
+// release ends a call to a process, which gets no new calls if this one failed. The last call
+// of such a process stops it.
+func (i *Interpreter) release(p *process, failed bool) {
 	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.current == p {
+	if failed && i.current == p {
 		i.current = nil
 	}
-}
-
-// release ends a call to a process. The last call of a retired process stops it.
-func (i *Interpreter) release(p *process) {
-	i.mu.Lock()
 	p.calls--
 	last := p.calls == 0 && i.current != p
 	i.mu.Unlock()

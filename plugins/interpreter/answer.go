@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -34,6 +36,17 @@ func Problem(file string, line int, format string, args ...any) Problems {
 	return Problems{{Severity: Error, Summary: summary, Detail: detail, File: file, Line: line}}
 }
 
+var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?`)
+
+// YAMLProblem returns the problem of a file that is not valid YAML, at the line in the error of
+// the parser. What describes the problem.
+func YAMLProblem(file, what string, err error) Problems {
+	text := err.Error()
+	m := yamlLine.FindStringSubmatch(text)
+	line, _ := strconv.Atoi(m[1]) // 0 if there is none
+	return Problem(file, line, "%s: %s", what, text[len(m[0]):])
+}
+
 // DecodeOptions decodes the options of a request. It is strict although tape has validated
 // them, because other programs may call an interpreter.
 func DecodeOptions(raw json.RawMessage, options any) error {
@@ -49,10 +62,9 @@ func DecodeOptions(raw json.RawMessage, options any) error {
 }
 
 // AnswerInputs answers [Interpreter.Inputs] with what f returns. If f fails with [Problems], or
-// panics because of an odd source, that is the answer. If ctx ends, it does not wait for f:
-// template engines cannot be interrupted, and end with the process.
+// panics because of an odd source, that is the answer.
 func AnswerInputs(ctx context.Context, f func() (*InputsResponse, error)) (*InputsResponse, error) {
-	resp, err := attempt(ctx, f)
+	resp, err := answer(ctx, f)
 	if found, ok := errors.AsType[Problems](err); ok {
 		return &InputsResponse{Diagnostics: found}, nil
 	}
@@ -61,38 +73,51 @@ func AnswerInputs(ctx context.Context, f func() (*InputsResponse, error)) (*Inpu
 
 // AnswerRender answers [Interpreter.Render] as [AnswerInputs] answers Inputs.
 func AnswerRender(ctx context.Context, f func() (*RenderResponse, error)) (*RenderResponse, error) {
-	resp, err := attempt(ctx, f)
+	resp, err := answer(ctx, f)
 	if found, ok := errors.AsType[Problems](err); ok {
 		return &RenderResponse{Diagnostics: found}, nil
 	}
 	return resp, err
 }
 
-func attempt[T any](ctx context.Context, f func() (*T, error)) (*T, error) {
+func answer[T any](ctx context.Context, f func() (*T, error)) (*T, error) {
+	resp, err := guard(f)
+	switch {
+	case err == nil:
+		return resp, nil
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	}
+	return nil, err
+}
+
+// Await returns what f does, or an error as soon as ctx ends. It is for template engines, which
+// cannot be interrupted: they end with the process.
+func Await[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	type result struct {
-		value *T
+		value T
 		err   error
 	}
 	done := make(chan result, 1)
 	go func() {
-		var r result
-		defer func() {
-			if v := recover(); v != nil {
-				r = result{err: Problem("", 0, "panicked on this source: %v", v)}
-			}
-			done <- r
-		}()
-		r.value, r.err = f()
+		value, err := guard(f)
+		done <- result{value, err}
 	}()
 	select {
 	case r := <-done:
-		if r.err == nil {
-			return r.value, nil
-		}
-		if ctx.Err() == nil {
-			return nil, r.err
-		}
+		return r.value, r.err
 	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
 	}
-	return nil, context.Cause(ctx)
+}
+
+// guard makes a problem of a panic.
+func guard[T any](f func() (T, error)) (value T, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = Problem("", 0, "panicked on this source: %v", v)
+		}
+	}()
+	return f()
 }

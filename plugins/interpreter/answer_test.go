@@ -52,18 +52,24 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// It returns when its context ends, even if f does not.
-func TestAnswerEnds(t *testing.T) {
+// It returns when its context ends, even if f does not; AnswerInputs then has the cause.
+func TestAwait(t *testing.T) {
 	gone := errors.New("the user went away")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	hangs := make(chan struct{})
 	defer close(hangs)
 	_, err := interpreter.AnswerInputs(ctx, func() (*interpreter.InputsResponse, error) {
-		cancel(gone)
-		<-hangs
-		return nil, nil
+		_, err := interpreter.Await(ctx, func() (int, error) {
+			cancel(gone)
+			<-hangs
+			return 0, nil
+		})
+		return nil, fmt.Errorf("evaluate: %w", errors.New(err.Error()))
 	})
 	if !errors.Is(err, gone) {
 		t.Errorf("error %v, want %v", err, gone)
+	}
+	if _, err := interpreter.Await(t.Context(), func() (int, error) { panic("oh") }); err == nil || err.Error() != "panicked on this source: oh" {
+		t.Errorf("a panic: %v", err)
 	}
 }

@@ -138,16 +138,10 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 		var unknown error
 		image.Related, unknown = s.collect(*image, found(*image))
 		if unknown != nil {
-			list.Unknown = append(list.Unknown, image.Source+notKnown(unknown))
+			list.Unknown = append(list.Unknown, image.Source+fmt.Sprintf(": which signatures, attestations and SBOMs it has is not known: %v", unknown))
 		}
 	}
 	return nil
-}
-
-// notKnown returns the end of a warning about an image whose related manifests could not be
-// listed.
-func notKnown(err error) string {
-	return fmt.Sprintf(": which signatures, attestations and SBOMs it has is not known: %v", err)
 }
 
 // Ask adds to an answer what is beside its image.

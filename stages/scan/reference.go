@@ -99,7 +99,7 @@ func labelOf(name string) label {
 		switch {
 		case notAnImage[w]:
 			return notImage
-		case !stillAnImage[w] && !isDigits(w):
+		case !stillAnImage[w] && strings.Trim(w, "0123456789") != "":
 			l = mentions
 		}
 	}
@@ -166,15 +166,6 @@ func isUpper(c byte) bool { return 'A' <= c && c <= 'Z' }
 func isLower(c byte) bool { return 'a' <= c && c <= 'z' }
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 func isAlnum(c byte) bool { return isUpper(c) || isLower(c) || isDigit(c) }
-
-func isDigits(s string) bool {
-	for i := range len(s) {
-		if !isDigit(s[i]) {
-			return false
-		}
-	}
-	return s != ""
-}
 
 var (
 	dotted     = regexp.MustCompile(`^v?\d+\.\d+`)

@@ -62,8 +62,8 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 		case f == nil && s.pairs, f != nil && f.Optional:
 			out.Class = images.Indirect
 		}
-		if f == nil && !certain(fields) {
-			out.Never = unknownParts
+		if f == nil && !slices.ContainsFunc(fields, func(p piece) bool { return p.role == "digest" || p.role == "sha" }) {
+			out.Never = unknownParts // it is certain how the parts form a reference if the digest has a field
 		}
 		for _, p := range fields {
 			used[p.node] = true
@@ -124,12 +124,6 @@ func (w *walker) nameless(n *manifests.Node) {
 
 // withoutName is why the meaning of a registry and a tag is unknown.
 const withoutName = "a registry and a tag, to which something else adds the name of an image"
-
-// certain reports whether it is certain how the parts form a reference: the digest has a
-// separate field.
-func certain(pieces []piece) bool {
-	return slices.ContainsFunc(pieces, func(p piece) bool { return p.role == "digest" || p.role == "sha" })
-}
 
 // hasParts reports whether a map or list may contain a split reference. It is fast, because
 // most do not.

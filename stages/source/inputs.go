@@ -206,7 +206,9 @@ func (s *Stage) read(ctx context.Context, out *taken, a answer, named []string) 
 	}
 	out.diagnostics = a.Diagnostics
 	out.warnings = slices.Sorted(maps.Keys(r.warnings))
-	out.inputs = r.sorted()
+	for _, name := range slices.Sorted(maps.Keys(r.inputs)) {
+		out.inputs = append(out.inputs, r.inputs[name])
+	}
 	out.folders = slices.Sorted(maps.Keys(r.folders))
 
 	tree := make([]files.File, len(out.inputs))

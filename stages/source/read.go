@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -285,12 +284,3 @@ func (r *reader) count(name string) error {
 }
 
 func (r *reader) warn(format string, args ...any) { r.warnings[fmt.Sprintf(format, args...)] = true }
-
-// sorted returns the files by name.
-func (r *reader) sorted() []vcs.Input {
-	out := make([]vcs.Input, 0, len(r.inputs))
-	for _, name := range slices.Sorted(maps.Keys(r.inputs)) {
-		out = append(out, r.inputs[name])
-	}
-	return out
-}

@@ -13,12 +13,6 @@ import (
 	"github.com/taped-dev/tape/internal/regular"
 )
 
-// gitFiles are the files and folders of a git directory that are read to find out what is
-// committed.
-func gitFiles() []string {
-	return []string{"HEAD", "commondir", "config", "config.worktree", "index", "info", "objects", "packed-refs", "refs", "reftable", "shallow"}
-}
-
 // checkFiles returns an error if the repository whose work tree is at top contains anything
 // but regular files and folders where git and go-git read. Opening a named pipe blocks both
 // of them, and a device may have no end.
@@ -54,10 +48,10 @@ func within(dir, text string) string {
 	return filepath.Join(dir, text)
 }
 
-// checkTree checks a git directory. Symbolic links are followed once: git makes none, but
+// checkTree checks what is read of a git directory to find out what is committed. Symbolic links are followed once: git makes none, but
 // people replace folders such as objects by one.
 func checkTree(dir string) error {
-	for _, name := range gitFiles() {
+	for _, name := range []string{"HEAD", "commondir", "config", "config.worktree", "index", "info", "objects", "packed-refs", "refs", "reftable", "shallow"} {
 		root, err := filepath.EvalSymlinks(filepath.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

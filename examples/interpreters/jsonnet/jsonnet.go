@@ -79,7 +79,7 @@ func (Jsonnet) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*int
 		if err != nil {
 			return nil, err
 		}
-		found, err := s.vm.FindDependencies("", []string{s.file})
+		found, err := interpreter.Await(ctx, func() ([]string, error) { return s.vm.FindDependencies("", []string{s.file}) })
 		if err != nil {
 			return nil, s.problem(err)
 		}
@@ -103,7 +103,7 @@ func (Jsonnet) Render(ctx context.Context, req *interpreter.RenderRequest) (*int
 		if err != nil {
 			return nil, err
 		}
-		out, err := s.vm.EvaluateFile(s.file)
+		out, err := interpreter.Await(ctx, func() (string, error) { return s.vm.EvaluateFile(s.file) })
 		if err != nil {
 			return nil, s.problem(err)
 		}

@@ -62,10 +62,10 @@ func (c *Client) Describe(ctx context.Context) (interpreter.Description, error) 
 
 // Inputs implements [interpreter.Interpreter].
 func (c *Client) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
-	msg, err := inputsRequestToProto(req)
-	if err != nil {
+	if err := errors.Join(checkText("folder", req.Root), checkText("path", req.Path), checkText("options", string(req.Options))); err != nil {
 		return nil, err
 	}
+	msg := &interpreterpb.InputsRequest{Root: req.Root, Path: req.Path, Options: string(req.Options)}
 	resp, err := c.rpc.Inputs(ownTime{ctx}, msg, grpc.MaxCallRecvMsgSize(maxInputs))
 	if err != nil {
 		return nil, callError(ctx, err)

@@ -71,27 +71,6 @@ func rawJSON(s string) json.RawMessage {
 	return json.RawMessage(s)
 }
 
-func inputsRequestToProto(r *interpreter.InputsRequest) (*interpreterpb.InputsRequest, error) {
-	err := errors.Join(checkText("folder", r.Root), checkText("path", r.Path), checkText("options", string(r.Options)))
-	if err != nil {
-		return nil, err
-	}
-	return &interpreterpb.InputsRequest{Root: r.Root, Path: r.Path, Options: string(r.Options)}, nil
-}
-
-func inputsRequestFromProto(r *interpreterpb.InputsRequest) *interpreter.InputsRequest {
-	return &interpreter.InputsRequest{Root: r.GetRoot(), Path: r.GetPath(), Options: rawJSON(r.GetOptions())}
-}
-
-func inputsResponseToProto(r *interpreter.InputsResponse) (*interpreterpb.InputsResponse, error) {
-	for _, p := range r.Paths {
-		if err := checkText("input", p); err != nil {
-			return nil, err
-		}
-	}
-	return &interpreterpb.InputsResponse{Paths: r.Paths, Exact: r.Exact, Diagnostics: each(r.Diagnostics, diagnosticToProto)}, nil
-}
-
 func renderRequestToProto(r *interpreter.RenderRequest) (*interpreterpb.RenderRequest, error) {
 	err := errors.Join(
 		checkText("source", r.Source),

@@ -39,14 +39,19 @@ func (s *server) Describe(ctx context.Context, _ *interpreterpb.DescribeRequest)
 
 func (s *server) Inputs(ctx context.Context, req *interpreterpb.InputsRequest) (_ *interpreterpb.InputsResponse, err error) {
 	defer outcome(&err)
-	resp, err := s.impl.Inputs(ctx, inputsRequestFromProto(req))
+	resp, err := s.impl.Inputs(ctx, &interpreter.InputsRequest{Root: req.GetRoot(), Path: req.GetPath(), Options: rawJSON(req.GetOptions())})
 	if err != nil {
 		return nil, err
 	}
 	if resp == nil {
 		return nil, errors.New("interpreter returned nil from inputs")
 	}
-	return inputsResponseToProto(resp)
+	for _, p := range resp.Paths {
+		if err := checkText("input", p); err != nil {
+			return nil, err
+		}
+	}
+	return &interpreterpb.InputsResponse{Paths: resp.Paths, Exact: resp.Exact, Diagnostics: each(resp.Diagnostics, diagnosticToProto)}, nil
 }
 
 func (s *server) Render(req *interpreterpb.RenderRequest, stream grpc.ServerStreamingServer[interpreterpb.RenderResponse]) (err error) {
