@@ -31,6 +31,7 @@ func TestRename(t *testing.T) {
 		want   []string
 	}{
 		{"whole, with the tag as written", []string{written}, []string{there}},
+		{"without the tag, as written", []string{"example.com/team/shop@" + d.String()}, []string{"example.org/user/istio-proxyv2-f93a2cacc6cafa0474a2d6990a4dd1a0@" + d.String()}},
 		{"name and tag as written", []string{"example.com/team/shop", "1.0@" + d.String()},
 			[]string{"example.org/user/istio-proxyv2-f93a2cacc6cafa0474a2d6990a4dd1a0", "1.0@" + d.String()}},
 		{"host, path with the tag as written, hexadecimal digest", []string{"example.com", "team/shop:1.0", d.Encoded()},

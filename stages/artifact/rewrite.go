@@ -132,6 +132,9 @@ func called(text string, edit images.Edit, from, to Naming) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if digested := "@" + edit.Digest.String(); text == imageref.Split(was).Name+digested {
+		return imageref.Split(is).Name + digested, nil // its reader refuses a tag
+	}
 	if strings.HasPrefix(text, from.Repository) && strings.HasSuffix(text, "@"+edit.Digest.String()) {
 		return is, nil
 	}

@@ -88,6 +88,8 @@ type Location struct {
 	// except in the PodSpecs of Kubernetes' own workloads: operators, charts and
 	// admission webhooks read versions from tags.
 	KeepTag bool `json:"keepTag,omitempty"`
+	// NoTag reports that the reader of the location refuses a tag beside a digest.
+	NoTag bool `json:"noTag,omitempty"`
 	// Alias is the position of the YAML alias through which this location reads the
 	// bytes at Offset. Pin replaces the alias if those bytes cannot be changed.
 	Alias *Range `json:"alias,omitempty"`

@@ -15,11 +15,12 @@
 // In the PodSpecs of Kubernetes' own workloads a reference becomes
 // REPOSITORY:<tag>@<digest>, with the tag of [artifact.ImageRef]. Everywhere else the
 // tag stays as written, because operators, charts and admission webhooks parse it; the
-// digest decides what is pulled. If a reference is split over several fields, they are
-// rewritten so that their reader composes the same reference: the digest goes into its
-// own field if there is one, else after the tag. If no field can hold a digest, the
-// reference stays as written and is listed as unpinned with the reason. So does a
-// location that the catalogue or the pipeline marks as never pinned.
+// digest decides what is pulled. After docker://, whose readers refuse both, there is only
+// the digest. If a reference is split over several fields, they are rewritten so that their
+// reader composes the same reference: the digest goes into its own field if there is one,
+// else after the tag. If no field can hold a digest, the reference stays as written and is
+// listed as unpinned with the reason. So does a location that the catalogue or the pipeline
+// marks as never pinned.
 //
 // Bytes that a YAML anchor also makes part of something else (a name, a label) are not
 // changed: the reference replaces the alias, or stays as written and is listed.
@@ -271,6 +272,9 @@ func (s *Stage) replacements(image images.Image, l images.Location) ([]edit, str
 		e.value, e.text = l.Value, artifact.ImageRef(s.repository, image)
 		if l.KeepTag {
 			_, tag := images.Image{Name: l.Value}.Repository()
+			if l.NoTag {
+				tag = ""
+			}
 			e.text = artifact.WrittenRef(s.repository, tag, image.Digest)
 		}
 		return []edit{e}, ""

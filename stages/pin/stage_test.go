@@ -85,6 +85,7 @@ func pod(rest string) string {
 func TestPin(t *testing.T) {
 	nginx1, nginx2 := ref("docker.io/library/nginx:1", "nginx.1"), ref("docker.io/library/nginx:2", "nginx.2")
 	written1, written2 := written("docker.io/library/nginx:1", ":1"), written("docker.io/library/nginx:2", ":2")
+	digest1, digest2 := written("docker.io/library/nginx:1", ""), written("docker.io/library/nginx:2", "")
 	wide := func(s string) string {
 		out := "\xff\xfe"
 		for _, c := range []byte(s) {
@@ -106,6 +107,10 @@ func TestPin(t *testing.T) {
 		{"JSON in YAML in JSON", `{"apiVersion":"v1","kind":"ConfigMap","data":{"x":"y: \"{\\\"image\\\": \\\"nginx:1\\\"}\"\n"}}`,
 			`{"apiVersion":"v1","kind":"ConfigMap","data":{"x":"y: \"{\\\"image\\\": \\\"` + written1 + `\\\"}\"\n"}}`},
 		{"argument", pod("  containers: [{args: [--image=nginx:1, --image, nginx:2]}]\n"), pod("  containers: [{args: [--image=" + written1 + ", --image, " + written2 + "]}]\n")},
+		{"what takes no tag beside a digest", pod("  containers: [{command: [skopeo, inspect, 'docker://docker.io/nginx:1'], args: ['skopeo inspect docker://docker.io/library/nginx:2; crane digest docker.io/library/nginx:1']}]\n"),
+			pod("  containers: [{command: [skopeo, inspect, 'docker://" + digest1 + "'], args: ['skopeo inspect docker://" + digest2 + "; crane digest " + written1 + "']}]\n")},
+		{"a disk that is imported", "apiVersion: cdi.kubevirt.io/v1beta1\nkind: DataVolume\nspec: {source: {registry: {url: 'docker://nginx:1'}}}\n",
+			"apiVersion: cdi.kubevirt.io/v1beta1\nkind: DataVolume\nspec: {source: {registry: {url: 'docker://" + digest1 + "'}}}\n"},
 		{"a tag that is read", "apiVersion: postgresql.cnpg.io/v1\nkind: Cluster\nspec: {imageName: 'ghcr.io/x/postgresql:17.2'}\n",
 			"apiVersion: postgresql.cnpg.io/v1\nkind: Cluster\nspec: {imageName: '" + repository + ":17.2@" + digest.FromString("ghcr.io/x/postgresql:17.2").String() + "'}\n"},
 		{"UTF-16", wide(pod("  containers:\n  - image: nginx:1\n")), wide(pod("  containers:\n  - image: " + nginx1 + "\n"))},

@@ -24,7 +24,11 @@ func normalise(s string) (string, bool) {
 }
 
 // schemes are the prefixes of references in some fields.
-var schemes = []string{"docker://", "docker-image://", "oci://", "registry://"}
+var schemes = []string{containersImage, "docker-image://", "oci://", "registry://"}
+
+// containersImage is the scheme of images in registries for skopeo, KubeVirt and others that use
+// the library containers/image, which refuses references with both a tag and a digest.
+const containersImage = "docker://"
 
 // ciphertext begins what sops and eyaml encrypted, which ends in a bracket.
 const ciphertext = "ENC["

@@ -245,7 +245,7 @@ func isReferenceByte(b byte) bool {
 // word removes from text[from:to] what is not part of a reference: a scheme, the letter of
 // an escape (\n), and punctuation. It returns the rest with its new range.
 func (p *prose) word(from, to int) (string, int, int) {
-	for _, scheme := range []string{"docker://", "docker-image://"} {
+	for _, scheme := range []string{containersImage, "docker-image://"} {
 		if strings.HasPrefix(p.text[from:to], scheme) {
 			from += len(scheme)
 		}
@@ -262,7 +262,7 @@ func (p *prose) word(from, to int) (string, int, int) {
 // bounded reports whether the word is complete: it is not next to a part that a template or
 // shell fills in, and not a part of a key. end is the end of the word including punctuation.
 func (p *prose) bounded(from, to, end int) bool {
-	if from > 0 && strings.IndexByte("$%}~?+)*", p.text[from-1]) >= 0 {
+	if from > 0 && strings.IndexByte("$%}~?+)]*", p.text[from-1]) >= 0 {
 		return false
 	}
 	if end == len(p.text) {

@@ -664,6 +664,7 @@ func (w *walker) add(f found, n *manifests.Node, text *manifests.Text, i, j int,
 	if !span.Exact {
 		f.Length, f.Never = 0, encoded
 	}
+	f.NoTag = strings.HasSuffix(text.String[:i], containersImage)
 	f.uses = w.usesOf(n)
 	if i == 0 && j == len(text.String) {
 		f.Alias = w.alias(n)

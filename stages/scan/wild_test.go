@@ -131,6 +131,9 @@ func TestWild(t *testing.T) {
 		{"Crossplane", resource("instance.linode.upbound.io/v1alpha1", "Instance", "  forProvider: {image: linode/ubuntu22.04}\n"), nil},
 		{"a service of Crossplane", resource("cloudrun.gcp.upbound.io/v1beta1", "Service", "  forProvider: {template: [{spec: [{containers: [{image: 'gcr.io/x/a:1'}]}]}]}\n"),
 			[]string{"pod gcr.io/x/a:1 /spec/forProvider/template/0/spec/0/containers/0/image"}},
+		{"disks that follow a tag", resource("hco.kubevirt.io/v1beta1", "HyperConverged", "  dataImportCronTemplates: [{spec: {template: {spec: {source: {registry: {url: 'docker://q.io/x/a:latest'}}}}}}]\n"),
+			[]string{"crd q.io/x/a:latest /spec/dataImportCronTemplates/0/spec/template/spec/source/registry/url" + unknown}},
+		{"images that are in no registry", deployment("args: ['docker-daemon:q.io/x/a:1', '--image=containers-storage:q.io/x/b:1', 'oci:/layout:1', 'oci-archive:x.tar:q.io/x/c:1', 'docker-archive:/x.tar', 'containers-storage:[overlay@/var/lib]q.io/x/d:1', 'dir:/x/y:1']"), []string{pod}},
 		{"a disk that is a container image", resource("kubevirt.io/v1", "VirtualMachine", "  template: {spec: {volumes: [{containerDisk: {image: 'q.io/x/a:1'}}]}}\n"), []string{"crd q.io/x/a:1 /spec/template/spec/volumes/0/containerDisk/image"}},
 
 		// Models, and what is not one.
