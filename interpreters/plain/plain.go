@@ -90,9 +90,15 @@ func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) 
 				resp.Diagnostics = append(resp.Diagnostics, leftOut(name, "leads to a folder elsewhere"))
 			case info.IsDir() && apart(dir, target), info.Mode().IsRegular() && isManifest(name):
 				resp.Paths = append(resp.Paths, name)
+			case !info.IsDir() && isManifest(name):
+				resp.Diagnostics = append(resp.Diagnostics, leftOut(name, "does not lead to a regular file"))
 			}
 		case d.Type().IsRegular() && isManifest(name):
 			resp.Paths = append(resp.Paths, name)
+		case !d.IsDir() && isManifest(name):
+			resp.Diagnostics = append(resp.Diagnostics, interpreter.Diagnostic{
+				Severity: interpreter.Warning, Summary: "skipped, because it is not a regular file", File: name,
+			})
 		}
 		return nil
 	})

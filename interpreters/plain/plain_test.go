@@ -4,6 +4,7 @@ package plain
 
 import (
 	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,6 +87,7 @@ func TestInputs(t *testing.T) {
 		"app/sub/twice":    "-> ../deeper",
 		"app/deeper/d.yml": "",
 		"app/notes":        "-> README.md",
+		"app/null.yaml":    "-> /dev/null",
 		"base/x.yaml":      "",
 		"empty/README.md":  "",
 	} {
@@ -103,6 +105,11 @@ func TestInputs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	socket, err := net.Listen("unix", filepath.Join(dir, "app/s.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
 	warning := func(file, why string) interpreter.Diagnostic {
 		return interpreter.Diagnostic{Severity: interpreter.Warning, Summary: "skipped a symbolic link that " + why, File: file}
 	}
@@ -111,6 +118,8 @@ func TestInputs(t *testing.T) {
 			Exact: true, Paths: []string{"app/a.yaml", "app/deeper/d.yml", "app/folder", "app/link.yaml", "app/sub/b.JSON"},
 			Diagnostics: []interpreter.Diagnostic{
 				warning("app/built", "leads to a folder elsewhere"), warning("app/gone.yaml", "leads nowhere"), warning("app/loop.yml", "leads nowhere"),
+				warning("app/null.yaml", "does not lead to a regular file"),
+				{Severity: interpreter.Warning, Summary: "skipped, because it is not a regular file", File: "app/s.yaml"},
 			},
 		},
 		"app/a.yaml": {Exact: true, Paths: []string{"app/a.yaml"}},

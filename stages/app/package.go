@@ -71,7 +71,7 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	}
 	if o.Update != "" && !o.DryRun {
 		if err := o.updateLock(ctx, run); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("the application is packaged, but its lock is not updated: %w", err)
 		}
 	}
 	result := &PackageResult{

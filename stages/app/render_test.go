@@ -45,3 +45,11 @@ func TestRenderJSON(t *testing.T) {
 		}
 	}
 }
+
+// A pipeline holds text, so it cannot name every folder.
+func TestSourceNotUTF8(t *testing.T) {
+	o := &Options{Sources: []Source{{Path: "n\xffdir"}}}
+	if err := o.setSources(nil); err == nil || !strings.Contains(err.Error(), `source "n\xffdir": its name is not UTF-8`) {
+		t.Errorf("error %v", err)
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
 
@@ -194,6 +195,9 @@ func (o *Options) setSources(p *pipeline.Pipeline) error {
 	var list []pipeline.Source
 	for _, s := range o.Sources {
 		path := s.Path
+		if !utf8.ValidString(path) {
+			return fmt.Errorf("source %q: its name is not UTF-8; rename it, or package . in it", path)
+		}
 		// "." has no name of its own. Of a lone source the name only shows in
 		// progress; among several it is a folder in the content, which must not
 		// depend on what the clone is called.
