@@ -5,6 +5,7 @@ package scan
 import (
 	"cmp"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,6 +22,8 @@ const (
 	besideIt = "the rest of the reference stands beside it, and not in it"
 	// filledIn is why the meaning of half a reference is unknown.
 	filledIn = "its tag stands beside it, and is filled in later"
+	// openTag is why a name without a tag does not mean :latest.
+	openTag = "its tag may stand elsewhere, or be added by what reads it"
 )
 
 // halves are the keys of the values that complete the name of an image.
@@ -28,23 +31,34 @@ type halves struct{ registry, tag, digest string }
 
 // stem returns the part of a key that the keys of tag, digest and registry share, in lower
 // case without separators: proxyimage for proxy-image, proxyImageName and
-// PROXY_IMAGE_REPOSITORY. It returns false if the key does not name an image.
-func stem(key string) (string, bool) {
-	if !containsImage(key) {
-		return "", false
-	}
+// PROXY_IMAGE_REPOSITORY, worker for WORKER_REPO. It returns noLabel for one that names an
+// image only if its tag is there, and notImage for one that does not.
+func stem(key string) (string, label) {
 	words := splitWords(key)
+	all := len(words)
 	for len(words) > 1 && nameWords[words[len(words)-1]] {
 		words = words[:len(words)-1]
 	}
 	joined := strings.Join(words, "")
-	return joined, strings.HasSuffix(joined, "image") && labelOf(strings.Join(words, "-")) >= namesOne
+	switch {
+	case containsImage(joined):
+		if l := labelOf(strings.Join(words, "-")); l == mentions || l == namesOne {
+			return joined, l
+		}
+	case len(words) == 0 || slices.ContainsFunc(words, func(w string) bool { return otherThings[w] }):
+	case len(words) < all, nameWords[joined], words[len(words)-1] == "container":
+		return joined, noLabel
+	}
+	return "", notImage
 }
+
+// otherThings are words of keys whose repositories and tags are not those of images.
+var otherThings = set("chart charts helm git source module modules")
 
 // theOnly are the words before "image" that name the image of a map, not one of several.
 var theOnly = set("base default container docker main")
 
-var nameWords = set("name repository repo url uri ref reference")
+var nameWords = set("name repository repo url uri ref reference base")
 
 // flat returns a key in lower case without separators.
 func flat(key string) string {
@@ -59,10 +73,16 @@ func flat(key string) string {
 	}, key)
 }
 
-// complete finds the keys that complete the image of a stem. value is its name; parts that
-// it already has are not looked up. find looks up a key in flat form.
-func (c *catalogue) complete(stem, value string, find func(flat string) (value string, ok bool)) (h halves, ok bool) {
+// complete finds the keys that complete the image of a stem, which has a label. value is its
+// name; parts that it already has are not looked up. find looks up a key in flat form.
+func (c *catalogue) complete(stem string, l label, value string, find func(flat string) (value string, ok bool)) (h halves, ok bool) {
 	named := imageref.Split(value)
+	host, _, hosted := strings.Cut(named.Name, "/")
+	hosted = hosted && strings.ContainsAny(host, ".:")
+	if l == notImage || l == noLabel && (named.Version() != "" || !hosted || !c.registries.match(host) || !c.plausible(value, namesOne)) {
+		return h, false
+	}
+	at := max(strings.LastIndex(stem, "image"), 0)
 	base := strings.TrimSuffix(stem, "image")
 	first := func(good func(string) bool, keys ...string) string {
 		for _, key := range keys {
@@ -72,18 +92,32 @@ func (c *catalogue) complete(stem, value string, find func(flat string) (value s
 		}
 		return ""
 	}
+	// with returns what the keys of a part may be called: proxyimagetag and proxytag, or tagproxy.
+	with := func(parts ...string) (keys []string) {
+		for _, part := range parts {
+			keys = append(keys, stem+part)
+		}
+		for _, part := range parts {
+			if rest, ok := strings.CutPrefix(stem[at:], "image"); ok {
+				keys = append(keys, stem[:at]+part+rest)
+			} else if nameWords[stem] {
+				keys = append(keys, "image"+part)
+			}
+		}
+		return keys
+	}
 	any := func(string) bool { return true }
 	if named.Version() == "" {
-		h.tag = first(any, stem+"tag", stem+"version", stem+"ver", "default"+stem+"version", "default"+stem+"tag", stem+"defaultversion", base+"tag", base+"version", base+"ver")
+		h.tag = first(any, append(with("tag", "version", "ver"), "default"+stem+"version", "default"+stem+"tag", stem+"defaultversion")...)
 		if _, another := find("image"); h.tag == "" && theOnly[base] && !another {
 			h.tag = first(any, "tag", "version")
 		}
 	}
 	if named.Digest == "" {
-		h.digest = first(isDigest, stem+"digest", stem+"sha256", stem+"sha", stem+"hash", stem+"checksum", base+"digest", base+"sha256", base+"sha", base+"hash")
+		h.digest = first(isDigest, with("digest", "sha256", "sha", "hash", "checksum")...)
 	}
-	if host, _, ok := strings.Cut(named.Name, "/"); !ok || !strings.ContainsAny(host, ".:") {
-		h.registry = first(isRegistry, stem+"registry", base+"registry", "imageregistry", stem+"hub", "registry", "hub")
+	if l == namesOne && !hosted {
+		h.registry = first(isRegistry, stem+"registry", base+"registry", "imageregistry", stem+"prefix", "imageprefix", stem+"hub", "registry", "hub")
 		if h.registry == "" {
 			h.registry = first(c.isKnown, stem+"host", "host")
 		}
@@ -109,6 +143,71 @@ func (c *catalogue) isKnown(s string) bool {
 	return isRegistry(s) && c.registries.match(host)
 }
 
+// isOpen reports whether a value is filled in later: it is null, or comes from elsewhere.
+func isOpen(n *manifests.Node) bool { return n.Kind != manifests.Scalar || n.Type == manifests.Null }
+
+// mayTag are names, in flat form, of values that may be the tag of the images beside and below
+// them, or a part of it.
+var mayTag = set("tag tags version imagetag imageversion defaulttag defaultimagetag defaultversion appversion newtag tagselection release channel build")
+
+// mayEnd are names of values that may be added to the tag of an image that has one.
+var mayEnd = set("tagsuffix imagetagsuffix imagesuffix")
+
+// near is what a map, and those above it, say of the tags of images that stand by themselves.
+type near struct {
+	levels int  // below which something may be their tag
+	ends   bool // something may be added to their tag
+}
+
+// levelsBelow is how far below a tag the names of images may be: in the same map, and in what
+// is two levels below it: {tag: v1, images: {web: {name: x}}}.
+const levelsBelow = 3
+
+// of returns the same for the values of a map, or of a list of names and values. Those that are
+// parts of a reference complete no other.
+func (b near) of(n *manifests.Node, parts map[*manifests.Node]bool) near {
+	b.levels--
+	see := func(key string, value *manifests.Node) {
+		key = flat(key)
+		if mayEnd[key] || mayTag[key] && !parts[value] && (value.Kind == manifests.Scalar || strings.HasPrefix(key, "tag")) {
+			b.levels, b.ends = levelsBelow, b.ends || mayEnd[key]
+		}
+	}
+	for i := range n.Fields {
+		see(n.Fields[i].Key, &n.Fields[i].Value)
+	}
+	if n.Kind == manifests.List {
+		for _, e := range entries(n) {
+			see(e.key, e.value)
+		}
+	}
+	return b
+}
+
+// found returns what b and the assignments around a text say, which find looks up.
+func (b near) found(find func(flat string) (string, bool)) near {
+	for name := range mayTag {
+		if _, ok := find(name); ok {
+			b.levels = levelsBelow
+		}
+	}
+	for name := range mayEnd {
+		if _, ok := find(name); ok {
+			b.levels, b.ends = levelsBelow, true
+		}
+	}
+	return b
+}
+
+// open reports whether the tag of a name, the value of a key, may stand elsewhere.
+func (b near) open(key, value string) bool {
+	if b.levels > 0 && b.ends {
+		return true
+	}
+	key = flat(key)
+	return imageref.Split(value).Version() == "" && (b.levels > 0 || strings.HasSuffix(key, "baseimage") || strings.HasSuffix(key, "imagebase"))
+}
+
 // entry is a named value of a map, or of a list of names and values.
 type entry struct {
 	key     string
@@ -126,8 +225,8 @@ func entries(n *manifests.Node) []entry {
 	}
 	for i := range n.Items {
 		item := &n.Items[i]
-		for _, key := range []string{"value", "default"} {
-			if v := item.Get(key); v != nil && v.Kind == manifests.Scalar && item.Get("name").Text() != "" {
+		for _, key := range []string{"value", "default", "valueFrom"} {
+			if v := item.Get(key); v != nil && (v.Kind == manifests.Scalar || key == "valueFrom") && item.Get("name").Text() != "" {
 				out = append(out, entry{item.Get("name").Text(), strconv.Itoa(i) + "/" + key, v})
 				break
 			}
@@ -150,18 +249,18 @@ func (c *catalogue) halvesIn(n *manifests.Node) []Parts {
 	}
 	var out []Parts
 	for i := range all {
-		name, ok := stem(all[i].key)
-		if !ok || !all[i].value.IsString() || all[i].value.Value == "" {
+		name, l := stem(all[i].key)
+		if l == notImage || !all[i].value.IsString() || all[i].value.Value == "" {
 			continue
 		}
 		at := map[string]string{} // key → pointer
-		h, ok := c.complete(name, strings.TrimSpace(all[i].value.Value), func(key string) (string, bool) {
+		h, ok := c.complete(name, l, strings.TrimSpace(all[i].value.Value), func(key string) (string, bool) {
 			for _, j := range byName[key] {
 				if j == i {
 					continue
 				}
 				at[key] = all[j].pointer
-				if all[j].value.Type == manifests.Null {
+				if isOpen(all[j].value) {
 					return "", true
 				}
 				return strings.TrimSpace(all[j].value.Value), true
@@ -178,11 +277,8 @@ func (c *catalogue) halvesIn(n *manifests.Node) []Parts {
 // half completes a word, the value of a key in text or arguments, with the values of other
 // keys. ok is false if the word is complete. The value is "" if the result is unknown.
 func (c *catalogue) half(word, key string, find func(flat string) (string, bool)) (value string, ok bool) {
-	name, ok := stem(strings.TrimLeft(key, "-"))
-	if !ok {
-		return "", false
-	}
-	h, ok := c.complete(name, word, find)
+	name, l := stem(strings.TrimLeft(key, "-"))
+	h, ok := c.complete(name, l, word, find)
 	if !ok {
 		return "", false
 	}
@@ -269,7 +365,10 @@ func composed(part map[string]string) string {
 	}
 	ref := strings.Join(names, "/")
 	_, hasTag := images.Image{Name: ref}.Repository()
-	tag, digest := part["tag"], cmp.Or(part["digest"], part["sha"])
+	tag, digest := strings.TrimPrefix(part["tag"], ":"), cmp.Or(part["digest"], part["sha"])
+	if rest, ok := strings.CutPrefix(tag, "@"); ok {
+		tag, digest = "", cmp.Or(digest, rest)
+	}
 	if version := part["version"]; strings.Contains(version, ":") {
 		digest = cmp.Or(digest, version)
 	} else {

@@ -111,9 +111,13 @@ func labelOf(name string) label {
 }
 
 // containsImage reports whether s contains "image", in any case.
-func containsImage(s string) bool {
-	for i := 0; i+5 <= len(s); i++ {
-		if s[i]|0x20 == 'i' && strings.EqualFold(s[i:i+5], "image") {
+func containsImage(s string) bool { return contains(s, "image") }
+
+// contains reports whether s contains a word in lower case, in any case.
+func contains(s, word string) bool {
+	n := len(word)
+	for i := 0; i+n <= len(s); i++ {
+		if s[i]|0x20 == word[0] && strings.EqualFold(s[i:i+n], word) {
 			return true
 		}
 	}

@@ -126,7 +126,7 @@ func TestScan(t *testing.T) {
 			[]string{"crd tool /spec/container/image", "crd tool:replace /spec/a/image", "crd tool /spec/c/image"}},
 		{"labels hold no image", resource("x.io/v1", "X", "  selector: {matchLabels: {image: nginx}}\n  template: {metadata: {labels: {image: nginx:1.2}}}\n  nodeSelector: {image: nginx}\n"), nil},
 		{"a picture", resource("x.io/v1", "X", "  imageURL: data:image/svg+xml;base64,PHN2Zz4/x/q59lGtX/k5\n"), nil},
-		{"not images", resource("x.io/v1", "X", "  imagePullPolicy: Always\n  imagePullSecrets: [{name: a/b}]\n  imageTag: v1.2\n  imageRegistry: quay.io/x\n  osImage: ubuntu:22.04\n  disk: {image: disk.qcow2}\n  logoImage: x/y.png\n  image_url: https://x.io/y.iso\n"), nil},
+		{"not images", resource("x.io/v1", "X", "  imagePullPolicy: Always\n  imagePullSecrets: [{name: a/b}]\n  imageTag: v1.2\n  imageRegistry: quay.io/x\n  osImage: ubuntu:22.04\n  disk: {image: disk.qcow2}\n  logoImage: x/y.png\n  image_url: https://x.io/y.iso\n"), []string{`placeholder "quay.io/x" /spec/imageRegistry`}},
 		{"placeholder", resource("x.io/v1", "X", "  image: ''\n  proxyImage: '{{x}}'\n"), []string{`placeholder "" /spec/image`, `placeholder "{{x}}" /spec/proxyImage`}},
 		{"built-in kinds hold no others", "apiVersion: v1\nkind: PersistentVolume\nspec: {rbd: {image: foo}}\n", nil},
 		{"status, schemas and prose", resource("x.io/v1", "X", "  description: use quay.io/x/y:v1\n  openAPIV3Schema: {default: quay.io/x/y:v2}\n") + "status: {image: a/b:1}\n", nil},

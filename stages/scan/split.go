@@ -4,10 +4,12 @@ package scan
 
 import (
 	"cmp"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/manifests"
 )
@@ -40,6 +42,9 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 			}
 		}
 		value := compose(fields, parts)
+		if f == nil && isWhole(fields) {
+			return
+		}
 		if value == "" && f != nil {
 			w.incomplete(fields, used)
 		}
@@ -62,8 +67,9 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 		case f == nil && s.pairs, f != nil && f.Optional:
 			out.Class = images.Indirect
 		}
-		if f == nil && !slices.ContainsFunc(fields, func(p piece) bool { return p.role == "digest" || p.role == "sha" }) {
-			out.Never = unknownParts // it is certain how the parts form a reference if the digest has a field
+		certain := slices.ContainsFunc(fields, func(p piece) bool { return p.role == "digest" || p.role == "sha" }) // it has a field
+		if f == nil && !certain || slices.ContainsFunc(fields, piece.separated) {
+			out.Never = unknownParts
 		}
 		for _, p := range fields {
 			used[p.node] = true
@@ -115,11 +121,31 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 func (w *walker) nameless(n *manifests.Node) {
 	for _, key := range []string{"hub", "imageRegistry", "registry"} {
 		value := n.Get(key).Text()
-		if tag := n.Get("tag"); strings.Contains(value, ".") && isRegistry(value) && tag != nil && tag.Kind == manifests.Scalar && tag.Type != manifests.Null && !hasAny(n, "image", "repository", "name") {
+		tagged := slices.ContainsFunc([]string{"tag", "imageTag", "version", "imageVersion"}, func(key string) bool { tag := n.Get(key); return tag != nil && !isOpen(tag) })
+		if strings.Contains(value, ".") && isRegistry(value) && tagged && !hasAny(n, "image", "repository", "name") {
 			w.in(key, func() { w.placeholder(n.Get(key), value, images.Indirect, withoutName) })
 			return
 		}
 	}
+}
+
+// isWhole reports whether the image beside a repository is a reference of its own, such as that
+// of a runner beside the repository that it works for.
+func isWhole(pieces []piece) bool {
+	repository, image := "", ""
+	for _, p := range pieces {
+		switch p.role {
+		case "repository":
+			repository = p.value()
+		case "image":
+			image = p.value()
+		}
+	}
+	if repository == "" || imageref.Split(image).Version() == "" {
+		return false
+	}
+	host, _, below := strings.Cut(repository, "/")
+	return strings.Contains(image, "/") && below || !strings.ContainsAny(host, ".:")
 }
 
 // withoutName is why the meaning of a registry and a tag is unknown.
@@ -137,17 +163,22 @@ func hasParts(n *manifests.Node, s scope) bool {
 		return false
 	}
 	return slices.ContainsFunc(n.Fields, func(f manifests.Field) bool {
-		return containsImage(f.Key) || f.Key == "digest" || f.Key == "version" || f.Key == "tag"
+		return isPart(f.Key)
 	}) || slices.ContainsFunc(n.Items, func(item manifests.Node) bool {
-		return item.Kind == manifests.Map && containsImage(item.Get("name").Text())
+		return item.Kind == manifests.Map && isPart(item.Get("name").Text())
 	})
+}
+
+// isPart reports whether the name of a value may be that of a part of a reference.
+func isPart(name string) bool {
+	return containsImage(name) || contains(name, "tag") || contains(name, "repo") || name == "digest" || strings.EqualFold(name, "version")
 }
 
 // isNull reports whether one of the keys of a part is there without a value.
 func (w *walker) isNull(n *manifests.Node, keys string) bool {
 	return keys != "" && slices.ContainsFunc(strings.Split(keys, "|"), func(key string) bool {
 		part := w.at(n, key)
-		return part != nil && part.Kind == manifests.Scalar && part.Type == manifests.Null
+		return part != nil && isOpen(part)
 	})
 }
 
@@ -156,12 +187,18 @@ func (w *walker) isNull(n *manifests.Node, keys string) bool {
 func (w *walker) unknown(pieces []piece, promise label, used map[*manifests.Node]bool, null bool) {
 	for _, p := range pieces {
 		value := p.value()
-		if p.role != "repository" || value == "" || len(pieces) < 2 && !null || isPlaceholder(value) || promise < namesOne ||
-			!w.catalogue.plausible(value, namesOne) {
+		reason := filledIn
+		if len(pieces) < 2 && !null {
+			if key := path.Base(p.key); key != "repository" && key != "repo" {
+				continue // a whole reference
+			}
+			reason = openTag
+		}
+		if p.role != "repository" || value == "" || isPlaceholder(value) || promise < namesOne || !w.catalogue.plausible(value, namesOne) {
 			continue
 		}
 		used[p.node] = true
-		w.inAll(p.key, func() { w.placeholder(p.node, value, images.Indirect, filledIn) })
+		w.inAll(p.key, func() { w.placeholder(p.node, value, images.Indirect, reason) })
 	}
 }
 
@@ -206,6 +243,11 @@ func (p piece) value() string {
 		return ""
 	}
 	return strings.TrimSpace(p.node.Value)
+}
+
+// separated reports whether the value of a tag has what separates it from the name.
+func (p piece) separated() bool {
+	return p.role == "tag" && strings.IndexAny(p.value(), ":@") == 0
 }
 
 // collect returns the parts that exist, in a fixed order. See [Parts] for the form of keys.

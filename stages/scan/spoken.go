@@ -165,7 +165,7 @@ func (w *walker) mention(n *manifests.Node, reason string) {
 	if reason == "" || !n.IsString() || strings.Contains(n.Value, "*") || !mayHold(n.Value) {
 		return
 	}
-	if hits := w.catalogue.references(n.Value, noLabel); len(hits) > 0 {
+	if hits := w.catalogue.references(n.Value, noLabel, "", assigned(n.Value)); len(hits) > 0 {
 		text := w.doc.Scalar(n)
 		for _, h := range hits {
 			w.mentionAt(text, h, reason)

@@ -17,11 +17,15 @@ import (
 // of the catalogue, n is its node. origin returns the string as a Text when needed.
 func (w *walker) text(s string, promise label, places []place, n *manifests.Node, origin func() *manifests.Text) {
 	places = w.step(places, embeddedMark)
-	if promise < mentions && len(places) == 0 && !mayHold(s) || strings.HasPrefix(s, "data:") { // a picture
+	if promise < mentions && len(places) == 0 && !mayHold(s) && !contains(w.flag, "repo") || strings.HasPrefix(s, "data:") { // a picture
 		return
 	}
-	hits := w.catalogue.references(s, promise)
-	structured := w.embedded < maxEmbedding && (len(hits) > 0 || len(places) > 0 || containsImage(s)) && looksStructured(s)
+	beside := assigned(s)
+	if w.given != nil {
+		beside = either(w.given, beside)
+	}
+	hits := w.catalogue.references(s, promise, w.flag, beside)
+	structured := w.embedded < maxEmbedding && (len(hits) > 0 || len(places) > 0 || containsImage(s) || hasPair(s)) && looksStructured(s)
 	if len(hits) == 0 && !structured {
 		return
 	}
@@ -31,22 +35,28 @@ func (w *walker) text(s string, promise label, places []place, n *manifests.Node
 	if structured && w.embed(n, text, places) {
 		return
 	}
-	beside := assigned(s)
-	if w.given != nil {
-		beside = either(w.given, beside)
-	}
 	for _, h := range hits {
 		if h.spoken != "" {
 			w.mentionAt(text, h, h.spoken)
 			continue
 		}
 		value, never := s[h.from:h.to], ""
-		if whole, ok := w.catalogue.half(value, cmp.Or(h.key, w.flag), beside); ok {
+		key, near := cmp.Or(h.key, w.flag), near{}
+		if h.to == len(strings.TrimRight(s, " \n")) && (h.from == 0 || h.key != "") {
+			near = w.near // all of the text
+		}
+		if key != "" {
+			near = near.found(beside)
+		}
+		if whole, ok := w.catalogue.half(value, key, beside); ok {
 			if whole == "" {
 				w.placeholderAt(text, h.from, value, images.Indirect, filledIn)
 				continue
 			}
 			value, never = whole, besideIt
+		} else if near.open(cmp.Or(key, w.name), value) {
+			w.placeholderAt(text, h.from, value, images.Indirect, openTag)
+			continue
 		}
 		if name, ok := normalise(value); ok {
 			w.add(found{name: name, Location: images.Location{Class: images.Indirect, Value: value, Never: never}}, n, text, h.from, h.to, nil)
@@ -55,10 +65,15 @@ func (w *walker) text(s string, promise label, places []place, n *manifests.Node
 }
 
 // mayHold reports whether a string without a label may contain a reference: it has a path
-// and a tag or digest, or the word image. It is fast.
+// and a tag or digest, or the word image, or it is one of a pair. It is fast.
 func mayHold(s string) bool {
 	slash := strings.IndexByte(s, '/')
-	return slash >= 0 && strings.IndexByte(s[slash:], ':') >= 0 || containsImage(s)
+	return slash >= 0 && (strings.IndexByte(s[slash:], ':') >= 0 || hasPair(s) || s[0] == '-' && contains(s, "repo")) || containsImage(s)
+}
+
+// hasPair reports whether a text may have a repository and a tag in separate values.
+func hasPair(s string) bool {
+	return contains(s, "tag") && (contains(s, "repo") || contains(s, "container"))
 }
 
 // looksStructured reports whether a string may be a YAML or JSON document.
@@ -156,9 +171,10 @@ type hit struct {
 
 // references finds references in text: words that have the form of one, and words after a
 // name that announces one (image:, IMAGE=, --image). It skips lines that are comments.
-func (c *catalogue) references(s string, promise label) []hit {
+// flag is that whose value s is, and beside looks up what stands beside it.
+func (c *catalogue) references(s string, promise label, flag string, beside func(flat string) (string, bool)) []hit {
 	p := prose{
-		catalogue: c, text: s, promise: promise,
+		catalogue: c, text: s, promise: promise, flag: flag, beside: beside,
 		mentioned: containsImage(s), oneWord: !strings.ContainsAny(strings.TrimSpace(s), " \t\r\n"),
 	}
 	for from := 0; from < len(s); {
@@ -179,6 +195,8 @@ type prose struct {
 	*catalogue
 	text      string
 	promise   label
+	flag      string
+	beside    func(flat string) (string, bool)
 	mentioned bool // the word image is in it
 	oneWord   bool // it is a single word
 	hits      []hit
@@ -290,7 +308,21 @@ func (p *prose) isReference(word string, start, from int) bool {
 	if p.mentioned {
 		promise = max(promise, p.before(start, from, word))
 	}
-	return p.plausible(word, promise)
+	return p.plausible(word, promise) || p.isHalf(word, start, from)
+}
+
+// isHalf reports whether a word is the name of an image because its tag has a name like it.
+func (p *prose) isHalf(word string, start, from int) bool {
+	if strings.IndexByte(word, '/') < 0 {
+		return false
+	}
+	key := cmp.Or(p.keyBefore(start, from), p.flag)
+	name, l := stem(strings.TrimLeft(key, "-"))
+	if l == notImage || !p.plausible(word, namesOne) {
+		return false
+	}
+	h, _ := p.complete(name, l, word, p.beside)
+	return h.tag != "" || h.digest != ""
 }
 
 // isBare reports whether a word has neither registry, path, tag nor digest.

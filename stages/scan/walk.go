@@ -75,6 +75,8 @@ type walker struct {
 	// given looks up the other arguments of a command.
 	given      func(flat string) (string, bool)
 	flag       string      // that the current string is the value of
+	name       string      // of the current string: its key, or that of the variable
+	near       near        // the current string
 	parameters *parameters // of a pipeline; nil elsewhere
 	uses       *uses       // of parameters, in the outermost pipeline around the node; nil: none is
 }
@@ -89,6 +91,7 @@ type scope struct {
 	label   label  // of the name above
 	pairs   bool   // names and values that a program reads, in any object
 	machine bool   // inside the description of a machine or disk
+	near    near   // outside the kinds of Kubernetes
 	// taken are the values that are part of references in the list around a map.
 	taken map[*manifests.Node]bool
 }
@@ -176,7 +179,7 @@ func (w *walker) inAll(pointer string, walk func()) {
 
 // below returns the scope of the value of a key or index of parent.
 func (w *walker) below(s scope, parent *manifests.Node, key string) scope {
-	child := scope{ignored: s.ignored, reason: s.reason, builtin: s.builtin, machine: s.machine}
+	child := scope{ignored: s.ignored, reason: s.reason, builtin: s.builtin, machine: s.machine, near: s.near}
 	if len(s.places) > 0 {
 		child.places = w.step(s.places, key)
 	}
@@ -324,6 +327,7 @@ func (w *walker) base64(n *manifests.Node) {
 		if err != nil || !utf8.Valid(data) {
 			continue
 		}
+		w.name, w.near = key, near{}
 		w.in(key, func() {
 			w.text(string(data), labelOf(key), nil, value, func() *manifests.Text {
 				return w.doc.Scalar(value).Decoded(string(data))
@@ -353,6 +357,9 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 	}
 	s.pairs = s.pairs || name == "annotations"
 	split := w.split(n, name, s)
+	if !s.builtin || s.pairs {
+		s.near = s.near.of(n, split)
+	}
 	promise := max(s.label, labelOf(name))
 	tested, onMachine := isTest(n), hasAny(n, machineKeys...)
 	for i := range n.Fields {
@@ -380,7 +387,7 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 				child = child.speaks(reason)
 			}
 		}
-		child.machine = !s.builtin && key != "container" && (child.machine || isMachine(key) || onMachine)
+		child.machine = !s.builtin && key != "container" && (child.machine || isMachine(key) || onMachine && isBareImage(key))
 		if promise >= namesMany || promise == namesOne && holdsReference[key] {
 			child.label = namesOne // images: {worker: x}, and image: {reference: x}
 		}
@@ -421,6 +428,9 @@ func (w *walker) list(n *manifests.Node, key string, s scope) {
 		s.pairs = true // names and values, like env
 	}
 	split := w.split(n, key, s)
+	if below := s.near.of(n, split); below.levels == levelsBelow { // variables
+		s.near = below
+	}
 	defer func(given func(string) (string, bool), flag string) { w.given, w.flag = given, flag }(w.given, w.flag)
 	given := flags(n)
 	var tool verbs
@@ -487,6 +497,7 @@ func (w *walker) scalar(n, parent *manifests.Node, key string, s scope) {
 		return
 	}
 	promise := labelOf(key)
+	w.name, w.near = key, s.near
 	switch {
 	case (key == "value" || key == "default" || key == "defaultValue") && parent != nil:
 		name := cmp.Or(parent.Get("name").Text(), parent.Get("key").Text(), path.Base(parent.Get("path").Text()))
@@ -494,10 +505,10 @@ func (w *walker) scalar(n, parent *manifests.Node, key string, s scope) {
 			w.mention(n, reason)
 			return
 		}
-		promise = max(promise, labelOf(name))
+		promise, w.name = max(promise, labelOf(name)), name
 	case s.machine:
 		promise, s.label = notImage, notImage
-	case !s.builtin && max(promise, s.label) >= namesOne && w.guess(n, parent, key):
+	case !s.builtin && max(promise, s.label) >= namesOne && w.guess(n, parent, key, s.near):
 		return
 	}
 	w.text(n.Value, max(promise, s.label), s.places, n, func() *manifests.Text { return w.doc.Scalar(n) })
@@ -600,7 +611,7 @@ func (w *walker) image(n *manifests.Node, key string, class images.Class, f *fie
 
 // guess adds the value of a field of a custom resource whose name announces a reference. It
 // returns false if the value does not look like one; it is then searched as text.
-func (w *walker) guess(n, parent *manifests.Node, key string) bool {
+func (w *walker) guess(n, parent *manifests.Node, key string, near near) bool {
 	value := strings.TrimSpace(n.Value)
 	if isPlaceholder(value) && (value == "" || value == "auto" || strings.ContainsAny(value, "${}<>") || strings.HasPrefix(value, "ko://")) {
 		w.placeholder(n, value, images.CRD, "")
@@ -612,6 +623,10 @@ func (w *walker) guess(n, parent *manifests.Node, key string) bool {
 	name, ok := normalise(value)
 	if !ok {
 		return false
+	}
+	if near.open(key, value) {
+		w.placeholder(n, value, images.CRD, openTag)
+		return true
 	}
 	from := strings.Index(n.Value, value)
 	w.add(found{name: name, Location: images.Location{Class: images.CRD, Value: value}}, n, w.doc.Scalar(n), from, from+len(value), nil)
@@ -632,10 +647,10 @@ func (w *walker) ofContainer(value string, parent *manifests.Node) bool {
 		hasAny(parent, "command", "args", "env", "envFrom", "imagePullPolicy", "volumeMounts", "workingDir", "script", "livenessProbe", "readinessProbe", "securityContext"))
 }
 
-// placeholder records a value that something else replaces. Placeholders in embedded
-// documents are not recorded.
+// placeholder records a value that something else replaces. In embedded documents only those
+// with a reason are recorded.
 func (w *walker) placeholder(n *manifests.Node, value string, class images.Class, reason string) {
-	if w.embedded > 0 {
+	if w.embedded > 0 && reason == "" {
 		return
 	}
 	text := w.doc.Scalar(n)
@@ -644,7 +659,7 @@ func (w *walker) placeholder(n *manifests.Node, value string, class images.Class
 
 // placeholderAt is placeholder for a value that is at an index of a text.
 func (w *walker) placeholderAt(text *manifests.Text, from int, value string, class images.Class, reason string) {
-	if w.embedded > 0 {
+	if w.embedded > 0 && reason == "" {
 		return
 	}
 	span := text.Span(from, from+len(value))
