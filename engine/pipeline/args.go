@@ -143,31 +143,10 @@ type lookup func(name string) (v *value, hint string, ok bool)
 // "$${" becomes "${". Values without a position, which come from code and so from the
 // command line, are taken literally.
 func substitute(v *value, find lookup, p *problems) *value {
-	switch v.kind {
-	case list:
-		out := *v
-		out.items = nil
-		for _, item := range v.items {
-			if item = substitute(item, find, p); item != nil {
-				out.items = append(out.items, item)
-			}
-		}
-		return &out
-	case mapping:
-		out := *v
-		out.fields = nil
-		for _, f := range v.fields {
-			if f.value = substitute(f.value, find, p); f.value != nil {
-				out.fields = append(out.fields, f)
-			}
-		}
-		return &out
-	case text:
-		if v.at != (position{}) {
-			return substituteText(v, find, p)
-		}
+	if v.kind == text && v.at != (position{}) {
+		return substituteText(v, find, p)
 	}
-	return v
+	return v.mapped(func(below *value) *value { return substitute(below, find, p) })
 }
 
 func substituteText(v *value, find lookup, p *problems) *value {

@@ -55,31 +55,7 @@
 // A value that is a single placeholder is replaced by the value in the file, of any type,
 // and left out if the file has none. The sections and keys that the default pipeline refers
 // to are the ones that a file may have; their schema is that of the option that they fill.
-// For example:
-//
-//	nodes:
-//	  source:
-//	    each: source
-//	    with:
-//	      name: ${source.name}
-//	      path: ${source.path}
-//	      interpreter: ${source.interpreter}
-//	      options: ${source.options}
-//	  render:
-//	    each: source
-//	    inputs: {files: source.files, request: source.request}
-//	    with:
-//	      name: ${source.name}
-//	      folder: ${source.folder}
-//	  scan:
-//	    inputs: {manifests: render.manifests}
-//	    with:
-//	      fields: ${images.fields}
-//	      exclude: ${images.exclude}
-//	  resolve:
-//	    inputs: {references: scan.references}
-//	    with:
-//	      platform: ${images.platform}
+// stages/default.yaml is the one of tape.
 //
 // The nodes of a file are merged over it by name. A node with a new name is added. A node
 // with the name of a default node changes that node: its inputs and options replace those

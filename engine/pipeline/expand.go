@@ -384,17 +384,9 @@ func (e *Expanded) YAML() ([]byte, error) {
 
 // escaped returns the value with everything that looks like a placeholder escaped.
 func (v *value) escaped() *value {
-	out := *v
-	out.items, out.fields = nil, nil
-	for _, item := range v.items {
-		out.items = append(out.items, item.escaped())
-	}
-	for _, f := range v.fields {
-		f.value = f.value.escaped()
-		out.fields = append(out.fields, f)
-	}
+	out := v.mapped((*value).escaped)
 	if v.kind == text {
 		out.scalar = strings.ReplaceAll(v.scalar, "${", "$${")
 	}
-	return &out
+	return out
 }

@@ -103,6 +103,24 @@ func (v *value) with(f field) *value {
 	return out
 }
 
+// mapped returns the value with fn applied to its items and to the values of its fields; those
+// for which it returns nil are left out.
+func (v *value) mapped(fn func(*value) *value) *value {
+	out := *v
+	out.items, out.fields = nil, nil
+	for _, item := range v.items {
+		if item = fn(item); item != nil {
+			out.items = append(out.items, item)
+		}
+	}
+	for _, f := range v.fields {
+		if f.value = fn(f.value); f.value != nil {
+			out.fields = append(out.fields, f)
+		}
+	}
+	return &out
+}
+
 // parse reads a single YAML document. It returns nil for an empty one.
 func parse(file string, data []byte) (*value, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/rpc"
 	"os"
 	"os/exec"
 	"slices"
@@ -132,8 +133,7 @@ func (e *Elsewhere) share(ctx context.Context, from engine.Store, desc ocispec.D
 	return nil
 }
 
-// run runs a process that may ask for secrets: it writes names to one pipe, as one line of JSON
-// each, and reads the answers from another.
+// run runs a process that may ask for secrets, by net/rpc over two pipes.
 func run(ctx context.Context, cmd *exec.Cmd, secrets engine.Secrets) error {
 	ask, asks, err := os.Pipe()
 	if err != nil {
@@ -146,57 +146,42 @@ func run(ctx context.Context, cmd *exec.Cmd, secrets engine.Secrets) error {
 	}
 	defer answers.Close()
 	cmd.ExtraFiles = []*os.File{asks, replies}
-	err = cmd.Start()
+	server := rpc.NewServer()
+	err = server.RegisterName("Secrets", &vault{ctx, secrets})
+	if err == nil {
+		err = cmd.Start()
+	}
 	if err = errors.Join(err, asks.Close(), replies.Close()); err != nil {
 		return err
 	}
-	answer(ctx, ask, answers, secrets)
+	server.ServeConn(pipes{ask, answers}) // until the process has ended
 	return cmd.Wait()
 }
 
-// answered is a secret, or the error of resolving it.
-type answered struct {
-	Value string `json:"value"`
-	Err   string `json:"err,omitempty"`
+// pipes are a connection: one to read from, and one to write to.
+type pipes struct {
+	io.Reader
+	io.WriteCloser
 }
 
-// answer serves the secrets of a task to a process until the process ends.
-func answer(ctx context.Context, ask io.Reader, answers io.Writer, secrets engine.Secrets) {
-	for names := json.NewDecoder(ask); ; {
-		var name string
-		if names.Decode(&name) != nil {
-			return
-		}
-		var out answered
-		if value, err := secrets(ctx, name); err != nil {
-			out.Err = err.Error()
-		} else {
-			out.Value = value
-		}
-		if json.NewEncoder(answers).Encode(out) != nil {
-			return
-		}
-	}
+// vault serves the secrets of a task.
+type vault struct {
+	ctx     context.Context // of the task
+	secrets engine.Secrets
+}
+
+// Value is called by [asked] in the process.
+func (v *vault) Value(name string, value *string) (err error) {
+	*value, err = v.secrets(v.ctx, name)
+	return err
 }
 
 // asked returns the secrets of the parent process.
 func asked() engine.Secrets {
-	var mu sync.Mutex
-	ask, answers := os.NewFile(3, "ask"), json.NewDecoder(os.NewFile(4, "answers"))
-	return func(_ context.Context, name string) (string, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if err := json.NewEncoder(ask).Encode(name); err != nil {
-			return "", err
-		}
-		var out answered
-		if err := answers.Decode(&out); err != nil {
-			return "", err
-		}
-		if out.Err != "" {
-			return "", errors.New(out.Err)
-		}
-		return out.Value, nil
+	client := rpc.NewClient(pipes{os.NewFile(4, "answers"), os.NewFile(3, "ask")})
+	return func(_ context.Context, name string) (value string, err error) {
+		err = client.Call("Secrets.Value", name, &value)
+		return value, err
 	}
 }
 

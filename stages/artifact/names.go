@@ -255,37 +255,31 @@ func TagReason(facts []vcs.Facts) string {
 // changes describes how a source differs from its commit: one file for each kind of difference,
 // and how many there are.
 func changes(f vcs.Facts) string {
-	var modified, untracked, unknown, removed []string
+	const modified, untracked, removed, unknown = "is modified", "is untracked", "is removed", "may differ from the commit"
+	paths := map[string][]string{}
 	for _, file := range f.Files {
 		switch {
 		case file.Locked:
 		case file.Untracked:
-			untracked = append(untracked, file.Path)
+			paths[untracked] = append(paths[untracked], file.Path)
 		case file.Modified == vcs.Yes:
-			modified = append(modified, file.Path)
+			paths[modified] = append(paths[modified], file.Path)
 		case file.Modified == vcs.Unknown:
-			unknown = append(unknown, file.Path)
+			paths[unknown] = append(paths[unknown], file.Path)
 		}
 	}
 	for _, r := range f.Repositories {
-		removed = append(removed, r.Removed...)
+		paths[removed] = append(paths[removed], r.Removed...)
 	}
 	var out []string
-	for _, kind := range []struct {
-		paths []string
-		is    string
-	}{
-		{modified, "is modified"}, {untracked, "is untracked"}, {removed, "is removed"},
-		{unknown, "may differ from the commit"},
-	} {
-		if len(kind.paths) == 0 {
-			continue
+	for _, is := range []string{modified, untracked, removed, unknown} {
+		switch n := len(paths[is]); n {
+		case 0:
+		case 1:
+			out = append(out, paths[is][0]+" "+is)
+		default:
+			out = append(out, fmt.Sprintf("%s %s (%d files)", paths[is][0], is, n))
 		}
-		text := kind.paths[0] + " " + kind.is
-		if n := len(kind.paths); n > 1 {
-			text += fmt.Sprintf(" (%d files)", n)
-		}
-		out = append(out, text)
 	}
 	if len(out) == 0 && f.Modified == vcs.Yes {
 		out = append(out, "a submodule or link is not as committed")

@@ -5,8 +5,9 @@ package artifact
 import (
 	"cmp"
 	"crypto/x509"
-	"encoding/asn1"
 	"fmt"
+
+	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 )
 
 // ViewSigner is who signed a bundle, as that says; it is not verified.
@@ -27,24 +28,14 @@ func (s ViewSigner) By() string {
 }
 
 // newViewSigner reads the certificate of a bundle, if it has one.
-func newViewSigner(keyHint string, certificate []byte) ViewSigner {
+func newViewSigner(keyHint string, der []byte) ViewSigner {
 	s := ViewSigner{KeyHint: keyHint}
-	cert, err := x509.ParseCertificate(certificate)
+	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return s
 	}
-	switch {
-	case len(cert.URIs) > 0:
-		s.Identity = cert.URIs[0].String()
-	case len(cert.EmailAddresses) > 0:
-		s.Identity = cert.EmailAddresses[0]
-	}
-	for _, extension := range cert.Extensions {
-		if extension.Id.Equal(asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1, 8}) { // Fulcio's issuer
-			if _, err := asn1.Unmarshal(extension.Value, &s.Issuer); err != nil {
-				s.Issuer = ""
-			}
-		}
+	if summary, err := certificate.SummarizeCertificate(cert); err == nil {
+		s.Identity, s.Issuer = summary.SubjectAlternativeName, summary.Issuer
 	}
 	return s
 }

@@ -96,10 +96,6 @@ func rootTags(root ocispec.Descriptor, tags []string) []transfer.Tagged {
 	return out
 }
 
-func (p *pusher) all() []transfer.Tagged {
-	return Tags(p.repository.Name(), p.made.Root, p.content, p.tags, p.images)
-}
-
 // ask looks up the tags. If those of the application lead to it already, the others were
 // written before them, and are looked up only with Check.
 func (p *pusher) ask(ctx context.Context) (err error) {

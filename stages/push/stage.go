@@ -123,7 +123,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err := p.ask(ctx); err != nil {
 		return nil, fmt.Errorf("push tags: %w", err)
 	}
-	moves := transfer.Moves(p.all(), p.was)
+	moves := transfer.Moves(Tags(repository.Name(), p.made.Root, p.content, p.tags, p.images), p.was)
 	if err := transfer.Taken(moves); s.config.Immutable && err != nil {
 		return nil, fmt.Errorf("push to %s: %w", p.repository.Name(), err)
 	}

@@ -466,29 +466,25 @@ func never(ref images.Reference) []images.Unpinned {
 // absent reports whether an error means that no such image exists, as far as its
 // registry tells.
 func absent(err error) bool {
-	var (
-		dns      *net.DNSError
-		answered *registry.Error
-	)
-	if errdefs.IsNotFound(err) || errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) ||
-		errors.As(err, &dns) && dns.IsNotFound {
+	dns, isDNS := errors.AsType[*net.DNSError](err)
+	_, isStatus := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
+	_, answered := errors.AsType[*registry.Error](err)
+	switch {
+	case errdefs.IsNotFound(err), errdefs.IsUnauthorized(err), errdefs.IsPermissionDenied(err), isDNS && dns.IsNotFound:
 		return true
-	}
-	// An image of schema 1 exists but cannot be run.
-	if errdefs.IsNotImplemented(err) {
-		var status remoteerrors.ErrUnexpectedStatus
-		return !errors.As(err, &status)
+	case errdefs.IsNotImplemented(err):
+		return !isStatus // an image of schema 1 exists but cannot be run
 	}
 	// An invalid reference was never asked for. From a registry, the same class of
 	// error means that the registry is at fault.
-	return errdefs.IsInvalidArgument(err) && !errors.As(err, &answered)
+	return errdefs.IsInvalidArgument(err) && !answered
 }
 
 // reason returns the text of a registry's error without the reference, which the
 // caller's message already contains.
 func reason(err error) string {
-	var failed *registry.Error
-	if !errors.As(err, &failed) {
+	failed, ok := errors.AsType[*registry.Error](err)
+	if !ok {
 		return err.Error()
 	}
 	text := failed.Reason

@@ -129,41 +129,45 @@ type Claim struct {
 
 // Read reads a bundle without verifying it.
 func Read(bundle []byte) (Claim, error) {
-	claim, _, err := read(bundle)
+	claim, _, _, err := read(bundle)
 	return claim, err
 }
 
-func read(bundle []byte) (Claim, *dsse.Envelope, error) {
+func read(bundle []byte) (claim Claim, s artifact.Statement, envelope *dsse.Envelope, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("read bundle: %w", err)
+		}
+	}()
 	var b bundlev1.Bundle
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(bundle, &b); err != nil {
-		return Claim{}, nil, fmt.Errorf("read bundle: %w", err)
+		return claim, s, nil, err
 	}
 	env := b.GetDsseEnvelope()
 	if env == nil {
-		return Claim{}, nil, errors.New("read bundle: it holds no DSSE envelope")
+		return claim, s, nil, errors.New("it holds no DSSE envelope")
 	}
-	var s artifact.Statement
 	if err := descriptor.Unmarshal(env.GetPayload(), &s); err != nil {
-		return Claim{}, nil, fmt.Errorf("read bundle: statement: %w", err)
+		return claim, s, nil, fmt.Errorf("statement: %w", err)
 	}
 	if len(s.Subject) != 1 {
-		return Claim{}, nil, fmt.Errorf("read bundle: the statement has %d subjects, not one", len(s.Subject))
+		return claim, s, nil, fmt.Errorf("the statement has %d subjects, not one", len(s.Subject))
 	}
-	claim := Claim{
+	claim = Claim{
 		Subject:       digest.NewDigestFromEncoded(digest.SHA256, s.Subject[0].Digest["sha256"]),
 		PredicateType: s.PredicateType,
 		KeyHint:       b.GetVerificationMaterial().GetPublicKey().GetHint(),
 	}
 	if err := claim.Subject.Validate(); err != nil {
-		return Claim{}, nil, fmt.Errorf("read bundle: subject: %w", err)
+		return Claim{}, s, nil, fmt.Errorf("subject: %w", err)
 	}
-	envelope := &dsse.Envelope{PayloadType: env.GetPayloadType(), Payload: base64.StdEncoding.EncodeToString(env.GetPayload())}
+	envelope = &dsse.Envelope{PayloadType: env.GetPayloadType(), Payload: base64.StdEncoding.EncodeToString(env.GetPayload())}
 	for _, sig := range env.GetSignatures() {
 		envelope.Signatures = append(envelope.Signatures, dsse.Signature{
 			KeyID: sig.GetKeyid(), Sig: base64.StdEncoding.EncodeToString(sig.GetSig()),
 		})
 	}
-	return claim, envelope, nil
+	return claim, s, envelope, nil
 }
 
 // Verify returns an error unless the bundle is a signature of the manifest by the key.
@@ -174,7 +178,7 @@ func Verify(ctx context.Context, verifier signature.Verifier, bundle []byte, man
 // VerifyAs returns an error unless the bundle is a statement about the manifest by the key,
 // with that type of predicate.
 func VerifyAs(ctx context.Context, verifier signature.Verifier, bundle []byte, manifest digest.Digest, predicate string) (Claim, error) {
-	claim, envelope, err := read(bundle)
+	claim, _, envelope, err := read(bundle)
 	if err != nil {
 		return Claim{}, err
 	}
@@ -207,19 +211,11 @@ func VerifyAs(ctx context.Context, verifier signature.Verifier, bundle []byte, m
 
 // Predicate decodes the predicate of the statement in a bundle, without verifying it.
 func Predicate(bundle []byte, into any) error {
-	_, envelope, err := read(bundle)
+	_, s, _, err := read(bundle)
 	if err != nil {
 		return err
 	}
-	payload, err := base64.StdEncoding.DecodeString(envelope.Payload)
-	if err != nil {
-		return fmt.Errorf("read bundle: %w", err)
-	}
-	var s artifact.Statement
-	if err = json.Unmarshal(payload, &s); err == nil {
-		err = json.Unmarshal(s.Predicate, into)
-	}
-	if err != nil {
+	if err := json.Unmarshal(s.Predicate, into); err != nil {
 		return fmt.Errorf("read bundle: predicate: %w", err)
 	}
 	return nil

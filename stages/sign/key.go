@@ -8,7 +8,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -30,7 +29,7 @@ import (
 
 // PEM types of cosign's encrypted keys: the current one, and the one before version 2.
 const (
-	pemSigstore = "ENCRYPTED SIGSTORE PRIVATE KEY"
+	pemSigstore = string(cryptoutils.EncryptedSigstorePrivateKeyPEMType)
 	pemCosign   = "ENCRYPTED COSIGN PRIVATE KEY"
 )
 
@@ -43,31 +42,20 @@ var errNoPassword = errors.New("it is encrypted: set COSIGN_PASSWORD")
 // GenerateKey generates an ECDSA P-256 key pair in PEM: the private key encrypted like cosign's
 // (or plain PKCS#8 if the password is empty), the public key in PKIX form.
 func GenerateKey(password Password) (private, public []byte, err error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	private, public, err = cryptoutils.GeneratePEMEncodedECDSAKeyPair(elliptic.P256(), func(confirm bool) ([]byte, error) {
+		if password == nil {
+			return nil, nil
+		}
+		secret, err := password(confirm)
+		if len(secret) == 0 {
+			secret = nil // which means plain
+		}
+		return secret, err
+	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("generate key: %w", err)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, nil, fmt.Errorf("encode private key: %w", err)
-	}
-	var secret []byte
-	if password != nil {
-		if secret, err = password(true); err != nil {
-			return nil, nil, err
-		}
-	}
-	block := &pem.Block{Type: string(cryptoutils.PrivateKeyPEMType), Bytes: der}
-	if len(secret) > 0 {
-		if block.Bytes, err = encrypted.Encrypt(der, secret); err != nil {
-			return nil, nil, fmt.Errorf("encrypt private key: %w", err)
-		}
-		block.Type = pemSigstore
-	}
-	if public, err = cryptoutils.MarshalPublicKeyToPEM(key.Public()); err != nil {
-		return nil, nil, fmt.Errorf("encode public key: %w", err)
-	}
-	return pem.EncodeToMemory(block), public, nil
+	return private, public, nil
 }
 
 // LoadSigner opens a private key: a file (PKCS#8, PKCS#1 or SEC 1 PEM, or cosign's encrypted

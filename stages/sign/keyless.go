@@ -182,11 +182,7 @@ func (k *Keyless) MadeStatement(ctx context.Context, bundle []byte, manifest dig
 	if b.UnmarshalJSON(bundle) != nil {
 		return false, nil
 	}
-	cert, err := x509.ParseCertificate(b.GetVerificationMaterial().GetCertificate().GetRawBytes())
-	if err != nil {
-		return false, nil
-	}
-	by, err := certificate.SummarizeCertificate(cert)
+	by, err := summary(b.GetVerificationMaterial().GetCertificate().GetRawBytes())
 	if err != nil {
 		return false, nil
 	}
@@ -232,19 +228,11 @@ func (k *Keyless) identity(ctx context.Context) (*certificate.Summary, error) {
 		return nil, err
 	}
 	defer cancel()
-	pair, err := sgsign.NewEphemeralKeypair(nil)
-	if err != nil {
-		return nil, fmt.Errorf("make key: %w", err)
-	}
-	der, err := fulcio.GetCertificate(fulcio.ask.ctx, pair, &sgsign.CertificateProviderOptions{IDToken: token})
+	der, err := fulcio.GetCertificate(fulcio.ask.ctx, fulcio.pair, &sgsign.CertificateProviderOptions{IDToken: token})
 	if err != nil {
 		return nil, redacted{fulcio.ask.failed(err), token}
 	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("certificate from %s: %w", k.ca, err)
-	}
-	who, err := certificate.SummarizeCertificate(cert)
+	who, err := summary(der)
 	if err != nil {
 		return nil, fmt.Errorf("certificate from %s: %w", k.ca, err)
 	}
@@ -252,7 +240,16 @@ func (k *Keyless) identity(ctx context.Context) (*certificate.Summary, error) {
 	return k.who, nil
 }
 
-// certifier returns a token and a provider of certificates for it. The context must be
+// summary reads who a certificate is for.
+func summary(der []byte) (certificate.Summary, error) {
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return certificate.Summary{}, err
+	}
+	return certificate.SummarizeCertificate(cert)
+}
+
+// certifier returns a token, and a provider of certificates for it and a new key. The context must be
 // cancelled by the caller.
 func (k *Keyless) certifier(ctx context.Context) (token string, c certifier, cancel context.CancelFunc, err error) {
 	if token, err = k.token(ctx); err != nil {
@@ -265,8 +262,12 @@ func (k *Keyless) certifier(ctx context.Context) (token string, c certifier, can
 	if err := said.expired(k.o.Now()); err != nil {
 		return "", certifier{}, nil, err
 	}
+	pair, err := sgsign.NewEphemeralKeypair(nil)
+	if err != nil {
+		return "", certifier{}, nil, fmt.Errorf("make key: %w", err)
+	}
 	ask, cancel := k.asker(ctx)
-	return token, certifier{sgsign.NewFulcio(&sgsign.FulcioOptions{BaseURL: k.ca, Timeout: -1, Transport: ask}), k.ca, said, ask}, cancel, nil
+	return token, certifier{sgsign.NewFulcio(&sgsign.FulcioOptions{BaseURL: k.ca, Timeout: -1, Transport: ask}), k.ca, said, ask, pair}, cancel, nil
 }
 
 // Bundle implements [Signer].
@@ -277,10 +278,6 @@ func (k *Keyless) Bundle(ctx context.Context, statement []byte) ([]byte, error) 
 	}
 	defer cancel()
 	ask := fulcio.ask
-	pair, err := sgsign.NewEphemeralKeypair(nil)
-	if err != nil {
-		return nil, fmt.Errorf("make key: %w", err)
-	}
 	options := sgsign.BundleOptions{
 		Context:                    ask.ctx,
 		CertificateProvider:        fulcio,
@@ -291,7 +288,7 @@ func (k *Keyless) Bundle(ctx context.Context, statement []byte) ([]byte, error) 
 		client := logClient{log.url, ask}
 		options.TransparencyLogs = append(options.TransparencyLogs, sgsign.NewRekor(&sgsign.RekorOptions{BaseURL: log.url, Version: log.version, Timeout: -1, Client: client, ClientV2: client}))
 	}
-	made, err := sgsign.Bundle(&sgsign.DSSEData{Data: statement, PayloadType: payloadType}, pair, options)
+	made, err := sgsign.Bundle(&sgsign.DSSEData{Data: statement, PayloadType: payloadType}, fulcio.pair, options)
 	if err != nil {
 		return nil, redacted{ask.failed(err), token}
 	}
@@ -318,6 +315,7 @@ type certifier struct {
 	at   string
 	said claims
 	ask  *asker
+	pair *sgsign.EphemeralKeypair
 }
 
 // GetCertificate implements [sgsign.CertificateProvider].
@@ -347,17 +345,14 @@ func (s *Services) check(made *bundlev1.Bundle, material ...root.TrustedMaterial
 		options[0] = sgverify.WithIntegratedTimestamps(len(s.logs))
 	}
 	policy := sgverify.WithKey()
-	if cert := made.GetVerificationMaterial().GetCertificate(); cert != nil {
+	if made.GetVerificationMaterial().GetCertificate() != nil {
 		policy = sgverify.WithoutIdentitiesUnsafe()
 		options = append(options, sgverify.WithTransparencyLog(len(s.logs)))
 		if len(s.trusted.CTLogs()) > 0 {
 			options = append(options, sgverify.WithSignedCertificateTimestamps(1))
 		}
-		if err := s.checkClock(cert.GetRawBytes(), made.GetVerificationMaterial().GetTimestampVerificationData()); err != nil {
-			return err
-		}
 	}
-	if err := s.checkNow(made.GetVerificationMaterial().GetTimestampVerificationData()); err != nil {
+	if err := s.checkClocks(made.GetVerificationMaterial()); err != nil {
 		return err
 	}
 	verifier, err := sgverify.NewVerifier(append(root.TrustedMaterialCollection{s.trusted}, material...), options...)
@@ -371,36 +366,27 @@ func (s *Services) check(made *bundlev1.Bundle, material ...root.TrustedMaterial
 	return nil
 }
 
-// checkNow compares the times of the timestamp authorities with this machine's.
-func (s *Services) checkNow(stamps *bundlev1.TimestampVerificationData) error {
+// checkClocks compares the times of the timestamp authorities with a certificate's, if there is
+// one, and with this machine's.
+func (s *Services) checkClocks(material *bundlev1.VerificationMaterial) error {
+	var cert *x509.Certificate
+	if data := material.GetCertificate().GetRawBytes(); data != nil {
+		var err error
+		if cert, err = x509.ParseCertificate(data); err != nil {
+			return fmt.Errorf("certificate from %s: %w", s.ca, err)
+		}
+	}
 	now := s.o.Now()
-	for i, stamp := range stamps.GetRfc3161Timestamps() {
+	utc := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+	for i, stamp := range material.GetTimestampVerificationData().GetRfc3161Timestamps() {
 		t, err := timestamp.ParseResponse(stamp.GetSignedTimestamp())
-		if err != nil {
+		switch {
+		case err != nil:
 			return fmt.Errorf("timestamp from %s: %w", s.tsas[i], err)
-		}
-		if difference := t.Time.Sub(now).Abs(); difference > clockDifference {
-			return fmt.Errorf("the clocks differ: for %s it is %s, and for this machine %s: correct the one that is wrong", s.tsas[i], utc(t.Time), utc(now))
-		}
-	}
-	return nil
-}
-
-func utc(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
-// checkClock compares the times of the timestamp authorities with a certificate's.
-func (s *Services) checkClock(certificate []byte, stamps *bundlev1.TimestampVerificationData) error {
-	cert, err := x509.ParseCertificate(certificate)
-	if err != nil {
-		return fmt.Errorf("certificate from %s: %w", s.ca, err)
-	}
-	for i, stamp := range stamps.GetRfc3161Timestamps() {
-		t, err := timestamp.ParseResponse(stamp.GetSignedTimestamp())
-		if err != nil {
-			return fmt.Errorf("timestamp from %s: %w", s.tsas[i], err)
-		}
-		if t.Time.Before(cert.NotBefore) || t.Time.After(cert.NotAfter) {
+		case cert != nil && (t.Time.Before(cert.NotBefore) || t.Time.After(cert.NotAfter)):
 			return fmt.Errorf("the clocks of the services differ: for %s it is %s, and the certificate from %s is valid from %s to %s", s.tsas[i], utc(t.Time), s.ca, utc(cert.NotBefore), utc(cert.NotAfter))
+		case t.Time.Sub(now).Abs() > clockDifference:
+			return fmt.Errorf("the clocks differ: for %s it is %s, and for this machine %s: correct the one that is wrong", s.tsas[i], utc(t.Time), utc(now))
 		}
 	}
 	return nil

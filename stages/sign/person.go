@@ -223,7 +223,7 @@ func inBrowser(ctx context.Context, config *oauth2.Config, ask func(context.Cont
 		return nil, "", errors.Join(err, listener.Close())
 	}
 	config.RedirectURL = (&url.URL{Scheme: "http", Host: net.JoinHostPort("localhost", port), Path: callbackPath}).String()
-	back := newCallback(rand.Text())
+	back := &callback{state: rand.Text(), answers: make(chan answer, 1)}
 	server := &http.Server{Handler: back, ReadHeaderTimeout: serviceTime}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) }) // ends when it is closed
@@ -255,10 +255,6 @@ type callback struct {
 type answer struct {
 	code string
 	err  error
-}
-
-func newCallback(state string) *callback {
-	return &callback{state: state, answers: make(chan answer, 1)}
 }
 
 // ServeHTTP implements [http.Handler].

@@ -240,14 +240,7 @@ func (p *Plan) place(ctx context.Context, f *os.File, e *entry, open Blob, resum
 	if _, err := f.WriteAt(e.header, e.at); err != nil {
 		return fmt.Errorf("write archive: %w", err)
 	}
-	if e.desc.Digest == "" {
-		if _, err := f.WriteAt(e.data, e.body()); err != nil {
-			return fmt.Errorf("write archive: %w", err)
-		}
-		report(e.size)
-		return nil
-	}
-	if resume {
+	if resume && e.desc.Digest != "" {
 		whole, err := holds(ctx, io.NewSectionReader(f, e.body(), e.size), e.desc.Digest)
 		if err != nil {
 			return fmt.Errorf("read archive %s: %w", f.Name(), err)
@@ -263,9 +256,13 @@ func (p *Plan) place(ctx context.Context, f *os.File, e *entry, open Blob, resum
 // copyBuffer is the size of the buffer for copying a blob, in bytes.
 const copyBuffer = 128 << 10
 
-// copy writes the blob, which the reader from open verifies.
+// copy writes one of the small files, or a blob, which the reader from open verifies.
 func (e *entry) copy(ctx context.Context, w io.Writer, open Blob, report func(int64)) (err error) {
 	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	if e.desc.Digest == "" {
+		_, err := counting{w, report}.Write(e.data)
 		return err
 	}
 	r, err := open(ctx, e.desc)
@@ -293,14 +290,7 @@ func (p *Plan) Write(ctx context.Context, w io.Writer, open Blob, report func(n 
 		if _, err := w.Write(e.header); err != nil {
 			return fmt.Errorf("write archive: %w", err)
 		}
-		var err error
-		if e.desc.Digest == "" {
-			_, err = w.Write(e.data)
-			report(e.size)
-		} else {
-			err = e.copy(ctx, w, open, report)
-		}
-		if err != nil {
+		if err := e.copy(ctx, w, open, report); err != nil {
 			return err
 		}
 		if _, err := w.Write(zeros[:padded(e.size)-e.size]); err != nil {

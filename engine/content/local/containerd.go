@@ -4,7 +4,6 @@ package local
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,10 +40,6 @@ type containerd struct {
 
 	mu   sync.Mutex
 	conn *grpc.ClientConn
-}
-
-func newContainerd(address, namespace string) *containerd {
-	return &containerd{address: cmp.Or(address, defaultContainerd), namespace: cmp.Or(namespace, namespaces.Default)}
 }
 
 func (c *containerd) close() error {

@@ -16,7 +16,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -42,10 +41,6 @@ const (
 // docker accesses the Docker daemon. Its API is HTTP, of which three requests are needed.
 type docker struct {
 	connect func() (*dockerClient, error)
-}
-
-func newDocker(host string) *docker {
-	return &docker{connect: sync.OnceValues(func() (*dockerClient, error) { return connectDocker(host) })}
 }
 
 // dockerClient is a client for a daemon with a known address.

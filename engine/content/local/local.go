@@ -15,6 +15,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -62,8 +64,8 @@ type Places struct {
 // New returns Places. Nothing is accessed before it is needed.
 func New(o Options) *Places {
 	return &Places{
-		docker:     newDocker(o.DockerHost),
-		containerd: newContainerd(o.Containerd, o.Namespace),
+		docker:     &docker{connect: sync.OnceValues(func() (*dockerClient, error) { return connectDocker(o.DockerHost) })},
+		containerd: &containerd{address: cmp.Or(o.Containerd, defaultContainerd), namespace: cmp.Or(o.Namespace, namespaces.Default)},
 		tempDir:    o.TempDir,
 		layouts:    map[string]*opened{},
 	}

@@ -33,10 +33,6 @@ type manifest struct {
 	data []byte
 }
 
-func newManifestCache() *manifestCache {
-	return &manifestCache{known: map[manifestKey]manifest{}, tags: map[string]digest.Digest{}}
-}
-
 func (c *manifestCache) tag(repository, tag string) digest.Digest {
 	c.mu.Lock()
 	defer c.mu.Unlock()

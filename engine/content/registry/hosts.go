@@ -21,20 +21,17 @@ import (
 
 // registryHosts returns the hosts of a registry, mirrors first. They are kept, with their
 // connections and tokens.
-func (c *Client) registryHosts(registry string, source bool) (docker.RegistryHosts, error) {
+func (c *Client) registryHosts(registry string, source bool) (hosts []docker.RegistryHost, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	key := fmt.Sprintf("%t %s", source, registry)
-	if hosts, ok := c.registries[key]; ok {
-		return hosts, nil
+	hosts, ok := c.registries[key]
+	if !ok {
+		if hosts, err = c.configure(registry, source); err == nil {
+			c.registries[key] = hosts
+		}
 	}
-	configured, err := c.configure(registry, source)
-	if err != nil {
-		return nil, err
-	}
-	hosts := func(string) ([]docker.RegistryHost, error) { return slices.Clone(configured), nil }
-	c.registries[key] = hosts
-	return hosts, nil
+	return hosts, err
 }
 
 func (c *Client) configure(registry string, source bool) ([]docker.RegistryHost, error) {
@@ -128,7 +125,7 @@ func (c *Client) clear(host string) bool {
 }
 
 func (c *Client) header() http.Header {
-	return http.Header{"User-Agent": {c.options.UserAgent}}
+	return http.Header{"User-Agent": {"tape"}}
 }
 
 // updateClient is called with every transport that containerd makes, and again with the copy

@@ -393,7 +393,7 @@ const (
 // does not, which is remembered: it may not support mounting, or the user may not be allowed
 // to.
 func (r *Repository) mount(ctx context.Context, desc ocispec.Descriptor, from *Repository) (bool, error) {
-	if desc.Digest.Validate() != nil || r.client.known(r.client.noMounts, from.name) {
+	if _, refuses := r.client.noMounts.Load(from.name); refuses || desc.Digest.Validate() != nil {
 		return false, nil
 	}
 	resp, err := r.do(ctx, request{
@@ -412,7 +412,7 @@ func (r *Repository) mount(ctx context.Context, desc ocispec.Descriptor, from *R
 	if err == nil || answered || status || errors.Is(err, docker.ErrInvalidAuthorization) {
 		// The upload that it began instead is abandoned, because the source of the bytes must be
 		// known first.
-		r.client.remember(r.client.noMounts, from.name)
+		r.client.noMounts.Store(from.name, true)
 		return false, nil
 	}
 	return false, r.explain(ctx, "mount", r.Ref(desc.Digest.String()), err)

@@ -78,18 +78,14 @@ func (r *Repository) referrers(ctx context.Context, subject digest.Digest) ([]oc
 	if err := subject.Validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
-	all, err := r.hosts(r.host)
-	if err != nil {
-		return nil, err
-	}
 	having := func(capability docker.HostCapabilities) []docker.RegistryHost {
-		return slices.DeleteFunc(slices.Clone(all), func(h docker.RegistryHost) bool { return !h.Capabilities.Has(capability) })
+		return slices.DeleteFunc(slices.Clone(r.hosts), func(h docker.RegistryHost) bool { return !h.Capabilities.Has(capability) })
 	}
 	ctx = r.scope(ctx, "pull", "")
 	hosts := having(docker.HostCapabilityReferrers)
 	failed := map[string]error{} // by host: why its API did not answer
 	for _, host := range hosts {
-		if r.client.known(r.client.noReferrers, host.Host) {
+		if _, lacks := r.client.noReferrers.Load(host.Host); lacks {
 			continue
 		}
 		list, err := r.listed(ctx, host, subject)
@@ -139,7 +135,7 @@ func (r *Repository) listed(ctx context.Context, host docker.RegistryHost, subje
 			return nil, fmt.Errorf("the next page of its list is not an index: %w", errdefs.ErrInvalidArgument)
 		case noReferrersAPI(err) || err == nil && index.Manifests == nil:
 			if !aboutSubject(err) {
-				r.client.remember(r.client.noReferrers, host.Host)
+				r.client.noReferrers.Store(host.Host, true)
 			}
 			return nil, errAbsent
 		case err != nil:
@@ -341,9 +337,9 @@ func Referrer(desc ocispec.Descriptor, data []byte) (subject digest.Digest, entr
 // writing, in case another process wrote it in between, and lost entries are added again.
 func (r *Repository) AddReferrers(ctx context.Context, subject digest.Digest, entries ...ocispec.Descriptor) error {
 	tag := FallbackTag(subject)
-	turn := r.client.turn(r.Ref(tag))
-	turn.Lock()
-	defer turn.Unlock()
+	turn, _ := r.client.turns.LoadOrStore(r.Ref(tag), &sync.Mutex{})
+	turn.(*sync.Mutex).Lock()
+	defer turn.(*sync.Mutex).Unlock()
 
 	for range addTries {
 		start := time.Now()
@@ -394,16 +390,4 @@ func (r *Repository) addReferrers(ctx context.Context, tag string, entries []oci
 	}
 	desc = ocispec.Descriptor{MediaType: index.MediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
 	return true, r.PushManifest(ctx, desc, data, tag)
-}
-
-// turn returns the lock of a tag that is read, changed and written.
-func (c *Client) turn(ref string) *sync.Mutex {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	lock, ok := c.turns[ref]
-	if !ok {
-		lock = &sync.Mutex{}
-		c.turns[ref] = lock
-	}
-	return lock
 }

@@ -54,6 +54,7 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
@@ -102,8 +103,6 @@ type Options struct {
 	// ManifestFile keeps the manifests read from sources between runs, so that one with a known
 	// digest is not read again. "" keeps none.
 	ManifestFile string
-	// UserAgent is sent with every request. "" is "tape".
-	UserAgent string
 	// DialContext opens connections. Nil uses the network.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	// Log logs requests at the debug level, and retries at the info level. It may be nil.
@@ -123,13 +122,14 @@ type Client struct {
 	cache   *manifestCache
 	kept    *kept
 
-	mu          sync.Mutex
-	hosts       map[string]*host                // by URL host
-	budgets     map[string]*rate.Limiter        // by the host's name for limits
-	registries  map[string]docker.RegistryHosts // by "source " or "repository " and registry
-	turns       map[string]*sync.Mutex          // by repository and tag
-	noReferrers map[string]bool                 // URL hosts without the referrers API
-	noMounts    map[string]bool                 // repositories that nothing can be mounted from
+	mu         sync.Mutex
+	hosts      map[string]*host                 // by URL host
+	budgets    map[string]*rate.Limiter         // by the host's name for limits
+	registries map[string][]docker.RegistryHost // by "source " or "repository " and registry
+
+	turns       sync.Map // locks of tags that are read, changed and written, by reference
+	noReferrers sync.Map // URL hosts without the referrers API
+	noMounts    sync.Map // names of repositories that nothing can be mounted from
 }
 
 // New returns a client. It reads CAFile; everything else is read when needed.
@@ -140,9 +140,6 @@ func New(options Options) (*Client, error) {
 	}
 	if options.Patience <= 0 {
 		options.Patience = defaultPatience
-	}
-	if options.UserAgent == "" {
-		options.UserAgent = "tape"
 	}
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
@@ -160,14 +157,11 @@ func New(options Options) (*Client, error) {
 		log:         options.Log,
 		trust:       trust,
 		buffers:     semaphore.NewWeighted(bufferBudget),
-		cache:       newManifestCache(),
+		cache:       &manifestCache{known: map[manifestKey]manifest{}, tags: map[string]digest.Digest{}},
 		kept:        newKept(options.ManifestFile),
 		hosts:       map[string]*host{},
 		budgets:     map[string]*rate.Limiter{},
-		registries:  map[string]docker.RegistryHosts{},
-		turns:       map[string]*sync.Mutex{},
-		noReferrers: map[string]bool{},
-		noMounts:    map[string]bool{},
+		registries:  map[string][]docker.RegistryHost{},
 	}
 	c.Limit(options.Limits)
 	return c, nil
@@ -232,19 +226,6 @@ func (c *Client) host(name string) *host {
 		c.hosts[name] = h
 	}
 	return h
-}
-
-// known and remember record what a registry does not support.
-func (c *Client) known(what map[string]bool, key string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return what[key]
-}
-
-func (c *Client) remember(what map[string]bool, key string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	what[key] = true
 }
 
 // unreachable returns why a host could not be reached a moment ago, so that the next request

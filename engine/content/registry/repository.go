@@ -29,7 +29,7 @@ type Repository struct {
 	name   string // registry.example.com/team/app
 	host   string // registry.example.com
 	path   string // team/app
-	hosts  docker.RegistryHosts
+	hosts  []docker.RegistryHost // mirrors first
 	kept   *kept // of a source
 }
 

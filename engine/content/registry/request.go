@@ -58,14 +58,10 @@ func (r *Repository) do(ctx context.Context, ask request) (*http.Response, error
 // errors, the most informative is returned: a status before "not found", and that before no
 // answer.
 func (r *Repository) read(ctx context.Context, capability docker.HostCapabilities, ask request) (*http.Response, error) {
-	hosts, err := r.hosts(r.host)
-	if err != nil {
-		return nil, err
-	}
 	ctx = r.scope(ctx, "pull", "")
 	var first error
 	weight := 0
-	for _, host := range hosts {
+	for _, host := range r.hosts {
 		if !host.Capabilities.Has(capability) {
 			continue
 		}
@@ -319,11 +315,7 @@ func (s *streamed) Close() error {
 
 // pushHost returns the host that accepts pushes.
 func (r *Repository) pushHost() (docker.RegistryHost, error) {
-	hosts, err := r.hosts(r.host)
-	if err != nil {
-		return docker.RegistryHost{}, err
-	}
-	for _, h := range hosts {
+	for _, h := range r.hosts {
 		if h.Capabilities.Has(docker.HostCapabilityPush) {
 			return h, nil
 		}

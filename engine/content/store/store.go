@@ -143,20 +143,11 @@ func makePrivate(dir string) error {
 	}
 	for _, name := range []string{blobsDir, filepath.Join(blobsDir, digest.SHA256.String()), IngestDir} {
 		folder := filepath.Join(dir, name)
-		err := os.Mkdir(folder, 0o700)
-		if errors.Is(err, fs.ErrExist) {
-			info, statErr := os.Stat(folder)
-			if errors.Is(statErr, fs.ErrNotExist) { // another process removed the empty folder
-				continue
-			}
-			if err = statErr; err == nil && info.Mode().Perm() == 0o700 {
-				continue
-			}
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return err
 		}
-		if err == nil {
-			err = os.Chmod(folder, 0o700)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		// Another process may have removed the empty folder.
+		if err := os.Chmod(folder, 0o700); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

@@ -119,8 +119,8 @@ func New(now func() time.Time) (*Sigstore, error) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /api/v2/signingCert", s.certificate)
-	mux.HandleFunc("POST /api/v1/timestamp", s.timestamp)
-	mux.HandleFunc("POST /api/v2/log/entries", s.entry)
+	mux.HandleFunc("POST /api/v1/timestamp", answer(s.timestamp))
+	mux.HandleFunc("POST /api/v2/log/entries", answer(s.entry))
 	mux.HandleFunc("POST /api/v1/log/entries", s.oldEntry)
 	mux.HandleFunc("GET /actions/token", s.actions)
 	mux.HandleFunc("GET /.well-known/openid-configuration", s.discovery)
@@ -294,51 +294,44 @@ func (s *Sigstore) Certify(id Identity, key string, proof []byte) (*x509.Certifi
 	return s.ca.issue(template, public)
 }
 
-func (s *Sigstore) timestamp(w http.ResponseWriter, r *http.Request) {
-	data, err := io.ReadAll(r.Body)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
+// answer makes a handler of what makes an answer of a request's body.
+func answer(of func(body []byte) ([]byte, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		data, err := io.ReadAll(r.Body)
+		if err == nil {
+			data, err = of(data)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		w.WriteHeader(http.StatusCreated)
+		_, _ = w.Write(data)
 	}
-	request, err := timestamp.ParseRequest(data)
+}
+
+func (s *Sigstore) timestamp(body []byte) ([]byte, error) {
+	request, err := timestamp.ParseRequest(body)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
+		return nil, err
 	}
 	t := timestamp.Timestamp{
 		HashAlgorithm: request.HashAlgorithm, HashedMessage: request.HashedMessage, Time: s.Now().Add(s.Skew),
 		Policy: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 2}, ExtraExtensions: request.Extensions,
 	}
-	answer, err := t.CreateResponseWithOpts(s.stamped, s.stamp, crypto.SHA256)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.WriteHeader(http.StatusCreated)
-	_, _ = w.Write(answer)
+	return t.CreateResponseWithOpts(s.stamped, s.stamp, crypto.SHA256)
 }
 
-func (s *Sigstore) entry(w http.ResponseWriter, r *http.Request) {
-	data, err := io.ReadAll(r.Body)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
+func (s *Sigstore) entry(body []byte) ([]byte, error) {
 	var request rekorpb.CreateEntryRequest
-	if err := protojson.Unmarshal(data, &request); err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
+	if err := protojson.Unmarshal(body, &request); err != nil {
+		return nil, err
 	}
 	logged, err := s.Log(request.GetHashedRekordRequestV002())
-	if err == nil {
-		data, err = protojson.Marshal(logged)
-	}
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+		return nil, err
 	}
-	w.WriteHeader(http.StatusCreated)
-	_, _ = w.Write(data)
+	return protojson.Marshal(logged)
 }
 
 // Log makes an entry of a log that has no other.
