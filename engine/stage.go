@@ -9,9 +9,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/containerd/containerd/v2/core/content"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/content/store"
 )
 
 // Stage is one step of a pipeline. A stage holds its configuration and its dependencies;
@@ -52,11 +53,7 @@ type Outputs map[string]ocispec.Descriptor
 
 // Store is what a stage reads from and writes to: the part of containerd's content.Store that
 // is about blobs. Reads are verified against the digest.
-type Store interface {
-	content.Provider
-	content.InfoProvider
-	content.Ingester
-}
+type Store = store.Blobs
 
 // Task is the input of one run of a node.
 type Task struct {

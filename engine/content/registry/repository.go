@@ -332,23 +332,10 @@ func (r *Repository) Blob(ctx context.Context, desc ocispec.Descriptor) (io.Read
 		ReadCloser: body, ctx: ctx, client: r.client, size: desc.Size,
 		open: func(offset int64) (io.ReadCloser, error) { return r.openBlob(ctx, desc, offset) },
 	}
-	return &blobReader{repository: r, ctx: ctx, ref: ref, verifier: newVerifier(resumed, desc)}, nil
-}
-
-// blobReader adds the name of the blob to errors.
-type blobReader struct {
-	*verifier
-	repository *Repository
-	ctx        context.Context // of the request that it is the body of
-	ref        string
-}
-
-func (b *blobReader) Read(p []byte) (int, error) {
-	n, err := b.verifier.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = b.repository.explain(b.ctx, "fetch", b.ref, err)
-	}
-	return n, err
+	return &verifier{
+		body: resumed, desc: desc, digester: desc.Digest.Algorithm().Digester(), left: desc.Size,
+		explain: func(err error) error { return r.explain(ctx, "fetch", ref, err) },
+	}, nil
 }
 
 // readBlob reads a small blob whole, with as many tries as needed.

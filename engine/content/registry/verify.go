@@ -21,47 +21,39 @@ import (
 // verifier reads a blob and holds back its last bytes until all of it is verified.
 type verifier struct {
 	body     io.ReadCloser
-	desc     ocispec.Descriptor
+	desc     ocispec.Descriptor // with a valid digest
 	digester digest.Digester
 	left     int64
 	err      error
+	explain  func(error) error // names the blob
 }
 
-// newVerifier returns a verifier of a blob whose descriptor has a valid digest.
-func newVerifier(body io.ReadCloser, desc ocispec.Descriptor) *verifier {
-	return &verifier{body: body, desc: desc, digester: desc.Digest.Algorithm().Digester(), left: desc.Size}
-}
-
-func (v *verifier) Read(p []byte) (int, error) {
+func (v *verifier) Read(p []byte) (n int, err error) {
 	if v.err != nil {
 		return 0, v.err
 	}
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if v.left == 0 { // an empty blob
-		v.err = v.finish()
-		return 0, v.err
+	if v.left > 0 {
+		n, err = v.body.Read(p[:min(int64(len(p)), v.left)])
+		v.digester.Hash().Write(p[:n])
+		v.left -= int64(n)
 	}
-	n, err := v.body.Read(p[:min(int64(len(p)), v.left)])
-	v.digester.Hash().Write(p[:n])
-	v.left -= int64(n)
 	switch {
 	case v.left == 0:
-		v.err = v.finish()
-		if !errors.Is(v.err, io.EOF) {
-			clear(p[:n])
-			return 0, v.err
-		}
-		return n, v.err
+		err = v.finish()
 	case errors.Is(err, io.EOF):
-		v.err = fmt.Errorf("sent %d of %d bytes: %w", v.desc.Size-v.left, v.desc.Size, errdefs.ErrDataLoss)
-		return 0, v.err
-	case err != nil:
-		v.err = err
-		return 0, v.err
+		err = fmt.Errorf("sent %d of %d bytes: %w", v.desc.Size-v.left, v.desc.Size, errdefs.ErrDataLoss)
+	case err == nil:
+		return n, nil
 	}
-	return n, nil
+	if v.err = err; errors.Is(err, io.EOF) {
+		return n, err
+	}
+	clear(p[:n])
+	v.err = v.explain(err)
+	return 0, v.err
 }
 
 // finish returns io.EOF if the blob is correct.

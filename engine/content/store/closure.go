@@ -18,10 +18,7 @@ import (
 // has it: the blob first, each once. Manifests and indexes refer to others. Children of an
 // index that the place does not have, such as images in a registry, are left out; the blob
 // itself must exist.
-func Closure(ctx context.Context, from interface {
-	content.Provider
-	content.InfoProvider
-}, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+func Closure(ctx context.Context, from Blobs, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	var out []ocispec.Descriptor
 	seen := map[digest.Digest]bool{}
 	var add func(desc ocispec.Descriptor) error
