@@ -18,15 +18,10 @@ type queue struct {
 	closed   bool
 }
 
-// newQueue starts a queue, which must be closed by the caller. The function may be nil.
+// newQueue starts a queue, which must be closed by the caller.
 func newQueue(tell func(Event)) *queue {
 	q := &queue{tell: tell, done: make(chan struct{}), progress: map[[2]string]int{}}
 	q.ready = sync.NewCond(&q.mu)
-	if tell == nil {
-		q.closed = true
-		close(q.done)
-		return q
-	}
 	go q.run()
 	return q
 }

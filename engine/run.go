@@ -133,7 +133,13 @@ func Run(ctx context.Context, g *Graph, o Options) (*Result, error) {
 	if o.Store == nil {
 		o.Cache = nil
 	}
-	r := &run{graph: g, o: o, layer: store.NewOverlay(o.Store), done: make(chan ended), events: newQueue(o.Events)}
+	if o.Events == nil {
+		o.Events = func(Event) {}
+	}
+	r := &run{
+		graph: g, o: o, layer: store.NewOverlay(o.Store), done: make(chan ended), events: newQueue(o.Events),
+		readers: map[Ref]int{}, retained: map[Ref][]digest.Digest{},
+	}
 	defer r.events.close()
 	return r.all(namespaces.WithNamespace(ctx, namespace))
 }
@@ -147,6 +153,10 @@ type run struct {
 	// warned ends a strict run.
 	warned context.CancelCauseFunc
 	events *queue
+	// readers counts the remaining readers of each output, and retained has what of it is in
+	// memory.
+	readers  map[Ref]int
+	retained map[Ref][]digest.Digest
 
 	mu       sync.Mutex // guards what follows
 	warnings []Event
@@ -181,11 +191,13 @@ func (r *run) all(ctx context.Context) (*Result, error) {
 		busy    int
 		failure error
 		stopped []string // nodes that the end of ctx stopped
-		live    = r.outputs()
 	)
 	for i, n := range nodes {
 		results[i] = NodeResult{Name: n.Name, State: Waiting}
 		r.emit(Event{Node: n.Name, State: Waiting})
+		for _, ref := range n.Inputs {
+			r.readers[ref]++
+		}
 		pending[i] = len(r.graph.needs[i])
 		for _, from := range r.graph.needs[i] {
 			feeds[from] = append(feeds[from], i)
@@ -220,7 +232,7 @@ func (r *run) all(ctx context.Context) (*Result, error) {
 		event := Event{Node: result.Name}
 		switch {
 		case e.err == nil:
-			live.ended(nodes[e.node], e.retained)
+			r.release(nodes[e.node], e.retained)
 			for _, i := range feeds[e.node] {
 				if pending[i]--; pending[i] == 0 {
 					at, _ := slices.BinarySearch(ready, i)
@@ -259,44 +271,24 @@ func (r *run) all(ctx context.Context) (*Result, error) {
 	return &Result{Nodes: results, Store: r.layer, Warnings: r.sortedWarnings()}, failure
 }
 
-// live counts the remaining readers of each node's outputs.
-type live struct {
-	layer    *store.Overlay
-	results  []Ref // nil: all
-	readers  map[Ref]int
-	retained map[Ref][]digest.Digest
-}
-
-func (r *run) outputs() *live {
-	l := &live{layer: r.layer, results: r.o.Results, readers: map[Ref]int{}, retained: map[Ref][]digest.Digest{}}
-	for _, n := range r.graph.nodes {
-		for _, ref := range n.Inputs {
-			l.readers[ref]++
-		}
-	}
-	return l
-}
-
-// ended releases the outputs that the node was the last to read, and those of its own that no
+// release releases the outputs that the node was the last to read, and those of its own that no
 // node reads.
-func (l *live) ended(n Node, retained map[string][]digest.Digest) {
+func (r *run) release(n Node, retained map[string][]digest.Digest) {
+	refs := slices.Collect(maps.Values(n.Inputs))
+	for _, ref := range refs {
+		r.readers[ref]--
+	}
 	for output, digests := range retained {
 		ref := Ref(n.Name + "." + output)
-		l.retained[ref] = digests
-		l.release(ref)
+		r.retained[ref] = digests
+		refs = append(refs, ref)
 	}
-	for _, ref := range n.Inputs {
-		l.readers[ref]--
-		l.release(ref)
+	for _, ref := range refs {
+		if r.readers[ref] == 0 && r.o.Results != nil && !slices.Contains(r.o.Results, ref) {
+			r.layer.Release(r.retained[ref]...)
+			delete(r.retained, ref)
+		}
 	}
-}
-
-func (l *live) release(ref Ref) {
-	if l.readers[ref] > 0 || l.results == nil || slices.Contains(l.results, ref) {
-		return
-	}
-	l.layer.Release(l.retained[ref]...)
-	delete(l.retained, ref)
 }
 
 // work runs a node in a goroutine of its own and always reports its end, even if the stage ends
