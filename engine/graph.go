@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -127,7 +128,7 @@ func (n Node) resolve(input string, nodes []Node, given map[string]int) (int, er
 		return 0, fmt.Errorf("node %q: input %q comes from node %q, which does not exist%s", n.Name, input, name, nearest.Hint(name, maps.Keys(given)))
 	}
 	if outputs := nodes[from].Outputs; outputs != nil && !slices.Contains(outputs, output) {
-		return 0, fmt.Errorf("node %q: input %q comes from output %q of node %q, which has %s", n.Name, input, output, name, orNone(outputs))
+		return 0, fmt.Errorf("node %q: input %q comes from output %q of node %q, which has %s", n.Name, input, output, name, cmp.Or(strings.Join(slices.Sorted(slices.Values(outputs)), ", "), "none"))
 	}
 	return from, nil
 }
@@ -214,11 +215,4 @@ func checkName(name string) error {
 		return fmt.Errorf("node name %q has a space, a quote or a control character", name)
 	}
 	return nil
-}
-
-func orNone(names []string) string {
-	if len(names) == 0 {
-		return "none"
-	}
-	return strings.Join(slices.Sorted(slices.Values(names)), ", ")
 }

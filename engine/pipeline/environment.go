@@ -125,27 +125,21 @@ func inEnvironments(sources []source, all []environment, only []string, p *probl
 // sources returns the sources of an environment, each with its own options over those of
 // the file.
 func (e environment) sources(all []source, p *problems) []source {
-	named := func(name string) bool {
-		return slices.ContainsFunc(all, func(s source) bool { return s.name == name })
-	}
-	hint := func(name string) string {
-		names := make([]string, len(all))
-		for i, s := range all {
-			names[i] = s.name
-		}
-		return hintOrList(name, names)
+	names := make([]string, len(all))
+	for i, s := range all {
+		names[i] = s.name
 	}
 	for name, over := range e.over {
-		if !named(name) {
-			p.add(over.at, "environment %q changes source %q, which does not exist%s", e.name, name, hint(name))
+		if !slices.Contains(names, name) {
+			p.add(over.at, "environment %q changes source %q, which does not exist%s", e.name, name, hintOrList(name, names))
 		}
 	}
 	skipped := map[string]bool{}
 	for _, item := range e.skip {
 		_, changed := e.over[item.scalar]
 		switch {
-		case !named(item.scalar):
-			p.add(item.at, "environment %q skips source %q, which does not exist%s", e.name, item.scalar, hint(item.scalar))
+		case !slices.Contains(names, item.scalar):
+			p.add(item.at, "environment %q skips source %q, which does not exist%s", e.name, item.scalar, hintOrList(item.scalar, names))
 		case skipped[item.scalar]:
 			p.add(item.at, "environment %q skips source %q twice", e.name, item.scalar)
 		case changed:

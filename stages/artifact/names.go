@@ -290,25 +290,20 @@ func changes(f vcs.Facts) string {
 	return strings.Join(out, ", ")
 }
 
-// VersionTags returns the semver tags that every source has.
+// VersionTags returns the semver tags that every source has, if none is modified.
 func VersionTags(facts []vcs.Facts) []string {
 	var out []string
 	for i, f := range facts {
-		tags := versions(f)
+		var tags []string
+		if f.Modified == vcs.No {
+			tags = candidates(f)
+		}
 		if i == 0 {
 			out = tags
 		}
 		out = slices.DeleteFunc(out, func(tag string) bool { return !slices.Contains(tags, tag) })
 	}
 	return out
-}
-
-// versions returns the semver tags of a source that is not modified, sorted.
-func versions(f vcs.Facts) []string {
-	if f.Modified != vcs.No {
-		return nil
-	}
-	return candidates(f)
 }
 
 // candidates returns the semver tags at a source's HEAD, sorted.

@@ -24,7 +24,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/internal/blob"
 	"github.com/taped-dev/tape/internal/nearest"
@@ -143,18 +142,15 @@ func (n *namespace) Resolve(ctx context.Context, tagOrDigest string) (ocispec.De
 		}
 		return n.containerd.find(ctx, tagged)
 	}
-	ra, err := n.ReaderAt(ctx, ocispec.Descriptor{Digest: dgst})
+	body, err := n.Blob(ctx, ocispec.Descriptor{Digest: dgst})
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	size := ra.Size()
-	if err := ra.Close(); err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("read %s: %w", dgst, err)
+	defer body.Close()
+	data, err := io.ReadAll(io.LimitReader(body, descriptor.MaxManifest+1))
+	if err == nil && len(data) > descriptor.MaxManifest {
+		err = fmt.Errorf("blob %s in containerd is not a manifest: it has more than %d bytes: %w", dgst, descriptor.MaxManifest, errdefs.ErrInvalidArgument)
 	}
-	if size > descriptor.MaxManifest {
-		return ocispec.Descriptor{}, fmt.Errorf("blob %s in containerd is not a manifest: it has %d bytes: %w", dgst, size, errdefs.ErrInvalidArgument)
-	}
-	data, err := engine.Get(ctx, n, ocispec.Descriptor{Digest: dgst, Size: size})
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}

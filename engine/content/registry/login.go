@@ -150,34 +150,6 @@ type editable struct {
 	all map[string]json.RawMessage
 }
 
-func openEditable() (*editable, error) {
-	name := dockerFile()
-	if name == "" {
-		return nil, errors.New("there is no home folder to store credentials in: set $DOCKER_CONFIG")
-	}
-	if to, err := filepath.EvalSymlinks(name); err == nil {
-		name = to // through a link the target is written; the link is not replaced by a file
-	}
-	file := &editable{authFile: authFile{name: name}, all: map[string]json.RawMessage{}}
-	data, err := os.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return file, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > 0 {
-		err = json.Unmarshal(data, &file.all)
-		if err == nil {
-			err = json.Unmarshal(data, &file.authFile)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s cannot be read, and is not changed: %s", name, kind(err))
-		}
-	}
-	return file, nil
-}
-
 const (
 	// lockTime bounds the wait for another login or logout; lockDelay is the interval between
 	// tries.
@@ -185,123 +157,111 @@ const (
 	lockDelay = 20 * time.Millisecond
 )
 
-// lockEditable lets one process at a time change docker's configuration. The lock is on the
-// folder, because the file is replaced. If a folder cannot be locked, as on some network file
-// systems, the file is changed without a lock, as docker does.
-func lockEditable(ctx context.Context) (unlock func(), err error) {
+// edit lets one process at a time change docker's configuration, and writes it if change reports
+// that it did. The lock is on the folder, because the file is replaced. If a folder cannot be
+// locked, as on some network file systems, the file is changed without a lock, as docker does.
+func edit(ctx context.Context, change func(file *editable) (changed bool, err error)) error {
 	name := dockerFile()
+	if name == "" {
+		return errors.New("there is no home folder to store credentials in: set $DOCKER_CONFIG")
+	}
 	if to, err := filepath.EvalSymlinks(name); err == nil {
-		name = to
+		name = to // through a link the target is written; the link is not replaced by a file
 	}
 	dir := filepath.Dir(name)
-	if name == "" {
-		return func() {}, nil // the write fails later
-	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
+		return err
 	}
 	wait, cancel := context.WithTimeoutCause(ctx, lockTime, fmt.Errorf("it was not done within %s", lockTime))
 	defer cancel()
 	lock := flock.New(dir, flock.SetFlag(os.O_RDONLY))
 	if _, err := lock.TryLockContext(wait, lockDelay); wait.Err() != nil {
-		return nil, fmt.Errorf("wait for another process that changes %s: %w", name, cmp.Or(context.Cause(ctx), err))
+		return fmt.Errorf("wait for another process that changes %s: %w", name, cmp.Or(context.Cause(ctx), err))
 	}
-	return func() { _ = lock.Close() }, nil // it was only a lock
-}
+	defer func() { _ = lock.Close() }() // it was only a lock
 
-// write replaces the file.
-func (e *editable) write() error {
-	auths, err := json.Marshal(e.Auths)
-	if err != nil {
+	file := &editable{authFile: authFile{name: name}}
+	data, err := os.ReadFile(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	e.all["auths"] = auths
-	data, err := json.MarshalIndent(e.all, "", "\t")
-	if err != nil {
+	if len(data) > 0 {
+		err = json.Unmarshal(data, &file.all)
+		if err == nil {
+			err = json.Unmarshal(data, &file.authFile)
+		}
+		if err != nil {
+			return fmt.Errorf("%s cannot be read, and is not changed: %s", name, kind(err))
+		}
+	}
+	changed, err := change(file)
+	if err != nil || !changed {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(e.name), 0o700); err != nil {
+	if file.all == nil { // there is no file, or it says null
+		file.all = map[string]json.RawMessage{}
+	}
+	if file.all["auths"], err = json.Marshal(file.Auths); err != nil {
 		return err
 	}
-	return replace.Durable(e.name, ".config.json-", append(data, '\n'), 0o600)
+	if data, err = json.MarshalIndent(file.all, "", "\t"); err != nil {
+		return err
+	}
+	return replace.Durable(name, ".config.json-", append(data, '\n'), 0o600)
 }
 
 func keepLogin(ctx context.Context, host, user, secret string) (place string, err error) {
-	unlock, err := lockEditable(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	file, err := openEditable()
-	if err != nil {
-		return "", err
-	}
-	key := configKey(host)
-	entry, place := map[string]string{}, file.name
-	if program := file.helper(key, host); program != "" {
-		place = "docker-credential-" + program
-		if err := runHelper(ctx, program, func(run helper.ProgramFunc) error {
-			return helper.Store(run, &helpers.Credentials{ServerURL: key, Username: user, Secret: secret})
-		}); err != nil {
-			return "", fmt.Errorf("%s: %w", place, helperError(err))
+	err = edit(ctx, func(file *editable) (bool, error) {
+		key, entry := configKey(host), map[string]string{}
+		place = file.name
+		if program := file.helper(key, host); program != "" {
+			place = "docker-credential-" + program
+			if err := runHelper(ctx, program, func(run helper.ProgramFunc) error {
+				return helper.Store(run, &helpers.Credentials{ServerURL: key, Username: user, Secret: secret})
+			}); err != nil {
+				return false, fmt.Errorf("%s: %w", place, helperError(err))
+			}
+		} else {
+			entry["auth"] = base64.StdEncoding.EncodeToString([]byte(user + ":" + secret))
 		}
-	} else {
-		entry["auth"] = base64.StdEncoding.EncodeToString([]byte(user + ":" + secret))
-	}
-	data, err := json.Marshal(entry)
-	if err != nil {
-		return "", err
-	}
-	if file.Auths == nil {
-		file.Auths = map[string]json.RawMessage{}
-	}
-	file.Auths[key] = data
-	return place, file.write()
+		if file.Auths == nil {
+			file.Auths = map[string]json.RawMessage{}
+		}
+		file.Auths[key], err = json.Marshal(entry)
+		return true, err
+	})
+	return place, err
 }
 
 // Logout removes the credentials of a registry from docker's configuration, and with the
 // credential helper that it names.
-func Logout(ctx context.Context, host string) (Account, error) {
-	host, err := registryName(host)
-	if err != nil {
+func Logout(ctx context.Context, host string) (account Account, err error) {
+	if host, err = registryName(host); err != nil {
 		return Account{}, err
 	}
-	account, err := removeLogin(ctx, host)
+	err = edit(ctx, func(file *editable) (changed bool, err error) {
+		account = Account{Registry: host, Place: file.name}
+		key := configKey(host)
+		if program := file.helper(key, host); program != "" {
+			account.Place = "docker-credential-" + program
+			err := runHelper(ctx, program, func(run helper.ProgramFunc) error { return helper.Erase(run, key) })
+			if err != nil && !strings.Contains(err.Error(), helpers.NewErrCredentialsNotFound().Error()) {
+				return false, fmt.Errorf("%s: %w", account.Place, helperError(err))
+			}
+			account.Checked = err == nil
+		}
+		before := len(file.Auths)
+		for _, name := range slices.Concat([]string{key}, namesOf(host)) {
+			delete(file.Auths, name)
+		}
+		changed = len(file.Auths) < before
+		account.Checked = account.Checked || changed
+		return changed, nil
+	})
 	if err != nil {
 		return Account{}, fmt.Errorf("log out of %s: %w", host, err)
 	}
 	return account, nil
-}
-
-func removeLogin(ctx context.Context, host string) (Account, error) {
-	unlock, err := lockEditable(ctx)
-	if err != nil {
-		return Account{}, err
-	}
-	defer unlock()
-	file, err := openEditable()
-	if err != nil {
-		return Account{}, err
-	}
-	account := Account{Registry: host, Place: file.name}
-	key := configKey(host)
-	if program := file.helper(key, host); program != "" {
-		account.Place = "docker-credential-" + program
-		err := runHelper(ctx, program, func(run helper.ProgramFunc) error { return helper.Erase(run, key) })
-		if err != nil && !strings.Contains(err.Error(), helpers.NewErrCredentialsNotFound().Error()) {
-			return Account{}, fmt.Errorf("%s: %w", account.Place, helperError(err))
-		}
-		account.Checked = err == nil
-	}
-	before := len(file.Auths)
-	for _, name := range slices.Concat([]string{key}, namesOf(host)) {
-		delete(file.Auths, name)
-	}
-	if len(file.Auths) == before {
-		return account, nil
-	}
-	account.Checked = true
-	return account, file.write()
 }
 
 // runHelper runs a credential helper within its time limit.

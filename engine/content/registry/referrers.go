@@ -63,18 +63,8 @@ func wholeTag(subject digest.Digest) string { return strings.Replace(subject.Str
 // Referrers lists the manifests whose subject is the given one: those of the registry's API or,
 // without an API, of the fallback tag. The list is unfiltered, in the order of the registry,
 // and without duplicates. An empty list is not an error; a registry that cannot tell is.
-func (r *Repository) Referrers(ctx context.Context, subject digest.Digest) ([]ocispec.Descriptor, error) {
-	list, err := r.referrers(ctx, subject)
-	if err != nil {
-		return nil, r.explain(ctx, "list referrers of", r.Ref(subject.String()), err)
-	}
-	return list, nil
-}
-
-// errAbsent means that a host has no referrers API.
-var errAbsent = errors.New("it has no referrers API")
-
-func (r *Repository) referrers(ctx context.Context, subject digest.Digest) ([]ocispec.Descriptor, error) {
+func (r *Repository) Referrers(ctx context.Context, subject digest.Digest) (_ []ocispec.Descriptor, err error) {
+	defer func() { err = r.explain(ctx, "list referrers of", r.Ref(subject.String()), err) }()
 	if err := subject.Validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
@@ -116,6 +106,9 @@ func (r *Repository) referrers(ctx context.Context, subject digest.Digest) ([]oc
 	}
 	return nil, first
 }
+
+// errAbsent means that a host has no referrers API.
+var errAbsent = errors.New("it has no referrers API")
 
 // listed returns the referrers in the API of a host, page by page. The error is errAbsent if
 // the host has no API, or does not know the repository.

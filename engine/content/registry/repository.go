@@ -26,11 +26,11 @@ import (
 // Repository is a repository in a registry. Its methods may be called concurrently.
 type Repository struct {
 	client *Client
-	name   string // registry.example.com/team/app
-	host   string // registry.example.com
-	path   string // team/app
+	name   string                // registry.example.com/team/app
+	host   string                // registry.example.com
+	path   string                // team/app
 	hosts  []docker.RegistryHost // mirrors first
-	kept   *kept // of a source
+	kept   *kept                 // of a source
 }
 
 // Name is the normalised name, with the registry: docker.io/library/nginx.

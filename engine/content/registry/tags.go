@@ -26,23 +26,14 @@ const (
 )
 
 // Tags lists the tags of the repository, sorted.
-func (r *Repository) Tags(ctx context.Context) ([]string, error) {
-	tags, err := r.tags(ctx)
-	if err != nil {
-		return nil, r.explain(ctx, "list tags of", r.name, err)
-	}
-	slices.Sort(tags)
-	return slices.Compact(tags), nil
-}
-
-func (r *Repository) tags(ctx context.Context) ([]string, error) {
+func (r *Repository) Tags(ctx context.Context) (tags []string, err error) {
+	defer func() { err = r.explain(ctx, "list tags of", r.name, err) }()
 	host, err := r.pushHost() // mirrors may not have all of them
 	if err != nil {
 		return nil, err
 	}
 	ctx = r.scope(ctx, "pull", "")
 	ask := request{method: http.MethodGet, path: "/tags/list", query: url.Values{"n": {tagsPage}}, wanted: []int{http.StatusOK}}
-	var tags []string
 	seen := map[string]bool{}
 	for len(tags) <= maxTags {
 		var (
@@ -77,7 +68,8 @@ func (r *Repository) tags(ctx context.Context) ([]string, error) {
 		}
 		tags = append(tags, page.Tags...)
 		if next == nil {
-			return tags, nil
+			slices.Sort(tags)
+			return slices.Compact(tags), nil
 		}
 		if seen[next.String()] {
 			return nil, fmt.Errorf("the pages of the list lead in a circle: %w", errdefs.ErrInvalidArgument)
@@ -93,13 +85,8 @@ func (r *Repository) tags(ctx context.Context) ([]string, error) {
 
 // Delete removes a tag or, by its digest, a manifest with all its tags. The error is of class
 // ErrNotImplemented if the registry does not support deletion.
-func (r *Repository) Delete(ctx context.Context, reference string) error {
-	err := r.remove(ctx, reference)
-	return r.explain(ctx, "delete", r.Ref(reference), err)
-}
-
-func (r *Repository) remove(ctx context.Context, reference string) error {
-	var err error
+func (r *Repository) Delete(ctx context.Context, reference string) (err error) {
+	defer func() { err = r.explain(ctx, "delete", r.Ref(reference), err) }()
 	if isDigest(reference) {
 		err = checkDigest(ocispec.Descriptor{Digest: digest.Digest(reference)})
 	} else {

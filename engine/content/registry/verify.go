@@ -14,7 +14,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/internal/blob"
 )
 
@@ -80,9 +79,6 @@ func (r *Repository) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (con
 			return nil, err
 		}
 		return blob.InMemory(data), nil
-	}
-	if err := descriptor.Check(desc); err != nil {
-		return nil, r.explain(ctx, "fetch", r.Ref(desc.Digest.String()), err)
 	}
 	if desc.Size <= maxBuffered {
 		data, err := r.readBlob(ctx, desc)
