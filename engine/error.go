@@ -68,3 +68,8 @@ type CycleError struct {
 func (e *CycleError) Error() string {
 	return "nodes depend on each other in a cycle: " + strings.Join(append(e.Nodes[:len(e.Nodes):len(e.Nodes)], e.Nodes[0]), " → ")
 }
+
+// ErrPolicy is wrapped by the error of a stage that refuses its input because of a policy or a
+// failed verification. The tape command exits with 3 for it, and with 1 for every other
+// failure.
+var ErrPolicy = errors.New("refused")

@@ -137,3 +137,18 @@ func manifest(m ocispec.Manifest) (Blob, error) {
 	b.Desc.ArtifactType = m.ArtifactType
 	return b, nil
 }
+
+// PutSignatures writes the output of sign for push: an index of the manifests that carry
+// signatures, which thereby belong to the output.
+func PutSignatures(ctx context.Context, store content.Ingester, signatures []ocispec.Descriptor) (ocispec.Descriptor, error) {
+	return engine.PutJSON(ctx, store, ocispec.MediaTypeImageIndex, ocispec.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: append([]ocispec.Descriptor{}, signatures...),
+	})
+}
+
+// Signatures reads what [PutSignatures] wrote.
+func Signatures(ctx context.Context, store content.Provider, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	var index ocispec.Index
+	err := engine.GetJSON(ctx, store, desc, ocispec.MediaTypeImageIndex, &index)
+	return index.Manifests, err
+}

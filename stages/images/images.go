@@ -14,6 +14,7 @@ import (
 
 	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/local"
+	"github.com/taped-dev/tape/engine/content/transfer"
 )
 
 // Media types of the documents.
@@ -347,4 +348,21 @@ type Edits struct {
 	// Unpinned are references that pin could not replace, with the locations that
 	// stay as written.
 	Unpinned []Unpinned `json:"unpinned,omitempty"`
+}
+
+// MediaTypeMoved is of a Moved document: mirror → push.
+const MediaTypeMoved = "application/vnd.tape.moved.v1+json"
+
+// Moved is what mirror did.
+type Moved struct {
+	transfer.Moved
+
+	// Empty: the destination had nothing, and so no tag.
+	Empty bool `json:"empty,omitempty"`
+	// Copied are the manifests of images, and those related to them, that the
+	// destination did not have. Sorted.
+	Copied []digest.Digest `json:"copied"`
+	// Referrers are manifests with a subject of which it is not certain that the
+	// destination lists them. Sorted by subject and digest.
+	Referrers []transfer.Referrer `json:"referrers"`
 }
