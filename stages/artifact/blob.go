@@ -87,7 +87,7 @@ func ContentManifest(layer ocispec.Descriptor, annotations map[string]string) (B
 		all = map[string]string{}
 	}
 	all[annotationInterpreter] = kubectlApply
-	return manifest(ocispec.Manifest{
+	return NewManifest(ocispec.Manifest{
 		ArtifactType: ArtifactTypeContent,
 		Layers:       []ocispec.Descriptor{layer},
 		Annotations:  all,
@@ -118,14 +118,16 @@ func Attestations(content ocispec.Descriptor, statements []Statement) ([]Blob, e
 		}
 		m.Layers[i], out[i] = blob.Desc, blob
 	}
-	made, err := manifest(m)
+	made, err := NewManifest(m)
 	if err == nil {
 		err = left.take(made.Desc.Size)
 	}
 	return append(out, made), err
 }
 
-func manifest(m ocispec.Manifest) (Blob, error) {
+// NewManifest returns a manifest, of which everything is given but its version, its type and the
+// config, as there is none.
+func NewManifest(m ocispec.Manifest) (Blob, error) {
 	m.Versioned = specs.Versioned{SchemaVersion: 2}
 	m.MediaType = ocispec.MediaTypeImageManifest
 	m.Config = Empty().Desc

@@ -13,7 +13,6 @@ import (
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	bundlev1 "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
@@ -237,30 +236,18 @@ func Manifest(bundle []byte, subject ocispec.Descriptor) (artifact.Blob, error) 
 
 // manifestOf is Manifest for a bundle with another type of predicate.
 func manifestOf(bundle []byte, subject ocispec.Descriptor, predicateType string) (artifact.Blob, error) {
-	m := ocispec.Manifest{
-		Versioned:    specs.Versioned{SchemaVersion: 2},
-		MediaType:    ocispec.MediaTypeImageManifest,
+	annotations := map[string]string{
+		artifact.AnnotationBundleContent:   "dsse-envelope",
+		artifact.AnnotationBundlePredicate: predicateType,
+	}
+	blob, err := artifact.NewManifest(ocispec.Manifest{
 		ArtifactType: MediaType,
-		Config:       artifact.Empty().Desc,
-		Layers:       []ocispec.Descriptor{layer(bundle)},
+		Layers:       []ocispec.Descriptor{artifact.NewBlob(MediaType, bundle).Desc},
 		Subject:      &ocispec.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size},
-		Annotations: map[string]string{
-			artifact.AnnotationBundleContent:   "dsse-envelope",
-			artifact.AnnotationBundlePredicate: predicateType,
-		},
-	}
-	data, err := engine.MarshalJSON(m)
-	if err != nil {
-		return artifact.Blob{}, err
-	}
-	return artifact.Blob{Data: data, Desc: ocispec.Descriptor{
-		MediaType: m.MediaType, ArtifactType: m.ArtifactType,
-		Digest: digest.FromBytes(data), Size: int64(len(data)), Annotations: m.Annotations,
-	}}, nil
-}
-
-func layer(bundle []byte) ocispec.Descriptor {
-	return ocispec.Descriptor{MediaType: MediaType, Digest: digest.FromBytes(bundle), Size: int64(len(bundle))}
+		Annotations:  annotations,
+	})
+	blob.Desc.Annotations = annotations
+	return blob, err
 }
 
 // Attached reads the bundle in a referrer; nil if it has none.

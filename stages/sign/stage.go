@@ -112,7 +112,7 @@ func Statement(ctx context.Context, signer Signer, subject ocispec.Descriptor, p
 	if err != nil {
 		return nil, err
 	}
-	return []artifact.Blob{artifact.Empty(), {Desc: layer(bundle), Data: bundle}, manifest}, nil
+	return []artifact.Blob{artifact.Empty(), artifact.NewBlob(MediaType, bundle), manifest}, nil
 }
 
 var _ engine.Stage = (*Stage)(nil)
