@@ -162,6 +162,9 @@ func (f *fetcher) checkout(ctx context.Context, dir string, r repository) (strin
 	if strings.HasPrefix(r.ref, "-") || strings.HasPrefix(r.clone, "-") {
 		return "", errors.New("a repository or ref must not begin with a dash")
 	}
+	if ctx.Err() != nil { // the caller has the answer, and may be removing the scratch folder
+		return "", context.Cause(ctx)
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
