@@ -82,7 +82,11 @@ func complete(ctx context.Context, dist, tag, key string) error {
 		return err
 	}
 	byName(files)
-	if err := writeChecksums(filepath.Join(dist, checksums), files); err != nil || key == "" {
+	var sums strings.Builder
+	for _, f := range files {
+		fmt.Fprintf(&sums, "%s  %s\n", f.Digest["sha256"], f.Name)
+	}
+	if err := os.WriteFile(filepath.Join(dist, checksums), []byte(sums.String()), 0o644); err != nil || key == "" {
 		return err
 	}
 	bundle, err := signProvenance(ctx, key, statement)
@@ -141,14 +145,6 @@ func readChecksums(file string) (files []artifact.Resource, err error) {
 		files = append(files, artifact.Resource{Name: name, Digest: artifact.DigestSet(d)})
 	}
 	return files, nil
-}
-
-func writeChecksums(file string, files []artifact.Resource) error {
-	var out strings.Builder
-	for _, f := range files {
-		fmt.Fprintf(&out, "%s  %s\n", f.Digest["sha256"], f.Name)
-	}
-	return os.WriteFile(file, []byte(out.String()), 0o644)
 }
 
 // archive is an archive for a platform.

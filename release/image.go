@@ -151,11 +151,17 @@ func writeImage(ctx context.Context, to, version, tag string, builds []built) er
 	if err != nil {
 		return err
 	}
-	plan, err := layout.NewPlan(data, b.list())
+	var all []ocispec.Descriptor
+	for _, blob := range b {
+		all = append(all, blob.Desc)
+	}
+	plan, err := layout.NewPlan(data, all)
 	if err != nil {
 		return err
 	}
-	return plan.WriteFile(ctx, to, b.open, layout.PlanOptions{})
+	return plan.WriteFile(ctx, to, func(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(b[desc.Digest].Data)), nil
+	}, layout.PlanOptions{})
 }
 
 func (b built) annotations(version string) map[string]string {
@@ -364,17 +370,4 @@ func (b blobs) layer(files []file) (layer, error) {
 		return layer{}, err
 	}
 	return layer{b.add(ocispec.MediaTypeImageLayerGzip, compressed.Bytes()), plain.Digest()}, nil
-}
-
-// list returns the descriptors of all blobs, for a [layout.Plan].
-func (b blobs) list() []ocispec.Descriptor {
-	var out []ocispec.Descriptor
-	for _, blob := range b {
-		out = append(out, blob.Desc)
-	}
-	return out
-}
-
-func (b blobs) open(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	return io.NopCloser(bytes.NewReader(b[desc.Digest].Data)), nil
 }

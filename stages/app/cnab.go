@@ -136,7 +136,7 @@ func (o *BundleOptions) run(ctx context.Context, verb string, then func(context.
 // fixup resolves all images before it copies one, so that a bundle that cannot be fixed up
 // copies nothing.
 func (b *bundling) fixup(ctx context.Context, replace bool, to transfer.Target, options transfer.Options) (err error) {
-	sources := make([]bundleSource, len(b.Images))
+	sources := make([]images.Origin, len(b.Images))
 	found := make([]ocispec.Descriptor, len(b.Images))
 	group, groupCtx := errgroup.WithContext(ctx)
 	for i, image := range b.Images {
@@ -151,7 +151,7 @@ func (b *bundling) fixup(ctx context.Context, replace bool, to transfer.Target, 
 		return err
 	}
 	for i, image := range b.Images {
-		if found, ok := sources[i].Origin.(*local.Source); ok && found.Warning() != "" {
+		if found, ok := sources[i].(*local.Source); ok && found.Warning() != "" {
 			b.result.Warnings = append(b.result.Warnings, fmt.Sprintf("%s: %s", image, found.Warning()))
 		}
 		if err := image.Describe(found[i], replace); err != nil {
@@ -172,27 +172,18 @@ func (b *bundling) fixup(ctx context.Context, replace bool, to transfer.Target, 
 	return err
 }
 
-// bundleSource is the source of an image. Images of one name share it.
-type bundleSource struct {
-	images.Origin
-	name string
-}
-
 // resolve finds an image; the tag latest is used if it has neither tag nor digest.
-func (b *bundling) resolve(ctx context.Context, ref string) (bundleSource, ocispec.Descriptor, error) {
+func (b *bundling) resolve(ctx context.Context, ref string) (images.Origin, ocispec.Descriptor, error) {
 	named, err := imageref.Parse(ref)
 	if err != nil {
-		return bundleSource{}, ocispec.Descriptor{}, err
+		return nil, ocispec.Descriptor{}, err
 	}
 	named = named.OrLatest()
-	source := bundleSource{name: named.Name}
 	written := images.Reference{Source: ref, Name: named.String()}
 	place := b.from.Of(written)
-	if place != "" {
-		source.name = string(place) + " " + named.String()
-	}
-	if source.Origin, err = b.origins.Open(ctx, named.String(), place); err != nil {
-		return source, ocispec.Descriptor{}, err
+	source, err := b.origins.Open(ctx, named.String(), place)
+	if err != nil {
+		return nil, ocispec.Descriptor{}, err
 	}
 	desc, err := source.Resolve(ctx, named.Version())
 	if errdefs.IsNotFound(err) && place == "" {
@@ -202,12 +193,12 @@ func (b *bundling) resolve(ctx context.Context, ref string) (bundleSource, ocisp
 }
 
 // copy copies the images.
-func (b *bundling) copy(ctx context.Context, sources []bundleSource, found []ocispec.Descriptor) error {
+func (b *bundling) copy(ctx context.Context, sources []images.Origin, found []ocispec.Descriptor) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(atonce.Copies)
 	for i, image := range b.Images {
 		group.Go(func() error {
-			if _, err := b.copier.Manifest(ctx, sources[i].Origin, found[i]); err != nil {
+			if _, err := b.copier.Manifest(ctx, sources[i], found[i]); err != nil {
 				return fmt.Errorf("%s: %w", image, err)
 			}
 			return nil

@@ -338,10 +338,6 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	if err != nil {
 		return err
 	}
-	below := map[digest.Digest]bool{}
-	for _, child := range c.app.Index.Manifests {
-		below[child.Digest] = true
-	}
 	tags, err := c.app.Tags(ctx)
 	if err != nil {
 		return err
@@ -367,8 +363,13 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	if c.app.Format != artifact.FormatOriginal && c.to.tag != "" {
 		tags = append(tags, transfer.Tagged{Tag: artifact.ContentTag(c.to.tag), Desc: c.app.Content})
 	}
+	var below map[digest.Digest]bool // what is not listed
 	if c.to.repository == "" {
-		tags = nil // a layout is entered by the root, and what is below that is found there
+		// A layout is entered by the root, and what is below that is found there.
+		tags, below = nil, map[digest.Digest]bool{}
+		for _, child := range c.app.Index.Manifests {
+			below[child.Digest] = true
+		}
 	}
 	tags = append(tags, later...)
 	if err := c.plan(ctx, tags); err != nil {
@@ -408,17 +409,7 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	if _, err := c.Plan(ctx, more); err != nil {
 		return err
 	}
-	tags, later = append(tags, more...), append(later, more...)
-	if c.to.repository == "" {
-		if err := c.List(ctx, below); err != nil {
-			return err
-		}
-		if err := c.tags(ctx, later); err != nil {
-			return err
-		}
-		return c.name(ctx, result)
-	}
-	if err := c.List(ctx, nil); err != nil {
+	if err := c.List(ctx, below); err != nil {
 		return err
 	}
 	if c.copied != nil {
@@ -426,15 +417,17 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 			return err
 		}
 	}
-	if err := c.tags(ctx, tags); err != nil {
+	if err := c.tags(ctx, append(tags, more...)); err != nil {
 		return err
 	}
 	if refs != c.to.repository {
 		result.PointsTo = refs
 	}
-	if c.app.Format == artifact.FormatOriginal {
+	switch {
+	case c.to.repository == "":
+	case c.app.Format == artifact.FormatOriginal:
 		result.Warnings = append(result.Warnings, "it is of format "+c.app.Format+", whose images lie outside and were not copied; relocating it makes one that holds them")
-	} else if c.to.tag != "" {
+	case c.to.tag != "":
 		result.Tags = append(result.Tags, artifact.ContentTag(c.to.tag))
 	}
 	return c.name(ctx, result)

@@ -361,18 +361,16 @@ func diffImages(a, b []artifact.ViewImage) ImagesDiff {
 		return out
 	}
 	from, to := byName(a), byName(b)
-	for _, name := range slices.Sorted(maps.Keys(from)) {
-		x, y := from[name], to[name]
+	for _, name := range keysOf(from, to) {
+		x, had := from[name]
+		y, has := to[name]
 		switch {
-		case y.Digest == "":
+		case !has:
 			d.Removed = append(d.Removed, DiffImage{name, x.Digest})
+		case !had:
+			d.Added = append(d.Added, DiffImage{name, y.Digest})
 		case x.Digest != y.Digest:
 			d.Changed = append(d.Changed, ImageChange{Name: name, From: x.Digest, To: y.Digest, Platforms: diffPlatforms(x, y)})
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(to)) {
-		if _, both := from[name]; !both {
-			d.Added = append(d.Added, DiffImage{name, to[name].Digest})
 		}
 	}
 	d.joinVersions(from, to)

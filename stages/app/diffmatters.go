@@ -402,26 +402,26 @@ func newRights(before, after any) []string {
 
 // resourceNames names resources, those of one group together.
 func resourceNames(resources []grant) string {
-	slices.SortFunc(resources, func(a, b grant) int {
-		return cmp.Or(strings.Compare(a.group, b.group), strings.Compare(a.resource, b.resource), strings.Compare(a.name, b.name))
-	})
+	names := map[string]map[string][]string{} // by group and resource
+	for _, r := range resources {
+		if names[r.group] == nil {
+			names[r.group] = map[string][]string{}
+		}
+		of := names[r.group][r.resource]
+		if r.name != "" {
+			of = append(of, r.name)
+		}
+		names[r.group][r.resource] = of
+	}
 	var out []string
-	for len(resources) > 0 {
-		group := resources[0].group
+	for _, group := range slices.Sorted(maps.Keys(names)) {
 		var list []string
-		for len(resources) > 0 && resources[0].group == group {
-			of := resources[0]
-			n := 0 // that are the same resource
-			var names []string
-			for ; n < len(resources) && resources[n].group == group && resources[n].resource == of.resource; n++ {
-				if resources[n].name != "" {
-					names = append(names, resources[n].name)
-				}
+		for _, resource := range slices.Sorted(maps.Keys(names[group])) {
+			if called := names[group][resource]; len(called) > 0 {
+				slices.Sort(called)
+				resource += " called " + strings.Join(called, " or ")
 			}
-			if len(names) > 0 {
-				of.resource += " called " + strings.Join(names, " or ")
-			}
-			list, resources = append(list, of.resource), resources[n:]
+			list = append(list, resource)
 		}
 		text := strings.Join(list, ", ")
 		switch {

@@ -38,14 +38,6 @@ type describedInterpreter struct {
 	Name string // that sources use
 }
 
-// takesFile reports whether a file of that name could be a source by itself.
-func (d describedInterpreter) takesFile(name string) bool {
-	return slices.ContainsFunc(d.Markers, func(m interpreter.Marker) bool {
-		ok, err := path.Match(m.Name, name)
-		return m.File && ok && err == nil
-	})
-}
-
 // claimedSource is a source that interpreters claim. Its path is relative to the folder of the
 // finder.
 type claimedSource struct {
@@ -271,7 +263,11 @@ func (f *finder) claimed(top, except string) (out claims, err error) {
 		}
 		found := claimedSource{Source: Source{Path: filepath.ToSlash(rel)}, abs: at}
 		for _, k := range f.known {
-			if !d.IsDir() && !k.takesFile(d.Name()) {
+			takes := func(m interpreter.Marker) bool {
+				ok, err := path.Match(m.Name, d.Name())
+				return m.File && ok && err == nil
+			}
+			if !d.IsDir() && !slices.ContainsFunc(k.Markers, takes) {
 				continue
 			}
 			reason, err := source.Claims(k.Description, at, f.dir)

@@ -114,16 +114,33 @@ func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
 		result.Files = append(result.Files, f.Name)
 	}
 
-	// The statements are written under a temporary name before the manifests, and renamed after,
-	// so that both or neither are there.
-	place, err := o.stageStatements(statements)
-	if err != nil {
+	var lines bytes.Buffer
+	if err := artifact.WriteStatements(&lines, statements); err != nil {
 		return nil, err
 	}
-	if err := artifact.Extract(ctx, list, o.Dir, o.Force); err != nil {
-		return nil, errors.Join(err, place(false))
+	// The statements are written under a temporary name before the manifests, and renamed after,
+	// so that both or neither are there.
+	var out *artifact.Output
+	if o.Attestations != "" && o.Writer == nil {
+		if out, err = artifact.NewOutput(o.Attestations, lines.Bytes()); err != nil {
+			return nil, fmt.Errorf("write attestations: %w", err)
+		}
 	}
-	return result, place(true)
+	if err := artifact.Extract(ctx, list, o.Dir, o.Force); err != nil {
+		if out != nil {
+			err = errors.Join(err, out.Discard())
+		}
+		return nil, err
+	}
+	switch {
+	case o.Writer != nil:
+		_, err = lines.WriteTo(o.Writer)
+	case out != nil:
+		if err = out.Place(); err != nil {
+			err = fmt.Errorf("write attestations: %w", err)
+		}
+	}
+	return result, err
 }
 
 // verify verifies the chain from the root that is pulled. Everything that is read later is
@@ -140,38 +157,4 @@ func (o *PullOptions) verify(ctx context.Context, root ocispec.Descriptor, at *o
 		return nil, err
 	}
 	return checked.Warnings, broken(checked, "verified")
-}
-
-// stageStatements prepares to write the statements; the returned function completes or undoes
-// that.
-func (o *PullOptions) stageStatements(statements []artifact.Statement) (func(bool) error, error) {
-	var buf bytes.Buffer
-	if err := artifact.WriteStatements(&buf, statements); err != nil {
-		return nil, err
-	}
-	if o.Writer != nil {
-		return func(do bool) error {
-			if !do {
-				return nil
-			}
-			_, err := buf.WriteTo(o.Writer)
-			return err
-		}, nil
-	}
-	if o.Attestations == "" {
-		return func(bool) error { return nil }, nil
-	}
-	out, err := artifact.NewOutput(o.Attestations, buf.Bytes())
-	if err != nil {
-		return nil, fmt.Errorf("write attestations: %w", err)
-	}
-	return func(do bool) error {
-		if !do {
-			return out.Discard()
-		}
-		if err := out.Place(); err != nil {
-			return fmt.Errorf("write attestations: %w", err)
-		}
-		return nil
-	}, nil
 }

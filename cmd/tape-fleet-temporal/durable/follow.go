@@ -3,6 +3,7 @@
 package durable
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,7 +56,7 @@ func follow(ctx context.Context, c client.Client, o client.Options, workflow, fi
 
 func (r *reader) follow(ctx context.Context, c client.Client, workflow, id string) error {
 	request := &workflowservice.GetWorkflowExecutionHistoryRequest{
-		Namespace: namespaceOf(r.options), Execution: &common.WorkflowExecution{WorkflowId: workflow, RunId: id}, WaitNewEvent: true,
+		Namespace: cmp.Or(r.options.Namespace, client.DefaultNamespace), Execution: &common.WorkflowExecution{WorkflowId: workflow, RunId: id}, WaitNewEvent: true,
 	}
 	for answered := time.Now(); ; {
 		page, err := c.WorkflowService().GetWorkflowExecutionHistory(ctx, request)
@@ -92,13 +93,6 @@ func away(err error) bool {
 		return true
 	}
 	return false
-}
-
-func namespaceOf(o client.Options) string {
-	if o.Namespace == "" {
-		return client.DefaultNamespace
-	}
-	return o.Namespace
 }
 
 // read reads one event.

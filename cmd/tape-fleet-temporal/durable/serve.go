@@ -99,7 +99,7 @@ by its own version.`,
 // newWork is the work of plans of a fleet.
 func newWork(o fleet.PackageOptions, c client.Client, queue string) *work {
 	w := &work{limit: o.Registry.Limit, batch: batch, silence: silence}
-	o.Heard = w.saying.hear
+	o.Heard = w.hear
 	w.open = func(ctx context.Context, t task) (runner, error) {
 		one := o
 		one.Plan, one.Again, one.Force = t.Plan, t.Again, t.Force

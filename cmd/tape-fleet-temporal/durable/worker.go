@@ -42,8 +42,8 @@ type work struct {
 	batch int
 	// silence is the time without heartbeats after which a worker counts as lost.
 	silence time.Duration
-	// saying has the latest event of each application.
-	saying doings
+	// saying has the latest event of each application, as text.
+	saying sync.Map
 
 	mu      sync.Mutex
 	runners []opened // the most recently used is the last
@@ -86,7 +86,7 @@ const unavailable = "unavailable"
 
 // packageOne is the activity.
 func (w *work) packageOne(ctx context.Context, t task) (fleet.Outcome, error) {
-	defer w.saying.forget(t.Name)
+	defer w.saying.Delete(t.Name)
 	w.share(ctx, t)
 	defer w.heartbeat(ctx, t)()
 	r, err := w.runner(ctx, t)
@@ -167,7 +167,9 @@ func (w *work) heartbeat(ctx context.Context, t task) (stop func()) {
 			case <-ctx.Done():
 				return
 			case <-ticks.C:
-				activity.RecordHeartbeat(ctx, doing{t.Name, w.saying.last(t.Name)})
+				said, _ := w.saying.Load(t.Name)
+				text, _ := said.(string)
+				activity.RecordHeartbeat(ctx, doing{t.Name, text})
 				w.share(ctx, t)
 			}
 		}
@@ -175,10 +177,7 @@ func (w *work) heartbeat(ctx context.Context, t task) (stop func()) {
 	return func() { close(done); ended.Wait() }
 }
 
-// doings are the latest events of applications, as text.
-type doings struct{ of sync.Map }
-
-func (d *doings) hear(application string, e engine.Event) {
+func (w *work) hear(application string, e engine.Event) {
 	said := e.Node
 	if e.Item != "" {
 		said += " " + e.Item
@@ -186,16 +185,8 @@ func (d *doings) hear(application string, e engine.Event) {
 	if e.Total > 0 {
 		said += fmt.Sprintf(" %d/%d", e.Current, e.Total)
 	}
-	d.of.Store(application, said)
+	w.saying.Store(application, said)
 }
-
-func (d *doings) last(application string) string {
-	said, _ := d.of.Load(application)
-	text, _ := said.(string)
-	return text
-}
-
-func (d *doings) forget(application string) { d.of.Delete(application) }
 
 // queue returns the task queue of a fleet, which only workers of the same version as the plan
 // poll.

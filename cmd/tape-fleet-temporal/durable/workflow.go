@@ -74,6 +74,10 @@ func (w *work) packageFleet(ctx workflow.Context, r run) (int, error) {
 		running = workflow.NewWaitGroup(ctx)
 		stop    bool
 	)
+	options := workflow.ActivityOptions{
+		StartToCloseTimeout: longest, HeartbeatTimeout: w.silence, WaitForCancellation: true,
+		RetryPolicy: &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 5, MaximumAttempts: attempts},
+	}
 	for _, name := range names {
 		if places.Acquire(ctx, 1) != nil || stop {
 			break
@@ -84,7 +88,7 @@ func (w *work) packageFleet(ctx workflow.Context, r run) (int, error) {
 			defer running.Done()
 			defer places.Release(1)
 			var o fleet.Outcome
-			err := workflow.ExecuteActivity(w.packageOptions(ctx), packageName, t).Get(ctx, &o)
+			err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), packageName, t).Get(ctx, &o)
 			if err != nil && !temporal.IsCanceledError(err) || o.State == fleet.Failed {
 				r.Failed++
 				stop = stop || r.Job.FailFast
@@ -100,13 +104,6 @@ func (w *work) packageFleet(ctx workflow.Context, r run) (int, error) {
 		return 0, workflow.NewContinueAsNewError(ctx, workflowName, r)
 	}
 	return r.Failed, nil
-}
-
-func (w *work) packageOptions(ctx workflow.Context) workflow.Context {
-	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		StartToCloseTimeout: longest, HeartbeatTimeout: w.silence, WaitForCancellation: true,
-		RetryPolicy: &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 5, MaximumAttempts: attempts},
-	})
 }
 
 // outcomeOf returns the outcome of an application whose activity ended with an error; the zero

@@ -128,7 +128,11 @@ func (a *program) bundle(ctx context.Context, file string, flags bundleFlags, do
 	if flags.target == "" {
 		return nil, usagef("no place for the bundle: give --target REPOSITORY[:TAG]")
 	}
-	data, err := a.readBundle(file)
+	read := regular.ReadArgument
+	if file == "-" {
+		read = func(string) ([]byte, error) { return regular.ReadAll("standard input", a.In) }
+	}
+	data, err := read(file)
 	if err != nil {
 		return nil, fmt.Errorf("read bundle: %w", err)
 	}
@@ -193,13 +197,6 @@ func (a *program) packageBundle(cmd *cobra.Command, args []string, repository st
 			p.f("bundle    %s\n", r.Ref)
 		}
 	})
-}
-
-func (a *program) readBundle(file string) ([]byte, error) {
-	if file == "-" {
-		return regular.ReadAll("standard input", a.In)
-	}
-	return regular.ReadArgument(file)
 }
 
 // bundleFiles are the files that pull and fixup write.

@@ -37,21 +37,18 @@ func describeCompletion(root *cobra.Command) {
 	}
 }
 
-// completeInterpreters completes names of interpreters, and their options.
-func (a *program) completeInterpreters(cmd *cobra.Command) {
-	flags := cmd.LocalFlags()
-	// This fails if the flag does not exist.
-	if flags.Lookup("interpreter") != nil {
-		_ = cmd.RegisterFlagCompletionFunc("interpreter", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+// completeFlags completes flags that accept one of a few words, names of interpreters, or their
+// options.
+func (a *program) completeFlags(root *cobra.Command) {
+	complete := map[string]cobra.CompletionFunc{
+		"interpreter": func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 			var names []string
 			for _, d := range a.described(cmd.Context(), "") {
 				names = append(names, cobra.CompletionWithDesc(d.Name, d.Help))
 			}
 			return names, cobra.ShellCompDirectiveNoFileComp
-		})
-	}
-	if flags.Lookup("set-option") != nil {
-		_ = cmd.RegisterFlagCompletionFunc("set-option", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		},
+		"set-option": func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 			if strings.Contains(typed, "=") {
 				return nil, cobra.ShellCompDirectiveDefault // a value, often a file
 			}
@@ -60,11 +57,34 @@ func (a *program) completeInterpreters(cmd *cobra.Command) {
 				return nil, cobra.ShellCompDirectiveError
 			}
 			return optionNames(a.described(cmd.Context(), wanted)), cobra.ShellCompDirectiveNoSpace
+		},
+	}
+	for flag, words := range map[string]string{
+		"output-format": "text json yaml",
+		"log-level":     "debug info warn error",
+		"progress":      "auto tty plain github gitlab json none",
+		"class":         "pod crd indirect",
+		"related":       "default all none",
+		"as":            "tape cnab",
+		"naming":        "single one-to-one",
+		"format":        "mermaid dot svg",
+		"engine":        "local temporal",
+		"update":        "all images interpreters materials",
+	} {
+		complete[flag] = cobra.FixedCompletions(strings.Fields(words), cobra.ShellCompDirectiveNoFileComp)
+	}
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if how := complete[f.Name]; how != nil {
+				_ = cmd.RegisterFlagCompletionFunc(f.Name, how) // it fails only if there is no such flag
+			}
 		})
+		for _, c := range cmd.Commands() {
+			walk(c)
+		}
 	}
-	for _, c := range cmd.Commands() {
-		a.completeInterpreters(c)
-	}
+	walk(root)
 }
 
 // completeTags completes references: the text up to the colon names a repository, whose
@@ -132,30 +152,4 @@ func optionNames(list []interpreter.Description) []string {
 		}
 	}
 	return names
-}
-
-// completeValues completes flags that accept one of a few words.
-func completeValues(cmd *cobra.Command) {
-	words := map[string][]string{
-		"output-format": {"text", "json", "yaml"},
-		"log-level":     {"debug", "info", "warn", "error"},
-		"progress":      {"auto", "tty", "plain", "github", "gitlab", "json", "none"},
-		"class":         {"pod", "crd", "indirect"},
-		"related":       {"default", "all", "none"},
-		"as":            {"tape", "cnab"},
-		"naming":        {"single", "one-to-one"},
-		"format":        {"mermaid", "dot", "svg"},
-		"engine":        {"local", "temporal"},
-		"update":        {"all", "images", "interpreters", "materials"},
-	}
-	complete := func(f *pflag.Flag) {
-		if values, ok := words[f.Name]; ok {
-			// This fails only if the flag does not exist.
-			_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
-		}
-	}
-	cmd.LocalFlags().VisitAll(complete)
-	for _, c := range cmd.Commands() {
-		completeValues(c)
-	}
 }

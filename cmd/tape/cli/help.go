@@ -51,8 +51,16 @@ func usage(cmd *cobra.Command) error {
 	case cmd.HasAvailableSubCommands():
 		commands("Commands:", func(*cobra.Command) bool { return true })
 	}
-	for _, group := range flagGroups(cmd.LocalNonPersistentFlags()) {
-		p.f("\n%s:\n%s", group.title, group.flags.FlagUsagesWrapped(columns))
+	all := cmd.LocalNonPersistentFlags()
+	all.SortFlags = false
+	for _, of := range []string{"", "helm", "cue"} { // interpreters with flags of their own
+		flags, title := flagsOf(all, of), "Flags"
+		if of != "" {
+			title = "Flags for a source of " + of
+		}
+		if flags.HasFlags() {
+			p.f("\n%s:\n%s", title, flags.FlagUsagesWrapped(columns))
+		}
 	}
 	if cmd.HasAvailableSubCommands() {
 		p.f("\n'%s [command] --help' describes a command.\n", cmd.CommandPath())
@@ -61,49 +69,24 @@ func usage(cmd *cobra.Command) error {
 	return p.err
 }
 
-// flagGroup is a titled group of flags.
-type flagGroup struct {
-	title string
-	flags *pflag.FlagSet
-}
-
-// flagGroups separates flags whose help begins with the name of an interpreter, such as "helm:
-// ", from the others.
-func flagGroups(all *pflag.FlagSet) []flagGroup {
-	var groups []flagGroup
-	add := func(title string, f *pflag.Flag) {
-		i := slices.IndexFunc(groups, func(g flagGroup) bool { return g.title == title })
-		if i < 0 {
-			i = len(groups)
-			set := pflag.NewFlagSet(title, pflag.ContinueOnError)
-			set.SortFlags = false
-			groups = append(groups, flagGroup{title, set})
-		}
-		groups[i].flags.AddFlag(f)
-	}
-	all.SortFlags = false
+// flagsOf returns the flags whose help begins with the name of an interpreter, such as "helm: ",
+// without that; "" is the other flags.
+func flagsOf(all *pflag.FlagSet, interpreter string) *pflag.FlagSet {
+	out := pflag.NewFlagSet("", pflag.ContinueOnError)
+	out.SortFlags = false
 	all.VisitAll(func(f *pflag.Flag) {
-		if f.Hidden {
-			return
+		name, usage, _ := strings.Cut(f.Usage, ": ")
+		if name != "helm" && name != "cue" {
+			name, usage = "", f.Usage
 		}
-		name, rest, ok := strings.Cut(f.Usage, ": ")
-		if ok && slices.Contains(interpreterFlags, name) {
+		if name == interpreter && !f.Hidden {
 			shown := *f
-			shown.Usage = rest
-			add("Flags for a source of "+name, &shown)
-			return
+			shown.Usage = usage
+			out.AddFlag(&shown)
 		}
-		add("Flags", f)
 	})
-	slices.SortStableFunc(groups, func(a, b flagGroup) int {
-		return slices.Index(interpreterFlags, strings.TrimPrefix(a.title, "Flags for a source of ")) -
-			slices.Index(interpreterFlags, strings.TrimPrefix(b.title, "Flags for a source of "))
-	})
-	return groups
+	return out
 }
-
-// interpreterFlags are the interpreters whose options have flags of their own.
-var interpreterFlags = []string{"helm", "cue"}
 
 // helpCommand is cobra's, except that it rejects unknown topics and has the topic flags.
 func helpCommand(root *cobra.Command) *cobra.Command {

@@ -264,8 +264,7 @@ signatures and SBOMs of these images, and statements about their origin.`,
 	root.SetCompletionCommandGroupID("set")
 	root.InitDefaultCompletionCmd()
 	describeCompletion(root)
-	completeValues(root)
-	a.completeInterpreters(root)
+	a.completeFlags(root)
 	a.completeTags(root)
 	return root
 }

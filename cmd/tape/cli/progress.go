@@ -42,7 +42,7 @@ func newProgress(mode string, w io.Writer) (progress, error) {
 	case "tty":
 		return newTTY(w, isTerminal(w) && os.Getenv("NO_COLOR") == ""), nil
 	case "plain":
-		return &plainLines{w: w, nodes: map[string]*nodeState{}}, nil
+		return &plainLines{w: w, nodes: map[string]*nodeState{}, said: saidText}, nil
 	case "json":
 		return &jsonLines{w: w}, nil
 	case "github":
@@ -78,9 +78,11 @@ type quiet struct{ io.Writer }
 
 func (q quiet) Event(e engine.Event) {
 	if said(e) {
-		fmt.Fprintf(q, "%s: %s\n", e.Level, e.Message)
+		fmt.Fprintln(q, saidText(e))
 	}
 }
+
+func saidText(e engine.Event) string { return e.Level + ": " + e.Message }
 
 func (quiet) Close() {}
 
@@ -180,6 +182,9 @@ func (n *nodeState) amount(now time.Time) string {
 // plainLines prints a line when a node begins to take time, when it ends, and for its messages:
 // for logs, and for terminals that cannot move the cursor.
 type plainLines struct {
+	said func(engine.Event) string // the text of a message
+	end  func() string             // the last line; nil is none
+
 	mu    sync.Mutex
 	w     io.Writer
 	nodes map[string]*nodeState
@@ -206,7 +211,7 @@ func (p *plainLines) Event(e engine.Event) {
 	}
 	switch {
 	case said(e):
-		fmt.Fprintf(p.w, "%s: %s\n", e.Level, e.Message)
+		fmt.Fprintln(p.w, p.said(e))
 	case e.State == engine.Skipped:
 		fmt.Fprintf(p.w, "%s: %s (%s)\n", e.Node, e.State, e.Message)
 	case e.Message != "":
@@ -234,7 +239,11 @@ func (p *plainLines) Write(b []byte) (int, error) {
 	return p.w.Write(b)
 }
 
-func (*plainLines) Close() {}
+func (p *plainLines) Close() {
+	if p.end != nil {
+		fmt.Fprintln(p, p.end())
+	}
+}
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) }
 

@@ -14,28 +14,26 @@ import (
 	"github.com/taped-dev/tape/engine"
 )
 
-// github prints plain lines in a group, which GitHub folds, and warnings and notes as
+// newGitHub returns plain lines in a group, which GitHub folds, with warnings and notes as
 // annotations, which it shows next to the lines of files.
-type github struct{ *plainLines }
-
-func newGitHub(w io.Writer) github {
+func newGitHub(w io.Writer) *plainLines {
 	fmt.Fprintln(w, "::group::tape")
-	return github{&plainLines{w: w, nodes: map[string]*nodeState{}}}
+	return &plainLines{w: w, nodes: map[string]*nodeState{}, end: func() string { return "::endgroup::" }, said: func(e engine.Event) string {
+		level := "notice"
+		if e.Level == engine.Warning {
+			level = "warning"
+		}
+		return annotations(level, e.Message)
+	}}
 }
 
-func (g github) Event(e engine.Event) {
-	if !said(e) {
-		g.plainLines.Event(e)
-		return
-	}
-	level := "notice"
-	if e.Level == engine.Warning {
-		level = "warning"
-	}
-	fmt.Fprintln(g, annotations(level, e.Message))
+// newGitLab returns plain lines in a section, which GitLab folds.
+func newGitLab(w io.Writer, now func() time.Time) *plainLines {
+	fmt.Fprintf(w, "\x1b[0Ksection_start:%d:tape\r\x1b[0Ktape\n", now().Unix())
+	return &plainLines{w: w, nodes: map[string]*nodeState{}, said: saidText, end: func() string {
+		return fmt.Sprintf("\x1b[0Ksection_end:%d:tape\r\x1b[0K", now().Unix())
+	}}
 }
-
-func (g github) Close() { fmt.Fprintln(g, "::endgroup::") }
 
 // position matches a position in a file as written in errors: FILE:LINE: or FILE:LINE:COLUMN.
 // (The text after the former distinguishes it from a host with a port.)
@@ -79,16 +77,3 @@ func annotation(level, text string) string {
 	}
 	return "::" + level + where + "::" + data.Replace(text)
 }
-
-// gitlab prints plain lines in a section, which GitLab folds.
-type gitlab struct {
-	*plainLines
-	now func() time.Time
-}
-
-func newGitLab(w io.Writer, now func() time.Time) gitlab {
-	fmt.Fprintf(w, "\x1b[0Ksection_start:%d:tape\r\x1b[0Ktape\n", now().Unix())
-	return gitlab{&plainLines{w: w, nodes: map[string]*nodeState{}}, now}
-}
-
-func (g gitlab) Close() { fmt.Fprintf(g, "\x1b[0Ksection_end:%d:tape\r\x1b[0K\n", g.now().Unix()) }

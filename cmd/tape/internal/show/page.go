@@ -104,7 +104,8 @@ type pagePiece struct {
 // WritePage writes one self-contained HTML page: it loads nothing, and everything but the
 // search works without scripts.
 func WritePage(w io.Writer, v *artifact.View) error {
-	p := &page{View: v, Title: title(v), Signers: signers(v)}
+	name := path.Base(imageref.Split(v.Root.Ref).Name)
+	p := &page{View: v, Title: cmp.Or(v.Root.Annotations["org.opencontainers.image.title"], name, "application"), Signers: signers(v)}
 	if len(v.Tags) > 0 {
 		p.Tag = v.Tags[0]
 	}
@@ -139,7 +140,8 @@ func WritePage(w io.Writer, v *artifact.View) error {
 	}
 	p.Files = pageManifests(v.Content.Files, edits)
 	for _, image := range v.Images {
-		pictured := pageImage{ViewImage: image, Short: shortName(image.Name)}
+		name, _, _ := strings.Cut(image.Name, "@")
+		pictured := pageImage{ViewImage: image, Short: path.Base(name)}
 		for _, platform := range image.Platforms {
 			p.Bytes += platform.Bytes
 		}
@@ -199,20 +201,8 @@ func sourceOptions(raw json.RawMessage) []sourceOption {
 	return out
 }
 
-// title returns the title of the application.
-func title(v *artifact.View) string {
-	name := path.Base(imageref.Split(v.Root.Ref).Name)
-	return cmp.Or(v.Root.Annotations["org.opencontainers.image.title"], name, "application")
-}
-
 // short returns the first digits of a digest.
 func short(d digest.Digest) string { return d.Encoded()[:min(8, len(d.Encoded()))] }
-
-// shortName returns the last element of an image's name, with its tag.
-func shortName(name string) string {
-	name, _, _ = strings.Cut(name, "@")
-	return path.Base(name)
-}
 
 func signers(v *artifact.View) []pageSigner {
 	var out []pageSigner

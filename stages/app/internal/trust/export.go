@@ -65,7 +65,11 @@ func (p *Policy) Export(to Target) ([]byte, error) {
 	}
 	var objects []object
 	for i, r := range rules {
-		made, err := write(i+1, r)
+		var made []object
+		err := r.plain()
+		if err == nil {
+			made, err = write(i+1, r)
+		}
 		if err != nil {
 			refuse(r.String(), err)
 		}
@@ -119,9 +123,6 @@ func (r *Rule) plain() error {
 // flux writes a verification for each repository. Flux accepts one of several keys or
 // identities, and has one verification per repository.
 func (p *Policy) flux(n int, r *Rule) ([]object, error) {
-	if err := r.plain(); err != nil {
-		return nil, err
-	}
 	if r.Threshold != 1 {
 		return nil, fmt.Errorf("it accepts one signature, and cannot require %s", r.Require())
 	}
@@ -174,9 +175,6 @@ const rekor = "https://rekor.sigstore.dev"
 
 // kyverno writes one ImageValidatingPolicy.
 func kyverno(n int, r *Rule) ([]object, error) {
-	if err := r.plain(); err != nil {
-		return nil, err
-	}
 	var globs []object
 	for _, name := range r.Names {
 		made, err := kyvernoGlobs(name)
@@ -256,9 +254,6 @@ func kyvernoGlobs(glob string) ([]string, error) {
 // policyController writes ClusterImagePolicies. All that match an image must be satisfied, each
 // by one of its authorities.
 func policyController(n int, r *Rule) ([]object, error) {
-	if err := r.plain(); err != nil {
-		return nil, err
-	}
 	var globs, authorities []object
 	for _, name := range r.Names {
 		globs = append(globs, object{"glob": policyControllerGlob(name)})

@@ -88,6 +88,9 @@ type said struct {
 type edited struct {
 	artifact.Transform
 	subjects map[string]digest.Digest // outputs, by name
+	// input and edits are those of each output.
+	input map[string]artifact.Input
+	edits map[string][]images.Edit
 }
 
 // statements reads the statements, which must all be about this content.
@@ -163,18 +166,27 @@ func (s *said) take(statement artifact.Statement, content digest.Digest) error {
 		if err := json.Unmarshal(statement.Predicate, &t); err != nil {
 			return err
 		}
-		subjects := map[string]digest.Digest{}
-		for _, file := range statement.Subject {
-			subjects[file.Name] = digestOf(file.Digest)
-		}
-		if t.Kind != artifact.TransformRender {
-			s.edits = append(s.edits, edited{t, subjects})
+		if t.Kind == artifact.TransformRender {
+			s.renders = append(s.renders, t)
+			for _, file := range statement.Subject {
+				s.rendered[file.Name] = append(s.rendered[file.Name], digestOf(file.Digest))
+			}
 			return nil
 		}
-		s.renders = append(s.renders, t)
-		for name, made := range subjects {
-			s.rendered[name] = append(s.rendered[name], made)
+		e := edited{t, map[string]digest.Digest{}, map[string]artifact.Input{}, map[string][]images.Edit{}}
+		for _, file := range statement.Subject {
+			e.subjects[file.Name] = digestOf(file.Digest)
 		}
+		for _, input := range t.Inputs {
+			e.input[input.Output] = input
+		}
+		for _, edit := range t.Edits {
+			e.edits[edit.File] = append(e.edits[edit.File], edit)
+		}
+		for _, edits := range e.edits {
+			slices.SortStableFunc(edits, func(a, b images.Edit) int { return cmp.Compare(a.Offset, b.Offset) })
+		}
+		s.edits = append(s.edits, e)
 	}
 	return nil
 }
@@ -231,42 +243,16 @@ func (s *said) environments(named artifact.EnvironmentSet, list []files.File) er
 	return some(wrong)
 }
 
-// step is a transform that only edits, looked up by the file that it wrote.
-type step struct {
-	edited
-	input map[string]artifact.Input
-	edits map[string][]images.Edit
-}
-
-// steps returns the edits in the order in which they were applied.
-func (s *said) steps() []step {
-	out := make([]step, len(s.edits))
-	for i, e := range s.edits {
-		out[i] = step{e, map[string]artifact.Input{}, map[string][]images.Edit{}}
-		for _, input := range e.Inputs {
-			out[i].input[input.Output] = input
-		}
-		for _, edit := range e.Edits {
-			out[i].edits[edit.File] = append(out[i].edits[edit.File], edit)
-		}
-		for _, edits := range out[i].edits {
-			slices.SortStableFunc(edits, func(a, b images.Edit) int { return cmp.Compare(a.Offset, b.Offset) })
-		}
-	}
-	return out
-}
-
 // undo checks that undoing all edits, the last ones first, restores the inputs. It holds a
 // second copy of one file at a time.
 func (s *said) undo(list []files.File, sums []digest.Digest) error {
-	steps := s.steps()
 	var wrong []string
 	for i, f := range list {
-		if err := restore(steps, f, sums[i]); err != nil {
+		if err := restore(s.edits, f, sums[i]); err != nil {
 			wrong = append(wrong, err.Error())
 		}
 	}
-	for _, step := range steps {
+	for _, step := range s.edits {
 		for _, name := range slices.Sorted(maps.Keys(step.edits)) {
 			if _, written := step.subjects[name]; !written {
 				wrong = append(wrong, name+": has edits, but is missing from the content")
@@ -277,7 +263,7 @@ func (s *said) undo(list []files.File, sums []digest.Digest) error {
 }
 
 // restore undoes the edits of one file, which has the digest after.
-func restore(steps []step, f files.File, after digest.Digest) error {
+func restore(steps []edited, f files.File, after digest.Digest) error {
 	for i, step := range slices.Backward(steps) {
 		input, ok := step.input[f.Name]
 		if !ok {
