@@ -5,7 +5,12 @@
 // processors.
 package atonce
 
-import "runtime"
+import (
+	"context"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+)
 
 const (
 	// Requests bounds the concurrent requests to a registry. Its client finds out how many of
@@ -31,3 +36,16 @@ const (
 // Stages is how many stages run concurrently. Even on a small machine several do, because most
 // are waiting.
 func Stages() int { return max(runtime.GOMAXPROCS(0), 4) }
+
+// Each calls do with each element of a list and its index, at most limit at once; 0 is no limit.
+// It returns the first error, after which ctx is canceled and all calls have ended.
+func Each[T any](ctx context.Context, limit int, list []T, do func(ctx context.Context, i int, v T) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	if limit > 0 {
+		group.SetLimit(limit)
+	}
+	for i, v := range list {
+		group.Go(func() error { return do(ctx, i, v) })
+	}
+	return group.Wait()
+}

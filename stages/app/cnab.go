@@ -10,7 +10,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
@@ -138,16 +137,13 @@ func (o *BundleOptions) run(ctx context.Context, verb string, then func(context.
 func (b *bundling) fixup(ctx context.Context, replace bool, to transfer.Target, options transfer.Options) (err error) {
 	sources := make([]images.Origin, len(b.Images))
 	found := make([]ocispec.Descriptor, len(b.Images))
-	group, groupCtx := errgroup.WithContext(ctx)
-	for i, image := range b.Images {
-		group.Go(func() (err error) {
-			if sources[i], found[i], err = b.resolve(groupCtx, image.Ref); err != nil {
-				err = fmt.Errorf("%s: %w", image, err)
-			}
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
+	err = atonce.Each(ctx, 0, b.Images, func(ctx context.Context, i int, image *cnab.Image) (err error) {
+		if sources[i], found[i], err = b.resolve(ctx, image.Ref); err != nil {
+			err = fmt.Errorf("%s: %w", image, err)
+		}
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	for i, image := range b.Images {
@@ -194,17 +190,12 @@ func (b *bundling) resolve(ctx context.Context, ref string) (images.Origin, ocis
 
 // copy copies the images.
 func (b *bundling) copy(ctx context.Context, sources []images.Origin, found []ocispec.Descriptor) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(atonce.Copies)
-	for i, image := range b.Images {
-		group.Go(func() error {
-			if _, err := b.copier.Manifest(ctx, sources[i], found[i]); err != nil {
-				return fmt.Errorf("%s: %w", image, err)
-			}
-			return nil
-		})
-	}
-	err := group.Wait()
+	err := atonce.Each(ctx, atonce.Copies, b.Images, func(ctx context.Context, i int, image *cnab.Image) error {
+		if _, err := b.copier.Manifest(ctx, sources[i], found[i]); err != nil {
+			return fmt.Errorf("%s: %w", image, err)
+		}
+		return nil
+	})
 	*b.result.Moved = b.copier.Moved()
 	return err
 }

@@ -476,11 +476,9 @@ func (c *copying) pointsTo(ctx context.Context) (string, error) {
 
 // tags sets tags concurrently.
 func (c *copying) tags(ctx context.Context, list []transfer.Tagged) error {
-	group, ctx := errgroup.WithContext(ctx)
-	for _, tag := range list {
-		group.Go(func() error { return c.Tag(ctx, c.from.Repository, tag.Desc, tag.Tag) })
-	}
-	return group.Wait()
+	return atonce.Each(ctx, 0, list, func(ctx context.Context, _ int, tag transfer.Tagged) error {
+		return c.Tag(ctx, c.from.Repository, tag.Desc, tag.Tag)
+	})
 }
 
 // manifestsOf returns a manifest and all manifests below it, to any of which others may be

@@ -15,8 +15,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/internal/atonce"
@@ -307,17 +305,12 @@ func (o *InitOptions) rendering(ctx context.Context, f *finder, all []claimedSou
 // try renders sources, and returns the error of each.
 func (o *InitOptions) try(ctx context.Context, all []claimedSource) ([]error, error) {
 	problems := make([]error, len(all))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(atonce.Renders)
-	for i, s := range all {
-		group.Go(func() error {
-			_, problems[i] = Render(ctx, RenderOptions{Options: Options{Environment: o.Environment, Sources: []Source{{
-				Path: o.path(s), Interpreter: s.Interpreter,
-			}}}})
-			return context.Cause(ctx)
-		})
-	}
-	return problems, group.Wait()
+	return problems, atonce.Each(ctx, atonce.Renders, all, func(ctx context.Context, i int, s claimedSource) error {
+		_, problems[i] = Render(ctx, RenderOptions{Options: Options{Environment: o.Environment, Sources: []Source{{
+			Path: o.path(s), Interpreter: s.Interpreter,
+		}}}})
+		return context.Cause(ctx)
+	})
 }
 
 // reason returns the first line of why a source cannot be rendered. It is written beside the

@@ -5,6 +5,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -12,7 +13,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/registry"
@@ -64,15 +64,11 @@ func List(ctx context.Context, o ListOptions) (*ListResult, error) {
 		return nil, err
 	}
 	found := make([]*ListedApplication, len(tags))
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(atonce.Applications)
-	for i, tag := range tags {
-		group.Go(func() (err error) {
-			found[i], err = listed(groupCtx, from, tag)
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
+	err = atonce.Each(ctx, atonce.Applications, tags, func(ctx context.Context, i int, tag string) (err error) {
+		found[i], err = listed(ctx, from, tag)
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", r.Name, err)
 	}
 	result := &ListResult{Repository: r.Name, Applications: []ListedApplication{}}
@@ -143,25 +139,17 @@ func listed(ctx context.Context, from *registry.Repository, tag string) (*Listed
 
 // signedRoots records which roots have a signature.
 func signedRoots(ctx context.Context, from *registry.Repository, roots map[digest.Digest]bool) error {
-	var digests []digest.Digest
-	for root := range roots {
-		digests = append(digests, root)
-	}
+	digests := slices.Collect(maps.Keys(roots))
 	signed := make([]bool, len(digests))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(atonce.Applications)
-	for i, root := range digests {
-		group.Go(func() error {
-			referrers, err := from.Referrers(ctx, root)
-			for _, referrer := range referrers {
-				if err == nil && !signed[i] {
-					signed[i], err = isSignature(ctx, from, referrer)
-				}
+	err := atonce.Each(ctx, atonce.Applications, digests, func(ctx context.Context, i int, root digest.Digest) error {
+		referrers, err := from.Referrers(ctx, root)
+		for _, referrer := range referrers {
+			if err == nil && !signed[i] {
+				signed[i], err = isSignature(ctx, from, referrer)
 			}
-			return err
-		})
-	}
-	err := group.Wait()
+		}
+		return err
+	})
 	for i, root := range digests {
 		roots[root] = signed[i]
 	}

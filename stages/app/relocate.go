@@ -16,7 +16,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
@@ -226,24 +225,20 @@ func (r *relocating) images(ctx context.Context, to artifact.Naming, list []relo
 			}
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(destinations)) {
+	names := slices.Sorted(maps.Keys(destinations))
+	for _, name := range names {
 		d := destinations[name]
 		if err := r.free(ctx, name, tagsOf(d.images, d.tags)); err != nil {
 			return nil, fmt.Errorf("to %s: %w", name, err)
 		}
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(atonce.Copies)
-	for _, name := range slices.Sorted(maps.Keys(destinations)) {
+	return placed, atonce.Each(ctx, atonce.Copies, names, func(ctx context.Context, _ int, name string) error {
 		d := destinations[name]
-		group.Go(func() error {
-			if err := r.copy(ctx, name, d.images, d.tags); err != nil {
-				return fmt.Errorf("to %s: %w", name, err)
-			}
-			return nil
-		})
-	}
-	return placed, group.Wait()
+		if err := r.copy(ctx, name, d.images, d.tags); err != nil {
+			return fmt.Errorf("to %s: %w", name, err)
+		}
+		return nil
+	})
 }
 
 // copy copies images into a repository, with what is attached to them, and sets their tags.
@@ -253,16 +248,13 @@ func (r *relocating) copy(ctx context.Context, name string, list []relocated, ta
 		return err
 	}
 	list = slices.Clone(list)
-	group, copying := errgroup.WithContext(ctx)
-	for i, image := range list {
-		group.Go(func() (err error) {
-			if list[i].about, err = image.copy(copying, copier); err != nil {
-				return fmt.Errorf("image %s: %w", cmp.Or(strings.Join(image.names, ", "), image.image.Digest.String()), err)
-			}
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
+	err = atonce.Each(ctx, 0, list, func(ctx context.Context, i int, image relocated) (err error) {
+		if list[i].about, err = image.copy(ctx, copier); err != nil {
+			return fmt.Errorf("image %s: %w", cmp.Or(strings.Join(image.names, ", "), image.image.Digest.String()), err)
+		}
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	from := map[digest.Digest]layout.Repository{}
@@ -275,11 +267,9 @@ func (r *relocating) copy(ctx context.Context, name string, list []relocated, ta
 	if err := copier.List(ctx, nil); err != nil {
 		return err
 	}
-	group, copying = errgroup.WithContext(ctx)
-	for _, tag := range tagsOf(list, tags) {
-		group.Go(func() error { return copier.Tag(copying, from[tag.Desc.Digest], tag.Desc, tag.Tag) })
-	}
-	return group.Wait()
+	return atonce.Each(ctx, 0, tagsOf(list, tags), func(ctx context.Context, _ int, tag transfer.Tagged) error {
+		return copier.Tag(ctx, from[tag.Desc.Digest], tag.Desc, tag.Tag)
+	})
 }
 
 // copy copies an image with everything that is about it, and returns that.

@@ -7,8 +7,8 @@ import (
 	"fmt"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 
+	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/push"
@@ -63,24 +63,20 @@ func (o *PackageOptions) unsent(ctx context.Context, run made, result *PackageRe
 // fetch adds the images, and what is published beside them, to the tree.
 func (o *PackageOptions) fetch(ctx context.Context, s *saving, list []images.Image) error {
 	origins, copier := o.origins(), s.tree.Copier(nil)
-	group, ctx := errgroup.WithContext(ctx)
-	for _, image := range list {
+	return atonce.Each(ctx, 0, list, func(ctx context.Context, _ int, image images.Image) error {
 		descs := []ocispec.Descriptor{{MediaType: image.MediaType, Digest: image.Digest, Size: image.Size}}
 		for _, r := range image.Related {
 			if r.Via != images.Inline {
 				descs = append(descs, ocispec.Descriptor{MediaType: r.MediaType, Digest: r.Digest, Size: r.Size})
 			}
 		}
-		group.Go(func() error {
-			src, err := origins.Open(ctx, image.Name, image.From)
-			if err == nil {
-				err = copier.Manifests(ctx, src, descs...)
-			}
-			if err != nil {
-				return fmt.Errorf("image %s: %w", image.Source, err)
-			}
-			return nil
-		})
-	}
-	return group.Wait()
+		src, err := origins.Open(ctx, image.Name, image.From)
+		if err == nil {
+			err = copier.Manifests(ctx, src, descs...)
+		}
+		if err != nil {
+			return fmt.Errorf("image %s: %w", image.Source, err)
+		}
+		return nil
+	})
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/app"
@@ -66,19 +65,15 @@ func (a *program) eachRoot(ctx context.Context, report *fleet.Report, do doRoot)
 		err    error
 	}
 	all := make([]done, len(report.Applications))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(atonce.Applications)
-	for i, o := range report.Applications {
-		group.Go(func() error {
-			if o.Root == "" {
-				all[i].err = fmt.Errorf("%s has no root: it is %s", o.Name, o.State)
-				return nil
-			}
-			all[i].result, all[i].text, all[i].err = do(ctx, o)
-			return context.Cause(ctx)
-		})
-	}
-	if err := group.Wait(); err != nil {
+	err := atonce.Each(ctx, atonce.Applications, report.Applications, func(ctx context.Context, i int, o fleet.Outcome) error {
+		if o.Root == "" {
+			all[i].err = fmt.Errorf("%s has no root: it is %s", o.Name, o.State)
+			return nil
+		}
+		all[i].result, all[i].text, all[i].err = do(ctx, o)
+		return context.Cause(ctx)
+	})
+	if err != nil {
 		return err
 	}
 	b := newBatch()

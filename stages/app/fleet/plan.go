@@ -426,27 +426,22 @@ func (m *planning) tell() {
 // survey reads every application, and renders those that changed.
 func (m *planning) survey(ctx context.Context, here checkout, applications []Application, changed *changes) error {
 	m.doing(DoRead, len(applications))
-	group, reading := errgroup.WithContext(ctx)
-	group.SetLimit(cmp.Or(m.Concurrency, atonce.Applications))
-	for i, a := range applications {
-		group.Go(func() error {
-			defer m.did()
-			p := &m.plan.Applications[i]
-			p.Application = a
-			err := m.surveyOne(reading, here, p, changed)
-			if cause := context.Cause(reading); cause != nil {
-				return cause
-			}
-			if err != nil {
-				p.State, p.Failure, p.Reason = ToPackage, failureOf(err), "it cannot be read"
-			}
-			if p.asks() {
-				m.begin(ctx, p.Survey) // while others are read
-			}
-			return nil
-		})
-	}
-	return group.Wait()
+	return atonce.Each(ctx, cmp.Or(m.Concurrency, atonce.Applications), applications, func(reading context.Context, i int, a Application) error {
+		defer m.did()
+		p := &m.plan.Applications[i]
+		p.Application = a
+		err := m.surveyOne(reading, here, p, changed)
+		if cause := context.Cause(reading); cause != nil {
+			return cause
+		}
+		if err != nil {
+			p.State, p.Failure, p.Reason = ToPackage, failureOf(err), "it cannot be read"
+		}
+		if p.asks() {
+			m.begin(ctx, p.Survey) // while others are read
+		}
+		return nil
+	})
 }
 
 // asks reports whether registries are asked about the application's images.
@@ -687,42 +682,39 @@ func (m *planning) unmoved(ctx context.Context, name string, image *images.Image
 // decide decides for each application whether it is packaged, and why.
 func (m *planning) decide(ctx context.Context) error {
 	m.doing(DoCompare, len(m.plan.Applications))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(cmp.Or(m.Concurrency, atonce.Tasks))
+	var undecided []*Planned
 	for i := range m.plan.Applications {
-		p := &m.plan.Applications[i]
-		if p.State != "" {
-			continue
+		if p := &m.plan.Applications[i]; p.State == "" {
+			undecided = append(undecided, p)
 		}
-		group.Go(func() error {
-			defer m.did()
-			var err error
-			if p.Key, err = m.plan.key(p); err != nil {
-				return err
-			}
-			p.State, p.Reason = ToPackage, m.why(p)
-			if last := m.last[p.Name]; last != nil && last.State == ToPackage && last.Key == p.Key && last.Key != "" {
-				p.Reason = last.Reason // it still waits for that
-			}
-			record, ok := m.record(ctx, p)
-			if !ok {
-				return context.Cause(ctx)
-			}
-			reason := ""
-			if record.Repository != p.Survey.Repository || len(record.Tags) == 0 {
-				reason = "it went to " + record.Repository
-			} else {
-				reason = m.leads(ctx, record)
-			}
-			if reason != "" {
-				p.Reason, p.Again = reason, true
-				return context.Cause(ctx)
-			}
-			p.State, p.Record, p.Reason = Unchanged, record, "packaged as "+record.Root
-			return nil
-		})
 	}
-	return group.Wait()
+	return atonce.Each(ctx, cmp.Or(m.Concurrency, atonce.Tasks), undecided, func(ctx context.Context, _ int, p *Planned) error {
+		defer m.did()
+		var err error
+		if p.Key, err = m.plan.key(p); err != nil {
+			return err
+		}
+		p.State, p.Reason = ToPackage, m.why(p)
+		if last := m.last[p.Name]; last != nil && last.State == ToPackage && last.Key == p.Key && last.Key != "" {
+			p.Reason = last.Reason // it still waits for that
+		}
+		record, ok := m.record(ctx, p)
+		if !ok {
+			return context.Cause(ctx)
+		}
+		reason := ""
+		if record.Repository != p.Survey.Repository || len(record.Tags) == 0 {
+			reason = "it went to " + record.Repository
+		} else {
+			reason = m.leads(ctx, record)
+		}
+		if reason != "" {
+			p.Reason, p.Again = reason, true
+			return context.Cause(ctx)
+		}
+		p.State, p.Record, p.Reason = Unchanged, record, "packaged as "+record.Root
+		return nil
+	})
 }
 
 // record finds the record of an application as it is. If the previous plan found the

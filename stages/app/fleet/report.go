@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/internal/atonce"
@@ -111,15 +110,11 @@ func MakeReport(ctx context.Context, o ReportOptions) (*Report, error) {
 		return nil, err
 	}
 	outcomes := make([]Outcome, len(plan.Applications))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(atonce.Tasks)
-	for i := range plan.Applications {
-		group.Go(func() error {
-			outcomes[i] = plan.Applications[i].outcome(ctx, kept, dgst)
-			return context.Cause(ctx)
-		})
-	}
-	if err := group.Wait(); err != nil {
+	err = atonce.Each(ctx, atonce.Tasks, plan.Applications, func(ctx context.Context, i int, p Planned) error {
+		outcomes[i] = p.outcome(ctx, kept, dgst)
+		return context.Cause(ctx)
+	})
+	if err != nil {
 		return nil, err
 	}
 	return newReport(plan, dgst, "", outcomes), nil
