@@ -77,13 +77,13 @@ type BundleImage struct {
 // FixupBundle copies all images of a bundle into one repository, and adds their digest, size
 // and media type to the bundle.
 func FixupBundle(ctx context.Context, o BundleOptions) (*BundleResult, error) {
-	return o.run(ctx, "fixup", func(context.Context, *bundling) error { return nil })
+	return o.run(ctx, "fixup", false)
 }
 
 // PushBundle is FixupBundle, and then pushes the index that cnab-to-oci writes: the bundle, and
 // all its images by digest. It is tagged when everything is there.
 func PushBundle(ctx context.Context, o BundleOptions) (*BundleResult, error) {
-	return o.run(ctx, "push", func(ctx context.Context, b *bundling) error { return b.push(ctx, o.NoFallbacks) })
+	return o.run(ctx, "push", true)
 }
 
 // bundling is the copying of a bundle into a repository.
@@ -97,7 +97,7 @@ type bundling struct {
 	result     *BundleResult
 }
 
-func (o *BundleOptions) run(ctx context.Context, verb string, then func(context.Context, *bundling) error) (*BundleResult, error) {
+func (o *BundleOptions) run(ctx context.Context, verb string, push bool) (*BundleResult, error) {
 	fail := func(err error) (*BundleResult, error) {
 		return nil, fmt.Errorf("%s bundle to %s: %w", verb, o.Target, err)
 	}
@@ -123,8 +123,8 @@ func (o *BundleOptions) run(ctx context.Context, verb string, then func(context.
 		b.result.MovedTags = append(b.result.MovedTags, m)
 		progress.note(m.String())
 	}}
-	if err = b.fixup(ctx, o.AutoUpdate, transfer.ToRepository(o.Registry, b.repository), options); err == nil {
-		err = then(ctx, b)
+	if err = b.fixup(ctx, o.AutoUpdate, transfer.ToRepository(o.Registry, b.repository), options); err == nil && push {
+		err = b.push(ctx, o.NoFallbacks)
 	}
 	if progress.end(err); err != nil {
 		return fail(err)
@@ -202,7 +202,8 @@ func (b *bundling) copy(ctx context.Context, sources []images.Origin, found []oc
 
 // push pushes the index, in the first dialect that the registry accepts.
 func (b *bundling) push(ctx context.Context, noFallbacks bool) error {
-	for i, dialect := range cnab.Dialects() {
+	dialects := cnab.Dialects()
+	for i, dialect := range dialects {
 		docs, err := b.Documents(dialect)
 		if err != nil {
 			return err
@@ -213,14 +214,12 @@ func (b *bundling) push(ctx context.Context, noFallbacks bool) error {
 			b.result.Digest = docs.Index.Desc.Digest
 			b.result.Ref = imageref.Reference{Name: b.repository.Name(), Tag: b.tag, Digest: docs.Index.Desc.Digest}.String()
 			return nil
-		case !errdefs.IsInvalidArgument(err) && !errdefs.IsNotImplemented(err):
+		case !errdefs.IsInvalidArgument(err) && !errdefs.IsNotImplemented(err) || i == len(dialects)-1:
 			return err
 		case noFallbacks:
 			return advice.Add(err, advice.AllowFallbacks)
-		case i == len(cnab.Dialects())-1:
-			return err
 		}
-		next := cnab.Dialects()[i+1]
+		next := dialects[i+1]
 		b.result.Warnings = append(b.result.Warnings, fmt.Sprintf("the registry refuses it with a config of %s in %s; it was pushed with %s in %s: %v",
 			dialect.Config, dialect.Index, next.Config, next.Index, err))
 	}

@@ -67,9 +67,6 @@ func (*builtIn) Name() string { return BuiltIn }
 func (b *builtIn) Checksum(context.Context) (digest.Digest, error) { return b.checksum, nil }
 
 var (
-	_ rendering.Interpreters = interpreters{}
-	_ rendering.Interpreter  = (*host.Interpreter)(nil)
-	_ rendering.Preparer     = (*host.Interpreter)(nil)
-	_ rendering.Interpreter  = (*builtIn)(nil)
-	_ rendering.FromMemory   = (*builtIn)(nil)
+	_ rendering.Preparer   = (*host.Interpreter)(nil)
+	_ rendering.FromMemory = (*builtIn)(nil)
 )

@@ -37,8 +37,6 @@ type sealing struct {
 	id   []byte // of the key
 }
 
-var _ converter.PayloadCodec = (*sealing)(nil)
-
 // readSecret reads the value of a flag: the content of a file, or of a variable for env://NAME.
 func readSecret(from string) (string, error) {
 	if name, ok := strings.CutPrefix(from, "env://"); ok {

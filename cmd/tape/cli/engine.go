@@ -209,8 +209,6 @@ type engineProgram struct {
 	to   *program
 }
 
-var _ fleet.Engine = (*engineProgram)(nil)
-
 // Package implements [fleet.Engine]: the program prints every outcome as a line.
 func (e *engineProgram) Package(ctx context.Context, job fleet.Job, ended func(fleet.Outcome)) error {
 	job.Limits = map[string]float64{}

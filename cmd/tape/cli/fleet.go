@@ -52,9 +52,7 @@ func fleetFile(args []string) (*fleet.File, error) {
 }
 
 // fleetFlags are those of every command that reads a fleet file.
-type fleetFlags struct{ cache cacheFlags }
-
-func (f *fleetFlags) register(cmd *cobra.Command) { f.cache.register(cmd) }
+type fleetFlags struct{ cacheFlags }
 
 // options returns the options that all commands of a fleet share. Its file names a cache and
 // limits, unless flags do; processes is the number of processes that share the limits.
@@ -73,7 +71,7 @@ func (f *fleetFlags) options(ctx context.Context, a *program, args []string, pro
 		return o, err
 	}
 	f.take(file)
-	o.Cache, err = a.cache(ctx, &f.cache, env)
+	o.Cache, err = a.cache(ctx, &f.cacheFlags, env)
 	if err != nil {
 		return o, err
 	}
@@ -84,15 +82,15 @@ func (f *fleetFlags) options(ctx context.Context, a *program, args []string, pro
 
 // take takes the settings of the cache from the file, unless flags set them.
 func (f *fleetFlags) take(file *fleet.File) {
-	if f.cache.repository != "" || file.Cache.Repository == "" {
+	if f.repository != "" || file.Cache.Repository == "" {
 		return
 	}
-	f.cache.repository = file.Cache.Repository
-	if file.Cache.Trust != "" && len(f.cache.trust) == 0 {
-		f.cache.trust = []string{file.Path(file.Cache.Trust)}
+	f.repository = file.Cache.Repository
+	if file.Cache.Trust != "" && len(f.trust) == 0 {
+		f.trust = []string{file.Path(file.Cache.Trust)}
 	}
 	if file.Cache.Keep != 0 {
-		f.cache.keep = time.Duration(file.Cache.Keep)
+		f.keep = time.Duration(file.Cache.Keep)
 	}
 }
 

@@ -121,18 +121,15 @@ func (a *program) run(ctx context.Context, root *cobra.Command, args []string) i
 
 // status reports an error, and returns the exit status.
 func (a *program) status(ctx context.Context, cmd *cobra.Command, err error) int {
-	var (
-		usage   *usageError
-		options *app.UsageError
-		status  *statusError
-	)
+	status, known := errors.AsType[*statusError](err)
+	_, usage := errors.AsType[*app.UsageError](err)
 	switch {
-	case errors.As(err, &status):
+	case known:
 		if status.err != nil {
 			a.fail(status.err)
 		}
 		return status.code
-	case errors.As(err, &usage), errors.As(err, &options):
+	case usage:
 		a.fail(err)
 		fmt.Fprintf(a.Err, "see '%s --help'\n", cmd.CommandPath())
 		return exitUsage
@@ -354,12 +351,10 @@ func (a *program) log() (*slog.Logger, error) {
 	return slog.New(slog.NewTextHandler(a.progress, &slog.HandlerOptions{Level: level})), nil
 }
 
-// usageError is a mistake on the command line.
-type usageError struct{ error }
-
-func (e *usageError) Unwrap() error { return e.error }
-
-func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+// usagef returns the error of a mistake on the command line.
+func usagef(format string, args ...any) error {
+	return &app.UsageError{Err: fmt.Errorf(format, args...)}
+}
 
 // flagError describes a wrong flag in the user's terms.
 func flagError(cmd *cobra.Command, err error) error {
@@ -390,7 +385,7 @@ func flagError(cmd *cobra.Command, err error) error {
 			return usagef("--%s %q: want %s", flag.Name, invalid.GetValue(), want)
 		}
 	}
-	return &usageError{err}
+	return &app.UsageError{Err: err}
 }
 
 // group returns a command that has nothing but subcommands.

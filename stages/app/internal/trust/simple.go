@@ -214,5 +214,3 @@ func (s *simple) Version() (string, error)                             { return 
 func (s *simple) VerificationContent() (sgverify.VerificationContent, error) {
 	return sgbundle.NewCertificate(s.cert), nil
 }
-
-var _ sgverify.SignedEntity = (*simple)(nil)
