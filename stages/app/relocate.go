@@ -21,7 +21,6 @@ import (
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/layout"
-	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/store"
 	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/internal/atonce"
@@ -91,21 +90,17 @@ func Relocate(ctx context.Context, o RelocateOptions) (*RelocateResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	ref, thick := applicationReference(o.Source)
-	relocate := o.manifests
-	if thick {
-		relocate = func(ctx context.Context, to artifact.Naming, r *relocating) error {
-			return o.application(ctx, ref, to, r)
-		}
-	}
 	r := &relocating{
-		client: o.Registry, progress: newMeter(o.Events, "relocate"),
-		result:     &RelocateResult{Mapping: map[string]string{}, Files: []string{}, MovedTags: []transfer.MovedTag{}},
-		repository: o.Repository, immutable: o.Immutable, copiers: map[string]*transfer.Copier{},
+		RelocateOptions: &o, to: to, progress: newMeter(o.Events, "relocate"), copiers: map[string]*transfer.Copier{},
+		result: &RelocateResult{Mapping: map[string]string{}, Files: []string{}, MovedTags: []transfer.MovedTag{}},
 	}
-	err = relocate(ctx, to, r)
+	if ref, thick := applicationReference(o.Source); thick {
+		err = r.application(ctx, ref)
+	} else {
+		err = r.manifests(ctx)
+	}
 	if err == nil {
-		err = r.write(ctx, o)
+		err = r.write(ctx)
 	}
 	if r.progress.end(err); err != nil {
 		return nil, fmt.Errorf("relocate %s: %w", o.Source, err)
@@ -161,13 +156,11 @@ func applicationReference(source string) (ref string, ok bool) {
 
 // relocating is one relocation.
 type relocating struct {
-	client   *registry.Client
+	*RelocateOptions
+	to       artifact.Naming
 	progress *meter
 	result   *RelocateResult
 	files    []files.File // renamed
-	// repository is that of the new root, "" if none is made.
-	repository string
-	immutable  bool
 
 	mu      sync.Mutex
 	copiers map[string]*transfer.Copier // by repository
@@ -188,7 +181,7 @@ type relocated struct {
 }
 
 // images copies the images to their new names, and records the repository of each.
-func (r *relocating) images(ctx context.Context, to artifact.Naming, list []relocated) (map[digest.Digest]string, error) {
+func (r *relocating) images(ctx context.Context, list []relocated) (map[digest.Digest]string, error) {
 	type destination struct {
 		images []relocated
 		tags   map[string]ocispec.Descriptor
@@ -199,7 +192,7 @@ func (r *relocating) images(ctx context.Context, to artifact.Naming, list []relo
 	)
 	for _, image := range list {
 		for _, name := range image.names {
-			ref, err := to.Ref(name, image.image.Digest)
+			ref, err := r.to.Ref(name, image.image.Digest)
 			if err != nil {
 				return nil, err
 			}
@@ -315,7 +308,7 @@ func tagsOf(list []relocated, all map[string]ocispec.Descriptor) []transfer.Tagg
 
 // free fails if tags must not move and one of these would.
 func (r *relocating) free(ctx context.Context, name string, tags []transfer.Tagged) error {
-	if !r.immutable {
+	if !r.Immutable {
 		return nil
 	}
 	copier, err := r.copier(ctx, name)
@@ -327,7 +320,7 @@ func (r *relocating) free(ctx context.Context, name string, tags []transfer.Tagg
 
 // copier returns the copier into a repository.
 func (r *relocating) copier(ctx context.Context, name string) (*transfer.Copier, error) {
-	repository, err := r.client.Repository(name)
+	repository, err := r.Registry.Repository(name)
 	if err != nil {
 		return nil, err
 	}
@@ -341,10 +334,10 @@ func (r *relocating) copier(ctx context.Context, name string) (*transfer.Copier,
 	if err != nil {
 		return nil, err
 	}
-	copier = transfer.NewCopier(transfer.ToRepository(r.client, repository), transfer.Options{
-		Empty: empty, Immutable: r.immutable, Progress: r.progress.Progress,
+	copier = transfer.NewCopier(transfer.ToRepository(r.Registry, repository), transfer.Options{
+		Empty: empty, Immutable: r.Immutable, Progress: r.progress.Progress,
 		TagMoved: func(m transfer.MovedTag) {
-			if name != r.repository {
+			if name != r.Repository {
 				m.Repository = name
 			}
 			r.mu.Lock()
@@ -360,22 +353,22 @@ func (r *relocating) copier(ctx context.Context, name string) (*transfer.Copier,
 }
 
 // write writes the requested files, once all images are in place.
-func (r *relocating) write(ctx context.Context, o RelocateOptions) error {
+func (r *relocating) write(ctx context.Context) error {
 	for _, f := range r.files {
 		r.result.Files = append(r.result.Files, f.Name)
 	}
 	var mapping *artifact.Output
-	if o.Mapping != "" {
+	if r.Mapping != "" {
 		data, err := engine.MarshalJSON(r.result.Mapping)
 		if err == nil {
-			mapping, err = artifact.NewOutput(o.Mapping, append(data, '\n'))
+			mapping, err = artifact.NewOutput(r.Mapping, append(data, '\n'))
 		}
 		if err != nil {
 			return fmt.Errorf("write mapping: %w", err)
 		}
 	}
-	if o.Manifests != "" {
-		if err := artifact.Extract(ctx, r.files, o.Manifests, o.Force); err != nil {
+	if r.Manifests != "" {
+		if err := artifact.Extract(ctx, r.files, r.Manifests, r.Force); err != nil {
 			if mapping != nil {
 				err = errors.Join(err, mapping.Discard())
 			}
@@ -391,13 +384,13 @@ func (r *relocating) write(ctx context.Context, o RelocateOptions) error {
 }
 
 // application relocates an application.
-func (o *RelocateOptions) application(ctx context.Context, ref string, to artifact.Naming, r *relocating) (err error) {
-	app, at, err := application(ctx, o.Registry, ref)
+func (r *relocating) application(ctx context.Context, ref string) (err error) {
+	app, at, err := application(ctx, r.Registry, ref)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, at.close()) }()
-	if err := checkTrust(ctx, o.Trust, at, app.Root); err != nil {
+	if err := checkTrust(ctx, r.Trust, at, app.Root); err != nil {
 		return err
 	}
 	if list := app.Root.Annotations[artifact.AnnotationPlatforms]; list != "" {
@@ -408,7 +401,7 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 		return err
 	}
 	if app.Format == artifact.FormatOriginal {
-		return o.original(ctx, app, at, r)
+		return r.original(ctx, app, at)
 	}
 	refs, ok := artifact.ImageRefs(statements)
 	if !ok {
@@ -417,8 +410,8 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 	if _, err := app.Tags(ctx); err != nil {
 		return err
 	}
-	to.Taped = artifact.Taped(statements)
-	renaming, err := artifact.NewRenaming(refs, to)
+	r.to.Taped = artifact.Taped(statements)
+	renaming, err := artifact.NewRenaming(refs, r.to)
 	if err != nil {
 		return err
 	}
@@ -439,7 +432,7 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 	}
 	tag := cmp.Or(at.tag, app.Root.Annotations[ocispec.AnnotationRefName])
 	var made *newRoot
-	if o.Repository != "" {
+	if r.Repository != "" {
 		line, err := app.Origins(ctx)
 		if err == nil && len(line) >= artifact.MaxOrigins { // which readers refuse
 			err = fmt.Errorf("it was relocated %d times, which is the limit: relocate an application that it was made from", len(line))
@@ -452,48 +445,48 @@ func (o *RelocateOptions) application(ctx context.Context, ref string, to artifa
 			return err
 		}
 		blobs, err := app.Relocated(old, statements, artifact.Relocation{
-			Repository: o.Repository, Names: to, Files: r.files, Edits: edits,
+			Repository: r.Repository, Names: r.to, Files: r.files, Edits: edits,
 			From: dependencies(app, cmp.Or(at.name, artifact.Home(statements)), proofs), Origin: app.Root, Proofs: proofs,
 		})
 		if err != nil {
 			return err
 		}
-		if made, err = o.newRoot(ctx, r, app, tag, list, blobs); err != nil {
+		if made, err = r.newRoot(ctx, app, tag, list, blobs); err != nil {
 			return err
 		}
 		made.from, made.origin, made.proofs = at.Repository, []ocispec.Descriptor{app.Root}, proofs
 	}
-	placed, err := r.images(ctx, to, list)
+	placed, err := r.images(ctx, list)
 	if err != nil {
 		return err
 	}
 	// Users of the old manifests find their names as well.
 	for _, edit := range edits {
 		was, is := strings.ReplaceAll(edit.Original, "\x00", ""), strings.ReplaceAll(edit.Replaced, "\x00", "")
-		if strings.HasSuffix(was, "@"+edit.Digest.String()) && strings.HasSuffix(is, "@"+edit.Digest.String()) && strings.HasPrefix(is, to.Repository) {
+		if strings.HasSuffix(was, "@"+edit.Digest.String()) && strings.HasSuffix(is, "@"+edit.Digest.String()) && strings.HasPrefix(is, r.to.Repository) {
 			r.result.Mapping[was] = is
 		}
 	}
-	if o.Repository == "" {
+	if r.Repository == "" {
 		return nil
 	}
 	for i, image := range list {
-		if placed[image.image.Digest] != o.Repository {
-			from, err := o.Registry.Repository(placed[image.image.Digest])
+		if placed[image.image.Digest] != r.Repository {
+			from, err := r.Registry.Repository(placed[image.image.Digest])
 			if err != nil {
 				return err
 			}
 			list[i].from = from // on the same registry it is mounted
 		}
 	}
-	return o.root(ctx, r, made, list)
+	return r.root(ctx, made, list)
 }
 
 // original makes an application of this format from one of the original format. Its manifests
 // are packaged like any others, since neither it nor its statements contain the images. The
 // result records the root that the manifests were in.
-func (o *RelocateOptions) original(ctx context.Context, was *artifact.Application, at *opened, r *relocating) (err error) {
-	if o.Repository == "" || o.Prefix != "" {
+func (r *relocating) original(ctx context.Context, was *artifact.Application, at *opened) (err error) {
+	if r.Repository == "" || r.Prefix != "" {
 		return fmt.Errorf("it is of format %s: make one of format %s of it first, with a repository alone", was.Format, artifact.Format)
 	}
 	old, err := was.Files(ctx)
@@ -509,15 +502,15 @@ func (o *RelocateOptions) original(ctx context.Context, was *artifact.Applicatio
 	if err := artifact.Extract(ctx, old, folder, false); err != nil {
 		return err
 	}
-	o.Sources, o.Pipeline = []Source{{Path: folder, Interpreter: "plain", Temporary: true}}, ""
-	p, err := o.prepare(ctx)
+	r.Sources, r.Pipeline = []Source{{Path: folder, Interpreter: "plain", Temporary: true}}, ""
+	p, err := r.prepare(ctx)
 	if err != nil {
 		return err
 	}
-	if err := p.Set("output.image", o.Repository); err != nil {
+	if err := p.Set("output.image", r.Repository); err != nil {
 		return err
 	}
-	run, err := o.run(ctx, p, "index")
+	run, err := r.run(ctx, p, "index")
 	if err != nil {
 		return err
 	}
@@ -536,12 +529,12 @@ func (o *RelocateOptions) original(ctx context.Context, was *artifact.Applicatio
 	if err := run.read(ctx, foundImages.into(&list)); err != nil {
 		return err
 	}
-	moving, err := o.published(ctx, list.Images)
+	moving, err := r.published(ctx, list.Images)
 	if err != nil {
 		return err
 	}
 	for _, image := range list.Images {
-		r.result.Mapping[image.Source] = artifact.ImageRef(o.Repository, image)
+		r.result.Mapping[image.Source] = artifact.ImageRef(r.Repository, image)
 	}
 	signatures, err := signaturesOf(ctx, was, at)
 	if err != nil {
@@ -552,18 +545,18 @@ func (o *RelocateOptions) original(ctx context.Context, was *artifact.Applicatio
 		unedited[i] = digest.FromBytes(f.Data)
 	}
 	blobs, err := app.Relocated(unedited, statements, artifact.Relocation{
-		Repository: o.Repository, Names: artifact.Naming{Repository: o.Repository}, Files: r.files,
-		From: dependencies(was, cmp.Or(at.name, o.Repository), signatures),
+		Repository: r.Repository, Names: artifact.Naming{Repository: r.Repository}, Files: r.files,
+		From: dependencies(was, cmp.Or(at.name, r.Repository), signatures),
 	})
 	if err != nil {
 		return err
 	}
-	made, err := o.newRoot(ctx, r, app, at.tag, moving, blobs)
+	made, err := r.newRoot(ctx, app, at.tag, moving, blobs)
 	if err != nil {
 		return err
 	}
 	made.was = was.Root.Digest
-	return o.root(ctx, r, made, moving)
+	return r.root(ctx, made, moving)
 }
 
 // relocatedImages returns the images of an application. It calls note with what is not known
@@ -638,8 +631,8 @@ func (n *newRoot) content() artifact.Blob { return n.blobs[2] }
 
 // newRoot returns the description of the new application and its tags, if these are free. tag
 // is the old root's.
-func (o *RelocateOptions) newRoot(ctx context.Context, r *relocating, app *artifact.Application, tag string, list []relocated, blobs []artifact.Blob) (*newRoot, error) {
-	made := &newRoot{was: app.Root.Digest, blobs: blobs, tags: o.Tags, imageTags: map[string]ocispec.Descriptor{}}
+func (r *relocating) newRoot(ctx context.Context, app *artifact.Application, tag string, list []relocated, blobs []artifact.Blob) (*newRoot, error) {
+	made := &newRoot{was: app.Root.Digest, blobs: blobs, tags: r.Tags, imageTags: map[string]ocispec.Descriptor{}}
 	if len(made.tags) == 0 {
 		made.tags = []string{cmp.Or(tag, artifact.ConfigTag(blobs[1].Desc.Digest, ""))}
 	}
@@ -659,19 +652,19 @@ func (o *RelocateOptions) newRoot(ctx context.Context, r *relocating, app *artif
 	for _, tag := range made.tags {
 		all = append(all, transfer.Tagged{Tag: artifact.ContentTag(tag), Desc: made.content().Desc}, transfer.Tagged{Tag: tag, Desc: made.root().Desc})
 	}
-	if err := r.free(ctx, o.Repository, all); err != nil {
-		return nil, fmt.Errorf("to %s: %w", o.Repository, err)
+	if err := r.free(ctx, r.Repository, all); err != nil {
+		return nil, fmt.Errorf("to %s: %w", r.Repository, err)
 	}
 	return made, nil
 }
 
 // root makes the new application: its images are mounted or copied, then its own parts, and
 // last its tags.
-func (o *RelocateOptions) root(ctx context.Context, r *relocating, made *newRoot, list []relocated) error {
-	if err := r.copy(ctx, o.Repository, list, made.imageTags); err != nil {
-		return fmt.Errorf("to %s: %w", o.Repository, err)
+func (r *relocating) root(ctx context.Context, made *newRoot, list []relocated) error {
+	if err := r.copy(ctx, r.Repository, list, made.imageTags); err != nil {
+		return fmt.Errorf("to %s: %w", r.Repository, err)
 	}
-	copier, err := r.copier(ctx, o.Repository)
+	copier, err := r.copier(ctx, r.Repository)
 	if err != nil {
 		return err
 	}
@@ -704,24 +697,24 @@ func (o *RelocateOptions) root(ctx context.Context, r *relocating, made *newRoot
 		}
 	}
 	r.result.Root = &RelocatedRoot{
-		Ref: o.Repository + ":" + made.tags[0] + "@" + root.Desc.Digest.String(), Digest: root.Desc.Digest, Tags: made.tags, From: made.was,
+		Ref: r.Repository + ":" + made.tags[0] + "@" + root.Desc.Digest.String(), Digest: root.Desc.Digest, Tags: made.tags, From: made.was,
 	}
 	return nil
 }
 
 // manifests relocates the images of manifests that are not in an application.
-func (o *RelocateOptions) manifests(ctx context.Context, to artifact.Naming, r *relocating) error {
-	if o.Repository != "" {
-		return advice.Add(errors.New("it is not an application yet"), advice.PackageFirst, o.Source, o.Repository)
+func (r *relocating) manifests(ctx context.Context) error {
+	if r.Repository != "" {
+		return advice.Add(errors.New("it is not an application yet"), advice.PackageFirst, r.Source, r.Repository)
 	}
-	p, err := o.prepare(ctx)
+	p, err := r.prepare(ctx)
 	if err != nil {
 		return err
 	}
-	if err := p.Set("output.image", to.Repository); err != nil {
+	if err := p.Set("output.image", r.to.Repository); err != nil {
 		return err
 	}
-	run, err := o.run(ctx, p, "pin")
+	run, err := r.run(ctx, p, "pin")
 	if err != nil {
 		return err
 	}
@@ -741,19 +734,19 @@ func (o *RelocateOptions) manifests(ctx context.Context, to artifact.Naming, r *
 	all = slices.DeleteFunc(all, func(f files.File) bool {
 		return !slices.ContainsFunc(report.Objects, func(object images.Object) bool { return object.File == f.Name })
 	})
-	edits := artifact.Transform{Kind: artifact.TransformImageRef, Repository: to.Repository}
+	edits := artifact.Transform{Kind: artifact.TransformImageRef, Repository: r.to.Repository}
 	for _, f := range pinned.Files {
 		edits.Edits = append(edits.Edits, f.Edits...)
 	}
-	to.Taped = to.Repository
-	if r.files, _, err = artifact.Rename(all, edits, to); err != nil {
+	r.to.Taped = r.to.Repository
+	if r.files, _, err = artifact.Rename(all, edits, r.to); err != nil {
 		return err
 	}
-	moving, err := o.published(ctx, list.Images)
+	moving, err := r.published(ctx, list.Images)
 	if err != nil {
 		return err
 	}
-	if _, err := r.images(ctx, to, moving); err != nil {
+	if _, err := r.images(ctx, moving); err != nil {
 		return err
 	}
 	for _, image := range list.Images {
@@ -763,8 +756,8 @@ func (o *RelocateOptions) manifests(ctx context.Context, to artifact.Naming, r *
 }
 
 // published returns images with their sources.
-func (o *RelocateOptions) published(ctx context.Context, list []images.Image) ([]relocated, error) {
-	origins := o.origins()
+func (r *relocating) published(ctx context.Context, list []images.Image) ([]relocated, error) {
+	origins := r.origins()
 	known := map[string]images.Origin{} // one per repository, so that its images are copied together
 	var out []relocated
 	for _, image := range list {
