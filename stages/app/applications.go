@@ -133,9 +133,8 @@ func (f *finder) pipelines(ctx context.Context) ([]string, error) {
 		case !hasPipeline(at):
 			return nil
 		}
-		rel, err := filepath.Rel(f.dir, at)
-		out = append(out, filepath.ToSlash(rel))
-		return cmp.Or(err, fs.SkipDir)
+		out = append(out, f.source(at).Path)
+		return fs.SkipDir
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look for pipelines: %w", err)

@@ -81,6 +81,12 @@ func newFinder(ctx context.Context, interpreters Interpreters, dir string, log *
 	return f, nil
 }
 
+// source returns the source at a path in the folder.
+func (f *finder) source(at string) claimedSource {
+	rel, _ := filepath.Rel(f.dir, at) // both are absolute
+	return claimedSource{Source: Source{Path: filepath.ToSlash(rel)}, abs: at}
+}
+
 // enters reports whether a folder is searched for sources. Below overlays, test is an
 // environment.
 func (f *finder) enters(dir string) bool {
@@ -216,11 +222,7 @@ func (f *finder) holding(ctx context.Context, folders []string) ([]claimedSource
 		if len(found.folders)+len(found.packed)+len(plain) == 0 {
 			continue
 		}
-		rel, err := filepath.Rel(f.dir, dir)
-		if err != nil {
-			return nil, err
-		}
-		s := claimedSource{Source: Source{Path: filepath.ToSlash(rel)}, abs: dir}
+		s := f.source(dir)
 		for _, in := range found.folders {
 			read, err := f.reads(ctx, in)
 			if err != nil {
@@ -257,11 +259,7 @@ func (f *finder) claimed(top, except string) (out claims, err error) {
 		case !d.IsDir() && !d.Type().IsRegular() || at == except:
 			return nil
 		}
-		rel, err := filepath.Rel(f.dir, at)
-		if err != nil {
-			return err
-		}
-		found := claimedSource{Source: Source{Path: filepath.ToSlash(rel)}, abs: at}
+		found := f.source(at)
 		for _, k := range f.known {
 			takes := func(m interpreter.Marker) bool {
 				ok, err := path.Match(m.Name, d.Name())
@@ -374,11 +372,9 @@ func (f *finder) plain(claimed []claimedSource) ([]claimedSource, error) {
 	}
 	var out []claimedSource
 	for _, at := range paths {
-		rel, err := filepath.Rel(f.dir, at)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, claimedSource{Source: Source{Path: filepath.ToSlash(rel), Interpreter: BuiltIn}, abs: at})
+		s := f.source(at)
+		s.Interpreter = BuiltIn
+		out = append(out, s)
 	}
 	return out, nil
 }
