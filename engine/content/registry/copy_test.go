@@ -357,6 +357,52 @@ func TestMount(t *testing.T) {
 	}
 }
 
+// A mount that fails, with whatever status, is tried again once; then the blob is sent.
+func TestMountFails(t *testing.T) {
+	for name, fault := range map[string]struct {
+		fault registrytest.Fault
+		tries int
+	}{
+		"500": {registrytest.Status(500), 2}, "502": {registrytest.Status(502), 2}, "503": {registrytest.Status(503), 2},
+		"504": {registrytest.Status(504), 2}, "501": {registrytest.Status(501), 1}, "400": {registrytest.Status(400), 1},
+		"cut": {registrytest.Refuse(), 2}, "hangs": {registrytest.Hang(), 2},
+	} {
+		for kind, size := range map[string]int{"small": small, "large": large} {
+			bubble(t, name+" "+kind, func(t *testing.T, n *network) {
+				const at = "registry.example.com:5000"
+				s := n.add(at, nil)
+				mounts := func(r *http.Request) bool { return r.URL.Query().Has("mount") }
+				asked := registrytest.Count(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fault.fault(nil).ServeHTTP(w, r) }))
+				s.handler = registrytest.Misbehave(s.handler, mounts, func(http.Handler) http.Handler { return asked })
+				client := n.client(registry.Options{})
+				desc, data := blob(size, 1)
+				dst, src := repository(t, client, at+"/app"), source(t, client, at+"/team/lib")
+				push(t, repository(t, client, at+"/team/lib"), desc, data)
+				how, err := client.CopyBlob(t.Context(), dst, src, desc, nil)
+				if err != nil || how != registry.Streamed && how != registry.Existing {
+					t.Fatalf("CopyBlob = %v, %v", how, err)
+				}
+				if got := asked.Stats().Total(); got != fault.tries {
+					t.Errorf("asked %d times to mount, want %d", got, fault.tries)
+				}
+			})
+		}
+	}
+	bubble(t, "asks to wait", func(t *testing.T, n *network) {
+		const at = "registry.example.com:5000"
+		s := n.add(at, nil)
+		mounts := func(r *http.Request) bool { return r.URL.Query().Has("mount") }
+		s.handler = registrytest.Misbehave(s.handler, mounts, registrytest.Status(http.StatusCreated))
+		s.handler = registrytest.Misbehave(s.handler, registrytest.First(3, mounts), registrytest.Status(http.StatusTooManyRequests, "Retry-After", "1"))
+		client := n.client(registry.Options{})
+		desc, data := blob(small, 1)
+		push(t, repository(t, client, at+"/team/lib"), desc, data)
+		if how, err := client.CopyBlob(t.Context(), repository(t, client, at+"/app"), source(t, client, at+"/team/lib"), desc, nil); err != nil || how != registry.Mounted {
+			t.Errorf("CopyBlob = %v, %v", how, err)
+		}
+	})
+}
+
 // One slot at each host, transfers in both directions, and requests in between: no deadlock.
 func TestNoDeadlock(t *testing.T) {
 	bubble(t, "both ways", func(t *testing.T, n *network) {

@@ -384,8 +384,8 @@ const (
 )
 
 // mount asks the registry to take a blob from another of its repositories. False means that it
-// does not, which is remembered: it may not support mounting, or the user may not be allowed
-// to.
+// does not, which is remembered: it may not support mounting, fail at it, or not allow the user
+// to. Only a registry that asks to wait is waited for.
 func (r *Repository) mount(ctx context.Context, desc ocispec.Descriptor, from *Repository) (bool, error) {
 	if _, refuses := r.client.noMounts.Load(from.name); refuses {
 		return false, nil
@@ -401,13 +401,12 @@ func (r *Repository) mount(ctx context.Context, desc ocispec.Descriptor, from *R
 			return true, nil
 		}
 	}
-	_, answered := errors.AsType[*answerError](err)
-	_, status := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
-	if err == nil || answered || status || errors.Is(err, docker.ErrInvalidAuthorization) {
-		// The upload that it began instead is abandoned, because the source of the bytes must be
-		// known first.
-		r.client.noMounts.Store(from.name, true)
-		return false, nil
+	failed, _ := errors.AsType[*requestError](err)
+	if context.Cause(ctx) != nil || failed != nil && failed.status == http.StatusTooManyRequests {
+		return false, r.explain(ctx, "mount", r.Ref(desc.Digest.String()), err)
 	}
-	return false, r.explain(ctx, "mount", r.Ref(desc.Digest.String()), err)
+	// The upload that it began instead is abandoned, because the source of the bytes must be known
+	// first. If it cannot be reached at all, the upload fails too.
+	r.client.noMounts.Store(from.name, true)
+	return false, nil
 }

@@ -29,6 +29,8 @@ const (
 	stalledTries = 2
 	// mirrorTries is for a host that is followed by another one.
 	mirrorTries = 2
+	// mountTries is for a mount, after which the blob can be sent.
+	mountTries = 2
 
 	firstBackoff = 250 * time.Millisecond
 	maxBackoff   = 8 * time.Second
@@ -232,6 +234,10 @@ func isManifest(req *http.Request) bool {
 	return strings.Contains(req.URL.Path, "/manifests/")
 }
 
+func mounts(req *http.Request) bool {
+	return req.Method == http.MethodPost && req.URL.Query().Has("mount")
+}
+
 func closeBody(req *http.Request) {
 	if req.Body != nil {
 		req.Body.Close()
@@ -300,6 +306,9 @@ func (e *stalledError) Error() string {
 // judge returns nil for a final answer, and an error if a later try may succeed.
 func judge(req *http.Request, resp *http.Response, err error) *requestError {
 	failure := &requestError{method: req.Method, host: req.URL.Host, path: req.URL.Path, cause: err, worth: maxTries}
+	if mounts(req) && (err != nil || resp.StatusCode != http.StatusTooManyRequests) {
+		failure.worth = mountTries
+	}
 	if err == nil {
 		switch code := resp.StatusCode; {
 		case code == http.StatusRequestTimeout, code == http.StatusTooManyRequests:
