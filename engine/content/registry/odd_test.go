@@ -411,6 +411,9 @@ func TestUploadLocation(t *testing.T) {
 		"up":              func(id string) string { return "../uploads/" + id },
 		"query alone":     func(id string) string { return "?id=" + id },
 		"signed query":    func(id string) string { return "/v2/app/blobs/uploads/" + id + "?_state=a%2Fb%3D&x=1+2;y" },
+		"digest":          func(id string) string { return id + "?a=1&digest=&b=2" },
+		"other digest":    func(id string) string { return id + "?digest=sha256%3A00" },
+		"space":           func(id string) string { return id + "?a=1 2" },
 		"with a fragment": func(id string) string { return id + "#part" },
 		"with a user":     func(id string) string { return "http://" + user + "@" + host + "/v2/app/blobs/uploads/" + id },
 	} {
@@ -453,6 +456,9 @@ func TestUploadLocation(t *testing.T) {
 			for _, query := range queries {
 				if name == "signed query" && !strings.HasPrefix(query, "_state=a%2Fb%3D&x=1+2;y&digest=sha256%3A") {
 					t.Errorf("query %s", query)
+				}
+				if strings.Count(query, "digest=") != 1 {
+					t.Errorf("query %s, want one digest", query)
 				}
 			}
 		})

@@ -325,6 +325,7 @@ func location(from *url.URL, text string) (*url.URL, bool) {
 		return nil, false
 	}
 	to.Fragment, to.RawFragment, to.User = "", "", nil
+	to.RawQuery = strings.ReplaceAll(to.RawQuery, " ", "%20") // the only character that url.Parse accepts and a request does not
 	if from.Scheme == "https" && to.Scheme == "http" && to.Hostname() == from.Hostname() && (to.Port() == "" || to.Port() == from.Port()) {
 		// A registry behind a proxy that terminates TLS often does not know its scheme.
 		to.Scheme, to.Host = from.Scheme, from.Host

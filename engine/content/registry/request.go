@@ -153,8 +153,7 @@ func (ask request) to(ctx context.Context, r *Repository, host docker.RegistryHo
 	if own && host.Host != r.host && (r.host != hubName || host.Host != hubHost) {
 		query.Set("ns", r.host) // names the registry of a mirror, as containerd's hosts.toml expects
 	}
-	// The existing query is kept as it is: it may be signed.
-	to.RawQuery = strings.Trim(to.RawQuery+"&"+query.Encode(), "&")
+	to.RawQuery = setQuery(to.RawQuery, query)
 	req, err := http.NewRequestWithContext(ctx, ask.method, to.String(), bytes.NewReader(ask.body))
 	if err != nil {
 		return nil, err
@@ -176,6 +175,21 @@ func (ask request) to(ctx context.Context, r *Repository, host docker.RegistryHo
 		req.Header.Set("Content-Type", ask.mediaType)
 	}
 	return req, nil
+}
+
+// setQuery sets parameters of a query. The others are kept as they are: they may be signed.
+func setQuery(query string, set url.Values) string {
+	var kept []string
+	for pair := range strings.SplitSeq(query, "&") {
+		key, _, _ := strings.Cut(pair, "=")
+		if name, err := url.QueryUnescape(key); pair != "" && (err != nil || !set.Has(name)) {
+			kept = append(kept, pair)
+		}
+	}
+	if len(set) > 0 {
+		kept = append(kept, set.Encode())
+	}
+	return strings.Join(kept, "&")
 }
 
 // judge returns an error for an unexpected answer, and drains it.

@@ -78,7 +78,7 @@ func (r *Repository) Tags(ctx context.Context) (tags []string, err error) {
 		if len(seen) == maxTagPages {
 			return nil, fmt.Errorf("more than %d pages of tags: %w", maxTagPages, errdefs.ErrInvalidArgument)
 		}
-		ask.at = next
+		ask.at, ask.query = next, nil
 	}
 	return nil, fmt.Errorf("more than %d tags: %w", maxTags, errdefs.ErrInvalidArgument)
 }
