@@ -232,7 +232,7 @@ func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, node string, ev
 	} else if from.isArchive() {
 		err = refusal(err)
 	}
-	if registry.Refused(err) {
+	if registry.Refused(err) && c.app != nil {
 		err = advice.Add(err, advice.CopyElsewhere)
 	}
 	if progress.end(err); err != nil {

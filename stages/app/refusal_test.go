@@ -61,6 +61,11 @@ func TestOldRegistriesRefuse(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), test.copied) || !strings.Contains(err.Error(), "copy it to an archive") {
 				t.Errorf("copy: %v, want %q", err, test.copied)
 			}
+			// An archive takes applications only.
+			_, err = app.Copy(t.Context(), app.CopyOptions{Environment: a.env, Pairs: []app.CopyPair{{Source: "registry.example/web:1", Target: host + "/copy/web"}}})
+			if name == "an index" && err == nil || err != nil && strings.Contains(err.Error(), "archive") {
+				t.Errorf("copy of an image: %v", err)
+			}
 			for _, repository := range []string{"team/shop", "copy/shop"} {
 				untagged(t, a.env, host+"/"+repository)
 			}

@@ -215,11 +215,27 @@ func refusal(err error, ref string, desc ocispec.Descriptor, data []byte) error 
 	case strings.Contains(string(status.Body), "NAME_UNKNOWN"):
 	case status.StatusCode == http.StatusNotFound, strings.Contains(string(status.Body), "BLOB_UNKNOWN"):
 		e.advise(hint{action: advice.CheckAll})
-	case errdefs.IsInvalidArgument(e.class), errdefs.IsNotImplemented(e.class):
+	case refusesKind(status):
 		e.refused = true
 		e.Reason = "it does not take " + shape(desc, data) + ": " + e.Reason
 	}
 	return &e
+}
+
+// refusesKind reports whether a status is about the manifest itself: as opposed to its size, its
+// tag, or the user.
+func refusesKind(status remoteerrors.ErrUnexpectedStatus) bool {
+	body := string(status.Body)
+	named := strings.Contains(body, "MANIFEST_INVALID") || strings.Contains(body, "UNSUPPORTED")
+	switch status.StatusCode {
+	case http.StatusUnsupportedMediaType:
+		return true
+	case http.StatusBadRequest:
+		return named || !strings.Contains(body, `"code"`) || strings.Contains(body, `"UNKNOWN"`)
+	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return named
+	}
+	return false
 }
 
 // shape describes the properties of a manifest that a registry may object to.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"io"
 	"net/http"
 	"strings"
@@ -215,6 +216,45 @@ func TestPushManifest(t *testing.T) {
 			t.Errorf("got  %v\nwant %v", err, want)
 		}
 	})
+	for name, test := range map[string]struct {
+		code    int
+		body    string
+		header  http.Header
+		refused bool
+		text    string
+	}{
+		"no code":          {400, "no", nil, true, "400 Bad Request"},
+		"unknown":          {400, `{"errors":[{"code":"UNKNOWN","message":"no"}]}`, nil, true, "400 Bad Request: no"},
+		"invalid":          {400, `{"errors":[{"code":"MANIFEST_INVALID"}]}`, nil, true, "400 Bad Request: manifest invalid"},
+		"unsupported":      {405, `{"errors":[{"code":"UNSUPPORTED","message":"no"}]}`, nil, true, "405 Method Not Allowed: no"},
+		"unsupported type": {415, `{"errors":[{"code":"X"}]}`, nil, true, "415 Unsupported Media Type: x"},
+		"other code":       {400, `{"errors":[{"code":"TAG_INVALID","message":"no"}]}`, nil, false, "400 Bad Request: no"},
+		"method":           {405, "", nil, false, "405 Method Not Allowed"},
+		"too large":        {413, "too large", nil, false, "413 Request Entity Too Large"},
+		"length":           {411, "", nil, false, "411 Length Required"},
+		"immutable":        {409, `{"errors":[{"code":"UNKNOWN","message":"tag is immutable"}]}`, nil, false, "409 Conflict: tag is immutable"},
+		"precondition":     {412, `{"errors":[{"code":"PRECONDITION","message":"scan it first"}]}`, nil, false, "412 Precondition Failed: scan it first"},
+		"unprocessable":    {422, "", nil, false, "422 Unprocessable Entity"},
+		"moved":            {301, "", http.Header{"Location": {"https://other.example/v2/x?token=1"}}, false, "301 Moved Permanently to https://other.example/v2/x?…"},
+	} {
+		bubble(t, "refused: "+name, func(t *testing.T, n *network) {
+			s := n.add(host, nil)
+			s.before = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				if r.Method != http.MethodPut {
+					return false
+				}
+				maps.Copy(w.Header(), test.header)
+				w.WriteHeader(test.code)
+				fmt.Fprint(w, test.body)
+				return true
+			}
+			desc, data := plain("1")
+			err := repository(t, n.client(registry.Options{}), host+"/app").PushManifest(t.Context(), desc, data, "1")
+			if registry.Refused(err) != test.refused || err == nil || !strings.HasSuffix(err.Error(), ": "+test.text) || strings.Contains(err.Error(), "does not take") != test.refused {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
 	bubble(t, "no manifest", func(t *testing.T, n *network) {
 		r := repository(t, n.client(registry.Options{}), host+"/app")
 		desc, data := blob(small, 1)

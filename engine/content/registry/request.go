@@ -209,10 +209,17 @@ func (ask request) judge(resp *http.Response) error {
 	return answered
 }
 
-// unexpected returns the error of an unexpected status.
+// unexpected returns the error of an unexpected status. A redirection is one that was not
+// followed.
 func unexpected(resp *http.Response) error {
 	defer drain(resp)
-	return remoteerrors.NewUnexpectedStatusErr(resp)
+	err := remoteerrors.NewUnexpectedStatusErr(resp)
+	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
+	if to := resp.Header.Get("Location"); ok && to != "" && resp.StatusCode < http.StatusBadRequest {
+		status.Status += " to " + cleanLocation(to)
+		return status
+	}
+	return err
 }
 
 // isPage reports whether an answer is a web page, which a registry never sends.
