@@ -23,6 +23,8 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker/auth"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
+
+	"github.com/taped-dev/tape/engine/advice"
 )
 
 const (
@@ -214,7 +216,8 @@ func (a *authorizer) fetch(ctx context.Context, at *authority, seen authority, s
 	realm := seen.realm
 	if secret != "" && seen.encrypted && realm.Scheme != "https" && !a.clear(realm.Host) {
 		return "", 0, &authError{host: seen.host, reason: fmt.Sprintf(
-			"its token server %s is not encrypted: the password would be sent in the clear", realm.Host)}
+			"its token server %s is not encrypted: the password would be sent in the clear", realm.Host),
+			hint: hint{action: advice.AllowPlainHTTP, host: realm.Host}}
 	}
 	options := auth.TokenOptions{
 		Realm: realm.String(), Service: seen.bearer.parameters["service"],
@@ -283,6 +286,9 @@ func plainToken(data []byte) []byte {
 	if json.Unmarshal(data, &answer) != nil || answer.Token == "" && answer.AccessToken == "" {
 		return data
 	}
+	if strings.ContainsFunc(answer.Token+answer.AccessToken, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return []byte("{}") // it cannot be sent
+	}
 	life := 0 // not known
 	if seconds, err := strconv.ParseFloat(strings.Trim(string(answer.Life), `"`), 64); err == nil {
 		life = int(max(0, min(seconds, maxTokenLife.Seconds())))
@@ -306,10 +312,15 @@ func tokenFailure(at authority, err error) error {
 	if _, ok := errors.AsType[*authError](err); ok {
 		return err
 	}
-	if _, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); ok {
-		return &authError{host: at.realm.Host, cause: err, refused: true}
+	if status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); ok {
+		failed := &authError{host: at.realm.Host, cause: err, refused: true}
+		switch code := status.StatusCode; {
+		case code == http.StatusNotFound, code == http.StatusMethodNotAllowed, code < http.StatusBadRequest:
+			failed.hint = hint{text: operatorHint}
+		}
+		return failed
 	}
-	return &authError{host: at.realm.Host, reason: "the token server did not answer with a token", cause: err, refused: true}
+	return &authError{host: at.realm.Host, reason: "the token server did not answer with a token", cause: err, refused: true, hint: hint{text: operatorHint}}
 }
 
 // isRefusal reports whether a token server answered without a token.
@@ -324,6 +335,7 @@ type authError struct {
 	reason  string
 	cause   error
 	refused bool // by a token server
+	hint    hint // none: log in
 }
 
 func (e *authError) Error() string {
@@ -349,8 +361,11 @@ func (a *authorizer) AddResponses(ctx context.Context, responses []*http.Respons
 	offered := challenges(last.Header)
 	at := newAuthority(req.URL, offered)
 	if at.bearer == nil && !at.basic {
+		if slices.ContainsFunc(offered, func(c challenge) bool { return c.scheme == "bearer" }) {
+			return &authError{host: req.URL.Host, reason: "it names no token server that can be asked", hint: hint{text: operatorHint}}
+		}
 		if len(offered) > 0 {
-			return &authError{host: req.URL.Host, reason: "it requires an authorization scheme other than Bearer and Basic: " + oneLine(offered[0].scheme)}
+			return &authError{host: req.URL.Host, reason: "it requires an authorization scheme other than Bearer and Basic: " + oneLine(offered[0].scheme), hint: hint{text: operatorHint}}
 		}
 		return fmt.Errorf("no challenge: %w", errdefs.ErrNotImplemented)
 	}

@@ -124,6 +124,11 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 	case isAuth && !isStatus:
 		out.Host, out.Reason = auth.host, auth.reason
 		about, out.class = r.classify(remoteerrors.ErrUnexpectedStatus{StatusCode: http.StatusUnauthorized})
+		if auth.hint != (hint{}) {
+			about = auth.hint
+		} else if !auth.refused && !r.asks(auth.host) {
+			out.Reason, about = redirected+": "+out.Reason, hint{text: operatorHint}
+		}
 	case isTag:
 		out.class, out.Host = errdefs.ErrAlreadyExists, asked(status).Host
 		out.Reason = tag.Error() + ": " + said(status)
@@ -134,12 +139,18 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 	case isStatus:
 		out.Host = asked(status).Host
 		out.Reason = said(status)
-		if status.StatusCode == http.StatusNotFound && !writes(op) {
+		if status.StatusCode == http.StatusNotFound && !writes(op) && !isAuth {
 			out.Host, out.Reason = r.host, "not found" // none of its hosts has it
 		}
 		about, out.class = r.classify(status)
 		if isAuth && !errdefs.IsPermissionDenied(out.class) {
 			about, out.class = r.classify(remoteerrors.ErrUnexpectedStatus{StatusCode: http.StatusUnauthorized})
+		}
+		switch {
+		case isAuth && auth.hint != (hint{}):
+			out.Reason, about = "the token server answers "+out.Reason, auth.hint
+		case !isAuth && (errdefs.IsUnauthorized(out.class) || errdefs.IsPermissionDenied(out.class)) && !r.asks(out.Host):
+			out.Reason, about = redirected+": "+out.Reason, hint{text: operatorHint}
 		}
 	case errors.Is(err, docker.ErrInvalidAuthorization):
 		out.Host, out.Reason = r.host, "it does not exist or needs credentials"
@@ -160,7 +171,7 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 	}
 	out.advise(about)
 	switch {
-	case op == "log in to" && (errors.Is(out.class, errdefs.ErrUnauthenticated) || errors.Is(out.class, errdefs.ErrPermissionDenied)):
+	case op == "log in to" && about.text == "" && (errors.Is(out.class, errdefs.ErrUnauthenticated) || errors.Is(out.class, errdefs.ErrPermissionDenied)):
 		out.Reason, out.Hint = "the user or the password is wrong ("+out.Reason+")", "the stored credentials are unchanged"
 	case op == "log in to" && errors.Is(out.class, errdefs.ErrNotFound):
 		out.Reason, out.Hint = "it is not a registry: it has no /v2/", "check the name and the port"
@@ -176,6 +187,14 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 		out.Hint = "try again later; if it persists, ask the operator of the registry or of a proxy in front of it"
 	}
 	return out
+}
+
+// redirected begins the reason of a host that has no credentials of the registry.
+const redirected = "the registry redirects to it, and it refuses"
+
+// asks reports whether a host is one of the registry, as opposed to a storage.
+func (r *Repository) asks(host string) bool {
+	return slices.ContainsFunc(r.hosts, func(h docker.RegistryHost) bool { return h.Host == host })
 }
 
 // writes reports whether an operation writes to a repository.
@@ -308,6 +327,7 @@ func (e *requestError) diagnose(err error) {
 	record, isRecord := errors.AsType[tls.RecordHeaderError](err)
 	stalled, isStalled := errors.AsType[*stalledError](err)
 	_, isAuthority := errors.AsType[x509.UnknownAuthorityError](err)
+	_, isAddress := errors.AsType[*net.AddrError](err)
 	_, isTrust := errors.AsType[*tls.CertificateVerificationError](err)
 	e.message = cleanText(err)
 	switch {
@@ -327,6 +347,10 @@ func (e *requestError) diagnose(err error) {
 		e.message, e.hint, e.worth = "its certificate is signed by an unknown authority", hint{action: advice.TrustAuthority}, 1
 	case isTrust:
 		e.hint, e.worth = hint{action: advice.TrustCertificate}, 1
+	case isAddress:
+		e.hint, e.worth = hint{text: "check the name and the port"}, 1
+	case strings.Contains(err.Error(), "invalid header field"): // net/http reports only the text
+		e.hint, e.worth = hint{text: "check the header in hosts.toml"}, 1
 	case isDNS && dns.IsNotFound:
 		e.message, e.hint, e.worth, e.down = "no such host", hint{text: "check the name, the network and the proxy"}, 1, true
 	case isDNS, errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
@@ -344,6 +368,9 @@ func (e *requestError) diagnose(err error) {
 		e.message, e.hint = "the proxy cannot be reached: "+cleanText(operation.Err), hint{text: "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"}
 	}
 }
+
+// operatorHint is for an error that logging in does not mend.
+const operatorHint = "ask the operator of the registry"
 
 const proxyHint = "HTTPS_PROXY and HTTP_PROXY may hold them: http://USER:PASSWORD@HOST:PORT"
 

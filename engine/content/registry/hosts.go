@@ -96,6 +96,9 @@ func follow(authorizer docker.Authorizer, own http.Header) func(req *http.Reques
 		if len(via) >= maxRedirects {
 			return fmt.Errorf("stopped after %d redirects", maxRedirects)
 		}
+		if !reachable(req.URL) {
+			return fmt.Errorf("redirects to %q, which is not a URL to go to: %w", cleanLocation(req.URL.String()), errdefs.ErrInvalidArgument)
+		}
 		if origin(req.URL) != origin(via[0].URL) {
 			for name := range own {
 				req.Header.Del(name)
@@ -114,7 +117,7 @@ func stay(req *http.Request, via []*http.Request) error {
 		return fmt.Errorf("stopped after %d redirects", maxRedirects)
 	}
 	if origin(req.URL) != origin(via[0].URL) {
-		return &authError{host: via[0].URL.Host, reason: "the token server sends on to " + req.URL.Host + ", which is not asked", refused: true}
+		return &authError{host: via[0].URL.Host, reason: "the token server sends on to " + req.URL.Host + ", which is not asked", refused: true, hint: hint{text: operatorHint}}
 	}
 	return nil
 }

@@ -935,6 +935,9 @@ func TestTokenServerInTheClear(t *testing.T) {
 			if got := asked.Load() > 0; got != test.asked {
 				t.Errorf("the token server was asked: %v", got)
 			}
+			if advised := err != nil && strings.Contains(err.Error(), "if that is what you want, allow plain http for 127.0.0.1"); advised == test.asked {
+				t.Errorf("got %v", err)
+			}
 			if test.asked && !errdefs.IsNotFound(err) || !test.asked && !errdefs.IsUnauthorized(err) {
 				t.Errorf("got %v", err)
 			}

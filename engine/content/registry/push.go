@@ -3,6 +3,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
@@ -321,7 +323,7 @@ func location(from *url.URL, text string) (*url.URL, bool) {
 		// reference.
 		to, err = url.Parse(from.Scheme + "://" + text)
 	}
-	if err != nil || to.Hostname() == "" || to.Scheme != "http" && to.Scheme != "https" {
+	if err != nil || !reachable(to) {
 		return nil, false
 	}
 	to.Fragment, to.RawFragment, to.User = "", "", nil
@@ -331,6 +333,12 @@ func location(from *url.URL, text string) (*url.URL, bool) {
 		to.Scheme, to.Host = from.Scheme, from.Host
 	}
 	return to, true
+}
+
+// reachable reports whether a request can be sent to a URL.
+func reachable(to *url.URL) bool {
+	_, err := strconv.ParseUint(cmp.Or(to.Port(), "0"), 10, 16)
+	return err == nil && to.Hostname() != "" && (to.Scheme == "http" || to.Scheme == "https")
 }
 
 // lost turns the error of an upload that the registry no longer knows into one that begins the
