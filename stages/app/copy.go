@@ -217,6 +217,7 @@ func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, node string, ev
 			result.MovedTags = append(result.MovedTags, m)
 			progress.note(m.String())
 		},
+		Missing: func(m transfer.MissingReferrer) { result.Warnings = append(result.Warnings, m.String()) },
 	}); err == nil {
 		if c.app != nil {
 			err = c.application(ctx, result)

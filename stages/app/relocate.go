@@ -345,6 +345,7 @@ func (r *relocating) copier(ctx context.Context, name string) (*transfer.Copier,
 			r.mu.Unlock()
 			r.progress.note(m.String())
 		},
+		Missing: func(m transfer.MissingReferrer) { r.progress.note(m.String()) },
 	})
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -440,7 +441,7 @@ func (r *relocating) application(ctx context.Context, ref string) (err error) {
 		if err != nil {
 			return err
 		}
-		proofs, err := signaturesOf(ctx, app, at)
+		proofs, err := signaturesOf(ctx, app, at, r.progress.note)
 		if err != nil {
 			return err
 		}
@@ -536,7 +537,7 @@ func (r *relocating) original(ctx context.Context, was *artifact.Application, at
 	for _, image := range list.Images {
 		r.result.Mapping[image.Source] = artifact.ImageRef(r.Repository, image)
 	}
-	signatures, err := signaturesOf(ctx, was, at)
+	signatures, err := signaturesOf(ctx, was, at, r.progress.note)
 	if err != nil {
 		return err
 	}

@@ -122,7 +122,7 @@ func newSaving(ctx context.Context, app *artifact.Application, at *opened, o Sav
 	for _, child := range s.rest(app.Index) {
 		subjects = append(subjects, child.Digest)
 	}
-	signatures, err := attachedTo(ctx, app, at, subjects)
+	signatures, err := attachedTo(ctx, app, at, subjects, o.warn)
 	if err != nil {
 		return nil, err
 	}
@@ -158,10 +158,16 @@ func (s *saving) stays(ctx context.Context, app *artifact.Application, at *opene
 	if len(later) > 0 {
 		warning = fmt.Sprintf("cosign attached %d manifests by tag since it was taped, which are not in the archive, such as %s; a copy takes them", len(later), later[0].Tag)
 	}
-	if warning != "" && o.Events != nil {
-		o.Events(engine.Event{Level: engine.Warning, At: time.Now(), Message: warning})
+	if warning != "" {
+		o.warn(warning)
 	}
 	return nil
+}
+
+func (o SaveOptions) warn(message string) {
+	if o.Events != nil {
+		o.Events(engine.Event{Level: engine.Warning, At: time.Now(), Message: message})
+	}
 }
 
 // rest returns the children of the root that are not in the tree, including what is attached to
@@ -209,18 +215,18 @@ func naming(ctx context.Context, app *artifact.Application) (artifact.Naming, er
 }
 
 // signaturesOf returns what is attached to root and content, and to that.
-func signaturesOf(ctx context.Context, app *artifact.Application, at layout.Repository) ([]ocispec.Descriptor, error) {
-	return attachedTo(ctx, app, at, []digest.Digest{app.Root.Digest, app.Content.Digest})
+func signaturesOf(ctx context.Context, app *artifact.Application, at layout.Repository, note func(string)) ([]ocispec.Descriptor, error) {
+	return attachedTo(ctx, app, at, []digest.Digest{app.Root.Digest, app.Content.Digest}, note)
 }
 
 // attachedTo returns what is attached to some manifests of an application, and to that, except
-// for what the root lists itself.
-func attachedTo(ctx context.Context, app *artifact.Application, at layout.Repository, subjects []digest.Digest) ([]ocispec.Descriptor, error) {
+// for what the root lists itself. It calls note with what is listed and missing.
+func attachedTo(ctx context.Context, app *artifact.Application, at layout.Repository, subjects []digest.Digest, note func(string)) ([]ocispec.Descriptor, error) {
 	known := map[digest.Digest]bool{}
 	for _, child := range app.Index.Manifests {
 		known[child.Digest] = true
 	}
-	out, err := transfer.Attached(ctx, at, subjects, known)
+	out, err := transfer.Attached(ctx, at, subjects, known, func(m transfer.MissingReferrer) { note(m.String()) })
 	if err != nil {
 		return nil, fmt.Errorf("look for signatures: %w", err)
 	}

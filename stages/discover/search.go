@@ -21,6 +21,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/images"
 )
@@ -317,11 +318,15 @@ func byReferrer(ctx context.Context, origin images.Origin, to digest.Digest) ([]
 	if err != nil {
 		return nil, absent(err)
 	}
-	var out []images.Related
+	var (
+		out     []images.Related
+		missing missingError
+	)
 	for _, desc := range referrers {
 		found, data, err := registry.Read(ctx, origin, desc)
 		if errdefs.IsNotFound(err) {
-			continue // the list still has what the registry has removed
+			missing = append(missing, transfer.MissingReferrer{Subject: to, Digest: desc.Digest}.String())
+			continue
 		}
 		if err != nil {
 			return nil, err
@@ -345,14 +350,25 @@ func byReferrer(ctx context.Context, origin images.Origin, to digest.Digest) ([]
 			})
 		}
 	}
+	if len(missing) > 0 {
+		return out, missing
+	}
 	return out, nil
 }
 
-// unanswered reports whether an error means that the registry was not reached or that
-// it denies access. Any other error fails the stage: an answer that broke off must not
+// missingError is about what a registry lists, and does not have: it was removed, or lost.
+type missingError []string
+
+func (e missingError) Error() string { return strings.Join(e, "; ") }
+
+// unanswered reports whether an error means that the registry was not reached, that it
+// denies access, or that it does not have all that it lists. Any other error fails the stage: an answer that broke off must not
 // decide what is in an artifact.
 func unanswered(err error) bool {
 	var network net.Error
+	if _, missing := errors.AsType[missingError](err); missing {
+		return true
+	}
 	return errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) ||
 		errdefs.IsUnavailable(err) && errors.As(err, &network)
 }

@@ -383,6 +383,30 @@ func TestUnknown(t *testing.T) {
 	}
 }
 
+// A referrer that a registry lists and does not have causes a warning; the others are taken.
+func TestMissingReferrer(t *testing.T) {
+	up := upstream(registrytest.Published())
+	img := image(t, up, "1")
+	whole, _, err := run(t, client(t, up), Config{}, img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(whole.Images[0].Related, func(r images.Related) bool { return r.Via == images.Referrer })
+	gone := whole.Images[0].Related[i]
+	lost := registrytest.Misbehave(up, registrytest.Of(gone.Digest.String(), registrytest.Is(registrytest.Manifests)), registrytest.Status(http.StatusNotFound))
+	list, warnings, err := run(t, client(t, lost), Config{}, img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(warnings) != 1 || !strings.HasPrefix(warnings[0], name+":1: ") || !strings.Contains(warnings[0], gone.Digest.String()+" is listed") {
+		t.Errorf("warnings %q", warnings)
+	}
+	want := slices.DeleteFunc(whole.Images[0].Related, func(r images.Related) bool { return r.Digest == gone.Digest || r.To == gone.Digest })
+	if diff := cmp.Diff(want, list.Images[0].Related); diff != "" {
+		t.Errorf("related (-want +got):\n%s", diff)
+	}
+}
+
 func TestFails(t *testing.T) {
 	up := upstream(registrytest.Published())
 	img := image(t, up, "1")

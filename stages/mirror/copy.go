@@ -179,11 +179,11 @@ func (m *mirroring) related(ctx context.Context, image images.Image, from layout
 		return err
 	}
 	there, err := m.copier.Manifest(ctx, near, desc)
-	if registry.Refused(err) {
+	if registry.Refused(err) || registry.Lost(err) {
 		err = advice.Add(err, advice.LeaveRelated)
 	}
 	if err != nil {
-		return fmt.Errorf("the %s of %s: %w", related.Kind, related.To, err)
+		return fmt.Errorf("the %s of %s, %s: %w", related.Kind, related.To, related.Digest, err)
 	}
 	m.took(desc, there)
 	if there && related.Via == images.Referrer && !trusted {

@@ -218,6 +218,12 @@ func Refused(err error) bool {
 	return ok && e.refused
 }
 
+// Lost reports whether a registry does not have something that was to be read from it.
+func Lost(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Op == "fetch" && errdefs.IsNotFound(e)
+}
+
 // refusal explains why a manifest was not accepted: its kind, or something missing that it
 // names. The error of another reference that ended this operation is returned unchanged,
 // because others read it too.

@@ -42,10 +42,7 @@ func (c *Copier) Whole(ctx context.Context, from layout.Repository, desc ocispec
 		for _, l := range level {
 			found = append(found, l.desc.Digest)
 			group.Go(func() error {
-				if err := c.referrer(ctx, from, l); err != nil {
-					return fmt.Errorf("what is about %s: %w", l.subject, err)
-				}
-				return nil
+				return l.explain(c.referrer(ctx, from, l))
 			})
 		}
 		if err := group.Wait(); err != nil {
@@ -60,6 +57,25 @@ func (c *Copier) Whole(ctx context.Context, from layout.Repository, desc ocispec
 type listing struct {
 	subject digest.Digest
 	desc    ocispec.Descriptor
+}
+
+// explain names the entry in an error.
+func (l listing) explain(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case registry.Lost(err):
+		return fmt.Errorf("%s, which is about %s: %w; or delete it there", l.desc.Digest, l.subject, err)
+	}
+	return fmt.Errorf("%s, which is about %s: %w", l.desc.Digest, l.subject, err)
+}
+
+// MissingReferrer is an entry of the list of a subject's referrers that is not there: the list
+// is out of date, or it was lost.
+type MissingReferrer struct{ Subject, Digest digest.Digest }
+
+func (m MissingReferrer) String() string {
+	return fmt.Sprintf("%s is listed as a signature, attestation, SBOM or the like of %s, and is not there: it is left out", m.Digest, m.Subject)
 }
 
 // eachLevel reads the lists of the subjects, then those of what visit returns for them, and so
@@ -122,10 +138,13 @@ func (c *Copier) ask(ctx context.Context, from layout.Repository, subjects []dig
 				if c.Empty {
 					copying.Go(func() error {
 						desc, err := about(copyCtx, from, l)
+						if errdefs.IsNotFound(err) {
+							return nil // it is reported when its turn comes
+						}
 						if desc != nil {
 							_, err = c.children(copyCtx, from, l.desc, 0)
 						}
-						return err
+						return l.explain(err)
 					})
 				}
 			}
@@ -137,11 +156,12 @@ func (c *Copier) ask(ctx context.Context, from layout.Repository, subjects []dig
 }
 
 // Attached finds what is attached to the subjects, to that, and so on, except for what is
-// known. The descriptors do not depend on the registry, and are sorted by digest.
-func Attached(ctx context.Context, from layout.Repository, subjects []digest.Digest, known map[digest.Digest]bool) ([]ocispec.Descriptor, error) {
+// known. The descriptors do not depend on the registry, and are sorted by digest. missing is
+// called with the entries of lists that are not there.
+func Attached(ctx context.Context, from layout.Repository, subjects []digest.Digest, known map[digest.Digest]bool, missing func(MissingReferrer)) ([]ocispec.Descriptor, error) {
 	found := map[digest.Digest]ocispec.Descriptor{}
 	err := eachLevel(ctx, from, subjects, func(level []listing) (next []digest.Digest, err error) {
-		entries := make([]*ocispec.Descriptor, len(level))
+		entries, gone := make([]*ocispec.Descriptor, len(level)), make([]bool, len(level))
 		reading, readCtx := errgroup.WithContext(ctx)
 		reading.SetLimit(atonce.Streams)
 		for i, l := range level {
@@ -149,14 +169,18 @@ func Attached(ctx context.Context, from layout.Repository, subjects []digest.Dig
 				continue
 			}
 			reading.Go(func() (err error) {
-				if entries[i], err = about(readCtx, from, l); err != nil {
-					err = fmt.Errorf("%s: %w", l.desc.Digest, err)
+				entries[i], err = about(readCtx, from, l)
+				if gone[i] = errdefs.IsNotFound(err); gone[i] {
+					return nil
 				}
-				return err
+				return l.explain(err)
 			})
 		}
 		err = reading.Wait()
-		for _, entry := range entries {
+		for i, entry := range entries {
+			if gone[i] {
+				missing(MissingReferrer{level[i].subject, level[i].desc.Digest})
+			}
 			if entry != nil {
 				found[entry.Digest] = *entry
 				next = append(next, entry.Digest)
@@ -172,6 +196,10 @@ func Attached(ctx context.Context, from layout.Repository, subjects []digest.Dig
 // referrer copies an entry of a list, if it is attached to the subject.
 func (c *Copier) referrer(ctx context.Context, from layout.Repository, l listing) error {
 	desc, err := about(ctx, from, l)
+	if errdefs.IsNotFound(err) {
+		c.missing(MissingReferrer{l.subject, l.desc.Digest})
+		return nil
+	}
 	if err != nil || desc == nil {
 		return err
 	}
@@ -183,13 +211,10 @@ func (c *Copier) referrer(ctx context.Context, from layout.Repository, l listing
 }
 
 // about returns the manifest of an entry in a subject's list, as described there but without
-// annotations, if it is attached to the subject. Lists may contain other manifests, and missing
-// ones, because they may be out of date: then it returns nil.
+// annotations, or nil if it is attached to something else. It may be missing, because lists may
+// be out of date.
 func about(ctx context.Context, from layout.Repository, l listing) (*ocispec.Descriptor, error) {
 	desc, data, err := registry.Read(ctx, from, l.desc)
-	if errdefs.IsNotFound(err) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -199,6 +224,15 @@ func about(ctx context.Context, from layout.Repository, l listing) (*ocispec.Des
 	}
 	entry.Annotations = nil
 	return &entry, nil
+}
+
+// missing reports an entry that the source does not have.
+func (c *Copier) missing(m MissingReferrer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.Missing != nil {
+		c.Missing(m)
+	}
 }
 
 // Note makes the copier list manifests that it did not write.

@@ -119,6 +119,9 @@ type Options struct {
 	// TagMoved is called with each tag that led to another manifest before; one call at a time.
 	// It may be nil.
 	TagMoved func(MovedTag)
+	// Missing is called with each entry of a list of referrers that the source does not have; one
+	// call at a time. It may be nil.
+	Missing func(MissingReferrer)
 	// Progress counts bytes; it may be nil.
 	Progress *Progress
 }
