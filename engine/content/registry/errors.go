@@ -158,7 +158,7 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 	case errdefs.IsNotFound(err):
 		out.class, out.Host, out.Reason = errdefs.ErrNotFound, r.host, "not found"
 	default:
-		for _, class := range []error{errdefs.ErrDataLoss, errdefs.ErrInvalidArgument, errdefs.ErrNotImplemented} {
+		for _, class := range []error{errdefs.ErrDataLoss, errdefs.ErrInvalidArgument, errdefs.ErrNotImplemented, errdefs.ErrUnavailable} {
 			if errors.Is(err, class) {
 				out.class = class
 			}

@@ -334,12 +334,28 @@ func (r *Repository) AddReferrers(ctx context.Context, subject digest.Digest, en
 	turn.(*sync.Mutex).Lock()
 	defer turn.(*sync.Mutex).Unlock()
 
-	for range addTries {
+	seen := map[digest.Digest]bool{}
+	var waited time.Duration
+	for tries, looks := 0, 0; tries < addTries; {
 		start := time.Now()
-		written, err := r.addReferrers(ctx, tag, entries)
-		if err != nil || !written {
+		state, err := r.addReferrers(ctx, tag, entries, seen)
+		if err != nil || state == listAdded {
 			return err
 		}
+		if state == listBefore {
+			// A cache or a replica shows a tag late. Writing it again would not help, and might undo
+			// what others wrote.
+			looks++
+			wait := backoff(looks)
+			if waited += wait; waited > maxLate {
+				return r.explain(ctx, "add referrers to", r.Ref(tag), fmt.Errorf("the list was written, and the registry does not show it yet, after %s: %w", maxLate, errdefs.ErrUnavailable))
+			}
+			if err := sleep(ctx, wait); err != nil {
+				return err
+			}
+			continue
+		}
+		tries++
 		// Another process takes about as long as this one between reading and writing; the random
 		// part keeps the two from colliding again.
 		took := time.Since(start)
@@ -347,25 +363,39 @@ func (r *Repository) AddReferrers(ctx context.Context, subject digest.Digest, en
 			return err
 		}
 	}
-	return r.explain(ctx, "add referrers to", r.Ref(tag), fmt.Errorf("the list was changed concurrently, %d times in a row; try again: %w", addTries, errdefs.ErrUnavailable))
+	return r.explain(ctx, "add referrers to", r.Ref(tag), fmt.Errorf("the list was changed concurrently, %d times in a row: %w", addTries, errdefs.ErrUnavailable))
 }
 
-// addTries bounds how often a list is written because other processes intervened.
-const addTries = 20
+const (
+	// addTries bounds how often a list is written because other processes intervened.
+	addTries = 20
+	// maxLate is how long a registry may show what a tag led to before it was written.
+	maxLate = 30 * time.Second
+)
 
-// addReferrers reports whether the list had to be written.
-func (r *Repository) addReferrers(ctx context.Context, tag string, entries []ocispec.Descriptor) (written bool, err error) {
+// listState is what a look at a list of referrers showed.
+type listState int
+
+const (
+	listAdded   listState = iota // it has the entries
+	listBefore                   // it is as it was before it was written
+	listWritten                  // it did not have the entries, and was written
+)
+
+// addReferrers adds entries to the list unless it has them. seen are the digests of the lists
+// that were read before it was written; "" is that of a missing one.
+func (r *Repository) addReferrers(ctx context.Context, tag string, entries []ocispec.Descriptor, seen map[digest.Digest]bool) (listState, error) {
 	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
 	desc, data, err := r.Manifest(ctx, tag)
 	switch {
 	case errdefs.IsNotFound(err):
 	case err != nil:
-		return false, err
+		return 0, err
 	case desc.MediaType != ocispec.MediaTypeImageIndex:
-		return false, r.explain(ctx, "add referrers to", r.Ref(tag), fmt.Errorf("the tag is taken by a %s: %w", desc.MediaType, errdefs.ErrFailedPrecondition))
+		return 0, r.explain(ctx, "add referrers to", r.Ref(tag), fmt.Errorf("the tag is taken by a %s: %w", desc.MediaType, errdefs.ErrFailedPrecondition))
 	default:
 		if err := descriptor.Unmarshal(data, &index); err != nil {
-			return false, r.explain(ctx, "add referrers to", r.Ref(tag), fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
+			return 0, r.explain(ctx, "add referrers to", r.Ref(tag), fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
 		}
 	}
 	before := len(index.Manifests)
@@ -375,12 +405,16 @@ func (r *Repository) addReferrers(ctx context.Context, tag string, entries []oci
 		}
 	}
 	if len(index.Manifests) == before {
-		return false, nil
+		return listAdded, nil
 	}
+	if seen[desc.Digest] {
+		return listBefore, nil
+	}
+	seen[desc.Digest] = true
 	data, err = engine.MarshalJSON(index)
 	if err != nil {
-		return false, r.explain(ctx, "add referrers to", r.Ref(tag), err)
+		return 0, r.explain(ctx, "add referrers to", r.Ref(tag), err)
 	}
 	desc = ocispec.Descriptor{MediaType: index.MediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
-	return true, r.PushManifest(ctx, desc, data, tag)
+	return listWritten, r.PushManifest(ctx, desc, data, tag)
 }

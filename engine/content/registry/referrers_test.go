@@ -3,9 +3,12 @@
 package registry_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -428,6 +431,112 @@ func TestReferrersLinks(t *testing.T) {
 			}
 		})
 	}
+}
+
+// late shows tags as they were some time ago.
+type late struct {
+	next http.Handler
+	by   time.Duration
+	mu   sync.Mutex
+	was  map[string][]tagWrite // by path
+	puts int
+}
+
+type tagWrite struct {
+	at     time.Time
+	digest digest.Digest
+}
+
+func (l *late) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	dir, tag := path.Split(r.URL.Path)
+	if !strings.HasPrefix(tag, "sha256-") {
+		l.next.ServeHTTP(w, r)
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r.Method == http.MethodPut {
+		data, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(data))
+		l.puts++
+		l.was[r.URL.Path] = append(l.was[r.URL.Path], tagWrite{time.Now(), digest.FromBytes(data)})
+		l.next.ServeHTTP(w, r)
+		return
+	}
+	shown := digest.FromString("nothing")
+	for _, write := range l.was[r.URL.Path] {
+		if time.Since(write.at) >= l.by {
+			shown = write.digest
+		}
+	}
+	r.URL.Path = dir + shown.String()
+	l.next.ServeHTTP(w, r)
+}
+
+// A registry that shows a tag late is waited for, and the tag is not written again.
+func TestAddReferrersLate(t *testing.T) {
+	for name, test := range map[string]struct {
+		by   time.Duration
+		fail string
+	}{
+		"3 s": {3 * time.Second, ""}, "10 s": {10 * time.Second, ""},
+		"never": {time.Hour, "the list was written, and the registry does not show it yet, after 30s; try again later"},
+	} {
+		bubble(t, name, func(t *testing.T, n *network) {
+			s := &late{next: registrytest.NoReferrers(registrytest.GGCR()), by: test.by, was: map[string][]tagWrite{}}
+			n.add(host, s)
+			subject, _ := plain("subject")
+			for i := range 2 { // to a new list, and to one that exists
+				r := repository(t, n.client(registry.Options{}), host+"/app")
+				empty(t, r)
+				desc, data := about(subject, fmt.Sprint(i))
+				start := time.Now()
+				err := r.PushReferrer(t.Context(), desc, data)
+				if test.fail == "" && err != nil || test.fail != "" && (!errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), test.fail)) {
+					t.Errorf("got %v", err)
+				}
+				if took := time.Since(start); took > 40*time.Second {
+					t.Errorf("it took %s", took)
+				}
+				if s.puts != i+1 {
+					t.Errorf("the list was written %d times", s.puts)
+				}
+			}
+			if test.fail != "" {
+				return
+			}
+			if got, err := repository(t, n.client(registry.Options{}), host+"/app").Referrers(t.Context(), subject.Digest); err != nil || len(got) != 2 {
+				t.Errorf("Referrers = %v, %v", digests(got), err)
+			}
+		})
+	}
+	// Two signers, of whom one overwrites the list of the other.
+	bubble(t, "two", func(t *testing.T, n *network) {
+		s := &late{next: registrytest.NoReferrers(registrytest.GGCR()), by: 0, was: map[string][]tagWrite{}}
+		server := n.add(host, s)
+		server.before = func(_ http.ResponseWriter, r *http.Request, _ int) bool {
+			if strings.Contains(r.URL.Path, "/manifests/sha256-") && r.Method == http.MethodPut {
+				time.Sleep(time.Second) // both have read the list
+			}
+			return false
+		}
+		subject, _ := plain("subject")
+		var wg sync.WaitGroup
+		for i := range 2 {
+			r := repository(t, n.client(registry.Options{}), host+"/app")
+			empty(t, r)
+			desc, data := about(subject, fmt.Sprint(i))
+			wg.Go(func() {
+				if err := r.PushReferrer(t.Context(), desc, data); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if got, err := repository(t, n.client(registry.Options{}), host+"/app").Referrers(t.Context(), subject.Digest); err != nil || len(got) != 2 {
+			t.Errorf("Referrers = %v, %v", digests(got), err)
+		}
+	})
 }
 
 // Several processes add referrers to one fallback tag at the same time.
