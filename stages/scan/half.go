@@ -35,7 +35,6 @@ type halves struct{ registry, tag, digest string }
 // image only if its tag is there, and notImage for one that does not.
 func stem(key string) (string, label) {
 	words := splitWords(key)
-	all := len(words)
 	for len(words) > 1 && nameWords[words[len(words)-1]] {
 		words = words[:len(words)-1]
 	}
@@ -45,8 +44,7 @@ func stem(key string) (string, label) {
 		if l := labelOf(strings.Join(words, "-")); l == mentions || l == namesOne {
 			return joined, l
 		}
-	case len(words) == 0 || slices.ContainsFunc(words, func(w string) bool { return otherThings[w] }):
-	case len(words) < all, nameWords[joined], words[len(words)-1] == "container":
+	case len(words) > 0 && !slices.ContainsFunc(words, func(w string) bool { return otherThings[w] }):
 		return joined, noLabel
 	}
 	return "", notImage
@@ -206,6 +204,90 @@ func (b near) open(key, value string) bool {
 	}
 	key = flat(key)
 	return imageref.Split(value).Version() == "" && (b.levels > 0 || strings.HasSuffix(key, "baseimage") || strings.HasSuffix(key, "imagebase"))
+}
+
+// partly is why a reference with a variable in it is not pinned.
+const partly = "a part of it is the value of a variable"
+
+// variable matches the use of a variable in the values of variables and in arguments, and the
+// escape that prevents it.
+var variable = regexp.MustCompile(`\$\$|\$\(([A-Za-z_][\w.-]*)\)`)
+
+// variables returns what values in the map of a container, its variables and arguments, become
+// when their variables are put in, as Kubernetes does it: those with literal values, in
+// variables those before it. known are the values of all variables.
+func variables(container *manifests.Node) (become map[*manifests.Node]string, known map[string]string) {
+	env := container.Get("env")
+	if env == nil || env.Kind != manifests.List {
+		return nil, nil
+	}
+	become, known = map[*manifests.Node]string{}, map[string]string{}
+	expand := func(n *manifests.Node) (value string, whole bool) {
+		whole = true
+		value = variable.ReplaceAllStringFunc(n.Text(), func(use string) string {
+			value, ok := known[strings.Trim(use, "$()")]
+			switch {
+			case use == "$$":
+				return "$"
+			case !ok:
+				whole = false
+				return use
+			}
+			return value
+		})
+		if strings.Contains(n.Text(), "$(") {
+			become[n] = value
+		}
+		return value, whole
+	}
+	for i := range env.Items {
+		name, value := env.Items[i].Get("name").Text(), env.Items[i].Get("value")
+		delete(known, name)
+		if value == nil || value.Kind != manifests.Scalar {
+			continue
+		}
+		if text, whole := expand(value); whole {
+			known[name] = text
+		}
+	}
+	for _, key := range []string{"command", "args"} {
+		if words := container.Get(key); words != nil && words.Kind == manifests.List {
+			for i := range words.Items {
+				expand(&words.Items[i])
+			}
+		}
+	}
+	return become, known
+}
+
+// unfilled matches a reference with variables that are not known.
+var unfilled = regexp.MustCompile(`[\w./:@-]*\$\([A-Za-z_][\w.-]*\)(?:[\w./:@-]|\$\([A-Za-z_][\w.-]*\))*`)
+
+// expanded records the references in a string of a container that have variables as a part.
+// value is the string with these put in. A variable that is a whole reference is found where
+// it is defined.
+func (w *walker) expanded(n *manifests.Node, value string, promise label) {
+	text := w.doc.Scalar(n)
+	at := strings.Index(value, "=") + 1 // of --flag=value
+	if !strings.HasPrefix(value, "-") {
+		at = 0
+	}
+	for _, h := range w.catalogue.references(value, promise, w.flag, assigned(value)) {
+		whole := value[h.from:h.to]
+		elsewhere := slices.ContainsFunc(variable.FindAllString(n.Value, -1), func(use string) bool { return strings.Contains(w.known[strings.Trim(use, "$()")], whole) })
+		if h.spoken != "" || strings.Contains(n.Value, whole) || elsewhere {
+			continue
+		}
+		if name, ok := normalise(whole); ok {
+			w.add(found{name: name, Location: images.Location{Class: images.Indirect, Value: whole, Never: partly}}, n, text, 0, len(text.String), nil)
+		}
+	}
+	for _, word := range unfilled.FindAllString(value[at:], -1) {
+		host, _, _ := strings.Cut(word, "/")
+		if max(promise, labelOf(value[:at])) >= namesOne || w.catalogue.registries.match(host) {
+			w.placeholder(n, word, images.Indirect, "")
+		}
+	}
 }
 
 // entry is a named value of a map, or of a list of names and values.

@@ -74,11 +74,13 @@ type walker struct {
 	indexes  map[*manifests.Node]map[string]*manifests.Node // of large maps
 	// given looks up the other arguments of a command.
 	given      func(flat string) (string, bool)
-	flag       string      // that the current string is the value of
-	name       string      // of the current string: its key, or that of the variable
-	near       near        // the current string
-	parameters *parameters // of a pipeline; nil elsewhere
-	uses       *uses       // of parameters, in the outermost pipeline around the node; nil: none is
+	flag       string                     // that the current string is the value of
+	name       string                     // of the current string: its key, or that of the variable
+	near       near                       // the current string
+	become     map[*manifests.Node]string // what strings of a container are with their variables put in
+	known      map[string]string          // the variables of the container
+	parameters *parameters                // of a pipeline; nil elsewhere
+	uses       *uses                      // of parameters, in the outermost pipeline around the node; nil: none is
 }
 
 // scope is the context of a node.
@@ -270,7 +272,41 @@ func (w *walker) resource(o manifests.Object, places ...place) {
 				}
 				w.node(value, o.Node, key, child)
 			}
+			if definition && key == "spec" {
+				w.defaults(value, key, false)
+			}
 		})
+	}
+}
+
+// ofSchema is why the default of a schema is not pinned.
+const ofSchema = "a default in a schema, which may restrict what it can be"
+
+// defaults records the images that a schema gives fields without a value, which the API server
+// fills in. The tag of a name without one may be in another field. name is that of the field
+// that n describes, or properties reports that n has the schemas of fields.
+func (w *walker) defaults(n *manifests.Node, name string, properties bool) {
+	visit := func(key, name string, value *manifests.Node, properties bool) {
+		w.in(key, func() { w.defaults(value, name, properties) })
+	}
+	for i := range n.Items {
+		visit(strconv.Itoa(i), name, &n.Items[i], false)
+	}
+	for i := range n.Fields {
+		key, value := n.Fields[i].Key, &n.Fields[i].Value
+		switch {
+		case properties:
+			visit(key, key, value, false)
+		case key != "default":
+			visit(key, name, value, key == "properties")
+		case value.Kind != manifests.Scalar || value.Text() != "":
+			first := len(w.out.references)
+			w.in(key, func() { w.node(value, nil, name, scope{ignored: nothingIgnored, near: near{levels: levelsBelow}}) })
+			for j := range w.out.references[first:] {
+				f := &w.out.references[first+j]
+				f.Class, f.Never = images.Indirect, cmp.Or(f.Never, ofSchema)
+			}
+		}
 	}
 }
 
@@ -357,6 +393,10 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 	}
 	s.pairs = s.pairs || name == "annotations"
 	split := w.split(n, name, s)
+	if hasAny(n, "env") {
+		defer func(become map[*manifests.Node]string, known map[string]string) { w.become, w.known = become, known }(w.become, w.known)
+		w.become, w.known = variables(n)
+	}
 	if !s.builtin || s.pairs {
 		s.near = s.near.of(n, split)
 	}
@@ -510,6 +550,9 @@ func (w *walker) scalar(n, parent *manifests.Node, key string, s scope) {
 		promise, s.label = notImage, notImage
 	case !s.builtin && max(promise, s.label) >= namesOne && w.guess(n, parent, key, s.near):
 		return
+	}
+	if value, ok := w.become[n]; ok {
+		w.expanded(n, value, max(promise, s.label))
 	}
 	w.text(n.Value, max(promise, s.label), s.places, n, func() *manifests.Text { return w.doc.Scalar(n) })
 }
