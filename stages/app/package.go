@@ -118,8 +118,14 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	} else {
 		err = run.read(ctx, pushedMade.into(&where))
 	}
-	if err == nil && sends && o.DryRun {
+	switch {
+	case err != nil || !sends:
+	case o.DryRun:
 		where.MovedTags, err = o.forecast(ctx, run)
+	case o.Save != "":
+		var pushed push.Pushed
+		err = run.read(ctx, pushedMade.into(&pushed))
+		where.MovedTags = pushed.MovedTags
 	}
 	if err != nil {
 		return nil, err
