@@ -36,6 +36,8 @@ func TestRename(t *testing.T) {
 			[]string{"example.org/user/istio-proxyv2-f93a2cacc6cafa0474a2d6990a4dd1a0", "1.0@" + d.String()}},
 		{"host, path with the tag as written, hexadecimal digest", []string{"example.com", "team/shop:1.0", d.Encoded()},
 			[]string{"example.org", "user/istio-proxyv2-f93a2cacc6cafa0474a2d6990a4dd1a0:1.0", d.Encoded()}},
+		{"name, algorithm and hexadecimal digest", []string{"example.com/team/shop", "sha256", d.Encoded()},
+			[]string{"example.org/user/istio-proxyv2-f93a2cacc6cafa0474a2d6990a4dd1a0", "sha256", d.Encoded()}},
 		{"whole", []string{here}, []string{there}},
 		{"name and version", []string{"example.com/team/shop", "proxyv2.1.0." + short(d) + "@" + d.String()},
 			[]string{"example.org/user/istio-proxyv2-f93a2cacc6cafa0474a2d6990a4dd1a0", "1.0@" + d.String()}},

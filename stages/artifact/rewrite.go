@@ -163,8 +163,8 @@ func partsOf(ref string) []string {
 	if tag == "" {
 		version = dgst
 	}
-	_, hex, _ := strings.Cut(dgst, ":")
-	out := []string{name, host, path, folder, below, base, tag, dgst, version, hex}
+	algorithm, hex, _ := strings.Cut(dgst, ":")
+	out := []string{name, host, path, folder, below, base, tag, dgst, version, algorithm, hex}
 	for _, prefix := range []string{name, path, base} {
 		out = append(out, prefix+ref[len(name):])
 		if tag != "" {

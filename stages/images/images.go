@@ -132,7 +132,8 @@ type Part struct {
 	// Role is what the field holds, and therefore what pin writes there: "registry",
 	// "repository" (host and path, or only the path if there is a registry part),
 	// "image" (last path element), "tag", "digest", "sha" (the hex of a sha256
-	// digest), "version" (tag or digest).
+	// digest), "version" (tag or digest), "algorithm" (of the digest whose hex is the
+	// version).
 	Role string `json:"role"`
 	// Alias and Shared have the same meaning as in Location.
 	Alias  *Range `json:"alias,omitempty"`

@@ -341,8 +341,13 @@ func split(repository string, d digest.Digest, parts []images.Part) (values []st
 			}
 		case "digest", "version":
 			value = d.String()
+			if p.Role == "version" && has["algorithm"] {
+				value = d.Encoded()
+			}
 		case "sha":
 			value = d.Encoded()
+		case "algorithm":
+			value = d.Algorithm().String()
 		}
 		values = append(values, value)
 	}

@@ -172,6 +172,10 @@ func TestPinParts(t *testing.T) {
 		{"a digest in a variable",
 			"apiVersion: v1\nkind: Pod\nspec: {containers: [{env: [{name: A_IMAGE, value: ghcr.io/x/y}, {name: A_TAG, value: v1}, {name: A_DIGEST, value: ''}]}]}\n",
 			"apiVersion: v1\nkind: Pod\nspec: {containers: [{env: [{name: A_IMAGE, value: " + repository + "}, {name: A_TAG, value: v1}, {name: A_DIGEST, value: '" + of("ghcr.io/x/y:v1") + "'}]}]}\n", ""},
+		{"an algorithm, and the version is the digest",
+			resource("kiali.io/v1alpha1", "Kiali", "  deployment: {image_name: ghcr.io/x/y, image_version: v1, image_digest: \"\"}\n"),
+			resource("kiali.io/v1alpha1", "Kiali", "  deployment: {image_name: "+repository+", image_version: "+of("ghcr.io/x/y:v1")[7:]+", image_digest: \"sha256\"}\n"), ""},
+		{"no field for the algorithm", resource("kiali.io/v1alpha1", "Kiali", "  deployment: {image_name: ghcr.io/x/y, image_version: v1}\n"), "", "add image_digest"},
 		{"unexplained", resource("x.io/v1", "X", "  image: {repository: ghcr.io/x/y, tag: v1}\n"), "", "images.fields"},
 		{"never", resource("nvidia.com/v1", "ClusterPolicy", "  driver: {repository: nvcr.io/x, image: driver, version: '4.6'}\n"), "", "operating system"},
 	} {

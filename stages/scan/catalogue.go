@@ -95,7 +95,7 @@ func check(fields []Field) error {
 			count("|", key, values)
 		}
 		if p := f.Parts; p != nil {
-			count("|", p.Registry, p.Repository, p.Image, p.Tag, p.Digest, p.Version, p.Literal)
+			count("|", p.Registry, p.Repository, p.Image, p.Tag, p.Digest, p.Version, p.Algorithm, p.Literal)
 		}
 		for _, path := range f.Paths {
 			of := strings.Join(f.Kinds, ", ")

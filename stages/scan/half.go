@@ -451,7 +451,9 @@ func composed(part map[string]string) string {
 	if rest, ok := strings.CutPrefix(tag, "@"); ok {
 		tag, digest = "", cmp.Or(digest, rest)
 	}
-	if version := part["version"]; strings.Contains(version, ":") {
+	if version := part["version"]; part["algorithm"] != "" && version != "" {
+		digest = cmp.Or(digest, part["algorithm"]+":"+version)
+	} else if strings.Contains(version, ":") {
 		digest = cmp.Or(digest, version)
 	} else {
 		tag = cmp.Or(tag, version)

@@ -255,7 +255,7 @@ func (w *walker) collect(n *manifests.Node, parts Parts) []piece {
 	var out []piece
 	for _, p := range []piece{
 		{role: "registry", key: parts.Registry}, {role: "repository", key: parts.Repository}, {role: "image", key: parts.Image},
-		{role: "tag", key: parts.Tag}, {role: "digest", key: parts.Digest}, {role: "version", key: parts.Version},
+		{role: "tag", key: parts.Tag}, {role: "digest", key: parts.Digest}, {role: "version", key: parts.Version}, {role: "algorithm", key: parts.Algorithm},
 	} {
 		if p.key == "" {
 			continue
@@ -270,7 +270,7 @@ func (w *walker) collect(n *manifests.Node, parts Parts) []piece {
 				continue
 			}
 			// A null digest can be replaced if the null is written out.
-			if p.node.Type == manifests.Null && (p.role != "digest" || p.node.Value == "") {
+			if p.node.Type == manifests.Null && (p.role != "digest" && p.role != "algorithm" || p.node.Value == "") {
 				continue
 			}
 			if p.role == "digest" && !isDigest(p.value()) {

@@ -134,6 +134,8 @@ type Parts struct {
 	Tag        string `json:"tag,omitempty"`
 	Digest     string `json:"digest,omitempty"`  // algorithm:hex
 	Version    string `json:"version,omitempty"` // a tag or a digest
+	// Algorithm is that of the digest whose hex is the Version; without one, that is a tag.
+	Algorithm string `json:"algorithm,omitempty"`
 	// Literal is the last element of the path if the reader of the object adds it. It is
 	// not in a field, so the reference cannot be pinned.
 	Literal string `json:"literal,omitempty"`
