@@ -43,7 +43,12 @@ var (
 		"pattern patterns glob globs regex regexes regexp regexps match matches")
 	// comparedTo are keys of maps whose lists of images are such lists.
 	comparedTo = set("watch watched track tracked remove removed removal delete deleted prune pruned purge garbageCollect")
-	listFiles  = set("json yaml yml txt list csv")
+	// comparison ends before, and comparisonBehind begins after, a text that something is compared
+	// with; a loop is none.
+	comparison       = regexp.MustCompile(`(?:[=!][=~]\s*\\?["']?|(?:\bin\s*[\[(]|\b(?i:matches|startsWith|endsWith|contains)(?:\s*\(|\s))\s*\\?["'])$`)
+	comparisonBehind = regexp.MustCompile(`^\\?["']?\s*[=!][=~]|^\\?["']\s+(?:not\s+)?in\s`)
+	loop             = regexp.MustCompile(`\bfor\s+\w+\s+in\b`)
+	listFiles        = set("json yaml yml txt list csv")
 	// machineKeys are keys next to the image of a machine.
 	machineKeys = strings.Fields("flavor flavorName serverType instanceType machineType vmSize bootDisk")
 )
@@ -85,6 +90,13 @@ func (v *verbs) pushes(word *manifests.Node) bool {
 		v.verb = text
 	}
 	return false
+}
+
+// isCompared reports whether an operator that compares is next to text[from:to], in the line
+// text[start:end].
+func isCompared(text string, start, from, to, end int) bool {
+	before := text[max(start, from-40):from]
+	return comparison.MatchString(before) && !loop.MatchString(before) || comparisonBehind.MatchString(text[to:end])
 }
 
 // isTest reports whether a map is an expression that compares a value, such as the match

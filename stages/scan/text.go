@@ -242,6 +242,9 @@ func (p *prose) line(start, end int) {
 			} else {
 				h.spoken = cmp.Or(h.spoken, spokenName(key))
 			}
+			if h.spoken == "" && isCompared(p.text, start, from, to, end) {
+				h.spoken = condition
+			}
 			p.hits = append(p.hits, h)
 			runs = false
 			if copied {

@@ -413,7 +413,7 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 			child = child.speaks("")
 		case name == "annotations" && w.catalogue.notes.match(key):
 			child = child.speaks(compared)
-		case tested && (key == "value" || key == "values"), conditions[key]:
+		case tested && (key == "value" || key == "values"), conditions[key], queries[key] && value.Kind == manifests.Scalar:
 			child = child.speaks(condition)
 		case key == "items" && n.Get("list").Text() != "": // rules of Falco
 			child = child.speaks(compared)
@@ -454,7 +454,10 @@ func (s scope) placed() bool {
 var holdsReference = set("reference ref name url uri image")
 
 // conditions are keys of expressions that compare images.
-var conditions = set("condition conditions expr rego matchConditions preconditions")
+var conditions = set("condition conditions expr rego matchConditions preconditions when unless")
+
+// queries are keys of texts that select by images.
+var queries = set("query filter")
 
 // notLooked are the keys of schemas, prose and Knative's examples in ConfigMaps, which only
 // mention images, of labels and what selects by them, which cannot contain references, and of
