@@ -557,8 +557,19 @@ func (w *walker) scalar(n, parent *manifests.Node, key string, s scope) {
 	if value, ok := w.become[n]; ok {
 		w.expanded(n, value, max(promise, s.label))
 	}
+	first := len(w.out.references)
 	w.text(n.Value, max(promise, s.label), s.places, n, func() *manifests.Text { return w.doc.Scalar(n) })
+	if !s.builtin && parent != nil && w.name == key && max(promise, s.label) < mentions {
+		for i := first; i < len(w.out.references); i++ {
+			if f := &w.out.references[i]; f.uses > 1 && f.Value == n.Value {
+				f.Never = cmp.Or(f.Never, repeatedHere)
+			}
+		}
+	}
 }
+
+// repeatedHere is why a reference that only its form shows is not pinned if it has an anchor.
+const repeatedHere = "a YAML anchor repeats it, and the name of this field does not say that it is an image; write it out where it is one"
 
 // spokenValue returns the reason why the value of a variable or parameter with this name is
 // not an image to run, or "".
