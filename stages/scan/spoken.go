@@ -39,8 +39,10 @@ var (
 
 	// compareLists are the words of keys below which there are only images to compare with.
 	compareLists = set("allow allowed allows allowlist whitelist deny denied denies denylist block blocked blocklist blacklist forbidden banned " +
-		"exclude excluded excludes exclusion exclusions exempt exempted exemption exemptions ignore ignored list lists images image " +
+		"exclude excluded excludes exclusion exclusions exempt exempted exemption exemptions ignore ignored list lists images image service services " +
 		"pattern patterns glob globs regex regexes regexp regexps match matches")
+	// listed are those that do not tell what the list is for.
+	listed = set("list lists image images service services")
 	// comparedTo are keys of maps whose lists of images are such lists.
 	comparedTo = set("watch watched track tracked remove removed removal delete deleted prune pruned purge garbageCollect")
 	// comparison ends before, and comparisonBehind begins after, a text that something is compared
@@ -65,7 +67,7 @@ func isCompareList(key string) bool {
 		if !compareLists[w] {
 			return false
 		}
-		said = said || w != "list" && w != "lists" && w != "image" && w != "images"
+		said = said || !listed[w]
 	}
 	return said
 }

@@ -187,7 +187,81 @@ func (c *catalogue) references(s string, promise label, flag string, beside func
 		}
 		from = to + 1
 	}
+	if len(p.hits) > 0 {
+		p.lists()
+	}
 	return p.hits
+}
+
+// assigns matches a key with what is between it and its value.
+var assigns = regexp.MustCompile(`([\w.-]+)[\\"']*[ \t]*[:=][ \t]*\\?`)
+
+// lists marks the references in lists to compare with: allowed_images = ["a/b:1", "c/d:2"].
+func (p *prose) lists() {
+	hits, line, unclosed := p.hits, -1, false
+	for at := 0; ; {
+		m := assigns.FindStringSubmatchIndex(p.text[at:])
+		if m == nil {
+			return
+		}
+		key, from := p.text[at+m[2]:at+m[3]], at+m[1]
+		if at = from; spokenName(key) != compared && !isCompareList(key) {
+			continue
+		}
+		if line < from { // not again for each key of a long line
+			line = len(p.text)
+			if n := strings.IndexByte(p.text[from:], '\n'); n >= 0 {
+				line = from + n
+			}
+		}
+		at, unclosed = held(p.text, from, line, unclosed)
+		for ; len(hits) > 0 && hits[0].from < at; hits = hits[1:] {
+			if hits[0].from >= from {
+				hits[0].spoken = cmp.Or(hits[0].spoken, compared)
+			}
+		}
+	}
+}
+
+// held returns the end of the value at from, in the line that ends at line: of brackets, of quotes, of words that
+// commas separate, or of the lines below that are the items of a list. It also reports whether a
+// bracket has no end; then none is looked for again.
+func held(s string, from, line int, unclosed bool) (int, bool) {
+	value := s[from:line]
+	switch trimmed := strings.Trim(value, " \t\r|>-+"); {
+	case trimmed == "":
+		for line < len(s) {
+			next, _, _ := strings.Cut(s[line+1:], "\n")
+			if !strings.HasPrefix(strings.TrimLeft(next, " \t"), "- ") {
+				break
+			}
+			line += 1 + len(next)
+		}
+		return line, unclosed
+	case strings.IndexByte("[{(", value[0]) >= 0 && !unclosed:
+		depth := 0
+		for i := from; i < len(s); i++ {
+			switch s[i] {
+			case '[', '{', '(':
+				depth++
+			case ']', '}', ')':
+				if depth--; depth == 0 {
+					return i, false
+				}
+			}
+		}
+		return from, true
+	case strings.IndexByte(`"'`, value[0]) >= 0:
+		if n := strings.IndexByte(value[1:], value[0]); n >= 0 {
+			return from + 1 + n, unclosed
+		}
+	}
+	for i := range len(value) {
+		if strings.IndexByte(" \t\r;", value[i]) >= 0 && i > 0 && value[i-1] != ',' {
+			return from + i, unclosed
+		}
+	}
+	return line, unclosed
 }
 
 // prose is a text that is searched word by word.

@@ -578,6 +578,9 @@ func (w *walker) spokenValue(name string) string {
 	if words := splitWords(name); reason == "" && len(words) > 0 && pushNames[words[len(words)-1]] {
 		return pushed
 	}
+	if reason == "" && isCompareList(name) {
+		return compared
+	}
 	if reason == "" && isBareImage(name) && w.parameters.spoken(name) {
 		return parameter
 	}
