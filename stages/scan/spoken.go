@@ -13,6 +13,7 @@ import (
 // Reasons why something that names an image is not an image to run.
 const (
 	pushed    = "where an image is pushed to"
+	changed   = "an image that a command changes where it is, and does not run"
 	compared  = "an image that others are compared with"
 	condition = "a condition"
 	ofMachine = "an image of a machine"
@@ -72,6 +73,12 @@ func isCompareList(key string) bool {
 	return said
 }
 
+// handles are verbs of tools for images, with the reason why all images that follow are not run.
+var handles = map[string]string{"push": pushed, "tag": changed, "sign": changed, "attest": changed, "attach": changed}
+
+// moves are verbs of tools for images that are followed by FROM and TO.
+var moves = set("copy cp mirror")
+
 // verbs follows the words of a command, to tell what it pushes to: push ARCHIVE IMAGE, and
 // copy FROM TO, as tools for images have it.
 type verbs struct {
@@ -79,20 +86,39 @@ type verbs struct {
 	named int // arguments after it that are not flags
 }
 
-// pushes takes the next word, and reports whether it is pushed to.
-func (v *verbs) pushes(word *manifests.Node) bool {
+// spoken takes the next word, and returns why it is not an image to run, or "".
+func (v *verbs) spoken(word *manifests.Node) string {
 	text := word.Text()
 	switch {
 	case word.Kind != manifests.Scalar || strings.HasPrefix(text, "-"):
-		return false
 	case v.verb != "":
-		v.named++
-		return v.verb == "push" || v.named > 1
-	case text == "push" || text == "copy" || text == "cp":
+		if v.named++; moves[v.verb] && v.named > 1 {
+			return pushed
+		}
+		return handles[v.verb]
+	case moves[text] || handles[text] != "":
 		v.verb = text
+	}
+	return ""
+}
+
+// isDestination reports whether a key of a map is where an image is copied to, from what another
+// one names; above are the keys and indexes above the map.
+func isDestination(key string, n *manifests.Node, above []string) bool {
+	switch key {
+	case "target", "dst":
+		return hasAny(n, "source", "src")
+	case "to":
+		for len(above) > 0 && strings.Trim(above[len(above)-1], "0123456789") == "" {
+			above = above[:len(above)-1]
+		}
+		return hasAny(n, "from") && len(above) > 0 && copied.MatchString(above[len(above)-1])
 	}
 	return false
 }
+
+// copied matches the keys of maps of what is copied from one registry to another.
+var copied = regexp.MustCompile(`(?i)mirror|sync|cop(?:y|ies)`)
 
 // isCompared reports whether an operator that compares is next to text[from:to], in the line
 // text[start:end].

@@ -304,8 +304,8 @@ func (p *prose) line(start, end int) {
 		case p.startsContainer(word, from):
 			runs, spoken = true, ""
 		case p.speaksOf(word, from):
-			spoken = pushed
-		case (word == "copy" || word == "cp") && mover.MatchString(p.text[max(0, from-40):from]):
+			spoken = cmp.Or(handles[word], pushed)
+		case moves[word] && mover.MatchString(p.text[max(0, from-40):from]):
 			copied = true
 		case len(word) < 3 || !p.bounded(from, to, i):
 		case p.isReference(word, start, from) || runs && p.isArgument(word):
@@ -461,7 +461,7 @@ func (p *prose) keyOf(start, from int) (name, between string) {
 var runner = regexp.MustCompile(`(?:docker|podman|nerdctl|crictl|buildah|ctr|minikube|kind)(?:\s+(?:image|images|container))?\s+$`)
 
 // mover are tools that move images without running them.
-var mover = regexp.MustCompile(`(?:crane|skopeo|oras|regctl(?:\s+image)?|gcrane)\s+(?:-\S+\s+)*$`)
+var mover = regexp.MustCompile(`(?:crane|skopeo|oras|regctl(?:\s+image)?|gcrane|cosign|notation|oc\s+image)\s+(?:-\S+\s+)*$`)
 
 // startsContainer reports whether the word is the verb of docker run, docker pull, ….
 func (p *prose) startsContainer(word string, from int) bool {
@@ -476,7 +476,7 @@ func (p *prose) startsContainer(word string, from int) bool {
 // which build, push or remove an image instead of running it.
 func (p *prose) speaksOf(word string, from int) bool {
 	switch word {
-	case "push", "rmi", "rm", "tag", "build", "bud":
+	case "push", "rmi", "rm", "tag", "build", "bud", "sign", "attest", "attach":
 		before := p.text[max(0, from-40):from]
 		return runner.MatchString(before) || mover.MatchString(before)
 	}

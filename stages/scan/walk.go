@@ -420,7 +420,7 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 		case child.placed():
 		case child.ignored == nothingIgnored && (isCompareList(key) || comparedTo[name] && labelOf(key) == namesMany):
 			child = child.speaks(compared)
-		case !s.builtin && (pushTo[name] && labelOf(key) >= namesOne || pushTo[key] && value.Kind == manifests.Scalar):
+		case !s.builtin && (pushTo[name] && labelOf(key) >= namesOne || (pushTo[key] || isDestination(key, n, w.path)) && value.Kind == manifests.Scalar):
 			child = child.speaks(pushed)
 		default:
 			if reason := spokenName(key); reason != "" {
@@ -488,10 +488,10 @@ func (w *walker) list(n *manifests.Node, key string, s scope) {
 		child.label, child.taken = noLabel, split
 		if reason := spokenFlag(name); reason != "" {
 			child = child.speaks(reason)
-		} else if _, builds := given("dockerfile"); builds && name == "-d" { // kaniko's --destination
+		} else if name == "-d" && builds(n, given) {
 			child = child.speaks(pushed)
-		} else if tool.pushes(item) {
-			child = child.speaks(pushed)
+		} else if reason := tool.spoken(item); reason != "" {
+			child = child.speaks(reason)
 		}
 		switch {
 		case s.role == containerList && item.Kind == manifests.Map:
@@ -506,6 +506,14 @@ func (w *walker) list(n *manifests.Node, key string, s scope) {
 		w.in(index, func() { w.node(item, nil, "", child) })
 		name = flagOf(item.Text())
 	}
+}
+
+// builds reports whether arguments are those of kaniko, whose -d is the destination.
+func builds(n *manifests.Node, given func(flat string) (string, bool)) bool {
+	if slices.ContainsFunc(n.Items, func(item manifests.Node) bool { return item.Text() == "run" }) {
+		return false
+	}
+	return slices.ContainsFunc([]string{"dockerfile", "destination", "context", "f"}, func(flag string) bool { _, ok := given(flag); return ok })
 }
 
 // flagOf returns arg if it is a flag whose value is the next argument, else "".
