@@ -321,7 +321,7 @@ func (s *Stage) describe(ctx context.Context, origin images.Origin, at string, i
 		}
 		image.Platform = s.config.Platform
 		image.Manifests = []images.Manifest{{Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size}}
-		return nil, nil
+		return unusable(*image, data), nil
 	}
 	var index ocispec.Index
 	if err := descriptor.Unmarshal(data, &index); err != nil {
@@ -339,7 +339,32 @@ func (s *Stage) describe(ctx context.Context, origin images.Origin, at string, i
 	}
 	below, err := transfer.Below(ctx, origin, desc)
 	image.Manifests = manifests(append(list, below...))
-	return warnings, err
+	return append(warnings, unusable(*image, data)...), err
+}
+
+// unusable returns a warning about an image that no node can run, because it is empty.
+func unusable(image images.Image, data []byte) []string {
+	var m struct {
+		Config            *ocispec.Descriptor
+		Layers, Manifests []ocispec.Descriptor
+	}
+	if json.Unmarshal(data, &m) != nil {
+		return nil // it is of another form
+	}
+	what := ""
+	switch {
+	case containerdimages.IsIndexType(image.MediaType) && len(m.Manifests) == 0 && image.IndexDigest == "":
+		what = "its index lists no manifests"
+	case image.IndexDigest != "" || !containerdimages.IsManifestType(image.MediaType):
+	case m.Config == nil:
+		what = "its manifest has no config"
+	case m.Layers == nil:
+		what = "its manifest has no list of layers"
+	}
+	if what == "" {
+		return nil
+	}
+	return []string{fmt.Sprintf("image %s: no node can run it: %s", image.Source, what)}
 }
 
 // manifests converts the descriptors of the manifests below an index.

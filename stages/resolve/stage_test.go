@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -487,5 +488,33 @@ func TestNoSuchHost(t *testing.T) {
 	}
 	if _, _, err := run(t, c, Config{}, ref("typo.example/app:1", images.Pod, 1)); err == nil || !strings.Contains(err.Error(), "typo.example: no such host") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A manifest that readers disagree on is refused, and one that no node can run is a warning.
+func TestOddManifests(t *testing.T) {
+	const index, manifest = ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest
+	config := `"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2}`
+	for _, test := range []struct{ mediaType, text, warning, err string }{
+		{manifest, config + `,"layers":[]`, "", ""},
+		{manifest, config + `,"layers":[],"manifests":[]`, "", "it is an image manifest with a list of manifests"},
+		{index, `"manifests":[],"layers":[]`, "", "it is an index with layers or a config"},
+		{index, `"manifests":[]`, "its index lists no manifests", ""},
+		{index, `"manifests":null`, "its index lists no manifests", ""},
+		{manifest, `"config":null,"layers":[]`, "its manifest has no config", ""},
+		{manifest, config + `,"layers":null`, "its manifest has no list of layers", ""},
+		{manifest, config, "its manifest has no list of layers", ""},
+	} {
+		h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", test.mediaType)
+			fmt.Fprintf(w, `{"schemaVersion":2,"mediaType":%q,%s}`, test.mediaType, test.text)
+		})
+		_, warnings, err := run(t, client(t, h), Config{}, ref("registry.example/web:1", images.Pod, 1))
+		if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
+			t.Errorf("%s: got %v, want %q", test.text, err, test.err)
+		}
+		if want := "image registry.example/web:1: no node can run it: " + test.warning; test.warning == "" && len(warnings) > 0 || test.warning != "" && !slices.Equal(warnings, []string{want}) {
+			t.Errorf("%s: warnings %q, want %q", test.text, warnings, test.warning)
+		}
 	}
 }

@@ -25,6 +25,25 @@ func TestObjects(t *testing.T) {
 	}
 }
 
+func TestUnambiguous(t *testing.T) {
+	const index, manifest = ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest
+	for _, test := range []struct {
+		mediaType, text string
+		ok              bool
+	}{
+		{index, `{"manifests":[]}`, true}, {manifest, `{"config":{},"layers":[]}`, true},
+		{index, `{"manifests":[],"layers":[]}`, false}, {index, `{"manifests":[{}],"config":{}}`, false}, {index, `{"manifests":[{}],"layers":null}`, false},
+		{manifest, `{"config":{},"layers":[{}],"manifests":[]}`, false}, {manifest, `{"config":{},"Manifests":null}`, false},
+		{"application/vnd.docker.distribution.manifest.list.v2+json", `{"manifests":[{}],"layers":[{}]}`, false},
+		{"application/vnd.docker.distribution.manifest.v2+json", `{"config":{},"manifests":[{}]}`, false},
+		{"application/vnd.example+json", `{"config":{},"layers":[],"manifests":[]}`, true},
+	} {
+		if err := descriptor.Unambiguous(test.mediaType, []byte(test.text)); (err == nil) != test.ok || err != nil && !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s %s: %v", test.mediaType, test.text, err)
+		}
+	}
+}
+
 // Every encoding of many objects in few bytes is rejected before they are allocated.
 func TestUnmarshalBounds(t *testing.T) {
 	list := func(element string) string {

@@ -3,7 +3,13 @@
 package descriptor
 
 import (
+	"encoding/json"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/content/internal/class"
 )
 
 // Manifest holds the fields of a manifest or index that are needed here.
@@ -38,6 +44,27 @@ func (m Manifest) Type() string {
 		return ocispec.MediaTypeImageManifest
 	}
 	return ""
+}
+
+// Unambiguous returns an error of class ErrInvalidArgument for a manifest that another reader
+// may take for one of another kind (CVE-2021-41190): an index with layers or a config, or an
+// image manifest with manifests. Fields that are empty or null count.
+func Unambiguous(mediaType string, data []byte) error {
+	var m struct {
+		Config    json.RawMessage `json:"config"`
+		Layers    json.RawMessage `json:"layers"`
+		Manifests json.RawMessage `json:"manifests"`
+	}
+	if json.Unmarshal(data, &m) != nil {
+		return nil // there is a better error about it
+	}
+	switch {
+	case images.IsIndexType(mediaType) && (m.Config != nil || m.Layers != nil):
+		return class.Errorf(errdefs.ErrInvalidArgument, "it is an index with layers or a config, which other programs may take for an image: push it again without them")
+	case images.IsManifestType(mediaType) && m.Manifests != nil:
+		return class.Errorf(errdefs.ErrInvalidArgument, "it is an image manifest with a list of manifests, which other programs may take for an index: push it again without the list")
+	}
+	return nil
 }
 
 // Artifact returns the artifact type, by default the config's media type, as the

@@ -76,6 +76,9 @@ func Children(desc ocispec.Descriptor, data []byte) (parts, listed []ocispec.Des
 		broken := func(d ocispec.Descriptor) bool { return descriptor.Check(d) != nil }
 		return slices.DeleteFunc(parts, broken), slices.DeleteFunc(listed, broken), nil
 	}
+	if err := descriptor.Unambiguous(desc.MediaType, data); err != nil {
+		return nil, nil, fmt.Errorf("manifest %s: %w", desc.Digest, err)
+	}
 	if m.Subject != nil && m.Subject.Digest.Validate() != nil {
 		return nil, nil, fmt.Errorf("manifest %s: the digest of its subject: %w", desc.Digest, descriptor.Check(*m.Subject))
 	}

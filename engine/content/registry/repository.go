@@ -267,7 +267,9 @@ func (r *Repository) getManifest(ctx context.Context, capability docker.HostCapa
 		return desc, nil, fmt.Errorf("sent a manifest with digest %s as %s: %w", desc.Digest, want, errdefs.ErrDataLoss)
 	}
 	answered, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
-	desc.MediaType, err = manifestType(data, answered)
+	if desc.MediaType, err = manifestType(data, answered); err == nil {
+		err = descriptor.Unambiguous(desc.MediaType, data)
+	}
 	return desc, data, err
 }
 
