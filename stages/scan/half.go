@@ -213,6 +213,15 @@ const partly = "a part of it is the value of a variable"
 // escape that prevents it.
 var variable = regexp.MustCompile(`\$\$|\$\(([A-Za-z_][\w.-]*)\)`)
 
+const (
+	// maxExpanded bounds a value with its variables put in, in bytes: a longer one is a script,
+	// not a reference.
+	maxExpanded = 4096
+	// maxVariables bounds what is put into the values of a container, in bytes, because
+	// variables of variables can double with each.
+	maxVariables = 64 << 10
+)
+
 // variables returns what values in the map of a container, its variables and arguments, become
 // when their variables are put in, as Kubernetes does it: those with literal values, in
 // variables those before it. known are the values of all variables.
@@ -222,20 +231,29 @@ func variables(container *manifests.Node) (become map[*manifests.Node]string, kn
 		return nil, nil
 	}
 	become, known = map[*manifests.Node]string{}, map[string]string{}
+	left := maxVariables
 	expand := func(n *manifests.Node) (value string, whole bool) {
+		text := n.Text()
+		if len(text) > maxExpanded {
+			return "", false
+		}
 		whole = true
-		value = variable.ReplaceAllStringFunc(n.Text(), func(use string) string {
+		value = variable.ReplaceAllStringFunc(text, func(use string) string {
 			value, ok := known[strings.Trim(use, "$()")]
 			switch {
 			case use == "$$":
 				return "$"
-			case !ok:
+			case !ok || len(value) > left:
 				whole = false
 				return use
 			}
+			left -= len(value)
 			return value
 		})
-		if strings.Contains(n.Text(), "$(") {
+		if len(value) > maxExpanded {
+			return "", false
+		}
+		if strings.Contains(text, "$(") {
 			become[n] = value
 		}
 		return value, whole
