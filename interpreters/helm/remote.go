@@ -251,7 +251,7 @@ func (r *remote) ask(ctx context.Context, h docker.RegistryHost, namespace, rest
 	}
 	var refused []*http.Response
 	for {
-		resp, data, err := once(ctx, h, u, limit)
+		resp, data, err := once(ctx, h, u, limit) //nolint:bodyclose // it has closed the body
 		if err != nil {
 			return nil, "", err
 		}
@@ -259,7 +259,7 @@ func (r *remote) ask(ctx context.Context, h docker.RegistryHost, namespace, rest
 		case http.StatusOK:
 			return data, nextPage(resp.Header), nil
 		case http.StatusUnauthorized:
-			refused = append(refused, resp)
+			refused = append(refused, resp) //nolint:bodyclose // once has closed the body
 			if len(refused) < 3 && h.Authorizer.AddResponses(ctx, refused) == nil {
 				continue
 			}

@@ -160,7 +160,7 @@ func (b *dockerBody) Read(p []byte) (int, error) {
 	if n > 0 {
 		b.silent.Reset(b.patience)
 	}
-	if cause := b.ended(); err != nil && err != io.EOF && cause != nil {
+	if cause := b.ended(); err != nil && !errors.Is(err, io.EOF) && cause != nil {
 		err = cause
 	}
 	return n, err
