@@ -10,9 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -60,29 +58,10 @@ func firstReply(t *testing.T, name, root, cache string) time.Duration {
 	return time.Since(start)
 }
 
-// awake keeps the processors from sleeping until the test ends, by processes that run only
-// when nothing else does. Waking a processor of a virtual machine takes long, and short
-// programs that wait for each other, or for a disk, would be measured by that.
-func awake(t *testing.T) {
-	t.Helper()
-	for range runtime.NumCPU() {
-		cmd := exec.Command("chrt", "--idle", "0", "sh", "-c", "while :; do :; done")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
-		})
-	}
-}
-
 // charts compares with `helm template`, each time with an empty store, so that tape reads,
 // checks and renders everything.
 func charts(t *testing.T, rows *table) {
 	helm := buildHelm(t)
-	awake(t)
 	for _, c := range []struct {
 		what      string
 		templates int
