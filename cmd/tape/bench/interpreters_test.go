@@ -58,8 +58,9 @@ func firstReply(t *testing.T, name, root, cache string) time.Duration {
 	return time.Since(start)
 }
 
-// charts compares with `helm template`, each time with an empty store, so that tape reads,
-// checks and renders everything.
+// charts compares with `helm template`: with an empty store each time, so that tape reads, checks
+// and renders everything, and with one that has only the checksum of the interpreter, as after
+// the first run on a machine.
 func charts(t *testing.T, rows *table) {
 	helm := buildHelm(t)
 	for _, c := range []struct {
@@ -68,12 +69,16 @@ func charts(t *testing.T, rows *table) {
 		bound     float64 // ms
 	}{{"small chart", 1, 45}, {"chart of 150 objects", 50, 150}} {
 		dir := newChart(t, "shop", c.templates, 0)
-		var mine, theirs []sample
+		known := &lab{store: t.TempDir()}
+		known.tape(t, "render", dir)
+		var mine, later, theirs []sample
 		for range 3 * rounds {
 			theirs = append(theirs, new(lab).run(t, "", helm, "template", "shop", dir))
 			mine = append(mine, (&lab{store: t.TempDir()}).tape(t, "render", dir))
+			later = append(later, known.tape(t, "render", "--no-cache", dir))
 		}
 		rows.over("render of a "+c.what+", against helm template of it", c.bound, median(mine).Wall, median(theirs).Wall)
+		rows.over("  if the interpreter's checksum is known", c.bound, median(later).Wall, median(theirs).Wall)
 	}
 	// A hundred charts in one run, which share a process.
 	var dirs []string
