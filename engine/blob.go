@@ -51,16 +51,16 @@ func Get(ctx context.Context, store content.Provider, desc ocispec.Descriptor) (
 	return data, nil
 }
 
-// Open opens a blob by a descriptor of someone else, whose size it must have, and no more than
-// limit bytes. It is the place that is read, even if the descriptor embeds the content.
-func Open(ctx context.Context, from content.Provider, desc ocispec.Descriptor, limit int64) (content.ReaderAt, error) {
+// Open opens a blob by an untrusted descriptor. The blob must have the size in the descriptor, at
+// most limit bytes. It is read from the store even if the descriptor embeds its content.
+func Open(ctx context.Context, store content.Provider, desc ocispec.Descriptor, limit int64) (content.ReaderAt, error) {
 	if err := desc.Digest.Validate(); err != nil {
 		return nil, fmt.Errorf("%q: %w", desc.Digest, err)
 	}
 	if desc.Size < 0 || desc.Size > limit {
 		return nil, fmt.Errorf("%s has %d bytes, more than the %d allowed", desc.Digest, desc.Size, limit)
 	}
-	ra, err := from.ReaderAt(ctx, desc)
+	ra, err := store.ReaderAt(ctx, desc)
 	if err != nil {
 		return nil, err
 	}
@@ -71,9 +71,9 @@ func Open(ctx context.Context, from content.Provider, desc ocispec.Descriptor, l
 	return ra, nil
 }
 
-// Read is [Open] for a whole blob, whose digest it verifies.
-func Read(ctx context.Context, from content.Provider, desc ocispec.Descriptor, limit int64) ([]byte, error) {
-	ra, err := Open(ctx, from, desc, limit)
+// Read reads a blob as [Open] opens it, and verifies its digest.
+func Read(ctx context.Context, store content.Provider, desc ocispec.Descriptor, limit int64) ([]byte, error) {
+	ra, err := Open(ctx, store, desc, limit)
 	if err != nil {
 		return nil, err
 	}

@@ -37,8 +37,9 @@ const (
 // are waiting.
 func Stages() int { return max(runtime.GOMAXPROCS(0), 4) }
 
-// Each calls do with each element of a list and its index, at most limit at once; 0 is no limit.
-// It returns the first error, after which ctx is canceled and all calls have ended.
+// Each calls a function for every element of a list, with its index. At most limit calls run at
+// once; a limit of 0 means any number. The first error cancels the context of the calls; Each
+// returns it when all of them have ended.
 func Each[T any](ctx context.Context, limit int, list []T, do func(ctx context.Context, i int, v T) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	if limit > 0 {

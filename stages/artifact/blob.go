@@ -125,8 +125,8 @@ func Attestations(content ocispec.Descriptor, statements []Statement) ([]Blob, e
 	return append(out, made), err
 }
 
-// NewManifest returns a manifest, of which everything is given but its version, its type and the
-// config, as there is none.
+// NewManifest completes a manifest without a config: it sets the version, the media type and the
+// empty config.
 func NewManifest(m ocispec.Manifest) (Blob, error) {
 	m.Versioned = specs.Versioned{SchemaVersion: 2}
 	m.MediaType = ocispec.MediaTypeImageManifest

@@ -315,7 +315,8 @@ func (b *bundles) add(ctx context.Context, source layout.Repository, subject dig
 	return nil
 }
 
-// read reads a referrer of a subject, "" if its manifest tells of which, where it is a bundle.
+// read reads a referrer if it is a bundle. The subject is what it is about; if that is "", its
+// manifest says so.
 func (b *bundles) read(ctx context.Context, source layout.Repository, subject digest.Digest, desc ocispec.Descriptor) error {
 	data, about, err := ReadBundle(ctx, source, desc)
 	if err != nil || data == nil {

@@ -362,8 +362,8 @@ type missingError []string
 func (e missingError) Error() string { return strings.Join(e, "; ") }
 
 // unanswered reports whether an error means that the registry was not reached, that it
-// denies access, or that it does not have all that it lists. Any other error fails the stage: an answer that broke off must not
-// decide what is in an artifact.
+// denies access, or that it does not have all that it lists. Any other error fails the stage:
+// an answer that broke off must not decide what is in an artifact.
 func unanswered(err error) bool {
 	var network net.Error
 	if _, missing := errors.AsType[missingError](err); missing {

@@ -313,6 +313,9 @@ var toolsText string
 var tools = sync.OnceValue(func() map[string]*tool {
 	out := map[string]*tool{}
 	for line := range strings.Lines(toolsText) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
 		name, groups, _ := strings.Cut(line, ": ")
 		for group := range strings.FieldsSeq(groups) {
 			t := &tool{name: name}

@@ -46,8 +46,8 @@ var (
 	listed = set("list lists image images service services")
 	// comparedTo are keys of maps whose lists of images are such lists.
 	comparedTo = set("watch watched track tracked remove removed removal delete deleted prune pruned purge garbageCollect")
-	// comparison ends before, and comparisonBehind begins after, a text that something is compared
-	// with; a loop is none.
+	// comparison matches what ends before a text that something is compared with, comparisonBehind
+	// what begins after it. A loop has the form of a comparison and is not one.
 	comparison       = regexp.MustCompile(`(?:[=!][=~]\s*\\?["']?|(?:\bin\s*[\[(]|\b(?i:matches|startsWith|endsWith|contains)(?:\s*\(|\s))\s*\\?["'])$`)
 	comparisonBehind = regexp.MustCompile(`^\\?["']?\s*[=!][=~]|^\\?["']\s+(?:not\s+)?in\s`)
 	loop             = regexp.MustCompile(`\bfor\s+\w+\s+in\b`)

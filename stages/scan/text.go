@@ -223,9 +223,9 @@ func (p *prose) lists() {
 	}
 }
 
-// held returns the end of the value at from, in the line that ends at line: of brackets, of quotes, of words that
-// commas separate, or of the lines below that are the items of a list. It also reports whether a
-// bracket has no end; then none is looked for again.
+// held returns the end of the value at from, in the line that ends at line. The value is what is
+// in brackets or quotes, words that commas separate, or the items of a list in the lines below. It
+// also reports whether a bracket is not closed, after which none is looked for.
 func held(s string, from, line int, unclosed bool) (int, bool) {
 	value := s[from:line]
 	switch trimmed := strings.Trim(value, " \t\r|>-+"); {

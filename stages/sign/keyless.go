@@ -249,8 +249,8 @@ func summary(der []byte) (certificate.Summary, error) {
 	return certificate.SummarizeCertificate(cert)
 }
 
-// certifier returns a token, and a provider of certificates for it and a new key. The context must be
-// cancelled by the caller.
+// certifier returns a token, and a provider of certificates for it and a new key. The context
+// must be cancelled by the caller.
 func (k *Keyless) certifier(ctx context.Context) (token string, c certifier, cancel context.CancelFunc, err error) {
 	if token, err = k.token(ctx); err != nil {
 		return "", certifier{}, nil, err

@@ -48,8 +48,8 @@ func within(dir, text string) string {
 	return filepath.Join(dir, text)
 }
 
-// checkTree checks what is read of a git directory to find out what is committed. Symbolic links are followed once: git makes none, but
-// people replace folders such as objects by one.
+// checkTree checks what is read of a git directory to find out what is committed. Symbolic
+// links are followed once: git makes none, but people replace folders such as objects by one.
 func checkTree(dir string) error {
 	for _, name := range []string{"HEAD", "commondir", "config", "config.worktree", "index", "info", "objects", "packed-refs", "refs", "reftable", "shallow"} {
 		root, err := filepath.EvalSymlinks(filepath.Join(dir, name))

@@ -198,7 +198,7 @@ func edit(ctx context.Context, change func(file *editable) (changed bool, err er
 	if err != nil || !changed {
 		return err
 	}
-	if file.all == nil { // there is no file, or it says null
+	if file.all == nil { // the file does not exist, or is null
 		file.all = map[string]json.RawMessage{}
 	}
 	if file.all["auths"], err = json.Marshal(file.Auths); err != nil {

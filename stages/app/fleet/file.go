@@ -101,8 +101,9 @@ func (p *Pattern) UnmarshalYAML(node *yaml.Node) error {
 // strict decodes a node and refuses unknown fields, which Node.Decode would ignore.
 func strict(node *yaml.Node, into any) error {
 	t := reflect.TypeOf(into).Elem()
+	known := fields(t)
 	for i := 0; i+1 < len(node.Content); i += 2 {
-		if key := node.Content[i]; node.Kind == yaml.MappingNode && !slices.Contains(fields(t), key.Value) {
+		if key := node.Content[i]; node.Kind == yaml.MappingNode && !slices.Contains(known, key.Value) {
 			return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: field %s not found in type %s", key.Line, key.Value, t)}}
 		}
 	}

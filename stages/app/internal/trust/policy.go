@@ -5,9 +5,7 @@ package trust
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -17,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/stages/artifact"
@@ -178,7 +177,7 @@ func Collect(ctx context.Context, place content.Provider, attached []ocispec.Des
 }
 
 func (e *Evidence) collect(ctx context.Context, place content.Provider, desc ocispec.Descriptor) error {
-	data, err := ReadBlob(ctx, place, desc, maxEvidence)
+	data, err := engine.Read(ctx, place, desc, maxEvidence)
 	if err != nil {
 		return err
 	}
@@ -190,7 +189,7 @@ func (e *Evidence) collect(ctx context.Context, place content.Provider, desc oci
 		if layer.MediaType != SimpleSigning && layer.MediaType != sign.MediaType && layer.MediaType != envelopeType {
 			continue
 		}
-		data, err := ReadBlob(ctx, place, layer, maxEvidence)
+		data, err := engine.Read(ctx, place, layer, maxEvidence)
 		if err != nil {
 			return err
 		}
@@ -208,32 +207,6 @@ func (e *Evidence) collect(ctx context.Context, place content.Provider, desc oci
 		}
 	}
 	return nil
-}
-
-// ReadBlob reads a blob of at most limit bytes from a place, even if the descriptor embeds its
-// content.
-func ReadBlob(ctx context.Context, place content.Provider, desc ocispec.Descriptor, limit int64) (data []byte, err error) {
-	if err := desc.Digest.Validate(); err != nil {
-		return nil, fmt.Errorf("%q: %w", desc.Digest, err)
-	}
-	if desc.Size < 0 || desc.Size > limit {
-		return nil, fmt.Errorf("%s has %d bytes, more than %d", desc.Digest, desc.Size, limit)
-	}
-	ra, err := place.ReaderAt(ctx, desc)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, ra.Close()) }()
-	if ra.Size() != desc.Size {
-		return nil, fmt.Errorf("%s has %d bytes, not %d: %w", desc.Digest, ra.Size(), desc.Size, errdefs.ErrDataLoss)
-	}
-	if data, err = io.ReadAll(content.NewReader(ra)); err != nil {
-		return nil, err
-	}
-	if desc.Digest.Algorithm().FromBytes(data) != desc.Digest {
-		return nil, fmt.Errorf("%s: the content has another digest: %w", desc.Digest, errdefs.ErrDataLoss)
-	}
-	return data, nil
 }
 
 // Names reports whether a rule for images applies to a reference, or references without a rule

@@ -55,7 +55,7 @@ func TestLargeSignatures(t *testing.T) {
 		for _, size := range []int64{4<<20 + 1, -1} {
 			desc := p.put(t, ocispec.Manifest{Layers: []ocispec.Descriptor{{MediaType: mediaType, Digest: digest.FromString("large"), Size: size}}})
 			_, err := c.imageSigned(t.Context(), digest.FromString("image"), []ocispec.Descriptor{desc})
-			if err == nil || !strings.Contains(err.Error(), "more than 4194304") {
+			if err == nil || !strings.Contains(err.Error(), "more than the 4194304 allowed") {
 				t.Errorf("%s of %d bytes: error %v", mediaType, size, err)
 			}
 			if mediaType != sign.MediaType {

@@ -20,6 +20,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/internal/atonce"
@@ -228,7 +229,7 @@ func (c *chain) slot(ctx context.Context, do func() error) error {
 // read reads a blob of at most limit bytes from the place.
 func (c *chain) read(ctx context.Context, desc ocispec.Descriptor, limit int64) (data []byte, err error) {
 	err = c.slot(ctx, func() error {
-		data, err = trust.ReadBlob(ctx, c.place, desc, limit)
+		data, err = engine.Read(ctx, c.place, desc, limit)
 		return err
 	})
 	return data, err
