@@ -220,8 +220,8 @@ func (e *renamedError) Error() string { return e.text }
 func (e *renamedError) Unwrap() error { return e.err }
 
 const (
-	// maxName bounds the name of a file that is looked for in a text, and maxMessage the text:
-	// a longer one is the output of a template rather than a message.
+	// maxName bounds the name of a file that is looked for in a text, and maxMessage the part of
+	// the text: more is the output of a template rather than a message.
 	maxName    = 4096
 	maxMessage = 64 << 10
 	// beforeName and afterName are the characters that a name in a text stands between.
@@ -249,7 +249,7 @@ func word(text string) string {
 // origins. A name must not touch other letters; the longest match is used.
 func rename(text string, first words, from func(name string, line int) (images.Source, bool)) string {
 	if len(text) > maxMessage {
-		return text
+		return rename(text[:maxMessage], first, from) + text[maxMessage:]
 	}
 	var b strings.Builder
 	for i := 0; i < len(text); {

@@ -55,11 +55,12 @@ func TestRename(t *testing.T) {
 			t.Errorf("%q\ngot  %q\nwant %q", text, got, want)
 		}
 	}
-	// Output of templates is often long.
-	looked = 0
-	for _, text := range []string{strings.Repeat("a: ", maxMessage/3), "a.yaml " + strings.Repeat("x ", maxMessage/2)} {
-		if got := rename(text, first, from); got != text || looked > 0 {
-			t.Errorf("%.10q… is changed to %.10q…, after %d looks for a name", text, got, looked)
+	// Output of templates is often long: few words are looked up, and only the beginning is searched.
+	long, rest := strings.Repeat("a: ", maxMessage/3), strings.Repeat("x ", maxMessage/2)+"a.yaml"
+	for text, want := range map[string]string{long: long, "a.yaml: " + rest: "src/a.yaml: " + rest} {
+		looked = 0
+		if got := rename(text, first, from); got != want || looked > 2 {
+			t.Errorf("%.10q… is changed to %.14q…, after %d looks for a name", text, got, looked)
 		}
 	}
 }
