@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,72 +65,42 @@ func Misbehave(next http.Handler, when Match, how Fault) http.Handler {
 // Status answers with a status, and with headers given as pairs of name and
 // value ("Retry-After", "1").
 func Status(code int, headers ...string) Fault {
-	return func(http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			for pair := range slices.Chunk(headers, 2) {
-				w.Header().Set(pair[0], pair[1])
-			}
-			deny(w, code, "UNKNOWN", strings.ToLower(http.StatusText(code)))
-		})
-	}
+	return instead(func(w http.ResponseWriter, _ *http.Request) {
+		for pair := range slices.Chunk(headers, 2) {
+			w.Header().Set(pair[0], pair[1])
+		}
+		deny(w, code, "UNKNOWN", strings.ToLower(http.StatusText(code)))
+	})
 }
 
 // Refuse closes the connection without an answer.
 func Refuse() Fault {
-	return func(http.Handler) http.Handler {
-		return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-	}
+	return instead(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 }
 
 // Hang takes the request and never answers; it ends when the client goes away.
 func Hang() Fault {
-	return func(http.Handler) http.Handler {
-		return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			// The server does not notice that a client went away that it does not listen to.
-			if _, err := io.Copy(io.Discard, r.Body); err == nil {
-				<-r.Context().Done()
-			}
-			panic(http.ErrAbortHandler)
-		})
-	}
+	return instead(func(_ http.ResponseWriter, r *http.Request) {
+		// The server does not notice that a client went away that it does not listen to.
+		if _, err := io.Copy(io.Discard, r.Body); err == nil {
+			<-r.Context().Done()
+		}
+		panic(http.ErrAbortHandler)
+	})
+}
+
+// instead answers in place of the handler.
+func instead(answer http.HandlerFunc) Fault {
+	return func(http.Handler) http.Handler { return answer }
 }
 
 // Truncate ends the body after n bytes as though that were all of it.
-func Truncate(n int64) Fault {
-	cut := body(n, func(*faultyBody, []byte) error { return io.ErrShortWrite })
-	return func(next http.Handler) http.Handler {
-		return cut(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			next.ServeHTTP(&shortened{ResponseWriter: w, n: n}, r)
-		}))
-	}
-}
-
-// shortened promises n bytes where its handler promises more.
-type shortened struct {
-	http.ResponseWriter
-	n       int64
-	started bool
-}
-
-func (w *shortened) WriteHeader(code int) {
-	w.started = true
-	if length, err := strconv.ParseInt(w.Header().Get("Content-Length"), 10, 64); err == nil {
-		w.Header().Set("Content-Length", strconv.FormatInt(min(length, w.n), 10))
-	}
-	w.ResponseWriter.WriteHeader(code)
-}
-
-func (w *shortened) Write(p []byte) (int, error) {
-	if !w.started {
-		w.WriteHeader(http.StatusOK)
-	}
-	return w.ResponseWriter.Write(p)
-}
+func Truncate(n int64) Fault { return body(n, nil) }
 
 // Cut sends n bytes of the body and then cuts the connection.
 func Cut(n int64) Fault {
-	return body(n, func(w *faultyBody, rest []byte) error {
-		w.flush()
+	return body(n, func(w http.ResponseWriter, _ *http.Request, _ []byte) {
+		flush(w)
 		panic(http.ErrAbortHandler)
 	})
 }
@@ -136,63 +108,44 @@ func Cut(n int64) Fault {
 // Stall sends n bytes of the body and then nothing more; it ends when the
 // client goes away.
 func Stall(n int64) Fault {
-	return body(n, func(w *faultyBody, rest []byte) error {
-		w.flush()
-		<-w.gone
+	return body(n, func(w http.ResponseWriter, r *http.Request, _ []byte) {
+		flush(w)
+		<-r.Context().Done()
 		panic(http.ErrAbortHandler)
 	})
 }
 
 // Corrupt flips a bit of the body's byte n.
 func Corrupt(n int64) Fault {
-	return body(n, func(w *faultyBody, rest []byte) error {
-		w.reached = true
-		flipped := slices.Clone(rest)
-		flipped[0] ^= 1
-		_, err := w.ResponseWriter.Write(flipped)
-		return err
+	return body(n, func(w http.ResponseWriter, _ *http.Request, rest []byte) {
+		rest[0] ^= 1
+		w.Write(rest) //nolint:errcheck // the client went away
 	})
 }
 
-// body passes the first n bytes of a body and then calls reach with the rest of
-// the write that passed it.
-func body(n int64, reach func(w *faultyBody, rest []byte) error) Fault {
+// body passes on the first n bytes of a body, and then calls reach with the rest if there is
+// one. If reach is nil, these bytes are declared to be all.
+func body(n int64, reach func(w http.ResponseWriter, r *http.Request, rest []byte)) Fault {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			next.ServeHTTP(&faultyBody{ResponseWriter: w, left: n, reach: reach, gone: r.Context().Done()}, r)
+			whole := httptest.NewRecorder()
+			next.ServeHTTP(whole, r)
+			maps.Copy(w.Header(), whole.Header())
+			if length, err := strconv.ParseInt(w.Header().Get("Content-Length"), 10, 64); err == nil && reach == nil {
+				w.Header().Set("Content-Length", strconv.FormatInt(min(length, n), 10))
+			}
+			w.WriteHeader(whole.Code)
+			data := whole.Body.Bytes()
+			head := data[:min(int64(len(data)), n)]
+			if _, err := w.Write(head); err == nil && len(head) < len(data) && reach != nil {
+				reach(w, r, data[len(head):])
+			}
 		})
 	}
 }
 
-// faultyBody hides the writer's ReadFrom, so that every byte passes Write.
-type faultyBody struct {
-	http.ResponseWriter
-	left    int64
-	reached bool // let the rest pass
-	reach   func(w *faultyBody, rest []byte) error
-	gone    <-chan struct{}
-}
-
-func (w *faultyBody) Write(p []byte) (int, error) {
-	if w.reached {
-		return w.ResponseWriter.Write(p)
-	}
-	head := p[:min(int64(len(p)), w.left)]
-	if _, err := w.ResponseWriter.Write(head); err != nil {
-		return 0, err
-	}
-	w.left -= int64(len(head))
-	if len(head) == len(p) {
-		return len(p), nil
-	}
-	if err := w.reach(w, p[len(head):]); err != nil {
-		return len(head), err
-	}
-	return len(p), nil
-}
-
-func (w *faultyBody) flush() {
-	http.NewResponseController(w.ResponseWriter).Flush() //nolint:errcheck // a connection that is gone need not be cut
+func flush(w http.ResponseWriter) {
+	http.NewResponseController(w).Flush() //nolint:errcheck // a connection that is gone need not be cut
 }
 
 // Reject refuses to take manifests that match, as old registries do, with 400
