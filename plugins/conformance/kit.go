@@ -150,38 +150,24 @@ func (k *kit) layOut(named string, files map[string][]byte) (*tree, error) {
 	return t, own(writeTree(t.root, files))
 }
 
-// take copies the inputs from root to source.
-func (t *tree) take(paths []string) error {
+// below returns the files at and below the paths.
+func below(files map[string][]byte, paths []string) (map[string][]byte, error) {
+	out := map[string][]byte{}
 	for _, p := range paths {
 		if !fs.ValidPath(p) {
-			return fmt.Errorf("input %q is not a clean relative path inside the root", p)
+			return nil, fmt.Errorf("input %q is not a clean relative path inside the root", p)
 		}
-		err := filepath.WalkDir(filepath.Join(t.root, filepath.FromSlash(p)), func(name string, d fs.DirEntry, err error) error {
-			if errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("input %q does not exist", p)
+		found := p == "."
+		for name, data := range files {
+			if p == "." || name == p || strings.HasPrefix(name, p+"/") {
+				found, out[name] = true, data
 			}
-			if err != nil {
-				return own(err)
-			}
-			rel, err := filepath.Rel(t.root, name)
-			if err != nil {
-				return own(err)
-			}
-			to := filepath.Join(t.source, rel)
-			if d.IsDir() {
-				return own(os.MkdirAll(to, 0o755))
-			}
-			data, err := os.ReadFile(name)
-			if err != nil {
-				return own(err)
-			}
-			return own(writeTree(t.source, map[string][]byte{filepath.ToSlash(rel): data}))
-		})
-		if err != nil {
-			return err
+		}
+		if !found {
+			return nil, fmt.Errorf("input %q does not exist", p)
 		}
 	}
-	return nil
+	return out, nil
 }
 
 // contents returns everything in the tree except scratch.
@@ -231,7 +217,11 @@ func (k *kit) render(ctx context.Context, in *subject, c testCase, named string,
 	if !inputs.Exact {
 		taken = append(taken, c.path)
 	}
-	if err := t.take(taken); err != nil {
+	source, err := below(files, taken)
+	if err == nil {
+		err = own(writeTree(t.source, source))
+	}
+	if err != nil {
 		return nil, err
 	}
 	before, err := t.contents()

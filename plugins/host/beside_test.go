@@ -276,9 +276,8 @@ func TestPrepare(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var changed *host.ChecksumError
-	if _, err := render(t.Context(), t, i, fakeOptions{}); !errors.As(err, &changed) {
-		t.Errorf("call of a changed executable: got %v, want a ChecksumError", err)
+	if _, err := render(t.Context(), t, i, fakeOptions{}); err == nil || !strings.Contains(err.Error(), "when tape first read it") {
+		t.Errorf("call of a changed executable: got %v, want that it changed", err)
 	}
 }
 

@@ -27,33 +27,25 @@ type checksumEntry struct {
 
 func (c cache) checksum(path string, id fileID) (digest.Digest, bool) {
 	var e checksumEntry
-	if !c.read(c.checksumFile(path), &e) || e.File != id || e.Checksum.Validate() != nil {
+	if !c.read(checksumFile(path), &e) || e.File != id || e.Checksum.Validate() != nil {
 		return "", false
 	}
 	return e.Checksum, true
 }
 
-func (c cache) setChecksum(path string, id fileID, sum digest.Digest) {
-	c.write(c.checksumFile(path), checksumEntry{File: id, Checksum: sum})
-}
-
-func (c cache) checksumFile(path string) string {
+func checksumFile(path string) string {
 	return filepath.Join("checksums", digest.FromString(path).Encoded()+".json")
 }
 
 func (c cache) description(sum digest.Digest) (interpreter.Description, bool) {
 	var d interpreter.Description
-	ok := c.read(c.descriptionFile(sum), &d)
+	ok := c.read(descriptionFile(sum), &d)
 	return d, ok && d.Name != ""
-}
-
-func (c cache) setDescription(sum digest.Digest, d interpreter.Description) {
-	c.write(c.descriptionFile(sum), d)
 }
 
 // descriptionFile returns the file of a description. The number in it is incremented when
 // descriptions gain a field.
-func (c cache) descriptionFile(sum digest.Digest) string {
+func descriptionFile(sum digest.Digest) string {
 	return filepath.Join("descriptions", "1-"+sum.Encoded()+".json")
 }
 

@@ -6,7 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
 var errClosed = errors.New("interpreters are closed")
@@ -25,36 +26,8 @@ func (e *NotFoundError) Error() string {
 	return fmt.Sprintf("no interpreter %q: %s; install it, or name its folder in $TAPE_INTERPRETERS", e.Name, where)
 }
 
-// ChecksumError is returned when an executable is not the one that was installed, or has
-// changed since [Host.Find].
-type ChecksumError struct {
-	Path      string
-	Got, Want string // sha256:…
-	When      string // when the checksum was Want, such as "when it was installed"
-}
-
-func (e *ChecksumError) Error() string {
-	return fmt.Sprintf("%s has checksum %s, but had %s %s; install it again if that is right", e.Path, e.Got, e.Want, e.When)
-}
-
-// DiedError is returned when a process ended before it answered.
-type DiedError struct {
-	How  string // the exit status or signal
-	Tail string // the last lines it printed
-}
-
-func (e *DiedError) Error() string {
-	if e.Tail == "" {
-		return fmt.Sprintf("process died without output (%s)", e.How)
-	}
-	return fmt.Sprintf("process died (%s); its last output was:\n%s", e.How, e.Tail)
-}
-
-// TimeoutError is returned when a call took too long.
-type TimeoutError struct {
-	Limit time.Duration
-}
-
-func (e *TimeoutError) Error() string {
-	return fmt.Sprintf("no answer within %s", e.Limit)
+// checksumError returns the error for an executable that is not the one that was installed, or
+// has changed since [Host.Find]. when tells when its checksum was want.
+func checksumError(path string, got, want digest.Digest, when string) error {
+	return fmt.Errorf("%s has checksum %s, but had %s %s; install it again if that is right", path, got, want, when)
 }

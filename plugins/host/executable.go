@@ -60,12 +60,12 @@ func (e *executable) checksum(ctx context.Context) (digest.Digest, error) {
 		if sum, err = checksum(ctx, e.path); err != nil {
 			return "", err
 		}
-		e.cache.setChecksum(e.path, e.id, sum)
+		e.cache.write(checksumFile(e.path), checksumEntry{File: e.id, Checksum: sum})
 	}
 	if want, err := installed(e.path); err != nil {
 		return "", err
 	} else if want != "" && want != sum {
-		return "", &ChecksumError{Path: e.path, Got: sum.String(), Want: want.String(), When: "when it was installed"}
+		return "", checksumError(e.path, sum, want, "when it was installed")
 	}
 	e.sum = sum
 	return sum, nil
@@ -90,24 +90,14 @@ func (e *executable) mayHave(sum digest.Digest) bool {
 
 // verify returns an error if the file no longer has the checksum.
 func (e *executable) verify(ctx context.Context, want digest.Digest) error {
-	info, err := os.Stat(e.path)
-	if err != nil {
+	if id, err := inspect(e.path); err != nil || id == e.id {
 		return err
-	}
-	if err := checkExecutable(info); err != nil {
-		return err
-	}
-	if identify(info) == e.id {
-		return nil
 	}
 	sum, err := checksum(ctx, e.path)
-	if err != nil {
-		return err
+	if err == nil && sum != want {
+		err = checksumError(e.path, sum, want, "when tape first read it")
 	}
-	if sum != want {
-		return &ChecksumError{Path: e.path, Got: sum.String(), Want: want.String(), When: "when tape first read it"}
-	}
-	return nil
+	return err
 }
 
 func checkExecutable(info fs.FileInfo) error {

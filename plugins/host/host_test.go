@@ -216,8 +216,7 @@ func TestNextCallStartsAnotherProcess(t *testing.T) {
 	i := b.find(t, "crashes")
 	for range 2 {
 		_, err := render(t.Context(), t, i, fakeOptions{})
-		var died *host.DiedError
-		if !errors.As(err, &died) || died.How != "exit status 7" {
+		if err == nil || !strings.Contains(err.Error(), "process died (exit status 7)") && !strings.Contains(err.Error(), "process died without output (exit status 7)") {
 			t.Fatalf("got %v, want that it died", err)
 		}
 	}
@@ -464,12 +463,11 @@ func TestInstall(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	var changed *host.ChecksumError
-	if _, err := render(t.Context(), t, i, fakeOptions{}); !errors.As(err, &changed) {
-		t.Errorf("start of a changed file: got %v, want a ChecksumError", err)
+	if _, err := render(t.Context(), t, i, fakeOptions{}); err == nil || !strings.Contains(err.Error(), "when tape first read it") {
+		t.Errorf("start of a changed file: got %v, want that it changed", err)
 	}
-	if _, err := b.Find(t.Context(), "good"); !errors.As(err, &changed) || !strings.Contains(err.Error(), "when it was installed") {
-		t.Errorf("find of a changed file: got %v, want a ChecksumError", err)
+	if _, err := b.Find(t.Context(), "good"); err == nil || !strings.Contains(err.Error(), "when it was installed") {
+		t.Errorf("find of a changed file: got %v, want that it changed", err)
 	}
 	// A wrong checksum leaves the installed files unchanged.
 	before, err := os.ReadFile(path + ".sha256")

@@ -43,8 +43,8 @@ func (i *Interpreter) Name() string { return i.name }
 func (i *Interpreter) Path() string { return i.exe.path }
 
 // Checksum returns the SHA-256 checksum of the executable, which the first call reads. Only
-// an executable with this checksum is started. Checksum returns a [ChecksumError] if the
-// file was changed since it was installed.
+// an executable with this checksum is started. Checksum returns an error if the file was
+// changed since it was installed.
 func (i *Interpreter) Checksum(ctx context.Context) (digest.Digest, error) {
 	sum, err := i.exe.checksum(ctx)
 	if err != nil {
@@ -88,7 +88,7 @@ func (i *Interpreter) learn(ctx context.Context) (b beside, err error) {
 		return b, nil
 	}
 	if b.Description, err = i.askDescription(ctx); err == nil {
-		i.host.cache.setDescription(b.Checksum, b.Description)
+		i.host.cache.write(descriptionFile(b.Checksum), b.Description)
 	}
 	return b, err
 }
@@ -189,7 +189,7 @@ func (i *Interpreter) call(ctx context.Context, limit time.Duration, what string
 
 // guard bounds the duration of f and names the interpreter and the call in its error.
 func (i *Interpreter) guard(ctx context.Context, limit time.Duration, what string, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, &TimeoutError{Limit: limit})
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %s", limit))
 	defer cancel()
 	if err := f(ctx); err != nil {
 		return fmt.Errorf("interpreter %s: %s: %w", i.label(), what, err)

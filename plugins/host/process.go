@@ -82,7 +82,7 @@ func newProcess(i *Interpreter, dir string) *process {
 func (p *process) start(ctx context.Context, env []string, b bounds) error {
 	p.bounds = b
 	limit := p.host.opts.StartTimeout
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, &TimeoutError{Limit: limit})
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %s", limit))
 	defer cancel()
 	// go-plugin takes no context: killing the process is how to interrupt it.
 	defer context.AfterFunc(ctx, p.kill)()
@@ -326,5 +326,8 @@ func (p *process) died() error {
 	if p.out.outOfMemory() || p.peak > p.bounds.memory/8*7 {
 		return fmt.Errorf("out of memory: it used more than %s; set $%s to allow more", units.BytesSize(float64(p.bounds.memory)), MemoryVariable)
 	}
-	return &DiedError{How: p.how, Tail: p.out.tail()}
+	if tail := p.out.tail(); tail != "" {
+		return fmt.Errorf("process died (%s); its last output was:\n%s", p.how, tail)
+	}
+	return fmt.Errorf("process died without output (%s)", p.how)
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/internal/atonce"
 )
@@ -56,15 +55,10 @@ func (c *Cache) Entries(ctx context.Context) ([]Entry, error) {
 	}
 	tags = slices.DeleteFunc(tags, func(tag string) bool { _, ok := keyOf(tag); return !ok })
 	found := make([]*Entry, len(tags))
-	reading, readCtx := errgroup.WithContext(ctx)
-	reading.SetLimit(atonce.Requests)
-	for i, tag := range tags {
-		reading.Go(func() (err error) {
-			found[i], err = c.entry(readCtx, tag)
-			return err
-		})
-	}
-	if err := reading.Wait(); err != nil {
+	if err := atonce.Each(ctx, atonce.Requests, tags, func(ctx context.Context, i int, tag string) (err error) {
+		found[i], err = c.entry(ctx, tag)
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	entries := []Entry{}
@@ -196,12 +190,7 @@ func (c *Cache) Prune(ctx context.Context, o PruneOptions) (*Pruned, error) {
 	if o.DryRun {
 		return pruned, nil
 	}
-	removing, removeCtx := errgroup.WithContext(ctx)
-	removing.SetLimit(atonce.Requests)
-	for _, e := range pruned.Removed {
-		removing.Go(func() error { return c.remove(removeCtx, e) })
-	}
-	if err := removing.Wait(); err != nil {
+	if err := atonce.Each(ctx, atonce.Requests, pruned.Removed, func(ctx context.Context, _ int, e Entry) error { return c.remove(ctx, e) }); err != nil {
 		return nil, err
 	}
 	return pruned, nil

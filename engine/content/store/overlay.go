@@ -29,7 +29,11 @@ const trustedSize = 64 << 20
 // same ref.
 type Overlay struct {
 	base Blobs
+	*layer
+}
 
+// layer is what is in memory.
+type layer struct {
 	mu    sync.RWMutex
 	blobs map[digest.Digest]memoryBlob
 	uses  map[digest.Digest]int // that were counted
@@ -49,7 +53,7 @@ type memoryBlob struct {
 
 // NewOverlay returns an empty overlay on top of base, which may be nil.
 func NewOverlay(base Blobs) *Overlay {
-	return &Overlay{base: base, blobs: map[digest.Digest]memoryBlob{}, uses: map[digest.Digest]int{}}
+	return &Overlay{base, &layer{blobs: map[digest.Digest]memoryBlob{}, uses: map[digest.Digest]int{}}}
 }
 
 // Keep copies a blob from memory to the base. It returns an error if neither has the blob.
@@ -142,29 +146,10 @@ func (o *Overlay) Release(digests ...digest.Digest) {
 	}
 }
 
-// Closure is what a blob in memory names, and so on, as far as it is in memory: itself
-// first, and what a manifest or an index lists.
+// Closure returns what a blob in memory refers to, directly or not, as far as it is in memory:
+// the blob first. The end of ctx does not matter, because nothing is waited for.
 func (o *Overlay) Closure(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-	return Closure(ctx, inMemory{o}, desc)
-}
-
-// inMemory is the upper layer alone.
-type inMemory struct{ *Overlay }
-
-func (o inMemory) ReaderAt(_ context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
-	kept, ok := o.memory(desc.Digest)
-	if !ok {
-		return nil, notFound(desc.Digest)
-	}
-	return blob.InMemory(kept.data), nil
-}
-
-func (o inMemory) Info(_ context.Context, dgst digest.Digest) (content.Info, error) {
-	blob, ok := o.memory(dgst)
-	if !ok {
-		return content.Info{}, notFound(dgst)
-	}
-	return blob.info(dgst), nil
+	return Closure(context.WithoutCancel(ctx), &Overlay{layer: o.layer}, desc)
 }
 
 // Hold is one user's view of the layer: what the user writes stays as long as the user holds
@@ -259,10 +244,10 @@ func (o *Overlay) Writer(ctx context.Context, opts ...content.WriterOpt) (conten
 	return w, nil
 }
 
-func (o *Overlay) memory(dgst digest.Digest) (memoryBlob, bool) {
-	o.mu.RLock()
-	defer o.mu.RUnlock()
-	blob, ok := o.blobs[dgst]
+func (l *layer) memory(dgst digest.Digest) (memoryBlob, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	blob, ok := l.blobs[dgst]
 	return blob, ok
 }
 

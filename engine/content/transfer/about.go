@@ -38,14 +38,12 @@ func (c *Copier) Whole(ctx context.Context, from layout.Repository, desc ocispec
 	}
 	var found []digest.Digest
 	for _, level := range about {
-		group, ctx := errgroup.WithContext(ctx)
 		for _, l := range level {
 			found = append(found, l.desc.Digest)
-			group.Go(func() error {
-				return l.explain(c.referrer(ctx, from, l))
-			})
 		}
-		if err := group.Wait(); err != nil {
+		if err := atonce.Each(ctx, 0, level, func(ctx context.Context, _ int, l listing) error {
+			return l.explain(c.referrer(ctx, from, l))
+		}); err != nil {
 			return nil, err
 		}
 	}
@@ -91,18 +89,13 @@ func eachLevel(ctx context.Context, from layout.Repository, subjects []digest.Di
 			return fmt.Errorf("what is about %s leads on after %d levels: %w", subjects[0], level, errdefs.ErrInvalidArgument)
 		}
 		lists := make([][]ocispec.Descriptor, len(subjects))
-		asking, askCtx := errgroup.WithContext(ctx)
-		asking.SetLimit(atonce.Streams)
-		for i, subject := range subjects {
-			asked[subject] = true
-			asking.Go(func() (err error) {
-				lists[i], err = from.Referrers(askCtx, subject)
-				return err
-			})
-		}
-		err := asking.Wait()
+		err := atonce.Each(ctx, atonce.Streams, subjects, func(ctx context.Context, i int, subject digest.Digest) (err error) {
+			lists[i], err = from.Referrers(ctx, subject)
+			return err
+		})
 		var all []listing
 		for i, subject := range subjects {
+			asked[subject] = true
 			for _, desc := range lists[i] {
 				all = append(all, listing{subject, desc})
 			}
@@ -162,21 +155,16 @@ func Attached(ctx context.Context, from layout.Repository, subjects []digest.Dig
 	found := map[digest.Digest]ocispec.Descriptor{}
 	err := eachLevel(ctx, from, subjects, func(level []listing) (next []digest.Digest, err error) {
 		entries, gone := make([]*ocispec.Descriptor, len(level)), make([]bool, len(level))
-		reading, readCtx := errgroup.WithContext(ctx)
-		reading.SetLimit(atonce.Streams)
-		for i, l := range level {
+		err = atonce.Each(ctx, atonce.Streams, level, func(ctx context.Context, i int, l listing) (err error) {
 			if _, twice := found[l.desc.Digest]; twice || known[l.desc.Digest] {
-				continue
+				return nil
 			}
-			reading.Go(func() (err error) {
-				entries[i], err = about(readCtx, from, l)
-				if gone[i] = errdefs.IsNotFound(err); gone[i] {
-					return nil
-				}
-				return l.explain(err)
-			})
-		}
-		err = reading.Wait()
+			entries[i], err = about(ctx, from, l)
+			if gone[i] = errdefs.IsNotFound(err); gone[i] {
+				return nil
+			}
+			return l.explain(err)
+		})
 		for i, entry := range entries {
 			if gone[i] {
 				missing(MissingReferrer{level[i].subject, level[i].desc.Digest})

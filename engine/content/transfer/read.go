@@ -13,7 +13,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/taped-dev/tape/engine"
@@ -210,12 +209,9 @@ func (w *walker) each(ctx context.Context, from content.Provider, top ocispec.De
 		if err != nil {
 			return err
 		}
-		group, ctx := errgroup.WithContext(ctx)
-		group.SetLimit(atonce.Requests)
-		for _, child := range next {
-			group.Go(func() error { return read(ctx, child, depth+1) })
-		}
-		return group.Wait()
+		return atonce.Each(ctx, atonce.Requests, next, func(ctx context.Context, _ int, child ocispec.Descriptor) error {
+			return read(ctx, child, depth+1)
+		})
 	}
 	return read(ctx, top, 0)
 }

@@ -20,8 +20,7 @@ import (
 // sends it, and the others wait and mount it. The zero value is ready; its methods may be
 // called concurrently.
 type Shared struct {
-	mu    sync.Mutex
-	blobs map[sharedBlob]*placing
+	blobs sync.Map // of *placing, by sharedBlob
 
 	// Set by Through.
 	through *registry.Repository
@@ -58,10 +57,10 @@ type sharedBlob struct {
 	digest digest.Digest
 }
 
-// placing is the sending of a blob to a registry.
+// placing is a blob that one target at a time sends to a registry, until it is there.
 type placing struct {
-	done chan struct{}        // closed when it has ended
-	at   *registry.Repository // that has the blob; nil if it failed
+	turn chan struct{}        // holds a token while a target sends it, or looks at what follows
+	at   *registry.Repository // that has the blob; nil if none has it yet
 }
 
 // Into returns a target that copies into a repository like the given one, and shares blobs with
@@ -78,51 +77,25 @@ type sharing struct {
 }
 
 func (t *sharing) Blob(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, report func(int64)) (registry.How, error) {
-	key := sharedBlob{t.host, desc.Digest}
-	for {
-		p, first := t.shared.join(key)
-		if first {
-			how, err := t.Target.Blob(ctx, from, desc, report)
-			t.shared.end(key, p, t.repository, err)
-			return how, err
-		}
-		select {
-		case <-p.done:
-		case <-ctx.Done():
-			return "", context.Cause(ctx)
-		}
-		if p.at == nil {
-			continue // it failed for another source; this one may have it
-		}
-		how, err := t.Target.Blob(ctx, p.at, desc, report)
-		if errdefs.IsNotFound(err) {
-			return t.Target.Blob(ctx, from, desc, report)
+	known, _ := t.shared.blobs.LoadOrStore(sharedBlob{t.host, desc.Digest}, &placing{turn: make(chan struct{}, 1)})
+	p := known.(*placing)
+	select {
+	case p.turn <- struct{}{}:
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+	if p.at == nil { // also if another failed to send it, whose source may lack it
+		defer func() { <-p.turn }()
+		how, err := t.Target.Blob(ctx, from, desc, report)
+		if err == nil {
+			p.at = t.repository
 		}
 		return how, err
 	}
-}
-
-func (s *Shared) join(key sharedBlob) (p *placing, first bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p, ok := s.blobs[key]; ok {
-		return p, false
+	<-p.turn // p.at does not change any more
+	how, err := t.Target.Blob(ctx, p.at, desc, report)
+	if errdefs.IsNotFound(err) {
+		return t.Target.Blob(ctx, from, desc, report)
 	}
-	if s.blobs == nil {
-		s.blobs = map[sharedBlob]*placing{}
-	}
-	p = &placing{done: make(chan struct{})}
-	s.blobs[key] = p
-	return p, true
-}
-
-func (s *Shared) end(key sharedBlob, p *placing, at *registry.Repository, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err != nil {
-		delete(s.blobs, key)
-	} else {
-		p.at = at
-	}
-	close(p.done)
+	return how, err
 }

@@ -12,10 +12,10 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/layout"
+	"github.com/taped-dev/tape/internal/atonce"
 )
 
 // Tagged is a tag and the manifest that it should lead to.
@@ -63,18 +63,12 @@ func Was(ctx context.Context, at Tags, tags []Tagged) (map[string]digest.Digest,
 	slices.Sort(names)
 	names = slices.Compact(names)
 	found := make([]digest.Digest, len(names))
-	group, ctx := errgroup.WithContext(ctx)
-	for i, name := range names {
-		group.Go(func() error {
-			dgst, err := at.Digest(ctx, name)
-			if errdefs.IsNotFound(err) {
-				return nil
-			}
-			found[i] = dgst
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
+	if err := atonce.Each(ctx, 0, names, func(ctx context.Context, i int, name string) (err error) {
+		if found[i], err = at.Digest(ctx, name); errdefs.IsNotFound(err) {
+			found[i], err = "", nil
+		}
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	was := make(map[string]digest.Digest, len(names))

@@ -168,14 +168,10 @@ func (c *Copier) Manifest(ctx context.Context, from layout.Repository, desc ocis
 
 // Manifests copies several manifests concurrently.
 func (c *Copier) Manifests(ctx context.Context, from layout.Repository, list ...ocispec.Descriptor) error {
-	group, ctx := errgroup.WithContext(ctx)
-	for _, desc := range list {
-		group.Go(func() error {
-			_, err := c.Manifest(ctx, from, desc)
-			return err
-		})
-	}
-	return group.Wait()
+	return atonce.Each(ctx, 0, list, func(ctx context.Context, _ int, desc ocispec.Descriptor) error {
+		_, err := c.Manifest(ctx, from, desc)
+		return err
+	})
 }
 
 func (c *Copier) manifest(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, depth int) (there bool, err error) {
