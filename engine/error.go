@@ -29,13 +29,16 @@ type OptionError struct {
 func (e *OptionError) Error() string { return e.Err.Error() }
 func (e *OptionError) Unwrap() error { return e.Err }
 
-// OptionErrors are all mistakes that a stage found in its options, one per line.
-type OptionErrors []*OptionError
+// OptionErrors are all mistakes that a stage found in its options.
+type OptionErrors = Errors[*OptionError]
 
-func (e OptionErrors) Error() string { return errors.Join(e.Unwrap()...).Error() }
+// Errors are several errors of a type as one, whose message has one line for each.
+type Errors[E error] []E
 
-// Unwrap returns the mistakes.
-func (e OptionErrors) Unwrap() []error {
+func (e Errors[E]) Error() string { return errors.Join(e.Unwrap()...).Error() }
+
+// Unwrap returns the errors, for errors.As.
+func (e Errors[E]) Unwrap() []error {
 	out := make([]error, len(e))
 	for i, one := range e {
 		out[i] = one

@@ -24,10 +24,8 @@ import (
 	"github.com/taped-dev/tape/internal/atonce"
 )
 
-const (
-	// namespace is required by some of containerd's packages.
-	namespace = "tape"
-)
+// namespace is required by some of containerd's packages.
+const namespace = "tape"
 
 // Options of a run; the zero value runs everything in memory.
 type Options struct {

@@ -4,11 +4,12 @@ package pipeline
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/taped-dev/tape/engine"
 )
 
 // Error is a mistake in a pipeline file, with its position.
@@ -43,20 +44,8 @@ func (e *Error) Error() string {
 	return at.String() + e.Message
 }
 
-// Errors are all mistakes that were found, in the order of the file. The message has one
-// line for each.
-type Errors []*Error
-
-func (e Errors) Error() string { return errors.Join(e.Unwrap()...).Error() }
-
-// Unwrap returns the errors, for errors.As.
-func (e Errors) Unwrap() []error {
-	out := make([]error, len(e))
-	for i, one := range e {
-		out[i] = one
-	}
-	return out
-}
+// Errors are all mistakes that were found, in the order of the file.
+type Errors = engine.Errors[*Error]
 
 // problems collects errors.
 type problems Errors

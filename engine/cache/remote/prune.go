@@ -16,11 +16,9 @@ import (
 	"github.com/taped-dev/tape/internal/atonce"
 )
 
-const (
-	// supersededFor is how long a later entry about the same must be there before an
-	// earlier one is removed: runs of other branches may be using it.
-	supersededFor = 24 * time.Hour
-)
+// supersededFor is how long a later entry about the same must be there before an earlier one is
+// removed: runs of other branches may be using it.
+const supersededFor = 24 * time.Hour
 
 // State is the state of an entry.
 type State string

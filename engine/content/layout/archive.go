@@ -35,12 +35,7 @@ const (
 	maxTrailer = 1 << 20
 	// maxEntryName bounds the name of an entry in bytes. The longest in a layout has 141.
 	maxEntryName = 4096
-	tarBlock     = 512
 )
-
-// trailer is the minimum number of bytes after the last entry of a complete tar: two blocks
-// of zeroes.
-const trailer = 2 * tarBlock
 
 // archive is a tar that is read in place: one pass records the position of every entry, and
 // nothing is unpacked.
@@ -140,7 +135,7 @@ func (a *archive) scan() error {
 		if h.Typeflag == tar.TypeDir || h.Typeflag == tar.TypeLink || h.Typeflag == tar.TypeXGlobalHeader {
 			size = 0 // no content follows, whatever the header says
 		}
-		end = (offset + size + tarBlock - 1) / tarBlock * tarBlock
+		end = padded(offset + size)
 		if err := a.checkZero(offset+size, end, "bytes between entries"); err != nil {
 			return err
 		}
@@ -238,18 +233,18 @@ func (a *archive) checkHeaders(h *tar.Header, from, to int64) error {
 		return nil
 	}
 	var extensions []byte
-	for from+tarBlock < to {
-		var block [tarBlock]byte
-		if _, err := a.file.ReadAt(block[:], from); err != nil {
+	for from+block < to {
+		var header [block]byte
+		if _, err := a.file.ReadAt(header[:], from); err != nil {
 			return err
 		}
-		size, err := strconv.ParseInt(strings.Trim(string(block[124:136]), " \x00"), 8, 63)
+		size, err := strconv.ParseInt(strings.Trim(string(header[124:136]), " \x00"), 8, 63)
 		if err != nil || size < 0 || size > to-from {
 			a.expectNot("a header extension that programs read differently")
 			return nil
 		}
-		extensions = append(extensions, block[156])
-		from += tarBlock + (size+tarBlock-1)/tarBlock*tarBlock
+		extensions = append(extensions, header[156])
+		from += block + padded(size)
 	}
 	switch string(extensions) {
 	case "", "x":

@@ -241,25 +241,31 @@ func (l *Layout) Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descr
 		}
 	}
 	for _, rule := range rules {
-		var found []ocispec.Descriptor
-		for _, desc := range l.index.Manifests {
-			if rule(desc) && !slices.ContainsFunc(found, func(d ocispec.Descriptor) bool { return d.Digest == desc.Digest }) {
-				found = append(found, desc)
-			}
-		}
+		one, n := Only(l.index, rule)
 		switch {
-		case len(found) == 1:
-			return found[0], nil
-		case len(found) > 1 && tagOrDigest == "":
-			return ocispec.Descriptor{}, class.Errorf(errdefs.ErrInvalidArgument, "%s has %d manifests, name a tag or digest; %s", l.name, len(found), l.has())
-		case len(found) > 1:
-			return ocispec.Descriptor{}, class.Errorf(errdefs.ErrInvalidArgument, "%s has %d manifests with tag %q, name a digest", l.name, len(found), tagOrDigest)
+		case n == 1:
+			return one, nil
+		case n > 1 && tagOrDigest == "":
+			return ocispec.Descriptor{}, class.Errorf(errdefs.ErrInvalidArgument, "%s has %d manifests, name a tag or digest; %s", l.name, n, l.has())
+		case n > 1:
+			return ocispec.Descriptor{}, class.Errorf(errdefs.ErrInvalidArgument, "%s has %d manifests with tag %q, name a digest", l.name, n, tagOrDigest)
 		}
 	}
 	if tagOrDigest == "" {
 		return ocispec.Descriptor{}, class.Errorf(errdefs.ErrNotFound, "%s has no manifest", l.name)
 	}
 	return ocispec.Descriptor{}, class.Errorf(errdefs.ErrNotFound, "%s has no tag %q; %s", l.name, tagOrDigest, l.has())
+}
+
+// Only returns a manifest in an index for which rule holds, and how many different ones there are.
+func Only(index ocispec.Index, rule func(ocispec.Descriptor) bool) (one ocispec.Descriptor, n int) {
+	found := map[digest.Digest]bool{}
+	for _, desc := range index.Manifests {
+		if rule(desc) && !found[desc.Digest] {
+			found[desc.Digest], one = true, desc
+		}
+	}
+	return one, len(found)
 }
 
 // resolveDigest resolves a digest in the index, or else among the blobs.

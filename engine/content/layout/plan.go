@@ -97,12 +97,16 @@ func NewPlan(index []byte, blobs []ocispec.Descriptor) (*Plan, error) {
 		e.header, e.at = buf.Bytes(), p.size
 		p.size += int64(len(e.header)) + padded(e.size)
 	}
-	p.size += 2 * block
+	p.size += trailer
 	return p, nil
 }
 
-// block is the block size of a tar.
-const block = 512
+const (
+	// block is the block size of a tar.
+	block = 512
+	// trailer is the number of bytes after the last entry of a complete tar: two blocks of zeroes.
+	trailer = 2 * block
+)
 
 func padded(n int64) int64 { return (n + block - 1) / block * block }
 
@@ -132,7 +136,7 @@ func (p *Plan) Check(ctx context.Context, file *io.SectionReader) error {
 		}
 		return nil
 	}
-	zeros := make([]byte, 2*block)
+	zeros := make([]byte, trailer)
 	for _, e := range p.entries {
 		if err := errors.Join(
 			same(e.header, e.at, "the header of "+e.name),
@@ -142,7 +146,7 @@ func (p *Plan) Check(ctx context.Context, file *io.SectionReader) error {
 			return err
 		}
 	}
-	return same(zeros, p.size-2*block, "its end")
+	return same(zeros, p.size-trailer, "its end")
 }
 
 // WriteFile writes the archive to a temporary file and renames it when complete. If
@@ -285,7 +289,7 @@ func (p *Plan) Write(ctx context.Context, w io.Writer, open Blob, report func(n 
 	if report == nil {
 		report = func(int64) {}
 	}
-	zeros := make([]byte, 2*block)
+	zeros := make([]byte, trailer)
 	for _, e := range p.entries {
 		if _, err := w.Write(e.header); err != nil {
 			return fmt.Errorf("write archive: %w", err)

@@ -206,17 +206,6 @@ func tagOf(desc ocispec.Descriptor) string {
 	return named.Tag
 }
 
-// only returns an image in an index for which rule holds, and how many different ones there are.
-func only(index ocispec.Index, rule func(ocispec.Descriptor) bool) (one ocispec.Descriptor, n int) {
-	found := map[digest.Digest]bool{}
-	for _, desc := range index.Manifests {
-		if rule(desc) && !found[desc.Digest] {
-			found[desc.Digest], one = true, desc
-		}
-	}
-	return one, len(found)
-}
-
 // namesIn returns the names of the images in an index, which are in the annotations.
 func namesIn(index ocispec.Index, annotations ...string) []string {
 	var all []string
@@ -232,7 +221,7 @@ func namesIn(index ocispec.Index, annotations ...string) []string {
 // pickTag selects the image with the tag; "" selects the only image.
 func pickTag(wanted string) chooser {
 	return func(index ocispec.Index) (ocispec.Descriptor, error) {
-		desc, n := only(index, func(desc ocispec.Descriptor) bool { return wanted == "" || tagOf(desc) == wanted })
+		desc, n := layout.Only(index, func(desc ocispec.Descriptor) bool { return wanted == "" || tagOf(desc) == wanted })
 		switch {
 		case n == 1:
 			return desc, nil
@@ -300,7 +289,7 @@ func pick(index ocispec.Index, named reference.Named) (ocispec.Descriptor, error
 		func(ocispec.Descriptor) bool { return true },
 	}
 	for _, rule := range rules {
-		if desc, n := only(index, rule); n == 1 {
+		if desc, n := layout.Only(index, rule); n == 1 {
 			return desc, nil
 		}
 	}

@@ -262,7 +262,7 @@ func (a *shortAnswer) Read(p []byte) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		if plain, err := plainJSON(data, a.codings, ""); err == nil {
+		if plain, err := plainJSON(data, a.codings, maxTokenAnswer, ""); err == nil {
 			data = plain
 		}
 		if a.token {
@@ -303,13 +303,9 @@ func plainToken(data []byte) []byte {
 
 // tokenFailure distinguishes a token server that refuses a token from one that cannot be asked.
 func tokenFailure(at authority, err error) error {
-	if _, ok := errors.AsType[*requestError](err); ok {
-		return err
-	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	if _, ok := errors.AsType[*authError](err); ok {
+	_, unanswered := errors.AsType[*requestError](err)
+	_, told := errors.AsType[*authError](err)
+	if unanswered || told || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	if status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); ok {

@@ -50,11 +50,9 @@ func MayBeElsewhere(desc ocispec.Descriptor) bool {
 // unknown type, anything that does not look like a descriptor is ignored.
 func Children(desc ocispec.Descriptor, data []byte) (parts, listed []ocispec.Descriptor, err error) {
 	var m struct {
-		Config    *ocispec.Descriptor  `json:"config"`
-		Layers    []ocispec.Descriptor `json:"layers"`
-		Blobs     []ocispec.Descriptor `json:"blobs"` // of an artifact manifest
-		Manifests []ocispec.Descriptor `json:"manifests"`
-		Subject   *ocispec.Descriptor  `json:"subject"`
+		descriptor.Manifest
+		Layers []ocispec.Descriptor `json:"layers"`
+		Blobs  []ocispec.Descriptor `json:"blobs"` // of an artifact manifest
 	}
 	unknown := MayBeManifest(desc.MediaType)
 	if err := descriptor.Unmarshal(data, &m); err != nil && !unknown {

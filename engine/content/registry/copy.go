@@ -39,7 +39,12 @@ func (c *Client) CopyBlob(ctx context.Context, dst, src *Repository, desc ocispe
 			return "", err
 		}
 		defer release()
-		return dst.stream(ctx, src, desc, report)
+		open, undo := Counted(func() (io.ReadCloser, error) { return src.Blob(ctx, desc) }, report)
+		how, err := dst.PushBlob(ctx, desc, open)
+		if err != nil {
+			undo()
+		}
+		return how, err
 	}
 	if err := c.buffers.Acquire(ctx, desc.Size); err != nil {
 		return "", context.Cause(ctx)
@@ -84,15 +89,6 @@ func (c *Client) Foresee(ctx context.Context, dst, src *Repository, desc ocispec
 func (c *Client) transfer(ctx context.Context, dst *Repository) (release func(), err error) {
 	transfers := c.host(dst.endpoint()).transfers
 	return transfers.release, transfers.acquire(ctx)
-}
-
-func (r *Repository) stream(ctx context.Context, src *Repository, desc ocispec.Descriptor, report func(int64)) (How, error) {
-	open, undo := Counted(func() (io.ReadCloser, error) { return src.Blob(ctx, desc) }, report)
-	how, err := r.PushBlob(ctx, desc, open)
-	if err != nil {
-		undo()
-	}
-	return how, err
 }
 
 // Counted reports the bytes that are read of the latest body that open returned, and takes back

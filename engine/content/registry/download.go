@@ -215,8 +215,9 @@ func decoder(body io.Reader, codings []string) (io.Reader, error) {
 const maxWindow = 8 << 20
 
 // plainJSON undoes the content codings that a proxy added to a manifest or another document.
-// want is its digest, "" if unknown.
-func plainJSON(data []byte, codings []string, want digest.Digest) ([]byte, error) {
+// At most one byte more than limit is returned. want is the digest of the document, "" if
+// unknown.
+func plainJSON(data []byte, codings []string, limit int64, want digest.Digest) ([]byte, error) {
 	if len(codings) == 0 || want != "" && want.Algorithm().FromBytes(data) == want ||
 		want == "" && bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
 		return data, nil
@@ -225,7 +226,7 @@ func plainJSON(data []byte, codings []string, want digest.Digest) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	out, err := io.ReadAll(io.LimitReader(body, MaxManifest+1))
+	out, err := io.ReadAll(io.LimitReader(body, limit+1))
 	if err != nil {
 		return nil, fmt.Errorf("sent a document as %s: %w: %w", strings.Join(codings, ", "), err, errdefs.ErrDataLoss)
 	}

@@ -26,6 +26,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine/advice"
+	"github.com/taped-dev/tape/engine/content/descriptor"
 )
 
 // Error is a failed operation on a registry.
@@ -265,11 +266,7 @@ func refusesKind(status remoteerrors.ErrUnexpectedStatus) bool {
 
 // shape describes the properties of a manifest that a registry may object to.
 func shape(desc ocispec.Descriptor, data []byte) string {
-	var m struct {
-		ArtifactType string              `json:"artifactType"`
-		Config       *ocispec.Descriptor `json:"config"`
-		Subject      *ocispec.Descriptor `json:"subject"`
-	}
+	var m descriptor.Manifest
 	_ = json.Unmarshal(data, &m) // if it is not JSON, the registry may object to that
 	out := "a manifest of type " + desc.MediaType
 	if images.IsIndexType(desc.MediaType) {

@@ -153,12 +153,11 @@ func (c *Client) updateClient(client *http.Client) error {
 // Transport returns the transport for services that are not registries, with the proxies of the
 // environment and the certificates that the client trusts.
 func (c *Client) Transport() *http.Transport {
-	t := &http.Transport{
+	return &http.Transport{
 		Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, DialContext: c.options.DialContext,
 		TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: 30 * time.Second,
 		TLSClientConfig: &tls.Config{RootCAs: c.roots(), MinVersion: tls.VersionTLS12},
 	}
-	return t
 }
 
 // firstAlone sends one request before all others. It finds out, in containerd's transport,

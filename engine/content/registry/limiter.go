@@ -10,9 +10,7 @@ import (
 	"github.com/taped-dev/tape/internal/atonce"
 )
 
-const (
-	firstLimit = 16
-)
+const firstLimit = 16
 
 // limiter bounds concurrent operations. The bound doubles each time that as many operations
 // succeeded in a row without being throttled. After a throttled one it is halved, and then
@@ -56,11 +54,10 @@ func (l *limiter) acquire(ctx context.Context) error {
 		select {
 		case <-turn: // a place arrived meanwhile and is passed on
 			l.busy--
-			l.admit()
 		default:
 			l.waiting.Remove(place)
-			l.admit()
 		}
+		l.admit()
 		return context.Cause(ctx)
 	}
 }

@@ -196,22 +196,7 @@ func (l *referrerList) add(page []ocispec.Descriptor) error {
 // referrersPage reads an index, and the URL of the next page. An answer of another type that
 // does not look like an index is an empty index without a list.
 func (r *Repository) referrersPage(ctx context.Context, host docker.RegistryHost, ask request) (index ocispec.Index, next *url.URL, err error) {
-	err = r.client.retry(ctx, func() error {
-		resp, err := r.ask(ctx, host, ask)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		data, err := readManifest(resp)
-		if err == nil {
-			data, err = plainJSON(data, codings(resp.Header), "")
-		}
-		if err == nil && len(data) > MaxManifest {
-			err = errTooLarge
-		}
-		if err != nil {
-			return err
-		}
+	next, err = r.page(ctx, host, ask, "manifest", MaxManifest, func(resp *http.Response, data []byte) error {
 		mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // "" if not declared
 		index = ocispec.Index{}
 		if err := descriptor.Unmarshal(data, &index); err != nil {
@@ -224,8 +209,7 @@ func (r *Repository) referrersPage(ctx context.Context, host docker.RegistryHost
 		if index.Manifests == nil && mediaType == ocispec.MediaTypeImageIndex {
 			index.Manifests = []ocispec.Descriptor{}
 		}
-		next, err = nextPage(resp)
-		return err
+		return nil
 	})
 	return index, next, err
 }
@@ -260,6 +244,27 @@ func aboutSubject(err error) bool {
 }
 
 var subjectCodes = regexp.MustCompile(`NAME_UNKNOWN|NAME_INVALID|MANIFEST_UNKNOWN|MANIFEST_INVALID|DIGEST_INVALID|NOT_FOUND`)
+
+// page reads a page of a list, of at most limit bytes, and returns the URL of the next one, nil if
+// there is none.
+func (r *Repository) page(ctx context.Context, host docker.RegistryHost, ask request, what string, limit int64, decode func(resp *http.Response, data []byte) error) (next *url.URL, err error) {
+	err = r.client.retry(ctx, func() error {
+		resp, err := r.ask(ctx, host, ask)
+		if err != nil {
+			return err
+		}
+		defer drain(resp)
+		data, err := readDocument(resp, what, limit, "")
+		if err == nil {
+			err = decode(resp, data)
+		}
+		if err == nil {
+			next, err = nextPage(resp)
+		}
+		return err
+	})
+	return next, err
+}
 
 // nextPage returns the URL of the next page, nil if there is none.
 func nextPage(resp *http.Response) (*url.URL, error) {
@@ -299,12 +304,7 @@ func (r *Repository) PushSubject(ctx context.Context, desc ocispec.Descriptor, d
 // Referrer returns the entry of a manifest in the list of its subject's referrers. The error is
 // of class ErrInvalidArgument if the manifest has no subject.
 func Referrer(desc ocispec.Descriptor, data []byte) (subject digest.Digest, entry ocispec.Descriptor, err error) {
-	var manifest struct {
-		ArtifactType string              `json:"artifactType"`
-		Config       *ocispec.Descriptor `json:"config"`
-		Subject      *ocispec.Descriptor `json:"subject"`
-		Annotations  map[string]string   `json:"annotations"`
-	}
+	var manifest descriptor.Manifest
 	if err := descriptor.Unmarshal(data, &manifest); err != nil {
 		return "", ocispec.Descriptor{}, fmt.Errorf("manifest %s: %w: %w", desc.Digest, err, errdefs.ErrInvalidArgument)
 	}
@@ -314,14 +314,10 @@ func Referrer(desc ocispec.Descriptor, data []byte) (subject digest.Digest, entr
 	if err := manifest.Subject.Digest.Validate(); err != nil {
 		return "", ocispec.Descriptor{}, fmt.Errorf("manifest %s: the digest of its subject: %w: %w", desc.Digest, err, errdefs.ErrInvalidArgument)
 	}
-	entry = ocispec.Descriptor{
+	return manifest.Subject.Digest, ocispec.Descriptor{
 		MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size,
-		ArtifactType: manifest.ArtifactType, Annotations: manifest.Annotations,
-	}
-	if entry.ArtifactType == "" && manifest.Config != nil {
-		entry.ArtifactType = manifest.Config.MediaType
-	}
-	return manifest.Subject.Digest, entry, nil
+		ArtifactType: manifest.Artifact(), Annotations: manifest.Annotations,
+	}, nil
 }
 
 // AddReferrers adds referrers, as [Referrer] returns them, to the subject's fallback tag.

@@ -242,21 +242,14 @@ func (r *Repository) getManifest(ctx context.Context, capability docker.HostCapa
 		return desc, nil, err
 	}
 	defer resp.Body.Close()
-	data, err = readManifest(resp)
-	if err != nil {
-		return desc, nil, err
-	}
 	want := digest.Digest(reference)
 	if !isDigest(reference) {
 		if want = digest.Digest(resp.Header.Get(contentDigest)); want.Validate() != nil {
 			want = ""
 		}
 	}
-	if data, err = plainJSON(data, codings(resp.Header), want); err != nil {
+	if data, err = readDocument(resp, "manifest", MaxManifest, want); err != nil {
 		return desc, nil, err
-	}
-	if len(data) > MaxManifest {
-		return desc, nil, errTooLarge
 	}
 	algorithm := digest.Canonical
 	if want != "" {
@@ -273,18 +266,24 @@ func (r *Repository) getManifest(ctx context.Context, capability docker.HostCapa
 	return desc, data, err
 }
 
-var errTooLarge = fmt.Errorf("manifest of more than %d bytes: %w", MaxManifest, errdefs.ErrInvalidArgument)
-
-// readManifest reads a manifest, or one byte more than allowed. It does not wait for one that
-// is announced to be larger.
-func readManifest(resp *http.Response) ([]byte, error) {
-	if resp.ContentLength > MaxManifest {
-		return nil, errTooLarge
+// readDocument reads a manifest or another document of at most limit bytes, without the content
+// codings that a proxy added. It does not wait for one that is announced to be larger. want is
+// its digest, "" if unknown.
+func readDocument(resp *http.Response, what string, limit int64, want digest.Digest) ([]byte, error) {
+	tooLarge := fmt.Errorf("%s of more than %d bytes: %w", what, limit, errdefs.ErrInvalidArgument)
+	if resp.ContentLength > limit {
+		return nil, tooLarge
 	}
 	var data bytes.Buffer
 	data.Grow(int(max(resp.ContentLength, 0)) + bytes.MinRead) // reading by doubling takes three times as much
-	_, err := data.ReadFrom(io.LimitReader(resp.Body, MaxManifest+1))
-	return data.Bytes(), err
+	if _, err := data.ReadFrom(io.LimitReader(resp.Body, limit+1)); err != nil {
+		return nil, err
+	}
+	plain, err := plainJSON(data.Bytes(), codings(resp.Header), limit, want)
+	if err == nil && int64(len(plain)) > limit {
+		err = tooLarge
+	}
+	return plain, err
 }
 
 // manifestType returns the type that a manifest declares. If it declares none, this is the type

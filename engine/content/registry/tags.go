@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -36,32 +35,12 @@ func (r *Repository) Tags(ctx context.Context) (tags []string, err error) {
 	ask := request{method: http.MethodGet, path: "/tags/list", query: url.Values{"n": {tagsPage}}, wanted: []int{http.StatusOK}}
 	seen := map[string]bool{}
 	for len(tags) <= maxTags {
-		var (
-			page struct{ Tags []string }
-			next *url.URL
-		)
-		err := r.client.retry(ctx, func() error {
-			resp, err := r.ask(ctx, host, ask)
-			if err != nil {
-				return err
-			}
-			defer drain(resp)
-			data, err := io.ReadAll(io.LimitReader(resp.Body, maxTagsPage+1))
-			if err != nil {
-				return err
-			}
-			if len(data) > maxTagsPage {
-				return fmt.Errorf("a page of more than %d bytes: %w", maxTagsPage, errdefs.ErrInvalidArgument)
-			}
-			if data, err = plainJSON(data, codings(resp.Header), ""); err != nil {
-				return err
-			}
-			page.Tags = nil
+		var page struct{ Tags []string }
+		next, err := r.page(ctx, host, ask, "a page", maxTagsPage, func(_ *http.Response, data []byte) error {
 			if err := json.Unmarshal(data, &page); err != nil {
 				return fmt.Errorf("read the list: %w: %w", err, errdefs.ErrInvalidArgument)
 			}
-			next, err = nextPage(resp)
-			return err
+			return nil
 		})
 		if err != nil {
 			return nil, err
